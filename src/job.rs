@@ -1,0 +1,197 @@
+//! What are the words? Ids, targets, formats, and in [`states`] what a batch may do next.
+//!
+//! Everything here is plain data: no clock, no database, no network.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+mod states;
+
+pub use states::{BatchState, Counts, Event, Illegal, JobState, RemoteStatus, Wait, job_state, step};
+
+/// The number of a job: whole, rising, never used twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct JobId(pub i64);
+
+impl fmt::Display for JobId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl FromStr for JobId {
+    type Err = std::num::ParseIntError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        text.parse().map(JobId)
+    }
+}
+
+/// One batch: the job it belongs to and its part of that job's file, counted from 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct BatchKey {
+    pub job: JobId,
+    pub part: u32,
+}
+
+impl fmt::Display for BatchKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.job, self.part)
+    }
+}
+
+/// How a file separates its fields. The name is also what Marketo's `format` parameter takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Format {
+    Csv,
+    Tsv,
+    Ssv,
+}
+
+impl Format {
+    pub const ALL: [Format; 3] = [Format::Csv, Format::Tsv, Format::Ssv];
+
+    /// The name in lower case, as Marketo wants it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Format::Csv => "csv",
+            Format::Tsv => "tsv",
+            Format::Ssv => "ssv",
+        }
+    }
+
+    /// The byte between two fields.
+    pub fn delimiter(self) -> u8 {
+        match self {
+            Format::Csv => b',',
+            Format::Tsv => b'\t',
+            Format::Ssv => b';',
+        }
+    }
+
+    /// The format that a file's name ends in (`leads.csv`), in either case; none for any other ending.
+    pub fn of_name(name: &str) -> Option<Format> {
+        let (_, ending) = name.rsplit_once('.')?;
+        ending.to_ascii_lowercase().parse().ok()
+    }
+}
+
+impl fmt::Display for Format {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl FromStr for Format {
+    type Err = UnknownWord;
+
+    fn from_str(text: &str) -> Result<Self, UnknownWord> {
+        find("format", text, &Format::ALL, Format::as_str)
+    }
+}
+
+/// Where a file's rows go on Marketo.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "kebab-case")]
+pub enum Target {
+    Leads {
+        /// The field that finds an existing person; Marketo takes `email` where none is given.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        lookup_field: Option<String>,
+        /// A static list that the people join. Marketo imports into one list one file at a time (1019).
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        list_id: Option<i64>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        partition: Option<String>,
+    },
+    CustomObject {
+        /// The object's API name, such as `car_c`.
+        name: String,
+    },
+    ProgramMembers {
+        program_id: i64,
+        /// The status in the program that the members get.
+        status: String,
+    },
+}
+
+impl Target {
+    /// The word that stands for the kind of target on the command line and in the API.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Target::Leads { .. } => "leads",
+            Target::CustomObject { .. } => "custom-object",
+            Target::ProgramMembers { .. } => "program-members",
+        }
+    }
+
+    /// The static list that this import holds while it runs.
+    pub fn list_id(&self) -> Option<i64> {
+        match self {
+            Target::Leads { list_id, .. } => *list_id,
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Target::Leads { list_id: Some(list), .. } => write!(f, "leads (list {list})"),
+            Target::Leads { .. } => f.write_str("leads"),
+            Target::CustomObject { name } => write!(f, "custom-object {name}"),
+            Target::ProgramMembers { program_id, status } => write!(f, "program-members {program_id} ({status})"),
+        }
+    }
+}
+
+/// A word that is not one of those that fit its place. Its text names the choices.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("unknown {what} \"{word}\": it is one of {choices}")]
+pub struct UnknownWord {
+    pub what: &'static str,
+    pub word: String,
+    pub choices: String,
+}
+
+/// Finds `word` among `all` by its name: the one way in which words become values here.
+fn find<T: Copy>(what: &'static str, word: &str, all: &[T], name: fn(T) -> &'static str) -> Result<T, UnknownWord> {
+    all.iter().copied().find(|&value| name(value) == word).ok_or_else(|| UnknownWord {
+        what,
+        word: word.to_owned(),
+        choices: all.iter().map(|&value| name(value)).collect::<Vec<_>>().join(", "),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_format_is_read_from_the_end_of_a_name_in_either_case() {
+        assert_eq!(Format::of_name("leads.csv"), Some(Format::Csv));
+        assert_eq!(Format::of_name("a.b.TSV"), Some(Format::Tsv));
+        assert_eq!(Format::of_name("leads.xlsx"), None);
+        assert_eq!(Format::of_name("leads"), None);
+    }
+
+    #[test]
+    fn an_unknown_format_names_the_choices() {
+        let error = "xml".parse::<Format>().unwrap_err();
+        assert_eq!(error.to_string(), "unknown format \"xml\": it is one of csv, tsv, ssv");
+    }
+
+    #[test]
+    fn a_target_is_written_with_its_type_beside_its_fields() {
+        let target = Target::ProgramMembers { program_id: 1044, status: "Member".into() };
+        let json = serde_json::to_value(&target).unwrap();
+        assert_eq!(json, serde_json::json!({"type": "program-members", "program_id": 1044, "status": "Member"}));
+        assert_eq!(serde_json::from_value::<Target>(json).unwrap(), target);
+        let leads = Target::Leads { lookup_field: None, list_id: Some(7), partition: None };
+        assert_eq!(serde_json::to_value(&leads).unwrap(), serde_json::json!({"type": "leads", "list_id": 7}));
+    }
+}

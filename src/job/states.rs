@@ -1,0 +1,378 @@
+//! What may a batch do next? The table of legal moves, and how a job's state follows from its batches.
+//!
+//! A state is written down before the act that it announces, so a state names what may be going on at this moment,
+//! never what will surely be done.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use super::{UnknownWord, find};
+
+/// The state of a job, as clients see it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum JobState {
+    /// The file is still streaming in. The job does not exist for the scheduler, and a restart sweeps it away.
+    Receiving,
+    Pending,
+    Running,
+    /// Every batch ended `Complete` on Marketo, rows that failed included.
+    Complete,
+    Failed,
+    Cancelled,
+}
+
+impl JobState {
+    pub const ALL: [JobState; 6] = [
+        JobState::Receiving,
+        JobState::Pending,
+        JobState::Running,
+        JobState::Complete,
+        JobState::Failed,
+        JobState::Cancelled,
+    ];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            JobState::Receiving => "receiving",
+            JobState::Pending => "pending",
+            JobState::Running => "running",
+            JobState::Complete => "complete",
+            JobState::Failed => "failed",
+            JobState::Cancelled => "cancelled",
+        }
+    }
+
+    /// Nothing more will happen to the job unless a person asks for it.
+    pub fn has_ended(self) -> bool {
+        matches!(self, JobState::Complete | JobState::Failed | JobState::Cancelled)
+    }
+}
+
+impl fmt::Display for JobState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl FromStr for JobState {
+    type Err = UnknownWord;
+
+    fn from_str(text: &str) -> Result<Self, UnknownWord> {
+        find("state", text, &JobState::ALL, JobState::as_str)
+    }
+}
+
+/// The state of a batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum BatchState {
+    Pending,
+    /// An upload may be under way: written down before the request leaves.
+    Uploading,
+    Queued,
+    Importing,
+    /// Marketo is done; its failure and warning files are being fetched.
+    Collecting,
+    Complete,
+    Failed,
+    Cancelled,
+    /// The outcome of its upload is unknown, and the policy is to ask a person.
+    Held,
+}
+
+impl BatchState {
+    pub const ALL: [BatchState; 9] = [
+        BatchState::Pending,
+        BatchState::Uploading,
+        BatchState::Queued,
+        BatchState::Importing,
+        BatchState::Collecting,
+        BatchState::Complete,
+        BatchState::Failed,
+        BatchState::Cancelled,
+        BatchState::Held,
+    ];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            BatchState::Pending => "pending",
+            BatchState::Uploading => "uploading",
+            BatchState::Queued => "queued",
+            BatchState::Importing => "importing",
+            BatchState::Collecting => "collecting",
+            BatchState::Complete => "complete",
+            BatchState::Failed => "failed",
+            BatchState::Cancelled => "cancelled",
+            BatchState::Held => "held",
+        }
+    }
+
+    /// Nothing more will happen to the batch unless a person asks for it.
+    pub fn has_ended(self) -> bool {
+        matches!(self, BatchState::Complete | BatchState::Failed | BatchState::Cancelled)
+    }
+
+    /// The batch holds, or may hold, one of Marketo's places: an upload under way may already have been accepted.
+    pub fn holds_a_slot(self) -> bool {
+        matches!(self, BatchState::Uploading | BatchState::Queued | BatchState::Importing)
+    }
+}
+
+impl fmt::Display for BatchState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl FromStr for BatchState {
+    type Err = UnknownWord;
+
+    fn from_str(text: &str) -> Result<Self, UnknownWord> {
+        find("state", text, &BatchState::ALL, BatchState::as_str)
+    }
+}
+
+/// The four states of an import as Marketo names them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum RemoteStatus {
+    Queued,
+    Importing,
+    Complete,
+    Failed,
+}
+
+/// Rows of one batch as Marketo counted them. Each may be missing from an answer.
+///
+/// Processed means succeeded, so a file's rows are `processed + failed`; a row with a warning is a processed one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counts {
+    pub processed: Option<u64>,
+    pub failed: Option<u64>,
+    pub warned: Option<u64>,
+}
+
+/// What an upload that used up no attempt has to wait for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Wait {
+    /// 1016: ten imports stand in Marketo's queue, ours and others'.
+    QueueFull,
+    /// 1019: another import fills the same static list.
+    ListBusy,
+    /// 606, 615: too many calls, in the window or at once.
+    Calls,
+    /// 607, 401, 603: the instance is paused, not the batch.
+    Instance,
+    /// Marketo could not be reached, or said that it is down for everyone (429, 503, 608, 614).
+    Service,
+}
+
+impl Wait {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Wait::QueueFull => "queue-full",
+            Wait::ListBusy => "list-busy",
+            Wait::Calls => "calls",
+            Wait::Instance => "instance",
+            Wait::Service => "service",
+        }
+    }
+}
+
+/// What happened to a batch. Each is recorded in the same transaction as the move that it causes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// The next thing to leave is the upload. One attempt is counted.
+    UploadBegan,
+    /// The upload surely made no import and the batch is not to blame. The attempt is given back.
+    PutBack { wait: Wait, reason: String },
+    /// Marketo refused in passing: nothing was made, the attempt is used up.
+    Refused { reason: String },
+    /// The answer was lost, and the policy is to send again.
+    AnswerLost { reason: String },
+    /// The answer was lost, and the policy is to ask a person.
+    Held { reason: String },
+    /// Marketo will never take this batch, or the attempts are used up.
+    Rejected { reason: String },
+    /// Marketo made an import of it.
+    Accepted { marketo_batch_id: String, status: RemoteStatus },
+    /// Marketo was asked: the import waits or is being worked on.
+    Polled { status: RemoteStatus, counts: Counts },
+    /// The import ended `Complete`.
+    Ended { counts: Counts, message: String },
+    /// The import ended `Failed`, or Marketo no longer knows it.
+    Lost { counts: Counts, reason: String },
+    /// The failure and warning files, where there are any, are stored.
+    Collected,
+    /// A person said to leave it.
+    Cancelled,
+    /// A person said to send it again.
+    Retried,
+}
+
+impl Event {
+    /// The event's name in the history.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Event::UploadBegan => "upload-began",
+            Event::PutBack { .. } => "put-back",
+            Event::Refused { .. } => "refused",
+            Event::AnswerLost { .. } => "answer-lost",
+            Event::Held { .. } => "held",
+            Event::Rejected { .. } => "rejected",
+            Event::Accepted { .. } => "accepted",
+            Event::Polled { .. } => "polled",
+            Event::Ended { .. } => "import-ended",
+            Event::Lost { .. } => "import-lost",
+            Event::Collected => "collected",
+            Event::Cancelled => "cancelled",
+            Event::Retried => "retried",
+        }
+    }
+}
+
+/// A move that is not in the table.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a batch that is {from} can't be moved by \"{event}\"")]
+pub struct Illegal {
+    pub from: BatchState,
+    pub event: &'static str,
+}
+
+/// The table of legal moves: the state that follows `from` when `event` happens.
+///
+/// # Errors
+/// [`Illegal`] where the event can't happen to a batch in that state. The caller then changes nothing.
+pub fn step(from: BatchState, event: &Event) -> Result<BatchState, Illegal> {
+    use BatchState as S;
+    let to = match (from, event) {
+        (S::Pending, Event::UploadBegan) => S::Uploading,
+        (S::Uploading, Event::PutBack { .. } | Event::Refused { .. } | Event::AnswerLost { .. }) => S::Pending,
+        (S::Uploading, Event::Held { .. }) => S::Held,
+        (S::Uploading, Event::Rejected { .. }) => S::Failed,
+        // A status that has already ended is not trusted from the upload's answer: the next poll brings it with counts.
+        (S::Uploading, Event::Accepted { status, .. }) => match status {
+            RemoteStatus::Queued => S::Queued,
+            _ => S::Importing,
+        },
+        (S::Queued | S::Importing, Event::Polled { status, .. }) => match status {
+            RemoteStatus::Queued => S::Queued,
+            _ => S::Importing,
+        },
+        (S::Queued | S::Importing, Event::Ended { .. }) => S::Collecting,
+        (S::Queued | S::Importing | S::Collecting, Event::Lost { .. }) => S::Failed,
+        (S::Collecting, Event::Collected) => S::Complete,
+        // What Marketo holds can't be called back, so only what is not there can be cancelled.
+        (S::Pending | S::Held, Event::Cancelled) => S::Cancelled,
+        (S::Failed | S::Cancelled | S::Held, Event::Retried) => S::Pending,
+        _ => return Err(Illegal { from, event: event.name() }),
+    };
+    Ok(to)
+}
+
+/// A job's state, from those of its batches. The job's file is whole, so it is never `receiving`.
+pub fn job_state(batches: impl IntoIterator<Item = BatchState>) -> JobState {
+    let (mut untouched, mut open, mut failed, mut cancelled) = (true, false, false, false);
+    for state in batches {
+        untouched &= state == BatchState::Pending;
+        open |= !state.has_ended();
+        failed |= state == BatchState::Failed;
+        cancelled |= state == BatchState::Cancelled;
+    }
+    match () {
+        () if open && untouched => JobState::Pending,
+        () if open => JobState::Running,
+        () if failed => JobState::Failed,
+        () if cancelled => JobState::Cancelled,
+        () => JobState::Complete,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use BatchState as S;
+
+    fn every_event() -> Vec<Event> {
+        let reason = String::from("because");
+        let counts = Counts::default();
+        vec![
+            Event::UploadBegan,
+            Event::PutBack { wait: Wait::QueueFull, reason: reason.clone() },
+            Event::Refused { reason: reason.clone() },
+            Event::AnswerLost { reason: reason.clone() },
+            Event::Held { reason: reason.clone() },
+            Event::Rejected { reason: reason.clone() },
+            Event::Accepted { marketo_batch_id: "1".into(), status: RemoteStatus::Queued },
+            Event::Polled { status: RemoteStatus::Importing, counts },
+            Event::Ended { counts, message: String::new() },
+            Event::Lost { counts, reason },
+            Event::Collected,
+            Event::Cancelled,
+            Event::Retried,
+        ]
+    }
+
+    #[test]
+    fn the_table_of_moves_is_this_and_no_more() {
+        let mut table = String::new();
+        for from in S::ALL {
+            for event in every_event() {
+                if let Ok(to) = step(from, &event) {
+                    table += &format!("{from} + {} = {to}\n", event.name());
+                }
+            }
+        }
+        assert_eq!(
+            table,
+            "pending + upload-began = uploading\n\
+             pending + cancelled = cancelled\n\
+             uploading + put-back = pending\n\
+             uploading + refused = pending\n\
+             uploading + answer-lost = pending\n\
+             uploading + held = held\n\
+             uploading + rejected = failed\n\
+             uploading + accepted = queued\n\
+             queued + polled = importing\n\
+             queued + import-ended = collecting\n\
+             queued + import-lost = failed\n\
+             importing + polled = importing\n\
+             importing + import-ended = collecting\n\
+             importing + import-lost = failed\n\
+             collecting + import-lost = failed\n\
+             collecting + collected = complete\n\
+             failed + retried = pending\n\
+             cancelled + retried = pending\n\
+             held + cancelled = cancelled\n\
+             held + retried = pending\n"
+        );
+    }
+
+    #[test]
+    fn an_import_that_marketo_holds_is_never_sent_again_by_any_event() {
+        for from in [S::Queued, S::Importing, S::Collecting] {
+            for event in every_event() {
+                assert_ne!(step(from, &event), Ok(S::Pending), "{from} + {}", event.name());
+            }
+        }
+    }
+
+    #[test]
+    fn a_job_is_what_its_batches_make_it() {
+        for (batches, expected) in [
+            (vec![S::Pending, S::Pending], JobState::Pending),
+            (vec![S::Pending, S::Uploading], JobState::Running),
+            (vec![S::Complete, S::Pending], JobState::Running),
+            (vec![S::Held], JobState::Running),
+            (vec![S::Failed, S::Importing], JobState::Running),
+            (vec![S::Complete, S::Complete], JobState::Complete),
+            (vec![S::Complete, S::Failed, S::Cancelled], JobState::Failed),
+            (vec![S::Complete, S::Cancelled], JobState::Cancelled),
+        ] {
+            assert_eq!(job_state(batches.clone()), expected, "{batches:?}");
+        }
+    }
+}

@@ -1,0 +1,4 @@
+//! A job-queue daemon for Adobe Marketo's Bulk Import API.
+
+pub mod job;
+pub mod marketo;
