@@ -1,4 +1,5 @@
 //! A job-queue daemon for Adobe Marketo's Bulk Import API.
 
+pub mod config;
 pub mod job;
 pub mod marketo;
