@@ -14,9 +14,12 @@ use serde::Deserialize;
 
 mod check;
 mod environment;
+mod problem;
+mod raw;
 mod secret;
 mod values;
 
+pub use problem::ConfigError;
 pub use secret::Secret;
 
 /// The whole configuration, checked.
@@ -204,25 +207,6 @@ impl Default for Polling {
     }
 }
 
-/// Why there is no configuration. Each text is one sentence that names the key and where its value came from.
-#[derive(Debug, thiserror::Error)]
-pub enum ConfigError {
-    #[error("the configuration {} can't be read: {cause}", path.display())]
-    Unreadable { path: PathBuf, cause: std::io::Error },
-    /// The text of TOML errors is not passed on: it quotes the line, which may hold a secret.
-    #[error("{}:{line}: this is not TOML: {reason}", path.display())]
-    Syntax { path: PathBuf, line: usize, reason: String },
-    #[error("{key} {reason} (in {})", path.display())]
-    InFile { key: String, reason: String, path: PathBuf },
-    #[error("{key} {reason} (set by {variable})")]
-    InEnvironment { key: String, reason: String, variable: String },
-    /// Neither the file nor the environment has the key.
-    #[error("{key} {reason}")]
-    Nowhere { key: String, reason: String },
-    #[error("the environment variable {variable} {reason}")]
-    Variable { variable: String, reason: &'static str },
-}
-
 impl Config {
     /// Reads `file`, where there is one, and the process's environment over it. Relative paths are kept as they are:
     /// they count from the working directory.
@@ -235,7 +219,7 @@ impl Config {
         let unreadable = |cause| ConfigError::Unreadable { path: path.to_owned(), cause };
         let text = fs::read_to_string(path).map_err(unreadable)?;
         let mut config = Config::read(Some((path, &text)), environment)?;
-        if check::holds_a_secret(&text) && secret::everyone_may_read(path) {
+        if raw::holds_a_secret(&text) && secret::everyone_may_read(path) {
             config.warnings.push(format!("{} holds a client_secret and can be read by everyone", path.display()));
         }
         Ok(config)

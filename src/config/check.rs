@@ -1,17 +1,16 @@
 //! Which values are possible? From the table as it was written to a checked [`Config`].
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fmt;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use serde::Deserialize;
 use toml::Table;
 
-use super::environment::Set;
-use super::{Api, ApiClient, Config, ConfigError, DropFolder, Instance, Limits, Log, Polling, Retention, Store};
-use super::{Secret, UnknownOutcome, secret, values};
+use super::problem::Problem;
+use super::raw::{self, RawApi, RawInstance};
+use super::{Api, ApiClient, Config, Instance, Limits, Polling, Secret, secret, values};
 
 /// The longest path that fits into a Unix socket's address on Linux, its closing zero left out.
 const LONGEST_SOCKET_PATH: usize = 107;
@@ -20,134 +19,8 @@ const LONGEST_SOCKET_PATH: usize = 107;
 const MARKETO_CALLS: u128 = 100;
 const MARKETO_WINDOW: Duration = Duration::from_secs(20);
 
-/// What is wrong with which key: `{key} {reason}` is a sentence.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Problem {
-    key: String,
-    reason: String,
-}
-
-impl Problem {
-    pub(super) fn new(key: impl Into<String>, reason: impl Into<String>) -> Self {
-        Problem { key: key.into(), reason: reason.into() }
-    }
-
-    /// With the place that has the key: a variable, or something inside of it, goes before the file.
-    pub(super) fn located(self, file: Option<&Path>, set: &Set) -> ConfigError {
-        let Problem { key, reason } = self;
-        let inside =
-            |inner: &str| inner.strip_prefix(&key).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
-        match (set.iter().find(|(inner, _)| inside(inner)), file) {
-            (Some((_, variable)), _) => ConfigError::InEnvironment { key, reason, variable: variable.clone() },
-            (None, Some(path)) => ConfigError::InFile { key, reason, path: path.to_owned() },
-            (None, None) => ConfigError::Nowhere { key, reason },
-        }
-    }
-}
-
-impl fmt::Display for Problem {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}", self.key, self.reason)
-    }
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-struct Raw {
-    store: Store,
-    retention: Retention,
-    api: RawApi,
-    drop: DropFolder,
-    instances: BTreeMap<String, RawInstance>,
-    log: Log,
-}
-
-#[derive(Deserialize)]
-#[serde(default, deny_unknown_fields)]
-struct RawApi {
-    socket: PathBuf,
-    socket_mode: String,
-    listen: Option<String>,
-    max_file_bytes: u64,
-    clients: Vec<RawClient>,
-}
-
-impl Default for RawApi {
-    fn default() -> Self {
-        RawApi {
-            socket: "/run/marqueue/marqueue.sock".into(),
-            socket_mode: "0660".to_owned(),
-            listen: None,
-            max_file_bytes: 1 << 30,
-            clients: Vec::new(),
-        }
-    }
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-struct RawClient {
-    client_id: Option<Secret>,
-    client_id_file: Option<PathBuf>,
-    client_secret: Option<Secret>,
-    client_secret_file: Option<PathBuf>,
-}
-
-#[derive(Deserialize)]
-#[serde(default, deny_unknown_fields)]
-struct RawInstance {
-    base_url: Option<String>,
-    identity_url: Option<String>,
-    client_id: Option<Secret>,
-    client_id_file: Option<PathBuf>,
-    client_secret: Option<Secret>,
-    client_secret_file: Option<PathBuf>,
-    unknown_outcome: UnknownOutcome,
-    max_attempts: u32,
-    #[serde(deserialize_with = "values::duration")]
-    backoff_min: Duration,
-    #[serde(deserialize_with = "values::duration")]
-    backoff_max: Duration,
-    #[serde(deserialize_with = "values::duration")]
-    request_timeout: Duration,
-    limits: Limits,
-    polling: Polling,
-}
-
-impl Default for RawInstance {
-    fn default() -> Self {
-        RawInstance {
-            base_url: None,
-            identity_url: None,
-            client_id: None,
-            client_id_file: None,
-            client_secret: None,
-            client_secret_file: None,
-            unknown_outcome: UnknownOutcome::default(),
-            max_attempts: 8,
-            backoff_min: Duration::from_secs(1),
-            backoff_max: Duration::from_secs(5 * 60),
-            request_timeout: Duration::from_secs(120),
-            limits: Limits::default(),
-            polling: Polling::default(),
-        }
-    }
-}
-
-/// The file's text itself holds a secret, rather than the name of a file that does.
-pub(super) fn holds_a_secret(text: &str) -> bool {
-    let table: Table = text.parse().unwrap_or_default();
-    let instances =
-        table.get("instances").and_then(|instances| instances.as_table()).into_iter().flat_map(Table::values);
-    let clients = table.get("api").and_then(|api| api.get("clients")?.as_array()).into_iter().flatten();
-    instances.chain(clients).any(|entry| entry.get("client_secret").is_some())
-}
-
 pub(super) fn checked(table: Table) -> Result<Config, Problem> {
-    let raw: Raw = serde_path_to_error::deserialize(table).map_err(|error| {
-        let path = error.path().to_string();
-        Problem::new(path, reworded(error.inner().message()))
-    })?;
+    let raw = raw::typed(table)?;
     let mut warnings = Vec::new();
     not_empty("store.path", &raw.store.path)?;
     more_than_zero("retention.files", raw.retention.files)?;
@@ -323,31 +196,9 @@ fn not_above(key: &str, value: Duration, other: &str, most: Duration) -> Result<
     Ok(())
 }
 
-/// serde's words as the end of a sentence that begins with the key.
-fn reworded(message: &str) -> String {
-    let two = |start: &str| message.strip_prefix(start)?.split_once(", expected ");
-    if let Some((_, choices)) = two("unknown field ") {
-        return format!("is not a key: here belongs {choices}");
-    }
-    if let Some((found, choices)) = two("unknown variant ") {
-        return format!("must be {choices}, not {found}");
-    }
-    if let Some((found, expected)) = two("invalid type: ").or_else(|| two("invalid value: ")) {
-        let expected = match expected {
-            "u32" | "u64" => "a whole number that is not negative",
-            "a string" | "path string" | "string" => "text",
-            "a sequence" => "a list",
-            "a map" => "a table",
-            other if other.starts_with("struct ") => "a table",
-            other => other,
-        };
-        return format!("must be {expected}, not {found}");
-    }
-    message.to_owned()
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::ConfigError;
     use super::*;
 
     const GOOD: &str = "[instances.default]
@@ -580,12 +431,5 @@ mod tests {
             "stoer is not a key: here belongs one of `store`, `retention`, `api`, `drop`, `instances`, `log` \
              (set by MARQUEUE_STOER__PATH)"
         );
-    }
-
-    #[test]
-    fn a_secret_in_the_file_itself_is_noticed() {
-        assert!(holds_a_secret(GOOD));
-        assert!(holds_a_secret("api.clients = [{client_secret = 'x'}]"));
-        assert!(!holds_a_secret("instances.default.client_secret_file = '/s'"));
     }
 }

@@ -31,8 +31,8 @@ const LIST: [&str; 2] = ["api", "clients"];
 /// Numbers above this are refused, because entries up to the number are made.
 const LAST_ENTRY: usize = 999;
 
-/// Which variable set which key.
-pub(super) type Set = BTreeMap<String, String>;
+/// Keys that variables have set, and the variables.
+type Set = BTreeMap<String, String>;
 
 /// The process's own variables, as far as they concern us.
 pub(super) fn of_the_process() -> Result<Vec<(String, String)>, ConfigError> {

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Deserializer};
 
-use super::check::Problem;
+use super::problem::Problem;
 
 /// Text that never shows itself: both ways of printing give `[secret]`, and it can't be serialised.
 #[derive(Clone, PartialEq, Eq)]
