@@ -1,5 +1,6 @@
 //! A job-queue daemon for Adobe Marketo's Bulk Import API.
 
 pub mod config;
+pub mod daemon;
 pub mod job;
 pub mod marketo;
