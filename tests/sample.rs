@@ -15,7 +15,7 @@ fn secrets() -> Vec<(String, String)> {
 }
 
 fn read(text: &str) -> Config {
-    Config::read(Some((Path::new("config/marqueue.toml"), text)), secrets()).unwrap()
+    Config::read(Some((Path::new("config/marqueue.toml"), text)), secrets()).expect("the sample is good")
 }
 
 /// The sample with its comment marks taken from the keys. A comment that is prose has a space behind its mark.
