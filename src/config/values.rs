@@ -57,13 +57,13 @@ pub(super) fn parse_identity_url(text: &str) -> Result<Url, String> {
 }
 
 fn parse_url(text: &str, surplus: &str) -> Result<Url, String> {
-    let mut url = Url::parse(text).map_err(|error| format!("must be a URL, not \"{text}\": {error}"))?;
+    // The text is not shown: it may hold a password.
+    let mut url = Url::parse(text).map_err(|error| format!("must be a URL, such as \"https://a.example\": {error}"))?;
     match url.scheme() {
         "https" => {}
         "http" if is_loopback(&url) => {}
         _ => return Err("must begin with https:// (http:// is only for loopback, where a simulator is)".to_owned()),
     }
-    // The text is not shown from here on: it may hold a password.
     if !url.username().is_empty() || url.password().is_some() {
         return Err("must have no user and no password".to_owned());
     }
