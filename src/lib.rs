@@ -1,4 +1,6 @@
 //! A job-queue daemon for Adobe Marketo's Bulk Import API.
 
+pub mod clock;
 pub mod job;
 pub mod marketo;
+pub mod store;
