@@ -3,4 +3,5 @@
 pub mod clock;
 pub mod job;
 pub mod marketo;
+pub mod simulator;
 pub mod store;
