@@ -1,0 +1,435 @@
+//! Which values are possible? From the table as it was written to a checked [`Config`].
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use toml::Table;
+
+use super::problem::Problem;
+use super::raw::{self, RawApi, RawInstance};
+use super::{Api, ApiClient, Config, Instance, Limits, Polling, Secret, secret, values};
+
+/// The longest path that fits into a Unix socket's address on Linux, its closing zero left out.
+const LONGEST_SOCKET_PATH: usize = 107;
+
+/// Marketo's own limit on calls, for all that use an instance together.
+const MARKETO_CALLS: u128 = 100;
+const MARKETO_WINDOW: Duration = Duration::from_secs(20);
+
+pub(super) fn checked(table: Table) -> Result<Config, Problem> {
+    let raw = raw::typed(table)?;
+    let mut warnings = Vec::new();
+    not_empty("store.path", &raw.store.path)?;
+    more_than_zero("retention.files", raw.retention.files)?;
+    more_than_zero("retention.reports", raw.retention.reports)?;
+    more_than_zero("retention.jobs", raw.retention.jobs)?;
+    if let Some(path) = &raw.drop.path {
+        not_empty("drop.path", path)?;
+    }
+    let api = api(raw.api, &mut warnings)?;
+    if raw.instances.is_empty() {
+        let reason = "is empty: write at least [instances.default] with base_url, client_id and client_secret_file";
+        return Err(Problem::new("instances", reason));
+    }
+    let instances = raw
+        .instances
+        .into_iter()
+        .map(|(name, raw)| Ok((name.clone(), instance(&name, raw, &mut warnings)?)))
+        .collect::<Result<_, Problem>>()?;
+    Ok(Config { store: raw.store, retention: raw.retention, api, drop: raw.drop, instances, log: raw.log, warnings })
+}
+
+fn api(raw: RawApi, warnings: &mut Vec<String>) -> Result<Api, Problem> {
+    not_empty("api.socket", &raw.socket)?;
+    let length = raw.socket.as_os_str().len();
+    if length > LONGEST_SOCKET_PATH {
+        let reason = format!("is {length} bytes long, and the path of a Unix socket has at most {LONGEST_SOCKET_PATH}");
+        return Err(Problem::new("api.socket", reason));
+    }
+    let socket_mode = values::parse_mode(&raw.socket_mode).map_err(|reason| Problem::new("api.socket_mode", reason))?;
+    let listen = raw.listen.map(|text| {
+        let reason = || format!("must be an address and a port, such as \"127.0.0.1:8437\", not \"{text}\"");
+        text.parse().map_err(|_| Problem::new("api.listen", reason()))
+    });
+    let listen = listen.transpose()?;
+    if listen.is_some() && raw.clients.is_empty() {
+        return Err(Problem::new("api.listen", "needs an entry in [[api.clients]]: who may use it?"));
+    }
+    within("api.max_file_bytes", raw.max_file_bytes, 1..=i64::MAX as u64)?;
+    let mut clients = Vec::new();
+    let mut ids = BTreeSet::new();
+    for (entry, raw) in raw.clients.into_iter().enumerate() {
+        let key = format!("api.clients[{entry}]");
+        let client_id = client_id(&key, raw.client_id, raw.client_id_file, warnings)?;
+        if !ids.insert(client_id.clone()) {
+            return Err(Problem::new(format!("{key}.client_id"), "is the same as an earlier entry's"));
+        }
+        let client_secret = client_secret(&key, raw.client_secret, raw.client_secret_file, warnings)?;
+        clients.push(ApiClient { client_id, client_secret });
+    }
+    Ok(Api { socket: raw.socket, socket_mode, listen, max_file_bytes: raw.max_file_bytes, clients })
+}
+
+fn instance(name: &str, raw: RawInstance, warnings: &mut Vec<String>) -> Result<Instance, Problem> {
+    let all = format!("instances.{name}");
+    let key = |rest: &str| format!("{all}.{rest}");
+    let plain = |byte: u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'-');
+    if name.is_empty() || name.len() > 64 || !name.bytes().all(plain) {
+        return Err(Problem::new(all, "must have a name of 1 to 64 small letters, digits, _ and -"));
+    }
+    if name == "rejected" {
+        return Err(Problem::new(all, "needs another name: the drop folder keeps refused files under this one"));
+    }
+    let base_url = raw.base_url.ok_or_else(|| Problem::new(key("base_url"), "is missing"))?;
+    let base_url = values::parse_base_url(&base_url).map_err(|reason| Problem::new(key("base_url"), reason))?;
+    let identity_url = raw.identity_url.map(|text| {
+        let url = values::parse_identity_url(&text).map_err(|reason| Problem::new(key("identity_url"), reason))?;
+        Ok(values::without_slash(&url))
+    });
+    // Against a simulator anything goes that makes sense at all: its clock may run faster than ours.
+    let simulated = values::is_loopback(&base_url);
+    let base_url = values::without_slash(&base_url);
+    let identity_url = identity_url.transpose()?.unwrap_or_else(|| format!("{base_url}/identity"));
+    let client_id = client_id(&all, raw.client_id, raw.client_id_file, warnings)?;
+    let client_secret = client_secret(&all, raw.client_secret, raw.client_secret_file, warnings)?;
+    within(&key("max_attempts"), raw.max_attempts, 1..=u32::MAX)?;
+    more_than_zero(&key("backoff_min"), raw.backoff_min)?;
+    not_above(&key("backoff_min"), raw.backoff_min, "backoff_max", raw.backoff_max)?;
+    at_least(&key("request_timeout"), raw.request_timeout, Duration::from_secs(1))?;
+    limits(&key("limits"), &raw.limits, simulated)?;
+    polling(&key("polling"), &raw.polling, simulated)?;
+    Ok(Instance {
+        base_url,
+        identity_url,
+        client_id,
+        client_secret,
+        unknown_outcome: raw.unknown_outcome,
+        max_attempts: raw.max_attempts,
+        backoff_min: raw.backoff_min,
+        backoff_max: raw.backoff_max,
+        request_timeout: raw.request_timeout,
+        limits: raw.limits,
+        polling: raw.polling,
+    })
+}
+
+fn limits(all: &str, limits: &Limits, simulated: bool) -> Result<(), Problem> {
+    let key = |rest: &str| format!("{all}.{rest}");
+    within(&key("importing"), limits.importing, 1..=2)?;
+    within(&key("queued"), limits.queued, 1..=10)?;
+    if limits.queued < limits.importing {
+        let reason = format!("must be at least importing ({}), not {}", limits.importing, limits.queued);
+        return Err(Problem::new(key("queued"), reason));
+    }
+    within(&key("upload_bytes"), limits.upload_bytes, 1_000..=10_000_000)?;
+    within(&key("concurrent_calls"), limits.concurrent_calls, 1..=10)?;
+    more_than_zero(&key("window"), limits.window)?;
+    within(&key("calls"), limits.calls, 1..=if simulated { u32::MAX } else { 100 })?;
+    // That many windows cover any twenty seconds, and each of them can be full.
+    let windows = MARKETO_WINDOW.as_nanos().div_ceil(limits.window.as_nanos());
+    let calls = windows.max(1) * u128::from(limits.calls);
+    if calls > MARKETO_CALLS && !simulated {
+        let reason =
+            format!("is too short: {} calls in it can make {calls} in 20s, and Marketo takes 100", limits.calls);
+        return Err(Problem::new(key("window"), reason));
+    }
+    Ok(())
+}
+
+fn polling(all: &str, polling: &Polling, simulated: bool) -> Result<(), Problem> {
+    let min = format!("{all}.min");
+    match simulated {
+        true => more_than_zero(&min, polling.min)?,
+        false => at_least(&min, polling.min, Duration::from_secs(1))?,
+    }
+    not_above(&min, polling.min, "max", polling.max)
+}
+
+fn client_id(
+    all: &str,
+    given: Option<Secret>,
+    file: Option<PathBuf>,
+    warnings: &mut Vec<String>,
+) -> Result<String, Problem> {
+    secret::given_or_in_file(&format!("{all}.client_id"), given, file, warnings).map(|id| id.expose().to_owned())
+}
+
+fn client_secret(
+    all: &str,
+    given: Option<Secret>,
+    file: Option<PathBuf>,
+    warnings: &mut Vec<String>,
+) -> Result<Secret, Problem> {
+    secret::given_or_in_file(&format!("{all}.client_secret"), given, file, warnings)
+}
+
+fn within<T: PartialOrd + fmt::Display + Into<u64> + Copy>(
+    key: &str,
+    value: T,
+    range: RangeInclusive<T>,
+) -> Result<(), Problem> {
+    if range.contains(&value) {
+        return Ok(());
+    }
+    Err(Problem::new(key, format!("must be from {} to {}, not {value}", range.start(), range.end())))
+}
+
+fn not_empty(key: &str, path: &Path) -> Result<(), Problem> {
+    if path.as_os_str().is_empty() { Err(Problem::new(key, "is empty")) } else { Ok(()) }
+}
+
+fn more_than_zero(key: &str, value: Duration) -> Result<(), Problem> {
+    if value.is_zero() { Err(Problem::new(key, "must be more than zero")) } else { Ok(()) }
+}
+
+fn at_least(key: &str, value: Duration, least: Duration) -> Result<(), Problem> {
+    if value < least { Err(Problem::new(key, format!("must be at least {least:?}, not {value:?}"))) } else { Ok(()) }
+}
+
+fn not_above(key: &str, value: Duration, other: &str, most: Duration) -> Result<(), Problem> {
+    if value > most {
+        return Err(Problem::new(key, format!("must be at most {other} ({most:?}), not {value:?}")));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::ConfigError;
+    use super::*;
+
+    const GOOD: &str = "[instances.default]
+        base_url = 'https://a.mktorest.com/rest'
+        client_id = 'id'
+        client_secret = 'hunter2'
+        ";
+
+    fn read(text: &str) -> Result<Config, ConfigError> {
+        Config::read(Some((Path::new("m.toml"), text)), [])
+    }
+
+    /// What is said of the good instance with `lines` below it.
+    fn said_of(lines: &str) -> String {
+        match read(&format!("{GOOD}{lines}")) {
+            Ok(_) => "nothing".to_owned(),
+            Err(error) => error.to_string(),
+        }
+    }
+
+    #[test]
+    fn whatever_is_impossible_is_refused_with_a_sentence_that_names_the_key() {
+        let long = format!("[api]\nsocket = '/{}'", "s".repeat(107));
+        for (lines, message) in [
+            ("[instances.default.limits]\nqueued = 12", "instances.default.limits.queued must be from 1 to 10, not 12"),
+            (
+                "[instances.default.limits]\nqueued = 1",
+                "instances.default.limits.queued must be at least importing (2), not 1",
+            ),
+            (
+                "[instances.default.limits]\nimporting = 3",
+                "instances.default.limits.importing must be from 1 to 2, not 3",
+            ),
+            (
+                "[instances.default.limits]\nimporting = 0",
+                "instances.default.limits.importing must be from 1 to 2, not 0",
+            ),
+            (
+                "[instances.default.limits]\nimporting = -1",
+                "instances.default.limits.importing must be a whole number that is not negative, not integer `-1`",
+            ),
+            (
+                "[instances.default.limits]\nupload_bytes = 10000001",
+                "instances.default.limits.upload_bytes must be from 1000 to 10000000, not 10000001",
+            ),
+            (
+                "[instances.default.limits]\ncalls = 101",
+                "instances.default.limits.calls must be from 1 to 100, not 101",
+            ),
+            (
+                "[instances.default.limits]\nwindow = '9s'",
+                "instances.default.limits.window is too short: 50 calls in it can make 150 in 20s, and Marketo takes 100",
+            ),
+            ("[instances.default.limits]\nwindow = '0s'", "instances.default.limits.window must be more than zero"),
+            (
+                "[instances.default.limits]\nconcurrent_calls = 11",
+                "instances.default.limits.concurrent_calls must be from 1 to 10, not 11",
+            ),
+            (
+                "[instances.default.polling]\nmin = '31s'",
+                "instances.default.polling.min must be at most max (30s), not 31s",
+            ),
+            (
+                "[instances.default.polling]\nmin = '500ms'",
+                "instances.default.polling.min must be at least 1s, not 500ms",
+            ),
+            ("max_attempts = 0", "instances.default.max_attempts must be from 1 to 4294967295, not 0"),
+            (
+                "max_attempts = 1.5",
+                "instances.default.max_attempts must be a whole number that is not negative, not floating point `1.5`",
+            ),
+            (
+                "max_attempts = true",
+                "instances.default.max_attempts must be a whole number that is not negative, not boolean `true`",
+            ),
+            (
+                "max_attempts = '8'",
+                "instances.default.max_attempts must be a whole number that is not negative, not string \"8\"",
+            ),
+            ("backoff_min = '0s'", "instances.default.backoff_min must be more than zero"),
+            ("backoff_min = '6m'", "instances.default.backoff_min must be at most backoff_max (300s), not 360s"),
+            ("backoff_max = 5", "instances.default.backoff_max must be text with a unit, such as \"20s\", not 5"),
+            ("backoff_max = '5'", "instances.default.backoff_max must have a unit, such as \"5s\""),
+            ("request_timeout = '999ms'", "instances.default.request_timeout must be at least 1s, not 999ms"),
+            ("unknown_outcome = 'ask'", "instances.default.unknown_outcome must be `resubmit` or `hold`, not `ask`"),
+            (
+                "client_secret_file = '/s'",
+                "instances.default.client_secret and instances.default.client_secret_file are both given: keep one",
+            ),
+            (
+                "identity_url = 'http://a.example/identity'",
+                "instances.default.identity_url must begin with https:// (http:// is only for loopback, where a simulator is)",
+            ),
+            ("[instances.EU]", "instances.EU must have a name of 1 to 64 small letters, digits, _ and -"),
+            (
+                "[instances.rejected]",
+                "instances.rejected needs another name: the drop folder keeps refused files under this one",
+            ),
+            ("[instances.eu]", "instances.eu.base_url is missing"),
+            (
+                "[instances.eu]\nbase_url = 'https://a.example'",
+                "instances.eu.client_id is missing: write it, or instances.eu.client_id_file",
+            ),
+            (
+                "instances = 1",
+                "instances.default.instances is not a key: here belongs one of `base_url`, `identity_url`, `client_id`, `client_id_file`, `client_secret`, `client_secret_file`, `unknown_outcome`, `max_attempts`, `backoff_min`, `backoff_max`, `request_timeout`, `limits`, `polling`",
+            ),
+            ("[retention]\nfiles = '0d'", "retention.files must be more than zero"),
+            (
+                "[retention]\nflies = '7d'",
+                "retention.flies is not a key: here belongs one of `files`, `reports`, `jobs`",
+            ),
+            ("[store]\npath = ''", "store.path is empty"),
+            ("[store]\npath = 7", "store.path must be text, not integer `7`"),
+            (
+                "[stores]",
+                "stores is not a key: here belongs one of `store`, `retention`, `api`, `drop`, `instances`, `log`",
+            ),
+            ("[api]\nsocket_mode = 660", "api.socket_mode must be text, not integer `660`"),
+            (
+                "[api]\nsocket_mode = '0999'",
+                "api.socket_mode must be octal digits from \"0000\" to \"0777\", not \"0999\"",
+            ),
+            ("[api]\nmax_file_bytes = 0", "api.max_file_bytes must be from 1 to 9223372036854775807, not 0"),
+            (&long, "api.socket is 108 bytes long, and the path of a Unix socket has at most 107"),
+            ("[api]\nlisten = '127.0.0.1:8437'", "api.listen needs an entry in [[api.clients]]: who may use it?"),
+            (
+                "[api]\nlisten = '8437'",
+                "api.listen must be an address and a port, such as \"127.0.0.1:8437\", not \"8437\"",
+            ),
+            (
+                "[[api.clients]]\nclient_id = 'a'",
+                "api.clients[0].client_secret is missing: write it, or api.clients[0].client_secret_file",
+            ),
+            (
+                "[[api.clients]]\nclient_id = 'a'\nclient_secret = 'x'\n[[api.clients]]\nclient_id = 'a'\nclient_secret = 'y'",
+                "api.clients[1].client_id is the same as an earlier entry's",
+            ),
+            ("[[api.clients]]\nclient_id = ''\nclient_secret = 'x'", "api.clients[0].client_id is empty"),
+            (
+                "[[api.clients]]\nid = 'a'",
+                "api.clients[0].id is not a key: here belongs one of `client_id`, `client_id_file`, `client_secret`, `client_secret_file`",
+            ),
+            ("[drop]\npath = ''", "drop.path is empty"),
+            ("[log]\nlevel = 'loud'", "log.level must be one of `error`, `warn`, `info`, `debug`, `trace`, not `loud`"),
+            ("[log]\nformat = 'xml'", "log.format must be `text` or `json`, not `xml`"),
+        ] {
+            assert_eq!(said_of(lines), format!("{message} (in m.toml)"));
+        }
+    }
+
+    #[test]
+    fn a_file_without_an_instance_is_told_what_to_write() {
+        let message =
+            "instances is empty: write at least [instances.default] with base_url, client_id and client_secret_file";
+        assert_eq!(Config::read(None, []).unwrap_err().to_string(), message);
+        assert_eq!(read("log = 1").unwrap_err().to_string(), "log must be a table, not integer `1` (in m.toml)");
+    }
+
+    #[test]
+    fn what_is_not_toml_is_named_by_its_line_and_not_quoted() {
+        let error = said_of("client_secret_file = 'hunter2\n");
+        assert!(error.starts_with("m.toml:5: this is not TOML: "), "{error}");
+        assert!(!error.contains("hunter2"), "{error}");
+    }
+
+    #[test]
+    fn no_message_shows_a_secret_of_a_wrong_type() {
+        for secret in ["4711", "[4711]", "{x = 4711}", "4711.0"] {
+            let text = format!(
+                "[instances.default]\nbase_url = 'https://a.example'\nclient_id = 'i'\nclient_secret = {secret}"
+            );
+            let message = read(&text).unwrap_err().to_string();
+            assert_eq!(message, "instances.default.client_secret must be text, in quotes (in m.toml)");
+        }
+    }
+
+    #[test]
+    fn a_configuration_shows_no_secret_when_it_is_printed() {
+        let config = read(GOOD).unwrap();
+        assert_eq!(config.instances["default"].client_secret.expose(), "hunter2");
+        assert!(!format!("{config:?}").contains("hunter2"));
+    }
+
+    #[test]
+    fn against_a_simulator_calls_and_polling_may_be_as_fast_as_one_likes() {
+        let text = "[instances.default]
+            base_url = 'http://127.0.0.1:9000'
+            client_id = 'id'
+            client_secret = 's'
+            limits = {calls = 5000, window = '100ms'}
+            polling = {min = '1ms', max = '20ms'}";
+        let config = read(text).unwrap();
+        assert_eq!(config.instances["default"].limits.calls, 5000);
+        assert_eq!(config.instances["default"].polling.min, Duration::from_millis(1));
+        assert_eq!(config.instances["default"].identity_url, "http://127.0.0.1:9000/identity");
+    }
+
+    #[test]
+    fn windows_that_keep_to_marketos_rate_are_taken() {
+        for limits in ["calls = 100", "calls = 50\nwindow = '10s'", "calls = 5\nwindow = '1s'", "window = '1h'"] {
+            assert_eq!(said_of(&format!("[instances.default.limits]\n{limits}")), "nothing", "{limits}");
+        }
+    }
+
+    #[test]
+    fn a_mistake_in_a_variable_is_named_by_the_variable_and_no_other() {
+        let said = |variable: &str, value: &str| {
+            Config::read(Some((Path::new("m.toml"), GOOD)), [(variable.to_owned(), value.to_owned())])
+                .unwrap_err()
+                .to_string()
+        };
+        assert_eq!(
+            said("MARQUEUE_INSTANCES__DEFAULT__LIMITS__QUEUED", "12"),
+            "instances.default.limits.queued must be from 1 to 10, not 12 \
+             (set by MARQUEUE_INSTANCES__DEFAULT__LIMITS__QUEUED)"
+        );
+        assert_eq!(
+            said("MARQUEUE_NO_COLOR", "1"),
+            "no_color is not a key: here belongs one of `store`, `retention`, `api`, `drop`, `instances`, `log` \
+             (set by MARQUEUE_NO_COLOR)"
+        );
+        assert_eq!(
+            said("MARQUEUE_RETENTION__FILES", "7"),
+            "retention.files must have a unit, such as \"7s\" (set by MARQUEUE_RETENTION__FILES)"
+        );
+        assert_eq!(said("MARQUEUE_API", "x"), "api must be a table, not string \"x\" (set by MARQUEUE_API)");
+        assert_eq!(
+            said("MARQUEUE_STOER__PATH", "x"),
+            "stoer is not a key: here belongs one of `store`, `retention`, `api`, `drop`, `instances`, `log` \
+             (set by MARQUEUE_STOER__PATH)"
+        );
+    }
+}

@@ -1,0 +1,3 @@
+//! Who opens everything, starts it, drains it, and reports to systemd?
+
+pub mod logging;
