@@ -138,6 +138,21 @@ impl Store {
             .await
     }
 
+    /// Marketo as a whole can't be reached (not even for a token): no upload before `until`.
+    pub async fn service_failed(&self, name: &str, until: Timestamp) -> Result<(), StoreError> {
+        let name = name.to_owned();
+        self.shared
+            .writer
+            .write(move |w| {
+                Box::pin(async move {
+                    service_failed(w, &name, Some(until)).await?;
+                    w.changes.push(Change::Instance(name));
+                    Ok(())
+                })
+            })
+            .await
+    }
+
     /// Writes down that a call is about to leave, before it does. `window` is how long calls count; `day` is when the
     /// day of the quota began. Returns the call's number for [`Store::call_ended`].
     pub async fn call_began(
@@ -270,15 +285,7 @@ pub(super) async fn learn(w: &mut Writing<'_>, key: BatchKey, event: &Event, now
         }
         Event::PutBack { wait: Wait::Service, not_before, .. } => {
             let (name, _) = in_flight(w, key).await?;
-            sqlx::query(
-                "INSERT INTO instance (name, service_failures, quiet_until) VALUES (?, 1, ?)
-                 ON CONFLICT (name) DO UPDATE
-                 SET service_failures = service_failures + 1, quiet_until = excluded.quiet_until",
-            )
-            .bind(name)
-            .bind(not_before.map(Timestamp::as_millisecond))
-            .execute(&mut *w.conn)
-            .await?;
+            service_failed(w, &name, *not_before).await?;
         }
         Event::Accepted { .. } => {
             let (name, in_flight) = in_flight(w, key).await?;
@@ -297,6 +304,19 @@ pub(super) async fn learn(w: &mut Writing<'_>, key: BatchKey, event: &Event, now
         }
         _ => {}
     }
+    Ok(())
+}
+
+async fn service_failed(w: &mut Writing<'_>, name: &str, until: Option<Timestamp>) -> Result<(), StoreError> {
+    sqlx::query(
+        "INSERT INTO instance (name, service_failures, quiet_until) VALUES (?, 1, ?)
+         ON CONFLICT (name) DO UPDATE
+         SET service_failures = service_failures + 1, quiet_until = excluded.quiet_until",
+    )
+    .bind(name)
+    .bind(until.map(Timestamp::as_millisecond))
+    .execute(&mut *w.conn)
+    .await?;
     Ok(())
 }
 

@@ -8,7 +8,7 @@ use sqlx::{Row, SqliteConnection};
 use super::writer::Writing;
 use super::{Store, StoreError};
 use crate::clock::from_ms;
-use crate::job::{BatchKey, BatchState, Format, JobId, JobState, Target, marketo_id};
+use crate::job::{BatchKey, BatchState, Counts, Format, JobId, JobState, Target, marketo_id};
 
 /// One job, in the form of the native API.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -79,6 +79,9 @@ pub struct Batch {
     /// Bytes of the stored failure file; none where there is no such file.
     pub failures_bytes: Option<u64>,
     pub warnings_bytes: Option<u64>,
+    /// Marketo's counts as they came, where a missing one is not zero.
+    #[serde(skip)]
+    pub counts: Counts,
 }
 
 /// One line of a job's history.
@@ -254,7 +257,11 @@ fn read_target(row: &SqliteRow) -> Result<Target, sqlx::Error> {
 }
 
 fn read_batch(row: &SqliteRow) -> Result<Batch, sqlx::Error> {
-    let counted = |column| Ok::<u64, sqlx::Error>(maybe_size(row, column)?.unwrap_or(0));
+    let counts = Counts {
+        processed: maybe_size(row, "processed")?,
+        failed: maybe_size(row, "failed")?,
+        warned: maybe_size(row, "warned")?,
+    };
     Ok(Batch {
         part: row.try_get("part")?,
         state: word(row, "state")?,
@@ -263,9 +270,9 @@ fn read_batch(row: &SqliteRow) -> Result<Batch, sqlx::Error> {
         message: row.try_get("message")?,
         rows: Rows {
             total: size(row, "rows")?,
-            processed: counted("processed")?,
-            failed: counted("failed")?,
-            warned: counted("warned")?,
+            processed: counts.processed.unwrap_or(0),
+            failed: counts.failed.unwrap_or(0),
+            warned: counts.warned.unwrap_or(0),
         },
         byte_from: size(row, "byte_from")?,
         byte_to: size(row, "byte_to")?,
@@ -277,6 +284,7 @@ fn read_batch(row: &SqliteRow) -> Result<Batch, sqlx::Error> {
         ended_at: time(row, "ended_at")?,
         failures_bytes: maybe_size(row, "failures_bytes")?,
         warnings_bytes: maybe_size(row, "warnings_bytes")?,
+        counts,
     })
 }
 
