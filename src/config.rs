@@ -106,6 +106,13 @@ pub struct Instance {
     pub polling: Polling,
 }
 
+impl Instance {
+    /// Whether this is a simulator on this machine and not Marketo.
+    pub fn is_loopback(&self) -> bool {
+        url::Url::parse(&self.base_url).is_ok_and(|url| values::is_loopback(&url))
+    }
+}
+
 /// What to do with a batch whose upload left and whose answer did not come back.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]

@@ -149,6 +149,30 @@ impl fmt::Display for Target {
     }
 }
 
+/// How an id of Marketo's goes through JSON: a number where it is one, and read from a number or from text.
+///
+/// Inside it is text, since nothing is ever counted with it and nobody promised digits.
+pub mod marketo_id {
+    use serde::{Deserialize, Deserializer, Serializer};
+    use serde_json::Value;
+
+    pub fn serialize<S: Serializer>(id: &Option<String>, output: S) -> Result<S::Ok, S::Error> {
+        match id.as_deref().map(|text| (text, text.parse::<u64>())) {
+            Some((_, Ok(number))) => output.serialize_u64(number),
+            Some((text, Err(_))) => output.serialize_str(text),
+            None => output.serialize_none(),
+        }
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(input: D) -> Result<Option<String>, D::Error> {
+        Ok(match Value::deserialize(input)? {
+            Value::String(text) if !text.is_empty() => Some(text),
+            Value::Number(number) => Some(number.to_string()),
+            _ => None,
+        })
+    }
+}
+
 /// A word that is not one of those that fit its place. Its text names the choices.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("unknown {what} \"{word}\": it is one of {choices}")]
@@ -159,7 +183,12 @@ pub struct UnknownWord {
 }
 
 /// Finds `word` among `all` by its name: the one way in which words become values here.
-fn find<T: Copy>(what: &'static str, word: &str, all: &[T], name: fn(T) -> &'static str) -> Result<T, UnknownWord> {
+pub(crate) fn find<T: Copy>(
+    what: &'static str,
+    word: &str,
+    all: &[T],
+    name: fn(T) -> &'static str,
+) -> Result<T, UnknownWord> {
     all.iter().copied().find(|&value| name(value) == word).ok_or_else(|| UnknownWord {
         what,
         word: word.to_owned(),

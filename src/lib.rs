@@ -1,6 +1,9 @@
 //! A job-queue daemon for Adobe Marketo's Bulk Import API.
 
+pub mod clock;
 pub mod config;
 pub mod daemon;
 pub mod job;
 pub mod marketo;
+pub mod simulator;
+pub mod store;

@@ -6,6 +6,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{UnknownWord, find};
@@ -188,13 +189,13 @@ pub enum Event {
     /// The next thing to leave is the upload. One attempt is counted.
     UploadBegan,
     /// The upload surely made no import and the batch is not to blame. The attempt is given back.
-    PutBack { wait: Wait, reason: String },
+    PutBack { wait: Wait, reason: String, not_before: Option<Timestamp> },
     /// Marketo refused in passing: nothing was made, the attempt is used up.
-    Refused { reason: String },
-    /// The answer was lost, and the policy is to send again.
-    AnswerLost { reason: String },
-    /// The answer was lost, and the policy is to ask a person.
-    Held { reason: String },
+    Refused { reason: String, not_before: Timestamp },
+    /// The answer was lost, and the policy is to send again. Until `ghost_until` the import that may exist counts as one.
+    AnswerLost { reason: String, not_before: Timestamp, ghost_until: Timestamp },
+    /// The answer was lost, and the policy is to ask a person. `ghost_until` as above.
+    Held { reason: String, ghost_until: Timestamp },
     /// Marketo will never take this batch, or the attempts are used up.
     Rejected { reason: String },
     /// Marketo made an import of it.
@@ -301,10 +302,14 @@ mod tests {
         let counts = Counts::default();
         vec![
             Event::UploadBegan,
-            Event::PutBack { wait: Wait::QueueFull, reason: reason.clone() },
-            Event::Refused { reason: reason.clone() },
-            Event::AnswerLost { reason: reason.clone() },
-            Event::Held { reason: reason.clone() },
+            Event::PutBack { wait: Wait::QueueFull, reason: reason.clone(), not_before: None },
+            Event::Refused { reason: reason.clone(), not_before: Timestamp::UNIX_EPOCH },
+            Event::AnswerLost {
+                reason: reason.clone(),
+                not_before: Timestamp::UNIX_EPOCH,
+                ghost_until: Timestamp::UNIX_EPOCH,
+            },
+            Event::Held { reason: reason.clone(), ghost_until: Timestamp::UNIX_EPOCH },
             Event::Rejected { reason: reason.clone() },
             Event::Accepted { marketo_batch_id: "1".into(), status: RemoteStatus::Queued },
             Event::Polled { status: RemoteStatus::Importing, counts },

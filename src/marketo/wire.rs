@@ -7,7 +7,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
-use crate::job::{Counts, RemoteStatus};
+use crate::job::{Counts, RemoteStatus, marketo_id};
 
 /// `{"requestId", "success", "result", "errors", "warnings"}`: the frame of every answer but the token's.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -34,7 +34,7 @@ pub struct Envelope<T> {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ApiError {
     /// Digits, such as `"1016"`; some bodies have a number, some leave it out.
-    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "text")]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "marketo_id::deserialize")]
     pub code: Option<String>,
     #[serde(default, deserialize_with = "lenient")]
     pub message: String,
@@ -44,10 +44,10 @@ pub struct ApiError {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Import {
-    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "text", serialize_with = "digits")]
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "marketo_id")]
     pub batch_id: Option<String>,
     /// Missing from custom objects' answers, and sometimes from others'.
-    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "text")]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "marketo_id::deserialize")]
     pub import_id: Option<String>,
     /// `import`; custom objects only.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "lenient")]
@@ -134,15 +134,6 @@ fn list<'de, D: Deserializer<'de>, T: DeserializeOwned>(input: D) -> Result<Vec<
     Ok(entries.into_iter().filter_map(|entry| T::deserialize(entry).ok()).collect())
 }
 
-/// Text, or a number as text.
-fn text<'de, D: Deserializer<'de>>(input: D) -> Result<Option<String>, D::Error> {
-    Ok(match Value::deserialize(input)? {
-        Value::String(text) if !text.is_empty() => Some(text),
-        Value::Number(number) => Some(number.to_string()),
-        _ => None,
-    })
-}
-
 /// A whole number that is not negative, or its digits as text.
 fn count<'de, D: Deserializer<'de>>(input: D) -> Result<Option<u64>, D::Error> {
     Ok(match Value::deserialize(input)? {
@@ -150,15 +141,6 @@ fn count<'de, D: Deserializer<'de>>(input: D) -> Result<Option<u64>, D::Error> {
         Value::String(text) => text.trim().parse().ok(),
         _ => None,
     })
-}
-
-/// An id goes out as the number that it is.
-fn digits<S: serde::Serializer>(id: &Option<String>, output: S) -> Result<S::Ok, S::Error> {
-    match id.as_deref().map(|text| (text, text.parse::<u64>())) {
-        Some((_, Ok(number))) => output.serialize_u64(number),
-        Some((text, Err(_))) => output.serialize_str(text),
-        None => output.serialize_none(),
-    }
 }
 
 #[cfg(test)]

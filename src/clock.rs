@@ -1,0 +1,83 @@
+//! What time is it? The one place that asks the machine; everything else is told.
+//!
+//! Wall-clock times are whole milliseconds, as the database keeps them. What must not follow a clock that is set back
+//! (the window of calls, a token's life) is measured by [`std::time::Instant`] where it is used.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+/// The longest sleep before the clock is read again, so that a clock that was set is noticed.
+const LONGEST_NAP: Duration = Duration::from_secs(30);
+
+/// The system's clock, or one that a test sets.
+#[derive(Clone, Debug, Default)]
+pub enum Clock {
+    #[default]
+    System,
+    Manual(Arc<Mutex<Timestamp>>),
+}
+
+impl Clock {
+    /// A clock that stands at `now` until [`Clock::set`] moves it.
+    pub fn manual(now: Timestamp) -> Clock {
+        Clock::Manual(Arc::new(Mutex::new(now)))
+    }
+
+    /// Moves a manual clock, forwards or backwards; the system's is not ours to move.
+    pub fn set(&self, now: Timestamp) {
+        if let Clock::Manual(held) = self {
+            *held.lock().unwrap_or_else(PoisonError::into_inner) = now;
+        }
+    }
+
+    pub fn now(&self) -> Timestamp {
+        match self {
+            #[allow(clippy::disallowed_methods, reason = "this is the one place")]
+            Clock::System => from_ms(Timestamp::now().as_millisecond()),
+            Clock::Manual(held) => *held.lock().unwrap_or_else(PoisonError::into_inner),
+        }
+    }
+
+    /// Returns when `until` has come, or after half a minute: the caller looks again either way.
+    pub async fn nap(&self, until: Timestamp) {
+        let left = Duration::try_from(until.duration_since(self.now())).unwrap_or(Duration::ZERO);
+        // A timer may fire a hair before a wall clock reaches the same moment.
+        tokio::time::sleep(left.min(LONGEST_NAP) + Duration::from_millis(1)).await;
+    }
+}
+
+/// Milliseconds since 1970 as a time; one that no calendar can hold becomes the nearest that it can.
+pub fn from_ms(ms: i64) -> Timestamp {
+    Timestamp::from_millisecond(ms).unwrap_or(if ms < 0 { Timestamp::MIN } else { Timestamp::MAX })
+}
+
+/// `at` later by `by`, or the last moment that a calendar can hold.
+pub fn after(at: Timestamp, by: Duration) -> Timestamp {
+    from_ms(at.as_millisecond().saturating_add(i64::try_from(by.as_millis()).unwrap_or(i64::MAX)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_manual_clock_stands_until_it_is_set() {
+        let clock = Clock::manual(from_ms(1_000));
+        assert_eq!(clock.now(), from_ms(1_000));
+        clock.clone().set(after(clock.now(), Duration::from_secs(2)));
+        assert_eq!(clock.now(), from_ms(3_000));
+    }
+
+    #[test]
+    fn the_systems_time_survives_a_round_through_milliseconds() {
+        let now = Clock::System.now();
+        assert_eq!(from_ms(now.as_millisecond()), now);
+    }
+
+    #[test]
+    fn a_sum_past_the_calendar_is_its_end() {
+        assert_eq!(after(Timestamp::MAX, Duration::from_secs(1)), Timestamp::MAX);
+    }
+}

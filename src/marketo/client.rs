@@ -1,0 +1,484 @@
+//! How is a call made, and how did it end? The three kinds of end of an upload are three types, because what may be done
+//! next differs: never sent, refused, answer lost.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use bytes::Bytes;
+use futures_util::{Stream, StreamExt, stream};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use reqwest::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE};
+use reqwest::{Response, redirect};
+
+use super::asks::{Ask, asks};
+use super::multipart::Frame;
+use super::token::{AccessToken, TokenFault, Tokens};
+use super::wire::{Envelope, Import};
+use crate::config;
+use crate::job::{Counts, Format, RemoteStatus, Target};
+
+/// More than any of Marketo's JSON answers has; the rest of a longer one is not read.
+const ANSWER_BYTES: usize = 1024 * 1024;
+
+/// What stands as it is in a path segment.
+const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'_').remove(b'-').remove(b'.').remove(b'~');
+
+/// Speaks to one instance. It keeps no limits: each call but the token's needs a [`super::Permit`] first.
+pub struct Client {
+    http: reqwest::Client,
+    base_url: String,
+    tokens: Tokens,
+}
+
+/// What to upload; the content comes as a stream of its own.
+pub struct Upload<'a> {
+    pub target: &'a Target,
+    pub filename: &'a str,
+    pub format: Format,
+    /// Bytes of the content.
+    pub bytes: u64,
+}
+
+/// An import that Marketo made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Created {
+    pub marketo_batch_id: String,
+    pub status: RemoteStatus,
+    pub request_id: Option<String>,
+}
+
+/// Why there is no import, or none that we know of.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CreateFault {
+    /// The request never wholly left, so there is no import.
+    #[error("{0}")]
+    NeverSent(String),
+    /// Marketo said no, so there is no import. [`Ask::OutcomeUnknown`] never stands here.
+    #[error("{reason}")]
+    Refused { ask: Ask, reason: String, request_id: Option<String> },
+    /// All of it may have arrived, and no answer says what became of it.
+    #[error("{reason}")]
+    AnswerLost { reason: String, request_id: Option<String> },
+}
+
+/// A question about an import that found no good answer. It says nothing about the import.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{reason}")]
+pub struct AskFault {
+    pub ask: Ask,
+    pub reason: String,
+    pub request_id: Option<String>,
+}
+
+/// How an import stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Status {
+    pub status: RemoteStatus,
+    pub counts: Counts,
+    pub message: Option<String>,
+    pub request_id: Option<String>,
+}
+
+/// Which of the two files about an ended import.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReportKind {
+    Failures,
+    Warnings,
+}
+
+/// The answer to a request for such a file.
+pub enum Report {
+    /// 404, or nothing in it.
+    None,
+    /// Its bytes as they come.
+    File(File),
+}
+
+/// A failure or warning file on its way here.
+pub struct File {
+    first: Option<Bytes>,
+    rest: Response,
+}
+
+impl File {
+    /// The next bytes; none at the end.
+    ///
+    /// # Errors
+    /// The reason in one sentence, when the connection broke.
+    pub async fn next(&mut self) -> Result<Option<Bytes>, String> {
+        match self.first.take() {
+            Some(first) => Ok(Some(first)),
+            None => self.rest.chunk().await.map_err(|error| reason(&error)),
+        }
+    }
+}
+
+impl Client {
+    /// # Errors
+    /// The reason in one sentence, when the TLS library can't be set up (no root certificates on the machine, say).
+    pub fn new(instance: &config::Instance) -> Result<Client, String> {
+        // Another part of the process may have chosen before; then that choice stands.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let mut http = reqwest::Client::builder()
+            .user_agent(concat!("marqueue/", env!("CARGO_PKG_VERSION")))
+            .timeout(instance.request_timeout)
+            .connect_timeout(instance.request_timeout.min(std::time::Duration::from_secs(30)))
+            // An upload redirected would be sent somewhere that nobody wrote into the configuration.
+            .redirect(redirect::Policy::none())
+            // Marketo closes the connection after each answer; one kept here may be closed under an upload's feet,
+            // and then nobody knows whether it arrived.
+            .pool_max_idle_per_host(0);
+        if instance.is_loopback() {
+            http = http.no_proxy();
+        }
+        Ok(Client {
+            http: http.build().map_err(|error| reason(&error))?,
+            base_url: instance.base_url.clone(),
+            tokens: Tokens::new(&instance.identity_url, &instance.client_id, &instance.client_secret),
+        })
+    }
+
+    /// The token for the next calls. Needs no permit: these calls count against no limit.
+    pub async fn token(&self) -> Result<AccessToken, TokenFault> {
+        self.tokens.get(&self.http).await
+    }
+
+    /// Sends a file. `content` yields exactly `upload.bytes` bytes.
+    ///
+    /// # Errors
+    /// See [`CreateFault`]. A refused token is given up, so that [`Client::token`] fetches another.
+    pub async fn create<S>(&self, token: &AccessToken, upload: Upload<'_>, content: S) -> Result<Created, CreateFault>
+    where
+        S: Stream<Item = std::io::Result<Bytes>> + Send + 'static,
+    {
+        let frame = Frame::new(upload.filename);
+        let (path, parameters) = create_path(upload.target, upload.format);
+        let all_handed_over = Arc::new(AtomicBool::new(false));
+        let handed = all_handed_over.clone();
+        let tail = Bytes::from(frame.tail.clone());
+        // Whether the last bytes were ever taken from here decides between "never sent" and "answer lost".
+        let last = stream::once(async move {
+            handed.store(true, Ordering::SeqCst);
+            Ok(tail)
+        });
+        let body = stream::once(std::future::ready(Ok(Bytes::from(frame.head.clone())))).chain(content).chain(last);
+        let sent = self
+            .http
+            .post(format!("{}{path}", self.base_url))
+            .query(&parameters)
+            .header(AUTHORIZATION, format!("Bearer {}", token.text()))
+            .header(CONTENT_TYPE, frame.content_type())
+            .header(CONTENT_LENGTH, frame.body_bytes(upload.bytes))
+            .body(reqwest::Body::wrap_stream(body))
+            .send()
+            .await;
+        let answer = match sent {
+            Ok(answer) => answer,
+            Err(error) if !all_handed_over.load(Ordering::SeqCst) => {
+                return Err(CreateFault::NeverSent(reason(&error)));
+            }
+            Err(error) => return Err(CreateFault::AnswerLost { reason: reason(&error), request_id: None }),
+        };
+        let Answer { http, envelope, excerpt } = read(answer).await;
+        let Some(envelope) = envelope else {
+            return Err(match asks(http, None) {
+                Ask::OutcomeUnknown => CreateFault::AnswerLost { reason: excerpt, request_id: None },
+                ask => self.refused(token, ask, excerpt, None).await.into(),
+            });
+        };
+        let request_id = envelope.request_id.clone();
+        if !envelope.success {
+            return Err(match asks(http, Some(&envelope.errors)) {
+                Ask::OutcomeUnknown => CreateFault::AnswerLost { reason: words(http, &envelope), request_id },
+                ask => self.refused(token, ask, words(http, &envelope), request_id).await.into(),
+            });
+        }
+        // A success without an id is an import that can't be asked after.
+        let made = envelope.result.first();
+        match made.and_then(|import| import.id().map(|id| (id.to_owned(), import.remote_status()))) {
+            Some((marketo_batch_id, status)) => {
+                Ok(Created { marketo_batch_id, status: status.unwrap_or(RemoteStatus::Queued), request_id })
+            }
+            None => {
+                let reason = "Marketo said that it made an import, and not which".to_owned();
+                Err(CreateFault::AnswerLost { reason, request_id })
+            }
+        }
+    }
+
+    /// How the import `id` stands.
+    ///
+    /// # Errors
+    /// See [`AskFault`]: it says nothing about the import.
+    pub async fn status(&self, token: &AccessToken, target: &Target, id: &str) -> Result<Status, AskFault> {
+        let answer = read(self.get(token, &import_path(target, id, "")).await?).await;
+        let Some(envelope) = answer.envelope else {
+            return Err(self.refused(token, asks(answer.http, None), answer.excerpt, None).await);
+        };
+        let request_id = envelope.request_id.clone();
+        if !envelope.success {
+            let ask = asks(answer.http, Some(&envelope.errors));
+            return Err(self.refused(token, ask, words(answer.http, &envelope), request_id).await);
+        }
+        let import = envelope.result.into_iter().next().unwrap_or_default();
+        match import.remote_status() {
+            Some(status) => Ok(Status { status, counts: import.counts(), message: import.message, request_id }),
+            None => {
+                let reason = format!("Marketo gave the import's status as \"{}\"", import.status);
+                Err(AskFault { ask: Ask::Again, reason, request_id })
+            }
+        }
+    }
+
+    /// The failure or warning file of the import `id`.
+    ///
+    /// # Errors
+    /// See [`AskFault`]; also where Marketo's error envelope came in the file's place.
+    pub async fn report(
+        &self,
+        token: &AccessToken,
+        target: &Target,
+        id: &str,
+        kind: ReportKind,
+    ) -> Result<Report, AskFault> {
+        let file = match kind {
+            ReportKind::Failures => "failures",
+            ReportKind::Warnings => "warnings",
+        };
+        let mut answer = self.get(token, &import_path(target, id, file)).await?;
+        let http = answer.status().as_u16();
+        if http == 404 {
+            return Ok(Report::None);
+        }
+        let json = answer
+            .headers()
+            .get(CONTENT_TYPE)
+            .and_then(|value| value.to_str().ok())
+            .is_some_and(|kind| kind.to_ascii_lowercase().contains("json"));
+        let lost = |error| AskFault { ask: Ask::OutcomeUnknown, reason: reason(&error), request_id: None };
+        let first = if http == 200 && !json { answer.chunk().await.map_err(lost)? } else { None };
+        match first {
+            Some(first) if !first.trim_ascii_start().starts_with(b"{") => {
+                Ok(Report::File(File { first: Some(first), rest: answer }))
+            }
+            None if http == 200 && !json => Ok(Report::None),
+            // A file whose first header begins with a brace is less likely than an envelope with the wrong type, and
+            // only what reads as an envelope is taken for one.
+            first => {
+                let read = read_on(answer, first.clone()).await;
+                match read.envelope {
+                    Some(envelope) => {
+                        let (request_id, ask) = (envelope.request_id.clone(), asks(http, Some(&envelope.errors)));
+                        Err(self.refused(token, ask, words(http, &envelope), request_id).await)
+                    }
+                    None => Err(self.refused(token, asks(http, None), read.excerpt, None).await),
+                }
+            }
+        }
+    }
+
+    async fn get(&self, token: &AccessToken, path: &str) -> Result<Response, AskFault> {
+        let request = self.http.get(format!("{}{path}", self.base_url));
+        request.header(AUTHORIZATION, format!("Bearer {}", token.text())).send().await.map_err(|error| AskFault {
+            ask: Ask::OutcomeUnknown,
+            reason: reason(&error),
+            request_id: None,
+        })
+    }
+
+    /// Gives a refused token up, so that the next call fetches another.
+    async fn refused(&self, token: &AccessToken, ask: Ask, reason: String, request_id: Option<String>) -> AskFault {
+        if ask == Ask::NewToken {
+            self.tokens.refused(token).await;
+        }
+        AskFault { ask, reason, request_id }
+    }
+}
+
+impl From<AskFault> for CreateFault {
+    fn from(fault: AskFault) -> Self {
+        CreateFault::Refused { ask: fault.ask, reason: fault.reason, request_id: fault.request_id }
+    }
+}
+
+/// An answer with its body read.
+struct Answer {
+    http: u16,
+    envelope: Option<Envelope<Import>>,
+    /// What to say of it where there is no envelope.
+    excerpt: String,
+}
+
+async fn read(answer: Response) -> Answer {
+    read_on(answer, None).await
+}
+
+/// Reads the rest of a body of which `first` has come.
+async fn read_on(mut answer: Response, first: Option<Bytes>) -> Answer {
+    let http = answer.status().as_u16();
+    let mut body = first.map(Vec::from).unwrap_or_default();
+    let broken = loop {
+        match answer.chunk().await {
+            Ok(Some(piece)) if body.len() + piece.len() <= ANSWER_BYTES => body.extend_from_slice(&piece),
+            Ok(Some(_)) => break Some("its body is too long".to_owned()),
+            Ok(None) => break None,
+            Err(error) => break Some(reason(&error)),
+        }
+    };
+    let envelope = match broken {
+        None => read_envelope(&body),
+        Some(_) => None,
+    };
+    let excerpt = match broken {
+        Some(broken) => format!("HTTP {http}, and the answer broke off: {broken}"),
+        None if body.is_empty() => format!("HTTP {http} with an empty body"),
+        None => format!("HTTP {http} with a body that is none of Marketo's"),
+    };
+    Answer { http, envelope, excerpt }
+}
+
+/// Reads a body that is one of Marketo's answers: an object that says whether it was a success.
+///
+/// Public to the fuzzers: whatever the bytes, it returns.
+pub fn read_envelope(body: &[u8]) -> Option<Envelope<Import>> {
+    let value: serde_json::Value = serde_json::from_slice(body).ok()?;
+    value.get("success")?.as_bool()?;
+    serde_json::from_value(value).ok()
+}
+
+/// Marketo's own words, with their codes.
+fn words(http: u16, envelope: &Envelope<Import>) -> String {
+    let said: Vec<String> = envelope
+        .errors
+        .iter()
+        .map(|error| match &error.code {
+            Some(code) => format!("{code}: {}", error.message),
+            None => error.message.clone(),
+        })
+        .collect();
+    if said.is_empty() { format!("HTTP {http}: Marketo refused and did not say why") } else { said.join("; ") }
+}
+
+/// The whole chain of causes in one line: the outermost alone ("error sending request") tells nobody anything. The URL
+/// is left out: it says where, which the log's fields do.
+pub(super) fn reason(error: &reqwest::Error) -> String {
+    let mut text = if error.is_timeout() { "no answer in time".to_owned() } else { String::new() };
+    let mut cause: Option<&dyn std::error::Error> = std::error::Error::source(error);
+    while let Some(inner) = cause {
+        let inner_text = inner.to_string();
+        if !inner_text.is_empty() && !text.contains(&inner_text) {
+            if !text.is_empty() {
+                text.push_str(": ");
+            }
+            text.push_str(&inner_text);
+        }
+        cause = inner.source();
+    }
+    if text.is_empty() { error.to_string() } else { text }
+}
+
+fn create_path(target: &Target, format: Format) -> (String, Vec<(&'static str, String)>) {
+    let mut parameters = vec![("format", format.as_str().to_owned())];
+    let path = match target {
+        Target::Leads { lookup_field, list_id, partition } => {
+            let list_id = list_id.map(|id| id.to_string());
+            for (name, value) in [("lookupField", lookup_field), ("listId", &list_id), ("partitionName", partition)] {
+                parameters.extend(value.clone().map(|value| (name, value)));
+            }
+            "/bulk/v1/leads.json".to_owned()
+        }
+        Target::CustomObject { name } => format!("/bulk/v1/customobjects/{}/import.json", segment(name)),
+        Target::ProgramMembers { program_id, status } => {
+            parameters.push(("programMemberStatus", status.clone()));
+            format!("/bulk/v1/program/{program_id}/members/import.json")
+        }
+    };
+    (path, parameters)
+}
+
+/// The path about the import `id`: its status where `file` is empty, else its `failures` or `warnings`.
+fn import_path(target: &Target, id: &str, file: &str) -> String {
+    let id = segment(id);
+    let status = if file.is_empty() { "status" } else { file };
+    match target {
+        Target::Leads { .. } if file.is_empty() => format!("/bulk/v1/leads/batch/{id}.json"),
+        Target::Leads { .. } => format!("/bulk/v1/leads/batch/{id}/{file}.json"),
+        Target::CustomObject { name } => {
+            format!("/bulk/v1/customobjects/{}/import/{id}/{status}.json", segment(name))
+        }
+        Target::ProgramMembers { .. } => format!("/bulk/v1/program/members/import/{id}/{status}.json"),
+    }
+}
+
+fn segment(text: &str) -> String {
+    utf8_percent_encode(text, SEGMENT).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn targets() -> [Target; 3] {
+        [
+            Target::Leads { lookup_field: Some("id".into()), list_id: Some(9), partition: Some("EU West".into()) },
+            Target::CustomObject { name: "car_c".into() },
+            Target::ProgramMembers { program_id: 1044, status: "On List".into() },
+        ]
+    }
+
+    #[test]
+    fn the_twelve_paths_are_marketos() {
+        let mut paths = Vec::new();
+        for target in targets() {
+            paths.push(create_path(&target, Format::Csv).0);
+            paths.extend(["", "failures", "warnings"].map(|file| import_path(&target, "77", file)));
+        }
+        assert_eq!(
+            paths,
+            [
+                "/bulk/v1/leads.json",
+                "/bulk/v1/leads/batch/77.json",
+                "/bulk/v1/leads/batch/77/failures.json",
+                "/bulk/v1/leads/batch/77/warnings.json",
+                "/bulk/v1/customobjects/car_c/import.json",
+                "/bulk/v1/customobjects/car_c/import/77/status.json",
+                "/bulk/v1/customobjects/car_c/import/77/failures.json",
+                "/bulk/v1/customobjects/car_c/import/77/warnings.json",
+                "/bulk/v1/program/1044/members/import.json",
+                "/bulk/v1/program/members/import/77/status.json",
+                "/bulk/v1/program/members/import/77/failures.json",
+                "/bulk/v1/program/members/import/77/warnings.json",
+            ]
+        );
+    }
+
+    #[test]
+    fn parameters_go_out_under_marketos_names() {
+        let parameters = targets().map(|target| {
+            let named = create_path(&target, Format::Ssv).1;
+            named.into_iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join("&")
+        });
+        assert_eq!(
+            parameters,
+            [
+                "format=ssv&lookupField=id&listId=9&partitionName=EU West",
+                "format=ssv",
+                "format=ssv&programMemberStatus=On List"
+            ]
+        );
+    }
+
+    #[test]
+    fn a_name_can_not_break_out_of_its_place_in_the_path() {
+        let target = Target::CustomObject { name: "../x?y".into() };
+        assert_eq!(create_path(&target, Format::Csv).0, "/bulk/v1/customobjects/..%2Fx%3Fy/import.json");
+    }
+
+    #[test]
+    fn only_an_object_that_says_whether_it_succeeded_is_an_answer() {
+        assert!(read_envelope(br#"{"requestId":"1","success":true,"result":[]}"#).is_some());
+        for body in [&b""[..], b"null", b"[]", b"{}", br#"{"success":"yes"}"#, br#"{"success":true"#, b"<html>"] {
+            assert!(read_envelope(body).is_none(), "{}", String::from_utf8_lossy(body));
+        }
+    }
+}

@@ -1,0 +1,263 @@
+//! When may the next call leave? The window of calls, the calls at once, and what 606 and 615 add to them.
+//!
+//! A call counts in the window from the moment it is let go until one window after its *end*. Marketo sees it
+//! somewhere between, so however long calls are on the way, no span of one window can see more of them than the limit.
+//! Times are [`Instant`]s: a wall clock that is set back must not open the gate.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::Notify;
+
+/// How long a 615 holds everything, before fewer calls at once go on.
+const AT_ONCE_PAUSE: Duration = Duration::from_secs(1);
+
+/// The arithmetic of the gate, without waiting.
+#[derive(Debug)]
+struct Window {
+    calls: usize,
+    window: Duration,
+    at_once: usize,
+    under_way: usize,
+    /// When each call ended that may still count, oldest first.
+    ended: VecDeque<Instant>,
+    /// Nothing leaves before this.
+    blocked_until: Option<Instant>,
+    /// After a 615: so many at once, until then.
+    fewer: Option<(usize, Instant)>,
+}
+
+/// What [`Window::look`] found.
+#[derive(Debug, PartialEq, Eq)]
+enum Look {
+    Go,
+    At(Instant),
+    /// When a call under way ends.
+    Later,
+}
+
+impl Window {
+    fn look(&mut self, now: Instant) -> Look {
+        while self.ended.front().is_some_and(|&ended| ended + self.window <= now) {
+            self.ended.pop_front();
+        }
+        self.blocked_until = self.blocked_until.filter(|&until| until > now);
+        self.fewer = self.fewer.filter(|&(_, until)| until > now);
+        if let Some(until) = self.blocked_until {
+            return Look::At(until);
+        }
+        let at_once = self.fewer.map_or(self.at_once, |(fewer, _)| fewer.min(self.at_once));
+        if self.under_way >= at_once {
+            return Look::Later;
+        }
+        if self.under_way + self.ended.len() < self.calls {
+            return Look::Go;
+        }
+        self.ended.front().map_or(Look::Later, |&oldest| Look::At(oldest + self.window))
+    }
+
+    fn end(&mut self, now: Instant) {
+        self.under_way -= 1;
+        self.ended.push_back(now);
+    }
+}
+
+/// The gate that every call to one instance passes, tokens' apart. Clones are the same gate.
+#[derive(Clone, Debug)]
+pub struct Gate {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    window: Mutex<Window>,
+    changed: Notify,
+    /// Who waits first goes first.
+    turn: tokio::sync::Mutex<()>,
+}
+
+impl Gate {
+    /// A gate for at most `calls` in any `window` and `at_once` at once. `ages` are those of the calls that ended
+    /// before this process began and may still count.
+    pub fn new(calls: u32, window: Duration, at_once: u32, ages: impl IntoIterator<Item = Duration>) -> Gate {
+        let now = Instant::now();
+        // An age from before the machine's first moment can't be told, so it counts in full.
+        let mut ended: Vec<Instant> = ages.into_iter().map(|age| now.checked_sub(age).unwrap_or(now)).collect();
+        ended.sort_unstable();
+        Gate {
+            shared: Arc::new(Shared {
+                window: Mutex::new(Window {
+                    calls: calls as usize,
+                    window,
+                    at_once: at_once as usize,
+                    under_way: 0,
+                    ended: ended.into(),
+                    blocked_until: None,
+                    fewer: None,
+                }),
+                changed: Notify::new(),
+                turn: tokio::sync::Mutex::new(()),
+            }),
+        }
+    }
+
+    /// Waits until one more call may leave. The call is over when the permit is dropped.
+    pub async fn pass(&self) -> Permit {
+        let _turn = self.shared.turn.lock().await;
+        loop {
+            let changed = self.shared.changed.notified();
+            let look = self.lock().look(Instant::now());
+            match look {
+                Look::Go => {
+                    self.lock().under_way += 1;
+                    return Permit { gate: self.clone() };
+                }
+                Look::At(when) => {
+                    let _ = tokio::time::timeout_at(when.into(), changed).await;
+                }
+                Look::Later => changed.await,
+            }
+        }
+    }
+
+    /// 606: nothing leaves until a whole window has passed.
+    pub fn window_is_full(&self) {
+        let mut window = self.lock();
+        let until = Instant::now() + window.window;
+        window.blocked_until = window.blocked_until.max(Some(until));
+    }
+
+    /// 615: a short wait, then half as many at once, until a window has passed without another.
+    pub fn too_many_at_once(&self) {
+        let mut window = self.lock();
+        let now = Instant::now();
+        let half = (window.under_way / 2).max(1);
+        window.fewer = Some((half, now + window.window.max(AT_ONCE_PAUSE)));
+        window.blocked_until = window.blocked_until.max(Some(now + AT_ONCE_PAUSE));
+    }
+
+    /// Calls that count in the window now, and how many are let through in one.
+    pub fn used(&self) -> (u32, u32) {
+        let mut window = self.lock();
+        window.look(Instant::now());
+        let used = window.under_way + window.ended.len();
+        (u32::try_from(used).unwrap_or(u32::MAX), u32::try_from(window.calls).unwrap_or(u32::MAX))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Window> {
+        self.shared.window.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One call under way.
+#[derive(Debug)]
+pub struct Permit {
+    gate: Gate,
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.gate.lock().end(Instant::now());
+        self.gate.shared.changed.notify_one();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn window(calls: usize, at_once: usize) -> (Window, Instant) {
+        let window = Window {
+            calls,
+            window: Duration::from_secs(20),
+            at_once,
+            under_way: 0,
+            ended: VecDeque::new(),
+            blocked_until: None,
+            fewer: None,
+        };
+        (window, Instant::now())
+    }
+
+    fn secs(secs: f64) -> Duration {
+        Duration::from_secs_f64(secs)
+    }
+
+    #[test]
+    fn a_call_counts_until_one_window_after_its_end() {
+        let (mut window, start) = window(1, 5);
+        assert_eq!(window.look(start), Look::Go);
+        window.under_way += 1;
+        assert_eq!(window.look(start + secs(60.0)), Look::Later, "it may reach Marketo only now");
+        window.end(start + secs(60.0));
+        assert_eq!(window.look(start + secs(61.0)), Look::At(start + secs(80.0)));
+        assert_eq!(window.look(start + secs(80.0)), Look::Go);
+    }
+
+    #[test]
+    fn however_calls_come_no_window_holds_more_than_the_limit() {
+        let (mut window, start) = window(50, 5);
+        let mut begun = Vec::new();
+        // A thousand tenths of a second; a call lasts between one and three of them.
+        let mut ends: Vec<(u32, usize)> = Vec::new();
+        for tenth in 0..3000_u32 {
+            let now = start + Duration::from_millis(u64::from(tenth) * 100);
+            ends.retain(|&(end, _)| end > tenth || { window.end(now); false });
+            while window.look(now) == Look::Go {
+                window.under_way += 1;
+                begun.push(now);
+                ends.push((tenth + 1 + (begun.len() as u32 % 3), begun.len()));
+            }
+            assert!(window.under_way <= 5);
+        }
+        for (n, &from) in begun.iter().enumerate() {
+            let within = begun[n..].iter().take_while(|&&at| at < from + secs(20.0)).count();
+            assert!(within <= 50, "{within} calls in one window");
+        }
+        assert!(begun.len() > 600, "the gate also lets through what it may: {}", begun.len());
+    }
+
+    #[tokio::test]
+    async fn calls_of_before_the_start_count_too() {
+        let gate = Gate::new(2, secs(20.0), 5, [secs(1.0), secs(30.0)]);
+        assert_eq!(gate.used(), (1, 2));
+        let _permit = gate.pass().await;
+        assert_eq!(gate.used(), (2, 2));
+        let second = gate.pass();
+        tokio::pin!(second);
+        assert!(futures_util::poll!(second.as_mut()).is_pending());
+    }
+
+    #[tokio::test]
+    async fn the_end_of_a_call_lets_the_next_go() {
+        let gate = Gate::new(100, secs(20.0), 1, []);
+        let first = gate.pass().await;
+        let second = gate.pass();
+        tokio::pin!(second);
+        assert!(futures_util::poll!(second.as_mut()).is_pending());
+        drop(first);
+        second.await;
+    }
+
+    #[test]
+    fn a_606_holds_everything_for_a_window_and_a_615_halves_what_goes_at_once() {
+        let gate = Gate::new(100, secs(20.0), 4, []);
+        gate.lock().under_way = 4;
+        gate.too_many_at_once();
+        let now = Instant::now();
+        let mut window = gate.lock();
+        window.under_way = 1;
+        assert!(matches!(window.look(now), Look::At(_)));
+        assert_eq!(window.look(now + secs(2.0)), Look::Go);
+        window.under_way = 2;
+        assert_eq!(window.look(now + secs(2.0)), Look::Later);
+        assert_eq!(window.look(now + secs(21.0)), Look::Go);
+        drop(window);
+        gate.window_is_full();
+        let now = Instant::now();
+        let mut window = gate.lock();
+        assert!(matches!(window.look(now + secs(19.0)), Look::At(_)));
+        assert_eq!(window.look(now + secs(20.1)), Look::Go);
+    }
+}

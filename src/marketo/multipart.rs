@@ -1,0 +1,96 @@
+//! How is a file wrapped for the upload? One part named `file`, framed here because its exact size must be known: it is
+//! what Marketo's limit counts, and what the Content-Length says.
+
+use rand::RngExt;
+
+/// The length of every boundary: a few letters and 128 random bits in hexadecimal.
+const BOUNDARY_BYTES: usize = 8 + 32;
+
+/// What stands before and after the file in the body.
+pub(super) struct Frame {
+    pub boundary: String,
+    pub head: String,
+    pub tail: String,
+}
+
+impl Frame {
+    pub fn new(filename: &str) -> Frame {
+        Frame::with_boundary(filename, format!("marqueue{:032x}", rand::rng().random::<u128>()))
+    }
+
+    fn with_boundary(filename: &str, boundary: String) -> Frame {
+        debug_assert_eq!(boundary.len(), BOUNDARY_BYTES);
+        let head = format!(
+            "--{boundary}\r\nContent-Disposition: form-data; name=\"file\"; filename=\"{}\"\r\n\
+             Content-Type: text/csv\r\n\r\n",
+            plain(filename)
+        );
+        let tail = format!("\r\n--{boundary}--\r\n");
+        Frame { boundary, head, tail }
+    }
+
+    pub fn content_type(&self) -> String {
+        format!("multipart/form-data; boundary={}", self.boundary)
+    }
+
+    /// Bytes of the whole body around a file of so many.
+    pub fn body_bytes(&self, content: u64) -> u64 {
+        self.head.len() as u64 + content + self.tail.len() as u64
+    }
+}
+
+/// The most bytes that a file of this name may have so that its whole body has at most `upload_bytes`.
+pub fn content_limit(filename: &str, upload_bytes: u64) -> u64 {
+    upload_bytes.saturating_sub(Frame::with_boundary(filename, "-".repeat(BOUNDARY_BYTES)).body_bytes(0))
+}
+
+/// The file's name without what could be misread in a header: quotes, line ends, other alphabets.
+fn plain(filename: &str) -> String {
+    let plain: String = filename
+        .chars()
+        .take(100)
+        .map(|letter| if letter.is_ascii_alphanumeric() || "._- ".contains(letter) { letter } else { '_' })
+        .collect();
+    if plain.trim().is_empty() { "import.csv".into() } else { plain }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_body_is_one_part_named_file() {
+        let frame = Frame::with_boundary("leads.csv", "b".repeat(BOUNDARY_BYTES));
+        let body = format!("{}email\na@b.c\n{}", frame.head, frame.tail);
+        let boundary = "b".repeat(BOUNDARY_BYTES);
+        assert_eq!(
+            body,
+            format!(
+                "--{boundary}\r\nContent-Disposition: form-data; name=\"file\"; filename=\"leads.csv\"\r\n\
+                 Content-Type: text/csv\r\n\r\nemail\na@b.c\n\r\n--{boundary}--\r\n"
+            )
+        );
+        assert_eq!(frame.body_bytes(12), body.len() as u64);
+    }
+
+    #[test]
+    fn a_file_at_the_limit_fills_the_upload_to_the_byte() {
+        for name in ["leads.csv", "a name with \"quotes\".csv", "", &"x".repeat(300)] {
+            let content = content_limit(name, 10_000_000);
+            assert_eq!(Frame::new(name).body_bytes(content), 10_000_000);
+        }
+        assert_eq!(content_limit("leads.csv", 10), 0);
+    }
+
+    #[test]
+    fn a_name_that_would_break_the_header_is_made_plain() {
+        assert_eq!(plain("a\"b\r\nc.csv"), "a_b__c.csv");
+        assert_eq!(plain("größe.csv"), "gr__e.csv");
+        assert_eq!(plain(""), "import.csv");
+    }
+
+    #[test]
+    fn no_two_uploads_have_the_same_boundary() {
+        assert_ne!(Frame::new("a").boundary, Frame::new("a").boundary);
+    }
+}

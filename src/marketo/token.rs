@@ -1,0 +1,130 @@
+//! Whose word opens the door? The access token: fetched once however many calls wait for it, kept until shortly before
+//! its end, and given up when Marketo refuses it.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use reqwest::StatusCode;
+use tokio::sync::Mutex;
+
+use super::wire::{Token, TokenError};
+use crate::config::Secret;
+
+/// A token is not used in its last seconds: a call on its way would arrive with a dead one.
+const MARGIN: Duration = Duration::from_secs(10);
+
+/// What a token is taken to live where the answer does not say: as long as Adobe's pages say that one does.
+const USUAL_LIFE: Duration = Duration::from_secs(3600);
+
+/// How long the identity endpoint may take.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Marketo hands out the same token until it expires, with less and less time left, down to 0 seconds. So near the end
+/// a new one is to be had only a moment later.
+const BETWEEN_TWO: Duration = Duration::from_secs(1);
+const TRIES: u32 = 4;
+
+/// A token for the header of a call.
+#[derive(Clone)]
+pub struct AccessToken(Arc<str>);
+
+impl AccessToken {
+    pub(super) fn text(&self) -> &str {
+        &self.0
+    }
+}
+
+/// There is no token to be had.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TokenFault {
+    /// The identity endpoint knows the credentials not, or not any more.
+    #[error("Marketo's identity endpoint refused the credentials: {0}")]
+    Credentials(String),
+    #[error("no token from Marketo's identity endpoint: {0}")]
+    Passing(String),
+}
+
+pub(super) struct Tokens {
+    url: String,
+    client_id: String,
+    client_secret: Secret,
+    /// Locked while a token is fetched, so that all who wait get the one that comes.
+    held: Mutex<Option<Held>>,
+}
+
+struct Held {
+    token: AccessToken,
+    use_until: Instant,
+}
+
+impl Tokens {
+    pub fn new(identity_url: &str, client_id: &str, client_secret: &Secret) -> Tokens {
+        Tokens {
+            url: format!("{identity_url}/oauth/token"),
+            client_id: client_id.to_owned(),
+            client_secret: client_secret.clone(),
+            held: Mutex::new(None),
+        }
+    }
+
+    pub async fn get(&self, http: &reqwest::Client) -> Result<AccessToken, TokenFault> {
+        let mut held = self.held.lock().await;
+        if let Some(held) = held.as_ref().filter(|held| Instant::now() < held.use_until) {
+            return Ok(held.token.clone());
+        }
+        *held = None;
+        for _ in 0..TRIES {
+            let fresh = self.fetch(http).await?;
+            let left = fresh.expires_in.map_or(USUAL_LIFE, Duration::from_secs);
+            if left.is_zero() {
+                tokio::time::sleep(BETWEEN_TWO).await;
+                continue;
+            }
+            let token = AccessToken(fresh.access_token.into());
+            // Of a token that is nearly over half the rest is used.
+            let use_until = Instant::now() + left.checked_sub(MARGIN).unwrap_or_default().max(left.min(MARGIN) / 2);
+            *held = Some(Held { token: token.clone(), use_until });
+            return Ok(token);
+        }
+        Err(TokenFault::Passing("every token that came had already expired".into()))
+    }
+
+    /// Marketo refused this token. Another that has come since is left alone.
+    pub async fn refused(&self, token: &AccessToken) {
+        let mut held = self.held.lock().await;
+        if held.as_ref().is_some_and(|held| held.token.text() == token.text()) {
+            *held = None;
+        }
+    }
+
+    async fn fetch(&self, http: &reqwest::Client) -> Result<Token, TokenFault> {
+        let passing = |error: reqwest::Error| TokenFault::Passing(super::client::reason(&error));
+        // POST, so that the secret stands in no URL and so in no proxy's log.
+        let form = [
+            ("grant_type", "client_credentials"),
+            ("client_id", &self.client_id),
+            ("client_secret", self.client_secret.expose()),
+        ];
+        let answer = http.post(&self.url).form(&form).timeout(PATIENCE).send().await.map_err(passing)?;
+        let status = answer.status();
+        let body = answer.bytes().await.map_err(passing)?;
+        if status == StatusCode::OK {
+            // The body is not quoted: it may be a token that only its frame made unreadable.
+            return serde_json::from_slice(&body)
+                .map_err(|_| TokenFault::Passing("its answer could not be read".into()));
+        }
+        let said = serde_json::from_slice::<TokenError>(&body).ok();
+        let words = match &said {
+            Some(said) if said.error_description.is_empty() => said.error.clone(),
+            Some(said) => format!("{} ({})", said.error_description, said.error),
+            None => String::new(),
+        };
+        match status.as_u16() {
+            401 => Err(TokenFault::Credentials(format!("HTTP 401 {words}").trim_end().to_owned())),
+            400 | 403 if said.as_ref().is_some_and(|said| !said.error.is_empty()) => {
+                Err(TokenFault::Credentials(format!("HTTP {} {words}", status.as_u16())))
+            }
+            other => Err(TokenFault::Passing(format!("HTTP {other} {words}").trim_end().to_owned())),
+        }
+    }
+}

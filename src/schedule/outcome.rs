@@ -1,0 +1,191 @@
+//! An upload did not succeed: what follows? Pure: from the fault, the batch's attempts and the policy to the event that
+//! is recorded, and what the instance as a whole does.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::next_day;
+use crate::clock::after;
+use crate::config::{Instance, UnknownOutcome};
+use crate::job::{Event, Wait};
+use crate::marketo::{Ask, CreateFault};
+use crate::store::PauseKind;
+
+/// How many of the longest pauses between polls an import is taken to exist that a lost answer may have left behind.
+/// Nobody can see it, and most imports are over by then; if it is not, Marketo's own 1016 says so.
+const GHOST_POLLS: u32 = 10;
+
+/// What an answer asks of the instance as a whole, besides the batch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Whole {
+    /// No call leaves until the window has passed.
+    WindowIsFull,
+    TooManyAtOnce,
+    Pause { kind: PauseKind, until: Option<Timestamp> },
+}
+
+/// What follows for the instance from an answer to any call. None where it is about the one batch.
+pub(super) fn whole(ask: Ask, now: Timestamp) -> Option<Whole> {
+    match ask {
+        Ask::WaitWindow => Some(Whole::WindowIsFull),
+        Ask::FewerAtOnce => Some(Whole::TooManyAtOnce),
+        Ask::DayIsOver => Some(Whole::Pause { kind: PauseKind::Quota, until: Some(next_day(now)) }),
+        // A refused token is renewed where the call is made; that it comes here means that the new one was refused too.
+        Ask::NewToken | Ask::StopForCredentials => Some(Whole::Pause { kind: PauseKind::Credentials, until: None }),
+        _ => None,
+    }
+}
+
+/// What becomes of a batch whose upload ended in `fault`. `attempts` counts this one; `service_failures` are those in a
+/// row before it.
+pub(super) fn after_upload(
+    fault: CreateFault,
+    attempts: u32,
+    service_failures: u32,
+    instance: &Instance,
+    now: Timestamp,
+) -> Event {
+    let put_back = |wait, reason, not_before| Event::PutBack { wait, reason, not_before };
+    let service = |reason| {
+        put_back(Wait::Service, reason, Some(after(now, backoff(instance, service_failures.saturating_add(1)))))
+    };
+    // Someone else's import ends when it ends; asking more often than one polls helps nobody.
+    let later = Some(after(now, instance.polling.max));
+    match fault {
+        CreateFault::NeverSent(reason) => service(reason),
+        CreateFault::AnswerLost { reason, .. } => answer_lost(reason, attempts, instance, now),
+        CreateFault::Refused { ask, reason, .. } => match ask {
+            Ask::NewToken | Ask::StopForCredentials | Ask::DayIsOver => put_back(Wait::Instance, reason, None),
+            Ask::WaitWindow | Ask::FewerAtOnce => put_back(Wait::Calls, reason, None),
+            Ask::QueueFull => put_back(Wait::QueueFull, reason, later),
+            Ask::ListBusy => put_back(Wait::ListBusy, reason, later),
+            Ask::ServiceDown => service(reason),
+            Ask::Again if attempts >= instance.max_attempts => {
+                Event::Rejected { reason: format!("given up after {attempts} attempts; the last answer was: {reason}") }
+            }
+            Ask::Again => Event::Refused { reason, not_before: after(now, backoff(instance, attempts)) },
+            Ask::OutcomeUnknown => answer_lost(reason, attempts, instance, now),
+            Ask::TooLarge | Ask::Reject => Event::Rejected { reason },
+        },
+    }
+}
+
+/// What becomes of a batch of which nobody knows whether Marketo has it.
+pub(super) fn answer_lost(reason: String, attempts: u32, instance: &Instance, now: Timestamp) -> Event {
+    let ghost_until = after(now, instance.polling.max * GHOST_POLLS);
+    match instance.unknown_outcome {
+        UnknownOutcome::Hold => Event::Held { reason, ghost_until },
+        UnknownOutcome::Resubmit if attempts >= instance.max_attempts => Event::Rejected {
+            reason: format!(
+                "given up after {attempts} attempts; whether Marketo has the last one is unknown, for its answer was lost: {reason}"
+            ),
+        },
+        UnknownOutcome::Resubmit => {
+            Event::AnswerLost { reason, not_before: after(now, backoff(instance, attempts)), ghost_until }
+        }
+    }
+}
+
+/// The pause after the `n`th failure in a row, counted from 1: doubling from `backoff_min` up to `backoff_max`.
+pub(super) fn backoff(instance: &Instance, n: u32) -> Duration {
+    let doubled = 2_u32.saturating_pow(n.saturating_sub(1));
+    instance.backoff_min.saturating_mul(doubled).min(instance.backoff_max)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::from_ms;
+
+    /// Eight attempts, pauses from one second to five minutes.
+    fn instance() -> Instance {
+        let text = "[instances.default]\nbase_url = \"https://123-ABC-456.mktorest.com\"\nclient_id = \"a\"\n\
+                    client_secret = \"b\"\n";
+        let config = crate::config::Config::read(Some(("test".as_ref(), text)), []).unwrap();
+        config.instances["default"].clone()
+    }
+
+    fn refused(ask: Ask) -> CreateFault {
+        CreateFault::Refused { ask, reason: "words".into(), request_id: None }
+    }
+
+    #[test]
+    fn pauses_double_between_the_two_limits() {
+        let instance = instance();
+        let secs: Vec<u64> = [1, 2, 3, 8, 9, 10, 40, u32::MAX].map(|n| backoff(&instance, n).as_secs()).into();
+        assert_eq!(secs, [1, 2, 4, 128, 256, 300, 300, 300]);
+    }
+
+    #[test]
+    fn each_refusal_has_its_consequence_and_only_some_use_up_an_attempt() {
+        let now = from_ms(0);
+        for (ask, event) in [
+            (Ask::NewToken, "put-back instance"),
+            (Ask::StopForCredentials, "put-back instance"),
+            (Ask::DayIsOver, "put-back instance"),
+            (Ask::WaitWindow, "put-back calls"),
+            (Ask::FewerAtOnce, "put-back calls"),
+            (Ask::QueueFull, "put-back queue-full 30"),
+            (Ask::ListBusy, "put-back list-busy 30"),
+            (Ask::ServiceDown, "put-back service 4"),
+            (Ask::Again, "refused 4"),
+            (Ask::OutcomeUnknown, "answer-lost 4"),
+            (Ask::TooLarge, "rejected"),
+            (Ask::Reject, "rejected"),
+        ] {
+            let seconds = |at: Timestamp| at.as_millisecond() / 1000;
+            let shown = match after_upload(refused(ask), 3, 2, &instance(), now) {
+                Event::PutBack { wait, not_before: Some(at), .. } => {
+                    format!("put-back {} {}", wait.as_str(), seconds(at))
+                }
+                Event::PutBack { wait, .. } => format!("put-back {}", wait.as_str()),
+                Event::Refused { not_before, .. } => format!("refused {}", seconds(not_before)),
+                Event::AnswerLost { not_before, .. } => format!("answer-lost {}", seconds(not_before)),
+                other => other.name().to_owned(),
+            };
+            assert_eq!(shown, event, "{ask:?}");
+        }
+    }
+
+    #[test]
+    fn the_last_attempt_ends_the_batch_with_marketos_words() {
+        let Event::Rejected { reason } = after_upload(refused(Ask::Again), 8, 0, &instance(), from_ms(0)) else {
+            panic!("not rejected")
+        };
+        assert_eq!(reason, "given up after 8 attempts; the last answer was: words");
+        let lost = CreateFault::AnswerLost { reason: "cut".into(), request_id: None };
+        assert!(matches!(after_upload(lost, 8, 0, &instance(), from_ms(0)), Event::Rejected { .. }));
+        // What never left was never an attempt.
+        let never = CreateFault::NeverSent("no route".into());
+        assert!(matches!(after_upload(never, 800, 0, &instance(), from_ms(0)), Event::PutBack { .. }));
+    }
+
+    #[test]
+    fn a_lost_answer_is_sent_again_or_held_as_the_policy_says() {
+        let lost = || CreateFault::AnswerLost { reason: "cut".into(), request_id: None };
+        let mut instance = instance();
+        assert_eq!(
+            after_upload(lost(), 1, 0, &instance, from_ms(0)),
+            Event::AnswerLost { reason: "cut".into(), not_before: from_ms(1_000), ghost_until: from_ms(300_000) }
+        );
+        instance.unknown_outcome = UnknownOutcome::Hold;
+        assert_eq!(
+            after_upload(lost(), 9, 0, &instance, from_ms(0)),
+            Event::Held { reason: "cut".into(), ghost_until: from_ms(300_000) }
+        );
+    }
+
+    #[test]
+    fn credentials_and_the_days_quota_stop_the_instance() {
+        let now = "2026-03-10T12:00:00Z".parse().unwrap();
+        let pause = |kind, until: Option<&str>| {
+            Some(Whole::Pause { kind, until: until.map(|until| until.parse().unwrap()) })
+        };
+        assert_eq!(whole(Ask::StopForCredentials, now), pause(PauseKind::Credentials, None));
+        assert_eq!(whole(Ask::NewToken, now), pause(PauseKind::Credentials, None));
+        assert_eq!(whole(Ask::DayIsOver, now), pause(PauseKind::Quota, Some("2026-03-11T06:00:00Z")));
+        assert_eq!(whole(Ask::WaitWindow, now), Some(Whole::WindowIsFull));
+        assert_eq!(whole(Ask::Reject, now), None);
+    }
+}

@@ -1,0 +1,270 @@
+//! What is to be done now? A pure function of the rows and the time.
+
+use std::collections::{BTreeMap, HashMap};
+
+use jiff::Timestamp;
+
+use super::polling;
+use crate::config;
+use crate::job::{BatchKey, BatchState, JobId};
+use crate::store::{Candidate, Flight, PauseKind, Snapshot};
+
+/// One thing to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    Upload(BatchKey),
+    Poll(BatchKey),
+    Collect(BatchKey),
+    /// The batch is `uploading` and nobody is at it: whoever was has died, and how its upload ended is unknown.
+    Recover(BatchKey),
+    /// A pause is over.
+    Resume,
+}
+
+impl Step {
+    /// The batch that the step is about, and what a worker is then at.
+    pub fn work(self) -> Option<(BatchKey, Work)> {
+        match self {
+            Step::Upload(key) | Step::Recover(key) => Some((key, Work::Upload)),
+            Step::Poll(key) | Step::Collect(key) => Some((key, Work::Ask)),
+            Step::Resume => None,
+        }
+    }
+}
+
+/// What a worker is at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Work {
+    /// Its batch holds a slot, whatever its row says: the row may not be written yet.
+    Upload,
+    Ask,
+}
+
+/// The steps to take, and when to look again if nothing happens before.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Plan {
+    pub steps: Vec<Step>,
+    pub next_look: Option<Timestamp>,
+}
+
+/// The part of an instance's configuration that plans follow.
+#[derive(Clone, Copy, Debug)]
+pub struct Rules {
+    /// The most batches in flight.
+    pub in_flight: u32,
+    pub polling: config::Polling,
+}
+
+impl Rules {
+    pub fn of(instance: &config::Instance) -> Rules {
+        let limits = &instance.limits;
+        Rules { in_flight: most_in_flight(limits.importing, limits.queued), polling: instance.polling }
+    }
+}
+
+/// Any batch that Marketo holds in its queue may start at any moment, and it starts up to two. So an `importing` below
+/// that is kept only by not having more than that in flight.
+fn most_in_flight(importing: u32, queued: u32) -> u32 {
+    const MARKETOS_OWN: u32 = 2;
+    if importing < MARKETOS_OWN { importing.min(queued) } else { queued }
+}
+
+/// What to do at `now`. `busy` are the batches that a worker is at.
+pub fn plan(snapshot: &Snapshot, busy: &HashMap<BatchKey, Work>, rules: &Rules, now: Timestamp) -> Plan {
+    let mut plan = Plan::default();
+    let pause = snapshot.instance.pause.as_ref();
+    let over = pause.and_then(|pause| pause.until).is_some_and(|until| until <= now);
+    if over {
+        plan.steps.push(Step::Resume);
+    }
+    let pause = pause.filter(|_| !over);
+    plan.look_at(pause.and_then(|pause| pause.until));
+
+    for flight in &snapshot.flights {
+        if flight.state == BatchState::Uploading && !busy.contains_key(&flight.key) {
+            plan.steps.push(Step::Recover(flight.key));
+        }
+    }
+    // A person stops uploads; without credentials or calls nothing can be asked either.
+    if pause.is_none_or(|pause| pause.kind == PauseKind::Person) {
+        plan.ask(snapshot, busy, rules, now);
+    }
+    if pause.is_none() {
+        plan.upload(snapshot, busy, rules, now);
+    }
+    plan
+}
+
+impl Plan {
+    fn look_at(&mut self, when: Option<Timestamp>) {
+        self.next_look = match (self.next_look, when) {
+            (Some(next), Some(when)) => Some(next.min(when)),
+            (next, when) => next.or(when),
+        };
+    }
+
+    /// Polls and collects that are due.
+    fn ask(&mut self, snapshot: &Snapshot, busy: &HashMap<BatchKey, Work>, rules: &Rules, now: Timestamp) {
+        let mut on_marketo: Vec<&Flight> = snapshot
+            .flights
+            .iter()
+            .filter(|flight| matches!(flight.state, BatchState::Queued | BatchState::Importing))
+            .collect();
+        on_marketo.sort_by_key(|flight| (flight.accepted_at, flight.key));
+        let polls = on_marketo.into_iter().enumerate().map(|(older, flight)| {
+            let due = polling::due(flight, older, &snapshot.paces, &rules.polling, now);
+            (Step::Poll(flight.key), flight.key, due)
+        });
+        let collects = snapshot
+            .flights
+            .iter()
+            .filter(|flight| flight.state == BatchState::Collecting)
+            .map(|flight| (Step::Collect(flight.key), flight.key, flight.not_before.unwrap_or(now)));
+        for (step, key, due) in collects.chain(polls) {
+            if busy.contains_key(&key) {
+                continue;
+            }
+            if due <= now {
+                self.steps.push(step);
+            } else {
+                self.look_at(Some(due));
+            }
+        }
+    }
+
+    /// As many uploads as there are free slots, in fair order.
+    fn upload(&mut self, snapshot: &Snapshot, busy: &HashMap<BatchKey, Work>, rules: &Rules, now: Timestamp) {
+        self.look_at(snapshot.next_due);
+        if snapshot.candidates.is_empty() {
+            return;
+        }
+        let instance = &snapshot.instance;
+        if let Some(quiet_until) = instance.quiet_until.filter(|&until| until > now) {
+            return self.look_at(Some(quiet_until));
+        }
+        let mut board = Board::of(snapshot, busy);
+        let slots = Slots::of(snapshot, &board, rules, now);
+        for _ in 0..slots.free {
+            let Some(next) = board.next() else { return };
+            self.steps.push(Step::Upload(next.key));
+            board.put(next);
+        }
+        // The candidates that are left wait for a slot: a batch's end wakes us, or the moment that frees one.
+        self.look_at(slots.more_at);
+    }
+}
+
+/// How many uploads may begin, and when there may be more if nothing ends before.
+struct Slots {
+    free: u32,
+    more_at: Option<Timestamp>,
+}
+
+impl Slots {
+    fn of(snapshot: &Snapshot, board: &Board<'_>, rules: &Rules, now: Timestamp) -> Slots {
+        let ghosts: Vec<Timestamp> = snapshot.ghosts.iter().copied().filter(|&until| until > now).collect();
+        let held = board.in_flight + u32::try_from(ghosts.len()).unwrap_or(u32::MAX);
+        let ghost_gone = ghosts.into_iter().min();
+        let free = rules.in_flight.saturating_sub(held);
+        // Marketo's queue was full at so many of ours: a slot that one of ours left is free, and now and then one more
+        // is tried.
+        let Some(learnt) = snapshot.instance.slots else { return Slots { free, more_at: ghost_gone } };
+        let probe_at = snapshot.instance.slots_probe_at.unwrap_or(now);
+        let within = learnt.saturating_sub(board.in_flight);
+        if within > 0 || probe_at > now {
+            return Slots { free: free.min(within), more_at: ghost_gone.into_iter().chain([probe_at]).min() };
+        }
+        Slots { free: free.min(1), more_at: ghost_gone }
+    }
+}
+
+/// Who is in flight, by job, group and list; kept while uploads are chosen.
+struct Board<'a> {
+    in_flight: u32,
+    by_job: HashMap<JobId, u32>,
+    waiting: Vec<&'a Candidate>,
+    /// The oldest unended job of each group that is to be seen.
+    heads: BTreeMap<&'a str, JobId>,
+    groups: Vec<&'a str>,
+    lists: Vec<i64>,
+}
+
+impl<'a> Board<'a> {
+    fn of(snapshot: &'a Snapshot, busy: &HashMap<BatchKey, Work>) -> Board<'a> {
+        let mut board = Board {
+            in_flight: 0,
+            by_job: HashMap::new(),
+            waiting: Vec::new(),
+            heads: BTreeMap::new(),
+            groups: Vec::new(),
+            lists: Vec::new(),
+        };
+        let groups = snapshot.flights.iter().map(|flight| (flight.key.job, flight.group.as_deref()));
+        let waiting = snapshot.candidates.iter().map(|waiting| (waiting.key.job, waiting.group.as_deref()));
+        for (job, group) in groups.chain(waiting) {
+            if let Some(group) = group {
+                let head = board.heads.entry(group).or_insert(job);
+                *head = job.min(*head);
+            }
+        }
+        for flight in &snapshot.flights {
+            // An import that has ended holds no slot, and neither its list nor its group's next batch waits for files.
+            if flight.state.holds_a_slot() {
+                board.count(flight.key.job, flight.group.as_deref(), flight.list_id);
+            } else if flight.state == BatchState::Held {
+                // Order can't be kept past a batch that may or may not be on Marketo.
+                board.groups.extend(flight.group.as_deref());
+            }
+        }
+        let mut uploads: HashMap<BatchKey, Work> =
+            busy.iter().filter(|&(_, work)| *work == Work::Upload).map(|(&key, &work)| (key, work)).collect();
+        for flight in &snapshot.flights {
+            uploads.remove(&flight.key);
+        }
+        for candidate in &snapshot.candidates {
+            if uploads.remove(&candidate.key).is_some() {
+                board.count(candidate.key.job, candidate.group.as_deref(), candidate.list_id);
+            } else {
+                board.waiting.push(candidate);
+            }
+        }
+        // Uploads at work whose rows are not in sight hold their slots too.
+        for key in uploads.into_keys() {
+            board.count(key.job, None, None);
+        }
+        board
+    }
+
+    fn count(&mut self, job: JobId, group: Option<&'a str>, list: Option<i64>) {
+        self.in_flight += 1;
+        *self.by_job.entry(job).or_default() += 1;
+        self.groups.extend(group);
+        self.lists.extend(list);
+    }
+
+    /// Fair order: priority, then the job with the fewest batches in flight, then the oldest; of one job, its parts in
+    /// order. A group and a static list have one batch at a time, and a group's jobs come in the order of their ids.
+    fn next(&self) -> Option<&'a Candidate> {
+        self.waiting
+            .iter()
+            .copied()
+            .filter(|candidate| match candidate.group.as_deref() {
+                None => true,
+                Some(group) => !self.groups.contains(&group) && self.heads.get(group) == Some(&candidate.key.job),
+            })
+            .filter(|candidate| candidate.list_id.is_none_or(|list| !self.lists.contains(&list)))
+            // `min_by_key` takes the first of equals, and the parts of a job come in order.
+            .min_by_key(|candidate| {
+                let job = candidate.key.job;
+                (std::cmp::Reverse(candidate.priority), self.by_job.get(&job).copied().unwrap_or(0), job)
+            })
+    }
+
+    fn put(&mut self, candidate: &'a Candidate) {
+        self.waiting.retain(|waiting| waiting.key != candidate.key);
+        self.count(candidate.key.job, candidate.group.as_deref(), candidate.list_id);
+    }
+}
+
+#[cfg(test)]
+mod tests;

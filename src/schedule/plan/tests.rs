@@ -1,0 +1,231 @@
+//! The limits as tables of arithmetic. `a/b` is part b of job a.
+
+use std::time::Duration;
+
+use super::*;
+use crate::clock::from_ms;
+use crate::store::{Instance, Pause};
+
+const NOW: i64 = 1_000_000;
+
+fn rules(importing: u32, queued: u32) -> Rules {
+    Rules {
+        in_flight: most_in_flight(importing, queued),
+        polling: config::Polling { min: Duration::from_secs(5), max: Duration::from_secs(30) },
+    }
+}
+
+fn key(job: i64, part: u32) -> BatchKey {
+    BatchKey { job: JobId(job), part }
+}
+
+fn waiting(job: i64, part: u32) -> Candidate {
+    Candidate { key: key(job, part), priority: 0, group: None, list_id: None }
+}
+
+fn flying(job: i64, part: u32, state: BatchState) -> Flight {
+    Flight {
+        key: key(job, part),
+        state,
+        group: None,
+        list_id: None,
+        rows: 10,
+        not_before: None,
+        accepted_at: Some(from_ms(NOW)),
+        importing_at: None,
+        polled_at: None,
+    }
+}
+
+fn uploads(plan: &Plan) -> Vec<String> {
+    let upload = |step: &Step| match step {
+        Step::Upload(key) => Some(key.to_string()),
+        _ => None,
+    };
+    plan.steps.iter().filter_map(upload).collect()
+}
+
+fn planned(snapshot: &Snapshot, rules: &Rules) -> Plan {
+    plan(snapshot, &HashMap::new(), rules, from_ms(NOW))
+}
+
+#[test]
+fn so_many_uploads_begin_as_slots_are_free() {
+    use BatchState as S;
+    // importing, queued, what is in flight, lost answers, and how many of twenty waiting batches may go.
+    for (importing, queued, flights, ghosts, free) in [
+        (2, 10, vec![], 0, 10),
+        (2, 10, vec![S::Queued; 4], 0, 6),
+        (2, 10, vec![S::Uploading, S::Queued, S::Importing, S::Importing], 0, 6),
+        (2, 10, vec![S::Queued; 10], 0, 0),
+        (2, 10, vec![S::Queued; 12], 0, 0),
+        (2, 10, vec![S::Collecting; 10], 0, 10),
+        (2, 10, vec![S::Held; 3], 0, 10),
+        (2, 10, vec![S::Held; 3], 3, 7),
+        (2, 10, vec![S::Queued; 8], 1, 1),
+        (2, 10, vec![S::Queued; 8], 5, 0),
+        (2, 3, vec![S::Importing; 2], 0, 1),
+        (1, 10, vec![], 0, 1),
+        (1, 10, vec![S::Queued], 0, 0),
+        (1, 10, vec![S::Collecting], 0, 1),
+        (1, 10, vec![], 1, 0),
+    ] {
+        let mut snapshot = Snapshot::default();
+        snapshot.flights = (100..).zip(&flights).map(|(job, &state)| flying(job, 1, state)).collect();
+        snapshot.candidates = (1..=20).map(|job| waiting(job, 1)).collect();
+        snapshot.ghosts = vec![from_ms(NOW + 1); ghosts];
+        let busy = snapshot.flights.iter().map(|flight| (flight.key, Work::Upload)).collect();
+        let plan = plan(&snapshot, &busy, &rules(importing, queued), from_ms(NOW));
+        assert_eq!(uploads(&plan).len(), free, "{importing} {queued} {flights:?} {ghosts}");
+    }
+}
+
+#[test]
+fn an_upload_whose_row_is_not_written_yet_holds_its_slot() {
+    let snapshot = Snapshot { candidates: (1..=12).map(|job| waiting(job, 1)).collect(), ..Snapshot::default() };
+    // Jobs 1 and 2 are candidates still; job 99 is not even in sight.
+    let busy = [1, 2, 99].map(|job| (key(job, 1), Work::Upload)).into();
+    let plan = plan(&snapshot, &busy, &rules(2, 10), from_ms(NOW));
+    assert_eq!(uploads(&plan), ["3/1", "4/1", "5/1", "6/1", "7/1", "8/1", "9/1"]);
+}
+
+#[test]
+fn a_lost_answers_slot_is_free_again_when_its_time_is_over() {
+    let mut snapshot = Snapshot { candidates: vec![waiting(1, 1)], ..Snapshot::default() };
+    snapshot.ghosts = vec![from_ms(NOW + 5)];
+    let waits = planned(&snapshot, &rules(1, 10));
+    assert_eq!((uploads(&waits).len(), waits.next_look), (0, Some(from_ms(NOW + 5))));
+    let later = plan(&snapshot, &HashMap::new(), &rules(1, 10), from_ms(NOW + 5));
+    assert_eq!(uploads(&later), ["1/1"]);
+}
+
+#[test]
+fn the_order_is_priority_then_the_fewest_in_flight_then_age() {
+    let mut snapshot = Snapshot::default();
+    // Job 1 is large and has three batches on Marketo; 2 and 3 came later; 4 is urgent and large.
+    snapshot.flights = (1..=3).map(|part| flying(1, part, BatchState::Queued)).collect();
+    snapshot.candidates = (4..=10).map(|part| waiting(1, part)).collect();
+    snapshot.candidates.extend([waiting(2, 1), waiting(2, 2), waiting(3, 1)]);
+    snapshot.candidates.extend([1, 2].map(|part| Candidate { priority: 7, ..waiting(4, part) }));
+    let plan = planned(&snapshot, &rules(2, 10));
+    assert_eq!(uploads(&plan), ["4/1", "4/2", "2/1", "3/1", "2/2", "1/4", "1/5"]);
+}
+
+#[test]
+fn a_group_has_one_batch_at_a_time_in_the_order_of_its_jobs() {
+    let grouped = |job, part| Candidate { group: Some("g".into()), ..waiting(job, part) };
+    let mut snapshot = Snapshot::default();
+    snapshot.candidates = vec![grouped(5, 1), grouped(5, 2), Candidate { priority: 9, ..grouped(6, 1) }, waiting(7, 1)];
+    assert_eq!(uploads(&planned(&snapshot, &rules(2, 10))), ["5/1", "7/1"]);
+    for (state, expected) in [
+        (BatchState::Uploading, &["7/1"][..]),
+        (BatchState::Importing, &["7/1"]),
+        (BatchState::Held, &["7/1"]),
+        // The import is over; only its files are still being fetched.
+        (BatchState::Collecting, &["5/2", "7/1"]),
+    ] {
+        let group = Some(String::from("g"));
+        snapshot.flights = vec![Flight { group, ..flying(5, 1, state) }];
+        snapshot.candidates = vec![grouped(5, 2), grouped(6, 1), waiting(7, 1)];
+        let busy = [(key(5, 1), Work::Ask)].into();
+        let plan = plan(&snapshot, &busy, &rules(2, 10), from_ms(NOW));
+        assert_eq!(uploads(&plan), expected, "{state}");
+    }
+}
+
+#[test]
+fn a_static_list_is_filled_by_one_batch_at_a_time() {
+    let listed = |job, part, list| Candidate { list_id: Some(list), ..waiting(job, part) };
+    let mut snapshot = Snapshot::default();
+    snapshot.flights = vec![Flight { list_id: Some(8), ..flying(1, 1, BatchState::Queued) }];
+    snapshot.candidates = vec![listed(2, 1, 7), listed(2, 2, 7), listed(3, 1, 7), listed(4, 1, 8), listed(5, 1, 9)];
+    assert_eq!(uploads(&planned(&snapshot, &rules(2, 10))), ["2/1", "5/1"]);
+}
+
+#[test]
+fn a_full_queue_is_tried_again_where_one_of_ours_ended_and_now_and_then_beyond() {
+    // Learnt slots, ours in flight, whether the time to probe has come, uploads.
+    for (slots, ours, probe, expected) in [
+        (3, 3, false, 0),
+        (3, 2, false, 1),
+        (3, 1, false, 2),
+        (3, 3, true, 1),
+        (3, 1, true, 2),
+        (0, 0, false, 0),
+        (0, 0, true, 1),
+        (12, 10, true, 0),
+        (10, 9, false, 1),
+    ] {
+        let mut snapshot = Snapshot::default();
+        snapshot.flights = (100..100 + ours).map(|job| flying(job, 1, BatchState::Queued)).collect();
+        snapshot.candidates = (1..=20).map(|job| waiting(job, 1)).collect();
+        let probe_at = from_ms(if probe { NOW } else { NOW + 7_000 });
+        snapshot.instance = Instance { slots: Some(slots), slots_probe_at: Some(probe_at), ..Instance::default() };
+        let plan = planned(&snapshot, &rules(2, 10));
+        assert_eq!(uploads(&plan).len(), expected, "{slots} {ours} {probe}");
+        if !probe {
+            assert!(plan.next_look.is_some_and(|look| look <= probe_at), "it looks again when it may probe");
+        }
+    }
+}
+
+#[test]
+fn a_pause_stops_what_it_must_and_no_more() {
+    let mut snapshot = Snapshot::default();
+    let old = from_ms(NOW - 60_000);
+    snapshot.flights = vec![
+        Flight { accepted_at: Some(old), ..flying(1, 1, BatchState::Queued) },
+        flying(2, 1, BatchState::Uploading),
+        flying(3, 1, BatchState::Collecting),
+    ];
+    snapshot.candidates = vec![waiting(4, 1)];
+    let (recover, poll, collect) = (Step::Recover(key(2, 1)), Step::Poll(key(1, 1)), Step::Collect(key(3, 1)));
+    for (kind, until, steps) in [
+        (PauseKind::Person, None, vec![recover, collect, poll]),
+        (PauseKind::Credentials, None, vec![recover]),
+        (PauseKind::Quota, Some(NOW + 9), vec![recover]),
+        (PauseKind::Quota, Some(NOW), vec![Step::Resume, recover, collect, poll, Step::Upload(key(4, 1))]),
+    ] {
+        let until = until.map(from_ms);
+        snapshot.instance.pause = Some(Pause { kind, reason: "r".into(), at: from_ms(NOW - 1), until });
+        let plan = planned(&snapshot, &rules(2, 10));
+        assert_eq!(plan.steps, steps, "{kind:?} {until:?}");
+        if until == Some(from_ms(NOW + 9)) {
+            assert_eq!(plan.next_look, until);
+        }
+    }
+}
+
+#[test]
+fn while_the_service_is_down_nothing_is_uploaded() {
+    let mut snapshot = Snapshot { candidates: vec![waiting(1, 1)], ..Snapshot::default() };
+    snapshot.instance.quiet_until = Some(from_ms(NOW + 50));
+    let plan = planned(&snapshot, &rules(2, 10));
+    assert_eq!((uploads(&plan).len(), plan.next_look), (0, Some(from_ms(NOW + 50))));
+}
+
+#[test]
+fn a_batch_that_a_worker_is_at_is_left_to_it() {
+    let mut snapshot = Snapshot::default();
+    let old = Some(from_ms(NOW - 60_000));
+    snapshot.flights = vec![
+        Flight { accepted_at: old, ..flying(1, 1, BatchState::Queued) },
+        flying(2, 1, BatchState::Uploading),
+        flying(3, 1, BatchState::Collecting),
+    ];
+    let busy = [(key(1, 1), Work::Ask), (key(2, 1), Work::Upload), (key(3, 1), Work::Ask)].into();
+    assert_eq!(plan(&snapshot, &busy, &rules(2, 10), from_ms(NOW)), Plan::default());
+}
+
+#[test]
+fn only_the_two_oldest_imports_are_asked_after_soon() {
+    let mut snapshot = Snapshot::default();
+    snapshot.flights = (1..=10)
+        .map(|job| Flight {
+            accepted_at: Some(from_ms(NOW - 20_000 + job)),
+            ..flying(job, 1, BatchState::Queued)
+        })
+        .collect();
+    let steps = planned(&snapshot, &rules(2, 10)).steps;
+    assert_eq!(steps, [Step::Poll(key(1, 1)), Step::Poll(key(2, 1))]);
+}

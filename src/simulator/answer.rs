@@ -1,0 +1,112 @@
+//! What goes back over the wire? Marketo's envelopes, files and bare statuses as HTTP responses, spoiled on demand.
+
+use std::io;
+
+use axum::body::Body;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::Response;
+use bytes::Bytes;
+use futures_util::stream::{self, StreamExt};
+use serde::Serialize;
+use serde_json::json;
+
+use crate::marketo::wire::{Envelope, Import};
+
+use super::fault::Garbled;
+use super::refusal::Refusal;
+
+const JSON: &str = "application/json;charset=UTF-8";
+
+/// A response before it is sent.
+#[derive(Debug)]
+pub(super) struct Answer {
+    status: StatusCode,
+    content_type: &'static str,
+    body: Bytes,
+}
+
+impl Answer {
+    pub fn json(status: StatusCode, body: &impl Serialize) -> Answer {
+        match serde_json::to_vec(body) {
+            Ok(text) => Answer { status, content_type: JSON, body: text.into() },
+            Err(error) => Answer::text(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
+        }
+    }
+
+    pub fn text(status: StatusCode, body: String) -> Answer {
+        Answer { status, content_type: "text/plain;charset=UTF-8", body: body.into() }
+    }
+
+    /// The answer to a create call or a status call.
+    pub fn import(import: Import) -> Answer {
+        let envelope = Envelope {
+            request_id: Some(request_id()),
+            success: true,
+            result: vec![import],
+            errors: Vec::new(),
+            warnings: Vec::new(),
+        };
+        Answer::json(StatusCode::OK, &envelope)
+    }
+
+    pub fn file(body: Bytes) -> Answer {
+        Answer { status: StatusCode::OK, content_type: "text/csv;charset=UTF-8", body }
+    }
+
+    pub fn refusal(refusal: &Refusal) -> Answer {
+        match refusal {
+            // Not an envelope of the wire module: a fault's code may be a number, which that never writes.
+            Refusal::Error { code, message } => {
+                let error = match code {
+                    Some(code) => json!({"code": code, "message": message}),
+                    None => json!({"message": message}),
+                };
+                let body = json!({"requestId": request_id(), "success": false, "errors": [error]});
+                Answer::json(StatusCode::OK, &body)
+            }
+            Refusal::Http(status) => {
+                let status = StatusCode::from_u16(*status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+                let body = format!("<html><body><h1>{status}</h1></body></html>\n");
+                Answer { status, content_type: "text/html", body: body.into() }
+            }
+        }
+    }
+
+    pub fn response(self) -> Response {
+        let body = Body::from(self.body.clone());
+        self.with(body)
+    }
+
+    pub fn garbled(mut self, how: Garbled) -> Response {
+        let half = self.body.slice(..self.body.len() / 2);
+        match how {
+            Garbled::Empty => self.body = Bytes::new(),
+            Garbled::Cut => self.body = half,
+            Garbled::Torn => {
+                let torn = async {
+                    // hyper drops what it has not flushed when a body fails, and it flushes when a body waits.
+                    tokio::task::yield_now().await;
+                    Err(io::Error::other("torn off"))
+                };
+                let body = Body::from_stream(stream::iter([Ok(half)]).chain(stream::once(torn)));
+                return self.with(body);
+            }
+        }
+        self.response()
+    }
+
+    /// `body`, announced as long as the answer is.
+    fn with(self, body: Body) -> Response {
+        let mut response = Response::new(body);
+        *response.status_mut() = self.status;
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(self.content_type));
+        headers.insert(header::CONTENT_LENGTH, HeaderValue::from(self.body.len()));
+        response
+    }
+}
+
+/// Two hex numbers, as Marketo's are.
+fn request_id() -> String {
+    format!("{:x}#{:x}", rand::random::<u16>(), rand::random::<u64>() >> 20)
+}

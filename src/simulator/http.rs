@@ -1,0 +1,265 @@
+//! How is one request answered? Marketo's HTTP skin around the rules, with the faults in between.
+//!
+//! Paths are matched by [`Route`] and not by axum's router: what Marketo checks first (the path's form, the token, the
+//! limits, and the method only then) is an order that a router does not have. A call that is to get no answer ends in
+//! [`Lost`], on which hyper closes the connection.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use axum::body::Body;
+use axum::extract::{DefaultBodyLimit, FromRequest, Multipart, Request};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, Method, StatusCode, header};
+use axum::response::Response;
+use bytes::Bytes;
+use futures_util::StreamExt;
+use serde::Deserialize;
+use serde_json::json;
+
+use super::answer::Answer;
+use super::fault::{Effect, Fault, Faults};
+use super::ledger::Call;
+use super::refusal::Refusal;
+use super::route::Route;
+use super::rules::{Marketo, Part, Upload};
+
+/// The connection is to be closed without an answer.
+#[derive(Debug, thiserror::Error)]
+#[error("the call gets no answer")]
+pub(super) struct Lost;
+
+/// What every connection shares.
+pub(super) struct Shared {
+    started: Instant,
+    max_body: u64,
+    marketo: Mutex<Marketo>,
+    faults: Mutex<Faults>,
+}
+
+impl Shared {
+    pub fn new(marketo: Marketo) -> Shared {
+        Shared {
+            started: Instant::now(),
+            max_body: marketo.settings().max_body,
+            marketo: Mutex::new(marketo),
+            faults: Mutex::default(),
+        }
+    }
+
+    /// Asks the rules at this time, which is taken under their lock so that it never goes back.
+    pub fn with<T>(&self, ask: impl FnOnce(&mut Marketo, Duration) -> T) -> T {
+        let mut marketo = self.marketo.lock().unwrap_or_else(PoisonError::into_inner);
+        ask(&mut marketo, self.started.elapsed())
+    }
+
+    pub fn faults(&self) -> MutexGuard<'_, Faults> {
+        self.faults.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A call while it is under way.
+struct Visit<'a> {
+    shared: &'a Shared,
+    call: Call,
+    refusal: Option<Refusal>,
+}
+
+impl<'a> Visit<'a> {
+    fn begin(shared: &'a Shared, call: Call, headers: &HeaderMap) -> Visit<'a> {
+        let token = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+        let token = token.and_then(|value| value.strip_prefix("Bearer ")).map(str::trim);
+        let refusal = shared.with(|marketo, now| marketo.enter(now, call, token)).err();
+        Visit { shared, call, refusal }
+    }
+}
+
+impl Drop for Visit<'_> {
+    fn drop(&mut self) {
+        self.shared.with(|marketo, _| marketo.leave(self.call, self.refusal.is_none()));
+    }
+}
+
+pub(super) async fn serve(shared: &Shared, request: Request) -> Result<Response, Lost> {
+    let (head, body) = request.into_parts();
+    let route = Route::of(head.uri.path());
+    if matches!(route, Route::Ledger | Route::Faults | Route::Foreign) {
+        let body = Sent::read(body, shared.max_body).await?;
+        return Ok(tool(shared, &route, &head.method, &body.kept).response());
+    }
+    let effect = shared.faults().strike(route.call());
+    if effect == Some(Effect::LoseRequest) {
+        shared.with(|marketo, _| marketo.note_lost_request());
+        return Err(Lost);
+    }
+
+    let visit = Visit::begin(shared, route.call(), &head.headers);
+    // Read to its end even where it is refused: a client that is cut off while it sends never sees the answer.
+    let body = Sent::read(body, shared.max_body).await?;
+    let fault = effect.as_ref().and_then(Effect::refusal);
+    let turned_away = match &fault {
+        Some((refusal, false)) => Some(refusal.clone()),
+        _ if route == Route::Malformed => Some(Refusal::Http(404)),
+        _ => visit.refusal.clone().or_else(|| objection(&route, &head)),
+    };
+    let hidden = effect.as_ref().is_some_and(Effect::hides_outcome);
+    let mut outcome = carry_out(shared, &route, &head, body, turned_away, hidden).await;
+    if let Some((refusal, true)) = fault {
+        outcome = Err(refusal);
+    }
+    if let Err(refusal) = &outcome {
+        shared.with(|marketo, _| marketo.note_error(refusal));
+    }
+    let answer = outcome.unwrap_or_else(|refusal| Answer::refusal(&refusal));
+    match effect {
+        Some(Effect::LoseAnswer) => return Err(Lost),
+        Some(Effect::Garble(how)) => return Ok(answer.garbled(how)),
+        Some(Effect::DelayMs(time)) => tokio::time::sleep(Duration::from_millis(time)).await,
+        _ => {}
+    }
+    Ok(answer.response())
+}
+
+/// What is wrong with a call before its body is looked at.
+fn objection(route: &Route, head: &Parts) -> Option<Refusal> {
+    let method = match route {
+        Route::Token => return None,
+        Route::Create(_) => Method::POST,
+        Route::Status(..) | Route::Report(..) => Method::GET,
+        _ => return Some(Refusal::new(610, "Requested resource not found")),
+    };
+    if head.method != method {
+        return Some(Refusal::new(605, format!("Request method '{}' not supported", head.method)));
+    }
+    let announced = head.headers.contains_key(header::CONTENT_LENGTH);
+    (method == Method::POST && !announced).then_some(Refusal::Http(411))
+}
+
+async fn carry_out(
+    shared: &Shared,
+    route: &Route,
+    head: &Parts,
+    body: Sent,
+    turned_away: Option<Refusal>,
+    answer_lost: bool,
+) -> Result<Answer, Refusal> {
+    let mut query = pairs(head.uri.query().unwrap_or_default().as_bytes());
+    if let Route::Create(place) = route {
+        let upload = Upload {
+            place: place.clone(),
+            path: head.uri.path().to_owned(),
+            query,
+            body_bytes: body.length,
+            form: form(&head.headers, body.kept).await,
+            turned_away,
+            answer_lost,
+        };
+        return shared.with(|marketo, now| marketo.create(now, upload)).map(Answer::import);
+    }
+    if let Some(refusal) = turned_away {
+        return Err(refusal);
+    }
+    match route {
+        Route::Token => {
+            if head.method == Method::POST {
+                query.extend(pairs(&body.kept));
+            }
+            token(shared, &head.method, &query)
+        }
+        Route::Status(place, id) => shared.with(|marketo, now| marketo.status(now, place, id)).map(Answer::import),
+        Route::Report(place, id, report) => {
+            shared.with(|marketo, now| marketo.report(now, place, id, *report)).map(Answer::file)
+        }
+        _ => Err(Refusal::Http(404)),
+    }
+}
+
+fn token(shared: &Shared, method: &Method, given: &BTreeMap<String, String>) -> Result<Answer, Refusal> {
+    if method != Method::GET && method != Method::POST {
+        return Err(Refusal::Http(405));
+    }
+    let value = |name: &str| given.get(name).map(String::as_str).unwrap_or_default();
+    if value("grant_type") != "client_credentials" {
+        shared.with(|marketo, _| marketo.note_error(&Refusal::Http(400)));
+        let body = json!({"error": "unsupported_grant_type", "error_description": "Unsupported grant type"});
+        return Ok(Answer::json(StatusCode::BAD_REQUEST, &body));
+    }
+    Ok(shared.with(|marketo, now| match marketo.issue_token(now, value("client_id"), value("client_secret")) {
+        Ok(token) => Answer::json(StatusCode::OK, &token),
+        Err(error) => {
+            marketo.note_error(&Refusal::Http(401));
+            Answer::json(StatusCode::UNAUTHORIZED, &error)
+        }
+    }))
+}
+
+/// The simulator's own paths, for scripts beside a simulator in a process of its own. They count nowhere.
+fn tool(shared: &Shared, route: &Route, method: &Method, body: &[u8]) -> Answer {
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Foreign {
+        imports: usize,
+    }
+    let told = match (route, method) {
+        (Route::Ledger, &Method::GET) => {
+            return Answer::json(StatusCode::OK, &shared.with(|marketo, now| marketo.ledger(now)));
+        }
+        (Route::Faults, &Method::POST) => {
+            serde_json::from_slice::<Fault>(body).map(|fault| shared.faults().push(fault))
+        }
+        (Route::Foreign, &Method::POST) => serde_json::from_slice::<Foreign>(body)
+            .map(|foreign| shared.with(|marketo, now| marketo.set_foreign_imports(now, foreign.imports))),
+        _ => return Answer::text(StatusCode::METHOD_NOT_ALLOWED, "GET the ledger; POST the others.\n".into()),
+    };
+    match told {
+        Ok(()) => Answer::json(StatusCode::OK, &json!({"ok": true})),
+        Err(error) => Answer::text(StatusCode::BAD_REQUEST, format!("The body can't be read: {error}\n")),
+    }
+}
+
+/// A body as it was sent: whole, or only its length where it is too long to keep.
+struct Sent {
+    kept: Bytes,
+    length: u64,
+}
+
+impl Sent {
+    async fn read(body: Body, limit: u64) -> Result<Sent, Lost> {
+        let (mut kept, mut length) = (Vec::new(), 0);
+        let mut stream = body.into_data_stream();
+        while let Some(chunk) = stream.next().await {
+            let chunk = chunk.map_err(|_| Lost)?;
+            length += chunk.len() as u64;
+            if length <= limit {
+                kept.extend_from_slice(&chunk);
+            } else {
+                kept = Vec::new();
+            }
+        }
+        Ok(Sent { kept: kept.into(), length })
+    }
+}
+
+fn pairs(text: &[u8]) -> BTreeMap<String, String> {
+    url::form_urlencoded::parse(text).into_owned().collect()
+}
+
+async fn form(headers: &HeaderMap, body: Bytes) -> Result<Vec<Part>, String> {
+    let mut request = Request::new(Body::from(body));
+    if let Some(content_type) = headers.get(header::CONTENT_TYPE) {
+        request.headers_mut().insert(header::CONTENT_TYPE, content_type.clone());
+    }
+    DefaultBodyLimit::disable().apply(&mut request);
+    let mut form = Multipart::from_request(request, &()).await.map_err(|error| error.body_text())?;
+    let mut parts = Vec::new();
+    while let Some(field) = form.next_field().await.map_err(|error| error.body_text())? {
+        parts.push(Part {
+            name: field.name().map(str::to_owned),
+            filename: field.file_name().map(str::to_owned),
+            content_type: field.content_type().map(str::to_owned),
+            bytes: field.bytes().await.map_err(|error| error.body_text())?,
+        });
+    }
+    Ok(parts)
+}

@@ -1,0 +1,220 @@
+//! Where does each import stand? First in, first out, so many at once.
+//!
+//! What an import takes is known when it is accepted, and none overtakes another, so its start and its end are too:
+//! nothing here ticks, and where an import stands is asked of the time alone.
+
+use std::time::Duration;
+
+use crate::job::{Counts, RemoteStatus};
+use crate::marketo::wire;
+
+use super::file::Rows;
+use super::ledger;
+use super::settings::Settings;
+
+/// The number of the first batch.
+const FIRST_ID: u64 = 1001;
+
+/// The three kinds of import, each with paths of its own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Place {
+    Leads,
+    /// With the object's API name.
+    CustomObject(String),
+    ProgramMembers,
+}
+
+/// Every import there was, in order of acceptance. Every `now` is the time since the simulator's start.
+#[derive(Debug)]
+pub(super) struct Queue {
+    imports: Vec<Import>,
+    /// When each processing slot will have done all that is accepted.
+    slots: Vec<Duration>,
+    foreign: usize,
+    pub most: usize,
+}
+
+/// One import, its whole life known.
+#[derive(Debug)]
+pub(super) struct Import {
+    pub id: u64,
+    pub place: Place,
+    pub list: Option<i64>,
+    pub accepted: Duration,
+    pub starts: Duration,
+    pub ends: Duration,
+    pub rows: Rows,
+}
+
+impl Queue {
+    pub fn new(slots: usize) -> Queue {
+        Queue { imports: Vec::new(), slots: vec![Duration::ZERO; slots], foreign: 0, most: 0 }
+    }
+
+    /// Imports that have not ended, other integrations' included.
+    pub fn len(&self, now: Duration) -> usize {
+        self.foreign + self.imports.iter().filter(|import| now < import.ends).count()
+    }
+
+    /// Whether an import into this static list has not ended.
+    pub fn holds_list(&self, now: Duration, list: i64) -> bool {
+        self.imports.iter().any(|import| import.list == Some(list) && now < import.ends)
+    }
+
+    /// Puts an import behind the others; the caller has seen that there is room.
+    pub fn push(&mut self, now: Duration, place: Place, list: Option<i64>, rows: Rows, takes: Duration) -> &Import {
+        let (mut starts, mut ends) = (Duration::MAX, Duration::MAX);
+        if let Some(slot) = self.slots.iter_mut().min() {
+            starts = now.max(*slot);
+            ends = starts.saturating_add(takes);
+            *slot = ends;
+        }
+        let id = FIRST_ID + self.imports.len() as u64;
+        self.imports.push(Import { id, place, list, accepted: now, starts, ends, rows });
+        self.most = self.most.max(self.len(now));
+        &self.imports[self.imports.len() - 1]
+    }
+
+    /// Other integrations' imports. They stand in the queue until told otherwise and take no processing slot.
+    pub fn set_foreign(&mut self, now: Duration, number: usize) {
+        self.foreign = number;
+        self.most = self.most.max(self.len(now));
+    }
+
+    pub fn find(&self, id: u64) -> Option<&Import> {
+        self.imports.get(usize::try_from(id.checked_sub(FIRST_ID)?).ok()?)
+    }
+
+    /// Fills in what a ledger says of imports.
+    pub fn report(&self, now: Duration, ledger: &mut ledger::Ledger) {
+        let started = || self.imports.iter().filter(|import| import.starts <= now);
+        ledger.most_queued = self.most;
+        ledger.most_importing = ledger::most_at_once(started().map(|import| (import.starts, import.ends)));
+        ledger.busy = started().map(|import| import.ends.min(now) - import.starts).sum();
+        ledger.imports = self.imports.iter().map(|import| import.record(now)).collect();
+    }
+}
+
+impl Import {
+    pub fn status(&self, now: Duration) -> RemoteStatus {
+        match () {
+            () if now < self.starts => RemoteStatus::Queued,
+            () if now < self.ends => RemoteStatus::Importing,
+            () if self.rows.batch_failed.is_some() => RemoteStatus::Failed,
+            () => RemoteStatus::Complete,
+        }
+    }
+
+    /// The answer to the call that created it; however short the import, it has not ended yet.
+    pub fn receipt(&self) -> wire::Import {
+        let status = if self.accepted < self.starts { RemoteStatus::Queued } else { RemoteStatus::Importing };
+        let mut answer = wire::Import {
+            batch_id: Some(self.id.to_string()),
+            status: format!("{status:?}"),
+            ..wire::Import::default()
+        };
+        match &self.place {
+            Place::CustomObject(name) => answer.object_api_name = Some(name.clone()),
+            _ => answer.import_id = answer.batch_id.clone(),
+        }
+        answer
+    }
+
+    /// The answer to a status call.
+    pub fn answer(&self, now: Duration, settings: &Settings) -> wire::Import {
+        let status = self.status(now);
+        let mut answer = wire::Import { status: format!("{status:?}"), ..self.receipt() };
+        let counts = match status {
+            RemoteStatus::Queued => Counts::default(),
+            RemoteStatus::Importing if !settings.counts_while_importing => Counts::default(),
+            RemoteStatus::Importing => self.so_far(now),
+            RemoteStatus::Complete | RemoteStatus::Failed => self.counts(),
+        };
+        answer.num_of_rows_failed = counts.failed;
+        answer.num_of_rows_with_warning = counts.warned;
+        let ended = self.ends <= now;
+        answer.message = ended.then(|| self.message());
+        if let Place::CustomObject(_) = self.place {
+            answer.operation = Some("import".into());
+            answer.num_of_objects_processed = counts.processed;
+            answer.import_time = ended.then(|| format!("{} second(s)", (self.ends - self.starts).as_secs()));
+        } else {
+            answer.num_of_leads_processed = counts.processed;
+        }
+        answer
+    }
+
+    /// How its rows end: in an import that fails as a whole none is done.
+    fn counts(&self) -> Counts {
+        let rows = &self.rows;
+        let numbers = if rows.batch_failed.is_some() { [0; 3] } else { [rows.processed(), rows.failed, rows.warned] };
+        let [processed, failed, warned] = numbers.map(Some);
+        Counts { processed, failed, warned }
+    }
+
+    /// The same share of each count as of the time.
+    fn so_far(&self, now: Duration) -> Counts {
+        let (passed, whole) = ((now - self.starts).as_nanos(), (self.ends - self.starts).as_nanos().max(1));
+        let share = |count: u64| u64::try_from(u128::from(count) * passed / whole).unwrap_or(count);
+        let Counts { processed, failed, warned } = self.counts();
+        Counts { processed: processed.map(share), failed: failed.map(share), warned: warned.map(share) }
+    }
+
+    fn message(&self) -> String {
+        if let Some(reason) = &self.rows.batch_failed {
+            return reason.clone();
+        }
+        let (processed, failed, warned) = (self.rows.processed(), self.rows.failed, self.rows.warned);
+        let outcome = if failed == 0 { "succeeded" } else { "completed with errors" };
+        let mut text = format!("Import {outcome}, {processed} records imported ({processed} members)");
+        if failed > 0 {
+            text += &format!(", {failed} failed");
+        }
+        match warned {
+            0 => {}
+            1 => text += ", 1 warning.",
+            _ => text += &format!(", {warned} warnings."),
+        }
+        text
+    }
+
+    fn record(&self, now: Duration) -> ledger::Import {
+        ledger::Import {
+            id: self.id,
+            accepted: self.accepted,
+            started: (self.starts <= now).then_some(self.starts),
+            ended: (self.ends <= now).then_some(self.ends),
+            rows: self.rows.total,
+            status: self.status(now),
+            counts: self.counts(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn imports_start_in_order_as_soon_as_a_slot_is_free_and_never_three_at_once(
+            arrivals in prop::collection::vec((0..20u64, 1..30u64), 1..40)
+        ) {
+            let (mut queue, mut now) = (Queue::new(2), Duration::ZERO);
+            for (gap, takes) in arrivals {
+                now += Duration::from_secs(gap);
+                queue.push(now, Place::Leads, None, Rows::default(), Duration::from_secs(takes));
+            }
+            let mut ledger = ledger::Ledger::default();
+            queue.report(Duration::from_secs(10_000), &mut ledger);
+            prop_assert!(ledger.most_importing <= 2);
+            prop_assert!(queue.imports.is_sorted_by_key(|import| import.starts));
+            for (n, import) in queue.imports.iter().enumerate().filter(|(_, import)| import.accepted < import.starts) {
+                let before = |other: &&Import| other.starts < import.starts && import.starts <= other.ends;
+                prop_assert_eq!(queue.imports[..n].iter().filter(before).count(), 2, "{:?} waited for nothing", import);
+            }
+        }
+    }
+}

@@ -1,0 +1,44 @@
+//! How does Marketo say no? Its error codes with its words, and the refusals that are bare HTTP statuses.
+
+use serde::{Deserialize, Serialize};
+
+/// A call that was not carried out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// HTTP 200 with `success: false`.
+    Error { code: Option<Code>, message: String },
+    /// A plain HTTP status, its body no envelope.
+    Http(u16),
+}
+
+/// An error's code: Marketo sends text of digits, some bodies have a number.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Code {
+    Text(String),
+    Number(u32),
+}
+
+impl Refusal {
+    pub(super) fn new(code: u32, message: impl Into<String>) -> Refusal {
+        Refusal::Error { code: Some(Code::Text(code.to_string())), message: message.into() }
+    }
+
+    /// The name that the ledger counts it by: `1016`, `http 413`, or `no code`.
+    pub fn name(&self) -> String {
+        match self {
+            Refusal::Error { code: Some(Code::Text(code)), .. } => code.clone(),
+            Refusal::Error { code: Some(Code::Number(code)), .. } => code.to_string(),
+            Refusal::Error { code: None, .. } => "no code".into(),
+            Refusal::Http(status) => format!("http {status}"),
+        }
+    }
+
+    /// What stands in the body, if only for people.
+    pub fn message(&self) -> String {
+        match self {
+            Refusal::Error { message, .. } => message.clone(),
+            Refusal::Http(status) => format!("HTTP status {status}"),
+        }
+    }
+}

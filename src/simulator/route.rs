@@ -1,0 +1,146 @@
+//! Which call is this path? Marketo's table of endpoints, exactly, and the simulator's own three.
+
+use percent_encoding::percent_decode_str;
+
+use super::ledger::Call;
+use super::rules::{Place, Report};
+
+/// What a path stands for; the method is looked at later, since Marketo answers 605 only to one that may call at all.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Route {
+    Token,
+    Create(Place),
+    Status(Place, String),
+    Report(Place, String, Report),
+    /// `/simulator/ledger`
+    Ledger,
+    /// `/simulator/faults`
+    Faults,
+    /// `/simulator/foreign`
+    Foreign,
+    /// A path with `//`, which never reaches Marketo's API.
+    Malformed,
+    /// Such as `/rest/bulk/…`: the bulk endpoints have no `/rest` before them.
+    Unknown,
+}
+
+impl Route {
+    pub fn of(path: &str) -> Route {
+        if path.contains("//") {
+            return Route::Malformed;
+        }
+        let parts: Option<Vec<_>> =
+            path.split('/').skip(1).map(|part| percent_decode_str(part).decode_utf8().ok()).collect();
+        let Some(parts) = parts else { return Route::Unknown };
+        let parts: Vec<&str> = parts.iter().map(AsRef::as_ref).collect();
+        match parts.as_slice() {
+            ["identity", "oauth", "token"] => Route::Token,
+            ["simulator", "ledger"] => Route::Ledger,
+            ["simulator", "faults"] => Route::Faults,
+            ["simulator", "foreign"] => Route::Foreign,
+            ["bulk", "v1", rest @ ..] => bulk(rest).unwrap_or(Route::Unknown),
+            _ => Route::Unknown,
+        }
+    }
+
+    pub fn call(&self) -> Call {
+        match self {
+            Route::Token => Call::Token,
+            Route::Create(_) => Call::Create,
+            Route::Status(..) => Call::Status,
+            Route::Report(_, _, Report::Failures) => Call::Failures,
+            Route::Report(_, _, Report::Warnings) => Call::Warnings,
+            _ => Call::Other,
+        }
+    }
+}
+
+fn bulk(parts: &[&str]) -> Option<Route> {
+    match *parts {
+        ["leads.json"] => Some(Route::Create(Place::Leads)),
+        ["leads", "batch", file] => {
+            Some(Route::Status(Place::Leads, file.strip_suffix(".json").filter(|id| !id.is_empty())?.to_owned()))
+        }
+        ["leads", "batch", id, file] => asked(Place::Leads, id, file).filter(|route| route.call() != Call::Status),
+        ["customobjects", name, "import.json"] if !name.is_empty() => {
+            Some(Route::Create(Place::CustomObject(name.to_owned())))
+        }
+        ["customobjects", name, "import", id, file] if !name.is_empty() => {
+            asked(Place::CustomObject(name.to_owned()), id, file)
+        }
+        ["program", program, "members", "import.json"] if program.parse::<u64>().is_ok() => {
+            Some(Route::Create(Place::ProgramMembers))
+        }
+        ["program", "members", "import", id, file] => asked(Place::ProgramMembers, id, file),
+        _ => None,
+    }
+}
+
+fn asked(place: Place, id: &str, file: &str) -> Option<Route> {
+    if id.is_empty() {
+        return None;
+    }
+    match file {
+        "status.json" => Some(Route::Status(place, id.to_owned())),
+        "failures.json" => Some(Route::Report(place, id.to_owned(), Report::Failures)),
+        "warnings.json" => Some(Route::Report(place, id.to_owned(), Report::Warnings)),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_thirteen_endpoints_are_these() {
+        let boat = || Place::CustomObject("boat_c".into());
+        let id = || String::from("7");
+        for (path, route) in [
+            ("/identity/oauth/token", Route::Token),
+            ("/bulk/v1/leads.json", Route::Create(Place::Leads)),
+            ("/bulk/v1/leads/batch/7.json", Route::Status(Place::Leads, id())),
+            ("/bulk/v1/leads/batch/7/failures.json", Route::Report(Place::Leads, id(), Report::Failures)),
+            ("/bulk/v1/leads/batch/7/warnings.json", Route::Report(Place::Leads, id(), Report::Warnings)),
+            ("/bulk/v1/customobjects/boat_c/import.json", Route::Create(boat())),
+            ("/bulk/v1/customobjects/boat%5Fc/import/7/status.json", Route::Status(boat(), id())),
+            ("/bulk/v1/customobjects/boat_c/import/7/failures.json", Route::Report(boat(), id(), Report::Failures)),
+            ("/bulk/v1/customobjects/boat_c/import/7/warnings.json", Route::Report(boat(), id(), Report::Warnings)),
+            ("/bulk/v1/program/1044/members/import.json", Route::Create(Place::ProgramMembers)),
+            ("/bulk/v1/program/members/import/7/status.json", Route::Status(Place::ProgramMembers, id())),
+            (
+                "/bulk/v1/program/members/import/7/failures.json",
+                Route::Report(Place::ProgramMembers, id(), Report::Failures),
+            ),
+            (
+                "/bulk/v1/program/members/import/7/warnings.json",
+                Route::Report(Place::ProgramMembers, id(), Report::Warnings),
+            ),
+        ] {
+            assert_eq!(Route::of(path), route, "{path}");
+        }
+    }
+
+    #[test]
+    fn a_path_that_is_nearly_one_is_none() {
+        for path in [
+            "/",
+            "/rest/bulk/v1/leads.json",
+            "/bulk/v1/leads",
+            "/bulk/v1/leads.json/",
+            "/bulk/v1/leads/batch/7",
+            "/bulk/v1/leads/batch/.json",
+            "/bulk/v1/leads/batch/7/status.json",
+            "/bulk/v1/program/1044/members/import/7/status.json",
+            "/bulk/v1/program/x/members/import.json",
+            "/bulk/v1/customobjects/boat_c/import/7.json",
+            "/bulk/v1/customobjects/%ff/import.json",
+            "/oauth/token",
+        ] {
+            assert_eq!(Route::of(path), Route::Unknown, "{path}");
+        }
+        for path in ["//bulk/v1/leads.json", "/bulk//v1/leads.json", "/identity//oauth/token"] {
+            assert_eq!(Route::of(path), Route::Malformed, "{path}");
+        }
+    }
+}

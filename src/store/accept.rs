@@ -1,0 +1,311 @@
+//! How does a job come into being? Whole in one transaction, or piece by piece with a last one that makes it count.
+
+use jiff::Timestamp;
+use sqlx::Row;
+
+use super::content::{self, Kind, Packed};
+use super::records::{self, Job};
+use super::writer::Writing;
+use super::{Change, Store, StoreError};
+use crate::job::{Format, JobId, JobState, Target};
+
+/// What a client says of a file.
+#[derive(Clone, Debug)]
+pub struct NewJob {
+    pub instance: String,
+    pub target: Target,
+    pub filename: String,
+    pub format: Format,
+    /// Higher first.
+    pub priority: i64,
+    /// Jobs of one group are imported one after the other, in the order of their ids.
+    pub group: Option<String>,
+    pub idempotency_key: Option<String>,
+    /// The job whose failed rows this one sends again.
+    pub retry_of: Option<JobId>,
+}
+
+/// What reading the file showed.
+#[derive(Clone, Debug)]
+pub struct Layout {
+    pub bytes: u64,
+    /// Where the header stands, its line end included, a byte-order mark not.
+    pub header: (u64, u64),
+    pub rows: u64,
+    /// In order, at least one.
+    pub parts: Vec<Part>,
+    /// Of the whole content; needed with an idempotency key.
+    pub sha256: Option<[u8; 32]>,
+}
+
+/// The rows of one batch: bytes `from..to` of the file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Part {
+    pub from: u64,
+    pub to: u64,
+    pub rows: u64,
+}
+
+/// What became of a file.
+#[derive(Debug)]
+pub enum Added {
+    New(Job),
+    /// The idempotency key and the content were seen before: this is the job that they made then.
+    Same(Job),
+}
+
+impl Store {
+    /// Takes a file that is wholly at hand: on return the job is on the disk.
+    ///
+    /// # Errors
+    /// [`StoreError::KeyReused`] for an idempotency key that stands for something else.
+    pub async fn add(
+        &self,
+        new: NewJob,
+        layout: Layout,
+        pieces: Vec<Packed>,
+        now: Timestamp,
+    ) -> Result<Added, StoreError> {
+        self.shared
+            .writer
+            .write(move |w| {
+                Box::pin(async move {
+                    if let Some(same) = seen_before(w, &new, &layout).await? {
+                        return Ok(Added::Same(same));
+                    }
+                    let id = begin(w, &new, now).await?;
+                    for piece in pieces {
+                        content::insert(w, id, Kind::File, 0, piece).await?;
+                    }
+                    finish(w, id, &new, &layout, now).await.map(Added::New)
+                })
+            })
+            .await
+    }
+
+    /// Makes the place for a file that streams in. Until [`Store::finish_receiving`] it counts for nothing.
+    pub async fn begin_receiving(&self, new: NewJob, now: Timestamp) -> Result<JobId, StoreError> {
+        self.shared.writer.write(move |w| Box::pin(async move { begin(w, &new, now).await })).await
+    }
+
+    /// Makes a job of what streamed in. If the key shows that it was there before, what streamed in is dropped.
+    ///
+    /// # Errors
+    /// As [`Store::add`]; the caller then abandons what it sent.
+    pub async fn finish_receiving(
+        &self,
+        id: JobId,
+        new: NewJob,
+        layout: Layout,
+        now: Timestamp,
+    ) -> Result<Added, StoreError> {
+        self.shared
+            .writer
+            .write(move |w| {
+                Box::pin(async move {
+                    if let Some(same) = seen_before(w, &new, &layout).await? {
+                        delete_receiving(w, id).await?;
+                        return Ok(Added::Same(same));
+                    }
+                    finish(w, id, &new, &layout, now).await.map(Added::New)
+                })
+            })
+            .await
+    }
+
+    /// Drops what streamed in of a file that was refused or cut off. A job that was finished is not touched.
+    pub async fn abandon_receiving(&self, id: JobId) -> Result<(), StoreError> {
+        self.shared.writer.write(move |w| Box::pin(delete_receiving(w, id))).await
+    }
+}
+
+async fn begin(w: &mut Writing<'_>, new: &NewJob, now: Timestamp) -> Result<JobId, StoreError> {
+    let (mut lookup_field, mut list_id, mut partition) = (None, None, None);
+    let (mut object, mut program, mut status) = (None, None, None);
+    match &new.target {
+        Target::Leads { lookup_field: field, list_id: list, partition: name } => {
+            (lookup_field, list_id, partition) = (field.as_deref(), *list, name.as_deref());
+        }
+        Target::CustomObject { name } => object = Some(name.as_str()),
+        Target::ProgramMembers { program_id, status: name } => {
+            (program, status) = (Some(*program_id), Some(name.as_str()));
+        }
+    }
+    let done = sqlx::query(
+        "INSERT INTO job (instance, state, target, lookup_field, list_id, partition_name, object_name, program_id,
+                          member_status, filename, format, priority, job_group, retry_of, created_at)
+         VALUES (?, 'receiving', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+    )
+    .bind(&new.instance)
+    .bind(new.target.kind())
+    .bind(lookup_field)
+    .bind(list_id)
+    .bind(partition)
+    .bind(object)
+    .bind(program)
+    .bind(status)
+    .bind(&new.filename)
+    .bind(new.format.as_str())
+    .bind(new.priority)
+    .bind(&new.group)
+    .bind(new.retry_of.map(|id| id.0))
+    .bind(now.as_millisecond())
+    .execute(&mut *w.conn)
+    .await?;
+    Ok(JobId(done.last_insert_rowid()))
+}
+
+/// The job that the same key made before, if there is one.
+async fn seen_before(w: &mut Writing<'_>, new: &NewJob, layout: &Layout) -> Result<Option<Job>, StoreError> {
+    let Some(key) = &new.idempotency_key else { return Ok(None) };
+    let row = sqlx::query("SELECT id, content_sha256 FROM job WHERE idempotency_key = ?")
+        .bind(key)
+        .fetch_optional(&mut *w.conn)
+        .await?;
+    let Some(row) = row else { return Ok(None) };
+    let job = records::job(&mut *w.conn, JobId(row.try_get("id")?)).await?;
+    let content: Option<Vec<u8>> = row.try_get("content_sha256")?;
+    let same = content.as_deref() == layout.sha256.as_ref().map(<[u8; 32]>::as_slice)
+        && job.instance == new.instance
+        && job.target == new.target
+        && job.format == new.format;
+    if same { Ok(Some(job)) } else { Err(StoreError::KeyReused(key.clone())) }
+}
+
+async fn finish(
+    w: &mut Writing<'_>,
+    id: JobId,
+    new: &NewJob,
+    layout: &Layout,
+    now: Timestamp,
+) -> Result<Job, StoreError> {
+    let done = sqlx::query(
+        "UPDATE job SET state = 'pending', bytes = ?, header_from = ?, header_to = ?, rows = ?, idempotency_key = ?,
+                        content_sha256 = ?
+         WHERE id = ? AND state = 'receiving'",
+    )
+    .bind(layout.bytes.cast_signed())
+    .bind(layout.header.0.cast_signed())
+    .bind(layout.header.1.cast_signed())
+    .bind(layout.rows.cast_signed())
+    .bind(&new.idempotency_key)
+    .bind(layout.sha256.as_ref().map(<[u8; 32]>::as_slice))
+    .bind(id.0)
+    .execute(&mut *w.conn)
+    .await?;
+    if done.rows_affected() == 0 {
+        return Err(StoreError::NoJob(id));
+    }
+    for (part, rows) in (1_u32..).zip(&layout.parts) {
+        sqlx::query(
+            "INSERT INTO batch (job_id, part, state, byte_from, byte_to, rows) VALUES (?, ?, 'pending', ?, ?, ?)",
+        )
+        .bind(id.0)
+        .bind(part)
+        .bind(rows.from.cast_signed())
+        .bind(rows.to.cast_signed())
+        .bind(rows.rows.cast_signed())
+        .execute(&mut *w.conn)
+        .await?;
+    }
+    records::write_history(w, id, None, now, "received", JobState::Pending.as_str(), None, None).await?;
+    w.changes.push(Change::Job(id));
+    records::job(&mut *w.conn, id).await
+}
+
+async fn delete_receiving(w: &mut Writing<'_>, id: JobId) -> Result<(), StoreError> {
+    sqlx::query("DELETE FROM job WHERE id = ? AND state = 'receiving'").bind(id.0).execute(&mut *w.conn).await?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fixture::{file, leads, store};
+    use super::*;
+    use crate::clock::from_ms;
+
+    fn keyed(key: &str) -> NewJob {
+        NewJob { idempotency_key: Some(key.into()), ..leads() }
+    }
+
+    fn hashed(parts: u32, hash: u8) -> (Vec<Packed>, Layout) {
+        let (bytes, mut layout) = file(parts);
+        layout.sha256 = Some([hash; 32]);
+        (vec![Packed::new(0, &bytes).unwrap()], layout)
+    }
+
+    #[tokio::test]
+    async fn each_target_comes_back_as_it_went_in() {
+        let store = store().await;
+        for target in [
+            Target::Leads { lookup_field: Some("id".into()), list_id: Some(5), partition: Some("EU".into()) },
+            Target::CustomObject { name: "car_c".into() },
+            Target::ProgramMembers { program_id: 1044, status: "Member".into() },
+        ] {
+            let (bytes, layout) = file(2);
+            let new = NewJob { target: target.clone(), group: Some("g".into()), priority: -3, ..leads() };
+            let pieces = vec![Packed::new(0, &bytes).unwrap()];
+            let Added::New(job) = store.add(new, layout, pieces, from_ms(5)).await.unwrap() else { panic!() };
+            assert_eq!(job.target, target);
+            assert_eq!((job.state, job.priority, job.group.as_deref()), (JobState::Pending, -3, Some("g")));
+            assert_eq!((job.rows.total, job.batches.len(), job.created_at), (2, 2, from_ms(5)));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_file_that_streams_in_is_no_job_before_its_end() {
+        let store = store().await;
+        let id = store.begin_receiving(leads(), from_ms(1)).await.unwrap();
+        let (bytes, layout) = file(1);
+        store.put_piece(id, Packed::new(0, &bytes).unwrap()).await.unwrap();
+        assert_eq!(store.snapshot("default", from_ms(2), 10).await.unwrap().candidates.len(), 0);
+        store.finish_receiving(id, leads(), layout, from_ms(3)).await.unwrap();
+        assert_eq!(store.snapshot("default", from_ms(4), 10).await.unwrap().candidates.len(), 1);
+        // Too late: it is a job now.
+        store.abandon_receiving(id).await.unwrap();
+        assert_eq!(store.job(id).await.unwrap().state, JobState::Pending);
+    }
+
+    #[tokio::test]
+    async fn a_file_that_is_cut_off_leaves_nothing() {
+        let store = store().await;
+        let id = store.begin_receiving(leads(), from_ms(1)).await.unwrap();
+        store.put_piece(id, Packed::new(0, b"email\n").unwrap()).await.unwrap();
+        store.abandon_receiving(id).await.unwrap();
+        assert!(matches!(store.job(id).await, Err(StoreError::NoJob(_))));
+        let left: i64 = sqlx::query_scalar("SELECT count(*) FROM chunk").fetch_one(store.readers()).await.unwrap();
+        assert_eq!(left, 0);
+    }
+
+    #[tokio::test]
+    async fn the_same_key_and_content_give_the_same_job_and_other_content_is_refused() {
+        let store = store().await;
+        let (pieces, layout) = hashed(1, 7);
+        let Added::New(first) = store.add(keyed("k"), layout, pieces, from_ms(1)).await.unwrap() else { panic!() };
+        let (pieces, layout) = hashed(1, 7);
+        let Added::Same(again) = store.add(keyed("k"), layout, pieces, from_ms(2)).await.unwrap() else { panic!() };
+        assert_eq!(again.id, first.id);
+        let (pieces, layout) = hashed(1, 8);
+        let error = store.add(keyed("k"), layout, pieces, from_ms(3)).await.unwrap_err();
+        assert!(matches!(error, StoreError::KeyReused(_)));
+        let (pieces, layout) = hashed(1, 7);
+        let other = NewJob { target: Target::CustomObject { name: "car_c".into() }, ..keyed("k") };
+        assert!(matches!(store.add(other, layout, pieces, from_ms(3)).await, Err(StoreError::KeyReused(_))));
+    }
+
+    #[tokio::test]
+    async fn two_files_of_one_key_that_stream_in_at_once_become_one_job() {
+        let store = store().await;
+        let mut ids = Vec::new();
+        for _ in 0..2 {
+            let id = store.begin_receiving(keyed("k"), from_ms(1)).await.unwrap();
+            store.put_piece(id, Packed::new(0, &file(1).0).unwrap()).await.unwrap();
+            ids.push(id);
+        }
+        let finish = |id| store.finish_receiving(id, keyed("k"), hashed(1, 1).1, from_ms(2));
+        let (first, second) = tokio::join!(finish(ids[0]), finish(ids[1]));
+        let (Added::New(made), Added::Same(same)) = (first.unwrap(), second.unwrap()) else { panic!() };
+        assert_eq!(made.id, same.id);
+        assert!(matches!(store.job(ids[1]).await, Err(StoreError::NoJob(_))));
+    }
+}

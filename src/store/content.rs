@@ -1,0 +1,193 @@
+//! How are files kept? In compressed pieces of one size, so that neither memory nor a transaction grows with a file.
+
+use sqlx::Row;
+
+use super::writer::Writing;
+use super::{Store, StoreError};
+use crate::job::{BatchKey, JobId};
+
+/// Bytes of a file in one piece, before compression; the last piece of a file may have fewer. A piece is what a
+/// streaming reader or writer holds in memory, and what one small transaction writes.
+pub const CHUNK_BYTES: usize = 256 * 1024;
+
+/// Fast, and already near what customer lists allow.
+const ZSTD_LEVEL: i32 = 1;
+
+/// Which of the files of a job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// The file as it was dropped in. Its part is 0.
+    File,
+    /// Marketo's failure file of one batch.
+    Failures,
+    /// Marketo's warning file of one batch.
+    Warnings,
+}
+
+impl Kind {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Kind::File => "file",
+            Kind::Failures => "failures",
+            Kind::Warnings => "warnings",
+        }
+    }
+}
+
+/// One compressed piece, ready to be written.
+pub struct Packed {
+    from: u64,
+    bytes: usize,
+    data: Vec<u8>,
+}
+
+impl Packed {
+    /// Compresses the piece of a file that begins at byte `from`.
+    ///
+    /// # Errors
+    /// What zstd reports, which is a lack of memory.
+    pub fn new(from: u64, bytes: &[u8]) -> std::io::Result<Packed> {
+        Ok(Packed { from, bytes: bytes.len(), data: zstd::bulk::compress(bytes, ZSTD_LEVEL)? })
+    }
+}
+
+pub(super) async fn insert(
+    w: &mut Writing<'_>,
+    job: JobId,
+    kind: Kind,
+    part: u32,
+    piece: Packed,
+) -> Result<(), StoreError> {
+    sqlx::query("INSERT INTO chunk (job_id, kind, part, byte_from, bytes, packed) VALUES (?, ?, ?, ?, ?, ?)")
+        .bind(job.0)
+        .bind(kind.as_str())
+        .bind(part)
+        .bind(piece.from.cast_signed())
+        .bind(i64::try_from(piece.bytes).unwrap_or(i64::MAX))
+        .bind(piece.data)
+        .execute(&mut *w.conn)
+        .await?;
+    Ok(())
+}
+
+impl Store {
+    /// Keeps a piece of a file that is still streaming in.
+    pub async fn put_piece(&self, job: JobId, piece: Packed) -> Result<(), StoreError> {
+        self.shared.writer.write(move |w| Box::pin(insert(w, job, Kind::File, 0, piece))).await
+    }
+
+    /// Keeps a piece of a batch's failure or warning file that is being fetched.
+    pub async fn put_report_piece(&self, key: BatchKey, kind: Kind, piece: Packed) -> Result<(), StoreError> {
+        self.shared.writer.write(move |w| Box::pin(insert(w, key.job, kind, key.part, piece))).await
+    }
+
+    /// Forgets what was fetched of a batch's file: a fetch that broke off begins again.
+    pub async fn drop_report(&self, key: BatchKey, kind: Kind) -> Result<(), StoreError> {
+        self.shared
+            .writer
+            .write(move |w| {
+                Box::pin(async move {
+                    sqlx::query("DELETE FROM chunk WHERE job_id = ? AND kind = ? AND part = ?")
+                        .bind(key.job.0)
+                        .bind(kind.as_str())
+                        .bind(key.part)
+                        .execute(&mut *w.conn)
+                        .await?;
+                    Ok(())
+                })
+            })
+            .await
+    }
+
+    /// A reader of the bytes `from..to` of a file; `part` is 0 for the file dropped in.
+    pub fn content(&self, job: JobId, kind: Kind, part: u32, from: u64, to: u64) -> Content {
+        Content { store: self.clone(), job, kind, part, at: from, to }
+    }
+}
+
+/// Reads a span of a stored file piece by piece. Between two pieces it holds nothing of the database, so a slow
+/// receiver keeps no old snapshot alive.
+pub struct Content {
+    store: Store,
+    job: JobId,
+    kind: Kind,
+    part: u32,
+    at: u64,
+    to: u64,
+}
+
+impl Content {
+    /// The next bytes of the span; none at its end.
+    ///
+    /// # Errors
+    /// [`StoreError::Refused`] if the content has been erased, or what reading the database reports.
+    pub async fn next(&mut self) -> Result<Option<Vec<u8>>, StoreError> {
+        if self.at >= self.to {
+            return Ok(None);
+        }
+        let row = sqlx::query(
+            "SELECT byte_from, bytes, packed FROM chunk
+             WHERE job_id = ? AND kind = ? AND part = ? AND byte_from <= ? ORDER BY byte_from DESC LIMIT 1",
+        )
+        .bind(self.job.0)
+        .bind(self.kind.as_str())
+        .bind(self.part)
+        .bind(self.at.cast_signed())
+        .fetch_optional(self.store.readers())
+        .await?;
+        let gone = || StoreError::Refused(format!("the content of job {} is no longer stored", self.job));
+        let row = row.ok_or_else(gone)?;
+        let from = row.try_get::<i64, _>("byte_from")?.cast_unsigned();
+        let bytes = usize::try_from(row.try_get::<i64, _>("bytes")?).unwrap_or(0);
+        let mut piece = zstd::bulk::decompress(row.try_get::<&[u8], _>("packed")?, bytes)
+            .map_err(|error| sqlx::Error::Decode(Box::new(error)))?;
+        let end = self.to.min(from + bytes as u64);
+        if end <= self.at {
+            return Err(gone());
+        }
+        // Both lie within the piece, whose length is a usize.
+        piece.truncate((end - from) as usize);
+        piece.drain(..(self.at - from) as usize);
+        self.at = end;
+        Ok(Some(piece))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fixture::{add, leads, store};
+    use super::*;
+
+    async fn read(mut content: Content) -> Vec<u8> {
+        let mut all = Vec::new();
+        while let Some(piece) = content.next().await.unwrap() {
+            all.extend(piece);
+        }
+        all
+    }
+
+    #[tokio::test]
+    async fn any_span_of_a_file_in_pieces_reads_as_it_was_written() {
+        let store = store().await;
+        let key = BatchKey { job: add(&store, leads(), 1).await, part: 1 };
+        let bytes: Vec<u8> = (0..1000_u32).map(|n| (n % 251) as u8).collect();
+        for (n, piece) in bytes.chunks(300).enumerate() {
+            let piece = Packed::new(n as u64 * 300, piece).unwrap();
+            store.put_report_piece(key, Kind::Failures, piece).await.unwrap();
+        }
+        for (from, to) in [(0, 1000), (0, 1), (299, 301), (300, 600), (599, 1000), (700, 700)] {
+            let read = read(store.content(key.job, Kind::Failures, 1, from, to)).await;
+            assert_eq!(read, bytes[from as usize..to as usize], "{from}..{to}");
+        }
+    }
+
+    #[tokio::test]
+    async fn content_that_is_gone_is_an_error_and_not_an_empty_file() {
+        let store = store().await;
+        let key = BatchKey { job: add(&store, leads(), 1).await, part: 1 };
+        store.put_report_piece(key, Kind::Warnings, Packed::new(0, b"abc").unwrap()).await.unwrap();
+        store.drop_report(key, Kind::Warnings).await.unwrap();
+        let error = store.content(key.job, Kind::Warnings, 1, 0, 3).next().await.unwrap_err();
+        assert!(error.to_string().contains("no longer stored"), "{error}");
+    }
+}

@@ -1,0 +1,418 @@
+//! What is true of an instance as a whole? Pauses, what its refusals taught, and the calls that still count.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use sqlx::{Row, SqliteConnection};
+
+use super::records::time;
+use super::writer::Writing;
+use super::{Change, Store, StoreError};
+use crate::clock::from_ms;
+use crate::job::{BatchKey, Event, UnknownWord, Wait};
+
+/// Who stopped an instance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PauseKind {
+    Person,
+    /// 401 from the identity endpoint, or 603: until a person resumes, or the daemon starts anew.
+    Credentials,
+    /// 607, or our own daily limit: until the day is over.
+    Quota,
+}
+
+impl PauseKind {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            PauseKind::Person => "person",
+            PauseKind::Credentials => "credentials",
+            PauseKind::Quota => "quota",
+        }
+    }
+}
+
+impl std::str::FromStr for PauseKind {
+    type Err = UnknownWord;
+
+    fn from_str(text: &str) -> Result<Self, UnknownWord> {
+        let all = [PauseKind::Person, PauseKind::Credentials, PauseKind::Quota];
+        crate::job::find("pause", text, &all, PauseKind::as_str)
+    }
+}
+
+/// Uploads of an instance are stopped.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pause {
+    pub kind: PauseKind,
+    pub reason: String,
+    pub at: Timestamp,
+    /// When it ends by itself; none where it waits for a person.
+    pub until: Option<Timestamp>,
+}
+
+/// What is remembered of an instance.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Instance {
+    pub pause: Option<Pause>,
+    /// How many imports Marketo let us have when it last said that its queue is full.
+    pub slots: Option<u32>,
+    /// When to try one more than that.
+    pub slots_probe_at: Option<Timestamp>,
+    /// How often in a row Marketo as a whole did not answer.
+    pub service_failures: u32,
+    /// No upload before this.
+    pub quiet_until: Option<Timestamp>,
+}
+
+/// Calls that still count.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// When each call ended that may still be in the window.
+    pub ended: Vec<Timestamp>,
+    /// Calls since the day began.
+    pub today: u64,
+}
+
+impl Store {
+    pub async fn instance(&self, name: &str) -> Result<Instance, StoreError> {
+        let mut conn = self.readers().acquire().await?;
+        instance(&mut conn, name).await
+    }
+
+    /// Stops the uploads of an instance. A person's pause is never weakened by another kind.
+    pub async fn pause(
+        &self,
+        name: &str,
+        kind: PauseKind,
+        reason: &str,
+        until: Option<Timestamp>,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        let (name, reason) = (name.to_owned(), reason.to_owned());
+        self.shared
+            .writer
+            .write(move |w| {
+                Box::pin(async move {
+                    sqlx::query(
+                        "INSERT INTO instance (name, pause, pause_reason, paused_at, pause_until) VALUES (?, ?, ?, ?, ?)
+                         ON CONFLICT (name) DO UPDATE
+                         SET pause = excluded.pause, pause_reason = excluded.pause_reason,
+                             paused_at = excluded.paused_at, pause_until = excluded.pause_until
+                         WHERE pause IS NULL OR pause <> 'person' OR excluded.pause = 'person'",
+                    )
+                    .bind(&name)
+                    .bind(kind.as_str())
+                    .bind(reason)
+                    .bind(now.as_millisecond())
+                    .bind(until.map(Timestamp::as_millisecond))
+                    .execute(&mut *w.conn)
+                    .await?;
+                    w.changes.push(Change::Instance(name));
+                    Ok(())
+                })
+            })
+            .await
+    }
+
+    /// Lets uploads go on, at once: what earlier refusals taught is forgotten too. Only pauses of `kind`, if one is given.
+    pub async fn resume(&self, name: &str, kind: Option<PauseKind>) -> Result<(), StoreError> {
+        let name = name.to_owned();
+        self.shared
+            .writer
+            .write(move |w| {
+                Box::pin(async move {
+                    sqlx::query(
+                        "UPDATE instance SET pause = NULL, pause_reason = NULL, paused_at = NULL, pause_until = NULL,
+                                             slots = NULL, slots_probe_at = NULL, service_failures = 0,
+                                             quiet_until = NULL
+                         WHERE name = ?1 AND (?2 IS NULL OR pause = ?2)",
+                    )
+                    .bind(&name)
+                    .bind(kind.map(PauseKind::as_str))
+                    .execute(&mut *w.conn)
+                    .await?;
+                    w.changes.push(Change::Instance(name));
+                    Ok(())
+                })
+            })
+            .await
+    }
+
+    /// Marketo as a whole can't be reached (not even for a token): no upload before `until`.
+    pub async fn service_failed(&self, name: &str, until: Timestamp) -> Result<(), StoreError> {
+        let name = name.to_owned();
+        self.shared
+            .writer
+            .write(move |w| {
+                Box::pin(async move {
+                    service_failed(w, &name, Some(until)).await?;
+                    w.changes.push(Change::Instance(name));
+                    Ok(())
+                })
+            })
+            .await
+    }
+
+    /// Writes down that a call is about to leave, before it does. `window` is how long calls count; `day` is when the
+    /// day of the quota began. Returns the call's number for [`Store::call_ended`].
+    pub async fn call_began(
+        &self,
+        name: &str,
+        window: std::time::Duration,
+        day: Timestamp,
+        now: Timestamp,
+    ) -> Result<i64, StoreError> {
+        let name = name.to_owned();
+        let window = i64::try_from(window.as_millis()).unwrap_or(i64::MAX);
+        self.shared
+            .writer
+            .write(move |w| {
+                Box::pin(async move {
+                    sqlx::query("DELETE FROM call WHERE instance = ? AND ended_at < ?")
+                        .bind(&name)
+                        .bind(now.as_millisecond().saturating_sub(window))
+                        .execute(&mut *w.conn)
+                        .await?;
+                    sqlx::query(
+                        "INSERT INTO call_day (instance, day, calls) VALUES (?, ?, 1)
+                         ON CONFLICT (instance, day) DO UPDATE SET calls = calls + 1",
+                    )
+                    .bind(&name)
+                    .bind(day.as_millisecond())
+                    .execute(&mut *w.conn)
+                    .await?;
+                    let call = sqlx::query("INSERT INTO call (instance, started_at) VALUES (?, ?)")
+                        .bind(&name)
+                        .bind(now.as_millisecond())
+                        .execute(&mut *w.conn)
+                        .await?;
+                    Ok(call.last_insert_rowid())
+                })
+            })
+            .await
+    }
+
+    /// Writes down that a call is over. One for which this never happens counts from the next start.
+    pub async fn call_ended(&self, call: i64, now: Timestamp) -> Result<(), StoreError> {
+        self.shared
+            .writer
+            .write(move |w| {
+                Box::pin(async move {
+                    sqlx::query("UPDATE call SET ended_at = ? WHERE id = ?")
+                        .bind(now.as_millisecond())
+                        .bind(call)
+                        .execute(&mut *w.conn)
+                        .await?;
+                    Ok(())
+                })
+            })
+            .await
+    }
+
+    /// At a start: calls that were under way when the last daemon died reached Marketo by now at the latest. Also drops
+    /// the counts of days before `day`.
+    pub async fn close_calls(&self, day: Timestamp, now: Timestamp) -> Result<(), StoreError> {
+        self.shared
+            .writer
+            .write(move |w| {
+                Box::pin(async move {
+                    sqlx::query("UPDATE call SET ended_at = ? WHERE ended_at IS NULL")
+                        .bind(now.as_millisecond())
+                        .execute(&mut *w.conn)
+                        .await?;
+                    sqlx::query("DELETE FROM call_day WHERE day < ?")
+                        .bind(day.as_millisecond())
+                        .execute(&mut *w.conn)
+                        .await?;
+                    Ok(())
+                })
+            })
+            .await
+    }
+
+    /// The calls that an instance has made and that still count.
+    pub async fn usage(&self, name: &str, day: Timestamp) -> Result<Usage, StoreError> {
+        let mut conn = self.readers().acquire().await?;
+        let rows = sqlx::query("SELECT ended_at FROM call WHERE instance = ? AND ended_at IS NOT NULL")
+            .bind(name)
+            .fetch_all(&mut *conn)
+            .await?;
+        let today: Option<i64> = sqlx::query_scalar("SELECT calls FROM call_day WHERE instance = ? AND day = ?")
+            .bind(name)
+            .bind(day.as_millisecond())
+            .fetch_optional(&mut *conn)
+            .await?;
+        let ended = rows.iter().map(|row| row.try_get("ended_at").map(from_ms)).collect::<Result<_, _>>()?;
+        Ok(Usage { ended, today: today.unwrap_or(0).cast_unsigned() })
+    }
+}
+
+pub(super) async fn instance(conn: &mut SqliteConnection, name: &str) -> Result<Instance, StoreError> {
+    let row = sqlx::query("SELECT * FROM instance WHERE name = ?").bind(name).fetch_optional(conn).await?;
+    let Some(row) = row else { return Ok(Instance::default()) };
+    let pause = match row.try_get::<Option<&str>, _>("pause")? {
+        None => None,
+        Some(kind) => Some(Pause {
+            kind: kind.parse().map_err(|error: UnknownWord| sqlx::Error::Decode(Box::new(error)))?,
+            reason: row.try_get("pause_reason")?,
+            at: from_ms(row.try_get("paused_at")?),
+            until: time(&row, "pause_until")?,
+        }),
+    };
+    Ok(Instance {
+        pause,
+        slots: row.try_get("slots")?,
+        slots_probe_at: time(&row, "slots_probe_at")?,
+        service_failures: row.try_get("service_failures")?,
+        quiet_until: time(&row, "quiet_until")?,
+    })
+}
+
+/// What an instance learns of what happened to one of its batches, in the transaction of that event.
+pub(super) async fn learn(w: &mut Writing<'_>, key: BatchKey, event: &Event, now: Timestamp) -> Result<(), StoreError> {
+    match event {
+        Event::PutBack { wait: Wait::QueueFull, not_before, .. } => {
+            let (name, in_flight) = in_flight(w, key).await?;
+            sqlx::query(
+                "INSERT INTO instance (name, slots, slots_probe_at) VALUES (?, ?, ?)
+                 ON CONFLICT (name) DO UPDATE SET slots = excluded.slots, slots_probe_at = excluded.slots_probe_at",
+            )
+            .bind(name)
+            .bind(in_flight)
+            .bind(not_before.map(Timestamp::as_millisecond))
+            .execute(&mut *w.conn)
+            .await?;
+        }
+        Event::PutBack { wait: Wait::Service, not_before, .. } => {
+            let (name, _) = in_flight(w, key).await?;
+            service_failed(w, &name, *not_before).await?;
+        }
+        Event::Accepted { .. } => {
+            let (name, in_flight) = in_flight(w, key).await?;
+            // More went in than it last let us have: others have left its queue, so the next may follow at once.
+            sqlx::query(
+                "UPDATE instance SET service_failures = 0, quiet_until = NULL, slots = max(slots, ?),
+                                     slots_probe_at = CASE WHEN slots < ? THEN ? ELSE slots_probe_at END
+                 WHERE name = ?",
+            )
+            .bind(in_flight)
+            .bind(in_flight)
+            .bind(now.as_millisecond())
+            .bind(name)
+            .execute(&mut *w.conn)
+            .await?;
+        }
+        _ => {}
+    }
+    Ok(())
+}
+
+async fn service_failed(w: &mut Writing<'_>, name: &str, until: Option<Timestamp>) -> Result<(), StoreError> {
+    sqlx::query(
+        "INSERT INTO instance (name, service_failures, quiet_until) VALUES (?, 1, ?)
+         ON CONFLICT (name) DO UPDATE
+         SET service_failures = service_failures + 1, quiet_until = excluded.quiet_until",
+    )
+    .bind(name)
+    .bind(until.map(Timestamp::as_millisecond))
+    .execute(&mut *w.conn)
+    .await?;
+    Ok(())
+}
+
+/// The instance of a batch, and how many of its batches hold a slot.
+async fn in_flight(w: &mut Writing<'_>, key: BatchKey) -> Result<(String, i64), StoreError> {
+    let row = sqlx::query(
+        "SELECT j.instance, (SELECT count(*) FROM batch b JOIN job o ON o.id = b.job_id
+                             WHERE b.state IN ('uploading', 'queued', 'importing', 'collecting', 'held')
+                               AND b.state NOT IN ('collecting', 'held') AND o.instance = j.instance) AS n
+         FROM job j WHERE j.id = ?",
+    )
+    .bind(key.job.0)
+    .fetch_one(&mut *w.conn)
+    .await?;
+    Ok((row.try_get("instance")?, row.try_get("n")?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fixture::{add, leads, store};
+    use super::*;
+    use crate::job::RemoteStatus;
+    use std::time::Duration;
+
+    #[tokio::test]
+    async fn a_persons_pause_is_not_replaced_by_a_quota_and_a_resume_lifts_all() {
+        let store = store().await;
+        store.pause("default", PauseKind::Quota, "607", Some(from_ms(99)), from_ms(1)).await.unwrap();
+        store.pause("default", PauseKind::Person, "asked for", None, from_ms(2)).await.unwrap();
+        store.pause("default", PauseKind::Quota, "607", Some(from_ms(99)), from_ms(3)).await.unwrap();
+        let pause = store.instance("default").await.unwrap().pause.unwrap();
+        assert_eq!((pause.kind, pause.at, pause.until), (PauseKind::Person, from_ms(2), None));
+        store.resume("default", Some(PauseKind::Quota)).await.unwrap();
+        assert!(store.instance("default").await.unwrap().pause.is_some());
+        store.resume("default", None).await.unwrap();
+        assert_eq!(store.instance("default").await.unwrap(), Instance::default());
+    }
+
+    #[tokio::test]
+    async fn a_full_queue_teaches_how_many_we_may_have_and_an_acceptance_beyond_it_that_there_are_more() {
+        let store = store().await;
+        let id = add(&store, leads(), 4).await;
+        let go = async |part, event| {
+            store.record(BatchKey { job: id, part }, event, None, from_ms(5)).await.unwrap();
+        };
+        let accepted = |id: &str| Event::Accepted { marketo_batch_id: id.into(), status: RemoteStatus::Queued };
+        for part in 1..=3 {
+            go(part, Event::UploadBegan).await;
+        }
+        go(1, accepted("1")).await;
+        go(2, accepted("2")).await;
+        assert_eq!(store.instance("default").await.unwrap().slots, None);
+        let full = Event::PutBack { wait: Wait::QueueFull, reason: "1016".into(), not_before: Some(from_ms(900)) };
+        go(3, full).await;
+        let learnt = store.instance("default").await.unwrap();
+        assert_eq!((learnt.slots, learnt.slots_probe_at), (Some(2), Some(from_ms(900))));
+        // The batch itself may go as soon as a slot is free.
+        assert_eq!(store.batch(BatchKey { job: id, part: 3 }).await.unwrap().1.not_before, None);
+        go(3, Event::UploadBegan).await;
+        go(3, accepted("3")).await;
+        let learnt = store.instance("default").await.unwrap();
+        assert_eq!((learnt.slots, learnt.slots_probe_at), (Some(3), Some(from_ms(5))));
+    }
+
+    #[tokio::test]
+    async fn a_service_that_is_down_is_counted_until_an_upload_is_accepted() {
+        let store = store().await;
+        let key = BatchKey { job: add(&store, leads(), 1).await, part: 1 };
+        for n in 1..=2 {
+            store.record(key, Event::UploadBegan, None, from_ms(n)).await.unwrap();
+            let back = Event::PutBack { wait: Wait::Service, reason: "503".into(), not_before: Some(from_ms(n * 100)) };
+            store.record(key, back, None, from_ms(n)).await.unwrap();
+        }
+        let learnt = store.instance("default").await.unwrap();
+        assert_eq!((learnt.service_failures, learnt.quiet_until), (2, Some(from_ms(200))));
+        store.record(key, Event::UploadBegan, None, from_ms(300)).await.unwrap();
+        let accepted = Event::Accepted { marketo_batch_id: "1".into(), status: RemoteStatus::Queued };
+        store.record(key, accepted, None, from_ms(301)).await.unwrap();
+        let learnt = store.instance("default").await.unwrap();
+        assert_eq!((learnt.service_failures, learnt.quiet_until), (0, None));
+    }
+
+    #[tokio::test]
+    async fn a_call_under_way_at_a_kill_counts_from_the_next_start() {
+        let store = store().await;
+        let window = Duration::from_millis(100);
+        let first = store.call_began("default", window, from_ms(0), from_ms(10)).await.unwrap();
+        store.call_ended(first, from_ms(20)).await.unwrap();
+        store.call_began("default", window, from_ms(0), from_ms(30)).await.unwrap();
+        store.call_began("other", window, from_ms(0), from_ms(30)).await.unwrap();
+        store.close_calls(from_ms(0), from_ms(60)).await.unwrap();
+        let usage = store.usage("default", from_ms(0)).await.unwrap();
+        assert_eq!(usage, Usage { ended: vec![from_ms(20), from_ms(60)], today: 2 });
+        // A new call lets go of those that no longer count.
+        store.call_began("default", window, from_ms(0), from_ms(150)).await.unwrap();
+        assert_eq!(store.usage("default", from_ms(0)).await.unwrap().ended, [from_ms(60)]);
+        assert_eq!(store.usage("default", from_ms(1)).await.unwrap().today, 0);
+    }
+}

@@ -1,0 +1,521 @@
+//! What happened to a batch, and so to its job? An event, the move it causes and the line in the history are one write.
+
+use jiff::Timestamp;
+use sqlx::Row;
+
+use super::records::{self, maybe_size, time, word, write_history};
+use super::writer::Writing;
+use super::{Change, Store, StoreError, instances};
+use crate::job::{BatchKey, BatchState, Counts, Event, JobId, JobState, RemoteStatus, Wait, job_state, step};
+
+/// What a person's order did to a job's batches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Settled {
+    /// Batches that it moved.
+    pub moved: u32,
+    /// The job's state now.
+    pub state: JobState,
+}
+
+/// The columns of a batch that events change.
+struct Moving {
+    state: BatchState,
+    attempts: u32,
+    marketo_batch_id: Option<String>,
+    not_before: Option<Timestamp>,
+    wait: Option<Wait>,
+    message: Option<String>,
+    counts: Counts,
+    uploaded_at: Option<Timestamp>,
+    accepted_at: Option<Timestamp>,
+    importing_at: Option<Timestamp>,
+    polled_at: Option<Timestamp>,
+    ended_at: Option<Timestamp>,
+    ask_failures: u32,
+    ghost_until: Option<Timestamp>,
+}
+
+impl Store {
+    /// Records an event of a batch: the move, the columns, the history, the job's state and what the instance learns
+    /// of it are one transaction. `request_id` is Marketo's, where an answer brought the event.
+    ///
+    /// # Errors
+    /// [`StoreError::Illegal`] where the table of moves has no such move; nothing is changed then.
+    pub async fn record(
+        &self,
+        key: BatchKey,
+        event: Event,
+        request_id: Option<String>,
+        now: Timestamp,
+    ) -> Result<BatchState, StoreError> {
+        self.shared
+            .writer
+            .write(move |w| Box::pin(async move { record(w, key, &event, request_id.as_deref(), now).await }))
+            .await
+    }
+
+    /// A question about an import (its status, its files) found no good answer: it is asked again at `not_before`.
+    /// The batch stays what it is. Returns how many such failures there were in a row, this one included.
+    pub async fn ask_failed(
+        &self,
+        key: BatchKey,
+        reason: String,
+        not_before: Timestamp,
+        request_id: Option<String>,
+        now: Timestamp,
+    ) -> Result<u32, StoreError> {
+        self.shared
+            .writer
+            .write(move |w| {
+                Box::pin(async move {
+                    let row = sqlx::query(
+                        "UPDATE batch SET ask_failures = ask_failures + 1, not_before = ?, polled_at = ?
+                         WHERE job_id = ? AND part = ? AND state IN ('queued', 'importing', 'collecting')
+                         RETURNING ask_failures, state",
+                    )
+                    .bind(not_before.as_millisecond())
+                    .bind(now.as_millisecond())
+                    .bind(key.job.0)
+                    .bind(key.part)
+                    .fetch_optional(&mut *w.conn)
+                    .await?
+                    .ok_or(StoreError::NoBatch(key))?;
+                    let state: &str = row.try_get("state")?;
+                    let (part, reason, id) = (Some(key.part), Some(reason.as_str()), request_id.as_deref());
+                    write_history(w, key.job, part, now, "ask-failed", state, reason, id).await?;
+                    w.changes.push(Change::Batch(key));
+                    Ok(row.try_get("ask_failures")?)
+                })
+            })
+            .await
+    }
+
+    /// Notes the sizes of a batch's stored failure and warning files; none where there is no file.
+    pub async fn note_reports(
+        &self,
+        key: BatchKey,
+        failures_bytes: Option<u64>,
+        warnings_bytes: Option<u64>,
+    ) -> Result<(), StoreError> {
+        self.shared
+            .writer
+            .write(move |w| {
+                Box::pin(async move {
+                    sqlx::query(
+                        "UPDATE batch SET failures_bytes = ?, warnings_bytes = ? WHERE job_id = ? AND part = ?",
+                    )
+                    .bind(failures_bytes.map(u64::cast_signed))
+                    .bind(warnings_bytes.map(u64::cast_signed))
+                    .bind(key.job.0)
+                    .bind(key.part)
+                    .execute(&mut *w.conn)
+                    .await?;
+                    Ok(())
+                })
+            })
+            .await
+    }
+
+    /// Cancels what Marketo does not have yet. Batches that it has run to their end: nothing calls an import back.
+    ///
+    /// # Errors
+    /// [`StoreError::Refused`] if there is nothing to cancel.
+    pub async fn cancel(&self, id: JobId, now: Timestamp) -> Result<Settled, StoreError> {
+        self.order(id, Event::Cancelled, now).await
+    }
+
+    /// Sends the batches again that failed, were cancelled or are held. Those that are complete stay so.
+    ///
+    /// # Errors
+    /// [`StoreError::Refused`] if there is nothing to send, or the content has been erased.
+    pub async fn retry(&self, id: JobId, now: Timestamp) -> Result<Settled, StoreError> {
+        self.order(id, Event::Retried, now).await
+    }
+
+    async fn order(&self, id: JobId, event: Event, now: Timestamp) -> Result<Settled, StoreError> {
+        self.shared
+            .writer
+            .write(move |w| {
+                Box::pin(async move {
+                    let job = records::job(&mut *w.conn, id).await?;
+                    if event == Event::Retried && !has_content(w, id).await? {
+                        return Err(StoreError::Refused(format!("the content of job {id} is no longer stored")));
+                    }
+                    let mut moved = 0;
+                    for batch in &job.batches {
+                        if step(batch.state, &event).is_ok() {
+                            record(w, BatchKey { job: id, part: batch.part }, &event, None, now).await?;
+                            moved += 1;
+                        }
+                    }
+                    if moved == 0 {
+                        return Err(StoreError::Refused(nothing_to_do(id, job.state, &event)));
+                    }
+                    let state = records::job(&mut *w.conn, id).await?.state;
+                    Ok(Settled { moved, state })
+                })
+            })
+            .await
+    }
+}
+
+fn nothing_to_do(id: JobId, state: JobState, event: &Event) -> String {
+    match (event, state.has_ended()) {
+        (Event::Cancelled, true) => format!("job {id} has ended: it is {state}"),
+        (Event::Cancelled, false) => {
+            format!("job {id} can't be cancelled: Marketo has all of it already, and an import can't be called back")
+        }
+        (_, true) => format!("job {id} is {state}: there is nothing to send again"),
+        (_, false) => format!("job {id} is {state}: it can be retried once it has failed or was cancelled"),
+    }
+}
+
+async fn has_content(w: &mut Writing<'_>, id: JobId) -> Result<bool, StoreError> {
+    Ok(sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM chunk WHERE job_id = ? AND kind = 'file')")
+        .bind(id.0)
+        .fetch_one(&mut *w.conn)
+        .await?)
+}
+
+async fn record(
+    w: &mut Writing<'_>,
+    key: BatchKey,
+    event: &Event,
+    request_id: Option<&str>,
+    now: Timestamp,
+) -> Result<BatchState, StoreError> {
+    let mut batch = load(w, key).await?;
+    let from = batch.state;
+    let before = batch.counts;
+    batch.state = step(from, event)?;
+    apply(&mut batch, event, now);
+    save(w, key, &batch).await?;
+    // A poll that brought no news is not history: at one in five seconds it would bury what is.
+    let news = !matches!(event, Event::Polled { .. }) || batch.state != from;
+    if news {
+        let (part, state) = (Some(key.part), batch.state.as_str());
+        let message = describe(event).or(batch.message.as_deref());
+        write_history(w, key.job, part, now, event.name(), state, message, request_id).await?;
+    }
+    if news || batch.counts != before {
+        w.changes.push(Change::Batch(key));
+    }
+    settle_job(w, key.job, now).await?;
+    instances::learn(w, key, event, now).await?;
+    Ok(batch.state)
+}
+
+/// What an event changes besides the state.
+fn apply(batch: &mut Moving, event: &Event, now: Timestamp) {
+    // Whatever the last wait was, it is over; the events that begin one set it anew.
+    (batch.not_before, batch.wait) = (None, None);
+    match event {
+        Event::UploadBegan => {
+            batch.attempts += 1;
+            batch.uploaded_at = Some(now);
+        }
+        Event::PutBack { wait, reason, not_before } => {
+            batch.attempts = batch.attempts.saturating_sub(1);
+            batch.wait = Some(*wait);
+            // The other waits are the instance's: any batch may be the one that tries again.
+            batch.not_before = not_before.filter(|_| *wait == Wait::ListBusy);
+            batch.message = Some(reason.clone());
+        }
+        Event::Refused { reason, not_before } => {
+            batch.not_before = Some(*not_before);
+            batch.message = Some(reason.clone());
+        }
+        Event::AnswerLost { reason, not_before, ghost_until } => {
+            batch.not_before = Some(*not_before);
+            batch.message = Some(reason.clone());
+            batch.ghost_until = batch.ghost_until.max(Some(*ghost_until));
+        }
+        Event::Held { reason, ghost_until } => {
+            batch.message = Some(reason.clone());
+            batch.ghost_until = batch.ghost_until.max(Some(*ghost_until));
+        }
+        Event::Rejected { reason } => batch.message = Some(reason.clone()),
+        Event::Accepted { marketo_batch_id, status } => {
+            batch.marketo_batch_id = Some(marketo_batch_id.clone());
+            batch.accepted_at = Some(now);
+            batch.message = None;
+            batch.ask_failures = 0;
+            if *status != RemoteStatus::Queued {
+                batch.importing_at = Some(now);
+            }
+        }
+        Event::Polled { status, counts } => {
+            batch.polled_at = Some(now);
+            batch.ask_failures = 0;
+            batch.counts = *counts;
+            if *status == RemoteStatus::Importing {
+                batch.importing_at = batch.importing_at.or(Some(now));
+            }
+        }
+        Event::Ended { counts, message } => {
+            batch.polled_at = Some(now);
+            batch.ask_failures = 0;
+            batch.counts = *counts;
+            batch.message = Some(message.clone());
+        }
+        Event::Lost { counts, reason } => {
+            batch.counts = *counts;
+            batch.message = Some(reason.clone());
+        }
+        Event::Collected | Event::Cancelled => {}
+        Event::Retried => {
+            batch.attempts = 0;
+            batch.counts = Counts::default();
+            batch.marketo_batch_id = None;
+            batch.message = None;
+            (batch.accepted_at, batch.importing_at, batch.polled_at) = (None, None, None);
+        }
+    }
+    batch.ended_at = batch.state.has_ended().then_some(now);
+}
+
+/// What the history says of the event itself.
+fn describe(event: &Event) -> Option<&str> {
+    match event {
+        Event::PutBack { reason, .. }
+        | Event::Refused { reason, .. }
+        | Event::AnswerLost { reason, .. }
+        | Event::Held { reason, .. }
+        | Event::Rejected { reason }
+        | Event::Lost { reason, .. } => Some(reason),
+        Event::Ended { message, .. } => Some(message),
+        Event::Accepted { marketo_batch_id, .. } => Some(marketo_batch_id),
+        _ => None,
+    }
+}
+
+async fn load(w: &mut Writing<'_>, key: BatchKey) -> Result<Moving, StoreError> {
+    let row = sqlx::query("SELECT * FROM batch WHERE job_id = ? AND part = ?")
+        .bind(key.job.0)
+        .bind(key.part)
+        .fetch_optional(&mut *w.conn)
+        .await?
+        .ok_or(StoreError::NoBatch(key))?;
+    Ok(Moving {
+        state: word(&row, "state")?,
+        attempts: row.try_get("attempts")?,
+        marketo_batch_id: row.try_get("marketo_batch_id")?,
+        not_before: time(&row, "not_before")?,
+        // Each event sets the wait anew, so the old one need not be read.
+        wait: None,
+        message: row.try_get("message")?,
+        counts: Counts {
+            processed: maybe_size(&row, "processed")?,
+            failed: maybe_size(&row, "failed")?,
+            warned: maybe_size(&row, "warned")?,
+        },
+        uploaded_at: time(&row, "uploaded_at")?,
+        accepted_at: time(&row, "accepted_at")?,
+        importing_at: time(&row, "importing_at")?,
+        polled_at: time(&row, "polled_at")?,
+        ended_at: time(&row, "ended_at")?,
+        ask_failures: row.try_get("ask_failures")?,
+        ghost_until: time(&row, "ghost_until")?,
+    })
+}
+
+async fn save(w: &mut Writing<'_>, key: BatchKey, batch: &Moving) -> Result<(), StoreError> {
+    let ms = |time: Option<Timestamp>| time.map(Timestamp::as_millisecond);
+    let count = |count: Option<u64>| count.map(u64::cast_signed);
+    sqlx::query(
+        "UPDATE batch SET state = ?, attempts = ?, marketo_batch_id = ?, not_before = ?, wait = ?, message = ?,
+                          processed = ?, failed = ?, warned = ?, uploaded_at = ?, accepted_at = ?, importing_at = ?,
+                          polled_at = ?, ended_at = ?, ask_failures = ?, ghost_until = ?
+         WHERE job_id = ? AND part = ?",
+    )
+    .bind(batch.state.as_str())
+    .bind(batch.attempts)
+    .bind(&batch.marketo_batch_id)
+    .bind(ms(batch.not_before))
+    .bind(batch.wait.map(Wait::as_str))
+    .bind(&batch.message)
+    .bind(count(batch.counts.processed))
+    .bind(count(batch.counts.failed))
+    .bind(count(batch.counts.warned))
+    .bind(ms(batch.uploaded_at))
+    .bind(ms(batch.accepted_at))
+    .bind(ms(batch.importing_at))
+    .bind(ms(batch.polled_at))
+    .bind(ms(batch.ended_at))
+    .bind(batch.ask_failures)
+    .bind(ms(batch.ghost_until))
+    .bind(key.job.0)
+    .bind(key.part)
+    .execute(&mut *w.conn)
+    .await?;
+    Ok(())
+}
+
+/// Makes the job what its batches make it.
+async fn settle_job(w: &mut Writing<'_>, id: JobId, now: Timestamp) -> Result<(), StoreError> {
+    let rows = sqlx::query("SELECT part, state, message FROM batch WHERE job_id = ? ORDER BY byte_from")
+        .bind(id.0)
+        .fetch_all(&mut *w.conn)
+        .await?;
+    let mut states = Vec::with_capacity(rows.len());
+    let mut error = None;
+    for row in &rows {
+        let state: BatchState = word(row, "state")?;
+        if state == BatchState::Failed && error.is_none() {
+            let message = row.try_get::<Option<String>, _>("message")?.unwrap_or_default();
+            let part: u32 = row.try_get("part")?;
+            error = Some(if rows.len() == 1 { message } else { format!("part {part}: {message}") });
+        }
+        states.push(state);
+    }
+    let state = job_state(states);
+    let ended = state.has_ended();
+    let done = sqlx::query(
+        "UPDATE job SET state = ?, error = ?, finished_at = ?,
+                        started_at = CASE WHEN ? = 'pending' THEN started_at ELSE coalesce(started_at, ?) END
+         WHERE id = ? AND state <> ?",
+    )
+    .bind(state.as_str())
+    .bind(error.as_deref().filter(|_| ended))
+    .bind(ended.then_some(now.as_millisecond()))
+    .bind(state.as_str())
+    .bind(now.as_millisecond())
+    .bind(id.0)
+    .bind(state.as_str())
+    .execute(&mut *w.conn)
+    .await?;
+    if done.rows_affected() > 0 {
+        if ended {
+            write_history(w, id, None, now, "ended", state.as_str(), error.as_deref(), None).await?;
+        }
+        w.changes.push(Change::Job(id));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fixture::{add, leads, store};
+    use super::*;
+    use crate::clock::from_ms;
+
+    fn accepted(id: &str) -> Event {
+        Event::Accepted { marketo_batch_id: id.into(), status: RemoteStatus::Queued }
+    }
+
+    fn ended(processed: u64, failed: u64) -> Event {
+        let counts = Counts { processed: Some(processed), failed: Some(failed), warned: None };
+        Event::Ended { counts, message: "done".into() }
+    }
+
+    #[tokio::test]
+    async fn a_batch_walks_to_its_end_and_takes_its_job_along() {
+        let store = store().await;
+        let key = BatchKey { job: add(&store, leads(), 1).await, part: 1 };
+        let mut listener = store.subscribe();
+        let importing = Event::Polled { status: RemoteStatus::Importing, counts: Counts::default() };
+        for (at, event) in
+            [(1, Event::UploadBegan), (2, accepted("3404")), (3, importing), (4, ended(0, 1)), (5, Event::Collected)]
+        {
+            store.record(key, event, Some(format!("r{at}")), from_ms(at)).await.unwrap();
+        }
+        let (job, batch) = store.batch(key).await.unwrap();
+        assert_eq!(
+            (job.state, job.started_at, job.finished_at),
+            (JobState::Complete, Some(from_ms(1)), Some(from_ms(5)))
+        );
+        assert_eq!((job.rows.total, job.rows.failed, batch.state), (1, 1, BatchState::Complete));
+        assert_eq!((batch.marketo_batch_id.as_deref(), batch.importing_at), (Some("3404"), Some(from_ms(3))));
+        let history = store.history(key.job).await.unwrap();
+        let events: Vec<_> = history.iter().map(|entry| entry.event.as_str()).collect();
+        assert_eq!(events, ["received", "upload-began", "accepted", "polled", "import-ended", "collected", "ended"]);
+        assert_eq!(history[2].request_id.as_deref(), Some("r2"));
+        let mut heard = Vec::new();
+        while let Ok(change) = listener.try_recv() {
+            heard.push(change);
+        }
+        assert_eq!(heard.iter().filter(|change| **change == Change::Job(key.job)).count(), 2, "running, complete");
+        assert_eq!(heard.iter().filter(|change| **change == Change::Batch(key)).count(), 5);
+    }
+
+    #[tokio::test]
+    async fn an_illegal_move_changes_nothing() {
+        let store = store().await;
+        let key = BatchKey { job: add(&store, leads(), 1).await, part: 1 };
+        let before = store.job(key.job).await.unwrap();
+        let error = store.record(key, Event::Collected, None, from_ms(1)).await.unwrap_err();
+        assert!(matches!(error, StoreError::Illegal(_)));
+        assert_eq!(store.job(key.job).await.unwrap(), before);
+        assert_eq!(store.history(key.job).await.unwrap().len(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_put_back_gives_the_attempt_back_and_a_refusal_keeps_it() {
+        let store = store().await;
+        let key = BatchKey { job: add(&store, leads(), 1).await, part: 1 };
+        store.record(key, Event::UploadBegan, None, from_ms(1)).await.unwrap();
+        let back = Event::PutBack { wait: Wait::ListBusy, reason: "list".into(), not_before: Some(from_ms(9)) };
+        store.record(key, back, None, from_ms(2)).await.unwrap();
+        let (job, batch) = store.batch(key).await.unwrap();
+        assert_eq!((batch.attempts, batch.not_before, job.state), (0, Some(from_ms(9)), JobState::Pending));
+        store.record(key, Event::UploadBegan, None, from_ms(9)).await.unwrap();
+        store
+            .record(key, Event::Refused { reason: "611".into(), not_before: from_ms(20) }, None, from_ms(10))
+            .await
+            .unwrap();
+        assert_eq!(store.batch(key).await.unwrap().1.attempts, 1);
+    }
+
+    #[tokio::test]
+    async fn a_job_with_a_failed_batch_fails_when_the_others_have_ended_and_says_which() {
+        let store = store().await;
+        let id = add(&store, leads(), 2).await;
+        let (one, two) = (BatchKey { job: id, part: 1 }, BatchKey { job: id, part: 2 });
+        store.record(one, Event::UploadBegan, None, from_ms(1)).await.unwrap();
+        store.record(one, Event::Rejected { reason: "1006: no such field".into() }, None, from_ms(2)).await.unwrap();
+        assert_eq!(store.job(id).await.unwrap().state, JobState::Running);
+        store.record(two, Event::UploadBegan, None, from_ms(3)).await.unwrap();
+        store.record(two, accepted("9"), None, from_ms(4)).await.unwrap();
+        store.record(two, ended(1, 0), None, from_ms(5)).await.unwrap();
+        store.record(two, Event::Collected, None, from_ms(6)).await.unwrap();
+        let job = store.job(id).await.unwrap();
+        assert_eq!((job.state, job.error.as_deref()), (JobState::Failed, Some("part 1: 1006: no such field")));
+        let settled = store.retry(id, from_ms(7)).await.unwrap();
+        assert_eq!(settled, Settled { moved: 1, state: JobState::Running });
+        let job = store.job(id).await.unwrap();
+        assert_eq!((job.error, job.finished_at, job.batches[1].state), (None, None, BatchState::Complete));
+    }
+
+    #[tokio::test]
+    async fn a_cancel_takes_what_marketo_does_not_have_and_is_refused_where_it_has_all() {
+        let store = store().await;
+        let id = add(&store, leads(), 2).await;
+        let one = BatchKey { job: id, part: 1 };
+        store.record(one, Event::UploadBegan, None, from_ms(1)).await.unwrap();
+        store.record(one, accepted("9"), None, from_ms(2)).await.unwrap();
+        assert_eq!(store.cancel(id, from_ms(3)).await.unwrap(), Settled { moved: 1, state: JobState::Running });
+        assert!(store.cancel(id, from_ms(4)).await.unwrap_err().to_string().contains("can't be called back"));
+        store.record(one, ended(1, 0), None, from_ms(5)).await.unwrap();
+        store.record(one, Event::Collected, None, from_ms(6)).await.unwrap();
+        assert_eq!(store.job(id).await.unwrap().state, JobState::Cancelled);
+        assert!(store.cancel(id, from_ms(7)).await.unwrap_err().to_string().contains("has ended"));
+        assert_eq!(store.retry(id, from_ms(8)).await.unwrap().moved, 1);
+    }
+
+    #[tokio::test]
+    async fn questions_that_fail_are_counted_until_one_is_answered() {
+        let store = store().await;
+        let key = BatchKey { job: add(&store, leads(), 1).await, part: 1 };
+        store.record(key, Event::UploadBegan, None, from_ms(1)).await.unwrap();
+        store.record(key, accepted("9"), None, from_ms(2)).await.unwrap();
+        for expected in [1, 2] {
+            let failures = store.ask_failed(key, "502".into(), from_ms(50), None, from_ms(3)).await.unwrap();
+            assert_eq!(failures, expected);
+        }
+        let (_, batch) = store.batch(key).await.unwrap();
+        assert_eq!((batch.state, batch.not_before, batch.attempts), (BatchState::Queued, Some(from_ms(50)), 1));
+        let polled = Event::Polled { status: RemoteStatus::Queued, counts: Counts::default() };
+        store.record(key, polled, None, from_ms(60)).await.unwrap();
+        assert_eq!(store.ask_failed(key, "502".into(), from_ms(70), None, from_ms(61)).await.unwrap(), 1);
+    }
+}

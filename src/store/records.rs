@@ -1,0 +1,352 @@
+//! What does a job look like? The records that clients see, and the statements that read them.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use sqlx::sqlite::SqliteRow;
+use sqlx::{Row, SqliteConnection};
+
+use super::writer::Writing;
+use super::{Store, StoreError};
+use crate::clock::from_ms;
+use crate::job::{BatchKey, BatchState, Counts, Format, JobId, JobState, Target, marketo_id};
+
+/// One job, in the form of the native API.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Job {
+    pub id: JobId,
+    pub state: JobState,
+    pub target: Target,
+    pub instance: String,
+    pub filename: String,
+    pub format: Format,
+    pub priority: i64,
+    pub group: Option<String>,
+    /// Bytes of the file as it was dropped in.
+    pub bytes: u64,
+    pub rows: Rows,
+    pub batches: Vec<Batch>,
+    /// The job whose failed rows this one sends again.
+    pub retry_of: Option<JobId>,
+    pub created_at: Timestamp,
+    /// When the first upload began.
+    pub started_at: Option<Timestamp>,
+    pub finished_at: Option<Timestamp>,
+    /// Why it failed.
+    pub error: Option<String>,
+    /// Where the header stands in the file: `from..to` in bytes.
+    #[serde(skip)]
+    pub header: (u64, u64),
+}
+
+impl Job {
+    /// Rows did not arrive although the job is complete.
+    pub fn has_failed_rows(&self) -> bool {
+        self.rows.failed > 0
+    }
+}
+
+/// Rows of a job: all of them, and what Marketo has said of them so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rows {
+    pub total: u64,
+    /// Succeeded; those with a warning are among them.
+    pub processed: u64,
+    pub failed: u64,
+    pub warned: u64,
+}
+
+/// One batch of a job.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Batch {
+    pub part: u32,
+    pub state: BatchState,
+    #[serde(with = "marketo_id", default)]
+    pub marketo_batch_id: Option<String>,
+    /// Uploads begun that count against `max_attempts`.
+    pub attempts: u32,
+    /// Marketo's last words about it, or why it waits.
+    pub message: Option<String>,
+    pub rows: Rows,
+    /// Its rows in the job's file: bytes `byte_from..byte_to`.
+    pub byte_from: u64,
+    pub byte_to: u64,
+    pub not_before: Option<Timestamp>,
+    pub uploaded_at: Option<Timestamp>,
+    pub accepted_at: Option<Timestamp>,
+    pub importing_at: Option<Timestamp>,
+    pub polled_at: Option<Timestamp>,
+    pub ended_at: Option<Timestamp>,
+    /// Bytes of the stored failure file; none where there is no such file.
+    pub failures_bytes: Option<u64>,
+    pub warnings_bytes: Option<u64>,
+    /// Marketo's counts as they came, where a missing one is not zero.
+    #[serde(skip)]
+    pub counts: Counts,
+}
+
+/// One line of a job's history.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct HistoryEntry {
+    pub at: Timestamp,
+    /// None for what happened to the job as a whole.
+    pub part: Option<u32>,
+    pub event: String,
+    /// The state that followed, the batch's or the job's.
+    pub state: String,
+    pub message: Option<String>,
+    /// Marketo's id of the answer; Adobe's support asks for it.
+    pub request_id: Option<String>,
+}
+
+impl Store {
+    /// One job with its batches.
+    pub async fn job(&self, id: JobId) -> Result<Job, StoreError> {
+        let mut conn = self.readers().acquire().await?;
+        job(&mut conn, id).await
+    }
+
+    /// Jobs, newest first: at most `limit`, with ids below `before`, in `state` only if one is given.
+    pub async fn jobs(
+        &self,
+        state: Option<JobState>,
+        limit: u32,
+        before: Option<JobId>,
+    ) -> Result<Vec<Job>, StoreError> {
+        let mut snapshot = self.readers().begin().await?;
+        let rows = match state {
+            None => {
+                sqlx::query("SELECT * FROM job WHERE id < ? AND state <> 'receiving' ORDER BY id DESC LIMIT ?")
+                    .bind(before.map_or(i64::MAX, |id| id.0))
+                    .bind(limit)
+                    .fetch_all(&mut *snapshot)
+                    .await?
+            }
+            Some(state) => {
+                sqlx::query("SELECT * FROM job WHERE state = ? AND id < ? ORDER BY id DESC LIMIT ?")
+                    .bind(state.as_str())
+                    .bind(before.map_or(i64::MAX, |id| id.0))
+                    .bind(limit)
+                    .fetch_all(&mut *snapshot)
+                    .await?
+            }
+        };
+        let mut jobs = rows.iter().map(read_job).collect::<Result<Vec<Job>, sqlx::Error>>()?;
+        for job in &mut jobs {
+            add_batches(&mut snapshot, job).await?;
+        }
+        Ok(jobs)
+    }
+
+    /// What happened to a job, oldest first.
+    pub async fn history(&self, id: JobId) -> Result<Vec<HistoryEntry>, StoreError> {
+        let rows =
+            sqlx::query("SELECT at, part, event, state, message, request_id FROM history WHERE job_id = ? ORDER BY id")
+                .bind(id.0)
+                .fetch_all(self.readers())
+                .await?;
+        if rows.is_empty() {
+            // Every job has a first line, so this tells an unknown id from a job without news.
+            self.job(id).await?;
+        }
+        rows.iter()
+            .map(|row| {
+                Ok(HistoryEntry {
+                    at: from_ms(row.try_get("at")?),
+                    part: row.try_get("part")?,
+                    event: row.try_get("event")?,
+                    state: row.try_get("state")?,
+                    message: row.try_get("message")?,
+                    request_id: row.try_get("request_id")?,
+                })
+            })
+            .collect()
+    }
+
+    /// The job of a batch, and the batch.
+    pub async fn batch(&self, key: BatchKey) -> Result<(Job, Batch), StoreError> {
+        let job = self.job(key.job).await?;
+        let batch = job.batches.iter().find(|batch| batch.part == key.part).cloned();
+        batch.map(|batch| (job, batch)).ok_or(StoreError::NoBatch(key))
+    }
+}
+
+pub(super) async fn job(conn: &mut SqliteConnection, id: JobId) -> Result<Job, StoreError> {
+    let row = sqlx::query("SELECT * FROM job WHERE id = ? AND state <> 'receiving'")
+        .bind(id.0)
+        .fetch_optional(&mut *conn)
+        .await?
+        .ok_or(StoreError::NoJob(id))?;
+    let mut job = read_job(&row)?;
+    add_batches(conn, &mut job).await?;
+    Ok(job)
+}
+
+async fn add_batches(conn: &mut SqliteConnection, job: &mut Job) -> Result<(), StoreError> {
+    let rows = sqlx::query("SELECT * FROM batch WHERE job_id = ? ORDER BY byte_from")
+        .bind(job.id.0)
+        .fetch_all(&mut *conn)
+        .await?;
+    job.batches = rows.iter().map(read_batch).collect::<Result<_, _>>()?;
+    for batch in &job.batches {
+        job.rows.processed += batch.rows.processed;
+        job.rows.failed += batch.rows.failed;
+        job.rows.warned += batch.rows.warned;
+    }
+    Ok(())
+}
+
+/// Adds a line to a job's history. `state` is what followed.
+#[allow(clippy::too_many_arguments, reason = "they are the columns of one row")]
+pub(super) async fn write_history(
+    w: &mut Writing<'_>,
+    job: JobId,
+    part: Option<u32>,
+    at: Timestamp,
+    event: &str,
+    state: &str,
+    message: Option<&str>,
+    request_id: Option<&str>,
+) -> Result<(), StoreError> {
+    sqlx::query(
+        "INSERT INTO history (job_id, part, at, event, state, message, request_id) VALUES (?, ?, ?, ?, ?, ?, ?)",
+    )
+    .bind(job.0)
+    .bind(part)
+    .bind(at.as_millisecond())
+    .bind(event)
+    .bind(state)
+    .bind(message)
+    .bind(request_id)
+    .execute(&mut *w.conn)
+    .await?;
+    Ok(())
+}
+
+fn read_job(row: &SqliteRow) -> Result<Job, sqlx::Error> {
+    Ok(Job {
+        id: JobId(row.try_get("id")?),
+        state: word(row, "state")?,
+        target: read_target(row)?,
+        instance: row.try_get("instance")?,
+        filename: row.try_get("filename")?,
+        format: word(row, "format")?,
+        priority: row.try_get("priority")?,
+        group: row.try_get("job_group")?,
+        bytes: size(row, "bytes")?,
+        rows: Rows { total: size(row, "rows")?, ..Rows::default() },
+        batches: Vec::new(),
+        retry_of: row.try_get::<Option<i64>, _>("retry_of")?.map(JobId),
+        created_at: from_ms(row.try_get("created_at")?),
+        started_at: time(row, "started_at")?,
+        finished_at: time(row, "finished_at")?,
+        error: row.try_get("error")?,
+        header: (size(row, "header_from")?, size(row, "header_to")?),
+    })
+}
+
+fn read_target(row: &SqliteRow) -> Result<Target, sqlx::Error> {
+    Ok(match row.try_get::<&str, _>("target")? {
+        "leads" => Target::Leads {
+            lookup_field: row.try_get("lookup_field")?,
+            list_id: row.try_get("list_id")?,
+            partition: row.try_get("partition_name")?,
+        },
+        "custom-object" => Target::CustomObject { name: row.try_get("object_name")? },
+        _ => Target::ProgramMembers { program_id: row.try_get("program_id")?, status: row.try_get("member_status")? },
+    })
+}
+
+fn read_batch(row: &SqliteRow) -> Result<Batch, sqlx::Error> {
+    let counts = Counts {
+        processed: maybe_size(row, "processed")?,
+        failed: maybe_size(row, "failed")?,
+        warned: maybe_size(row, "warned")?,
+    };
+    Ok(Batch {
+        part: row.try_get("part")?,
+        state: word(row, "state")?,
+        marketo_batch_id: row.try_get("marketo_batch_id")?,
+        attempts: row.try_get("attempts")?,
+        message: row.try_get("message")?,
+        rows: Rows {
+            total: size(row, "rows")?,
+            processed: counts.processed.unwrap_or(0),
+            failed: counts.failed.unwrap_or(0),
+            warned: counts.warned.unwrap_or(0),
+        },
+        byte_from: size(row, "byte_from")?,
+        byte_to: size(row, "byte_to")?,
+        not_before: time(row, "not_before")?,
+        uploaded_at: time(row, "uploaded_at")?,
+        accepted_at: time(row, "accepted_at")?,
+        importing_at: time(row, "importing_at")?,
+        polled_at: time(row, "polled_at")?,
+        ended_at: time(row, "ended_at")?,
+        failures_bytes: maybe_size(row, "failures_bytes")?,
+        warnings_bytes: maybe_size(row, "warnings_bytes")?,
+        counts,
+    })
+}
+
+/// A word of ours that the schema's `CHECK` vouches for.
+pub(super) fn word<T>(row: &SqliteRow, column: &str) -> Result<T, sqlx::Error>
+where
+    T: std::str::FromStr<Err: std::error::Error + Send + Sync + 'static>,
+{
+    row.try_get::<&str, _>(column)?.parse().map_err(|error| sqlx::Error::Decode(Box::new(error)))
+}
+
+pub(super) fn time(row: &SqliteRow, column: &str) -> Result<Option<Timestamp>, sqlx::Error> {
+    Ok(row.try_get::<Option<i64>, _>(column)?.map(from_ms))
+}
+
+pub(super) fn size(row: &SqliteRow, column: &str) -> Result<u64, sqlx::Error> {
+    Ok(row.try_get::<i64, _>(column)?.cast_unsigned())
+}
+
+pub(super) fn maybe_size(row: &SqliteRow, column: &str) -> Result<Option<u64>, sqlx::Error> {
+    Ok(row.try_get::<Option<i64>, _>(column)?.map(i64::cast_unsigned))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fixture::{add, leads, store};
+    use super::*;
+
+    #[tokio::test]
+    async fn jobs_are_listed_newest_first_and_page_by_page() {
+        let store = store().await;
+        for _ in 0..5 {
+            add(&store, leads(), 1).await;
+        }
+        let ids = |jobs: Vec<Job>| jobs.into_iter().map(|job| job.id.0).collect::<Vec<_>>();
+        assert_eq!(ids(store.jobs(None, 2, None).await.unwrap()), [5, 4]);
+        assert_eq!(ids(store.jobs(None, 9, Some(JobId(4))).await.unwrap()), [3, 2, 1]);
+        assert_eq!(ids(store.jobs(Some(JobState::Pending), 2, Some(JobId(3))).await.unwrap()), [2, 1]);
+        assert_eq!(ids(store.jobs(Some(JobState::Failed), 9, None).await.unwrap()), [0; 0]);
+    }
+
+    #[tokio::test]
+    async fn a_history_begins_with_the_jobs_arrival_and_an_unknown_job_has_none() {
+        let store = store().await;
+        let id = add(&store, leads(), 1).await;
+        let history = store.history(id).await.unwrap();
+        assert_eq!(history.len(), 1);
+        assert_eq!((history[0].event.as_str(), history[0].at, history[0].part), ("received", from_ms(1_000), None));
+        assert!(matches!(store.history(JobId(99)).await, Err(StoreError::NoJob(JobId(99)))));
+    }
+
+    #[tokio::test]
+    async fn a_job_reads_the_same_after_a_round_through_json() {
+        let store = store().await;
+        let id = add(&store, leads(), 3).await;
+        let mut job = store.job(id).await.unwrap();
+        job.batches[0].marketo_batch_id = Some("3404".into());
+        let json = serde_json::to_value(&job).unwrap();
+        assert_eq!(json["batches"][0]["marketo_batch_id"], 3404);
+        assert_eq!(json["created_at"], "1970-01-01T00:00:01Z");
+        // Where the header stands is for the workers alone.
+        job.header = (0, 0);
+        assert_eq!(serde_json::from_value::<Job>(json).unwrap(), job);
+    }
+}

@@ -1,0 +1,44 @@
+//! Which migrations are there? Their texts are part of the program.
+
+use std::borrow::Cow;
+use std::path::Path;
+
+use sqlx::migrate::{Migration, MigrationType, Migrator};
+use sqlx::{ConnectOptions, Connection, SqlSafeStr};
+
+/// Version, name, text. A released migration is never changed: a checksum in the database would refuse it.
+const MIGRATIONS: &[(i64, &str, &str)] = &[(1, "queue", include_str!("../../migrations/0001_queue.sql"))];
+
+pub(super) fn migrator() -> Migrator {
+    Migrator::with_migrations(
+        MIGRATIONS
+            .iter()
+            .map(|&(version, name, sql)| {
+                Migration::new(version, Cow::Borrowed(name), MigrationType::Simple, sql.into_sql_str(), false)
+            })
+            .collect(),
+    )
+}
+
+/// The version that this program brings a database to.
+pub(super) fn newest() -> i64 {
+    MIGRATIONS.iter().map(|&(version, ..)| version).max().unwrap_or(0)
+}
+
+/// The version of the database that is there; none where there is no file, or an empty one.
+pub(super) async fn version_of(path: &Path) -> Result<Option<i64>, sqlx::Error> {
+    if std::fs::metadata(path).map_or(0, |file| file.len()) == 0 {
+        return Ok(None);
+    }
+    let mut connection = super::reading(path).connect().await?;
+    let migrated: bool =
+        sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE name = '_sqlx_migrations')")
+            .fetch_one(&mut connection)
+            .await?;
+    let version = match migrated {
+        true => sqlx::query_scalar("SELECT max(version) FROM _sqlx_migrations").fetch_one(&mut connection).await?,
+        false => None,
+    };
+    connection.close().await?;
+    Ok(version)
+}

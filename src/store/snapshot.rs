@@ -1,0 +1,287 @@
+//! What does the scheduler look at? All of an instance that can matter to its next step, read in one go.
+//!
+//! The statements here only leave out what can't be chosen; what is chosen, [`crate::schedule`] decides.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use sqlx::{Row, SqliteConnection};
+
+use super::instances::{Instance, instance};
+use super::records::{maybe_size, size, time, word};
+use super::{Store, StoreError};
+use crate::clock::from_ms;
+use crate::job::{BatchKey, BatchState, JobId};
+
+/// The most pending batches that a snapshot holds.
+///
+/// A plan starts at most ten uploads. Of the first twenty jobs in the order of priority and age at most ten have
+/// batches in flight, so the ten that are next in fair order are always among them; each brings at most ten batches.
+const CANDIDATES: u32 = 200;
+
+/// Of how many ended imports the pace is taken.
+const PACES: u32 = 20;
+
+/// An instance, its batches in flight, and those pending batches that may be next.
+#[derive(Clone, Debug, Default)]
+pub struct Snapshot {
+    pub instance: Instance,
+    /// Batches that are `uploading`, `queued`, `importing`, `collecting` or `held`.
+    pub flights: Vec<Flight>,
+    /// Pending batches that may go now, by priority and age.
+    pub candidates: Vec<Candidate>,
+    /// Until when each import counts that a lost answer may have left behind; ended batches' are left out.
+    pub ghosts: Vec<Timestamp>,
+    /// When the next pending batch may go that may not yet.
+    pub next_due: Option<Timestamp>,
+    /// Rows of the imports that ended last and how long each was seen importing.
+    pub paces: Vec<(u64, Duration)>,
+}
+
+/// A batch in flight.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Flight {
+    pub key: BatchKey,
+    pub state: BatchState,
+    pub group: Option<String>,
+    pub list_id: Option<i64>,
+    pub rows: u64,
+    pub not_before: Option<Timestamp>,
+    pub accepted_at: Option<Timestamp>,
+    pub importing_at: Option<Timestamp>,
+    pub polled_at: Option<Timestamp>,
+}
+
+/// A batch that waits to be uploaded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Candidate {
+    pub key: BatchKey,
+    pub priority: i64,
+    pub group: Option<String>,
+    pub list_id: Option<i64>,
+}
+
+impl Store {
+    /// All of `name` that a plan made at `now` has to know. `parts` is the most batches of one job that it could use.
+    pub async fn snapshot(&self, name: &str, now: Timestamp, parts: u32) -> Result<Snapshot, StoreError> {
+        let mut conn = self.readers().begin().await?;
+        Ok(Snapshot {
+            instance: instance(&mut conn, name).await?,
+            flights: flights(&mut conn, name).await?,
+            candidates: candidates(&mut conn, name, now, parts).await?,
+            ghosts: ghosts(&mut conn, name, now).await?,
+            next_due: next_due(&mut conn, name, now).await?,
+            paces: paces(&mut conn, name).await?,
+        })
+    }
+}
+
+async fn flights(conn: &mut SqliteConnection, name: &str) -> Result<Vec<Flight>, StoreError> {
+    let rows = sqlx::query(
+        "SELECT b.*, j.job_group, j.list_id FROM batch b JOIN job j ON j.id = b.job_id
+         WHERE b.state IN ('uploading', 'queued', 'importing', 'collecting', 'held') AND j.instance = ?
+         ORDER BY b.job_id, b.part",
+    )
+    .bind(name)
+    .fetch_all(conn)
+    .await?;
+    rows.iter()
+        .map(|row| {
+            Ok(Flight {
+                key: BatchKey { job: JobId(row.try_get("job_id")?), part: row.try_get("part")? },
+                state: word(row, "state")?,
+                group: row.try_get("job_group")?,
+                list_id: row.try_get("list_id")?,
+                rows: size(row, "rows")?,
+                not_before: time(row, "not_before")?,
+                accepted_at: time(row, "accepted_at")?,
+                importing_at: time(row, "importing_at")?,
+                polled_at: time(row, "polled_at")?,
+            })
+        })
+        .collect()
+}
+
+async fn candidates(
+    conn: &mut SqliteConnection,
+    name: &str,
+    now: Timestamp,
+    parts: u32,
+) -> Result<Vec<Candidate>, StoreError> {
+    let rows = sqlx::query(
+        "SELECT j.id, j.priority, j.job_group, j.list_id, b.part
+         FROM job j JOIN batch b ON b.job_id = j.id AND b.state = 'pending'
+         WHERE j.instance = ?1 AND j.state IN ('pending', 'running')
+           AND (b.not_before IS NULL OR b.not_before <= ?2)
+           AND b.part IN (SELECT p.part FROM batch p WHERE p.job_id = j.id AND p.state = 'pending'
+                          ORDER BY p.byte_from LIMIT ?3)
+           AND (j.job_group IS NULL
+                OR NOT EXISTS (SELECT 1 FROM job o
+                               WHERE o.instance = j.instance AND o.job_group = j.job_group AND o.id < j.id
+                                 AND o.state IN ('pending', 'running')))
+           AND (j.list_id IS NULL
+                OR NOT EXISTS (SELECT 1 FROM batch f JOIN job o ON o.id = f.job_id
+                               WHERE f.state IN ('uploading', 'queued', 'importing', 'collecting', 'held')
+                                 AND f.state NOT IN ('collecting', 'held')
+                                 AND o.instance = j.instance AND o.list_id = j.list_id))
+         ORDER BY j.priority DESC, j.id, b.byte_from LIMIT ?4",
+    )
+    .bind(name)
+    .bind(now.as_millisecond())
+    .bind(parts)
+    .bind(CANDIDATES)
+    .fetch_all(conn)
+    .await?;
+    rows.iter()
+        .map(|row| {
+            Ok(Candidate {
+                key: BatchKey { job: JobId(row.try_get("id")?), part: row.try_get("part")? },
+                priority: row.try_get("priority")?,
+                group: row.try_get("job_group")?,
+                list_id: row.try_get("list_id")?,
+            })
+        })
+        .collect()
+}
+
+async fn ghosts(conn: &mut SqliteConnection, name: &str, now: Timestamp) -> Result<Vec<Timestamp>, StoreError> {
+    let times: Vec<i64> = sqlx::query_scalar(
+        "SELECT b.ghost_until FROM batch b JOIN job j ON j.id = b.job_id
+         WHERE b.ghost_until > ? AND j.instance = ? AND b.state NOT IN ('complete', 'failed', 'cancelled')",
+    )
+    .bind(now.as_millisecond())
+    .bind(name)
+    .fetch_all(conn)
+    .await?;
+    Ok(times.into_iter().map(from_ms).collect())
+}
+
+async fn next_due(conn: &mut SqliteConnection, name: &str, now: Timestamp) -> Result<Option<Timestamp>, StoreError> {
+    let due: Option<i64> = sqlx::query_scalar(
+        "SELECT b.not_before FROM batch b JOIN job j ON j.id = b.job_id
+         WHERE b.not_before > ? AND b.state = 'pending' AND j.instance = ? ORDER BY b.not_before LIMIT 1",
+    )
+    .bind(now.as_millisecond())
+    .bind(name)
+    .fetch_optional(conn)
+    .await?;
+    Ok(due.map(from_ms))
+}
+
+async fn paces(conn: &mut SqliteConnection, name: &str) -> Result<Vec<(u64, Duration)>, StoreError> {
+    let rows = sqlx::query(
+        "SELECT b.rows, b.polled_at - b.importing_at AS took FROM batch b JOIN job j ON j.id = b.job_id
+         WHERE b.state = 'complete' AND b.polled_at > b.importing_at AND j.instance = ?
+         ORDER BY b.ended_at DESC LIMIT ?",
+    )
+    .bind(name)
+    .bind(PACES)
+    .fetch_all(conn)
+    .await?;
+    let pace = |row| Ok((size(row, "rows")?, Duration::from_millis(maybe_size(row, "took")?.unwrap_or(0))));
+    rows.iter().map(pace).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fixture::{add, leads, store};
+    use super::super::{NewJob, Store};
+    use super::*;
+    use crate::job::{Counts, Event, RemoteStatus, Target, Wait};
+
+    async fn keys(store: &Store, now: i64) -> Vec<String> {
+        let snapshot = store.snapshot("default", from_ms(now), 2).await.unwrap();
+        snapshot.candidates.iter().map(|candidate| candidate.key.to_string()).collect()
+    }
+
+    fn grouped(group: &str) -> NewJob {
+        NewJob { group: Some(group.into()), ..leads() }
+    }
+
+    fn listed(list: i64) -> NewJob {
+        NewJob { target: Target::Leads { lookup_field: None, list_id: Some(list), partition: None }, ..leads() }
+    }
+
+    #[tokio::test]
+    async fn candidates_come_by_priority_and_age_with_the_first_parts_of_each_job() {
+        let store = store().await;
+        add(&store, leads(), 3).await;
+        add(&store, NewJob { priority: 5, ..leads() }, 1).await;
+        add(&store, leads(), 1).await;
+        add(&store, NewJob { instance: "other".into(), ..leads() }, 1).await;
+        assert_eq!(keys(&store, 2_000).await, ["2/1", "1/1", "1/2", "3/1"]);
+    }
+
+    #[tokio::test]
+    async fn of_a_group_only_its_oldest_job_may_be_next() {
+        let store = store().await;
+        add(&store, grouped("a"), 1).await;
+        add(&store, NewJob { priority: 9, ..grouped("a") }, 1).await;
+        add(&store, grouped("b"), 1).await;
+        assert_eq!(keys(&store, 2_000).await, ["1/1", "3/1"]);
+        store.cancel(JobId(1), from_ms(2_000)).await.unwrap();
+        assert_eq!(keys(&store, 2_000).await, ["2/1", "3/1"]);
+    }
+
+    #[tokio::test]
+    async fn a_list_that_is_being_imported_to_leaves_its_jobs_out() {
+        let store = store().await;
+        for list in [7, 7, 8] {
+            add(&store, listed(list), 1).await;
+        }
+        assert_eq!(keys(&store, 2_000).await, ["1/1", "2/1", "3/1"]);
+        let key = BatchKey { job: JobId(1), part: 1 };
+        store.record(key, Event::UploadBegan, None, from_ms(2_000)).await.unwrap();
+        assert_eq!(keys(&store, 2_000).await, ["3/1"]);
+        let flights = store.snapshot("default", from_ms(2_000), 2).await.unwrap().flights;
+        assert_eq!(flights.len(), 1);
+        assert_eq!((flights[0].key, flights[0].state, flights[0].list_id), (key, BatchState::Uploading, Some(7)));
+    }
+
+    #[tokio::test]
+    async fn a_batch_that_may_not_go_yet_is_left_out_and_its_time_is_told() {
+        let store = store().await;
+        let key = BatchKey { job: add(&store, leads(), 1).await, part: 1 };
+        store.record(key, Event::UploadBegan, None, from_ms(1)).await.unwrap();
+        let back = Event::PutBack { wait: Wait::ListBusy, reason: "1019".into(), not_before: Some(from_ms(500)) };
+        store.record(key, back, None, from_ms(2)).await.unwrap();
+        let snapshot = store.snapshot("default", from_ms(499), 2).await.unwrap();
+        assert_eq!((snapshot.candidates.len(), snapshot.next_due), (0, Some(from_ms(500))));
+        let snapshot = store.snapshot("default", from_ms(500), 2).await.unwrap();
+        assert_eq!((snapshot.candidates.len(), snapshot.next_due), (1, None));
+    }
+
+    #[tokio::test]
+    async fn a_lost_answer_counts_as_an_import_until_its_time_or_the_batchs_end() {
+        let store = store().await;
+        let key = BatchKey { job: add(&store, leads(), 1).await, part: 1 };
+        store.record(key, Event::UploadBegan, None, from_ms(1)).await.unwrap();
+        let lost = Event::AnswerLost { reason: "cut".into(), not_before: from_ms(3), ghost_until: from_ms(800) };
+        store.record(key, lost, None, from_ms(2)).await.unwrap();
+        let ghosts = async |now| store.snapshot("default", from_ms(now), 2).await.unwrap().ghosts;
+        assert_eq!(ghosts(10).await, [from_ms(800)]);
+        assert_eq!(ghosts(800).await, []);
+        store.cancel(key.job, from_ms(11)).await.unwrap();
+        assert_eq!(ghosts(12).await, []);
+    }
+
+    #[tokio::test]
+    async fn the_pace_is_taken_from_imports_that_were_seen_importing() {
+        let store = store().await;
+        for seen in [true, false] {
+            let key = BatchKey { job: add(&store, leads(), 1).await, part: 1 };
+            let counts = Counts::default();
+            store.record(key, Event::UploadBegan, None, from_ms(1)).await.unwrap();
+            let accepted = Event::Accepted { marketo_batch_id: "1".into(), status: RemoteStatus::Queued };
+            store.record(key, accepted, None, from_ms(2)).await.unwrap();
+            if seen {
+                let importing = Event::Polled { status: RemoteStatus::Importing, counts };
+                store.record(key, importing, None, from_ms(100)).await.unwrap();
+            }
+            store.record(key, Event::Ended { counts, message: "done".into() }, None, from_ms(350)).await.unwrap();
+            store.record(key, Event::Collected, None, from_ms(400)).await.unwrap();
+        }
+        let paces = store.snapshot("default", from_ms(500), 2).await.unwrap().paces;
+        assert_eq!(paces, [(1, Duration::from_millis(250))]);
+    }
+}

@@ -1,0 +1,210 @@
+//! How does something get onto the disk? One task owns the one writing connection and commits what has gathered.
+//!
+//! Writes that wait at the same time share one transaction and so one wait for the disk; each has a savepoint of its
+//! own, so one that fails takes no other with it. A write, once handed over, is carried out whether or not its caller
+//! still waits: a request that is dropped half-way can't leave half a change.
+
+use std::sync::Mutex;
+use std::sync::PoisonError;
+
+use futures_util::future::BoxFuture;
+use sqlx::{Connection, Sqlite, SqliteConnection, Transaction};
+use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+
+use super::{Change, StoreError};
+
+/// How many writes may wait; a caller that finds the queue full waits for its place.
+const QUEUE: usize = 1024;
+
+/// The most writes of one transaction: past this the wait of the first outweighs the saving.
+const GROUP: usize = 256;
+
+/// What a write works on: the connection, and the list of what it changed.
+pub(super) struct Writing<'c> {
+    pub conn: &'c mut SqliteConnection,
+    pub changes: &'c mut Vec<Change>,
+}
+
+/// Tells the caller how it ended, once the transaction has.
+type Reply = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
+
+/// One write: carried out in the transaction, or told why there is none. True where it succeeded; then the reply for
+/// after the commit.
+type Action = Box<dyn for<'c> FnOnce(Result<&'c mut Writing<'_>, StoreError>) -> BoxFuture<'c, (bool, Reply)> + Send>;
+
+pub(super) struct Writer {
+    queue: Mutex<Option<mpsc::Sender<Action>>>,
+    ended: CancellationToken,
+}
+
+impl Writer {
+    pub fn start(conn: SqliteConnection, changes: broadcast::Sender<Change>) -> Writer {
+        let (queue, waiting) = mpsc::channel(QUEUE);
+        let ended = CancellationToken::new();
+        let guard = ended.clone().drop_guard();
+        tokio::spawn(async move {
+            let _guard = guard;
+            run(conn, waiting, changes).await;
+        });
+        Writer { queue: Mutex::new(Some(queue)), ended }
+    }
+
+    /// Carries `write` out and returns what it gave, once it is on the disk.
+    pub async fn write<T, F>(&self, write: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: for<'c> FnOnce(&'c mut Writing<'_>) -> BoxFuture<'c, Result<T, StoreError>> + Send + 'static,
+    {
+        let (answer, answered) = oneshot::channel();
+        let action: Action = Box::new(move |writing| {
+            let work = writing.map(write);
+            Box::pin(async move {
+                let result = match work {
+                    Ok(work) => work.await,
+                    Err(error) => Err(error),
+                };
+                let reply: (bool, Reply) = (
+                    result.is_ok(),
+                    Box::new(move |commit| {
+                        // Nobody waiting is no fault: the write stands all the same.
+                        let _ = answer.send(commit.and(result));
+                    }),
+                );
+                reply
+            })
+        });
+        let queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        queue.ok_or(StoreError::Closed)?.send(action).await.map_err(|_| StoreError::Closed)?;
+        answered.await.map_err(|_| StoreError::Closed)?
+    }
+
+    /// Takes no more writes and waits for those it has.
+    pub async fn stop(&self) {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner).take();
+        self.ended().await;
+    }
+
+    pub async fn ended(&self) {
+        self.ended.cancelled().await;
+    }
+}
+
+async fn run(mut conn: SqliteConnection, mut waiting: mpsc::Receiver<Action>, listeners: broadcast::Sender<Change>) {
+    let mut group = Vec::with_capacity(GROUP);
+    while waiting.recv_many(&mut group, GROUP).await > 0 {
+        let mut changes = Vec::new();
+        let mut replies = Vec::with_capacity(group.len());
+        let outcome = commit(&mut conn, group.drain(..), &mut changes, &mut replies).await;
+        if let Err(error) = &outcome {
+            tracing::error!(%error, "writing to the database failed");
+        } else {
+            for change in changes {
+                // Nobody listening is no fault.
+                let _ = listeners.send(change);
+            }
+        }
+        for reply in replies {
+            reply(outcome.clone());
+        }
+    }
+    if let Err(error) = conn.close().await {
+        tracing::warn!(%error, "closing the database failed; the next start replays its log");
+    }
+}
+
+/// Carries the group out in one transaction. Every action leaves its reply, whatever fails.
+async fn commit(
+    conn: &mut SqliteConnection,
+    group: impl Iterator<Item = Action>,
+    changes: &mut Vec<Change>,
+    replies: &mut Vec<Reply>,
+) -> Result<(), StoreError> {
+    let mut transaction = conn.begin_with("BEGIN IMMEDIATE").await.map_err(StoreError::from);
+    for action in group {
+        let reply = match transaction.as_mut() {
+            Ok(open) => match one(open, action, changes).await {
+                (reply, Ok(())) => reply,
+                (reply, Err(error)) => {
+                    transaction = Err(error);
+                    reply
+                }
+            },
+            Err(error) => action(Err(error.clone())).await.1,
+        };
+        replies.push(reply);
+    }
+    transaction?.commit().await.map_err(StoreError::from)
+}
+
+/// Carries one write out in a savepoint of its own.
+async fn one(
+    transaction: &mut Transaction<'_, Sqlite>,
+    action: Action,
+    changes: &mut Vec<Change>,
+) -> (Reply, Result<(), StoreError>) {
+    let known = changes.len();
+    let mut savepoint = match transaction.begin().await.map_err(StoreError::from) {
+        Ok(savepoint) => savepoint,
+        Err(error) => return (action(Err(error.clone())).await.1, Err(error)),
+    };
+    let (done, reply) = action(Ok(&mut Writing { conn: &mut savepoint, changes })).await;
+    let closed = if done {
+        savepoint.commit().await
+    } else {
+        changes.truncate(known);
+        savepoint.rollback().await
+    };
+    (reply, closed.map_err(StoreError::from))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sqlx::{ConnectOptions, sqlite::SqliteConnectOptions};
+
+    async fn writer() -> Writer {
+        let mut conn = SqliteConnectOptions::new().in_memory(true).connect().await.unwrap();
+        sqlx::query("CREATE TABLE t (x INTEGER UNIQUE)").execute(&mut conn).await.unwrap();
+        Writer::start(conn, broadcast::channel(8).0)
+    }
+
+    async fn insert(writer: &Writer, x: i64) -> Result<i64, StoreError> {
+        writer
+            .write(move |w| {
+                Box::pin(async move {
+                    sqlx::query("INSERT INTO t VALUES (?)").bind(x).execute(&mut *w.conn).await?;
+                    Ok(sqlx::query_scalar("SELECT count(*) FROM t").fetch_one(&mut *w.conn).await?)
+                })
+            })
+            .await
+    }
+
+    #[tokio::test]
+    async fn a_write_that_fails_takes_no_other_of_its_group_with_it() {
+        let writer = writer().await;
+        let (a, b, c) = tokio::join!(insert(&writer, 1), insert(&writer, 1), insert(&writer, 2));
+        assert_eq!([a.is_ok(), b.is_ok(), c.is_ok()], [true, false, true]);
+        assert_eq!(insert(&writer, 3).await.unwrap(), 3);
+    }
+
+    #[tokio::test]
+    async fn a_write_whose_caller_has_gone_is_carried_out_all_the_same() {
+        let writer = writer().await;
+        {
+            let dropped = insert(&writer, 1);
+            tokio::pin!(dropped);
+            // One look hands the write over; then its caller loses interest.
+            assert!(futures_util::poll!(dropped.as_mut()).is_pending());
+        }
+        assert_eq!(insert(&writer, 2).await.unwrap(), 2);
+    }
+
+    #[tokio::test]
+    async fn after_the_stop_a_write_is_refused() {
+        let writer = writer().await;
+        insert(&writer, 1).await.unwrap();
+        writer.stop().await;
+        assert!(matches!(insert(&writer, 2).await, Err(StoreError::Closed)));
+    }
+}
