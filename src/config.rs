@@ -144,7 +144,7 @@ pub struct Limits {
 }
 
 /// How often Marketo is asked for news; `min` is at most `max`.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Polling {
     #[serde(deserialize_with = "values::duration")]

@@ -5,5 +5,6 @@ pub mod config;
 pub mod daemon;
 pub mod job;
 pub mod marketo;
+pub mod schedule;
 pub mod simulator;
 pub mod store;

@@ -14,7 +14,7 @@ mod poll;
 mod polling;
 mod upload;
 
-pub use lane::{Lane, Started};
+pub use lane::{Lane, OpenError};
 pub use plan::{Plan, Rules, Step, Work, plan};
 
 /// When the day of Marketo's quota begins: "12:00 AM CST", and whether that follows daylight saving is not said, so the

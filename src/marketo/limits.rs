@@ -203,7 +203,12 @@ mod tests {
         let mut ends: Vec<(u32, usize)> = Vec::new();
         for tenth in 0..3000_u32 {
             let now = start + Duration::from_millis(u64::from(tenth) * 100);
-            ends.retain(|&(end, _)| end > tenth || { window.end(now); false });
+            ends.retain(|&(end, _)| {
+                end > tenth || {
+                    window.end(now);
+                    false
+                }
+            });
             while window.look(now) == Look::Go {
                 window.under_way += 1;
                 begun.push(now);

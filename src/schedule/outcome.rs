@@ -22,7 +22,10 @@ pub(super) enum Whole {
     /// No call leaves until the window has passed.
     WindowIsFull,
     TooManyAtOnce,
-    Pause { kind: PauseKind, until: Option<Timestamp> },
+    Pause {
+        kind: PauseKind,
+        until: Option<Timestamp>,
+    },
 }
 
 /// What follows for the instance from an answer to any call. None where it is about the one batch.
@@ -179,9 +182,8 @@ mod tests {
     #[test]
     fn credentials_and_the_days_quota_stop_the_instance() {
         let now = "2026-03-10T12:00:00Z".parse().unwrap();
-        let pause = |kind, until: Option<&str>| {
-            Some(Whole::Pause { kind, until: until.map(|until| until.parse().unwrap()) })
-        };
+        let pause =
+            |kind, until: Option<&str>| Some(Whole::Pause { kind, until: until.map(|until| until.parse().unwrap()) });
         assert_eq!(whole(Ask::StopForCredentials, now), pause(PauseKind::Credentials, None));
         assert_eq!(whole(Ask::NewToken, now), pause(PauseKind::Credentials, None));
         assert_eq!(whole(Ask::DayIsOver, now), pause(PauseKind::Quota, Some("2026-03-11T06:00:00Z")));

@@ -154,14 +154,16 @@ impl Store {
     }
 
     /// Writes down that a call is about to leave, before it does. `window` is how long calls count; `day` is when the
-    /// day of the quota began. Returns the call's number for [`Store::call_ended`].
+    /// day of the quota began, and `daily` how many calls it may have. Returns the call's number for
+    /// [`Store::call_ended`], or none if the day has had them all.
     pub async fn call_began(
         &self,
         name: &str,
         window: std::time::Duration,
         day: Timestamp,
+        daily: Option<u64>,
         now: Timestamp,
-    ) -> Result<i64, StoreError> {
+    ) -> Result<Option<i64>, StoreError> {
         let name = name.to_owned();
         let window = i64::try_from(window.as_millis()).unwrap_or(i64::MAX);
         self.shared
@@ -173,20 +175,24 @@ impl Store {
                         .bind(now.as_millisecond().saturating_sub(window))
                         .execute(&mut *w.conn)
                         .await?;
-                    sqlx::query(
+                    let counted = sqlx::query(
                         "INSERT INTO call_day (instance, day, calls) VALUES (?, ?, 1)
-                         ON CONFLICT (instance, day) DO UPDATE SET calls = calls + 1",
+                         ON CONFLICT (instance, day) DO UPDATE SET calls = calls + 1 WHERE calls < ?",
                     )
                     .bind(&name)
                     .bind(day.as_millisecond())
+                    .bind(daily.and_then(|calls| i64::try_from(calls).ok()).unwrap_or(i64::MAX))
                     .execute(&mut *w.conn)
                     .await?;
+                    if counted.rows_affected() == 0 {
+                        return Ok(None);
+                    }
                     let call = sqlx::query("INSERT INTO call (instance, started_at) VALUES (?, ?)")
                         .bind(&name)
                         .bind(now.as_millisecond())
                         .execute(&mut *w.conn)
                         .await?;
-                    Ok(call.last_insert_rowid())
+                    Ok(Some(call.last_insert_rowid()))
                 })
             })
             .await
@@ -403,16 +409,27 @@ mod tests {
     async fn a_call_under_way_at_a_kill_counts_from_the_next_start() {
         let store = store().await;
         let window = Duration::from_millis(100);
-        let first = store.call_began("default", window, from_ms(0), from_ms(10)).await.unwrap();
-        store.call_ended(first, from_ms(20)).await.unwrap();
-        store.call_began("default", window, from_ms(0), from_ms(30)).await.unwrap();
-        store.call_began("other", window, from_ms(0), from_ms(30)).await.unwrap();
+        let first = store.call_began("default", window, from_ms(0), None, from_ms(10)).await.unwrap();
+        store.call_ended(first.unwrap(), from_ms(20)).await.unwrap();
+        store.call_began("default", window, from_ms(0), None, from_ms(30)).await.unwrap();
+        store.call_began("other", window, from_ms(0), None, from_ms(30)).await.unwrap();
         store.close_calls(from_ms(0), from_ms(60)).await.unwrap();
         let usage = store.usage("default", from_ms(0)).await.unwrap();
         assert_eq!(usage, Usage { ended: vec![from_ms(20), from_ms(60)], today: 2 });
         // A new call lets go of those that no longer count.
-        store.call_began("default", window, from_ms(0), from_ms(150)).await.unwrap();
+        store.call_began("default", window, from_ms(0), None, from_ms(150)).await.unwrap();
         assert_eq!(store.usage("default", from_ms(0)).await.unwrap().ended, [from_ms(60)]);
         assert_eq!(store.usage("default", from_ms(1)).await.unwrap().today, 0);
+    }
+
+    #[tokio::test]
+    async fn a_day_has_no_more_calls_than_it_may_and_the_next_begins_anew() {
+        let store = store().await;
+        let call = async |day| {
+            let window = Duration::from_secs(1);
+            store.call_began("default", window, from_ms(day), Some(2), from_ms(day + 5)).await.unwrap().is_some()
+        };
+        assert_eq!([call(0).await, call(0).await, call(0).await, call(9).await], [true, true, false, true]);
+        assert_eq!(store.usage("default", from_ms(0)).await.unwrap().today, 2);
     }
 }

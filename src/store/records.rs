@@ -82,6 +82,9 @@ pub struct Batch {
     /// Marketo's counts as they came, where a missing one is not zero.
     #[serde(skip)]
     pub counts: Counts,
+    /// Questions about the import that failed since the last good answer.
+    #[serde(skip)]
+    pub ask_failures: u32,
 }
 
 /// One line of a job's history.
@@ -285,6 +288,7 @@ fn read_batch(row: &SqliteRow) -> Result<Batch, sqlx::Error> {
         failures_bytes: maybe_size(row, "failures_bytes")?,
         warnings_bytes: maybe_size(row, "warnings_bytes")?,
         counts,
+        ask_failures: row.try_get("ask_failures")?,
     })
 }
 

@@ -221,10 +221,7 @@ fn a_batch_that_a_worker_is_at_is_left_to_it() {
 fn only_the_two_oldest_imports_are_asked_after_soon() {
     let mut snapshot = Snapshot::default();
     snapshot.flights = (1..=10)
-        .map(|job| Flight {
-            accepted_at: Some(from_ms(NOW - 20_000 + job)),
-            ..flying(job, 1, BatchState::Queued)
-        })
+        .map(|job| Flight { accepted_at: Some(from_ms(NOW - 20_000 + job)), ..flying(job, 1, BatchState::Queued) })
         .collect();
     let steps = planned(&snapshot, &rules(2, 10)).steps;
     assert_eq!(steps, [Step::Poll(key(1, 1)), Step::Poll(key(2, 1))]);

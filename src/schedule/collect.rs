@@ -1,0 +1,156 @@
+//! Which rows failed, and which have a warning? Fetches Marketo's two files about an ended import into the store, byte
+//! for byte as they came.
+
+use super::call::{Admitted, Matter};
+use super::lane::Lane;
+use super::outcome::backoff;
+use crate::clock::after;
+use crate::job::{BatchKey, BatchState, Event};
+use crate::marketo::{Ask, AskFault, File, Report, ReportKind};
+use crate::store::{Batch, CHUNK_BYTES, Job, Kind, Packed, StoreError};
+
+pub(super) async fn collect(lane: &Lane, key: BatchKey) -> Result<(), StoreError> {
+    let shared = &lane.shared;
+    let (job, batch) = shared.store.batch(key).await?;
+    if batch.state != BatchState::Collecting {
+        return Ok(());
+    }
+    let mut sizes = [None, None];
+    let reports = [
+        (ReportKind::Failures, Kind::Failures, batch.counts.failed),
+        (ReportKind::Warnings, Kind::Warnings, batch.counts.warned),
+    ];
+    for (size, (report, kind, count)) in sizes.iter_mut().zip(reports) {
+        match fetch(lane, key, &job, &batch, report, kind, count).await? {
+            Fetched::File(bytes) => *size = Some(bytes),
+            Fetched::None => {}
+            Fetched::Later => return Ok(()),
+        }
+    }
+    let [failures, warnings] = sizes;
+    shared.store.note_reports(key, failures, warnings).await?;
+    shared.store.record(key, Event::Collected, None, shared.clock.now()).await?;
+    tracing::info!(instance = %shared.name, job = %key.job, part = key.part, failures_bytes = failures,
+        warnings_bytes = warnings, "the batch is complete");
+    Ok(())
+}
+
+enum Fetched {
+    /// Stored; so many bytes.
+    File(u64),
+    None,
+    /// It could not be had; the row says when to ask again.
+    Later,
+}
+
+async fn fetch(
+    lane: &Lane,
+    key: BatchKey,
+    job: &Job,
+    batch: &Batch,
+    report: ReportKind,
+    kind: Kind,
+    count: Option<u64>,
+) -> Result<Fetched, StoreError> {
+    // A call is saved where Marketo counted none. Where it did not count, it is asked.
+    if count == Some(0) {
+        return Ok(Fetched::None);
+    }
+    let Some(id) = &batch.marketo_batch_id else { return Ok(Fetched::None) };
+    let shared = &lane.shared;
+    let mut renewed = false;
+    loop {
+        let (token, pass) = match lane.admit().await? {
+            Admitted::Go(token, pass) => (token, pass),
+            Admitted::NotNow => return Ok(Fetched::Later),
+            Admitted::Unreachable(reason) => {
+                let fault = AskFault { ask: Ask::ServiceDown, reason, request_id: None };
+                return later(lane, key, batch, kind, fault).await;
+            }
+        };
+        let answer = shared.client.report(&token, &job.target, id, report).await;
+        let fetched = match answer {
+            Ok(Report::File(file)) => store(lane, key, kind, file).await?,
+            Ok(Report::None) => Ok(None),
+            Err(fault) => Err(fault),
+        };
+        pass.over().await?;
+        match fetched {
+            Ok(Some(bytes)) => return Ok(Fetched::File(bytes)),
+            Ok(None) => return none(lane, key, batch, kind, count).await,
+            Err(fault) => match lane.heed(fault.ask, &fault.reason, &mut renewed).await? {
+                Matter::Again => {}
+                Matter::Instance => return Ok(Fetched::Later),
+                Matter::Batch => return later(lane, key, batch, kind, fault).await,
+            },
+        }
+    }
+}
+
+/// Stores a file piece by piece. None if it had no bytes.
+async fn store(
+    lane: &Lane,
+    key: BatchKey,
+    kind: Kind,
+    mut file: File,
+) -> Result<Result<Option<u64>, AskFault>, StoreError> {
+    let store = &lane.shared.store;
+    // What an earlier attempt left that broke off.
+    store.drop_report(key, kind).await?;
+    let (mut from, mut piece) = (0, Vec::with_capacity(CHUNK_BYTES));
+    loop {
+        let bytes = match file.next().await {
+            Ok(bytes) => bytes,
+            Err(reason) => return Ok(Err(AskFault { ask: Ask::OutcomeUnknown, reason, request_id: None })),
+        };
+        let ended = bytes.is_none();
+        let mut rest = bytes.as_deref().unwrap_or_default();
+        while !rest.is_empty() || (ended && !piece.is_empty()) {
+            let (now, later) = rest.split_at(rest.len().min(CHUNK_BYTES - piece.len()));
+            piece.extend_from_slice(now);
+            rest = later;
+            if piece.len() == CHUNK_BYTES || ended {
+                let packed = Packed::new(from, &piece).map_err(|error| StoreError::Refused(error.to_string()))?;
+                from += piece.len() as u64;
+                piece.clear();
+                store.put_report_piece(key, kind, packed).await?;
+            }
+        }
+        if ended {
+            return Ok(Ok((from > 0).then_some(from)));
+        }
+    }
+}
+
+/// Marketo has no such file. Where it counted rows for one, the file may only be late.
+async fn none(
+    lane: &Lane,
+    key: BatchKey,
+    batch: &Batch,
+    kind: Kind,
+    count: Option<u64>,
+) -> Result<Fetched, StoreError> {
+    let Some(count) = count else { return Ok(Fetched::None) };
+    let reason = format!("Marketo counts {count} rows for the {} file and has no such file", kind.as_str());
+    if batch.ask_failures + 1 >= lane.shared.config.max_attempts {
+        tracing::warn!(instance = %lane.shared.name, job = %key.job, part = key.part, %reason, "going on without it");
+        return Ok(Fetched::None);
+    }
+    later(lane, key, batch, kind, AskFault { ask: Ask::Again, reason, request_id: None }).await
+}
+
+async fn later(lane: &Lane, key: BatchKey, batch: &Batch, kind: Kind, fault: AskFault) -> Result<Fetched, StoreError> {
+    let shared = &lane.shared;
+    let now = shared.clock.now();
+    let AskFault { ask, reason, request_id } = fault;
+    if ask == Ask::Reject && batch.ask_failures + 1 >= shared.config.max_attempts {
+        tracing::warn!(instance = %shared.name, job = %key.job, part = key.part, file = kind.as_str(), %reason,
+            request_id, "Marketo does not give the file");
+        return Ok(Fetched::None);
+    }
+    let not_before = after(now, backoff(&shared.config, batch.ask_failures + 1));
+    tracing::warn!(instance = %shared.name, job = %key.job, part = key.part, file = kind.as_str(), %reason, request_id,
+        %not_before, "a file of the ended import could not be fetched");
+    shared.store.ask_failed(key, reason, not_before, request_id, now).await?;
+    Ok(Fetched::Later)
+}

@@ -1,0 +1,183 @@
+//! Who looks at the rows, and who carries the steps out? One lane for each instance: a loop that plans, and a task for
+//! each step.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::sync::Notify;
+use tokio::sync::broadcast::error::{RecvError, TryRecvError};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::plan::{Rules, Step, Work, plan};
+use super::{collect, day_of, poll, upload};
+use crate::clock::Clock;
+use crate::config;
+use crate::job::BatchKey;
+use crate::marketo::{Client, Gate};
+use crate::store::{PauseKind, Snapshot, Store, StoreError};
+
+/// Two looks are at least so far apart: files may arrive by the thousand in a second, and one look sees them all.
+const BREATH: Duration = Duration::from_millis(5);
+
+/// How long to wait when the database did not do as it was told.
+const STORE_PAUSE: Duration = Duration::from_secs(1);
+
+/// One instance at work. Clones are the same lane.
+#[derive(Clone)]
+pub struct Lane {
+    pub(super) shared: Arc<Shared>,
+}
+
+pub(super) struct Shared {
+    pub name: String,
+    pub config: config::Instance,
+    pub store: Store,
+    pub client: Client,
+    pub gate: Gate,
+    pub clock: Clock,
+    pub stop: CancellationToken,
+    busy: Mutex<HashMap<BatchKey, Work>>,
+    wake: Notify,
+}
+
+/// A lane could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    #[error("instance {name}: {why}")]
+    Client { name: String, why: String },
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl Lane {
+    /// Makes ready what the lane needs. Calls of an earlier process that may still count are counted.
+    pub async fn open(
+        name: &str,
+        config: config::Instance,
+        store: Store,
+        clock: Clock,
+        stop: CancellationToken,
+    ) -> Result<Lane, OpenError> {
+        let client = Client::new(&config).map_err(|why| OpenError::Client { name: name.to_owned(), why })?;
+        let now = clock.now();
+        // New credentials come with a new start: whether they are better shows when they are tried.
+        store.resume(name, Some(PauseKind::Credentials)).await?;
+        let usage = store.usage(name, day_of(now)).await?;
+        let ages =
+            usage.ended.into_iter().map(|ended| Duration::try_from(now.duration_since(ended)).unwrap_or_default());
+        let limits = &config.limits;
+        let gate = Gate::new(limits.calls, limits.window, limits.concurrent_calls, ages);
+        let (busy, wake) = (Mutex::default(), Notify::new());
+        let name = name.to_owned();
+        Ok(Lane { shared: Arc::new(Shared { name, config, store, client, gate, clock, stop, busy, wake }) })
+    }
+
+    pub fn name(&self) -> &str {
+        &self.shared.name
+    }
+
+    pub fn config(&self) -> &config::Instance {
+        &self.shared.config
+    }
+
+    /// Calls that count in the window now.
+    pub fn calls_used(&self) -> u32 {
+        self.shared.gate.used().0
+    }
+
+    /// What a plan made now would see.
+    ///
+    /// # Errors
+    /// What reading the database reports.
+    pub async fn snapshot(&self, now: Timestamp) -> Result<Snapshot, StoreError> {
+        self.shared.store.snapshot(self.name(), now, Rules::of(self.config()).in_flight).await
+    }
+
+    /// Plans and has the steps carried out until the stop. Steps under way then go on in `tasks`.
+    pub async fn run(self, tasks: TaskTracker) {
+        let shared = &self.shared;
+        let rules = Rules::of(&shared.config);
+        let mut changes = shared.store.subscribe();
+        while !shared.stop.is_cancelled() {
+            let now = shared.clock.now();
+            let next_look = match self.snapshot(now).await {
+                Ok(snapshot) => {
+                    let plan = plan(&snapshot, &self.busy(), &rules, now);
+                    for step in plan.steps {
+                        self.start(step, &tasks);
+                    }
+                    plan.next_look.unwrap_or(Timestamp::MAX)
+                }
+                Err(StoreError::Closed) => return,
+                Err(error) => {
+                    tracing::error!(instance = %shared.name, %error, "the queue can't be read; trying again");
+                    pause(&shared.stop, STORE_PAUSE).await;
+                    continue;
+                }
+            };
+            tokio::select! {
+                () = shared.stop.cancelled() => return,
+                () = shared.wake.notified() => {}
+                () = shared.clock.nap(next_look) => {}
+                change = changes.recv() => if change == Err(RecvError::Closed) { return },
+            }
+            pause(&shared.stop, BREATH).await;
+            // All that has changed meanwhile is seen by the next look.
+            while !matches!(changes.try_recv(), Err(TryRecvError::Empty | TryRecvError::Closed)) {}
+        }
+    }
+
+    fn start(&self, step: Step, tasks: &TaskTracker) {
+        let lane = self.clone();
+        let at_work = step.work().map(|(key, work)| AtWork::begin(lane.clone(), key, work));
+        tasks.spawn(async move {
+            let done = match step {
+                Step::Upload(key) => upload::upload(&lane, key).await,
+                Step::Recover(key) => upload::recover(&lane, key).await,
+                Step::Poll(key) => poll::poll(&lane, key).await,
+                Step::Collect(key) => collect::collect(&lane, key).await,
+                Step::Resume => {
+                    tracing::info!(instance = %lane.shared.name, "the pause is over");
+                    lane.shared.store.resume(&lane.shared.name, Some(PauseKind::Quota)).await
+                }
+            };
+            if let Err(error) = done {
+                tracing::error!(instance = %lane.shared.name, ?step, %error, "a step could not be recorded");
+                // The same step is planned again at once, and would fail again at once.
+                pause(&lane.shared.stop, STORE_PAUSE).await;
+            }
+            drop(at_work);
+        });
+    }
+
+    fn busy(&self) -> MutexGuard<'_, HashMap<BatchKey, Work>> {
+        self.shared.busy.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A worker is at a batch for as long as this lives, however the worker ends.
+struct AtWork {
+    lane: Lane,
+    key: BatchKey,
+}
+
+impl AtWork {
+    fn begin(lane: Lane, key: BatchKey, work: Work) -> AtWork {
+        lane.busy().insert(key, work);
+        AtWork { lane, key }
+    }
+}
+
+impl Drop for AtWork {
+    fn drop(&mut self) {
+        self.lane.busy().remove(&self.key);
+        self.lane.shared.wake.notify_one();
+    }
+}
+
+async fn pause(stop: &CancellationToken, pause: Duration) {
+    let _ = tokio::time::timeout(pause, stop.cancelled()).await;
+}

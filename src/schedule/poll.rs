@@ -1,0 +1,91 @@
+//! How does an import stand? Whatever a poll brings, and whatever becomes of it, the file is never sent again for it.
+
+use std::time::Duration;
+
+use super::call::{Admitted, Matter};
+use super::lane::Lane;
+use super::outcome::backoff;
+use crate::clock::after;
+use crate::job::{BatchKey, BatchState, Event, RemoteStatus};
+use crate::marketo::{Ask, AskFault, Status};
+use crate::store::{Batch, StoreError};
+
+/// How long Marketo knows an import: its id, its status and its files.
+const REMEMBERED: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+
+pub(super) async fn poll(lane: &Lane, key: BatchKey) -> Result<(), StoreError> {
+    let shared = &lane.shared;
+    let (job, batch) = shared.store.batch(key).await?;
+    let Some(id) = batch.marketo_batch_id.clone() else { return Ok(()) };
+    if !matches!(batch.state, BatchState::Queued | BatchState::Importing) {
+        return Ok(());
+    }
+    let mut renewed = false;
+    loop {
+        let (token, pass) = match lane.admit().await? {
+            Admitted::Go(token, pass) => (token, pass),
+            Admitted::NotNow => return Ok(()),
+            Admitted::Unreachable(reason) => {
+                return failed(lane, key, &batch, AskFault { ask: Ask::ServiceDown, reason, request_id: None }).await;
+            }
+        };
+        let answer = shared.client.status(&token, &job.target, &id).await;
+        pass.over().await?;
+        match answer {
+            Ok(status) => return answered(lane, key, &id, status).await,
+            Err(fault) => match lane.heed(fault.ask, &fault.reason, &mut renewed).await? {
+                Matter::Again => {}
+                Matter::Instance => return Ok(()),
+                Matter::Batch => return failed(lane, key, &batch, fault).await,
+            },
+        }
+    }
+}
+
+async fn answered(lane: &Lane, key: BatchKey, id: &str, answer: Status) -> Result<(), StoreError> {
+    let Status { status, counts, message, request_id } = answer;
+    let shared = &lane.shared;
+    let event = match status {
+        RemoteStatus::Queued | RemoteStatus::Importing => Event::Polled { status, counts },
+        RemoteStatus::Complete => Event::Ended { counts, message: message.unwrap_or_default() },
+        RemoteStatus::Failed => {
+            let reason = message.filter(|message| !message.is_empty());
+            Event::Lost {
+                counts,
+                reason: reason.unwrap_or_else(|| "the import failed, and Marketo did not say why".into()),
+            }
+        }
+    };
+    if matches!(status, RemoteStatus::Complete | RemoteStatus::Failed) {
+        tracing::info!(instance = %shared.name, job = %key.job, part = key.part, marketo_batch_id = id, ?status,
+            processed = counts.processed, failed = counts.failed, warned = counts.warned, request_id,
+            "the import ended");
+    }
+    shared.store.record(key, event, request_id, shared.clock.now()).await?;
+    Ok(())
+}
+
+/// No good answer. It is asked again later, until Marketo surely does not know the import any more.
+async fn failed(lane: &Lane, key: BatchKey, batch: &Batch, fault: AskFault) -> Result<(), StoreError> {
+    let shared = &lane.shared;
+    let now = shared.clock.now();
+    let AskFault { ask, reason, request_id } = fault;
+    let forgotten = batch.accepted_at.is_some_and(|accepted| after(accepted, REMEMBERED) <= now);
+    let unknown = ask == Ask::Reject && batch.ask_failures + 1 >= shared.config.max_attempts;
+    if forgotten || unknown {
+        let reason = if forgotten {
+            format!("what became of the import is unknown: Marketo keeps a batch for seven days. It says: {reason}")
+        } else {
+            format!("Marketo does not know the import any more: {reason}")
+        };
+        tracing::warn!(instance = %shared.name, job = %key.job, part = key.part, %reason, request_id, "import lost");
+        let event = Event::Lost { counts: batch.counts, reason };
+        shared.store.record(key, event, request_id, now).await?;
+        return Ok(());
+    }
+    let not_before = after(now, backoff(&shared.config, batch.ask_failures + 1).max(shared.config.polling.min));
+    tracing::warn!(instance = %shared.name, job = %key.job, part = key.part, %reason, request_id, %not_before,
+        "a poll failed; the import goes on");
+    shared.store.ask_failed(key, reason, not_before, request_id, now).await?;
+    Ok(())
+}
