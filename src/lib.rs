@@ -1,5 +1,6 @@
 //! A job-queue daemon for Adobe Marketo's Bulk Import API.
 
+pub mod api;
 pub mod clock;
 pub mod config;
 pub mod daemon;

@@ -1,1 +1,211 @@
-//! placeholder
+//! Why is a job where it is? What it waits for, in words and with a time. Pure: from the same snapshot that the plan sees.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::plan::Rules;
+use super::polling;
+use crate::job::{BatchState, JobId, JobState};
+use crate::store::{Batch, Job, PauseKind, Snapshot};
+
+/// The answer to `explain`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Explanation {
+    pub id: JobId,
+    pub state: JobState,
+    /// What it waits for, as a word for programs; see [`WaitsFor`].
+    pub waits_for: WaitsFor,
+    /// The same as one or two sentences.
+    pub text: String,
+    /// When that is looked at again at the latest; none where nobody knows.
+    pub until: Option<Timestamp>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum WaitsFor {
+    /// It has ended.
+    Nothing,
+    /// A person: a held batch, or a pause that a person made or has to end.
+    Person,
+    /// The end of the quota's day.
+    Quota,
+    /// Marketo as a whole to answer again.
+    Service,
+    /// A pause after a refusal.
+    Backoff,
+    /// An earlier job of its group.
+    Group,
+    /// Another import into its static list.
+    List,
+    /// A place in Marketo's queue.
+    Slot,
+    /// Its turn: it may go at the next look.
+    Turn,
+    /// The upload that is under way.
+    Upload,
+    /// Its place at the front of Marketo's queue.
+    MarketoQueue,
+    /// The import to end.
+    Import,
+    /// Marketo's failure and warning files.
+    Files,
+}
+
+/// Explains `job`. `ahead` is the oldest unended job of its group, if it is in one and not that itself.
+pub fn explain(job: &Job, ahead: Option<JobId>, snapshot: &Snapshot, rules: &Rules, now: Timestamp) -> Explanation {
+    let (waits_for, text, until) = reason(job, ahead, snapshot, rules, now);
+    Explanation { id: job.id, state: job.state, waits_for, text, until }
+}
+
+type Reason = (WaitsFor, String, Option<Timestamp>);
+
+fn reason(job: &Job, ahead: Option<JobId>, snapshot: &Snapshot, rules: &Rules, now: Timestamp) -> Reason {
+    if job.state.has_ended() {
+        let text = match &job.error {
+            Some(error) => format!("It has failed: {error}"),
+            None => format!("It has ended: it is {}.", job.state),
+        };
+        return (WaitsFor::Nothing, text, None);
+    }
+    let first = |state: BatchState| job.batches.iter().find(|batch| batch.state == state);
+    if let Some(batch) = first(BatchState::Held) {
+        let text = format!(
+            "Whether Marketo has part {} is unknown ({}), and the policy is to ask a person: retry sends it again, cancel leaves it.",
+            batch.part,
+            batch.message.as_deref().unwrap_or("its answer was lost")
+        );
+        return (WaitsFor::Person, text, None);
+    }
+    if let Some(paused) = paused(snapshot, job, now) {
+        return paused;
+    }
+    if let Some(batch) = first(BatchState::Uploading) {
+        return (WaitsFor::Upload, format!("Part {} is being uploaded to Marketo.", batch.part), None);
+    }
+    if let Some(batch) = first(BatchState::Importing).or_else(|| first(BatchState::Queued)) {
+        return on_marketo(job, batch, snapshot, rules, now);
+    }
+    if let Some(batch) = first(BatchState::Collecting) {
+        let text = match batch.ask_failures {
+            0 => "The import has ended; its failure and warning files are being fetched.".to_owned(),
+            n => format!("The import has ended; fetching its files has failed {n} times and is tried again."),
+        };
+        return (WaitsFor::Files, text, batch.not_before);
+    }
+    match first(BatchState::Pending) {
+        Some(batch) => pending(job, batch, ahead, snapshot, rules, now),
+        None => (WaitsFor::Turn, "It is being settled.".into(), None),
+    }
+}
+
+fn paused(snapshot: &Snapshot, job: &Job, now: Timestamp) -> Option<Reason> {
+    let pause = snapshot.instance.pause.as_ref()?;
+    if pause.until.is_some_and(|until| until <= now) {
+        return None;
+    }
+    // A person's pause stops uploads; what Marketo has goes on.
+    let only_uploads = pause.kind == PauseKind::Person;
+    if only_uploads
+        && job.batches.iter().any(|batch| batch.state.holds_a_slot() || batch.state == BatchState::Collecting)
+    {
+        return None;
+    }
+    let name = &job.instance;
+    Some(match pause.kind {
+        PauseKind::Person => (
+            WaitsFor::Person,
+            format!("Instance {name} is paused: {}. `marqueue resume {name}` lets it go on.", pause.reason),
+            None,
+        ),
+        PauseKind::Credentials => (
+            WaitsFor::Person,
+            format!("Instance {name} has stopped: {}. When that is mended, `marqueue resume {name}`.", pause.reason),
+            None,
+        ),
+        PauseKind::Quota => (
+            WaitsFor::Quota,
+            format!("Instance {name} makes no calls until the day is over: {}.", pause.reason),
+            pause.until,
+        ),
+    })
+}
+
+fn on_marketo(job: &Job, batch: &Batch, snapshot: &Snapshot, rules: &Rules, now: Timestamp) -> Reason {
+    let id = batch.marketo_batch_id.as_deref().unwrap_or("?");
+    let mut on_marketo: Vec<_> = snapshot
+        .flights
+        .iter()
+        .filter(|flight| matches!(flight.state, BatchState::Queued | BatchState::Importing))
+        .collect();
+    on_marketo.sort_by_key(|flight| (flight.accepted_at, flight.key));
+    let place = on_marketo.iter().position(|flight| flight.key.job == job.id && flight.key.part == batch.part);
+    let older = place.unwrap_or(0);
+    let until = place.map(|_| polling::due(on_marketo[older], older, &snapshot.paces, &rules.polling, now));
+    if batch.state == BatchState::Importing {
+        return (WaitsFor::Import, format!("Marketo is importing part {} (its batch {id}).", batch.part), until);
+    }
+    let text = match older {
+        0 => format!("Part {} is in Marketo's queue (its batch {id}), the first of ours.", batch.part),
+        older => format!("Part {} is in Marketo's queue (its batch {id}), behind {older} of ours.", batch.part),
+    };
+    (WaitsFor::MarketoQueue, text, until)
+}
+
+fn pending(
+    job: &Job,
+    batch: &Batch,
+    ahead: Option<JobId>,
+    snapshot: &Snapshot,
+    rules: &Rules,
+    now: Timestamp,
+) -> Reason {
+    let instance = &snapshot.instance;
+    if let Some(until) = instance.quiet_until.filter(|&until| until > now) {
+        let text =
+            format!("Marketo can't be reached or says that it is down ({} times in a row).", instance.service_failures);
+        return (WaitsFor::Service, text, Some(until));
+    }
+    if let Some(until) = batch.not_before.filter(|&until| until > now) {
+        let said = batch.message.as_deref().unwrap_or("no reason was given");
+        let text =
+            format!("Part {} was refused and is tried again: {said} (attempts used: {}).", batch.part, batch.attempts);
+        return (WaitsFor::Backoff, text, Some(until));
+    }
+    if let Some(ahead) = ahead {
+        return (
+            WaitsFor::Group,
+            format!(
+                "Its group \"{}\" is imported in order, and job {ahead} is before it.",
+                job.group.as_deref().unwrap_or_default()
+            ),
+            None,
+        );
+    }
+    let list = job.target.list_id();
+    if let Some(list) = list
+        && let Some(flight) = snapshot.flights.iter().find(|f| f.list_id == Some(list) && f.state.holds_a_slot())
+    {
+        let text = format!(
+            "Marketo imports into one static list one file at a time, and job {} is importing into list {list}.",
+            flight.key.job
+        );
+        return (WaitsFor::List, text, None);
+    }
+    let held = snapshot.flights.iter().filter(|flight| flight.state.holds_a_slot()).count() + snapshot.ghosts.len();
+    let before = snapshot.candidates.iter().take_while(|candidate| candidate.key.job != job.id).count();
+    if let Some(slots) = instance.slots.filter(|&slots| held >= slots as usize) {
+        let text = format!(
+            "Marketo's queue is full: it has {held} of our imports (it last let us have {slots}), and others' besides. It goes when one of ours ends, or at the next try."
+        );
+        return (WaitsFor::Slot, text, instance.slots_probe_at);
+    }
+    if held >= rules.in_flight as usize {
+        let text = format!(
+            "All {} places that we may take on Marketo are taken; {before} batches are before it.",
+            rules.in_flight
+        );
+        return (WaitsFor::Slot, text, None);
+    }
+    (WaitsFor::Turn, "It is next: it is uploaded as soon as a call may leave.".into(), None)
+}

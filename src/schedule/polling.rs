@@ -24,7 +24,7 @@ const SELDOM: u32 = 4;
 const GROWTH: u32 = 4;
 
 /// When to ask after `flight`, which `older` of our imports stand before in Marketo's queue.
-pub(super) fn due(
+pub(crate) fn due(
     flight: &Flight,
     older: usize,
     paces: &[(u64, Duration)],

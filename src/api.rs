@@ -1,0 +1,3 @@
+//! How do clients reach the queue? The native routes, and the client of the same routes.
+
+pub mod types;

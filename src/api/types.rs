@@ -1,0 +1,119 @@
+//! What goes over the native API besides the records of [`crate::store`]? Both sides use these types, so what the daemon
+//! writes is what the command line reads.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::job::JobId;
+use crate::store::{HistoryEntry, Job, Pause};
+
+pub use crate::schedule::explain::Explanation;
+
+/// A refusal, as RFC 9457 has it: `application/problem+json`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Problem {
+    /// What kind of refusal, for programs: `about:blank` where the status says it all, else
+    /// `urn:marqueue:problem:` and a word.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// The kind in words.
+    pub title: String,
+    pub status: u16,
+    /// What is wrong this time, in one sentence.
+    pub detail: String,
+}
+
+/// `GET /v1/jobs`
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct JobsPage {
+    pub jobs: Vec<Job>,
+    /// What to give as `before` for the next page; none on the last.
+    pub next_before: Option<JobId>,
+}
+
+/// `GET /v1/jobs/{id}/history`
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct History {
+    pub history: Vec<HistoryEntry>,
+}
+
+/// `GET /v1/status`
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Status {
+    pub version: String,
+    pub started_at: Timestamp,
+    pub instances: BTreeMap<String, InstanceStatus>,
+}
+
+/// How one instance stands.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct InstanceStatus {
+    /// None where uploads go on.
+    pub pause: Option<Pause>,
+    /// Marketo as a whole does not answer; it is tried again then.
+    pub quiet_until: Option<Timestamp>,
+    pub slots: Slots,
+    pub queue: Queue,
+    pub limits: Limits,
+}
+
+/// Marketo's places, as far as we take them.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Slots {
+    pub uploading: u32,
+    pub queued: u32,
+    pub importing: u32,
+    /// Imports that lost answers may have left behind and that count until it is over with them.
+    pub unknown: u32,
+    /// The most of all these together.
+    pub limit: u32,
+    /// How many Marketo let us have when it last said that its queue is full; none where it did not.
+    pub learnt: Option<u32>,
+}
+
+/// What waits here.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Queue {
+    pub pending_jobs: u64,
+    pub pending_batches: u64,
+    pub running_jobs: u64,
+    pub collecting: u32,
+    /// Jobs with a batch of which a person has to say what to do.
+    pub held: Vec<JobId>,
+    pub oldest_pending_at: Option<Timestamp>,
+}
+
+/// What is left of the limits on calls.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Limits {
+    /// Calls that count in the window now, and the most that may.
+    pub calls_used: u32,
+    pub calls: u32,
+    /// Seconds.
+    pub window: f64,
+    pub concurrent_calls: u32,
+    /// Calls since the quota's day began, and our own limit of them; 0: none of our own.
+    pub calls_today: u64,
+    pub daily_calls: u64,
+}
+
+/// The data of one server-sent event of `GET /v1/events`. The event's name is `job`, `instance`, or `missed` where the
+/// listener was too slow and some events were dropped.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "kebab-case")]
+pub enum EventData {
+    /// A job or one of its batches changed; this is the job as it is now.
+    Job {
+        job: Job,
+        /// The batch that changed, where it was one.
+        part: Option<u32>,
+    },
+    Instance {
+        name: String,
+    },
+    Missed {
+        count: u64,
+    },
+}
