@@ -2,3 +2,4 @@
 
 pub mod job;
 pub mod marketo;
+pub mod table;
