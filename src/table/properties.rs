@@ -73,8 +73,9 @@ fn assert_cut_again(format: Format, bytes: &[u8], layout: &Layout, size: usize) 
         let rows = part.first_row..part.first_row + part.rows;
         let again = |new: &Part| new.first_row..new.first_row + new.rows;
         assert_eq!(parts.iter().flat_map(again).collect::<Vec<_>>(), rows.collect::<Vec<_>>());
-        let records: Vec<_> = parts.iter().flat_map(|new| parse(format, range(bytes, new.from, new.to))).collect();
-        assert_eq!(records, parse(format, range(bytes, part.from, part.to)));
+        // Behind a header, for the oracle would take a byte-order mark off the first value.
+        let records = |part: &Part| parse(format, &[b"h\n", range(bytes, part.from, part.to)].concat()).split_off(1);
+        assert_eq!(parts.iter().flat_map(records).collect::<Vec<_>>(), records(part));
     }
 }
 

@@ -365,6 +365,19 @@ mod tests {
     }
 
     #[test]
+    fn a_fault_far_into_a_file_has_its_byte_and_its_line() {
+        let rules = Rules { max_part_bytes: 1000, ..rules(Format::Csv, true) };
+        let mut bytes = b"a,b\n".to_vec();
+        bytes.extend(b"1,\"\n\"\n".repeat(50_000));
+        let offset = bytes.len() as u64;
+        bytes.extend(b"\xe9,2\n3\n");
+        for size in [1000, 40_000, bytes.len()] {
+            let expected = Fault::NotUtf8 { offset, line: 100_002, utf16: false };
+            assert_eq!(scan(&rules, &bytes, size), Err(expected), "by {size}");
+        }
+    }
+
+    #[test]
     fn without_checks_only_what_can_not_be_sent_is_refused() {
         let rules = rules(Format::Csv, false);
         for (bytes, code) in [
