@@ -9,3 +9,4 @@ pub mod marketo;
 pub mod schedule;
 pub mod simulator;
 pub mod store;
+pub mod table;

@@ -1,0 +1,222 @@
+//! What does the header say, and will Marketo take it?
+
+use std::collections::HashMap;
+
+use memchr::memchr;
+
+use super::fault::Fault;
+use super::lexer::{Lexer, Mark};
+use crate::job::{Format, Target};
+
+/// No header is larger, whatever an upload takes: it is the one thing that is held in memory. Marketo's longest names
+/// and its most columns stay far below.
+pub const MAX_HEADER_BYTES: u64 = 1024 * 1024;
+
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
+/// A column that the header must have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Required {
+    pub column: String,
+    /// The end of the sentence "the header has no column …".
+    pub need: &'static str,
+}
+
+/// The columns without which an import to `target` is refused.
+///
+/// Leads without a lookup field may lack `email`, Marketo's default for it: Adobe's pages do not forbid that.
+pub fn required_columns(target: &Target) -> Vec<Required> {
+    match target {
+        Target::Leads { lookup_field: Some(field), .. } => {
+            vec![Required { column: field.clone(), need: "which is the lookup field" }]
+        }
+        Target::ProgramMembers { .. } => {
+            vec![Required { column: "email".to_owned(), need: "which program members need" }]
+        }
+        Target::Leads { .. } | Target::CustomObject { .. } => Vec::new(),
+    }
+}
+
+/// The names in a header, without quotes, byte-order mark and line end. Bytes that are not UTF-8 are replaced.
+pub fn columns(header: &[u8], format: Format) -> Vec<String> {
+    let header = content(header);
+    let mut lexer = Lexer::new(format, 1);
+    let mut names = Vec::new();
+    let mut name = Vec::new();
+    for &byte in header {
+        match lexer.step(byte) {
+            Mark::Data => name.push(byte),
+            Mark::Quote => {}
+            Mark::Delimiter => names.push(std::mem::take(&mut name)),
+            Mark::End(_) => break,
+        }
+    }
+    names.push(name);
+    names.into_iter().map(|name| String::from_utf8_lossy(&name).into_owned()).collect()
+}
+
+/// A header without byte-order mark and line end.
+pub(super) fn content(header: &[u8]) -> &[u8] {
+    let header = header.strip_prefix(BYTE_ORDER_MARK).unwrap_or(header);
+    match header.strip_suffix(b"\n") {
+        Some(line) => line.strip_suffix(b"\r").unwrap_or(line),
+        None => header,
+    }
+}
+
+/// The byte-order mark at the start of a header, or nothing.
+pub(super) fn mark(header: &[u8]) -> &[u8] {
+    if header.starts_with(BYTE_ORDER_MARK) { BYTE_ORDER_MARK } else { &[] }
+}
+
+/// Marketo's name of the last column of a failure or warning file.
+pub(super) fn is_reason(name: &str) -> bool {
+    name == "Import Failure Reason" || name == "Import Warning Reason"
+}
+
+/// Gathers the first record of a file, which may begin with a byte-order mark.
+#[derive(Debug, Default)]
+pub(super) struct HeaderReader {
+    bytes: Vec<u8>,
+    /// The mark, or that there is none, is known, and the lexer has seen every byte behind it.
+    begun: bool,
+}
+
+impl HeaderReader {
+    /// Takes bytes up to the header's end: how many that were, if the end is among them; otherwise all are taken.
+    pub fn push(&mut self, lexer: &mut Lexer, input: &[u8]) -> Option<usize> {
+        let mut taken = 0;
+        while !self.begun {
+            let seen = self.bytes.len();
+            let &byte = input.get(taken)?;
+            match BYTE_ORDER_MARK.get(seen) {
+                Some(&expected) if byte == expected => {
+                    self.bytes.push(byte);
+                    taken += 1;
+                }
+                Some(_) => {
+                    // Not a mark: what looked like one is the beginning of a name.
+                    lexer.next_record(&BYTE_ORDER_MARK[..seen]);
+                    self.begun = true;
+                }
+                None => self.begun = true,
+            }
+        }
+        let rest = &input[taken..];
+        let end = lexer.next_record(rest).map(|(n, _)| n);
+        self.bytes.extend_from_slice(&rest[..end.unwrap_or(rest.len())]);
+        end.map(|n| taken + n)
+    }
+
+    /// The bytes so far, mark and line end included.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    pub fn has_mark(&self) -> bool {
+        !mark(&self.bytes).is_empty()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.bytes.is_empty() || self.bytes == BYTE_ORDER_MARK
+    }
+
+    /// The header holds a CR that is not part of its line end.
+    pub fn has_lone_cr(&self) -> bool {
+        memchr(b'\r', content(&self.bytes)).is_some()
+    }
+}
+
+/// Refuses a header that would make Marketo refuse the file, or fail every row of it.
+pub(super) fn check(header: &[u8], format: Format, names: &[String], required: &[Required]) -> Result<(), Fault> {
+    if content(header).is_empty() {
+        return Err(Fault::BlankHeader);
+    }
+    if names.len() == 1 {
+        let other = Format::ALL.into_iter().find(|&other| other != format && columns(header, other).len() > 1);
+        if let Some(other) = other {
+            return Err(Fault::WrongDelimiter { format, other });
+        }
+    }
+    let mut seen = HashMap::new();
+    for (index, name) in names.iter().enumerate() {
+        let column = index + 1;
+        if name.trim().is_empty() {
+            return Err(Fault::UnnamedColumn { column, last: column == names.len() });
+        }
+        if name.trim() != name {
+            return Err(Fault::SpacedColumn { column, name: clip(name) });
+        }
+        if let Some(first) = seen.insert(name.as_str(), column) {
+            return Err(Fault::DoubledColumn { first, second: column, name: clip(name) });
+        }
+    }
+    for Required { column, need } in required {
+        if !seen.contains_key(column.as_str()) {
+            let similar = names.iter().position(|name| letters(name) == letters(column));
+            return Err(Fault::MissingColumn {
+                column: column.clone(),
+                need,
+                similar: similar.map(|index| (index + 1, clip(&names[index]))),
+            });
+        }
+    }
+    Ok(())
+}
+
+/// A name as people may mistake it for another: `E-mail` for `email`.
+fn letters(name: &str) -> String {
+    name.chars().filter(|letter| letter.is_alphanumeric()).flat_map(char::to_lowercase).collect()
+}
+
+/// A name short enough for a sentence.
+pub(super) fn clip(name: &str) -> String {
+    match name.char_indices().nth(60) {
+        Some((end, _)) => format!("{}…", &name[..end]),
+        None => name.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_read_without_quotes_mark_and_line_end() {
+        assert_eq!(columns(b"\xef\xbb\xbf\"e\"\"m\",b c\r\n", Format::Csv), ["e\"m", "b c"]);
+        assert_eq!(columns(b"a;\"b;c\"\n", Format::Ssv), ["a", "b;c"]);
+        assert_eq!(columns(b"a\tb", Format::Tsv), ["a", "b"]);
+        assert_eq!(columns(b"\n", Format::Csv), [""]);
+        assert_eq!(columns(b"a,\xe9\n", Format::Csv), ["a", "\u{fffd}"]);
+    }
+
+    #[test]
+    fn program_members_need_email_and_leads_their_lookup_field() {
+        let names = |target| required_columns(&target).into_iter().map(|r| r.column).collect::<Vec<_>>();
+        let leads = |lookup_field| Target::Leads { lookup_field, list_id: None, partition: None };
+        assert_eq!(names(Target::ProgramMembers { program_id: 1, status: "Member".into() }), ["email"]);
+        assert_eq!(names(leads(Some("id".into()))), ["id"]);
+        assert!(names(leads(None)).is_empty());
+        assert!(names(Target::CustomObject { name: "boat_c".into() }).is_empty());
+    }
+
+    #[test]
+    fn a_mark_that_arrives_in_pieces_is_one_and_what_only_begins_like_it_is_not() {
+        for (bytes, mark) in [(&b"\xef\xbb\xbf\"a\n\",b\n1"[..], true), (b"\xef\xbbx\n1", false), (b"a\n1", false)] {
+            for size in 1..=bytes.len() {
+                let mut reader = HeaderReader::default();
+                let mut lexer = Lexer::new(Format::Csv, 1);
+                let mut at = 0;
+                for chunk in bytes.chunks(size) {
+                    if let Some(n) = reader.push(&mut lexer, chunk) {
+                        at += n;
+                        break;
+                    }
+                    at += chunk.len();
+                }
+                assert_eq!((at, reader.has_mark()), (bytes.len() - 1, mark), "by {size}");
+                assert_eq!(reader.bytes(), &bytes[..at]);
+            }
+        }
+    }
+}

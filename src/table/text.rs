@@ -1,0 +1,116 @@
+//! Is it UTF-8 throughout, and if not, where does it stop being so?
+
+use memchr::memchr;
+
+/// Follows the bytes of a file, a sequence that a push has cut in two included.
+#[derive(Debug, Default)]
+pub(super) struct Utf8 {
+    /// Bytes seen so far.
+    at: u64,
+    /// The beginning of a sequence whose end is still to come: at most three bytes.
+    carry: Vec<u8>,
+    first: Option<u8>,
+}
+
+/// The first byte that is not text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum NotText {
+    /// The offset, from 0, of the first byte of the sequence that is wrong.
+    Utf8(u64),
+    /// The offset of a NUL. It is valid UTF-8, but no text has it, and all UTF-16 of Western text has.
+    Nul(u64),
+}
+
+impl NotText {
+    pub fn offset(self) -> u64 {
+        match self {
+            NotText::Utf8(offset) | NotText::Nul(offset) => offset,
+        }
+    }
+}
+
+impl Utf8 {
+    pub fn push(&mut self, bytes: &[u8]) -> Result<(), NotText> {
+        self.first = self.first.or(bytes.first().copied());
+        let utf8 = self.follow(bytes);
+        let nul = memchr(0, bytes).map(|at| NotText::Nul(self.at + at as u64));
+        self.at += bytes.len() as u64;
+        match (utf8, nul) {
+            (Err(bad), Some(nul)) if nul.offset() < bad.offset() => Err(nul),
+            (Err(bad), _) => Err(bad),
+            (Ok(()), Some(nul)) => Err(nul),
+            (Ok(()), None) => Ok(()),
+        }
+    }
+
+    /// The end of the file: a sequence may not be left open.
+    pub fn finish(&self) -> Result<(), NotText> {
+        if self.carry.is_empty() { Ok(()) } else { Err(self.bad_carry()) }
+    }
+
+    /// The file begins with half of UTF-16's byte-order mark, in either order. UTF-8 never does.
+    pub fn begins_as_utf16(&self) -> bool {
+        matches!(self.first, Some(0xfe | 0xff))
+    }
+
+    fn follow(&mut self, bytes: &[u8]) -> Result<(), NotText> {
+        let carried = self.carry.len();
+        let mut taken = 0;
+        while !self.carry.is_empty() {
+            let Some(&byte) = bytes.get(taken) else { return Ok(()) };
+            self.carry.push(byte);
+            match std::str::from_utf8(&self.carry) {
+                Ok(_) => self.carry.clear(),
+                Err(error) if error.error_len().is_some() => {
+                    return Err(NotText::Utf8(self.at - carried as u64));
+                }
+                Err(_) => {}
+            }
+            taken += 1;
+        }
+        let rest = &bytes[taken..];
+        match std::str::from_utf8(rest) {
+            Ok(_) => Ok(()),
+            Err(error) if error.error_len().is_some() => {
+                Err(NotText::Utf8(self.at + (taken + error.valid_up_to()) as u64))
+            }
+            Err(error) => {
+                self.carry.extend_from_slice(&rest[error.valid_up_to()..]);
+                Ok(())
+            }
+        }
+    }
+
+    fn bad_carry(&self) -> NotText {
+        NotText::Utf8(self.at - self.carry.len() as u64)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn first_fault(bytes: &[u8], size: usize) -> Option<NotText> {
+        let mut utf8 = Utf8::default();
+        bytes.chunks(size).try_for_each(|chunk| utf8.push(chunk)).and_then(|()| utf8.finish()).err()
+    }
+
+    #[test]
+    fn the_fault_is_at_the_same_byte_however_the_bytes_arrive() {
+        for (bytes, fault) in [
+            ("ä€😀 plain".as_bytes(), None),
+            (b"caf\xe9, noir", Some(NotText::Utf8(3))),
+            (b"ab\xe2\x82", Some(NotText::Utf8(2))),
+            (b"ab\xe2\x82x", Some(NotText::Utf8(2))),
+            (b"ab\xf0\x9f\x98", Some(NotText::Utf8(2))),
+            (b"\xff\xfea\0", Some(NotText::Utf8(0))),
+            (b"e\0m\0", Some(NotText::Nul(1))),
+            (b"e\0\xff", Some(NotText::Nul(1))),
+            (b"\xc3\0", Some(NotText::Utf8(0))),
+        ] {
+            for size in 1..=bytes.len() {
+                assert_eq!(first_fault(bytes, size), fault, "{bytes:?} by {size}");
+            }
+        }
+    }
+}
