@@ -128,19 +128,19 @@ impl Client {
         limit: Option<u32>,
         before: Option<JobId>,
     ) -> Result<JobsPage, ClientError> {
-        let parameters = (
-            state.map(|state| ("state", state.as_str())),
-            limit.map(|limit| ("limit", limit)),
-            before.map(|before| ("before", before)),
-        );
-        let request = self.request(Method::GET, "/v1/jobs");
-        self.ask(request.query(&[parameters.0]).query(&[parameters.1]).query(&[parameters.2])).await
+        let parameters = [
+            state.map(|state| ("state", state.to_string())),
+            limit.map(|limit| ("limit", limit.to_string())),
+            before.map(|before| ("before", before.to_string())),
+        ];
+        let parameters: Vec<_> = parameters.into_iter().flatten().collect();
+        self.ask(self.request(Method::GET, "/v1/jobs").query(&parameters)).await
     }
 
     /// One job: at once, or when it has ended or `wait` is over.
     pub async fn job(&self, id: JobId, wait: Option<Duration>) -> Result<Job, ClientError> {
         let wait = wait.map(|wait| ("wait", format!("{}ms", wait.as_millis())));
-        self.ask(self.request(Method::GET, &format!("/v1/jobs/{id}")).query(&[wait])).await
+        self.ask(self.request(Method::GET, &format!("/v1/jobs/{id}")).query(wait.as_slice())).await
     }
 
     pub async fn history(&self, id: JobId) -> Result<Vec<HistoryEntry>, ClientError> {
@@ -155,7 +155,8 @@ impl Client {
     /// One of a job's files; of the failures and warnings also those of one `part` alone.
     pub async fn file(&self, id: JobId, file: JobFile, part: Option<u32>) -> Result<Download, ClientError> {
         let path = format!("/v1/jobs/{id}/{}", file.as_str());
-        let request = self.request(Method::GET, &path).query(&[part.map(|part| ("part", part))]);
+        let part = part.map(|part| ("part", part));
+        let request = self.request(Method::GET, &path).query(part.as_slice());
         Ok(Download { response: self.send(request).await? })
     }
 
@@ -166,7 +167,7 @@ impl Client {
     /// The same job again, or a new one of only the rows that failed.
     pub async fn retry(&self, id: JobId, failed_rows: bool) -> Result<Job, ClientError> {
         let rows = failed_rows.then_some(("rows", "failed"));
-        self.ask(self.request(Method::POST, &format!("/v1/jobs/{id}/retry")).query(&[rows])).await
+        self.ask(self.request(Method::POST, &format!("/v1/jobs/{id}/retry")).query(rows.as_slice())).await
     }
 
     /// How the instance stands now.
