@@ -4,6 +4,7 @@ pub mod api;
 pub mod clock;
 pub mod config;
 pub mod daemon;
+pub mod intake;
 pub mod job;
 pub mod marketo;
 pub mod schedule;
