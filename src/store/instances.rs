@@ -267,6 +267,16 @@ impl Store {
         })
     }
 
+    /// How many jobs have not ended, for each instance that has any: also those that the configuration no longer names.
+    pub async fn unended_by_instance(&self) -> Result<Vec<(String, u64)>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT instance, count(*) AS jobs FROM job WHERE state IN ('pending', 'running') GROUP BY instance",
+        )
+        .fetch_all(self.readers())
+        .await?;
+        rows.iter().map(|row| Ok((row.try_get("instance")?, size(row, "jobs")?))).collect()
+    }
+
     /// The calls that an instance has made and that still count.
     pub async fn usage(&self, name: &str, day: Timestamp) -> Result<Usage, StoreError> {
         let mut conn = self.readers().acquire().await?;
@@ -403,6 +413,7 @@ mod tests {
         let oldest_pending_at = Some(from_ms(1_000));
         assert_eq!(depth, Depth { pending_jobs: 1, pending_batches: 3, running_jobs: 1, oldest_pending_at });
         assert_eq!(store.depth("none").await.unwrap(), Depth::default());
+        assert_eq!(store.unended_by_instance().await.unwrap(), [("default".into(), 2), ("other".into(), 1)]);
     }
 
     #[tokio::test]
