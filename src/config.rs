@@ -1,8 +1,10 @@
 //! What was the daemon told to do? Reads a TOML file and the environment over it, and checks every value.
 //!
 //! Everything is checked before anything is opened, so a mistake stops the start with one sentence and never shows
-//! itself hours later. The `toml` crate is used as it is: layered configuration crates turn numbers into text and text
-//! into numbers as they see fit, and would take `socket_mode = 660` and `max_attempts = true` without a word.
+//! itself hours later. The `config` crate reads the file and lays the environment over it. It is made to get by with
+//! what it finds, so what it lets pass is looked at here: [`layers`] holds each source against the keys before one can
+//! replace the other, and [`strict`] takes its values as what they are, where its own deserializer takes
+//! `socket_mode = 660` and `max_attempts = true` without a word.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -14,9 +16,11 @@ use serde::Deserialize;
 
 mod check;
 mod environment;
+mod layers;
 mod problem;
 mod raw;
 mod secret;
+mod strict;
 mod values;
 
 pub use problem::ConfigError;
@@ -226,7 +230,7 @@ impl Config {
         let unreadable = |cause| ConfigError::Unreadable { path: path.to_owned(), cause };
         let text = fs::read_to_string(path).map_err(unreadable)?;
         let mut config = Config::read(Some((path, &text)), environment)?;
-        if raw::holds_a_secret(&text) && secret::everyone_may_read(path) {
+        if layers::of_file(path, &text)?.holds_a_secret() && secret::everyone_may_read(path) {
             config.warnings.push(format!("{} holds a client_secret and can be read by everyone", path.display()));
         }
         Ok(config)
@@ -241,21 +245,10 @@ impl Config {
         file: Option<(&Path, &str)>,
         environment: impl IntoIterator<Item = (String, String)>,
     ) -> Result<Config, ConfigError> {
-        let mut table = match file {
-            Some((path, text)) => text.parse::<toml::Table>().map_err(|error| ConfigError::Syntax {
-                path: path.to_owned(),
-                line: line_of(text, error.span().map_or(0, |span| span.start)),
-                reason: error.message().replace('\n', ", "),
-            })?,
-            None => toml::Table::new(),
-        };
-        let set = environment::lay_over(&mut table, environment)?;
-        check::checked(table).map_err(|problem| problem.located(file.map(|(path, _)| path), &set))
+        let variables = environment::variables(environment)?;
+        let raw = layers::together(file, &variables)?;
+        check::checked(raw).map_err(|problem| layers::located(problem, file.map(|(path, _)| path), &variables))
     }
-}
-
-fn line_of(text: &str, offset: usize) -> usize {
-    text.bytes().take(offset).filter(|&byte| byte == b'\n').count() + 1
 }
 
 #[cfg(test)]

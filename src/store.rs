@@ -27,7 +27,7 @@ mod writer;
 
 pub use accept::{Added, Layout, NewJob, Part};
 pub use content::{CHUNK_BYTES, Content, Kind, Packed};
-pub use instances::{Instance, Pause, PauseKind, Usage};
+pub use instances::{Depth, Instance, Pause, PauseKind, Usage};
 pub use moves::Settled;
 pub use records::{Batch, HistoryEntry, Job, Rows};
 pub use snapshot::{Candidate, Flight, Snapshot};
@@ -133,6 +133,11 @@ impl Store {
         let (changes, _) = broadcast::channel(CHANGES_KEPT);
         let writer = writer::Writer::start(connection, changes.clone());
         Ok(Store { shared: Arc::new(Shared { writer, readers, changes, _lock: lock }) })
+    }
+
+    /// Whether a transaction goes through to the disk.
+    pub async fn can_write(&self) -> Result<(), StoreError> {
+        self.shared.writer.write(|_| Box::pin(std::future::ready(Ok(())))).await
     }
 
     /// Hears of every commit from now on.

@@ -1,4 +1,4 @@
-//! Which values are possible? From the table as it was written to a checked [`Config`].
+//! Which values are possible? From the keys as they were written to a checked [`Config`].
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -6,10 +6,8 @@ use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use toml::Table;
-
 use super::problem::Problem;
-use super::raw::{self, RawApi, RawInstance};
+use super::raw::{Raw, RawApi, RawInstance};
 use super::{Api, ApiClient, Config, Instance, Limits, Polling, Secret, secret, values};
 
 /// The longest path that fits into a Unix socket's address on Linux, its closing zero left out.
@@ -19,8 +17,7 @@ const LONGEST_SOCKET_PATH: usize = 107;
 const MARKETO_CALLS: u128 = 100;
 const MARKETO_WINDOW: Duration = Duration::from_secs(20);
 
-pub(super) fn checked(table: Table) -> Result<Config, Problem> {
-    let raw = raw::typed(table)?;
+pub(super) fn checked(raw: Raw) -> Result<Config, Problem> {
     let mut warnings = Vec::new();
     not_empty("store.path", &raw.store.path)?;
     more_than_zero("retention.files", raw.retention.files)?;
@@ -355,7 +352,7 @@ mod tests {
         let message =
             "instances is empty: write at least [instances.default] with base_url, client_id and client_secret_file";
         assert_eq!(Config::read(None, []).unwrap_err().to_string(), message);
-        assert_eq!(read("log = 1").unwrap_err().to_string(), "log must be a table, not integer `1` (in m.toml)");
+        assert_eq!(read("log = 1").unwrap_err().to_string(), "log must be a table, not integer (in m.toml)");
     }
 
     #[test]
@@ -373,6 +370,15 @@ mod tests {
             );
             let message = read(&text).unwrap_err().to_string();
             assert_eq!(message, "instances.default.client_secret must be text, in quotes (in m.toml)");
+        }
+    }
+
+    #[test]
+    fn no_message_shows_a_secret_that_stands_a_level_too_high() {
+        for secret in ["'4711'", "4711", "4711.0"] {
+            let message = read(&format!("instances.client_secret = {secret}")).unwrap_err().to_string();
+            assert!(message.starts_with("instances.client_secret must be a table, not "), "{message}");
+            assert!(!message.contains("4711"), "{message}");
         }
     }
 
@@ -425,7 +431,7 @@ mod tests {
             said("MARQUEUE_RETENTION__FILES", "7"),
             "retention.files must have a unit, such as \"7s\" (set by MARQUEUE_RETENTION__FILES)"
         );
-        assert_eq!(said("MARQUEUE_API", "x"), "api must be a table, not string \"x\" (set by MARQUEUE_API)");
+        assert_eq!(said("MARQUEUE_API", "x"), "api must be a table, not string (set by MARQUEUE_API)");
         assert_eq!(
             said("MARQUEUE_STOER__PATH", "x"),
             "stoer is not a key: here belongs one of `store`, `retention`, `api`, `drop`, `instances`, `log` \

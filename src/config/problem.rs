@@ -1,8 +1,7 @@
 //! Why is there no configuration?
 
-use std::collections::BTreeMap;
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// Why there is no configuration. Each text is one sentence that names the key and where its value came from.
 #[derive(Debug, thiserror::Error)]
@@ -21,31 +20,28 @@ pub enum ConfigError {
     Nowhere { key: String, reason: String },
     #[error("the environment variable {variable} {reason}")]
     Variable { variable: String, reason: &'static str },
+    /// The text is TOML and each source is good, and yet the `config` crate does not put them together.
+    #[error("the configuration can't be put together: {0}")]
+    Layers(#[from] ::config::ConfigError),
+}
+
+impl ConfigError {
+    pub(super) fn no_key(variable: &str) -> Self {
+        let reason = "names no key: write __ between two levels, and at most 999 for an entry";
+        ConfigError::Variable { variable: variable.to_owned(), reason }
+    }
 }
 
 /// What is wrong with which key: `{key} {reason}` is a sentence.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Problem {
-    key: String,
-    reason: String,
+    pub(super) key: String,
+    pub(super) reason: String,
 }
 
 impl Problem {
     pub(super) fn new(key: impl Into<String>, reason: impl Into<String>) -> Self {
         Problem { key: key.into(), reason: reason.into() }
-    }
-
-    /// With the place that has the key, by `set` (keys and the variables that set them): a variable of the key, or of
-    /// something inside of it, goes before the file.
-    pub(super) fn located(self, file: Option<&Path>, set: &BTreeMap<String, String>) -> ConfigError {
-        let Problem { key, reason } = self;
-        let inside =
-            |inner: &str| inner.strip_prefix(&key).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
-        match (set.iter().find(|(inner, _)| inside(inner)), file) {
-            (Some((_, variable)), _) => ConfigError::InEnvironment { key, reason, variable: variable.clone() },
-            (None, Some(path)) => ConfigError::InFile { key, reason, path: path.to_owned() },
-            (None, None) => ConfigError::Nowhere { key, reason },
-        }
     }
 }
 

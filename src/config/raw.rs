@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use config::{Map, Value};
 use serde::Deserialize;
-use toml::Table;
 
 use super::problem::Problem;
+use super::strict::Strict;
 use super::{DropFolder, Limits, Log, Polling, Retention, Secret, Store, UnknownOutcome, values};
 
-#[derive(Default, Deserialize)]
+#[derive(Debug, Default, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Raw {
     pub(super) store: Store,
@@ -21,7 +22,7 @@ pub(super) struct Raw {
     pub(super) log: Log,
 }
 
-#[derive(Deserialize)]
+#[derive(Debug, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct RawApi {
     pub(super) socket: PathBuf,
@@ -43,7 +44,7 @@ impl Default for RawApi {
     }
 }
 
-#[derive(Default, Deserialize)]
+#[derive(Debug, Default, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct RawClient {
     pub(super) client_id: Option<Secret>,
@@ -52,7 +53,7 @@ pub(super) struct RawClient {
     pub(super) client_secret_file: Option<PathBuf>,
 }
 
-#[derive(Deserialize)]
+#[derive(Debug, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct RawInstance {
     pub(super) base_url: Option<String>,
@@ -93,19 +94,18 @@ impl Default for RawInstance {
     }
 }
 
-/// The table as typed keys.
-pub(super) fn typed(table: Table) -> Result<Raw, Problem> {
-    serde_path_to_error::deserialize(table)
-        .map_err(|error| Problem::new(error.path().to_string(), reworded(error.inner().message())))
+impl Raw {
+    /// A secret itself is given, rather than the name of a file that has it.
+    pub(super) fn holds_a_secret(&self) -> bool {
+        let mut instances = self.instances.values().map(|instance| &instance.client_secret);
+        instances.any(Option::is_some) || self.api.clients.iter().any(|client| client.client_secret.is_some())
+    }
 }
 
-/// The file's text itself holds a secret, rather than the name of a file that does.
-pub(super) fn holds_a_secret(text: &str) -> bool {
-    let table: Table = text.parse().unwrap_or_default();
-    let instances =
-        table.get("instances").and_then(|instances| instances.as_table()).into_iter().flat_map(Table::values);
-    let clients = table.get("api").and_then(|api| api.get("clients")?.as_array()).into_iter().flatten();
-    instances.chain(clients).any(|entry| entry.get("client_secret").is_some())
+/// The table as typed keys.
+pub(super) fn typed(table: Map<String, Value>) -> Result<Raw, Problem> {
+    serde_path_to_error::deserialize(Strict(table.into()))
+        .map_err(|error| Problem::new(error.path().to_string(), reworded(&error.inner().to_string())))
 }
 
 /// serde's words as the end of a sentence that begins with the key.
@@ -126,6 +126,15 @@ fn reworded(message: &str) -> String {
             other if other.starts_with("struct ") => "a table",
             other => other,
         };
+        let found = match found {
+            "sequence" => "a list",
+            "map" => "a table",
+            // A level may have been left out, and the value be a secret: only its kind is shown.
+            other if matches!(expected, "a table" | "a list") => {
+                other.split(['"', '`']).next().unwrap_or(other).trim_end()
+            }
+            other => other,
+        };
         return format!("must be {expected}, not {found}");
     }
     message.to_owned()
@@ -133,12 +142,15 @@ fn reworded(message: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::path::Path;
+
+    use super::super::layers;
 
     #[test]
     fn a_secret_in_the_file_itself_is_noticed() {
-        assert!(holds_a_secret("instances.default.client_secret = 's'"));
-        assert!(holds_a_secret("api.clients = [{client_secret = 'x'}]"));
-        assert!(!holds_a_secret("instances.default.client_secret_file = '/s'"));
+        let noticed = |text| layers::of_file(Path::new("m.toml"), text).unwrap().holds_a_secret();
+        assert!(noticed("instances.default.client_secret = 's'"));
+        assert!(noticed("api.clients = [{client_secret = 'x'}]"));
+        assert!(!noticed("instances.default.client_secret_file = '/s'"));
     }
 }

@@ -5,6 +5,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
+use config::{Value, ValueKind};
 use serde::{Deserialize, Deserializer};
 
 use super::problem::Problem;
@@ -39,8 +40,8 @@ impl fmt::Display for Secret {
 impl<'de> Deserialize<'de> for Secret {
     /// By hand, because serde's own message for a wrong type quotes the value.
     fn deserialize<D: Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
-        match toml::Value::deserialize(input)? {
-            toml::Value::String(text) => Ok(Secret(text)),
+        match Value::deserialize(input)?.kind {
+            ValueKind::String(text) => Ok(Secret(text)),
             _ => Err(serde::de::Error::custom("must be text, in quotes")),
         }
     }

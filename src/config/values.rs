@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use config::{Value, ValueKind};
 use jiff::SpanRelativeTo;
 use jiff::fmt::friendly::SpanParser;
 use serde::{Deserialize, Deserializer};
@@ -13,8 +14,8 @@ use url::{Host, Url};
 const LONGEST: Duration = Duration::from_secs(36_500 * 24 * 60 * 60);
 
 pub(super) fn duration<'de, D: Deserializer<'de>>(input: D) -> Result<Duration, D::Error> {
-    match toml::Value::deserialize(input)? {
-        toml::Value::String(text) => parse_duration(&text).map_err(serde::de::Error::custom),
+    match Value::deserialize(input)?.kind {
+        ValueKind::String(text) => parse_duration(&text).map_err(serde::de::Error::custom),
         other => Err(serde::de::Error::custom(format!("must be text with a unit, such as \"20s\", not {other}"))),
     }
 }

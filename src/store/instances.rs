@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use sqlx::{Row, SqliteConnection};
 
-use super::records::time;
+use super::records::{size, time};
 use super::writer::Writing;
 use super::{Change, Store, StoreError};
 use crate::clock::from_ms;
@@ -62,6 +62,16 @@ pub struct Instance {
     pub service_failures: u32,
     /// No upload before this.
     pub quiet_until: Option<Timestamp>,
+}
+
+/// What waits for one instance.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Depth {
+    pub pending_jobs: u64,
+    pub pending_batches: u64,
+    pub running_jobs: u64,
+    /// When the oldest pending job came in.
+    pub oldest_pending_at: Option<Timestamp>,
 }
 
 /// Calls that still count.
@@ -236,6 +246,37 @@ impl Store {
             .await
     }
 
+    /// How much waits for an instance.
+    pub async fn depth(&self, name: &str) -> Result<Depth, StoreError> {
+        let row = sqlx::query(
+            "SELECT count(*) FILTER (WHERE state = 'pending') AS pending,
+                    count(*) FILTER (WHERE state = 'running') AS running,
+                    min(created_at) FILTER (WHERE state = 'pending') AS oldest,
+                    (SELECT count(*) FROM batch b JOIN job j ON j.id = b.job_id
+                     WHERE b.state = 'pending' AND j.instance = ?1) AS batches
+             FROM job WHERE instance = ?1 AND state IN ('pending', 'running')",
+        )
+        .bind(name)
+        .fetch_one(self.readers())
+        .await?;
+        Ok(Depth {
+            pending_jobs: size(&row, "pending")?,
+            pending_batches: size(&row, "batches")?,
+            running_jobs: size(&row, "running")?,
+            oldest_pending_at: time(&row, "oldest")?,
+        })
+    }
+
+    /// How many jobs have not ended, for each instance that has any: also those that the configuration no longer names.
+    pub async fn unended_by_instance(&self) -> Result<Vec<(String, u64)>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT instance, count(*) AS jobs FROM job WHERE state IN ('pending', 'running') GROUP BY instance",
+        )
+        .fetch_all(self.readers())
+        .await?;
+        rows.iter().map(|row| Ok((row.try_get("instance")?, size(row, "jobs")?))).collect()
+    }
+
     /// The calls that an instance has made and that still count.
     pub async fn usage(&self, name: &str, day: Timestamp) -> Result<Usage, StoreError> {
         let mut conn = self.readers().acquire().await?;
@@ -359,6 +400,20 @@ mod tests {
         assert!(store.instance("default").await.unwrap().pause.is_some());
         store.resume("default", None).await.unwrap();
         assert_eq!(store.instance("default").await.unwrap(), Instance::default());
+    }
+
+    #[tokio::test]
+    async fn what_waits_is_counted_by_instance() {
+        let store = store().await;
+        let key = BatchKey { job: add(&store, leads(), 3).await, part: 2 };
+        add(&store, leads(), 1).await;
+        add(&store, super::super::NewJob { instance: "other".into(), ..leads() }, 1).await;
+        store.record(key, Event::UploadBegan, None, from_ms(1)).await.unwrap();
+        let depth = store.depth("default").await.unwrap();
+        let oldest_pending_at = Some(from_ms(1_000));
+        assert_eq!(depth, Depth { pending_jobs: 1, pending_batches: 3, running_jobs: 1, oldest_pending_at });
+        assert_eq!(store.depth("none").await.unwrap(), Depth::default());
+        assert_eq!(store.unended_by_instance().await.unwrap(), [("default".into(), 2), ("other".into(), 1)]);
     }
 
     #[tokio::test]

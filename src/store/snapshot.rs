@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use sqlx::{Row, SqliteConnection};
 
 use super::instances::{Instance, instance};
-use super::records::{maybe_size, size, time, word};
+use super::records::{Job, maybe_size, size, time, word};
 use super::{Store, StoreError};
 use crate::clock::from_ms;
 use crate::job::{BatchKey, BatchState, JobId};
@@ -73,6 +73,21 @@ impl Store {
             next_due: next_due(&mut conn, name, now).await?,
             paces: paces(&mut conn, name).await?,
         })
+    }
+}
+
+impl Store {
+    /// The oldest unended job of the group that `job` is in, where that is an older one.
+    pub async fn ahead_in_group(&self, job: &Job) -> Result<Option<JobId>, StoreError> {
+        let oldest: Option<i64> = sqlx::query_scalar(
+            "SELECT min(id) FROM job WHERE instance = ? AND job_group = ? AND state IN ('pending', 'running') AND id < ?",
+        )
+        .bind(&job.instance)
+        .bind(&job.group)
+        .bind(job.id.0)
+        .fetch_one(self.readers())
+        .await?;
+        Ok(oldest.map(JobId))
     }
 }
 
@@ -219,6 +234,8 @@ mod tests {
         add(&store, NewJob { priority: 9, ..grouped("a") }, 1).await;
         add(&store, grouped("b"), 1).await;
         assert_eq!(keys(&store, 2_000).await, ["1/1", "3/1"]);
+        let ahead = async |id| store.ahead_in_group(&store.job(JobId(id)).await.unwrap()).await.unwrap();
+        assert_eq!([ahead(1).await, ahead(2).await, ahead(3).await], [None, Some(JobId(1)), None]);
         store.cancel(JobId(1), from_ms(2_000)).await.unwrap();
         assert_eq!(keys(&store, 2_000).await, ["2/1", "3/1"]);
     }

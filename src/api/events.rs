@@ -1,0 +1,57 @@
+//! `GET /v1/events`: what is changing? Server-sent events, each with the thing as it is now.
+
+use std::collections::VecDeque;
+use std::convert::Infallible;
+
+use axum::extract::State;
+use axum::response::sse::{Event, KeepAlive, Sse};
+use futures_util::{Stream, StreamExt, stream};
+use tokio::sync::broadcast::Receiver;
+use tokio::sync::broadcast::error::RecvError;
+
+use super::Shared;
+use super::types::EventData;
+use crate::job::JobId;
+use crate::store::Change;
+
+pub(super) async fn events(State(daemon): State<Shared>) -> Sse<impl Stream<Item = Result<Event, Infallible>>> {
+    let stop = daemon.stop.clone();
+    let changes = daemon.store.subscribe();
+    let events = stream::unfold((daemon, changes, VecDeque::new()), next);
+    Sse::new(events.take_until(stop.cancelled_owned())).keep_alive(KeepAlive::default())
+}
+
+type State3 = (Shared, Receiver<Change>, VecDeque<Change>);
+
+async fn next((daemon, mut changes, mut waiting): State3) -> Option<(Result<Event, Infallible>, State3)> {
+    loop {
+        let change = match waiting.pop_front() {
+            Some(change) => Ok(change),
+            None => changes.recv().await,
+        };
+        let data = match change {
+            Ok(Change::Job(id)) => job(&daemon, id, None).await,
+            Ok(Change::Batch(key)) => job(&daemon, key.job, Some(key.part)).await,
+            Ok(Change::Instance(name)) => Some(EventData::Instance { name }),
+            Err(RecvError::Lagged(count)) => Some(EventData::Missed { count }),
+            Err(RecvError::Closed) => return None,
+        };
+        let Some(data) = data else { continue };
+        let name = match data {
+            EventData::Job { .. } => "job",
+            EventData::Instance { .. } => "instance",
+            EventData::Missed { .. } => "missed",
+        };
+        // Plain data of our own always becomes JSON; if it did not, there would be no event to send.
+        let Ok(event) = Event::default().event(name).json_data(&data) else { continue };
+        return Some((Ok(event), (daemon, changes, waiting)));
+    }
+}
+
+/// The job as it is now. One that is gone by now is no news.
+async fn job(daemon: &Shared, id: JobId, part: Option<u32>) -> Option<EventData> {
+    match daemon.store.job(id).await {
+        Ok(job) => Some(EventData::Job { job, part }),
+        Err(_) => None,
+    }
+}

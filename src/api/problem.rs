@@ -1,0 +1,119 @@
+//! How is a request refused? As RFC 9457 says, with one sentence on what is wrong this time.
+
+use axum::Json;
+use axum::http::header::CONTENT_TYPE;
+use axum::http::{Method, StatusCode, Uri};
+use axum::response::{IntoResponse, Response};
+
+use super::types::Problem;
+use crate::intake::IntakeError;
+use crate::job::{JobId, UnknownWord};
+use crate::store::StoreError;
+use crate::table::{JoinFault, StripFault};
+
+impl Problem {
+    /// A refusal that its status explains.
+    pub(super) fn plain(status: StatusCode, detail: impl Into<String>) -> Problem {
+        Problem {
+            kind: "about:blank".into(),
+            title: status.canonical_reason().unwrap_or("Error").into(),
+            status: status.as_u16(),
+            detail: detail.into(),
+        }
+    }
+
+    /// A refusal of a kind that programs may want to tell from others of the same status.
+    pub(super) fn of_kind(status: StatusCode, word: &str, title: &str, detail: impl Into<String>) -> Problem {
+        Problem {
+            kind: format!("urn:marqueue:problem:{word}"),
+            title: title.into(),
+            status: status.as_u16(),
+            detail: detail.into(),
+        }
+    }
+
+    pub(super) fn bad_request(detail: impl Into<String>) -> Problem {
+        Problem::plain(StatusCode::BAD_REQUEST, detail)
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        (status, [(CONTENT_TYPE, "application/problem+json")], Json(self)).into_response()
+    }
+}
+
+impl From<StoreError> for Problem {
+    fn from(error: StoreError) -> Self {
+        let detail = error.to_string();
+        match error {
+            StoreError::NoJob(_) | StoreError::NoBatch(_) => Problem::plain(StatusCode::NOT_FOUND, detail),
+            StoreError::Refused(_) | StoreError::Illegal(_) => Problem::plain(StatusCode::CONFLICT, detail),
+            StoreError::KeyReused(_) => Problem::of_kind(
+                StatusCode::UNPROCESSABLE_ENTITY,
+                "idempotency-key-reused",
+                "The idempotency key stands for something else",
+                detail,
+            ),
+            StoreError::Full => Problem::plain(StatusCode::INSUFFICIENT_STORAGE, detail),
+            StoreError::Closed => Problem::plain(StatusCode::SERVICE_UNAVAILABLE, "the daemon is stopping"),
+            StoreError::Open { .. } | StoreError::InUse { .. } | StoreError::Newer { .. } | StoreError::Sql(_) => {
+                tracing::error!(%error, "a request failed at the database");
+                Problem::plain(StatusCode::INTERNAL_SERVER_ERROR, "the daemon's database failed; its log says how")
+            }
+        }
+    }
+}
+
+impl From<IntakeError> for Problem {
+    fn from(error: IntakeError) -> Self {
+        let detail = error.to_string();
+        match error {
+            IntakeError::Store(error) => error.into(),
+            IntakeError::File(fault) => {
+                Problem::of_kind(StatusCode::UNPROCESSABLE_ENTITY, fault.code(), "The file can't be imported", detail)
+            }
+            IntakeError::TooLarge(_) => Problem::plain(StatusCode::PAYLOAD_TOO_LARGE, detail),
+            IntakeError::UnknownInstance { .. } | IntakeError::Wrong(_) | IntakeError::CutOff(_) => {
+                Problem::bad_request(detail)
+            }
+        }
+    }
+}
+
+impl From<UnknownWord> for Problem {
+    fn from(error: UnknownWord) -> Self {
+        Problem::bad_request(error.to_string())
+    }
+}
+
+impl From<JoinFault> for Problem {
+    fn from(fault: JoinFault) -> Self {
+        let detail = format!("{fault}; each batch's file is to be had with ?part=");
+        Problem::of_kind(StatusCode::CONFLICT, "parts-differ", "The batches' files can't be made one", detail)
+    }
+}
+
+impl From<StripFault> for Problem {
+    fn from(fault: StripFault) -> Self {
+        let detail = format!("the rows that failed can't be sent again: {fault}; the failure file has them");
+        Problem::of_kind(StatusCode::CONFLICT, "rows-not-recoverable", "The failed rows can't be sent again", detail)
+    }
+}
+
+/// Reads a job's id from the path.
+pub(super) fn job_id(text: &str) -> Result<JobId, Problem> {
+    match text.parse::<JobId>() {
+        Ok(id) if id.0 > 0 => Ok(id),
+        _ => Err(Problem::bad_request(format!("\"{text}\" is no job id: ids are whole numbers from 1"))),
+    }
+}
+
+pub(super) async fn no_such_path(uri: Uri) -> Problem {
+    Problem::plain(StatusCode::NOT_FOUND, format!("there is nothing at {}", uri.path()))
+}
+
+pub(super) async fn wrong_method(method: Method, uri: Uri) -> Problem {
+    Problem::plain(StatusCode::METHOD_NOT_ALLOWED, format!("{method} can't be done to {}", uri.path()))
+}

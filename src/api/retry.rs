@@ -1,0 +1,119 @@
+//! `POST /v1/jobs/{id}/retry`: the batches that failed once more, or a new job of the rows that failed.
+
+use axum::Json;
+use axum::extract::{Path, Query, State};
+use axum::http::StatusCode;
+use bytes::Bytes;
+use futures_util::{Stream, stream};
+use serde::Deserialize;
+
+use super::problem::job_id;
+use super::reports::Joined;
+use super::types::Problem;
+use super::{Daemon, Shared};
+use crate::job::Format;
+use crate::store::{Added, Job, Kind, NewJob};
+use crate::table::{self, StripReason};
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Which {
+    rows: Option<String>,
+}
+
+pub(super) async fn retry(
+    State(daemon): State<Shared>,
+    Path(id): Path<String>,
+    Query(Which { rows }): Query<Which>,
+) -> Result<(StatusCode, Json<Job>), Problem> {
+    let id = job_id(&id)?;
+    match rows.as_deref() {
+        None | Some("") => {
+            daemon.store.retry(id, daemon.clock.now()).await?;
+            tracing::info!(job = %id, "sent again by a client");
+            Ok((StatusCode::OK, Json(daemon.store.job(id).await?)))
+        }
+        Some("failed") => failed_rows(&daemon, daemon.store.job(id).await?).await,
+        Some(other) => Err(Problem::bad_request(format!("rows must be \"failed\" where it is given, not \"{other}\""))),
+    }
+}
+
+async fn failed_rows(daemon: &Daemon, job: Job) -> Result<(StatusCode, Json<Job>), Problem> {
+    let refused = |detail: String| Err(Problem::plain(StatusCode::CONFLICT, detail));
+    if !job.state.has_ended() {
+        return refused(format!("job {} is {}: its failed rows are known when it has ended", job.id, job.state));
+    }
+    if !job.has_failed_rows() {
+        return refused(format!("no row of job {} has failed", job.id));
+    }
+    let columns = sent_columns(daemon, &job).await?;
+    // Read twice: the first time shows whether the rows can be had at all and how they are separated, before anything
+    // of a new job is there.
+    let format = format_of_rows(daemon, &job, columns.clone()).await?;
+    let new = NewJob {
+        instance: job.instance.clone(),
+        target: job.target.clone(),
+        filename: renamed(&job.filename, format),
+        format,
+        priority: job.priority,
+        group: job.group.clone(),
+        idempotency_key: None,
+        retry_of: Some(job.id),
+    };
+    let rows = rows(daemon, &job, columns).await?;
+    // The checks at the door were made when these rows first came in.
+    match daemon.intake.receive(new, false, rows).await? {
+        Added::New(job) | Added::Same(job) => Ok((StatusCode::CREATED, Json(job))),
+    }
+}
+
+/// The columns that were sent, by the job's own header.
+async fn sent_columns(daemon: &Daemon, job: &Job) -> Result<Vec<String>, Problem> {
+    let mut content = daemon.store.content(job.id, Kind::File, 0, job.header.0, job.header.1);
+    let mut header = Vec::new();
+    while let Some(piece) = content.next().await? {
+        header.extend(piece);
+    }
+    Ok(table::columns(&header, job.format))
+}
+
+async fn format_of_rows(daemon: &Daemon, job: &Job, columns: Vec<String>) -> Result<Format, Problem> {
+    let mut joined = Joined::open(&daemon.store, job, Kind::Failures, None).await?;
+    let (mut strip, mut out) = (StripReason::new(columns), Vec::new());
+    while let Some(piece) = joined.next().await? {
+        strip.push(&piece, &mut out)?;
+        out.clear();
+    }
+    Ok(strip.finish(&mut out)?.format)
+}
+
+async fn rows(
+    daemon: &Daemon,
+    job: &Job,
+    columns: Vec<String>,
+) -> Result<impl Stream<Item = Result<Bytes, String>> + use<>, Problem> {
+    let joined = Joined::open(&daemon.store, job, Kind::Failures, None).await?;
+    let state = Some((joined, StripReason::new(columns)));
+    Ok(stream::try_unfold(state, async |state| {
+        let Some((mut joined, mut strip)) = state else { return Ok(None) };
+        let mut out = Vec::new();
+        while let Some(piece) = joined.next().await.map_err(|problem| problem.detail)? {
+            strip.push(&piece, &mut out).map_err(|fault| fault.to_string())?;
+            if !out.is_empty() {
+                return Ok(Some((Bytes::from(out), Some((joined, strip)))));
+            }
+        }
+        strip.finish(&mut out).map_err(|fault| fault.to_string())?;
+        Ok(Some((Bytes::from(out), None)))
+    }))
+}
+
+/// `leads.csv` becomes `leads-failed-rows.csv`.
+fn renamed(filename: &str, format: Format) -> String {
+    let stem = match Format::of_name(filename) {
+        Some(_) => filename.rsplit_once('.').map_or(filename, |(stem, _)| stem),
+        None => filename,
+    };
+    let stem: String = stem.chars().take(200).collect();
+    format!("{stem}-failed-rows.{format}")
+}

@@ -1,0 +1,119 @@
+//! How does a value of the `config` crate become one of ours, and stay of its kind on the way?
+//!
+//! That crate's own deserializer is obliging: where a whole number belongs it takes `true`, `"yes"` and `1.5`, and
+//! where text belongs it takes `660`.
+
+use std::collections::BTreeMap;
+
+use config::{Value, ValueKind};
+use serde::de::value::{Error, MapDeserializer, SeqDeserializer};
+use serde::de::{Deserialize, Deserializer, Error as _, IntoDeserializer, Visitor};
+use serde::forward_to_deserialize_any;
+
+/// A value that has an origin came from a variable, and is text. It becomes a number only where a number belongs, so a
+/// secret of `00123` or `true` is what it says.
+pub(super) struct Strict(pub(super) Value);
+
+impl Strict {
+    fn number<'de, V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        match (self.0.origin(), &self.0.kind) {
+            (Some(_), ValueKind::String(text)) => match text.parse() {
+                Ok(number) => visitor.visit_i64(number),
+                Err(_) => Err(Error::custom(format!("must be a whole number, not \"{text}\""))),
+            },
+            _ => self.deserialize_any(visitor),
+        }
+    }
+}
+
+impl<'de> Deserializer<'de> for Strict {
+    type Error = Error;
+
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        match self.0.kind {
+            // What `config` puts before an entry that a variable has added, where there was none.
+            ValueKind::Nil => {
+                visitor.visit_map(MapDeserializer::<_, Error>::new(std::iter::empty::<(String, Strict)>()))
+            }
+            ValueKind::Boolean(value) => visitor.visit_bool(value),
+            ValueKind::I64(value) => visitor.visit_i64(value),
+            ValueKind::I128(value) => visitor.visit_i128(value),
+            ValueKind::U64(value) => visitor.visit_u64(value),
+            ValueKind::U128(value) => visitor.visit_u128(value),
+            ValueKind::Float(value) => visitor.visit_f64(value),
+            ValueKind::String(text) => visitor.visit_string(text),
+            ValueKind::Array(list) => visitor.visit_seq(SeqDeserializer::new(list.into_iter().map(Strict))),
+            ValueKind::Table(table) => {
+                // Sorted, so that the same mistakes always give the same first error.
+                let sorted: BTreeMap<_, _> = table.into_iter().map(|(key, value)| (key, Strict(value))).collect();
+                visitor.visit_map(MapDeserializer::new(sorted.into_iter()))
+            }
+        }
+    }
+
+    fn deserialize_u32<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        self.number(visitor)
+    }
+
+    fn deserialize_u64<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        self.number(visitor)
+    }
+
+    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        match self.0.kind {
+            ValueKind::Nil => visitor.visit_none(),
+            _ => visitor.visit_some(self),
+        }
+    }
+
+    fn deserialize_enum<V: Visitor<'de>>(
+        self,
+        _name: &'static str,
+        _variants: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Error> {
+        visitor.visit_enum(IntoDeserializer::<Error>::into_deserializer(String::deserialize(self)?))
+    }
+
+    forward_to_deserialize_any! {
+        bool i8 i16 i32 i64 i128 u8 u16 u128 f32 f64 char str string bytes byte_buf unit unit_struct newtype_struct seq
+        tuple tuple_struct map struct identifier ignored_any
+    }
+}
+
+impl IntoDeserializer<'_, Error> for Strict {
+    type Deserializer = Self;
+
+    fn into_deserializer(self) -> Self {
+        self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn number(value: Value) -> Result<u32, String> {
+        u32::deserialize(Strict(value)).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn nothing_is_taken_for_something_else() {
+        for value in [Value::new(None, true), Value::new(None, 1.0), Value::new(None, "1"), Value::new(None, -1)] {
+            number(value).unwrap_err();
+        }
+        for value in [Value::new(None, true), Value::new(None, 1.0), Value::new(None, 660)] {
+            String::deserialize(Strict(value)).unwrap_err();
+        }
+        assert_eq!(number(Value::new(None, 1)), Ok(1));
+    }
+
+    #[test]
+    fn the_text_of_a_variable_becomes_a_number_only_where_one_belongs() {
+        let from_variable = |text: &str| Value::new(Some(&"V".to_owned()), text);
+        assert_eq!(number(from_variable("008")), Ok(8));
+        assert_eq!(number(from_variable("true")).unwrap_err(), "must be a whole number, not \"true\"");
+        assert_eq!(number(from_variable("1.0")).unwrap_err(), "must be a whole number, not \"1.0\"");
+        assert_eq!(String::deserialize(Strict(from_variable("008"))).unwrap(), "008");
+    }
+}

@@ -1,0 +1,375 @@
+//! How does a file come in? Checked and cut while it streams, stored piece by piece, and a job only when all of it is
+//! on the disk.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::{Stream, StreamExt};
+use sha2::{Digest, Sha256};
+
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::job::JobId;
+use crate::marketo::content_limit;
+use crate::store::{Added, CHUNK_BYTES, Layout, NewJob, Packed, Part, Store, StoreError};
+use crate::table::{Fault, Rules, Scanner, required_columns};
+
+/// The door for files, whichever way they come. Clones are the same door.
+#[derive(Clone)]
+pub struct Intake {
+    store: Store,
+    clock: Clock,
+    max_file_bytes: u64,
+    /// The most bytes of an upload, by instance.
+    upload_bytes: Arc<BTreeMap<String, u64>>,
+}
+
+/// Why a file was not accepted. Nothing of it is kept.
+#[derive(Debug, thiserror::Error)]
+pub enum IntakeError {
+    #[error("there is no instance \"{name}\" in the configuration: it has {known}")]
+    UnknownInstance { name: String, known: String },
+    /// Something that was said of the file is not possible.
+    #[error("{0}")]
+    Wrong(String),
+    /// The file itself is at fault.
+    #[error(transparent)]
+    File(#[from] Fault),
+    #[error("the file has more than {0} bytes (api.max_file_bytes)")]
+    TooLarge(u64),
+    /// The sender went away or broke off.
+    #[error("the file broke off: {0}")]
+    CutOff(String),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl Intake {
+    pub fn new(store: Store, clock: Clock, config: &Config) -> Intake {
+        let limits = config.instances.iter().map(|(name, instance)| (name.clone(), instance.limits.upload_bytes));
+        Intake { store, clock, max_file_bytes: config.api.max_file_bytes, upload_bytes: Arc::new(limits.collect()) }
+    }
+
+    /// Takes a file in. On return the job is on the disk, and nothing that is killed or full afterwards undoes it.
+    /// With `check` false the file is sent as it is: it is only cut.
+    ///
+    /// # Errors
+    /// See [`IntakeError`]. A caller that stops waiting leaves nothing behind either, unless the last bytes had come.
+    pub async fn receive<E: std::fmt::Display>(
+        &self,
+        new: NewJob,
+        check: bool,
+        body: impl Stream<Item = Result<Bytes, E>>,
+    ) -> Result<Added, IntakeError> {
+        let max_part_bytes = self.content_limit(&new)?;
+        plausible(&new)?;
+        let required = required_columns(&new.target);
+        let mut scanner = Scanner::new(Rules { format: new.format, max_part_bytes, check, required });
+        let mut hash = new.idempotency_key.is_some().then(Sha256::new);
+        let mut kept = Kept::new(self, &new);
+        let mut body = std::pin::pin!(body);
+        while let Some(bytes) = body.next().await {
+            let bytes = bytes.map_err(|error| IntakeError::CutOff(error.to_string()))?;
+            if kept.bytes() + bytes.len() as u64 > self.max_file_bytes {
+                return Err(IntakeError::TooLarge(self.max_file_bytes));
+            }
+            scanner.push(&bytes)?;
+            if let Some(hash) = &mut hash {
+                hash.update(&bytes);
+            }
+            kept.push(&bytes).await?;
+        }
+        let layout = scanner.finish()?;
+        let layout = Layout {
+            bytes: layout.bytes,
+            header: (layout.header.start, layout.header.end),
+            rows: layout.rows,
+            parts: layout.parts.iter().map(|part| Part { from: part.from, to: part.to, rows: part.rows }).collect(),
+            sha256: hash.map(|hash| hash.finalize().into()),
+        };
+        let added = kept.finish(layout).await?;
+        if let Added::New(job) = &added {
+            tracing::info!(job = %job.id, instance = %job.instance, target = job.target.kind(), rows = job.rows.total,
+                bytes = job.bytes, batches = job.batches.len(), "a file was accepted");
+        }
+        Ok(added)
+    }
+
+    /// The most bytes of the header and the rows of one batch.
+    fn content_limit(&self, new: &NewJob) -> Result<u64, IntakeError> {
+        match self.upload_bytes.get(&new.instance) {
+            Some(&upload_bytes) => Ok(content_limit(&new.filename, upload_bytes)),
+            None => Err(IntakeError::UnknownInstance {
+                name: new.instance.clone(),
+                known: self.upload_bytes.keys().map(String::as_str).collect::<Vec<_>>().join(", "),
+            }),
+        }
+    }
+}
+
+/// The longest of each text that is said of a file. None of Marketo's names comes near it.
+const LONGEST: usize = 255;
+
+fn plausible(new: &NewJob) -> Result<(), IntakeError> {
+    use crate::job::Target;
+    let mut texts = vec![("filename", Some(new.filename.as_str()))];
+    texts.extend([("group", new.group.as_deref()), ("idempotency key", new.idempotency_key.as_deref())]);
+    match &new.target {
+        Target::Leads { lookup_field, partition, .. } => {
+            texts.extend([("lookup_field", lookup_field.as_deref()), ("partition", partition.as_deref())]);
+        }
+        Target::CustomObject { name } => texts.push(("name of the custom object", Some(name))),
+        Target::ProgramMembers { status, .. } => texts.push(("status", Some(status))),
+    }
+    for (what, text) in texts {
+        let Some(text) = text else { continue };
+        let fault = if text.trim().is_empty() {
+            "is empty".to_owned()
+        } else if text.len() > LONGEST {
+            format!("is longer than {LONGEST} bytes")
+        } else if text.contains(|letter: char| letter.is_control()) {
+            "has a control character".to_owned()
+        } else {
+            continue;
+        };
+        return Err(IntakeError::Wrong(format!("the {what} {fault}")));
+    }
+    Ok(())
+}
+
+/// What has streamed in so far: the last piece in memory, those before it in the store.
+struct Kept<'a> {
+    intake: &'a Intake,
+    new: &'a NewJob,
+    piece: Vec<u8>,
+    stored: u64,
+    receiving: Option<Receiving>,
+}
+
+impl<'a> Kept<'a> {
+    fn new(intake: &'a Intake, new: &'a NewJob) -> Kept<'a> {
+        Kept { intake, new, piece: Vec::new(), stored: 0, receiving: None }
+    }
+
+    fn bytes(&self) -> u64 {
+        self.stored + self.piece.len() as u64
+    }
+
+    async fn push(&mut self, mut bytes: &[u8]) -> Result<(), IntakeError> {
+        while self.piece.len() + bytes.len() > CHUNK_BYTES {
+            let (now, later) = bytes.split_at(CHUNK_BYTES - self.piece.len());
+            self.piece.extend_from_slice(now);
+            bytes = later;
+            self.store_piece().await?;
+        }
+        self.piece.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    async fn store_piece(&mut self) -> Result<(), IntakeError> {
+        let Intake { store, clock, .. } = self.intake;
+        let id = match &self.receiving {
+            Some(receiving) => receiving.id,
+            None => {
+                let id = store.begin_receiving(self.new.clone(), clock.now()).await?;
+                self.receiving = Some(Receiving { store: store.clone(), id });
+                id
+            }
+        };
+        let piece = std::mem::replace(&mut self.piece, Vec::with_capacity(CHUNK_BYTES));
+        let (from, bytes) = (self.stored, piece.len() as u64);
+        let packed = pack(from, piece).await?;
+        store.put_piece(id, packed).await?;
+        self.stored += bytes;
+        Ok(())
+    }
+
+    /// Makes the job. A small file is one transaction; a larger one becomes a job with its last.
+    async fn finish(mut self, layout: Layout) -> Result<Added, IntakeError> {
+        let Intake { store, clock, .. } = self.intake;
+        let Some(receiving) = &self.receiving else {
+            let pieces = match self.piece.is_empty() {
+                true => Vec::new(),
+                false => vec![Packed::new(0, &self.piece).map_err(no_memory)?],
+            };
+            return Ok(store.add(self.new.clone(), layout, pieces, clock.now()).await?);
+        };
+        let id = receiving.id;
+        if !self.piece.is_empty() {
+            self.store_piece().await?;
+        }
+        // From here on the guard's sweep finds either nothing to sweep or a job that it does not touch.
+        Ok(store.finish_receiving(id, self.new.clone(), layout, clock.now()).await?)
+    }
+}
+
+/// Compression takes about a millisecond a piece: too long for a thread that serves others.
+async fn pack(from: u64, piece: Vec<u8>) -> Result<Packed, IntakeError> {
+    let packed = tokio::task::spawn_blocking(move || Packed::new(from, &piece)).await;
+    packed.map_err(|error| IntakeError::Wrong(error.to_string()))?.map_err(no_memory)
+}
+
+fn no_memory(error: std::io::Error) -> IntakeError {
+    IntakeError::Wrong(format!("the file could not be compressed: {error}"))
+}
+
+/// Sweeps what streamed in if it does not become a job, however the request ended.
+struct Receiving {
+    store: Store,
+    id: JobId,
+}
+
+impl Drop for Receiving {
+    fn drop(&mut self) {
+        let (store, id) = (self.store.clone(), self.id);
+        // A daemon that is going down sweeps at its next start.
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(async move {
+                if let Err(error) = store.abandon_receiving(id).await {
+                    tracing::warn!(job = %id, %error, "a broken-off file could not be swept; the next start does it");
+                }
+            });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use futures_util::stream;
+
+    use super::*;
+    use crate::job::{Format, JobState, Target};
+    use crate::store::Kind;
+
+    struct Door {
+        intake: Intake,
+        _folder: tempfile::TempDir,
+    }
+
+    async fn door(upload_bytes: u64, max_file_bytes: u64) -> Door {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(&folder.path().join("q.db")).await.unwrap();
+        let upload_bytes = Arc::new([("default".to_owned(), upload_bytes)].into());
+        let intake = Intake { store, clock: Clock::System, max_file_bytes, upload_bytes };
+        Door { intake, _folder: folder }
+    }
+
+    fn leads() -> NewJob {
+        NewJob {
+            instance: "default".into(),
+            target: Target::Leads { lookup_field: None, list_id: None, partition: None },
+            filename: "leads.csv".into(),
+            format: Format::Csv,
+            priority: 0,
+            group: None,
+            idempotency_key: None,
+            retry_of: None,
+        }
+    }
+
+    fn rows(n: usize) -> Vec<u8> {
+        let mut file = b"email,name\n".to_vec();
+        for row in 0..n {
+            file.extend(format!("{row}@example.com,somebody\n").bytes());
+        }
+        file
+    }
+
+    fn body(file: &[u8]) -> impl Stream<Item = Result<Bytes, Infallible>> + use<> {
+        let pieces: Vec<_> = file.chunks(7_777).map(|piece| Ok(Bytes::copy_from_slice(piece))).collect();
+        stream::iter(pieces)
+    }
+
+    async fn stored(store: &Store, id: JobId, bytes: u64) -> Vec<u8> {
+        let mut content = store.content(id, Kind::File, 0, 0, bytes);
+        let mut file = Vec::new();
+        while let Some(piece) = content.next().await.unwrap() {
+            file.extend(piece);
+        }
+        file
+    }
+
+    #[tokio::test]
+    async fn a_file_of_any_size_is_kept_as_it_came_and_cut_where_it_must_be() {
+        let Door { intake, _folder } = door(100_000, u64::MAX).await;
+        for n in [1, 5_000, 10_000, 40_000] {
+            let file = rows(n);
+            let Added::New(job) = intake.receive(leads(), true, body(&file)).await.unwrap() else { panic!() };
+            assert!(stored(&intake.store, job.id, job.bytes).await == file);
+            assert_eq!(job.rows.total, n as u64);
+            assert_eq!(job.batches.len(), file.len().div_ceil(99_700).max(1), "{} bytes", file.len());
+        }
+    }
+
+    #[tokio::test]
+    async fn a_refused_file_leaves_nothing_whether_small_or_large() {
+        let Door { intake, _folder } = door(10_000_000, 2_000_000).await;
+        let mut ragged = rows(40_000);
+        ragged.extend(b"one field too many,x,y\n");
+        for (file, fault) in [
+            (b"email\n".to_vec(), "header"),
+            (Vec::new(), "empty"),
+            (ragged, "line 40002"),
+            (rows(200_000), "more than 2000000 bytes"),
+        ] {
+            let error = intake.receive(leads(), true, body(&file)).await.unwrap_err().to_string();
+            assert!(error.contains(fault), "{error}");
+        }
+        // The sweep is a task of its own; the write after it shows that it has come and gone.
+        let file = rows(1);
+        let Added::New(job) = intake.receive(leads(), true, body(&file)).await.unwrap() else { panic!() };
+        assert_eq!(intake.store.jobs(None, 100, None).await.unwrap(), [job]);
+    }
+
+    #[tokio::test]
+    async fn a_sender_that_breaks_off_leaves_nothing() {
+        let Door { intake, _folder } = door(10_000_000, u64::MAX).await;
+        let half = rows(40_000);
+        let broken =
+            body(&half).map(|piece| piece.map_err(|never| match never {})).chain(stream::once(async { Err("reset") }));
+        let error = intake.receive(leads(), true, broken).await.unwrap_err();
+        assert!(matches!(error, IntakeError::CutOff(_)), "{error}");
+        assert_eq!(intake.store.jobs(None, 100, None).await.unwrap().len(), 0);
+    }
+
+    #[tokio::test]
+    async fn the_same_key_gives_the_same_job_for_large_files_too() {
+        let Door { intake, _folder } = door(10_000_000, u64::MAX).await;
+        let keyed = || NewJob { idempotency_key: Some("k".into()), ..leads() };
+        let file = rows(40_000);
+        let Added::New(first) = intake.receive(keyed(), true, body(&file)).await.unwrap() else { panic!() };
+        let Added::Same(second) = intake.receive(keyed(), true, body(&file)).await.unwrap() else { panic!() };
+        assert_eq!(first.id, second.id);
+        let other = intake.receive(keyed(), true, body(&rows(1))).await.unwrap_err();
+        assert!(matches!(other, IntakeError::Store(StoreError::KeyReused(_))), "{other}");
+    }
+
+    #[tokio::test]
+    async fn what_is_said_of_a_file_must_be_possible() {
+        let Door { intake, _folder } = door(10_000_000, u64::MAX).await;
+        let file = rows(1);
+        for (new, fault) in [
+            (
+                NewJob { instance: "nowhere".into(), ..leads() },
+                "there is no instance \"nowhere\" in the configuration: it has default",
+            ),
+            (NewJob { filename: " ".into(), ..leads() }, "the filename is empty"),
+            (NewJob { group: Some("x".repeat(256)), ..leads() }, "the group is longer than 255 bytes"),
+            (
+                NewJob { target: Target::CustomObject { name: String::new() }, ..leads() },
+                "the name of the custom object is empty",
+            ),
+            (
+                NewJob { target: Target::ProgramMembers { program_id: 1, status: "a\nb".into() }, ..leads() },
+                "the status has a control character",
+            ),
+        ] {
+            assert_eq!(intake.receive(new, true, body(&file)).await.unwrap_err().to_string(), fault);
+        }
+        let job = intake.receive(leads(), true, body(&file)).await.unwrap();
+        assert!(matches!(job, Added::New(job) if job.state == JobState::Pending));
+    }
+}
