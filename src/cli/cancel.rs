@@ -14,6 +14,7 @@ Examples:
   marqueue cancel 12")]
 pub struct Cancel {
     /// The job's number
+    #[arg(value_parser = super::job_id)]
     id: JobId,
 }
 

@@ -1,7 +1,7 @@
 //! With which exit status does a verb end, and what does it say when it can't do its work?
 
 use std::io;
-use std::process::{ExitCode, Termination};
+use std::process::ExitCode;
 
 use crate::api::client::ClientError;
 use crate::job::JobState;
@@ -48,9 +48,9 @@ impl From<Exit> for u8 {
     }
 }
 
-impl Termination for Exit {
-    fn report(self) -> ExitCode {
-        ExitCode::from(u8::from(self))
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> ExitCode {
+        ExitCode::from(u8::from(exit))
     }
 }
 

@@ -15,6 +15,7 @@ Examples:
   marqueue explain 12")]
 pub struct Explain {
     /// The job's number
+    #[arg(value_parser = super::job_id)]
     id: JobId,
 }
 

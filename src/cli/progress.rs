@@ -72,10 +72,10 @@ impl Progress {
     }
 
     /// Takes the bars away, before the last words are said.
-    pub fn clear(&self) {
-        if let Some(screen) = &self.screen {
-            // As above.
-            let _ = screen.clear();
+    pub fn clear(&mut self) {
+        // A bar that is dropped unfinished would be drawn once more.
+        for bar in std::mem::take(&mut self.bars).into_values() {
+            bar.finish_and_clear();
         }
     }
 }
@@ -86,7 +86,7 @@ fn line(job: &Job) -> String {
 }
 
 fn template(text: &str) -> ProgressStyle {
-    ProgressStyle::with_template(text).expect("the templates of this file are well-formed").progress_chars("=> ")
+    ProgressStyle::with_template(text).expect("the templates of this file are well-formed").progress_chars("=>-")
 }
 
 #[cfg(test)]

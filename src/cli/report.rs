@@ -7,12 +7,15 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use super::{Exit, Failure, Global, output};
-use crate::api::client::{Download, JobFile};
-use crate::job::JobId;
+use crate::api::client::{Client, ClientError, Download, JobFile};
+use crate::job::{JobId, JobState};
+
+/// The kind of refusal where Marketo gave no such file.
+const NO_REPORT: &str = "urn:marqueue:problem:no-report";
 
 /// Get the rows that failed, with Marketo's reasons
 ///
-/// The files of all parts come as one. With --json, which needs -o: an object with "file" and "bytes".
+/// The files of all parts come as one; for a complete job without such rows, an empty one. With --json, which needs -o: an object with "file" and "bytes".
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
@@ -25,7 +28,7 @@ pub struct Failures {
 
 /// Get the rows that were imported with a warning, with Marketo's reasons
 ///
-/// The files of all parts come as one. With --json, which needs -o: an object with "file" and "bytes".
+/// The files of all parts come as one; for a complete job without such rows, an empty one. With --json, which needs -o: an object with "file" and "bytes".
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
@@ -61,6 +64,7 @@ struct Report {
 #[derive(Args, Debug)]
 struct To {
     /// The job's number
+    #[arg(value_parser = super::job_id)]
     id: JobId,
     /// Where to write it [default: standard output]
     #[arg(long, short, value_name = "FILE")]
@@ -71,7 +75,7 @@ impl Failures {
     pub async fn run(self, global: &Global) -> Result<Exit, Failure> {
         let id = self.report.to.id;
         if self.report.to.fetch(global, JobFile::Failures, self.report.part).await? == 0 {
-            output::note(&format!("no rows of job {id} are known to have failed"));
+            output::note(&format!("no row of job {id} has failed"));
         }
         Ok(Exit::Done)
     }
@@ -81,7 +85,7 @@ impl Warnings {
     pub async fn run(self, global: &Global) -> Result<Exit, Failure> {
         let id = self.report.to.id;
         if self.report.to.fetch(global, JobFile::Warnings, self.report.part).await? == 0 {
-            output::note(&format!("no rows of job {id} are known to have a warning"));
+            output::note(&format!("no row of job {id} has a warning"));
         }
         Ok(Exit::Done)
     }
@@ -102,11 +106,11 @@ impl To {
             let text = "the file itself would go to standard output: with --json, say where to write it with -o FILE";
             return Err(Failure::Usage(text.to_owned()));
         }
-        let mut download = global.client()?.file(self.id, file, part).await?;
-        let Some(path) = path else { return copy(&mut download, &mut io::stdout().lock()).await };
+        let download = open(&global.client()?, self.id, file, part).await?;
+        let Some(path) = path else { return copy(download, &mut io::stdout().lock()).await };
         let unwritable = |error| Failure::Input(format!("{} can't be written: {error}", path.display()));
         let mut target = fs::File::create(path).map_err(unwritable)?;
-        let bytes = copy(&mut download, &mut target).await.map_err(|failure| match failure {
+        let bytes = copy(download, &mut target).await.map_err(|failure| match failure {
             Failure::Output(error) => unwritable(error),
             failure => failure,
         })?;
@@ -117,7 +121,19 @@ impl To {
     }
 }
 
-async fn copy(download: &mut Download, to: &mut impl Write) -> Result<u64, Failure> {
+/// None where the job is complete and Marketo gave no such file: then no rows are concerned, and that is no error.
+async fn open(client: &Client, id: JobId, file: JobFile, part: Option<u32>) -> Result<Option<Download>, Failure> {
+    match client.file(id, file, part).await {
+        Err(ClientError::Refused(problem)) if problem.kind == NO_REPORT => {
+            let complete = client.job(id, None).await?.state == JobState::Complete;
+            if complete { Ok(None) } else { Err(ClientError::Refused(problem).into()) }
+        }
+        opened => Ok(Some(opened?)),
+    }
+}
+
+async fn copy(download: Option<Download>, to: &mut impl Write) -> Result<u64, Failure> {
+    let Some(mut download) = download else { return Ok(0) };
     let mut copied = 0;
     while let Some(bytes) = download.next().await? {
         copied += bytes.len() as u64;

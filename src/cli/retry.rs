@@ -15,6 +15,7 @@ Examples:
   marqueue retry 12 --failed-rows --json")]
 pub struct Retry {
     /// The job's number
+    #[arg(value_parser = super::job_id)]
     id: JobId,
     /// Make a new job of only those rows
     #[arg(long)]

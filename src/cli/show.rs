@@ -18,6 +18,7 @@ Examples:
   marqueue show 12 --json")]
 pub struct Show {
     /// The job's number
+    #[arg(value_parser = super::job_id)]
     id: JobId,
 }
 

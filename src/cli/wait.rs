@@ -20,7 +20,7 @@ Examples:
   marqueue wait 12 13 14 --json")]
 pub struct Wait {
     /// The jobs' numbers
-    #[arg(required = true, value_name = "ID")]
+    #[arg(required = true, value_name = "ID", value_parser = super::job_id)]
     ids: Vec<JobId>,
 }
 
