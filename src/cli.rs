@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::api::client::{Client, DEFAULT_SOCKET};
+use crate::job::JobId;
 
 mod add;
 mod cancel;
@@ -64,12 +65,25 @@ pub struct Cli {
 /// What every verb takes.
 #[derive(Args, Clone, Debug)]
 pub struct Global {
-    /// Where the daemon listens
-    #[arg(long, global = true, value_name = "PATH", env = "MARQUEUE_SOCKET", default_value = DEFAULT_SOCKET)]
+    /// Where the daemon listens [env: MARQUEUE_SOCKET]
+    // Not clap's own `env`: with the variable set, "marqueue" alone would no longer show the help.
+    #[arg(long, global = true, value_name = "PATH", default_value_os_t = socket())]
     pub socket: PathBuf,
     /// Write JSON, and nothing else, to standard output
     #[arg(long, global = true)]
     pub json: bool,
+}
+
+fn socket() -> PathBuf {
+    std::env::var_os("MARQUEUE_SOCKET").filter(|path| !path.is_empty()).unwrap_or(DEFAULT_SOCKET.into()).into()
+}
+
+/// Reads a job's number.
+fn job_id(text: &str) -> Result<JobId, String> {
+    match text.parse::<JobId>() {
+        Ok(id) if id.0 > 0 => Ok(id),
+        _ => Err("a job's number is whole, and at least 1".to_owned()),
+    }
 }
 
 impl Global {

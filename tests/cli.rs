@@ -1,0 +1,334 @@
+//! Do the verbs do what the contract says, typed at the real binary, answered by a real daemon, against the simulator?
+
+use std::fs;
+use std::io::Read;
+use std::process::Stdio;
+
+use serde_json::{Value, json};
+
+#[path = "cli/house.rs"]
+mod house;
+
+use house::{House, at, binary, ended, run, signal, until_said};
+
+const PEOPLE: &str = "email,note\na@example.com,\nb@example.com,\n";
+const TWO_FAIL: &str = "email,note\na@example.com,\nb@example.com,!fail:No such field\nc@example.com,!fail:Bad\n";
+
+#[test]
+fn a_file_for_each_target_goes_all_the_way() {
+    let house = House::new();
+    house.file("people.csv", PEOPLE);
+    house.file("cars.tsv", "vin\tnote\n1\t\n");
+    house.file("members.ssv", "email;note\na@example.com;\n");
+    for (words, target) in [
+        ("leads people.csv --list-id 7", json!({"type": "leads", "list_id": 7})),
+        ("custom-object car_c cars.tsv", json!({"type": "custom-object", "name": "car_c"})),
+        (
+            "program-members 1044 members.ssv --status Registered",
+            json!({"type": "program-members", "program_id": 1044, "status": "Registered"}),
+        ),
+    ] {
+        let jobs = house.run(&format!("add {words} --wait --json")).expect(0).json();
+        let job = &jobs[0];
+        assert_eq!((jobs.as_array().unwrap().len(), &job["state"], &job["target"]), (1, &json!("complete"), &target));
+        assert_eq!(job["rows"]["processed"], job["rows"]["total"]);
+        let id = &job["id"];
+        assert_eq!(house.run(&format!("wait {id} --json")).expect(0).json(), jobs);
+        let shown = house.run(&format!("show {id} --json")).expect(0).json();
+        assert_eq!(shown["history"][0]["event"], "received");
+        assert!(shown["history"].as_array().unwrap().iter().any(|entry| entry["request_id"].is_string()));
+    }
+    assert_eq!(house.simulator.ledger().creates.len(), 3);
+}
+
+#[test]
+fn rows_that_failed_are_told_by_the_exit_status_and_come_back_out() {
+    let house = House::new();
+    house.file("people.csv", TWO_FAIL);
+    let ran = house.run("add leads people.csv --wait").expect(4);
+    assert_eq!(ran.out, "job 1: people.csv is complete: 3 rows, 1 processed, 2 failed\n");
+    assert!(ran.err.contains("job 1: people.csv: complete\n"), "{}", ran.err);
+    assert!(ran.err.ends_with("\"marqueue failures 1\" gives the rows that failed\n"), "{}", ran.err);
+    house.run("wait 1").expect(4);
+
+    let failures = "email,note,Import Failure Reason\nb@example.com,!fail:No such field,No such field\n\
+                    c@example.com,!fail:Bad,Bad\n";
+    assert_eq!(house.run("failures 1").expect(0).out, failures);
+    assert_eq!(house.run("failures 1 --part 1 -o out.csv").expect(0).out, "");
+    assert_eq!(fs::read_to_string(house.path("out.csv")).unwrap(), failures);
+    assert_eq!(
+        house.run("failures 1 -o out.csv --json").expect(0).json(),
+        json!({"file": "out.csv", "bytes": failures.len()})
+    );
+    assert_eq!(house.run("file 1").expect(0).out, TWO_FAIL);
+
+    // What an earlier run left there must not be taken for this job's warnings.
+    let ran = house.run("warnings 1 -o out.csv").expect(0);
+    assert_eq!((ran.out.as_str(), ran.err.as_str()), ("", "no row of job 1 has a warning\n"));
+    assert_eq!(fs::read_to_string(house.path("out.csv")).unwrap(), "");
+
+    let again = house.run("retry 1 --failed-rows --json").expect(0).json();
+    assert_eq!((&again["id"], &again["retry_of"], &again["rows"]["total"]), (&json!(2), &json!(1), &json!(2)));
+    house.run("wait 1 2").expect(4);
+    assert_eq!(house.run("file 2").out, "email,note\nb@example.com,!fail:No such field\nc@example.com,!fail:Bad\n");
+}
+
+#[test]
+fn an_import_that_failed_is_told_by_the_exit_status_and_can_be_sent_again() {
+    let house = House::new();
+    house.file("bad.csv", "email,note\na@example.com,!batch-failed:Out of order\n");
+    house.file("good.csv", TWO_FAIL);
+    let ran = house.run("add leads bad.csv good.csv --wait").expect(1);
+    assert!(ran.out.starts_with("job 1: bad.csv has failed: ") && ran.out.contains("Out of order"), "{}", ran.out);
+    assert!(ran.out.contains("\njob 2: good.csv is complete: "), "{}", ran.out);
+    let ran = house.run("failures 1").expect(1);
+    assert_eq!((ran.out.as_str(), ran.err.lines().count()), ("", 1), "{}", ran.err);
+    assert!(house.run("retry 1").expect(0).out.starts_with("job 1 is "));
+    house.run("wait 1").expect(1);
+    let explanation = house.run("explain 1 --json").expect(0).json();
+    assert_eq!(explanation["waits_for"], "nothing");
+}
+
+#[test]
+fn a_paused_instance_keeps_what_comes_and_says_so() {
+    let house = House::new();
+    house.file("people.csv", PEOPLE);
+    assert_eq!(house.run("pause --json").expect(0).json()["pause"]["kind"], "person");
+    assert_eq!(house.run("add leads people.csv people.csv").expect(0).out.lines().count(), 2);
+    let page = house.run("list --state pending --limit 1 --json").expect(0).json();
+    assert_eq!((&page["jobs"][0]["id"], &page["next_before"]), (&json!(2), &json!(2)));
+    assert!(house.run("list --before 2").expect(0).out.contains("people.csv"));
+    assert_eq!(house.run("explain 1 --json").expect(0).json()["waits_for"], "person");
+    let status = house.run("status --json").expect(0).json();
+    assert_eq!(status["instances"]["default"]["queue"]["pending_jobs"], 2);
+    assert!(house.run("status").expect(0).out.contains("paused since"));
+
+    assert_eq!(house.run("cancel 1").expect(0).out, "job 1 is cancelled\n");
+    house.run("wait 1").expect(1);
+    assert_eq!(house.run("resume").expect(0).out, "instance default goes on\n");
+    house.run("wait 2").expect(0);
+    // One of them was cancelled, and that is the graver end.
+    house.run("wait 2 1").expect(1);
+}
+
+#[test]
+fn with_json_every_verb_prints_one_document_and_nothing_else() {
+    let house = House::new();
+    house.file("people.csv", TWO_FAIL);
+    for (words, key) in [
+        ("status", "/version"),
+        ("pause", "/slots"),
+        ("add leads people.csv", "/0/id"),
+        ("show 1", "/history"),
+        ("list", "/jobs/0/id"),
+        ("explain 1", "/text"),
+        ("cancel 1", "/state"),
+        ("retry 1", "/state"),
+        ("resume", "/limits"),
+        ("file 1 -o x.csv", "/bytes"),
+        ("check leads people.csv", "/0/layout/rows"),
+    ] {
+        let ran = house.run(&format!("{words} --json")).expect(0);
+        assert!(ran.json().pointer(key).is_some(), "{words}: {ran:?}");
+        assert_eq!(ran.err, "", "{words}");
+    }
+    assert_eq!(house.run("wait 1 --json").expect(4).json()[0]["state"], "complete");
+}
+
+#[test]
+fn bad_input_gets_one_clear_sentence_and_changes_nothing() {
+    let house = House::new();
+    for (name, content) in
+        [("people.csv", PEOPLE), ("people.txt", PEOPLE), ("empty.csv", ""), ("header.csv", "email,note\n")]
+    {
+        house.file(name, content);
+    }
+    house.file("ragged.csv", "email,note\na@example.com\n");
+    fs::create_dir(house.path("folder.csv")).unwrap();
+    for (words, status, sentence) in [
+        ("add leads none.csv", 1, "none.csv: the file can't be read: No such file or directory (os error 2)"),
+        ("add leads folder.csv", 1, "folder.csv: it is a folder, and a file is needed"),
+        ("add leads empty.csv", 1, "empty.csv: the file is empty"),
+        ("add leads header.csv", 1, "header.csv: the file has a header and no rows"),
+        ("add leads ragged.csv", 1, "ragged.csv: the header has 2 fields, but line 2 has 1"),
+        ("add leads people.csv --lookup-field id", 1, "people.csv: the header has no column \"id\""),
+        (
+            "add leads people.csv --instance nope",
+            1,
+            "there is no instance \"nope\" in the configuration: it has default",
+        ),
+        ("add leads people.txt", 2, "the name people.txt does not end in .csv, .tsv or .ssv"),
+        ("add leads people.csv people.csv --idempotency-key k", 2, "--idempotency-key goes with one file, and 2 are"),
+        ("add leads people.csv --format xml", 2, "[possible values: csv, tsv, ssv]"),
+        ("add people people.csv", 2, "unrecognized subcommand 'people'"),
+        ("add program-members 1044 people.csv", 2, "--status"),
+        ("add leads", 2, "<FILE>"),
+        ("list --state done", 2, "[possible values: receiving, pending, running, complete, failed, cancelled]"),
+        ("list --limit 0", 1, "limit must be from 1 to 10000, not \"0\""),
+        ("show seven", 2, "a job's number is whole, and at least 1"),
+        ("show 7", 1, "there is no job 7"),
+        ("wait 7", 1, "there is no job 7"),
+        ("failures 7", 1, "there is no job 7"),
+        ("file 7 -o made.csv", 1, "there is no job 7"),
+        ("failures 7 --json", 2, "with --json, say where to write it with -o FILE"),
+        ("cancel 7", 1, "there is no job 7"),
+        ("retry 7", 1, "there is no job 7"),
+        ("explain 7", 1, "there is no job 7"),
+        ("pause nope", 1, "there is no instance \"nope\" in the configuration: it has default"),
+        ("simulate --speed 0", 2, "a speed is a number above 0"),
+        ("simulate --listen nowhere", 2, "nowhere can't be listened on"),
+    ] {
+        let ran = house.run(words).expect(status);
+        assert!(ran.err.starts_with("error: ") && ran.err.contains(sentence), "{words}: {ran:?}");
+        assert_eq!(ran.out, "", "{words}");
+        assert!(status == 2 || ran.err.lines().count() == 1, "{words}: {ran:?}");
+    }
+    assert!(!house.path("made.csv").exists());
+    assert_eq!(house.run("list --json").expect(0).json(), json!({"jobs": [], "next_before": null}));
+    assert_eq!(house.run("status --json").json()["instances"]["default"]["pause"], Value::Null);
+}
+
+#[test]
+fn a_refused_file_does_not_keep_the_others_out() {
+    let house = House::new();
+    house.file("people.csv", PEOPLE);
+    house.file("empty.csv", "");
+    let ran = house.run("add leads people.csv empty.csv none.csv people.csv --json").expect(1);
+    assert_eq!(ran.json().as_array().unwrap().len(), 2);
+    assert_eq!(ran.err.lines().filter(|line| line.starts_with("error: ")).count(), 2, "{}", ran.err);
+}
+
+#[test]
+fn a_large_file_is_refused_with_its_reason_although_not_all_of_it_was_sent() {
+    let house = House::new();
+    house.file("large.csv", &format!("email,note\n{}", "a@example.com\n".repeat(2_000_000)));
+    let ran = house.run("add leads large.csv").expect(1);
+    assert!(ran.err.contains("the check stopped there"), "{}", ran.err);
+}
+
+#[test]
+fn standard_input_is_a_file_too_and_a_key_makes_it_one_job() {
+    let house = House::new();
+    let words = "add leads - --format ssv --idempotency-key nightly";
+    let file = "email;note\na@example.com;\n";
+    assert_eq!(house.run_with_input(words, file).expect(0).out, "job 1: stdin.ssv, 1 row in 1 batch\n");
+    let again = house.run_with_input(words, file).expect(0).out;
+    assert!(again.starts_with("job 1: stdin.ssv was added before under this key"), "{again}");
+    let other = house.run_with_input(words, "email;note\nb@example.com;\n").expect(1);
+    assert_eq!(other.err, "error: -: the idempotency key \"nightly\" was used for another file or target\n");
+    assert_eq!(house.run("file 1").expect(0).out, file);
+}
+
+#[test]
+fn where_no_daemon_is_each_verb_says_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let people = folder.path().join("people.csv");
+    fs::write(&people, PEOPLE).unwrap();
+    let socket = folder.path().join("none.sock");
+    let add = format!("add leads {}", people.display());
+    for words in [
+        &add,
+        "list",
+        "show 1",
+        "wait 1",
+        "failures 1",
+        "warnings 1",
+        "file 1",
+        "retry 1",
+        "cancel 1",
+        "explain 1",
+        "pause",
+        "resume",
+        "status",
+    ] {
+        let ran = at(&socket, words).expect(3);
+        assert!(
+            ran.err.starts_with(&format!("error: no daemon answers at {} (", socket.display())),
+            "{words}: {ran:?}"
+        );
+        assert_eq!((ran.err.lines().count(), ran.out.as_str()), (1, ""), "{words}");
+    }
+    let ran = at(&folder.path().join("s".repeat(120)), "status").expect(2);
+    assert!(ran.err.contains("the path of a Unix socket has at most 107"), "{ran:?}");
+}
+
+#[test]
+fn what_needs_no_daemon_asks_none() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("people.csv");
+    fs::write(&file, PEOPLE).unwrap();
+    let none = folder.path().join("none.sock");
+    let ran = at(&none, &format!("check {}", file.display())).expect(0);
+    assert!(ran.out.contains("people.csv: 2 rows, 2 columns (email, note), 1 upload\n"), "{ran:?}");
+    let ran = at(&none, &format!("check leads {} --lookup-field id --json", file.display())).expect(1);
+    assert_eq!((&ran.json()[0]["ok"], &ran.json()[0]["fault"]), (&json!(false), &json!("missing-column")));
+    for shell in ["bash", "zsh", "fish"] {
+        assert!(at(&none, &format!("completions {shell}")).expect(0).out.contains("program-members"), "{shell}");
+    }
+    let ran = run(binary(), "").expect(2);
+    assert!(ran.err.contains("Usage: marqueue"), "{ran:?}");
+}
+
+#[test]
+fn ctrl_c_ends_the_waiting_and_not_the_job() {
+    let house = House::new();
+    house.file("people.csv", PEOPLE);
+    house.run("pause").expect(0);
+    let mut waiting =
+        house.command("add leads people.csv --wait").stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut said = until_said(&mut waiting, "job 1: people.csv: pending");
+    signal(&waiting, "INT");
+    assert_eq!(said.next().as_deref(), Some("job 1 goes on in the daemon: \"marqueue show 1\" tells how it stands"));
+    let ran = ended(waiting).expect(130);
+    assert_eq!(ran.out, "");
+    house.run("resume").expect(0);
+    house.run("wait 1").expect(0);
+}
+
+#[test]
+fn who_waits_gets_over_a_restart_of_the_daemon() {
+    let mut house = House::new();
+    house.file("people.csv", PEOPLE);
+    house.run("pause").expect(0);
+    let mut waiting =
+        house.command("add leads people.csv --wait").stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let said = until_said(&mut waiting, "job 1: people.csv: pending");
+    house.kill();
+    house.start();
+    house.run("resume").expect(0);
+    drop(said.last());
+    assert_eq!(ended(waiting).expect(0).out, "job 1: people.csv is complete: 2 rows, 2 processed\n");
+}
+
+#[test]
+fn a_reader_that_leaves_early_is_no_error() {
+    let house = House::new();
+    // More than a pipe holds.
+    house.file("people.csv", &format!("email\n{}", "a@example.com\n".repeat(100_000)));
+    house.run("pause").expect(0);
+    house.run("add leads people.csv").expect(0);
+    let mut file = house.command("file 1").stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut first = [0; 6];
+    let mut out = file.stdout.take().unwrap();
+    out.read_exact(&mut first).unwrap();
+    drop(out);
+    assert_eq!((&first, ended(file).expect(0).err.as_str()), (b"email\n", ""));
+}
+
+#[test]
+fn the_simulator_listens_until_it_is_told_to_stop() {
+    for name in ["TERM", "INT"] {
+        let mut simulator = binary()
+            .args(["simulate", "--listen", "127.0.0.1:0", "--json"])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut out = simulator.stdout.take().unwrap();
+        let said: Value = serde_json::Deserializer::from_reader(&mut out).into_iter().next().unwrap().unwrap();
+        let address = said["base_url"].as_str().unwrap().strip_prefix("http://").unwrap();
+        std::net::TcpStream::connect(address).unwrap();
+        signal(&simulator, name);
+        assert_eq!(ended(simulator).expect(0).err, "");
+    }
+}
