@@ -12,6 +12,7 @@ use crate::intake::Intake;
 use crate::schedule::Lane;
 use crate::store::Store;
 
+pub mod client;
 mod create;
 mod events;
 mod jobs;

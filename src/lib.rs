@@ -1,6 +1,7 @@
 //! A job-queue daemon for Adobe Marketo's Bulk Import API.
 
 pub mod api;
+pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod daemon;

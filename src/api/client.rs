@@ -1,0 +1,285 @@
+//! How does a program on this machine speak to the daemon? One method a native route, over the Unix socket.
+
+use std::error::Error;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use bytes::Bytes;
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use reqwest::{Method, RequestBuilder, Response, StatusCode};
+use serde::de::DeserializeOwned;
+
+use super::types::{Explanation, History, InstanceStatus, JobsPage, Problem, Status};
+use crate::job::{JobId, JobState};
+use crate::store::{HistoryEntry, Job};
+
+mod add;
+mod events;
+
+pub use add::{Added, NewFile};
+pub use events::Events;
+
+/// Where the daemon listens unless it was told otherwise.
+pub const DEFAULT_SOCKET: &str = "/run/marqueue/marqueue.sock";
+
+/// The longest path that fits into a Unix socket's address on Linux, its closing zero left out.
+const LONGEST_SOCKET_PATH: usize = 107;
+
+/// A URL needs a host; a socket has none.
+const HOST: &str = "http://marqueue";
+
+/// What is shown of an answer that is no problem document.
+const EXCERPT_CHARS: usize = 200;
+
+/// Why there is no answer, or not the one that was hoped for.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    #[error(
+        "the socket path {} is {} bytes long, and the path of a Unix socket has at most {LONGEST_SOCKET_PATH}",
+        .0.display(), .0.as_os_str().len()
+    )]
+    SocketPathTooLong(PathBuf),
+    /// Nothing was sent.
+    #[error(
+        "no daemon answers at {} ({why}): start one with \"marqueue serve\", or name its socket with --socket",
+        .socket.display()
+    )]
+    NoDaemon { socket: PathBuf, why: String },
+    /// The daemon said no.
+    #[error("{}", .0.detail)]
+    Refused(Problem),
+    /// The connection was lost, or the answer can't be read. Whether the daemon did as it was asked is not known.
+    #[error("the daemon gave no proper answer: {0}")]
+    Broken(String),
+    /// The content that was to be sent can't be read. The daemon keeps nothing of it.
+    #[error("{0}")]
+    Content(std::io::Error),
+}
+
+/// One of a job's files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum JobFile {
+    /// As it was dropped in.
+    File,
+    Failures,
+    Warnings,
+}
+
+impl JobFile {
+    fn as_str(self) -> &'static str {
+        match self {
+            JobFile::File => "file",
+            JobFile::Failures => "failures",
+            JobFile::Warnings => "warnings",
+        }
+    }
+}
+
+/// A file on its way here.
+pub struct Download {
+    response: Response,
+}
+
+impl Download {
+    /// The next bytes; none at the end.
+    ///
+    /// # Errors
+    /// [`ClientError::Broken`] when the connection is lost before the file's end.
+    pub async fn next(&mut self) -> Result<Option<Bytes>, ClientError> {
+        self.response.chunk().await.map_err(|error| ClientError::Broken(innermost(&error)))
+    }
+}
+
+/// Speaks to one daemon. Every method gives a [`ClientError`] where there is no good answer.
+pub struct Client {
+    http: reqwest::Client,
+    socket: PathBuf,
+}
+
+impl Client {
+    /// Opens nothing yet.
+    ///
+    /// # Errors
+    /// [`ClientError::SocketPathTooLong`].
+    pub fn new(socket: &Path) -> Result<Client, ClientError> {
+        if socket.as_os_str().len() > LONGEST_SOCKET_PATH {
+            return Err(ClientError::SocketPathTooLong(socket.to_owned()));
+        }
+        // reqwest asks for one even where no TLS is spoken. Where another was chosen before, that choice stands.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let http = reqwest::Client::builder()
+            .unix_socket(socket)
+            .no_proxy()
+            // For the same reason: without it the machine's root certificates are looked for.
+            .tls_certs_only([])
+            .build()
+            .map_err(|error| ClientError::Broken(innermost(&error)))?;
+        Ok(Client { http, socket: socket.to_owned() })
+    }
+
+    pub async fn status(&self) -> Result<Status, ClientError> {
+        self.ask(self.request(Method::GET, "/v1/status")).await
+    }
+
+    /// A page of jobs, newest first.
+    pub async fn list(
+        &self,
+        state: Option<JobState>,
+        limit: Option<u32>,
+        before: Option<JobId>,
+    ) -> Result<JobsPage, ClientError> {
+        let parameters = [
+            state.map(|state| ("state", state.to_string())),
+            limit.map(|limit| ("limit", limit.to_string())),
+            before.map(|before| ("before", before.to_string())),
+        ];
+        let parameters: Vec<_> = parameters.into_iter().flatten().collect();
+        self.ask(self.request(Method::GET, "/v1/jobs").query(&parameters)).await
+    }
+
+    /// One job: at once, or when it has ended or `wait` is over.
+    pub async fn job(&self, id: JobId, wait: Option<Duration>) -> Result<Job, ClientError> {
+        let wait = wait.map(|wait| ("wait", format!("{}ms", wait.as_millis())));
+        self.ask(self.request(Method::GET, &format!("/v1/jobs/{id}")).query(wait.as_slice())).await
+    }
+
+    pub async fn history(&self, id: JobId) -> Result<Vec<HistoryEntry>, ClientError> {
+        let answer: History = self.ask(self.request(Method::GET, &format!("/v1/jobs/{id}/history"))).await?;
+        Ok(answer.history)
+    }
+
+    pub async fn explain(&self, id: JobId) -> Result<Explanation, ClientError> {
+        self.ask(self.request(Method::GET, &format!("/v1/jobs/{id}/explain"))).await
+    }
+
+    /// One of a job's files; of the failures and warnings also those of one `part` alone.
+    pub async fn file(&self, id: JobId, file: JobFile, part: Option<u32>) -> Result<Download, ClientError> {
+        let path = format!("/v1/jobs/{id}/{}", file.as_str());
+        let part = part.map(|part| ("part", part));
+        let request = self.request(Method::GET, &path).query(part.as_slice());
+        Ok(Download { response: self.send(request).await? })
+    }
+
+    pub async fn cancel(&self, id: JobId) -> Result<Job, ClientError> {
+        self.ask(self.request(Method::POST, &format!("/v1/jobs/{id}/cancel"))).await
+    }
+
+    /// The same job again, or a new one of only the rows that failed.
+    pub async fn retry(&self, id: JobId, failed_rows: bool) -> Result<Job, ClientError> {
+        let rows = failed_rows.then_some(("rows", "failed"));
+        self.ask(self.request(Method::POST, &format!("/v1/jobs/{id}/retry")).query(rows.as_slice())).await
+    }
+
+    /// How the instance stands now.
+    pub async fn pause(&self, instance: &str) -> Result<InstanceStatus, ClientError> {
+        self.turn(instance, "pause").await
+    }
+
+    /// How the instance stands now.
+    pub async fn resume(&self, instance: &str) -> Result<InstanceStatus, ClientError> {
+        self.turn(instance, "resume").await
+    }
+
+    async fn turn(&self, instance: &str, verb: &str) -> Result<InstanceStatus, ClientError> {
+        let name = utf8_percent_encode(instance, NON_ALPHANUMERIC);
+        let response = self.send(self.request(Method::POST, &format!("/v1/instances/{name}/{verb}"))).await?;
+        if response.status() != StatusCode::NO_CONTENT {
+            return read(response).await;
+        }
+        let unknown = || ClientError::Broken(format!("instance {instance} is not in its status"));
+        self.status().await?.instances.remove(instance).ok_or_else(unknown)
+    }
+
+    fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        self.http.request(method, format!("{HOST}{path}"))
+    }
+
+    async fn ask<T: DeserializeOwned>(&self, request: RequestBuilder) -> Result<T, ClientError> {
+        read(self.send(request).await?).await
+    }
+
+    async fn send(&self, request: RequestBuilder) -> Result<Response, ClientError> {
+        let response = request.send().await.map_err(|error| self.unanswered(&error))?;
+        if response.status().is_success() { Ok(response) } else { Err(refusal(response).await) }
+    }
+
+    fn unanswered(&self, error: &reqwest::Error) -> ClientError {
+        let why = innermost(error);
+        if error.is_connect() {
+            ClientError::NoDaemon { socket: self.socket.clone(), why }
+        } else {
+            ClientError::Broken(why)
+        }
+    }
+}
+
+async fn read<T: DeserializeOwned>(response: Response) -> Result<T, ClientError> {
+    let body = response.bytes().await.map_err(|error| ClientError::Broken(innermost(&error)))?;
+    let mut json = serde_json::Deserializer::from_slice(&body);
+    serde_path_to_error::deserialize(&mut json).map_err(|error| ClientError::Broken(error.to_string()))
+}
+
+/// The answer's problem document, or one made of what else it says.
+async fn refusal(response: Response) -> ClientError {
+    let status = response.status();
+    let body = match response.bytes().await {
+        Ok(body) => body,
+        Err(error) => return ClientError::Broken(innermost(&error)),
+    };
+    ClientError::Refused(serde_json::from_slice(&body).unwrap_or_else(|_| {
+        let text: String = String::from_utf8_lossy(&body).trim().chars().take(EXCERPT_CHARS).collect();
+        let colon = if text.is_empty() { "" } else { ": " };
+        Problem {
+            kind: "about:blank".to_owned(),
+            title: status.canonical_reason().unwrap_or_default().to_owned(),
+            status: status.as_u16(),
+            detail: format!("the daemon answered {status}{colon}{text}"),
+        }
+    }))
+}
+
+/// The cause of the causes: what wraps it repeats the URL, whose host is made up.
+fn innermost(error: &reqwest::Error) -> String {
+    let mut cause: &dyn Error = error;
+    while let Some(deeper) = cause.source() {
+        cause = deeper;
+    }
+    cause.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_socket_path_that_is_too_long_is_refused_before_anything_is_opened() {
+        let path = format!("/{}", "s".repeat(107));
+        let Err(error) = Client::new(Path::new(&path)) else { panic!("it was taken") };
+        assert_eq!(
+            error.to_string(),
+            format!("the socket path {path} is 108 bytes long, and the path of a Unix socket has at most 107")
+        );
+        assert!(Client::new(Path::new(&path[..107])).is_ok());
+    }
+
+    #[tokio::test]
+    async fn where_nobody_listens_it_says_what_to_do() {
+        let folder = tempfile::tempdir().unwrap();
+        let nothing = folder.path().join("none.sock");
+        let dead = folder.path().join("dead.sock");
+        drop(std::os::unix::net::UnixListener::bind(&dead).unwrap());
+        for (socket, why) in
+            [(nothing, "No such file or directory (os error 2)"), (dead, "Connection refused (os error 111)")]
+        {
+            let error = Client::new(&socket).unwrap().status().await.unwrap_err();
+            assert!(matches!(error, ClientError::NoDaemon { .. }), "{error:?}");
+            assert_eq!(
+                error.to_string(),
+                format!(
+                    "no daemon answers at {} ({why}): start one with \"marqueue serve\", or name its socket with --socket",
+                    socket.display()
+                )
+            );
+        }
+    }
+}

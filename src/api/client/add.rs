@@ -1,0 +1,173 @@
+//! How does a file get to the daemon? Streamed, with a word after each piece that left.
+
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use futures_util::StreamExt;
+use reqwest::{Body, Method, StatusCode};
+use tokio::io::AsyncRead;
+use tokio_util::io::ReaderStream;
+
+use super::{Client, ClientError, read};
+use crate::job::{Format, Target};
+use crate::store::Job;
+
+const PIECE_BYTES: usize = 64 * 1024;
+
+/// What is to be said of a file.
+#[derive(Clone, Debug)]
+pub struct NewFile {
+    pub target: Target,
+    pub filename: String,
+    pub format: Format,
+    /// The daemon's default where there is none.
+    pub instance: Option<String>,
+    /// Higher first.
+    pub priority: i64,
+    pub group: Option<String>,
+    pub idempotency_key: Option<String>,
+    /// Without it the daemon takes the file as it is.
+    pub check: bool,
+}
+
+impl NewFile {
+    fn parameters(&self) -> Vec<(&'static str, String)> {
+        let mut parameters = vec![
+            ("target", self.target.kind().to_owned()),
+            ("filename", self.filename.clone()),
+            ("format", self.format.to_string()),
+        ];
+        match &self.target {
+            Target::Leads { lookup_field, list_id, partition } => {
+                parameters.extend(lookup_field.clone().map(|field| ("lookup_field", field)));
+                parameters.extend(list_id.map(|list| ("list_id", list.to_string())));
+                parameters.extend(partition.clone().map(|partition| ("partition", partition)));
+            }
+            Target::CustomObject { name } => parameters.push(("name", name.clone())),
+            Target::ProgramMembers { program_id, status } => {
+                parameters.push(("program_id", program_id.to_string()));
+                parameters.push(("status", status.clone()));
+            }
+        }
+        parameters.extend(self.instance.clone().map(|instance| ("instance", instance)));
+        if self.priority != 0 {
+            parameters.push(("priority", self.priority.to_string()));
+        }
+        parameters.extend(self.group.clone().map(|group| ("group", group)));
+        if !self.check {
+            parameters.push(("check", "false".to_owned()));
+        }
+        parameters
+    }
+}
+
+/// What became of a file.
+#[derive(Clone, Debug)]
+pub struct Added {
+    pub job: Job,
+    /// The idempotency key and the content were seen before: this is the job that they made then.
+    pub seen_before: bool,
+}
+
+impl Client {
+    /// Sends a file; on return the job is on the daemon's disk for good. `progress` is told the bytes sent so far.
+    ///
+    /// # Errors
+    /// Any [`ClientError`]; after [`ClientError::Broken`] only a second call with the same idempotency key is safe.
+    pub async fn add(
+        &self,
+        new: &NewFile,
+        content: impl AsyncRead + Send + 'static,
+        mut progress: impl FnMut(u64) + Send + 'static,
+    ) -> Result<Added, ClientError> {
+        // The HTTP client tells only that the body failed, so the reason takes a way of its own.
+        let unreadable = Arc::new(Mutex::new(None));
+        let reason = unreadable.clone();
+        let mut sent = 0;
+        let body = ReaderStream::with_capacity(content, PIECE_BYTES).map(move |piece| match piece {
+            Ok(piece) => {
+                sent += piece.len() as u64;
+                progress(sent);
+                Ok(piece)
+            }
+            Err(error) => {
+                *reason.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+                Err(io::Error::other("the content can't be read"))
+            }
+        });
+        let mut request = self.request(Method::POST, "/v1/jobs").query(&new.parameters());
+        if let Some(key) = &new.idempotency_key {
+            request = request.header("idempotency-key", key);
+        }
+        let answer = self.send(request.body(Body::wrap_stream(body))).await;
+        if let Some(error) = unreadable.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            return Err(ClientError::Content(error));
+        }
+        let answer = answer?;
+        let seen_before = answer.status() != StatusCode::CREATED;
+        Ok(Added { job: read(answer).await?, seen_before })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parameters(target: Target) -> String {
+        let new = NewFile {
+            target,
+            filename: "a.tsv".into(),
+            format: Format::Tsv,
+            instance: None,
+            priority: 0,
+            group: None,
+            idempotency_key: None,
+            check: true,
+        };
+        let pairs = new.parameters();
+        pairs.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join("&")
+    }
+
+    #[test]
+    fn each_target_has_its_own_parameters() {
+        assert_eq!(
+            parameters(Target::Leads {
+                lookup_field: Some("id".into()),
+                list_id: Some(7),
+                partition: Some("EU".into())
+            }),
+            "target=leads&filename=a.tsv&format=tsv&lookup_field=id&list_id=7&partition=EU"
+        );
+        assert_eq!(
+            parameters(Target::CustomObject { name: "car_c".into() }),
+            "target=custom-object&filename=a.tsv&format=tsv&name=car_c"
+        );
+        assert_eq!(
+            parameters(Target::ProgramMembers { program_id: 1044, status: "On List".into() }),
+            "target=program-members&filename=a.tsv&format=tsv&program_id=1044&status=On List"
+        );
+    }
+
+    #[test]
+    fn what_is_as_usual_is_not_said() {
+        let new = NewFile {
+            target: Target::CustomObject { name: "car_c".into() },
+            filename: "a.csv".into(),
+            format: Format::Csv,
+            instance: Some("eu".into()),
+            priority: -1,
+            group: Some("g".into()),
+            idempotency_key: Some("k".into()),
+            check: false,
+        };
+        assert_eq!(
+            new.parameters()[4..],
+            [
+                ("instance", "eu".to_owned()),
+                ("priority", "-1".to_owned()),
+                ("group", "g".to_owned()),
+                ("check", "false".to_owned())
+            ]
+        );
+    }
+}

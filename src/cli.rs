@@ -1,0 +1,214 @@
+//! What can a person type? The verbs, the options that all of them share, and the exit status that each ends with.
+//!
+//! `serve` and `demo` open the whole house, so `main` carries them out. All others are carried out by [`run`], a file a
+//! verb. Standard output has what was asked for and nothing else; progress, hints and errors go to standard error.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::api::client::{Client, DEFAULT_SOCKET};
+
+mod add;
+mod cancel;
+mod check;
+mod completions;
+mod exit;
+mod explain;
+mod follow;
+mod list;
+mod output;
+mod pause;
+mod progress;
+mod report;
+mod retry;
+mod show;
+mod simulate;
+mod source;
+mod status;
+mod target;
+mod text;
+mod wait;
+
+pub use exit::{Exit, Failure};
+
+/// The whole command line.
+#[derive(Debug, Parser)]
+#[command(
+    name = "marqueue",
+    version,
+    about = "A job queue for Adobe Marketo's Bulk Import API",
+    subcommand_required = true,
+    arg_required_else_help = true,
+    after_help = "\
+Exit status:
+    0  done
+    1  the job failed or was cancelled, a file can't be read, or the request was refused
+    2  wrong usage or configuration
+    3  no daemon answers
+    4  done, but some rows failed
+  130  stopped by Ctrl-C while waiting; the job goes on in the daemon
+
+Examples:
+  marqueue serve --config /etc/marqueue/marqueue.toml
+  marqueue add leads people.csv --wait
+  marqueue failures 12 -o failed.csv"
+)]
+pub struct Cli {
+    #[command(flatten)]
+    pub global: Global,
+    #[command(subcommand)]
+    pub verb: Verb,
+}
+
+/// What every verb takes.
+#[derive(Args, Clone, Debug)]
+pub struct Global {
+    /// Where the daemon listens
+    #[arg(long, global = true, value_name = "PATH", env = "MARQUEUE_SOCKET", default_value = DEFAULT_SOCKET)]
+    pub socket: PathBuf,
+    /// Write JSON, and nothing else, to standard output
+    #[arg(long, global = true)]
+    pub json: bool,
+}
+
+impl Global {
+    fn client(&self) -> Result<Client, Failure> {
+        Ok(Client::new(&self.socket)?)
+    }
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    Serve(Serve),
+    #[command(flatten)]
+    Asked(Asked),
+    Demo(Demo),
+}
+
+/// Run the daemon in the foreground until SIGTERM or SIGINT
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  marqueue serve --config /etc/marqueue/marqueue.toml
+  MARQUEUE_STORE__PATH=/var/lib/marqueue/queue.db marqueue serve -c marqueue.toml")]
+pub struct Serve {
+    /// The configuration, in TOML; without it the environment has to say all
+    #[arg(long, short, value_name = "FILE", env = "MARQUEUE_CONFIG")]
+    pub config: Option<PathBuf>,
+}
+
+/// Show a daemon, a simulator and sample files of all three kinds at work, in a temporary folder
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  marqueue demo")]
+pub struct Demo {}
+
+/// The verbs that [`run`] carries out.
+#[derive(Debug, Subcommand)]
+pub enum Asked {
+    Add(add::Add),
+    List(list::List),
+    Show(show::Show),
+    Wait(wait::Wait),
+    Failures(report::Failures),
+    Warnings(report::Warnings),
+    File(report::File),
+    Retry(retry::Retry),
+    Cancel(cancel::Cancel),
+    Explain(explain::Explain),
+    Pause(pause::Pause),
+    Resume(pause::Resume),
+    Status(status::Status),
+    Check(check::Check),
+    Simulate(simulate::Simulate),
+    Completions(completions::Completions),
+}
+
+/// Carries a verb out, on the ambient tokio runtime. What goes wrong is said on standard error.
+pub async fn run(verb: Asked, global: &Global) -> Exit {
+    let done = match verb {
+        Asked::Add(verb) => verb.run(global).await,
+        Asked::List(verb) => verb.run(global).await,
+        Asked::Show(verb) => verb.run(global).await,
+        Asked::Wait(verb) => verb.run(global).await,
+        Asked::Failures(verb) => verb.run(global).await,
+        Asked::Warnings(verb) => verb.run(global).await,
+        Asked::File(verb) => verb.run(global).await,
+        Asked::Retry(verb) => verb.run(global).await,
+        Asked::Cancel(verb) => verb.run(global).await,
+        Asked::Explain(verb) => verb.run(global).await,
+        Asked::Pause(verb) => verb.run(global).await,
+        Asked::Resume(verb) => verb.run(global).await,
+        Asked::Status(verb) => verb.run(global).await,
+        Asked::Check(verb) => verb.run(global).await,
+        Asked::Simulate(verb) => verb.run(global).await,
+        Asked::Completions(verb) => verb.run(),
+    };
+    done.unwrap_or_else(|failure| {
+        output::note(&format!("error: {failure}"));
+        failure.exit()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    /// The command and all below it, with its words.
+    fn commands(command: &clap::Command, words: &str, found: &mut Vec<(String, clap::Command)>) {
+        for below in command.get_subcommands().filter(|below| below.get_name() != "help") {
+            let words = format!("{words} {}", below.get_name());
+            commands(below, &words, found);
+            found.push((words, below.clone()));
+        }
+    }
+
+    #[test]
+    fn the_definition_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_help_of_every_verb_shows_an_example_of_it() {
+        let mut found = Vec::new();
+        commands(&Cli::command(), "marqueue", &mut found);
+        assert!(found.len() > 20, "{}", found.len());
+        for (words, mut command) in found {
+            let help = command.render_long_help().to_string();
+            let (_, examples) = help.split_once("Examples:\n").unwrap_or_else(|| panic!("{words} has no example"));
+            assert!(examples.contains(&words), "{words}: {examples}");
+        }
+    }
+
+    #[test]
+    fn every_example_can_be_typed() {
+        let mut found = vec![("marqueue".to_owned(), Cli::command())];
+        commands(&Cli::command(), "marqueue", &mut found);
+        for (_, mut command) in found {
+            let help = command.render_long_help().to_string();
+            let (_, examples) = help.split_once("Examples:\n").unwrap();
+            for line in examples.lines().filter(|line| !line.trim().is_empty()) {
+                let words = line.split(" > ").next().unwrap().split('|').next_back().unwrap();
+                let words = words.split_whitespace().skip_while(|word| *word != "marqueue");
+                let words = words.map(|word| word.trim_matches('"'));
+                Cli::try_parse_from(words).unwrap_or_else(|error| panic!("{line}: {error}"));
+            }
+        }
+    }
+
+    #[test]
+    fn what_all_verbs_share_may_stand_before_the_verb_and_behind_it() {
+        for line in [
+            "marqueue --socket /s --json list",
+            "marqueue list --socket /s --json",
+            "marqueue --json add leads a.csv --socket /s",
+        ] {
+            let cli = Cli::try_parse_from(line.split(' ')).unwrap();
+            assert_eq!((cli.global.socket.to_str(), cli.global.json), (Some("/s"), true), "{line}");
+        }
+    }
+}

@@ -1,0 +1,199 @@
+//! How does a file get into the queue?
+
+use clap::Args;
+
+use super::follow::{follow, goes_on, interrupt};
+use super::progress::Progress;
+use super::source::{self, FormatOption, Source};
+use super::target::Onto;
+use super::{Exit, Failure, Global, output, text, wait};
+use crate::api::client::{Added, Client, ClientError, NewFile};
+use crate::job::{JobId, Target};
+use crate::store::Job;
+
+/// Put files into the queue; on return they are on the daemon's disk for good
+///
+/// A file that is refused or can't be read is reported, the others go on, and the exit status is 1. With --json: an array
+/// of the jobs that were made (with --wait: as they ended), in the order of the files; of a refused file there is none.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  marqueue add leads people.csv --wait
+  marqueue add custom-object car_c cars.csv --group nightly
+  generate-members | marqueue add program-members 1044 - --status Registered")]
+pub struct Add {
+    #[command(subcommand)]
+    onto: Onto,
+    #[command(flatten)]
+    options: Options,
+}
+
+#[derive(Args, Debug)]
+struct Options {
+    #[command(flatten)]
+    format: FormatOption,
+    /// The Marketo instance, by its name in the configuration [default: default]
+    #[arg(long, global = true, value_name = "NAME")]
+    instance: Option<String>,
+    /// Jobs with a higher number go first
+    #[arg(long, global = true, value_name = "N", default_value_t = 0, allow_negative_numbers = true)]
+    priority: i64,
+    /// Jobs of one group are imported one after the other, in order
+    #[arg(long, global = true, value_name = "KEY")]
+    group: Option<String>,
+    /// The same key and file give the same job however often they are sent (one file only)
+    #[arg(long, global = true, value_name = "KEY", value_parser = idempotency_key)]
+    idempotency_key: Option<String>,
+    /// Send the file as it is, without a check of its rows
+    #[arg(long, global = true)]
+    no_check: bool,
+    /// Wait until each job has ended, and exit as "marqueue wait" does
+    #[arg(long, global = true)]
+    wait: bool,
+}
+
+/// It travels in a header of HTTP.
+fn idempotency_key(text: &str) -> Result<String, String> {
+    if text.is_empty() || text.bytes().any(|byte| !(b' '..=b'~').contains(&byte)) {
+        return Err("a key has at least one character, and only printable ones of ASCII".to_owned());
+    }
+    Ok(text.to_owned())
+}
+
+impl Add {
+    pub async fn run(self, global: &Global) -> Result<Exit, Failure> {
+        let (target, files) = self.onto.into_parts();
+        let sources = source::sources(&files, self.options.format)?;
+        if self.options.idempotency_key.is_some() && sources.len() > 1 {
+            let text = format!("--idempotency-key goes with one file, and {} are given", sources.len());
+            return Err(Failure::Usage(text));
+        }
+        let client = global.client()?;
+        let mut progress = Progress::new();
+        let mut jobs = Vec::new();
+        let sent = tokio::select! {
+            sent = self.options.send_all(&client, &target, &sources, &progress, global, &mut jobs) => sent?,
+            () = interrupt() => {
+                progress.clear();
+                if !jobs.is_empty() {
+                    output::note(&goes_on(&ids(&jobs)));
+                }
+                return Ok(Exit::Interrupted);
+            }
+        };
+        let ended = if self.options.wait && sent != Exit::NoDaemon && !jobs.is_empty() {
+            match follow(&client, &ids(&jobs), &mut progress).await? {
+                Ok(ended) => wait::tell(&ended, global)?,
+                Err(exit) => return Ok(exit),
+            }
+        } else {
+            if global.json {
+                output::print_json(&jobs)?;
+            }
+            Exit::Done
+        };
+        Ok(sent.and(ended))
+    }
+}
+
+impl Options {
+    /// Sends one file after the other; `jobs` are those that were made.
+    async fn send_all(
+        &self,
+        client: &Client,
+        target: &Target,
+        sources: &[Source],
+        progress: &Progress,
+        global: &Global,
+        jobs: &mut Vec<Job>,
+    ) -> Result<Exit, Failure> {
+        let mut exit = Exit::Done;
+        for source in sources {
+            match self.send(client, target, source, progress).await {
+                Ok(added) => {
+                    let line = accepted(&added);
+                    if self.wait {
+                        progress.note(&line);
+                    } else if !global.json {
+                        output::print(&format!("{line}\n"))?;
+                    }
+                    jobs.push(added.job);
+                }
+                Err(failure) if failure.exit() == Exit::NoDaemon => {
+                    progress.note(&format!("error: {failure}"));
+                    return Ok(Exit::NoDaemon);
+                }
+                Err(failure) => {
+                    progress.note(&format!("error: {}: {failure}", text::plain(&source.shown())));
+                    exit = exit.and(failure.exit());
+                }
+            }
+        }
+        Ok(exit)
+    }
+
+    async fn send(
+        &self,
+        client: &Client,
+        target: &Target,
+        source: &Source,
+        progress: &Progress,
+    ) -> Result<Added, Failure> {
+        let opened = source.open().await?;
+        let new = NewFile {
+            target: target.clone(),
+            filename: source.filename.clone(),
+            format: source.format,
+            instance: self.instance.clone(),
+            priority: self.priority,
+            group: self.group.clone(),
+            idempotency_key: self.idempotency_key.clone(),
+            check: !self.no_check,
+        };
+        let bar = progress.upload(&source.filename, opened.bytes);
+        let moved = bar.clone();
+        let added = client.add(&new, opened.content, move |sent| moved.set_position(sent)).await;
+        bar.finish_and_clear();
+        added.map_err(|error| match error {
+            ClientError::Content(error) => source::unreadable(&error),
+            error => error.into(),
+        })
+    }
+}
+
+fn ids(jobs: &[Job]) -> Vec<JobId> {
+    jobs.iter().map(|job| job.id).collect()
+}
+
+fn accepted(added: &Added) -> String {
+    let job = &added.job;
+    let file = text::plain(&job.filename);
+    if added.seen_before {
+        return format!("job {}: {file} was added before under this key, and is {}", job.id, job.state);
+    }
+    let (rows, batches) = (text::count(job.rows.total, "row"), text::count(job.batches.len() as u64, "batch"));
+    format!("job {}: {file}, {rows} in {batches}", job.id)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::text::samples;
+    use crate::job::JobState;
+
+    #[test]
+    fn an_accepted_file_is_told_with_its_number() {
+        let mut added = Added { job: samples::job(12, JobState::Pending), seen_before: false };
+        assert_eq!(accepted(&added), "job 12: people.csv, 10 rows in 1 batch");
+        added.seen_before = true;
+        assert_eq!(accepted(&added), "job 12: people.csv was added before under this key, and is pending");
+    }
+
+    #[test]
+    fn a_key_that_no_header_takes_is_wrong_usage() {
+        assert!(idempotency_key("2026-08-01 nightly").is_ok());
+        for key in ["", "a\nb", "schlüssel"] {
+            assert!(idempotency_key(key).is_err(), "{key}");
+        }
+    }
+}

@@ -1,0 +1,33 @@
+//! How is a job stopped?
+
+use clap::Args;
+
+use super::{Exit, Failure, Global, output, text};
+use crate::job::JobId;
+
+/// Leave what Marketo does not have yet of a job; what it has goes on there
+///
+/// With --json: the job as an object.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  marqueue cancel 12")]
+pub struct Cancel {
+    /// The job's number
+    #[arg(value_parser = super::job_id)]
+    id: JobId,
+}
+
+impl Cancel {
+    pub async fn run(self, global: &Global) -> Result<Exit, Failure> {
+        let job = global.client()?.cancel(self.id).await?;
+        if global.json {
+            output::print_json(&job)?;
+        } else if job.state.has_ended() {
+            output::print(&format!("job {} is {}\n", job.id, job.state))?;
+        } else {
+            output::print(&format!("job {} is {}: what Marketo has goes on\n", job.id, text::standing(&job)))?;
+        }
+        Ok(Exit::Done)
+    }
+}

@@ -1,0 +1,135 @@
+//! With which exit status does a verb end, and what does it say when it can't do its work?
+
+use std::io;
+use std::process::ExitCode;
+
+use crate::api::client::ClientError;
+use crate::job::JobState;
+use crate::store::Job;
+
+/// How a verb ended. Scripts rely on the numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    Done = 0,
+    /// A job failed or was cancelled, a file can't be read, or the request was refused.
+    Failed = 1,
+    /// Wrong usage or configuration.
+    Usage = 2,
+    NoDaemon = 3,
+    /// All jobs are complete, and some of their rows failed.
+    SomeRowsFailed = 4,
+    /// Ctrl-C while waiting: what a shell gives a program that SIGINT ended.
+    Interrupted = 130,
+}
+
+impl Exit {
+    /// What ended jobs come to.
+    pub(super) fn of<'a>(jobs: impl IntoIterator<Item = &'a Job>) -> Exit {
+        let of_one = |job: &Job| match job.state {
+            JobState::Complete if job.has_failed_rows() => Exit::SomeRowsFailed,
+            JobState::Complete => Exit::Done,
+            _ => Exit::Failed,
+        };
+        jobs.into_iter().map(of_one).fold(Exit::Done, Exit::and)
+    }
+
+    /// The graver of what jobs and files came to.
+    pub(super) fn and(self, other: Exit) -> Exit {
+        [Exit::NoDaemon, Exit::Usage, Exit::Failed, Exit::SomeRowsFailed]
+            .into_iter()
+            .find(|&grave| self == grave || other == grave)
+            .unwrap_or(Exit::Done)
+    }
+}
+
+impl From<Exit> for u8 {
+    fn from(exit: Exit) -> u8 {
+        exit as u8
+    }
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> ExitCode {
+        ExitCode::from(u8::from(exit))
+    }
+}
+
+/// Why a verb could not do its work. Its text is one sentence for the person who typed it.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    #[error("{0}")]
+    Usage(String),
+    /// What was named on the command line is there to be read or written, and can't be.
+    #[error("{0}")]
+    Input(String),
+    #[error("standard output can't be written: {0}")]
+    Output(#[from] io::Error),
+}
+
+impl Failure {
+    pub fn exit(&self) -> Exit {
+        match self {
+            Failure::Usage(_) | Failure::Client(ClientError::SocketPathTooLong(_)) => Exit::Usage,
+            Failure::Client(ClientError::NoDaemon { .. } | ClientError::Broken(_)) => Exit::NoDaemon,
+            Failure::Client(ClientError::Refused(_) | ClientError::Content(_)) => Exit::Failed,
+            Failure::Input(_) | Failure::Output(_) => Exit::Failed,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::types::Problem;
+    use crate::cli::text::samples;
+
+    #[test]
+    fn each_failure_has_the_exit_status_of_the_contract() {
+        let problem = Problem {
+            kind: "about:blank".into(),
+            title: String::new(),
+            status: 404,
+            detail: "there is no job 7".into(),
+        };
+        let gone = || io::Error::other("gone");
+        for (failure, status) in [
+            (Failure::Usage(String::new()), 2),
+            (ClientError::SocketPathTooLong("/x".into()).into(), 2),
+            (ClientError::NoDaemon { socket: "/x".into(), why: String::new() }.into(), 3),
+            (ClientError::Broken(String::new()).into(), 3),
+            (ClientError::Refused(problem).into(), 1),
+            (ClientError::Content(gone()).into(), 1),
+            (Failure::Input(String::new()), 1),
+            (gone().into(), 1),
+        ] {
+            assert_eq!(u8::from(failure.exit()), status, "{failure:?}");
+        }
+    }
+
+    #[test]
+    fn a_failed_job_weighs_more_than_failed_rows() {
+        let job = |state, failed| {
+            let mut job = samples::job(1, state);
+            job.rows.failed = failed;
+            job
+        };
+        for (jobs, status) in [
+            (vec![], 0),
+            (vec![job(JobState::Complete, 0), job(JobState::Complete, 0)], 0),
+            (vec![job(JobState::Complete, 0), job(JobState::Complete, 2)], 4),
+            (vec![job(JobState::Complete, 2), job(JobState::Failed, 0)], 1),
+            (vec![job(JobState::Cancelled, 0), job(JobState::Complete, 2)], 1),
+        ] {
+            assert_eq!(u8::from(Exit::of(&jobs)), status, "{jobs:?}");
+        }
+    }
+
+    #[test]
+    fn a_daemon_that_is_gone_weighs_most() {
+        assert_eq!(Exit::Failed.and(Exit::NoDaemon), Exit::NoDaemon);
+        assert_eq!(Exit::SomeRowsFailed.and(Exit::Failed), Exit::Failed);
+        assert_eq!(Exit::Done.and(Exit::Done), Exit::Done);
+    }
+}

@@ -1,0 +1,64 @@
+//! Why is a job where it is?
+
+use clap::Args;
+
+use super::{Exit, Failure, Global, output, text};
+use crate::api::types::Explanation;
+use crate::job::JobId;
+
+/// Say why a job is where it is: what it waits for, and until when
+///
+/// With --json: an object with "id", "state", "waits_for" (a word), "text" and "until".
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  marqueue explain 12")]
+pub struct Explain {
+    /// The job's number
+    #[arg(value_parser = super::job_id)]
+    id: JobId,
+}
+
+impl Explain {
+    pub async fn run(self, global: &Global) -> Result<Exit, Failure> {
+        let explanation = global.client()?.explain(self.id).await?;
+        if global.json {
+            output::print_json(&explanation)?;
+        } else {
+            output::print(&sentences(&explanation))?;
+        }
+        Ok(Exit::Done)
+    }
+}
+
+fn sentences(explanation: &Explanation) -> String {
+    let mut said = format!("job {} is {}. {}\n", explanation.id, explanation.state, text::plain(&explanation.text));
+    if let Some(until) = explanation.until {
+        said += &format!("It is looked at again at {} at the latest.\n", text::time(until));
+    }
+    said
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::text::samples;
+    use crate::job::JobState;
+    use crate::schedule::explain::WaitsFor;
+
+    #[test]
+    fn the_reason_comes_with_its_time() {
+        let explanation = Explanation {
+            id: JobId(3),
+            state: JobState::Running,
+            waits_for: WaitsFor::Import,
+            text: "Marketo is importing part 1 (its batch 7).".into(),
+            until: Some(samples::at(5)),
+        };
+        assert_eq!(
+            sentences(&explanation),
+            "job 3 is running. Marketo is importing part 1 (its batch 7).\n\
+             It is looked at again at 2026-08-01T10:00:05Z at the latest.\n"
+        );
+    }
+}

@@ -1,0 +1,88 @@
+//! Which jobs are there?
+
+use clap::Args;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+
+use super::text::{plain, standing, table, time};
+use super::{Exit, Failure, Global, output};
+use crate::job::{JobId, JobState};
+use crate::store::Job;
+
+/// List jobs, newest first
+///
+/// With --json: an object with the page's "jobs", and in "next_before" what to give as --before for the next page.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  marqueue list --state failed
+  marqueue list --limit 200 --before 1500 --json")]
+pub struct List {
+    /// Only jobs in this state
+    #[arg(long, value_parser = PossibleValuesParser::new(JobState::ALL.map(JobState::as_str)).try_map(|word| word.parse::<JobState>()))]
+    state: Option<JobState>,
+    /// At most so many [default: 50]
+    #[arg(long, value_name = "N")]
+    limit: Option<u32>,
+    /// Only jobs older than this one
+    #[arg(long, value_name = "ID")]
+    before: Option<JobId>,
+}
+
+impl List {
+    pub async fn run(self, global: &Global) -> Result<Exit, Failure> {
+        let page = global.client()?.list(self.state, self.limit, self.before).await?;
+        if global.json {
+            output::print_json(&page)?;
+            return Ok(Exit::Done);
+        }
+        if page.jobs.is_empty() {
+            output::note("there are no such jobs");
+            return Ok(Exit::Done);
+        }
+        output::print(&jobs(&page.jobs))?;
+        if let Some(before) = page.next_before {
+            output::note(&format!("there are more: marqueue list --before {before}"));
+        }
+        Ok(Exit::Done)
+    }
+}
+
+fn jobs(jobs: &[Job]) -> String {
+    let head = ["ID", "STATE", "DONE", "FAILED", "TARGET", "INSTANCE", "CREATED", "FILE"].map(str::to_owned).to_vec();
+    let row = |job: &Job| {
+        vec![
+            job.id.to_string(),
+            standing(job),
+            format!("{}/{}", job.rows.processed + job.rows.failed, job.rows.total),
+            job.rows.failed.to_string(),
+            plain(&job.target.to_string()),
+            plain(&job.instance),
+            time(job.created_at),
+            plain(&job.filename),
+        ]
+    };
+    table(&[head].into_iter().chain(jobs.iter().map(row)).collect::<Vec<_>>())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::text::samples;
+    use crate::job::{BatchState, Target};
+    use crate::store::Rows;
+
+    #[test]
+    fn a_list_has_a_line_a_job() {
+        let mut running = samples::job(112, JobState::Running);
+        running.batches = vec![samples::batch(1, BatchState::Importing)];
+        running.rows = Rows { total: 1000, processed: 298, failed: 2, warned: 0 };
+        let mut done = samples::job(9, JobState::Pending);
+        done.target = Target::CustomObject { name: "car_c".into() };
+        assert_eq!(
+            jobs(&[running, done]),
+            "ID   STATE                DONE      FAILED  TARGET               INSTANCE  CREATED               FILE\n\
+             112  running (importing)  300/1000  2       leads                default   2026-08-01T10:00:00Z  people.csv\n\
+             9    pending              0/10      0       custom-object car_c  default   2026-08-01T10:00:00Z  people.csv\n"
+        );
+    }
+}

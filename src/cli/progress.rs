@@ -1,0 +1,126 @@
+//! What does a person see while files are sent and jobs run? Bars where standard error is a terminal, lines elsewhere.
+
+use std::collections::BTreeMap;
+use std::io::{self, IsTerminal};
+
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+
+use super::output;
+use super::text::{plain, standing};
+use crate::job::JobId;
+use crate::store::Job;
+
+/// Shows on standard error how things go.
+pub struct Progress {
+    /// None where standard error is no terminal.
+    screen: Option<MultiProgress>,
+    bars: BTreeMap<JobId, ProgressBar>,
+    said: BTreeMap<JobId, String>,
+}
+
+impl Progress {
+    pub fn new() -> Progress {
+        let screen = io::stderr().is_terminal().then(MultiProgress::new);
+        Progress { screen, bars: BTreeMap::new(), said: BTreeMap::new() }
+    }
+
+    /// Says something above the bars.
+    pub fn note(&self, text: &str) {
+        match &self.screen {
+            // Fails only where there is nobody to tell.
+            Some(screen) => drop(screen.println(text)),
+            None => output::note(text),
+        }
+    }
+
+    /// A bar of bytes; one that is nowhere to be seen where there is no terminal.
+    pub fn upload(&self, filename: &str, bytes: Option<u64>) -> ProgressBar {
+        let Some(screen) = &self.screen else { return ProgressBar::hidden() };
+        let (bar, style) = match bytes {
+            Some(bytes) => (
+                ProgressBar::new(bytes),
+                "{prefix} {bar:30} {bytes} of {total_bytes} sent, {bytes_per_sec}, {eta} to go",
+            ),
+            None => (ProgressBar::no_length(), "{prefix} {bytes} sent, {bytes_per_sec}"),
+        };
+        screen.add(bar.with_style(template(style)).with_prefix(plain(filename)))
+    }
+
+    /// The job is like this now.
+    pub fn job(&mut self, job: &Job) {
+        let Some(screen) = &self.screen else {
+            let line = line(job);
+            if self.said.get(&job.id) != Some(&line) {
+                output::note(&line);
+                self.said.insert(job.id, line);
+            }
+            return;
+        };
+        let bar = self.bars.entry(job.id).or_insert_with(|| {
+            let bar = ProgressBar::new(job.rows.total)
+                .with_style(template("{prefix} {bar:30} {pos} of {len} rows  {msg}"))
+                .with_prefix(format!("job {} {}", job.id, plain(&job.filename)));
+            screen.add(bar)
+        });
+        bar.set_length(job.rows.total);
+        bar.set_position(job.rows.processed + job.rows.failed);
+        if job.state.has_ended() {
+            bar.abandon_with_message(job.state.to_string());
+        } else {
+            bar.set_message(standing(job));
+        }
+    }
+
+    /// Takes the bars away, before the last words are said.
+    pub fn clear(&mut self) {
+        // A bar that is dropped unfinished would be drawn once more.
+        for bar in std::mem::take(&mut self.bars).into_values() {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+/// Changes when a state does, and not with every row.
+fn line(job: &Job) -> String {
+    format!("job {}: {}: {}", job.id, plain(&job.filename), standing(job))
+}
+
+fn template(text: &str) -> ProgressStyle {
+    ProgressStyle::with_template(text).expect("the templates of this file are well-formed").progress_chars("=>-")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::text::samples;
+    use crate::job::{BatchState, JobState};
+
+    #[test]
+    fn a_line_changes_with_a_state_and_not_with_every_row() {
+        let mut job = samples::job(3, JobState::Running);
+        job.batches = vec![samples::batch(1, BatchState::Importing)];
+        let before = line(&job);
+        assert_eq!(before, "job 3: people.csv: running (importing)");
+        job.rows.processed = 5;
+        assert_eq!(line(&job), before);
+        job.state = JobState::Complete;
+        assert_eq!(line(&job), "job 3: people.csv: complete");
+    }
+
+    #[test]
+    fn bars_follow_uploads_and_jobs() {
+        let nowhere = MultiProgress::with_draw_target(indicatif::ProgressDrawTarget::hidden());
+        let mut progress = Progress { screen: Some(nowhere), bars: BTreeMap::new(), said: BTreeMap::new() };
+        assert_eq!(progress.upload("a\t.csv", Some(2048)).length(), Some(2048));
+        assert_eq!(progress.upload("-", None).length(), None);
+        let mut job = samples::job(3, JobState::Running);
+        (job.rows.processed, job.rows.failed) = (5, 2);
+        progress.job(&job);
+        let bar = progress.bars[&job.id].clone();
+        assert_eq!((bar.position(), bar.length()), (7, Some(10)));
+        assert_eq!((bar.prefix(), bar.message()), ("job 3 people.csv".into(), "running (pending)".into()));
+        job.state = JobState::Complete;
+        progress.job(&job);
+        assert_eq!((bar.message(), bar.is_finished()), ("complete".into(), true));
+    }
+}

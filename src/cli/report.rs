@@ -1,0 +1,146 @@
+//! Which rows failed, which had warnings, and what was dropped in? The files as they are, to standard output or a file.
+
+use std::fs;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+
+use super::{Exit, Failure, Global, output};
+use crate::api::client::{Client, ClientError, Download, JobFile};
+use crate::job::{JobId, JobState};
+
+/// The kind of refusal where Marketo gave no such file.
+const NO_REPORT: &str = "urn:marqueue:problem:no-report";
+
+/// Get the rows that failed, with Marketo's reasons
+///
+/// The files of all parts come as one; for a complete job without such rows, an empty one. With --json, which needs -o: an object with "file" and "bytes".
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  marqueue failures 12
+  marqueue failures 12 --part 2 -o failed.csv")]
+pub struct Failures {
+    #[command(flatten)]
+    report: Report,
+}
+
+/// Get the rows that were imported with a warning, with Marketo's reasons
+///
+/// The files of all parts come as one; for a complete job without such rows, an empty one. With --json, which needs -o: an object with "file" and "bytes".
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  marqueue warnings 12
+  marqueue warnings 12 -o warned.csv --json")]
+pub struct Warnings {
+    #[command(flatten)]
+    report: Report,
+}
+
+/// Get the file as it was dropped in
+///
+/// With --json, which needs -o: an object with "file" and "bytes".
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  marqueue file 12 > people.csv
+  marqueue file 12 -o people.csv")]
+pub struct File {
+    #[command(flatten)]
+    to: To,
+}
+
+#[derive(Args, Debug)]
+struct Report {
+    #[command(flatten)]
+    to: To,
+    /// Only those of this part of the job's file
+    #[arg(long, value_name = "N")]
+    part: Option<u32>,
+}
+
+#[derive(Args, Debug)]
+struct To {
+    /// The job's number
+    #[arg(value_parser = super::job_id)]
+    id: JobId,
+    /// Where to write it [default: standard output]
+    #[arg(long, short, value_name = "FILE")]
+    output: Option<PathBuf>,
+}
+
+impl Failures {
+    pub async fn run(self, global: &Global) -> Result<Exit, Failure> {
+        let id = self.report.to.id;
+        if self.report.to.fetch(global, JobFile::Failures, self.report.part).await? == 0 {
+            output::note(&format!("no row of job {id} has failed"));
+        }
+        Ok(Exit::Done)
+    }
+}
+
+impl Warnings {
+    pub async fn run(self, global: &Global) -> Result<Exit, Failure> {
+        let id = self.report.to.id;
+        if self.report.to.fetch(global, JobFile::Warnings, self.report.part).await? == 0 {
+            output::note(&format!("no row of job {id} has a warning"));
+        }
+        Ok(Exit::Done)
+    }
+}
+
+impl File {
+    pub async fn run(self, global: &Global) -> Result<Exit, Failure> {
+        self.to.fetch(global, JobFile::File, None).await?;
+        Ok(Exit::Done)
+    }
+}
+
+impl To {
+    /// The bytes that came. A file is only made once the daemon has agreed to give its content.
+    async fn fetch(&self, global: &Global, file: JobFile, part: Option<u32>) -> Result<u64, Failure> {
+        let path = self.output.as_deref().filter(|path| *path != Path::new("-"));
+        if global.json && path.is_none() {
+            let text = "the file itself would go to standard output: with --json, say where to write it with -o FILE";
+            return Err(Failure::Usage(text.to_owned()));
+        }
+        let download = open(&global.client()?, self.id, file, part).await?;
+        let Some(path) = path else { return copy(download, &mut io::stdout().lock()).await };
+        let unwritable = |error| Failure::Input(format!("{} can't be written: {error}", path.display()));
+        let mut target = fs::File::create(path).map_err(unwritable)?;
+        let bytes = copy(download, &mut target).await.map_err(|failure| match failure {
+            Failure::Output(error) => unwritable(error),
+            failure => failure,
+        })?;
+        if global.json {
+            output::print_json(&serde_json::json!({"file": path, "bytes": bytes}))?;
+        }
+        Ok(bytes)
+    }
+}
+
+/// None where the job is complete and Marketo gave no such file: then no rows are concerned, and that is no error.
+async fn open(client: &Client, id: JobId, file: JobFile, part: Option<u32>) -> Result<Option<Download>, Failure> {
+    match client.file(id, file, part).await {
+        Err(ClientError::Refused(problem)) if problem.kind == NO_REPORT => {
+            let complete = client.job(id, None).await?.state == JobState::Complete;
+            if complete { Ok(None) } else { Err(ClientError::Refused(problem).into()) }
+        }
+        opened => Ok(Some(opened?)),
+    }
+}
+
+async fn copy(download: Option<Download>, to: &mut impl Write) -> Result<u64, Failure> {
+    let Some(mut download) = download else { return Ok(0) };
+    let mut copied = 0;
+    while let Some(bytes) = download.next().await? {
+        copied += bytes.len() as u64;
+        if !output::unless_nobody_reads(to.write_all(&bytes))? {
+            return Ok(copied);
+        }
+    }
+    output::unless_nobody_reads(to.flush())?;
+    Ok(copied)
+}

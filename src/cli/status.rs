@@ -1,0 +1,156 @@
+//! How do the daemon and its instances stand?
+
+use clap::Args;
+
+use super::text::{count, plain, table, time};
+use super::{Exit, Failure, Global, output};
+use crate::api::types::{InstanceStatus, Status as Answer};
+
+/// Show slots, queue and limits of every instance
+///
+/// With --json: an object with "version", "started_at" and "instances" by name.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  marqueue status
+  marqueue status --json")]
+pub struct Status {}
+
+impl Status {
+    pub async fn run(self, global: &Global) -> Result<Exit, Failure> {
+        let status = global.client()?.status().await?;
+        if global.json {
+            output::print_json(&status)?;
+        } else {
+            output::print(&answer(&status))?;
+        }
+        Ok(Exit::Done)
+    }
+}
+
+fn answer(status: &Answer) -> String {
+    let mut text = format!("marqueue {}, since {}\n", plain(&status.version), time(status.started_at));
+    for (name, status) in &status.instances {
+        text += &format!("\n{}\n", plain(name));
+        let rows = instance(status).into_iter().map(|(name, value)| vec![format!("  {name}"), value]);
+        text += &table(&rows.collect::<Vec<_>>());
+    }
+    text
+}
+
+fn instance(status: &InstanceStatus) -> Vec<(&'static str, String)> {
+    let InstanceStatus { pause, quiet_until, slots, queue, limits } = status;
+    let state = match (pause, quiet_until) {
+        (Some(pause), _) => {
+            let until = pause.until.map(|until| format!(", until {}", time(until))).unwrap_or_default();
+            format!("paused since {}{until}: {}", time(pause.at), plain(&pause.reason))
+        }
+        (None, Some(until)) => format!("Marketo does not answer; it is tried again at {}", time(*until)),
+        (None, None) => "uploads go on".to_owned(),
+    };
+    let taken = slots.uploading + slots.queued + slots.importing + slots.unknown;
+    let mut places = format!(
+        "{taken} of {} taken: {} uploading, {} queued, {} importing",
+        slots.limit, slots.uploading, slots.queued, slots.importing
+    );
+    if slots.unknown > 0 {
+        places += &format!(", {} unknown", slots.unknown);
+    }
+    if let Some(learnt) = slots.learnt {
+        places += &format!("; Marketo last let us have {learnt}");
+    }
+    let mut waiting = format!(
+        "{} pending ({}), {} running, {} collecting",
+        count(queue.pending_jobs, "job"),
+        count(queue.pending_batches, "batch"),
+        queue.running_jobs,
+        queue.collecting
+    );
+    if let Some(oldest) = queue.oldest_pending_at {
+        waiting += &format!("; the oldest waits since {}", time(oldest));
+    }
+    let of_day = if limits.daily_calls > 0 { format!(" of {}", limits.daily_calls) } else { String::new() };
+    let calls = format!(
+        "{} of {} in {} s, at most {} at once; {}{of_day} today",
+        limits.calls_used, limits.calls, limits.window, limits.concurrent_calls, limits.calls_today
+    );
+    let mut lines = vec![("state", state), ("slots", places), ("queue", waiting), ("calls", calls)];
+    if !queue.held.is_empty() {
+        let held: Vec<String> = queue.held.iter().map(ToString::to_string).collect();
+        lines.push(("held", format!("jobs {}: retry or cancel them", held.join(", "))));
+    }
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::api::types::{Limits, Queue, Slots};
+    use crate::cli::text::samples::at;
+    use crate::job::JobId;
+    use crate::store::{Pause, PauseKind};
+
+    fn quiet() -> InstanceStatus {
+        InstanceStatus {
+            pause: None,
+            quiet_until: None,
+            slots: Slots { uploading: 0, queued: 0, importing: 0, unknown: 0, limit: 10, learnt: None },
+            queue: Queue {
+                pending_jobs: 0,
+                pending_batches: 0,
+                running_jobs: 0,
+                collecting: 0,
+                held: vec![],
+                oldest_pending_at: None,
+            },
+            limits: Limits {
+                calls_used: 0,
+                calls: 50,
+                window: 20.0,
+                concurrent_calls: 5,
+                calls_today: 0,
+                daily_calls: 0,
+            },
+        }
+    }
+
+    #[test]
+    fn every_instance_has_a_block_of_its_own() {
+        let mut busy = quiet();
+        busy.pause = Some(Pause { kind: PauseKind::Quota, reason: "607".into(), at: at(0), until: Some(at(3600)) });
+        busy.slots = Slots { uploading: 1, queued: 3, importing: 2, unknown: 1, limit: 10, learnt: Some(6) };
+        busy.queue = Queue {
+            pending_jobs: 1,
+            pending_batches: 2,
+            running_jobs: 6,
+            collecting: 1,
+            held: vec![JobId(4), JobId(5)],
+            oldest_pending_at: Some(at(1)),
+        };
+        busy.limits.daily_calls = 10_000;
+        let status = Answer {
+            version: "0.1.0".into(),
+            started_at: at(0),
+            instances: BTreeMap::from([("default".into(), quiet()), ("emea".into(), busy)]),
+        };
+        assert_eq!(
+            answer(&status),
+            "marqueue 0.1.0, since 2026-08-01T10:00:00Z\n\
+             \n\
+             default\n\
+             \x20 state  uploads go on\n\
+             \x20 slots  0 of 10 taken: 0 uploading, 0 queued, 0 importing\n\
+             \x20 queue  0 jobs pending (0 batches), 0 running, 0 collecting\n\
+             \x20 calls  0 of 50 in 20 s, at most 5 at once; 0 today\n\
+             \n\
+             emea\n\
+             \x20 state  paused since 2026-08-01T10:00:00Z, until 2026-08-01T11:00:00Z: 607\n\
+             \x20 slots  7 of 10 taken: 1 uploading, 3 queued, 2 importing, 1 unknown; Marketo last let us have 6\n\
+             \x20 queue  1 job pending (2 batches), 6 running, 1 collecting; the oldest waits since 2026-08-01T10:00:01Z\n\
+             \x20 calls  0 of 50 in 20 s, at most 5 at once; 0 of 10000 today\n\
+             \x20 held   jobs 4, 5: retry or cancel them\n"
+        );
+    }
+}

@@ -1,0 +1,50 @@
+//! When have these jobs ended, and how?
+
+use clap::Args;
+
+use super::follow::follow;
+use super::progress::Progress;
+use super::{Exit, Failure, Global, output, text};
+use crate::job::JobId;
+use crate::store::Job;
+
+/// Wait until each of these jobs has ended
+///
+/// Exit status: 1 if any job failed or was cancelled, else 4 if any row failed, else 0; 130 at Ctrl-C. The jobs go on in
+/// the daemon whether or not somebody waits. A daemon that goes away meanwhile is given five seconds to come back. With
+/// --json: an array of the jobs, in the order of the numbers.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  marqueue wait 12
+  marqueue wait 12 13 14 --json")]
+pub struct Wait {
+    /// The jobs' numbers
+    #[arg(required = true, value_name = "ID", value_parser = super::job_id)]
+    ids: Vec<JobId>,
+}
+
+impl Wait {
+    pub async fn run(self, global: &Global) -> Result<Exit, Failure> {
+        let client = global.client()?;
+        match follow(&client, &self.ids, &mut Progress::new()).await? {
+            Ok(jobs) => Ok(tell(&jobs, global)?),
+            Err(exit) => Ok(exit),
+        }
+    }
+}
+
+/// The last words about jobs that have ended.
+pub fn tell(jobs: &[Job], global: &Global) -> Result<Exit, Failure> {
+    if global.json {
+        output::print_json(jobs)?;
+        return Ok(Exit::of(jobs));
+    }
+    for job in jobs {
+        output::print(&format!("{}\n", text::ending(job)))?;
+        if job.has_failed_rows() {
+            output::note(&format!("\"marqueue failures {}\" gives the rows that failed", job.id));
+        }
+    }
+    Ok(Exit::of(jobs))
+}
