@@ -1,6 +1,7 @@
 //! How does one speak to Marketo? Wire shapes, token, limits, what each error asks for, the client.
 
 mod asks;
+mod cause;
 mod client;
 mod limits;
 mod multipart;

@@ -6,6 +6,7 @@
 
 mod call;
 mod collect;
+mod desk;
 pub mod explain;
 mod lane;
 mod outcome;

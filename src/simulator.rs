@@ -21,7 +21,7 @@ mod settings;
 use std::convert::Infallible;
 use std::io;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use axum::body::Body;
 use hyper::server::conn::http1;
@@ -38,6 +38,8 @@ pub use settings::Settings;
 
 use http::Shared;
 use rules::Marketo;
+
+use crate::clock::Clock;
 
 /// How to make it do what one wants to see; for the help of the `simulate` verb.
 pub const HELP: &str = "\
@@ -151,7 +153,7 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>, tasks: TaskTracker, 
 
 /// From now to the next reset of the daily quota.
 fn until_reset() -> Duration {
-    let second = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs()) % DAY;
+    let second = Clock::System.now().as_second().cast_unsigned() % DAY;
     Duration::from_secs(match (RESET + DAY - second) % DAY {
         0 => DAY,
         seconds => seconds,

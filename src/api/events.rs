@@ -51,7 +51,7 @@ async fn next((daemon, mut changes, mut waiting): State3) -> Option<(Result<Even
 /// The job as it is now. One that is gone by now is no news.
 async fn job(daemon: &Shared, id: JobId, part: Option<u32>) -> Option<EventData> {
     match daemon.store.job(id).await {
-        Ok(job) => Some(EventData::Job { job, part }),
+        Ok(job) => Some(EventData::Job { job: Box::new(job), part }),
         Err(_) => None,
     }
 }

@@ -106,7 +106,7 @@ pub struct Limits {
 pub enum EventData {
     /// A job or one of its batches changed; this is the job as it is now.
     Job {
-        job: Job,
+        job: Box<Job>,
         /// The batch that changed, where it was one.
         part: Option<u32>,
     },

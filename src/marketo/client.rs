@@ -11,6 +11,7 @@ use reqwest::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE};
 use reqwest::{Response, redirect};
 
 use super::asks::{Ask, asks};
+use super::cause::reason;
 use super::multipart::Frame;
 use super::token::{AccessToken, TokenFault, Tokens};
 use super::wire::{Envelope, Import};
@@ -357,24 +358,6 @@ fn words(http: u16, envelope: &Envelope<Import>) -> String {
         })
         .collect();
     if said.is_empty() { format!("HTTP {http}: Marketo refused and did not say why") } else { said.join("; ") }
-}
-
-/// The whole chain of causes in one line: the outermost alone ("error sending request") tells nobody anything. The URL
-/// is left out: it says where, which the log's fields do.
-pub(super) fn reason(error: &reqwest::Error) -> String {
-    let mut text = if error.is_timeout() { "no answer in time".to_owned() } else { String::new() };
-    let mut cause: Option<&dyn std::error::Error> = std::error::Error::source(error);
-    while let Some(inner) = cause {
-        let inner_text = inner.to_string();
-        if !inner_text.is_empty() && !text.contains(&inner_text) {
-            if !text.is_empty() {
-                text.push_str(": ");
-            }
-            text.push_str(&inner_text);
-        }
-        cause = inner.source();
-    }
-    if text.is_empty() { error.to_string() } else { text }
 }
 
 fn create_path(target: &Target, format: Format) -> (String, Vec<(&'static str, String)>) {

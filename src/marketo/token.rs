@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use reqwest::StatusCode;
 use tokio::sync::Mutex;
 
+use super::cause::reason;
 use super::wire::{Token, TokenError};
 use crate::config::Secret;
 
@@ -98,7 +99,7 @@ impl Tokens {
     }
 
     async fn fetch(&self, http: &reqwest::Client) -> Result<Token, TokenFault> {
-        let passing = |error: reqwest::Error| TokenFault::Passing(super::client::reason(&error));
+        let passing = |error: reqwest::Error| TokenFault::Passing(reason(&error));
         // POST, so that the secret stands in no URL and so in no proxy's log.
         let form = [
             ("grant_type", "client_credentials"),

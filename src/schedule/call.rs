@@ -3,13 +3,13 @@
 use crate::marketo::{AccessToken, Ask, Permit, TokenFault};
 use crate::store::{PauseKind, StoreError};
 
-use super::lane::Lane;
+use super::desk::Desk;
 use super::outcome::{Whole, whole};
 use super::{day_of, next_day};
 
 /// What came of asking to make a call.
-pub(super) enum Admitted {
-    Go(AccessToken, Pass),
+pub(super) enum Admitted<'d> {
+    Go(AccessToken, Pass<'d>),
     /// The instance is paused, or the daemon is stopping: the next plan knows more.
     NotNow,
     /// There is no token to be had just now.
@@ -17,17 +17,16 @@ pub(super) enum Admitted {
 }
 
 /// One call that has been written down.
-pub(super) struct Pass {
-    lane: Lane,
+pub(super) struct Pass<'d> {
+    desk: &'d Desk,
     call: i64,
     _permit: Permit,
 }
 
-impl Pass {
+impl Pass<'_> {
     /// Says that the call is over; it then counts for one window more.
     pub async fn over(self) -> Result<(), StoreError> {
-        let shared = &self.lane.shared;
-        shared.store.call_ended(self.call, shared.clock.now()).await
+        self.desk.store.call_ended(self.call, self.desk.clock.now()).await
     }
 }
 
@@ -42,17 +41,16 @@ pub(super) enum Matter {
     Batch,
 }
 
-impl Lane {
+impl Desk {
     /// Waits until a call may leave, and writes it down.
-    pub(super) async fn admit(&self) -> Result<Admitted, StoreError> {
-        let shared = &self.shared;
+    pub(super) async fn admit(&self) -> Result<Admitted<'_>, StoreError> {
         let token = tokio::select! {
-            token = shared.client.token() => token,
-            () = shared.stop.cancelled() => return Ok(Admitted::NotNow),
+            token = self.client.token() => token,
+            () = self.stop.cancelled() => return Ok(Admitted::NotNow),
         };
         let token = match token {
             Ok(token) => token,
-            Err(TokenFault::Passing(_)) if shared.stop.is_cancelled() => return Ok(Admitted::NotNow),
+            Err(TokenFault::Passing(_)) if self.stop.is_cancelled() => return Ok(Admitted::NotNow),
             Err(fault @ TokenFault::Passing(_)) => return Ok(Admitted::Unreachable(fault.to_string())),
             Err(fault @ TokenFault::Credentials(_)) => {
                 self.pause(PauseKind::Credentials, &fault.to_string(), None).await?;
@@ -60,15 +58,15 @@ impl Lane {
             }
         };
         let permit = tokio::select! {
-            permit = shared.gate.pass() => permit,
-            () = shared.stop.cancelled() => return Ok(Admitted::NotNow),
+            permit = self.gate.pass() => permit,
+            () = self.stop.cancelled() => return Ok(Admitted::NotNow),
         };
-        let now = shared.clock.now();
-        let limits = &shared.config.limits;
+        let now = self.clock.now();
+        let limits = &self.config.limits;
         let daily = (limits.daily_calls > 0).then_some(limits.daily_calls);
-        let call = shared.store.call_began(&shared.name, limits.window, day_of(now), daily, now).await?;
+        let call = self.store.call_began(&self.name, limits.window, day_of(now), daily, now).await?;
         match call {
-            Some(call) => Ok(Admitted::Go(token, Pass { lane: self.clone(), call, _permit: permit })),
+            Some(call) => Ok(Admitted::Go(token, Pass { desk: self, call, _permit: permit })),
             None => {
                 let reason = format!("the {} calls of the day are used up (limits.daily_calls)", limits.daily_calls);
                 self.pause(PauseKind::Quota, &reason, Some(next_day(now))).await?;
@@ -84,19 +82,18 @@ impl Lane {
             *renewed = true;
             return Ok(Matter::Again);
         }
-        match whole(ask, self.shared.clock.now()) {
+        match whole(ask, self.clock.now()) {
             None => return Ok(Matter::Batch),
-            Some(Whole::WindowIsFull) => self.shared.gate.window_is_full(),
-            Some(Whole::TooManyAtOnce) => self.shared.gate.too_many_at_once(),
+            Some(Whole::WindowIsFull) => self.gate.window_is_full(),
+            Some(Whole::TooManyAtOnce) => self.gate.too_many_at_once(),
             Some(Whole::Pause { kind, until }) => self.pause(kind, reason, until).await?,
         }
-        tracing::warn!(instance = %self.shared.name, reason, "Marketo holds the instance back");
+        tracing::warn!(instance = %self.name, reason, "Marketo holds the instance back");
         Ok(Matter::Instance)
     }
 
     async fn pause(&self, kind: PauseKind, reason: &str, until: Option<jiff::Timestamp>) -> Result<(), StoreError> {
-        let shared = &self.shared;
-        tracing::warn!(instance = %shared.name, kind = kind.as_str(), reason, until = ?until, "the instance pauses");
-        shared.store.pause(&shared.name, kind, reason, until, shared.clock.now()).await
+        tracing::warn!(instance = %self.name, kind = kind.as_str(), reason, until = ?until, "the instance pauses");
+        self.store.pause(&self.name, kind, reason, until, self.clock.now()).await
     }
 }

@@ -2,16 +2,15 @@
 //! for byte as they came.
 
 use super::call::{Admitted, Matter};
-use super::lane::Lane;
+use super::desk::Desk;
 use super::outcome::backoff;
 use crate::clock::after;
 use crate::job::{BatchKey, BatchState, Event};
 use crate::marketo::{Ask, AskFault, File, Report, ReportKind};
 use crate::store::{Batch, CHUNK_BYTES, Job, Kind, Packed, StoreError};
 
-pub(super) async fn collect(lane: &Lane, key: BatchKey) -> Result<(), StoreError> {
-    let shared = &lane.shared;
-    let (job, batch) = shared.store.batch(key).await?;
+pub(super) async fn collect(desk: &Desk, key: BatchKey) -> Result<(), StoreError> {
+    let (job, batch) = desk.store.batch(key).await?;
     if batch.state != BatchState::Collecting {
         return Ok(());
     }
@@ -21,16 +20,16 @@ pub(super) async fn collect(lane: &Lane, key: BatchKey) -> Result<(), StoreError
         (ReportKind::Warnings, Kind::Warnings, batch.counts.warned),
     ];
     for (size, (report, kind, count)) in sizes.iter_mut().zip(reports) {
-        match fetch(lane, key, &job, &batch, report, kind, count).await? {
+        match fetch(desk, key, &job, &batch, report, kind, count).await? {
             Fetched::File(bytes) => *size = Some(bytes),
             Fetched::None => {}
             Fetched::Later => return Ok(()),
         }
     }
     let [failures, warnings] = sizes;
-    shared.store.note_reports(key, failures, warnings).await?;
-    shared.store.record(key, Event::Collected, None, shared.clock.now()).await?;
-    tracing::info!(instance = %shared.name, job = %key.job, part = key.part, failures_bytes = failures,
+    desk.store.note_reports(key, failures, warnings).await?;
+    desk.store.record(key, Event::Collected, None, desk.clock.now()).await?;
+    tracing::info!(instance = %desk.name, job = %key.job, part = key.part, failures_bytes = failures,
         warnings_bytes = warnings, "the batch is complete");
     Ok(())
 }
@@ -44,7 +43,7 @@ enum Fetched {
 }
 
 async fn fetch(
-    lane: &Lane,
+    desk: &Desk,
     key: BatchKey,
     job: &Job,
     batch: &Batch,
@@ -57,31 +56,30 @@ async fn fetch(
         return Ok(Fetched::None);
     }
     let Some(id) = &batch.marketo_batch_id else { return Ok(Fetched::None) };
-    let shared = &lane.shared;
     let mut renewed = false;
     loop {
-        let (token, pass) = match lane.admit().await? {
+        let (token, pass) = match desk.admit().await? {
             Admitted::Go(token, pass) => (token, pass),
             Admitted::NotNow => return Ok(Fetched::Later),
             Admitted::Unreachable(reason) => {
                 let fault = AskFault { ask: Ask::ServiceDown, reason, request_id: None };
-                return later(lane, key, batch, kind, fault).await;
+                return later(desk, key, batch, kind, fault).await;
             }
         };
-        let answer = shared.client.report(&token, &job.target, id, report).await;
+        let answer = desk.client.report(&token, &job.target, id, report).await;
         let fetched = match answer {
-            Ok(Report::File(file)) => store(lane, key, kind, file).await?,
+            Ok(Report::File(file)) => store(desk, key, kind, file).await?,
             Ok(Report::None) => Ok(None),
             Err(fault) => Err(fault),
         };
         pass.over().await?;
         match fetched {
             Ok(Some(bytes)) => return Ok(Fetched::File(bytes)),
-            Ok(None) => return none(lane, key, batch, kind, count).await,
-            Err(fault) => match lane.heed(fault.ask, &fault.reason, &mut renewed).await? {
+            Ok(None) => return none(desk, key, batch, kind, count).await,
+            Err(fault) => match desk.heed(fault.ask, &fault.reason, &mut renewed).await? {
                 Matter::Again => {}
                 Matter::Instance => return Ok(Fetched::Later),
-                Matter::Batch => return later(lane, key, batch, kind, fault).await,
+                Matter::Batch => return later(desk, key, batch, kind, fault).await,
             },
         }
     }
@@ -89,12 +87,12 @@ async fn fetch(
 
 /// Stores a file piece by piece. None if it had no bytes.
 async fn store(
-    lane: &Lane,
+    desk: &Desk,
     key: BatchKey,
     kind: Kind,
     mut file: File,
 ) -> Result<Result<Option<u64>, AskFault>, StoreError> {
-    let store = &lane.shared.store;
+    let store = &desk.store;
     // What an earlier attempt left that broke off.
     store.drop_report(key, kind).await?;
     let (mut from, mut piece) = (0, Vec::with_capacity(CHUNK_BYTES));
@@ -124,7 +122,7 @@ async fn store(
 
 /// Marketo has no such file. Where it counted rows for one, the file may only be late.
 async fn none(
-    lane: &Lane,
+    desk: &Desk,
     key: BatchKey,
     batch: &Batch,
     kind: Kind,
@@ -132,25 +130,24 @@ async fn none(
 ) -> Result<Fetched, StoreError> {
     let Some(count) = count else { return Ok(Fetched::None) };
     let reason = format!("Marketo counts {count} rows for the {} file and has no such file", kind.as_str());
-    if batch.ask_failures + 1 >= lane.shared.config.max_attempts {
-        tracing::warn!(instance = %lane.shared.name, job = %key.job, part = key.part, %reason, "going on without it");
+    if batch.ask_failures + 1 >= desk.config.max_attempts {
+        tracing::warn!(instance = %desk.name, job = %key.job, part = key.part, %reason, "going on without it");
         return Ok(Fetched::None);
     }
-    later(lane, key, batch, kind, AskFault { ask: Ask::Again, reason, request_id: None }).await
+    later(desk, key, batch, kind, AskFault { ask: Ask::Again, reason, request_id: None }).await
 }
 
-async fn later(lane: &Lane, key: BatchKey, batch: &Batch, kind: Kind, fault: AskFault) -> Result<Fetched, StoreError> {
-    let shared = &lane.shared;
-    let now = shared.clock.now();
+async fn later(desk: &Desk, key: BatchKey, batch: &Batch, kind: Kind, fault: AskFault) -> Result<Fetched, StoreError> {
+    let now = desk.clock.now();
     let AskFault { ask, reason, request_id } = fault;
-    if ask == Ask::Reject && batch.ask_failures + 1 >= shared.config.max_attempts {
-        tracing::warn!(instance = %shared.name, job = %key.job, part = key.part, file = kind.as_str(), %reason,
+    if ask == Ask::Reject && batch.ask_failures + 1 >= desk.config.max_attempts {
+        tracing::warn!(instance = %desk.name, job = %key.job, part = key.part, file = kind.as_str(), %reason,
             request_id, "Marketo does not give the file");
         return Ok(Fetched::None);
     }
-    let not_before = after(now, backoff(&shared.config, batch.ask_failures + 1));
-    tracing::warn!(instance = %shared.name, job = %key.job, part = key.part, file = kind.as_str(), %reason, request_id,
+    let not_before = after(now, backoff(&desk.config, batch.ask_failures + 1));
+    tracing::warn!(instance = %desk.name, job = %key.job, part = key.part, file = kind.as_str(), %reason, request_id,
         %not_before, "a file of the ended import could not be fetched");
-    shared.store.ask_failed(key, reason, not_before, request_id, now).await?;
+    desk.store.ask_failed(key, reason, not_before, request_id, now).await?;
     Ok(Fetched::Later)
 }

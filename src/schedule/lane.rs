@@ -11,6 +11,7 @@ use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::desk::Desk;
 use super::plan::{Rules, Step, Work, plan};
 use super::{collect, day_of, poll, upload};
 use crate::clock::Clock;
@@ -28,19 +29,9 @@ const STORE_PAUSE: Duration = Duration::from_secs(1);
 /// One instance at work. Clones are the same lane.
 #[derive(Clone)]
 pub struct Lane {
-    pub(super) shared: Arc<Shared>,
-}
-
-pub(super) struct Shared {
-    pub name: String,
-    pub config: config::Instance,
-    pub store: Store,
-    pub client: Client,
-    pub gate: Gate,
-    pub clock: Clock,
-    pub stop: CancellationToken,
-    busy: Mutex<HashMap<BatchKey, Work>>,
-    wake: Notify,
+    desk: Arc<Desk>,
+    busy: Arc<Mutex<HashMap<BatchKey, Work>>>,
+    wake: Arc<Notify>,
 }
 
 /// A lane could not be opened.
@@ -70,22 +61,21 @@ impl Lane {
             usage.ended.into_iter().map(|ended| Duration::try_from(now.duration_since(ended)).unwrap_or_default());
         let limits = &config.limits;
         let gate = Gate::new(limits.calls, limits.window, limits.concurrent_calls, ages);
-        let (busy, wake) = (Mutex::default(), Notify::new());
-        let name = name.to_owned();
-        Ok(Lane { shared: Arc::new(Shared { name, config, store, client, gate, clock, stop, busy, wake }) })
+        let desk = Desk { name: name.to_owned(), config, store, client, gate, clock, stop };
+        Ok(Lane { desk: Arc::new(desk), busy: Arc::default(), wake: Arc::default() })
     }
 
     pub fn name(&self) -> &str {
-        &self.shared.name
+        &self.desk.name
     }
 
     pub fn config(&self) -> &config::Instance {
-        &self.shared.config
+        &self.desk.config
     }
 
     /// Calls that count in the window now.
     pub fn calls_used(&self) -> u32 {
-        self.shared.gate.used().0
+        self.desk.gate.used().0
     }
 
     /// What a plan made now would see.
@@ -93,16 +83,16 @@ impl Lane {
     /// # Errors
     /// What reading the database reports.
     pub async fn snapshot(&self, now: Timestamp) -> Result<Snapshot, StoreError> {
-        self.shared.store.snapshot(self.name(), now, Rules::of(self.config()).in_flight).await
+        self.desk.store.snapshot(self.name(), now, Rules::of(self.config()).in_flight).await
     }
 
     /// Plans and has the steps carried out until the stop. Steps under way then go on in `tasks`.
     pub async fn run(self, tasks: TaskTracker) {
-        let shared = &self.shared;
-        let rules = Rules::of(&shared.config);
-        let mut changes = shared.store.subscribe();
-        while !shared.stop.is_cancelled() {
-            let now = shared.clock.now();
+        let desk = &self.desk;
+        let rules = Rules::of(&desk.config);
+        let mut changes = desk.store.subscribe();
+        while !desk.stop.is_cancelled() {
+            let now = desk.clock.now();
             let next_look = match self.snapshot(now).await {
                 Ok(snapshot) => {
                     let plan = plan(&snapshot, &self.busy(), &rules, now);
@@ -113,18 +103,18 @@ impl Lane {
                 }
                 Err(StoreError::Closed) => return,
                 Err(error) => {
-                    tracing::error!(instance = %shared.name, %error, "the queue can't be read; trying again");
-                    pause(&shared.stop, STORE_PAUSE).await;
+                    tracing::error!(instance = %desk.name, %error, "the queue can't be read; trying again");
+                    pause(&desk.stop, STORE_PAUSE).await;
                     continue;
                 }
             };
             tokio::select! {
-                () = shared.stop.cancelled() => return,
-                () = shared.wake.notified() => {}
-                () = shared.clock.nap(next_look) => {}
+                () = desk.stop.cancelled() => return,
+                () = self.wake.notified() => {}
+                () = desk.clock.nap(next_look) => {}
                 change = changes.recv() => if change == Err(RecvError::Closed) { return },
             }
-            pause(&shared.stop, BREATH).await;
+            pause(&desk.stop, BREATH).await;
             // All that has changed meanwhile is seen by the next look.
             while !matches!(changes.try_recv(), Err(TryRecvError::Empty | TryRecvError::Closed)) {}
         }
@@ -135,26 +125,26 @@ impl Lane {
         let at_work = step.work().map(|(key, work)| AtWork::begin(lane.clone(), key, work));
         tasks.spawn(async move {
             let done = match step {
-                Step::Upload(key) => upload::upload(&lane, key).await,
-                Step::Recover(key) => upload::recover(&lane, key).await,
-                Step::Poll(key) => poll::poll(&lane, key).await,
-                Step::Collect(key) => collect::collect(&lane, key).await,
+                Step::Upload(key) => upload::upload(&lane.desk, key).await,
+                Step::Recover(key) => upload::recover(&lane.desk, key).await,
+                Step::Poll(key) => poll::poll(&lane.desk, key).await,
+                Step::Collect(key) => collect::collect(&lane.desk, key).await,
                 Step::Resume => {
-                    tracing::info!(instance = %lane.shared.name, "the pause is over");
-                    lane.shared.store.resume(&lane.shared.name, Some(PauseKind::Quota)).await
+                    tracing::info!(instance = %lane.desk.name, "the pause is over");
+                    lane.desk.store.resume(&lane.desk.name, Some(PauseKind::Quota)).await
                 }
             };
             if let Err(error) = done {
-                tracing::error!(instance = %lane.shared.name, ?step, %error, "a step could not be recorded");
+                tracing::error!(instance = %lane.desk.name, ?step, %error, "a step could not be recorded");
                 // The same step is planned again at once, and would fail again at once.
-                pause(&lane.shared.stop, STORE_PAUSE).await;
+                pause(&lane.desk.stop, STORE_PAUSE).await;
             }
             drop(at_work);
         });
     }
 
     fn busy(&self) -> MutexGuard<'_, HashMap<BatchKey, Work>> {
-        self.shared.busy.lock().unwrap_or_else(PoisonError::into_inner)
+        self.busy.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -174,7 +164,7 @@ impl AtWork {
 impl Drop for AtWork {
     fn drop(&mut self) {
         self.lane.busy().remove(&self.key);
-        self.lane.shared.wake.notify_one();
+        self.lane.wake.notify_one();
     }
 }
 

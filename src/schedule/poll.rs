@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::call::{Admitted, Matter};
-use super::lane::Lane;
+use super::desk::Desk;
 use super::outcome::backoff;
 use crate::clock::after;
 use crate::job::{BatchKey, BatchState, Event, RemoteStatus};
@@ -13,38 +13,36 @@ use crate::store::{Batch, StoreError};
 /// How long Marketo knows an import: its id, its status and its files.
 const REMEMBERED: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
-pub(super) async fn poll(lane: &Lane, key: BatchKey) -> Result<(), StoreError> {
-    let shared = &lane.shared;
-    let (job, batch) = shared.store.batch(key).await?;
+pub(super) async fn poll(desk: &Desk, key: BatchKey) -> Result<(), StoreError> {
+    let (job, batch) = desk.store.batch(key).await?;
     let Some(id) = batch.marketo_batch_id.clone() else { return Ok(()) };
     if !matches!(batch.state, BatchState::Queued | BatchState::Importing) {
         return Ok(());
     }
     let mut renewed = false;
     loop {
-        let (token, pass) = match lane.admit().await? {
+        let (token, pass) = match desk.admit().await? {
             Admitted::Go(token, pass) => (token, pass),
             Admitted::NotNow => return Ok(()),
             Admitted::Unreachable(reason) => {
-                return failed(lane, key, &batch, AskFault { ask: Ask::ServiceDown, reason, request_id: None }).await;
+                return failed(desk, key, &batch, AskFault { ask: Ask::ServiceDown, reason, request_id: None }).await;
             }
         };
-        let answer = shared.client.status(&token, &job.target, &id).await;
+        let answer = desk.client.status(&token, &job.target, &id).await;
         pass.over().await?;
         match answer {
-            Ok(status) => return answered(lane, key, &id, status).await,
-            Err(fault) => match lane.heed(fault.ask, &fault.reason, &mut renewed).await? {
+            Ok(status) => return answered(desk, key, &id, status).await,
+            Err(fault) => match desk.heed(fault.ask, &fault.reason, &mut renewed).await? {
                 Matter::Again => {}
                 Matter::Instance => return Ok(()),
-                Matter::Batch => return failed(lane, key, &batch, fault).await,
+                Matter::Batch => return failed(desk, key, &batch, fault).await,
             },
         }
     }
 }
 
-async fn answered(lane: &Lane, key: BatchKey, id: &str, answer: Status) -> Result<(), StoreError> {
+async fn answered(desk: &Desk, key: BatchKey, id: &str, answer: Status) -> Result<(), StoreError> {
     let Status { status, counts, message, request_id } = answer;
-    let shared = &lane.shared;
     let event = match status {
         RemoteStatus::Queued | RemoteStatus::Importing => Event::Polled { status, counts },
         RemoteStatus::Complete => Event::Ended { counts, message: message.unwrap_or_default() },
@@ -57,35 +55,34 @@ async fn answered(lane: &Lane, key: BatchKey, id: &str, answer: Status) -> Resul
         }
     };
     if matches!(status, RemoteStatus::Complete | RemoteStatus::Failed) {
-        tracing::info!(instance = %shared.name, job = %key.job, part = key.part, marketo_batch_id = id, ?status,
+        tracing::info!(instance = %desk.name, job = %key.job, part = key.part, marketo_batch_id = id, ?status,
             processed = counts.processed, failed = counts.failed, warned = counts.warned, request_id,
             "the import ended");
     }
-    shared.store.record(key, event, request_id, shared.clock.now()).await?;
+    desk.store.record(key, event, request_id, desk.clock.now()).await?;
     Ok(())
 }
 
 /// No good answer. It is asked again later, until Marketo surely does not know the import any more.
-async fn failed(lane: &Lane, key: BatchKey, batch: &Batch, fault: AskFault) -> Result<(), StoreError> {
-    let shared = &lane.shared;
-    let now = shared.clock.now();
+async fn failed(desk: &Desk, key: BatchKey, batch: &Batch, fault: AskFault) -> Result<(), StoreError> {
+    let now = desk.clock.now();
     let AskFault { ask, reason, request_id } = fault;
     let forgotten = batch.accepted_at.is_some_and(|accepted| after(accepted, REMEMBERED) <= now);
-    let unknown = ask == Ask::Reject && batch.ask_failures + 1 >= shared.config.max_attempts;
+    let unknown = ask == Ask::Reject && batch.ask_failures + 1 >= desk.config.max_attempts;
     if forgotten || unknown {
         let reason = if forgotten {
             format!("what became of the import is unknown: Marketo keeps a batch for seven days. It says: {reason}")
         } else {
             format!("Marketo does not know the import any more: {reason}")
         };
-        tracing::warn!(instance = %shared.name, job = %key.job, part = key.part, %reason, request_id, "import lost");
+        tracing::warn!(instance = %desk.name, job = %key.job, part = key.part, %reason, request_id, "import lost");
         let event = Event::Lost { counts: batch.counts, reason };
-        shared.store.record(key, event, request_id, now).await?;
+        desk.store.record(key, event, request_id, now).await?;
         return Ok(());
     }
-    let not_before = after(now, backoff(&shared.config, batch.ask_failures + 1).max(shared.config.polling.min));
-    tracing::warn!(instance = %shared.name, job = %key.job, part = key.part, %reason, request_id, %not_before,
+    let not_before = after(now, backoff(&desk.config, batch.ask_failures + 1).max(desk.config.polling.min));
+    tracing::warn!(instance = %desk.name, job = %key.job, part = key.part, %reason, request_id, %not_before,
         "a poll failed; the import goes on");
-    shared.store.ask_failed(key, reason, not_before, request_id, now).await?;
+    desk.store.ask_failed(key, reason, not_before, request_id, now).await?;
     Ok(())
 }

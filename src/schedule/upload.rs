@@ -5,7 +5,7 @@ use bytes::Bytes;
 use futures_util::{Stream, StreamExt, stream};
 
 use super::call::{Admitted, Matter};
-use super::lane::Lane;
+use super::desk::Desk;
 use super::outcome::{after_upload, answer_lost, backoff};
 use crate::clock::after;
 use crate::job::{BatchKey, BatchState, Event};
@@ -13,61 +13,58 @@ use crate::marketo::{CreateFault, Created, Upload};
 use crate::store::{Batch, Content, Job, Kind, StoreError};
 
 /// Uploads a pending batch, if the instance still lets it.
-pub(super) async fn upload(lane: &Lane, key: BatchKey) -> Result<(), StoreError> {
-    let shared = &lane.shared;
-    let (job, batch) = shared.store.batch(key).await?;
+pub(super) async fn upload(desk: &Desk, key: BatchKey) -> Result<(), StoreError> {
+    let (job, batch) = desk.store.batch(key).await?;
     let (mut begun, mut renewed) = (false, false);
     loop {
-        let (token, pass) = match lane.admit().await? {
+        let (token, pass) = match desk.admit().await? {
             Admitted::Go(token, pass) => (token, pass),
-            other => return not_admitted(lane, key, other, begun).await,
+            other => return not_admitted(desk, key, other, begun).await,
         };
         if !begun {
             // The wait at the gate may have been long: what was planned may have been cancelled or paused since.
-            let paused = shared.store.instance(&shared.name).await?.pause.is_some();
-            let (_, now) = shared.store.batch(key).await?;
+            let paused = desk.store.instance(&desk.name).await?.pause.is_some();
+            let (_, now) = desk.store.batch(key).await?;
             if paused || now.state != BatchState::Pending {
                 return pass.over().await;
             }
-            shared.store.record(key, Event::UploadBegan, None, shared.clock.now()).await?;
+            desk.store.record(key, Event::UploadBegan, None, desk.clock.now()).await?;
             begun = true;
         }
-        let (content, bytes) = content(lane, &job, &batch);
+        let (content, bytes) = content(desk, &job, &batch);
         let upload = Upload { target: &job.target, filename: &job.filename, format: job.format, bytes };
-        let sent = shared.client.create(&token, upload, content).await;
+        let sent = desk.client.create(&token, upload, content).await;
         pass.over().await?;
         let fault = match sent {
-            Ok(created) => return accepted(lane, key, created).await,
+            Ok(created) => return accepted(desk, key, created).await,
             Err(fault) => fault,
         };
         if let CreateFault::Refused { ask, reason, .. } = &fault
-            && lane.heed(*ask, reason, &mut renewed).await? == Matter::Again
+            && desk.heed(*ask, reason, &mut renewed).await? == Matter::Again
         {
             continue;
         }
-        let service_failures = shared.store.instance(&shared.name).await?.service_failures;
+        let service_failures = desk.store.instance(&desk.name).await?.service_failures;
         let request_id = request_id(&fault);
         let attempts = batch.attempts + 1;
-        let event = after_upload(fault, attempts, service_failures, &shared.config, shared.clock.now());
-        return record(lane, key, event, request_id).await;
+        let event = after_upload(fault, attempts, service_failures, &desk.config, desk.clock.now());
+        return record(desk, key, event, request_id).await;
     }
 }
 
 /// Settles a batch that was being uploaded when the daemon died: whether Marketo has it is unknown.
-pub(super) async fn recover(lane: &Lane, key: BatchKey) -> Result<(), StoreError> {
-    let shared = &lane.shared;
-    let (_, batch) = shared.store.batch(key).await?;
+pub(super) async fn recover(desk: &Desk, key: BatchKey) -> Result<(), StoreError> {
+    let (_, batch) = desk.store.batch(key).await?;
     let reason = "the daemon ended while the upload was under way".to_owned();
-    let event = answer_lost(reason, batch.attempts, &shared.config, shared.clock.now());
-    record(lane, key, event, None).await
+    let event = answer_lost(reason, batch.attempts, &desk.config, desk.clock.now());
+    record(desk, key, event, None).await
 }
 
-async fn not_admitted(lane: &Lane, key: BatchKey, why: Admitted, begun: bool) -> Result<(), StoreError> {
-    let shared = &lane.shared;
+async fn not_admitted(desk: &Desk, key: BatchKey, why: Admitted<'_>, begun: bool) -> Result<(), StoreError> {
     let (reason, until) = match why {
         Admitted::Unreachable(reason) => {
-            let failures = shared.store.instance(&shared.name).await?.service_failures;
-            let until = after(shared.clock.now(), backoff(&shared.config, failures.saturating_add(1)));
+            let failures = desk.store.instance(&desk.name).await?.service_failures;
+            let until = after(desk.clock.now(), backoff(&desk.config, failures.saturating_add(1)));
             (reason, Some(until))
         }
         _ => ("the instance is paused".to_owned(), None),
@@ -75,30 +72,29 @@ async fn not_admitted(lane: &Lane, key: BatchKey, why: Admitted, begun: bool) ->
     if begun {
         // A refused token was the last that Marketo said, so there is no import.
         let wait = if until.is_some() { crate::job::Wait::Service } else { crate::job::Wait::Instance };
-        return record(lane, key, Event::PutBack { wait, reason, not_before: until }, None).await;
+        return record(desk, key, Event::PutBack { wait, reason, not_before: until }, None).await;
     }
     if let Some(until) = until {
-        tracing::warn!(instance = %shared.name, %reason, %until, "Marketo can't be reached");
-        shared.store.service_failed(&shared.name, until).await?;
+        tracing::warn!(instance = %desk.name, %reason, %until, "Marketo can't be reached");
+        desk.store.service_failed(&desk.name, until).await?;
     }
     Ok(())
 }
 
-async fn accepted(lane: &Lane, key: BatchKey, created: Created) -> Result<(), StoreError> {
+async fn accepted(desk: &Desk, key: BatchKey, created: Created) -> Result<(), StoreError> {
     let Created { marketo_batch_id, status, request_id } = created;
-    tracing::info!(instance = %lane.shared.name, job = %key.job, part = key.part, marketo_batch_id, ?status, request_id,
+    tracing::info!(instance = %desk.name, job = %key.job, part = key.part, marketo_batch_id, ?status, request_id,
         "Marketo took the batch");
     let event = Event::Accepted { marketo_batch_id, status };
-    lane.shared.store.record(key, event, request_id, lane.shared.clock.now()).await?;
+    desk.store.record(key, event, request_id, desk.clock.now()).await?;
     Ok(())
 }
 
-async fn record(lane: &Lane, key: BatchKey, event: Event, request_id: Option<String>) -> Result<(), StoreError> {
-    let shared = &lane.shared;
+async fn record(desk: &Desk, key: BatchKey, event: Event, request_id: Option<String>) -> Result<(), StoreError> {
     let event_name = event.name();
-    let state = shared.store.record(key, event, request_id.clone(), shared.clock.now()).await?;
-    let message = shared.store.batch(key).await?.1.message;
-    tracing::warn!(instance = %shared.name, job = %key.job, part = key.part, event = event_name, %state, request_id,
+    let state = desk.store.record(key, event, request_id.clone(), desk.clock.now()).await?;
+    let message = desk.store.batch(key).await?.1.message;
+    tracing::warn!(instance = %desk.name, job = %key.job, part = key.part, event = event_name, %state, request_id,
         message, "the upload did not succeed");
     Ok(())
 }
@@ -111,8 +107,8 @@ fn request_id(fault: &CreateFault) -> Option<String> {
 }
 
 /// The header and the batch's rows, as they stand in the store, and how many bytes they are.
-fn content(lane: &Lane, job: &Job, batch: &Batch) -> (impl Stream<Item = std::io::Result<Bytes>> + Send + use<>, u64) {
-    let span = |(from, to)| lane.shared.store.content(job.id, Kind::File, 0, from, to);
+fn content(desk: &Desk, job: &Job, batch: &Batch) -> (impl Stream<Item = std::io::Result<Bytes>> + Send + use<>, u64) {
+    let span = |(from, to)| desk.store.content(job.id, Kind::File, 0, from, to);
     let rows = (batch.byte_from, batch.byte_to);
     let bytes = (job.header.1 - job.header.0) + (rows.1 - rows.0);
     (pieces(span(job.header)).chain(pieces(span(rows))), bytes)

@@ -1,4 +1,5 @@
 //! The limits as tables of arithmetic. `a/b` is part b of job a.
+#![allow(clippy::field_reassign_with_default, reason = "a snapshot is told in sentences, one for each part of it")]
 
 use std::time::Duration;
 

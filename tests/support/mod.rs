@@ -1,0 +1,234 @@
+//! A town for the tests: a simulator in this process, and the real binary as its daemon.
+#![allow(dead_code, reason = "each test file uses its own part")]
+
+use std::fmt::Write as _;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Duration;
+
+use marqueue::job::{BatchState, JobId};
+use marqueue::simulator::{Settings, Simulator};
+use marqueue::store::Job;
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// Far beyond what anything here takes, even on a loaded machine: a test that comes to it has failed.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+pub struct Town {
+    pub folder: TempDir,
+    pub simulator: Simulator,
+    /// More lines for `[instances.default]` and below.
+    pub config: String,
+    daemon: Option<Child>,
+    http: reqwest::Client,
+}
+
+/// Marketo's limits with imports that take no time to speak of.
+pub fn quick() -> Settings {
+    Settings {
+        import_base: Duration::from_millis(20),
+        import_per_row: Duration::from_millis(1),
+        calls: 10_000,
+        window: Duration::from_secs(1),
+        ..Settings::default()
+    }
+}
+
+impl Town {
+    /// A town without a daemon yet.
+    pub async fn new(settings: Settings) -> Town {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let simulator = Simulator::start(listener, settings).expect("the simulator starts");
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let socket = folder.path().join("m.sock");
+        let http = reqwest::Client::builder().unix_socket(socket).no_proxy().build().expect("a client");
+        Town { folder, simulator, config: String::new(), daemon: None, http }
+    }
+
+    /// A town whose daemon is at work.
+    pub async fn with_daemon(settings: Settings) -> Town {
+        let mut town = Town::new(settings).await;
+        town.start().await;
+        town
+    }
+
+    pub fn socket(&self) -> PathBuf {
+        self.folder.path().join("m.sock")
+    }
+
+    pub fn database(&self) -> PathBuf {
+        self.folder.path().join("q.db")
+    }
+
+    pub fn config_file(&self) -> PathBuf {
+        self.folder.path().join("marqueue.toml")
+    }
+
+    pub fn write_config(&self) {
+        let mut text = String::new();
+        write!(
+            text,
+            "[store]\npath = {:?}\n[api]\nsocket = {:?}\n[instances.default]\nbase_url = {:?}\n\
+             client_id = \"simulator\"\nclient_secret = \"secret\"\nbackoff_min = \"20ms\"\nbackoff_max = \"200ms\"\n\
+             polling = {{ min = \"10ms\", max = \"200ms\" }}\n{}",
+            self.database(),
+            self.socket(),
+            self.simulator.base_url(),
+            if self.config.is_empty() { "limits = { calls = 5000, window = \"1s\" }\n" } else { &self.config },
+        )
+        .expect("writing to text");
+        fs::write(self.config_file(), text).expect("the configuration is written");
+    }
+
+    /// Starts the daemon; on return it answers.
+    pub async fn start(&mut self) {
+        self.write_config();
+        let log = File::options().create(true).append(true).open(self.folder.path().join("log")).expect("a log");
+        let child = Command::new(binary())
+            .args(["serve", "--config"])
+            .arg(self.config_file())
+            .env("RUST_LOG", "marqueue=debug")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .expect("the binary starts");
+        self.daemon = Some(child);
+        self.until("the daemon answers", async |town| {
+            let child = town.daemon.as_mut().expect("it was started");
+            if let Some(status) = child.try_wait().expect("its state") {
+                panic!("the daemon ended with {status}:\n{}", town.log());
+            }
+            town.http.get("http://daemon/healthz").send().await.is_ok().then_some(())
+        })
+        .await;
+    }
+
+    /// kill -9
+    pub fn kill(&mut self) {
+        let mut child = self.daemon.take().expect("a daemon to kill");
+        child.kill().expect("it can be killed");
+        child.wait().expect("it ends");
+    }
+
+    /// SIGTERM, and how the daemon then ended.
+    pub async fn terminate(&mut self) -> ExitStatus {
+        let id = self.daemon.as_ref().expect("a daemon to end").id().to_string();
+        let sent = Command::new("kill").args(["-TERM", &id]).status().expect("kill runs");
+        assert!(sent.success());
+        let status = self.until("the daemon ends", async |town| town.exited()).await;
+        self.daemon = None;
+        status
+    }
+
+    /// How the daemon ended, if it has.
+    pub fn exited(&mut self) -> Option<ExitStatus> {
+        self.daemon.as_mut().and_then(|child| child.try_wait().expect("its state"))
+    }
+
+    /// The daemon's process.
+    pub fn pid(&self) -> u32 {
+        self.daemon.as_ref().expect("a daemon").id()
+    }
+
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
+    }
+
+    /// Asks until there is an answer. A test that waits waits for a fact; the time is only its last resort.
+    pub async fn until<T>(&mut self, what: &str, mut look: impl AsyncFnMut(&mut Town) -> Option<T>) -> T {
+        let deadline = tokio::time::Instant::now() + PATIENCE;
+        loop {
+            if let Some(found) = look(self).await {
+                return found;
+            }
+            assert!(tokio::time::Instant::now() < deadline, "in vain: {what}\n{}", self.log());
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    /// One request to the native API: status and body.
+    pub async fn request(&self, method: &str, path: &str, body: impl Into<reqwest::Body>) -> (u16, Vec<u8>) {
+        let method = method.parse().expect("a method");
+        let request = self.http.request(method, format!("http://daemon{path}")).body(body);
+        let answer = request.send().await.expect("the daemon answers");
+        let status = answer.status().as_u16();
+        (status, answer.bytes().await.expect("the answer is whole").to_vec())
+    }
+
+    pub async fn json(&self, method: &str, path: &str) -> (u16, Value) {
+        let (status, body) = self.request(method, path, "").await;
+        (status, serde_json::from_slice(&body).unwrap_or(Value::Null))
+    }
+
+    pub async fn get(&self, path: &str) -> String {
+        let (status, body) = self.request("GET", path, "").await;
+        let body = String::from_utf8(body).expect("text");
+        assert_eq!(status, 200, "{path}: {body}");
+        body
+    }
+
+    /// Drops a file in, as `query` says, and gives the job.
+    pub async fn add(&self, query: &str, file: impl Into<reqwest::Body>) -> Job {
+        let (status, body) = self.request("POST", &format!("/v1/jobs?{query}"), file).await;
+        assert_eq!(status, 201, "{query}: {}", String::from_utf8_lossy(&body));
+        serde_json::from_slice(&body).expect("a job")
+    }
+
+    pub async fn job(&self, id: JobId) -> Job {
+        serde_json::from_str(&self.get(&format!("/v1/jobs/{id}")).await).expect("a job")
+    }
+
+    /// The job when it has ended.
+    pub async fn ended(&mut self, id: JobId) -> Job {
+        self.until(&format!("job {id} ends"), async |town| {
+            let job = town.job(id).await;
+            job.state.has_ended().then_some(job)
+        })
+        .await
+    }
+
+    /// The job when its first batch is in `state`.
+    pub async fn in_state(&mut self, id: JobId, state: BatchState) -> Job {
+        self.until(&format!("the batch of job {id} is {state}"), async |town| {
+            let job = town.job(id).await;
+            assert!(!job.state.has_ended(), "job {id} was never seen {state}: {job:?}");
+            (job.batches[0].state == state).then_some(job)
+        })
+        .await
+    }
+}
+
+impl Drop for Town {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.daemon.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+        if std::thread::panicking() {
+            // The end of the log is what one wants to see first.
+            let log = self.log();
+            let from = log.char_indices().rev().nth(6_000).map_or(0, |(at, _)| at);
+            #[expect(clippy::print_stderr, reason = "it is for the one who reads the failed test")]
+            {
+                eprintln!("--- the daemon's log ends with ---\n{}", &log[from..]);
+            }
+        }
+    }
+}
+
+pub fn binary() -> &'static Path {
+    Path::new(env!("CARGO_BIN_EXE_marqueue"))
+}
+
+/// A file of leads, one row for each e-mail address.
+pub fn leads(addresses: &[&str]) -> String {
+    let mut file = String::from("email,firstName\n");
+    for address in addresses {
+        writeln!(file, "{address},Ann").expect("writing to text");
+    }
+    file
+}
