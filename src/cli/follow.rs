@@ -78,7 +78,7 @@ async fn look(
                 progress.job(&job);
                 if job.state.has_ended() {
                     open.retain(|&id| id != job.id);
-                    ended.insert(job.id, job);
+                    ended.insert(job.id, *job);
                 }
             }
             Some(EventData::Missed { .. }) | None => return Ok(()),
