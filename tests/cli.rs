@@ -331,3 +331,16 @@ fn the_simulator_listens_until_it_is_told_to_stop() {
         assert_eq!(ended(simulator).expect(0).err, "");
     }
 }
+
+#[test]
+fn a_daemon_that_can_t_start_says_why_and_leaves_the_one_that_runs_alone() {
+    let house = House::new();
+    let ran = house.run("serve --config marqueue.toml").expect(1);
+    assert!(ran.err.contains("a daemon already answers at"), "{ran:?}");
+    house.run("status").expect(0);
+    house.file("wrong.toml", "[store]\npaht = 'x'\n");
+    let ran = house.run("serve --config wrong.toml").expect(2);
+    assert!(ran.err.starts_with("error: ") && ran.err.contains("paht"), "{ran:?}");
+    let ran = house.run("serve --config none.toml").expect(2);
+    assert!(ran.err.contains("none.toml"), "{ran:?}");
+}
