@@ -196,8 +196,8 @@ pub enum Event {
     AnswerLost { reason: String, not_before: Timestamp, ghost_until: Timestamp },
     /// The answer was lost, and the policy is to ask a person. `ghost_until` as above.
     Held { reason: String, ghost_until: Timestamp },
-    /// Marketo found the batch too large (413), and it was cut into so many. The attempt is given back.
-    Halved { into: u32, reason: String },
+    /// Marketo found the batch too large (413), and it was cut in two. The attempt is given back.
+    Halved { reason: String },
     /// Marketo will never take this batch, or the attempts are used up.
     Rejected { reason: String },
     /// Marketo made an import of it.
@@ -316,7 +316,7 @@ mod tests {
                 ghost_until: Timestamp::UNIX_EPOCH,
             },
             Event::Held { reason: reason.clone(), ghost_until: Timestamp::UNIX_EPOCH },
-            Event::Halved { into: 2, reason: reason.clone() },
+            Event::Halved { reason: reason.clone() },
             Event::Rejected { reason: reason.clone() },
             Event::Accepted { marketo_batch_id: "1".into(), status: RemoteStatus::Queued },
             Event::Polled { status: RemoteStatus::Importing, counts },

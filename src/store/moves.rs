@@ -54,15 +54,15 @@ impl Store {
             .await
     }
 
-    /// Cuts a batch that Marketo found too large: it keeps the first of `parts`, and the others become batches of the
-    /// same job, with the next free numbers. `parts` are its rows, in order.
+    /// Cuts a batch in two that Marketo found too large: it keeps the first half, and the second becomes a batch of the
+    /// same job, with the next free number.
     ///
     /// # Errors
     /// [`StoreError::Illegal`] if the batch is not being uploaded.
     pub async fn halve(
         &self,
         key: BatchKey,
-        parts: Vec<Part>,
+        halves: [Part; 2],
         reason: String,
         request_id: Option<String>,
         now: Timestamp,
@@ -71,29 +71,21 @@ impl Store {
             .writer
             .write(move |w| {
                 Box::pin(async move {
-                    let into = u32::try_from(parts.len()).unwrap_or(u32::MAX);
-                    record(w, key, &Event::Halved { into, reason }, request_id.as_deref(), now).await?;
+                    let [first, second] = &halves;
+                    record(w, key, &Event::Halved { reason }, request_id.as_deref(), now).await?;
+                    sqlx::query("UPDATE batch SET byte_from = ?, byte_to = ?, rows = ? WHERE job_id = ? AND part = ?")
+                        .bind(first.from.cast_signed())
+                        .bind(first.to.cast_signed())
+                        .bind(first.rows.cast_signed())
+                        .bind(key.job.0)
+                        .bind(key.part)
+                        .execute(&mut *w.conn)
+                        .await?;
                     let last: u32 = sqlx::query_scalar("SELECT max(part) FROM batch WHERE job_id = ?")
                         .bind(key.job.0)
                         .fetch_one(&mut *w.conn)
                         .await?;
-                    for (n, rows) in (0..).zip(&parts) {
-                        if n == 0 {
-                            sqlx::query(
-                                "UPDATE batch SET byte_from = ?, byte_to = ?, rows = ? WHERE job_id = ? AND part = ?",
-                            )
-                            .bind(rows.from.cast_signed())
-                            .bind(rows.to.cast_signed())
-                            .bind(rows.rows.cast_signed())
-                            .bind(key.job.0)
-                            .bind(key.part)
-                            .execute(&mut *w.conn)
-                            .await?;
-                        } else {
-                            accept::insert_batch(w, key.job, last + n, rows).await?;
-                        }
-                    }
-                    Ok(())
+                    accept::insert_batch(w, key.job, last + 1, second).await
                 })
             })
             .await
@@ -279,7 +271,7 @@ fn apply(batch: &mut Moving, event: &Event, now: Timestamp) {
             batch.message = Some(reason.clone());
             batch.ghost_until = batch.ghost_until.max(Some(*ghost_until));
         }
-        Event::Halved { reason, .. } => {
+        Event::Halved { reason } => {
             batch.attempts = batch.attempts.saturating_sub(1);
             batch.message = Some(reason.clone());
         }
@@ -330,7 +322,7 @@ fn describe(event: &Event) -> Option<&str> {
         | Event::Refused { reason, .. }
         | Event::AnswerLost { reason, .. }
         | Event::Held { reason, .. }
-        | Event::Halved { reason, .. }
+        | Event::Halved { reason }
         | Event::Rejected { reason }
         | Event::Lost { reason, .. } => Some(reason),
         Event::Ended { message, .. } => Some(message),
@@ -560,7 +552,7 @@ mod tests {
         let whole = store.batch(key).await.unwrap().1;
         let middle = whole.byte_from + 3;
         let part = |from, to| Part { from, to, rows: 1 };
-        let parts = vec![part(whole.byte_from, middle), part(middle, whole.byte_to)];
+        let parts = [part(whole.byte_from, middle), part(middle, whole.byte_to)];
         assert!(store.halve(key, parts.clone(), "413".into(), None, from_ms(1)).await.is_err(), "it is not uploading");
         store.record(key, Event::UploadBegan, None, from_ms(1)).await.unwrap();
         store.halve(key, parts, "413".into(), None, from_ms(2)).await.unwrap();
