@@ -251,18 +251,18 @@ impl Client {
         if http == 404 {
             return Ok(Report::None);
         }
-        let json = answer
-            .headers()
-            .get(CONTENT_TYPE)
-            .and_then(|value| value.to_str().ok())
-            .is_some_and(|kind| kind.to_ascii_lowercase().contains("json"));
+        // An envelope, or a page of someone who stands between: no file has such a type.
+        let other = answer.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).is_some_and(|kind| {
+            let kind = kind.to_ascii_lowercase();
+            kind.contains("json") || kind.contains("html")
+        });
         let lost = |error| AskFault { ask: Ask::OutcomeUnknown, reason: reason(&error), request_id: None };
-        let first = if http == 200 && !json { answer.chunk().await.map_err(lost)? } else { None };
+        let first = if http == 200 && !other { answer.chunk().await.map_err(lost)? } else { None };
         match first {
             Some(first) if !first.trim_ascii_start().starts_with(b"{") => {
                 Ok(Report::File(File { first: Some(first), rest: answer }))
             }
-            None if http == 200 && !json => Ok(Report::None),
+            None if http == 200 && !other => Ok(Report::None),
             // A file whose first header begins with a brace is less likely than an envelope with the wrong type, and
             // only what reads as an envelope is taken for one.
             first => {
