@@ -474,7 +474,8 @@ mod tests {
         let key = BatchKey { job: add(&store, leads(), 1).await, part: 1 };
         for n in 1..=2 {
             store.record(key, Event::UploadBegan, None, from_ms(n * 100)).await.unwrap();
-            let back = Event::PutBack { wait: Wait::Service, reason: "503".into(), not_before: Some(from_ms(n * 100 + 100)) };
+            let back =
+                Event::PutBack { wait: Wait::Service, reason: "503".into(), not_before: Some(from_ms(n * 100 + 100)) };
             store.record(key, back, None, from_ms(n * 100)).await.unwrap();
         }
         let learnt = store.instance("default").await.unwrap();
