@@ -62,6 +62,7 @@ pub(super) fn after_upload(
     let later = Some(after(now, others_pause(&seen.paces, instance)));
     match fault {
         CreateFault::NeverSent(reason) => service(reason),
+        CreateFault::BrokenOff(reason) => again(reason, attempts, instance, now),
         CreateFault::AnswerLost { reason, .. } => answer_lost(reason, attempts, instance, now),
         CreateFault::Refused { ask, reason, .. } => match ask {
             Ask::NewToken | Ask::StopForCredentials | Ask::DayIsOver => put_back(Wait::Instance, reason, None),
@@ -69,14 +70,21 @@ pub(super) fn after_upload(
             Ask::QueueFull => put_back(Wait::QueueFull, reason, later),
             Ask::ListBusy => put_back(Wait::ListBusy, reason, later),
             Ask::ServiceDown => service(reason),
-            Ask::Again if attempts >= instance.max_attempts => {
-                Event::Rejected { reason: format!("given up after {attempts} attempts; the last answer was: {reason}") }
-            }
-            Ask::Again => Event::Refused { reason, not_before: after(now, backoff(instance, attempts)) },
+            Ask::Again => again(reason, attempts, instance, now),
             Ask::OutcomeUnknown => answer_lost(reason, attempts, instance, now),
             Ask::TooLarge | Ask::Reject => Event::Rejected { reason },
         },
     }
+}
+
+/// Nothing was made, and the batch may be to blame: so many tries, each later than the one before.
+fn again(reason: String, attempts: u32, instance: &Instance, now: Timestamp) -> Event {
+    if attempts >= instance.max_attempts {
+        return Event::Rejected {
+            reason: format!("given up after {attempts} attempts; the last answer was: {reason}"),
+        };
+    }
+    Event::Refused { reason, not_before: after(now, backoff(instance, attempts)) }
 }
 
 /// What becomes of a batch of which nobody knows whether Marketo has it.
@@ -236,6 +244,9 @@ mod tests {
         assert_eq!(reason, "given up after 8 attempts; the last answer was: words");
         let lost = CreateFault::AnswerLost { reason: "cut".into(), request_id: None };
         assert!(matches!(after_upload(lost, 8, &failed(0), &instance(), from_ms(0)), Event::Rejected { .. }));
+        let broken = || CreateFault::BrokenOff("it broke off".into());
+        assert!(matches!(after_upload(broken(), 7, &failed(0), &instance(), from_ms(0)), Event::Refused { .. }));
+        assert!(matches!(after_upload(broken(), 8, &failed(0), &instance(), from_ms(0)), Event::Rejected { .. }));
         // What never left was never an attempt.
         let never = CreateFault::NeverSent("no route".into());
         assert!(matches!(after_upload(never, 800, &failed(0), &instance(), from_ms(0)), Event::PutBack { .. }));

@@ -104,7 +104,7 @@ async fn record(desk: &Desk, key: BatchKey, event: Event, request_id: Option<Str
 
 fn request_id(fault: &CreateFault) -> Option<String> {
     match fault {
-        CreateFault::NeverSent(_) => None,
+        CreateFault::NeverSent(_) | CreateFault::BrokenOff(_) => None,
         CreateFault::Refused { request_id, .. } | CreateFault::AnswerLost { request_id, .. } => request_id.clone(),
     }
 }

@@ -37,6 +37,11 @@ impl Answer {
         Answer { status, content_type, body: body.into(), after_head: false }
     }
 
+    /// The connection is closed without a word.
+    pub fn nothing() -> Answer {
+        Answer::plain(0, "", "")
+    }
+
     pub fn json(body: impl Into<String>) -> Answer {
         Answer::plain(200, "application/json;charset=UTF-8", body)
     }
@@ -107,6 +112,9 @@ async fn converse(mut stream: TcpStream, answers: &(dyn Fn(&Request) -> Answer +
         stream.read_exact(&mut body).await?;
     }
     let Answer { status, content_type, body, .. } = answer;
+    if status == 0 {
+        return Ok(());
+    }
     let length = body.len();
     let text = format!(
         "HTTP/1.1 {status} S\r\nContent-Type: {content_type}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}"

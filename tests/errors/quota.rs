@@ -1,9 +1,10 @@
 //! 607 and our own limit on a day's calls: no call until the day's end, whatever happens in between.
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use jiff::tz::Offset;
+use marqueue::clock::Clock;
 use marqueue::job::JobState;
 use marqueue::simulator::{Call, Effect, Fault};
 
@@ -14,7 +15,7 @@ use crate::{FILE, LEADS, outcomes};
 const AHEAD: Duration = Duration::from_secs(4);
 
 fn now() -> Timestamp {
-    Timestamp::try_from(SystemTime::now()).expect("a time of this calendar")
+    Clock::System.now()
 }
 
 /// A town whose day ends in a few seconds, and when.

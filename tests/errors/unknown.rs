@@ -42,8 +42,8 @@ async fn an_unknown_outcome_is_sent_again_where_the_policy_says_so() {
     assert!(ledger.most_queued <= 10 && ledger.most_importing <= 2);
 }
 
-/// The connection closes before the request was read. If the last of it had not been handed over by then, it was never
-/// sent; if it had, nobody knows. Both may be, and neither may lose the file.
+/// The connection closes before the request was read. If the last of it had not been handed over by then, there is surely
+/// no import; if it had, nobody knows. Both may be, and neither may lose the file.
 #[tokio::test]
 async fn a_request_that_is_lost_on_the_way_is_sent_again() {
     let mut town = Town::with_daemon(quick()).await;
@@ -53,8 +53,8 @@ async fn a_request_that_is_lost_on_the_way_is_sent_again() {
         let job = town.ended(id).await;
         assert_eq!(job.state, JobState::Complete);
         let history = town.get(&format!("/v1/jobs/{id}/history")).await;
-        let (lost, never) = (history.matches("answer-lost").count(), history.matches("put-back").count());
-        assert_eq!((lost + never, job.batches[0].attempts), (1, 1 + lost as u32), "{history}");
+        let (lost, broken) = (history.matches("answer-lost").count(), history.matches("refused").count());
+        assert_eq!((lost + broken, job.batches[0].attempts), (1, 2), "{history}");
     }
     let ledger = town.simulator.ledger();
     assert_eq!((ledger.lost_requests, ledger.imports.len()), (10, 10));
