@@ -1,5 +1,5 @@
-//! How is a call made, and how did it end? The three kinds of end of an upload are three types, because what may be done
-//! next differs: never sent, refused, answer lost.
+//! How is a call made, and how did it end? The kinds of end of an upload are types of their own, because what may be done
+//! next differs: never sent, broken off, refused, answer lost.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
