@@ -45,7 +45,7 @@ const ALL_JOBS: u32 = 1000;
 #[command(after_help = "\
 Examples:
   marqueue demo
-  marqueue demo | cat")]
+  marqueue demo --json")]
 pub struct Demo {}
 
 impl Demo {
@@ -131,7 +131,9 @@ async fn tour(house: &House, json: bool) -> anyhow::Result<()> {
     }
     let faults = verdict::faults(&expected, &ledger, &house.settings, &house.limits);
     if json {
-        output::print_json(&json!({"jobs": passed.jobs, "refused": passed.refused, "ledger": ledger}))?;
+        let refused: Vec<_> =
+            passed.refused.iter().map(|(file, reason)| json!({"file": file, "reason": reason})).collect();
+        output::print_json(&json!({"jobs": passed.jobs, "refused": refused, "ledger": ledger}))?;
     } else {
         let summary = verdict::summary(&passed.jobs, &ledger, &house.settings, &house.limits);
         let failures = failures(house, &passed.jobs).await?;

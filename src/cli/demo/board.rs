@@ -237,3 +237,104 @@ fn legend(jobs: &[Job]) -> Vec<String> {
 fn ids(jobs: &[&Job]) -> String {
     jobs.iter().map(|job| job.id.to_string()).collect::<Vec<_>>().join(", ")
 }
+
+#[cfg(test)]
+mod tests {
+    use console::strip_ansi_codes;
+
+    use super::*;
+    use crate::api::types::{Limits, Queue, Slots};
+    use crate::cli::text::samples::{batch, job};
+    use crate::store::Rows;
+
+    fn board(jobs: Vec<Job>) -> Board {
+        let slots = Slots { uploading: 1, queued: 3, importing: 2, unknown: 0, limit: 10, learnt: None };
+        let queue = Queue {
+            pending_jobs: 0,
+            pending_batches: 0,
+            running_jobs: 0,
+            collecting: 0,
+            held: vec![],
+            oldest_pending_at: None,
+        };
+        let limits =
+            Limits { calls_used: 7, calls: 50, window: 20.0, concurrent_calls: 5, calls_today: 0, daily_calls: 0 };
+        let instance = InstanceStatus { pause: None, quiet_until: None, slots, queue, limits };
+        Board { jobs, instance, importing: 2 }
+    }
+
+    fn running(id: i64) -> Job {
+        let mut job = job(id, JobState::Running);
+        job.batches = vec![batch(1, BatchState::Queued), batch(2, BatchState::Importing)];
+        job.rows = Rows { total: 20, processed: 9, failed: 1, warned: 0 };
+        job
+    }
+
+    fn plainly(lines: &[String]) -> Vec<String> {
+        lines.iter().map(|line| strip_ansi_codes(line).into_owned()).collect()
+    }
+
+    #[test]
+    fn slots_stand_above_a_line_for_each_job() {
+        let mut member = running(12);
+        member.target = Target::ProgramMembers { program_id: 1044, status: "Registered".into() };
+        let board = board(vec![job(3, JobState::Complete), member]);
+        assert_eq!(
+            plainly(&board.frame(80, 24)),
+            [
+                "importing ██ 2/2   queued ██████░░░░ 6/10   calls 7/50 in 20 s",
+                "",
+                "JOB  FILE        TARGET                STATE       BATCH  ROWS FAIL WARN",
+                "  3  people.csv  leads                 complete      0/1  0/10    -    -",
+                " 12  people.csv  program-members 1044  importing     0/2 10/20    1    -",
+                "",
+                "job 12: too large for one upload, so it goes in 2 batches",
+            ]
+        );
+        assert_eq!(
+            plainly(&board.frame(120, 24))[4],
+            " 12  people.csv  program-members 1044 (Registered)  importing   ██████████░░░░░░░░░░    0/2 10/20    1    -"
+        );
+    }
+
+    #[test]
+    fn a_frame_fits_into_any_terminal() {
+        let board = board((1..=15).map(running).collect());
+        for (width, height) in [(80, 24), (80, 12), (40, 6), (10, 3), (1, 1), (300, 100)] {
+            let frame = board.frame(width, height);
+            assert!(frame.len() < height || frame.is_empty(), "{width}x{height}: {frame:#?}");
+            assert!(frame.iter().all(|line| measure_text_width(line) <= width), "{width}x{height}: {frame:#?}");
+        }
+    }
+
+    #[test]
+    fn on_a_low_terminal_those_that_have_ended_are_only_counted() {
+        let states = [JobState::Complete, JobState::Pending, JobState::Complete, JobState::Pending, JobState::Pending];
+        let jobs = (1..).zip(states).map(|(id, state)| job(id, state)).collect();
+        let frame = plainly(&board(jobs).frame(80, 7));
+        let (ids, last) = (&frame[3..frame.len() - 1], &frame[frame.len() - 1]);
+        assert!(ids.len() == 2 && ids[0].starts_with("  2 ") && ids[1].starts_with("  4 "), "{frame:#?}");
+        assert_eq!(last, "and 2 complete, 1 pending");
+    }
+
+    #[test]
+    fn jobs_that_wait_for_each_other_are_explained() {
+        let mut jobs: Vec<Job> = (1..=5).map(|id| job(id, JobState::Pending)).collect();
+        for job in &mut jobs[..2] {
+            job.target = Target::Leads { lookup_field: None, list_id: Some(7), partition: None };
+        }
+        for job in &mut jobs[2..4] {
+            job.group = Some("nightly".into());
+        }
+        jobs[4].priority = 10;
+        assert_eq!(
+            plainly(&legend(&jobs)),
+            [
+                "job 5: priority 10, so it goes before all that wait",
+                "jobs 1, 2: one static list (7), so one import at a time",
+                "jobs 3, 4: one group (nightly), so one after the other",
+            ]
+        );
+        assert!(legend(&jobs[1..3]).is_empty());
+    }
+}

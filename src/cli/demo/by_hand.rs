@@ -31,13 +31,40 @@ fn commands(program: Option<&Path>) -> String {
          cat > marqueue.toml <<'END'\n\
          {configuration}\
          END\n\
-         marqueue simulate --listen {STAND_IN} --speed 20 > simulate.log &\n\
-         marqueue serve --config marqueue.toml 2> serve.log &\n\
+         marqueue simulate --listen {STAND_IN} --speed 20 > simulate.log & stand_in=$!\n\
+         marqueue serve --config marqueue.toml 2> serve.log & daemon=$!\n\
          export MARQUEUE_SOCKET=\"$PWD/marqueue.sock\"\n\
          until marqueue status; do sleep 1; done\n\
-         printf 'email,comment\\nada@example.com,\\ngrace@example.com,!fail:No such country\\n' > people.csv\n\
+         printf 'email,note\\nada@example.com,\\nalan@example.com,!fail:Blocked\\n' > people.csv\n\
          marqueue add leads people.csv --wait\n\
          marqueue failures 1\n\
-         kill %1 %2\n"
+         kill $daemon $stand_in\n"
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn the_programs_folder_is_named_only_where_the_shell_would_not_find_it() {
+        let [own, other] = [(), ()].map(|()| tempfile::tempdir().unwrap());
+        let program = own.path().join("marqueue");
+        fs::write(&program, "").unwrap();
+        let path = env::join_paths([other.path(), own.path()]).unwrap();
+        assert_eq!(unless_found(&program, Some(&path)), None);
+        assert_eq!(unless_found(&program, Some(other.path().as_os_str())), Some(own.path()));
+        assert_eq!(unless_found(&program, None), Some(own.path()));
+        // Another program of that name comes first.
+        fs::write(other.path().join("marqueue"), "").unwrap();
+        assert_eq!(unless_found(&program, Some(&path)), Some(own.path()));
+    }
+
+    #[test]
+    fn an_odd_folder_is_quoted() {
+        assert!(commands(Some(Path::new("/it's"))).starts_with(r#"export PATH='/it'\''s':"$PATH""#));
+        assert!(commands(None).starts_with("cd "));
+    }
 }

@@ -44,7 +44,10 @@ impl Face {
     pub fn show(&mut self, board: &Board) -> io::Result<()> {
         match self {
             Face::Screen(screen) => screen.show(board),
-            Face::Lines(said) => board.jobs.iter().try_for_each(|job| say_change(said, job)),
+            Face::Lines(said) => {
+                let mut lines = board.jobs.iter().filter_map(|job| change(said, job));
+                lines.try_for_each(|line| output::print(&format!("{line}\n")))
+            }
             Face::Silent => Ok(()),
         }
     }
@@ -58,24 +61,21 @@ impl Face {
     }
 }
 
-fn say_change(said: &mut BTreeMap<JobId, String>, job: &Job) -> io::Result<()> {
+/// What there is to say of a job; nothing where it stands as it did.
+fn change(said: &mut BTreeMap<JobId, String>, job: &Job) -> Option<String> {
     let standing = standing(job);
     let line = match said.get(&job.id) {
-        Some(last) if *last == standing => return Ok(()),
+        Some(last) if *last == standing => return None,
         None => {
-            let (rows, batches) = (count(job.rows.total, "row"), count(job.batches.len() as u64, "batch"));
-            format!(
-                "job {}: {} for {}: {rows} in {batches}",
-                job.id,
-                plain(&job.filename),
-                plain(&job.target.to_string())
-            )
+            let (target, rows) = (plain(&job.target.to_string()), count(job.rows.total, "row"));
+            let batches = count(job.batches.len() as u64, "batch");
+            format!("job {}: {} for {target}: {rows} in {batches}", job.id, plain(&job.filename))
         }
         Some(_) if job.state.has_ended() => ending(job),
         Some(_) => format!("job {}: {}: {standing}", job.id, plain(&job.filename)),
     };
     said.insert(job.id, standing);
-    output::print(&format!("{line}\n"))
+    Some(line)
 }
 
 /// The lower part of a terminal, drawn in place.
@@ -99,26 +99,27 @@ impl Screen {
         self.draw(&board.frame(size.1.into(), size.0.into()))
     }
 
-    /// Each line is written over the old one before what is left of that is erased, so that nothing flickers.
     fn draw(&mut self, lines: &[String]) -> io::Result<()> {
         self.term.hide_cursor()?;
-        self.term.move_cursor_up(self.drawn)?;
-        for line in lines {
-            self.term.write_str(line)?;
-            self.term.write_str("\x1b[K\n")?;
-        }
-        self.term.clear_to_end_of_screen()?;
+        self.write_over(lines.iter().map(String::as_str))?;
         self.drawn = lines.len();
         self.term.flush()
     }
 
     fn say(&mut self, text: &str) -> io::Result<()> {
-        self.term.move_cursor_up(self.drawn)?;
-        self.term.clear_to_end_of_screen()?;
+        self.write_over(text.lines().chain([""]))?;
         self.drawn = 0;
-        self.term.write_line(text)?;
-        self.term.write_line("")?;
         self.term.flush()
+    }
+
+    /// Each line is written over the old one before what is left of that is erased, so that nothing flickers.
+    fn write_over<'a>(&self, lines: impl Iterator<Item = &'a str>) -> io::Result<()> {
+        self.term.move_cursor_up(self.drawn)?;
+        for line in lines {
+            self.term.write_str(line)?;
+            self.term.write_str("\x1b[K\n")?;
+        }
+        self.term.clear_to_end_of_screen()
     }
 
     fn end(&mut self, board: &Board) -> io::Result<()> {
@@ -133,5 +134,37 @@ impl Drop for Screen {
     fn drop(&mut self) {
         // Where it can't be written there is nobody to see a cursor.
         let _ = self.term.show_cursor().and_then(|()| self.term.flush());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::text::samples::{batch, job};
+    use crate::job::{BatchState, JobState};
+
+    #[test]
+    fn each_change_of_a_state_is_one_line() {
+        let (mut said, mut lines) = (BTreeMap::new(), Vec::new());
+        let mut job = job(7, JobState::Pending);
+        lines.push(change(&mut said, &job));
+        lines.push(change(&mut said, &job));
+        job.state = JobState::Running;
+        for rows in [3, 5] {
+            job.batches = vec![batch(1, BatchState::Importing)];
+            job.rows.processed = rows;
+            lines.push(change(&mut said, &job));
+        }
+        job.state = JobState::Complete;
+        lines.push(change(&mut said, &job));
+        let lines: Vec<String> = lines.into_iter().flatten().collect();
+        assert_eq!(
+            lines,
+            [
+                "job 7: people.csv for leads: 10 rows in 1 batch",
+                "job 7: people.csv: running (importing)",
+                "job 7: people.csv is complete: 10 rows, 5 processed",
+            ]
+        );
     }
 }

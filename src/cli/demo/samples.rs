@@ -15,7 +15,7 @@ const COMPANIES: [&str; 7] =
 const COUNTRIES: [&str; 5] = ["Portugal", "Norway", "France", "Germany", "India"];
 const GOODS: [&str; 5] = ["Hatchback", "Estate", "Van", "Roadster", "Pickup"];
 
-const PEOPLE: [&str; 6] = ["email", "firstName", "lastName", "company", "country", "comment"];
+const PEOPLE: [&str; 5] = ["email", "firstName", "lastName", "company", "country"];
 const THINGS: [&str; 5] = ["number", "email", "model", "price", "boughtOn"];
 
 /// One file, and what has to come of it.
@@ -64,28 +64,25 @@ impl Sample {
     }
 
     fn person(&self, row: u64) -> Vec<String> {
-        let name = name(row);
-        let (email, comment) = match self.fate(row) {
-            Fate::Fine => (format!("{name}@example.com"), String::new()),
-            Fate::Warned => (format!("{name}.example.com"), String::new()),
-            Fate::Failed(nth) if nth % 2 == 1 => (String::new(), "address to follow".to_owned()),
-            Fate::Failed(_) => {
-                (format!("{name}@example.com"), "!fail:Country is not one of the allowed ones".to_owned())
-            }
+        let (email, country) = match self.fate(row) {
+            Fate::Fine => (address(row), of(&COUNTRIES, row)),
+            Fate::Warned => (address(row).replace('@', "."), of(&COUNTRIES, row)),
+            Fate::Failed(nth) if nth % 2 == 1 => (String::new(), of(&COUNTRIES, row)),
+            Fate::Failed(_) => (address(row), "!fail:Unknown country"),
         };
-        let words = [of(&FIRST, row), of(&LAST, row), of(&COMPANIES, row), of(&COUNTRIES, row)].map(str::to_owned);
-        [vec![email], words.to_vec(), vec![comment]].concat()
+        let words = [of(&FIRST, row), of(&LAST, row), of(&COMPANIES, row), country].map(str::to_owned);
+        [vec![email], words.to_vec()].concat()
     }
 
     fn thing(&self, row: u64) -> Vec<String> {
         let price = match self.fate(row) {
             Fate::Fine => format!("{}.{:02}", 9_000 + row * 37 % 8_000, row * 7 % 100),
-            Fate::Warned => "!warn:Price is not a number and was left empty".to_owned(),
+            Fate::Warned => "!warn:Price was left empty".to_owned(),
             Fate::Failed(_) => "!fail:Price is not a number".to_owned(),
         };
-        let owner = format!("{}@example.com", name(row));
+        let number = format!("{:06}", 100_000 + row * 13);
         let bought = format!("2026-{:02}-{:02}", 1 + row % 12, 1 + row % 28);
-        vec![format!("{:06}", 100_000 + row * 13), owner, of(&GOODS, row).to_owned(), price, bought]
+        vec![number, address(row), of(&GOODS, row).to_owned(), price, bought]
     }
 
     /// Those that fail and those with a warning are spread over the file.
@@ -107,10 +104,8 @@ enum Fate {
     Failed(u64),
 }
 
-/// What stands before the @ of an address.
-fn name(row: u64) -> String {
-    let ascii = |name: &str| name.to_lowercase().replace('ë', "e").replace('í', "i");
-    format!("{}.{}{}", ascii(of(&FIRST, row)), ascii(of(&LAST, row)), row + 1)
+fn address(row: u64) -> String {
+    format!("{}{}@example.com", of(&FIRST, row).to_lowercase().replace('ë', "e"), row + 1)
 }
 
 fn of(words: &[&'static str], row: u64) -> &'static str {
