@@ -33,6 +33,7 @@ mod text;
 mod wait;
 
 pub use exit::{Exit, Failure};
+pub use output::note;
 
 /// The whole command line.
 #[derive(Debug, Parser)]

@@ -8,6 +8,7 @@ mod call;
 mod collect;
 mod desk;
 pub mod explain;
+mod halve;
 mod lane;
 mod outcome;
 mod plan;

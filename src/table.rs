@@ -18,7 +18,7 @@ mod scan;
 mod strip;
 mod text;
 
-pub use cut::{Part, Recut, SingleRow};
+pub use cut::{Halver, Part, SingleRow};
 pub use fault::{Fault, RaggedRow};
 pub use header::{MAX_HEADER_BYTES, Required, columns, required_columns};
 pub use join::{JoinFault, Joiner};

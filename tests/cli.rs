@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 #[path = "cli/house.rs"]
 mod house;
+mod support;
 
 use house::{House, at, binary, ended, run, signal, until_said};
 
@@ -38,7 +39,7 @@ fn a_file_for_each_target_goes_all_the_way() {
         assert_eq!(shown["history"][0]["event"], "received");
         assert!(shown["history"].as_array().unwrap().iter().any(|entry| entry["request_id"].is_string()));
     }
-    assert_eq!(house.simulator.ledger().creates.len(), 3);
+    assert_eq!(house.town.simulator.ledger().creates.len(), 3);
 }
 
 #[test]
@@ -274,8 +275,7 @@ fn ctrl_c_ends_the_waiting_and_not_the_job() {
     let house = House::new();
     house.file("people.csv", PEOPLE);
     house.run("pause").expect(0);
-    let mut waiting =
-        house.command("add leads people.csv --wait").stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut waiting = house.spawn("add leads people.csv --wait");
     let mut said = until_said(&mut waiting, "job 1: people.csv: pending");
     signal(&waiting, "INT");
     assert_eq!(said.next().as_deref(), Some("job 1 goes on in the daemon: \"marqueue show 1\" tells how it stands"));
@@ -290,10 +290,9 @@ fn who_waits_gets_over_a_restart_of_the_daemon() {
     let mut house = House::new();
     house.file("people.csv", PEOPLE);
     house.run("pause").expect(0);
-    let mut waiting =
-        house.command("add leads people.csv --wait").stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut waiting = house.spawn("add leads people.csv --wait");
     let said = until_said(&mut waiting, "job 1: people.csv: pending");
-    house.kill();
+    house.town.kill();
     house.start();
     house.run("resume").expect(0);
     drop(said.last());
@@ -307,7 +306,7 @@ fn a_reader_that_leaves_early_is_no_error() {
     house.file("people.csv", &format!("email\n{}", "a@example.com\n".repeat(100_000)));
     house.run("pause").expect(0);
     house.run("add leads people.csv").expect(0);
-    let mut file = house.command("file 1").stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut file = house.spawn("file 1");
     let mut first = [0; 6];
     let mut out = file.stdout.take().unwrap();
     out.read_exact(&mut first).unwrap();
@@ -331,4 +330,17 @@ fn the_simulator_listens_until_it_is_told_to_stop() {
         signal(&simulator, name);
         assert_eq!(ended(simulator).expect(0).err, "");
     }
+}
+
+#[test]
+fn a_daemon_that_can_t_start_says_why_and_leaves_the_one_that_runs_alone() {
+    let house = House::new();
+    let ran = house.run("serve --config marqueue.toml").expect(1);
+    assert!(ran.err.contains("a daemon already answers at"), "{ran:?}");
+    house.run("status").expect(0);
+    house.file("wrong.toml", "[store]\npaht = 'x'\n");
+    let ran = house.run("serve --config wrong.toml").expect(2);
+    assert!(ran.err.starts_with("error: ") && ran.err.contains("paht"), "{ran:?}");
+    let ran = house.run("serve --config none.toml").expect(2);
+    assert!(ran.err.contains("none.toml"), "{ran:?}");
 }

@@ -5,7 +5,6 @@ use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::follow::interrupt;
 use super::{Exit, Failure, Global, output};
 use crate::simulator::{self, Settings, Simulator};
 
@@ -45,7 +44,7 @@ impl Simulate {
         let (id, secret) = (settings.client_id.clone(), settings.client_secret.clone());
         let unusable = |error| Failure::Usage(format!("{} can't be listened on: {error}", self.listen));
         // Signals first: who reads the address may send one at once.
-        let mut terminate = signal(SignalKind::terminate())?;
+        let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
         let listener = TcpListener::bind(&self.listen).await.map_err(unusable)?;
         let simulator = Simulator::start(listener, settings).map_err(unusable)?;
         let url = simulator.base_url();
@@ -55,7 +54,7 @@ impl Simulate {
             output::print(&how_to_use(url, &id, &secret))?;
         }
         tokio::select! {
-            () = interrupt() => {}
+            _ = interrupt.recv() => {}
             _ = terminate.recv() => {}
         }
         simulator.stop().await;

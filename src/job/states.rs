@@ -196,6 +196,8 @@ pub enum Event {
     AnswerLost { reason: String, not_before: Timestamp, ghost_until: Timestamp },
     /// The answer was lost, and the policy is to ask a person. `ghost_until` as above.
     Held { reason: String, ghost_until: Timestamp },
+    /// Marketo found the batch too large (413), and it was cut in two. The attempt is given back.
+    Halved { reason: String },
     /// Marketo will never take this batch, or the attempts are used up.
     Rejected { reason: String },
     /// Marketo made an import of it.
@@ -223,6 +225,7 @@ impl Event {
             Event::Refused { .. } => "refused",
             Event::AnswerLost { .. } => "answer-lost",
             Event::Held { .. } => "held",
+            Event::Halved { .. } => "halved",
             Event::Rejected { .. } => "rejected",
             Event::Accepted { .. } => "accepted",
             Event::Polled { .. } => "polled",
@@ -251,7 +254,10 @@ pub fn step(from: BatchState, event: &Event) -> Result<BatchState, Illegal> {
     use BatchState as S;
     let to = match (from, event) {
         (S::Pending, Event::UploadBegan) => S::Uploading,
-        (S::Uploading, Event::PutBack { .. } | Event::Refused { .. } | Event::AnswerLost { .. }) => S::Pending,
+        (
+            S::Uploading,
+            Event::PutBack { .. } | Event::Refused { .. } | Event::AnswerLost { .. } | Event::Halved { .. },
+        ) => S::Pending,
         (S::Uploading, Event::Held { .. }) => S::Held,
         (S::Uploading, Event::Rejected { .. }) => S::Failed,
         // A status that has already ended is not trusted from the upload's answer: the next poll brings it with counts.
@@ -310,6 +316,7 @@ mod tests {
                 ghost_until: Timestamp::UNIX_EPOCH,
             },
             Event::Held { reason: reason.clone(), ghost_until: Timestamp::UNIX_EPOCH },
+            Event::Halved { reason: reason.clone() },
             Event::Rejected { reason: reason.clone() },
             Event::Accepted { marketo_batch_id: "1".into(), status: RemoteStatus::Queued },
             Event::Polled { status: RemoteStatus::Importing, counts },
@@ -339,6 +346,7 @@ mod tests {
              uploading + refused = pending\n\
              uploading + answer-lost = pending\n\
              uploading + held = held\n\
+             uploading + halved = pending\n\
              uploading + rejected = failed\n\
              uploading + accepted = queued\n\
              queued + polled = importing\n\

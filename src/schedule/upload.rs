@@ -6,10 +6,11 @@ use futures_util::{Stream, StreamExt, stream};
 
 use super::call::{Admitted, Matter};
 use super::desk::Desk;
+use super::halve::halve;
 use super::outcome::{after_upload, answer_lost, backoff};
 use crate::clock::after;
 use crate::job::{BatchKey, BatchState, Event};
-use crate::marketo::{CreateFault, Created, Upload};
+use crate::marketo::{Ask, CreateFault, Created, Upload};
 use crate::store::{Batch, Content, Job, Kind, StoreError};
 
 /// Uploads a pending batch, if the instance still lets it.
@@ -43,6 +44,9 @@ pub(super) async fn upload(desk: &Desk, key: BatchKey) -> Result<(), StoreError>
             && desk.heed(*ask, reason, &mut renewed).await? == Matter::Again
         {
             continue;
+        }
+        if let CreateFault::Refused { ask: Ask::TooLarge, request_id, .. } = fault {
+            return halve(desk, key, &job, &batch, request_id).await;
         }
         let service_failures = desk.store.instance(&desk.name).await?.service_failures;
         let request_id = request_id(&fault);

@@ -197,9 +197,15 @@ async fn finish(
         return Err(StoreError::NoJob(id));
     }
     for (part, rows) in (1_u32..).zip(&layout.parts) {
-        sqlx::query(
-            "INSERT INTO batch (job_id, part, state, byte_from, byte_to, rows) VALUES (?, ?, 'pending', ?, ?, ?)",
-        )
+        insert_batch(w, id, part, rows).await?;
+    }
+    records::write_history(w, id, None, now, "received", JobState::Pending.as_str(), None, None).await?;
+    w.changes.push(Change::Job(id));
+    records::job(&mut *w.conn, id).await
+}
+
+pub(super) async fn insert_batch(w: &mut Writing<'_>, id: JobId, part: u32, rows: &Part) -> Result<(), StoreError> {
+    sqlx::query("INSERT INTO batch (job_id, part, state, byte_from, byte_to, rows) VALUES (?, ?, 'pending', ?, ?, ?)")
         .bind(id.0)
         .bind(part)
         .bind(rows.from.cast_signed())
@@ -207,10 +213,7 @@ async fn finish(
         .bind(rows.rows.cast_signed())
         .execute(&mut *w.conn)
         .await?;
-    }
-    records::write_history(w, id, None, now, "received", JobState::Pending.as_str(), None, None).await?;
-    w.changes.push(Change::Job(id));
-    records::job(&mut *w.conn, id).await
+    Ok(())
 }
 
 async fn delete_receiving(w: &mut Writing<'_>, id: JobId) -> Result<(), StoreError> {

@@ -5,7 +5,7 @@ use sqlx::Row;
 
 use super::records::{self, maybe_size, time, word, write_history};
 use super::writer::Writing;
-use super::{Change, Store, StoreError, instances};
+use super::{Change, Part, Store, StoreError, accept, instances};
 use crate::job::{BatchKey, BatchState, Counts, Event, JobId, JobState, RemoteStatus, Wait, job_state, step};
 
 /// What a person's order did to a job's batches.
@@ -51,6 +51,43 @@ impl Store {
         self.shared
             .writer
             .write(move |w| Box::pin(async move { record(w, key, &event, request_id.as_deref(), now).await }))
+            .await
+    }
+
+    /// Cuts a batch in two that Marketo found too large: it keeps the first half, and the second becomes a batch of the
+    /// same job, with the next free number.
+    ///
+    /// # Errors
+    /// [`StoreError::Illegal`] if the batch is not being uploaded.
+    pub async fn halve(
+        &self,
+        key: BatchKey,
+        halves: [Part; 2],
+        reason: String,
+        request_id: Option<String>,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        self.shared
+            .writer
+            .write(move |w| {
+                Box::pin(async move {
+                    let [first, second] = &halves;
+                    record(w, key, &Event::Halved { reason }, request_id.as_deref(), now).await?;
+                    sqlx::query("UPDATE batch SET byte_from = ?, byte_to = ?, rows = ? WHERE job_id = ? AND part = ?")
+                        .bind(first.from.cast_signed())
+                        .bind(first.to.cast_signed())
+                        .bind(first.rows.cast_signed())
+                        .bind(key.job.0)
+                        .bind(key.part)
+                        .execute(&mut *w.conn)
+                        .await?;
+                    let last: u32 = sqlx::query_scalar("SELECT max(part) FROM batch WHERE job_id = ?")
+                        .bind(key.job.0)
+                        .fetch_one(&mut *w.conn)
+                        .await?;
+                    accept::insert_batch(w, key.job, last + 1, second).await
+                })
+            })
             .await
     }
 
@@ -234,6 +271,10 @@ fn apply(batch: &mut Moving, event: &Event, now: Timestamp) {
             batch.message = Some(reason.clone());
             batch.ghost_until = batch.ghost_until.max(Some(*ghost_until));
         }
+        Event::Halved { reason } => {
+            batch.attempts = batch.attempts.saturating_sub(1);
+            batch.message = Some(reason.clone());
+        }
         Event::Rejected { reason } => batch.message = Some(reason.clone()),
         Event::Accepted { marketo_batch_id, status } => {
             batch.marketo_batch_id = Some(marketo_batch_id.clone());
@@ -281,6 +322,7 @@ fn describe(event: &Event) -> Option<&str> {
         | Event::Refused { reason, .. }
         | Event::AnswerLost { reason, .. }
         | Event::Held { reason, .. }
+        | Event::Halved { reason }
         | Event::Rejected { reason }
         | Event::Lost { reason, .. } => Some(reason),
         Event::Ended { message, .. } => Some(message),
@@ -500,6 +542,33 @@ mod tests {
         assert_eq!(store.job(id).await.unwrap().state, JobState::Cancelled);
         assert!(store.cancel(id, from_ms(7)).await.unwrap_err().to_string().contains("has ended"));
         assert_eq!(store.retry(id, from_ms(8)).await.unwrap().moved, 1);
+    }
+
+    #[tokio::test]
+    async fn a_halved_batch_becomes_two_in_its_place_and_no_attempt_is_used_up() {
+        let store = store().await;
+        let id = add(&store, leads(), 3).await;
+        let key = BatchKey { job: id, part: 2 };
+        let whole = store.batch(key).await.unwrap().1;
+        let middle = whole.byte_from + 3;
+        let part = |from, to| Part { from, to, rows: 1 };
+        let parts = [part(whole.byte_from, middle), part(middle, whole.byte_to)];
+        assert!(store.halve(key, parts.clone(), "413".into(), None, from_ms(1)).await.is_err(), "it is not uploading");
+        store.record(key, Event::UploadBegan, None, from_ms(1)).await.unwrap();
+        store.halve(key, parts, "413".into(), None, from_ms(2)).await.unwrap();
+        let job = store.job(id).await.unwrap();
+        let spans: Vec<_> = job.batches.iter().map(|batch| (batch.part, batch.byte_from, batch.byte_to)).collect();
+        let (first, last) = (&job.batches[0], &job.batches[3]);
+        assert_eq!(
+            spans,
+            [
+                (1, first.byte_from, whole.byte_from),
+                (2, whole.byte_from, middle),
+                (4, middle, whole.byte_to),
+                (3, whole.byte_to, last.byte_to)
+            ]
+        );
+        assert_eq!((job.batches[1].state, job.batches[1].attempts), (BatchState::Pending, 0));
     }
 
     #[tokio::test]

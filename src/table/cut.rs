@@ -77,16 +77,20 @@ impl Cutter {
     }
 }
 
-/// Cuts one part again, for an upload that Marketo found too large (413).
+/// Cuts one part in two, for an upload that Marketo found too large (413).
 ///
-/// Push the bytes of the part, without the header, then finish. Every byte of the part comes to lie in one of the new
-/// parts. A row that is over the limit stands alone, so that the others can go.
+/// Push the bytes of the part, without the header, then finish. It is cut at the record end that is nearest to its
+/// middle, so that every byte of the part comes to lie in one of the two.
 #[derive(Debug)]
-pub struct Recut {
+pub struct Halver {
     lexer: Lexer,
-    cutter: Cutter,
     part: Part,
     at: u64,
+    /// Records that have ended, and where the last of them did.
+    rows: u64,
+    ended: u64,
+    /// The best place so far: the second half as far as it is known.
+    cut: Option<Part>,
 }
 
 /// A part that can't be cut, for it has one row.
@@ -97,42 +101,49 @@ pub struct SingleRow {
     pub line: u64,
 }
 
-impl Recut {
-    /// The limit that makes about two parts of one, in bytes of header and rows: for [`Recut::new`].
-    pub fn half(header_bytes: u64, part: &Part) -> u64 {
-        header_bytes + (part.to - part.from).div_ceil(2)
-    }
-
-    /// `max_part_bytes` is for header and rows together.
-    pub fn new(format: Format, header_bytes: u64, part: Part, max_part_bytes: u64) -> Self {
-        Recut {
-            lexer: Lexer::new(format, part.first_line),
-            cutter: Cutter::new(max_part_bytes.saturating_sub(header_bytes), part.first_row),
-            at: part.from,
-            part,
-        }
+impl Halver {
+    pub fn new(format: Format, part: Part) -> Self {
+        let lexer = Lexer::new(format, part.first_line);
+        Halver { lexer, part, at: part.from, rows: 0, ended: part.from, cut: None }
     }
 
     pub fn push(&mut self, mut bytes: &[u8]) {
         while let Some((n, record)) = self.lexer.next_record(bytes) {
             self.at += n as u64;
             bytes = &bytes[n..];
-            self.cutter.add(self.at - record.bytes, self.at, record.line);
+            self.begin(record.line);
+            self.end();
         }
         self.at += bytes.len() as u64;
     }
 
     /// # Errors
     /// [`SingleRow`] when there is nothing to cut between.
-    pub fn finish(mut self) -> Result<Vec<Part>, SingleRow> {
+    pub fn finish(mut self) -> Result<[Part; 2], SingleRow> {
         if let Some(record) = self.lexer.unended() {
-            self.cutter.add(self.at - record.bytes, self.at, record.line);
+            self.begin(record.line);
+            self.end();
         }
-        let parts = self.cutter.into_parts();
-        match parts.as_slice() {
-            [] | [Part { rows: 1, .. }] => Err(SingleRow { row: self.part.first_row, line: self.part.first_line }),
-            _ => Ok(parts),
+        let Part { from, first_row, first_line, .. } = self.part;
+        let second = self.cut.ok_or(SingleRow { row: first_row, line: first_line })?;
+        let rows = second.first_row - first_row;
+        let first = Part { from, to: second.from, rows, first_row, first_line };
+        Ok([first, Part { to: self.ended, rows: self.rows - rows, ..second }])
+    }
+
+    /// A record that begins on `line`: between it and the one before, the part could be cut.
+    fn begin(&mut self, line: u64) {
+        let middle = u64::midpoint(self.part.from, self.part.to);
+        let nearer = self.cut.is_none_or(|cut| self.ended.abs_diff(middle) < cut.from.abs_diff(middle));
+        if self.rows > 0 && nearer {
+            let first_row = self.part.first_row + self.rows;
+            self.cut = Some(Part { from: self.ended, to: self.part.to, rows: 0, first_row, first_line: line });
         }
+    }
+
+    fn end(&mut self) {
+        self.rows += 1;
+        self.ended = self.at;
     }
 }
 
@@ -140,33 +151,27 @@ impl Recut {
 mod tests {
     use super::*;
 
-    const PART: Part = Part { from: 100, to: 112, rows: 4, first_row: 11, first_line: 21 };
-
-    fn recut(rows: &[u8], limit: u64) -> Result<Vec<[u64; 5]>, SingleRow> {
-        let mut recut = Recut::new(Format::Csv, 10, PART, limit);
-        rows.chunks(2).for_each(|chunk| recut.push(chunk));
-        let parts = recut.finish()?;
-        Ok(parts.iter().map(|part| [part.from, part.to, part.rows, part.first_row, part.first_line]).collect())
+    fn halved(rows: &[u8]) -> Result<[[u64; 5]; 2], SingleRow> {
+        let part = Part { from: 100, to: 100 + rows.len() as u64, rows: 4, first_row: 11, first_line: 21 };
+        let mut halver = Halver::new(Format::Csv, part);
+        rows.chunks(2).for_each(|chunk| halver.push(chunk));
+        Ok(halver.finish()?.map(|part| [part.from, part.to, part.rows, part.first_row, part.first_line]))
     }
 
     #[test]
     fn a_part_is_halved_between_records_and_keeps_its_place_in_the_file() {
-        assert_eq!(Recut::half(10, &PART), 16);
-        assert_eq!(recut(b"1\n2\n\"\n\"\n4", 16).unwrap(), [[100, 104, 2, 11, 21], [104, 109, 2, 13, 23]]);
+        assert_eq!(halved(b"1\n2\n\"\n\"\n4").unwrap(), [[100, 104, 2, 11, 21], [104, 109, 2, 13, 23]]);
     }
 
     #[test]
-    fn a_row_over_the_limit_stands_alone_and_lets_the_others_go() {
-        assert_eq!(
-            recut(b"a\nlarge row\nb\nc\n", 14).unwrap(),
-            [[100, 102, 1, 11, 21], [102, 112, 1, 12, 22], [112, 116, 2, 13, 23]]
-        );
-        assert_eq!(recut(b"a\nb\n", 3).unwrap().len(), 2);
+    fn a_large_row_is_parted_from_the_others_on_its_wider_side() {
+        assert_eq!(halved(b"a\nb\nlarge row\n").unwrap(), [[100, 104, 2, 11, 21], [104, 114, 1, 13, 23]]);
+        assert_eq!(halved(b"large row\nb\nc\n").unwrap(), [[100, 110, 1, 11, 21], [110, 114, 2, 12, 22]]);
     }
 
     #[test]
     fn one_row_can_not_be_cut_and_says_so() {
-        let error = recut(b"\"one\n row\"\n", 12).unwrap_err();
+        let error = halved(b"\"one\n row\"\n").unwrap_err();
         assert_eq!(error, SingleRow { row: 11, line: 21 });
         assert_eq!(error.to_string(), "row 11 on line 21 is too large for Marketo by itself");
     }

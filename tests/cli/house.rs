@@ -1,17 +1,14 @@
-//! What does a test of the command line live in? The real binary as daemon and as client, a folder of its own, and the
-//! simulator in this process.
+//! How is the binary typed at? A [`Town`] with its daemon, and runs of the same binary as a client.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
 
-use marqueue::simulator::{Settings, Simulator};
 use serde_json::Value;
-use tempfile::TempDir;
-use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
+
+use crate::support::{self, Town, quick};
 
 /// How a run of the binary ended.
 #[derive(Debug)]
@@ -35,82 +32,36 @@ impl Ran {
     }
 }
 
-/// A daemon with its simulator. Both end with it.
+/// A town for tests that run the binary and wait for it. The simulator lives on the threads of its runtime.
 pub struct House {
-    pub simulator: Simulator,
-    daemon: Option<Child>,
-    folder: TempDir,
-    _runtime: Runtime,
+    pub town: Town,
+    runtime: Runtime,
 }
 
 impl House {
-    /// Imports take no time unless a file says so.
     pub fn new() -> House {
-        let runtime = Runtime::new().unwrap();
-        let simulator = runtime.block_on(async {
-            let settings = Settings {
-                import_base: Duration::ZERO,
-                import_per_row: Duration::ZERO,
-                calls: 1_000_000,
-                ..Settings::default()
-            };
-            Simulator::start(TcpListener::bind("127.0.0.1:0").await.unwrap(), settings).unwrap()
-        });
-        let mut house = House { simulator, daemon: None, folder: tempfile::tempdir().unwrap(), _runtime: runtime };
-        let configuration = format!(
-            "[store]\npath = {:?}\n[api]\nsocket = {:?}\n[log]\nformat = 'json'\n[instances.default]\nbase_url = '{}'\n\
-             client_id = 'simulator'\nclient_secret = 'secret'\n[instances.default.limits]\ncalls = 100\nwindow = '1s'\n\
-             [instances.default.polling]\nmin = '20ms'\nmax = '100ms'\n",
-            house.path("queue.db"),
-            house.socket(),
-            house.simulator.base_url(),
-        );
-        fs::write(house.path("marqueue.toml"), configuration).unwrap();
-        house.start();
-        house
+        let runtime = Runtime::new().expect("a runtime");
+        let town = runtime.block_on(Town::with_daemon(quick()));
+        House { town, runtime }
     }
 
-    /// Returns when the daemon says that it is ready.
     pub fn start(&mut self) {
-        let mut daemon = binary()
-            .args(["serve", "--config"])
-            .arg(self.path("marqueue.toml"))
-            .stdin(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut lines = BufReader::new(daemon.stderr.take().unwrap()).lines();
-        let ready = lines.by_ref().map_while(Result::ok).any(|line| line.contains("the daemon is ready"));
-        assert!(ready, "the daemon did not start: {:?}", daemon.wait());
-        // Somebody has to read on, or the daemon would wait for that one day.
-        std::thread::spawn(move || lines.for_each(drop));
-        self.daemon = Some(daemon);
-    }
-
-    /// As a power cut would.
-    pub fn kill(&mut self) {
-        if let Some(mut daemon) = self.daemon.take() {
-            daemon.kill().unwrap();
-            daemon.wait().unwrap();
-        }
+        self.runtime.block_on(self.town.start());
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
-    }
-
-    pub fn socket(&self) -> PathBuf {
-        self.path("m.sock")
+        self.town.folder.path().join(name)
     }
 
     pub fn file(&self, name: &str, content: &str) {
-        fs::write(self.path(name), content).unwrap();
+        fs::write(self.path(name), content).expect("the file is written");
     }
 
-    /// The binary with these words, in the house's folder and with its socket.
+    /// The binary with these words, in the town's folder and with its socket.
     pub fn command(&self, words: &str) -> Command {
         let mut command = binary();
-        command.args(words.split_whitespace()).env("MARQUEUE_SOCKET", self.socket()).current_dir(self.folder.path());
+        command.args(words.split_whitespace()).env("MARQUEUE_SOCKET", self.town.socket());
+        command.current_dir(self.town.folder.path());
         command
     }
 
@@ -121,52 +72,50 @@ impl House {
     pub fn run_with_input(&self, words: &str, input: &str) -> Ran {
         run(self.command(words), input)
     }
-}
 
-impl Drop for House {
-    fn drop(&mut self) {
-        self.kill();
+    /// Started, with all that it says to be read.
+    pub fn spawn(&self, words: &str) -> Child {
+        self.command(words).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the binary starts")
     }
 }
 
-/// The binary, with nothing of this process's environment that it would listen to.
+/// The binary, whatever this process's environment has for it.
 pub fn binary() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_marqueue"));
-    let own = std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("MARQUEUE_"));
-    own.for_each(|(name, _)| drop(command.env_remove(name)));
-    command.env_remove("RUST_LOG");
+    let mut command = Command::new(support::binary());
+    command.env_remove("MARQUEUE_SOCKET").env_remove("MARQUEUE_CONFIG");
     command
+}
+
+/// The binary with these words, asking at `socket`.
+pub fn at(socket: &Path, words: &str) -> Ran {
+    let mut command = binary();
+    command.arg("--socket").arg(socket).args(words.split_whitespace());
+    run(command, "")
 }
 
 pub fn run(mut command: Command, input: &str) -> Ran {
     let mut child =
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it can be started");
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the binary starts");
     // It may end without reading it.
-    let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
+    let _ = child.stdin.take().expect("it was asked for").write_all(input.as_bytes());
     ended(child)
 }
 
 /// How a started one ended.
 pub fn ended(child: Child) -> Ran {
-    let output = child.wait_with_output().unwrap();
-    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    let output = child.wait_with_output().expect("it ends");
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("text");
     Ran { status: output.status.code().unwrap_or(-1), out: text(output.stdout), err: text(output.stderr) }
 }
 
-/// Reads lines of standard error until one has `words`.
-pub fn until_said(child: &mut Child, words: &str) -> impl Iterator<Item = String> + use<> {
-    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map_while(Result::ok);
-    assert!(lines.any(|line| line.contains(words)), "it never said {words:?}");
+/// Reads lines of standard error until one is `line`, and gives those that follow.
+pub fn until_said(child: &mut Child, line: &str) -> impl Iterator<Item = String> + use<> {
+    let mut lines = BufReader::new(child.stderr.take().expect("it was asked for")).lines().map_while(Result::ok);
+    assert!(lines.any(|said| said == line), "it never said {line:?}");
     lines
 }
 
 pub fn signal(child: &Child, name: &str) {
-    let sent = Command::new("kill").args([&format!("-{name}"), &child.id().to_string()]).status().unwrap();
+    let sent = Command::new("kill").args([&format!("-{name}"), &child.id().to_string()]).status().expect("kill runs");
     assert!(sent.success());
-}
-
-pub fn at(socket: &Path, words: &str) -> Ran {
-    let mut command = binary();
-    command.arg("--socket").arg(socket).args(words.split_whitespace());
-    run(command, "")
 }

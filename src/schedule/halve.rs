@@ -1,0 +1,42 @@
+//! Marketo found an upload too large: where is it cut? At the record end that is nearest to its middle.
+
+use super::desk::Desk;
+use crate::job::{BatchKey, Event};
+use crate::store::{Batch, Job, Kind, Part, StoreError};
+use crate::table::{self, Halver};
+
+/// Cuts a batch that 413 refused. A batch of one row can't be cut, and fails.
+pub(super) async fn halve(
+    desk: &Desk,
+    key: BatchKey,
+    job: &Job,
+    batch: &Batch,
+    request_id: Option<String>,
+) -> Result<(), StoreError> {
+    let header = job.header.1 - job.header.0;
+    // The numbers of the first row and line are for messages about the file, and there are none here.
+    let whole =
+        table::Part { from: batch.byte_from, to: batch.byte_to, rows: batch.rows.total, first_row: 1, first_line: 1 };
+    let mut halver = Halver::new(job.format, whole);
+    let mut content = desk.store.content(job.id, Kind::File, 0, batch.byte_from, batch.byte_to);
+    while let Some(piece) = content.next().await? {
+        halver.push(&piece);
+    }
+    let bytes = header + batch.byte_to - batch.byte_from;
+    let now = desk.clock.now();
+    match halver.finish() {
+        Ok(halves) => {
+            let reason = format!("Marketo found {bytes} bytes too large (413): cut in two");
+            tracing::warn!(instance = %desk.name, job = %key.job, part = key.part, bytes, request_id,
+                "Marketo found the batch too large; it is cut");
+            let halves = halves.map(|half| Part { from: half.from, to: half.to, rows: half.rows });
+            desk.store.halve(key, halves, reason, request_id, now).await
+        }
+        Err(_) => {
+            let reason =
+                format!("Marketo found {bytes} bytes too large (413), and they are one row, which can't be cut");
+            tracing::warn!(instance = %desk.name, job = %key.job, part = key.part, %reason, request_id, "rejected");
+            desk.store.record(key, Event::Rejected { reason }, request_id, now).await.map(drop)
+        }
+    }
+}
