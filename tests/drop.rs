@@ -113,6 +113,22 @@ async fn a_file_is_waited_for_while_its_writer_has_it_open() {
 }
 
 #[tokio::test]
+async fn a_file_that_is_written_all_through_a_restart_is_waited_for() {
+    let mut town = town_at_work().await;
+    let mut growing = File::create(at(&town, "default/leads/growing.csv")).expect("a file");
+    growing.write_all(b"email\n1@example.com\n").expect("half of it");
+    fs::write(at(&town, "default/leads/settled.csv"), leads(&["a@example.com"])).expect("a file");
+    town.kill();
+    town.start().await;
+    job_of(&mut town, "settled.csv").await;
+    assert_eq!(jobs(&town).await.len(), 1);
+    growing.write_all(b"2@example.com\n").expect("the rest of it");
+    drop(growing);
+    assert_eq!(job_of(&mut town, "growing.csv").await.rows.total, 2);
+    assert_eq!(jobs(&town).await.len(), 2);
+}
+
+#[tokio::test]
 async fn other_names_and_links_are_left_alone() {
     let mut town = town().await;
     let outside = town.folder.path().join("outside");
@@ -254,7 +270,8 @@ async fn kills_at_any_moment_lose_no_file_and_take_none_twice() {
 async fn killed_at(town: &mut Town, only: Option<&Path>, inject: &str) -> bool {
     town.write_config();
     let mut command = std::process::Command::new("strace");
-    command.args(["-f", "--kill-on-exit", "-qq", "-o", "/dev/null"]);
+    // With `-D` the child is the daemon itself, and the tracer one beside it.
+    command.args(["-D", "-f", "-qq", "-o", "/dev/null"]);
     if let Some(path) = only {
         command.arg("-P").arg(path);
     }

@@ -35,6 +35,7 @@ mod stamp;
 mod take;
 mod tree;
 mod whole;
+mod writers;
 
 /// Network shares give no events.
 const RESCAN: Duration = Duration::from_secs(10);
@@ -84,11 +85,15 @@ impl DropFolder {
         let tree = Tree::new(path.canonicalize().map_err(failed)?);
         let instances = Arc::new(config.instances.keys().cloned().collect());
         make_ready(&tree, &instances).map_err(failed)?;
+        // Before anybody is told that the daemon is ready, so that nothing that is written from then on goes unheard.
+        let events = Events::default();
+        watch(&tree, &events);
+        let root = tree.open_root().and_then(Stamp::of_open).map_err(failed)?;
         Ok(Some(DropFolder {
             hands: Arc::new(Hands { tree, intake, clock, rejecting: Arc::new(Mutex::new(())) }),
             instances,
-            events: Events::default(),
-            root: None,
+            events,
+            root: Some(root),
             watched: Watched::default(),
             queues: BTreeMap::new(),
             busy: HashMap::new(),
@@ -145,7 +150,7 @@ impl DropFolder {
         self.watched.note(&look.files, &heard.signals, now);
         self.forget_what_is_gone(&look);
         let options = self.options(&look, now).await;
-        self.queue(&look, &options, now)
+        self.queue(&look, &options, now).await
     }
 
     fn forget_what_is_gone(&mut self, look: &Look) {
@@ -201,23 +206,27 @@ impl DropFolder {
         all
     }
 
-    fn queue(&mut self, look: &Look, options: &HashMap<PathBuf, Option<Options>>, now: Instant) -> Instant {
+    async fn queue(&mut self, look: &Look, options: &HashMap<PathBuf, Option<Options>>, now: Instant) -> Instant {
         let mut next_look = now + RESCAN;
         self.queues.clear();
-        let mut files: Vec<_> = look.files.iter().collect();
-        // Of those that are whole, the one that was written first goes first.
-        files.sort_by_key(|(_, stamp)| stamp.modified);
-        for (path, stamp) in files {
+        let mut whole = Vec::new();
+        for (path, stamp) in &look.files {
             let tried_again = self.later.get(path).copied().unwrap_or(now);
-            let Some(whole) = self.watched.whole_at(path) else { continue };
-            if whole.max(tried_again) > now {
-                next_look = next_look.min(whole.max(tried_again));
-                continue;
-            }
+            let Some(at) = self.watched.whole_at(path).map(|at| at.max(tried_again)) else { continue };
             let is_busy = self.busy.values().any(|(_, task)| task.path == *path);
-            if is_busy || path.file_name() == Some(OsStr::new(OPTIONS)) {
-                continue;
+            if at > now {
+                next_look = next_look.min(at);
+            } else if !is_busy && path.file_name() != Some(OsStr::new(OPTIONS)) {
+                whole.push((path, stamp));
             }
+        }
+        if whole.iter().any(|(path, _)| !self.watched.was_heard_to_end(path)) {
+            let written = task::spawn_blocking(writers::written).await.unwrap_or_default();
+            whole.retain(|(path, stamp)| self.watched.was_heard_to_end(path) || !stamp.is_among(&written));
+        }
+        // The one that was written first goes first.
+        whole.sort_by_key(|(_, stamp)| stamp.modified);
+        for (path, stamp) in whole {
             if let Some(order) = self.order(path, look, options) {
                 let lane = path.iter().next().unwrap_or_default().to_owned();
                 self.queues.entry(lane).or_default().push_back(Task { path: path.clone(), stamp: *stamp, order });
@@ -301,13 +310,17 @@ fn look(
     let root = Stamp::of_open(tree.open_root()?)?;
     if known.is_none_or(|known| !known.is_same_inode(&root)) {
         make_ready(tree, instances)?;
-        if let Err(error) = events.watch(tree.root()) {
-            tracing::warn!(%error, "the drop folder can't be watched: it is looked at every {} s", RESCAN.as_secs());
-        }
+        watch(tree, events);
     }
     // Heard before looking: what happens in between is heard the next time.
     let heard = events.heard();
     Ok((tree.walk()?, heard, root))
+}
+
+fn watch(tree: &Tree, events: &Events) {
+    if let Err(error) = events.watch(tree.root()) {
+        tracing::warn!(%error, "the drop folder can't be watched: it is looked at every {} s", RESCAN.as_secs());
+    }
 }
 
 fn make_ready(tree: &Tree, instances: &BTreeSet<String>) -> io::Result<()> {

@@ -1,5 +1,6 @@
 //! Is this still the same file? What the file system says of it, and what of that tells two files apart.
 
+use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::io;
 use std::os::fd::AsFd;
@@ -50,6 +51,11 @@ impl Stamp {
     /// The same inode on the same device.
     pub(super) fn is_same_inode(&self, other: &Stamp) -> bool {
         (self.device, self.inode) == (other.device, other.inode)
+    }
+
+    /// Whether the file is one of these, which are given as device and inode.
+    pub(super) fn is_among(&self, files: &HashSet<(u64, u64)>) -> bool {
+        files.contains(&(rustix::fs::makedev(self.device.0, self.device.1), self.inode))
     }
 
     /// The same inode, and nothing shows that it was written to since.

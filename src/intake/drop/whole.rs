@@ -6,7 +6,7 @@
 //! one call that writes and does not close, `truncate` by path, can be helped with `touch`.)
 //!
 //! Of files on a network share that others write to, and of files that were there before the daemon, no event tells, and
-//! nobody can say who has them open. There, a file is whole when it has not changed from one look to another some seconds
+//! it can't always be known who has them open (see [`super::writers`]). There, a file is whole when it has not changed from one look to another some seconds
 //! later. Who writes to a share more slowly than that has to use another name and rename. Times are this process's own:
 //! the share's clock may be another's.
 
@@ -73,6 +73,11 @@ impl Watched {
         for seen in self.files.values_mut() {
             seen.signal = None;
         }
+    }
+
+    /// Whether an event told that the file is whole.
+    pub(super) fn was_heard_to_end(&self, path: &Path) -> bool {
+        self.files.get(path).is_some_and(|seen| matches!(seen.signal, Some(Signal::RenamedIn | Signal::Closed)))
     }
 
     /// When the file will be whole if nothing happens to it; none if that takes an event.
