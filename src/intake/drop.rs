@@ -8,20 +8,18 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::ffi::{OsStr, OsString};
 use std::io;
-use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use rustix::fs::{AtFlags, unlinkat};
 use tokio::task::{self, JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
-use self::events::{Events, Heard};
+use self::events::Events;
 use self::place::{Options, Place, place};
 use self::stamp::Stamp;
 use self::take::{Hands, Order, Outcome, Task};
-use self::tree::{Look, OPTIONS, OPTIONS_REASON, REJECTED, Tree};
+use self::tree::{Look, OPTIONS, OPTIONS_REASON, Tree};
 use self::whole::Watched;
 use crate::clock::Clock;
 use crate::config::Config;
@@ -29,6 +27,7 @@ use crate::intake::Intake;
 use crate::job::Format;
 
 mod events;
+mod ground;
 mod place;
 mod rejected;
 mod stamp;
@@ -43,8 +42,6 @@ const RESCAN: Duration = Duration::from_secs(10);
 const RETRY: Duration = Duration::from_secs(10);
 /// Two looks are at least so far apart, so that one sees the many files of one moment.
 const BREATH: Duration = Duration::from_millis(50);
-
-const README: &str = include_str!("drop/README.txt");
 
 /// The drop folder can't be used.
 #[derive(Debug, thiserror::Error)]
@@ -84,10 +81,10 @@ impl DropFolder {
         std::fs::create_dir_all(path).map_err(failed)?;
         let tree = Tree::new(path.canonicalize().map_err(failed)?);
         let instances = Arc::new(config.instances.keys().cloned().collect());
-        make_ready(&tree, &instances).map_err(failed)?;
+        ground::make_ready(&tree, &instances).map_err(failed)?;
         // Before anybody is told that the daemon is ready, so that nothing that is written from then on goes unheard.
         let events = Events::default();
-        watch(&tree, &events);
+        ground::watch(&tree, &events);
         let root = tree.open_root().and_then(Stamp::of_open).map_err(failed)?;
         Ok(Some(DropFolder {
             hands: Arc::new(Hands { tree, intake, clock, rejecting: Arc::new(Mutex::new(())) }),
@@ -131,7 +128,7 @@ impl DropFolder {
     async fn look(&mut self) -> Instant {
         let (tree, instances, events, known) =
             (self.hands.tree.clone(), self.instances.clone(), self.events.clone(), self.root);
-        let looked = task::spawn_blocking(move || look(&tree, &instances, &events, known));
+        let looked = task::spawn_blocking(move || ground::look(&tree, &instances, &events, known));
         let looked = looked.await.unwrap_or_else(|error| Err(io::Error::other(error)));
         let now = Instant::now();
         let (look, heard, root) = match looked {
@@ -197,7 +194,7 @@ impl DropFolder {
             }
             if look.reasons.get(&folder) != reason.as_ref() {
                 let tree = self.hands.tree.clone();
-                let written = task::spawn_blocking(move || explain(&tree, &folder, reason.as_deref()));
+                let written = task::spawn_blocking(move || ground::explain(&tree, &folder, reason.as_deref()));
                 if let Ok(Err(error)) = written.await {
                     tracing::debug!(%error, "the reason for a wrong {OPTIONS} can't be written");
                 }
@@ -297,55 +294,5 @@ impl DropFolder {
             tracing::warn!(file = %path.display(), "{what}");
             self.said.insert(path, what);
         }
-    }
-}
-
-/// What can't be done without waiting for the disk or the share.
-fn look(
-    tree: &Tree,
-    instances: &BTreeSet<String>,
-    events: &Events,
-    known: Option<Stamp>,
-) -> io::Result<(Look, Heard, Stamp)> {
-    let root = Stamp::of_open(tree.open_root()?)?;
-    if known.is_none_or(|known| !known.is_same_inode(&root)) {
-        make_ready(tree, instances)?;
-        watch(tree, events);
-    }
-    // Heard before looking: what happens in between is heard the next time.
-    let heard = events.heard();
-    Ok((tree.walk()?, heard, root))
-}
-
-fn watch(tree: &Tree, events: &Events) {
-    if let Err(error) = events.watch(tree.root()) {
-        tracing::warn!(%error, "the drop folder can't be watched: it is looked at every {} s", RESCAN.as_secs());
-    }
-}
-
-fn make_ready(tree: &Tree, instances: &BTreeSet<String>) -> io::Result<()> {
-    for instance in instances {
-        for folder in ["leads", "custom-objects", "program-members"] {
-            tree.make_folder(&Path::new(instance).join(folder))?;
-        }
-    }
-    tree.make_folder(Path::new(REJECTED))?;
-    let root = tree.open_root()?;
-    match Stamp::of(&root, OsStr::new("README.txt")) {
-        // Whoever has written into it keeps it.
-        Ok(_) => Ok(()),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            tree::write_text(root.as_fd(), OsStr::new("README.txt"), README)
-        }
-        Err(error) => Err(error),
-    }
-}
-
-/// Writes down why a folder's `job.toml` is wrong, or takes away what was written.
-fn explain(tree: &Tree, folder: &Path, reason: Option<&str>) -> io::Result<()> {
-    let folder = tree.open_folder(folder)?;
-    match reason {
-        Some(reason) => tree::write_text(folder, OsStr::new(OPTIONS_REASON), reason),
-        None => Ok(unlinkat(folder, OPTIONS_REASON, AtFlags::empty())?),
     }
 }

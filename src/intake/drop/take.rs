@@ -192,3 +192,161 @@ fn gone<T>(error: io::Error) -> io::Result<Option<T>> {
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
     tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| Err(io::Error::other(error)))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::config::Config;
+    use crate::job::{Format, Target};
+    use crate::store::Store;
+
+    const PATH: &str = "default/leads/a.csv";
+
+    struct House {
+        hands: Hands,
+        store: Store,
+        folder: tempfile::TempDir,
+    }
+
+    async fn hands(folder: &Path) -> (Hands, Store) {
+        let store = Store::open(&folder.join("q.db")).await.unwrap();
+        let text = "[instances.default]\nbase_url = 'http://127.0.0.1:1'\nclient_id = 'i'\nclient_secret = 's'";
+        let config = Config::read(Some((Path::new("m.toml"), text)), []).unwrap();
+        let intake = Intake::new(store.clone(), Clock::System, &config);
+        let tree = Tree::new(folder.canonicalize().unwrap().join("drop"));
+        (Hands { tree, intake, clock: Clock::System, rejecting: Arc::default() }, store)
+    }
+
+    impl House {
+        async fn new() -> House {
+            let folder = tempfile::tempdir().unwrap();
+            fs::create_dir_all(folder.path().join("drop/default/leads")).unwrap();
+            let (hands, store) = hands(folder.path()).await;
+            House { hands, store, folder }
+        }
+
+        /// The same disk after the process has ended, however it did.
+        async fn reopened(self) -> House {
+            self.store.close().await;
+            let folder = self.folder;
+            drop((self.hands, self.store));
+            let (hands, store) = hands(folder.path()).await;
+            House { hands, store, folder }
+        }
+
+        fn path(&self) -> PathBuf {
+            self.hands.tree.root().join(PATH)
+        }
+
+        fn put(&self, content: &str) -> Task {
+            fs::write(self.path(), content).unwrap();
+            self.task()
+        }
+
+        fn task(&self) -> Task {
+            let order = Order::Take { job: Box::new(leads()), check: true, options: None };
+            let (folder, name) = split(&self.hands.tree, Path::new(PATH)).unwrap();
+            Task { path: PATH.into(), stamp: Stamp::of(folder, &name).unwrap(), order }
+        }
+
+        /// Steps 1 to 3.
+        async fn received(&self, task: &Task, job: &NewJob) -> Result<i64, IntakeError> {
+            let file = self.hands.open(task, None).await.unwrap().unwrap();
+            self.hands.receive(task, job, true, file).await
+        }
+
+        async fn jobs(&self) -> usize {
+            self.store.jobs(None, 100, None).await.unwrap().len()
+        }
+    }
+
+    fn leads() -> NewJob {
+        NewJob {
+            instance: "default".into(),
+            target: Target::Leads { lookup_field: None, list_id: None, partition: None },
+            filename: "a.csv".into(),
+            format: Format::Csv,
+            priority: 0,
+            group: None,
+            idempotency_key: None,
+            retry_of: None,
+        }
+    }
+
+    #[tokio::test]
+    async fn a_take_that_ended_before_the_removal_is_finished_and_not_repeated() {
+        let house = House::new().await;
+        let task = house.put("email\na@example.com\n");
+        house.received(&task, &leads()).await.unwrap();
+        let house = house.reopened().await;
+        assert_eq!((house.jobs().await, house.path().exists()), (1, true));
+        assert_eq!(house.hands.carry_out(&house.task()).await, Outcome::Over);
+        assert_eq!((house.jobs().await, house.path().exists()), (1, false));
+    }
+
+    #[tokio::test]
+    async fn it_is_not_repeated_with_other_options_either() {
+        let house = House::new().await;
+        let task = house.put("email\na@example.com\n");
+        let other = Target::Leads { lookup_field: None, list_id: Some(7), partition: None };
+        house.received(&task, &NewJob { target: other, ..leads() }).await.unwrap();
+        let house = house.reopened().await;
+        assert_eq!(house.hands.carry_out(&house.task()).await, Outcome::Over);
+        assert_eq!((house.jobs().await, house.path().exists()), (1, false));
+    }
+
+    #[tokio::test]
+    async fn a_file_that_is_put_in_its_place_meanwhile_is_not_removed() {
+        let house = House::new().await;
+        let task = house.put("email\na@example.com\n");
+        house.received(&task, &leads()).await.unwrap();
+        let draft = house.path().with_extension("part");
+        fs::write(&draft, "email\nb@example.com\n").unwrap();
+        fs::rename(draft, house.path()).unwrap();
+        assert_eq!(house.hands.remove(&task).await, Outcome::Changed);
+        assert_eq!(fs::read_to_string(house.path()).unwrap(), "email\nb@example.com\n");
+        // It is not taken for the one that was looked at either.
+        assert_eq!(house.hands.carry_out(&task).await, Outcome::Changed);
+        assert_eq!(house.hands.carry_out(&house.task()).await, Outcome::Over);
+        assert_eq!(house.jobs().await, 2);
+    }
+
+    #[tokio::test]
+    async fn a_file_that_grows_while_it_is_read_becomes_no_job() {
+        let house = House::new().await;
+        let task = house.put("email\na@example.com\n");
+        let file = house.hands.open(&task, None).await.unwrap().unwrap();
+        fs::write(house.path(), "email\na@example.com\nb@example.com\n").unwrap();
+        let error = house.hands.receive(&task, &leads(), true, file).await.unwrap_err();
+        assert_eq!(error.to_string(), "the file broke off: it changed while it was read");
+        assert_eq!((house.jobs().await, house.path().exists()), (0, true));
+    }
+
+    #[tokio::test]
+    async fn a_link_or_another_job_toml_in_the_place_of_the_one_seen_stops_the_take() {
+        let house = House::new().await;
+        let task = house.put("email\na@example.com\n");
+        fs::write(house.path().with_file_name(OPTIONS), "priority = 1").unwrap();
+        assert_eq!(house.hands.carry_out(&task).await, Outcome::Changed);
+        fs::remove_file(house.path().with_file_name(OPTIONS)).unwrap();
+        let outside = house.folder.path().join("outside");
+        fs::rename(house.path().parent().unwrap(), &outside).unwrap();
+        std::os::unix::fs::symlink(&outside, house.path().parent().unwrap()).unwrap();
+        assert_eq!(house.hands.carry_out(&task).await, Outcome::Changed);
+        assert_eq!(house.hands.remove(&task).await, Outcome::Changed);
+        assert!(outside.join("a.csv").exists());
+        assert_eq!(house.jobs().await, 0);
+    }
+
+    #[tokio::test]
+    async fn a_store_that_cannot_take_it_leaves_the_file_for_later() {
+        let house = House::new().await;
+        let task = house.put("email\na@example.com\n");
+        house.store.close().await;
+        let outcome = house.hands.carry_out(&task).await;
+        assert_eq!(outcome, Outcome::Later("it can't be stored: the database is closed".into()));
+        assert!(house.path().exists());
+    }
+}
