@@ -68,7 +68,7 @@ impl Sample {
             Fate::Fine => (address(row), of(&COUNTRIES, row)),
             Fate::Warned => (address(row).replace('@', "."), of(&COUNTRIES, row)),
             Fate::Failed(nth) if nth % 2 == 1 => (String::new(), of(&COUNTRIES, row)),
-            Fate::Failed(_) => (address(row), "!fail:Unknown country"),
+            Fate::Failed(_) => (address(row), "!fail:Bad country"),
         };
         let words = [of(&FIRST, row), of(&LAST, row), of(&COMPANIES, row), country].map(str::to_owned);
         [vec![email], words.to_vec()].concat()
