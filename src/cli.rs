@@ -1,7 +1,7 @@
 //! What can a person type? The verbs, the options that all of them share, and the exit status that each ends with.
 //!
-//! `serve` and `demo` open the whole house, so `main` carries them out. All others are carried out by [`run`], a file a
-//! verb. Standard output has what was asked for and nothing else; progress, hints and errors go to standard error.
+//! `main` carries `serve` out itself, and gives `demo`, which has a daemon in this process, a runtime of many threads. All
+//! others are carried out by [`run`], a file a verb. Standard output has what was asked for and nothing else; progress, hints and errors go to standard error.
 
 use std::path::PathBuf;
 
@@ -14,6 +14,7 @@ mod add;
 mod cancel;
 mod check;
 mod completions;
+mod demo;
 mod exit;
 mod explain;
 mod follow;
@@ -98,7 +99,7 @@ pub enum Verb {
     Serve(Serve),
     #[command(flatten)]
     Asked(Asked),
-    Demo(Demo),
+    Demo(demo::Demo),
 }
 
 /// Run the daemon in the foreground until SIGTERM or SIGINT
@@ -112,13 +113,6 @@ pub struct Serve {
     #[arg(long, short, value_name = "FILE", env = "MARQUEUE_CONFIG")]
     pub config: Option<PathBuf>,
 }
-
-/// Show a daemon, a simulator and sample files of all three kinds at work, in a temporary folder
-#[derive(Args, Debug)]
-#[command(after_help = "\
-Examples:
-  marqueue demo")]
-pub struct Demo {}
 
 /// The verbs that [`run`] carries out.
 #[derive(Debug, Subcommand)]

@@ -11,7 +11,7 @@ use crate::api;
 use crate::api::server::Socket;
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::intake::Intake;
+use crate::intake::{DropFolder, Intake};
 use crate::schedule::{Lane, day_of};
 use crate::store::Store;
 
@@ -51,18 +51,23 @@ impl Daemon {
                 tracing::warn!(instance = %name, jobs, "jobs wait for an instance that is not in the configuration");
             }
         }
+        let intake = Intake::new(store.clone(), clock.clone(), config);
+        let drop_folder = DropFolder::open(config, intake.clone(), clock.clone())?;
         let tasks = TaskTracker::new();
         for lane in &lanes {
             tasks.spawn(lane.clone().run(tasks.clone()));
         }
         let routes = api::router(api::Daemon {
             store: store.clone(),
-            intake: Intake::new(store.clone(), clock.clone(), config),
+            intake,
             clock,
             lanes,
             started_at: now,
             stop: stop.clone(),
         });
+        if let Some(folder) = drop_folder {
+            tasks.spawn(folder.run(stop.clone()));
+        }
         let served = socket.serve(routes, stop.clone());
         let failed = stop.clone();
         tasks.spawn(async move {
@@ -127,6 +132,5 @@ pub async fn serve(config: &Config) -> anyhow::Result<()> {
 /// A setting that would be passed over in silence is worse than one that is refused.
 fn refuse_what_is_not_built(config: &Config) -> anyhow::Result<()> {
     anyhow::ensure!(config.api.listen.is_none(), "api.listen: this version answers on the Unix socket only");
-    anyhow::ensure!(config.drop.path.is_none(), "drop.path: this version has no drop folder");
     Ok(())
 }

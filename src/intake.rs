@@ -15,6 +15,10 @@ use crate::marketo::content_limit;
 use crate::store::{Added, CHUNK_BYTES, Layout, NewJob, Packed, Part, Store, StoreError};
 use crate::table::{Fault, Rules, Scanner, required_columns};
 
+mod drop;
+
+pub use drop::{DropFolder, DropFolderError};
+
 /// The door for files, whichever way they come. Clones are the same door.
 #[derive(Clone)]
 pub struct Intake {
@@ -62,11 +66,39 @@ impl Intake {
         check: bool,
         body: impl Stream<Item = Result<Bytes, E>>,
     ) -> Result<Added, IntakeError> {
+        let key = new.idempotency_key.clone().map(|key| move |_: [u8; 32]| key);
+        self.receive_keyed(new, check, key, body).await
+    }
+
+    /// Like [`Intake::receive`], for a file that may come again and be the same one. Its key is made of `identity`, which
+    /// is what tells it apart besides its content, and of the content, which is known only at the end.
+    async fn receive_file<E: std::fmt::Display>(
+        &self,
+        new: NewJob,
+        check: bool,
+        identity: Vec<u8>,
+        body: impl Stream<Item = Result<Bytes, E>>,
+    ) -> Result<Added, IntakeError> {
+        let key = |content: [u8; 32]| {
+            let both = Sha256::new().chain_update(content).chain_update(identity).finalize();
+            both.iter().fold("file:".to_owned(), |key, byte| format!("{key}{byte:02x}"))
+        };
+        self.receive_keyed(new, check, Some(key), body).await
+    }
+
+    /// `key` gives the idempotency key when the content's hash is known.
+    async fn receive_keyed<E: std::fmt::Display>(
+        &self,
+        new: NewJob,
+        check: bool,
+        key: Option<impl FnOnce([u8; 32]) -> String>,
+        body: impl Stream<Item = Result<Bytes, E>>,
+    ) -> Result<Added, IntakeError> {
         let max_part_bytes = self.content_limit(&new)?;
         plausible(&new)?;
         let required = required_columns(&new.target);
         let mut scanner = Scanner::new(Rules { format: new.format, max_part_bytes, check, required });
-        let mut hash = new.idempotency_key.is_some().then(Sha256::new);
+        let mut hash = key.is_some().then(Sha256::new);
         let mut kept = Kept::new(self, &new);
         let mut body = std::pin::pin!(body);
         while let Some(bytes) = body.next().await {
@@ -81,14 +113,15 @@ impl Intake {
             kept.push(&bytes).await?;
         }
         let layout = scanner.finish()?;
+        let sha256: Option<[u8; 32]> = hash.map(|hash| hash.finalize().into());
         let layout = Layout {
             bytes: layout.bytes,
             header: (layout.header.start, layout.header.end),
             rows: layout.rows,
             parts: layout.parts.iter().map(|part| Part { from: part.from, to: part.to, rows: part.rows }).collect(),
-            sha256: hash.map(|hash| hash.finalize().into()),
+            sha256,
         };
-        let added = kept.finish(layout).await?;
+        let added = kept.finish(layout, key.zip(sha256).map(|(key, sha256)| key(sha256))).await?;
         if let Added::New(job) = &added {
             tracing::info!(job = %job.id, instance = %job.instance, target = job.target.kind(), rows = job.rows.total,
                 bytes = job.bytes, batches = job.batches.len(), "a file was accepted");
@@ -186,21 +219,22 @@ impl<'a> Kept<'a> {
     }
 
     /// Makes the job. A small file is one transaction; a larger one becomes a job with its last.
-    async fn finish(mut self, layout: Layout) -> Result<Added, IntakeError> {
+    async fn finish(mut self, layout: Layout, idempotency_key: Option<String>) -> Result<Added, IntakeError> {
         let Intake { store, clock, .. } = self.intake;
+        let new = NewJob { idempotency_key, ..self.new.clone() };
         let Some(receiving) = &self.receiving else {
             let pieces = match self.piece.is_empty() {
                 true => Vec::new(),
                 false => vec![Packed::new(0, &self.piece).map_err(no_memory)?],
             };
-            return Ok(store.add(self.new.clone(), layout, pieces, clock.now()).await?);
+            return Ok(store.add(new, layout, pieces, clock.now()).await?);
         };
         let id = receiving.id;
         if !self.piece.is_empty() {
             self.store_piece().await?;
         }
         // From here on the guard's sweep finds either nothing to sweep or a job that it does not touch.
-        Ok(store.finish_receiving(id, self.new.clone(), layout, clock.now()).await?)
+        Ok(store.finish_receiving(id, new, layout, clock.now()).await?)
     }
 }
 

@@ -13,7 +13,7 @@ fn main() -> ExitCode {
     let Cli { global, verb } = Cli::parse();
     let exit = match verb {
         Verb::Serve(serve) => run(Runtime::new(), self::serve(serve)),
-        Verb::Demo(_) => Exit::Failed,
+        Verb::Demo(demo) => run(Runtime::new(), demo.run(&global)),
         Verb::Asked(verb) => run(Builder::new_current_thread().enable_all().build(), cli::run(verb, &global)),
     };
     exit.into()

@@ -26,6 +26,7 @@ async fn forty_files_at_once_pass_through_within_marketos_limits() {
     assert!(ledger.most_queued <= 10 && ledger.most_importing <= 2);
     assert_eq!(ledger.errors_of("1016"), 0, "alone in the queue, we never meet its end");
     assert!(ledger.most_concurrent_calls <= 5, "{}", ledger.most_concurrent_calls);
+    assert_eq!(ledger.calls_of(ledger::Call::Token), 1, "one token, however many calls wait for it");
 }
 
 #[tokio::test]
@@ -186,4 +187,30 @@ async fn a_daemon_told_to_stop_ends_its_uploads_leaves_its_socket_and_goes_on_at
         assert_eq!(town.ended(id).await.state, JobState::Complete);
     }
     assert_eq!(town.simulator.ledger().imports.len(), 15, "nothing was sent twice");
+}
+
+#[tokio::test]
+async fn a_database_of_a_newer_version_stops_the_start_with_one_sentence_and_is_not_touched() {
+    use sqlx::{ConnectOptions, Connection};
+    let mut town = Town::with_daemon(quick()).await;
+    assert!(town.terminate().await.success());
+    let options = sqlx::sqlite::SqliteConnectOptions::new().filename(town.database());
+    let mut connection = options.connect().await.expect("the database opens");
+    sqlx::query("INSERT INTO _sqlx_migrations VALUES (9999, 'later', 0, 1, x'00', 0)")
+        .execute(&mut connection)
+        .await
+        .expect("a row of a later version");
+    connection.close().await.expect("it closes");
+    let before = std::fs::read(town.database()).expect("the file");
+    let output = std::process::Command::new(support::binary())
+        .args(["serve", "--config"])
+        .arg(town.config_file())
+        .env("MARQUEUE_LOG__FORMAT", "text")
+        .output()
+        .expect("it runs");
+    let said = String::from_utf8(output.stderr).expect("text");
+    assert_eq!(output.status.code(), Some(1));
+    assert!(said.contains("was made by a newer marqueue (its schema is 9999"), "{said}");
+    assert_eq!(said.lines().filter(|line| line.contains("ERROR")).count(), 1, "{said}");
+    assert!(std::fs::read(town.database()).expect("the file") == before, "the file was changed");
 }

@@ -234,6 +234,29 @@ mod tests {
     }
 
     #[test]
+    fn a_refusal_of_the_credentials_has_a_shape_of_its_own() {
+        let error: TokenError =
+            serde_json::from_str(r#"{"error":"unauthorized","error_description":"No client with requested id"}"#)
+                .unwrap();
+        assert_eq!(
+            (error.error.as_str(), error.error_description.as_str()),
+            ("unauthorized", "No client with requested id")
+        );
+    }
+
+    #[test]
+    fn an_import_in_which_every_row_failed_is_complete_all_the_same() {
+        let answer = import(
+            r#"{"requestId":"9#9","result":[{"batchId":5,"operation":"import","status":"Complete","objectApiName":"boat_c",
+               "numOfObjectsProcessed":0,"numOfRowsFailed":2,"numOfRowsWithWarning":0,"importTime":"1 second(s)",
+               "message":"none of 2"}],"success":true}"#,
+        );
+        let import = &answer.result[0];
+        assert_eq!(import.remote_status(), Some(RemoteStatus::Complete));
+        assert_eq!(import.counts(), Counts { processed: Some(0), failed: Some(2), warned: Some(0) });
+    }
+
+    #[test]
     fn what_the_simulator_writes_has_numbers_and_texts_where_marketo_has_them() {
         let import = Import {
             batch_id: Some("7".into()),

@@ -1,0 +1,197 @@
+//! What goes through the demonstration? Files of every kind and target, made up anew each time and always the same.
+//!
+//! Every person has an address at `example.com`, which belongs to nobody.
+
+use csv::WriterBuilder;
+
+use crate::job::{Format, Target};
+
+const FIRST: [&str; 13] =
+    ["Ada", "Grace", "Alan", "Edsger", "Barbara", "Donald", "Radia", "Ken", "Frances", "John", "Hedy", "Tim", "Zoë"];
+const LAST: [&str; 11] =
+    ["Almeida", "Berg", "Costa", "Dubois", "Eriksen", "Fischer", "García", "Hughes", "Ivanova", "Jansen", "Kaur"];
+const COMPANIES: [&str; 7] =
+    ["Acme", "Blue Harbour", "Cobalt, Dunn & Co", "Delta Rail", "Elm Street Books", "Fjord Energy", "Golden Bakery"];
+const COUNTRIES: [&str; 5] = ["Portugal", "Norway", "France", "Germany", "India"];
+const GOODS: [&str; 5] = ["Hatchback", "Estate", "Van", "Roadster", "Pickup"];
+
+const PEOPLE: [&str; 5] = ["email", "firstName", "lastName", "company", "country"];
+const THINGS: [&str; 5] = ["number", "email", "model", "price", "boughtOn"];
+
+/// One file, and what has to come of it.
+pub struct Sample {
+    pub filename: &'static str,
+    pub target: Target,
+    pub priority: i64,
+    pub group: Option<&'static str>,
+    pub rows: u64,
+    pub failed: u64,
+    pub warned: u64,
+    /// It has a mistake that the daemon finds before it takes the file.
+    pub refused: bool,
+}
+
+impl Sample {
+    fn new(filename: &'static str, target: Target, rows: u64, failed: u64, warned: u64) -> Sample {
+        Sample { filename, target, priority: 0, group: None, rows, failed, warned, refused: false }
+    }
+
+    pub fn format(&self) -> Format {
+        Format::of_name(self.filename).expect("the names below end in a format")
+    }
+
+    /// The file's bytes.
+    ///
+    /// # Errors
+    /// None in practice: they are written to memory.
+    pub fn content(&self) -> anyhow::Result<Vec<u8>> {
+        let things = matches!(self.target, Target::CustomObject { .. });
+        let mut writer = WriterBuilder::new().delimiter(self.format().delimiter()).flexible(true).from_writer(vec![]);
+        if things {
+            writer.write_record(THINGS)?
+        } else {
+            writer.write_record(PEOPLE)?
+        }
+        for row in 0..self.rows {
+            let mut record = if things { self.thing(row) } else { self.person(row) };
+            if self.refused && row + 1 == self.rows {
+                // What an unquoted comma in a company's name does.
+                record.insert(4, " Inc.".to_owned());
+            }
+            writer.write_record(record)?;
+        }
+        Ok(writer.into_inner().map_err(|error| error.into_error())?)
+    }
+
+    fn person(&self, row: u64) -> Vec<String> {
+        let (email, country) = match self.fate(row) {
+            Fate::Fine => (address(row), of(&COUNTRIES, row)),
+            Fate::Warned => (address(row).replace('@', "."), of(&COUNTRIES, row)),
+            Fate::Failed(nth) if nth % 2 == 1 => (String::new(), of(&COUNTRIES, row)),
+            Fate::Failed(_) => (address(row), "!fail:Bad country"),
+        };
+        let words = [of(&FIRST, row), of(&LAST, row), of(&COMPANIES, row), country].map(str::to_owned);
+        [vec![email], words.to_vec()].concat()
+    }
+
+    fn thing(&self, row: u64) -> Vec<String> {
+        let price = match self.fate(row) {
+            Fate::Fine => format!("{}.{:02}", 9_000 + row * 37 % 8_000, row * 7 % 100),
+            Fate::Warned => "!warn:Price was left empty".to_owned(),
+            Fate::Failed(_) => "!fail:Price is not a number".to_owned(),
+        };
+        let number = format!("{:06}", 100_000 + row * 13);
+        let bought = format!("2026-{:02}-{:02}", 1 + row % 12, 1 + row % 28);
+        vec![number, address(row), of(&GOODS, row).to_owned(), price, bought]
+    }
+
+    /// Those that fail and those with a warning are spread over the file.
+    fn fate(&self, row: u64) -> Fate {
+        let odd = self.failed + self.warned;
+        let Some(apart) = self.rows.checked_div(odd) else { return Fate::Fine };
+        match row / apart {
+            nth if row % apart != apart / 2 || nth >= odd => Fate::Fine,
+            nth if nth < self.failed => Fate::Failed(nth),
+            _ => Fate::Warned,
+        }
+    }
+}
+
+enum Fate {
+    Fine,
+    Warned,
+    /// The how-manieth of them.
+    Failed(u64),
+}
+
+fn address(row: u64) -> String {
+    format!("{}{}@example.com", of(&FIRST, row).to_lowercase().replace('ë', "e"), row + 1)
+}
+
+fn of(words: &[&'static str], row: u64) -> &'static str {
+    // The remainder is smaller than a length.
+    words[(row % words.len() as u64) as usize]
+}
+
+/// In the order in which they are dropped in.
+pub fn samples() -> Vec<Sample> {
+    let leads = || Target::Leads { lookup_field: None, list_id: None, partition: None };
+    let list = || Target::Leads { lookup_field: None, list_id: Some(1001), partition: None };
+    let object = |name: &str| Target::CustomObject { name: name.to_owned() };
+    let members = |program_id, status: &str| Target::ProgramMembers { program_id, status: status.to_owned() };
+    let nightly = |filename, rows| Sample { group: Some("nightly"), ..Sample::new(filename, leads(), rows, 0, 0) };
+    vec![
+        Sample::new("webinar.csv", leads(), 180, 3, 1),
+        Sample::new("trade-fair.csv", list(), 90, 0, 0),
+        Sample::new("newsletter.csv", list(), 140, 0, 4),
+        Sample::new("orders.csv", object("order_c"), 840, 5, 0),
+        Sample::new("attendees.csv", members(1044, "Registered"), 110, 2, 0),
+        Sample::new("no-shows.tsv", members(1044, "No Show"), 45, 0, 0),
+        nightly("nightly-1.csv", 70),
+        nightly("nightly-2.csv", 60),
+        nightly("nightly-3.csv", 40),
+        Sample::new("cars.tsv", object("car_c"), 150, 1, 2),
+        Sample::new("crm-export.tsv", leads(), 220, 0, 0),
+        Sample::new("contacts.ssv", leads(), 75, 0, 0),
+        Sample { refused: true, ..Sample::new("guests.csv", leads(), 12, 0, 0) },
+        Sample::new("leases.ssv", object("lease_c"), 130, 0, 1),
+        Sample::new("waitlist.csv", members(2040, "Waitlisted"), 25, 0, 0),
+        Sample { priority: 10, ..Sample::new("vip.csv", leads(), 6, 0, 0) },
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    fn records(sample: &Sample) -> Vec<Vec<String>> {
+        let content = sample.content().unwrap();
+        let delimiter = sample.format().delimiter();
+        let mut reader = csv::ReaderBuilder::new().delimiter(delimiter).flexible(true).from_reader(&content[..]);
+        reader.records().map(|record| record.unwrap().iter().map(str::to_owned).collect()).collect()
+    }
+
+    #[test]
+    fn a_dozen_or_more_files_show_every_target_and_every_format() {
+        let all = samples();
+        assert!(all.len() > 12);
+        let kinds: BTreeSet<_> = all.iter().map(|sample| sample.target.kind()).collect();
+        let formats: BTreeSet<_> = all.iter().map(|sample| sample.format().as_str()).collect();
+        assert_eq!((kinds.len(), formats.len()), (3, 3));
+    }
+
+    #[test]
+    fn as_many_rows_go_wrong_as_a_sample_says() {
+        for sample in samples() {
+            let rows = records(&sample);
+            let holds = |row: &&Vec<String>, mark: &str| row.iter().any(|cell| cell.starts_with(mark));
+            let failed = rows.iter().filter(|row| row[0].is_empty() || holds(row, "!fail:")).count();
+            let warned = rows.iter().filter(|row| !row[0].is_empty() && !row.iter().any(|cell| cell.contains('@')));
+            let warned = warned.filter(|row| !holds(row, "!fail:")).count()
+                + rows.iter().filter(|row| holds(row, "!warn:")).count();
+            assert_eq!(
+                (rows.len() as u64, failed as u64, warned as u64),
+                (sample.rows, sample.failed, sample.warned),
+                "{}",
+                sample.filename
+            );
+        }
+    }
+
+    #[test]
+    fn nobody_who_lives_is_written_to() {
+        for address in samples().iter().flat_map(records).flatten().filter(|cell| cell.contains('@')) {
+            assert!(address.ends_with("@example.com"), "{address}");
+        }
+    }
+
+    #[test]
+    fn only_the_file_to_be_refused_is_ragged() {
+        for sample in samples() {
+            let lengths: BTreeSet<_> = records(&sample).iter().map(Vec::len).collect();
+            assert_eq!(lengths.len() > 1, sample.refused, "{}", sample.filename);
+        }
+    }
+}

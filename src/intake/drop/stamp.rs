@@ -1,0 +1,148 @@
+//! Is this still the same file? What the file system says of it, and what of that tells two files apart.
+
+use std::collections::HashSet;
+use std::ffi::OsStr;
+use std::io;
+use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use rustix::fs::{AtFlags, FileType, Statx, StatxFlags, StatxTimestamp, statx};
+
+/// A file at one moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Stamp {
+    device: (u32, u32),
+    inode: u64,
+    pub(super) bytes: u64,
+    /// Seconds and nanoseconds since 1970, as are the other times. Only for comparing: the share's clock is its own.
+    pub(super) modified: (i64, u32),
+    changed: (i64, u32),
+    /// When the inode was made; not every file system keeps it.
+    born: Option<(i64, u32)>,
+    links: u32,
+    kind: FileType,
+}
+
+impl Stamp {
+    /// Of `name` in `folder`. A symbolic link is looked at itself.
+    pub(super) fn of(folder: impl AsFd, name: &OsStr) -> io::Result<Stamp> {
+        Stamp::ask(folder, name.as_bytes(), AtFlags::SYMLINK_NOFOLLOW)
+    }
+
+    /// Of an open file or folder, whatever its path shows by now.
+    pub(super) fn of_open(file: impl AsFd) -> io::Result<Stamp> {
+        Stamp::ask(file, b"", AtFlags::EMPTY_PATH)
+    }
+
+    fn ask(at: impl AsFd, path: &[u8], flags: AtFlags) -> io::Result<Stamp> {
+        let found = statx(at, path, flags, StatxFlags::BASIC_STATS | StatxFlags::BTIME)?;
+        Ok(Stamp::from(&found))
+    }
+
+    pub(super) fn is_file(&self) -> bool {
+        self.kind.is_file()
+    }
+
+    pub(super) fn kind(&self) -> FileType {
+        self.kind
+    }
+
+    /// The same inode on the same device.
+    pub(super) fn is_same_inode(&self, other: &Stamp) -> bool {
+        (self.device, self.inode) == (other.device, other.inode)
+    }
+
+    /// Whether the file is one of these, which are given as device and inode.
+    pub(super) fn is_among(&self, files: &HashSet<(u64, u64)>) -> bool {
+        files.contains(&(rustix::fs::makedev(self.device.0, self.device.1), self.inode))
+    }
+
+    /// The same inode, and nothing shows that it was written to since.
+    pub(super) fn is_unchanged(&self, other: &Stamp) -> bool {
+        self.is_same_inode(other) && (self.bytes, self.modified) == (other.bytes, other.modified)
+    }
+
+    /// What the idempotency key of a file at `path` is made of, besides its content. It has to stay the same for as long
+    /// as it is the same drop, and to differ for a second drop of the same content under the same name.
+    ///
+    /// An inode's number is soon used again, and `cp -p` and `rsync` keep the time of modification, so the two and the
+    /// content can all be those of the last drop. What then differs is when the inode was made. The time of the last
+    /// change would differ too, but a mere `chown -R`, which many a container does at its start, alters it, and after a
+    /// kill at the wrong moment a second job would be the consequence. It stands in only where there is no time of birth,
+    /// and for hard links: of these the same inode can be dropped twice. The device is not part of it: its number
+    /// can be another after each boot.
+    pub(super) fn identity(&self, path: &Path) -> Vec<u8> {
+        let since = self.born.filter(|_| self.links == 1).unwrap_or(self.changed);
+        let mut identity = path.as_os_str().as_bytes().to_vec();
+        let numbers = [self.inode.cast_signed(), self.bytes.cast_signed(), self.modified.0, since.0];
+        identity.push(0);
+        identity.extend(numbers.into_iter().flat_map(i64::to_be_bytes));
+        identity.extend([self.modified.1, since.1].into_iter().flat_map(u32::to_be_bytes));
+        identity
+    }
+}
+
+impl From<&Statx> for Stamp {
+    fn from(found: &Statx) -> Stamp {
+        let time = |time: &StatxTimestamp| (time.tv_sec, time.tv_nsec);
+        let has_birth = StatxFlags::from_bits_retain(found.stx_mask).contains(StatxFlags::BTIME);
+        Stamp {
+            device: (found.stx_dev_major, found.stx_dev_minor),
+            inode: found.stx_ino,
+            bytes: found.stx_size,
+            modified: time(&found.stx_mtime),
+            changed: time(&found.stx_ctime),
+            born: has_birth.then(|| time(&found.stx_btime)),
+            links: found.stx_nlink,
+            kind: FileType::from_raw_mode(found.stx_mode.into()),
+        }
+    }
+}
+
+#[cfg(test)]
+impl Stamp {
+    /// A made-up one.
+    pub(super) fn made_up(inode: u64, bytes: u64, modified: i64) -> Stamp {
+        Stamp {
+            device: (8, 1),
+            inode,
+            bytes,
+            modified: (modified, 0),
+            changed: (modified, 0),
+            born: Some((1, 0)),
+            links: 1,
+            kind: FileType::RegularFile,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_second_drop_has_another_identity_and_a_change_of_owner_has_not() {
+        let first = Stamp::made_up(7, 100, 5);
+        let of = |stamp: Stamp| stamp.identity(Path::new("default/leads/a.csv"));
+        for (what, other, differs) in [
+            ("another inode", Stamp { inode: 8, ..first }, true),
+            ("its number used again", Stamp { born: Some((2, 0)), ..first }, true),
+            ("written to", Stamp { modified: (5, 1), ..first }, true),
+            ("grown", Stamp { bytes: 101, ..first }, true),
+            ("chown", Stamp { changed: (9, 0), ..first }, false),
+            ("the device's number at another boot", Stamp { device: (8, 2), ..first }, false),
+        ] {
+            assert_eq!(of(first) != of(other), differs, "{what}");
+        }
+        assert_ne!(of(first), first.identity(Path::new("eu/leads/a.csv")));
+    }
+
+    #[test]
+    fn where_birth_does_not_tell_drops_apart_the_last_change_does() {
+        let path = Path::new("a.csv");
+        for stamp in [Stamp { links: 2, ..Stamp::made_up(7, 1, 1) }, Stamp { born: None, ..Stamp::made_up(7, 1, 1) }] {
+            assert_ne!(stamp.identity(path), Stamp { changed: (9, 9), ..stamp }.identity(path));
+        }
+    }
+}

@@ -1,0 +1,102 @@
+//! Does `marqueue demo` show what it promises, leave nothing, and print commands that work?
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read};
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use tempfile::TempDir;
+
+/// The demonstration with a folder of its own for temporary files, where all can be seen that it leaves.
+fn demo(temporary: &Path, words: &[&str]) -> Child {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_marqueue"));
+    command.arg("demo").args(words).env("TMPDIR", temporary).stdin(Stdio::null());
+    // What was set for another daemon must not matter.
+    command.env("MARQUEUE_STORE__PATH", "/nowhere/at/all").env("MARQUEUE_SOCKET", "/nowhere");
+    command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the demonstration starts")
+}
+
+fn left_in(folder: &TempDir) -> Vec<String> {
+    let names = fs::read_dir(folder.path()).expect("the folder can be listed");
+    names.map(|entry| entry.expect("the folder can be listed").file_name().to_string_lossy().into_owned()).collect()
+}
+
+/// Types the commands into a shell, with a free port instead of the usual one, and returns when all that they started has
+/// ended.
+fn typed(commands: &str, temporary: &Path) -> String {
+    let free = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port is free");
+    let commands = format!("{}\nwait\n", commands.replace("8438", &free.port().to_string()));
+    let ran = Command::new("sh").args(["-c", &commands]).env("TMPDIR", temporary).stdin(Stdio::null()).output();
+    String::from_utf8(ran.expect("there is a shell").stdout).expect("it is text")
+}
+
+#[test]
+fn every_target_passes_through_and_the_folder_is_gone_and_the_commands_that_it_prints_work() {
+    let temporary = tempfile::tempdir().unwrap();
+    let ran = demo(temporary.path(), &[]).wait_with_output().unwrap();
+    let (out, err) = (String::from_utf8(ran.stdout).unwrap(), String::from_utf8(ran.stderr).unwrap());
+    assert_eq!((ran.status.code(), err.as_str()), (Some(0), ""), "{out}");
+    assert_eq!(left_in(&temporary), Vec::<String>::new());
+
+    assert!(!out.contains('\x1b'), "{out}");
+    assert!(out.lines().filter(|line| line.contains(" is complete: ")).count() >= 12, "{out}");
+    for text in [
+        " for leads: ",
+        " for leads (list 1001): ",
+        " for custom-object order_c: ",
+        " for program-members 1044 (Registered): ",
+        "guests.csv is refused: the header has 5 fields, but line 13 has 6\n",
+        "imports in its queue       10    10         10\n",
+        "imports worked on at once  2     2          2\n",
+        "\nemail,firstName,lastName,company,country,Import Failure Reason\n",
+        ",Value for lookup field 'email' not found\n",
+        " is removed.\n",
+    ] {
+        assert!(out.contains(text), "{text} in: {out}");
+    }
+
+    let (_, by_hand) = out.split_once("The same by hand, in a new folder:\n\n").unwrap();
+    let (commands, _) = by_hand.rsplit_once("\n\n").unwrap();
+    let said = typed(commands, temporary.path());
+    assert!(said.contains("job 1: people.csv is complete: 2 rows, 1 processed, 1 failed\n"), "{said}");
+    assert!(said.ends_with("email,note,Import Failure Reason\nalan@example.com,!fail:Blocked,Blocked\n"), "{said}");
+}
+
+#[test]
+fn with_json_there_is_one_document_and_nothing_else() {
+    let temporary = tempfile::tempdir().unwrap();
+    let ran = demo(temporary.path(), &["--json"]).wait_with_output().unwrap();
+    let json: serde_json::Value = serde_json::from_slice(&ran.stdout).unwrap();
+    assert_eq!((ran.status.code(), json["jobs"].as_array().unwrap().len()), (Some(0), 15), "{json}");
+    assert_eq!((&json["refused"][0]["file"], &json["ledger"]["most_queued"]), (&"guests.csv".into(), &10.into()));
+    assert_eq!(left_in(&temporary), Vec::<String>::new());
+}
+
+#[test]
+fn whoever_stops_it_finds_no_folder() {
+    for signal in ["INT", "TERM", "HUP"] {
+        let temporary = tempfile::tempdir().unwrap();
+        let mut child = demo(temporary.path(), &[]);
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        assert!(lines.by_ref().map_while(Result::ok).any(|line| line.contains("running")));
+        let reader = std::thread::spawn(move || lines.for_each(drop));
+        assert_eq!(left_in(&temporary).len(), 1);
+        let id = child.id().to_string();
+        assert!(Command::new("kill").args(["-s", signal, &id]).status().unwrap().success());
+        let mut err = String::new();
+        child.stderr.take().unwrap().read_to_string(&mut err).unwrap();
+        assert_eq!(child.wait().unwrap().code(), Some(130), "{signal}: {err}");
+        reader.join().unwrap();
+        assert!(err.starts_with("stopped; ") && err.lines().count() == 1, "{signal}: {err}");
+        assert_eq!(left_in(&temporary), Vec::<String>::new(), "{signal}");
+    }
+}
+
+#[test]
+fn where_no_folder_can_be_made_it_says_so_in_one_sentence() {
+    let ran = demo(Path::new("/nowhere/at/all"), &[]).wait_with_output().unwrap();
+    let err = String::from_utf8(ran.stderr).unwrap();
+    assert_eq!((ran.status.code(), ran.stdout.len(), err.lines().count()), (Some(1), 0, 1), "{err}");
+    assert!(err.starts_with("error: no folder can be made in /nowhere/at/all: "), "{err}");
+}

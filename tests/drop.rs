@@ -1,0 +1,336 @@
+//! Does each file that is put into the drop folder become one job, and is nothing else touched? The real binary, real
+//! folders, and kills.
+
+mod support;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+use std::fs::{self, File};
+use std::io::Write as _;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+
+use marqueue::job::{Format, Target};
+use marqueue::store::Job;
+use support::{Town, leads, quick};
+
+/// A town with a drop folder, and no daemon yet. Its instance is paused by none; its imports take no time.
+async fn town() -> Town {
+    let mut town = Town::new(quick()).await;
+    town.config =
+        format!("limits = {{ calls = 5000, window = \"1s\" }}\n[drop]\npath = {:?}\n", town.folder.path().join("drop"));
+    town
+}
+
+async fn town_at_work() -> Town {
+    let mut town = town().await;
+    town.start().await;
+    town
+}
+
+/// Where a file is in the drop folder.
+fn at(town: &Town, path: &str) -> PathBuf {
+    town.folder.path().join("drop").join(path)
+}
+
+/// Puts a file in as it should be done: written elsewhere, and renamed.
+fn rename_in(town: &Town, path: &str, content: impl AsRef<[u8]>) {
+    let draft = at(town, path).with_extension("part");
+    fs::create_dir_all(draft.parent().expect("a folder")).expect("its folder");
+    fs::write(&draft, content).expect("a draft");
+    fs::rename(draft, at(town, path)).expect("it is renamed");
+}
+
+async fn jobs(town: &Town) -> Vec<Job> {
+    let page: marqueue::api::types::JobsPage =
+        serde_json::from_str(&town.get("/v1/jobs?limit=10000").await).expect("a page of jobs");
+    assert_eq!(page.next_before, None);
+    page.jobs
+}
+
+/// The job of the file of this name, when there is one.
+async fn job_of(town: &mut Town, filename: &str) -> Job {
+    let look = async |town: &mut Town| jobs(town).await.into_iter().find(|job| job.filename == filename);
+    town.until(&format!("{filename} becomes a job"), look).await
+}
+
+async fn gone(town: &mut Town, path: &str) {
+    let look = async |town: &mut Town| (!at(town, path).exists()).then_some(());
+    town.until(&format!("{path} is gone"), look).await;
+}
+
+async fn there(town: &mut Town, path: &str) -> String {
+    let look = async |town: &mut Town| fs::read_to_string(at(town, path)).ok();
+    town.until(&format!("{path} is there"), look).await
+}
+
+#[tokio::test]
+async fn files_of_each_target_are_imported_and_removed() {
+    let mut town = town_at_work().await;
+    assert!(there(&mut town, "README.txt").await.contains("drop folder"));
+    for folder in ["default/leads", "default/custom-objects", "default/program-members", "rejected"] {
+        assert!(at(&town, folder).is_dir(), "{folder}");
+    }
+    let members = Target::ProgramMembers { program_id: 1044, status: "On List".into() };
+    let leads_target = Target::Leads { lookup_field: None, list_id: None, partition: None };
+    for (path, format, target, content) in [
+        ("default/leads/a.csv", Format::Csv, leads_target, "email,firstName\na@example.com,Ann\n"),
+        ("default/custom-objects/car_c/b.tsv", Format::Tsv, Target::CustomObject { name: "car_c".into() }, "vin\n1\n"),
+        ("default/program-members/1044/On List/c.SSV", Format::Ssv, members, "email;x\nc@example.com;y\n"),
+    ] {
+        rename_in(&town, path, content);
+        gone(&mut town, path).await;
+        let name = path.rsplit('/').next().expect("a name");
+        let job = job_of(&mut town, name).await;
+        assert_eq!((job.target.clone(), job.format, job.rows.total), (target, format, 1));
+        assert_eq!(town.get(&format!("/v1/jobs/{}/file", job.id)).await, content);
+    }
+    let lead = job_of(&mut town, "a.csv").await;
+    assert_eq!(town.ended(lead.id).await.rows.processed, 1);
+    assert!(town.terminate().await.success(), "the folder's watch ends with the daemon");
+}
+
+#[tokio::test]
+async fn a_file_is_waited_for_while_its_writer_has_it_open() {
+    let mut town = town_at_work().await;
+    let mut growing = File::create(at(&town, "default/leads/growing.csv")).expect("a file");
+    let _thinking = File::create(at(&town, "default/leads/thinking.csv")).expect("a file");
+    growing.write_all(b"email\n1@example.com\n").expect("half of it");
+    // What is written later and closed has to be quiet first; what is only linked has to settle, which takes longest.
+    fs::write(at(&town, "default/leads/closed.csv"), leads(&["a@example.com"])).expect("a file");
+    fs::write(town.folder.path().join("aside.csv"), leads(&["a@example.com"])).expect("a file");
+    fs::hard_link(town.folder.path().join("aside.csv"), at(&town, "default/leads/linked.csv")).expect("a link");
+    job_of(&mut town, "closed.csv").await;
+    growing.write_all(b"2@example.com\n").expect("more of it");
+    job_of(&mut town, "linked.csv").await;
+    assert_eq!(jobs(&town).await.len(), 2);
+    growing.write_all(b"3@example.com\n").expect("the rest of it");
+    drop(growing);
+    assert_eq!(job_of(&mut town, "growing.csv").await.rows.total, 3);
+    gone(&mut town, "default/leads/growing.csv").await;
+    assert!(at(&town, "default/leads/thinking.csv").exists());
+    assert!(town.folder.path().join("aside.csv").exists());
+}
+
+#[tokio::test]
+async fn a_file_that_is_written_all_through_a_restart_is_waited_for() {
+    let mut town = town_at_work().await;
+    let mut growing = File::create(at(&town, "default/leads/growing.csv")).expect("a file");
+    growing.write_all(b"email\n1@example.com\n").expect("half of it");
+    fs::write(at(&town, "default/leads/settled.csv"), leads(&["a@example.com"])).expect("a file");
+    town.kill();
+    town.start().await;
+    job_of(&mut town, "settled.csv").await;
+    assert_eq!(jobs(&town).await.len(), 1);
+    growing.write_all(b"2@example.com\n").expect("the rest of it");
+    drop(growing);
+    assert_eq!(job_of(&mut town, "growing.csv").await.rows.total, 2);
+    assert_eq!(jobs(&town).await.len(), 2);
+}
+
+#[tokio::test]
+async fn other_names_and_links_are_left_alone() {
+    let mut town = town().await;
+    let outside = town.folder.path().join("outside");
+    fs::create_dir_all(&outside).expect("a folder");
+    fs::write(outside.join("secret.csv"), leads(&["secret@example.com"])).expect("a file");
+    fs::create_dir_all(at(&town, "default/leads/.old")).expect("a folder");
+    fs::create_dir_all(at(&town, "default/custom-objects")).expect("a folder");
+    let left = ["default/leads/.a.csv", "default/leads/b.csv.part", "default/leads/c.tmp", "default/leads/notes.txt"];
+    for path in left.into_iter().chain(["default/leads/.old/d.csv"]) {
+        fs::write(at(&town, path), leads(&["a@example.com"])).expect("a file");
+    }
+    symlink(outside.join("secret.csv"), at(&town, "default/leads/link.csv")).expect("a link to a file");
+    symlink(&outside, at(&town, "default/custom-objects/car_c")).expect("a link to a folder");
+    // What was there before the daemon is taken when it has settled: then the rest was looked at often enough.
+    fs::write(at(&town, "default/leads/before.csv"), leads(&["b@example.com"])).expect("a file");
+    town.start().await;
+    job_of(&mut town, "before.csv").await;
+    assert_eq!(jobs(&town).await.len(), 1);
+    for path in left.into_iter().chain(["default/leads/.old/d.csv", "default/leads/link.csv"]) {
+        assert!(at(&town, path).symlink_metadata().is_ok(), "{path}");
+    }
+    assert!(outside.join("secret.csv").exists());
+    let said = town.log().lines().filter(|line| line.contains("link.csv")).count();
+    assert_eq!(said, 1, "it is said once, and not at every look:\n{}", town.log());
+}
+
+#[tokio::test]
+async fn a_refused_file_is_kept_with_its_reason_and_replaces_none() {
+    let mut town = town_at_work().await;
+    for (path, kept, content, reason) in [
+        ("default/leads/a.csv", "a.csv", "email\n", "the file has a header and no rows"),
+        ("default/leads/a.csv", "a-2.csv", "", "the file is empty"),
+        ("eu/leads/b.csv", "b.csv", "email\nx\n", "there is no instance \"eu\" in the configuration: it has default"),
+        ("default/program-members/x/Member/c.csv", "c.csv", "email\nx\n", "is a whole number, not \"x\""),
+        ("default/d.csv", "d.csv", "email\nx\n", "default is no place for files"),
+        ("e.csv", "e.csv", "email\nx\n", "it lay in no instance's folder"),
+        ("default/program-members/7/Member/f.csv", "f.csv", "name\nx\n", "the header has no column \"email\""),
+    ] {
+        rename_in(&town, path, content);
+        let said = there(&mut town, &format!("rejected/{kept}.reason.txt")).await;
+        assert!(said.contains(reason) && said.contains(path), "{path}: {said}");
+        gone(&mut town, path).await;
+        assert_eq!(there(&mut town, &format!("rejected/{kept}")).await, content);
+    }
+    assert_eq!(jobs(&town).await.len(), 0);
+    assert!(!town.log().contains("no column"), "reasons stay out of the log");
+}
+
+#[tokio::test]
+async fn job_toml_speaks_for_its_folder_and_a_wrong_one_is_explained_while_the_files_wait() {
+    let mut town = town_at_work().await;
+    rename_in(&town, "default/leads/job.toml", "priority = 7\ngruop = \"nightly\"\n");
+    rename_in(&town, "default/leads/a.csv", leads(&["a@example.com"]));
+    let said = there(&mut town, "default/leads/job.toml.reason.txt").await;
+    assert!(said.starts_with("line 2: unknown field `gruop`"), "{said}");
+    // Another folder goes on meanwhile.
+    rename_in(&town, "default/custom-objects/car_c/b.csv", "vin\n1\n");
+    job_of(&mut town, "b.csv").await;
+    assert_eq!(jobs(&town).await.len(), 1);
+    assert!(at(&town, "default/leads/a.csv").exists());
+    rename_in(&town, "default/leads/job.toml", "priority = 7\ngroup = \"nightly\"\nlist_id = 12\nformat = \"csv\"\n");
+    let job = job_of(&mut town, "a.csv").await;
+    assert_eq!((job.priority, job.group.as_deref(), job.target.list_id()), (7, Some("nightly"), Some(12)));
+    gone(&mut town, "default/leads/job.toml.reason.txt").await;
+    assert!(at(&town, "default/leads/job.toml").exists());
+}
+
+#[tokio::test]
+async fn the_same_file_dropped_again_is_a_second_job_whatever_of_it_is_the_same() {
+    let mut town = town_at_work().await;
+    let aside = town.folder.path().join("aside.csv");
+    fs::write(&aside, leads(&["a@example.com"])).expect("a file");
+    let modified = aside.metadata().and_then(|found| found.modified()).expect("its time");
+    for dropped in 1..=6 {
+        match dropped {
+            // The same inode again.
+            1 | 2 => fs::hard_link(&aside, at(&town, "default/leads/a.csv")).expect("a link"),
+            // As `cp -p` and `rsync -t` do it; the number of the last inode may well be used again.
+            _ => {
+                let draft = at(&town, "default/leads/a.part");
+                fs::copy(&aside, &draft).expect("a copy");
+                File::options().write(true).open(&draft).and_then(|file| file.set_modified(modified)).expect("a time");
+                fs::rename(&draft, at(&town, "default/leads/a.csv")).expect("it is renamed");
+            }
+        }
+        gone(&mut town, "default/leads/a.csv").await;
+        assert_eq!(jobs(&town).await.len(), dropped);
+    }
+}
+
+/// A file of leads over several pieces of the store.
+fn large(name: &str, rows: usize) -> String {
+    let mut file = String::from("email,firstName\n");
+    for row in 0..rows {
+        writeln!(file, "{name}-{row}@example.com,Ann{row:0>40}").expect("writing to text");
+    }
+    file
+}
+
+/// Waits until nothing is left, and holds that each of `expected` is one job, with all its bytes.
+async fn each_is_one_job(town: &mut Town, expected: &BTreeMap<String, String>) {
+    for name in expected.keys() {
+        gone(town, &format!("default/leads/{name}")).await;
+    }
+    let mut found = BTreeSet::new();
+    for job in jobs(town).await {
+        assert!(found.insert(job.filename.clone()), "{} became two jobs\n{}", job.filename, town.log());
+        let content = town.get(&format!("/v1/jobs/{}/file", job.id)).await;
+        assert!(expected[&job.filename] == content, "{} is not as it was dropped", job.filename);
+    }
+    assert_eq!(found, expected.keys().cloned().collect(), "each file became a job");
+    assert_eq!(fs::read_dir(at(town, "rejected")).expect("a folder").count(), 0);
+}
+
+#[tokio::test]
+async fn kills_at_any_moment_lose_no_file_and_take_none_twice() {
+    let mut town = town().await;
+    let mut expected = BTreeMap::new();
+    // A fixed walk through the moments after a start and a drop; where in the work they fall is the machine's choice.
+    let mut moment = 1_u64;
+    for round in 0..24 {
+        town.start().await;
+        for n in 0..4 {
+            let name = format!("{round}-{n}.csv");
+            let content = large(&name, if n == 0 { 20_000 } else { 3 });
+            rename_in(&town, &format!("default/leads/{name}"), &content);
+            expected.insert(name, content);
+        }
+        moment = moment * 48_271 % 0x7fff_ffff;
+        tokio::time::sleep(std::time::Duration::from_micros(moment % 150_000)).await;
+        town.kill();
+    }
+    town.start().await;
+    each_is_one_job(&mut town, &expected).await;
+}
+
+/// Runs the daemon under `strace` until the call that `inject` names kills it, or the file is gone; says whether it was
+/// killed with the file still there.
+async fn killed_at(town: &mut Town, only: Option<&Path>, inject: &str) -> bool {
+    town.write_config();
+    let mut command = std::process::Command::new("strace");
+    // With `-D` the child is the daemon itself, and the tracer one beside it.
+    command.args(["-D", "-f", "-qq", "-o", "/dev/null"]);
+    if let Some(path) = only {
+        command.arg("-P").arg(path);
+    }
+    let log = File::options().create(true).append(true).open(town.folder.path().join("log")).expect("a log");
+    let (calls, _) = inject.split_once(':').expect("calls and what befalls them");
+    command.args(["-e", &format!("trace={calls}"), "-e", &format!("inject={inject}")]).arg(support::binary());
+    command.args(["serve", "--config"]).arg(town.config_file()).stderr(log);
+    let mut traced = command.spawn().expect("strace starts");
+    let socket = town.socket();
+    let _ = fs::remove_file(&socket);
+    let mut dropped = false;
+    let killed = town
+        .until("the daemon is killed or has taken the file", async |town| {
+            if traced.try_wait().expect("its state").is_some() {
+                return Some(true);
+            }
+            if !dropped && std::os::unix::net::UnixStream::connect(&socket).is_ok() {
+                dropped = true;
+                rename_in(town, "default/leads/a.csv", large("a", 30_000));
+            }
+            (dropped && !at(town, "default/leads/a.csv").exists()).then_some(false)
+        })
+        .await;
+    let _ = traced.kill();
+    let _ = traced.wait();
+    dropped && killed && at(town, "default/leads/a.csv").exists()
+}
+
+/// Where `strace` is at hand it kills the daemon at an exact call: at each read of the file, at each time that the
+/// database is brought to the disk, and at the file's removal, when the job is there already.
+#[tokio::test]
+async fn a_kill_between_any_two_steps_leaves_one_job() {
+    if std::process::Command::new("strace").arg("--version").output().is_err() {
+        return;
+    }
+    let mut cases = vec![("unlinkat", None, 1)];
+    cases.extend((1..=4).map(|when| ("read", Some("drop/default/leads/a.csv"), when)));
+    cases.extend((1..=12).map(|when| ("fdatasync,fsync", Some("q.db-wal"), when)));
+    let cases = cases.into_iter().map(|(calls, only, when)| async move {
+        let mut town = town().await;
+        // The database is made first, so that the calls that are counted are those of the work.
+        town.start().await;
+        assert!(town.terminate().await.success());
+        let only = only.map(|path| town.folder.path().join(path));
+        let killed = killed_at(&mut town, only.as_deref(), &format!("{calls}:signal=KILL:when={when}")).await;
+        town.start().await;
+        if !killed && jobs(&town).await.is_empty() && !at(&town, "default/leads/a.csv").exists() {
+            // It was killed before it was ready, and nothing was dropped.
+            return (calls, false);
+        }
+        if calls == "unlinkat" {
+            assert!(killed && jobs(&town).await.len() == 1, "the job and the file were both there\n{}", town.log());
+        }
+        each_is_one_job(&mut town, &BTreeMap::from([("a.csv".to_owned(), large("a", 30_000))])).await;
+        (calls, killed)
+    });
+    let outcomes = futures_util::future::join_all(cases).await;
+    for calls in ["unlinkat", "read", "fdatasync,fsync"] {
+        let killed = outcomes.iter().filter(|outcome| **outcome == (calls, true)).count();
+        assert!(killed > 0, "no kill fell on {calls}: {outcomes:?}");
+    }
+}
