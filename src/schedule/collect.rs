@@ -3,7 +3,7 @@
 
 use super::call::{Admitted, Matter};
 use super::desk::Desk;
-use super::outcome::{NextAsk, after_fetch};
+use super::outcome::{Unanswered, fetch_failed};
 use crate::job::{BatchKey, BatchState, Event};
 use crate::marketo::{Ask, AskFault, File, Report, ReportKind};
 use crate::store::{Batch, CHUNK_BYTES, Job, Kind, Packed, StoreError};
@@ -61,8 +61,7 @@ async fn fetch(
             Admitted::Go(token, pass) => (token, pass),
             Admitted::NotNow => return Ok(Fetched::Later),
             Admitted::Unreachable(reason) => {
-                let fault = AskFault { ask: Ask::ServiceDown, reason, request_id: None };
-                return later(desk, key, batch, kind, fault).await;
+                return later(desk, key, batch, kind, Some(Ask::ServiceDown), reason, None).await;
             }
         };
         let answer = desk.client.report(&token, &job.target, id, report).await;
@@ -78,7 +77,10 @@ async fn fetch(
             Err(fault) => match desk.heed(fault.ask, &fault.reason, &mut renewed).await? {
                 Matter::Again => {}
                 Matter::Instance => return Ok(Fetched::Later),
-                Matter::Batch => return later(desk, key, batch, kind, fault).await,
+                Matter::Batch => {
+                    let AskFault { ask, reason, request_id } = fault;
+                    return later(desk, key, batch, kind, Some(ask), reason, request_id).await;
+                }
             },
         }
     }
@@ -129,26 +131,32 @@ async fn none(
 ) -> Result<Fetched, StoreError> {
     let Some(count) = count else { return Ok(Fetched::None) };
     let reason = format!("Marketo counts {count} rows for the {} file and has no such file", kind.as_str());
-    later(desk, key, batch, kind, AskFault { ask: Ask::Again, reason, request_id: None }).await
+    later(desk, key, batch, kind, None, reason, None).await
 }
 
-async fn later(desk: &Desk, key: BatchKey, batch: &Batch, kind: Kind, fault: AskFault) -> Result<Fetched, StoreError> {
+async fn later(
+    desk: &Desk,
+    key: BatchKey,
+    batch: &Batch,
+    kind: Kind,
+    ask: Option<Ask>,
+    reason: String,
+    request_id: Option<String>,
+) -> Result<Fetched, StoreError> {
     let now = desk.clock.now();
-    let next = after_fetch(&fault, batch.ask_failures + 1, batch.accepted_at, &desk.config, now);
-    let AskFault { reason, request_id, .. } = fault;
-    match next {
-        NextAsk::At(not_before) => {
+    match fetch_failed(ask, &reason, batch.accepted_at, batch.ask_failures, &desk.config, now) {
+        Unanswered::GiveUp(reason) => {
+            tracing::warn!(instance = %desk.name, job = %key.job, part = key.part, file = kind.as_str(), %reason,
+                request_id, "Marketo does not give the file; the batch ends without it");
+            let reason = format!("complete without the {} file. {reason}", kind.as_str());
+            desk.store.ask_failed(key, reason, now, request_id, now).await?;
+            Ok(Fetched::None)
+        }
+        Unanswered::AskAgain(not_before) => {
             tracing::warn!(instance = %desk.name, job = %key.job, part = key.part, file = kind.as_str(), %reason,
                 request_id, %not_before, "a file of the ended import could not be fetched");
             desk.store.ask_failed(key, reason, not_before, request_id, now).await?;
             Ok(Fetched::Later)
-        }
-        NextAsk::Never(reason) => {
-            tracing::warn!(instance = %desk.name, job = %key.job, part = key.part, file = kind.as_str(), %reason,
-                request_id, "the batch is complete without a file");
-            let reason = format!("complete without the {} file. {reason}", kind.as_str());
-            desk.store.ask_failed(key, reason, now, request_id, now).await?;
-            Ok(Fetched::None)
         }
     }
 }

@@ -9,7 +9,7 @@ use super::next_day;
 use crate::clock::after;
 use crate::config::{Instance, UnknownOutcome};
 use crate::job::{Event, Wait};
-use crate::marketo::{Ask, AskFault, CreateFault};
+use crate::marketo::{Ask, CreateFault};
 use crate::store::{PauseKind, Snapshot};
 
 /// How many of the longest pauses between polls an import is taken to exist that a lost answer may have left behind.
@@ -25,7 +25,7 @@ const FILE_PATIENCE: u32 = 2;
 
 /// What an answer asks of the instance as a whole, besides the batch.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Whole {
+pub enum Whole {
     /// No call leaves until the window has passed.
     WindowIsFull,
     TooManyAtOnce,
@@ -36,7 +36,7 @@ pub(super) enum Whole {
 }
 
 /// What follows for the instance from an answer to any call. None where it is about the one batch.
-pub(super) fn whole(ask: Ask, instance: &Instance, now: Timestamp) -> Option<Whole> {
+pub fn whole(ask: Ask, instance: &Instance, now: Timestamp) -> Option<Whole> {
     match ask {
         Ask::WaitWindow => Some(Whole::WindowIsFull),
         Ask::FewerAtOnce => Some(Whole::TooManyAtOnce),
@@ -50,13 +50,7 @@ pub(super) fn whole(ask: Ask, instance: &Instance, now: Timestamp) -> Option<Who
 }
 
 /// What becomes of a batch whose upload ended in `fault`. `attempts` counts this one; `seen` is the instance before it.
-pub(super) fn after_upload(
-    fault: CreateFault,
-    attempts: u32,
-    seen: &Snapshot,
-    instance: &Instance,
-    now: Timestamp,
-) -> Event {
+pub fn after_upload(fault: CreateFault, attempts: u32, seen: &Snapshot, instance: &Instance, now: Timestamp) -> Event {
     let put_back = |wait, reason, not_before| Event::PutBack { wait, reason, not_before };
     let service = |reason| put_back(Wait::Service, reason, Some(service_quiet(seen, instance, now)));
     let later = Some(after(now, others_pause(&seen.paces, instance)));
@@ -88,7 +82,7 @@ fn again(reason: String, attempts: u32, instance: &Instance, now: Timestamp) -> 
 }
 
 /// What becomes of a batch of which nobody knows whether Marketo has it.
-pub(super) fn answer_lost(reason: String, attempts: u32, instance: &Instance, now: Timestamp) -> Event {
+pub fn answer_lost(reason: String, attempts: u32, instance: &Instance, now: Timestamp) -> Event {
     let ghost_until = after(now, instance.polling.max * GHOST_POLLS);
     match instance.unknown_outcome {
         UnknownOutcome::Hold => Event::Held { reason, ghost_until },
@@ -104,7 +98,7 @@ pub(super) fn answer_lost(reason: String, attempts: u32, instance: &Instance, no
 }
 
 /// Until when Marketo as a whole is left alone after one more failure to reach it.
-pub(super) fn service_quiet(seen: &Snapshot, instance: &Instance, now: Timestamp) -> Timestamp {
+pub fn service_quiet(seen: &Snapshot, instance: &Instance, now: Timestamp) -> Timestamp {
     after(now, backoff(instance, seen.instance.service_failures.saturating_add(1)))
 }
 
@@ -120,50 +114,55 @@ fn others_pause(paces: &[(u64, Duration)], instance: &Instance) -> Duration {
 
 /// What follows from a question about an import that found no good answer. Never another upload.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum NextAsk {
-    At(Timestamp),
-    /// There is no answer to be had any more, for this reason.
-    Never(String),
+pub enum Unanswered {
+    /// It is asked again then.
+    AskAgain(Timestamp),
+    /// There is no use in asking on, for this reason.
+    GiveUp(String),
 }
 
-/// After a poll that failed. `failures` are those in a row, this one included.
-pub(super) fn after_poll(
-    fault: &AskFault,
-    failures: u32,
+/// A poll failed. It is asked again, until Marketo surely does not know the import any more. `ask_failures` are those in
+/// a row before this one.
+pub fn poll_failed(
+    ask: Ask,
+    reason: &str,
     accepted_at: Option<Timestamp>,
+    ask_failures: u32,
     instance: &Instance,
     now: Timestamp,
-) -> NextAsk {
-    let reason = &fault.reason;
+) -> Unanswered {
     if forgotten(accepted_at, now) {
-        return NextAsk::Never(format!(
-            "what became of the import is unknown: Marketo keeps a batch for seven days. It says: {reason}"
+        let known = "what became of the import is unknown: Marketo keeps a batch for seven days";
+        return Unanswered::GiveUp(format!("{known}. It says: {reason}"));
+    }
+    let failures = ask_failures.saturating_add(1);
+    if ask == Ask::Reject && failures >= instance.max_attempts {
+        return Unanswered::GiveUp(format!("Marketo does not know the import any more: {reason}"));
+    }
+    Unanswered::AskAgain(after(now, backoff(instance, failures).max(instance.polling.min)))
+}
+
+/// A failure or warning file could not be had: `ask` is why, or none where Marketo has none although it counted rows for
+/// it (it may only be late).
+pub fn fetch_failed(
+    ask: Option<Ask>,
+    reason: &str,
+    accepted_at: Option<Timestamp>,
+    ask_failures: u32,
+    instance: &Instance,
+    now: Timestamp,
+) -> Unanswered {
+    if forgotten(accepted_at, now) {
+        return Unanswered::GiveUp(format!("Marketo keeps a batch's files for seven days. It says: {reason}"));
+    }
+    let failures = ask_failures.saturating_add(1);
+    let refused = matches!(ask, None | Some(Ask::Reject));
+    if refused && failures >= instance.max_attempts.saturating_mul(FILE_PATIENCE) {
+        return Unanswered::GiveUp(format!(
+            "Marketo was asked {failures} times for the file and does not give it: {reason}"
         ));
     }
-    if fault.ask == Ask::Reject && failures >= instance.max_attempts {
-        return NextAsk::Never(format!("Marketo does not know the import any more: {reason}"));
-    }
-    NextAsk::At(after(now, backoff(instance, failures).max(instance.polling.min)))
-}
-
-/// After a failure or warning file could not be fetched. `failures` as in [`after_poll`].
-pub(super) fn after_fetch(
-    fault: &AskFault,
-    failures: u32,
-    accepted_at: Option<Timestamp>,
-    instance: &Instance,
-    now: Timestamp,
-) -> NextAsk {
-    let reason = &fault.reason;
-    // `Again` is a file that is not there although its rows were counted.
-    let refused = matches!(fault.ask, Ask::Reject | Ask::Again);
-    if forgotten(accepted_at, now) {
-        NextAsk::Never(format!("Marketo keeps a batch's files for seven days. It says: {reason}"))
-    } else if refused && failures >= instance.max_attempts.saturating_mul(FILE_PATIENCE) {
-        NextAsk::Never(format!("Marketo was asked {failures} times for the file and does not give it: {reason}"))
-    } else {
-        NextAsk::At(after(now, backoff(instance, failures)))
-    }
+    Unanswered::AskAgain(after(now, backoff(instance, failures)))
 }
 
 fn forgotten(accepted_at: Option<Timestamp>, now: Timestamp) -> bool {
@@ -171,7 +170,7 @@ fn forgotten(accepted_at: Option<Timestamp>, now: Timestamp) -> bool {
 }
 
 /// The pause after the `n`th failure in a row, counted from 1: doubling from `backoff_min` up to `backoff_max`.
-pub(super) fn backoff(instance: &Instance, n: u32) -> Duration {
+pub fn backoff(instance: &Instance, n: u32) -> Duration {
     let doubled = 2_u32.saturating_pow(n.saturating_sub(1));
     instance.backoff_min.saturating_mul(doubled).min(instance.backoff_max)
 }
@@ -299,33 +298,34 @@ mod tests {
     #[test]
     fn a_question_is_asked_until_marketo_surely_has_no_answer() {
         const DAY: i64 = 24 * 3600;
-        let never = |next: &NextAsk| match next {
-            NextAsk::At(at) => format!("at {}", at.as_millisecond() / 1000),
-            NextAsk::Never(reason) => reason.clone(),
+        let said = |next: Unanswered| match next {
+            Unanswered::AskAgain(at) => format!("at {}", at.as_millisecond() / 1000),
+            Unanswered::GiveUp(reason) => reason,
         };
-        // What the answer asks for, failures in a row, seconds since the acceptance; after a poll, after a fetch.
+        // What the answer asks for (none: a file is late), failures in a row with this one, seconds since the acceptance;
+        // what follows of a poll, and of a fetch.
         for (ask, failures, age, polled, fetched) in [
-            (Ask::OutcomeUnknown, 1, 60, "at 65", "at 61"),
-            (Ask::OutcomeUnknown, 5, 60, "at 76", "at 76"),
-            (Ask::ServiceDown, 500, DAY, "at 86700", "at 86700"),
-            (Ask::Reject, 7, 60, "at 124", "at 124"),
-            (Ask::Reject, 8, 60, "Marketo does not know the import any more: w", "at 188"),
-            (Ask::Again, 8, 60, "at 188", "at 188"),
-            (Ask::Again, 16, 60, "at 360", "Marketo was asked 16 times for the file and does not give it: w"),
-            (Ask::Reject, 1, 7 * DAY - 1, "at 604804", "at 604800"),
+            (Some(Ask::OutcomeUnknown), 1, 60, "at 65", "at 61"),
+            (Some(Ask::OutcomeUnknown), 5, 60, "at 76", "at 76"),
+            (Some(Ask::ServiceDown), 500, DAY, "at 86700", "at 86700"),
+            (Some(Ask::Reject), 7, 60, "at 124", "at 124"),
+            (Some(Ask::Reject), 8, 60, "Marketo does not know the import any more: w", "at 188"),
+            (None, 8, 60, "at 188", "at 188"),
+            (None, 16, 60, "at 360", "Marketo was asked 16 times for the file and does not give it: w"),
+            (Some(Ask::Reject), 1, 7 * DAY - 1, "at 604804", "at 604800"),
             (
-                Ask::OutcomeUnknown,
+                Some(Ask::OutcomeUnknown),
                 1,
                 7 * DAY,
                 "what became of the import is unknown: Marketo keeps a batch for seven days. It says: w",
                 "Marketo keeps a batch's files for seven days. It says: w",
             ),
         ] {
-            let fault = AskFault { ask, reason: "w".into(), request_id: None };
             let (accepted, now) = (Some(from_ms(0)), from_ms(age * 1000));
-            assert_eq!(never(&after_poll(&fault, failures, accepted, &instance(), now)), polled, "{ask:?} {failures}");
+            let poll = poll_failed(ask.unwrap_or(Ask::Again), "w", accepted, failures - 1, &instance(), now);
+            assert_eq!(said(poll), polled, "{ask:?} {failures}");
             assert_eq!(
-                never(&after_fetch(&fault, failures, accepted, &instance(), now)),
+                said(fetch_failed(ask, "w", accepted, failures - 1, &instance(), now)),
                 fetched,
                 "{ask:?} {failures}"
             );

@@ -2,7 +2,7 @@
 
 use super::call::{Admitted, Matter};
 use super::desk::Desk;
-use super::outcome::{NextAsk, after_poll};
+use super::outcome::{Unanswered, poll_failed};
 use crate::job::{BatchKey, BatchState, Event, RemoteStatus};
 use crate::marketo::{Ask, AskFault, Status};
 use crate::store::{Batch, StoreError};
@@ -57,21 +57,20 @@ async fn answered(desk: &Desk, key: BatchKey, id: &str, answer: Status) -> Resul
     Ok(())
 }
 
-/// No good answer. It is asked again later, until Marketo surely does not know the import any more.
 async fn failed(desk: &Desk, key: BatchKey, batch: &Batch, fault: AskFault) -> Result<(), StoreError> {
     let now = desk.clock.now();
-    let next = after_poll(&fault, batch.ask_failures + 1, batch.accepted_at, &desk.config, now);
-    let AskFault { reason, request_id, .. } = fault;
-    match next {
-        NextAsk::Never(reason) => {
+    let AskFault { ask, reason, request_id } = fault;
+    match poll_failed(ask, &reason, batch.accepted_at, batch.ask_failures, &desk.config, now) {
+        Unanswered::GiveUp(reason) => {
             tracing::warn!(instance = %desk.name, job = %key.job, part = key.part, %reason, request_id, "import lost");
             let event = Event::Lost { counts: batch.counts, reason };
-            desk.store.record(key, event, request_id, now).await.map(drop)
+            desk.store.record(key, event, request_id, now).await?;
         }
-        NextAsk::At(not_before) => {
+        Unanswered::AskAgain(not_before) => {
             tracing::warn!(instance = %desk.name, job = %key.job, part = key.part, %reason, request_id, %not_before,
                 "a poll failed; the import goes on");
-            desk.store.ask_failed(key, reason, not_before, request_id, now).await.map(drop)
+            desk.store.ask_failed(key, reason, not_before, request_id, now).await?;
         }
     }
+    Ok(())
 }
