@@ -20,6 +20,7 @@ mod problem;
 mod reports;
 mod retry;
 pub mod server;
+mod settle;
 mod status;
 pub mod types;
 
@@ -55,6 +56,7 @@ pub fn router(daemon: Daemon) -> Router {
         .route("/v1/jobs/{id}/explain", get(jobs::explain))
         .route("/v1/jobs/{id}/cancel", post(jobs::cancel))
         .route("/v1/jobs/{id}/retry", post(retry::retry))
+        .route("/v1/jobs/{id}/settle", post(settle::settle))
         .route("/v1/events", get(events::events))
         .route("/v1/status", get(status::status))
         .route("/v1/instances/{name}/pause", post(status::pause))

@@ -12,6 +12,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use jiff::civil;
 use serde::Deserialize;
 
 mod check;
@@ -145,6 +146,9 @@ pub struct Limits {
     pub concurrent_calls: u32,
     /// 0: no limit of our own.
     pub daily_calls: u64,
+    /// When the day of Marketo's quota begins, in UTC.
+    #[serde(deserialize_with = "values::time_of_day")]
+    pub daily_reset: civil::Time,
 }
 
 /// How often Marketo is asked for news; `min` is at most `max`.
@@ -208,6 +212,8 @@ impl Default for Limits {
             window: Duration::from_secs(20),
             concurrent_calls: 5,
             daily_calls: 0,
+            // "12:00 AM CST", and whether that follows daylight saving is not said: the later of the two readings.
+            daily_reset: civil::time(6, 0, 0, 0),
         }
     }
 }
@@ -286,6 +292,7 @@ mod tests {
                 window: Duration::from_secs(20),
                 concurrent_calls: 5,
                 daily_calls: 0,
+                daily_reset: civil::time(6, 0, 0, 0),
             },
             polling: Polling { min: Duration::from_secs(5), max: Duration::from_secs(30) },
         };

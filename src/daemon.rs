@@ -39,7 +39,9 @@ impl Daemon {
         let socket = Socket::listen(&config.api.socket, config.api.socket_mode).await?;
         let store = Store::open(&config.store.path).await?;
         let now = clock.now();
-        store.close_calls(day_of(now), now).await?;
+        // No instance still counts a day that began before the oldest that one is in.
+        let days = config.instances.values().map(|instance| day_of(now, instance.limits.daily_reset));
+        store.close_calls(days.min().unwrap_or(now), now).await?;
         let mut lanes = Vec::new();
         for (name, instance) in &config.instances {
             lanes.push(Lane::open(name, instance.clone(), store.clone(), clock.clone(), stop.child_token()).await?);

@@ -19,22 +19,22 @@ mod upload;
 pub use lane::{Lane, OpenError};
 pub use plan::{Plan, Rules, Step, Work, plan};
 
-/// When the day of Marketo's quota begins: "12:00 AM CST", and whether that follows daylight saving is not said, so the
-/// later of the two readings in UTC.
-const RESET_HOUR_UTC: i64 = 6;
+use jiff::{Timestamp, civil};
 
-const HOUR_MS: i64 = 3_600_000;
-const DAY_MS: i64 = 24 * HOUR_MS;
+use crate::clock::from_ms;
 
-/// The moment at which the quota's day that `now` is in began.
-pub fn day_of(now: jiff::Timestamp) -> jiff::Timestamp {
-    let since = now.as_millisecond() - RESET_HOUR_UTC * HOUR_MS;
-    crate::clock::from_ms(since.div_euclid(DAY_MS) * DAY_MS + RESET_HOUR_UTC * HOUR_MS)
+const DAY_MS: i64 = 24 * 3_600_000;
+
+/// The moment at which the quota's day that `now` is in began. `reset` is its time of day in UTC.
+pub fn day_of(now: Timestamp, reset: civil::Time) -> Timestamp {
+    let seconds = i64::from(reset.hour()) * 3600 + i64::from(reset.minute()) * 60 + i64::from(reset.second());
+    let past_midnight = seconds * 1000;
+    from_ms((now.as_millisecond() - past_midnight).div_euclid(DAY_MS) * DAY_MS + past_midnight)
 }
 
 /// The moment at which the next one begins.
-pub fn next_day(now: jiff::Timestamp) -> jiff::Timestamp {
-    crate::clock::from_ms(day_of(now).as_millisecond() + DAY_MS)
+pub fn next_day(now: Timestamp, reset: civil::Time) -> Timestamp {
+    from_ms(day_of(now, reset).as_millisecond() + DAY_MS)
 }
 
 #[cfg(test)]
@@ -42,18 +42,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_quotas_day_begins_at_six_in_utc() {
-        for (now, began) in [
-            ("2026-03-10T06:00:00Z", "2026-03-10T06:00:00Z"),
-            ("2026-03-10T05:59:59.999Z", "2026-03-09T06:00:00Z"),
-            ("2026-03-10T23:00:00Z", "2026-03-10T06:00:00Z"),
-            ("1969-12-31T07:00:00Z", "1969-12-31T06:00:00Z"),
+    fn the_quotas_day_begins_at_its_time_in_utc() {
+        for (reset, now, began) in [
+            ((6, 0, 0), "2026-03-10T06:00:00Z", "2026-03-10T06:00:00Z"),
+            ((6, 0, 0), "2026-03-10T05:59:59.999Z", "2026-03-09T06:00:00Z"),
+            ((6, 0, 0), "2026-03-10T23:00:00Z", "2026-03-10T06:00:00Z"),
+            ((6, 0, 0), "1969-12-31T07:00:00Z", "1969-12-31T06:00:00Z"),
+            ((0, 0, 0), "2026-03-10T00:00:00Z", "2026-03-10T00:00:00Z"),
+            ((23, 59, 58), "2026-03-10T23:59:57.999Z", "2026-03-09T23:59:58Z"),
         ] {
-            assert_eq!(day_of(now.parse().unwrap()), began.parse().unwrap(), "{now}");
+            let reset = civil::time(reset.0, reset.1, reset.2, 0);
+            assert_eq!(day_of(now.parse().unwrap(), reset), began.parse().unwrap(), "{now}");
         }
         assert_eq!(
-            next_day("2026-03-10T06:00:00Z".parse().unwrap()),
-            "2026-03-11T06:00:00Z".parse::<jiff::Timestamp>().unwrap()
+            next_day("2026-03-10T06:00:00Z".parse().unwrap(), civil::time(6, 0, 0, 0)),
+            "2026-03-11T06:00:00Z".parse::<Timestamp>().unwrap()
         );
     }
 }

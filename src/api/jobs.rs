@@ -114,7 +114,7 @@ pub(super) async fn explain(
     let now = daemon.clock.now();
     let ahead = daemon.store.ahead_in_group(&job).await?;
     let snapshot = lane.snapshot(now).await?;
-    Ok(Json(reasons::explain(&job, ahead, &snapshot, &Rules::of(lane.config()), now)))
+    Ok(Json(reasons::explain(&job, ahead, &snapshot, &Rules::of(lane.config()), lane.calls_at(now), now)))
 }
 
 pub(super) async fn cancel(State(daemon): State<Shared>, Path(id): Path<String>) -> Result<Json<Job>, Problem> {

@@ -24,8 +24,8 @@ async fn of_lane(daemon: &Daemon, lane: &Lane) -> Result<InstanceStatus, StoreEr
     let now = daemon.clock.now();
     let snapshot = lane.snapshot(now).await?;
     let depth = daemon.store.depth(lane.name()).await?;
-    let usage = daemon.store.usage(lane.name(), day_of(now)).await?;
     let limits = &lane.config().limits;
+    let usage = daemon.store.usage(lane.name(), day_of(now, limits.daily_reset)).await?;
     let count = |state| {
         let flights = snapshot.flights.iter().filter(|flight| flight.state == state);
         u32::try_from(flights.count()).unwrap_or(u32::MAX)

@@ -255,6 +255,14 @@ mod tests {
                 "instances.default.limits.concurrent_calls must be from 1 to 10, not 11",
             ),
             (
+                "[instances.default.limits]\ndaily_reset = '24:00'",
+                "instances.default.limits.daily_reset must be a time of day in UTC from \"00:00\" to \"23:59:59\", not \"24:00\"",
+            ),
+            (
+                "[instances.default.limits]\ndaily_reset = 6",
+                "instances.default.limits.daily_reset must be text such as \"06:00\", not 6",
+            ),
+            (
                 "[instances.default.polling]\nmin = '31s'",
                 "instances.default.polling.min must be at most max (30s), not 31s",
             ),

@@ -1,12 +1,12 @@
-//! How are durations, permission bits and Marketo's addresses read from text?
+//! How are durations, times of day, permission bits and Marketo's addresses read from text?
 //!
 //! Reasons are ends of sentences that begin with the key.
 
 use std::time::Duration;
 
 use config::{Value, ValueKind};
-use jiff::SpanRelativeTo;
 use jiff::fmt::friendly::SpanParser;
+use jiff::{SpanRelativeTo, civil};
 use serde::{Deserialize, Deserializer};
 use url::{Host, Url};
 
@@ -36,6 +36,27 @@ fn parse_duration(text: &str) -> Result<Duration, String> {
                 "must be a duration of at most 36500d, such as \"250ms\", \"20s\", \"5m\" or \"7d\", not \"{text}\""
             )
         })
+}
+
+pub(super) fn time_of_day<'de, D: Deserializer<'de>>(input: D) -> Result<civil::Time, D::Error> {
+    match Value::deserialize(input)?.kind {
+        ValueKind::String(text) => parse_time_of_day(&text).map_err(serde::de::Error::custom),
+        other => Err(serde::de::Error::custom(format!("must be text such as \"06:00\", not {other}"))),
+    }
+}
+
+/// `"06:00"`, or with seconds.
+fn parse_time_of_day(text: &str) -> Result<civil::Time, String> {
+    let parts: Vec<&str> = text.split(':').collect();
+    let digits = parts.iter().all(|part| part.len() == 2 && part.bytes().all(|byte| byte.is_ascii_digit()));
+    let number = |at: usize| parts.get(at).map_or(Some(0), |part| part.parse().ok());
+    let time = match (number(0), number(1), number(2)) {
+        (Some(hour), Some(minute), Some(second)) if digits && matches!(parts.len(), 2 | 3) => {
+            civil::Time::new(hour, minute, second, 0).ok()
+        }
+        _ => None,
+    };
+    time.ok_or_else(|| format!("must be a time of day in UTC from \"00:00\" to \"23:59:59\", not \"{text}\""))
 }
 
 /// Permission bits in octal: `"0660"`.
@@ -125,6 +146,21 @@ mod tests {
         for text in ["", "soon", "5x", "-5s", "5s ago", "1 month", "1y", "36501d", "99999999999999999999d"] {
             let reason = parse_duration(text).unwrap_err();
             assert!(reason.ends_with(&format!("not \"{text}\"")), "{text}: {reason}");
+        }
+    }
+
+    #[test]
+    fn a_time_of_day_has_hours_and_minutes_and_may_have_seconds() {
+        for (text, time) in [
+            ("06:00", civil::time(6, 0, 0, 0)),
+            ("00:00", civil::time(0, 0, 0, 0)),
+            ("23:59:59", civil::time(23, 59, 59, 0)),
+        ] {
+            assert_eq!(parse_time_of_day(text), Ok(time));
+        }
+        for text in ["", "6:00", "24:00", "06:60", "06", "06:00:60", "06:00:00:00", "06:00Z", "6 am", "+6:00", "06:00:"]
+        {
+            assert!(parse_time_of_day(text).is_err(), "{text}");
         }
     }
 

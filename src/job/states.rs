@@ -202,6 +202,8 @@ pub enum Event {
     Rejected { reason: String },
     /// Marketo made an import of it.
     Accepted { marketo_batch_id: String, status: RemoteStatus },
+    /// A person found the import on Marketo that nobody knew of.
+    Settled { marketo_batch_id: String },
     /// Marketo was asked: the import waits or is being worked on.
     Polled { status: RemoteStatus, counts: Counts },
     /// The import ended `Complete`.
@@ -228,6 +230,7 @@ impl Event {
             Event::Halved { .. } => "halved",
             Event::Rejected { .. } => "rejected",
             Event::Accepted { .. } => "accepted",
+            Event::Settled { .. } => "settled",
             Event::Polled { .. } => "polled",
             Event::Ended { .. } => "import-ended",
             Event::Lost { .. } => "import-lost",
@@ -265,6 +268,7 @@ pub fn step(from: BatchState, event: &Event) -> Result<BatchState, Illegal> {
             RemoteStatus::Queued => S::Queued,
             _ => S::Importing,
         },
+        (S::Held, Event::Settled { .. }) => S::Queued,
         (S::Queued | S::Importing, Event::Polled { status, .. }) => match status {
             RemoteStatus::Queued => S::Queued,
             _ => S::Importing,
@@ -319,6 +323,7 @@ mod tests {
             Event::Halved { reason: reason.clone() },
             Event::Rejected { reason: reason.clone() },
             Event::Accepted { marketo_batch_id: "1".into(), status: RemoteStatus::Queued },
+            Event::Settled { marketo_batch_id: "1".into() },
             Event::Polled { status: RemoteStatus::Importing, counts },
             Event::Ended { counts, message: String::new() },
             Event::Lost { counts, reason },
@@ -359,6 +364,7 @@ mod tests {
              collecting + collected = complete\n\
              failed + retried = pending\n\
              cancelled + retried = pending\n\
+             held + settled = queued\n\
              held + cancelled = cancelled\n\
              held + retried = pending\n"
         );

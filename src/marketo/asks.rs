@@ -8,7 +8,7 @@ use super::wire::ApiError;
 /// What to do about an answer that is not a success.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ask {
-    /// 601, 602: the token is not good any more. The same call again, with a new one.
+    /// 600 (an empty one), 601, 602: the token is not good, or not any more. The same call again, with a new one.
     NewToken,
     /// 603, or a plain HTTP 403: these credentials may not. The instance stops.
     StopForCredentials,
@@ -64,7 +64,7 @@ fn by_error(error: &ApiError) -> Option<Ask> {
 
 fn by_code(code: u32) -> Option<Ask> {
     Some(match code {
-        601 | 602 => Ask::NewToken,
+        600..=602 => Ask::NewToken,
         603 => Ask::StopForCredentials,
         606 => Ask::WaitWindow,
         607 => Ask::DayIsOver,
@@ -103,7 +103,7 @@ mod tests {
     #[test]
     fn each_code_asks_for_what_adobe_says() {
         for (codes, ask) in [
-            (&["601", "602"][..], Ask::NewToken),
+            (&["600", "601", "602"][..], Ask::NewToken),
             (&["603"], Ask::StopForCredentials),
             (&["606"], Ask::WaitWindow),
             (&["607"], Ask::DayIsOver),

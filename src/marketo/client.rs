@@ -1,5 +1,5 @@
-//! How is a call made, and how did it end? The three kinds of end of an upload are three types, because what may be done
-//! next differs: never sent, refused, answer lost.
+//! How is a call made, and how did it end? The kinds of end of an upload are types of their own, because what may be done
+//! next differs: never sent, broken off, refused, answer lost.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -51,9 +51,13 @@ pub struct Created {
 /// Why there is no import, or none that we know of.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CreateFault {
-    /// The request never wholly left, so there is no import.
+    /// Nothing of the request left: there was no way to Marketo.
     #[error("{0}")]
     NeverSent(String),
+    /// The request broke off before all of it had left, so there is no import. What breaks each time it is sent may be
+    /// too large for someone in between, or too slow for the time that a call has.
+    #[error("{0}")]
+    BrokenOff(String),
     /// Marketo said no, so there is no import. [`Ask::OutcomeUnknown`] never stands here.
     #[error("{reason}")]
     Refused { ask: Ask, reason: String, request_id: Option<String> },
@@ -154,15 +158,18 @@ impl Client {
     {
         let frame = Frame::new(upload.filename);
         let (path, parameters) = create_path(upload.target, upload.format);
-        let all_handed_over = Arc::new(AtomicBool::new(false));
-        let handed = all_handed_over.clone();
-        let tail = Bytes::from(frame.tail.clone());
-        // Whether the last bytes were ever taken from here decides between "never sent" and "answer lost".
-        let last = stream::once(async move {
-            handed.store(true, Ordering::SeqCst);
-            Ok(tail)
-        });
-        let body = stream::once(std::future::ready(Ok(Bytes::from(frame.head.clone())))).chain(content).chain(last);
+        // Which bytes were ever taken from here decides between "never sent", "broken off" and "answer lost".
+        let piece = |bytes: &[u8]| {
+            let (bytes, taken) = (Bytes::copy_from_slice(bytes), Arc::new(AtomicBool::new(false)));
+            let take = taken.clone();
+            let piece = stream::once(async move {
+                take.store(true, Ordering::SeqCst);
+                Ok(bytes)
+            });
+            (piece, taken)
+        };
+        let ((head, begun), (tail, all_handed_over)) = (piece(frame.head.as_ref()), piece(frame.tail.as_ref()));
+        let body = head.chain(content).chain(tail);
         let sent = self
             .http
             .post(format!("{}{path}", self.base_url))
@@ -175,8 +182,9 @@ impl Client {
             .await;
         let answer = match sent {
             Ok(answer) => answer,
+            Err(error) if !begun.load(Ordering::SeqCst) => return Err(CreateFault::NeverSent(reason(&error))),
             Err(error) if !all_handed_over.load(Ordering::SeqCst) => {
-                return Err(CreateFault::NeverSent(reason(&error)));
+                return Err(CreateFault::BrokenOff(format!("it broke off while it was sent: {}", reason(&error))));
             }
             Err(error) => return Err(CreateFault::AnswerLost { reason: reason(&error), request_id: None }),
         };
@@ -251,18 +259,18 @@ impl Client {
         if http == 404 {
             return Ok(Report::None);
         }
-        let json = answer
-            .headers()
-            .get(CONTENT_TYPE)
-            .and_then(|value| value.to_str().ok())
-            .is_some_and(|kind| kind.to_ascii_lowercase().contains("json"));
+        // An envelope, or a page of someone who stands between: no file has such a type.
+        let other = answer.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).is_some_and(|kind| {
+            let kind = kind.to_ascii_lowercase();
+            kind.contains("json") || kind.contains("html")
+        });
         let lost = |error| AskFault { ask: Ask::OutcomeUnknown, reason: reason(&error), request_id: None };
-        let first = if http == 200 && !json { answer.chunk().await.map_err(lost)? } else { None };
+        let first = if http == 200 && !other { answer.chunk().await.map_err(lost)? } else { None };
         match first {
             Some(first) if !first.trim_ascii_start().starts_with(b"{") => {
                 Ok(Report::File(File { first: Some(first), rest: answer }))
             }
-            None if http == 200 && !json => Ok(Report::None),
+            None if http == 200 && !other => Ok(Report::None),
             // A file whose first header begins with a brace is less likely than an envelope with the wrong type, and
             // only what reads as an envelope is taken for one.
             first => {

@@ -137,6 +137,15 @@ impl Gate {
         window.blocked_until = window.blocked_until.max(Some(now + AT_ONCE_PAUSE));
     }
 
+    /// How long no call may leave, by what is known now; none if one may, or as soon as one under way has ended.
+    pub fn shut_for(&self) -> Option<Duration> {
+        let now = Instant::now();
+        match self.lock().look(now) {
+            Look::At(when) => Some(when.saturating_duration_since(now)),
+            Look::Go | Look::Later => None,
+        }
+    }
+
     /// Calls that count in the window now, and how many are let through in one.
     pub fn used(&self) -> (u32, u32) {
         let mut window = self.lock();
@@ -249,7 +258,9 @@ mod tests {
     fn a_606_holds_everything_for_a_window_and_a_615_halves_what_goes_at_once() {
         let gate = Gate::new(100, secs(20.0), 4, []);
         gate.lock().under_way = 4;
+        assert_eq!(gate.shut_for(), None);
         gate.too_many_at_once();
+        assert!(gate.shut_for().is_some_and(|shut| shut <= AT_ONCE_PAUSE));
         let now = Instant::now();
         let mut window = gate.lock();
         window.under_way = 1;

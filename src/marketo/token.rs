@@ -17,6 +17,9 @@ const MARGIN: Duration = Duration::from_secs(10);
 /// What a token is taken to live where the answer does not say: as long as Adobe's pages say that one does.
 const USUAL_LIFE: Duration = Duration::from_secs(3600);
 
+/// No token is kept for longer, whatever its answer says.
+const LONGEST_LIFE: Duration = Duration::from_secs(24 * 3600);
+
 /// How long the identity endpoint may take.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -77,14 +80,12 @@ impl Tokens {
         for _ in 0..TRIES {
             let fresh = self.fetch(http).await?;
             let left = fresh.expires_in.map_or(USUAL_LIFE, Duration::from_secs);
-            if left.is_zero() {
+            let Some(used_for) = used_for(left) else {
                 tokio::time::sleep(BETWEEN_TWO).await;
                 continue;
-            }
+            };
             let token = AccessToken(fresh.access_token.into());
-            // Of a token that is nearly over half the rest is used.
-            let use_until = Instant::now() + left.checked_sub(MARGIN).unwrap_or_default().max(left.min(MARGIN) / 2);
-            *held = Some(Held { token: token.clone(), use_until });
+            *held = Some(Held { token: token.clone(), use_until: Instant::now() + used_for });
             return Ok(token);
         }
         Err(TokenFault::Passing("every token that came had already expired".into()))
@@ -126,6 +127,32 @@ impl Tokens {
                 Err(TokenFault::Credentials(format!("HTTP {} {words}", status.as_u16())))
             }
             other => Err(TokenFault::Passing(format!("HTTP {other} {words}").trim_end().to_owned())),
+        }
+    }
+}
+
+/// How long a token is used that has so much time left; none where it has none.
+fn used_for(left: Duration) -> Option<Duration> {
+    // Of a token that is nearly over half the rest is used.
+    let used = left.min(LONGEST_LIFE).checked_sub(MARGIN).unwrap_or_default().max(left.min(MARGIN) / 2);
+    (!used.is_zero()).then_some(used)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_is_used_until_shortly_before_its_end_and_never_for_longer_than_a_day() {
+        for (left, used) in [
+            (0, None),
+            (1, Some(500)),
+            (10, Some(5_000)),
+            (14, Some(5_000)),
+            (3600, Some(3_590_000)),
+            (u64::MAX, Some(86_390_000)),
+        ] {
+            assert_eq!(used_for(Duration::from_secs(left)), used.map(Duration::from_millis), "{left} s");
         }
     }
 }

@@ -12,7 +12,7 @@ pub(super) enum Admitted<'d> {
     Go(AccessToken, Pass<'d>),
     /// The instance is paused, or the daemon is stopping: the next plan knows more.
     NotNow,
-    /// There is no token to be had just now.
+    /// No call can be made just now, for this reason: there is no token, or a person's pause stands where another would.
     Unreachable(String),
 }
 
@@ -44,35 +44,49 @@ pub(super) enum Matter {
 impl Desk {
     /// Waits until a call may leave, and writes it down.
     pub(super) async fn admit(&self) -> Result<Admitted<'_>, StoreError> {
-        let token = tokio::select! {
-            token = self.client.token() => token,
-            () = self.stop.cancelled() => return Ok(Admitted::NotNow),
-        };
-        let token = match token {
-            Ok(token) => token,
-            Err(TokenFault::Passing(_)) if self.stop.is_cancelled() => return Ok(Admitted::NotNow),
-            Err(fault @ TokenFault::Passing(_)) => return Ok(Admitted::Unreachable(fault.to_string())),
-            Err(fault @ TokenFault::Credentials(_)) => {
-                self.pause(PauseKind::Credentials, &fault.to_string(), None).await?;
-                return Ok(Admitted::NotNow);
-            }
-        };
+        // Before the gate, so that nothing waits there that could not go on; behind it once more, for the wait may have
+        // been longer than what was left of the token's life.
+        if let Err(other) = self.token().await? {
+            return Ok(other);
+        }
         let permit = tokio::select! {
             permit = self.gate.pass() => permit,
             () = self.stop.cancelled() => return Ok(Admitted::NotNow),
         };
+        let token = match self.token().await? {
+            Ok(token) => token,
+            Err(other) => return Ok(other),
+        };
         let now = self.clock.now();
         let limits = &self.config.limits;
         let daily = (limits.daily_calls > 0).then_some(limits.daily_calls);
-        let call = self.store.call_began(&self.name, limits.window, day_of(now), daily, now).await?;
+        let call =
+            self.store.call_began(&self.name, limits.window, day_of(now, limits.daily_reset), daily, now).await?;
         match call {
             Some(call) => Ok(Admitted::Go(token, Pass { desk: self, call, _permit: permit })),
             None => {
                 let reason = format!("the {} calls of the day are used up (limits.daily_calls)", limits.daily_calls);
-                self.pause(PauseKind::Quota, &reason, Some(next_day(now))).await?;
-                Ok(Admitted::NotNow)
+                let until = next_day(now, limits.daily_reset);
+                let stands = self.pause(PauseKind::Quota, &reason, Some(until)).await?;
+                Ok(if stands { Admitted::NotNow } else { Admitted::Unreachable(reason) })
             }
         }
+    }
+
+    async fn token(&self) -> Result<Result<AccessToken, Admitted<'_>>, StoreError> {
+        let token = tokio::select! {
+            token = self.client.token() => token,
+            () = self.stop.cancelled() => return Ok(Err(Admitted::NotNow)),
+        };
+        Ok(match token {
+            Ok(token) => Ok(token),
+            Err(fault @ TokenFault::Passing(_)) => Err(Admitted::Unreachable(fault.to_string())),
+            Err(fault @ TokenFault::Credentials(_)) => {
+                let reason = fault.to_string();
+                let stands = self.pause(PauseKind::Credentials, &reason, None).await?;
+                Err(if stands { Admitted::NotNow } else { Admitted::Unreachable(reason) })
+            }
+        })
     }
 
     /// Sees to what a refusal asks of the instance. `renewed` remembers that a new token was tried already: two refused
@@ -82,18 +96,27 @@ impl Desk {
             *renewed = true;
             return Ok(Matter::Again);
         }
-        match whole(ask, self.clock.now()) {
+        match whole(ask, &self.config, self.clock.now()) {
             None => return Ok(Matter::Batch),
             Some(Whole::WindowIsFull) => self.gate.window_is_full(),
             Some(Whole::TooManyAtOnce) => self.gate.too_many_at_once(),
-            Some(Whole::Pause { kind, until }) => self.pause(kind, reason, until).await?,
+            Some(Whole::Pause { kind, until }) => {
+                // Polls go on while a person's pause stands, so it is the batch that has to wait then: asking again at
+                // once would find the same answer for ever.
+                if !self.pause(kind, reason, until).await? {
+                    return Ok(Matter::Batch);
+                }
+            }
         }
         tracing::warn!(instance = %self.name, reason, "Marketo holds the instance back");
         Ok(Matter::Instance)
     }
 
-    async fn pause(&self, kind: PauseKind, reason: &str, until: Option<jiff::Timestamp>) -> Result<(), StoreError> {
-        tracing::warn!(instance = %self.name, kind = kind.as_str(), reason, until = ?until, "the instance pauses");
-        self.store.pause(&self.name, kind, reason, until, self.clock.now()).await
+    /// Pauses the instance; false where a person has paused it already, and that stands.
+    async fn pause(&self, kind: PauseKind, reason: &str, until: Option<jiff::Timestamp>) -> Result<bool, StoreError> {
+        let stands = self.store.pause(&self.name, kind, reason, until, self.clock.now()).await?;
+        tracing::warn!(instance = %self.name, kind = kind.as_str(), reason, until = ?until, stands,
+            "the instance pauses");
+        Ok(stands)
     }
 }

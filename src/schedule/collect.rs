@@ -3,8 +3,7 @@
 
 use super::call::{Admitted, Matter};
 use super::desk::Desk;
-use super::outcome::backoff;
-use crate::clock::after;
+use super::outcome::{NextAsk, after_fetch};
 use crate::job::{BatchKey, BatchState, Event};
 use crate::marketo::{Ask, AskFault, File, Report, ReportKind};
 use crate::store::{Batch, CHUNK_BYTES, Job, Kind, Packed, StoreError};
@@ -130,24 +129,26 @@ async fn none(
 ) -> Result<Fetched, StoreError> {
     let Some(count) = count else { return Ok(Fetched::None) };
     let reason = format!("Marketo counts {count} rows for the {} file and has no such file", kind.as_str());
-    if batch.ask_failures + 1 >= desk.config.max_attempts {
-        tracing::warn!(instance = %desk.name, job = %key.job, part = key.part, %reason, "going on without it");
-        return Ok(Fetched::None);
-    }
     later(desk, key, batch, kind, AskFault { ask: Ask::Again, reason, request_id: None }).await
 }
 
 async fn later(desk: &Desk, key: BatchKey, batch: &Batch, kind: Kind, fault: AskFault) -> Result<Fetched, StoreError> {
     let now = desk.clock.now();
-    let AskFault { ask, reason, request_id } = fault;
-    if ask == Ask::Reject && batch.ask_failures + 1 >= desk.config.max_attempts {
-        tracing::warn!(instance = %desk.name, job = %key.job, part = key.part, file = kind.as_str(), %reason,
-            request_id, "Marketo does not give the file");
-        return Ok(Fetched::None);
+    let next = after_fetch(&fault, batch.ask_failures + 1, batch.accepted_at, &desk.config, now);
+    let AskFault { reason, request_id, .. } = fault;
+    match next {
+        NextAsk::At(not_before) => {
+            tracing::warn!(instance = %desk.name, job = %key.job, part = key.part, file = kind.as_str(), %reason,
+                request_id, %not_before, "a file of the ended import could not be fetched");
+            desk.store.ask_failed(key, reason, not_before, request_id, now).await?;
+            Ok(Fetched::Later)
+        }
+        NextAsk::Never(reason) => {
+            tracing::warn!(instance = %desk.name, job = %key.job, part = key.part, file = kind.as_str(), %reason,
+                request_id, "the batch is complete without a file");
+            let reason = format!("complete without the {} file. {reason}", kind.as_str());
+            desk.store.ask_failed(key, reason, now, request_id, now).await?;
+            Ok(Fetched::None)
+        }
     }
-    let not_before = after(now, backoff(&desk.config, batch.ask_failures + 1));
-    tracing::warn!(instance = %desk.name, job = %key.job, part = key.part, file = kind.as_str(), %reason, request_id,
-        %not_before, "a file of the ended import could not be fetched");
-    desk.store.ask_failed(key, reason, not_before, request_id, now).await?;
-    Ok(Fetched::Later)
 }

@@ -40,6 +40,8 @@ pub enum WaitsFor {
     List,
     /// A place in Marketo's queue.
     Slot,
+    /// The next call: too many have been made in the window.
+    Calls,
     /// Its turn: it may go at the next look.
     Turn,
     /// The upload that is under way.
@@ -52,15 +54,30 @@ pub enum WaitsFor {
     Files,
 }
 
-/// Explains `job`. `ahead` is the oldest unended job of its group, if it is in one and not that itself.
-pub fn explain(job: &Job, ahead: Option<JobId>, snapshot: &Snapshot, rules: &Rules, now: Timestamp) -> Explanation {
-    let (waits_for, text, until) = reason(job, ahead, snapshot, rules, now);
+/// Explains `job`. `ahead` is the oldest unended job of its group, if it is in one and not that itself; `calls_at` is
+/// when the next call may leave, where none may now.
+pub fn explain(
+    job: &Job,
+    ahead: Option<JobId>,
+    snapshot: &Snapshot,
+    rules: &Rules,
+    calls_at: Option<Timestamp>,
+    now: Timestamp,
+) -> Explanation {
+    let (waits_for, text, until) = reason(job, ahead, snapshot, rules, calls_at, now);
     Explanation { id: job.id, state: job.state, waits_for, text, until }
 }
 
 type Reason = (WaitsFor, String, Option<Timestamp>);
 
-fn reason(job: &Job, ahead: Option<JobId>, snapshot: &Snapshot, rules: &Rules, now: Timestamp) -> Reason {
+fn reason(
+    job: &Job,
+    ahead: Option<JobId>,
+    snapshot: &Snapshot,
+    rules: &Rules,
+    calls_at: Option<Timestamp>,
+    now: Timestamp,
+) -> Reason {
     if job.state.has_ended() {
         let text = match &job.error {
             Some(error) => format!("It has failed: {error}"),
@@ -71,9 +88,11 @@ fn reason(job: &Job, ahead: Option<JobId>, snapshot: &Snapshot, rules: &Rules, n
     let first = |state: BatchState| job.batches.iter().find(|batch| batch.state == state);
     if let Some(batch) = first(BatchState::Held) {
         let text = format!(
-            "Whether Marketo has part {} is unknown ({}), and the policy is to ask a person: retry sends it again, cancel leaves it.",
+            "Whether Marketo has part {} is unknown ({}), and the policy is to ask a person: retry sends it again, cancel leaves it, and POST /v1/jobs/{}/settle?part={}&marketo_batch_id=ID follows the import that was found there.",
             batch.part,
-            batch.message.as_deref().unwrap_or("its answer was lost")
+            batch.message.as_deref().unwrap_or("its answer was lost"),
+            job.id,
+            batch.part,
         );
         return (WaitsFor::Person, text, None);
     }
@@ -94,7 +113,13 @@ fn reason(job: &Job, ahead: Option<JobId>, snapshot: &Snapshot, rules: &Rules, n
         return (WaitsFor::Files, text, batch.not_before);
     }
     match first(BatchState::Pending) {
-        Some(batch) => pending(job, batch, ahead, snapshot, rules, now),
+        Some(batch) => {
+            let (waits_for, text, until) = pending(job, batch, ahead, snapshot, rules, now);
+            match calls_at.filter(|_| waits_for == WaitsFor::Turn) {
+                Some(until) => (WaitsFor::Calls, no_calls(batch), Some(until)),
+                None => (waits_for, text, until),
+            }
+        }
         None => (WaitsFor::Turn, "It is being settled.".into(), None),
     }
 }
@@ -152,6 +177,13 @@ fn on_marketo(job: &Job, batch: &Batch, snapshot: &Snapshot, rules: &Rules, now:
     (WaitsFor::MarketoQueue, text, until)
 }
 
+fn no_calls(batch: &Batch) -> String {
+    match &batch.message {
+        Some(said) => format!("Part {} goes as soon as a call may leave. Marketo said last: {said}", batch.part),
+        None => format!("Part {} goes as soon as a call may leave: too many were made in the window.", batch.part),
+    }
+}
+
 fn pending(
     job: &Job,
     batch: &Batch,
@@ -162,9 +194,15 @@ fn pending(
 ) -> Reason {
     let instance = &snapshot.instance;
     if let Some(until) = instance.quiet_until.filter(|&until| until > now) {
-        let text =
-            format!("Marketo can't be reached or says that it is down ({} times in a row).", instance.service_failures);
+        let said = batch.message.as_ref().map(|said| format!(", the last about this file: {said}")).unwrap_or_default();
+        let times = instance.service_failures;
+        let text = format!("Marketo can't be reached or says that it is down ({times} times in a row{said}).");
         return (WaitsFor::Service, text, Some(until));
+    }
+    let list = job.target.list_id();
+    if let Some((list, until)) = snapshot.busy_lists.iter().find(|&&(busy, _)| list == Some(busy)) {
+        let text = format!("Another integration's import fills static list {list}, and Marketo takes one at a time.");
+        return (WaitsFor::List, text, Some(*until));
     }
     if let Some(until) = batch.not_before.filter(|&until| until > now) {
         let said = batch.message.as_deref().unwrap_or("no reason was given");
@@ -182,7 +220,6 @@ fn pending(
             None,
         );
     }
-    let list = job.target.list_id();
     if let Some(list) = list
         && let Some(flight) = snapshot.flights.iter().find(|f| f.list_id == Some(list) && f.state.holds_a_slot())
     {

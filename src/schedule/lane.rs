@@ -14,7 +14,7 @@ use tokio_util::task::TaskTracker;
 use super::desk::Desk;
 use super::plan::{Rules, Step, Work, plan};
 use super::{collect, day_of, poll, upload};
-use crate::clock::Clock;
+use crate::clock::{Clock, after};
 use crate::config;
 use crate::job::BatchKey;
 use crate::marketo::{Client, Gate};
@@ -56,7 +56,7 @@ impl Lane {
         let now = clock.now();
         // New credentials come with a new start: whether they are better shows when they are tried.
         store.resume(name, Some(PauseKind::Credentials)).await?;
-        let usage = store.usage(name, day_of(now)).await?;
+        let usage = store.usage(name, day_of(now, config.limits.daily_reset)).await?;
         let ages =
             usage.ended.into_iter().map(|ended| Duration::try_from(now.duration_since(ended)).unwrap_or_default());
         let limits = &config.limits;
@@ -78,12 +78,17 @@ impl Lane {
         self.desk.gate.used().0
     }
 
+    /// When the next call may leave, where none may at `now`.
+    pub fn calls_at(&self, now: Timestamp) -> Option<Timestamp> {
+        self.desk.gate.shut_for().map(|shut| after(now, shut))
+    }
+
     /// What a plan made now would see.
     ///
     /// # Errors
     /// What reading the database reports.
     pub async fn snapshot(&self, now: Timestamp) -> Result<Snapshot, StoreError> {
-        self.desk.store.snapshot(self.name(), now, Rules::of(self.config()).in_flight).await
+        self.desk.snapshot(now).await
     }
 
     /// Plans and has the steps carried out until the stop. Steps under way then go on in `tasks`.

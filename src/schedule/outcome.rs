@@ -1,5 +1,5 @@
-//! An upload did not succeed: what follows? Pure: from the fault, the batch's attempts and the policy to the event that
-//! is recorded, and what the instance as a whole does.
+//! A call did not succeed: what follows? Pure: from the fault, what was tried before and the policy to the event that is
+//! recorded, and what the instance as a whole does.
 
 use std::time::Duration;
 
@@ -9,12 +9,19 @@ use super::next_day;
 use crate::clock::after;
 use crate::config::{Instance, UnknownOutcome};
 use crate::job::{Event, Wait};
-use crate::marketo::{Ask, CreateFault};
-use crate::store::PauseKind;
+use crate::marketo::{Ask, AskFault, CreateFault};
+use crate::store::{PauseKind, Snapshot};
 
 /// How many of the longest pauses between polls an import is taken to exist that a lost answer may have left behind.
 /// Nobody can see it, and most imports are over by then; if it is not, Marketo's own 1016 says so.
 const GHOST_POLLS: u32 = 10;
+
+/// How long Marketo knows an import: its id, its status and its files.
+const REMEMBERED: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+
+/// A file that Marketo counted rows for and does not give is asked for so many times `max_attempts`: with the usual
+/// pauses that is three quarters of an hour, for a failed row that is never heard of is worse than a job that ends late.
+const FILE_PATIENCE: u32 = 2;
 
 /// What an answer asks of the instance as a whole, besides the batch.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,34 +36,33 @@ pub(super) enum Whole {
 }
 
 /// What follows for the instance from an answer to any call. None where it is about the one batch.
-pub(super) fn whole(ask: Ask, now: Timestamp) -> Option<Whole> {
+pub(super) fn whole(ask: Ask, instance: &Instance, now: Timestamp) -> Option<Whole> {
     match ask {
         Ask::WaitWindow => Some(Whole::WindowIsFull),
         Ask::FewerAtOnce => Some(Whole::TooManyAtOnce),
-        Ask::DayIsOver => Some(Whole::Pause { kind: PauseKind::Quota, until: Some(next_day(now)) }),
+        Ask::DayIsOver => {
+            Some(Whole::Pause { kind: PauseKind::Quota, until: Some(next_day(now, instance.limits.daily_reset)) })
+        }
         // A refused token is renewed where the call is made; that it comes here means that the new one was refused too.
         Ask::NewToken | Ask::StopForCredentials => Some(Whole::Pause { kind: PauseKind::Credentials, until: None }),
         _ => None,
     }
 }
 
-/// What becomes of a batch whose upload ended in `fault`. `attempts` counts this one; `service_failures` are those in a
-/// row before it.
+/// What becomes of a batch whose upload ended in `fault`. `attempts` counts this one; `seen` is the instance before it.
 pub(super) fn after_upload(
     fault: CreateFault,
     attempts: u32,
-    service_failures: u32,
+    seen: &Snapshot,
     instance: &Instance,
     now: Timestamp,
 ) -> Event {
     let put_back = |wait, reason, not_before| Event::PutBack { wait, reason, not_before };
-    let service = |reason| {
-        put_back(Wait::Service, reason, Some(after(now, backoff(instance, service_failures.saturating_add(1)))))
-    };
-    // Someone else's import ends when it ends; asking more often than one polls helps nobody.
-    let later = Some(after(now, instance.polling.max));
+    let service = |reason| put_back(Wait::Service, reason, Some(service_quiet(seen, instance, now)));
+    let later = Some(after(now, others_pause(&seen.paces, instance)));
     match fault {
         CreateFault::NeverSent(reason) => service(reason),
+        CreateFault::BrokenOff(reason) => again(reason, attempts, instance, now),
         CreateFault::AnswerLost { reason, .. } => answer_lost(reason, attempts, instance, now),
         CreateFault::Refused { ask, reason, .. } => match ask {
             Ask::NewToken | Ask::StopForCredentials | Ask::DayIsOver => put_back(Wait::Instance, reason, None),
@@ -64,14 +70,21 @@ pub(super) fn after_upload(
             Ask::QueueFull => put_back(Wait::QueueFull, reason, later),
             Ask::ListBusy => put_back(Wait::ListBusy, reason, later),
             Ask::ServiceDown => service(reason),
-            Ask::Again if attempts >= instance.max_attempts => {
-                Event::Rejected { reason: format!("given up after {attempts} attempts; the last answer was: {reason}") }
-            }
-            Ask::Again => Event::Refused { reason, not_before: after(now, backoff(instance, attempts)) },
+            Ask::Again => again(reason, attempts, instance, now),
             Ask::OutcomeUnknown => answer_lost(reason, attempts, instance, now),
             Ask::TooLarge | Ask::Reject => Event::Rejected { reason },
         },
     }
+}
+
+/// Nothing was made, and the batch may be to blame: so many tries, each later than the one before.
+fn again(reason: String, attempts: u32, instance: &Instance, now: Timestamp) -> Event {
+    if attempts >= instance.max_attempts {
+        return Event::Rejected {
+            reason: format!("given up after {attempts} attempts; the last answer was: {reason}"),
+        };
+    }
+    Event::Refused { reason, not_before: after(now, backoff(instance, attempts)) }
 }
 
 /// What becomes of a batch of which nobody knows whether Marketo has it.
@@ -88,6 +101,73 @@ pub(super) fn answer_lost(reason: String, attempts: u32, instance: &Instance, no
             Event::AnswerLost { reason, not_before: after(now, backoff(instance, attempts)), ghost_until }
         }
     }
+}
+
+/// Until when Marketo as a whole is left alone after one more failure to reach it.
+pub(super) fn service_quiet(seen: &Snapshot, instance: &Instance, now: Timestamp) -> Timestamp {
+    after(now, backoff(instance, seen.instance.service_failures.saturating_add(1)))
+}
+
+/// How long to wait for someone else's import to end before the next whole file is sent to find out. By the pace of the
+/// last imports that is half of one, so that about one upload is refused for each of ours that is imported beside them;
+/// never less than the longest pause between polls, nor more than the longest one after a fault.
+fn others_pause(paces: &[(u64, Duration)], instance: &Instance) -> Duration {
+    let (least, most) = (instance.polling.max, instance.backoff_max.max(instance.polling.max));
+    let all: Duration = paces.iter().map(|&(_, took)| took).sum();
+    let imports = u32::try_from(paces.len()).unwrap_or(u32::MAX).max(1);
+    (all / imports / 2).clamp(least, most)
+}
+
+/// What follows from a question about an import that found no good answer. Never another upload.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum NextAsk {
+    At(Timestamp),
+    /// There is no answer to be had any more, for this reason.
+    Never(String),
+}
+
+/// After a poll that failed. `failures` are those in a row, this one included.
+pub(super) fn after_poll(
+    fault: &AskFault,
+    failures: u32,
+    accepted_at: Option<Timestamp>,
+    instance: &Instance,
+    now: Timestamp,
+) -> NextAsk {
+    let reason = &fault.reason;
+    if forgotten(accepted_at, now) {
+        return NextAsk::Never(format!(
+            "what became of the import is unknown: Marketo keeps a batch for seven days. It says: {reason}"
+        ));
+    }
+    if fault.ask == Ask::Reject && failures >= instance.max_attempts {
+        return NextAsk::Never(format!("Marketo does not know the import any more: {reason}"));
+    }
+    NextAsk::At(after(now, backoff(instance, failures).max(instance.polling.min)))
+}
+
+/// After a failure or warning file could not be fetched. `failures` as in [`after_poll`].
+pub(super) fn after_fetch(
+    fault: &AskFault,
+    failures: u32,
+    accepted_at: Option<Timestamp>,
+    instance: &Instance,
+    now: Timestamp,
+) -> NextAsk {
+    let reason = &fault.reason;
+    // `Again` is a file that is not there although its rows were counted.
+    let refused = matches!(fault.ask, Ask::Reject | Ask::Again);
+    if forgotten(accepted_at, now) {
+        NextAsk::Never(format!("Marketo keeps a batch's files for seven days. It says: {reason}"))
+    } else if refused && failures >= instance.max_attempts.saturating_mul(FILE_PATIENCE) {
+        NextAsk::Never(format!("Marketo was asked {failures} times for the file and does not give it: {reason}"))
+    } else {
+        NextAsk::At(after(now, backoff(instance, failures)))
+    }
+}
+
+fn forgotten(accepted_at: Option<Timestamp>, now: Timestamp) -> bool {
+    accepted_at.is_some_and(|accepted| after(accepted, REMEMBERED) <= now)
 }
 
 /// The pause after the `n`th failure in a row, counted from 1: doubling from `backoff_min` up to `backoff_max`.
@@ -107,6 +187,10 @@ mod tests {
                     client_secret = \"b\"\n";
         let config = crate::config::Config::read(Some(("test".as_ref(), text)), []).unwrap();
         config.instances["default"].clone()
+    }
+
+    fn failed(service_failures: u32) -> Snapshot {
+        Snapshot { instance: crate::store::Instance { service_failures, ..Default::default() }, ..Snapshot::default() }
     }
 
     fn refused(ask: Ask) -> CreateFault {
@@ -138,7 +222,7 @@ mod tests {
             (Ask::Reject, "rejected"),
         ] {
             let seconds = |at: Timestamp| at.as_millisecond() / 1000;
-            let shown = match after_upload(refused(ask), 3, 2, &instance(), now) {
+            let shown = match after_upload(refused(ask), 3, &failed(2), &instance(), now) {
                 Event::PutBack { wait, not_before: Some(at), .. } => {
                     format!("put-back {} {}", wait.as_str(), seconds(at))
                 }
@@ -153,15 +237,19 @@ mod tests {
 
     #[test]
     fn the_last_attempt_ends_the_batch_with_marketos_words() {
-        let Event::Rejected { reason } = after_upload(refused(Ask::Again), 8, 0, &instance(), from_ms(0)) else {
+        let Event::Rejected { reason } = after_upload(refused(Ask::Again), 8, &failed(0), &instance(), from_ms(0))
+        else {
             panic!("not rejected")
         };
         assert_eq!(reason, "given up after 8 attempts; the last answer was: words");
         let lost = CreateFault::AnswerLost { reason: "cut".into(), request_id: None };
-        assert!(matches!(after_upload(lost, 8, 0, &instance(), from_ms(0)), Event::Rejected { .. }));
+        assert!(matches!(after_upload(lost, 8, &failed(0), &instance(), from_ms(0)), Event::Rejected { .. }));
+        let broken = || CreateFault::BrokenOff("it broke off".into());
+        assert!(matches!(after_upload(broken(), 7, &failed(0), &instance(), from_ms(0)), Event::Refused { .. }));
+        assert!(matches!(after_upload(broken(), 8, &failed(0), &instance(), from_ms(0)), Event::Rejected { .. }));
         // What never left was never an attempt.
         let never = CreateFault::NeverSent("no route".into());
-        assert!(matches!(after_upload(never, 800, 0, &instance(), from_ms(0)), Event::PutBack { .. }));
+        assert!(matches!(after_upload(never, 800, &failed(0), &instance(), from_ms(0)), Event::PutBack { .. }));
     }
 
     #[test]
@@ -169,12 +257,12 @@ mod tests {
         let lost = || CreateFault::AnswerLost { reason: "cut".into(), request_id: None };
         let mut instance = instance();
         assert_eq!(
-            after_upload(lost(), 1, 0, &instance, from_ms(0)),
+            after_upload(lost(), 1, &failed(0), &instance, from_ms(0)),
             Event::AnswerLost { reason: "cut".into(), not_before: from_ms(1_000), ghost_until: from_ms(300_000) }
         );
         instance.unknown_outcome = UnknownOutcome::Hold;
         assert_eq!(
-            after_upload(lost(), 9, 0, &instance, from_ms(0)),
+            after_upload(lost(), 9, &failed(0), &instance, from_ms(0)),
             Event::Held { reason: "cut".into(), ghost_until: from_ms(300_000) }
         );
     }
@@ -182,6 +270,8 @@ mod tests {
     #[test]
     fn credentials_and_the_days_quota_stop_the_instance() {
         let now = "2026-03-10T12:00:00Z".parse().unwrap();
+        let mut instance = instance();
+        let whole = |ask, now| whole(ask, &instance, now);
         let pause =
             |kind, until: Option<&str>| Some(Whole::Pause { kind, until: until.map(|until| until.parse().unwrap()) });
         assert_eq!(whole(Ask::StopForCredentials, now), pause(PauseKind::Credentials, None));
@@ -189,5 +279,56 @@ mod tests {
         assert_eq!(whole(Ask::DayIsOver, now), pause(PauseKind::Quota, Some("2026-03-11T06:00:00Z")));
         assert_eq!(whole(Ask::WaitWindow, now), Some(Whole::WindowIsFull));
         assert_eq!(whole(Ask::Reject, now), None);
+        instance.limits.daily_reset = jiff::civil::time(12, 0, 1, 0);
+        assert_eq!(super::whole(Ask::DayIsOver, &instance, now), pause(PauseKind::Quota, Some("2026-03-10T12:00:01Z")));
+    }
+
+    #[test]
+    fn the_wait_for_other_peoples_imports_is_half_of_one_by_the_pace_of_the_last() {
+        for (paces, seconds) in
+            [(&[][..], 30), (&[(10, 40)], 30), (&[(10, 100), (10, 200)], 75), (&[(10_000, 1200)], 300)]
+        {
+            let paces: Vec<_> = paces.iter().map(|&(rows, secs)| (rows, Duration::from_secs(secs))).collect();
+            assert_eq!(others_pause(&paces, &instance()), Duration::from_secs(seconds), "{paces:?}");
+        }
+        let mut patient = instance();
+        patient.polling.max = Duration::from_secs(900);
+        assert_eq!(others_pause(&[], &patient), Duration::from_secs(900));
+    }
+
+    #[test]
+    fn a_question_is_asked_until_marketo_surely_has_no_answer() {
+        const DAY: i64 = 24 * 3600;
+        let never = |next: &NextAsk| match next {
+            NextAsk::At(at) => format!("at {}", at.as_millisecond() / 1000),
+            NextAsk::Never(reason) => reason.clone(),
+        };
+        // What the answer asks for, failures in a row, seconds since the acceptance; after a poll, after a fetch.
+        for (ask, failures, age, polled, fetched) in [
+            (Ask::OutcomeUnknown, 1, 60, "at 65", "at 61"),
+            (Ask::OutcomeUnknown, 5, 60, "at 76", "at 76"),
+            (Ask::ServiceDown, 500, DAY, "at 86700", "at 86700"),
+            (Ask::Reject, 7, 60, "at 124", "at 124"),
+            (Ask::Reject, 8, 60, "Marketo does not know the import any more: w", "at 188"),
+            (Ask::Again, 8, 60, "at 188", "at 188"),
+            (Ask::Again, 16, 60, "at 360", "Marketo was asked 16 times for the file and does not give it: w"),
+            (Ask::Reject, 1, 7 * DAY - 1, "at 604804", "at 604800"),
+            (
+                Ask::OutcomeUnknown,
+                1,
+                7 * DAY,
+                "what became of the import is unknown: Marketo keeps a batch for seven days. It says: w",
+                "Marketo keeps a batch's files for seven days. It says: w",
+            ),
+        ] {
+            let fault = AskFault { ask, reason: "w".into(), request_id: None };
+            let (accepted, now) = (Some(from_ms(0)), from_ms(age * 1000));
+            assert_eq!(never(&after_poll(&fault, failures, accepted, &instance(), now)), polled, "{ask:?} {failures}");
+            assert_eq!(
+                never(&after_fetch(&fault, failures, accepted, &instance(), now)),
+                fetched,
+                "{ask:?} {failures}"
+            );
+        }
     }
 }

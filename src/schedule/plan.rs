@@ -95,6 +95,16 @@ pub fn plan(snapshot: &Snapshot, busy: &HashMap<BatchKey, Work>, rules: &Rules, 
     plan
 }
 
+/// Whether an upload that was planned may still leave: it may have waited long at the gate, and others have taught since
+/// that Marketo's queue is full, or that Marketo is not there.
+pub(super) fn still_open(snapshot: &Snapshot, rules: &Rules, now: Timestamp) -> bool {
+    let nobody = HashMap::new();
+    let instance = &snapshot.instance;
+    instance.pause.is_none()
+        && instance.quiet_until.is_none_or(|until| until <= now)
+        && Slots::of(snapshot, &Board::of(snapshot, &nobody), rules, now).free > 0
+}
+
 impl Plan {
     fn look_at(&mut self, when: Option<Timestamp>) {
         self.next_look = match (self.next_look, when) {
@@ -165,7 +175,11 @@ impl Slots {
         let ghosts: Vec<Timestamp> = snapshot.ghosts.iter().copied().filter(|&until| until > now).collect();
         let held = board.in_flight + u32::try_from(ghosts.len()).unwrap_or(u32::MAX);
         let ghost_gone = ghosts.into_iter().min();
-        let free = rules.in_flight.saturating_sub(held);
+        let mut free = rules.in_flight.saturating_sub(held);
+        // Where Marketo did not answer last, one upload shows whether it does again, and not ten.
+        if snapshot.instance.service_failures > 0 {
+            free = free.min(1_u32.saturating_sub(board.uploads));
+        }
         // Marketo's queue was full at so many of ours: a slot that one of ours left is free, and now and then one more
         // is tried.
         let Some(learnt) = snapshot.instance.slots else { return Slots { free, more_at: ghost_gone } };
@@ -174,6 +188,10 @@ impl Slots {
         if within > 0 || probe_at > now {
             return Slots { free: free.min(within), more_at: ghost_gone.into_iter().chain([probe_at]).min() };
         }
+        // One more is in flight already: it is the try.
+        if board.in_flight > learnt {
+            return Slots { free: 0, more_at: ghost_gone };
+        }
         Slots { free: free.min(1), more_at: ghost_gone }
     }
 }
@@ -181,6 +199,8 @@ impl Slots {
 /// Who is in flight, by job, group and list; kept while uploads are chosen.
 struct Board<'a> {
     in_flight: u32,
+    /// Uploads that a worker is at; they are in flight too.
+    uploads: u32,
     by_job: HashMap<JobId, u32>,
     waiting: Vec<&'a Candidate>,
     /// The oldest unended job of each group that is to be seen.
@@ -193,11 +213,12 @@ impl<'a> Board<'a> {
     fn of(snapshot: &'a Snapshot, busy: &HashMap<BatchKey, Work>) -> Board<'a> {
         let mut board = Board {
             in_flight: 0,
+            uploads: 0,
             by_job: HashMap::new(),
             waiting: Vec::new(),
             heads: BTreeMap::new(),
             groups: Vec::new(),
-            lists: Vec::new(),
+            lists: snapshot.busy_lists.iter().map(|&(list, _)| list).collect(),
         };
         let groups = snapshot.flights.iter().map(|flight| (flight.key.job, flight.group.as_deref()));
         let waiting = snapshot.candidates.iter().map(|waiting| (waiting.key.job, waiting.group.as_deref()));
@@ -218,6 +239,7 @@ impl<'a> Board<'a> {
         }
         let mut uploads: HashMap<BatchKey, Work> =
             busy.iter().filter(|&(_, work)| *work == Work::Upload).map(|(&key, &work)| (key, work)).collect();
+        board.uploads = u32::try_from(uploads.len()).unwrap_or(u32::MAX);
         for flight in &snapshot.flights {
             uploads.remove(&flight.key);
         }

@@ -1,17 +1,11 @@
 //! How does an import stand? Whatever a poll brings, and whatever becomes of it, the file is never sent again for it.
 
-use std::time::Duration;
-
 use super::call::{Admitted, Matter};
 use super::desk::Desk;
-use super::outcome::backoff;
-use crate::clock::after;
+use super::outcome::{NextAsk, after_poll};
 use crate::job::{BatchKey, BatchState, Event, RemoteStatus};
 use crate::marketo::{Ask, AskFault, Status};
 use crate::store::{Batch, StoreError};
-
-/// How long Marketo knows an import: its id, its status and its files.
-const REMEMBERED: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
 pub(super) async fn poll(desk: &Desk, key: BatchKey) -> Result<(), StoreError> {
     let (job, batch) = desk.store.batch(key).await?;
@@ -66,23 +60,18 @@ async fn answered(desk: &Desk, key: BatchKey, id: &str, answer: Status) -> Resul
 /// No good answer. It is asked again later, until Marketo surely does not know the import any more.
 async fn failed(desk: &Desk, key: BatchKey, batch: &Batch, fault: AskFault) -> Result<(), StoreError> {
     let now = desk.clock.now();
-    let AskFault { ask, reason, request_id } = fault;
-    let forgotten = batch.accepted_at.is_some_and(|accepted| after(accepted, REMEMBERED) <= now);
-    let unknown = ask == Ask::Reject && batch.ask_failures + 1 >= desk.config.max_attempts;
-    if forgotten || unknown {
-        let reason = if forgotten {
-            format!("what became of the import is unknown: Marketo keeps a batch for seven days. It says: {reason}")
-        } else {
-            format!("Marketo does not know the import any more: {reason}")
-        };
-        tracing::warn!(instance = %desk.name, job = %key.job, part = key.part, %reason, request_id, "import lost");
-        let event = Event::Lost { counts: batch.counts, reason };
-        desk.store.record(key, event, request_id, now).await?;
-        return Ok(());
+    let next = after_poll(&fault, batch.ask_failures + 1, batch.accepted_at, &desk.config, now);
+    let AskFault { reason, request_id, .. } = fault;
+    match next {
+        NextAsk::Never(reason) => {
+            tracing::warn!(instance = %desk.name, job = %key.job, part = key.part, %reason, request_id, "import lost");
+            let event = Event::Lost { counts: batch.counts, reason };
+            desk.store.record(key, event, request_id, now).await.map(drop)
+        }
+        NextAsk::At(not_before) => {
+            tracing::warn!(instance = %desk.name, job = %key.job, part = key.part, %reason, request_id, %not_before,
+                "a poll failed; the import goes on");
+            desk.store.ask_failed(key, reason, not_before, request_id, now).await.map(drop)
+        }
     }
-    let not_before = after(now, backoff(&desk.config, batch.ask_failures + 1).max(desk.config.polling.min));
-    tracing::warn!(instance = %desk.name, job = %key.job, part = key.part, %reason, request_id, %not_before,
-        "a poll failed; the import goes on");
-    desk.store.ask_failed(key, reason, not_before, request_id, now).await?;
-    Ok(())
 }

@@ -7,9 +7,9 @@ use futures_util::{Stream, StreamExt, stream};
 use super::call::{Admitted, Matter};
 use super::desk::Desk;
 use super::halve::halve;
-use super::outcome::{after_upload, answer_lost, backoff};
-use crate::clock::after;
-use crate::job::{BatchKey, BatchState, Event};
+use super::outcome::{after_upload, answer_lost, service_quiet};
+use super::plan::{Rules, still_open};
+use crate::job::{BatchKey, BatchState, Event, Wait};
 use crate::marketo::{Ask, CreateFault, Created, Upload};
 use crate::store::{Batch, Content, Job, Kind, StoreError};
 
@@ -23,13 +23,15 @@ pub(super) async fn upload(desk: &Desk, key: BatchKey) -> Result<(), StoreError>
             other => return not_admitted(desk, key, other, begun).await,
         };
         if !begun {
-            // The wait at the gate may have been long: what was planned may have been cancelled or paused since.
-            let paused = desk.store.instance(&desk.name).await?.pause.is_some();
-            let (_, now) = desk.store.batch(key).await?;
-            if paused || now.state != BatchState::Pending {
+            // The wait at the gate may have been long: what was planned may have been cancelled or paused since, or
+            // uploads of the same plan may have been told that the queue is full.
+            let now = desk.clock.now();
+            let open = still_open(&desk.snapshot(now).await?, &Rules::of(&desk.config), now);
+            let (_, batch) = desk.store.batch(key).await?;
+            if !open || batch.state != BatchState::Pending {
                 return pass.over().await;
             }
-            desk.store.record(key, Event::UploadBegan, None, desk.clock.now()).await?;
+            desk.store.record(key, Event::UploadBegan, None, now).await?;
             begun = true;
         }
         let (content, bytes) = content(desk, &job, &batch);
@@ -48,10 +50,10 @@ pub(super) async fn upload(desk: &Desk, key: BatchKey) -> Result<(), StoreError>
         if let CreateFault::Refused { ask: Ask::TooLarge, request_id, .. } = fault {
             return halve(desk, key, &job, &batch, request_id).await;
         }
-        let service_failures = desk.store.instance(&desk.name).await?.service_failures;
+        let now = desk.clock.now();
+        let seen = desk.snapshot(now).await?;
         let request_id = request_id(&fault);
-        let attempts = batch.attempts + 1;
-        let event = after_upload(fault, attempts, service_failures, &desk.config, desk.clock.now());
+        let event = after_upload(fault, batch.attempts + 1, &seen, &desk.config, now);
         return record(desk, key, event, request_id).await;
     }
 }
@@ -65,22 +67,19 @@ pub(super) async fn recover(desk: &Desk, key: BatchKey) -> Result<(), StoreError
 }
 
 async fn not_admitted(desk: &Desk, key: BatchKey, why: Admitted<'_>, begun: bool) -> Result<(), StoreError> {
+    let now = desk.clock.now();
     let (reason, until) = match why {
-        Admitted::Unreachable(reason) => {
-            let failures = desk.store.instance(&desk.name).await?.service_failures;
-            let until = after(desk.clock.now(), backoff(&desk.config, failures.saturating_add(1)));
-            (reason, Some(until))
-        }
+        Admitted::Unreachable(reason) => (reason, Some(service_quiet(&desk.snapshot(now).await?, &desk.config, now))),
         _ => ("the instance is paused".to_owned(), None),
     };
     if begun {
         // A refused token was the last that Marketo said, so there is no import.
-        let wait = if until.is_some() { crate::job::Wait::Service } else { crate::job::Wait::Instance };
+        let wait = if until.is_some() { Wait::Service } else { Wait::Instance };
         return record(desk, key, Event::PutBack { wait, reason, not_before: until }, None).await;
     }
     if let Some(until) = until {
         tracing::warn!(instance = %desk.name, %reason, %until, "Marketo can't be reached");
-        desk.store.service_failed(&desk.name, until).await?;
+        desk.store.service_failed(&desk.name, until, now).await?;
     }
     Ok(())
 }
@@ -105,7 +104,7 @@ async fn record(desk: &Desk, key: BatchKey, event: Event, request_id: Option<Str
 
 fn request_id(fault: &CreateFault) -> Option<String> {
     match fault {
-        CreateFault::NeverSent(_) => None,
+        CreateFault::NeverSent(_) | CreateFault::BrokenOff(_) => None,
         CreateFault::Refused { request_id, .. } | CreateFault::AnswerLost { request_id, .. } => request_id.clone(),
     }
 }

@@ -89,7 +89,7 @@ impl Store {
         instance(&mut conn, name).await
     }
 
-    /// Stops the uploads of an instance. A person's pause is never weakened by another kind.
+    /// Stops the uploads of an instance. A person's pause is never weakened by another kind: false where one stands.
     pub async fn pause(
         &self,
         name: &str,
@@ -97,13 +97,13 @@ impl Store {
         reason: &str,
         until: Option<Timestamp>,
         now: Timestamp,
-    ) -> Result<(), StoreError> {
+    ) -> Result<bool, StoreError> {
         let (name, reason) = (name.to_owned(), reason.to_owned());
         self.shared
             .writer
             .write(move |w| {
                 Box::pin(async move {
-                    sqlx::query(
+                    let done = sqlx::query(
                         "INSERT INTO instance (name, pause, pause_reason, paused_at, pause_until) VALUES (?, ?, ?, ?, ?)
                          ON CONFLICT (name) DO UPDATE
                          SET pause = excluded.pause, pause_reason = excluded.pause_reason,
@@ -118,7 +118,7 @@ impl Store {
                     .execute(&mut *w.conn)
                     .await?;
                     w.changes.push(Change::Instance(name));
-                    Ok(())
+                    Ok(done.rows_affected() > 0)
                 })
             })
             .await
@@ -149,13 +149,13 @@ impl Store {
     }
 
     /// Marketo as a whole can't be reached (not even for a token): no upload before `until`.
-    pub async fn service_failed(&self, name: &str, until: Timestamp) -> Result<(), StoreError> {
+    pub async fn service_failed(&self, name: &str, until: Timestamp, now: Timestamp) -> Result<(), StoreError> {
         let name = name.to_owned();
         self.shared
             .writer
             .write(move |w| {
                 Box::pin(async move {
-                    service_failed(w, &name, Some(until)).await?;
+                    service_failed(w, &name, Some(until), now).await?;
                     w.changes.push(Change::Instance(name));
                     Ok(())
                 })
@@ -329,16 +329,17 @@ pub(super) async fn learn(w: &mut Writing<'_>, key: BatchKey, event: &Event, now
             .bind(not_before.map(Timestamp::as_millisecond))
             .execute(&mut *w.conn)
             .await?;
+            service_answers(w, key).await?;
         }
         Event::PutBack { wait: Wait::Service, not_before, .. } => {
             let (name, _) = in_flight(w, key).await?;
-            service_failed(w, &name, *not_before).await?;
+            service_failed(w, &name, *not_before, now).await?;
         }
         Event::Accepted { .. } => {
             let (name, in_flight) = in_flight(w, key).await?;
             // More went in than it last let us have: others have left its queue, so the next may follow at once.
             sqlx::query(
-                "UPDATE instance SET service_failures = 0, quiet_until = NULL, slots = max(slots, ?),
+                "UPDATE instance SET slots = max(slots, ?),
                                      slots_probe_at = CASE WHEN slots < ? THEN ? ELSE slots_probe_at END
                  WHERE name = ?",
             )
@@ -348,20 +349,45 @@ pub(super) async fn learn(w: &mut Writing<'_>, key: BatchKey, event: &Event, now
             .bind(name)
             .execute(&mut *w.conn)
             .await?;
+            service_answers(w, key).await?;
         }
+        Event::PutBack { wait: Wait::ListBusy | Wait::Calls, .. }
+        | Event::Refused { .. }
+        | Event::Rejected { .. }
+        | Event::Halved { .. } => service_answers(w, key).await?,
         _ => {}
     }
     Ok(())
 }
 
-async fn service_failed(w: &mut Writing<'_>, name: &str, until: Option<Timestamp>) -> Result<(), StoreError> {
+/// Uploads that were under way together fail together: what they find while it is quiet already is the same failure.
+async fn service_failed(
+    w: &mut Writing<'_>,
+    name: &str,
+    until: Option<Timestamp>,
+    now: Timestamp,
+) -> Result<(), StoreError> {
     sqlx::query(
         "INSERT INTO instance (name, service_failures, quiet_until) VALUES (?, 1, ?)
          ON CONFLICT (name) DO UPDATE
-         SET service_failures = service_failures + 1, quiet_until = excluded.quiet_until",
+         SET service_failures = service_failures + 1, quiet_until = excluded.quiet_until
+         WHERE quiet_until IS NULL OR quiet_until <= ?",
     )
     .bind(name)
     .bind(until.map(Timestamp::as_millisecond))
+    .bind(now.as_millisecond())
+    .execute(&mut *w.conn)
+    .await?;
+    Ok(())
+}
+
+/// Marketo has said something that is about the batch, so it is there again.
+async fn service_answers(w: &mut Writing<'_>, key: BatchKey) -> Result<(), StoreError> {
+    sqlx::query(
+        "UPDATE instance SET service_failures = 0, quiet_until = NULL
+         WHERE service_failures > 0 AND name = (SELECT instance FROM job WHERE id = ?)",
+    )
+    .bind(key.job.0)
     .execute(&mut *w.conn)
     .await?;
     Ok(())
@@ -447,17 +473,39 @@ mod tests {
         let store = store().await;
         let key = BatchKey { job: add(&store, leads(), 1).await, part: 1 };
         for n in 1..=2 {
-            store.record(key, Event::UploadBegan, None, from_ms(n)).await.unwrap();
-            let back = Event::PutBack { wait: Wait::Service, reason: "503".into(), not_before: Some(from_ms(n * 100)) };
-            store.record(key, back, None, from_ms(n)).await.unwrap();
+            store.record(key, Event::UploadBegan, None, from_ms(n * 100)).await.unwrap();
+            let back =
+                Event::PutBack { wait: Wait::Service, reason: "503".into(), not_before: Some(from_ms(n * 100 + 100)) };
+            store.record(key, back, None, from_ms(n * 100)).await.unwrap();
         }
         let learnt = store.instance("default").await.unwrap();
-        assert_eq!((learnt.service_failures, learnt.quiet_until), (2, Some(from_ms(200))));
+        assert_eq!((learnt.service_failures, learnt.quiet_until), (2, Some(from_ms(300))));
         store.record(key, Event::UploadBegan, None, from_ms(300)).await.unwrap();
         let accepted = Event::Accepted { marketo_batch_id: "1".into(), status: RemoteStatus::Queued };
         store.record(key, accepted, None, from_ms(301)).await.unwrap();
         let learnt = store.instance("default").await.unwrap();
         assert_eq!((learnt.service_failures, learnt.quiet_until), (0, None));
+    }
+
+    #[tokio::test]
+    async fn uploads_that_fail_together_are_one_failure_and_a_refusal_of_one_batch_ends_the_count() {
+        let store = store().await;
+        let id = add(&store, leads(), 3).await;
+        let go = async |part, event, at| {
+            store.record(BatchKey { job: id, part }, event, None, from_ms(at)).await.unwrap();
+        };
+        for part in 1..=3 {
+            go(part, Event::UploadBegan, 1).await;
+        }
+        for (part, until) in [(1, 100), (2, 200), (3, 300)] {
+            let reason = String::from("503");
+            go(part, Event::PutBack { wait: Wait::Service, reason, not_before: Some(from_ms(until)) }, 50).await;
+        }
+        let learnt = store.instance("default").await.unwrap();
+        assert_eq!((learnt.service_failures, learnt.quiet_until), (1, Some(from_ms(100))));
+        go(1, Event::UploadBegan, 100).await;
+        go(1, Event::Rejected { reason: "1006".into() }, 101).await;
+        assert_eq!(store.instance("default").await.unwrap().service_failures, 0);
     }
 
     #[tokio::test]

@@ -106,7 +106,9 @@ impl Store {
             .write(move |w| {
                 Box::pin(async move {
                     let row = sqlx::query(
-                        "UPDATE batch SET ask_failures = ask_failures + 1, not_before = ?, polled_at = ?
+                        // When the import was last seen at work is what its pace is taken from.
+                        "UPDATE batch SET ask_failures = ask_failures + 1, not_before = ?,
+                                          polled_at = CASE state WHEN 'collecting' THEN polled_at ELSE ? END
                          WHERE job_id = ? AND part = ? AND state IN ('queued', 'importing', 'collecting')
                          RETURNING ask_failures, state",
                     )
@@ -167,6 +169,34 @@ impl Store {
     /// [`StoreError::Refused`] if there is nothing to send, or the content has been erased.
     pub async fn retry(&self, id: JobId, now: Timestamp) -> Result<Settled, StoreError> {
         self.order(id, Event::Retried, now).await
+    }
+
+    /// A person found the import on Marketo that a held batch became: it is followed to its end from here on.
+    ///
+    /// # Errors
+    /// [`StoreError::Illegal`] if the batch is not held, [`StoreError::Refused`] if the import is another batch's.
+    pub async fn settle(&self, key: BatchKey, marketo_batch_id: String, now: Timestamp) -> Result<(), StoreError> {
+        self.shared
+            .writer
+            .write(move |w| {
+                Box::pin(async move {
+                    let other = sqlx::query(
+                        "SELECT b.job_id, b.part FROM batch b JOIN job j ON j.id = b.job_id
+                         WHERE b.marketo_batch_id = ? AND j.instance = (SELECT instance FROM job WHERE id = ?)",
+                    )
+                    .bind(&marketo_batch_id)
+                    .bind(key.job.0)
+                    .fetch_optional(&mut *w.conn)
+                    .await?;
+                    if let Some(other) = other {
+                        let (job, part): (i64, u32) = (other.try_get("job_id")?, other.try_get("part")?);
+                        let taken = format!("Marketo's batch {marketo_batch_id} is part {part} of job {job}");
+                        return Err(StoreError::Refused(taken));
+                    }
+                    record(w, key, &Event::Settled { marketo_batch_id }, None, now).await.map(drop)
+                })
+            })
+            .await
     }
 
     async fn order(&self, id: JobId, event: Event, now: Timestamp) -> Result<Settled, StoreError> {
@@ -285,6 +315,14 @@ fn apply(batch: &mut Moving, event: &Event, now: Timestamp) {
                 batch.importing_at = Some(now);
             }
         }
+        Event::Settled { marketo_batch_id } => {
+            batch.marketo_batch_id = Some(marketo_batch_id.clone());
+            batch.accepted_at = Some(now);
+            batch.message = None;
+            batch.ask_failures = 0;
+            // It can be seen now, and counts as itself.
+            batch.ghost_until = None;
+        }
         Event::Polled { status, counts } => {
             batch.polled_at = Some(now);
             batch.ask_failures = 0;
@@ -326,7 +364,7 @@ fn describe(event: &Event) -> Option<&str> {
         | Event::Rejected { reason }
         | Event::Lost { reason, .. } => Some(reason),
         Event::Ended { message, .. } => Some(message),
-        Event::Accepted { marketo_batch_id, .. } => Some(marketo_batch_id),
+        Event::Accepted { marketo_batch_id, .. } | Event::Settled { marketo_batch_id } => Some(marketo_batch_id),
         _ => None,
     }
 }
@@ -572,6 +610,29 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_held_batch_that_a_person_found_on_marketo_is_followed_from_there() {
+        let store = store().await;
+        let id = add(&store, leads(), 2).await;
+        let (one, two) = (BatchKey { job: id, part: 1 }, BatchKey { job: id, part: 2 });
+        for key in [one, two] {
+            store.record(key, Event::UploadBegan, None, from_ms(1)).await.unwrap();
+        }
+        store.record(two, accepted("3405"), None, from_ms(2)).await.unwrap();
+        assert!(matches!(store.settle(one, "3404".into(), from_ms(2)).await, Err(StoreError::Illegal(_))));
+        let held = Event::Held { reason: "502".into(), ghost_until: from_ms(9_999) };
+        store.record(one, held, None, from_ms(3)).await.unwrap();
+        let taken = store.settle(one, "3405".into(), from_ms(4)).await.unwrap_err().to_string();
+        assert_eq!(taken, format!("Marketo's batch 3405 is part 2 of job {id}"));
+        assert_eq!(store.snapshot("default", from_ms(4), 10).await.unwrap().ghosts, [from_ms(9_999)]);
+        store.settle(one, "3404".into(), from_ms(5)).await.unwrap();
+        let (_, batch) = store.batch(one).await.unwrap();
+        assert_eq!((batch.state, batch.accepted_at), (BatchState::Queued, Some(from_ms(5))));
+        assert_eq!(batch.marketo_batch_id.as_deref(), Some("3404"));
+        assert_eq!(store.snapshot("default", from_ms(5), 10).await.unwrap().ghosts, []);
+        assert_eq!(store.history(id).await.unwrap().last().unwrap().event, "settled");
+    }
+
+    #[tokio::test]
     async fn questions_that_fail_are_counted_until_one_is_answered() {
         let store = store().await;
         let key = BatchKey { job: add(&store, leads(), 1).await, part: 1 };
@@ -586,5 +647,9 @@ mod tests {
         let polled = Event::Polled { status: RemoteStatus::Queued, counts: Counts::default() };
         store.record(key, polled, None, from_ms(60)).await.unwrap();
         assert_eq!(store.ask_failed(key, "502".into(), from_ms(70), None, from_ms(61)).await.unwrap(), 1);
+        // What the import took is not what its files took.
+        store.record(key, ended(1, 1), None, from_ms(80)).await.unwrap();
+        store.ask_failed(key, "404".into(), from_ms(95), None, from_ms(90)).await.unwrap();
+        assert_eq!(store.batch(key).await.unwrap().1.polled_at, Some(from_ms(80)));
     }
 }

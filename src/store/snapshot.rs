@@ -30,8 +30,11 @@ pub struct Snapshot {
     pub flights: Vec<Flight>,
     /// Pending batches that may go now, by priority and age.
     pub candidates: Vec<Candidate>,
-    /// Until when each import counts that a lost answer may have left behind; ended batches' are left out.
+    /// Until when each import counts that a lost answer may have left behind. Those of complete batches are left out:
+    /// the import that was lost stood before theirs.
     pub ghosts: Vec<Timestamp>,
+    /// Static lists that another integration's import fills (1019), and when each is tried again.
+    pub busy_lists: Vec<(i64, Timestamp)>,
     /// When the next pending batch may go that may not yet.
     pub next_due: Option<Timestamp>,
     /// Rows of the imports that ended last and how long each was seen importing.
@@ -70,6 +73,7 @@ impl Store {
             flights: flights(&mut conn, name).await?,
             candidates: candidates(&mut conn, name, now, parts).await?,
             ghosts: ghosts(&mut conn, name, now).await?,
+            busy_lists: busy_lists(&mut conn, name, now).await?,
             next_due: next_due(&mut conn, name, now).await?,
             paces: paces(&mut conn, name).await?,
         })
@@ -138,7 +142,10 @@ async fn candidates(
                 OR NOT EXISTS (SELECT 1 FROM batch f JOIN job o ON o.id = f.job_id
                                WHERE f.state IN ('uploading', 'queued', 'importing', 'collecting', 'held')
                                  AND f.state NOT IN ('collecting', 'held')
-                                 AND o.instance = j.instance AND o.list_id = j.list_id))
+                                 AND o.instance = j.instance AND o.list_id = j.list_id)
+                  AND j.list_id NOT IN (SELECT o.list_id FROM batch f JOIN job o ON o.id = f.job_id
+                                        WHERE f.not_before > ?2 AND f.state = 'pending' AND f.wait = 'list-busy'
+                                          AND o.instance = ?1 AND o.list_id IS NOT NULL))
          ORDER BY j.priority DESC, j.id, b.byte_from LIMIT ?4",
     )
     .bind(name)
@@ -162,13 +169,31 @@ async fn candidates(
 async fn ghosts(conn: &mut SqliteConnection, name: &str, now: Timestamp) -> Result<Vec<Timestamp>, StoreError> {
     let times: Vec<i64> = sqlx::query_scalar(
         "SELECT b.ghost_until FROM batch b JOIN job j ON j.id = b.job_id
-         WHERE b.ghost_until > ? AND j.instance = ? AND b.state NOT IN ('complete', 'failed', 'cancelled')",
+         WHERE b.ghost_until > ? AND j.instance = ? AND b.state <> 'complete'",
     )
     .bind(now.as_millisecond())
     .bind(name)
     .fetch_all(conn)
     .await?;
     Ok(times.into_iter().map(from_ms).collect())
+}
+
+async fn busy_lists(
+    conn: &mut SqliteConnection,
+    name: &str,
+    now: Timestamp,
+) -> Result<Vec<(i64, Timestamp)>, StoreError> {
+    let rows = sqlx::query(
+        "SELECT j.list_id, max(b.not_before) AS until FROM batch b JOIN job j ON j.id = b.job_id
+         WHERE b.not_before > ? AND b.state = 'pending' AND b.wait = 'list-busy' AND j.list_id IS NOT NULL
+           AND j.instance = ?
+         GROUP BY j.list_id",
+    )
+    .bind(now.as_millisecond())
+    .bind(name)
+    .fetch_all(conn)
+    .await?;
+    rows.iter().map(|row| Ok((row.try_get("list_id")?, from_ms(row.try_get("until")?)))).collect()
 }
 
 async fn next_due(conn: &mut SqliteConnection, name: &str, now: Timestamp) -> Result<Option<Timestamp>, StoreError> {
@@ -269,7 +294,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_lost_answer_counts_as_an_import_until_its_time_or_the_batchs_end() {
+    async fn a_lost_answer_counts_as_an_import_until_its_time_or_until_the_batch_is_complete() {
         let store = store().await;
         let key = BatchKey { job: add(&store, leads(), 1).await, part: 1 };
         store.record(key, Event::UploadBegan, None, from_ms(1)).await.unwrap();
@@ -278,8 +303,37 @@ mod tests {
         let ghosts = async |now| store.snapshot("default", from_ms(now), 2).await.unwrap().ghosts;
         assert_eq!(ghosts(10).await, [from_ms(800)]);
         assert_eq!(ghosts(800).await, []);
+        // Nothing calls back what may be there.
         store.cancel(key.job, from_ms(11)).await.unwrap();
-        assert_eq!(ghosts(12).await, []);
+        assert_eq!(ghosts(12).await, [from_ms(800)]);
+        store.retry(key.job, from_ms(13)).await.unwrap();
+        let accepted = Event::Accepted { marketo_batch_id: "1".into(), status: RemoteStatus::Queued };
+        let ended = Event::Ended { counts: Counts::default(), message: "done".into() };
+        for event in [Event::UploadBegan, accepted, ended, Event::Collected] {
+            assert_eq!(ghosts(14).await, [from_ms(800)]);
+            store.record(key, event, None, from_ms(14)).await.unwrap();
+        }
+        assert_eq!(ghosts(14).await, []);
+    }
+
+    #[tokio::test]
+    async fn a_list_that_another_integration_fills_holds_all_batches_for_it_until_one_tries_again() {
+        let store = store().await;
+        let listed = |list| {
+            let target = Target::Leads { lookup_field: None, list_id: Some(list), partition: None };
+            NewJob { target, ..leads() }
+        };
+        let key = BatchKey { job: add(&store, listed(7), 1).await, part: 1 };
+        add(&store, listed(7), 1).await;
+        let other = add(&store, listed(8), 1).await;
+        store.record(key, Event::UploadBegan, None, from_ms(1)).await.unwrap();
+        let back = Event::PutBack { wait: Wait::ListBusy, reason: "1019".into(), not_before: Some(from_ms(500)) };
+        store.record(key, back, None, from_ms(2)).await.unwrap();
+        let snapshot = store.snapshot("default", from_ms(3), 2).await.unwrap();
+        assert_eq!((snapshot.busy_lists, snapshot.next_due), (vec![(7, from_ms(500))], Some(from_ms(500))));
+        assert_eq!(snapshot.candidates.iter().map(|waiting| waiting.key.job).collect::<Vec<_>>(), [other]);
+        let snapshot = store.snapshot("default", from_ms(500), 2).await.unwrap();
+        assert_eq!((snapshot.busy_lists, snapshot.candidates.len()), (vec![], 3));
     }
 
     #[tokio::test]

@@ -141,6 +141,8 @@ fn a_static_list_is_filled_by_one_batch_at_a_time() {
     snapshot.flights = vec![Flight { list_id: Some(8), ..flying(1, 1, BatchState::Queued) }];
     snapshot.candidates = vec![listed(2, 1, 7), listed(2, 2, 7), listed(3, 1, 7), listed(4, 1, 8), listed(5, 1, 9)];
     assert_eq!(uploads(&planned(&snapshot, &rules(2, 10))), ["2/1", "5/1"]);
+    snapshot.busy_lists = vec![(9, from_ms(NOW + 1))];
+    assert_eq!(uploads(&planned(&snapshot, &rules(2, 10))), ["2/1"], "another integration fills list 9");
 }
 
 #[test]
@@ -152,6 +154,8 @@ fn a_full_queue_is_tried_again_where_one_of_ours_ended_and_now_and_then_beyond()
         (3, 1, false, 2),
         (3, 3, true, 1),
         (3, 1, true, 2),
+        // The try is on its way: there is one at a time.
+        (3, 4, true, 0),
         (0, 0, false, 0),
         (0, 0, true, 1),
         (12, 10, true, 0),
@@ -203,6 +207,35 @@ fn while_the_service_is_down_nothing_is_uploaded() {
     snapshot.instance.quiet_until = Some(from_ms(NOW + 50));
     let plan = planned(&snapshot, &rules(2, 10));
     assert_eq!((uploads(&plan).len(), plan.next_look), (0, Some(from_ms(NOW + 50))));
+}
+
+#[test]
+fn one_upload_shows_whether_the_service_is_there_again() {
+    let mut snapshot = Snapshot { candidates: (1..=20).map(|job| waiting(job, 1)).collect(), ..Snapshot::default() };
+    snapshot.flights = vec![flying(100, 1, BatchState::Queued)];
+    snapshot.instance = Instance { service_failures: 3, quiet_until: Some(from_ms(NOW)), ..Instance::default() };
+    assert_eq!(uploads(&planned(&snapshot, &rules(2, 10))), ["1/1"]);
+    for (work, expected) in [(Work::Upload, 0), (Work::Ask, 1)] {
+        let busy = [(key(100, 1), work)].into();
+        assert_eq!(uploads(&plan(&snapshot, &busy, &rules(2, 10), from_ms(NOW))).len(), expected, "{work:?}");
+    }
+}
+
+#[test]
+fn an_upload_that_waited_at_the_gate_stays_there_when_the_instance_has_closed_since() {
+    let mut open = Snapshot::default();
+    open.flights = vec![flying(1, 1, BatchState::Queued)];
+    let still_open = |instance| {
+        let snapshot = Snapshot { instance, ..open.clone() };
+        still_open(&snapshot, &rules(2, 10), from_ms(NOW))
+    };
+    let later = Some(from_ms(NOW + 1));
+    assert!(still_open(Instance::default()));
+    assert!(!still_open(Instance { slots: Some(1), slots_probe_at: later, ..Instance::default() }));
+    assert!(still_open(Instance { slots: Some(2), slots_probe_at: later, ..Instance::default() }));
+    assert!(!still_open(Instance { quiet_until: later, ..Instance::default() }));
+    let pause = Pause { kind: PauseKind::Person, reason: "r".into(), at: from_ms(NOW), until: None };
+    assert!(!still_open(Instance { pause: Some(pause), ..Instance::default() }));
 }
 
 #[test]

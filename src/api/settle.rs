@@ -1,0 +1,42 @@
+//! `POST /v1/jobs/{id}/settle`: a person looked and found the import that a held batch became. Which one is it?
+
+use axum::Json;
+use axum::extract::{Path, Query, State};
+use serde::Deserialize;
+
+use super::Shared;
+use super::problem::job_id;
+use super::types::Problem;
+use crate::job::BatchKey;
+use crate::store::Job;
+
+/// More than any id of Marketo's has.
+const LONGEST_ID: usize = 64;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Found {
+    part: Option<String>,
+    marketo_batch_id: Option<String>,
+}
+
+pub(super) async fn settle(
+    State(daemon): State<Shared>,
+    Path(id): Path<String>,
+    Query(found): Query<Found>,
+) -> Result<Json<Job>, Problem> {
+    let job = job_id(&id)?;
+    let part = found.part.unwrap_or_default();
+    let part = part
+        .parse()
+        .map_err(|_| Problem::bad_request(format!("part must be the number of the held batch, not \"{part}\"")))?;
+    let marketo_batch_id = found.marketo_batch_id.unwrap_or_default();
+    if !(1..=LONGEST_ID).contains(&marketo_batch_id.len())
+        || !marketo_batch_id.bytes().all(|byte| byte.is_ascii_graphic())
+    {
+        return Err(Problem::bad_request("marketo_batch_id must be the id that Marketo shows for the import"));
+    }
+    daemon.store.settle(BatchKey { job, part }, marketo_batch_id.clone(), daemon.clock.now()).await?;
+    tracing::info!(%job, part, marketo_batch_id, "settled by a client");
+    Ok(Json(daemon.store.job(job).await?))
+}

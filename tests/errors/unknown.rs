@@ -1,0 +1,156 @@
+//! A create call whose outcome nobody knows: sent again, or held until a person has looked.
+
+use marqueue::job::{BatchState, JobState};
+use marqueue::simulator::{Call, Code, Effect, Fault, Garbled};
+use serde_json::json;
+
+use crate::support::{Town, quick};
+use crate::{FILE, LEADS};
+
+/// Everything that leaves it open whether there is an import. Where there is one, it says so.
+fn unknown() -> Vec<(Effect, bool)> {
+    let error = |code, executed| Effect::Error { code: Some(Code::Number(code)), message: "Oh".into(), executed };
+    vec![
+        (Effect::http(500), false),
+        (Effect::Http { status: 502, executed: true }, true),
+        (Effect::http(504), false),
+        (error(502, false), false),
+        (error(604, true), true),
+        (error(713, true), true),
+        (error(719, false), false),
+        (Effect::LoseAnswer, true),
+        (Effect::Garble(Garbled::Empty), true),
+        (Effect::Garble(Garbled::Cut), true),
+        (Effect::Garble(Garbled::Torn), true),
+    ]
+}
+
+#[tokio::test]
+async fn an_unknown_outcome_is_sent_again_where_the_policy_says_so() {
+    let mut town = Town::with_daemon(quick()).await;
+    for (effect, executed) in unknown() {
+        let before = town.simulator.ledger().imports.len();
+        town.simulator.push_fault(Fault::on(Call::Create, effect.clone()));
+        let id = town.add(LEADS, FILE).await.id;
+        town.complete(id, 2).await;
+        let imports = town.simulator.ledger().imports.len() - before;
+        assert_eq!(imports, if executed { 2 } else { 1 }, "{effect:?}");
+        let history = town.get(&format!("/v1/jobs/{id}/history")).await;
+        assert_eq!(history.matches("answer-lost").count(), 1, "{history}");
+    }
+    let ledger = town.simulator.ledger();
+    assert!(ledger.most_queued <= 10 && ledger.most_importing <= 2);
+}
+
+/// The connection closes before the request was read. If the last of it had not been handed over by then, there is surely
+/// no import; if it had, nobody knows. Both may be, and neither may lose the file.
+#[tokio::test]
+async fn a_request_that_is_lost_on_the_way_is_sent_again() {
+    let mut town = Town::with_daemon(quick()).await;
+    for _ in 0..10 {
+        town.simulator.push_fault(Fault::on(Call::Create, Effect::LoseRequest));
+        let id = town.add(LEADS, FILE).await.id;
+        let job = town.ended(id).await;
+        assert_eq!(job.state, JobState::Complete);
+        let history = town.get(&format!("/v1/jobs/{id}/history")).await;
+        let (lost, broken) = (history.matches("answer-lost").count(), history.matches("refused").count());
+        assert_eq!((lost + broken, job.batches[0].attempts), (1, 2), "{history}");
+    }
+    let ledger = town.simulator.ledger();
+    assert_eq!((ledger.lost_requests, ledger.imports.len()), (10, 10));
+}
+
+#[tokio::test]
+async fn the_pause_before_it_is_sent_again_is_said_and_the_attempts_have_an_end() {
+    let mut town = Town::new(quick()).await;
+    town.config = "backoff_min = \"200ms\"\nmax_attempts = 2\n".into();
+    town.start().await;
+    town.simulator.push_fault(Fault::on(Call::Create, Effect::error(713, "Transient error")).times(2));
+    let id = town.add(LEADS, FILE).await.id;
+    let text = town.explained(id, "backoff", true).await;
+    assert!(text.contains("713: Transient error (attempts used: 1)"), "{text}");
+    assert_eq!(town.instance().await["slots"]["unknown"], 1, "the import that may exist counts");
+    let job = town.ended(id).await;
+    assert_eq!(job.state, JobState::Failed);
+    assert!(job.error.is_some_and(|error| error.contains("whether Marketo has the last one is unknown")));
+}
+
+async fn held() -> (Town, marqueue::job::JobId, u64) {
+    let mut town = Town::new(quick()).await;
+    town.config = "unknown_outcome = \"hold\"\n".into();
+    town.start().await;
+    town.simulator.push_fault(Fault::on(Call::Create, Effect::LoseAnswer));
+    let id = town.add(LEADS, "email,firstName\na@example.com,Ann\nb@example.com,!fail:No\n").await.id;
+    town.in_state(id, BatchState::Held).await;
+    assert_eq!(town.instance().await["queue"]["held"], json!([id]));
+    let text = town.explained(id, "person", false).await;
+    for way in ["retry sends it again", "cancel leaves it", &format!("/v1/jobs/{id}/settle?part=1&marketo_batch_id=ID")]
+    {
+        assert!(text.contains(way), "{text}");
+    }
+    let import = town.simulator.ledger().imports[0].id;
+    (town, id, import)
+}
+
+#[tokio::test]
+async fn every_unknown_outcome_is_held_where_the_policy_says_so() {
+    let mut town = Town::new(quick()).await;
+    town.config = "unknown_outcome = \"hold\"\n".into();
+    town.start().await;
+    let mut ids = Vec::new();
+    for (effect, _) in unknown() {
+        town.simulator.push_fault(Fault::on(Call::Create, effect));
+        let id = town.add(LEADS, FILE).await.id;
+        // One after the other: the most that may be on Marketo are ten.
+        town.in_state(id, BatchState::Held).await;
+        let (status, _) = town.json("POST", &format!("/v1/jobs/{id}/cancel")).await;
+        assert_eq!((status, town.job(id).await.state), (200, JobState::Cancelled));
+        ids.push(id);
+    }
+    assert_eq!(town.simulator.ledger().creates.len(), ids.len());
+    assert_eq!(town.instance().await["queue"]["held"], json!([]));
+}
+
+#[tokio::test]
+async fn a_held_batch_is_sent_again_at_a_persons_word() {
+    let (mut town, id, _) = held().await;
+    assert_eq!(town.json("POST", &format!("/v1/jobs/{id}/retry")).await.0, 200);
+    let job = town.complete(id, 1).await;
+    assert_eq!(job.rows.failed, 1);
+    assert_eq!(town.simulator.ledger().imports.len(), 2);
+}
+
+#[tokio::test]
+async fn a_held_batch_that_a_person_found_on_marketo_is_followed_to_its_end() {
+    let (mut town, id, import) = held().await;
+    let settle = |query: String| format!("/v1/jobs/{id}/settle?{query}");
+    for (query, status) in [
+        ("part=1".to_owned(), 400),
+        ("part=one&marketo_batch_id=7".to_owned(), 400),
+        ("part=1&marketo_batch_id=%20".to_owned(), 400),
+        (format!("marketo_batch_id={import}"), 400),
+        (format!("part=1&marketo_batch_id={import}&x=1"), 400),
+        (format!("part=2&marketo_batch_id={import}"), 404),
+    ] {
+        assert_eq!(town.json("POST", &settle(query.clone())).await.0, status, "{query}");
+    }
+    let (status, job) = town.json("POST", &settle(format!("part=1&marketo_batch_id={import}"))).await;
+    assert_eq!((status, &job["batches"][0]["marketo_batch_id"]), (200, &json!(import)));
+    let job = town.complete(id, 1).await;
+    assert_eq!((job.rows.processed, job.rows.failed), (1, 1));
+    assert!(town.get(&format!("/v1/jobs/{id}/failures")).await.contains("b@example.com"));
+    assert_eq!(town.simulator.ledger().creates.len(), 1, "nothing was sent again");
+    // It has been said, and the import is this batch's.
+    assert_eq!(town.json("POST", &settle(format!("part=1&marketo_batch_id={import}"))).await.0, 409);
+}
+
+#[tokio::test]
+async fn an_import_that_a_person_found_and_marketo_does_not_know_fails_and_can_be_sent_again() {
+    let (mut town, id, _) = held().await;
+    assert_eq!(town.json("POST", &format!("/v1/jobs/{id}/settle?part=1&marketo_batch_id=4711")).await.0, 200);
+    let job = town.ended(id).await;
+    assert_eq!(job.state, JobState::Failed);
+    assert!(job.error.is_some_and(|error| error.contains("1013: Import '4711' not found")));
+    assert_eq!(town.json("POST", &format!("/v1/jobs/{id}/retry")).await.0, 200);
+    town.complete(id, 1).await;
+}
