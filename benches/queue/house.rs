@@ -38,7 +38,9 @@ impl House {
             simulator.base_url(),
         );
         fs::write(path("marqueue.toml"), config).expect("the configuration is written");
-        let daemon = Command::new(env!("CARGO_BIN_EXE_marqueue"))
+        // Another build, to set two side by side in one run.
+        let other = std::env::var_os("MARQUEUE_BENCH_BINARY");
+        let daemon = Command::new(other.unwrap_or_else(|| env!("CARGO_BIN_EXE_marqueue").into()))
             .args(["serve", "--config"])
             .arg(path("marqueue.toml"))
             // As a service has it: no terminal, no variables, the log as JSON.

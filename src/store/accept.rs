@@ -4,10 +4,10 @@ use jiff::Timestamp;
 use sqlx::Row;
 
 use super::content::{self, Kind, Packed};
-use super::records::{self, Job};
+use super::records::{self, Batch, Job, Rows};
 use super::writer::Writing;
 use super::{Change, Store, StoreError};
-use crate::job::{Format, JobId, JobState, Target};
+use crate::job::{BatchState, Counts, Format, JobId, JobState, Target};
 
 /// What a client says of a file.
 #[derive(Clone, Debug)]
@@ -73,11 +73,12 @@ impl Store {
                     if let Some(same) = seen_before(w, &new, &layout).await? {
                         return Ok(Added::Same(same));
                     }
-                    let id = begin(w, &new, now).await?;
+                    let id = insert(w, &new, Some(&layout), now).await?;
                     for piece in pieces {
                         content::insert(w, id, Kind::File, 0, piece).await?;
                     }
-                    finish(w, id, &new, &layout, now).await.map(Added::New)
+                    arrived(w, id, &layout, now).await?;
+                    Ok(Added::New(as_stored(id, new, &layout, now)))
                 })
             })
             .await
@@ -85,7 +86,7 @@ impl Store {
 
     /// Makes the place for a file that streams in. Until [`Store::finish_receiving`] it counts for nothing.
     pub async fn begin_receiving(&self, new: NewJob, now: Timestamp) -> Result<JobId, StoreError> {
-        self.shared.writer.write(move |w| Box::pin(async move { begin(w, &new, now).await })).await
+        self.shared.writer.write(move |w| Box::pin(async move { insert(w, &new, None, now).await })).await
     }
 
     /// Makes a job of what streamed in. If the key shows that it was there before, what streamed in is dropped.
@@ -119,7 +120,13 @@ impl Store {
     }
 }
 
-async fn begin(w: &mut Writing<'_>, new: &NewJob, now: Timestamp) -> Result<JobId, StoreError> {
+/// Puts the job's own row in: as `receiving` without a layout, which [`finish`] then brings, and else as `pending`.
+async fn insert(
+    w: &mut Writing<'_>,
+    new: &NewJob,
+    layout: Option<&Layout>,
+    now: Timestamp,
+) -> Result<JobId, StoreError> {
     let (mut lookup_field, mut list_id, mut partition) = (None, None, None);
     let (mut object, mut program, mut status) = (None, None, None);
     match &new.target {
@@ -133,10 +140,12 @@ async fn begin(w: &mut Writing<'_>, new: &NewJob, now: Timestamp) -> Result<JobI
     }
     let done = sqlx::query(
         "INSERT INTO job (instance, state, target, lookup_field, list_id, partition_name, object_name, program_id,
-                          member_status, filename, format, priority, job_group, retry_of, created_at)
-         VALUES (?, 'receiving', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                          member_status, filename, format, priority, job_group, retry_of, created_at, bytes,
+                          header_from, header_to, rows, idempotency_key, content_sha256)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
     )
     .bind(&new.instance)
+    .bind(if layout.is_some() { JobState::Pending } else { JobState::Receiving }.as_str())
     .bind(new.target.kind())
     .bind(lookup_field)
     .bind(list_id)
@@ -150,6 +159,13 @@ async fn begin(w: &mut Writing<'_>, new: &NewJob, now: Timestamp) -> Result<JobI
     .bind(&new.group)
     .bind(new.retry_of.map(|id| id.0))
     .bind(now.as_millisecond())
+    .bind(layout.map_or(0, |layout| layout.bytes.cast_signed()))
+    .bind(layout.map_or(0, |layout| layout.header.0.cast_signed()))
+    .bind(layout.map_or(0, |layout| layout.header.1.cast_signed()))
+    .bind(layout.map_or(0, |layout| layout.rows.cast_signed()))
+    // Two files of one key may stream in at once: the key is the job's that is whole first.
+    .bind(layout.and(new.idempotency_key.as_deref()))
+    .bind(layout.and_then(|layout| layout.sha256.as_ref()).map(<[u8; 32]>::as_slice))
     .execute(&mut *w.conn)
     .await?;
     Ok(JobId(done.last_insert_rowid()))
@@ -172,6 +188,7 @@ async fn seen_before(w: &mut Writing<'_>, new: &NewJob, layout: &Layout) -> Resu
     if same { Ok(Some(job)) } else { Err(StoreError::KeyReused(key.clone())) }
 }
 
+/// Makes what streamed in count.
 async fn finish(
     w: &mut Writing<'_>,
     id: JobId,
@@ -196,6 +213,12 @@ async fn finish(
     if done.rows_affected() == 0 {
         return Err(StoreError::NoJob(id));
     }
+    arrived(w, id, layout, now).await?;
+    records::job(&mut *w.conn, id).await
+}
+
+/// Writes what every job has from the moment on that it counts: its batches and the first line of its history.
+async fn arrived(w: &mut Writing<'_>, id: JobId, layout: &Layout, now: Timestamp) -> Result<(), StoreError> {
     for (part, rows) in (1_u32..).zip(&layout.parts) {
         sqlx::query(
             "INSERT INTO batch (job_id, part, state, byte_from, byte_to, rows) VALUES (?, ?, 'pending', ?, ?, ?)",
@@ -210,7 +233,50 @@ async fn finish(
     }
     records::write_history(w, id, None, now, "received", JobState::Pending.as_str(), None, None).await?;
     w.changes.push(Change::Job(id));
-    records::job(&mut *w.conn, id).await
+    Ok(())
+}
+
+/// The job that was just written whole, as reading it would give it: two statements are saved where every one counts.
+fn as_stored(id: JobId, new: NewJob, layout: &Layout, now: Timestamp) -> Job {
+    let batch = |(part, rows): (u32, &Part)| Batch {
+        part,
+        state: BatchState::Pending,
+        marketo_batch_id: None,
+        attempts: 0,
+        message: None,
+        rows: Rows { total: rows.rows, ..Rows::default() },
+        byte_from: rows.from,
+        byte_to: rows.to,
+        not_before: None,
+        uploaded_at: None,
+        accepted_at: None,
+        importing_at: None,
+        polled_at: None,
+        ended_at: None,
+        failures_bytes: None,
+        warnings_bytes: None,
+        counts: Counts::default(),
+        ask_failures: 0,
+    };
+    Job {
+        id,
+        state: JobState::Pending,
+        target: new.target,
+        instance: new.instance,
+        filename: new.filename,
+        format: new.format,
+        priority: new.priority,
+        group: new.group,
+        bytes: layout.bytes,
+        rows: Rows { total: layout.rows, ..Rows::default() },
+        batches: (1..).zip(&layout.parts).map(batch).collect(),
+        retry_of: new.retry_of,
+        created_at: now,
+        started_at: None,
+        finished_at: None,
+        error: None,
+        header: layout.header,
+    }
 }
 
 async fn delete_receiving(w: &mut Writing<'_>, id: JobId) -> Result<(), StoreError> {
@@ -249,6 +315,7 @@ mod tests {
             assert_eq!(job.target, target);
             assert_eq!((job.state, job.priority, job.group.as_deref()), (JobState::Pending, -3, Some("g")));
             assert_eq!((job.rows.total, job.batches.len(), job.created_at), (2, 2, from_ms(5)));
+            assert_eq!(store.job(job.id).await.unwrap(), job, "what is answered is what is stored");
         }
     }
 
