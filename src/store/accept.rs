@@ -1,9 +1,11 @@
 //! How does a job come into being? Whole in one transaction, or piece by piece with a last one that makes it count.
 
 use jiff::Timestamp;
-use sqlx::Row;
+use sqlx::query::Query;
+use sqlx::sqlite::SqliteArguments;
+use sqlx::{Row, Sqlite};
 
-use super::content::{self, Kind, Packed};
+use super::content::Packed;
 use super::records::{self, Batch, Job, Rows};
 use super::writer::Writing;
 use super::{Change, Store, StoreError};
@@ -55,17 +57,11 @@ pub enum Added {
 }
 
 impl Store {
-    /// Takes a file that is wholly at hand: on return the job is on the disk.
+    /// Takes a file that is wholly at hand, in one piece: on return the job is on the disk.
     ///
     /// # Errors
     /// [`StoreError::KeyReused`] for an idempotency key that stands for something else.
-    pub async fn add(
-        &self,
-        new: NewJob,
-        layout: Layout,
-        pieces: Vec<Packed>,
-        now: Timestamp,
-    ) -> Result<Added, StoreError> {
+    pub async fn add(&self, new: NewJob, layout: Layout, piece: Packed, now: Timestamp) -> Result<Added, StoreError> {
         self.shared
             .writer
             .write(move |w| {
@@ -73,11 +69,9 @@ impl Store {
                     if let Some(same) = seen_before(w, &new, &layout).await? {
                         return Ok(Added::Same(same));
                     }
-                    let id = insert(w, &new, Some(&layout), now).await?;
-                    for piece in pieces {
-                        content::insert(w, id, Kind::File, 0, piece).await?;
-                    }
-                    arrived(w, id, &layout, now).await?;
+                    let id = insert_whole(w, &new, &layout, piece, now).await?;
+                    insert_batches(w, id, &layout).await?;
+                    w.changes.push(Change::Job(id));
                     Ok(Added::New(as_stored(id, new, &layout, now)))
                 })
             })
@@ -86,7 +80,7 @@ impl Store {
 
     /// Makes the place for a file that streams in. Until [`Store::finish_receiving`] it counts for nothing.
     pub async fn begin_receiving(&self, new: NewJob, now: Timestamp) -> Result<JobId, StoreError> {
-        self.shared.writer.write(move |w| Box::pin(async move { insert(w, &new, None, now).await })).await
+        self.shared.writer.write(move |w| Box::pin(async move { begin(w, &new, now).await })).await
     }
 
     /// Makes a job of what streamed in. If the key shows that it was there before, what streamed in is dropped.
@@ -120,13 +114,23 @@ impl Store {
     }
 }
 
-/// Puts the job's own row in: as `receiving` without a layout, which [`finish`] then brings, and else as `pending`.
-async fn insert(
-    w: &mut Writing<'_>,
-    new: &NewJob,
-    layout: Option<&Layout>,
+/// The job's own row. [`bind_row`] binds what it takes.
+macro_rules! insert_row {
+    () => {
+        "INSERT INTO job (instance, state, target, lookup_field, list_id, partition_name, object_name, program_id,
+                          member_status, filename, format, priority, job_group, retry_of, created_at, bytes,
+                          header_from, header_to, rows, idempotency_key, content_sha256)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+    };
+}
+
+/// Without a layout the job is `receiving`, and [`finish`] brings what is missing; else it is `pending`.
+fn bind_row<'q>(
+    sql: &'static str,
+    new: &'q NewJob,
+    layout: Option<&'q Layout>,
     now: Timestamp,
-) -> Result<JobId, StoreError> {
+) -> Query<'q, Sqlite, SqliteArguments> {
     let (mut lookup_field, mut list_id, mut partition) = (None, None, None);
     let (mut object, mut program, mut status) = (None, None, None);
     match &new.target {
@@ -138,37 +142,61 @@ async fn insert(
             (program, status) = (Some(*program_id), Some(name.as_str()));
         }
     }
-    let done = sqlx::query(
-        "INSERT INTO job (instance, state, target, lookup_field, list_id, partition_name, object_name, program_id,
-                          member_status, filename, format, priority, job_group, retry_of, created_at, bytes,
-                          header_from, header_to, rows, idempotency_key, content_sha256)
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-    )
-    .bind(&new.instance)
-    .bind(if layout.is_some() { JobState::Pending } else { JobState::Receiving }.as_str())
-    .bind(new.target.kind())
-    .bind(lookup_field)
-    .bind(list_id)
-    .bind(partition)
-    .bind(object)
-    .bind(program)
-    .bind(status)
-    .bind(&new.filename)
-    .bind(new.format.as_str())
-    .bind(new.priority)
-    .bind(&new.group)
-    .bind(new.retry_of.map(|id| id.0))
-    .bind(now.as_millisecond())
-    .bind(layout.map_or(0, |layout| layout.bytes.cast_signed()))
-    .bind(layout.map_or(0, |layout| layout.header.0.cast_signed()))
-    .bind(layout.map_or(0, |layout| layout.header.1.cast_signed()))
-    .bind(layout.map_or(0, |layout| layout.rows.cast_signed()))
-    // Two files of one key may stream in at once: the key is the job's that is whole first.
-    .bind(layout.and(new.idempotency_key.as_deref()))
-    .bind(layout.and_then(|layout| layout.sha256.as_ref()).map(<[u8; 32]>::as_slice))
-    .execute(&mut *w.conn)
-    .await?;
+    sqlx::query(sql)
+        .bind(&new.instance)
+        .bind(if layout.is_some() { JobState::Pending } else { JobState::Receiving }.as_str())
+        .bind(new.target.kind())
+        .bind(lookup_field)
+        .bind(list_id)
+        .bind(partition)
+        .bind(object)
+        .bind(program)
+        .bind(status)
+        .bind(&new.filename)
+        .bind(new.format.as_str())
+        .bind(new.priority)
+        .bind(&new.group)
+        .bind(new.retry_of.map(|id| id.0))
+        .bind(now.as_millisecond())
+        .bind(layout.map_or(0, |layout| layout.bytes.cast_signed()))
+        .bind(layout.map_or(0, |layout| layout.header.0.cast_signed()))
+        .bind(layout.map_or(0, |layout| layout.header.1.cast_signed()))
+        .bind(layout.map_or(0, |layout| layout.rows.cast_signed()))
+        // Two files of one key may stream in at once: the key is the job's that is whole first.
+        .bind(layout.and(new.idempotency_key.as_deref()))
+        .bind(layout.and_then(|layout| layout.sha256.as_ref()).map(<[u8; 32]>::as_slice))
+}
+
+async fn begin(w: &mut Writing<'_>, new: &NewJob, now: Timestamp) -> Result<JobId, StoreError> {
+    let done = bind_row(insert_row!(), new, None, now).execute(&mut *w.conn).await?;
     Ok(JobId(done.last_insert_rowid()))
+}
+
+/// The job's row, its content and the first line of its history in one trip to the connection's thread: nearly all of
+/// what an accepted file costs is such trips. Ids only rise, so the highest is that of the first statement.
+async fn insert_whole(
+    w: &mut Writing<'_>,
+    new: &NewJob,
+    layout: &Layout,
+    piece: Packed,
+    now: Timestamp,
+) -> Result<JobId, StoreError> {
+    const SQL: &str = concat!(
+        insert_row!(),
+        " RETURNING id;
+         INSERT INTO chunk (job_id, kind, part, byte_from, bytes, packed) SELECT max(id), 'file', 0, ?, ?, ? FROM job;
+         INSERT INTO history (job_id, at, event, state) SELECT max(id), ?, 'received', 'pending' FROM job"
+    );
+    let rows = bind_row(SQL, new, Some(layout), now)
+        .bind(piece.from.cast_signed())
+        .bind(i64::try_from(piece.bytes).unwrap_or(i64::MAX))
+        .bind(piece.data)
+        .bind(now.as_millisecond())
+        // Not one: that would stop at the first row, before the second statement.
+        .fetch_all(&mut *w.conn)
+        .await?;
+    let row = rows.first().ok_or(sqlx::Error::RowNotFound)?;
+    Ok(JobId(row.try_get("id")?))
 }
 
 /// The job that the same key made before, if there is one.
@@ -213,12 +241,13 @@ async fn finish(
     if done.rows_affected() == 0 {
         return Err(StoreError::NoJob(id));
     }
-    arrived(w, id, layout, now).await?;
+    insert_batches(w, id, layout).await?;
+    records::write_history(w, id, None, now, "received", JobState::Pending.as_str(), None, None).await?;
+    w.changes.push(Change::Job(id));
     records::job(&mut *w.conn, id).await
 }
 
-/// Writes what every job has from the moment on that it counts: its batches and the first line of its history.
-async fn arrived(w: &mut Writing<'_>, id: JobId, layout: &Layout, now: Timestamp) -> Result<(), StoreError> {
+async fn insert_batches(w: &mut Writing<'_>, id: JobId, layout: &Layout) -> Result<(), StoreError> {
     for (part, rows) in (1_u32..).zip(&layout.parts) {
         sqlx::query(
             "INSERT INTO batch (job_id, part, state, byte_from, byte_to, rows) VALUES (?, ?, 'pending', ?, ?, ?)",
@@ -231,12 +260,10 @@ async fn arrived(w: &mut Writing<'_>, id: JobId, layout: &Layout, now: Timestamp
         .execute(&mut *w.conn)
         .await?;
     }
-    records::write_history(w, id, None, now, "received", JobState::Pending.as_str(), None, None).await?;
-    w.changes.push(Change::Job(id));
     Ok(())
 }
 
-/// The job that was just written whole, as reading it would give it: two statements are saved where every one counts.
+/// The job that was just written whole, as reading it would give it: that is two trips less.
 fn as_stored(id: JobId, new: NewJob, layout: &Layout, now: Timestamp) -> Job {
     let batch = |(part, rows): (u32, &Part)| Batch {
         part,
@@ -289,15 +316,16 @@ mod tests {
     use super::super::fixture::{file, leads, store};
     use super::*;
     use crate::clock::from_ms;
+    use crate::store::Kind;
 
     fn keyed(key: &str) -> NewJob {
         NewJob { idempotency_key: Some(key.into()), ..leads() }
     }
 
-    fn hashed(parts: u32, hash: u8) -> (Vec<Packed>, Layout) {
+    fn hashed(parts: u32, hash: u8) -> (Packed, Layout) {
         let (bytes, mut layout) = file(parts);
         layout.sha256 = Some([hash; 32]);
-        (vec![Packed::new(0, &bytes).unwrap()], layout)
+        (Packed::new(0, &bytes).unwrap(), layout)
     }
 
     #[tokio::test]
@@ -310,12 +338,15 @@ mod tests {
         ] {
             let (bytes, layout) = file(2);
             let new = NewJob { target: target.clone(), group: Some("g".into()), priority: -3, ..leads() };
-            let pieces = vec![Packed::new(0, &bytes).unwrap()];
-            let Added::New(job) = store.add(new, layout, pieces, from_ms(5)).await.unwrap() else { panic!() };
+            let piece = Packed::new(0, &bytes).unwrap();
+            let Added::New(job) = store.add(new, layout, piece, from_ms(5)).await.unwrap() else { panic!() };
             assert_eq!(job.target, target);
             assert_eq!((job.state, job.priority, job.group.as_deref()), (JobState::Pending, -3, Some("g")));
             assert_eq!((job.rows.total, job.batches.len(), job.created_at), (2, 2, from_ms(5)));
             assert_eq!(store.job(job.id).await.unwrap(), job, "what is answered is what is stored");
+            let mut content = store.content(job.id, Kind::File, 0, 0, job.bytes);
+            assert_eq!(content.next().await.unwrap().unwrap(), bytes);
+            assert_eq!(store.history(job.id).await.unwrap().len(), 1);
         }
     }
 
@@ -347,17 +378,17 @@ mod tests {
     #[tokio::test]
     async fn the_same_key_and_content_give_the_same_job_and_other_content_is_refused() {
         let store = store().await;
-        let (pieces, layout) = hashed(1, 7);
-        let Added::New(first) = store.add(keyed("k"), layout, pieces, from_ms(1)).await.unwrap() else { panic!() };
-        let (pieces, layout) = hashed(1, 7);
-        let Added::Same(again) = store.add(keyed("k"), layout, pieces, from_ms(2)).await.unwrap() else { panic!() };
+        let (piece, layout) = hashed(1, 7);
+        let Added::New(first) = store.add(keyed("k"), layout, piece, from_ms(1)).await.unwrap() else { panic!() };
+        let (piece, layout) = hashed(1, 7);
+        let Added::Same(again) = store.add(keyed("k"), layout, piece, from_ms(2)).await.unwrap() else { panic!() };
         assert_eq!(again.id, first.id);
-        let (pieces, layout) = hashed(1, 8);
-        let error = store.add(keyed("k"), layout, pieces, from_ms(3)).await.unwrap_err();
+        let (piece, layout) = hashed(1, 8);
+        let error = store.add(keyed("k"), layout, piece, from_ms(3)).await.unwrap_err();
         assert!(matches!(error, StoreError::KeyReused(_)));
-        let (pieces, layout) = hashed(1, 7);
+        let (piece, layout) = hashed(1, 7);
         let other = NewJob { target: Target::CustomObject { name: "car_c".into() }, ..keyed("k") };
-        assert!(matches!(store.add(other, layout, pieces, from_ms(3)).await, Err(StoreError::KeyReused(_))));
+        assert!(matches!(store.add(other, layout, piece, from_ms(3)).await, Err(StoreError::KeyReused(_))));
     }
 
     #[tokio::test]
