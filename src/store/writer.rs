@@ -120,10 +120,10 @@ async fn commit(
     changes: &mut Vec<Change>,
     replies: &mut Vec<Reply>,
 ) -> Result<(), StoreError> {
-    let mut transaction = conn.begin_with("BEGIN IMMEDIATE").await.map_err(StoreError::from);
-    for action in group {
+    let mut transaction = conn.begin_with(BEGIN).await.map_err(StoreError::from);
+    for (number, action) in group.enumerate() {
         let reply = match transaction.as_mut() {
-            Ok(open) => match one(open, action, changes).await {
+            Ok(open) => match one(open, number == 0, action, changes).await {
                 (reply, Ok(())) => reply,
                 (reply, Err(error)) => {
                     transaction = Err(error);
@@ -134,28 +134,34 @@ async fn commit(
         };
         replies.push(reply);
     }
+    // It takes the last savepoint with it.
     transaction?.commit().await.map_err(StoreError::from)
 }
+
+/// Each statement is a trip to the connection's thread and back, which takes longer than most of them do: so a
+/// savepoint begins with the transaction or with the end of the one before.
+const BEGIN: &str = "BEGIN IMMEDIATE; SAVEPOINT one";
+const NEXT: &str = "RELEASE one; SAVEPOINT one";
+const UNDO: &str = "ROLLBACK TO one";
 
 /// Carries one write out in a savepoint of its own.
 async fn one(
     transaction: &mut Transaction<'_, Sqlite>,
+    first: bool,
     action: Action,
     changes: &mut Vec<Change>,
 ) -> (Reply, Result<(), StoreError>) {
     let known = changes.len();
-    let mut savepoint = match transaction.begin().await.map_err(StoreError::from) {
-        Ok(savepoint) => savepoint,
-        Err(error) => return (action(Err(error.clone())).await.1, Err(error)),
-    };
-    let (done, reply) = action(Ok(&mut Writing { conn: &mut savepoint, changes })).await;
-    let closed = if done {
-        savepoint.commit().await
-    } else {
-        changes.truncate(known);
-        savepoint.rollback().await
-    };
-    (reply, closed.map_err(StoreError::from))
+    if !first && let Err(error) = sqlx::query(NEXT).execute(&mut **transaction).await.map_err(StoreError::from) {
+        return (action(Err(error.clone())).await.1, Err(error));
+    }
+    let (done, reply) = action(Ok(&mut Writing { conn: &mut *transaction, changes })).await;
+    if done {
+        return (reply, Ok(()));
+    }
+    changes.truncate(known);
+    let undone = sqlx::query(UNDO).execute(&mut **transaction).await;
+    (reply, undone.map(drop).map_err(StoreError::from))
 }
 
 #[cfg(test)]
@@ -186,6 +192,25 @@ mod tests {
         let (a, b, c) = tokio::join!(insert(&writer, 1), insert(&writer, 1), insert(&writer, 2));
         assert_eq!([a.is_ok(), b.is_ok(), c.is_ok()], [true, false, true]);
         assert_eq!(insert(&writer, 3).await.unwrap(), 3);
+        // The first and the last of a group, too.
+        let (a, b, c) = tokio::join!(insert(&writer, 1), insert(&writer, 4), insert(&writer, 4));
+        assert_eq!([a.is_ok(), b.is_ok(), c.is_ok()], [false, true, false]);
+        assert_eq!(insert(&writer, 5).await.unwrap(), 5);
+    }
+
+    #[tokio::test]
+    async fn of_a_write_that_fails_half_way_nothing_stays() {
+        let writer = writer().await;
+        let half = writer.write(|w| {
+            Box::pin(async move {
+                sqlx::query("INSERT INTO t VALUES (7)").execute(&mut *w.conn).await?;
+                w.changes.push(Change::Instance("never".into()));
+                Err::<(), _>(StoreError::Refused("no".into()))
+            })
+        });
+        let (before, half, behind) = tokio::join!(insert(&writer, 1), half, insert(&writer, 2));
+        assert!(half.is_err());
+        assert_eq!((before.unwrap(), behind.unwrap()), (1, 2));
     }
 
     #[tokio::test]
