@@ -223,11 +223,9 @@ impl<'a> Kept<'a> {
         let Intake { store, clock, .. } = self.intake;
         let new = NewJob { idempotency_key, ..self.new.clone() };
         let Some(receiving) = &self.receiving else {
-            let pieces = match self.piece.is_empty() {
-                true => Vec::new(),
-                false => vec![Packed::new(0, &self.piece).map_err(no_memory)?],
-            };
-            return Ok(store.add(new, layout, pieces, clock.now()).await?);
+            // It has rows, so the one piece is not empty.
+            let piece = Packed::new(0, &self.piece).map_err(no_memory)?;
+            return Ok(store.add(new, layout, piece, clock.now()).await?);
         };
         let id = receiving.id;
         if !self.piece.is_empty() {

@@ -133,7 +133,7 @@ impl Store {
             .idle_timeout(Duration::from_secs(60))
             .connect_lazy_with(reading(path));
         let (changes, _) = broadcast::channel(CHANGES_KEPT);
-        let writer = writer::Writer::start(connection, changes.clone());
+        let writer = writer::Writer::start(connection, options(path), changes.clone());
         Ok(Store { shared: Arc::new(Shared { writer, readers, changes, _lock: lock }) })
     }
 

@@ -156,8 +156,11 @@ async fn compare_headers(parts: impl Iterator<Item = (u32, Content)>) -> Result<
             joiner.push(&piece, &mut out)?;
             out.clear();
         }
-        joiner.end(&mut out)?;
-        out.clear();
+        // Only a file that is all header has ended here: the others go on, perhaps within a quoted field.
+        if !joiner.in_rows() {
+            joiner.end(&mut out)?;
+            out.clear();
+        }
     }
     Ok(())
 }

@@ -98,9 +98,12 @@ impl Lane {
         let mut changes = desk.store.subscribe();
         while !desk.stop.is_cancelled() {
             let now = desk.clock.now();
+            // Who is at work is asked before the rows are: whoever ends between the two is then seen at work and not
+            // overlooked. The other way round an upload could end unseen, and its slot be given away.
+            let busy = self.busy().clone();
             let next_look = match self.snapshot(now).await {
                 Ok(snapshot) => {
-                    let plan = plan(&snapshot, &self.busy(), &rules, now);
+                    let plan = plan(&snapshot, &busy, &rules, now);
                     for step in plan.steps {
                         self.start(step, &tasks);
                     }

@@ -1,13 +1,15 @@
 //! How does a job come into being? Whole in one transaction, or piece by piece with a last one that makes it count.
 
 use jiff::Timestamp;
-use sqlx::Row;
+use sqlx::query::Query;
+use sqlx::sqlite::SqliteArguments;
+use sqlx::{Row, Sqlite};
 
-use super::content::{self, Kind, Packed};
-use super::records::{self, Job};
+use super::content::Packed;
+use super::records::{self, Batch, Job, Rows};
 use super::writer::Writing;
 use super::{Change, Store, StoreError};
-use crate::job::{Format, JobId, JobState, Target};
+use crate::job::{BatchState, Counts, Format, JobId, JobState, Target};
 
 /// What a client says of a file.
 #[derive(Clone, Debug)]
@@ -55,17 +57,11 @@ pub enum Added {
 }
 
 impl Store {
-    /// Takes a file that is wholly at hand: on return the job is on the disk.
+    /// Takes a file that is wholly at hand, in one piece: on return the job is on the disk.
     ///
     /// # Errors
     /// [`StoreError::KeyReused`] for an idempotency key that stands for something else.
-    pub async fn add(
-        &self,
-        new: NewJob,
-        layout: Layout,
-        pieces: Vec<Packed>,
-        now: Timestamp,
-    ) -> Result<Added, StoreError> {
+    pub async fn add(&self, new: NewJob, layout: Layout, piece: Packed, now: Timestamp) -> Result<Added, StoreError> {
         self.shared
             .writer
             .write(move |w| {
@@ -73,11 +69,10 @@ impl Store {
                     if let Some(same) = seen_before(w, &new, &layout).await? {
                         return Ok(Added::Same(same));
                     }
-                    let id = begin(w, &new, now).await?;
-                    for piece in pieces {
-                        content::insert(w, id, Kind::File, 0, piece).await?;
-                    }
-                    finish(w, id, &new, &layout, now).await.map(Added::New)
+                    let id = insert_whole(w, &new, &layout, piece, now).await?;
+                    insert_batches(w, id, &layout).await?;
+                    w.changes.push(Change::Job(id));
+                    Ok(Added::New(as_stored(id, new, &layout, now)))
                 })
             })
             .await
@@ -119,7 +114,23 @@ impl Store {
     }
 }
 
-async fn begin(w: &mut Writing<'_>, new: &NewJob, now: Timestamp) -> Result<JobId, StoreError> {
+/// The job's own row. [`bind_row`] binds what it takes.
+macro_rules! insert_row {
+    () => {
+        "INSERT INTO job (instance, state, target, lookup_field, list_id, partition_name, object_name, program_id,
+                          member_status, filename, format, priority, job_group, retry_of, created_at, bytes,
+                          header_from, header_to, rows, idempotency_key, content_sha256)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+    };
+}
+
+/// Without a layout the job is `receiving`, and [`finish`] brings what is missing; else it is `pending`.
+fn bind_row<'q>(
+    sql: &'static str,
+    new: &'q NewJob,
+    layout: Option<&'q Layout>,
+    now: Timestamp,
+) -> Query<'q, Sqlite, SqliteArguments> {
     let (mut lookup_field, mut list_id, mut partition) = (None, None, None);
     let (mut object, mut program, mut status) = (None, None, None);
     match &new.target {
@@ -131,28 +142,61 @@ async fn begin(w: &mut Writing<'_>, new: &NewJob, now: Timestamp) -> Result<JobI
             (program, status) = (Some(*program_id), Some(name.as_str()));
         }
     }
-    let done = sqlx::query(
-        "INSERT INTO job (instance, state, target, lookup_field, list_id, partition_name, object_name, program_id,
-                          member_status, filename, format, priority, job_group, retry_of, created_at)
-         VALUES (?, 'receiving', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-    )
-    .bind(&new.instance)
-    .bind(new.target.kind())
-    .bind(lookup_field)
-    .bind(list_id)
-    .bind(partition)
-    .bind(object)
-    .bind(program)
-    .bind(status)
-    .bind(&new.filename)
-    .bind(new.format.as_str())
-    .bind(new.priority)
-    .bind(&new.group)
-    .bind(new.retry_of.map(|id| id.0))
-    .bind(now.as_millisecond())
-    .execute(&mut *w.conn)
-    .await?;
+    sqlx::query(sql)
+        .bind(&new.instance)
+        .bind(if layout.is_some() { JobState::Pending } else { JobState::Receiving }.as_str())
+        .bind(new.target.kind())
+        .bind(lookup_field)
+        .bind(list_id)
+        .bind(partition)
+        .bind(object)
+        .bind(program)
+        .bind(status)
+        .bind(&new.filename)
+        .bind(new.format.as_str())
+        .bind(new.priority)
+        .bind(&new.group)
+        .bind(new.retry_of.map(|id| id.0))
+        .bind(now.as_millisecond())
+        .bind(layout.map_or(0, |layout| layout.bytes.cast_signed()))
+        .bind(layout.map_or(0, |layout| layout.header.0.cast_signed()))
+        .bind(layout.map_or(0, |layout| layout.header.1.cast_signed()))
+        .bind(layout.map_or(0, |layout| layout.rows.cast_signed()))
+        // Two files of one key may stream in at once: the key is the job's that is whole first.
+        .bind(layout.and(new.idempotency_key.as_deref()))
+        .bind(layout.and_then(|layout| layout.sha256.as_ref()).map(<[u8; 32]>::as_slice))
+}
+
+async fn begin(w: &mut Writing<'_>, new: &NewJob, now: Timestamp) -> Result<JobId, StoreError> {
+    let done = bind_row(insert_row!(), new, None, now).execute(&mut *w.conn).await?;
     Ok(JobId(done.last_insert_rowid()))
+}
+
+/// The job's row, its content and the first line of its history in one trip to the connection's thread: nearly all of
+/// what an accepted file costs is such trips. Ids only rise, so the highest is that of the first statement.
+async fn insert_whole(
+    w: &mut Writing<'_>,
+    new: &NewJob,
+    layout: &Layout,
+    piece: Packed,
+    now: Timestamp,
+) -> Result<JobId, StoreError> {
+    const SQL: &str = concat!(
+        insert_row!(),
+        " RETURNING id;
+         INSERT INTO chunk (job_id, kind, part, byte_from, bytes, packed) SELECT max(id), 'file', 0, ?, ?, ? FROM job;
+         INSERT INTO history (job_id, at, event, state) SELECT max(id), ?, 'received', 'pending' FROM job"
+    );
+    let rows = bind_row(SQL, new, Some(layout), now)
+        .bind(piece.from.cast_signed())
+        .bind(i64::try_from(piece.bytes).unwrap_or(i64::MAX))
+        .bind(piece.data)
+        .bind(now.as_millisecond())
+        // Not one: that would stop at the first row, before the second statement.
+        .fetch_all(&mut *w.conn)
+        .await?;
+    let row = rows.first().ok_or(sqlx::Error::RowNotFound)?;
+    Ok(JobId(row.try_get("id")?))
 }
 
 /// The job that the same key made before, if there is one.
@@ -172,6 +216,7 @@ async fn seen_before(w: &mut Writing<'_>, new: &NewJob, layout: &Layout) -> Resu
     if same { Ok(Some(job)) } else { Err(StoreError::KeyReused(key.clone())) }
 }
 
+/// Makes what streamed in count.
 async fn finish(
     w: &mut Writing<'_>,
     id: JobId,
@@ -196,12 +241,17 @@ async fn finish(
     if done.rows_affected() == 0 {
         return Err(StoreError::NoJob(id));
     }
-    for (part, rows) in (1_u32..).zip(&layout.parts) {
-        insert_batch(w, id, part, rows).await?;
-    }
+    insert_batches(w, id, layout).await?;
     records::write_history(w, id, None, now, "received", JobState::Pending.as_str(), None, None).await?;
     w.changes.push(Change::Job(id));
     records::job(&mut *w.conn, id).await
+}
+
+async fn insert_batches(w: &mut Writing<'_>, id: JobId, layout: &Layout) -> Result<(), StoreError> {
+    for (part, rows) in (1_u32..).zip(&layout.parts) {
+        insert_batch(w, id, part, rows).await?;
+    }
+    Ok(())
 }
 
 pub(super) async fn insert_batch(w: &mut Writing<'_>, id: JobId, part: u32, rows: &Part) -> Result<(), StoreError> {
@@ -216,6 +266,49 @@ pub(super) async fn insert_batch(w: &mut Writing<'_>, id: JobId, part: u32, rows
     Ok(())
 }
 
+/// The job that was just written whole, as reading it would give it: that is two trips less.
+fn as_stored(id: JobId, new: NewJob, layout: &Layout, now: Timestamp) -> Job {
+    let batch = |(part, rows): (u32, &Part)| Batch {
+        part,
+        state: BatchState::Pending,
+        marketo_batch_id: None,
+        attempts: 0,
+        message: None,
+        rows: Rows { total: rows.rows, ..Rows::default() },
+        byte_from: rows.from,
+        byte_to: rows.to,
+        not_before: None,
+        uploaded_at: None,
+        accepted_at: None,
+        importing_at: None,
+        polled_at: None,
+        ended_at: None,
+        failures_bytes: None,
+        warnings_bytes: None,
+        counts: Counts::default(),
+        ask_failures: 0,
+    };
+    Job {
+        id,
+        state: JobState::Pending,
+        target: new.target,
+        instance: new.instance,
+        filename: new.filename,
+        format: new.format,
+        priority: new.priority,
+        group: new.group,
+        bytes: layout.bytes,
+        rows: Rows { total: layout.rows, ..Rows::default() },
+        batches: (1..).zip(&layout.parts).map(batch).collect(),
+        retry_of: new.retry_of,
+        created_at: now,
+        started_at: None,
+        finished_at: None,
+        error: None,
+        header: layout.header,
+    }
+}
+
 async fn delete_receiving(w: &mut Writing<'_>, id: JobId) -> Result<(), StoreError> {
     sqlx::query("DELETE FROM job WHERE id = ? AND state = 'receiving'").bind(id.0).execute(&mut *w.conn).await?;
     Ok(())
@@ -226,15 +319,16 @@ mod tests {
     use super::super::fixture::{file, leads, store};
     use super::*;
     use crate::clock::from_ms;
+    use crate::store::Kind;
 
     fn keyed(key: &str) -> NewJob {
         NewJob { idempotency_key: Some(key.into()), ..leads() }
     }
 
-    fn hashed(parts: u32, hash: u8) -> (Vec<Packed>, Layout) {
+    fn hashed(parts: u32, hash: u8) -> (Packed, Layout) {
         let (bytes, mut layout) = file(parts);
         layout.sha256 = Some([hash; 32]);
-        (vec![Packed::new(0, &bytes).unwrap()], layout)
+        (Packed::new(0, &bytes).unwrap(), layout)
     }
 
     #[tokio::test]
@@ -247,11 +341,15 @@ mod tests {
         ] {
             let (bytes, layout) = file(2);
             let new = NewJob { target: target.clone(), group: Some("g".into()), priority: -3, ..leads() };
-            let pieces = vec![Packed::new(0, &bytes).unwrap()];
-            let Added::New(job) = store.add(new, layout, pieces, from_ms(5)).await.unwrap() else { panic!() };
+            let piece = Packed::new(0, &bytes).unwrap();
+            let Added::New(job) = store.add(new, layout, piece, from_ms(5)).await.unwrap() else { panic!() };
             assert_eq!(job.target, target);
             assert_eq!((job.state, job.priority, job.group.as_deref()), (JobState::Pending, -3, Some("g")));
             assert_eq!((job.rows.total, job.batches.len(), job.created_at), (2, 2, from_ms(5)));
+            assert_eq!(store.job(job.id).await.unwrap(), job, "what is answered is what is stored");
+            let mut content = store.content(job.id, Kind::File, 0, 0, job.bytes);
+            assert_eq!(content.next().await.unwrap().unwrap(), bytes);
+            assert_eq!(store.history(job.id).await.unwrap().len(), 1);
         }
     }
 
@@ -283,17 +381,17 @@ mod tests {
     #[tokio::test]
     async fn the_same_key_and_content_give_the_same_job_and_other_content_is_refused() {
         let store = store().await;
-        let (pieces, layout) = hashed(1, 7);
-        let Added::New(first) = store.add(keyed("k"), layout, pieces, from_ms(1)).await.unwrap() else { panic!() };
-        let (pieces, layout) = hashed(1, 7);
-        let Added::Same(again) = store.add(keyed("k"), layout, pieces, from_ms(2)).await.unwrap() else { panic!() };
+        let (piece, layout) = hashed(1, 7);
+        let Added::New(first) = store.add(keyed("k"), layout, piece, from_ms(1)).await.unwrap() else { panic!() };
+        let (piece, layout) = hashed(1, 7);
+        let Added::Same(again) = store.add(keyed("k"), layout, piece, from_ms(2)).await.unwrap() else { panic!() };
         assert_eq!(again.id, first.id);
-        let (pieces, layout) = hashed(1, 8);
-        let error = store.add(keyed("k"), layout, pieces, from_ms(3)).await.unwrap_err();
+        let (piece, layout) = hashed(1, 8);
+        let error = store.add(keyed("k"), layout, piece, from_ms(3)).await.unwrap_err();
         assert!(matches!(error, StoreError::KeyReused(_)));
-        let (pieces, layout) = hashed(1, 7);
+        let (piece, layout) = hashed(1, 7);
         let other = NewJob { target: Target::CustomObject { name: "car_c".into() }, ..keyed("k") };
-        assert!(matches!(store.add(other, layout, pieces, from_ms(3)).await, Err(StoreError::KeyReused(_))));
+        assert!(matches!(store.add(other, layout, piece, from_ms(3)).await, Err(StoreError::KeyReused(_))));
     }
 
     #[tokio::test]

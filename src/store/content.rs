@@ -36,9 +36,9 @@ impl Kind {
 
 /// One compressed piece, ready to be written.
 pub struct Packed {
-    from: u64,
-    bytes: usize,
-    data: Vec<u8>,
+    pub(super) from: u64,
+    pub(super) bytes: usize,
+    pub(super) data: Vec<u8>,
 }
 
 impl Packed {
@@ -51,13 +51,7 @@ impl Packed {
     }
 }
 
-pub(super) async fn insert(
-    w: &mut Writing<'_>,
-    job: JobId,
-    kind: Kind,
-    part: u32,
-    piece: Packed,
-) -> Result<(), StoreError> {
+async fn insert(w: &mut Writing<'_>, job: JobId, kind: Kind, part: u32, piece: Packed) -> Result<(), StoreError> {
     sqlx::query("INSERT INTO chunk (job_id, kind, part, byte_from, bytes, packed) VALUES (?, ?, ?, ?, ?, ?)")
         .bind(job.0)
         .bind(kind.as_str())

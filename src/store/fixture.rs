@@ -53,7 +53,7 @@ pub(super) fn file(parts: u32) -> (Vec<u8>, Layout) {
 /// Drops a job of so many parts in and gives its id.
 pub(super) async fn add(store: &Store, new: NewJob, parts: u32) -> JobId {
     let (bytes, layout) = file(parts);
-    match store.add(new, layout, vec![Packed::new(0, &bytes).unwrap()], from_ms(1_000)).await.unwrap() {
+    match store.add(new, layout, Packed::new(0, &bytes).unwrap(), from_ms(1_000)).await.unwrap() {
         Added::New(job) | Added::Same(job) => job.id,
     }
 }

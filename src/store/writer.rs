@@ -8,7 +8,8 @@ use std::sync::Mutex;
 use std::sync::PoisonError;
 
 use futures_util::future::BoxFuture;
-use sqlx::{Connection, Sqlite, SqliteConnection, Transaction};
+use sqlx::sqlite::SqliteConnectOptions;
+use sqlx::{ConnectOptions, Connection, Sqlite, SqliteConnection, Transaction};
 use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
@@ -29,9 +30,11 @@ pub(super) struct Writing<'c> {
 /// Tells the caller how it ended, once the transaction has.
 type Reply = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
 
-/// One write: carried out in the transaction, or told why there is none. True where it succeeded; then the reply for
-/// after the commit.
-type Action = Box<dyn for<'c> FnOnce(Result<&'c mut Writing<'_>, StoreError>) -> BoxFuture<'c, (bool, Reply)> + Send>;
+/// What a write came to, and its reply for after the commit.
+type Written = (Result<(), StoreError>, Reply);
+
+/// One write: carried out in the transaction, or told why there is none.
+type Action = Box<dyn for<'c> FnOnce(Result<&'c mut Writing<'_>, StoreError>) -> BoxFuture<'c, Written> + Send>;
 
 pub(super) struct Writer {
     queue: Mutex<Option<mpsc::Sender<Action>>>,
@@ -39,13 +42,14 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    pub fn start(conn: SqliteConnection, changes: broadcast::Sender<Change>) -> Writer {
+    /// `options` are those that `conn` was opened with.
+    pub fn start(conn: SqliteConnection, options: SqliteConnectOptions, changes: broadcast::Sender<Change>) -> Writer {
         let (queue, waiting) = mpsc::channel(QUEUE);
         let ended = CancellationToken::new();
         let guard = ended.clone().drop_guard();
         tokio::spawn(async move {
             let _guard = guard;
-            run(conn, waiting, changes).await;
+            run(conn, options, waiting, changes).await;
         });
         Writer { queue: Mutex::new(Some(queue)), ended }
     }
@@ -64,14 +68,14 @@ impl Writer {
                     Ok(work) => work.await,
                     Err(error) => Err(error),
                 };
-                let reply: (bool, Reply) = (
-                    result.is_ok(),
+                let written: Written = (
+                    result.as_ref().map(drop).map_err(Clone::clone),
                     Box::new(move |commit| {
                         // Nobody waiting is no fault: the write stands all the same.
                         let _ = answer.send(commit.and(result));
                     }),
                 );
-                reply
+                written
             })
         });
         let queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner).clone();
@@ -90,14 +94,31 @@ impl Writer {
     }
 }
 
-async fn run(mut conn: SqliteConnection, mut waiting: mpsc::Receiver<Action>, listeners: broadcast::Sender<Change>) {
+async fn run(
+    conn: SqliteConnection,
+    options: SqliteConnectOptions,
+    mut waiting: mpsc::Receiver<Action>,
+    listeners: broadcast::Sender<Change>,
+) {
+    let mut conn = Some(conn);
     let mut group = Vec::with_capacity(GROUP);
     while waiting.recv_many(&mut group, GROUP).await > 0 {
         let mut changes = Vec::new();
         let mut replies = Vec::with_capacity(group.len());
-        let outcome = commit(&mut conn, group.drain(..), &mut changes, &mut replies).await;
+        let outcome = match open(&mut conn, &options).await {
+            Ok(conn) => commit(conn, group.drain(..), &mut changes, &mut replies).await,
+            Err(error) => {
+                for action in group.drain(..) {
+                    replies.push(action(Err(error.clone())).await.1);
+                }
+                Err(error)
+            }
+        };
         if let Err(error) = &outcome {
             tracing::error!(%error, "writing to the database failed");
+            // A full disk or a failed write may have ended the transaction behind the connection's back. What it then
+            // believes of itself is not worth knowing: the next group has a new one.
+            conn = None;
         } else {
             for change in changes {
                 // Nobody listening is no fault.
@@ -108,9 +129,23 @@ async fn run(mut conn: SqliteConnection, mut waiting: mpsc::Receiver<Action>, li
             reply(outcome.clone());
         }
     }
-    if let Err(error) = conn.close().await {
+    if let Some(conn) = conn
+        && let Err(error) = conn.close().await
+    {
         tracing::warn!(%error, "closing the database failed; the next start replays its log");
     }
+}
+
+/// The connection that is there, or a new one.
+async fn open<'c>(
+    conn: &'c mut Option<SqliteConnection>,
+    options: &SqliteConnectOptions,
+) -> Result<&'c mut SqliteConnection, StoreError> {
+    let open = match conn.take() {
+        Some(open) => open,
+        None => options.connect().await?,
+    };
+    Ok(conn.insert(open))
 }
 
 /// Carries the group out in one transaction. Every action leaves its reply, whatever fails.
@@ -120,10 +155,10 @@ async fn commit(
     changes: &mut Vec<Change>,
     replies: &mut Vec<Reply>,
 ) -> Result<(), StoreError> {
-    let mut transaction = conn.begin_with("BEGIN IMMEDIATE").await.map_err(StoreError::from);
-    for action in group {
+    let mut transaction = conn.begin_with(BEGIN).await.map_err(StoreError::from);
+    for (number, action) in group.enumerate() {
         let reply = match transaction.as_mut() {
-            Ok(open) => match one(open, action, changes).await {
+            Ok(open) => match one(open, number == 0, action, changes).await {
                 (reply, Ok(())) => reply,
                 (reply, Err(error)) => {
                     transaction = Err(error);
@@ -134,39 +169,44 @@ async fn commit(
         };
         replies.push(reply);
     }
+    // It takes the last savepoint with it.
     transaction?.commit().await.map_err(StoreError::from)
 }
+
+/// Each statement is a trip to the connection's thread and back, which takes longer than most of them do: so a
+/// savepoint begins with the transaction or with the end of the one before.
+const BEGIN: &str = "BEGIN IMMEDIATE; SAVEPOINT one";
+const NEXT: &str = "RELEASE one; SAVEPOINT one";
+const UNDO: &str = "ROLLBACK TO one";
 
 /// Carries one write out in a savepoint of its own.
 async fn one(
     transaction: &mut Transaction<'_, Sqlite>,
+    first: bool,
     action: Action,
     changes: &mut Vec<Change>,
 ) -> (Reply, Result<(), StoreError>) {
     let known = changes.len();
-    let mut savepoint = match transaction.begin().await.map_err(StoreError::from) {
-        Ok(savepoint) => savepoint,
-        Err(error) => return (action(Err(error.clone())).await.1, Err(error)),
-    };
-    let (done, reply) = action(Ok(&mut Writing { conn: &mut savepoint, changes })).await;
-    let closed = if done {
-        savepoint.commit().await
-    } else {
-        changes.truncate(known);
-        savepoint.rollback().await
-    };
-    (reply, closed.map_err(StoreError::from))
+    if !first && let Err(error) = sqlx::query(NEXT).execute(&mut **transaction).await.map_err(StoreError::from) {
+        return (action(Err(error.clone())).await.1, Err(error));
+    }
+    let (written, reply) = action(Ok(&mut Writing { conn: &mut *transaction, changes })).await;
+    let Err(error) = written else { return (reply, Ok(())) };
+    changes.truncate(known);
+    // Where there is nothing left to undo, SQLite has rolled all of it back, for the reason that this write was told.
+    let undone = sqlx::query(UNDO).execute(&mut **transaction).await;
+    (reply, undone.map(drop).map_err(|_| error))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use sqlx::{ConnectOptions, sqlite::SqliteConnectOptions};
 
     async fn writer() -> Writer {
-        let mut conn = SqliteConnectOptions::new().in_memory(true).connect().await.unwrap();
+        let options = SqliteConnectOptions::new().in_memory(true);
+        let mut conn = options.connect().await.unwrap();
         sqlx::query("CREATE TABLE t (x INTEGER UNIQUE)").execute(&mut conn).await.unwrap();
-        Writer::start(conn, broadcast::channel(8).0)
+        Writer::start(conn, options, broadcast::channel(8).0)
     }
 
     async fn insert(writer: &Writer, x: i64) -> Result<i64, StoreError> {
@@ -186,6 +226,58 @@ mod tests {
         let (a, b, c) = tokio::join!(insert(&writer, 1), insert(&writer, 1), insert(&writer, 2));
         assert_eq!([a.is_ok(), b.is_ok(), c.is_ok()], [true, false, true]);
         assert_eq!(insert(&writer, 3).await.unwrap(), 3);
+        // The first and the last of a group, too.
+        let (a, b, c) = tokio::join!(insert(&writer, 1), insert(&writer, 4), insert(&writer, 4));
+        assert_eq!([a.is_ok(), b.is_ok(), c.is_ok()], [false, true, false]);
+        assert_eq!(insert(&writer, 5).await.unwrap(), 5);
+    }
+
+    #[tokio::test]
+    async fn after_a_full_disk_it_says_so_and_writes_again_when_there_is_room() {
+        let folder = tempfile::tempdir().unwrap();
+        let options = SqliteConnectOptions::new().filename(folder.path().join("t.db")).create_if_missing(true);
+        let mut conn = options.connect().await.unwrap();
+        sqlx::query("CREATE TABLE t (x INTEGER UNIQUE, y BLOB)").execute(&mut conn).await.unwrap();
+        // A limit of this connection, as a disk would be full for it.
+        sqlx::query("PRAGMA max_page_count = 20").execute(&mut conn).await.unwrap();
+        let writer = Writer::start(conn, options, broadcast::channel(8).0);
+        let large = || {
+            writer.write(|w| {
+                Box::pin(async move {
+                    sqlx::query("INSERT INTO t VALUES (0, zeroblob(1000000))").execute(&mut *w.conn).await?;
+                    Ok(())
+                })
+            })
+        };
+        let small = |x: i64| {
+            writer.write(move |w| {
+                Box::pin(async move {
+                    sqlx::query("INSERT INTO t (x) VALUES (?)").bind(x).execute(&mut *w.conn).await?;
+                    Ok(())
+                })
+            })
+        };
+        let (before, large_once, behind) = tokio::join!(small(1), large(), small(2));
+        assert!(matches!(large_once, Err(StoreError::Full)), "{large_once:?}");
+        // The others of its group were rolled back with it, and are told the same.
+        assert!(matches!(before, Err(StoreError::Full)) && matches!(behind, Err(StoreError::Full)));
+        small(1).await.unwrap();
+        large().await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn of_a_write_that_fails_half_way_nothing_stays() {
+        let writer = writer().await;
+        let half = writer.write(|w| {
+            Box::pin(async move {
+                sqlx::query("INSERT INTO t VALUES (7)").execute(&mut *w.conn).await?;
+                w.changes.push(Change::Instance("never".into()));
+                Err::<(), _>(StoreError::Refused("no".into()))
+            })
+        });
+        let (before, half, behind) = tokio::join!(insert(&writer, 1), half, insert(&writer, 2));
+        assert!(half.is_err());
+        assert_eq!((before.unwrap(), behind.unwrap()), (1, 2));
     }
 
     #[tokio::test]

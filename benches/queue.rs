@@ -1,0 +1,76 @@
+//! Does the daemon reach its targets of speed and memory? The release binary, measured from outside as a whole process.
+//!
+//! `cargo bench --bench queue` measures all, `cargo bench --bench queue -- accepts` (or `memory`, `slots`) a part. The
+//! exit status is 1 where a target is missed. Beside each figure of the disk stands what the disk itself gives in the
+//! same run: on another machine the ratio still says something, and the figure alone does not.
+//!
+//! Temporary files go where `TMPDIR` says; on a file system in memory the durable accepts say nothing.
+#![expect(clippy::print_stdout, reason = "the table is what this is for")]
+
+use std::process::ExitCode;
+
+#[path = "queue/accepts.rs"]
+mod accepts;
+#[path = "queue/client.rs"]
+mod client;
+#[path = "queue/house.rs"]
+mod house;
+#[path = "queue/memory.rs"]
+mod memory;
+#[path = "queue/slots.rs"]
+mod slots;
+
+/// The lines of the table, and whether a target was missed.
+#[derive(Default)]
+pub struct Report {
+    missed: bool,
+}
+
+impl Report {
+    fn part(&self, name: &str) {
+        println!("\n{name}");
+    }
+
+    /// A figure that explains others.
+    fn figure(&self, what: &str, value: &str) {
+        println!("  {what:<58} {value:>24}");
+    }
+
+    /// A figure that has a target, in the unit of the figure.
+    fn target(&mut self, what: &str, value: &str, target: &str, reached: bool) {
+        self.missed |= !reached;
+        let verdict = if reached { "reached" } else { "MISSED" };
+        println!("  {what:<58} {value:>24}   {target:<14} {verdict}");
+    }
+}
+
+pub fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+fn main() -> ExitCode {
+    // Cargo hands `--bench` on to every benchmark.
+    let chosen: Vec<String> = std::env::args().skip(1).filter(|word| !word.starts_with('-')).collect();
+    if let Some(word) = chosen.iter().find(|word| !["accepts", "memory", "slots"].contains(&word.as_str())) {
+        println!("there is no part \"{word}\": it is accepts, memory or slots");
+        return ExitCode::from(2);
+    }
+    let wanted = |part: &str| chosen.is_empty() || chosen.iter().any(|word| word == part);
+    // One thread for the simulator; the clients have threads of their own, and this one waits.
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+    let runtime = runtime.expect("the runtime starts");
+    let mut report = Report::default();
+    runtime.block_on(async {
+        if wanted("accepts") {
+            accepts::measure(&mut report).await;
+        }
+        if wanted("memory") {
+            memory::measure(&mut report).await;
+        }
+        if wanted("slots") {
+            slots::measure(&mut report).await;
+        }
+    });
+    ExitCode::from(u8::from(report.missed))
+}

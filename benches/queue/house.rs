@@ -1,0 +1,114 @@
+//! What is measured, and what does the kernel say of it? The release binary as a daemon in a temporary folder.
+
+use std::fs::{self, File};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use marqueue::simulator::{Settings, Simulator};
+use tempfile::TempDir;
+
+use crate::client::Client;
+
+/// Far beyond what a start takes on a loaded machine.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The unit of the processor times in `/proc`, whatever the kernel's own clock is.
+const TICKS_A_SECOND: f64 = 100.0;
+
+/// A daemon and the simulator that it sends to.
+pub struct House {
+    pub folder: TempDir,
+    pub simulator: Simulator,
+    daemon: Child,
+}
+
+impl House {
+    /// `instance` are lines of configuration for the one instance.
+    pub async fn start(settings: Settings, instance: &str) -> House {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let simulator = Simulator::start(listener, settings).expect("the simulator starts");
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = |name: &str| folder.path().join(name);
+        let config = format!(
+            "[store]\npath = {:?}\n[api]\nsocket = {:?}\n[instances.default]\nbase_url = {:?}\n\
+             client_id = \"simulator\"\nclient_secret = \"secret\"\n{instance}",
+            path("q.db"),
+            path("m.sock"),
+            simulator.base_url(),
+        );
+        fs::write(path("marqueue.toml"), config).expect("the configuration is written");
+        // Another build, to set two side by side in one run.
+        let other = std::env::var_os("MARQUEUE_BENCH_BINARY");
+        let daemon = Command::new(other.unwrap_or_else(|| env!("CARGO_BIN_EXE_marqueue").into()))
+            .args(["serve", "--config"])
+            .arg(path("marqueue.toml"))
+            // As a service has it: no terminal, no variables, the log as JSON.
+            .env_clear()
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(File::create(path("log")).expect("a log"))
+            .spawn()
+            .expect("the binary starts");
+        let house = House { folder, simulator, daemon };
+        let started = Instant::now();
+        while Client::connect(&house.socket()).is_err() {
+            assert!(started.elapsed() < PATIENCE, "the daemon does not answer:\n{}", house.log());
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        house
+    }
+
+    pub fn socket(&self) -> PathBuf {
+        self.folder.path().join("m.sock")
+    }
+
+    pub fn client(&self) -> Client {
+        Client::connect(&self.socket()).expect("the daemon accepts connections")
+    }
+
+    /// Uploads wait from now on.
+    pub fn pause(&self) {
+        let (status, _) = self.client().ask("POST", "/v1/instances/default/pause", b"");
+        assert_eq!(status, 200);
+    }
+
+    /// Processor time of the daemon so far, in seconds.
+    pub fn cpu(&self) -> f64 {
+        cpu(&self.daemon.id().to_string())
+    }
+
+    /// Resident memory now (`VmRSS`) or at its highest (`VmHWM`), in MB (of 1,000,000 bytes).
+    pub fn memory(&self, what: &str) -> f64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.daemon.id())).expect("the daemon runs");
+        let line =
+            status.lines().find_map(|line| line.strip_prefix(what)?.strip_prefix(':')).expect("the kernel's words");
+        let kib: f64 = line.trim().trim_end_matches(" kB").parse().expect("a number");
+        kib * 1024.0 / 1e6
+    }
+
+    /// Size of one of the files in the folder, in MB.
+    pub fn size(&self, name: &str) -> f64 {
+        fs::metadata(self.folder.path().join(name)).map_or(0, |file| file.len()) as f64 / 1e6
+    }
+
+    fn log(&self) -> String {
+        fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
+    }
+}
+
+impl Drop for House {
+    fn drop(&mut self) {
+        let _ = self.daemon.kill();
+        let _ = self.daemon.wait();
+    }
+}
+
+/// Processor time of a process so far, in seconds: user and system together.
+pub fn cpu(process: &str) -> f64 {
+    let stat = fs::read_to_string(format!("/proc/{process}/stat")).expect("the process runs");
+    // The name, in brackets, may hold spaces. Behind it, fields 12 and 13 are the times.
+    let (_, fields) = stat.rsplit_once(')').expect("a name");
+    let ticks = fields.split_whitespace().skip(11).take(2).map(|field| field.parse::<f64>().expect("ticks"));
+    ticks.sum::<f64>() / TICKS_A_SECOND
+}
