@@ -10,7 +10,7 @@ mod desk;
 pub mod explain;
 mod halve;
 mod lane;
-mod outcome;
+pub mod outcome;
 mod plan;
 mod poll;
 mod polling;

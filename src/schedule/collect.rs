@@ -3,8 +3,7 @@
 
 use super::call::{Admitted, Matter};
 use super::desk::Desk;
-use super::outcome::backoff;
-use crate::clock::after;
+use super::outcome::{Unanswered, fetch_failed};
 use crate::job::{BatchKey, BatchState, Event};
 use crate::marketo::{Ask, AskFault, File, Report, ReportKind};
 use crate::store::{Batch, CHUNK_BYTES, Job, Kind, Packed, StoreError};
@@ -62,8 +61,7 @@ async fn fetch(
             Admitted::Go(token, pass) => (token, pass),
             Admitted::NotNow => return Ok(Fetched::Later),
             Admitted::Unreachable(reason) => {
-                let fault = AskFault { ask: Ask::ServiceDown, reason, request_id: None };
-                return later(desk, key, batch, kind, fault).await;
+                return later(desk, key, batch, kind, Some(Ask::ServiceDown), reason, None).await;
             }
         };
         let answer = desk.client.report(&token, &job.target, id, report).await;
@@ -79,7 +77,10 @@ async fn fetch(
             Err(fault) => match desk.heed(fault.ask, &fault.reason, &mut renewed).await? {
                 Matter::Again => {}
                 Matter::Instance => return Ok(Fetched::Later),
-                Matter::Batch => return later(desk, key, batch, kind, fault).await,
+                Matter::Batch => {
+                    let AskFault { ask, reason, request_id } = fault;
+                    return later(desk, key, batch, kind, Some(ask), reason, request_id).await;
+                }
             },
         }
     }
@@ -130,24 +131,30 @@ async fn none(
 ) -> Result<Fetched, StoreError> {
     let Some(count) = count else { return Ok(Fetched::None) };
     let reason = format!("Marketo counts {count} rows for the {} file and has no such file", kind.as_str());
-    if batch.ask_failures + 1 >= desk.config.max_attempts {
-        tracing::warn!(instance = %desk.name, job = %key.job, part = key.part, %reason, "going on without it");
-        return Ok(Fetched::None);
-    }
-    later(desk, key, batch, kind, AskFault { ask: Ask::Again, reason, request_id: None }).await
+    later(desk, key, batch, kind, None, reason, None).await
 }
 
-async fn later(desk: &Desk, key: BatchKey, batch: &Batch, kind: Kind, fault: AskFault) -> Result<Fetched, StoreError> {
+async fn later(
+    desk: &Desk,
+    key: BatchKey,
+    batch: &Batch,
+    kind: Kind,
+    ask: Option<Ask>,
+    reason: String,
+    request_id: Option<String>,
+) -> Result<Fetched, StoreError> {
     let now = desk.clock.now();
-    let AskFault { ask, reason, request_id } = fault;
-    if ask == Ask::Reject && batch.ask_failures + 1 >= desk.config.max_attempts {
-        tracing::warn!(instance = %desk.name, job = %key.job, part = key.part, file = kind.as_str(), %reason,
-            request_id, "Marketo does not give the file");
-        return Ok(Fetched::None);
+    match fetch_failed(ask, &reason, batch.ask_failures, &desk.config, now) {
+        Unanswered::GiveUp(reason) => {
+            tracing::warn!(instance = %desk.name, job = %key.job, part = key.part, file = kind.as_str(), %reason,
+                request_id, "Marketo does not give the file; the batch ends without it");
+            Ok(Fetched::None)
+        }
+        Unanswered::AskAgain(not_before) => {
+            tracing::warn!(instance = %desk.name, job = %key.job, part = key.part, file = kind.as_str(), %reason,
+                request_id, %not_before, "a file of the ended import could not be fetched");
+            desk.store.ask_failed(key, reason, not_before, request_id, now).await?;
+            Ok(Fetched::Later)
+        }
     }
-    let not_before = after(now, backoff(&desk.config, batch.ask_failures + 1));
-    tracing::warn!(instance = %desk.name, job = %key.job, part = key.part, file = kind.as_str(), %reason, request_id,
-        %not_before, "a file of the ended import could not be fetched");
-    desk.store.ask_failed(key, reason, not_before, request_id, now).await?;
-    Ok(Fetched::Later)
 }

@@ -1,5 +1,5 @@
-//! An upload did not succeed: what follows? Pure: from the fault, the batch's attempts and the policy to the event that
-//! is recorded, and what the instance as a whole does.
+//! An answer came, or did not: what follows? Pure: from the answer or fault, the batch's attempts and the policy to the
+//! event that is recorded, and what the instance as a whole does.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use super::next_day;
 use crate::clock::after;
 use crate::config::{Instance, UnknownOutcome};
-use crate::job::{Event, Wait};
+use crate::job::{Counts, Event, RemoteStatus, Wait};
 use crate::marketo::{Ask, CreateFault};
 use crate::store::PauseKind;
 
@@ -16,9 +16,12 @@ use crate::store::PauseKind;
 /// Nobody can see it, and most imports are over by then; if it is not, Marketo's own 1016 says so.
 const GHOST_POLLS: u32 = 10;
 
+/// How long Marketo knows an import: its id, its status and its files.
+const REMEMBERED: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+
 /// What an answer asks of the instance as a whole, besides the batch.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Whole {
+pub enum Whole {
     /// No call leaves until the window has passed.
     WindowIsFull,
     TooManyAtOnce,
@@ -29,7 +32,7 @@ pub(super) enum Whole {
 }
 
 /// What follows for the instance from an answer to any call. None where it is about the one batch.
-pub(super) fn whole(ask: Ask, now: Timestamp) -> Option<Whole> {
+pub fn whole(ask: Ask, now: Timestamp) -> Option<Whole> {
     match ask {
         Ask::WaitWindow => Some(Whole::WindowIsFull),
         Ask::FewerAtOnce => Some(Whole::TooManyAtOnce),
@@ -42,7 +45,7 @@ pub(super) fn whole(ask: Ask, now: Timestamp) -> Option<Whole> {
 
 /// What becomes of a batch whose upload ended in `fault`. `attempts` counts this one; `service_failures` are those in a
 /// row before it.
-pub(super) fn after_upload(
+pub fn after_upload(
     fault: CreateFault,
     attempts: u32,
     service_failures: u32,
@@ -75,7 +78,7 @@ pub(super) fn after_upload(
 }
 
 /// What becomes of a batch of which nobody knows whether Marketo has it.
-pub(super) fn answer_lost(reason: String, attempts: u32, instance: &Instance, now: Timestamp) -> Event {
+pub fn answer_lost(reason: String, attempts: u32, instance: &Instance, now: Timestamp) -> Event {
     let ghost_until = after(now, instance.polling.max * GHOST_POLLS);
     match instance.unknown_outcome {
         UnknownOutcome::Hold => Event::Held { reason, ghost_until },
@@ -90,8 +93,65 @@ pub(super) fn answer_lost(reason: String, attempts: u32, instance: &Instance, no
     }
 }
 
+/// What the answer to a poll says of the import.
+pub fn after_status(status: RemoteStatus, counts: Counts, message: Option<String>) -> Event {
+    match status {
+        RemoteStatus::Queued | RemoteStatus::Importing => Event::Polled { status, counts },
+        RemoteStatus::Complete => Event::Ended { counts, message: message.unwrap_or_default() },
+        RemoteStatus::Failed => {
+            let reason = message.filter(|message| !message.is_empty());
+            let reason = reason.unwrap_or_else(|| "the import failed, and Marketo did not say why".into());
+            Event::Lost { counts, reason }
+        }
+    }
+}
+
+/// What follows from a question about an import that found no good answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Unanswered {
+    /// It is asked again then.
+    AskAgain(Timestamp),
+    /// There is no use in asking on, for this reason.
+    GiveUp(String),
+}
+
+/// A poll failed. It is asked again, until Marketo surely does not know the import any more. `ask_failures` are those in
+/// a row before this one.
+pub fn poll_failed(
+    ask: Ask,
+    reason: &str,
+    accepted_at: Option<Timestamp>,
+    ask_failures: u32,
+    instance: &Instance,
+    now: Timestamp,
+) -> Unanswered {
+    if accepted_at.is_some_and(|accepted| after(accepted, REMEMBERED) <= now) {
+        let known = "what became of the import is unknown: Marketo keeps a batch for seven days";
+        return Unanswered::GiveUp(format!("{known}. It says: {reason}"));
+    }
+    if ask == Ask::Reject && ask_failures + 1 >= instance.max_attempts {
+        return Unanswered::GiveUp(format!("Marketo does not know the import any more: {reason}"));
+    }
+    Unanswered::AskAgain(after(now, backoff(instance, ask_failures + 1).max(instance.polling.min)))
+}
+
+/// A failure or warning file could not be had: `ask` is why, or none where Marketo has none although it counted rows for
+/// it (it may only be late).
+pub fn fetch_failed(
+    ask: Option<Ask>,
+    reason: &str,
+    ask_failures: u32,
+    instance: &Instance,
+    now: Timestamp,
+) -> Unanswered {
+    if matches!(ask, None | Some(Ask::Reject)) && ask_failures + 1 >= instance.max_attempts {
+        return Unanswered::GiveUp(reason.to_owned());
+    }
+    Unanswered::AskAgain(after(now, backoff(instance, ask_failures + 1)))
+}
+
 /// The pause after the `n`th failure in a row, counted from 1: doubling from `backoff_min` up to `backoff_max`.
-pub(super) fn backoff(instance: &Instance, n: u32) -> Duration {
+pub fn backoff(instance: &Instance, n: u32) -> Duration {
     let doubled = 2_u32.saturating_pow(n.saturating_sub(1));
     instance.backoff_min.saturating_mul(doubled).min(instance.backoff_max)
 }

@@ -1,17 +1,11 @@
 //! How does an import stand? Whatever a poll brings, and whatever becomes of it, the file is never sent again for it.
 
-use std::time::Duration;
-
 use super::call::{Admitted, Matter};
 use super::desk::Desk;
-use super::outcome::backoff;
-use crate::clock::after;
+use super::outcome::{Unanswered, after_status, poll_failed};
 use crate::job::{BatchKey, BatchState, Event, RemoteStatus};
 use crate::marketo::{Ask, AskFault, Status};
 use crate::store::{Batch, StoreError};
-
-/// How long Marketo knows an import: its id, its status and its files.
-const REMEMBERED: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
 pub(super) async fn poll(desk: &Desk, key: BatchKey) -> Result<(), StoreError> {
     let (job, batch) = desk.store.batch(key).await?;
@@ -43,46 +37,29 @@ pub(super) async fn poll(desk: &Desk, key: BatchKey) -> Result<(), StoreError> {
 
 async fn answered(desk: &Desk, key: BatchKey, id: &str, answer: Status) -> Result<(), StoreError> {
     let Status { status, counts, message, request_id } = answer;
-    let event = match status {
-        RemoteStatus::Queued | RemoteStatus::Importing => Event::Polled { status, counts },
-        RemoteStatus::Complete => Event::Ended { counts, message: message.unwrap_or_default() },
-        RemoteStatus::Failed => {
-            let reason = message.filter(|message| !message.is_empty());
-            Event::Lost {
-                counts,
-                reason: reason.unwrap_or_else(|| "the import failed, and Marketo did not say why".into()),
-            }
-        }
-    };
     if matches!(status, RemoteStatus::Complete | RemoteStatus::Failed) {
         tracing::info!(instance = %desk.name, job = %key.job, part = key.part, marketo_batch_id = id, ?status,
             processed = counts.processed, failed = counts.failed, warned = counts.warned, request_id,
             "the import ended");
     }
-    desk.store.record(key, event, request_id, desk.clock.now()).await?;
+    desk.store.record(key, after_status(status, counts, message), request_id, desk.clock.now()).await?;
     Ok(())
 }
 
-/// No good answer. It is asked again later, until Marketo surely does not know the import any more.
 async fn failed(desk: &Desk, key: BatchKey, batch: &Batch, fault: AskFault) -> Result<(), StoreError> {
     let now = desk.clock.now();
     let AskFault { ask, reason, request_id } = fault;
-    let forgotten = batch.accepted_at.is_some_and(|accepted| after(accepted, REMEMBERED) <= now);
-    let unknown = ask == Ask::Reject && batch.ask_failures + 1 >= desk.config.max_attempts;
-    if forgotten || unknown {
-        let reason = if forgotten {
-            format!("what became of the import is unknown: Marketo keeps a batch for seven days. It says: {reason}")
-        } else {
-            format!("Marketo does not know the import any more: {reason}")
-        };
-        tracing::warn!(instance = %desk.name, job = %key.job, part = key.part, %reason, request_id, "import lost");
-        let event = Event::Lost { counts: batch.counts, reason };
-        desk.store.record(key, event, request_id, now).await?;
-        return Ok(());
+    match poll_failed(ask, &reason, batch.accepted_at, batch.ask_failures, &desk.config, now) {
+        Unanswered::GiveUp(reason) => {
+            tracing::warn!(instance = %desk.name, job = %key.job, part = key.part, %reason, request_id, "import lost");
+            let event = Event::Lost { counts: batch.counts, reason };
+            desk.store.record(key, event, request_id, now).await?;
+        }
+        Unanswered::AskAgain(not_before) => {
+            tracing::warn!(instance = %desk.name, job = %key.job, part = key.part, %reason, request_id, %not_before,
+                "a poll failed; the import goes on");
+            desk.store.ask_failed(key, reason, not_before, request_id, now).await?;
+        }
     }
-    let not_before = after(now, backoff(&desk.config, batch.ask_failures + 1).max(desk.config.polling.min));
-    tracing::warn!(instance = %desk.name, job = %key.job, part = key.part, %reason, request_id, %not_before,
-        "a poll failed; the import goes on");
-    desk.store.ask_failed(key, reason, not_before, request_id, now).await?;
     Ok(())
 }

@@ -80,7 +80,7 @@ async fn not_admitted(desk: &Desk, key: BatchKey, why: Admitted<'_>, begun: bool
     }
     if let Some(until) = until {
         tracing::warn!(instance = %desk.name, %reason, %until, "Marketo can't be reached");
-        desk.store.service_failed(&desk.name, until).await?;
+        desk.store.service_failed(&desk.name, until, desk.clock.now()).await?;
     }
     Ok(())
 }

@@ -1,68 +1,14 @@
-//! What is true of an instance as a whole? Pauses, what its refusals taught, and the calls that still count.
+//! Where is it kept how an instance stands, which of its calls still count, and how much waits for it?
 
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
 use sqlx::{Row, SqliteConnection};
 
 use super::records::{size, time};
+use super::standing::{Instance, Pause, PauseKind};
 use super::writer::Writing;
 use super::{Change, Store, StoreError};
 use crate::clock::from_ms;
-use crate::job::{BatchKey, Event, UnknownWord, Wait};
-
-/// Who stopped an instance.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum PauseKind {
-    Person,
-    /// 401 from the identity endpoint, or 603: until a person resumes, or the daemon starts anew.
-    Credentials,
-    /// 607, or our own daily limit: until the day is over.
-    Quota,
-}
-
-impl PauseKind {
-    pub fn as_str(self) -> &'static str {
-        match self {
-            PauseKind::Person => "person",
-            PauseKind::Credentials => "credentials",
-            PauseKind::Quota => "quota",
-        }
-    }
-}
-
-impl std::str::FromStr for PauseKind {
-    type Err = UnknownWord;
-
-    fn from_str(text: &str) -> Result<Self, UnknownWord> {
-        let all = [PauseKind::Person, PauseKind::Credentials, PauseKind::Quota];
-        crate::job::find("pause", text, &all, PauseKind::as_str)
-    }
-}
-
-/// Uploads of an instance are stopped.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Pause {
-    pub kind: PauseKind,
-    pub reason: String,
-    pub at: Timestamp,
-    /// When it ends by itself; none where it waits for a person.
-    pub until: Option<Timestamp>,
-}
-
-/// What is remembered of an instance.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Instance {
-    pub pause: Option<Pause>,
-    /// How many imports Marketo let us have when it last said that its queue is full.
-    pub slots: Option<u32>,
-    /// When to try one more than that.
-    pub slots_probe_at: Option<Timestamp>,
-    /// How often in a row Marketo as a whole did not answer.
-    pub service_failures: u32,
-    /// No upload before this.
-    pub quiet_until: Option<Timestamp>,
-}
+use crate::job::{BatchKey, Event, UnknownWord};
 
 /// What waits for one instance.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -89,7 +35,7 @@ impl Store {
         instance(&mut conn, name).await
     }
 
-    /// Stops the uploads of an instance. A person's pause is never weakened by another kind.
+    /// Stops the uploads of an instance; see [`Instance::paused`].
     pub async fn pause(
         &self,
         name: &str,
@@ -98,64 +44,31 @@ impl Store {
         until: Option<Timestamp>,
         now: Timestamp,
     ) -> Result<(), StoreError> {
-        let (name, reason) = (name.to_owned(), reason.to_owned());
-        self.shared
-            .writer
-            .write(move |w| {
-                Box::pin(async move {
-                    sqlx::query(
-                        "INSERT INTO instance (name, pause, pause_reason, paused_at, pause_until) VALUES (?, ?, ?, ?, ?)
-                         ON CONFLICT (name) DO UPDATE
-                         SET pause = excluded.pause, pause_reason = excluded.pause_reason,
-                             paused_at = excluded.paused_at, pause_until = excluded.pause_until
-                         WHERE pause IS NULL OR pause <> 'person' OR excluded.pause = 'person'",
-                    )
-                    .bind(&name)
-                    .bind(kind.as_str())
-                    .bind(reason)
-                    .bind(now.as_millisecond())
-                    .bind(until.map(Timestamp::as_millisecond))
-                    .execute(&mut *w.conn)
-                    .await?;
-                    w.changes.push(Change::Instance(name));
-                    Ok(())
-                })
-            })
-            .await
+        let pause = Pause { kind, reason: reason.to_owned(), at: now, until };
+        self.change(name, move |instance| instance.paused(pause)).await
     }
 
-    /// Lets uploads go on, at once: what earlier refusals taught is forgotten too. Only pauses of `kind`, if one is given.
+    /// Lets uploads go on; see [`Instance::resumed`].
     pub async fn resume(&self, name: &str, kind: Option<PauseKind>) -> Result<(), StoreError> {
-        let name = name.to_owned();
-        self.shared
-            .writer
-            .write(move |w| {
-                Box::pin(async move {
-                    sqlx::query(
-                        "UPDATE instance SET pause = NULL, pause_reason = NULL, paused_at = NULL, pause_until = NULL,
-                                             slots = NULL, slots_probe_at = NULL, service_failures = 0,
-                                             quiet_until = NULL
-                         WHERE name = ?1 AND (?2 IS NULL OR pause = ?2)",
-                    )
-                    .bind(&name)
-                    .bind(kind.map(PauseKind::as_str))
-                    .execute(&mut *w.conn)
-                    .await?;
-                    w.changes.push(Change::Instance(name));
-                    Ok(())
-                })
-            })
-            .await
+        self.change(name, move |instance| instance.resumed(kind)).await
     }
 
     /// Marketo as a whole can't be reached (not even for a token): no upload before `until`.
-    pub async fn service_failed(&self, name: &str, until: Timestamp) -> Result<(), StoreError> {
+    pub async fn service_failed(&self, name: &str, until: Timestamp, now: Timestamp) -> Result<(), StoreError> {
+        self.change(name, move |instance| instance.service_failed(until, now)).await
+    }
+
+    async fn change<F>(&self, name: &str, change: F) -> Result<(), StoreError>
+    where
+        F: FnOnce(&Instance) -> Instance + Send + 'static,
+    {
         let name = name.to_owned();
         self.shared
             .writer
             .write(move |w| {
                 Box::pin(async move {
-                    service_failed(w, &name, Some(until)).await?;
+                    let before = instance(&mut *w.conn, &name).await?;
+                    save(w, &name, &before, &change(&before)).await?;
                     w.changes.push(Change::Instance(name));
                     Ok(())
                 })
@@ -315,60 +228,46 @@ pub(super) async fn instance(conn: &mut SqliteConnection, name: &str) -> Result<
     })
 }
 
-/// What an instance learns of what happened to one of its batches, in the transaction of that event.
-pub(super) async fn learn(w: &mut Writing<'_>, key: BatchKey, event: &Event, now: Timestamp) -> Result<(), StoreError> {
-    match event {
-        Event::PutBack { wait: Wait::QueueFull, not_before, .. } => {
-            let (name, in_flight) = in_flight(w, key).await?;
-            sqlx::query(
-                "INSERT INTO instance (name, slots, slots_probe_at) VALUES (?, ?, ?)
-                 ON CONFLICT (name) DO UPDATE SET slots = excluded.slots, slots_probe_at = excluded.slots_probe_at",
-            )
-            .bind(name)
-            .bind(in_flight)
-            .bind(not_before.map(Timestamp::as_millisecond))
-            .execute(&mut *w.conn)
-            .await?;
-        }
-        Event::PutBack { wait: Wait::Service, not_before, .. } => {
-            let (name, _) = in_flight(w, key).await?;
-            service_failed(w, &name, *not_before).await?;
-        }
-        Event::Accepted { .. } => {
-            let (name, in_flight) = in_flight(w, key).await?;
-            // More went in than it last let us have: others have left its queue, so the next may follow at once.
-            sqlx::query(
-                "UPDATE instance SET service_failures = 0, quiet_until = NULL, slots = max(slots, ?),
-                                     slots_probe_at = CASE WHEN slots < ? THEN ? ELSE slots_probe_at END
-                 WHERE name = ?",
-            )
-            .bind(in_flight)
-            .bind(in_flight)
-            .bind(now.as_millisecond())
-            .bind(name)
-            .execute(&mut *w.conn)
-            .await?;
-        }
-        _ => {}
+async fn save(w: &mut Writing<'_>, name: &str, before: &Instance, after: &Instance) -> Result<(), StoreError> {
+    if before == after {
+        return Ok(());
     }
-    Ok(())
-}
-
-async fn service_failed(w: &mut Writing<'_>, name: &str, until: Option<Timestamp>) -> Result<(), StoreError> {
+    let ms = |time: Option<Timestamp>| time.map(Timestamp::as_millisecond);
+    let pause = after.pause.as_ref();
     sqlx::query(
-        "INSERT INTO instance (name, service_failures, quiet_until) VALUES (?, 1, ?)
+        "INSERT INTO instance (name, pause, pause_reason, paused_at, pause_until, slots, slots_probe_at,
+                               service_failures, quiet_until) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
          ON CONFLICT (name) DO UPDATE
-         SET service_failures = service_failures + 1, quiet_until = excluded.quiet_until",
+         SET pause = excluded.pause, pause_reason = excluded.pause_reason, paused_at = excluded.paused_at,
+             pause_until = excluded.pause_until, slots = excluded.slots, slots_probe_at = excluded.slots_probe_at,
+             service_failures = excluded.service_failures, quiet_until = excluded.quiet_until",
     )
     .bind(name)
-    .bind(until.map(Timestamp::as_millisecond))
+    .bind(pause.map(|pause| pause.kind.as_str()))
+    .bind(pause.map(|pause| pause.reason.as_str()))
+    .bind(ms(pause.map(|pause| pause.at)))
+    .bind(ms(pause.and_then(|pause| pause.until)))
+    .bind(after.slots)
+    .bind(ms(after.slots_probe_at))
+    .bind(after.service_failures)
+    .bind(ms(after.quiet_until))
     .execute(&mut *w.conn)
     .await?;
     Ok(())
 }
 
+/// What an instance learns of what happened to one of its batches, in the transaction of that event.
+pub(super) async fn learn(w: &mut Writing<'_>, key: BatchKey, event: &Event, now: Timestamp) -> Result<(), StoreError> {
+    if !Instance::learns_from(event) {
+        return Ok(());
+    }
+    let (name, in_flight) = in_flight(w, key).await?;
+    let before = instance(&mut *w.conn, &name).await?;
+    save(w, &name, &before, &before.after(event, in_flight, now)).await
+}
+
 /// The instance of a batch, and how many of its batches hold a slot.
-async fn in_flight(w: &mut Writing<'_>, key: BatchKey) -> Result<(String, i64), StoreError> {
+async fn in_flight(w: &mut Writing<'_>, key: BatchKey) -> Result<(String, u32), StoreError> {
     let row = sqlx::query(
         "SELECT j.instance, (SELECT count(*) FROM batch b JOIN job o ON o.id = b.job_id
                              WHERE b.state IN ('uploading', 'queued', 'importing', 'collecting', 'held')
@@ -385,7 +284,7 @@ async fn in_flight(w: &mut Writing<'_>, key: BatchKey) -> Result<(String, i64), 
 mod tests {
     use super::super::fixture::{add, leads, store};
     use super::*;
-    use crate::job::RemoteStatus;
+    use crate::job::{RemoteStatus, Wait};
     use std::time::Duration;
 
     #[tokio::test]

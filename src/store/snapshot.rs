@@ -7,8 +7,9 @@ use std::time::Duration;
 use jiff::Timestamp;
 use sqlx::{Row, SqliteConnection};
 
-use super::instances::{Instance, instance};
+use super::instances::instance;
 use super::records::{Job, maybe_size, size, time, word};
+use super::standing::Instance;
 use super::{Store, StoreError};
 use crate::clock::from_ms;
 use crate::job::{BatchKey, BatchState, JobId};
