@@ -73,6 +73,11 @@ fn the_promises_hold_in_every_world() {
     let mut broken = broken.into_inner().unwrap();
     broken.sort_by_key(|&(seed, _)| seed);
     println!("{worlds} worlds, {} uploads", uploads.into_inner());
+    let mut by_promise = std::collections::BTreeMap::<Promise, Vec<u64>>::new();
+    broken.iter().for_each(|(seed, why)| by_promise.entry(why.promise).or_default().push(*seed));
+    by_promise
+        .iter()
+        .for_each(|(promise, seeds)| println!("{promise:?} {} {:?}", seeds.len(), &seeds[..seeds.len().min(5)]));
     let first: Vec<String> = broken
         .iter()
         .take(12)

@@ -61,6 +61,11 @@ impl Desk {
             permit = self.gate.pass() => permit,
             () = self.stop.cancelled() => return Ok(Admitted::NotNow),
         };
+        // The wait at the gate may have been long.
+        let pause = self.store.instance(&self.name).await?.pause;
+        if pause.is_some_and(|pause| pause.kind != PauseKind::Person) {
+            return Ok(Admitted::NotNow);
+        }
         let now = self.clock.now();
         let limits = &self.config.limits;
         let daily = (limits.daily_calls > 0).then_some(limits.daily_calls);

@@ -82,11 +82,12 @@ pub fn answer_lost(reason: String, attempts: u32, instance: &Instance, now: Time
     let ghost_until = after(now, instance.polling.max * GHOST_POLLS);
     match instance.unknown_outcome {
         UnknownOutcome::Hold => Event::Held { reason, ghost_until },
-        UnknownOutcome::Resubmit if attempts >= instance.max_attempts => Event::Rejected {
-            reason: format!(
+        UnknownOutcome::Resubmit if attempts >= instance.max_attempts => {
+            let reason = format!(
                 "given up after {attempts} attempts; whether Marketo has the last one is unknown, for its answer was lost: {reason}"
-            ),
-        },
+            );
+            Event::GivenUp { reason, ghost_until }
+        }
         UnknownOutcome::Resubmit => {
             Event::AnswerLost { reason, not_before: after(now, backoff(instance, attempts)), ghost_until }
         }
@@ -218,7 +219,9 @@ mod tests {
         };
         assert_eq!(reason, "given up after 8 attempts; the last answer was: words");
         let lost = CreateFault::AnswerLost { reason: "cut".into(), request_id: None };
-        assert!(matches!(after_upload(lost, 8, 0, &instance(), from_ms(0)), Event::Rejected { .. }));
+        // What the last one may have left behind counts all the same.
+        let given_up = after_upload(lost, 8, 0, &instance(), from_ms(0));
+        assert!(matches!(given_up, Event::GivenUp { ghost_until, .. } if ghost_until == from_ms(300_000)));
         // What never left was never an attempt.
         let never = CreateFault::NeverSent("no route".into());
         assert!(matches!(after_upload(never, 800, 0, &instance(), from_ms(0)), Event::PutBack { .. }));

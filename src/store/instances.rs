@@ -219,8 +219,13 @@ pub(super) async fn instance(conn: &mut SqliteConnection, name: &str) -> Result<
             until: time(&row, "pause_until")?,
         }),
     };
+    let under = match time(&row, "under_at")? {
+        None => None,
+        Some(at) => Some(Pause { kind: PauseKind::Person, reason: row.try_get("under_reason")?, at, until: None }),
+    };
     Ok(Instance {
         pause,
+        under,
         slots: row.try_get("slots")?,
         slots_probe_at: time(&row, "slots_probe_at")?,
         service_failures: row.try_get("service_failures")?,
@@ -233,13 +238,15 @@ async fn save(w: &mut Writing<'_>, name: &str, before: &Instance, after: &Instan
         return Ok(());
     }
     let ms = |time: Option<Timestamp>| time.map(Timestamp::as_millisecond);
-    let pause = after.pause.as_ref();
+    let (pause, under) = (after.pause.as_ref(), after.under.as_ref());
     sqlx::query(
-        "INSERT INTO instance (name, pause, pause_reason, paused_at, pause_until, slots, slots_probe_at,
-                               service_failures, quiet_until) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
+        "INSERT INTO instance (name, pause, pause_reason, paused_at, pause_until, under_reason, under_at, slots,
+                               slots_probe_at, service_failures, quiet_until)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
          ON CONFLICT (name) DO UPDATE
          SET pause = excluded.pause, pause_reason = excluded.pause_reason, paused_at = excluded.paused_at,
-             pause_until = excluded.pause_until, slots = excluded.slots, slots_probe_at = excluded.slots_probe_at,
+             pause_until = excluded.pause_until, under_reason = excluded.under_reason,
+             under_at = excluded.under_at, slots = excluded.slots, slots_probe_at = excluded.slots_probe_at,
              service_failures = excluded.service_failures, quiet_until = excluded.quiet_until",
     )
     .bind(name)
@@ -247,6 +254,8 @@ async fn save(w: &mut Writing<'_>, name: &str, before: &Instance, after: &Instan
     .bind(pause.map(|pause| pause.reason.as_str()))
     .bind(ms(pause.map(|pause| pause.at)))
     .bind(ms(pause.and_then(|pause| pause.until)))
+    .bind(under.map(|under| under.reason.as_str()))
+    .bind(ms(under.map(|under| under.at)))
     .bind(after.slots)
     .bind(ms(after.slots_probe_at))
     .bind(after.service_failures)
@@ -288,15 +297,16 @@ mod tests {
     use std::time::Duration;
 
     #[tokio::test]
-    async fn a_persons_pause_is_not_replaced_by_a_quota_and_a_resume_lifts_all() {
+    async fn a_persons_pause_outlasts_a_quota_and_a_resume_lifts_all() {
         let store = store().await;
         store.pause("default", PauseKind::Quota, "607", Some(from_ms(99)), from_ms(1)).await.unwrap();
         store.pause("default", PauseKind::Person, "asked for", None, from_ms(2)).await.unwrap();
         store.pause("default", PauseKind::Quota, "607", Some(from_ms(99)), from_ms(3)).await.unwrap();
         let pause = store.instance("default").await.unwrap().pause.unwrap();
-        assert_eq!((pause.kind, pause.at, pause.until), (PauseKind::Person, from_ms(2), None));
+        assert_eq!((pause.kind, pause.at, pause.until), (PauseKind::Quota, from_ms(3), Some(from_ms(99))));
         store.resume("default", Some(PauseKind::Quota)).await.unwrap();
-        assert!(store.instance("default").await.unwrap().pause.is_some());
+        let pause = store.instance("default").await.unwrap().pause.unwrap();
+        assert_eq!((pause.kind, pause.at, pause.reason.as_str()), (PauseKind::Person, from_ms(2), "asked for"));
         store.resume("default", None).await.unwrap();
         assert_eq!(store.instance("default").await.unwrap(), Instance::default());
     }
@@ -345,10 +355,11 @@ mod tests {
     async fn a_service_that_is_down_is_counted_until_an_upload_is_accepted() {
         let store = store().await;
         let key = BatchKey { job: add(&store, leads(), 1).await, part: 1 };
-        for n in 1..=2 {
-            store.record(key, Event::UploadBegan, None, from_ms(n)).await.unwrap();
-            let back = Event::PutBack { wait: Wait::Service, reason: "503".into(), not_before: Some(from_ms(n * 100)) };
-            store.record(key, back, None, from_ms(n)).await.unwrap();
+        for at in [1, 150] {
+            store.record(key, Event::UploadBegan, None, from_ms(at)).await.unwrap();
+            let until = from_ms(at + 50);
+            let back = Event::PutBack { wait: Wait::Service, reason: "503".into(), not_before: Some(until) };
+            store.record(key, back, None, from_ms(at)).await.unwrap();
         }
         let learnt = store.instance("default").await.unwrap();
         assert_eq!((learnt.service_failures, learnt.quiet_until), (2, Some(from_ms(200))));

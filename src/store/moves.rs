@@ -225,6 +225,7 @@ fn describe(event: &Event) -> Option<&str> {
         | Event::Held { reason, .. }
         | Event::Halved { reason }
         | Event::Rejected { reason }
+        | Event::GivenUp { reason, .. }
         | Event::Lost { reason, .. } => Some(reason),
         Event::Ended { message, .. } => Some(message),
         Event::Accepted { marketo_batch_id, .. } => Some(marketo_batch_id),
@@ -259,6 +260,7 @@ async fn load(w: &mut Writing<'_>, key: BatchKey) -> Result<Progress, StoreError
         ended_at: time(&row, "ended_at")?,
         ask_failures: row.try_get("ask_failures")?,
         ghost_until: time(&row, "ghost_until")?,
+        ghosts: row.try_get("ghosts")?,
     })
 }
 
@@ -268,7 +270,7 @@ async fn save(w: &mut Writing<'_>, key: BatchKey, batch: &Progress) -> Result<()
     sqlx::query(
         "UPDATE batch SET state = ?, attempts = ?, marketo_batch_id = ?, not_before = ?, wait = ?, message = ?,
                           processed = ?, failed = ?, warned = ?, uploaded_at = ?, accepted_at = ?, importing_at = ?,
-                          polled_at = ?, ended_at = ?, ask_failures = ?, ghost_until = ?
+                          polled_at = ?, ended_at = ?, ask_failures = ?, ghost_until = ?, ghosts = ?
          WHERE job_id = ? AND part = ?",
     )
     .bind(batch.state.as_str())
@@ -287,6 +289,7 @@ async fn save(w: &mut Writing<'_>, key: BatchKey, batch: &Progress) -> Result<()
     .bind(ms(batch.ended_at))
     .bind(batch.ask_failures)
     .bind(ms(batch.ghost_until))
+    .bind(batch.ghosts)
     .bind(key.job.0)
     .bind(key.part)
     .execute(&mut *w.conn)

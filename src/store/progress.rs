@@ -23,8 +23,10 @@ pub struct Progress {
     pub ended_at: Option<Timestamp>,
     /// Questions about the import that failed since the last good answer.
     pub ask_failures: u32,
-    /// Until then an import counts that a lost answer may have left behind.
+    /// Until then the imports count that lost answers may have left behind.
     pub ghost_until: Option<Timestamp>,
+    /// How many these are.
+    pub ghosts: u32,
 }
 
 impl Progress {
@@ -45,6 +47,7 @@ impl Progress {
             ended_at: None,
             ask_failures: 0,
             ghost_until: None,
+            ghosts: 0,
         }
     }
 
@@ -91,11 +94,11 @@ impl Progress {
             Event::AnswerLost { reason, not_before, ghost_until } => {
                 self.not_before = Some(*not_before);
                 self.message = Some(reason.clone());
-                self.ghost_until = self.ghost_until.max(Some(*ghost_until));
+                self.may_be_there(*ghost_until, now);
             }
-            Event::Held { reason, ghost_until } => {
+            Event::Held { reason, ghost_until } | Event::GivenUp { reason, ghost_until } => {
                 self.message = Some(reason.clone());
-                self.ghost_until = self.ghost_until.max(Some(*ghost_until));
+                self.may_be_there(*ghost_until, now);
             }
             Event::Halved { reason } => {
                 self.attempts = self.attempts.saturating_sub(1);
@@ -124,6 +127,8 @@ impl Progress {
                 self.ask_failures = 0;
                 self.counts = *counts;
                 self.message = Some(message.clone());
+                // First in, first out: what was sent before it has ended too.
+                (self.ghost_until, self.ghosts) = (None, 0);
             }
             Event::Lost { counts, reason } => {
                 self.counts = *counts;
@@ -139,5 +144,48 @@ impl Progress {
             }
         }
         self.ended_at = self.state.has_ended().then_some(now);
+    }
+
+    /// One more import may be there that nobody can see. Those of earlier uploads that still count, count as long as it.
+    fn may_be_there(&mut self, until: Timestamp, now: Timestamp) {
+        let others = self.ghost_until.is_some_and(|until| until > now);
+        self.ghosts = if others { self.ghosts + 1 } else { 1 };
+        self.ghost_until = self.ghost_until.max(Some(until));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::from_ms;
+
+    fn lost(until: i64) -> Event {
+        Event::AnswerLost { reason: "cut".into(), not_before: from_ms(1), ghost_until: from_ms(until) }
+    }
+
+    fn told(events: &[(i64, Event)]) -> Progress {
+        events.iter().fold(Progress::untouched(), |batch, (at, event)| batch.after(event, from_ms(*at)).unwrap())
+    }
+
+    #[test]
+    fn each_lost_answer_may_have_left_an_import_behind() {
+        use Event::UploadBegan;
+        let ghosts = |events: &[(i64, Event)]| (told(events).ghosts, told(events).ghost_until);
+        let twice = [(1, UploadBegan), (2, lost(100)), (3, UploadBegan), (50, lost(150))];
+        assert_eq!(ghosts(&twice), (2, Some(from_ms(150))));
+        let late = [(1, UploadBegan), (2, lost(100)), (3, UploadBegan), (100, lost(200))];
+        assert_eq!(ghosts(&late), (1, Some(from_ms(200))));
+        let given_up = Event::GivenUp { reason: "cut".into(), ghost_until: from_ms(99) };
+        assert_eq!(ghosts(&[(1, UploadBegan), (2, given_up)]), (1, Some(from_ms(99))));
+        let held = Event::Held { reason: "cut".into(), ghost_until: from_ms(99) };
+        assert_eq!(ghosts(&[(1, UploadBegan), (2, held), (3, Event::Cancelled)]), (1, Some(from_ms(99))));
+    }
+
+    #[test]
+    fn what_is_done_has_left_nothing_behind() {
+        let accepted = Event::Accepted { marketo_batch_id: "1".into(), status: RemoteStatus::Queued };
+        let ended = Event::Ended { counts: Counts::default(), message: "done".into() };
+        let events = [(1, Event::UploadBegan), (2, lost(100)), (3, Event::UploadBegan), (4, accepted), (5, ended)];
+        assert_eq!((told(&events).ghosts, told(&events).ghost_until), (0, None));
     }
 }

@@ -29,9 +29,10 @@ pub struct Snapshot {
     pub instance: Instance,
     /// Batches that are `uploading`, `queued`, `importing`, `collecting` or `held`.
     pub flights: Vec<Flight>,
-    /// Pending batches that may go now, by priority and age.
+    /// Pending batches that may go now, by priority and age. A pause that began in a time that is still to come, for the
+    /// clock was set back, holds none of them.
     pub candidates: Vec<Candidate>,
-    /// Until when each import counts that a lost answer may have left behind; ended batches' are left out.
+    /// Until when each import counts that a lost answer may have left behind.
     pub ghosts: Vec<Timestamp>,
     /// When the next pending batch may go that may not yet.
     pub next_due: Option<Timestamp>,
@@ -128,7 +129,7 @@ async fn candidates(
         "SELECT j.id, j.priority, j.job_group, j.list_id, b.part
          FROM job j JOIN batch b ON b.job_id = j.id AND b.state = 'pending'
          WHERE j.instance = ?1 AND j.state IN ('pending', 'running')
-           AND (b.not_before IS NULL OR b.not_before <= ?2)
+           AND (b.not_before IS NULL OR b.not_before <= ?2 OR b.uploaded_at > ?2)
            AND b.part IN (SELECT p.part FROM batch p WHERE p.job_id = j.id AND p.state = 'pending'
                           ORDER BY p.byte_from LIMIT ?3)
            AND (j.job_group IS NULL
@@ -161,21 +162,29 @@ async fn candidates(
 }
 
 async fn ghosts(conn: &mut SqliteConnection, name: &str, now: Timestamp) -> Result<Vec<Timestamp>, StoreError> {
-    let times: Vec<i64> = sqlx::query_scalar(
-        "SELECT b.ghost_until FROM batch b JOIN job j ON j.id = b.job_id
-         WHERE b.ghost_until > ? AND j.instance = ? AND b.state NOT IN ('complete', 'failed', 'cancelled')",
+    // Also those of batches that were cancelled or given up: Marketo knows nothing of that.
+    let rows = sqlx::query(
+        "SELECT b.ghost_until, b.ghosts FROM batch b JOIN job j ON j.id = b.job_id
+         WHERE b.ghost_until > ? AND j.instance = ?",
     )
     .bind(now.as_millisecond())
     .bind(name)
     .fetch_all(conn)
     .await?;
-    Ok(times.into_iter().map(from_ms).collect())
+    let mut ghosts = Vec::new();
+    for row in &rows {
+        let (until, number) = (from_ms(row.try_get("ghost_until")?), row.try_get::<u32, _>("ghosts")?);
+        ghosts.extend(std::iter::repeat_n(until, number as usize));
+    }
+    Ok(ghosts)
 }
 
 async fn next_due(conn: &mut SqliteConnection, name: &str, now: Timestamp) -> Result<Option<Timestamp>, StoreError> {
     let due: Option<i64> = sqlx::query_scalar(
         "SELECT b.not_before FROM batch b JOIN job j ON j.id = b.job_id
-         WHERE b.not_before > ? AND b.state = 'pending' AND j.instance = ? ORDER BY b.not_before LIMIT 1",
+         WHERE b.not_before > ?1 AND b.state = 'pending' AND j.instance = ?2
+           AND (b.uploaded_at IS NULL OR b.uploaded_at <= ?1)
+         ORDER BY b.not_before LIMIT 1",
     )
     .bind(now.as_millisecond())
     .bind(name)
@@ -267,10 +276,13 @@ mod tests {
         assert_eq!((snapshot.candidates.len(), snapshot.next_due), (0, Some(from_ms(500))));
         let snapshot = store.snapshot("default", from_ms(500), 2).await.unwrap();
         assert_eq!((snapshot.candidates.len(), snapshot.next_due), (1, None));
+        // The clock is set back to before its upload: how long it has waited can't be told any more.
+        let snapshot = store.snapshot("default", from_ms(0), 2).await.unwrap();
+        assert_eq!((snapshot.candidates.len(), snapshot.next_due), (1, None));
     }
 
     #[tokio::test]
-    async fn a_lost_answer_counts_as_an_import_until_its_time_or_the_batchs_end() {
+    async fn each_lost_answer_counts_as_an_import_until_its_time_whatever_becomes_of_the_batch() {
         let store = store().await;
         let key = BatchKey { job: add(&store, leads(), 1).await, part: 1 };
         store.record(key, Event::UploadBegan, None, from_ms(1)).await.unwrap();
@@ -279,8 +291,13 @@ mod tests {
         let ghosts = async |now| store.snapshot("default", from_ms(now), 2).await.unwrap().ghosts;
         assert_eq!(ghosts(10).await, [from_ms(800)]);
         assert_eq!(ghosts(800).await, []);
-        store.cancel(key.job, from_ms(11)).await.unwrap();
-        assert_eq!(ghosts(12).await, []);
+        store.record(key, Event::UploadBegan, None, from_ms(11)).await.unwrap();
+        let held = Event::Held { reason: "cut".into(), ghost_until: from_ms(900) };
+        store.record(key, held, None, from_ms(12)).await.unwrap();
+        assert_eq!(ghosts(12).await, [from_ms(900), from_ms(900)]);
+        store.cancel(key.job, from_ms(13)).await.unwrap();
+        assert_eq!(ghosts(14).await.len(), 2, "a cancel calls no import back");
+        assert_eq!(ghosts(900).await, []);
     }
 
     #[tokio::test]

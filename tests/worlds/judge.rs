@@ -2,7 +2,7 @@
 //!
 //! The judge sees what no client can see: imports of which the answer was lost. It takes nothing from the plan.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Range;
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use marqueue::clock::after;
 use marqueue::config;
 use marqueue::job::{BatchKey, BatchState, Event, JobId, JobState};
 use marqueue::marketo::Ask;
-use marqueue::schedule::{Plan, Rules};
+use marqueue::schedule::{Plan, Rules, Step, Work};
 use marqueue::store::{PauseKind, Progress};
 
 use super::shelf::Shelf;
@@ -33,6 +33,8 @@ pub enum Promise {
     List,
     /// No more attempts than allowed, none for what was put back.
     Attempts,
+    /// Where Marketo's queue is full, no more than one upload beyond what it last let us have.
+    Probe,
     /// A question is not repeated sooner than the configuration says.
     Polling,
     /// An instance without credentials or quota makes no call.
@@ -146,7 +148,8 @@ impl Judge {
         self.track(key).asked.values_mut().for_each(|(_, at_once)| *at_once = true);
     }
 
-    pub fn daemon_died(&mut self) {
+    /// A daemon or a person begins anew: every question may be asked at once.
+    pub fn anew(&mut self) {
         let keys: Vec<_> = self.tracks.keys().copied().collect();
         keys.into_iter().for_each(|key| self.may_repeat(key));
     }
@@ -195,9 +198,9 @@ impl Judge {
             Event::AnswerLost { .. } | Event::Held { .. } => {
                 (track.reasons, track.spent, lost) = (track.reasons + 1, track.spent + 1, true);
             }
-            Event::Rejected { reason } => {
+            Event::Rejected { .. } | Event::GivenUp { .. } => {
                 let hopeless = matches!(track.last_ask, Some(Ask::Reject | Ask::TooLarge));
-                (track.spent, lost) = (track.spent + 1, reason.contains("unknown"));
+                (track.spent, lost) = (track.spent + 1, matches!(event, Event::GivenUp { .. }));
                 hold(Promise::Fair, hopeless || track.spent >= most, || {
                     format!(
                         "{key} was given up after {} of {most} attempts, and Marketo said {:?}",
@@ -261,15 +264,15 @@ impl Judge {
         Ok(())
     }
 
-    /// A plan was made, twice, from one snapshot. `busy` is how many workers there are.
-    pub fn planned(&self, shelf: &Shelf, plans: [&Plan; 2], busy: usize, now: Timestamp) -> Held {
+    /// A plan was made, twice, from one snapshot. `busy` are the workers before it.
+    pub fn planned(&self, shelf: &Shelf, plans: [&Plan; 2], busy: &HashMap<BatchKey, Work>, now: Timestamp) -> Held {
         let [plan, again] = plans;
         hold(Promise::Pure, plan == again, || format!("{plan:?} and then {again:?}"))?;
         let uploads = plan.steps.iter().filter_map(|step| match step {
-            marqueue::schedule::Step::Upload(key) => Some(*key),
+            Step::Upload(key) => Some(*key),
             _ => None,
         });
-        for key in uploads {
+        for key in uploads.clone() {
             let job = &shelf.jobs[&key.job];
             let ahead = |(id, other): (&JobId, &super::shelf::Job)| {
                 *id < key.job && other.group == job.group && !other.state.has_ended()
@@ -278,7 +281,14 @@ impl Judge {
                 format!("{key} is to go before an older job of its group")
             })?;
         }
-        if !plan.steps.is_empty() || busy > 0 {
+        let not_begun = |(key, work): (&BatchKey, &Work)| *work == Work::Upload && !shelf.state(*key).holds_a_slot();
+        let waiting = busy.iter().filter(|&(key, work)| not_begun((key, work))).count() as u32;
+        let slots = shelf.instance.slots.filter(|_| shelf.instance.pause.is_none());
+        let (in_flight, begin) = (shelf.in_flight() + waiting, uploads.count() as u32);
+        hold(Promise::Probe, begin == 0 || slots.is_none_or(|slots| in_flight + begin <= slots + 1), || {
+            format!("{begin} uploads beside {in_flight} where Marketo last let us have {slots:?}")
+        })?;
+        if !plan.steps.is_empty() || !busy.is_empty() {
             return Ok(());
         }
         hold(Promise::Rest, plan.next_look.is_none_or(|look| look > now), || {

@@ -214,7 +214,8 @@ impl Shelf {
             }
             let pending = job.batches.iter().filter(|batch| batch.progress.state == BatchState::Pending);
             for batch in pending.take(parts as usize) {
-                if batch.progress.not_before.is_none_or(|at| at <= now) {
+                let Progress { not_before, uploaded_at, .. } = batch.progress;
+                if not_before.is_none_or(|at| at <= now) || uploaded_at > Some(now) {
                     let key = BatchKey { job: id, part: batch.part };
                     found.push(Candidate { key, priority: job.priority, group: job.group.clone(), list_id: job.list });
                 }
@@ -227,14 +228,17 @@ impl Shelf {
 
     fn ghosts(&self, now: Timestamp) -> Vec<Timestamp> {
         self.batches()
-            .filter(|(_, _, batch)| !batch.progress.state.has_ended())
-            .filter_map(|(_, _, batch)| batch.progress.ghost_until.filter(|&until| until > now))
+            .filter_map(|(_, _, batch)| Some((batch.progress.ghost_until?, batch.progress.ghosts as usize)))
+            .filter(|&(until, _)| until > now)
+            .flat_map(|(until, ghosts)| std::iter::repeat_n(until, ghosts))
             .collect()
     }
 
     fn next_due(&self, now: Timestamp) -> Option<Timestamp> {
         self.batches()
-            .filter(|(_, _, batch)| batch.progress.state == BatchState::Pending)
+            .filter(|(_, _, batch)| {
+                batch.progress.state == BatchState::Pending && batch.progress.uploaded_at <= Some(now)
+            })
             .filter_map(|(_, _, batch)| batch.progress.not_before.filter(|&at| at > now))
             .min()
     }
