@@ -10,6 +10,6 @@ pub mod wire;
 
 pub use asks::{Ask, asks};
 pub use client::{AskFault, Client, CreateFault, Created, File, Report, ReportKind, Status, Upload, read_envelope};
-pub use limits::{Gate, Permit};
+pub use limits::{Gate, Look, Permit, Window};
 pub use multipart::content_limit;
 pub use token::{AccessToken, TokenFault};

@@ -22,17 +22,21 @@ mod content;
 mod fixture;
 mod instances;
 mod moves;
+mod progress;
 mod records;
 mod schema;
 mod snapshot;
+mod standing;
 mod writer;
 
 pub use accept::{Added, Layout, NewJob, Part};
 pub use content::{CHUNK_BYTES, Content, Kind, Packed};
-pub use instances::{Depth, Instance, Pause, PauseKind, Usage};
+pub use instances::{Depth, Usage};
 pub use moves::Settled;
+pub use progress::Progress;
 pub use records::{Batch, HistoryEntry, Job, Rows};
 pub use snapshot::{Candidate, Flight, Snapshot};
+pub use standing::{Instance, Pause, PauseKind};
 
 /// Something was committed. It says where to look, not what is there now.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -200,6 +200,8 @@ pub enum Event {
     Halved { reason: String },
     /// Marketo will never take this batch, or the attempts are used up.
     Rejected { reason: String },
+    /// The answer was lost, and the attempts are used up. `ghost_until` as above.
+    GivenUp { reason: String, ghost_until: Timestamp },
     /// Marketo made an import of it.
     Accepted { marketo_batch_id: String, status: RemoteStatus },
     /// A person found the import on Marketo that nobody knew of.
@@ -229,6 +231,7 @@ impl Event {
             Event::Held { .. } => "held",
             Event::Halved { .. } => "halved",
             Event::Rejected { .. } => "rejected",
+            Event::GivenUp { .. } => "given-up",
             Event::Accepted { .. } => "accepted",
             Event::Settled { .. } => "settled",
             Event::Polled { .. } => "polled",
@@ -262,7 +265,7 @@ pub fn step(from: BatchState, event: &Event) -> Result<BatchState, Illegal> {
             Event::PutBack { .. } | Event::Refused { .. } | Event::AnswerLost { .. } | Event::Halved { .. },
         ) => S::Pending,
         (S::Uploading, Event::Held { .. }) => S::Held,
-        (S::Uploading, Event::Rejected { .. }) => S::Failed,
+        (S::Uploading, Event::Rejected { .. } | Event::GivenUp { .. }) => S::Failed,
         // A status that has already ended is not trusted from the upload's answer: the next poll brings it with counts.
         (S::Uploading, Event::Accepted { status, .. }) => match status {
             RemoteStatus::Queued => S::Queued,
@@ -322,6 +325,7 @@ mod tests {
             Event::Held { reason: reason.clone(), ghost_until: Timestamp::UNIX_EPOCH },
             Event::Halved { reason: reason.clone() },
             Event::Rejected { reason: reason.clone() },
+            Event::GivenUp { reason: reason.clone(), ghost_until: Timestamp::UNIX_EPOCH },
             Event::Accepted { marketo_batch_id: "1".into(), status: RemoteStatus::Queued },
             Event::Settled { marketo_batch_id: "1".into() },
             Event::Polled { status: RemoteStatus::Importing, counts },
@@ -353,6 +357,7 @@ mod tests {
              uploading + held = held\n\
              uploading + halved = pending\n\
              uploading + rejected = failed\n\
+             uploading + given-up = failed\n\
              uploading + accepted = queued\n\
              queued + polled = importing\n\
              queued + import-ended = collecting\n\

@@ -15,7 +15,7 @@ const AT_ONCE_PAUSE: Duration = Duration::from_secs(1);
 
 /// The arithmetic of the gate, without waiting.
 #[derive(Debug)]
-struct Window {
+pub struct Window {
     calls: usize,
     window: Duration,
     at_once: usize,
@@ -30,15 +30,32 @@ struct Window {
 
 /// What [`Window::look`] found.
 #[derive(Debug, PartialEq, Eq)]
-enum Look {
+pub enum Look {
     Go,
+    /// Not before this.
     At(Instant),
     /// When a call under way ends.
     Later,
 }
 
 impl Window {
-    fn look(&mut self, now: Instant) -> Look {
+    /// At most `calls` in any `window` and `at_once` at once. `ended` is when earlier calls ended that may still count.
+    pub fn new(calls: u32, window: Duration, at_once: u32, ended: impl IntoIterator<Item = Instant>) -> Window {
+        let mut ended: Vec<Instant> = ended.into_iter().collect();
+        ended.sort_unstable();
+        Window {
+            calls: calls as usize,
+            window,
+            at_once: at_once as usize,
+            under_way: 0,
+            ended: ended.into(),
+            blocked_until: None,
+            fewer: None,
+        }
+    }
+
+    /// Whether a call may leave.
+    pub fn look(&mut self, now: Instant) -> Look {
         while self.ended.front().is_some_and(|&ended| ended + self.window <= now) {
             self.ended.pop_front();
         }
@@ -57,9 +74,27 @@ impl Window {
         self.ended.front().map_or(Look::Later, |&oldest| Look::At(oldest + self.window))
     }
 
-    fn end(&mut self, now: Instant) {
+    /// A call leaves: [`Window::look`] said that it may.
+    pub fn begin(&mut self) {
+        self.under_way += 1;
+    }
+
+    /// A call is over.
+    pub fn end(&mut self, now: Instant) {
         self.under_way -= 1;
         self.ended.push_back(now);
+    }
+
+    /// 606: nothing leaves until a whole window has passed.
+    pub fn window_is_full(&mut self, now: Instant) {
+        self.blocked_until = self.blocked_until.max(Some(now + self.window));
+    }
+
+    /// 615: a short wait, then half as many at once, until a window has passed without another.
+    pub fn too_many_at_once(&mut self, now: Instant) {
+        let half = (self.under_way / 2).max(1);
+        self.fewer = Some((half, now + self.window.max(AT_ONCE_PAUSE)));
+        self.blocked_until = self.blocked_until.max(Some(now + AT_ONCE_PAUSE));
     }
 }
 
@@ -83,19 +118,10 @@ impl Gate {
     pub fn new(calls: u32, window: Duration, at_once: u32, ages: impl IntoIterator<Item = Duration>) -> Gate {
         let now = Instant::now();
         // An age from before the machine's first moment can't be told, so it counts in full.
-        let mut ended: Vec<Instant> = ages.into_iter().map(|age| now.checked_sub(age).unwrap_or(now)).collect();
-        ended.sort_unstable();
+        let ended = ages.into_iter().map(|age| now.checked_sub(age).unwrap_or(now));
         Gate {
             shared: Arc::new(Shared {
-                window: Mutex::new(Window {
-                    calls: calls as usize,
-                    window,
-                    at_once: at_once as usize,
-                    under_way: 0,
-                    ended: ended.into(),
-                    blocked_until: None,
-                    fewer: None,
-                }),
+                window: Mutex::new(Window::new(calls, window, at_once, ended)),
                 changed: Notify::new(),
                 turn: tokio::sync::Mutex::new(()),
             }),
@@ -110,7 +136,7 @@ impl Gate {
             let look = self.lock().look(Instant::now());
             match look {
                 Look::Go => {
-                    self.lock().under_way += 1;
+                    self.lock().begin();
                     return Permit { gate: self.clone() };
                 }
                 Look::At(when) => {
@@ -121,20 +147,14 @@ impl Gate {
         }
     }
 
-    /// 606: nothing leaves until a whole window has passed.
+    /// See [`Window::window_is_full`].
     pub fn window_is_full(&self) {
-        let mut window = self.lock();
-        let until = Instant::now() + window.window;
-        window.blocked_until = window.blocked_until.max(Some(until));
+        self.lock().window_is_full(Instant::now());
     }
 
-    /// 615: a short wait, then half as many at once, until a window has passed without another.
+    /// See [`Window::too_many_at_once`].
     pub fn too_many_at_once(&self) {
-        let mut window = self.lock();
-        let now = Instant::now();
-        let half = (window.under_way / 2).max(1);
-        window.fewer = Some((half, now + window.window.max(AT_ONCE_PAUSE)));
-        window.blocked_until = window.blocked_until.max(Some(now + AT_ONCE_PAUSE));
+        self.lock().too_many_at_once(Instant::now());
     }
 
     /// How long no call may leave, by what is known now; none if one may, or as soon as one under way has ended.

@@ -57,6 +57,11 @@ impl Desk {
             Ok(token) => token,
             Err(other) => return Ok(other),
         };
+        // The wait at the gate may have been long.
+        let pause = self.store.instance(&self.name).await?.pause;
+        if pause.is_some_and(|pause| pause.kind != PauseKind::Person) {
+            return Ok(Admitted::NotNow);
+        }
         let now = self.clock.now();
         let limits = &self.config.limits;
         let daily = (limits.daily_calls > 0).then_some(limits.daily_calls);
@@ -67,8 +72,8 @@ impl Desk {
             None => {
                 let reason = format!("the {} calls of the day are used up (limits.daily_calls)", limits.daily_calls);
                 let until = next_day(now, limits.daily_reset);
-                let stands = self.pause(PauseKind::Quota, &reason, Some(until)).await?;
-                Ok(if stands { Admitted::NotNow } else { Admitted::Unreachable(reason) })
+                self.pause(PauseKind::Quota, &reason, Some(until)).await?;
+                Ok(Admitted::NotNow)
             }
         }
     }
@@ -82,9 +87,8 @@ impl Desk {
             Ok(token) => Ok(token),
             Err(fault @ TokenFault::Passing(_)) => Err(Admitted::Unreachable(fault.to_string())),
             Err(fault @ TokenFault::Credentials(_)) => {
-                let reason = fault.to_string();
-                let stands = self.pause(PauseKind::Credentials, &reason, None).await?;
-                Err(if stands { Admitted::NotNow } else { Admitted::Unreachable(reason) })
+                self.pause(PauseKind::Credentials, &fault.to_string(), None).await?;
+                Err(Admitted::NotNow)
             }
         })
     }
@@ -100,23 +104,14 @@ impl Desk {
             None => return Ok(Matter::Batch),
             Some(Whole::WindowIsFull) => self.gate.window_is_full(),
             Some(Whole::TooManyAtOnce) => self.gate.too_many_at_once(),
-            Some(Whole::Pause { kind, until }) => {
-                // Polls go on while a person's pause stands, so it is the batch that has to wait then: asking again at
-                // once would find the same answer for ever.
-                if !self.pause(kind, reason, until).await? {
-                    return Ok(Matter::Batch);
-                }
-            }
+            Some(Whole::Pause { kind, until }) => self.pause(kind, reason, until).await?,
         }
         tracing::warn!(instance = %self.name, reason, "Marketo holds the instance back");
         Ok(Matter::Instance)
     }
 
-    /// Pauses the instance; false where a person has paused it already, and that stands.
-    async fn pause(&self, kind: PauseKind, reason: &str, until: Option<jiff::Timestamp>) -> Result<bool, StoreError> {
-        let stands = self.store.pause(&self.name, kind, reason, until, self.clock.now()).await?;
-        tracing::warn!(instance = %self.name, kind = kind.as_str(), reason, until = ?until, stands,
-            "the instance pauses");
-        Ok(stands)
+    async fn pause(&self, kind: PauseKind, reason: &str, until: Option<jiff::Timestamp>) -> Result<(), StoreError> {
+        tracing::warn!(instance = %self.name, kind = kind.as_str(), reason, until = ?until, "the instance pauses");
+        self.store.pause(&self.name, kind, reason, until, self.clock.now()).await
     }
 }

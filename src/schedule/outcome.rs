@@ -1,5 +1,5 @@
-//! A call did not succeed: what follows? Pure: from the fault, what was tried before and the policy to the event that is
-//! recorded, and what the instance as a whole does.
+//! An answer came, or did not: what follows? Pure: from the answer or fault, the batch's attempts and the policy to the
+//! event that is recorded, and what the instance as a whole does.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use super::next_day;
 use crate::clock::after;
 use crate::config::{Instance, UnknownOutcome};
-use crate::job::{Event, Wait};
+use crate::job::{Counts, Event, RemoteStatus, Wait};
 use crate::marketo::{Ask, CreateFault};
 use crate::store::{PauseKind, Snapshot};
 
@@ -86,11 +86,12 @@ pub fn answer_lost(reason: String, attempts: u32, instance: &Instance, now: Time
     let ghost_until = after(now, instance.polling.max * GHOST_POLLS);
     match instance.unknown_outcome {
         UnknownOutcome::Hold => Event::Held { reason, ghost_until },
-        UnknownOutcome::Resubmit if attempts >= instance.max_attempts => Event::Rejected {
-            reason: format!(
+        UnknownOutcome::Resubmit if attempts >= instance.max_attempts => {
+            let reason = format!(
                 "given up after {attempts} attempts; whether Marketo has the last one is unknown, for its answer was lost: {reason}"
-            ),
-        },
+            );
+            Event::GivenUp { reason, ghost_until }
+        }
         UnknownOutcome::Resubmit => {
             Event::AnswerLost { reason, not_before: after(now, backoff(instance, attempts)), ghost_until }
         }
@@ -110,6 +111,19 @@ fn others_pause(paces: &[(u64, Duration)], instance: &Instance) -> Duration {
     let all: Duration = paces.iter().map(|&(_, took)| took).sum();
     let imports = u32::try_from(paces.len()).unwrap_or(u32::MAX).max(1);
     (all / imports / 2).clamp(least, most)
+}
+
+/// What the answer to a poll says of the import.
+pub fn after_status(status: RemoteStatus, counts: Counts, message: Option<String>) -> Event {
+    match status {
+        RemoteStatus::Queued | RemoteStatus::Importing => Event::Polled { status, counts },
+        RemoteStatus::Complete => Event::Ended { counts, message: message.unwrap_or_default() },
+        RemoteStatus::Failed => {
+            let reason = message.filter(|message| !message.is_empty());
+            let reason = reason.unwrap_or_else(|| "the import failed, and Marketo did not say why".into());
+            Event::Lost { counts, reason }
+        }
+    }
 }
 
 /// What follows from a question about an import that found no good answer. Never another upload.
@@ -242,7 +256,9 @@ mod tests {
         };
         assert_eq!(reason, "given up after 8 attempts; the last answer was: words");
         let lost = CreateFault::AnswerLost { reason: "cut".into(), request_id: None };
-        assert!(matches!(after_upload(lost, 8, &failed(0), &instance(), from_ms(0)), Event::Rejected { .. }));
+        // What the last one may have left behind counts all the same.
+        let given_up = after_upload(lost, 8, &failed(0), &instance(), from_ms(0));
+        assert!(matches!(given_up, Event::GivenUp { ghost_until, .. } if ghost_until == from_ms(300_000)));
         let broken = || CreateFault::BrokenOff("it broke off".into());
         assert!(matches!(after_upload(broken(), 7, &failed(0), &instance(), from_ms(0)), Event::Refused { .. }));
         assert!(matches!(after_upload(broken(), 8, &failed(0), &instance(), from_ms(0)), Event::Rejected { .. }));

@@ -1,10 +1,12 @@
 //! What is to be done now? A pure function of the rows and the time.
 
 use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
 
 use jiff::Timestamp;
 
 use super::polling;
+use crate::clock::after;
 use crate::config;
 use crate::job::{BatchKey, BatchState, JobId};
 use crate::store::{Candidate, Flight, PauseKind, Snapshot};
@@ -53,12 +55,18 @@ pub struct Rules {
     /// The most batches in flight.
     pub in_flight: u32,
     pub polling: config::Polling,
+    /// The longest pause while Marketo as a whole does not answer.
+    pub backoff_max: Duration,
 }
 
 impl Rules {
     pub fn of(instance: &config::Instance) -> Rules {
         let limits = &instance.limits;
-        Rules { in_flight: most_in_flight(limits.importing, limits.queued), polling: instance.polling }
+        Rules {
+            in_flight: most_in_flight(limits.importing, limits.queued),
+            polling: instance.polling,
+            backoff_max: instance.backoff_max,
+        }
     }
 }
 
@@ -77,7 +85,7 @@ pub fn plan(snapshot: &Snapshot, busy: &HashMap<BatchKey, Work>, rules: &Rules, 
     if over {
         plan.steps.push(Step::Resume);
     }
-    let pause = pause.filter(|_| !over);
+    let pause = if over { snapshot.instance.under.as_ref() } else { pause };
     plan.look_at(pause.and_then(|pause| pause.until));
 
     for flight in &snapshot.flights {
@@ -129,7 +137,7 @@ impl Plan {
             .flights
             .iter()
             .filter(|flight| flight.state == BatchState::Collecting)
-            .map(|flight| (Step::Collect(flight.key), flight.key, flight.not_before.unwrap_or(now)));
+            .map(|flight| (Step::Collect(flight.key), flight.key, polling::fetch_due(flight, now)));
         for (step, key, due) in collects.chain(polls) {
             if busy.contains_key(&key) {
                 continue;
@@ -149,7 +157,7 @@ impl Plan {
             return;
         }
         let instance = &snapshot.instance;
-        if let Some(quiet_until) = instance.quiet_until.filter(|&until| until > now) {
+        if let Some(quiet_until) = ahead(instance.quiet_until, rules.backoff_max, now) {
             return self.look_at(Some(quiet_until));
         }
         let mut board = Board::of(snapshot, busy);
@@ -162,6 +170,12 @@ impl Plan {
         // The candidates that are left wait for a slot: a batch's end wakes us, or the moment that frees one.
         self.look_at(slots.more_at);
     }
+}
+
+/// `until`, where it is still to come. No pause is longer than `longest`: one that seems to be began before the clock was
+/// set back, and is over.
+fn ahead(until: Option<Timestamp>, longest: Duration, now: Timestamp) -> Option<Timestamp> {
+    until.filter(|&until| now < until && until <= after(now, longest))
 }
 
 /// How many uploads may begin, and when there may be more if nothing ends before.
@@ -183,16 +197,14 @@ impl Slots {
         // Marketo's queue was full at so many of ours: a slot that one of ours left is free, and now and then one more
         // is tried.
         let Some(learnt) = snapshot.instance.slots else { return Slots { free, more_at: ghost_gone } };
-        let probe_at = snapshot.instance.slots_probe_at.unwrap_or(now);
+        let probe_at = ahead(snapshot.instance.slots_probe_at, rules.backoff_max.max(rules.polling.max), now);
         let within = learnt.saturating_sub(board.in_flight);
-        if within > 0 || probe_at > now {
-            return Slots { free: free.min(within), more_at: ghost_gone.into_iter().chain([probe_at]).min() };
+        if within > 0 || probe_at.is_some() {
+            return Slots { free: free.min(within), more_at: ghost_gone.into_iter().chain(probe_at).min() };
         }
-        // One more is in flight already: it is the try.
-        if board.in_flight > learnt {
-            return Slots { free: 0, more_at: ghost_gone };
-        }
-        Slots { free: free.min(1), more_at: ghost_gone }
+        // The one that is tried counts as soon as it is under way: until it has ended, no other is tried.
+        let beyond = learnt.saturating_add(1).saturating_sub(board.in_flight);
+        Slots { free: free.min(beyond), more_at: ghost_gone }
     }
 }
 

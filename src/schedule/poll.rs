@@ -2,7 +2,7 @@
 
 use super::call::{Admitted, Matter};
 use super::desk::Desk;
-use super::outcome::{Unanswered, poll_failed};
+use super::outcome::{Unanswered, after_status, poll_failed};
 use crate::job::{BatchKey, BatchState, Event, RemoteStatus};
 use crate::marketo::{Ask, AskFault, Status};
 use crate::store::{Batch, StoreError};
@@ -37,23 +37,12 @@ pub(super) async fn poll(desk: &Desk, key: BatchKey) -> Result<(), StoreError> {
 
 async fn answered(desk: &Desk, key: BatchKey, id: &str, answer: Status) -> Result<(), StoreError> {
     let Status { status, counts, message, request_id } = answer;
-    let event = match status {
-        RemoteStatus::Queued | RemoteStatus::Importing => Event::Polled { status, counts },
-        RemoteStatus::Complete => Event::Ended { counts, message: message.unwrap_or_default() },
-        RemoteStatus::Failed => {
-            let reason = message.filter(|message| !message.is_empty());
-            Event::Lost {
-                counts,
-                reason: reason.unwrap_or_else(|| "the import failed, and Marketo did not say why".into()),
-            }
-        }
-    };
     if matches!(status, RemoteStatus::Complete | RemoteStatus::Failed) {
         tracing::info!(instance = %desk.name, job = %key.job, part = key.part, marketo_batch_id = id, ?status,
             processed = counts.processed, failed = counts.failed, warned = counts.warned, request_id,
             "the import ended");
     }
-    desk.store.record(key, event, request_id, desk.clock.now()).await?;
+    desk.store.record(key, after_status(status, counts, message), request_id, desk.clock.now()).await?;
     Ok(())
 }
 

@@ -32,8 +32,11 @@ pub(crate) fn due(
     now: Timestamp,
 ) -> Timestamp {
     let accepted = flight.accepted_at.unwrap_or(now);
-    // A clock that was set back must not put the next look into a far future.
-    let last = flight.polled_at.map_or(accepted, |polled| polled.max(accepted)).min(now);
+    let last = flight.polled_at.unwrap_or(accepted);
+    // The clock was set back: how long ago the last look was can't be told, so it is looked now, and told from then on.
+    if last > now {
+        return now;
+    }
     let due = if older >= WORKED_ON {
         after(last, polling.max * SELDOM)
     } else {
@@ -46,6 +49,15 @@ pub(crate) fn due(
         }
     };
     flight.not_before.map_or(due, |not_before| due.max(not_before))
+}
+
+/// When to fetch the files of `flight`, whose import has ended.
+pub(crate) fn fetch_due(flight: &Flight, now: Timestamp) -> Timestamp {
+    match (flight.not_before, flight.polled_at) {
+        // As above: the pause began in a time that is still to come.
+        (Some(_), Some(asked)) if asked > now => now,
+        (not_before, _) => not_before.unwrap_or(now),
+    }
 }
 
 fn pause(since: Timestamp, last: Timestamp, polling: &Polling) -> Duration {
@@ -122,8 +134,16 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_set_back_does_not_postpone_the_next_look() {
-        let ahead = flight(5_000, None, Some(5_005));
-        assert!(due_in_secs(&ahead, 0, &[]) <= 1_030);
+    fn a_clock_set_back_brings_the_next_look_at_once_and_the_usual_pauses_after_it() {
+        // It is 1000 now; the clock showed 5000 when the import was accepted, and it has not been polled since.
+        for (older, not_before) in [(0, None), (5, None), (0, Some(from_ms(5_300_000)))] {
+            let ahead = Flight { not_before, ..flight(4_000, None, Some(5_005)) };
+            assert_eq!(due_in_secs(&ahead, older, &[]), 1_000);
+            assert_eq!(due_in_secs(&flight(5_000, None, None), older, &[]), 1_000);
+        }
+        assert_eq!(due_in_secs(&flight(5_000, Some(5_000), Some(1_000)), 0, &[]), 1_005);
+        let late = Flight { not_before: Some(from_ms(5_300_000)), ..flight(4_000, None, Some(5_005)) };
+        assert_eq!(fetch_due(&late, from_ms(1_000_000)), from_ms(1_000_000));
+        assert_eq!(fetch_due(&late, from_ms(5_100_000)), from_ms(5_300_000));
     }
 }

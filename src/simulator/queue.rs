@@ -53,7 +53,12 @@ impl Queue {
 
     /// Imports that have not ended, other integrations' included.
     pub fn len(&self, now: Duration) -> usize {
-        self.foreign + self.imports.iter().filter(|import| now < import.ends).count()
+        self.foreign + self.unended(now).count()
+    }
+
+    /// Those that have not ended, other integrations' left out.
+    pub fn unended(&self, now: Duration) -> impl Iterator<Item = u64> {
+        self.imports.iter().filter(move |import| now < import.ends).map(|import| import.id)
     }
 
     /// Whether an import into this static list has not ended.

@@ -212,6 +212,11 @@ impl Marketo {
         self.queue.set_foreign(now, number);
     }
 
+    /// The imports made here that have not ended, by batch id.
+    pub fn unended(&self, now: Duration) -> impl Iterator<Item = u64> {
+        self.queue.unended(now)
+    }
+
     /// Counts an answer that is an error.
     pub fn note_error(&mut self, refusal: &Refusal) {
         *self.seen.errors.entry(refusal.name()).or_default() += 1;

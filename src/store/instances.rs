@@ -1,68 +1,14 @@
-//! What is true of an instance as a whole? Pauses, what its refusals taught, and the calls that still count.
+//! Where is it kept how an instance stands, which of its calls still count, and how much waits for it?
 
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
 use sqlx::{Row, SqliteConnection};
 
 use super::records::{size, time};
+use super::standing::{Instance, Pause, PauseKind};
 use super::writer::Writing;
 use super::{Change, Store, StoreError};
 use crate::clock::from_ms;
-use crate::job::{BatchKey, Event, UnknownWord, Wait};
-
-/// Who stopped an instance.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum PauseKind {
-    Person,
-    /// 401 from the identity endpoint, or 603: until a person resumes, or the daemon starts anew.
-    Credentials,
-    /// 607, or our own daily limit: until the day is over.
-    Quota,
-}
-
-impl PauseKind {
-    pub fn as_str(self) -> &'static str {
-        match self {
-            PauseKind::Person => "person",
-            PauseKind::Credentials => "credentials",
-            PauseKind::Quota => "quota",
-        }
-    }
-}
-
-impl std::str::FromStr for PauseKind {
-    type Err = UnknownWord;
-
-    fn from_str(text: &str) -> Result<Self, UnknownWord> {
-        let all = [PauseKind::Person, PauseKind::Credentials, PauseKind::Quota];
-        crate::job::find("pause", text, &all, PauseKind::as_str)
-    }
-}
-
-/// Uploads of an instance are stopped.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Pause {
-    pub kind: PauseKind,
-    pub reason: String,
-    pub at: Timestamp,
-    /// When it ends by itself; none where it waits for a person.
-    pub until: Option<Timestamp>,
-}
-
-/// What is remembered of an instance.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Instance {
-    pub pause: Option<Pause>,
-    /// How many imports Marketo let us have when it last said that its queue is full.
-    pub slots: Option<u32>,
-    /// When to try one more than that.
-    pub slots_probe_at: Option<Timestamp>,
-    /// How often in a row Marketo as a whole did not answer.
-    pub service_failures: u32,
-    /// No upload before this.
-    pub quiet_until: Option<Timestamp>,
-}
+use crate::job::{BatchKey, Event, UnknownWord};
 
 /// What waits for one instance.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -89,7 +35,7 @@ impl Store {
         instance(&mut conn, name).await
     }
 
-    /// Stops the uploads of an instance. A person's pause is never weakened by another kind: false where one stands.
+    /// Stops the uploads of an instance; see [`Instance::paused`].
     pub async fn pause(
         &self,
         name: &str,
@@ -97,65 +43,32 @@ impl Store {
         reason: &str,
         until: Option<Timestamp>,
         now: Timestamp,
-    ) -> Result<bool, StoreError> {
-        let (name, reason) = (name.to_owned(), reason.to_owned());
-        self.shared
-            .writer
-            .write(move |w| {
-                Box::pin(async move {
-                    let done = sqlx::query(
-                        "INSERT INTO instance (name, pause, pause_reason, paused_at, pause_until) VALUES (?, ?, ?, ?, ?)
-                         ON CONFLICT (name) DO UPDATE
-                         SET pause = excluded.pause, pause_reason = excluded.pause_reason,
-                             paused_at = excluded.paused_at, pause_until = excluded.pause_until
-                         WHERE pause IS NULL OR pause <> 'person' OR excluded.pause = 'person'",
-                    )
-                    .bind(&name)
-                    .bind(kind.as_str())
-                    .bind(reason)
-                    .bind(now.as_millisecond())
-                    .bind(until.map(Timestamp::as_millisecond))
-                    .execute(&mut *w.conn)
-                    .await?;
-                    w.changes.push(Change::Instance(name));
-                    Ok(done.rows_affected() > 0)
-                })
-            })
-            .await
+    ) -> Result<(), StoreError> {
+        let pause = Pause { kind, reason: reason.to_owned(), at: now, until };
+        self.change(name, move |instance| instance.paused(pause)).await
     }
 
-    /// Lets uploads go on, at once: what earlier refusals taught is forgotten too. Only pauses of `kind`, if one is given.
+    /// Lets uploads go on; see [`Instance::resumed`].
     pub async fn resume(&self, name: &str, kind: Option<PauseKind>) -> Result<(), StoreError> {
-        let name = name.to_owned();
-        self.shared
-            .writer
-            .write(move |w| {
-                Box::pin(async move {
-                    sqlx::query(
-                        "UPDATE instance SET pause = NULL, pause_reason = NULL, paused_at = NULL, pause_until = NULL,
-                                             slots = NULL, slots_probe_at = NULL, service_failures = 0,
-                                             quiet_until = NULL
-                         WHERE name = ?1 AND (?2 IS NULL OR pause = ?2)",
-                    )
-                    .bind(&name)
-                    .bind(kind.map(PauseKind::as_str))
-                    .execute(&mut *w.conn)
-                    .await?;
-                    w.changes.push(Change::Instance(name));
-                    Ok(())
-                })
-            })
-            .await
+        self.change(name, move |instance| instance.resumed(kind)).await
     }
 
     /// Marketo as a whole can't be reached (not even for a token): no upload before `until`.
     pub async fn service_failed(&self, name: &str, until: Timestamp, now: Timestamp) -> Result<(), StoreError> {
+        self.change(name, move |instance| instance.service_failed(until, now)).await
+    }
+
+    async fn change<F>(&self, name: &str, change: F) -> Result<(), StoreError>
+    where
+        F: FnOnce(&Instance) -> Instance + Send + 'static,
+    {
         let name = name.to_owned();
         self.shared
             .writer
             .write(move |w| {
                 Box::pin(async move {
-                    service_failed(w, &name, Some(until), now).await?;
+                    let before = instance(&mut *w.conn, &name).await?;
+                    save(w, &name, &before, &change(&before)).await?;
                     w.changes.push(Change::Instance(name));
                     Ok(())
                 })
@@ -306,8 +219,13 @@ pub(super) async fn instance(conn: &mut SqliteConnection, name: &str) -> Result<
             until: time(&row, "pause_until")?,
         }),
     };
+    let under = match time(&row, "under_at")? {
+        None => None,
+        Some(at) => Some(Pause { kind: PauseKind::Person, reason: row.try_get("under_reason")?, at, until: None }),
+    };
     Ok(Instance {
         pause,
+        under,
         slots: row.try_get("slots")?,
         slots_probe_at: time(&row, "slots_probe_at")?,
         service_failures: row.try_get("service_failures")?,
@@ -315,86 +233,50 @@ pub(super) async fn instance(conn: &mut SqliteConnection, name: &str) -> Result<
     })
 }
 
-/// What an instance learns of what happened to one of its batches, in the transaction of that event.
-pub(super) async fn learn(w: &mut Writing<'_>, key: BatchKey, event: &Event, now: Timestamp) -> Result<(), StoreError> {
-    match event {
-        Event::PutBack { wait: Wait::QueueFull, not_before, .. } => {
-            let (name, in_flight) = in_flight(w, key).await?;
-            sqlx::query(
-                "INSERT INTO instance (name, slots, slots_probe_at) VALUES (?, ?, ?)
-                 ON CONFLICT (name) DO UPDATE SET slots = excluded.slots, slots_probe_at = excluded.slots_probe_at",
-            )
-            .bind(name)
-            .bind(in_flight)
-            .bind(not_before.map(Timestamp::as_millisecond))
-            .execute(&mut *w.conn)
-            .await?;
-            service_answers(w, key).await?;
-        }
-        Event::PutBack { wait: Wait::Service, not_before, .. } => {
-            let (name, _) = in_flight(w, key).await?;
-            service_failed(w, &name, *not_before, now).await?;
-        }
-        Event::Accepted { .. } => {
-            let (name, in_flight) = in_flight(w, key).await?;
-            // More went in than it last let us have: others have left its queue, so the next may follow at once.
-            sqlx::query(
-                "UPDATE instance SET slots = max(slots, ?),
-                                     slots_probe_at = CASE WHEN slots < ? THEN ? ELSE slots_probe_at END
-                 WHERE name = ?",
-            )
-            .bind(in_flight)
-            .bind(in_flight)
-            .bind(now.as_millisecond())
-            .bind(name)
-            .execute(&mut *w.conn)
-            .await?;
-            service_answers(w, key).await?;
-        }
-        Event::PutBack { wait: Wait::ListBusy | Wait::Calls, .. }
-        | Event::Refused { .. }
-        | Event::Rejected { .. }
-        | Event::Halved { .. } => service_answers(w, key).await?,
-        _ => {}
+async fn save(w: &mut Writing<'_>, name: &str, before: &Instance, after: &Instance) -> Result<(), StoreError> {
+    if before == after {
+        return Ok(());
     }
-    Ok(())
-}
-
-/// Uploads that were under way together fail together: what they find while it is quiet already is the same failure.
-async fn service_failed(
-    w: &mut Writing<'_>,
-    name: &str,
-    until: Option<Timestamp>,
-    now: Timestamp,
-) -> Result<(), StoreError> {
+    let ms = |time: Option<Timestamp>| time.map(Timestamp::as_millisecond);
+    let (pause, under) = (after.pause.as_ref(), after.under.as_ref());
     sqlx::query(
-        "INSERT INTO instance (name, service_failures, quiet_until) VALUES (?, 1, ?)
+        "INSERT INTO instance (name, pause, pause_reason, paused_at, pause_until, under_reason, under_at, slots,
+                               slots_probe_at, service_failures, quiet_until)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
          ON CONFLICT (name) DO UPDATE
-         SET service_failures = service_failures + 1, quiet_until = excluded.quiet_until
-         WHERE quiet_until IS NULL OR quiet_until <= ?",
+         SET pause = excluded.pause, pause_reason = excluded.pause_reason, paused_at = excluded.paused_at,
+             pause_until = excluded.pause_until, under_reason = excluded.under_reason,
+             under_at = excluded.under_at, slots = excluded.slots, slots_probe_at = excluded.slots_probe_at,
+             service_failures = excluded.service_failures, quiet_until = excluded.quiet_until",
     )
     .bind(name)
-    .bind(until.map(Timestamp::as_millisecond))
-    .bind(now.as_millisecond())
+    .bind(pause.map(|pause| pause.kind.as_str()))
+    .bind(pause.map(|pause| pause.reason.as_str()))
+    .bind(ms(pause.map(|pause| pause.at)))
+    .bind(ms(pause.and_then(|pause| pause.until)))
+    .bind(under.map(|under| under.reason.as_str()))
+    .bind(ms(under.map(|under| under.at)))
+    .bind(after.slots)
+    .bind(ms(after.slots_probe_at))
+    .bind(after.service_failures)
+    .bind(ms(after.quiet_until))
     .execute(&mut *w.conn)
     .await?;
     Ok(())
 }
 
-/// Marketo has said something that is about the batch, so it is there again.
-async fn service_answers(w: &mut Writing<'_>, key: BatchKey) -> Result<(), StoreError> {
-    sqlx::query(
-        "UPDATE instance SET service_failures = 0, quiet_until = NULL
-         WHERE service_failures > 0 AND name = (SELECT instance FROM job WHERE id = ?)",
-    )
-    .bind(key.job.0)
-    .execute(&mut *w.conn)
-    .await?;
-    Ok(())
+/// What an instance learns of what happened to one of its batches, in the transaction of that event.
+pub(super) async fn learn(w: &mut Writing<'_>, key: BatchKey, event: &Event, now: Timestamp) -> Result<(), StoreError> {
+    if !Instance::learns_from(event) {
+        return Ok(());
+    }
+    let (name, in_flight) = in_flight(w, key).await?;
+    let before = instance(&mut *w.conn, &name).await?;
+    save(w, &name, &before, &before.after(event, in_flight, now)).await
 }
 
 /// The instance of a batch, and how many of its batches hold a slot.
-async fn in_flight(w: &mut Writing<'_>, key: BatchKey) -> Result<(String, i64), StoreError> {
+async fn in_flight(w: &mut Writing<'_>, key: BatchKey) -> Result<(String, u32), StoreError> {
     let row = sqlx::query(
         "SELECT j.instance, (SELECT count(*) FROM batch b JOIN job o ON o.id = b.job_id
                              WHERE b.state IN ('uploading', 'queued', 'importing', 'collecting', 'held')
@@ -411,19 +293,20 @@ async fn in_flight(w: &mut Writing<'_>, key: BatchKey) -> Result<(String, i64), 
 mod tests {
     use super::super::fixture::{add, leads, store};
     use super::*;
-    use crate::job::RemoteStatus;
+    use crate::job::{RemoteStatus, Wait};
     use std::time::Duration;
 
     #[tokio::test]
-    async fn a_persons_pause_is_not_replaced_by_a_quota_and_a_resume_lifts_all() {
+    async fn a_persons_pause_outlasts_a_quota_and_a_resume_lifts_all() {
         let store = store().await;
         store.pause("default", PauseKind::Quota, "607", Some(from_ms(99)), from_ms(1)).await.unwrap();
         store.pause("default", PauseKind::Person, "asked for", None, from_ms(2)).await.unwrap();
         store.pause("default", PauseKind::Quota, "607", Some(from_ms(99)), from_ms(3)).await.unwrap();
         let pause = store.instance("default").await.unwrap().pause.unwrap();
-        assert_eq!((pause.kind, pause.at, pause.until), (PauseKind::Person, from_ms(2), None));
+        assert_eq!((pause.kind, pause.at, pause.until), (PauseKind::Quota, from_ms(3), Some(from_ms(99))));
         store.resume("default", Some(PauseKind::Quota)).await.unwrap();
-        assert!(store.instance("default").await.unwrap().pause.is_some());
+        let pause = store.instance("default").await.unwrap().pause.unwrap();
+        assert_eq!((pause.kind, pause.at, pause.reason.as_str()), (PauseKind::Person, from_ms(2), "asked for"));
         store.resume("default", None).await.unwrap();
         assert_eq!(store.instance("default").await.unwrap(), Instance::default());
     }
@@ -472,14 +355,14 @@ mod tests {
     async fn a_service_that_is_down_is_counted_until_an_upload_is_accepted() {
         let store = store().await;
         let key = BatchKey { job: add(&store, leads(), 1).await, part: 1 };
-        for n in 1..=2 {
-            store.record(key, Event::UploadBegan, None, from_ms(n * 100)).await.unwrap();
-            let back =
-                Event::PutBack { wait: Wait::Service, reason: "503".into(), not_before: Some(from_ms(n * 100 + 100)) };
-            store.record(key, back, None, from_ms(n * 100)).await.unwrap();
+        for at in [1, 150] {
+            store.record(key, Event::UploadBegan, None, from_ms(at)).await.unwrap();
+            let until = from_ms(at + 50);
+            let back = Event::PutBack { wait: Wait::Service, reason: "503".into(), not_before: Some(until) };
+            store.record(key, back, None, from_ms(at)).await.unwrap();
         }
         let learnt = store.instance("default").await.unwrap();
-        assert_eq!((learnt.service_failures, learnt.quiet_until), (2, Some(from_ms(300))));
+        assert_eq!((learnt.service_failures, learnt.quiet_until), (2, Some(from_ms(200))));
         store.record(key, Event::UploadBegan, None, from_ms(300)).await.unwrap();
         let accepted = Event::Accepted { marketo_batch_id: "1".into(), status: RemoteStatus::Queued };
         store.record(key, accepted, None, from_ms(301)).await.unwrap();

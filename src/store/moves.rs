@@ -3,10 +3,11 @@
 use jiff::Timestamp;
 use sqlx::Row;
 
+use super::progress::Progress;
 use super::records::{self, maybe_size, time, word, write_history};
 use super::writer::Writing;
 use super::{Change, Part, Store, StoreError, accept, instances};
-use crate::job::{BatchKey, BatchState, Counts, Event, JobId, JobState, RemoteStatus, Wait, job_state, step};
+use crate::job::{BatchKey, BatchState, Counts, Event, JobId, JobState, Wait, job_state, step};
 
 /// What a person's order did to a job's batches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,24 +16,6 @@ pub struct Settled {
     pub moved: u32,
     /// The job's state now.
     pub state: JobState,
-}
-
-/// The columns of a batch that events change.
-struct Moving {
-    state: BatchState,
-    attempts: u32,
-    marketo_batch_id: Option<String>,
-    not_before: Option<Timestamp>,
-    wait: Option<Wait>,
-    message: Option<String>,
-    counts: Counts,
-    uploaded_at: Option<Timestamp>,
-    accepted_at: Option<Timestamp>,
-    importing_at: Option<Timestamp>,
-    polled_at: Option<Timestamp>,
-    ended_at: Option<Timestamp>,
-    ask_failures: u32,
-    ghost_until: Option<Timestamp>,
 }
 
 impl Store {
@@ -105,25 +88,17 @@ impl Store {
             .writer
             .write(move |w| {
                 Box::pin(async move {
-                    let row = sqlx::query(
-                        // When the import was last seen at work is what its pace is taken from.
-                        "UPDATE batch SET ask_failures = ask_failures + 1, not_before = ?,
-                                          polled_at = CASE state WHEN 'collecting' THEN polled_at ELSE ? END
-                         WHERE job_id = ? AND part = ? AND state IN ('queued', 'importing', 'collecting')
-                         RETURNING ask_failures, state",
-                    )
-                    .bind(not_before.as_millisecond())
-                    .bind(now.as_millisecond())
-                    .bind(key.job.0)
-                    .bind(key.part)
-                    .fetch_optional(&mut *w.conn)
-                    .await?
-                    .ok_or(StoreError::NoBatch(key))?;
-                    let state: &str = row.try_get("state")?;
-                    let (part, reason, id) = (Some(key.part), Some(reason.as_str()), request_id.as_deref());
-                    write_history(w, key.job, part, now, "ask-failed", state, reason, id).await?;
+                    let before = load(w, key).await?;
+                    let asked = [BatchState::Queued, BatchState::Importing, BatchState::Collecting];
+                    if !asked.contains(&before.state) {
+                        return Err(StoreError::NoBatch(key));
+                    }
+                    let batch = before.ask_failed(not_before, now);
+                    save(w, key, &batch).await?;
+                    let (part, state, id) = (Some(key.part), batch.state.as_str(), request_id.as_deref());
+                    write_history(w, key.job, part, now, "ask-failed", state, Some(&reason), id).await?;
                     w.changes.push(Change::Batch(key));
-                    Ok(row.try_get("ask_failures")?)
+                    Ok(batch.ask_failures)
                 })
             })
             .await
@@ -251,106 +226,22 @@ async fn record(
     request_id: Option<&str>,
     now: Timestamp,
 ) -> Result<BatchState, StoreError> {
-    let mut batch = load(w, key).await?;
-    let from = batch.state;
-    let before = batch.counts;
-    batch.state = step(from, event)?;
-    apply(&mut batch, event, now);
+    let before = load(w, key).await?;
+    let batch = before.after(event, now)?;
     save(w, key, &batch).await?;
     // A poll that brought no news is not history: at one in five seconds it would bury what is.
-    let news = !matches!(event, Event::Polled { .. }) || batch.state != from;
+    let news = !matches!(event, Event::Polled { .. }) || batch.state != before.state;
     if news {
         let (part, state) = (Some(key.part), batch.state.as_str());
         let message = describe(event).or(batch.message.as_deref());
         write_history(w, key.job, part, now, event.name(), state, message, request_id).await?;
     }
-    if news || batch.counts != before {
+    if news || batch.counts != before.counts {
         w.changes.push(Change::Batch(key));
     }
     settle_job(w, key.job, now).await?;
     instances::learn(w, key, event, now).await?;
     Ok(batch.state)
-}
-
-/// What an event changes besides the state.
-fn apply(batch: &mut Moving, event: &Event, now: Timestamp) {
-    // Whatever the last wait was, it is over; the events that begin one set it anew.
-    (batch.not_before, batch.wait) = (None, None);
-    match event {
-        Event::UploadBegan => {
-            batch.attempts += 1;
-            batch.uploaded_at = Some(now);
-        }
-        Event::PutBack { wait, reason, not_before } => {
-            batch.attempts = batch.attempts.saturating_sub(1);
-            batch.wait = Some(*wait);
-            // The other waits are the instance's: any batch may be the one that tries again.
-            batch.not_before = not_before.filter(|_| *wait == Wait::ListBusy);
-            batch.message = Some(reason.clone());
-        }
-        Event::Refused { reason, not_before } => {
-            batch.not_before = Some(*not_before);
-            batch.message = Some(reason.clone());
-        }
-        Event::AnswerLost { reason, not_before, ghost_until } => {
-            batch.not_before = Some(*not_before);
-            batch.message = Some(reason.clone());
-            batch.ghost_until = batch.ghost_until.max(Some(*ghost_until));
-        }
-        Event::Held { reason, ghost_until } => {
-            batch.message = Some(reason.clone());
-            batch.ghost_until = batch.ghost_until.max(Some(*ghost_until));
-        }
-        Event::Halved { reason } => {
-            batch.attempts = batch.attempts.saturating_sub(1);
-            batch.message = Some(reason.clone());
-        }
-        Event::Rejected { reason } => batch.message = Some(reason.clone()),
-        Event::Accepted { marketo_batch_id, status } => {
-            batch.marketo_batch_id = Some(marketo_batch_id.clone());
-            batch.accepted_at = Some(now);
-            batch.message = None;
-            batch.ask_failures = 0;
-            if *status != RemoteStatus::Queued {
-                batch.importing_at = Some(now);
-            }
-        }
-        Event::Settled { marketo_batch_id } => {
-            batch.marketo_batch_id = Some(marketo_batch_id.clone());
-            batch.accepted_at = Some(now);
-            batch.message = None;
-            batch.ask_failures = 0;
-            // It can be seen now, and counts as itself.
-            batch.ghost_until = None;
-        }
-        Event::Polled { status, counts } => {
-            batch.polled_at = Some(now);
-            batch.ask_failures = 0;
-            batch.counts = *counts;
-            if *status == RemoteStatus::Importing {
-                batch.importing_at = batch.importing_at.or(Some(now));
-            }
-        }
-        Event::Ended { counts, message } => {
-            batch.polled_at = Some(now);
-            batch.ask_failures = 0;
-            batch.counts = *counts;
-            batch.message = Some(message.clone());
-        }
-        Event::Lost { counts, reason } => {
-            batch.counts = *counts;
-            batch.message = Some(reason.clone());
-        }
-        Event::Collected | Event::Cancelled => {}
-        Event::Retried => {
-            batch.attempts = 0;
-            batch.counts = Counts::default();
-            batch.marketo_batch_id = None;
-            batch.message = None;
-            (batch.accepted_at, batch.importing_at, batch.polled_at) = (None, None, None);
-        }
-    }
-    batch.ended_at = batch.state.has_ended().then_some(now);
 }
 
 /// What the history says of the event itself.
@@ -362,6 +253,7 @@ fn describe(event: &Event) -> Option<&str> {
         | Event::Held { reason, .. }
         | Event::Halved { reason }
         | Event::Rejected { reason }
+        | Event::GivenUp { reason, .. }
         | Event::Lost { reason, .. } => Some(reason),
         Event::Ended { message, .. } => Some(message),
         Event::Accepted { marketo_batch_id, .. } | Event::Settled { marketo_batch_id } => Some(marketo_batch_id),
@@ -369,14 +261,14 @@ fn describe(event: &Event) -> Option<&str> {
     }
 }
 
-async fn load(w: &mut Writing<'_>, key: BatchKey) -> Result<Moving, StoreError> {
+async fn load(w: &mut Writing<'_>, key: BatchKey) -> Result<Progress, StoreError> {
     let row = sqlx::query("SELECT * FROM batch WHERE job_id = ? AND part = ?")
         .bind(key.job.0)
         .bind(key.part)
         .fetch_optional(&mut *w.conn)
         .await?
         .ok_or(StoreError::NoBatch(key))?;
-    Ok(Moving {
+    Ok(Progress {
         state: word(&row, "state")?,
         attempts: row.try_get("attempts")?,
         marketo_batch_id: row.try_get("marketo_batch_id")?,
@@ -396,16 +288,17 @@ async fn load(w: &mut Writing<'_>, key: BatchKey) -> Result<Moving, StoreError> 
         ended_at: time(&row, "ended_at")?,
         ask_failures: row.try_get("ask_failures")?,
         ghost_until: time(&row, "ghost_until")?,
+        ghosts: row.try_get("ghosts")?,
     })
 }
 
-async fn save(w: &mut Writing<'_>, key: BatchKey, batch: &Moving) -> Result<(), StoreError> {
+async fn save(w: &mut Writing<'_>, key: BatchKey, batch: &Progress) -> Result<(), StoreError> {
     let ms = |time: Option<Timestamp>| time.map(Timestamp::as_millisecond);
     let count = |count: Option<u64>| count.map(u64::cast_signed);
     sqlx::query(
         "UPDATE batch SET state = ?, attempts = ?, marketo_batch_id = ?, not_before = ?, wait = ?, message = ?,
                           processed = ?, failed = ?, warned = ?, uploaded_at = ?, accepted_at = ?, importing_at = ?,
-                          polled_at = ?, ended_at = ?, ask_failures = ?, ghost_until = ?
+                          polled_at = ?, ended_at = ?, ask_failures = ?, ghost_until = ?, ghosts = ?
          WHERE job_id = ? AND part = ?",
     )
     .bind(batch.state.as_str())
@@ -424,6 +317,7 @@ async fn save(w: &mut Writing<'_>, key: BatchKey, batch: &Moving) -> Result<(), 
     .bind(ms(batch.ended_at))
     .bind(batch.ask_failures)
     .bind(ms(batch.ghost_until))
+    .bind(batch.ghosts)
     .bind(key.job.0)
     .bind(key.part)
     .execute(&mut *w.conn)
@@ -478,6 +372,7 @@ mod tests {
     use super::super::fixture::{add, leads, store};
     use super::*;
     use crate::clock::from_ms;
+    use crate::job::RemoteStatus;
 
     fn accepted(id: &str) -> Event {
         Event::Accepted { marketo_batch_id: id.into(), status: RemoteStatus::Queued }

@@ -7,7 +7,10 @@ use sqlx::migrate::{Migration, MigrationType, Migrator};
 use sqlx::{ConnectOptions, Connection, SqlSafeStr};
 
 /// Version, name, text. A released migration is never changed: a checksum in the database would refuse it.
-const MIGRATIONS: &[(i64, &str, &str)] = &[(1, "queue", include_str!("../../migrations/0001_queue.sql"))];
+const MIGRATIONS: &[(i64, &str, &str)] = &[
+    (1, "queue", include_str!("../../migrations/0001_queue.sql")),
+    (2, "lost answers and pauses", include_str!("../../migrations/0002_lost_answers_and_pauses.sql")),
+];
 
 pub(super) fn migrator() -> Migrator {
     Migrator::with_migrations(

@@ -7,8 +7,9 @@ use std::time::Duration;
 use jiff::Timestamp;
 use sqlx::{Row, SqliteConnection};
 
-use super::instances::{Instance, instance};
+use super::instances::instance;
 use super::records::{Job, maybe_size, size, time, word};
+use super::standing::Instance;
 use super::{Store, StoreError};
 use crate::clock::from_ms;
 use crate::job::{BatchKey, BatchState, JobId};
@@ -28,7 +29,8 @@ pub struct Snapshot {
     pub instance: Instance,
     /// Batches that are `uploading`, `queued`, `importing`, `collecting` or `held`.
     pub flights: Vec<Flight>,
-    /// Pending batches that may go now, by priority and age.
+    /// Pending batches that may go now, by priority and age. A pause that began in a time that is still to come, for the
+    /// clock was set back, holds none of them.
     pub candidates: Vec<Candidate>,
     /// Until when each import counts that a lost answer may have left behind. Those of complete batches are left out:
     /// the import that was lost stood before theirs.
@@ -131,7 +133,7 @@ async fn candidates(
         "SELECT j.id, j.priority, j.job_group, j.list_id, b.part
          FROM job j JOIN batch b ON b.job_id = j.id AND b.state = 'pending'
          WHERE j.instance = ?1 AND j.state IN ('pending', 'running')
-           AND (b.not_before IS NULL OR b.not_before <= ?2)
+           AND (b.not_before IS NULL OR b.not_before <= ?2 OR b.uploaded_at > ?2)
            AND b.part IN (SELECT p.part FROM batch p WHERE p.job_id = j.id AND p.state = 'pending'
                           ORDER BY p.byte_from LIMIT ?3)
            AND (j.job_group IS NULL
@@ -167,15 +169,21 @@ async fn candidates(
 }
 
 async fn ghosts(conn: &mut SqliteConnection, name: &str, now: Timestamp) -> Result<Vec<Timestamp>, StoreError> {
-    let times: Vec<i64> = sqlx::query_scalar(
-        "SELECT b.ghost_until FROM batch b JOIN job j ON j.id = b.job_id
-         WHERE b.ghost_until > ? AND j.instance = ? AND b.state <> 'complete'",
+    // Also those of batches that were cancelled or given up: Marketo knows nothing of that.
+    let rows = sqlx::query(
+        "SELECT b.ghost_until, b.ghosts FROM batch b JOIN job j ON j.id = b.job_id
+         WHERE b.ghost_until > ? AND j.instance = ?",
     )
     .bind(now.as_millisecond())
     .bind(name)
     .fetch_all(conn)
     .await?;
-    Ok(times.into_iter().map(from_ms).collect())
+    let mut ghosts = Vec::new();
+    for row in &rows {
+        let (until, number) = (from_ms(row.try_get("ghost_until")?), row.try_get::<u32, _>("ghosts")?);
+        ghosts.extend(std::iter::repeat_n(until, number as usize));
+    }
+    Ok(ghosts)
 }
 
 async fn busy_lists(
@@ -199,7 +207,9 @@ async fn busy_lists(
 async fn next_due(conn: &mut SqliteConnection, name: &str, now: Timestamp) -> Result<Option<Timestamp>, StoreError> {
     let due: Option<i64> = sqlx::query_scalar(
         "SELECT b.not_before FROM batch b JOIN job j ON j.id = b.job_id
-         WHERE b.not_before > ? AND b.state = 'pending' AND j.instance = ? ORDER BY b.not_before LIMIT 1",
+         WHERE b.not_before > ?1 AND b.state = 'pending' AND j.instance = ?2
+           AND (b.uploaded_at IS NULL OR b.uploaded_at <= ?1)
+         ORDER BY b.not_before LIMIT 1",
     )
     .bind(now.as_millisecond())
     .bind(name)
@@ -291,10 +301,13 @@ mod tests {
         assert_eq!((snapshot.candidates.len(), snapshot.next_due), (0, Some(from_ms(500))));
         let snapshot = store.snapshot("default", from_ms(500), 2).await.unwrap();
         assert_eq!((snapshot.candidates.len(), snapshot.next_due), (1, None));
+        // The clock is set back to before its upload: how long it has waited can't be told any more.
+        let snapshot = store.snapshot("default", from_ms(0), 2).await.unwrap();
+        assert_eq!((snapshot.candidates.len(), snapshot.next_due), (1, None));
     }
 
     #[tokio::test]
-    async fn a_lost_answer_counts_as_an_import_until_its_time_or_until_the_batch_is_complete() {
+    async fn each_lost_answer_counts_as_an_import_until_its_time_or_until_the_batch_is_complete() {
         let store = store().await;
         let key = BatchKey { job: add(&store, leads(), 1).await, part: 1 };
         store.record(key, Event::UploadBegan, None, from_ms(1)).await.unwrap();
@@ -303,17 +316,21 @@ mod tests {
         let ghosts = async |now| store.snapshot("default", from_ms(now), 2).await.unwrap().ghosts;
         assert_eq!(ghosts(10).await, [from_ms(800)]);
         assert_eq!(ghosts(800).await, []);
-        // Nothing calls back what may be there.
-        store.cancel(key.job, from_ms(11)).await.unwrap();
-        assert_eq!(ghosts(12).await, [from_ms(800)]);
-        store.retry(key.job, from_ms(13)).await.unwrap();
+        store.record(key, Event::UploadBegan, None, from_ms(11)).await.unwrap();
+        let held = Event::Held { reason: "cut".into(), ghost_until: from_ms(900) };
+        store.record(key, held, None, from_ms(12)).await.unwrap();
+        assert_eq!(ghosts(12).await, [from_ms(900), from_ms(900)]);
+        store.cancel(key.job, from_ms(13)).await.unwrap();
+        assert_eq!(ghosts(14).await.len(), 2, "a cancel calls no import back");
+        assert_eq!(ghosts(900).await, []);
+        store.retry(key.job, from_ms(14)).await.unwrap();
         let accepted = Event::Accepted { marketo_batch_id: "1".into(), status: RemoteStatus::Queued };
         let ended = Event::Ended { counts: Counts::default(), message: "done".into() };
-        for event in [Event::UploadBegan, accepted, ended, Event::Collected] {
-            assert_eq!(ghosts(14).await, [from_ms(800)]);
-            store.record(key, event, None, from_ms(14)).await.unwrap();
+        for event in [Event::UploadBegan, accepted, ended] {
+            assert_eq!(ghosts(15).await.len(), 2);
+            store.record(key, event, None, from_ms(15)).await.unwrap();
         }
-        assert_eq!(ghosts(14).await, []);
+        assert_eq!(ghosts(15).await, []);
     }
 
     #[tokio::test]

@@ -13,6 +13,7 @@ fn rules(importing: u32, queued: u32) -> Rules {
     Rules {
         in_flight: most_in_flight(importing, queued),
         polling: config::Polling { min: Duration::from_secs(5), max: Duration::from_secs(30) },
+        backoff_max: Duration::from_secs(300),
     }
 }
 
@@ -154,10 +155,12 @@ fn a_full_queue_is_tried_again_where_one_of_ours_ended_and_now_and_then_beyond()
         (3, 1, false, 2),
         (3, 3, true, 1),
         (3, 1, true, 2),
-        // The try is on its way: there is one at a time.
-        (3, 4, true, 0),
         (0, 0, false, 0),
         (0, 0, true, 1),
+        // The one that is tried is still on its way.
+        (0, 1, true, 0),
+        (3, 4, true, 0),
+        (3, 9, true, 0),
         (12, 10, true, 0),
         (10, 9, false, 1),
     ] {
@@ -218,6 +221,18 @@ fn one_upload_shows_whether_the_service_is_there_again() {
     for (work, expected) in [(Work::Upload, 0), (Work::Ask, 1)] {
         let busy = [(key(100, 1), work)].into();
         assert_eq!(uploads(&plan(&snapshot, &busy, &rules(2, 10), from_ms(NOW))).len(), expected, "{work:?}");
+    }
+}
+
+#[test]
+fn a_pause_that_is_longer_than_any_began_before_the_clock_was_set_back_and_is_over() {
+    let mut snapshot = Snapshot { candidates: vec![waiting(1, 1)], ..Snapshot::default() };
+    for (quiet, probe, expected) in
+        [(300_000, 30_000, 0), (300_001, 0, 1), (0, 300_000, 0), (0, 300_001, 1), (3_600_000, 3_600_000, 1)]
+    {
+        snapshot.instance.quiet_until = Some(from_ms(NOW + quiet));
+        (snapshot.instance.slots, snapshot.instance.slots_probe_at) = (Some(0), Some(from_ms(NOW + probe)));
+        assert_eq!(uploads(&planned(&snapshot, &rules(2, 10))).len(), expected, "{quiet} {probe}");
     }
 }
 

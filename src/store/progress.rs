@@ -1,0 +1,196 @@
+//! How far has a batch come? The columns that events change, and what each event makes of them. Pure.
+
+use jiff::Timestamp;
+
+use crate::job::{BatchState, Counts, Event, Illegal, RemoteStatus, Wait, step};
+
+/// The columns of a batch that events change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Progress {
+    pub state: BatchState,
+    /// Uploads begun that count against `max_attempts`.
+    pub attempts: u32,
+    pub marketo_batch_id: Option<String>,
+    /// The next upload, poll or fetch is not before this.
+    pub not_before: Option<Timestamp>,
+    pub wait: Option<Wait>,
+    pub message: Option<String>,
+    pub counts: Counts,
+    pub uploaded_at: Option<Timestamp>,
+    pub accepted_at: Option<Timestamp>,
+    pub importing_at: Option<Timestamp>,
+    pub polled_at: Option<Timestamp>,
+    pub ended_at: Option<Timestamp>,
+    /// Questions about the import that failed since the last good answer.
+    pub ask_failures: u32,
+    /// Until then the imports count that lost answers may have left behind.
+    pub ghost_until: Option<Timestamp>,
+    /// How many these are.
+    pub ghosts: u32,
+}
+
+impl Progress {
+    /// A batch to which nothing has happened yet.
+    pub fn untouched() -> Progress {
+        Progress {
+            state: BatchState::Pending,
+            attempts: 0,
+            marketo_batch_id: None,
+            not_before: None,
+            wait: None,
+            message: None,
+            counts: Counts::default(),
+            uploaded_at: None,
+            accepted_at: None,
+            importing_at: None,
+            polled_at: None,
+            ended_at: None,
+            ask_failures: 0,
+            ghost_until: None,
+            ghosts: 0,
+        }
+    }
+
+    /// What the batch is when `event` has happened to it.
+    ///
+    /// # Errors
+    /// [`Illegal`] where the table of moves has no such move.
+    pub fn after(&self, event: &Event, now: Timestamp) -> Result<Progress, Illegal> {
+        let mut batch = Progress { state: step(self.state, event)?, ..self.clone() };
+        batch.apply(event, now);
+        Ok(batch)
+    }
+
+    /// What the batch is when a question about its import found no good answer: it is asked again at `not_before`.
+    pub fn ask_failed(&self, not_before: Timestamp, now: Timestamp) -> Progress {
+        // When the import was last seen at work is what its pace is taken from.
+        let polled_at = if self.state == BatchState::Collecting { self.polled_at } else { Some(now) };
+        Progress { ask_failures: self.ask_failures + 1, not_before: Some(not_before), polled_at, ..self.clone() }
+    }
+
+    /// What an event changes besides the state.
+    fn apply(&mut self, event: &Event, now: Timestamp) {
+        // Whatever the last wait was, it is over; the events that begin one set it anew.
+        (self.not_before, self.wait) = (None, None);
+        match event {
+            Event::UploadBegan => {
+                self.attempts += 1;
+                self.uploaded_at = Some(now);
+            }
+            Event::PutBack { wait, reason, not_before } => {
+                self.attempts = self.attempts.saturating_sub(1);
+                self.wait = Some(*wait);
+                // The other waits are the instance's: any batch may be the one that tries again.
+                self.not_before = not_before.filter(|_| *wait == Wait::ListBusy);
+                self.message = Some(reason.clone());
+            }
+            Event::Refused { reason, not_before } => {
+                self.not_before = Some(*not_before);
+                self.message = Some(reason.clone());
+            }
+            Event::AnswerLost { reason, not_before, ghost_until } => {
+                self.not_before = Some(*not_before);
+                self.message = Some(reason.clone());
+                self.may_be_there(*ghost_until, now);
+            }
+            Event::Held { reason, ghost_until } | Event::GivenUp { reason, ghost_until } => {
+                self.message = Some(reason.clone());
+                self.may_be_there(*ghost_until, now);
+            }
+            Event::Halved { reason } => {
+                self.attempts = self.attempts.saturating_sub(1);
+                self.message = Some(reason.clone());
+            }
+            Event::Rejected { reason } => self.message = Some(reason.clone()),
+            Event::Accepted { marketo_batch_id, status } => {
+                self.marketo_batch_id = Some(marketo_batch_id.clone());
+                self.accepted_at = Some(now);
+                self.message = None;
+                self.ask_failures = 0;
+                if *status != RemoteStatus::Queued {
+                    self.importing_at = Some(now);
+                }
+            }
+            Event::Settled { marketo_batch_id } => {
+                self.marketo_batch_id = Some(marketo_batch_id.clone());
+                self.accepted_at = Some(now);
+                self.message = None;
+                self.ask_failures = 0;
+                // It can be seen now, and counts as itself.
+                (self.ghost_until, self.ghosts) = (None, 0);
+            }
+            Event::Polled { status, counts } => {
+                self.polled_at = Some(now);
+                self.ask_failures = 0;
+                self.counts = *counts;
+                if *status == RemoteStatus::Importing {
+                    self.importing_at = self.importing_at.or(Some(now));
+                }
+            }
+            Event::Ended { counts, message } => {
+                self.polled_at = Some(now);
+                self.ask_failures = 0;
+                self.counts = *counts;
+                self.message = Some(message.clone());
+                // First in, first out: what was sent before it has ended too.
+                (self.ghost_until, self.ghosts) = (None, 0);
+            }
+            Event::Lost { counts, reason } => {
+                self.counts = *counts;
+                self.message = Some(reason.clone());
+            }
+            Event::Collected | Event::Cancelled => {}
+            Event::Retried => {
+                self.attempts = 0;
+                self.counts = Counts::default();
+                self.marketo_batch_id = None;
+                self.message = None;
+                (self.accepted_at, self.importing_at, self.polled_at) = (None, None, None);
+            }
+        }
+        self.ended_at = self.state.has_ended().then_some(now);
+    }
+
+    /// One more import may be there that nobody can see. Those of earlier uploads that still count, count as long as it.
+    fn may_be_there(&mut self, until: Timestamp, now: Timestamp) {
+        let others = self.ghost_until.is_some_and(|until| until > now);
+        self.ghosts = if others { self.ghosts + 1 } else { 1 };
+        self.ghost_until = self.ghost_until.max(Some(until));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::from_ms;
+
+    fn lost(until: i64) -> Event {
+        Event::AnswerLost { reason: "cut".into(), not_before: from_ms(1), ghost_until: from_ms(until) }
+    }
+
+    fn told(events: &[(i64, Event)]) -> Progress {
+        events.iter().fold(Progress::untouched(), |batch, (at, event)| batch.after(event, from_ms(*at)).unwrap())
+    }
+
+    #[test]
+    fn each_lost_answer_may_have_left_an_import_behind() {
+        use Event::UploadBegan;
+        let ghosts = |events: &[(i64, Event)]| (told(events).ghosts, told(events).ghost_until);
+        let twice = [(1, UploadBegan), (2, lost(100)), (3, UploadBegan), (50, lost(150))];
+        assert_eq!(ghosts(&twice), (2, Some(from_ms(150))));
+        let late = [(1, UploadBegan), (2, lost(100)), (3, UploadBegan), (100, lost(200))];
+        assert_eq!(ghosts(&late), (1, Some(from_ms(200))));
+        let given_up = Event::GivenUp { reason: "cut".into(), ghost_until: from_ms(99) };
+        assert_eq!(ghosts(&[(1, UploadBegan), (2, given_up)]), (1, Some(from_ms(99))));
+        let held = Event::Held { reason: "cut".into(), ghost_until: from_ms(99) };
+        assert_eq!(ghosts(&[(1, UploadBegan), (2, held), (3, Event::Cancelled)]), (1, Some(from_ms(99))));
+    }
+
+    #[test]
+    fn what_is_done_has_left_nothing_behind() {
+        let accepted = Event::Accepted { marketo_batch_id: "1".into(), status: RemoteStatus::Queued };
+        let ended = Event::Ended { counts: Counts::default(), message: "done".into() };
+        let events = [(1, Event::UploadBegan), (2, lost(100)), (3, Event::UploadBegan), (4, accepted), (5, ended)];
+        assert_eq!((told(&events).ghosts, told(&events).ghost_until), (0, None));
+    }
+}
