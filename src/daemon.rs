@@ -21,11 +21,18 @@ pub mod logging;
 /// and its outcome is then unknown; systemd's own patience is 90 seconds.
 const DRAIN: Duration = Duration::from_secs(60);
 
+/// How long requests under way may take beyond that. A client that sends slowly, or nothing, has no 201 yet and loses
+/// nothing by it.
+const ANSWERS: Duration = Duration::from_secs(5);
+
 /// A daemon at work.
 pub struct Daemon {
     store: Store,
     stop: CancellationToken,
+    /// Uploads, polls, fetches, takes from the drop folder.
     tasks: TaskTracker,
+    /// The listener and its connections.
+    served: TaskTracker,
 }
 
 impl Daemon {
@@ -70,7 +77,8 @@ impl Daemon {
         }
         let served = socket.serve(routes, stop.clone());
         let failed = stop.clone();
-        tasks.spawn(async move {
+        let server = TaskTracker::new();
+        server.spawn(async move {
             if let Err(error) = served.await {
                 tracing::error!(%error, "the socket failed; the daemon stops");
                 failed.cancel();
@@ -78,7 +86,7 @@ impl Daemon {
         });
         tracing::info!(socket = %config.api.socket.display(), database = %config.store.path.display(),
             instances = config.instances.len(), version = env!("CARGO_PKG_VERSION"), "the daemon is ready");
-        Ok(Daemon { store, stop, tasks })
+        Ok(Daemon { store, stop, tasks, served: server })
     }
 
     /// Returns when the daemon can't go on by itself.
@@ -94,8 +102,12 @@ impl Daemon {
     pub async fn stop(self) {
         self.stop.cancel();
         self.tasks.close();
+        self.served.close();
         if tokio::time::timeout(DRAIN, self.tasks.wait()).await.is_err() {
             tracing::warn!(tasks = self.tasks.len(), "some work did not end in time; the next start takes it up");
+        }
+        if tokio::time::timeout(ANSWERS, self.served.wait()).await.is_err() {
+            tracing::warn!("some clients did not end their requests in time");
         }
         self.store.close().await;
     }

@@ -125,12 +125,6 @@ impl Store {
         }
         let mut connection = options(path).connect().await.map_err(|error| failed(error.to_string()))?;
         schema::migrator().run(&mut connection).await.map_err(|error| failed(error.to_string()))?;
-        // What a daemon that died left half received was never acknowledged.
-        sqlx::query("DELETE FROM job WHERE state = 'receiving'")
-            .execute(&mut connection)
-            .await
-            .map_err(|error| failed(error.to_string()))?;
-
         let readers = SqlitePoolOptions::new()
             .max_connections(READERS)
             .min_connections(0)
@@ -138,10 +132,12 @@ impl Store {
             .connect_lazy_with(reading(path));
         let (changes, _) = broadcast::channel(CHANGES_KEPT);
         let writer = writer::Writer::start(connection, options(path), changes.clone());
-        Ok(Store { shared: Arc::new(Shared { writer, readers, changes, _lock: lock }) })
+        let store = Store { shared: Arc::new(Shared { writer, readers, changes, _lock: lock }) };
+        store.sweep_receiving().await.map_err(|error| failed(error.to_string()))?;
+        Ok(store)
     }
 
-    /// Whether a transaction goes through to the disk.
+    /// Whether a transaction can begin and end: the file is there, is ours to write and is held by nobody else.
     pub async fn can_write(&self) -> Result<(), StoreError> {
         self.shared.writer.write(|_| Box::pin(std::future::ready(Ok(())))).await
     }

@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::body::{Body, BodyDataStream};
-use axum::extract::{Query, State};
+use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use futures_util::StreamExt;
 
+use super::problem::Query;
 use super::types::Problem;
 use super::{Daemon, Shared};
 use crate::job::{Format, Target};

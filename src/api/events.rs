@@ -1,6 +1,5 @@
 //! `GET /v1/events`: what is changing? Server-sent events, each with the thing as it is now.
 
-use std::collections::VecDeque;
 use std::convert::Infallible;
 
 use axum::extract::State;
@@ -17,19 +16,15 @@ use crate::store::Change;
 pub(super) async fn events(State(daemon): State<Shared>) -> Sse<impl Stream<Item = Result<Event, Infallible>>> {
     let stop = daemon.stop.clone();
     let changes = daemon.store.subscribe();
-    let events = stream::unfold((daemon, changes, VecDeque::new()), next);
+    let events = stream::unfold((daemon, changes), next);
     Sse::new(events.take_until(stop.cancelled_owned())).keep_alive(KeepAlive::default())
 }
 
-type State3 = (Shared, Receiver<Change>, VecDeque<Change>);
+type Listener = (Shared, Receiver<Change>);
 
-async fn next((daemon, mut changes, mut waiting): State3) -> Option<(Result<Event, Infallible>, State3)> {
+async fn next((daemon, mut changes): Listener) -> Option<(Result<Event, Infallible>, Listener)> {
     loop {
-        let change = match waiting.pop_front() {
-            Some(change) => Ok(change),
-            None => changes.recv().await,
-        };
-        let data = match change {
+        let data = match changes.recv().await {
             Ok(Change::Job(id)) => job(&daemon, id, None).await,
             Ok(Change::Batch(key)) => job(&daemon, key.job, Some(key.part)).await,
             Ok(Change::Instance(name)) => Some(EventData::Instance { name }),
@@ -44,7 +39,7 @@ async fn next((daemon, mut changes, mut waiting): State3) -> Option<(Result<Even
         };
         // Plain data of our own always becomes JSON; if it did not, there would be no event to send.
         let Ok(event) = Event::default().event(name).json_data(&data) else { continue };
-        return Some((Ok(event), (daemon, changes, waiting)));
+        return Some((Ok(event), (daemon, changes)));
     }
 }
 

@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use axum::Json;
-use axum::extract::{Path, Query, State};
+use axum::extract::State;
 use jiff::SignedDuration;
 use serde::Deserialize;
 use tokio::sync::broadcast::error::RecvError;
 
-use super::problem::job_id;
+use super::problem::{Query, Segment, job_id};
 use super::types::{Explanation, History, JobsPage, Problem};
 use super::{Daemon, Shared};
 use crate::job::{JobId, JobState};
@@ -57,7 +57,7 @@ const LONGEST_WAIT: Duration = Duration::from_secs(3600);
 
 pub(super) async fn show(
     State(daemon): State<Shared>,
-    Path(id): Path<String>,
+    Segment(id): Segment,
     Query(Waiting { wait }): Query<Waiting>,
 ) -> Result<Json<Job>, Problem> {
     let id = job_id(&id)?;
@@ -98,14 +98,11 @@ async fn ended_or_then(daemon: &Daemon, id: JobId, wait: Duration) -> Result<Job
     }
 }
 
-pub(super) async fn history(State(daemon): State<Shared>, Path(id): Path<String>) -> Result<Json<History>, Problem> {
+pub(super) async fn history(State(daemon): State<Shared>, Segment(id): Segment) -> Result<Json<History>, Problem> {
     Ok(Json(History { history: daemon.store.history(job_id(&id)?).await? }))
 }
 
-pub(super) async fn explain(
-    State(daemon): State<Shared>,
-    Path(id): Path<String>,
-) -> Result<Json<Explanation>, Problem> {
+pub(super) async fn explain(State(daemon): State<Shared>, Segment(id): Segment) -> Result<Json<Explanation>, Problem> {
     let job = daemon.store.job(job_id(&id)?).await?;
     let Some(lane) = daemon.lane(&job.instance) else {
         let detail = format!("instance \"{}\" is not in the configuration any more, so its jobs wait", job.instance);
@@ -117,7 +114,7 @@ pub(super) async fn explain(
     Ok(Json(reasons::explain(&job, ahead, &snapshot, &Rules::of(lane.config()), lane.calls_at(now), now)))
 }
 
-pub(super) async fn cancel(State(daemon): State<Shared>, Path(id): Path<String>) -> Result<Json<Job>, Problem> {
+pub(super) async fn cancel(State(daemon): State<Shared>, Segment(id): Segment) -> Result<Json<Job>, Problem> {
     let id = job_id(&id)?;
     daemon.store.cancel(id, daemon.clock.now()).await?;
     tracing::info!(job = %id, "cancelled by a client");

@@ -1,9 +1,12 @@
 //! How is a request refused? As RFC 9457 says, with one sentence on what is wrong this time.
 
 use axum::Json;
+use axum::extract::FromRequestParts;
 use axum::http::header::CONTENT_TYPE;
+use axum::http::request::Parts;
 use axum::http::{Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
+use serde::de::DeserializeOwned;
 
 use super::types::Problem;
 use crate::intake::IntakeError;
@@ -99,6 +102,34 @@ impl From<StripFault> for Problem {
     fn from(fault: StripFault) -> Self {
         let detail = format!("the rows that failed can't be sent again: {fault}; the failure file has them");
         Problem::of_kind(StatusCode::CONFLICT, "rows-not-recoverable", "The failed rows can't be sent again", detail)
+    }
+}
+
+/// Parameters of the query, refused as everything is where they can't be read.
+pub(super) struct Query<T>(pub T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Query<T> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        match axum::extract::Query::from_request_parts(parts, state).await {
+            Ok(axum::extract::Query(query)) => Ok(Query(query)),
+            Err(rejection) => Err(Problem::bad_request(rejection.body_text())),
+        }
+    }
+}
+
+/// One segment of the path.
+pub(super) struct Segment(pub String);
+
+impl<S: Send + Sync> FromRequestParts<S> for Segment {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        match axum::extract::Path::from_request_parts(parts, state).await {
+            Ok(axum::extract::Path(segment)) => Ok(Segment(segment)),
+            Err(rejection) => Err(Problem::bad_request(rejection.body_text())),
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! Which files belong to a job? The one dropped in, and its batches' failure and warning files as one.
 
 use axum::body::Body;
-use axum::extract::{Path, Query, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use axum::http::header::{CONTENT_DISPOSITION, CONTENT_LENGTH, CONTENT_TYPE};
 use axum::response::{IntoResponse, Response};
@@ -10,7 +10,7 @@ use futures_util::stream;
 use serde::Deserialize;
 
 use super::Shared;
-use super::problem::job_id;
+use super::problem::{Query, Segment, job_id};
 use super::types::Problem;
 use crate::job::Format;
 use crate::store::{Content, Job, Kind, Store};
@@ -24,7 +24,7 @@ pub(super) struct Which {
 
 pub(super) async fn failures(
     State(daemon): State<Shared>,
-    Path(id): Path<String>,
+    Segment(id): Segment,
     Query(Which { part }): Query<Which>,
 ) -> Result<Response, Problem> {
     report(&daemon.store, &id, part, Kind::Failures).await
@@ -32,7 +32,7 @@ pub(super) async fn failures(
 
 pub(super) async fn warnings(
     State(daemon): State<Shared>,
-    Path(id): Path<String>,
+    Segment(id): Segment,
     Query(Which { part }): Query<Which>,
 ) -> Result<Response, Problem> {
     report(&daemon.store, &id, part, Kind::Warnings).await
@@ -50,7 +50,7 @@ async fn report(store: &Store, id: &str, part: Option<u32>, kind: Kind) -> Resul
         .into_response())
 }
 
-pub(super) async fn file(State(daemon): State<Shared>, Path(id): Path<String>) -> Result<Response, Problem> {
+pub(super) async fn file(State(daemon): State<Shared>, Segment(id): Segment) -> Result<Response, Problem> {
     let job = daemon.store.job(job_id(&id)?).await?;
     let mut content = daemon.store.content(job.id, Kind::File, 0, 0, job.bytes);
     // Asked for before the answer begins, so that content that is gone is a refusal and not a broken answer.

@@ -1,13 +1,13 @@
 //! `POST /v1/jobs/{id}/retry`: the batches that failed once more, or a new job of the rows that failed.
 
 use axum::Json;
-use axum::extract::{Path, Query, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use bytes::Bytes;
 use futures_util::{Stream, stream};
 use serde::Deserialize;
 
-use super::problem::job_id;
+use super::problem::{Query, Segment, job_id};
 use super::reports::Joined;
 use super::types::Problem;
 use super::{Daemon, Shared};
@@ -23,7 +23,7 @@ pub(super) struct Which {
 
 pub(super) async fn retry(
     State(daemon): State<Shared>,
-    Path(id): Path<String>,
+    Segment(id): Segment,
     Query(Which { rows }): Query<Which>,
 ) -> Result<(StatusCode, Json<Job>), Problem> {
     let id = job_id(&id)?;

@@ -1,11 +1,11 @@
 //! `POST /v1/jobs/{id}/settle`: a person looked and found the import that a held batch became. Which one is it?
 
 use axum::Json;
-use axum::extract::{Path, Query, State};
+use axum::extract::State;
 use serde::Deserialize;
 
 use super::Shared;
-use super::problem::job_id;
+use super::problem::{Query, Segment, job_id};
 use super::types::Problem;
 use crate::job::BatchKey;
 use crate::store::Job;
@@ -22,7 +22,7 @@ pub(super) struct Found {
 
 pub(super) async fn settle(
     State(daemon): State<Shared>,
-    Path(id): Path<String>,
+    Segment(id): Segment,
     Query(found): Query<Found>,
 ) -> Result<Json<Job>, Problem> {
     let job = job_id(&id)?;

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 
+use super::problem::Segment;
 use super::types::{InstanceStatus, Limits, Problem, Queue, Slots, Status};
 use super::{Daemon, Shared};
 use crate::job::BatchState;
@@ -64,7 +65,7 @@ async fn of_lane(daemon: &Daemon, lane: &Lane) -> Result<InstanceStatus, StoreEr
 
 pub(super) async fn pause(
     State(daemon): State<Shared>,
-    Path(name): Path<String>,
+    Segment(name): Segment,
 ) -> Result<Json<InstanceStatus>, Problem> {
     let lane = known(&daemon, &name)?;
     let reason = "a person asked for it";
@@ -75,7 +76,7 @@ pub(super) async fn pause(
 
 pub(super) async fn resume(
     State(daemon): State<Shared>,
-    Path(name): Path<String>,
+    Segment(name): Segment,
 ) -> Result<Json<InstanceStatus>, Problem> {
     let lane = known(&daemon, &name)?;
     daemon.store.resume(&name, None).await?;

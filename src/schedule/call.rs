@@ -24,9 +24,12 @@ pub(super) struct Pass<'d> {
 }
 
 impl Pass<'_> {
-    /// Says that the call is over; it then counts for one window more.
-    pub async fn over(self) -> Result<(), StoreError> {
-        self.desk.store.call_ended(self.call, self.desk.clock.now()).await
+    /// Says that the call is over; it then counts for one window more. Where that can't be written down, it counts from
+    /// the next start, and what the call brought is not lost over it.
+    pub async fn over(self) {
+        if let Err(error) = self.desk.store.call_ended(self.call, self.desk.clock.now()).await {
+            tracing::warn!(instance = %self.desk.name, %error, "the end of a call could not be written down");
+        }
     }
 }
 
@@ -50,8 +53,9 @@ impl Desk {
             return Ok(other);
         }
         let permit = tokio::select! {
-            permit = self.gate.pass() => permit,
+            biased;
             () = self.stop.cancelled() => return Ok(Admitted::NotNow),
+            permit = self.gate.pass() => permit,
         };
         let token = match self.token().await? {
             Ok(token) => token,
@@ -80,8 +84,9 @@ impl Desk {
 
     async fn token(&self) -> Result<Result<AccessToken, Admitted<'_>>, StoreError> {
         let token = tokio::select! {
-            token = self.client.token() => token,
+            biased;
             () = self.stop.cancelled() => return Ok(Err(Admitted::NotNow)),
+            token = self.client.token() => token,
         };
         Ok(match token {
             Ok(token) => Ok(token),

@@ -70,7 +70,7 @@ async fn fetch(
             Ok(Report::None) => Ok(None),
             Err(fault) => Err(fault),
         };
-        pass.over().await?;
+        pass.over().await;
         match fetched {
             Ok(Some(bytes)) => return Ok(Fetched::File(bytes)),
             Ok(None) => return none(desk, key, batch, kind, count).await,

@@ -1,13 +1,19 @@
 //! What does a worker need to carry out a step for an instance?
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
 use super::plan::Rules;
 use crate::clock::Clock;
 use crate::config;
+use crate::job::{BatchKey, BatchState, Event};
 use crate::marketo::{Client, Gate};
 use crate::store::{Snapshot, Store, StoreError};
+
+/// How long to wait when the database did not do as it was told.
+pub(super) const STORE_PAUSE: Duration = Duration::from_secs(1);
 
 /// Shared by the workers of one instance.
 pub(super) struct Desk {
@@ -25,5 +31,25 @@ impl Desk {
     /// What a plan made at `now` would see.
     pub async fn snapshot(&self, now: Timestamp) -> Result<Snapshot, StoreError> {
         self.store.snapshot(&self.name, now, Rules::of(&self.config).in_flight).await
+    }
+
+    /// Records what Marketo said of an upload. It is known here and nowhere else, so a store that fails (a full disk, say)
+    /// is asked again until it takes it or is closed.
+    pub async fn keep(
+        &self,
+        key: BatchKey,
+        event: Event,
+        request_id: Option<String>,
+    ) -> Result<BatchState, StoreError> {
+        loop {
+            match self.store.record(key, event.clone(), request_id.clone(), self.clock.now()).await {
+                Err(error @ (StoreError::Full | StoreError::Sql(_))) => {
+                    tracing::error!(instance = %self.name, job = %key.job, part = key.part, event = event.name(), %error,
+                        "what became of an upload can't be written down yet");
+                    tokio::time::sleep(STORE_PAUSE).await;
+                }
+                recorded => return recorded,
+            }
+        }
     }
 }

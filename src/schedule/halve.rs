@@ -36,7 +36,7 @@ pub(super) async fn halve(
             let reason =
                 format!("Marketo found {bytes} bytes too large (413), and they are one row, which can't be cut");
             tracing::warn!(instance = %desk.name, job = %key.job, part = key.part, %reason, request_id, "rejected");
-            desk.store.record(key, Event::Rejected { reason }, request_id, now).await.map(drop)
+            desk.keep(key, Event::Rejected { reason }, request_id).await.map(drop)
         }
     }
 }

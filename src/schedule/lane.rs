@@ -2,6 +2,7 @@
 //! each step.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::desk::Desk;
+use super::desk::{Desk, STORE_PAUSE};
 use super::plan::{Rules, Step, Work, plan};
 use super::{collect, day_of, poll, upload};
 use crate::clock::{Clock, after};
@@ -22,9 +23,6 @@ use crate::store::{PauseKind, Snapshot, Store, StoreError};
 
 /// Two looks are at least so far apart: files may arrive by the thousand in a second, and one look sees them all.
 const BREATH: Duration = Duration::from_millis(5);
-
-/// How long to wait when the database did not do as it was told.
-const STORE_PAUSE: Duration = Duration::from_secs(1);
 
 /// One instance at work. Clones are the same lane.
 #[derive(Clone)]
@@ -130,7 +128,13 @@ impl Lane {
 
     fn start(&self, step: Step, tasks: &TaskTracker) {
         let lane = self.clone();
-        let at_work = step.work().map(|(key, work)| AtWork::begin(lane.clone(), key, work));
+        let at_work = match step.work() {
+            None => None,
+            Some((key, work)) => match AtWork::begin(lane.clone(), key, work) {
+                Some(at_work) => Some(at_work),
+                None => return,
+            },
+        };
         tasks.spawn(async move {
             let done = match step {
                 Step::Upload(key) => upload::upload(&lane.desk, key).await,
@@ -163,9 +167,13 @@ struct AtWork {
 }
 
 impl AtWork {
-    fn begin(lane: Lane, key: BatchKey, work: Work) -> AtWork {
-        lane.busy().insert(key, work);
-        AtWork { lane, key }
+    /// None if another worker is at the batch: it has one at a time.
+    fn begin(lane: Lane, key: BatchKey, work: Work) -> Option<AtWork> {
+        match lane.busy().entry(key) {
+            Entry::Occupied(_) => return None,
+            Entry::Vacant(free) => free.insert(work),
+        };
+        Some(AtWork { lane, key })
     }
 }
 

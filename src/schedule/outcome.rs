@@ -145,7 +145,8 @@ pub fn poll_failed(
     instance: &Instance,
     now: Timestamp,
 ) -> Unanswered {
-    if forgotten(accepted_at, now) {
+    // What can't be reached, or does not answer, has not said that it forgot.
+    if forgotten(accepted_at, now) && matches!(ask, Ask::Reject | Ask::Again) {
         let known = "what became of the import is unknown: Marketo keeps a batch for seven days";
         return Unanswered::GiveUp(format!("{known}. It says: {reason}"));
     }

@@ -258,7 +258,8 @@ impl<'a> Board<'a> {
         for candidate in &snapshot.candidates {
             if uploads.remove(&candidate.key).is_some() {
                 board.count(candidate.key.job, candidate.group.as_deref(), candidate.list_id);
-            } else {
+            } else if !busy.contains_key(&candidate.key) {
+                // A worker may still be at one that was retried a moment ago.
                 board.waiting.push(candidate);
             }
         }

@@ -23,7 +23,7 @@ pub(super) async fn poll(desk: &Desk, key: BatchKey) -> Result<(), StoreError> {
             }
         };
         let answer = desk.client.status(&token, &job.target, &id).await;
-        pass.over().await?;
+        pass.over().await;
         match answer {
             Ok(status) => return answered(desk, key, &id, status).await,
             Err(fault) => match desk.heed(fault.ask, &fault.reason, &mut renewed).await? {

@@ -29,29 +29,42 @@ pub(super) async fn upload(desk: &Desk, key: BatchKey) -> Result<(), StoreError>
             let open = still_open(&desk.snapshot(now).await?, &Rules::of(&desk.config), now);
             let (_, batch) = desk.store.batch(key).await?;
             if !open || batch.state != BatchState::Pending {
-                return pass.over().await;
+                pass.over().await;
+                return Ok(());
             }
-            desk.store.record(key, Event::UploadBegan, None, now).await?;
+            if let Err(error) = desk.store.record(key, Event::UploadBegan, None, now).await {
+                pass.over().await;
+                // Cancelled between the two.
+                return if matches!(error, StoreError::Illegal(_)) { Ok(()) } else { Err(error) };
+            }
             begun = true;
         }
         let (content, bytes) = content(desk, &job, &batch);
         let upload = Upload { target: &job.target, filename: &job.filename, format: job.format, bytes };
         let sent = desk.client.create(&token, upload, content).await;
-        pass.over().await?;
         let fault = match sent {
-            Ok(created) => return accepted(desk, key, created).await,
+            Ok(created) => {
+                let recorded = accepted(desk, key, created).await;
+                pass.over().await;
+                return recorded;
+            }
             Err(fault) => fault,
         };
-        if let CreateFault::Refused { ask, reason, .. } = &fault
-            && desk.heed(*ask, reason, &mut renewed).await? == Matter::Again
-        {
-            continue;
+        pass.over().await;
+        if let CreateFault::Refused { ask, reason, .. } = &fault {
+            match desk.heed(*ask, reason, &mut renewed).await {
+                Ok(Matter::Again) => continue,
+                Ok(_) => {}
+                // The pause will be found out again; what is known of this upload will not.
+                Err(error) => tracing::error!(instance = %desk.name, %error, "a pause could not be written down"),
+            }
         }
         if let CreateFault::Refused { ask: Ask::TooLarge, request_id, .. } = fault {
             return halve(desk, key, &job, &batch, request_id).await;
         }
         let now = desk.clock.now();
-        let seen = desk.snapshot(now).await?;
+        // It only sizes pauses.
+        let seen = desk.snapshot(now).await.unwrap_or_default();
         let request_id = request_id(&fault);
         let event = after_upload(fault, batch.attempts + 1, &seen, &desk.config, now);
         return record(desk, key, event, request_id).await;
@@ -89,13 +102,12 @@ async fn accepted(desk: &Desk, key: BatchKey, created: Created) -> Result<(), St
     tracing::info!(instance = %desk.name, job = %key.job, part = key.part, marketo_batch_id, ?status, request_id,
         "Marketo took the batch");
     let event = Event::Accepted { marketo_batch_id, status };
-    desk.store.record(key, event, request_id, desk.clock.now()).await?;
-    Ok(())
+    desk.keep(key, event, request_id).await.map(drop)
 }
 
 async fn record(desk: &Desk, key: BatchKey, event: Event, request_id: Option<String>) -> Result<(), StoreError> {
     let event_name = event.name();
-    let state = desk.store.record(key, event, request_id.clone(), desk.clock.now()).await?;
+    let state = desk.keep(key, event, request_id.clone()).await?;
     let message = desk.store.batch(key).await?.1.message;
     tracing::warn!(instance = %desk.name, job = %key.job, part = key.part, event = event_name, %state, request_id,
         message, "the upload did not succeed");

@@ -83,10 +83,11 @@ impl Store {
         self.shared.writer.write(move |w| Box::pin(async move { begin(w, &new, now).await })).await
     }
 
-    /// Makes a job of what streamed in. If the key shows that it was there before, what streamed in is dropped.
+    /// Makes a job of what streamed in, unless the key shows that it was there before: the caller then abandons what it
+    /// sent.
     ///
     /// # Errors
-    /// As [`Store::add`]; the caller then abandons what it sent.
+    /// As [`Store::add`]; the caller abandons what it sent then too.
     pub async fn finish_receiving(
         &self,
         id: JobId,
@@ -99,7 +100,6 @@ impl Store {
             .write(move |w| {
                 Box::pin(async move {
                     if let Some(same) = seen_before(w, &new, &layout).await? {
-                        delete_receiving(w, id).await?;
                         return Ok(Added::Same(same));
                     }
                     finish(w, id, &new, &layout, now).await.map(Added::New)
@@ -108,9 +108,21 @@ impl Store {
             .await
     }
 
-    /// Drops what streamed in of a file that was refused or cut off. A job that was finished is not touched.
+    /// Drops what streamed in of a file that was refused or cut off. A job that was finished is not touched. A few pieces
+    /// at a time, so that a large one holds nobody up.
     pub async fn abandon_receiving(&self, id: JobId) -> Result<(), StoreError> {
-        self.shared.writer.write(move |w| Box::pin(delete_receiving(w, id))).await
+        while self.shared.writer.write(move |w| Box::pin(sweep(w, id))).await? {}
+        Ok(())
+    }
+
+    /// Drops what a daemon that died left half received. None of it was acknowledged.
+    pub(super) async fn sweep_receiving(&self) -> Result<(), StoreError> {
+        let left: Vec<i64> =
+            sqlx::query_scalar("SELECT id FROM job WHERE state = 'receiving'").fetch_all(self.readers()).await?;
+        for id in left {
+            self.abandon_receiving(JobId(id)).await?;
+        }
+        Ok(())
     }
 }
 
@@ -309,9 +321,25 @@ fn as_stored(id: JobId, new: NewJob, layout: &Layout, now: Timestamp) -> Job {
     }
 }
 
-async fn delete_receiving(w: &mut Writing<'_>, id: JobId) -> Result<(), StoreError> {
+/// How many pieces of a file one transaction erases.
+const SWEPT_AT_ONCE: u32 = 8;
+
+/// Erases some pieces of a half-received file, or the last of it. True while there is more.
+async fn sweep(w: &mut Writing<'_>, id: JobId) -> Result<bool, StoreError> {
+    let pieces = sqlx::query(
+        "DELETE FROM chunk WHERE rowid IN
+         (SELECT c.rowid FROM chunk c JOIN job j ON j.id = c.job_id
+          WHERE c.job_id = ? AND j.state = 'receiving' LIMIT ?)",
+    )
+    .bind(id.0)
+    .bind(SWEPT_AT_ONCE)
+    .execute(&mut *w.conn)
+    .await?;
+    if pieces.rows_affected() > 0 {
+        return Ok(true);
+    }
     sqlx::query("DELETE FROM job WHERE id = ? AND state = 'receiving'").bind(id.0).execute(&mut *w.conn).await?;
-    Ok(())
+    Ok(false)
 }
 
 #[cfg(test)]

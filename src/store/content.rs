@@ -1,5 +1,7 @@
 //! How are files kept? In compressed pieces of one size, so that neither memory nor a transaction grows with a file.
 
+use std::sync::Arc;
+
 use sqlx::Row;
 
 use super::writer::Writing;
@@ -135,6 +137,9 @@ impl Content {
         let bytes = usize::try_from(row.try_get::<i64, _>("bytes")?).unwrap_or(0);
         let mut piece = zstd::bulk::decompress(row.try_get::<&[u8], _>("packed")?, bytes)
             .map_err(|error| sqlx::Error::Decode(Box::new(error)))?;
+        if piece.len() != bytes {
+            return Err(StoreError::Sql(Arc::new(sqlx::Error::Decode("a piece has not the size that it had".into()))));
+        }
         let end = self.to.min(from + bytes as u64);
         if end <= self.at {
             return Err(gone());

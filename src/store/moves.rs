@@ -346,7 +346,7 @@ async fn settle_job(w: &mut Writing<'_>, id: JobId, now: Timestamp) -> Result<()
     let ended = state.has_ended();
     let done = sqlx::query(
         "UPDATE job SET state = ?, error = ?, finished_at = ?,
-                        started_at = CASE WHEN ? = 'pending' THEN started_at ELSE coalesce(started_at, ?) END
+                        started_at = CASE WHEN ? = 'running' THEN coalesce(started_at, ?) ELSE started_at END
          WHERE id = ? AND state <> ?",
     )
     .bind(state.as_str())

@@ -39,9 +39,9 @@ pub struct Job {
 }
 
 impl Job {
-    /// Rows did not arrive although the job is complete.
+    /// Rows did not arrive although the job is complete. Marketo's count of them can be missing; their file tells too.
     pub fn has_failed_rows(&self) -> bool {
-        self.rows.failed > 0
+        self.rows.failed > 0 || self.batches.iter().any(|batch| batch.failures_bytes.is_some())
     }
 }
 
@@ -116,23 +116,24 @@ impl Store {
         before: Option<JobId>,
     ) -> Result<Vec<Job>, StoreError> {
         let mut snapshot = self.readers().begin().await?;
-        let rows = match state {
-            None => {
-                sqlx::query("SELECT * FROM job WHERE id < ? AND state <> 'receiving' ORDER BY id DESC LIMIT ?")
-                    .bind(before.map_or(i64::MAX, |id| id.0))
-                    .bind(limit)
-                    .fetch_all(&mut *snapshot)
-                    .await?
-            }
-            Some(state) => {
-                sqlx::query("SELECT * FROM job WHERE state = ? AND id < ? ORDER BY id DESC LIMIT ?")
-                    .bind(state.as_str())
-                    .bind(before.map_or(i64::MAX, |id| id.0))
-                    .bind(limit)
-                    .fetch_all(&mut *snapshot)
-                    .await?
-            }
-        };
+        let rows =
+            match state {
+                None => {
+                    sqlx::query("SELECT * FROM job WHERE id < ? AND state <> 'receiving' ORDER BY id DESC LIMIT ?")
+                        .bind(before.map_or(i64::MAX, |id| id.0))
+                        .bind(limit)
+                        .fetch_all(&mut *snapshot)
+                        .await?
+                }
+                Some(state) => sqlx::query(
+                    "SELECT * FROM job WHERE state = ? AND state <> 'receiving' AND id < ? ORDER BY id DESC LIMIT ?",
+                )
+                .bind(state.as_str())
+                .bind(before.map_or(i64::MAX, |id| id.0))
+                .bind(limit)
+                .fetch_all(&mut *snapshot)
+                .await?,
+            };
         let mut jobs = rows.iter().map(read_job).collect::<Result<Vec<Job>, sqlx::Error>>()?;
         for job in &mut jobs {
             add_batches(&mut snapshot, job).await?;

@@ -20,8 +20,10 @@ use crate::job::{BatchKey, BatchState, JobId};
 /// batches in flight, so the ten that are next in fair order are always among them; each brings at most ten batches.
 const CANDIDATES: u32 = 200;
 
-/// Of how many ended imports the pace is taken.
+/// Of how many ended imports the pace is taken, and among how many of the last ones they are looked for: imports of a
+/// few rows are over before anybody sees them importing, and a year of those is not to be read at each look.
 const PACES: u32 = 20;
+const PACES_AMONG: u32 = 1_000;
 
 /// An instance, its batches in flight, and those pending batches that may be next.
 #[derive(Clone, Debug, Default)]
@@ -220,10 +222,13 @@ async fn next_due(conn: &mut SqliteConnection, name: &str, now: Timestamp) -> Re
 
 async fn paces(conn: &mut SqliteConnection, name: &str) -> Result<Vec<(u64, Duration)>, StoreError> {
     let rows = sqlx::query(
-        "SELECT b.rows, b.polled_at - b.importing_at AS took FROM batch b JOIN job j ON j.id = b.job_id
-         WHERE b.state = 'complete' AND b.polled_at > b.importing_at AND j.instance = ?
+        "SELECT b.rows, b.polled_at - b.importing_at AS took
+         FROM (SELECT * FROM batch WHERE state = 'complete' ORDER BY ended_at DESC LIMIT ?) b
+         JOIN job j ON j.id = b.job_id
+         WHERE b.polled_at > b.importing_at AND j.instance = ?
          ORDER BY b.ended_at DESC LIMIT ?",
     )
+    .bind(PACES_AMONG)
     .bind(name)
     .bind(PACES)
     .fetch_all(conn)
