@@ -4,7 +4,7 @@
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt, stream};
 
-use super::call::{Admitted, Matter};
+use super::call::Admitted;
 use super::desk::Desk;
 use super::halve::halve;
 use super::outcome::{after_upload, answer_lost, service_quiet};
@@ -42,11 +42,14 @@ pub(super) async fn upload(desk: &Desk, key: BatchKey) -> Result<(), StoreError>
             Ok(created) => return accepted(desk, key, created).await,
             Err(fault) => fault,
         };
-        if let CreateFault::Refused { ask, reason, .. } = &fault
-            && desk.heed(*ask, reason, &mut renewed).await? == Matter::Again
-        {
-            continue;
-        }
+        let asked = match &fault {
+            CreateFault::Refused { ask: Ask::NewToken, .. } if !renewed => {
+                renewed = true;
+                continue;
+            }
+            CreateFault::Refused { ask, reason, .. } => Some((*ask, reason.clone())),
+            _ => None,
+        };
         if let CreateFault::Refused { ask: Ask::TooLarge, request_id, .. } = fault {
             return halve(desk, key, &job, &batch, request_id).await;
         }
@@ -54,7 +57,12 @@ pub(super) async fn upload(desk: &Desk, key: BatchKey) -> Result<(), StoreError>
         let seen = desk.snapshot(now).await?;
         let request_id = request_id(&fault);
         let event = after_upload(fault, batch.attempts + 1, &seen, &desk.config, now);
-        return record(desk, key, event, request_id).await;
+        record(desk, key, event, request_id).await?;
+        // The batch first: a death between the two must not make an unknown outcome of a refusal.
+        if let Some((ask, reason)) = asked {
+            desk.heed(ask, &reason, &mut renewed).await?;
+        }
+        return Ok(());
     }
 }
 
