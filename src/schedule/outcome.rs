@@ -145,8 +145,7 @@ pub fn poll_failed(
     instance: &Instance,
     now: Timestamp,
 ) -> Unanswered {
-    // What can't be reached, or does not answer, has not said that it forgot.
-    if forgotten(accepted_at, now) && matches!(ask, Ask::Reject | Ask::Again) {
+    if forgotten(Some(ask), accepted_at, now) {
         let known = "what became of the import is unknown: Marketo keeps a batch for seven days";
         return Unanswered::GiveUp(format!("{known}. It says: {reason}"));
     }
@@ -167,7 +166,7 @@ pub fn fetch_failed(
     instance: &Instance,
     now: Timestamp,
 ) -> Unanswered {
-    if forgotten(accepted_at, now) {
+    if forgotten(ask, accepted_at, now) {
         return Unanswered::GiveUp(format!("Marketo keeps a batch's files for seven days. It says: {reason}"));
     }
     let failures = ask_failures.saturating_add(1);
@@ -180,8 +179,12 @@ pub fn fetch_failed(
     Unanswered::AskAgain(after(now, backoff(instance, failures)))
 }
 
-fn forgotten(accepted_at: Option<Timestamp>, now: Timestamp) -> bool {
-    accepted_at.is_some_and(|accepted| after(accepted, REMEMBERED) <= now)
+/// Whether Marketo has forgotten the import by now. What can't be reached, or gives no answer, has not said so: after a
+/// long silence it is given as long again.
+fn forgotten(ask: Option<Ask>, accepted_at: Option<Timestamp>, now: Timestamp) -> bool {
+    let silent = matches!(ask, Some(Ask::OutcomeUnknown | Ask::ServiceDown));
+    let remembered = if silent { REMEMBERED * 2 } else { REMEMBERED };
+    accepted_at.is_some_and(|accepted| after(accepted, remembered) <= now)
 }
 
 /// The pause after the `n`th failure in a row, counted from 1: doubling from `backoff_min` up to `backoff_max`.
@@ -330,8 +333,16 @@ mod tests {
             (None, 8, 60, "at 188", "at 188"),
             (None, 16, 60, "at 360", "Marketo was asked 16 times for the file and does not give it: w"),
             (Some(Ask::Reject), 1, 7 * DAY - 1, "at 604804", "at 604800"),
+            (Some(Ask::OutcomeUnknown), 1, 7 * DAY, "at 604805", "at 604801"),
             (
                 Some(Ask::OutcomeUnknown),
+                1,
+                14 * DAY,
+                "what became of the import is unknown: Marketo keeps a batch for seven days. It says: w",
+                "Marketo keeps a batch's files for seven days. It says: w",
+            ),
+            (
+                Some(Ask::Reject),
                 1,
                 7 * DAY,
                 "what became of the import is unknown: Marketo keeps a batch for seven days. It says: w",

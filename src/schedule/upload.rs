@@ -4,7 +4,7 @@
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt, stream};
 
-use super::call::{Admitted, Matter};
+use super::call::Admitted;
 use super::desk::Desk;
 use super::halve::halve;
 use super::outcome::{after_upload, answer_lost, service_quiet};
@@ -51,14 +51,14 @@ pub(super) async fn upload(desk: &Desk, key: BatchKey) -> Result<(), StoreError>
             Err(fault) => fault,
         };
         pass.over().await;
-        if let CreateFault::Refused { ask, reason, .. } = &fault {
-            match desk.heed(*ask, reason, &mut renewed).await {
-                Ok(Matter::Again) => continue,
-                Ok(_) => {}
-                // The pause will be found out again; what is known of this upload will not.
-                Err(error) => tracing::error!(instance = %desk.name, %error, "a pause could not be written down"),
+        let asked = match &fault {
+            CreateFault::Refused { ask: Ask::NewToken, .. } if !renewed => {
+                renewed = true;
+                continue;
             }
-        }
+            CreateFault::Refused { ask, reason, .. } => Some((*ask, reason.clone())),
+            _ => None,
+        };
         if let CreateFault::Refused { ask: Ask::TooLarge, request_id, .. } = fault {
             return halve(desk, key, &job, &batch, request_id).await;
         }
@@ -67,7 +67,12 @@ pub(super) async fn upload(desk: &Desk, key: BatchKey) -> Result<(), StoreError>
         let seen = desk.snapshot(now).await.unwrap_or_default();
         let request_id = request_id(&fault);
         let event = after_upload(fault, batch.attempts + 1, &seen, &desk.config, now);
-        return record(desk, key, event, request_id).await;
+        record(desk, key, event, request_id).await?;
+        // The batch first: a death between the two must not make an unknown outcome of a refusal.
+        if let Some((ask, reason)) = asked {
+            desk.heed(ask, &reason, &mut renewed).await?;
+        }
+        return Ok(());
     }
 }
 

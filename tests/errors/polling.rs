@@ -80,7 +80,7 @@ const TWO: &str = "email,firstName\na@example.com,Ann\nb@example.com,!fail:No su
 #[tokio::test]
 async fn files_that_come_late_are_asked_for_until_they_come() {
     let mut town = Town::new(quick()).await;
-    town.config = "backoff_min = \"50ms\"\n".into();
+    town.config = "backoff_min = \"100ms\"\n".into();
     town.start().await;
     for effect in [
         Effect::http(404),

@@ -11,8 +11,8 @@ use marqueue::simulator::{Call, Effect, Fault};
 use crate::support::{Town, quick};
 use crate::{FILE, LEADS, outcomes};
 
-/// Far enough for a daemon to start and meet the quota before.
-const AHEAD: Duration = Duration::from_secs(4);
+/// Far enough for a daemon to start, meet the quota and start again before.
+const AHEAD: Duration = Duration::from_secs(6);
 
 fn now() -> Timestamp {
     Clock::System.now()

@@ -37,7 +37,7 @@ async fn a_wrong_request_fails_its_job_with_marketos_words_and_is_not_sent_again
 #[tokio::test]
 async fn an_unknown_code_is_tried_a_bounded_number_of_times_and_its_text_is_kept() {
     let mut town = Town::new(quick()).await;
-    town.config = "backoff_min = \"150ms\"\nmax_attempts = 3\n".into();
+    town.config = "backoff_min = \"300ms\"\nbackoff_max = \"300ms\"\nmax_attempts = 3\n".into();
     town.start().await;
     for code in [9999, 611] {
         town.simulator.push_fault(Fault::on(Call::Create, Effect::error(code, "Out of paper")).times(2));

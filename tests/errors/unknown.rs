@@ -63,7 +63,7 @@ async fn a_request_that_is_lost_on_the_way_is_sent_again() {
 #[tokio::test]
 async fn the_pause_before_it_is_sent_again_is_said_and_the_attempts_have_an_end() {
     let mut town = Town::new(quick()).await;
-    town.config = "backoff_min = \"200ms\"\nmax_attempts = 2\n".into();
+    town.config = "backoff_min = \"500ms\"\nbackoff_max = \"500ms\"\nmax_attempts = 2\n".into();
     town.start().await;
     town.simulator.push_fault(Fault::on(Call::Create, Effect::error(713, "Transient error")).times(2));
     let id = town.add(LEADS, FILE).await.id;
