@@ -8,6 +8,8 @@ use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
 use sha2::{Digest, Sha256};
 
+use tokio::task::JoinSet;
+
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::job::JobId;
@@ -155,6 +157,13 @@ fn plausible(new: &NewJob) -> Result<(), IntakeError> {
         Target::CustomObject { name } => texts.push(("name of the custom object", Some(name))),
         Target::ProgramMembers { status, .. } => texts.push(("status", Some(status))),
     }
+    let ids = match &new.target {
+        Target::ProgramMembers { program_id, .. } => Some(("program_id", *program_id)),
+        target => target.list_id().map(|list| ("list_id", list)),
+    };
+    if let Some((what, id)) = ids.filter(|&(_, id)| id < 1) {
+        return Err(IntakeError::Wrong(format!("{what} must be at least 1, not {id}")));
+    }
     for (what, text) in texts {
         let Some(text) = text else { continue };
         let fault = if text.trim().is_empty() {
@@ -168,25 +177,40 @@ fn plausible(new: &NewJob) -> Result<(), IntakeError> {
         };
         return Err(IntakeError::Wrong(format!("the {what} {fault}")));
     }
-    Ok(())
+    match &new.target {
+        // It becomes a segment of the path that is called.
+        Target::CustomObject { name }
+            if !name.chars().all(|letter| letter.is_ascii_alphanumeric() || letter == '_') =>
+        {
+            Err(IntakeError::Wrong("the name of the custom object must be its API name: letters, digits and _".into()))
+        }
+        _ => Ok(()),
+    }
 }
 
-/// What has streamed in so far: the last piece in memory, those before it in the store.
+/// How many pieces of one file may be on their way to the disk. While one waits there, the next are read and compressed;
+/// the writer commits what has gathered together.
+const UNDER_WAY: usize = 6;
+
+/// What has streamed in so far: the last piece in memory, a few on their way, those before them in the store.
 struct Kept<'a> {
     intake: &'a Intake,
     new: &'a NewJob,
     piece: Vec<u8>,
-    stored: u64,
+    /// Bytes of the pieces before.
+    given: u64,
+    // Dropped before the guard below, so that no piece sets out after the sweep.
+    under_way: JoinSet<Result<(), IntakeError>>,
     receiving: Option<Receiving>,
 }
 
 impl<'a> Kept<'a> {
     fn new(intake: &'a Intake, new: &'a NewJob) -> Kept<'a> {
-        Kept { intake, new, piece: Vec::new(), stored: 0, receiving: None }
+        Kept { intake, new, piece: Vec::new(), given: 0, under_way: JoinSet::new(), receiving: None }
     }
 
     fn bytes(&self) -> u64 {
-        self.stored + self.piece.len() as u64
+        self.given + self.piece.len() as u64
     }
 
     async fn push(&mut self, mut bytes: &[u8]) -> Result<(), IntakeError> {
@@ -211,11 +235,22 @@ impl<'a> Kept<'a> {
             }
         };
         let piece = std::mem::replace(&mut self.piece, Vec::with_capacity(CHUNK_BYTES));
-        let (from, bytes) = (self.stored, piece.len() as u64);
-        let packed = pack(from, piece).await?;
-        store.put_piece(id, packed).await?;
-        self.stored += bytes;
+        let (from, store) = (self.given, store.clone());
+        self.given += piece.len() as u64;
+        if self.under_way.len() >= UNDER_WAY {
+            self.arrived().await?;
+        }
+        self.under_way.spawn(async move { Ok(store.put_piece(id, pack(from, piece).await?).await?) });
         Ok(())
+    }
+
+    /// Waits until one of the pieces under way is on the disk; false if there is none.
+    async fn arrived(&mut self) -> Result<bool, IntakeError> {
+        match self.under_way.join_next().await {
+            None => Ok(false),
+            Some(Ok(stored)) => stored.map(|()| true),
+            Some(Err(error)) => Err(IntakeError::Wrong(error.to_string())),
+        }
     }
 
     /// Makes the job. A small file is one transaction; a larger one becomes a job with its last.
@@ -231,6 +266,7 @@ impl<'a> Kept<'a> {
         if !self.piece.is_empty() {
             self.store_piece().await?;
         }
+        while self.arrived().await? {}
         // From here on the guard's sweep finds either nothing to sweep or a job that it does not touch.
         Ok(store.finish_receiving(id, new, layout, clock.now()).await?)
     }

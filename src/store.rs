@@ -4,6 +4,7 @@
 //! caller that stops waiting undoes nothing. Reading has a small pool of its own.
 
 use std::fs::File;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -123,6 +124,7 @@ impl Store {
         {
             return Err(StoreError::Newer { path: shown, found, known: schema::newest() });
         }
+        own_file(path).map_err(|error| failed(error.to_string()))?;
         let mut connection = options(path).connect().await.map_err(|error| failed(error.to_string()))?;
         schema::migrator().run(&mut connection).await.map_err(|error| failed(error.to_string()))?;
         let readers = SqlitePoolOptions::new()
@@ -193,8 +195,7 @@ fn options(path: &Path) -> SqliteConnectOptions {
 fn lock(path: &Path) -> Result<Option<File>, String> {
     let mut name = path.as_os_str().to_owned();
     name.push(".lock");
-    let file =
-        File::options().create(true).truncate(false).write(true).open(&name).map_err(|error| error.to_string())?;
+    let file = own_file(Path::new(&name)).map_err(|error| error.to_string())?;
     match file.try_lock() {
         Ok(()) => Ok(Some(file)),
         Err(std::fs::TryLockError::WouldBlock) => Ok(None),
@@ -202,10 +203,29 @@ fn lock(path: &Path) -> Result<Option<File>, String> {
     }
 }
 
+/// Opens a file, or makes one that only its owner may read: the database holds personal data, whatever the umask is.
+/// SQLite gives its -wal and -shm the permissions of the database.
+fn own_file(path: &Path) -> std::io::Result<File> {
+    File::options().create(true).truncate(false).read(true).write(true).mode(0o600).open(path)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use sqlx::Connection;
+    use std::os::unix::fs::PermissionsExt;
+
+    #[tokio::test]
+    async fn only_its_owner_can_read_the_database() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(&folder.path().join("q.db")).await.unwrap();
+        store.can_write().await.unwrap();
+        for file in std::fs::read_dir(folder.path()).unwrap() {
+            let file = file.unwrap();
+            assert_eq!(file.metadata().unwrap().permissions().mode() & 0o077, 0, "{:?}", file.file_name());
+        }
+        store.close().await;
+    }
 
     #[tokio::test]
     async fn a_second_store_on_the_same_file_is_refused_until_the_first_is_gone() {

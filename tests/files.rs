@@ -287,3 +287,42 @@ async fn a_cancelled_job_is_not_sent_and_can_be_sent_after_all() {
     let job = town.ended(id).await;
     assert_eq!((job.state, job.batches[0].state), (JobState::Complete, BatchState::Complete));
 }
+
+#[tokio::test]
+async fn a_body_that_is_not_the_file_itself_and_a_query_that_can_not_be_read_are_refused_as_problems() {
+    let town = Town::with_daemon(quick()).await;
+    let http = reqwest::Client::builder().unix_socket(town.socket()).build().expect("a client");
+    for (header, value) in [("Content-Type", "multipart/form-data; boundary=x"), ("Content-Encoding", "gzip")] {
+        let request = http.post("http://daemon/v1/jobs?target=leads&format=csv").header(header, value);
+        let answer = request.body(leads(&["a@example.com"])).send().await.expect("an answer");
+        assert_eq!(answer.status().as_u16(), 415, "{value}");
+    }
+    for path in ["/v1/jobs?bogus=1", "/v1/jobs?limit=1&limit=2", "/v1/jobs/1/failures?part=-1", "/v1/jobs/%ff"] {
+        let answer = http.get(format!("http://daemon{path}")).send().await.expect("an answer");
+        let kind = answer.headers()["content-type"].to_str().expect("text").to_owned();
+        assert_eq!((answer.status().as_u16(), kind.as_str()), (400, "application/problem+json"), "{path}");
+    }
+    assert_eq!(town.json("GET", "/v1/jobs").await.1["jobs"].as_array().map(Vec::len), Some(0));
+}
+
+#[tokio::test]
+async fn failure_files_of_more_than_one_piece_are_joined_wherever_a_piece_ends() {
+    let mut town = Town::new(Settings { drop_empty_columns: false, ..instant() }).await;
+    town.config = "limits = { upload_bytes = 700000, calls = 5000, window = \"1s\" }\n".into();
+    town.start().await;
+    // Every row fails, and nearly all of each is within quotes.
+    let mut file = String::from("email,notes\n");
+    for row in 0..1_500 {
+        writeln!(file, "{row}@example.com,\"!fail:{}\n, \"\"quoted\"\"\"", "long ".repeat(120))
+            .expect("writing to text");
+    }
+    let id = town.add("target=leads&format=csv", file.clone()).await.id;
+    let job = town.ended(id).await;
+    assert!(job.batches.len() > 1 && job.batches[0].failures_bytes > Some(300_000), "{job:?}");
+    assert_eq!((job.state, job.rows.failed), (JobState::Complete, 1_500));
+    let failures = town.get(&format!("/v1/jobs/{id}/failures")).await;
+    assert_eq!(failures.matches("@example.com").count(), 1_500);
+    assert_eq!(failures.matches("Import Failure Reason").count(), 1);
+    let (status, again) = town.json("POST", &format!("/v1/jobs/{id}/retry?rows=failed")).await;
+    assert_eq!((status, &again["rows"]["total"]), (201, &1_500.into()), "{again}");
+}

@@ -6,6 +6,7 @@ use std::time::Duration;
 use axum::Json;
 use axum::body::{Body, BodyDataStream};
 use axum::extract::State;
+use axum::http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use axum::http::{HeaderMap, StatusCode};
 use futures_util::StreamExt;
 
@@ -43,6 +44,7 @@ async fn receive(
     headers: &HeaderMap,
     content: &mut BodyDataStream,
 ) -> Result<(StatusCode, Json<Job>), Problem> {
+    as_it_is(headers)?;
     let key = match headers.get("idempotency-key") {
         None => None,
         Some(key) => {
@@ -55,6 +57,21 @@ async fn receive(
         Added::New(job) => Ok((StatusCode::CREATED, Json(job))),
         Added::Same(job) => Ok((StatusCode::OK, Json(job))),
     }
+}
+
+/// The body is the file itself: one in a frame, or packed, would be taken for a file of strange rows.
+fn as_it_is(headers: &HeaderMap) -> Result<(), Problem> {
+    let is = |name, fits: fn(&str) -> bool| {
+        headers.get(name).and_then(|value| value.to_str().ok()).is_some_and(|value| fits(&value.to_ascii_lowercase()))
+    };
+    let wrong = if is(CONTENT_TYPE, |kind| kind.starts_with("multipart/")) {
+        "the body must be the file itself, not a multipart form (curl: -T FILE, or --data-binary @FILE)"
+    } else if is(CONTENT_ENCODING, |encoding| encoding != "identity") {
+        "the body must be the file as it is, not compressed"
+    } else {
+        return Ok(());
+    };
+    Err(Problem::plain(StatusCode::UNSUPPORTED_MEDIA_TYPE, wrong))
 }
 
 /// The parameters that are still to be read; one that nothing asked for is a mistake and said to be one.
