@@ -300,13 +300,11 @@ async fn killed_at(town: &mut Town, only: Option<&Path>, inject: &str) -> bool {
     dropped && killed && at(town, "default/leads/a.csv").exists()
 }
 
-/// Where `strace` is at hand it kills the daemon at an exact call: at each read of the file, at each time that the
-/// database is brought to the disk, and at the file's removal, when the job is there already.
+/// `strace` kills the daemon at an exact call: at each read of the file, at each time that the database is brought to the
+/// disk, and at the file's removal, when the job is there already.
 #[tokio::test]
+#[ignore = "it needs strace: tests/system/drop.sh installs that and runs it"]
 async fn a_kill_between_any_two_steps_leaves_one_job() {
-    if std::process::Command::new("strace").arg("--version").output().is_err() {
-        return;
-    }
     let mut cases = vec![("unlinkat", None, 1)];
     cases.extend((1..=4).map(|when| ("read", Some("drop/default/leads/a.csv"), when)));
     cases.extend((1..=12).map(|when| ("fdatasync,fsync", Some("q.db-wal"), when)));
