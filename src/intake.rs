@@ -7,7 +7,6 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
 use sha2::{Digest, Sha256};
-
 use tokio::task::JoinSet;
 
 use crate::clock::Clock;
@@ -18,6 +17,9 @@ use crate::store::{Added, CHUNK_BYTES, Layout, NewJob, Packed, Part, Store, Stor
 use crate::table::{Fault, Rules, Scanner, required_columns};
 
 mod drop;
+mod plausible;
+
+use plausible::plausible;
 
 pub use drop::{DropFolder, DropFolderError};
 
@@ -140,51 +142,6 @@ impl Intake {
                 known: self.upload_bytes.keys().map(String::as_str).collect::<Vec<_>>().join(", "),
             }),
         }
-    }
-}
-
-/// The longest of each text that is said of a file. None of Marketo's names comes near it.
-const LONGEST: usize = 255;
-
-fn plausible(new: &NewJob) -> Result<(), IntakeError> {
-    use crate::job::Target;
-    let mut texts = vec![("filename", Some(new.filename.as_str()))];
-    texts.extend([("group", new.group.as_deref()), ("idempotency key", new.idempotency_key.as_deref())]);
-    match &new.target {
-        Target::Leads { lookup_field, partition, .. } => {
-            texts.extend([("lookup_field", lookup_field.as_deref()), ("partition", partition.as_deref())]);
-        }
-        Target::CustomObject { name } => texts.push(("name of the custom object", Some(name))),
-        Target::ProgramMembers { status, .. } => texts.push(("status", Some(status))),
-    }
-    let ids = match &new.target {
-        Target::ProgramMembers { program_id, .. } => Some(("program_id", *program_id)),
-        target => target.list_id().map(|list| ("list_id", list)),
-    };
-    if let Some((what, id)) = ids.filter(|&(_, id)| id < 1) {
-        return Err(IntakeError::Wrong(format!("{what} must be at least 1, not {id}")));
-    }
-    for (what, text) in texts {
-        let Some(text) = text else { continue };
-        let fault = if text.trim().is_empty() {
-            "is empty".to_owned()
-        } else if text.len() > LONGEST {
-            format!("is longer than {LONGEST} bytes")
-        } else if text.contains(|letter: char| letter.is_control()) {
-            "has a control character".to_owned()
-        } else {
-            continue;
-        };
-        return Err(IntakeError::Wrong(format!("the {what} {fault}")));
-    }
-    match &new.target {
-        // It becomes a segment of the path that is called.
-        Target::CustomObject { name }
-            if !name.chars().all(|letter| letter.is_ascii_alphanumeric() || letter == '_') =>
-        {
-            Err(IntakeError::Wrong("the name of the custom object must be its API name: letters, digits and _".into()))
-        }
-        _ => Ok(()),
     }
 }
 

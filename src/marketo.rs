@@ -1,15 +1,18 @@
 //! How does one speak to Marketo? Wire shapes, token, limits, what each error asks for, the client.
 
+mod answer;
 mod asks;
 mod cause;
 mod client;
 mod limits;
 mod multipart;
+mod paths;
 mod token;
 pub mod wire;
 
+pub use answer::read_envelope;
 pub use asks::{Ask, asks};
-pub use client::{AskFault, Client, CreateFault, Created, File, Report, ReportKind, Status, Upload, read_envelope};
+pub use client::{AskFault, Client, CreateFault, Created, File, Report, ReportKind, Status, Upload};
 pub use limits::{Gate, Look, Permit, Window};
 pub use multipart::content_limit;
 pub use token::{AccessToken, TokenFault};

@@ -6,23 +6,17 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt, stream};
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use reqwest::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE};
 use reqwest::{Response, redirect};
 
+use super::answer::{Answer, read, read_on, words};
 use super::asks::{Ask, asks};
 use super::cause::reason;
 use super::multipart::Frame;
+use super::paths::{create_path, import_path};
 use super::token::{AccessToken, TokenFault, Tokens};
-use super::wire::{Envelope, Import};
 use crate::config;
 use crate::job::{Counts, Format, RemoteStatus, Target};
-
-/// More than any of Marketo's JSON answers has; the rest of a longer one is not read.
-const ANSWER_BYTES: usize = 1024 * 1024;
-
-/// What stands as it is in a path segment.
-const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'_').remove(b'-').remove(b'.').remove(b'~');
 
 /// Speaks to one instance. It keeps no limits: each call but the token's needs a [`super::Permit`] first.
 pub struct Client {
@@ -307,169 +301,5 @@ impl Client {
 impl From<AskFault> for CreateFault {
     fn from(fault: AskFault) -> Self {
         CreateFault::Refused { ask: fault.ask, reason: fault.reason, request_id: fault.request_id }
-    }
-}
-
-/// An answer with its body read.
-struct Answer {
-    http: u16,
-    envelope: Option<Envelope<Import>>,
-    /// What to say of it where there is no envelope.
-    excerpt: String,
-}
-
-async fn read(answer: Response) -> Answer {
-    read_on(answer, None).await
-}
-
-/// Reads the rest of a body of which `first` has come.
-async fn read_on(mut answer: Response, first: Option<Bytes>) -> Answer {
-    let http = answer.status().as_u16();
-    let mut body = first.map(Vec::from).unwrap_or_default();
-    let broken = loop {
-        match answer.chunk().await {
-            Ok(Some(piece)) if body.len() + piece.len() <= ANSWER_BYTES => body.extend_from_slice(&piece),
-            Ok(Some(_)) => break Some("its body is too long".to_owned()),
-            Ok(None) => break None,
-            Err(error) => break Some(reason(&error)),
-        }
-    };
-    let envelope = match broken {
-        None => read_envelope(&body),
-        Some(_) => None,
-    };
-    let excerpt = match broken {
-        Some(broken) => format!("HTTP {http}, and the answer broke off: {broken}"),
-        None if body.is_empty() => format!("HTTP {http} with an empty body"),
-        None => format!("HTTP {http} with a body that is none of Marketo's"),
-    };
-    Answer { http, envelope, excerpt }
-}
-
-/// Reads a body that is one of Marketo's answers: an object that says whether it was a success.
-///
-/// Public to the fuzzers: whatever the bytes, it returns.
-pub fn read_envelope(body: &[u8]) -> Option<Envelope<Import>> {
-    let value: serde_json::Value = serde_json::from_slice(body).ok()?;
-    value.get("success")?.as_bool()?;
-    serde_json::from_value(value).ok()
-}
-
-/// Marketo's own words, with their codes.
-fn words(http: u16, envelope: &Envelope<Import>) -> String {
-    let said: Vec<String> = envelope
-        .errors
-        .iter()
-        .map(|error| match &error.code {
-            Some(code) => format!("{code}: {}", error.message),
-            None => error.message.clone(),
-        })
-        .collect();
-    if said.is_empty() { format!("HTTP {http}: Marketo refused and did not say why") } else { said.join("; ") }
-}
-
-fn create_path(target: &Target, format: Format) -> (String, Vec<(&'static str, String)>) {
-    let mut parameters = vec![("format", format.as_str().to_owned())];
-    let path = match target {
-        Target::Leads { lookup_field, list_id, partition } => {
-            let list_id = list_id.map(|id| id.to_string());
-            for (name, value) in [("lookupField", lookup_field), ("listId", &list_id), ("partitionName", partition)] {
-                parameters.extend(value.clone().map(|value| (name, value)));
-            }
-            "/bulk/v1/leads.json".to_owned()
-        }
-        Target::CustomObject { name } => format!("/bulk/v1/customobjects/{}/import.json", segment(name)),
-        Target::ProgramMembers { program_id, status } => {
-            parameters.push(("programMemberStatus", status.clone()));
-            format!("/bulk/v1/program/{program_id}/members/import.json")
-        }
-    };
-    (path, parameters)
-}
-
-/// The path about the import `id`: its status where `file` is empty, else its `failures` or `warnings`.
-fn import_path(target: &Target, id: &str, file: &str) -> String {
-    let id = segment(id);
-    let status = if file.is_empty() { "status" } else { file };
-    match target {
-        Target::Leads { .. } if file.is_empty() => format!("/bulk/v1/leads/batch/{id}.json"),
-        Target::Leads { .. } => format!("/bulk/v1/leads/batch/{id}/{file}.json"),
-        Target::CustomObject { name } => {
-            format!("/bulk/v1/customobjects/{}/import/{id}/{status}.json", segment(name))
-        }
-        Target::ProgramMembers { .. } => format!("/bulk/v1/program/members/import/{id}/{status}.json"),
-    }
-}
-
-fn segment(text: &str) -> String {
-    utf8_percent_encode(text, SEGMENT).to_string()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn targets() -> [Target; 3] {
-        [
-            Target::Leads { lookup_field: Some("id".into()), list_id: Some(9), partition: Some("EU West".into()) },
-            Target::CustomObject { name: "car_c".into() },
-            Target::ProgramMembers { program_id: 1044, status: "On List".into() },
-        ]
-    }
-
-    #[test]
-    fn the_twelve_paths_are_marketos() {
-        let mut paths = Vec::new();
-        for target in targets() {
-            paths.push(create_path(&target, Format::Csv).0);
-            paths.extend(["", "failures", "warnings"].map(|file| import_path(&target, "77", file)));
-        }
-        assert_eq!(
-            paths,
-            [
-                "/bulk/v1/leads.json",
-                "/bulk/v1/leads/batch/77.json",
-                "/bulk/v1/leads/batch/77/failures.json",
-                "/bulk/v1/leads/batch/77/warnings.json",
-                "/bulk/v1/customobjects/car_c/import.json",
-                "/bulk/v1/customobjects/car_c/import/77/status.json",
-                "/bulk/v1/customobjects/car_c/import/77/failures.json",
-                "/bulk/v1/customobjects/car_c/import/77/warnings.json",
-                "/bulk/v1/program/1044/members/import.json",
-                "/bulk/v1/program/members/import/77/status.json",
-                "/bulk/v1/program/members/import/77/failures.json",
-                "/bulk/v1/program/members/import/77/warnings.json",
-            ]
-        );
-    }
-
-    #[test]
-    fn parameters_go_out_under_marketos_names() {
-        let parameters = targets().map(|target| {
-            let named = create_path(&target, Format::Ssv).1;
-            named.into_iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join("&")
-        });
-        assert_eq!(
-            parameters,
-            [
-                "format=ssv&lookupField=id&listId=9&partitionName=EU West",
-                "format=ssv",
-                "format=ssv&programMemberStatus=On List"
-            ]
-        );
-    }
-
-    #[test]
-    fn a_name_can_not_break_out_of_its_place_in_the_path() {
-        let target = Target::CustomObject { name: "../x?y".into() };
-        assert_eq!(create_path(&target, Format::Csv).0, "/bulk/v1/customobjects/..%2Fx%3Fy/import.json");
-    }
-
-    #[test]
-    fn only_an_object_that_says_whether_it_succeeded_is_an_answer() {
-        assert!(read_envelope(br#"{"requestId":"1","success":true,"result":[]}"#).is_some());
-        for body in [&b""[..], b"null", b"[]", b"{}", br#"{"success":"yes"}"#, br#"{"success":true"#, b"<html>"] {
-            assert!(read_envelope(body).is_none(), "{}", String::from_utf8_lossy(body));
-        }
     }
 }

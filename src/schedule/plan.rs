@@ -1,15 +1,18 @@
 //! What is to be done now? A pure function of the rows and the time.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::time::Duration;
 
 use jiff::Timestamp;
 
+use self::board::Board;
 use super::polling;
 use crate::clock::after;
 use crate::config;
-use crate::job::{BatchKey, BatchState, JobId};
-use crate::store::{Candidate, Flight, PauseKind, Snapshot};
+use crate::job::{BatchKey, BatchState};
+use crate::store::{Flight, PauseKind, Snapshot};
+
+mod board;
 
 /// One thing to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -205,99 +208,6 @@ impl Slots {
         // The one that is tried counts as soon as it is under way: until it has ended, no other is tried.
         let beyond = learnt.saturating_add(1).saturating_sub(board.in_flight);
         Slots { free: free.min(beyond), more_at: ghost_gone }
-    }
-}
-
-/// Who is in flight, by job, group and list; kept while uploads are chosen.
-struct Board<'a> {
-    in_flight: u32,
-    /// Uploads that a worker is at; they are in flight too.
-    uploads: u32,
-    by_job: HashMap<JobId, u32>,
-    waiting: Vec<&'a Candidate>,
-    /// The oldest unended job of each group that is to be seen.
-    heads: BTreeMap<&'a str, JobId>,
-    groups: Vec<&'a str>,
-    lists: Vec<i64>,
-}
-
-impl<'a> Board<'a> {
-    fn of(snapshot: &'a Snapshot, busy: &HashMap<BatchKey, Work>) -> Board<'a> {
-        let mut board = Board {
-            in_flight: 0,
-            uploads: 0,
-            by_job: HashMap::new(),
-            waiting: Vec::new(),
-            heads: BTreeMap::new(),
-            groups: Vec::new(),
-            lists: snapshot.busy_lists.iter().map(|&(list, _)| list).collect(),
-        };
-        let groups = snapshot.flights.iter().map(|flight| (flight.key.job, flight.group.as_deref()));
-        let waiting = snapshot.candidates.iter().map(|waiting| (waiting.key.job, waiting.group.as_deref()));
-        for (job, group) in groups.chain(waiting) {
-            if let Some(group) = group {
-                let head = board.heads.entry(group).or_insert(job);
-                *head = job.min(*head);
-            }
-        }
-        for flight in &snapshot.flights {
-            // An import that has ended holds no slot, and neither its list nor its group's next batch waits for files.
-            if flight.state.holds_a_slot() {
-                board.count(flight.key.job, flight.group.as_deref(), flight.list_id);
-            } else if flight.state == BatchState::Held {
-                // Order can't be kept past a batch that may or may not be on Marketo.
-                board.groups.extend(flight.group.as_deref());
-            }
-        }
-        let mut uploads: HashMap<BatchKey, Work> =
-            busy.iter().filter(|&(_, work)| *work == Work::Upload).map(|(&key, &work)| (key, work)).collect();
-        board.uploads = u32::try_from(uploads.len()).unwrap_or(u32::MAX);
-        for flight in &snapshot.flights {
-            uploads.remove(&flight.key);
-        }
-        for candidate in &snapshot.candidates {
-            if uploads.remove(&candidate.key).is_some() {
-                board.count(candidate.key.job, candidate.group.as_deref(), candidate.list_id);
-            } else if !busy.contains_key(&candidate.key) {
-                // A worker may still be at one that was retried a moment ago.
-                board.waiting.push(candidate);
-            }
-        }
-        // Uploads at work whose rows are not in sight hold their slots too.
-        for key in uploads.into_keys() {
-            board.count(key.job, None, None);
-        }
-        board
-    }
-
-    fn count(&mut self, job: JobId, group: Option<&'a str>, list: Option<i64>) {
-        self.in_flight += 1;
-        *self.by_job.entry(job).or_default() += 1;
-        self.groups.extend(group);
-        self.lists.extend(list);
-    }
-
-    /// Fair order: priority, then the job with the fewest batches in flight, then the oldest; of one job, its parts in
-    /// order. A group and a static list have one batch at a time, and a group's jobs come in the order of their ids.
-    fn next(&self) -> Option<&'a Candidate> {
-        self.waiting
-            .iter()
-            .copied()
-            .filter(|candidate| match candidate.group.as_deref() {
-                None => true,
-                Some(group) => !self.groups.contains(&group) && self.heads.get(group) == Some(&candidate.key.job),
-            })
-            .filter(|candidate| candidate.list_id.is_none_or(|list| !self.lists.contains(&list)))
-            // `min_by_key` takes the first of equals, and the parts of a job come in order.
-            .min_by_key(|candidate| {
-                let job = candidate.key.job;
-                (std::cmp::Reverse(candidate.priority), self.by_job.get(&job).copied().unwrap_or(0), job)
-            })
-    }
-
-    fn put(&mut self, candidate: &'a Candidate) {
-        self.waiting.retain(|waiting| waiting.key != candidate.key);
-        self.count(candidate.key.job, candidate.group.as_deref(), candidate.list_id);
     }
 }
 

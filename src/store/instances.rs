@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use sqlx::{Row, SqliteConnection};
 
-use super::records::{size, time};
+use super::rows::{size, time};
 use super::standing::{Instance, Pause, PauseKind};
 use super::writer::Writing;
 use super::{Change, Store, StoreError};

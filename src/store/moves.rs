@@ -4,19 +4,11 @@ use jiff::Timestamp;
 use sqlx::Row;
 
 use super::progress::Progress;
-use super::records::{self, maybe_size, time, word, write_history};
+use super::records::write_history;
+use super::rows::{maybe_size, time, word};
 use super::writer::Writing;
 use super::{Change, Part, Store, StoreError, accept, instances};
-use crate::job::{BatchKey, BatchState, Counts, Event, JobId, JobState, Wait, job_state, step};
-
-/// What a person's order did to a job's batches.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Settled {
-    /// Batches that it moved.
-    pub moved: u32,
-    /// The job's state now.
-    pub state: JobState,
-}
+use crate::job::{BatchKey, BatchState, Counts, Event, JobId, Wait, job_state};
 
 impl Store {
     /// Records an event of a batch: the move, the columns, the history, the job's state and what the instance learns
@@ -129,97 +121,9 @@ impl Store {
             })
             .await
     }
-
-    /// Cancels what Marketo does not have yet. Batches that it has run to their end: nothing calls an import back.
-    ///
-    /// # Errors
-    /// [`StoreError::Refused`] if there is nothing to cancel.
-    pub async fn cancel(&self, id: JobId, now: Timestamp) -> Result<Settled, StoreError> {
-        self.order(id, Event::Cancelled, now).await
-    }
-
-    /// Sends the batches again that failed, were cancelled or are held. Those that are complete stay so.
-    ///
-    /// # Errors
-    /// [`StoreError::Refused`] if there is nothing to send, or the content has been erased.
-    pub async fn retry(&self, id: JobId, now: Timestamp) -> Result<Settled, StoreError> {
-        self.order(id, Event::Retried, now).await
-    }
-
-    /// A person found the import on Marketo that a held batch became: it is followed to its end from here on.
-    ///
-    /// # Errors
-    /// [`StoreError::Illegal`] if the batch is not held, [`StoreError::Refused`] if the import is another batch's.
-    pub async fn settle(&self, key: BatchKey, marketo_batch_id: String, now: Timestamp) -> Result<(), StoreError> {
-        self.shared
-            .writer
-            .write(move |w| {
-                Box::pin(async move {
-                    let other = sqlx::query(
-                        "SELECT b.job_id, b.part FROM batch b JOIN job j ON j.id = b.job_id
-                         WHERE b.marketo_batch_id = ? AND j.instance = (SELECT instance FROM job WHERE id = ?)",
-                    )
-                    .bind(&marketo_batch_id)
-                    .bind(key.job.0)
-                    .fetch_optional(&mut *w.conn)
-                    .await?;
-                    if let Some(other) = other {
-                        let (job, part): (i64, u32) = (other.try_get("job_id")?, other.try_get("part")?);
-                        let taken = format!("Marketo's batch {marketo_batch_id} is part {part} of job {job}");
-                        return Err(StoreError::Refused(taken));
-                    }
-                    record(w, key, &Event::Settled { marketo_batch_id }, None, now).await.map(drop)
-                })
-            })
-            .await
-    }
-
-    async fn order(&self, id: JobId, event: Event, now: Timestamp) -> Result<Settled, StoreError> {
-        self.shared
-            .writer
-            .write(move |w| {
-                Box::pin(async move {
-                    let job = records::job(&mut *w.conn, id).await?;
-                    if event == Event::Retried && !has_content(w, id).await? {
-                        return Err(StoreError::Refused(format!("the content of job {id} is no longer stored")));
-                    }
-                    let mut moved = 0;
-                    for batch in &job.batches {
-                        if step(batch.state, &event).is_ok() {
-                            record(w, BatchKey { job: id, part: batch.part }, &event, None, now).await?;
-                            moved += 1;
-                        }
-                    }
-                    if moved == 0 {
-                        return Err(StoreError::Refused(nothing_to_do(id, job.state, &event)));
-                    }
-                    let state = records::job(&mut *w.conn, id).await?.state;
-                    Ok(Settled { moved, state })
-                })
-            })
-            .await
-    }
 }
 
-fn nothing_to_do(id: JobId, state: JobState, event: &Event) -> String {
-    match (event, state.has_ended()) {
-        (Event::Cancelled, true) => format!("job {id} has ended: it is {state}"),
-        (Event::Cancelled, false) => {
-            format!("job {id} can't be cancelled: Marketo has all of it already, and an import can't be called back")
-        }
-        (_, true) => format!("job {id} is {state}: there is nothing to send again"),
-        (_, false) => format!("job {id} is {state}: it can be retried once it has failed or was cancelled"),
-    }
-}
-
-async fn has_content(w: &mut Writing<'_>, id: JobId) -> Result<bool, StoreError> {
-    Ok(sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM chunk WHERE job_id = ? AND kind = 'file')")
-        .bind(id.0)
-        .fetch_one(&mut *w.conn)
-        .await?)
-}
-
-async fn record(
+pub(super) async fn record(
     w: &mut Writing<'_>,
     key: BatchKey,
     event: &Event,
@@ -369,10 +273,11 @@ async fn settle_job(w: &mut Writing<'_>, id: JobId, now: Timestamp) -> Result<()
 
 #[cfg(test)]
 mod tests {
+    use super::super::Settled;
     use super::super::fixture::{add, leads, store};
     use super::*;
     use crate::clock::from_ms;
-    use crate::job::RemoteStatus;
+    use crate::job::{JobState, RemoteStatus};
 
     fn accepted(id: &str) -> Event {
         Event::Accepted { marketo_batch_id: id.into(), status: RemoteStatus::Queued }

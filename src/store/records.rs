@@ -2,9 +2,9 @@
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use sqlx::sqlite::SqliteRow;
 use sqlx::{Row, SqliteConnection};
 
+use super::rows::{read_batch, read_job};
 use super::writer::Writing;
 use super::{Store, StoreError};
 use crate::clock::from_ms;
@@ -224,93 +224,6 @@ pub(super) async fn write_history(
     .execute(&mut *w.conn)
     .await?;
     Ok(())
-}
-
-fn read_job(row: &SqliteRow) -> Result<Job, sqlx::Error> {
-    Ok(Job {
-        id: JobId(row.try_get("id")?),
-        state: word(row, "state")?,
-        target: read_target(row)?,
-        instance: row.try_get("instance")?,
-        filename: row.try_get("filename")?,
-        format: word(row, "format")?,
-        priority: row.try_get("priority")?,
-        group: row.try_get("job_group")?,
-        bytes: size(row, "bytes")?,
-        rows: Rows { total: size(row, "rows")?, ..Rows::default() },
-        batches: Vec::new(),
-        retry_of: row.try_get::<Option<i64>, _>("retry_of")?.map(JobId),
-        created_at: from_ms(row.try_get("created_at")?),
-        started_at: time(row, "started_at")?,
-        finished_at: time(row, "finished_at")?,
-        error: row.try_get("error")?,
-        header: (size(row, "header_from")?, size(row, "header_to")?),
-    })
-}
-
-fn read_target(row: &SqliteRow) -> Result<Target, sqlx::Error> {
-    Ok(match row.try_get::<&str, _>("target")? {
-        "leads" => Target::Leads {
-            lookup_field: row.try_get("lookup_field")?,
-            list_id: row.try_get("list_id")?,
-            partition: row.try_get("partition_name")?,
-        },
-        "custom-object" => Target::CustomObject { name: row.try_get("object_name")? },
-        _ => Target::ProgramMembers { program_id: row.try_get("program_id")?, status: row.try_get("member_status")? },
-    })
-}
-
-fn read_batch(row: &SqliteRow) -> Result<Batch, sqlx::Error> {
-    let counts = Counts {
-        processed: maybe_size(row, "processed")?,
-        failed: maybe_size(row, "failed")?,
-        warned: maybe_size(row, "warned")?,
-    };
-    Ok(Batch {
-        part: row.try_get("part")?,
-        state: word(row, "state")?,
-        marketo_batch_id: row.try_get("marketo_batch_id")?,
-        attempts: row.try_get("attempts")?,
-        message: row.try_get("message")?,
-        rows: Rows {
-            total: size(row, "rows")?,
-            processed: counts.processed.unwrap_or(0),
-            failed: counts.failed.unwrap_or(0),
-            warned: counts.warned.unwrap_or(0),
-        },
-        byte_from: size(row, "byte_from")?,
-        byte_to: size(row, "byte_to")?,
-        not_before: time(row, "not_before")?,
-        uploaded_at: time(row, "uploaded_at")?,
-        accepted_at: time(row, "accepted_at")?,
-        importing_at: time(row, "importing_at")?,
-        polled_at: time(row, "polled_at")?,
-        ended_at: time(row, "ended_at")?,
-        failures_bytes: maybe_size(row, "failures_bytes")?,
-        warnings_bytes: maybe_size(row, "warnings_bytes")?,
-        counts,
-        ask_failures: row.try_get("ask_failures")?,
-    })
-}
-
-/// A word of ours that the schema's `CHECK` vouches for.
-pub(super) fn word<T>(row: &SqliteRow, column: &str) -> Result<T, sqlx::Error>
-where
-    T: std::str::FromStr<Err: std::error::Error + Send + Sync + 'static>,
-{
-    row.try_get::<&str, _>(column)?.parse().map_err(|error| sqlx::Error::Decode(Box::new(error)))
-}
-
-pub(super) fn time(row: &SqliteRow, column: &str) -> Result<Option<Timestamp>, sqlx::Error> {
-    Ok(row.try_get::<Option<i64>, _>(column)?.map(from_ms))
-}
-
-pub(super) fn size(row: &SqliteRow, column: &str) -> Result<u64, sqlx::Error> {
-    Ok(row.try_get::<i64, _>(column)?.cast_unsigned())
-}
-
-pub(super) fn maybe_size(row: &SqliteRow, column: &str) -> Result<Option<u64>, sqlx::Error> {
-    Ok(row.try_get::<Option<i64>, _>(column)?.map(i64::cast_unsigned))
 }
 
 #[cfg(test)]

@@ -8,7 +8,8 @@ use jiff::Timestamp;
 use sqlx::{Row, SqliteConnection};
 
 use super::instances::instance;
-use super::records::{Job, maybe_size, size, time, word};
+use super::records::Job;
+use super::rows::{maybe_size, size, time, word};
 use super::standing::Instance;
 use super::{Store, StoreError};
 use crate::clock::from_ms;

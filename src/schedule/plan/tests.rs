@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use super::*;
 use crate::clock::from_ms;
-use crate::store::{Instance, Pause};
+use crate::job::JobId;
+use crate::store::{Candidate, Instance, Pause};
 
 const NOW: i64 = 1_000_000;
 
