@@ -22,6 +22,7 @@ mod content;
 #[cfg(test)]
 mod fixture;
 mod instances;
+mod jobs;
 mod moves;
 mod orders;
 mod progress;

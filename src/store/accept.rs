@@ -6,7 +6,8 @@ use sqlx::sqlite::SqliteArguments;
 use sqlx::{Row, Sqlite};
 
 use super::content::Packed;
-use super::records::{self, Batch, Job, Rows};
+use super::jobs;
+use super::records::{Batch, Job, Rows};
 use super::writer::Writing;
 use super::{Change, Store, StoreError};
 use crate::job::{BatchState, Counts, Format, JobId, JobState, Target};
@@ -202,7 +203,7 @@ async fn seen_before(w: &mut Writing<'_>, new: &NewJob, layout: &Layout) -> Resu
         .fetch_optional(&mut *w.conn)
         .await?;
     let Some(row) = row else { return Ok(None) };
-    let job = records::job(&mut *w.conn, JobId(row.try_get("id")?)).await?;
+    let job = jobs::job(&mut *w.conn, JobId(row.try_get("id")?)).await?;
     let content: Option<Vec<u8>> = row.try_get("content_sha256")?;
     let same = content.as_deref() == layout.sha256.as_ref().map(<[u8; 32]>::as_slice)
         && job.instance == new.instance
@@ -237,9 +238,9 @@ async fn finish(
         return Err(StoreError::NoJob(id));
     }
     insert_batches(w, id, layout).await?;
-    records::write_history(w, id, None, now, "received", JobState::Pending.as_str(), None, None).await?;
+    jobs::write_history(w, id, None, now, "received", JobState::Pending.as_str(), None, None).await?;
     w.changes.push(Change::Job(id));
-    records::job(&mut *w.conn, id).await
+    jobs::job(&mut *w.conn, id).await
 }
 
 async fn insert_batches(w: &mut Writing<'_>, id: JobId, layout: &Layout) -> Result<(), StoreError> {

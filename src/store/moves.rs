@@ -3,8 +3,8 @@
 use jiff::Timestamp;
 use sqlx::Row;
 
+use super::jobs::write_history;
 use super::progress::Progress;
-use super::records::write_history;
 use super::rows::{maybe_size, time, word};
 use super::writer::Writing;
 use super::{Change, Part, Store, StoreError, accept, instances};

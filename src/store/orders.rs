@@ -3,8 +3,8 @@
 use jiff::Timestamp;
 use sqlx::Row;
 
+use super::jobs;
 use super::moves::record;
-use super::records;
 use super::writer::Writing;
 use super::{Store, StoreError};
 use crate::job::{BatchKey, Event, JobId, JobState, step};
@@ -68,7 +68,7 @@ impl Store {
             .writer
             .write(move |w| {
                 Box::pin(async move {
-                    let job = records::job(&mut *w.conn, id).await?;
+                    let job = jobs::job(&mut *w.conn, id).await?;
                     if event == Event::Retried && !has_content(w, id).await? {
                         return Err(StoreError::Refused(format!("the content of job {id} is no longer stored")));
                     }
@@ -82,7 +82,7 @@ impl Store {
                     if moved == 0 {
                         return Err(StoreError::Refused(nothing_to_do(id, job.state, &event)));
                     }
-                    let state = records::job(&mut *w.conn, id).await?.state;
+                    let state = jobs::job(&mut *w.conn, id).await?.state;
                     Ok(Settled { moved, state })
                 })
             })
