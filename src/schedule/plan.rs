@@ -55,7 +55,7 @@ pub struct Rules {
     /// The most batches in flight.
     pub in_flight: u32,
     pub polling: config::Polling,
-    /// The longest pause while Marketo as a whole does not answer.
+    /// The longest pause after a fault.
     pub backoff_max: Duration,
 }
 
@@ -67,6 +67,11 @@ impl Rules {
             polling: instance.polling,
             backoff_max: instance.backoff_max,
         }
+    }
+
+    /// No pause of a batch, or of the instance's uploads, is longer. (Those of whole days are no pauses in this sense.)
+    pub fn longest_pause(&self) -> Duration {
+        self.backoff_max.max(self.polling.max)
     }
 }
 
@@ -105,11 +110,11 @@ pub fn plan(snapshot: &Snapshot, busy: &HashMap<BatchKey, Work>, rules: &Rules, 
 
 /// Whether an upload that was planned may still leave: it may have waited long at the gate, and others have taught since
 /// that Marketo's queue is full, or that Marketo is not there.
-pub(super) fn still_open(snapshot: &Snapshot, rules: &Rules, now: Timestamp) -> bool {
+pub fn still_open(snapshot: &Snapshot, rules: &Rules, now: Timestamp) -> bool {
     let nobody = HashMap::new();
     let instance = &snapshot.instance;
     instance.pause.is_none()
-        && instance.quiet_until.is_none_or(|until| until <= now)
+        && ahead(instance.quiet_until, rules.longest_pause(), now).is_none()
         && Slots::of(snapshot, &Board::of(snapshot, &nobody), rules, now).free > 0
 }
 
@@ -133,11 +138,9 @@ impl Plan {
             let due = polling::due(flight, older, &snapshot.paces, &rules.polling, now);
             (Step::Poll(flight.key), flight.key, due)
         });
-        let collects = snapshot
-            .flights
-            .iter()
-            .filter(|flight| flight.state == BatchState::Collecting)
-            .map(|flight| (Step::Collect(flight.key), flight.key, polling::fetch_due(flight, now)));
+        let collects = snapshot.flights.iter().filter(|flight| flight.state == BatchState::Collecting).map(|flight| {
+            (Step::Collect(flight.key), flight.key, ahead(flight.not_before, rules.longest_pause(), now).unwrap_or(now))
+        });
         for (step, key, due) in collects.chain(polls) {
             if busy.contains_key(&key) {
                 continue;
@@ -157,7 +160,7 @@ impl Plan {
             return;
         }
         let instance = &snapshot.instance;
-        if let Some(quiet_until) = ahead(instance.quiet_until, rules.backoff_max, now) {
+        if let Some(quiet_until) = ahead(instance.quiet_until, rules.longest_pause(), now) {
             return self.look_at(Some(quiet_until));
         }
         let mut board = Board::of(snapshot, busy);
@@ -197,7 +200,7 @@ impl Slots {
         // Marketo's queue was full at so many of ours: a slot that one of ours left is free, and now and then one more
         // is tried.
         let Some(learnt) = snapshot.instance.slots else { return Slots { free, more_at: ghost_gone } };
-        let probe_at = ahead(snapshot.instance.slots_probe_at, rules.backoff_max.max(rules.polling.max), now);
+        let probe_at = ahead(snapshot.instance.slots_probe_at, rules.longest_pause(), now);
         let within = learnt.saturating_sub(board.in_flight);
         if within > 0 || probe_at.is_some() {
             return Slots { free: free.min(within), more_at: ghost_gone.into_iter().chain(probe_at).min() };
@@ -219,6 +222,8 @@ struct Board<'a> {
     heads: BTreeMap<&'a str, JobId>,
     groups: Vec<&'a str>,
     lists: Vec<i64>,
+    /// An upload is at work of which neither group nor list can be seen.
+    unseen: bool,
 }
 
 impl<'a> Board<'a> {
@@ -231,6 +236,7 @@ impl<'a> Board<'a> {
             heads: BTreeMap::new(),
             groups: Vec::new(),
             lists: snapshot.busy_lists.iter().map(|&(list, _)| list).collect(),
+            unseen: false,
         };
         let groups = snapshot.flights.iter().map(|flight| (flight.key.job, flight.group.as_deref()));
         let waiting = snapshot.candidates.iter().map(|waiting| (waiting.key.job, waiting.group.as_deref()));
@@ -263,9 +269,11 @@ impl<'a> Board<'a> {
                 board.waiting.push(candidate);
             }
         }
-        // Uploads at work whose rows are not in sight hold their slots too.
+        // Uploads at work whose rows are not in sight hold their slots too: they wait at the gate, and meanwhile their
+        // batch was cancelled, or an older job of their group was put back in the queue.
         for key in uploads.into_keys() {
             board.count(key.job, None, None);
+            board.unseen = true;
         }
         board
     }
@@ -283,6 +291,7 @@ impl<'a> Board<'a> {
         self.waiting
             .iter()
             .copied()
+            .filter(|candidate| !self.unseen || (candidate.group.is_none() && candidate.list_id.is_none()))
             .filter(|candidate| match candidate.group.as_deref() {
                 None => true,
                 Some(group) => !self.groups.contains(&group) && self.heads.get(group) == Some(&candidate.key.job),
