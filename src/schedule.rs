@@ -17,7 +17,7 @@ mod polling;
 mod upload;
 
 pub use lane::{Lane, OpenError};
-pub use plan::{Plan, Rules, Step, Work, plan};
+pub use plan::{Plan, Rules, Step, Work, plan, still_open};
 
 use jiff::{Timestamp, civil};
 

@@ -12,7 +12,7 @@ pub(super) enum Admitted<'d> {
     Go(AccessToken, Pass<'d>),
     /// The instance is paused, or the daemon is stopping: the next plan knows more.
     NotNow,
-    /// No call can be made just now, for this reason: there is no token, or a person's pause stands where another would.
+    /// There is no token to be had just now, for this reason.
     Unreachable(String),
 }
 

@@ -30,7 +30,8 @@ pub(super) struct Desk {
 impl Desk {
     /// What a plan made at `now` would see.
     pub async fn snapshot(&self, now: Timestamp) -> Result<Snapshot, StoreError> {
-        self.store.snapshot(&self.name, now, Rules::of(&self.config).in_flight).await
+        let rules = Rules::of(&self.config);
+        self.store.snapshot(&self.name, now, rules.in_flight, rules.longest_pause()).await
     }
 
     /// Records what Marketo said of an upload. It is known here and nowhere else, so a store that fails (a full disk, say)

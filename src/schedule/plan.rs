@@ -58,7 +58,7 @@ pub struct Rules {
     /// The most batches in flight.
     pub in_flight: u32,
     pub polling: config::Polling,
-    /// The longest pause while Marketo as a whole does not answer.
+    /// The longest pause after a fault.
     pub backoff_max: Duration,
 }
 
@@ -70,6 +70,11 @@ impl Rules {
             polling: instance.polling,
             backoff_max: instance.backoff_max,
         }
+    }
+
+    /// No pause of a batch, or of the instance's uploads, is longer. (Those of whole days are no pauses in this sense.)
+    pub fn longest_pause(&self) -> Duration {
+        self.backoff_max.max(self.polling.max)
     }
 }
 
@@ -108,11 +113,11 @@ pub fn plan(snapshot: &Snapshot, busy: &HashMap<BatchKey, Work>, rules: &Rules, 
 
 /// Whether an upload that was planned may still leave: it may have waited long at the gate, and others have taught since
 /// that Marketo's queue is full, or that Marketo is not there.
-pub(super) fn still_open(snapshot: &Snapshot, rules: &Rules, now: Timestamp) -> bool {
+pub fn still_open(snapshot: &Snapshot, rules: &Rules, now: Timestamp) -> bool {
     let nobody = HashMap::new();
     let instance = &snapshot.instance;
     instance.pause.is_none()
-        && instance.quiet_until.is_none_or(|until| until <= now)
+        && ahead(instance.quiet_until, rules.longest_pause(), now).is_none()
         && Slots::of(snapshot, &Board::of(snapshot, &nobody), rules, now).free > 0
 }
 
@@ -136,11 +141,9 @@ impl Plan {
             let due = polling::due(flight, older, &snapshot.paces, &rules.polling, now);
             (Step::Poll(flight.key), flight.key, due)
         });
-        let collects = snapshot
-            .flights
-            .iter()
-            .filter(|flight| flight.state == BatchState::Collecting)
-            .map(|flight| (Step::Collect(flight.key), flight.key, polling::fetch_due(flight, now)));
+        let collects = snapshot.flights.iter().filter(|flight| flight.state == BatchState::Collecting).map(|flight| {
+            (Step::Collect(flight.key), flight.key, ahead(flight.not_before, rules.longest_pause(), now).unwrap_or(now))
+        });
         for (step, key, due) in collects.chain(polls) {
             if busy.contains_key(&key) {
                 continue;
@@ -160,7 +163,7 @@ impl Plan {
             return;
         }
         let instance = &snapshot.instance;
-        if let Some(quiet_until) = ahead(instance.quiet_until, rules.backoff_max, now) {
+        if let Some(quiet_until) = ahead(instance.quiet_until, rules.longest_pause(), now) {
             return self.look_at(Some(quiet_until));
         }
         let mut board = Board::of(snapshot, busy);
@@ -200,7 +203,7 @@ impl Slots {
         // Marketo's queue was full at so many of ours: a slot that one of ours left is free, and now and then one more
         // is tried.
         let Some(learnt) = snapshot.instance.slots else { return Slots { free, more_at: ghost_gone } };
-        let probe_at = ahead(snapshot.instance.slots_probe_at, rules.backoff_max.max(rules.polling.max), now);
+        let probe_at = ahead(snapshot.instance.slots_probe_at, rules.longest_pause(), now);
         let within = learnt.saturating_sub(board.in_flight);
         if within > 0 || probe_at.is_some() {
             return Slots { free: free.min(within), more_at: ghost_gone.into_iter().chain(probe_at).min() };

@@ -51,15 +51,6 @@ pub(crate) fn due(
     flight.not_before.map_or(due, |not_before| due.max(not_before))
 }
 
-/// When to fetch the files of `flight`, whose import has ended.
-pub(crate) fn fetch_due(flight: &Flight, now: Timestamp) -> Timestamp {
-    match (flight.not_before, flight.polled_at) {
-        // As above: the pause began in a time that is still to come.
-        (Some(_), Some(asked)) if asked > now => now,
-        (not_before, _) => not_before.unwrap_or(now),
-    }
-}
-
 fn pause(since: Timestamp, last: Timestamp, polling: &Polling) -> Duration {
     let waited = Duration::try_from(last.duration_since(since)).unwrap_or(Duration::ZERO);
     (waited / GROWTH).clamp(polling.min, polling.max)
@@ -142,8 +133,5 @@ mod tests {
             assert_eq!(due_in_secs(&flight(5_000, None, None), older, &[]), 1_000);
         }
         assert_eq!(due_in_secs(&flight(5_000, Some(5_000), Some(1_000)), 0, &[]), 1_005);
-        let late = Flight { not_before: Some(from_ms(5_300_000)), ..flight(4_000, None, Some(5_005)) };
-        assert_eq!(fetch_due(&late, from_ms(1_000_000)), from_ms(1_000_000));
-        assert_eq!(fetch_due(&late, from_ms(5_100_000)), from_ms(5_300_000));
     }
 }

@@ -15,7 +15,7 @@ use crate::store::{Batch, Content, Job, Kind, StoreError};
 
 /// Uploads a pending batch, if the instance still lets it.
 pub(super) async fn upload(desk: &Desk, key: BatchKey) -> Result<(), StoreError> {
-    let (job, batch) = desk.store.batch(key).await?;
+    let (job, mut batch) = desk.store.batch(key).await?;
     let (mut begun, mut renewed) = (false, false);
     loop {
         let (token, pass) = match desk.admit().await? {
@@ -23,11 +23,11 @@ pub(super) async fn upload(desk: &Desk, key: BatchKey) -> Result<(), StoreError>
             other => return not_admitted(desk, key, other, begun).await,
         };
         if !begun {
-            // The wait at the gate may have been long: what was planned may have been cancelled or paused since, or
+            // The wait at the gate may have been long: what was planned may have been cancelled, retried or paused since, or
             // uploads of the same plan may have been told that the queue is full.
             let now = desk.clock.now();
             let open = still_open(&desk.snapshot(now).await?, &Rules::of(&desk.config), now);
-            let (_, batch) = desk.store.batch(key).await?;
+            (_, batch) = desk.store.batch(key).await?;
             if !open || batch.state != BatchState::Pending {
                 pass.over().await;
                 return Ok(());

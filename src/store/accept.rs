@@ -350,9 +350,15 @@ mod tests {
         let id = store.begin_receiving(leads(), from_ms(1)).await.unwrap();
         let (bytes, layout) = file(1);
         store.put_piece(id, Packed::new(0, &bytes).unwrap()).await.unwrap();
-        assert_eq!(store.snapshot("default", from_ms(2), 10).await.unwrap().candidates.len(), 0);
+        assert_eq!(
+            store.snapshot("default", from_ms(2), 10, std::time::Duration::MAX).await.unwrap().candidates.len(),
+            0
+        );
         store.finish_receiving(id, leads(), layout, from_ms(3)).await.unwrap();
-        assert_eq!(store.snapshot("default", from_ms(4), 10).await.unwrap().candidates.len(), 1);
+        assert_eq!(
+            store.snapshot("default", from_ms(4), 10, std::time::Duration::MAX).await.unwrap().candidates.len(),
+            1
+        );
         // Too late: it is a job now.
         store.abandon_receiving(id).await.unwrap();
         assert_eq!(store.job(id).await.unwrap().state, JobState::Pending);

@@ -423,12 +423,15 @@ mod tests {
         store.record(one, held, None, from_ms(3)).await.unwrap();
         let taken = store.settle(one, "3405".into(), from_ms(4)).await.unwrap_err().to_string();
         assert_eq!(taken, format!("Marketo's batch 3405 is part 2 of job {id}"));
-        assert_eq!(store.snapshot("default", from_ms(4), 10).await.unwrap().ghosts, [from_ms(9_999)]);
+        assert_eq!(
+            store.snapshot("default", from_ms(4), 10, std::time::Duration::MAX).await.unwrap().ghosts,
+            [from_ms(9_999)]
+        );
         store.settle(one, "3404".into(), from_ms(5)).await.unwrap();
         let (_, batch) = store.batch(one).await.unwrap();
         assert_eq!((batch.state, batch.accepted_at), (BatchState::Queued, Some(from_ms(5))));
         assert_eq!(batch.marketo_batch_id.as_deref(), Some("3404"));
-        assert_eq!(store.snapshot("default", from_ms(5), 10).await.unwrap().ghosts, []);
+        assert_eq!(store.snapshot("default", from_ms(5), 10, std::time::Duration::MAX).await.unwrap().ghosts, []);
         assert_eq!(store.history(id).await.unwrap().last().unwrap().event, "settled");
     }
 

@@ -116,8 +116,9 @@ impl Progress {
                 self.accepted_at = Some(now);
                 self.message = None;
                 self.ask_failures = 0;
-                // It can be seen now, and counts as itself.
-                (self.ghost_until, self.ghosts) = (None, 0);
+                // It can be seen now, and counts as itself; what other uploads left behind still can't.
+                self.ghosts = self.ghosts.saturating_sub(1);
+                self.ghost_until = self.ghost_until.filter(|_| self.ghosts > 0);
             }
             Event::Polled { status, counts } => {
                 self.polled_at = Some(now);
@@ -183,7 +184,12 @@ mod tests {
         let given_up = Event::GivenUp { reason: "cut".into(), ghost_until: from_ms(99) };
         assert_eq!(ghosts(&[(1, UploadBegan), (2, given_up)]), (1, Some(from_ms(99))));
         let held = Event::Held { reason: "cut".into(), ghost_until: from_ms(99) };
-        assert_eq!(ghosts(&[(1, UploadBegan), (2, held), (3, Event::Cancelled)]), (1, Some(from_ms(99))));
+        assert_eq!(ghosts(&[(1, UploadBegan), (2, held.clone()), (3, Event::Cancelled)]), (1, Some(from_ms(99))));
+        // A person finds one of two.
+        let found = Event::Settled { marketo_batch_id: "7".into() };
+        let twice = [(1, UploadBegan), (2, held.clone()), (3, Event::Retried), (4, UploadBegan), (5, held), (6, found)];
+        assert_eq!(ghosts(&twice), (1, Some(from_ms(99))));
+        assert_eq!(ghosts(&[&twice[..2], &twice[5..]].concat()), (0, None));
     }
 
     #[test]

@@ -12,7 +12,7 @@ use super::records::Job;
 use super::rows::{maybe_size, size, time, word};
 use super::standing::Instance;
 use super::{Store, StoreError};
-use crate::clock::from_ms;
+use crate::clock::{after, from_ms};
 use crate::job::{BatchKey, BatchState, JobId};
 
 /// The most pending batches that a snapshot holds.
@@ -32,8 +32,7 @@ pub struct Snapshot {
     pub instance: Instance,
     /// Batches that are `uploading`, `queued`, `importing`, `collecting` or `held`.
     pub flights: Vec<Flight>,
-    /// Pending batches that may go now, by priority and age. A pause that began in a time that is still to come, for the
-    /// clock was set back, holds none of them.
+    /// Pending batches that may go now, by priority and age.
     pub candidates: Vec<Candidate>,
     /// Until when each import counts that a lost answer may have left behind. Those of complete batches are left out:
     /// the import that was lost stood before theirs.
@@ -71,15 +70,23 @@ pub struct Candidate {
 
 impl Store {
     /// All of `name` that a plan made at `now` has to know. `parts` is the most batches of one job that it could use.
-    pub async fn snapshot(&self, name: &str, now: Timestamp, parts: u32) -> Result<Snapshot, StoreError> {
+    /// `longest` is the longest pause of a batch: one that seems to be longer began before the clock was set back, and
+    /// holds nothing.
+    pub async fn snapshot(
+        &self,
+        name: &str,
+        now: Timestamp,
+        parts: u32,
+        longest: Duration,
+    ) -> Result<Snapshot, StoreError> {
         let mut conn = self.readers().begin().await?;
         Ok(Snapshot {
             instance: instance(&mut conn, name).await?,
             flights: flights(&mut conn, name).await?,
-            candidates: candidates(&mut conn, name, now, parts).await?,
+            candidates: candidates(&mut conn, name, now, parts, longest).await?,
             ghosts: ghosts(&mut conn, name, now).await?,
-            busy_lists: busy_lists(&mut conn, name, now).await?,
-            next_due: next_due(&mut conn, name, now).await?,
+            busy_lists: busy_lists(&mut conn, name, now, longest).await?,
+            next_due: next_due(&mut conn, name, now, longest).await?,
             paces: paces(&mut conn, name).await?,
         })
     }
@@ -131,12 +138,13 @@ async fn candidates(
     name: &str,
     now: Timestamp,
     parts: u32,
+    longest: Duration,
 ) -> Result<Vec<Candidate>, StoreError> {
     let rows = sqlx::query(
         "SELECT j.id, j.priority, j.job_group, j.list_id, b.part
          FROM job j JOIN batch b ON b.job_id = j.id AND b.state = 'pending'
          WHERE j.instance = ?1 AND j.state IN ('pending', 'running')
-           AND (b.not_before IS NULL OR b.not_before <= ?2 OR b.uploaded_at > ?2)
+           AND (b.not_before IS NULL OR b.not_before <= ?2 OR b.not_before > ?5)
            AND b.part IN (SELECT p.part FROM batch p WHERE p.job_id = j.id AND p.state = 'pending'
                           ORDER BY p.byte_from LIMIT ?3)
            AND (j.job_group IS NULL
@@ -149,14 +157,15 @@ async fn candidates(
                                  AND f.state NOT IN ('collecting', 'held')
                                  AND o.instance = j.instance AND o.list_id = j.list_id)
                   AND j.list_id NOT IN (SELECT o.list_id FROM batch f JOIN job o ON o.id = f.job_id
-                                        WHERE f.not_before > ?2 AND f.state = 'pending' AND f.wait = 'list-busy'
-                                          AND o.instance = ?1 AND o.list_id IS NOT NULL))
+                                        WHERE f.not_before > ?2 AND f.not_before <= ?5 AND f.state = 'pending'
+                                          AND f.wait = 'list-busy' AND o.instance = ?1 AND o.list_id IS NOT NULL))
          ORDER BY j.priority DESC, j.id, b.byte_from LIMIT ?4",
     )
     .bind(name)
     .bind(now.as_millisecond())
     .bind(parts)
     .bind(CANDIDATES)
+    .bind(after(now, longest).as_millisecond())
     .fetch_all(conn)
     .await?;
     rows.iter()
@@ -193,28 +202,35 @@ async fn busy_lists(
     conn: &mut SqliteConnection,
     name: &str,
     now: Timestamp,
+    longest: Duration,
 ) -> Result<Vec<(i64, Timestamp)>, StoreError> {
     let rows = sqlx::query(
         "SELECT j.list_id, max(b.not_before) AS until FROM batch b JOIN job j ON j.id = b.job_id
-         WHERE b.not_before > ? AND b.state = 'pending' AND b.wait = 'list-busy' AND j.list_id IS NOT NULL
-           AND j.instance = ?
+         WHERE b.not_before > ? AND b.not_before <= ? AND b.state = 'pending' AND b.wait = 'list-busy'
+           AND j.list_id IS NOT NULL AND j.instance = ?
          GROUP BY j.list_id",
     )
     .bind(now.as_millisecond())
+    .bind(after(now, longest).as_millisecond())
     .bind(name)
     .fetch_all(conn)
     .await?;
     rows.iter().map(|row| Ok((row.try_get("list_id")?, from_ms(row.try_get("until")?)))).collect()
 }
 
-async fn next_due(conn: &mut SqliteConnection, name: &str, now: Timestamp) -> Result<Option<Timestamp>, StoreError> {
+async fn next_due(
+    conn: &mut SqliteConnection,
+    name: &str,
+    now: Timestamp,
+    longest: Duration,
+) -> Result<Option<Timestamp>, StoreError> {
     let due: Option<i64> = sqlx::query_scalar(
         "SELECT b.not_before FROM batch b JOIN job j ON j.id = b.job_id
-         WHERE b.not_before > ?1 AND b.state = 'pending' AND j.instance = ?2
-           AND (b.uploaded_at IS NULL OR b.uploaded_at <= ?1)
+         WHERE b.not_before > ? AND b.not_before <= ? AND b.state = 'pending' AND j.instance = ?
          ORDER BY b.not_before LIMIT 1",
     )
     .bind(now.as_millisecond())
+    .bind(after(now, longest).as_millisecond())
     .bind(name)
     .fetch_optional(conn)
     .await?;
@@ -245,8 +261,10 @@ mod tests {
     use super::*;
     use crate::job::{Counts, Event, RemoteStatus, Target, Wait};
 
+    const SECOND: Duration = Duration::from_secs(1);
+
     async fn keys(store: &Store, now: i64) -> Vec<String> {
-        let snapshot = store.snapshot("default", from_ms(now), 2).await.unwrap();
+        let snapshot = store.snapshot("default", from_ms(now), 2, SECOND).await.unwrap();
         snapshot.candidates.iter().map(|candidate| candidate.key.to_string()).collect()
     }
 
@@ -291,7 +309,7 @@ mod tests {
         let key = BatchKey { job: JobId(1), part: 1 };
         store.record(key, Event::UploadBegan, None, from_ms(2_000)).await.unwrap();
         assert_eq!(keys(&store, 2_000).await, ["3/1"]);
-        let flights = store.snapshot("default", from_ms(2_000), 2).await.unwrap().flights;
+        let flights = store.snapshot("default", from_ms(2_000), 2, SECOND).await.unwrap().flights;
         assert_eq!(flights.len(), 1);
         assert_eq!((flights[0].key, flights[0].state, flights[0].list_id), (key, BatchState::Uploading, Some(7)));
     }
@@ -303,13 +321,13 @@ mod tests {
         store.record(key, Event::UploadBegan, None, from_ms(1)).await.unwrap();
         let back = Event::PutBack { wait: Wait::ListBusy, reason: "1019".into(), not_before: Some(from_ms(500)) };
         store.record(key, back, None, from_ms(2)).await.unwrap();
-        let snapshot = store.snapshot("default", from_ms(499), 2).await.unwrap();
+        let snapshot = store.snapshot("default", from_ms(499), 2, SECOND).await.unwrap();
         assert_eq!((snapshot.candidates.len(), snapshot.next_due), (0, Some(from_ms(500))));
-        let snapshot = store.snapshot("default", from_ms(500), 2).await.unwrap();
+        let snapshot = store.snapshot("default", from_ms(500), 2, SECOND).await.unwrap();
         assert_eq!((snapshot.candidates.len(), snapshot.next_due), (1, None));
-        // The clock is set back to before its upload: how long it has waited can't be told any more.
-        let snapshot = store.snapshot("default", from_ms(0), 2).await.unwrap();
-        assert_eq!((snapshot.candidates.len(), snapshot.next_due), (1, None));
+        // No pause is longer than a second here: the clock was set back, and how much of it is over can't be told.
+        let snapshot = store.snapshot("default", from_ms(-501), 2, SECOND).await.unwrap();
+        assert_eq!((snapshot.candidates.len(), snapshot.next_due, snapshot.busy_lists), (1, None, vec![]));
     }
 
     #[tokio::test]
@@ -319,7 +337,7 @@ mod tests {
         store.record(key, Event::UploadBegan, None, from_ms(1)).await.unwrap();
         let lost = Event::AnswerLost { reason: "cut".into(), not_before: from_ms(3), ghost_until: from_ms(800) };
         store.record(key, lost, None, from_ms(2)).await.unwrap();
-        let ghosts = async |now| store.snapshot("default", from_ms(now), 2).await.unwrap().ghosts;
+        let ghosts = async |now| store.snapshot("default", from_ms(now), 2, SECOND).await.unwrap().ghosts;
         assert_eq!(ghosts(10).await, [from_ms(800)]);
         assert_eq!(ghosts(800).await, []);
         store.record(key, Event::UploadBegan, None, from_ms(11)).await.unwrap();
@@ -352,10 +370,10 @@ mod tests {
         store.record(key, Event::UploadBegan, None, from_ms(1)).await.unwrap();
         let back = Event::PutBack { wait: Wait::ListBusy, reason: "1019".into(), not_before: Some(from_ms(500)) };
         store.record(key, back, None, from_ms(2)).await.unwrap();
-        let snapshot = store.snapshot("default", from_ms(3), 2).await.unwrap();
+        let snapshot = store.snapshot("default", from_ms(3), 2, SECOND).await.unwrap();
         assert_eq!((snapshot.busy_lists, snapshot.next_due), (vec![(7, from_ms(500))], Some(from_ms(500))));
         assert_eq!(snapshot.candidates.iter().map(|waiting| waiting.key.job).collect::<Vec<_>>(), [other]);
-        let snapshot = store.snapshot("default", from_ms(500), 2).await.unwrap();
+        let snapshot = store.snapshot("default", from_ms(500), 2, SECOND).await.unwrap();
         assert_eq!((snapshot.busy_lists, snapshot.candidates.len()), (vec![], 3));
     }
 
@@ -375,7 +393,7 @@ mod tests {
             store.record(key, Event::Ended { counts, message: "done".into() }, None, from_ms(350)).await.unwrap();
             store.record(key, Event::Collected, None, from_ms(400)).await.unwrap();
         }
-        let paces = store.snapshot("default", from_ms(500), 2).await.unwrap().paces;
+        let paces = store.snapshot("default", from_ms(500), 2, SECOND).await.unwrap().paces;
         assert_eq!(paces, [(1, Duration::from_millis(250))]);
     }
 }

@@ -17,6 +17,8 @@ pub(super) struct Board<'a> {
     heads: BTreeMap<&'a str, JobId>,
     groups: Vec<&'a str>,
     lists: Vec<i64>,
+    /// An upload is at work of which neither group nor list can be seen.
+    unseen: bool,
 }
 
 impl<'a> Board<'a> {
@@ -29,6 +31,7 @@ impl<'a> Board<'a> {
             heads: BTreeMap::new(),
             groups: Vec::new(),
             lists: snapshot.busy_lists.iter().map(|&(list, _)| list).collect(),
+            unseen: false,
         };
         let groups = snapshot.flights.iter().map(|flight| (flight.key.job, flight.group.as_deref()));
         let waiting = snapshot.candidates.iter().map(|waiting| (waiting.key.job, waiting.group.as_deref()));
@@ -61,9 +64,11 @@ impl<'a> Board<'a> {
                 board.waiting.push(candidate);
             }
         }
-        // Uploads at work whose rows are not in sight hold their slots too.
+        // Uploads at work whose rows are not in sight hold their slots too: they wait at the gate, and meanwhile their
+        // batch was cancelled, or an older job of their group was put back in the queue.
         for key in uploads.into_keys() {
             board.count(key.job, None, None);
+            board.unseen = true;
         }
         board
     }
@@ -81,6 +86,7 @@ impl<'a> Board<'a> {
         self.waiting
             .iter()
             .copied()
+            .filter(|candidate| !self.unseen || (candidate.group.is_none() && candidate.list_id.is_none()))
             .filter(|candidate| match candidate.group.as_deref() {
                 None => true,
                 Some(group) => !self.groups.contains(&group) && self.heads.get(group) == Some(&candidate.key.job),

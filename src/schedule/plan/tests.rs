@@ -137,6 +137,20 @@ fn a_group_has_one_batch_at_a_time_in_the_order_of_its_jobs() {
 }
 
 #[test]
+fn while_an_upload_is_out_of_sight_no_group_and_no_list_goes_on() {
+    // Job 6 waits at the gate. Job 5 of the same group had failed and was retried, so that 6 is no candidate any more.
+    let mut snapshot = Snapshot::default();
+    snapshot.candidates = vec![
+        Candidate { group: Some("g".into()), ..waiting(5, 1) },
+        Candidate { list_id: Some(7), ..waiting(8, 1) },
+        waiting(9, 1),
+    ];
+    let busy = [(key(6, 1), Work::Upload)].into();
+    assert_eq!(uploads(&plan(&snapshot, &busy, &rules(2, 10), from_ms(NOW))), ["9/1"]);
+    assert_eq!(uploads(&planned(&snapshot, &rules(2, 10))), ["5/1", "8/1", "9/1"]);
+}
+
+#[test]
 fn a_static_list_is_filled_by_one_batch_at_a_time() {
     let listed = |job, part, list| Candidate { list_id: Some(list), ..waiting(job, part) };
     let mut snapshot = Snapshot::default();
@@ -234,6 +248,8 @@ fn a_pause_that_is_longer_than_any_began_before_the_clock_was_set_back_and_is_ov
         snapshot.instance.quiet_until = Some(from_ms(NOW + quiet));
         (snapshot.instance.slots, snapshot.instance.slots_probe_at) = (Some(0), Some(from_ms(NOW + probe)));
         assert_eq!(uploads(&planned(&snapshot, &rules(2, 10))).len(), expected, "{quiet} {probe}");
+        // What is planned may also leave, or the same upload would be planned over and over.
+        assert_eq!(still_open(&snapshot, &rules(2, 10), from_ms(NOW)), expected == 1, "{quiet} {probe}");
     }
 }
 
@@ -252,6 +268,18 @@ fn an_upload_that_waited_at_the_gate_stays_there_when_the_instance_has_closed_si
     assert!(!still_open(Instance { quiet_until: later, ..Instance::default() }));
     let pause = Pause { kind: PauseKind::Person, reason: "r".into(), at: from_ms(NOW), until: None };
     assert!(!still_open(Instance { pause: Some(pause), ..Instance::default() }));
+}
+
+#[test]
+fn files_whose_pause_began_before_the_clock_was_set_back_are_fetched_once_and_then_as_usual() {
+    let mut snapshot = Snapshot::default();
+    // The import ended at a time that is still to come.
+    let ended = Some(from_ms(NOW + 3_600_000));
+    for (not_before, steps) in [(3_660_000, vec![Step::Collect(key(1, 1))]), (60_000, vec![])] {
+        let not_before = Some(from_ms(NOW + not_before));
+        snapshot.flights = vec![Flight { not_before, polled_at: ended, ..flying(1, 1, BatchState::Collecting) }];
+        assert_eq!(planned(&snapshot, &rules(2, 10)).steps, steps, "{not_before:?}");
+    }
 }
 
 #[test]

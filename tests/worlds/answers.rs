@@ -1,0 +1,191 @@
+//! What is made of an answer? The second halves of upload, poll and collect; what follows is `schedule::outcome`'s.
+
+use jiff::Timestamp;
+use marqueue::job::{BatchKey, Event, RemoteStatus};
+use marqueue::marketo::{Ask, CreateFault};
+use marqueue::schedule::outcome::{Unanswered, Whole, after_status, after_upload, fetch_failed, poll_failed, whole};
+use marqueue::store::{Pause, PauseKind};
+
+use super::{Done, Lie, Next, World};
+use crate::worker::{Answer, Report, Stage, Task, Worker};
+
+impl World {
+    /// What the workers make of an answer: upload, poll and collect.
+    pub(super) fn answered(&mut self, mut worker: Worker, answer: Answer) -> Done<Next> {
+        let Some(key) = worker.key else { return Ok(Next::Ended) };
+        self.note(|| format!("{key} {:?} hears {answer:?}", worker.task));
+        let refusal = match &answer {
+            Answer::NotCreated(CreateFault::Refused { ask, reason, .. }) | Answer::Unanswered { ask, reason } => {
+                self.judge.said(key, *ask);
+                Some((*ask, reason.clone()))
+            }
+            _ => None,
+        };
+        let mut whole_matter = false;
+        if let Some((ask, reason)) = refusal {
+            if ask == Ask::NewToken {
+                let held = self.daemon.as_mut().map(|daemon| &mut daemon.token);
+                held.and_then(|held| held.take_if(|token| *token == worker.token));
+            }
+            if ask == Ask::NewToken && !worker.renewed {
+                worker.renewed = true;
+                self.judge.token_refused(key);
+                self.judge.may_repeat(key);
+                worker.stage = Stage::Token;
+                return Ok(Next::Goes(worker));
+            }
+            whole_matter = self.heed(ask, reason, key);
+        }
+        match (worker.task, answer) {
+            (Task::Upload, Answer::Created { id, status }) => {
+                self.record(key, Event::Accepted { marketo_batch_id: id.to_string(), status })?;
+            }
+            (Task::Upload, Answer::NotCreated(CreateFault::Refused { ask: Ask::TooLarge, .. })) => {
+                if self.shelf.batch(key).rows() > 1 {
+                    self.record(key, Event::Halved { reason: "413".into() })?;
+                    self.shelf.halve(key);
+                } else {
+                    self.record(key, Event::Rejected { reason: "413, and one row".into() })?;
+                }
+            }
+            (Task::Upload, Answer::NotCreated(fault)) => return self.not_created(worker, key, fault),
+            (Task::Poll, Answer::Status { status, counts, message }) => {
+                if status == RemoteStatus::Failed {
+                    self.judge.said_failed(key);
+                }
+                self.record(key, after_status(status, counts, message))?;
+            }
+            (Task::Poll, Answer::Unanswered { ask, reason }) if !whole_matter => {
+                return self.poll_failed(key, ask, &reason);
+            }
+            (Task::Collect(report), Answer::Report { there: true }) => return self.next_report(worker, report),
+            (Task::Collect(report), Answer::Report { there: false }) => {
+                let counts = self.shelf.batch(key).progress.counts;
+                let counted = if report == Report::Failures { counts.failed } else { counts.warned };
+                return match counted {
+                    None => self.next_report(worker, report),
+                    Some(_) => self.fetch_failed(worker, key, report, None, "no such file"),
+                };
+            }
+            (Task::Collect(report), Answer::Unanswered { ask, reason }) if !whole_matter => {
+                return self.fetch_failed(worker, key, report, Some(ask), &reason);
+            }
+            _ => {}
+        }
+        Ok(Next::Ended)
+    }
+
+    /// `Desk::heed`: whether a refusal is the instance's matter.
+    pub(super) fn heed(&mut self, ask: Ask, reason: String, key: BatchKey) -> bool {
+        let (now, instant) = (self.now(), self.instant());
+        match whole(ask, &self.config, now) {
+            None => return false,
+            Some(Whole::WindowIsFull) => {
+                self.judge.may_repeat(key);
+                self.daemon.as_mut().into_iter().for_each(|daemon| daemon.gate.window_is_full(instant));
+            }
+            Some(Whole::TooManyAtOnce) => {
+                self.judge.may_repeat(key);
+                self.daemon.as_mut().into_iter().for_each(|daemon| daemon.gate.too_many_at_once(instant));
+            }
+            Some(Whole::Pause { kind, until }) => self.pause(kind, reason, until),
+        }
+        true
+    }
+
+    pub(super) fn pause(&mut self, kind: PauseKind, reason: String, until: Option<Timestamp>) {
+        self.note(|| format!("a pause: {kind:?} {reason} until {until:?}"));
+        let pause = Pause { kind, reason, at: self.now(), until };
+        let stopped = self.shelf.instance.paused(pause);
+        if stopped.pause.as_ref().map(|pause| pause.kind) != self.shelf.instance.pause.as_ref().map(|pause| pause.kind)
+        {
+            self.judge.something_came();
+        }
+        self.shelf.instance = stopped;
+        self.wake();
+    }
+
+    pub(super) fn not_created(&mut self, mut worker: Worker, key: BatchKey, fault: CreateFault) -> Done<Next> {
+        let now = self.now();
+        let attempts = self.shelf.batch(key).progress.attempts;
+        match self.lie {
+            Lie::SendsWithoutAReason if matches!(fault, CreateFault::AnswerLost { .. }) => {
+                worker.stage = Stage::Token;
+                return Ok(Next::Goes(worker));
+            }
+            Lie::TakesNoForYes if matches!(fault, CreateFault::Refused { .. }) => {
+                let status = RemoteStatus::Queued;
+                self.record(key, Event::Accepted { marketo_batch_id: "77".into(), status })?;
+                return Ok(Next::Ended);
+            }
+            Lie::GivesUp if matches!(fault, CreateFault::Refused { .. }) => {
+                self.record(key, Event::Rejected { reason: "no".into() })?;
+                return Ok(Next::Ended);
+            }
+            _ => {}
+        }
+        let seen = self.seen(now);
+        let event = after_upload(fault, attempts, &seen, &self.config, now);
+        self.record(key, event)?;
+        Ok(Next::Ended)
+    }
+
+    pub(super) fn poll_failed(&mut self, key: BatchKey, ask: Ask, reason: &str) -> Done<Next> {
+        let now = self.now();
+        let progress = self.shelf.batch(key).progress.clone();
+        if self.lie == Lie::SendsAgainAfterAPoll {
+            self.shelf.forget(key);
+            self.wake();
+            return Ok(Next::Ended);
+        }
+        match poll_failed(ask, reason, progress.accepted_at, progress.ask_failures, &self.config, now) {
+            Unanswered::GiveUp(reason) => self.record(key, Event::Lost { counts: progress.counts, reason })?,
+            Unanswered::AskAgain(not_before) => self.ask_again(key, not_before),
+        }
+        Ok(Next::Ended)
+    }
+
+    pub(super) fn fetch_failed(
+        &mut self,
+        worker: Worker,
+        key: BatchKey,
+        report: Report,
+        ask: Option<Ask>,
+        reason: &str,
+    ) -> Done<Next> {
+        let (now, progress) = (self.now(), self.shelf.batch(key).progress.clone());
+        match fetch_failed(ask, reason, progress.accepted_at, progress.ask_failures, &self.config, now) {
+            Unanswered::GiveUp(_) => {
+                self.ask_again(key, now);
+                self.next_report(worker, report)
+            }
+            Unanswered::AskAgain(not_before) => {
+                self.ask_again(key, not_before);
+                Ok(Next::Ended)
+            }
+        }
+    }
+
+    pub(super) fn ask_again(&mut self, key: BatchKey, not_before: Timestamp) {
+        let now = self.now();
+        self.note(|| format!("{key} is asked after again at {not_before}"));
+        self.shelf.ask_failed(key, not_before, now);
+        self.judge.something_came();
+        self.wake();
+    }
+
+    /// One file is fetched, or there is none.
+    pub(super) fn next_report(&mut self, mut worker: Worker, done: Report) -> Done<Next> {
+        let Some(key) = worker.key else { return Ok(Next::Ended) };
+        match done {
+            Report::Failures => {
+                (worker.task, worker.stage, worker.renewed) = (Task::Collect(Report::Warnings), Stage::Token, false);
+                Ok(Next::Goes(worker))
+            }
+            Report::Warnings => {
+                self.record(key, Event::Collected)?;
+                Ok(Next::Ended)
+            }
+        }
+    }
+}

@@ -1,0 +1,247 @@
+//! How is a call made? `schedule::call` and the first halves of upload, poll and collect, and the way to Marketo.
+
+use std::time::Instant;
+
+use marqueue::job::{BatchKey, BatchState, Event, Wait};
+use marqueue::marketo::wire::ApiError;
+use marqueue::marketo::{Ask, CreateFault, Look, asks};
+use marqueue::schedule::outcome::{answer_lost, service_quiet};
+use marqueue::schedule::{day_of, next_day, still_open};
+use marqueue::simulator::Call;
+use marqueue::store::PauseKind;
+use rand::RngExt;
+
+use super::marketo::reading;
+use super::{Done, Lie, Next, World};
+use crate::worker::{Answer, Fate, Report, Stage, Task, Worker};
+
+impl World {
+    pub(super) fn stage(&mut self, mut worker: Worker) -> Done<Next> {
+        let (now, instant) = (self.now(), self.instant());
+        match worker.stage.clone() {
+            Stage::Token => self.begin(worker),
+            Stage::Gate => {
+                let Some(daemon) = &mut self.daemon else { return Ok(Next::Ended) };
+                if daemon.gate.look(instant) != Look::Go {
+                    return Ok(Next::Waits(worker));
+                }
+                daemon.gate.begin();
+                self.leave(worker)
+            }
+            Stage::Sent { call } => {
+                worker.stage = self.arrive(&worker, call);
+                Ok(Next::Goes(worker))
+            }
+            Stage::Inside { call, admitted, fate } => {
+                let answer = self.serve(&worker, fate);
+                self.marketo.leave(Call::Other, admitted);
+                worker.stage = Stage::Back { call, answer };
+                Ok(Next::Goes(worker))
+            }
+            Stage::Back { call, answer } => {
+                if let Some(daemon) = &mut self.daemon {
+                    daemon.gate.end(instant);
+                }
+                self.shelf.call_ended(call, now);
+                self.answered(worker, answer)
+            }
+        }
+    }
+
+    /// The worker looks at its batch, and gets a token.
+    pub(super) fn begin(&mut self, mut worker: Worker) -> Done<Next> {
+        let now = self.now();
+        if worker.task == Task::Resume {
+            self.note(|| "the pause is over".into());
+            self.shelf.instance = self.shelf.instance.resumed(Some(PauseKind::Quota));
+            self.wake();
+            return Ok(Next::Ended);
+        }
+        let Some(key) = worker.key else { return Ok(Next::Ended) };
+        let progress = self.shelf.batch(key).progress.clone();
+        let state = progress.state;
+        match worker.task {
+            Task::Recover => {
+                let event = answer_lost("the daemon ended".into(), progress.attempts, &self.config, now);
+                self.record(key, event)?;
+                return Ok(Next::Ended);
+            }
+            Task::Poll if !matches!(state, BatchState::Queued | BatchState::Importing) => return Ok(Next::Ended),
+            Task::Collect(_) if state != BatchState::Collecting => return Ok(Next::Ended),
+            Task::Collect(report) => {
+                let counts = progress.counts;
+                let counted = match report {
+                    Report::Failures => counts.failed,
+                    Report::Warnings => counts.warned,
+                };
+                if counted == Some(0) {
+                    return self.next_report(worker, report);
+                }
+            }
+            _ => {}
+        }
+        if self.weather.unreachable {
+            return self.unreachable(worker, key);
+        }
+        let has = self.daemon.as_ref().and_then(|daemon| daemon.token.clone());
+        let token = match has {
+            Some(token) => token,
+            None => {
+                let secret = if self.weather.locked_out { "wrong" } else { "secret" };
+                match self.marketo.issue_token(self.at, "simulator", secret) {
+                    Ok(token) => token.access_token,
+                    Err(error) => {
+                        self.pause(PauseKind::Credentials, error.error_description, None);
+                        return self.not_now(worker, key);
+                    }
+                }
+            }
+        };
+        if let Some(daemon) = &mut self.daemon {
+            daemon.token = Some(token.clone());
+        }
+        worker.token.clone_from(&token);
+        worker.stage = Stage::Gate;
+        Ok(Next::Goes(worker))
+    }
+
+    /// `Admitted::NotNow`.
+    pub(super) fn not_now(&mut self, worker: Worker, key: BatchKey) -> Done<Next> {
+        if worker.begun {
+            let event =
+                Event::PutBack { wait: Wait::Instance, reason: "the instance is paused".into(), not_before: None };
+            self.record(key, event)?;
+        }
+        Ok(Next::Ended)
+    }
+
+    /// `Admitted::Unreachable`.
+    pub(super) fn unreachable(&mut self, worker: Worker, key: BatchKey) -> Done<Next> {
+        let now = self.now();
+        let reason = String::from("no route");
+        match worker.task {
+            Task::Upload => {
+                let until = service_quiet(&self.seen(now), &self.config, now);
+                if worker.begun {
+                    self.record(key, Event::PutBack { wait: Wait::Service, reason, not_before: Some(until) })?;
+                } else {
+                    self.shelf.instance = self.shelf.instance.service_failed(until, now);
+                    self.judge.something_came();
+                    self.wake();
+                }
+                Ok(Next::Ended)
+            }
+            Task::Poll => self.poll_failed(key, Ask::ServiceDown, &reason),
+            Task::Collect(report) => self.fetch_failed(worker, key, report, Some(Ask::ServiceDown), &reason),
+            Task::Recover | Task::Resume => Ok(Next::Ended),
+        }
+    }
+
+    /// The gate is open: the call is written down and leaves, unless something has changed meanwhile.
+    pub(super) fn leave(&mut self, mut worker: Worker) -> Done<Next> {
+        let (now, instant) = (self.now(), self.instant());
+        let Some(key) = worker.key else { return Ok(Next::Ended) };
+        let stopped = self.shelf.instance.pause.as_ref().is_some_and(|pause| pause.kind != PauseKind::Person);
+        if stopped && self.lie != Lie::CallsWhilePaused {
+            self.end_permit(instant);
+            return self.not_now(worker, key);
+        }
+        let Some(call) =
+            self.shelf.call_began(day_of(now, self.config.limits.daily_reset), self.config.limits.daily_calls)
+        else {
+            self.end_permit(instant);
+            self.pause(PauseKind::Quota, "daily_calls".into(), Some(next_day(now, self.config.limits.daily_reset)));
+            return self.not_now(worker, key);
+        };
+        if worker.task == Task::Upload && !worker.begun {
+            let seen = self.seen(now);
+            let open = still_open(&seen, &self.rules, now) || self.lie != Lie::None;
+            if !open || self.shelf.state(key) != BatchState::Pending {
+                self.end_permit(instant);
+                self.shelf.call_ended(call, now);
+                return Ok(Next::Ended);
+            }
+            self.record(key, Event::UploadBegan)?;
+            worker.begun = true;
+        }
+        let min = self.config.polling.min;
+        self.judge.calls(self.shelf.instance.pause.as_ref().map(|pause| pause.kind))?;
+        match worker.task {
+            Task::Upload => {
+                self.count.uploads += 1;
+                self.judge.sends(key)?;
+            }
+            Task::Poll => {
+                self.count.polls += 1;
+                self.judge.asks(key, "status", min, self.at)?;
+            }
+            Task::Collect(Report::Failures) => self.judge.asks(key, "failures", self.config.backoff_min, self.at)?,
+            Task::Collect(Report::Warnings) => self.judge.asks(key, "warnings", self.config.backoff_min, self.at)?,
+            Task::Recover | Task::Resume => {}
+        }
+        worker.stage = Stage::Sent { call };
+        Ok(Next::Goes(worker))
+    }
+
+    pub(super) fn end_permit(&mut self, instant: Instant) {
+        if let Some(daemon) = &mut self.daemon {
+            daemon.gate.end(instant);
+        }
+    }
+
+    /// The call comes to Marketo, or does not.
+    pub(super) fn arrive(&mut self, worker: &Worker, call: usize) -> Stage {
+        let upload = worker.task == Task::Upload;
+        let faulty = self.rng.random_bool(self.weather.fault);
+        let lost = |reason: &str| match upload {
+            true => Answer::NotCreated(CreateFault::AnswerLost { reason: reason.into(), request_id: None }),
+            false => Answer::Unanswered { ask: Ask::OutcomeUnknown, reason: reason.into() },
+        };
+        let never = |reason: &str| match upload {
+            true => Answer::NotCreated(CreateFault::NeverSent(reason.into())),
+            false => Answer::Unanswered { ask: Ask::OutcomeUnknown, reason: reason.into() },
+        };
+        if self.weather.unreachable {
+            return Stage::Back { call, answer: never("no route") };
+        }
+        let fault = if faulty { self.rng.random_range(0..10) } else { 99 };
+        match fault {
+            0 if upload && self.rng.random_bool(0.5) => {
+                let broken = CreateFault::BrokenOff("it broke off".into());
+                return Stage::Back { call, answer: Answer::NotCreated(broken) };
+            }
+            0 => return Stage::Back { call, answer: never("the connection was refused") },
+            1 => {
+                self.note(|| "a request is lost".into());
+                self.marketo.note_lost_request();
+                self.count.lost_requests += 1;
+                return Stage::Back { call, answer: lost("the request was lost") };
+            }
+            _ => {}
+        }
+        let kind = match worker.task {
+            Task::Upload => Call::Create,
+            Task::Poll => Call::Status,
+            _ => Call::Failures,
+        };
+        let entered = self.marketo.enter(self.at, kind, Some(&worker.token));
+        let admitted = entered.is_ok();
+        let fate = match (entered, fault) {
+            (Err(refusal), _) => {
+                let (ask, reason) = reading(&refusal);
+                Fate::Refused(ask, reason)
+            }
+            (Ok(()), 2 | 3) => Fate::AnswerLost,
+            (Ok(()), 4) if matches!(worker.task, Task::Collect(_)) => Fate::Late,
+            (Ok(()), 4..10) => {
+                let codes =
+                    ["606", "615", "607", "601", "603", "611", "608", "610", "1003", "1016", "1019", "503", "502"];
+                let code = codes[self.rng.random_range(0..codes.len())];
+                let error = ApiError { code: Some(code.into()), message: "by chance".into() };
+                Fate::Refused(asks(200, Some(&[error])), format!("{code}: by chance"))
+            }
+            (Ok(()), _) => Fate::Served,
+        };
+        Stage::Inside { call, admitted, fate }
+    }
+}

@@ -1,0 +1,27 @@
+//! How much happened in a world?
+
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Count {
+    pub uploads: u64,
+    /// Of these, before the faults ceased.
+    pub amid_faults: u64,
+    pub imports: u64,
+    pub polls: u64,
+    pub lost_answers: u64,
+    pub lost_requests: u64,
+    pub kills: u64,
+    pub jumps: u64,
+}
+
+impl std::ops::AddAssign for Count {
+    fn add_assign(&mut self, other: Count) {
+        self.uploads += other.uploads;
+        self.amid_faults += other.amid_faults;
+        self.imports += other.imports;
+        self.polls += other.polls;
+        self.lost_answers += other.lost_answers;
+        self.lost_requests += other.lost_requests;
+        self.kills += other.kills;
+        self.jumps += other.jumps;
+    }
+}

@@ -1,0 +1,301 @@
+//! What must be true after each step? The promises, held against what Marketo really has and what was really sent.
+//!
+//! The judge sees what no client can see: imports of which the answer was lost. It takes nothing from the plan.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ops::Range;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use marqueue::clock::after;
+use marqueue::config;
+use marqueue::job::{BatchKey, BatchState, Event, JobId, JobState};
+use marqueue::marketo::Ask;
+use marqueue::schedule::{Plan, Rules, Step, Work};
+use marqueue::store::{PauseKind, Progress};
+
+use super::promise::{Broken, Held, Promise};
+use super::shelf::Shelf;
+
+fn hold(promise: Promise, holds: bool, text: impl FnOnce() -> String) -> Held {
+    if holds { Ok(()) } else { Err(Broken { promise, text: text() }) }
+}
+
+/// An import that Marketo made.
+struct Made {
+    key: BatchKey,
+    rows: Range<u32>,
+    /// Marketo ends it as `Failed`.
+    fails: bool,
+    /// The answer to its upload was recorded.
+    known: bool,
+    /// It need not be counted any more, although it may not have ended.
+    excused: bool,
+}
+
+/// What was done about one batch.
+#[derive(Default)]
+struct Track {
+    sent: u32,
+    reasons: u32,
+    /// Uploads that used up an attempt, since a person last asked to send it again.
+    spent: u32,
+    taken: bool,
+    /// A person found its import: where it stands in any order is not ours to say.
+    settled: bool,
+    /// Until when what a lost answer left behind is to be counted.
+    ghosts: Option<Timestamp>,
+    /// What Marketo last said of it, as far as it ends a batch.
+    last_ask: Option<Ask>,
+    import_failed: bool,
+    /// When each of its questions was last asked, and whether it may be repeated at once.
+    asked: BTreeMap<&'static str, (Duration, bool)>,
+}
+
+#[derive(Default)]
+pub struct Judge {
+    made: BTreeMap<u64, Made>,
+    tracks: BTreeMap<BatchKey, Track>,
+    futile: u32,
+}
+
+/// So many steps in a row that led to nothing, at one moment, are a loop.
+const FUTILE: u32 = 40;
+
+impl Judge {
+    fn track(&mut self, key: BatchKey) -> &mut Track {
+        self.tracks.entry(key).or_default()
+    }
+
+    /// An upload leaves.
+    pub fn sends(&mut self, key: BatchKey) -> Held {
+        let track = self.track(key);
+        track.sent += 1;
+        hold(Promise::Once, !track.taken, || format!("{key} is sent again although Marketo took it"))?;
+        hold(Promise::Reason, track.sent <= 1 + track.reasons, || {
+            format!("{key} was sent {} times, for {} reasons", track.sent, track.reasons)
+        })
+    }
+
+    /// Marketo refused the token of an upload: the same one may be sent again with another.
+    pub fn token_refused(&mut self, key: BatchKey) {
+        self.track(key).reasons += 1;
+    }
+
+    /// A call leaves, whatever it is.
+    pub fn calls(&mut self, pause: Option<PauseKind>) -> Held {
+        self.futile = 0;
+        let stopped = matches!(pause, Some(PauseKind::Credentials | PauseKind::Quota));
+        hold(Promise::Paused, !stopped, || format!("a call leaves although the instance is paused ({pause:?})"))
+    }
+
+    /// A question about an import leaves.
+    pub fn asks(&mut self, key: BatchKey, what: &'static str, least: Duration, at: Duration) -> Held {
+        match self.track(key).asked.insert(what, (at, false)) {
+            Some((before, false)) if at < before + least => {
+                let text = format!("{key}: {what} is asked again after {:?}", at - before);
+                Err(Broken { promise: Promise::Polling, text })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The next question may follow at once: the token or the gate was in its way, or the daemon died.
+    pub fn may_repeat(&mut self, key: BatchKey) {
+        self.track(key).asked.values_mut().for_each(|(_, at_once)| *at_once = true);
+    }
+
+    /// A daemon or a person begins anew, or the clock was set: every question may be asked at once.
+    pub fn anew(&mut self) {
+        let keys: Vec<_> = self.tracks.keys().copied().collect();
+        keys.into_iter().for_each(|key| self.may_repeat(key));
+    }
+
+    /// What Marketo said of a batch, whether or not anybody heard it.
+    pub fn said(&mut self, key: BatchKey, ask: Ask) {
+        self.track(key).last_ask = Some(ask);
+    }
+
+    pub fn said_failed(&mut self, key: BatchKey) {
+        self.track(key).import_failed = true;
+    }
+
+    /// An import of this batch that nobody knows of: a person may find it.
+    pub fn unknown(&self, key: BatchKey) -> Option<u64> {
+        let unknown = self.made.iter().find(|(_, made)| made.key == key && !made.known);
+        unknown.map(|(&id, _)| id)
+    }
+
+    /// Marketo made an import.
+    pub fn made(&mut self, id: u64, key: BatchKey, rows: Range<u32>, fails: bool) {
+        self.made.insert(id, Made { key, rows, fails, known: false, excused: false });
+    }
+
+    /// A step was carried out and nothing came of it.
+    pub fn nothing_came(&mut self) -> Held {
+        self.futile += 1;
+        hold(Promise::Rest, self.futile < FUTILE, || "the same steps are taken over and over, and nothing comes".into())
+    }
+
+    pub fn something_came(&mut self) {
+        self.futile = 0;
+    }
+
+    /// An event was recorded.
+    pub fn recorded(
+        &mut self,
+        key: BatchKey,
+        event: &Event,
+        progress: &Progress,
+        instance: &config::Instance,
+        now: Timestamp,
+    ) -> Held {
+        self.futile = 0;
+        let most = instance.max_attempts;
+        let ghosts = after(now, instance.polling.max * 10);
+        let track = self.tracks.entry(key).or_default();
+        let mut lost = false;
+        match event {
+            Event::UploadBegan => hold(Promise::Once, !track.taken, || format!("{key} goes again"))?,
+            Event::PutBack { .. } | Event::Halved { .. } => track.reasons += 1,
+            Event::Refused { .. } => (track.reasons, track.spent) = (track.reasons + 1, track.spent + 1),
+            Event::AnswerLost { .. } | Event::Held { .. } => {
+                (track.reasons, track.spent, lost) = (track.reasons + 1, track.spent + 1, true);
+            }
+            Event::Rejected { .. } | Event::GivenUp { .. } => {
+                let hopeless = matches!(track.last_ask, Some(Ask::Reject | Ask::TooLarge));
+                (track.spent, lost) = (track.spent + 1, matches!(event, Event::GivenUp { .. }));
+                hold(Promise::Fair, hopeless || track.spent >= most, || {
+                    format!(
+                        "{key} was given up after {} of {most} attempts, and Marketo said {:?}",
+                        track.spent, track.last_ask
+                    )
+                })?;
+            }
+            Event::Accepted { .. } => (track.taken, track.spent) = (true, track.spent + 1),
+            Event::Settled { .. } => (track.taken, track.settled) = (true, true),
+            Event::Lost { .. } => {
+                let hopeless = track.import_failed || track.last_ask == Some(Ask::Reject);
+                hold(Promise::Fair, hopeless, || format!("{key} was taken for lost for no reason"))?;
+            }
+            Event::Retried => {
+                (track.taken, track.settled, track.spent) = (false, false, 0);
+                track.reasons += 1;
+            }
+            _ => {}
+        }
+        if lost {
+            track.ghosts = track.ghosts.max(Some(ghosts));
+        }
+        let under_way = u32::from(progress.state == BatchState::Uploading);
+        let (attempts, spent) = (progress.attempts, track.spent + under_way);
+        hold(Promise::Attempts, attempts == spent && spent <= most.max(1), || {
+            format!("{key} has {attempts} attempts and spent {spent} of {most} after {event:?}")
+        })?;
+        if let Event::Accepted { marketo_batch_id, .. } | Event::Settled { marketo_batch_id } = event {
+            let made = marketo_batch_id.parse().ok().and_then(|id: u64| self.made.get_mut(&id));
+            hold(Promise::Fair, made.is_some(), || format!("{key} was accepted as an import that there is not"))?;
+            made.into_iter().for_each(|made| made.known = true);
+        }
+        // Once Marketo has said that a batch is done, or that it is none of its, nothing of it is counted any more.
+        if matches!(event, Event::Ended { .. } | Event::Lost { .. }) {
+            let of_it = |made: &&mut Made| made.key == key && (made.known || matches!(event, Event::Ended { .. }));
+            self.made.values_mut().filter(of_it).for_each(|made| made.excused = true);
+        }
+        Ok(())
+    }
+
+    /// After each step: what Marketo has, and how the rows stand. `unended` are Marketo's own words.
+    pub fn look(&mut self, shelf: &Shelf, unended: impl Iterator<Item = u64>, rules: &Rules, now: Timestamp) -> Held {
+        let mut ours = 0;
+        for id in unended {
+            let Some(made) = self.made.get_mut(&id) else { continue };
+            let track = self.tracks.get(&made.key);
+            let uploading = shelf.state(made.key) == BatchState::Uploading;
+            if !made.known && !uploading && track.and_then(|track| track.ghosts).is_some_and(|until| until <= now) {
+                made.excused = true;
+            }
+            ours += u32::from(!made.excused);
+        }
+        hold(Promise::Queue, ours <= rules.in_flight, || {
+            format!("Marketo has {ours} of our imports that are to be counted, and {} are allowed", rules.in_flight)
+        })?;
+        let (mut groups, mut lists) = (BTreeSet::new(), BTreeSet::new());
+        for (key, job, _) in shelf.batches().filter(|(_, _, batch)| batch.progress.state.holds_a_slot()) {
+            if self.tracks.get(&key).is_some_and(|track| track.settled) {
+                continue;
+            }
+            hold(Promise::Group, job.group.as_ref().is_none_or(|group| groups.insert(group)), || {
+                format!("{key} is in flight beside another of its group")
+            })?;
+            hold(Promise::List, job.list.is_none_or(|list| lists.insert(list)), || {
+                format!("{key} is in flight beside another into its list")
+            })?;
+        }
+        Ok(())
+    }
+
+    /// A plan was made, twice, from one snapshot. `busy` are the workers before it.
+    pub fn planned(&self, shelf: &Shelf, plans: [&Plan; 2], busy: &HashMap<BatchKey, Work>, now: Timestamp) -> Held {
+        let [plan, again] = plans;
+        hold(Promise::Pure, plan == again, || format!("{plan:?} and then {again:?}"))?;
+        let uploads = plan.steps.iter().filter_map(|step| match step {
+            Step::Upload(key) => Some(*key),
+            _ => None,
+        });
+        for key in uploads.clone() {
+            let job = &shelf.jobs[&key.job];
+            let ahead = |(id, other): (&JobId, &super::shelf::Job)| {
+                *id < key.job && other.group == job.group && !other.state.has_ended()
+            };
+            hold(Promise::Group, job.group.is_none() || !shelf.jobs.iter().any(ahead), || {
+                format!("{key} is to go before an older job of its group")
+            })?;
+        }
+        let not_begun =
+            |(key, work): (&BatchKey, &Work)| *work == Work::Upload && shelf.state(*key) == BatchState::Pending;
+        let waiting = busy.iter().filter(|&(key, work)| not_begun((key, work))).count() as u32;
+        let slots = shelf.instance.slots.filter(|_| shelf.instance.pause.is_none());
+        let (in_flight, begin) = (shelf.in_flight() + waiting, uploads.count() as u32);
+        hold(Promise::Probe, begin == 0 || slots.is_none_or(|slots| in_flight + begin <= slots + 1), || {
+            format!("{begin} uploads beside {in_flight} where Marketo last let us have {slots:?}")
+        })?;
+        if !plan.steps.is_empty() || !busy.is_empty() {
+            return Ok(());
+        }
+        hold(Promise::Rest, plan.next_look.is_none_or(|look| look > now), || {
+            format!("nothing to do, and the next look is {:?} at {now}", plan.next_look)
+        })?;
+        let waits_for_a_person = shelf.instance.pause.as_ref().is_some_and(|pause| pause.until.is_none());
+        let work = shelf
+            .batches()
+            .any(|(_, _, batch)| !batch.progress.state.has_ended() && batch.progress.state != BatchState::Held);
+        let behind_held = shelf.batches().all(|(_, job, batch)| {
+            batch.progress.state.has_ended() || batch.progress.state == BatchState::Held || job.group.is_some()
+        }) && shelf.batches().any(|(_, _, batch)| batch.progress.state == BatchState::Held);
+        hold(Promise::Awake, !work || plan.next_look.is_some() || waits_for_a_person || behind_held, || {
+            "there is work, and nothing will ever look at it".into()
+        })
+    }
+
+    /// After all faults: each job ended, and what is complete was imported.
+    pub fn at_the_end(&self, shelf: &Shelf) -> Held {
+        for (&id, job) in &shelf.jobs {
+            hold(Promise::End, job.state.has_ended(), || format!("job {id} is {} at the end", job.state))?;
+            if job.state != JobState::Complete {
+                continue;
+            }
+            let imported: BTreeSet<u32> = self
+                .made
+                .values()
+                .filter(|made| made.key.job == id && !made.fails)
+                .flat_map(|made| made.rows.clone())
+                .collect();
+            let rows = job.batches.iter().map(|batch| batch.rows()).sum::<u32>();
+            hold(Promise::End, imported.len() == rows as usize, || {
+                format!("job {id} is complete, and {} of its {rows} rows were imported", imported.len())
+            })?;
+        }
+        Ok(())
+    }
+}

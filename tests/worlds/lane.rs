@@ -1,0 +1,188 @@
+//! Who looks, and who is at work? The lane of `src/schedule`, its memory, and what a kill makes of it.
+
+use std::collections::HashMap;
+
+use marqueue::clock::from_ms;
+use marqueue::job::{BatchKey, BatchState, Event};
+use marqueue::marketo::{Look, Window};
+use marqueue::schedule::{Plan, Step, Work, plan};
+use marqueue::simulator::Call;
+use marqueue::store::PauseKind;
+use rand::RngExt;
+
+use super::{Daemon, Lie, Next, Stray, World};
+use crate::promise::{Broken, Held, Promise};
+use crate::worker::{Report, Stage, Task, Worker};
+
+impl World {
+    pub(super) fn start(&mut self) {
+        if self.daemon.is_some() {
+            return;
+        }
+        let now = self.now();
+        self.note(|| "the daemon starts".into());
+        let window = self.config.limits.window;
+        let ages = if self.lie == Lie::ForgetsCalls { Vec::new() } else { self.shelf.close_calls(window, now) };
+        self.shelf.instance = self.shelf.instance.resumed(Some(PauseKind::Credentials));
+        let ended = ages.into_iter().map(|age| self.instant().checked_sub(age).unwrap_or(self.epoch));
+        let limits = &self.config.limits;
+        let gate = Window::new(limits.calls, window, limits.concurrent_calls, ended);
+        self.daemon =
+            Some(Daemon { busy: HashMap::new(), workers: Vec::new(), gate, token: None, awake: true, next_look: None });
+    }
+
+    pub(super) fn kill(&mut self) {
+        let Some(daemon) = self.daemon.take() else { return };
+        self.note(|| "the daemon is killed".into());
+        self.count.kills += 1;
+        self.judge.anew();
+        for worker in daemon.workers {
+            match worker.stage {
+                Stage::Sent { .. } => {
+                    if let Some(key) = worker.key.filter(|_| worker.task == Task::Upload && self.rng.random_bool(0.5)) {
+                        self.strays.push(Stray { key, token: worker.token });
+                        self.blind_restart = true;
+                    }
+                }
+                Stage::Inside { admitted, .. } => {
+                    if let Some(key) = worker.key.filter(|_| admitted && worker.task == Task::Upload) {
+                        let _ = self.create(key);
+                    }
+                    self.marketo.leave(Call::Other, admitted);
+                }
+                _ => {}
+            }
+        }
+        while !self.strays.is_empty() && self.rng.random_bool(0.7) {
+            self.stray_arrives();
+        }
+    }
+
+    pub(super) fn wake(&mut self) {
+        if let Some(daemon) = &mut self.daemon {
+            daemon.awake = true;
+        }
+    }
+
+    pub(super) fn due(&self) -> bool {
+        self.daemon.as_ref().is_some_and(|d| d.awake || d.next_look.is_some_and(|look| look <= self.now()))
+    }
+
+    /// `schedule::lane`: plans, and has the steps begun.
+    pub(super) fn look(&mut self) -> Held {
+        let now = self.now();
+        let Some(daemon) = &mut self.daemon else { return Ok(()) };
+        daemon.awake = false;
+        let mut busy = daemon.busy.clone();
+        let mut snapshot = self.seen(now);
+        // Between the two looks, at who is at work and at the rows, workers go on.
+        if !self.calm && self.rng.random_bool(0.2) {
+            self.advance()?;
+            match (self.lie, &self.daemon) {
+                (Lie::LooksAtRowsFirst, Some(daemon)) => busy.clone_from(&daemon.busy),
+                _ => snapshot = self.seen(now),
+            }
+        }
+        let Some(daemon) = &mut self.daemon else { return Ok(()) };
+        match self.lie {
+            Lie::ForgetsUploads => {
+                busy.retain(|_, work| *work != Work::Upload);
+                snapshot.flights.retain(|flight| flight.state != BatchState::Uploading);
+                snapshot.candidates.retain(|candidate| !daemon.busy.contains_key(&candidate.key));
+            }
+            Lie::ForgetsGhosts => snapshot.ghosts.clear(),
+            Lie::ForgetsGroups => {
+                snapshot.flights.iter_mut().for_each(|flight| flight.group = None);
+                snapshot.candidates.iter_mut().for_each(|candidate| candidate.group = None);
+            }
+            Lie::ForgetsLists => {
+                snapshot.flights.iter_mut().for_each(|flight| flight.list_id = None);
+                snapshot.candidates.iter_mut().for_each(|candidate| candidate.list_id = None);
+            }
+            Lie::ForgetsPolls => snapshot.flights.iter_mut().for_each(|flight| {
+                flight.not_before = None;
+                flight.accepted_at = Some(from_ms(0));
+                flight.polled_at = None;
+            }),
+            Lie::CallsWhilePaused => snapshot.instance.pause = None,
+            _ => {}
+        }
+        let mut made = plan(&snapshot, &busy, &self.rules, now);
+        let again = plan(&snapshot, &busy, &self.rules, now);
+        if self.lie == Lie::Sleeps && made.steps.is_empty() {
+            made = Plan::default();
+        }
+        daemon.next_look = made.next_look;
+        if self.lie == Lie::None || self.lie == Lie::Sleeps {
+            let again = if self.lie == Lie::Sleeps { &made } else { &again };
+            self.judge.planned(&self.shelf, [&made, again], &busy, now)?;
+        }
+        if self.keep_log && !made.steps.is_empty() {
+            self.note(|| format!("plan {:?}", made.steps));
+        }
+        for step in made.steps {
+            let worker = match step {
+                Step::Upload(key) => Worker::new(Some(key), Task::Upload),
+                Step::Recover(key) => Worker::new(Some(key), Task::Recover),
+                Step::Poll(key) => Worker::new(Some(key), Task::Poll),
+                Step::Collect(key) => Worker::new(Some(key), Task::Collect(Report::Failures)),
+                Step::Resume => Worker::new(None, Task::Resume),
+            };
+            let Some(daemon) = &mut self.daemon else { return Ok(()) };
+            worker.key.map(|key| daemon.busy.insert(key, worker.work()));
+            daemon.workers.push(worker);
+        }
+        Ok(())
+    }
+
+    /// A worker that the gate does not hold, if there is one.
+    pub(super) fn runnable(&mut self) -> Option<usize> {
+        let instant = self.instant();
+        let daemon = self.daemon.as_mut()?;
+        let open = daemon.gate.look(instant) == Look::Go;
+        let ready: Vec<usize> =
+            (0..daemon.workers.len()).filter(|&n| open || !matches!(daemon.workers[n].stage, Stage::Gate)).collect();
+        (!ready.is_empty()).then(|| ready[self.rng.random_range(0..ready.len())])
+    }
+
+    /// Some workers come some way.
+    pub(super) fn advance(&mut self) -> Held {
+        for _ in 0..self.rng.random_range(1..12) {
+            match self.runnable() {
+                Some(worker) => self.advance_one(worker)?,
+                None => break,
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn advance_one(&mut self, number: usize) -> Held {
+        let Some(daemon) = &mut self.daemon else { return Ok(()) };
+        let worker = daemon.workers.swap_remove(number);
+        let key = worker.key;
+        let next = self.stage(worker)?;
+        let Some(daemon) = &mut self.daemon else { return Ok(()) };
+        match next {
+            Next::Goes(worker) | Next::Waits(worker) => daemon.workers.push(worker),
+            Next::Ended => {
+                key.map(|key| daemon.busy.remove(&key));
+                daemon.awake = true;
+                self.judge.nothing_came()?;
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn record(&mut self, key: BatchKey, event: Event) -> Held {
+        let now = self.now();
+        self.note(|| format!("{key} {event:?}"));
+        if let Err(illegal) = self.shelf.record(key, &event, now) {
+            return Err(Broken { promise: Promise::Move, text: format!("{key}: {illegal}") });
+        }
+        if self.lie == Lie::BurnsAttempts && matches!(event, Event::PutBack { .. }) {
+            self.shelf.burn(key);
+        }
+        self.wake();
+        self.judge.recorded(key, &event, &self.shelf.batch(key).progress, &self.config, now)
+    }
+}

@@ -1,0 +1,145 @@
+//! What does Marketo do with a call that has come in? Its rules are the simulator's; the files are made here.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use marqueue::job::{BatchKey, RemoteStatus};
+use marqueue::marketo::wire::ApiError;
+use marqueue::marketo::{Ask, CreateFault, asks};
+use marqueue::simulator::rules::{self, Part, Place};
+use marqueue::simulator::{Call, Refusal};
+use rand::RngExt;
+
+use super::{Stray, World};
+use crate::worker::{Answer, Fate, Report, Task, Worker};
+
+impl World {
+    /// Marketo does what is asked, or says why not.
+    pub(super) fn serve(&mut self, worker: &Worker, fate: Fate) -> Answer {
+        let Some(key) = worker.key else { return Answer::Report { there: false } };
+        let lost = matches!(fate, Fate::AnswerLost);
+        self.count.lost_answers += u64::from(lost);
+        if let Fate::Refused(ask, reason) = fate {
+            // Said of an upload, these codes may mean either.
+            let unknown = ask == Ask::OutcomeUnknown;
+            if worker.task == Task::Upload && unknown && self.rng.random_bool(0.5) {
+                let _ = self.create(key);
+            }
+            return match worker.task {
+                Task::Upload if unknown => Answer::NotCreated(CreateFault::AnswerLost { reason, request_id: None }),
+                Task::Upload => Answer::NotCreated(CreateFault::Refused { ask, reason, request_id: None }),
+                _ => Answer::Unanswered { ask, reason },
+            };
+        }
+        let id = self.shelf.batch(key).progress.marketo_batch_id.clone().unwrap_or_default();
+        let answer = match worker.task {
+            Task::Upload => match self.create(key) {
+                Ok((id, status)) => Answer::Created { id, status },
+                Err((ask, reason)) => Answer::NotCreated(CreateFault::Refused { ask, reason, request_id: None }),
+            },
+            Task::Poll => match self.marketo.status(self.at, &Place::Leads, &id) {
+                Ok(import) => {
+                    let status = import.remote_status().unwrap_or(RemoteStatus::Queued);
+                    Answer::Status { status, counts: import.counts(), message: import.message }
+                }
+                Err(refusal) => no_answer(&refusal),
+            },
+            Task::Collect(report) => {
+                let report = match report {
+                    Report::Failures => rules::Report::Failures,
+                    Report::Warnings => rules::Report::Warnings,
+                };
+                match self.marketo.report(self.at, &Place::Leads, &id, report) {
+                    Ok(bytes) => Answer::Report { there: !bytes.is_empty() && !matches!(fate, Fate::Late) },
+                    Err(Refusal::Http(404)) => Answer::Report { there: false },
+                    Err(refusal) => no_answer(&refusal),
+                }
+            }
+            Task::Recover | Task::Resume => Answer::Report { there: false },
+        };
+        match (lost, worker.task) {
+            (false, _) => answer,
+            (true, Task::Upload) => {
+                Answer::NotCreated(CreateFault::AnswerLost { reason: "the answer was lost".into(), request_id: None })
+            }
+            (true, _) => Answer::Unanswered { ask: Ask::OutcomeUnknown, reason: "the answer was lost".into() },
+        }
+    }
+
+    /// Marketo is given a batch.
+    pub(super) fn create(&mut self, key: BatchKey) -> Result<(u64, RemoteStatus), (Ask, String)> {
+        let (batch, list) = (self.shelf.batch(key), self.shelf.jobs[&key.job].list);
+        let (rows, lasts) = (batch.from..batch.to, 1 + (key.job.0 * 7 + i64::from(key.part) * 13) % 20);
+        let mut file = String::from(if self.wrong.contains(&key.job) { "name,x\n" } else { "email,x\n" });
+        let mut fails = false;
+        for row in rows.clone() {
+            let cell = match (key.job.0 + i64::from(row)) % 23 {
+                0 => "!fail:No".into(),
+                1 => "!warn:Hm".into(),
+                2 if key.job.0 % 9 == 0 => {
+                    fails = true;
+                    "!batch-failed:Out of order".into()
+                }
+                _ => format!("!lasts:{lasts}s"),
+            };
+            file += &format!("{row}@a.b,{cell}\n");
+        }
+        let mut query = BTreeMap::from([("format".to_owned(), "csv".to_owned())]);
+        list.map(|list| query.insert("listId".into(), list.to_string()));
+        let upload = rules::Upload {
+            place: Place::Leads,
+            path: String::new(),
+            query,
+            body_bytes: 1_000 * u64::from(batch.rows()),
+            form: Ok(vec![Part {
+                name: Some("file".into()),
+                filename: Some(key.to_string()),
+                content_type: Some("text/csv".into()),
+                bytes: Bytes::from(file),
+            }]),
+            turned_away: None,
+            answer_lost: false,
+        };
+        match self.marketo.create(self.at, upload) {
+            Ok(import) => {
+                let id: u64 = import.id().and_then(|id| id.parse().ok()).unwrap_or_default();
+                self.note(|| format!("Marketo makes {id} of {key}"));
+                self.count.imports += 1;
+                self.judge.made(id, key, rows, fails);
+                Ok((id, import.remote_status().unwrap_or(RemoteStatus::Queued)))
+            }
+            Err(refusal) => Err(reading(&refusal)),
+        }
+    }
+
+    pub(super) fn stray_arrives(&mut self) {
+        if self.strays.is_empty() {
+            return;
+        }
+        let number = self.rng.random_range(0..self.strays.len());
+        let Stray { key, token } = self.strays.swap_remove(number);
+        self.note(|| format!("a dead daemon's upload of {key} arrives"));
+        let entered = self.marketo.enter(self.at, Call::Create, Some(&token));
+        if entered.is_ok() {
+            let _ = self.create(key);
+        }
+        self.marketo.leave(Call::Create, entered.is_ok());
+    }
+}
+
+/// What the client makes of a refusal.
+pub(super) fn reading(refusal: &Refusal) -> (Ask, String) {
+    let ask = match refusal {
+        Refusal::Http(status) => asks(*status, None),
+        Refusal::Error { message, .. } => {
+            let error = ApiError { code: Some(refusal.name()), message: message.clone() };
+            asks(200, Some(&[error]))
+        }
+    };
+    (ask, format!("{}: {}", refusal.name(), refusal.message()))
+}
+
+fn no_answer(refusal: &Refusal) -> Answer {
+    let (ask, reason) = reading(refusal);
+    Answer::Unanswered { ask, reason }
+}

@@ -1,0 +1,283 @@
+//! What does the store keep, and what does it show a plan? The statements of `src/store` in plain Rust.
+//!
+//! What an event makes of a batch and of the instance are the store's own functions; only what SQL selects is said
+//! again here, and each function names the statement that it stands for.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use marqueue::clock::after;
+use marqueue::job::{BatchKey, BatchState, Event, Illegal, JobId, JobState, Wait, job_state, step};
+use marqueue::store::{Candidate, Flight, Instance, Progress, Snapshot};
+
+/// As `PACES` and `CANDIDATES` of `store::snapshot`.
+const PACES: usize = 20;
+const CANDIDATES: usize = 200;
+
+/// A row of the table `job`.
+#[derive(Clone, Debug)]
+pub struct Job {
+    pub priority: i64,
+    pub group: Option<String>,
+    pub list: Option<i64>,
+    pub state: JobState,
+    /// In the order of the file.
+    pub batches: Vec<Batch>,
+}
+
+/// A row of the table `batch`: the rows `from..to` of its job's file.
+#[derive(Clone, Debug)]
+pub struct Batch {
+    pub part: u32,
+    pub from: u32,
+    pub to: u32,
+    pub progress: Progress,
+}
+
+impl Batch {
+    pub fn rows(&self) -> u32 {
+        self.to - self.from
+    }
+}
+
+/// The database of one instance.
+#[derive(Clone, Debug, Default)]
+pub struct Shelf {
+    pub jobs: BTreeMap<JobId, Job>,
+    pub instance: Instance,
+    /// The table `call`: when each ended.
+    calls: Vec<Option<Timestamp>>,
+    /// The table `call_day`.
+    days: BTreeMap<Timestamp, u64>,
+}
+
+impl Shelf {
+    /// `store::accept`: a file that is wholly there. Returns the new job.
+    pub fn add(&mut self, priority: i64, group: Option<String>, list: Option<i64>, rows: &[u32]) -> JobId {
+        let id = JobId(1 + self.jobs.len() as i64);
+        let mut from = 0;
+        let batches = (1..).zip(rows).map(|(part, rows)| {
+            let batch = Batch { part, from, to: from + rows, progress: Progress::untouched() };
+            from = batch.to;
+            batch
+        });
+        let job = Job { priority, group, list, state: JobState::Pending, batches: batches.collect() };
+        self.jobs.insert(id, job);
+        id
+    }
+
+    pub fn batch(&self, key: BatchKey) -> &Batch {
+        self.jobs[&key.job].batches.iter().find(|batch| batch.part == key.part).expect("a key of this shelf")
+    }
+
+    pub fn state(&self, key: BatchKey) -> BatchState {
+        self.batch(key).progress.state
+    }
+
+    pub fn batches(&self) -> impl Iterator<Item = (BatchKey, &Job, &Batch)> {
+        self.jobs.iter().flat_map(|(&id, job)| {
+            job.batches.iter().map(move |batch| (BatchKey { job: id, part: batch.part }, job, batch))
+        })
+    }
+
+    fn change(&mut self, key: BatchKey, change: impl FnOnce(&mut Batch)) {
+        let batches = self.jobs.get_mut(&key.job).map(|job| &mut job.batches);
+        let batch = batches.and_then(|batches| batches.iter_mut().find(|batch| batch.part == key.part));
+        change(batch.expect("a key of this shelf"));
+    }
+
+    /// `store::moves::record`.
+    pub fn record(&mut self, key: BatchKey, event: &Event, now: Timestamp) -> Result<(), Illegal> {
+        let progress = self.batch(key).progress.after(event, now)?;
+        self.change(key, |batch| batch.progress = progress);
+        let in_flight = self.in_flight();
+        self.instance = self.instance.after(event, in_flight, now);
+        if let Some(job) = self.jobs.get_mut(&key.job) {
+            job.state = job_state(job.batches.iter().map(|batch| batch.progress.state));
+        }
+        Ok(())
+    }
+
+    /// `store::moves::halve`, after the event is recorded.
+    pub fn halve(&mut self, key: BatchKey) -> BatchKey {
+        let mut second = self.batch(key).clone();
+        let middle = second.from + second.rows() / 2;
+        self.change(key, |batch| batch.to = middle);
+        let job = self.jobs.get_mut(&key.job).expect("a key of this shelf");
+        second.part = 1 + job.batches.iter().map(|batch| batch.part).max().unwrap_or(0);
+        (second.from, second.progress) = (middle, Progress::untouched());
+        let key = BatchKey { job: key.job, part: second.part };
+        job.batches.push(second);
+        job.batches.sort_by_key(|batch| batch.from);
+        key
+    }
+
+    /// `store::moves::ask_failed`.
+    pub fn ask_failed(&mut self, key: BatchKey, not_before: Timestamp, now: Timestamp) {
+        self.change(key, |batch| batch.progress = batch.progress.ask_failed(not_before, now));
+    }
+
+    /// For a lie: a put-back that keeps the attempt.
+    pub fn burn(&mut self, key: BatchKey) {
+        self.change(key, |batch| batch.progress.attempts += 1);
+    }
+
+    /// For a lie: the batch waits to be uploaded, whatever it was.
+    pub fn forget(&mut self, key: BatchKey) {
+        self.change(key, |batch| {
+            batch.progress.state = BatchState::Pending;
+            batch.progress.marketo_batch_id = None;
+            batch.progress.attempts -= 1;
+        });
+    }
+
+    /// `store::moves::order`: the batches that a person's order moves.
+    pub fn ordered(&self, id: JobId, event: &Event) -> Vec<BatchKey> {
+        let batches = self.jobs[&id].batches.iter();
+        let legal = batches.filter(|batch| step(batch.progress.state, event).is_ok());
+        legal.map(|batch| BatchKey { job: id, part: batch.part }).collect()
+    }
+
+    /// `store::instances::in_flight`.
+    pub fn in_flight(&self) -> u32 {
+        let held = self.batches().filter(|(_, _, batch)| batch.progress.state.holds_a_slot()).count();
+        u32::try_from(held).unwrap_or(u32::MAX)
+    }
+
+    /// `store::instances::call_began`: the call's number, or none if the day has had its calls.
+    pub fn call_began(&mut self, day: Timestamp, daily: u64) -> Option<usize> {
+        let today = self.days.entry(day).or_default();
+        if daily > 0 && *today >= daily {
+            return None;
+        }
+        *today += 1;
+        self.calls.push(None);
+        Some(self.calls.len() - 1)
+    }
+
+    /// `store::instances::call_ended`.
+    pub fn call_ended(&mut self, call: usize, now: Timestamp) {
+        self.calls[call] = Some(now);
+    }
+
+    /// `store::instances::close_calls` and `usage`: the ages of the calls that may still count.
+    pub fn close_calls(&mut self, window: Duration, now: Timestamp) -> Vec<Duration> {
+        for call in &mut self.calls {
+            call.get_or_insert(now);
+        }
+        self.calls.retain(|ended| ended.is_none_or(|ended| after(ended, window) >= now));
+        let ended = self.calls.iter().flatten();
+        ended.map(|&ended| Duration::try_from(now.duration_since(ended)).unwrap_or_default()).collect()
+    }
+
+    /// `store::snapshot`.
+    pub fn snapshot(&self, now: Timestamp, parts: u32, longest: Duration) -> Snapshot {
+        Snapshot {
+            instance: self.instance.clone(),
+            flights: self.flights(),
+            candidates: self.candidates(now, parts, longest),
+            ghosts: self.ghosts(now),
+            busy_lists: self.busy_lists(now, longest),
+            next_due: self.next_due(now, longest),
+            paces: self.paces(),
+        }
+    }
+
+    fn flights(&self) -> Vec<Flight> {
+        let flying = |state: BatchState| !state.has_ended() && state != BatchState::Pending;
+        self.batches()
+            .filter(|(_, _, batch)| flying(batch.progress.state))
+            .map(|(key, job, batch)| Flight {
+                key,
+                state: batch.progress.state,
+                group: job.group.clone(),
+                list_id: job.list,
+                rows: u64::from(batch.rows()),
+                not_before: batch.progress.not_before,
+                accepted_at: batch.progress.accepted_at,
+                importing_at: batch.progress.importing_at,
+                polled_at: batch.progress.polled_at,
+            })
+            .collect()
+    }
+
+    fn candidates(&self, now: Timestamp, parts: u32, longest: Duration) -> Vec<Candidate> {
+        let busy = self.busy_lists(now, longest);
+        let unended = |job: &Job| matches!(job.state, JobState::Pending | JobState::Running);
+        let mut found = Vec::new();
+        for (&id, job) in self.jobs.iter().filter(|(_, job)| unended(job)) {
+            let ahead = |(other, o): (&JobId, &Job)| *other < id && o.group == job.group && unended(o);
+            if job.group.is_some() && self.jobs.iter().any(ahead) {
+                continue;
+            }
+            let fills = |b: &Batch| b.progress.state.holds_a_slot();
+            let filling = |o: &Job| o.list == job.list && o.batches.iter().any(fills);
+            if job.list.is_some() && self.jobs.values().any(filling) {
+                continue;
+            }
+            if job.list.is_some_and(|list| busy.iter().any(|&(other, _)| other == list)) {
+                continue;
+            }
+            let pending = job.batches.iter().filter(|batch| batch.progress.state == BatchState::Pending);
+            for batch in pending.take(parts as usize) {
+                if batch.progress.not_before.is_none_or(|at| !holds(at, now, longest)) {
+                    let key = BatchKey { job: id, part: batch.part };
+                    found.push(Candidate { key, priority: job.priority, group: job.group.clone(), list_id: job.list });
+                }
+            }
+        }
+        found.sort_by_key(|candidate| std::cmp::Reverse(candidate.priority));
+        found.truncate(CANDIDATES);
+        found
+    }
+
+    fn ghosts(&self, now: Timestamp) -> Vec<Timestamp> {
+        self.batches()
+            .filter_map(|(_, _, batch)| Some((batch.progress.ghost_until?, batch.progress.ghosts as usize)))
+            .filter(|&(until, _)| until > now)
+            .flat_map(|(until, ghosts)| std::iter::repeat_n(until, ghosts))
+            .collect()
+    }
+
+    fn busy_lists(&self, now: Timestamp, longest: Duration) -> Vec<(i64, Timestamp)> {
+        let mut lists = BTreeMap::new();
+        for (_, job, batch) in self.batches() {
+            let Progress { state, wait, not_before, .. } = batch.progress;
+            let waits = state == BatchState::Pending && wait == Some(Wait::ListBusy);
+            if let (Some(list), Some(until)) =
+                (job.list, not_before.filter(|&until| waits && holds(until, now, longest)))
+            {
+                let latest = lists.entry(list).or_insert(until);
+                *latest = until.max(*latest);
+            }
+        }
+        lists.into_iter().collect()
+    }
+
+    fn next_due(&self, now: Timestamp, longest: Duration) -> Option<Timestamp> {
+        self.batches()
+            .filter(|(_, _, batch)| batch.progress.state == BatchState::Pending)
+            .filter_map(|(_, _, batch)| batch.progress.not_before.filter(|&at| holds(at, now, longest)))
+            .min()
+    }
+
+    fn paces(&self) -> Vec<(u64, Duration)> {
+        let mut ended: Vec<_> = self
+            .batches()
+            .filter(|(_, _, batch)| batch.progress.state == BatchState::Complete)
+            .filter_map(|(_, _, batch)| {
+                let took = batch.progress.polled_at?.duration_since(batch.progress.importing_at?);
+                let took = Duration::try_from(took).ok().filter(|took| !took.is_zero())?;
+                Some((batch.progress.ended_at, u64::from(batch.rows()), took))
+            })
+            .collect();
+        ended.sort_by_key(|&(at, ..)| std::cmp::Reverse(at));
+        ended.into_iter().take(PACES).map(|(_, rows, took)| (rows, took)).collect()
+    }
+}
+
+/// `not_before > now AND not_before <= now + longest`.
+fn holds(not_before: Timestamp, now: Timestamp, longest: Duration) -> bool {
+    now < not_before && not_before <= after(now, longest)
+}

@@ -1,0 +1,96 @@
+//! How is a step carried out? The workers of `src/schedule` (call, upload, poll, collect), a stage at a time, so that
+//! anything may happen between two stages.
+//!
+//! What follows from an answer is decided by the real functions of `schedule::outcome`.
+
+use marqueue::job::{BatchKey, Counts, RemoteStatus};
+use marqueue::marketo::{Ask, CreateFault};
+use marqueue::schedule::Work;
+
+/// What a worker is to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Task {
+    Upload,
+    Recover,
+    Poll,
+    /// Which of the two files is next.
+    Collect(Report),
+    Resume,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Report {
+    Failures,
+    Warnings,
+}
+
+#[derive(Clone, Debug)]
+pub struct Worker {
+    pub key: Option<BatchKey>,
+    pub task: Task,
+    pub stage: Stage,
+    /// The upload is in the history.
+    pub begun: bool,
+    /// A new token was tried already.
+    pub renewed: bool,
+    /// The token of its present call.
+    pub token: String,
+}
+
+/// How far its present call has come.
+#[derive(Clone, Debug)]
+pub enum Stage {
+    Token,
+    /// Waits at the gate.
+    Gate,
+    /// On its way to Marketo.
+    Sent {
+        call: usize,
+    },
+    /// Marketo is at it.
+    Inside {
+        call: usize,
+        admitted: bool,
+        fate: Fate,
+    },
+    /// Its answer is on the way, or will never come.
+    Back {
+        call: usize,
+        answer: Answer,
+    },
+}
+
+/// What Marketo does with a call that came in.
+#[derive(Clone, Debug)]
+pub enum Fate {
+    /// What its rules say.
+    Served,
+    /// It is carried out, and the client hears nothing that it can use.
+    AnswerLost,
+    /// This error instead.
+    Refused(Ask, String),
+    /// The file is late: it is not there yet.
+    Late,
+}
+
+#[derive(Clone, Debug)]
+pub enum Answer {
+    Created { id: u64, status: RemoteStatus },
+    Status { status: RemoteStatus, counts: Counts, message: Option<String> },
+    Report { there: bool },
+    NotCreated(CreateFault),
+    Unanswered { ask: Ask, reason: String },
+}
+
+impl Worker {
+    pub fn new(key: Option<BatchKey>, task: Task) -> Worker {
+        Worker { key, task, stage: Stage::Token, begun: false, renewed: false, token: String::new() }
+    }
+
+    pub fn work(&self) -> Work {
+        match self.task {
+            Task::Upload | Task::Recover => Work::Upload,
+            _ => Work::Ask,
+        }
+    }
+}
