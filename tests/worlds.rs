@@ -23,7 +23,7 @@ use promise::{Broken, Promise};
 use world::{Count, Lie, World};
 
 /// Steps of a world before its faults cease.
-const STEPS: u32 = 100;
+const STEPS: u32 = 80;
 
 /// In how many worlds each lie is told, until it is found out.
 const LIES: u64 = 1_000;

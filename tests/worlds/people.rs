@@ -57,7 +57,7 @@ impl World {
     }
 
     pub(super) fn job_arrives(&mut self) {
-        if self.shelf.jobs.len() >= 5 {
+        if self.shelf.jobs.len() >= 4 {
             return;
         }
         let rng = &mut self.rng;
