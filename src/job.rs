@@ -7,9 +7,11 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+mod events;
 mod states;
 
-pub use states::{BatchState, Counts, Event, Illegal, JobState, RemoteStatus, Wait, job_state, step};
+pub use events::{Counts, Event, RemoteStatus, Wait};
+pub use states::{BatchState, Illegal, JobState, job_state, step};
 
 /// The number of a job: whole, rising, never used twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

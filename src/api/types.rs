@@ -74,7 +74,7 @@ pub struct Slots {
 }
 
 /// What waits here.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Queue {
     pub pending_jobs: u64,
     pub pending_batches: u64,

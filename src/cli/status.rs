@@ -97,14 +97,7 @@ mod tests {
             pause: None,
             quiet_until: None,
             slots: Slots { uploading: 0, queued: 0, importing: 0, unknown: 0, limit: 10, learnt: None },
-            queue: Queue {
-                pending_jobs: 0,
-                pending_batches: 0,
-                running_jobs: 0,
-                collecting: 0,
-                held: vec![],
-                oldest_pending_at: None,
-            },
+            queue: Queue::default(),
             limits: Limits {
                 calls_used: 0,
                 calls: 50,

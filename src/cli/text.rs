@@ -81,7 +81,7 @@ pub fn ending(job: &Job) -> String {
 #[cfg(test)]
 pub mod samples {
     use super::*;
-    use crate::job::{BatchState, Counts, Format, JobId, Target};
+    use crate::job::{BatchState, Format, JobId, Target};
     use crate::store::Batch;
 
     /// 2026-08-01T10:00:00Z and some seconds.
@@ -112,26 +112,7 @@ pub mod samples {
     }
 
     pub fn batch(part: u32, state: BatchState) -> Batch {
-        Batch {
-            part,
-            state,
-            marketo_batch_id: None,
-            attempts: 0,
-            message: None,
-            rows: Rows { total: 10, ..Rows::default() },
-            byte_from: 6,
-            byte_to: 1234,
-            not_before: None,
-            uploaded_at: None,
-            accepted_at: None,
-            importing_at: None,
-            polled_at: None,
-            ended_at: None,
-            failures_bytes: None,
-            warnings_bytes: None,
-            counts: Counts::default(),
-            ask_failures: 0,
-        }
+        Batch { state, ..Batch::untouched(part, 10, 6, 1234) }
     }
 }
 

@@ -6,9 +6,9 @@
 use std::fmt;
 use std::str::FromStr;
 
-use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::events::{Event, RemoteStatus};
 use super::{UnknownWord, find};
 
 /// The state of a job, as clients see it.
@@ -136,114 +136,6 @@ impl FromStr for BatchState {
     }
 }
 
-/// The four states of an import as Marketo names them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub enum RemoteStatus {
-    Queued,
-    Importing,
-    Complete,
-    Failed,
-}
-
-/// Rows of one batch as Marketo counted them. Each may be missing from an answer.
-///
-/// Processed means succeeded, so a file's rows are `processed + failed`; a row with a warning is a processed one.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Counts {
-    pub processed: Option<u64>,
-    pub failed: Option<u64>,
-    pub warned: Option<u64>,
-}
-
-/// What an upload that used up no attempt has to wait for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Wait {
-    /// 1016: ten imports stand in Marketo's queue, ours and others'.
-    QueueFull,
-    /// 1019: another import fills the same static list.
-    ListBusy,
-    /// 606, 615: too many calls, in the window or at once.
-    Calls,
-    /// 607, 401, 603: the instance is paused, not the batch.
-    Instance,
-    /// Marketo could not be reached, or said that it is down for everyone (429, 503, 608, 614).
-    Service,
-}
-
-impl Wait {
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Wait::QueueFull => "queue-full",
-            Wait::ListBusy => "list-busy",
-            Wait::Calls => "calls",
-            Wait::Instance => "instance",
-            Wait::Service => "service",
-        }
-    }
-}
-
-/// What happened to a batch. Each is recorded in the same transaction as the move that it causes.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Event {
-    /// The next thing to leave is the upload. One attempt is counted.
-    UploadBegan,
-    /// The upload surely made no import and the batch is not to blame. The attempt is given back.
-    PutBack { wait: Wait, reason: String, not_before: Option<Timestamp> },
-    /// Marketo refused in passing: nothing was made, the attempt is used up.
-    Refused { reason: String, not_before: Timestamp },
-    /// The answer was lost, and the policy is to send again. Until `ghost_until` the import that may exist counts as one.
-    AnswerLost { reason: String, not_before: Timestamp, ghost_until: Timestamp },
-    /// The answer was lost, and the policy is to ask a person. `ghost_until` as above.
-    Held { reason: String, ghost_until: Timestamp },
-    /// Marketo found the batch too large (413), and it was cut in two. The attempt is given back.
-    Halved { reason: String },
-    /// Marketo will never take this batch, or the attempts are used up.
-    Rejected { reason: String },
-    /// The answer was lost, and the attempts are used up. `ghost_until` as above.
-    GivenUp { reason: String, ghost_until: Timestamp },
-    /// Marketo made an import of it.
-    Accepted { marketo_batch_id: String, status: RemoteStatus },
-    /// A person found the import on Marketo that nobody knew of.
-    Settled { marketo_batch_id: String },
-    /// Marketo was asked: the import waits or is being worked on.
-    Polled { status: RemoteStatus, counts: Counts },
-    /// The import ended `Complete`.
-    Ended { counts: Counts, message: String },
-    /// The import ended `Failed`, or Marketo no longer knows it.
-    Lost { counts: Counts, reason: String },
-    /// The failure and warning files, where there are any, are stored.
-    Collected,
-    /// A person said to leave it.
-    Cancelled,
-    /// A person said to send it again.
-    Retried,
-}
-
-impl Event {
-    /// The event's name in the history.
-    pub fn name(&self) -> &'static str {
-        match self {
-            Event::UploadBegan => "upload-began",
-            Event::PutBack { .. } => "put-back",
-            Event::Refused { .. } => "refused",
-            Event::AnswerLost { .. } => "answer-lost",
-            Event::Held { .. } => "held",
-            Event::Halved { .. } => "halved",
-            Event::Rejected { .. } => "rejected",
-            Event::GivenUp { .. } => "given-up",
-            Event::Accepted { .. } => "accepted",
-            Event::Settled { .. } => "settled",
-            Event::Polled { .. } => "polled",
-            Event::Ended { .. } => "import-ended",
-            Event::Lost { .. } => "import-lost",
-            Event::Collected => "collected",
-            Event::Cancelled => "cancelled",
-            Event::Retried => "retried",
-        }
-    }
-}
-
 /// A move that is not in the table.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a batch that is {from} can't be moved by \"{event}\"")]
@@ -307,6 +199,9 @@ pub fn job_state(batches: impl IntoIterator<Item = BatchState>) -> JobState {
 
 #[cfg(test)]
 mod tests {
+    use jiff::Timestamp;
+
+    use super::super::{Counts, Wait};
     use super::*;
     use BatchState as S;
 

@@ -66,12 +66,12 @@ async fn fetch(
         };
         let answer = desk.client.report(&token, &job.target, id, report).await;
         let fetched = match answer {
-            Ok(Report::File(file)) => store(desk, key, kind, file).await?,
-            Ok(Report::None) => Ok(None),
-            Err(fault) => Err(fault),
+            Ok(Report::File(file)) => store(desk, key, kind, file).await,
+            Ok(Report::None) => Ok(Ok(None)),
+            Err(fault) => Ok(Err(fault)),
         };
         pass.over().await;
-        match fetched {
+        match fetched? {
             Ok(Some(bytes)) => return Ok(Fetched::File(bytes)),
             Ok(None) => return none(desk, key, batch, kind, count).await,
             Err(fault) => match desk.heed(fault.ask, &fault.reason, &mut renewed).await? {

@@ -111,9 +111,8 @@ async fn accepted(desk: &Desk, key: BatchKey, created: Created) -> Result<(), St
 }
 
 async fn record(desk: &Desk, key: BatchKey, event: Event, request_id: Option<String>) -> Result<(), StoreError> {
-    let event_name = event.name();
+    let (event_name, message) = (event.name(), event.words().map(str::to_owned));
     let state = desk.keep(key, event, request_id.clone()).await?;
-    let message = desk.store.batch(key).await?.1.message;
     tracing::warn!(instance = %desk.name, job = %key.job, part = key.part, event = event_name, %state, request_id,
         message, "the upload did not succeed");
     Ok(())

@@ -10,7 +10,7 @@ use super::jobs;
 use super::records::{Batch, Job, Rows};
 use super::writer::Writing;
 use super::{Change, Store, StoreError};
-use crate::job::{BatchState, Counts, Format, JobId, JobState, Target};
+use crate::job::{Format, JobId, JobState, Target};
 
 /// What a client says of a file.
 #[derive(Clone, Debug)]
@@ -264,26 +264,7 @@ pub(super) async fn insert_batch(w: &mut Writing<'_>, id: JobId, part: u32, rows
 
 /// The job that was just written whole, as reading it would give it: that is two trips less.
 fn as_stored(id: JobId, new: NewJob, layout: &Layout, now: Timestamp) -> Job {
-    let batch = |(part, rows): (u32, &Part)| Batch {
-        part,
-        state: BatchState::Pending,
-        marketo_batch_id: None,
-        attempts: 0,
-        message: None,
-        rows: Rows { total: rows.rows, ..Rows::default() },
-        byte_from: rows.from,
-        byte_to: rows.to,
-        not_before: None,
-        uploaded_at: None,
-        accepted_at: None,
-        importing_at: None,
-        polled_at: None,
-        ended_at: None,
-        failures_bytes: None,
-        warnings_bytes: None,
-        counts: Counts::default(),
-        ask_failures: 0,
-    };
+    let batch = |(part, rows): (u32, &Part)| Batch::untouched(part, rows.rows, rows.from, rows.to);
     Job {
         id,
         state: JobState::Pending,

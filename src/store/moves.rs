@@ -137,7 +137,7 @@ pub(super) async fn record(
     let news = !matches!(event, Event::Polled { .. }) || batch.state != before.state;
     if news {
         let (part, state) = (Some(key.part), batch.state.as_str());
-        let message = describe(event).or(batch.message.as_deref());
+        let message = event.words().or(batch.message.as_deref());
         write_history(w, key.job, part, now, event.name(), state, message, request_id).await?;
     }
     if news || batch.counts != before.counts {
@@ -146,23 +146,6 @@ pub(super) async fn record(
     settle_job(w, key.job, now).await?;
     instances::learn(w, key, event, now).await?;
     Ok(batch.state)
-}
-
-/// What the history says of the event itself.
-fn describe(event: &Event) -> Option<&str> {
-    match event {
-        Event::PutBack { reason, .. }
-        | Event::Refused { reason, .. }
-        | Event::AnswerLost { reason, .. }
-        | Event::Held { reason, .. }
-        | Event::Halved { reason }
-        | Event::Rejected { reason }
-        | Event::GivenUp { reason, .. }
-        | Event::Lost { reason, .. } => Some(reason),
-        Event::Ended { message, .. } => Some(message),
-        Event::Accepted { marketo_batch_id, .. } | Event::Settled { marketo_batch_id } => Some(marketo_batch_id),
-        _ => None,
-    }
 }
 
 async fn load(w: &mut Writing<'_>, key: BatchKey) -> Result<Progress, StoreError> {

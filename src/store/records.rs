@@ -82,6 +82,32 @@ pub struct Batch {
     pub ask_failures: u32,
 }
 
+impl Batch {
+    /// A batch of so many rows, bytes `from..to` of the file, to which nothing has happened yet.
+    pub fn untouched(part: u32, rows: u64, from: u64, to: u64) -> Batch {
+        Batch {
+            part,
+            state: BatchState::Pending,
+            marketo_batch_id: None,
+            attempts: 0,
+            message: None,
+            rows: Rows { total: rows, ..Rows::default() },
+            byte_from: from,
+            byte_to: to,
+            not_before: None,
+            uploaded_at: None,
+            accepted_at: None,
+            importing_at: None,
+            polled_at: None,
+            ended_at: None,
+            failures_bytes: None,
+            warnings_bytes: None,
+            counts: Counts::default(),
+            ask_failures: 0,
+        }
+    }
+}
+
 /// One line of a job's history.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct HistoryEntry {

@@ -249,14 +249,7 @@ mod tests {
 
     fn board(jobs: Vec<Job>) -> Board {
         let slots = Slots { uploading: 1, queued: 3, importing: 2, unknown: 0, limit: 10, learnt: None };
-        let queue = Queue {
-            pending_jobs: 0,
-            pending_batches: 0,
-            running_jobs: 0,
-            collecting: 0,
-            held: vec![],
-            oldest_pending_at: None,
-        };
+        let queue = Queue::default();
         let limits =
             Limits { calls_used: 7, calls: 50, window: 20.0, concurrent_calls: 5, calls_today: 0, daily_calls: 0 };
         let instance = InstanceStatus { pause: None, quiet_until: None, slots, queue, limits };
