@@ -98,6 +98,12 @@ impl Town {
 
     /// Starts the daemon; on return it answers.
     pub async fn start(&mut self) {
+        self.spawn();
+        self.answers().await;
+    }
+
+    /// Starts the daemon's process, and no more.
+    pub fn spawn(&mut self) {
         self.write_config();
         let log = File::options().create(true).append(true).open(self.folder.path().join("log")).expect("a log");
         let child = Command::new(binary())
@@ -110,6 +116,10 @@ impl Town {
             .spawn()
             .expect("the binary starts");
         self.daemon = Some(child);
+    }
+
+    /// Waits until the daemon answers.
+    pub async fn answers(&mut self) {
         self.until("the daemon answers", async |town| {
             let child = town.daemon.as_mut().expect("it was started");
             if let Some(status) = child.try_wait().expect("its state") {

@@ -1,0 +1,66 @@
+//! Is anything lost, sent twice or passed when the daemon is killed again and again? The real binary, SIGKILL at any
+//! moment, faults on the way to Marketo, and a judge that believes the simulator and the clients.
+//!
+//! All that is random comes from one seed: files, faults, moments. `KILLS=500 KILL_SEED=7 cargo test
+//! --release --test kills kill_9 -- --nocapture` kills so often, in houses of at most [`KILLS`] kills each; a house that
+//! broke a promise is named by its seed, and `KILLS=30` with that seed is that house again.
+
+use rand::SeedableRng;
+use rand::rngs::Xoshiro256PlusPlus;
+use sha2::{Digest, Sha256};
+
+#[path = "kills/clients.rs"]
+mod clients;
+#[path = "kills/episode.rs"]
+mod episode;
+#[path = "kills/files.rs"]
+mod files;
+#[path = "kills/judge.rs"]
+mod judge;
+#[path = "kills/lies.rs"]
+mod lies;
+#[path = "kills/moment.rs"]
+mod moment;
+#[path = "kills/person.rs"]
+mod person;
+#[path = "kills/story.rs"]
+mod story;
+mod support;
+#[path = "kills/weather.rs"]
+mod weather;
+
+use episode::Episode;
+use judge::judge;
+
+/// In one house.
+const KILLS: u32 = 30;
+
+/// For one purpose, so that what one of those who throw them does changes nothing for the others.
+fn dice(seed: u64, purpose: &str) -> Xoshiro256PlusPlus {
+    Xoshiro256PlusPlus::from_seed(
+        Sha256::new().chain_update(seed.to_le_bytes()).chain_update(purpose).finalize().into(),
+    )
+}
+
+fn number(variable: &str) -> Option<u64> {
+    std::env::var(variable).ok().map(|text| text.parse().expect("a whole number"))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn kill_9_at_any_moment_loses_nothing_and_passes_no_limit() {
+    let kills = number("KILLS").unwrap_or(KILLS.into());
+    let seed = number("KILL_SEED").unwrap_or(1);
+    let houses = kills.div_ceil(KILLS.into());
+    let mut faults = Vec::new();
+    for seed in seed..seed + houses {
+        println!("KILL_SEED={seed} KILLS={KILLS}");
+        let (story, count) = Episode::new(seed).await.live(KILLS, None).await;
+        println!("  {:?}\n  {count}\n  {:?}\n  {:?}", story.limits, count.moments, count.faults);
+        faults.extend(judge(&story).into_iter().map(|broken| format!("KILL_SEED={seed}: {broken}")));
+        if faults.is_empty() {
+            // About what really happened the judge is as hard to deceive as about what was made up.
+            lies::are_found_out(&story);
+        }
+    }
+    assert!(faults.is_empty(), "{} promises were broken:\n{}", faults.len(), faults.join("\n"));
+}

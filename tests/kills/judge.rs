@@ -1,0 +1,331 @@
+//! Was anything lost, sent twice or passed? Judged from what the simulator saw and what the clients heard; the daemon's
+//! own word counts only where it speaks against it.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fmt;
+use std::ops::Range;
+use std::time::Duration;
+
+use marqueue::job::Target;
+use marqueue::simulator::ledger::{Create, Import, Outcome};
+
+use super::files::{End, File};
+use super::story::{Dropped, Found, Heard, Story};
+
+/// Imports that Marketo works on at once.
+const AT_WORK: usize = 2;
+
+/// What is held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Promise {
+    /// What was acknowledged is one job, and what was not is one job or none.
+    Kept,
+    /// A job has every byte that was dropped in.
+    Whole,
+    /// Every row of a job was taken in by Marketo.
+    Imported,
+    /// What was sent was dropped in, and goes where its client said.
+    True,
+    /// Rows that Marketo has are sent again only where its answer was lost.
+    Once,
+    /// No more imports in the queue than allowed, and no more at work.
+    Queue,
+    /// No more calls in a window, and at once, than allowed.
+    Calls,
+    /// One job of a group after the other, in the order in which they came.
+    Group,
+    /// Each job has come to its end, with the counts and files that Marketo gave.
+    Ended,
+}
+
+/// A promise that was broken, and how.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Broken {
+    pub promise: Promise,
+    text: String,
+}
+
+impl fmt::Display for Broken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}: {}", self.promise, self.text)
+    }
+}
+
+/// Rows that were sent, whatever became of them.
+struct Sent {
+    rows: Range<usize>,
+    at: Duration,
+    life: usize,
+    /// The import that they became.
+    import: Option<u64>,
+    answer_lost: bool,
+}
+
+/// A story while it is judged.
+pub struct Judge<'a> {
+    story: &'a Story,
+    files: BTreeMap<&'a str, &'a Dropped>,
+    jobs: BTreeMap<&'a str, Vec<&'a Found>>,
+    sent: BTreeMap<&'a str, Vec<Sent>>,
+    /// Imports that were sent again for no other reason than the daemon's death, by the life that sent them first.
+    cut_off: BTreeMap<usize, BTreeSet<u64>>,
+    broken: Vec<Broken>,
+}
+
+/// All that is wrong with a story.
+pub fn judge(story: &Story) -> Vec<Broken> {
+    let mut judge = Judge::new(story);
+    judge.kept();
+    for dropped in &story.files {
+        judge.job(&dropped.file);
+        judge.once(&dropped.file);
+    }
+    judge.deaths();
+    judge.limits();
+    judge.groups();
+    judge.broken
+}
+
+impl<'a> Judge<'a> {
+    /// Finds out what each upload was.
+    pub fn new(story: &'a Story) -> Judge<'a> {
+        let files = story.files.iter().map(|dropped| (dropped.file.name.as_str(), dropped)).collect();
+        let mut judge = Judge {
+            story,
+            files,
+            jobs: BTreeMap::new(),
+            sent: BTreeMap::new(),
+            cut_off: BTreeMap::new(),
+            broken: Vec::new(),
+        };
+        for found in &story.jobs {
+            judge.jobs.entry(&found.job.filename).or_default().push(found);
+        }
+        let mut known = HashMap::new();
+        for (index, create) in story.ledger.creates.iter().enumerate() {
+            // The rules saw no file where its body could not be read; then there is no import either.
+            let Some(sent) = &create.file else { continue };
+            let Some(dropped) = judge.files.get(sent.name.as_str()) else {
+                judge.fault(Promise::True, format!("{} was sent, and nobody dropped it in", sent.name));
+                continue;
+            };
+            let file = &dropped.file;
+            let rows = known.entry(&sent.sha256).or_insert_with(|| file.rows_of(sent.bytes, &sent.sha256)).clone();
+            let place = place(file) == placed(create);
+            let Some(rows) = rows.filter(|_| place) else {
+                let what = if place { "what was sent is not what it holds" } else { "it was sent elsewhere" };
+                judge.fault(Promise::True, format!("{}: {what}: {create:?}", file.name));
+                continue;
+            };
+            let import = match create.outcome {
+                Outcome::Accepted(id) => Some(id),
+                Outcome::Refused { .. } => None,
+            };
+            let life = story.lives.iter().take_while(|life| life.creates <= index).count();
+            let sent = Sent { rows, at: create.at, life, import, answer_lost: create.answer_lost };
+            judge.sent.entry(&file.name).or_default().push(sent);
+        }
+        judge
+    }
+
+    /// How many uploads were of rows that Marketo had already.
+    pub fn sent_again(&self) -> usize {
+        let again = |sent: &Vec<Sent>| {
+            let had = |(n, later): (usize, &Sent)| {
+                sent[..n].iter().any(|before| before.import.is_some() && overlap(&before.rows, &later.rows))
+            };
+            sent.iter().enumerate().filter(|&(n, later)| had((n, later))).count()
+        };
+        self.sent.values().map(again).sum()
+    }
+
+    fn fault(&mut self, promise: Promise, text: String) {
+        self.broken.push(Broken { promise, text });
+    }
+
+    fn kept(&mut self) {
+        for dropped in &self.story.files {
+            let name = dropped.file.name.as_str();
+            let ids: Vec<_> = self.jobs.get(name).into_iter().flatten().map(|found| found.job.id).collect();
+            let kept = match &dropped.heard {
+                Heard::Nothing => ids.len() <= 1,
+                Heard::Job(id) => ids == [*id],
+                Heard::Taken => ids.len() == 1,
+                Heard::Refused(_) => false,
+            };
+            if !kept {
+                let text = format!("of {name} its client heard {:?}, and its jobs are {ids:?}", dropped.heard);
+                self.fault(Promise::Kept, text);
+            }
+            if ids.is_empty() && self.sent.contains_key(name) {
+                self.fault(Promise::Kept, format!("{name} is no job, and rows of it were sent"));
+            }
+        }
+        let strange: Vec<_> = self.jobs.keys().filter(|name| !self.files.contains_key(*name)).copied().collect();
+        for name in strange {
+            self.fault(Promise::Kept, format!("there is a job {name}, which nobody dropped in"));
+        }
+    }
+
+    /// The jobs of a file: what they hold, what Marketo has of them, and how they ended.
+    fn job(&mut self, file: &File) {
+        let has: BTreeSet<usize> = self.sent_of(file).filter(|sent| sent.import.is_some()).flat_map(rows_of).collect();
+        for found in self.jobs.get(file.name.as_str()).cloned().unwrap_or_default() {
+            let (id, name) = (found.job.id, &file.name);
+            if found.content != file.content {
+                self.fault(Promise::Whole, format!("job {id} is not {name} as it was dropped in"));
+            }
+            let lost: Vec<_> = file.rows().filter(|row| !has.contains(row)).collect();
+            if !lost.is_empty() {
+                self.fault(Promise::Imported, format!("Marketo never had the rows {lost:?} of {name} (job {id})"));
+            }
+            let (rows, expected) = (found.job.rows, file.end());
+            let end = End {
+                state: found.job.state,
+                total: rows.total,
+                processed: rows.processed,
+                failed: rows.failed,
+                warned: rows.warned,
+                failures: found.failures.clone(),
+                warnings: found.warnings.clone(),
+            };
+            if end != expected {
+                let why = &found.job.error;
+                self.fault(
+                    Promise::Ended,
+                    format!("job {id} ({name}) ended as {end:?} and not as {expected:?}; {why:?}"),
+                );
+            }
+        }
+    }
+
+    fn sent_of(&self, file: &File) -> impl Iterator<Item = &Sent> {
+        self.sent.get(file.name.as_str()).into_iter().flatten()
+    }
+
+    /// What Marketo has is sent again only if nobody can know that it has it: a fault ate the answer, or the daemon died
+    /// before it had written the answer down.
+    fn once(&mut self, file: &File) {
+        let mut faults = Vec::new();
+        let mut cut_off = BTreeMap::<usize, BTreeSet<u64>>::new();
+        let sent: Vec<&Sent> = self.sent_of(file).collect();
+        for (n, later) in sent.iter().enumerate() {
+            for before in sent[..n].iter().filter(|before| overlap(&before.rows, &later.rows)) {
+                let Some(id) = before.import else { continue };
+                let import = self.story.ledger.imports.iter().find(|import| import.id == id);
+                let asked = import.and_then(|import| import.asked).is_some_and(|asked| asked <= later.at);
+                let told = self.story.lives[..later.life].iter().any(|life| life.known.contains(&id));
+                let lost = before.answer_lost || before.life < later.life;
+                let why = match () {
+                    () if self.story.limits.hold => "nothing is to be sent again that Marketo has",
+                    () if asked => "the daemon had asked after that import",
+                    () if told => "the daemon had spoken of that import",
+                    () if !lost => "its answer was not lost",
+                    () => {
+                        if !before.answer_lost {
+                            cut_off.entry(before.life).or_default().insert(id);
+                        }
+                        continue;
+                    }
+                };
+                faults.push(format!(
+                    "rows {:?} of {} were sent in life {} after import {id} of rows {:?} in life {}: {why}",
+                    later.rows, file.name, later.life, before.rows, before.life
+                ));
+            }
+        }
+        faults.into_iter().for_each(|text| self.fault(Promise::Once, text));
+        cut_off.into_iter().for_each(|(life, imports)| self.cut_off.entry(life).or_default().extend(imports));
+    }
+
+    /// No more answers can be on their way when the daemon dies than it has calls under way.
+    fn deaths(&mut self) {
+        let allowed = self.story.limits.calls_at_once;
+        for (life, imports) in std::mem::take(&mut self.cut_off) {
+            if imports.len() > allowed {
+                let text = format!("the end of life {life} is to have cut off the answers of {imports:?}");
+                self.fault(Promise::Once, text);
+            }
+        }
+    }
+
+    fn limits(&mut self) {
+        let (limits, ledger) = (self.story.limits, &self.story.ledger);
+        // Other integrations' imports are no matter of the daemon's.
+        let ours = |from: fn(&Import) -> Option<Duration>| {
+            let spans = ledger.imports.iter().filter_map(|import| Some((from(import)?, import.ended)));
+            most_at_once(spans.map(|(from, to)| (from, to.unwrap_or(Duration::MAX))))
+        };
+        let (queued, importing) = (ours(|import| Some(import.accepted)), ours(|import| import.started));
+        for (promise, what, most, allowed) in [
+            (Promise::Queue, "imports in the queue", queued, limits.in_flight),
+            (Promise::Queue, "imports at work", importing, limits.in_flight.min(AT_WORK)),
+            (Promise::Calls, "calls in one window", ledger.most_calls_in_window, limits.calls),
+            (Promise::Calls, "calls at once", ledger.most_concurrent_calls, limits.calls_at_once),
+        ] {
+            if most > allowed {
+                self.fault(promise, format!("{most} {what}, where {allowed} are allowed"));
+            }
+        }
+    }
+
+    /// A group is dropped in by one client, which waits for each answer.
+    fn groups(&mut self) {
+        let mut before: BTreeMap<&str, &File> = BTreeMap::new();
+        let mut faults = Vec::new();
+        for file in self.story.files.iter().map(|dropped| &dropped.file) {
+            let Some(group) = file.group.as_deref().filter(|_| self.jobs.contains_key(file.name.as_str())) else {
+                continue;
+            };
+            let Some(older) = before.insert(group, file) else { continue };
+            let ids: Vec<u64> = self.sent_of(older).filter_map(|sent| sent.import).collect();
+            let of_older = self.story.ledger.imports.iter().filter(|import| ids.contains(&import.id));
+            let ended = of_older.map(|import| import.ended.unwrap_or(Duration::MAX)).max();
+            let begun = self.sent_of(file).map(|sent| sent.at).min();
+            if let (Some(ended), Some(begun)) = (ended, begun)
+                && begun < ended
+            {
+                faults.push(format!("{} was sent at {begun:?}, and {} ended at {ended:?}", file.name, older.name));
+            }
+        }
+        faults.into_iter().for_each(|text| self.fault(Promise::Group, text));
+    }
+}
+
+/// The most spans that cover one moment; where one ends as another begins, they do not both.
+pub fn most_at_once(spans: impl Iterator<Item = (Duration, Duration)>) -> usize {
+    let mut edges: Vec<(Duration, bool)> = spans.flat_map(|(from, to)| [(from, true), (to, false)]).collect();
+    edges.sort_unstable();
+    let (mut now, mut most) = (0_usize, 0);
+    for (_, begins) in edges {
+        now = if begins { now + 1 } else { now - 1 };
+        most = most.max(now);
+    }
+    most
+}
+
+fn rows_of(sent: &Sent) -> Range<usize> {
+    sent.rows.clone()
+}
+
+fn overlap(one: &Range<usize>, other: &Range<usize>) -> bool {
+    one.start < other.end && other.start < one.end
+}
+
+/// Where the file's client wants it to go: path, format, static list, status.
+fn place(file: &File) -> [String; 4] {
+    let (path, list, status) = match &file.target {
+        Target::Leads { list_id, .. } => ("/bulk/v1/leads.json".to_owned(), *list_id, ""),
+        Target::CustomObject { name } => (format!("/bulk/v1/customobjects/{name}/import.json"), None, ""),
+        Target::ProgramMembers { program_id, status } => {
+            (format!("/bulk/v1/program/{program_id}/members/import.json"), None, status.as_str())
+        }
+    };
+    let list = list.map(|list| list.to_string()).unwrap_or_default();
+    [path, file.format.to_string(), list, status.to_owned()]
+}
+
+fn placed(create: &Create) -> [String; 4] {
+    let given = |name: &str| create.query.get(name).cloned().unwrap_or_default();
+    [create.path.clone(), given("format"), given("listId"), given("programMemberStatus")]
+}
