@@ -43,6 +43,21 @@ pub struct End {
     pub warnings: Option<String>,
 }
 
+impl End {
+    /// In what the two differ, with what each has; rows without their padding.
+    pub fn differences(&self, other: &End) -> Vec<String> {
+        let facts = |end: &End| {
+            let End { state, total, processed, failed, warned, failures, warnings } = end;
+            let text = |text: &Option<String>| format!("{text:?}").replace("xx", "");
+            let numbers = [("total", total), ("processed", processed), ("failed", failed), ("warned", warned)];
+            let numbers = numbers.map(|(name, number)| format!("{name} {number}"));
+            [vec![state.to_string()], numbers.into(), vec![text(failures), text(warnings)]].concat()
+        };
+        let both = facts(self).into_iter().zip(facts(other));
+        both.filter(|(own, other)| own != other).map(|(own, other)| format!("{own} instead of {other}")).collect()
+    }
+}
+
 impl File {
     /// The `n`th file of a client; the same for the same seed, whatever happens around it.
     pub fn of(seed: u64, client: &str, n: usize, groups: bool) -> File {

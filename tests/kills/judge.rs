@@ -189,12 +189,10 @@ impl<'a> Judge<'a> {
                 failures: found.failures.clone(),
                 warnings: found.warnings.clone(),
             };
-            if end != expected {
-                let why = &found.job.error;
-                self.fault(
-                    Promise::Ended,
-                    format!("job {id} ({name}) ended as {end:?} and not as {expected:?}; {why:?}"),
-                );
+            let differences = end.differences(&expected);
+            if !differences.is_empty() {
+                let text = format!("job {id} ({name}): {}; {:?}", differences.join("; "), found.job.error);
+                self.fault(Promise::Ended, text);
             }
         }
     }

@@ -28,6 +28,7 @@ pub fn change(simulator: &Simulator, dice: &mut Xoshiro256PlusPlus, count: &mut 
 }
 
 fn effect(call: Call, dice: &mut Xoshiro256PlusPlus) -> Effect {
+    let is_file = matches!(call, Call::Failures | Call::Warnings);
     let executed = |code: u32, message: &str| match Effect::error(code, message) {
         Effect::Error { code, message, .. } => Effect::Error { code, message, executed: true },
         other => other,
@@ -44,6 +45,8 @@ fn effect(call: Call, dice: &mut Xoshiro256PlusPlus) -> Effect {
     match dice.random_range(0..10) {
         0 => Effect::LoseRequest,
         1 => Effect::LoseAnswer,
+        // Half a file whose length says that it is whole is a file like any other: nobody could tell.
+        2 if is_file => Effect::Garble([Garbled::Empty, Garbled::Torn][dice.random_range(0..2)]),
         2 => Effect::Garble([Garbled::Empty, Garbled::Cut, Garbled::Torn][dice.random_range(0..3)]),
         3 => Effect::delay(Duration::from_millis(dice.random_range(1..400))),
         4 => Effect::http([429, 500, 502, 503][dice.random_range(0..4)]),
@@ -54,7 +57,7 @@ fn effect(call: Call, dice: &mut Xoshiro256PlusPlus) -> Effect {
         }
         7 if call == Call::Create => executed([502, 604, 713][dice.random_range(0..3)], "Nobody knows"),
         // The file of an ended import that comes late.
-        6 if matches!(call, Call::Failures | Call::Warnings) => Effect::http(404),
+        6 if is_file => Effect::http(404),
         _ if call == Call::Token => Effect::http(500),
         _ => {
             let (code, message) = errors[dice.random_range(0..errors.len())];
