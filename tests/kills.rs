@@ -23,9 +23,13 @@ mod lies;
 mod moment;
 #[path = "kills/person.rs"]
 mod person;
+#[path = "kills/sent.rs"]
+mod sent;
 #[path = "kills/story.rs"]
 mod story;
 mod support;
+#[path = "kills/truth.rs"]
+mod truth;
 #[path = "kills/weather.rs"]
 mod weather;
 

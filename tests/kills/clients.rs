@@ -12,6 +12,7 @@ use marqueue::api::client::{Client, ClientError, NewFile};
 use marqueue::job::Target;
 use rand::RngExt;
 use tokio::sync::Semaphore;
+use tokio::time::sleep;
 use tokio_util::io::StreamReader;
 use tokio_util::sync::CancellationToken;
 
@@ -105,7 +106,7 @@ pub async fn at_the_socket(counter: Arc<Counter>, socket: PathBuf, name: String)
             let body = stream::unfold(pieces.into_iter(), move |mut pieces| async move {
                 let piece = pieces.next()?;
                 if large {
-                    tokio::time::sleep(pace).await;
+                    sleep(pace).await;
                 }
                 Some((std::io::Result::Ok(piece), pieces))
             });
@@ -113,7 +114,12 @@ pub async fn at_the_socket(counter: Arc<Counter>, socket: PathBuf, name: String)
                 Ok(added) => counter.hear(index, Heard::Job(added.job.id)),
                 // Nothing was sent.
                 Err(ClientError::NoDaemon { .. }) => {
-                    tokio::time::sleep(LOOK).await;
+                    sleep(LOOK).await;
+                    continue;
+                }
+                // It is on its way out, and keeps nothing of it.
+                Err(ClientError::Refused(problem)) if problem.status == 503 => {
+                    sleep(LOOK).await;
                     continue;
                 }
                 Err(ClientError::Refused(problem)) => counter.hear(index, Heard::Refused(problem.detail)),
@@ -132,7 +138,7 @@ pub async fn at_the_folder(counter: Arc<Counter>, drop: PathBuf) {
     loop {
         let may = tokio::select! {
             may = counter.may() => Some(may),
-            () = tokio::time::sleep(LOOK) => None,
+            () = sleep(LOOK) => None,
         };
         if may == Some(true) {
             let file = File::of(counter.seed, "folder", n, false);
@@ -155,7 +161,7 @@ pub async fn at_the_folder(counter: Arc<Counter>, drop: PathBuf) {
             if waiting.is_empty() {
                 return;
             }
-            tokio::time::sleep(LOOK).await;
+            sleep(LOOK).await;
         }
     }
 }

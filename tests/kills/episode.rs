@@ -11,13 +11,15 @@ use marqueue::simulator::Settings;
 use marqueue::store::Job;
 use rand::RngExt;
 use rand::rngs::Xoshiro256PlusPlus;
+use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
+use sqlx::{ConnectOptions, Connection};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::clients::{Counter, LOOK, at_the_folder, at_the_socket};
-use super::judge::Judge;
+use super::judge::{Judge, most_queued};
 use super::moment::{Before, Moment};
 use super::person;
 use super::story::{Found, Heard, Life, Limits, Story};
@@ -104,8 +106,8 @@ impl Episode {
             window.as_millis(),
             town.folder.path().join("drop"),
         );
-        let story =
-            Story { limits, files: Vec::new(), lives: Vec::new(), jobs: Vec::new(), ledger: town.simulator.ledger() };
+        let (files, lives, jobs, ledger) = (Vec::new(), Vec::new(), Vec::new(), town.simulator.ledger());
+        let story = Story { limits, files, lives, jobs, halves: 0, ledger };
         Episode { town, seed, dice, foreigners, story, count: Count::default() }
     }
 
@@ -155,6 +157,11 @@ impl Episode {
         moment.come(&self.town.simulator, counter, &before).await;
         if is_questioned && !matches!(moment, Moment::Starting(_)) {
             life.known = self.known().await;
+        }
+        if let Moment::Leaving(..) = moment {
+            self.town.tell_to_end();
+            let ended = async { self.town.until("it leaves", async |town| town.exited()).await };
+            life.left = timeout(moment.leaves(), ended).await.is_ok_and(|status| status.success());
         }
         self.town.kill();
         self.count.kills += 1;
@@ -229,6 +236,7 @@ impl Episode {
         };
         story.files = counter.files().clone();
         story.ledger = town.simulator.ledger();
+        story.halves = halves(&town.database()).await;
         story.lives.push(Life { creates: story.ledger.creates.len(), ..Life::default() });
         count.files = story.files.len();
         count.acknowledged = story.files.iter().filter(|dropped| dropped.heard != Heard::Nothing).count();
@@ -237,7 +245,7 @@ impl Episode {
         count.imports = story.ledger.imports.len();
         count.sent_again = Judge::new(&story).sent_again();
         count.full = story.ledger.errors_of("1016");
-        count.most_queued = story.ledger.most_queued;
+        count.most_queued = most_queued(&story.ledger);
         (story, count)
     }
 
@@ -264,15 +272,28 @@ impl Episode {
     }
 }
 
+async fn database(path: &Path) -> SqliteConnection {
+    SqliteConnectOptions::new().filename(path).connect().await.expect("the database opens")
+}
+
 /// Changes what a dead daemon has written down. Gives the number of rows.
-async fn tamper(database: &Path, statement: &'static str) -> u64 {
-    use sqlx::{ConnectOptions, Connection};
-    let options = sqlx::sqlite::SqliteConnectOptions::new().filename(database);
-    let mut connection = options.connect().await.expect("the database opens");
+async fn tamper(path: &Path, statement: &'static str) -> u64 {
+    let mut connection = database(path).await;
     let done = sqlx::query(statement).execute(&mut connection).await;
     connection.close().await.expect("it closes");
     // Killed in its first moments, it may not have made its tables yet.
     done.map_or(0, |done| done.rows_affected())
+}
+
+/// Jobs that are none yet and will never be one.
+async fn halves(path: &Path) -> u64 {
+    let mut connection = database(path).await;
+    let count = sqlx::query_scalar::<_, i64>("SELECT count(*) FROM job WHERE state = 'receiving'")
+        .fetch_one(&mut connection)
+        .await
+        .expect("a count");
+    connection.close().await.expect("it closes");
+    count.unsigned_abs()
 }
 
 pub fn client(town: &Town) -> Client {

@@ -1,15 +1,15 @@
 //! Was anything lost, sent twice or passed? Judged from what the simulator saw and what the clients heard; the daemon's
 //! own word counts only where it speaks against it.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::ops::Range;
 use std::time::Duration;
 
-use marqueue::job::Target;
-use marqueue::simulator::ledger::{Create, Import, Outcome};
+use marqueue::simulator::Ledger;
+use marqueue::simulator::ledger::Import;
 
 use super::files::{End, File};
+use super::sent::{self, Sent};
 use super::story::{Dropped, Found, Heard, Story};
 
 /// Imports that Marketo works on at once.
@@ -51,16 +51,6 @@ impl fmt::Display for Broken {
     }
 }
 
-/// Rows that were sent, whatever became of them.
-struct Sent {
-    rows: Range<usize>,
-    at: Duration,
-    life: usize,
-    /// The import that they became.
-    import: Option<u64>,
-    answer_lost: bool,
-}
-
 /// A story while it is judged.
 pub struct Judge<'a> {
     story: &'a Story,
@@ -87,44 +77,15 @@ pub fn judge(story: &Story) -> Vec<Broken> {
 }
 
 impl<'a> Judge<'a> {
-    /// Finds out what each upload was.
     pub fn new(story: &'a Story) -> Judge<'a> {
+        let (sent, untrue) = sent::read(story);
         let files = story.files.iter().map(|dropped| (dropped.file.name.as_str(), dropped)).collect();
-        let mut judge = Judge {
-            story,
-            files,
-            jobs: BTreeMap::new(),
-            sent: BTreeMap::new(),
-            cut_off: BTreeMap::new(),
-            broken: Vec::new(),
-        };
+        let mut judge =
+            Judge { story, files, jobs: BTreeMap::new(), sent, cut_off: BTreeMap::new(), broken: Vec::new() };
         for found in &story.jobs {
             judge.jobs.entry(&found.job.filename).or_default().push(found);
         }
-        let mut known = HashMap::new();
-        for (index, create) in story.ledger.creates.iter().enumerate() {
-            // The rules saw no file where its body could not be read; then there is no import either.
-            let Some(sent) = &create.file else { continue };
-            let Some(dropped) = judge.files.get(sent.name.as_str()) else {
-                judge.fault(Promise::True, format!("{} was sent, and nobody dropped it in", sent.name));
-                continue;
-            };
-            let file = &dropped.file;
-            let rows = known.entry(&sent.sha256).or_insert_with(|| file.rows_of(sent.bytes, &sent.sha256)).clone();
-            let place = place(file) == placed(create);
-            let Some(rows) = rows.filter(|_| place) else {
-                let what = if place { "what was sent is not what it holds" } else { "it was sent elsewhere" };
-                judge.fault(Promise::True, format!("{}: {what}: {create:?}", file.name));
-                continue;
-            };
-            let import = match create.outcome {
-                Outcome::Accepted(id) => Some(id),
-                Outcome::Refused { .. } => None,
-            };
-            let life = story.lives.iter().take_while(|life| life.creates <= index).count();
-            let sent = Sent { rows, at: create.at, life, import, answer_lost: create.answer_lost };
-            judge.sent.entry(&file.name).or_default().push(sent);
-        }
+        untrue.into_iter().for_each(|text| judge.fault(Promise::True, text));
         judge
     }
 
@@ -132,7 +93,7 @@ impl<'a> Judge<'a> {
     pub fn sent_again(&self) -> usize {
         let again = |sent: &Vec<Sent>| {
             let had = |(n, later): (usize, &Sent)| {
-                sent[..n].iter().any(|before| before.import.is_some() && overlap(&before.rows, &later.rows))
+                sent[..n].iter().any(|before| before.import.is_some() && before.overlaps(later))
             };
             sent.iter().enumerate().filter(|&(n, later)| had((n, later))).count()
         };
@@ -165,11 +126,15 @@ impl<'a> Judge<'a> {
         for name in strange {
             self.fault(Promise::Kept, format!("there is a job {name}, which nobody dropped in"));
         }
+        if self.story.halves > 0 {
+            self.fault(Promise::Kept, format!("{} files that broke off were not swept", self.story.halves));
+        }
     }
 
     /// The jobs of a file: what they hold, what Marketo has of them, and how they ended.
     fn job(&mut self, file: &File) {
-        let has: BTreeSet<usize> = self.sent_of(file).filter(|sent| sent.import.is_some()).flat_map(rows_of).collect();
+        let has: BTreeSet<usize> =
+            self.sent_of(file).filter(|sent| sent.import.is_some()).flat_map(|sent| sent.rows.clone()).collect();
         for found in self.jobs.get(file.name.as_str()).cloned().unwrap_or_default() {
             let (id, name) = (found.job.id, &file.name);
             if found.content != file.content {
@@ -208,12 +173,13 @@ impl<'a> Judge<'a> {
         let mut cut_off = BTreeMap::<usize, BTreeSet<u64>>::new();
         let sent: Vec<&Sent> = self.sent_of(file).collect();
         for (n, later) in sent.iter().enumerate() {
-            for before in sent[..n].iter().filter(|before| overlap(&before.rows, &later.rows)) {
+            for before in sent[..n].iter().filter(|before| before.overlaps(later)) {
                 let Some(id) = before.import else { continue };
                 let import = self.story.ledger.imports.iter().find(|import| import.id == id);
                 let asked = import.and_then(|import| import.asked).is_some_and(|asked| asked <= later.at);
                 let told = self.story.lives[..later.life].iter().any(|life| life.known.contains(&id));
-                let lost = before.answer_lost || before.life < later.life;
+                let died = before.life < later.life && !self.story.lives[before.life].left;
+                let lost = before.answer_lost || died;
                 let why = match () {
                     () if self.story.limits.hold => "nothing is to be sent again that Marketo has",
                     () if asked => "the daemon had asked after that import",
@@ -249,14 +215,9 @@ impl<'a> Judge<'a> {
 
     fn limits(&mut self) {
         let (limits, ledger) = (self.story.limits, &self.story.ledger);
-        // Other integrations' imports are no matter of the daemon's.
-        let ours = |from: fn(&Import) -> Option<Duration>| {
-            let spans = ledger.imports.iter().filter_map(|import| Some((from(import)?, import.ended)));
-            most_at_once(spans.map(|(from, to)| (from, to.unwrap_or(Duration::MAX))))
-        };
-        let (queued, importing) = (ours(|import| Some(import.accepted)), ours(|import| import.started));
+        let importing = most_at_once(&ledger.imports, |import| import.started);
         for (promise, what, most, allowed) in [
-            (Promise::Queue, "imports in the queue", queued, limits.in_flight),
+            (Promise::Queue, "imports in the queue", most_queued(ledger), limits.in_flight),
             (Promise::Queue, "imports at work", importing, limits.in_flight.min(AT_WORK)),
             (Promise::Calls, "calls in one window", ledger.most_calls_in_window, limits.calls),
             (Promise::Calls, "calls at once", ledger.most_concurrent_calls, limits.calls_at_once),
@@ -290,8 +251,14 @@ impl<'a> Judge<'a> {
     }
 }
 
-/// The most spans that cover one moment; where one ends as another begins, they do not both.
-pub fn most_at_once(spans: impl Iterator<Item = (Duration, Duration)>) -> usize {
+/// The most imports that stood in the queue at once: ours alone, for those of others are no matter of the daemon's.
+pub fn most_queued(ledger: &Ledger) -> usize {
+    most_at_once(&ledger.imports, |import| Some(import.accepted))
+}
+
+/// The most imports at one moment from `from` to their end; where one ends as another begins, they do not meet.
+fn most_at_once(imports: &[Import], from: fn(&Import) -> Option<Duration>) -> usize {
+    let spans = imports.iter().filter_map(|import| Some((from(import)?, import.ended.unwrap_or(Duration::MAX))));
     let mut edges: Vec<(Duration, bool)> = spans.flat_map(|(from, to)| [(from, true), (to, false)]).collect();
     edges.sort_unstable();
     let (mut now, mut most) = (0_usize, 0);
@@ -300,30 +267,4 @@ pub fn most_at_once(spans: impl Iterator<Item = (Duration, Duration)>) -> usize 
         most = most.max(now);
     }
     most
-}
-
-fn rows_of(sent: &Sent) -> Range<usize> {
-    sent.rows.clone()
-}
-
-fn overlap(one: &Range<usize>, other: &Range<usize>) -> bool {
-    one.start < other.end && other.start < one.end
-}
-
-/// Where the file's client wants it to go: path, format, static list, status.
-fn place(file: &File) -> [String; 4] {
-    let (path, list, status) = match &file.target {
-        Target::Leads { list_id, .. } => ("/bulk/v1/leads.json".to_owned(), *list_id, ""),
-        Target::CustomObject { name } => (format!("/bulk/v1/customobjects/{name}/import.json"), None, ""),
-        Target::ProgramMembers { program_id, status } => {
-            (format!("/bulk/v1/program/{program_id}/members/import.json"), None, status.as_str())
-        }
-    };
-    let list = list.map(|list| list.to_string()).unwrap_or_default();
-    [path, file.format.to_string(), list, status.to_owned()]
-}
-
-fn placed(create: &Create) -> [String; 4] {
-    let given = |name: &str| create.query.get(name).cloned().unwrap_or_default();
-    [create.path.clone(), given("format"), given("listId"), given("programMemberStatus")]
 }

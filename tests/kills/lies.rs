@@ -1,22 +1,20 @@
 //! Would the judge notice? Stories are told with one thing changed each.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
-use marqueue::job::{Counts, JobId, JobState, RemoteStatus, Target};
-use marqueue::simulator::Ledger;
-use marqueue::simulator::ledger::{Create, File as SentFile, Import, Outcome};
-use marqueue::store::{Job, Rows};
+use marqueue::job::{JobId, JobState};
+use marqueue::simulator::ledger::{Create, File as SentFile, Outcome};
 
-use super::files::File;
 use super::judge::{Promise, judge};
-use super::story::{Dropped, Found, Heard, Life, Limits, Story};
+use super::story::{Dropped, Heard, Life, Story};
+use super::truth::true_story;
 
 /// Changes one thing in a story; none if there is nothing in it that can be changed so.
 type Lie = fn(&mut Story) -> Option<()>;
 
 /// Which promise each lie breaks.
-const LIES: [(&str, Promise, Lie); 27] = [
+const LIES: [(&str, Promise, Lie); 29] = [
     ("a job is lost", Promise::Kept, |story| story.jobs.pop().map(drop)),
     ("a job is lost of which rows were sent and nothing was heard", Promise::Kept, |story| {
         let lost = story.jobs.pop()?;
@@ -42,6 +40,10 @@ const LIES: [(&str, Promise, Lie); 27] = [
         let mut strange = story.jobs.last()?.clone();
         strange.job.filename = "strange.csv".into();
         story.jobs.push(strange);
+        Some(())
+    }),
+    ("half a file is left", Promise::Kept, |story| {
+        story.halves = 1;
         Some(())
     }),
     ("the last byte is lost", Promise::Whole, |story| story.jobs.last_mut()?.content.pop().map(drop)),
@@ -91,6 +93,13 @@ const LIES: [(&str, Promise, Lie); 27] = [
         again(story, at, story.ledger.creates.len());
         Some(())
     }),
+    ("rows are sent again although the daemon had waited for the answer", Promise::Once, |story| {
+        let at = answered(story, false)?;
+        forget_questions(story);
+        story.lives.iter_mut().for_each(|life| *life = Life { left: true, known: BTreeSet::new(), ..*life });
+        again(story, at, story.ledger.creates.len());
+        Some(())
+    }),
     ("rows are sent again although a person was to be asked", Promise::Once, |story| {
         let at = answered(story, false)?;
         forget_questions(story);
@@ -134,7 +143,7 @@ const LIES: [(&str, Promise, Lie); 27] = [
         let of_group = |dropped: &&Dropped| {
             dropped.file.group.is_some() && story.jobs.iter().any(|found| found.job.filename == dropped.file.name)
         };
-        let last = story.files.iter().filter(of_group).next_back()?.file.clone();
+        let last = story.files.iter().rfind(of_group)?.file.clone();
         let older = story.files.iter().filter(of_group).filter(|dropped| dropped.file.group == last.group).count() - 1;
         let creates = story.ledger.creates.iter_mut();
         creates
@@ -211,88 +220,6 @@ fn again(story: &mut Story, from: usize, to: usize) {
     story.ledger.creates.insert(to, create);
     let later = story.lives.iter_mut().filter(|life| life.creates >= to);
     later.for_each(|life| life.creates += 1);
-}
-
-/// A story in which nothing is wrong: two lives, and each file's batches one after the other.
-fn true_story() -> Story {
-    let limits = Limits { in_flight: 1, calls: 9, calls_at_once: 2, hold: false };
-    let (mut jobs, mut ledger) = (Vec::new(), Ledger::default());
-    let files: Vec<Dropped> = (0..24)
-        .map(|n| Dropped { file: File::of(5, "ann", n, true), heard: Heard::Job(JobId(n as i64 + 1)) })
-        .collect();
-    for (n, dropped) in files.iter().enumerate() {
-        let file = &dropped.file;
-        for batch in file.rows().collect::<Vec<_>>().chunks(20) {
-            import(&mut ledger, file, batch[0]..batch[batch.len() - 1] + 1);
-        }
-        jobs.push(found(n as i64 + 1, file));
-    }
-    let all = ledger.creates.len();
-    let lives = [all / 2, all].map(|creates| Life { creates, known: BTreeSet::new() });
-    Story { limits, files, lives: lives.into(), jobs, ledger }
-}
-
-fn import(ledger: &mut Ledger, file: &File, rows: std::ops::Range<usize>) {
-    let id = 1001 + ledger.imports.len() as u64;
-    let at = Duration::from_secs(10 * id);
-    let (bytes, sha256) = file.upload_of(rows.clone());
-    let mut query = BTreeMap::from([("format".to_owned(), file.format.to_string())]);
-    let path = match &file.target {
-        Target::Leads { list_id, .. } => {
-            query.extend(list_id.map(|list| ("listId".to_owned(), list.to_string())));
-            "/bulk/v1/leads.json"
-        }
-        Target::CustomObject { .. } => "/bulk/v1/customobjects/car_c/import.json",
-        Target::ProgramMembers { status, .. } => {
-            query.insert("programMemberStatus".to_owned(), status.clone());
-            "/bulk/v1/program/1044/members/import.json"
-        }
-    };
-    ledger.creates.push(Create {
-        at,
-        path: path.into(),
-        query,
-        body_bytes: bytes,
-        file: Some(SentFile { name: file.name.clone(), bytes, sha256 }),
-        outcome: Outcome::Accepted(id),
-        answer_lost: false,
-    });
-    let seconds = |seconds| Some(at + Duration::from_secs(seconds));
-    ledger.imports.push(Import {
-        id,
-        accepted: at,
-        started: seconds(1),
-        ended: seconds(5),
-        rows: rows.len() as u64,
-        status: RemoteStatus::Complete,
-        counts: Counts::default(),
-        asked: seconds(6),
-    });
-}
-
-fn found(id: i64, file: &File) -> Found {
-    let end = file.end();
-    let rows = Rows { total: end.total, processed: end.processed, failed: end.failed, warned: end.warned };
-    let job = Job {
-        id: JobId(id),
-        state: end.state,
-        target: file.target.clone(),
-        instance: "default".into(),
-        filename: file.name.clone(),
-        format: file.format,
-        priority: file.priority,
-        group: file.group.clone(),
-        bytes: file.content.len() as u64,
-        rows,
-        batches: Vec::new(),
-        retry_of: None,
-        created_at: marqueue::clock::from_ms(0),
-        started_at: None,
-        finished_at: None,
-        error: None,
-        header: (0, 0),
-    };
-    Found { job, content: file.content.clone(), failures: end.failures, warnings: end.warnings }
 }
 
 #[test]

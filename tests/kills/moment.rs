@@ -22,6 +22,8 @@ pub enum Moment {
     Starting(Duration),
     /// So long after its first answer.
     Working(Duration),
+    /// So long after it was told to end, and that so long after its first answer.
+    Leaving(Duration, Duration),
     /// The `n`th call of its kind has begun to arrive.
     Arriving(Call, u64),
     /// The `n`th upload is with Marketo as a whole, and is not answered yet.
@@ -40,7 +42,7 @@ impl Moment {
     pub fn any(dice: &mut Xoshiro256PlusPlus) -> Moment {
         let question = [Call::Status, Call::Status, Call::Failures, Call::Warnings][dice.random_range(0..4)];
         let any_call = [Call::Create, Call::Token, question][dice.random_range(0..3)];
-        match dice.random_range(0..13) {
+        match dice.random_range(0..14) {
             0 => Moment::Starting(Duration::from_micros(dice.random_range(0..120_000))),
             1..5 => Moment::Working(Duration::from_micros(dice.random_range(0..700_000))),
             5 => Moment::Arriving(any_call, if any_call == Call::Token { 1 } else { dice.random_range(1..8) }),
@@ -48,7 +50,19 @@ impl Moment {
             8 => Moment::Unanswered(question, dice.random_range(1..8)),
             9..11 => Moment::Accepted(dice.random_range(1..6)),
             11 => Moment::Acknowledged(dice.random_range(1..6)),
+            12 => {
+                let [works, leaves] = [600, 1_200].map(|most| Duration::from_millis(dice.random_range(0..most)));
+                Moment::Leaving(works, leaves)
+            }
             _ => Moment::Receiving(dice.random_range(1..9)),
+        }
+    }
+
+    /// How long the daemon has to leave by itself.
+    pub fn leaves(self) -> Duration {
+        match self {
+            Moment::Leaving(_, leaves) => leaves,
+            _ => Duration::ZERO,
         }
     }
 
@@ -76,7 +90,7 @@ impl Moment {
             loop {
                 let come = match self {
                     Moment::Starting(time) => return sleep(time.saturating_sub(before.started.elapsed())).await,
-                    Moment::Working(time) => return sleep(time).await,
+                    Moment::Working(time) | Moment::Leaving(time, _) => return sleep(time).await,
                     Moment::Arriving(call, n) | Moment::Unanswered(call, n) => calls(call) >= n,
                     Moment::Uploaded(n) => simulator.ledger().creates.len() >= before.ledger.creates.len() + n,
                     Moment::Accepted(n) => simulator.ledger().imports.len() >= before.ledger.imports.len() + n,

@@ -18,6 +18,8 @@ pub struct Story {
     /// From the first start of the daemon to its last.
     pub lives: Vec<Life>,
     pub jobs: Vec<Found>,
+    /// Files that broke off and of which something is left in the database.
+    pub halves: u64,
     pub ledger: Ledger,
 }
 
@@ -56,6 +58,8 @@ pub struct Life {
     pub creates: usize,
     /// Imports that the daemon spoke of shortly before its end: it had written their ids down.
     pub known: BTreeSet<u64>,
+    /// It was told to end and did: it waited for every answer.
+    pub left: bool,
 }
 
 /// A job as it is at the end, and its files.

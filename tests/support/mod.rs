@@ -139,12 +139,16 @@ impl Town {
 
     /// SIGTERM, and how the daemon then ended.
     pub async fn terminate(&mut self) -> ExitStatus {
-        let id = self.daemon.as_ref().expect("a daemon to end").id().to_string();
-        let sent = Command::new("kill").args(["-TERM", &id]).status().expect("kill runs");
-        assert!(sent.success());
+        self.tell_to_end();
         let status = self.until("the daemon ends", async |town| town.exited()).await;
         self.daemon = None;
         status
+    }
+
+    /// SIGTERM
+    pub fn tell_to_end(&self) {
+        let sent = Command::new("kill").args(["-TERM", &self.pid().to_string()]).status().expect("kill runs");
+        assert!(sent.success());
     }
 
     /// How the daemon ended, if it has.
