@@ -32,7 +32,7 @@ pub enum Promise {
     Queue,
     /// No more calls in a window, and at once, than allowed.
     Calls,
-    /// One job of a group after the other, in the order in which they came.
+    /// One job of a group after the other, in the order in which they came, and one batch at a time.
     Group,
     /// Each job has come to its end, with the counts and files that Marketo gave.
     Ended,
@@ -230,21 +230,34 @@ impl<'a> Judge<'a> {
 
     /// A group is dropped in by one client, which waits for each answer.
     fn groups(&mut self) {
-        let mut before: BTreeMap<&str, &File> = BTreeMap::new();
-        let mut faults = Vec::new();
+        let imports: BTreeMap<u64, &Import> =
+            self.story.ledger.imports.iter().map(|import| (import.id, import)).collect();
+        let ended = |sent: &Sent| Some(imports.get(&sent.import?)?.ended.unwrap_or(Duration::MAX));
+        let mut groups: BTreeMap<&str, Vec<&File>> = BTreeMap::new();
         for file in self.story.files.iter().map(|dropped| &dropped.file) {
-            let Some(group) = file.group.as_deref().filter(|_| self.jobs.contains_key(file.name.as_str())) else {
-                continue;
-            };
-            let Some(older) = before.insert(group, file) else { continue };
-            let ids: Vec<u64> = self.sent_of(older).filter_map(|sent| sent.import).collect();
-            let of_older = self.story.ledger.imports.iter().filter(|import| ids.contains(&import.id));
-            let ended = of_older.map(|import| import.ended.unwrap_or(Duration::MAX)).max();
-            let begun = self.sent_of(file).map(|sent| sent.at).min();
-            if let (Some(ended), Some(begun)) = (ended, begun)
-                && begun < ended
-            {
-                faults.push(format!("{} was sent at {begun:?}, and {} ended at {ended:?}", file.name, older.name));
+            let is_a_job = self.jobs.contains_key(file.name.as_str());
+            groups.entry(file.group.as_deref().unwrap_or_default()).or_default().extend(is_a_job.then_some(file));
+        }
+        groups.remove("");
+        let mut faults = Vec::new();
+        for files in groups.into_values() {
+            for pair in files.windows(2) {
+                let ended = self.sent_of(pair[0]).filter_map(ended).max();
+                let begun = self.sent_of(pair[1]).map(|sent| sent.at).min();
+                if begun.zip(ended).is_some_and(|(begun, ended)| begun < ended) {
+                    faults.push(format!("{} was sent before {} had ended", pair[1].name, pair[0].name));
+                }
+            }
+            for file in files {
+                let sent: Vec<&Sent> = self.sent_of(file).collect();
+                for (n, later) in sent.iter().enumerate() {
+                    // What a lost answer left behind can't be waited for.
+                    let known = |before: &&&Sent| before.life == later.life && !before.answer_lost;
+                    let mut others = sent[..n].iter().filter(known).filter(|before| !before.overlaps(later));
+                    if others.any(|before| ended(before).is_some_and(|ended| later.at < ended)) {
+                        faults.push(format!("rows {:?} of {} were sent beside others of it", later.rows, file.name));
+                    }
+                }
             }
         }
         faults.into_iter().for_each(|text| self.fault(Promise::Group, text));

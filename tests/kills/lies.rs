@@ -14,7 +14,7 @@ use super::truth::true_story;
 type Lie = fn(&mut Story) -> Option<()>;
 
 /// Which promise each lie breaks.
-const LIES: [(&str, Promise, Lie); 29] = [
+const LIES: [(&str, Promise, Lie); 30] = [
     ("a job is lost", Promise::Kept, |story| story.jobs.pop().map(drop)),
     ("a job is lost of which rows were sent and nothing was heard", Promise::Kept, |story| {
         let lost = story.jobs.pop()?;
@@ -150,6 +150,21 @@ const LIES: [(&str, Promise, Lie); 29] = [
             .filter(|create| create.file.as_ref().is_some_and(|file| file.name == last.name))
             .for_each(|create| create.at = Duration::ZERO);
         (older > 0).then_some(())
+    }),
+    ("two batches of a group are with Marketo at once", Promise::Group, |story| {
+        let creates = &story.ledger.creates;
+        let grouped = |name: &str| story.files.iter().any(|of| of.file.name == name && of.file.group.is_some());
+        let of = |create: &Create| Some((create.file.clone()?, matches!(create.outcome, Outcome::Accepted(_))));
+        let last_life = story.lives.iter().rev().nth(1)?.creates;
+        let at = (last_life + 1..creates.len()).find(|&at| {
+            let (Some((before, taken)), Some((file, _))) = (of(&creates[at - 1]), of(&creates[at])) else {
+                return false;
+            };
+            let both = before.name == file.name && before.sha256 != file.sha256;
+            both && taken && grouped(&file.name) && !creates[at - 1].answer_lost
+        })?;
+        story.ledger.creates[at].at = creates[at - 1].at;
+        Some(())
     }),
     ("a job never ends", Promise::Ended, |story| {
         story.jobs.last_mut()?.job.state = JobState::Running;
