@@ -17,18 +17,22 @@ use tokio_util::io::StreamReader;
 use tokio_util::sync::CancellationToken;
 
 use super::dice;
-use super::files::File;
+use super::files::{File, LARGE};
 use super::story::{Dropped, Heard};
 
 /// Between two looks for a fact.
 pub const LOOK: Duration = Duration::from_millis(2);
 
+/// The client of the drop folder.
+const FOLDER: &str = "folder";
+
 /// What all clients of an episode share.
 pub struct Counter {
     pub seed: u64,
     files: Mutex<Vec<Dropped>>,
-    /// How many files may still be begun.
+    /// How many files may still be begun, and how many large ones.
     pub allowance: Semaphore,
+    pub large: Semaphore,
     /// From here on each ends the file that it has begun, and begins none.
     pub closing: CancellationToken,
     /// Files that were acknowledged.
@@ -43,6 +47,7 @@ impl Counter {
             seed,
             files: Mutex::default(),
             allowance: Semaphore::new(0),
+            large: Semaphore::new(0),
             closing: CancellationToken::new(),
             heard: AtomicUsize::new(0),
             pieces: AtomicUsize::new(0),
@@ -66,11 +71,12 @@ impl Counter {
     }
 
     /// Whether one more file may be begun; false when there will be none.
-    async fn may(&self) -> bool {
+    async fn may(&self, client: &str) -> bool {
+        let allowance = if client == LARGE { &self.large } else { &self.allowance };
         tokio::select! {
             biased;
             () = self.closing.cancelled() => false,
-            permit = self.allowance.acquire() => permit.map(|permit| permit.forget()).is_ok(),
+            permit = allowance.acquire() => permit.map(|permit| permit.forget()).is_ok(),
         }
     }
 }
@@ -80,7 +86,7 @@ impl Counter {
 pub async fn at_the_socket(counter: Arc<Counter>, socket: PathBuf, name: String) {
     let client = Client::new(&socket).expect("a client");
     for n in 0.. {
-        if !counter.may().await {
+        if !counter.may(&name).await {
             return;
         }
         let dice = &mut dice(counter.seed, &format!("client {name} {n}"));
@@ -137,11 +143,11 @@ pub async fn at_the_folder(counter: Arc<Counter>, drop: PathBuf) {
     let mut n = 0;
     loop {
         let may = tokio::select! {
-            may = counter.may() => Some(may),
+            may = counter.may(FOLDER) => Some(may),
             () = sleep(LOOK) => None,
         };
         if may == Some(true) {
-            let file = File::of(counter.seed, "folder", n, false);
+            let file = File::of(counter.seed, FOLDER, n, false);
             let path = folder(&drop, &file.target).join(&file.name);
             let draft = path.with_extension("part");
             fs::create_dir_all(path.parent().expect("a folder")).expect("its folder");

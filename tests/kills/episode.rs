@@ -19,6 +19,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::clients::{Counter, LOOK, at_the_folder, at_the_socket};
+use super::files::LARGE;
 use super::judge::{Judge, most_queued};
 use super::moment::{Before, Moment};
 use super::person;
@@ -86,7 +87,7 @@ impl Episode {
             window,
             concurrent_calls: 100,
             daily_calls: u64::MAX,
-            max_body: if dice.random_bool(0.3) { 25_000 } else { 10_000_000 },
+            max_body: if dice.random_bool(0.3) { 50_000 } else { 10_000_000 },
             import_base: Duration::from_millis(dice.random_range(20..200)),
             import_per_row: Duration::from_millis(1),
             counts_while_importing: dice.random_bool(0.5),
@@ -102,7 +103,7 @@ impl Episode {
             "unknown_outcome = \"{policy}\"\nmax_attempts = 100000\nbackoff_max = \"150ms\"\n\
              polling = {{ min = \"15ms\", max = \"400ms\" }}\n\
              limits = {{ importing = {importing}, queued = {queued}, calls = {calls}, window = \"{}ms\", \
-             concurrent_calls = {calls_at_once}, upload_bytes = 40000 }}\n[drop]\npath = {:?}\n",
+             concurrent_calls = {calls_at_once}, upload_bytes = 90000 }}\n[drop]\npath = {:?}\n",
             window.as_millis(),
             town.folder.path().join("drop"),
         );
@@ -116,7 +117,7 @@ impl Episode {
     pub async fn live(mut self, kills: u32, tampering: Option<&'static str>) -> (Story, Count) {
         let counter = Counter::new(self.seed);
         let mut clients = JoinSet::new();
-        for name in ["ann", "bob", "eve"] {
+        for name in ["ann", "bob", "eve", LARGE] {
             clients.spawn(at_the_socket(counter.clone(), self.town.socket(), name.to_owned()));
         }
         clients.spawn(at_the_folder(counter.clone(), self.town.folder.path().join("drop")));
@@ -139,7 +140,7 @@ impl Episode {
     async fn life(&mut self, counter: &Counter) {
         let moment = Moment::any(&mut self.dice);
         weather::change(&self.town.simulator, &mut self.dice, &mut self.count.faults);
-        moment.prepare(&self.town.simulator);
+        moment.prepare(&self.town.simulator, counter);
         if self.foreigners {
             self.town.simulator.set_foreign_imports(self.dice.random_range(0..10));
         }

@@ -13,6 +13,9 @@ use super::dice;
 /// Files of more bytes stream into the store in several transactions.
 const PIECE_BYTES: usize = 256 * 1024;
 
+/// The client that drops in such files, and no others.
+pub const LARGE: &str = "max";
+
 /// One file, and what is said of it.
 #[derive(Clone, Debug)]
 pub struct File {
@@ -71,9 +74,9 @@ impl File {
         };
         let name = format!("{client}-{n}.{format}");
         // Rows and the most bytes of the padding of each.
-        let (rows, padding) = match dice.random_range(0..20) {
-            0 => (dice.random_range(150..220), 3_000),
-            1..6 => (dice.random_range(30..90), 2_500),
+        let (rows, padding) = match dice.random_range(0..4) {
+            _ if client == LARGE => (dice.random_range(180..220), 4_000),
+            0 => (dice.random_range(30..90), 2_500),
             _ => (dice.random_range(1..12), 200),
         };
         let mut file = File {

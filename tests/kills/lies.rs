@@ -52,7 +52,7 @@ const LIES: [(&str, Promise, Lie); 30] = [
         refuse(story, |file| file.name == name)
     }),
     ("Marketo took all of a job but one batch", Promise::Imported, |story| {
-        let several = story.jobs.iter().find(|found| found.job.batches.len() > 1 || found.content.len() > 50_000)?;
+        let several = story.jobs.iter().find(|found| found.job.batches.len() > 1 || found.content.len() > 100_000)?;
         let name = several.job.filename.clone();
         let of_it = |create: &&Create| create.file.as_ref().is_some_and(|file| file.name == name);
         let file = story.ledger.accepted().filter(of_it).last()?.file.clone()?;

@@ -42,7 +42,7 @@ impl Moment {
     pub fn any(dice: &mut Xoshiro256PlusPlus) -> Moment {
         let question = [Call::Status, Call::Status, Call::Failures, Call::Warnings][dice.random_range(0..4)];
         let any_call = [Call::Create, Call::Token, question][dice.random_range(0..3)];
-        match dice.random_range(0..14) {
+        match dice.random_range(0..15) {
             0 => Moment::Starting(Duration::from_micros(dice.random_range(0..120_000))),
             1..5 => Moment::Working(Duration::from_micros(dice.random_range(0..700_000))),
             5 => Moment::Arriving(any_call, if any_call == Call::Token { 1 } else { dice.random_range(1..8) }),
@@ -54,7 +54,7 @@ impl Moment {
                 let [works, leaves] = [600, 1_200].map(|most| Duration::from_millis(dice.random_range(0..most)));
                 Moment::Leaving(works, leaves)
             }
-            _ => Moment::Receiving(dice.random_range(1..9)),
+            _ => Moment::Receiving(dice.random_range(5..11)),
         }
     }
 
@@ -72,12 +72,13 @@ impl Moment {
         name.split('(').next().unwrap_or_default().to_owned()
     }
 
-    /// What it needs of the simulator; before the daemon makes its first call.
-    pub fn prepare(self, simulator: &Simulator) {
+    /// What it needs; before the daemon makes its first call.
+    pub fn prepare(self, simulator: &Simulator, counter: &Counter) {
         let nth = |n: u64| u32::try_from(n).unwrap_or(u32::MAX);
         let (call, n) = match self {
             Moment::Uploaded(n) => (Call::Create, nth(n as u64)),
             Moment::Unanswered(call, n) => (call, nth(n)),
+            Moment::Receiving(_) => return counter.large.add_permits(1),
             _ => return,
         };
         simulator.push_fault(Fault::on(call, Effect::delay(KEPT_BACK)).nth(n));
