@@ -59,6 +59,14 @@ impl Intake {
         Intake { store, clock, max_file_bytes: config.api.max_file_bytes, upload_bytes: Arc::new(limits.collect()) }
     }
 
+    /// Refuses a file whose size is known before it comes.
+    ///
+    /// # Errors
+    /// [`IntakeError::TooLarge`].
+    pub fn refuse_larger(&self, bytes: u64) -> Result<(), IntakeError> {
+        if bytes > self.max_file_bytes { Err(IntakeError::TooLarge(self.max_file_bytes)) } else { Ok(()) }
+    }
+
     /// Takes a file in. On return the job is on the disk, and nothing that is killed or full afterwards undoes it.
     /// With `check` false the file is sent as it is: it is only cut.
     ///
@@ -107,9 +115,7 @@ impl Intake {
         let mut body = std::pin::pin!(body);
         while let Some(bytes) = body.next().await {
             let bytes = bytes.map_err(|error| IntakeError::CutOff(error.to_string()))?;
-            if kept.bytes() + bytes.len() as u64 > self.max_file_bytes {
-                return Err(IntakeError::TooLarge(self.max_file_bytes));
-            }
+            self.refuse_larger(kept.bytes() + bytes.len() as u64)?;
             scanner.push(&bytes)?;
             if let Some(hash) = &mut hash {
                 hash.update(&bytes);

@@ -1,26 +1,21 @@
 //! `POST /v1/jobs`: what does a client say of its file? The parameters, read strictly; the body goes on to intake.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use axum::Json;
-use axum::body::{Body, BodyDataStream};
+use axum::body::{Body, HttpBody};
 use axum::extract::State;
 use axum::http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use axum::http::{HeaderMap, StatusCode};
-use futures_util::StreamExt;
 
+use super::Shared;
 use super::problem::Query;
 use super::types::Problem;
-use super::{Daemon, Shared};
 use crate::job::{Format, Target};
 use crate::store::{Added, Job, NewJob};
 
 /// Where no instance is named.
 const DEFAULT_INSTANCE: &str = "default";
-
-/// How long the rest of a refused file is read.
-const READ_ON: Duration = Duration::from_secs(60);
 
 pub(super) async fn create(
     State(daemon): State<Shared>,
@@ -28,23 +23,7 @@ pub(super) async fn create(
     headers: HeaderMap,
     body: Body,
 ) -> Result<(StatusCode, Json<Job>), Problem> {
-    let mut content = body.into_data_stream();
-    let answer = receive(&daemon, parameters, &headers, &mut content).await;
-    if answer.is_err() {
-        // A client that is still sending when the connection closes finds a broken pipe, and never reads why. The answer
-        // leaves at once; the rest is read beside it, until the client has had enough, or we have.
-        tokio::spawn(tokio::time::timeout(READ_ON, async move { while let Some(Ok(_)) = content.next().await {} }));
-    }
-    answer
-}
-
-async fn receive(
-    daemon: &Daemon,
-    parameters: BTreeMap<String, String>,
-    headers: &HeaderMap,
-    content: &mut BodyDataStream,
-) -> Result<(StatusCode, Json<Job>), Problem> {
-    as_it_is(headers)?;
+    as_it_is(&headers)?;
     let key = match headers.get("idempotency-key") {
         None => None,
         Some(key) => {
@@ -53,7 +32,10 @@ async fn receive(
         }
     };
     let (new, check) = read(parameters, key)?;
-    match daemon.intake.receive(new, check, content).await? {
+    if let Some(announced) = body.size_hint().exact() {
+        daemon.intake.refuse_larger(announced)?;
+    }
+    match daemon.intake.receive(new, check, body.into_data_stream()).await? {
         Added::New(job) => Ok((StatusCode::CREATED, Json(job))),
         Added::Same(job) => Ok((StatusCode::OK, Json(job))),
     }
