@@ -256,14 +256,16 @@ impl Client {
         let kind = answer.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).map(str::to_owned);
         let lost = |error| AskFault { ask: Ask::OutcomeUnknown, reason: reason(&error), request_id: None };
         let mut begins = Vec::new();
-        while http == 200 {
-            match is_file(kind.as_deref(), &begins) {
-                Some(true) => return Ok(Report::File(File { first: Some(begins.into()), rest: answer })),
-                Some(false) => break,
-                None => match answer.chunk().await.map_err(lost)? {
-                    Some(more) => begins.extend_from_slice(&more),
-                    None => return Ok(Report::None),
-                },
+        if http == 200 {
+            loop {
+                match is_file(kind.as_deref(), &begins) {
+                    Some(true) => return Ok(Report::File(File { first: Some(begins.into()), rest: answer })),
+                    Some(false) => break,
+                    None => match answer.chunk().await.map_err(lost)? {
+                        Some(more) => begins.extend_from_slice(&more),
+                        None => return Ok(Report::None),
+                    },
+                }
             }
         }
         let read = read_on(answer, begins).await;
