@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use axum::Router;
-use axum::routing::{get, post};
+use axum::middleware::from_fn;
+use axum::routing::{MethodRouter, get, post};
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
@@ -13,7 +14,7 @@ use crate::schedule::Lane;
 use crate::store::Store;
 
 pub mod client;
-mod create;
+pub mod create;
 mod events;
 mod jobs;
 mod problem;
@@ -44,6 +45,12 @@ impl Daemon {
 
 type Shared = Arc<Daemon>;
 
+/// A route that takes no parameters. A parameter that is not known is a mistake everywhere: on the other routes, what reads
+/// theirs says so.
+fn bare(route: MethodRouter<Shared>) -> MethodRouter<Shared> {
+    route.layer(from_fn(problem::no_parameters))
+}
+
 /// The native API.
 pub fn router(daemon: Daemon) -> Router {
     Router::new()
@@ -51,16 +58,16 @@ pub fn router(daemon: Daemon) -> Router {
         .route("/v1/jobs/{id}", get(jobs::show))
         .route("/v1/jobs/{id}/failures", get(reports::failures))
         .route("/v1/jobs/{id}/warnings", get(reports::warnings))
-        .route("/v1/jobs/{id}/file", get(reports::file))
-        .route("/v1/jobs/{id}/history", get(jobs::history))
-        .route("/v1/jobs/{id}/explain", get(jobs::explain))
-        .route("/v1/jobs/{id}/cancel", post(jobs::cancel))
+        .route("/v1/jobs/{id}/file", bare(get(reports::file)))
+        .route("/v1/jobs/{id}/history", bare(get(jobs::history)))
+        .route("/v1/jobs/{id}/explain", bare(get(jobs::explain)))
+        .route("/v1/jobs/{id}/cancel", bare(post(jobs::cancel)))
         .route("/v1/jobs/{id}/retry", post(retry::retry))
         .route("/v1/jobs/{id}/settle", post(settle::settle))
-        .route("/v1/events", get(events::events))
-        .route("/v1/status", get(status::status))
-        .route("/v1/instances/{name}/pause", post(status::pause))
-        .route("/v1/instances/{name}/resume", post(status::resume))
+        .route("/v1/events", bare(get(events::events)))
+        .route("/v1/status", bare(get(status::status)))
+        .route("/v1/instances/{name}/pause", bare(post(status::pause)))
+        .route("/v1/instances/{name}/resume", bare(post(status::resume)))
         .route("/healthz", get(status::lives))
         .route("/readyz", get(status::ready))
         .fallback(problem::no_such_path)

@@ -73,8 +73,20 @@ pub struct Api {
     pub listen: Option<SocketAddr>,
     /// Bytes of one dropped file.
     pub max_file_bytes: u64,
+    pub connections: Connections,
     /// Who may use the TCP listener. No two have the same id.
     pub clients: Vec<ApiClient>,
+}
+
+/// What clients may take of the daemon, whichever way they come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Connections {
+    /// At once, of all listeners together; at least 1. Its key is `max_connections`.
+    pub most: u32,
+    /// From a connection's first moment, or the last answer on it, to the end of the next request's head; at least 10 ms.
+    pub idle_timeout: Duration,
+    /// How long a client may keep us waiting for the next bytes of its body, or until it reads its answer; at least 10 ms.
+    pub stall_timeout: Duration,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -308,6 +320,11 @@ mod tests {
                 socket_mode: 0o660,
                 listen: None,
                 max_file_bytes: 1_073_741_824,
+                connections: Connections {
+                    most: 500,
+                    idle_timeout: Duration::from_secs(60),
+                    stall_timeout: Duration::from_secs(120),
+                },
                 clients: Vec::new(),
             },
             drop: DropFolder { path: None },

@@ -8,9 +8,9 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::api;
-use crate::api::server::Socket;
+use crate::api::server::{Clients, Socket, connections_possible};
 use crate::clock::Clock;
-use crate::config::Config;
+use crate::config::{Config, Connections};
 use crate::intake::{DropFolder, Intake};
 use crate::schedule::{Lane, day_of};
 use crate::store::Store;
@@ -42,6 +42,7 @@ impl Daemon {
     /// One sentence that names the file, socket or key. Nothing is left running, and no job has been touched.
     pub async fn start(config: &Config, clock: Clock) -> anyhow::Result<Daemon> {
         refuse_what_is_not_built(config)?;
+        let connections = connections(config)?;
         let stop = CancellationToken::new();
         let socket = Socket::listen(&config.api.socket, config.api.socket_mode).await?;
         let store = Store::open(&config.store.path).await?;
@@ -75,18 +76,12 @@ impl Daemon {
         if let Some(folder) = drop_folder {
             tasks.spawn(folder.run(stop.clone()));
         }
-        let served = socket.serve(routes, stop.clone());
-        let failed = stop.clone();
-        let server = TaskTracker::new();
-        server.spawn(async move {
-            if let Err(error) = served.await {
-                tracing::error!(%error, "the socket failed; the daemon stops");
-                failed.cancel();
-            }
-        });
+        let served = TaskTracker::new();
+        let clients = Clients::new(routes, connections, served.clone(), stop.clone());
+        served.spawn(socket.serve(clients));
         tracing::info!(socket = %config.api.socket.display(), database = %config.store.path.display(),
             instances = config.instances.len(), version = env!("CARGO_PKG_VERSION"), "the daemon is ready");
-        Ok(Daemon { store, stop, tasks, served: server })
+        Ok(Daemon { store, stop, tasks, served })
     }
 
     /// Returns when the daemon can't go on by itself.
@@ -139,6 +134,26 @@ pub async fn serve(config: &Config) -> anyhow::Result<()> {
     anyhow::ensure!(!broken, "the daemon could not go on; its log says why");
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Files that are open whoever is connected: the database, its readers and its log, the socket, the drop folder, the
+/// runtime's own.
+const OWN_FILES: u32 = 64;
+
+/// What clients may take, as far as there are file descriptors for it: those of the database and of calls to Marketo are
+/// kept free.
+fn connections(config: &Config) -> anyhow::Result<Connections> {
+    let calls = config.instances.values().map(|instance| instance.limits.concurrent_calls + 2);
+    let wanted = config.api.connections;
+    let most = connections_possible(wanted.most, OWN_FILES + calls.sum::<u32>())?;
+    if most < wanted.most {
+        tracing::warn!(
+            "api.max_connections is {}, and this process may not open that many files: {most} connections are \
+            taken at once; raise its limit on open files (ulimit -n, LimitNOFILE)",
+            wanted.most
+        );
+    }
+    Ok(Connections { most, ..wanted })
 }
 
 /// A setting that would be passed over in silence is worse than one that is refused.

@@ -1,13 +1,24 @@
 //! Where does the daemon listen? The Unix socket: taken over from a daemon that died, left to one that lives.
+//!
+//! [`Clients`] serves what comes in, here and on any other [`Listener`].
 
 use std::fs::{self, Permissions};
 use std::io::ErrorKind;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use axum::Router;
 use tokio::net::{UnixListener, UnixStream};
-use tokio_util::sync::CancellationToken;
+
+mod body;
+mod clients;
+mod connection;
+mod descriptors;
+mod pace;
+mod places;
+mod stream;
+
+pub use clients::{Clients, Listener};
+pub use descriptors::{TooFew, connections_possible};
 
 /// Why the socket can't be listened on.
 #[derive(Debug, thiserror::Error)]
@@ -56,12 +67,9 @@ impl Socket {
         Ok(Socket { listener, _file: file })
     }
 
-    /// Answers requests until the stop; then those under way are answered to their end.
-    ///
-    /// # Errors
-    /// What accepting connections reports.
-    pub async fn serve(self, routes: Router, stop: CancellationToken) -> std::io::Result<()> {
-        axum::serve(self.listener, routes).with_graceful_shutdown(stop.cancelled_owned()).await
+    /// Serves who comes until the stop.
+    pub async fn serve(self, clients: Clients) {
+        clients.serve(self.listener).await;
     }
 }
 

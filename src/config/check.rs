@@ -8,10 +8,13 @@ use std::time::Duration;
 
 use super::problem::Problem;
 use super::raw::{Raw, RawApi, RawInstance};
-use super::{Api, ApiClient, Config, Instance, Limits, Polling, Secret, secret, values};
+use super::{Api, ApiClient, Config, Connections, Instance, Limits, Polling, Secret, secret, values};
 
 /// The longest path that fits into a Unix socket's address on Linux, its closing zero left out.
 const LONGEST_SOCKET_PATH: usize = 107;
+
+/// With less no client could do anything.
+const LEAST_PATIENCE: Duration = Duration::from_millis(10);
 
 /// Marketo's own limit on calls, for all that use an instance together.
 const MARKETO_CALLS: u128 = 100;
@@ -56,6 +59,11 @@ fn api(raw: RawApi, warnings: &mut Vec<String>) -> Result<Api, Problem> {
         return Err(Problem::new("api.listen", "needs an entry in [[api.clients]]: who may use it?"));
     }
     within("api.max_file_bytes", raw.max_file_bytes, 1..=i64::MAX as u64)?;
+    within("api.max_connections", raw.max_connections, 1..=u32::MAX)?;
+    at_least("api.idle_timeout", raw.idle_timeout, LEAST_PATIENCE)?;
+    at_least("api.stall_timeout", raw.stall_timeout, LEAST_PATIENCE)?;
+    let connections =
+        Connections { most: raw.max_connections, idle_timeout: raw.idle_timeout, stall_timeout: raw.stall_timeout };
     let mut clients = Vec::new();
     let mut ids = BTreeSet::new();
     for (entry, raw) in raw.clients.into_iter().enumerate() {
@@ -67,7 +75,7 @@ fn api(raw: RawApi, warnings: &mut Vec<String>) -> Result<Api, Problem> {
         let client_secret = client_secret(&key, raw.client_secret, raw.client_secret_file, warnings)?;
         clients.push(ApiClient { client_id, client_secret });
     }
-    Ok(Api { socket: raw.socket, socket_mode, listen, max_file_bytes: raw.max_file_bytes, clients })
+    Ok(Api { socket: raw.socket, socket_mode, listen, max_file_bytes: raw.max_file_bytes, connections, clients })
 }
 
 fn instance(name: &str, raw: RawInstance, warnings: &mut Vec<String>) -> Result<Instance, Problem> {
@@ -327,6 +335,9 @@ mod tests {
                 "[api]\nsocket_mode = '0999'",
                 "api.socket_mode must be octal digits from \"0000\" to \"0777\", not \"0999\"",
             ),
+            ("[api]\nmax_connections = 0", "api.max_connections must be from 1 to 4294967295, not 0"),
+            ("[api]\nidle_timeout = '9ms'", "api.idle_timeout must be at least 10ms, not 9ms"),
+            ("[api]\nstall_timeout = 60", "api.stall_timeout must be text with a unit, such as \"20s\", not 60"),
             ("[api]\nmax_file_bytes = 0", "api.max_file_bytes must be from 1 to 9223372036854775807, not 0"),
             (&long, "api.socket is 108 bytes long, and the path of a Unix socket has at most 107"),
             ("[api]\nlisten = '127.0.0.1:8437'", "api.listen needs an entry in [[api.clients]]: who may use it?"),

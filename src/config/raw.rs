@@ -29,6 +29,11 @@ pub(super) struct RawApi {
     pub(super) socket_mode: String,
     pub(super) listen: Option<String>,
     pub(super) max_file_bytes: u64,
+    pub(super) max_connections: u32,
+    #[serde(deserialize_with = "values::duration")]
+    pub(super) idle_timeout: Duration,
+    #[serde(deserialize_with = "values::duration")]
+    pub(super) stall_timeout: Duration,
     pub(super) clients: Vec<RawClient>,
 }
 
@@ -39,6 +44,9 @@ impl Default for RawApi {
             socket_mode: "0660".to_owned(),
             listen: None,
             max_file_bytes: 1 << 30,
+            max_connections: 500,
+            idle_timeout: Duration::from_secs(60),
+            stall_timeout: Duration::from_secs(120),
             clients: Vec::new(),
         }
     }

@@ -21,6 +21,8 @@ pub struct Town {
     pub simulator: Simulator,
     /// More lines for `[instances.default]` and below.
     pub config: String,
+    /// More lines for `[api]`.
+    pub api: String,
     daemon: Option<Child>,
     http: reqwest::Client,
 }
@@ -45,7 +47,7 @@ impl Town {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let socket = folder.path().join("m.sock");
         let http = reqwest::Client::builder().unix_socket(socket).no_proxy().build().expect("a client");
-        Town { folder, simulator, config: String::new(), daemon: None, http }
+        Town { folder, simulator, config: String::new(), api: String::new(), daemon: None, http }
     }
 
     /// A town whose daemon is at work.
@@ -71,10 +73,11 @@ impl Town {
         let mut text = String::new();
         write!(
             text,
-            "[store]\npath = {:?}\n[api]\nsocket = {:?}\n[instances.default]\nbase_url = {:?}\n\
+            "[store]\npath = {:?}\n[api]\nsocket = {:?}\n{}\n[instances.default]\nbase_url = {:?}\n\
              client_id = \"simulator\"\nclient_secret = \"secret\"\n",
             self.database(),
             self.socket(),
+            self.api,
             self.simulator.base_url(),
         )
         .expect("writing to text");
@@ -159,6 +162,18 @@ impl Town {
     /// The daemon's process.
     pub fn pid(&self) -> u32 {
         self.daemon.as_ref().expect("a daemon").id()
+    }
+
+    /// How many files the daemon has open.
+    pub fn open_files(&self) -> usize {
+        fs::read_dir(format!("/proc/{}/fd", self.pid())).expect("the daemon's files can be listed").count()
+    }
+
+    /// The most memory that the daemon has had so far, in bytes.
+    pub fn most_memory(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("the daemon's status");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("its peak");
+        line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") * 1024
     }
 
     pub fn log(&self) -> String {
