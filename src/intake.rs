@@ -11,10 +11,10 @@ use tokio::task::JoinSet;
 
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::job::JobId;
+use crate::job::{JobId, Target};
 use crate::marketo::content_limit;
-use crate::store::{Added, CHUNK_BYTES, Layout, NewJob, Packed, Part, Store, StoreError};
-use crate::table::{Fault, Rules, Scanner, required_columns};
+use crate::store::{Added, CHUNK_BYTES, Kind, Layout, NewJob, Packed, Part, Store, StoreError};
+use crate::table::{self, Fault, Required, Rules, Scanner, required_columns};
 
 mod drop;
 mod plausible;
@@ -53,6 +53,23 @@ pub enum IntakeError {
     Store(#[from] StoreError),
 }
 
+/// What comes from one who may say more of a file behind it.
+#[derive(Debug)]
+pub enum Incoming {
+    Content(Bytes),
+    /// Everything that was said, now that the file is over.
+    Said(Box<NewJob>),
+}
+
+/// What is asked of a file before it is a job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Checks {
+    All,
+    /// What Marketo asks when it takes a file. All else becomes a row that failed, there as here.
+    Marketos,
+    None,
+}
+
 impl Intake {
     pub fn new(store: Store, clock: Clock, config: &Config) -> Intake {
         let limits = config.instances.iter().map(|(name, instance)| (name.clone(), instance.limits.upload_bytes));
@@ -79,7 +96,21 @@ impl Intake {
         body: impl Stream<Item = Result<Bytes, E>>,
     ) -> Result<Added, IntakeError> {
         let key = new.idempotency_key.clone().map(|key| move |_: [u8; 32]| key);
-        self.receive_keyed(new, check, key, body).await
+        self.receive_keyed(new, Checks::of(check), key, content(body)).await
+    }
+
+    /// Like [`Intake::receive`], with the checks that Marketo makes, for a sender that may say things of the file behind
+    /// it: `new` is what it has said so far. Of its target the kind, the name and the program stay; the format may have
+    /// been another, and the file is then read once more, from the disk.
+    ///
+    /// # Errors
+    /// As of [`Intake::receive`].
+    pub async fn receive_form<E: std::fmt::Display>(
+        &self,
+        new: NewJob,
+        body: impl Stream<Item = Result<Incoming, E>>,
+    ) -> Result<Added, IntakeError> {
+        self.receive_keyed(new, Checks::Marketos, None::<fn([u8; 32]) -> String>, body).await
     }
 
     /// Like [`Intake::receive`], for a file that may come again and be the same one. Its key is made of `identity`, which
@@ -95,34 +126,54 @@ impl Intake {
             let both = Sha256::new().chain_update(content).chain_update(identity).finalize();
             both.iter().fold("file:".to_owned(), |key, byte| format!("{key}{byte:02x}"))
         };
-        self.receive_keyed(new, check, Some(key), body).await
+        self.receive_keyed(new, Checks::of(check), Some(key), content(body)).await
     }
 
     /// `key` gives the idempotency key when the content's hash is known.
     async fn receive_keyed<E: std::fmt::Display>(
         &self,
-        new: NewJob,
-        check: bool,
+        mut new: NewJob,
+        checks: Checks,
         key: Option<impl FnOnce([u8; 32]) -> String>,
-        body: impl Stream<Item = Result<Bytes, E>>,
+        body: impl Stream<Item = Result<Incoming, E>>,
     ) -> Result<Added, IntakeError> {
-        let max_part_bytes = self.content_limit(&new)?;
-        plausible(&new)?;
-        let required = required_columns(&new.target);
-        let mut scanner = Scanner::new(Rules { format: new.format, max_part_bytes, check, required });
+        let mut rules = self.rules(&new, checks)?;
+        if checks != Checks::Marketos {
+            plausible(&new)?;
+        }
+        let mut scan = Scan::new(rules.clone());
         let mut hash = key.is_some().then(Sha256::new);
-        let mut kept = Kept::new(self, &new);
+        let mut kept = Kept::new(self, new.clone());
         let mut body = std::pin::pin!(body);
-        while let Some(bytes) = body.next().await {
-            let bytes = bytes.map_err(|error| IntakeError::CutOff(error.to_string()))?;
+        while let Some(incoming) = body.next().await {
+            let bytes = match incoming.map_err(|error| IntakeError::CutOff(error.to_string()))? {
+                Incoming::Content(bytes) => bytes,
+                Incoming::Said(said) => {
+                    new = *said;
+                    continue;
+                }
+            };
             self.refuse_larger(kept.bytes() + bytes.len() as u64)?;
-            scanner.push(&bytes)?;
+            scan.push(&bytes);
+            if let (Checks::All | Checks::None, Some(fault)) = (checks, &scan.fault) {
+                return Err(fault.clone().into());
+            }
             if let Some(hash) = &mut hash {
                 hash.update(&bytes);
             }
             kept.push(&bytes).await?;
         }
-        let layout = scanner.finish()?;
+        if checks == Checks::Marketos {
+            plausible(&new)?;
+        }
+        if new.format != rules.format {
+            rules.format = new.format;
+            scan = kept.scan_again(rules).await?;
+        }
+        let layout = scan.finish()?;
+        if checks == Checks::Marketos {
+            has_columns(&layout.columns, &new.target)?;
+        }
         let sha256: Option<[u8; 32]> = hash.map(|hash| hash.finalize().into());
         let layout = Layout {
             bytes: layout.bytes,
@@ -131,12 +182,24 @@ impl Intake {
             parts: layout.parts.iter().map(|part| Part { from: part.from, to: part.to, rows: part.rows }).collect(),
             sha256,
         };
-        let added = kept.finish(layout, key.zip(sha256).map(|(key, sha256)| key(sha256))).await?;
+        new.idempotency_key = key.zip(sha256).map(|(key, sha256)| key(sha256));
+        let added = kept.finish(new, layout).await?;
         if let Added::New(job) = &added {
             tracing::info!(job = %job.id, instance = %job.instance, target = job.target.kind(), rows = job.rows.total,
-                bytes = job.bytes, batches = job.batches.len(), "a file was accepted");
+                bytes = job.bytes, batches = job.batches.len(), source = job.source.as_ref().map(tracing::field::display),
+                "a file was accepted");
         }
         Ok(added)
+    }
+
+    fn rules(&self, new: &NewJob, checks: Checks) -> Result<Rules, IntakeError> {
+        let required = required_columns(&new.target);
+        Ok(Rules {
+            format: new.format,
+            max_part_bytes: self.content_limit(new)?,
+            check: checks == Checks::All,
+            required,
+        })
     }
 
     /// The most bytes of the header and the rows of one batch.
@@ -151,6 +214,48 @@ impl Intake {
     }
 }
 
+impl Checks {
+    fn of(check: bool) -> Checks {
+        if check { Checks::All } else { Checks::None }
+    }
+}
+
+fn content<E>(body: impl Stream<Item = Result<Bytes, E>>) -> impl Stream<Item = Result<Incoming, E>> {
+    body.map(|piece| piece.map(Incoming::Content))
+}
+
+fn has_columns(columns: &[String], target: &Target) -> Result<(), Fault> {
+    match required_columns(target).into_iter().find(|required| !columns.contains(&required.column)) {
+        Some(Required { column, need }) => Err(Fault::MissingColumn { column, need, similar: None }),
+        None => Ok(()),
+    }
+}
+
+/// A scanner that is of no more use once it has found a fault, and the fault.
+struct Scan {
+    scanner: Scanner,
+    fault: Option<Fault>,
+}
+
+impl Scan {
+    fn new(rules: Rules) -> Scan {
+        Scan { scanner: Scanner::new(rules), fault: None }
+    }
+
+    fn push(&mut self, bytes: &[u8]) {
+        if self.fault.is_none() {
+            self.fault = self.scanner.push(bytes).err();
+        }
+    }
+
+    fn finish(self) -> Result<table::Layout, Fault> {
+        match self.fault {
+            Some(fault) => Err(fault),
+            None => self.scanner.finish(),
+        }
+    }
+}
+
 /// How many pieces of one file may be on their way to the disk. While one waits there, the next are read and compressed;
 /// the writer commits what has gathered together.
 const UNDER_WAY: usize = 6;
@@ -158,7 +263,7 @@ const UNDER_WAY: usize = 6;
 /// What has streamed in so far: the last piece in memory, a few on their way, those before them in the store.
 struct Kept<'a> {
     intake: &'a Intake,
-    new: &'a NewJob,
+    new: NewJob,
     piece: Vec<u8>,
     /// Bytes of the pieces before.
     given: u64,
@@ -168,7 +273,7 @@ struct Kept<'a> {
 }
 
 impl<'a> Kept<'a> {
-    fn new(intake: &'a Intake, new: &'a NewJob) -> Kept<'a> {
+    fn new(intake: &'a Intake, new: NewJob) -> Kept<'a> {
         Kept { intake, new, piece: Vec::new(), given: 0, under_way: JoinSet::new(), receiving: None }
     }
 
@@ -216,10 +321,23 @@ impl<'a> Kept<'a> {
         }
     }
 
+    /// Reads what has come once more, by other rules: the pieces on the disk, and the last one in memory.
+    async fn scan_again(&mut self, rules: Rules) -> Result<Scan, IntakeError> {
+        while self.arrived().await? {}
+        let mut scan = Scan::new(rules);
+        if let Some(receiving) = &self.receiving {
+            let mut content = self.intake.store.content(receiving.id, Kind::File, 0, 0, self.given);
+            while let Some(piece) = content.next().await? {
+                scan.push(&piece);
+            }
+        }
+        scan.push(&self.piece);
+        Ok(scan)
+    }
+
     /// Makes the job. A small file is one transaction; a larger one becomes a job with its last.
-    async fn finish(mut self, layout: Layout, idempotency_key: Option<String>) -> Result<Added, IntakeError> {
+    async fn finish(mut self, new: NewJob, layout: Layout) -> Result<Added, IntakeError> {
         let Intake { store, clock, .. } = self.intake;
-        let new = NewJob { idempotency_key, ..self.new.clone() };
         let Some(receiving) = &self.receiving else {
             // It has rows, so the one piece is not empty.
             let piece = Packed::new(0, &self.piece).map_err(no_memory)?;
@@ -272,8 +390,7 @@ mod tests {
     use futures_util::stream;
 
     use super::*;
-    use crate::job::{Format, JobState, Target};
-    use crate::store::Kind;
+    use crate::job::{Format, JobState, Source};
 
     struct Door {
         intake: Intake,
@@ -298,6 +415,7 @@ mod tests {
             group: None,
             idempotency_key: None,
             retry_of: None,
+            source: Source::Socket { uid: 0 },
         }
     }
 
