@@ -7,7 +7,7 @@
 use axum::Router;
 use axum::extract::{Request, State};
 use axum::http::Method;
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use axum::routing::any;
 use tracing::Instrument;
 
@@ -114,8 +114,13 @@ impl From<Denied> for Refusal {
     }
 }
 
-impl IntoResponse for Refusal {
-    fn into_response(self) -> Response {
-        RequestId::new().on(Answer::Refusal(self))
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_that_has_run_out_is_602_and_any_other_that_is_none_601() {
+        assert_eq!(Refusal::from(Denied::Expired), Refusal::new(602, "Access token expired"));
+        assert_eq!(Refusal::from(Denied::Invalid), Refusal::new(601, "Access token invalid"));
     }
 }

@@ -11,7 +11,6 @@ pub(super) fn receipt(job: &Job) -> Import {
     Import {
         import_id: object.is_none().then(|| id.clone()),
         batch_id: Some(id),
-        operation: object.is_some().then(|| "import".to_owned()),
         object_api_name: object.map(str::to_owned),
         status: "Queued".to_owned(),
         ..Import::default()
@@ -28,6 +27,7 @@ pub(super) fn status(job: &Job) -> Import {
         num_of_objects_processed: processed.filter(|_| of_object),
         num_of_rows_failed: Some(job.rows.failed),
         num_of_rows_with_warning: Some(job.rows.warned),
+        operation: of_object.then(|| "import".to_owned()),
         import_time: import_time(job).filter(|_| of_object),
         message: Some(message(job)),
         ..receipt(job)
@@ -167,10 +167,7 @@ mod tests {
             json!({"batchId": 17, "importId": "17", "status": "Queued"})
         );
         let car = job(Target::CustomObject { name: "car_c".into() }, JobState::Pending, &pending);
-        assert_eq!(
-            json_of(&receipt(&car)),
-            json!({"batchId": 17, "operation": "import", "status": "Queued", "objectApiName": "car_c"})
-        );
+        assert_eq!(json_of(&receipt(&car)), json!({"batchId": 17, "status": "Queued", "objectApiName": "car_c"}));
     }
 
     #[test]
