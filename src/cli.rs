@@ -4,10 +4,12 @@
 //! others are carried out by [`run`], a file a verb. Standard output has what was asked for and nothing else; progress, hints and errors go to standard error.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
+use jiff::SignedDuration;
 
-use crate::api::client::{Client, DEFAULT_SOCKET};
+use crate::api::client::{Client, DEFAULT_SOCKET, DEFAULT_TIMEOUT};
 use crate::job::JobId;
 
 mod add;
@@ -71,6 +73,9 @@ pub struct Global {
     // Not clap's own `env`: with the variable set, "marqueue" alone would no longer show the help.
     #[arg(long, global = true, value_name = "PATH", default_value_os_t = socket())]
     pub socket: PathBuf,
+    /// How long the daemon may say nothing; waiting for a job has no end [default: 30s]
+    #[arg(long, global = true, value_name = "TIME", value_parser = duration)]
+    pub timeout: Option<Duration>,
     /// Write JSON, and nothing else, to standard output
     #[arg(long, global = true)]
     pub json: bool,
@@ -78,6 +83,11 @@ pub struct Global {
 
 fn socket() -> PathBuf {
     std::env::var_os("MARQUEUE_SOCKET").filter(|path| !path.is_empty()).unwrap_or(DEFAULT_SOCKET.into()).into()
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    let time = text.parse::<SignedDuration>().ok().and_then(|time| Duration::try_from(time).ok());
+    time.filter(|time| !time.is_zero()).ok_or_else(|| "a time is a number with a unit, such as 30s or 2m".to_owned())
 }
 
 /// Reads a job's number.
@@ -90,7 +100,7 @@ fn job_id(text: &str) -> Result<JobId, String> {
 
 impl Global {
     fn client(&self) -> Result<Client, Failure> {
-        Ok(Client::new(&self.socket)?)
+        Ok(Client::new(&self.socket, self.timeout.unwrap_or(DEFAULT_TIMEOUT))?)
     }
 }
 

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
 use sha2::{Digest, Sha256};
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use crate::clock::Clock;
@@ -31,6 +32,8 @@ pub struct Intake {
     max_file_bytes: u64,
     /// The most bytes of an upload, by instance.
     upload_bytes: Arc<BTreeMap<String, u64>>,
+    /// A permit for each piece that is on its way to the disk.
+    pieces: Arc<Semaphore>,
 }
 
 /// Why a file was not accepted. Nothing of it is kept.
@@ -73,7 +76,13 @@ enum Checks {
 impl Intake {
     pub fn new(store: Store, clock: Clock, config: &Config) -> Intake {
         let limits = config.instances.iter().map(|(name, instance)| (name.clone(), instance.limits.upload_bytes));
-        Intake { store, clock, max_file_bytes: config.api.max_file_bytes, upload_bytes: Arc::new(limits.collect()) }
+        Intake {
+            store,
+            clock,
+            max_file_bytes: config.api.max_file_bytes,
+            upload_bytes: Arc::new(limits.collect()),
+            pieces: Arc::new(Semaphore::new(UNDER_WAY_IN_ALL)),
+        }
     }
 
     /// Refuses a file whose size is known before it comes.
@@ -260,6 +269,10 @@ impl Scan {
 /// the writer commits what has gathered together.
 const UNDER_WAY: usize = 6;
 
+/// How many of all files together. The writer has more than it can take by then; what comes beyond waits with its sender,
+/// and not in memory.
+const UNDER_WAY_IN_ALL: usize = 32;
+
 /// What has streamed in so far: the last piece in memory, a few on their way, those before them in the store.
 struct Kept<'a> {
     intake: &'a Intake,
@@ -308,7 +321,12 @@ impl<'a> Kept<'a> {
         if self.under_way.len() >= UNDER_WAY {
             self.arrived().await?;
         }
-        self.under_way.spawn(async move { Ok(store.put_piece(id, pack(from, piece).await?).await?) });
+        let permit = self.intake.pieces.clone().acquire_owned().await;
+        let permit = permit.map_err(|error| IntakeError::Wrong(error.to_string()))?;
+        self.under_way.spawn(async move {
+            let _until_stored = permit;
+            Ok(store.put_piece(id, pack(from, piece).await?).await?)
+        });
         Ok(())
     }
 
@@ -401,7 +419,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(&folder.path().join("q.db")).await.unwrap();
         let upload_bytes = Arc::new([("default".to_owned(), upload_bytes)].into());
-        let intake = Intake { store, clock: Clock::System, max_file_bytes, upload_bytes };
+        let pieces = Arc::new(Semaphore::new(UNDER_WAY_IN_ALL));
+        let intake = Intake { store, clock: Clock::System, max_file_bytes, upload_bytes, pieces };
         Door { intake, _folder: folder }
     }
 
