@@ -17,6 +17,14 @@ pub enum Source {
 }
 
 impl Source {
+    /// The client, where it is one.
+    pub fn client_id(&self) -> Option<&str> {
+        match self {
+            Source::Client { client_id } => Some(client_id),
+            Source::Socket { .. } | Source::Drop { .. } => None,
+        }
+    }
+
     /// The word and the text that the store keeps of it.
     pub fn parts(&self) -> (&'static str, String) {
         match self {

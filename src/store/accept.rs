@@ -5,6 +5,7 @@ use sqlx::query::Query;
 use sqlx::sqlite::SqliteArguments;
 use sqlx::{Row, Sqlite};
 
+use super::columns::Columns;
 use super::content::Packed;
 use super::jobs;
 use super::records::{Batch, Job, Rows};
@@ -157,34 +158,6 @@ fn bind_row<'q>(
         .bind(source_name)
 }
 
-/// A target in the job's columns.
-#[derive(Default)]
-struct Columns<'a> {
-    lookup_field: Option<&'a str>,
-    list_id: Option<i64>,
-    partition: Option<&'a str>,
-    object: Option<&'a str>,
-    program: Option<i64>,
-    status: Option<&'a str>,
-}
-
-impl Columns<'_> {
-    fn of(target: &Target) -> Columns<'_> {
-        match target {
-            Target::Leads { lookup_field, list_id, partition } => Columns {
-                lookup_field: lookup_field.as_deref(),
-                list_id: *list_id,
-                partition: partition.as_deref(),
-                ..Columns::default()
-            },
-            Target::CustomObject { name } => Columns { object: Some(name), ..Columns::default() },
-            Target::ProgramMembers { program_id, status } => {
-                Columns { program: Some(*program_id), status: Some(status), ..Columns::default() }
-            }
-        }
-    }
-}
-
 async fn begin(w: &mut Writing<'_>, new: &NewJob, now: Timestamp) -> Result<JobId, StoreError> {
     let done = bind_row(insert_row!(), new, None, now).execute(&mut *w.conn).await?;
     Ok(JobId(done.last_insert_rowid()))
@@ -221,16 +194,12 @@ async fn insert_whole(
 /// The job that the same key made before, if there is one.
 async fn seen_before(w: &mut Writing<'_>, new: &NewJob, layout: &Layout) -> Result<Option<Job>, StoreError> {
     let Some(key) = &new.idempotency_key else { return Ok(None) };
-    let client = match &new.source {
-        Source::Client { client_id } => client_id,
-        Source::Socket { .. } | Source::Drop { .. } => "",
-    };
     let row = sqlx::query(
         "SELECT id, content_sha256 FROM job
          WHERE idempotency_key = ? AND iif(source = 'client', source_name, '') = ?",
     )
     .bind(key)
-    .bind(client)
+    .bind(new.source.client_id().unwrap_or_default())
     .fetch_optional(&mut *w.conn)
     .await?;
     let Some(row) = row else { return Ok(None) };

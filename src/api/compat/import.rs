@@ -73,7 +73,7 @@ impl Upload<'_> {
         {
             return Err(Refusal::new(1013, "Custom object not found"));
         }
-        if !self.to_the_file().await? {
+        if !self.find_file().await? {
             return Err(Refusal::new(1003, "The form has no part named 'file'"));
         }
         // Of what is still missing nothing is needed before the file's end.
@@ -98,7 +98,7 @@ impl Upload<'_> {
             match self.event().await? {
                 Some(FormEvent::Content(bytes)) => return Ok(Some(Incoming::Content(bytes))),
                 Some(FormEvent::PartEnd) => {
-                    if self.to_the_file().await? {
+                    if self.find_file().await? {
                         return Err(Refusal::new(1003, "The form has two parts named 'file'"));
                     }
                     return Ok(Some(Incoming::Said(Box::new(self.job(true)?))));
@@ -110,7 +110,7 @@ impl Upload<'_> {
     }
 
     /// Reads fields up to the beginning of the file; false if the form ends before.
-    async fn to_the_file(&mut self) -> Result<bool, Refusal> {
+    async fn find_file(&mut self) -> Result<bool, Refusal> {
         loop {
             match self.event().await? {
                 Some(FormEvent::Head(head)) if head.name == "file" => {
@@ -142,7 +142,7 @@ impl Upload<'_> {
     /// The form's next event; none behind its end.
     async fn event(&mut self) -> Result<Option<FormEvent>, Refusal> {
         loop {
-            match self.form.next()? {
+            match self.form.next_event()? {
                 Some(FormEvent::End) => {
                     // Read to its end, so that the connection can serve another call.
                     while let Some(Ok(_)) = self.body.next().await {}

@@ -108,10 +108,11 @@ impl FormReader {
     ///
     /// # Errors
     /// [`FormFault`]; the reader is of no more use then.
-    pub fn next(&mut self) -> Result<Option<FormEvent>, FormFault> {
+    pub fn next_event(&mut self) -> Result<Option<FormEvent>, FormFault> {
         loop {
             let (state, event) = match self.state {
                 State::Preamble => match self.boundary.find(&self.buffer) {
+                    Some(at) if self.passed + at > LONGEST_PREAMBLE => return Err(FormFault::LongPreamble),
                     Some(at) => {
                         self.buffer.advance(at + self.boundary.needle().len());
                         (State::Boundary, None)
@@ -271,7 +272,7 @@ mod tests {
         let mut parts = Vec::new();
         let mut pieces = body.chunks(size);
         loop {
-            match reader.next()? {
+            match reader.next_event()? {
                 Some(FormEvent::Head(head)) => parts.push((head.name, head.filename, String::new())),
                 Some(FormEvent::Content(bytes)) => {
                     assert!(!bytes.is_empty());
@@ -389,11 +390,25 @@ mod tests {
     }
 
     #[test]
+    fn a_limit_is_the_same_however_the_bytes_come() {
+        for (longest, fits) in [(LONGEST_PREAMBLE, true), (LONGEST_PREAMBLE + 1, false)] {
+            // The line end that is put before the first line counts too.
+            let body = format!("{}\r\n--XYZ--", "x".repeat(longest - 2));
+            assert_eq!(read(&body).is_ok(), fits, "preamble of {longest}");
+        }
+        let frame = "Content-Disposition: form-data; name=a; x=\r\n\r\n";
+        for (longest, fits) in [(LONGEST_HEAD, true), (LONGEST_HEAD + 1, false)] {
+            let head = frame.replace("x=", &format!("x={}", "y".repeat(longest - frame.len())));
+            assert_eq!(read(&format!("--XYZ\r\n{head}\r\n--XYZ--")).is_ok(), fits, "head of {longest}");
+        }
+    }
+
+    #[test]
     fn nothing_without_an_end_is_gathered() {
         let mut reader = FormReader::new(KIND).unwrap();
         let mut pushed = 0;
         let fault = loop {
-            match reader.next() {
+            match reader.next_event() {
                 Ok(None) => reader.push(&[b'x'; 1000]),
                 Ok(Some(event)) => panic!("{event:?}"),
                 Err(fault) => break fault,
@@ -406,7 +421,7 @@ mod tests {
             let mut reader = FormReader::new(KIND).unwrap();
             reader.push(head.as_bytes());
             let fault = loop {
-                match reader.next() {
+                match reader.next_event() {
                     Ok(None) => reader.push(&[b' '; 1000]),
                     Ok(Some(event)) => panic!("{event:?}"),
                     Err(fault) => break fault,
@@ -421,10 +436,10 @@ mod tests {
     fn content_is_passed_on_as_it_comes_and_not_held() {
         let mut reader = FormReader::new(KIND).unwrap();
         reader.push(b"--XYZ\r\nContent-Disposition: form-data; name=file\r\n\r\n");
-        assert!(matches!(reader.next(), Ok(Some(FormEvent::Head(_)))));
+        assert!(matches!(reader.next_event(), Ok(Some(FormEvent::Head(_)))));
         for _ in 0..1000 {
             reader.push(&[b'\r'; 1000]);
-            while reader.next().unwrap().is_some() {}
+            while reader.next_event().unwrap().is_some() {}
             assert!(reader.buffer.len() < 8, "{}", reader.buffer.len());
         }
     }
