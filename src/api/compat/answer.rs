@@ -47,7 +47,8 @@ impl Refusal {
         self.code
     }
 
-    /// A program that is told 608 comes again, which is right for a full disk and for a daemon that is stopping.
+    /// A program that is told 608 comes again, which is right for a full disk and for a daemon that is stopping. Of the
+    /// latter it is not known whether it took the file; then it is imported twice, which updates what is there.
     pub(super) fn of_store(error: StoreError, not_found: impl FnOnce() -> Refusal) -> Refusal {
         match error {
             StoreError::NoJob(_) => not_found(),
