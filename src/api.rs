@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use axum::Router;
-use axum::middleware::from_fn_with_state;
-use axum::routing::{get, post};
+use axum::middleware::{from_fn, from_fn_with_state};
+use axum::routing::{MethodRouter, get, post};
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
@@ -19,7 +19,7 @@ use tokens::Tokens;
 pub mod caller;
 pub mod client;
 pub mod compat;
-mod create;
+pub mod create;
 mod events;
 pub mod guesses;
 mod jobs;
@@ -55,6 +55,12 @@ impl Daemon {
 
 type Shared = Arc<Daemon>;
 
+/// A route that takes no parameters. A parameter that is not known is a mistake everywhere: on the other routes, what reads
+/// theirs says so.
+fn bare(route: MethodRouter<Shared>) -> MethodRouter<Shared> {
+    route.layer(from_fn(problem::no_parameters))
+}
+
 /// The native API and the Marketo-compatible one. Each request must have its [`caller::Peer`] beside it.
 pub fn router(daemon: Daemon) -> Router {
     let daemon = Arc::new(daemon);
@@ -62,20 +68,20 @@ pub fn router(daemon: Daemon) -> Router {
         .route("/v1/jobs/{id}", get(jobs::show))
         .route("/v1/jobs/{id}/failures", get(reports::failures))
         .route("/v1/jobs/{id}/warnings", get(reports::warnings))
-        .route("/v1/jobs/{id}/file", get(reports::file))
-        .route("/v1/jobs/{id}/history", get(jobs::history))
-        .route("/v1/jobs/{id}/explain", get(jobs::explain))
-        .route("/v1/jobs/{id}/cancel", post(jobs::cancel))
+        .route("/v1/jobs/{id}/file", bare(get(reports::file)))
+        .route("/v1/jobs/{id}/history", bare(get(jobs::history)))
+        .route("/v1/jobs/{id}/explain", bare(get(jobs::explain)))
+        .route("/v1/jobs/{id}/cancel", bare(post(jobs::cancel)))
         .route("/v1/jobs/{id}/retry", post(retry::retry))
         .route("/v1/jobs/{id}/settle", post(settle::settle))
         .route_layer(from_fn_with_state(daemon.clone(), caller::own_job));
     let native = Router::new()
         .route("/v1/jobs", post(create::create).get(jobs::list))
         .merge(of_a_job)
-        .route("/v1/events", get(events::events))
-        .route("/v1/status", get(status::status))
-        .route("/v1/instances/{name}/pause", post(status::pause))
-        .route("/v1/instances/{name}/resume", post(status::resume))
+        .route("/v1/events", bare(get(events::events)))
+        .route("/v1/status", bare(get(status::status)))
+        .route("/v1/instances/{name}/pause", bare(post(status::pause)))
+        .route("/v1/instances/{name}/resume", bare(post(status::resume)))
         .fallback(problem::no_such_path)
         .method_not_allowed_fallback(problem::wrong_method)
         .layer(from_fn_with_state(daemon.clone(), caller::admit));

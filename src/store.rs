@@ -39,7 +39,7 @@ pub use accept::{Added, Layout, NewJob, Part};
 pub use content::{CHUNK_BYTES, Content, Kind, Packed};
 pub use instances::{Depth, Usage};
 pub use orders::Settled;
-pub use progress::Progress;
+pub use progress::{AskFailures, Progress};
 pub use records::{Batch, HistoryEntry, Job, Rows};
 pub use snapshot::{Candidate, Flight, Snapshot};
 pub use standing::{Instance, Pause, PauseKind};

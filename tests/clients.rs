@@ -364,6 +364,36 @@ fn noise(bytes: usize) -> Vec<u8> {
     file
 }
 
+#[tokio::test]
+async fn a_parameter_that_is_not_known_is_refused_on_every_route() {
+    let town = town("").await;
+    let id = town.add("target=leads&format=csv", leads(&["ann@example.com"])).await.id;
+    for (method, path) in [
+        ("GET", "jobs".to_owned()),
+        ("POST", "jobs".to_owned()),
+        ("GET", format!("jobs/{id}")),
+        ("GET", format!("jobs/{id}/failures")),
+        ("GET", format!("jobs/{id}/warnings")),
+        ("GET", format!("jobs/{id}/file")),
+        ("GET", format!("jobs/{id}/history")),
+        ("GET", format!("jobs/{id}/explain")),
+        ("POST", format!("jobs/{id}/cancel")),
+        ("POST", format!("jobs/{id}/retry")),
+        ("POST", format!("jobs/{id}/settle")),
+        ("GET", "events".to_owned()),
+        ("GET", "status".to_owned()),
+        ("POST", "instances/default/pause".to_owned()),
+        ("POST", "instances/default/resume".to_owned()),
+    ] {
+        let new = if (method, path.as_str()) == ("POST", "jobs") { "target=leads&format=csv&" } else { "" };
+        let (status, body) =
+            town.request(method, &format!("/v1/{path}?{new}nonsense=1"), "email\na@example.com\n").await;
+        let body = String::from_utf8_lossy(&body);
+        assert_eq!(status, 400, "{method} {path}: {body}");
+        assert!(body.contains("nonsense"), "{method} {path}: {body}");
+    }
+}
+
 /// Sets how many files the daemon may have open, while it runs.
 fn may_open(town: &Town, files: u64) {
     let pid = Pid::from_raw(town.pid().try_into().expect("a process id"));

@@ -21,7 +21,7 @@ pub(super) const DEFAULT_INSTANCE: &str = "default";
 pub(super) async fn create(
     State(daemon): State<Shared>,
     caller: Caller,
-    Query(parameters): Query<BTreeMap<String, String>>,
+    Query(parameters): Query<Vec<(String, String)>>,
     headers: HeaderMap,
     body: Body,
 ) -> Result<(StatusCode, Json<Job>), Problem> {
@@ -63,6 +63,17 @@ fn as_it_is(headers: &HeaderMap) -> Result<(), Problem> {
 struct Parameters(BTreeMap<String, String>);
 
 impl Parameters {
+    fn new(pairs: Vec<(String, String)>) -> Result<Parameters, Problem> {
+        let mut parameters = BTreeMap::new();
+        for (name, value) in pairs {
+            if parameters.contains_key(&name) {
+                return Err(Problem::bad_request(format!("the parameter {name} is given twice")));
+            }
+            parameters.insert(name, value);
+        }
+        Ok(Parameters(parameters))
+    }
+
     fn take(&mut self, name: &str) -> Option<String> {
         self.0.remove(name)
     }
@@ -80,12 +91,16 @@ fn whole(name: &str, text: &str) -> Result<i64, Problem> {
     text.parse().map_err(|_| Problem::bad_request(format!("{name} must be a whole number, not \"{text}\"")))
 }
 
-fn read(
-    parameters: BTreeMap<String, String>,
+/// What is said of a file, and whether to check it. Public to the fuzzers: what is accepted is what was meant.
+///
+/// # Errors
+/// 400, with a sentence on what is wrong.
+pub fn read(
+    parameters: Vec<(String, String)>,
     idempotency_key: Option<String>,
     source: Source,
 ) -> Result<(NewJob, bool), Problem> {
-    let mut parameters = Parameters(parameters);
+    let mut parameters = Parameters::new(parameters)?;
     let target = target(&mut parameters)?;
     let filename = parameters.take("filename");
     let format = match (parameters.take("format"), &filename) {
@@ -185,6 +200,7 @@ mod tests {
             ("target=leads&filename=a.xlsx", "\"a.xlsx\" does not end in .csv, .tsv or .ssv: say format="),
             ("target=leads&format=csv&list_id=x", "list_id must be a whole number, not \"x\""),
             ("target=leads&format=csv&name=x", "there is no parameter name for target=leads"),
+            ("target=leads&format=csv&priority=1&priority=2", "the parameter priority is given twice"),
             ("target=leads&format=csv&check=no", "check must be true or false, not \"no\""),
             ("target=custom-object&format=csv", "target=custom-object needs the parameter name"),
             ("target=program-members&format=csv&program_id=1", "target=program-members needs the parameter status"),

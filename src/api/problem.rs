@@ -1,10 +1,11 @@
 //! How is a request refused? As RFC 9457 says, with one sentence on what is wrong this time.
 
 use axum::Json;
-use axum::extract::FromRequestParts;
+use axum::extract::{FromRequestParts, Request};
 use axum::http::header::{CONTENT_TYPE, WWW_AUTHENTICATE};
 use axum::http::request::Parts;
 use axum::http::{HeaderValue, Method, StatusCode, Uri};
+use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use serde::de::DeserializeOwned;
 
@@ -120,6 +121,17 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Query<T> {
             Ok(axum::extract::Query(query)) => Ok(Query(query)),
             Err(rejection) => Err(Problem::bad_request(rejection.body_text())),
         }
+    }
+}
+
+/// Refuses every parameter.
+pub(super) async fn no_parameters(request: Request, next: Next) -> Result<Response, Problem> {
+    let query = request.uri().query().unwrap_or_default();
+    match url::form_urlencoded::parse(query.as_bytes()).next() {
+        Some((name, _)) => {
+            Err(Problem::bad_request(format!("{} takes no parameters: leave {name} out", request.uri().path())))
+        }
+        None => Ok(next.run(request).await),
     }
 }
 

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use sqlx::Row;
 
 use super::jobs::write_history;
-use super::progress::Progress;
+use super::progress::{AskFailures, Progress};
 use super::rows::{maybe_size, time, word};
 use super::writer::Writing;
 use super::{Change, Part, Store, StoreError, accept, instances};
@@ -66,16 +66,17 @@ impl Store {
             .await
     }
 
-    /// A question about an import (its status, its files) found no good answer: it is asked again at `not_before`.
-    /// The batch stays what it is. Returns how many such failures there were in a row, this one included.
+    /// A question about an import (its status, its files) found no good answer, or was refused: it is asked again at
+    /// `not_before`. The batch stays what it is. Returns how many such failures there were in a row, this one included.
     pub async fn ask_failed(
         &self,
         key: BatchKey,
         reason: String,
+        refused: bool,
         not_before: Timestamp,
         request_id: Option<String>,
         now: Timestamp,
-    ) -> Result<u32, StoreError> {
+    ) -> Result<AskFailures, StoreError> {
         self.shared
             .writer
             .write(move |w| {
@@ -85,7 +86,7 @@ impl Store {
                     if !asked.contains(&before.state) {
                         return Err(StoreError::NoBatch(key));
                     }
-                    let batch = before.ask_failed(not_before, now);
+                    let batch = before.ask_failed(refused, not_before, now);
                     save(w, key, &batch).await?;
                     let (part, state, id) = (Some(key.part), batch.state.as_str(), request_id.as_deref());
                     write_history(w, key.job, part, now, "ask-failed", state, Some(&reason), id).await?;
@@ -173,7 +174,7 @@ async fn load(w: &mut Writing<'_>, key: BatchKey) -> Result<Progress, StoreError
         importing_at: time(&row, "importing_at")?,
         polled_at: time(&row, "polled_at")?,
         ended_at: time(&row, "ended_at")?,
-        ask_failures: row.try_get("ask_failures")?,
+        ask_failures: AskFailures { all: row.try_get("ask_failures")?, refusals: row.try_get("ask_refusals")? },
         ghost_until: time(&row, "ghost_until")?,
         ghosts: row.try_get("ghosts")?,
     })
@@ -185,7 +186,7 @@ async fn save(w: &mut Writing<'_>, key: BatchKey, batch: &Progress) -> Result<()
     sqlx::query(
         "UPDATE batch SET state = ?, attempts = ?, marketo_batch_id = ?, not_before = ?, wait = ?, message = ?,
                           processed = ?, failed = ?, warned = ?, uploaded_at = ?, accepted_at = ?, importing_at = ?,
-                          polled_at = ?, ended_at = ?, ask_failures = ?, ghost_until = ?, ghosts = ?
+                          polled_at = ?, ended_at = ?, ask_failures = ?, ask_refusals = ?, ghost_until = ?, ghosts = ?
          WHERE job_id = ? AND part = ?",
     )
     .bind(batch.state.as_str())
@@ -202,7 +203,8 @@ async fn save(w: &mut Writing<'_>, key: BatchKey, batch: &Progress) -> Result<()
     .bind(ms(batch.importing_at))
     .bind(ms(batch.polled_at))
     .bind(ms(batch.ended_at))
-    .bind(batch.ask_failures)
+    .bind(batch.ask_failures.all)
+    .bind(batch.ask_failures.refusals)
     .bind(ms(batch.ghost_until))
     .bind(batch.ghosts)
     .bind(key.job.0)
@@ -424,18 +426,19 @@ mod tests {
         let key = BatchKey { job: add(&store, leads(), 1).await, part: 1 };
         store.record(key, Event::UploadBegan, None, from_ms(1)).await.unwrap();
         store.record(key, accepted("9"), None, from_ms(2)).await.unwrap();
-        for expected in [1, 2] {
-            let failures = store.ask_failed(key, "502".into(), from_ms(50), None, from_ms(3)).await.unwrap();
-            assert_eq!(failures, expected);
+        for (refused, all, refusals) in [(false, 1, 0), (true, 2, 1), (false, 3, 1)] {
+            let failures = store.ask_failed(key, "w".into(), refused, from_ms(50), None, from_ms(3)).await.unwrap();
+            assert_eq!(failures, AskFailures { all, refusals });
         }
         let (_, batch) = store.batch(key).await.unwrap();
+        assert_eq!(batch.ask_failures, AskFailures { all: 3, refusals: 1 });
         assert_eq!((batch.state, batch.not_before, batch.attempts), (BatchState::Queued, Some(from_ms(50)), 1));
         let polled = Event::Polled { status: RemoteStatus::Queued, counts: Counts::default() };
         store.record(key, polled, None, from_ms(60)).await.unwrap();
-        assert_eq!(store.ask_failed(key, "502".into(), from_ms(70), None, from_ms(61)).await.unwrap(), 1);
+        assert_eq!(store.ask_failed(key, "502".into(), false, from_ms(70), None, from_ms(61)).await.unwrap().all, 1);
         // What the import took is not what its files took.
         store.record(key, ended(1, 1), None, from_ms(80)).await.unwrap();
-        store.ask_failed(key, "404".into(), from_ms(95), None, from_ms(90)).await.unwrap();
+        store.ask_failed(key, "404".into(), true, from_ms(95), None, from_ms(90)).await.unwrap();
         assert_eq!(store.batch(key).await.unwrap().1.polled_at, Some(from_ms(80)));
     }
 }

@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::progress::AskFailures;
 use crate::job::{BatchState, Counts, Format, JobId, JobState, Source, Target, marketo_id};
 
 /// One job, in the form of the native API.
@@ -80,9 +81,8 @@ pub struct Batch {
     /// Marketo's counts as they came, where a missing one is not zero.
     #[serde(skip)]
     pub counts: Counts,
-    /// Questions about the import that failed since the last good answer.
     #[serde(skip)]
-    pub ask_failures: u32,
+    pub ask_failures: AskFailures,
 }
 
 impl Batch {
@@ -106,7 +106,7 @@ impl Batch {
             failures_bytes: None,
             warnings_bytes: None,
             counts: Counts::default(),
-            ask_failures: 0,
+            ask_failures: AskFailures::default(),
         }
     }
 }

@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
 
+use super::progress::AskFailures;
 use super::records::{Batch, Job, Rows};
 use crate::clock::from_ms;
 use crate::job::{Counts, JobId, Source, Target};
@@ -77,7 +78,7 @@ pub(super) fn read_batch(row: &SqliteRow) -> Result<Batch, sqlx::Error> {
         failures_bytes: maybe_size(row, "failures_bytes")?,
         warnings_bytes: maybe_size(row, "warnings_bytes")?,
         counts,
-        ask_failures: row.try_get("ask_failures")?,
+        ask_failures: AskFailures { all: row.try_get("ask_failures")?, refusals: row.try_get("ask_refusals")? },
     })
 }
 

@@ -33,7 +33,8 @@ pub struct NewFile {
 }
 
 impl NewFile {
-    fn parameters(&self) -> Vec<(&'static str, String)> {
+    /// As the daemon reads them.
+    pub fn parameters(&self) -> Vec<(&'static str, String)> {
         let mut parameters = vec![
             ("target", self.target.kind().to_owned()),
             ("filename", self.filename.clone()),
