@@ -1,9 +1,9 @@
-//! How do clients reach the queue? The native routes, and the client of the same routes.
+//! How do clients reach the queue? The native routes, Marketo's own, and the client of the native ones.
 
 use std::sync::Arc;
 
 use axum::Router;
-use axum::middleware::from_fn;
+use axum::middleware::{from_fn, from_fn_with_state};
 use axum::routing::{MethodRouter, get, post};
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
@@ -13,9 +13,15 @@ use crate::intake::Intake;
 use crate::schedule::Lane;
 use crate::store::Store;
 
+use guesses::Guesses;
+use tokens::Tokens;
+
+pub mod caller;
 pub mod client;
+pub mod compat;
 pub mod create;
 mod events;
+pub mod guesses;
 mod jobs;
 mod problem;
 mod reports;
@@ -23,6 +29,7 @@ mod retry;
 pub mod server;
 mod settle;
 mod status;
+pub mod tokens;
 pub mod types;
 
 /// What the routes need of the daemon.
@@ -30,6 +37,9 @@ pub struct Daemon {
     pub store: Store,
     pub intake: Intake,
     pub clock: Clock,
+    /// Of the clients over TCP.
+    pub tokens: Tokens,
+    pub guesses: Guesses,
     /// One for each instance of the configuration.
     pub lanes: Vec<Lane>,
     pub started_at: Timestamp,
@@ -51,10 +61,10 @@ fn bare(route: MethodRouter<Shared>) -> MethodRouter<Shared> {
     route.layer(from_fn(problem::no_parameters))
 }
 
-/// The native API.
+/// The native API and the Marketo-compatible one. Each request must have its [`caller::Peer`] beside it.
 pub fn router(daemon: Daemon) -> Router {
-    Router::new()
-        .route("/v1/jobs", post(create::create).get(jobs::list))
+    let daemon = Arc::new(daemon);
+    let of_a_job = Router::new()
         .route("/v1/jobs/{id}", get(jobs::show))
         .route("/v1/jobs/{id}/failures", get(reports::failures))
         .route("/v1/jobs/{id}/warnings", get(reports::warnings))
@@ -64,13 +74,22 @@ pub fn router(daemon: Daemon) -> Router {
         .route("/v1/jobs/{id}/cancel", bare(post(jobs::cancel)))
         .route("/v1/jobs/{id}/retry", post(retry::retry))
         .route("/v1/jobs/{id}/settle", post(settle::settle))
+        .route_layer(from_fn_with_state(daemon.clone(), caller::own_job));
+    let native = Router::new()
+        .route("/v1/jobs", post(create::create).get(jobs::list))
+        .merge(of_a_job)
         .route("/v1/events", bare(get(events::events)))
         .route("/v1/status", bare(get(status::status)))
         .route("/v1/instances/{name}/pause", bare(post(status::pause)))
         .route("/v1/instances/{name}/resume", bare(post(status::resume)))
-        .route("/healthz", get(status::lives))
-        .route("/readyz", get(status::ready))
         .fallback(problem::no_such_path)
         .method_not_allowed_fallback(problem::wrong_method)
-        .with_state(Arc::new(daemon))
+        .layer(from_fn_with_state(daemon.clone(), caller::admit));
+    // These ask by themselves who is there, or need not know.
+    let open = Router::new()
+        .route("/healthz", get(status::lives))
+        .route("/readyz", get(status::ready))
+        .method_not_allowed_fallback(problem::wrong_method)
+        .merge(compat::routes());
+    native.merge(open).with_state(daemon)
 }

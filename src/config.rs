@@ -71,6 +71,8 @@ pub struct Api {
     pub socket_mode: u32,
     /// No TCP without it. Never set while `clients` is empty.
     pub listen: Option<SocketAddr>,
+    /// TLS for the TCP listener; plain HTTP without it. Never set without `listen`.
+    pub tls: Option<TlsFiles>,
     /// Bytes of one dropped file.
     pub max_file_bytes: u64,
     pub connections: Connections,
@@ -93,6 +95,16 @@ pub struct Connections {
 pub struct ApiClient {
     pub client_id: String,
     pub client_secret: Secret,
+    /// The instances it may use, each of them configured; all without it.
+    pub instances: Option<Vec<String>>,
+}
+
+/// PEM files, which are read when the daemon starts and when it is told to read them again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsFiles {
+    /// The certificate, and those between it and its root.
+    pub cert: PathBuf,
+    pub key: PathBuf,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -319,6 +331,7 @@ mod tests {
                 socket: "/run/marqueue/marqueue.sock".into(),
                 socket_mode: 0o660,
                 listen: None,
+                tls: None,
                 max_file_bytes: 1_073_741_824,
                 connections: Connections {
                     most: 500,

@@ -1,5 +1,6 @@
 //! Who opens everything, starts it, drains it, and reports to systemd?
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -8,7 +9,9 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::api;
-use crate::api::server::{Clients, Socket, connections_possible};
+use crate::api::guesses::Guesses;
+use crate::api::server::{Clients, Socket, Tcp, Tls, connections_possible};
+use crate::api::tokens::Tokens;
 use crate::clock::Clock;
 use crate::config::{Config, Connections};
 use crate::intake::{DropFolder, Intake};
@@ -31,8 +34,10 @@ pub struct Daemon {
     stop: CancellationToken,
     /// Uploads, polls, fetches, takes from the drop folder.
     tasks: TaskTracker,
-    /// The listener and its connections.
+    /// The listeners and their connections.
     served: TaskTracker,
+    /// Of the TCP listener.
+    tls: Option<Arc<Tls>>,
 }
 
 impl Daemon {
@@ -41,10 +46,15 @@ impl Daemon {
     /// # Errors
     /// One sentence that names the file, socket or key. Nothing is left running, and no job has been touched.
     pub async fn start(config: &Config, clock: Clock) -> anyhow::Result<Daemon> {
-        refuse_what_is_not_built(config)?;
         let connections = connections(config)?;
         let stop = CancellationToken::new();
         let socket = Socket::listen(&config.api.socket, config.api.socket_mode).await?;
+        let tls = config.api.tls.clone().map(Tls::load).transpose()?.map(Arc::new);
+        let tcp = match config.api.listen {
+            Some(address) => Some(Tcp::listen(address, tls.clone()).await?),
+            None => None,
+        };
+        let tokens = Tokens::new(&config.api.clients)?;
         let store = Store::open(&config.store.path).await?;
         let now = clock.now();
         // No instance still counts a day that began before the oldest that one is in.
@@ -69,6 +79,8 @@ impl Daemon {
             store: store.clone(),
             intake,
             clock,
+            tokens,
+            guesses: Guesses::default(),
             lanes,
             started_at: now,
             stop: stop.clone(),
@@ -78,10 +90,22 @@ impl Daemon {
         }
         let served = TaskTracker::new();
         let clients = Clients::new(routes, connections, served.clone(), stop.clone());
+        if let Some(tcp) = tcp {
+            served.spawn(tcp.serve(clients.clone()));
+        }
         served.spawn(socket.serve(clients));
         tracing::info!(socket = %config.api.socket.display(), database = %config.store.path.display(),
             instances = config.instances.len(), version = env!("CARGO_PKG_VERSION"), "the daemon is ready");
-        Ok(Daemon { store, stop, tasks, served })
+        Ok(Daemon { store, stop, tasks, served, tls })
+    }
+
+    /// Reads again what may change while it runs: the TLS files. What is wrong stays as it was, and is logged.
+    fn reload(&self) {
+        match self.tls.as_ref().map(|tls| tls.reload()) {
+            Some(Ok(())) => tracing::info!("the TLS files were read again"),
+            Some(Err(error)) => tracing::error!(%error, "the TLS files were read again; the old ones stay in force"),
+            None => tracing::info!("told to read its files again, and there are none that may change"),
+        }
     }
 
     /// Returns when the daemon can't go on by itself.
@@ -108,7 +132,8 @@ impl Daemon {
     }
 }
 
-/// Runs the daemon until SIGTERM or SIGINT. A second one does not wait for uploads.
+/// Runs the daemon until SIGTERM or SIGINT. A second one does not wait for uploads. SIGHUP has it read files again that may
+/// change while it runs.
 ///
 /// # Errors
 /// As [`Daemon::start`]; also if the daemon broke down.
@@ -116,14 +141,18 @@ pub async fn serve(config: &Config) -> anyhow::Result<()> {
     // Heard from the first moment on, so that none is missed while the database opens.
     let mut terminate = signal(SignalKind::terminate()).context("SIGTERM can't be waited for")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT can't be waited for")?;
+    let mut hangup = signal(SignalKind::hangup()).context("SIGHUP can't be waited for")?;
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
     let daemon = Daemon::start(config, Clock::System).await?;
-    let broken = tokio::select! {
-        _ = terminate.recv() => false,
-        _ = interrupt.recv() => false,
-        () = daemon.broken() => true,
+    let broken = loop {
+        tokio::select! {
+            _ = terminate.recv() => break false,
+            _ = interrupt.recv() => break false,
+            () = daemon.broken() => break true,
+            _ = hangup.recv() => daemon.reload(),
+        }
     };
     tracing::info!("stopping: no new uploads; those under way end");
     tokio::select! {
@@ -154,10 +183,4 @@ fn connections(config: &Config) -> anyhow::Result<Connections> {
         );
     }
     Ok(Connections { most, ..wanted })
-}
-
-/// A setting that would be passed over in silence is worse than one that is refused.
-fn refuse_what_is_not_built(config: &Config) -> anyhow::Result<()> {
-    anyhow::ensure!(config.api.listen.is_none(), "api.listen: this version answers on the Unix socket only");
-    Ok(())
 }

@@ -18,6 +18,7 @@ use tokio::sync::broadcast;
 use crate::job::{BatchKey, Illegal, JobId};
 
 mod accept;
+mod columns;
 mod content;
 #[cfg(test)]
 mod fixture;

@@ -9,16 +9,18 @@ use axum::http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use axum::http::{HeaderMap, StatusCode};
 
 use super::Shared;
+use super::caller::Caller;
 use super::problem::Query;
 use super::types::Problem;
-use crate::job::{Format, Target};
+use crate::job::{Format, Source, Target};
 use crate::store::{Added, Job, NewJob};
 
 /// Where no instance is named.
-const DEFAULT_INSTANCE: &str = "default";
+pub(super) const DEFAULT_INSTANCE: &str = "default";
 
 pub(super) async fn create(
     State(daemon): State<Shared>,
+    caller: Caller,
     Query(parameters): Query<Vec<(String, String)>>,
     headers: HeaderMap,
     body: Body,
@@ -31,7 +33,8 @@ pub(super) async fn create(
             Some(key.to_owned())
         }
     };
-    let (new, check) = read(parameters, key)?;
+    let (new, check) = read(parameters, key, caller.source())?;
+    caller.check_instance(&new.instance)?;
     if let Some(announced) = body.size_hint().exact() {
         daemon.intake.refuse_larger(announced)?;
     }
@@ -92,7 +95,11 @@ fn whole(name: &str, text: &str) -> Result<i64, Problem> {
 ///
 /// # Errors
 /// 400, with a sentence on what is wrong.
-pub fn read(parameters: Vec<(String, String)>, idempotency_key: Option<String>) -> Result<(NewJob, bool), Problem> {
+pub fn read(
+    parameters: Vec<(String, String)>,
+    idempotency_key: Option<String>,
+    source: Source,
+) -> Result<(NewJob, bool), Problem> {
     let mut parameters = Parameters::new(parameters)?;
     let target = target(&mut parameters)?;
     let filename = parameters.take("filename");
@@ -123,6 +130,7 @@ pub fn read(parameters: Vec<(String, String)>, idempotency_key: Option<String>) 
         group: parameters.take("group"),
         idempotency_key,
         retry_of: None,
+        source,
     };
     match parameters.0.into_keys().next() {
         None => Ok((new, check)),
@@ -160,7 +168,7 @@ mod tests {
 
     fn read_query(query: &str) -> Result<(NewJob, bool), String> {
         let parameters = url::form_urlencoded::parse(query.as_bytes()).into_owned().collect();
-        read(parameters, None).map_err(|problem| problem.detail)
+        read(parameters, None, Source::Socket { uid: 0 }).map_err(|problem| problem.detail)
     }
 
     #[test]

@@ -55,6 +55,7 @@ fn record(job: &Job) -> String {
     ];
     lines.extend(job.group.as_ref().map(|group| ("group", plain(group))));
     lines.extend(job.retry_of.map(|id| ("rows from", format!("the failed rows of job {id}"))));
+    lines.extend(job.source.as_ref().map(|source| ("source", plain(&source.to_string()))));
     lines.push(("created", time(job.created_at)));
     lines.extend(job.started_at.map(|at| ("started", time(at))));
     lines.extend(job.finished_at.map(|at| ("finished", time(at))));
@@ -117,6 +118,7 @@ mod tests {
              rows      10 rows, 9 processed, 1 failed\n\
              priority  0\n\
              group     nightly\n\
+             source    the socket, user 1000\n\
              created   2026-08-01T10:00:00Z\n\
              started   2026-08-01T10:00:01Z\n\
              finished  2026-08-01T10:01:02Z\n"

@@ -28,6 +28,8 @@ pub(super) struct RawApi {
     pub(super) socket: PathBuf,
     pub(super) socket_mode: String,
     pub(super) listen: Option<String>,
+    pub(super) tls_cert: Option<PathBuf>,
+    pub(super) tls_key: Option<PathBuf>,
     pub(super) max_file_bytes: u64,
     pub(super) max_connections: u32,
     #[serde(deserialize_with = "values::duration")]
@@ -43,6 +45,8 @@ impl Default for RawApi {
             socket: "/run/marqueue/marqueue.sock".into(),
             socket_mode: "0660".to_owned(),
             listen: None,
+            tls_cert: None,
+            tls_key: None,
             max_file_bytes: 1 << 30,
             max_connections: 500,
             idle_timeout: Duration::from_secs(60),
@@ -59,6 +63,7 @@ pub(super) struct RawClient {
     pub(super) client_id_file: Option<PathBuf>,
     pub(super) client_secret: Option<Secret>,
     pub(super) client_secret_file: Option<PathBuf>,
+    pub(super) instances: Option<Vec<String>>,
 }
 
 #[derive(Debug, PartialEq, Deserialize)]

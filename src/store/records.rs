@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::progress::AskFailures;
-use crate::job::{BatchState, Counts, Format, JobId, JobState, Target, marketo_id};
+use crate::job::{BatchState, Counts, Format, JobId, JobState, Source, Target, marketo_id};
 
 /// One job, in the form of the native API.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -23,6 +23,9 @@ pub struct Job {
     pub batches: Vec<Batch>,
     /// The job whose failed rows this one sends again.
     pub retry_of: Option<JobId>,
+    /// Who dropped it in; none for jobs from before this was kept.
+    #[serde(default)]
+    pub source: Option<Source>,
     pub created_at: Timestamp,
     /// When the first upload began.
     pub started_at: Option<Timestamp>,

@@ -7,7 +7,7 @@ use sqlx::sqlite::SqliteRow;
 use super::progress::AskFailures;
 use super::records::{Batch, Job, Rows};
 use crate::clock::from_ms;
-use crate::job::{Counts, JobId, Target};
+use crate::job::{Counts, JobId, Source, Target};
 
 pub(super) fn read_job(row: &SqliteRow) -> Result<Job, sqlx::Error> {
     Ok(Job {
@@ -23,12 +23,18 @@ pub(super) fn read_job(row: &SqliteRow) -> Result<Job, sqlx::Error> {
         rows: Rows { total: size(row, "rows")?, ..Rows::default() },
         batches: Vec::new(),
         retry_of: row.try_get::<Option<i64>, _>("retry_of")?.map(JobId),
+        source: read_source(row)?,
         created_at: from_ms(row.try_get("created_at")?),
         started_at: time(row, "started_at")?,
         finished_at: time(row, "finished_at")?,
         error: row.try_get("error")?,
         header: (size(row, "header_from")?, size(row, "header_to")?),
     })
+}
+
+fn read_source(row: &SqliteRow) -> Result<Option<Source>, sqlx::Error> {
+    let (word, text): (Option<&str>, Option<&str>) = (row.try_get("source")?, row.try_get("source_name")?);
+    Ok(word.zip(text).and_then(|(word, text)| Source::of_parts(word, text)))
 }
 
 fn read_target(row: &SqliteRow) -> Result<Target, sqlx::Error> {

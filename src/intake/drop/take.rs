@@ -199,7 +199,7 @@ mod tests {
 
     use super::*;
     use crate::config::Config;
-    use crate::job::{Format, Target};
+    use crate::job::{Format, Source, Target};
     use crate::store::Store;
 
     const PATH: &str = "default/leads/a.csv";
@@ -272,6 +272,7 @@ mod tests {
             group: None,
             idempotency_key: None,
             retry_of: None,
+            source: Source::Drop { path: "default/leads/a.csv".into() },
         }
     }
 
