@@ -9,11 +9,13 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
 use crate::intake::Intake;
+use crate::retention::Keeper;
 use crate::schedule::Lane;
 use crate::store::Store;
 
 pub mod client;
 mod create;
+mod erase;
 mod events;
 mod jobs;
 mod problem;
@@ -32,6 +34,7 @@ pub struct Daemon {
     /// One for each instance of the configuration.
     pub lanes: Vec<Lane>,
     pub started_at: Timestamp,
+    pub keeper: Keeper,
     /// When this is cancelled, answers that wait end.
     pub stop: CancellationToken,
 }
@@ -57,6 +60,8 @@ pub fn router(daemon: Daemon) -> Router {
         .route("/v1/jobs/{id}/cancel", post(jobs::cancel))
         .route("/v1/jobs/{id}/retry", post(retry::retry))
         .route("/v1/jobs/{id}/settle", post(settle::settle))
+        .route("/v1/jobs/{id}/erase", post(erase::job))
+        .route("/v1/retention", post(erase::due))
         .route("/v1/events", get(events::events))
         .route("/v1/status", get(status::status))
         .route("/v1/instances/{name}/pause", post(status::pause))

@@ -15,6 +15,7 @@ mod cancel;
 mod check;
 mod completions;
 mod demo;
+mod erase;
 mod exit;
 mod explain;
 mod follow;
@@ -126,6 +127,8 @@ pub enum Asked {
     File(report::File),
     Retry(retry::Retry),
     Cancel(cancel::Cancel),
+    Erase(erase::Erase),
+    Retention(erase::Retention),
     Explain(explain::Explain),
     Pause(pause::Pause),
     Resume(pause::Resume),
@@ -147,6 +150,8 @@ pub async fn run(verb: Asked, global: &Global) -> Exit {
         Asked::File(verb) => verb.run(global).await,
         Asked::Retry(verb) => verb.run(global).await,
         Asked::Cancel(verb) => verb.run(global).await,
+        Asked::Erase(verb) => verb.run(global).await,
+        Asked::Retention(verb) => verb.run(global).await,
         Asked::Explain(verb) => verb.run(global).await,
         Asked::Pause(verb) => verb.run(global).await,
         Asked::Resume(verb) => verb.run(global).await,

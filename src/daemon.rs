@@ -12,6 +12,7 @@ use crate::api::server::Socket;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::intake::{DropFolder, Intake};
+use crate::retention::Keeper;
 use crate::schedule::{Lane, day_of};
 use crate::store::Store;
 
@@ -64,11 +65,14 @@ impl Daemon {
         for lane in &lanes {
             tasks.spawn(lane.clone().run(tasks.clone()));
         }
+        let keeper = Keeper::new(store.clone(), clock.clone(), config.retention.clone());
+        tasks.spawn(keeper.clone().run(stop.clone()));
         let routes = api::router(api::Daemon {
             store: store.clone(),
             intake,
             clock,
             lanes,
+            keeper,
             started_at: now,
             stop: stop.clone(),
         });

@@ -15,10 +15,14 @@ use sqlx::sqlite::{
 };
 use tokio::sync::broadcast;
 
+use jiff::Timestamp;
+
 use crate::job::{BatchKey, Illegal, JobId};
 
 mod accept;
 mod content;
+mod due;
+mod erase;
 #[cfg(test)]
 mod fixture;
 mod instances;
@@ -30,17 +34,21 @@ mod records;
 mod rows;
 mod schema;
 mod snapshot;
+mod space;
 mod standing;
 mod sweep;
 mod writer;
 
 pub use accept::{Added, Layout, NewJob, Part};
 pub use content::{CHUNK_BYTES, Content, Kind, Packed};
+pub use due::{Due, Ended};
+pub use erase::Stored;
 pub use instances::{Depth, Usage};
 pub use orders::Settled;
 pub use progress::Progress;
 pub use records::{Batch, HistoryEntry, Job, Rows};
 pub use snapshot::{Candidate, Flight, Snapshot};
+pub use space::Space;
 pub use standing::{Instance, Pause, PauseKind};
 
 /// Something was committed. It says where to look, not what is there now.
@@ -93,6 +101,9 @@ pub enum StoreError {
     /// The request can't be done in the state that things are in. The text is for the person who asked.
     #[error("{0}")]
     Refused(String),
+    /// It was there, and was erased as the configuration or a person said.
+    #[error("the {} of job {job} {} erased at {at:.0}", what.as_str(), if *what == Stored::Content { "was" } else { "were" })]
+    Erased { job: JobId, what: Stored, at: Timestamp },
     #[error("the idempotency key \"{0}\" was used for another file or target")]
     KeyReused(String),
     #[error("the database failed: {0}")]

@@ -9,7 +9,7 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use serde::de::DeserializeOwned;
 
-use super::types::{Explanation, History, InstanceStatus, JobsPage, Problem, Status};
+use super::types::{Erasure, Explanation, History, InstanceStatus, JobsPage, Pass, Problem, Status};
 use crate::job::{JobId, JobState};
 use crate::store::{HistoryEntry, Job};
 
@@ -168,6 +168,18 @@ impl Client {
     pub async fn retry(&self, id: JobId, failed_rows: bool) -> Result<Job, ClientError> {
         let rows = failed_rows.then_some(("rows", "failed"));
         self.ask(self.request(Method::POST, &format!("/v1/jobs/{id}/retry")).query(rows.as_slice())).await
+    }
+
+    /// Erases content and reports of an ended job, or only says what there is.
+    pub async fn erase(&self, id: JobId, dry_run: bool) -> Result<Erasure, ClientError> {
+        let dry_run = dry_run.then_some(("dry_run", "true"));
+        self.ask(self.request(Method::POST, &format!("/v1/jobs/{id}/erase")).query(dry_run.as_slice())).await
+    }
+
+    /// Erases what is due, or only says what is.
+    pub async fn retention(&self, dry_run: bool) -> Result<Pass, ClientError> {
+        let dry_run = dry_run.then_some(("dry_run", "true"));
+        self.ask(self.request(Method::POST, "/v1/retention").query(dry_run.as_slice())).await
     }
 
     /// How the instance stands now.

@@ -9,7 +9,9 @@ use serde::{Deserialize, Serialize};
 use crate::job::JobId;
 use crate::store::{HistoryEntry, Job, Pause};
 
+pub use crate::retention::{Erasure, Pass};
 pub use crate::schedule::explain::Explanation;
+pub use crate::store::Due;
 
 /// A refusal, as RFC 9457 has it: `application/problem+json`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -281,6 +281,8 @@ fn as_stored(id: JobId, new: NewJob, layout: &Layout, now: Timestamp) -> Job {
         created_at: now,
         started_at: None,
         finished_at: None,
+        content_erased_at: None,
+        reports_erased_at: None,
         error: None,
         header: layout.header,
     }

@@ -10,6 +10,7 @@ use sqlx::{ConnectOptions, Connection, SqlSafeStr};
 const MIGRATIONS: &[(i64, &str, &str)] = &[
     (1, "queue", include_str!("../../migrations/0001_queue.sql")),
     (2, "lost answers and pauses", include_str!("../../migrations/0002_lost_answers_and_pauses.sql")),
+    (4, "retention", include_str!("../../migrations/0004_retention.sql")),
 ];
 
 pub(super) fn migrator() -> Migrator {
