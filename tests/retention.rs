@@ -31,15 +31,16 @@ fn rows(seed: u64, rows: usize) -> Vec<u8> {
 /// Pieces of what the database has of this file: of the text itself, and of its first chunk as it is compressed. Many,
 /// for one that lies on the edge of a page is not found in one piece.
 fn marks(file: &[u8]) -> Vec<Vec<u8>> {
-    let chunk = zstd::bulk::compress(&file[..file.len().min(256 * 1024)], 1).unwrap();
+    let chunk = zstd::bulk::compress(&file[..file.len().min(256 * 1024)], 1).expect("it compresses");
     let plain = file.chunks(1000).skip(1).take(20).map(|piece| piece[..24.min(piece.len())].to_vec());
     let packed = chunk.chunks(300).skip(1).take(200).filter(|piece| piece.len() > 24).map(|piece| piece[..24].to_vec());
     plain.chain(packed).collect()
 }
 
 fn files(town: &Town) -> Vec<PathBuf> {
-    let of_database = |path: &PathBuf| path.file_name().unwrap().to_string_lossy().starts_with("q.db");
-    fs::read_dir(town.folder.path()).unwrap().map(|file| file.unwrap().path()).filter(of_database).collect()
+    let of_database = |path: &PathBuf| path.to_string_lossy().contains("/q.db");
+    let all = fs::read_dir(town.folder.path()).expect("the folder can be listed");
+    all.map(|file| file.expect("it can be listed").path()).filter(of_database).collect()
 }
 
 /// How many of the marks stand in the database's files, whichever they are.
