@@ -13,6 +13,7 @@ use crate::retention::Keeper;
 use crate::schedule::Lane;
 use crate::store::Store;
 
+mod backup;
 pub mod client;
 mod create;
 mod erase;
@@ -63,6 +64,7 @@ pub fn router(daemon: Daemon) -> Router {
         .route("/v1/jobs/{id}/erase", post(erase::job))
         .route("/v1/retention", post(erase::due))
         .route("/v1/events", get(events::events))
+        .route("/v1/backup", get(backup::backup))
         .route("/v1/status", get(status::status))
         .route("/v1/instances/{name}/pause", post(status::pause))
         .route("/v1/instances/{name}/resume", post(status::resume))

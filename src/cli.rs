@@ -11,6 +11,7 @@ use crate::api::client::{Client, DEFAULT_SOCKET};
 use crate::job::JobId;
 
 mod add;
+mod backup;
 mod cancel;
 mod check;
 mod completions;
@@ -108,11 +109,15 @@ pub enum Verb {
 #[command(after_help = "\
 Examples:
   marqueue serve --config /etc/marqueue/marqueue.toml
+  marqueue serve --config /etc/marqueue/marqueue.toml --paused
   MARQUEUE_STORE__PATH=/var/lib/marqueue/queue.db marqueue serve -c marqueue.toml")]
 pub struct Serve {
     /// The configuration, in TOML; without it the environment has to say all
     #[arg(long, short, value_name = "FILE", env = "MARQUEUE_CONFIG")]
     pub config: Option<PathBuf>,
+    /// Start with the uploads of every instance paused, as "marqueue pause" does; for a restored database
+    #[arg(long)]
+    pub paused: bool,
 }
 
 /// The verbs that [`run`] carries out.
@@ -129,6 +134,7 @@ pub enum Asked {
     Cancel(cancel::Cancel),
     Erase(erase::Erase),
     Retention(erase::Retention),
+    Backup(backup::Backup),
     Explain(explain::Explain),
     Pause(pause::Pause),
     Resume(pause::Resume),
@@ -152,6 +158,7 @@ pub async fn run(verb: Asked, global: &Global) -> Exit {
         Asked::Cancel(verb) => verb.run(global).await,
         Asked::Erase(verb) => verb.run(global).await,
         Asked::Retention(verb) => verb.run(global).await,
+        Asked::Backup(verb) => verb.run(global).await,
         Asked::Explain(verb) => verb.run(global).await,
         Asked::Pause(verb) => verb.run(global).await,
         Asked::Resume(verb) => verb.run(global).await,

@@ -14,7 +14,7 @@ use crate::config::Config;
 use crate::intake::{DropFolder, Intake};
 use crate::retention::Keeper;
 use crate::schedule::{Lane, day_of};
-use crate::store::Store;
+use crate::store::{PauseKind, Store};
 
 pub mod logging;
 
@@ -41,7 +41,7 @@ impl Daemon {
     ///
     /// # Errors
     /// One sentence that names the file, socket or key. Nothing is left running, and no job has been touched.
-    pub async fn start(config: &Config, clock: Clock) -> anyhow::Result<Daemon> {
+    pub async fn start(config: &Config, clock: Clock, paused: bool) -> anyhow::Result<Daemon> {
         refuse_what_is_not_built(config)?;
         let stop = CancellationToken::new();
         let socket = Socket::listen(&config.api.socket, config.api.socket_mode).await?;
@@ -52,6 +52,9 @@ impl Daemon {
         store.close_calls(days.min().unwrap_or(now), now).await?;
         let mut lanes = Vec::new();
         for (name, instance) in &config.instances {
+            if paused {
+                store.pause(name, PauseKind::Person, "the daemon was started with --paused", None, now).await?;
+            }
             lanes.push(Lane::open(name, instance.clone(), store.clone(), clock.clone(), stop.child_token()).await?);
         }
         for (name, jobs) in store.unended_by_instance().await? {
@@ -117,18 +120,19 @@ impl Daemon {
     }
 }
 
-/// Runs the daemon until SIGTERM or SIGINT. A second one does not wait for uploads.
+/// Runs the daemon until SIGTERM or SIGINT. A second one does not wait for uploads. `paused`: no upload begins before a
+/// person says so.
 ///
 /// # Errors
 /// As [`Daemon::start`]; also if the daemon broke down.
-pub async fn serve(config: &Config) -> anyhow::Result<()> {
+pub async fn serve(config: &Config, paused: bool) -> anyhow::Result<()> {
     // Heard from the first moment on, so that none is missed while the database opens.
     let mut terminate = signal(SignalKind::terminate()).context("SIGTERM can't be waited for")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT can't be waited for")?;
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
-    let daemon = Daemon::start(config, Clock::System).await?;
+    let daemon = Daemon::start(config, Clock::System, paused).await?;
     let broken = tokio::select! {
         _ = terminate.recv() => false,
         _ = interrupt.recv() => false,

@@ -20,6 +20,7 @@ use jiff::Timestamp;
 use crate::job::{BatchKey, Illegal, JobId};
 
 mod accept;
+mod backup;
 mod content;
 mod due;
 mod erase;
@@ -40,6 +41,7 @@ mod sweep;
 mod writer;
 
 pub use accept::{Added, Layout, NewJob, Part};
+pub use backup::{BadCopy, Copied, Verified, verify_copy};
 pub use content::{CHUNK_BYTES, Content, Kind, Packed};
 pub use due::{Due, Ended};
 pub use erase::Stored;
@@ -75,6 +77,8 @@ struct Shared {
     writer: writer::Writer,
     readers: SqlitePool,
     changes: broadcast::Sender<Change>,
+    /// Held while a copy is made.
+    copying: tokio::sync::Mutex<()>,
     /// Held for as long as the store is open, so that two daemons never work on one file.
     _lock: File,
 }
@@ -140,6 +144,7 @@ impl Store {
             return Err(StoreError::Newer { path: shown, found, known: schema::newest() });
         }
         own_file(path).map_err(|error| failed(error.to_string()))?;
+        backup::sweep_drafts(path).map_err(|error| failed(error.to_string()))?;
         let mut connection = options(path).connect().await.map_err(|error| failed(error.to_string()))?;
         schema::migrator().run(&mut connection).await.map_err(|error| failed(error.to_string()))?;
         let readers = SqlitePoolOptions::new()
@@ -149,7 +154,9 @@ impl Store {
             .connect_lazy_with(reading(path));
         let (changes, _) = broadcast::channel(CHANGES_KEPT);
         let writer = writer::Writer::start(connection, options(path), changes.clone());
-        let store = Store { shared: Arc::new(Shared { writer, readers, changes, _lock: lock }) };
+        let store = Store {
+            shared: Arc::new(Shared { writer, readers, changes, copying: tokio::sync::Mutex::default(), _lock: lock }),
+        };
         store.sweep_receiving().await.map_err(|error| failed(error.to_string()))?;
         Ok(store)
     }

@@ -81,6 +81,11 @@ pub struct Download {
 }
 
 impl Download {
+    /// How many there will be, where the daemon said so.
+    pub fn bytes(&self) -> Option<u64> {
+        self.response.content_length()
+    }
+
     /// The next bytes; none at the end.
     ///
     /// # Errors
@@ -168,6 +173,11 @@ impl Client {
     pub async fn retry(&self, id: JobId, failed_rows: bool) -> Result<Job, ClientError> {
         let rows = failed_rows.then_some(("rows", "failed"));
         self.ask(self.request(Method::POST, &format!("/v1/jobs/{id}/retry")).query(rows.as_slice())).await
+    }
+
+    /// A copy of the database as it is now. The daemon makes it before it sends it, which takes a while.
+    pub async fn backup(&self) -> Result<Download, ClientError> {
+        Ok(Download { response: self.send(self.request(Method::GET, "/v1/backup")).await? })
     }
 
     /// Erases content and reports of an ended job, or only says what there is.

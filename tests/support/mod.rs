@@ -21,6 +21,8 @@ pub struct Town {
     pub simulator: Simulator,
     /// More lines for `[instances.default]` and below.
     pub config: String,
+    /// More arguments of `serve`.
+    pub arguments: Vec<String>,
     daemon: Option<Child>,
     http: reqwest::Client,
 }
@@ -45,7 +47,7 @@ impl Town {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let socket = folder.path().join("m.sock");
         let http = reqwest::Client::builder().unix_socket(socket).no_proxy().build().expect("a client");
-        Town { folder, simulator, config: String::new(), daemon: None, http }
+        Town { folder, simulator, config: String::new(), arguments: Vec::new(), daemon: None, http }
     }
 
     /// A town whose daemon is at work.
@@ -103,6 +105,7 @@ impl Town {
         let child = Command::new(binary())
             .args(["serve", "--config"])
             .arg(self.config_file())
+            .args(&self.arguments)
             .env("RUST_LOG", "marqueue=debug")
             .stdin(Stdio::null())
             .stdout(Stdio::null())
