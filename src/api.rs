@@ -7,6 +7,8 @@ use axum::routing::{get, post};
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
+pub use metrics::Metrics;
+
 use crate::clock::Clock;
 use crate::intake::Intake;
 use crate::retention::Keeper;
@@ -18,7 +20,9 @@ pub mod client;
 mod create;
 mod erase;
 mod events;
+mod health;
 mod jobs;
+mod metrics;
 mod problem;
 mod reports;
 mod retry;
@@ -36,6 +40,7 @@ pub struct Daemon {
     pub lanes: Vec<Lane>,
     pub started_at: Timestamp,
     pub keeper: Keeper,
+    pub metrics: Arc<Metrics>,
     /// When this is cancelled, answers that wait end.
     pub stop: CancellationToken,
 }
@@ -68,8 +73,9 @@ pub fn router(daemon: Daemon) -> Router {
         .route("/v1/status", get(status::status))
         .route("/v1/instances/{name}/pause", post(status::pause))
         .route("/v1/instances/{name}/resume", post(status::resume))
-        .route("/healthz", get(status::lives))
-        .route("/readyz", get(status::ready))
+        .route("/healthz", get(health::lives))
+        .route("/readyz", get(health::ready))
+        .route("/metrics", get(metrics::metrics))
         .fallback(problem::no_such_path)
         .method_not_allowed_fallback(problem::wrong_method)
         .with_state(Arc::new(daemon))

@@ -20,6 +20,7 @@ mod erase;
 mod exit;
 mod explain;
 mod follow;
+mod health;
 mod list;
 mod output;
 mod pause;
@@ -139,6 +140,7 @@ pub enum Asked {
     Pause(pause::Pause),
     Resume(pause::Resume),
     Status(status::Status),
+    Health(health::Health),
     Check(check::Check),
     Simulate(simulate::Simulate),
     Completions(completions::Completions),
@@ -162,6 +164,7 @@ pub async fn run(verb: Asked, global: &Global) -> Exit {
         Asked::Explain(verb) => verb.run(global).await,
         Asked::Pause(verb) => verb.run(global).await,
         Asked::Resume(verb) => verb.run(global).await,
+        Asked::Health(verb) => verb.run(global).await,
         Asked::Status(verb) => verb.run(global).await,
         Asked::Check(verb) => verb.run(global).await,
         Asked::Simulate(verb) => verb.run(global).await,

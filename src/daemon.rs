@@ -1,5 +1,6 @@
 //! Who opens everything, starts it, drains it, and reports to systemd?
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -12,6 +13,7 @@ use crate::api::server::Socket;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::intake::{DropFolder, Intake};
+use crate::notify::Notifier;
 use crate::retention::Keeper;
 use crate::schedule::{Lane, day_of};
 use crate::store::{PauseKind, Store};
@@ -70,12 +72,22 @@ impl Daemon {
         }
         let keeper = Keeper::new(store.clone(), clock.clone(), config.retention.clone());
         tasks.spawn(keeper.clone().run(stop.clone()));
+        let notifier = Notifier::open(&config.notify, store.clone(), clock.clone()).await;
+        if let Some(notifier) = notifier.map_err(anyhow::Error::msg)? {
+            tasks.spawn(notifier.run(stop.clone()));
+        }
+        let metrics = Arc::new(api::Metrics::default());
+        if let Some(facts) = store.facts() {
+            let metrics = metrics.clone();
+            tokio::spawn(async move { metrics.count(facts).await });
+        }
         let routes = api::router(api::Daemon {
             store: store.clone(),
             intake,
             clock,
             lanes,
             keeper,
+            metrics,
             started_at: now,
             stop: stop.clone(),
         });

@@ -13,7 +13,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::job::JobId;
 use crate::marketo::content_limit;
-use crate::store::{Added, CHUNK_BYTES, Layout, NewJob, Packed, Part, Store, StoreError};
+use crate::store::{Added, CHUNK_BYTES, Fact, Layout, NewJob, Packed, Part, Store, StoreError};
 use crate::table::{Fault, Rules, Scanner, required_columns};
 
 mod drop;
@@ -131,6 +131,11 @@ impl Intake {
                 bytes = job.bytes, batches = job.batches.len(), "a file was accepted");
         }
         Ok(added)
+    }
+
+    /// For those who count.
+    fn refused_a_dropped_file(&self) {
+        self.store.tell(Fact::DropRefused);
     }
 
     /// The most bytes of the header and the rows of one batch.

@@ -24,11 +24,13 @@ mod backup;
 mod content;
 mod due;
 mod erase;
+mod facts;
 #[cfg(test)]
 mod fixture;
 mod instances;
 mod jobs;
 mod moves;
+mod notices;
 mod orders;
 mod progress;
 mod records;
@@ -45,7 +47,9 @@ pub use backup::{BadCopy, Copied, Verified, verify_copy};
 pub use content::{CHUNK_BYTES, Content, Kind, Packed};
 pub use due::{Due, Ended};
 pub use erase::Stored;
+pub use facts::Fact;
 pub use instances::{Depth, Usage};
+pub use notices::Notice;
 pub use orders::Settled;
 pub use progress::Progress;
 pub use records::{Batch, HistoryEntry, Job, Rows};
@@ -59,6 +63,8 @@ pub enum Change {
     Job(JobId),
     Batch(BatchKey),
     Instance(String),
+    /// For those who count alone: [`Store::subscribe`] does not have it.
+    Fact(Fact),
 }
 
 /// How many changes a slow listener may lag behind before it is told to look at everything again.
@@ -76,7 +82,7 @@ pub struct Store {
 struct Shared {
     writer: writer::Writer,
     readers: SqlitePool,
-    changes: broadcast::Sender<Change>,
+    listeners: Arc<facts::Listeners>,
     /// Held while a copy is made.
     copying: tokio::sync::Mutex<()>,
     /// Held for as long as the store is open, so that two daemons never work on one file.
@@ -152,10 +158,17 @@ impl Store {
             .min_connections(0)
             .idle_timeout(Duration::from_secs(60))
             .connect_lazy_with(reading(path));
-        let (changes, _) = broadcast::channel(CHANGES_KEPT);
-        let writer = writer::Writer::start(connection, options(path), changes.clone());
+        let changes = broadcast::channel(CHANGES_KEPT).0;
+        let listeners = Arc::new(facts::Listeners { changes, facts: std::sync::OnceLock::new() });
+        let writer = writer::Writer::start(connection, options(path), listeners.clone());
         let store = Store {
-            shared: Arc::new(Shared { writer, readers, changes, copying: tokio::sync::Mutex::default(), _lock: lock }),
+            shared: Arc::new(Shared {
+                writer,
+                readers,
+                listeners,
+                copying: tokio::sync::Mutex::default(),
+                _lock: lock,
+            }),
         };
         store.sweep_receiving().await.map_err(|error| failed(error.to_string()))?;
         Ok(store)
@@ -168,7 +181,7 @@ impl Store {
 
     /// Hears of every commit from now on.
     pub fn subscribe(&self) -> broadcast::Receiver<Change> {
-        self.shared.changes.subscribe()
+        self.shared.listeners.changes.subscribe()
     }
 
     /// Waits for the writes under way, then closes the file. Later writes fail with [`StoreError::Closed`].

@@ -78,7 +78,7 @@ fn restore(town: &Town, copy: &[u8]) {
     for ending in ["", "-wal", "-shm"] {
         let _ = fs::remove_file(town.folder.path().join(format!("q.db{ending}")));
     }
-    fs::write(town.database(), copy).unwrap();
+    fs::write(town.database(), copy).expect("the copy is put in place");
 }
 
 fn uploads_of(town: &Town, job: &str) -> usize {

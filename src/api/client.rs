@@ -9,7 +9,7 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use serde::de::DeserializeOwned;
 
-use super::types::{Erasure, Explanation, History, InstanceStatus, JobsPage, Pass, Problem, Status};
+use super::types::{Erasure, Explanation, History, InstanceStatus, JobsPage, Pass, Problem, Readiness, Status};
 use crate::job::{JobId, JobState};
 use crate::store::{HistoryEntry, Job};
 
@@ -95,6 +95,15 @@ impl Download {
     }
 }
 
+/// What [`Client::ready`] reads where the daemon is not ready.
+#[derive(serde::Deserialize)]
+struct Refused {
+    #[serde(flatten)]
+    problem: Problem,
+    #[serde(flatten)]
+    readiness: Readiness,
+}
+
 /// Speaks to one daemon. Every method gives a [`ClientError`] where there is no good answer.
 pub struct Client {
     http: reqwest::Client,
@@ -124,6 +133,25 @@ impl Client {
 
     pub async fn status(&self) -> Result<Status, ClientError> {
         self.ask(self.request(Method::GET, "/v1/status")).await
+    }
+
+    /// Whether it answers at all.
+    pub async fn lives(&self) -> Result<(), ClientError> {
+        self.send(self.request(Method::GET, "/healthz")).await.map(drop)
+    }
+
+    /// Whether it is ready, and why not.
+    pub async fn ready(&self) -> Result<(Readiness, Option<String>), ClientError> {
+        let response = self.request(Method::GET, "/readyz").send().await.map_err(|error| self.unanswered(&error))?;
+        if response.status() != StatusCode::SERVICE_UNAVAILABLE {
+            return if response.status().is_success() {
+                Ok((read(response).await?, None))
+            } else {
+                Err(refusal(response).await)
+            };
+        }
+        let refused: Refused = read(response).await?;
+        Ok((refused.readiness, Some(refused.problem.detail)))
     }
 
     /// A page of jobs, newest first.

@@ -27,6 +27,7 @@ async fn next((daemon, mut changes): Listener) -> Option<(Result<Event, Infallib
         let data = match changes.recv().await {
             Ok(Change::Job(id)) => job(&daemon, id, None).await,
             Ok(Change::Batch(key)) => job(&daemon, key.job, Some(key.part)).await,
+            Ok(Change::Fact(_)) => None,
             Ok(Change::Instance(name)) => Some(EventData::Instance { name }),
             Err(RecvError::Lagged(count)) => Some(EventData::Missed { count }),
             Err(RecvError::Closed) => return None,

@@ -41,6 +41,25 @@ pub struct History {
     pub history: Vec<HistoryEntry>,
 }
 
+/// `GET /readyz`
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Readiness {
+    pub ready: bool,
+    pub store: Answers,
+    /// By instance.
+    pub credentials: BTreeMap<String, Answers>,
+}
+
+/// Whether one thing is as it must be.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Answers {
+    pub ok: bool,
+    /// Of the store: `writes`, `does not write`; of credentials: `worked`, `untried`, `refused`, `unreachable`.
+    pub state: String,
+    /// Why not.
+    pub reason: Option<String>,
+}
+
 /// `GET /v1/status`
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Status {

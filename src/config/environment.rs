@@ -55,11 +55,12 @@ fn key(name: &str) -> Option<String> {
     if levels.iter().any(|level| level.is_empty() || !level.bytes().all(plain)) {
         return None;
     }
-    // The one list.
-    if let ["api", "clients", entry, rest @ ..] = levels.as_slice()
+    // The two lists.
+    if let [table @ "api", list @ "clients", entry, rest @ ..] | [table @ "notify", list @ "command", entry, rest @ ..] =
+        levels.as_slice()
         && let Ok(entry) = entry.parse::<usize>()
     {
-        let entry = (entry <= LAST_ENTRY).then(|| format!("api.clients[{entry}]"))?;
+        let entry = (entry <= LAST_ENTRY).then(|| format!("{table}.{list}[{entry}]"))?;
         return Some([&[entry.as_str()], rest].concat().join("."));
     }
     Some(levels.join("."))
@@ -77,6 +78,7 @@ mod tests {
             ("INSTANCES__0__CLIENT_ID", "instances.0.client_id"),
             ("API__CLIENTS__0__CLIENT_ID", "api.clients[0].client_id"),
             ("API__CLIENTS__999", "api.clients[999]"),
+            ("NOTIFY__COMMAND__1", "notify.command[1]"),
             ("API__CLIENTS__CRM", "api.clients.crm"),
         ] {
             assert_eq!(key(name).as_deref(), Some(expected));

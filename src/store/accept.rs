@@ -9,7 +9,7 @@ use super::content::Packed;
 use super::jobs;
 use super::records::{Batch, Job, Rows};
 use super::writer::Writing;
-use super::{Change, Store, StoreError};
+use super::{Change, Fact, Store, StoreError};
 use crate::job::{Format, JobId, JobState, Target};
 
 /// What a client says of a file.
@@ -72,7 +72,7 @@ impl Store {
                     }
                     let id = insert_whole(w, &new, &layout, piece, now).await?;
                     insert_batches(w, id, &layout).await?;
-                    w.changes.push(Change::Job(id));
+                    came(w, id, &new, &layout);
                     Ok(Added::New(as_stored(id, new, &layout, now)))
                 })
             })
@@ -239,8 +239,14 @@ async fn finish(
     }
     insert_batches(w, id, layout).await?;
     jobs::write_history(w, id, None, now, "received", JobState::Pending.as_str(), None, None).await?;
-    w.changes.push(Change::Job(id));
+    came(w, id, new, layout);
     jobs::job(&mut *w.conn, id).await
+}
+
+/// Says that there is a new job.
+fn came(w: &mut Writing<'_>, id: JobId, new: &NewJob, layout: &Layout) {
+    w.changes.push(Change::Job(id));
+    w.changes.push(Change::Fact(Fact::Accepted { instance: new.instance.clone(), bytes: layout.bytes }));
 }
 
 async fn insert_batches(w: &mut Writing<'_>, id: JobId, layout: &Layout) -> Result<(), StoreError> {
