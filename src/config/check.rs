@@ -486,7 +486,7 @@ mod tests {
         );
         assert_eq!(
             said("MARQUEUE_NO_COLOR", "1"),
-            "no_color is not a key: here belongs one of `store`, `retention`, `api`, `drop`, `instances`, `log` \
+            "no_color is not a key: here belongs one of `store`, `retention`, `api`, `drop`, `instances`, `notify`, `log` \
              (set by MARQUEUE_NO_COLOR)"
         );
         assert_eq!(
@@ -496,7 +496,7 @@ mod tests {
         assert_eq!(said("MARQUEUE_API", "x"), "api must be a table, not string (set by MARQUEUE_API)");
         assert_eq!(
             said("MARQUEUE_STOER__PATH", "x"),
-            "stoer is not a key: here belongs one of `store`, `retention`, `api`, `drop`, `instances`, `log` \
+            "stoer is not a key: here belongs one of `store`, `retention`, `api`, `drop`, `instances`, `notify`, `log` \
              (set by MARQUEUE_STOER__PATH)"
         );
     }
