@@ -109,6 +109,7 @@ mod tests {
         job.group = Some("nightly".into());
         job.started_at = Some(samples::at(1));
         job.finished_at = Some(samples::at(62));
+        job.content_erased_at = Some(samples::at(90));
         assert_eq!(
             record(&job),
             "job       12\n\
@@ -121,7 +122,8 @@ mod tests {
              group     nightly\n\
              created   2026-08-01T10:00:00Z\n\
              started   2026-08-01T10:00:01Z\n\
-             finished  2026-08-01T10:01:02Z\n"
+             finished  2026-08-01T10:01:02Z\n\
+             content   erased at 2026-08-01T10:01:30Z\n"
         );
     }
 

@@ -83,3 +83,43 @@ fn is_busy(error: &sqlx::Error) -> bool {
     const SQLITE_BUSY: &str = "5";
     error.as_database_error().and_then(|error| error.code()).is_some_and(|code| code == SQLITE_BUSY)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::fixture::{add, leads, store};
+
+    #[tokio::test]
+    async fn the_log_is_emptied_unless_somebody_reads_in_it() {
+        let store = store().await;
+        add(&store, leads(), 1).await;
+        assert!(store.space().await.unwrap().log > 0);
+        let mut reader = store.readers().begin().await.unwrap();
+        sqlx::query("SELECT count(*) FROM job").fetch_one(&mut *reader).await.unwrap();
+        add(&store, leads(), 1).await;
+        assert!(!store.scrub().await.unwrap());
+        assert!(store.space().await.unwrap().log > 0);
+        drop(reader);
+        // A dropped transaction is rolled back by its connection's thread in its own time.
+        while !store.scrub().await.unwrap() {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(store.space().await.unwrap().log, 0);
+        assert_eq!(store.jobs(None, 9, None).await.unwrap().len(), 2);
+    }
+
+    #[tokio::test]
+    async fn free_pages_are_given_back_a_few_at_a_time() {
+        let store = store().await;
+        let id = add(&store, leads(), 1).await;
+        let noise: Vec<u8> = (0..200_000_u32).flat_map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes()).collect();
+        store.put_piece(id, crate::store::Packed::new(1_000_000, &noise).unwrap()).await.unwrap();
+        store.cancel(id, crate::clock::from_ms(2_000)).await.unwrap();
+        store.erase(id, "test", crate::clock::from_ms(3_000)).await.unwrap();
+        let free = store.space().await.unwrap().free;
+        assert!(free > 10 * 8192, "{free}");
+        let left = store.reclaim(4).await.unwrap();
+        assert_eq!(left, free / 8192 - 4);
+        while store.reclaim(64).await.unwrap() > 0 {}
+        assert_eq!(store.space().await.unwrap().free, 0);
+    }
+}
