@@ -8,21 +8,28 @@ use axum::routing::{MethodRouter, get, post};
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
+pub use metrics::Metrics;
+
 use crate::clock::Clock;
 use crate::intake::Intake;
+use crate::retention::Keeper;
 use crate::schedule::Lane;
 use crate::store::Store;
 
 use guesses::Guesses;
 use tokens::Tokens;
 
+mod backup;
 pub mod caller;
 pub mod client;
 pub mod compat;
 pub mod create;
+mod erase;
 mod events;
 pub mod guesses;
+mod health;
 mod jobs;
+mod metrics;
 mod problem;
 mod reports;
 mod retry;
@@ -43,6 +50,8 @@ pub struct Daemon {
     /// One for each instance of the configuration.
     pub lanes: Vec<Lane>,
     pub started_at: Timestamp,
+    pub keeper: Keeper,
+    pub metrics: Arc<Metrics>,
     /// When this is cancelled, answers that wait end.
     pub stop: CancellationToken,
 }
@@ -74,10 +83,17 @@ pub fn router(daemon: Daemon) -> Router {
         .route("/v1/jobs/{id}/cancel", bare(post(jobs::cancel)))
         .route("/v1/jobs/{id}/retry", post(retry::retry))
         .route("/v1/jobs/{id}/settle", post(settle::settle))
+        .route("/v1/jobs/{id}/erase", post(erase::job))
         .route_layer(from_fn_with_state(daemon.clone(), caller::own_job));
+    let of_everyone = Router::new()
+        .route("/v1/retention", post(erase::due))
+        .route("/v1/backup", bare(get(backup::backup)))
+        .route_layer(from_fn(caller::of_this_machine));
     let native = Router::new()
         .route("/v1/jobs", post(create::create).get(jobs::list))
         .merge(of_a_job)
+        .merge(of_everyone)
+        .route("/metrics", bare(get(metrics::metrics)))
         .route("/v1/events", bare(get(events::events)))
         .route("/v1/status", bare(get(status::status)))
         .route("/v1/instances/{name}/pause", bare(post(status::pause)))
@@ -87,8 +103,8 @@ pub fn router(daemon: Daemon) -> Router {
         .layer(from_fn_with_state(daemon.clone(), caller::admit));
     // These ask by themselves who is there, or need not know.
     let open = Router::new()
-        .route("/healthz", get(status::lives))
-        .route("/readyz", get(status::ready))
+        .route("/healthz", get(health::lives))
+        .route("/readyz", get(health::ready))
         .method_not_allowed_fallback(problem::wrong_method)
         .merge(compat::routes());
     native.merge(open).with_state(daemon)

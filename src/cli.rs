@@ -13,13 +13,16 @@ use crate::api::client::{Client, DEFAULT_SOCKET, DEFAULT_TIMEOUT};
 use crate::job::JobId;
 
 mod add;
+mod backup;
 mod cancel;
 mod check;
 mod completions;
 mod demo;
+mod erase;
 mod exit;
 mod explain;
 mod follow;
+mod health;
 mod list;
 mod output;
 mod pause;
@@ -117,11 +120,15 @@ pub enum Verb {
 #[command(after_help = "\
 Examples:
   marqueue serve --config /etc/marqueue/marqueue.toml
+  marqueue serve --config /etc/marqueue/marqueue.toml --paused
   MARQUEUE_STORE__PATH=/var/lib/marqueue/queue.db marqueue serve -c marqueue.toml")]
 pub struct Serve {
     /// The configuration, in TOML; without it the environment has to say all
     #[arg(long, short, value_name = "FILE", env = "MARQUEUE_CONFIG")]
     pub config: Option<PathBuf>,
+    /// Start with the uploads of every instance paused, as "marqueue pause" does; for a restored database
+    #[arg(long)]
+    pub paused: bool,
 }
 
 /// The verbs that [`run`] carries out.
@@ -136,10 +143,14 @@ pub enum Asked {
     File(report::File),
     Retry(retry::Retry),
     Cancel(cancel::Cancel),
+    Erase(erase::Erase),
+    Retention(erase::Retention),
+    Backup(backup::Backup),
     Explain(explain::Explain),
     Pause(pause::Pause),
     Resume(pause::Resume),
     Status(status::Status),
+    Health(health::Health),
     Check(check::Check),
     Simulate(simulate::Simulate),
     Completions(completions::Completions),
@@ -157,9 +168,13 @@ pub async fn run(verb: Asked, global: &Global) -> Exit {
         Asked::File(verb) => verb.run(global).await,
         Asked::Retry(verb) => verb.run(global).await,
         Asked::Cancel(verb) => verb.run(global).await,
+        Asked::Erase(verb) => verb.run(global).await,
+        Asked::Retention(verb) => verb.run(global).await,
+        Asked::Backup(verb) => verb.run(global).await,
         Asked::Explain(verb) => verb.run(global).await,
         Asked::Pause(verb) => verb.run(global).await,
         Asked::Resume(verb) => verb.run(global).await,
+        Asked::Health(verb) => verb.run(global).await,
         Asked::Status(verb) => verb.run(global).await,
         Asked::Check(verb) => verb.run(global).await,
         Asked::Simulate(verb) => verb.run(global).await,

@@ -36,6 +36,7 @@ pub struct Config {
     pub drop: DropFolder,
     /// By name; never empty.
     pub instances: BTreeMap<String, Instance>,
+    pub notify: Notify,
     pub log: Log,
     /// What works and should not stay as it is, such as a secret that everyone can read. To be logged once.
     pub warnings: Vec<String>,
@@ -183,6 +184,30 @@ pub struct Polling {
     pub min: Duration,
     #[serde(deserialize_with = "values::duration")]
     pub max: Duration,
+}
+
+/// Who hears that a job has ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Notify {
+    /// Nobody without it.
+    pub way: Option<NotifyWay>,
+    /// Of one attempt; at least 1 s.
+    pub timeout: Duration,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NotifyWay {
+    Command {
+        program: String,
+        arguments: Vec<String>,
+    },
+    Url {
+        url: String,
+        /// It is on this machine.
+        loopback: bool,
+        /// Signs what is sent.
+        secret: Option<Secret>,
+    },
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -342,6 +367,7 @@ mod tests {
             },
             drop: DropFolder { path: None },
             instances: BTreeMap::from([("default".to_owned(), instance)]),
+            notify: Notify { way: None, timeout: Duration::from_secs(30) },
             log: Log { format: None, level: LogLevel::Info },
             warnings: Vec::new(),
         };

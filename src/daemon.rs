@@ -15,8 +15,10 @@ use crate::api::tokens::Tokens;
 use crate::clock::Clock;
 use crate::config::{Config, Connections};
 use crate::intake::{DropFolder, Intake};
+use crate::notify::Notifier;
+use crate::retention::Keeper;
 use crate::schedule::{Lane, day_of};
-use crate::store::Store;
+use crate::store::{PauseKind, Store};
 
 pub mod logging;
 
@@ -45,7 +47,7 @@ impl Daemon {
     ///
     /// # Errors
     /// One sentence that names the file, socket or key. Nothing is left running, and no job has been touched.
-    pub async fn start(config: &Config, clock: Clock) -> anyhow::Result<Daemon> {
+    pub async fn start(config: &Config, clock: Clock, paused: bool) -> anyhow::Result<Daemon> {
         let connections = connections(config)?;
         let stop = CancellationToken::new();
         let socket = Socket::listen(&config.api.socket, config.api.socket_mode).await?;
@@ -62,6 +64,9 @@ impl Daemon {
         store.close_calls(days.min().unwrap_or(now), now).await?;
         let mut lanes = Vec::new();
         for (name, instance) in &config.instances {
+            if paused {
+                store.pause(name, PauseKind::Person, "the daemon was started with --paused", None, now).await?;
+            }
             lanes.push(Lane::open(name, instance.clone(), store.clone(), clock.clone(), stop.child_token()).await?);
         }
         for (name, jobs) in store.unended_by_instance().await? {
@@ -75,6 +80,17 @@ impl Daemon {
         for lane in &lanes {
             tasks.spawn(lane.clone().run(tasks.clone()));
         }
+        let keeper = Keeper::new(store.clone(), clock.clone(), config.retention.clone());
+        tasks.spawn(keeper.clone().run(stop.clone()));
+        let notifier = Notifier::open(&config.notify, store.clone(), clock.clone()).await;
+        if let Some(notifier) = notifier.map_err(anyhow::Error::msg)? {
+            tasks.spawn(notifier.run(stop.clone()));
+        }
+        let metrics = Arc::new(api::Metrics::default());
+        if let Some(facts) = store.facts() {
+            let metrics = metrics.clone();
+            tokio::spawn(async move { metrics.count(facts).await });
+        }
         let routes = api::router(api::Daemon {
             store: store.clone(),
             intake,
@@ -82,6 +98,8 @@ impl Daemon {
             tokens,
             guesses: Guesses::default(),
             lanes,
+            keeper,
+            metrics,
             started_at: now,
             stop: stop.clone(),
         });
@@ -133,11 +151,11 @@ impl Daemon {
 }
 
 /// Runs the daemon until SIGTERM or SIGINT. A second one does not wait for uploads. SIGHUP has it read files again that may
-/// change while it runs.
+/// change while it runs. `paused`: no upload begins before a person says so.
 ///
 /// # Errors
 /// As [`Daemon::start`]; also if the daemon broke down.
-pub async fn serve(config: &Config) -> anyhow::Result<()> {
+pub async fn serve(config: &Config, paused: bool) -> anyhow::Result<()> {
     // Heard from the first moment on, so that none is missed while the database opens.
     let mut terminate = signal(SignalKind::terminate()).context("SIGTERM can't be waited for")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT can't be waited for")?;
@@ -145,7 +163,7 @@ pub async fn serve(config: &Config) -> anyhow::Result<()> {
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
-    let daemon = Daemon::start(config, Clock::System).await?;
+    let daemon = Daemon::start(config, Clock::System, paused).await?;
     let broken = loop {
         tokio::select! {
             _ = terminate.recv() => break false,

@@ -13,7 +13,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::job::Target;
 use crate::marketo::content_limit;
-use crate::store::{Added, Layout, NewJob, Part, Store, StoreError};
+use crate::store::{Added, Fact, Layout, NewJob, Part, Store, StoreError};
 use crate::table::{Fault, Required, Rules, required_columns};
 
 mod drop;
@@ -212,6 +212,11 @@ impl Intake {
             check: checks == Checks::All,
             required,
         })
+    }
+
+    /// For those who count.
+    fn refused_a_dropped_file(&self) {
+        self.store.tell(Fact::DropRefused);
     }
 
     /// The most bytes of the header and the rows of one batch.

@@ -27,7 +27,7 @@ async fn serve(serve: cli::Serve) -> Exit {
     if let Err(error) = daemon::logging::init(&config.log) {
         return failed(Exit::Usage, &format!("{error:#}"));
     }
-    match daemon::serve(&config).await {
+    match daemon::serve(&config, serve.paused).await {
         Ok(()) => Exit::Done,
         Err(error) => {
             tracing::error!("{error:#}");

@@ -15,4 +15,4 @@ pub use asks::{Ask, asks};
 pub use client::{AskFault, Client, CreateFault, Created, File, Report, ReportKind, Status, Upload};
 pub use limits::{Gate, Look, Permit, Window};
 pub use multipart::{Frame, content_limit};
-pub use token::{AccessToken, TokenFault};
+pub use token::{AccessToken, TokenFault, Trial};

@@ -115,6 +115,17 @@ pub(super) async fn admit(State(daemon): State<Shared>, mut request: Request, ne
     Ok(next.run(request).await)
 }
 
+/// Before what concerns the jobs of all: a client over TCP has its own, and nothing to do with those of others.
+pub(super) async fn of_this_machine(caller: Caller, request: Request, next: Next) -> Result<Response, Problem> {
+    match caller {
+        Caller::User { .. } => Ok(next.run(request).await),
+        Caller::Client(_) => {
+            let detail = "this concerns the jobs of all clients, so it is done through the Unix socket only";
+            Err(Problem::plain(StatusCode::FORBIDDEN, detail))
+        }
+    }
+}
+
 /// Before every route below `/v1/jobs/{id}`: another client's job is one that there is not.
 pub(super) async fn own_job(
     State(daemon): State<Shared>,

@@ -10,7 +10,7 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use serde::de::DeserializeOwned;
 
-use super::types::{Explanation, History, InstanceStatus, JobsPage, Problem, Status};
+use super::types::{Erasure, Explanation, History, InstanceStatus, JobsPage, Pass, Problem, Readiness, Status};
 use crate::job::{JobId, JobState};
 use crate::store::{HistoryEntry, Job};
 
@@ -98,6 +98,11 @@ pub struct Download {
 }
 
 impl Download {
+    /// How many there will be, where the daemon said so.
+    pub fn bytes(&self) -> Option<u64> {
+        self.response.content_length()
+    }
+
     /// The next bytes; none at the end.
     ///
     /// # Errors
@@ -125,6 +130,15 @@ impl Silence {
     fn broken(&self) -> ClientError {
         ClientError::Silent { socket: self.socket.clone(), why: format!("nothing came for {:?}", self.timeout) }
     }
+}
+
+/// What [`Client::ready`] reads where the daemon is not ready.
+#[derive(serde::Deserialize)]
+struct Refused {
+    #[serde(flatten)]
+    problem: Problem,
+    #[serde(flatten)]
+    readiness: Readiness,
 }
 
 /// Speaks to one daemon. Every method gives a [`ClientError`] where there is no good answer.
@@ -156,6 +170,25 @@ impl Client {
 
     pub async fn status(&self) -> Result<Status, ClientError> {
         self.ask(self.request(Method::GET, "/v1/status")).await
+    }
+
+    /// Whether it answers at all.
+    pub async fn lives(&self) -> Result<(), ClientError> {
+        self.send(self.request(Method::GET, "/healthz")).await.map(drop)
+    }
+
+    /// Whether it is ready, and why not.
+    pub async fn ready(&self) -> Result<(Readiness, Option<String>), ClientError> {
+        let response = self.request(Method::GET, "/readyz").send().await.map_err(|error| self.unanswered(&error))?;
+        if response.status() != StatusCode::SERVICE_UNAVAILABLE {
+            return if response.status().is_success() {
+                Ok((read(response).await?, None))
+            } else {
+                Err(refusal(response).await)
+            };
+        }
+        let refused: Refused = read(response).await?;
+        Ok((refused.readiness, Some(refused.problem.detail)))
     }
 
     /// A page of jobs, newest first.
@@ -206,6 +239,23 @@ impl Client {
     pub async fn retry(&self, id: JobId, failed_rows: bool) -> Result<Job, ClientError> {
         let rows = failed_rows.then_some(("rows", "failed"));
         self.ask(self.request(Method::POST, &format!("/v1/jobs/{id}/retry")).query(rows.as_slice())).await
+    }
+
+    /// A copy of the database as it is now. The daemon makes it before it sends it, which takes a while.
+    pub async fn backup(&self) -> Result<Download, ClientError> {
+        Ok(Download { response: self.send(self.request(Method::GET, "/v1/backup")).await? })
+    }
+
+    /// Erases content and reports of an ended job, or only says what there is.
+    pub async fn erase(&self, id: JobId, dry_run: bool) -> Result<Erasure, ClientError> {
+        let dry_run = dry_run.then_some(("dry_run", "true"));
+        self.ask(self.request(Method::POST, &format!("/v1/jobs/{id}/erase")).query(dry_run.as_slice())).await
+    }
+
+    /// Erases what is due, or only says what is.
+    pub async fn retention(&self, dry_run: bool) -> Result<Pass, ClientError> {
+        let dry_run = dry_run.then_some(("dry_run", "true"));
+        self.ask(self.request(Method::POST, "/v1/retention").query(dry_run.as_slice())).await
     }
 
     /// How the instance stands now.

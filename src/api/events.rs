@@ -31,6 +31,7 @@ async fn next((daemon, caller, mut changes): Listener) -> Option<(Result<Event, 
         let data = match changes.recv().await {
             Ok(Change::Job(id)) => job(&daemon, &caller, id, None).await,
             Ok(Change::Batch(key)) => job(&daemon, &caller, key.job, Some(key.part)).await,
+            Ok(Change::Fact(_)) => None,
             Ok(Change::Instance(name)) => caller.may_use(&name).then_some(EventData::Instance { name }),
             Err(RecvError::Lagged(count)) => Some(EventData::Missed { count }),
             Err(RecvError::Closed) => return None,

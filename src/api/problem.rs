@@ -58,6 +58,7 @@ impl From<StoreError> for Problem {
         match error {
             StoreError::NoJob(_) | StoreError::NoBatch(_) => Problem::plain(StatusCode::NOT_FOUND, detail),
             StoreError::Refused(_) | StoreError::Illegal(_) => Problem::plain(StatusCode::CONFLICT, detail),
+            StoreError::Erased { .. } => Problem::of_kind(StatusCode::GONE, "erased", "It was erased", detail),
             StoreError::KeyReused(_) => Problem::of_kind(
                 StatusCode::UNPROCESSABLE_ENTITY,
                 "idempotency-key-reused",

@@ -1,4 +1,4 @@
-//! How does the daemon stand? Slots, queue and limits of each instance; pause and resume; health.
+//! How does the daemon stand? Slots, queue and limits of each instance; pause and resume.
 
 use std::collections::BTreeMap;
 
@@ -22,7 +22,7 @@ pub(super) async fn status(State(daemon): State<Shared>, caller: Caller) -> Resu
     Ok(Json(Status { version: env!("CARGO_PKG_VERSION").into(), started_at: daemon.started_at, instances }))
 }
 
-async fn of_lane(daemon: &Daemon, caller: &Caller, lane: &Lane) -> Result<InstanceStatus, StoreError> {
+pub(super) async fn of_lane(daemon: &Daemon, caller: &Caller, lane: &Lane) -> Result<InstanceStatus, StoreError> {
     let now = daemon.clock.now();
     let snapshot = lane.snapshot(now).await?;
     let depth = daemon.store.depth(lane.name()).await?;
@@ -102,19 +102,4 @@ fn known<'a>(daemon: &'a Daemon, caller: &Caller, name: &str) -> Result<&'a Lane
         let detail = format!("there is no instance \"{name}\" in the configuration: it has {known}");
         Problem::plain(StatusCode::NOT_FOUND, detail)
     })
-}
-
-/// It answers, so it lives.
-pub(super) async fn lives() -> &'static str {
-    "ok\n"
-}
-
-/// It can take files in: the store writes.
-pub(super) async fn ready(State(daemon): State<Shared>) -> Result<&'static str, Problem> {
-    match daemon.store.can_write().await {
-        Ok(()) => Ok("ok\n"),
-        Err(error) => {
-            Err(Problem::plain(StatusCode::SERVICE_UNAVAILABLE, format!("the store does not write: {error}")))
-        }
-    }
 }

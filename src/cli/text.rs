@@ -107,6 +107,8 @@ pub mod samples {
             created_at: at(0),
             started_at: None,
             finished_at: None,
+            content_erased_at: None,
+            reports_erased_at: None,
             error: None,
             header: (0, 6),
         }

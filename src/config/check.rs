@@ -8,8 +8,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::problem::Problem;
-use super::raw::{Raw, RawApi, RawInstance};
-use super::{Api, ApiClient, Config, Connections, Instance, Limits, Polling, Secret, TlsFiles, secret, values};
+use super::raw::{Raw, RawApi, RawInstance, RawNotify};
+use super::{
+    Api, ApiClient, Config, Connections, Instance, Limits, Notify, NotifyWay, Polling, Secret, TlsFiles, secret, values,
+};
 
 /// The longest path that fits into a Unix socket's address on Linux, its closing zero left out.
 const LONGEST_SOCKET_PATH: usize = 107;
@@ -41,7 +43,17 @@ pub(super) fn checked(raw: Raw) -> Result<Config, Problem> {
         .into_iter()
         .map(|(name, raw)| Ok((name.clone(), instance(&name, raw, &mut warnings)?)))
         .collect::<Result<_, Problem>>()?;
-    Ok(Config { store: raw.store, retention: raw.retention, api, drop: raw.drop, instances, log: raw.log, warnings })
+    let notify = notify(raw.notify, &mut warnings)?;
+    Ok(Config {
+        notify,
+        store: raw.store,
+        retention: raw.retention,
+        api,
+        drop: raw.drop,
+        instances,
+        log: raw.log,
+        warnings,
+    })
 }
 
 fn api(raw: RawApi, instances: &BTreeSet<&str>, warnings: &mut Vec<String>) -> Result<Api, Problem> {
@@ -170,6 +182,35 @@ fn instance(name: &str, raw: RawInstance, warnings: &mut Vec<String>) -> Result<
         limits: raw.limits,
         polling: raw.polling,
     })
+}
+
+fn notify(raw: RawNotify, warnings: &mut Vec<String>) -> Result<Notify, Problem> {
+    at_least("notify.timeout", raw.timeout, Duration::from_secs(1))?;
+    let secret = match (raw.secret, raw.secret_file) {
+        (None, None) => None,
+        (given, file) => Some(secret::given_or_in_file("notify.secret", given, file, warnings)?),
+    };
+    let mut command = raw.command.into_iter();
+    let way = match (command.next(), raw.url) {
+        (Some(_), Some(_)) => return Err(Problem::new("notify.url", "and notify.command are both given: keep one")),
+        (None, None) => None,
+        (Some(program), None) if program.is_empty() => {
+            return Err(Problem::new("notify.command", "must begin with the name of a program"));
+        }
+        (Some(program), None) => Some(NotifyWay::Command { program, arguments: command.collect() }),
+        (None, Some(url)) => {
+            let url = values::parse_hook(url.expose()).map_err(|reason| Problem::new("notify.url", reason))?;
+            let loopback = values::is_loopback(&url);
+            return Ok(Notify {
+                way: Some(NotifyWay::Url { url: url.into(), loopback, secret }),
+                timeout: raw.timeout,
+            });
+        }
+    };
+    if secret.is_some() {
+        return Err(Problem::new("notify.secret", "signs what is sent to notify.url, and there is none"));
+    }
+    Ok(Notify { way, timeout: raw.timeout })
 }
 
 fn limits(all: &str, limits: &Limits, simulated: bool) -> Result<(), Problem> {
@@ -378,8 +419,23 @@ mod tests {
             ("[store]\npath = ''", "store.path is empty"),
             ("[store]\npath = 7", "store.path must be text, not integer `7`"),
             (
+                "[notify]\nurl = 'http://hooks.example'",
+                "notify.url must begin with https:// (http:// is only for loopback, where a simulator is)",
+            ),
+            (
+                "[notify]\nurl = 'https://a.example'\ncommand = ['x']",
+                "notify.url and notify.command are both given: keep one",
+            ),
+            ("[notify]\ncommand = ['']", "notify.command must begin with the name of a program"),
+            (
+                "[notify]\ncommand = ['x']\nsecret = 's'",
+                "notify.secret signs what is sent to notify.url, and there is none",
+            ),
+            ("[notify]\nurl = 'https://a.example'\nsecret = ''", "notify.secret is empty"),
+            ("[notify]\ntimeout = '1ms'", "notify.timeout must be at least 1s, not 1ms"),
+            (
                 "[stores]",
-                "stores is not a key: here belongs one of `store`, `retention`, `api`, `drop`, `instances`, `log`",
+                "stores is not a key: here belongs one of `store`, `retention`, `api`, `drop`, `instances`, `notify`, `log`",
             ),
             ("[api]\nsocket_mode = 660", "api.socket_mode must be text, not integer `660`"),
             (
@@ -531,7 +587,7 @@ mod tests {
         );
         assert_eq!(
             said("MARQUEUE_NO_COLOR", "1"),
-            "no_color is not a key: here belongs one of `store`, `retention`, `api`, `drop`, `instances`, `log` \
+            "no_color is not a key: here belongs one of `store`, `retention`, `api`, `drop`, `instances`, `notify`, `log` \
              (set by MARQUEUE_NO_COLOR)"
         );
         assert_eq!(
@@ -541,7 +597,7 @@ mod tests {
         assert_eq!(said("MARQUEUE_API", "x"), "api must be a table, not string (set by MARQUEUE_API)");
         assert_eq!(
             said("MARQUEUE_STOER__PATH", "x"),
-            "stoer is not a key: here belongs one of `store`, `retention`, `api`, `drop`, `instances`, `log` \
+            "stoer is not a key: here belongs one of `store`, `retention`, `api`, `drop`, `instances`, `notify`, `log` \
              (set by MARQUEUE_STOER__PATH)"
         );
     }

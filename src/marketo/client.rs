@@ -14,7 +14,7 @@ use super::asks::{Ask, asks};
 use super::cause::reason;
 use super::multipart::Frame;
 use super::paths::{create_path, import_path};
-use super::token::{AccessToken, TokenFault, Tokens};
+use super::token::{AccessToken, TokenFault, Tokens, Trial};
 use crate::config;
 use crate::job::{Counts, Format, RemoteStatus, Target};
 
@@ -140,6 +140,11 @@ impl Client {
     /// The token for the next calls. Needs no permit: these calls count against no limit.
     pub async fn token(&self) -> Result<AccessToken, TokenFault> {
         self.tokens.get(&self.http).await
+    }
+
+    /// How the last request for a token went.
+    pub fn trial(&self) -> Trial {
+        self.tokens.trial()
     }
 
     /// Sends a file. `content` yields exactly `upload.bytes` bytes.

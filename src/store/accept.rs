@@ -10,7 +10,7 @@ use super::content::Packed;
 use super::jobs;
 use super::records::{Batch, Job, Rows};
 use super::writer::Writing;
-use super::{Change, Store, StoreError};
+use super::{Change, Fact, Store, StoreError};
 use crate::job::{Format, JobId, JobState, Source, Target};
 
 /// What a client says of a file.
@@ -74,7 +74,7 @@ impl Store {
                     }
                     let id = insert_whole(w, &new, &layout, piece, now).await?;
                     insert_batches(w, id, &layout).await?;
-                    w.changes.push(Change::Job(id));
+                    came(w, id, &new, &layout);
                     Ok(Added::New(as_stored(id, new, &layout, now)))
                 })
             })
@@ -254,8 +254,14 @@ async fn finish(
     insert_batches(w, id, layout).await?;
     let (state, arrival) = (JobState::Pending.as_str(), arrival(new));
     jobs::write_history(w, id, None, now, "received", state, Some(&arrival), None).await?;
-    w.changes.push(Change::Job(id));
+    came(w, id, new, layout);
     jobs::job(&mut *w.conn, id).await
+}
+
+/// Says that there is a new job.
+fn came(w: &mut Writing<'_>, id: JobId, new: &NewJob, layout: &Layout) {
+    w.changes.push(Change::Job(id));
+    w.changes.push(Change::Fact(Fact::Accepted { instance: new.instance.clone(), bytes: layout.bytes }));
 }
 
 async fn insert_batches(w: &mut Writing<'_>, id: JobId, layout: &Layout) -> Result<(), StoreError> {
@@ -297,6 +303,8 @@ fn as_stored(id: JobId, new: NewJob, layout: &Layout, now: Timestamp) -> Job {
         created_at: now,
         started_at: None,
         finished_at: None,
+        content_erased_at: None,
+        reports_erased_at: None,
         error: None,
         header: layout.header,
     }

@@ -7,7 +7,7 @@ use super::jobs::write_history;
 use super::progress::{AskFailures, Progress};
 use super::rows::{maybe_size, time, word};
 use super::writer::Writing;
-use super::{Change, Part, Store, StoreError, accept, instances};
+use super::{Change, Fact, Part, Store, StoreError, accept, instances};
 use crate::job::{BatchKey, BatchState, Counts, Event, JobId, Wait, job_state};
 
 impl Store {
@@ -91,6 +91,8 @@ impl Store {
                     let (part, state, id) = (Some(key.part), batch.state.as_str(), request_id.as_deref());
                     write_history(w, key.job, part, now, "ask-failed", state, Some(&reason), id).await?;
                     w.changes.push(Change::Batch(key));
+                    let fact = Fact::ask_failed(instance_of(w, key.job).await?, &reason);
+                    w.changes.push(Change::Fact(fact));
                     Ok(batch.ask_failures)
                 })
             })
@@ -144,9 +146,24 @@ pub(super) async fn record(
     if news || batch.counts != before.counts {
         w.changes.push(Change::Batch(key));
     }
+    count(w, key, event).await?;
     settle_job(w, key.job, now).await?;
     instances::learn(w, key, event, now).await?;
     Ok(batch.state)
+}
+
+/// Tells those who count.
+async fn count(w: &mut Writing<'_>, key: BatchKey, event: &Event) -> Result<(), StoreError> {
+    let instance = instance_of(w, key.job).await?;
+    if let Event::Ended { counts, .. } | Event::Lost { counts, .. } = event {
+        w.changes.push(Change::Fact(Fact::Rows { instance: instance.clone(), counts: *counts }));
+    }
+    w.changes.push(Change::Fact(Fact::of(instance, event)));
+    Ok(())
+}
+
+async fn instance_of(w: &mut Writing<'_>, id: JobId) -> Result<String, StoreError> {
+    Ok(sqlx::query_scalar("SELECT instance FROM job WHERE id = ?").bind(id.0).fetch_one(&mut *w.conn).await?)
 }
 
 async fn load(w: &mut Writing<'_>, key: BatchKey) -> Result<Progress, StoreError> {
@@ -236,7 +253,7 @@ async fn settle_job(w: &mut Writing<'_>, id: JobId, now: Timestamp) -> Result<()
     let done = sqlx::query(
         "UPDATE job SET state = ?, error = ?, finished_at = ?,
                         started_at = CASE WHEN ? = 'running' THEN coalesce(started_at, ?) ELSE started_at END
-         WHERE id = ? AND state <> ?",
+         WHERE id = ? AND state <> ? RETURNING instance, created_at",
     )
     .bind(state.as_str())
     .bind(error.as_deref().filter(|_| ended))
@@ -245,14 +262,28 @@ async fn settle_job(w: &mut Writing<'_>, id: JobId, now: Timestamp) -> Result<()
     .bind(now.as_millisecond())
     .bind(id.0)
     .bind(state.as_str())
-    .execute(&mut *w.conn)
+    .fetch_optional(&mut *w.conn)
     .await?;
-    if done.rows_affected() > 0 {
+    if let Some(row) = done {
         if ended {
+            let took = now.as_millisecond() - row.try_get::<i64, _>("created_at")?;
+            let took = std::time::Duration::from_millis(took.max(0).cast_unsigned());
+            w.changes.push(Change::Fact(Fact::Ended { instance: row.try_get("instance")?, state, took }));
+            owe_notice(w, id, now).await?;
             write_history(w, id, None, now, "ended", state.as_str(), error.as_deref(), None).await?;
         }
         w.changes.push(Change::Job(id));
     }
+    Ok(())
+}
+
+/// Where somebody is to be told of ends, this one is owed from now on.
+async fn owe_notice(w: &mut Writing<'_>, id: JobId, now: Timestamp) -> Result<(), StoreError> {
+    sqlx::query("INSERT OR REPLACE INTO notice (job_id, owed_at, attempts, next_at) SELECT ?1, ?2, 0, ?2 FROM notify")
+        .bind(id.0)
+        .bind(now.as_millisecond())
+        .execute(&mut *w.conn)
+        .await?;
     Ok(())
 }
 

@@ -30,6 +30,10 @@ pub struct Job {
     /// When the first upload began.
     pub started_at: Option<Timestamp>,
     pub finished_at: Option<Timestamp>,
+    /// When its content was erased; none while it is stored.
+    pub content_erased_at: Option<Timestamp>,
+    /// When its failure and warning files were erased.
+    pub reports_erased_at: Option<Timestamp>,
     /// Why it failed.
     pub error: Option<String>,
     /// Where the header stands in the file: `from..to` in bytes.

@@ -27,6 +27,8 @@ pub(super) fn read_job(row: &SqliteRow) -> Result<Job, sqlx::Error> {
         created_at: from_ms(row.try_get("created_at")?),
         started_at: time(row, "started_at")?,
         finished_at: time(row, "finished_at")?,
+        content_erased_at: time(row, "content_erased_at")?,
+        reports_erased_at: time(row, "reports_erased_at")?,
         error: row.try_get("error")?,
         header: (size(row, "header_from")?, size(row, "header_to")?),
     })

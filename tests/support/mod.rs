@@ -23,6 +23,8 @@ pub struct Town {
     pub config: String,
     /// More lines for `[api]`.
     pub api: String,
+    /// More arguments of `serve`.
+    pub arguments: Vec<String>,
     daemon: Option<Child>,
     http: reqwest::Client,
 }
@@ -47,7 +49,7 @@ impl Town {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let socket = folder.path().join("m.sock");
         let http = reqwest::Client::builder().unix_socket(socket).no_proxy().build().expect("a client");
-        Town { folder, simulator, config: String::new(), api: String::new(), daemon: None, http }
+        Town { folder, simulator, config: String::new(), api: String::new(), arguments: Vec::new(), daemon: None, http }
     }
 
     /// A town whose daemon is at work.
@@ -112,6 +114,7 @@ impl Town {
         let child = Command::new(binary())
             .args(["serve", "--config"])
             .arg(self.config_file())
+            .args(&self.arguments)
             .env("RUST_LOG", "marqueue=debug")
             .stdin(Stdio::null())
             .stdout(Stdio::null())

@@ -56,7 +56,7 @@ impl House {
         // Variables that were set for another daemon are none of this one's.
         let config = Config::read(Some((&file, &text)), [])?;
         let limits = config.instances.values().next().context("the configuration has no instance")?.limits.clone();
-        let daemon = Daemon::start(&config, Clock::System).await?;
+        let daemon = Daemon::start(&config, Clock::System, false).await?;
         let client = Client::new(&socket, DEFAULT_TIMEOUT)?;
         Ok(House { folder, daemon, simulator, client, limits, settings })
     }

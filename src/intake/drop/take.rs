@@ -139,6 +139,7 @@ impl Hands {
             // The reason may name columns: it stands beside the file and not in the log.
             Ok(Some(name)) => {
                 tracing::warn!(file = %task.path.display(), rejected = %name.display(), "a dropped file was refused");
+                self.intake.refused_a_dropped_file();
                 Outcome::Over
             }
             Ok(None) => Outcome::Changed,
