@@ -10,12 +10,14 @@ use tokio_util::task::TaskTracker;
 use crate::api;
 use crate::api::server::{Clients, Socket, connections_possible};
 use crate::clock::Clock;
-use crate::config::{Config, Connections};
+use crate::config::{Config, ConfigError, Connections};
 use crate::intake::{DropFolder, Intake};
 use crate::schedule::{Lane, day_of};
 use crate::store::Store;
 
 pub mod logging;
+mod reload;
+mod systemd;
 
 /// How long uploads under way and answers may take once the daemon is told to stop. An upload that takes longer is left,
 /// and its outcome is then unknown; systemd's own patience is 90 seconds.
@@ -28,6 +30,8 @@ const ANSWERS: Duration = Duration::from_secs(5);
 /// A daemon at work.
 pub struct Daemon {
     store: Store,
+    lanes: Vec<Lane>,
+    intake: Intake,
     stop: CancellationToken,
     /// Uploads, polls, fetches, takes from the drop folder.
     tasks: TaskTracker,
@@ -41,10 +45,15 @@ impl Daemon {
     /// # Errors
     /// One sentence that names the file, socket or key. Nothing is left running, and no job has been touched.
     pub async fn start(config: &Config, clock: Clock) -> anyhow::Result<Daemon> {
+        let socket = Socket::listen(&config.api.socket, config.api.socket_mode).await?;
+        Daemon::start_at(socket, config, clock).await
+    }
+
+    /// Like [`Daemon::start`], at a socket that is listened on already.
+    async fn start_at(socket: Socket, config: &Config, clock: Clock) -> anyhow::Result<Daemon> {
         refuse_what_is_not_built(config)?;
         let connections = connections(config)?;
         let stop = CancellationToken::new();
-        let socket = Socket::listen(&config.api.socket, config.api.socket_mode).await?;
         let store = Store::open(&config.store.path).await?;
         let now = clock.now();
         // No instance still counts a day that began before the oldest that one is in.
@@ -67,9 +76,9 @@ impl Daemon {
         }
         let routes = api::router(api::Daemon {
             store: store.clone(),
-            intake,
+            intake: intake.clone(),
             clock,
-            lanes,
+            lanes: lanes.clone(),
             started_at: now,
             stop: stop.clone(),
         });
@@ -81,7 +90,37 @@ impl Daemon {
         served.spawn(socket.serve(clients));
         tracing::info!(socket = %config.api.socket.display(), database = %config.store.path.display(),
             instances = config.instances.len(), version = env!("CARGO_PKG_VERSION"), "the daemon is ready");
-        Ok(Daemon { store, stop, tasks, served })
+        Ok(Daemon { store, lanes, intake, stop, tasks, served })
+    }
+
+    /// Puts in force what of `new` can be while the daemon runs, and says what can't. `now` is what is in force.
+    async fn reload(&self, now: &mut Config, level: &logging::Level, new: Result<Config, ConfigError>) {
+        let (config, later) = match new {
+            Ok(new) => reload::merged(now, new),
+            Err(error) => {
+                tracing::error!(%error, "the new configuration is wrong; the old one stays in force");
+                return;
+            }
+        };
+        for warning in &config.warnings {
+            tracing::warn!("{warning}");
+        }
+        for lane in &self.lanes {
+            if let Some(instance) = config.instances.get(lane.name())
+                && let Err(error) = lane.change(instance.clone()).await
+            {
+                tracing::error!(instance = lane.name(), %error, "the new configuration is not in force everywhere");
+            }
+        }
+        self.intake.change(&config);
+        if let Err(error) = level.set(config.log.level) {
+            tracing::error!("{error:#}");
+        }
+        *now = config;
+        if !later.is_empty() {
+            tracing::warn!(keys = later.join(", "), "some changes wait for a restart of the daemon");
+        }
+        tracing::info!("the configuration was read again");
     }
 
     /// Returns when the daemon can't go on by itself.
@@ -108,23 +147,47 @@ impl Daemon {
     }
 }
 
-/// Runs the daemon until SIGTERM or SIGINT. A second one does not wait for uploads.
+/// Runs the daemon until SIGTERM or SIGINT. A second one does not wait for uploads. SIGHUP has it `read` its
+/// configuration again.
 ///
 /// # Errors
 /// As [`Daemon::start`]; also if the daemon broke down.
-pub async fn serve(config: &Config) -> anyhow::Result<()> {
+pub async fn serve(
+    mut config: Config,
+    level: &logging::Level,
+    read: impl Fn() -> Result<Config, ConfigError>,
+) -> anyhow::Result<()> {
     // Heard from the first moment on, so that none is missed while the database opens.
     let mut terminate = signal(SignalKind::terminate()).context("SIGTERM can't be waited for")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT can't be waited for")?;
+    let mut hangup = signal(SignalKind::hangup()).context("SIGHUP can't be waited for")?;
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
-    let daemon = Daemon::start(config, Clock::System).await?;
-    let broken = tokio::select! {
-        _ = terminate.recv() => false,
-        _ = interrupt.recv() => false,
-        () = daemon.broken() => true,
+    let daemon = match systemd::socket(&config.api.socket)? {
+        Some(socket) => Daemon::start_at(Socket::inherited(socket)?, &config, Clock::System).await?,
+        None => Daemon::start(&config, Clock::System).await?,
     };
+    systemd::ready();
+    let alive = systemd::watchdog()
+        .map(|patience| tokio::spawn(systemd::stay_alive(patience, daemon.lanes.clone(), daemon.store.clone())));
+    let broken = loop {
+        tokio::select! {
+            _ = terminate.recv() => break false,
+            _ = interrupt.recv() => break false,
+            () = daemon.broken() => break true,
+            _ = hangup.recv() => {
+                systemd::reloading();
+                daemon.reload(&mut config, level, read()).await;
+                systemd::ready();
+            }
+        }
+    };
+    systemd::stopping();
+    // systemd gives the stop a time of its own, and a lane that makes no more plans would hold this for ever.
+    if let Some(alive) = alive {
+        alive.abort();
+    }
     tracing::info!("stopping: no new uploads; those under way end");
     tokio::select! {
         () = daemon.stop() => {}

@@ -2,7 +2,7 @@
 //! on the disk.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
@@ -30,7 +30,7 @@ pub struct Intake {
     clock: Clock,
     max_file_bytes: u64,
     /// The most bytes of an upload, by instance.
-    upload_bytes: Arc<BTreeMap<String, u64>>,
+    upload_bytes: Arc<RwLock<BTreeMap<String, u64>>>,
 }
 
 /// Why a file was not accepted. Nothing of it is kept.
@@ -55,8 +55,13 @@ pub enum IntakeError {
 
 impl Intake {
     pub fn new(store: Store, clock: Clock, config: &Config) -> Intake {
-        let limits = config.instances.iter().map(|(name, instance)| (name.clone(), instance.limits.upload_bytes));
-        Intake { store, clock, max_file_bytes: config.api.max_file_bytes, upload_bytes: Arc::new(limits.collect()) }
+        let upload_bytes = Arc::new(RwLock::new(upload_bytes(config)));
+        Intake { store, clock, max_file_bytes: config.api.max_file_bytes, upload_bytes }
+    }
+
+    /// Cuts the files that come from now on by the limits of `config`.
+    pub fn change(&self, config: &Config) {
+        *self.upload_bytes.write().unwrap_or_else(PoisonError::into_inner) = upload_bytes(config);
     }
 
     /// Refuses a file whose size is known before it comes.
@@ -141,14 +146,19 @@ impl Intake {
 
     /// The most bytes of the header and the rows of one batch.
     fn content_limit(&self, new: &NewJob) -> Result<u64, IntakeError> {
-        match self.upload_bytes.get(&new.instance) {
+        let limits = self.upload_bytes.read().unwrap_or_else(PoisonError::into_inner);
+        match limits.get(&new.instance) {
             Some(&upload_bytes) => Ok(content_limit(&new.filename, upload_bytes)),
             None => Err(IntakeError::UnknownInstance {
                 name: new.instance.clone(),
-                known: self.upload_bytes.keys().map(String::as_str).collect::<Vec<_>>().join(", "),
+                known: limits.keys().map(String::as_str).collect::<Vec<_>>().join(", "),
             }),
         }
     }
+}
+
+fn upload_bytes(config: &Config) -> BTreeMap<String, u64> {
+    config.instances.iter().map(|(name, instance)| (name.clone(), instance.limits.upload_bytes)).collect()
 }
 
 /// How many pieces of one file may be on their way to the disk. While one waits there, the next are read and compressed;
@@ -283,7 +293,7 @@ mod tests {
     async fn door(upload_bytes: u64, max_file_bytes: u64) -> Door {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(&folder.path().join("q.db")).await.unwrap();
-        let upload_bytes = Arc::new([("default".to_owned(), upload_bytes)].into());
+        let upload_bytes = Arc::new(RwLock::new([("default".to_owned(), upload_bytes)].into()));
         let intake = Intake { store, clock: Clock::System, max_file_bytes, upload_bytes };
         Door { intake, _folder: folder }
     }
