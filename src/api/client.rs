@@ -243,7 +243,8 @@ impl Client {
 
     /// A copy of the database as it is now. The daemon makes it before it sends it, which takes a while.
     pub async fn backup(&self) -> Result<Download, ClientError> {
-        Ok(Download { response: self.send(self.request(Method::GET, "/v1/backup")).await? })
+        let response = self.send(self.request(Method::GET, "/v1/backup")).await?;
+        Ok(Download { response, silence: self.silence.clone() })
     }
 
     /// Erases content and reports of an ended job, or only says what there is.
