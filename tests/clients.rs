@@ -8,6 +8,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use marqueue::job::JobState;
+use marqueue::simulator::Settings;
 use rustix::process::{Pid, Resource, Rlimit, prlimit};
 use sqlx::ConnectOptions;
 use sqlx::sqlite::SqliteConnectOptions;
@@ -19,7 +20,8 @@ const MB: usize = 1 << 20;
 
 /// A town whose daemon has little patience.
 async fn town(api: &str) -> Town {
-    let mut town = Town::new(quick()).await;
+    // Some send files of hundreds of thousands of rows, and nobody here waits for their imports.
+    let mut town = Town::new(Settings { import_per_row: Duration::ZERO, ..quick() }).await;
     town.api = api.to_owned();
     town.start().await;
     town
