@@ -29,6 +29,9 @@ const LONGEST_SOCKET_PATH: usize = 107;
 /// A URL needs a host; a socket has none.
 const HOST: &str = "http://marqueue";
 
+/// How much longer it may say nothing while it goes through the whole database: to copy it, or to erase in it.
+const WORK: Duration = Duration::from_secs(3600);
+
 /// How long the daemon may say nothing.
 pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -174,12 +177,13 @@ impl Client {
 
     /// Whether it answers at all.
     pub async fn lives(&self) -> Result<(), ClientError> {
-        self.send(self.request(Method::GET, "/healthz")).await.map(drop)
+        self.send_in_time(self.request(Method::GET, "/healthz")).await.map(drop)
     }
 
     /// Whether it is ready, and why not.
     pub async fn ready(&self) -> Result<(Readiness, Option<String>), ClientError> {
-        let response = self.request(Method::GET, "/readyz").send().await.map_err(|error| self.unanswered(&error))?;
+        let asked = self.silence.within(Duration::ZERO, self.request(Method::GET, "/readyz").send()).await?;
+        let response = asked.map_err(|error| self.unanswered(&error))?;
         if response.status() != StatusCode::SERVICE_UNAVAILABLE {
             return if response.status().is_success() {
                 Ok((read(response).await?, None))
@@ -243,19 +247,20 @@ impl Client {
 
     /// A copy of the database as it is now. The daemon makes it before it sends it, which takes a while.
     pub async fn backup(&self) -> Result<Download, ClientError> {
-        Ok(Download { response: self.send(self.request(Method::GET, "/v1/backup")).await? })
+        let response = self.silence.within(WORK, self.send(self.request(Method::GET, "/v1/backup"))).await??;
+        Ok(Download { response, silence: self.silence.clone() })
     }
 
     /// Erases content and reports of an ended job, or only says what there is.
     pub async fn erase(&self, id: JobId, dry_run: bool) -> Result<Erasure, ClientError> {
         let dry_run = dry_run.then_some(("dry_run", "true"));
-        self.ask(self.request(Method::POST, &format!("/v1/jobs/{id}/erase")).query(dry_run.as_slice())).await
+        self.work(self.request(Method::POST, &format!("/v1/jobs/{id}/erase")).query(dry_run.as_slice())).await
     }
 
     /// Erases what is due, or only says what is.
     pub async fn retention(&self, dry_run: bool) -> Result<Pass, ClientError> {
         let dry_run = dry_run.then_some(("dry_run", "true"));
-        self.ask(self.request(Method::POST, "/v1/retention").query(dry_run.as_slice())).await
+        self.work(self.request(Method::POST, "/v1/retention").query(dry_run.as_slice())).await
     }
 
     /// How the instance stands now.
@@ -281,6 +286,10 @@ impl Client {
 
     fn request(&self, method: Method, path: &str) -> RequestBuilder {
         self.http.request(method, format!("{HOST}{path}"))
+    }
+
+    async fn work<T: DeserializeOwned>(&self, request: RequestBuilder) -> Result<T, ClientError> {
+        self.silence.within(WORK, async { read(self.send(request).await?).await }).await?
     }
 
     async fn ask<T: DeserializeOwned>(&self, request: RequestBuilder) -> Result<T, ClientError> {
