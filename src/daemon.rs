@@ -13,7 +13,7 @@ use crate::api::guesses::Guesses;
 use crate::api::server::{Clients, Socket, Tcp, Tls, connections_possible};
 use crate::api::tokens::Tokens;
 use crate::clock::Clock;
-use crate::config::{Config, Connections};
+use crate::config::{Config, ConfigError, Connections};
 use crate::intake::{DropFolder, Intake};
 use crate::notify::Notifier;
 use crate::retention::Keeper;
@@ -21,6 +21,8 @@ use crate::schedule::{Lane, day_of};
 use crate::store::{PauseKind, Store};
 
 pub mod logging;
+mod reload;
+mod systemd;
 
 /// How long uploads under way and answers may take once the daemon is told to stop. An upload that takes longer is left,
 /// and its outcome is then unknown; systemd's own patience is 90 seconds.
@@ -33,6 +35,8 @@ const ANSWERS: Duration = Duration::from_secs(5);
 /// A daemon at work.
 pub struct Daemon {
     store: Store,
+    lanes: Vec<Lane>,
+    intake: Intake,
     stop: CancellationToken,
     /// Uploads, polls, fetches, takes from the drop folder.
     tasks: TaskTracker,
@@ -48,9 +52,14 @@ impl Daemon {
     /// # Errors
     /// One sentence that names the file, socket or key. Nothing is left running, and no job has been touched.
     pub async fn start(config: &Config, clock: Clock, paused: bool) -> anyhow::Result<Daemon> {
+        let socket = Socket::listen(&config.api.socket, config.api.socket_mode).await?;
+        Daemon::start_at(socket, config, clock, paused).await
+    }
+
+    /// Like [`Daemon::start`], at a socket that is listened on already.
+    async fn start_at(socket: Socket, config: &Config, clock: Clock, paused: bool) -> anyhow::Result<Daemon> {
         let connections = connections(config)?;
         let stop = CancellationToken::new();
-        let socket = Socket::listen(&config.api.socket, config.api.socket_mode).await?;
         let tls = config.api.tls.clone().map(Tls::load).transpose()?.map(Arc::new);
         let tcp = match config.api.listen {
             Some(address) => Some(Tcp::listen(address, tls.clone()).await?),
@@ -93,11 +102,11 @@ impl Daemon {
         }
         let routes = api::router(api::Daemon {
             store: store.clone(),
-            intake,
+            intake: intake.clone(),
             clock,
             tokens,
             guesses: Guesses::default(),
-            lanes,
+            lanes: lanes.clone(),
             keeper,
             metrics,
             started_at: now,
@@ -114,16 +123,42 @@ impl Daemon {
         served.spawn(socket.serve(clients));
         tracing::info!(socket = %config.api.socket.display(), database = %config.store.path.display(),
             instances = config.instances.len(), version = env!("CARGO_PKG_VERSION"), "the daemon is ready");
-        Ok(Daemon { store, stop, tasks, served, tls })
+        Ok(Daemon { store, lanes, intake, stop, tasks, served, tls })
     }
 
-    /// Reads again what may change while it runs: the TLS files. What is wrong stays as it was, and is logged.
-    fn reload(&self) {
+    /// Puts in force what of `new` can be while the daemon runs, and says what can't. `now` is what is in force.
+    async fn reload(&self, now: &mut Config, level: &logging::Level, new: Result<Config, ConfigError>) {
         match self.tls.as_ref().map(|tls| tls.reload()) {
             Some(Ok(())) => tracing::info!("the TLS files were read again"),
             Some(Err(error)) => tracing::error!(%error, "the TLS files were read again; the old ones stay in force"),
-            None => tracing::info!("told to read its files again, and there are none that may change"),
+            None => {}
         }
+        let (config, later) = match new {
+            Ok(new) => reload::merged(now, new),
+            Err(error) => {
+                tracing::error!(%error, "the new configuration is wrong; the old one stays in force");
+                return;
+            }
+        };
+        for warning in &config.warnings {
+            tracing::warn!("{warning}");
+        }
+        for lane in &self.lanes {
+            if let Some(instance) = config.instances.get(lane.name())
+                && let Err(error) = lane.change(instance.clone()).await
+            {
+                tracing::error!(instance = lane.name(), %error, "the new configuration is not in force everywhere");
+            }
+        }
+        self.intake.change(&config);
+        if let Err(error) = level.set(config.log.level) {
+            tracing::error!("{error:#}");
+        }
+        *now = config;
+        if !later.is_empty() {
+            tracing::warn!(keys = later.join(", "), "some changes wait for a restart of the daemon");
+        }
+        tracing::info!("the configuration was read again");
     }
 
     /// Returns when the daemon can't go on by itself.
@@ -150,12 +185,17 @@ impl Daemon {
     }
 }
 
-/// Runs the daemon until SIGTERM or SIGINT. A second one does not wait for uploads. SIGHUP has it read files again that may
-/// change while it runs. `paused`: no upload begins before a person says so.
+/// Runs the daemon until SIGTERM or SIGINT. A second one does not wait for uploads. SIGHUP has it `read` its
+/// configuration and its TLS files again. `paused`: no upload begins before a person says so.
 ///
 /// # Errors
 /// As [`Daemon::start`]; also if the daemon broke down.
-pub async fn serve(config: &Config, paused: bool) -> anyhow::Result<()> {
+pub async fn serve(
+    mut config: Config,
+    paused: bool,
+    level: &logging::Level,
+    read: impl Fn() -> Result<Config, ConfigError>,
+) -> anyhow::Result<()> {
     // Heard from the first moment on, so that none is missed while the database opens.
     let mut terminate = signal(SignalKind::terminate()).context("SIGTERM can't be waited for")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT can't be waited for")?;
@@ -163,15 +203,30 @@ pub async fn serve(config: &Config, paused: bool) -> anyhow::Result<()> {
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
-    let daemon = Daemon::start(config, Clock::System, paused).await?;
+    let daemon = match systemd::socket(&config.api.socket)? {
+        Some(socket) => Daemon::start_at(Socket::inherited(socket)?, &config, Clock::System, paused).await?,
+        None => Daemon::start(&config, Clock::System, paused).await?,
+    };
+    systemd::ready();
+    let alive = systemd::watchdog()
+        .map(|patience| tokio::spawn(systemd::stay_alive(patience, daemon.lanes.clone(), daemon.store.clone())));
     let broken = loop {
         tokio::select! {
             _ = terminate.recv() => break false,
             _ = interrupt.recv() => break false,
             () = daemon.broken() => break true,
-            _ = hangup.recv() => daemon.reload(),
+            _ = hangup.recv() => {
+                systemd::reloading();
+                daemon.reload(&mut config, level, read()).await;
+                systemd::ready();
+            }
         }
     };
+    systemd::stopping();
+    // systemd gives the stop a time of its own, and a lane that makes no more plans would hold this for ever.
+    if let Some(alive) = alive {
+        alive.abort();
+    }
     tracing::info!("stopping: no new uploads; those under way end");
     tokio::select! {
         () = daemon.stop() => {}

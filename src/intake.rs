@@ -2,7 +2,7 @@
 //! on the disk.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
@@ -34,7 +34,7 @@ pub struct Intake {
     clock: Clock,
     max_file_bytes: u64,
     /// The most bytes of an upload, by instance.
-    upload_bytes: Arc<BTreeMap<String, u64>>,
+    upload_bytes: Arc<RwLock<BTreeMap<String, u64>>>,
     /// A permit for each piece that is on its way to the disk.
     pieces: Arc<Semaphore>,
 }
@@ -78,14 +78,19 @@ enum Checks {
 
 impl Intake {
     pub fn new(store: Store, clock: Clock, config: &Config) -> Intake {
-        let limits = config.instances.iter().map(|(name, instance)| (name.clone(), instance.limits.upload_bytes));
+        let upload_bytes = Arc::new(RwLock::new(upload_bytes(config)));
         Intake {
             store,
             clock,
             max_file_bytes: config.api.max_file_bytes,
-            upload_bytes: Arc::new(limits.collect()),
+            upload_bytes,
             pieces: Arc::new(Semaphore::new(UNDER_WAY_IN_ALL)),
         }
+    }
+
+    /// Cuts the files that come from now on by the limits of `config`.
+    pub fn change(&self, config: &Config) {
+        *self.upload_bytes.write().unwrap_or_else(PoisonError::into_inner) = upload_bytes(config);
     }
 
     /// Refuses a file whose size is known before it comes.
@@ -221,14 +226,19 @@ impl Intake {
 
     /// The most bytes of the header and the rows of one batch.
     fn content_limit(&self, new: &NewJob) -> Result<u64, IntakeError> {
-        match self.upload_bytes.get(&new.instance) {
+        let limits = self.upload_bytes.read().unwrap_or_else(PoisonError::into_inner);
+        match limits.get(&new.instance) {
             Some(&upload_bytes) => Ok(content_limit(&new.filename, upload_bytes)),
             None => Err(IntakeError::UnknownInstance {
                 name: new.instance.clone(),
-                known: self.upload_bytes.keys().map(String::as_str).collect::<Vec<_>>().join(", "),
+                known: limits.keys().map(String::as_str).collect::<Vec<_>>().join(", "),
             }),
         }
     }
+}
+
+fn upload_bytes(config: &Config) -> BTreeMap<String, u64> {
+    config.instances.iter().map(|(name, instance)| (name.clone(), instance.limits.upload_bytes)).collect()
 }
 
 impl Checks {
@@ -266,7 +276,7 @@ mod tests {
     async fn door(upload_bytes: u64, max_file_bytes: u64) -> Door {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(&folder.path().join("q.db")).await.unwrap();
-        let upload_bytes = Arc::new([("default".to_owned(), upload_bytes)].into());
+        let upload_bytes = Arc::new(RwLock::new([("default".to_owned(), upload_bytes)].into()));
         let pieces = Arc::new(Semaphore::new(UNDER_WAY_IN_ALL));
         let intake = Intake { store, clock: Clock::System, max_file_bytes, upload_bytes, pieces };
         Door { intake, _folder: folder }

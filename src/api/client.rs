@@ -29,9 +29,6 @@ const LONGEST_SOCKET_PATH: usize = 107;
 /// A URL needs a host; a socket has none.
 const HOST: &str = "http://marqueue";
 
-/// How much longer it may say nothing while it goes through the whole database: to copy it, or to erase in it.
-const WORK: Duration = Duration::from_secs(3600);
-
 /// How long the daemon may say nothing.
 pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -144,6 +141,9 @@ struct Refused {
     readiness: Readiness,
 }
 
+/// What goes through the whole database may be silent for so long before it answers.
+const WHOLE_DATABASE: Duration = Duration::from_secs(3600);
+
 /// Speaks to one daemon. Every method gives a [`ClientError`] where there is no good answer.
 pub struct Client {
     http: reqwest::Client,
@@ -247,20 +247,23 @@ impl Client {
 
     /// A copy of the database as it is now. The daemon makes it before it sends it, which takes a while.
     pub async fn backup(&self) -> Result<Download, ClientError> {
-        let response = self.silence.within(WORK, self.send(self.request(Method::GET, "/v1/backup"))).await??;
+        let request = self.request(Method::GET, "/v1/backup");
+        let response = self.silence.within(WHOLE_DATABASE, self.send(request)).await??;
         Ok(Download { response, silence: self.silence.clone() })
     }
 
     /// Erases content and reports of an ended job, or only says what there is.
     pub async fn erase(&self, id: JobId, dry_run: bool) -> Result<Erasure, ClientError> {
         let dry_run = dry_run.then_some(("dry_run", "true"));
-        self.work(self.request(Method::POST, &format!("/v1/jobs/{id}/erase")).query(dry_run.as_slice())).await
+        let request = self.request(Method::POST, &format!("/v1/jobs/{id}/erase")).query(dry_run.as_slice());
+        self.silence.within(WHOLE_DATABASE, async { read(self.send(request).await?).await }).await?
     }
 
     /// Erases what is due, or only says what is.
     pub async fn retention(&self, dry_run: bool) -> Result<Pass, ClientError> {
         let dry_run = dry_run.then_some(("dry_run", "true"));
-        self.work(self.request(Method::POST, "/v1/retention").query(dry_run.as_slice())).await
+        let request = self.request(Method::POST, "/v1/retention").query(dry_run.as_slice());
+        self.silence.within(WHOLE_DATABASE, async { read(self.send(request).await?).await }).await?
     }
 
     /// How the instance stands now.
@@ -286,10 +289,6 @@ impl Client {
 
     fn request(&self, method: Method, path: &str) -> RequestBuilder {
         self.http.request(method, format!("{HOST}{path}"))
-    }
-
-    async fn work<T: DeserializeOwned>(&self, request: RequestBuilder) -> Result<T, ClientError> {
-        self.silence.within(WORK, async { read(self.send(request).await?).await }).await?
     }
 
     async fn ask<T: DeserializeOwned>(&self, request: RequestBuilder) -> Result<T, ClientError> {

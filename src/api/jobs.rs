@@ -121,7 +121,7 @@ pub(super) async fn explain(State(daemon): State<Shared>, Segment(id): Segment) 
     let now = daemon.clock.now();
     let ahead = daemon.store.ahead_in_group(&job).await?;
     let snapshot = lane.snapshot(now).await?;
-    Ok(Json(reasons::explain(&job, ahead, &snapshot, &Rules::of(lane.config()), lane.calls_at(now), now)))
+    Ok(Json(reasons::explain(&job, ahead, &snapshot, &Rules::of(&lane.config()), lane.calls_at(now), now)))
 }
 
 pub(super) async fn cancel(State(daemon): State<Shared>, Segment(id): Segment) -> Result<Json<Job>, Problem> {

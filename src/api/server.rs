@@ -38,7 +38,8 @@ pub enum ListenError {
 /// A socket that is listened on. Its file goes when this does.
 pub struct Socket {
     listener: UnixListener,
-    _file: SocketFile,
+    /// None where the socket is systemd's, which keeps it over a restart.
+    _file: Option<SocketFile>,
 }
 
 struct SocketFile(PathBuf);
@@ -68,7 +69,17 @@ impl Socket {
         let listener = UnixListener::bind(path).map_err(io)?;
         let file = SocketFile(path.to_owned());
         fs::set_permissions(path, Permissions::from_mode(mode)).map_err(io)?;
-        Ok(Socket { listener, _file: file })
+        Ok(Socket { listener, _file: Some(file) })
+    }
+
+    /// Takes a socket over that somebody else listens on for us, and that stays when this daemon goes: clients who come
+    /// in between wait in it.
+    ///
+    /// # Errors
+    /// What the runtime reports of the socket.
+    pub fn inherited(listener: std::os::unix::net::UnixListener) -> std::io::Result<Socket> {
+        listener.set_nonblocking(true)?;
+        Ok(Socket { listener: UnixListener::from_std(listener)?, _file: None })
     }
 
     /// Serves who comes until the stop.

@@ -26,7 +26,8 @@ pub(super) async fn of_lane(daemon: &Daemon, caller: &Caller, lane: &Lane) -> Re
     let now = daemon.clock.now();
     let snapshot = lane.snapshot(now).await?;
     let depth = daemon.store.depth(lane.name()).await?;
-    let limits = &lane.config().limits;
+    let config = lane.config();
+    let limits = &config.limits;
     let usage = daemon.store.usage(lane.name(), day_of(now, limits.daily_reset)).await?;
     let count = |state| {
         let flights = snapshot.flights.iter().filter(|flight| flight.state == state);
@@ -49,7 +50,7 @@ pub(super) async fn of_lane(daemon: &Daemon, caller: &Caller, lane: &Lane) -> Re
             queued: count(BatchState::Queued),
             importing: count(BatchState::Importing),
             unknown: u32::try_from(snapshot.ghosts.len()).unwrap_or(u32::MAX),
-            limit: Rules::of(lane.config()).in_flight,
+            limit: Rules::of(&lane.config()).in_flight,
             learnt: snapshot.instance.slots,
         },
         queue: Queue {

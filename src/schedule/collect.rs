@@ -64,7 +64,7 @@ async fn fetch(
                 return later(desk, key, batch, kind, Some(Ask::ServiceDown), reason, None).await;
             }
         };
-        let answer = desk.client.report(&token, &job.target, id, report).await;
+        let answer = desk.client().report(&token, &job.target, id, report).await;
         let fetched = match answer {
             Ok(Report::File(file)) => store(desk, key, kind, file).await,
             Ok(Report::None) => Ok(Ok(None)),
@@ -144,7 +144,7 @@ async fn later(
     request_id: Option<String>,
 ) -> Result<Fetched, StoreError> {
     let now = desk.clock.now();
-    match fetch_failed(ask, &reason, batch.accepted_at, batch.ask_failures, &desk.config, now) {
+    match fetch_failed(ask, &reason, batch.accepted_at, batch.ask_failures, &desk.config(), now) {
         Unanswered::GiveUp(reason) => {
             tracing::warn!(instance = %desk.name, job = %key.job, part = key.part, file = kind.as_str(), %reason,
                 request_id, "Marketo does not give the file; the batch ends without it");

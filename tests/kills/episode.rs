@@ -5,7 +5,7 @@ use std::fmt;
 use std::path::Path;
 use std::time::Duration;
 
-use marqueue::api::client::{Client, ClientError, DEFAULT_TIMEOUT, JobFile};
+use marqueue::api::client::{Client, ClientError, JobFile};
 use marqueue::job::JobId;
 use marqueue::simulator::Settings;
 use marqueue::store::Job;
@@ -298,5 +298,5 @@ async fn halves(path: &Path) -> u64 {
 }
 
 pub fn client(town: &Town) -> Client {
-    Client::new(&town.socket(), DEFAULT_TIMEOUT).expect("a client")
+    Client::new(&town.socket(), Duration::from_secs(120)).expect("a client")
 }

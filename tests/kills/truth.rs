@@ -87,11 +87,11 @@ fn found(id: i64, file: &File) -> Found {
         batches: Vec::new(),
         retry_of: None,
         source: None,
+        content_erased_at: None,
+        reports_erased_at: None,
         created_at: from_ms(0),
         started_at: None,
         finished_at: None,
-        content_erased_at: None,
-        reports_erased_at: None,
         error: None,
         header: (0, 0),
     };

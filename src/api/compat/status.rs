@@ -125,9 +125,9 @@ mod tests {
             created_at: at(0),
             started_at: Some(at(1)),
             finished_at: state.has_ended().then(|| at(4)),
+            error: None,
             content_erased_at: None,
             reports_erased_at: None,
-            error: None,
             header: (0, 1),
         }
     }
