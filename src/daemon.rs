@@ -44,7 +44,7 @@ impl Daemon {
         refuse_what_is_not_built(config)?;
         let stop = CancellationToken::new();
         let socket = Socket::listen(&config.api.socket, config.api.socket_mode).await?;
-        let store = Store::open(&config.store.path).await?;
+        let store = Store::open_with_reserve(&config.store.path, config.store.reserve_bytes).await?;
         let now = clock.now();
         // No instance still counts a day that began before the oldest that one is in.
         let days = config.instances.values().map(|instance| day_of(now, instance.limits.daily_reset));

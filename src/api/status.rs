@@ -97,12 +97,16 @@ pub(super) async fn lives() -> &'static str {
     "ok\n"
 }
 
-/// It can take files in: the store writes.
+/// It can take files in: the store writes, and what a plan looks at can be read.
 pub(super) async fn ready(State(daemon): State<Shared>) -> Result<&'static str, Problem> {
-    match daemon.store.can_write().await {
-        Ok(()) => Ok("ok\n"),
-        Err(error) => {
-            Err(Problem::plain(StatusCode::SERVICE_UNAVAILABLE, format!("the store does not write: {error}")))
+    let looked = async {
+        for lane in &daemon.lanes {
+            lane.snapshot(daemon.clock.now()).await?;
         }
+        daemon.store.can_write().await
+    };
+    match looked.await {
+        Ok(()) => Ok("ok\n"),
+        Err(error) => Err(Problem::plain(StatusCode::SERVICE_UNAVAILABLE, error.to_string())),
     }
 }
