@@ -1,8 +1,8 @@
 /* Makes the disk fail under one database: loaded into the daemon with LD_PRELOAD.
  *
  * Counted are the calls that write to the file FAULT_FILE and those whose names go on with -wal or -shm: each leaves one
- * byte in FAULT_LOG, so that its size is their number. Call number FAULT_AT fails with the error FAULT_ERRNO; with
- * FAULT_KIND "on" all after it do too, and with "short" it writes half of what it was given and only the next fails.
+ * byte in FAULT_LOG, so that its size is their number. Call number FAULT_AT fails with the error FAULT_ERRNO. With FAULT_ON
+ * it writes the first half of what it was given, as a disk does that is full or torn out, and all calls after it fail.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -43,22 +43,20 @@ static int is_watched(int fd) {
 static int fate(int fd) {
     if (!is_watched(fd))
         return 0;
-    const char *kind = getenv("FAULT_KIND"), *log = getenv("FAULT_LOG");
+    const char *log = getenv("FAULT_LOG");
+    long at = number("FAULT_AT"), on = number("FAULT_ON");
     pthread_mutex_lock(&lock);
-    long call = ++calls, at = number("FAULT_AT");
+    long call = ++calls;
     int out = log ? syscall(SYS_openat, AT_FDCWD, log, O_CREAT | O_WRONLY | O_APPEND, 0600) : -1;
     if (out >= 0) {
         syscall(SYS_write, out, ".", 1);
         syscall(SYS_close, out);
     }
     pthread_mutex_unlock(&lock);
-    int on = kind && !strcmp(kind, "on"), cut = kind && !strcmp(kind, "short");
-    if (!at || call < at || (call > at && !on && !cut) || (cut && call > at + 1))
+    if (!at || call < at || (call > at && !on))
         return 0;
-    if (cut && call == at)
-        return 2;
     errno = (int)number("FAULT_ERRNO");
-    return 1;
+    return on && call == at ? 2 : 1;
 }
 
 ssize_t write(int fd, const void *bytes, size_t count) {
