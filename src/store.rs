@@ -155,10 +155,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::Full`], or what else keeps the database from being written.
     pub async fn has_room_for_report(&self) -> Result<(), StoreError> {
-        self.shared
-            .writer
-            .write(|w| Box::pin(std::future::ready(w.room.report(CHUNK_BYTES as u64))))
-            .await
+        self.shared.writer.write(|w| Box::pin(std::future::ready(w.room.report(CHUNK_BYTES as u64)))).await
     }
 
     /// Hears of every commit from now on.
@@ -222,6 +219,8 @@ fn options(path: &Path) -> SqliteConnectOptions {
         .auto_vacuum(SqliteAutoVacuum::Incremental)
         .page_size(8192)
         .pragma("secure_delete", "ON")
+        // What the log grew to in a busy hour is given back to the disk.
+        .pragma("journal_size_limit", "16777216")
         .busy_timeout(Duration::from_secs(10))
         .disable_statement_logging()
 }

@@ -201,8 +201,7 @@ mod tests {
     async fn a_byte_that_was_overwritten_is_noticed_wherever_it_stands() {
         let store = store().await;
         let id = add(&store, leads(), 1).await;
-        let whole: Vec<u8> =
-            sqlx::query_scalar("SELECT packed FROM chunk").fetch_one(store.readers()).await.unwrap();
+        let whole: Vec<u8> = sqlx::query_scalar("SELECT packed FROM chunk").fetch_one(store.readers()).await.unwrap();
         for at in 0..whole.len() {
             let mut packed = whole.clone();
             packed[at] ^= 0x41;

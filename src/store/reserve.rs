@@ -25,6 +25,8 @@ const BESIDE: u64 = 1 << 20;
 /// The reserve of one database.
 pub(super) struct Reserve {
     path: PathBuf,
+    /// What is in the log has to go into the database as well, some time.
+    log: PathBuf,
     /// Bytes; zero if there is to be none.
     size: u64,
     /// Bytes of it that are there.
@@ -47,7 +49,7 @@ impl Reserve {
     pub fn open(database: &Path, size: u64) -> Reserve {
         let path = Files::beside(database, "-reserve");
         let held = std::fs::metadata(&path).map_or(0, |file| file.len());
-        let mut reserve = Reserve { path, size, held, refused: None };
+        let mut reserve = Reserve { path, log: Files::beside(database, "-wal"), size, held, refused: None };
         if held > size {
             reserve.keep(size);
         }
@@ -73,9 +75,10 @@ impl Reserve {
             _ => free,
         };
         // Where no file can keep the reserve, we at least keep off it ourselves.
+        let logged = std::fs::metadata(&self.log).map_or(0, |file| file.len());
         let above = |kept| (free + self.held).saturating_sub(kept + BESIDE);
         Room {
-            files: if self.is_short() { Err(StoreError::Full) } else { Ok(above(self.size + self.low())) },
+            files: if self.is_short() { Err(StoreError::Full) } else { Ok(above(self.size + self.low() + logged)) },
             // A quarter is for what is known nowhere else; Marketo keeps its files for some days.
             reports: above(self.size / 4).min(free),
         }

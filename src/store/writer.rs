@@ -27,8 +27,12 @@ const GROUP: usize = 256;
 /// How often the disk is looked at while some of the reserve is missing and nothing is written.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// How many pages the database gives back to the disk at once, where they are free within it.
-const GIVEN_BACK: &str = "PRAGMA incremental_vacuum(256)";
+/// What is in the log goes into the database, so that the log's room can be used again. Else it would grow to its eight
+/// megabytes first, and then find no room for that.
+const CHECKPOINT: &str = "PRAGMA wal_checkpoint(PASSIVE)";
+
+/// Pages that are free within the database go back to the disk, some at a time.
+const SHRINK: &str = "PRAGMA incremental_vacuum(256); PRAGMA wal_checkpoint(PASSIVE)";
 
 /// What a write works on: the connection, the list of what it changed, and how much room there is for the content of
 /// files.
@@ -124,9 +128,12 @@ impl Desk {
                 gathered = waiting.recv_many(&mut group, GROUP) => if gathered == 0 { break },
                 // Nothing is written: the disk may have room again all the same.
                 () = tokio::time::sleep(LOOK), if self.reserve.is_short() => {
-                    self.shrink().await;
+                    self.spare(SHRINK).await;
                     continue;
                 }
+            }
+            if self.reserve.is_short() {
+                self.spare(CHECKPOINT).await;
             }
             let mut changes = Vec::new();
             let mut replies = Vec::with_capacity(group.len());
@@ -219,17 +226,15 @@ impl Desk {
         }
     }
 
-    /// Gives pages that are free within the database back to the disk, so that the reserve can be filled again.
-    async fn shrink(&mut self) {
+    /// Makes the most of the room that there is.
+    async fn spare(&mut self, how: &'static str) {
         self.reserve.look();
-        if !self.reserve.is_short() {
-            return;
-        }
         let done = match self.open().await {
-            Ok(conn) => sqlx::query(GIVEN_BACK).execute(conn).await.map(drop).map_err(StoreError::from),
+            Ok(conn) => sqlx::raw_sql(how).execute(conn).await.map(drop).map_err(StoreError::from),
             Err(error) => Err(error),
         };
         if let Err(error) = done {
+            tracing::debug!(%error, "no room could be made in the database");
             self.failed(&error).await;
         }
     }
