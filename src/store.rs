@@ -165,8 +165,9 @@ impl Store {
 
     /// Waits for the writes under way, then closes the file. Later writes fail with [`StoreError::Closed`].
     pub async fn close(&self) {
-        self.shared.writer.stop().await;
+        // The last to close puts what is in the log into the database, and a reader may not.
         self.shared.readers.close().await;
+        self.shared.writer.stop().await;
     }
 
     /// Returns when the writer has ended, which without [`Store::close`] it does only if it panicked.

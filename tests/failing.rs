@@ -214,4 +214,3 @@ async fn when_one_write_fails_the_daemon_says_no_or_goes_on() {
 async fn when_all_writes_fail_from_one_on_nothing_is_lost_that_was_accepted() {
     journeys(&Start::new().await, all_fail).await;
 }
-

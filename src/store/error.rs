@@ -69,8 +69,10 @@ const IOERR_SHMSIZE: u32 = IOERR | (19 << 8);
 
 impl From<sqlx::Error> for StoreError {
     fn from(error: sqlx::Error) -> Self {
-        if let sqlx::Error::Io(error) = &error {
-            return StoreError::Disk(error.to_string());
+        match &error {
+            sqlx::Error::Io(error) => return StoreError::Disk(error.to_string()),
+            sqlx::Error::PoolClosed => return StoreError::Closed,
+            _ => {}
         }
         let Some(fault) = error.as_database_error() else { return StoreError::Sql(Arc::new(error)) };
         let code: u32 = fault.code().and_then(|code| code.parse().ok()).unwrap_or(0);

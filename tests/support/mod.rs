@@ -50,7 +50,8 @@ impl Town {
         let simulator = Simulator::start(listener, settings).expect("the simulator starts");
         let folder = tempfile::tempdir().expect("a temporary folder");
         let socket = folder.path().join("m.sock");
-        let http = reqwest::Client::builder().unix_socket(socket).no_proxy().tls_certs_only([]).build().expect("a client");
+        let http =
+            reqwest::Client::builder().unix_socket(socket).no_proxy().tls_certs_only([]).build().expect("a client");
         let (disk, environment) = (None, Vec::new());
         Town { folder, simulator, config: String::new(), disk, reserve: 1 << 20, environment, daemon: None, http }
     }
