@@ -13,9 +13,15 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
 ];
 
 pub(super) fn migrator() -> Migrator {
+    migrator_to(i64::MAX)
+}
+
+/// As a program of that version had it.
+fn migrator_to(newest: i64) -> Migrator {
     Migrator::with_migrations(
         MIGRATIONS
             .iter()
+            .filter(|&&(version, ..)| version <= newest)
             .map(|&(version, name, sql)| {
                 Migration::new(version, Cow::Borrowed(name), MigrationType::Simple, sql.into_sql_str(), false)
             })
@@ -45,3 +51,6 @@ pub(super) async fn version_of(path: &Path) -> Result<Option<i64>, sqlx::Error> 
     connection.close().await?;
     Ok(version)
 }
+
+#[cfg(test)]
+mod tests;
