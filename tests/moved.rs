@@ -32,7 +32,7 @@ async fn refuses(town: &mut Town, words: &str) {
 
 /// A daemon that holds back a job.
 async fn town() -> (Town, marqueue::job::JobId) {
-    let mut town = Town::with_daemon(quick()).await;
+    let town = Town::with_daemon(quick()).await;
     assert_eq!(town.request("GET", "/readyz", "").await.0, 200);
     assert_eq!(town.request("POST", "/v1/instances/default/pause", "").await.0, 200);
     let id = town.add("target=leads&filename=a.csv", file()).await.id;
@@ -111,7 +111,8 @@ async fn a_damaged_database_stops_the_start_with_the_file_and_what_to_do() {
     assert!(town.terminate().await.success());
     let whole = fs::read(town.database()).expect("the database");
     let half = whole.len() as u64 / 2 / 8192 * 8192;
-    let damages: [(&str, fn(&Path, u64)); 4] = [
+    type Damage = fn(&Path, u64);
+    let damages: [(&str, Damage); 4] = [
         ("the header", |path, _| overwrite(path, 0, 100)),
         ("the schema", |path, _| overwrite(path, 100, 8000)),
         ("all that follows", |path, half| overwrite(path, 8192, half)),
