@@ -1,5 +1,6 @@
 //! Who opens everything, starts it, drains it, and reports to systemd?
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -8,14 +9,20 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::api;
-use crate::api::server::Socket;
+use crate::api::guesses::Guesses;
+use crate::api::server::{Clients, Socket, Tcp, Tls, connections_possible};
+use crate::api::tokens::Tokens;
 use crate::clock::Clock;
-use crate::config::Config;
+use crate::config::{Config, ConfigError, Connections};
 use crate::intake::{DropFolder, Intake};
+use crate::notify::Notifier;
+use crate::retention::Keeper;
 use crate::schedule::{Lane, day_of};
-use crate::store::Store;
+use crate::store::{PauseKind, Store};
 
 pub mod logging;
+mod reload;
+mod systemd;
 
 /// How long uploads under way and answers may take once the daemon is told to stop. An upload that takes longer is left,
 /// and its outcome is then unknown; systemd's own patience is 90 seconds.
@@ -28,11 +35,15 @@ const ANSWERS: Duration = Duration::from_secs(5);
 /// A daemon at work.
 pub struct Daemon {
     store: Store,
+    lanes: Vec<Lane>,
+    intake: Intake,
     stop: CancellationToken,
     /// Uploads, polls, fetches, takes from the drop folder.
     tasks: TaskTracker,
-    /// The listener and its connections.
+    /// The listeners and their connections.
     served: TaskTracker,
+    /// Of the TCP listener.
+    tls: Option<Arc<Tls>>,
 }
 
 impl Daemon {
@@ -40,10 +51,21 @@ impl Daemon {
     ///
     /// # Errors
     /// One sentence that names the file, socket or key. Nothing is left running, and no job has been touched.
-    pub async fn start(config: &Config, clock: Clock) -> anyhow::Result<Daemon> {
-        refuse_what_is_not_built(config)?;
-        let stop = CancellationToken::new();
+    pub async fn start(config: &Config, clock: Clock, paused: bool) -> anyhow::Result<Daemon> {
         let socket = Socket::listen(&config.api.socket, config.api.socket_mode).await?;
+        Daemon::start_at(socket, config, clock, paused).await
+    }
+
+    /// Like [`Daemon::start`], at a socket that is listened on already.
+    async fn start_at(socket: Socket, config: &Config, clock: Clock, paused: bool) -> anyhow::Result<Daemon> {
+        let connections = connections(config)?;
+        let stop = CancellationToken::new();
+        let tls = config.api.tls.clone().map(Tls::load).transpose()?.map(Arc::new);
+        let tcp = match config.api.listen {
+            Some(address) => Some(Tcp::listen(address, tls.clone()).await?),
+            None => None,
+        };
+        let tokens = Tokens::new(&config.api.clients)?;
         let store = Store::open_with_reserve(&config.store.path, config.store.reserve_bytes).await?;
         let now = clock.now();
         // No instance still counts a day that began before the oldest that one is in.
@@ -51,6 +73,9 @@ impl Daemon {
         store.close_calls(days.min().unwrap_or(now), now).await?;
         let mut lanes = Vec::new();
         for (name, instance) in &config.instances {
+            if paused {
+                store.pause(name, PauseKind::Person, "the daemon was started with --paused", None, now).await?;
+            }
             lanes.push(Lane::open(name, instance.clone(), store.clone(), clock.clone(), stop.child_token()).await?);
         }
         for (name, jobs) in store.unended_by_instance().await? {
@@ -64,29 +89,76 @@ impl Daemon {
         for lane in &lanes {
             tasks.spawn(lane.clone().run(tasks.clone()));
         }
+        let keeper = Keeper::new(store.clone(), clock.clone(), config.retention.clone());
+        tasks.spawn(keeper.clone().run(stop.clone()));
+        let notifier = Notifier::open(&config.notify, store.clone(), clock.clone()).await;
+        if let Some(notifier) = notifier.map_err(anyhow::Error::msg)? {
+            tasks.spawn(notifier.run(stop.clone()));
+        }
+        let metrics = Arc::new(api::Metrics::default());
+        if let Some(facts) = store.facts() {
+            let metrics = metrics.clone();
+            tokio::spawn(async move { metrics.count(facts).await });
+        }
         let routes = api::router(api::Daemon {
             store: store.clone(),
-            intake,
+            intake: intake.clone(),
             clock,
-            lanes,
+            tokens,
+            guesses: Guesses::default(),
+            lanes: lanes.clone(),
+            keeper,
+            metrics,
             started_at: now,
             stop: stop.clone(),
         });
         if let Some(folder) = drop_folder {
             tasks.spawn(folder.run(stop.clone()));
         }
-        let served = socket.serve(routes, stop.clone());
-        let failed = stop.clone();
-        let server = TaskTracker::new();
-        server.spawn(async move {
-            if let Err(error) = served.await {
-                tracing::error!(%error, "the socket failed; the daemon stops");
-                failed.cancel();
-            }
-        });
+        let served = TaskTracker::new();
+        let clients = Clients::new(routes, connections, served.clone(), stop.clone());
+        if let Some(tcp) = tcp {
+            served.spawn(tcp.serve(clients.clone()));
+        }
+        served.spawn(socket.serve(clients));
         tracing::info!(socket = %config.api.socket.display(), database = %config.store.path.display(),
             instances = config.instances.len(), version = env!("CARGO_PKG_VERSION"), "the daemon is ready");
-        Ok(Daemon { store, stop, tasks, served: server })
+        Ok(Daemon { store, lanes, intake, stop, tasks, served, tls })
+    }
+
+    /// Puts in force what of `new` can be while the daemon runs, and says what can't. `now` is what is in force.
+    async fn reload(&self, now: &mut Config, level: &logging::Level, new: Result<Config, ConfigError>) {
+        match self.tls.as_ref().map(|tls| tls.reload()) {
+            Some(Ok(())) => tracing::info!("the TLS files were read again"),
+            Some(Err(error)) => tracing::error!(%error, "the TLS files were read again; the old ones stay in force"),
+            None => {}
+        }
+        let (config, later) = match new {
+            Ok(new) => reload::merged(now, new),
+            Err(error) => {
+                tracing::error!(%error, "the new configuration is wrong; the old one stays in force");
+                return;
+            }
+        };
+        for warning in &config.warnings {
+            tracing::warn!("{warning}");
+        }
+        for lane in &self.lanes {
+            if let Some(instance) = config.instances.get(lane.name())
+                && let Err(error) = lane.change(instance.clone()).await
+            {
+                tracing::error!(instance = lane.name(), %error, "the new configuration is not in force everywhere");
+            }
+        }
+        self.intake.change(&config);
+        if let Err(error) = level.set(config.log.level) {
+            tracing::error!("{error:#}");
+        }
+        *now = config;
+        if !later.is_empty() {
+            tracing::warn!(keys = later.join(", "), "some changes wait for a restart of the daemon");
+        }
+        tracing::info!("the configuration was read again");
     }
 
     /// Returns when the daemon can't go on by itself.
@@ -113,23 +185,48 @@ impl Daemon {
     }
 }
 
-/// Runs the daemon until SIGTERM or SIGINT. A second one does not wait for uploads.
+/// Runs the daemon until SIGTERM or SIGINT. A second one does not wait for uploads. SIGHUP has it `read` its
+/// configuration and its TLS files again. `paused`: no upload begins before a person says so.
 ///
 /// # Errors
 /// As [`Daemon::start`]; also if the daemon broke down.
-pub async fn serve(config: &Config) -> anyhow::Result<()> {
+pub async fn serve(
+    mut config: Config,
+    paused: bool,
+    level: &logging::Level,
+    read: impl Fn() -> Result<Config, ConfigError>,
+) -> anyhow::Result<()> {
     // Heard from the first moment on, so that none is missed while the database opens.
     let mut terminate = signal(SignalKind::terminate()).context("SIGTERM can't be waited for")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT can't be waited for")?;
+    let mut hangup = signal(SignalKind::hangup()).context("SIGHUP can't be waited for")?;
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
-    let daemon = Daemon::start(config, Clock::System).await?;
-    let broken = tokio::select! {
-        _ = terminate.recv() => false,
-        _ = interrupt.recv() => false,
-        () = daemon.broken() => true,
+    let daemon = match systemd::socket(&config.api.socket)? {
+        Some(socket) => Daemon::start_at(Socket::inherited(socket)?, &config, Clock::System, paused).await?,
+        None => Daemon::start(&config, Clock::System, paused).await?,
     };
+    systemd::ready();
+    let alive = systemd::watchdog()
+        .map(|patience| tokio::spawn(systemd::stay_alive(patience, daemon.lanes.clone(), daemon.store.clone())));
+    let broken = loop {
+        tokio::select! {
+            _ = terminate.recv() => break false,
+            _ = interrupt.recv() => break false,
+            () = daemon.broken() => break true,
+            _ = hangup.recv() => {
+                systemd::reloading();
+                daemon.reload(&mut config, level, read()).await;
+                systemd::ready();
+            }
+        }
+    };
+    systemd::stopping();
+    // systemd gives the stop a time of its own, and a lane that makes no more plans would hold this for ever.
+    if let Some(alive) = alive {
+        alive.abort();
+    }
     tracing::info!("stopping: no new uploads; those under way end");
     tokio::select! {
         () = daemon.stop() => {}
@@ -141,8 +238,22 @@ pub async fn serve(config: &Config) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A setting that would be passed over in silence is worse than one that is refused.
-fn refuse_what_is_not_built(config: &Config) -> anyhow::Result<()> {
-    anyhow::ensure!(config.api.listen.is_none(), "api.listen: this version answers on the Unix socket only");
-    Ok(())
+/// Files that are open whoever is connected: the database, its readers and its log, the socket, the drop folder, the
+/// runtime's own.
+const OWN_FILES: u32 = 64;
+
+/// What clients may take, as far as there are file descriptors for it: those of the database and of calls to Marketo are
+/// kept free.
+fn connections(config: &Config) -> anyhow::Result<Connections> {
+    let calls = config.instances.values().map(|instance| instance.limits.concurrent_calls + 2);
+    let wanted = config.api.connections;
+    let most = connections_possible(wanted.most, OWN_FILES + calls.sum::<u32>())?;
+    if most < wanted.most {
+        tracing::warn!(
+            "api.max_connections is {}, and this process may not open that many files: {most} connections are \
+            taken at once; raise its limit on open files (ulimit -n, LimitNOFILE)",
+            wanted.most
+        );
+    }
+    Ok(Connections { most, ..wanted })
 }

@@ -24,10 +24,11 @@ async fn serve(serve: cli::Serve) -> Exit {
         Ok(config) => config,
         Err(error) => return failed(Exit::Usage, &error),
     };
-    if let Err(error) = daemon::logging::init(&config.log) {
-        return failed(Exit::Usage, &format!("{error:#}"));
-    }
-    match daemon::serve(&config).await {
+    let level = match daemon::logging::init(&config.log) {
+        Ok(level) => level,
+        Err(error) => return failed(Exit::Usage, &format!("{error:#}")),
+    };
+    match daemon::serve(config, serve.paused, &level, || Config::load(serve.config.as_deref())).await {
         Ok(()) => Exit::Done,
         Err(error) => {
             tracing::error!("{error:#}");

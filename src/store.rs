@@ -19,8 +19,13 @@ use tokio::sync::broadcast;
 use crate::job::{BatchKey, JobId};
 
 mod accept;
+mod backup;
+mod columns;
 mod content;
+mod due;
+mod erase;
 mod error;
+mod facts;
 mod files;
 #[cfg(test)]
 mod fixture;
@@ -28,6 +33,7 @@ mod ground;
 mod instances;
 mod jobs;
 mod moves;
+mod notices;
 mod orders;
 mod progress;
 mod records;
@@ -35,6 +41,7 @@ mod reserve;
 mod rows;
 mod schema;
 mod snapshot;
+mod space;
 mod standing;
 mod sweep;
 mod writer;
@@ -45,13 +52,19 @@ use reserve::Reserve;
 use writer::{Desk, Writer};
 
 pub use accept::{Added, Layout, NewJob, Part};
+pub use backup::{BadCopy, Copied, Verified, verify_copy};
 pub use content::{CHUNK_BYTES, Content, Kind, Packed};
+pub use due::{Due, Ended};
+pub use erase::Stored;
 pub use error::StoreError;
+pub use facts::Fact;
 pub use instances::{Depth, Usage};
+pub use notices::Notice;
 pub use orders::Settled;
-pub use progress::Progress;
+pub use progress::{AskFailures, Progress};
 pub use records::{Batch, HistoryEntry, Job, Rows};
 pub use snapshot::{Candidate, Flight, Snapshot};
+pub use space::Space;
 pub use standing::{Instance, Pause, PauseKind};
 
 /// Something was committed. It says where to look, not what is there now.
@@ -60,6 +73,8 @@ pub enum Change {
     Job(JobId),
     Batch(BatchKey),
     Instance(String),
+    /// For those who count alone: [`Store::subscribe`] does not have it.
+    Fact(Fact),
 }
 
 /// How many changes a slow listener may lag behind before it is told to look at everything again.
@@ -77,8 +92,10 @@ pub struct Store {
 struct Shared {
     writer: Writer,
     readers: SqlitePool,
-    changes: broadcast::Sender<Change>,
+    listeners: Arc<facts::Listeners>,
     ground: Arc<Ground>,
+    /// Held while a copy is made.
+    copying: tokio::sync::Mutex<()>,
     /// Held for as long as the store is open, so that two daemons never work on one file.
     _lock: File,
 }
@@ -110,6 +127,7 @@ impl Store {
             return Err(StoreError::Newer { path: shown, found, known: schema::newest() });
         }
         own_file(path).map_err(failed)?;
+        backup::sweep_drafts(path).map_err(|error| failed(error.to_string()))?;
         // Before the database, which needs some room to be opened at all.
         let reserve = Reserve::open(path, reserve);
         let ground = Arc::new(Ground::new(path));
@@ -119,15 +137,25 @@ impl Store {
             .min_connections(0)
             .idle_timeout(Duration::from_secs(60))
             .connect_lazy_with(reading(path));
-        let (changes, _) = broadcast::channel(CHANGES_KEPT);
+        let changes = broadcast::channel(CHANGES_KEPT).0;
+        let listeners = Arc::new(facts::Listeners { changes, facts: std::sync::OnceLock::new() });
         let writer = Writer::start(Desk {
             conn: Some(conn),
             options: options(path),
             ground: ground.clone(),
             reserve,
-            listeners: changes.clone(),
+            listeners: listeners.clone(),
         });
-        let store = Store { shared: Arc::new(Shared { writer, readers, changes, ground, _lock: lock }) };
+        let store = Store {
+            shared: Arc::new(Shared {
+                writer,
+                readers,
+                listeners,
+                ground,
+                copying: tokio::sync::Mutex::default(),
+                _lock: lock,
+            }),
+        };
         store.sweep_receiving().await.map_err(|error| failed(error.to_string()))?;
         Ok(store)
     }
@@ -160,7 +188,7 @@ impl Store {
 
     /// Hears of every commit from now on.
     pub fn subscribe(&self) -> broadcast::Receiver<Change> {
-        self.shared.changes.subscribe()
+        self.shared.listeners.changes.subscribe()
     }
 
     /// Waits for the writes under way, then closes the file. Later writes fail with [`StoreError::Closed`].

@@ -33,6 +33,7 @@ async fn add(store: &Store, job: usize) -> JobId {
         group: None,
         idempotency_key: None,
         retry_of: None,
+        source: None,
     };
     let file = file(job);
     let bytes = file.len() as u64;

@@ -1,13 +1,28 @@
 //! Where does the daemon listen? The Unix socket: taken over from a daemon that died, left to one that lives.
+//!
+//! [`Clients`] serves what comes in, here and on any other [`Listener`].
 
 use std::fs::{self, Permissions};
 use std::io::ErrorKind;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use axum::Router;
 use tokio::net::{UnixListener, UnixStream};
-use tokio_util::sync::CancellationToken;
+
+mod body;
+mod clients;
+mod connection;
+mod descriptors;
+mod pace;
+mod places;
+mod stream;
+mod tcp;
+mod tls;
+
+pub use clients::{Clients, Listener};
+pub use descriptors::{TooFew, connections_possible};
+pub use tcp::{NoAddress, Tcp};
+pub use tls::{Tls, TlsError};
 
 /// Why the socket can't be listened on.
 #[derive(Debug, thiserror::Error)]
@@ -23,7 +38,8 @@ pub enum ListenError {
 /// A socket that is listened on. Its file goes when this does.
 pub struct Socket {
     listener: UnixListener,
-    _file: SocketFile,
+    /// None where the socket is systemd's, which keeps it over a restart.
+    _file: Option<SocketFile>,
 }
 
 struct SocketFile(PathBuf);
@@ -53,15 +69,22 @@ impl Socket {
         let listener = UnixListener::bind(path).map_err(io)?;
         let file = SocketFile(path.to_owned());
         fs::set_permissions(path, Permissions::from_mode(mode)).map_err(io)?;
-        Ok(Socket { listener, _file: file })
+        Ok(Socket { listener, _file: Some(file) })
     }
 
-    /// Answers requests until the stop; then those under way are answered to their end.
+    /// Takes a socket over that somebody else listens on for us, and that stays when this daemon goes: clients who come
+    /// in between wait in it.
     ///
     /// # Errors
-    /// What accepting connections reports.
-    pub async fn serve(self, routes: Router, stop: CancellationToken) -> std::io::Result<()> {
-        axum::serve(self.listener, routes).with_graceful_shutdown(stop.cancelled_owned()).await
+    /// What the runtime reports of the socket.
+    pub fn inherited(listener: std::os::unix::net::UnixListener) -> std::io::Result<Socket> {
+        listener.set_nonblocking(true)?;
+        Ok(Socket { listener: UnixListener::from_std(listener)?, _file: None })
+    }
+
+    /// Serves who comes until the stop.
+    pub async fn serve(self, clients: Clients) {
+        clients.serve(self.listener).await;
     }
 }
 

@@ -7,9 +7,10 @@ use std::io::{self, IsTerminal};
 
 use anyhow::Context;
 use tracing::Subscriber;
-use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Registry, reload};
 
 use crate::config::{Log, LogFormat, LogLevel};
 
@@ -17,12 +18,33 @@ use crate::config::{Log, LogFormat, LogLevel};
 ///
 /// # Errors
 /// `RUST_LOG` is no filter, or logging has been started before.
-pub fn init(log: &Log) -> anyhow::Result<()> {
+pub fn init(log: &Log) -> anyhow::Result<Level> {
     let rust_log = env::var("RUST_LOG").ok();
     let filter = filter(log.level, rust_log.as_deref()).context("RUST_LOG can't be read")?;
     let terminal = io::stderr().is_terminal();
     let format = log.format.unwrap_or(if terminal { LogFormat::Text } else { LogFormat::Json });
-    subscriber(format, terminal, filter, io::stderr).try_init().context("logging was started twice")
+    let (subscriber, change) = subscriber(format, terminal, filter, io::stderr);
+    subscriber.try_init().context("logging was started twice")?;
+    Ok(Level { rust_log, change })
+}
+
+/// Which lines are written, to be changed while the process runs.
+pub struct Level {
+    rust_log: Option<String>,
+    change: Change,
+}
+
+type Change = reload::Handle<EnvFilter, Registry>;
+
+impl Level {
+    /// Writes what `level` says from now on. `RUST_LOG`, where it was set at the start, goes over it still.
+    ///
+    /// # Errors
+    /// What `tracing` reports of a subscriber that is gone.
+    pub fn set(&self, level: LogLevel) -> anyhow::Result<()> {
+        let filter = filter(level, self.rust_log.as_deref()).context("RUST_LOG can't be read")?;
+        self.change.reload(filter).context("the log level can't be changed")
+    }
 }
 
 /// What other crates say below `info` is left out unless `RUST_LOG` asks for it: an HTTP library's finer lines hold
@@ -43,16 +65,19 @@ fn subscriber<W>(
     colours: bool,
     filter: EnvFilter,
     writer: W,
-) -> Box<dyn Subscriber + Send + Sync + 'static>
+) -> (Box<dyn Subscriber + Send + Sync>, Change)
 where
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
 {
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer);
-    match format {
-        LogFormat::Text => Box::new(lines.with_ansi(colours).finish()),
+    let (filter, handle) = reload::Layer::new(filter);
+    let filtered = tracing_subscriber::registry().with(filter);
+    let lines = tracing_subscriber::fmt::layer().with_writer(writer);
+    let subscriber: Box<dyn Subscriber + Send + Sync> = match format {
+        LogFormat::Text => Box::new(filtered.with(lines.with_ansi(colours))),
         // The fields stand beside the message: whoever searches for a job then needs no knowledge of how we nest.
-        LogFormat::Json => Box::new(lines.json().flatten_event(true).with_span_list(false).finish()),
-    }
+        LogFormat::Json => Box::new(filtered.with(lines.json().flatten_event(true).with_span_list(false))),
+    };
+    (subscriber, handle)
 }
 
 #[cfg(test)]
@@ -77,7 +102,7 @@ mod tests {
     fn written(format: LogFormat, colours: bool, level: LogLevel, rust_log: Option<&str>) -> String {
         let written = Written::default();
         let writer = written.clone();
-        let subscriber = subscriber(format, colours, filter(level, rust_log).unwrap(), move || writer.clone());
+        let (subscriber, _) = subscriber(format, colours, filter(level, rust_log).unwrap(), move || writer.clone());
         tracing::subscriber::with_default(subscriber, || {
             tracing::info!(target: "marqueue::intake", job = 7, "job stored");
             tracing::debug!(target: "marqueue::intake", "ours, fine");
@@ -109,6 +134,23 @@ mod tests {
         assert_eq!(lines(LogLevel::Debug, Some("")), 2);
         assert_eq!(lines(LogLevel::Error, Some("debug")), 3);
         assert_eq!(lines(LogLevel::Trace, Some("warn")), 0);
+    }
+
+    #[test]
+    fn the_level_changes_while_lines_are_written() {
+        for format in [LogFormat::Text, LogFormat::Json] {
+            let written = Written::default();
+            let writer = written.clone();
+            let (subscriber, change) =
+                subscriber(format, false, filter(LogLevel::Warn, None).unwrap(), move || writer.clone());
+            tracing::subscriber::with_default(subscriber, || {
+                tracing::info!("before");
+                change.reload(filter(LogLevel::Info, None).unwrap()).unwrap();
+                tracing::info!("after");
+            });
+            let text = String::from_utf8(written.0.lock().unwrap().clone()).unwrap();
+            assert!(!text.contains("before") && text.contains("after"), "{text}");
+        }
     }
 
     #[test]

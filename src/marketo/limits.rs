@@ -54,6 +54,17 @@ impl Window {
         }
     }
 
+    /// Other limits from `now` on. Calls that ended so long ago that only a longer window counts them are forgotten
+    /// already, so nothing leaves until none of them can count.
+    pub fn change(&mut self, calls: u32, window: Duration, at_once: u32, now: Instant) {
+        if window > self.window {
+            self.blocked_until = self.blocked_until.max(Some(now + (window - self.window)));
+        }
+        self.calls = calls as usize;
+        self.window = window;
+        self.at_once = at_once as usize;
+    }
+
     /// Whether a call may leave.
     pub fn look(&mut self, now: Instant) -> Look {
         while self.ended.front().is_some_and(|&ended| ended + self.window <= now) {
@@ -145,6 +156,12 @@ impl Gate {
                 Look::Later => changed.await,
             }
         }
+    }
+
+    /// See [`Window::change`].
+    pub fn change(&self, calls: u32, window: Duration, at_once: u32) {
+        self.lock().change(calls, window, at_once, Instant::now());
+        self.shared.changed.notify_one();
     }
 
     /// See [`Window::window_is_full`].

@@ -67,7 +67,8 @@ impl Desk {
             return Ok(Admitted::NotNow);
         }
         let now = self.clock.now();
-        let limits = &self.config.limits;
+        let config = self.config();
+        let limits = &config.limits;
         let daily = (limits.daily_calls > 0).then_some(limits.daily_calls);
         let call =
             self.store.call_began(&self.name, limits.window, day_of(now, limits.daily_reset), daily, now).await?;
@@ -83,10 +84,11 @@ impl Desk {
     }
 
     async fn token(&self) -> Result<Result<AccessToken, Admitted<'_>>, StoreError> {
+        let client = self.client();
         let token = tokio::select! {
             biased;
             () = self.stop.cancelled() => return Ok(Err(Admitted::NotNow)),
-            token = self.client.token() => token,
+            token = client.token() => token,
         };
         Ok(match token {
             Ok(token) => Ok(token),
@@ -105,7 +107,7 @@ impl Desk {
             *renewed = true;
             return Ok(Matter::Again);
         }
-        match whole(ask, &self.config, self.clock.now()) {
+        match whole(ask, &self.config(), self.clock.now()) {
             None => return Ok(Matter::Batch),
             Some(Whole::WindowIsFull) => self.gate.window_is_full(),
             Some(Whole::TooManyAtOnce) => self.gate.too_many_at_once(),

@@ -3,7 +3,7 @@
 
 use super::call::{Admitted, Matter};
 use super::desk::Desk;
-use super::outcome::{Unanswered, fetch_failed};
+use super::outcome::{Unanswered, fetch_failed, is_refusal};
 use crate::job::{BatchKey, BatchState, Event};
 use crate::marketo::{Ask, AskFault, File, Report, ReportKind};
 use crate::store::{Batch, CHUNK_BYTES, Job, Kind, Packed, StoreError};
@@ -66,7 +66,7 @@ async fn fetch(
                 return later(desk, key, batch, kind, Some(Ask::ServiceDown), reason, None).await;
             }
         };
-        let answer = desk.client.report(&token, &job.target, id, report).await;
+        let answer = desk.client().report(&token, &job.target, id, report).await;
         let fetched = match answer {
             Ok(Report::File(file)) => store(desk, key, kind, file).await,
             Ok(Report::None) => Ok(Ok(None)),
@@ -146,18 +146,18 @@ async fn later(
     request_id: Option<String>,
 ) -> Result<Fetched, StoreError> {
     let now = desk.clock.now();
-    match fetch_failed(ask, &reason, batch.accepted_at, batch.ask_failures, &desk.config, now) {
+    match fetch_failed(ask, &reason, batch.accepted_at, batch.ask_failures, &desk.config(), now) {
         Unanswered::GiveUp(reason) => {
             tracing::warn!(instance = %desk.name, job = %key.job, part = key.part, file = kind.as_str(), %reason,
                 request_id, "Marketo does not give the file; the batch ends without it");
             let reason = format!("complete without the {} file. {reason}", kind.as_str());
-            desk.store.ask_failed(key, reason, now, request_id, now).await?;
+            desk.store.ask_failed(key, reason, is_refusal(ask), now, request_id, now).await?;
             Ok(Fetched::None)
         }
         Unanswered::AskAgain(not_before) => {
             tracing::warn!(instance = %desk.name, job = %key.job, part = key.part, file = kind.as_str(), %reason,
                 request_id, %not_before, "a file of the ended import could not be fetched");
-            desk.store.ask_failed(key, reason, not_before, request_id, now).await?;
+            desk.store.ask_failed(key, reason, is_refusal(ask), not_before, request_id, now).await?;
             Ok(Fetched::Later)
         }
     }

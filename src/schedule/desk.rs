@@ -1,5 +1,6 @@
 //! What does a worker need to carry out a step for an instance?
 
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -18,19 +19,56 @@ pub(super) const STORE_PAUSE: Duration = Duration::from_secs(1);
 /// Shared by the workers of one instance.
 pub(super) struct Desk {
     pub name: String,
-    pub config: config::Instance,
+    terms: RwLock<Terms>,
     pub store: Store,
-    pub client: Client,
     pub gate: Gate,
     pub clock: Clock,
     /// When this is cancelled, no call leaves any more; those under way end.
     pub stop: CancellationToken,
 }
 
+/// What a reload of the configuration replaces. Who is in the middle of something keeps what it began with.
+struct Terms {
+    config: Arc<config::Instance>,
+    client: Arc<Client>,
+}
+
 impl Desk {
+    pub fn new(
+        name: &str,
+        config: config::Instance,
+        client: Client,
+        store: Store,
+        gate: Gate,
+        clock: Clock,
+        stop: CancellationToken,
+    ) -> Desk {
+        let terms = RwLock::new(Terms { config: Arc::new(config), client: Arc::new(client) });
+        Desk { name: name.to_owned(), terms, store, gate, clock, stop }
+    }
+
+    pub fn config(&self) -> Arc<config::Instance> {
+        self.terms.read().unwrap_or_else(PoisonError::into_inner).config.clone()
+    }
+
+    pub fn client(&self) -> Arc<Client> {
+        self.terms.read().unwrap_or_else(PoisonError::into_inner).client.clone()
+    }
+
+    /// Goes by `config` from now on, and speaks through `client` where there is a new one.
+    pub fn change(&self, config: config::Instance, client: Option<Client>) {
+        let limits = &config.limits;
+        self.gate.change(limits.calls, limits.window, limits.concurrent_calls);
+        let mut terms = self.terms.write().unwrap_or_else(PoisonError::into_inner);
+        terms.config = Arc::new(config);
+        if let Some(client) = client {
+            terms.client = Arc::new(client);
+        }
+    }
+
     /// What a plan made at `now` would see.
     pub async fn snapshot(&self, now: Timestamp) -> Result<Snapshot, StoreError> {
-        let rules = Rules::of(&self.config);
+        let rules = Rules::of(&self.config());
         self.store.snapshot(&self.name, now, rules.in_flight, rules.longest_pause()).await
     }
 

@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use tokio::sync::Notify;
 use tokio::sync::broadcast::error::{RecvError, TryRecvError};
+use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -18,11 +18,14 @@ use super::{collect, day_of, poll, upload};
 use crate::clock::{Clock, Seldom, after};
 use crate::config;
 use crate::job::BatchKey;
-use crate::marketo::{Client, Gate};
+use crate::marketo::{Client, Gate, Trial};
 use crate::store::{PauseKind, Snapshot, Store, StoreError};
 
 /// Two looks are at least so far apart: files may arrive by the thousand in a second, and one look sees them all.
 const BREATH: Duration = Duration::from_millis(5);
+
+/// Whoever waits for a look asks for it again after this.
+const AGAIN: Duration = Duration::from_millis(50);
 
 /// One instance at work. Clones are the same lane.
 #[derive(Clone)]
@@ -32,6 +35,8 @@ pub struct Lane {
     wake: Arc<Notify>,
     /// Of steps that failed at the store: one a second for each batch in flight, while it fails.
     failed: Arc<Mutex<Seldom>>,
+    /// How many plans have been made.
+    looks: Arc<watch::Sender<u64>>,
 }
 
 /// A lane could not be opened.
@@ -61,16 +66,63 @@ impl Lane {
             usage.ended.into_iter().map(|ended| Duration::try_from(now.duration_since(ended)).unwrap_or_default());
         let limits = &config.limits;
         let gate = Gate::new(limits.calls, limits.window, limits.concurrent_calls, ages);
-        let desk = Desk { name: name.to_owned(), config, store, client, gate, clock, stop };
-        Ok(Lane { desk: Arc::new(desk), busy: Arc::default(), wake: Arc::default(), failed: Arc::default() })
+        let desk = Desk::new(name, config, client, store, gate, clock, stop);
+        Ok(Lane {
+            desk: Arc::new(desk),
+            busy: Arc::default(),
+            wake: Arc::default(),
+            looks: Arc::default(),
+            failed: Arc::default(),
+        })
+    }
+
+    /// Goes by another configuration of the same Marketo from now on. Calls under way end as they began; new credentials
+    /// take away a pause that the old ones have brought about.
+    ///
+    /// # Errors
+    /// See [`OpenError`]; the lane then goes on as before.
+    pub async fn change(&self, config: config::Instance) -> Result<(), OpenError> {
+        let desk = &self.desk;
+        let old = desk.config();
+        let credentials = |of: &config::Instance| (of.client_id.clone(), of.client_secret.clone());
+        let renewed = credentials(&old) != credentials(&config);
+        let client = if renewed || old.request_timeout != config.request_timeout {
+            Some(Client::new(&config).map_err(|why| OpenError::Client { name: desk.name.clone(), why })?)
+        } else {
+            None
+        };
+        desk.change(config, client);
+        if renewed {
+            desk.store.resume(&desk.name, Some(PauseKind::Credentials)).await?;
+        }
+        self.wake.notify_one();
+        Ok(())
+    }
+
+    /// Makes a plan now, and returns when one has been made that began after this call.
+    pub async fn look(&self) {
+        let mut looks = self.looks.subscribe();
+        // A look that is under way began before, and ends as the next.
+        let enough = *looks.borrow_and_update() + 2;
+        loop {
+            self.wake.notify_one();
+            if tokio::time::timeout(AGAIN, looks.wait_for(|&looks| looks >= enough)).await.is_ok() {
+                return;
+            }
+        }
     }
 
     pub fn name(&self) -> &str {
         &self.desk.name
     }
 
-    pub fn config(&self) -> &config::Instance {
-        &self.desk.config
+    pub fn config(&self) -> Arc<config::Instance> {
+        self.desk.config()
+    }
+
+    /// How the last request for a token went.
+    pub fn credentials(&self) -> Trial {
+        self.desk.client().trial()
     }
 
     /// Calls that count in the window now.
@@ -94,7 +146,6 @@ impl Lane {
     /// Plans and has the steps carried out until the stop. Steps under way then go on in `tasks`.
     pub async fn run(self, tasks: TaskTracker) {
         let desk = &self.desk;
-        let rules = Rules::of(&desk.config);
         let mut changes = desk.store.subscribe();
         let mut seldom = Seldom::default();
         while !desk.stop.is_cancelled() {
@@ -104,7 +155,8 @@ impl Lane {
             let busy = self.busy().clone();
             let next_look = match self.snapshot(now).await {
                 Ok(snapshot) => {
-                    let plan = plan(&snapshot, &busy, &rules, now);
+                    let plan = plan(&snapshot, &busy, &Rules::of(&desk.config()), now);
+                    self.looks.send_modify(|looks| *looks += 1);
                     for step in plan.steps {
                         self.start(step, &tasks);
                     }

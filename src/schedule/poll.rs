@@ -2,7 +2,7 @@
 
 use super::call::{Admitted, Matter};
 use super::desk::Desk;
-use super::outcome::{Unanswered, after_status, poll_failed};
+use super::outcome::{Unanswered, after_status, is_refusal, poll_failed};
 use crate::job::{BatchKey, BatchState, Event, RemoteStatus};
 use crate::marketo::{Ask, AskFault, Status};
 use crate::store::{Batch, StoreError};
@@ -22,7 +22,7 @@ pub(super) async fn poll(desk: &Desk, key: BatchKey) -> Result<(), StoreError> {
                 return failed(desk, key, &batch, AskFault { ask: Ask::ServiceDown, reason, request_id: None }).await;
             }
         };
-        let answer = desk.client.status(&token, &job.target, &id).await;
+        let answer = desk.client().status(&token, &job.target, &id).await;
         pass.over().await;
         match answer {
             Ok(status) => return answered(desk, key, &id, status).await,
@@ -49,7 +49,7 @@ async fn answered(desk: &Desk, key: BatchKey, id: &str, answer: Status) -> Resul
 async fn failed(desk: &Desk, key: BatchKey, batch: &Batch, fault: AskFault) -> Result<(), StoreError> {
     let now = desk.clock.now();
     let AskFault { ask, reason, request_id } = fault;
-    match poll_failed(ask, &reason, batch.accepted_at, batch.ask_failures, &desk.config, now) {
+    match poll_failed(ask, &reason, batch.accepted_at, batch.ask_failures, &desk.config(), now) {
         Unanswered::GiveUp(reason) => {
             tracing::warn!(instance = %desk.name, job = %key.job, part = key.part, %reason, request_id, "import lost");
             let event = Event::Lost { counts: batch.counts, reason };
@@ -58,7 +58,7 @@ async fn failed(desk: &Desk, key: BatchKey, batch: &Batch, fault: AskFault) -> R
         Unanswered::AskAgain(not_before) => {
             tracing::warn!(instance = %desk.name, job = %key.job, part = key.part, %reason, request_id, %not_before,
                 "a poll failed; the import goes on");
-            desk.store.ask_failed(key, reason, not_before, request_id, now).await?;
+            desk.store.ask_failed(key, reason, is_refusal(Some(ask)), not_before, request_id, now).await?;
         }
     }
     Ok(())

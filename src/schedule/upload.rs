@@ -30,7 +30,7 @@ pub(super) async fn upload(desk: &Desk, key: BatchKey) -> Result<(), StoreError>
             // The wait at the gate may have been long: what was planned may have been cancelled, retried or paused since, or
             // uploads of the same plan may have been told that the queue is full.
             let now = desk.clock.now();
-            let open = still_open(&desk.snapshot(now).await?, &Rules::of(&desk.config), now);
+            let open = still_open(&desk.snapshot(now).await?, &Rules::of(&desk.config()), now);
             (_, batch) = desk.store.batch(key).await?;
             if !open || batch.state != BatchState::Pending {
                 pass.over().await;
@@ -45,7 +45,7 @@ pub(super) async fn upload(desk: &Desk, key: BatchKey) -> Result<(), StoreError>
         }
         let (content, bytes) = content(desk, &job, &batch);
         let upload = Upload { target: &job.target, filename: &job.filename, format: job.format, bytes };
-        let sent = desk.client.create(&token, upload, content).await;
+        let sent = desk.client().create(&token, upload, content).await;
         let fault = match sent {
             Ok(created) => {
                 let recorded = accepted(desk, key, created).await;
@@ -70,7 +70,7 @@ pub(super) async fn upload(desk: &Desk, key: BatchKey) -> Result<(), StoreError>
         // It only sizes pauses.
         let seen = desk.snapshot(now).await.unwrap_or_default();
         let request_id = request_id(&fault);
-        let event = after_upload(fault, batch.attempts + 1, &seen, &desk.config, now);
+        let event = after_upload(fault, batch.attempts + 1, &seen, &desk.config(), now);
         record(desk, key, event, request_id).await?;
         // The batch first: a death between the two must not make an unknown outcome of a refusal.
         if let Some((ask, reason)) = asked {
@@ -84,7 +84,7 @@ pub(super) async fn upload(desk: &Desk, key: BatchKey) -> Result<(), StoreError>
 pub(super) async fn recover(desk: &Desk, key: BatchKey) -> Result<(), StoreError> {
     let (_, batch) = desk.store.batch(key).await?;
     let reason = "the daemon ended while the upload was under way".to_owned();
-    let event = answer_lost(reason, batch.attempts, &desk.config, desk.clock.now());
+    let event = answer_lost(reason, batch.attempts, &desk.config(), desk.clock.now());
     record(desk, key, event, None).await
 }
 
@@ -94,7 +94,7 @@ async fn not_admitted(desk: &Desk, key: BatchKey, why: Admitted<'_>, begun: bool
         Admitted::Unreachable(reason) => {
             // It only sizes the pause.
             let seen = desk.snapshot(now).await.unwrap_or_default();
-            (reason, Some(service_quiet(&seen, &desk.config, now)))
+            (reason, Some(service_quiet(&seen, &desk.config(), now)))
         }
         _ => ("the instance is paused".to_owned(), None),
     };

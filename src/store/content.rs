@@ -123,7 +123,7 @@ impl Content {
     /// The next bytes of the span; none at its end.
     ///
     /// # Errors
-    /// [`StoreError::Refused`] if the content has been erased, or what reading the database reports.
+    /// [`StoreError::Erased`] if the content has been erased, or what reading the database reports.
     pub async fn next(&mut self) -> Result<Option<Vec<u8>>, StoreError> {
         if self.at >= self.to {
             return Ok(None);
@@ -131,7 +131,7 @@ impl Content {
         let (from, mut piece) = self.store.read(self.piece()).await?;
         let end = self.to.min(from + piece.len() as u64);
         if end <= self.at {
-            return Err(self.gone());
+            return Err(self.gone().await);
         }
         // Both lie within the piece, whose length is a usize.
         piece.truncate((end - from) as usize);
@@ -152,7 +152,7 @@ impl Content {
         .bind(self.at.cast_signed())
         .fetch_optional(self.store.readers())
         .await?;
-        let row = row.ok_or_else(|| self.gone())?;
+        let Some(row) = row else { return Err(self.gone().await) };
         let from = row.try_get::<i64, _>("byte_from")?.cast_unsigned();
         let bytes = usize::try_from(row.try_get::<i64, _>("bytes")?).unwrap_or(0);
         let damaged = |why: String| StoreError::Damaged(format!("the content of job {}: {why}", self.job));
@@ -164,8 +164,12 @@ impl Content {
         }
     }
 
-    fn gone(&self) -> StoreError {
-        StoreError::Refused(format!("the content of job {} is no longer stored", self.job))
+    /// Why there is nothing where something was.
+    async fn gone(&self) -> StoreError {
+        match self.store.job(self.job).await.and_then(|job| job.still_has(self.kind.into())) {
+            Err(erased) => erased,
+            Ok(()) => StoreError::Refused(format!("the content of job {} is no longer stored", self.job)),
+        }
     }
 }
 

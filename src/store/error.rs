@@ -2,6 +2,9 @@
 
 use std::sync::Arc;
 
+use jiff::Timestamp;
+
+use super::erase::Stored;
 use crate::job::{BatchKey, Illegal, JobId};
 
 /// Why the store could not do as it was told. Nothing was changed, except where a variant says otherwise.
@@ -39,6 +42,9 @@ pub enum StoreError {
     /// The request can't be done in the state that things are in. The text is for the person who asked.
     #[error("{0}")]
     Refused(String),
+    /// It was there, and was erased as the configuration or a person said.
+    #[error("the {} of job {job} {} erased at {at:.0}", what.as_str(), if *what == Stored::Content { "was" } else { "were" })]
+    Erased { job: JobId, what: Stored, at: Timestamp },
     #[error("the idempotency key \"{0}\" was used for another file or target")]
     KeyReused(String),
     #[error("the database failed: {0}")]

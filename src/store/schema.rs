@@ -10,6 +10,9 @@ use sqlx::{ConnectOptions, Connection, SqlSafeStr};
 const MIGRATIONS: &[(i64, &str, &str)] = &[
     (1, "queue", include_str!("../../migrations/0001_queue.sql")),
     (2, "lost answers and pauses", include_str!("../../migrations/0002_lost_answers_and_pauses.sql")),
+    (3, "sources", include_str!("../../migrations/0003_sources.sql")),
+    (4, "retention", include_str!("../../migrations/0004_retention.sql")),
+    (5, "refused questions", include_str!("../../migrations/0005_refused_questions.sql")),
 ];
 
 pub(super) fn migrator() -> Migrator {

@@ -5,17 +5,18 @@
 //! still waits: a request that is dropped half-way can't leave half a change.
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::future::BoxFuture;
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{ConnectOptions, Connection, Sqlite, SqliteConnection, Transaction};
-use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
+use super::facts::Listeners;
 use super::ground::Ground;
 use super::reserve::{Reserve, Room};
-use super::{Change, StoreError};
+use super::{Change, Fact, StoreError};
 use crate::clock::Seldom;
 
 /// How many writes may wait; a caller that finds the queue full waits for its place.
@@ -63,7 +64,7 @@ pub(super) struct Desk {
     pub options: SqliteConnectOptions,
     pub ground: Arc<Ground>,
     pub reserve: Reserve,
-    pub listeners: broadcast::Sender<Change>,
+    pub listeners: Arc<Listeners>,
 }
 
 impl Writer {
@@ -135,14 +136,15 @@ impl Desk {
             if self.reserve.is_short() {
                 self.spare(CHECKPOINT).await;
             }
+            let begun = Instant::now();
             let mut changes = Vec::new();
             let mut replies = Vec::with_capacity(group.len());
             let outcome = self.carry_out(&mut group, &mut changes, &mut replies).await;
             match &outcome {
                 Ok(()) => {
+                    changes.push(Change::Fact(Fact::Commit { took: begun.elapsed() }));
                     for change in changes {
-                        // Nobody listening is no fault.
-                        let _ = self.listeners.send(change);
+                        self.listeners.tell(change);
                     }
                 }
                 Err(error) => {
@@ -304,7 +306,9 @@ mod tests {
     fn start(conn: SqliteConnection, options: SqliteConnectOptions, path: &Path) -> Writer {
         let ground = Arc::new(Ground::new(path));
         let reserve = Reserve::open(path, 0);
-        Writer::start(Desk { conn: Some(conn), options, ground, reserve, listeners: broadcast::channel(8).0 })
+        let changes = tokio::sync::broadcast::channel(8).0;
+        let listeners = Arc::new(Listeners { changes, facts: std::sync::OnceLock::new() });
+        Writer::start(Desk { conn: Some(conn), options, ground, reserve, listeners })
     }
 
     async fn writer() -> Writer {

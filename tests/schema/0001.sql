@@ -7,6 +7,7 @@ VALUES
  (90, 'default', 'receiving', 'leads', NULL, NULL, NULL, NULL, NULL, NULL, 'half.csv', 'csv', 0, NULL, NULL, NULL, 0, 0, 0, 0, NULL, 1000, NULL, NULL, NULL),
  (100, 'default', 'pending', 'leads', 'email', 7, 'EU', NULL, NULL, NULL, 'a.csv', 'csv', 5, 'g', 'key', zeroblob(32), 22, 0, 6, 1, NULL, 1000, NULL, NULL, NULL),
  (101, 'default', 'pending', 'custom-object', NULL, NULL, NULL, 'car_c', NULL, NULL, 'b.tsv', 'tsv', 0, NULL, NULL, NULL, 22, 0, 6, 1, NULL, 1000, NULL, NULL, NULL),
+ (102, 'eu', 'pending', 'leads', NULL, 8, NULL, NULL, NULL, NULL, 'w.csv', 'csv', 0, NULL, NULL, NULL, 70, 0, 6, 4, NULL, 1000, NULL, NULL, NULL),
  (200, 'default', 'running', 'program-members', NULL, NULL, NULL, NULL, 1044, 'Member', 'c.ssv', 'ssv', -1, NULL, NULL, NULL, 86, 0, 6, 5, NULL, 1000, 2000, NULL, NULL),
  (300, 'default', 'complete', 'leads', NULL, NULL, NULL, NULL, NULL, NULL, 'd.csv', 'csv', 0, NULL, NULL, NULL, 22, 0, 6, 1, NULL, 1000, 2000, 3000, NULL),
  (301, 'default', 'failed', 'leads', NULL, NULL, NULL, NULL, NULL, NULL, 'e.csv', 'csv', 0, NULL, NULL, NULL, 22, 0, 6, 1, 300, 1000, 2000, 3000, 'Marketo said no'),
@@ -18,6 +19,10 @@ INSERT INTO batch (job_id, part, state, byte_from, byte_to, rows, attempts, mark
 VALUES
  (100, 1, 'pending', 6, 22, 1, 0, NULL, 2500, 'queue-full', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 0, NULL, NULL, NULL),
  (101, 1, 'pending', 6, 22, 1, 1, NULL, NULL, NULL, 'the answer was lost', NULL, NULL, NULL, 1500, NULL, NULL, NULL, NULL, 0, 9000000, NULL, NULL),
+ (102, 1, 'pending', 6, 22, 1, 0, NULL, 2500, 'list-busy', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 0, NULL, NULL, NULL),
+ (102, 2, 'pending', 22, 38, 1, 0, NULL, 2500, 'calls', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 0, NULL, NULL, NULL),
+ (102, 3, 'pending', 38, 54, 1, 0, NULL, 2500, 'instance', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 0, NULL, NULL, NULL),
+ (102, 4, 'pending', 54, 70, 1, 0, NULL, 2500, 'service', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 0, NULL, NULL, NULL),
  (200, 1, 'uploading', 6, 22, 1, 1, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 2000, NULL, NULL, NULL, NULL, 0, NULL, NULL, NULL),
  (200, 2, 'queued', 22, 38, 1, 1, '1002', NULL, NULL, NULL, NULL, NULL, NULL, 2000, 2100, NULL, NULL, NULL, 0, NULL, NULL, NULL),
  (200, 3, 'importing', 38, 54, 1, 1, '1003', NULL, NULL, NULL, 1, 0, 0, 2000, 2100, 2200, 2200, NULL, 2, NULL, NULL, NULL),
@@ -44,6 +49,7 @@ INSERT INTO instance (name, pause, pause_reason, paused_at, pause_until, slots, 
 VALUES
  ('default', NULL, NULL, NULL, NULL, 3, 2600, 1, 2700),
  ('eu', 'quota', 'the day is over', 2000, 9000000, NULL, NULL, 0, NULL),
+ ('ap', 'credentials', 'Marketo does not know them', 2000, NULL, NULL, NULL, 0, NULL),
  ('us', 'person', 'a person asked for it', 2000, NULL, NULL, NULL, 0, NULL);
 
 INSERT INTO call (instance, started_at, ended_at) VALUES ('default', 2000, 2100), ('default', 2200, NULL);

@@ -27,6 +27,10 @@ pub struct Town {
     pub reserve: u64,
     /// What the daemon finds in its environment, besides ours.
     pub environment: Vec<(&'static str, String)>,
+    /// More lines for `[api]`.
+    pub api: String,
+    /// More arguments of `serve`.
+    pub arguments: Vec<String>,
     daemon: Option<Child>,
     http: reqwest::Client,
 }
@@ -52,8 +56,18 @@ impl Town {
         let socket = folder.path().join("m.sock");
         let http =
             reqwest::Client::builder().unix_socket(socket).no_proxy().tls_certs_only([]).build().expect("a client");
-        let (disk, environment) = (None, Vec::new());
-        Town { folder, simulator, config: String::new(), disk, reserve: 1 << 20, environment, daemon: None, http }
+        Town {
+            folder,
+            simulator,
+            config: String::new(),
+            api: String::new(),
+            arguments: Vec::new(),
+            disk: None,
+            reserve: 1 << 20,
+            environment: Vec::new(),
+            daemon: None,
+            http,
+        }
     }
 
     /// A town whose daemon is at work.
@@ -79,11 +93,12 @@ impl Town {
         let mut text = String::new();
         write!(
             text,
-            "[store]\npath = {:?}\nreserve_bytes = {}\n[api]\nsocket = {:?}\n[instances.default]\nbase_url = {:?}\n\
+            "[store]\npath = {:?}\nreserve_bytes = {}\n[api]\nsocket = {:?}\n{}\n[instances.default]\nbase_url = {:?}\n\
              client_id = \"simulator\"\nclient_secret = \"secret\"\n",
             self.database(),
             self.reserve,
             self.socket(),
+            self.api,
             self.simulator.base_url(),
         )
         .expect("writing to text");
@@ -114,11 +129,18 @@ impl Town {
 
     /// Starts the daemon; on return it answers, or has ended.
     pub async fn try_start(&mut self) -> Result<(), ExitStatus> {
+        self.spawn();
+        self.is_up().await
+    }
+
+    /// Starts the daemon's process, and no more.
+    pub fn spawn(&mut self) {
         self.write_config();
         let log = File::options().create(true).append(true).open(self.folder.path().join("log")).expect("a log");
         let child = Command::new(binary())
             .args(["serve", "--config"])
             .arg(self.config_file())
+            .args(&self.arguments)
             .env("RUST_LOG", "marqueue=debug")
             .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
@@ -127,6 +149,16 @@ impl Town {
             .spawn()
             .expect("the binary starts");
         self.daemon = Some(child);
+    }
+
+    /// Waits until the daemon answers.
+    pub async fn answers(&mut self) {
+        if let Err(status) = self.is_up().await {
+            panic!("the daemon ended with {status}:\n{}", self.log());
+        }
+    }
+
+    async fn is_up(&mut self) -> Result<(), ExitStatus> {
         let started = self.until("the daemon answers", async |town| {
             if let Some(status) = town.exited() {
                 return Some(Err(status));
@@ -149,12 +181,16 @@ impl Town {
 
     /// SIGTERM, and how the daemon then ended.
     pub async fn terminate(&mut self) -> ExitStatus {
-        let id = self.daemon.as_ref().expect("a daemon to end").id().to_string();
-        let sent = Command::new("kill").args(["-TERM", &id]).status().expect("kill runs");
-        assert!(sent.success());
+        self.tell_to_end();
         let status = self.until("the daemon ends", async |town| town.exited()).await;
         self.daemon = None;
         status
+    }
+
+    /// SIGTERM
+    pub fn tell_to_end(&self) {
+        let sent = Command::new("kill").args(["-TERM", &self.pid().to_string()]).status().expect("kill runs");
+        assert!(sent.success());
     }
 
     /// How the daemon ended, if it has.
@@ -165,6 +201,18 @@ impl Town {
     /// The daemon's process.
     pub fn pid(&self) -> u32 {
         self.daemon.as_ref().expect("a daemon").id()
+    }
+
+    /// How many files the daemon has open.
+    pub fn open_files(&self) -> usize {
+        fs::read_dir(format!("/proc/{}/fd", self.pid())).expect("the daemon's files can be listed").count()
+    }
+
+    /// The most memory that the daemon has had so far, in bytes.
+    pub fn most_memory(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("the daemon's status");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("its peak");
+        line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") * 1024
     }
 
     pub fn log(&self) -> String {

@@ -1,0 +1,140 @@
+//! What comes in behind a request's head, and what goes out? Bodies that end, whatever the client does.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use axum::body::Body;
+use bytes::Bytes;
+use futures_util::StreamExt;
+use hyper::body::{Frame, Incoming, SizeHint};
+
+use super::pace::Waited;
+use super::places::Place;
+
+/// How long the rest of a body that nobody wants is read.
+const READ_ON: Duration = Duration::from_secs(60);
+
+/// Why a body ended early.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum BrokenOff {
+    #[error("nothing more came for {0:?} (api.stall_timeout)")]
+    Stalled(Duration),
+    #[error(transparent)]
+    Lost(#[from] hyper::Error),
+}
+
+/// A request's body, for as long as it keeps coming.
+///
+/// A client that is still sending when the connection closes finds a broken pipe, and never reads why it was refused. So
+/// where the rest is not wanted, the answer leaves at once, and the rest is read beside it until the client has had
+/// enough, or we have. One that waits to be asked for its body (`Expect: 100-continue`) and was not has nothing to send.
+pub(super) struct Upload {
+    /// Taken when it is dropped.
+    incoming: Option<Incoming>,
+    waited: Waited,
+    stall_timeout: Duration,
+    /// The client is sending, or will without being asked.
+    sends: bool,
+}
+
+impl Upload {
+    pub(super) fn new(incoming: Incoming, stall_timeout: Duration, waits_to_be_asked: bool) -> Upload {
+        Upload {
+            incoming: Some(incoming),
+            waited: Waited::new(stall_timeout),
+            stall_timeout,
+            sends: !waits_to_be_asked,
+        }
+    }
+}
+
+impl hyper::body::Body for Upload {
+    type Data = Bytes;
+    type Error = BrokenOff;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
+        self.sends = true;
+        let Some(incoming) = &mut self.incoming else { return Poll::Ready(None) };
+        match Pin::new(incoming).poll_frame(cx) {
+            Poll::Ready(frame) => {
+                let bytes = frame.as_ref().and_then(|frame| frame.as_ref().ok()?.data_ref()).map_or(0, Bytes::len);
+                self.waited.moved(bytes);
+                Poll::Ready(frame.map(|frame| frame.map_err(BrokenOff::from)))
+            }
+            Poll::Pending => {
+                ready!(self.waited.poll_wait(cx));
+                // Its rest is not waited for either.
+                self.incoming = None;
+                Poll::Ready(Some(Err(BrokenOff::Stalled(self.stall_timeout))))
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.incoming.as_ref().is_none_or(Incoming::is_end_stream)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.incoming.as_ref().map_or_else(|| SizeHint::with_exact(0), Incoming::size_hint)
+    }
+}
+
+impl Drop for Upload {
+    fn drop(&mut self) {
+        let Some(rest) = self.incoming.take().filter(|rest| self.sends && !hyper::body::Body::is_end_stream(rest))
+        else {
+            return;
+        };
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            let mut rest = Body::new(rest).into_data_stream();
+            runtime.spawn(tokio::time::timeout(READ_ON, async move { while let Some(Ok(_)) = rest.next().await {} }));
+        }
+    }
+}
+
+/// An answer's body. While it lasts the client is being served.
+pub(super) struct Answer {
+    body: Body,
+    _visit: Visit,
+}
+
+impl Answer {
+    pub(super) fn new(body: Body, visit: Visit) -> Answer {
+        Answer { body, _visit: visit }
+    }
+}
+
+impl hyper::body::Body for Answer {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// A request under way, from its head to the end of its answer.
+pub(super) struct Visit(Arc<Place>);
+
+impl Visit {
+    pub(super) fn begin(place: Arc<Place>) -> Visit {
+        place.begin();
+        Visit(place)
+    }
+}
+
+impl Drop for Visit {
+    fn drop(&mut self) {
+        self.0.end();
+    }
+}

@@ -1,0 +1,113 @@
+//! How do clients come in? From any listener, to the same routes, within limits that all listeners share.
+
+use std::future::{Ready, ready};
+use std::io::{self, ErrorKind};
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{UnixListener, UnixStream};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::connection;
+use super::places::Places;
+use crate::api::caller::Peer;
+use crate::config::Connections;
+
+/// The pause after a connection could not be accepted. Somebody else has to free what is missing, and says nothing.
+const NEXT_TRY: Duration = Duration::from_millis(200);
+
+/// Where connections come from.
+pub trait Listener: Send + Sync + 'static {
+    type Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static;
+    /// What is to be done before HTTP is spoken, such as a TLS handshake. It takes a place already, and has
+    /// `api.idle_timeout` to end.
+    type Opening: Future<Output = io::Result<Self::Stream>> + Send + 'static;
+
+    /// The next connection, and who is at its other end: each request on it has that beside it.
+    fn accept(&self) -> impl Future<Output = io::Result<(Self::Opening, Peer)>> + Send;
+}
+
+impl Listener for UnixListener {
+    type Stream = UnixStream;
+    type Opening = Ready<io::Result<UnixStream>>;
+
+    async fn accept(&self) -> io::Result<(Self::Opening, Peer)> {
+        let (stream, _) = UnixListener::accept(self).await?;
+        let peer = Peer::Socket { uid: stream.peer_cred()?.uid() };
+        Ok((ready(Ok(stream)), peer))
+    }
+}
+
+/// Whoever speaks to the daemon. Clones are the same.
+#[derive(Clone)]
+pub struct Clients {
+    routes: Router,
+    limits: Connections,
+    places: Arc<Places>,
+    /// The connections.
+    tasks: TaskTracker,
+    stop: CancellationToken,
+}
+
+impl Clients {
+    pub fn new(routes: Router, limits: Connections, tasks: TaskTracker, stop: CancellationToken) -> Clients {
+        Clients { routes, limits, places: Arc::new(Places::new(limits.most as usize)), tasks, stop }
+    }
+
+    /// Serves who comes until the stop. Requests under way then are answered to their end, by tasks of their own.
+    pub async fn serve(self, listener: impl Listener) {
+        let stop = self.stop.clone();
+        tokio::select! {
+            never = self.accept(listener) => match never {},
+            () = stop.cancelled() => {}
+        }
+    }
+
+    async fn accept(self, listener: impl Listener) -> std::convert::Infallible {
+        let (mut failing, mut crowded) = (false, false);
+        loop {
+            let (opening, peer) = match listener.accept().await {
+                Ok(accepted) => accepted,
+                // The one client that it was has left again.
+                Err(error) if matches!(error.kind(), ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset) => {
+                    continue;
+                }
+                Err(error) => {
+                    if !failing {
+                        tracing::error!(%error, "no connection can be accepted; it is tried until one can");
+                    }
+                    failing = true;
+                    // It may be file descriptors that are missing, and an idle client has one.
+                    self.places.make_room();
+                    tokio::time::sleep(NEXT_TRY).await;
+                    continue;
+                }
+            };
+            if failing {
+                tracing::info!("connections are accepted again");
+            }
+            failing = false;
+            let place = match self.places.try_take() {
+                Some(place) => {
+                    crowded = false;
+                    place
+                }
+                None => {
+                    if !crowded {
+                        tracing::warn!(
+                            connections = self.limits.most,
+                            "all connections are taken (api.max_connections): idle ones are closed for those who come, who wait where there is none"
+                        );
+                    }
+                    crowded = true;
+                    self.places.take().await
+                }
+            };
+            let (routes, stop) = (self.routes.clone(), self.stop.clone());
+            self.tasks.spawn(connection::serve(opening, peer, routes, self.limits, place, stop));
+        }
+    }
+}

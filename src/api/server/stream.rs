@@ -1,0 +1,78 @@
+//! What if a client does not read its answer? The connection breaks off when nothing has left for too long.
+
+use std::io::{self, ErrorKind, IoSlice};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::pace::Waited;
+use super::places::Place;
+
+/// A client's stream. Writes fail once they have waited for too long; its place learns when an answer has left.
+pub(super) struct Stream<S> {
+    inner: S,
+    waited: Waited,
+    place: Arc<Place>,
+}
+
+impl<S: Unpin> Stream<S> {
+    pub(super) fn new(inner: S, stall_timeout: Duration, place: Arc<Place>) -> Stream<S> {
+        Stream { inner, waited: Waited::new(stall_timeout), place }
+    }
+
+    /// One write, flush or shutdown of the stream within.
+    fn poll_out<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        act: impl FnOnce(Pin<&mut S>, &mut Context<'_>) -> Poll<io::Result<T>>,
+        bytes: impl FnOnce(&T) -> usize,
+    ) -> Poll<io::Result<T>> {
+        let polled = act(Pin::new(&mut self.inner), cx);
+        match &polled {
+            Poll::Ready(Ok(done)) => self.waited.moved(bytes(done)),
+            Poll::Ready(Err(_)) => {}
+            Poll::Pending => {
+                ready!(self.waited.poll_wait(cx));
+                return Poll::Ready(Err(io::Error::new(ErrorKind::TimedOut, "the client does not read its answer")));
+            }
+        }
+        polled
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Stream<S> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_read(cx, buf)
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Stream<S> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        self.poll_out(cx, |inner, cx| inner.poll_write(cx, buf), |bytes| *bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.poll_out(cx, |inner, cx| inner.poll_write_vectored(cx, bufs), |bytes| *bytes)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.inner.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_out(cx, |inner, cx| inner.poll_flush(cx), |()| 0))?;
+        self.place.flushed();
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.poll_out(cx, |inner, cx| inner.poll_shutdown(cx), |()| 0)
+    }
+}

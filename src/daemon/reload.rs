@@ -1,0 +1,122 @@
+//! What of a new configuration can be put in force while the daemon runs, and what waits for the next start?
+
+use crate::config::{Config, Instance};
+
+/// The part of `new` that can be in force at once, over what is in force now; and the keys whose change needs a restart.
+///
+/// Limits, polling, credentials and whatever else an instance has, but for the addresses of its Marketo: its imports are
+/// there. Of the rest, the log's level.
+pub fn merged(now: &Config, new: Config) -> (Config, Vec<String>) {
+    // Taken apart, so that a part that is added has to be thought of here.
+    let Config { store, retention, api, drop, notify, instances, log, warnings } = new;
+    let mut later = Vec::new();
+    for (key, same) in [
+        ("store", now.store == store),
+        ("retention", now.retention == retention),
+        ("api", now.api == api),
+        ("drop", now.drop == drop),
+        ("notify", now.notify == notify),
+        ("log.format", now.log.format == log.format),
+    ] {
+        if !same {
+            later.push(key.to_owned());
+        }
+    }
+    let mut merged = Config { warnings, ..now.clone() };
+    merged.log.level = log.level;
+    for (name, held) in &mut merged.instances {
+        let Some(instance) = instances.get(name) else {
+            later.push(format!("instances.{name} (taken out)"));
+            continue;
+        };
+        let addresses =
+            Instance { base_url: held.base_url.clone(), identity_url: held.identity_url.clone(), ..instance.clone() };
+        for (key, same) in [
+            ("base_url", held.base_url == instance.base_url),
+            ("identity_url", held.identity_url == instance.identity_url),
+        ] {
+            if !same {
+                later.push(format!("instances.{name}.{key}"));
+            }
+        }
+        *held = addresses;
+    }
+    later.extend(
+        instances.keys().filter(|&name| !now.instances.contains_key(name)).map(|name| format!("instances.{name}")),
+    );
+    (merged, later)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Config {
+        Config::read(Some((std::path::Path::new("m.toml"), text)), []).unwrap()
+    }
+
+    const BEFORE: &str = r#"
+        [instances.default]
+        base_url = "http://127.0.0.1:1"
+        client_id = "a"
+        client_secret = "s"
+    "#;
+
+    #[test]
+    fn limits_polling_credentials_and_the_log_level_change_at_once() {
+        let after = r#"
+            [log]
+            level = "debug"
+            [instances.default]
+            base_url = "http://127.0.0.1:1"
+            client_id = "b"
+            client_secret = "t"
+            max_attempts = 3
+            [instances.default.limits]
+            importing = 1
+            [instances.default.polling]
+            min = "1s"
+        "#;
+        assert_eq!(merged(&read(BEFORE), read(after)), (read(after), Vec::new()));
+    }
+
+    #[test]
+    fn what_needs_a_restart_is_named_and_left_as_it_was() {
+        let after = r#"
+            [store]
+            path = "other.db"
+            [retention]
+            files = "1d"
+            [api]
+            socket = "other.sock"
+            [drop]
+            path = "/spool"
+            [log]
+            format = "json"
+            [instances.default]
+            base_url = "http://127.0.0.1:2"
+            client_id = "b"
+            client_secret = "s"
+            [instances.second]
+            base_url = "http://127.0.0.1:1"
+            client_id = "a"
+            client_secret = "s"
+        "#;
+        let (merged, later) = merged(&read(BEFORE), read(after));
+        let keys = ["store", "retention", "api", "drop", "log.format", "instances.default.base_url"];
+        let more = ["instances.default.identity_url", "instances.second"];
+        assert_eq!(later, [&keys[..], &more[..]].concat());
+        let mut expected = read(BEFORE);
+        expected.instances.get_mut("default").unwrap().client_id = "b".into();
+        assert_eq!(merged, expected);
+    }
+
+    #[test]
+    fn an_instance_that_is_taken_out_goes_on_until_the_restart() {
+        let two = format!(
+            "{BEFORE}\n[instances.second]\nbase_url = \"http://127.0.0.1:2\"\nclient_id = \"x\"\nclient_secret = \"y\""
+        );
+        let (merged, later) = merged(&read(&two), read(BEFORE));
+        assert_eq!((merged, later), (read(&two), vec!["instances.second (taken out)".to_owned()]));
+    }
+}

@@ -1,0 +1,78 @@
+//! What do the daemon and systemd say to each other? The socket it is given, that it is ready, that it is alive.
+//!
+//! Where there is no systemd, all of this is silence.
+
+use std::os::unix::net::UnixListener;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::Context;
+use listenfd::ListenFd;
+use sd_notify::NotifyState;
+
+use crate::schedule::Lane;
+use crate::store::Store;
+
+/// The socket that systemd listens on for us (`marqueue.socket`), where there is one. `path` is where clients look.
+///
+/// # Errors
+/// Where systemd hands over more than that one, or something else.
+pub fn socket(path: &Path) -> anyhow::Result<Option<UnixListener>> {
+    let mut handed = ListenFd::from_env();
+    if handed.len() > 1 {
+        anyhow::bail!(
+            "systemd hands over {} sockets, and one Unix socket is expected: see marqueue.socket",
+            handed.len()
+        );
+    }
+    let listener = handed.take_unix_listener(0).context("what systemd hands over is no listening Unix socket")?;
+    let found = listener.as_ref().and_then(|listener| listener.local_addr().ok());
+    if let Some(found) = found.as_ref().and_then(|address| address.as_pathname()).filter(|&found| found != path) {
+        tracing::warn!(systemd = %found.display(), configuration = %path.display(),
+            "systemd's socket is not at api.socket, where clients on this machine look for it");
+    }
+    Ok(listener)
+}
+
+/// Clients are answered, or the new configuration is in force.
+pub fn ready() {
+    tell(&[NotifyState::Ready]);
+}
+
+/// A reload has begun. [`ready`] ends it.
+pub fn reloading() {
+    // systemd compares it with when it asked.
+    match NotifyState::monotonic_usec_now() {
+        Ok(now) => tell(&[NotifyState::Reloading, now]),
+        Err(error) => tracing::warn!(%error, "there is no monotonic clock"),
+    }
+}
+
+pub fn stopping() {
+    tell(&[NotifyState::Stopping]);
+}
+
+/// How long systemd waits for a sign of life before it starts the daemon anew; none if it does not watch.
+pub fn watchdog() -> Option<Duration> {
+    sd_notify::watchdog_enabled()
+}
+
+/// Gives a sign of life twice in each `patience`, as long as each lane makes plans and the store answers. An answer is
+/// also that the disk is full: a new start would not make room. A lane that can't read its rows makes no plans.
+pub async fn stay_alive(patience: Duration, lanes: Vec<Lane>, store: Store) {
+    loop {
+        for lane in &lanes {
+            lane.look().await;
+        }
+        // The next write finds out for itself what is wrong, and says it.
+        let _ = store.can_write().await;
+        tell(&[NotifyState::Watchdog]);
+        tokio::time::sleep(patience / 2).await;
+    }
+}
+
+fn tell(state: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(state) {
+        tracing::warn!(%error, "systemd can't be told how the daemon is");
+    }
+}
