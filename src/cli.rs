@@ -4,20 +4,25 @@
 //! others are carried out by [`run`], a file a verb. Standard output has what was asked for and nothing else; progress, hints and errors go to standard error.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
+use jiff::SignedDuration;
 
-use crate::api::client::{Client, DEFAULT_SOCKET};
+use crate::api::client::{Client, DEFAULT_SOCKET, DEFAULT_TIMEOUT};
 use crate::job::JobId;
 
 mod add;
+mod backup;
 mod cancel;
 mod check;
 mod completions;
 mod demo;
+mod erase;
 mod exit;
 mod explain;
 mod follow;
+mod health;
 mod list;
 mod man;
 mod output;
@@ -72,6 +77,9 @@ pub struct Global {
     // Not clap's own `env`: with the variable set, "marqueue" alone would no longer show the help.
     #[arg(long, global = true, value_name = "PATH", default_value_os_t = socket())]
     pub socket: PathBuf,
+    /// How long the daemon may say nothing; waiting for a job has no end [default: 30s]
+    #[arg(long, global = true, value_name = "TIME", value_parser = duration)]
+    pub timeout: Option<Duration>,
     /// Write JSON, and nothing else, to standard output
     #[arg(long, global = true)]
     pub json: bool,
@@ -79,6 +87,11 @@ pub struct Global {
 
 fn socket() -> PathBuf {
     std::env::var_os("MARQUEUE_SOCKET").filter(|path| !path.is_empty()).unwrap_or(DEFAULT_SOCKET.into()).into()
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    let time = text.parse::<SignedDuration>().ok().and_then(|time| Duration::try_from(time).ok());
+    time.filter(|time| !time.is_zero()).ok_or_else(|| "a time is a number with a unit, such as 30s or 2m".to_owned())
 }
 
 /// Reads a job's number.
@@ -91,7 +104,7 @@ fn job_id(text: &str) -> Result<JobId, String> {
 
 impl Global {
     fn client(&self) -> Result<Client, Failure> {
-        Ok(Client::new(&self.socket)?)
+        Ok(Client::new(&self.socket, self.timeout.unwrap_or(DEFAULT_TIMEOUT))?)
     }
 }
 
@@ -108,11 +121,15 @@ pub enum Verb {
 #[command(after_help = "\
 Examples:
   marqueue serve --config /etc/marqueue/marqueue.toml
+  marqueue serve --config /etc/marqueue/marqueue.toml --paused
   MARQUEUE_STORE__PATH=/var/lib/marqueue/queue.db marqueue serve -c marqueue.toml")]
 pub struct Serve {
     /// The configuration, in TOML; without it the environment has to say all
     #[arg(long, short, value_name = "FILE", env = "MARQUEUE_CONFIG")]
     pub config: Option<PathBuf>,
+    /// Start with the uploads of every instance paused, as "marqueue pause" does; for a restored database
+    #[arg(long)]
+    pub paused: bool,
 }
 
 /// The verbs that [`run`] carries out.
@@ -127,10 +144,14 @@ pub enum Asked {
     File(report::File),
     Retry(retry::Retry),
     Cancel(cancel::Cancel),
+    Erase(erase::Erase),
+    Retention(erase::Retention),
+    Backup(backup::Backup),
     Explain(explain::Explain),
     Pause(pause::Pause),
     Resume(pause::Resume),
     Status(status::Status),
+    Health(health::Health),
     Check(check::Check),
     Simulate(simulate::Simulate),
     Completions(completions::Completions),
@@ -149,9 +170,13 @@ pub async fn run(verb: Asked, global: &Global) -> Exit {
         Asked::File(verb) => verb.run(global).await,
         Asked::Retry(verb) => verb.run(global).await,
         Asked::Cancel(verb) => verb.run(global).await,
+        Asked::Erase(verb) => verb.run(global).await,
+        Asked::Retention(verb) => verb.run(global).await,
+        Asked::Backup(verb) => verb.run(global).await,
         Asked::Explain(verb) => verb.run(global).await,
         Asked::Pause(verb) => verb.run(global).await,
         Asked::Resume(verb) => verb.run(global).await,
+        Asked::Health(verb) => verb.run(global).await,
         Asked::Status(verb) => verb.run(global).await,
         Asked::Check(verb) => verb.run(global).await,
         Asked::Simulate(verb) => verb.run(global).await,

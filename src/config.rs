@@ -36,6 +36,7 @@ pub struct Config {
     pub drop: DropFolder,
     /// By name; never empty.
     pub instances: BTreeMap<String, Instance>,
+    pub notify: Notify,
     pub log: Log,
     /// What works and should not stay as it is, such as a secret that everyone can read. To be logged once.
     pub warnings: Vec<String>,
@@ -71,6 +72,8 @@ pub struct Api {
     pub socket_mode: u32,
     /// No TCP without it. Never set while `clients` is empty.
     pub listen: Option<SocketAddr>,
+    /// TLS for the TCP listener; plain HTTP without it. Never set without `listen`.
+    pub tls: Option<TlsFiles>,
     /// Bytes of one dropped file.
     pub max_file_bytes: u64,
     pub connections: Connections,
@@ -93,6 +96,16 @@ pub struct Connections {
 pub struct ApiClient {
     pub client_id: String,
     pub client_secret: Secret,
+    /// The instances it may use, each of them configured; all without it.
+    pub instances: Option<Vec<String>>,
+}
+
+/// PEM files, which are read when the daemon starts and when it is told to read them again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsFiles {
+    /// The certificate, and those between it and its root.
+    pub cert: PathBuf,
+    pub key: PathBuf,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -171,6 +184,30 @@ pub struct Polling {
     pub min: Duration,
     #[serde(deserialize_with = "values::duration")]
     pub max: Duration,
+}
+
+/// Who hears that a job has ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Notify {
+    /// Nobody without it.
+    pub way: Option<NotifyWay>,
+    /// Of one attempt; at least 1 s.
+    pub timeout: Duration,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NotifyWay {
+    Command {
+        program: String,
+        arguments: Vec<String>,
+    },
+    Url {
+        url: String,
+        /// It is on this machine.
+        loopback: bool,
+        /// Signs what is sent.
+        secret: Option<Secret>,
+    },
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -319,6 +356,7 @@ mod tests {
                 socket: "/run/marqueue/marqueue.sock".into(),
                 socket_mode: 0o660,
                 listen: None,
+                tls: None,
                 max_file_bytes: 1_073_741_824,
                 connections: Connections {
                     most: 500,
@@ -329,6 +367,7 @@ mod tests {
             },
             drop: DropFolder { path: None },
             instances: BTreeMap::from([("default".to_owned(), instance)]),
+            notify: Notify { way: None, timeout: Duration::from_secs(30) },
             log: Log { format: None, level: LogLevel::Info },
             warnings: Vec::new(),
         };

@@ -1,5 +1,6 @@
 //! Who opens everything, starts it, drains it, and reports to systemd?
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -8,12 +9,16 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::api;
-use crate::api::server::{Clients, Socket, connections_possible};
+use crate::api::guesses::Guesses;
+use crate::api::server::{Clients, Socket, Tcp, Tls, connections_possible};
+use crate::api::tokens::Tokens;
 use crate::clock::Clock;
 use crate::config::{Config, ConfigError, Connections};
 use crate::intake::{DropFolder, Intake};
+use crate::notify::Notifier;
+use crate::retention::Keeper;
 use crate::schedule::{Lane, day_of};
-use crate::store::Store;
+use crate::store::{PauseKind, Store};
 
 pub mod logging;
 mod reload;
@@ -35,8 +40,10 @@ pub struct Daemon {
     stop: CancellationToken,
     /// Uploads, polls, fetches, takes from the drop folder.
     tasks: TaskTracker,
-    /// The listener and its connections.
+    /// The listeners and their connections.
     served: TaskTracker,
+    /// Of the TCP listener.
+    tls: Option<Arc<Tls>>,
 }
 
 impl Daemon {
@@ -44,16 +51,21 @@ impl Daemon {
     ///
     /// # Errors
     /// One sentence that names the file, socket or key. Nothing is left running, and no job has been touched.
-    pub async fn start(config: &Config, clock: Clock) -> anyhow::Result<Daemon> {
+    pub async fn start(config: &Config, clock: Clock, paused: bool) -> anyhow::Result<Daemon> {
         let socket = Socket::listen(&config.api.socket, config.api.socket_mode).await?;
-        Daemon::start_at(socket, config, clock).await
+        Daemon::start_at(socket, config, clock, paused).await
     }
 
     /// Like [`Daemon::start`], at a socket that is listened on already.
-    async fn start_at(socket: Socket, config: &Config, clock: Clock) -> anyhow::Result<Daemon> {
-        refuse_what_is_not_built(config)?;
+    async fn start_at(socket: Socket, config: &Config, clock: Clock, paused: bool) -> anyhow::Result<Daemon> {
         let connections = connections(config)?;
         let stop = CancellationToken::new();
+        let tls = config.api.tls.clone().map(Tls::load).transpose()?.map(Arc::new);
+        let tcp = match config.api.listen {
+            Some(address) => Some(Tcp::listen(address, tls.clone()).await?),
+            None => None,
+        };
+        let tokens = Tokens::new(&config.api.clients)?;
         let store = Store::open(&config.store.path).await?;
         let now = clock.now();
         // No instance still counts a day that began before the oldest that one is in.
@@ -61,6 +73,9 @@ impl Daemon {
         store.close_calls(days.min().unwrap_or(now), now).await?;
         let mut lanes = Vec::new();
         for (name, instance) in &config.instances {
+            if paused {
+                store.pause(name, PauseKind::Person, "the daemon was started with --paused", None, now).await?;
+            }
             lanes.push(Lane::open(name, instance.clone(), store.clone(), clock.clone(), stop.child_token()).await?);
         }
         for (name, jobs) in store.unended_by_instance().await? {
@@ -74,11 +89,26 @@ impl Daemon {
         for lane in &lanes {
             tasks.spawn(lane.clone().run(tasks.clone()));
         }
+        let keeper = Keeper::new(store.clone(), clock.clone(), config.retention.clone());
+        tasks.spawn(keeper.clone().run(stop.clone()));
+        let notifier = Notifier::open(&config.notify, store.clone(), clock.clone()).await;
+        if let Some(notifier) = notifier.map_err(anyhow::Error::msg)? {
+            tasks.spawn(notifier.run(stop.clone()));
+        }
+        let metrics = Arc::new(api::Metrics::default());
+        if let Some(facts) = store.facts() {
+            let metrics = metrics.clone();
+            tokio::spawn(async move { metrics.count(facts).await });
+        }
         let routes = api::router(api::Daemon {
             store: store.clone(),
             intake: intake.clone(),
             clock,
+            tokens,
+            guesses: Guesses::default(),
             lanes: lanes.clone(),
+            keeper,
+            metrics,
             started_at: now,
             stop: stop.clone(),
         });
@@ -87,14 +117,23 @@ impl Daemon {
         }
         let served = TaskTracker::new();
         let clients = Clients::new(routes, connections, served.clone(), stop.clone());
+        if let Some(tcp) = tcp {
+            served.spawn(tcp.serve(clients.clone()));
+        }
         served.spawn(socket.serve(clients));
         tracing::info!(socket = %config.api.socket.display(), database = %config.store.path.display(),
             instances = config.instances.len(), version = env!("CARGO_PKG_VERSION"), "the daemon is ready");
-        Ok(Daemon { store, lanes, intake, stop, tasks, served })
+        Ok(Daemon { store, lanes, intake, stop, tasks, served, tls })
     }
 
-    /// Puts in force what of `new` can be while the daemon runs, and says what can't. `now` is what is in force.
+    /// Puts in force what of `new` can be while the daemon runs, and says what can't; reads the TLS files again. `now` is
+    /// what is in force. What is wrong stays as it was.
     async fn reload(&self, now: &mut Config, level: &logging::Level, new: Result<Config, ConfigError>) {
+        match self.tls.as_ref().map(|tls| tls.reload()) {
+            Some(Ok(())) => tracing::info!("the TLS files were read again"),
+            Some(Err(error)) => tracing::error!(%error, "the TLS files were read again; the old ones stay in force"),
+            None => {}
+        }
         let (config, later) = match new {
             Ok(new) => reload::merged(now, new),
             Err(error) => {
@@ -148,12 +187,13 @@ impl Daemon {
 }
 
 /// Runs the daemon until SIGTERM or SIGINT. A second one does not wait for uploads. SIGHUP has it `read` its
-/// configuration again.
+/// configuration again, and its TLS files. `paused`: no upload begins before a person says so.
 ///
 /// # Errors
 /// As [`Daemon::start`]; also if the daemon broke down.
 pub async fn serve(
     mut config: Config,
+    paused: bool,
     level: &logging::Level,
     read: impl Fn() -> Result<Config, ConfigError>,
 ) -> anyhow::Result<()> {
@@ -165,8 +205,8 @@ pub async fn serve(
         tracing::warn!("{warning}");
     }
     let daemon = match systemd::socket(&config.api.socket)? {
-        Some(socket) => Daemon::start_at(Socket::inherited(socket)?, &config, Clock::System).await?,
-        None => Daemon::start(&config, Clock::System).await?,
+        Some(socket) => Daemon::start_at(Socket::inherited(socket)?, &config, Clock::System, paused).await?,
+        None => Daemon::start(&config, Clock::System, paused).await?,
     };
     systemd::ready();
     let alive = systemd::watchdog()
@@ -217,10 +257,4 @@ fn connections(config: &Config) -> anyhow::Result<Connections> {
         );
     }
     Ok(Connections { most, ..wanted })
-}
-
-/// A setting that would be passed over in silence is worse than one that is refused.
-fn refuse_what_is_not_built(config: &Config) -> anyhow::Result<()> {
-    anyhow::ensure!(config.api.listen.is_none(), "api.listen: this version answers on the Unix socket only");
-    Ok(())
 }

@@ -7,19 +7,23 @@ use std::sync::{Arc, PoisonError, RwLock};
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
 use sha2::{Digest, Sha256};
-use tokio::task::JoinSet;
+use tokio::sync::Semaphore;
 
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::job::JobId;
+use crate::job::Target;
 use crate::marketo::content_limit;
-use crate::store::{Added, CHUNK_BYTES, Layout, NewJob, Packed, Part, Store, StoreError};
-use crate::table::{Fault, Rules, Scanner, required_columns};
+use crate::store::{Added, Fact, Layout, NewJob, Part, Store, StoreError};
+use crate::table::{Fault, Required, Rules, required_columns};
 
 mod drop;
+mod kept;
 mod plausible;
+mod scan;
 
+use kept::{Kept, UNDER_WAY_IN_ALL};
 use plausible::plausible;
+use scan::Scan;
 
 pub use drop::{DropFolder, DropFolderError};
 
@@ -31,6 +35,8 @@ pub struct Intake {
     max_file_bytes: u64,
     /// The most bytes of an upload, by instance.
     upload_bytes: Arc<RwLock<BTreeMap<String, u64>>>,
+    /// A permit for each piece that is on its way to the disk.
+    pieces: Arc<Semaphore>,
 }
 
 /// Why a file was not accepted. Nothing of it is kept.
@@ -53,10 +59,32 @@ pub enum IntakeError {
     Store(#[from] StoreError),
 }
 
+/// What comes from one who may say more of a file behind it.
+#[derive(Debug)]
+pub enum Incoming {
+    Content(Bytes),
+    /// Everything that was said, now that the file is over.
+    Said(Box<NewJob>),
+}
+
+/// What is asked of a file before it is a job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Checks {
+    All,
+    /// What Marketo asks when it takes a file. All else becomes a row that failed, there as here.
+    Marketos,
+    None,
+}
+
 impl Intake {
     pub fn new(store: Store, clock: Clock, config: &Config) -> Intake {
-        let upload_bytes = Arc::new(RwLock::new(upload_bytes(config)));
-        Intake { store, clock, max_file_bytes: config.api.max_file_bytes, upload_bytes }
+        Intake {
+            store,
+            clock,
+            max_file_bytes: config.api.max_file_bytes,
+            upload_bytes: Arc::new(RwLock::new(upload_bytes(config))),
+            pieces: Arc::new(Semaphore::new(UNDER_WAY_IN_ALL)),
+        }
     }
 
     /// Cuts the files that come from now on by the limits of `config`.
@@ -84,7 +112,21 @@ impl Intake {
         body: impl Stream<Item = Result<Bytes, E>>,
     ) -> Result<Added, IntakeError> {
         let key = new.idempotency_key.clone().map(|key| move |_: [u8; 32]| key);
-        self.receive_keyed(new, check, key, body).await
+        self.receive_keyed(new, Checks::of(check), key, content(body)).await
+    }
+
+    /// Like [`Intake::receive`], with the checks that Marketo makes, for a sender that may say things of the file behind
+    /// it: `new` is what it has said so far. Of its target the kind, the name and the program stay; the format may have
+    /// been another, and the file is then read once more, from the disk.
+    ///
+    /// # Errors
+    /// As of [`Intake::receive`].
+    pub async fn receive_form<E: std::fmt::Display>(
+        &self,
+        new: NewJob,
+        body: impl Stream<Item = Result<Incoming, E>>,
+    ) -> Result<Added, IntakeError> {
+        self.receive_keyed(new, Checks::Marketos, None::<fn([u8; 32]) -> String>, body).await
     }
 
     /// Like [`Intake::receive`], for a file that may come again and be the same one. Its key is made of `identity`, which
@@ -100,34 +142,54 @@ impl Intake {
             let both = Sha256::new().chain_update(content).chain_update(identity).finalize();
             both.iter().fold("file:".to_owned(), |key, byte| format!("{key}{byte:02x}"))
         };
-        self.receive_keyed(new, check, Some(key), body).await
+        self.receive_keyed(new, Checks::of(check), Some(key), content(body)).await
     }
 
     /// `key` gives the idempotency key when the content's hash is known.
     async fn receive_keyed<E: std::fmt::Display>(
         &self,
-        new: NewJob,
-        check: bool,
+        mut new: NewJob,
+        checks: Checks,
         key: Option<impl FnOnce([u8; 32]) -> String>,
-        body: impl Stream<Item = Result<Bytes, E>>,
+        body: impl Stream<Item = Result<Incoming, E>>,
     ) -> Result<Added, IntakeError> {
-        let max_part_bytes = self.content_limit(&new)?;
-        plausible(&new)?;
-        let required = required_columns(&new.target);
-        let mut scanner = Scanner::new(Rules { format: new.format, max_part_bytes, check, required });
+        let mut rules = self.rules(&new, checks)?;
+        if checks != Checks::Marketos {
+            plausible(&new)?;
+        }
+        let mut scan = Scan::new(rules.clone());
         let mut hash = key.is_some().then(Sha256::new);
-        let mut kept = Kept::new(self, &new);
+        let mut kept = Kept::new(self, new.clone());
         let mut body = std::pin::pin!(body);
-        while let Some(bytes) = body.next().await {
-            let bytes = bytes.map_err(|error| IntakeError::CutOff(error.to_string()))?;
+        while let Some(incoming) = body.next().await {
+            let bytes = match incoming.map_err(|error| IntakeError::CutOff(error.to_string()))? {
+                Incoming::Content(bytes) => bytes,
+                Incoming::Said(said) => {
+                    new = *said;
+                    continue;
+                }
+            };
             self.refuse_larger(kept.bytes() + bytes.len() as u64)?;
-            scanner.push(&bytes)?;
+            scan.push(&bytes);
+            if let (Checks::All | Checks::None, Some(fault)) = (checks, &scan.fault) {
+                return Err(fault.clone().into());
+            }
             if let Some(hash) = &mut hash {
                 hash.update(&bytes);
             }
             kept.push(&bytes).await?;
         }
-        let layout = scanner.finish()?;
+        if checks == Checks::Marketos {
+            plausible(&new)?;
+        }
+        if new.format != rules.format {
+            rules.format = new.format;
+            scan = kept.scan_again(rules).await?;
+        }
+        let layout = scan.finish()?;
+        if checks == Checks::Marketos {
+            has_columns(&layout.columns, &new.target)?;
+        }
         let sha256: Option<[u8; 32]> = hash.map(|hash| hash.finalize().into());
         let layout = Layout {
             bytes: layout.bytes,
@@ -136,12 +198,29 @@ impl Intake {
             parts: layout.parts.iter().map(|part| Part { from: part.from, to: part.to, rows: part.rows }).collect(),
             sha256,
         };
-        let added = kept.finish(layout, key.zip(sha256).map(|(key, sha256)| key(sha256))).await?;
+        new.idempotency_key = key.zip(sha256).map(|(key, sha256)| key(sha256));
+        let added = kept.finish(new, layout).await?;
         if let Added::New(job) = &added {
             tracing::info!(job = %job.id, instance = %job.instance, target = job.target.kind(), rows = job.rows.total,
-                bytes = job.bytes, batches = job.batches.len(), "a file was accepted");
+                bytes = job.bytes, batches = job.batches.len(), source = job.source.as_ref().map(tracing::field::display),
+                "a file was accepted");
         }
         Ok(added)
+    }
+
+    fn rules(&self, new: &NewJob, checks: Checks) -> Result<Rules, IntakeError> {
+        let required = required_columns(&new.target);
+        Ok(Rules {
+            format: new.format,
+            max_part_bytes: self.content_limit(new)?,
+            check: checks == Checks::All,
+            required,
+        })
+    }
+
+    /// For those who count.
+    fn refused_a_dropped_file(&self) {
+        self.store.tell(Fact::DropRefused);
     }
 
     /// The most bytes of the header and the rows of one batch.
@@ -161,117 +240,20 @@ fn upload_bytes(config: &Config) -> BTreeMap<String, u64> {
     config.instances.iter().map(|(name, instance)| (name.clone(), instance.limits.upload_bytes)).collect()
 }
 
-/// How many pieces of one file may be on their way to the disk. While one waits there, the next are read and compressed;
-/// the writer commits what has gathered together.
-const UNDER_WAY: usize = 6;
-
-/// What has streamed in so far: the last piece in memory, a few on their way, those before them in the store.
-struct Kept<'a> {
-    intake: &'a Intake,
-    new: &'a NewJob,
-    piece: Vec<u8>,
-    /// Bytes of the pieces before.
-    given: u64,
-    // Dropped before the guard below, so that no piece sets out after the sweep.
-    under_way: JoinSet<Result<(), IntakeError>>,
-    receiving: Option<Receiving>,
-}
-
-impl<'a> Kept<'a> {
-    fn new(intake: &'a Intake, new: &'a NewJob) -> Kept<'a> {
-        Kept { intake, new, piece: Vec::new(), given: 0, under_way: JoinSet::new(), receiving: None }
-    }
-
-    fn bytes(&self) -> u64 {
-        self.given + self.piece.len() as u64
-    }
-
-    async fn push(&mut self, mut bytes: &[u8]) -> Result<(), IntakeError> {
-        while self.piece.len() + bytes.len() > CHUNK_BYTES {
-            let (now, later) = bytes.split_at(CHUNK_BYTES - self.piece.len());
-            self.piece.extend_from_slice(now);
-            bytes = later;
-            self.store_piece().await?;
-        }
-        self.piece.extend_from_slice(bytes);
-        Ok(())
-    }
-
-    async fn store_piece(&mut self) -> Result<(), IntakeError> {
-        let Intake { store, clock, .. } = self.intake;
-        let id = match &self.receiving {
-            Some(receiving) => receiving.id,
-            None => {
-                let id = store.begin_receiving(self.new.clone(), clock.now()).await?;
-                self.receiving = Some(Receiving { store: store.clone(), id });
-                id
-            }
-        };
-        let piece = std::mem::replace(&mut self.piece, Vec::with_capacity(CHUNK_BYTES));
-        let (from, store) = (self.given, store.clone());
-        self.given += piece.len() as u64;
-        if self.under_way.len() >= UNDER_WAY {
-            self.arrived().await?;
-        }
-        self.under_way.spawn(async move { Ok(store.put_piece(id, pack(from, piece).await?).await?) });
-        Ok(())
-    }
-
-    /// Waits until one of the pieces under way is on the disk; false if there is none.
-    async fn arrived(&mut self) -> Result<bool, IntakeError> {
-        match self.under_way.join_next().await {
-            None => Ok(false),
-            Some(Ok(stored)) => stored.map(|()| true),
-            Some(Err(error)) => Err(IntakeError::Wrong(error.to_string())),
-        }
-    }
-
-    /// Makes the job. A small file is one transaction; a larger one becomes a job with its last.
-    async fn finish(mut self, layout: Layout, idempotency_key: Option<String>) -> Result<Added, IntakeError> {
-        let Intake { store, clock, .. } = self.intake;
-        let new = NewJob { idempotency_key, ..self.new.clone() };
-        let Some(receiving) = &self.receiving else {
-            // It has rows, so the one piece is not empty.
-            let piece = Packed::new(0, &self.piece).map_err(no_memory)?;
-            return Ok(store.add(new, layout, piece, clock.now()).await?);
-        };
-        let id = receiving.id;
-        if !self.piece.is_empty() {
-            self.store_piece().await?;
-        }
-        while self.arrived().await? {}
-        // From here on the guard's sweep finds either nothing to sweep or a job that it does not touch.
-        Ok(store.finish_receiving(id, new, layout, clock.now()).await?)
+impl Checks {
+    fn of(check: bool) -> Checks {
+        if check { Checks::All } else { Checks::None }
     }
 }
 
-/// Compression takes about a millisecond a piece: too long for a thread that serves others.
-async fn pack(from: u64, piece: Vec<u8>) -> Result<Packed, IntakeError> {
-    let packed = tokio::task::spawn_blocking(move || Packed::new(from, &piece)).await;
-    packed.map_err(|error| IntakeError::Wrong(error.to_string()))?.map_err(no_memory)
+fn content<E>(body: impl Stream<Item = Result<Bytes, E>>) -> impl Stream<Item = Result<Incoming, E>> {
+    body.map(|piece| piece.map(Incoming::Content))
 }
 
-fn no_memory(error: std::io::Error) -> IntakeError {
-    IntakeError::Wrong(format!("the file could not be compressed: {error}"))
-}
-
-/// Sweeps what streamed in if it does not become a job, however the request ended.
-struct Receiving {
-    store: Store,
-    id: JobId,
-}
-
-impl Drop for Receiving {
-    fn drop(&mut self) {
-        let (store, id) = (self.store.clone(), self.id);
-        // A daemon that is going down sweeps at its next start.
-        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            runtime.spawn(async move {
-                if let Err(error) = store.abandon_receiving(id).await {
-                    tracing::warn!(job = %id, %error, "a broken-off file could not be swept; the next start does it");
-                }
-            });
-        }
+fn has_columns(columns: &[String], target: &Target) -> Result<(), Fault> {
+    match required_columns(target).into_iter().find(|required| !columns.contains(&required.column)) {
+        Some(Required { column, need }) => Err(Fault::MissingColumn { column, need, similar: None }),
+        None => Ok(()),
     }
 }
 
@@ -282,7 +264,7 @@ mod tests {
     use futures_util::stream;
 
     use super::*;
-    use crate::job::{Format, JobState, Target};
+    use crate::job::{Format, JobId, JobState, Source};
     use crate::store::Kind;
 
     struct Door {
@@ -294,7 +276,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(&folder.path().join("q.db")).await.unwrap();
         let upload_bytes = Arc::new(RwLock::new([("default".to_owned(), upload_bytes)].into()));
-        let intake = Intake { store, clock: Clock::System, max_file_bytes, upload_bytes };
+        let pieces = Arc::new(Semaphore::new(UNDER_WAY_IN_ALL));
+        let intake = Intake { store, clock: Clock::System, max_file_bytes, upload_bytes, pieces };
         Door { intake, _folder: folder }
     }
 
@@ -308,6 +291,7 @@ mod tests {
             group: None,
             idempotency_key: None,
             retry_of: None,
+            source: Source::Socket { uid: 0 },
         }
     }
 

@@ -8,9 +8,11 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 mod events;
+mod source;
 mod states;
 
 pub use events::{Counts, Event, RemoteStatus, Wait};
+pub use source::Source;
 pub use states::{BatchState, Illegal, JobState, job_state, step};
 
 /// The number of a job: whole, rising, never used twice.

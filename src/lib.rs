@@ -8,6 +8,8 @@ pub mod daemon;
 pub mod intake;
 pub mod job;
 pub mod marketo;
+pub mod notify;
+pub mod retention;
 pub mod schedule;
 pub mod simulator;
 pub mod store;

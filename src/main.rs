@@ -28,7 +28,7 @@ async fn serve(serve: cli::Serve) -> Exit {
         Ok(level) => level,
         Err(error) => return failed(Exit::Usage, &format!("{error:#}")),
     };
-    match daemon::serve(config, &level, || Config::load(serve.config.as_deref())).await {
+    match daemon::serve(config, serve.paused, &level, || Config::load(serve.config.as_deref())).await {
         Ok(()) => Exit::Done,
         Err(error) => {
             tracing::error!("{error:#}");

@@ -113,6 +113,13 @@ impl Simulator {
         self.shared.with(|marketo, now| marketo.set_foreign_imports(now, number));
     }
 
+    /// Connections that are open now. One that the client has closed, dead or alive, is among them until its call has
+    /// been seen to.
+    pub fn connections(&self) -> usize {
+        // One task is the listener.
+        self.tasks.len().saturating_sub(1)
+    }
+
     /// Closes the listener and every connection, answered or not.
     pub async fn stop(self) {
         drop(self.stop);
@@ -292,6 +299,40 @@ mod tests {
             let answer = pair.call(Method::GET, &path).send().await.unwrap();
             assert_eq!(answer.headers()["content-type"], "text/csv;charset=UTF-8");
             assert_eq!(answer.text().await.unwrap(), expected);
+        }
+    }
+
+    #[tokio::test]
+    async fn an_import_tells_that_it_was_asked_after_and_only_when_it_was() {
+        let pair = Pair::new(quick()).await;
+        for file in ["email\na@b.c\n", "email\nb@b.c\n"] {
+            json(pair.upload(LEADS, file)).await;
+        }
+        let asked = || pair.simulator.ledger().imports.iter().map(|import| import.asked.is_some()).collect::<Vec<_>>();
+        assert_eq!(asked(), [false, false]);
+        // Whoever asks knows the id, also where the question is refused.
+        pair.simulator.push_fault(Fault::on(Call::Status, Effect::http(500)));
+        assert_eq!(status(pair.call(Method::GET, "/bulk/v1/leads/batch/1002.json")).await, 500);
+        assert_eq!(status(pair.call(Method::GET, "/bulk/v1/leads/batch/1003.json")).await, 200);
+        assert_eq!(asked(), [false, true]);
+    }
+
+    #[tokio::test]
+    async fn a_connection_whose_client_has_died_is_open_until_its_call_is_over() {
+        let pair = Pair::new(quick()).await;
+        let client = reqwest::Client::builder().pool_max_idle_per_host(0).build().unwrap();
+        let open = |pair: &Pair| pair.simulator.connections();
+        let before = open(&pair);
+        let begun = client.get(pair.url("/bulk/v1/leads/batch/1.json"));
+        pair.simulator.push_fault(Fault::on(Call::Status, Effect::delay(Duration::from_secs(3600))));
+        let asking = tokio::spawn(begun.bearer_auth(&pair.token).send());
+        while pair.simulator.ledger().calls_of(Call::Status) == 0 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(open(&pair), before + 1);
+        asking.abort();
+        while open(&pair) > before {
+            tokio::task::yield_now().await;
         }
     }
 

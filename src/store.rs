@@ -15,32 +15,47 @@ use sqlx::sqlite::{
 };
 use tokio::sync::broadcast;
 
+use jiff::Timestamp;
+
 use crate::job::{BatchKey, Illegal, JobId};
 
 mod accept;
+mod backup;
+mod columns;
 mod content;
+mod due;
+mod erase;
+mod facts;
 #[cfg(test)]
 mod fixture;
 mod instances;
 mod jobs;
 mod moves;
+mod notices;
 mod orders;
 mod progress;
 mod records;
 mod rows;
 mod schema;
 mod snapshot;
+mod space;
 mod standing;
 mod sweep;
 mod writer;
 
 pub use accept::{Added, Layout, NewJob, Part};
+pub use backup::{BadCopy, Copied, Verified, verify_copy};
 pub use content::{CHUNK_BYTES, Content, Kind, Packed};
+pub use due::{Due, Ended};
+pub use erase::Stored;
+pub use facts::Fact;
 pub use instances::{Depth, Usage};
+pub use notices::Notice;
 pub use orders::Settled;
-pub use progress::Progress;
+pub use progress::{AskFailures, Progress};
 pub use records::{Batch, HistoryEntry, Job, Rows};
 pub use snapshot::{Candidate, Flight, Snapshot};
+pub use space::Space;
 pub use standing::{Instance, Pause, PauseKind};
 
 /// Something was committed. It says where to look, not what is there now.
@@ -49,6 +64,8 @@ pub enum Change {
     Job(JobId),
     Batch(BatchKey),
     Instance(String),
+    /// For those who count alone: [`Store::subscribe`] does not have it.
+    Fact(Fact),
 }
 
 /// How many changes a slow listener may lag behind before it is told to look at everything again.
@@ -66,7 +83,9 @@ pub struct Store {
 struct Shared {
     writer: writer::Writer,
     readers: SqlitePool,
-    changes: broadcast::Sender<Change>,
+    listeners: Arc<facts::Listeners>,
+    /// Held while a copy is made.
+    copying: tokio::sync::Mutex<()>,
     /// Held for as long as the store is open, so that two daemons never work on one file.
     _lock: File,
 }
@@ -93,6 +112,9 @@ pub enum StoreError {
     /// The request can't be done in the state that things are in. The text is for the person who asked.
     #[error("{0}")]
     Refused(String),
+    /// It was there, and was erased as the configuration or a person said.
+    #[error("the {} of job {job} {} erased at {at:.0}", what.as_str(), if *what == Stored::Content { "was" } else { "were" })]
+    Erased { job: JobId, what: Stored, at: Timestamp },
     #[error("the idempotency key \"{0}\" was used for another file or target")]
     KeyReused(String),
     #[error("the database failed: {0}")]
@@ -129,6 +151,7 @@ impl Store {
             return Err(StoreError::Newer { path: shown, found, known: schema::newest() });
         }
         own_file(path).map_err(|error| failed(error.to_string()))?;
+        backup::sweep_drafts(path).map_err(|error| failed(error.to_string()))?;
         let mut connection = options(path).connect().await.map_err(|error| failed(error.to_string()))?;
         schema::migrator().run(&mut connection).await.map_err(|error| failed(error.to_string()))?;
         let readers = SqlitePoolOptions::new()
@@ -136,9 +159,18 @@ impl Store {
             .min_connections(0)
             .idle_timeout(Duration::from_secs(60))
             .connect_lazy_with(reading(path));
-        let (changes, _) = broadcast::channel(CHANGES_KEPT);
-        let writer = writer::Writer::start(connection, options(path), changes.clone());
-        let store = Store { shared: Arc::new(Shared { writer, readers, changes, _lock: lock }) };
+        let changes = broadcast::channel(CHANGES_KEPT).0;
+        let listeners = Arc::new(facts::Listeners { changes, facts: std::sync::OnceLock::new() });
+        let writer = writer::Writer::start(connection, options(path), listeners.clone());
+        let store = Store {
+            shared: Arc::new(Shared {
+                writer,
+                readers,
+                listeners,
+                copying: tokio::sync::Mutex::default(),
+                _lock: lock,
+            }),
+        };
         store.sweep_receiving().await.map_err(|error| failed(error.to_string()))?;
         Ok(store)
     }
@@ -150,7 +182,7 @@ impl Store {
 
     /// Hears of every commit from now on.
     pub fn subscribe(&self) -> broadcast::Receiver<Change> {
-        self.shared.changes.subscribe()
+        self.shared.listeners.changes.subscribe()
     }
 
     /// Waits for the writes under way, then closes the file. Later writes fail with [`StoreError::Closed`].

@@ -1,8 +1,11 @@
 //! Do the verbs do what the contract says, typed at the real binary, answered by a real daemon, against the simulator?
 
 use std::fs;
-use std::io::Read;
-use std::process::Stdio;
+use std::io::{Read, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
+use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -251,6 +254,76 @@ fn where_no_daemon_is_each_verb_says_so() {
     }
     let ran = at(&folder.path().join("s".repeat(120)), "status").expect(2);
     assert!(ran.err.contains("the path of a Unix socket has at most 107"), "{ran:?}");
+}
+
+#[test]
+fn a_daemon_that_is_stopped_is_said_to_be_silent_and_nobody_waits_for_ever() {
+    let house = House::new();
+    house.file("people.csv", PEOPLE);
+    house.run("add leads people.csv --wait").expect(0);
+    let daemon = house.town.pid().to_string();
+    let tell = |signal: &str| {
+        assert!(Command::new("kill").args([signal, daemon.as_str()]).status().expect("kill runs").success())
+    };
+    tell("-STOP");
+    for words in ["status", "list", "show 1", "wait 1", "file 1", "cancel 1", "pause", "add leads people.csv"] {
+        let ran = house.run(&format!("{words} --timeout 300ms")).expect(3);
+        let told = format!(
+            "error: the daemon at {} does not answer (nothing came for 300ms): it is stopped or has too much \
+             to do, and may still do as it was asked\n",
+            house.town.socket().display()
+        );
+        assert_eq!((ran.err, ran.out.as_str()), (told, ""), "{words}");
+    }
+    tell("-CONT");
+    house.run("status").expect(0);
+    house.run("status --timeout 0s").expect(2);
+}
+
+#[test]
+#[expect(clippy::disallowed_methods, reason = "how long a slow source takes is what this is about")]
+fn a_job_and_a_slow_source_are_waited_for_longer_than_a_silent_daemon() {
+    let house = House::new();
+    house.run("pause").expect(0);
+    let mut slow = house.command("add leads - --format csv --wait --timeout 300ms");
+    let mut slow = slow.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut input = slow.stdin.take().unwrap();
+    for piece in ["email\n", "ann@example.com\n", "bob@example.com\n"] {
+        std::thread::sleep(Duration::from_millis(500));
+        input.write_all(piece.as_bytes()).expect("it is still reading");
+    }
+    drop(input);
+    std::thread::sleep(Duration::from_millis(500));
+    house.run("resume").expect(0);
+    ended(slow).expect(0);
+}
+
+#[test]
+fn a_socket_that_may_not_be_opened_is_not_taken_for_a_daemon_that_is_not_there() {
+    let house = House::new();
+    let socket = house.town.socket();
+    let mut command = if rustix::process::geteuid().is_root() {
+        // No file is closed to root, so somebody else has to try, from a place that is open to all.
+        let binary = house.path("marqueue");
+        fs::copy(support::binary(), &binary).unwrap();
+        fs::set_permissions(house.town.folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        let mut command = Command::new(binary);
+        command.uid(65_534).gid(65_534);
+        command
+    } else {
+        fs::set_permissions(&socket, fs::Permissions::from_mode(0o000)).unwrap();
+        binary()
+    };
+    command.arg("--socket").arg(&socket).arg("status");
+    let ran = run(command, "").expect(1);
+    assert_eq!(
+        ran.err,
+        format!(
+            "error: the socket {} may not be opened (Permission denied (os error 13)): its owner and its group may use \
+             the daemon (api.socket_mode)\n",
+            socket.display()
+        )
+    );
 }
 
 #[test]

@@ -3,11 +3,12 @@
 
 mod support;
 
-use std::io::ErrorKind;
+use std::io::{BufRead, BufReader, ErrorKind};
 use std::process::Command;
 use std::time::Duration;
 
 use marqueue::job::JobState;
+use rustix::process::{Pid, Resource, Rlimit, prlimit};
 use sqlx::ConnectOptions;
 use sqlx::sqlite::SqliteConnectOptions;
 use support::{Town, leads, quick};
@@ -331,4 +332,121 @@ async fn many_slow_uploads_at_once_take_little_memory() {
     assert!(grown < 150 * MB as u64, "{grown} bytes more");
     drop(slow);
     all_is_as_before(&mut town, open_files).await;
+}
+
+#[tokio::test]
+async fn many_fast_uploads_at_once_take_little_memory() {
+    let mut town = town("").await;
+    others_are_served(&mut town).await;
+    // What is accepted is not to be sent yet: that would be another's memory.
+    town.request("POST", "/v1/instances/default/pause", "").await;
+    let before = town.most_memory();
+    let file = bytes::Bytes::from(noise(8 * MB));
+    let uploads = (0..100).map(|_| town.request("POST", "/v1/jobs?target=leads&format=csv&check=false", file.clone()));
+    let done = futures_util::future::join_all(uploads).await;
+    assert!(done.iter().all(|(status, _)| *status == 201));
+    let grown = town.most_memory() - before;
+    assert!(grown < 150 * MB as u64, "{grown} bytes more");
+}
+
+/// Rows that no compression makes much smaller.
+fn noise(bytes: usize) -> Vec<u8> {
+    let mut file = b"email,noise\n".to_vec();
+    let mut state = 1_u64;
+    while file.len() < bytes {
+        file.extend(b"a@example.com,");
+        for _ in 0..100 {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            file.extend(format!("{:016x}", state ^ (state >> 29)).bytes());
+        }
+        file.push(b'\n');
+    }
+    file
+}
+
+#[tokio::test]
+async fn a_parameter_that_is_not_known_is_refused_on_every_route() {
+    let town = town("").await;
+    let id = town.add("target=leads&format=csv", leads(&["ann@example.com"])).await.id;
+    for (method, path) in [
+        ("GET", "jobs".to_owned()),
+        ("POST", "jobs".to_owned()),
+        ("GET", format!("jobs/{id}")),
+        ("GET", format!("jobs/{id}/failures")),
+        ("GET", format!("jobs/{id}/warnings")),
+        ("GET", format!("jobs/{id}/file")),
+        ("GET", format!("jobs/{id}/history")),
+        ("GET", format!("jobs/{id}/explain")),
+        ("POST", format!("jobs/{id}/cancel")),
+        ("POST", format!("jobs/{id}/retry")),
+        ("POST", format!("jobs/{id}/settle")),
+        ("GET", "events".to_owned()),
+        ("GET", "status".to_owned()),
+        ("POST", "instances/default/pause".to_owned()),
+        ("POST", "instances/default/resume".to_owned()),
+    ] {
+        let new = if (method, path.as_str()) == ("POST", "jobs") { "target=leads&format=csv&" } else { "" };
+        let (status, body) =
+            town.request(method, &format!("/v1/{path}?{new}nonsense=1"), "email\na@example.com\n").await;
+        let body = String::from_utf8_lossy(&body);
+        assert_eq!(status, 400, "{method} {path}: {body}");
+        assert!(body.contains("nonsense"), "{method} {path}: {body}");
+    }
+}
+
+/// Sets how many files the daemon may have open, while it runs.
+fn may_open(town: &Town, files: u64) {
+    let pid = Pid::from_raw(town.pid().try_into().expect("a process id"));
+    let limit = prlimit(pid, Resource::Nofile, Rlimit { current: Some(files), maximum: Some(4096) });
+    limit.expect("its limit can be set");
+}
+
+#[tokio::test]
+async fn where_files_run_out_it_is_said_once_and_all_goes_on_when_there_are_some_again() {
+    let mut town = town("").await;
+    others_are_served(&mut town).await;
+    let told = "no connection can be accepted";
+    for spell in 1..=2 {
+        // Its own are closed for those who come, so there has to be somebody who may stay.
+        let mut events = Raw::with(&town, "GET /v1/events HTTP/1.1\r\nHost: d\r\n\r\n").await;
+        events.until("\r\n\r\n").await;
+        may_open(&town, 3);
+        let mut waits = Raw::with(&town, "GET /healthz HTTP/1.1\r\nHost: d\r\n\r\n").await;
+        town.until("it is said", async |town| (town.log().matches(told).count() >= spell).then_some(())).await;
+        // Some tries later.
+        tokio::time::sleep(Duration::from_millis(700)).await;
+        assert_eq!(town.log().matches(told).count(), spell, "it is said once each time");
+        may_open(&town, 1024);
+        waits.until("HTTP/1.1 200").await;
+        others_are_served(&mut town).await;
+    }
+}
+
+#[tokio::test]
+async fn fewer_files_make_fewer_connections_and_too_few_are_refused_at_the_start() {
+    let town = Town::new(quick()).await;
+    town.write_config();
+    let serve = |files: u32| {
+        let line = format!("ulimit -n {files}; exec \"$0\" serve --config \"$1\"");
+        let mut command = Command::new("sh");
+        command.args(["-c", &line]).arg(support::binary()).arg(town.config_file());
+        command.stderr(std::process::Stdio::piped());
+        command
+    };
+    let refused = serve(30).output().expect("it runs");
+    assert!(!refused.status.success());
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(said.contains("this process may open 30 files, and needs at least 72: raise its limit"), "{said}");
+    let mut few = serve(100).spawn().expect("it runs");
+    let mut lines = BufReader::new(few.stderr.take().expect("it was asked for")).lines().map_while(Result::ok);
+    let line = lines.find(|line| line.contains("api.max_connections is 500")).expect("it is said");
+    assert!(line.contains("29 connections are taken at once"), "{line}");
+    lines.find(|line| line.contains("the daemon is ready")).expect("it starts");
+    let mut crowd = Vec::new();
+    for _ in 0..100 {
+        crowd.push(Raw::open(&town).await);
+    }
+    town.add("target=leads&format=csv", leads(&["ann@example.com"])).await;
+    few.kill().expect("it is ended");
+    few.wait().expect("it ends");
 }

@@ -14,7 +14,7 @@ mod reader;
 const FLOORS: [&[&str]; 7] = [
     &["job", "clock", "config"],
     &["table", "store", "marketo"],
-    &["intake", "schedule", "simulator"],
+    &["intake", "schedule", "retention", "notify", "simulator"],
     &["api"],
     &["daemon"],
     // The verb `demo` has a daemon in its own process.

@@ -7,9 +7,9 @@ use toml::{Table, Value};
 
 const SAMPLE: &str = include_str!("../config/marqueue.toml");
 
-/// The two secrets whose files are not on this machine.
+/// The secrets whose files are not on this machine.
 fn secrets() -> Vec<(String, String)> {
-    ["MARQUEUE_API__CLIENTS__0__CLIENT_SECRET", "MARQUEUE_INSTANCES__DEFAULT__CLIENT_SECRET"]
+    ["MARQUEUE_API__CLIENTS__0__CLIENT_SECRET", "MARQUEUE_INSTANCES__DEFAULT__CLIENT_SECRET", "MARQUEUE_NOTIFY__SECRET"]
         .map(|name| (name.to_owned(), "s".to_owned()))
         .to_vec()
 }
@@ -78,6 +78,7 @@ fn the_sample_has_every_key_that_error_texts_list() {
         ("retention.", vec![]),
         ("api.", vec![]),
         ("drop.", vec![]),
+        ("notify.", vec!["secret"]),
         ("log.", vec![]),
         ("instances.default.", vec!["client_id_file", "client_secret"]),
         ("instances.default.limits.", vec![]),

@@ -80,11 +80,20 @@ impl House {
 
     /// Resident memory now (`VmRSS`) or at its highest (`VmHWM`), in MB (of 1,000,000 bytes).
     pub fn memory(&self, what: &str) -> f64 {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.daemon.id())).expect("the daemon runs");
+        self.counted("status", what) * 1024.0 / 1e6
+    }
+
+    /// What it has had the kernel write to disks so far, in MB.
+    pub fn written(&self) -> f64 {
+        self.counted("io", "write_bytes") / 1e6
+    }
+
+    /// A line's number in one of the kernel's files on the daemon, whatever its unit.
+    fn counted(&self, file: &str, what: &str) -> f64 {
+        let text = fs::read_to_string(format!("/proc/{}/{file}", self.daemon.id())).expect("the daemon runs");
         let line =
-            status.lines().find_map(|line| line.strip_prefix(what)?.strip_prefix(':')).expect("the kernel's words");
-        let kib: f64 = line.trim().trim_end_matches(" kB").parse().expect("a number");
-        kib * 1024.0 / 1e6
+            text.lines().find_map(|line| line.strip_prefix(what)?.strip_prefix(':')).expect("the kernel's words");
+        line.trim().trim_end_matches(" kB").parse().expect("a number")
     }
 
     /// Size of one of the files in the folder, in MB.

@@ -1,6 +1,7 @@
 //! How does a program on this machine speak to the daemon? One method a native route, over the Unix socket.
 
 use std::error::Error;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use serde::de::DeserializeOwned;
 
-use super::types::{Explanation, History, InstanceStatus, JobsPage, Problem, Status};
+use super::types::{Erasure, Explanation, History, InstanceStatus, JobsPage, Pass, Problem, Readiness, Status};
 use crate::job::{JobId, JobState};
 use crate::store::{HistoryEntry, Job};
 
@@ -28,6 +29,9 @@ const LONGEST_SOCKET_PATH: usize = 107;
 /// A URL needs a host; a socket has none.
 const HOST: &str = "http://marqueue";
 
+/// How long the daemon may say nothing.
+pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
+
 /// What is shown of an answer that is no problem document.
 const EXCERPT_CHARS: usize = 200;
 
@@ -45,6 +49,18 @@ pub enum ClientError {
         .socket.display()
     )]
     NoDaemon { socket: PathBuf, why: String },
+    /// Nothing was sent: a daemon may well be there, and this user may not speak to it.
+    #[error(
+        "the socket {} may not be opened ({why}): its owner and its group may use the daemon (api.socket_mode)",
+        .socket.display()
+    )]
+    NotAllowed { socket: PathBuf, why: String },
+    /// The daemon is there and says nothing. Whether it did, or will do, as it was asked is not known.
+    #[error(
+        "the daemon at {} does not answer ({why}): it is stopped or has too much to do, and may still do as it was asked",
+        .socket.display()
+    )]
+    Silent { socket: PathBuf, why: String },
     /// The daemon said no.
     #[error("{}", .0.detail)]
     Refused(Problem),
@@ -78,30 +94,65 @@ impl JobFile {
 /// A file on its way here.
 pub struct Download {
     response: Response,
+    silence: Silence,
 }
 
 impl Download {
+    /// How many there will be, where the daemon said so.
+    pub fn bytes(&self) -> Option<u64> {
+        self.response.content_length()
+    }
+
     /// The next bytes; none at the end.
     ///
     /// # Errors
-    /// [`ClientError::Broken`] when the connection is lost before the file's end.
+    /// [`ClientError::Broken`] when the connection is lost before the file's end; [`ClientError::Silent`].
     pub async fn next(&mut self) -> Result<Option<Bytes>, ClientError> {
-        self.response.chunk().await.map_err(|error| ClientError::Broken(innermost(&error)))
+        let piece = self.silence.within(Duration::ZERO, self.response.chunk()).await?;
+        piece.map_err(|error| ClientError::Broken(innermost(&error)))
     }
+}
+
+/// How long the daemon may say nothing.
+#[derive(Clone)]
+struct Silence {
+    socket: PathBuf,
+    timeout: Duration,
+}
+
+impl Silence {
+    /// What the daemon does in time; `more` is time that it was given for it.
+    async fn within<T>(&self, more: Duration, answer: impl Future<Output = T>) -> Result<T, ClientError> {
+        let time = self.timeout.saturating_add(more);
+        tokio::time::timeout(time, answer).await.map_err(|_| self.broken())
+    }
+
+    fn broken(&self) -> ClientError {
+        ClientError::Silent { socket: self.socket.clone(), why: format!("nothing came for {:?}", self.timeout) }
+    }
+}
+
+/// What [`Client::ready`] reads where the daemon is not ready.
+#[derive(serde::Deserialize)]
+struct Refused {
+    #[serde(flatten)]
+    problem: Problem,
+    #[serde(flatten)]
+    readiness: Readiness,
 }
 
 /// Speaks to one daemon. Every method gives a [`ClientError`] where there is no good answer.
 pub struct Client {
     http: reqwest::Client,
-    socket: PathBuf,
+    silence: Silence,
 }
 
 impl Client {
-    /// Opens nothing yet.
+    /// Opens nothing yet. The daemon may say nothing for `timeout`; waiting for a job, and for events, has no end.
     ///
     /// # Errors
     /// [`ClientError::SocketPathTooLong`].
-    pub fn new(socket: &Path) -> Result<Client, ClientError> {
+    pub fn new(socket: &Path, timeout: Duration) -> Result<Client, ClientError> {
         if socket.as_os_str().len() > LONGEST_SOCKET_PATH {
             return Err(ClientError::SocketPathTooLong(socket.to_owned()));
         }
@@ -114,11 +165,30 @@ impl Client {
             .tls_certs_only([])
             .build()
             .map_err(|error| ClientError::Broken(innermost(&error)))?;
-        Ok(Client { http, socket: socket.to_owned() })
+        Ok(Client { http, silence: Silence { socket: socket.to_owned(), timeout } })
     }
 
     pub async fn status(&self) -> Result<Status, ClientError> {
         self.ask(self.request(Method::GET, "/v1/status")).await
+    }
+
+    /// Whether it answers at all.
+    pub async fn lives(&self) -> Result<(), ClientError> {
+        self.send(self.request(Method::GET, "/healthz")).await.map(drop)
+    }
+
+    /// Whether it is ready, and why not.
+    pub async fn ready(&self) -> Result<(Readiness, Option<String>), ClientError> {
+        let response = self.request(Method::GET, "/readyz").send().await.map_err(|error| self.unanswered(&error))?;
+        if response.status() != StatusCode::SERVICE_UNAVAILABLE {
+            return if response.status().is_success() {
+                Ok((read(response).await?, None))
+            } else {
+                Err(refusal(response).await)
+            };
+        }
+        let refused: Refused = read(response).await?;
+        Ok((refused.readiness, Some(refused.problem.detail)))
     }
 
     /// A page of jobs, newest first.
@@ -139,8 +209,9 @@ impl Client {
 
     /// One job: at once, or when it has ended or `wait` is over.
     pub async fn job(&self, id: JobId, wait: Option<Duration>) -> Result<Job, ClientError> {
-        let wait = wait.map(|wait| ("wait", format!("{}ms", wait.as_millis())));
-        self.ask(self.request(Method::GET, &format!("/v1/jobs/{id}")).query(wait.as_slice())).await
+        let parameter = wait.map(|wait| ("wait", format!("{}ms", wait.as_millis())));
+        let request = self.request(Method::GET, &format!("/v1/jobs/{id}")).query(parameter.as_slice());
+        self.silence.within(wait.unwrap_or_default(), async { read(self.send(request).await?).await }).await?
     }
 
     pub async fn history(&self, id: JobId) -> Result<Vec<HistoryEntry>, ClientError> {
@@ -157,7 +228,7 @@ impl Client {
         let path = format!("/v1/jobs/{id}/{}", file.as_str());
         let part = part.map(|part| ("part", part));
         let request = self.request(Method::GET, &path).query(part.as_slice());
-        Ok(Download { response: self.send(request).await? })
+        Ok(Download { response: self.send_in_time(request).await?, silence: self.silence.clone() })
     }
 
     pub async fn cancel(&self, id: JobId) -> Result<Job, ClientError> {
@@ -168,6 +239,23 @@ impl Client {
     pub async fn retry(&self, id: JobId, failed_rows: bool) -> Result<Job, ClientError> {
         let rows = failed_rows.then_some(("rows", "failed"));
         self.ask(self.request(Method::POST, &format!("/v1/jobs/{id}/retry")).query(rows.as_slice())).await
+    }
+
+    /// A copy of the database as it is now. The daemon makes it before it sends it, which takes a while.
+    pub async fn backup(&self) -> Result<Download, ClientError> {
+        Ok(Download { response: self.send(self.request(Method::GET, "/v1/backup")).await? })
+    }
+
+    /// Erases content and reports of an ended job, or only says what there is.
+    pub async fn erase(&self, id: JobId, dry_run: bool) -> Result<Erasure, ClientError> {
+        let dry_run = dry_run.then_some(("dry_run", "true"));
+        self.ask(self.request(Method::POST, &format!("/v1/jobs/{id}/erase")).query(dry_run.as_slice())).await
+    }
+
+    /// Erases what is due, or only says what is.
+    pub async fn retention(&self, dry_run: bool) -> Result<Pass, ClientError> {
+        let dry_run = dry_run.then_some(("dry_run", "true"));
+        self.ask(self.request(Method::POST, "/v1/retention").query(dry_run.as_slice())).await
     }
 
     /// How the instance stands now.
@@ -182,7 +270,8 @@ impl Client {
 
     async fn turn(&self, instance: &str, verb: &str) -> Result<InstanceStatus, ClientError> {
         let name = utf8_percent_encode(instance, NON_ALPHANUMERIC);
-        let response = self.send(self.request(Method::POST, &format!("/v1/instances/{name}/{verb}"))).await?;
+        let request = self.request(Method::POST, &format!("/v1/instances/{name}/{verb}"));
+        let response = self.send_in_time(request).await?;
         if response.status() != StatusCode::NO_CONTENT {
             return read(response).await;
         }
@@ -195,7 +284,12 @@ impl Client {
     }
 
     async fn ask<T: DeserializeOwned>(&self, request: RequestBuilder) -> Result<T, ClientError> {
-        read(self.send(request).await?).await
+        self.silence.within(Duration::ZERO, async { read(self.send(request).await?).await }).await?
+    }
+
+    /// Until its answer begins.
+    async fn send_in_time(&self, request: RequestBuilder) -> Result<Response, ClientError> {
+        self.silence.within(Duration::ZERO, self.send(request)).await?
     }
 
     async fn send(&self, request: RequestBuilder) -> Result<Response, ClientError> {
@@ -204,11 +298,13 @@ impl Client {
     }
 
     fn unanswered(&self, error: &reqwest::Error) -> ClientError {
-        let why = innermost(error);
-        if error.is_connect() {
-            ClientError::NoDaemon { socket: self.socket.clone(), why }
-        } else {
-            ClientError::Broken(why)
+        let (socket, why) = (self.silence.socket.clone(), innermost(error));
+        match kind(error) {
+            _ if !error.is_connect() => ClientError::Broken(why),
+            Some(ErrorKind::PermissionDenied) => ClientError::NotAllowed { socket, why },
+            // So many wait for the daemon already that the system lets nobody wait any more.
+            Some(ErrorKind::WouldBlock) => ClientError::Silent { socket, why },
+            _ => ClientError::NoDaemon { socket, why },
         }
     }
 }
@@ -238,6 +334,18 @@ async fn refusal(response: Response) -> ClientError {
     }))
 }
 
+/// What the system said.
+fn kind(error: &reqwest::Error) -> Option<ErrorKind> {
+    let mut cause: Option<&dyn Error> = Some(error);
+    while let Some(deeper) = cause {
+        if let Some(error) = deeper.downcast_ref::<std::io::Error>() {
+            return Some(error.kind());
+        }
+        cause = deeper.source();
+    }
+    None
+}
+
 /// The cause of the causes: what wraps it repeats the URL, whose host is made up.
 fn innermost(error: &reqwest::Error) -> String {
     let mut cause: &dyn Error = error;
@@ -254,12 +362,12 @@ mod tests {
     #[test]
     fn a_socket_path_that_is_too_long_is_refused_before_anything_is_opened() {
         let path = format!("/{}", "s".repeat(107));
-        let Err(error) = Client::new(Path::new(&path)) else { panic!("it was taken") };
+        let Err(error) = Client::new(Path::new(&path), DEFAULT_TIMEOUT) else { panic!("it was taken") };
         assert_eq!(
             error.to_string(),
             format!("the socket path {path} is 108 bytes long, and the path of a Unix socket has at most 107")
         );
-        assert!(Client::new(Path::new(&path[..107])).is_ok());
+        assert!(Client::new(Path::new(&path[..107]), DEFAULT_TIMEOUT).is_ok());
     }
 
     #[tokio::test]
@@ -271,7 +379,7 @@ mod tests {
         for (socket, why) in
             [(nothing, "No such file or directory (os error 2)"), (dead, "Connection refused (os error 111)")]
         {
-            let error = Client::new(&socket).unwrap().status().await.unwrap_err();
+            let error = Client::new(&socket, DEFAULT_TIMEOUT).unwrap().status().await.unwrap_err();
             assert!(matches!(error, ClientError::NoDaemon { .. }), "{error:?}");
             assert_eq!(
                 error.to_string(),

@@ -9,17 +9,19 @@ use axum::http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use axum::http::{HeaderMap, StatusCode};
 
 use super::Shared;
+use super::caller::Caller;
 use super::problem::Query;
 use super::types::Problem;
-use crate::job::{Format, Target};
+use crate::job::{Format, Source, Target};
 use crate::store::{Added, Job, NewJob};
 
 /// Where no instance is named.
-const DEFAULT_INSTANCE: &str = "default";
+pub(super) const DEFAULT_INSTANCE: &str = "default";
 
 pub(super) async fn create(
     State(daemon): State<Shared>,
-    Query(parameters): Query<BTreeMap<String, String>>,
+    caller: Caller,
+    Query(parameters): Query<Vec<(String, String)>>,
     headers: HeaderMap,
     body: Body,
 ) -> Result<(StatusCode, Json<Job>), Problem> {
@@ -31,7 +33,8 @@ pub(super) async fn create(
             Some(key.to_owned())
         }
     };
-    let (new, check) = read(parameters, key)?;
+    let (new, check) = read(parameters, key, caller.source())?;
+    caller.check_instance(&new.instance)?;
     if let Some(announced) = body.size_hint().exact() {
         daemon.intake.refuse_larger(announced)?;
     }
@@ -60,6 +63,17 @@ fn as_it_is(headers: &HeaderMap) -> Result<(), Problem> {
 struct Parameters(BTreeMap<String, String>);
 
 impl Parameters {
+    fn new(pairs: Vec<(String, String)>) -> Result<Parameters, Problem> {
+        let mut parameters = BTreeMap::new();
+        for (name, value) in pairs {
+            if parameters.contains_key(&name) {
+                return Err(Problem::bad_request(format!("the parameter {name} is given twice")));
+            }
+            parameters.insert(name, value);
+        }
+        Ok(Parameters(parameters))
+    }
+
     fn take(&mut self, name: &str) -> Option<String> {
         self.0.remove(name)
     }
@@ -77,8 +91,16 @@ fn whole(name: &str, text: &str) -> Result<i64, Problem> {
     text.parse().map_err(|_| Problem::bad_request(format!("{name} must be a whole number, not \"{text}\"")))
 }
 
-fn read(parameters: BTreeMap<String, String>, idempotency_key: Option<String>) -> Result<(NewJob, bool), Problem> {
-    let mut parameters = Parameters(parameters);
+/// What is said of a file, and whether to check it. Public to the fuzzers: what is accepted is what was meant.
+///
+/// # Errors
+/// 400, with a sentence on what is wrong.
+pub fn read(
+    parameters: Vec<(String, String)>,
+    idempotency_key: Option<String>,
+    source: Source,
+) -> Result<(NewJob, bool), Problem> {
+    let mut parameters = Parameters::new(parameters)?;
     let target = target(&mut parameters)?;
     let filename = parameters.take("filename");
     let format = match (parameters.take("format"), &filename) {
@@ -108,6 +130,7 @@ fn read(parameters: BTreeMap<String, String>, idempotency_key: Option<String>) -
         group: parameters.take("group"),
         idempotency_key,
         retry_of: None,
+        source,
     };
     match parameters.0.into_keys().next() {
         None => Ok((new, check)),
@@ -145,7 +168,7 @@ mod tests {
 
     fn read_query(query: &str) -> Result<(NewJob, bool), String> {
         let parameters = url::form_urlencoded::parse(query.as_bytes()).into_owned().collect();
-        read(parameters, None).map_err(|problem| problem.detail)
+        read(parameters, None, Source::Socket { uid: 0 }).map_err(|problem| problem.detail)
     }
 
     #[test]
@@ -177,6 +200,7 @@ mod tests {
             ("target=leads&filename=a.xlsx", "\"a.xlsx\" does not end in .csv, .tsv or .ssv: say format="),
             ("target=leads&format=csv&list_id=x", "list_id must be a whole number, not \"x\""),
             ("target=leads&format=csv&name=x", "there is no parameter name for target=leads"),
+            ("target=leads&format=csv&priority=1&priority=2", "the parameter priority is given twice"),
             ("target=leads&format=csv&check=no", "check must be true or false, not \"no\""),
             ("target=custom-object&format=csv", "target=custom-object needs the parameter name"),
             ("target=program-members&format=csv&program_id=1", "target=program-members needs the parameter status"),

@@ -8,6 +8,7 @@ use jiff::SignedDuration;
 use serde::Deserialize;
 use tokio::sync::broadcast::error::RecvError;
 
+use super::caller::Caller;
 use super::problem::{Query, Segment, job_id};
 use super::types::{Explanation, History, JobsPage, Problem};
 use super::{Daemon, Shared};
@@ -26,7 +27,11 @@ pub(super) struct Page {
     before: Option<String>,
 }
 
-pub(super) async fn list(State(daemon): State<Shared>, Query(page): Query<Page>) -> Result<Json<JobsPage>, Problem> {
+pub(super) async fn list(
+    State(daemon): State<Shared>,
+    caller: Caller,
+    Query(page): Query<Page>,
+) -> Result<Json<JobsPage>, Problem> {
     // An empty parameter is one that was left out, as `?state=&limit=` in the contract shows it.
     let given = |text: Option<String>| text.filter(|text| !text.is_empty());
     let state = given(page.state).map(|word| word.parse::<JobState>()).transpose()?;
@@ -39,7 +44,12 @@ pub(super) async fn list(State(daemon): State<Shared>, Query(page): Query<Page>)
         },
     };
     // One more than asked for tells whether there is a next page.
-    let mut jobs = daemon.store.jobs(state, limit + 1, before).await?;
+    let mut jobs = match &caller {
+        Caller::User { .. } => daemon.store.jobs(state, limit + 1, before).await?,
+        Caller::Client(client) => {
+            daemon.store.jobs_of(&client.id, client.instances.as_deref(), state, limit + 1, before).await?
+        }
+    };
     let more = jobs.len() > limit as usize;
     jobs.truncate(limit as usize);
     let next_before = if more { jobs.last().map(|job| job.id) } else { None };

@@ -1,10 +1,11 @@
 //! How is a request refused? As RFC 9457 says, with one sentence on what is wrong this time.
 
 use axum::Json;
-use axum::extract::FromRequestParts;
-use axum::http::header::CONTENT_TYPE;
+use axum::extract::{FromRequestParts, Request};
+use axum::http::header::{CONTENT_TYPE, WWW_AUTHENTICATE};
 use axum::http::request::Parts;
-use axum::http::{Method, StatusCode, Uri};
+use axum::http::{HeaderValue, Method, StatusCode, Uri};
+use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use serde::de::DeserializeOwned;
 
@@ -43,7 +44,11 @@ impl Problem {
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        (status, [(CONTENT_TYPE, "application/problem+json")], Json(self)).into_response()
+        let mut response = (status, [(CONTENT_TYPE, "application/problem+json")], Json(self)).into_response();
+        if status == StatusCode::UNAUTHORIZED {
+            response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        response
     }
 }
 
@@ -53,6 +58,7 @@ impl From<StoreError> for Problem {
         match error {
             StoreError::NoJob(_) | StoreError::NoBatch(_) => Problem::plain(StatusCode::NOT_FOUND, detail),
             StoreError::Refused(_) | StoreError::Illegal(_) => Problem::plain(StatusCode::CONFLICT, detail),
+            StoreError::Erased { .. } => Problem::of_kind(StatusCode::GONE, "erased", "It was erased", detail),
             StoreError::KeyReused(_) => Problem::of_kind(
                 StatusCode::UNPROCESSABLE_ENTITY,
                 "idempotency-key-reused",
@@ -116,6 +122,17 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Query<T> {
             Ok(axum::extract::Query(query)) => Ok(Query(query)),
             Err(rejection) => Err(Problem::bad_request(rejection.body_text())),
         }
+    }
+}
+
+/// Refuses every parameter.
+pub(super) async fn no_parameters(request: Request, next: Next) -> Result<Response, Problem> {
+    let query = request.uri().query().unwrap_or_default();
+    match url::form_urlencoded::parse(query.as_bytes()).next() {
+        Some((name, _)) => {
+            Err(Problem::bad_request(format!("{} takes no parameters: leave {name} out", request.uri().path())))
+        }
+        None => Ok(next.run(request).await),
     }
 }
 

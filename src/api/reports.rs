@@ -13,7 +13,7 @@ use super::Shared;
 use super::problem::{Query, Segment, job_id};
 use super::types::Problem;
 use crate::job::Format;
-use crate::store::{Content, Job, Kind, Store};
+use crate::store::{Content, Job, Kind, Store, Stored};
 use crate::table::Joiner;
 
 #[derive(Deserialize)]
@@ -52,6 +52,7 @@ async fn report(store: &Store, id: &str, part: Option<u32>, kind: Kind) -> Resul
 
 pub(super) async fn file(State(daemon): State<Shared>, Segment(id): Segment) -> Result<Response, Problem> {
     let job = daemon.store.job(job_id(&id)?).await?;
+    job.still_has(Stored::Content)?;
     let mut content = daemon.store.content(job.id, Kind::File, 0, 0, job.bytes);
     // Asked for before the answer begins, so that content that is gone is a refusal and not a broken answer.
     let first = content.next().await?;
@@ -115,6 +116,7 @@ impl Joined {
             };
             return Err(Problem::of_kind(StatusCode::NOT_FOUND, "no-report", "There is no such file", detail));
         }
+        job.still_has(Stored::Reports)?;
         let open = |&(part, bytes): &(u32, u64)| (part, store.content(job.id, kind, part, 0, bytes));
         if sizes.len() > 1 {
             compare_headers(sizes.iter().map(open)).await?;

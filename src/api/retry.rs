@@ -7,6 +7,7 @@ use bytes::Bytes;
 use futures_util::{Stream, stream};
 use serde::Deserialize;
 
+use super::caller::Caller;
 use super::problem::{Query, Segment, job_id};
 use super::reports::Joined;
 use super::types::Problem;
@@ -23,6 +24,7 @@ pub(super) struct Which {
 
 pub(super) async fn retry(
     State(daemon): State<Shared>,
+    caller: Caller,
     Segment(id): Segment,
     Query(Which { rows }): Query<Which>,
 ) -> Result<(StatusCode, Json<Job>), Problem> {
@@ -33,12 +35,12 @@ pub(super) async fn retry(
             tracing::info!(job = %id, "sent again by a client");
             Ok((StatusCode::OK, Json(daemon.store.job(id).await?)))
         }
-        Some("failed") => failed_rows(&daemon, daemon.store.job(id).await?).await,
+        Some("failed") => failed_rows(&daemon, &caller, daemon.store.job(id).await?).await,
         Some(other) => Err(Problem::bad_request(format!("rows must be \"failed\" where it is given, not \"{other}\""))),
     }
 }
 
-async fn failed_rows(daemon: &Daemon, job: Job) -> Result<(StatusCode, Json<Job>), Problem> {
+async fn failed_rows(daemon: &Daemon, caller: &Caller, job: Job) -> Result<(StatusCode, Json<Job>), Problem> {
     let refused = |detail: String| Err(Problem::plain(StatusCode::CONFLICT, detail));
     if !job.state.has_ended() {
         return refused(format!("job {} is {}: its failed rows are known when it has ended", job.id, job.state));
@@ -59,6 +61,7 @@ async fn failed_rows(daemon: &Daemon, job: Job) -> Result<(StatusCode, Json<Job>
         group: job.group.clone(),
         idempotency_key: None,
         retry_of: Some(job.id),
+        source: caller.source(),
     };
     let rows = rows(daemon, &job, columns).await?;
     // The checks at the door were made when these rows first came in.

@@ -16,9 +16,13 @@ mod descriptors;
 mod pace;
 mod places;
 mod stream;
+mod tcp;
+mod tls;
 
 pub use clients::{Clients, Listener};
 pub use descriptors::{TooFew, connections_possible};
+pub use tcp::{NoAddress, Tcp};
+pub use tls::{Tls, TlsError};
 
 /// Why the socket can't be listened on.
 #[derive(Debug, thiserror::Error)]

@@ -1,4 +1,4 @@
-//! How does the daemon stand? Slots, queue and limits of each instance; pause and resume; health.
+//! How does the daemon stand? Slots, queue and limits of each instance; pause and resume.
 
 use std::collections::BTreeMap;
 
@@ -6,6 +6,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 
+use super::caller::Caller;
 use super::problem::Segment;
 use super::types::{InstanceStatus, Limits, Problem, Queue, Slots, Status};
 use super::{Daemon, Shared};
@@ -13,15 +14,15 @@ use crate::job::BatchState;
 use crate::schedule::{Lane, Rules, day_of};
 use crate::store::{PauseKind, StoreError};
 
-pub(super) async fn status(State(daemon): State<Shared>) -> Result<Json<Status>, Problem> {
+pub(super) async fn status(State(daemon): State<Shared>, caller: Caller) -> Result<Json<Status>, Problem> {
     let mut instances = BTreeMap::new();
-    for lane in &daemon.lanes {
-        instances.insert(lane.name().to_owned(), of_lane(&daemon, lane).await?);
+    for lane in daemon.lanes.iter().filter(|lane| caller.may_use(lane.name())) {
+        instances.insert(lane.name().to_owned(), of_lane(&daemon, &caller, lane).await?);
     }
     Ok(Json(Status { version: env!("CARGO_PKG_VERSION").into(), started_at: daemon.started_at, instances }))
 }
 
-async fn of_lane(daemon: &Daemon, lane: &Lane) -> Result<InstanceStatus, StoreError> {
+pub(super) async fn of_lane(daemon: &Daemon, caller: &Caller, lane: &Lane) -> Result<InstanceStatus, StoreError> {
     let now = daemon.clock.now();
     let snapshot = lane.snapshot(now).await?;
     let depth = daemon.store.depth(lane.name()).await?;
@@ -32,8 +33,16 @@ async fn of_lane(daemon: &Daemon, lane: &Lane) -> Result<InstanceStatus, StoreEr
         let flights = snapshot.flights.iter().filter(|flight| flight.state == state);
         u32::try_from(flights.count()).unwrap_or(u32::MAX)
     };
-    let mut held: Vec<_> = snapshot.flights.iter().filter(|flight| flight.state == BatchState::Held).collect();
-    held.dedup_by_key(|flight| flight.key.job);
+    let of_jobs = snapshot.flights.iter().filter(|flight| flight.state == BatchState::Held);
+    let mut held: Vec<_> = of_jobs.map(|flight| flight.key.job).collect();
+    held.dedup();
+    if let Caller::Client(_) = caller {
+        for id in std::mem::take(&mut held) {
+            if caller.owns(&daemon.store.job(id).await?) {
+                held.push(id);
+            }
+        }
+    }
     Ok(InstanceStatus {
         quiet_until: snapshot.instance.quiet_until.filter(|&until| until > now),
         slots: Slots {
@@ -49,7 +58,7 @@ async fn of_lane(daemon: &Daemon, lane: &Lane) -> Result<InstanceStatus, StoreEr
             pending_batches: depth.pending_batches,
             running_jobs: depth.running_jobs,
             collecting: count(BatchState::Collecting),
-            held: held.into_iter().map(|flight| flight.key.job).collect(),
+            held,
             oldest_pending_at: depth.oldest_pending_at,
         },
         limits: Limits {
@@ -66,44 +75,32 @@ async fn of_lane(daemon: &Daemon, lane: &Lane) -> Result<InstanceStatus, StoreEr
 
 pub(super) async fn pause(
     State(daemon): State<Shared>,
+    caller: Caller,
     Segment(name): Segment,
 ) -> Result<Json<InstanceStatus>, Problem> {
-    let lane = known(&daemon, &name)?;
+    let lane = known(&daemon, &caller, &name)?;
     let reason = "a person asked for it";
     daemon.store.pause(&name, PauseKind::Person, reason, None, daemon.clock.now()).await?;
     tracing::info!(instance = %name, "paused by a client");
-    Ok(Json(of_lane(&daemon, lane).await?))
+    Ok(Json(of_lane(&daemon, &caller, lane).await?))
 }
 
 pub(super) async fn resume(
     State(daemon): State<Shared>,
+    caller: Caller,
     Segment(name): Segment,
 ) -> Result<Json<InstanceStatus>, Problem> {
-    let lane = known(&daemon, &name)?;
+    let lane = known(&daemon, &caller, &name)?;
     daemon.store.resume(&name, None).await?;
     tracing::info!(instance = %name, "resumed by a client");
-    Ok(Json(of_lane(&daemon, lane).await?))
+    Ok(Json(of_lane(&daemon, &caller, lane).await?))
 }
 
-fn known<'a>(daemon: &'a Daemon, name: &str) -> Result<&'a Lane, Problem> {
+fn known<'a>(daemon: &'a Daemon, caller: &Caller, name: &str) -> Result<&'a Lane, Problem> {
+    caller.check_instance(name)?;
     daemon.lane(name).ok_or_else(|| {
         let known = daemon.lanes.iter().map(Lane::name).collect::<Vec<_>>().join(", ");
         let detail = format!("there is no instance \"{name}\" in the configuration: it has {known}");
         Problem::plain(StatusCode::NOT_FOUND, detail)
     })
-}
-
-/// It answers, so it lives.
-pub(super) async fn lives() -> &'static str {
-    "ok\n"
-}
-
-/// It can take files in: the store writes.
-pub(super) async fn ready(State(daemon): State<Shared>) -> Result<&'static str, Problem> {
-    match daemon.store.can_write().await {
-        Ok(()) => Ok("ok\n"),
-        Err(error) => {
-            Err(Problem::plain(StatusCode::SERVICE_UNAVAILABLE, format!("the store does not write: {error}")))
-        }
-    }
 }

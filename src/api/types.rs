@@ -9,7 +9,9 @@ use serde::{Deserialize, Serialize};
 use crate::job::JobId;
 use crate::store::{HistoryEntry, Job, Pause};
 
+pub use crate::retention::{Erasure, Pass};
 pub use crate::schedule::explain::Explanation;
+pub use crate::store::Due;
 
 /// A refusal, as RFC 9457 has it: `application/problem+json`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -37,6 +39,25 @@ pub struct JobsPage {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct History {
     pub history: Vec<HistoryEntry>,
+}
+
+/// `GET /readyz`
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Readiness {
+    pub ready: bool,
+    pub store: Answers,
+    /// By instance.
+    pub credentials: BTreeMap<String, Answers>,
+}
+
+/// Whether one thing is as it must be.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Answers {
+    pub ok: bool,
+    /// Of the store: `writes`, `does not write`; of credentials: `worked`, `untried`, `refused`, `unreachable`.
+    pub state: String,
+    /// Why not.
+    pub reason: Option<String>,
 }
 
 /// `GET /v1/status`

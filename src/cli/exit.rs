@@ -72,8 +72,13 @@ impl Failure {
     pub fn exit(&self) -> Exit {
         match self {
             Failure::Usage(_) | Failure::Client(ClientError::SocketPathTooLong(_)) => Exit::Usage,
-            Failure::Client(ClientError::NoDaemon { .. } | ClientError::Broken(_)) => Exit::NoDaemon,
-            Failure::Client(ClientError::Refused(_) | ClientError::Content(_)) => Exit::Failed,
+            Failure::Client(ClientError::NoDaemon { .. } | ClientError::Broken(_) | ClientError::Silent { .. }) => {
+                Exit::NoDaemon
+            }
+            // Who may not open the socket is refused by it: to start a daemon, or to wait for one, would not help.
+            Failure::Client(ClientError::Refused(_) | ClientError::NotAllowed { .. } | ClientError::Content(_)) => {
+                Exit::Failed
+            }
             Failure::Input(_) | Failure::Output(_) => Exit::Failed,
         }
     }
@@ -99,6 +104,8 @@ mod tests {
             (ClientError::SocketPathTooLong("/x".into()).into(), 2),
             (ClientError::NoDaemon { socket: "/x".into(), why: String::new() }.into(), 3),
             (ClientError::Broken(String::new()).into(), 3),
+            (ClientError::Silent { socket: "/x".into(), why: String::new() }.into(), 3),
+            (ClientError::NotAllowed { socket: "/x".into(), why: String::new() }.into(), 1),
             (ClientError::Refused(problem).into(), 1),
             (ClientError::Content(gone()).into(), 1),
             (Failure::Input(String::new()), 1),

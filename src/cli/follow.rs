@@ -45,7 +45,11 @@ async fn until_ended(
         match look(client, ids, &mut ended, &mut seen, progress).await {
             Ok(()) if ids.iter().all(|id| ended.contains_key(id)) => return Ok(ended),
             Ok(()) => tries = 0,
-            Err(ClientError::NoDaemon { .. } | ClientError::Broken(_)) if seen && tries < TRIES => tries += 1,
+            Err(ClientError::NoDaemon { .. } | ClientError::Broken(_) | ClientError::Silent { .. })
+                if seen && tries < TRIES =>
+            {
+                tries += 1;
+            }
             Err(error) => return Err(error),
         }
         tokio::time::sleep(PAUSE).await;

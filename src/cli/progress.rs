@@ -33,17 +33,26 @@ impl Progress {
         }
     }
 
-    /// A bar of bytes; one that is nowhere to be seen where there is no terminal.
+    /// A bar of bytes that are sent; one that is nowhere to be seen where there is no terminal.
     pub fn upload(&self, filename: &str, bytes: Option<u64>) -> ProgressBar {
+        self.transfer(filename, bytes, "sent")
+    }
+
+    /// A bar of bytes that come.
+    pub fn download(&self, name: &str, bytes: Option<u64>) -> ProgressBar {
+        self.transfer(name, bytes, "here")
+    }
+
+    fn transfer(&self, name: &str, bytes: Option<u64>, done: &str) -> ProgressBar {
         let Some(screen) = &self.screen else { return ProgressBar::hidden() };
         let (bar, style) = match bytes {
-            Some(bytes) => (
-                ProgressBar::new(bytes),
-                "{prefix} {bar:30} {bytes} of {total_bytes} sent, {bytes_per_sec}, {eta} to go",
-            ),
-            None => (ProgressBar::no_length(), "{prefix} {bytes} sent, {bytes_per_sec}"),
+            Some(bytes) => {
+                let style = "{prefix} {bar:30} {bytes} of {total_bytes} DONE, {bytes_per_sec}, {eta} to go";
+                (ProgressBar::new(bytes), style)
+            }
+            None => (ProgressBar::no_length(), "{prefix} {bytes} DONE, {bytes_per_sec}"),
         };
-        screen.add(bar.with_style(template(style)).with_prefix(plain(filename)))
+        screen.add(bar.with_style(template(&style.replace("DONE", done))).with_prefix(plain(name)))
     }
 
     /// The job is like this now.

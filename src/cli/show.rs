@@ -55,9 +55,12 @@ fn record(job: &Job) -> String {
     ];
     lines.extend(job.group.as_ref().map(|group| ("group", plain(group))));
     lines.extend(job.retry_of.map(|id| ("rows from", format!("the failed rows of job {id}"))));
+    lines.extend(job.source.as_ref().map(|source| ("source", plain(&source.to_string()))));
     lines.push(("created", time(job.created_at)));
     lines.extend(job.started_at.map(|at| ("started", time(at))));
     lines.extend(job.finished_at.map(|at| ("finished", time(at))));
+    lines.extend(job.content_erased_at.map(|at| ("content", format!("erased at {}", time(at)))));
+    lines.extend(job.reports_erased_at.map(|at| ("reports", format!("erased at {}", time(at)))));
     lines.extend(job.error.as_ref().map(|error| ("error", plain(error))));
     table(&lines.into_iter().map(|(name, value)| vec![name.to_owned(), value]).collect::<Vec<_>>())
 }
@@ -107,6 +110,7 @@ mod tests {
         job.group = Some("nightly".into());
         job.started_at = Some(samples::at(1));
         job.finished_at = Some(samples::at(62));
+        job.content_erased_at = Some(samples::at(90));
         assert_eq!(
             record(&job),
             "job       12\n\
@@ -117,9 +121,11 @@ mod tests {
              rows      10 rows, 9 processed, 1 failed\n\
              priority  0\n\
              group     nightly\n\
+             source    the socket, user 1000\n\
              created   2026-08-01T10:00:00Z\n\
              started   2026-08-01T10:00:01Z\n\
-             finished  2026-08-01T10:01:02Z\n"
+             finished  2026-08-01T10:01:02Z\n\
+             content   erased at 2026-08-01T10:01:30Z\n"
         );
     }
 

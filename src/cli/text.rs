@@ -81,7 +81,7 @@ pub fn ending(job: &Job) -> String {
 #[cfg(test)]
 pub mod samples {
     use super::*;
-    use crate::job::{BatchState, Format, JobId, Target};
+    use crate::job::{BatchState, Format, JobId, Source, Target};
     use crate::store::Batch;
 
     /// 2026-08-01T10:00:00Z and some seconds.
@@ -103,9 +103,12 @@ pub mod samples {
             rows: Rows { total: 10, ..Rows::default() },
             batches: vec![batch(1, BatchState::Pending)],
             retry_of: None,
+            source: Some(Source::Socket { uid: 1000 }),
             created_at: at(0),
             started_at: None,
             finished_at: None,
+            content_erased_at: None,
+            reports_erased_at: None,
             error: None,
             header: (0, 6),
         }

@@ -2,13 +2,16 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::problem::Problem;
-use super::raw::{Raw, RawApi, RawInstance};
-use super::{Api, ApiClient, Config, Connections, Instance, Limits, Polling, Secret, secret, values};
+use super::raw::{Raw, RawApi, RawInstance, RawNotify};
+use super::{
+    Api, ApiClient, Config, Connections, Instance, Limits, Notify, NotifyWay, Polling, Secret, TlsFiles, secret, values,
+};
 
 /// The longest path that fits into a Unix socket's address on Linux, its closing zero left out.
 const LONGEST_SOCKET_PATH: usize = 107;
@@ -29,7 +32,8 @@ pub(super) fn checked(raw: Raw) -> Result<Config, Problem> {
     if let Some(path) = &raw.drop.path {
         not_empty("drop.path", path)?;
     }
-    let api = api(raw.api, &mut warnings)?;
+    let names = raw.instances.keys().map(String::as_str).collect();
+    let api = api(raw.api, &names, &mut warnings)?;
     if raw.instances.is_empty() {
         let reason = "is empty: write at least [instances.default] with base_url, client_id and client_secret_file";
         return Err(Problem::new("instances", reason));
@@ -39,10 +43,20 @@ pub(super) fn checked(raw: Raw) -> Result<Config, Problem> {
         .into_iter()
         .map(|(name, raw)| Ok((name.clone(), instance(&name, raw, &mut warnings)?)))
         .collect::<Result<_, Problem>>()?;
-    Ok(Config { store: raw.store, retention: raw.retention, api, drop: raw.drop, instances, log: raw.log, warnings })
+    let notify = notify(raw.notify, &mut warnings)?;
+    Ok(Config {
+        notify,
+        store: raw.store,
+        retention: raw.retention,
+        api,
+        drop: raw.drop,
+        instances,
+        log: raw.log,
+        warnings,
+    })
 }
 
-fn api(raw: RawApi, warnings: &mut Vec<String>) -> Result<Api, Problem> {
+fn api(raw: RawApi, instances: &BTreeSet<&str>, warnings: &mut Vec<String>) -> Result<Api, Problem> {
     not_empty("api.socket", &raw.socket)?;
     let length = raw.socket.as_os_str().len();
     if length > LONGEST_SOCKET_PATH {
@@ -50,13 +64,26 @@ fn api(raw: RawApi, warnings: &mut Vec<String>) -> Result<Api, Problem> {
         return Err(Problem::new("api.socket", reason));
     }
     let socket_mode = values::parse_mode(&raw.socket_mode).map_err(|reason| Problem::new("api.socket_mode", reason))?;
-    let listen = raw.listen.map(|text| {
+    let listen: Option<Result<SocketAddr, Problem>> = raw.listen.map(|text| {
         let reason = || format!("must be an address and a port, such as \"127.0.0.1:8437\", not \"{text}\"");
         text.parse().map_err(|_| Problem::new("api.listen", reason()))
     });
     let listen = listen.transpose()?;
     if listen.is_some() && raw.clients.is_empty() {
         return Err(Problem::new("api.listen", "needs an entry in [[api.clients]]: who may use it?"));
+    }
+    let tls = tls(raw.tls_cert, raw.tls_key, listen)?;
+    if let Some(TlsFiles { key, .. }) = &tls
+        && secret::everyone_may_read(key)
+    {
+        warnings.push(format!("api.tls_key names {}, which everyone can read", key.display()));
+    }
+    if let (Some(address), None) = (listen, &tls)
+        && !address.ip().is_loopback()
+    {
+        warnings.push(format!(
+            "api.listen is {address}, beyond this machine, and without api.tls_cert: secrets, tokens and files pass in clear text"
+        ));
     }
     within("api.max_file_bytes", raw.max_file_bytes, 1..=i64::MAX as u64)?;
     within("api.max_connections", raw.max_connections, 1..=u32::MAX)?;
@@ -73,9 +100,45 @@ fn api(raw: RawApi, warnings: &mut Vec<String>) -> Result<Api, Problem> {
             return Err(Problem::new(format!("{key}.client_id"), "is the same as an earlier entry's"));
         }
         let client_secret = client_secret(&key, raw.client_secret, raw.client_secret_file, warnings)?;
-        clients.push(ApiClient { client_id, client_secret });
+        let instances = client_instances(&key, raw.instances, instances)?;
+        clients.push(ApiClient { client_id, client_secret, instances });
     }
-    Ok(Api { socket: raw.socket, socket_mode, listen, max_file_bytes: raw.max_file_bytes, connections, clients })
+    let max_file_bytes = raw.max_file_bytes;
+    Ok(Api { socket: raw.socket, socket_mode, listen, tls, max_file_bytes, connections, clients })
+}
+
+fn tls(cert: Option<PathBuf>, key: Option<PathBuf>, listen: Option<SocketAddr>) -> Result<Option<TlsFiles>, Problem> {
+    for (name, path) in [("api.tls_cert", &cert), ("api.tls_key", &key)] {
+        if let Some(path) = path {
+            not_empty(name, path)?;
+            if listen.is_none() {
+                return Err(Problem::new(name, "is for TCP, so it needs api.listen"));
+            }
+        }
+    }
+    match (cert, key) {
+        (Some(cert), Some(key)) => Ok(Some(TlsFiles { cert, key })),
+        (None, None) => Ok(None),
+        (Some(_), None) => Err(Problem::new("api.tls_cert", "needs api.tls_key, the certificate's private key")),
+        (None, Some(_)) => Err(Problem::new("api.tls_key", "needs api.tls_cert, the certificate that it belongs to")),
+    }
+}
+
+fn client_instances(
+    all: &str,
+    named: Option<Vec<String>>,
+    known: &BTreeSet<&str>,
+) -> Result<Option<Vec<String>>, Problem> {
+    let Some(named) = named else { return Ok(None) };
+    let key = || format!("{all}.instances");
+    if named.is_empty() {
+        return Err(Problem::new(key(), "is empty: leave it out for a client that may use all of them"));
+    }
+    if let Some(unknown) = named.iter().find(|name| !known.contains(name.as_str())) {
+        let known = known.iter().copied().collect::<Vec<_>>().join(", ");
+        return Err(Problem::new(key(), format!("names \"{unknown}\", and the instances are {known}")));
+    }
+    Ok(Some(named))
 }
 
 fn instance(name: &str, raw: RawInstance, warnings: &mut Vec<String>) -> Result<Instance, Problem> {
@@ -119,6 +182,35 @@ fn instance(name: &str, raw: RawInstance, warnings: &mut Vec<String>) -> Result<
         limits: raw.limits,
         polling: raw.polling,
     })
+}
+
+fn notify(raw: RawNotify, warnings: &mut Vec<String>) -> Result<Notify, Problem> {
+    at_least("notify.timeout", raw.timeout, Duration::from_secs(1))?;
+    let secret = match (raw.secret, raw.secret_file) {
+        (None, None) => None,
+        (given, file) => Some(secret::given_or_in_file("notify.secret", given, file, warnings)?),
+    };
+    let mut command = raw.command.into_iter();
+    let way = match (command.next(), raw.url) {
+        (Some(_), Some(_)) => return Err(Problem::new("notify.url", "and notify.command are both given: keep one")),
+        (None, None) => None,
+        (Some(program), None) if program.is_empty() => {
+            return Err(Problem::new("notify.command", "must begin with the name of a program"));
+        }
+        (Some(program), None) => Some(NotifyWay::Command { program, arguments: command.collect() }),
+        (None, Some(url)) => {
+            let url = values::parse_hook(url.expose()).map_err(|reason| Problem::new("notify.url", reason))?;
+            let loopback = values::is_loopback(&url);
+            return Ok(Notify {
+                way: Some(NotifyWay::Url { url: url.into(), loopback, secret }),
+                timeout: raw.timeout,
+            });
+        }
+    };
+    if secret.is_some() {
+        return Err(Problem::new("notify.secret", "signs what is sent to notify.url, and there is none"));
+    }
+    Ok(Notify { way, timeout: raw.timeout })
 }
 
 fn limits(all: &str, limits: &Limits, simulated: bool) -> Result<(), Problem> {
@@ -327,8 +419,23 @@ mod tests {
             ("[store]\npath = ''", "store.path is empty"),
             ("[store]\npath = 7", "store.path must be text, not integer `7`"),
             (
+                "[notify]\nurl = 'http://hooks.example'",
+                "notify.url must begin with https:// (http:// is only for loopback, where a simulator is)",
+            ),
+            (
+                "[notify]\nurl = 'https://a.example'\ncommand = ['x']",
+                "notify.url and notify.command are both given: keep one",
+            ),
+            ("[notify]\ncommand = ['']", "notify.command must begin with the name of a program"),
+            (
+                "[notify]\ncommand = ['x']\nsecret = 's'",
+                "notify.secret signs what is sent to notify.url, and there is none",
+            ),
+            ("[notify]\nurl = 'https://a.example'\nsecret = ''", "notify.secret is empty"),
+            ("[notify]\ntimeout = '1ms'", "notify.timeout must be at least 1s, not 1ms"),
+            (
                 "[stores]",
-                "stores is not a key: here belongs one of `store`, `retention`, `api`, `drop`, `instances`, `log`",
+                "stores is not a key: here belongs one of `store`, `retention`, `api`, `drop`, `instances`, `notify`, `log`",
             ),
             ("[api]\nsocket_mode = 660", "api.socket_mode must be text, not integer `660`"),
             (
@@ -356,13 +463,50 @@ mod tests {
             ("[[api.clients]]\nclient_id = ''\nclient_secret = 'x'", "api.clients[0].client_id is empty"),
             (
                 "[[api.clients]]\nid = 'a'",
-                "api.clients[0].id is not a key: here belongs one of `client_id`, `client_id_file`, `client_secret`, `client_secret_file`",
+                "api.clients[0].id is not a key: here belongs one of `client_id`, `client_id_file`, `client_secret`, `client_secret_file`, `instances`",
+            ),
+            (
+                "[[api.clients]]\nclient_id = 'a'\nclient_secret = 'x'\ninstances = ['default', 'eu']",
+                "api.clients[0].instances names \"eu\", and the instances are default",
+            ),
+            (
+                "[[api.clients]]\nclient_id = 'a'\nclient_secret = 'x'\ninstances = []",
+                "api.clients[0].instances is empty: leave it out for a client that may use all of them",
+            ),
+            (
+                "[[api.clients]]\nclient_id = 'a'\nclient_secret = 'x'\ninstances = 'default'",
+                "api.clients[0].instances must be a list, not string",
+            ),
+            ("[api]\ntls_cert = '/c'\ntls_key = '/k'", "api.tls_cert is for TCP, so it needs api.listen"),
+            (
+                "[api]\nlisten = '127.0.0.1:1'\ntls_cert = '/c'\n[[api.clients]]\nclient_id = 'a'\nclient_secret = 'x'",
+                "api.tls_cert needs api.tls_key, the certificate's private key",
+            ),
+            (
+                "[api]\nlisten = '127.0.0.1:1'\ntls_key = '/k'\n[[api.clients]]\nclient_id = 'a'\nclient_secret = 'x'",
+                "api.tls_key needs api.tls_cert, the certificate that it belongs to",
             ),
             ("[drop]\npath = ''", "drop.path is empty"),
             ("[log]\nlevel = 'loud'", "log.level must be one of `error`, `warn`, `info`, `debug`, `trace`, not `loud`"),
             ("[log]\nformat = 'xml'", "log.format must be `text` or `json`, not `xml`"),
         ] {
             assert_eq!(said_of(lines), format!("{message} (in m.toml)"));
+        }
+    }
+
+    #[test]
+    fn an_address_beyond_this_machine_without_tls_gives_a_warning() {
+        let of = |api: &str| {
+            let client = "[[api.clients]]\nclient_id = 'a'\nclient_secret = 'x'";
+            read(&format!("{GOOD}[api]\n{api}\n{client}")).unwrap().warnings.join("\n")
+        };
+        let tls = "tls_cert = '/c'\ntls_key = '/k'";
+        for address in ["0.0.0.0:8437", "[::]:8437", "10.0.0.1:8437"] {
+            assert!(of(&format!("listen = '{address}'")).starts_with(&format!("api.listen is {address}, beyond")));
+            assert_eq!(of(&format!("listen = '{address}'\n{tls}")), "");
+        }
+        for address in ["127.0.0.1:8437", "127.9.9.9:1", "[::1]:8437"] {
+            assert_eq!(of(&format!("listen = '{address}'")), "");
         }
     }
 
@@ -443,7 +587,7 @@ mod tests {
         );
         assert_eq!(
             said("MARQUEUE_NO_COLOR", "1"),
-            "no_color is not a key: here belongs one of `store`, `retention`, `api`, `drop`, `instances`, `log` \
+            "no_color is not a key: here belongs one of `store`, `retention`, `api`, `drop`, `instances`, `notify`, `log` \
              (set by MARQUEUE_NO_COLOR)"
         );
         assert_eq!(
@@ -453,7 +597,7 @@ mod tests {
         assert_eq!(said("MARQUEUE_API", "x"), "api must be a table, not string (set by MARQUEUE_API)");
         assert_eq!(
             said("MARQUEUE_STOER__PATH", "x"),
-            "stoer is not a key: here belongs one of `store`, `retention`, `api`, `drop`, `instances`, `log` \
+            "stoer is not a key: here belongs one of `store`, `retention`, `api`, `drop`, `instances`, `notify`, `log` \
              (set by MARQUEUE_STOER__PATH)"
         );
     }

@@ -55,14 +55,21 @@ fn key(name: &str) -> Option<String> {
     if levels.iter().any(|level| level.is_empty() || !level.bytes().all(plain)) {
         return None;
     }
-    // The one list.
-    if let ["api", "clients", entry, rest @ ..] = levels.as_slice()
-        && let Ok(entry) = entry.parse::<usize>()
-    {
-        let entry = (entry <= LAST_ENTRY).then(|| format!("api.clients[{entry}]"))?;
-        return Some([&[entry.as_str()], rest].concat().join("."));
+    // The lists, and the one within one.
+    let [table @ "api", list @ "clients", entry, rest @ ..] | [table @ "notify", list @ "command", entry, rest @ ..] =
+        levels.as_slice()
+    else {
+        return Some(levels.join("."));
+    };
+    let Ok(entry) = entry.parse::<usize>() else { return Some(levels.join(".")) };
+    let mut key = (entry <= LAST_ENTRY).then(|| format!("{table}.{list}[{entry}]"))?;
+    match rest {
+        ["instances", entry] if entry.parse::<usize>().is_ok_and(|entry| entry <= LAST_ENTRY) => {
+            key += &format!(".instances[{entry}]");
+        }
+        rest => rest.iter().for_each(|level| key += &format!(".{level}")),
     }
-    Some(levels.join("."))
+    Some(key)
 }
 
 #[cfg(test)]
@@ -77,7 +84,9 @@ mod tests {
             ("INSTANCES__0__CLIENT_ID", "instances.0.client_id"),
             ("API__CLIENTS__0__CLIENT_ID", "api.clients[0].client_id"),
             ("API__CLIENTS__999", "api.clients[999]"),
+            ("NOTIFY__COMMAND__1", "notify.command[1]"),
             ("API__CLIENTS__CRM", "api.clients.crm"),
+            ("API__CLIENTS__0__INSTANCES__1", "api.clients[0].instances[1]"),
         ] {
             assert_eq!(key(name).as_deref(), Some(expected));
         }

@@ -81,7 +81,7 @@ fn set(builder: Builder, key: &str, value: Value, variable: &Variable) -> Result
 
 fn other_of_pair(key: &str) -> Option<String> {
     let given = key.strip_suffix("_file").unwrap_or(key);
-    let paired = given.ends_with(".client_id") || given.ends_with(".client_secret");
+    let paired = given.ends_with(".client_id") || given.ends_with(".client_secret") || given == "notify.secret";
     paired.then(|| if given == key { format!("{key}_file") } else { given.to_owned() })
 }
 

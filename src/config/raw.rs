@@ -19,6 +19,7 @@ pub(super) struct Raw {
     pub(super) api: RawApi,
     pub(super) drop: DropFolder,
     pub(super) instances: BTreeMap<String, RawInstance>,
+    pub(super) notify: RawNotify,
     pub(super) log: Log,
 }
 
@@ -28,6 +29,8 @@ pub(super) struct RawApi {
     pub(super) socket: PathBuf,
     pub(super) socket_mode: String,
     pub(super) listen: Option<String>,
+    pub(super) tls_cert: Option<PathBuf>,
+    pub(super) tls_key: Option<PathBuf>,
     pub(super) max_file_bytes: u64,
     pub(super) max_connections: u32,
     #[serde(deserialize_with = "values::duration")]
@@ -43,6 +46,8 @@ impl Default for RawApi {
             socket: "/run/marqueue/marqueue.sock".into(),
             socket_mode: "0660".to_owned(),
             listen: None,
+            tls_cert: None,
+            tls_key: None,
             max_file_bytes: 1 << 30,
             max_connections: 500,
             idle_timeout: Duration::from_secs(60),
@@ -59,6 +64,7 @@ pub(super) struct RawClient {
     pub(super) client_id_file: Option<PathBuf>,
     pub(super) client_secret: Option<Secret>,
     pub(super) client_secret_file: Option<PathBuf>,
+    pub(super) instances: Option<Vec<String>>,
 }
 
 #[derive(Debug, PartialEq, Deserialize)]
@@ -102,11 +108,31 @@ impl Default for RawInstance {
     }
 }
 
+#[derive(Debug, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct RawNotify {
+    pub(super) command: Vec<String>,
+    pub(super) url: Option<Secret>,
+    pub(super) secret: Option<Secret>,
+    pub(super) secret_file: Option<PathBuf>,
+    #[serde(deserialize_with = "values::duration")]
+    pub(super) timeout: Duration,
+}
+
+impl Default for RawNotify {
+    fn default() -> Self {
+        let timeout = Duration::from_secs(30);
+        RawNotify { command: Vec::new(), url: None, secret: None, secret_file: None, timeout }
+    }
+}
+
 impl Raw {
     /// A secret itself is given, rather than the name of a file that has it.
     pub(super) fn holds_a_secret(&self) -> bool {
         let mut instances = self.instances.values().map(|instance| &instance.client_secret);
-        instances.any(Option::is_some) || self.api.clients.iter().any(|client| client.client_secret.is_some())
+        instances.any(Option::is_some)
+            || self.notify.secret.is_some()
+            || self.api.clients.iter().any(|client| client.client_secret.is_some())
     }
 }
 
@@ -158,6 +184,7 @@ mod tests {
     fn a_secret_in_the_file_itself_is_noticed() {
         let noticed = |text| layers::of_file(Path::new("m.toml"), text).unwrap().holds_a_secret();
         assert!(noticed("instances.default.client_secret = 's'"));
+        assert!(noticed("notify.secret = 's'"));
         assert!(noticed("api.clients = [{client_secret = 'x'}]"));
         assert!(!noticed("instances.default.client_secret_file = '/s'"));
     }

@@ -70,7 +70,7 @@ pub(super) fn given_or_in_file(
             if text.is_empty() {
                 return Err(Problem::new(file_key, format!("names {}, which is empty", path.display())));
             }
-            if key.ends_with("client_secret") && everyone_may_read(&path) {
+            if key.ends_with("secret") && everyone_may_read(&path) {
                 warnings.push(format!("{file_key} names {}, which everyone can read", path.display()));
             }
             Ok(Secret(text.to_owned()))

@@ -78,14 +78,24 @@ pub(super) fn parse_identity_url(text: &str) -> Result<Url, String> {
     parse_url(text, "/oauth/token")
 }
 
-fn parse_url(text: &str, surplus: &str) -> Result<Url, String> {
+/// Where somebody is told of something. Its query stays: some services keep a token there.
+pub(super) fn parse_hook(text: &str) -> Result<Url, String> {
+    safe_url(text)
+}
+
+/// TLS, unless the machine is left by nobody.
+fn safe_url(text: &str) -> Result<Url, String> {
     // The text is not shown: it may hold a password.
-    let mut url = Url::parse(text).map_err(|error| format!("must be a URL, such as \"https://a.example\": {error}"))?;
+    let url = Url::parse(text).map_err(|error| format!("must be a URL, such as \"https://a.example\": {error}"))?;
     match url.scheme() {
-        "https" => {}
-        "http" if is_loopback(&url) => {}
-        _ => return Err("must begin with https:// (http:// is only for loopback, where a simulator is)".to_owned()),
+        "https" => Ok(url),
+        "http" if is_loopback(&url) => Ok(url),
+        _ => Err("must begin with https:// (http:// is only for loopback, where a simulator is)".to_owned()),
     }
+}
+
+fn parse_url(text: &str, surplus: &str) -> Result<Url, String> {
+    let mut url = safe_url(text)?;
     if !url.username().is_empty() || url.password().is_some() {
         return Err("must have no user and no password".to_owned());
     }

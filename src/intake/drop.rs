@@ -249,7 +249,7 @@ impl DropFolder {
         let none = Some(Options::default());
         let options = options.get(folder).unwrap_or(&none).as_ref()?;
         let written_down = look.files.get(&folder.join(OPTIONS)).copied();
-        let job = Box::new(options.job(&place, name, format));
+        let job = Box::new(options.job(&place, path, name, format));
         Some(Order::Take { job, check: options.check(), options: written_down })
     }
 

@@ -1,6 +1,5 @@
 //! What did Marketo say? Its JSON answers read, and put into words where they are refusals.
 
-use bytes::Bytes;
 use reqwest::Response;
 
 use super::cause::reason;
@@ -8,6 +7,12 @@ use super::wire::{Envelope, Import};
 
 /// More than any of Marketo's JSON answers has; the rest of a longer one is not read.
 const ANSWER_BYTES: usize = 1024 * 1024;
+
+/// A byte-order mark.
+const MARK: &[u8] = b"\xef\xbb\xbf";
+
+/// Nothing that anybody sends begins with more white space.
+const LONGEST_BLANK: usize = 4096;
 
 /// An answer with its body read.
 pub(super) struct Answer {
@@ -18,13 +23,12 @@ pub(super) struct Answer {
 }
 
 pub(super) async fn read(answer: Response) -> Answer {
-    read_on(answer, None).await
+    read_on(answer, Vec::new()).await
 }
 
-/// Reads the rest of a body of which `first` has come.
-pub(super) async fn read_on(mut answer: Response, first: Option<Bytes>) -> Answer {
+/// Reads the rest of a body of which some has come.
+pub(super) async fn read_on(mut answer: Response, mut body: Vec<u8>) -> Answer {
     let http = answer.status().as_u16();
-    let mut body = first.map(Vec::from).unwrap_or_default();
     let broken = loop {
         match answer.chunk().await {
             Ok(Some(piece)) if body.len() + piece.len() <= ANSWER_BYTES => body.extend_from_slice(&piece),
@@ -49,9 +53,30 @@ pub(super) async fn read_on(mut answer: Response, first: Option<Bytes>) -> Answe
 ///
 /// Public to the fuzzers: whatever the bytes, it returns.
 pub fn read_envelope(body: &[u8]) -> Option<Envelope<Import>> {
-    let value: serde_json::Value = serde_json::from_slice(body).ok()?;
+    let value: serde_json::Value = serde_json::from_slice(body.strip_prefix(MARK).unwrap_or(body)).ok()?;
     value.get("success")?.as_bool()?;
     serde_json::from_value(value).ok()
+}
+
+/// Whether an answer that was asked for as a file is one, by its Content-Type and by how it begins; none while more of it
+/// has to come.
+///
+/// No file has the type of an envelope, or of a page of someone who stands between, and neither of them always has its
+/// own: a header never begins with a brace, a bracket or a `<`.
+///
+/// Public to the fuzzers: no envelope may pass, however it comes.
+pub fn is_file(content_type: Option<&str>, begins: &[u8]) -> Option<bool> {
+    let kind = content_type.unwrap_or_default().to_ascii_lowercase();
+    if kind.contains("json") || kind.contains("html") {
+        return Some(false);
+    }
+    let text = begins.strip_prefix(MARK).unwrap_or(begins).trim_ascii_start();
+    match text.first() {
+        Some(_) if text.len() < MARK.len() && MARK.starts_with(text) => None,
+        Some(first) => Some(!b"{[<".contains(first)),
+        None if begins.len() > LONGEST_BLANK => Some(false),
+        None => None,
+    }
 }
 
 /// Marketo's own words, with their codes.
@@ -72,8 +97,33 @@ mod tests {
     use super::*;
 
     #[test]
+    fn only_what_can_be_a_file_is_taken_for_one() {
+        assert_eq!(is_file(Some("text/csv;charset=UTF-8"), b"email,Import Failure Reason\n"), Some(true));
+        assert_eq!(is_file(Some("text/csv"), b"\xef\xbb\xbfemail\n"), Some(true));
+        assert_eq!(is_file(None, b""), None);
+        assert_eq!(is_file(None, "\u{ef}tat,\u{f6}\n".as_bytes()), Some(true));
+        assert_eq!(is_file(None, &[b' '; 5000]), Some(false));
+        for begins in [
+            &b"{\"success\":false}"[..],
+            b" \r\n\t{\"success\":false}",
+            b"\xef\xbb\xbf{\"success\":false}",
+            b"<!DOCTYPE html>",
+            b"\n<html>",
+            b"[]",
+        ] {
+            assert_eq!(is_file(Some("text/csv"), begins), Some(false), "{}", String::from_utf8_lossy(begins));
+            // However little of it comes first.
+            let shorter = (0..begins.len()).map(|length| is_file(Some("text/csv"), &begins[..length]));
+            assert!(shorter.clone().all(|said| said != Some(true)), "{}", String::from_utf8_lossy(begins));
+        }
+        assert_eq!(is_file(Some("Application/JSON"), b"email\n"), Some(false));
+        assert_eq!(is_file(Some("text/html"), b""), Some(false));
+    }
+
+    #[test]
     fn only_an_object_that_says_whether_it_succeeded_is_an_answer() {
         assert!(read_envelope(br#"{"requestId":"1","success":true,"result":[]}"#).is_some());
+        assert!(read_envelope(b"\xef\xbb\xbf{\"success\":false}").is_some());
         for body in [&b""[..], b"null", b"[]", b"{}", br#"{"success":"yes"}"#, br#"{"success":true"#, b"<html>"] {
             assert!(read_envelope(body).is_none(), "{}", String::from_utf8_lossy(body));
         }

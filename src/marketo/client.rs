@@ -9,12 +9,12 @@ use futures_util::{Stream, StreamExt, stream};
 use reqwest::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE};
 use reqwest::{Response, redirect};
 
-use super::answer::{Answer, read, read_on, words};
+use super::answer::{Answer, is_file, read, read_on, words};
 use super::asks::{Ask, asks};
 use super::cause::reason;
 use super::multipart::Frame;
 use super::paths::{create_path, import_path};
-use super::token::{AccessToken, TokenFault, Tokens};
+use super::token::{AccessToken, TokenFault, Tokens, Trial};
 use crate::config;
 use crate::job::{Counts, Format, RemoteStatus, Target};
 
@@ -142,6 +142,11 @@ impl Client {
         self.tokens.get(&self.http).await
     }
 
+    /// How the last request for a token went.
+    pub fn trial(&self) -> Trial {
+        self.tokens.trial()
+    }
+
     /// Sends a file. `content` yields exactly `upload.bytes` bytes.
     ///
     /// # Errors
@@ -253,30 +258,28 @@ impl Client {
         if http == 404 {
             return Ok(Report::None);
         }
-        // An envelope, or a page of someone who stands between: no file has such a type.
-        let other = answer.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).is_some_and(|kind| {
-            let kind = kind.to_ascii_lowercase();
-            kind.contains("json") || kind.contains("html")
-        });
+        let kind = answer.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).map(str::to_owned);
         let lost = |error| AskFault { ask: Ask::OutcomeUnknown, reason: reason(&error), request_id: None };
-        let first = if http == 200 && !other { answer.chunk().await.map_err(lost)? } else { None };
-        match first {
-            Some(first) if !first.trim_ascii_start().starts_with(b"{") => {
-                Ok(Report::File(File { first: Some(first), rest: answer }))
-            }
-            None if http == 200 && !other => Ok(Report::None),
-            // A file whose first header begins with a brace is less likely than an envelope with the wrong type, and
-            // only what reads as an envelope is taken for one.
-            first => {
-                let read = read_on(answer, first.clone()).await;
-                match read.envelope {
-                    Some(envelope) => {
-                        let (request_id, ask) = (envelope.request_id.clone(), asks(http, Some(&envelope.errors)));
-                        Err(self.refused(token, ask, words(http, &envelope), request_id).await)
-                    }
-                    None => Err(self.refused(token, asks(http, None), read.excerpt, None).await),
+        let mut begins = Vec::new();
+        if http == 200 {
+            loop {
+                match is_file(kind.as_deref(), &begins) {
+                    Some(true) => return Ok(Report::File(File { first: Some(begins.into()), rest: answer })),
+                    Some(false) => break,
+                    None => match answer.chunk().await.map_err(lost)? {
+                        Some(more) => begins.extend_from_slice(&more),
+                        None => return Ok(Report::None),
+                    },
                 }
             }
+        }
+        let read = read_on(answer, begins).await;
+        match read.envelope {
+            Some(envelope) => {
+                let (request_id, ask) = (envelope.request_id.clone(), asks(http, Some(&envelope.errors)));
+                Err(self.refused(token, ask, words(http, &envelope), request_id).await)
+            }
+            None => Err(self.refused(token, asks(http, None), read.excerpt, None).await),
         }
     }
 

@@ -6,8 +6,8 @@ use rand::RngExt;
 /// The length of every boundary: a few letters and 128 random bits in hexadecimal.
 const BOUNDARY_BYTES: usize = 8 + 32;
 
-/// What stands before and after the file in the body.
-pub(super) struct Frame {
+/// What stands before and after the file in the body. Public to the fuzzers: any file comes out of it as it went in.
+pub struct Frame {
     pub boundary: String,
     pub head: String,
     pub tail: String,

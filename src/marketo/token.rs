@@ -54,6 +54,19 @@ pub(super) struct Tokens {
     client_secret: Secret,
     /// Locked while a token is fetched, so that all who wait get the one that comes.
     held: Mutex<Option<Held>>,
+    trial: std::sync::Mutex<Trial>,
+}
+
+/// How the last request for a token went.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Trial {
+    #[default]
+    Untried,
+    Worked,
+    /// The credentials were refused, with these words.
+    Refused(String),
+    /// No answer, or none that says anything of the credentials.
+    Unreachable(String),
 }
 
 struct Held {
@@ -68,7 +81,12 @@ impl Tokens {
             client_id: client_id.to_owned(),
             client_secret: client_secret.clone(),
             held: Mutex::new(None),
+            trial: std::sync::Mutex::default(),
         }
+    }
+
+    pub fn trial(&self) -> Trial {
+        self.trial.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
     }
 
     pub async fn get(&self, http: &reqwest::Client) -> Result<AccessToken, TokenFault> {
@@ -100,6 +118,16 @@ impl Tokens {
     }
 
     async fn fetch(&self, http: &reqwest::Client) -> Result<Token, TokenFault> {
+        let fetched = self.ask(http).await;
+        *self.trial.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = match &fetched {
+            Ok(_) => Trial::Worked,
+            Err(fault @ TokenFault::Credentials(_)) => Trial::Refused(fault.to_string()),
+            Err(fault @ TokenFault::Passing(_)) => Trial::Unreachable(fault.to_string()),
+        };
+        fetched
+    }
+
+    async fn ask(&self, http: &reqwest::Client) -> Result<Token, TokenFault> {
         let passing = |error: reqwest::Error| TokenFault::Passing(reason(&error));
         // POST, so that the secret stands in no URL and so in no proxy's log.
         let form = [

@@ -3,7 +3,7 @@
 
 use super::call::{Admitted, Matter};
 use super::desk::Desk;
-use super::outcome::{Unanswered, fetch_failed};
+use super::outcome::{Unanswered, fetch_failed, is_refusal};
 use crate::job::{BatchKey, BatchState, Event};
 use crate::marketo::{Ask, AskFault, File, Report, ReportKind};
 use crate::store::{Batch, CHUNK_BYTES, Job, Kind, Packed, StoreError};
@@ -149,13 +149,13 @@ async fn later(
             tracing::warn!(instance = %desk.name, job = %key.job, part = key.part, file = kind.as_str(), %reason,
                 request_id, "Marketo does not give the file; the batch ends without it");
             let reason = format!("complete without the {} file. {reason}", kind.as_str());
-            desk.store.ask_failed(key, reason, now, request_id, now).await?;
+            desk.store.ask_failed(key, reason, is_refusal(ask), now, request_id, now).await?;
             Ok(Fetched::None)
         }
         Unanswered::AskAgain(not_before) => {
             tracing::warn!(instance = %desk.name, job = %key.job, part = key.part, file = kind.as_str(), %reason,
                 request_id, %not_before, "a file of the ended import could not be fetched");
-            desk.store.ask_failed(key, reason, not_before, request_id, now).await?;
+            desk.store.ask_failed(key, reason, is_refusal(ask), not_before, request_id, now).await?;
             Ok(Fetched::Later)
         }
     }

@@ -106,7 +106,7 @@ fn reason(
         return on_marketo(job, batch, snapshot, rules, now);
     }
     if let Some(batch) = first(BatchState::Collecting) {
-        let text = match batch.ask_failures {
+        let text = match batch.ask_failures.all {
             0 => "The import has ended; its failure and warning files are being fetched.".to_owned(),
             n => format!("The import has ended; fetching its files has failed {n} times and is tried again."),
         };

@@ -18,7 +18,7 @@ use super::{collect, day_of, poll, upload};
 use crate::clock::{Clock, after};
 use crate::config;
 use crate::job::BatchKey;
-use crate::marketo::{Client, Gate};
+use crate::marketo::{Client, Gate, Trial};
 use crate::store::{PauseKind, Snapshot, Store, StoreError};
 
 /// Two looks are at least so far apart: files may arrive by the thousand in a second, and one look sees them all.
@@ -110,6 +110,11 @@ impl Lane {
 
     pub fn config(&self) -> Arc<config::Instance> {
         self.desk.config()
+    }
+
+    /// How the last request for a token went.
+    pub fn credentials(&self) -> Trial {
+        self.desk.client().trial()
     }
 
     /// Calls that count in the window now.

@@ -10,7 +10,7 @@ use crate::clock::after;
 use crate::config::{Instance, UnknownOutcome};
 use crate::job::{Counts, Event, RemoteStatus, Wait};
 use crate::marketo::{Ask, CreateFault};
-use crate::store::{PauseKind, Snapshot};
+use crate::store::{AskFailures, PauseKind, Snapshot};
 
 /// How many of the longest pauses between polls an import is taken to exist that a lost answer may have left behind.
 /// Nobody can see it, and most imports are over by then; if it is not, Marketo's own 1016 says so.
@@ -135,13 +135,18 @@ pub enum Unanswered {
     GiveUp(String),
 }
 
+/// Whether Marketo said no to a question about an import (none: it has no such file), rather than nothing.
+pub fn is_refusal(ask: Option<Ask>) -> bool {
+    matches!(ask, None | Some(Ask::Reject))
+}
+
 /// A poll failed. It is asked again, until Marketo surely does not know the import any more. `ask_failures` are those in
 /// a row before this one.
 pub fn poll_failed(
     ask: Ask,
     reason: &str,
     accepted_at: Option<Timestamp>,
-    ask_failures: u32,
+    ask_failures: AskFailures,
     instance: &Instance,
     now: Timestamp,
 ) -> Unanswered {
@@ -149,11 +154,11 @@ pub fn poll_failed(
         let known = "what became of the import is unknown: Marketo keeps a batch for seven days";
         return Unanswered::GiveUp(format!("{known}. It says: {reason}"));
     }
-    let failures = ask_failures.saturating_add(1);
-    if ask == Ask::Reject && failures >= instance.max_attempts {
+    let failures = ask_failures.and(is_refusal(Some(ask)));
+    if is_refusal(Some(ask)) && failures.refusals >= instance.max_attempts {
         return Unanswered::GiveUp(format!("Marketo does not know the import any more: {reason}"));
     }
-    Unanswered::AskAgain(after(now, backoff(instance, failures).max(instance.polling.min)))
+    Unanswered::AskAgain(after(now, backoff(instance, failures.all).max(instance.polling.min)))
 }
 
 /// A failure or warning file could not be had: `ask` is why, or none where Marketo has none although it counted rows for
@@ -162,21 +167,21 @@ pub fn fetch_failed(
     ask: Option<Ask>,
     reason: &str,
     accepted_at: Option<Timestamp>,
-    ask_failures: u32,
+    ask_failures: AskFailures,
     instance: &Instance,
     now: Timestamp,
 ) -> Unanswered {
     if forgotten(ask, accepted_at, now) {
         return Unanswered::GiveUp(format!("Marketo keeps a batch's files for seven days. It says: {reason}"));
     }
-    let failures = ask_failures.saturating_add(1);
-    let refused = matches!(ask, None | Some(Ask::Reject));
-    if refused && failures >= instance.max_attempts.saturating_mul(FILE_PATIENCE) {
+    let failures = ask_failures.and(is_refusal(ask));
+    if is_refusal(ask) && failures.refusals >= instance.max_attempts.saturating_mul(FILE_PATIENCE) {
         return Unanswered::GiveUp(format!(
-            "Marketo was asked {failures} times for the file and does not give it: {reason}"
+            "Marketo was asked {} times for the file and does not give it: {reason}",
+            failures.refusals
         ));
     }
-    Unanswered::AskAgain(after(now, backoff(instance, failures)))
+    Unanswered::AskAgain(after(now, backoff(instance, failures.all)))
 }
 
 /// Whether Marketo has forgotten the import by now. What can't be reached, or gives no answer, has not said so: after a
@@ -350,13 +355,27 @@ mod tests {
             ),
         ] {
             let (accepted, now) = (Some(from_ms(0)), from_ms(age * 1000));
-            let poll = poll_failed(ask.unwrap_or(Ask::Again), "w", accepted, failures - 1, &instance(), now);
+            let before = (1..failures).fold(AskFailures::default(), |before, _| before.and(is_refusal(ask)));
+            let poll = poll_failed(ask.unwrap_or(Ask::Again), "w", accepted, before, &instance(), now);
             assert_eq!(said(poll), polled, "{ask:?} {failures}");
-            assert_eq!(
-                said(fetch_failed(ask, "w", accepted, failures - 1, &instance(), now)),
-                fetched,
-                "{ask:?} {failures}"
-            );
+            assert_eq!(said(fetch_failed(ask, "w", accepted, before, &instance(), now)), fetched, "{ask:?} {failures}");
+        }
+    }
+
+    #[test]
+    fn answers_that_stay_away_are_no_refusals_however_many_they_are() {
+        let mut before = AskFailures::default();
+        for _ in 0..100 {
+            before = before.and(false);
+        }
+        // Seven times no, and then once more.
+        for refusals in 1..=8 {
+            let (now, accepted) = (from_ms(60_000), Some(from_ms(0)));
+            let poll = poll_failed(Ask::Reject, "w", accepted, before, &instance(), now);
+            assert_eq!(matches!(poll, Unanswered::GiveUp(_)), refusals == 8, "refused {refusals} times");
+            let fetch = fetch_failed(None, "w", accepted, before, &instance(), now);
+            assert!(matches!(fetch, Unanswered::AskAgain(_)), "refused {refusals} times");
+            before = before.and(true);
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use super::call::{Admitted, Matter};
 use super::desk::Desk;
-use super::outcome::{Unanswered, after_status, poll_failed};
+use super::outcome::{Unanswered, after_status, is_refusal, poll_failed};
 use crate::job::{BatchKey, BatchState, Event, RemoteStatus};
 use crate::marketo::{Ask, AskFault, Status};
 use crate::store::{Batch, StoreError};
@@ -58,7 +58,7 @@ async fn failed(desk: &Desk, key: BatchKey, batch: &Batch, fault: AskFault) -> R
         Unanswered::AskAgain(not_before) => {
             tracing::warn!(instance = %desk.name, job = %key.job, part = key.part, %reason, request_id, %not_before,
                 "a poll failed; the import goes on");
-            desk.store.ask_failed(key, reason, not_before, request_id, now).await?;
+            desk.store.ask_failed(key, reason, is_refusal(Some(ask)), not_before, request_id, now).await?;
         }
     }
     Ok(())

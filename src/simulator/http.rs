@@ -157,6 +157,9 @@ async fn carry_out(
         };
         return shared.with(|marketo, now| marketo.create(now, upload)).map(Answer::import);
     }
+    if let Route::Status(_, id) | Route::Report(_, id, _) = route {
+        shared.with(|marketo, now| marketo.note_asked(now, id));
+    }
     if let Some(refusal) = turned_away {
         return Err(refusal);
     }

@@ -99,6 +99,9 @@ pub struct Import {
     pub status: RemoteStatus,
     /// How its rows end, known from the start.
     pub counts: Counts,
+    /// When it was first asked after by its id: whoever does so has had the answer to its upload. None until then.
+    #[serde(with = "seconds::maybe")]
+    pub asked: Option<Duration>,
 }
 
 impl Ledger {
@@ -190,6 +193,7 @@ mod tests {
             rows: 3,
             status: RemoteStatus::Importing,
             counts: Counts::default(),
+            asked: None,
         });
         let json = serde_json::to_value(&ledger).unwrap();
         assert_eq!(json["busy"], 1.5);

@@ -44,6 +44,7 @@ pub(super) struct Import {
     pub starts: Duration,
     pub ends: Duration,
     pub rows: Rows,
+    pub asked: Option<Duration>,
 }
 
 impl Queue {
@@ -75,7 +76,7 @@ impl Queue {
             *slot = ends;
         }
         let id = FIRST_ID + self.imports.len() as u64;
-        self.imports.push(Import { id, place, list, accepted: now, starts, ends, rows });
+        self.imports.push(Import { id, place, list, accepted: now, starts, ends, rows, asked: None });
         self.most = self.most.max(self.len(now));
         &self.imports[self.imports.len() - 1]
     }
@@ -87,7 +88,14 @@ impl Queue {
     }
 
     pub fn find(&self, id: u64) -> Option<&Import> {
-        self.imports.get(usize::try_from(id.checked_sub(FIRST_ID)?).ok()?)
+        self.imports.get(index(id)?)
+    }
+
+    /// Somebody asks after an import.
+    pub fn note_asked(&mut self, now: Duration, id: u64) {
+        if let Some(import) = index(id).and_then(|index| self.imports.get_mut(index)) {
+            import.asked.get_or_insert(now);
+        }
     }
 
     /// Fills in what a ledger says of imports.
@@ -98,6 +106,10 @@ impl Queue {
         ledger.busy = started().map(|import| import.ends.min(now) - import.starts).sum();
         ledger.imports = self.imports.iter().map(|import| import.record(now)).collect();
     }
+}
+
+fn index(id: u64) -> Option<usize> {
+    usize::try_from(id.checked_sub(FIRST_ID)?).ok()
 }
 
 impl Import {
@@ -192,6 +204,7 @@ impl Import {
             rows: self.rows.total,
             status: self.status(now),
             counts: self.counts(),
+            asked: self.asked,
         }
     }
 }

@@ -222,6 +222,13 @@ impl Marketo {
         *self.seen.errors.entry(refusal.name()).or_default() += 1;
     }
 
+    /// A question about an import came, whatever its answer will be.
+    pub fn note_asked(&mut self, now: Duration, id: &str) {
+        if let Ok(number) = id.parse() {
+            self.queue.note_asked(now, number);
+        }
+    }
+
     /// Counts a call that a fault dropped before it came here.
     pub fn note_lost_request(&mut self) {
         self.seen.lost_requests += 1;

@@ -5,12 +5,13 @@ use sqlx::query::Query;
 use sqlx::sqlite::SqliteArguments;
 use sqlx::{Row, Sqlite};
 
+use super::columns::Columns;
 use super::content::Packed;
 use super::jobs;
 use super::records::{Batch, Job, Rows};
 use super::writer::Writing;
-use super::{Change, Store, StoreError};
-use crate::job::{Format, JobId, JobState, Target};
+use super::{Change, Fact, Store, StoreError};
+use crate::job::{Format, JobId, JobState, Source, Target};
 
 /// What a client says of a file.
 #[derive(Clone, Debug)]
@@ -26,6 +27,7 @@ pub struct NewJob {
     pub idempotency_key: Option<String>,
     /// The job whose failed rows this one sends again.
     pub retry_of: Option<JobId>,
+    pub source: Source,
 }
 
 /// What reading the file showed.
@@ -72,7 +74,7 @@ impl Store {
                     }
                     let id = insert_whole(w, &new, &layout, piece, now).await?;
                     insert_batches(w, id, &layout).await?;
-                    w.changes.push(Change::Job(id));
+                    came(w, id, &new, &layout);
                     Ok(Added::New(as_stored(id, new, &layout, now)))
                 })
             })
@@ -115,8 +117,8 @@ macro_rules! insert_row {
     () => {
         "INSERT INTO job (instance, state, target, lookup_field, list_id, partition_name, object_name, program_id,
                           member_status, filename, format, priority, job_group, retry_of, created_at, bytes,
-                          header_from, header_to, rows, idempotency_key, content_sha256)
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+                          header_from, header_to, rows, idempotency_key, content_sha256, source, source_name)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
     };
 }
 
@@ -127,17 +129,8 @@ fn bind_row<'q>(
     layout: Option<&'q Layout>,
     now: Timestamp,
 ) -> Query<'q, Sqlite, SqliteArguments> {
-    let (mut lookup_field, mut list_id, mut partition) = (None, None, None);
-    let (mut object, mut program, mut status) = (None, None, None);
-    match &new.target {
-        Target::Leads { lookup_field: field, list_id: list, partition: name } => {
-            (lookup_field, list_id, partition) = (field.as_deref(), *list, name.as_deref());
-        }
-        Target::CustomObject { name } => object = Some(name.as_str()),
-        Target::ProgramMembers { program_id, status: name } => {
-            (program, status) = (Some(*program_id), Some(name.as_str()));
-        }
-    }
+    let Columns { lookup_field, list_id, partition, object, program, status } = Columns::of(&new.target);
+    let (source, source_name) = new.source.parts();
     sqlx::query(sql)
         .bind(&new.instance)
         .bind(if layout.is_some() { JobState::Pending } else { JobState::Receiving }.as_str())
@@ -161,6 +154,8 @@ fn bind_row<'q>(
         // Two files of one key may stream in at once: the key is the job's that is whole first.
         .bind(layout.and(new.idempotency_key.as_deref()))
         .bind(layout.and_then(|layout| layout.sha256.as_ref()).map(<[u8; 32]>::as_slice))
+        .bind(source)
+        .bind(source_name)
 }
 
 async fn begin(w: &mut Writing<'_>, new: &NewJob, now: Timestamp) -> Result<JobId, StoreError> {
@@ -181,13 +176,14 @@ async fn insert_whole(
         insert_row!(),
         " RETURNING id;
          INSERT INTO chunk (job_id, kind, part, byte_from, bytes, packed) SELECT max(id), 'file', 0, ?, ?, ? FROM job;
-         INSERT INTO history (job_id, at, event, state) SELECT max(id), ?, 'received', 'pending' FROM job"
+         INSERT INTO history (job_id, at, event, state, message) SELECT max(id), ?, 'received', 'pending', ? FROM job"
     );
     let rows = bind_row(SQL, new, Some(layout), now)
         .bind(piece.from.cast_signed())
         .bind(i64::try_from(piece.bytes).unwrap_or(i64::MAX))
         .bind(piece.data)
         .bind(now.as_millisecond())
+        .bind(arrival(new))
         // Not one: that would stop at the first row, before the second statement.
         .fetch_all(&mut *w.conn)
         .await?;
@@ -198,10 +194,14 @@ async fn insert_whole(
 /// The job that the same key made before, if there is one.
 async fn seen_before(w: &mut Writing<'_>, new: &NewJob, layout: &Layout) -> Result<Option<Job>, StoreError> {
     let Some(key) = &new.idempotency_key else { return Ok(None) };
-    let row = sqlx::query("SELECT id, content_sha256 FROM job WHERE idempotency_key = ?")
-        .bind(key)
-        .fetch_optional(&mut *w.conn)
-        .await?;
+    let row = sqlx::query(
+        "SELECT id, content_sha256 FROM job
+         WHERE idempotency_key = ? AND iif(source = 'client', source_name, '') = ?",
+    )
+    .bind(key)
+    .bind(new.source.client_id().unwrap_or_default())
+    .fetch_optional(&mut *w.conn)
+    .await?;
     let Some(row) = row else { return Ok(None) };
     let job = jobs::job(&mut *w.conn, JobId(row.try_get("id")?)).await?;
     let content: Option<Vec<u8>> = row.try_get("content_sha256")?;
@@ -212,7 +212,12 @@ async fn seen_before(w: &mut Writing<'_>, new: &NewJob, layout: &Layout) -> Resu
     if same { Ok(Some(job)) } else { Err(StoreError::KeyReused(key.clone())) }
 }
 
-/// Makes what streamed in count.
+/// What a history says of a job's arrival.
+fn arrival(new: &NewJob) -> String {
+    format!("from {}", new.source)
+}
+
+/// Makes what streamed in count. What was said of the file behind it may differ from what was known at its beginning.
 async fn finish(
     w: &mut Writing<'_>,
     id: JobId,
@@ -220,9 +225,11 @@ async fn finish(
     layout: &Layout,
     now: Timestamp,
 ) -> Result<Job, StoreError> {
+    let said = Columns::of(&new.target);
     let done = sqlx::query(
         "UPDATE job SET state = 'pending', bytes = ?, header_from = ?, header_to = ?, rows = ?, idempotency_key = ?,
-                        content_sha256 = ?
+                        content_sha256 = ?, lookup_field = ?, list_id = ?, partition_name = ?, object_name = ?,
+                        program_id = ?, member_status = ?, format = ?
          WHERE id = ? AND state = 'receiving'",
     )
     .bind(layout.bytes.cast_signed())
@@ -231,6 +238,13 @@ async fn finish(
     .bind(layout.rows.cast_signed())
     .bind(&new.idempotency_key)
     .bind(layout.sha256.as_ref().map(<[u8; 32]>::as_slice))
+    .bind(said.lookup_field)
+    .bind(said.list_id)
+    .bind(said.partition)
+    .bind(said.object)
+    .bind(said.program)
+    .bind(said.status)
+    .bind(new.format.as_str())
     .bind(id.0)
     .execute(&mut *w.conn)
     .await?;
@@ -238,9 +252,16 @@ async fn finish(
         return Err(StoreError::NoJob(id));
     }
     insert_batches(w, id, layout).await?;
-    jobs::write_history(w, id, None, now, "received", JobState::Pending.as_str(), None, None).await?;
-    w.changes.push(Change::Job(id));
+    let (state, arrival) = (JobState::Pending.as_str(), arrival(new));
+    jobs::write_history(w, id, None, now, "received", state, Some(&arrival), None).await?;
+    came(w, id, new, layout);
     jobs::job(&mut *w.conn, id).await
+}
+
+/// Says that there is a new job.
+fn came(w: &mut Writing<'_>, id: JobId, new: &NewJob, layout: &Layout) {
+    w.changes.push(Change::Job(id));
+    w.changes.push(Change::Fact(Fact::Accepted { instance: new.instance.clone(), bytes: layout.bytes }));
 }
 
 async fn insert_batches(w: &mut Writing<'_>, id: JobId, layout: &Layout) -> Result<(), StoreError> {
@@ -278,9 +299,12 @@ fn as_stored(id: JobId, new: NewJob, layout: &Layout, now: Timestamp) -> Job {
         rows: Rows { total: layout.rows, ..Rows::default() },
         batches: (1..).zip(&layout.parts).map(batch).collect(),
         retry_of: new.retry_of,
+        source: Some(new.source),
         created_at: now,
         started_at: None,
         finished_at: None,
+        content_erased_at: None,
+        reports_erased_at: None,
         error: None,
         header: layout.header,
     }
@@ -370,6 +394,35 @@ mod tests {
         let (piece, layout) = hashed(1, 7);
         let other = NewJob { target: Target::CustomObject { name: "car_c".into() }, ..keyed("k") };
         assert!(matches!(store.add(other, layout, piece, from_ms(3)).await, Err(StoreError::KeyReused(_))));
+    }
+
+    #[tokio::test]
+    async fn a_key_is_its_clients_own() {
+        let store = store().await;
+        let from = |client: &str| NewJob { source: Source::Client { client_id: client.into() }, ..keyed("k") };
+        let mut ids = Vec::new();
+        for (new, hash) in [(from("crm"), 1), (from("web"), 2), (keyed("k"), 3)] {
+            let (piece, layout) = hashed(1, hash);
+            let Added::New(job) = store.add(new.clone(), layout, piece, from_ms(1)).await.unwrap() else { panic!() };
+            assert_eq!(job.source, Some(new.source.clone()));
+            let (piece, layout) = hashed(1, hash);
+            let Added::Same(same) = store.add(new, layout, piece, from_ms(2)).await.unwrap() else { panic!() };
+            assert_eq!(same.id, job.id);
+            ids.push(job.id.0);
+        }
+        assert_eq!(ids, [1, 2, 3]);
+    }
+
+    #[tokio::test]
+    async fn what_was_said_behind_a_file_holds() {
+        let store = store().await;
+        let id = store.begin_receiving(leads(), from_ms(1)).await.unwrap();
+        let (bytes, layout) = file(1);
+        store.put_piece(id, Packed::new(0, &bytes).unwrap()).await.unwrap();
+        let target = Target::Leads { lookup_field: Some("id".into()), list_id: Some(7), partition: Some("EU".into()) };
+        let new = NewJob { target: target.clone(), format: Format::Tsv, ..leads() };
+        let Added::New(job) = store.finish_receiving(id, new, layout, from_ms(2)).await.unwrap() else { panic!() };
+        assert_eq!((job.target, job.format), (target, Format::Tsv));
     }
 
     #[tokio::test]

@@ -116,7 +116,7 @@ impl Content {
     /// The next bytes of the span; none at its end.
     ///
     /// # Errors
-    /// [`StoreError::Refused`] if the content has been erased, or what reading the database reports.
+    /// [`StoreError::Erased`] if the content has been erased, or what reading the database reports.
     pub async fn next(&mut self) -> Result<Option<Vec<u8>>, StoreError> {
         if self.at >= self.to {
             return Ok(None);
@@ -131,8 +131,7 @@ impl Content {
         .bind(self.at.cast_signed())
         .fetch_optional(self.store.readers())
         .await?;
-        let gone = || StoreError::Refused(format!("the content of job {} is no longer stored", self.job));
-        let row = row.ok_or_else(gone)?;
+        let Some(row) = row else { return Err(self.gone().await) };
         let from = row.try_get::<i64, _>("byte_from")?.cast_unsigned();
         let bytes = usize::try_from(row.try_get::<i64, _>("bytes")?).unwrap_or(0);
         let mut piece = zstd::bulk::decompress(row.try_get::<&[u8], _>("packed")?, bytes)
@@ -142,13 +141,21 @@ impl Content {
         }
         let end = self.to.min(from + bytes as u64);
         if end <= self.at {
-            return Err(gone());
+            return Err(self.gone().await);
         }
         // Both lie within the piece, whose length is a usize.
         piece.truncate((end - from) as usize);
         piece.drain(..(self.at - from) as usize);
         self.at = end;
         Ok(Some(piece))
+    }
+
+    /// Why there is nothing where something was.
+    async fn gone(&self) -> StoreError {
+        match self.store.job(self.job).await.and_then(|job| job.still_has(self.kind.into())) {
+            Err(erased) => erased,
+            Ok(()) => StoreError::Refused(format!("the content of job {} is no longer stored", self.job)),
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::{Added, Layout, NewJob, Packed, Part, Store};
 use crate::clock::from_ms;
-use crate::job::{Format, JobId, Target};
+use crate::job::{Format, JobId, Source, Target};
 
 pub(super) struct Fixture {
     pub store: Store,
@@ -33,6 +33,7 @@ pub(super) fn leads() -> NewJob {
         group: None,
         idempotency_key: None,
         retry_of: None,
+        source: Source::Socket { uid: 0 },
     }
 }
 

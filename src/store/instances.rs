@@ -6,7 +6,7 @@ use sqlx::{Row, SqliteConnection};
 use super::rows::{size, time};
 use super::standing::{Instance, Pause, PauseKind};
 use super::writer::Writing;
-use super::{Change, Store, StoreError};
+use super::{Change, Fact, Store, StoreError};
 use crate::clock::from_ms;
 use crate::job::{BatchKey, Event, UnknownWord};
 
@@ -115,6 +115,7 @@ impl Store {
                         .bind(now.as_millisecond())
                         .execute(&mut *w.conn)
                         .await?;
+                    w.changes.push(Change::Fact(Fact::Call { instance: name }));
                     Ok(Some(call.last_insert_rowid()))
                 })
             })

@@ -1,6 +1,7 @@
 //! How are jobs read? One, many, a batch, a history.
 
 use jiff::Timestamp;
+use sqlx::sqlite::SqliteRow;
 use sqlx::{Row, SqliteConnection};
 
 use super::records::{Batch, HistoryEntry, Job};
@@ -24,12 +25,13 @@ impl Store {
         limit: u32,
         before: Option<JobId>,
     ) -> Result<Vec<Job>, StoreError> {
+        let before = before.map_or(i64::MAX, |id| id.0);
         let mut snapshot = self.readers().begin().await?;
         let rows =
             match state {
                 None => {
                     sqlx::query("SELECT * FROM job WHERE id < ? AND state <> 'receiving' ORDER BY id DESC LIMIT ?")
-                        .bind(before.map_or(i64::MAX, |id| id.0))
+                        .bind(before)
                         .bind(limit)
                         .fetch_all(&mut *snapshot)
                         .await?
@@ -38,16 +40,40 @@ impl Store {
                     "SELECT * FROM job WHERE state = ? AND state <> 'receiving' AND id < ? ORDER BY id DESC LIMIT ?",
                 )
                 .bind(state.as_str())
-                .bind(before.map_or(i64::MAX, |id| id.0))
+                .bind(before)
                 .bind(limit)
                 .fetch_all(&mut *snapshot)
                 .await?,
             };
-        let mut jobs = rows.iter().map(read_job).collect::<Result<Vec<Job>, sqlx::Error>>()?;
-        for job in &mut jobs {
-            add_batches(&mut snapshot, job).await?;
-        }
-        Ok(jobs)
+        with_batches(&mut snapshot, &rows).await
+    }
+
+    /// Like [`Store::jobs`], of one client's jobs only; with `instances`, of those only.
+    pub async fn jobs_of(
+        &self,
+        client_id: &str,
+        instances: Option<&[String]>,
+        state: Option<JobState>,
+        limit: u32,
+        before: Option<JobId>,
+    ) -> Result<Vec<Job>, StoreError> {
+        // A list of names is plain JSON.
+        let instances = instances.map(|names| serde_json::json!(names).to_string());
+        let mut snapshot = self.readers().begin().await?;
+        let rows = sqlx::query(
+            "SELECT * FROM job
+             WHERE source = 'client' AND source_name = ?1 AND id < ?2 AND state <> 'receiving'
+                   AND (?3 IS NULL OR state = ?3) AND (?4 IS NULL OR instance IN (SELECT value FROM json_each(?4)))
+             ORDER BY id DESC LIMIT ?5",
+        )
+        .bind(client_id)
+        .bind(before.map_or(i64::MAX, |id| id.0))
+        .bind(state.map(JobState::as_str))
+        .bind(instances)
+        .bind(limit)
+        .fetch_all(&mut *snapshot)
+        .await?;
+        with_batches(&mut snapshot, &rows).await
     }
 
     /// What happened to a job, oldest first.
@@ -94,6 +120,14 @@ pub(super) async fn job(conn: &mut SqliteConnection, id: JobId) -> Result<Job, S
     Ok(job)
 }
 
+async fn with_batches(conn: &mut SqliteConnection, rows: &[SqliteRow]) -> Result<Vec<Job>, StoreError> {
+    let mut jobs = rows.iter().map(read_job).collect::<Result<Vec<Job>, sqlx::Error>>()?;
+    for job in &mut jobs {
+        add_batches(conn, job).await?;
+    }
+    Ok(jobs)
+}
+
 async fn add_batches(conn: &mut SqliteConnection, job: &mut Job) -> Result<(), StoreError> {
     let rows = sqlx::query("SELECT * FROM batch WHERE job_id = ? ORDER BY byte_from")
         .bind(job.id.0)
@@ -137,8 +171,10 @@ pub(super) async fn write_history(
 
 #[cfg(test)]
 mod tests {
+    use super::super::NewJob;
     use super::super::fixture::{add, leads, store};
     use super::*;
+    use crate::job::Source;
 
     #[tokio::test]
     async fn jobs_are_listed_newest_first_and_page_by_page() {
@@ -151,6 +187,29 @@ mod tests {
         assert_eq!(ids(store.jobs(None, 9, Some(JobId(4))).await.unwrap()), [3, 2, 1]);
         assert_eq!(ids(store.jobs(Some(JobState::Pending), 2, Some(JobId(3))).await.unwrap()), [2, 1]);
         assert_eq!(ids(store.jobs(Some(JobState::Failed), 9, None).await.unwrap()), [0; 0]);
+    }
+
+    #[tokio::test]
+    async fn a_clients_list_holds_its_own_jobs_and_only_on_its_instances() {
+        let store = store().await;
+        let from = |client: &str| Source::Client { client_id: client.into() };
+        for (source, instance) in [
+            (from("crm"), "default"),
+            (from("web"), "default"),
+            (Source::Socket { uid: 0 }, "default"),
+            (Source::Drop { path: "crm".into() }, "default"),
+            (from("crm"), "eu"),
+        ] {
+            add(&store, NewJob { source, instance: instance.into(), ..leads() }, 1).await;
+        }
+        let ids = |jobs: Vec<Job>| jobs.into_iter().map(|job| job.id.0).collect::<Vec<_>>();
+        assert_eq!(ids(store.jobs_of("crm", None, None, 9, None).await.unwrap()), [5, 1]);
+        assert_eq!(ids(store.jobs_of("crm", None, None, 9, Some(JobId(5))).await.unwrap()), [1]);
+        assert_eq!(ids(store.jobs_of("crm", None, None, 1, None).await.unwrap()), [5]);
+        assert_eq!(ids(store.jobs_of("crm", Some(&["eu".into(), "us".into()]), None, 9, None).await.unwrap()), [5]);
+        assert_eq!(ids(store.jobs_of("crm", None, Some(JobState::Failed), 9, None).await.unwrap()), [0; 0]);
+        assert_eq!(ids(store.jobs_of("crm", None, Some(JobState::Pending), 9, None).await.unwrap()), [5, 1]);
+        assert_eq!(ids(store.jobs_of("", None, None, 9, None).await.unwrap()), [0; 0]);
     }
 
     #[tokio::test]

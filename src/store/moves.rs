@@ -4,10 +4,10 @@ use jiff::Timestamp;
 use sqlx::Row;
 
 use super::jobs::write_history;
-use super::progress::Progress;
+use super::progress::{AskFailures, Progress};
 use super::rows::{maybe_size, time, word};
 use super::writer::Writing;
-use super::{Change, Part, Store, StoreError, accept, instances};
+use super::{Change, Fact, Part, Store, StoreError, accept, instances};
 use crate::job::{BatchKey, BatchState, Counts, Event, JobId, Wait, job_state};
 
 impl Store {
@@ -66,16 +66,17 @@ impl Store {
             .await
     }
 
-    /// A question about an import (its status, its files) found no good answer: it is asked again at `not_before`.
-    /// The batch stays what it is. Returns how many such failures there were in a row, this one included.
+    /// A question about an import (its status, its files) found no good answer, or was refused: it is asked again at
+    /// `not_before`. The batch stays what it is. Returns how many such failures there were in a row, this one included.
     pub async fn ask_failed(
         &self,
         key: BatchKey,
         reason: String,
+        refused: bool,
         not_before: Timestamp,
         request_id: Option<String>,
         now: Timestamp,
-    ) -> Result<u32, StoreError> {
+    ) -> Result<AskFailures, StoreError> {
         self.shared
             .writer
             .write(move |w| {
@@ -85,11 +86,13 @@ impl Store {
                     if !asked.contains(&before.state) {
                         return Err(StoreError::NoBatch(key));
                     }
-                    let batch = before.ask_failed(not_before, now);
+                    let batch = before.ask_failed(refused, not_before, now);
                     save(w, key, &batch).await?;
                     let (part, state, id) = (Some(key.part), batch.state.as_str(), request_id.as_deref());
                     write_history(w, key.job, part, now, "ask-failed", state, Some(&reason), id).await?;
                     w.changes.push(Change::Batch(key));
+                    let fact = Fact::ask_failed(instance_of(w, key.job).await?, &reason);
+                    w.changes.push(Change::Fact(fact));
                     Ok(batch.ask_failures)
                 })
             })
@@ -143,9 +146,24 @@ pub(super) async fn record(
     if news || batch.counts != before.counts {
         w.changes.push(Change::Batch(key));
     }
+    count(w, key, event).await?;
     settle_job(w, key.job, now).await?;
     instances::learn(w, key, event, now).await?;
     Ok(batch.state)
+}
+
+/// Tells those who count.
+async fn count(w: &mut Writing<'_>, key: BatchKey, event: &Event) -> Result<(), StoreError> {
+    let instance = instance_of(w, key.job).await?;
+    if let Event::Ended { counts, .. } | Event::Lost { counts, .. } = event {
+        w.changes.push(Change::Fact(Fact::Rows { instance: instance.clone(), counts: *counts }));
+    }
+    w.changes.push(Change::Fact(Fact::of(instance, event)));
+    Ok(())
+}
+
+async fn instance_of(w: &mut Writing<'_>, id: JobId) -> Result<String, StoreError> {
+    Ok(sqlx::query_scalar("SELECT instance FROM job WHERE id = ?").bind(id.0).fetch_one(&mut *w.conn).await?)
 }
 
 async fn load(w: &mut Writing<'_>, key: BatchKey) -> Result<Progress, StoreError> {
@@ -173,7 +191,7 @@ async fn load(w: &mut Writing<'_>, key: BatchKey) -> Result<Progress, StoreError
         importing_at: time(&row, "importing_at")?,
         polled_at: time(&row, "polled_at")?,
         ended_at: time(&row, "ended_at")?,
-        ask_failures: row.try_get("ask_failures")?,
+        ask_failures: AskFailures { all: row.try_get("ask_failures")?, refusals: row.try_get("ask_refusals")? },
         ghost_until: time(&row, "ghost_until")?,
         ghosts: row.try_get("ghosts")?,
     })
@@ -185,7 +203,7 @@ async fn save(w: &mut Writing<'_>, key: BatchKey, batch: &Progress) -> Result<()
     sqlx::query(
         "UPDATE batch SET state = ?, attempts = ?, marketo_batch_id = ?, not_before = ?, wait = ?, message = ?,
                           processed = ?, failed = ?, warned = ?, uploaded_at = ?, accepted_at = ?, importing_at = ?,
-                          polled_at = ?, ended_at = ?, ask_failures = ?, ghost_until = ?, ghosts = ?
+                          polled_at = ?, ended_at = ?, ask_failures = ?, ask_refusals = ?, ghost_until = ?, ghosts = ?
          WHERE job_id = ? AND part = ?",
     )
     .bind(batch.state.as_str())
@@ -202,7 +220,8 @@ async fn save(w: &mut Writing<'_>, key: BatchKey, batch: &Progress) -> Result<()
     .bind(ms(batch.importing_at))
     .bind(ms(batch.polled_at))
     .bind(ms(batch.ended_at))
-    .bind(batch.ask_failures)
+    .bind(batch.ask_failures.all)
+    .bind(batch.ask_failures.refusals)
     .bind(ms(batch.ghost_until))
     .bind(batch.ghosts)
     .bind(key.job.0)
@@ -234,7 +253,7 @@ async fn settle_job(w: &mut Writing<'_>, id: JobId, now: Timestamp) -> Result<()
     let done = sqlx::query(
         "UPDATE job SET state = ?, error = ?, finished_at = ?,
                         started_at = CASE WHEN ? = 'running' THEN coalesce(started_at, ?) ELSE started_at END
-         WHERE id = ? AND state <> ?",
+         WHERE id = ? AND state <> ? RETURNING instance, created_at",
     )
     .bind(state.as_str())
     .bind(error.as_deref().filter(|_| ended))
@@ -243,14 +262,28 @@ async fn settle_job(w: &mut Writing<'_>, id: JobId, now: Timestamp) -> Result<()
     .bind(now.as_millisecond())
     .bind(id.0)
     .bind(state.as_str())
-    .execute(&mut *w.conn)
+    .fetch_optional(&mut *w.conn)
     .await?;
-    if done.rows_affected() > 0 {
+    if let Some(row) = done {
         if ended {
+            let took = now.as_millisecond() - row.try_get::<i64, _>("created_at")?;
+            let took = std::time::Duration::from_millis(took.max(0).cast_unsigned());
+            w.changes.push(Change::Fact(Fact::Ended { instance: row.try_get("instance")?, state, took }));
+            owe_notice(w, id, now).await?;
             write_history(w, id, None, now, "ended", state.as_str(), error.as_deref(), None).await?;
         }
         w.changes.push(Change::Job(id));
     }
+    Ok(())
+}
+
+/// Where somebody is to be told of ends, this one is owed from now on.
+async fn owe_notice(w: &mut Writing<'_>, id: JobId, now: Timestamp) -> Result<(), StoreError> {
+    sqlx::query("INSERT OR REPLACE INTO notice (job_id, owed_at, attempts, next_at) SELECT ?1, ?2, 0, ?2 FROM notify")
+        .bind(id.0)
+        .bind(now.as_millisecond())
+        .execute(&mut *w.conn)
+        .await?;
     Ok(())
 }
 
@@ -424,18 +457,19 @@ mod tests {
         let key = BatchKey { job: add(&store, leads(), 1).await, part: 1 };
         store.record(key, Event::UploadBegan, None, from_ms(1)).await.unwrap();
         store.record(key, accepted("9"), None, from_ms(2)).await.unwrap();
-        for expected in [1, 2] {
-            let failures = store.ask_failed(key, "502".into(), from_ms(50), None, from_ms(3)).await.unwrap();
-            assert_eq!(failures, expected);
+        for (refused, all, refusals) in [(false, 1, 0), (true, 2, 1), (false, 3, 1)] {
+            let failures = store.ask_failed(key, "w".into(), refused, from_ms(50), None, from_ms(3)).await.unwrap();
+            assert_eq!(failures, AskFailures { all, refusals });
         }
         let (_, batch) = store.batch(key).await.unwrap();
+        assert_eq!(batch.ask_failures, AskFailures { all: 3, refusals: 1 });
         assert_eq!((batch.state, batch.not_before, batch.attempts), (BatchState::Queued, Some(from_ms(50)), 1));
         let polled = Event::Polled { status: RemoteStatus::Queued, counts: Counts::default() };
         store.record(key, polled, None, from_ms(60)).await.unwrap();
-        assert_eq!(store.ask_failed(key, "502".into(), from_ms(70), None, from_ms(61)).await.unwrap(), 1);
+        assert_eq!(store.ask_failed(key, "502".into(), false, from_ms(70), None, from_ms(61)).await.unwrap().all, 1);
         // What the import took is not what its files took.
         store.record(key, ended(1, 1), None, from_ms(80)).await.unwrap();
-        store.ask_failed(key, "404".into(), from_ms(95), None, from_ms(90)).await.unwrap();
+        store.ask_failed(key, "404".into(), true, from_ms(95), None, from_ms(90)).await.unwrap();
         assert_eq!(store.batch(key).await.unwrap().1.polled_at, Some(from_ms(80)));
     }
 }

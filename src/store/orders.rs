@@ -6,7 +6,7 @@ use sqlx::Row;
 use super::jobs;
 use super::moves::record;
 use super::writer::Writing;
-use super::{Store, StoreError};
+use super::{Store, StoreError, Stored};
 use crate::job::{BatchKey, Event, JobId, JobState, step};
 
 /// What a person's order did to a job's batches.
@@ -30,7 +30,7 @@ impl Store {
     /// Sends the batches again that failed, were cancelled or are held. Those that are complete stay so.
     ///
     /// # Errors
-    /// [`StoreError::Refused`] if there is nothing to send, or the content has been erased.
+    /// [`StoreError::Refused`] if there is nothing to send, [`StoreError::Erased`] if the content has been erased.
     pub async fn retry(&self, id: JobId, now: Timestamp) -> Result<Settled, StoreError> {
         self.order(id, Event::Retried, now).await
     }
@@ -69,8 +69,10 @@ impl Store {
             .write(move |w| {
                 Box::pin(async move {
                     let job = jobs::job(&mut *w.conn, id).await?;
-                    if event == Event::Retried && !has_content(w, id).await? {
-                        return Err(StoreError::Refused(format!("the content of job {id} is no longer stored")));
+                    if event == Event::Retried {
+                        job.still_has(Stored::Content)?;
+                        // What comes now is not what was erased.
+                        reports_to_come(w, id).await?;
                     }
                     let mut moved = 0;
                     for batch in &job.batches {
@@ -101,9 +103,21 @@ fn nothing_to_do(id: JobId, state: JobState, event: &Event) -> String {
     }
 }
 
-async fn has_content(w: &mut Writing<'_>, id: JobId) -> Result<bool, StoreError> {
-    Ok(sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM chunk WHERE job_id = ? AND kind = 'file')")
+/// A job that is sent again will have failure and warning files again. Where the old ones are still being erased, their
+/// sizes are forgotten and the rest of them goes at once: the two must not be mixed up.
+async fn reports_to_come(w: &mut Writing<'_>, id: JobId) -> Result<(), StoreError> {
+    let erased = sqlx::query("UPDATE job SET reports_erased_at = NULL WHERE id = ? AND reports_erased_at IS NOT NULL")
         .bind(id.0)
-        .fetch_one(&mut *w.conn)
-        .await?)
+        .execute(&mut *w.conn)
+        .await?;
+    if erased.rows_affected() > 0 {
+        for sql in [
+            "UPDATE batch SET failures_bytes = NULL, warnings_bytes = NULL WHERE job_id = ?",
+            "DELETE FROM chunk WHERE job_id = ? AND kind <> 'file'",
+            "DELETE FROM erasing WHERE job_id = ? AND what = 'reports'",
+        ] {
+            sqlx::query(sql).bind(id.0).execute(&mut *w.conn).await?;
+        }
+    }
+    Ok(())
 }

@@ -4,6 +4,21 @@ use jiff::Timestamp;
 
 use crate::job::{BatchState, Counts, Event, Illegal, RemoteStatus, Wait, step};
 
+/// Questions about an import that failed since the last good answer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct AskFailures {
+    pub all: u32,
+    /// Of these, those to which Marketo said no. The others had no answer, which says nothing about the import.
+    pub refusals: u32,
+}
+
+impl AskFailures {
+    /// With one more.
+    pub fn and(self, refused: bool) -> AskFailures {
+        AskFailures { all: self.all.saturating_add(1), refusals: self.refusals.saturating_add(refused.into()) }
+    }
+}
+
 /// The columns of a batch that events change.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Progress {
@@ -21,8 +36,7 @@ pub struct Progress {
     pub importing_at: Option<Timestamp>,
     pub polled_at: Option<Timestamp>,
     pub ended_at: Option<Timestamp>,
-    /// Questions about the import that failed since the last good answer.
-    pub ask_failures: u32,
+    pub ask_failures: AskFailures,
     /// Until then the imports count that lost answers may have left behind.
     pub ghost_until: Option<Timestamp>,
     /// How many these are.
@@ -45,7 +59,7 @@ impl Progress {
             importing_at: None,
             polled_at: None,
             ended_at: None,
-            ask_failures: 0,
+            ask_failures: AskFailures::default(),
             ghost_until: None,
             ghosts: 0,
         }
@@ -61,11 +75,17 @@ impl Progress {
         Ok(batch)
     }
 
-    /// What the batch is when a question about its import found no good answer: it is asked again at `not_before`.
-    pub fn ask_failed(&self, not_before: Timestamp, now: Timestamp) -> Progress {
+    /// What the batch is when a question about its import found no good answer, or was refused: it is asked again at
+    /// `not_before`.
+    pub fn ask_failed(&self, refused: bool, not_before: Timestamp, now: Timestamp) -> Progress {
         // When the import was last seen at work is what its pace is taken from.
         let polled_at = if self.state == BatchState::Collecting { self.polled_at } else { Some(now) };
-        Progress { ask_failures: self.ask_failures + 1, not_before: Some(not_before), polled_at, ..self.clone() }
+        Progress {
+            ask_failures: self.ask_failures.and(refused),
+            not_before: Some(not_before),
+            polled_at,
+            ..self.clone()
+        }
     }
 
     /// What an event changes besides the state.
@@ -106,7 +126,7 @@ impl Progress {
                 self.marketo_batch_id = Some(marketo_batch_id.clone());
                 self.accepted_at = Some(now);
                 self.message = None;
-                self.ask_failures = 0;
+                self.ask_failures = AskFailures::default();
                 if *status != RemoteStatus::Queued {
                     self.importing_at = Some(now);
                 }
@@ -115,14 +135,14 @@ impl Progress {
                 self.marketo_batch_id = Some(marketo_batch_id.clone());
                 self.accepted_at = Some(now);
                 self.message = None;
-                self.ask_failures = 0;
+                self.ask_failures = AskFailures::default();
                 // It can be seen now, and counts as itself; what other uploads left behind still can't.
                 self.ghosts = self.ghosts.saturating_sub(1);
                 self.ghost_until = self.ghost_until.filter(|_| self.ghosts > 0);
             }
             Event::Polled { status, counts } => {
                 self.polled_at = Some(now);
-                self.ask_failures = 0;
+                self.ask_failures = AskFailures::default();
                 self.counts = *counts;
                 if *status == RemoteStatus::Importing {
                     self.importing_at = self.importing_at.or(Some(now));
@@ -130,7 +150,7 @@ impl Progress {
             }
             Event::Ended { counts, message } => {
                 self.polled_at = Some(now);
-                self.ask_failures = 0;
+                self.ask_failures = AskFailures::default();
                 self.counts = *counts;
                 self.message = Some(message.clone());
                 // First in, first out: what was sent before it has ended too.

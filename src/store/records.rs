@@ -3,7 +3,8 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::job::{BatchState, Counts, Format, JobId, JobState, Target, marketo_id};
+use super::progress::AskFailures;
+use crate::job::{BatchState, Counts, Format, JobId, JobState, Source, Target, marketo_id};
 
 /// One job, in the form of the native API.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -22,10 +23,17 @@ pub struct Job {
     pub batches: Vec<Batch>,
     /// The job whose failed rows this one sends again.
     pub retry_of: Option<JobId>,
+    /// Who dropped it in; none for jobs from before this was kept.
+    #[serde(default)]
+    pub source: Option<Source>,
     pub created_at: Timestamp,
     /// When the first upload began.
     pub started_at: Option<Timestamp>,
     pub finished_at: Option<Timestamp>,
+    /// When its content was erased; none while it is stored.
+    pub content_erased_at: Option<Timestamp>,
+    /// When its failure and warning files were erased.
+    pub reports_erased_at: Option<Timestamp>,
     /// Why it failed.
     pub error: Option<String>,
     /// Where the header stands in the file: `from..to` in bytes.
@@ -77,9 +85,8 @@ pub struct Batch {
     /// Marketo's counts as they came, where a missing one is not zero.
     #[serde(skip)]
     pub counts: Counts,
-    /// Questions about the import that failed since the last good answer.
     #[serde(skip)]
-    pub ask_failures: u32,
+    pub ask_failures: AskFailures,
 }
 
 impl Batch {
@@ -103,7 +110,7 @@ impl Batch {
             failures_bytes: None,
             warnings_bytes: None,
             counts: Counts::default(),
-            ask_failures: 0,
+            ask_failures: AskFailures::default(),
         }
     }
 }

@@ -4,9 +4,10 @@ use jiff::Timestamp;
 use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
 
+use super::progress::AskFailures;
 use super::records::{Batch, Job, Rows};
 use crate::clock::from_ms;
-use crate::job::{Counts, JobId, Target};
+use crate::job::{Counts, JobId, Source, Target};
 
 pub(super) fn read_job(row: &SqliteRow) -> Result<Job, sqlx::Error> {
     Ok(Job {
@@ -22,12 +23,20 @@ pub(super) fn read_job(row: &SqliteRow) -> Result<Job, sqlx::Error> {
         rows: Rows { total: size(row, "rows")?, ..Rows::default() },
         batches: Vec::new(),
         retry_of: row.try_get::<Option<i64>, _>("retry_of")?.map(JobId),
+        source: read_source(row)?,
         created_at: from_ms(row.try_get("created_at")?),
         started_at: time(row, "started_at")?,
         finished_at: time(row, "finished_at")?,
+        content_erased_at: time(row, "content_erased_at")?,
+        reports_erased_at: time(row, "reports_erased_at")?,
         error: row.try_get("error")?,
         header: (size(row, "header_from")?, size(row, "header_to")?),
     })
+}
+
+fn read_source(row: &SqliteRow) -> Result<Option<Source>, sqlx::Error> {
+    let (word, text): (Option<&str>, Option<&str>) = (row.try_get("source")?, row.try_get("source_name")?);
+    Ok(word.zip(text).and_then(|(word, text)| Source::of_parts(word, text)))
 }
 
 fn read_target(row: &SqliteRow) -> Result<Target, sqlx::Error> {
@@ -71,7 +80,7 @@ pub(super) fn read_batch(row: &SqliteRow) -> Result<Batch, sqlx::Error> {
         failures_bytes: maybe_size(row, "failures_bytes")?,
         warnings_bytes: maybe_size(row, "warnings_bytes")?,
         counts,
-        ask_failures: row.try_get("ask_failures")?,
+        ask_failures: AskFailures { all: row.try_get("ask_failures")?, refusals: row.try_get("ask_refusals")? },
     })
 }
 

@@ -10,6 +10,9 @@ use sqlx::{ConnectOptions, Connection, SqlSafeStr};
 const MIGRATIONS: &[(i64, &str, &str)] = &[
     (1, "queue", include_str!("../../migrations/0001_queue.sql")),
     (2, "lost answers and pauses", include_str!("../../migrations/0002_lost_answers_and_pauses.sql")),
+    (3, "sources", include_str!("../../migrations/0003_sources.sql")),
+    (4, "retention", include_str!("../../migrations/0004_retention.sql")),
+    (5, "refused questions", include_str!("../../migrations/0005_refused_questions.sql")),
 ];
 
 pub(super) fn migrator() -> Migrator {
@@ -44,4 +47,31 @@ pub(super) async fn version_of(path: &Path) -> Result<Option<i64>, sqlx::Error> 
     };
     connection.close().await?;
     Ok(version)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Store, options};
+    use super::*;
+    use crate::job::JobId;
+
+    #[tokio::test]
+    async fn jobs_from_before_sources_were_kept_have_none_and_keep_their_keys() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("q.db");
+        let mut connection = options(&path).connect().await.unwrap();
+        let before = migrator().iter().filter(|migration| migration.version < 3).cloned().collect();
+        Migrator::with_migrations(before).run(&mut connection).await.unwrap();
+        let job = "INSERT INTO job (instance, state, target, filename, format, created_at, idempotency_key)
+                   VALUES ('default', 'pending', 'leads', 'a.csv', 'csv', 1, 'k')";
+        sqlx::query(job).execute(&mut connection).await.unwrap();
+        connection.close().await.unwrap();
+        let store = Store::open(&path).await.unwrap();
+        assert_eq!(store.job(JobId(1)).await.unwrap().source, None);
+        store.close().await;
+        drop(store);
+        let mut connection = options(&path).connect().await.unwrap();
+        let again = sqlx::query(job).execute(&mut connection).await.unwrap_err();
+        assert!(again.as_database_error().is_some_and(|error| error.is_unique_violation()), "{again}");
+    }
 }

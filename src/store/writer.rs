@@ -4,16 +4,16 @@
 //! own, so one that fails takes no other with it. A write, once handed over, is carried out whether or not its caller
 //! still waits: a request that is dropped half-way can't leave half a change.
 
-use std::sync::Mutex;
-use std::sync::PoisonError;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use futures_util::future::BoxFuture;
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{ConnectOptions, Connection, Sqlite, SqliteConnection, Transaction};
-use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
-use super::{Change, StoreError};
+use super::facts::Listeners;
+use super::{Change, Fact, StoreError};
 
 /// How many writes may wait; a caller that finds the queue full waits for its place.
 const QUEUE: usize = 1024;
@@ -43,13 +43,13 @@ pub(super) struct Writer {
 
 impl Writer {
     /// `options` are those that `conn` was opened with.
-    pub fn start(conn: SqliteConnection, options: SqliteConnectOptions, changes: broadcast::Sender<Change>) -> Writer {
+    pub fn start(conn: SqliteConnection, options: SqliteConnectOptions, listeners: Arc<Listeners>) -> Writer {
         let (queue, waiting) = mpsc::channel(QUEUE);
         let ended = CancellationToken::new();
         let guard = ended.clone().drop_guard();
         tokio::spawn(async move {
             let _guard = guard;
-            run(conn, options, waiting, changes).await;
+            run(conn, options, waiting, listeners).await;
         });
         Writer { queue: Mutex::new(Some(queue)), ended }
     }
@@ -98,11 +98,12 @@ async fn run(
     conn: SqliteConnection,
     options: SqliteConnectOptions,
     mut waiting: mpsc::Receiver<Action>,
-    listeners: broadcast::Sender<Change>,
+    listeners: Arc<Listeners>,
 ) {
     let mut conn = Some(conn);
     let mut group = Vec::with_capacity(GROUP);
     while waiting.recv_many(&mut group, GROUP).await > 0 {
+        let begun = std::time::Instant::now();
         let mut changes = Vec::new();
         let mut replies = Vec::with_capacity(group.len());
         let outcome = match open(&mut conn, &options).await {
@@ -120,9 +121,9 @@ async fn run(
             // believes of itself is not worth knowing: the next group has a new one.
             conn = None;
         } else {
+            changes.push(Change::Fact(Fact::Commit { took: begun.elapsed() }));
             for change in changes {
-                // Nobody listening is no fault.
-                let _ = listeners.send(change);
+                listeners.tell(change);
             }
         }
         for reply in replies {
@@ -202,11 +203,16 @@ async fn one(
 mod tests {
     use super::*;
 
+    fn nobody() -> Arc<Listeners> {
+        let changes = tokio::sync::broadcast::channel(8).0;
+        Arc::new(Listeners { changes, facts: std::sync::OnceLock::new() })
+    }
+
     async fn writer() -> Writer {
         let options = SqliteConnectOptions::new().in_memory(true);
         let mut conn = options.connect().await.unwrap();
         sqlx::query("CREATE TABLE t (x INTEGER UNIQUE)").execute(&mut conn).await.unwrap();
-        Writer::start(conn, options, broadcast::channel(8).0)
+        Writer::start(conn, options, nobody())
     }
 
     async fn insert(writer: &Writer, x: i64) -> Result<i64, StoreError> {
@@ -240,7 +246,7 @@ mod tests {
         sqlx::query("CREATE TABLE t (x INTEGER UNIQUE, y BLOB)").execute(&mut conn).await.unwrap();
         // A limit of this connection, as a disk would be full for it.
         sqlx::query("PRAGMA max_page_count = 20").execute(&mut conn).await.unwrap();
-        let writer = Writer::start(conn, options, broadcast::channel(8).0);
+        let writer = Writer::start(conn, options, nobody());
         let large = || {
             writer.write(|w| {
                 Box::pin(async move {

@@ -1,5 +1,7 @@
 //! How is the binary typed at? A [`Town`] with its daemon, and runs of the same binary as a client.
 
+#![allow(dead_code, reason = "each test file uses its own part")]
+
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};

@@ -23,6 +23,8 @@ pub struct Town {
     pub config: String,
     /// More lines for `[api]`.
     pub api: String,
+    /// More arguments of `serve`.
+    pub arguments: Vec<String>,
     daemon: Option<Child>,
     http: reqwest::Client,
 }
@@ -47,7 +49,7 @@ impl Town {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let socket = folder.path().join("m.sock");
         let http = reqwest::Client::builder().unix_socket(socket).no_proxy().build().expect("a client");
-        Town { folder, simulator, config: String::new(), api: String::new(), daemon: None, http }
+        Town { folder, simulator, config: String::new(), api: String::new(), arguments: Vec::new(), daemon: None, http }
     }
 
     /// A town whose daemon is at work.
@@ -101,11 +103,18 @@ impl Town {
 
     /// Starts the daemon; on return it answers.
     pub async fn start(&mut self) {
+        self.spawn();
+        self.answers().await;
+    }
+
+    /// Starts the daemon's process, and no more.
+    pub fn spawn(&mut self) {
         self.write_config();
         let log = File::options().create(true).append(true).open(self.folder.path().join("log")).expect("a log");
         let child = Command::new(binary())
             .args(["serve", "--config"])
             .arg(self.config_file())
+            .args(&self.arguments)
             .env("RUST_LOG", "marqueue=debug")
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -113,6 +122,10 @@ impl Town {
             .spawn()
             .expect("the binary starts");
         self.daemon = Some(child);
+    }
+
+    /// Waits until the daemon answers.
+    pub async fn answers(&mut self) {
         self.until("the daemon answers", async |town| {
             let child = town.daemon.as_mut().expect("it was started");
             if let Some(status) = child.try_wait().expect("its state") {
@@ -132,12 +145,16 @@ impl Town {
 
     /// SIGTERM, and how the daemon then ended.
     pub async fn terminate(&mut self) -> ExitStatus {
-        let id = self.daemon.as_ref().expect("a daemon to end").id().to_string();
-        let sent = Command::new("kill").args(["-TERM", &id]).status().expect("kill runs");
-        assert!(sent.success());
+        self.tell_to_end();
         let status = self.until("the daemon ends", async |town| town.exited()).await;
         self.daemon = None;
         status
+    }
+
+    /// SIGTERM
+    pub fn tell_to_end(&self) {
+        let sent = Command::new("kill").args(["-TERM", &self.pid().to_string()]).status().expect("kill runs");
+        assert!(sent.success());
     }
 
     /// How the daemon ended, if it has.

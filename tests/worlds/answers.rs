@@ -3,7 +3,9 @@
 use jiff::Timestamp;
 use marqueue::job::{BatchKey, Event, RemoteStatus};
 use marqueue::marketo::{Ask, CreateFault};
-use marqueue::schedule::outcome::{Unanswered, Whole, after_status, after_upload, fetch_failed, poll_failed, whole};
+use marqueue::schedule::outcome::{
+    Unanswered, Whole, after_status, after_upload, fetch_failed, is_refusal, poll_failed, whole,
+};
 use marqueue::store::{Pause, PauseKind};
 
 use super::{Done, Lie, Next, World};
@@ -140,7 +142,7 @@ impl World {
         }
         match poll_failed(ask, reason, progress.accepted_at, progress.ask_failures, &self.config, now) {
             Unanswered::GiveUp(reason) => self.record(key, Event::Lost { counts: progress.counts, reason })?,
-            Unanswered::AskAgain(not_before) => self.ask_again(key, not_before),
+            Unanswered::AskAgain(not_before) => self.ask_again(key, is_refusal(Some(ask)), not_before),
         }
         Ok(Next::Ended)
     }
@@ -156,20 +158,20 @@ impl World {
         let (now, progress) = (self.now(), self.shelf.batch(key).progress.clone());
         match fetch_failed(ask, reason, progress.accepted_at, progress.ask_failures, &self.config, now) {
             Unanswered::GiveUp(_) => {
-                self.ask_again(key, now);
+                self.ask_again(key, is_refusal(ask), now);
                 self.next_report(worker, report)
             }
             Unanswered::AskAgain(not_before) => {
-                self.ask_again(key, not_before);
+                self.ask_again(key, is_refusal(ask), not_before);
                 Ok(Next::Ended)
             }
         }
     }
 
-    pub(super) fn ask_again(&mut self, key: BatchKey, not_before: Timestamp) {
+    pub(super) fn ask_again(&mut self, key: BatchKey, refused: bool, not_before: Timestamp) {
         let now = self.now();
         self.note(|| format!("{key} is asked after again at {not_before}"));
-        self.shelf.ask_failed(key, not_before, now);
+        self.shelf.ask_failed(key, refused, not_before, now);
         self.judge.something_came();
         self.wake();
     }

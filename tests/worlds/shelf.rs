@@ -114,8 +114,8 @@ impl Shelf {
     }
 
     /// `store::moves::ask_failed`.
-    pub fn ask_failed(&mut self, key: BatchKey, not_before: Timestamp, now: Timestamp) {
-        self.change(key, |batch| batch.progress = batch.progress.ask_failed(not_before, now));
+    pub fn ask_failed(&mut self, key: BatchKey, refused: bool, not_before: Timestamp, now: Timestamp) {
+        self.change(key, |batch| batch.progress = batch.progress.ask_failed(refused, not_before, now));
     }
 
     /// For a lie: a put-back that keeps the attempt.

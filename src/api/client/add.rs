@@ -1,11 +1,13 @@
 //! How does a file get to the daemon? Streamed, with a word after each piece that left.
 
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-use futures_util::StreamExt;
+use futures_util::{StreamExt, stream};
 use reqwest::{Body, Method, StatusCode};
 use tokio::io::AsyncRead;
+use tokio::time::Instant;
 use tokio_util::io::ReaderStream;
 
 use super::{Client, ClientError, read};
@@ -31,7 +33,8 @@ pub struct NewFile {
 }
 
 impl NewFile {
-    fn parameters(&self) -> Vec<(&'static str, String)> {
+    /// As the daemon reads them.
+    pub fn parameters(&self) -> Vec<(&'static str, String)> {
         let mut parameters = vec![
             ("target", self.target.kind().to_owned()),
             ("filename", self.filename.clone()),
@@ -73,39 +76,74 @@ impl Client {
     /// Sends a file; on return the job is on the daemon's disk for good. `progress` is told the bytes sent so far.
     ///
     /// # Errors
-    /// Any [`ClientError`]; after [`ClientError::Broken`] only a second call with the same idempotency key is safe.
+    /// Any [`ClientError`]; after [`ClientError::Broken`] and [`ClientError::Silent`] only a second call with the same idempotency key is safe.
     pub async fn add(
         &self,
         new: &NewFile,
         content: impl AsyncRead + Send + 'static,
         mut progress: impl FnMut(u64) + Send + 'static,
     ) -> Result<Added, ClientError> {
-        // The HTTP client tells only that the body failed, so the reason takes a way of its own.
-        let unreadable = Arc::new(Mutex::new(None));
-        let reason = unreadable.clone();
-        let mut sent = 0;
-        let body = ReaderStream::with_capacity(content, PIECE_BYTES).map(move |piece| match piece {
-            Ok(piece) => {
-                sent += piece.len() as u64;
-                progress(sent);
-                Ok(piece)
-            }
-            Err(error) => {
-                *reason.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
-                Err(io::Error::other("the content can't be read"))
-            }
+        let upload = Arc::new(Mutex::new(Upload { since: Instant::now(), ours: false, unreadable: None }));
+        let (state, mut sent) = (upload.clone(), 0);
+        let mut content = Box::pin(ReaderStream::with_capacity(content, PIECE_BYTES));
+        let body = stream::poll_fn(move |cx| {
+            let polled = content.poll_next_unpin(cx);
+            let mut state = locked(&state);
+            state.since = Instant::now();
+            state.ours = polled.is_pending();
+            polled.map(|piece| match piece? {
+                Ok(piece) => {
+                    sent += piece.len() as u64;
+                    progress(sent);
+                    Some(Ok(piece))
+                }
+                Err(error) => {
+                    state.unreadable = Some(error);
+                    Some(Err(io::Error::other("the content can't be read")))
+                }
+            })
         });
         let mut request = self.request(Method::POST, "/v1/jobs").query(&new.parameters());
         if let Some(key) = &new.idempotency_key {
             request = request.header("idempotency-key", key);
         }
-        let answer = self.send(request.body(Body::wrap_stream(body))).await;
-        if let Some(error) = unreadable.lock().unwrap_or_else(PoisonError::into_inner).take() {
+        let answer = tokio::select! {
+            answer = self.send(request.body(Body::wrap_stream(body))) => answer,
+            () = stands_still(&upload, self.silence.timeout) => Err(self.silence.broken()),
+        };
+        if let Some(error) = locked(&upload).unreadable.take() {
             return Err(ClientError::Content(error));
         }
         let answer = answer?;
         let seen_before = answer.status() != StatusCode::CREATED;
-        Ok(Added { job: read(answer).await?, seen_before })
+        Ok(Added { job: self.silence.within(Duration::ZERO, read(answer)).await??, seen_before })
+    }
+}
+
+/// How a file that is being sent stands. The HTTP client tells only that the body failed, and nothing of how far it is.
+struct Upload {
+    /// Of the last piece that left, or that was asked for.
+    since: Instant,
+    /// The daemon has taken all there was, and it is our own content that is slow.
+    ours: bool,
+    unreadable: Option<io::Error>,
+}
+
+fn locked(upload: &Mutex<Upload>) -> MutexGuard<'_, Upload> {
+    upload.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Returns when the daemon has neither taken a piece nor answered for so long.
+async fn stands_still(upload: &Mutex<Upload>, timeout: Duration) {
+    loop {
+        let since = match &*locked(upload) {
+            Upload { ours: true, .. } => Instant::now(),
+            Upload { since, .. } => *since,
+        };
+        if since.elapsed() >= timeout {
+            return;
+        }
+        tokio::time::sleep_until(since + timeout).await;
     }
 }
 

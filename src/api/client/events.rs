@@ -15,7 +15,7 @@ impl Client {
     /// # Errors
     /// Any [`ClientError`] but that of content.
     pub async fn events(&self) -> Result<Events, ClientError> {
-        let response = self.send(self.request(Method::GET, "/v1/events")).await?;
+        let response = self.send_in_time(self.request(Method::GET, "/v1/events")).await?;
         Ok(Events { response, lines: Lines::default() })
     }
 }

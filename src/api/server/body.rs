@@ -10,7 +10,7 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 use hyper::body::{Frame, Incoming, SizeHint};
 
-use super::pace::Patience;
+use super::pace::Waited;
 use super::places::Place;
 
 /// How long the rest of a body that nobody wants is read.
@@ -33,7 +33,7 @@ pub(super) enum BrokenOff {
 pub(super) struct Upload {
     /// Taken when it is dropped.
     incoming: Option<Incoming>,
-    patience: Patience,
+    waited: Waited,
     stall_timeout: Duration,
     /// The client is sending, or will without being asked.
     sends: bool,
@@ -43,7 +43,7 @@ impl Upload {
     pub(super) fn new(incoming: Incoming, stall_timeout: Duration, waits_to_be_asked: bool) -> Upload {
         Upload {
             incoming: Some(incoming),
-            patience: Patience::new(stall_timeout),
+            waited: Waited::new(stall_timeout),
             stall_timeout,
             sends: !waits_to_be_asked,
         }
@@ -60,11 +60,11 @@ impl hyper::body::Body for Upload {
         match Pin::new(incoming).poll_frame(cx) {
             Poll::Ready(frame) => {
                 let bytes = frame.as_ref().and_then(|frame| frame.as_ref().ok()?.data_ref()).map_or(0, Bytes::len);
-                self.patience.moved(bytes);
+                self.waited.moved(bytes);
                 Poll::Ready(frame.map(|frame| frame.map_err(BrokenOff::from)))
             }
             Poll::Pending => {
-                ready!(self.patience.poll_wait(cx));
+                ready!(self.waited.poll_wait(cx));
                 // Its rest is not waited for either.
                 self.incoming = None;
                 Poll::Ready(Some(Err(BrokenOff::Stalled(self.stall_timeout))))

@@ -13,6 +13,7 @@ use tokio_util::task::TaskTracker;
 
 use super::connection;
 use super::places::Places;
+use crate::api::caller::Peer;
 use crate::config::Connections;
 
 /// The pause after a connection could not be accepted. Somebody else has to free what is missing, and says nothing.
@@ -25,15 +26,18 @@ pub trait Listener: Send + Sync + 'static {
     /// `api.idle_timeout` to end.
     type Opening: Future<Output = io::Result<Self::Stream>> + Send + 'static;
 
-    fn accept(&self) -> impl Future<Output = io::Result<Self::Opening>> + Send;
+    /// The next connection, and who is at its other end: each request on it has that beside it.
+    fn accept(&self) -> impl Future<Output = io::Result<(Self::Opening, Peer)>> + Send;
 }
 
 impl Listener for UnixListener {
     type Stream = UnixStream;
     type Opening = Ready<io::Result<UnixStream>>;
 
-    async fn accept(&self) -> io::Result<Self::Opening> {
-        UnixListener::accept(self).await.map(|(stream, _)| ready(Ok(stream)))
+    async fn accept(&self) -> io::Result<(Self::Opening, Peer)> {
+        let (stream, _) = UnixListener::accept(self).await?;
+        let peer = Peer::Socket { uid: stream.peer_cred()?.uid() };
+        Ok((ready(Ok(stream)), peer))
     }
 }
 
@@ -65,8 +69,8 @@ impl Clients {
     async fn accept(self, listener: impl Listener) -> std::convert::Infallible {
         let (mut failing, mut crowded) = (false, false);
         loop {
-            let opening = match listener.accept().await {
-                Ok(opening) => opening,
+            let (opening, peer) = match listener.accept().await {
+                Ok(accepted) => accepted,
                 // The one client that it was has left again.
                 Err(error) if matches!(error.kind(), ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset) => {
                     continue;
@@ -103,7 +107,7 @@ impl Clients {
                 }
             };
             let (routes, stop) = (self.routes.clone(), self.stop.clone());
-            self.tasks.spawn(connection::serve(opening, routes, self.limits, place, stop));
+            self.tasks.spawn(connection::serve(opening, peer, routes, self.limits, place, stop));
         }
     }
 }

@@ -24,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 use super::body::{Answer, Upload, Visit};
 use super::places::Place;
 use super::stream::Stream;
+use crate::api::caller::Peer;
 use crate::config::Connections;
 
 /// The most that is kept of what one client sends, or is to be sent: a request's head has to fit into it.
@@ -35,6 +36,7 @@ const LINGER: Duration = Duration::from_secs(2);
 /// Serves one client until it leaves, is silent for too long, or has to leave.
 pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     opening: impl Future<Output = io::Result<S>>,
+    peer: Peer,
     routes: Router,
     limits: Connections,
     place: Place,
@@ -51,7 +53,7 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
         Ok(Err(error)) => return tracing::debug!(%error, "a connection could not be opened"),
         Err(_late) => return,
     };
-    let requests = Requests { routes: TowerToHyperService::new(routes), limits, place: place.clone() };
+    let requests = Requests { routes: TowerToHyperService::new(routes), limits, peer, place: place.clone() };
     let stream = TokioIo::new(Stream::new(stream, limits.stall_timeout, place.clone()));
     let mut connection = Builder::new()
         .timer(TokioTimer::new())
@@ -93,6 +95,7 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
 struct Requests {
     routes: TowerToHyperService<Router>,
     limits: Connections,
+    peer: Peer,
     place: Arc<Place>,
 }
 
@@ -105,7 +108,8 @@ impl Service<Request<Incoming>> for Requests {
         let visit = Visit::begin(self.place.clone());
         let waits_to_be_asked = request.headers().contains_key(EXPECT);
         let stall_timeout = self.limits.stall_timeout;
-        let request = request.map(|incoming| Body::new(Upload::new(incoming, stall_timeout, waits_to_be_asked)));
+        let mut request = request.map(|incoming| Body::new(Upload::new(incoming, stall_timeout, waits_to_be_asked)));
+        request.extensions_mut().insert(self.peer);
         let answer = self.routes.call(request);
         async move { Ok(answer.await?.map(|body| Answer::new(body, visit))) }.boxed()
     }

@@ -11,15 +11,15 @@ use tokio::time::{Instant, Sleep, sleep_until};
 const LEAST: usize = 1024;
 
 /// Waiting for one client, in one direction.
-pub(super) struct Patience {
+pub(super) struct Waited {
     pace: Pace,
     end: Option<Pin<Box<Sleep>>>,
 }
 
-impl Patience {
-    pub(super) fn new(stall_timeout: Duration) -> Patience {
+impl Waited {
+    pub(super) fn new(stall_timeout: Duration) -> Waited {
         let pace = Pace { stall_timeout, waited: Duration::ZERO, moved: 0, since: None };
-        Patience { pace, end: None }
+        Waited { pace, end: None }
     }
 
     /// The client has moved so many bytes, and is waited for no longer.
@@ -68,7 +68,7 @@ mod tests {
 
     /// How many waits of that length a client gets through that moves so many bytes after each, of a thousand.
     fn gets_through(wait: Duration, bytes: usize) -> usize {
-        let mut pace = Patience::new(SECOND).pace;
+        let mut pace = Waited::new(SECOND).pace;
         let mut now = Instant::now();
         for wait_number in 0..1_000 {
             let end = pace.wait(now);
@@ -92,7 +92,7 @@ mod tests {
 
     #[test]
     fn what_keeps_us_busy_is_not_held_against_the_client() {
-        let mut pace = Patience::new(SECOND).pace;
+        let mut pace = Waited::new(SECOND).pace;
         let mut now = Instant::now();
         for _ in 0..100 {
             assert_eq!(pace.wait(now), now + SECOND);

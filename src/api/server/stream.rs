@@ -8,19 +8,19 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::pace::Patience;
+use super::pace::Waited;
 use super::places::Place;
 
 /// A client's stream. Writes fail once they have waited for too long; its place learns when an answer has left.
 pub(super) struct Stream<S> {
     inner: S,
-    patience: Patience,
+    waited: Waited,
     place: Arc<Place>,
 }
 
 impl<S: Unpin> Stream<S> {
     pub(super) fn new(inner: S, stall_timeout: Duration, place: Arc<Place>) -> Stream<S> {
-        Stream { inner, patience: Patience::new(stall_timeout), place }
+        Stream { inner, waited: Waited::new(stall_timeout), place }
     }
 
     /// One write, flush or shutdown of the stream within.
@@ -32,10 +32,10 @@ impl<S: Unpin> Stream<S> {
     ) -> Poll<io::Result<T>> {
         let polled = act(Pin::new(&mut self.inner), cx);
         match &polled {
-            Poll::Ready(Ok(done)) => self.patience.moved(bytes(done)),
+            Poll::Ready(Ok(done)) => self.waited.moved(bytes(done)),
             Poll::Ready(Err(_)) => {}
             Poll::Pending => {
-                ready!(self.patience.poll_wait(cx));
+                ready!(self.waited.poll_wait(cx));
                 return Poll::Ready(Err(io::Error::new(ErrorKind::TimedOut, "the client does not read its answer")));
             }
         }

@@ -9,7 +9,7 @@ use anyhow::Context;
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 
-use crate::api::client::{Added, Client, ClientError, NewFile};
+use crate::api::client::{Added, Client, ClientError, DEFAULT_TIMEOUT, NewFile};
 use crate::clock::Clock;
 use crate::config::{Config, Limits};
 use crate::daemon::Daemon;
@@ -56,8 +56,8 @@ impl House {
         // Variables that were set for another daemon are none of this one's.
         let config = Config::read(Some((&file, &text)), [])?;
         let limits = config.instances.values().next().context("the configuration has no instance")?.limits.clone();
-        let daemon = Daemon::start(&config, Clock::System).await?;
-        let client = Client::new(&socket)?;
+        let daemon = Daemon::start(&config, Clock::System, false).await?;
+        let client = Client::new(&socket, DEFAULT_TIMEOUT)?;
         Ok(House { folder, daemon, simulator, client, limits, settings })
     }
 
@@ -113,8 +113,8 @@ fn folder(parent: &Path) -> anyhow::Result<TempDir> {
     };
     let folder = make(parent)?;
     let quotable = |path: &str| !path.contains(|letter: char| letter == '\'' || letter.is_control());
-    let fits =
-        folder.path().to_str().is_some_and(quotable) && Client::new(&folder.path().join("marqueue.sock")).is_ok();
+    let fits = folder.path().to_str().is_some_and(quotable)
+        && Client::new(&folder.path().join("marqueue.sock"), DEFAULT_TIMEOUT).is_ok();
     if fits { Ok(folder) } else { make(Path::new(SHORT)) }
 }
 

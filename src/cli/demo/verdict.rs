@@ -126,6 +126,7 @@ mod tests {
             rows: sample.rows,
             status: RemoteStatus::Complete,
             counts: Counts::default(),
+            asked: None,
         });
         (sample, job, ledger)
     }

@@ -7,7 +7,7 @@ use std::path::Path;
 use serde::Deserialize;
 
 use crate::intake::plausible;
-use crate::job::{Format, Target};
+use crate::job::{Format, Source, Target};
 use crate::store::NewJob;
 
 const BELONG: &str = "files belong into leads, custom-objects/NAME or program-members/ID/STATUS below";
@@ -83,7 +83,8 @@ impl Options {
                 return Err(format!("{key} is for leads, and these files are for {}", place.target.kind()));
             }
         }
-        plausible(&options.job(place, "any.csv", Format::Csv)).map_err(|error| error.to_string())?;
+        plausible(&options.job(place, Path::new("any.csv"), "any.csv", Format::Csv))
+            .map_err(|error| error.to_string())?;
         Ok(options)
     }
 
@@ -91,7 +92,8 @@ impl Options {
         self.check.unwrap_or(true)
     }
 
-    pub(super) fn job(&self, place: &Place, filename: &str, format: Format) -> NewJob {
+    /// `path` is the file's, from the drop folder on.
+    pub(super) fn job(&self, place: &Place, path: &Path, filename: &str, format: Format) -> NewJob {
         let target = match &place.target {
             Target::Leads { .. } => Target::Leads {
                 lookup_field: self.lookup_field.clone(),
@@ -109,6 +111,7 @@ impl Options {
             group: self.group.clone(),
             idempotency_key: None,
             retry_of: None,
+            source: Source::Drop { path: path.display().to_string() },
         }
     }
 }
@@ -159,13 +162,13 @@ mod tests {
         let text = "priority = 5\ngroup = \"g\"\nlookup_field = \"id\"\nlist_id = 7\npartition = \"EU\"\nformat = \"ssv\"\ncheck = false";
         let place = place_of("eu/leads").unwrap();
         let options = Options::read(text, &place).unwrap();
-        let job = options.job(&place, "a.csv", Format::Csv);
+        let job = options.job(&place, Path::new("eu/leads/a.csv"), "a.csv", Format::Csv);
         let target = Target::Leads { lookup_field: Some("id".into()), list_id: Some(7), partition: Some("EU".into()) };
         assert_eq!((job.target, job.format, job.priority, job.group.as_deref()), (target, Format::Ssv, 5, Some("g")));
         assert_eq!((job.instance.as_str(), job.filename.as_str(), options.check()), ("eu", "a.csv", false));
         let nothing_said = Options::read("", &place).unwrap();
         assert!(nothing_said.check());
-        assert_eq!(nothing_said.job(&place, "a.tsv", Format::Tsv).format, Format::Tsv);
+        assert_eq!(nothing_said.job(&place, Path::new("a.tsv"), "a.tsv", Format::Tsv).format, Format::Tsv);
     }
 
     #[test]

@@ -139,6 +139,7 @@ impl Hands {
             // The reason may name columns: it stands beside the file and not in the log.
             Ok(Some(name)) => {
                 tracing::warn!(file = %task.path.display(), rejected = %name.display(), "a dropped file was refused");
+                self.intake.refused_a_dropped_file();
                 Outcome::Over
             }
             Ok(None) => Outcome::Changed,
@@ -199,7 +200,7 @@ mod tests {
 
     use super::*;
     use crate::config::Config;
-    use crate::job::{Format, Target};
+    use crate::job::{Format, Source, Target};
     use crate::store::Store;
 
     const PATH: &str = "default/leads/a.csv";
@@ -272,6 +273,7 @@ mod tests {
             group: None,
             idempotency_key: None,
             retry_of: None,
+            source: Source::Drop { path: "default/leads/a.csv".into() },
         }
     }
 

@@ -1,0 +1,45 @@
+//! Is a form read the same however its bytes come, and never held?
+//!
+//! `cargo +nightly fuzz run form fuzz/corpus/form fuzz/seeds/form -- -max_total_time=60`
+//!
+//! The first byte of an input is the size of the pushes, the next line the Content-Type. The rest is the body.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use marqueue::api::compat::{FormEvent, FormFault, FormReader, PartHead};
+
+fuzz_target!(|input: &[u8]| {
+    let [size, rest @ ..] = input else { return };
+    let Some(end) = rest.iter().position(|&byte| byte == b'\n') else { return };
+    let Ok(kind) = std::str::from_utf8(&rest[..end]) else { return };
+    let body = &rest[end + 1..];
+    let pieces = read(kind, body, usize::from(*size).max(1));
+    let whole = read(kind, body, body.len().max(1));
+    // Where one is at fault so is the other. Which limit it meets first may depend on how much comes at once.
+    assert_eq!(pieces.is_ok(), whole.is_ok());
+    if let (Ok(pieces), Ok(whole)) = (pieces, whole) {
+        assert_eq!(pieces, whole, "chunking changes nothing");
+        let content: usize = whole.iter().map(|(_, content)| content.len()).sum();
+        assert!(content <= body.len());
+    }
+});
+
+fn read(kind: &str, body: &[u8], size: usize) -> Result<Vec<(PartHead, Vec<u8>)>, FormFault> {
+    let mut reader = FormReader::new(kind)?;
+    let mut parts = Vec::new();
+    let mut pieces = body.chunks(size);
+    loop {
+        match reader.next_event()? {
+            Some(FormEvent::Head(head)) => parts.push((head, Vec::new())),
+            Some(FormEvent::Content(bytes)) => {
+                parts.last_mut().expect("content comes behind a head").1.extend_from_slice(&bytes);
+            }
+            Some(FormEvent::PartEnd) => {}
+            Some(FormEvent::End) => return Ok(parts),
+            None => match pieces.next() {
+                Some(piece) => reader.push(piece),
+                None => reader.finish(),
+            },
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! Is every path and every query answered, and what is accepted of a file what was meant?
+//!
+//! `cargo +nightly fuzz run query fuzz/corpus/query fuzz/seeds/query -- -max_total_time=60`
+//!
+//! The input is what follows `/v1/` in a request's first line, sent as it is to a daemon that has no jobs. What is behind
+//! its `?` is read as the parameters of a new job too.
+#![no_main]
+
+use std::collections::BTreeSet;
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::sync::LazyLock;
+use std::time::Duration;
+
+use libfuzzer_sys::fuzz_target;
+use marqueue::api::client::NewFile;
+use marqueue::api::create;
+use marqueue::api::types::Problem;
+use marqueue::clock::Clock;
+use marqueue::config::Config;
+use marqueue::daemon::Daemon;
+use tokio::runtime::Runtime;
+
+/// Where a daemon listens that lives as long as this process.
+static SOCKET: LazyLock<PathBuf> = LazyLock::new(|| {
+    let folder = tempfile::tempdir().expect("a folder").keep();
+    let socket = folder.join("m.sock");
+    let config = format!(
+        "[store]\npath = {:?}\n[api]\nsocket = {socket:?}\n[instances.default]\nbase_url = 'http://127.0.0.1:1'\n\
+         client_id = 'i'\nclient_secret = 's'",
+        folder.join("q.db")
+    );
+    let config = Config::read(Some(("m.toml".as_ref(), &config)), []).expect("a configuration");
+    let runtime = Box::leak(Box::new(Runtime::new().expect("a runtime")));
+    Box::leak(Box::new(runtime.block_on(Daemon::start(&config, Clock::System)).expect("a daemon")));
+    socket
+});
+
+fuzz_target!(|line: &[u8]| {
+    if let Some((_, query)) = std::str::from_utf8(line).ok().and_then(|line| line.split_once('?')) {
+        accepted_is_what_was_meant(query);
+    }
+    // What would be headers is the HTTP library's; and the events have no end.
+    if line.iter().any(|byte| b"\r\n".contains(byte)) || line.starts_with(b"events") {
+        return;
+    }
+    for method in ["GET", "POST"] {
+        let mut client = UnixStream::connect(&*SOCKET).expect("the daemon listens");
+        client.set_read_timeout(Some(Duration::from_secs(10))).expect("a timeout");
+        let head = [method.as_bytes(), b" /v1/", line, b" HTTP/1.1\r\nHost: d\r\nConnection: close\r\n\r\n"].concat();
+        // It may be closed before all of it is taken.
+        let _ = client.write_all(&head);
+        let mut answer = Vec::new();
+        if let Err(error) = client.read_to_end(&mut answer) {
+            assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset, "{method}: no end");
+        }
+        let answer = String::from_utf8_lossy(&answer);
+        let status = answer.strip_prefix("HTTP/1.1 ").and_then(|rest| rest.get(..3)?.parse::<u16>().ok());
+        let status = status.unwrap_or_else(|| panic!("{method}: no answer: {answer}"));
+        assert!(status < 500, "{method}: {answer}");
+        // A refusal by the HTTP library has no body.
+        let body = answer.split_once("\r\n\r\n").map_or("", |(_, body)| body);
+        if status >= 400 && answer.contains("application/problem+json") {
+            let problem: Problem = serde_json::from_str(body).expect("a problem document");
+            assert_eq!(problem.status, status);
+            assert!(!problem.detail.is_empty());
+        } else {
+            assert!(status < 400 || body.is_empty(), "{method}: {answer}");
+        }
+    }
+});
+
+fn pairs(query: &str) -> Vec<(String, String)> {
+    url::form_urlencoded::parse(query.as_bytes()).into_owned().collect()
+}
+
+/// As the client that comes with it would say the same.
+fn accepted_is_what_was_meant(query: &str) {
+    let given = pairs(query);
+    let Ok((new, check)) = create::read(given.clone(), None, marqueue::job::Source::Socket { uid: 0 }) else { return };
+    assert_eq!(given.iter().map(|(name, _)| name).collect::<BTreeSet<_>>().len(), given.len(), "nothing is said twice");
+    let file = NewFile {
+        target: new.target.clone(),
+        filename: new.filename.clone(),
+        format: new.format,
+        instance: Some(new.instance.clone()),
+        priority: new.priority,
+        group: new.group.clone(),
+        idempotency_key: None,
+        check,
+    };
+    let mut text = url::form_urlencoded::Serializer::new(String::new());
+    let said = text.extend_pairs(file.parameters()).finish();
+    let (again, checked) = create::read(pairs(&said), None, marqueue::job::Source::Socket { uid: 0 }).expect("what was accepted once is accepted again");
+    assert_eq!(format!("{again:?} {checked}"), format!("{new:?} {check}"));
+}

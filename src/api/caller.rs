@@ -1,0 +1,227 @@
+//! Who is asking, and what is theirs?
+//!
+//! The Unix socket trusts its file permissions, so there nobody needs a token. One that is shown all the same says more
+//! than the permissions do, and is held to: its client's jobs are then the client's, over the socket as over TCP, and a
+//! wrong one is refused rather than passed over, since the work would end up under another name than the program thinks.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Instant;
+
+use axum::extract::{FromRequestParts, Path, Request, State};
+use axum::http::header::AUTHORIZATION;
+use axum::http::request::Parts;
+use axum::http::{Extensions, HeaderMap, StatusCode};
+use axum::middleware::Next;
+use axum::response::Response;
+
+use super::Shared;
+use super::problem::job_id;
+use super::tokens::{Bearer, Client, Denied, Tokens};
+use super::types::Problem;
+use crate::job::Source;
+use crate::store::{Job, StoreError};
+
+/// The other end of a connection; the listener puts it beside each request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Peer {
+    /// A process of this user.
+    Socket {
+        uid: u32,
+    },
+    Tcp(IpAddr),
+}
+
+/// Who a request is from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Caller {
+    /// One who may write to the socket, and so may do everything.
+    User {
+        uid: u32,
+    },
+    Client(Arc<Client>),
+}
+
+impl Caller {
+    /// The one who sent a request over this connection with these headers.
+    pub fn of(peer: Option<Peer>, headers: &HeaderMap, tokens: &Tokens) -> Result<Caller, Denied> {
+        let bearer = match (headers.get(AUTHORIZATION), peer) {
+            (None, Some(Peer::Socket { uid })) => return Ok(Caller::User { uid }),
+            (None, _) => return Err(Denied::Invalid),
+            (Some(value), _) => tokens.bearer(token(value.to_str().unwrap_or_default()), Instant::now())?,
+        };
+        match (bearer, peer) {
+            (Bearer::Client(client), _) => Ok(Caller::Client(client)),
+            (Bearer::Socket, Some(Peer::Socket { uid })) => Ok(Caller::User { uid }),
+            // A token that the socket gives to anyone is worth nothing elsewhere.
+            (Bearer::Socket, _) => Err(Denied::Invalid),
+        }
+    }
+
+    pub fn source(&self) -> Source {
+        match self {
+            Caller::User { uid } => Source::Socket { uid: *uid },
+            Caller::Client(client) => Source::Client { client_id: client.id.clone() },
+        }
+    }
+
+    /// Whether it may use this instance, be there such a one or not.
+    pub fn may_use(&self, instance: &str) -> bool {
+        match self {
+            Caller::User { .. } => true,
+            Caller::Client(client) => {
+                client.instances.as_ref().is_none_or(|names| names.iter().any(|name| name == instance))
+            }
+        }
+    }
+
+    /// Whether this job is its own to see and to act on.
+    pub fn owns(&self, job: &Job) -> bool {
+        match self {
+            Caller::User { .. } => true,
+            Caller::Client(_) => job.source.as_ref() == Some(&self.source()) && self.may_use(&job.instance),
+        }
+    }
+
+    /// # Errors
+    /// 403, in words that don't tell whether there is such an instance.
+    pub(super) fn check_instance(&self, instance: &str) -> Result<(), Problem> {
+        match self {
+            Caller::Client(client) if !self.may_use(instance) => {
+                let detail = format!("client {} may not use an instance \"{instance}\"", client.id);
+                Err(Problem::plain(StatusCode::FORBIDDEN, detail))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// The token of an `Authorization` header; empty where it is of another kind.
+fn token(value: &str) -> &str {
+    match value.split_once(' ') {
+        Some((kind, token)) if kind.eq_ignore_ascii_case("bearer") => token.trim(),
+        _ => "",
+    }
+}
+
+pub(super) fn peer(extensions: &Extensions) -> Option<Peer> {
+    extensions.get::<Peer>().copied()
+}
+
+/// Lets no request pass whose sender is not known. Everything below it can ask for the [`Caller`].
+pub(super) async fn admit(State(daemon): State<Shared>, mut request: Request, next: Next) -> Result<Response, Problem> {
+    let caller = Caller::of(peer(request.extensions()), request.headers(), &daemon.tokens)?;
+    request.extensions_mut().insert(caller);
+    Ok(next.run(request).await)
+}
+
+/// Before what concerns the jobs of all: a client over TCP has its own, and nothing to do with those of others.
+pub(super) async fn of_this_machine(caller: Caller, request: Request, next: Next) -> Result<Response, Problem> {
+    match caller {
+        Caller::User { .. } => Ok(next.run(request).await),
+        Caller::Client(_) => {
+            let detail = "this concerns the jobs of all clients, so it is done through the Unix socket only";
+            Err(Problem::plain(StatusCode::FORBIDDEN, detail))
+        }
+    }
+}
+
+/// Before every route below `/v1/jobs/{id}`: another client's job is one that there is not.
+pub(super) async fn own_job(
+    State(daemon): State<Shared>,
+    caller: Caller,
+    Path(path): Path<Vec<(String, String)>>,
+    request: Request,
+    next: Next,
+) -> Result<Response, Problem> {
+    // Whoever may see everything costs no look into the store.
+    if let Caller::Client(_) = caller {
+        let id = path.iter().find(|(name, _)| name == "id").map_or("", |(_, id)| id);
+        let id = job_id(id)?;
+        if !caller.owns(&daemon.store.job(id).await?) {
+            return Err(StoreError::NoJob(id).into());
+        }
+    }
+    Ok(next.run(request).await)
+}
+
+impl<S: Sync> FromRequestParts<S> for Caller {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        // Only below [`admit`] is there one, so that a route that was put elsewhere stays shut.
+        parts.extensions.get::<Caller>().cloned().ok_or_else(|| Denied::Invalid.into())
+    }
+}
+
+impl From<Denied> for Problem {
+    fn from(denied: Denied) -> Self {
+        let (word, detail) = match denied {
+            Denied::Invalid => (
+                "token-invalid",
+                "this needs the header \"Authorization: Bearer\" with a token from POST /identity/oauth/token",
+            ),
+            Denied::Expired => {
+                ("token-expired", "the token has expired: get a new one from POST /identity/oauth/token")
+            }
+        };
+        Problem::of_kind(StatusCode::UNAUTHORIZED, word, "There is no valid token", detail)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{ApiClient, Secret};
+
+    const SOCKET: Option<Peer> = Some(Peer::Socket { uid: 1000 });
+    const TCP: Option<Peer> = Some(Peer::Tcp(IpAddr::V4(std::net::Ipv4Addr::LOCALHOST)));
+
+    fn tokens(clients: &[&str]) -> Tokens {
+        let client = |id: &&str| ApiClient {
+            client_id: (*id).to_owned(),
+            client_secret: Secret::new("s"),
+            instances: Some(vec!["eu".into()]),
+        };
+        Tokens::new(&clients.iter().map(client).collect::<Vec<_>>()).unwrap()
+    }
+
+    fn shown(text: &str) -> HeaderMap {
+        HeaderMap::from_iter([(AUTHORIZATION, text.parse().unwrap())])
+    }
+
+    #[test]
+    fn the_socket_needs_no_token_and_tcp_does() {
+        let tokens = tokens(&["crm"]);
+        let user = Caller::User { uid: 1000 };
+        assert_eq!(Caller::of(SOCKET, &HeaderMap::new(), &tokens), Ok(user));
+        for peer in [TCP, None] {
+            assert_eq!(Caller::of(peer, &HeaderMap::new(), &tokens), Err(Denied::Invalid));
+        }
+    }
+
+    #[test]
+    fn a_token_that_is_shown_is_held_to_everywhere() {
+        let tokens = tokens(&["crm"]);
+        let given = tokens.give(tokens.judge("crm", "s", false).unwrap(), Instant::now()).unwrap();
+        for peer in [SOCKET, TCP] {
+            for kind in ["Bearer", "bearer"] {
+                let caller = Caller::of(peer, &shown(&format!("{kind} {}", given.token)), &tokens).unwrap();
+                assert_eq!(caller.source(), Source::Client { client_id: "crm".into() });
+                assert!(caller.may_use("eu") && !caller.may_use("default"));
+            }
+            for wrong in ["Bearer x", "Bearer", &given.token, &format!("Basic {}", given.token)] {
+                assert_eq!(Caller::of(peer, &shown(wrong), &tokens), Err(Denied::Invalid), "{wrong}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_token_of_the_sockets_is_worth_nothing_over_tcp() {
+        let tokens = tokens(&[]);
+        let given = tokens.give(tokens.judge("any", "thing", true).unwrap(), Instant::now()).unwrap();
+        let shown = shown(&format!("Bearer {}", given.token));
+        assert_eq!(Caller::of(SOCKET, &shown, &tokens), Ok(Caller::User { uid: 1000 }));
+        assert_eq!(Caller::of(TCP, &shown, &tokens), Err(Denied::Invalid));
+    }
+}

@@ -1,0 +1,129 @@
+//! How does a program get its token? As from Marketo's identity service, in its shapes, which are OAuth's.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::time::Instant;
+
+use axum::Json;
+use axum::body::to_bytes;
+use axum::extract::{Request, State};
+use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, PRAGMA, RETRY_AFTER};
+use axum::http::{Method, StatusCode};
+use axum::response::{IntoResponse, Response};
+use tracing::Instrument;
+
+use super::answer::RequestId;
+use crate::api::caller::{self, Caller, Peer};
+use crate::api::tokens::{Bearer, Given};
+use crate::api::{Daemon, Shared};
+use crate::marketo::wire::{Token, TokenError};
+
+/// More than any id and secret take.
+const LONGEST_FORM: usize = 16 * 1024;
+
+type Refused = (StatusCode, &'static str, &'static str);
+
+const BAD_CREDENTIALS: Refused = (StatusCode::UNAUTHORIZED, "invalid_client", "Bad client credentials");
+
+pub(super) async fn token(State(daemon): State<Shared>, request: Request) -> Response {
+    let id = RequestId::of(request.headers());
+    let span = id.span();
+    let answer = async {
+        match login(&daemon, request).await {
+            Ok(given) => given,
+            Err((status, error, description)) => {
+                let body = TokenError { error: error.to_owned(), error_description: description.to_owned() };
+                let mut response = (status, Json(body)).into_response();
+                if status == StatusCode::TOO_MANY_REQUESTS {
+                    response.headers_mut().insert(RETRY_AFTER, 5.into());
+                }
+                response
+            }
+        }
+    }
+    .instrument(span)
+    .await;
+    let head = [(CONTENT_TYPE, "application/json;charset=UTF-8"), (CACHE_CONTROL, "no-store"), (PRAGMA, "no-cache")];
+    id.stamp((head, answer).into_response())
+}
+
+async fn login(daemon: &Daemon, request: Request) -> Result<Response, Refused> {
+    let peer = caller::peer(request.extensions());
+    let instance = instance(request.uri().path());
+    let parameters = parameters(request).await?;
+    let value = |name: &str| parameters.get(name).map(String::as_str).unwrap_or_default();
+    match value("grant_type") {
+        "client_credentials" => {}
+        "" => return Err((StatusCode::BAD_REQUEST, "invalid_request", "Missing grant type")),
+        _ => return Err((StatusCode::BAD_REQUEST, "unsupported_grant_type", "Unsupported grant type")),
+    }
+    let (id, secret) = (value("client_id"), value("client_secret"));
+    let (on_socket, address) = match peer {
+        Some(Peer::Socket { .. }) => (true, None),
+        Some(Peer::Tcp(address)) => (false, Some(address)),
+        None => (false, None),
+    };
+    let judge =
+        || daemon.tokens.judge(id, secret, on_socket).filter(|bearer| knows(daemon, bearer, instance.as_deref()));
+    match daemon.guesses.judge(address, id, judge).await {
+        Ok(Some(bearer)) => given(daemon, bearer),
+        Ok(None) => {
+            // What was sent as an id may be anything, a secret too, so only one that is known is written down.
+            let client_id = daemon.tokens.knows(id).then_some(id);
+            tracing::warn!(client_id, peer = address.map(tracing::field::display::<IpAddr>), "a login was refused");
+            Err(BAD_CREDENTIALS)
+        }
+        Err(_) => Err((StatusCode::TOO_MANY_REQUESTS, "slow_down", "Too many failed logins: try again later")),
+    }
+}
+
+/// To an instance that a client may not use, it is unknown.
+fn knows(daemon: &Daemon, bearer: &Bearer, instance: Option<&str>) -> bool {
+    let Some(instance) = instance else { return true };
+    let may = match bearer {
+        Bearer::Client(client) => Caller::Client(client.clone()).may_use(instance),
+        Bearer::Socket => true,
+    };
+    may && daemon.lane(instance).is_some()
+}
+
+fn given(daemon: &Daemon, bearer: Bearer) -> Result<Response, Refused> {
+    match daemon.tokens.give(bearer, Instant::now()) {
+        Ok(Given { token, left, bearer }) => {
+            let scope = match bearer {
+                Bearer::Client(client) => client.id.clone(),
+                Bearer::Socket => "socket".to_owned(),
+            };
+            let token =
+                Token { access_token: token, token_type: "bearer".to_owned(), expires_in: Some(left.as_secs()), scope };
+            Ok(Json(token).into_response())
+        }
+        Err(error) => {
+            tracing::error!(%error, "no token could be given");
+            Err((StatusCode::SERVICE_UNAVAILABLE, "temporarily_unavailable", "No token can be made now"))
+        }
+    }
+}
+
+/// The one that a path names.
+fn instance(path: &str) -> Option<String> {
+    let name = path.strip_prefix("/instances/")?.split('/').next()?;
+    Some(percent_encoding::percent_decode_str(name).decode_utf8_lossy().into_owned())
+}
+
+/// From the query, and with POST from the form too.
+async fn parameters(request: Request) -> Result<BTreeMap<String, String>, Refused> {
+    let pairs = |text: &[u8]| url::form_urlencoded::parse(text).into_owned().collect::<Vec<_>>();
+    let mut parameters: BTreeMap<_, _> =
+        pairs(request.uri().query().unwrap_or_default().as_bytes()).into_iter().collect();
+    match *request.method() {
+        Method::GET => {}
+        Method::POST => {
+            let too_long = (StatusCode::PAYLOAD_TOO_LARGE, "invalid_request", "The form is too long");
+            let form = to_bytes(request.into_body(), LONGEST_FORM).await.map_err(|_| too_long)?;
+            parameters.extend(pairs(&form));
+        }
+        _ => return Err((StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "Only GET and POST are supported")),
+    }
+    Ok(parameters)
+}

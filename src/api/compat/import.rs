@@ -1,0 +1,325 @@
+//! How does an upload become a job? Its form is read as it comes: the file goes on to intake, and what stands around it, or
+//! in the query, says what kind of job it is.
+
+use std::collections::BTreeMap;
+
+use axum::body::{Body, BodyDataStream, HttpBody};
+use axum::http::header::CONTENT_TYPE;
+use axum::http::{HeaderMap, StatusCode};
+use futures_util::{StreamExt, stream};
+
+use super::answer::Refusal;
+use super::multipart::{FormEvent, FormFault, FormReader, PartHead};
+use super::path::Place;
+use crate::api::Daemon;
+use crate::intake::{Incoming, IntakeError};
+use crate::job::{Format, Source, Target};
+use crate::store::{Added, Job, NewJob};
+use crate::table::Fault;
+
+/// Those of Marketo's parameters that say something; others are passed over, as there.
+const PARAMETERS: [&str; 5] = ["format", "lookupField", "listId", "partitionName", "programMemberStatus"];
+
+/// Bytes of a file's name and of a parameter's value, and fields of a form.
+const LONGEST_NAME: usize = 255;
+const LONGEST_VALUE: usize = 4096;
+const MOST_FIELDS: usize = 100;
+
+/// More than what stands around a file in a form takes, where its fields are ours.
+const LARGEST_FRAME: u64 = 1024 * 1024;
+
+/// What is known of an upload before its body is read.
+pub(super) struct Order<'a> {
+    pub place: Place,
+    pub instance: String,
+    pub source: Source,
+    pub query: Option<&'a str>,
+}
+
+/// Takes an upload in; on return the job is on the disk.
+///
+/// # Errors
+/// [`Refusal`]; nothing of it is kept then.
+pub(super) async fn create(daemon: &Daemon, order: Order<'_>, headers: &HeaderMap, body: Body) -> Result<Job, Refusal> {
+    let kind = headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+    let form = FormReader::new(kind)?;
+    if let Some(announced) = body.size_hint().exact() {
+        daemon.intake.refuse_larger(announced.saturating_sub(LARGEST_FRAME)).map_err(of_intake)?;
+    }
+    let body = body.into_data_stream();
+    let mut upload = Upload { form, body, order, said: Said::default(), fields: 0, filename: None, refusal: None };
+    upload.take(daemon).await
+}
+
+struct Upload<'a> {
+    form: FormReader,
+    body: BodyDataStream,
+    order: Order<'a>,
+    said: Said,
+    fields: usize,
+    /// Once the file has begun.
+    filename: Option<String>,
+    /// Why reading it ended, for which intake has no words.
+    refusal: Option<Refusal>,
+}
+
+impl Upload<'_> {
+    async fn take(&mut self, daemon: &Daemon) -> Result<Job, Refusal> {
+        for (name, value) in url::form_urlencoded::parse(self.order.query.unwrap_or_default().as_bytes()) {
+            self.said.add(&name, &value)?;
+        }
+        if let Place::CustomObject(name) = &self.order.place
+            && !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+        {
+            return Err(Refusal::new(1013, "Custom object not found"));
+        }
+        if !self.find_file().await? {
+            return Err(Refusal::new(1003, "The form has no part named 'file'"));
+        }
+        // Of what is still missing nothing is needed before the file's end.
+        let new = self.job(false)?;
+        let incoming = stream::unfold(&mut *self, async |upload| match upload.incoming().await {
+            Ok(incoming) => incoming.map(|incoming| (Ok(incoming), upload)),
+            Err(refusal) => {
+                upload.refusal = Some(refusal);
+                Some((Err("the form is not a good one"), upload))
+            }
+        });
+        let received = daemon.intake.receive_form(new, incoming).await;
+        match received {
+            Ok(Added::New(job) | Added::Same(job)) => Ok(job),
+            Err(error) => Err(self.refusal.take().unwrap_or_else(|| of_intake(error))),
+        }
+    }
+
+    /// What intake is to have next: the file's content, and at the end what was said in all.
+    async fn incoming(&mut self) -> Result<Option<Incoming>, Refusal> {
+        loop {
+            match self.event().await? {
+                Some(FormEvent::Content(bytes)) => return Ok(Some(Incoming::Content(bytes))),
+                Some(FormEvent::PartEnd) => {
+                    if self.find_file().await? {
+                        return Err(Refusal::new(1003, "The form has two parts named 'file'"));
+                    }
+                    return Ok(Some(Incoming::Said(Box::new(self.job(true)?))));
+                }
+                Some(FormEvent::Head(_) | FormEvent::End) => {}
+                None => return Ok(None),
+            }
+        }
+    }
+
+    /// Reads fields up to the beginning of the file; false if the form ends before.
+    async fn find_file(&mut self) -> Result<bool, Refusal> {
+        loop {
+            match self.event().await? {
+                Some(FormEvent::Head(head)) if head.name == "file" => {
+                    self.filename.get_or_insert_with(|| filename(&head));
+                    return Ok(true);
+                }
+                Some(FormEvent::Head(head)) => self.field(&head.name).await?,
+                Some(FormEvent::Content(_) | FormEvent::PartEnd | FormEvent::End) => {}
+                None => return Ok(false),
+            }
+        }
+    }
+
+    async fn field(&mut self, name: &str) -> Result<(), Refusal> {
+        self.fields += 1;
+        if self.fields > MOST_FIELDS {
+            return Err(Refusal::new(1003, format!("The form has more than {MOST_FIELDS} fields")));
+        }
+        let mut value = Vec::new();
+        while let Some(FormEvent::Content(bytes)) = self.event().await? {
+            if value.len() + bytes.len() > LONGEST_VALUE {
+                return Err(Refusal::new(1003, format!("A field of the form has more than {LONGEST_VALUE} bytes")));
+            }
+            value.extend_from_slice(&bytes);
+        }
+        self.said.add(name, &String::from_utf8_lossy(&value))
+    }
+
+    /// The form's next event; none behind its end.
+    async fn event(&mut self) -> Result<Option<FormEvent>, Refusal> {
+        loop {
+            match self.form.next_event()? {
+                Some(FormEvent::End) => {
+                    // Read to its end, so that the connection can serve another call.
+                    while let Some(Ok(_)) = self.body.next().await {}
+                    return Ok(None);
+                }
+                Some(event) => return Ok(Some(event)),
+                None if self.form.has_ended() => return Ok(None),
+                None => match self.body.next().await {
+                    Some(Ok(bytes)) => self.form.push(&bytes),
+                    // Nobody is there any more to read the answer.
+                    Some(Err(_)) => return Err(FormFault::CutOff.into()),
+                    None => self.form.finish(),
+                },
+            }
+        }
+    }
+
+    /// The job that was asked for. Until `all` is said a status that is missing may still come.
+    fn job(&self, all: bool) -> Result<NewJob, Refusal> {
+        let target = match &self.order.place {
+            Place::Leads => Target::Leads {
+                lookup_field: self.said.get("lookupField").map(str::to_owned),
+                list_id: self.said.number("listId")?,
+                partition: self.said.get("partitionName").map(str::to_owned),
+            },
+            Place::CustomObject(name) => Target::CustomObject { name: name.clone() },
+            Place::ProgramMembers(program) => {
+                let status = self.said.get("programMemberStatus");
+                if status.is_none() && all {
+                    return Err(Refusal::new(1002, "Missing value for required parameter 'programMemberStatus'"));
+                }
+                Target::ProgramMembers {
+                    program_id: program.unwrap_or_default(),
+                    status: status.unwrap_or_default().to_owned(),
+                }
+            }
+        };
+        Ok(NewJob {
+            instance: self.order.instance.clone(),
+            filename: self.filename.clone().unwrap_or_default(),
+            target,
+            format: self.said.format()?,
+            priority: 0,
+            group: None,
+            idempotency_key: None,
+            retry_of: None,
+            source: self.order.source.clone(),
+        })
+    }
+}
+
+/// Parameters by their names. One that is empty was not given.
+#[derive(Debug, Default)]
+struct Said(BTreeMap<&'static str, String>);
+
+impl Said {
+    fn add(&mut self, name: &str, value: &str) -> Result<(), Refusal> {
+        let Some(&known) = PARAMETERS.iter().find(|known| **known == name) else { return Ok(()) };
+        match self.0.get(known) {
+            _ if value.is_empty() => Ok(()),
+            Some(before) if before != value => {
+                Err(Refusal::new(1003, format!("The parameter '{known}' has two different values")))
+            }
+            _ => {
+                self.0.insert(known, value.to_owned());
+                Ok(())
+            }
+        }
+    }
+
+    fn get(&self, name: &str) -> Option<&str> {
+        self.0.get(name).map(String::as_str)
+    }
+
+    /// Adobe's page has the names in capitals, and CSV as the default.
+    fn format(&self) -> Result<Format, Refusal> {
+        let Some(word) = self.get("format") else { return Ok(Format::Csv) };
+        word.to_ascii_lowercase().parse().map_err(|_| invalid(word, "csv, tsv or ssv"))
+    }
+
+    fn number(&self, name: &str) -> Result<Option<i64>, Refusal> {
+        let number = |text: &str| text.parse().ok().filter(|&id| id > 0).ok_or_else(|| invalid(text, "Integer"));
+        self.get(name).map(number).transpose()
+    }
+}
+
+fn invalid(value: &str, kind: &str) -> Refusal {
+    let value: String = value.chars().take(40).collect();
+    Refusal::new(1001, format!("Invalid value '{value}'. Required of type '{kind}'"))
+}
+
+/// Only the name: the folders it lay in are the client's own affair. It matters to nobody but people, so one that can't be
+/// kept is no reason to refuse the file.
+fn filename(head: &PartHead) -> String {
+    let name = head.filename.as_deref().and_then(|name| name.rsplit(['/', '\\']).next()).unwrap_or_default();
+    let mut kept = String::new();
+    for letter in name.chars().filter(|letter| !letter.is_control()) {
+        if kept.len() + letter.len_utf8() <= LONGEST_NAME {
+            kept.push(letter);
+        }
+    }
+    if kept.trim().is_empty() { "import.csv".into() } else { kept }
+}
+
+impl From<FormFault> for Refusal {
+    fn from(fault: FormFault) -> Self {
+        match fault {
+            FormFault::NotAForm => Refusal::new(612, "Invalid Content Type"),
+            fault => Refusal::new(613, format!("Invalid Multipart Request: {fault}")),
+        }
+    }
+}
+
+fn of_intake(error: IntakeError) -> Refusal {
+    match error {
+        IntakeError::File(Fault::Empty) => Refusal::new(1003, "Empty File"),
+        IntakeError::File(Fault::MissingColumn { column, .. }) => {
+            Refusal::new(1006, format!("Header field '{column}' not found"))
+        }
+        IntakeError::File(fault) => Refusal::new(1003, fault.to_string()),
+        IntakeError::Wrong(wrong) => Refusal::new(1003, wrong),
+        IntakeError::TooLarge(_) => Refusal::bare(StatusCode::PAYLOAD_TOO_LARGE),
+        IntakeError::CutOff(_) => FormFault::CutOff.into(),
+        IntakeError::UnknownInstance { .. } => Refusal::new(610, "Requested resource not found"),
+        IntakeError::Store(error) => Refusal::of_store(error, || Refusal::new(608, "API Temporarily Unavailable")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn said(pairs: &[(&str, &str)]) -> Result<Said, Refusal> {
+        let mut said = Said::default();
+        pairs.iter().try_for_each(|(name, value)| said.add(name, value))?;
+        Ok(said)
+    }
+
+    #[test]
+    fn a_format_may_be_in_capitals_or_left_out() {
+        for (pairs, format) in [
+            (&[][..], Ok(Format::Csv)),
+            (&[("format", "")], Ok(Format::Csv)),
+            (&[("format", "tsv")], Ok(Format::Tsv)),
+            (&[("format", "SSV")], Ok(Format::Ssv)),
+            (&[("format", "xml")], Err(1001)),
+        ] {
+            assert_eq!(said(pairs).unwrap().format().map_err(|refusal| refusal.code()), format, "{pairs:?}");
+        }
+    }
+
+    #[test]
+    fn a_parameter_may_be_given_twice_if_it_is_the_same() {
+        assert!(said(&[("format", "tsv"), ("format", ""), ("format", "tsv"), ("other", "1"), ("other", "2")]).is_ok());
+        assert_eq!(said(&[("listId", "1"), ("listId", "2")]).unwrap_err().code(), 1003);
+    }
+
+    #[test]
+    fn an_id_is_a_whole_number_from_one() {
+        let number = |text| said(&[("listId", text)]).unwrap().number("listId").map_err(|refusal| refusal.code());
+        assert_eq!([number("7"), number("")], [Ok(Some(7)), Ok(None)]);
+        for text in ["0", "-1", "x", "1.5", "99999999999999999999"] {
+            assert_eq!(number(text), Err(1001), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_name_that_can_t_be_kept_is_mended() {
+        for (name, kept) in [
+            (Some("dir/leads.csv"), "leads.csv"),
+            (Some(r"C:\data\leads.csv"), "leads.csv"),
+            (Some("a\nb.csv"), "ab.csv"),
+            (Some(""), "import.csv"),
+            (None, "import.csv"),
+        ] {
+            let head = PartHead { name: "file".into(), filename: name.map(str::to_owned) };
+            assert_eq!(filename(&head), kept);
+        }
+    }
+}

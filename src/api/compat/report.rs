@@ -1,0 +1,54 @@
+//! Which rows failed, or were warned of? As Marketo sends them: the bytes of its own file.
+
+use axum::body::Body;
+use axum::http::StatusCode;
+use bytes::Bytes;
+use futures_util::stream;
+
+use super::answer::{Answer, Refusal};
+use crate::api::Daemon;
+use crate::api::reports::Joined;
+use crate::job::Target;
+use crate::store::{Job, Kind};
+
+/// # Errors
+/// HTTP 404 where a custom object's import has no such file; for the others it is empty then, as Marketo has it. 1003
+/// where the batches' files have other columns each, so that they are no one file.
+pub(super) async fn report(daemon: &Daemon, job: &Job, kind: Kind) -> Result<Answer, Refusal> {
+    // An import is over when all of it is: till then there is no file, as there is none on Marketo.
+    let opened = match job.state.has_ended() {
+        true => Joined::open(&daemon.store, job, kind, None).await,
+        false => return none(job),
+    };
+    let mut joined = match opened {
+        Ok(joined) => joined,
+        Err(problem) if problem.status == StatusCode::NOT_FOUND => return none(job),
+        Err(problem) => return Err(refusal(problem.status, problem.detail)),
+    };
+    // Asked for before the answer begins, so that a file that is gone is none and not a broken one.
+    let first = match joined.next().await {
+        Ok(Some(first)) => first,
+        Ok(None) => return none(job),
+        Err(problem) if problem.status == StatusCode::CONFLICT => return none(job),
+        Err(problem) => return Err(refusal(problem.status, problem.detail)),
+    };
+    let body = stream::try_unfold((Some(first), joined), async |(first, mut joined)| {
+        let piece = match first {
+            Some(first) => Some(first),
+            None => joined.next().await.map_err(|problem| problem.detail)?,
+        };
+        Ok::<_, String>(piece.map(|piece| (Bytes::from(piece), (None, joined))))
+    });
+    Ok(Answer::File(Body::from_stream(body)))
+}
+
+fn none(job: &Job) -> Result<Answer, Refusal> {
+    match job.target {
+        Target::CustomObject { .. } => Err(Refusal::bare(StatusCode::NOT_FOUND)),
+        Target::Leads { .. } | Target::ProgramMembers { .. } => Ok(Answer::File(Body::empty())),
+    }
+}
+
+fn refusal(status: u16, detail: String) -> Refusal {
+    if status == StatusCode::CONFLICT { Refusal::new(1003, detail) } else { Refusal::new(608, detail) }
+}

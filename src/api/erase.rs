@@ -1,0 +1,68 @@
+//! What is erased on a client's word? One job, or all that is due; with `dry_run` it is only said.
+
+use axum::Json;
+use axum::extract::State;
+use serde::Deserialize;
+
+use super::Shared;
+use super::problem::{Query, Segment, job_id};
+use super::types::{Erasure, Pass, Problem};
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct How {
+    dry_run: Option<String>,
+}
+
+impl How {
+    fn dry_run(&self) -> Result<bool, Problem> {
+        match self.dry_run.as_deref() {
+            None | Some("" | "false") => Ok(false),
+            Some("true") => Ok(true),
+            Some(other) => Err(Problem::bad_request(format!("dry_run must be true or false, not \"{other}\""))),
+        }
+    }
+}
+
+pub(super) async fn job(
+    State(daemon): State<Shared>,
+    Segment(id): Segment,
+    Query(how): Query<How>,
+) -> Result<Json<Erasure>, Problem> {
+    let (id, dry_run) = (job_id(&id)?, how.dry_run()?);
+    let keeper = daemon.keeper.clone();
+    let erasure = unhurried(async move { keeper.erase(id, dry_run).await }).await?;
+    if !dry_run {
+        tracing::info!(job = %id, bytes = erasure.bytes, clean = erasure.clean, "erased by a client");
+    }
+    Ok(Json(erasure))
+}
+
+pub(super) async fn due(State(daemon): State<Shared>, Query(how): Query<How>) -> Result<Json<Pass>, Problem> {
+    let dry_run = how.dry_run()?;
+    let keeper = daemon.keeper.clone();
+    let pass = unhurried(async move { keeper.pass(dry_run).await }).await?;
+    if !dry_run {
+        tracing::info!(
+            content = pass.content.jobs,
+            reports = pass.reports.jobs,
+            records = pass.records.jobs,
+            clean = pass.clean,
+            "what is due was erased by a client"
+        );
+    }
+    Ok(Json(pass))
+}
+
+/// Goes on to its end also where the client does not wait for it.
+async fn unhurried<T: Send + 'static>(
+    work: impl Future<Output = Result<T, crate::store::StoreError>> + Send + 'static,
+) -> Result<T, Problem> {
+    match tokio::spawn(work).await {
+        Ok(done) => Ok(done?),
+        Err(_) => Err(Problem::plain(
+            axum::http::StatusCode::INTERNAL_SERVER_ERROR,
+            "the work broke off; the daemon's log says why",
+        )),
+    }
+}

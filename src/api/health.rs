@@ -1,0 +1,76 @@
+//! Does it live, and is it ready? Ready is a daemon whose store writes and whose credentials work.
+//!
+//! Credentials that nobody has tried yet count as good: a token is only asked for when there is something to send, and
+//! files are taken in safely without one. A daemon that has just started would otherwise never be given its first file.
+
+use std::collections::BTreeMap;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+
+use super::Shared;
+use super::types::{Answers, Problem, Readiness};
+use crate::marketo::Trial;
+
+/// It answers, so it lives.
+pub(super) async fn lives() -> &'static str {
+    "ok\n"
+}
+
+/// A refusal with what it is about beside it, as RFC 9457 allows.
+#[derive(Serialize)]
+struct NotReady<'a> {
+    #[serde(flatten)]
+    problem: Problem,
+    #[serde(flatten)]
+    readiness: &'a Readiness,
+}
+
+pub(super) async fn ready(State(daemon): State<Shared>) -> Response {
+    let store = match daemon.store.can_write().await {
+        Ok(()) => Answers { ok: true, state: "writes".to_owned(), reason: None },
+        Err(error) => Answers { ok: false, state: "does not write".to_owned(), reason: Some(error.to_string()) },
+    };
+    let credentials: BTreeMap<String, Answers> =
+        daemon.lanes.iter().map(|lane| (lane.name().to_owned(), Answers::from(lane.credentials()))).collect();
+    let ready = store.ok && credentials.values().all(|answers| answers.ok);
+    let readiness = Readiness { ready, store, credentials };
+    if ready {
+        return Json(readiness).into_response();
+    }
+    let problem = Problem::plain(StatusCode::SERVICE_UNAVAILABLE, readiness.why_not());
+    let body = NotReady { problem, readiness: &readiness };
+    let kind = [(CONTENT_TYPE, "application/problem+json")];
+    (StatusCode::SERVICE_UNAVAILABLE, kind, Json(body)).into_response()
+}
+
+impl Readiness {
+    /// All that is wrong, in one sentence.
+    fn why_not(&self) -> String {
+        let reason = |answers: &Answers| answers.reason.clone().unwrap_or_default();
+        let mut faults = Vec::new();
+        if !self.store.ok {
+            faults.push(format!("the store does not write: {}", reason(&self.store)));
+        }
+        for (name, answers) in self.credentials.iter().filter(|(_, answers)| !answers.ok) {
+            faults.push(format!("instance {name}: {}", reason(answers)));
+        }
+        faults.join("; ")
+    }
+}
+
+impl From<Trial> for Answers {
+    fn from(trial: Trial) -> Answers {
+        let (ok, state, reason) = match trial {
+            Trial::Untried => (true, "untried", None),
+            Trial::Worked => (true, "worked", None),
+            Trial::Refused(reason) => (false, "refused", Some(reason)),
+            Trial::Unreachable(reason) => (false, "unreachable", Some(reason)),
+        };
+        Answers { ok, state: state.to_owned(), reason }
+    }
+}

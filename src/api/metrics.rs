@@ -1,0 +1,67 @@
+//! `GET /metrics`: what is there to watch? Counters grow by the facts that the store tells after each commit; all else is
+//! read when it is asked for.
+
+use axum::extract::State;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::{IntoResponse, Response};
+use prometheus::{Encoder, Registry, TextEncoder};
+use tokio::sync::{Mutex, mpsc};
+
+use super::caller::Caller;
+use super::types::Problem;
+use super::{Daemon, Shared, status};
+use crate::store::Fact;
+
+mod counted;
+mod maker;
+mod seen;
+
+use counted::Counted;
+use maker::Maker;
+use seen::Seen;
+
+/// All that is exported. Counters count from the daemon's start.
+pub struct Metrics {
+    registry: Registry,
+    counted: Counted,
+    seen: Seen,
+    /// One scrape at a time: they share the gauges.
+    scrapes: Mutex<()>,
+}
+
+impl Default for Metrics {
+    fn default() -> Metrics {
+        let maker = Maker::default();
+        let build = maker.gauges("marqueue_build_info", "1, with the version of the program.", &["version"]);
+        build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+        let (counted, seen) = (Counted::new(&maker), Seen::new(&maker));
+        Metrics { registry: maker.0, counted, seen, scrapes: Mutex::default() }
+    }
+}
+
+impl Metrics {
+    /// Counts until the store closes.
+    pub async fn count(&self, mut facts: mpsc::UnboundedReceiver<Fact>) {
+        while let Some(fact) = facts.recv().await {
+            self.counted.add(fact);
+        }
+    }
+
+    async fn scrape(&self, daemon: &Daemon, caller: &Caller) -> Result<Vec<u8>, Problem> {
+        let _one = self.scrapes.lock().await;
+        for lane in &daemon.lanes {
+            let status = status::of_lane(daemon, caller, lane).await?;
+            self.seen.instance(lane.name(), &status, daemon.clock.now());
+            self.seen.credentials(lane.name(), &lane.credentials());
+        }
+        self.seen.whole(daemon.started_at, daemon.store.space().await?, daemon.store.notices_owed().await?);
+        let mut text = Vec::new();
+        TextEncoder::new().encode(&self.registry.gather(), &mut text).expect("memory takes text");
+        Ok(text)
+    }
+}
+
+pub(super) async fn metrics(State(daemon): State<Shared>, caller: Caller) -> Result<Response, Problem> {
+    let text = daemon.metrics.scrape(&daemon, &caller).await?;
+    Ok(([(CONTENT_TYPE, prometheus::TEXT_FORMAT)], text).into_response())
+}

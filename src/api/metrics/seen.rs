@@ -1,0 +1,134 @@
+//! How does it all stand now? Gauges that are set when they are asked for.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use prometheus::{IntGauge, IntGaugeVec};
+
+use super::super::types::InstanceStatus;
+use super::maker::{INSTANCE, Maker};
+use crate::marketo::Trial;
+use crate::store::{PauseKind, Space};
+
+const PAUSES: [PauseKind; 3] = [PauseKind::Person, PauseKind::Credentials, PauseKind::Quota];
+
+pub(super) struct Seen {
+    started: IntGauge,
+    jobs: IntGaugeVec,
+    batches: IntGaugeVec,
+    held: IntGaugeVec,
+    oldest: IntGaugeVec,
+    slots: IntGaugeVec,
+    slots_limit: IntGaugeVec,
+    calls_left: IntGaugeVec,
+    calls_today: IntGaugeVec,
+    day_left: IntGaugeVec,
+    paused: IntGaugeVec,
+    quiet: IntGaugeVec,
+    credentials: IntGaugeVec,
+    database: IntGauge,
+    log: IntGauge,
+    free: IntGauge,
+    notices: IntGauge,
+}
+
+impl Seen {
+    pub fn new(maker: &Maker) -> Seen {
+        Seen {
+            started: maker.gauge("marqueue_start_time_seconds", "When the daemon started, since 1970."),
+            jobs: maker.gauges("marqueue_queue_jobs", "Jobs that have not ended.", &["instance", "state"]),
+            batches: maker.gauges("marqueue_queue_batches", "Batches that wait to be uploaded.", INSTANCE),
+            held: maker.gauges("marqueue_held_jobs", "Jobs of which a person has to say what to do.", INSTANCE),
+            oldest: maker.gauges(
+                "marqueue_oldest_pending_age_seconds",
+                "Age of the oldest pending job; 0 where there is none.",
+                INSTANCE,
+            ),
+            slots: maker.gauges(
+                "marqueue_slots_used",
+                "Places on Marketo that are taken by us.",
+                &["instance", "state"],
+            ),
+            slots_limit: maker.gauges("marqueue_slots_limit", "The most places on Marketo that we take.", INSTANCE),
+            calls_left: maker.gauges(
+                "marqueue_window_calls_left",
+                "Calls that may still leave in the window.",
+                INSTANCE,
+            ),
+            calls_today: maker.gauges("marqueue_day_calls_used", "Calls since the quota's day began.", INSTANCE),
+            day_left: maker.gauges(
+                "marqueue_day_calls_left",
+                "Calls left of limits.daily_calls, where there is such a limit.",
+                INSTANCE,
+            ),
+            paused: maker.gauges(
+                "marqueue_instance_paused",
+                "1 where uploads are paused, by what paused them.",
+                &["instance", "kind"],
+            ),
+            quiet: maker.gauges("marqueue_instance_quiet", "1 while Marketo as a whole does not answer.", INSTANCE),
+            credentials: maker.gauges(
+                "marqueue_credentials_ok",
+                "1 where the last request for a token worked, 0 where not; absent before the first.",
+                INSTANCE,
+            ),
+            database: maker.gauge("marqueue_database_size_bytes", "Bytes of the database's file."),
+            log: maker.gauge("marqueue_database_log_bytes", "Bytes of the database's write-ahead log."),
+            free: maker.gauge("marqueue_database_free_bytes", "Bytes of the database's file that nothing stands in."),
+            notices: maker.gauge("marqueue_notices_owed", "Ends of jobs of which somebody is still to be told."),
+        }
+    }
+
+    /// The daemon as a whole.
+    pub fn whole(&self, started_at: Timestamp, space: Space, notices_owed: u64) {
+        self.started.set(started_at.as_second());
+        self.database.set(space.database.cast_signed());
+        self.log.set(space.log.cast_signed());
+        self.free.set(space.free.cast_signed());
+        self.notices.set(notices_owed.cast_signed());
+    }
+
+    /// What the last request for a token said; nothing where there was none.
+    pub fn credentials(&self, name: &str, trial: &Trial) {
+        match trial {
+            Trial::Worked => self.credentials.with_label_values(&[name]).set(1),
+            Trial::Refused(_) | Trial::Unreachable(_) => self.credentials.with_label_values(&[name]).set(0),
+            // It fails where there was none before either.
+            Trial::Untried => drop(self.credentials.remove_label_values(&[name])),
+        }
+    }
+
+    /// One instance.
+    pub fn instance(&self, name: &str, status: &InstanceStatus, now: Timestamp) {
+        let set = |gauges: &IntGaugeVec, labels: &[&str], value: u64| {
+            let labels: Vec<&str> = std::iter::once(name).chain(labels.iter().copied()).collect();
+            gauges.with_label_values(&labels).set(value.cast_signed());
+        };
+        let (slots, queue, limits) = (&status.slots, &status.queue, &status.limits);
+        set(&self.jobs, &["pending"], queue.pending_jobs);
+        set(&self.jobs, &["running"], queue.running_jobs);
+        set(&self.batches, &[], queue.pending_batches);
+        set(&self.held, &[], queue.held.len() as u64);
+        let age = queue.oldest_pending_at.map(|at| Duration::try_from(now.duration_since(at)).unwrap_or_default());
+        set(&self.oldest, &[], age.unwrap_or_default().as_secs());
+        for (state, used) in [
+            ("uploading", slots.uploading),
+            ("queued", slots.queued),
+            ("importing", slots.importing),
+            ("unknown", slots.unknown),
+        ] {
+            set(&self.slots, &[state], used.into());
+        }
+        set(&self.slots_limit, &[], slots.limit.into());
+        set(&self.calls_left, &[], limits.calls.saturating_sub(limits.calls_used).into());
+        set(&self.calls_today, &[], limits.calls_today);
+        if limits.daily_calls > 0 {
+            set(&self.day_left, &[], limits.daily_calls.saturating_sub(limits.calls_today));
+        }
+        for kind in PAUSES {
+            let holds = status.pause.as_ref().is_some_and(|pause| pause.kind == kind);
+            set(&self.paused, &[kind.as_str()], holds.into());
+        }
+        set(&self.quiet, &[], status.quiet_until.is_some().into());
+    }
+}

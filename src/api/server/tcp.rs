@@ -1,0 +1,81 @@
+//! How does the daemon listen on TCP? Plainly, or within TLS.
+
+use std::future::{Ready, ready};
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::Accept;
+use tokio_rustls::server::TlsStream;
+
+use super::clients::{Clients, Listener};
+use super::tls::Tls;
+use crate::api::caller::Peer;
+
+/// The address can't be listened on.
+#[derive(Debug, thiserror::Error)]
+#[error("api.listen: {address} can't be listened on: {cause}")]
+pub struct NoAddress {
+    address: SocketAddr,
+    cause: io::Error,
+}
+
+/// A listener that serves nobody yet.
+pub struct Tcp {
+    listener: TcpListener,
+    tls: Option<Arc<Tls>>,
+}
+
+impl Tcp {
+    /// # Errors
+    /// [`NoAddress`]
+    pub async fn listen(address: SocketAddr, tls: Option<Arc<Tls>>) -> Result<Tcp, NoAddress> {
+        let no_address = |cause| NoAddress { address, cause };
+        let listener = TcpListener::bind(address).await.map_err(no_address)?;
+        // Where port 0 was asked for, this says which one it is.
+        let address = listener.local_addr().map_err(no_address)?;
+        tracing::info!(%address, tls = tls.is_some(), "clients can come over TCP");
+        Ok(Tcp { listener, tls })
+    }
+
+    /// Serves who comes until the stop.
+    pub async fn serve(self, clients: Clients) {
+        match self.tls {
+            None => clients.serve(self.listener).await,
+            Some(tls) => clients.serve(WithinTls { listener: self.listener, tls }).await,
+        }
+    }
+}
+
+impl Listener for TcpListener {
+    type Stream = TcpStream;
+    type Opening = Ready<io::Result<TcpStream>>;
+
+    async fn accept(&self) -> io::Result<(Self::Opening, Peer)> {
+        let (stream, peer) = accept(self).await?;
+        Ok((ready(Ok(stream)), peer))
+    }
+}
+
+struct WithinTls {
+    listener: TcpListener,
+    tls: Arc<Tls>,
+}
+
+impl Listener for WithinTls {
+    type Stream = TlsStream<TcpStream>;
+    type Opening = Accept<TcpStream>;
+
+    async fn accept(&self) -> io::Result<(Self::Opening, Peer)> {
+        let (stream, peer) = accept(&self.listener).await?;
+        Ok((self.tls.acceptor().accept(stream), peer))
+    }
+}
+
+async fn accept(listener: &TcpListener) -> io::Result<(TcpStream, Peer)> {
+    let (stream, address) = TcpListener::accept(listener).await?;
+    // An answer is small and whole: nothing is gained by waiting for more to send with it.
+    stream.set_nodelay(true).ok();
+    Ok((stream, Peer::Tcp(address.ip())))
+}

@@ -1,0 +1,62 @@
+//! Is the daemon well? For health checks of containers, and for people.
+
+use std::time::Duration;
+
+use clap::Args;
+use serde_json::json;
+
+use super::{Exit, Failure, Global, output};
+use crate::api::client::ClientError;
+
+/// Well within what a container's health check waits by default.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Ask whether the daemon lives, or with --ready whether its store writes and its credentials work
+///
+/// Ends with 0 if so, 1 if it is not ready, 3 if it does not answer within ten seconds. With --json: with --ready an object with "ready", "store" and "credentials", else one with "lives".
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  marqueue health
+  marqueue health --ready --json")]
+pub struct Health {
+    /// Ask whether it is ready, and not only whether it lives
+    #[arg(long)]
+    ready: bool,
+}
+
+impl Health {
+    pub async fn run(self, global: &Global) -> Result<Exit, Failure> {
+        match tokio::time::timeout(PATIENCE, self.ask(global)).await {
+            Ok(done) => done,
+            Err(_) => Err(ClientError::Broken("it does not answer".to_owned()).into()),
+        }
+    }
+
+    async fn ask(&self, global: &Global) -> Result<Exit, Failure> {
+        let client = global.client()?;
+        if !self.ready {
+            client.lives().await?;
+            if global.json {
+                output::print_json(&json!({"lives": true}))?;
+            } else {
+                output::print("the daemon lives\n")?;
+            }
+            return Ok(Exit::Done);
+        }
+        let (readiness, detail) = client.ready().await?;
+        if global.json {
+            output::print_json(&readiness)?;
+        } else if readiness.ready {
+            output::print("the daemon is ready\n")?;
+        }
+        match detail {
+            None => Ok(Exit::Done),
+            Some(detail) if global.json => {
+                output::note(&format!("error: the daemon is not ready: {detail}"));
+                Ok(Exit::Failed)
+            }
+            Some(detail) => Err(Failure::Input(format!("the daemon is not ready: {detail}"))),
+        }
+    }
+}

@@ -1,0 +1,76 @@
+//! Who dropped a file in?
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// Whoever asked for a job.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "kebab-case")]
+pub enum Source {
+    /// A program of this user on this machine, over the Unix socket.
+    Socket { uid: u32 },
+    /// An entry of `api.clients`, which showed its token.
+    Client { client_id: String },
+    /// A file in the drop folder, by its path there.
+    Drop { path: String },
+}
+
+impl Source {
+    /// The client, where it is one.
+    pub fn client_id(&self) -> Option<&str> {
+        match self {
+            Source::Client { client_id } => Some(client_id),
+            Source::Socket { .. } | Source::Drop { .. } => None,
+        }
+    }
+
+    /// The word and the text that the store keeps of it.
+    pub fn parts(&self) -> (&'static str, String) {
+        match self {
+            Source::Socket { uid } => ("socket", uid.to_string()),
+            Source::Client { client_id } => ("client", client_id.clone()),
+            Source::Drop { path } => ("drop", path.clone()),
+        }
+    }
+
+    /// From what [`Source::parts`] gave; none for anything else.
+    pub fn of_parts(word: &str, text: &str) -> Option<Source> {
+        match word {
+            "socket" => text.parse().ok().map(|uid| Source::Socket { uid }),
+            "client" => Some(Source::Client { client_id: text.to_owned() }),
+            "drop" => Some(Source::Drop { path: text.to_owned() }),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Source::Socket { uid } => write!(f, "the socket, user {uid}"),
+            Source::Client { client_id } => write!(f, "client {client_id}"),
+            Source::Drop { path } => write!(f, "the drop folder, {path}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_source_comes_back_from_its_parts_and_has_its_type_beside_its_field() {
+        for (source, json) in [
+            (Source::Socket { uid: 1000 }, r#"{"type":"socket","uid":1000}"#),
+            (Source::Client { client_id: "crm".into() }, r#"{"type":"client","client_id":"crm"}"#),
+            (Source::Drop { path: "default/leads/a.csv".into() }, r#"{"type":"drop","path":"default/leads/a.csv"}"#),
+        ] {
+            let (word, text) = source.parts();
+            assert_eq!(Source::of_parts(word, &text).as_ref(), Some(&source));
+            assert_eq!(serde_json::to_string(&source).unwrap(), json);
+        }
+        assert_eq!(Source::of_parts("socket", "x"), None);
+        assert_eq!(Source::of_parts("post", "1"), None);
+    }
+}

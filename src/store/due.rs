@@ -1,0 +1,173 @@
+//! What has been kept for long enough? Looked for and dealt with in one transaction each, so that a job that is sent
+//! again meanwhile is no longer found.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use sqlx::{Row, SqliteConnection};
+
+use super::erase::mark;
+use super::rows::size;
+use super::writer::Writing;
+use super::{Store, StoreError, Stored};
+use crate::job::JobId;
+
+/// Which ended jobs: those whose end is after `after` and not after `until`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ended {
+    pub after: Timestamp,
+    pub until: Timestamp,
+}
+
+/// What there is of something to erase.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Due {
+    pub jobs: u64,
+    /// Before compression; of records 0.
+    pub bytes: u64,
+    /// The jobs that ended first, [`FIRST`] at most.
+    pub first: Vec<JobId>,
+}
+
+/// How many jobs are named of those that are due.
+pub const FIRST: u32 = 100;
+
+/// How many jobs one transaction marks, or records it drops.
+const JOBS_AT_ONCE: u32 = 32;
+
+/// How many lines of history one transaction drops beyond the last of its jobs.
+const LINES_AT_ONCE: u64 = 500;
+
+/// The record of a job stays while an import that nobody can see may count for it, or somebody is to be told of it.
+macro_rules! droppable {
+    () => {
+        "finished_at > ?1 AND finished_at <= ?2
+         AND NOT EXISTS (SELECT 1 FROM batch b WHERE b.job_id = job.id AND b.ghost_until > ?3)
+         AND NOT EXISTS (SELECT 1 FROM notice n WHERE n.job_id = job.id)"
+    };
+}
+
+impl Store {
+    /// What there is to erase of jobs that ended then.
+    pub async fn due(&self, what: Stored, ended: Ended) -> Result<Due, StoreError> {
+        let mut snapshot = self.readers().begin().await?;
+        let sql = match what {
+            Stored::Content => {
+                "SELECT count(*) AS jobs, coalesce(sum(bytes), 0) AS bytes FROM job
+                 WHERE finished_at > ? AND finished_at <= ? AND content_erased_at IS NULL"
+            }
+            Stored::Reports => {
+                "SELECT count(*) AS jobs,
+                        coalesce(sum((SELECT sum(coalesce(failures_bytes, 0) + coalesce(warnings_bytes, 0))
+                                      FROM batch WHERE job_id = job.id)), 0) AS bytes FROM job
+                 WHERE finished_at > ? AND finished_at <= ? AND reports_erased_at IS NULL"
+            }
+        };
+        let row = sqlx::query(sql)
+            .bind(ended.after.as_millisecond())
+            .bind(ended.until.as_millisecond())
+            .fetch_one(&mut *snapshot)
+            .await?;
+        let first = first(&mut snapshot, what, ended, FIRST).await?;
+        Ok(Due { jobs: size(&row, "jobs")?, bytes: size(&row, "bytes")?, first })
+    }
+
+    /// The records that are to be dropped of jobs that ended then.
+    pub async fn due_records(&self, ended: Ended, now: Timestamp) -> Result<Due, StoreError> {
+        let (after, until) = (ended.after.as_millisecond(), ended.until.as_millisecond());
+        let jobs: i64 = sqlx::query_scalar(concat!("SELECT count(*) FROM job WHERE ", droppable!()))
+            .bind(after)
+            .bind(until)
+            .bind(now.as_millisecond())
+            .fetch_one(self.readers())
+            .await?;
+        let first: Vec<i64> =
+            sqlx::query_scalar(concat!("SELECT id FROM job WHERE ", droppable!(), " ORDER BY finished_at LIMIT ?4"))
+                .bind(after)
+                .bind(until)
+                .bind(now.as_millisecond())
+                .bind(FIRST)
+                .fetch_all(self.readers())
+                .await?;
+        Ok(Due { jobs: jobs.cast_unsigned(), bytes: 0, first: first.into_iter().map(JobId).collect() })
+    }
+
+    /// Marks some of what is due as erased, for `reason`. Returns how many jobs; 0: there are no more.
+    pub async fn mark_due(
+        &self,
+        what: Stored,
+        ended: Ended,
+        reason: &'static str,
+        now: Timestamp,
+    ) -> Result<u64, StoreError> {
+        self.shared
+            .writer
+            .write(move |w| {
+                Box::pin(async move {
+                    let mut marked = 0;
+                    for id in first(&mut *w.conn, what, ended, JOBS_AT_ONCE).await? {
+                        marked += u64::from(mark(w, id, what, reason, now).await?);
+                    }
+                    Ok(marked)
+                })
+            })
+            .await
+    }
+
+    /// Drops some records that are due and of which nothing is stored any more. Returns how many, and whether there may
+    /// be more.
+    pub async fn drop_due_records(&self, ended: Ended, now: Timestamp) -> Result<(u64, bool), StoreError> {
+        self.shared.writer.write(move |w| Box::pin(drop_records(w, ended, now))).await
+    }
+}
+
+async fn first(conn: &mut SqliteConnection, what: Stored, ended: Ended, limit: u32) -> Result<Vec<JobId>, StoreError> {
+    let sql = match what {
+        Stored::Content => {
+            "SELECT id FROM job WHERE finished_at > ? AND finished_at <= ? AND content_erased_at IS NULL
+             ORDER BY finished_at LIMIT ?"
+        }
+        Stored::Reports => {
+            "SELECT id FROM job WHERE finished_at > ? AND finished_at <= ? AND reports_erased_at IS NULL
+             ORDER BY finished_at LIMIT ?"
+        }
+    };
+    let ids: Vec<i64> = sqlx::query_scalar(sql)
+        .bind(ended.after.as_millisecond())
+        .bind(ended.until.as_millisecond())
+        .bind(limit)
+        .fetch_all(conn)
+        .await?;
+    Ok(ids.into_iter().map(JobId).collect())
+}
+
+async fn drop_records(w: &mut Writing<'_>, ended: Ended, now: Timestamp) -> Result<(u64, bool), StoreError> {
+    let due = sqlx::query(concat!(
+        "SELECT id FROM job WHERE ",
+        droppable!(),
+        " AND NOT EXISTS (SELECT 1 FROM chunk c WHERE c.job_id = job.id) ORDER BY finished_at LIMIT ?4"
+    ))
+    .bind(ended.after.as_millisecond())
+    .bind(ended.until.as_millisecond())
+    .bind(now.as_millisecond())
+    .bind(JOBS_AT_ONCE)
+    .fetch_all(&mut *w.conn)
+    .await?;
+    let (mut dropped, mut lines) = (0, 0);
+    for row in &due {
+        let id: i64 = row.try_get("id")?;
+        let done = sqlx::query("DELETE FROM history WHERE id IN (SELECT id FROM history WHERE job_id = ? LIMIT ?)")
+            .bind(id)
+            .bind(LINES_AT_ONCE.cast_signed())
+            .execute(&mut *w.conn)
+            .await?;
+        lines += done.rows_affected();
+        if done.rows_affected() < LINES_AT_ONCE {
+            sqlx::query("DELETE FROM job WHERE id = ?").bind(id).execute(&mut *w.conn).await?;
+            dropped += 1;
+        }
+        if lines >= LINES_AT_ONCE {
+            return Ok((dropped, true));
+        }
+    }
+    Ok((dropped, due.len() == JOBS_AT_ONCE as usize))
+}

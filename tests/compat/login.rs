@@ -1,0 +1,114 @@
+//! How does a program get its token, and what if it is not to have one?
+
+use std::time::{Duration, Instant};
+
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::house::{CRM, Program, WEB, address, code, json as read, town};
+use crate::support::{Town, quick};
+
+const TOKEN: &str = "/identity/oauth/token";
+
+#[tokio::test]
+async fn a_token_is_given_by_get_and_post_and_is_the_same_for_an_hour() {
+    let town = town(&format!("{CRM}{WEB}")).await;
+    let program = Program::new(format!("http://{}", address(&town)));
+    let query = "grant_type=client_credentials&client_id=crm&client_secret=crm-secret-4711";
+    let got = program.call(Method::GET, &format!("{TOKEN}?{query}")).send().await.expect("an answer");
+    assert_eq!(
+        (&got.headers()["cache-control"], &got.headers()["pragma"]),
+        (&"no-store".parse().unwrap(), &"no-cache".parse().unwrap())
+    );
+    let (http, first) = read(got).await;
+    assert_eq!((http, &first["token_type"], &first["scope"]), (200, &json!("bearer"), &json!("crm")), "{first}");
+    let (http, second) = program.login("crm", "crm-secret-4711").await;
+    assert_eq!((http, &second["access_token"]), (200, &first["access_token"]));
+    let left = |token: &Value| token["expires_in"].as_u64().expect("a number");
+    assert!(left(&first) <= 3600 && left(&second) <= left(&first) && left(&second) > 3400, "{first} {second}");
+    let (_, other) = program.login("web", "web-secret-4712").await;
+    assert_ne!(other["access_token"], first["access_token"]);
+    assert!(first["access_token"].as_str().expect("text").len() >= 32);
+}
+
+#[tokio::test]
+async fn a_refused_login_has_the_identity_services_shape() {
+    let town = town(CRM).await;
+    let program = Program::new(format!("http://{}", address(&town)));
+    for (query, http, error) in [
+        ("grant_type=client_credentials&client_id=crm&client_secret=wrong", 401, "invalid_client"),
+        ("grant_type=client_credentials&client_id=nobody&client_secret=crm-secret-4711", 401, "invalid_client"),
+        ("grant_type=client_credentials", 401, "invalid_client"),
+        ("grant_type=password&client_id=crm&client_secret=crm-secret-4711", 400, "unsupported_grant_type"),
+        ("client_id=crm&client_secret=crm-secret-4711", 400, "invalid_request"),
+    ] {
+        let (status, answer) = read(program.call(Method::GET, &format!("{TOKEN}?{query}")).send().await.unwrap()).await;
+        assert_eq!((status, &answer["error"]), (http, &json!(error)), "{query}: {answer}");
+        assert!(answer["error_description"].is_string() && answer["success"].is_null(), "{answer}");
+        let form = program.call(Method::POST, TOKEN).header("content-type", "application/x-www-form-urlencoded");
+        assert_eq!(form.body(query).send().await.unwrap().status(), http, "{query}");
+    }
+    assert_eq!(program.call(Method::PUT, TOKEN).send().await.unwrap().status(), 405);
+    let long = program.call(Method::POST, TOKEN).body("x".repeat(100_000)).send().await.unwrap();
+    assert_eq!(long.status(), 413);
+}
+
+#[tokio::test]
+async fn wrong_logins_are_slowed_and_a_right_one_beside_them_is_not() {
+    let town = town(&format!("{CRM}{WEB}")).await;
+    let program = Program::new(format!("http://{}", address(&town)));
+    let began = Instant::now();
+    let guesses = (0..4).map(|n| {
+        let program = program.clone();
+        async move { program.login("crm", &format!("guess-{n}")).await.0 }
+    });
+    let guesses = tokio::spawn(futures_util::future::join_all(guesses));
+    assert_eq!(program.login("web", "web-secret-4712").await.0, 200);
+    assert_eq!(guesses.await.expect("no panic"), [401; 4]);
+    // 100, 200 and 400 ms lie between the four.
+    assert!(began.elapsed() >= Duration::from_millis(700), "{:?}", began.elapsed());
+    assert_eq!(program.login("crm", "crm-secret-4711").await.0, 200, "after its turn it is judged as it is");
+}
+
+#[tokio::test]
+async fn the_socket_asks_for_no_token_gives_one_and_holds_to_one_that_is_shown() {
+    let mut town = Town::with_daemon(quick()).await;
+    let file = "email,x\na@example.com,1\n";
+    let without = Program::on_socket(&town);
+    let id = without.import("/bulk/v1/leads.json", file).await;
+    let with = Program::on_socket(&town).logged_in("whatever", "it has").await;
+    // Both are whoever may write to the socket.
+    assert_eq!(with.get(&format!("/bulk/v1/leads/batch/{id}.json")).await.1["success"], true);
+    with.import("/bulk/v1/leads.json", file).await;
+    let wrong = Program { token: "made-up".into(), ..with.clone() };
+    assert_eq!(code(&wrong.get(&format!("/bulk/v1/leads/batch/{id}.json")).await.1), "601");
+    assert_eq!(wrong.get("/v1/jobs").await.0, 401);
+
+    // Where there are clients, their secrets count here too.
+    town.terminate().await;
+    town.api = CRM.to_owned();
+    town.start().await;
+    let program = Program::on_socket(&town);
+    assert_eq!(program.login("whatever", "it has").await.0, 401);
+    assert_eq!(program.login("crm", "wrong").await.0, 401);
+    let crm = program.logged_in("crm", "crm-secret-4711").await;
+    assert_eq!(code(&crm.get(&format!("/bulk/v1/leads/batch/{id}.json")).await.1), "1013", "it is not crm's");
+}
+
+#[tokio::test]
+async fn no_secret_and_no_token_is_ever_in_the_log() {
+    let town = town(&format!("{CRM}{WEB}")).await;
+    let program = Program::of(&town, "crm").await;
+    let query = "grant_type=client_credentials&client_id=leaked-id&client_secret=leaked-secret";
+    program.call(Method::GET, &format!("{TOKEN}?{query}")).send().await.expect("an answer");
+    program.login("web", "leaked-guess").await;
+    program.import("/bulk/v1/leads.json", "email,x\nrow@example.com,1\n").await;
+    let shown = Program { token: "leaked-token".into(), ..program.clone() };
+    shown.get("/bulk/v1/leads/batch/1.json?access_token=leaked-too").await;
+    shown.get("/v1/jobs").await;
+    assert!(town.log().contains("a login was refused"));
+    let log = town.log();
+    for secret in ["crm-secret-4711", "web-secret-4712", "leaked", "row@example.com", &program.token] {
+        assert!(!log.contains(secret), "{secret}");
+    }
+}

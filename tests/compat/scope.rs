@@ -1,0 +1,139 @@
+//! What does a client see? Its own jobs, on the instances that are its own to use, by either API.
+
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::house::{CRM, Program, WEB, address, code, form, json as read, town};
+use crate::support::{Town, quick};
+
+const LEADS: &str = "/bulk/v1/leads.json";
+const FILE: &str = "email,x\na@example.com,1\n";
+
+#[tokio::test]
+async fn another_clients_import_is_not_found() {
+    let town = town(&format!("{CRM}{WEB}")).await;
+    let (crm, web) = (Program::of(&town, "crm").await, Program::of(&town, "web").await);
+    let id = crm.import(LEADS, "email,x\na@example.com,!fail:No\n").await;
+    crm.ended(&format!("/bulk/v1/leads/batch/{id}.json")).await;
+    let own = town.add("target=leads&format=csv", FILE).await.id;
+    let (_, unknown) = web.get("/bulk/v1/leads/batch/999.json").await;
+    for id in [id, own.0] {
+        for about in [format!("{id}.json"), format!("{id}/failures.json"), format!("{id}/warnings.json")] {
+            let (http, answer) = web.get(&format!("/bulk/v1/leads/batch/{about}")).await;
+            assert_eq!((http, code(&answer)), (200, "1013"), "{about}");
+            let message = answer["errors"][0]["message"].as_str().expect("a message");
+            assert_eq!(message.replace(&id.to_string(), "999"), unknown["errors"][0]["message"]);
+        }
+    }
+    // The socket sees all.
+    assert_eq!(Program::on_socket(&town).get(&format!("/bulk/v1/leads/batch/{id}.json")).await.1["success"], true);
+}
+
+#[tokio::test]
+async fn the_native_api_over_tcp_asks_for_a_token_and_shows_a_client_its_own_jobs() {
+    let town = town(&format!("{CRM}{WEB}")).await;
+    let (crm, web) = (Program::of(&town, "crm").await, Program::of(&town, "web").await);
+    let nobody = Program { token: String::new(), ..crm.clone() };
+    for path in ["/v1/jobs", "/v1/jobs/1", "/v1/status", "/v1/events", "/v1/nothing"] {
+        let answer = nobody.call(Method::GET, path).send().await.expect("an answer");
+        assert_eq!(
+            (answer.status().as_u16(), &answer.headers()["www-authenticate"]),
+            (401, &"Bearer".parse().unwrap())
+        );
+        assert_eq!(answer.headers()["content-type"], "application/problem+json", "{path}");
+    }
+    for path in ["/healthz", "/readyz"] {
+        assert_eq!(nobody.file(path).await.2, "ok\n");
+    }
+
+    let create = |program: &Program| {
+        program.call(Method::POST, "/v1/jobs?target=leads&format=csv").header("idempotency-key", "k").body(FILE)
+    };
+    let mut events = web.call(Method::GET, "/v1/events").send().await.expect("an answer");
+    let (http, job) = read(create(&crm).send().await.expect("an answer")).await;
+    assert_eq!((http, &job["source"]), (201, &json!({"type": "client", "client_id": "crm"})));
+    let id = job["id"].as_i64().expect("an id");
+    assert_eq!(read(create(&crm).send().await.expect("an answer")).await.0, 200, "its own key is known");
+    for (method, path) in [
+        (Method::GET, ""),
+        (Method::GET, "/history"),
+        (Method::GET, "/explain"),
+        (Method::GET, "/file"),
+        (Method::GET, "/failures"),
+        (Method::GET, "/warnings"),
+        (Method::POST, "/cancel"),
+        (Method::POST, "/retry"),
+        (Method::POST, "/settle?part=1&marketo_batch_id=1"),
+    ] {
+        let path = format!("/v1/jobs/{id}{path}");
+        let (http, answer) = read(web.call(method.clone(), &path).send().await.expect("an answer")).await;
+        assert_eq!((http, &answer["detail"]), (404, &json!(format!("there is no job {id}"))), "{method} {path}");
+    }
+    assert_eq!(crm.get(&format!("/v1/jobs/{id}?wait=60s")).await.1["state"], "complete");
+    let (http, own) = read(create(&web).send().await.expect("an answer")).await;
+    assert_eq!(http, 201, "another client's key is not its own: {own}");
+    let listed =
+        |page: Value| page["jobs"].as_array().expect("jobs").iter().map(|job| job["id"].clone()).collect::<Vec<_>>();
+    assert_eq!(listed(crm.get("/v1/jobs").await.1), [json!(id)]);
+    assert_eq!(listed(web.get("/v1/jobs").await.1), [own["id"].clone()]);
+    assert_eq!(listed(town.json("GET", "/v1/jobs").await.1).len(), 2);
+    assert_eq!(crm.get("/v1/status").await.1["instances"]["default"]["queue"]["held"], json!([]));
+    // The first event that web hears is about its own job, though crm's was over before.
+    let mut heard = String::new();
+    while !heard.contains("\n\n") {
+        heard += &String::from_utf8_lossy(&events.chunk().await.expect("more").expect("more"));
+    }
+    let data = heard.lines().find_map(|line| line.strip_prefix("data: ")).expect("data");
+    assert_eq!(serde_json::from_str::<Value>(data).expect("JSON")["job"]["id"], own["id"]);
+}
+
+#[tokio::test]
+async fn an_instance_is_picked_by_the_path_and_a_client_keeps_to_those_it_may_use() {
+    let mut town = Town::new(quick()).await;
+    let other = Town::new(quick()).await;
+    town.api = format!("listen = \"127.0.0.1:0\"\n{CRM}{WEB}instances = [\"eu\"]\n");
+    town.config = format!(
+        "limits = {{ calls = 5000, window = \"1s\" }}\n[instances.eu]\nbase_url = {:?}\nclient_id = \"simulator\"\n\
+         client_secret = \"secret\"\npolling = {{ min = \"10ms\", max = \"200ms\" }}\n",
+        other.simulator.base_url()
+    );
+    town.start().await;
+    let (crm, web) = (Program::of(&town, "crm").await, Program::of(&town, "web").await);
+    // Its address is all that a program has to change.
+    let base = format!("http://{}/instances/eu", address(&town));
+    let in_eu = Program::new(base).logged_in("web", "web-secret-4712").await;
+    assert_eq!(in_eu.token, web.token);
+    let id = in_eu.import(LEADS, FILE).await;
+    assert_eq!(in_eu.ended(&format!("/bulk/v1/leads/batch/{id}.json")).await["result"][0]["status"], "Complete");
+    assert_eq!((other.simulator.ledger().imports.len(), town.simulator.ledger().imports.len()), (1, 0));
+    let theirs = crm.import("/instances/eu/bulk/v1/leads.json", FILE).await;
+    assert_eq!(code(&crm.get(&format!("/bulk/v1/leads/batch/{theirs}.json")).await.1), "1013", "it is eu's");
+    assert_eq!(crm.get(&format!("/instances/eu/bulk/v1/leads/batch/{theirs}.json")).await.1["success"], true);
+
+    for path in [LEADS, "/instances/default/bulk/v1/leads.json", "/instances/nowhere/bulk/v1/leads.json"] {
+        assert_eq!(code(&web.upload(path, form(&[], FILE, &[])).await.1), "603", "{path}");
+    }
+    assert_eq!(code(&web.get(&format!("/bulk/v1/leads/batch/{id}.json")).await.1), "603");
+    let (_, answer) = crm.upload("/instances/nowhere/bulk/v1/leads.json", form(&[], FILE, &[])).await;
+    assert_eq!(code(&answer), "610");
+    for (instance, http) in [("eu", 200), ("default", 401), ("nowhere", 401)] {
+        let program = Program::new(format!("http://{}/instances/{instance}", address(&town)));
+        assert_eq!(program.login("web", "web-secret-4712").await.0, http, "{instance}");
+    }
+
+    // And so by the native API.
+    let add = "/v1/jobs?target=leads&format=csv&instance";
+    for (path, http) in [
+        (format!("{add}=default"), 403),
+        (format!("{add}=nowhere"), 403),
+        ("/v1/instances/default/pause".into(), 403),
+        ("/v1/instances/nowhere/resume".into(), 403),
+        ("/v1/instances/eu/pause".into(), 200),
+        ("/v1/instances/eu/resume".into(), 200),
+    ] {
+        let answer = web.call(Method::POST, &path).body(FILE).send().await.expect("an answer");
+        assert_eq!(answer.status(), http, "{path}");
+    }
+    let instances = web.get("/v1/status").await.1["instances"].as_object().expect("instances").clone();
+    assert_eq!(instances.keys().collect::<Vec<_>>(), ["eu"]);
+}

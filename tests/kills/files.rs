@@ -1,0 +1,205 @@
+//! What is dropped in? Files whose every row is unlike any other, with what Marketo will say of each known beforehand.
+
+use std::fmt::Write as _;
+use std::ops::Range;
+
+use marqueue::job::{Format, JobState, Target};
+use rand::RngExt;
+use rand::rngs::Xoshiro256PlusPlus;
+use sha2::{Digest, Sha256};
+
+use super::dice;
+
+/// Files of more bytes stream into the store in several transactions.
+const PIECE_BYTES: usize = 256 * 1024;
+
+/// The client that drops in such files, and no others.
+pub const LARGE: &str = "max";
+
+/// One file, and what is said of it.
+#[derive(Clone, Debug)]
+pub struct File {
+    /// Unlike any other of the episode, so that an upload tells which file it is of.
+    pub name: String,
+    pub target: Target,
+    pub format: Format,
+    pub group: Option<String>,
+    pub priority: i64,
+    pub content: Vec<u8>,
+    header: usize,
+    /// Where each row stands.
+    rows: Vec<Range<usize>>,
+    failing: Vec<(usize, String)>,
+    warned: Vec<(usize, String)>,
+    batch_fails: bool,
+}
+
+/// How a job has to end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct End {
+    pub state: JobState,
+    pub total: u64,
+    pub processed: u64,
+    pub failed: u64,
+    pub warned: u64,
+    pub failures: Option<String>,
+    pub warnings: Option<String>,
+}
+
+impl End {
+    /// In what the two differ, with what each has; rows without their padding.
+    pub fn differences(&self, other: &End) -> Vec<String> {
+        let facts = |end: &End| {
+            let End { state, total, processed, failed, warned, failures, warnings } = end;
+            let text = |text: &Option<String>| format!("{text:?}").replace("xx", "");
+            let numbers = [("total", total), ("processed", processed), ("failed", failed), ("warned", warned)];
+            let numbers = numbers.map(|(name, number)| format!("{name} {number}"));
+            [vec![state.to_string()], numbers.into(), vec![text(failures), text(warnings)]].concat()
+        };
+        let both = facts(self).into_iter().zip(facts(other));
+        both.filter(|(own, other)| own != other).map(|(own, other)| format!("{own} instead of {other}")).collect()
+    }
+}
+
+impl File {
+    /// The `n`th file of a client; the same for the same seed, whatever happens around it.
+    pub fn of(seed: u64, client: &str, n: usize, groups: bool) -> File {
+        let dice = &mut dice(seed, &format!("file {client} {n}"));
+        let format = Format::ALL[dice.random_range(0..3)];
+        let target = match dice.random_range(0..8) {
+            0..2 => Target::CustomObject { name: "car_c".into() },
+            2..4 => Target::ProgramMembers { program_id: 1044, status: "Member".into() },
+            4 if groups => Target::Leads { lookup_field: None, list_id: Some(7), partition: None },
+            _ => Target::Leads { lookup_field: None, list_id: None, partition: None },
+        };
+        let name = format!("{client}-{n}.{format}");
+        // Rows and the most bytes of the padding of each.
+        let (rows, padding) = match dice.random_range(0..4) {
+            _ if client == LARGE => (dice.random_range(180..220), 4_000),
+            0 => (dice.random_range(30..90), 2_500),
+            _ => (dice.random_range(1..12), 200),
+        };
+        let mut file = File {
+            group: (groups && dice.random_bool(0.4)).then(|| format!("group-{client}")),
+            priority: if groups { dice.random_range(-1..=1) } else { 0 },
+            batch_fails: rows < 12 && dice.random_bool(0.05),
+            name,
+            target,
+            format,
+            content: Vec::new(),
+            header: 0,
+            rows: Vec::new(),
+            failing: Vec::new(),
+            warned: Vec::new(),
+        };
+        file.write(rows, padding, dice);
+        file
+    }
+
+    fn write(&mut self, rows: usize, padding: usize, dice: &mut Xoshiro256PlusPlus) {
+        let between = char::from(self.format.delimiter());
+        let mut text = format!("email{between}note{between}padding\n");
+        self.header = text.len();
+        for row in 0..rows {
+            let from = text.len();
+            let note = match dice.random_range(0..12) {
+                _ if row == 0 && self.batch_fails => "!batch-failed:the whole import broke".to_owned(),
+                0 => {
+                    let reason = format!("no such thing as {row}");
+                    self.failing.push((row, reason.clone()));
+                    format!("!fail:{reason}")
+                }
+                1 => {
+                    let reason = format!("odd but fine {row}");
+                    self.warned.push((row, reason.clone()));
+                    format!("!warn:{reason}")
+                }
+                2 => format!("!lasts:{}ms", dice.random_range(20..350)),
+                3 => "\"two\nlines\"".to_owned(),
+                _ => "fine".to_owned(),
+            };
+            let padding = dice.random_range(1..padding);
+            writeln!(text, "{}-{row}@example.com{between}{note}{between}{:x>padding$}", self.name, "")
+                .expect("writing to text");
+            self.rows.push(from..text.len());
+        }
+        self.content = text.into_bytes();
+    }
+
+    /// Whether it streams into the store in several transactions.
+    pub fn is_large(&self) -> bool {
+        self.content.len() > PIECE_BYTES
+    }
+
+    pub fn rows(&self) -> Range<usize> {
+        0..self.rows.len()
+    }
+
+    /// Which rows an upload of so many bytes and this hash holds: the header and some rows one after the other, byte for
+    /// byte, or none at all.
+    pub fn rows_of(&self, bytes: u64, sha256: &str) -> Option<Range<usize>> {
+        let rows_bytes = usize::try_from(bytes).ok()?.checked_sub(self.header)?;
+        let ends = |from: usize, end: usize| self.rows[from..].iter().position(|row| row.end == end);
+        self.rows().find_map(|from| {
+            let start = self.rows[from].start;
+            let to = from + ends(from, start + rows_bytes)? + 1;
+            (self.sha256(start, start + rows_bytes) == sha256).then_some(from..to)
+        })
+    }
+
+    /// How many bytes an upload of these rows has, and its hash.
+    pub fn upload_of(&self, rows: Range<usize>) -> (u64, String) {
+        let (from, to) = (self.rows[rows.start].start, self.rows[rows.end - 1].end);
+        ((self.header + to - from) as u64, self.sha256(from, to))
+    }
+
+    /// Of the header and the bytes `from..to`, as the simulator writes it.
+    pub fn sha256(&self, from: usize, to: usize) -> String {
+        let hash = Sha256::new().chain_update(&self.content[..self.header]).chain_update(&self.content[from..to]);
+        hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// What Marketo makes of it, by the cells that say so.
+    pub fn end(&self) -> End {
+        let total = self.rows.len() as u64;
+        if self.batch_fails {
+            let (state, none) = (JobState::Failed, None);
+            return End { state, total, processed: 0, failed: 0, warned: 0, failures: none.clone(), warnings: none };
+        }
+        let (failed, warned) = (self.failing.len() as u64, self.warned.len() as u64);
+        End {
+            state: JobState::Complete,
+            total,
+            processed: total - failed,
+            failed,
+            warned,
+            failures: self.report("Import Failure Reason", &self.failing),
+            warnings: self.report("Import Warning Reason", &self.warned),
+        }
+    }
+
+    fn report(&self, reason: &str, rows: &[(usize, String)]) -> Option<String> {
+        let line = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim_end().to_owned();
+        let between = char::from(self.format.delimiter());
+        let mut text = format!("{}{between}{reason}\n", line(&self.content[..self.header]));
+        for (row, reason) in rows {
+            writeln!(text, "{}{between}{reason}", line(&self.content[self.rows[*row].clone()]))
+                .expect("writing to text");
+        }
+        (!rows.is_empty()).then_some(text)
+    }
+}
+
+#[test]
+fn an_upload_is_known_by_its_bytes_and_one_that_was_changed_is_not() {
+    let file = (0..).map(|n| File::of(1, "a", n, true)).find(|file| file.rows.len() > 20).expect("a longer file");
+    for rows in [0..1, 3..9, 0..file.rows.len(), 20..file.rows.len()] {
+        let (from, to) = (file.rows[rows.start].start, file.rows[rows.end - 1].end);
+        let (bytes, sha256) = file.upload_of(rows.clone());
+        assert_eq!(file.rows_of(bytes, &sha256), Some(rows));
+        let mut changed = file.clone();
+        changed.content[to - 2] ^= 1;
+        assert_eq!(changed.rows_of(bytes, &sha256), None);
+        assert_eq!(file.rows_of(bytes - 1, &file.sha256(from, to - 1)), None, "half a row is none");
+    }
+}

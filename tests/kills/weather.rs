@@ -1,0 +1,79 @@
+//! What goes wrong on the way to Marketo? A few faults for each life of the daemon.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use marqueue::simulator::{Call, Effect, Fault, Garbled, Simulator};
+use rand::RngExt;
+use rand::rngs::Xoshiro256PlusPlus;
+
+/// How many faults of each kind were sent out; some may have found no call.
+pub type Count = BTreeMap<String, u32>;
+
+/// Lets some things go wrong from now on, at one of the next calls of their kind.
+pub fn change(simulator: &Simulator, dice: &mut Xoshiro256PlusPlus, count: &mut Count) {
+    for _ in 0..dice.random_range(0..5) {
+        if dice.random_bool(0.08) {
+            simulator.revoke_tokens();
+            *count.entry("tokens revoked".into()).or_default() += 1;
+            continue;
+        }
+        let call =
+            [Call::Create, Call::Create, Call::Create, Call::Status, Call::Failures, Call::Warnings, Call::Token]
+                [dice.random_range(0..7)];
+        let effect = effect(call, dice);
+        *count.entry(name(call, &effect)).or_default() += 1;
+        simulator.push_fault(Fault::on(call, effect).nth(dice.random_range(1..=4)));
+    }
+}
+
+fn effect(call: Call, dice: &mut Xoshiro256PlusPlus) -> Effect {
+    let is_file = matches!(call, Call::Failures | Call::Warnings);
+    let executed = |code: u32, message: &str| match Effect::error(code, message) {
+        Effect::Error { code, message, .. } => Effect::Error { code, message, executed: true },
+        other => other,
+    };
+    let errors = [
+        (601, "Access token invalid"),
+        (602, "Access token expired"),
+        (606, "Max rate limit exceeded"),
+        (608, "API temporarily unavailable"),
+        (611, "System error"),
+        (615, "Concurrent access limit reached"),
+    ];
+    let on_create = [(1016, "Too many imports queued"), (1019, "Import in progress"), (9999, "Something new")];
+    match dice.random_range(0..10) {
+        0 => Effect::LoseRequest,
+        1 => Effect::LoseAnswer,
+        // Half a file whose length says that it is whole is a file like any other: nobody could tell.
+        2 if is_file => Effect::Garble([Garbled::Empty, Garbled::Torn][dice.random_range(0..2)]),
+        2 => Effect::Garble([Garbled::Empty, Garbled::Cut, Garbled::Torn][dice.random_range(0..3)]),
+        3 => Effect::delay(Duration::from_millis(dice.random_range(1..400))),
+        4 => Effect::http([429, 500, 502, 503][dice.random_range(0..4)]),
+        5 => Effect::Http { status: [500, 502, 504][dice.random_range(0..3)], executed: true },
+        6 if call == Call::Create => {
+            let (code, message) = on_create[dice.random_range(0..on_create.len())];
+            Effect::error(code, message)
+        }
+        7 if call == Call::Create => executed([502, 604, 713][dice.random_range(0..3)], "Nobody knows"),
+        // The file of an ended import that comes late.
+        6 if is_file => Effect::http(404),
+        _ if call == Call::Token => Effect::http(500),
+        _ => {
+            let (code, message) = errors[dice.random_range(0..errors.len())];
+            Effect::error(code, message)
+        }
+    }
+}
+
+fn name(call: Call, effect: &Effect) -> String {
+    let what = match effect {
+        Effect::Error { code: Some(code), executed, .. } => {
+            format!("error {}{}", serde_json::json!(code), if *executed { " executed" } else { "" }).replace('"', "")
+        }
+        Effect::Http { status, executed } => format!("http {status}{}", if *executed { " executed" } else { "" }),
+        Effect::DelayMs(_) => "delay".to_owned(),
+        other => format!("{other:?}").to_lowercase(),
+    };
+    format!("{call:?} {what}").to_lowercase()
+}

@@ -1,0 +1,148 @@
+//! Who hears of a job's end, and what? With the real binary, a real command, and a server that answers as it is told.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::sync::{Arc, Mutex};
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode};
+use axum::routing::post;
+use hmac::{Hmac, Mac};
+use marqueue::job::JobState;
+use serde_json::{Value, json};
+use sha2::Sha256;
+
+mod support;
+
+use support::{Town, leads, quick};
+
+/// Headers and body.
+type Heard = (HeaderMap, Vec<u8>);
+
+/// A place that is told of things; it refuses as often as it is told to.
+#[derive(Clone, Default)]
+struct Ear {
+    heard: Arc<Mutex<Vec<Heard>>>,
+    refuse: Arc<Mutex<u32>>,
+}
+
+impl Ear {
+    async fn open(&self) -> String {
+        async fn hear(State(ear): State<Ear>, headers: HeaderMap, body: Bytes) -> StatusCode {
+            ear.heard.lock().expect("nobody panicked").push((headers, body.to_vec()));
+            let mut refuse = ear.refuse.lock().expect("nobody panicked");
+            if *refuse == 0 {
+                return StatusCode::NO_CONTENT;
+            }
+            *refuse -= 1;
+            StatusCode::BAD_GATEWAY
+        }
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let url = format!("http://{}/hook?token=x", listener.local_addr().expect("its address"));
+        let routes = Router::new().route("/hook", post(hear)).with_state(self.clone());
+        tokio::spawn(async move { axum::serve(listener, routes).await });
+        url
+    }
+
+    fn heard(&self) -> Vec<Heard> {
+        self.heard.lock().expect("nobody panicked").clone()
+    }
+
+    fn jobs(&self) -> Vec<Value> {
+        self.heard()
+            .iter()
+            .map(|(_, body)| serde_json::from_slice::<Value>(body).expect("JSON")["job"]["id"].clone())
+            .collect()
+    }
+}
+
+#[tokio::test]
+async fn an_end_is_posted_and_signed() {
+    let ear = Ear::default();
+    let mut town = Town::new(quick()).await;
+    town.config = format!("\n[notify]\nurl = {:?}\nsecret = \"whsec\"", ear.open().await);
+    town.start().await;
+    let job = town.add("target=leads&filename=a.csv", leads(&["a@example.com"])).await;
+    let ended = town.ended(job.id).await;
+    town.until("it is told", async |_| (!ear.heard().is_empty()).then_some(())).await;
+    let (headers, body) = ear.heard().remove(0);
+    let told: Value = serde_json::from_slice(&body).unwrap();
+    assert_eq!((&told["event"], &told["job"]["state"]), (&json!("job-ended"), &json!("complete")));
+    assert_eq!(told["job"], serde_json::to_value(&ended).unwrap());
+    let header = |name: &str| headers[name].to_str().unwrap().to_owned();
+    assert_eq!((header("content-type"), header("marqueue-job")), ("application/json".into(), "1".into()));
+    let mut mac = Hmac::<Sha256>::new_from_slice(b"whsec").unwrap();
+    mac.update(format!("{}.", header("marqueue-timestamp")).as_bytes());
+    mac.update(&body);
+    let digits: String = mac.finalize().into_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
+    assert_eq!(header("marqueue-signature"), format!("sha256={digits}"));
+    assert!(!town.log().contains("token=x") && !town.log().contains("whsec"));
+}
+
+#[tokio::test]
+async fn what_is_owed_survives_a_kill_and_a_place_that_refuses_and_jobs_go_on_meanwhile() {
+    let ear = Ear::default();
+    *ear.refuse.lock().unwrap() = u32::MAX;
+    let mut town = Town::new(quick()).await;
+    town.config = format!("\n[notify]\nurl = {:?}", ear.open().await);
+    town.start().await;
+    let first = town.add("target=leads&filename=a.csv", leads(&["a@example.com"])).await.id;
+    town.ended(first).await;
+    town.until("it was tried", async |_| (!ear.heard().is_empty()).then_some(())).await;
+    let second = town.add("target=leads&filename=b.csv", leads(&["b@example.com"])).await.id;
+    assert_eq!(town.ended(second).await.state, JobState::Complete, "nobody waits for the one that is told");
+    town.kill();
+    *ear.refuse.lock().unwrap() = 0;
+    ear.heard.lock().unwrap().clear();
+    town.start().await;
+    town.until("both are told", async |_| {
+        let jobs = ear.jobs();
+        (jobs.contains(&json!(1)) && jobs.contains(&json!(2))).then_some(())
+    })
+    .await;
+    town.until("nothing is owed any more", async |town| {
+        town.get("/metrics").await.contains("marqueue_notices_owed 0").then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_command_gets_it_on_its_standard_input_and_none_of_the_daemons_secrets() {
+    let mut town = Town::new(quick()).await;
+    let (script, out) = (town.folder.path().join("told.sh"), town.folder.path().join("told"));
+    fs::write(&script, "#!/bin/sh\n{ cat; env; echo \"argument=$2\"; } > \"$1.part\" && mv \"$1.part\" \"$1\"\n")
+        .unwrap();
+    fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
+    town.config = format!("\n[notify]\ncommand = [{script:?}, {out:?}, \"two words\"]");
+    town.start().await;
+    let id = town.add("target=leads&filename=a.csv", leads(&["a@example.com"])).await.id;
+    town.ended(id).await;
+    let said = town.until("it was run", async |_| fs::read_to_string(&out).ok()).await;
+    let (body, rest) = said.split_once('\n').unwrap();
+    let told: Value = serde_json::from_str(body).unwrap();
+    assert_eq!((&told["event"], &told["job"]["id"]), (&json!("job-ended"), &json!(1)));
+    assert!(rest.contains("argument=two words\n"), "{rest}");
+    let ours: Vec<_> = rest.lines().filter(|line| line.starts_with("MARQUEUE_")).collect();
+    assert_eq!(ours, ["MARQUEUE_JOB_ID=1"]);
+}
+
+#[tokio::test]
+async fn a_command_that_fails_is_run_again() {
+    let mut town = Town::new(quick()).await;
+    let (script, count) = (town.folder.path().join("told.sh"), town.folder.path().join("count"));
+    fs::write(&script, "#!/bin/sh\nprintf x >> \"$1\"\ntest \"$(cat \"$1\")\" = xx\n").unwrap();
+    fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
+    town.config = format!("\n[notify]\ncommand = [{script:?}, {count:?}]");
+    town.start().await;
+    let id = town.add("target=leads&filename=a.csv", leads(&["a@example.com"])).await.id;
+    town.ended(id).await;
+    town.until("it was told at the second try", async |town| {
+        let text = town.get("/metrics").await;
+        (text.contains("marqueue_notices_total{result=\"told\"} 1") && text.contains("marqueue_notices_owed 0"))
+            .then_some(())
+    })
+    .await;
+    assert_eq!(fs::read_to_string(&count).unwrap(), "xx");
+}
