@@ -126,8 +126,7 @@ impl Daemon {
         Ok(Daemon { store, lanes, intake, stop, tasks, served, tls })
     }
 
-    /// Puts in force what of `new` can be while the daemon runs, and says what can't; reads the TLS files again. `now` is
-    /// what is in force. What is wrong stays as it was.
+    /// Puts in force what of `new` can be while the daemon runs, and says what can't. `now` is what is in force.
     async fn reload(&self, now: &mut Config, level: &logging::Level, new: Result<Config, ConfigError>) {
         match self.tls.as_ref().map(|tls| tls.reload()) {
             Some(Ok(())) => tracing::info!("the TLS files were read again"),
@@ -187,7 +186,7 @@ impl Daemon {
 }
 
 /// Runs the daemon until SIGTERM or SIGINT. A second one does not wait for uploads. SIGHUP has it `read` its
-/// configuration again, and its TLS files. `paused`: no upload begins before a person says so.
+/// configuration and its TLS files again. `paused`: no upload begins before a person says so.
 ///
 /// # Errors
 /// As [`Daemon::start`]; also if the daemon broke down.

@@ -78,11 +78,12 @@ enum Checks {
 
 impl Intake {
     pub fn new(store: Store, clock: Clock, config: &Config) -> Intake {
+        let upload_bytes = Arc::new(RwLock::new(upload_bytes(config)));
         Intake {
             store,
             clock,
             max_file_bytes: config.api.max_file_bytes,
-            upload_bytes: Arc::new(RwLock::new(upload_bytes(config))),
+            upload_bytes,
             pieces: Arc::new(Semaphore::new(UNDER_WAY_IN_ALL)),
         }
     }

@@ -22,8 +22,8 @@ use marqueue::config::Config;
 use marqueue::daemon::Daemon;
 use tokio::runtime::Runtime;
 
-/// Where a daemon listens that lives as long as this process.
-static SOCKET: LazyLock<PathBuf> = LazyLock::new(|| {
+/// A daemon that lives as long as this process, and where it listens.
+static HOUSE: LazyLock<(PathBuf, Daemon, Runtime)> = LazyLock::new(|| {
     let folder = tempfile::tempdir().expect("a folder").keep();
     let socket = folder.join("m.sock");
     let config = format!(
@@ -32,9 +32,9 @@ static SOCKET: LazyLock<PathBuf> = LazyLock::new(|| {
         folder.join("q.db")
     );
     let config = Config::read(Some(("m.toml".as_ref(), &config)), []).expect("a configuration");
-    let runtime = Box::leak(Box::new(Runtime::new().expect("a runtime")));
-    Box::leak(Box::new(runtime.block_on(Daemon::start(&config, Clock::System)).expect("a daemon")));
-    socket
+    let runtime = Runtime::new().expect("a runtime");
+    let daemon = runtime.block_on(Daemon::start(&config, Clock::System, false)).expect("a daemon");
+    (socket, daemon, runtime)
 });
 
 fuzz_target!(|line: &[u8]| {
@@ -46,7 +46,7 @@ fuzz_target!(|line: &[u8]| {
         return;
     }
     for method in ["GET", "POST"] {
-        let mut client = UnixStream::connect(&*SOCKET).expect("the daemon listens");
+        let mut client = UnixStream::connect(&HOUSE.0).expect("the daemon listens");
         client.set_read_timeout(Some(Duration::from_secs(10))).expect("a timeout");
         let head = [method.as_bytes(), b" /v1/", line, b" HTTP/1.1\r\nHost: d\r\nConnection: close\r\n\r\n"].concat();
         // It may be closed before all of it is taken.

@@ -141,6 +141,9 @@ struct Refused {
     readiness: Readiness,
 }
 
+/// What goes through the whole database may be silent for so long before it answers.
+const WHOLE_DATABASE: Duration = Duration::from_secs(3600);
+
 /// Speaks to one daemon. Every method gives a [`ClientError`] where there is no good answer.
 pub struct Client {
     http: reqwest::Client,
@@ -243,19 +246,23 @@ impl Client {
 
     /// A copy of the database as it is now. The daemon makes it before it sends it, which takes a while.
     pub async fn backup(&self) -> Result<Download, ClientError> {
-        Ok(Download { response: self.send(self.request(Method::GET, "/v1/backup")).await? })
+        let request = self.request(Method::GET, "/v1/backup");
+        let response = self.silence.within(WHOLE_DATABASE, self.send(request)).await??;
+        Ok(Download { response, silence: self.silence.clone() })
     }
 
     /// Erases content and reports of an ended job, or only says what there is.
     pub async fn erase(&self, id: JobId, dry_run: bool) -> Result<Erasure, ClientError> {
         let dry_run = dry_run.then_some(("dry_run", "true"));
-        self.ask(self.request(Method::POST, &format!("/v1/jobs/{id}/erase")).query(dry_run.as_slice())).await
+        let request = self.request(Method::POST, &format!("/v1/jobs/{id}/erase")).query(dry_run.as_slice());
+        self.silence.within(WHOLE_DATABASE, async { read(self.send(request).await?).await }).await?
     }
 
     /// Erases what is due, or only says what is.
     pub async fn retention(&self, dry_run: bool) -> Result<Pass, ClientError> {
         let dry_run = dry_run.then_some(("dry_run", "true"));
-        self.ask(self.request(Method::POST, "/v1/retention").query(dry_run.as_slice())).await
+        let request = self.request(Method::POST, "/v1/retention").query(dry_run.as_slice());
+        self.silence.within(WHOLE_DATABASE, async { read(self.send(request).await?).await }).await?
     }
 
     /// How the instance stands now.

@@ -56,7 +56,7 @@ fn key(name: &str) -> Option<String> {
         return None;
     }
     // The lists, and the one within one.
-    let [table @ "api", list @ "clients", entry, rest @ ..] | [table @ "notify", list @ "command", entry, rest @ ..] =
+    let ([table @ "api", list @ "clients", entry, rest @ ..] | [table @ "notify", list @ "command", entry, rest @ ..]) =
         levels.as_slice()
     else {
         return Some(levels.join("."));

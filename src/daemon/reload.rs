@@ -8,7 +8,7 @@ use crate::config::{Config, Instance};
 /// there. Of the rest, the log's level.
 pub fn merged(now: &Config, new: Config) -> (Config, Vec<String>) {
     // Taken apart, so that a part that is added has to be thought of here.
-    let Config { store, retention, api, drop, instances, notify, log, warnings } = new;
+    let Config { store, retention, api, drop, notify, instances, log, warnings } = new;
     let mut later = Vec::new();
     for (key, same) in [
         ("store", now.store == store),
@@ -91,8 +91,6 @@ mod tests {
             socket = "other.sock"
             [drop]
             path = "/spool"
-            [notify]
-            command = ["true"]
             [log]
             format = "json"
             [instances.default]
@@ -105,7 +103,7 @@ mod tests {
             client_secret = "s"
         "#;
         let (merged, later) = merged(&read(BEFORE), read(after));
-        let keys = ["store", "retention", "api", "drop", "notify", "log.format", "instances.default.base_url"];
+        let keys = ["store", "retention", "api", "drop", "log.format", "instances.default.base_url"];
         let more = ["instances.default.identity_url", "instances.second"];
         assert_eq!(later, [&keys[..], &more[..]].concat());
         let mut expected = read(BEFORE);

@@ -84,7 +84,7 @@ impl Counter {
 /// Sends files over the socket, one after the other. Those with a key are sent until they are acknowledged; the others are
 /// left at the first broken connection.
 pub async fn at_the_socket(counter: Arc<Counter>, socket: PathBuf, name: String) {
-    let client = Client::new(&socket).expect("a client");
+    let client = Client::new(&socket, Duration::from_secs(120)).expect("a client");
     for n in 0.. {
         if !counter.may(&name).await {
             return;

@@ -298,5 +298,5 @@ async fn halves(path: &Path) -> u64 {
 }
 
 pub fn client(town: &Town) -> Client {
-    Client::new(&town.socket()).expect("a client")
+    Client::new(&town.socket(), Duration::from_secs(120)).expect("a client")
 }

@@ -12,7 +12,7 @@ use crate::job::Target;
 use crate::store::{Job, Kind};
 
 /// # Errors
-/// HTTP 404 where a custom object's import has no such file; for the others it is empty then, as Marketo has it. 1003
+/// HTTP 404 where the file was erased, and where a custom object's import has none; for the others it is empty then, as Marketo has it. 1003
 /// where the batches' files have other columns each, so that they are no one file.
 pub(super) async fn report(daemon: &Daemon, job: &Job, kind: Kind) -> Result<Answer, Refusal> {
     // An import is over when all of it is: till then there is no file, as there is none on Marketo.
@@ -29,7 +29,6 @@ pub(super) async fn report(daemon: &Daemon, job: &Job, kind: Kind) -> Result<Ans
     let first = match joined.next().await {
         Ok(Some(first)) => first,
         Ok(None) => return none(job),
-        Err(problem) if problem.status == StatusCode::CONFLICT => return none(job),
         Err(problem) => return Err(refusal(problem.status, problem.detail)),
     };
     let body = stream::try_unfold((Some(first), joined), async |(first, mut joined)| {
@@ -50,5 +49,10 @@ fn none(job: &Job) -> Result<Answer, Refusal> {
 }
 
 fn refusal(status: u16, detail: String) -> Refusal {
-    if status == StatusCode::CONFLICT { Refusal::new(1003, detail) } else { Refusal::new(608, detail) }
+    match StatusCode::from_u16(status) {
+        Ok(StatusCode::CONFLICT) => Refusal::new(1003, detail),
+        // It was erased. An empty file would say that no row had failed.
+        Ok(StatusCode::GONE) => Refusal::bare(StatusCode::NOT_FOUND),
+        _ => Refusal::new(608, detail),
+    }
 }

@@ -126,6 +126,8 @@ mod tests {
             started_at: Some(at(1)),
             finished_at: state.has_ended().then(|| at(4)),
             error: None,
+            content_erased_at: None,
+            reports_erased_at: None,
             header: (0, 1),
         }
     }
