@@ -24,6 +24,7 @@ mod explain;
 mod follow;
 mod health;
 mod list;
+mod man;
 mod output;
 mod pause;
 mod progress;
@@ -154,6 +155,7 @@ pub enum Asked {
     Check(check::Check),
     Simulate(simulate::Simulate),
     Completions(completions::Completions),
+    Man(man::Manual),
 }
 
 /// Carries a verb out, on the ambient tokio runtime. What goes wrong is said on standard error.
@@ -179,6 +181,7 @@ pub async fn run(verb: Asked, global: &Global) -> Exit {
         Asked::Check(verb) => verb.run(global).await,
         Asked::Simulate(verb) => verb.run(global).await,
         Asked::Completions(verb) => verb.run(),
+        Asked::Man(verb) => verb.run(global),
     };
     done.unwrap_or_else(|failure| {
         output::note(&format!("error: {failure}"));
