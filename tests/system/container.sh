@@ -27,14 +27,14 @@ chown 10001:10001 "$work/run"
 chmod 0770 "$work/run"
 
 # A store of its own, so that nothing of this machine's is touched. runc, because crun refuses machines whose control
-# groups are half of the old kind; no limits raised, because a process without CAP_SYS_RESOURCE may not.
+# groups are half of the old kind; limits that are below any hard one, because a process without CAP_SYS_RESOURCE may not raise them.
 cat > "$work/containers.conf" <<EOF
 [engine]
 runtime = "runc"
 cgroup_manager = "cgroupfs"
 events_logger = "file"
 [containers]
-default_ulimits = ["nofile=$(ulimit -Hn):$(ulimit -Hn)", "nproc=$(ulimit -Hu):$(ulimit -Hu)"]
+default_ulimits = ["nofile=4096:4096", "nproc=16384:16384"]
 EOF
 cat > "$work/storage.conf" <<EOF
 [storage]
