@@ -18,6 +18,7 @@ mod cancel;
 mod check;
 mod completions;
 mod demo;
+mod doctor;
 mod erase;
 mod exit;
 mod explain;
@@ -151,6 +152,7 @@ pub enum Asked {
     Resume(pause::Resume),
     Status(status::Status),
     Health(health::Health),
+    Doctor(doctor::Doctor),
     Check(check::Check),
     Simulate(simulate::Simulate),
     Completions(completions::Completions),
@@ -175,6 +177,7 @@ pub async fn run(verb: Asked, global: &Global) -> Exit {
         Asked::Pause(verb) => verb.run(global).await,
         Asked::Resume(verb) => verb.run(global).await,
         Asked::Health(verb) => verb.run(global).await,
+        Asked::Doctor(verb) => verb.run(global).await,
         Asked::Status(verb) => verb.run(global).await,
         Asked::Check(verb) => verb.run(global).await,
         Asked::Simulate(verb) => verb.run(global).await,

@@ -25,6 +25,7 @@ mod columns;
 mod content;
 mod due;
 mod erase;
+mod examine;
 mod facts;
 #[cfg(test)]
 mod fixture;
@@ -48,6 +49,7 @@ pub use backup::{BadCopy, Copied, Verified, verify_copy};
 pub use content::{CHUNK_BYTES, Content, Kind, Packed};
 pub use due::{Due, Ended};
 pub use erase::Stored;
+pub use examine::{Examined, Unexamined, examine};
 pub use facts::Fact;
 pub use instances::{Depth, Usage};
 pub use notices::Notice;
