@@ -69,6 +69,8 @@ impl fmt::Display for Warning {
 pub struct Store {
     /// The one SQLite file.
     pub path: PathBuf,
+    /// Bytes of its disk that are kept for the jobs that are there; 0 for none.
+    pub reserve_bytes: u64,
 }
 
 /// How long what belongs to an ended job is kept, counted from its end.
@@ -263,7 +265,7 @@ const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 impl Default for Store {
     fn default() -> Self {
-        Store { path: "marqueue.db".into() }
+        Store { path: "marqueue.db".into(), reserve_bytes: 64 << 20 }
     }
 }
 
@@ -369,7 +371,7 @@ mod tests {
             polling: Polling { min: Duration::from_secs(5), max: Duration::from_secs(30) },
         };
         let expected = Config {
-            store: Store { path: "marqueue.db".into() },
+            store: Store { path: "marqueue.db".into(), reserve_bytes: 67_108_864 },
             retention: Retention {
                 files: Duration::from_secs(604_800),
                 reports: Duration::from_secs(2_592_000),

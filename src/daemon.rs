@@ -66,7 +66,7 @@ impl Daemon {
             None => None,
         };
         let tokens = Tokens::new(&config.api.clients)?;
-        let store = Store::open(&config.store.path).await?;
+        let store = Store::open_with_reserve(&config.store.path, config.store.reserve_bytes).await?;
         let now = clock.now();
         // No instance still counts a day that began before the oldest that one is in.
         let days = config.instances.values().map(|instance| day_of(now, instance.limits.daily_reset));

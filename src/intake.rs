@@ -292,7 +292,7 @@ mod tests {
             group: None,
             idempotency_key: None,
             retry_of: None,
-            source: Source::Socket { uid: 0 },
+            source: Source::Socket { uid: Some(0) },
         }
     }
 

@@ -374,12 +374,12 @@ async fn what_is_broken_is_told_with_what_to_do() {
         },
         Broken {
             what: "a key is unknown",
-            change: ("[store]\n", "[store]\npaht = 'x'\n".to_owned()),
+            change: ("[drop]\n", "[drop]\npaht = 'x'\n".to_owned()),
             breaks: |_| {},
             exit: 2,
             check: "configuration",
             state: "fault",
-            detail: "store.paht is not a key: here belongs `path` (in FOLDER/m.toml)",
+            detail: "drop.paht is not a key: here belongs `path` (in FOLDER/m.toml)",
             advice: "mend the key; config/marqueue.toml of the source explains every one",
         },
         Broken {

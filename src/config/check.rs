@@ -27,6 +27,7 @@ const MARKETO_WINDOW: Duration = Duration::from_secs(20);
 pub(super) fn checked(raw: Raw) -> Result<Config, Problem> {
     let mut warnings = Vec::new();
     not_empty("store.path", &raw.store.path)?;
+    within("store.reserve_bytes", raw.store.reserve_bytes, 0..=1 << 40)?;
     more_than_zero("retention.files", raw.retention.files)?;
     more_than_zero("retention.reports", raw.retention.reports)?;
     more_than_zero("retention.jobs", raw.retention.jobs)?;
@@ -424,6 +425,10 @@ mod tests {
             ),
             ("[store]\npath = ''", "store.path is empty"),
             ("[store]\npath = 7", "store.path must be text, not integer `7`"),
+            (
+                "[store]\nreserve_bytes = 9000000000000",
+                "store.reserve_bytes must be from 0 to 1099511627776, not 9000000000000",
+            ),
             (
                 "[notify]\nurl = 'http://hooks.example'",
                 "notify.url must begin with https:// (http:// is only for loopback, where a simulator is)",

@@ -5,11 +5,12 @@
 //! own in memory), and where there is no log the file is taken as it lies.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use percent_encoding::{NON_ALPHANUMERIC, percent_encode};
 use sqlx::{ConnectOptions, Connection, SqliteConnection};
 
+use super::files::Files;
 use super::instances::unended_by_instance;
 use super::{reading, schema};
 
@@ -46,18 +47,13 @@ pub enum Unexamined {
 /// # Errors
 /// [`Unexamined`]
 pub async fn examine(path: &Path) -> Result<Option<Examined>, Unexamined> {
-    if size(path.to_owned()) == 0 {
+    if size(path) == 0 {
         return Ok(None);
     }
-    let beside = |ending: &str| {
-        let mut name = path.as_os_str().to_owned();
-        name.push(ending);
-        PathBuf::from(name)
-    };
-    let options = if beside("-shm").exists() {
+    let options = if Files::beside(path, "-shm").exists() {
         let path = percent_encode(path.as_os_str().as_encoded_bytes(), NON_ALPHANUMERIC);
         reading(Path::new(&format!("file:{path}?readonly_shm=1")))
-    } else if size(beside("-wal")) == 0 {
+    } else if size(&Files::beside(path, "-wal")) == 0 {
         reading(path).immutable(true)
     } else {
         return Err(Unexamined::LogAlone);
@@ -82,13 +78,14 @@ async fn look(conn: &mut SqliteConnection) -> Result<Examined, Unexamined> {
     Ok(Examined { schema, known, unended: unended_by_instance(conn).await? })
 }
 
-fn size(path: PathBuf) -> u64 {
+fn size(path: &Path) -> u64 {
     fs::metadata(path).map_or(0, |file| file.len())
 }
 
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
+    use std::path::PathBuf;
 
     use super::super::fixture::{add, leads, store};
     use super::super::{Store, options};
@@ -162,7 +159,7 @@ mod tests {
         assert!(matches!(examine(&path).await, Err(Unexamined::Newer { found: 9999, .. })));
 
         let other = folder.path().join("other.db");
-        let mut conn = options(&other).connect().await.unwrap();
+        let mut conn = options(&other).create_if_missing(true).connect().await.unwrap();
         sqlx::query("CREATE TABLE theirs (x)").execute(&mut conn).await.unwrap();
         conn.close().await.unwrap();
         assert!(matches!(examine(&other).await, Err(Unexamined::Foreign)));

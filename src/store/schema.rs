@@ -16,9 +16,15 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
 ];
 
 pub(super) fn migrator() -> Migrator {
+    migrator_to(i64::MAX)
+}
+
+/// As a program of that version had it.
+fn migrator_to(newest: i64) -> Migrator {
     Migrator::with_migrations(
         MIGRATIONS
             .iter()
+            .filter(|&&(version, ..)| version <= newest)
             .map(|&(version, name, sql)| {
                 Migration::new(version, Cow::Borrowed(name), MigrationType::Simple, sql.into_sql_str(), false)
             })
@@ -55,28 +61,4 @@ pub(super) async fn version_in(connection: &mut SqliteConnection) -> Result<Opti
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::{Store, options};
-    use super::*;
-    use crate::job::JobId;
-
-    #[tokio::test]
-    async fn jobs_from_before_sources_were_kept_have_none_and_keep_their_keys() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("q.db");
-        let mut connection = options(&path).connect().await.unwrap();
-        let before = migrator().iter().filter(|migration| migration.version < 3).cloned().collect();
-        Migrator::with_migrations(before).run(&mut connection).await.unwrap();
-        let job = "INSERT INTO job (instance, state, target, filename, format, created_at, idempotency_key)
-                   VALUES ('default', 'pending', 'leads', 'a.csv', 'csv', 1, 'k')";
-        sqlx::query(job).execute(&mut connection).await.unwrap();
-        connection.close().await.unwrap();
-        let store = Store::open(&path).await.unwrap();
-        assert_eq!(store.job(JobId(1)).await.unwrap().source, None);
-        store.close().await;
-        drop(store);
-        let mut connection = options(&path).connect().await.unwrap();
-        let again = sqlx::query(job).execute(&mut connection).await.unwrap_err();
-        assert!(again.as_database_error().is_some_and(|error| error.is_unique_violation()), "{again}");
-    }
-}
+mod tests;

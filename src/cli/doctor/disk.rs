@@ -12,8 +12,8 @@ use crate::config::Config;
 pub const AS_SERVICE: &str =
     "ask as the service's user (sudo -u marqueue marqueue doctor …), or give that user the rights (chown, chmod)";
 
-/// With less a start, the log and what the files bring are soon out of room.
-const LEAST: u64 = 64 << 20;
+/// With less than this beside the reserve, the next files may be refused.
+const LEAST: u64 = 16 << 20;
 
 /// As root everything may be done, which says nothing of the service's user.
 pub fn user() -> Option<Finding> {
@@ -63,9 +63,14 @@ pub fn refused(check: &str, path: &Path, kind: Access) -> Option<Finding> {
 pub fn look(config: &Config) -> Vec<Finding> {
     let folder = folder(&config.store.path);
     let kind = statfs(&folder).ok().map(|disk| kind(disk.f_type as u64, &folder));
-    let room = statvfs(&folder)
-        .ok()
-        .map(|disk| room(disk.f_bavail.saturating_mul(disk.f_frsize), config.api.max_file_bytes, &folder));
+    let room = statvfs(&folder).ok().map(|disk| {
+        // What the reserve has already is not free any more.
+        let mut reserve = config.store.path.clone().into_os_string();
+        reserve.push("-reserve");
+        let held = std::fs::metadata(reserve).map_or(0, |file| file.len());
+        let free = disk.f_bavail.saturating_mul(disk.f_frsize).saturating_add(held);
+        room(free.saturating_sub(config.store.reserve_bytes), config.api.max_file_bytes, &folder)
+    });
     kind.into_iter().chain(room).collect()
 }
 
@@ -108,14 +113,14 @@ fn kind(magic: u64, folder: &Path) -> Finding {
     }
 }
 
+/// `free` is what is there for new files, beside the reserve for those that were accepted.
 fn room(free: u64, largest: u64, folder: &Path) -> Finding {
     const CHECK: &str = "space";
-    let detail = format!("{} MB are free on the disk of {}", free / 1_000_000, folder.display());
+    let detail = format!("{} MB are free for new files on the disk of {}", free / 1_000_000, folder.display());
     if free < LEAST {
-        let advice = format!("make room for {} MB at least, or the daemon takes no files", LEAST / 1_000_000);
-        return Finding::fault(CHECK, detail, advice);
+        return Finding::fault(CHECK, detail, "make room, or new files are refused (507); accepted ones go on");
     }
-    if free - LEAST < largest {
+    if free < largest {
         let detail = format!("{detail}, and one file may have {} MB (api.max_file_bytes)", largest / 1_000_000);
         return Finding::warning(CHECK, detail, "make room, or lower api.max_file_bytes");
     }
@@ -148,15 +153,12 @@ mod tests {
         for (free, largest, state) in [
             (0, 1, State::Fault),
             (LEAST - 1, 1, State::Fault),
-            (LEAST, 1, State::Warning),
-            (LEAST + 1, 1, State::Fine),
-            (u64::MAX, i64::MAX as u64, State::Fine),
+            (LEAST, LEAST, State::Fine),
+            (LEAST, LEAST + 1, State::Warning),
         ] {
             assert_eq!(room(free, largest, Path::new("/x")).state, state, "{free}");
         }
-        assert_eq!(
-            room(1_000_000, 1, Path::new("/x")).advice.unwrap(),
-            "make room for 67 MB at least, or the daemon takes no files"
-        );
+        let said = room(1_000_000, 1, Path::new("/x"));
+        assert_eq!(said.detail, "1 MB are free for new files on the disk of /x");
     }
 }
