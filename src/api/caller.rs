@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
-use axum::extract::{FromRequestParts, Path, Request, State};
+use axum::extract::{FromRequestParts, Request, State};
 use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
 use axum::http::{Extensions, HeaderMap, StatusCode};
@@ -16,7 +16,7 @@ use axum::middleware::Next;
 use axum::response::Response;
 
 use super::Shared;
-use super::problem::job_id;
+use super::problem::{Segment, job_id};
 use super::tokens::{Bearer, Client, Denied, Tokens};
 use super::types::Problem;
 use crate::job::Source;
@@ -130,14 +130,13 @@ pub(super) async fn of_this_machine(caller: Caller, request: Request, next: Next
 pub(super) async fn own_job(
     State(daemon): State<Shared>,
     caller: Caller,
-    Path(path): Path<Vec<(String, String)>>,
+    Segment(id): Segment,
     request: Request,
     next: Next,
 ) -> Result<Response, Problem> {
     // Whoever may see everything costs no look into the store.
     if let Caller::Client(_) = caller {
-        let id = path.iter().find(|(name, _)| name == "id").map_or("", |(_, id)| id);
-        let id = job_id(id)?;
+        let id = job_id(&id)?;
         if !caller.owns(&daemon.store.job(id).await?) {
             return Err(StoreError::NoJob(id).into());
         }

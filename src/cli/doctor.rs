@@ -20,7 +20,7 @@ mod tls;
 
 /// Look at all that the service needs, and say of each thing that it is fine, or what to do
 ///
-/// The configuration is read as "serve" reads it, environment included. Then come database, disk, socket, daemon, drop folder, TLS files, the credentials (by asking Marketo's identity endpoint for a token, which counts against no limit), clock and limits. Nothing is written, no secret is shown, and no daemon is needed. The whole database is read, which takes a while where it is large.
+/// The configuration is read as "serve" reads it, environment included. Then come database, disk, socket, daemon, drop folder, TLS files, the credentials (by asking Marketo's identity endpoint for a token, which counts against no limit), clock and limits. Nothing is written, no secret is shown, and no daemon is needed; one that systemd starts for whoever opens its socket is started. The whole database is read, which takes a while where it is large.
 ///
 /// Rights are those of who asks, so ask as the service's user: sudo -u marqueue marqueue doctor --config /etc/marqueue/marqueue.toml
 ///

@@ -132,7 +132,9 @@ impl Client {
             http = http.no_proxy();
         }
         Ok(Client {
-            http: http.build().map_err(|error| reason(&error))?,
+            http: http.build().map_err(|error| {
+                format!("{}: Marketo's certificate is checked by this machine's (ca-certificates)", reason(&error))
+            })?,
             base_url: instance.base_url.clone(),
             tokens: Tokens::new(&instance.identity_url, &instance.client_id, &instance.client_secret),
         })

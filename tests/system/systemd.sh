@@ -20,13 +20,14 @@ done
 readonly base="$PWD/target/system/base" root="$PWD/target/system/systemd" share="$PWD/target/system/share"
 readonly release=bookworm
 
-# The system without the package is made once, from where this machine has its own packages.
-if [[ ! -d "$base" ]]; then
+# The system that has what the package depends on, and not the package, is made once, from where this machine has its own.
+if [[ ! -x "$base/usr/sbin/update-ca-certificates" ]]; then
     mirror=$(apt-get indextargets --format '$(REPO_URI)' "Release: $release" 'Created-By: Packages' | head -n 1)
     rm -rf "$base.new"
     mkdir -p "$base.new"
-    debootstrap --variant=minbase --include=systemd,systemd-sysv,dbus,libpam-systemd "$release" "$base.new" \
+    debootstrap --variant=minbase --include=systemd,systemd-sysv,dbus,libpam-systemd,ca-certificates "$release" "$base.new" \
         ${mirror:+"$mirror"} >"$base.log" || { tail "$base.log" >&2; die "debootstrap failed"; }
+    rm -rf "$base"
     mv "$base.new" "$base"
 fi
 
