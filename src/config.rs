@@ -7,6 +7,7 @@
 //! `socket_mode = 660` and `max_attempts = true` without a word.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -39,7 +40,28 @@ pub struct Config {
     pub notify: Notify,
     pub log: Log,
     /// What works and should not stay as it is, such as a secret that everyone can read. To be logged once.
-    pub warnings: Vec<String>,
+    pub warnings: Vec<Warning>,
+}
+
+/// What works and should not stay as it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Warning {
+    /// What is so, in one sentence.
+    pub text: String,
+    /// What to do about it.
+    pub advice: &'static str,
+}
+
+impl Warning {
+    fn new(text: String, advice: &'static str) -> Warning {
+        Warning { text, advice }
+    }
+}
+
+impl fmt::Display for Warning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -288,7 +310,8 @@ impl Config {
         let text = fs::read_to_string(path).map_err(unreadable)?;
         let mut config = Config::read(Some((path, &text)), environment)?;
         if layers::of_file(path, &text)?.holds_a_secret() && secret::everyone_may_read(path) {
-            config.warnings.push(format!("{} holds a client_secret and can be read by everyone", path.display()));
+            let text = format!("{} holds a client_secret and can be read by everyone", path.display());
+            config.warnings.push(Warning::new(text, secret::HIDE));
         }
         Ok(config)
     }

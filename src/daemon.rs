@@ -243,8 +243,11 @@ pub async fn serve(
 const OWN_FILES: u32 = 64;
 
 /// What clients may take, as far as there are file descriptors for it: those of the database and of calls to Marketo are
-/// kept free.
-fn connections(config: &Config) -> anyhow::Result<Connections> {
+/// kept free. Raises the process's own limit on them as far as it may.
+///
+/// # Errors
+/// Not even one connection is possible; the text says which limit to raise.
+pub fn connections(config: &Config) -> anyhow::Result<Connections> {
     let calls = config.instances.values().map(|instance| instance.limits.concurrent_calls + 2);
     let wanted = config.api.connections;
     let most = connections_possible(wanted.most, OWN_FILES + calls.sum::<u32>())?;

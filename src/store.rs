@@ -25,6 +25,7 @@ mod content;
 mod due;
 mod erase;
 mod error;
+mod examine;
 mod facts;
 mod files;
 #[cfg(test)]
@@ -57,6 +58,7 @@ pub use content::{CHUNK_BYTES, Content, Kind, Packed};
 pub use due::{Due, Ended};
 pub use erase::Stored;
 pub use error::StoreError;
+pub use examine::{Examined, Unexamined, examine};
 pub use facts::Fact;
 pub use instances::{Depth, Usage};
 pub use notices::Notice;

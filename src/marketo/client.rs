@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt, stream};
+use jiff::Timestamp;
 use reqwest::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE};
 use reqwest::{Response, redirect};
 
@@ -147,6 +148,11 @@ impl Client {
     /// How the last request for a token went.
     pub fn trial(&self) -> Trial {
         self.tokens.trial()
+    }
+
+    /// What time it was there when the identity endpoint last answered, to the second; none where it did not say.
+    pub fn their_time(&self) -> Option<Timestamp> {
+        self.tokens.their_time()
     }
 
     /// Sends a file. `content` yields exactly `upload.bytes` bytes.

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::path::Path;
 
 use sqlx::migrate::{Migration, MigrationType, Migrator};
-use sqlx::{ConnectOptions, Connection, SqlSafeStr};
+use sqlx::{ConnectOptions, Connection, SqlSafeStr, SqliteConnection};
 
 /// Version, name, text. A released migration is never changed: a checksum in the database would refuse it.
 const MIGRATIONS: &[(i64, &str, &str)] = &[
@@ -43,16 +43,21 @@ pub(super) async fn version_of(path: &Path) -> Result<Option<i64>, sqlx::Error> 
         return Ok(None);
     }
     let mut connection = super::reading(path).connect().await?;
-    let migrated: bool =
-        sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE name = '_sqlx_migrations')")
-            .fetch_one(&mut connection)
-            .await?;
-    let version = match migrated {
-        true => sqlx::query_scalar("SELECT max(version) FROM _sqlx_migrations").fetch_one(&mut connection).await?,
-        false => None,
-    };
+    let version = version_in(&mut connection).await?;
     connection.close().await?;
     Ok(version)
+}
+
+/// The version of the database that `connection` reads; none where it is not one of ours.
+pub(super) async fn version_in(connection: &mut SqliteConnection) -> Result<Option<i64>, sqlx::Error> {
+    let migrated: bool =
+        sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE name = '_sqlx_migrations')")
+            .fetch_one(&mut *connection)
+            .await?;
+    match migrated {
+        true => sqlx::query_scalar("SELECT max(version) FROM _sqlx_migrations").fetch_one(connection).await,
+        false => Ok(None),
+    }
 }
 
 #[cfg(test)]
