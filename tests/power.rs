@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use marqueue::clock::from_ms;
-use marqueue::job::{BatchKey, Event, Format, JobId, Target};
+use marqueue::job::{BatchKey, Event, Format, JobId, Source, Target};
 use marqueue::store::{Added, Kind, Layout, NewJob, Packed, Part, Store};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{ConnectOptions, Connection};
@@ -33,7 +33,7 @@ async fn add(store: &Store, job: usize) -> JobId {
         group: None,
         idempotency_key: None,
         retry_of: None,
-        source: None,
+        source: Source::Socket { uid: 0 },
     };
     let file = file(job);
     let bytes = file.len() as u64;
