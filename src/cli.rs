@@ -18,12 +18,14 @@ mod cancel;
 mod check;
 mod completions;
 mod demo;
+mod doctor;
 mod erase;
 mod exit;
 mod explain;
 mod follow;
 mod health;
 mod list;
+mod man;
 mod output;
 mod pause;
 mod progress;
@@ -51,7 +53,7 @@ pub use output::note;
     after_help = "\
 Exit status:
     0  done
-    1  the job failed or was cancelled, a file can't be read, or the request was refused
+    1  the job failed or was cancelled, a file can't be read, the request was refused, or doctor found a fault
     2  wrong usage or configuration
     3  no daemon answers
     4  done, but some rows failed
@@ -59,6 +61,7 @@ Exit status:
 
 Examples:
   marqueue serve --config /etc/marqueue/marqueue.toml
+  marqueue doctor --config /etc/marqueue/marqueue.toml
   marqueue add leads people.csv --wait
   marqueue failures 12 -o failed.csv"
 )]
@@ -69,18 +72,21 @@ pub struct Cli {
     pub verb: Verb,
 }
 
+/// So that a verb's own options stand together in its help.
+const EVERYWHERE: &str = "Options of every verb";
+
 /// What every verb takes.
 #[derive(Args, Clone, Debug)]
 pub struct Global {
     /// Where the daemon listens [env: MARQUEUE_SOCKET]
     // Not clap's own `env`: with the variable set, "marqueue" alone would no longer show the help.
-    #[arg(long, global = true, value_name = "PATH", default_value_os_t = socket())]
+    #[arg(long, global = true, help_heading = EVERYWHERE, value_name = "PATH", default_value_os_t = socket())]
     pub socket: PathBuf,
     /// How long the daemon may say nothing; waiting for a job has no end [default: 30s]
-    #[arg(long, global = true, value_name = "TIME", value_parser = duration)]
+    #[arg(long, global = true, help_heading = EVERYWHERE, value_name = "TIME", value_parser = duration)]
     pub timeout: Option<Duration>,
     /// Write JSON, and nothing else, to standard output
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = EVERYWHERE)]
     pub json: bool,
 }
 
@@ -151,9 +157,11 @@ pub enum Asked {
     Resume(pause::Resume),
     Status(status::Status),
     Health(health::Health),
+    Doctor(doctor::Doctor),
     Check(check::Check),
     Simulate(simulate::Simulate),
     Completions(completions::Completions),
+    Man(man::Manual),
 }
 
 /// Carries a verb out, on the ambient tokio runtime. What goes wrong is said on standard error.
@@ -175,10 +183,12 @@ pub async fn run(verb: Asked, global: &Global) -> Exit {
         Asked::Pause(verb) => verb.run(global).await,
         Asked::Resume(verb) => verb.run(global).await,
         Asked::Health(verb) => verb.run(global).await,
+        Asked::Doctor(verb) => verb.run(global).await,
         Asked::Status(verb) => verb.run(global).await,
         Asked::Check(verb) => verb.run(global).await,
         Asked::Simulate(verb) => verb.run(global).await,
         Asked::Completions(verb) => verb.run(),
+        Asked::Man(verb) => verb.run(global),
     };
     done.unwrap_or_else(|failure| {
         output::note(&format!("error: {failure}"));

@@ -4,7 +4,7 @@
 //! (the window of calls, a token's life) is measured by [`std::time::Instant`] where it is used.
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
@@ -49,6 +49,28 @@ impl Clock {
     }
 }
 
+/// How long a fault that comes again and again is left unsaid.
+const SELDOM: Duration = Duration::from_secs(30);
+
+/// For what may go wrong a thousand times a second: it is said at once, and then once in a while.
+#[derive(Debug, Default)]
+pub struct Seldom {
+    said: Option<Instant>,
+    unsaid: u64,
+}
+
+impl Seldom {
+    /// Whether it is to be said now, and how often it was left unsaid since the last time.
+    pub fn may_say(&mut self) -> Option<u64> {
+        if self.said.is_some_and(|said| said.elapsed() < SELDOM) {
+            self.unsaid += 1;
+            return None;
+        }
+        self.said = Some(Instant::now());
+        Some(std::mem::take(&mut self.unsaid))
+    }
+}
+
 /// Milliseconds since 1970 as a time; one that no calendar can hold becomes the nearest that it can.
 pub fn from_ms(ms: i64) -> Timestamp {
     Timestamp::from_millisecond(ms).unwrap_or(if ms < 0 { Timestamp::MIN } else { Timestamp::MAX })
@@ -80,6 +102,15 @@ impl JsonSchema for TimeText {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_comes_again_and_again_is_said_once() {
+        let mut seldom = Seldom::default();
+        assert_eq!([seldom.may_say(), seldom.may_say(), seldom.may_say()], [Some(0), None, None]);
+        // As if half a minute had passed.
+        seldom.said = None;
+        assert_eq!(seldom.may_say(), Some(2));
+    }
 
     #[test]
     fn a_manual_clock_stands_until_it_is_set() {

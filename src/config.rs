@@ -7,6 +7,7 @@
 //! `socket_mode = 660` and `max_attempts = true` without a word.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -39,7 +40,28 @@ pub struct Config {
     pub notify: Notify,
     pub log: Log,
     /// What works and should not stay as it is, such as a secret that everyone can read. To be logged once.
-    pub warnings: Vec<String>,
+    pub warnings: Vec<Warning>,
+}
+
+/// What works and should not stay as it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Warning {
+    /// What is so, in one sentence.
+    pub text: String,
+    /// What to do about it.
+    pub advice: &'static str,
+}
+
+impl Warning {
+    fn new(text: String, advice: &'static str) -> Warning {
+        Warning { text, advice }
+    }
+}
+
+impl fmt::Display for Warning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -47,6 +69,8 @@ pub struct Config {
 pub struct Store {
     /// The one SQLite file.
     pub path: PathBuf,
+    /// Bytes of its disk that are kept for the jobs that are there; 0 for none.
+    pub reserve_bytes: u64,
 }
 
 /// How long what belongs to an ended job is kept, counted from its end.
@@ -241,7 +265,7 @@ const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 impl Default for Store {
     fn default() -> Self {
-        Store { path: "marqueue.db".into() }
+        Store { path: "marqueue.db".into(), reserve_bytes: 64 << 20 }
     }
 }
 
@@ -286,7 +310,8 @@ impl Config {
         let text = fs::read_to_string(path).map_err(unreadable)?;
         let mut config = Config::read(Some((path, &text)), environment)?;
         if layers::of_file(path, &text)?.holds_a_secret() && secret::everyone_may_read(path) {
-            config.warnings.push(format!("{} holds a client_secret and can be read by everyone", path.display()));
+            let text = format!("{} holds a client_secret and can be read by everyone", path.display());
+            config.warnings.push(Warning::new(text, secret::HIDE));
         }
         Ok(config)
     }
@@ -346,7 +371,7 @@ mod tests {
             polling: Polling { min: Duration::from_secs(5), max: Duration::from_secs(30) },
         };
         let expected = Config {
-            store: Store { path: "marqueue.db".into() },
+            store: Store { path: "marqueue.db".into(), reserve_bytes: 67_108_864 },
             retention: Retention {
                 files: Duration::from_secs(604_800),
                 reports: Duration::from_secs(2_592_000),

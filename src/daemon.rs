@@ -66,19 +66,24 @@ impl Daemon {
             None => None,
         };
         let tokens = Tokens::new(&config.api.clients)?;
-        let store = Store::open(&config.store.path).await?;
+        let store = Store::open_with_reserve(&config.store.path, config.store.reserve_bytes).await?;
+        let at_the_database = || format!("the start failed at the database {}", config.store.path.display());
         let now = clock.now();
         // No instance still counts a day that began before the oldest that one is in.
         let days = config.instances.values().map(|instance| day_of(now, instance.limits.daily_reset));
-        store.close_calls(days.min().unwrap_or(now), now).await?;
+        store.close_calls(days.min().unwrap_or(now), now).await.with_context(at_the_database)?;
         let mut lanes = Vec::new();
         for (name, instance) in &config.instances {
             if paused {
-                store.pause(name, PauseKind::Person, "the daemon was started with --paused", None, now).await?;
+                store
+                    .pause(name, PauseKind::Person, "the daemon was started with --paused", None, now)
+                    .await
+                    .with_context(at_the_database)?;
             }
-            lanes.push(Lane::open(name, instance.clone(), store.clone(), clock.clone(), stop.child_token()).await?);
+            let lane = Lane::open(name, instance.clone(), store.clone(), clock.clone(), stop.child_token()).await;
+            lanes.push(lane.with_context(at_the_database)?);
         }
-        for (name, jobs) in store.unended_by_instance().await? {
+        for (name, jobs) in store.unended_by_instance().await.with_context(at_the_database)? {
             if !config.instances.contains_key(&name) {
                 tracing::warn!(instance = %name, jobs, "jobs wait for an instance that is not in the configuration");
             }
@@ -92,7 +97,7 @@ impl Daemon {
         let keeper = Keeper::new(store.clone(), clock.clone(), config.retention.clone());
         tasks.spawn(keeper.clone().run(stop.clone()));
         let notifier = Notifier::open(&config.notify, store.clone(), clock.clone()).await;
-        if let Some(notifier) = notifier.map_err(anyhow::Error::msg)? {
+        if let Some(notifier) = notifier.map_err(anyhow::Error::msg).with_context(at_the_database)? {
             tasks.spawn(notifier.run(stop.clone()));
         }
         let metrics = Arc::new(api::Metrics::default());
@@ -243,8 +248,11 @@ pub async fn serve(
 const OWN_FILES: u32 = 64;
 
 /// What clients may take, as far as there are file descriptors for it: those of the database and of calls to Marketo are
-/// kept free.
-fn connections(config: &Config) -> anyhow::Result<Connections> {
+/// kept free. Raises the process's own limit on them as far as it may.
+///
+/// # Errors
+/// Not even one connection is possible; the text says which limit to raise.
+pub fn connections(config: &Config) -> anyhow::Result<Connections> {
     let calls = config.instances.values().map(|instance| instance.limits.concurrent_calls + 2);
     let wanted = config.api.connections;
     let most = connections_possible(wanted.most, OWN_FILES + calls.sum::<u32>())?;

@@ -25,7 +25,7 @@ use kept::{Kept, UNDER_WAY_IN_ALL};
 use plausible::plausible;
 use scan::Scan;
 
-pub use drop::{DropFolder, DropFolderError};
+pub use drop::{DropFolder, DropFolderError, rejected_files};
 
 /// The door for files, whichever way they come. Clones are the same door.
 #[derive(Clone)]
@@ -292,7 +292,7 @@ mod tests {
             group: None,
             idempotency_key: None,
             retry_of: None,
-            source: Source::Socket { uid: 0 },
+            source: Source::Socket { uid: Some(0) },
         }
     }
 

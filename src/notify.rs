@@ -10,7 +10,7 @@ use serde::Serialize;
 use tokio::sync::broadcast::error::RecvError;
 use tokio_util::sync::CancellationToken;
 
-use crate::clock::{Clock, after};
+use crate::clock::{Clock, Seldom, after};
 use crate::config;
 use crate::store::{Fact, Job, Notice, Store, StoreError};
 
@@ -68,12 +68,15 @@ impl Notifier {
 
     async fn work(&self) {
         let mut changes = self.store.subscribe();
+        let mut seldom = Seldom::default();
         loop {
             let next = match self.look().await {
                 Ok(next) => next,
                 Err(StoreError::Closed) => return,
                 Err(error) => {
-                    tracing::error!(%error, "what is owed can't be read; trying again");
+                    if let Some(unsaid) = seldom.may_say() {
+                        tracing::error!(%error, unsaid, "what is owed can't be read; trying again");
+                    }
                     tokio::time::sleep(STORE_PAUSE).await;
                     continue;
                 }

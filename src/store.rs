@@ -9,15 +9,14 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sqlx::ConnectOptions;
+use sqlx::migrate::MigrateError;
 use sqlx::sqlite::{
     SqliteAutoVacuum, SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
 };
+use sqlx::{ConnectOptions, SqliteConnection};
 use tokio::sync::broadcast;
 
-use jiff::Timestamp;
-
-use crate::job::{BatchKey, Illegal, JobId};
+use crate::job::{BatchKey, JobId};
 
 mod accept;
 mod backup;
@@ -25,9 +24,13 @@ mod columns;
 mod content;
 mod due;
 mod erase;
+mod error;
+mod examine;
 mod facts;
+mod files;
 #[cfg(test)]
 mod fixture;
+mod ground;
 mod instances;
 mod jobs;
 mod moves;
@@ -35,6 +38,7 @@ mod notices;
 mod orders;
 mod progress;
 mod records;
+mod reserve;
 mod rows;
 mod schema;
 mod snapshot;
@@ -43,11 +47,18 @@ mod standing;
 mod sweep;
 mod writer;
 
+use files::Files;
+use ground::Ground;
+use reserve::Reserve;
+use writer::{Desk, Writer};
+
 pub use accept::{Added, Layout, NewJob, Part};
 pub use backup::{BadCopy, Copied, Verified, verify_copy};
 pub use content::{CHUNK_BYTES, Content, Kind, Packed};
 pub use due::{Due, Ended};
 pub use erase::Stored;
+pub use error::StoreError;
+pub use examine::{Examined, Unexamined, examine};
 pub use facts::Fact;
 pub use instances::{Depth, Usage};
 pub use notices::Notice;
@@ -81,79 +92,48 @@ pub struct Store {
 }
 
 struct Shared {
-    writer: writer::Writer,
+    writer: Writer,
     readers: SqlitePool,
     listeners: Arc<facts::Listeners>,
+    ground: Arc<Ground>,
     /// Held while a copy is made.
     copying: tokio::sync::Mutex<()>,
     /// Held for as long as the store is open, so that two daemons never work on one file.
     _lock: File,
 }
 
-/// Why the store could not do as it was told. Nothing was changed, except where [`StoreError::Closed`] leaves it open.
-#[derive(Clone, Debug, thiserror::Error)]
-pub enum StoreError {
-    #[error("the database {path} can't be opened: {why}")]
-    Open { path: String, why: String },
-    #[error("another marqueue is at work on the database {path}")]
-    InUse { path: String },
-    #[error(
-        "the database {path} was made by a newer marqueue (its schema is {found}, this program knows {known}): install that version again"
-    )]
-    Newer { path: String, found: i64, known: i64 },
-    #[error("the disk of the database is full")]
-    Full,
-    #[error("there is no job {0}")]
-    NoJob(JobId),
-    #[error("there is no batch {0}")]
-    NoBatch(BatchKey),
-    #[error(transparent)]
-    Illegal(#[from] Illegal),
-    /// The request can't be done in the state that things are in. The text is for the person who asked.
-    #[error("{0}")]
-    Refused(String),
-    /// It was there, and was erased as the configuration or a person said.
-    #[error("the {} of job {job} {} erased at {at:.0}", what.as_str(), if *what == Stored::Content { "was" } else { "were" })]
-    Erased { job: JobId, what: Stored, at: Timestamp },
-    #[error("the idempotency key \"{0}\" was used for another file or target")]
-    KeyReused(String),
-    #[error("the database failed: {0}")]
-    Sql(Arc<sqlx::Error>),
-    /// The writer has ended; whether the last write is on the disk is not known.
-    #[error("the database is closed")]
-    Closed,
-}
-
-impl From<sqlx::Error> for StoreError {
-    fn from(error: sqlx::Error) -> Self {
-        const SQLITE_FULL: &str = "13";
-        match error.as_database_error().and_then(|error| error.code()) {
-            Some(code) if code == SQLITE_FULL => StoreError::Full,
-            _ => StoreError::Sql(Arc::new(error)),
-        }
-    }
-}
-
 impl Store {
-    /// Opens the database, makes or migrates it, and starts the writer task.
+    /// Opens the database without a reserve for a full disk.
+    ///
+    /// # Errors
+    /// See [`Store::open_with_reserve`].
+    pub async fn open(path: &Path) -> Result<Store, StoreError> {
+        Store::open_with_reserve(path, 0).await
+    }
+
+    /// Opens the database, makes or migrates it, and starts the writer task. Of the disk so many bytes are kept for the
+    /// jobs that are there.
     ///
     /// # Errors
     /// [`StoreError::Open`], [`StoreError::InUse`] or [`StoreError::Newer`]; the file is then as it was.
-    pub async fn open(path: &Path) -> Result<Store, StoreError> {
+    pub async fn open_with_reserve(path: &Path, reserve: u64) -> Result<Store, StoreError> {
         let shown = path.display().to_string();
         let failed = |why: String| StoreError::Open { path: shown.clone(), why };
         let lock = lock(path).map_err(failed)?.ok_or_else(|| StoreError::InUse { path: shown.clone() })?;
 
         // Looked at before anything is opened for writing, so that a newer database stays as it is to the byte.
-        if let Some(found) = schema::version_of(path).await.map_err(|error| failed(error.to_string()))?
+        let found = schema::version_of(path).await.map_err(|error| failed(StoreError::from(error).to_string()))?;
+        if let Some(found) = found
             && found > schema::newest()
         {
             return Err(StoreError::Newer { path: shown, found, known: schema::newest() });
         }
-        own_file(path).map_err(|error| failed(error.to_string()))?;
+        own_file(path).map_err(failed)?;
         backup::sweep_drafts(path).map_err(|error| failed(error.to_string()))?;
-        let mut connection = options(path).connect().await.map_err(|error| failed(error.to_string()))?;
-        schema::migrator().run(&mut connection).await.map_err(|error| failed(error.to_string()))?;
+        // Before the database, which needs some room to be opened at all.
+        let reserve = Reserve::open(path, reserve);
+        let ground = Arc::new(Ground::new(path));
+        let conn = connect(path, &ground).await.map_err(|error| failed(error.to_string()))?;
         let readers = SqlitePoolOptions::new()
             .max_connections(READERS)
             .min_connections(0)
@@ -161,12 +141,19 @@ impl Store {
             .connect_lazy_with(reading(path));
         let changes = broadcast::channel(CHANGES_KEPT).0;
         let listeners = Arc::new(facts::Listeners { changes, facts: std::sync::OnceLock::new() });
-        let writer = writer::Writer::start(connection, options(path), listeners.clone());
+        let writer = Writer::start(Desk {
+            conn: Some(conn),
+            options: options(path),
+            ground: ground.clone(),
+            reserve,
+            listeners: listeners.clone(),
+        });
         let store = Store {
             shared: Arc::new(Shared {
                 writer,
                 readers,
                 listeners,
+                ground,
                 copying: tokio::sync::Mutex::default(),
                 _lock: lock,
             }),
@@ -175,9 +162,30 @@ impl Store {
         Ok(store)
     }
 
-    /// Whether a transaction can begin and end: the file is there, is ours to write and is held by nobody else.
+    /// Whether a new file could be taken now: the database is ours and whole, its disk has room, and what is written is on
+    /// it. Something really is written for that, into a place of the file that nobody uses.
+    ///
+    /// # Errors
+    /// Why not.
     pub async fn can_write(&self) -> Result<(), StoreError> {
-        self.shared.writer.write(|_| Box::pin(std::future::ready(Ok(())))).await
+        self.shared
+            .writer
+            .write(|w| {
+                Box::pin(async move {
+                    w.room.file(CHUNK_BYTES as u64)?;
+                    sqlx::query("PRAGMA user_version = 1").execute(&mut *w.conn).await?;
+                    Ok(())
+                })
+            })
+            .await
+    }
+
+    /// Whether there is room for a file that Marketo gives, so that none is fetched in vain.
+    ///
+    /// # Errors
+    /// [`StoreError::Full`], or what else keeps the database from being written.
+    pub async fn has_room_for_report(&self) -> Result<(), StoreError> {
+        self.shared.writer.write(|w| Box::pin(std::future::ready(w.room.report(CHUNK_BYTES as u64)))).await
     }
 
     /// Hears of every commit from now on.
@@ -187,8 +195,9 @@ impl Store {
 
     /// Waits for the writes under way, then closes the file. Later writes fail with [`StoreError::Closed`].
     pub async fn close(&self) {
-        self.shared.writer.stop().await;
+        // The last to close puts what is in the log into the database, and a reader may not.
         self.shared.readers.close().await;
+        self.shared.writer.stop().await;
     }
 
     /// Returns when the writer has ended, which without [`Store::close`] it does only if it panicked.
@@ -199,6 +208,24 @@ impl Store {
     fn readers(&self) -> &SqlitePool {
         &self.shared.readers
     }
+
+    /// Reads what decides what is done next, from the database that is written to and no other. What it finds damaged is
+    /// remembered.
+    async fn read<T>(&self, read: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+        self.shared.ground.files.are_there()?;
+        read.await.inspect_err(|error| self.shared.ground.note(error))
+    }
+}
+
+/// Opens the writing connection and brings the database to the newest schema.
+async fn connect(path: &Path, ground: &Ground) -> Result<SqliteConnection, StoreError> {
+    let mut conn = options(path).create_if_missing(true).connect().await?;
+    schema::migrator().run(&mut conn).await.map_err(|error| match error {
+        MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => error.into(),
+        other => StoreError::Refused(other.to_string()),
+    })?;
+    ground.files.opened()?;
+    Ok(conn)
 }
 
 /// What can only be said by one who may write (the journal's mode, the page size) stands in the file already.
@@ -214,7 +241,8 @@ fn reading(path: &Path) -> SqliteConnectOptions {
 fn options(path: &Path) -> SqliteConnectOptions {
     SqliteConnectOptions::new()
         .filename(path)
-        .create_if_missing(true)
+        // Where a connection is opened anew, a database that is missing is one that was taken away.
+        .create_if_missing(false)
         .journal_mode(SqliteJournalMode::Wal)
         // An accepted file survives a power cut: the commit waits for the disk.
         .synchronous(SqliteSynchronous::Full)
@@ -222,6 +250,8 @@ fn options(path: &Path) -> SqliteConnectOptions {
         .auto_vacuum(SqliteAutoVacuum::Incremental)
         .page_size(8192)
         .pragma("secure_delete", "ON")
+        // What the log grew to in a busy hour is given back to the disk.
+        .pragma("journal_size_limit", "16777216")
         .busy_timeout(Duration::from_secs(10))
         .disable_statement_logging()
 }
@@ -229,9 +259,7 @@ fn options(path: &Path) -> SqliteConnectOptions {
 /// Takes the lock beside the database; none if another process has it. The operating system gives it back at the
 /// process's end, however that comes.
 fn lock(path: &Path) -> Result<Option<File>, String> {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".lock");
-    let file = own_file(Path::new(&name)).map_err(|error| error.to_string())?;
+    let file = own_file(&Files::beside(path, ".lock"))?;
     match file.try_lock() {
         Ok(()) => Ok(Some(file)),
         Err(std::fs::TryLockError::WouldBlock) => Ok(None),
@@ -241,8 +269,9 @@ fn lock(path: &Path) -> Result<Option<File>, String> {
 
 /// Opens a file, or makes one that only its owner may read: the database holds personal data, whatever the umask is.
 /// SQLite gives its -wal and -shm the permissions of the database.
-fn own_file(path: &Path) -> std::io::Result<File> {
-    File::options().create(true).truncate(false).read(true).write(true).mode(0o600).open(path)
+fn own_file(path: &Path) -> Result<File, String> {
+    let opened = File::options().create(true).truncate(false).read(true).write(true).mode(0o600).open(path);
+    opened.map_err(|error| format!("{error}; the daemon has to write it, and to make files beside it"))
 }
 
 #[cfg(test)]

@@ -344,6 +344,31 @@ fn what_needs_no_daemon_asks_none() {
 }
 
 #[test]
+fn the_manual_has_a_page_for_each_verb() {
+    let folder = tempfile::tempdir().unwrap();
+    let none = folder.path().join("none.sock");
+    let ran = at(&none, &format!("man {} --json", folder.path().display())).expect(0);
+    assert_eq!(ran.json()["pages"], fs::read_dir(&folder).unwrap().count());
+    let page = |verb: &str| fs::read_to_string(folder.path().join(format!("marqueue{verb}.1"))).unwrap();
+    let help = at(&none, "--help").expect(0).out;
+    let (_, verbs) = help.split_once("Commands:\n").unwrap();
+    let verbs = verbs.lines().take_while(|line| !line.is_empty()).filter_map(|line| line.strip_prefix("  "));
+    let verbs = verbs.map(|line| line.split(' ').next().unwrap());
+    // Where what a verb does goes on in the next line, that has no verb.
+    let verbs: Vec<&str> = verbs.filter(|&verb| !["", "help"].contains(&verb)).collect();
+    assert!(verbs.len() > 17, "{help}");
+    for verb in verbs {
+        let page = page(&format!("-{verb}"));
+        assert!(page.contains(".SH EXAMPLES\n.nf\nmarqueue "), "{verb}: {page}");
+        assert!(page.contains("\\fB\\-\\-socket\\fR"), "{verb}: {page}");
+    }
+    assert!(page("").contains("\n.SH \"EXIT STATUS\"\n.nf\n0  done\n"), "{}", page(""));
+    assert!(page("-add-program-members").contains("\\-\\-status"));
+    let ran = at(&none, "man /dev/null").expect(1);
+    assert!(ran.err.contains("the page can't be written"), "{ran:?}");
+}
+
+#[test]
 fn ctrl_c_ends_the_waiting_and_not_the_job() {
     let house = House::new();
     house.file("people.csv", PEOPLE);

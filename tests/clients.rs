@@ -8,6 +8,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use marqueue::job::JobState;
+use marqueue::simulator::Settings;
 use rustix::process::{Pid, Resource, Rlimit, prlimit};
 use sqlx::ConnectOptions;
 use sqlx::sqlite::SqliteConnectOptions;
@@ -19,7 +20,8 @@ const MB: usize = 1 << 20;
 
 /// A town whose daemon has little patience.
 async fn town(api: &str) -> Town {
-    let mut town = Town::new(quick()).await;
+    // Some send files of hundreds of thousands of rows, and nobody here waits for their imports.
+    let mut town = Town::new(Settings { import_per_row: Duration::ZERO, ..quick() }).await;
     town.api = api.to_owned();
     town.start().await;
     town
@@ -155,7 +157,8 @@ async fn a_file_that_stops_coming_or_drips_is_given_up() {
 
 #[tokio::test]
 async fn a_file_that_is_too_large_is_refused_where_it_is_known_and_the_sender_reads_why() {
-    let mut town = town("max_file_bytes = 1000000\nstall_timeout = '500ms'").await;
+    // Long enough for a sender on a loaded machine.
+    let mut town = town("max_file_bytes = 1000000\nstall_timeout = '10s'").await;
     let told = "the file has more than 1000000 bytes (api.max_file_bytes)";
     let refused = |answer: &str| {
         assert!(answer.starts_with("HTTP/1.1 413 Payload Too Large\r\n"), "{answer}");
@@ -169,12 +172,13 @@ async fn a_file_that_is_too_large_is_refused_where_it_is_known_and_the_sender_re
     let mut plain = Raw::with(&town, upload(30_000_000, 30_000_000)).await;
     refused(&plain.until(told).await);
     // In chunks, when it is too large.
+    let file = rows(20_000_000);
     let mut chunked = Raw::with(
         &town,
         "POST /v1/jobs?target=leads&format=csv HTTP/1.1\r\nHost: d\r\nTransfer-Encoding: chunked\r\n\r\n",
     )
     .await;
-    for piece in rows(20_000_000).chunks(100_000) {
+    for piece in file.chunks(100_000) {
         chunked.send(format!("{:x}\r\n", piece.len())).await.expect("it is read on");
         chunked.send([piece, b"\r\n"].concat()).await.expect("it is read on");
     }

@@ -33,7 +33,7 @@ static HOUSE: LazyLock<(PathBuf, Daemon, Runtime)> = LazyLock::new(|| {
     );
     let config = Config::read(Some(("m.toml".as_ref(), &config)), []).expect("a configuration");
     let runtime = Runtime::new().expect("a runtime");
-    let daemon = runtime.block_on(Daemon::start(&config, Clock::System)).expect("a daemon");
+    let daemon = runtime.block_on(Daemon::start(&config, Clock::System, false)).expect("a daemon");
     (socket, daemon, runtime)
 });
 

@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
-use axum::extract::{FromRequestParts, Path, Request, State};
+use axum::extract::{FromRequestParts, Request, State};
 use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
 use axum::http::{Extensions, HeaderMap, StatusCode};
@@ -16,7 +16,7 @@ use axum::middleware::Next;
 use axum::response::Response;
 
 use super::Shared;
-use super::problem::job_id;
+use super::problem::{Segment, job_id};
 use super::tokens::{Bearer, Client, Denied, Tokens};
 use super::types::Problem;
 use crate::job::Source;
@@ -25,9 +25,9 @@ use crate::store::{Job, StoreError};
 /// The other end of a connection; the listener puts it beside each request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Peer {
-    /// A process of this user.
+    /// A process of this user, where that can be seen.
     Socket {
-        uid: u32,
+        uid: Option<u32>,
     },
     Tcp(IpAddr),
 }
@@ -37,7 +37,7 @@ pub enum Peer {
 pub enum Caller {
     /// One who may write to the socket, and so may do everything.
     User {
-        uid: u32,
+        uid: Option<u32>,
     },
     Client(Arc<Client>),
 }
@@ -130,14 +130,13 @@ pub(super) async fn of_this_machine(caller: Caller, request: Request, next: Next
 pub(super) async fn own_job(
     State(daemon): State<Shared>,
     caller: Caller,
-    Path(path): Path<Vec<(String, String)>>,
+    Segment(id): Segment,
     request: Request,
     next: Next,
 ) -> Result<Response, Problem> {
     // Whoever may see everything costs no look into the store.
     if let Caller::Client(_) = caller {
-        let id = path.iter().find(|(name, _)| name == "id").map_or("", |(_, id)| id);
-        let id = job_id(id)?;
+        let id = job_id(&id)?;
         if !caller.owns(&daemon.store.job(id).await?) {
             return Err(StoreError::NoJob(id).into());
         }
@@ -174,7 +173,7 @@ mod tests {
     use super::*;
     use crate::config::{ApiClient, Secret};
 
-    const SOCKET: Option<Peer> = Some(Peer::Socket { uid: 1000 });
+    const SOCKET: Option<Peer> = Some(Peer::Socket { uid: Some(1000) });
     const TCP: Option<Peer> = Some(Peer::Tcp(IpAddr::V4(std::net::Ipv4Addr::LOCALHOST)));
 
     fn tokens(clients: &[&str]) -> Tokens {
@@ -193,7 +192,7 @@ mod tests {
     #[test]
     fn the_socket_needs_no_token_and_tcp_does() {
         let tokens = tokens(&["crm"]);
-        let user = Caller::User { uid: 1000 };
+        let user = Caller::User { uid: Some(1000) };
         assert_eq!(Caller::of(SOCKET, &HeaderMap::new(), &tokens), Ok(user));
         for peer in [TCP, None] {
             assert_eq!(Caller::of(peer, &HeaderMap::new(), &tokens), Err(Denied::Invalid));
@@ -221,7 +220,7 @@ mod tests {
         let tokens = tokens(&[]);
         let given = tokens.give(tokens.judge("any", "thing", true).unwrap(), Instant::now()).unwrap();
         let shown = shown(&format!("Bearer {}", given.token));
-        assert_eq!(Caller::of(SOCKET, &shown, &tokens), Ok(Caller::User { uid: 1000 }));
+        assert_eq!(Caller::of(SOCKET, &shown, &tokens), Ok(Caller::User { uid: Some(1000) }));
         assert_eq!(Caller::of(TCP, &shown, &tokens), Err(Denied::Invalid));
     }
 }

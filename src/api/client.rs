@@ -177,12 +177,13 @@ impl Client {
 
     /// Whether it answers at all.
     pub async fn lives(&self) -> Result<(), ClientError> {
-        self.send(self.request(Method::GET, "/healthz")).await.map(drop)
+        self.send_in_time(self.request(Method::GET, "/healthz")).await.map(drop)
     }
 
     /// Whether it is ready, and why not.
     pub async fn ready(&self) -> Result<(Readiness, Option<String>), ClientError> {
-        let response = self.request(Method::GET, "/readyz").send().await.map_err(|error| self.unanswered(&error))?;
+        let asked = self.silence.within(Duration::ZERO, self.request(Method::GET, "/readyz").send()).await?;
+        let response = asked.map_err(|error| self.unanswered(&error))?;
         if response.status() != StatusCode::SERVICE_UNAVAILABLE {
             return if response.status().is_success() {
                 Ok((read(response).await?, None))

@@ -200,7 +200,7 @@ mod tests {
 
     fn read_query(query: &str) -> Result<(NewJob, bool), String> {
         let parameters = url::form_urlencoded::parse(query.as_bytes()).into_owned().collect();
-        read(parameters, None, Source::Socket { uid: 0 }).map_err(|problem| problem.detail)
+        read(parameters, None, Source::Socket { uid: Some(0) }).map_err(|problem| problem.detail)
     }
 
     #[test]

@@ -13,9 +13,10 @@ use axum::response::{IntoResponse, Response};
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::Shared;
 use super::types::{Answers, Problem, Readiness};
+use super::{Daemon, Shared};
 use crate::marketo::Trial;
+use crate::store::StoreError;
 
 /// It answers, so it lives.
 pub(super) async fn lives() -> &'static str {
@@ -32,7 +33,7 @@ pub(super) struct NotReady<'a> {
 }
 
 pub(super) async fn ready(State(daemon): State<Shared>) -> Response {
-    let store = match daemon.store.can_write().await {
+    let store = match works(&daemon).await {
         Ok(()) => Answers { ok: true, state: "writes".to_owned(), reason: None },
         Err(error) => Answers { ok: false, state: "does not write".to_owned(), reason: Some(error.to_string()) },
     };
@@ -47,6 +48,14 @@ pub(super) async fn ready(State(daemon): State<Shared>) -> Response {
     let body = NotReady { problem, readiness: &readiness };
     let kind = [(CONTENT_TYPE, "application/problem+json")];
     (StatusCode::SERVICE_UNAVAILABLE, kind, Json(body)).into_response()
+}
+
+/// What a plan looks at can be read, and what is written gets onto the disk.
+async fn works(daemon: &Daemon) -> Result<(), StoreError> {
+    for lane in &daemon.lanes {
+        lane.snapshot(daemon.clock.now()).await?;
+    }
+    daemon.store.can_write().await
 }
 
 impl Readiness {

@@ -66,6 +66,10 @@ impl From<StoreError> for Problem {
                 detail,
             ),
             StoreError::Full => Problem::plain(StatusCode::INSUFFICIENT_STORAGE, detail),
+            // Not ours to answer with "it is your fault" or "it is a mistake in the program": it passes when it is mended.
+            StoreError::Disk(_) | StoreError::Damaged(_) | StoreError::Moved { .. } => {
+                Problem::plain(StatusCode::SERVICE_UNAVAILABLE, detail)
+            }
             StoreError::Closed => Problem::plain(StatusCode::SERVICE_UNAVAILABLE, "the daemon is stopping"),
             StoreError::Open { .. } | StoreError::InUse { .. } | StoreError::Newer { .. } | StoreError::Sql(_) => {
                 tracing::error!(%error, "a request failed at the database");

@@ -18,6 +18,7 @@ mod places;
 mod stream;
 mod tcp;
 mod tls;
+mod users;
 
 pub use clients::{Clients, Listener};
 pub use descriptors::{TooFew, connections_possible};

@@ -13,7 +13,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Ask whether the daemon lives, or with --ready whether its store writes and its credentials work
 ///
-/// Ends with 0 if so, 1 if it is not ready, 3 if it does not answer within ten seconds. With --json: with --ready an object with "ready", "store" and "credentials", else one with "lives".
+/// Ends with 0 if so, 1 if it is not ready, 3 if it does not answer within ten seconds, or --timeout. With --json: with --ready an object with "ready", "store" and "credentials", else one with "lives".
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
@@ -27,7 +27,7 @@ pub struct Health {
 
 impl Health {
     pub async fn run(self, global: &Global) -> Result<Exit, Failure> {
-        match tokio::time::timeout(PATIENCE, self.ask(global)).await {
+        match tokio::time::timeout(global.timeout.unwrap_or(PATIENCE), self.ask(global)).await {
             Ok(done) => done,
             Err(_) => Err(ClientError::Broken("it does not answer".to_owned()).into()),
         }

@@ -103,7 +103,7 @@ pub mod samples {
             rows: Rows { total: 10, ..Rows::default() },
             batches: vec![batch(1, BatchState::Pending)],
             retry_of: None,
-            source: Some(Source::Socket { uid: 1000 }),
+            source: Some(Source::Socket { uid: Some(1000) }),
             created_at: at(0),
             started_at: None,
             finished_at: None,

@@ -10,7 +10,8 @@ use std::time::Duration;
 use super::problem::Problem;
 use super::raw::{Raw, RawApi, RawInstance, RawNotify};
 use super::{
-    Api, ApiClient, Config, Connections, Instance, Limits, Notify, NotifyWay, Polling, Secret, TlsFiles, secret, values,
+    Api, ApiClient, Config, Connections, Instance, Limits, Notify, NotifyWay, Polling, Secret, TlsFiles, Warning,
+    secret, values,
 };
 
 /// The longest path that fits into a Unix socket's address on Linux, its closing zero left out.
@@ -26,6 +27,7 @@ const MARKETO_WINDOW: Duration = Duration::from_secs(20);
 pub(super) fn checked(raw: Raw) -> Result<Config, Problem> {
     let mut warnings = Vec::new();
     not_empty("store.path", &raw.store.path)?;
+    within("store.reserve_bytes", raw.store.reserve_bytes, 0..=1 << 40)?;
     more_than_zero("retention.files", raw.retention.files)?;
     more_than_zero("retention.reports", raw.retention.reports)?;
     more_than_zero("retention.jobs", raw.retention.jobs)?;
@@ -56,7 +58,7 @@ pub(super) fn checked(raw: Raw) -> Result<Config, Problem> {
     })
 }
 
-fn api(raw: RawApi, instances: &BTreeSet<&str>, warnings: &mut Vec<String>) -> Result<Api, Problem> {
+fn api(raw: RawApi, instances: &BTreeSet<&str>, warnings: &mut Vec<Warning>) -> Result<Api, Problem> {
     not_empty("api.socket", &raw.socket)?;
     let length = raw.socket.as_os_str().len();
     if length > LONGEST_SOCKET_PATH {
@@ -76,13 +78,18 @@ fn api(raw: RawApi, instances: &BTreeSet<&str>, warnings: &mut Vec<String>) -> R
     if let Some(TlsFiles { key, .. }) = &tls
         && secret::everyone_may_read(key)
     {
-        warnings.push(format!("api.tls_key names {}, which everyone can read", key.display()));
+        let text = format!("api.tls_key names {}, which everyone can read", key.display());
+        warnings.push(Warning::new(text, secret::HIDE));
     }
     if let (Some(address), None) = (listen, &tls)
         && !address.ip().is_loopback()
     {
-        warnings.push(format!(
+        let text = format!(
             "api.listen is {address}, beyond this machine, and without api.tls_cert: secrets, tokens and files pass in clear text"
+        );
+        warnings.push(Warning::new(
+            text,
+            "give it api.tls_cert and api.tls_key, or listen on loopback behind something that speaks TLS",
         ));
     }
     within("api.max_file_bytes", raw.max_file_bytes, 1..=i64::MAX as u64)?;
@@ -141,7 +148,7 @@ fn client_instances(
     Ok(Some(named))
 }
 
-fn instance(name: &str, raw: RawInstance, warnings: &mut Vec<String>) -> Result<Instance, Problem> {
+fn instance(name: &str, raw: RawInstance, warnings: &mut Vec<Warning>) -> Result<Instance, Problem> {
     let all = format!("instances.{name}");
     let key = |rest: &str| format!("{all}.{rest}");
     let plain = |byte: u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'-');
@@ -184,7 +191,7 @@ fn instance(name: &str, raw: RawInstance, warnings: &mut Vec<String>) -> Result<
     })
 }
 
-fn notify(raw: RawNotify, warnings: &mut Vec<String>) -> Result<Notify, Problem> {
+fn notify(raw: RawNotify, warnings: &mut Vec<Warning>) -> Result<Notify, Problem> {
     at_least("notify.timeout", raw.timeout, Duration::from_secs(1))?;
     let secret = match (raw.secret, raw.secret_file) {
         (None, None) => None,
@@ -249,7 +256,7 @@ fn client_id(
     all: &str,
     given: Option<Secret>,
     file: Option<PathBuf>,
-    warnings: &mut Vec<String>,
+    warnings: &mut Vec<Warning>,
 ) -> Result<String, Problem> {
     secret::given_or_in_file(&format!("{all}.client_id"), given, file, warnings).map(|id| id.expose().to_owned())
 }
@@ -258,7 +265,7 @@ fn client_secret(
     all: &str,
     given: Option<Secret>,
     file: Option<PathBuf>,
-    warnings: &mut Vec<String>,
+    warnings: &mut Vec<Warning>,
 ) -> Result<Secret, Problem> {
     secret::given_or_in_file(&format!("{all}.client_secret"), given, file, warnings)
 }
@@ -419,6 +426,10 @@ mod tests {
             ("[store]\npath = ''", "store.path is empty"),
             ("[store]\npath = 7", "store.path must be text, not integer `7`"),
             (
+                "[store]\nreserve_bytes = 9000000000000",
+                "store.reserve_bytes must be from 0 to 1099511627776, not 9000000000000",
+            ),
+            (
                 "[notify]\nurl = 'http://hooks.example'",
                 "notify.url must begin with https:// (http:// is only for loopback, where a simulator is)",
             ),
@@ -498,7 +509,13 @@ mod tests {
     fn an_address_beyond_this_machine_without_tls_gives_a_warning() {
         let of = |api: &str| {
             let client = "[[api.clients]]\nclient_id = 'a'\nclient_secret = 'x'";
-            read(&format!("{GOOD}[api]\n{api}\n{client}")).unwrap().warnings.join("\n")
+            read(&format!("{GOOD}[api]\n{api}\n{client}"))
+                .unwrap()
+                .warnings
+                .iter()
+                .map(ToString::to_string)
+                .collect::<Vec<_>>()
+                .join("\n")
         };
         let tls = "tls_cert = '/c'\ntls_key = '/k'";
         for address in ["0.0.0.0:8437", "[::]:8437", "10.0.0.1:8437"] {

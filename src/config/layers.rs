@@ -198,7 +198,11 @@ mod tests {
         for (variable, value, message) in [
             ("MARQUEUE_STORE__PATH__X", "x", "store.path must be text, not a table"),
             ("MARQUEUE_STORE", "x", "store must be a table, not string"),
-            ("MARQUEUE_STORE__CLIENT_SECRET_FILE", "x", "store.client_secret_file is not a key: here belongs `path`"),
+            (
+                "MARQUEUE_STORE__CLIENT_SECRET_FILE",
+                "x",
+                "store.client_secret_file is not a key: here belongs `path` or `reserve_bytes`",
+            ),
             ("MARQUEUE_API__CLIENTS__CRM__CLIENT_ID", "x", "api.clients must be a list, not a table"),
             ("MARQUEUE_API__CLIENTS__0", "x", "api.clients[0] must be a table, not string"),
             (

@@ -8,7 +8,11 @@ use std::path::{Path, PathBuf};
 use config::{Value, ValueKind};
 use serde::{Deserialize, Deserializer};
 
+use super::Warning;
 use super::problem::Problem;
+
+/// What to do about a secret that everyone can read.
+pub(super) const HIDE: &str = "take that right away (chmod o-r), and have a new secret made if others use this machine";
 
 /// Text that never shows itself: both ways of printing give `[secret]`, and it can't be serialised.
 #[derive(Clone, PartialEq, Eq)]
@@ -54,7 +58,7 @@ pub(super) fn given_or_in_file(
     key: &str,
     given: Option<Secret>,
     file: Option<PathBuf>,
-    warnings: &mut Vec<String>,
+    warnings: &mut Vec<Warning>,
 ) -> Result<Secret, Problem> {
     match (given, file) {
         (Some(_), Some(_)) => Err(Problem::new(key, format!("and {key}_file are both given: keep one"))),
@@ -71,7 +75,8 @@ pub(super) fn given_or_in_file(
                 return Err(Problem::new(file_key, format!("names {}, which is empty", path.display())));
             }
             if key.ends_with("secret") && everyone_may_read(&path) {
-                warnings.push(format!("{file_key} names {}, which everyone can read", path.display()));
+                let text = format!("{file_key} names {}, which everyone can read", path.display());
+                warnings.push(Warning::new(text, HIDE));
             }
             Ok(Secret(text.to_owned()))
         }

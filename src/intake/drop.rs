@@ -36,6 +36,8 @@ mod tree;
 mod whole;
 mod writers;
 
+pub use rejected::rejected_files;
+
 /// Network shares give no events.
 const RESCAN: Duration = Duration::from_secs(10);
 /// After a passing fault, such as a full disk.

@@ -9,8 +9,11 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "type", rename_all = "kebab-case")]
 pub enum Source {
-    /// A program of this user on this machine, over the Unix socket.
-    Socket { uid: u32 },
+    /// A program of this user on this machine, over the Unix socket. Without a user where the daemon can't see whose it is.
+    Socket {
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        uid: Option<u32>,
+    },
     /// An entry of `api.clients`, which showed its token.
     Client { client_id: String },
     /// A file in the drop folder, by its path there.
@@ -29,7 +32,7 @@ impl Source {
     /// The word and the text that the store keeps of it.
     pub fn parts(&self) -> (&'static str, String) {
         match self {
-            Source::Socket { uid } => ("socket", uid.to_string()),
+            Source::Socket { uid } => ("socket", uid.map(|uid| uid.to_string()).unwrap_or_default()),
             Source::Client { client_id } => ("client", client_id.clone()),
             Source::Drop { path } => ("drop", path.clone()),
         }
@@ -38,7 +41,8 @@ impl Source {
     /// From what [`Source::parts`] gave; none for anything else.
     pub fn of_parts(word: &str, text: &str) -> Option<Source> {
         match word {
-            "socket" => text.parse().ok().map(|uid| Source::Socket { uid }),
+            "socket" if text.is_empty() => Some(Source::Socket { uid: None }),
+            "socket" => text.parse().ok().map(|uid| Source::Socket { uid: Some(uid) }),
             "client" => Some(Source::Client { client_id: text.to_owned() }),
             "drop" => Some(Source::Drop { path: text.to_owned() }),
             _ => None,
@@ -49,7 +53,8 @@ impl Source {
 impl fmt::Display for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Source::Socket { uid } => write!(f, "the socket, user {uid}"),
+            Source::Socket { uid: Some(uid) } => write!(f, "the socket, user {uid}"),
+            Source::Socket { uid: None } => write!(f, "the socket"),
             Source::Client { client_id } => write!(f, "client {client_id}"),
             Source::Drop { path } => write!(f, "the drop folder, {path}"),
         }
@@ -63,13 +68,15 @@ mod tests {
     #[test]
     fn a_source_comes_back_from_its_parts_and_has_its_type_beside_its_field() {
         for (source, json) in [
-            (Source::Socket { uid: 1000 }, r#"{"type":"socket","uid":1000}"#),
+            (Source::Socket { uid: Some(1000) }, r#"{"type":"socket","uid":1000}"#),
+            (Source::Socket { uid: None }, r#"{"type":"socket"}"#),
             (Source::Client { client_id: "crm".into() }, r#"{"type":"client","client_id":"crm"}"#),
             (Source::Drop { path: "default/leads/a.csv".into() }, r#"{"type":"drop","path":"default/leads/a.csv"}"#),
         ] {
             let (word, text) = source.parts();
             assert_eq!(Source::of_parts(word, &text).as_ref(), Some(&source));
             assert_eq!(serde_json::to_string(&source).unwrap(), json);
+            assert_eq!(serde_json::from_str::<Source>(json).unwrap(), source);
         }
         assert_eq!(Source::of_parts("socket", "x"), None);
         assert_eq!(Source::of_parts("post", "1"), None);

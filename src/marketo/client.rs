@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt, stream};
+use jiff::Timestamp;
 use reqwest::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE};
 use reqwest::{Response, redirect};
 
@@ -131,7 +132,9 @@ impl Client {
             http = http.no_proxy();
         }
         Ok(Client {
-            http: http.build().map_err(|error| reason(&error))?,
+            http: http.build().map_err(|error| {
+                format!("{}: Marketo's certificate is checked by this machine's (ca-certificates)", reason(&error))
+            })?,
             base_url: instance.base_url.clone(),
             tokens: Tokens::new(&instance.identity_url, &instance.client_id, &instance.client_secret),
         })
@@ -145,6 +148,11 @@ impl Client {
     /// How the last request for a token went.
     pub fn trial(&self) -> Trial {
         self.tokens.trial()
+    }
+
+    /// What time it was there when the identity endpoint last answered, to the second; none where it did not say.
+    pub fn their_time(&self) -> Option<Timestamp> {
+        self.tokens.their_time()
     }
 
     /// Sends a file. `content` yields exactly `upload.bytes` bytes.

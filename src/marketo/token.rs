@@ -4,7 +4,9 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use jiff::Timestamp;
 use reqwest::StatusCode;
+use reqwest::header::DATE;
 use tokio::sync::Mutex;
 
 use super::cause::reason;
@@ -55,6 +57,8 @@ pub(super) struct Tokens {
     /// Locked while a token is fetched, so that all who wait get the one that comes.
     held: Mutex<Option<Held>>,
     trial: std::sync::Mutex<Trial>,
+    /// By the last answer's `Date`.
+    their_time: std::sync::Mutex<Option<Timestamp>>,
 }
 
 /// How the last request for a token went.
@@ -82,7 +86,12 @@ impl Tokens {
             client_secret: client_secret.clone(),
             held: Mutex::new(None),
             trial: std::sync::Mutex::default(),
+            their_time: std::sync::Mutex::default(),
         }
+    }
+
+    pub fn their_time(&self) -> Option<Timestamp> {
+        *self.their_time.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
     pub fn trial(&self) -> Trial {
@@ -136,6 +145,8 @@ impl Tokens {
             ("client_secret", self.client_secret.expose()),
         ];
         let answer = http.post(&self.url).form(&form).timeout(PATIENCE).send().await.map_err(passing)?;
+        let date = answer.headers().get(DATE).and_then(|date| date.to_str().ok()).and_then(time_of);
+        *self.their_time.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = date;
         let status = answer.status();
         let body = answer.bytes().await.map_err(passing)?;
         if status == StatusCode::OK {
@@ -159,6 +170,11 @@ impl Tokens {
     }
 }
 
+/// The time that a `Date` header gives.
+fn time_of(date: &str) -> Option<Timestamp> {
+    jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(date).ok()
+}
+
 /// How long a token is used that has so much time left; none where it has none.
 fn used_for(left: Duration) -> Option<Duration> {
     // Of a token that is nearly over half the rest is used.
@@ -169,6 +185,13 @@ fn used_for(left: Duration) -> Option<Duration> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_date_header_is_read_to_the_second() {
+        let at = |text: &str| Some(text.parse::<Timestamp>().unwrap());
+        assert_eq!(time_of("Sun, 06 Nov 1994 08:49:37 GMT"), at("1994-11-06T08:49:37Z"));
+        assert_eq!(time_of("yesterday"), None);
+    }
 
     #[test]
     fn a_token_is_used_until_shortly_before_its_end_and_never_for_longer_than_a_day() {

@@ -55,6 +55,8 @@ async fn fetch(
         return Ok(Fetched::None);
     }
     let Some(id) = &batch.marketo_batch_id else { return Ok(Fetched::None) };
+    // A disk that is full for days must not cost a call a second.
+    desk.store.has_room_for_report().await?;
     let mut renewed = false;
     loop {
         let (token, pass) = match desk.admit().await? {

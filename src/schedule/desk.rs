@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
 use super::plan::Rules;
-use crate::clock::Clock;
+use crate::clock::{Clock, Seldom};
 use crate::config;
 use crate::job::{BatchKey, BatchState, Event};
 use crate::marketo::{Client, Gate};
@@ -72,22 +72,34 @@ impl Desk {
         self.store.snapshot(&self.name, now, rules.in_flight, rules.longest_pause()).await
     }
 
-    /// Records what Marketo said of an upload. It is known here and nowhere else, so a store that fails (a full disk, say)
-    /// is asked again until it takes it or is closed.
+    /// Records what Marketo said of an upload, see [`Desk::insist`].
     pub async fn keep(
         &self,
         key: BatchKey,
         event: Event,
         request_id: Option<String>,
     ) -> Result<BatchState, StoreError> {
+        let name = event.name();
+        self.insist(key, name, || self.store.record(key, event.clone(), request_id.clone(), self.clock.now())).await
+    }
+
+    /// Writes down what became of an upload. It is known here and nowhere else, so a store that fails (a full disk, say) is
+    /// asked again until it takes it or is closed.
+    pub async fn insist<T, F>(&self, key: BatchKey, what: &str, write: impl Fn() -> F) -> Result<T, StoreError>
+    where
+        F: Future<Output = Result<T, StoreError>>,
+    {
+        let mut seldom = Seldom::default();
         loop {
-            match self.store.record(key, event.clone(), request_id.clone(), self.clock.now()).await {
-                Err(error @ (StoreError::Full | StoreError::Sql(_))) => {
-                    tracing::error!(instance = %self.name, job = %key.job, part = key.part, event = event.name(), %error,
-                        "what became of an upload can't be written down yet");
+            match write().await {
+                Err(error) if error.may_pass() => {
+                    if seldom.may_say().is_some() {
+                        tracing::error!(instance = %self.name, job = %key.job, part = key.part, event = what, %error,
+                            "what became of an upload can't be written down yet");
+                    }
                     tokio::time::sleep(STORE_PAUSE).await;
                 }
-                recorded => return recorded,
+                written => return written,
             }
         }
     }

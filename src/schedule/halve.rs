@@ -30,7 +30,8 @@ pub(super) async fn halve(
             tracing::warn!(instance = %desk.name, job = %key.job, part = key.part, bytes, request_id,
                 "Marketo found the batch too large; it is cut");
             let halves = halves.map(|half| Part { from: half.from, to: half.to, rows: half.rows });
-            desk.store.halve(key, halves, reason, request_id, now).await
+            let halve = || desk.store.halve(key, halves.clone(), reason.clone(), request_id.clone(), now);
+            desk.insist(key, "halved", halve).await
         }
         Err(_) => {
             let reason =

@@ -15,7 +15,7 @@ use tokio_util::task::TaskTracker;
 use super::desk::{Desk, STORE_PAUSE};
 use super::plan::{Rules, Step, Work, plan};
 use super::{collect, day_of, poll, upload};
-use crate::clock::{Clock, after};
+use crate::clock::{Clock, Seldom, after};
 use crate::config;
 use crate::job::BatchKey;
 use crate::marketo::{Client, Gate, Trial};
@@ -33,6 +33,8 @@ pub struct Lane {
     desk: Arc<Desk>,
     busy: Arc<Mutex<HashMap<BatchKey, Work>>>,
     wake: Arc<Notify>,
+    /// Of steps that failed at the store: one a second for each batch in flight, while it fails.
+    failed: Arc<Mutex<Seldom>>,
     /// How many plans have been made.
     looks: Arc<watch::Sender<u64>>,
 }
@@ -65,7 +67,13 @@ impl Lane {
         let limits = &config.limits;
         let gate = Gate::new(limits.calls, limits.window, limits.concurrent_calls, ages);
         let desk = Desk::new(name, config, client, store, gate, clock, stop);
-        Ok(Lane { desk: Arc::new(desk), busy: Arc::default(), wake: Arc::default(), looks: Arc::default() })
+        Ok(Lane {
+            desk: Arc::new(desk),
+            busy: Arc::default(),
+            wake: Arc::default(),
+            looks: Arc::default(),
+            failed: Arc::default(),
+        })
     }
 
     /// Goes by another configuration of the same Marketo from now on. Calls under way end as they began; new credentials
@@ -139,6 +147,7 @@ impl Lane {
     pub async fn run(self, tasks: TaskTracker) {
         let desk = &self.desk;
         let mut changes = desk.store.subscribe();
+        let mut seldom = Seldom::default();
         while !desk.stop.is_cancelled() {
             let now = desk.clock.now();
             // Who is at work is asked before the rows are: whoever ends between the two is then seen at work and not
@@ -155,7 +164,9 @@ impl Lane {
                 }
                 Err(StoreError::Closed) => return,
                 Err(error) => {
-                    tracing::error!(instance = %desk.name, %error, "the queue can't be read; trying again");
+                    if let Some(unsaid) = seldom.may_say() {
+                        tracing::error!(instance = %desk.name, %error, unsaid, "the queue can't be read; trying again");
+                    }
                     pause(&desk.stop, STORE_PAUSE).await;
                     continue;
                 }
@@ -193,12 +204,18 @@ impl Lane {
                 }
             };
             if let Err(error) = done {
-                tracing::error!(instance = %lane.desk.name, ?step, %error, "a step could not be recorded");
+                if let Some(unsaid) = lane.may_say() {
+                    tracing::error!(instance = %lane.desk.name, ?step, %error, unsaid, "a step could not be recorded");
+                }
                 // The same step is planned again at once, and would fail again at once.
                 pause(&lane.desk.stop, STORE_PAUSE).await;
             }
             drop(at_work);
         });
+    }
+
+    fn may_say(&self) -> Option<u64> {
+        self.failed.lock().unwrap_or_else(PoisonError::into_inner).may_say()
     }
 
     fn busy(&self) -> MutexGuard<'_, HashMap<BatchKey, Work>> {

@@ -3,6 +3,7 @@
 
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt, stream};
+use jiff::Timestamp;
 
 use super::call::Admitted;
 use super::desk::Desk;
@@ -18,9 +19,12 @@ pub(super) async fn upload(desk: &Desk, key: BatchKey) -> Result<(), StoreError>
     let (job, mut batch) = desk.store.batch(key).await?;
     let (mut begun, mut renewed) = (false, false);
     loop {
-        let (token, pass) = match desk.admit().await? {
-            Admitted::Go(token, pass) => (token, pass),
-            other => return not_admitted(desk, key, other, begun).await,
+        let (token, pass) = match desk.admit().await {
+            Ok(Admitted::Go(token, pass)) => (token, pass),
+            Ok(other) => return not_admitted(desk, key, other, begun).await,
+            // A refused token was the last that Marketo said: the batch must not be left as if that were not known.
+            Err(error) if begun => return put_back(desk, key, Wait::Instance, error.to_string(), None).await,
+            Err(error) => return Err(error),
         };
         if !begun {
             // The wait at the gate may have been long: what was planned may have been cancelled, retried or paused since, or
@@ -87,19 +91,33 @@ pub(super) async fn recover(desk: &Desk, key: BatchKey) -> Result<(), StoreError
 async fn not_admitted(desk: &Desk, key: BatchKey, why: Admitted<'_>, begun: bool) -> Result<(), StoreError> {
     let now = desk.clock.now();
     let (reason, until) = match why {
-        Admitted::Unreachable(reason) => (reason, Some(service_quiet(&desk.snapshot(now).await?, &desk.config(), now))),
+        Admitted::Unreachable(reason) => {
+            // It only sizes the pause.
+            let seen = desk.snapshot(now).await.unwrap_or_default();
+            (reason, Some(service_quiet(&seen, &desk.config(), now)))
+        }
         _ => ("the instance is paused".to_owned(), None),
     };
     if begun {
         // A refused token was the last that Marketo said, so there is no import.
         let wait = if until.is_some() { Wait::Service } else { Wait::Instance };
-        return record(desk, key, Event::PutBack { wait, reason, not_before: until }, None).await;
+        return put_back(desk, key, wait, reason, until).await;
     }
     if let Some(until) = until {
         tracing::warn!(instance = %desk.name, %reason, %until, "Marketo can't be reached");
         desk.store.service_failed(&desk.name, until, now).await?;
     }
     Ok(())
+}
+
+async fn put_back(
+    desk: &Desk,
+    key: BatchKey,
+    wait: Wait,
+    reason: String,
+    not_before: Option<Timestamp>,
+) -> Result<(), StoreError> {
+    record(desk, key, Event::PutBack { wait, reason, not_before }, None).await
 }
 
 async fn accepted(desk: &Desk, key: BatchKey, created: Created) -> Result<(), StoreError> {

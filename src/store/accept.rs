@@ -6,7 +6,7 @@ use sqlx::sqlite::SqliteArguments;
 use sqlx::{Row, Sqlite};
 
 use super::columns::Columns;
-use super::content::Packed;
+use super::content::{CHUNK_BYTES, Packed};
 use super::jobs;
 use super::records::{Batch, Job, Rows};
 use super::writer::Writing;
@@ -159,6 +159,8 @@ fn bind_row<'q>(
 }
 
 async fn begin(w: &mut Writing<'_>, new: &NewJob, now: Timestamp) -> Result<JobId, StoreError> {
+    // Two pieces at least will come.
+    w.room.file(CHUNK_BYTES as u64)?;
     let done = bind_row(insert_row!(), new, None, now).execute(&mut *w.conn).await?;
     Ok(JobId(done.last_insert_rowid()))
 }
@@ -178,6 +180,7 @@ async fn insert_whole(
          INSERT INTO chunk (job_id, kind, part, byte_from, bytes, packed) SELECT max(id), 'file', 0, ?, ?, ? FROM job;
          INSERT INTO history (job_id, at, event, state, message) SELECT max(id), ?, 'received', 'pending', ? FROM job"
     );
+    w.room.file(piece.data.len() as u64)?;
     let rows = bind_row(SQL, new, Some(layout), now)
         .bind(piece.from.cast_signed())
         .bind(i64::try_from(piece.bytes).unwrap_or(i64::MAX))

@@ -1,7 +1,5 @@
 //! How are files kept? In compressed pieces of one size, so that neither memory nor a transaction grows with a file.
 
-use std::sync::Arc;
-
 use sqlx::Row;
 
 use super::writer::Writing;
@@ -49,11 +47,20 @@ impl Packed {
     /// # Errors
     /// What zstd reports, which is a lack of memory.
     pub fn new(from: u64, bytes: &[u8]) -> std::io::Result<Packed> {
-        Ok(Packed { from, bytes: bytes.len(), data: zstd::bulk::compress(bytes, ZSTD_LEVEL)? })
+        let mut compressor = zstd::bulk::Compressor::new(ZSTD_LEVEL)?;
+        // SQLite does not notice a page of content that was overwritten, and other rows than those that were dropped in
+        // must never reach Marketo.
+        compressor.include_checksum(true)?;
+        Ok(Packed { from, bytes: bytes.len(), data: compressor.compress(bytes)? })
     }
 }
 
 async fn insert(w: &mut Writing<'_>, job: JobId, kind: Kind, part: u32, piece: Packed) -> Result<(), StoreError> {
+    let bytes = piece.data.len() as u64;
+    match kind {
+        Kind::File => w.room.file(bytes)?,
+        Kind::Failures | Kind::Warnings => w.room.report(bytes)?,
+    }
     sqlx::query("INSERT INTO chunk (job_id, kind, part, byte_from, bytes, packed) VALUES (?, ?, ?, ?, ?, ?)")
         .bind(job.0)
         .bind(kind.as_str())
@@ -121,6 +128,20 @@ impl Content {
         if self.at >= self.to {
             return Ok(None);
         }
+        let (from, mut piece) = self.store.read(self.piece()).await?;
+        let end = self.to.min(from + piece.len() as u64);
+        if end <= self.at {
+            return Err(self.gone().await);
+        }
+        // Both lie within the piece, whose length is a usize.
+        piece.truncate((end - from) as usize);
+        piece.drain(..(self.at - from) as usize);
+        self.at = end;
+        Ok(Some(piece))
+    }
+
+    /// The piece that has the next byte, and where it begins.
+    async fn piece(&self) -> Result<(u64, Vec<u8>), StoreError> {
         let row = sqlx::query(
             "SELECT byte_from, bytes, packed FROM chunk
              WHERE job_id = ? AND kind = ? AND part = ? AND byte_from <= ? ORDER BY byte_from DESC LIMIT 1",
@@ -134,20 +155,13 @@ impl Content {
         let Some(row) = row else { return Err(self.gone().await) };
         let from = row.try_get::<i64, _>("byte_from")?.cast_unsigned();
         let bytes = usize::try_from(row.try_get::<i64, _>("bytes")?).unwrap_or(0);
-        let mut piece = zstd::bulk::decompress(row.try_get::<&[u8], _>("packed")?, bytes)
-            .map_err(|error| sqlx::Error::Decode(Box::new(error)))?;
-        if piece.len() != bytes {
-            return Err(StoreError::Sql(Arc::new(sqlx::Error::Decode("a piece has not the size that it had".into()))));
+        let damaged = |why: String| StoreError::Damaged(format!("the content of job {}: {why}", self.job));
+        let piece = zstd::bulk::decompress(row.try_get::<&[u8], _>("packed")?, bytes)
+            .map_err(|error| damaged(error.to_string()))?;
+        match piece.len() == bytes {
+            true => Ok((from, piece)),
+            false => Err(damaged("a piece has not the size that it had".into())),
         }
-        let end = self.to.min(from + bytes as u64);
-        if end <= self.at {
-            return Err(self.gone().await);
-        }
-        // Both lie within the piece, whose length is a usize.
-        piece.truncate((end - from) as usize);
-        piece.drain(..(self.at - from) as usize);
-        self.at = end;
-        Ok(Some(piece))
     }
 
     /// Why there is nothing where something was.
@@ -185,6 +199,27 @@ mod tests {
             let read = read(store.content(key.job, Kind::Failures, 1, from, to)).await;
             assert_eq!(read, bytes[from as usize..to as usize], "{from}..{to}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_byte_that_was_overwritten_is_noticed_wherever_it_stands() {
+        let store = store().await;
+        let id = add(&store, leads(), 1).await;
+        let whole: Vec<u8> = sqlx::query_scalar("SELECT packed FROM chunk").fetch_one(store.readers()).await.unwrap();
+        for at in 0..whole.len() {
+            let mut packed = whole.clone();
+            packed[at] ^= 0x41;
+            let write = store.shared.writer.write(move |w| {
+                Box::pin(async move {
+                    sqlx::query("UPDATE chunk SET packed = ?").bind(packed).execute(&mut *w.conn).await?;
+                    Ok(())
+                })
+            });
+            write.await.unwrap();
+            let read = store.content(id, Kind::File, 0, 0, 8).next().await;
+            assert!(matches!(read, Err(StoreError::Damaged(_))), "byte {at}: {read:?}");
+        }
+        assert!(matches!(store.can_write().await, Err(StoreError::Damaged(_))), "no new file beside damaged ones");
     }
 
     #[tokio::test]

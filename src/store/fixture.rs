@@ -33,7 +33,7 @@ pub(super) fn leads() -> NewJob {
         group: None,
         idempotency_key: None,
         retry_of: None,
-        source: Source::Socket { uid: 0 },
+        source: Source::Socket { uid: Some(0) },
     }
 }
 

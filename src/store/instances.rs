@@ -1,7 +1,7 @@
 //! Where is it kept how an instance stands, which of its calls still count, and how much waits for it?
 
 use jiff::Timestamp;
-use sqlx::{Row, SqliteConnection};
+use sqlx::{Row, SqliteConnection, SqliteExecutor};
 
 use super::rows::{size, time};
 use super::standing::{Instance, Pause, PauseKind};
@@ -183,12 +183,7 @@ impl Store {
 
     /// How many jobs have not ended, for each instance that has any: also those that the configuration no longer names.
     pub async fn unended_by_instance(&self) -> Result<Vec<(String, u64)>, StoreError> {
-        let rows = sqlx::query(
-            "SELECT instance, count(*) AS jobs FROM job WHERE state IN ('pending', 'running') GROUP BY instance",
-        )
-        .fetch_all(self.readers())
-        .await?;
-        rows.iter().map(|row| Ok((row.try_get("instance")?, size(row, "jobs")?))).collect()
+        Ok(unended_by_instance(self.readers()).await?)
     }
 
     /// The calls that an instance has made and that still count.
@@ -206,6 +201,16 @@ impl Store {
         let ended = rows.iter().map(|row| row.try_get("ended_at").map(from_ms)).collect::<Result<_, _>>()?;
         Ok(Usage { ended, today: today.unwrap_or(0).cast_unsigned() })
     }
+}
+
+/// How many jobs of each instance have not ended.
+pub(super) async fn unended_by_instance(reader: impl SqliteExecutor<'_>) -> Result<Vec<(String, u64)>, sqlx::Error> {
+    let rows = sqlx::query(
+        "SELECT instance, count(*) AS jobs FROM job WHERE state IN ('pending', 'running') GROUP BY instance",
+    )
+    .fetch_all(reader)
+    .await?;
+    rows.iter().map(|row| Ok((row.try_get("instance")?, size(row, "jobs")?))).collect()
 }
 
 pub(super) async fn instance(conn: &mut SqliteConnection, name: &str) -> Result<Instance, StoreError> {

@@ -196,7 +196,7 @@ mod tests {
         for (source, instance) in [
             (from("crm"), "default"),
             (from("web"), "default"),
-            (Source::Socket { uid: 0 }, "default"),
+            (Source::Socket { uid: Some(0) }, "default"),
             (Source::Drop { path: "crm".into() }, "default"),
             (from("crm"), "eu"),
         ] {

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::path::Path;
 
 use sqlx::migrate::{Migration, MigrationType, Migrator};
-use sqlx::{ConnectOptions, Connection, SqlSafeStr};
+use sqlx::{ConnectOptions, Connection, SqlSafeStr, SqliteConnection};
 
 /// Version, name, text. A released migration is never changed: a checksum in the database would refuse it.
 const MIGRATIONS: &[(i64, &str, &str)] = &[
@@ -16,9 +16,15 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
 ];
 
 pub(super) fn migrator() -> Migrator {
+    migrator_to(i64::MAX)
+}
+
+/// As a program of that version had it.
+fn migrator_to(newest: i64) -> Migrator {
     Migrator::with_migrations(
         MIGRATIONS
             .iter()
+            .filter(|&&(version, ..)| version <= newest)
             .map(|&(version, name, sql)| {
                 Migration::new(version, Cow::Borrowed(name), MigrationType::Simple, sql.into_sql_str(), false)
             })
@@ -37,41 +43,22 @@ pub(super) async fn version_of(path: &Path) -> Result<Option<i64>, sqlx::Error> 
         return Ok(None);
     }
     let mut connection = super::reading(path).connect().await?;
-    let migrated: bool =
-        sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE name = '_sqlx_migrations')")
-            .fetch_one(&mut connection)
-            .await?;
-    let version = match migrated {
-        true => sqlx::query_scalar("SELECT max(version) FROM _sqlx_migrations").fetch_one(&mut connection).await?,
-        false => None,
-    };
+    let version = version_in(&mut connection).await?;
     connection.close().await?;
     Ok(version)
 }
 
-#[cfg(test)]
-mod tests {
-    use super::super::{Store, options};
-    use super::*;
-    use crate::job::JobId;
-
-    #[tokio::test]
-    async fn jobs_from_before_sources_were_kept_have_none_and_keep_their_keys() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("q.db");
-        let mut connection = options(&path).connect().await.unwrap();
-        let before = migrator().iter().filter(|migration| migration.version < 3).cloned().collect();
-        Migrator::with_migrations(before).run(&mut connection).await.unwrap();
-        let job = "INSERT INTO job (instance, state, target, filename, format, created_at, idempotency_key)
-                   VALUES ('default', 'pending', 'leads', 'a.csv', 'csv', 1, 'k')";
-        sqlx::query(job).execute(&mut connection).await.unwrap();
-        connection.close().await.unwrap();
-        let store = Store::open(&path).await.unwrap();
-        assert_eq!(store.job(JobId(1)).await.unwrap().source, None);
-        store.close().await;
-        drop(store);
-        let mut connection = options(&path).connect().await.unwrap();
-        let again = sqlx::query(job).execute(&mut connection).await.unwrap_err();
-        assert!(again.as_database_error().is_some_and(|error| error.is_unique_violation()), "{again}");
+/// The version of the database that `connection` reads; none where it is not one of ours.
+pub(super) async fn version_in(connection: &mut SqliteConnection) -> Result<Option<i64>, sqlx::Error> {
+    let migrated: bool =
+        sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE name = '_sqlx_migrations')")
+            .fetch_one(&mut *connection)
+            .await?;
+    match migrated {
+        true => sqlx::query_scalar("SELECT max(version) FROM _sqlx_migrations").fetch_one(connection).await,
+        false => Ok(None),
     }
 }
+
+#[cfg(test)]
+mod tests;

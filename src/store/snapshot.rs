@@ -79,16 +79,19 @@ impl Store {
         parts: u32,
         longest: Duration,
     ) -> Result<Snapshot, StoreError> {
-        let mut conn = self.readers().begin().await?;
-        Ok(Snapshot {
-            instance: instance(&mut conn, name).await?,
-            flights: flights(&mut conn, name).await?,
-            candidates: candidates(&mut conn, name, now, parts, longest).await?,
-            ghosts: ghosts(&mut conn, name, now).await?,
-            busy_lists: busy_lists(&mut conn, name, now, longest).await?,
-            next_due: next_due(&mut conn, name, now, longest).await?,
-            paces: paces(&mut conn, name).await?,
+        self.read(async {
+            let mut conn = self.readers().begin().await?;
+            Ok(Snapshot {
+                instance: instance(&mut conn, name).await?,
+                flights: flights(&mut conn, name).await?,
+                candidates: candidates(&mut conn, name, now, parts, longest).await?,
+                ghosts: ghosts(&mut conn, name, now).await?,
+                busy_lists: busy_lists(&mut conn, name, now, longest).await?,
+                next_due: next_due(&mut conn, name, now, longest).await?,
+                paces: paces(&mut conn, name).await?,
+            })
         })
+        .await
     }
 }
 

@@ -5,6 +5,7 @@
 //! still waits: a request that is dropped half-way can't leave half a change.
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use futures_util::future::BoxFuture;
 use sqlx::sqlite::SqliteConnectOptions;
@@ -13,7 +14,10 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use super::facts::Listeners;
+use super::ground::Ground;
+use super::reserve::{Reserve, Room};
 use super::{Change, Fact, StoreError};
+use crate::clock::Seldom;
 
 /// How many writes may wait; a caller that finds the queue full waits for its place.
 const QUEUE: usize = 1024;
@@ -21,10 +25,22 @@ const QUEUE: usize = 1024;
 /// The most writes of one transaction: past this the wait of the first outweighs the saving.
 const GROUP: usize = 256;
 
-/// What a write works on: the connection, and the list of what it changed.
+/// How often the disk is looked at while some of the reserve is missing and nothing is written.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// What is in the log goes into the database, so that the log's room can be used again. Else it would grow to its eight
+/// megabytes first, and then find no room for that.
+const CHECKPOINT: &str = "PRAGMA wal_checkpoint(PASSIVE)";
+
+/// Pages that are free within the database go back to the disk, some at a time.
+const SHRINK: &str = "PRAGMA incremental_vacuum(256); PRAGMA wal_checkpoint(PASSIVE)";
+
+/// What a write works on: the connection, the list of what it changed, and how much room there is for the content of
+/// files.
 pub(super) struct Writing<'c> {
     pub conn: &'c mut SqliteConnection,
     pub changes: &'c mut Vec<Change>,
+    pub room: &'c mut Room,
 }
 
 /// Tells the caller how it ended, once the transaction has.
@@ -41,15 +57,24 @@ pub(super) struct Writer {
     ended: CancellationToken,
 }
 
+/// What the writer task works with.
+pub(super) struct Desk {
+    /// None after a fault, and then to be opened anew with these options.
+    pub conn: Option<SqliteConnection>,
+    pub options: SqliteConnectOptions,
+    pub ground: Arc<Ground>,
+    pub reserve: Reserve,
+    pub listeners: Arc<Listeners>,
+}
+
 impl Writer {
-    /// `options` are those that `conn` was opened with.
-    pub fn start(conn: SqliteConnection, options: SqliteConnectOptions, listeners: Arc<Listeners>) -> Writer {
+    pub fn start(desk: Desk) -> Writer {
         let (queue, waiting) = mpsc::channel(QUEUE);
         let ended = CancellationToken::new();
         let guard = ended.clone().drop_guard();
         tokio::spawn(async move {
             let _guard = guard;
-            run(conn, options, waiting, listeners).await;
+            desk.run(waiting).await;
         });
         Writer { queue: Mutex::new(Some(queue)), ended }
     }
@@ -94,20 +119,66 @@ impl Writer {
     }
 }
 
-async fn run(
-    conn: SqliteConnection,
-    options: SqliteConnectOptions,
-    mut waiting: mpsc::Receiver<Action>,
-    listeners: Arc<Listeners>,
-) {
-    let mut conn = Some(conn);
-    let mut group = Vec::with_capacity(GROUP);
-    while waiting.recv_many(&mut group, GROUP).await > 0 {
-        let begun = std::time::Instant::now();
-        let mut changes = Vec::new();
-        let mut replies = Vec::with_capacity(group.len());
-        let outcome = match open(&mut conn, &options).await {
-            Ok(conn) => commit(conn, group.drain(..), &mut changes, &mut replies).await,
+impl Desk {
+    async fn run(mut self, mut waiting: mpsc::Receiver<Action>) {
+        let mut group = Vec::with_capacity(GROUP);
+        let mut seldom = Seldom::default();
+        loop {
+            tokio::select! {
+                biased;
+                gathered = waiting.recv_many(&mut group, GROUP) => if gathered == 0 { break },
+                // Nothing is written: the disk may have room again all the same.
+                () = tokio::time::sleep(LOOK), if self.reserve.is_short() => {
+                    self.spare(SHRINK).await;
+                    continue;
+                }
+            }
+            if self.reserve.is_short() {
+                self.spare(CHECKPOINT).await;
+            }
+            let begun = Instant::now();
+            let mut changes = Vec::new();
+            let mut replies = Vec::with_capacity(group.len());
+            let outcome = self.carry_out(&mut group, &mut changes, &mut replies).await;
+            match &outcome {
+                Ok(()) => {
+                    changes.push(Change::Fact(Fact::Commit { took: begun.elapsed() }));
+                    for change in changes {
+                        self.listeners.tell(change);
+                    }
+                }
+                Err(error) => {
+                    if let Some(unsaid) = seldom.may_say() {
+                        tracing::error!(%error, unsaid, "writing to the database failed");
+                    }
+                    self.failed(error).await;
+                }
+            }
+            for reply in replies {
+                reply(outcome.clone());
+            }
+        }
+        if let Some(conn) = self.conn
+            && let Err(error) = conn.close().await
+        {
+            tracing::warn!(%error, "closing the database failed; the next start replays its log");
+        }
+    }
+
+    /// Carries the group out in one transaction. Every action leaves its reply, whatever fails.
+    async fn carry_out(
+        &mut self,
+        group: &mut Vec<Action>,
+        changes: &mut Vec<Change>,
+        replies: &mut Vec<Reply>,
+    ) -> Result<(), StoreError> {
+        let mut room = self.reserve.look();
+        if let Err(damaged) = self.ground.is_sound() {
+            room.refuse(damaged);
+        }
+        let ground = self.ground.clone();
+        let outcome = match self.open().await {
+            Ok(conn) => commit(conn, &ground, group.drain(..), changes, &mut room, replies).await,
             Err(error) => {
                 for action in group.drain(..) {
                     replies.push(action(Err(error.clone())).await.1);
@@ -115,51 +186,75 @@ async fn run(
                 Err(error)
             }
         };
-        if let Err(error) = &outcome {
-            tracing::error!(%error, "writing to the database failed");
-            // A full disk or a failed write may have ended the transaction behind the connection's back. What it then
-            // believes of itself is not worth knowing: the next group has a new one.
-            conn = None;
-        } else {
-            changes.push(Change::Fact(Fact::Commit { took: begun.elapsed() }));
-            for change in changes {
-                listeners.tell(change);
-            }
-        }
-        for reply in replies {
-            reply(outcome.clone());
-        }
+        // Asked after the commit, so that nothing is promised that went into a file that was gone before it.
+        outcome.and_then(|()| self.ground.files.are_there())
     }
-    if let Some(conn) = conn
-        && let Err(error) = conn.close().await
-    {
-        tracing::warn!(%error, "closing the database failed; the next start replays its log");
-    }
-}
 
-/// The connection that is there, or a new one.
-async fn open<'c>(
-    conn: &'c mut Option<SqliteConnection>,
-    options: &SqliteConnectOptions,
-) -> Result<&'c mut SqliteConnection, StoreError> {
-    let open = match conn.take() {
-        Some(open) => open,
-        None => options.connect().await?,
-    };
-    Ok(conn.insert(open))
+    /// The connection that is there, or a new one.
+    async fn open(&mut self) -> Result<&mut SqliteConnection, StoreError> {
+        let open = match self.conn.take() {
+            Some(open) => {
+                if let Err(moved) = self.ground.files.are_there() {
+                    // As long as it is open, what is in it can be rescued.
+                    self.conn = Some(open);
+                    return Err(moved);
+                }
+                open
+            }
+            None => {
+                self.ground.files.is_same_database()?;
+                let open = self.options.connect().await?;
+                self.ground.files.opened()?;
+                open
+            }
+        };
+        Ok(self.conn.insert(open))
+    }
+
+    /// Makes ready for the next group after one that failed.
+    async fn failed(&mut self, error: &StoreError) {
+        self.ground.note(error);
+        if matches!(error, StoreError::Full) {
+            self.reserve.give_back();
+        }
+        // A full disk or a failed write may have ended the transaction behind the connection's back. What it then believes
+        // of itself is not worth knowing: the next group has a new one. One to a file that was taken away is the only way
+        // to that file.
+        if !matches!(error, StoreError::Moved { .. })
+            && let Some(conn) = self.conn.take()
+            && let Err(error) = conn.close().await
+        {
+            tracing::debug!(%error, "closing the failed connection failed");
+        }
+    }
+
+    /// Makes the most of the room that there is.
+    async fn spare(&mut self, how: &'static str) {
+        self.reserve.look();
+        let done = match self.open().await {
+            Ok(conn) => sqlx::raw_sql(how).execute(conn).await.map(drop).map_err(StoreError::from),
+            Err(error) => Err(error),
+        };
+        if let Err(error) = done {
+            tracing::debug!(%error, "no room could be made in the database");
+            self.failed(&error).await;
+        }
+    }
 }
 
 /// Carries the group out in one transaction. Every action leaves its reply, whatever fails.
 async fn commit(
     conn: &mut SqliteConnection,
+    ground: &Ground,
     group: impl Iterator<Item = Action>,
     changes: &mut Vec<Change>,
+    room: &mut Room,
     replies: &mut Vec<Reply>,
 ) -> Result<(), StoreError> {
     let mut transaction = conn.begin_with(BEGIN).await.map_err(StoreError::from);
     for (number, action) in group.enumerate() {
         let reply = match transaction.as_mut() {
-            Ok(open) => match one(open, number == 0, action, changes).await {
+            Ok(open) => match one(open, ground, number == 0, action, changes, room).await {
                 (reply, Ok(())) => reply,
                 (reply, Err(error)) => {
                     transaction = Err(error);
@@ -183,16 +278,19 @@ const UNDO: &str = "ROLLBACK TO one";
 /// Carries one write out in a savepoint of its own.
 async fn one(
     transaction: &mut Transaction<'_, Sqlite>,
+    ground: &Ground,
     first: bool,
     action: Action,
     changes: &mut Vec<Change>,
+    room: &mut Room,
 ) -> (Reply, Result<(), StoreError>) {
     let known = changes.len();
     if !first && let Err(error) = sqlx::query(NEXT).execute(&mut **transaction).await.map_err(StoreError::from) {
         return (action(Err(error.clone())).await.1, Err(error));
     }
-    let (written, reply) = action(Ok(&mut Writing { conn: &mut *transaction, changes })).await;
+    let (written, reply) = action(Ok(&mut Writing { conn: &mut *transaction, changes, room })).await;
     let Err(error) = written else { return (reply, Ok(())) };
+    ground.note(&error);
     changes.truncate(known);
     // Where there is nothing left to undo, SQLite has rolled all of it back, for the reason that this write was told.
     let undone = sqlx::query(UNDO).execute(&mut **transaction).await;
@@ -201,18 +299,23 @@ async fn one(
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
 
-    fn nobody() -> Arc<Listeners> {
+    fn start(conn: SqliteConnection, options: SqliteConnectOptions, path: &Path) -> Writer {
+        let ground = Arc::new(Ground::new(path));
+        let reserve = Reserve::open(path, 0);
         let changes = tokio::sync::broadcast::channel(8).0;
-        Arc::new(Listeners { changes, facts: std::sync::OnceLock::new() })
+        let listeners = Arc::new(Listeners { changes, facts: std::sync::OnceLock::new() });
+        Writer::start(Desk { conn: Some(conn), options, ground, reserve, listeners })
     }
 
     async fn writer() -> Writer {
         let options = SqliteConnectOptions::new().in_memory(true);
         let mut conn = options.connect().await.unwrap();
         sqlx::query("CREATE TABLE t (x INTEGER UNIQUE)").execute(&mut conn).await.unwrap();
-        Writer::start(conn, options, nobody())
+        start(conn, options, Path::new(":memory:"))
     }
 
     async fn insert(writer: &Writer, x: i64) -> Result<i64, StoreError> {
@@ -241,12 +344,16 @@ mod tests {
     #[tokio::test]
     async fn after_a_full_disk_it_says_so_and_writes_again_when_there_is_room() {
         let folder = tempfile::tempdir().unwrap();
-        let options = SqliteConnectOptions::new().filename(folder.path().join("t.db")).create_if_missing(true);
+        let path = folder.path().join("t.db");
+        let options = SqliteConnectOptions::new()
+            .filename(&path)
+            .create_if_missing(true)
+            .journal_mode(sqlx::sqlite::SqliteJournalMode::Wal);
         let mut conn = options.connect().await.unwrap();
         sqlx::query("CREATE TABLE t (x INTEGER UNIQUE, y BLOB)").execute(&mut conn).await.unwrap();
         // A limit of this connection, as a disk would be full for it.
         sqlx::query("PRAGMA max_page_count = 20").execute(&mut conn).await.unwrap();
-        let writer = Writer::start(conn, options, nobody());
+        let writer = start(conn, options, &path);
         let large = || {
             writer.write(|w| {
                 Box::pin(async move {

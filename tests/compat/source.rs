@@ -20,7 +20,7 @@ async fn every_way_in_is_named_in_the_job_its_history_and_the_log() {
     let uid = fs::metadata(town.folder.path()).expect("a folder").uid();
 
     let by_socket = town.add("target=leads&format=csv", leads(&["a@example.com"])).await;
-    assert_eq!(by_socket.source, Some(Source::Socket { uid }));
+    assert_eq!(by_socket.source, Some(Source::Socket { uid: Some(uid) }));
     let by_client =
         JobId(Program::of(&town, "crm").await.import("/bulk/v1/leads.json", "email,x\na@x.example,1\n").await);
     fs::write(drop.join("default/leads/people.part"), leads(&["a@example.com"])).expect("a file");

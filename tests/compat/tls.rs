@@ -76,7 +76,7 @@ async fn tcp_speaks_tls_and_a_new_certificate_needs_no_restart() {
 #[tokio::test]
 async fn a_daemon_without_tls_is_not_ended_by_a_hangup() {
     let mut town = Town::with_daemon(quick()).await;
-    hang_up(&mut town, "none that may change", 1).await;
+    hang_up(&mut town, "the configuration was read again", 1).await;
     assert_eq!(town.json("GET", "/v1/status").await.0, 200);
 }
 

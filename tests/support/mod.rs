@@ -21,6 +21,12 @@ pub struct Town {
     pub simulator: Simulator,
     /// More lines for `[instances.default]` and below.
     pub config: String,
+    /// Where the database is, unless it is with everything else.
+    pub disk: Option<PathBuf>,
+    /// `store.reserve_bytes`
+    pub reserve: u64,
+    /// What the daemon finds in its environment, besides ours.
+    pub environment: Vec<(&'static str, String)>,
     /// More lines for `[api]`.
     pub api: String,
     /// More arguments of `serve`.
@@ -48,8 +54,20 @@ impl Town {
         let simulator = Simulator::start(listener, settings).expect("the simulator starts");
         let folder = tempfile::tempdir().expect("a temporary folder");
         let socket = folder.path().join("m.sock");
-        let http = reqwest::Client::builder().unix_socket(socket).no_proxy().build().expect("a client");
-        Town { folder, simulator, config: String::new(), api: String::new(), arguments: Vec::new(), daemon: None, http }
+        let http =
+            reqwest::Client::builder().unix_socket(socket).no_proxy().tls_certs_only([]).build().expect("a client");
+        Town {
+            folder,
+            simulator,
+            config: String::new(),
+            api: String::new(),
+            arguments: Vec::new(),
+            disk: None,
+            reserve: 1 << 20,
+            environment: Vec::new(),
+            daemon: None,
+            http,
+        }
     }
 
     /// A town whose daemon is at work.
@@ -64,7 +82,7 @@ impl Town {
     }
 
     pub fn database(&self) -> PathBuf {
-        self.folder.path().join("q.db")
+        self.disk.as_deref().unwrap_or(self.folder.path()).join("q.db")
     }
 
     pub fn config_file(&self) -> PathBuf {
@@ -75,9 +93,10 @@ impl Town {
         let mut text = String::new();
         write!(
             text,
-            "[store]\npath = {:?}\n[api]\nsocket = {:?}\n{}\n[instances.default]\nbase_url = {:?}\n\
+            "[store]\npath = {:?}\nreserve_bytes = {}\n[api]\nsocket = {:?}\n{}\n[instances.default]\nbase_url = {:?}\n\
              client_id = \"simulator\"\nclient_secret = \"secret\"\n",
             self.database(),
+            self.reserve,
             self.socket(),
             self.api,
             self.simulator.base_url(),
@@ -103,8 +122,15 @@ impl Town {
 
     /// Starts the daemon; on return it answers.
     pub async fn start(&mut self) {
+        if let Err(status) = self.try_start().await {
+            panic!("the daemon ended with {status}:\n{}", self.log());
+        }
+    }
+
+    /// Starts the daemon; on return it answers, or has ended.
+    pub async fn try_start(&mut self) -> Result<(), ExitStatus> {
         self.spawn();
-        self.answers().await;
+        self.is_up().await
     }
 
     /// Starts the daemon's process, and no more.
@@ -116,6 +142,7 @@ impl Town {
             .arg(self.config_file())
             .args(&self.arguments)
             .env("RUST_LOG", "marqueue=debug")
+            .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log)
@@ -126,14 +153,23 @@ impl Town {
 
     /// Waits until the daemon answers.
     pub async fn answers(&mut self) {
-        self.until("the daemon answers", async |town| {
-            let child = town.daemon.as_mut().expect("it was started");
-            if let Some(status) = child.try_wait().expect("its state") {
-                panic!("the daemon ended with {status}:\n{}", town.log());
+        if let Err(status) = self.is_up().await {
+            panic!("the daemon ended with {status}:\n{}", self.log());
+        }
+    }
+
+    async fn is_up(&mut self) -> Result<(), ExitStatus> {
+        let started = self.until("the daemon answers", async |town| {
+            if let Some(status) = town.exited() {
+                return Some(Err(status));
             }
-            town.http.get("http://daemon/healthz").send().await.is_ok().then_some(())
-        })
-        .await;
+            town.http.get("http://daemon/healthz").send().await.is_ok().then_some(Ok(()))
+        });
+        let started = started.await;
+        if started.is_err() {
+            self.daemon = None;
+        }
+        started
     }
 
     /// kill -9

@@ -121,7 +121,7 @@ mod tests {
             rows: Rows { total: 10, ..Rows::default() },
             batches: (1..).zip(batches).map(batch).collect(),
             retry_of: None,
-            source: Some(Source::Socket { uid: 0 }),
+            source: Some(Source::Socket { uid: Some(0) }),
             created_at: at(0),
             started_at: Some(at(1)),
             finished_at: state.has_ended().then(|| at(4)),

@@ -13,6 +13,7 @@ use tokio_util::task::TaskTracker;
 
 use super::connection;
 use super::places::Places;
+use super::users;
 use crate::api::caller::Peer;
 use crate::config::Connections;
 
@@ -36,7 +37,7 @@ impl Listener for UnixListener {
 
     async fn accept(&self) -> io::Result<(Self::Opening, Peer)> {
         let (stream, _) = UnixListener::accept(self).await?;
-        let peer = Peer::Socket { uid: stream.peer_cred()?.uid() };
+        let peer = Peer::Socket { uid: users::seen(stream.peer_cred()?.uid()) };
         Ok((ready(Ok(stream)), peer))
     }
 }

@@ -123,6 +123,7 @@ pub fn configuration(database: &str, socket: &str, base_url: &str) -> String {
     format!(
         "[store]\n\
          path = '{database}'\n\
+         reserve_bytes = 0\n\
          \n\
          [api]\n\
          socket = '{socket}'\n\

@@ -62,6 +62,24 @@ pub(super) fn reject(
     Ok(None)
 }
 
+/// How many refused files lie in the drop folder `root`, each until a person takes it away.
+///
+/// # Errors
+/// What the file system says; a folder that is not there yet holds none.
+pub fn rejected_files(root: &Path) -> io::Result<u64> {
+    let entries = match std::fs::read_dir(root.join(REJECTED)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
+        entries => entries?,
+    };
+    let mut files = 0;
+    for entry in entries {
+        let name = entry?.file_name();
+        let name = name.as_bytes();
+        files += u64::from(!name.starts_with(b".") && !name.ends_with(REASON.as_bytes()));
+    }
+    Ok(files)
+}
+
 /// `leads.csv`, `leads-2.csv` and so on, shortened where the reason's name would be too long.
 fn numbered(name: &OsStr, number: u64) -> OsString {
     let name = name.as_bytes();

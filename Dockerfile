@@ -1,0 +1,45 @@
+# marqueue in a container: a build stage, and a runtime stage that holds the program, the libraries it is linked with and
+# the certificates it trusts. No shell, no package manager, no root.
+#
+#   docker build -t marqueue .
+#   podman build --format docker -t marqueue .        # its own format knows no HEALTHCHECK
+ARG BUILD_IMAGE=rust:1-slim-bookworm
+ARG RUNTIME_IMAGE=scratch
+
+FROM ${BUILD_IMAGE} AS build
+WORKDIR /src
+COPY . .
+RUN cargo build --locked --release --bin marqueue --config 'profile.release.strip="symbols"'
+# What the program needs beside itself, as ldd says it, in a tree of its own.
+RUN set -eu; \
+    mkdir -p /image/usr/bin /image/etc/ssl/certs /image/tmp /image/var/lib/marqueue /image/run/marqueue; \
+    cp target/release/marqueue /image/usr/bin/; \
+    ldd target/release/marqueue | grep -o '/[^ ]*' | while read -r library; do \
+        mkdir -p "/image$(dirname "$library")"; \
+        cp -L "$library" "/image$library"; \
+    done; \
+    cp -L /etc/ssl/certs/ca-certificates.crt /image/etc/ssl/certs/; \
+    echo 'hosts: files dns' > /image/etc/nsswitch.conf; \
+    echo 'marqueue:x:10001:10001::/var/lib/marqueue:/nonexistent' > /image/etc/passwd; \
+    echo 'marqueue:x:10001:' > /image/etc/group; \
+    chmod 1777 /image/tmp; \
+    chmod 0700 /image/var/lib/marqueue; \
+    chmod 0770 /image/run/marqueue; \
+    chown 10001:10001 /image/var/lib/marqueue /image/run/marqueue
+
+FROM ${RUNTIME_IMAGE}
+COPY --from=build /image /
+# All of it can be set by the environment: MARQUEUE_INSTANCES__DEFAULT__BASE_URL and so on.
+ENV MARQUEUE_STORE__PATH=/var/lib/marqueue/marqueue.db \
+    MARQUEUE_API__SOCKET=/run/marqueue/marqueue.sock \
+    MARQUEUE_SOCKET=/run/marqueue/marqueue.sock
+USER 10001:10001
+WORKDIR /var/lib/marqueue
+# The database. The socket's folder is for a mount of its own, through which clients come.
+VOLUME /var/lib/marqueue
+# It asks the daemon, as any client does.
+HEALTHCHECK --interval=30s --timeout=10s --start-period=60s --retries=3 CMD ["/usr/bin/marqueue", "health"]
+# The daemon lets uploads under way end; give it the time (docker stop -t 90, stop_grace_period in compose.yaml).
+STOPSIGNAL SIGTERM
+ENTRYPOINT ["/usr/bin/marqueue"]
+CMD ["serve"]

@@ -1,0 +1,99 @@
+//! Does Marketo know the credentials, and does it have the same time?
+
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use jiff::{SignedDuration, Timestamp};
+
+use super::finding::Finding;
+use crate::clock::Clock;
+use crate::config::{Config, Instance};
+use crate::marketo::{Client, TokenFault};
+
+const CLOCK: &str = "clock";
+
+/// A `Date` has whole seconds, and its answer was a while on the way.
+const CLOSE_ENOUGH: SignedDuration = SignedDuration::from_secs(60);
+
+pub async fn look(config: &Config) -> Vec<Finding> {
+    let asked = join_all(config.instances.iter().map(|(name, instance)| ask(name, instance))).await;
+    let (mut findings, ahead): (Vec<Finding>, Vec<Option<SignedDuration>>) = asked.into_iter().unzip();
+    findings.push(clock(ahead.into_iter().flatten().max_by_key(|ahead| ahead.abs())));
+    findings
+}
+
+/// Also how far our clock is ahead of theirs, if they said what time it is.
+async fn ask(name: &str, instance: &Instance) -> (Finding, Option<SignedDuration>) {
+    let check = format!("credentials of {name}");
+    let client = match Client::new(instance) {
+        Ok(client) => client,
+        Err(error) => {
+            let advice = "install the root certificates (ca-certificates)";
+            return (Finding::fault(check, format!("TLS can't be spoken: {error}"), advice), None);
+        }
+    };
+    let asked = client.token().await;
+    let ahead = client.their_time().map(|theirs| ahead_of(theirs, Clock::System.now()));
+    let place = &instance.identity_url;
+    let finding = match asked {
+        Ok(_) => Finding::fine(check, format!("{place} gave a token for them")),
+        Err(error @ TokenFault::Credentials(_)) => Finding::fault(
+            check,
+            error.to_string(),
+            format!("copy id and secret again from Admin > Integration > LaunchPoint into [instances.{name}]"),
+        ),
+        Err(error @ TokenFault::Passing(_)) => Finding::fault(
+            check,
+            error.to_string(),
+            format!("see that this machine reaches {place} (name, firewall, proxy), and that it is the right address"),
+        ),
+    };
+    (finding, ahead)
+}
+
+/// Theirs has whole seconds, the rest cut off: any moment within that second is no difference.
+fn ahead_of(theirs: Timestamp, ours: Timestamp) -> SignedDuration {
+    let ahead = ours.duration_since(theirs);
+    if ahead.is_positive() { (ahead - SignedDuration::from_secs(1)).max(SignedDuration::ZERO) } else { ahead }
+}
+
+fn clock(ahead: Option<SignedDuration>) -> Finding {
+    let Some(ahead) = ahead else {
+        let advice = "see that the clock is kept (timedatectl)";
+        return Finding::warning(CLOCK, "no identity endpoint said what time it is", advice);
+    };
+    if ahead.abs() <= CLOSE_ENOUGH {
+        return Finding::fine(CLOCK, "it agrees with Marketo's to the minute");
+    }
+    let by = Duration::from_secs(ahead.unsigned_abs().as_secs());
+    let way = if ahead.is_positive() { "ahead of" } else { "behind" };
+    let by = SignedDuration::try_from(by).unwrap_or(ahead);
+    let detail = format!("it is {by:#} {way} Marketo's, and what is erased and when goes by it");
+    Finding::fault(CLOCK, detail, "have it kept by NTP (timedatectl set-ntp true)")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::finding::State;
+    use super::*;
+
+    #[test]
+    fn a_clock_that_is_more_than_a_minute_off_is_a_fault() {
+        for (seconds, state) in
+            [(0, State::Fine), (60, State::Fine), (-60, State::Fine), (61, State::Fault), (-61, State::Fault)]
+        {
+            assert_eq!(clock(Some(SignedDuration::from_secs(seconds))).state, state, "{seconds}");
+        }
+        assert_eq!(clock(None).state, State::Warning);
+        let said = clock(Some(SignedDuration::from_mins(-125))).detail;
+        assert_eq!(said, "it is 2h 5m behind Marketo's, and what is erased and when goes by it");
+    }
+
+    #[test]
+    fn the_second_that_a_date_leaves_open_is_no_difference() {
+        let at = |ms| crate::clock::from_ms(ms);
+        assert_eq!(ahead_of(at(1_000), at(1_999)), SignedDuration::ZERO);
+        assert_eq!(ahead_of(at(1_000), at(3_000)), SignedDuration::from_secs(1));
+        assert_eq!(ahead_of(at(3_000), at(1_000)), SignedDuration::from_secs(-2));
+    }
+}

@@ -1,0 +1,149 @@
+//! Does a daemon answer, and how does it stand? If none does: could one listen?
+
+use std::fs;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::path::Path;
+use std::time::Duration;
+
+use super::disk;
+use super::finding::Finding;
+use crate::api::client::{Client, ClientError};
+use crate::api::types::{InstanceStatus, Status};
+use crate::cli::Global;
+use crate::cli::text::time;
+use crate::config::Config;
+use crate::daemon::connections;
+
+const SOCKET: &str = "socket";
+const DAEMON: &str = "daemon";
+
+/// Well beyond what a daemon that is well takes.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+pub async fn look(config: &Config, global: &Global) -> Vec<Finding> {
+    let socket = config.api.socket.as_path();
+    let asked = match Client::new(socket, global.timeout.unwrap_or(PATIENCE)) {
+        Ok(client) => client.status().await,
+        Err(error) => Err(error),
+    };
+    let mut findings = match asked {
+        Ok(status) => answers(config, &status),
+        Err(ClientError::NoDaemon { .. }) => nobody(socket),
+        Err(error @ ClientError::NotAllowed { .. }) => {
+            let advice = "ask as the service's user (sudo -u marqueue), or become a member of its group";
+            vec![Finding::fault(SOCKET, error.to_string().replace(": its", "; its"), advice)]
+        }
+        Err(ClientError::Silent { why, .. }) => {
+            let detail = format!("something listens at {} and does not answer ({why})", socket.display());
+            vec![Finding::fault(DAEMON, detail, "look at its log, and start it again")]
+        }
+        Err(error) => {
+            let detail = format!("what listens at {} is no marqueue ({error})", socket.display());
+            vec![Finding::fault(SOCKET, detail, FOREIGN)]
+        }
+    };
+    if config.api.socket_mode & 0o002 != 0 {
+        let detail =
+            format!("api.socket_mode {:04o} lets every user of this machine use the daemon", config.api.socket_mode);
+        findings.push(Finding::warning(SOCKET, detail, "\"0660\" leaves it to the service's user and group"));
+    }
+    if global.socket != config.api.socket {
+        let detail =
+            format!("the other verbs ask at {}, and this daemon is at {}", global.socket.display(), socket.display());
+        findings.push(Finding::warning(SOCKET, detail, format!("export MARQUEUE_SOCKET={}", socket.display())));
+    }
+    findings.push(descriptors(config));
+    findings
+}
+
+const FOREIGN: &str = "see what it is (ss -xlp), and stop it or choose another api.socket";
+
+/// A daemon is there.
+fn answers(config: &Config, status: &Status) -> Vec<Finding> {
+    let shown = config.api.socket.display();
+    let ours = env!("CARGO_PKG_VERSION");
+    let version = &status.version;
+    let mut findings = vec![if version == ours {
+        let since = time(status.started_at);
+        Finding::fine(DAEMON, format!("marqueue {version} answers at {shown}, since {since}"))
+    } else {
+        let detail = format!("marqueue {version} answers at {shown}, and this program is {ours}");
+        Finding::warning(DAEMON, detail, "start the service again (systemctl restart marqueue)")
+    }];
+    let mode = fs::metadata(&config.api.socket).map(|file| file.permissions().mode() & 0o777);
+    if let Ok(mode) = mode
+        && mode != config.api.socket_mode
+    {
+        let detail =
+            format!("{shown} has the rights {mode:04o}, and api.socket_mode is {:04o}", config.api.socket_mode);
+        let advice = "where systemd listens its SocketMode= counts, else the next start sets them";
+        findings.push(Finding::warning(SOCKET, detail, advice));
+    } else {
+        findings.push(Finding::fine(SOCKET, format!("{shown} has the rights of api.socket_mode")));
+    }
+    for name in config.instances.keys().filter(|name| !status.instances.contains_key(*name)) {
+        let detail = format!("the daemon does not know instance {name}, which is in the configuration");
+        findings.push(Finding::warning(DAEMON, detail, "start it again, so that it reads the configuration anew"));
+    }
+    findings.extend(status.instances.iter().filter_map(|(name, status)| uploads(name, status)));
+    findings
+}
+
+/// What keeps the uploads of an instance from going on.
+fn uploads(name: &str, status: &InstanceStatus) -> Option<Finding> {
+    let check = format!("uploads of {name}");
+    if let Some(pause) = &status.pause {
+        let until = pause.until.map(|until| format!(", until {}", time(until))).unwrap_or_default();
+        let detail = format!("they are paused since {}{until}: {}", time(pause.at), pause.reason);
+        return Some(Finding::warning(check, detail, format!("when the reason is gone, marqueue resume {name}")));
+    }
+    if let Some(until) = status.quiet_until {
+        let detail = format!("Marketo does not answer, and is tried again at {}", time(until));
+        return Some(Finding::warning(check, detail, "see what the daemon's log says of it"));
+    }
+    if !status.queue.held.is_empty() {
+        let jobs: Vec<String> = status.queue.held.iter().map(ToString::to_string).collect();
+        let detail = format!("jobs wait for a person: {}", jobs.join(", "));
+        return Some(Finding::warning(check, detail, "marqueue explain ID says what to decide"));
+    }
+    None
+}
+
+/// No daemon is there.
+fn nobody(socket: &Path) -> Vec<Finding> {
+    let shown = socket.display();
+    match fs::symlink_metadata(socket) {
+        Ok(there) if !there.file_type().is_socket() => {
+            let advice = "move it away, or choose another api.socket";
+            return vec![Finding::fault(SOCKET, format!("{shown} is there and is no socket"), advice)];
+        }
+        _ => {}
+    }
+    let folder = disk::folder(socket);
+    let missing = fs::metadata(&folder).is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound);
+    let place = if missing && folder.starts_with("/run") {
+        let advice = format!("systemd makes it with the service; without systemd, mkdir {}", folder.display());
+        Finding::warning(SOCKET, format!("the folder {} is not there", folder.display()), advice)
+    } else {
+        disk::shut(SOCKET, &folder).unwrap_or_else(|| Finding::fine(SOCKET, format!("a daemon can listen at {shown}")))
+    };
+    let advice = "start one (systemctl start marqueue, or marqueue serve)";
+    vec![place, Finding::warning(DAEMON, format!("no daemon answers at {shown}"), advice)]
+}
+
+/// The limit is that of who asks; a service may have another.
+fn descriptors(config: &Config) -> Finding {
+    const CHECK: &str = "open files";
+    const ADVICE: &str =
+        "raise the service's limit on open files (LimitNOFILE, ulimit -n), or lower api.max_connections";
+    let wanted = config.api.connections.most;
+    match connections(config) {
+        Ok(possible) if possible.most < wanted => {
+            let most = possible.most;
+            let detail = format!("api.max_connections is {wanted}, and this user's limit on open files allows {most}");
+            Finding::warning(CHECK, detail, ADVICE)
+        }
+        Ok(_) => Finding::fine(CHECK, format!("this user's limit on open files allows {wanted} connections")),
+        Err(_) => Finding::fault(CHECK, "this user's limit on open files allows no connections", ADVICE),
+    }
+}

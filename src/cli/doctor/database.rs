@@ -1,0 +1,88 @@
+//! Can the daemon work with its database, or make one? And does it hold jobs that nobody will send?
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use rustix::fs::Access;
+
+use super::disk;
+use super::finding::Finding;
+use crate::cli::text::count;
+use crate::config::Config;
+use crate::store::{Examined, Unexamined, examine};
+
+const CHECK: &str = "database";
+
+pub async fn look(config: &Config) -> Vec<Finding> {
+    let path = config.store.path.as_path();
+    if let Some(shut) = disk::shut(CHECK, &disk::folder(path)) {
+        return vec![shut];
+    }
+    let shown = path.display();
+    let mode = match fs::metadata(path) {
+        Ok(file) if !file.is_file() => {
+            let advice = "move it away, or name another store.path";
+            return vec![Finding::fault(CHECK, format!("{shown} is no file"), advice)];
+        }
+        Ok(file) => file.permissions().mode(),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            return vec![Finding::fine(CHECK, format!("{shown} is not there yet, and the first start can make it"))];
+        }
+        Err(error) => {
+            return vec![Finding::fault(CHECK, format!("{shown} can't be looked at: {error}"), disk::AS_SERVICE)];
+        }
+    };
+    if let Some(refused) = disk::refused(CHECK, path, Access::READ_OK | Access::WRITE_OK) {
+        return vec![refused];
+    }
+    let mut findings = match examine(path).await {
+        Ok(found) => good(path, found, config),
+        Err(error) => vec![bad(path, &error)],
+    };
+    if mode & 0o077 != 0 {
+        let detail = format!("others than its owner have rights on {shown}, which holds personal data");
+        findings.push(Finding::warning(CHECK, detail, format!("take them away (chmod 600 {shown})")));
+    }
+    findings
+}
+
+fn good(path: &Path, found: Option<Examined>, config: &Config) -> Vec<Finding> {
+    let shown = path.display();
+    let Some(Examined { schema, known, unended }) = found else {
+        return vec![Finding::fine(CHECK, format!("{shown} is empty, and the first start fills it"))];
+    };
+    let mut findings = vec![if schema < known {
+        let detail = format!("{shown} is whole, and the next start brings it from schema {schema} to {known}");
+        Finding::fine(CHECK, detail).consider("make a copy before (marqueue backup FILE)")
+    } else {
+        Finding::fine(CHECK, format!("{shown} is whole, and its schema is this program's ({schema})"))
+    }];
+    for (name, jobs) in unended {
+        if !config.instances.contains_key(&name) {
+            let detail = format!("{} for instance {name}, which is not in the configuration", waiting(jobs));
+            let advice = format!("write [instances.{name}] again, or cancel them (marqueue list, marqueue cancel ID)");
+            findings.push(Finding::warning("jobs", detail, advice));
+        }
+    }
+    findings
+}
+
+fn waiting(jobs: u64) -> String {
+    format!("{} {}", count(jobs, "job"), if jobs == 1 { "waits" } else { "wait" })
+}
+
+fn bad(path: &Path, error: &Unexamined) -> Finding {
+    let detail = format!("{}: {error}", path.display());
+    let advice = match error {
+        Unexamined::LogAlone => {
+            return Finding::warning(CHECK, detail, "start the daemon, and ask again");
+        }
+        Unexamined::Newer { .. } => "install that version again",
+        Unexamined::Foreign => "name another store.path",
+        Unexamined::Damaged(_) | Unexamined::Sql(_) => {
+            "stop the daemon, keep the file and those beside it, and restore a copy (docs/operations.md, Restore)"
+        }
+    };
+    Finding::fault(CHECK, detail, advice)
+}

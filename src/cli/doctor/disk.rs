@@ -1,0 +1,164 @@
+//! What may this user do there, what kind of disk is it, and how much room is on it?
+
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{Access, access, statfs, statvfs};
+use rustix::process::geteuid;
+
+use super::finding::Finding;
+use crate::config::Config;
+
+/// Who is refused is mostly not the one whom it is about.
+pub const AS_SERVICE: &str =
+    "ask as the service's user (sudo -u marqueue marqueue doctor …), or give that user the rights (chown, chmod)";
+
+/// With less than this beside the reserve, the next files may be refused.
+const LEAST: u64 = 16 << 20;
+
+/// As root everything may be done, which says nothing of the service's user.
+pub fn user() -> Option<Finding> {
+    const ADVICE: &str = "if the service has a user of its own, ask as that one (sudo -u marqueue marqueue doctor …)";
+    geteuid()
+        .is_root()
+        .then(|| Finding::warning("user", "root may do everything, so no right is put to the test", ADVICE))
+}
+
+/// The folder that a file is in.
+pub fn folder(path: &Path) -> PathBuf {
+    match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder.to_owned(),
+        _ => PathBuf::from("."),
+    }
+}
+
+/// What keeps this user from making and removing files in `folder`, as a finding of `check`.
+pub fn shut(check: &str, folder: &Path) -> Option<Finding> {
+    let shown = folder.display();
+    if let Err(error) = std::fs::metadata(folder) {
+        let advice = match error.kind() {
+            std::io::ErrorKind::NotFound => format!("make it, for the service's user (install -d -o marqueue {shown})"),
+            _ => AS_SERVICE.to_owned(),
+        };
+        return Some(Finding::fault(check, format!("the folder {shown} can't be looked at: {error}"), advice));
+    }
+    if !folder.is_dir() {
+        return Some(Finding::fault(check, format!("{shown} is no folder"), "move it away, or name another place"));
+    }
+    refused(check, folder, Access::READ_OK | Access::WRITE_OK | Access::EXEC_OK)
+}
+
+/// What keeps this user from that kind of access.
+pub fn refused(check: &str, path: &Path, kind: Access) -> Option<Finding> {
+    let error = access(path, kind).err()?;
+    let error = std::io::Error::from(error);
+    let detail = format!("user {} has not all the rights needed on {}: {error}", geteuid().as_raw(), path.display());
+    let advice = match error.kind() {
+        std::io::ErrorKind::ReadOnlyFilesystem => "mount it for writing, or name another place",
+        _ => AS_SERVICE,
+    };
+    Some(Finding::fault(check, detail, advice))
+}
+
+/// Kind and room of the disk that the database is on. Nothing where its folder can't be looked at: that is said already.
+pub fn look(config: &Config) -> Vec<Finding> {
+    let folder = folder(&config.store.path);
+    let kind = statfs(&folder).ok().map(|disk| kind(disk.f_type as u64, &folder));
+    let room = statvfs(&folder).ok().map(|disk| {
+        // What the reserve has already is not free any more.
+        let mut reserve = config.store.path.clone().into_os_string();
+        reserve.push("-reserve");
+        let held = std::fs::metadata(reserve).map_or(0, |file| file.len());
+        let free = disk.f_bavail.saturating_mul(disk.f_frsize).saturating_add(held);
+        room(free.saturating_sub(config.store.reserve_bytes), config.api.max_file_bytes, &folder)
+    });
+    kind.into_iter().chain(room).collect()
+}
+
+/// By the magic numbers of `statfs(2)`.
+fn kind(magic: u64, folder: &Path) -> Finding {
+    const CHECK: &str = "file system";
+    let shown = folder.display();
+    // Some are given as negative numbers of 32 bits.
+    let network = match magic & 0xffff_ffff {
+        0x6969 => Some("NFS"),
+        0x517b | 0xff53_4d42 | 0xfe53_4d42 => Some("SMB"),
+        0x00c3_6400 => Some("Ceph"),
+        0x5346_414f | 0x6b41_4653 => Some("AFS"),
+        0x0102_1997 => Some("9P"),
+        0x7375_7245 => Some("Coda"),
+        _ => None,
+    };
+    if let Some(name) = network {
+        let detail =
+            format!("{shown} is on {name}, where locks and flushes can't be relied on, and the database breaks");
+        return Finding::fault(CHECK, detail, "move the database (store.path) to a disk of this machine");
+    }
+    match magic & 0xffff_ffff {
+        0x0102_1994 | 0x8584_58f6 => Finding::warning(
+            CHECK,
+            format!("{shown} is in memory, and what is accepted is lost when the machine stops"),
+            "move the database (store.path) to a disk",
+        ),
+        0x794c_7630 => Finding::warning(
+            CHECK,
+            format!("{shown} is a layer of a container, and what is accepted goes when the container does"),
+            "put the database (store.path) on a volume",
+        ),
+        0x6573_5546 => Finding::warning(
+            CHECK,
+            format!("{shown} is on FUSE, which may be a network"),
+            "make sure that it is a disk of this machine",
+        ),
+        _ => Finding::fine(CHECK, format!("{shown} is on a disk of this machine")),
+    }
+}
+
+/// `free` is what is there for new files, beside the reserve for those that were accepted.
+fn room(free: u64, largest: u64, folder: &Path) -> Finding {
+    const CHECK: &str = "space";
+    let detail = format!("{} MB are free for new files on the disk of {}", free / 1_000_000, folder.display());
+    if free < LEAST {
+        return Finding::fault(CHECK, detail, "make room, or new files are refused (507); accepted ones go on");
+    }
+    if free < largest {
+        let detail = format!("{detail}, and one file may have {} MB (api.max_file_bytes)", largest / 1_000_000);
+        return Finding::warning(CHECK, detail, "make room, or lower api.max_file_bytes");
+    }
+    Finding::fine(CHECK, detail)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::finding::State;
+    use super::*;
+
+    #[test]
+    fn a_network_is_a_fault_and_what_does_not_last_a_warning() {
+        for (magic, state) in [
+            (0xef53, State::Fine),
+            (0x5846_5342, State::Fine),
+            (0x6969, State::Fault),
+            (0xffff_ffff_ff53_4d42, State::Fault),
+            (0xff53_4d42, State::Fault),
+            (0x0102_1994, State::Warning),
+            (0x794c_7630, State::Warning),
+            (0x6573_5546, State::Warning),
+        ] {
+            assert_eq!(kind(magic, Path::new("/x")).state, state, "{magic:x}");
+        }
+    }
+
+    #[test]
+    fn a_nearly_full_disk_is_a_fault_and_one_too_small_for_a_file_a_warning() {
+        for (free, largest, state) in [
+            (0, 1, State::Fault),
+            (LEAST - 1, 1, State::Fault),
+            (LEAST, LEAST, State::Fine),
+            (LEAST, LEAST + 1, State::Warning),
+        ] {
+            assert_eq!(room(free, largest, Path::new("/x")).state, state, "{free}");
+        }
+        let said = room(1_000_000, 1, Path::new("/x"));
+        assert_eq!(said.detail, "1 MB are free for new files on the disk of /x");
+    }
+}

@@ -1,0 +1,47 @@
+//! Can files be taken from the drop folder, and do refused ones wait there?
+
+use std::path::Path;
+
+use super::disk;
+use super::finding::Finding;
+use crate::cli::text::count;
+use crate::config::Config;
+use crate::intake::rejected_files;
+
+const CHECK: &str = "drop folder";
+
+pub fn look(config: &Config) -> Vec<Finding> {
+    let Some(path) = &config.drop.path else { return Vec::new() };
+    let shown = path.display();
+    if !path.exists() {
+        // The start makes it, and what is missing above it.
+        let above = path.ancestors().skip(1).find(|folder| folder.exists());
+        let above = above.filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        return vec![disk::shut(CHECK, above).unwrap_or_else(|| {
+            Finding::fine(CHECK, format!("{shown} is not there yet, and the next start can make it"))
+        })];
+    }
+    let mut folders = vec![path.clone()];
+    for instance in config.instances.keys() {
+        let kinds = ["", "leads", "custom-objects", "program-members"].iter();
+        folders.extend(kinds.map(|kind| path.join(instance).join(kind)).filter(|folder| folder.exists()));
+    }
+    let mut findings: Vec<Finding> = folders.iter().find_map(|folder| disk::shut(CHECK, folder)).into_iter().collect();
+    let rejected = path.join("rejected");
+    match rejected_files(path) {
+        Ok(0) => {}
+        Ok(files) => {
+            let detail = format!("{} of refused content in {}", count(files, "file"), rejected.display());
+            let advice = "read the .reason.txt beside each, mend it and drop it in again, or remove both";
+            findings.push(Finding::warning(CHECK, detail, advice));
+        }
+        Err(error) => {
+            let detail = format!("{} can't be looked at: {error}", rejected.display());
+            findings.push(Finding::fault(CHECK, detail, disk::AS_SERVICE));
+        }
+    }
+    if findings.is_empty() {
+        findings.push(Finding::fine(CHECK, format!("files can be taken from {shown}, and none was refused")));
+    }
+    findings
+}

@@ -1,0 +1,87 @@
+//! Are the files at the database's path still those that are open? One that was deleted or replaced goes on taking writes,
+//! and all that it took is gone with the process.
+
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use super::StoreError;
+
+/// The database, its log and the log's index. SQLite finds the last two by the name of the first.
+const ENDINGS: [&str; 3] = ["", "-wal", "-shm"];
+
+/// What tells a file from another of the same name, as long as it is open.
+type Identity = (u64, u64);
+
+/// The files as they were when they were opened.
+pub(super) struct Files {
+    path: PathBuf,
+    open: Mutex<Option<[Identity; 3]>>,
+}
+
+impl Files {
+    /// Of a database that nothing is known of yet.
+    pub fn new(path: &Path) -> Files {
+        Files { path: path.to_owned(), open: Mutex::default() }
+    }
+
+    /// `path` with one of [`ENDINGS`], or another.
+    pub fn beside(path: &Path, ending: &str) -> PathBuf {
+        let mut name = path.as_os_str().to_owned();
+        name.push(ending);
+        name.into()
+    }
+
+    /// To be called when a connection has just been opened: its files are those that are there now. It may have made the
+    /// log and its index anew; the database itself has to be the one from before.
+    ///
+    /// # Errors
+    /// [`StoreError::Moved`]
+    pub fn opened(&self) -> Result<(), StoreError> {
+        self.is_same_database()?;
+        let mut found = [(0, 0); 3];
+        for (found, ending) in found.iter_mut().zip(ENDINGS) {
+            let path = Files::beside(&self.path, ending);
+            *found = identity(&path).map_err(|_| StoreError::Moved { path: path.display().to_string() })?;
+        }
+        *self.open.lock().unwrap_or_else(PoisonError::into_inner) = Some(found);
+        Ok(())
+    }
+
+    /// Whether a connection that is opened now would find the same database.
+    ///
+    /// # Errors
+    /// [`StoreError::Moved`]
+    pub fn is_same_database(&self) -> Result<(), StoreError> {
+        self.compare(1)
+    }
+
+    /// Whether all files are still there.
+    ///
+    /// # Errors
+    /// [`StoreError::Moved`]
+    pub fn are_there(&self) -> Result<(), StoreError> {
+        self.compare(ENDINGS.len())
+    }
+
+    fn compare(&self, files: usize) -> Result<(), StoreError> {
+        let Some(open) = *self.open.lock().unwrap_or_else(PoisonError::into_inner) else { return Ok(()) };
+        for (open, ending) in open.iter().zip(ENDINGS).take(files) {
+            let path = Files::beside(&self.path, ending);
+            // What can't be asked after (a folder without rights, a disk that fails) is not known to be gone.
+            let is_there = match identity(&path) {
+                Ok(found) => found == *open,
+                Err(error) => error.kind() != io::ErrorKind::NotFound,
+            };
+            if !is_there {
+                return Err(StoreError::Moved { path: path.display().to_string() });
+            }
+        }
+        Ok(())
+    }
+}
+
+fn identity(path: &Path) -> io::Result<Identity> {
+    std::fs::metadata(path).map(|file| (file.dev(), file.ino()))
+}

@@ -1,0 +1,297 @@
+#!/usr/bin/env bash
+# What has to hold of the package in a system with systemd. Each line says what was found; the last one is "all passed".
+# It ends at the first check that fails.
+set -euEo pipefail
+# A reader that leaves early, as grep -q does, would fail what it reads from: so no -q behind a pipe.
+cd /share
+export USER=ann
+
+told() {
+    echo "FAILED at line $1: $2"
+    systemctl --no-pager --lines 0 status marqueue.service marqueue.socket || true
+    journalctl --no-pager -n 40 -o cat -u marqueue -u marqueue.socket -u simulator || true
+}
+trap 'told "$LINENO" "$BASH_COMMAND"' ERR
+
+ok() {
+    echo "ok: $*"
+}
+
+# The commands of the README's n-th block in "As a service", as they stand there, as root, with the simulator as Marketo.
+readme() {
+    awk -v wanted="$1" '/^## /{here = /^## As a service/} here && /^```$/{inside = 0} here && inside && n == wanted
+        here && /^```sh$/{inside = 1; n++}' README.md |
+        sed -e 's/sudo //' -e 's,https://123-ABC-456.mktorest.com,http://127.0.0.1:8438,' \
+            -e 's/00000000-0000-0000-0000-000000000000/simulator/' -e "s/the client's secret/secret/"
+}
+
+# Asks until it is so.
+until_so() {
+    for _ in $(seq 300); do
+        if "$@" >/tmp/last 2>&1; then
+            return 0
+        fi
+        sleep 0.1
+    done
+    echo "in vain: $*"
+    cat /tmp/last
+    return 1
+}
+
+# Ends with this status, and says this.
+ends() {
+    local status=$1 said=$2 found=0
+    shift 2
+    "$@" >/tmp/last 2>&1 || found=$?
+    [[ $found == "$status" ]] && grep -q -- "$said" /tmp/last && return 0
+    echo "status $found of: $*"
+    cat /tmp/last
+    return 1
+}
+
+ann() {
+    runuser -u ann -- "$@"
+}
+
+main_pid() {
+    systemctl show -p MainPID --value marqueue
+}
+
+# Another process than this one is at work.
+anew() {
+    [[ $(main_pid) != "$1" && $(main_pid) != 0 ]] && systemctl is-active marqueue
+}
+
+jobs_in() {
+    marqueue list --state "$1" --limit 10000 --json | grep -c '"filename"' || true
+}
+
+all_complete() {
+    [[ $(jobs_in complete) == "$1" ]]
+}
+
+# One request to the simulator's own paths.
+simulator() {
+    exec 3<>/dev/tcp/127.0.0.1/8438
+    printf '%s %s HTTP/1.1\r\nHost: simulator\r\nContent-Type: application/json\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s' \
+        "$1" "$2" "${#3}" "$3" >&3
+    cat <&3
+    exec 3>&-
+}
+
+# The next upload's answer comes so late.
+slow_upload() {
+    simulator POST /simulator/faults "{\"call\": \"create\", \"nth\": 1, \"times\": 1, \"effect\": {\"delay-ms\": $1}}" \
+        >/tmp/last
+    grep -q '^HTTP/1.1 2' /tmp/last
+}
+
+uploading() {
+    marqueue show "$1" | grep uploading >/dev/null
+}
+
+event_of() {
+    marqueue show "$1" --json | grep -c "\"event\": \"$2\""
+}
+
+printf 'email,firstName\nann@example.com,Ann\nbob@example.com,Bob\n' > /tmp/people.csv
+chmod 0644 /tmp/people.csv
+useradd --create-home ann
+useradd --create-home mallory
+
+# Installation.
+readme 1 | grep '^apt install' | sed 's/install/install -y/' > /tmp/install
+grep -q marqueue_ /tmp/install
+bash -e /tmp/install > /tmp/last 2>&1 || { cat /tmp/last; false; }
+[[ $(grep -c '^marqueue: ' /tmp/last) == 2 ]]
+[[ $(systemctl is-enabled marqueue.service || true) == disabled ]]
+[[ $(systemctl is-active marqueue.socket || true) == inactive ]]
+[[ $(stat -c '%a %U:%G' /etc/marqueue/marqueue.toml) == '640 root:marqueue' ]]
+[[ $(stat -c '%a %U:%G' /var/spool/marqueue) == '2770 marqueue:marqueue' ]]
+ok "installed as in the README: nothing is started before it is configured, and two lines say what to do"
+gzip -dc /usr/share/man/man1/marqueue-add-leads.1.gz | grep 'marqueue add leads people.csv' >/dev/null
+bash -ec '. /usr/share/bash-completion/completions/marqueue; complete -p marqueue' >/dev/null
+[[ -s /usr/share/zsh/vendor-completions/_marqueue && -s /usr/share/fish/vendor_completions.d/marqueue.fish ]]
+gzip -dc /usr/share/doc/marqueue/third-party-licences.gz | grep '^=== tokio-' >/dev/null
+ok "the manual, completions and licences are there"
+
+install -m 0600 /dev/stdin /etc/marqueue/client_secret <<<wrong
+ends 1 failed systemctl start marqueue.service
+until_so sh -c 'journalctl -u marqueue -o cat | grep base_url'
+[[ $(systemctl is-active marqueue.service || true) == failed ]]
+systemctl stop marqueue.socket
+ok "without an instance it does not start, the log names the key, and it is not tried in vain again"
+
+systemd-run --quiet --unit=simulator marqueue simulate --speed 20
+readme 2 > /tmp/configure
+grep -q '^systemctl enable --now marqueue$' /tmp/configure
+bash -e /tmp/configure > /tmp/last 2>&1 || { cat /tmp/last; false; }
+readme 3 > /tmp/member
+bash -e /tmp/member
+[[ $(systemctl is-active marqueue.service) == active && $(systemctl is-active marqueue.socket) == active ]]
+[[ $(systemctl is-enabled marqueue.service) == enabled && $(systemctl is-enabled marqueue.socket) == enabled ]]
+[[ $(stat -c '%U:%G' "/proc/$(main_pid)") == marqueue:marqueue ]]
+[[ $(stat -c '%a %U:%G' /run/marqueue/marqueue.sock) == '660 marqueue:marqueue' ]]
+ok "configured as in the README: enabled, active, and run by the user marqueue"
+
+# The secret.
+[[ $(stat -c '%a %U' /etc/marqueue/client_secret) == '600 root' ]]
+ends 1 'Permission denied' runuser -u marqueue -- cat /etc/marqueue/client_secret
+! tr '\0' '\n' < "/proc/$(main_pid)/environ" | grep -x '.*=secret' || false
+until_so sh -c 'marqueue health --ready'
+ok "the secret comes as a credential: only root can read its file, and it is not in the environment"
+
+# Who may use it.
+cp /tmp/people.csv /home/ann/people.csv
+readme 4 > /tmp/use
+chmod 0644 /tmp/use
+(cd /home/ann && ann bash -e /tmp/use) > /tmp/last 2>&1 || { cat /tmp/last; false; }
+grep -q 'is complete: 2 rows, 2 processed' /tmp/last
+until_so all_complete 2
+[[ ! -e /var/spool/marqueue/default/leads/people.csv ]]
+marqueue show 2 --json | grep '"type": "drop"' >/dev/null
+ok "a member of the group adds a file and waits for its end, and drops one into the folder, as in the README"
+marqueue show 1 --json > /tmp/last
+grep -q '"type": "socket"' /tmp/last
+! grep -q '"uid"' /tmp/last || false
+ok "a job's source says no user id, since the sandbox hides it"
+ends 1 'may not be opened' runuser -u mallory -- marqueue add leads /tmp/people.csv
+ends 1 'Permission denied' runuser -u mallory -- cp /tmp/people.csv /var/spool/marqueue/default/leads/
+[[ $(jobs_in complete) == 2 ]]
+ok "one who is no member is refused, by the socket and by the folder"
+
+exposure=$(systemd-analyze security --no-pager marqueue.service | sed -n 's/.*Overall exposure level for marqueue.service: \([0-9.]*\).*/\1/p')
+awk -v found="$exposure" 'BEGIN { exit !(found != "" && found <= 1.1) }'
+ok "systemd-analyze security: $exposure"
+
+# Reload.
+tee -a /etc/marqueue/marqueue.toml >/dev/null <<'END'
+[instances.default.limits]
+calls = 90
+[instances.default.polling]
+min = "250ms"
+END
+before=$(main_pid)
+systemctl reload marqueue
+until_so sh -c "marqueue status | grep 'of 90 in 20 s'"
+[[ $(main_pid) == "$before" ]]
+ok "systemctl reload puts a limit in force"
+cp -a /etc/marqueue/marqueue.toml /tmp/good.toml
+printf 'calls = "many"\n' >> /etc/marqueue/marqueue.toml
+systemctl reload marqueue
+until_so sh -c "journalctl -u marqueue -o cat | grep 'the old one stays in force'"
+marqueue status | grep 'of 90 in 20 s' >/dev/null
+[[ $(main_pid) == "$before" && $(systemctl is-active marqueue) == active ]]
+cp -a /tmp/good.toml /etc/marqueue/marqueue.toml
+systemctl reload marqueue
+ok "a wrong configuration is named in the log, and the old one stays"
+
+# Killed.
+ann marqueue pause >/dev/null
+ann marqueue add leads /home/ann/people.csv /home/ann/people.csv >/dev/null
+before=$(main_pid)
+kill -9 "$before"
+until_so anew "$before"
+[[ $(jobs_in pending) == 2 ]]
+ann marqueue resume >/dev/null
+until_so all_complete 4
+ok "after kill -9 systemd starts it again, and nothing is lost"
+
+mkdir -p /etc/systemd/system/marqueue.service.d
+printf '[Service]\nWatchdogSec=3s\n' > /etc/systemd/system/marqueue.service.d/watchdog.conf
+systemctl daemon-reload
+systemctl restart marqueue
+before=$(main_pid)
+# Lives longer than the watchdog's patience as long as it is well.
+sleep 7
+[[ $(main_pid) == "$before" ]]
+kill -STOP "$before"
+until_so anew "$before"
+journalctl -u marqueue -o cat | grep -i 'watchdog timeout' >/dev/null
+rm -r /etc/systemd/system/marqueue.service.d
+systemctl daemon-reload
+ok "a daemon that hangs is killed by the watchdog and started anew; one that is well is not"
+
+# Restarts under load. A person's restarts count as tries too.
+systemctl reset-failed marqueue.service
+systemctl restart marqueue
+mkdir -p /tmp/load
+chmod 0777 /tmp/load
+clients=()
+for client in $(seq 8); do
+    ann bash -c "for n in \$(seq 8); do marqueue add leads /home/ann/people.csv || echo \"status \$?\"; sleep 0.2; done" \
+        > "/tmp/load/$client" 2>&1 &
+    clients+=($!)
+done
+restarts=0
+while [[ -n $(jobs -r) ]] && ((restarts < 4)); do
+    systemctl restart marqueue
+    restarts=$((restarts + 1))
+done
+wait "${clients[@]}"
+cat /tmp/load/* > /tmp/last
+[[ $(grep -c '^job [0-9]*: people.csv, 2 rows in 1 batch$' /tmp/last) == 64 ]] || { sort /tmp/last | uniq -c | sort -n | tail; false; }
+[[ $(cut -d : -f 1 /tmp/last | sort -u | wc -l) == 64 ]]
+until_so all_complete 68 || until_so all_complete 68 || until_so all_complete 68
+[[ $(marqueue list --limit 10000 --json | grep -c '"filename"') == 68 ]]
+ok "of 64 files that 8 clients add through $restarts restarts, none is refused and none is lost"
+
+# Stopped in the middle of an upload.
+systemctl reset-failed marqueue.service
+slow_upload 4000
+job=$(ann marqueue add leads /home/ann/people.csv | sed -n 's/^job \([0-9]*\):.*/\1/p')
+until_so uploading "$job"
+from=$SECONDS
+systemctl stop marqueue.service
+((SECONDS - from < 30))
+[[ $(systemctl show -p Result --value marqueue) == success ]]
+systemctl start marqueue
+until_so all_complete 69
+[[ $(event_of "$job" upload-began) == 1 && $(event_of "$job" accepted) == 1 ]] || { marqueue show "$job"; false; }
+ok "a stop waits for the upload under way ($((SECONDS - from)) s) and records it: it is not sent again"
+
+slow_upload 110000
+job=$(ann marqueue add leads /home/ann/people.csv | sed -n 's/^job \([0-9]*\):.*/\1/p')
+until_so uploading "$job"
+from=$SECONDS
+systemctl stop marqueue.service
+took=$((SECONDS - from))
+((took < 85))
+[[ $(systemctl show -p Result --value marqueue) == success ]]
+systemctl start marqueue
+until_so all_complete 70
+[[ $(event_of "$job" upload-began) == 2 ]] || { marqueue show "$job"; false; }
+ok "an upload that does not end is left after $took s, within systemd's patience, and sent again by the next start"
+
+# Upgrade.
+before=$(main_pid)
+dpkg -i target/debian/marqueue_*.deb > /tmp/last 2>&1 || { cat /tmp/last; false; }
+until_so anew "$before"
+all_complete 70
+cmp /tmp/good.toml /etc/marqueue/marqueue.toml
+[[ $(stat -c '%a %U:%G' /etc/marqueue/marqueue.toml) == '640 root:marqueue' ]]
+! grep -q '^marqueue: ' /tmp/last || false
+ok "an upgrade starts it anew and keeps jobs and configuration"
+
+# Removal.
+dpkg -r marqueue > /tmp/last 2>&1 || { cat /tmp/last; false; }
+[[ $(systemctl show -p LoadState --value marqueue.service) == not-found ]]
+[[ $(systemctl show -p LoadState --value marqueue.socket) == not-found ]]
+[[ -s /var/lib/marqueue/marqueue.db && -s /etc/marqueue/client_secret && ! -e /usr/bin/marqueue ]]
+[[ -z $(find /etc/systemd -name '*marqueue*') ]]
+dpkg -i target/debian/marqueue_*.deb > /tmp/last 2>&1 || { cat /tmp/last; false; }
+[[ $(systemctl is-active marqueue.service || true) == inactive ]]
+systemctl enable --quiet --now marqueue
+all_complete 70
+ok "removal stops it and keeps jobs and configuration, for when it comes back"
+
+dpkg --purge marqueue > /tmp/last 2>&1 || { cat /tmp/last; false; }
+[[ $(systemctl show -p LoadState --value marqueue.service) == not-found ]]
+! getent passwd marqueue || false
+! getent group marqueue || false
+find / -xdev -path /share -prune -o \( -name '*marqueue*' -o -nouser -o -nogroup \) -print > /tmp/left
+find /run -name '*marqueue*' >> /tmp/left
+[[ ! -s /tmp/left ]] || { cat /tmp/left; false; }
+ok "a purge leaves no file, no unit and no user"
+
+echo 'all passed'
