@@ -41,7 +41,7 @@ impl Door {
             (400, "A parameter is wrong, missing or not known"),
             (401, "There is no valid token"),
             (500, "The database failed; the daemon's log says how"),
-            (503, "The daemon is stopping"),
+            (503, "The daemon is stopping, or its disk fails"),
         ]);
         answers
     }
