@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 
 /// The longest sleep before the clock is read again, so that a clock that was set is noticed.
 const LONGEST_NAP: Duration = Duration::from_secs(30);
@@ -78,6 +79,24 @@ pub fn from_ms(ms: i64) -> Timestamp {
 /// `at` later by `by`, or the last moment that a calendar can hold.
 pub fn after(at: Timestamp, by: Duration) -> Timestamp {
     from_ms(at.as_millisecond().saturating_add(i64::try_from(by.as_millis()).unwrap_or(i64::MAX)))
+}
+
+/// How a time looks in JSON, for the description of the API: [`Timestamp`] itself can't say it.
+pub struct TimeText;
+
+impl JsonSchema for TimeText {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Time".into()
+    }
+
+    /// RFC 3339, in UTC.
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "string", "format": "date-time" })
+    }
 }
 
 #[cfg(test)]

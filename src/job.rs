@@ -5,6 +5,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 mod events;
@@ -16,8 +17,9 @@ pub use source::Source;
 pub use states::{BatchState, Illegal, JobState, job_state, step};
 
 /// The number of a job: whole, rising, never used twice.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(transparent)]
+#[schemars(extend("minimum" = 1))]
 pub struct JobId(pub i64);
 
 impl fmt::Display for JobId {
@@ -48,7 +50,7 @@ impl fmt::Display for BatchKey {
 }
 
 /// How a file separates its fields. The name is also what Marketo's `format` parameter takes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Format {
     Csv,
@@ -99,7 +101,7 @@ impl FromStr for Format {
 }
 
 /// Where a file's rows go on Marketo.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "type", rename_all = "kebab-case")]
 pub enum Target {
     Leads {
@@ -157,8 +159,18 @@ impl fmt::Display for Target {
 ///
 /// Inside it is text, since nothing is ever counted with it and nobody promised digits.
 pub mod marketo_id {
+    use schemars::JsonSchema;
     use serde::{Deserialize, Deserializer, Serializer};
     use serde_json::Value;
+
+    /// How one looks in JSON, for the description of the API.
+    #[derive(JsonSchema)]
+    #[schemars(untagged, inline)]
+    #[allow(dead_code, reason = "it is only described")]
+    pub enum Shape {
+        Number(u64),
+        Text(String),
+    }
 
     pub fn serialize<S: Serializer>(id: &Option<String>, output: S) -> Result<S::Ok, S::Error> {
         match id.as_deref().map(|text| (text, text.parse::<u64>())) {

@@ -10,11 +10,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Mutex, Notify};
 use tokio_util::sync::CancellationToken;
 
-use crate::clock::{Clock, from_ms};
+use crate::clock::{Clock, TimeText, from_ms};
 use crate::config;
 use crate::job::JobId;
 use crate::store::{Due, Ended, Job, Store, StoreError, Stored};
@@ -54,9 +55,10 @@ pub struct Keeper {
 }
 
 /// What a pass erased, or would erase.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Pass {
     /// The daemon's time, from which the ages are counted.
+    #[schemars(with = "TimeText")]
     pub at: Timestamp,
     pub dry_run: bool,
     pub content: Due,
@@ -67,13 +69,15 @@ pub struct Pass {
 }
 
 /// What was erased of one job, or would be.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Erasure {
     pub job: JobId,
     pub dry_run: bool,
     /// Of content and reports, before compression. 0: they were erased before.
     pub bytes: u64,
+    #[schemars(with = "Option<TimeText>")]
     pub content_erased_at: Option<Timestamp>,
+    #[schemars(with = "Option<TimeText>")]
     pub reports_erased_at: Option<Timestamp>,
     /// As of [`Pass::clean`].
     pub clean: bool,

@@ -4,7 +4,6 @@
 //! A job is what such a program calls an import: its upload is accepted when it is on the disk, whatever Marketo's queue
 //! holds, and `batchId` is the job's id.
 
-use axum::Router;
 use axum::extract::{Request, State};
 use axum::http::Method;
 use axum::response::Response;
@@ -13,12 +12,14 @@ use tracing::Instrument;
 
 use super::caller::{self, Caller};
 use super::create::DEFAULT_INSTANCE;
+use super::route::{Door, Route};
 use super::tokens::Denied;
 use super::{Daemon, Shared};
 use crate::job::JobId;
 use crate::store::{Job, Kind};
 
 mod answer;
+mod describe;
 mod identity;
 mod import;
 mod multipart;
@@ -31,15 +32,18 @@ pub use multipart::{FormEvent, FormFault, FormReader, PartHead};
 use answer::{Answer, Refusal, RequestId};
 use path::{About, Call, Place};
 
-pub(super) fn routes() -> Router<Shared> {
-    Router::new()
-        .route("/identity/oauth/token", any(identity::token))
-        .route("/instances/{name}/identity/oauth/token", any(identity::token))
-        .route("/bulk/{*path}", any(bulk))
-        .route("/instances/{name}/bulk/{*path}", any(bulk))
+/// The wildcards that answer, with the calls that stand behind them.
+pub(super) fn routes() -> Vec<Route> {
+    let route = |path, handler, operations| Route { path, door: Door::Marketo, handler, operations };
+    vec![
+        route("/identity/oauth/token", any(identity::token), describe::logins("")),
+        route("/instances/{name}/identity/oauth/token", any(identity::token), describe::logins("/instances/{name}")),
+        route("/bulk/{*path}", any(bulk), describe::imports("")),
+        route("/instances/{name}/bulk/{*path}", any(bulk), describe::imports("/instances/{name}")),
         // The rest of Marketo's API is not here, and is said to be not in its own shape.
-        .route("/rest/{*path}", any(bulk))
-        .route("/instances/{name}/rest/{*path}", any(bulk))
+        route("/rest/{*path}", any(bulk), Vec::new()),
+        route("/instances/{name}/rest/{*path}", any(bulk), Vec::new()),
+    ]
 }
 
 async fn bulk(State(daemon): State<Shared>, request: Request) -> Response {

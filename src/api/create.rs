@@ -7,6 +7,7 @@ use axum::body::{Body, HttpBody};
 use axum::extract::State;
 use axum::http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use axum::http::{HeaderMap, StatusCode};
+use schemars::JsonSchema;
 
 use super::Shared;
 use super::caller::Caller;
@@ -57,6 +58,37 @@ fn as_it_is(headers: &HeaderMap) -> Result<(), Problem> {
         return Ok(());
     };
     Err(Problem::plain(StatusCode::UNSUPPORTED_MEDIA_TYPE, wrong))
+}
+
+/// What may stand in the query. [`read`] reads it by hand, because which are allowed depends on `target`; this describes it.
+#[derive(JsonSchema)]
+#[allow(dead_code, reason = "it is only described")]
+pub(super) struct Said {
+    #[schemars(extend("enum" = ["leads", "custom-object", "program-members"]))]
+    target: String,
+    /// The file's name; its ending is the format where none is said.
+    filename: Option<String>,
+    format: Option<Format>,
+    /// `default` unless it is said.
+    instance: Option<String>,
+    /// Higher first; 0 unless it is said.
+    priority: Option<i64>,
+    /// Jobs of one group are imported one after the other, in order.
+    group: Option<String>,
+    /// Whether to look for what Marketo would refuse; true unless it is said.
+    check: Option<bool>,
+    /// Leads: the field that finds an existing person.
+    lookup_field: Option<String>,
+    /// Leads: a static list that they join.
+    list_id: Option<i64>,
+    /// Leads.
+    partition: Option<String>,
+    /// Custom objects: the object's API name.
+    name: Option<String>,
+    /// Program members.
+    program_id: Option<i64>,
+    /// Program members: the status in the program that they get.
+    status: Option<String>,
 }
 
 /// The parameters that are still to be read; one that nothing asked for is a mistake and said to be one.
@@ -211,5 +243,15 @@ mod tests {
         ] {
             assert_eq!(read_query(query).unwrap_err(), detail, "{query}");
         }
+    }
+
+    #[test]
+    fn what_is_described_is_what_is_read() {
+        let described = schemars::schema_for!(Said);
+        let described = described.get("properties").and_then(|fields| fields.as_object()).unwrap();
+        let source = include_str!("create.rs").split("#[cfg(test)]").next().unwrap();
+        let read = ["take(\"", "need(\"", "number(\"", "whole(\""].iter().flat_map(|call| source.split(call).skip(1));
+        let read: std::collections::BTreeSet<&str> = read.map(|rest| rest.split('"').next().unwrap()).collect();
+        assert_eq!(described.keys().map(String::as_str).collect::<std::collections::BTreeSet<_>>(), read);
     }
 }

@@ -2,15 +2,18 @@
 
 use axum::Json;
 use axum::extract::State;
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::Shared;
 use super::problem::{Query, Segment, job_id};
 use super::types::{Erasure, Pass, Problem};
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct How {
+    /// Only say what would be erased.
+    #[schemars(with = "Option<bool>")]
     dry_run: Option<String>,
 }
 

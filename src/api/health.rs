@@ -10,6 +10,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::types::{Answers, Problem, Readiness};
@@ -23,8 +24,8 @@ pub(super) async fn lives() -> &'static str {
 }
 
 /// A refusal with what it is about beside it, as RFC 9457 allows.
-#[derive(Serialize)]
-struct NotReady<'a> {
+#[derive(Serialize, JsonSchema)]
+pub(super) struct NotReady<'a> {
     #[serde(flatten)]
     problem: Problem,
     #[serde(flatten)]

@@ -5,6 +5,7 @@ use std::time::Duration;
 use axum::Json;
 use axum::extract::State;
 use jiff::SignedDuration;
+use schemars::JsonSchema;
 use serde::Deserialize;
 use tokio::sync::broadcast::error::RecvError;
 
@@ -19,11 +20,17 @@ use crate::store::{Change, Job};
 const LIMIT: u32 = 50;
 const MOST: u32 = 10_000;
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Page {
+    /// Only those in this state.
+    #[schemars(with = "Option<JobState>")]
     state: Option<String>,
+    /// How many; 50 unless it is said.
+    #[schemars(with = "Option<u32>", range(min = 1, max = 10_000))]
     limit: Option<String>,
+    /// Only those with an id below this one: `next_before` of the page before.
+    #[schemars(with = "Option<JobId>")]
     before: Option<String>,
 }
 
@@ -56,9 +63,10 @@ pub(super) async fn list(
     Ok(Json(JobsPage { jobs, next_before }))
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Waiting {
+    /// A duration such as `30s`: the answer comes when the job has ended, or then. An hour is the most.
     wait: Option<String>,
 }
 

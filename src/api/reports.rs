@@ -7,6 +7,7 @@ use axum::http::header::{CONTENT_DISPOSITION, CONTENT_LENGTH, CONTENT_TYPE};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures_util::stream;
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::Shared;
@@ -16,9 +17,10 @@ use crate::job::Format;
 use crate::store::{Content, Job, Kind, Store, Stored};
 use crate::table::Joiner;
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Which {
+    /// Of this batch only.
     part: Option<u32>,
 }
 

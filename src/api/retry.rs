@@ -5,6 +5,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use bytes::Bytes;
 use futures_util::{Stream, stream};
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::caller::Caller;
@@ -16,9 +17,11 @@ use crate::job::Format;
 use crate::store::{Added, Job, Kind, NewJob};
 use crate::table::{self, StripReason};
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Which {
+    /// `failed`: a new job of only the rows that failed.
+    #[schemars(extend("enum" = ["failed"]))]
     rows: Option<String>,
 }
 

@@ -2,6 +2,7 @@
 
 use axum::Json;
 use axum::extract::State;
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::Shared;
@@ -13,10 +14,14 @@ use crate::store::Job;
 /// More than any id of Marketo's has.
 const LONGEST_ID: usize = 64;
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Found {
+    /// The number of the held batch.
+    #[schemars(with = "u32")]
     part: Option<String>,
+    /// The id that Marketo shows for the import.
+    #[schemars(with = "String", length(min = 1, max = LONGEST_ID), regex(pattern = r"^[!-~]+$"))]
     marketo_batch_id: Option<String>,
 }
 

@@ -4,8 +4,10 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::clock::TimeText;
 use crate::job::JobId;
 use crate::store::{HistoryEntry, Job, Pause};
 
@@ -14,7 +16,7 @@ pub use crate::schedule::explain::Explanation;
 pub use crate::store::Due;
 
 /// A refusal, as RFC 9457 has it: `application/problem+json`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Problem {
     /// What kind of refusal, for programs: `about:blank` where the status says it all, else
     /// `urn:marqueue:problem:` and a word.
@@ -28,7 +30,7 @@ pub struct Problem {
 }
 
 /// `GET /v1/jobs`
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct JobsPage {
     pub jobs: Vec<Job>,
     /// What to give as `before` for the next page; none on the last.
@@ -36,13 +38,13 @@ pub struct JobsPage {
 }
 
 /// `GET /v1/jobs/{id}/history`
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct History {
     pub history: Vec<HistoryEntry>,
 }
 
 /// `GET /readyz`
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Readiness {
     pub ready: bool,
     pub store: Answers,
@@ -51,7 +53,7 @@ pub struct Readiness {
 }
 
 /// Whether one thing is as it must be.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Answers {
     pub ok: bool,
     /// Of the store: `writes`, `does not write`; of credentials: `worked`, `untried`, `refused`, `unreachable`.
@@ -61,19 +63,21 @@ pub struct Answers {
 }
 
 /// `GET /v1/status`
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Status {
     pub version: String,
+    #[schemars(with = "TimeText")]
     pub started_at: Timestamp,
     pub instances: BTreeMap<String, InstanceStatus>,
 }
 
 /// How one instance stands.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct InstanceStatus {
     /// None where uploads go on.
     pub pause: Option<Pause>,
     /// Marketo as a whole does not answer; it is tried again then.
+    #[schemars(with = "Option<TimeText>")]
     pub quiet_until: Option<Timestamp>,
     pub slots: Slots,
     pub queue: Queue,
@@ -81,7 +85,7 @@ pub struct InstanceStatus {
 }
 
 /// Marketo's places, as far as we take them.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Slots {
     pub uploading: u32,
     pub queued: u32,
@@ -95,7 +99,7 @@ pub struct Slots {
 }
 
 /// What waits here.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 pub struct Queue {
     pub pending_jobs: u64,
     pub pending_batches: u64,
@@ -103,11 +107,12 @@ pub struct Queue {
     pub collecting: u32,
     /// Jobs with a batch of which a person has to say what to do.
     pub held: Vec<JobId>,
+    #[schemars(with = "Option<TimeText>")]
     pub oldest_pending_at: Option<Timestamp>,
 }
 
 /// What is left of the limits on calls.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Limits {
     /// Calls that count in the window now, and the most that may.
     pub calls_used: u32,
@@ -122,7 +127,7 @@ pub struct Limits {
 
 /// The data of one server-sent event of `GET /v1/events`. The event's name is `job`, `instance`, or `missed` where the
 /// listener was too slow and some events were dropped.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "type", rename_all = "kebab-case")]
 pub enum EventData {
     /// A job or one of its batches changed; this is the job as it is now.

@@ -3,6 +3,7 @@
 //! Reading is lenient wherever bodies seen in the wild differ: a number may be text and text a number, a list may be
 //! missing or null, and anything unknown is passed over. Writing is what Adobe's pages show.
 
+use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
@@ -10,7 +11,7 @@ use serde_json::Value;
 use crate::job::{Counts, RemoteStatus, marketo_id};
 
 /// `{"requestId", "success", "result", "errors", "warnings"}`: the frame of every answer but the token's.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", bound(deserialize = "T: DeserializeOwned"))]
 pub struct Envelope<T> {
     /// Adobe's support asks for it.
@@ -20,7 +21,7 @@ pub struct Envelope<T> {
     #[serde(default)]
     pub success: bool,
     /// Can be empty although `success` is true.
-    #[serde(default = "Vec::new", skip_serializing_if = "Vec::is_empty", deserialize_with = "list")]
+    #[serde(default = "Vec::<T>::new", skip_serializing_if = "Vec::is_empty", deserialize_with = "list")]
     pub result: Vec<T>,
     /// Can be empty although `success` is false.
     #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "list")]
@@ -31,7 +32,7 @@ pub struct Envelope<T> {
 }
 
 /// One entry of `errors`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ApiError {
     /// Digits, such as `"1016"`; some bodies have a number, some leave it out.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "marketo_id::deserialize")]
@@ -41,10 +42,11 @@ pub struct ApiError {
 }
 
 /// The one entry of `result` in the answers to a create call and to a status call.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Import {
     #[serde(default, skip_serializing_if = "Option::is_none", with = "marketo_id")]
+    #[schemars(with = "marketo_id::Shape")]
     pub batch_id: Option<String>,
     /// Missing from custom objects' answers, and sometimes from others'.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "marketo_id::deserialize")]
@@ -102,7 +104,7 @@ impl Import {
 }
 
 /// The token endpoint's good answer.
-#[derive(Clone, Deserialize, Serialize)]
+#[derive(Clone, Deserialize, Serialize, JsonSchema)]
 pub struct Token {
     pub access_token: String,
     #[serde(default, deserialize_with = "lenient")]
@@ -115,7 +117,7 @@ pub struct Token {
 }
 
 /// The token endpoint's refusal: HTTP 401, and not the usual envelope.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 pub struct TokenError {
     #[serde(default)]
     pub error: String,

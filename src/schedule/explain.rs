@@ -1,15 +1,17 @@
 //! Why is a job where it is? What it waits for, in words and with a time. Pure: from the same snapshot that the plan sees.
 
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::plan::Rules;
 use super::polling;
+use crate::clock::TimeText;
 use crate::job::{BatchState, JobId, JobState};
 use crate::store::{Batch, Job, PauseKind, Snapshot};
 
 /// The answer to `explain`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Explanation {
     pub id: JobId,
     pub state: JobState,
@@ -18,10 +20,11 @@ pub struct Explanation {
     /// The same as one or two sentences.
     pub text: String,
     /// When that is looked at again at the latest; none where nobody knows.
+    #[schemars(with = "Option<TimeText>")]
     pub until: Option<Timestamp>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum WaitsFor {
     /// It has ended.

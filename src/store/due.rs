@@ -2,6 +2,7 @@
 //! again meanwhile is no longer found.
 
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use sqlx::{Row, SqliteConnection};
 
@@ -19,7 +20,7 @@ pub struct Ended {
 }
 
 /// What there is of something to erase.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Due {
     pub jobs: u64,
     /// Before compression; of records 0.

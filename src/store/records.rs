@@ -1,13 +1,15 @@
 //! What does a job look like? The records that clients see.
 
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::progress::AskFailures;
+use crate::clock::TimeText;
 use crate::job::{BatchState, Counts, Format, JobId, JobState, Source, Target, marketo_id};
 
 /// One job, in the form of the native API.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Job {
     pub id: JobId,
     pub state: JobState,
@@ -26,13 +28,18 @@ pub struct Job {
     /// Who dropped it in; none for jobs from before this was kept.
     #[serde(default)]
     pub source: Option<Source>,
+    #[schemars(with = "TimeText")]
     pub created_at: Timestamp,
     /// When the first upload began.
+    #[schemars(with = "Option<TimeText>")]
     pub started_at: Option<Timestamp>,
+    #[schemars(with = "Option<TimeText>")]
     pub finished_at: Option<Timestamp>,
     /// When its content was erased; none while it is stored.
+    #[schemars(with = "Option<TimeText>")]
     pub content_erased_at: Option<Timestamp>,
     /// When its failure and warning files were erased.
+    #[schemars(with = "Option<TimeText>")]
     pub reports_erased_at: Option<Timestamp>,
     /// Why it failed.
     pub error: Option<String>,
@@ -49,7 +56,7 @@ impl Job {
 }
 
 /// Rows of a job: all of them, and what Marketo has said of them so far.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Rows {
     pub total: u64,
     /// Succeeded; those with a warning are among them.
@@ -59,11 +66,12 @@ pub struct Rows {
 }
 
 /// One batch of a job.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Batch {
     pub part: u32,
     pub state: BatchState,
     #[serde(with = "marketo_id", default)]
+    #[schemars(with = "Option<marketo_id::Shape>")]
     pub marketo_batch_id: Option<String>,
     /// Uploads begun that count against `max_attempts`.
     pub attempts: u32,
@@ -73,11 +81,17 @@ pub struct Batch {
     /// Its rows in the job's file: bytes `byte_from..byte_to`.
     pub byte_from: u64,
     pub byte_to: u64,
+    #[schemars(with = "Option<TimeText>")]
     pub not_before: Option<Timestamp>,
+    #[schemars(with = "Option<TimeText>")]
     pub uploaded_at: Option<Timestamp>,
+    #[schemars(with = "Option<TimeText>")]
     pub accepted_at: Option<Timestamp>,
+    #[schemars(with = "Option<TimeText>")]
     pub importing_at: Option<Timestamp>,
+    #[schemars(with = "Option<TimeText>")]
     pub polled_at: Option<Timestamp>,
+    #[schemars(with = "Option<TimeText>")]
     pub ended_at: Option<Timestamp>,
     /// Bytes of the stored failure file; none where there is no such file.
     pub failures_bytes: Option<u64>,
@@ -116,8 +130,9 @@ impl Batch {
 }
 
 /// One line of a job's history.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct HistoryEntry {
+    #[schemars(with = "TimeText")]
     pub at: Timestamp,
     /// None for what happened to the job as a whole.
     pub part: Option<u32>,

@@ -1,12 +1,14 @@
 //! How does an instance stand? Its pauses, and what Marketo's answers taught: what each makes of the record. Pure.
 
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::clock::TimeText;
 use crate::job::{Event, UnknownWord, Wait};
 
 /// Who stopped an instance.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum PauseKind {
     Person,
@@ -36,12 +38,14 @@ impl std::str::FromStr for PauseKind {
 }
 
 /// Uploads of an instance are stopped.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Pause {
     pub kind: PauseKind,
     pub reason: String,
+    #[schemars(with = "TimeText")]
     pub at: Timestamp,
     /// When it ends by itself; none where it waits for a person.
+    #[schemars(with = "Option<TimeText>")]
     pub until: Option<Timestamp>,
 }
 

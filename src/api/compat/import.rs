@@ -18,7 +18,7 @@ use crate::store::{Added, Job, NewJob};
 use crate::table::Fault;
 
 /// Those of Marketo's parameters that say something; others are passed over, as there.
-const PARAMETERS: [&str; 5] = ["format", "lookupField", "listId", "partitionName", "programMemberStatus"];
+pub(super) const PARAMETERS: [&str; 5] = ["format", "lookupField", "listId", "partitionName", "programMemberStatus"];
 
 /// Bytes of a file's name and of a parameter's value, and fields of a form.
 const LONGEST_NAME: usize = 255;

@@ -39,6 +39,35 @@ impl Place {
     }
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Leads,
+    CustomObject,
+    ProgramMembers,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum What {
+    Create(Kind),
+    Import(Kind, About),
+}
+
+/// Marketo's table, below `/bulk/v1/`.
+pub(super) const CALLS: [(&str, What); 12] = [
+    ("leads.json", What::Create(Kind::Leads)),
+    ("leads/batch/{batchId}.json", What::Import(Kind::Leads, About::Status)),
+    ("leads/batch/{batchId}/failures.json", What::Import(Kind::Leads, About::Failures)),
+    ("leads/batch/{batchId}/warnings.json", What::Import(Kind::Leads, About::Warnings)),
+    ("customobjects/{apiName}/import.json", What::Create(Kind::CustomObject)),
+    ("customobjects/{apiName}/import/{batchId}/status.json", What::Import(Kind::CustomObject, About::Status)),
+    ("customobjects/{apiName}/import/{batchId}/failures.json", What::Import(Kind::CustomObject, About::Failures)),
+    ("customobjects/{apiName}/import/{batchId}/warnings.json", What::Import(Kind::CustomObject, About::Warnings)),
+    ("program/{programId}/members/import.json", What::Create(Kind::ProgramMembers)),
+    ("program/members/import/{batchId}/status.json", What::Import(Kind::ProgramMembers, About::Status)),
+    ("program/members/import/{batchId}/failures.json", What::Import(Kind::ProgramMembers, About::Failures)),
+    ("program/members/import/{batchId}/warnings.json", What::Import(Kind::ProgramMembers, About::Warnings)),
+];
+
 /// The instance that a path names, if it does, and the call.
 pub(super) fn read(path: &str) -> (Option<String>, Call) {
     let parts: Option<Vec<_>> =
@@ -53,32 +82,39 @@ pub(super) fn read(path: &str) -> (Option<String>, Call) {
 
 fn call(parts: &[&str]) -> Call {
     let ["bulk", "v1", rest @ ..] = parts else { return Call::Unknown };
-    let import = |place, id: &str, file: &str| {
-        let about = match file {
-            "status.json" => About::Status,
-            "failures.json" => About::Failures,
-            "warnings.json" => About::Warnings,
-            _ => return Call::Unknown,
-        };
-        Call::Import(place, id.to_owned(), about)
-    };
-    match rest {
-        ["leads.json"] => Call::Create(Place::Leads),
-        ["leads", "batch", id] => match id.strip_suffix(".json") {
-            Some(id) => import(Place::Leads, id, "status.json"),
-            None => Call::Unknown,
-        },
-        ["leads", "batch", _, "status.json"] => Call::Unknown,
-        ["leads", "batch", id, file] => import(Place::Leads, id, file),
-        ["customobjects", name, "import.json"] => Call::Create(Place::CustomObject((*name).to_owned())),
-        ["customobjects", name, "import", id, file] => import(Place::CustomObject((*name).to_owned()), id, file),
-        ["program", "members", "import", id, file] => import(Place::ProgramMembers(None), id, file),
-        ["program", id, "members", "import.json"] => match id.parse() {
+    let fits = CALLS.iter().find_map(|(template, what)| Some((*what, values(template, rest)?)));
+    let Some((what, values)) = fits else { return Call::Unknown };
+    match (what, values.as_slice()) {
+        (What::Create(Kind::Leads), []) => Call::Create(Place::Leads),
+        (What::Create(Kind::CustomObject), [name]) => Call::Create(Place::CustomObject((*name).to_owned())),
+        (What::Create(Kind::ProgramMembers), [id]) => match id.parse() {
             Ok(id @ 1..) => Call::Create(Place::ProgramMembers(Some(id))),
             _ => Call::Unknown,
         },
+        (What::Import(Kind::Leads, about), [id]) => Call::Import(Place::Leads, (*id).to_owned(), about),
+        (What::Import(Kind::CustomObject, about), [name, id]) => {
+            Call::Import(Place::CustomObject((*name).to_owned()), (*id).to_owned(), about)
+        }
+        (What::Import(Kind::ProgramMembers, about), [id]) => {
+            Call::Import(Place::ProgramMembers(None), (*id).to_owned(), about)
+        }
         _ => Call::Unknown,
     }
+}
+
+/// What stands where the template has braces, if the parts of a path fit it.
+fn values<'a>(template: &str, parts: &[&'a str]) -> Option<Vec<&'a str>> {
+    let mut values = Vec::new();
+    let mut parts = parts.iter();
+    for wanted in template.split('/') {
+        let part = parts.next()?;
+        match wanted.strip_prefix('{').and_then(|name| name.split_once('}')) {
+            Some((_, ending)) => values.push(part.strip_suffix(ending)?),
+            None if wanted == *part => {}
+            None => return None,
+        }
+    }
+    parts.next().is_none().then_some(values)
 }
 
 #[cfg(test)]

@@ -1,0 +1,159 @@
+//! Which routes are there? All of them, with what is said of each.
+
+use super::route::{Door, Operation, Route, bytes, object, of};
+use super::types::{Erasure, EventData, Explanation, History, InstanceStatus, JobsPage, Pass, Readiness, Status};
+use super::{backup, compat, create, erase, events, health, jobs, metrics, openapi, reports, retry, settle, status};
+use crate::store::Job;
+
+/// Whoever looks for a route finds it here.
+pub(super) fn all() -> Vec<Route> {
+    let mut routes = of_jobs();
+    routes.extend(of_one_job());
+    routes.extend(of_the_daemon());
+    routes.extend(compat::routes());
+    routes
+}
+
+fn of_jobs() -> Vec<Route> {
+    let add = Operation::new("addJob", "Drops a file in. It is taken once it is on the disk for good")
+        .query::<create::Said>()
+        .header("Idempotency-Key", "The same key and the same file give the same job")
+        .body("application/octet-stream", bytes)
+        .json::<Job>(201, "The job")
+        .json::<Job>(200, "The job that this key made before")
+        .refused(403, "The client may not use this instance")
+        .refused(413, "The file is larger than api.max_file_bytes")
+        .refused(415, "The body is not the file as it is, but a form or packed")
+        .refused(422, "The file can't be imported, or the key stands for something else")
+        .refused(507, "The disk is full");
+    let list = Operation::new("listJobs", "Jobs, newest first")
+        .query::<jobs::Page>()
+        .json::<JobsPage>(200, "One page of them");
+    vec![Route::new("/v1/jobs", Door::Known).post(create::create, add).get(jobs::list, list)]
+}
+
+fn of_one_job() -> Vec<Route> {
+    let job = |path| Route::new(path, Door::OfAJob);
+    let report = |id: &str, says: &str| {
+        Operation::new(id, says)
+            .query::<reports::Which>()
+            .text(200, "All batches' files as one, in the order of the file", "text/csv")
+            .refused(409, "The batches' files differ in their columns: ask for each with part")
+            .refused(410, "It was erased")
+    };
+    vec![
+        job("/v1/jobs/{id}").get(
+            jobs::show,
+            Operation::new("showJob", "One job with its batches").query::<jobs::Waiting>().json::<Job>(200, "The job"),
+        ),
+        job("/v1/jobs/{id}/failures").get(reports::failures, report("jobFailures", "The rows that failed, and why")),
+        job("/v1/jobs/{id}/warnings").get(reports::warnings, report("jobWarnings", "The rows with warnings, and why")),
+        job("/v1/jobs/{id}/file").get(
+            reports::file,
+            Operation::new("jobFile", "The file as it was dropped in")
+                .text(200, "A csv or ssv file", "text/csv")
+                .text(200, "A tsv file", "text/tab-separated-values")
+                .refused(410, "It was erased"),
+        ),
+        job("/v1/jobs/{id}/history").get(
+            jobs::history,
+            Operation::new("jobHistory", "What happened to a job, oldest first").json::<History>(200, "Its history"),
+        ),
+        job("/v1/jobs/{id}/explain").get(
+            jobs::explain,
+            Operation::new("explainJob", "Why a job is where it is: what it waits for, and until when")
+                .json::<Explanation>(200, "The reason")
+                .refused(409, "Its instance is not in the configuration any more"),
+        ),
+        job("/v1/jobs/{id}/cancel").post(
+            jobs::cancel,
+            Operation::new("cancelJob", "Leaves what Marketo does not have yet")
+                .json::<Job>(200, "The job")
+                .refused(409, "There is nothing left to cancel")
+                .refused(507, "The disk is full"),
+        ),
+        job("/v1/jobs/{id}/retry").post(
+            retry::retry,
+            Operation::new("retryJob", "Sends the batches that failed once more, or the failed rows as a new job")
+                .query::<retry::Which>()
+                .json::<Job>(200, "The job")
+                .json::<Job>(201, "The new job of the rows that failed")
+                .refused(409, "There is nothing to send again, or it can't be had")
+                .refused(410, "It was erased")
+                .refused(413, "The rows are more than api.max_file_bytes")
+                .refused(422, "The rows make no file that can be imported")
+                .refused(507, "The disk is full"),
+        ),
+        job("/v1/jobs/{id}/settle").post(
+            settle::settle,
+            Operation::new("settleJob", "Says which import a held batch has become")
+                .query::<settle::Found>()
+                .json::<Job>(200, "The job")
+                .refused(409, "The batch is not held")
+                .refused(507, "The disk is full"),
+        ),
+        job("/v1/jobs/{id}/erase").post(
+            erase::job,
+            Operation::new("eraseJob", "Erases the content and the reports of a job that has ended")
+                .query::<erase::How>()
+                .json::<Erasure>(200, "What was erased")
+                .refused(409, "The job has not ended")
+                .refused(507, "The disk is full"),
+        ),
+    ]
+}
+
+fn of_the_daemon() -> Vec<Route> {
+    let known = |path| Route::new(path, Door::Known);
+    let instance = |id: &str, says: &str| {
+        Operation::new(id, says)
+            .json::<InstanceStatus>(200, "How the instance stands")
+            .refused(403, "The client may not use this instance")
+            .refused(404, "There is no such instance")
+            .refused(507, "The disk is full")
+    };
+    vec![
+        Route::new("/v1/retention", Door::OfThisMachine).post(
+            erase::due,
+            Operation::new("eraseDue", "Erases what is older than the configuration keeps")
+                .query::<erase::How>()
+                .json::<Pass>(200, "What was erased")
+                .refused(507, "The disk is full"),
+        ),
+        Route::new("/v1/backup", Door::OfThisMachine).get(
+            backup::backup,
+            Operation::new("backup", "A copy of the database as it is now")
+                .answer(200, "An SQLite database", "application/vnd.sqlite3", bytes)
+                .refused(507, "The disk is full"),
+        ),
+        known("/metrics").get(
+            metrics::metrics,
+            Operation::new("metrics", "For Prometheus").text(200, "Prometheus's text format", "text/plain"),
+        ),
+        known("/v1/events").get(
+            events::events,
+            Operation::new("events", "Every change, as server-sent events")
+                // One event's data: an answer is a stream of them.
+                .answer(200, "Without an end; the data of each event", "text/event-stream", of::<EventData>),
+        ),
+        known("/v1/status").get(
+            status::status,
+            Operation::new("status", "Slots, queue and limits of each instance")
+                .json::<Status>(200, "How it all stands"),
+        ),
+        known("/v1/instances/{name}/pause").post(status::pause, instance("pauseInstance", "Stops its uploads")),
+        known("/v1/instances/{name}/resume").post(status::resume, instance("resumeInstance", "Lets uploads go on")),
+        Route::new("/healthz", Door::Open)
+            .get(health::lives, Operation::new("healthz", "It lives").text(200, "ok", "text/plain")),
+        Route::new("/readyz", Door::Open).get(
+            health::ready,
+            Operation::new("readyz", "Its store writes and its credentials work")
+                .json::<Readiness>(200, "It is ready")
+                .answer(503, "It is not, and this is why", "application/problem+json", of::<health::NotReady<'static>>),
+        ),
+        Route::new("/openapi.json", Door::Open).get(
+            openapi::openapi,
+            Operation::new("openapi", "This description").answer(200, "OpenAPI 3.1", "application/json", object),
+        ),
+    ]
+}

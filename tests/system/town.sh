@@ -1,0 +1,74 @@
+# What the other scripts share: Python packages of fixed versions, and a daemon in front of a simulator. To be sourced.
+# shellcheck shell=bash
+
+work=$(mktemp -d)
+pids=()
+cleanup() {
+    for pid in "${pids[@]}"; do kill "$pid" 2>/dev/null || true; done
+    wait
+    rm -rf "$work"
+}
+trap cleanup EXIT
+
+# A folder of Python programs with these packages, below target: made once, and anew for other versions.
+venv() {
+    local name=$1 folder=target/system/$1
+    shift
+    if [[ "$(cat "$folder/packages" 2>/dev/null)" != "$*" ]]; then
+        rm -rf "$folder"
+        # Debian has the module `venv` without what it needs to make one.
+        if ! python3 -m venv "$folder" 2>/dev/null; then
+            apt-get update
+            DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends python3-venv
+            rm -rf "$folder"
+            python3 -m venv "$folder"
+        fi
+        "$folder/bin/pip" install --quiet "$@" || {
+            echo "$name: the packages $* can't be installed, so nothing was checked" >&2
+            exit 1
+        }
+        echo "$*" >"$folder/packages"
+    fi
+    export PATH="$PWD/$folder/bin:$PATH"
+}
+
+# A simulator, and a daemon before it with a client "crm". Sets socket, url and log; the argument is the simulator's speed.
+town() {
+    cargo build --locked --release
+    local marqueue=${CARGO_TARGET_DIR:-target}/release/marqueue simulator address
+    "$marqueue" simulate --listen 127.0.0.1:0 --speed "$1" >"$work/simulator" 2>&1 &
+    pids+=($!)
+    until simulator=$(grep -om1 'http://127\.0\.0\.1:[0-9]*' "$work/simulator"); do sleep 0.1; done
+    cat >"$work/marqueue.toml" <<END
+[store]
+path = "$work/q.db"
+[log]
+format = "json"
+[api]
+socket = "$work/m.sock"
+listen = "127.0.0.1:0"
+[[api.clients]]
+client_id = "crm"
+client_secret = "crm-secret"
+[instances.default]
+base_url = "$simulator"
+client_id = "simulator"
+client_secret = "secret"
+END
+    chmod 600 "$work/marqueue.toml"
+    socket=$work/m.sock log=$work/log
+    "$marqueue" serve --config "$work/marqueue.toml" 2>"$log" &
+    pids+=($!)
+    until "$marqueue" --socket "$socket" health >/dev/null 2>&1; do
+        kill -0 "${pids[-1]}" 2>/dev/null || { cat "$log" >&2; exit 1; }
+        sleep 0.1
+    done
+    until address=$(grep 'clients can come over TCP' "$log" | grep -om1 '127\.0\.0\.1:[0-9]*'); do sleep 0.1; done
+    url=http://$address
+}
+
+# A token of the client "crm".
+token() {
+    curl --silent --fail "$url/identity/oauth/token" -d grant_type=client_credentials -d client_id=crm \
+        -d client_secret=crm-secret | sed 's/.*"access_token":"\([^"]*\)".*/\1/'
+}
