@@ -12,7 +12,7 @@ COPY . .
 RUN cargo build --locked --release --bin marqueue --config 'profile.release.strip="symbols"'
 # What the program needs beside itself, as ldd says it, in a tree of its own.
 RUN set -eu; \
-    mkdir -p /image/usr/bin /image/etc/ssl/certs /image/tmp /image/var/lib/marqueue /image/run/marqueue; \
+    mkdir -p /image/usr/bin /image/etc/ssl/certs /image/tmp /image/var/lib /image/run /owned; \
     cp target/release/marqueue /image/usr/bin/; \
     ldd target/release/marqueue | grep -o '/[^ ]*' | while read -r library; do \
         mkdir -p "/image$(dirname "$library")"; \
@@ -22,13 +22,13 @@ RUN set -eu; \
     echo 'hosts: files dns' > /image/etc/nsswitch.conf; \
     echo 'marqueue:x:10001:10001::/var/lib/marqueue:/nonexistent' > /image/etc/passwd; \
     echo 'marqueue:x:10001:' > /image/etc/group; \
-    chmod 1777 /image/tmp; \
-    chmod 0700 /image/var/lib/marqueue; \
-    chmod 0770 /image/run/marqueue; \
-    chown 10001:10001 /image/var/lib/marqueue /image/run/marqueue
+    chmod 1777 /image/tmp
 
 FROM ${RUNTIME_IMAGE}
 COPY --from=build /image /
+# Not every builder keeps the owner of what it copies from a stage.
+COPY --from=build --chown=10001:10001 /owned /var/lib/marqueue
+COPY --from=build --chown=10001:10001 /owned /run/marqueue
 # All of it can be set by the environment: MARQUEUE_INSTANCES__DEFAULT__BASE_URL and so on.
 ENV MARQUEUE_STORE__PATH=/var/lib/marqueue/marqueue.db \
     MARQUEUE_API__SOCKET=/run/marqueue/marqueue.sock \
