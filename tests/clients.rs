@@ -271,7 +271,10 @@ async fn who_never_reads_a_large_answer_is_left() {
     let mut readers = Vec::new();
     for n in 0..40 {
         let path = if n % 2 == 0 { format!("/v1/jobs/{id}/file") } else { "/v1/events".to_owned() };
-        readers.push(Raw::with(&town, format!("GET {path} HTTP/1.1\r\nHost: d\r\n\r\n")).await);
+        let mut reader = Raw::with(&town, format!("GET {path} HTTP/1.1\r\nHost: d\r\n\r\n")).await;
+        // They are all there before it is counted who is left.
+        reader.until("\r\n\r\n").await;
+        readers.push(reader);
     }
     town.until("the files' readers are left", async |town| (town.open_files() <= open_files + 8 + 20).then_some(()))
         .await;

@@ -5,6 +5,7 @@ use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use axum::Router;
@@ -32,6 +33,10 @@ const BUFFER_BYTES: usize = 64 * 1024;
 
 /// How long what a client still sends is read after the last answer. If it were not, the answer might be lost with it.
 const LINGER: Duration = Duration::from_secs(2);
+
+/// How long a stop waits for the request of one who is connected. It may be on its way already, and who is closed now would be
+/// refused where a moment later the next daemon would have answered.
+const LAST_REQUEST: Duration = Duration::from_secs(1);
 
 /// Serves one client until it leaves, is silent for too long, or has to leave.
 pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
@@ -63,18 +68,24 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
         .serve_connection(stream, requests);
     let mut told = false;
     loop {
+        let mut patience = Duration::ZERO;
         tokio::select! {
             // How it ended is the client's affair: whatever a request was to do, its handler has said.
             _ended = poll_fn(|cx| connection.poll_without_shutdown(cx)) => break,
-            () = place.leave().cancelled(), if !told => told = true,
-            () = stop.cancelled(), if !told => told = true,
+            () = place.leave().cancelled(), if !told => {}
+            () = stop.cancelled(), if !told => patience = LAST_REQUEST,
         }
-        if told {
-            if place.is_quiet() {
-                return;
-            }
+        told = true;
+        let asks = poll_fn(|cx| match connection.poll_without_shutdown(cx) {
+            Poll::Ready(_ended) => Poll::Ready(false),
+            Poll::Pending if place.is_quiet() => Poll::Pending,
+            Poll::Pending => Poll::Ready(true),
+        });
+        match tokio::time::timeout(patience, asks).await {
             // The answer under way is the last.
-            Pin::new(&mut connection).graceful_shutdown();
+            Ok(true) => Pin::new(&mut connection).graceful_shutdown(),
+            Ok(false) => break,
+            Err(_quiet) => return,
         }
     }
     let mut stream = connection.into_parts().io.into_inner();
@@ -112,5 +123,41 @@ impl Service<Request<Incoming>> for Requests {
         request.extensions_mut().insert(self.peer);
         let answer = self.routes.call(request);
         async move { Ok(answer.await?.map(|body| Answer::new(body, visit))) }.boxed()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::routing::get;
+
+    use super::*;
+    use crate::api::server::places::Places;
+
+    #[tokio::test]
+    async fn who_asks_in_the_moment_of_the_stop_is_answered() {
+        let limits =
+            Connections { most: 1, idle_timeout: Duration::from_secs(60), stall_timeout: Duration::from_secs(60) };
+        let slow = get(async || {
+            tokio::task::yield_now().await;
+            "answered"
+        });
+        // Of what is ready at once, a random one is seen first.
+        for _ in 0..40 {
+            let place = Arc::new(Places::new(1)).try_take().unwrap();
+            let (mut client, server) = tokio::io::duplex(4096);
+            let stop = CancellationToken::new();
+            let opening = async { io::Result::Ok(server) };
+            let routes = Router::new().route("/", slow.clone());
+            let peer = Peer::Socket { uid: None };
+            let served = tokio::spawn(serve(opening, peer, routes, limits, place, stop.clone()));
+            // It has been accepted, and waits for the request.
+            tokio::task::yield_now().await;
+            stop.cancel();
+            client.write_all(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await.unwrap();
+            let mut answer = String::new();
+            client.read_to_string(&mut answer).await.unwrap();
+            assert!(answer.ends_with("answered"), "{answer}");
+            served.await.unwrap();
+        }
     }
 }
