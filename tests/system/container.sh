@@ -94,7 +94,9 @@ checked "no root, no shell"
 
 # Configuration by the environment alone; without it, one sentence and status 2.
 status=0
+# podman's own lines are about health checks that it would like systemd to make.
 said=$(podman run --rm --network none marqueue 2>&1) || status=$?
+said=${said##*$'\n'}
 [[ $status == 2 && $said == *instances* ]] || die "without a configuration: status $status, $said"
 checked "without a configuration it says what is missing: $said"
 
@@ -164,7 +166,7 @@ until_true "a new container is healthy" podman healthcheck run marqueue
 for ((job = 1; job <= acknowledged; job++)); do
     client wait "$job" >/dev/null || die "job $job did not end well"
 done
-[[ $(client list --limit 1000 --json | grep -o '"state": *"complete"' | wc -l) == "$acknowledged" ]] ||
+[[ $(client list --state complete --limit 1000 --json | grep -o '"created_at"' | wc -l) == "$acknowledged" ]] ||
     die "not all $acknowledged jobs are complete"
 checked "stopped, killed, replaced: all $acknowledged files that were accepted were imported"
 
@@ -176,10 +178,19 @@ fi
 podman unpause marqueue >/dev/null
 checked "a daemon that hangs is not healthy"
 
+# What compose would do with the example. It is not done: a network of its own takes rights that a test machine may lack.
 mkdir -p "$work/compose"
-cp compose.yaml "$work/compose/"
-MARKETO_BASE_URL=https://example.com MARKETO_CLIENT_ID=id podman-compose -f "$work/compose/compose.yaml" config >"$work/compose.out" ||
-    { cat "$work/compose.out" >&2; die "compose.yaml can't be read"; }
-grep -q MARQUEUE_INSTANCES__DEFAULT__BASE_URL "$work/compose.out" || die "compose.yaml lost its environment"
-checked "compose.yaml can be read"
+cp compose.yaml Dockerfile "$work/client_secret" "$work/compose/"
+compose() {
+    (cd "$work/compose" && podman-compose --dry-run up -d 2>&1)
+}
+plan=$(MARKETO_BASE_URL=https://example.com MARKETO_CLIENT_ID=id compose) || die "compose.yaml can't be read: $plan"
+for word in --read-only '--cap-drop ALL' :/var/lib/marqueue "$work/compose/run:/run/marqueue" :/run/secrets/client_secret \
+    MARQUEUE_INSTANCES__DEFAULT__BASE_URL=https://example.com; do
+    [[ $plan == *"$word"* ]] || die "compose.yaml does not lead to $word: $plan"
+done
+if plan=$(MARKETO_CLIENT_ID=id compose); then
+    die "compose.yaml does without a base URL"
+fi
+checked "compose.yaml says what the test does"
 echo "container.sh: all passed"
