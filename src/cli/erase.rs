@@ -24,7 +24,7 @@ pub struct Erase {
     dry_run: bool,
 }
 
-/// Erase at once what the configuration's [retention] says is due
+/// Erase at once what is due by the configuration's table "retention"
 ///
 /// The daemon does so by itself. With --json: an object with "content", "reports" and "records", each with "jobs", "bytes" and the "first" of the jobs.
 #[derive(Args, Debug)]

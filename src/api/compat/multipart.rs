@@ -89,7 +89,7 @@ impl FormReader {
         Ok(FormReader { boundary, buffer: b"\r\n"[..].into(), state: State::Preamble, passed: 0, over: false })
     }
 
-    /// The next bytes of the form, once [`FormReader::next`] has nothing left.
+    /// The next bytes of the form, once [`FormReader::next_event`] has nothing left.
     pub fn push(&mut self, bytes: &[u8]) {
         self.buffer.extend_from_slice(bytes);
     }
