@@ -91,13 +91,15 @@ impl Daemon {
         let intake = Intake::new(store.clone(), clock.clone(), config);
         let drop_folder = DropFolder::open(config, intake.clone(), clock.clone())?;
         let tasks = TaskTracker::new();
+        let notifier = Notifier::open(&config.notify, store.clone(), clock.clone()).await;
+        let notifier = notifier.map_err(anyhow::Error::msg).with_context(at_the_database)?;
+        // From here on nothing fails any more, so that a start that does leaves nothing at work.
         for lane in &lanes {
             tasks.spawn(lane.clone().run(tasks.clone()));
         }
         let keeper = Keeper::new(store.clone(), clock.clone(), config.retention.clone());
         tasks.spawn(keeper.clone().run(stop.clone()));
-        let notifier = Notifier::open(&config.notify, store.clone(), clock.clone()).await;
-        if let Some(notifier) = notifier.map_err(anyhow::Error::msg).with_context(at_the_database)? {
+        if let Some(notifier) = notifier {
             tasks.spawn(notifier.run(stop.clone()));
         }
         let metrics = Arc::new(api::Metrics::default());
@@ -122,10 +124,16 @@ impl Daemon {
         }
         let served = TaskTracker::new();
         let clients = Clients::new(routes, connections, served.clone(), stop.clone());
-        if let Some(tcp) = tcp {
-            served.spawn(tcp.serve(clients.clone()));
+        match tcp {
+            Some(tcp) => {
+                let (of_this_machine, others) = clients.apart();
+                served.spawn(tcp.serve(others));
+                served.spawn(socket.serve(of_this_machine));
+            }
+            None => {
+                served.spawn(socket.serve(clients));
+            }
         }
-        served.spawn(socket.serve(clients));
         tracing::info!(socket = %config.api.socket.display(), database = %config.store.path.display(),
             instances = config.instances.len(), version = env!("CARGO_PKG_VERSION"), "the daemon is ready");
         Ok(Daemon { store, lanes, intake, stop, tasks, served, tls })

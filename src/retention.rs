@@ -128,7 +128,10 @@ impl Keeper {
         let mut clean = !self.dirty.load(Ordering::Relaxed);
         if !dry_run {
             self.dirty.store(true, Ordering::Relaxed);
-            self.store.erase(id, "a client asked for it", self.clock.now()).await?;
+            let erased = self.store.erase(id, "a client asked for it", self.clock.now()).await;
+            // Somebody else's scrub may have come between, and what was marked is still to be erased.
+            self.dirty.store(true, Ordering::Relaxed);
+            erased?;
             clean = self.scrub(SCRUBBING).await?;
             self.wake.notify_one();
         }
@@ -210,10 +213,13 @@ impl Keeper {
         loop {
             // Whoever erases something after this says so again.
             self.dirty.store(false, Ordering::Relaxed);
-            if self.store.scrub().await? {
-                return Ok(true);
+            match self.store.scrub().await {
+                Ok(true) => return Ok(true),
+                scrubbed => {
+                    self.dirty.store(true, Ordering::Relaxed);
+                    scrubbed?;
+                }
             }
-            self.dirty.store(true, Ordering::Relaxed);
             if Instant::now() >= deadline {
                 return Ok(false);
             }

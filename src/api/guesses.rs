@@ -2,7 +2,8 @@
 //!
 //! A wrong login closes its place for a while, twice as long each time, and the next one there is not judged before that.
 //! So it makes no difference how many come at once, nor whether they wait for their answers. Places are few: which one
-//! a pair of peer and client id has is a hash that nobody outside can foresee, so two pairs share one by chance alone.
+//! a pair of peer and client id has is a hash that nobody outside can foresee, so two pairs share one by chance alone; and
+//! ids that there are have places of their own, so that guesses at made-up ones never close them.
 
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
@@ -15,6 +16,9 @@ const PLACES: usize = 1024;
 /// After the first wrong login, and at most.
 const FIRST: Duration = Duration::from_millis(100);
 const LONGEST: Duration = Duration::from_secs(5);
+
+/// After this without another wrong login a place is as it was.
+const FORGOTTEN: Duration = Duration::from_secs(600);
 
 /// How long one login waits for its turn.
 const TURN: Duration = Duration::from_secs(15);
@@ -36,7 +40,7 @@ pub struct Crowded;
 
 impl Default for Guesses {
     fn default() -> Self {
-        Guesses { hasher: RandomState::new(), places: Mutex::new(vec![Place::default(); PLACES].into()) }
+        Guesses { hasher: RandomState::new(), places: Mutex::new(vec![Place::default(); 2 * PLACES].into()) }
     }
 }
 
@@ -49,9 +53,10 @@ impl Guesses {
         &self,
         peer: Option<IpAddr>,
         client_id: &str,
+        known: bool,
         judge: impl Fn() -> Option<T>,
     ) -> Result<Option<T>, Crowded> {
-        let place = self.place(peer, client_id);
+        let place = self.place(peer, client_id) + if known { PLACES } else { 0 };
         let deadline = Instant::now() + TURN;
         loop {
             let now = Instant::now();
@@ -74,8 +79,10 @@ impl Guesses {
         *place = match judged {
             Some(_) => Place::default(),
             None => {
-                let pause = FIRST.saturating_mul(2_u32.saturating_pow(place.wrong)).min(LONGEST);
-                Place { wrong: place.wrong.saturating_add(1), closed_until: Some(now + pause) }
+                let recent = place.closed_until.is_some_and(|until| now < until + FORGOTTEN);
+                let wrong = if recent { place.wrong } else { 0 };
+                let pause = FIRST.saturating_mul(2_u32.saturating_pow(wrong)).min(LONGEST);
+                Place { wrong: wrong.saturating_add(1), closed_until: Some(now + pause) }
             }
         };
         Ok(judged)
@@ -125,6 +132,32 @@ mod tests {
         assert_eq!(guesses.try_judge(2, now, || Some(())), Ok(Some(())));
     }
 
+    #[test]
+    fn wrong_logins_are_forgotten_after_a_while() {
+        let guesses = Guesses::default();
+        let now = Instant::now();
+        for n in 0..8 {
+            assert_eq!(guesses.try_judge(3, now + LONGEST * n, wrong), Ok(None));
+        }
+        let later = now + LONGEST * 8 + FORGOTTEN;
+        assert_eq!(guesses.try_judge(3, later, wrong), Ok(None));
+        assert_eq!(guesses.try_judge(3, later, wrong), Err(later + FIRST));
+    }
+
+    #[tokio::test]
+    async fn guesses_at_made_up_ids_never_close_the_place_of_one_that_there_is() {
+        let guesses = Guesses::default();
+        let peer = Some(IpAddr::from([127, 0, 0, 1]));
+        let closed = guesses.place(peer, "crm");
+        for place in 0..PLACES {
+            assert_eq!(guesses.try_judge(place, Instant::now(), wrong), Ok(None));
+        }
+        assert!(guesses.try_judge(closed, Instant::now(), wrong).is_err());
+        let now = Instant::now();
+        assert_eq!(guesses.judge(peer, "crm", true, || Some(())).await, Ok(Some(())));
+        assert!(now.elapsed() < FIRST / 2, "it was not made to wait");
+    }
+
     #[tokio::test]
     async fn of_many_at_once_only_as_many_are_judged_as_there_is_time_for() {
         let guesses = Guesses::default();
@@ -134,7 +167,7 @@ mod tests {
             judged.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
             wrong()
         };
-        let guesses = (0..4).map(|_| guesses.judge(None, "crm", guess));
+        let guesses = (0..4).map(|_| guesses.judge(None, "crm", true, guess));
         for answer in futures_util::future::join_all(guesses).await {
             assert_eq!(answer, Ok(None));
         }

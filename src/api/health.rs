@@ -7,12 +7,13 @@ use std::collections::BTreeMap;
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
+use axum::http::{Extensions, StatusCode};
 use axum::response::{IntoResponse, Response};
 use schemars::JsonSchema;
 use serde::Serialize;
 
+use super::caller::{self, Peer};
 use super::types::{Answers, Problem, Readiness};
 use super::{Daemon, Shared};
 use crate::marketo::Trial;
@@ -32,7 +33,7 @@ pub(super) struct NotReady<'a> {
     readiness: &'a Readiness,
 }
 
-pub(super) async fn ready(State(daemon): State<Shared>) -> Response {
+pub(super) async fn ready(State(daemon): State<Shared>, extensions: Extensions) -> Response {
     let store = match works(&daemon).await {
         Ok(()) => Answers { ok: true, state: "writes".to_owned(), reason: None },
         Err(error) => Answers { ok: false, state: "does not write".to_owned(), reason: Some(error.to_string()) },
@@ -40,11 +41,18 @@ pub(super) async fn ready(State(daemon): State<Shared>) -> Response {
     let credentials: BTreeMap<String, Answers> =
         daemon.lanes.iter().map(|lane| (lane.name().to_owned(), Answers::from(lane.credentials()))).collect();
     let ready = store.ok && credentials.values().all(|answers| answers.ok);
-    let readiness = Readiness { ready, store, credentials };
+    let mut readiness = Readiness { ready, store, credentials };
+    let mut why = readiness.why_not();
+    // It needs no token, so over TCP anyone may ask: instances and reasons are for this machine.
+    if !matches!(caller::peer(&extensions), Some(Peer::Socket { .. })) {
+        readiness.credentials.clear();
+        readiness.store.reason = None;
+        why = "it is not ready; over the Unix socket it says why".to_owned();
+    }
     if ready {
         return Json(readiness).into_response();
     }
-    let problem = Problem::plain(StatusCode::SERVICE_UNAVAILABLE, readiness.why_not());
+    let problem = Problem::plain(StatusCode::SERVICE_UNAVAILABLE, why);
     let body = NotReady { problem, readiness: &readiness };
     let kind = [(CONTENT_TYPE, "application/problem+json")];
     (StatusCode::SERVICE_UNAVAILABLE, kind, Json(body)).into_response()

@@ -2,6 +2,7 @@
 //! read when it is asked for.
 
 use axum::extract::State;
+use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use prometheus::{Encoder, Registry, TextEncoder};
@@ -47,10 +48,10 @@ impl Metrics {
         }
     }
 
-    async fn scrape(&self, daemon: &Daemon, caller: &Caller) -> Result<Vec<u8>, Problem> {
+    async fn scrape(&self, daemon: &Daemon) -> Result<Vec<u8>, Problem> {
         let _one = self.scrapes.lock().await;
         for lane in &daemon.lanes {
-            let status = status::of_lane(daemon, caller, lane).await?;
+            let status = status::of_lane(daemon, lane).await?;
             self.seen.instance(lane.name(), &status, daemon.clock.now());
             self.seen.credentials(lane.name(), &lane.credentials());
         }
@@ -62,6 +63,12 @@ impl Metrics {
 }
 
 pub(super) async fn metrics(State(daemon): State<Shared>, caller: Caller) -> Result<Response, Problem> {
-    let text = daemon.metrics.scrape(&daemon, &caller).await?;
+    if let Caller::Client(client) = &caller
+        && client.instances.is_some()
+    {
+        let detail = "the metrics tell of all instances, and this client may use some only";
+        return Err(Problem::plain(StatusCode::FORBIDDEN, detail));
+    }
+    let text = daemon.metrics.scrape(&daemon).await?;
     Ok(([(CONTENT_TYPE, prometheus::TEXT_FORMAT)], text).into_response())
 }

@@ -84,11 +84,13 @@ fn of_one_job() -> Vec<Route> {
                 .refused(422, "The rows make no file that can be imported")
                 .refused(507, "The disk is full"),
         ),
-        job("/v1/jobs/{id}/settle").post(
+        // Whoever says it has looked on Marketo, where the imports of all are.
+        Route::new("/v1/jobs/{id}/settle", Door::OfThisMachine).post(
             settle::settle,
             Operation::new("settleJob", "Says which import a held batch has become")
                 .query::<settle::Found>()
                 .json::<Job>(200, "The job")
+                .refused(404, "There is no such job, or no such batch")
                 .refused(409, "The batch is not held")
                 .refused(507, "The disk is full"),
         ),
@@ -128,7 +130,9 @@ fn of_the_daemon() -> Vec<Route> {
         ),
         known("/metrics").get(
             metrics::metrics,
-            Operation::new("metrics", "For Prometheus").text(200, "Prometheus's text format", "text/plain"),
+            Operation::new("metrics", "For Prometheus")
+                .text(200, "Prometheus's text format", "text/plain")
+                .refused(403, "The client may use some instances only, and this tells of all"),
         ),
         known("/v1/events").get(
             events::events,

@@ -17,12 +17,26 @@ use crate::store::{PauseKind, StoreError};
 pub(super) async fn status(State(daemon): State<Shared>, caller: Caller) -> Result<Json<Status>, Problem> {
     let mut instances = BTreeMap::new();
     for lane in daemon.lanes.iter().filter(|lane| caller.may_use(lane.name())) {
-        instances.insert(lane.name().to_owned(), of_lane(&daemon, &caller, lane).await?);
+        instances.insert(lane.name().to_owned(), seen_by(&caller, &daemon, lane).await?);
     }
     Ok(Json(Status { version: env!("CARGO_PKG_VERSION").into(), started_at: daemon.started_at, instances }))
 }
 
-pub(super) async fn of_lane(daemon: &Daemon, caller: &Caller, lane: &Lane) -> Result<InstanceStatus, StoreError> {
+/// What this caller may know: of the jobs only its own.
+async fn seen_by(caller: &Caller, daemon: &Daemon, lane: &Lane) -> Result<InstanceStatus, StoreError> {
+    let mut status = of_lane(daemon, lane).await?;
+    if let Caller::Client(_) = caller {
+        for id in std::mem::take(&mut status.queue.held) {
+            if caller.owns(&daemon.store.job(id).await?) {
+                status.queue.held.push(id);
+            }
+        }
+    }
+    Ok(status)
+}
+
+/// How an instance stands, with the jobs of all.
+pub(super) async fn of_lane(daemon: &Daemon, lane: &Lane) -> Result<InstanceStatus, StoreError> {
     let now = daemon.clock.now();
     let snapshot = lane.snapshot(now).await?;
     let depth = daemon.store.depth(lane.name()).await?;
@@ -36,13 +50,6 @@ pub(super) async fn of_lane(daemon: &Daemon, caller: &Caller, lane: &Lane) -> Re
     let of_jobs = snapshot.flights.iter().filter(|flight| flight.state == BatchState::Held);
     let mut held: Vec<_> = of_jobs.map(|flight| flight.key.job).collect();
     held.dedup();
-    if let Caller::Client(_) = caller {
-        for id in std::mem::take(&mut held) {
-            if caller.owns(&daemon.store.job(id).await?) {
-                held.push(id);
-            }
-        }
-    }
     Ok(InstanceStatus {
         quiet_until: snapshot.instance.quiet_until.filter(|&until| until > now),
         slots: Slots {
@@ -82,7 +89,7 @@ pub(super) async fn pause(
     let reason = "a person asked for it";
     daemon.store.pause(&name, PauseKind::Person, reason, None, daemon.clock.now()).await?;
     tracing::info!(instance = %name, "paused by a client");
-    Ok(Json(of_lane(&daemon, &caller, lane).await?))
+    Ok(Json(seen_by(&caller, &daemon, lane).await?))
 }
 
 pub(super) async fn resume(
@@ -93,7 +100,7 @@ pub(super) async fn resume(
     let lane = known(&daemon, &caller, &name)?;
     daemon.store.resume(&name, None).await?;
     tracing::info!(instance = %name, "resumed by a client");
-    Ok(Json(of_lane(&daemon, &caller, lane).await?))
+    Ok(Json(seen_by(&caller, &daemon, lane).await?))
 }
 
 fn known<'a>(daemon: &'a Daemon, caller: &Caller, name: &str) -> Result<&'a Lane, Problem> {

@@ -57,8 +57,8 @@ pub fn watchdog() -> Option<Duration> {
     sd_notify::watchdog_enabled()
 }
 
-/// Gives a sign of life twice in each `patience`, as long as each lane makes plans and the store answers. An answer is
-/// also that the disk is full: a new start would not make room. A lane that can't read its rows makes no plans.
+/// Gives a sign of life twice in each `patience`, as long as each lane looks at its rows and the store answers. An answer
+/// is also that the disk is full or the database gone: a new start would make no room, and lose the last copy.
 pub async fn stay_alive(patience: Duration, lanes: Vec<Lane>, store: Store) {
     loop {
         for lane in &lanes {

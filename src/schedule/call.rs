@@ -1,5 +1,7 @@
 //! May this call leave? Token, gate and ledger, in this order, and what a refusal means for the instance as a whole.
 
+use std::sync::Arc;
+
 use crate::marketo::{AccessToken, Ask, Permit, TokenFault};
 use crate::store::{PauseKind, StoreError};
 
@@ -93,6 +95,8 @@ impl Desk {
         Ok(match token {
             Ok(token) => Ok(token),
             Err(fault @ TokenFault::Passing(_)) => Err(Admitted::Unreachable(fault.to_string())),
+            // New ones came while the old ones were tried.
+            Err(TokenFault::Credentials(_)) if !Arc::ptr_eq(&client, &self.client()) => Err(Admitted::NotNow),
             Err(fault @ TokenFault::Credentials(_)) => {
                 self.pause(PauseKind::Credentials, &fault.to_string(), None).await?;
                 Err(Admitted::NotNow)

@@ -4,6 +4,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use jiff::Timestamp;
+use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 
 use super::plan::Rules;
@@ -22,6 +23,9 @@ pub(super) struct Desk {
     terms: RwLock<Terms>,
     pub store: Store,
     pub gate: Gate,
+    /// Held from the look at who is in flight to the record that one more is: of those that leave the gate together each
+    /// then sees the one before.
+    pub begin: Mutex<()>,
     pub clock: Clock,
     /// When this is cancelled, no call leaves any more; those under way end.
     pub stop: CancellationToken,
@@ -44,7 +48,7 @@ impl Desk {
         stop: CancellationToken,
     ) -> Desk {
         let terms = RwLock::new(Terms { config: Arc::new(config), client: Arc::new(client) });
-        Desk { name: name.to_owned(), terms, store, gate, clock, stop }
+        Desk { name: name.to_owned(), terms, store, gate, begin: Mutex::default(), clock, stop }
     }
 
     pub fn config(&self) -> Arc<config::Instance> {

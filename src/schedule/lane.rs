@@ -35,7 +35,7 @@ pub struct Lane {
     wake: Arc<Notify>,
     /// Of steps that failed at the store: one a second for each batch in flight, while it fails.
     failed: Arc<Mutex<Seldom>>,
-    /// How many plans have been made.
+    /// How many times it has looked.
     looks: Arc<watch::Sender<u64>>,
 }
 
@@ -76,8 +76,8 @@ impl Lane {
         })
     }
 
-    /// Goes by another configuration of the same Marketo from now on. Calls under way end as they began; new credentials
-    /// take away a pause that the old ones have brought about.
+    /// Goes by another configuration of the same Marketo from now on. Calls under way end as they began. A pause for
+    /// credentials is over: whether they are better now shows when they are tried.
     ///
     /// # Errors
     /// See [`OpenError`]; the lane then goes on as before.
@@ -92,14 +92,12 @@ impl Lane {
             None
         };
         desk.change(config, client);
-        if renewed {
-            desk.store.resume(&desk.name, Some(PauseKind::Credentials)).await?;
-        }
+        desk.store.resume(&desk.name, Some(PauseKind::Credentials)).await?;
         self.wake.notify_one();
         Ok(())
     }
 
-    /// Makes a plan now, and returns when one has been made that began after this call.
+    /// Has it look at the rows now, and returns when it has, whether or not they could be read.
     pub async fn look(&self) {
         let mut looks = self.looks.subscribe();
         // A look that is under way began before, and ends as the next.
@@ -167,6 +165,9 @@ impl Lane {
                     if let Some(unsaid) = seldom.may_say() {
                         tracing::error!(instance = %desk.name, %error, unsaid, "the queue can't be read; trying again");
                     }
+                    // It lives, and to be started anew would not help: of a database that was taken away this process has the
+                    // last copy.
+                    self.looks.send_modify(|looks| *looks += 1);
                     pause(&desk.stop, STORE_PAUSE).await;
                     continue;
                 }

@@ -63,11 +63,17 @@ async fn the_native_api_over_tcp_asks_for_a_token_and_shows_a_client_its_own_job
         (Method::GET, "/warnings"),
         (Method::POST, "/cancel"),
         (Method::POST, "/retry"),
-        (Method::POST, "/settle?part=1&marketo_batch_id=1"),
     ] {
         let path = format!("/v1/jobs/{id}{path}");
         let (http, answer) = read(web.call(method.clone(), &path).send().await.expect("an answer")).await;
         assert_eq!((http, &answer["detail"]), (404, &json!(format!("there is no job {id}"))), "{method} {path}");
+    }
+    // What binds an import to a job is no client's, not even for a job of its own: Marketo has the imports of all.
+    for path in [&format!("/v1/jobs/{id}/settle?part=1&marketo_batch_id=1"), "/v1/retention"] {
+        for client in [&crm, &web] {
+            let (http, answer) = read(client.call(Method::POST, path).send().await.expect("an answer")).await;
+            assert_eq!(http, 403, "{path}: {answer}");
+        }
     }
     assert_eq!(crm.get(&format!("/v1/jobs/{id}?wait=60s")).await.1["state"], "complete");
     let (http, own) = read(create(&web).send().await.expect("an answer")).await;

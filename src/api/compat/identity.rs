@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use axum::Json;
 use axum::body::to_bytes;
@@ -20,6 +20,9 @@ use crate::marketo::wire::{Token, TokenError};
 
 /// More than any id and secret take.
 const LONGEST_FORM: usize = 16 * 1024;
+
+/// Anyone may send one, and has a place while it comes.
+const FORM_TIME: Duration = Duration::from_secs(10);
 
 type Refused = (StatusCode, &'static str, &'static str);
 
@@ -65,7 +68,7 @@ async fn login(daemon: &Daemon, request: Request) -> Result<Response, Refused> {
     };
     let judge =
         || daemon.tokens.judge(id, secret, on_socket).filter(|bearer| knows(daemon, bearer, instance.as_deref()));
-    match daemon.guesses.judge(address, id, judge).await {
+    match daemon.guesses.judge(address, id, daemon.tokens.knows(id), judge).await {
         Ok(Some(bearer)) => given(daemon, bearer),
         Ok(None) => {
             // What was sent as an id may be anything, a secret too, so only one that is known is written down.
@@ -120,7 +123,9 @@ async fn parameters(request: Request) -> Result<BTreeMap<String, String>, Refuse
         Method::GET => {}
         Method::POST => {
             let too_long = (StatusCode::PAYLOAD_TOO_LARGE, "invalid_request", "The form is too long");
-            let form = to_bytes(request.into_body(), LONGEST_FORM).await.map_err(|_| too_long)?;
+            let too_slow = (StatusCode::REQUEST_TIMEOUT, "invalid_request", "The form did not come in time");
+            let form = tokio::time::timeout(FORM_TIME, to_bytes(request.into_body(), LONGEST_FORM));
+            let form = form.await.map_err(|_| too_slow)?.map_err(|_| too_long)?;
             parameters.extend(pairs(&form));
         }
         _ => return Err((StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "Only GET and POST are supported")),

@@ -58,6 +58,17 @@ impl Clients {
         Clients { routes, limits, places: Arc::new(Places::new(limits.most as usize)), tasks, stop }
     }
 
+    /// The same with places of its own: a quarter of them for the first, the rest for the second. Strangers on the second
+    /// listener then can't keep the first one's clients out.
+    pub fn apart(self) -> (Clients, Clients) {
+        let few = (self.limits.most / 4).max(1);
+        let with = |most| {
+            let limits = Connections { most, ..self.limits };
+            Clients { limits, places: Arc::new(Places::new(most as usize)), ..self.clone() }
+        };
+        (with(few), with((self.limits.most - few).max(1)))
+    }
+
     /// Serves who comes until the stop. Requests under way then are answered to their end, by tasks of their own.
     pub async fn serve(self, listener: impl Listener) {
         let stop = self.stop.clone();
