@@ -10,6 +10,11 @@ pub fn merged(now: &Config, new: Config) -> (Config, Vec<String>) {
     // Taken apart, so that a part that is added has to be thought of here.
     let Config { store, retention, api, drop, notify, instances, log, warnings } = new;
     let mut later = Vec::new();
+    let mut waits_unless = |same: bool, key: String| {
+        if !same {
+            later.push(key);
+        }
+    };
     for (key, same) in [
         ("store", now.store == store),
         ("retention", now.retention == retention),
@@ -18,32 +23,23 @@ pub fn merged(now: &Config, new: Config) -> (Config, Vec<String>) {
         ("notify", now.notify == notify),
         ("log.format", now.log.format == log.format),
     ] {
-        if !same {
-            later.push(key.to_owned());
-        }
+        waits_unless(same, key.to_owned());
     }
     let mut merged = Config { warnings, ..now.clone() };
     merged.log.level = log.level;
     for (name, held) in &mut merged.instances {
         let Some(instance) = instances.get(name) else {
-            later.push(format!("instances.{name} (taken out)"));
+            waits_unless(false, format!("instances.{name} (taken out)"));
             continue;
         };
-        let addresses =
+        waits_unless(held.base_url == instance.base_url, format!("instances.{name}.base_url"));
+        waits_unless(held.identity_url == instance.identity_url, format!("instances.{name}.identity_url"));
+        *held =
             Instance { base_url: held.base_url.clone(), identity_url: held.identity_url.clone(), ..instance.clone() };
-        for (key, same) in [
-            ("base_url", held.base_url == instance.base_url),
-            ("identity_url", held.identity_url == instance.identity_url),
-        ] {
-            if !same {
-                later.push(format!("instances.{name}.{key}"));
-            }
-        }
-        *held = addresses;
     }
-    later.extend(
-        instances.keys().filter(|&name| !now.instances.contains_key(name)).map(|name| format!("instances.{name}")),
-    );
+    for name in instances.keys() {
+        waits_unless(now.instances.contains_key(name), format!("instances.{name}"));
+    }
     (merged, later)
 }
 

@@ -80,7 +80,8 @@ impl Lane {
     /// credentials is over: whether they are better now shows when they are tried.
     ///
     /// # Errors
-    /// See [`OpenError`]; the lane then goes on as before.
+    /// See [`OpenError`]. Without a client the lane goes on as before; where only the pause could not be ended, it goes by
+    /// `config` already.
     pub async fn change(&self, config: config::Instance) -> Result<(), OpenError> {
         let desk = &self.desk;
         let old = desk.config();
