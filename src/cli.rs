@@ -1,6 +1,6 @@
 //! What can a person type? The verbs, the options that all of them share, and the exit status that each ends with.
 //!
-//! `main` carries `serve` out itself, and gives `demo`, which has a daemon in this process, a runtime of many threads. All
+//! [`main`] carries `serve` out itself, and gives `demo`, which has a daemon in this process, a runtime of many threads. All
 //! others are carried out by [`run`], a file a verb. Standard output has what was asked for and nothing else; progress, hints and errors go to standard error.
 
 use std::path::PathBuf;
@@ -19,6 +19,7 @@ mod check;
 mod completions;
 mod demo;
 mod doctor;
+mod entry;
 mod erase;
 mod exit;
 mod explain;
@@ -39,6 +40,7 @@ mod target;
 mod text;
 mod wait;
 
+pub use entry::main;
 pub use exit::{Exit, Failure};
 pub use output::note;
 

@@ -1,0 +1,62 @@
+//! Entry point of the binary: parses the arguments, builds the runtime, carries the command out, returns its exit status.
+//!
+//! It stands in the library so that the asynchronous code is compiled once: a binary that blocks on a library's future
+//! compiles that future, and everything below it, a second time.
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use clap::Parser;
+use tokio::runtime::{Builder, Runtime};
+
+use super::{Cli, Exit, Serve, Verb, run as run_command};
+use crate::config::Config;
+use crate::daemon;
+
+/// Runs the program with the process's arguments.
+pub fn main() -> ExitCode {
+    let Cli { global, verb } = Cli::parse();
+    let exit = match verb {
+        Verb::Serve(command) => block_on(Runtime::new(), serve(command)),
+        Verb::Demo(demo) => block_on(Runtime::new(), demo.run(&global)),
+        Verb::Asked(verb) => block_on(Builder::new_current_thread().enable_all().build(), run_command(verb, &global)),
+    };
+    exit.into()
+}
+
+async fn serve(serve: Serve) -> Exit {
+    let config = match Config::load(serve.config.as_deref()) {
+        Ok(config) => config,
+        Err(error) => return failed(Exit::Usage, &error),
+    };
+    let level = match daemon::logging::init(&config.log) {
+        Ok(level) => level,
+        Err(error) => return failed(Exit::Usage, &format!("{error:#}")),
+    };
+    match daemon::serve(config, serve.paused, &level, || Config::load(serve.config.as_deref())).await {
+        Ok(()) => Exit::Done,
+        Err(error) => {
+            tracing::error!("{error:#}");
+            Exit::Failed
+        }
+    }
+}
+
+fn block_on(runtime: io::Result<Runtime>, work: impl Future<Output = Exit>) -> Exit {
+    match runtime {
+        Ok(runtime) => {
+            let exit = runtime.block_on(work);
+            // Standard input is read by a thread that nothing interrupts, so its end is not waited for.
+            runtime.shutdown_background();
+            exit
+        }
+        Err(error) => failed(Exit::Failed, &format!("the program can't start its threads: {error}")),
+    }
+}
+
+/// Reports an error before there is a log, as one line on standard error.
+fn failed(exit: Exit, error: &dyn std::fmt::Display) -> Exit {
+    // Where not even that can be written, the exit status says it.
+    let _ = writeln!(io::stderr(), "error: {error}");
+    exit
+}
