@@ -157,7 +157,7 @@ impl fmt::Display for Target {
 
 /// How an id of Marketo's goes through JSON: a number where it is one, and read from a number or from text.
 ///
-/// Inside it is text, since nothing is ever counted with it and nobody promised digits.
+/// Inside it is text, since nothing is ever counted with it.
 pub mod marketo_id {
     use schemars::JsonSchema;
     use serde::{Deserialize, Deserializer, Serializer};
@@ -170,6 +170,15 @@ pub mod marketo_id {
     pub enum Shape {
         Number(u64),
         Text(String),
+    }
+
+    /// More digits than any id of Marketo's has.
+    pub const MAX_LENGTH: usize = 64;
+
+    /// Whether `id` can be an id of Marketo's: digits and nothing else. An id becomes a segment of the paths that are
+    /// called, so text such as `..` would lead to another path.
+    pub fn is_valid(id: &str) -> bool {
+        (1..=MAX_LENGTH).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_digit())
     }
 
     pub fn serialize<S: Serializer>(id: &Option<String>, output: S) -> Result<S::Ok, S::Error> {
@@ -228,6 +237,24 @@ mod tests {
     fn an_unknown_format_names_the_choices() {
         let error = "xml".parse::<Format>().unwrap_err();
         assert_eq!(error.to_string(), "unknown format \"xml\": it is one of csv, tsv, ssv");
+    }
+
+    #[test]
+    fn a_marketo_id_is_digits_and_nothing_else() {
+        for (id, valid) in [
+            ("3404", true),
+            ("0", true),
+            ("", false),
+            ("..", false),
+            ("-1", false),
+            ("1.5", false),
+            ("34 04", false),
+            ("\u{0663}", false),
+            ("12a", false),
+        ] {
+            assert_eq!(marketo_id::is_valid(id), valid, "{id}");
+        }
+        assert!(!marketo_id::is_valid(&"1".repeat(marketo_id::MAX_LENGTH + 1)));
     }
 
     #[test]

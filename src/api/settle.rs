@@ -8,11 +8,8 @@ use serde::Deserialize;
 use super::Shared;
 use super::problem::{Query, Segment, job_id};
 use super::types::Problem;
-use crate::job::BatchKey;
+use crate::job::{BatchKey, marketo_id};
 use crate::store::Job;
-
-/// More than any id of Marketo's has.
-const LONGEST_ID: usize = 64;
 
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -21,7 +18,7 @@ pub(super) struct Found {
     #[schemars(with = "u32")]
     part: Option<String>,
     /// The id that Marketo shows for the import.
-    #[schemars(with = "String", length(min = 1, max = LONGEST_ID), regex(pattern = r"^[!-~]+$"))]
+    #[schemars(with = "String", length(min = 1, max = marketo_id::MAX_LENGTH), regex(pattern = r"^[0-9]+$"))]
     marketo_batch_id: Option<String>,
 }
 
@@ -36,10 +33,8 @@ pub(super) async fn settle(
         .parse()
         .map_err(|_| Problem::bad_request(format!("part must be the number of the held batch, not \"{part}\"")))?;
     let marketo_batch_id = found.marketo_batch_id.unwrap_or_default();
-    if !(1..=LONGEST_ID).contains(&marketo_batch_id.len())
-        || !marketo_batch_id.bytes().all(|byte| byte.is_ascii_graphic())
-    {
-        return Err(Problem::bad_request("marketo_batch_id must be the id that Marketo shows for the import"));
+    if !marketo_id::is_valid(&marketo_batch_id) {
+        return Err(Problem::bad_request("marketo_batch_id must be the id that Marketo shows for the import: digits"));
     }
     daemon.store.settle(BatchKey { job, part }, marketo_batch_id.clone(), daemon.clock.now()).await?;
     tracing::info!(%job, part, marketo_batch_id, "settled by a client");

@@ -17,7 +17,7 @@ use super::multipart::Frame;
 use super::paths::{create_path, import_path};
 use super::token::{AccessToken, TokenFault, Tokens, Trial};
 use crate::config;
-use crate::job::{Counts, Format, RemoteStatus, Target};
+use crate::job::{Counts, Format, RemoteStatus, Target, marketo_id};
 
 /// Speaks to one instance. It keeps no limits: each call but the token's needs a [`super::Permit`] first.
 pub struct Client {
@@ -212,6 +212,12 @@ impl Client {
         // A success without an id is an import that can't be asked after.
         let made = envelope.result.first();
         match made.and_then(|import| import.id().map(|id| (id.to_owned(), import.remote_status()))) {
+            Some((marketo_batch_id, _)) if !marketo_id::is_valid(&marketo_batch_id) => {
+                let shown: String = marketo_batch_id.chars().take(marketo_id::MAX_LENGTH).collect();
+                let reason =
+                    format!("Marketo said that it made an import, and gave \"{shown}\" as its batchId: no number");
+                Err(CreateFault::AnswerLost { reason, request_id })
+            }
             Some((marketo_batch_id, status)) => {
                 Ok(Created { marketo_batch_id, status: status.unwrap_or(RemoteStatus::Queued), request_id })
             }
@@ -227,7 +233,7 @@ impl Client {
     /// # Errors
     /// See [`AskFault`]: it says nothing about the import.
     pub async fn status(&self, token: &AccessToken, target: &Target, id: &str) -> Result<Status, AskFault> {
-        let answer = read(self.get(token, &import_path(target, id, "")).await?).await;
+        let answer = read(self.get(token, target, id, "").await?).await;
         let Some(envelope) = answer.envelope else {
             return Err(self.refused(token, asks(answer.http, None), answer.excerpt, None).await);
         };
@@ -261,7 +267,7 @@ impl Client {
             ReportKind::Failures => "failures",
             ReportKind::Warnings => "warnings",
         };
-        let mut answer = self.get(token, &import_path(target, id, file)).await?;
+        let mut answer = self.get(token, target, id, file).await?;
         let http = answer.status().as_u16();
         if http == 404 {
             return Ok(Report::None);
@@ -291,8 +297,14 @@ impl Client {
         }
     }
 
-    async fn get(&self, token: &AccessToken, path: &str) -> Result<Response, AskFault> {
-        let request = self.http.get(format!("{}{path}", self.base_url));
+    /// Asks about the import `id`; `file` as in [`import_path`].
+    async fn get(&self, token: &AccessToken, target: &Target, id: &str, file: &str) -> Result<Response, AskFault> {
+        // A database of an earlier version may hold an id of another form.
+        if !marketo_id::is_valid(id) {
+            let reason = format!("Marketo's batchId \"{id}\" is no number and can't be asked after");
+            return Err(AskFault { ask: Ask::Reject, reason, request_id: None });
+        }
+        let request = self.http.get(format!("{}{}", self.base_url, import_path(target, id, file)));
         request.header(AUTHORIZATION, format!("Bearer {}", token.text())).send().await.map_err(|error| AskFault {
             ask: Ask::OutcomeUnknown,
             reason: reason(&error),

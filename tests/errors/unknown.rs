@@ -1,9 +1,13 @@
 //! A create call whose outcome nobody knows: sent again, or held until a person has looked.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use marqueue::job::{BatchState, JobState};
 use marqueue::simulator::{Call, Code, Effect, Fault, Garbled};
 use serde_json::json;
 
+use crate::fake::{Answer, Fake};
 use crate::support::{Town, quick};
 use crate::{FILE, LEADS};
 
@@ -128,6 +132,8 @@ async fn a_held_batch_that_a_person_found_on_marketo_is_followed_to_its_end() {
         ("part=1".to_owned(), 400),
         ("part=one&marketo_batch_id=7".to_owned(), 400),
         ("part=1&marketo_batch_id=%20".to_owned(), 400),
+        ("part=1&marketo_batch_id=..".to_owned(), 400),
+        (format!("part=1&marketo_batch_id={import}%2F.."), 400),
         (format!("marketo_batch_id={import}"), 400),
         (format!("part=1&marketo_batch_id={import}&x=1"), 400),
         (format!("part=2&marketo_batch_id={import}"), 404),
@@ -153,4 +159,39 @@ async fn an_import_that_a_person_found_and_marketo_does_not_know_fails_and_can_b
     assert!(job.error.is_some_and(|error| error.contains("1013: Import '4711' not found")));
     assert_eq!(town.json("POST", &format!("/v1/jobs/{id}/retry")).await.0, 200);
     town.complete(id, 1).await;
+}
+
+/// An id that is no number leads out of its place in the path, and an import that can't be asked after is an unknown one.
+#[tokio::test]
+async fn a_batch_id_that_is_no_number_is_an_unknown_outcome() {
+    let ids = ["\"..\"", "\"7/../8\"", "\"\\u0663\"", "-7", "7.5", "\"x\""];
+    let next = AtomicUsize::new(0);
+    let strays = Arc::new(AtomicUsize::new(0));
+    let seen = strays.clone();
+    let fake = Fake::start(move |request| match request.path() {
+        "/identity/oauth/token" => Answer::token(),
+        path if path.starts_with("/bulk/v1/leads.json") => {
+            let id = ids[next.fetch_add(1, Ordering::SeqCst) % ids.len()];
+            Answer::json(format!(
+                r#"{{"success":true,"result":[{{"batchId":{id},"importId":"9","status":"Queued"}}]}}"#
+            ))
+        }
+        _ => {
+            seen.fetch_add(1, Ordering::SeqCst);
+            Answer::complete(0)
+        }
+    })
+    .await;
+    let mut town = Town::new(quick()).await;
+    town.config = format!("{}unknown_outcome = \"hold\"\n", fake.instance("odd"));
+    town.start().await;
+    for id in ids {
+        let job = town.add(&format!("{LEADS}&instance=odd"), FILE).await.id;
+        let job = town.in_state(job, BatchState::Held).await;
+        assert_eq!(job.batches[0].marketo_batch_id, None, "{id}");
+        let message = job.batches[0].message.clone().expect("a reason");
+        assert!(message.contains("as its batchId: no number"), "{id}: {message}");
+        assert_eq!(town.json("POST", &format!("/v1/jobs/{}/cancel", job.id)).await.0, 200);
+    }
+    assert_eq!(strays.load(Ordering::SeqCst), 0, "nothing was asked about such an id");
 }
