@@ -1,9 +1,14 @@
-//! How are guesses at a secret slowed, without a memory that grows with them?
+//! Guesses: delays the answers to wrong logins, with bounded memory, connections and work.
 //!
-//! A wrong login closes its place for a while, twice as long each time, and the next one there is not judged before that.
-//! So it makes no difference how many come at once, nor whether they wait for their answers. Places are few: which one
-//! a pair of peer and client id has is a hash that nobody outside can foresee, so two pairs share one by chance alone; and
-//! ids that there are have places of their own, so that guesses at made-up ones never close them.
+//! A right secret is never delayed: behind a proxy all clients have one address, and one client's wrong secret would keep
+//! out the others. So every login is judged at once, and only the answer to a wrong one waits, twice as long each time.
+//! Wrong logins of one address and client id wait one after the other, so it gains nothing to send many at once or to
+//! hang up. The waits are kept in a table of fixed size, found by a keyed hash, so two pairs share an entry by chance
+//! alone. Only so many answers wait at once, because each holds a connection; a wrong login beyond them is refused at
+//! once, and costs what any request costs.
+//!
+//! A guesser can tell a wrong secret from the missing answer, so the delays do not protect a short secret: `client_secret`
+//! has to be long and random.
 
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
@@ -11,90 +16,93 @@ use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-const PLACES: usize = 1024;
+use tokio::sync::Semaphore;
 
-/// After the first wrong login, and at most.
+use crate::clock::Seldom;
+
+const ENTRIES: usize = 1024;
+
+/// The wait of the first wrong login, and the longest between two.
 const FIRST: Duration = Duration::from_millis(100);
 const LONGEST: Duration = Duration::from_secs(5);
 
-/// After this without another wrong login a place is as it was.
+/// After so long without another wrong login an entry starts anew.
 const FORGOTTEN: Duration = Duration::from_secs(600);
 
-/// How long one login waits for its turn.
-const TURN: Duration = Duration::from_secs(15);
+/// An answer that would wait longer than this is a refusal instead, at once.
+const MAX_WAIT: Duration = Duration::from_secs(15);
+
+/// How many answers wait at once, for all addresses together.
+pub const MAX_WAITING: usize = 16;
 
 pub struct Guesses {
     hasher: RandomState,
-    places: Mutex<Box<[Place]>>,
+    entries: Mutex<Box<[Entry]>>,
+    waiting: Semaphore,
+    refused: Mutex<Seldom>,
 }
 
 #[derive(Clone, Copy, Default)]
-struct Place {
+struct Entry {
     wrong: u32,
-    closed_until: Option<Instant>,
+    /// When the last answer leaves, or left.
+    answered_at: Option<Instant>,
 }
 
-/// Too many wrong logins before this one: it was not judged.
+/// Too many wrong logins wait for their answers already.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Crowded;
 
 impl Default for Guesses {
     fn default() -> Self {
-        Guesses { hasher: RandomState::new(), places: Mutex::new(vec![Place::default(); 2 * PLACES].into()) }
+        Guesses {
+            hasher: RandomState::new(),
+            entries: Mutex::new(vec![Entry::default(); ENTRIES].into()),
+            waiting: Semaphore::new(MAX_WAITING),
+            refused: Mutex::default(),
+        }
     }
 }
 
 impl Guesses {
-    /// What `judge` says, when it is this login's turn. `peer` is none for the socket.
+    /// Waits until a wrong login may be answered. `peer` is none for the socket.
     ///
     /// # Errors
-    /// [`Crowded`] if it was not for too long.
-    pub async fn judge<T>(
-        &self,
-        peer: Option<IpAddr>,
-        client_id: &str,
-        known: bool,
-        judge: impl Fn() -> Option<T>,
-    ) -> Result<Option<T>, Crowded> {
-        let place = self.place(peer, client_id) + if known { PLACES } else { 0 };
-        let deadline = Instant::now() + TURN;
-        loop {
-            let now = Instant::now();
-            match self.try_judge(place, now, &judge) {
-                Ok(judged) => return Ok(judged),
-                Err(open) if open <= deadline => tokio::time::sleep(open - now).await,
-                Err(_) => return Err(Crowded),
-            }
-        }
+    /// [`Crowded`], at once.
+    pub async fn delay(&self, peer: Option<IpAddr>, client_id: &str) -> Result<(), Crowded> {
+        let _waits = self.waiting.try_acquire().map_err(|_| Crowded)?;
+        let answered_at = self.next_answer(self.entry(peer, client_id), Instant::now()).ok_or(Crowded)?;
+        tokio::time::sleep_until(answered_at.into()).await;
+        Ok(())
     }
 
-    /// Judges if the place is open; else says when it is.
-    fn try_judge<T>(&self, place: usize, now: Instant, judge: impl Fn() -> Option<T>) -> Result<Option<T>, Instant> {
-        let mut places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
-        let place = &mut places[place];
-        if let Some(until) = place.closed_until.filter(|&until| now < until) {
-            return Err(until);
-        }
-        let judged = judge();
-        *place = match judged {
-            Some(_) => Place::default(),
-            None => {
-                let recent = place.closed_until.is_some_and(|until| now < until + FORGOTTEN);
-                let wrong = if recent { place.wrong } else { 0 };
-                let pause = FIRST.saturating_mul(2_u32.saturating_pow(wrong)).min(LONGEST);
-                Place { wrong: wrong.saturating_add(1), closed_until: Some(now + pause) }
-            }
-        };
-        Ok(judged)
+    /// Whether a login that was refused at once is to be logged now, and how many were left out since the last.
+    pub fn may_log_refusal(&self) -> Option<u64> {
+        self.refused.lock().unwrap_or_else(PoisonError::into_inner).may_say()
     }
 
-    fn place(&self, peer: Option<IpAddr>, client_id: &str) -> usize {
+    /// When a wrong login of this entry is answered; none where that is too late.
+    fn next_answer(&self, entry: usize, now: Instant) -> Option<Instant> {
+        let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
+        let entry = &mut entries[entry];
+        let recent = entry.answered_at.filter(|&last| now < last + FORGOTTEN);
+        let wrong = if recent.is_some() { entry.wrong } else { 0 };
+        let pause = FIRST.saturating_mul(2_u32.saturating_pow(wrong)).min(LONGEST);
+        let answered_at = recent.map_or(now, |last| last.max(now)) + pause;
+        if answered_at > now + MAX_WAIT {
+            return None;
+        }
+        *entry = Entry { wrong: wrong.saturating_add(1), answered_at: Some(answered_at) };
+        Some(answered_at)
+    }
+
+    fn entry(&self, peer: Option<IpAddr>, client_id: &str) -> usize {
         // Whoever has one IPv6 address has a network of them.
         let network = peer.map(|peer| match peer.to_canonical() {
             IpAddr::V4(address) => u128::from(address.to_bits()),
             IpAddr::V6(address) => address.to_bits() >> 64,
         });
-        (self.hasher.hash_one((network, client_id)) % PLACES as u64) as usize
+        (self.hasher.hash_one((network, client_id)) % ENTRIES as u64) as usize
     }
 }
 
@@ -104,32 +112,28 @@ mod tests {
 
     const MS: Duration = Duration::from_millis(1);
 
-    fn wrong() -> Option<()> {
-        None
-    }
-
     #[test]
-    fn each_wrong_login_closes_the_place_for_twice_as_long_up_to_a_limit() {
+    fn each_wrong_login_waits_twice_as_long_up_to_a_limit() {
         let guesses = Guesses::default();
         let mut now = Instant::now();
         for pause in [100, 200, 400, 800, 1600, 3200, 5000, 5000].map(|pause| MS * pause) {
-            assert_eq!(guesses.try_judge(7, now, wrong), Ok(None));
-            assert_eq!(guesses.try_judge(7, now, wrong), Err(now + pause));
-            assert_eq!(guesses.try_judge(7, now + pause - MS, || Some(())), Err(now + pause), "not even a right one");
+            assert_eq!(guesses.next_answer(7, now), Some(now + pause));
             now += pause;
         }
-        assert_eq!(guesses.try_judge(7, now, || Some(())), Ok(Some(())));
-        assert_eq!(guesses.try_judge(7, now, || Some(())), Ok(Some(())), "right ones wait for nothing");
-        assert_eq!(guesses.try_judge(7, now, wrong), Ok(None));
-        assert_eq!(guesses.try_judge(7, now, wrong), Err(now + FIRST), "and forget what was before");
+        assert_eq!(guesses.next_answer(8, now), Some(now + FIRST), "another entry is not concerned");
     }
 
     #[test]
-    fn another_place_is_open_meanwhile() {
+    fn wrong_logins_at_once_wait_one_behind_the_other() {
         let guesses = Guesses::default();
         let now = Instant::now();
-        assert_eq!(guesses.try_judge(1, now, wrong), Ok(None));
-        assert_eq!(guesses.try_judge(2, now, || Some(())), Ok(Some(())));
+        for wait in [100, 300, 700, 1_500, 3_100, 6_300, 11_300].map(|wait| MS * wait) {
+            assert_eq!(guesses.next_answer(7, now), Some(now + wait));
+        }
+        assert_eq!(guesses.next_answer(7, now), None, "it would be 16.3 s");
+        assert_eq!(guesses.next_answer(7, now), None);
+        let later = now + MS * 11_300;
+        assert_eq!(guesses.next_answer(7, later), Some(later + LONGEST), "refusals add nothing to the waits");
     }
 
     #[test]
@@ -137,50 +141,27 @@ mod tests {
         let guesses = Guesses::default();
         let now = Instant::now();
         for n in 0..8 {
-            assert_eq!(guesses.try_judge(3, now + LONGEST * n, wrong), Ok(None));
+            assert!(guesses.next_answer(3, now + LONGEST * 3 * n).is_some());
         }
-        let later = now + LONGEST * 8 + FORGOTTEN;
-        assert_eq!(guesses.try_judge(3, later, wrong), Ok(None));
-        assert_eq!(guesses.try_judge(3, later, wrong), Err(later + FIRST));
+        let later = now + LONGEST * 24 + FORGOTTEN;
+        assert_eq!(guesses.next_answer(3, later), Some(later + FIRST));
     }
 
     #[tokio::test]
-    async fn guesses_at_made_up_ids_never_close_the_place_of_one_that_there_is() {
+    async fn only_so_many_answers_wait_at_once() {
         let guesses = Guesses::default();
-        let peer = Some(IpAddr::from([127, 0, 0, 1]));
-        let closed = guesses.place(peer, "crm");
-        for place in 0..PLACES {
-            assert_eq!(guesses.try_judge(place, Instant::now(), wrong), Ok(None));
-        }
-        assert!(guesses.try_judge(closed, Instant::now(), wrong).is_err());
-        let now = Instant::now();
-        assert_eq!(guesses.judge(peer, "crm", true, || Some(())).await, Ok(Some(())));
-        assert!(now.elapsed() < FIRST / 2, "it was not made to wait");
-    }
-
-    #[tokio::test]
-    async fn of_many_at_once_only_as_many_are_judged_as_there_is_time_for() {
-        let guesses = Guesses::default();
-        let judged = std::sync::atomic::AtomicU32::new(0);
-        let began = Instant::now();
-        let guess = || {
-            judged.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-            wrong()
-        };
-        let guesses = (0..4).map(|_| guesses.judge(None, "crm", true, guess));
-        for answer in futures_util::future::join_all(guesses).await {
-            assert_eq!(answer, Ok(None));
-        }
-        // The second waits for 100 ms, the third for 200 more, the fourth for 400 more.
-        assert!(began.elapsed() >= MS * 700, "{:?}", began.elapsed());
-        assert_eq!(judged.into_inner(), 4);
+        let ids: Vec<String> = (0..=MAX_WAITING).map(|n| format!("guess-{n}")).collect();
+        let waits = ids.iter().map(|id| guesses.delay(None, id));
+        let answers = futures_util::future::join_all(waits).await;
+        assert_eq!(answers.iter().filter(|answer| answer.is_ok()).count(), MAX_WAITING);
+        assert_eq!(guesses.delay(None, "later").await, Ok(()), "places are free again");
     }
 
     #[test]
     fn a_network_of_version_six_is_one_peer() {
         let guesses = Guesses::default();
-        let place = |address: &str, id| guesses.place(Some(address.parse().unwrap()), id);
-        assert_eq!(place("2001:db8::1", "crm"), place("2001:db8::ffff:2", "crm"));
-        assert_eq!(place("::ffff:10.0.0.1", "crm"), place("10.0.0.1", "crm"));
+        let entry = |address: &str, id| guesses.entry(Some(address.parse().unwrap()), id);
+        assert_eq!(entry("2001:db8::1", "crm"), entry("2001:db8::ffff:2", "crm"));
+        assert_eq!(entry("::ffff:10.0.0.1", "crm"), entry("10.0.0.1", "crm"));
     }
 }

@@ -60,7 +60,7 @@ pub(super) fn logins(below: &str) -> Vec<Operation> {
             .json::<Token>(200, "The token, and how long it is good")
             .json::<TokenError>(400, "Something is missing")
             .json::<TokenError>(401, "The credentials are wrong")
-            .json::<TokenError>(429, "Too many wrong logins")
+            .json::<TokenError>(429, "The credentials are wrong, and too many wrong logins wait for their answers")
             .json::<TokenError>(503, "No token can be made now");
         Operation { method, path: format!("{below}/identity/oauth/token"), ..login }
     };

@@ -66,18 +66,22 @@ async fn login(daemon: &Daemon, request: Request) -> Result<Response, Refused> {
         Some(Peer::Tcp(address)) => (false, Some(address)),
         None => (false, None),
     };
-    let judge =
-        || daemon.tokens.judge(id, secret, on_socket).filter(|bearer| knows(daemon, bearer, instance.as_deref()));
-    match daemon.guesses.judge(address, id, daemon.tokens.knows(id), judge).await {
-        Ok(Some(bearer)) => given(daemon, bearer),
-        Ok(None) => {
-            // What was sent as an id may be anything, a secret too, so only one that is known is written down.
-            let client_id = daemon.tokens.knows(id).then_some(id);
-            tracing::warn!(client_id, peer = address.map(tracing::field::display::<IpAddr>), "a login was refused");
-            Err(BAD_CREDENTIALS)
-        }
-        Err(_) => Err((StatusCode::TOO_MANY_REQUESTS, "slow_down", "Too many failed logins: try again later")),
+    let bearer = daemon.tokens.judge(id, secret, on_socket);
+    if let Some(bearer) = bearer.filter(|bearer| knows(daemon, bearer, instance.as_deref())) {
+        return given(daemon, bearer);
     }
+    // What was sent as an id may be anything, a secret too, so only one that is known is written down.
+    let client_id = daemon.tokens.knows(id).then_some(id);
+    let peer = address.map(tracing::field::display::<IpAddr>);
+    if daemon.guesses.delay(address, id).await.is_ok() {
+        tracing::warn!(client_id, peer, "a login was refused");
+        return Err(BAD_CREDENTIALS);
+    }
+    // Nothing slows these down, so not each of them may have a line.
+    if let Some(left_out) = daemon.guesses.may_log_refusal() {
+        tracing::warn!(client_id, peer, left_out, "a login was refused, and many wrong ones wait for their answers");
+    }
+    Err((StatusCode::TOO_MANY_REQUESTS, "slow_down", "Too many failed logins: try again later"))
 }
 
 /// To an instance that a client may not use, it is unknown.
