@@ -51,6 +51,7 @@ pub struct Daemon {
     /// Of the clients over TCP.
     pub tokens: Tokens,
     pub guesses: Guesses,
+    pub legacy_tokens: compat::LegacyTokens,
     /// One for each instance of the configuration.
     pub lanes: Vec<Lane>,
     pub started_at: Timestamp,

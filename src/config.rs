@@ -101,6 +101,8 @@ pub struct Api {
     /// Bytes of one dropped file.
     pub max_file_bytes: u64,
     pub connections: Connections,
+    /// Whether the Marketo-compatible API takes a token as query or form parameter too.
+    pub legacy_tokens: bool,
     /// Who may use the TCP listener. No two have the same id.
     pub clients: Vec<ApiClient>,
 }
@@ -388,6 +390,7 @@ mod tests {
                     idle_timeout: Duration::from_secs(60),
                     stall_timeout: Duration::from_secs(120),
                 },
+                legacy_tokens: true,
                 clients: Vec::new(),
             },
             drop: DropFolder { path: None },

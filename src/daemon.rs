@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::api;
+use crate::api::compat::LegacyTokens;
 use crate::api::guesses::Guesses;
 use crate::api::server::{Clients, Socket, Tcp, Tls, connections_possible};
 use crate::api::tokens::Tokens;
@@ -113,6 +114,7 @@ impl Daemon {
             clock,
             tokens,
             guesses: Guesses::default(),
+            legacy_tokens: LegacyTokens::new(config.api.legacy_tokens),
             lanes: lanes.clone(),
             keeper,
             metrics,

@@ -3,6 +3,8 @@
 
 #[path = "compat/house.rs"]
 mod house;
+#[path = "compat/legacy.rs"]
+mod legacy;
 #[path = "compat/login.rs"]
 mod login;
 #[path = "compat/program.rs"]

@@ -45,12 +45,19 @@ pub enum Caller {
 impl Caller {
     /// The one who sent a request over this connection with these headers.
     pub fn of(peer: Option<Peer>, headers: &HeaderMap, tokens: &Tokens) -> Result<Caller, Denied> {
-        let bearer = match (headers.get(AUTHORIZATION), peer) {
-            (None, Some(Peer::Socket { uid })) => return Ok(Caller::User { uid }),
-            (None, _) => return Err(Denied::Invalid),
-            (Some(value), _) => tokens.bearer(token(value.to_str().unwrap_or_default()), Instant::now())?,
-        };
-        match (bearer, peer) {
+        match (headers.get(AUTHORIZATION), peer) {
+            (None, Some(Peer::Socket { uid })) => Ok(Caller::User { uid }),
+            (None, _) => Err(Denied::Invalid),
+            (Some(value), _) => Caller::of_token(peer, token(value.to_str().unwrap_or_default()), tokens),
+        }
+    }
+
+    /// The one who showed this token over this connection, wherever in the request it stood.
+    ///
+    /// # Errors
+    /// [`Denied`].
+    pub fn of_token(peer: Option<Peer>, token: &str, tokens: &Tokens) -> Result<Caller, Denied> {
+        match (tokens.bearer(token, Instant::now())?, peer) {
             (Bearer::Client(client), _) => Ok(Caller::Client(client)),
             (Bearer::Socket, Some(Peer::Socket { uid })) => Ok(Caller::User { uid }),
             // A token that the socket gives to anyone is worth nothing elsewhere.

@@ -6,15 +6,18 @@
 
 use axum::extract::{Request, State};
 use axum::http::Method;
+use axum::http::header::AUTHORIZATION;
+use axum::http::request::Parts;
 use axum::response::Response;
 use axum::routing::any;
 use tracing::Instrument;
 
-use super::caller::{self, Caller};
+use super::caller::{self, Caller, Peer};
 use super::create::DEFAULT_INSTANCE;
 use super::route::{Door, Route};
 use super::tokens::Denied;
 use super::{Daemon, Shared};
+use crate::config::Secret;
 use crate::job::JobId;
 use crate::store::{Job, Kind};
 
@@ -22,11 +25,13 @@ mod answer;
 mod describe;
 mod identity;
 mod import;
+mod legacy;
 mod multipart;
 mod path;
 mod report;
 mod status;
 
+pub use legacy::LegacyTokens;
 pub use multipart::{FormEvent, FormFault, FormReader, PartHead};
 
 use answer::{Answer, Refusal, RequestId};
@@ -66,29 +71,33 @@ async fn bulk(State(daemon): State<Shared>, request: Request) -> Response {
 
 /// In Marketo's order: who is it, is there such a path, may it be called so.
 async fn answer(daemon: &Daemon, request: Request) -> Result<Answer, Refusal> {
-    let (head, body) = request.into_parts();
+    let (mut head, body) = request.into_parts();
+    // From here on the address has no token in it, whatever is done with it.
+    let (uri, tokens) = legacy::take_from_query(std::mem::take(&mut head.uri));
+    head.uri = uri;
     let (instance, call) = path::read(head.uri.path());
-    let instance = instance.unwrap_or_else(|| DEFAULT_INSTANCE.into());
-    let method = match call {
-        Call::Create(_) => Method::POST,
-        _ => Method::GET,
-    };
-    let caller = Caller::of(caller::peer(&head.extensions), &head.headers, &daemon.tokens)
-        .map_err(Refusal::from)
-        .and_then(|caller| if caller.may_use(&instance) { Ok(caller) } else { Err(Refusal::new(603, "Access denied")) })
-        .and_then(|caller| match call {
-            _ if call == Call::Unknown || daemon.lane(&instance).is_none() => {
-                Err(Refusal::new(610, "Requested resource not found"))
-            }
-            _ if head.method != method => {
-                Err(Refusal::new(605, format!("Request method '{}' not supported", head.method)))
-            }
-            _ => Ok(caller),
-        })?;
-    match call {
-        Call::Create(place) => {
-            let upload = import::Order { place, instance, source: caller.source(), query: head.uri.query() };
-            import::create(daemon, upload, &head.headers, body).await.map(|job| Answer::Import(status::receipt(&job)))
+    let asked = Asked { instance, call, method: head.method.clone() };
+    let caller = identify(daemon, &head, &tokens)?;
+    if let (None, Call::Create(place), &Method::POST) = (&caller, &asked.call, &asked.method) {
+        if !daemon.legacy_tokens.are_accepted() {
+            return Err(daemon.legacy_tokens.off());
+        }
+        let sender = import::Sender::InForm(&asked);
+        let order = import::Order { place: place.clone(), sender, query: head.uri.query() };
+        return import::create(daemon, order, &head.headers, body).await.map(receipt);
+    }
+    let caller = caller.ok_or(Denied::Invalid)?;
+    let instance = asked.admit(daemon, &caller)?;
+    match asked.call {
+        Call::Create(ref place) => {
+            let place = place.clone();
+            let sender = match caller {
+                Caller::Client(_) => import::Sender::Known(caller, instance),
+                // Who shows a token behind all is that client, on the socket too.
+                Caller::User { .. } => import::Sender::OnSocket(&asked, caller, instance),
+            };
+            let order = import::Order { place, sender, query: head.uri.query() };
+            import::create(daemon, order, &head.headers, body).await.map(receipt)
         }
         Call::Import(place, id, about) => {
             let job = find(daemon, &caller, &instance, &place, &id).await?;
@@ -98,7 +107,79 @@ async fn answer(daemon: &Daemon, request: Request) -> Result<Answer, Refusal> {
                 About::Warnings => report::report(daemon, &job, Kind::Warnings).await,
             }
         }
-        Call::Unknown => Err(Refusal::new(610, "Requested resource not found")),
+        Call::Unknown => Err(not_found()),
+    }
+}
+
+fn receipt(job: Job) -> Answer {
+    Answer::Import(status::receipt(&job))
+}
+
+fn not_found() -> Refusal {
+    Refusal::new(610, "Requested resource not found")
+}
+
+/// The one who sent this, by the token in the header or else in the query. None where neither has one and the connection
+/// asks for one: an upload may have it in its form.
+fn identify(daemon: &Daemon, head: &Parts, tokens: &[Secret]) -> Result<Option<Caller>, Refusal> {
+    let peer = caller::peer(&head.extensions);
+    let (token, more) = match tokens {
+        _ if head.headers.contains_key(AUTHORIZATION) => {
+            return Ok(Some(Caller::of(peer, &head.headers, &daemon.tokens)?));
+        }
+        [] if matches!(peer, Some(Peer::Socket { .. })) => {
+            return Ok(Some(Caller::of(peer, &head.headers, &daemon.tokens)?));
+        }
+        [] => return Ok(None),
+        [token, more @ ..] => (token, more),
+    };
+    if !more.is_empty() {
+        return Err(legacy::refused("the query has two different ones"));
+    }
+    of_legacy_token(daemon, peer, token, "the query").map(Some)
+}
+
+/// The one who sent this token outside the header.
+fn of_legacy_token(daemon: &Daemon, peer: Option<Peer>, token: &Secret, place: &str) -> Result<Caller, Refusal> {
+    let caller = Caller::of_token(peer, token.expose(), &daemon.tokens);
+    if let Ok(caller) = &caller {
+        daemon.legacy_tokens.name(caller, place);
+    }
+    if !daemon.legacy_tokens.are_accepted() {
+        return Err(daemon.legacy_tokens.off());
+    }
+    Ok(caller?)
+}
+
+/// What a request is for, by its path and its method.
+struct Asked {
+    /// The one that the path names.
+    instance: Option<String>,
+    call: Call,
+    method: Method,
+}
+
+impl Asked {
+    /// The instance that this caller is served on.
+    ///
+    /// # Errors
+    /// 603 where it may not use it, 610 where there is no such call or instance, 605 where the call has another method.
+    fn admit(&self, daemon: &Daemon, caller: &Caller) -> Result<String, Refusal> {
+        let instance = self.instance.clone().unwrap_or_else(|| DEFAULT_INSTANCE.into());
+        if !caller.may_use(&instance) {
+            return Err(Refusal::new(603, "Access denied"));
+        }
+        if self.call == Call::Unknown || daemon.lane(&instance).is_none() {
+            return Err(not_found());
+        }
+        let method = match self.call {
+            Call::Create(_) => Method::POST,
+            _ => Method::GET,
+        };
+        if self.method != method {
+            return Err(Refusal::new(605, format!("Request method '{}' not supported", self.method)));
+        }
+        Ok(instance)
     }
 }
 

@@ -110,8 +110,16 @@ fn api(raw: RawApi, instances: &BTreeSet<&str>, warnings: &mut Vec<Warning>) -> 
         let instances = client_instances(&key, raw.instances, instances)?;
         clients.push(ApiClient { client_id, client_secret, instances });
     }
-    let max_file_bytes = raw.max_file_bytes;
-    Ok(Api { socket: raw.socket, socket_mode, listen, tls, max_file_bytes, connections, clients })
+    Ok(Api {
+        socket: raw.socket,
+        socket_mode,
+        listen,
+        tls,
+        max_file_bytes: raw.max_file_bytes,
+        connections,
+        legacy_tokens: raw.legacy_tokens,
+        clients,
+    })
 }
 
 fn tls(cert: Option<PathBuf>, key: Option<PathBuf>, listen: Option<SocketAddr>) -> Result<Option<TlsFiles>, Problem> {

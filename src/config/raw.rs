@@ -37,6 +37,7 @@ pub(super) struct RawApi {
     pub(super) idle_timeout: Duration,
     #[serde(deserialize_with = "values::duration")]
     pub(super) stall_timeout: Duration,
+    pub(super) legacy_tokens: bool,
     pub(super) clients: Vec<RawClient>,
 }
 
@@ -52,6 +53,7 @@ impl Default for RawApi {
             max_connections: 500,
             idle_timeout: Duration::from_secs(60),
             stall_timeout: Duration::from_secs(120),
+            legacy_tokens: true,
             clients: Vec::new(),
         }
     }
@@ -154,6 +156,7 @@ fn reworded(message: &str) -> String {
     if let Some((found, expected)) = two("invalid type: ").or_else(|| two("invalid value: ")) {
         let expected = match expected {
             "u32" | "u64" => "a whole number that is not negative",
+            "a boolean" => "true or false",
             "a string" | "path string" | "string" => "text",
             "a sequence" => "a list",
             "a map" => "a table",

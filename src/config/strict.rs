@@ -59,6 +59,17 @@ impl<'de> Deserializer<'de> for Strict {
         self.number(visitor)
     }
 
+    /// A variable says `true` or `false` as text.
+    fn deserialize_bool<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        match (self.0.origin(), &self.0.kind) {
+            (Some(_), ValueKind::String(text)) => match text.parse() {
+                Ok(value) => visitor.visit_bool(value),
+                Err(_) => Err(Error::custom(format!("must be true or false, not \"{text}\""))),
+            },
+            _ => self.deserialize_any(visitor),
+        }
+    }
+
     fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
         match self.0.kind {
             ValueKind::Nil => visitor.visit_none(),
@@ -76,7 +87,7 @@ impl<'de> Deserializer<'de> for Strict {
     }
 
     forward_to_deserialize_any! {
-        bool i8 i16 i32 i64 i128 u8 u16 u128 f32 f64 char str string bytes byte_buf unit unit_struct newtype_struct seq
+        i8 i16 i32 i64 i128 u8 u16 u128 f32 f64 char str string bytes byte_buf unit unit_struct newtype_struct seq
         tuple tuple_struct map struct identifier ignored_any
     }
 }
@@ -106,6 +117,18 @@ mod tests {
             String::deserialize(Strict(value)).unwrap_err();
         }
         assert_eq!(number(Value::new(None, 1)), Ok(1));
+    }
+
+    #[test]
+    fn the_text_of_a_variable_becomes_true_or_false() {
+        let bool = |value| bool::deserialize(Strict(value)).map_err(|error| error.to_string());
+        let from_variable = |text: &str| Value::new(Some(&"V".to_owned()), text);
+        assert_eq!([bool(from_variable("true")), bool(from_variable("false"))], [Ok(true), Ok(false)]);
+        assert_eq!(bool(from_variable("1")).unwrap_err(), "must be true or false, not \"1\"");
+        assert_eq!(bool(Value::new(None, true)), Ok(true));
+        for value in [Value::new(None, "true"), Value::new(None, 1)] {
+            bool(value).unwrap_err();
+        }
     }
 
     #[test]

@@ -229,10 +229,11 @@ async fn finish(
     now: Timestamp,
 ) -> Result<Job, StoreError> {
     let said = Columns::of(&new.target);
+    let (source, source_name) = new.source.parts();
     let done = sqlx::query(
         "UPDATE job SET state = 'pending', bytes = ?, header_from = ?, header_to = ?, rows = ?, idempotency_key = ?,
                         content_sha256 = ?, lookup_field = ?, list_id = ?, partition_name = ?, object_name = ?,
-                        program_id = ?, member_status = ?, format = ?
+                        program_id = ?, member_status = ?, format = ?, source = ?, source_name = ?
          WHERE id = ? AND state = 'receiving'",
     )
     .bind(layout.bytes.cast_signed())
@@ -248,6 +249,8 @@ async fn finish(
     .bind(said.program)
     .bind(said.status)
     .bind(new.format.as_str())
+    .bind(source)
+    .bind(source_name)
     .bind(id.0)
     .execute(&mut *w.conn)
     .await?;

@@ -7,13 +7,19 @@ use axum::body::{Body, BodyDataStream, HttpBody};
 use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderMap, StatusCode};
 use futures_util::{StreamExt, stream};
+use tokio::sync::SemaphorePermit;
 
 use super::answer::Refusal;
+use super::legacy::{self, ACCESS_TOKEN, Held};
 use super::multipart::{FormEvent, FormFault, FormReader, PartHead};
 use super::path::Place;
+use super::{Asked, of_legacy_token};
 use crate::api::Daemon;
+use crate::api::caller::{Caller, Peer};
+use crate::api::tokens::Denied;
+use crate::config::Secret;
 use crate::intake::{Incoming, IntakeError};
-use crate::job::{Format, Source, Target};
+use crate::job::{Format, Target};
 use crate::store::{Added, Job, NewJob};
 use crate::table::Fault;
 
@@ -25,15 +31,26 @@ const LONGEST_NAME: usize = 255;
 const LONGEST_VALUE: usize = 4096;
 const MOST_FIELDS: usize = 100;
 
+/// A token that the socket gives to anyone is worth nothing elsewhere.
+const NOT_THE_SOCKET: Option<Peer> = None;
+
 /// More than what stands around a file in a form takes, where its fields are ours.
 const LARGEST_FRAME: u64 = 1024 * 1024;
 
 /// What is known of an upload before its body is read.
 pub(super) struct Order<'a> {
     pub place: Place,
-    pub instance: String,
-    pub source: Source,
+    pub sender: Sender<'a>,
     pub query: Option<&'a str>,
+}
+
+/// Whose upload it is, and for which instance.
+pub(super) enum Sender<'a> {
+    Known(Caller, String),
+    /// A user of the socket, who needs no token. One in the form says more, and is held to.
+    OnSocket(&'a Asked, Caller, String),
+    /// The form has the token that says it.
+    InForm(&'a Asked),
 }
 
 /// Takes an upload in; on return the job is on the disk.
@@ -42,13 +59,26 @@ pub(super) struct Order<'a> {
 /// [`Refusal`]; nothing of it is kept then.
 pub(super) async fn create(daemon: &Daemon, order: Order<'_>, headers: &HeaderMap, body: Body) -> Result<Job, Refusal> {
     let kind = headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
-    let form = FormReader::new(kind)?;
-    if let Some(announced) = body.size_hint().exact() {
-        daemon.intake.refuse_larger(announced.saturating_sub(LARGEST_FRAME)).map_err(of_intake)?;
-    }
+    let in_form = matches!(order.sender, Sender::InForm(_));
+    // Who is not known is told nothing else.
+    let form =
+        FormReader::new(kind).map_err(|fault| if in_form { Denied::Invalid.into() } else { Refusal::from(fault) })?;
+    let announced = body.size_hint().exact();
     let body = body.into_data_stream();
-    let mut upload = Upload { form, body, order, said: Said::default(), fields: 0, filename: None, refusal: None };
-    upload.take(daemon).await
+    let mut upload = Upload {
+        form,
+        body,
+        order,
+        said: Said::default(),
+        fields: 0,
+        read: 0,
+        token: None,
+        held: Held::default(),
+        file_has_ended: false,
+        filename: None,
+        refusal: None,
+    };
+    upload.take(daemon, announced).await
 }
 
 struct Upload<'a> {
@@ -57,6 +87,14 @@ struct Upload<'a> {
     order: Order<'a>,
     said: Said,
     fields: usize,
+    /// Bytes of the body so far.
+    read: u64,
+    /// The form's own; one that is empty was not given.
+    token: Option<Secret>,
+    /// Content of the file that came before its sender was known.
+    held: Held,
+    /// All content of the file has come.
+    file_has_ended: bool,
     /// Once the file has begun.
     filename: Option<String>,
     /// Why reading it ended, for which intake has no words.
@@ -64,7 +102,14 @@ struct Upload<'a> {
 }
 
 impl Upload<'_> {
-    async fn take(&mut self, daemon: &Daemon) -> Result<Job, Refusal> {
+    async fn take(&mut self, daemon: &Daemon, announced: Option<u64>) -> Result<Job, Refusal> {
+        let _place = match self.order.sender {
+            Sender::InForm(asked) => self.identify(daemon, asked).await?,
+            _ => None,
+        };
+        if let Some(announced) = announced {
+            daemon.intake.refuse_larger(announced.saturating_sub(LARGEST_FRAME)).map_err(of_intake)?;
+        }
         for (name, value) in url::form_urlencoded::parse(self.order.query.unwrap_or_default().as_bytes()) {
             self.said.add(&name, &value)?;
         }
@@ -73,12 +118,13 @@ impl Upload<'_> {
         {
             return Err(Refusal::new(1013, "Custom object not found"));
         }
-        if !self.find_file().await? {
+        if self.filename.is_none() && !self.find_file().await? {
             return Err(Refusal::new(1003, "The form has no part named 'file'"));
         }
+        self.own_token(daemon, false)?;
         // Of what is still missing nothing is needed before the file's end.
         let new = self.job(false)?;
-        let incoming = stream::unfold(&mut *self, async |upload| match upload.incoming().await {
+        let incoming = stream::unfold(&mut *self, async |upload| match upload.incoming(daemon).await {
             Ok(incoming) => incoming.map(|incoming| (Ok(incoming), upload)),
             Err(refusal) => {
                 upload.refusal = Some(refusal);
@@ -92,21 +138,94 @@ impl Upload<'_> {
         }
     }
 
+    /// Reads the form until its token has come, and holds in memory what of the file comes before. Gives the place that
+    /// this takes.
+    ///
+    /// # Errors
+    /// 601, whatever else is wrong with the form: who is not known is told nothing of it.
+    async fn identify<'d>(
+        &mut self,
+        daemon: &'d Daemon,
+        asked: &Asked,
+    ) -> Result<Option<SemaphorePermit<'d>>, Refusal> {
+        let place = match tokio::time::timeout(legacy::HOLD_TIME, self.find_token(daemon)).await {
+            Ok(place) => place?,
+            Err(_late) => return Err(legacy::refused("the form's token did not come in time")),
+        };
+        let token = self.token.take().ok_or(Denied::Invalid)?;
+        let caller = of_legacy_token(daemon, NOT_THE_SOCKET, &token, "the form")?;
+        let instance = asked.admit(daemon, &caller)?;
+        self.order.sender = Sender::Known(caller, instance);
+        Ok(place)
+    }
+
+    async fn find_token<'d>(&mut self, daemon: &'d Daemon) -> Result<Option<SemaphorePermit<'d>>, Refusal> {
+        let only_601 = |refusal: Refusal| if refusal.code() == 601 { refusal } else { Denied::Invalid.into() };
+        if !self.find_file().await.map_err(only_601)? || self.token.is_some() {
+            return Ok(None);
+        }
+        let place = daemon.legacy_tokens.place().await?;
+        while self.token.is_none() {
+            if self.read > legacy::MAX_HELD_BYTES {
+                return Err(legacy::refused(&format!(
+                    "the form has none in its first {} bytes; send it in the header Authorization, or before the file",
+                    legacy::MAX_HELD_BYTES
+                )));
+            }
+            match self.event().await.map_err(only_601)? {
+                Some(FormEvent::Content(bytes)) => self.held.push(&bytes),
+                Some(FormEvent::PartEnd) => self.file_has_ended = true,
+                Some(FormEvent::Head(head)) if head.name == "file" => return Err(Denied::Invalid.into()),
+                Some(FormEvent::Head(head)) => self.field(&head.name).await.map_err(only_601)?,
+                Some(FormEvent::End) => {}
+                None => break,
+            }
+        }
+        Ok(Some(place))
+    }
+
+    /// Over the socket a token is not asked for. One in the form is held to all the same, as one in the header is.
+    ///
+    /// # Errors
+    /// 601 where it is no good, and what else [`Asked::admit`] says of its client. 603 where the file has begun already,
+    /// for another instance than its client's.
+    fn own_token(&mut self, daemon: &Daemon, begun: bool) -> Result<(), Refusal> {
+        let Sender::OnSocket(asked, user, instance) = &self.order.sender else { return Ok(()) };
+        let (Some(token), Caller::User { uid }) = (self.token.take(), user) else { return Ok(()) };
+        let caller = of_legacy_token(daemon, Some(Peer::Socket { uid: *uid }), &token, "the form")?;
+        let own = asked.admit(daemon, &caller)?;
+        if begun && own != *instance {
+            return Err(Refusal::new(603, "Access denied: the token behind the file is for another instance"));
+        }
+        self.order.sender = Sender::Known(caller, own);
+        Ok(())
+    }
+
     /// What intake is to have next: the file's content, and at the end what was said in all.
-    async fn incoming(&mut self) -> Result<Option<Incoming>, Refusal> {
+    async fn incoming(&mut self, daemon: &Daemon) -> Result<Option<Incoming>, Refusal> {
+        if let Some(bytes) = self.held.pop() {
+            return Ok(Some(Incoming::Content(bytes)));
+        }
+        if std::mem::take(&mut self.file_has_ended) {
+            return self.all_said(daemon).await.map(Some);
+        }
         loop {
             match self.event().await? {
                 Some(FormEvent::Content(bytes)) => return Ok(Some(Incoming::Content(bytes))),
-                Some(FormEvent::PartEnd) => {
-                    if self.find_file().await? {
-                        return Err(Refusal::new(1003, "The form has two parts named 'file'"));
-                    }
-                    return Ok(Some(Incoming::Said(Box::new(self.job(true)?))));
-                }
+                Some(FormEvent::PartEnd) => return self.all_said(daemon).await.map(Some),
                 Some(FormEvent::Head(_) | FormEvent::End) => {}
                 None => return Ok(None),
             }
         }
+    }
+
+    /// Reads what stands behind the file.
+    async fn all_said(&mut self, daemon: &Daemon) -> Result<Incoming, Refusal> {
+        if self.find_file().await? {
+            return Err(two_files());
+        }
+        self.own_token(daemon, true)?;
+        Ok(Incoming::Said(Box::new(self.job(true)?)))
     }
 
     /// Reads fields up to the beginning of the file; false if the form ends before.
@@ -136,6 +255,10 @@ impl Upload<'_> {
             }
             value.extend_from_slice(&bytes);
         }
+        if name == ACCESS_TOKEN {
+            self.token = Some(Secret::new(String::from_utf8_lossy(&value))).filter(|token| !token.expose().is_empty());
+            return Ok(());
+        }
         self.said.add(name, &String::from_utf8_lossy(&value))
     }
 
@@ -151,7 +274,10 @@ impl Upload<'_> {
                 Some(event) => return Ok(Some(event)),
                 None if self.form.has_ended() => return Ok(None),
                 None => match self.body.next().await {
-                    Some(Ok(bytes)) => self.form.push(&bytes),
+                    Some(Ok(bytes)) => {
+                        self.read += bytes.len() as u64;
+                        self.form.push(&bytes);
+                    }
                     // Nobody is there any more to read the answer.
                     Some(Err(_)) => return Err(FormFault::CutOff.into()),
                     None => self.form.finish(),
@@ -180,8 +306,14 @@ impl Upload<'_> {
                 }
             }
         };
+        let (source, instance) = match &self.order.sender {
+            Sender::Known(caller, instance) | Sender::OnSocket(_, caller, instance) => {
+                (caller.source(), instance.clone())
+            }
+            Sender::InForm(_) => return Err(Denied::Invalid.into()),
+        };
         Ok(NewJob {
-            instance: self.order.instance.clone(),
+            instance,
             filename: self.filename.clone().unwrap_or_default(),
             target,
             format: self.said.format()?,
@@ -189,7 +321,7 @@ impl Upload<'_> {
             group: None,
             idempotency_key: None,
             retry_of: None,
-            source: self.order.source.clone(),
+            source,
         })
     }
 }
@@ -245,6 +377,10 @@ fn filename(head: &PartHead) -> String {
         }
     }
     if kept.trim().is_empty() { "import.csv".into() } else { kept }
+}
+
+fn two_files() -> Refusal {
+    Refusal::new(1003, "The form has two parts named 'file'")
 }
 
 impl From<FormFault> for Refusal {
