@@ -165,8 +165,13 @@ pub struct Instance {
 impl Instance {
     /// Whether this is a simulator on this machine and not Marketo.
     pub fn is_loopback(&self) -> bool {
-        url::Url::parse(&self.base_url).is_ok_and(|url| values::is_loopback(&url))
+        is_loopback(&self.base_url)
     }
+}
+
+/// Whether a URL's host is this machine.
+pub fn is_loopback(url: &str) -> bool {
+    url::Url::parse(url).is_ok_and(|url| values::is_loopback(&url))
 }
 
 /// What to do with a batch whose upload left and whose answer did not come back.
@@ -229,8 +234,6 @@ pub enum NotifyWay {
     },
     Url {
         url: String,
-        /// It is on this machine.
-        loopback: bool,
         /// Signs what is sent.
         secret: Option<Secret>,
     },

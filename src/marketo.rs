@@ -6,6 +6,7 @@ mod cause;
 mod client;
 mod limits;
 mod multipart;
+pub mod outbound;
 mod paths;
 mod token;
 pub mod wire;

@@ -12,6 +12,7 @@ use serde::de::DeserializeOwned;
 
 use super::types::{Erasure, Explanation, History, InstanceStatus, JobsPage, Pass, Problem, Readiness, Status};
 use crate::job::{JobId, JobState};
+use crate::marketo::outbound::{ReadError, read_body};
 use crate::store::{HistoryEntry, Job};
 
 mod add;
@@ -34,6 +35,12 @@ pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What is shown of an answer that is no problem document.
 const EXCERPT_CHARS: usize = 200;
+
+/// More than any answer but a file's has: a page of 10,000 jobs of many batches, say.
+const MAX_ANSWER_BYTES: usize = 256 << 20;
+
+/// More than any problem document has, and more than one event.
+const MAX_PROBLEM_BYTES: usize = 1 << 20;
 
 /// Why there is no answer, or not the one that was hoped for.
 #[derive(Debug, thiserror::Error)]
@@ -318,17 +325,25 @@ impl Client {
 }
 
 async fn read<T: DeserializeOwned>(response: Response) -> Result<T, ClientError> {
-    let body = response.bytes().await.map_err(|error| ClientError::Broken(innermost(&error)))?;
+    let body = read_whole(response, MAX_ANSWER_BYTES).await?;
     let mut json = serde_json::Deserializer::from_slice(&body);
     serde_path_to_error::deserialize(&mut json).map_err(|error| ClientError::Broken(error.to_string()))
+}
+
+/// What is at the socket need not be our daemon: its answer is kept within a limit.
+async fn read_whole(mut response: Response, max_bytes: usize) -> Result<Vec<u8>, ClientError> {
+    read_body(&mut response, Vec::new(), max_bytes).await.map_err(|error| match error {
+        ReadError::Broken(error) => ClientError::Broken(innermost(&error)),
+        error @ ReadError::TooLong(_) => ClientError::Broken(error.to_string()),
+    })
 }
 
 /// The answer's problem document, or one made of what else it says.
 async fn refusal(response: Response) -> ClientError {
     let status = response.status();
-    let body = match response.bytes().await {
+    let body = match read_whole(response, MAX_PROBLEM_BYTES).await {
         Ok(body) => body,
-        Err(error) => return ClientError::Broken(innermost(&error)),
+        Err(error) => return error,
     };
     ClientError::Refused(serde_json::from_slice(&body).unwrap_or_else(|_| {
         let text: String = String::from_utf8_lossy(&body).trim().chars().take(EXCERPT_CHARS).collect();

@@ -215,11 +215,7 @@ fn notify(raw: RawNotify, warnings: &mut Vec<Warning>) -> Result<Notify, Problem
         (Some(program), None) => Some(NotifyWay::Command { program, arguments: command.collect() }),
         (None, Some(url)) => {
             let url = values::parse_hook(url.expose()).map_err(|reason| Problem::new("notify.url", reason))?;
-            let loopback = values::is_loopback(&url);
-            return Ok(Notify {
-                way: Some(NotifyWay::Url { url: url.into(), loopback, secret }),
-                timeout: raw.timeout,
-            });
+            return Ok(Notify { way: Some(NotifyWay::Url { url: url.into(), secret }), timeout: raw.timeout });
         }
     };
     if secret.is_some() {

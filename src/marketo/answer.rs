@@ -2,7 +2,7 @@
 
 use reqwest::Response;
 
-use super::cause::reason;
+use super::outbound::read_body;
 use super::wire::{Envelope, Import};
 
 /// More than any of Marketo's JSON answers has; the rest of a longer one is not read.
@@ -27,26 +27,15 @@ pub(super) async fn read(answer: Response) -> Answer {
 }
 
 /// Reads the rest of a body of which some has come.
-pub(super) async fn read_on(mut answer: Response, mut body: Vec<u8>) -> Answer {
+pub(super) async fn read_on(mut answer: Response, begins: Vec<u8>) -> Answer {
     let http = answer.status().as_u16();
-    let broken = loop {
-        match answer.chunk().await {
-            Ok(Some(piece)) if body.len() + piece.len() <= ANSWER_BYTES => body.extend_from_slice(&piece),
-            Ok(Some(_)) => break Some("its body is too long".to_owned()),
-            Ok(None) => break None,
-            Err(error) => break Some(reason(&error)),
-        }
+    let body = read_body(&mut answer, begins, ANSWER_BYTES).await;
+    let excerpt = match &body {
+        Err(broken) => format!("HTTP {http}, and the answer broke off: {broken}"),
+        Ok(body) if body.is_empty() => format!("HTTP {http} with an empty body"),
+        Ok(_) => format!("HTTP {http} with a body that is none of Marketo's"),
     };
-    let envelope = match broken {
-        None => read_envelope(&body),
-        Some(_) => None,
-    };
-    let excerpt = match broken {
-        Some(broken) => format!("HTTP {http}, and the answer broke off: {broken}"),
-        None if body.is_empty() => format!("HTTP {http} with an empty body"),
-        None => format!("HTTP {http} with a body that is none of Marketo's"),
-    };
-    Answer { http, envelope, excerpt }
+    Answer { http, envelope: body.ok().and_then(|body| read_envelope(&body)), excerpt }
 }
 
 /// Reads a body that is one of Marketo's answers: an object that says whether it was a success.

@@ -10,7 +10,7 @@ use super::wire::ApiError;
 pub enum Ask {
     /// 600 (an empty one), 601, 602: the token is not good, or not any more. The same call again, with a new one.
     NewToken,
-    /// 603, or a plain HTTP 403: these credentials may not. The instance stops.
+    /// 603: these credentials may not. The instance stops.
     StopForCredentials,
     /// 606: too many calls in the window.
     WaitWindow,
@@ -46,7 +46,8 @@ pub fn asks(http: u16, errors: Option<&[ApiError]>) -> Ask {
         // It said that it failed, and not in words that anyone knows.
         (200..=299, Some(_)) => Ask::Again,
         (401, _) => Ask::NewToken,
-        (403, _) => Ask::StopForCredentials,
+        // Only 603 says that the credentials may not. A 403 without it is a firewall's or a filter's.
+        (403, Some(_)) => Ask::Again,
         (429 | 503, _) => Ask::ServiceDown,
         (400..=499, Some(_)) => Ask::Reject,
         // No word of Marketo's in a refusal or a redirection: a proxy spoke, or the address is wrong.
@@ -136,7 +137,7 @@ mod tests {
             (200, Ask::OutcomeUnknown),
             (302, Ask::ServiceDown),
             (401, Ask::NewToken),
-            (403, Ask::StopForCredentials),
+            (403, Ask::ServiceDown),
             (404, Ask::ServiceDown),
             (408, Ask::OutcomeUnknown),
             (413, Ask::TooLarge),
@@ -155,6 +156,8 @@ mod tests {
         assert_eq!(asks(500, Some(&error(Some("1016"), ""))), Ask::QueueFull);
         assert_eq!(asks(400, Some(&error(Some("1003"), ""))), Ask::Reject);
         assert_eq!(asks(404, Some(&error(None, "Not found"))), Ask::Reject);
+        assert_eq!(asks(403, Some(&error(Some("603"), ""))), Ask::StopForCredentials);
+        assert_eq!(asks(403, Some(&error(None, "Forbidden"))), Ask::Again);
         assert_eq!(asks(413, Some(&error(Some("1003"), ""))), Ask::TooLarge);
     }
 }

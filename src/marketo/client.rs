@@ -3,21 +3,26 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt, stream};
 use jiff::Timestamp;
+use reqwest::Response;
 use reqwest::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE};
-use reqwest::{Response, redirect};
 
 use super::answer::{Answer, is_file, read, read_on, words};
 use super::asks::{Ask, asks};
 use super::cause::reason;
 use super::multipart::Frame;
+use super::outbound::client_for;
 use super::paths::{create_path, import_path};
-use super::token::{AccessToken, TokenFault, Tokens, Trial};
+use super::token::{AccessToken, IDENTITY_TIMEOUT, TokenFault, Tokens, Trial};
 use crate::config;
 use crate::job::{Counts, Format, RemoteStatus, Target, marketo_id};
+
+/// How long a connection may take to be made, where a whole call has more.
+const MAX_CONNECT_TIME: Duration = Duration::from_secs(30);
 
 /// Speaks to one instance. It keeps no limits: each call but the token's needs a [`super::Permit`] first.
 pub struct Client {
@@ -117,32 +122,28 @@ impl Client {
     /// # Errors
     /// The reason in one sentence, when the TLS library can't be set up (no root certificates on the machine, say).
     pub fn new(instance: &config::Instance) -> Result<Client, String> {
-        // Another part of the process may have chosen before; then that choice stands.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let mut http = reqwest::Client::builder()
-            .user_agent(concat!("marqueue/", env!("CARGO_PKG_VERSION")))
-            .timeout(instance.request_timeout)
-            .connect_timeout(instance.request_timeout.min(std::time::Duration::from_secs(30)))
-            // An upload redirected would be sent somewhere that nobody wrote into the configuration.
-            .redirect(redirect::Policy::none())
-            // Marketo closes the connection after each answer; one kept here may be closed under an upload's feet,
-            // and then nobody knows whether it arrived.
-            .pool_max_idle_per_host(0);
-        if instance.is_loopback() {
-            http = http.no_proxy();
-        }
-        Ok(Client {
-            http: http.build().map_err(|error| {
+        let build = |url: &str, timeout: Duration| {
+            let http = client_for(url)
+                .timeout(timeout)
+                .connect_timeout(timeout.min(MAX_CONNECT_TIME))
+                // Marketo closes the connection after each answer; one kept here may be closed under an upload's feet,
+                // and then nobody knows whether it arrived.
+                .pool_max_idle_per_host(0);
+            http.build().map_err(|error| {
                 format!("{}: Marketo's certificate is checked by this machine's (ca-certificates)", reason(&error))
-            })?,
+            })
+        };
+        let identity = build(&instance.identity_url, IDENTITY_TIMEOUT)?;
+        Ok(Client {
+            http: build(&instance.base_url, instance.request_timeout)?,
             base_url: instance.base_url.clone(),
-            tokens: Tokens::new(&instance.identity_url, &instance.client_id, &instance.client_secret),
+            tokens: Tokens::new(identity, &instance.identity_url, &instance.client_id, &instance.client_secret),
         })
     }
 
     /// The token for the next calls. Needs no permit: these calls count against no limit.
     pub async fn token(&self) -> Result<AccessToken, TokenFault> {
-        self.tokens.get(&self.http).await
+        self.tokens.get().await
     }
 
     /// How the last request for a token went.

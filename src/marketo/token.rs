@@ -5,15 +5,18 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use reqwest::StatusCode;
 use reqwest::header::DATE;
 use tokio::sync::Mutex;
 
+use super::answer::{read_envelope, words};
+use super::asks::{Ask, asks};
 use super::cause::reason;
+use super::outbound::read_body;
 use super::wire::{Token, TokenError};
 use crate::config::Secret;
 
-/// A token is not used in its last seconds: a call on its way would arrive with a dead one.
+/// A token is not used in its last seconds: a call on its way would arrive with one that has ended, and Marketo's clocks
+/// do not agree to the second.
 const MARGIN: Duration = Duration::from_secs(10);
 
 /// What a token is taken to live where the answer does not say: as long as Adobe's pages say that one does.
@@ -23,10 +26,13 @@ const USUAL_LIFE: Duration = Duration::from_secs(3600);
 const LONGEST_LIFE: Duration = Duration::from_secs(24 * 3600);
 
 /// How long the identity endpoint may take.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(super) const IDENTITY_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// More than any of its answers has.
+const MAX_ANSWER_BYTES: usize = 64 * 1024;
 
 /// Marketo hands out the same token until it expires, with less and less time left, down to 0 seconds. So near the end
-/// a new one is to be had only a moment later.
+/// a new one is to be had only this long after it.
 const BETWEEN_TWO: Duration = Duration::from_secs(1);
 const TRIES: u32 = 4;
 
@@ -51,6 +57,8 @@ pub enum TokenFault {
 }
 
 pub(super) struct Tokens {
+    /// A client of its own: whether a proxy is used depends on the host, and identity's may be another.
+    http: reqwest::Client,
     url: String,
     client_id: String,
     client_secret: Secret,
@@ -79,8 +87,9 @@ struct Held {
 }
 
 impl Tokens {
-    pub fn new(identity_url: &str, client_id: &str, client_secret: &Secret) -> Tokens {
+    pub fn new(http: reqwest::Client, identity_url: &str, client_id: &str, client_secret: &Secret) -> Tokens {
         Tokens {
+            http,
             url: format!("{identity_url}/oauth/token"),
             client_id: client_id.to_owned(),
             client_secret: client_secret.clone(),
@@ -98,17 +107,19 @@ impl Tokens {
         self.trial.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
     }
 
-    pub async fn get(&self, http: &reqwest::Client) -> Result<AccessToken, TokenFault> {
+    pub async fn get(&self) -> Result<AccessToken, TokenFault> {
         let mut held = self.held.lock().await;
         if let Some(held) = held.as_ref().filter(|held| Instant::now() < held.use_until) {
             return Ok(held.token.clone());
         }
         *held = None;
+        let mut waited_out = false;
         for _ in 0..TRIES {
-            let fresh = self.fetch(http).await?;
+            let fresh = self.fetch().await?;
             let left = fresh.expires_in.map_or(USUAL_LIFE, Duration::from_secs);
-            let Some(used_for) = used_for(left) else {
-                tokio::time::sleep(BETWEEN_TWO).await;
+            let Some(used_for) = used_for(left, waited_out) else {
+                tokio::time::sleep(left + BETWEEN_TWO).await;
+                waited_out = true;
                 continue;
             };
             let token = AccessToken(fresh.access_token.into());
@@ -126,8 +137,8 @@ impl Tokens {
         }
     }
 
-    async fn fetch(&self, http: &reqwest::Client) -> Result<Token, TokenFault> {
-        let fetched = self.ask(http).await;
+    async fn fetch(&self) -> Result<Token, TokenFault> {
+        let fetched = self.ask().await;
         *self.trial.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = match &fetched {
             Ok(_) => Trial::Worked,
             Err(fault @ TokenFault::Credentials(_)) => Trial::Refused(fault.to_string()),
@@ -136,7 +147,7 @@ impl Tokens {
         fetched
     }
 
-    async fn ask(&self, http: &reqwest::Client) -> Result<Token, TokenFault> {
+    async fn ask(&self) -> Result<Token, TokenFault> {
         let passing = |error: reqwest::Error| TokenFault::Passing(reason(&error));
         // POST, so that the secret stands in no URL and so in no proxy's log.
         let form = [
@@ -144,29 +155,44 @@ impl Tokens {
             ("client_id", &self.client_id),
             ("client_secret", self.client_secret.expose()),
         ];
-        let answer = http.post(&self.url).form(&form).timeout(PATIENCE).send().await.map_err(passing)?;
+        let mut answer = self.http.post(&self.url).form(&form).send().await.map_err(passing)?;
         let date = answer.headers().get(DATE).and_then(|date| date.to_str().ok()).and_then(time_of);
         *self.their_time.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = date;
         let status = answer.status();
-        let body = answer.bytes().await.map_err(passing)?;
-        if status == StatusCode::OK {
-            // The body is not quoted: it may be a token that only its frame made unreadable.
-            return serde_json::from_slice(&body)
-                .map_err(|_| TokenFault::Passing("its answer could not be read".into()));
-        }
-        let said = serde_json::from_slice::<TokenError>(&body).ok();
-        let words = match &said {
-            Some(said) if said.error_description.is_empty() => said.error.clone(),
-            Some(said) => format!("{} ({})", said.error_description, said.error),
-            None => String::new(),
-        };
-        match status.as_u16() {
-            401 => Err(TokenFault::Credentials(format!("HTTP 401 {words}").trim_end().to_owned())),
-            400 | 403 if said.as_ref().is_some_and(|said| !said.error.is_empty()) => {
-                Err(TokenFault::Credentials(format!("HTTP {} {words}", status.as_u16())))
-            }
-            other => Err(TokenFault::Passing(format!("HTTP {other} {words}").trim_end().to_owned())),
-        }
+        let unread = |reason| TokenFault::Passing(format!("HTTP {}, and {reason}", status.as_u16()));
+        let body = read_body(&mut answer, Vec::new(), MAX_ANSWER_BYTES).await.map_err(unread)?;
+        token_in(status.as_u16(), &body)
+    }
+}
+
+/// The token in identity's answer. Its body is quoted nowhere: it may be a token that only its frame made unreadable.
+fn token_in(http: u16, body: &[u8]) -> Result<Token, TokenFault> {
+    if http == 200
+        && let Ok(token) = serde_json::from_slice(body)
+    {
+        return Ok(token);
+    }
+    // Refused credentials have come as the usual envelope too, with HTTP 200.
+    if let Some(envelope) = read_envelope(body).filter(|envelope| !envelope.success) {
+        let words = words(http, &envelope);
+        return Err(match asks(http, Some(&envelope.errors)) {
+            Ask::NewToken | Ask::StopForCredentials => TokenFault::Credentials(words),
+            _ => TokenFault::Passing(words),
+        });
+    }
+    let said = serde_json::from_slice::<TokenError>(body).ok().filter(|said| !said.error.is_empty());
+    let words = match &said {
+        Some(said) if said.error_description.is_empty() => said.error.clone(),
+        Some(said) => format!("{} ({})", said.error_description, said.error),
+        None => String::new(),
+    };
+    let text = format!("HTTP {http} {words}").trim_end().to_owned();
+    match http {
+        200 => Err(TokenFault::Passing("its answer could not be read".into())),
+        401 => Err(TokenFault::Credentials(text)),
+        // A page of something in between says nothing of the credentials.
+        400 | 403 if said.is_some() => Err(TokenFault::Credentials(text)),
+        _ => Err(TokenFault::Passing(text)),
     }
 }
 
@@ -175,10 +201,11 @@ fn time_of(date: &str) -> Option<Timestamp> {
     jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(date).ok()
 }
 
-/// How long a token is used that has so much time left; none where it has none.
-fn used_for(left: Duration) -> Option<Duration> {
-    // Of a token that is nearly over half the rest is used.
-    let used = left.min(LONGEST_LIFE).checked_sub(MARGIN).unwrap_or_default().max(left.min(MARGIN) / 2);
+/// How long a token is used that has so much time left; none where these are its last seconds. `waited_out`: the one
+/// before was left to end, so that this one is new, and a short life is all that it has. Half of that is used.
+fn used_for(left: Duration, waited_out: bool) -> Option<Duration> {
+    let used = left.min(LONGEST_LIFE).saturating_sub(MARGIN);
+    let used = if waited_out { used.max(left.min(MARGIN) / 2) } else { used };
     (!used.is_zero()).then_some(used)
 }
 
@@ -194,16 +221,46 @@ mod tests {
     }
 
     #[test]
-    fn a_token_is_used_until_shortly_before_its_end_and_never_for_longer_than_a_day() {
-        for (left, used) in [
-            (0, None),
-            (1, Some(500)),
-            (10, Some(5_000)),
-            (14, Some(5_000)),
-            (3600, Some(3_590_000)),
-            (u64::MAX, Some(86_390_000)),
+    fn a_token_is_not_used_in_its_last_seconds() {
+        // Seconds left, and milliseconds that it is used for: as the first that comes, and after another has ended.
+        for (left, first, later) in [
+            (0, None, None),
+            (1, None, Some(500)),
+            (10, None, Some(5_000)),
+            (14, Some(4_000), Some(5_000)),
+            (3600, Some(3_590_000), Some(3_590_000)),
+            (u64::MAX, Some(86_390_000), Some(86_390_000)),
         ] {
-            assert_eq!(used_for(Duration::from_secs(left)), used.map(Duration::from_millis), "{left} s");
+            let used = [false, true].map(|waited_out| used_for(Duration::from_secs(left), waited_out));
+            assert_eq!(used, [first, later].map(|used| used.map(Duration::from_millis)), "{left} s");
         }
+    }
+
+    #[test]
+    fn identity_refuses_credentials_by_401_or_in_its_own_words() {
+        let html = b"<html>Forbidden</html>";
+        let own = br#"{"error":"invalid_client","error_description":"Bad client credentials"}"#;
+        let envelope = |code: &str| format!(r#"{{"success":false,"errors":[{{"code":"{code}","message":"m"}}]}}"#);
+        for (http, body, credentials) in [
+            (401, &own[..], true),
+            (401, b"", true),
+            (401, b"Unauthorized", true),
+            (401, html, true),
+            (400, own, true),
+            (403, own, true),
+            (403, html, false),
+            (403, b"", false),
+            (200, envelope("601").as_bytes(), true),
+            (401, envelope("603").as_bytes(), true),
+            (200, envelope("608").as_bytes(), false),
+            (401, envelope("608").as_bytes(), false),
+            (200, html, false),
+            (500, own, false),
+        ] {
+            let fault = token_in(http, body).err().expect("no token");
+            let found = matches!(fault, TokenFault::Credentials(_));
+            assert_eq!(found, credentials, "{http} {}", String::from_utf8_lossy(body));
+        }
+        assert!(token_in(200, br#"{"access_token":"t","expires_in":"60"}"#).is_ok());
     }
 }

@@ -6,13 +6,13 @@ use std::time::Duration;
 use hmac::{Hmac, Mac};
 use jiff::Timestamp;
 use reqwest::header::CONTENT_TYPE;
-use reqwest::redirect;
 use sha2::Sha256;
 use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 
 use crate::config::{self, NotifyWay, Secret};
 use crate::job::JobId;
+use crate::marketo::outbound::client_for;
 
 /// The variables of a command that tell which job it is about.
 const JOB: &str = "MARQUEUE_JOB_ID";
@@ -34,15 +34,8 @@ impl Teller {
             Some(NotifyWay::Command { program, arguments }) => {
                 Way::Command { program: program.clone(), arguments: arguments.clone() }
             }
-            Some(NotifyWay::Url { url, loopback, secret }) => {
-                let _ = rustls::crypto::ring::default_provider().install_default();
-                let mut http = reqwest::Client::builder()
-                    .user_agent(concat!("marqueue/", env!("CARGO_PKG_VERSION")))
-                    .redirect(redirect::Policy::none());
-                if *loopback {
-                    http = http.no_proxy();
-                }
-                let http = http.build().map_err(|error| format!("notify.url: {error}"))?;
+            Some(NotifyWay::Url { url, secret }) => {
+                let http = client_for(url).build().map_err(|error| format!("notify.url: {error}"))?;
                 Way::Url { http, url: url.clone(), secret: secret.clone() }
             }
         };

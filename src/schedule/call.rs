@@ -104,8 +104,8 @@ impl Desk {
         })
     }
 
-    /// Sees to what a refusal asks of the instance. `renewed` remembers that a new token was tried already: two refused
-    /// ones in a row are a fault of the credentials.
+    /// Sees to what a refusal asks of the instance. `renewed` remembers that a new token was tried already: what follows
+    /// where that was refused too, the batch's own pause says.
     pub(super) async fn heed(&self, ask: Ask, reason: &str, renewed: &mut bool) -> Result<Matter, StoreError> {
         if ask == Ask::NewToken && !*renewed {
             *renewed = true;

@@ -43,8 +43,7 @@ pub fn whole(ask: Ask, instance: &Instance, now: Timestamp) -> Option<Whole> {
         Ask::DayIsOver => {
             Some(Whole::Pause { kind: PauseKind::Quota, until: Some(next_day(now, instance.limits.daily_reset)) })
         }
-        // A refused token is renewed where the call is made; that it comes here means that the new one was refused too.
-        Ask::NewToken | Ask::StopForCredentials => Some(Whole::Pause { kind: PauseKind::Credentials, until: None }),
+        Ask::StopForCredentials => Some(Whole::Pause { kind: PauseKind::Credentials, until: None }),
         _ => None,
     }
 }
@@ -59,11 +58,13 @@ pub fn after_upload(fault: CreateFault, attempts: u32, seen: &Snapshot, instance
         CreateFault::BrokenOff(reason) => again(reason, attempts, instance, now),
         CreateFault::AnswerLost { reason, .. } => answer_lost(reason, attempts, instance, now),
         CreateFault::Refused { ask, reason, .. } => match ask {
-            Ask::NewToken | Ask::StopForCredentials | Ask::DayIsOver => put_back(Wait::Instance, reason, None),
+            Ask::StopForCredentials | Ask::DayIsOver => put_back(Wait::Instance, reason, None),
             Ask::WaitWindow | Ask::FewerAtOnce => put_back(Wait::Calls, reason, None),
             Ask::QueueFull => put_back(Wait::QueueFull, reason, later),
             Ask::ListBusy => put_back(Wait::ListBusy, reason, later),
-            Ask::ServiceDown => service(reason),
+            // A refused token is renewed where the call is made. That it comes here means that the new one was refused
+            // too, which identity had just given: the credentials are good, and Marketo's parts do not agree.
+            Ask::ServiceDown | Ask::NewToken => service(reason),
             Ask::Again => again(reason, attempts, instance, now),
             Ask::OutcomeUnknown => answer_lost(reason, attempts, instance, now),
             Ask::TooLarge | Ask::Reject => Event::Rejected { reason },
@@ -187,7 +188,7 @@ pub fn fetch_failed(
 /// Whether Marketo has forgotten the import by now. What can't be reached, or gives no answer, has not said so: after a
 /// long silence it is given as long again.
 fn forgotten(ask: Option<Ask>, accepted_at: Option<Timestamp>, now: Timestamp) -> bool {
-    let silent = matches!(ask, Some(Ask::OutcomeUnknown | Ask::ServiceDown));
+    let silent = matches!(ask, Some(Ask::OutcomeUnknown | Ask::ServiceDown | Ask::NewToken));
     let remembered = if silent { REMEMBERED * 2 } else { REMEMBERED };
     accepted_at.is_some_and(|accepted| after(accepted, remembered) <= now)
 }
@@ -230,7 +231,7 @@ mod tests {
     fn each_refusal_has_its_consequence_and_only_some_use_up_an_attempt() {
         let now = from_ms(0);
         for (ask, event) in [
-            (Ask::NewToken, "put-back instance"),
+            (Ask::NewToken, "put-back service 4"),
             (Ask::StopForCredentials, "put-back instance"),
             (Ask::DayIsOver, "put-back instance"),
             (Ask::WaitWindow, "put-back calls"),
@@ -299,7 +300,7 @@ mod tests {
         let pause =
             |kind, until: Option<&str>| Some(Whole::Pause { kind, until: until.map(|until| until.parse().unwrap()) });
         assert_eq!(whole(Ask::StopForCredentials, now), pause(PauseKind::Credentials, None));
-        assert_eq!(whole(Ask::NewToken, now), pause(PauseKind::Credentials, None));
+        assert_eq!(whole(Ask::NewToken, now), None);
         assert_eq!(whole(Ask::DayIsOver, now), pause(PauseKind::Quota, Some("2026-03-11T06:00:00Z")));
         assert_eq!(whole(Ask::WaitWindow, now), Some(Whole::WindowIsFull));
         assert_eq!(whole(Ask::Reject, now), None);
@@ -333,6 +334,7 @@ mod tests {
             (Some(Ask::OutcomeUnknown), 1, 60, "at 65", "at 61"),
             (Some(Ask::OutcomeUnknown), 5, 60, "at 76", "at 76"),
             (Some(Ask::ServiceDown), 500, DAY, "at 86700", "at 86700"),
+            (Some(Ask::NewToken), 500, 7 * DAY, "at 605100", "at 605100"),
             (Some(Ask::Reject), 7, 60, "at 124", "at 124"),
             (Some(Ask::Reject), 8, 60, "Marketo does not know the import any more: w", "at 188"),
             (None, 8, 60, "at 188", "at 188"),

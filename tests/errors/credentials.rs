@@ -1,10 +1,15 @@
 //! 601 and 602, 603, and the identity endpoint's own refusals.
 
+use std::collections::HashMap;
+use std::sync::atomic::AtomicU32;
+use std::sync::atomic::Ordering::SeqCst;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use marqueue::job::BatchState;
 use marqueue::simulator::{Call, Effect, Fault, Settings};
 
+use crate::fake::{Answer, Fake};
 use crate::support::{Town, leads, quick};
 use crate::{FILE, LEADS, outcomes};
 
@@ -30,11 +35,100 @@ async fn a_token_that_is_refused_is_replaced_and_the_call_sent_again_at_once() {
 }
 
 #[tokio::test]
-async fn two_refused_tokens_in_a_row_are_a_fault_of_the_credentials() {
+async fn tokens_refused_in_a_row_make_uploads_wait_and_go_on() {
     let mut town = Town::with_daemon(quick()).await;
-    town.simulator.push_fault(Fault::on(Call::Create, Effect::error(601, "Access token invalid")).times(2));
-    stopped_until_resumed(&mut town, "601: Access token invalid").await;
-    assert_eq!(outcomes(&town.simulator.ledger()), ["601", "601", "ok", "ok"]);
+    town.simulator.push_fault(Fault::on(Call::Create, Effect::error(601, "Access token invalid")).times(6));
+    let first = town.add(LEADS, FILE).await.id;
+    let second = town.add(LEADS, FILE).await.id;
+    for id in [first, second] {
+        town.complete(id, 1).await;
+    }
+    assert!(town.instance().await["pause"].is_null());
+    let ledger = town.simulator.ledger();
+    assert_eq!((ledger.errors_of("601"), ledger.imports.len()), (6, 2));
+    assert!(town.get(&format!("/v1/jobs/{first}/history")).await.contains("601: Access token invalid"));
+}
+
+#[tokio::test]
+async fn tokens_refused_in_a_row_make_a_poll_wait_and_go_on() {
+    let mut town = Town::with_daemon(quick()).await;
+    let id = town.add(LEADS, "email,firstName\na@example.com,!lasts:200ms\n").await.id;
+    town.in_state(id, BatchState::Importing).await;
+    town.simulator.push_fault(Fault::on(Call::Status, Effect::error(602, "Access token expired")).times(5));
+    town.complete(id, 1).await;
+    assert!(town.instance().await["pause"].is_null());
+    let ledger = town.simulator.ledger();
+    assert_eq!((ledger.errors_of("602"), ledger.imports.len()), (5, 1));
+}
+
+#[tokio::test]
+async fn a_forbidden_page_of_another_is_no_credentials_fault() {
+    let seen = Arc::new(Mutex::new(HashMap::<String, u32>::new()));
+    let counted = seen.clone();
+    let fake = Fake::start(move |request| {
+        let path = request.path().split('?').next().unwrap_or_default().to_owned();
+        let kind = if path.contains("/batch/") { "poll" } else { path.rsplit('/').next().unwrap_or_default() };
+        let mut counted = counted.lock().unwrap();
+        let times = counted.entry(kind.to_owned()).or_default();
+        *times += 1;
+        // Each kind of call meets the page first.
+        match (kind, *times) {
+            ("token" | "leads.json" | "poll", 1) => Answer::plain(403, "text/html", "<html>Forbidden</html>"),
+            ("token", _) => Answer::token(),
+            ("leads.json", _) => Answer::created(),
+            _ => Answer::complete(0),
+        }
+    })
+    .await;
+    let mut town = Town::new(quick()).await;
+    town.config = fake.instance("eu");
+    town.start().await;
+    let id = town.add(&format!("{LEADS}&instance=eu"), FILE).await.id;
+    town.complete(id, 1).await;
+    assert!(town.json("GET", "/v1/status").await.1["instances"]["eu"]["pause"].is_null());
+    assert!(!town.log().contains("the instance pauses"));
+    let seen = seen.lock().unwrap();
+    assert!(seen["token"] == 2 && seen["leads.json"] == 2 && seen["poll"] >= 2, "{seen:?}");
+}
+
+#[tokio::test]
+async fn a_token_in_its_last_seconds_is_left_to_end() {
+    let (given, used) = (Arc::new(AtomicU32::new(0)), Arc::new(Mutex::new(Vec::new())));
+    let heard = used.clone();
+    let fake = Fake::start(move |request| {
+        if request.path().contains("/oauth/token") {
+            // The first has two seconds left here; for the clock of the other calls' servers it has ended.
+            let (token, left) = if given.fetch_add(1, SeqCst) == 0 { ("old", 2) } else { ("new", 3600) };
+            return Answer::json(format!(r#"{{"access_token":"{token}","expires_in":{left}}}"#));
+        }
+        let bearer = |line: &str| line.to_ascii_lowercase().strip_prefix("authorization: bearer ").map(str::to_owned);
+        heard.lock().unwrap().extend(request.head.lines().find_map(bearer));
+        if request.path().contains("/batch/") { Answer::complete(0) } else { Answer::created() }
+    })
+    .await;
+    let mut town = Town::new(quick()).await;
+    town.config = fake.instance("eu");
+    town.start().await;
+    let id = town.add(&format!("{LEADS}&instance=eu"), FILE).await.id;
+    town.complete(id, 1).await;
+    assert!(used.lock().unwrap().iter().all(|token| token == "new"), "{used:?}");
+}
+
+#[tokio::test]
+async fn an_envelope_of_601_for_a_token_refuses_the_credentials() {
+    let fake = Fake::start(|_| {
+        Answer::json(r#"{"requestId":"r","success":false,"errors":[{"code":"601","message":"Unauthorized"}]}"#)
+    })
+    .await;
+    let mut town = Town::new(quick()).await;
+    town.config = fake.instance("eu");
+    town.start().await;
+    town.add(&format!("{LEADS}&instance=eu"), FILE).await;
+    town.until("the instance is paused", async |town| {
+        let pause = town.json("GET", "/v1/status").await.1["instances"]["eu"]["pause"].take();
+        (pause["kind"] == "credentials" && pause["reason"].as_str()?.contains("601: Unauthorized")).then_some(())
+    })
+    .await;
 }
 
 #[tokio::test]

@@ -2,7 +2,7 @@
 
 use reqwest::{Method, Response};
 
-use super::{Client, ClientError, innermost};
+use super::{Client, ClientError, MAX_PROBLEM_BYTES, innermost};
 use crate::api::types::EventData;
 
 /// The events from the moment of the call on. They end when the daemon does; to go on is the caller's matter.
@@ -31,6 +31,9 @@ impl Events {
             if let Some(data) = self.lines.next_data() {
                 return serde_json::from_str(&data).map(Some).map_err(|error| broken(error.to_string()));
             }
+            if self.lines.held_bytes() > MAX_PROBLEM_BYTES {
+                return Err(broken(format!("an event is longer than {MAX_PROBLEM_BYTES} bytes")));
+            }
             match self.response.chunk().await.map_err(|error| broken(innermost(&error)))? {
                 Some(bytes) => self.lines.unread.extend_from_slice(&bytes),
                 None => return Ok(None),
@@ -50,6 +53,11 @@ struct Lines {
 }
 
 impl Lines {
+    /// Bytes of the event that is not whole yet.
+    fn held_bytes(&self) -> usize {
+        self.unread.len() + self.data.as_ref().map_or(0, String::len)
+    }
+
     fn next_data(&mut self) -> Option<String> {
         while let Some(line) = self.next_line() {
             if line.is_empty() {
