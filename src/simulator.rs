@@ -47,6 +47,7 @@ Cells of an uploaded file say what becomes of it:
   !fail:REASON          the row fails with this reason
   !warn:REASON          the row is imported with this warning
   !lasts:5s             the import takes exactly so long (ms, s, m, h), whatever --speed says
+  !stuck                the import never ends, and keeps its place among those worked on
   !batch-failed:REASON  the whole import ends as Failed with this message
 Rows of leads and program members without a value in the lookup field fail, and an e-mail address without an @ is a
 warning. A space around a name in the header fails every row.
@@ -57,7 +58,8 @@ Paths of its own, which count as no calls:
   POST /simulator/faults   {\"call\": \"create\", \"nth\": 1, \"times\": 1, \"effect\": EFFECT}
 CALL is token, create, status, failures, warnings or other. EFFECT is \"lose-request\", \"lose-answer\",
 {\"error\": {\"code\": \"1016\", \"message\": \"…\"}}, {\"http\": {\"status\": 502}} (both take \"executed\": true),
-{\"garble\": \"empty\"} (or \"cut\", \"torn\") or {\"delay-ms\": 500}.";
+{\"garble\": \"empty\"} (or \"cut\", \"torn\"), {\"delay-ms\": 500} or {\"edit\": {\"status\": \"Paused\",
+\"numOfRowsFailed\": null}}, which replaces what the answer says of the import; null leaves it out.";
 
 /// Where Adobe's \"12:00 AM CST\" lies after midnight, UTC.
 const RESET: u64 = 6 * 3600;
@@ -111,6 +113,11 @@ impl Simulator {
     /// Other integrations' imports in the queue, from now until told otherwise. They take no processing slot.
     pub fn set_foreign_imports(&self, number: usize) {
         self.shared.with(|marketo, now| marketo.set_foreign_imports(now, number));
+    }
+
+    /// Ends the imports that a cell `!stuck` keeps from ending.
+    pub fn end_stuck_imports(&self) {
+        self.shared.with(|marketo, now| marketo.end_stuck(now));
     }
 
     /// Connections that are open now. One that the client has closed, dead or alive, is among them until its call has
@@ -315,6 +322,24 @@ mod tests {
         assert_eq!(status(pair.call(Method::GET, "/bulk/v1/leads/batch/1002.json")).await, 500);
         assert_eq!(status(pair.call(Method::GET, "/bulk/v1/leads/batch/1003.json")).await, 200);
         assert_eq!(asked(), [false, true]);
+    }
+
+    #[tokio::test]
+    async fn an_answer_can_say_other_things_of_an_import() {
+        let pair = Pair::new(quick()).await;
+        pair.simulator.push_fault(Fault::on(Call::Create, Effect::edit(json!({"batchId": "..", "importId": null}))));
+        let receipt = json(pair.upload(LEADS, "email\na@b.c\n")).await;
+        assert_eq!(receipt["result"][0], json!({"batchId": "..", "status": "Importing"}));
+        let edit = json!({"numOfLeadsProcessed": 7, "numOfRowsFailed": null, "status": "Paused"});
+        pair.simulator.push_fault(Fault::on(Call::Status, Effect::edit(edit)));
+        let id = pair.simulator.ledger().imports[0].id;
+        let path = format!("/bulk/v1/leads/batch/{id}.json");
+        let told = pair.get(&path).await;
+        assert_eq!(told["success"], true);
+        let import = &told["result"][0];
+        assert_eq!((&import["status"], &import["numOfLeadsProcessed"]), (&json!("Paused"), &json!(7)));
+        assert_eq!((import.get("numOfRowsFailed"), &import["numOfRowsWithWarning"]), (None, &json!(0)));
+        assert_eq!(pair.get(&path).await["result"][0]["status"], "Complete");
     }
 
     #[tokio::test]

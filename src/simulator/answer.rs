@@ -8,7 +8,7 @@ use axum::response::Response;
 use bytes::Bytes;
 use futures_util::stream::{self, StreamExt};
 use serde::Serialize;
-use serde_json::json;
+use serde_json::{Map, Value, json};
 
 use crate::marketo::wire::{Envelope, Import};
 
@@ -75,6 +75,26 @@ impl Answer {
     pub fn response(self) -> Response {
         let body = Body::from(self.body.clone());
         self.with(body)
+    }
+
+    /// With these members in place of those of the first entry of `result`; one that is null is left out. An answer
+    /// without such an entry stays as it is.
+    pub fn edited(mut self, changes: &Map<String, Value>) -> Answer {
+        let body = serde_json::from_slice(&self.body).map(|mut body: Value| {
+            if let Some(Value::Object(import)) = body.pointer_mut("/result/0") {
+                for (name, value) in changes {
+                    match value {
+                        Value::Null => drop(import.remove(name)),
+                        value => drop(import.insert(name.clone(), value.clone())),
+                    }
+                }
+            }
+            body.to_string()
+        });
+        if let Ok(body) = body {
+            self.body = body.into();
+        }
+        self
     }
 
     pub fn garbled(mut self, how: Garbled) -> Response {

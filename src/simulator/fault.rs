@@ -50,6 +50,10 @@ pub enum Effect {
     LoseAnswer,
     /// The call is carried out, and its good answer is spoiled.
     Garble(Garbled),
+    /// The call is carried out, and its good answer says other things of the import: these members of the entry in
+    /// `result` are replaced, and those that are null are left out. This is how counts go missing or do not add up, how a
+    /// `batchId` is given twice or is no number, and how a status word comes that nobody documents.
+    Edit(serde_json::Map<String, serde_json::Value>),
     /// The call is carried out, and the answer comes so many milliseconds later.
     DelayMs(u64),
 }
@@ -92,6 +96,14 @@ impl Effect {
         Effect::Http { status, executed: false }
     }
 
+    /// The members of `changes` in place of those of the import; see [`Effect::Edit`].
+    pub fn edit(changes: serde_json::Value) -> Effect {
+        match changes {
+            serde_json::Value::Object(changes) => Effect::Edit(changes),
+            _ => Effect::Edit(serde_json::Map::new()),
+        }
+    }
+
     pub fn delay(time: Duration) -> Effect {
         Effect::DelayMs(u64::try_from(time.as_millis()).unwrap_or(u64::MAX))
     }
@@ -110,7 +122,7 @@ impl Effect {
         match self {
             Effect::Error { executed, .. } | Effect::Http { executed, .. } => *executed,
             Effect::LoseAnswer | Effect::Garble(_) => true,
-            Effect::LoseRequest | Effect::DelayMs(_) => false,
+            Effect::LoseRequest | Effect::DelayMs(_) | Effect::Edit(_) => false,
         }
     }
 }
@@ -193,6 +205,10 @@ mod tests {
                 ),
             ),
             (r#"{"call":"failures","effect":{"http":{"status":404}}}"#, Fault::on(Call::Failures, Effect::http(404))),
+            (
+                r#"{"call":"status","effect":{"edit":{"numOfRowsFailed":null,"status":"Paused"}}}"#,
+                Fault::on(Call::Status, Effect::edit(serde_json::json!({"numOfRowsFailed": null, "status": "Paused"}))),
+            ),
             (r#"{"call":"create","effect":{"delay-ms":50}}"#, Fault::on(Call::Create, Effect::DelayMs(50))),
         ] {
             assert_eq!(serde_json::from_str::<Fault>(json).unwrap(), expected, "{json}");

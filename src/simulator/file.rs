@@ -19,7 +19,7 @@ pub(super) struct Rows {
     /// Empty where no row failed (or none was warned of).
     pub failures: Vec<u8>,
     pub warnings: Vec<u8>,
-    /// From a cell `!lasts:5s`.
+    /// From a cell `!lasts:5s`, or without end from a cell `!stuck`.
     pub lasts: Option<Duration>,
     /// From a cell `!batch-failed:reason`.
     pub batch_failed: Option<String>,
@@ -73,6 +73,8 @@ pub(super) fn read(bytes: &[u8], format: Format, lookup: Option<&str>, settings:
         for field in record.iter() {
             if let Some(text) = marker(field, "!lasts:") {
                 rows.lasts = duration(&text).or(rows.lasts);
+            } else if field == b"!stuck" {
+                rows.lasts = Some(Duration::MAX);
             } else if let Some(reason) = marker(field, "!batch-failed:") {
                 rows.batch_failed = Some(reason);
             }

@@ -115,6 +115,7 @@ pub(super) async fn serve(shared: &Shared, request: Request) -> Result<Response,
     match effect {
         Some(Effect::LoseAnswer) => return Err(Lost),
         Some(Effect::Garble(how)) => return Ok(answer.garbled(how)),
+        Some(Effect::Edit(changes)) => return Ok(answer.edited(&changes).response()),
         Some(Effect::DelayMs(time)) => tokio::time::sleep(Duration::from_millis(time)).await,
         _ => {}
     }

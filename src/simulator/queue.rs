@@ -43,6 +43,7 @@ pub(super) struct Import {
     pub accepted: Duration,
     pub starts: Duration,
     pub ends: Duration,
+    takes: Duration,
     pub rows: Rows,
     pub asked: Option<Duration>,
 }
@@ -76,9 +77,29 @@ impl Queue {
             *slot = ends;
         }
         let id = FIRST_ID + self.imports.len() as u64;
-        self.imports.push(Import { id, place, list, accepted: now, starts, ends, rows, asked: None });
+        self.imports.push(Import { id, place, list, accepted: now, starts, ends, takes, rows, asked: None });
         self.most = self.most.max(self.len(now));
         &self.imports[self.imports.len() - 1]
+    }
+
+    /// Ends the imports that would never end by themselves. Those behind them start as if the slots had come free now.
+    pub fn end_stuck(&mut self, now: Duration) {
+        for import in &mut self.imports {
+            if import.takes == Duration::MAX {
+                import.takes = Duration::ZERO;
+                import.ends = if import.starts <= now { now } else { import.ends };
+            }
+        }
+        let running = self.imports.iter().filter(|import| import.starts <= now && now < import.ends);
+        let mut slots: Vec<Duration> = running.map(|import| import.ends).collect();
+        slots.resize(self.slots.len(), now);
+        for import in self.imports.iter_mut().filter(|import| now < import.starts) {
+            if let Some(slot) = slots.iter_mut().min() {
+                (import.starts, import.ends) = (*slot, slot.saturating_add(import.takes));
+                *slot = import.ends;
+            }
+        }
+        self.slots = slots;
     }
 
     /// Other integrations' imports. They stand in the queue until told otherwise and take no processing slot.

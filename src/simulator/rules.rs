@@ -212,6 +212,11 @@ impl Marketo {
         self.queue.set_foreign(now, number);
     }
 
+    /// Ends the imports that a cell `!stuck` keeps from ending. They end as if they had taken no longer.
+    pub fn end_stuck(&mut self, now: Duration) {
+        self.queue.end_stuck(now);
+    }
+
     /// The imports made here that have not ended, by batch id.
     pub fn unended(&self, now: Duration) -> impl Iterator<Item = u64> {
         self.queue.unended(now)
@@ -342,6 +347,29 @@ mod tests {
         assert_eq!((ledger.most_importing, ledger.busy), (2, SECOND * 22));
         assert_eq!((ledger.imports[3].started, ledger.imports[3].ended), (Some(SECOND * 7), Some(SECOND * 12)));
         assert_eq!(marketo.ledger(SECOND * 5).busy, SECOND * 10);
+    }
+
+    #[test]
+    fn a_stuck_import_keeps_its_place_until_it_is_ended() {
+        use RemoteStatus::{Complete, Importing, Queued};
+        let mut marketo = marketo();
+        let stuck = || upload(Place::Leads, &[("format", "csv")], "email,x\na@b.c,!stuck\n");
+        let files = [stuck(), lasting(2), stuck(), lasting(4), lasting(3)];
+        let ids = files.map(|file| accepted(&mut marketo, Duration::ZERO, file));
+        let now = SECOND * 1_000_000;
+        let at = |marketo: &mut Marketo, now| ids.each_ref().map(|id| status(marketo, now, id));
+        assert_eq!(at(&mut marketo, SECOND), [Importing, Importing, Queued, Queued, Queued]);
+        assert_eq!(at(&mut marketo, SECOND * 3), [Importing, Complete, Importing, Queued, Queued]);
+        let mut marketo = Marketo::new(Settings { batch_life: SECOND * 2_000_000, ..Settings::default() }, DAY);
+        let files = [stuck(), lasting(2), stuck(), lasting(4), lasting(3)];
+        assert_eq!(files.map(|file| accepted(&mut marketo, Duration::ZERO, file)), ids);
+        assert_eq!(at(&mut marketo, now), [Importing, Complete, Importing, Queued, Queued]);
+        assert_eq!(marketo.unended(now).count(), 4);
+        marketo.end_stuck(now);
+        assert_eq!(at(&mut marketo, now), [Complete, Complete, Complete, Importing, Importing]);
+        assert_eq!(at(&mut marketo, now + SECOND * 3), [Complete, Complete, Complete, Importing, Complete]);
+        assert_eq!(at(&mut marketo, now + SECOND * 4), [Complete; 5]);
+        assert!(marketo.ledger(now + SECOND * 4).most_importing <= 2);
     }
 
     #[test]
