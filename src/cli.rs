@@ -31,6 +31,7 @@ mod output;
 mod pause;
 mod progress;
 mod report;
+mod report_check;
 mod retry;
 mod show;
 mod simulate;

@@ -107,7 +107,7 @@ async fn ended(town: &Town, id: JobId) -> Job {
 async fn is_complete(town: &Town, file: usize, id: JobId) {
     let job = ended(town, id).await;
     let (_, content, failed) = FILES[file];
-    assert_eq!((job.state, job.rows.failed), (JobState::Complete, failed), "{job:?}");
+    assert_eq!((job.state, job.rows.failed), (JobState::Complete, Some(failed)), "{job:?}");
     assert_eq!(town.get(&format!("/v1/jobs/{id}/file")).await, content);
     if failed > 0 {
         assert!(town.get(&format!("/v1/jobs/{id}/failures")).await.contains("bob@example.com,!fail:no,no"));

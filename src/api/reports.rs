@@ -112,7 +112,7 @@ impl Joined {
             .collect();
         if sizes.is_empty() {
             let detail = if job.state.has_ended() {
-                format!("job {} has no {} file: Marketo gave none", job.id, kind.as_str())
+                format!("job {} has no {} file: {}", job.id, kind.as_str(), why_none(job, kind, part))
             } else {
                 format!("job {} has no {} file yet: it is {}", job.id, kind.as_str(), job.state)
             };
@@ -147,6 +147,17 @@ impl Joined {
                 return Ok(Some(out));
             }
         }
+    }
+}
+
+/// Why an ended job has no such file, by what Marketo counted.
+fn why_none(job: &Job, kind: Kind, part: Option<u32>) -> String {
+    let of_part = part.and_then(|part| job.batches.iter().find(|batch| batch.part == part)).map(|batch| batch.rows);
+    let rows = of_part.unwrap_or(job.rows);
+    match if kind == Kind::Failures { rows.failed } else { rows.warned } {
+        Some(0) => "Marketo counted no row for it".to_owned(),
+        Some(counted) => format!("Marketo counted {counted} rows for it, and gave none or an empty one"),
+        None => "Marketo gave neither a count nor a file".to_owned(),
     }
 }
 

@@ -49,7 +49,10 @@ async fn failed_rows(daemon: &Daemon, caller: &Caller, job: Job) -> Result<(Stat
         return refused(format!("job {} is {}: its failed rows are known when it has ended", job.id, job.state));
     }
     if !job.has_failed_rows() {
-        return refused(format!("no row of job {} has failed", job.id));
+        return refused(match job.rows.doubt() {
+            None => format!("no row of job {} has failed", job.id),
+            Some(doubt) => format!("which rows of job {} failed is unknown. {doubt}", job.id),
+        });
     }
     let columns = sent_columns(daemon, &job).await?;
     // Read twice: the first time shows whether the rows can be had at all and how they are separated, before anything

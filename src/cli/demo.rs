@@ -208,11 +208,11 @@ async fn failures(house: &House, jobs: &[Job]) -> anyhow::Result<String> {
     let file = String::from_utf8(file).with_context(|| format!("the failures of job {} are no text", job.id))?;
     let lines: Vec<String> = file.lines().map(text::plain).collect();
     anyhow::ensure!(
-        lines.len() as u64 == job.rows.failed + 1,
+        job.rows.failed.is_some_and(|failed| lines.len() as u64 == failed + 1),
         "the failures of job {} are {} lines, and {} rows failed",
         job.id,
         lines.len(),
-        job.rows.failed
+        text::known(job.rows.failed)
     );
     Ok(format!(
         "The rows of {} that failed, as \"marqueue failures {}\" gives them:\n\n{}\n",

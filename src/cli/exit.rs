@@ -16,7 +16,7 @@ pub enum Exit {
     /// Wrong usage or configuration.
     Usage = 2,
     NoDaemon = 3,
-    /// All jobs are complete, and some of their rows failed.
+    /// All jobs are complete, and some of their rows failed, or Marketo's counts do not add up to the rows sent.
     SomeRowsFailed = 4,
     /// Ctrl-C while waiting: what a shell gives a program that SIGINT ended.
     Interrupted = 130,
@@ -26,7 +26,7 @@ impl Exit {
     /// What ended jobs come to.
     pub(super) fn of<'a>(jobs: impl IntoIterator<Item = &'a Job>) -> Exit {
         let of_one = |job: &Job| match job.state {
-            JobState::Complete if job.has_failed_rows() => Exit::SomeRowsFailed,
+            JobState::Complete if job.has_failed_rows() || !job.rows.add_up() => Exit::SomeRowsFailed,
             JobState::Complete => Exit::Done,
             _ => Exit::Failed,
         };
@@ -119,7 +119,12 @@ mod tests {
     fn a_failed_job_weighs_more_than_failed_rows() {
         let job = |state, failed| {
             let mut job = samples::job(1, state);
-            job.rows.failed = failed;
+            job.rows = samples::rows(10, (Some(10 - failed), Some(failed), Some(0)));
+            job
+        };
+        let doubtful = |processed, failed| {
+            let mut job = samples::job(1, JobState::Complete);
+            job.rows = samples::rows(10, (processed, failed, None));
             job
         };
         for (jobs, status) in [
@@ -128,6 +133,11 @@ mod tests {
             (vec![job(JobState::Complete, 0), job(JobState::Complete, 2)], 4),
             (vec![job(JobState::Complete, 2), job(JobState::Failed, 0)], 1),
             (vec![job(JobState::Cancelled, 0), job(JobState::Complete, 2)], 1),
+            (vec![job(JobState::Complete, 0), doubtful(Some(9), Some(0))], 4),
+            (vec![doubtful(Some(11), Some(0))], 4),
+            (vec![doubtful(Some(10), None)], 4),
+            (vec![doubtful(None, Some(0))], 4),
+            (vec![doubtful(None, None), job(JobState::Failed, 0)], 1),
         ] {
             assert_eq!(u8::from(Exit::of(&jobs)), status, "{jobs:?}");
         }

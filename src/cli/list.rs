@@ -3,7 +3,7 @@
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 
-use super::text::{plain, standing, table, time};
+use super::text::{UNACCOUNTED, plain, row_cells, standing, table, time, without_idle_column};
 use super::{Exit, Failure, Global, output};
 use crate::job::{JobId, JobState};
 use crate::store::Job;
@@ -48,20 +48,24 @@ impl List {
 }
 
 fn jobs(jobs: &[Job]) -> String {
-    let head = ["ID", "STATE", "DONE", "FAILED", "TARGET", "INSTANCE", "CREATED", "FILE"].map(str::to_owned).to_vec();
+    let head = ["ID", "STATE", "DONE", "FAILED", UNACCOUNTED, "TARGET", "INSTANCE", "CREATED", "FILE"]
+        .map(str::to_owned)
+        .to_vec();
     let row = |job: &Job| {
+        let [done, failed, unaccounted] = row_cells(&job.rows);
         vec![
             job.id.to_string(),
             standing(job),
-            format!("{}/{}", job.rows.processed + job.rows.failed, job.rows.total),
-            job.rows.failed.to_string(),
+            done,
+            failed,
+            unaccounted,
             plain(&job.target.to_string()),
             plain(&job.instance),
             time(job.created_at),
             plain(&job.filename),
         ]
     };
-    table(&[head].into_iter().chain(jobs.iter().map(row)).collect::<Vec<_>>())
+    table(&without_idle_column([head].into_iter().chain(jobs.iter().map(row)).collect(), UNACCOUNTED))
 }
 
 #[cfg(test)]
@@ -69,13 +73,13 @@ mod tests {
     use super::*;
     use crate::cli::text::samples;
     use crate::job::{BatchState, Target};
-    use crate::store::Rows;
 
     #[test]
     fn a_list_has_a_line_a_job() {
         let mut running = samples::job(112, JobState::Running);
         running.batches = vec![samples::batch(1, BatchState::Importing)];
-        running.rows = Rows { total: 1000, processed: 298, failed: 2, warned: 0 };
+        running.rows = samples::rows(300, (Some(298), Some(2), Some(0)));
+        running.rows.total = 1000;
         let mut done = samples::job(9, JobState::Pending);
         done.target = Target::CustomObject { name: "car_c".into() };
         assert_eq!(
@@ -83,6 +87,21 @@ mod tests {
             "ID   STATE                DONE      FAILED  TARGET               INSTANCE  CREATED               FILE\n\
              112  running (importing)  300/1000  2       leads                default   2026-08-01T10:00:00Z  people.csv\n\
              9    pending              0/10      0       custom-object car_c  default   2026-08-01T10:00:00Z  people.csv\n"
+        );
+    }
+
+    #[test]
+    fn rows_in_no_count_have_a_column_where_there_are_any() {
+        let mut jobs_of = [9, 8, 7].map(|id| samples::job(id, JobState::Complete));
+        jobs_of[0].rows = samples::rows(10, (Some(8), Some(1), Some(0)));
+        jobs_of[1].rows = samples::rows(10, (Some(10), None, Some(0)));
+        jobs_of[2].rows = samples::rows(10, (Some(10), Some(0), Some(0)));
+        assert_eq!(
+            jobs(&jobs_of),
+            "ID  STATE     DONE   FAILED  UNACCOUNTED  TARGET  INSTANCE  CREATED               FILE\n\
+             9   complete  9/10   1       1            leads   default   2026-08-01T10:00:00Z  people.csv\n\
+             8   complete  ?/10   ?       ?            leads   default   2026-08-01T10:00:00Z  people.csv\n\
+             7   complete  10/10  0       0            leads   default   2026-08-01T10:00:00Z  people.csv\n"
         );
     }
 }

@@ -72,7 +72,8 @@ impl Progress {
             screen.add(bar)
         });
         bar.set_length(job.rows.total);
-        bar.set_position(job.rows.processed + job.rows.failed);
+        // What is known: a batch whose counts Marketo leaves out adds nothing.
+        bar.set_position(job.batches.iter().filter_map(|batch| batch.rows.done()).sum());
         if job.state.has_ended() {
             bar.abandon_with_message(job.state.to_string());
         } else {
@@ -110,7 +111,7 @@ mod tests {
         job.batches = vec![samples::batch(1, BatchState::Importing)];
         let before = line(&job);
         assert_eq!(before, "job 3: people.csv: running (importing)");
-        job.rows.processed = 5;
+        job.rows.processed = Some(5);
         assert_eq!(line(&job), before);
         job.state = JobState::Complete;
         assert_eq!(line(&job), "job 3: people.csv: complete");
@@ -123,11 +124,17 @@ mod tests {
         assert_eq!(progress.upload("a\t.csv", Some(2048)).length(), Some(2048));
         assert_eq!(progress.upload("-", None).length(), None);
         let mut job = samples::job(3, JobState::Running);
-        (job.rows.processed, job.rows.failed) = (5, 2);
+        (job.batches[0].rows.processed, job.batches[0].rows.failed) = (Some(5), Some(2));
+        let mut uncounted = samples::batch(2, BatchState::Importing);
+        uncounted.rows.processed = None;
+        job.batches.push(uncounted);
         progress.job(&job);
         let bar = progress.bars[&job.id].clone();
         assert_eq!((bar.position(), bar.length()), (7, Some(10)));
-        assert_eq!((bar.prefix(), bar.message()), ("job 3 people.csv".into(), "running (pending)".into()));
+        assert_eq!(
+            (bar.prefix(), bar.message()),
+            ("job 3 people.csv".into(), "running (1 pending, 1 importing)".into())
+        );
         job.state = JobState::Complete;
         progress.job(&job);
         assert_eq!((bar.message(), bar.is_finished()), ("complete".into(), true));

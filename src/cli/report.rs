@@ -6,16 +6,20 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
+use super::report_check::{self, Checked};
 use super::{Exit, Failure, Global, output};
 use crate::api::client::{Client, ClientError, Download, JobFile};
 use crate::job::{JobId, JobState};
+use crate::table::Joiner;
 
 /// The kind of refusal where Marketo gave no such file.
 const NO_REPORT: &str = "urn:marqueue:problem:no-report";
 
 /// Get the rows that failed, with Marketo's reasons
 ///
-/// The files of all parts come as one; for a complete job without such rows, an empty one. With --json, which needs -o: an object with "file" and "bytes".
+/// The files of all parts come as one; for a complete job without such rows, an empty one. Exit status 4 where Marketo's
+/// counts say that rows are missing from it, or leave that open. With --json, which needs -o: an object with "file" and
+/// "bytes".
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
@@ -28,7 +32,9 @@ pub struct Failures {
 
 /// Get the rows that were imported with a warning, with Marketo's reasons
 ///
-/// The files of all parts come as one; for a complete job without such rows, an empty one. With --json, which needs -o: an object with "file" and "bytes".
+/// The files of all parts come as one; for a complete job without such rows, an empty one. Exit status 4 where Marketo's
+/// counts say that rows are missing from it, or leave that open. With --json, which needs -o: an object with "file" and
+/// "bytes".
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
@@ -73,21 +79,13 @@ struct To {
 
 impl Failures {
     pub async fn run(self, global: &Global) -> Result<Exit, Failure> {
-        let id = self.report.to.id;
-        if self.report.to.fetch(global, JobFile::Failures, self.report.part).await? == 0 {
-            output::note(&format!("no row of job {id} has failed"));
-        }
-        Ok(Exit::Done)
+        self.report.run(global, JobFile::Failures).await
     }
 }
 
 impl Warnings {
     pub async fn run(self, global: &Global) -> Result<Exit, Failure> {
-        let id = self.report.to.id;
-        if self.report.to.fetch(global, JobFile::Warnings, self.report.part).await? == 0 {
-            output::note(&format!("no row of job {id} has a warning"));
-        }
-        Ok(Exit::Done)
+        self.report.run(global, JobFile::Warnings).await
     }
 }
 
@@ -98,9 +96,34 @@ impl File {
     }
 }
 
+impl Report {
+    async fn run(&self, global: &Global, file: JobFile) -> Result<Exit, Failure> {
+        let Copied { rows, whole, .. } = self.to.fetch(global, file, self.part).await?;
+        if !whole {
+            return Ok(Exit::Done);
+        }
+        let job = global.client()?.job(self.to.id, None).await?;
+        let Some(counted) = report_check::counted(&job, self.part) else { return Ok(Exit::Done) };
+        let Checked { exit, note } = report_check::check(self.to.id, file, rows, &counted);
+        if let Some(note) = note {
+            output::note(&note);
+        }
+        Ok(exit)
+    }
+}
+
+/// What came of a file.
+struct Copied {
+    bytes: u64,
+    /// Rows below its header; none where it has none that could be read.
+    rows: Option<u64>,
+    /// False where nobody read standard output to its end.
+    whole: bool,
+}
+
 impl To {
-    /// The bytes that came. A file is only made once the daemon has agreed to give its content.
-    async fn fetch(&self, global: &Global, file: JobFile, part: Option<u32>) -> Result<u64, Failure> {
+    /// What came. A file is only made once the daemon has agreed to give its content.
+    async fn fetch(&self, global: &Global, file: JobFile, part: Option<u32>) -> Result<Copied, Failure> {
         let path = self.output.as_deref().filter(|path| *path != Path::new("-"));
         if global.json && path.is_none() {
             let text = "the file itself would go to standard output: with --json, say where to write it with -o FILE";
@@ -110,14 +133,14 @@ impl To {
         let Some(path) = path else { return copy(download, &mut io::stdout().lock()).await };
         let unwritable = |error| Failure::Input(format!("{} can't be written: {error}", path.display()));
         let mut target = fs::File::create(path).map_err(unwritable)?;
-        let bytes = copy(download, &mut target).await.map_err(|failure| match failure {
+        let copied = copy(download, &mut target).await.map_err(|failure| match failure {
             Failure::Output(error) => unwritable(error),
             failure => failure,
         })?;
         if global.json {
-            output::print_json(&serde_json::json!({"file": path, "bytes": bytes}))?;
+            output::print_json(&serde_json::json!({"file": path, "bytes": copied.bytes}))?;
         }
-        Ok(bytes)
+        Ok(copied)
     }
 }
 
@@ -132,15 +155,21 @@ async fn open(client: &Client, id: JobId, file: JobFile, part: Option<u32>) -> R
     }
 }
 
-async fn copy(download: Option<Download>, to: &mut impl Write) -> Result<u64, Failure> {
-    let Some(mut download) = download else { return Ok(0) };
-    let mut copied = 0;
+async fn copy(download: Option<Download>, to: &mut impl Write) -> Result<Copied, Failure> {
+    let mut copied = Copied { bytes: 0, rows: Some(0), whole: true };
+    let Some(mut download) = download else { return Ok(copied) };
+    let (mut counter, mut unused, mut countable) = (Joiner::new(), Vec::new(), true);
+    counter.begin(1);
     while let Some(bytes) = download.next().await? {
-        copied += bytes.len() as u64;
+        copied.bytes += bytes.len() as u64;
+        countable = countable && counter.push(&bytes, &mut unused).is_ok();
+        unused.clear();
         if !output::unless_nobody_reads(to.write_all(&bytes))? {
-            return Ok(copied);
+            return Ok(Copied { whole: false, ..copied });
         }
     }
+    countable = countable && counter.end(&mut unused).is_ok();
+    copied.rows = countable.then(|| counter.rows());
     output::unless_nobody_reads(to.flush())?;
     Ok(copied)
 }

@@ -3,7 +3,7 @@
 use clap::Args;
 use serde::Serialize;
 
-use super::text::{outcome, plain, standing, table, time};
+use super::text::{UNACCOUNTED, outcome, plain, row_cells, standing, table, time, without_idle_column};
 use super::{Exit, Failure, Global, output};
 use crate::job::JobId;
 use crate::store::{Batch, HistoryEntry, Job};
@@ -66,19 +66,23 @@ fn record(job: &Job) -> String {
 }
 
 fn batches(batches: &[Batch]) -> String {
-    let head = ["PART", "STATE", "MARKETO ID", "ATTEMPTS", "DONE", "FAILED", "MESSAGE"].map(str::to_owned).to_vec();
+    let head = ["PART", "STATE", "MARKETO ID", "ATTEMPTS", "DONE", "FAILED", UNACCOUNTED, "MESSAGE"]
+        .map(str::to_owned)
+        .to_vec();
     let row = |batch: &Batch| {
+        let [done, failed, unaccounted] = row_cells(&batch.rows);
         vec![
             batch.part.to_string(),
             batch.state.to_string(),
             plain(batch.marketo_batch_id.as_deref().unwrap_or("-")),
             batch.attempts.to_string(),
-            format!("{}/{}", batch.rows.processed + batch.rows.failed, batch.rows.total),
-            batch.rows.failed.to_string(),
+            done,
+            failed,
+            unaccounted,
             plain(batch.message.as_deref().unwrap_or_default()),
         ]
     };
-    table(&[head].into_iter().chain(batches.iter().map(row)).collect::<Vec<_>>())
+    table(&without_idle_column([head].into_iter().chain(batches.iter().map(row)).collect(), UNACCOUNTED))
 }
 
 fn events(history: &[HistoryEntry]) -> String {
@@ -101,12 +105,11 @@ mod tests {
     use super::*;
     use crate::cli::text::samples;
     use crate::job::{BatchState, JobState};
-    use crate::store::Rows;
 
     #[test]
     fn a_record_has_a_line_for_what_there_is() {
         let mut job = samples::job(12, JobState::Complete);
-        job.rows = Rows { total: 10, processed: 9, failed: 1, warned: 0 };
+        job.rows = samples::rows(10, (Some(9), Some(1), Some(0)));
         job.group = Some("nightly".into());
         job.started_at = Some(samples::at(1));
         job.finished_at = Some(samples::at(62));

@@ -37,16 +37,52 @@ pub fn count(number: u64, one: &str) -> String {
     }
 }
 
-/// `1000 rows, 998 processed, 2 failed, 1 with a warning`; failures and warnings are left out where there are none.
+/// `1000 rows, 997 processed, 2 failed, 1 with a warning, 1 unaccounted for`; what is 0 is left out but for the processed
+/// rows, and what Marketo did not count is unknown.
 pub fn outcome(rows: &Rows) -> String {
-    let mut text = format!("{}, {} processed", count(rows.total, "row"), rows.processed);
-    if rows.failed > 0 {
-        text += &format!(", {} failed", rows.failed);
+    let mut text = format!("{}, {} processed", count(rows.total, "row"), known(rows.processed));
+    for (number, what) in [(rows.failed, "failed"), (rows.warned, "with a warning")] {
+        if number != Some(0) {
+            text += &format!(", {} {what}", known(number));
+        }
     }
-    if rows.warned > 0 {
-        text += &format!(", {} with a warning", rows.warned);
+    match rows.unaccounted {
+        Some(0) => {}
+        Some(more) if more < 0 => text += &format!(", {} more counted than sent", more.unsigned_abs()),
+        Some(less) => text += &format!(", {less} unaccounted for"),
+        None => text += ", unknown unaccounted for",
     }
     text
+}
+
+/// A count, or `unknown` where Marketo did not give it.
+pub fn known(count: Option<u64>) -> String {
+    count.map_or_else(|| "unknown".to_owned(), |count| count.to_string())
+}
+
+/// The cells DONE, FAILED and UNACCOUNTED of a table; `?` is what Marketo did not count.
+pub fn row_cells(rows: &Rows) -> [String; 3] {
+    let cell = |count: Option<String>| count.unwrap_or_else(|| "?".to_owned());
+    let done = cell(rows.done().map(|done| done.to_string()));
+    [
+        format!("{done}/{}", rows.total),
+        cell(rows.failed.map(|failed| failed.to_string())),
+        cell(rows.unaccounted.map(|unaccounted| unaccounted.to_string())),
+    ]
+}
+
+/// The column of rows that are in none of Marketo's counts.
+pub const UNACCOUNTED: &str = "UNACCOUNTED";
+
+/// Takes the column `name` out of a table, its head included, where it is 0 in every row.
+pub fn without_idle_column(mut table: Vec<Vec<String>>, name: &str) -> Vec<Vec<String>> {
+    let column = table.first().and_then(|head| head.iter().position(|cell| cell == name));
+    if let Some(column) = column.filter(|&column| table.iter().skip(1).all(|row| row[column] == "0")) {
+        for row in &mut table {
+            row.remove(column);
+        }
+    }
+    table
 }
 
 /// A job's state; while it is running, also those of its batches.
@@ -81,7 +117,7 @@ pub fn ending(job: &Job) -> String {
 #[cfg(test)]
 pub mod samples {
     use super::*;
-    use crate::job::{BatchState, Format, JobId, Source, Target};
+    use crate::job::{BatchState, Counts, Format, JobId, Source, Target};
     use crate::store::Batch;
 
     /// 2026-08-01T10:00:00Z and some seconds.
@@ -100,7 +136,7 @@ pub mod samples {
             priority: 0,
             group: None,
             bytes: 1234,
-            rows: Rows { total: 10, ..Rows::default() },
+            rows: Rows::uncounted(10),
             batches: vec![batch(1, BatchState::Pending)],
             retry_of: None,
             source: Some(Source::Socket { uid: Some(1000) }),
@@ -112,6 +148,11 @@ pub mod samples {
             error: None,
             header: (0, 6),
         }
+    }
+
+    /// Of a complete import: processed, failed, warned.
+    pub fn rows(total: u64, (processed, failed, warned): (Option<u64>, Option<u64>, Option<u64>)) -> Rows {
+        Rows::complete(total, Counts { processed, failed, warned })
     }
 
     pub fn batch(part: u32, state: BatchState) -> Batch {
@@ -160,13 +201,21 @@ mod tests {
     #[test]
     fn the_last_line_about_a_job_tells_what_came_of_it() {
         let mut job = samples::job(7, JobState::Complete);
-        job.rows = Rows { total: 10, processed: 8, failed: 2, warned: 1 };
-        assert_eq!(ending(&job), "job 7: people.csv is complete: 10 rows, 8 processed, 2 failed, 1 with a warning");
+        for (counts, text) in [
+            ((Some(8), Some(2), Some(1)), "8 processed, 2 failed, 1 with a warning"),
+            ((Some(8), Some(0), Some(0)), "8 processed, 2 unaccounted for"),
+            ((Some(10), Some(1), Some(0)), "10 processed, 1 failed, 1 more counted than sent"),
+            ((Some(10), None, Some(0)), "10 processed, unknown failed, unknown unaccounted for"),
+            ((None, None, None), "unknown processed, unknown failed, unknown with a warning, unknown unaccounted for"),
+        ] {
+            job.rows = samples::rows(10, counts);
+            assert_eq!(ending(&job), format!("job 7: people.csv is complete: 10 rows, {text}"));
+        }
         job.state = JobState::Failed;
         job.error = Some("1006: field 'x' not found".into());
         assert_eq!(ending(&job), "job 7: people.csv has failed: 1006: field 'x' not found");
         job.state = JobState::Cancelled;
-        job.rows = Rows { total: 1, ..Rows::default() };
+        job.rows = Rows::uncounted(1);
         assert_eq!(ending(&job), "job 7: people.csv is cancelled: 1 row, 0 processed");
     }
 }

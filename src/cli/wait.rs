@@ -5,12 +5,12 @@ use clap::Args;
 use super::follow::follow;
 use super::progress::Progress;
 use super::{Exit, Failure, Global, output, text};
-use crate::job::JobId;
+use crate::job::{JobId, JobState};
 use crate::store::Job;
 
 /// Wait until each of these jobs has ended
 ///
-/// Exit status: 1 if any job failed or was cancelled, else 4 if any row failed, else 0; 130 at Ctrl-C. The jobs go on in
+/// Exit status: 1 if any job failed or was cancelled, else 4 if any row failed or is in none of Marketo's counts, else 0; 130 at Ctrl-C. The jobs go on in
 /// the daemon whether or not somebody waits. A daemon that goes away meanwhile is given five seconds to come back. With
 /// --json: an array of the jobs, in the order of the numbers.
 #[derive(Args, Debug)]
@@ -44,6 +44,9 @@ pub fn tell(jobs: &[Job], global: &Global) -> Result<Exit, Failure> {
         output::print(&format!("{}\n", text::ending(job)))?;
         if job.has_failed_rows() {
             output::note(&format!("\"marqueue failures {}\" gives the rows that failed", job.id));
+        }
+        if let Some(doubt) = job.rows.doubt().filter(|_| job.state == JobState::Complete) {
+            output::note(&format!("job {}: {doubt}", job.id));
         }
     }
     Ok(Exit::of(jobs))

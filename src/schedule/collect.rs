@@ -3,7 +3,7 @@
 
 use super::call::{Admitted, Matter};
 use super::desk::Desk;
-use super::outcome::{Unanswered, fetch_failed, is_refusal};
+use super::outcome::{Unanswered, fetch_failed, is_refusal, may_have_report};
 use crate::job::{BatchKey, BatchState, Event};
 use crate::marketo::{Ask, AskFault, File, Report, ReportKind};
 use crate::store::{Batch, CHUNK_BYTES, Job, Kind, Packed, StoreError};
@@ -19,6 +19,9 @@ pub(super) async fn collect(desk: &Desk, key: BatchKey) -> Result<(), StoreError
         (ReportKind::Warnings, Kind::Warnings, batch.counts.warned),
     ];
     for (size, (report, kind, count)) in sizes.iter_mut().zip(reports) {
+        if !may_have_report(report, batch.counts, batch.rows.total) {
+            continue;
+        }
         match fetch(desk, key, &job, &batch, report, kind, count).await? {
             Fetched::File(bytes) => *size = Some(bytes),
             Fetched::None => {}
@@ -50,10 +53,6 @@ async fn fetch(
     kind: Kind,
     count: Option<u64>,
 ) -> Result<Fetched, StoreError> {
-    // A call is saved where Marketo counted none. Where it did not count, it is asked.
-    if count == Some(0) {
-        return Ok(Fetched::None);
-    }
     let Some(id) = &batch.marketo_batch_id else { return Ok(Fetched::None) };
     // A disk that is full for days must not cost a call a second.
     desk.store.has_room_for_report().await?;
@@ -131,7 +130,7 @@ async fn none(
     kind: Kind,
     count: Option<u64>,
 ) -> Result<Fetched, StoreError> {
-    let Some(count) = count else { return Ok(Fetched::None) };
+    let Some(count) = count.filter(|&count| count > 0) else { return Ok(Fetched::None) };
     let reason = format!("Marketo counts {count} rows for the {} file and has no such file", kind.as_str());
     later(desk, key, batch, kind, None, reason, None).await
 }

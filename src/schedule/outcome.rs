@@ -9,8 +9,8 @@ use super::next_day;
 use crate::clock::after;
 use crate::config::{Instance, UnknownOutcome};
 use crate::job::{Counts, Event, RemoteStatus, Wait};
-use crate::marketo::{Ask, CreateFault};
-use crate::store::{AskFailures, PauseKind, Snapshot};
+use crate::marketo::{Ask, CreateFault, ReportKind};
+use crate::store::{AskFailures, PauseKind, Rows, Snapshot};
 
 /// How many of the longest pauses between polls an import is taken to exist that a lost answer may have left behind.
 /// Nobody can see it, and most imports are over by then; if it is not, Marketo's own 1016 says so.
@@ -134,6 +134,15 @@ pub enum Unanswered {
     AskAgain(Timestamp),
     /// There is no use in asking on, for this reason.
     GiveUp(String),
+}
+
+/// Whether Marketo may have such a file of an ended import of `sent` rows. A call is saved where it counted no row for it.
+/// Where it did not count, it is asked; so it is for failures where its counts do not add up to what was sent.
+pub fn may_have_report(report: ReportKind, counts: Counts, sent: u64) -> bool {
+    match report {
+        ReportKind::Failures => counts.failed != Some(0) || !Rows::complete(sent, counts).add_up(),
+        ReportKind::Warnings => counts.warned != Some(0),
+    }
 }
 
 /// Whether Marketo said no to a question about an import (none: it has no such file), rather than nothing.
@@ -361,6 +370,25 @@ mod tests {
             let poll = poll_failed(ask.unwrap_or(Ask::Again), "w", accepted, before, &instance(), now);
             assert_eq!(said(poll), polled, "{ask:?} {failures}");
             assert_eq!(said(fetch_failed(ask, "w", accepted, before, &instance(), now)), fetched, "{ask:?} {failures}");
+        }
+    }
+
+    #[test]
+    fn a_file_is_asked_for_unless_marketo_surely_has_none() {
+        use ReportKind::{Failures, Warnings};
+        let counts = |processed, failed, warned| Counts { processed, failed, warned };
+        for (report, counts, asked) in [
+            (Failures, counts(Some(2), Some(0), Some(0)), false),
+            (Failures, counts(Some(1), Some(1), Some(0)), true),
+            (Failures, counts(Some(2), None, Some(0)), true),
+            (Failures, counts(Some(1), Some(0), Some(0)), true),
+            (Failures, counts(Some(3), Some(0), Some(0)), true),
+            (Failures, counts(None, Some(0), Some(0)), true),
+            (Warnings, counts(Some(1), Some(0), Some(0)), false),
+            (Warnings, counts(Some(2), Some(0), Some(1)), true),
+            (Warnings, counts(Some(2), Some(0), None), true),
+        ] {
+            assert_eq!(may_have_report(report, counts, 2), asked, "{report:?} {counts:?}");
         }
     }
 

@@ -5,7 +5,7 @@ use super::desk::Desk;
 use super::outcome::{Unanswered, after_status, is_refusal, poll_failed};
 use crate::job::{BatchKey, BatchState, Event, RemoteStatus};
 use crate::marketo::{Ask, AskFault, Status};
-use crate::store::{Batch, StoreError};
+use crate::store::{Batch, Rows, StoreError};
 
 pub(super) async fn poll(desk: &Desk, key: BatchKey) -> Result<(), StoreError> {
     let (job, batch) = desk.store.batch(key).await?;
@@ -25,7 +25,7 @@ pub(super) async fn poll(desk: &Desk, key: BatchKey) -> Result<(), StoreError> {
         let answer = desk.client().status(&token, &job.target, &id).await;
         pass.over().await;
         match answer {
-            Ok(status) => return answered(desk, key, &id, status).await,
+            Ok(status) => return answered(desk, key, &id, batch.rows.total, status).await,
             Err(fault) => match desk.heed(fault.ask, &fault.reason, &mut renewed).await? {
                 Matter::Again => {}
                 Matter::Instance => return Ok(()),
@@ -35,12 +35,17 @@ pub(super) async fn poll(desk: &Desk, key: BatchKey) -> Result<(), StoreError> {
     }
 }
 
-async fn answered(desk: &Desk, key: BatchKey, id: &str, answer: Status) -> Result<(), StoreError> {
+async fn answered(desk: &Desk, key: BatchKey, id: &str, sent: u64, answer: Status) -> Result<(), StoreError> {
     let Status { status, counts, message, request_id } = answer;
     if matches!(status, RemoteStatus::Complete | RemoteStatus::Failed) {
         tracing::info!(instance = %desk.name, job = %key.job, part = key.part, marketo_batch_id = id, ?status,
             processed = counts.processed, failed = counts.failed, warned = counts.warned, request_id,
             "the import ended");
+    }
+    let doubt = Rows::complete(sent, counts).doubt().filter(|_| status == RemoteStatus::Complete);
+    if let Some(doubt) = doubt {
+        tracing::warn!(instance = %desk.name, job = %key.job, part = key.part, marketo_batch_id = id, sent, doubt,
+            "Marketo's counts do not add up");
     }
     desk.store.record(key, after_status(status, counts, message), request_id, desk.clock.now()).await?;
     Ok(())

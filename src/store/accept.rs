@@ -5,10 +5,11 @@ use sqlx::query::Query;
 use sqlx::sqlite::SqliteArguments;
 use sqlx::{Row, Sqlite};
 
+use super::Rows;
 use super::columns::Columns;
 use super::content::{CHUNK_BYTES, Packed};
 use super::jobs;
-use super::records::{Batch, Job, Rows};
+use super::records::{Batch, Job};
 use super::writer::Writing;
 use super::{Change, Fact, Store, StoreError};
 use crate::job::{Format, JobId, JobState, Source, Target};
@@ -302,7 +303,7 @@ fn as_stored(id: JobId, new: NewJob, layout: &Layout, now: Timestamp) -> Job {
         priority: new.priority,
         group: new.group,
         bytes: layout.bytes,
-        rows: Rows { total: layout.rows, ..Rows::default() },
+        rows: Rows::uncounted(layout.rows),
         batches: (1..).zip(&layout.parts).map(batch).collect(),
         retry_of: new.retry_of,
         source: Some(new.source),

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use tokio::sync::{broadcast, mpsc};
 
-use super::{Change, Store};
-use crate::job::{Counts, Event, JobState};
+use super::{Change, Rows, Store};
+use crate::job::{Event, JobState};
 
 /// One thing that happened and was committed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,7 +17,7 @@ pub enum Fact {
     /// An event of a batch; `code` is Marketo's code or the HTTP status, where the event is a refusal or a failure.
     Event { instance: String, event: &'static str, code: Option<String> },
     /// What Marketo counted of an import that ended.
-    Rows { instance: String, counts: Counts },
+    Rows { instance: String, rows: Rows },
     /// A job ended, so long after it was accepted.
     Ended { instance: String, state: JobState, took: Duration },
     /// A call is about to leave.

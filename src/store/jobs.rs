@@ -135,9 +135,7 @@ async fn add_batches(conn: &mut SqliteConnection, job: &mut Job) -> Result<(), S
         .await?;
     job.batches = rows.iter().map(read_batch).collect::<Result<_, _>>()?;
     for batch in &job.batches {
-        job.rows.processed += batch.rows.processed;
-        job.rows.failed += batch.rows.failed;
-        job.rows.warned += batch.rows.warned;
+        job.rows.add_counts(&batch.rows);
     }
     Ok(())
 }

@@ -7,7 +7,7 @@ use super::jobs::write_history;
 use super::progress::{AskFailures, Progress};
 use super::rows::{maybe_size, time, word};
 use super::writer::Writing;
-use super::{Change, Fact, Part, Store, StoreError, accept, instances};
+use super::{Change, Fact, Part, Rows, Store, StoreError, accept, instances};
 use crate::job::{BatchKey, BatchState, Counts, Event, JobId, Wait, job_state};
 
 impl Store {
@@ -146,18 +146,48 @@ pub(super) async fn record(
     if news || batch.counts != before.counts {
         w.changes.push(Change::Batch(key));
     }
+    if let Event::Ended { counts, .. } | Event::Lost { counts, .. } = event {
+        let rows = Rows::complete(rows_sent(w, key).await?, *counts);
+        hold_counts(w, key, event, rows, now).await?;
+    }
     count(w, key, event).await?;
     settle_job(w, key.job, now).await?;
     instances::learn(w, key, event, now).await?;
     Ok(batch.state)
 }
 
+/// Holds Marketo's counts of an import that ended against the rows that were sent. The history says where they differ.
+async fn hold_counts(
+    w: &mut Writing<'_>,
+    key: BatchKey,
+    event: &Event,
+    mut rows: Rows,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    // An import that failed as a whole has imported no row that it does not name.
+    if matches!(event, Event::Lost { .. }) {
+        rows.unaccounted = Some(0);
+    } else if let Some(doubt) = rows.doubt() {
+        let state = BatchState::Collecting.as_str();
+        write_history(w, key.job, Some(key.part), now, "counts-differ", state, Some(&doubt), None).await?;
+    }
+    let instance = instance_of(w, key.job).await?;
+    w.changes.push(Change::Fact(Fact::Rows { instance, rows }));
+    Ok(())
+}
+
+async fn rows_sent(w: &mut Writing<'_>, key: BatchKey) -> Result<u64, StoreError> {
+    let rows: i64 = sqlx::query_scalar("SELECT rows FROM batch WHERE job_id = ? AND part = ?")
+        .bind(key.job.0)
+        .bind(key.part)
+        .fetch_one(&mut *w.conn)
+        .await?;
+    Ok(rows.cast_unsigned())
+}
+
 /// Tells those who count.
 async fn count(w: &mut Writing<'_>, key: BatchKey, event: &Event) -> Result<(), StoreError> {
     let instance = instance_of(w, key.job).await?;
-    if let Event::Ended { counts, .. } | Event::Lost { counts, .. } = event {
-        w.changes.push(Change::Fact(Fact::Rows { instance: instance.clone(), counts: *counts }));
-    }
     w.changes.push(Change::Fact(Fact::of(instance, event)));
     Ok(())
 }
@@ -320,7 +350,7 @@ mod tests {
             (job.state, job.started_at, job.finished_at),
             (JobState::Complete, Some(from_ms(1)), Some(from_ms(5)))
         );
-        assert_eq!((job.rows.total, job.rows.failed, batch.state), (1, 1, BatchState::Complete));
+        assert_eq!((job.rows.total, job.rows.failed, batch.state), (1, Some(1), BatchState::Complete));
         assert_eq!((batch.marketo_batch_id.as_deref(), batch.importing_at), (Some("3404"), Some(from_ms(3))));
         let history = store.history(key.job).await.unwrap();
         let events: Vec<_> = history.iter().map(|entry| entry.event.as_str()).collect();

@@ -5,6 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::progress::AskFailures;
+use super::row_counts::Rows;
 use crate::clock::TimeText;
 use crate::job::{BatchState, Counts, Format, JobId, JobState, Source, Target, marketo_id};
 
@@ -51,18 +52,9 @@ pub struct Job {
 impl Job {
     /// Rows did not arrive although the job is complete. Marketo's count of them can be missing; their file tells too.
     pub fn has_failed_rows(&self) -> bool {
-        self.rows.failed > 0 || self.batches.iter().any(|batch| batch.failures_bytes.is_some())
+        self.rows.failed.is_some_and(|failed| failed > 0)
+            || self.batches.iter().any(|batch| batch.failures_bytes.is_some())
     }
-}
-
-/// Rows of a job: all of them, and what Marketo has said of them so far.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct Rows {
-    pub total: u64,
-    /// Succeeded; those with a warning are among them.
-    pub processed: u64,
-    pub failed: u64,
-    pub warned: u64,
 }
 
 /// One batch of a job.
@@ -112,7 +104,7 @@ impl Batch {
             marketo_batch_id: None,
             attempts: 0,
             message: None,
-            rows: Rows { total: rows, ..Rows::default() },
+            rows: Rows::uncounted(rows),
             byte_from: from,
             byte_to: to,
             not_before: None,

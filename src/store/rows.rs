@@ -5,7 +5,8 @@ use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
 
 use super::progress::AskFailures;
-use super::records::{Batch, Job, Rows};
+use super::records::{Batch, Job};
+use super::row_counts::{Counted, Rows};
 use crate::clock::from_ms;
 use crate::job::{Counts, JobId, Source, Target};
 
@@ -20,7 +21,7 @@ pub(super) fn read_job(row: &SqliteRow) -> Result<Job, sqlx::Error> {
         priority: row.try_get("priority")?,
         group: row.try_get("job_group")?,
         bytes: size(row, "bytes")?,
-        rows: Rows { total: size(row, "rows")?, ..Rows::default() },
+        rows: Rows::uncounted(size(row, "rows")?),
         batches: Vec::new(),
         retry_of: row.try_get::<Option<i64>, _>("retry_of")?.map(JobId),
         source: read_source(row)?,
@@ -57,18 +58,16 @@ pub(super) fn read_batch(row: &SqliteRow) -> Result<Batch, sqlx::Error> {
         failed: maybe_size(row, "failed")?,
         warned: maybe_size(row, "warned")?,
     };
+    let marketo_batch_id: Option<String> = row.try_get("marketo_batch_id")?;
+    let state = word(row, "state")?;
+    let may_be_imported = marketo_batch_id.is_some() || row.try_get::<u32, _>("ghosts")? > 0;
     Ok(Batch {
         part: row.try_get("part")?,
-        state: word(row, "state")?,
-        marketo_batch_id: row.try_get("marketo_batch_id")?,
+        state,
+        marketo_batch_id,
         attempts: row.try_get("attempts")?,
         message: row.try_get("message")?,
-        rows: Rows {
-            total: size(row, "rows")?,
-            processed: counts.processed.unwrap_or(0),
-            failed: counts.failed.unwrap_or(0),
-            warned: counts.warned.unwrap_or(0),
-        },
+        rows: Rows::of_batch(size(row, "rows")?, Counted { state, counts, may_be_imported }),
         byte_from: size(row, "byte_from")?,
         byte_to: size(row, "byte_to")?,
         not_before: time(row, "not_before")?,

@@ -39,9 +39,9 @@ pub struct File {
 pub struct End {
     pub state: JobState,
     pub total: u64,
-    pub processed: u64,
-    pub failed: u64,
-    pub warned: u64,
+    pub processed: Option<u64>,
+    pub failed: Option<u64>,
+    pub warned: Option<u64>,
     pub failures: Option<String>,
     pub warnings: Option<String>,
 }
@@ -52,8 +52,8 @@ impl End {
         let facts = |end: &End| {
             let End { state, total, processed, failed, warned, failures, warnings } = end;
             let text = |text: &Option<String>| format!("{text:?}").replace("xx", "");
-            let numbers = [("total", total), ("processed", processed), ("failed", failed), ("warned", warned)];
-            let numbers = numbers.map(|(name, number)| format!("{name} {number}"));
+            let numbers = [("total", &Some(*total)), ("processed", processed), ("failed", failed), ("warned", warned)];
+            let numbers = numbers.map(|(name, number)| format!("{name} {number:?}"));
             [vec![state.to_string()], numbers.into(), vec![text(failures), text(warnings)]].concat()
         };
         let both = facts(self).into_iter().zip(facts(other));
@@ -164,15 +164,23 @@ impl File {
         let total = self.rows.len() as u64;
         if self.batch_fails {
             let (state, none) = (JobState::Failed, None);
-            return End { state, total, processed: 0, failed: 0, warned: 0, failures: none.clone(), warnings: none };
+            return End {
+                state,
+                total,
+                processed: Some(0),
+                failed: Some(0),
+                warned: Some(0),
+                failures: none.clone(),
+                warnings: none,
+            };
         }
         let (failed, warned) = (self.failing.len() as u64, self.warned.len() as u64);
         End {
             state: JobState::Complete,
             total,
-            processed: total - failed,
-            failed,
-            warned,
+            processed: Some(total - failed),
+            failed: Some(failed),
+            warned: Some(warned),
             failures: self.report("Import Failure Reason", &self.failing),
             warnings: self.report("Import Warning Reason", &self.warned),
         }

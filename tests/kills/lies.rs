@@ -171,7 +171,8 @@ const LIES: [(&str, Promise, Lie); 30] = [
         Some(())
     }),
     ("a row is miscounted", Promise::Ended, |story| {
-        story.jobs.last_mut()?.job.rows.processed += 1;
+        let processed = &mut story.jobs.last_mut()?.job.rows.processed;
+        *processed = processed.map(|processed| processed + 1);
         Some(())
     }),
     ("a failed row is not told of", Promise::Ended, |story| {

@@ -72,7 +72,13 @@ fn import(ledger: &mut Ledger, file: &File, rows: Range<usize>) {
 
 fn found(id: i64, file: &File) -> Found {
     let end = file.end();
-    let rows = Rows { total: end.total, processed: end.processed, failed: end.failed, warned: end.warned };
+    let rows = Rows {
+        total: end.total,
+        processed: end.processed,
+        failed: end.failed,
+        warned: end.warned,
+        unaccounted: Some(0),
+    };
     let job = Job {
         id: JobId(id),
         state: end.state,

@@ -65,7 +65,7 @@ impl World {
                 let counts = self.shelf.batch(key).progress.counts;
                 let counted = if report == Report::Failures { counts.failed } else { counts.warned };
                 return match counted {
-                    None => self.next_report(worker, report),
+                    None | Some(0) => self.next_report(worker, report),
                     Some(_) => self.fetch_failed(worker, key, report, None, "no such file"),
                 };
             }

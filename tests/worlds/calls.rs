@@ -4,8 +4,8 @@ use std::time::Instant;
 
 use marqueue::job::{BatchKey, BatchState, Event, Wait};
 use marqueue::marketo::wire::ApiError;
-use marqueue::marketo::{Ask, CreateFault, Look, asks};
-use marqueue::schedule::outcome::{answer_lost, service_quiet};
+use marqueue::marketo::{Ask, CreateFault, Look, ReportKind, asks};
+use marqueue::schedule::outcome::{answer_lost, may_have_report, service_quiet};
 use marqueue::schedule::{day_of, next_day, still_open};
 use marqueue::simulator::Call;
 use marqueue::store::PauseKind;
@@ -69,12 +69,11 @@ impl World {
             Task::Poll if !matches!(state, BatchState::Queued | BatchState::Importing) => return Ok(Next::Ended),
             Task::Collect(_) if state != BatchState::Collecting => return Ok(Next::Ended),
             Task::Collect(report) => {
-                let counts = progress.counts;
-                let counted = match report {
-                    Report::Failures => counts.failed,
-                    Report::Warnings => counts.warned,
+                let kind = match report {
+                    Report::Failures => ReportKind::Failures,
+                    Report::Warnings => ReportKind::Warnings,
                 };
-                if counted == Some(0) {
+                if !may_have_report(kind, progress.counts, u64::from(self.shelf.batch(key).rows())) {
                     return self.next_report(worker, report);
                 }
             }

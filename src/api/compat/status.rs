@@ -20,13 +20,14 @@ pub(super) fn receipt(job: &Job) -> Import {
 /// The answer to the question how it stands.
 pub(super) fn status(job: &Job) -> Import {
     let of_object = object(job).is_some();
-    let processed = Some(job.rows.processed);
+    // A count that Marketo did not give is left out here as there.
+    let processed = job.rows.processed;
     Import {
         status: word(job).to_owned(),
         num_of_leads_processed: processed.filter(|_| !of_object),
         num_of_objects_processed: processed.filter(|_| of_object),
-        num_of_rows_failed: Some(job.rows.failed),
-        num_of_rows_with_warning: Some(job.rows.warned),
+        num_of_rows_failed: job.rows.failed,
+        num_of_rows_with_warning: job.rows.warned,
         operation: of_object.then(|| "import".to_owned()),
         import_time: import_time(job).filter(|_| of_object),
         message: Some(message(job)),
@@ -70,7 +71,8 @@ fn message(job: &Job) -> String {
         JobState::Complete => match job.batches.as_slice() {
             // Marketo's own words, where it had them for the whole file.
             [only] if only.message.is_some() => only.message.clone().unwrap_or_default(),
-            _ if job.rows.failed > 0 => format!("Import completed with errors, {}", counts(job)),
+            _ if job.has_failed_rows() => format!("Import completed with errors, {}", counts(job)),
+            _ if !job.rows.add_up() => format!("Import completed, {}", counts(job)),
             _ => format!("Import succeeded, {}", counts(job)),
         },
         _ if word(job) == "Importing" => format!("Import in progress, {}", counts(job)),
@@ -81,12 +83,18 @@ fn message(job: &Job) -> String {
 /// As Marketo puts it.
 fn counts(job: &Job) -> String {
     let rows = &job.rows;
-    let mut text = format!("{0} records imported ({0} members)", rows.processed);
-    if rows.failed > 0 {
-        text += &format!(", {} failed", rows.failed);
+    let mut text = match rows.processed {
+        Some(processed) => format!("{processed} records imported ({processed} members)"),
+        None => "records imported: unknown".to_owned(),
+    };
+    if let Some(failed) = rows.failed.filter(|&failed| failed > 0) {
+        text += &format!(", {failed} failed");
     }
-    if rows.warned > 0 {
-        text += &format!(", {} warning.", rows.warned);
+    if let Some(warned) = rows.warned.filter(|&warned| warned > 0) {
+        text += &format!(", {warned} warning.");
+    }
+    if let Some(doubt) = rows.doubt() {
+        text += &format!(" ({doubt})");
     }
     text
 }
@@ -102,7 +110,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::job::{Format, JobId, Source};
+    use crate::job::{Counts, Format, JobId, Source};
     use crate::store::{Batch, Rows};
 
     fn job(target: Target, state: JobState, batches: &[BatchState]) -> Job {
@@ -118,7 +126,7 @@ mod tests {
             priority: 0,
             group: None,
             bytes: 1,
-            rows: Rows { total: 10, ..Rows::default() },
+            rows: Rows::uncounted(10),
             batches: (1..).zip(batches).map(batch).collect(),
             retry_of: None,
             source: Some(Source::Socket { uid: Some(0) }),
@@ -134,6 +142,10 @@ mod tests {
 
     fn leads(state: JobState, batches: &[BatchState]) -> Job {
         job(Target::Leads { lookup_field: None, list_id: None, partition: None }, state, batches)
+    }
+
+    fn rows(total: u64, processed: Option<u64>, failed: Option<u64>, warned: Option<u64>) -> Rows {
+        Rows::complete(total, Counts { processed, failed, warned })
     }
 
     fn json_of(import: &Import) -> Value {
@@ -175,14 +187,14 @@ mod tests {
     #[test]
     fn counts_are_sums_and_the_message_says_them_in_marketos_words() {
         let mut two = leads(JobState::Complete, &[BatchState::Complete, BatchState::Complete]);
-        two.rows = Rows { total: 10, processed: 8, failed: 2, warned: 1 };
+        two.rows = rows(10, Some(8), Some(2), Some(1));
         assert_eq!(
             json_of(&status(&two)),
             json!({"batchId": 17, "importId": "17", "status": "Complete", "numOfLeadsProcessed": 8, "numOfRowsFailed": 2,
                 "numOfRowsWithWarning": 1,
                 "message": "Import completed with errors, 8 records imported (8 members), 2 failed, 1 warning."})
         );
-        two.rows = Rows { total: 10, processed: 10, failed: 0, warned: 0 };
+        two.rows = rows(10, Some(10), Some(0), Some(0));
         let succeeded = "Import succeeded, 10 records imported (10 members)";
         assert_eq!(status(&two).message.as_deref(), Some(succeeded));
         let mut one = leads(JobState::Complete, &[BatchState::Complete]);
@@ -191,9 +203,39 @@ mod tests {
     }
 
     #[test]
+    fn a_count_that_marketo_did_not_give_is_left_out() {
+        let mut two = leads(JobState::Complete, &[BatchState::Complete, BatchState::Complete]);
+        for (counted, json, message) in [
+            (
+                rows(10, Some(8), None, None),
+                json!({"numOfLeadsProcessed": 8}),
+                "Import completed, 8 records imported (8 members) (Marketo did not count all of the 10 rows sent: 8 \
+                 processed and an unknown number failed)",
+            ),
+            (
+                rows(10, None, Some(1), Some(0)),
+                json!({"numOfRowsFailed": 1, "numOfRowsWithWarning": 0}),
+                "Import completed with errors, records imported: unknown, 1 failed (Marketo did not count all of the \
+                 10 rows sent: an unknown number processed and 1 failed)",
+            ),
+            (
+                rows(2, Some(1), Some(0), Some(0)),
+                json!({"numOfLeadsProcessed": 1, "numOfRowsFailed": 0, "numOfRowsWithWarning": 0}),
+                "Import completed, 1 records imported (1 members) (1 row of 2 is unaccounted for: Marketo counted 1 \
+                 processed and 0 failed)",
+            ),
+        ] {
+            two.rows = counted;
+            let mut expected = json!({"batchId": 17, "importId": "17", "status": "Complete", "message": message});
+            expected.as_object_mut().unwrap().extend(json.as_object().unwrap().clone());
+            assert_eq!(json_of(&status(&two)), expected);
+        }
+    }
+
+    #[test]
     fn an_object_is_counted_under_its_own_name_and_has_a_time() {
         let mut car = job(Target::CustomObject { name: "car_c".into() }, JobState::Complete, &[BatchState::Complete]);
-        car.rows.processed = 10;
+        car.rows.processed = Some(10);
         assert_eq!(
             json_of(&status(&car)),
             json!({"batchId": 17, "operation": "import", "status": "Complete", "objectApiName": "car_c",

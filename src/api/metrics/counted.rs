@@ -4,7 +4,7 @@ use prometheus::{Histogram, HistogramVec, IntCounter, IntCounterVec};
 
 use super::maker::{INSTANCE, Maker};
 use crate::job::JobState;
-use crate::store::Fact;
+use crate::store::{Fact, Rows};
 
 /// From a batch of three rows to one that waited for a day.
 const JOB_SECONDS: [f64; 11] = [1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 1_800.0, 3_600.0, 14_400.0, 43_200.0, 86_400.0];
@@ -26,6 +26,24 @@ pub(super) struct Counted {
     commits: Histogram,
     drop_refused: IntCounter,
     notices: IntCounterVec,
+}
+
+/// The rows of an import that ended, by the label `result`. Each result is there, so that it can be watched from 0 on.
+fn by_result(rows: &Rows) -> [(&'static str, u64); 5] {
+    let difference = rows.unaccounted.unwrap_or(0);
+    let (less, more) = if difference < 0 { (0, difference.unsigned_abs()) } else { (difference.unsigned_abs(), 0) };
+    let unknown = if rows.unaccounted.is_none() {
+        rows.total.saturating_sub(rows.processed.unwrap_or(0)).saturating_sub(rows.failed.unwrap_or(0))
+    } else {
+        0
+    };
+    [
+        ("processed", rows.processed.unwrap_or(0)),
+        ("failed", rows.failed.unwrap_or(0)),
+        ("unaccounted", less),
+        ("surplus", more),
+        ("unknown", unknown),
+    ]
 }
 
 impl Counted {
@@ -55,7 +73,8 @@ impl Counted {
             ),
             rows: maker.counters(
                 "marqueue_rows_total",
-                "Rows of imports that ended, as Marketo counted them.",
+                "Rows of imports that ended, as Marketo counted them: processed, failed, unaccounted (sent, and in neither \
+                 count), surplus (counted beyond those sent), unknown (sent, and a count was left out).",
                 &["instance", "result"],
             ),
             warned: maker.counters(
@@ -101,11 +120,11 @@ impl Counted {
                 }
                 self.events.with_label_values(&[instance.as_str(), event]).inc();
             }
-            Fact::Rows { instance, counts } => {
-                for (result, rows) in [("processed", counts.processed), ("failed", counts.failed)] {
-                    self.rows.with_label_values(&[instance.as_str(), result]).inc_by(rows.unwrap_or(0));
+            Fact::Rows { instance, rows } => {
+                for (result, number) in by_result(&rows) {
+                    self.rows.with_label_values(&[instance.as_str(), result]).inc_by(number);
                 }
-                self.warned.with_label_values(&[&instance]).inc_by(counts.warned.unwrap_or(0));
+                self.warned.with_label_values(&[&instance]).inc_by(rows.warned.unwrap_or(0));
             }
             Fact::Ended { instance, state, took } => {
                 self.ended.with_label_values(&[instance.as_str(), state.as_str()]).inc();
@@ -117,6 +136,26 @@ impl Counted {
             Fact::Commit { took } => self.commits.observe(took.as_secs_f64()),
             Fact::DropRefused => self.drop_refused.inc(),
             Fact::Notice { told } => self.notices.with_label_values(&[if told { "told" } else { "failed" }]).inc(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::job::Counts;
+
+    #[test]
+    fn rows_in_no_count_are_metered_by_what_is_known_of_them() {
+        for (total, processed, failed, expected) in [
+            (3, Some(2), Some(1), [2, 1, 0, 0, 0]),
+            (3, Some(1), Some(1), [1, 1, 1, 0, 0]),
+            (3, Some(4), Some(1), [4, 1, 0, 2, 0]),
+            (3, Some(1), None, [1, 0, 0, 0, 2]),
+            (3, None, None, [0, 0, 0, 0, 3]),
+        ] {
+            let rows = Rows::complete(total, Counts { processed, failed, warned: None });
+            assert_eq!(by_result(&rows).map(|(_, number)| number), expected, "{rows:?}");
         }
     }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use console::{Style, measure_text_width};
 
 use crate::api::types::InstanceStatus;
-use crate::cli::text::plain;
+use crate::cli::text::{plain, row_cells};
 use crate::job::{BatchState, JobState, Target};
 use crate::store::Job;
 
@@ -163,12 +163,13 @@ fn lines(jobs: &[Job], wide: bool) -> Vec<String> {
 
 fn cells(job: &Job, wide: bool) -> Vec<Cell> {
     let rows = &job.rows;
-    let done = rows.processed + rows.failed;
+    let [done, ..] = row_cells(rows);
     let ended = job.batches.iter().filter(|batch| batch.ended_at.is_some()).count();
     let word = word(job);
-    let number = |number: u64, style: Style| match number {
-        0 => Cell { style: Style::new().dim(), ..right("-") },
-        number => Cell { style, ..right(number) },
+    let number = |number: Option<u64>, style: Style| match number {
+        Some(0) => Cell { style: Style::new().dim(), ..right("-") },
+        Some(number) => Cell { style, ..right(number) },
+        None => right("?"),
     };
     let mut cells = vec![
         right(job.id),
@@ -176,12 +177,12 @@ fn cells(job: &Job, wide: bool) -> Vec<Cell> {
         left(plain(&if wide { job.target.to_string() } else { short(&job.target) })),
         Cell { style: colour(word), ..left(word) },
         right(format!("{ended}/{}", job.batches.len())),
-        right(format!("{done}/{}", rows.total)),
+        right(done),
         number(rows.failed, Style::new().red()),
         number(rows.warned, Style::new().yellow()),
     ];
     if wide {
-        cells.insert(4, left(bar(colour(word), done, rows.total, BAR)));
+        cells.insert(4, left(bar(colour(word), rows.done().unwrap_or(0), rows.total, BAR)));
     }
     cells
 }
@@ -245,7 +246,6 @@ mod tests {
     use super::*;
     use crate::api::types::{Limits, Queue, Slots};
     use crate::cli::text::samples::{batch, job};
-    use crate::store::Rows;
 
     fn board(jobs: Vec<Job>) -> Board {
         let slots = Slots { uploading: 1, queued: 3, importing: 2, unknown: 0, limit: 10, learnt: None };
@@ -259,7 +259,7 @@ mod tests {
     fn running(id: i64) -> Job {
         let mut job = job(id, JobState::Running);
         job.batches = vec![batch(1, BatchState::Queued), batch(2, BatchState::Importing)];
-        job.rows = Rows { total: 20, processed: 9, failed: 1, warned: 0 };
+        (job.rows.total, job.rows.processed, job.rows.failed) = (20, Some(9), Some(1));
         job
     }
 

@@ -152,7 +152,7 @@ mod tests {
         job.state = JobState::Running;
         for rows in [3, 5] {
             job.batches = vec![batch(1, BatchState::Importing)];
-            job.rows.processed = rows;
+            job.rows.processed = Some(rows);
             lines.push(change(&mut said, &job));
         }
         job.state = JobState::Complete;

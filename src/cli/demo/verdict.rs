@@ -1,8 +1,8 @@
 //! Did all go as it should? What came of the jobs, and what the stand-in for Marketo counted, against what was expected.
 
-use crate::cli::text::{count, ending, table};
+use crate::cli::text::{count, ending, known, table};
 use crate::config::Limits;
-use crate::job::JobState;
+use crate::job::{Counts, JobState};
 use crate::simulator::{Call, Ledger, Settings};
 use crate::store::{Job, Rows};
 
@@ -13,7 +13,8 @@ pub fn faults(jobs: &[(&Sample, &Job)], ledger: &Ledger, settings: &Settings, ow
     let mut faults = Vec::new();
     for (sample, job) in jobs {
         let processed = sample.rows - sample.failed;
-        let expected = Rows { total: sample.rows, processed, failed: sample.failed, warned: sample.warned };
+        let (failed, warned) = (Some(sample.failed), Some(sample.warned));
+        let expected = Rows::complete(sample.rows, Counts { processed: Some(processed), failed, warned });
         if job.state != JobState::Complete || job.rows != expected {
             faults.push(format!("{}, and not as it was made to end", ending(job)));
         }
@@ -67,9 +68,7 @@ pub fn summary<'a>(
         number += 1;
         batches += job.batches.len() as u64;
         rows.total += job.rows.total;
-        rows.processed += job.rows.processed;
-        rows.failed += job.rows.failed;
-        rows.warned += job.rows.warned;
+        rows.add_counts(&job.rows);
     }
     let head = ["COUNTED BY THE STAND-IN", "MOST", "OUR LIMIT", "MARKETO'S"].map(str::to_owned).to_vec();
     let line = |Counted { what, most, own, limit }| vec![what, most.to_string(), own.to_string(), limit.to_string()];
@@ -88,9 +87,9 @@ pub fn summary<'a>(
         count(number, "job"),
         count(batches, "batch"),
         count(rows.total, "row"),
-        rows.processed,
-        rows.failed,
-        rows.warned,
+        known(rows.processed),
+        known(rows.failed),
+        known(rows.warned),
         table(&counted)
     )
 }
@@ -101,7 +100,7 @@ mod tests {
 
     use super::*;
     use crate::cli::text::samples::job;
-    use crate::job::{Counts, RemoteStatus};
+    use crate::job::RemoteStatus;
     use crate::simulator::ledger::Import;
 
     fn limits() -> Limits {
@@ -111,12 +110,8 @@ mod tests {
     fn good() -> (Sample, Job, Ledger) {
         let sample = crate::cli::demo::samples::samples().swap_remove(0);
         let mut job = job(1, JobState::Complete);
-        job.rows = Rows {
-            total: sample.rows,
-            processed: sample.rows - sample.failed,
-            failed: sample.failed,
-            warned: sample.warned,
-        };
+        let counts = (Some(sample.rows - sample.failed), Some(sample.failed), Some(sample.warned));
+        job.rows = crate::cli::text::samples::rows(sample.rows, counts);
         let mut ledger = Ledger { most_queued: 10, most_importing: 2, ..Ledger::default() };
         ledger.imports.push(Import {
             id: 1,
@@ -149,8 +144,11 @@ mod tests {
         };
         for (fault, text) in [
             (spoilt(|job, _| job.state = JobState::Cancelled), "is cancelled"),
-            (spoilt(|job, _| job.rows.failed += 1), "and not as it was made to end"),
-            (spoilt(|job, _| job.rows.warned = 0), "and not as it was made to end"),
+            (
+                spoilt(|job, _| job.rows.failed = job.rows.failed.map(|failed| failed + 1)),
+                "and not as it was made to end",
+            ),
+            (spoilt(|job, _| job.rows.warned = Some(0)), "and not as it was made to end"),
             (spoilt(|_, ledger| ledger.imports.extend_from_within(..)), "has 2 imports of 1 batches"),
             (spoilt(|_, ledger| ledger.most_queued = 11), "counted 11 imports in its queue, and 10 are allowed"),
             (spoilt(|_, ledger| ledger.most_importing = 3), "counted 3 imports worked on at once"),
