@@ -5,8 +5,9 @@
 //! The first byte of an input is the size of the pushes, the next line the Content-Type. The rest is the body.
 #![no_main]
 
+use axum::http::Uri;
 use libfuzzer_sys::fuzz_target;
-use marqueue::api::compat::{FormEvent, FormFault, FormReader, PartHead};
+use marqueue::api::compat::{FormEvent, FormFault, FormReader, PartHead, take_from_query};
 
 fuzz_target!(|input: &[u8]| {
     let [size, rest @ ..] = input else { return };
@@ -21,6 +22,24 @@ fuzz_target!(|input: &[u8]| {
         assert_eq!(pieces, whole, "chunking changes nothing");
         let content: usize = whole.iter().map(|(_, content)| content.len()).sum();
         assert!(content <= body.len());
+        // The closing dashes of the last boundary may be missing, and nothing else of it.
+        if !whole.is_empty()
+            && let Some(unclosed) = body.strip_suffix(b"--")
+            && let Ok(parts) = read(kind, unclosed, usize::from(*size).max(1))
+        {
+            assert_eq!(parts, whole, "closing dashes change nothing");
+        }
+    }
+    // Whatever the query, its tokens are taken out and nothing else is.
+    if let Ok(uri) = format!("/bulk/v1/leads.json?{kind}").parse::<Uri>() {
+        let pairs = |uri: &Uri| {
+            let query = uri.query().unwrap_or_default().as_bytes().to_vec();
+            url::form_urlencoded::parse(&query).into_owned().collect::<Vec<_>>()
+        };
+        let mut expected = pairs(&uri);
+        expected.retain(|(name, _)| name != "access_token");
+        let (rest, _) = take_from_query(uri);
+        assert_eq!((rest.path(), pairs(&rest)), ("/bulk/v1/leads.json", expected));
     }
 });
 

@@ -31,7 +31,7 @@ mod path;
 mod report;
 mod status;
 
-pub use legacy::LegacyTokens;
+pub use legacy::{LegacyTokens, take_from_query};
 pub use multipart::{FormEvent, FormFault, FormReader, PartHead};
 
 use answer::{Answer, Refusal, RequestId};

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use futures_util::stream;
 use marqueue::job::{Format, JobId, Target};
 use reqwest::Method;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::house::{CRM, FORM, Program, address, form, json, town};
 
@@ -65,6 +66,55 @@ async fn parameters_may_stand_in_the_form_before_the_file_or_behind_it() {
         program.upload(members, form(&[], "email,x\na@example.com,1\n", &[("programMemberStatus", "On List")])).await;
     let job = town.job(JobId(answer["result"][0]["batchId"].as_i64().expect("an id"))).await;
     assert_eq!(job.target, Target::ProgramMembers { program_id: 1044, status: "On List".into() });
+}
+
+#[tokio::test]
+async fn forms_as_talend_and_email_mime_write_them_are_taken() {
+    let town = town(CRM).await;
+    let program = Program::of(&town, "crm").await;
+    let file = "email,x\na@example.com,1\n";
+    let whole = form(&[("format", "csv")], file, &[]);
+    let unclosed = whole.strip_suffix("--\r\n").expect("its end").to_owned();
+    let folded = whole.replace("; filename=", ";\r\n filename=");
+    assert_ne!(folded, whole);
+    for body in [unclosed.clone(), format!("{unclosed}\r\n"), folded] {
+        // With a length, and in chunks.
+        let pieces: Vec<Result<String, std::io::Error>> = vec![Ok(body.clone())];
+        for sent in [reqwest::Body::from(body.clone()), reqwest::Body::wrap_stream(stream::iter(pieces))] {
+            let (_, answer) = program.upload(LEADS, sent).await;
+            let id = JobId(answer["result"][0]["batchId"].as_i64().unwrap_or_else(|| panic!("{body}: {answer}")));
+            assert_eq!(town.get(&format!("/v1/jobs/{id}/file")).await, file);
+            assert_eq!(town.job(id).await.filename, "people.csv");
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_unclosed_form_that_was_cut_off_is_no_import() {
+    let mut town = town(CRM).await;
+    let program = Program::of(&town, "crm").await;
+    let whole = form(&[], "email,x\na@example.com,1\n", &[]);
+    let unclosed = whole.strip_suffix("--\r\n").expect("its end");
+    let head = format!(
+        "POST {LEADS} HTTP/1.1\r\nHost: d\r\nAuthorization: Bearer {}\r\nContent-Type: {FORM}\r\n",
+        program.token
+    );
+    // It looks complete, and more was announced.
+    for rest in [
+        format!("Content-Length: {}\r\n\r\n{unclosed}", unclosed.len() + 2),
+        format!("Transfer-Encoding: chunked\r\n\r\n{:x}\r\n{unclosed}\r\n", unclosed.len()),
+    ] {
+        let mut raw = tokio::net::TcpStream::connect(address(&town)).await.expect("the daemon listens");
+        raw.write_all(format!("{head}{rest}").as_bytes()).await.expect("it is sent");
+        raw.shutdown().await.expect("half closed");
+        let mut answer = Vec::new();
+        let _reset = raw.read_to_end(&mut answer).await;
+        assert!(!String::from_utf8_lossy(&answer).contains("\"success\":true"));
+    }
+    let own = town.add("target=leads&format=csv", "email,x\nb@example.com,1\n").await;
+    town.ended(own.id).await;
+    let jobs = town.json("GET", "/v1/jobs").await.1;
+    assert_eq!(jobs["jobs"].as_array().expect("jobs").len(), 1, "{jobs}");
 }
 
 #[tokio::test]

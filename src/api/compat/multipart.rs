@@ -29,6 +29,8 @@ pub enum FormFault {
     BadHead,
     #[error("a boundary is followed by something that does not belong there")]
     BadBoundary,
+    #[error("a part is encoded as base64, which a form's parts must not be")]
+    Encoded,
     #[error("the form ends before its last boundary")]
     CutOff,
 }
@@ -69,6 +71,8 @@ pub struct FormReader {
     state: State,
     /// Bytes passed over before the first part.
     passed: usize,
+    /// A part has ended.
+    has_parts: bool,
     over: bool,
 }
 
@@ -86,7 +90,14 @@ impl FormReader {
         }
         let boundary = Finder::new(format!("\r\n--{boundary}").as_bytes()).into_owned();
         // The first boundary may be the first line, without a line end before it: so one is put there.
-        Ok(FormReader { boundary, buffer: b"\r\n"[..].into(), state: State::Preamble, passed: 0, over: false })
+        Ok(FormReader {
+            boundary,
+            buffer: b"\r\n"[..].into(),
+            state: State::Preamble,
+            passed: 0,
+            has_parts: false,
+            over: false,
+        })
     }
 
     /// The next bytes of the form, once [`FormReader::next_event`] has nothing left.
@@ -136,8 +147,10 @@ impl FormReader {
                         self.buffer.advance(length);
                         (State::Head, None)
                     }
+                    None if self.ends_here() => (State::End, Some(FormEvent::End)),
                     None => return self.more(),
                 },
+                State::Head if self.buffer.is_empty() && self.ends_here() => (State::End, Some(FormEvent::End)),
                 State::Head => match head_length(&self.buffer) {
                     Some(length) if length <= LONGEST_HEAD => {
                         let head = self.buffer.split_to(length);
@@ -149,6 +162,7 @@ impl FormReader {
                 State::Content => match self.boundary.find(&self.buffer) {
                     Some(0) => {
                         self.buffer.advance(self.boundary.needle().len());
+                        self.has_parts = true;
                         (State::Boundary, Some(FormEvent::PartEnd))
                     }
                     Some(at) => (State::Content, Some(FormEvent::Content(self.buffer.split_to(at).freeze()))),
@@ -175,6 +189,12 @@ impl FormReader {
         let from = self.buffer.len().saturating_sub(needle.len() - 1);
         let begins = |at: &usize| needle.starts_with(&self.buffer[*at..]);
         (from..self.buffer.len()).find(begins).unwrap_or(self.buffer.len())
+    }
+
+    /// The body ends behind a boundary that lacks its closing `--`, as that of Talend and of Adobe's Java sample does. It
+    /// is complete: a body that was cut off is an error of the connection, and one that ends elsewhere is none.
+    fn ends_here(&self) -> bool {
+        self.over && self.has_parts && self.buffer.iter().all(|byte| matches!(byte, b' ' | b'\t'))
     }
 
     fn more(&self) -> Result<Option<FormEvent>, FormFault> {
@@ -209,19 +229,41 @@ fn head_length(bytes: &[u8]) -> Option<usize> {
 fn head_of(bytes: &[u8]) -> Result<PartHead, FormFault> {
     // A name in another encoding is replaced, and then matches none that we know.
     let text = String::from_utf8_lossy(bytes);
-    let mut head = PartHead::default();
-    for line in text.split("\r\n").filter(|line| !line.is_empty()) {
+    let mut head = None;
+    for line in unfolded(&text) {
         let (name, value) = line.split_once(':').ok_or(FormFault::BadHead)?;
-        if name.trim().eq_ignore_ascii_case("content-disposition") {
+        let name = name.trim();
+        if name.eq_ignore_ascii_case("content-disposition") {
             let (kind, parameters) = value.split_once(';').ok_or(FormFault::BadHead)?;
-            if !kind.trim().eq_ignore_ascii_case("form-data") {
+            // Of two, another reader may take the other.
+            if !kind.trim().eq_ignore_ascii_case("form-data") || head.is_some() {
                 return Err(FormFault::BadHead);
             }
-            head.name = parameter(parameters, "name").ok_or(FormFault::BadHead)?;
-            head.filename = parameter(parameters, "filename").or_else(|| encoded(parameters));
+            head = Some(PartHead {
+                name: parameter(parameters, "name").ok_or(FormFault::BadHead)?,
+                filename: parameter(parameters, "filename")
+                    .or_else(|| encoded(parameters))
+                    .or_else(|| continued(parameters)),
+            });
+        } else if name.eq_ignore_ascii_case("content-transfer-encoding") && value.trim().eq_ignore_ascii_case("base64")
+        {
+            // Forms have no such encoding (RFC 7578, section 4.7). Taken as it is, the file would be rows of nonsense.
+            return Err(FormFault::Encoded);
         }
     }
-    Ok(head)
+    Ok(head.unwrap_or_default())
+}
+
+/// The lines of a head, those that were folded (RFC 5322, section 2.2.3) made one again: Python's `email` folds long ones.
+fn unfolded(head: &str) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for line in head.split("\r\n").filter(|line| !line.is_empty()) {
+        match lines.last_mut() {
+            Some(before) if line.starts_with([' ', '\t']) => before.push_str(line),
+            _ => lines.push(line.to_owned()),
+        }
+    }
+    lines
 }
 
 /// `filename*=UTF-8''na%C3%AFve.csv`, which forms must not have and some have.
@@ -229,6 +271,22 @@ fn encoded(parameters: &str) -> Option<String> {
     let value = parameter(parameters, "filename*")?;
     let name = value.split('\'').nth(2)?;
     Some(percent_encoding::percent_decode_str(name).decode_utf8_lossy().into_owned())
+}
+
+/// `filename*0="long"; filename*1*=%20name`: a name in pieces (RFC 2231, section 3), as Python's `email` cuts a long one.
+fn continued(parameters: &str) -> Option<String> {
+    let mut name = String::new();
+    for piece in 0.. {
+        if let Some(plain) = parameter(parameters, &format!("filename*{piece}")) {
+            name += &plain;
+            continue;
+        }
+        let Some(value) = parameter(parameters, &format!("filename*{piece}*")) else { break };
+        // The first says which encoding it is, and in which language.
+        let value = if piece == 0 { value.split('\'').nth(2).unwrap_or_default() } else { &value };
+        name += &percent_encoding::percent_decode_str(value).decode_utf8_lossy();
+    }
+    (!name.is_empty()).then_some(name)
 }
 
 /// The value of `; name=value` or `; name="value"`. Within quotes `\"` is a quote; any other backslash is one, since the
@@ -329,9 +387,43 @@ mod tests {
     #[test]
     fn a_form_without_its_end_is_cut_off() {
         let whole = "--XYZ\r\nContent-Disposition: form-data; name=a\r\n\r\nvalue\r\n--XYZ--";
-        for length in 0..whole.len() {
+        let without_dashes = whole.len() - 2;
+        for length in (0..whole.len()).filter(|&length| length != without_dashes) {
             assert_eq!(read(&whole[..length]), Err(FormFault::CutOff), "{:?}", &whole[..length]);
         }
+    }
+
+    #[test]
+    fn a_last_boundary_may_lack_its_closing_dashes() {
+        let parts = "--XYZ\r\nContent-Disposition: form-data; name=a\r\n\r\nvalue\r\n\
+                     --XYZ\r\nContent-Disposition: form-data; name=file\r\n\r\nrow\r\n\r\n--XYZ";
+        for end in ["", " ", "\t ", "\r\n", " \r\n"] {
+            let expected = [part("a", None, "value"), part("file", None, "row\r\n")];
+            assert_eq!(read(&format!("{parts}{end}")).unwrap(), expected, "{end:?}");
+        }
+        for end in ["-", "\r", "\r\n\r\n", "\r\nX", " -", "X", "-X", "\n"] {
+            read(&format!("{parts}{end}")).expect_err(end);
+        }
+        // Without a part before it no boundary is the last.
+        for body in ["--XYZ", "--XYZ\r\n", "a preamble\r\n--XYZ"] {
+            assert_eq!(read(body), Err(FormFault::CutOff), "{body:?}");
+        }
+    }
+
+    #[test]
+    fn a_head_may_be_folded() {
+        for head in [
+            "Content-Disposition: form-data; name=\"file\";\r\n filename=\"a.csv\"",
+            "Content-Disposition:\r\n\tform-data;\r\n\t name=file;\r\n  filename=a.csv\r\nMIME-Version: 1.0",
+            "Content-Type: text/csv;\r\n charset=\"utf-8\"\r\ncontent-disposition: form-data;\r\n name=file; filename=a.csv",
+            "Content-Transfer-Encoding: 7bit\r\nContent-Disposition: form-data; name=file; filename*0=a; filename*1=.csv",
+        ] {
+            let body = format!("--XYZ\r\n{head}\r\n\r\nrow\r\n--XYZ--");
+            assert_eq!(read(&body).unwrap(), [part("file", Some("a.csv"), "row")], "{head}");
+        }
+        let long = "filename*0*=utf-8''gr%C3%B6;\r\n filename*1*=%C3%9Fe;\r\n filename*2=\".csv\"";
+        let body = format!("--XYZ\r\nContent-Disposition: form-data; name=\"file\";\r\n {long}\r\n\r\n\r\n--XYZ--");
+        assert_eq!(read(&body).unwrap(), [part("file", Some("größe.csv"), "")]);
     }
 
     #[test]
@@ -345,6 +437,15 @@ mod tests {
             ("--XYZ\r\nContent-Disposition: form-data\r\n\r\n", FormFault::BadHead),
             ("--XYZ\r\nContent-Disposition: form-data; filename=x\r\n\r\n", FormFault::BadHead),
             ("--XYZ\r\nContent-Disposition: attachment; name=x\r\n\r\n", FormFault::BadHead),
+            ("--XYZ\r\nContent-Disposition: form-data;\r\nname=x\r\n\r\n", FormFault::BadHead),
+            (
+                "--XYZ\r\nContent-Disposition: form-data; name=x\r\nContent-Disposition: form-data; name=y\r\n\r\n",
+                FormFault::BadHead,
+            ),
+            (
+                "--XYZ\r\nContent-Transfer-Encoding: Base64\r\nContent-Disposition: form-data; name=x\r\n\r\n",
+                FormFault::Encoded,
+            ),
             ("--XYZ\r\nContent-Disposition: form-data; name=\"x\r\n\r\n", FormFault::BadHead),
         ] {
             assert_eq!(read(body), Err(fault), "{body:?}");
