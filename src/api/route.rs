@@ -151,6 +151,12 @@ impl Operation {
         self.answer(status, says, "application/problem+json", of::<Problem>)
     }
 
+    /// Answers with no body.
+    pub fn empty(mut self, status: u16, says: &'static str) -> Operation {
+        self.answers.insert(status, Answer { says, content: Vec::new() });
+        self
+    }
+
     pub fn answer(mut self, status: u16, says: &'static str, kind: &'static str, shape: Shape) -> Operation {
         self.answers.entry(status).or_insert(Answer { says, content: Vec::new() }).content.push((kind, shape));
         self

@@ -66,6 +66,24 @@ async fn a_bad_upload_has_its_code_and_leaves_nothing() {
 }
 
 #[tokio::test]
+async fn an_objects_file_that_is_not_there_is_404_without_a_body() {
+    let town = town(CRM).await;
+    let program = Program::of(&town, "crm").await;
+    let id = program.import("/bulk/v1/customobjects/car_c/import.json", "vin,x\n1,1\n").await;
+    let import = format!("/bulk/v1/customobjects/car_c/import/{id}");
+    // Neither while it runs nor when it has ended.
+    for _ in 0..2 {
+        for file in ["failures", "warnings"] {
+            let answer = program.call(Method::GET, &format!("{import}/{file}.json")).send().await.expect("an answer");
+            assert_eq!(answer.status(), 404);
+            assert!(answer.headers().contains_key("x-request-id"));
+            assert_eq!(answer.bytes().await.expect("whole"), "");
+        }
+        program.ended(&format!("{import}/status.json")).await;
+    }
+}
+
+#[tokio::test]
 async fn a_method_that_a_path_does_not_have_is_605() {
     let town = town(CRM).await;
     let program = Program::of(&town, "crm").await;

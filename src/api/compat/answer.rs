@@ -37,7 +37,8 @@ impl Refusal {
         Refusal { http: StatusCode::OK, code, message: message.into() }
     }
 
-    /// One that is a bare HTTP status on Marketo: a file that is too large, or that there is not.
+    /// One that is a bare HTTP status on Marketo: a file that is too large, or that there is not. Of the latter there is no
+    /// body either, as programs read the one that there is.
     pub(super) fn bare(http: StatusCode) -> Refusal {
         let message = http.canonical_reason().unwrap_or("Error").to_owned();
         Refusal { http, code: http.as_u16(), message }
@@ -98,6 +99,9 @@ impl RequestId {
                     warnings: Vec::new(),
                 };
                 (StatusCode::OK, JSON, Json(success).into_response().into_body())
+            }
+            Answer::Refusal(refusal) if refusal.http == StatusCode::NOT_FOUND => {
+                return self.stamp(StatusCode::NOT_FOUND.into_response());
             }
             Answer::Refusal(refusal) => {
                 let error = ApiError { code: Some(refusal.code.to_string()), message: refusal.message };

@@ -106,7 +106,7 @@ fn import(below: &str, template: &str, what: What) -> Operation {
         What::Import(..) => operation
             .text(200, "All batches' files as one", "text/csv")
             .answer(200, "The file, or an envelope that says why there is none", JSON, of::<Envelope<Import>>)
-            .json::<Envelope<Import>>(404, "There is no such file"),
+            .empty(404, "There is no such file"),
     };
     Operation { method, path: format!("{below}/bulk/v1/{template}"), ..operation }
 }
