@@ -11,6 +11,45 @@ use crate::support::{Town, quick};
 const TOKEN: &str = "/identity/oauth/token";
 
 #[tokio::test]
+async fn credentials_may_stand_in_a_basic_header() {
+    const ODD: &str = "[[api.clients]]\nclient_id = \"an id: 1\"\nclient_secret = \"a+b c%41/:x\"\n";
+    let town = town(&format!("{CRM}{ODD}")).await;
+    let program = Program::new(format!("http://{}", address(&town)));
+    let grant = [("grant_type", "client_credentials")];
+    // As RFC 6749 has it, and as programs do that don't encode.
+    for (id, secret, scope) in [
+        ("crm", "crm-secret-4711", "crm"),
+        ("an+id%3A+1", "a%2Bb+c%2541%2F%3Ax", "an id: 1"),
+        ("an%20id%3a%201", "a%2bb%20c%2541/:x", "an id: 1"),
+    ] {
+        let post = program.call(Method::POST, TOKEN).basic_auth(id, Some(secret)).form(&grant);
+        let get = program.call(Method::GET, &format!("{TOKEN}?grant_type=client_credentials"));
+        for request in [post, get.basic_auth(id, Some(secret))] {
+            let (http, token) = read(request.send().await.expect("an answer")).await;
+            assert_eq!((http, &token["scope"]), (200, &json!(scope)), "{id}: {token}");
+        }
+    }
+    let wrong = program.call(Method::POST, TOKEN).basic_auth("crm", Some("wrong")).form(&grant);
+    let wrong = wrong.send().await.expect("an answer");
+    assert_eq!((wrong.status().as_u16(), &wrong.headers()["www-authenticate"]), (401, &"Basic".parse().unwrap()));
+    for header in ["Basic", "Basic !", "Basic Y3Jt", "Bearer x"] {
+        let request = program.call(Method::POST, TOKEN).header("authorization", header).form(&grant);
+        assert_eq!(request.send().await.expect("an answer").status(), 401, "{header}");
+    }
+    let log = town.log();
+    assert!(!log.contains("Y3Jt") && !log.contains("wrong\""), "no header is in the log");
+}
+
+#[tokio::test]
+async fn a_secret_with_a_percent_sign_may_be_sent_as_it_is() {
+    let town = town("[[api.clients]]\nclient_id = \"crm\"\nclient_secret = \"50%+x\"\n").await;
+    let program = Program::new(format!("http://{}", address(&town)));
+    let request = program.call(Method::POST, TOKEN).basic_auth("crm", Some("50%+x"));
+    let request = request.form(&[("grant_type", "client_credentials")]);
+    assert_eq!(request.send().await.expect("an answer").status(), 200);
+}
+
+#[tokio::test]
 async fn a_token_is_given_by_get_and_post_and_is_the_same_for_an_hour() {
     let town = town(&format!("{CRM}{WEB}")).await;
     let program = Program::new(format!("http://{}", address(&town)));

@@ -1,5 +1,6 @@
 //! How does a program get its token? As from Marketo's identity service, in its shapes, which are OAuth's.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
@@ -7,15 +8,19 @@ use std::time::{Duration, Instant};
 use axum::Json;
 use axum::body::to_bytes;
 use axum::extract::{Request, State};
-use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, PRAGMA, RETRY_AFTER};
-use axum::http::{Method, StatusCode};
+use axum::http::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, PRAGMA, RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
 use axum::response::{IntoResponse, Response};
+use base64::alphabet;
+use base64::engine::general_purpose::{GeneralPurpose, PAD};
+use base64::engine::{DecodePaddingMode, Engine};
 use tracing::Instrument;
 
 use super::answer::RequestId;
 use crate::api::caller::{self, Caller, Peer};
 use crate::api::tokens::{Bearer, Given};
 use crate::api::{Daemon, Shared};
+use crate::config::Secret;
 use crate::marketo::wire::{Token, TokenError};
 
 /// More than any id and secret take.
@@ -37,6 +42,10 @@ pub(super) async fn token(State(daemon): State<Shared>, request: Request) -> Res
             Err((status, error, description)) => {
                 let body = TokenError { error: error.to_owned(), error_description: description.to_owned() };
                 let mut response = (status, Json(body)).into_response();
+                if status == StatusCode::UNAUTHORIZED {
+                    // RFC 6749, section 5.2.
+                    response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Basic"));
+                }
                 if status == StatusCode::TOO_MANY_REQUESTS {
                     response.headers_mut().insert(RETRY_AFTER, 5.into());
                 }
@@ -53,6 +62,7 @@ pub(super) async fn token(State(daemon): State<Shared>, request: Request) -> Res
 async fn login(daemon: &Daemon, request: Request) -> Result<Response, Refused> {
     let peer = caller::peer(request.extensions());
     let instance = instance(request.uri().path());
+    let basic = basic(request.headers());
     let parameters = parameters(request).await?;
     let value = |name: &str| parameters.get(name).map(String::as_str).unwrap_or_default();
     match value("grant_type") {
@@ -60,13 +70,19 @@ async fn login(daemon: &Daemon, request: Request) -> Result<Response, Refused> {
         "" => return Err((StatusCode::BAD_REQUEST, "invalid_request", "Missing grant type")),
         _ => return Err((StatusCode::BAD_REQUEST, "unsupported_grant_type", "Unsupported grant type")),
     }
-    let (id, secret) = (value("client_id"), value("client_secret"));
+    let shown = match basic {
+        // A client names itself in one way. Where it does so in both, the parameters are Marketo's own.
+        Some(shown) if value("client_secret").is_empty() => shown,
+        _ => vec![(value("client_id").to_owned(), Secret::new(value("client_secret")))],
+    };
+    let id = shown.first().map_or("", |(id, _)| id.as_str());
     let (on_socket, address) = match peer {
         Some(Peer::Socket { .. }) => (true, None),
         Some(Peer::Tcp(address)) => (false, Some(address)),
         None => (false, None),
     };
-    let bearer = daemon.tokens.judge(id, secret, on_socket);
+    let judge = |(id, secret): &(String, Secret)| daemon.tokens.judge(id, secret.expose(), on_socket);
+    let bearer = shown.iter().find_map(judge);
     if let Some(bearer) = bearer.filter(|bearer| knows(daemon, bearer, instance.as_deref())) {
         return given(daemon, bearer);
     }
@@ -110,6 +126,24 @@ fn given(daemon: &Daemon, bearer: Bearer) -> Result<Response, Refused> {
             Err((StatusCode::SERVICE_UNAVAILABLE, "temporarily_unavailable", "No token can be made now"))
         }
     }
+}
+
+/// Id and secret of an `Authorization: Basic` header (RFC 6749, section 2.3.1), which Go's OAuth library tries first. They
+/// are encoded as in a form, and not every program does so: both readings, the standard's first.
+fn basic(headers: &HeaderMap) -> Option<Vec<(String, Secret)>> {
+    let (kind, encoded) = headers.get(AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
+    if !kind.eq_ignore_ascii_case("basic") {
+        return None;
+    }
+    let engine = GeneralPurpose::new(&alphabet::STANDARD, PAD.with_decode_padding_mode(DecodePaddingMode::Indifferent));
+    let text = String::from_utf8(engine.decode(encoded.trim()).ok()?).ok()?;
+    let (id, secret) = text.split_once(':')?;
+    let decoded = |text: &str| {
+        let spaced = text.replace('+', " ");
+        percent_encoding::percent_decode_str(&spaced).decode_utf8().ok().map(Cow::into_owned)
+    };
+    let standard = decoded(id).zip(decoded(secret)).map(|(id, secret)| (id, Secret::new(secret)));
+    Some(standard.into_iter().chain([(id.to_owned(), Secret::new(secret))]).collect())
 }
 
 /// The one that a path names.
