@@ -25,7 +25,7 @@ pub mod logging;
 mod reload;
 mod systemd;
 
-/// How long uploads under way and answers may take once the daemon is told to stop. An upload that takes longer is left,
+/// How long uploads whose bytes are under way may take once the daemon is told to stop. An upload that takes longer is left,
 /// and its outcome is then unknown; systemd's own patience is 90 seconds.
 const DRAIN: Duration = Duration::from_secs(60);
 

@@ -1,8 +1,8 @@
 //! How is a call made, and how did it end? The kinds of end of an upload are types of their own, because what may be done
 //! next differs: never sent, broken off, refused, answer lost.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -54,6 +54,9 @@ pub enum CreateFault {
     /// Nothing of the request left: there was no way to Marketo.
     #[error("{0}")]
     NeverSent(String),
+    /// It was told to stop before anything of the request had left.
+    #[error("the daemon was told to stop before the upload began")]
+    Stopped,
     /// The request broke off before all of it had left, so there is no import. What breaks each time it is sent may be
     /// too large for someone in between, or too slow for the time that a call has.
     #[error("{0}")]
@@ -156,29 +159,41 @@ impl Client {
         self.tokens.their_time()
     }
 
-    /// Sends a file. `content` yields exactly `upload.bytes` bytes.
+    /// Sends a file. `content` yields exactly `upload.bytes` bytes. When `stop` is over before any of them has left,
+    /// nothing is sent; after that the upload goes on to its end.
     ///
     /// # Errors
     /// See [`CreateFault`]. A refused token is given up, so that [`Client::token`] fetches another.
-    pub async fn create<S>(&self, token: &AccessToken, upload: Upload<'_>, content: S) -> Result<Created, CreateFault>
+    pub async fn create<S>(
+        &self,
+        token: &AccessToken,
+        upload: Upload<'_>,
+        content: S,
+        stop: impl Future<Output = ()>,
+    ) -> Result<Created, CreateFault>
     where
         S: Stream<Item = std::io::Result<Bytes>> + Send + 'static,
     {
         let frame = Frame::new(upload.filename);
         let (path, parameters) = create_path(upload.target, upload.format);
+        // Whether the first bytes are taken, or the stop comes before them: the first of the two to ask decides it.
+        let begun = Arc::new(OnceLock::new());
         // Which bytes were ever taken from here decides between "never sent", "broken off" and "answer lost".
-        let piece = |bytes: &[u8]| {
-            let (bytes, taken) = (Bytes::copy_from_slice(bytes), Arc::new(AtomicBool::new(false)));
-            let take = taken.clone();
-            let piece = stream::once(async move {
-                take.store(true, Ordering::SeqCst);
-                Ok(bytes)
-            });
-            (piece, taken)
+        let all_handed_over = Arc::new(AtomicBool::new(false));
+        let head = {
+            let (bytes, begun) = (Bytes::copy_from_slice(frame.head.as_ref()), begun.clone());
+            let stopped = || std::io::Error::other("it was told to stop");
+            stream::once(async move { if *begun.get_or_init(|| true) { Ok(bytes) } else { Err(stopped()) } })
         };
-        let ((head, begun), (tail, all_handed_over)) = (piece(frame.head.as_ref()), piece(frame.tail.as_ref()));
+        let tail = {
+            let (bytes, all_handed_over) = (Bytes::copy_from_slice(frame.tail.as_ref()), all_handed_over.clone());
+            stream::once(async move {
+                all_handed_over.store(true, Ordering::SeqCst);
+                Ok(bytes)
+            })
+        };
         let body = head.chain(content).chain(tail);
-        let sent = self
+        let sending = self
             .http
             .post(format!("{}{path}", self.base_url))
             .query(&parameters)
@@ -186,11 +201,21 @@ impl Client {
             .header(CONTENT_TYPE, frame.content_type())
             .header(CONTENT_LENGTH, frame.body_bytes(upload.bytes))
             .body(reqwest::Body::wrap_stream(body))
-            .send()
-            .await;
+            .send();
+        tokio::pin!(sending);
+        let sent = tokio::select! {
+            biased;
+            sent = &mut sending => sent,
+            () = stop => {
+                if !*begun.get_or_init(|| false) {
+                    return Err(CreateFault::Stopped);
+                }
+                sending.await
+            }
+        };
         let answer = match sent {
             Ok(answer) => answer,
-            Err(error) if !begun.load(Ordering::SeqCst) => return Err(CreateFault::NeverSent(reason(&error))),
+            Err(error) if begun.get() != Some(&true) => return Err(CreateFault::NeverSent(reason(&error))),
             Err(error) if !all_handed_over.load(Ordering::SeqCst) => {
                 return Err(CreateFault::BrokenOff(format!("it broke off while it was sent: {}", reason(&error))));
             }

@@ -35,6 +35,20 @@ impl Pass<'_> {
     }
 }
 
+impl Desk {
+    /// Makes a call that may be broken off, and says that it is over. None where the daemon is told to stop meanwhile:
+    /// a question can be asked again at the next start, so nothing waits for its answer.
+    pub(super) async fn unless_stopped<T>(&self, pass: Pass<'_>, call: impl Future<Output = T>) -> Option<T> {
+        let answer = tokio::select! {
+            biased;
+            () = self.stop.cancelled() => None,
+            answer = call => Some(answer),
+        };
+        pass.over().await;
+        answer
+    }
+}
+
 /// Whose matter a refusal is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Matter {

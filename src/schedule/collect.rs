@@ -65,13 +65,16 @@ async fn fetch(
                 return later(desk, key, batch, kind, Some(Ask::ServiceDown), reason, None).await;
             }
         };
-        let answer = desk.client().report(&token, &job.target, id, report).await;
-        let fetched = match answer {
-            Ok(Report::File(file)) => store(desk, key, kind, file).await,
-            Ok(Report::None) => Ok(Ok(None)),
-            Err(fault) => Ok(Err(fault)),
+        let client = desk.client();
+        let fetching = async {
+            match client.report(&token, &job.target, id, report).await {
+                Ok(Report::File(file)) => store(desk, key, kind, file).await,
+                Ok(Report::None) => Ok(Ok(None)),
+                Err(fault) => Ok(Err(fault)),
+            }
         };
-        pass.over().await;
+        // What it has stored of a file that breaks off is dropped when it is fetched anew.
+        let Some(fetched) = desk.unless_stopped(pass, fetching).await else { return Ok(Fetched::Later) };
         match fetched? {
             Ok(Some(bytes)) => return Ok(Fetched::File(bytes)),
             Ok(None) => return none(desk, key, batch, kind, count).await,

@@ -55,6 +55,7 @@ pub fn after_upload(fault: CreateFault, attempts: u32, seen: &Snapshot, instance
     let later = Some(after(now, others_pause(&seen.paces, instance)));
     match fault {
         CreateFault::NeverSent(reason) => service(reason),
+        CreateFault::Stopped => put_back(Wait::Instance, fault.to_string(), None),
         CreateFault::BrokenOff(reason) => again(reason, attempts, instance, now),
         CreateFault::AnswerLost { reason, .. } => answer_lost(reason, attempts, instance, now),
         CreateFault::Refused { ask, reason, .. } => match ask {

@@ -22,8 +22,10 @@ pub(super) async fn poll(desk: &Desk, key: BatchKey) -> Result<(), StoreError> {
                 return failed(desk, key, &batch, AskFault { ask: Ask::ServiceDown, reason, request_id: None }).await;
             }
         };
-        let answer = desk.client().status(&token, &job.target, &id).await;
-        pass.over().await;
+        let client = desk.client();
+        let Some(answer) = desk.unless_stopped(pass, client.status(&token, &job.target, &id)).await else {
+            return Ok(());
+        };
         match answer {
             Ok(status) => return answered(desk, key, &id, batch.rows.total, status).await,
             Err(fault) => match desk.heed(fault.ask, &fault.reason, &mut renewed).await? {

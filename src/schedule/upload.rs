@@ -47,7 +47,7 @@ pub(super) async fn upload(desk: &Desk, key: BatchKey) -> Result<(), StoreError>
         }
         let (content, bytes) = content(desk, &job, &batch);
         let upload = Upload { target: &job.target, filename: &job.filename, format: job.format, bytes };
-        let sent = desk.client().create(&token, upload, content).await;
+        let sent = desk.client().create(&token, upload, content, desk.stop.cancelled()).await;
         let fault = match sent {
             Ok(created) => {
                 let recorded = accepted(desk, key, created).await;
@@ -140,7 +140,7 @@ async fn record(desk: &Desk, key: BatchKey, event: Event, request_id: Option<Str
 
 fn request_id(fault: &CreateFault) -> Option<String> {
     match fault {
-        CreateFault::NeverSent(_) | CreateFault::BrokenOff(_) => None,
+        CreateFault::NeverSent(_) | CreateFault::Stopped | CreateFault::BrokenOff(_) => None,
         CreateFault::Refused { request_id, .. } | CreateFault::AnswerLost { request_id, .. } => request_id.clone(),
     }
 }
