@@ -14,3 +14,4 @@ pub mod schedule;
 pub mod simulator;
 pub mod store;
 pub mod table;
+pub mod untrusted_text;

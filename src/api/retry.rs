@@ -16,6 +16,7 @@ use super::{Daemon, Shared};
 use crate::job::Format;
 use crate::store::{Added, Job, Kind, NewJob};
 use crate::table::{self, StripReason};
+use crate::untrusted_text::file_name;
 
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -117,12 +118,11 @@ async fn rows(
     }))
 }
 
-/// `leads.csv` becomes `leads-failed-rows.csv`.
+/// `leads.csv` becomes `leads-failed-rows.csv`, shortened to what a name may have.
 fn renamed(filename: &str, format: Format) -> String {
     let stem = match Format::of_name(filename) {
         Some(_) => filename.rsplit_once('.').map_or(filename, |(stem, _)| stem),
         None => filename,
     };
-    let stem: String = stem.chars().take(200).collect();
-    format!("{stem}-failed-rows.{format}")
+    file_name(stem, &format!("-failed-rows.{format}"))
 }

@@ -3,9 +3,10 @@
 use super::IntakeError;
 use crate::job::Target;
 use crate::store::NewJob;
+use crate::untrusted_text::MAX_NAME_BYTES;
 
 /// The longest of each text that is said of a file. None of Marketo's names comes near it.
-const LONGEST: usize = 255;
+const LONGEST: usize = MAX_NAME_BYTES;
 
 pub(super) fn plausible(new: &NewJob) -> Result<(), IntakeError> {
     let mut texts = vec![("filename", Some(new.filename.as_str()))];

@@ -22,12 +22,12 @@ use crate::intake::{Incoming, IntakeError};
 use crate::job::{Format, Target};
 use crate::store::{Added, Job, NewJob};
 use crate::table::Fault;
+use crate::untrusted_text::file_name;
 
 /// Those of Marketo's parameters that say something; others are passed over, as there.
 pub(super) const PARAMETERS: [&str; 5] = ["format", "lookupField", "listId", "partitionName", "programMemberStatus"];
 
 /// Bytes of a file's name and of a parameter's value, and fields of a form.
-const LONGEST_NAME: usize = 255;
 const LONGEST_VALUE: usize = 4096;
 const MOST_FIELDS: usize = 100;
 
@@ -370,12 +370,12 @@ fn invalid(value: &str, kind: &str) -> Refusal {
 /// kept is no reason to refuse the file.
 fn filename(head: &PartHead) -> String {
     let name = head.filename.as_deref().and_then(|name| name.rsplit(['/', '\\']).next()).unwrap_or_default();
-    let mut kept = String::new();
-    for letter in name.chars().filter(|letter| !letter.is_control()) {
-        if kept.len() + letter.len_utf8() <= LONGEST_NAME {
-            kept.push(letter);
-        }
-    }
+    let kept: String = name.chars().filter(|letter| !letter.is_control()).collect();
+    let (stem, ending) = match Format::of_name(&kept) {
+        Some(format) => kept.split_at(kept.len() - format.as_str().len() - 1),
+        None => (kept.as_str(), ""),
+    };
+    let kept = file_name(stem, ending);
     if kept.trim().is_empty() { "import.csv".into() } else { kept }
 }
 
@@ -447,10 +447,12 @@ mod tests {
 
     #[test]
     fn a_name_that_can_t_be_kept_is_mended() {
+        let (long, shortened) = (format!("{}.csv", "ü".repeat(130)), format!("{}.csv", "ü".repeat(125)));
         for (name, kept) in [
             (Some("dir/leads.csv"), "leads.csv"),
             (Some(r"C:\data\leads.csv"), "leads.csv"),
             (Some("a\nb.csv"), "ab.csv"),
+            (Some(&long), &shortened),
             (Some(""), "import.csv"),
             (None, "import.csv"),
         ] {
