@@ -3,8 +3,6 @@
 //! All writing goes through one task (see [`writer`]); a call here returns when its transaction is on the disk, and a
 //! caller that stops waiting undoes nothing. Reading has a small pool of its own.
 
-use std::fs::File;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -33,6 +31,7 @@ mod fixture;
 mod ground;
 mod instances;
 mod jobs;
+mod lock;
 mod moves;
 mod notices;
 mod orders;
@@ -48,8 +47,8 @@ mod standing;
 mod sweep;
 mod writer;
 
-use files::Files;
 use ground::Ground;
+use lock::Lock;
 use reserve::Reserve;
 use writer::{Desk, Writer};
 
@@ -62,6 +61,7 @@ pub use error::StoreError;
 pub use examine::{Examined, Unexamined, examine};
 pub use facts::Fact;
 pub use instances::{Depth, Usage};
+pub use lock::resolved;
 pub use notices::Notice;
 pub use orders::Settled;
 pub use progress::{AskFailures, Progress};
@@ -101,7 +101,7 @@ struct Shared {
     /// Held while a copy is made.
     copying: tokio::sync::Mutex<()>,
     /// Held for as long as the store is open, so that two daemons never work on one file.
-    _lock: File,
+    _lock: Lock,
 }
 
 impl Store {
@@ -121,7 +121,10 @@ impl Store {
     pub async fn open_with_reserve(path: &Path, reserve: u64) -> Result<Store, StoreError> {
         let shown = path.display().to_string();
         let failed = |why: String| StoreError::Open { path: shown.clone(), why };
-        let lock = lock(path).map_err(failed)?.ok_or_else(|| StoreError::InUse { path: shown.clone() })?;
+        let path = &resolved(path).map_err(|error| failed(lock::not_ours(&error)))?;
+        let lock = Lock::take(path).map_err(failed)?.ok_or_else(|| StoreError::InUse { path: shown.clone() })?;
+        let ground = Arc::new(Ground::new(path));
+        ground.files.locked(lock.identity);
 
         // Looked at before anything is opened for writing, so that a newer database stays as it is to the byte.
         let found = schema::version_of(path).await.map_err(|error| failed(StoreError::from(error).to_string()))?;
@@ -130,11 +133,9 @@ impl Store {
         {
             return Err(StoreError::Newer { path: shown, found, known: schema::newest() });
         }
-        own_file(path).map_err(failed)?;
         backup::sweep_drafts(path).map_err(|error| failed(error.to_string()))?;
         // Before the database, which needs some room to be opened at all.
         let reserve = Reserve::open(path, reserve);
-        let ground = Arc::new(Ground::new(path));
         let conn = connect(path, &ground).await.map_err(|error| failed(error.to_string()))?;
         let readers = SqlitePoolOptions::new()
             .max_connections(READERS)
@@ -256,24 +257,6 @@ fn options(path: &Path) -> SqliteConnectOptions {
         .pragma("journal_size_limit", "16777216")
         .busy_timeout(Duration::from_secs(10))
         .disable_statement_logging()
-}
-
-/// Takes the lock beside the database; none if another process has it. The operating system gives it back at the
-/// process's end, however that comes.
-fn lock(path: &Path) -> Result<Option<File>, String> {
-    let file = own_file(&Files::beside(path, ".lock"))?;
-    match file.try_lock() {
-        Ok(()) => Ok(Some(file)),
-        Err(std::fs::TryLockError::WouldBlock) => Ok(None),
-        Err(std::fs::TryLockError::Error(error)) => Err(error.to_string()),
-    }
-}
-
-/// Opens a file, or makes one that only its owner may read: the database holds personal data, whatever the umask is.
-/// SQLite gives its -wal and -shm the permissions of the database.
-fn own_file(path: &Path) -> Result<File, String> {
-    let opened = File::options().create(true).truncate(false).read(true).write(true).mode(0o600).open(path);
-    opened.map_err(|error| format!("{error}; the daemon has to write it, and to make files beside it"))
 }
 
 #[cfg(test)]

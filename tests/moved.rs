@@ -95,6 +95,55 @@ async fn another_database_in_its_place_is_not_taken_for_it() {
     assert_eq!(town.simulator.ledger().accepted().count(), 0, "nothing is sent that can't be written down");
 }
 
+#[tokio::test]
+async fn second_daemon_is_refused_however_it_names_the_database() {
+    let (first, id) = town().await;
+    let path = first.database();
+    fs::remove_file(beside(&path, ".lock")).expect("it was there");
+    type Name = fn(&Path, &Path);
+    let names: [(&str, Name); 3] = [
+        ("the same path", |_, _| {}),
+        ("a hard link", |path, name| fs::hard_link(path, name).expect("a hard link")),
+        ("a symbolic link", |path, name| std::os::unix::fs::symlink(path, name).expect("a symbolic link")),
+    ];
+    for (what, name) in names {
+        let mut second = Town::new(quick()).await;
+        if what == "the same path" {
+            second.disk = Some(first.folder.path().to_owned());
+        }
+        name(&path, &second.database());
+        let status = second.try_start().await.expect_err(what);
+        assert_eq!(status.code(), Some(1), "{what}");
+        assert!(second.log().contains("another marqueue is at work on the database"), "{what}: {}", second.log());
+    }
+    // The one that was there goes on.
+    assert_eq!(first.request("POST", "/v1/instances/default/resume", "").await.0, 200);
+    let mut first = first;
+    assert_eq!(first.ended(id).await.state, JobState::Complete);
+}
+
+#[tokio::test]
+async fn store_path_may_be_a_symbolic_link() {
+    let mut town = Town::new(quick()).await;
+    let target = town.folder.path().join("disk/data.db");
+    fs::create_dir(target.parent().expect("a folder")).expect("made");
+    std::os::unix::fs::symlink("disk/data.db", town.database()).expect("a link to what is not there yet");
+    town.start().await;
+    let id = town.add("target=leads&filename=a.csv", file()).await.id;
+    town.ended(id).await;
+    for ending in ["", "-wal", "-shm", "-reserve", ".lock"] {
+        assert!(beside(&target, ending).exists(), "data.db{ending} is not beside the target");
+        assert!(ending.is_empty() || !beside(&town.database(), ending).exists(), "q.db{ending} is beside the link");
+    }
+    town.kill();
+    town.start().await;
+    assert_eq!(town.job(id).await.state, JobState::Complete);
+    // It was resolved once: where the link leads by now does not matter to a daemon at work.
+    fs::remove_file(town.database()).expect("the link is removed");
+    assert_eq!(town.request("GET", "/readyz", "").await.0, 200);
+    assert_eq!(town.request("GET", "/v1/backup", "").await.0, 200);
+}
+
 /// Writes over the file from `at` on.
 fn overwrite(path: &Path, at: u64, bytes: u64) {
     let file = fs::File::options().write(true).open(path).expect("the file");

@@ -4,12 +4,13 @@
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{ConnectOptions, Connection, SqliteConnection};
 
+use super::files::folder;
 use super::{Store, StoreError, reading, schema};
 
 /// What is left to others on the disk where a copy is made.
@@ -105,13 +106,6 @@ fn draft_prefix(path: &Path) -> OsString {
     prefix
 }
 
-fn folder(path: &Path) -> PathBuf {
-    match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder.to_owned(),
-        _ => PathBuf::from("."),
-    }
-}
-
 /// Reads all of a copy, and says what is in it. Nothing is written, and no file is made beside it.
 ///
 /// # Errors
@@ -152,6 +146,7 @@ async fn verify(conn: &mut SqliteConnection) -> Result<(u64, i64), BadCopy> {
 #[cfg(test)]
 mod tests {
     use std::io::{Read, Write};
+    use std::path::PathBuf;
 
     use super::super::fixture::{add, leads, store};
     use super::*;

@@ -12,7 +12,7 @@ use sqlx::{ConnectOptions, Connection, SqliteConnection};
 
 use super::files::Files;
 use super::instances::unended_by_instance;
-use super::{reading, schema};
+use super::{reading, resolved, schema};
 
 /// What was found in a database that this program can work with.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,6 +50,7 @@ pub async fn examine(path: &Path) -> Result<Option<Examined>, Unexamined> {
     if size(path) == 0 {
         return Ok(None);
     }
+    let path = &resolved(path).map_err(sqlx::Error::from)?;
     let options = if Files::beside(path, "-shm").exists() {
         let path = percent_encode(path.as_os_str().as_encoded_bytes(), NON_ALPHANUMERIC);
         reading(Path::new(&format!("file:{path}?readonly_shm=1")))

@@ -12,7 +12,10 @@ use super::StoreError;
 const ENDINGS: [&str; 3] = ["", "-wal", "-shm"];
 
 /// What tells a file from another of the same name, as long as it is open.
-type Identity = (u64, u64);
+pub(super) type Identity = (u64, u64);
+
+/// Of a file that no connection has been opened to: there is no such inode.
+const UNKNOWN: Identity = (0, 0);
 
 /// The files as they were when they were opened.
 pub(super) struct Files {
@@ -33,6 +36,12 @@ impl Files {
         name.into()
     }
 
+    /// `locked` is the database that is ours. To be called before any connection is opened.
+    pub fn locked(&self, locked: Identity) {
+        // The log and its index are not there yet, and not compared before a connection was opened.
+        *self.open.lock().unwrap_or_else(PoisonError::into_inner) = Some([locked, UNKNOWN, UNKNOWN]);
+    }
+
     /// To be called when a connection has just been opened: its files are those that are there now. It may have made the
     /// log and its index anew; the database itself has to be the one from before.
     ///
@@ -40,7 +49,7 @@ impl Files {
     /// [`StoreError::Moved`]
     pub fn opened(&self) -> Result<(), StoreError> {
         self.is_same_database()?;
-        let mut found = [(0, 0); 3];
+        let mut found = [UNKNOWN; 3];
         for (found, ending) in found.iter_mut().zip(ENDINGS) {
             let path = Files::beside(&self.path, ending);
             *found = identity(&path).map_err(|_| StoreError::Moved { path: path.display().to_string() })?;
@@ -84,4 +93,12 @@ impl Files {
 
 fn identity(path: &Path) -> io::Result<Identity> {
     std::fs::metadata(path).map(|file| (file.dev(), file.ino()))
+}
+
+/// The folder that a file is in.
+pub(super) fn folder(path: &Path) -> PathBuf {
+    match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder.to_owned(),
+        _ => PathBuf::from("."),
+    }
 }

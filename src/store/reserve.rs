@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{FallocateFlags, fallocate, statvfs};
 
 use super::StoreError;
-use super::files::Files;
+use super::files::{Files, folder};
 
 /// Some room is given back while this much of the disk is still free, so that no write of ours has to fail first. It is
 /// less for a reserve that is small itself.
@@ -102,7 +102,7 @@ impl Reserve {
     }
 
     fn free(&self) -> io::Result<u64> {
-        let disk = statvfs(self.path.parent().filter(|folder| *folder != Path::new("")).unwrap_or(Path::new(".")))?;
+        let disk = statvfs(folder(&self.path))?;
         Ok(disk.f_bavail.saturating_mul(disk.f_frsize))
     }
 

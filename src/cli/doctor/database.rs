@@ -10,12 +10,13 @@ use super::disk;
 use super::finding::Finding;
 use crate::cli::text::count;
 use crate::config::Config;
-use crate::store::{Examined, Unexamined, examine};
+use crate::store::{Examined, Unexamined, examine, resolved};
 
 const CHECK: &str = "database";
 
 pub async fn look(config: &Config) -> Vec<Finding> {
-    let path = config.store.path.as_path();
+    // What can't be resolved is said below, of the path as it was written.
+    let path = &resolved(&config.store.path).unwrap_or_else(|_| config.store.path.clone());
     if let Some(shut) = disk::shut(CHECK, &disk::folder(path)) {
         return vec![shut];
     }

@@ -7,6 +7,7 @@ use rustix::process::geteuid;
 
 use super::finding::Finding;
 use crate::config::Config;
+use crate::store::resolved;
 
 /// Who is refused is mostly not the one whom it is about.
 pub const AS_SERVICE: &str =
@@ -61,11 +62,12 @@ pub fn refused(check: &str, path: &Path, kind: Access) -> Option<Finding> {
 
 /// Kind and room of the disk that the database is on. Nothing where its folder can't be looked at: that is said already.
 pub fn look(config: &Config) -> Vec<Finding> {
-    let folder = folder(&config.store.path);
+    let database = resolved(&config.store.path).unwrap_or_else(|_| config.store.path.clone());
+    let folder = folder(&database);
     let kind = statfs(&folder).ok().map(|disk| kind(disk.f_type as u64, &folder));
     let room = statvfs(&folder).ok().map(|disk| {
         // What the reserve has already is not free any more.
-        let mut reserve = config.store.path.clone().into_os_string();
+        let mut reserve = database.into_os_string();
         reserve.push("-reserve");
         let held = std::fs::metadata(reserve).map_or(0, |file| file.len());
         let free = disk.f_bavail.saturating_mul(disk.f_frsize).saturating_add(held);
