@@ -4,6 +4,7 @@ use reqwest::Response;
 
 use super::outbound::read_body;
 use super::wire::{Envelope, Import};
+use crate::untrusted_text::{MAX_ID_BYTES, clip, remark};
 
 /// More than any of Marketo's JSON answers has; the rest of a longer one is not read.
 const ANSWER_BYTES: usize = 1024 * 1024;
@@ -44,7 +45,19 @@ pub(super) async fn read_on(mut answer: Response, begins: Vec<u8>) -> Answer {
 pub fn read_envelope(body: &[u8]) -> Option<Envelope<Import>> {
     let value: serde_json::Value = serde_json::from_slice(body.strip_prefix(MARK).unwrap_or(body)).ok()?;
     value.get("success")?.as_bool()?;
-    serde_json::from_value(value).ok()
+    let mut envelope: Envelope<Import> = serde_json::from_value(value).ok()?;
+    bound(&mut envelope);
+    Some(envelope)
+}
+
+/// Clips what is kept of an answer. The errors are clipped where they are put into words, for what they ask is read first.
+fn bound(envelope: &mut Envelope<Import>) {
+    let clipped = |text: &str| clip(text, MAX_ID_BYTES).into_owned();
+    envelope.request_id = envelope.request_id.as_deref().map(clipped);
+    for import in &mut envelope.result {
+        import.status = clipped(&import.status);
+        import.message = import.message.as_deref().map(remark);
+    }
 }
 
 /// Whether an answer that was asked for as a file is one, by its Content-Type and by how it begins; none while more of it
@@ -68,7 +81,7 @@ pub fn is_file(content_type: Option<&str>, begins: &[u8]) -> Option<bool> {
     }
 }
 
-/// Marketo's own words, with their codes.
+/// Marketo's own words, with their codes; clipped, and without e-mail addresses.
 pub(super) fn words(http: u16, envelope: &Envelope<Import>) -> String {
     let said: Vec<String> = envelope
         .errors
@@ -78,7 +91,7 @@ pub(super) fn words(http: u16, envelope: &Envelope<Import>) -> String {
             None => error.message.clone(),
         })
         .collect();
-    if said.is_empty() { format!("HTTP {http}: Marketo refused and did not say why") } else { said.join("; ") }
+    if said.is_empty() { format!("HTTP {http}: Marketo refused and did not say why") } else { remark(&said.join("; ")) }
 }
 
 #[cfg(test)]
@@ -107,6 +120,26 @@ mod tests {
         }
         assert_eq!(is_file(Some("Application/JSON"), b"email\n"), Some(false));
         assert_eq!(is_file(Some("text/html"), b""), Some(false));
+    }
+
+    #[test]
+    fn what_is_kept_of_an_answer_is_bounded_and_names_nobody() {
+        let long = "x".repeat(500_000);
+        let body = serde_json::json!({
+            "success": false, "requestId": long,
+            "result": [{"batchId": 1, "status": long, "message": format!("a@example.com {long}")}],
+            "errors": [{"code": "1006", "message": "Field 'b@example.com' not found"}, {"code": long, "message": long}],
+        });
+        let envelope = read_envelope(body.to_string().as_bytes()).unwrap();
+        let request_id = envelope.request_id.clone().unwrap();
+        assert!(request_id.len() < 250 && request_id.ends_with("(clipped: it had 500000 bytes)"), "{request_id}");
+        assert!(envelope.result[0].status.len() < 250);
+        let message = envelope.result[0].message.as_deref().unwrap();
+        assert!(message.starts_with("***@*** xx") && message.len() < 2_100 && message.contains("clipped"), "{message}");
+        let words = words(200, &envelope);
+        assert!(words.starts_with("1006: Field '***@***' not found; xx") && words.len() < 2_100, "{words}");
+        // What an error asks for is read in all of it.
+        assert_eq!(envelope.errors[1].message.len(), 500_000);
     }
 
     #[test]

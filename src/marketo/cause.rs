@@ -1,5 +1,7 @@
 //! Why did a call not get through? The HTTP library's error as one sentence.
 
+use crate::untrusted_text::remark;
+
 /// The whole chain of causes in one line: the outermost alone ("error sending request") tells nobody anything. The URL
 /// is left out: it says where, which the log's fields do.
 pub(super) fn reason(error: &reqwest::Error) -> String {
@@ -15,5 +17,5 @@ pub(super) fn reason(error: &reqwest::Error) -> String {
         }
         cause = inner.source();
     }
-    if text.is_empty() { error.to_string() } else { text }
+    remark(if text.is_empty() { error.to_string() } else { text }.as_str())
 }

@@ -14,6 +14,7 @@ use super::cause::reason;
 use super::outbound::read_body;
 use super::wire::{Token, TokenError};
 use crate::config::Secret;
+use crate::untrusted_text::remark;
 
 /// A token is not used in its last seconds: a call on its way would arrive with one that has ended, and Marketo's clocks
 /// do not agree to the second.
@@ -186,7 +187,7 @@ fn token_in(http: u16, body: &[u8]) -> Result<Token, TokenFault> {
         Some(said) => format!("{} ({})", said.error_description, said.error),
         None => String::new(),
     };
-    let text = format!("HTTP {http} {words}").trim_end().to_owned();
+    let text = format!("HTTP {http} {}", remark(&words)).trim_end().to_owned();
     match http {
         200 => Err(TokenFault::Passing("its answer could not be read".into())),
         401 => Err(TokenFault::Credentials(text)),
