@@ -3,16 +3,21 @@
 //! Standard error: standard output belongs to what a verb prints. systemd's journal keeps both.
 
 use std::env;
+use std::fmt;
 use std::io::{self, IsTerminal};
 
 use anyhow::Context;
 use tracing::Subscriber;
+use tracing::field::Field;
+use tracing_subscriber::field::MakeExt;
 use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::fmt::format::{Writer, debug_fn};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Registry, reload};
 
 use crate::config::{Log, LogFormat, LogLevel};
+use crate::untrusted_text::{escape, escape_json, mask_addresses, mask_addresses_in_json};
 
 /// Starts logging for the whole process. `RUST_LOG`, where it is set, goes over `level`.
 ///
@@ -71,13 +76,60 @@ where
 {
     let (filter, handle) = reload::Layer::new(filter);
     let filtered = tracing_subscriber::registry().with(filter);
-    let lines = tracing_subscriber::fmt::layer().with_writer(writer);
+    let lines = tracing_subscriber::fmt::layer();
     let subscriber: Box<dyn Subscriber + Send + Sync> = match format {
-        LogFormat::Text => Box::new(filtered.with(lines.with_ansi(colours))),
+        LogFormat::Text => {
+            let fields = debug_fn(write_field).delimited(" ");
+            Box::new(filtered.with(lines.fmt_fields(fields).with_writer(writer).with_ansi(colours)))
+        }
         // The fields stand beside the message: whoever searches for a job then needs no knowledge of how we nest.
-        LogFormat::Json => Box::new(filtered.with(lines.json().flatten_event(true).with_span_list(false))),
+        LogFormat::Json => {
+            let lines = lines.json().flatten_event(true).with_span_list(false);
+            Box::new(filtered.with(lines.with_writer(SafeJson(writer))))
+        }
     };
     (subscriber, handle)
+}
+
+/// Writes a field of a text line: `name=value`, the message without its name. Values come from outside too, so none can
+/// end the line, steer a terminal or show an e-mail address.
+fn write_field(line: &mut Writer<'_>, field: &Field, value: &dyn fmt::Debug) -> fmt::Result {
+    let value = format!("{value:?}");
+    let value = mask_addresses(&value);
+    let value = escape(&value);
+    match (field.name(), line.has_ansi_escapes()) {
+        ("message", _) => write!(line, "{value}"),
+        (name, false) => write!(line, "{name}={value}"),
+        // The name in italics, as tracing has it on a terminal.
+        (name, true) => write!(line, "\u{1b}[3m{name}\u{1b}[0m\u{1b}[2m=\u{1b}[0m{value}"),
+    }
+}
+
+/// Makes writers of JSON lines in which no text can steer a terminal or shows an e-mail address.
+struct SafeJson<M>(M);
+
+/// Such a writer.
+struct SafeJsonLine<W>(W);
+
+impl<'a, M: MakeWriter<'a>> MakeWriter<'a> for SafeJson<M> {
+    type Writer = SafeJsonLine<M::Writer>;
+
+    fn make_writer(&'a self) -> Self::Writer {
+        SafeJsonLine(self.0.make_writer())
+    }
+}
+
+impl<W: io::Write> io::Write for SafeJsonLine<W> {
+    /// Takes a whole line, as tracing gives it.
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        let text = String::from_utf8_lossy(line);
+        self.0.write_all(escape_json(&mask_addresses_in_json(&text)).as_bytes())?;
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
 }
 
 #[cfg(test)]
@@ -85,6 +137,7 @@ mod tests {
     use std::sync::{Arc, Mutex};
 
     use super::*;
+    use crate::untrusted_text;
 
     #[derive(Clone, Default)]
     struct Written(Arc<Mutex<Vec<u8>>>);
@@ -123,6 +176,47 @@ mod tests {
         let line = written(LogFormat::Text, false, LogLevel::Info, None);
         assert!(line.ends_with(" INFO marqueue::intake: job stored job=7\n"), "{line:?}");
         assert!(!line.contains('\u{1b}'));
+    }
+
+    #[test]
+    fn text_from_outside_cannot_forge_lines_or_show_addresses() {
+        const NAME: &str = "a.csv\n2026-01-01T00:00:00Z ERROR forged\x1b[2J\u{9b}1m\u{202e}\u{2028} bob@example.com";
+        for (format, colours) in [(LogFormat::Text, false), (LogFormat::Text, true), (LogFormat::Json, false)] {
+            let written = Written::default();
+            let writer = written.clone();
+            let (subscriber, _) =
+                subscriber(format, colours, filter(LogLevel::Info, None).unwrap(), move || writer.clone());
+            tracing::subscriber::with_default(subscriber, || {
+                let span = tracing::error_span!("call", given = NAME, shown = %NAME);
+                let _inside = span.enter();
+                let error: &dyn std::error::Error = &io::Error::other(NAME);
+                tracing::warn!(file = %NAME, plain = NAME, debug = ?NAME, error, "{NAME}");
+            });
+            let text = String::from_utf8(written.0.lock().unwrap().clone()).unwrap();
+            assert_eq!(text.matches('\n').count(), 1, "{text:?}");
+            assert!(!text.contains("bob") && !text.contains("example"), "{text}");
+            // Of the colours the escape sequences are ours.
+            let is_unsafe =
+                |letter| letter != '\n' && !(colours && letter == '\x1b') && untrusted_text::is_unsafe(letter);
+            assert!(!text.contains(is_unsafe) && !text.contains("\x1b[2J"), "{text:?}");
+            if format == LogFormat::Json {
+                let json: serde_json::Value = serde_json::from_str(&text).unwrap();
+                assert_eq!(json["file"], NAME.replace("bob@example.com", "***@***"), "it says what it is");
+            }
+        }
+    }
+
+    #[test]
+    fn text_fields_read_as_before() {
+        let written = Written::default();
+        let writer = written.clone();
+        let (subscriber, _) =
+            subscriber(LogFormat::Text, false, filter(LogLevel::Info, None).unwrap(), move || writer.clone());
+        tracing::subscriber::with_default(subscriber, || {
+            tracing::info!(target: "t", job = 7, part = Some(1), none = None::<u8>, name = "a b", shown = %"a b", "said");
+        });
+        let text = String::from_utf8(written.0.lock().unwrap().clone()).unwrap();
+        assert!(text.ends_with(" INFO t: said job=7 part=1 name=\"a b\" shown=a b\n"), "{text}");
     }
 
     #[test]
