@@ -38,6 +38,7 @@ mod simulate;
 mod source;
 mod status;
 mod target;
+mod terminal_text;
 mod text;
 mod wait;
 
@@ -194,7 +195,7 @@ pub async fn run(verb: Asked, global: &Global) -> Exit {
         Asked::Man(verb) => verb.run(global),
     };
     done.unwrap_or_else(|failure| {
-        output::note(&format!("error: {failure}"));
+        output::note(&format!("error: {}", text::plain(&failure.to_string())));
         failure.exit()
     })
 }

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 mod house;
 mod support;
 
-use house::{House, at, binary, ended, run, signal, until_said};
+use house::{House, at, binary, ended, on_terminal, run, signal, until_said};
 
 const PEOPLE: &str = "email,note\na@example.com,\nb@example.com,\n";
 const TWO_FAIL: &str = "email,note\na@example.com,\nb@example.com,!fail:No such field\nc@example.com,!fail:Bad\n";
@@ -75,6 +75,56 @@ fn rows_that_failed_are_told_by_the_exit_status_and_come_back_out() {
     assert_eq!((&again["id"], &again["retry_of"], &again["rows"]["total"]), (&json!(2), &json!(1), &json!(2)));
     house.run("wait 1 2").expect(4);
     assert_eq!(house.run("file 2").out, "email,note\nb@example.com,!fail:No such field\nc@example.com,!fail:Bad\n");
+}
+
+#[test]
+fn failed_rows_of_a_file_with_a_long_name_are_sent_again() {
+    let house = House::new();
+    let name = format!("{}.csv", "ü".repeat(125));
+    house.file(&name, TWO_FAIL);
+    house.run(&format!("add leads {name} --wait")).expect(4);
+    let again = house.run("retry 1 --failed-rows --json").expect(0).json();
+    assert_eq!(again["filename"], format!("{}-failed-rows.csv", "ü".repeat(119)));
+}
+
+#[test]
+fn content_is_escaped_on_a_terminal_and_raw_elsewhere() {
+    let house = House::new();
+    let (first, second) = ("\x1b]0;title\x07\x1b[2J", "\u{9b}31m\u{202e}gnp");
+    house.file("people.csv", &format!("email,note\na@example.com,!fail:{first}\nb@example.com,!warn:{second}\n"));
+    let added = house.run("add leads people.csv --no-check --wait");
+    assert!(added.status == 4, "{added:?}");
+    let (escaped_first, escaped_second) = (r"\u{1b}]0;title\u{7}\u{1b}[2J", r"\u{9b}31m\u{202e}gnp");
+    for (words, raw, escaped) in [
+        ("failures 1", first, escaped_first),
+        ("warnings 1", second, escaped_second),
+        ("file 1", second, escaped_second),
+        // What is named may be the terminal.
+        ("file 1 -o /dev/stdout", second, escaped_second),
+    ] {
+        assert!(house.run(words).expect(0).out.contains(raw), "{words}: it is not raw in a pipe");
+        let shown = on_terminal(house.command(words));
+        assert!(shown.contains(escaped), "{words}: {shown:?}");
+        assert!(!shown.contains(|letter: char| letter.is_control() && letter != '\n'), "{words}: {shown:?}");
+    }
+}
+
+#[test]
+fn names_and_remarks_cannot_steer_a_terminal() {
+    let house = House::new();
+    house.file("\u{202e}vsc.csv", "email,note\na@example.com,!batch-failed:\x1b[2J\u{9b}1m of b@example.com\n");
+    house.run("add leads \u{202e}vsc.csv --no-check --wait").expect(1);
+    for words in ["show 1", "list", "wait 1", "explain 1", "show 1 --json", "list --json"] {
+        let ran = house.run(words);
+        for text in [&ran.out, &ran.err] {
+            let acts = |letter: char| letter != '\n' && (letter.is_control() || letter == '\u{202e}');
+            assert!(!text.contains(acts), "{words}: {text:?}");
+            assert!(!text.contains("b@example.com"), "{words}: Marketo's words are passed on with an address: {text}");
+        }
+    }
+    let job = house.run("show 1 --json").expect(0).json();
+    assert_eq!(job["filename"], "\u{202e}vsc.csv", "JSON says what it is");
+    assert!(house.run("show 1").out.contains(r"\u{1b}[2J\u{9b}1m"));
 }
 
 #[test]

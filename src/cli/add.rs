@@ -120,11 +120,12 @@ impl Options {
                     jobs.push(added.job);
                 }
                 Err(failure) if failure.exit() == Exit::NoDaemon => {
-                    progress.note(&format!("error: {failure}"));
+                    progress.note(&format!("error: {}", text::plain(&failure.to_string())));
                     return Ok(Exit::NoDaemon);
                 }
                 Err(failure) => {
-                    progress.note(&format!("error: {}: {failure}", text::plain(&source.shown())));
+                    let said = format!("{}: {failure}", source.shown());
+                    progress.note(&format!("error: {}", text::plain(&said)));
                     exit = exit.and(failure.exit());
                 }
             }

@@ -3,7 +3,7 @@
 //! It stands in the library so that the asynchronous code is compiled once: a binary that blocks on a library's future
 //! compiles that future, and everything below it, a second time.
 
-use std::io::{self, Write};
+use std::io;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -56,7 +56,6 @@ fn block_on(runtime: io::Result<Runtime>, work: impl Future<Output = Exit>) -> E
 
 /// Reports an error before there is a log, as one line on standard error.
 fn failed(exit: Exit, error: &dyn std::fmt::Display) -> Exit {
-    // Where not even that can be written, the exit status says it.
-    let _ = writeln!(io::stderr(), "error: {error}");
+    super::note(&format!("error: {error}"));
     exit
 }

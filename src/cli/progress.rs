@@ -9,6 +9,7 @@ use super::output;
 use super::text::{plain, standing};
 use crate::job::JobId;
 use crate::store::Job;
+use crate::untrusted_text::escape_lines;
 
 /// Shows on standard error how things go.
 pub struct Progress {
@@ -28,7 +29,7 @@ impl Progress {
     pub fn note(&self, text: &str) {
         match &self.screen {
             // Fails only where there is nobody to tell.
-            Some(screen) => drop(screen.println(text)),
+            Some(screen) => drop(screen.println(escape_lines(text))),
             None => output::note(text),
         }
     }

@@ -1,12 +1,13 @@
 //! Which rows failed, which had warnings, and what was dropped in? The files as they are, to standard output or a file.
 
 use std::fs;
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
 
 use super::report_check::{self, Checked};
+use super::terminal_text::TerminalText;
 use super::{Exit, Failure, Global, output};
 use crate::api::client::{Client, ClientError, Download, JobFile};
 use crate::job::{JobId, JobState};
@@ -130,10 +131,15 @@ impl To {
             return Err(Failure::Usage(text.to_owned()));
         }
         let download = open(&global.client()?, self.id, file, part).await?;
-        let Some(path) = path else { return copy(download, &mut io::stdout().lock()).await };
+        let Some(path) = path else {
+            let mut out = io::stdout().lock();
+            let terminal = out.is_terminal();
+            return copy(download, &mut out, terminal).await;
+        };
         let unwritable = |error| Failure::Input(format!("{} can't be written: {error}", path.display()));
         let mut target = fs::File::create(path).map_err(unwritable)?;
-        let copied = copy(download, &mut target).await.map_err(|failure| match failure {
+        let terminal = target.is_terminal();
+        let copied = copy(download, &mut target, terminal).await.map_err(|failure| match failure {
             Failure::Output(error) => unwritable(error),
             failure => failure,
         })?;
@@ -155,21 +161,28 @@ async fn open(client: &Client, id: JobId, file: JobFile, part: Option<u32>) -> R
     }
 }
 
-async fn copy(download: Option<Download>, to: &mut impl Write) -> Result<Copied, Failure> {
+/// To a file or a pipe the bytes go as they are; on a terminal nothing in them may steer it.
+async fn copy(download: Option<Download>, to: &mut impl Write, terminal: bool) -> Result<Copied, Failure> {
     let mut copied = Copied { bytes: 0, rows: Some(0), whole: true };
     let Some(mut download) = download else { return Ok(copied) };
+    let mut shown = terminal.then(TerminalText::default);
     let (mut counter, mut unused, mut countable) = (Joiner::new(), Vec::new(), true);
     counter.begin(1);
     while let Some(bytes) = download.next().await? {
         copied.bytes += bytes.len() as u64;
         countable = countable && counter.push(&bytes, &mut unused).is_ok();
         unused.clear();
-        if !output::unless_nobody_reads(to.write_all(&bytes))? {
+        let written = match &mut shown {
+            Some(shown) => to.write_all(shown.push(&bytes).as_bytes()),
+            None => to.write_all(&bytes),
+        };
+        if !output::unless_nobody_reads(written)? {
             return Ok(Copied { whole: false, ..copied });
         }
     }
     countable = countable && counter.end(&mut unused).is_ok();
     copied.rows = countable.then(|| counter.rows());
-    output::unless_nobody_reads(to.flush())?;
+    let rest = shown.map(TerminalText::finish).unwrap_or_default();
+    output::unless_nobody_reads(to.write_all(rest.as_bytes()).and_then(|()| to.flush()))?;
     Ok(copied)
 }

@@ -4,6 +4,7 @@ use jiff::Timestamp;
 
 use crate::job::JobState;
 use crate::store::{Job, Rows};
+use crate::untrusted_text;
 
 /// Rows of cells with each column as wide as its widest cell. The last column is not padded.
 pub fn table(rows: &[Vec<String>]) -> String {
@@ -19,9 +20,9 @@ pub fn table(rows: &[Vec<String>]) -> String {
     text
 }
 
-/// Without what could steer the terminal: names and messages come from elsewhere.
+/// As one line, with what could steer the terminal escaped: names and messages come from elsewhere.
 pub fn plain(text: &str) -> String {
-    text.chars().map(|letter| if letter.is_control() { '\u{fffd}' } else { letter }).collect()
+    untrusted_text::escape(text).into_owned()
 }
 
 pub fn time(at: Timestamp) -> String {
@@ -180,7 +181,7 @@ mod tests {
 
     #[test]
     fn a_name_can_t_steer_the_terminal() {
-        assert_eq!(plain("a\x1b[2J\nb.csv"), "a\u{fffd}[2J\u{fffd}b.csv");
+        assert_eq!(plain("a\x1b[2J\nb.csv"), r"a\u{1b}[2J\nb.csv");
     }
 
     #[test]

@@ -25,6 +25,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::intake::Intake;
 use crate::job::Format;
+use crate::untrusted_text::escape_lines;
 
 mod events;
 mod ground;
@@ -182,6 +183,7 @@ impl DropFolder {
                 .map_err(|_| "it has no effect here, where no files are taken".to_owned())
                 .and_then(|place| Options::read(text.as_ref().map_err(String::clone)?, &place));
             if let Err(reason) = &read {
+                let reason = escape_lines(reason);
                 let reason = format!("{reason}.\n\nNo file of this folder is imported until {OPTIONS} is mended.\n");
                 reasons.insert(folder.clone(), Some(reason));
             }

@@ -2,11 +2,12 @@
 
 #![allow(dead_code, reason = "each test file uses its own part")]
 
-use std::fs;
-use std::io::{BufRead, BufReader, Write};
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
+use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use serde_json::Value;
 use tokio::runtime::Runtime;
 
@@ -101,6 +102,26 @@ pub fn run(mut command: Command, input: &str) -> Ran {
     // It may end without reading it.
     let _ = child.stdin.take().expect("it was asked for").write_all(input.as_bytes());
     ended(child)
+}
+
+/// What a run of the binary shows on a terminal, which is its standard output and its standard error.
+pub fn on_terminal(mut command: Command) -> String {
+    let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
+    let ours = openpt(flags).expect("a terminal");
+    grantpt(&ours).expect("it is ours");
+    unlockpt(&ours).expect("it can be opened");
+    let theirs = ptsname(&ours, Vec::new()).expect("its name").into_string().expect("text");
+    let open = || File::options().read(true).write(true).open(&theirs).expect("the terminal opens");
+    command.stdin(Stdio::null()).stdout(open()).stderr(open());
+    let mut child = command.spawn().expect("the binary starts");
+    // Ours would keep the terminal open.
+    drop(command);
+    let mut shown = Vec::new();
+    // Linux reports an error when nobody has the terminal open any more.
+    let _ = File::from(ours).read_to_end(&mut shown);
+    assert!(child.wait().expect("it ends").success(), "{}", String::from_utf8_lossy(&shown));
+    // The terminal itself puts a CR before each LF.
+    String::from_utf8(shown).expect("text").replace("\r\n", "\n")
 }
 
 /// How a started one ended.

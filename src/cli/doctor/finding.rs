@@ -93,7 +93,7 @@ mod tests {
             told(&findings),
             "fine     database           /q.db can be made.\n\
              warning  retention          records go first: keep them longer.\n\
-             fault    credentials of eu  a\u{fffd}b: copy them again.\n\
+             fault    credentials of eu  a\\u{1b}b: copy them again.\n\
              \n\
              Faults: 1. Warnings: 1.\n"
         );

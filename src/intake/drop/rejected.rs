@@ -16,6 +16,7 @@ use rustix::io::Errno;
 
 use super::stamp::Stamp;
 use super::tree::{self, REJECTED, Tree};
+use crate::untrusted_text::escape;
 
 const REASON: &str = ".reason.txt";
 /// What a file system takes as a name.
@@ -45,9 +46,10 @@ pub(super) fn reject(
             return Ok(None);
         }
         let text = format!(
-            "{reason}.\n\nFile: {}\nRefused at: {now}\n\nNothing of it was imported. To try again, mend the file and put it \
+            "{}.\n\nFile: {}\nRefused at: {now}\n\nNothing of it was imported. To try again, mend the file and put it \
              back; what lies in this folder is not looked at.\n",
-            path.display()
+            escape(reason),
+            escape(&path.to_string_lossy())
         );
         tree::write_text(&rejected, &with_reason(&as_name), &text)?;
         match moved(&folder, name, &rejected, &as_name) {
