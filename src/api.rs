@@ -85,9 +85,7 @@ pub fn router(daemon: Daemon) -> Router {
         .fallback(problem::no_such_path)
         .method_not_allowed_fallback(problem::wrong_method)
         .layer(from_fn_with_state(daemon.clone(), caller::admit));
-    let open = behind(Door::Open)
-        .method_not_allowed_fallback(problem::wrong_method)
-        .layer(Extension(document))
-        .merge(behind(Door::Marketo));
-    native.merge(open).with_state(daemon)
+    let open = behind(Door::Open).method_not_allowed_fallback(problem::wrong_method).layer(Extension(document));
+    let marketo = behind(Door::Marketo).fallback(compat::bulk);
+    compat::by_address(marketo.with_state(daemon.clone()), native.merge(open).with_state(daemon))
 }

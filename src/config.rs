@@ -124,6 +124,8 @@ pub struct ApiClient {
     pub client_secret: Secret,
     /// The instances it may use, each of them configured; all without it.
     pub instances: Option<Vec<String>>,
+    /// The one that it means where its address names none.
+    pub instance: String,
 }
 
 /// PEM files, which are read when the daemon starts and when it is told to read them again.

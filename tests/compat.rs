@@ -1,6 +1,8 @@
 //! Does a program that was made for Marketo get the same from the daemon, by a changed address? Raw HTTP over TCP, TLS and
 //! the Unix socket, the real binary, the simulator behind it.
 
+#[path = "compat/address.rs"]
+mod address;
 #[path = "compat/house.rs"]
 mod house;
 #[path = "compat/legacy.rs"]

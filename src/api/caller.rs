@@ -16,6 +16,7 @@ use axum::middleware::Next;
 use axum::response::Response;
 
 use super::Shared;
+use super::create::DEFAULT_INSTANCE;
 use super::problem::{Segment, job_id};
 use super::tokens::{Bearer, Client, Denied, Tokens};
 use super::types::Problem;
@@ -69,6 +70,14 @@ impl Caller {
         match self {
             Caller::User { uid } => Source::Socket { uid: *uid },
             Caller::Client(client) => Source::Client { client_id: client.id.clone() },
+        }
+    }
+
+    /// The instance that it means where it names none.
+    pub fn own_instance(&self) -> &str {
+        match self {
+            Caller::User { .. } => DEFAULT_INSTANCE,
+            Caller::Client(client) => &client.instance,
         }
     }
 
@@ -188,6 +197,7 @@ mod tests {
             client_id: (*id).to_owned(),
             client_secret: Secret::new("s"),
             instances: Some(vec!["eu".into()]),
+            instance: "eu".into(),
         };
         Tokens::new(&clients.iter().map(client).collect::<Vec<_>>()).unwrap()
     }

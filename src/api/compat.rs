@@ -13,7 +13,6 @@ use axum::routing::any;
 use tracing::Instrument;
 
 use super::caller::{self, Caller, Peer};
-use super::create::DEFAULT_INSTANCE;
 use super::route::{Door, Route};
 use super::tokens::Denied;
 use super::{Daemon, Shared};
@@ -21,6 +20,7 @@ use crate::config::Secret;
 use crate::job::JobId;
 use crate::store::{Job, Kind};
 
+mod address;
 mod answer;
 mod describe;
 mod identity;
@@ -33,6 +33,8 @@ mod status;
 
 pub use legacy::{LegacyTokens, take_from_query};
 pub use multipart::{FormEvent, FormFault, FormReader, PartHead};
+
+pub(super) use address::by_address;
 
 use answer::{Answer, Refusal, RequestId};
 use path::{About, Call, Place};
@@ -51,7 +53,8 @@ pub(super) fn routes() -> Vec<Route> {
     ]
 }
 
-async fn bulk(State(daemon): State<Shared>, request: Request) -> Response {
+/// Also whatever else begins as a path of Marketo's.
+pub(super) async fn bulk(State(daemon): State<Shared>, request: Request) -> Response {
     let id = RequestId::of(request.headers());
     let span = id.span();
     async {
@@ -165,7 +168,7 @@ impl Asked {
     /// # Errors
     /// 603 where it may not use it, 610 where there is no such call or instance, 605 where the call has another method.
     fn admit(&self, daemon: &Daemon, caller: &Caller) -> Result<String, Refusal> {
-        let instance = self.instance.clone().unwrap_or_else(|| DEFAULT_INSTANCE.into());
+        let instance = self.instance.clone().unwrap_or_else(|| caller.own_instance().to_owned());
         if !caller.may_use(&instance) {
             return Err(Refusal::new(603, "Access denied"));
         }

@@ -22,7 +22,7 @@ pub(super) const DEFAULT_INSTANCE: &str = "default";
 pub(super) async fn create(
     State(daemon): State<Shared>,
     caller: Caller,
-    Query(parameters): Query<Vec<(String, String)>>,
+    Query(mut parameters): Query<Vec<(String, String)>>,
     headers: HeaderMap,
     body: Body,
 ) -> Result<(StatusCode, Json<Job>), Problem> {
@@ -34,6 +34,9 @@ pub(super) async fn create(
             Some(key.to_owned())
         }
     };
+    if parameters.iter().all(|(name, _)| name != "instance") {
+        parameters.push(("instance".to_owned(), caller.own_instance().to_owned()));
+    }
     let (new, check) = read(parameters, key, caller.source())?;
     caller.check_instance(&new.instance)?;
     if let Some(announced) = body.size_hint().exact() {
@@ -69,7 +72,7 @@ pub(super) struct Said {
     /// The file's name; its ending is the format where none is said.
     filename: Option<String>,
     format: Option<Format>,
-    /// `default` unless it is said.
+    /// Unless it is said, the client's own (`instance` of its entry in `api.clients`), or `default`.
     instance: Option<String>,
     /// Higher first; 0 unless it is said.
     priority: Option<i64>,

@@ -24,6 +24,8 @@ pub struct Client {
     pub id: String,
     /// Those it may use; none: all.
     pub instances: Option<Vec<String>>,
+    /// The one that it means where its address names none.
+    pub instance: String,
 }
 
 /// Who has shown a token.
@@ -80,7 +82,11 @@ impl Tokens {
         let mut key = [0; 32];
         SysRng.try_fill_bytes(&mut key)?;
         let entry = |client: &ApiClient| {
-            let known = Client { id: client.client_id.clone(), instances: client.instances.clone() };
+            let known = Client {
+                id: client.client_id.clone(),
+                instances: client.instances.clone(),
+                instance: client.instance.clone(),
+            };
             let secret = fingerprint(&key, client.client_secret.expose());
             (client.client_id.clone(), (Arc::new(known), secret))
         };
@@ -161,6 +167,7 @@ mod tests {
             client_id: id.into(),
             client_secret: Secret::new(secret),
             instances: None,
+            instance: "default".into(),
         };
         Tokens::new(&clients.iter().map(client).collect::<Vec<_>>()).unwrap()
     }

@@ -17,6 +17,9 @@ use super::{
 /// The longest path that fits into a Unix socket's address on Linux, its closing zero left out.
 const LONGEST_SOCKET_PATH: usize = 107;
 
+/// Where a client names no instance and has none of its own.
+const DEFAULT_INSTANCE: &str = "default";
+
 /// With less no client could do anything.
 const LEAST_PATIENCE: Duration = Duration::from_millis(10);
 
@@ -107,8 +110,10 @@ fn api(raw: RawApi, instances: &BTreeSet<&str>, warnings: &mut Vec<Warning>) -> 
             return Err(Problem::new(format!("{key}.client_id"), "is the same as an earlier entry's"));
         }
         let client_secret = client_secret(&key, raw.client_secret, raw.client_secret_file, warnings)?;
-        let instances = client_instances(&key, raw.instances, instances)?;
-        clients.push(ApiClient { client_id, client_secret, instances });
+        let known = instances;
+        let instances = client_instances(&key, raw.instances, known)?;
+        let instance = client_instance(&key, &client_id, raw.instance, instances.as_deref(), known, warnings)?;
+        clients.push(ApiClient { client_id, client_secret, instances, instance });
     }
     Ok(Api {
         socket: raw.socket,
@@ -154,6 +159,41 @@ fn client_instances(
         return Err(Problem::new(key(), format!("names \"{unknown}\", and the instances are {known}")));
     }
     Ok(Some(named))
+}
+
+/// The instance that a client means where its address names none. Many programs keep only the host of their address.
+fn client_instance(
+    all: &str,
+    client_id: &str,
+    named: Option<String>,
+    instances: Option<&[String]>,
+    known: &BTreeSet<&str>,
+    warnings: &mut Vec<Warning>,
+) -> Result<String, Problem> {
+    let may: BTreeSet<&str> = match instances {
+        Some(instances) => instances.iter().map(String::as_str).collect(),
+        None => known.clone(),
+    };
+    let list = || may.iter().copied().collect::<Vec<_>>().join(", ");
+    match (named, instances.and(may.first())) {
+        (Some(name), _) if may.contains(name.as_str()) => Ok(name),
+        (Some(name), _) => {
+            Err(Problem::new(format!("{all}.instance"), format!("names \"{name}\", and the client may use {}", list())))
+        }
+        (None, Some(&only)) if may.len() == 1 => Ok(only.to_owned()),
+        (None, _) => {
+            if may.len() > 1 {
+                let text = format!(
+                    "the client {client_id} may use the instances {} and {all}.instance names none: where its address \
+                     names none either, it means {DEFAULT_INSTANCE}",
+                    list()
+                );
+                let advice = "write its instance there; many programs keep only the host of their address";
+                warnings.push(Warning::new(text, advice));
+            }
+            Ok(DEFAULT_INSTANCE.to_owned())
+        }
+    }
 }
 
 fn instance(name: &str, raw: RawInstance, warnings: &mut Vec<Warning>) -> Result<Instance, Problem> {
@@ -478,7 +518,7 @@ mod tests {
             ("[[api.clients]]\nclient_id = ''\nclient_secret = 'x'", "api.clients[0].client_id is empty"),
             (
                 "[[api.clients]]\nid = 'a'",
-                "api.clients[0].id is not a key: here belongs one of `client_id`, `client_id_file`, `client_secret`, `client_secret_file`, `instances`",
+                "api.clients[0].id is not a key: here belongs one of `client_id`, `client_id_file`, `client_secret`, `client_secret_file`, `instances`, `instance`",
             ),
             (
                 "[[api.clients]]\nclient_id = 'a'\nclient_secret = 'x'\ninstances = ['default', 'eu']",
@@ -491,6 +531,10 @@ mod tests {
             (
                 "[[api.clients]]\nclient_id = 'a'\nclient_secret = 'x'\ninstances = 'default'",
                 "api.clients[0].instances must be a list, not string",
+            ),
+            (
+                "[[api.clients]]\nclient_id = 'a'\nclient_secret = 'x'\ninstance = 'eu'",
+                "api.clients[0].instance names \"eu\", and the client may use default",
             ),
             ("[api]\ntls_cert = '/c'\ntls_key = '/k'", "api.tls_cert is for TCP, so it needs api.listen"),
             (
@@ -507,6 +551,36 @@ mod tests {
         ] {
             assert_eq!(said_of(lines), format!("{message} (in m.toml)"));
         }
+    }
+
+    #[test]
+    fn a_client_means_its_own_instance_its_only_one_or_default() {
+        for (lines, instance, warns) in [
+            ("", "default", true),
+            ("instance = 'us'", "us", false),
+            ("instances = ['eu']", "eu", false),
+            ("instances = ['eu', 'eu']", "eu", false),
+            ("instances = ['eu', 'us']", "default", true),
+            ("instances = ['eu', 'us']\ninstance = 'us'", "us", false),
+            ("instances = ['default', 'us']\ninstance = 'default'", "default", false),
+        ] {
+            let more = |name| {
+                format!("[instances.{name}]\nbase_url='https://{name}.example'\nclient_id='i'\nclient_secret='s'\n")
+            };
+            let client = format!("[[api.clients]]\nclient_id = 'crm'\nclient_secret = 'x'\n{lines}");
+            let config = read(&format!("{GOOD}{}{}{client}", more("eu"), more("us"))).unwrap();
+            assert_eq!(config.api.clients[0].instance, instance, "{lines}");
+            let named = |warning: &&Warning| warning.text.contains("the client crm may use the instances");
+            assert_eq!(config.warnings.iter().filter(named).count(), usize::from(warns), "{lines}");
+        }
+        // With one instance there is nothing to mistake.
+        let one = read(&format!("{GOOD}[[api.clients]]\nclient_id = 'crm'\nclient_secret = 'x'")).unwrap();
+        assert_eq!((one.api.clients[0].instance.as_str(), one.warnings.len()), ("default", 0));
+        let both = "instances = ['eu']\ninstance = 'us'";
+        let client = format!("[[api.clients]]\nclient_id = 'crm'\nclient_secret = 'x'\n{both}");
+        let eu = "[instances.eu]\nbase_url='https://eu.example'\nclient_id='i'\nclient_secret='s'\n";
+        let error = read(&format!("{GOOD}{eu}{client}")).unwrap_err().to_string();
+        assert!(error.contains("api.clients[0].instance names \"us\", and the client may use eu"), "{error}");
     }
 
     #[test]

@@ -67,6 +67,7 @@ pub(super) struct RawClient {
     pub(super) client_secret: Option<Secret>,
     pub(super) client_secret_file: Option<PathBuf>,
     pub(super) instances: Option<Vec<String>>,
+    pub(super) instance: Option<String>,
 }
 
 #[derive(Debug, PartialEq, Deserialize)]

@@ -116,10 +116,12 @@ async fn an_instance_is_picked_by_the_path_and_a_client_keeps_to_those_it_may_us
     assert_eq!(code(&crm.get(&format!("/bulk/v1/leads/batch/{theirs}.json")).await.1), "1013", "it is eu's");
     assert_eq!(crm.get(&format!("/instances/eu/bulk/v1/leads/batch/{theirs}.json")).await.1["success"], true);
 
-    for path in [LEADS, "/instances/default/bulk/v1/leads.json", "/instances/nowhere/bulk/v1/leads.json"] {
+    for path in ["/instances/default/bulk/v1/leads.json", "/instances/nowhere/bulk/v1/leads.json"] {
         assert_eq!(code(&web.upload(path, form(&[], FILE, &[])).await.1), "603", "{path}");
     }
-    assert_eq!(code(&web.get(&format!("/bulk/v1/leads/batch/{id}.json")).await.1), "603");
+    assert_eq!(code(&web.get(&format!("/instances/default/bulk/v1/leads/batch/{id}.json")).await.1), "603");
+    // A program that keeps only the host of its address means the only instance that it may use.
+    assert_eq!(web.get(&format!("/bulk/v1/leads/batch/{id}.json")).await.1["success"], true);
     let (_, answer) = crm.upload("/instances/nowhere/bulk/v1/leads.json", form(&[], FILE, &[])).await;
     assert_eq!(code(&answer), "610");
     for (instance, http) in [("eu", 200), ("default", 401), ("nowhere", 401)] {
@@ -142,4 +144,42 @@ async fn an_instance_is_picked_by_the_path_and_a_client_keeps_to_those_it_may_us
     }
     let instances = web.get("/v1/status").await.1["instances"].as_object().expect("instances").clone();
     assert_eq!(instances.keys().collect::<Vec<_>>(), ["eu"]);
+}
+
+#[tokio::test]
+async fn a_program_that_keeps_only_the_host_has_an_instance_of_its_own() {
+    let mut town = Town::new(quick()).await;
+    let other = Town::new(quick()).await;
+    town.api = format!("listen = \"127.0.0.1:0\"\n{CRM}instance = \"eu\"\n{WEB}");
+    town.config = format!(
+        "limits = {{ calls = 5000, window = \"1s\" }}\n[instances.eu]\nbase_url = {:?}\nclient_id = \"simulator\"\n\
+         client_secret = \"secret\"\npolling = {{ min = \"10ms\", max = \"200ms\" }}\n",
+        other.simulator.base_url()
+    );
+    town.start().await;
+    let crm = Program::of(&town, "crm").await;
+    let id = crm.import(LEADS, FILE).await;
+    let status = format!("/bulk/v1/leads/batch/{id}.json");
+    assert_eq!(crm.ended(&status).await["result"][0]["status"], "Complete");
+    assert_eq!((other.simulator.ledger().imports.len(), town.simulator.ledger().imports.len()), (1, 0));
+    assert_eq!(crm.get(&format!("/instances/eu{status}")).await.1["success"], true);
+    assert_eq!(code(&crm.get(&format!("/instances/default{status}")).await.1), "1013");
+    // The token in a form says whose instance it is; the native API means the same one.
+    let nobody = Program { token: String::new(), ..crm.clone() };
+    let (_, answer) = nobody.upload(LEADS, form(&[], FILE, &[("access_token", &crm.token)])).await;
+    let job = town.json("GET", &format!("/v1/jobs/{}", answer["result"][0]["batchId"])).await.1;
+    assert_eq!(job["instance"], "eu");
+    let native = crm.call(Method::POST, "/v1/jobs?target=leads&format=csv").body(FILE).send().await;
+    assert_eq!(read(native.expect("an answer")).await.1["instance"], "eu");
+
+    let log = town.log();
+    let warned = |id: &str| log.contains(&format!("the client {id} may use the instances default, eu"));
+    assert_eq!((warned("crm"), warned("web")), (false, true));
+    let mut doctor = std::process::Command::new(crate::support::binary());
+    let doctor = doctor.args(["doctor", "--config"]).arg(town.config_file()).output().expect("it runs");
+    let said = String::from_utf8(doctor.stdout).expect("text");
+    assert!(
+        said.contains("the client web may use the instances default, eu") && !said.contains("the client crm"),
+        "{said}"
+    );
 }

@@ -1,0 +1,97 @@
+//! Addresses as programs make them: with slashes too many, with dots, with `/rest`. Raw requests, since HTTP clients mend
+//! what they send.
+
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use crate::house::{CRM, FORM, Program, address, code, form, town};
+use crate::support::Town;
+
+/// Status, type and body of the answer to a request whose line and headers are written as they are here.
+async fn raw(town: &Town, line: &str, headers: &str, body: &str) -> (u16, String, String) {
+    let mut stream = TcpStream::connect(address(town)).await.expect("the daemon listens");
+    let head =
+        format!("{line} HTTP/1.1\r\nHost: d\r\nConnection: close\r\nContent-Length: {}\r\n{headers}\r\n", body.len());
+    stream.write_all(format!("{head}{body}").as_bytes()).await.expect("it is sent");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.expect("an answer");
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap_or_else(|| panic!("{line}: {answer:?}"));
+    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status");
+    let kind = head.lines().find_map(|line| line.strip_prefix("content-type: ")).unwrap_or_default();
+    (status, kind.to_owned(), body.to_owned())
+}
+
+fn parsed(body: &str) -> Value {
+    serde_json::from_str(body).unwrap_or(Value::Null)
+}
+
+#[tokio::test]
+async fn an_address_with_slashes_dots_or_rest_is_taken() {
+    let town = town(CRM).await;
+    let bearer = format!("Authorization: Bearer {}\r\n", Program::of(&town, "crm").await.token);
+    let login = "grant_type=client_credentials&client_id=crm&client_secret=crm-secret-4711";
+    for base in ["/", "//", "/rest", "/rest/", "/instances/default/", "//instances/default/rest", "/rest/.."] {
+        let (http, _, token) = raw(&town, &format!("GET {base}/identity/oauth/token?{login}"), "", "").await;
+        assert_eq!((http, &parsed(&token)["scope"]), (200, &json!("crm")), "{base}: {token}");
+        let head = format!("{bearer}Content-Type: {FORM}\r\n");
+        let upload = form(&[], "email,x\na@example.com,1\n", &[]);
+        let (http, _, answer) = raw(&town, &format!("POST {base}/bulk/v1/leads.json?format=csv"), &head, &upload).await;
+        let id = parsed(&answer)["result"][0]["batchId"].as_i64().unwrap_or_else(|| panic!("{base}: {answer}"));
+        assert_eq!(http, 200);
+        let status = format!("GET {base}/bulk//v1/leads/batch/{id}.json");
+        assert_eq!(parsed(&raw(&town, &status, &bearer, "").await.2)["success"], true, "{base}");
+    }
+}
+
+#[tokio::test]
+async fn every_error_on_a_path_of_marketos_has_its_shape() {
+    let town = town(CRM).await;
+    let bearer = format!("Authorization: Bearer {}\r\n", Program::of(&town, "crm").await.token);
+    for path in [
+        "/identity",
+        "/identity/",
+        "/identity/oauth/tokens",
+        "//identity/oauth",
+        "/bulk",
+        "/bulk/",
+        "/bulk/../v1/jobs",
+        "/bulk/%2e%2e/metrics",
+        "/rest",
+        "/rest/v1/leads.json",
+        "/rest/../v1/status",
+        "/rest/../../bulk/v1/leads.json",
+        "/instances",
+        "/instances/default",
+        "/instances/default/v1/jobs",
+        "/instances/default/../../bulk/v1/leads.json",
+        "/instances/../v1/jobs",
+        "/bulk/v1/leads.json/",
+    ] {
+        for (headers, expected) in [("", "601"), (bearer.as_str(), "610")] {
+            for method in ["GET", "POST", "DELETE"] {
+                let (http, kind, body) = raw(&town, &format!("{method} {path}"), headers, "").await;
+                assert_eq!((http, code(&parsed(&body))), (200, expected), "{method} {path}: {body}");
+                assert_eq!(kind, "application/json;charset=UTF-8", "{method} {path}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_native_api_is_matched_exactly() {
+    let town = town(CRM).await;
+    let bearer = format!("Authorization: Bearer {}\r\n", Program::of(&town, "crm").await.token);
+    for (path, http) in [
+        ("/v1/jobs", 200),
+        ("//v1/jobs", 404),
+        ("/v1//jobs", 404),
+        ("/v1/../v1/jobs", 404),
+        ("/./v1/jobs", 404),
+        ("//metrics", 404),
+        ("/v1/../bulk/v1/leads.json", 404),
+        ("//healthz", 404),
+    ] {
+        assert_eq!(raw(&town, &format!("GET {path}"), &bearer, "").await.0, http, "{path}");
+    }
+}
