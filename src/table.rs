@@ -14,6 +14,7 @@ mod join;
 mod lexer;
 #[cfg(test)]
 mod properties;
+mod row_limit;
 mod scan;
 mod strip;
 mod text;
@@ -22,5 +23,6 @@ pub use cut::{Halver, Part, SingleRow};
 pub use fault::{Fault, RaggedRow};
 pub use header::{MAX_HEADER_BYTES, Required, columns, required_columns};
 pub use join::{JoinFault, Joiner};
+pub use row_limit::RowLimit;
 pub use scan::{Layout, Rules, Scanner};
 pub use strip::{StripFault, StripReason, Stripped};

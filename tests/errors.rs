@@ -2,6 +2,8 @@
 //! with the real binary: what the daemon does next, what the job says meanwhile, and that no attempt is used up where
 //! none should be.
 
+#[path = "errors/bounds.rs"]
+mod bounds;
 #[path = "errors/counts.rs"]
 mod counts;
 #[path = "errors/credentials.rs"]

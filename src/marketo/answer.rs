@@ -4,7 +4,7 @@ use reqwest::Response;
 
 use super::outbound::read_body;
 use super::wire::{Envelope, Import};
-use crate::untrusted_text::{MAX_ID_BYTES, clip, remark};
+use crate::untrusted_text::{MAX_ID_BYTES, clip, mask_addresses, remark};
 
 /// More than any of Marketo's JSON answers has; the rest of a longer one is not read.
 const ANSWER_BYTES: usize = 1024 * 1024;
@@ -52,7 +52,7 @@ pub fn read_envelope(body: &[u8]) -> Option<Envelope<Import>> {
 
 /// Clips what is kept of an answer. The errors are clipped where they are put into words, for what they ask is read first.
 fn bound(envelope: &mut Envelope<Import>) {
-    let clipped = |text: &str| clip(text, MAX_ID_BYTES).into_owned();
+    let clipped = |text: &str| clip(&mask_addresses(text), MAX_ID_BYTES).into_owned();
     envelope.request_id = envelope.request_id.as_deref().map(clipped);
     for import in &mut envelope.result {
         import.status = clipped(&import.status);

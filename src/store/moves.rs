@@ -99,12 +99,15 @@ impl Store {
             .await
     }
 
-    /// Notes the sizes of a batch's stored failure and warning files; none where there is no file.
+    /// Notes the sizes of a batch's stored failure and warning files; none where there is no file. `cuts` say of which
+    /// only the beginning is stored, and go into the history.
     pub async fn note_reports(
         &self,
         key: BatchKey,
         failures_bytes: Option<u64>,
         warnings_bytes: Option<u64>,
+        cuts: Vec<String>,
+        now: Timestamp,
     ) -> Result<(), StoreError> {
         self.shared
             .writer
@@ -119,6 +122,10 @@ impl Store {
                     .bind(key.part)
                     .execute(&mut *w.conn)
                     .await?;
+                    for cut in &cuts {
+                        let (part, state) = (Some(key.part), BatchState::Collecting.as_str());
+                        write_history(w, key.job, part, now, "report-cut", state, Some(cut), None).await?;
+                    }
                     Ok(())
                 })
             })

@@ -30,11 +30,13 @@ pub struct Answer {
     pub body: String,
     /// It leaves as soon as the request's head has come, and the connection is closed on the body.
     pub after_head: bool,
+    /// This follows the body again and again, until nobody reads it.
+    pub endless: Option<&'static str>,
 }
 
 impl Answer {
     pub fn plain(status: u16, content_type: &'static str, body: impl Into<String>) -> Answer {
-        Answer { status, content_type, body: body.into(), after_head: false }
+        Answer { status, content_type, body: body.into(), after_head: false, endless: None }
     }
 
     /// The connection is closed without a word.
@@ -111,13 +113,17 @@ async fn converse(mut stream: TcpStream, answers: &(dyn Fn(&Request) -> Answer +
         let mut body = vec![0; request.content_length];
         stream.read_exact(&mut body).await?;
     }
-    let Answer { status, content_type, body, .. } = answer;
+    let Answer { status, content_type, body, endless, .. } = answer;
     if status == 0 {
         return Ok(());
     }
-    let length = body.len();
-    let text = format!(
-        "HTTP/1.1 {status} S\r\nContent-Type: {content_type}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}"
-    );
-    stream.write_all(text.as_bytes()).await
+    let length = if endless.is_none() { format!("Content-Length: {}\r\n", body.len()) } else { String::new() };
+    let text =
+        format!("HTTP/1.1 {status} S\r\nContent-Type: {content_type}\r\n{length}Connection: close\r\n\r\n{body}");
+    stream.write_all(text.as_bytes()).await?;
+    let more = endless.map(|text| text.repeat(1_000));
+    while let Some(more) = &more {
+        stream.write_all(more.as_bytes()).await?;
+    }
+    Ok(())
 }
