@@ -70,6 +70,13 @@ impl Daemon {
         let store = Store::open_with_reserve(&config.store.path, config.store.reserve_bytes).await?;
         let at_the_database = || format!("the start failed at the database {}", config.store.path.display());
         let now = clock.now();
+        let stored = store.api_tokens().await.with_context(at_the_database)?;
+        let ended = tokens.restore(stored, std::time::Instant::now(), now);
+        if !ended.is_empty()
+            && let Err(error) = store.drop_api_tokens(ended).await
+        {
+            tracing::warn!(%error, "tokens of clients that have left the configuration could not be erased");
+        }
         // No instance still counts a day that began before the oldest that one is in.
         let days = config.instances.values().map(|instance| day_of(now, instance.limits.daily_reset));
         store.close_calls(days.min().unwrap_or(now), now).await.with_context(at_the_database)?;

@@ -17,6 +17,7 @@ use tokio::sync::broadcast;
 use crate::job::{BatchKey, JobId};
 
 mod accept;
+mod api_tokens;
 mod backup;
 mod columns;
 mod content;
@@ -53,6 +54,7 @@ use reserve::Reserve;
 use writer::{Desk, Writer};
 
 pub use accept::{Added, Layout, NewJob, Part};
+pub use api_tokens::StoredToken;
 pub use backup::{BadCopy, Copied, Verified, verify_copy};
 pub use content::{CHUNK_BYTES, Content, Kind, Packed};
 pub use due::{Due, Ended};

@@ -86,6 +86,10 @@ async fn on_a_disk_that_another_program_fills_what_was_accepted_goes_on_to_its_e
     jobs.push(town.add("target=leads&filename=failing.csv", noise(20_000, "!fail:no")).await.id);
     let filler = disk.fill();
 
+    // Whoever needs a token gets one.
+    let (http, token) = town.json("GET", "/identity/oauth/token?grant_type=client_credentials&client_id=any").await;
+    assert_eq!(http, 200, "{token}");
+
     // The next file is refused, by hand too, and the probe says why.
     let file = town.folder.path().join("late.csv");
     fs::write(&file, leads(&["late@example.com"])).expect("a file");

@@ -189,6 +189,7 @@ mod tests {
     use super::*;
     use crate::config::{ApiClient, Secret};
 
+    const AT: jiff::Timestamp = jiff::Timestamp::UNIX_EPOCH;
     const SOCKET: Option<Peer> = Some(Peer::Socket { uid: Some(1000) });
     const TCP: Option<Peer> = Some(Peer::Tcp(IpAddr::V4(std::net::Ipv4Addr::LOCALHOST)));
 
@@ -219,7 +220,7 @@ mod tests {
     #[test]
     fn a_token_that_is_shown_is_held_to_everywhere() {
         let tokens = tokens(&["crm"]);
-        let given = tokens.give(tokens.judge("crm", "s", false).unwrap(), Instant::now()).unwrap();
+        let given = tokens.give(tokens.judge("crm", "s", false).unwrap(), Instant::now(), AT).unwrap();
         for peer in [SOCKET, TCP] {
             for kind in ["Bearer", "bearer"] {
                 let caller = Caller::of(peer, &shown(&format!("{kind} {}", given.token)), &tokens).unwrap();
@@ -235,7 +236,7 @@ mod tests {
     #[test]
     fn a_token_of_the_sockets_is_worth_nothing_over_tcp() {
         let tokens = tokens(&[]);
-        let given = tokens.give(tokens.judge("any", "thing", true).unwrap(), Instant::now()).unwrap();
+        let given = tokens.give(tokens.judge("any", "thing", true).unwrap(), Instant::now(), AT).unwrap();
         let shown = shown(&format!("Bearer {}", given.token));
         assert_eq!(Caller::of(SOCKET, &shown, &tokens), Ok(Caller::User { uid: Some(1000) }));
         assert_eq!(Caller::of(TCP, &shown, &tokens), Err(Denied::Invalid));

@@ -3,20 +3,30 @@
 //!
 //! Neither a secret nor a token is compared as text. Both are hashed with a key that only this process knows, and the
 //! hashes are compared or looked up: how long that takes tells of bytes that nobody outside can choose or foresee.
-//! A restart forgets all tokens, and so is to a client what a revocation by Marketo is: 601, and a new token.
+//! Tokens outlive a restart, as hashes in the database: many programs for Marketo do not log in again when a token is refused
+//! before its time. A token ends by its time, when its client leaves the configuration, or when its secret changes.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use hmac::{Hmac, Mac};
+use jiff::{SignedDuration, Timestamp};
 use rand::TryRng;
 use rand::rngs::{SysError, SysRng};
 use sha2::{Digest, Sha256};
 
-use crate::config::ApiClient;
+use crate::config::{ApiClient, Secret};
+use crate::store::StoredToken;
 
 /// As long as Marketo's.
 const LIFE: Duration = Duration::from_secs(3600);
+
+/// How long a token is known to have expired. Some programs log in again on 602 and not on 601.
+const KNOWN: Duration = Duration::from_secs(8 * 24 * 3600);
+
+/// A clock that is corrected between two starts may seem to stand before the time at which a token was given.
+const CLOCK_STEP: Duration = Duration::from_secs(60);
 
 /// An entry of `api.clients`, without its secret.
 #[derive(Debug, PartialEq, Eq)]
@@ -43,6 +53,8 @@ pub struct Given {
     pub token: String,
     pub left: Duration,
     pub bearer: Bearer,
+    /// What is to be kept of it, unless that is known to be on the disk: see [`Tokens::kept`].
+    pub to_keep: Option<StoredToken>,
 }
 
 /// Why a token is none.
@@ -63,16 +75,38 @@ type Fingerprint = [u8; 32];
 /// All tokens in force.
 pub struct Tokens {
     key: [u8; 32],
-    clients: BTreeMap<String, (Arc<Client>, Fingerprint)>,
+    clients: BTreeMap<String, Entry>,
     given: Mutex<Book>,
 }
 
-/// For each holder the token in force and the one before, of which is known that it has expired. The socket's holder is
-/// the empty name, which no client has.
+struct Entry {
+    client: Arc<Client>,
+    secret: Secret,
+    fingerprint: Fingerprint,
+}
+
+/// For each holder the token that it is given, and all that are known. The socket's holder is the empty name, which no
+/// client has.
 #[derive(Default)]
 struct Book {
-    current: HashMap<String, (String, Instant)>,
-    known: HashMap<Fingerprint, (Bearer, Instant)>,
+    current: HashMap<String, Current>,
+    known: HashMap<Fingerprint, Known>,
+}
+
+struct Current {
+    token: String,
+    until: Instant,
+    issued_at: Timestamp,
+    is_kept: bool,
+}
+
+struct Known {
+    bearer: Bearer,
+    /// None: it had expired before the start.
+    until: Option<Instant>,
+    issued_at: Timestamp,
+    /// Of a token from before the start, until it is shown: whether the secret is still the same.
+    secret_check: Option<Fingerprint>,
 }
 
 impl Tokens {
@@ -87,8 +121,9 @@ impl Tokens {
                 instances: client.instances.clone(),
                 instance: client.instance.clone(),
             };
-            let secret = fingerprint(&key, client.client_secret.expose());
-            (client.client_id.clone(), (Arc::new(known), secret))
+            let secret = client.client_secret.clone();
+            let fingerprint = fingerprint(&key, secret.expose().as_bytes());
+            (client.client_id.clone(), Entry { client: Arc::new(known), secret, fingerprint })
         };
         Ok(Tokens { key, clients: clients.iter().map(entry).collect(), given: Mutex::default() })
     }
@@ -100,40 +135,86 @@ impl Tokens {
             return Some(Bearer::Socket);
         }
         // Hashed for an unknown id too, so that the time tells nobody which ids there are.
-        let shown = fingerprint(&self.key, secret);
-        let (client, secret) = self.clients.get(id)?;
-        (shown == *secret).then(|| Bearer::Client(client.clone()))
+        let shown = fingerprint(&self.key, secret.as_bytes());
+        let entry = self.clients.get(id)?;
+        (shown == entry.fingerprint).then(|| Bearer::Client(entry.client.clone()))
     }
 
     pub fn knows(&self, id: &str) -> bool {
         self.clients.contains_key(id)
     }
 
-    /// The token of this bearer: until it expires the same one, with less time left.
+    /// Takes up the tokens of earlier starts. Gives the hashes of those whose client is not in the configuration any more.
+    pub fn restore(&self, stored: Vec<StoredToken>, now: Instant, at: Timestamp) -> Vec<[u8; 32]> {
+        let mut book = self.book();
+        let mut ended = Vec::new();
+        for token in stored {
+            let bearer = match self.clients.get(&token.client_id) {
+                Some(entry) => Bearer::Client(entry.client.clone()),
+                None if token.client_id.is_empty() && self.clients.is_empty() => Bearer::Socket,
+                None => {
+                    ended.push(token.token_sha256);
+                    continue;
+                }
+            };
+            let (age, step) = (at.duration_since(token.issued_at), SignedDuration::try_from(CLOCK_STEP));
+            // Of one from a time that is still to come nobody can tell how much of its hour has passed.
+            let left = match Duration::try_from(age) {
+                Ok(age) => LIFE.checked_sub(age).filter(|left| !left.is_zero()),
+                Err(_) => step.is_ok_and(|step| -age <= step).then_some(LIFE),
+            };
+            let known = Known {
+                bearer,
+                until: left.map(|left| now + left),
+                issued_at: token.issued_at,
+                secret_check: Some(token.secret_check),
+            };
+            book.known.insert(fingerprint(&self.key, &token.token_sha256), known);
+        }
+        ended
+    }
+
+    /// The token of this bearer: until it expires the same one, with less time left. After a restart it is a new one, since
+    /// of the old one only the hash is known; the old one is good as well.
     ///
     /// # Errors
     /// [`NoRandom`].
-    pub fn give(&self, bearer: Bearer, now: Instant) -> Result<Given, NoRandom> {
-        let holder = match &bearer {
-            Bearer::Client(client) => client.id.as_str(),
-            Bearer::Socket => "",
-        };
+    pub fn give(&self, bearer: Bearer, now: Instant, at: Timestamp) -> Result<Given, NoRandom> {
+        let holder = holder(&bearer);
         let mut book = self.book();
-        let until = match book.current.get(holder) {
-            Some((token, until)) if now < *until => {
-                let (token, left) = (token.clone(), *until - now);
-                return Ok(Given { token, left, bearer });
-            }
-            expired => expired.map(|&(_, until)| until),
+        if book.current.get(holder).is_none_or(|current| now >= current.until) {
+            let mut random = [0; 16];
+            SysRng.try_fill_bytes(&mut random)?;
+            let token = format!("{:032x}", u128::from_be_bytes(random));
+            let until = now + LIFE;
+            book.known.retain(|_, known| at.duration_since(known.issued_at).unsigned_abs() <= KNOWN);
+            let known = Known { bearer: bearer.clone(), until: Some(until), issued_at: at, secret_check: None };
+            book.known.insert(self.place(&token), known);
+            book.current.insert(holder.to_owned(), Current { token, until, issued_at: at, is_kept: false });
+        }
+        let current = &book.current[holder];
+        let to_keep = || StoredToken {
+            token_sha256: sha256(&current.token),
+            client_id: holder.to_owned(),
+            secret_check: self.secret_check(&bearer, &current.token),
+            issued_at: current.issued_at,
         };
-        let mut random = [0; 16];
-        SysRng.try_fill_bytes(&mut random)?;
-        let token = format!("{:032x}", u128::from_be_bytes(random));
-        // Of this holder only the one that has just expired stays known.
-        book.known.retain(|_, (known, end)| *known != bearer || Some(*end) == until);
-        book.known.insert(fingerprint(&self.key, &token), (bearer.clone(), now + LIFE));
-        book.current.insert(holder.to_owned(), (token.clone(), now + LIFE));
-        Ok(Given { token, left: LIFE, bearer })
+        let to_keep = (!current.is_kept).then(to_keep);
+        Ok(Given { token: current.token.clone(), left: current.until - now, to_keep, bearer: bearer.clone() })
+    }
+
+    /// The token that this bearer is given now is on the disk.
+    pub fn kept(&self, bearer: &Bearer, token: &str) {
+        if let Some(current) = self.book().current.get_mut(holder(bearer))
+            && current.token == token
+        {
+            current.is_kept = true;
+        }
+    }
+
+    /// When tokens were given that need not be kept any longer at `at`.
+    pub fn forgotten_before(at: Timestamp) -> Timestamp {
+        at.checked_sub(KNOWN).unwrap_or(Timestamp::MIN)
     }
 
     /// Who has this token.
@@ -141,11 +222,31 @@ impl Tokens {
     /// # Errors
     /// [`Denied`].
     pub fn bearer(&self, token: &str, now: Instant) -> Result<Bearer, Denied> {
-        match self.book().known.get(&fingerprint(&self.key, token)) {
-            Some((bearer, until)) if now < *until => Ok(bearer.clone()),
-            Some(_) => Err(Denied::Expired),
-            None => Err(Denied::Invalid),
+        let place = self.place(token);
+        let mut book = self.book();
+        let Some(known) = book.known.get_mut(&place) else { return Err(Denied::Invalid) };
+        if known.secret_check.is_some_and(|check| check != self.secret_check(&known.bearer, token)) {
+            book.known.remove(&place);
+            return Err(Denied::Invalid);
         }
+        known.secret_check = None;
+        match known.until {
+            Some(until) if now < until => Ok(known.bearer.clone()),
+            _ => Err(Denied::Expired),
+        }
+    }
+
+    /// Where a token is known. Its own hash may be on the disk, so the place is one that nobody outside can foresee.
+    fn place(&self, token: &str) -> Fingerprint {
+        fingerprint(&self.key, &sha256(token))
+    }
+
+    /// The bearer's secret, hashed under the token: only who has the token could try secrets against it.
+    fn secret_check(&self, bearer: &Bearer, token: &str) -> Fingerprint {
+        let secret = self.clients.get(holder(bearer)).map_or("", |entry| entry.secret.expose());
+        let mut check = Hmac::<Sha256>::new_from_slice(token.as_bytes()).expect("a key of any length will do");
+        check.update(secret.as_bytes());
+        check.finalize().into_bytes().into()
     }
 
     fn book(&self) -> MutexGuard<'_, Book> {
@@ -153,14 +254,27 @@ impl Tokens {
     }
 }
 
-fn fingerprint(key: &[u8; 32], text: &str) -> Fingerprint {
-    Sha256::new().chain_update(key).chain_update(text).finalize().into()
+fn holder(bearer: &Bearer) -> &str {
+    match bearer {
+        Bearer::Client(client) => &client.id,
+        Bearer::Socket => "",
+    }
+}
+
+fn sha256(text: &str) -> Fingerprint {
+    Sha256::digest(text).into()
+}
+
+fn fingerprint(key: &[u8; 32], bytes: &[u8]) -> Fingerprint {
+    Sha256::new().chain_update(key).chain_update(bytes).finalize().into()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Secret;
+    use crate::clock::after;
+
+    const AT: Timestamp = Timestamp::UNIX_EPOCH;
 
     fn tokens(clients: &[(&str, &str)]) -> Tokens {
         let client = |&(id, secret): &(&str, &str)| ApiClient {
@@ -202,11 +316,11 @@ mod tests {
         let tokens = tokens(&[("crm", "s")]);
         let (start, second) = (Instant::now(), Duration::from_secs(1));
         let crm = tokens.judge("crm", "s", false).unwrap();
-        let first = tokens.give(crm.clone(), start).unwrap();
+        let first = tokens.give(crm.clone(), start, AT).unwrap();
         assert_eq!((first.token.len(), first.left), (32, LIFE));
-        let again = tokens.give(crm.clone(), start + second * 3599).unwrap();
+        let again = tokens.give(crm.clone(), start + second * 3599, AT).unwrap();
         assert_eq!((&again.token, again.left), (&first.token, second));
-        let next = tokens.give(crm, start + LIFE).unwrap();
+        let next = tokens.give(crm, start + LIFE, AT).unwrap();
         assert_ne!(next.token, first.token);
         assert_eq!(next.left, LIFE);
     }
@@ -216,7 +330,7 @@ mod tests {
         let tokens = tokens(&[("crm", "s")]);
         let start = Instant::now();
         let crm = tokens.judge("crm", "s", false).unwrap();
-        let token = tokens.give(crm.clone(), start).unwrap().token;
+        let token = tokens.give(crm.clone(), start, AT).unwrap().token;
         let at = |time, token: &str| tokens.bearer(token, start + time);
         assert_eq!(at(Duration::ZERO, &token), Ok(crm.clone()));
         assert_eq!(at(LIFE - Duration::from_nanos(1), &token), Ok(crm.clone()));
@@ -224,12 +338,72 @@ mod tests {
         for other in ["", "x", &token[1..], &token.to_uppercase().replace(|c: char| c.is_ascii_digit(), "f")] {
             assert_eq!(at(Duration::ZERO, other), Err(Denied::Invalid), "{other}");
         }
-        // The next one leaves this one known, the one after it does not: what is kept does not grow.
-        tokens.give(crm.clone(), start + LIFE).unwrap();
-        assert_eq!(tokens.bearer(&token, start + LIFE), Err(Denied::Expired));
-        tokens.give(crm, start + LIFE * 2).unwrap();
-        assert_eq!(tokens.bearer(&token, start + LIFE * 2), Err(Denied::Invalid));
-        assert_eq!(tokens.book().known.len(), 2);
+        // It stays known as such for some days, and no longer: what is kept does not grow for ever.
+        tokens.give(crm.clone(), start + LIFE, after(AT, LIFE)).unwrap();
+        tokens.give(crm.clone(), start + LIFE * 2, after(AT, LIFE * 2)).unwrap();
+        assert_eq!(tokens.bearer(&token, start + LIFE * 2), Err(Denied::Expired));
+        assert_eq!(tokens.book().known.len(), 3);
+        tokens.give(crm, start + KNOWN + LIFE, after(AT, KNOWN + LIFE)).unwrap();
+        assert_eq!(tokens.bearer(&token, start + KNOWN + LIFE), Err(Denied::Invalid));
+        assert_eq!(tokens.book().known.len(), 3);
+    }
+
+    #[test]
+    fn a_token_outlives_a_restart_until_its_time() {
+        let before = tokens(&[("crm", "s"), ("web", "t")]);
+        let crm = before.judge("crm", "s", false).unwrap();
+        let given = before.give(crm.clone(), Instant::now(), AT).unwrap();
+        let stored = given.to_keep.clone().unwrap();
+        assert!(!format!("{stored:?}").contains(&given.token));
+        before.kept(&crm, &given.token);
+        assert_eq!(before.give(crm.clone(), Instant::now(), AT).unwrap().to_keep, None);
+        let minute = Duration::from_secs(60);
+        let early = |by: Duration| AT.checked_sub(by).unwrap();
+        for (at, later, expected) in [
+            (AT, Duration::ZERO, Ok(crm.clone())),
+            (after(AT, minute * 59), minute, Err(Denied::Expired)),
+            (after(AT, minute * 59), Duration::from_secs(59), Ok(crm.clone())),
+            (after(AT, LIFE), Duration::ZERO, Err(Denied::Expired)),
+            // The clock was corrected, or set back.
+            (early(minute), minute * 59, Ok(crm.clone())),
+            (early(minute * 2), Duration::ZERO, Err(Denied::Expired)),
+        ] {
+            let now = Instant::now();
+            let tokens = tokens(&[("web", "t"), ("crm", "s")]);
+            assert_eq!(tokens.restore(vec![stored.clone()], now, at), [[0; 32]; 0]);
+            assert_eq!(tokens.bearer(&given.token, now + later), expected, "{at} and {later:?}");
+            assert_eq!(tokens.bearer(&given.token, now + later), expected, "and again");
+            // A login gives a new one beside it.
+            let crm = tokens.judge("crm", "s", false).unwrap();
+            let next = tokens.give(crm.clone(), now, at).unwrap();
+            assert_ne!(next.token, given.token);
+            assert_eq!(tokens.bearer(&next.token, now), Ok(crm));
+            assert_eq!(tokens.bearer(&given.token, now + later), expected, "beside the new one");
+        }
+    }
+
+    #[test]
+    fn a_token_ends_when_its_client_leaves_or_its_secret_changes() {
+        let before = tokens(&[("crm", "s")]);
+        let given = before.give(before.judge("crm", "s", false).unwrap(), Instant::now(), AT).unwrap();
+        let stored = given.to_keep.unwrap();
+        let now = Instant::now();
+        let changed = tokens(&[("crm", "another")]);
+        assert_eq!(changed.restore(vec![stored.clone()], now, AT), [[0; 32]; 0]);
+        assert_eq!(changed.bearer(&given.token, now), Err(Denied::Invalid));
+        for others in [&[("web", "s")][..], &[]] {
+            let left = tokens(others);
+            assert_eq!(left.restore(vec![stored.clone()], now, AT), [stored.token_sha256]);
+            assert_eq!(left.bearer(&given.token, now), Err(Denied::Invalid));
+        }
+        // The socket's own end where clients come into the configuration.
+        let nobody = tokens(&[]);
+        let given = nobody.give(nobody.judge("", "", true).unwrap(), now, AT).unwrap();
+        let stored = given.to_keep.unwrap();
+        assert_eq!(before.restore(vec![stored.clone()], now, AT), [stored.token_sha256]);
+        let nobody = tokens(&[]);
+        assert_eq!(nobody.restore(vec![stored], now, AT), [[0; 32]; 0]);
+        assert_eq!(nobody.bearer(&given.token, now), Ok(Bearer::Socket));
     }
 
     #[test]
@@ -237,7 +411,7 @@ mod tests {
         let tokens = tokens(&[("crm", "s"), ("web", "s")]);
         let now = Instant::now();
         let [crm, web] = ["crm", "web"].map(|id| tokens.judge(id, "s", false).unwrap());
-        let [first, second] = [&crm, &web].map(|bearer| tokens.give(bearer.clone(), now).unwrap().token);
+        let [first, second] = [&crm, &web].map(|bearer| tokens.give(bearer.clone(), now, AT).unwrap().token);
         assert_ne!(first, second);
         assert_eq!((tokens.bearer(&first, now), tokens.bearer(&second, now)), (Ok(crm), Ok(web)));
     }

@@ -185,3 +185,90 @@ async fn no_secret_and_no_token_is_ever_in_the_log() {
         assert!(!log.contains(secret), "{secret}");
     }
 }
+
+#[tokio::test]
+async fn tokens_outlive_a_restart_and_a_kill() {
+    let mut town = town(&format!("{CRM}{WEB}")).await;
+    let id = Program::of(&town, "crm").await.import("/bulk/v1/leads.json", "email,x\na@example.com,1\n").await;
+    let status = format!("/bulk/v1/leads/batch/{id}.json");
+    let mut tokens = vec![Program::of(&town, "crm").await.token];
+    for kill in [false, true] {
+        if kill {
+            town.kill();
+        } else {
+            assert!(town.terminate().await.success());
+        }
+        town.start().await;
+        let program = Program::new(format!("http://{}", address(&town)));
+        for token in &tokens {
+            let program = Program { token: token.clone(), ..program.clone() };
+            assert_eq!(program.get(&status).await.1["success"], true, "after a kill: {kill}");
+        }
+        // A login gives a new one beside them.
+        let next = program.logged_in("crm", "crm-secret-4711").await;
+        assert!(!tokens.contains(&next.token));
+        assert_eq!(next.get(&status).await.1["success"], true);
+        tokens.push(next.token);
+    }
+    town.terminate().await;
+    // Neither a token nor a secret is in the database.
+    for file in std::fs::read_dir(town.folder.path()).expect("a folder") {
+        let path = file.expect("a file").path();
+        if path.to_string_lossy().contains("q.db") {
+            let bytes = std::fs::read(&path).expect("its bytes");
+            for text in tokens.iter().map(String::as_str).chain(["crm-secret-4711"]) {
+                assert!(memchr::memmem::find(&bytes, text.as_bytes()).is_none(), "{}", path.display());
+            }
+        }
+    }
+    // It ends when the secret changes, and others do not.
+    let web = "web-secret-4712";
+    for (clients, crm_is_good) in [
+        (format!("{CRM}{WEB}"), true),
+        (format!("{}{WEB}", CRM.replace("4711", "4713")), false),
+        (WEB.to_owned(), false),
+    ] {
+        town.api = format!("listen = \"127.0.0.1:0\"\n{clients}");
+        town.start().await;
+        let program = Program::new(format!("http://{}", address(&town)));
+        for token in &tokens {
+            let program = Program { token: token.clone(), ..program.clone() };
+            let (_, answer) = program.get(&status).await;
+            match crm_is_good {
+                true => assert_eq!(answer["success"], true, "{answer}"),
+                false => assert_eq!(code(&answer), "601"),
+            }
+        }
+        let other = program.logged_in("web", web).await;
+        assert_eq!(code(&other.get(&status).await.1), "1013", "it is known, and the import is not its own");
+        town.terminate().await;
+    }
+    // Who had left and comes back logs in anew.
+    town.api = format!("listen = \"127.0.0.1:0\"\n{CRM}{WEB}");
+    town.start().await;
+    let program = Program { token: tokens[0].clone(), ..Program::new(format!("http://{}", address(&town))) };
+    assert_eq!(code(&program.get(&status).await.1), "601");
+}
+
+#[tokio::test]
+async fn a_login_works_while_the_database_can_not_be_written() {
+    let mut town = town(CRM).await;
+    let (database, away) = (town.database(), town.folder.path().join("away.db"));
+    std::fs::rename(&database, &away).expect("moved away");
+    let program = Program::of(&town, "crm").await;
+    assert_eq!(code(&program.get("/bulk/v1/leads/batch/7.json").await.1), "1013", "the token is good");
+    assert!(town.log().contains("a token is in memory only"));
+    assert_eq!(Program::of(&town, "crm").await.token, program.token);
+    // Once it can be written, a login keeps the token.
+    std::fs::rename(&away, &database).expect("put back");
+    town.until("the token is kept", async |town| {
+        let lines = town.log().matches("in memory only").count();
+        assert_eq!(Program::of(town, "crm").await.token, program.token);
+        (town.log().matches("in memory only").count() == lines).then_some(())
+    })
+    .await;
+    town.kill();
+    town.start().await;
+    let program = Program { base: format!("http://{}", address(&town)), ..program };
+    assert_eq!(code(&program.get("/bulk/v1/leads/batch/7.json").await.1), "1013");
+}

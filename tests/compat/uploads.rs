@@ -179,7 +179,7 @@ async fn a_stop_lets_an_upload_over_tcp_end_and_keeps_it() {
     let before = address(&town);
     town.start().await;
     assert_ne!(before, "");
-    // The restart has forgotten the token, as Marketo may: the program gets another.
+    // The daemon listens elsewhere now, and the program logs in there.
     let program = Program::of(&town, "crm").await;
     let ended = program.ended(&format!("/bulk/v1/leads/batch/{id}.json")).await;
     assert_eq!(ended["result"][0]["numOfLeadsProcessed"], 30);

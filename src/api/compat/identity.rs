@@ -18,16 +18,20 @@ use tracing::Instrument;
 
 use super::answer::RequestId;
 use crate::api::caller::{self, Caller, Peer};
-use crate::api::tokens::{Bearer, Given};
+use crate::api::tokens::{Bearer, Given, Tokens};
 use crate::api::{Daemon, Shared};
 use crate::config::Secret;
 use crate::marketo::wire::{Token, TokenError};
+use crate::store::StoredToken;
 
 /// More than any id and secret take.
 const LONGEST_FORM: usize = 16 * 1024;
 
 /// Anyone may send one, and has a place while it comes.
 const FORM_TIME: Duration = Duration::from_secs(10);
+
+/// A login does not wait longer for the database.
+const KEEP_TIME: Duration = Duration::from_secs(2);
 
 type Refused = (StatusCode, &'static str, &'static str);
 
@@ -84,7 +88,7 @@ async fn login(daemon: &Daemon, request: Request) -> Result<Response, Refused> {
     let judge = |(id, secret): &(String, Secret)| daemon.tokens.judge(id, secret.expose(), on_socket);
     let bearer = shown.iter().find_map(judge);
     if let Some(bearer) = bearer.filter(|bearer| knows(daemon, bearer, instance.as_deref())) {
-        return given(daemon, bearer);
+        return given(daemon, bearer).await;
     }
     // What was sent as an id may be anything, a secret too, so only one that is known is written down.
     let client_id = daemon.tokens.knows(id).then_some(id);
@@ -110,9 +114,14 @@ fn knows(daemon: &Daemon, bearer: &Bearer, instance: Option<&str>) -> bool {
     may && daemon.lane(instance).is_some()
 }
 
-fn given(daemon: &Daemon, bearer: Bearer) -> Result<Response, Refused> {
-    match daemon.tokens.give(bearer, Instant::now()) {
-        Ok(Given { token, left, bearer }) => {
+async fn given(daemon: &Daemon, bearer: Bearer) -> Result<Response, Refused> {
+    match daemon.tokens.give(bearer, Instant::now(), daemon.clock.now()) {
+        Ok(Given { token, left, bearer, to_keep }) => {
+            if let Some(stored) = to_keep
+                && keep(daemon, stored).await
+            {
+                daemon.tokens.kept(&bearer, &token);
+            }
             let scope = match bearer {
                 Bearer::Client(client) => client.id.clone(),
                 Bearer::Socket => "socket".to_owned(),
@@ -126,6 +135,20 @@ fn given(daemon: &Daemon, bearer: Bearer) -> Result<Response, Refused> {
             Err((StatusCode::SERVICE_UNAVAILABLE, "temporarily_unavailable", "No token can be made now"))
         }
     }
+}
+
+/// Puts a token's hash on the disk, if that goes. A full or damaged disk is no reason to refuse a login: the token then
+/// ends with this daemon, unless a later login can keep it.
+async fn keep(daemon: &Daemon, stored: StoredToken) -> bool {
+    let drop_before = Tokens::forgotten_before(stored.issued_at);
+    let client_id = stored.client_id.clone();
+    let error = match tokio::time::timeout(KEEP_TIME, daemon.store.keep_api_token(stored, drop_before)).await {
+        Ok(Ok(())) => return true,
+        Ok(Err(error)) => error.to_string(),
+        Err(_) => format!("the database did not answer within {KEEP_TIME:?}"),
+    };
+    tracing::warn!(client_id, error, "a token is in memory only, and ends with this daemon");
+    false
 }
 
 /// Id and secret of an `Authorization: Basic` header (RFC 6749, section 2.3.1), which Go's OAuth library tries first. They
