@@ -12,7 +12,7 @@ mod events;
 mod source;
 mod states;
 
-pub use events::{Counts, Event, RemoteStatus, Wait};
+pub use events::{Blame, Counts, Event, RemoteStatus, Wait};
 pub use source::Source;
 pub use states::{BatchState, Illegal, JobState, job_state, step};
 

@@ -66,7 +66,7 @@ pub use instances::{Depth, Usage};
 pub use lock::resolved;
 pub use notices::Notice;
 pub use orders::Settled;
-pub use progress::{AskFailures, Progress};
+pub use progress::{AskFailures, Progress, Tried};
 pub use records::{Batch, HistoryEntry, Job};
 pub use row_counts::Rows;
 pub use snapshot::{Candidate, Flight, Snapshot};

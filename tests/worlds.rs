@@ -10,6 +10,8 @@ use std::thread;
 
 #[path = "worlds/judge.rs"]
 mod judge;
+#[path = "worlds/outages.rs"]
+mod outages;
 #[path = "worlds/promise.rs"]
 mod promise;
 #[path = "worlds/shelf.rs"]
@@ -94,6 +96,8 @@ fn a_daemon_that_lies_is_found_out() {
         (Lie::ForgetsGroups, &[Promise::Group]),
         (Lie::ForgetsLists, &[Promise::List]),
         (Lie::BurnsAttempts, &[Promise::Attempts]),
+        (Lie::BlamesTheBatch, &[Promise::Attempts]),
+        (Lie::TriesTheSame, &[Promise::Turn]),
         (Lie::ForgetsPolls, &[Promise::Polling]),
         (Lie::CallsWhilePaused, &[Promise::Paused]),
         (Lie::ForgetsCalls, &[Promise::Calls]),

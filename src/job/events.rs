@@ -1,5 +1,7 @@
 //! What can happen to a batch?
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -50,6 +52,22 @@ impl Wait {
     }
 }
 
+/// What a failed upload is put down to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Blame {
+    /// A create of another batch has succeeded since this batch's last upload: the attempt counts.
+    Batch,
+    /// Nothing of the instance has succeeded since: no attempt counts. Where the failure before this one was another
+    /// batch's, the instance makes no upload before `quiet_until`.
+    Instance {
+        quiet_until: Timestamp,
+        /// For how long the batch has been tried alone by then.
+        alone: Duration,
+    },
+    /// The daemon ended in the middle of it: no attempt counts, and it says nothing about Marketo.
+    Daemon,
+}
+
 /// What happened to a batch. Each is recorded in the same transaction as the move that it causes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
@@ -57,18 +75,19 @@ pub enum Event {
     UploadBegan,
     /// The upload surely made no import and the batch is not to blame. The attempt is given back.
     PutBack { wait: Wait, reason: String, not_before: Option<Timestamp> },
-    /// Marketo refused in passing: nothing was made, the attempt is used up.
-    Refused { reason: String, not_before: Timestamp },
+    /// Marketo refused in passing, or the upload broke off: nothing was made.
+    Refused { reason: String, not_before: Timestamp, blame: Blame },
     /// The answer was lost, and the policy is to send again. Until `ghost_until` the import that may exist counts as one.
-    AnswerLost { reason: String, not_before: Timestamp, ghost_until: Timestamp },
+    AnswerLost { reason: String, not_before: Timestamp, ghost_until: Timestamp, blame: Blame },
     /// The answer was lost, and the policy is to ask a person. `ghost_until` as above.
-    Held { reason: String, ghost_until: Timestamp },
+    Held { reason: String, ghost_until: Timestamp, blame: Blame },
     /// Marketo found the batch too large (413), and it was cut in two. The attempt is given back.
     Halved { reason: String },
-    /// Marketo will never take this batch, or the attempts are used up.
+    /// Marketo will never take this batch.
     Rejected { reason: String },
-    /// The answer was lost, and the attempts are used up. `ghost_until` as above.
-    GivenUp { reason: String, ghost_until: Timestamp },
+    /// The attempts are used up, or the batch was tried alone for too long. `ghost_until` as above, where the last answer
+    /// was lost.
+    GivenUp { reason: String, ghost_until: Option<Timestamp> },
     /// Marketo made an import of it.
     Accepted { marketo_batch_id: String, status: RemoteStatus },
     /// A person found the import on Marketo that nobody knew of.
@@ -107,6 +126,29 @@ impl Event {
             Event::Collected => "collected",
             Event::Cancelled => "cancelled",
             Event::Retried => "retried",
+        }
+    }
+
+    /// Whether an upload ended with it, however.
+    pub fn ends_upload(&self) -> bool {
+        matches!(
+            self,
+            Event::PutBack { .. }
+                | Event::Refused { .. }
+                | Event::AnswerLost { .. }
+                | Event::Held { .. }
+                | Event::Halved { .. }
+                | Event::Rejected { .. }
+                | Event::GivenUp { .. }
+                | Event::Accepted { .. }
+        )
+    }
+
+    /// What a failed upload is put down to; none where the event says it in itself, or is no such failure.
+    pub fn blame(&self) -> Option<Blame> {
+        match self {
+            Event::Refused { blame, .. } | Event::AnswerLost { blame, .. } | Event::Held { blame, .. } => Some(*blame),
+            _ => None,
         }
     }
 

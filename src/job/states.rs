@@ -202,7 +202,7 @@ pub fn job_state(batches: impl IntoIterator<Item = BatchState>) -> JobState {
 mod tests {
     use jiff::Timestamp;
 
-    use super::super::{Counts, Wait};
+    use super::super::{Blame, Counts, Wait};
     use super::*;
     use BatchState as S;
 
@@ -212,16 +212,17 @@ mod tests {
         vec![
             Event::UploadBegan,
             Event::PutBack { wait: Wait::QueueFull, reason: reason.clone(), not_before: None },
-            Event::Refused { reason: reason.clone(), not_before: Timestamp::UNIX_EPOCH },
+            Event::Refused { reason: reason.clone(), not_before: Timestamp::UNIX_EPOCH, blame: Blame::Batch },
             Event::AnswerLost {
                 reason: reason.clone(),
                 not_before: Timestamp::UNIX_EPOCH,
                 ghost_until: Timestamp::UNIX_EPOCH,
+                blame: Blame::Batch,
             },
-            Event::Held { reason: reason.clone(), ghost_until: Timestamp::UNIX_EPOCH },
+            Event::Held { reason: reason.clone(), ghost_until: Timestamp::UNIX_EPOCH, blame: Blame::Batch },
             Event::Halved { reason: reason.clone() },
             Event::Rejected { reason: reason.clone() },
-            Event::GivenUp { reason: reason.clone(), ghost_until: Timestamp::UNIX_EPOCH },
+            Event::GivenUp { reason: reason.clone(), ghost_until: None },
             Event::Accepted { marketo_batch_id: "1".into(), status: RemoteStatus::Queued },
             Event::Settled { marketo_batch_id: "1".into() },
             Event::Polled { status: RemoteStatus::Importing, counts },

@@ -199,7 +199,9 @@ fn pending(
     if let Some(until) = instance.quiet_until.filter(|&until| until > now) {
         let said = batch.message.as_ref().map(|said| format!(", the last about this file: {said}")).unwrap_or_default();
         let times = instance.service_failures;
-        let text = format!("Marketo can't be reached or says that it is down ({times} times in a row{said}).");
+        let text = format!(
+            "Marketo can't be reached or says that it is down ({times} times in a row{said}), or no upload succeeds. No attempt is used up."
+        );
         return (WaitsFor::Service, text, Some(until));
     }
     let list = job.target.list_id();

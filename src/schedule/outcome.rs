@@ -8,9 +8,9 @@ use jiff::Timestamp;
 use super::next_day;
 use crate::clock::after;
 use crate::config::{Instance, UnknownOutcome};
-use crate::job::{Counts, Event, RemoteStatus, Wait};
+use crate::job::{Blame, Counts, Event, RemoteStatus, Wait};
 use crate::marketo::{Ask, CreateFault, ReportKind};
-use crate::store::{AskFailures, PauseKind, Rows, Snapshot};
+use crate::store::{AskFailures, PauseKind, Rows, Snapshot, Tried};
 
 /// How many of the longest pauses between polls an import is taken to exist that a lost answer may have left behind.
 /// Nobody can see it, and most imports are over by then; if it is not, Marketo's own 1016 says so.
@@ -18,6 +18,9 @@ const GHOST_POLLS: u32 = 10;
 
 /// How long Marketo knows an import: its id, its status and its files.
 const REMEMBERED: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+
+/// For how long a batch is tried that waits alone: no other upload shows whether it or the instance is to blame.
+const ALONE: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
 /// A file that Marketo counted rows for and does not give is asked for so many times `max_attempts`: with the usual
 /// pauses that is three quarters of an hour, for a failed row that is never heard of is worse than a job that ends late.
@@ -48,59 +51,136 @@ pub fn whole(ask: Ask, instance: &Instance, now: Timestamp) -> Option<Whole> {
     }
 }
 
-/// What becomes of a batch whose upload ended in `fault`. `attempts` counts this one; `seen` is the instance before it.
-pub fn after_upload(fault: CreateFault, attempts: u32, seen: &Snapshot, instance: &Instance, now: Timestamp) -> Event {
-    let put_back = |wait, reason, not_before| Event::PutBack { wait, reason, not_before };
-    let service = |reason| put_back(Wait::Service, reason, Some(service_quiet(seen, instance, now)));
-    let later = Some(after(now, others_pause(&seen.paces, instance)));
-    match fault {
-        CreateFault::NeverSent(reason) => service(reason),
-        CreateFault::Stopped => put_back(Wait::Instance, fault.to_string(), None),
-        CreateFault::BrokenOff(reason) => again(reason, attempts, instance, now),
-        CreateFault::AnswerLost { reason, .. } => answer_lost(reason, attempts, instance, now),
-        CreateFault::Refused { ask, reason, .. } => match ask {
-            Ask::StopForCredentials | Ask::DayIsOver => put_back(Wait::Instance, reason, None),
-            Ask::WaitWindow | Ask::FewerAtOnce => put_back(Wait::Calls, reason, None),
-            Ask::QueueFull => put_back(Wait::QueueFull, reason, later),
-            Ask::ListBusy => put_back(Wait::ListBusy, reason, later),
-            // A refused token is renewed where the call is made. That it comes here means that the new one was refused
-            // too, which identity had just given: the credentials are good, and Marketo's parts do not agree.
-            Ask::ServiceDown | Ask::NewToken => service(reason),
-            Ask::Again => again(reason, attempts, instance, now),
-            Ask::OutcomeUnknown => answer_lost(reason, attempts, instance, now),
-            Ask::TooLarge | Ask::Reject => Event::Rejected { reason },
-        },
-    }
+/// A batch whose upload failed, and what is known around it: what becomes of the batch follows from that and the fault.
+pub struct FailedUpload<'a> {
+    pub tried: Tried,
+    /// The instance before it.
+    pub seen: &'a Snapshot,
+    pub instance: &'a Instance,
+    pub now: Timestamp,
 }
 
-/// Nothing was made, and the batch may be to blame: so many tries, each later than the one before.
-fn again(reason: String, attempts: u32, instance: &Instance, now: Timestamp) -> Event {
-    if attempts >= instance.max_attempts {
-        return Event::Rejected {
-            reason: format!("given up after {attempts} attempts; the last answer was: {reason}"),
-        };
+impl FailedUpload<'_> {
+    /// The event that follows from `fault`.
+    pub fn after(&self, fault: CreateFault) -> Event {
+        let put_back = |wait, reason, not_before| Event::PutBack { wait, reason, not_before };
+        let later = Some(after(self.now, others_pause(&self.seen.paces, self.instance)));
+        match fault {
+            // Nothing of the batch had left, so it can't be to blame.
+            CreateFault::NeverSent(reason) => put_back(Wait::Service, reason, Some(self.service_quiet())),
+            CreateFault::Stopped => put_back(Wait::Instance, fault.to_string(), None),
+            CreateFault::BrokenOff(reason) => self.again(reason),
+            CreateFault::AnswerLost { reason, .. } => self.answer_lost(reason),
+            CreateFault::Refused { ask, reason, .. } => match ask {
+                Ask::StopForCredentials | Ask::DayIsOver => put_back(Wait::Instance, reason, None),
+                Ask::WaitWindow | Ask::FewerAtOnce => put_back(Wait::Calls, reason, None),
+                Ask::QueueFull => put_back(Wait::QueueFull, reason, later),
+                Ask::ListBusy => put_back(Wait::ListBusy, reason, later),
+                // While others get through it is about this batch: something in between that takes no such file, say.
+                Ask::ServiceDown if self.counts() => self.again(reason),
+                // A refused token is renewed where the call is made. That it comes here means that the new one was refused
+                // too, which identity had just given: the credentials are good, and Marketo's parts do not agree.
+                Ask::ServiceDown | Ask::NewToken => put_back(Wait::Service, reason, Some(self.service_quiet())),
+                Ask::Again => self.again(reason),
+                Ask::OutcomeUnknown => self.answer_lost(reason),
+                Ask::TooLarge | Ask::Reject => Event::Rejected { reason },
+            },
+        }
     }
-    Event::Refused { reason, not_before: after(now, backoff(instance, attempts)) }
-}
 
-/// What becomes of a batch of which nobody knows whether Marketo has it.
-pub fn answer_lost(reason: String, attempts: u32, instance: &Instance, now: Timestamp) -> Event {
-    let ghost_until = after(now, instance.polling.max * GHOST_POLLS);
-    match instance.unknown_outcome {
-        UnknownOutcome::Hold => Event::Held { reason, ghost_until },
-        UnknownOutcome::Resubmit if attempts >= instance.max_attempts => {
+    /// The event that follows where the daemon ended while the upload was under way: whether Marketo has it is unknown.
+    pub fn interrupted(&self, reason: String) -> Event {
+        let blame = if self.counts() { Blame::Batch } else { Blame::Daemon };
+        self.outcome_unknown(reason, blame)
+    }
+
+    /// Whether the attempt counts: only if a create of another batch has succeeded since this batch's last upload.
+    /// (One of its own would have ended its uploads.) Polls, files and tokens prove nothing about creates.
+    fn counts(&self) -> bool {
+        self.tried.last_upload.is_some_and(|last| self.seen.instance.last_success > last)
+    }
+
+    /// What the failure is put down to, where it may be the batch's or the instance's.
+    fn blame(&self) -> Blame {
+        if self.counts() {
+            return Blame::Batch;
+        }
+        let quiet_until = self.service_quiet();
+        Blame::Instance { quiet_until, alone: self.alone_until(quiet_until) }
+    }
+
+    /// For how long the batch will have been tried alone at `next`. Times in which the daemon did not run, or a clock
+    /// leapt, add nothing: an upload has an end by its timeout.
+    fn alone_until(&self, next: Timestamp) -> Duration {
+        if self.seen.waiting {
+            return self.tried.alone;
+        }
+        let upload = self.tried.began.map_or(Duration::ZERO, |began| span(began, self.now));
+        self.tried.alone + upload.min(self.instance.request_timeout) + span(self.now, next)
+    }
+
+    /// Nothing was made, and the batch may be to blame.
+    fn again(&self, reason: String) -> Event {
+        let blame = self.blame();
+        if let Some(tries) = self.exhausted(blame) {
+            return Event::GivenUp {
+                reason: format!("given up after {tries}; the last answer was: {reason}"),
+                ghost_until: None,
+            };
+        }
+        Event::Refused { reason, not_before: self.next_try(blame), blame }
+    }
+
+    fn answer_lost(&self, reason: String) -> Event {
+        self.outcome_unknown(reason, self.blame())
+    }
+
+    /// Nobody knows whether Marketo has it.
+    fn outcome_unknown(&self, reason: String, blame: Blame) -> Event {
+        let ghost_until = after(self.now, self.instance.polling.max * GHOST_POLLS);
+        if self.instance.unknown_outcome == UnknownOutcome::Hold {
+            return Event::Held { reason, ghost_until, blame };
+        }
+        if let Some(tries) = self.exhausted(blame) {
             let reason = format!(
-                "given up after {attempts} attempts; whether Marketo has the last one is unknown, for its answer was lost: {reason}"
+                "given up after {tries}; whether Marketo has the last one is unknown, for its answer was lost: {reason}"
             );
-            Event::GivenUp { reason, ghost_until }
+            return Event::GivenUp { reason, ghost_until: Some(ghost_until) };
         }
-        UnknownOutcome::Resubmit => {
-            Event::AnswerLost { reason, not_before: after(now, backoff(instance, attempts)), ghost_until }
+        Event::AnswerLost { reason, not_before: self.next_try(blame), ghost_until, blame }
+    }
+
+    /// How often, or for how long, the batch was tried in vain, where that is enough.
+    fn exhausted(&self, blame: Blame) -> Option<String> {
+        match blame {
+            Blame::Batch if self.tried.attempts >= self.instance.max_attempts => {
+                Some(format!("{} attempts", self.tried.attempts))
+            }
+            Blame::Instance { quiet_until, alone } if alone >= ALONE + span(self.now, quiet_until) => {
+                Some("attempts for seven days".to_owned())
+            }
+            _ => None,
         }
+    }
+
+    fn next_try(&self, blame: Blame) -> Timestamp {
+        match blame {
+            Blame::Instance { quiet_until, .. } => quiet_until,
+            Blame::Batch | Blame::Daemon => after(self.now, backoff(self.instance, self.tried.attempts)),
+        }
+    }
+
+    fn service_quiet(&self) -> Timestamp {
+        service_quiet(self.seen, self.instance, self.now)
     }
 }
 
-/// Until when Marketo as a whole is left alone after one more failure to reach it.
+/// How long it is from one moment to a later one; nothing where it is not later.
+fn span(from: Timestamp, to: Timestamp) -> Duration {
+    Duration::try_from(to.duration_since(from)).unwrap_or_default()
+}
+
+/// Until when Marketo as a whole is left alone after one more failed upload.
 pub fn service_quiet(seen: &Snapshot, instance: &Instance, now: Timestamp) -> Timestamp {
     after(now, backoff(instance, seen.instance.service_failures.saturating_add(1)))
 }
@@ -237,69 +317,141 @@ mod tests {
         assert_eq!(secs, [1, 2, 4, 128, 256, 300, 300, 300]);
     }
 
+    /// A batch that was uploaded before, as upload 5 of the instance, and began this one a second ago.
+    fn tried(attempts: u32) -> Tried {
+        Tried { attempts, last_upload: Some(5), began: Some(from_ms(-1_000)), ..Tried::default() }
+    }
+
+    /// The instance with its last success: before the batch's last upload, or after it.
+    fn success(last_success: u64, service_failures: u32) -> Snapshot {
+        let mut seen = failed(service_failures);
+        (seen.instance.last_success, seen.instance.uploads_ended) = (last_success, 9);
+        seen
+    }
+
+    fn after_upload(fault: CreateFault, tried: Tried, seen: &Snapshot, instance: &Instance) -> Event {
+        FailedUpload { tried, seen, instance, now: from_ms(0) }.after(fault)
+    }
+
+    fn lost() -> CreateFault {
+        CreateFault::AnswerLost { reason: "cut".into(), request_id: None }
+    }
+
     #[test]
     fn each_refusal_has_its_consequence_and_only_some_use_up_an_attempt() {
-        let now = from_ms(0);
-        for (ask, event) in [
-            (Ask::NewToken, "put-back service 4"),
-            (Ask::StopForCredentials, "put-back instance"),
-            (Ask::DayIsOver, "put-back instance"),
-            (Ask::WaitWindow, "put-back calls"),
-            (Ask::FewerAtOnce, "put-back calls"),
-            (Ask::QueueFull, "put-back queue-full 30"),
-            (Ask::ListBusy, "put-back list-busy 30"),
-            (Ask::ServiceDown, "put-back service 4"),
-            (Ask::Again, "refused 4"),
-            (Ask::OutcomeUnknown, "answer-lost 4"),
-            (Ask::TooLarge, "rejected"),
-            (Ask::Reject, "rejected"),
+        // What follows where nothing has succeeded since the batch's last upload, and where another upload has.
+        for (ask, during, beside) in [
+            (Ask::NewToken, "put-back service 16", "put-back service 16"),
+            (Ask::StopForCredentials, "put-back instance", "put-back instance"),
+            (Ask::DayIsOver, "put-back instance", "put-back instance"),
+            (Ask::WaitWindow, "put-back calls", "put-back calls"),
+            (Ask::FewerAtOnce, "put-back calls", "put-back calls"),
+            (Ask::QueueFull, "put-back queue-full 30", "put-back queue-full 30"),
+            (Ask::ListBusy, "put-back list-busy 30", "put-back list-busy 30"),
+            (Ask::ServiceDown, "put-back service 16", "refused 4 counts"),
+            (Ask::Again, "refused 16", "refused 4 counts"),
+            (Ask::OutcomeUnknown, "answer-lost 16", "answer-lost 4 counts"),
+            (Ask::TooLarge, "rejected", "rejected"),
+            (Ask::Reject, "rejected", "rejected"),
         ] {
             let seconds = |at: Timestamp| at.as_millisecond() / 1000;
-            let shown = match after_upload(refused(ask), 3, &failed(2), &instance(), now) {
+            let counts = |blame| if blame == Blame::Batch { " counts" } else { "" };
+            let shown = |event| match event {
                 Event::PutBack { wait, not_before: Some(at), .. } => {
                     format!("put-back {} {}", wait.as_str(), seconds(at))
                 }
                 Event::PutBack { wait, .. } => format!("put-back {}", wait.as_str()),
-                Event::Refused { not_before, .. } => format!("refused {}", seconds(not_before)),
-                Event::AnswerLost { not_before, .. } => format!("answer-lost {}", seconds(not_before)),
+                Event::Refused { not_before, blame, .. } => format!("refused {}{}", seconds(not_before), counts(blame)),
+                Event::AnswerLost { not_before, blame, .. } => {
+                    format!("answer-lost {}{}", seconds(not_before), counts(blame))
+                }
                 other => other.name().to_owned(),
             };
-            assert_eq!(shown, event, "{ask:?}");
+            for (seen, expected) in [(success(5, 4), during), (success(6, 4), beside)] {
+                let event = after_upload(refused(ask), tried(3), &seen, &instance());
+                assert_eq!(shown(event), expected, "{ask:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn an_attempt_counts_only_after_anothers_success() {
+        for (last_upload, last_success, counts) in
+            [(None, 0, false), (None, 9, false), (Some(5), 0, false), (Some(5), 5, false), (Some(5), 6, true)]
+        {
+            let tried = Tried { last_upload, ..tried(8) };
+            let seen = success(last_success, 0);
+            for fault in [refused(Ask::Again), lost(), CreateFault::BrokenOff("cut".into())] {
+                let event = after_upload(fault.clone(), tried, &seen, &instance());
+                assert_eq!(matches!(event, Event::GivenUp { .. }), counts, "{fault:?} {last_upload:?} {last_success}");
+            }
+            let first = FailedUpload { tried, seen: &seen, instance: &instance(), now: from_ms(0) };
+            let killed = first.interrupted("the daemon ended".into());
+            assert_eq!(matches!(killed, Event::GivenUp { .. }), counts, "{last_upload:?} {last_success}");
         }
     }
 
     #[test]
     fn the_last_attempt_ends_the_batch_with_marketos_words() {
-        let Event::Rejected { reason } = after_upload(refused(Ask::Again), 8, &failed(0), &instance(), from_ms(0))
-        else {
-            panic!("not rejected")
+        let beside = success(6, 0);
+        let after_upload = |fault, attempts| after_upload(fault, tried(attempts), &beside, &instance());
+        let Event::GivenUp { reason, ghost_until: None } = after_upload(refused(Ask::Again), 8) else {
+            panic!("not given up")
         };
         assert_eq!(reason, "given up after 8 attempts; the last answer was: words");
-        let lost = CreateFault::AnswerLost { reason: "cut".into(), request_id: None };
         // What the last one may have left behind counts all the same.
-        let given_up = after_upload(lost, 8, &failed(0), &instance(), from_ms(0));
-        assert!(matches!(given_up, Event::GivenUp { ghost_until, .. } if ghost_until == from_ms(300_000)));
+        let given_up = after_upload(lost(), 8);
+        assert!(matches!(given_up, Event::GivenUp { ghost_until: Some(until), .. } if until == from_ms(300_000)));
         let broken = || CreateFault::BrokenOff("it broke off".into());
-        assert!(matches!(after_upload(broken(), 7, &failed(0), &instance(), from_ms(0)), Event::Refused { .. }));
-        assert!(matches!(after_upload(broken(), 8, &failed(0), &instance(), from_ms(0)), Event::Rejected { .. }));
+        assert!(matches!(after_upload(broken(), 7), Event::Refused { .. }));
+        assert!(matches!(after_upload(broken(), 8), Event::GivenUp { ghost_until: None, .. }));
         // What never left was never an attempt.
         let never = CreateFault::NeverSent("no route".into());
-        assert!(matches!(after_upload(never, 800, &failed(0), &instance(), from_ms(0)), Event::PutBack { .. }));
+        assert!(matches!(after_upload(never, 800), Event::PutBack { .. }));
+    }
+
+    #[test]
+    fn a_batch_that_waits_alone_is_tried_for_seven_days() {
+        let instance = instance();
+        let mut seen = success(5, 20);
+        for (waiting, fault) in [(false, refused(Ask::Again)), (false, lost()), (true, refused(Ask::Again))] {
+            seen.waiting = waiting;
+            let mut batch = Tried { last_upload: Some(9), ..tried(1) };
+            let mut tries = 0;
+            let reason = loop {
+                match after_upload(fault.clone(), batch, &seen, &instance) {
+                    Event::GivenUp { reason, .. } => break Some(reason),
+                    event if tries < 3_000 => {
+                        let Some(Blame::Instance { alone, .. }) = event.blame() else { panic!("{event:?}") };
+                        (batch.alone, tries) = (alone, tries + 1);
+                    }
+                    _ => break None,
+                }
+            };
+            // One try takes a second, and the pause after it is 300.
+            let expected = if waiting { (3_000, false) } else { ((7_u32 * 24 * 3600).div_ceil(301), true) };
+            assert_eq!((tries, reason.is_some()), expected, "{reason:?}");
+            assert!(reason.is_none_or(|reason| reason.starts_with("given up after attempts for seven days; ")));
+        }
+        // The clock leapt by a month in the middle of an upload.
+        let leapt = Tried { began: Some(from_ms(-30 * 24 * 3_600_000)), ..tried(1) };
+        seen.waiting = false;
+        let blame = after_upload(lost(), leapt, &seen, &instance).blame();
+        let Some(Blame::Instance { alone, .. }) = blame else { panic!("{blame:?}") };
+        assert_eq!(alone, instance.request_timeout + Duration::from_secs(300));
     }
 
     #[test]
     fn a_lost_answer_is_sent_again_or_held_as_the_policy_says() {
-        let lost = || CreateFault::AnswerLost { reason: "cut".into(), request_id: None };
         let mut instance = instance();
-        assert_eq!(
-            after_upload(lost(), 1, &failed(0), &instance, from_ms(0)),
-            Event::AnswerLost { reason: "cut".into(), not_before: from_ms(1_000), ghost_until: from_ms(300_000) }
-        );
+        let lost = |tried, instance: &_| after_upload(lost(), tried, &failed(0), instance);
+        let (reason, ghost_until) = (String::from("cut"), from_ms(300_000));
+        let blame = Blame::Instance { quiet_until: from_ms(1_000), alone: Duration::from_secs(2) };
+        let not_before = from_ms(1_000);
+        let again = Event::AnswerLost { reason: reason.clone(), not_before, ghost_until, blame };
+        assert_eq!(lost(tried(1), &instance), again);
         instance.unknown_outcome = UnknownOutcome::Hold;
-        assert_eq!(
-            after_upload(lost(), 9, &failed(0), &instance, from_ms(0)),
-            Event::Held { reason: "cut".into(), ghost_until: from_ms(300_000) }
-        );
+        assert_eq!(lost(tried(9), &instance), Event::Held { reason, ghost_until, blame });
     }
 
     #[test]

@@ -8,16 +8,16 @@ use jiff::Timestamp;
 use super::call::Admitted;
 use super::desk::Desk;
 use super::halve::halve;
-use super::outcome::{after_upload, answer_lost, service_quiet};
+use super::outcome::{FailedUpload, service_quiet};
 use super::plan::{Rules, still_open};
 use crate::job::{BatchKey, BatchState, Event, Wait};
 use crate::marketo::{Ask, CreateFault, Created, Upload};
-use crate::store::{Batch, Content, Job, Kind, StoreError};
+use crate::store::{Batch, Content, Job, Kind, StoreError, Tried};
 
 /// Uploads a pending batch, if the instance still lets it.
 pub(super) async fn upload(desk: &Desk, key: BatchKey) -> Result<(), StoreError> {
     let (job, mut batch) = desk.store.batch(key).await?;
-    let (mut begun, mut renewed) = (false, false);
+    let (mut begun, mut renewed, mut began) = (false, false, None);
     loop {
         let (token, pass) = match desk.admit().await {
             Ok(Admitted::Go(token, pass)) => (token, pass),
@@ -43,7 +43,7 @@ pub(super) async fn upload(desk: &Desk, key: BatchKey) -> Result<(), StoreError>
                 return if matches!(error, StoreError::Illegal(_)) { Ok(()) } else { Err(error) };
             }
             drop(begin);
-            begun = true;
+            (begun, began) = (true, Some(now));
         }
         let (content, bytes) = content(desk, &job, &batch);
         let upload = Upload { target: &job.target, filename: &job.filename, format: job.format, bytes };
@@ -72,7 +72,8 @@ pub(super) async fn upload(desk: &Desk, key: BatchKey) -> Result<(), StoreError>
         // It only sizes pauses.
         let seen = desk.snapshot(now).await.unwrap_or_default();
         let request_id = request_id(&fault);
-        let event = after_upload(fault, batch.attempts + 1, &seen, &desk.config(), now);
+        let tried = Tried { attempts: batch.attempts + 1, began, ..batch.tried };
+        let event = FailedUpload { tried, seen: &seen, instance: &desk.config(), now }.after(fault);
         record(desk, key, event, request_id).await?;
         // The batch first: a death between the two must not make an unknown outcome of a refusal.
         if let Some((ask, reason)) = asked {
@@ -86,7 +87,9 @@ pub(super) async fn upload(desk: &Desk, key: BatchKey) -> Result<(), StoreError>
 pub(super) async fn recover(desk: &Desk, key: BatchKey) -> Result<(), StoreError> {
     let (_, batch) = desk.store.batch(key).await?;
     let reason = "the daemon ended while the upload was under way".to_owned();
-    let event = answer_lost(reason, batch.attempts, &desk.config(), desk.clock.now());
+    let now = desk.clock.now();
+    let seen = desk.snapshot(now).await?;
+    let event = FailedUpload { tried: batch.tried, seen: &seen, instance: &desk.config(), now }.interrupted(reason);
     record(desk, key, event, None).await
 }
 

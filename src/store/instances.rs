@@ -8,7 +8,7 @@ use super::standing::{Instance, Pause, PauseKind};
 use super::writer::Writing;
 use super::{Change, Fact, Store, StoreError};
 use crate::clock::from_ms;
-use crate::job::{BatchKey, Event, UnknownWord};
+use crate::job::{BatchKey, Event, JobId, UnknownWord};
 
 /// What waits for one instance.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -236,6 +236,12 @@ pub(super) async fn instance(conn: &mut SqliteConnection, name: &str) -> Result<
         slots_probe_at: time(&row, "slots_probe_at")?,
         service_failures: row.try_get("service_failures")?,
         quiet_until: time(&row, "quiet_until")?,
+        uploads_ended: size(&row, "uploads_ended")?,
+        last_success: size(&row, "last_success")?,
+        last_failed: match row.try_get::<Option<i64>, _>("failed_job")? {
+            None => None,
+            Some(job) => Some(BatchKey { job: JobId(job), part: row.try_get("failed_part")? }),
+        },
     })
 }
 
@@ -247,13 +253,16 @@ async fn save(w: &mut Writing<'_>, name: &str, before: &Instance, after: &Instan
     let (pause, under) = (after.pause.as_ref(), after.under.as_ref());
     sqlx::query(
         "INSERT INTO instance (name, pause, pause_reason, paused_at, pause_until, under_reason, under_at, slots,
-                               slots_probe_at, service_failures, quiet_until)
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+                               slots_probe_at, service_failures, quiet_until, uploads_ended, last_success, failed_job,
+                               failed_part)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
          ON CONFLICT (name) DO UPDATE
          SET pause = excluded.pause, pause_reason = excluded.pause_reason, paused_at = excluded.paused_at,
              pause_until = excluded.pause_until, under_reason = excluded.under_reason,
              under_at = excluded.under_at, slots = excluded.slots, slots_probe_at = excluded.slots_probe_at,
-             service_failures = excluded.service_failures, quiet_until = excluded.quiet_until",
+             service_failures = excluded.service_failures, quiet_until = excluded.quiet_until,
+             uploads_ended = excluded.uploads_ended, last_success = excluded.last_success,
+             failed_job = excluded.failed_job, failed_part = excluded.failed_part",
     )
     .bind(name)
     .bind(pause.map(|pause| pause.kind.as_str()))
@@ -266,6 +275,10 @@ async fn save(w: &mut Writing<'_>, name: &str, before: &Instance, after: &Instan
     .bind(ms(after.slots_probe_at))
     .bind(after.service_failures)
     .bind(ms(after.quiet_until))
+    .bind(after.uploads_ended.cast_signed())
+    .bind(after.last_success.cast_signed())
+    .bind(after.last_failed.map(|key| key.job.0))
+    .bind(after.last_failed.map(|key| key.part))
     .execute(&mut *w.conn)
     .await?;
     Ok(())
@@ -273,12 +286,20 @@ async fn save(w: &mut Writing<'_>, name: &str, before: &Instance, after: &Instan
 
 /// What an instance learns of what happened to one of its batches, in the transaction of that event.
 pub(super) async fn learn(w: &mut Writing<'_>, key: BatchKey, event: &Event, now: Timestamp) -> Result<(), StoreError> {
-    if !Instance::learns_from(event) {
+    if !event.ends_upload() {
         return Ok(());
     }
     let (name, in_flight) = in_flight(w, key).await?;
     let before = instance(&mut *w.conn, &name).await?;
-    save(w, &name, &before, &before.after(event, in_flight, now)).await
+    let after = before.after(key, event, in_flight, now);
+    save(w, &name, &before, &after).await?;
+    sqlx::query("UPDATE batch SET last_upload = ? WHERE job_id = ? AND part = ?")
+        .bind(after.uploads_ended.cast_signed())
+        .bind(key.job.0)
+        .bind(key.part)
+        .execute(&mut *w.conn)
+        .await?;
+    Ok(())
 }
 
 /// The instance of a batch, and how many of its batches hold a slot.
@@ -299,7 +320,7 @@ async fn in_flight(w: &mut Writing<'_>, key: BatchKey) -> Result<(String, u32), 
 mod tests {
     use super::super::fixture::{add, leads, store};
     use super::*;
-    use crate::job::{RemoteStatus, Wait};
+    use crate::job::{Blame, RemoteStatus, Wait};
     use std::time::Duration;
 
     #[tokio::test]
@@ -358,6 +379,31 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn what_an_outage_teaches_is_durable() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("q.db");
+        let store = Store::open(&path).await.unwrap();
+        let id = add(&store, leads(), 3).await;
+        let key = |part| BatchKey { job: id, part };
+        let accepted = Event::Accepted { marketo_batch_id: "1".into(), status: RemoteStatus::Queued };
+        let blame = Blame::Instance { quiet_until: from_ms(900), alone: Duration::from_secs(7) };
+        let refused = Event::Refused { reason: "611".into(), not_before: from_ms(900), blame };
+        for (part, event) in [(1, accepted), (2, refused.clone()), (3, refused)] {
+            store.record(key(part), Event::UploadBegan, None, from_ms(5)).await.unwrap();
+            store.record(key(part), event, None, from_ms(6)).await.unwrap();
+        }
+        store.close().await;
+        drop(store);
+        let store = Store::open(&path).await.unwrap();
+        let instance = store.instance("default").await.unwrap();
+        assert_eq!((instance.uploads_ended, instance.last_success), (3, 1));
+        assert_eq!((instance.last_failed, instance.service_failures), (Some(key(3)), 2));
+        let tried = store.batch(key(2)).await.unwrap().1.tried;
+        assert_eq!((tried.attempts, tried.last_upload, tried.alone), (0, Some(2), Duration::from_secs(7)));
+        store.close().await;
+    }
+
+    #[tokio::test]
     async fn a_service_that_is_down_is_counted_until_an_upload_is_accepted() {
         let store = store().await;
         let key = BatchKey { job: add(&store, leads(), 1).await, part: 1 };
@@ -377,7 +423,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn uploads_that_fail_together_are_one_failure_and_a_refusal_of_one_batch_ends_the_count() {
+    async fn uploads_that_fail_together_are_one_failure_and_an_acceptance_ends_the_count() {
         let store = store().await;
         let id = add(&store, leads(), 3).await;
         let go = async |part, event, at| {
@@ -394,6 +440,10 @@ mod tests {
         assert_eq!((learnt.service_failures, learnt.quiet_until), (1, Some(from_ms(100))));
         go(1, Event::UploadBegan, 100).await;
         go(1, Event::Rejected { reason: "1006".into() }, 101).await;
+        assert_eq!(store.instance("default").await.unwrap().service_failures, 1, "a gateway may have said that");
+        go(2, Event::UploadBegan, 102).await;
+        let accepted = Event::Accepted { marketo_batch_id: "1".into(), status: RemoteStatus::Queued };
+        go(2, accepted, 103).await;
         assert_eq!(store.instance("default").await.unwrap().service_failures, 0);
     }
 

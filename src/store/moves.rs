@@ -1,11 +1,13 @@
 //! What happened to a batch, and so to its job? An event, the move it causes and the line in the history are one write.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 use sqlx::Row;
 
 use super::jobs::write_history;
 use super::progress::{AskFailures, Progress};
-use super::rows::{maybe_size, time, word};
+use super::rows::{maybe_size, size, time, word};
 use super::writer::Writing;
 use super::{Change, Fact, Part, Rows, Store, StoreError, accept, instances};
 use crate::job::{BatchKey, BatchState, Counts, Event, JobId, Wait, job_state};
@@ -231,6 +233,9 @@ async fn load(w: &mut Writing<'_>, key: BatchKey) -> Result<Progress, StoreError
         ask_failures: AskFailures { all: row.try_get("ask_failures")?, refusals: row.try_get("ask_refusals")? },
         ghost_until: time(&row, "ghost_until")?,
         ghosts: row.try_get("ghosts")?,
+        last_upload: maybe_size(&row, "last_upload")?,
+        alone: Duration::from_millis(size(&row, "alone_ms")?),
+        given_up: row.try_get("given_up")?,
     })
 }
 
@@ -240,7 +245,8 @@ async fn save(w: &mut Writing<'_>, key: BatchKey, batch: &Progress) -> Result<()
     sqlx::query(
         "UPDATE batch SET state = ?, attempts = ?, marketo_batch_id = ?, not_before = ?, wait = ?, message = ?,
                           processed = ?, failed = ?, warned = ?, uploaded_at = ?, accepted_at = ?, importing_at = ?,
-                          polled_at = ?, ended_at = ?, ask_failures = ?, ask_refusals = ?, ghost_until = ?, ghosts = ?
+                          polled_at = ?, ended_at = ?, ask_failures = ?, ask_refusals = ?, ghost_until = ?, ghosts = ?,
+                          last_upload = ?, alone_ms = ?, given_up = ?
          WHERE job_id = ? AND part = ?",
     )
     .bind(batch.state.as_str())
@@ -261,6 +267,9 @@ async fn save(w: &mut Writing<'_>, key: BatchKey, batch: &Progress) -> Result<()
     .bind(batch.ask_failures.refusals)
     .bind(ms(batch.ghost_until))
     .bind(batch.ghosts)
+    .bind(count(batch.last_upload))
+    .bind(i64::try_from(batch.alone.as_millis()).unwrap_or(i64::MAX))
+    .bind(batch.given_up)
     .bind(key.job.0)
     .bind(key.part)
     .execute(&mut *w.conn)
@@ -330,7 +339,7 @@ mod tests {
     use super::super::fixture::{add, leads, store};
     use super::*;
     use crate::clock::from_ms;
-    use crate::job::{JobState, RemoteStatus};
+    use crate::job::{Blame, JobState, RemoteStatus};
 
     fn accepted(id: &str) -> Event {
         Event::Accepted { marketo_batch_id: id.into(), status: RemoteStatus::Queued }
@@ -393,7 +402,12 @@ mod tests {
         assert_eq!((batch.attempts, batch.not_before, job.state), (0, Some(from_ms(9)), JobState::Pending));
         store.record(key, Event::UploadBegan, None, from_ms(9)).await.unwrap();
         store
-            .record(key, Event::Refused { reason: "611".into(), not_before: from_ms(20) }, None, from_ms(10))
+            .record(
+                key,
+                Event::Refused { reason: "611".into(), not_before: from_ms(20), blame: Blame::Batch },
+                None,
+                from_ms(10),
+            )
             .await
             .unwrap();
         assert_eq!(store.batch(key).await.unwrap().1.attempts, 1);
@@ -472,7 +486,7 @@ mod tests {
         }
         store.record(two, accepted("3405"), None, from_ms(2)).await.unwrap();
         assert!(matches!(store.settle(one, "3404".into(), from_ms(2)).await, Err(StoreError::Illegal(_))));
-        let held = Event::Held { reason: "502".into(), ghost_until: from_ms(9_999) };
+        let held = Event::Held { reason: "502".into(), ghost_until: from_ms(9_999), blame: Blame::Daemon };
         store.record(one, held, None, from_ms(3)).await.unwrap();
         let taken = store.settle(one, "3405".into(), from_ms(4)).await.unwrap_err().to_string();
         assert_eq!(taken, format!("Marketo's batch 3405 is part 2 of job {id}"));

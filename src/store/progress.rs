@@ -1,8 +1,10 @@
 //! How far has a batch come? The columns that events change, and what each event makes of them. Pure.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 
-use crate::job::{BatchState, Counts, Event, Illegal, RemoteStatus, Wait, step};
+use crate::job::{BatchState, Blame, Counts, Event, Illegal, RemoteStatus, Wait, step};
 
 /// Questions about an import that failed since the last good answer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -41,6 +43,25 @@ pub struct Progress {
     pub ghost_until: Option<Timestamp>,
     /// How many these are.
     pub ghosts: u32,
+    /// The number of its last upload among those of the instance ([`super::Instance::uploads_ended`]).
+    pub last_upload: Option<u64>,
+    /// For how long it has been tried while nothing else of the instance waited.
+    pub alone: Duration,
+    /// It failed by its attempts, and its content is kept for someone to send it again.
+    pub given_up: bool,
+}
+
+/// What earlier uploads of a batch say about one of its uploads that failed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tried {
+    /// Attempts that count, this one included.
+    pub attempts: u32,
+    /// As [`Progress::last_upload`]: the upload before this one.
+    pub last_upload: Option<u64>,
+    /// As [`Progress::alone`].
+    pub alone: Duration,
+    /// When this upload began.
+    pub began: Option<Timestamp>,
 }
 
 impl Progress {
@@ -62,7 +83,16 @@ impl Progress {
             ask_failures: AskFailures::default(),
             ghost_until: None,
             ghosts: 0,
+            last_upload: None,
+            alone: Duration::ZERO,
+            given_up: false,
         }
+    }
+
+    /// What is known of the upload that is under way.
+    pub fn tried(&self) -> Tried {
+        let Progress { attempts, last_upload, alone, uploaded_at, .. } = *self;
+        Tried { attempts, last_upload, alone, began: uploaded_at }
     }
 
     /// What the batch is when `event` has happened to it.
@@ -104,18 +134,27 @@ impl Progress {
                 self.not_before = not_before.filter(|_| *wait == Wait::ListBusy);
                 self.message = Some(reason.clone());
             }
-            Event::Refused { reason, not_before } => {
+            Event::Refused { reason, not_before, blame } => {
                 self.not_before = Some(*not_before);
                 self.message = Some(reason.clone());
+                self.failed_upload(*blame);
             }
-            Event::AnswerLost { reason, not_before, ghost_until } => {
+            Event::AnswerLost { reason, not_before, ghost_until, blame } => {
                 self.not_before = Some(*not_before);
+                self.message = Some(reason.clone());
+                self.failed_upload(*blame);
+                self.may_be_there(*ghost_until, now);
+            }
+            Event::Held { reason, ghost_until, .. } => {
                 self.message = Some(reason.clone());
                 self.may_be_there(*ghost_until, now);
             }
-            Event::Held { reason, ghost_until } | Event::GivenUp { reason, ghost_until } => {
+            Event::GivenUp { reason, ghost_until } => {
                 self.message = Some(reason.clone());
-                self.may_be_there(*ghost_until, now);
+                self.given_up = true;
+                if let Some(until) = ghost_until {
+                    self.may_be_there(*until, now);
+                }
             }
             Event::Halved { reason } => {
                 self.attempts = self.attempts.saturating_sub(1);
@@ -163,6 +202,7 @@ impl Progress {
             Event::Collected | Event::Cancelled => {}
             Event::Retried => {
                 self.attempts = 0;
+                (self.last_upload, self.alone, self.given_up) = (None, Duration::ZERO, false);
                 self.counts = Counts::default();
                 self.marketo_batch_id = None;
                 self.message = None;
@@ -170,6 +210,18 @@ impl Progress {
             }
         }
         self.ended_at = self.state.has_ended().then_some(now);
+    }
+
+    /// An attempt counts only where the failure is put down to the batch.
+    fn failed_upload(&mut self, blame: Blame) {
+        match blame {
+            Blame::Batch => self.alone = Duration::ZERO,
+            Blame::Instance { alone, .. } => {
+                self.attempts = self.attempts.saturating_sub(1);
+                self.alone = alone;
+            }
+            Blame::Daemon => self.attempts = self.attempts.saturating_sub(1),
+        }
     }
 
     /// One more import may be there that nobody can see. Those of earlier uploads that still count, count as long as it.
@@ -186,7 +238,8 @@ mod tests {
     use crate::clock::from_ms;
 
     fn lost(until: i64) -> Event {
-        Event::AnswerLost { reason: "cut".into(), not_before: from_ms(1), ghost_until: from_ms(until) }
+        let (not_before, ghost_until) = (from_ms(1), from_ms(until));
+        Event::AnswerLost { reason: "cut".into(), not_before, ghost_until, blame: Blame::Batch }
     }
 
     fn told(events: &[(i64, Event)]) -> Progress {
@@ -201,15 +254,43 @@ mod tests {
         assert_eq!(ghosts(&twice), (2, Some(from_ms(150))));
         let late = [(1, UploadBegan), (2, lost(100)), (3, UploadBegan), (100, lost(200))];
         assert_eq!(ghosts(&late), (1, Some(from_ms(200))));
-        let given_up = Event::GivenUp { reason: "cut".into(), ghost_until: from_ms(99) };
+        let given_up = Event::GivenUp { reason: "cut".into(), ghost_until: Some(from_ms(99)) };
         assert_eq!(ghosts(&[(1, UploadBegan), (2, given_up)]), (1, Some(from_ms(99))));
-        let held = Event::Held { reason: "cut".into(), ghost_until: from_ms(99) };
+        let held = Event::Held { reason: "cut".into(), ghost_until: from_ms(99), blame: Blame::Batch };
         assert_eq!(ghosts(&[(1, UploadBegan), (2, held.clone()), (3, Event::Cancelled)]), (1, Some(from_ms(99))));
         // A person finds one of two.
         let found = Event::Settled { marketo_batch_id: "7".into() };
         let twice = [(1, UploadBegan), (2, held.clone()), (3, Event::Retried), (4, UploadBegan), (5, held), (6, found)];
         assert_eq!(ghosts(&twice), (1, Some(from_ms(99))));
         assert_eq!(ghosts(&[&twice[..2], &twice[5..]].concat()), (0, None));
+    }
+
+    #[test]
+    fn an_attempt_counts_where_the_batch_is_to_blame() {
+        let instance = Blame::Instance { quiet_until: from_ms(9), alone: Duration::from_secs(5) };
+        for (blame, attempts, alone) in [(Blame::Batch, 1, 0), (instance, 0, 5), (Blame::Daemon, 0, 0)] {
+            let refused = Event::Refused { reason: "611".into(), not_before: from_ms(9), blame };
+            let batch = told(&[(1, Event::UploadBegan), (2, refused)]);
+            let alone = Duration::from_secs(alone);
+            assert_eq!(
+                (batch.attempts, batch.alone, batch.not_before),
+                (attempts, alone, Some(from_ms(9))),
+                "{blame:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_batch_that_was_given_up_begins_anew_when_it_is_retried() {
+        let given_up = Event::GivenUp { reason: "611".into(), ghost_until: None };
+        let batch = told(&[(1, Event::UploadBegan), (2, given_up)]);
+        assert_eq!((batch.given_up, batch.ghosts), (true, 0));
+        let batch = Progress { last_upload: Some(7), alone: Duration::from_secs(9), ..batch };
+        let again = batch.after(&Event::Retried, from_ms(3)).unwrap();
+        assert_eq!(
+            (again.attempts, again.given_up, again.tried()),
+            (0, false, Tried { began: Some(from_ms(1)), ..Tried::default() })
+        );
     }
 
     #[test]

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::progress::AskFailures;
+use super::progress::{AskFailures, Tried};
 use super::row_counts::Rows;
 use crate::clock::TimeText;
 use crate::job::{BatchState, Counts, Format, JobId, JobState, Source, Target, marketo_id};
@@ -93,6 +93,11 @@ pub struct Batch {
     pub counts: Counts,
     #[serde(skip)]
     pub ask_failures: AskFailures,
+    #[serde(skip)]
+    pub tried: Tried,
+    /// It failed by its attempts, and its content is kept for someone to send it again.
+    #[serde(default)]
+    pub given_up: bool,
 }
 
 impl Batch {
@@ -117,6 +122,8 @@ impl Batch {
             warnings_bytes: None,
             counts: Counts::default(),
             ask_failures: AskFailures::default(),
+            tried: Tried::default(),
+            given_up: false,
         }
     }
 }

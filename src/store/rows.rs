@@ -1,10 +1,12 @@
 //! How is a row read? From columns to records, one function a type.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
 
-use super::progress::AskFailures;
+use super::progress::{AskFailures, Tried};
 use super::records::{Batch, Job};
 use super::row_counts::{Counted, Rows};
 use crate::clock::from_ms;
@@ -80,6 +82,13 @@ pub(super) fn read_batch(row: &SqliteRow) -> Result<Batch, sqlx::Error> {
         warnings_bytes: maybe_size(row, "warnings_bytes")?,
         counts,
         ask_failures: AskFailures { all: row.try_get("ask_failures")?, refusals: row.try_get("ask_refusals")? },
+        tried: Tried {
+            attempts: row.try_get("attempts")?,
+            last_upload: maybe_size(row, "last_upload")?,
+            alone: Duration::from_millis(size(row, "alone_ms")?),
+            began: time(row, "uploaded_at")?,
+        },
+        given_up: row.try_get("given_up")?,
     })
 }
 

@@ -41,6 +41,8 @@ pub struct Snapshot {
     pub busy_lists: Vec<(i64, Timestamp)>,
     /// When the next pending batch may go that may not yet.
     pub next_due: Option<Timestamp>,
+    /// Some batch waits to be uploaded, now or later, that need not wait for its group.
+    pub waiting: bool,
     /// Rows of the imports that ended last and how long each was seen importing.
     pub paces: Vec<(u64, Duration)>,
 }
@@ -66,6 +68,8 @@ pub struct Candidate {
     pub priority: i64,
     pub group: Option<String>,
     pub list_id: Option<i64>,
+    /// The number of its last upload among those of the instance.
+    pub last_upload: Option<u64>,
 }
 
 impl Store {
@@ -81,14 +85,16 @@ impl Store {
     ) -> Result<Snapshot, StoreError> {
         self.read(async {
             let mut conn = self.readers().begin().await?;
+            let instance = instance(&mut conn, name).await?;
             Ok(Snapshot {
-                instance: instance(&mut conn, name).await?,
                 flights: flights(&mut conn, name).await?,
-                candidates: candidates(&mut conn, name, now, parts, longest).await?,
+                candidates: candidates(&mut conn, name, now, parts, longest, &instance).await?,
                 ghosts: ghosts(&mut conn, name, now).await?,
                 busy_lists: busy_lists(&mut conn, name, now, longest).await?,
                 next_due: next_due(&mut conn, name, now, longest).await?,
+                waiting: waiting(&mut conn, name).await?,
                 paces: paces(&mut conn, name).await?,
+                instance,
             })
         })
         .await
@@ -136,20 +142,24 @@ async fn flights(conn: &mut SqliteConnection, name: &str) -> Result<Vec<Flight>,
         .collect()
 }
 
+/// While uploads fail one after another, those come first that were not tried since the last success, then those whose
+/// last upload is the oldest: each try takes another batch, and no number of them that fail hides one that would not.
 async fn candidates(
     conn: &mut SqliteConnection,
     name: &str,
     now: Timestamp,
     parts: u32,
     longest: Duration,
+    instance: &Instance,
 ) -> Result<Vec<Candidate>, StoreError> {
+    let rotate_after = if instance.service_failures > 0 { instance.last_success.cast_signed() } else { i64::MAX };
     let rows = sqlx::query(
-        "SELECT j.id, j.priority, j.job_group, j.list_id, b.part
+        "SELECT j.id, j.priority, j.job_group, j.list_id, b.part, b.last_upload
          FROM job j JOIN batch b ON b.job_id = j.id AND b.state = 'pending'
          WHERE j.instance = ?1 AND j.state IN ('pending', 'running')
            AND (b.not_before IS NULL OR b.not_before <= ?2 OR b.not_before > ?5)
            AND b.part IN (SELECT p.part FROM batch p WHERE p.job_id = j.id AND p.state = 'pending'
-                          ORDER BY p.byte_from LIMIT ?3)
+                          ORDER BY iif(p.last_upload > ?6, p.last_upload, 0), p.byte_from LIMIT ?3)
            AND (j.job_group IS NULL
                 OR NOT EXISTS (SELECT 1 FROM job o
                                WHERE o.instance = j.instance AND o.job_group = j.job_group AND o.id < j.id
@@ -162,13 +172,14 @@ async fn candidates(
                   AND j.list_id NOT IN (SELECT o.list_id FROM batch f JOIN job o ON o.id = f.job_id
                                         WHERE f.not_before > ?2 AND f.not_before <= ?5 AND f.state = 'pending'
                                           AND f.wait = 'list-busy' AND o.instance = ?1 AND o.list_id IS NOT NULL))
-         ORDER BY j.priority DESC, j.id, b.byte_from LIMIT ?4",
+         ORDER BY iif(b.last_upload > ?6, b.last_upload, 0), j.priority DESC, j.id, b.byte_from LIMIT ?4",
     )
     .bind(name)
     .bind(now.as_millisecond())
     .bind(parts)
     .bind(CANDIDATES)
     .bind(after(now, longest).as_millisecond())
+    .bind(rotate_after)
     .fetch_all(conn)
     .await?;
     rows.iter()
@@ -178,6 +189,7 @@ async fn candidates(
                 priority: row.try_get("priority")?,
                 group: row.try_get("job_group")?,
                 list_id: row.try_get("list_id")?,
+                last_upload: maybe_size(row, "last_upload")?,
             })
         })
         .collect()
@@ -240,6 +252,21 @@ async fn next_due(
     Ok(due.map(from_ms))
 }
 
+async fn waiting(conn: &mut SqliteConnection, name: &str) -> Result<bool, StoreError> {
+    let waiting = sqlx::query_scalar(
+        "SELECT EXISTS (SELECT 1 FROM batch b JOIN job j ON j.id = b.job_id
+                        WHERE b.state = 'pending' AND j.instance = ?1 AND j.state IN ('pending', 'running')
+                          AND (j.job_group IS NULL
+                               OR NOT EXISTS (SELECT 1 FROM job o
+                                              WHERE o.instance = j.instance AND o.job_group = j.job_group
+                                                AND o.id < j.id AND o.state IN ('pending', 'running'))))",
+    )
+    .bind(name)
+    .fetch_one(conn)
+    .await?;
+    Ok(waiting)
+}
+
 async fn paces(conn: &mut SqliteConnection, name: &str) -> Result<Vec<(u64, Duration)>, StoreError> {
     let rows = sqlx::query(
         "SELECT b.rows, b.polled_at - b.importing_at AS took
@@ -262,7 +289,7 @@ mod tests {
     use super::super::fixture::{add, leads, store};
     use super::super::{NewJob, Store};
     use super::*;
-    use crate::job::{Counts, Event, RemoteStatus, Target, Wait};
+    use crate::job::{Blame, Counts, Event, RemoteStatus, Target, Wait};
 
     const SECOND: Duration = Duration::from_secs(1);
 
@@ -287,6 +314,53 @@ mod tests {
         add(&store, leads(), 1).await;
         add(&store, NewJob { instance: "other".into(), ..leads() }, 1).await;
         assert_eq!(keys(&store, 2_000).await, ["2/1", "1/1", "1/2", "3/1"]);
+    }
+
+    #[tokio::test]
+    async fn while_uploads_fail_a_batch_that_was_not_tried_is_in_sight() {
+        let store = store().await;
+        // More than a snapshot holds, all of them urgent and all of them tried; the last parts of the last one were not.
+        for _ in 0..=CANDIDATES / 2 {
+            add(&store, NewJob { priority: 5, ..leads() }, 3).await;
+        }
+        let calm = add(&store, leads(), 1).await;
+        let blame = Blame::Instance { quiet_until: from_ms(9), alone: Duration::ZERO };
+        let refused = Event::Refused { reason: "611".into(), not_before: from_ms(9), blame };
+        for job in 1..=i64::from(CANDIDATES / 2) {
+            for part in 1..=2 {
+                let key = BatchKey { job: JobId(job), part };
+                store.record(key, Event::UploadBegan, None, from_ms(5)).await.unwrap();
+                store.record(key, refused.clone(), None, from_ms(6)).await.unwrap();
+            }
+        }
+        let all = keys(&store, 2_000).await;
+        assert_eq!(all.len(), CANDIDATES as usize);
+        // Two parts of a job at a time are looked at here: of each job the one that is left, and one that was tried.
+        let first = i64::from(CANDIDATES / 2);
+        let mut expected: Vec<_> = (1..=first).map(|job| format!("{job}/3")).collect();
+        expected.extend([
+            format!("{}/1", first + 1),
+            format!("{}/2", first + 1),
+            format!("{calm}/1"),
+            "1/1".to_owned(),
+        ]);
+        assert_eq!(all[..expected.len()], expected);
+    }
+
+    #[tokio::test]
+    async fn what_waits_behind_its_group_is_not_what_could_be_tried_instead() {
+        let store = store().await;
+        let waiting = async || store.snapshot("default", from_ms(1), 2, SECOND).await.unwrap().waiting;
+        assert!(!waiting().await);
+        let key = BatchKey { job: add(&store, grouped("a"), 1).await, part: 1 };
+        add(&store, grouped("a"), 1).await;
+        add(&store, NewJob { instance: "other".into(), ..leads() }, 1).await;
+        assert!(waiting().await);
+        store.record(key, Event::UploadBegan, None, from_ms(1)).await.unwrap();
+        assert!(!waiting().await, "the other of its group waits for it");
+        let listed = add(&store, listed(7), 2).await;
+        store.record(BatchKey { job: listed, part: 1 }, Event::UploadBegan, None, from_ms(1)).await.unwrap();
+        assert!(waiting().await, "the other part for its list would be next");
     }
 
     #[tokio::test]
@@ -338,13 +412,14 @@ mod tests {
         let store = store().await;
         let key = BatchKey { job: add(&store, leads(), 1).await, part: 1 };
         store.record(key, Event::UploadBegan, None, from_ms(1)).await.unwrap();
-        let lost = Event::AnswerLost { reason: "cut".into(), not_before: from_ms(3), ghost_until: from_ms(800) };
+        let (not_before, ghost_until, blame) = (from_ms(3), from_ms(800), Blame::Batch);
+        let lost = Event::AnswerLost { reason: "cut".into(), not_before, ghost_until, blame };
         store.record(key, lost, None, from_ms(2)).await.unwrap();
         let ghosts = async |now| store.snapshot("default", from_ms(now), 2, SECOND).await.unwrap().ghosts;
         assert_eq!(ghosts(10).await, [from_ms(800)]);
         assert_eq!(ghosts(800).await, []);
         store.record(key, Event::UploadBegan, None, from_ms(11)).await.unwrap();
-        let held = Event::Held { reason: "cut".into(), ghost_until: from_ms(900) };
+        let held = Event::Held { reason: "cut".into(), ghost_until: from_ms(900), blame: Blame::Batch };
         store.record(key, held, None, from_ms(12)).await.unwrap();
         assert_eq!(ghosts(12).await, [from_ms(900), from_ms(900)]);
         store.cancel(key.job, from_ms(13)).await.unwrap();

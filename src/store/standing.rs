@@ -5,7 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::clock::TimeText;
-use crate::job::{Event, UnknownWord, Wait};
+use crate::job::{BatchKey, Blame, Event, UnknownWord, Wait};
 
 /// Who stopped an instance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -60,10 +60,16 @@ pub struct Instance {
     pub slots: Option<u32>,
     /// When to try one more than that.
     pub slots_probe_at: Option<Timestamp>,
-    /// How often in a row Marketo as a whole did not answer.
+    /// How often in a row an upload failed for a reason that is, or may be, the instance's.
     pub service_failures: u32,
     /// No upload before this.
     pub quiet_until: Option<Timestamp>,
+    /// How many uploads have ended. Each is known by its number, which no clock can change.
+    pub uploads_ended: u64,
+    /// The number of the last one that Marketo accepted; 0 where none was.
+    pub last_success: u64,
+    /// The batch whose upload failed last since then, for a reason that may be the instance's or the batch's own.
+    pub last_failed: Option<BatchKey>,
 }
 
 impl Instance {
@@ -83,9 +89,12 @@ impl Instance {
     /// and the person's under it holds again.
     pub fn resumed(&self, kind: Option<PauseKind>) -> Instance {
         let own = self.pause.as_ref().map(|pause| pause.kind);
+        // The numbers of uploads go on: batches remember theirs.
+        let Instance { uploads_ended, last_success, .. } = *self;
+        let anew = Instance { uploads_ended, last_success, ..Instance::default() };
         match kind {
-            None => Instance::default(),
-            Some(_) if own == kind => Instance { pause: self.under.clone(), ..Instance::default() },
+            None => anew,
+            Some(_) if own == kind => Instance { pause: self.under.clone(), ..anew },
             Some(_) => self.clone(),
         }
     }
@@ -97,39 +106,54 @@ impl Instance {
         if self.quiet_until.is_some_and(|quiet| now < quiet && quiet <= until) {
             return self.clone();
         }
-        Instance { service_failures: self.service_failures + 1, quiet_until: Some(until), ..self.clone() }
+        Instance { service_failures: self.service_failures.saturating_add(1), quiet_until: Some(until), ..self.clone() }
     }
 
-    /// Whether [`Instance::after`] makes anything of this event.
-    pub fn learns_from(event: &Event) -> bool {
-        match event {
-            Event::PutBack { wait, .. } => *wait != Wait::Instance,
-            Event::Accepted { .. } | Event::Refused { .. } | Event::Rejected { .. } | Event::Halved { .. } => true,
-            _ => false,
+    /// What the instance learns of what happened to the batch `key`. `in_flight` of its batches hold a slot after it.
+    ///
+    /// Only an accepted create ends a series of failures. Any other answer (1016, 1019, 606, 413, a refusal of one file)
+    /// can come from a gateway while imports fail, and would let all that waits go again, each time. One upload at a
+    /// time costs little then, because the first that is accepted opens the instance.
+    pub fn after(&self, key: BatchKey, event: &Event, in_flight: u32, now: Timestamp) -> Instance {
+        if !event.ends_upload() {
+            return self.clone();
         }
-    }
-
-    /// What the instance learns of what happened to one of its batches. `in_flight` of them hold a slot after it.
-    pub fn after(&self, event: &Event, in_flight: u32, now: Timestamp) -> Instance {
-        // Marketo has said something that is about the batch, so it is there again.
-        let served = Instance { service_failures: 0, quiet_until: None, ..self.clone() };
+        let ended = Instance { uploads_ended: self.uploads_ended + 1, ..self.clone() };
         match event {
             Event::PutBack { wait: Wait::QueueFull, not_before, .. } => {
-                Instance { slots: Some(in_flight), slots_probe_at: *not_before, ..served }
+                Instance { slots: Some(in_flight), slots_probe_at: *not_before, ..ended }
             }
-            Event::PutBack { wait: Wait::Service, not_before: Some(until), .. } => self.service_failed(*until, now),
-            Event::Accepted { .. } => match self.slots {
-                // More went in than it last let us have: others have left its queue, so the next may follow at once.
-                Some(slots) if slots < in_flight => {
-                    Instance { slots: Some(in_flight), slots_probe_at: Some(now), ..served }
+            Event::PutBack { wait: Wait::Service, not_before: Some(until), .. } => ended.service_failed(*until, now),
+            Event::Accepted { .. } => {
+                let served = Instance {
+                    service_failures: 0,
+                    quiet_until: None,
+                    last_success: ended.uploads_ended,
+                    last_failed: None,
+                    ..ended
+                };
+                match self.slots {
+                    // More went in than it last let us have: others have left its queue, so the next may follow at once.
+                    Some(slots) if slots < in_flight => {
+                        Instance { slots: Some(in_flight), slots_probe_at: Some(now), ..served }
+                    }
+                    _ => served,
                 }
-                _ => served,
+            }
+            _ => match event.blame() {
+                Some(Blame::Instance { quiet_until, .. }) => {
+                    // A held batch is not tried again, so the next failure would be another batch's in any case.
+                    let another = self.last_failed.is_some_and(|failed| failed != key);
+                    let failed = Instance { last_failed: Some(key), ..ended };
+                    if another || matches!(event, Event::Held { .. }) {
+                        failed.service_failed(quiet_until, now)
+                    } else {
+                        // The others may go on, one upload at a time, until one shows whose matter it is.
+                        Instance { service_failures: failed.service_failures.saturating_add(1), ..failed }
+                    }
+                }
+                _ => ended,
             },
-            Event::PutBack { wait: Wait::ListBusy | Wait::Calls, .. }
-            | Event::Refused { .. }
-            | Event::Rejected { .. }
-            | Event::Halved { .. } => served,
-            _ => self.clone(),
         }
     }
 }
@@ -161,6 +185,70 @@ mod tests {
             assert_eq!((kind(&instance.pause), kind(&instance.under)), (Some(holds), under), "{pauses:?}");
             assert_eq!(kind(&instance.resumed(Some(holds)).pause), left, "{pauses:?}");
             assert_eq!(instance.resumed(None), Instance::default(), "{pauses:?}");
+        }
+    }
+
+    fn batch(job: i64) -> BatchKey {
+        BatchKey { job: crate::job::JobId(job), part: 1 }
+    }
+
+    fn failed(job: i64, until: i64) -> (BatchKey, Event) {
+        let blame = Blame::Instance { quiet_until: from_ms(until), alone: std::time::Duration::ZERO };
+        (batch(job), Event::Refused { reason: "611".into(), not_before: from_ms(until), blame })
+    }
+
+    fn accepted(job: i64) -> (BatchKey, Event) {
+        let status = crate::job::RemoteStatus::Queued;
+        (batch(job), Event::Accepted { marketo_batch_id: "1".into(), status })
+    }
+
+    fn after(events: &[(BatchKey, Event)]) -> Instance {
+        let begin = Instance::default();
+        events.iter().fold(begin, |instance, (key, event)| instance.after(*key, event, 1, from_ms(0)))
+    }
+
+    #[test]
+    fn failures_of_one_batch_after_another_make_the_instance_quiet() {
+        let quiet = |events: &[_]| (after(events).service_failures, after(events).quiet_until);
+        assert_eq!(quiet(&[failed(1, 10)]), (1, None), "it may be the one batch's own");
+        assert_eq!(quiet(&[failed(1, 10), failed(1, 20)]), (2, None));
+        assert_eq!(quiet(&[failed(1, 10), failed(2, 20)]), (2, Some(from_ms(20))));
+        assert_eq!(quiet(&[failed(1, 10), accepted(3), failed(2, 20)]), (1, None));
+        assert_eq!(quiet(&[failed(1, 10), failed(2, 20), accepted(3)]), (0, None));
+        let blame = Blame::Instance { quiet_until: from_ms(30), alone: std::time::Duration::ZERO };
+        let held = Event::Held { reason: "502".into(), ghost_until: from_ms(99), blame };
+        assert_eq!(quiet(&[(batch(1), held)]), (1, Some(from_ms(30))));
+    }
+
+    #[test]
+    fn only_an_accepted_upload_ends_a_series_of_failures() {
+        let reason = || String::from("words");
+        let series = [failed(1, 10), failed(2, 20)];
+        for event in [
+            Event::PutBack { wait: Wait::QueueFull, reason: reason(), not_before: Some(from_ms(5)) },
+            Event::PutBack { wait: Wait::ListBusy, reason: reason(), not_before: Some(from_ms(5)) },
+            Event::PutBack { wait: Wait::Calls, reason: reason(), not_before: None },
+            Event::Rejected { reason: reason() },
+            Event::GivenUp { reason: reason(), ghost_until: None },
+            Event::Halved { reason: reason() },
+            Event::Refused { reason: reason(), not_before: from_ms(5), blame: Blame::Batch },
+            Event::Polled { status: crate::job::RemoteStatus::Importing, counts: crate::job::Counts::default() },
+            Event::Collected,
+        ] {
+            let name = event.name();
+            let instance = after(&[&series[..], &[(batch(3), event)]].concat());
+            assert_eq!((instance.service_failures, instance.quiet_until), (2, Some(from_ms(20))), "{name}");
+            assert_eq!(instance.last_success, 0, "{name}");
+        }
+    }
+
+    #[test]
+    fn uploads_are_numbered_as_they_end_and_a_resume_keeps_the_numbers() {
+        let instance = after(&[failed(1, 10), accepted(2), failed(3, 20)]);
+        assert_eq!((instance.uploads_ended, instance.last_success, instance.last_failed), (3, 2, Some(batch(3))));
+        for kind in [None, Some(PauseKind::Quota)] {
+            let resumed = instance.paused(pause(PauseKind::Quota)).resumed(kind);
+            assert_eq!((resumed.uploads_ended, resumed.last_success, resumed.last_failed), (3, 2, None), "{kind:?}");
         }
     }
 

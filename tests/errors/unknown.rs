@@ -8,6 +8,7 @@ use marqueue::simulator::{Call, Code, Effect, Fault, Garbled};
 use serde_json::json;
 
 use crate::fake::{Answer, Fake};
+use crate::refused::{long_file, refusing};
 use crate::support::{Town, quick};
 use crate::{FILE, LEADS};
 
@@ -36,7 +37,7 @@ async fn an_unknown_outcome_is_sent_again_where_the_policy_says_so() {
         let before = town.simulator.ledger().imports.len();
         town.simulator.push_fault(Fault::on(Call::Create, effect.clone()));
         let id = town.add(LEADS, FILE).await.id;
-        town.complete(id, 2).await;
+        town.complete(id, 1).await;
         let imports = town.simulator.ledger().imports.len() - before;
         assert_eq!(imports, if executed { 2 } else { 1 }, "{effect:?}");
         let history = town.get(&format!("/v1/jobs/{id}/history")).await;
@@ -58,25 +59,44 @@ async fn a_request_that_is_lost_on_the_way_is_sent_again() {
         assert_eq!(job.state, JobState::Complete);
         let history = town.get(&format!("/v1/jobs/{id}/history")).await;
         let (lost, broken) = (history.matches("answer-lost").count(), history.matches("refused").count());
-        assert_eq!((lost + broken, job.batches[0].attempts), (1, 2), "{history}");
+        assert_eq!((lost + broken, job.batches[0].attempts), (1, 1), "{history}");
     }
     let ledger = town.simulator.ledger();
     assert_eq!((ledger.lost_requests, ledger.imports.len()), (10, 10));
 }
 
 #[tokio::test]
-async fn the_pause_before_it_is_sent_again_is_said_and_the_attempts_have_an_end() {
+async fn the_pause_before_it_is_sent_again_is_said() {
     let mut town = Town::new(quick()).await;
     town.config = "backoff_min = \"500ms\"\nbackoff_max = \"500ms\"\nmax_attempts = 2\n".into();
     town.start().await;
     town.simulator.push_fault(Fault::on(Call::Create, Effect::error(713, "Transient error")).times(2));
     let id = town.add(LEADS, FILE).await.id;
     let text = town.explained(id, "backoff", true).await;
-    assert!(text.contains("713: Transient error (attempts used: 1)"), "{text}");
+    assert!(text.contains("713: Transient error (attempts used: 0)"), "{text}");
     assert_eq!(town.instance().await["slots"]["unknown"], 1, "the import that may exist counts");
-    let job = town.ended(id).await;
+    town.complete(id, 1).await;
+}
+
+#[tokio::test]
+async fn lost_answers_about_one_file_have_an_end_while_others_succeed() {
+    let fake = refusing(r#"{"success":false,"errors":[{"code":"713","message":"Transient error"}]}"#).await;
+    let mut town = Town::new(quick()).await;
+    town.config = format!("{}max_attempts = 2\n", fake.instance("eu"));
+    town.start().await;
+    let query = format!("{LEADS}&instance=eu");
+    let id = town.add(&query, long_file()).await.id;
+    let job = loop {
+        let other = town.add(&query, FILE).await.id;
+        town.complete(other, 1).await;
+        let job = town.job(id).await;
+        if job.state.has_ended() {
+            break job;
+        }
+    };
     assert_eq!(job.state, JobState::Failed);
-    assert!(job.error.is_some_and(|error| error.contains("whether Marketo has the last one is unknown")));
+    let error = job.error.expect("a reason");
+    assert!(error.contains("given up after 2 attempts; whether Marketo has the last one is unknown"), "{error}");
 }
 
 async fn held() -> (Town, marqueue::job::JobId, u64) {

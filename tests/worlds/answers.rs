@@ -1,10 +1,10 @@
 //! What is made of an answer? The second halves of upload, poll and collect; what follows is `schedule::outcome`'s.
 
 use jiff::Timestamp;
-use marqueue::job::{BatchKey, Event, RemoteStatus};
+use marqueue::job::{BatchKey, Blame, Event, RemoteStatus};
 use marqueue::marketo::{Ask, CreateFault};
 use marqueue::schedule::outcome::{
-    Unanswered, Whole, after_status, after_upload, fetch_failed, is_refusal, poll_failed, whole,
+    FailedUpload, Unanswered, Whole, after_status, fetch_failed, is_refusal, poll_failed, whole,
 };
 use marqueue::store::{Pause, PauseKind};
 
@@ -109,7 +109,7 @@ impl World {
 
     pub(super) fn not_created(&mut self, mut worker: Worker, key: BatchKey, fault: CreateFault) -> Done<Next> {
         let now = self.now();
-        let attempts = self.shelf.batch(key).progress.attempts;
+        let tried = self.shelf.batch(key).progress.tried();
         match self.lie {
             Lie::SendsWithoutAReason if matches!(fault, CreateFault::AnswerLost { .. }) => {
                 worker.stage = Stage::Token;
@@ -127,7 +127,12 @@ impl World {
             _ => {}
         }
         let seen = self.seen(now);
-        let event = after_upload(fault, attempts, &seen, &self.config, now);
+        let mut event = FailedUpload { tried, seen: &seen, instance: &self.config, now }.after(fault);
+        if let (Lie::BlamesTheBatch, Event::Refused { blame, .. } | Event::AnswerLost { blame, .. }) =
+            (self.lie, &mut event)
+        {
+            *blame = Blame::Batch;
+        }
         self.record(key, event)?;
         Ok(Next::Ended)
     }

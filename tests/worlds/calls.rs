@@ -5,13 +5,14 @@ use std::time::Instant;
 use marqueue::job::{BatchKey, BatchState, Event, Wait};
 use marqueue::marketo::wire::ApiError;
 use marqueue::marketo::{Ask, CreateFault, Look, ReportKind, asks};
-use marqueue::schedule::outcome::{answer_lost, may_have_report, service_quiet};
+use marqueue::schedule::outcome::{FailedUpload, may_have_report, service_quiet};
 use marqueue::schedule::{day_of, next_day, still_open};
 use marqueue::simulator::Call;
 use marqueue::store::PauseKind;
 use rand::RngExt;
 
 use super::marketo::reading;
+use super::outage::Outage;
 use super::{Done, Lie, Next, World};
 use crate::worker::{Answer, Fate, Report, Stage, Task, Worker};
 
@@ -62,7 +63,9 @@ impl World {
         let state = progress.state;
         match worker.task {
             Task::Recover => {
-                let event = answer_lost("the daemon ended".into(), progress.attempts, &self.config, now);
+                let (tried, seen) = (progress.tried(), self.seen(now));
+                let upload = FailedUpload { tried, seen: &seen, instance: &self.config, now };
+                let event = upload.interrupted("the daemon ended".into());
                 self.record(key, event)?;
                 return Ok(Next::Ended);
             }
@@ -79,7 +82,7 @@ impl World {
             }
             _ => {}
         }
-        if self.weather.unreachable {
+        if self.weather.unreachable || self.weather.outage == Some(Outage::Unreachable) {
             return self.unreachable(worker, key);
         }
         let has = self.daemon.as_ref().and_then(|daemon| daemon.token.clone());
@@ -202,6 +205,14 @@ impl World {
         };
         if self.weather.unreachable {
             return Stage::Back { call, answer: never("no route") };
+        }
+        if let Some(outage) = self.weather.outage {
+            let answer = self.fails(outage, worker);
+            return Stage::Back { call, answer };
+        }
+        if upload && worker.key.is_some_and(|key| self.refused.contains(&key.job)) {
+            let refused = CreateFault::Refused { ask: Ask::Again, reason: "611: always".into(), request_id: None };
+            return Stage::Back { call, answer: Answer::NotCreated(refused) };
         }
         let fault = if faulty { self.rng.random_range(0..10) } else { 99 };
         match fault {

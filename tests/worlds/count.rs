@@ -11,6 +11,7 @@ pub struct Count {
     pub lost_requests: u64,
     pub kills: u64,
     pub jumps: u64,
+    pub outages: u64,
 }
 
 impl std::ops::AddAssign for Count {
@@ -23,5 +24,6 @@ impl std::ops::AddAssign for Count {
         self.lost_requests += other.lost_requests;
         self.kills += other.kills;
         self.jumps += other.jumps;
+        self.outages += other.outages;
     }
 }

@@ -9,10 +9,10 @@ use std::time::Duration;
 use jiff::Timestamp;
 use marqueue::clock::after;
 use marqueue::config;
-use marqueue::job::{BatchKey, BatchState, Event, JobId, JobState};
+use marqueue::job::{BatchKey, BatchState, Blame, Event, JobId, JobState};
 use marqueue::marketo::Ask;
 use marqueue::schedule::{Plan, Rules, Step, Work};
-use marqueue::store::{PauseKind, Progress};
+use marqueue::store::{PauseKind, Progress, Snapshot};
 
 use super::promise::{Broken, Held, Promise};
 use super::shelf::Shelf;
@@ -41,6 +41,12 @@ struct Track {
     /// Uploads that used up an attempt, since a person last asked to send it again.
     spent: u32,
     taken: bool,
+    /// How many creates of the instance had succeeded when its last upload failed.
+    successes: Option<u64>,
+    /// Since when its uploads have failed with no other's success in between.
+    failing_since: Option<Timestamp>,
+    /// Which of the instance's uploads that was.
+    turn: Option<u64>,
     /// A person found its import: where it stands in any order is not ours to say.
     settled: bool,
     /// Until when what a lost answer left behind is to be counted.
@@ -57,7 +63,15 @@ pub struct Judge {
     made: BTreeMap<u64, Made>,
     tracks: BTreeMap<BatchKey, Track>,
     futile: u32,
+    /// Creates that succeeded, and uploads that ended.
+    successes: u64,
+    turns: u64,
+    /// The upload that succeeded last.
+    success_turn: u64,
 }
+
+/// For how long a batch is tried that waits alone.
+const SEVEN_DAYS: Duration = Duration::from_secs(7 * 24 * 3_600);
 
 /// So many steps in a row that led to nothing, at one moment, are a loop.
 const FUTILE: u32 = 40;
@@ -154,22 +168,28 @@ impl Judge {
         let most = instance.max_attempts;
         let ghosts = after(now, instance.polling.max * 10);
         let track = self.tracks.entry(key).or_default();
-        let mut lost = false;
+        let (mut lost, mut alone) = (false, false);
         match event {
             Event::UploadBegan => hold(Promise::Once, !track.taken, || format!("{key} goes again"))?,
             Event::PutBack { .. } | Event::Halved { .. } => track.reasons += 1,
-            Event::Refused { .. } => (track.reasons, track.spent) = (track.reasons + 1, track.spent + 1),
-            Event::AnswerLost { .. } | Event::Held { .. } => {
-                (track.reasons, track.spent, lost) = (track.reasons + 1, track.spent + 1, true);
+            Event::Refused { blame, .. } => {
+                (track.reasons, track.spent) = (track.reasons + 1, track.spent + u32::from(*blame == Blame::Batch));
             }
-            Event::Rejected { .. } | Event::GivenUp { .. } => {
+            Event::AnswerLost { blame, .. } => {
+                (track.reasons, track.spent) = (track.reasons + 1, track.spent + u32::from(*blame == Blame::Batch));
+                lost = true;
+            }
+            Event::Held { .. } => (track.reasons, track.spent, lost) = (track.reasons + 1, track.spent + 1, true),
+            Event::Rejected { .. } => {
                 let hopeless = matches!(track.last_ask, Some(Ask::Reject | Ask::TooLarge));
-                (track.spent, lost) = (track.spent + 1, matches!(event, Event::GivenUp { .. }));
-                hold(Promise::Fair, hopeless || track.spent >= most, || {
-                    format!(
-                        "{key} was given up after {} of {most} attempts, and Marketo said {:?}",
-                        track.spent, track.last_ask
-                    )
+                track.spent += 1;
+                hold(Promise::Fair, hopeless, || format!("{key} was rejected, and Marketo said {:?}", track.last_ask))?;
+            }
+            Event::GivenUp { ghost_until, .. } => {
+                (track.spent, lost) = (track.spent + 1, ghost_until.is_some());
+                alone = track.failing_since.is_some_and(|since| after(since, SEVEN_DAYS) <= now);
+                hold(Promise::Fair, track.spent >= most || alone, || {
+                    format!("{key} was given up after {} of {most} attempts", track.spent)
                 })?;
             }
             Event::Accepted { .. } => (track.taken, track.spent) = (true, track.spent + 1),
@@ -180,9 +200,28 @@ impl Judge {
             }
             Event::Retried => {
                 (track.taken, track.settled, track.spent) = (false, false, 0);
+                (track.successes, track.turn, track.failing_since) = (None, None, None);
                 track.reasons += 1;
             }
             _ => {}
+        }
+        match event.blame() {
+            Some(Blame::Instance { .. }) => track.failing_since = track.failing_since.or(Some(now)),
+            Some(Blame::Batch) => track.failing_since = None,
+            _ => {}
+        }
+        if matches!(event.blame(), Some(Blame::Batch)) || (matches!(event, Event::GivenUp { .. }) && !alone) {
+            let (then, since) = (track.successes, self.successes);
+            hold(Promise::Attempts, then.is_some_and(|then| then < since), || {
+                format!("an attempt of {key} counts, and of {since} successes {then:?} were before its last upload")
+            })?;
+        }
+        if event.ends_upload() {
+            self.turns += 1;
+            if matches!(event, Event::Accepted { .. }) {
+                (self.successes, self.success_turn) = (self.successes + 1, self.turns);
+            }
+            (track.successes, track.turn) = (Some(self.successes), Some(self.turns));
         }
         if lost {
             track.ghosts = track.ghosts.max(Some(ghosts));
@@ -276,6 +315,35 @@ impl Judge {
         hold(Promise::Awake, !work || plan.next_look.is_some() || waits_for_a_person || behind_held, || {
             "there is work, and nothing will ever look at it".into()
         })
+    }
+
+    /// Where uploads fail one after another, one goes at a time, and one that has not failed since the last success before
+    /// those that have. `candidates` are the batches that may go.
+    pub fn turns(&self, snapshot: &Snapshot, plan: &Plan, busy: &HashMap<BatchKey, Work>) -> Held {
+        if snapshot.instance.service_failures == 0 {
+            return Ok(());
+        }
+        let failed = |key: &BatchKey| {
+            let turn = self.tracks.get(key).and_then(|track| track.turn);
+            turn.filter(|&turn| turn > self.success_turn)
+        };
+        let uploads: Vec<BatchKey> = plan
+            .steps
+            .iter()
+            .filter_map(|step| match step {
+                Step::Upload(key) => Some(*key),
+                _ => None,
+            })
+            .collect();
+        hold(Promise::Turn, uploads.len() <= 1, || format!("{uploads:?} go together where uploads fail"))?;
+        let others =
+            || snapshot.candidates.iter().filter(|other| other.group.is_none() && !busy.contains_key(&other.key));
+        for key in uploads {
+            let before = others().find(|other| failed(&other.key) < failed(&key));
+            let before = before.map(|other| other.key);
+            hold(Promise::Turn, before.is_none(), || format!("{key} is tried again, and {before:?} was not"))?;
+        }
+        Ok(())
     }
 
     /// After all faults: each job ended, and what is complete was imported.

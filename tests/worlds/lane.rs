@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use marqueue::clock::from_ms;
-use marqueue::job::{BatchKey, BatchState, Event};
+use marqueue::job::{BatchKey, BatchState, Blame, Event};
 use marqueue::marketo::{Look, Window};
 use marqueue::schedule::{Plan, Step, Work, plan};
 use marqueue::simulator::Call;
@@ -107,6 +107,9 @@ impl World {
             Lie::CallsWhilePaused => snapshot.instance.pause = None,
             _ => {}
         }
+        if self.lie == Lie::TriesTheSame {
+            snapshot.candidates.iter_mut().for_each(|candidate| candidate.last_upload = None);
+        }
         let mut made = plan(&snapshot, &busy, &self.rules, now);
         let again = plan(&snapshot, &busy, &self.rules, now);
         if self.lie == Lie::Sleeps && made.steps.is_empty() {
@@ -116,6 +119,9 @@ impl World {
         if self.lie == Lie::None || self.lie == Lie::Sleeps {
             let again = if self.lie == Lie::Sleeps { &made } else { &again };
             self.judge.planned(&self.shelf, [&made, again], &busy, now)?;
+        }
+        if matches!(self.lie, Lie::None | Lie::TriesTheSame) {
+            self.judge.turns(&snapshot, &made, &busy)?;
         }
         if self.keep_log && !made.steps.is_empty() {
             self.note(|| format!("plan {:?}", made.steps));
@@ -183,6 +189,16 @@ impl World {
             self.shelf.burn(key);
         }
         self.wake();
+        let counts = matches!(event.blame(), Some(Blame::Batch)) || matches!(event, Event::GivenUp { .. });
+        if counts && self.weather.fault == 0.0 && !self.refused.contains(&key.job) {
+            let cost = self.costs.entry(key).or_default();
+            *cost += 1;
+            let (cost, most) = (u64::from(*cost), self.count.outages + self.count.kills);
+            if cost > most {
+                let text = format!("{key} has lost {cost} attempts in {most} outages and kills");
+                return Err(Broken { promise: Promise::Outage, text });
+            }
+        }
         self.judge.recorded(key, &event, &self.shelf.batch(key).progress, &self.config, now)
     }
 }

@@ -20,6 +20,10 @@ pub enum Lie {
     ForgetsLists,
     /// What is put back has used up an attempt.
     BurnsAttempts,
+    /// Every failed upload is put down to its batch.
+    BlamesTheBatch,
+    /// While uploads fail, the order is the same as always.
+    TriesTheSame,
     /// That a poll was made is not written down.
     ForgetsPolls,
     /// A pause is not looked at.

@@ -7,6 +7,7 @@ use marqueue::marketo::Look;
 use marqueue::store::PauseKind;
 use rand::RngExt;
 
+use super::outage::Outage;
 use super::{ON_THE_WAY, World};
 use crate::promise::Held;
 use crate::worker::Stage;
@@ -108,6 +109,12 @@ impl World {
     }
 
     pub(super) fn weather_changes(&mut self) {
+        self.weather.outage =
+            self.rng.random_bool(0.4).then(|| Outage::ALL[self.rng.random_range(0..Outage::ALL.len())]);
+        if let Some(outage) = self.weather.outage {
+            self.count.outages += 1;
+            self.note(|| format!("an outage: {outage:?}"));
+        }
         if self.weather.fault == 0.0 {
             return;
         }

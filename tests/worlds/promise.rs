@@ -17,8 +17,13 @@ pub enum Promise {
     Group,
     /// A list's batches one at a time.
     List,
-    /// No more attempts than allowed, none for what was put back.
+    /// No more attempts than allowed, none for what was put back, and none without another batch's success since the
+    /// last upload.
     Attempts,
+    /// While uploads fail one after another, each try takes another batch.
+    Turn,
+    /// An outage costs a batch no more than one attempt.
+    Outage,
     /// Where Marketo's queue is full, no more than one upload beyond what it last let us have.
     Probe,
     /// A question is not repeated sooner than the configuration says.

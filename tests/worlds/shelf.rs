@@ -92,7 +92,11 @@ impl Shelf {
         let progress = self.batch(key).progress.after(event, now)?;
         self.change(key, |batch| batch.progress = progress);
         let in_flight = self.in_flight();
-        self.instance = self.instance.after(event, in_flight, now);
+        self.instance = self.instance.after(key, event, in_flight, now);
+        if event.ends_upload() {
+            let number = self.instance.uploads_ended;
+            self.change(key, |batch| batch.progress.last_upload = Some(number));
+        }
         if let Some(job) = self.jobs.get_mut(&key.job) {
             job.state = job_state(job.batches.iter().map(|batch| batch.progress.state));
         }
@@ -180,6 +184,7 @@ impl Shelf {
             ghosts: self.ghosts(now),
             busy_lists: self.busy_lists(now, longest),
             next_due: self.next_due(now, longest),
+            waiting: self.waiting(),
             paces: self.paces(),
         }
     }
@@ -204,6 +209,8 @@ impl Shelf {
 
     fn candidates(&self, now: Timestamp, parts: u32, longest: Duration) -> Vec<Candidate> {
         let busy = self.busy_lists(now, longest);
+        let Instance { service_failures, last_success, .. } = self.instance;
+        let turn = |last: Option<u64>| last.filter(|&last| service_failures > 0 && last > last_success);
         let unended = |job: &Job| matches!(job.state, JobState::Pending | JobState::Running);
         let mut found = Vec::new();
         for (&id, job) in self.jobs.iter().filter(|(_, job)| unended(job)) {
@@ -220,14 +227,19 @@ impl Shelf {
                 continue;
             }
             let pending = job.batches.iter().filter(|batch| batch.progress.state == BatchState::Pending);
+            let mut pending: Vec<&Batch> = pending.collect();
+            pending.sort_by_key(|batch| turn(batch.progress.last_upload));
+            let pending = pending.into_iter();
             for batch in pending.take(parts as usize) {
                 if batch.progress.not_before.is_none_or(|at| !holds(at, now, longest)) {
                     let key = BatchKey { job: id, part: batch.part };
-                    found.push(Candidate { key, priority: job.priority, group: job.group.clone(), list_id: job.list });
+                    let last_upload = batch.progress.last_upload;
+                    let (priority, group) = (job.priority, job.group.clone());
+                    found.push(Candidate { key, priority, group, list_id: job.list, last_upload });
                 }
             }
         }
-        found.sort_by_key(|candidate| std::cmp::Reverse(candidate.priority));
+        found.sort_by_key(|candidate| (turn(candidate.last_upload), std::cmp::Reverse(candidate.priority)));
         found.truncate(CANDIDATES);
         found
     }
@@ -260,6 +272,14 @@ impl Shelf {
             .filter(|(_, _, batch)| batch.progress.state == BatchState::Pending)
             .filter_map(|(_, _, batch)| batch.progress.not_before.filter(|&at| holds(at, now, longest)))
             .min()
+    }
+
+    fn waiting(&self) -> bool {
+        let unended = |job: &Job| matches!(job.state, JobState::Pending | JobState::Running);
+        let behind = |id: JobId, job: &Job| {
+            job.group.is_some() && self.jobs.iter().any(|(&other, o)| other < id && o.group == job.group && unended(o))
+        };
+        self.batches().any(|(key, job, batch)| batch.progress.state == BatchState::Pending && !behind(key.job, job))
     }
 
     fn paces(&self) -> Vec<(u64, Duration)> {

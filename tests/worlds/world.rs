@@ -26,11 +26,14 @@ mod calls;
 mod count;
 mod lane;
 mod lie;
+mod long;
 mod marketo;
+mod outage;
 mod people;
 
 pub use count::Count;
 pub use lie::Lie;
+pub use outage::Outage;
 
 /// The daemon: all that a kill takes away.
 struct Daemon {
@@ -57,12 +60,13 @@ struct Weather {
     fault: f64,
     unreachable: bool,
     locked_out: bool,
+    outage: Option<Outage>,
 }
 
 pub struct World {
     rng: Xoshiro256PlusPlus,
     lie: Lie,
-    config: config::Instance,
+    pub config: config::Instance,
     rules: Rules,
     weather: Weather,
     /// True time since the world's beginning, which Marketo follows.
@@ -78,6 +82,10 @@ pub struct World {
     strays: Vec<Stray>,
     /// Jobs whose header Marketo does not take.
     wrong: Vec<JobId>,
+    /// Jobs that Marketo always answers 611.
+    refused: Vec<JobId>,
+    /// Attempts that counted against a batch in a world whose only faults are outages and kills.
+    costs: HashMap<BatchKey, u32>,
     /// A restart could not know of all calls: the clock was set on, or a call was still on its way.
     blind_restart: bool,
     judge: Judge,
@@ -103,9 +111,7 @@ enum Next {
 impl World {
     pub fn new(seed: u64, lie: Lie) -> World {
         let mut rng = Xoshiro256PlusPlus::seed_from_u64(seed);
-        let text = "[instances.default]\nbase_url = \"http://127.0.0.1:9\"\nclient_id = \"a\"\nclient_secret = \"b\"\n";
-        let config = Config::read(Some(("world".as_ref(), text)), []).expect("the configuration is right");
-        let mut config = config.instances["default"].clone();
+        let mut config = World::defaults();
         let limits = &mut config.limits;
         limits.importing = rng.random_range(1..=2);
         limits.queued = [10, 10, rng.random_range(limits.importing..=10)][rng.random_range(0..3)];
@@ -133,7 +139,7 @@ impl World {
         let fault = [0.0, 0.03, 0.1, 0.3][rng.random_range(0..4)];
         let mut world = World {
             rules: Rules::of(&config),
-            weather: Weather { fault, unreachable: false, locked_out: false },
+            weather: Weather { fault, unreachable: false, locked_out: false, outage: None },
             at: Duration::ZERO,
             skew: 0,
             began,
@@ -144,6 +150,8 @@ impl World {
             daemon: None,
             strays: Vec::new(),
             wrong: Vec::new(),
+            refused: Vec::new(),
+            costs: HashMap::new(),
             blind_restart: false,
             judge: Judge::default(),
             calm: false,
@@ -156,6 +164,12 @@ impl World {
         };
         world.start();
         world
+    }
+
+    fn defaults() -> config::Instance {
+        let text = "[instances.default]\nbase_url = \"http://127.0.0.1:9\"\nclient_id = \"a\"\nclient_secret = \"b\"\n";
+        let config = Config::read(Some(("world".as_ref(), text)), []).expect("the configuration is right");
+        config.instances["default"].clone()
     }
 
     fn now(&self) -> Timestamp {
@@ -224,7 +238,7 @@ impl World {
         self.note(|| "faults cease".into());
         self.calm = true;
         self.count.amid_faults = self.count.uploads;
-        self.weather = Weather { fault: 0.0, unreachable: false, locked_out: false };
+        self.weather = Weather { fault: 0.0, unreachable: false, locked_out: false, outage: None };
         self.marketo.set_foreign_imports(self.at, 0);
         while !self.strays.is_empty() {
             self.stray_arrives();
@@ -246,14 +260,9 @@ impl World {
             for key in held {
                 self.record(key, Event::Retried)?;
             }
-            while let Some(runnable) = self.runnable() {
-                self.advance_one(runnable)?;
-            }
-            if self.due() {
-                self.look()?;
+            if self.works()? {
                 continue;
             }
-            self.judge()?;
             if self.shelf.jobs.values().all(|job| job.state.has_ended()) && self.nobody_is_busy() {
                 self.judge.at_the_end(&self.shelf)?;
                 return self.calls_within_limits();
@@ -270,6 +279,19 @@ impl World {
         let text = format!("{:?} after the faults ceased, and not all has ended", self.at);
         self.judge.at_the_end(&self.shelf)?;
         Err(Broken { promise: Promise::End, text })
+    }
+
+    /// Whoever can go on does, at this moment; false where all wait for a later one.
+    fn works(&mut self) -> Done<bool> {
+        while let Some(runnable) = self.runnable() {
+            self.advance_one(runnable)?;
+        }
+        if self.due() {
+            self.look()?;
+            return Ok(true);
+        }
+        self.judge()?;
+        Ok(false)
     }
 
     fn nobody_is_busy(&self) -> bool {

@@ -19,6 +19,9 @@ pub(super) struct Board<'a> {
     lists: Vec<i64>,
     /// An upload is at work of which neither group nor list can be seen.
     unseen: bool,
+    /// Uploads fail one after another: of the batches tried since this upload of the instance, the one whose turn is
+    /// longest ago is next, after all others.
+    rotate_after: Option<u64>,
 }
 
 impl<'a> Board<'a> {
@@ -32,6 +35,7 @@ impl<'a> Board<'a> {
             groups: Vec::new(),
             lists: snapshot.busy_lists.iter().map(|&(list, _)| list).collect(),
             unseen: false,
+            rotate_after: (snapshot.instance.service_failures > 0).then_some(snapshot.instance.last_success),
         };
         let groups = snapshot.flights.iter().map(|flight| (flight.key.job, flight.group.as_deref()));
         let waiting = snapshot.candidates.iter().map(|waiting| (waiting.key.job, waiting.group.as_deref()));
@@ -81,7 +85,7 @@ impl<'a> Board<'a> {
     }
 
     /// Fair order: priority, then the job with the fewest batches in flight, then the oldest; of one job, its parts in
-    /// order. A group and a static list have one batch at a time, and a group's jobs come in the order of their ids.
+    /// order. While uploads fail one after another each try takes another batch before that. A group and a static list have one batch at a time, and a group's jobs come in the order of their ids.
     pub fn next(&self) -> Option<&'a Candidate> {
         self.waiting
             .iter()
@@ -95,7 +99,8 @@ impl<'a> Board<'a> {
             // `min_by_key` takes the first of equals, and the parts of a job come in order.
             .min_by_key(|candidate| {
                 let job = candidate.key.job;
-                (std::cmp::Reverse(candidate.priority), self.by_job.get(&job).copied().unwrap_or(0), job)
+                let tried = candidate.last_upload.filter(|&last| self.rotate_after.is_some_and(|after| last > after));
+                (tried, std::cmp::Reverse(candidate.priority), self.by_job.get(&job).copied().unwrap_or(0), job)
             })
     }
 

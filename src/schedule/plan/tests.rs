@@ -23,7 +23,7 @@ fn key(job: i64, part: u32) -> BatchKey {
 }
 
 fn waiting(job: i64, part: u32) -> Candidate {
-    Candidate { key: key(job, part), priority: 0, group: None, list_id: None }
+    Candidate { key: key(job, part), priority: 0, group: None, list_id: None, last_upload: None }
 }
 
 fn flying(job: i64, part: u32, state: BatchState) -> Flight {
@@ -237,6 +237,34 @@ fn one_upload_shows_whether_the_service_is_there_again() {
         let busy = [(key(100, 1), work)].into();
         assert_eq!(uploads(&plan(&snapshot, &busy, &rules(2, 10), from_ms(NOW))).len(), expected, "{work:?}");
     }
+}
+
+#[test]
+fn while_uploads_fail_each_try_takes_another_batch() {
+    // Job 1 is urgent, 2 and 3 are of a group, 4 and 5 go to one list. The last success was upload 10.
+    let grouped = |job| Candidate { group: Some("g".into()), ..waiting(job, 1) };
+    let listed = |job| Candidate { list_id: Some(7), ..waiting(job, 1) };
+    let urgent = Candidate { priority: 9, ..waiting(1, 1) };
+    let mut snapshot =
+        Snapshot { candidates: vec![urgent, grouped(2), grouped(3), listed(4), listed(5)], ..Snapshot::default() };
+    snapshot.instance = Instance { service_failures: 1, last_success: 10, ..Instance::default() };
+    let mut order = Vec::new();
+    for upload in 11..20 {
+        let tried = uploads(&planned(&snapshot, &rules(2, 10)));
+        let [next] = &tried[..] else { panic!("one upload tries alone: {tried:?}") };
+        let failed = snapshot.candidates.iter_mut().find(|candidate| candidate.key.to_string() == *next).unwrap();
+        failed.last_upload = Some(upload);
+        order.push(next.clone());
+    }
+    // Job 3 waits for 2, whatever happens.
+    assert_eq!(order, ["1/1", "2/1", "4/1", "5/1", "1/1", "2/1", "4/1", "5/1", "1/1"]);
+    // One that came in since goes first; uploads from before the last success are as good as none.
+    snapshot.candidates.push(waiting(6, 1));
+    snapshot.candidates.push(Candidate { last_upload: Some(9), priority: 1, ..waiting(7, 1) });
+    assert_eq!(uploads(&planned(&snapshot, &rules(2, 10))), ["7/1"]);
+    // After a success all go again, in fair order.
+    snapshot.instance = Instance { last_success: 20, ..Instance::default() };
+    assert_eq!(uploads(&planned(&snapshot, &rules(2, 10))), ["1/1", "7/1", "2/1", "4/1", "6/1"]);
 }
 
 #[test]
