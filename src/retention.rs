@@ -1,4 +1,5 @@
-//! Who erases what was kept for long enough? One keeper, in steps so small that files go on coming in meanwhile.
+//! Who erases what was kept for long enough? One keeper, in steps so small that files go on coming in meanwhile. It also
+//! empties the log of uploads that broke off.
 //!
 //! What is erased is gone for good, so a wrong clock must not erase anything early. By age nothing is erased before the
 //! clock has run evenly for an hour, neither after a start nor after a leap; what seems to have ended before this program
@@ -33,6 +34,7 @@ const LOOKS: (Duration, Duration) = (Duration::from_millis(100), Duration::from_
 /// How long a person waits for the log to be emptied; after that it is done without them.
 const SCRUBBING: Duration = Duration::from_secs(5);
 const BETWEEN_SCRUBS: Duration = Duration::from_millis(20);
+const SCRUBBED_AGAIN: Duration = Duration::from_secs(1);
 
 /// Free bytes that are worth giving back to the disk: the next files need some anyway.
 const FREE_WORTH: u64 = 1 << 20;
@@ -100,7 +102,7 @@ impl Keeper {
         let mut pass = Pass {
             at,
             dry_run,
-            content: self.store.due(Stored::Content, self.content_ended(at)).await?,
+            content: self.store.due(Stored::Content, ended(at, self.keep.files.min(self.keep.jobs))).await?,
             reports: self.store.due(Stored::Reports, ended(at, self.keep.reports.min(self.keep.jobs))).await?,
             records: self.store.due_records(ended(at, self.keep.jobs), at).await?,
             clean: !self.dirty.load(Ordering::Relaxed),
@@ -108,8 +110,8 @@ impl Keeper {
         let something = [&pass.content, &pass.reports, &pass.records].into_iter().any(|due| due.jobs > 0);
         if something && !dry_run {
             self.dirty.store(true, Ordering::Relaxed);
-            pass.content.jobs = self.mark(Stored::Content, self.content_ended(at), at).await?;
-            pass.reports.jobs = self.mark(Stored::Reports, ended(at, self.keep.reports), at).await?;
+            pass.content.jobs = self.mark(Stored::Content, self.keep.files, at).await?;
+            pass.reports.jobs = self.mark(Stored::Reports, self.keep.reports, at).await?;
             while slowly(self.store.erase_some(None)).await? {}
             pass.records.jobs = self.drop_records(at).await?;
             pass.clean = self.scrub(SCRUBBING).await?;
@@ -162,7 +164,13 @@ impl Keeper {
                 if let Err(error) = self.tidy().await {
                     said(&error);
                 }
-                let _ = tokio::time::timeout(look, self.wake.notified()).await;
+                // Somebody was in the way of the scrub, and is soon gone.
+                let look = if self.dirty.load(Ordering::Relaxed) { look.min(SCRUBBED_AGAIN) } else { look };
+                tokio::select! {
+                    () = tokio::time::sleep(look) => {}
+                    () = self.wake.notified() => {}
+                    () = self.store.swept() => self.dirty.store(true, Ordering::Relaxed),
+                }
             }
         };
         tokio::select! {
@@ -187,19 +195,11 @@ impl Keeper {
         Ok(())
     }
 
-    /// The jobs whose content is due. That of a job that failed by its attempts waits for someone, so it stays longer; with
-    /// the record everything goes.
-    fn content_ended(&self, at: Timestamp) -> Ended {
-        let config::Retention { files, failed_files, jobs, .. } = self.keep;
-        Ended { given_up_until: ended(at, failed_files.max(files).min(jobs)).until, ..ended(at, files.min(jobs)) }
-    }
-
-    async fn mark(&self, what: Stored, due: Ended, at: Timestamp) -> Result<u64, StoreError> {
+    async fn mark(&self, what: Stored, keep: Duration, at: Timestamp) -> Result<u64, StoreError> {
         let mut jobs = 0;
         // A record does not go before what it is about.
-        let with_record = (ended(at, self.keep.jobs), "the time of its record was over");
-        for (due, reason) in [(due, "its time was over"), with_record] {
-            while added(&mut jobs, slowly(self.store.mark_due(what, due, reason, at)).await?) {}
+        for (keep, reason) in [(keep, "its time was over"), (self.keep.jobs, "the time of its record was over")] {
+            while added(&mut jobs, slowly(self.store.mark_due(what, ended(at, keep), reason, at)).await?) {}
         }
         Ok(jobs)
     }
@@ -239,8 +239,7 @@ impl Keeper {
 /// The jobs whose end is longer ago than that.
 fn ended(at: Timestamp, keep: Duration) -> Ended {
     let keep = i64::try_from(keep.as_millis()).unwrap_or(i64::MAX);
-    let until = from_ms(at.as_millisecond().saturating_sub(keep));
-    Ended { after: from_ms(FIRST_END_MS), until, given_up_until: until }
+    Ended { after: from_ms(FIRST_END_MS), until: from_ms(at.as_millisecond().saturating_sub(keep)) }
 }
 
 fn stored_bytes(job: &Job) -> u64 {

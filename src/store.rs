@@ -100,6 +100,8 @@ struct Shared {
     readers: SqlitePool,
     listeners: Arc<facts::Listeners>,
     ground: Arc<Ground>,
+    /// Content that became no job was deleted, and may still stand in the log.
+    swept: tokio::sync::Notify,
     /// Held while a copy is made.
     copying: tokio::sync::Mutex<()>,
     /// Held for as long as the store is open, so that two daemons never work on one file.
@@ -159,6 +161,7 @@ impl Store {
                 readers,
                 listeners,
                 ground,
+                swept: tokio::sync::Notify::new(),
                 copying: tokio::sync::Mutex::default(),
                 _lock: lock,
             }),

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use marqueue::job::JobState;
 use marqueue::store::Job;
 use serde_json::{Value, json};
+use tokio::io::AsyncWriteExt;
 
 mod support;
 
@@ -78,6 +79,35 @@ async fn refused(town: &Town, method: &str, path: &str) -> (u16, String, String)
     let (status, problem) = town.json(method, path).await;
     let text = |key: &str| problem[key].as_str().unwrap_or_default().to_owned();
     (status, text("type"), text("detail"))
+}
+
+#[tokio::test]
+async fn upload_that_breaks_off_leaves_nothing_in_the_log() {
+    let mut town = Town::with_daemon(quick()).await;
+    // More than the pieces that stay in memory.
+    let file = rows(3, 20_000);
+    let marks = marks(&file);
+    let query = "target=leads&filename=a.csv";
+    let mut sender = tokio::net::UnixStream::connect(town.socket()).await.expect("the daemon listens");
+    let head = format!("POST /v1/jobs?{query} HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n", file.len() + 9);
+    sender.write_all(head.as_bytes()).await.expect("sent");
+    sender.write_all(&file).await.expect("sent");
+    town.until("it is on the disk", async |town| (found(town, &marks) > 10).then_some(())).await;
+    drop(sender);
+    town.until("its content is gone", async |town| (found(town, &marks) == 0).then_some(())).await;
+
+    // One that is refused at its end, and one that a kill breaks off.
+    let (status, _) = town.request("POST", &format!("/v1/jobs?{query}"), [&file[..], b"one field\n"].concat()).await;
+    assert_eq!(status, 422);
+    town.until("its content is gone", async |town| (found(town, &marks) == 0).then_some(())).await;
+    let mut sender = tokio::net::UnixStream::connect(town.socket()).await.expect("the daemon listens");
+    sender.write_all(head.as_bytes()).await.expect("sent");
+    sender.write_all(&file).await.expect("sent");
+    town.until("it is on the disk", async |town| (found(town, &marks) > 10).then_some(())).await;
+    town.kill();
+    town.start().await;
+    town.until("its content is gone", async |town| (found(town, &marks) == 0).then_some(())).await;
+    assert_eq!(town.json("GET", "/v1/jobs").await.1["jobs"], json!([]));
 }
 
 #[tokio::test]

@@ -6,10 +6,16 @@ use crate::job::JobId;
 
 impl Store {
     /// Drops what streamed in of a file that was refused or cut off. A job that was finished is not touched. A few pieces
-    /// at a time, so that a large one holds nobody up.
+    /// at a time, so that a large one holds nobody up. It then still stands in the log, until [`Store::scrub`].
     pub async fn abandon_receiving(&self, id: JobId) -> Result<(), StoreError> {
         while self.shared.writer.write(move |w| Box::pin(sweep(w, id))).await? {}
+        self.shared.swept.notify_one();
         Ok(())
+    }
+
+    /// Returns when something was dropped that never became a job, since the last time that this returned.
+    pub async fn swept(&self) {
+        self.shared.swept.notified().await;
     }
 
     /// Drops what a daemon that died left half received. None of it was acknowledged.
