@@ -125,6 +125,11 @@ fn names_and_remarks_cannot_steer_a_terminal() {
     let job = house.run("show 1 --json").expect(0).json();
     assert_eq!(job["filename"], "\u{202e}vsc.csv", "JSON says what it is");
     assert!(house.run("show 1").out.contains(r"\u{1b}[2J\u{9b}1m"));
+    // What a shell made of * may be a name that looks like an option.
+    for words in ["add leads --\u{9b}2J.csv", "add leads \u{9b}2J", "file 1 -o none/\u{9b}2J"] {
+        let ran = house.run(words);
+        assert!(ran.status > 0 && ran.err.contains(r"\u{9b}2J") && !ran.err.contains('\u{9b}'), "{ran:?}");
+    }
 }
 
 #[test]

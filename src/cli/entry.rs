@@ -12,16 +12,32 @@ use tokio::runtime::{Builder, Runtime};
 use super::{Cli, Exit, Serve, Verb, run as run_command};
 use crate::config::Config;
 use crate::daemon;
+use crate::untrusted_text::is_unsafe;
 
 /// Runs the program with the process's arguments.
 pub fn main() -> ExitCode {
-    let Cli { global, verb } = Cli::parse();
+    let Cli { global, verb } = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return misused(&error),
+    };
     let exit = match verb {
         Verb::Serve(command) => block_on(Runtime::new(), serve(command)),
         Verb::Demo(demo) => block_on(Runtime::new(), demo.run(&global)),
         Verb::Asked(verb) => block_on(Builder::new_current_thread().enable_all().build(), run_command(verb, &global)),
     };
     exit.into()
+}
+
+/// Shows the help that was asked for, or what is wrong with the command line.
+fn misused(error: &clap::Error) -> ExitCode {
+    // An argument is quoted there, and a file's name may be one.
+    if std::env::args_os().any(|argument| argument.to_string_lossy().contains(is_unsafe)) {
+        super::note(error.render().to_string().trim_end());
+    } else {
+        // Where it can't be written, the exit status says it.
+        drop(error.print());
+    }
+    ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(u8::from(Exit::Usage)))
 }
 
 async fn serve(serve: Serve) -> Exit {

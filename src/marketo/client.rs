@@ -20,6 +20,7 @@ use super::paths::{create_path, import_path};
 use super::token::{AccessToken, IDENTITY_TIMEOUT, TokenFault, Tokens, Trial};
 use crate::config;
 use crate::job::{Counts, Format, RemoteStatus, Target, marketo_id};
+use crate::untrusted_text::{MAX_ID_BYTES, clip, mask_addresses};
 
 /// How long a connection may take to be made, where a whole call has more.
 const MAX_CONNECT_TIME: Duration = Duration::from_secs(30);
@@ -239,7 +240,7 @@ impl Client {
         let made = envelope.result.first();
         match made.and_then(|import| import.id().map(|id| (id.to_owned(), import.remote_status()))) {
             Some((marketo_batch_id, _)) if !marketo_id::is_valid(&marketo_batch_id) => {
-                let shown: String = marketo_batch_id.chars().take(marketo_id::MAX_LENGTH).collect();
+                let shown = clip(&mask_addresses(&marketo_batch_id), MAX_ID_BYTES).into_owned();
                 let reason =
                     format!("Marketo said that it made an import, and gave \"{shown}\" as its batchId: no number");
                 Err(CreateFault::AnswerLost { reason, request_id })
