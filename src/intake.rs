@@ -14,7 +14,7 @@ use crate::config::Config;
 use crate::job::Target;
 use crate::marketo::content_limit;
 use crate::store::{Added, Fact, Layout, NewJob, Part, Store, StoreError};
-use crate::table::{Fault, Required, Rules, required_columns};
+use crate::table::{Fault, Required, Rules, lookup_column, required_columns};
 
 mod drop;
 mod kept;
@@ -210,12 +210,12 @@ impl Intake {
     }
 
     fn rules(&self, new: &NewJob, checks: Checks) -> Result<Rules, IntakeError> {
-        let required = required_columns(&new.target);
         Ok(Rules {
             format: new.format,
             max_part_bytes: self.content_limit(new)?,
             check: checks == Checks::All,
-            required,
+            required: required_columns(&new.target),
+            lookup: lookup_column(Some(&new.target)),
         })
     }
 

@@ -6,23 +6,37 @@
 //! The dialect is RFC 4180 with the delimiter of the [`Format`](crate::job::Format). A quote opens only at the start of
 //! a field, `""` inside quotes is one quote, and LF or CRLF outside quotes ends a record, the last of which may lack its
 //! end. A lone CR is data.
+//!
+//! The checks refuse what is certain to fail on Marketo, or to be read there as something else, and nothing that may be
+//! right. No message holds a value of a row: names of the header stand in it only where they surely are names.
 
 mod cut;
+mod encoding;
 mod fault;
+mod file_kind;
 mod header;
 mod join;
 mod lexer;
+mod names;
 #[cfg(test)]
 mod properties;
+#[cfg(test)]
+mod refusals;
 mod row_limit;
+mod rows;
 mod scan;
 mod strip;
 mod text;
+mod warning;
 
 pub use cut::{Halver, Part, SingleRow};
-pub use fault::{Fault, RaggedRow};
-pub use header::{MAX_HEADER_BYTES, Required, columns, required_columns};
+pub use encoding::Encoding;
+pub use fault::{Fault, RaggedRow, RaggedSign};
+pub use file_kind::FileKind;
+pub use header::{MAX_HEADER_BYTES, Required, columns, lookup_column, required_columns};
 pub use join::{JoinFault, Joiner};
+pub use names::{ColumnName, NameFault};
 pub use row_limit::RowLimit;
 pub use scan::{Layout, Rules, Scanner};
 pub use strip::{StripFault, StripReason, Stripped};
+pub use warning::Warning;

@@ -16,7 +16,7 @@ fuzz_target!(|input: &[u8]| {
     let format = Format::ALL[usize::from(how % 3)];
     let limit = u64::from(u16::from_le_bytes([*low, *high]));
     let size = usize::from(*size).max(1);
-    let rules = Rules { format, max_part_bytes: limit, check: how & 0x80 != 0, required: Vec::new() };
+    let rules = Rules { format, max_part_bytes: limit, check: how & 0x80 != 0, required: Vec::new(), lookup: Some("email".to_owned()) };
 
     // Failure files are a stranger's bytes too.
     let mut strip = StripReason::new(vec!["a".to_owned()]);

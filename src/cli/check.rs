@@ -10,8 +10,9 @@ use super::source::{self, FormatOption, Source};
 use super::target::Onto;
 use super::text::{count, plain};
 use super::{Exit, Failure, Global, output};
+use crate::job::Target;
 use crate::marketo::content_limit;
-use crate::table::{Fault, Layout, Required, Rules, Scanner, required_columns};
+use crate::table::{Fault, Layout, Rules, Scanner, Warning, lookup_column, required_columns};
 
 const READ_BYTES: usize = 128 * 1024;
 
@@ -21,8 +22,8 @@ const NAMED_COLUMNS: usize = 8;
 /// Check files as "add" would, and show how they would be cut; nothing is sent, and no daemon is needed
 ///
 /// Without a target, only what every target asks of a file is checked. The exit status is 1 if a file would be refused or
-/// can't be read. With --json: an array with an object a file, which has "file", "format", "ok", and either "layout" or
-/// "fault" (a word) and "detail".
+/// can't be read. A warning does not refuse a file. With --json: an array with an object a file, which has "file", "format",
+/// "ok", "warnings", and either "layout" or "fault" (a word) and "detail".
 #[derive(Args, Debug)]
 #[command(
     subcommand_negates_reqs = true,
@@ -53,6 +54,7 @@ struct Finding {
     ok: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     layout: Option<Layout>,
+    warnings: Vec<Warning>,
     #[serde(skip_serializing_if = "Option::is_none")]
     fault: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -61,16 +63,16 @@ struct Finding {
 
 impl Check {
     pub async fn run(self, global: &Global) -> Result<Exit, Failure> {
-        let (required, files) = match self.onto {
+        let (target, files) = match self.onto {
             Some(onto) => {
                 let (target, files) = onto.into_parts();
-                (required_columns(&target), [self.files, files].concat())
+                (Some(target), [self.files, files].concat())
             }
-            None => (Vec::new(), self.files),
+            None => (None, self.files),
         };
         let mut findings = Vec::new();
         for source in source::sources(&files, self.format)? {
-            let finding = find(&source, self.upload_bytes, &required).await;
+            let finding = find(&source, self.upload_bytes, target.as_ref()).await;
             if global.json {
                 findings.push(finding);
                 continue;
@@ -88,12 +90,13 @@ impl Check {
     }
 }
 
-async fn find(source: &Source, upload_bytes: u64, required: &[Required]) -> Finding {
+async fn find(source: &Source, upload_bytes: u64, target: Option<&Target>) -> Finding {
     let mut finding = Finding {
         file: source.shown(),
         format: source.format.as_str(),
         ok: false,
         layout: None,
+        warnings: Vec::new(),
         fault: None,
         detail: None,
     };
@@ -101,10 +104,14 @@ async fn find(source: &Source, upload_bytes: u64, required: &[Required]) -> Find
         format: source.format,
         max_part_bytes: content_limit(&source.filename, upload_bytes),
         check: true,
-        required: required.to_vec(),
+        required: target.map(required_columns).unwrap_or_default(),
+        lookup: lookup_column(target),
     };
     match scan(source, rules).await {
-        Ok(Ok(layout)) => (finding.ok, finding.layout) = (true, Some(layout)),
+        Ok(Ok(mut layout)) => {
+            finding.warnings = std::mem::take(&mut layout.warnings);
+            (finding.ok, finding.layout) = (true, Some(layout));
+        }
         Ok(Err(fault)) => (finding.fault, finding.detail) = (Some(fault.code()), Some(fault.to_string())),
         Err(failure) => (finding.fault, finding.detail) = (Some("unreadable"), Some(failure.to_string())),
     }
@@ -153,6 +160,9 @@ fn told(finding: &Finding) -> Result<String, String> {
         let (first, last) = (part.first_row, part.first_row + part.rows - 1);
         text += &format!("  part {number}: rows {first} to {last}, {} bytes\n", header + part.to - part.from);
     }
+    for warning in &finding.warnings {
+        text += &format!("  warning: {}\n", plain(&warning.detail));
+    }
     Ok(text)
 }
 
@@ -161,15 +171,14 @@ mod tests {
     use std::fs;
 
     use super::*;
-    use crate::job::{Format, Target};
+    use crate::job::Format;
 
     async fn check(name: &str, content: &str, upload_bytes: u64, target: Option<Target>) -> Result<String, String> {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join(name);
         fs::write(&path, content).unwrap();
         let source = source::sources(&[path], FormatOption { format: None }).unwrap().remove(0);
-        let required = target.map(|target| required_columns(&target)).unwrap_or_default();
-        let mut finding = find(&source, upload_bytes, &required).await;
+        let mut finding = find(&source, upload_bytes, target.as_ref()).await;
         assert_eq!(finding.format, Format::of_name(name).unwrap().as_str());
         finding.file = name.to_owned();
         told(&finding)

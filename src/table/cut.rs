@@ -63,6 +63,11 @@ impl Cutter {
         Milestone { parts: self.parts.len(), last: self.parts.last().copied(), next_row: self.next_row }
     }
 
+    /// How many rows were added since `milestone`.
+    pub fn rows_since(&self, milestone: &Milestone) -> u64 {
+        self.next_row - milestone.next_row
+    }
+
     /// Forgets the rows since `milestone`.
     pub fn put_back(&mut self, milestone: Milestone) {
         self.parts.truncate(milestone.parts);

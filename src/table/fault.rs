@@ -2,6 +2,9 @@
 
 use std::fmt::Write as _;
 
+use super::encoding::Encoding;
+use super::file_kind::FileKind;
+use super::names::{ColumnName, NameFault};
 use crate::job::Format;
 
 /// The first thing in a file, in the file's order, that keeps it from being imported.
@@ -16,12 +19,50 @@ pub enum Fault {
         /// The header holds a CR without LF, as all of a file does whose lines end so.
         lone_cr: bool,
     },
-    #[error("byte offset {offset} on line {line} is not UTF-8: {}", utf8_hint(*.utf16))]
-    NotUtf8 { offset: u64, line: u64, utf16: bool },
-    #[error("byte offset {offset} on line {line} is NUL, which no text holds: if the file is UTF-16, save it as UTF-8")]
+    #[error("{0}")]
+    OtherKind(FileKind),
+    #[error("byte offset {offset} on line {line} is not UTF-8: {encoding}")]
+    NotUtf8 { offset: u64, line: u64, encoding: Encoding },
+    #[error("byte offset {offset} on line {line} is NUL, which no text holds: take it out")]
     Nul { offset: u64, line: u64 },
     #[error("line 1 is blank, but the header with the field names has to stand there")]
     BlankHeader,
+    #[error("the file begins with two byte-order marks: save it with one or none")]
+    SecondMark,
+    #[error("line 1 is Excel's hint at the delimiter (\"sep=\") and no header: take the line out{}", sep_hint(*.format))]
+    SepLine {
+        /// The format that the hint names, where the file was read as another.
+        format: Option<Format>,
+    },
+    #[error(
+        "column {column} of line 1 holds an \"@\", as no field name does: the header with the field names is missing"
+    )]
+    NoHeader { column: usize },
+    #[error(
+        "column {column} of the header is {name:?}, so this is a file that Marketo gave back: send its corrected rows with \
+         \"marqueue retry ID --with FILE\", or take the column out"
+    )]
+    ReasonColumn { column: usize, name: &'static str },
+    #[error("{column} {fault}")]
+    BadName { column: ColumnName, fault: NameFault },
+    #[error("line {line} is the header once more: were two files put one behind the other? Take the line out")]
+    HeaderAgain { line: u64 },
+    #[error(
+        "line {line} begins with a byte-order mark: were two files put one behind the other? Take it out, and a second header"
+    )]
+    MarkInside { line: u64 },
+    #[error("{}", empty_rows(*.line, *.rows, *.stopped))]
+    EmptyRows {
+        /// The line of the first.
+        line: u64,
+        rows: u64,
+        /// There may be more: the reading stopped before the file's end.
+        stopped: bool,
+    },
+    #[error("line {line} has a CR (carriage return) at the end of a field without quotes: take it out")]
+    CrInField { line: u64 },
+    #[error("line {line} has a backslash before a quote in a quoted field: {BACKSLASH}")]
+    BackslashQuote { line: u64 },
     #[error("line {line} is blank: Marketo would count it as a row that failed, so take it out")]
     BlankLine { line: u64 },
     #[error("column {column} of the header has no name{}", last_hint(*.last))]
@@ -30,10 +71,10 @@ pub enum Fault {
         /// It is the last column.
         last: bool,
     },
-    #[error("column {column} of the header is {name:?}, with space around the name: take the space away")]
-    SpacedColumn { column: usize, name: String },
-    #[error("columns {first} and {second} of the header are both {name:?}: take one out")]
-    DoubledColumn { first: usize, second: usize, name: String },
+    #[error("{column} has space around its name: take the space away")]
+    SpacedColumn { column: ColumnName },
+    #[error("{second} has the name of column {first} too: take one out")]
+    DoubledColumn { first: usize, second: ColumnName },
     #[error("the header has one column as {format}, and several as {other}: say that the format is {other}")]
     WrongDelimiter { format: Format, other: Format },
     #[error("the header has no column {column:?}, {need}{}", similar_hint(.similar))]
@@ -61,9 +102,15 @@ pub enum Fault {
         /// The line of the quote in which the record was when it grew too large.
         open_quote: Option<u64>,
     },
-    #[error("the quote opened on line {line} has no end")]
-    UnclosedQuote { line: u64 },
+    #[error("the quote opened on line {line} has no end{}", backslash_hint(*.backslash))]
+    UnclosedQuote {
+        line: u64,
+        /// The record holds a backslash before a quote.
+        backslash: bool,
+    },
 }
+
+const BACKSLASH: &str = "a backslash does not escape a quote, so write the quote twice";
 
 /// A row that has another number of fields than the header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,6 +119,20 @@ pub struct RaggedRow {
     /// Beyond `line` where quotes hold line ends.
     pub last_line: u64,
     pub fields: u64,
+    /// What in the row may be the cause.
+    pub sign: Option<RaggedSign>,
+}
+
+/// What in a row may have given it another number of fields.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RaggedSign {
+    /// It has only empty fields beyond those of the header.
+    TrailingDelimiter,
+    /// It ends with the header: a file was put behind one that lacked its last line end.
+    HeaderBehind,
+    BackslashQuote,
+    /// U+201C or its like.
+    CurlyQuote(char),
 }
 
 impl Fault {
@@ -80,9 +141,20 @@ impl Fault {
         match self {
             Fault::Empty => "empty",
             Fault::HeaderOnly { .. } => "header-only",
+            Fault::OtherKind(kind) => kind.code(),
             Fault::NotUtf8 { .. } => "not-utf8",
             Fault::Nul { .. } => "nul-byte",
             Fault::BlankHeader => "blank-header",
+            Fault::SecondMark => "second-mark",
+            Fault::SepLine { .. } => "sep-line",
+            Fault::NoHeader { .. } => "no-header",
+            Fault::ReasonColumn { .. } => "reason-column",
+            Fault::BadName { .. } => "bad-name",
+            Fault::HeaderAgain { .. } => "header-again",
+            Fault::MarkInside { .. } => "mark-inside",
+            Fault::EmptyRows { .. } => "empty-rows",
+            Fault::CrInField { .. } => "cr-in-field",
+            Fault::BackslashQuote { .. } => "backslash-quote",
             Fault::BlankLine { .. } => "blank-line",
             Fault::UnnamedColumn { .. } => "unnamed-column",
             Fault::SpacedColumn { .. } => "spaced-column",
@@ -101,8 +173,22 @@ fn lone_cr_hint(lone_cr: bool) -> &'static str {
     if lone_cr { ": its lines end with CR alone, so save it with LF or CRLF" } else { "" }
 }
 
-fn utf8_hint(utf16: bool) -> &'static str {
-    if utf16 { "the file begins as UTF-16 does, so save it as UTF-8" } else { "save the file as UTF-8" }
+fn sep_hint(format: Option<Format>) -> String {
+    format.map(|format| format!(", and say that the format is {format}")).unwrap_or_default()
+}
+
+fn backslash_hint(backslash: bool) -> String {
+    if backslash { format!(": {BACKSLASH}") } else { String::new() }
+}
+
+fn empty_rows(line: u64, rows: u64, stopped: bool) -> String {
+    let least = if stopped { "at least " } else { "" };
+    if rows == 1 && !stopped {
+        format!("1 row has no value in any column, on line {line}: take it out")
+    } else {
+        let (have, them) = if rows == 1 { ("row has", "it") } else { ("rows have", "them") };
+        format!("{least}{rows} {have} no value in any column, the first on line {line}: take {them} out")
+    }
 }
 
 fn last_hint(last: bool) -> &'static str {
@@ -135,7 +221,21 @@ fn ragged(columns: u64, rows: &[RaggedRow], stopped: bool) -> String {
             last => write!(text, "{and} the row from line {} to {last} has {}", row.line, row.fields),
         };
     }
-    if rows.first().is_some_and(|row| row.last_line > row.line) {
+    if let Some((line, sign)) = rows.iter().find_map(|row| row.sign.map(|sign| (row.line, sign))) {
+        // Writing to a String can't fail.
+        let _ = match sign {
+            RaggedSign::TrailingDelimiter => write!(text, ": is there a delimiter too many at the end of line {line}?"),
+            RaggedSign::HeaderBehind => {
+                write!(text, ": was a second file put behind line {line}, which then lacked its line end?")
+            }
+            RaggedSign::BackslashQuote => write!(text, ": {BACKSLASH}"),
+            RaggedSign::CurlyQuote(letter) => write!(
+                text,
+                ": are the curly quotes (U+{:04X}) on line {line} meant as quotes? Only straight ones (\") are",
+                u32::from(letter)
+            ),
+        };
+    } else if rows.first().is_some_and(|row| row.last_line > row.line) {
         text += ": does a quote lack its end?";
     } else if stopped {
         text += ", and the check stopped there";

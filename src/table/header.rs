@@ -1,18 +1,21 @@
 //! What does the header say, and will Marketo take it?
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 
 use memchr::memchr;
 
 use super::fault::Fault;
 use super::lexer::{Lexer, Mark};
+use super::names::{self, NameFault, shown};
+use super::warning::Warning;
 use crate::job::{Format, Target};
 
 /// No header is larger, whatever an upload takes: it is the one thing that is held in memory. Marketo's longest names
 /// and its most columns stay far below.
 pub const MAX_HEADER_BYTES: u64 = 1024 * 1024;
 
-const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+pub(super) const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// A column that the header must have.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,6 +37,17 @@ pub fn required_columns(target: &Target) -> Vec<Required> {
             vec![Required { column: "email".to_owned(), need: "which program members need" }]
         }
         Target::Leads { .. } | Target::CustomObject { .. } => Vec::new(),
+    }
+}
+
+/// The column by which Marketo finds or makes a record, where a file has it: a row without a value there fails.
+///
+/// Without a target it is that of leads and program members. The dedupe fields of a custom object are not known here.
+pub fn lookup_column(target: Option<&Target>) -> Option<String> {
+    match target {
+        Some(Target::Leads { lookup_field: Some(field), .. }) => Some(field.clone()),
+        Some(Target::CustomObject { .. }) => None,
+        Some(Target::Leads { .. } | Target::ProgramMembers { .. }) | None => Some("email".to_owned()),
     }
 }
 
@@ -71,8 +85,10 @@ pub(super) fn mark(header: &[u8]) -> &[u8] {
 
 /// Marketo's name of the last column of a failure or warning file.
 pub(super) fn is_reason(name: &str) -> bool {
-    name == "Import Failure Reason" || name == "Import Warning Reason"
+    REASONS.contains(&name)
 }
+
+const REASONS: [&str; 2] = ["Import Failure Reason", "Import Warning Reason"];
 
 /// Gathers the first record of a file, which may begin with a byte-order mark.
 #[derive(Debug, Default)]
@@ -132,11 +148,31 @@ pub(super) fn check(header: &[u8], format: Format, names: &[String], required: &
     if content(header).is_empty() {
         return Err(Fault::BlankHeader);
     }
+    if header.strip_prefix(BYTE_ORDER_MARK).is_some_and(|rest| rest.starts_with(BYTE_ORDER_MARK)) {
+        return Err(Fault::SecondMark);
+    }
+    if let Some(named) = sep_line(content(header)) {
+        return Err(Fault::SepLine { format: named.filter(|&named| named != format) });
+    }
     if names.len() == 1 {
         let other = Format::ALL.into_iter().find(|&other| other != format && columns(header, other).len() > 1);
         if let Some(other) = other {
             return Err(Fault::WrongDelimiter { format, other });
         }
+    }
+    if let Some((column, name)) = (1..).zip(names).find_map(|(column, name)| {
+        REASONS.into_iter().find(|reason| name.trim().eq_ignore_ascii_case(reason)).map(|reason| (column, reason))
+    }) {
+        return Err(Fault::ReasonColumn { column, name });
+    }
+    if let Some(index) = names.iter().position(|name| name.contains('@')) {
+        return Err(Fault::NoHeader { column: index + 1 });
+    }
+    let missing = missing_column(names, required);
+    if let Some(Fault::MissingColumn { similar: Some((column, _)), .. }) = &missing
+        && !matches!(names::fault(&names[column - 1]), Some(NameFault::Invisible(_)))
+    {
+        return missing.map_or(Ok(()), Err);
     }
     let mut seen = HashMap::new();
     for (index, name) in names.iter().enumerate() {
@@ -144,24 +180,53 @@ pub(super) fn check(header: &[u8], format: Format, names: &[String], required: &
         if name.trim().is_empty() {
             return Err(Fault::UnnamedColumn { column, last: column == names.len() });
         }
-        if name.trim() != name {
-            return Err(Fault::SpacedColumn { column, name: clip(name) });
+        if name.trim_matches([' ', '\t']) != name {
+            return Err(Fault::SpacedColumn { column: shown(names, index) });
+        }
+        if let Some(fault) = names::fault(name) {
+            return Err(Fault::BadName { column: shown(names, index), fault });
         }
         if let Some(first) = seen.insert(name.as_str(), column) {
-            return Err(Fault::DoubledColumn { first, second: column, name: clip(name) });
+            return Err(Fault::DoubledColumn { first, second: shown(names, index) });
         }
     }
-    for Required { column, need } in required {
-        if !seen.contains_key(column.as_str()) {
-            let similar = names.iter().position(|name| letters(name) == letters(column));
-            return Err(Fault::MissingColumn {
-                column: column.clone(),
-                need,
-                similar: similar.map(|index| (index + 1, clip(&names[index]))),
-            });
+    missing.map_or(Ok(()), Err)
+}
+
+/// The first of the required columns that the header lacks, with the one that may be meant by its letters: that holds
+/// nothing but those of a name that was given with the file.
+fn missing_column(names: &[String], required: &[Required]) -> Option<Fault> {
+    let Required { column, need } = required.iter().find(|required| !names.contains(&required.column))?;
+    let similar = names.iter().position(|name| name.trim() == name && letters(name) == letters(column));
+    let similar = similar.map(|index| (index + 1, clip(&names[index])));
+    Some(Fault::MissingColumn { column: column.clone(), need, similar })
+}
+
+/// Whether a header is the line `sep=;` that Excel reads as a hint, and which format it names. The delimiter itself may
+/// have ended the line's first field.
+fn sep_line(content: &[u8]) -> Option<Option<Format>> {
+    let line = content.strip_prefix(b"\"").unwrap_or(content);
+    let line = line.strip_suffix(b"\"").unwrap_or(line);
+    let (hint, delimiter) = line.split_at_checked(4)?;
+    if !hint.eq_ignore_ascii_case(b"sep=") || delimiter.len() > 1 {
+        return None;
+    }
+    Some(Format::ALL.into_iter().find(|format| delimiter == [format.delimiter()]))
+}
+
+/// Pairs of columns whose names differ only in capital letters.
+pub(super) fn case_warning(names: &[String]) -> Option<Warning> {
+    let mut seen: HashMap<String, usize> = HashMap::new();
+    let mut pairs = Vec::new();
+    for (index, name) in names.iter().enumerate() {
+        match seen.entry(name.to_ascii_lowercase()) {
+            Entry::Occupied(first) => pairs.push((*first.get(), index)),
+            Entry::Vacant(place) => drop(place.insert(index)),
         }
     }
-    Ok(())
+    let &(first, second) = pairs.first()?;
+    let column = |index: usize| (index + 1, names[index].as_str());
+    Some(Warning::columns_differ_in_case(column(first), column(second), pairs.len() - 1))
 }
 
 /// A name as people may mistake it for another: `E-mail` for `email`.

@@ -27,6 +27,10 @@ pub(super) struct Record {
     pub last_line: u64,
     /// Nothing but a line end.
     pub blank: bool,
+    /// A field without quotes ends with a CR that is not part of the line end. Only found while CRs are watched.
+    pub stray_cr: bool,
+    /// Data follows a closing quote within its field.
+    pub data_behind_quote: bool,
 }
 
 /// What one byte is.
@@ -51,6 +55,11 @@ pub(super) struct Lexer {
     delimiters: u64,
     record_line: u64,
     first: u8,
+    watches_cr: bool,
+    /// CRs directly before the next byte, outside of quotes: 0, 1 or 2 for more.
+    crs: u8,
+    stray_cr: bool,
+    data_behind_quote: bool,
 }
 
 impl Lexer {
@@ -65,7 +74,22 @@ impl Lexer {
             delimiters: 0,
             record_line: line,
             first: 0,
+            watches_cr: false,
+            crs: 0,
+            stray_cr: false,
+            data_behind_quote: false,
         }
+    }
+
+    /// Whether [`Lexer::next_record`] looks for CRs at the ends of fields in the bytes to come. That takes one more pass
+    /// over them, which a caller spares where they hold no CR but those of CRLF.
+    pub fn watch_cr(&mut self, watch: bool) {
+        self.watches_cr = watch;
+    }
+
+    /// The last byte was a CR outside of quotes. Only known while CRs are watched.
+    pub fn is_behind_cr(&self) -> bool {
+        self.crs > 0
     }
 
     /// The line of the next byte, counted from 1.
@@ -113,6 +137,9 @@ impl Lexer {
                     let run = &rest[..found.unwrap_or(rest.len())];
                     if let Some(&last) = run.last() {
                         self.delimiters += memchr_iter(self.delimiter, run).count() as u64;
+                        if self.watches_cr || self.crs > 0 {
+                            self.find_stray_cr(run);
+                        }
                         self.state = if last == self.delimiter { State::FieldStart } else { State::Bare };
                     }
                     let Some(found) = found else { break };
@@ -123,7 +150,10 @@ impl Lexer {
                         return Some((at, self.end()));
                     }
                     // A quote behind a delimiter is for the arm above.
-                    at += usize::from(self.state == State::Bare);
+                    if self.state == State::Bare {
+                        at += 1;
+                        self.crs = 0;
+                    }
                 }
                 State::Quoted => {
                     let Some(found) = memchr2(b'"', b'\n', rest) else { break };
@@ -143,11 +173,23 @@ impl Lexer {
                     self.delimiters += 1;
                     self.state = State::FieldStart;
                 }
-                State::QuoteSeen => self.state = State::Bare,
+                State::QuoteSeen => {
+                    self.data_behind_quote |= !matches!(rest[0], b'\r' | b'\n');
+                    self.state = State::Bare;
+                }
             }
         }
         self.bytes += bytes.len() as u64;
         None
+    }
+
+    /// Looks through bytes outside of quotes, none of which is a line end or a quote.
+    fn find_stray_cr(&mut self, run: &[u8]) {
+        self.stray_cr |= self.crs > 0 && run.first() == Some(&self.delimiter)
+            || memchr_iter(b'\r', run).any(|at| run.get(at + 1) == Some(&self.delimiter));
+        let trailing = run.iter().rev().take(2).take_while(|&&byte| byte == b'\r').count();
+        let before = if trailing == run.len() { self.crs } else { 0 };
+        self.crs = (before + u8::try_from(trailing).unwrap_or(2)).min(2);
     }
 
     /// Takes one byte.
@@ -177,10 +219,19 @@ impl Lexer {
             (_, b'\n') => Mark::End(self.end()),
             (_, byte) if byte == self.delimiter => {
                 self.delimiters += 1;
+                self.stray_cr |= self.crs > 0;
+                self.crs = 0;
                 self.state = State::FieldStart;
                 Mark::Delimiter
             }
-            _ => {
+            (_, b'\r') => {
+                self.crs = (self.crs + 1).min(2);
+                self.state = State::Bare;
+                Mark::Data
+            }
+            (state, _) => {
+                self.data_behind_quote |= state == State::QuoteSeen;
+                self.crs = 0;
                 self.state = State::Bare;
                 Mark::Data
             }
@@ -194,6 +245,9 @@ impl Lexer {
             line: self.record_line,
             last_line: self.line,
             blank: false,
+            // Of two CRs before the line end, or at the end of the file, at least one belongs to the field.
+            stray_cr: self.stray_cr || self.crs > 1,
+            data_behind_quote: self.data_behind_quote,
         }
     }
 
@@ -204,6 +258,9 @@ impl Lexer {
         self.record_line = self.line;
         self.bytes = 0;
         self.delimiters = 0;
+        self.crs = 0;
+        self.stray_cr = false;
+        self.data_behind_quote = false;
         self.state = State::FieldStart;
         record
     }
@@ -217,6 +274,7 @@ mod tests {
 
     fn records(format: Format, chunks: &[&[u8]]) -> (Vec<Record>, Lexer) {
         let mut lexer = Lexer::new(format, 1);
+        lexer.watch_cr(true);
         let mut found = Vec::new();
         for chunk in chunks {
             let mut rest = *chunk;
@@ -270,6 +328,39 @@ mod tests {
             (",\n", false),
         ] {
             assert_eq!(records(Format::Csv, &[text.as_bytes()]).0[0].blank, blank, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_cr_counts_at_the_end_of_a_field_without_quotes() {
+        for (text, stray_cr) in [
+            ("a\r,b\n", true),
+            ("\r,b\n", true),
+            ("a,b\r\r\n", true),
+            ("\"a\"\r,b\n", true),
+            ("a,b\r\r", true),
+            ("a,b\r\n", false),
+            ("a,\"b\"\r\n", false),
+            ("a,b\r", false),
+            ("a\rb,c\n", false),
+            ("\ra,b\n", false),
+            ("\"a\r\",b\n", false),
+            ("\"a\r,b\r\r\n\"\n", false),
+            ("\r\n", false),
+        ] {
+            for size in 1..=text.len() {
+                let (found, _) = records(Format::Csv, &text.as_bytes().chunks(size).collect::<Vec<_>>());
+                assert_eq!(found[0].stray_cr, stray_cr, "{text:?} by {size}");
+            }
+        }
+    }
+
+    #[test]
+    fn data_behind_a_closing_quote_is_noticed() {
+        for (text, noticed) in
+            [("\"a\"b,c\n", true), ("\"a\" ,c\n", true), ("\"a\"\"b\"\r\n", false), ("5\"b\n", false)]
+        {
+            assert_eq!(records(Format::Csv, &[text.as_bytes()]).0[0].data_behind_quote, noticed, "{text:?}");
         }
     }
 

@@ -166,10 +166,13 @@ proptest! {
         }
         let header_bytes = (table.line(table.header.clone()) + table.line_end).len() as u64;
         let limit = header_bytes + spare;
-        let rules = Rules { format, max_part_bytes: limit.max(header_bytes + 3), check: true, required: Vec::new() };
+        let rules = Rules { format, max_part_bytes: limit.max(header_bytes + 3), check: true, required: Vec::new(), lookup: None };
         let limit = rules.max_part_bytes;
+        let has_no_value = |row: &&Vec<(String, bool)>| row.iter().all(|(value, _)| value.trim().is_empty());
+        let without_values = table.rows.iter().filter(has_no_value).count() as u64;
         match scan(rules, text.as_bytes(), size) {
             Ok(layout) => {
+                prop_assert!(table.header.len() == 1 || without_values == 0);
                 prop_assert_eq!(layout.rows, table.rows.len() as u64);
                 prop_assert_eq!(layout.bom, mark);
                 prop_assert_eq!(&layout.columns, &table.header);
@@ -181,8 +184,15 @@ proptest! {
                     table.line(row.iter().map(|(value, quoted)| table.field(value, *quoted))).len() as u64
                 };
                 let largest = table.rows.iter().map(row_bytes).max().unwrap_or(0) + table.line_end.len() as u64;
-                prop_assert!(matches!(fault, Fault::RecordTooLarge { .. }), "{}", fault);
-                prop_assert!(header_bytes + largest > limit, "{}", fault);
+                match fault {
+                    Fault::EmptyRows { rows, .. } => {
+                        prop_assert_eq!(table.header.len() > 1, true);
+                        prop_assert!(rows <= without_values, "{}", rows);
+                        prop_assert!(rows == without_values || header_bytes + largest > limit, "{}", rows);
+                    }
+                    Fault::RecordTooLarge { .. } => prop_assert!(header_bytes + largest > limit, "{}", fault),
+                    fault => prop_assert!(false, "{}", fault),
+                }
             }
         }
     }
@@ -194,7 +204,7 @@ proptest! {
         limit in 0..60_u64,
         size in 1..20_usize,
     ) {
-        let rules = |check| Rules { format, max_part_bytes: limit, check, required: Vec::new() };
+        let rules = |check| Rules { format, max_part_bytes: limit, check, required: Vec::new(), lookup: None };
         let layout = scan(rules(false), &bytes, size);
         if let Ok(layout) = &layout {
             assert_cut(format, &bytes, layout, limit);
@@ -205,20 +215,22 @@ proptest! {
 
     #[test]
     fn the_first_fault_is_the_same_however_the_bytes_arrive(
-        text in prop::collection::vec(prop::sample::select(vec!['a', 'é', ',', ';', '"', '\n', '\n', '\r', '\0']), 0..60),
+        text in prop::collection::vec(prop::sample::select(vec!['a', 'é', ',', ',', ';', '"', '\\', '\n', '\n', '\r', '\u{feff}', '“']), 0..60),
+        end in prop::sample::select(vec![&b""[..], b"\0", b"\xe9", b"\xe2\x82", b"\xe9a\n", b"h,e\n"]),
         limit in 5..60_u64,
         size in 1..20_usize,
     ) {
-        let text = "h,é\n".to_owned() + &String::from_iter(text);
-        let rules = Rules { format: Format::Csv, max_part_bytes: limit, check: true, required: Vec::new() };
-        prop_assert_eq!(scan(rules.clone(), text.as_bytes(), size), scan(rules, text.as_bytes(), 1000));
+        let text = "h,e\n".to_owned() + &String::from_iter(text);
+        let rules = Rules { format: Format::Csv, max_part_bytes: limit, check: true, required: Vec::new(), lookup: Some("h".to_owned()) };
+        let bytes = [text.as_bytes(), end].concat();
+        prop_assert_eq!(scan(rules.clone(), &bytes, size), scan(rules, &bytes, 1000));
     }
 
     #[test]
     fn parts_with_their_headers_join_to_the_file_that_was_cut(table in table(), room in 30..60_u64, size in 1..20_usize) {
         let text = table.write(Some(("Import Failure Reason", "no, \"it\" is not\n")));
         let bytes = text.as_bytes();
-        let rules = Rules { format: table.format, max_part_bytes: 80 + room, check: true, required: Vec::new() };
+        let rules = Rules { format: table.format, max_part_bytes: 80 + room, check: false, required: Vec::new(), lookup: None };
         let Ok(layout) = scan(rules, bytes, size) else { return Ok(()) };
         let header = range(bytes, layout.header.start, layout.header.end);
         let part = |part: &Part| [header, range(bytes, part.from, part.to)].concat();

@@ -4,19 +4,24 @@ use std::ops::Range;
 
 use serde::Serialize;
 
+use memchr::{memchr, memmem};
+
 use super::cut::{Cutter, Milestone, Part};
-use super::fault::{Fault, RaggedRow};
+use super::encoding::{EVIDENCE_BYTES, Encoding};
+use super::fault::Fault;
+use super::file_kind::{FileKind, OPENING_BYTES};
 use super::header::{self, HeaderReader, MAX_HEADER_BYTES, Required};
 use super::lexer::{Lexer, Record};
+use super::rows::RowChecks;
 use super::text::{NotText, Utf8};
+use super::warning::Warning;
 use crate::job::Format;
 
 /// The bytes that go through all checks before the next are touched: they stay in the processor's cache between them.
 const BLOCK: usize = 32 * 1024;
 
-/// A file is refused at the latest when this many of its rows have another number of fields than the header. They show
-/// what is wrong, and where all rows are, reading on would find nothing else.
-const RAGGED_ROWS: usize = 5;
+/// Of a record that does not lie within one block, so much is held for the checks of its row.
+const HELD_BYTES: usize = MAX_HEADER_BYTES as usize;
 
 /// What is asked of a file.
 #[derive(Clone, Debug)]
@@ -28,6 +33,8 @@ pub struct Rules {
     /// takes, are refused all the same.
     pub check: bool,
     pub required: Vec<Required>,
+    /// The column by which Marketo finds a record. The file may lack it; a row without a value there is warned of.
+    pub lookup: Option<String>,
 }
 
 /// What is where in a file. Upload n is the bytes of `header`, then those of `parts[n]`.
@@ -43,20 +50,28 @@ pub struct Layout {
     pub rows: u64,
     /// In order and without gaps. Blank lines at the end of the file belong to none.
     pub parts: Vec<Part>,
+    /// What does not keep the file from being imported; none in a file that was not checked.
+    #[serde(skip)]
+    pub warnings: Vec<Warning>,
 }
 
 /// Reads a file as it streams in.
 #[derive(Debug)]
 pub struct Scanner {
     rules: Rules,
+    /// The first bytes of a file that is checked, until there are enough to know what kind of file it is.
+    opening: Option<Vec<u8>>,
     utf8: Utf8,
+    /// The first bytes that are not UTF-8, until there are enough to guess what they are.
+    evidence: Option<(u64, Vec<u8>)>,
     lexer: Lexer,
     header: HeaderReader,
     /// Once the header has ended.
     table: Option<Table>,
     /// Bytes that the lexer has seen.
     at: u64,
-    ragged: Vec<RaggedRow>,
+    /// The beginning of the record under way, where an earlier block has it.
+    held: Vec<u8>,
 }
 
 #[derive(Debug)]
@@ -66,17 +81,21 @@ struct Table {
     cutter: Cutter,
     /// Blank lines that may turn out to be the last of the file: the line of the first, and where the rows ended.
     blank: Option<(u64, Milestone)>,
+    /// None where the file is sent as it is.
+    checks: Option<RowChecks>,
 }
 
 impl Scanner {
     pub fn new(rules: Rules) -> Self {
         Scanner {
+            opening: rules.check.then(Vec::new),
             utf8: Utf8::default(),
+            evidence: None,
             lexer: Lexer::new(rules.format, 1),
             header: HeaderReader::default(),
             table: None,
             at: 0,
-            ragged: Vec::new(),
+            held: Vec::new(),
             rules,
         }
     }
@@ -85,8 +104,17 @@ impl Scanner {
     ///
     /// # Errors
     /// The first [`Fault`] in the file's order. The scanner is of no more use then.
-    pub fn push(&mut self, bytes: &[u8]) -> Result<(), Fault> {
-        bytes.chunks(BLOCK).try_for_each(|block| self.block(block)).map_err(|fault| self.first_of(fault))
+    pub fn push(&mut self, mut bytes: &[u8]) -> Result<(), Fault> {
+        if let Some(opening) = &mut self.opening {
+            let (first, rest) = bytes.split_at(bytes.len().min(OPENING_BYTES - opening.len()));
+            opening.extend_from_slice(first);
+            if opening.len() < OPENING_BYTES {
+                return Ok(());
+            }
+            self.open()?;
+            bytes = rest;
+        }
+        self.blocks(bytes)
     }
 
     /// The end of the file.
@@ -94,15 +122,16 @@ impl Scanner {
     /// # Errors
     /// As for [`Scanner::push`].
     pub fn finish(mut self) -> Result<Layout, Fault> {
+        self.open()?;
         self.end().map_err(|fault| self.first_of(fault))?;
-        if !self.ragged.is_empty() {
-            return Err(self.ragged_rows(false));
-        }
         let bom = self.header.has_mark();
         let lone_cr = self.header.has_lone_cr();
-        let Some(Table { header, columns, mut cutter, blank }) = self.table else {
+        let Some(Table { header, columns, mut cutter, blank, checks }) = self.table else {
             return Err(Fault::HeaderOnly { lone_cr });
         };
+        if let Some(fault) = checks.as_ref().and_then(|checks| checks.counted(false)) {
+            return Err(fault);
+        }
         if let Some((_, milestone)) = blank {
             cutter.put_back(milestone);
         }
@@ -111,18 +140,51 @@ impl Scanner {
             return Err(Fault::HeaderOnly { lone_cr });
         }
         let rows = parts.iter().map(|part| part.rows).sum();
-        Ok(Layout { bytes: self.at, bom, header, columns, rows, parts })
+        let warnings = checks.map(|checks| checks.warnings()).unwrap_or_default();
+        Ok(Layout { bytes: self.at, bom, header, columns, rows, parts, warnings })
+    }
+
+    #[cfg(test)]
+    pub(super) fn held_bytes(&self) -> usize {
+        self.held.len()
+    }
+
+    /// Looks at what kind of file it is, once.
+    fn open(&mut self) -> Result<(), Fault> {
+        let Some(opening) = self.opening.take() else { return Ok(()) };
+        match FileKind::of(&opening) {
+            Some(kind) => Err(Fault::OtherKind(kind)),
+            None => self.blocks(&opening),
+        }
+    }
+
+    fn blocks(&mut self, bytes: &[u8]) -> Result<(), Fault> {
+        bytes.chunks(BLOCK).try_for_each(|block| self.block(block)).map_err(|fault| self.first_of(fault))
     }
 
     fn block(&mut self, block: &[u8]) -> Result<(), Fault> {
         if !self.rules.check {
             return self.lex(block);
         }
+        if let Some((offset, evidence)) = &mut self.evidence {
+            evidence.extend_from_slice(window(block, (EVIDENCE_BYTES - evidence.len()) as u64));
+            let offset = *offset;
+            return if evidence.len() < EVIDENCE_BYTES { Ok(()) } else { Err(self.not_utf8(offset, false)) };
+        }
+        let carried = self.utf8.carried().to_vec();
         let Err(fault) = self.utf8.push(block) else { return self.lex(block) };
         // What lies before the fault comes first, and tells the line.
-        let good = fault.offset().saturating_sub(self.at) as usize;
+        let (begin, offset) = (self.at, fault.offset());
+        let good = offset.saturating_sub(begin) as usize;
         self.lex(&block[..good])?;
-        Err(self.not_text(fault))
+        match fault {
+            NotText::Nul(offset) => Err(Fault::Nul { offset, line: self.lexer.line() }),
+            NotText::Utf8(_) => {
+                let carried = if offset < begin { carried } else { Vec::new() };
+                self.evidence = Some((offset, carried));
+                self.block(&block[good..])
+            }
+        }
     }
 
     /// Looks no further into a record than one byte beyond what fits, so that the same fault is found however the bytes
@@ -144,6 +206,7 @@ impl Scanner {
             }
         }
         let Some(table) = &mut self.table else { return Ok(()) };
+        self.lexer.watch_cr(table.checks.is_some() && has_stray_cr(bytes));
         let limit = table.cutter.room();
         while !bytes.is_empty() {
             let window = window(bytes, limit + 1 - self.lexer.unended_bytes());
@@ -154,13 +217,19 @@ impl Scanner {
                     let (line, open_quote) = (self.lexer.record_line(), self.lexer.open_quote());
                     return Err(Fault::RecordTooLarge { line, limit, open_quote });
                 }
+                if table.checks.is_some() {
+                    hold(&mut self.held, window);
+                }
                 continue;
             };
             self.at += n as u64;
             bytes = &bytes[n..];
-            table.row(&record, self.at, self.rules.check, &mut self.ragged)?;
-            if self.ragged.len() == RAGGED_ROWS {
-                return Err(self.ragged_rows(true));
+            if self.held.is_empty() {
+                table.row(&record, &window[..n], self.at)?;
+            } else {
+                hold(&mut self.held, &window[..n]);
+                table.row(&record, &self.held, self.at)?;
+                self.held.clear();
             }
         }
         Ok(())
@@ -174,46 +243,67 @@ impl Scanner {
         }
         let mark = if self.rules.check { header::mark(bytes).len() as u64 } else { 0 };
         let room = self.rules.max_part_bytes - (bytes.len() as u64 - mark);
-        Ok(Table { header: mark..self.at, columns, cutter: Cutter::new(room, 1), blank: None })
+        let checks =
+            self.rules.check.then(|| RowChecks::new(bytes, self.rules.format, &columns, self.rules.lookup.as_deref()));
+        Ok(Table { header: mark..self.at, columns, cutter: Cutter::new(room, 1), blank: None, checks })
     }
 
     fn end(&mut self) -> Result<(), Fault> {
-        if self.rules.check {
-            self.utf8.finish().map_err(|fault| self.not_text(fault))?;
+        if let Some((offset, _)) = self.evidence {
+            return Err(self.not_utf8(offset, true));
+        }
+        if self.rules.check
+            && let Err(fault) = self.utf8.finish()
+        {
+            self.evidence = Some((fault.offset(), self.utf8.carried().to_vec()));
+            return Err(self.not_utf8(fault.offset(), true));
         }
         if self.header.is_empty() {
             return Err(Fault::Empty);
         }
         if let (true, Some(line)) = (self.rules.check, self.lexer.open_quote()) {
-            return Err(Fault::UnclosedQuote { line });
+            let backslash = memmem::find(&self.held, b"\\\"").is_some();
+            return Err(Fault::UnclosedQuote { line, backslash });
         }
-        match (&mut self.table, self.lexer.unended()) {
-            (Some(table), Some(record)) => table.row(&record, self.at, self.rules.check, &mut self.ragged),
-            _ => Ok(()),
-        }
+        let (Some(table), Some(mut record)) = (&mut self.table, self.lexer.unended()) else { return Ok(()) };
+        // Half of a CRLF at the end of a file whose lines end so was cut off, and is no part of the field.
+        record.stray_cr |= self.lexer.is_behind_cr() && !self.header.bytes().ends_with(b"\r\n");
+        table.row(&record, &self.held, self.at)
     }
 
-    fn not_text(&self, fault: NotText) -> Fault {
-        let line = self.lexer.line();
-        match fault {
-            NotText::Utf8(offset) => Fault::NotUtf8 { offset, line, utf16: self.utf8.begins_as_utf16() },
-            NotText::Nul(offset) => Fault::Nul { offset, line },
-        }
+    fn not_utf8(&self, offset: u64, ends: bool) -> Fault {
+        let evidence = self.evidence.as_ref().map(|(_, evidence)| evidence.as_slice()).unwrap_or_default();
+        Fault::NotUtf8 { offset, line: self.lexer.line(), encoding: Encoding::guess(evidence, ends) }
     }
 
-    /// Rows with a wrong number of fields lie before anything that was found later.
+    /// What was counted in the rows lies before anything that was found later.
     fn first_of(&self, fault: Fault) -> Fault {
         match fault {
-            Fault::Ragged { .. } => fault,
-            _ if self.ragged.is_empty() => fault,
-            _ => self.ragged_rows(false),
+            Fault::Ragged { ref rows, .. } => {
+                let counted = self.table.as_ref().and_then(|table| table.checks.as_ref()?.counted(true));
+                // Of rows without values, the count ends where the reading did.
+                let line = rows.first().map_or(0, |row| row.line);
+                counted
+                    .filter(|counted| matches!(counted, Fault::EmptyRows { line: first, .. } if *first < line))
+                    .unwrap_or(fault)
+            }
+            _ => self.table.as_ref().and_then(|table| table.checks.as_ref()?.counted(true)).unwrap_or(fault),
         }
     }
+}
 
-    fn ragged_rows(&self, stopped: bool) -> Fault {
-        let columns = self.table.as_ref().map_or(0, |table| table.columns.len());
-        Fault::Ragged { columns: columns as u64, rows: self.ragged.clone(), stopped }
-    }
+/// Adds bytes of a record to those that are held of it.
+fn hold(held: &mut Vec<u8>, bytes: &[u8]) {
+    held.extend_from_slice(window(bytes, HELD_BYTES.saturating_sub(held.len()) as u64));
+}
+
+/// The bytes hold a CR that is not the first of a CRLF, or that ends them.
+fn has_stray_cr(bytes: &[u8]) -> bool {
+    // Most files have none at all. Where every line has one, a pass without branches is faster than leaps.
+    memchr(b'\r', bytes).is_some()
+        && (bytes.last() == Some(&b'\r')
+            || bytes.iter().zip(&bytes[1..]).fold(0, |stray, (&a, &b)| stray | u8::from((a == b'\r') & (b != b'\n')))
+                > 0)
 }
 
 /// The beginning of `bytes`, of at most `most` bytes.
@@ -222,20 +312,22 @@ fn window(bytes: &[u8], most: u64) -> &[u8] {
 }
 
 impl Table {
-    /// Adds the record that ends at offset `to`.
-    fn row(&mut self, record: &Record, to: u64, check: bool, ragged: &mut Vec<RaggedRow>) -> Result<(), Fault> {
-        let columns = self.columns.len() as u64;
+    /// Adds the record that ends at offset `to`; `bytes` are its own, or the beginning of a very large one.
+    fn row(&mut self, record: &Record, bytes: &[u8], to: u64) -> Result<(), Fault> {
+        let columns = self.columns.len();
         if record.blank {
             let milestone = self.cutter.milestone();
             self.blank.get_or_insert((record.line, milestone));
         } else {
-            // In a table of one column a blank line is a row with an empty field.
-            if let (Some((line, _)), true) = (self.blank.take(), check && columns > 1) {
-                return Err(Fault::BlankLine { line });
-            }
-            if check && record.fields != columns {
-                let &Record { line, last_line, fields, .. } = record;
-                ragged.push(RaggedRow { line, last_line, fields });
+            let blank = self.blank.take();
+            if let Some(checks) = &mut self.checks {
+                match blank {
+                    Some((line, _)) if columns > 1 => return Err(Fault::BlankLine { line }),
+                    // In a table of one column a blank line is a row with an empty field.
+                    Some((line, milestone)) => checks.blank_rows(line, self.cutter.rows_since(&milestone)),
+                    None => {}
+                }
+                checks.row(record, bytes)?;
             }
         }
         if record.bytes > self.cutter.room() {
@@ -251,7 +343,7 @@ mod tests {
     use super::*;
 
     fn rules(format: Format, check: bool) -> Rules {
-        Rules { format, max_part_bytes: 40, check, required: Vec::new() }
+        Rules { format, max_part_bytes: 40, check, required: Vec::new(), lookup: None }
     }
 
     fn scan(rules: &Rules, bytes: &[u8], size: usize) -> Result<Layout, Fault> {
@@ -284,16 +376,18 @@ mod tests {
                 b"a,b\r1,2\r3,4\r",
                 "the file has a header and no rows: its lines end with CR alone, so save it with LF or CRLF",
             ),
-            (b"a,b\n1,2\n3,caf\xe9\n", "byte offset 13 on line 3 is not UTF-8: save the file as UTF-8"),
-            (b"a,b\n1,\"\n\xe2\x82", "byte offset 8 on line 3 is not UTF-8: save the file as UTF-8"),
             (
-                b"\xff\xfea\0\n\0",
-                "byte offset 0 on line 1 is not UTF-8: the file begins as UTF-16 does, so save it as UTF-8",
+                b"a,b\n1,2\n3,caf\xe9\n",
+                "byte offset 13 on line 3 is not UTF-8: the file is probably in Windows-1252 or Latin-1 (ISO 8859-1), so save \
+                 it as UTF-8 (Excel: \"CSV UTF-8\")",
             ),
             (
-                b"a\0\n\0",
-                "byte offset 1 on line 1 is NUL, which no text holds: if the file is UTF-16, save it as UTF-8",
+                b"a,b\n1,\"\n\xe2\x82",
+                "byte offset 8 on line 3 is not UTF-8: the file ends within a character, so it may have been cut off",
             ),
+            (b"\xff\xfea\0\n\0", "the file is UTF-16 (little-endian) by its byte-order mark: save it as UTF-8"),
+            (b"a\0\n\0", "the file looks like UTF-16 (little-endian) without a byte-order mark: save it as UTF-8"),
+            (b"a,b\n1,\0\n", "byte offset 6 on line 2 is NUL, which no text holds: take it out"),
             (b"\na,b\n1,2\n", "line 1 is blank, but the header with the field names has to stand there"),
             (b"a,b\n1,2\n\n\n3,4\n", "line 3 is blank: Marketo would count it as a row that failed, so take it out"),
             (b"a,,c\n1,2,3\n", "column 2 of the header has no name"),
@@ -302,8 +396,9 @@ mod tests {
                 b"a,b,\n1,2,3\n",
                 "column 3 of the header has no name: is there a delimiter too many at the end of line 1?",
             ),
-            (b"a, b\n1,2\n", "column 2 of the header is \" b\", with space around the name: take the space away"),
-            (b"a,b,c,b\n1,2,3,4\n", "columns 2 and 4 of the header are both \"b\": take one out"),
+            (b"a, b\n1,2\n", "column 2 of the header has space around its name: take the space away"),
+            (b"email, b\n1,2\n", "column 2 of the header, \" b\", has space around its name: take the space away"),
+            (b"a,b,c,b\n1,2,3,4\n", "column 4 of the header, \"b\", has the name of column 2 too: take one out"),
             (b"a;b\n1;2\n", "the header has one column as csv, and several as ssv: say that the format is ssv"),
             (b"a\tb\n1\t2\n", "the header has one column as csv, and several as tsv: say that the format is tsv"),
             (b"a,b\n1,2\n3\n", "the header has 2 fields, but line 3 has 1"),
@@ -372,7 +467,7 @@ mod tests {
         let offset = bytes.len() as u64;
         bytes.extend(b"\xe9,2\n3\n");
         for size in [1000, 40_000, bytes.len()] {
-            let expected = Fault::NotUtf8 { offset, line: 100_002, utf16: false };
+            let expected = Fault::NotUtf8 { offset, line: 100_002, encoding: Encoding::Windows1252OrLatin1 };
             assert_eq!(scan(&rules, &bytes, size), Err(expected), "by {size}");
         }
     }
@@ -407,6 +502,7 @@ mod tests {
                 columns: vec!["a".into(), "b".into()],
                 rows: 2,
                 parts: vec![Part { from: 8, to: 20, rows: 2, first_row: 1, first_line: 2 }],
+                warnings: Vec::new(),
             }
         );
     }

@@ -9,7 +9,6 @@ pub(super) struct Utf8 {
     at: u64,
     /// The beginning of a sequence whose end is still to come: at most three bytes.
     carry: Vec<u8>,
-    first: Option<u8>,
 }
 
 /// The first byte that is not text.
@@ -31,7 +30,6 @@ impl NotText {
 
 impl Utf8 {
     pub fn push(&mut self, bytes: &[u8]) -> Result<(), NotText> {
-        self.first = self.first.or(bytes.first().copied());
         let utf8 = self.follow(bytes);
         let nul = memchr(0, bytes).map(|at| NotText::Nul(self.at + at as u64));
         self.at += bytes.len() as u64;
@@ -48,9 +46,9 @@ impl Utf8 {
         if self.carry.is_empty() { Ok(()) } else { Err(self.bad_carry()) }
     }
 
-    /// The file begins with half of UTF-16's byte-order mark, in either order. UTF-8 never does.
-    pub fn begins_as_utf16(&self) -> bool {
-        matches!(self.first, Some(0xfe | 0xff))
+    /// The beginning of a sequence whose end is still to come, or of one that the file's end cut off.
+    pub fn carried(&self) -> &[u8] {
+        &self.carry
     }
 
     fn follow(&mut self, bytes: &[u8]) -> Result<(), NotText> {

@@ -1,0 +1,196 @@
+//! Names of columns: which of them Marketo can know, and which may stand in a message.
+//!
+//! Marketo's API names of fields begin with a letter and hold letters, digits and `_`, for people, custom objects and
+//! program members alike (Adobe, "Field Management": the API name of a field).
+
+use std::fmt;
+
+use super::header::clip;
+
+/// Names that only a header holds: Marketo's own fields, as people write them, in small letters and without blanks.
+const WELL_KNOWN: [&str; 22] = [
+    "email",
+    "emailaddress",
+    "firstname",
+    "lastname",
+    "fullname",
+    "phone",
+    "phonenumber",
+    "mobilephone",
+    "company",
+    "companyname",
+    "jobtitle",
+    "postalcode",
+    "leadid",
+    "leadsource",
+    "leadscore",
+    "unsubscribed",
+    "dateofbirth",
+    "twitterid",
+    "facebookid",
+    "linkedinid",
+    "sfdcleadid",
+    "sfdccontactid",
+];
+
+/// Why a name is none of Marketo's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NameFault {
+    /// `|`, which some programs put between columns.
+    Pipe,
+    Blank,
+    /// A character that does not show, or a line end.
+    Invisible(char),
+    /// `“` and its like, where `"` may be meant.
+    CurlyQuote(char),
+    /// The first character is a digit.
+    Digit,
+    /// Any other character that no name has, or that begins none.
+    Other(char),
+}
+
+/// A column in a message. Its name is left out where it may be a value, because the file lacks its header.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ColumnName {
+    /// Counted from 1.
+    pub column: usize,
+    pub name: Option<String>,
+}
+
+impl fmt::Display for ColumnName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.name {
+            Some(name) => write!(f, "column {} of the header, {name:?},", self.column),
+            None => write!(f, "column {} of the header", self.column),
+        }
+    }
+}
+
+impl fmt::Display for NameFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            NameFault::Pipe => write!(
+                f,
+                "has a \"|\" in its name: where that separates the columns, save the file with commas, tabs or semicolons"
+            ),
+            NameFault::Blank => {
+                write!(f, "has a blank in its name: write the field's API name, which has letters, digits and _")
+            }
+            NameFault::Invisible(letter) => {
+                write!(f, "has a character in its name that does not show (U+{:04X}): take it out", u32::from(letter))
+            }
+            NameFault::CurlyQuote(letter) => write!(
+                f,
+                "has a curly quote (U+{:04X}) in its name: only straight quotes (\") quote a field",
+                u32::from(letter)
+            ),
+            NameFault::Digit => {
+                write!(f, "begins with a digit, as no API name of a field does: does the file lack its header?")
+            }
+            NameFault::Other(letter) => write!(
+                f,
+                "has {letter:?} (U+{:04X}) in its name: an API name begins with a letter and has letters, digits and _",
+                u32::from(letter)
+            ),
+        }
+    }
+}
+
+/// What keeps `name` from being an API name; none where it is one.
+pub(super) fn fault(name: &str) -> Option<NameFault> {
+    let first = name.chars().next()?;
+    let is_inner = |letter: char| letter.is_ascii_alphanumeric() || letter == '_';
+    // An invisible character is the hardest to find, so it is told before others.
+    if let Some(letter) = name.chars().find(|&letter| is_invisible(letter)) {
+        return Some(NameFault::Invisible(letter));
+    }
+    let bad = name.chars().find(|&letter| !is_inner(letter));
+    match bad {
+        Some('|') => Some(NameFault::Pipe),
+        Some(' ') => Some(NameFault::Blank),
+        Some(letter) if is_curly_quote(letter) => Some(NameFault::CurlyQuote(letter)),
+        Some(_) | None if first.is_ascii_digit() => Some(NameFault::Digit),
+        Some(letter) => Some(NameFault::Other(letter)),
+        None if !first.is_ascii_alphabetic() => Some(NameFault::Other(first)),
+        None => None,
+    }
+}
+
+/// Whether the names of a header may stand in messages: they are surely names, and not the values of a first row that
+/// stands where the header should be.
+pub(super) fn may_be_shown(names: &[String]) -> bool {
+    names.iter().all(|name| fault(name).is_none()) || names.iter().any(|name| is_well_known(name))
+}
+
+/// The `index`th of the names for a message.
+pub(super) fn shown(names: &[String], index: usize) -> ColumnName {
+    let name = may_be_shown(names).then(|| clip(&names[index]));
+    ColumnName { column: index + 1, name }
+}
+
+fn is_well_known(name: &str) -> bool {
+    let letters: String = name.chars().filter(|letter| letter.is_alphanumeric()).flat_map(char::to_lowercase).collect();
+    // An address that begins or ends with such a word is none.
+    !name.contains('@') && WELL_KNOWN.contains(&letters.as_str())
+}
+
+pub(super) fn is_curly_quote(letter: char) -> bool {
+    matches!(letter, '\u{2018}'..='\u{201f}' | '\u{ab}' | '\u{bb}')
+}
+
+/// Control characters, blanks other than the usual one, and characters without a shape of their own (Unicode's
+/// `Default_Ignorable_Code_Point`, most of which are of the category Cf).
+fn is_invisible(letter: char) -> bool {
+    letter.is_control()
+        || letter.is_whitespace() && letter != ' '
+        || matches!(
+            letter,
+            '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}' | '\u{180b}'..='\u{180f}'
+                | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{2800}' | '\u{3164}'
+                | '\u{fe00}'..='\u{fe0f}' | '\u{feff}' | '\u{ffa0}' | '\u{fff0}'..='\u{fffb}'
+                | '\u{e0000}'..='\u{e0fff}'
+        )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn api_names_have_no_fault() {
+        for name in ["email", "Sales_Price__c", "mktoName", "x", "a1", "myPMCF__c", "vin_c"] {
+            assert_eq!(fault(name), None, "{name}");
+        }
+    }
+
+    #[test]
+    fn other_names_have_the_fault_that_helps_most() {
+        for (name, expected) in [
+            ("email|name", NameFault::Pipe),
+            ("First Name", NameFault::Blank),
+            ("email\u{200b}", NameFault::Invisible('\u{200b}')),
+            ("first\u{a0}name", NameFault::Invisible('\u{a0}')),
+            ("name\r", NameFault::Invisible('\r')),
+            ("a b\u{feff}", NameFault::Invisible('\u{feff}')),
+            ("“email”", NameFault::CurlyQuote('“')),
+            ("2019-01-02", NameFault::Digit),
+            ("1", NameFault::Digit),
+            ("_id", NameFault::Other('_')),
+            ("e-mail", NameFault::Other('-')),
+            ("prénom", NameFault::Other('é')),
+        ] {
+            assert_eq!(fault(name), Some(expected), "{name:?}");
+        }
+    }
+
+    #[test]
+    fn names_are_shown_only_where_they_surely_are_names() {
+        let shown = |names: &[&str]| may_be_shown(&names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>());
+        assert!(shown(&["vin", "color"]));
+        assert!(shown(&["Email Address", "First Name"]));
+        assert!(!shown(&["ana@example.com", "Ana"]));
+        assert!(!shown(&["Ana Maria", "Lopez"]));
+        assert!(!shown(&["email@", "Ana"]));
+        assert!(!shown(&["email", "Ana", "ana@example.com"].map(|name| if name == "email" { "212" } else { name })));
+    }
+}
