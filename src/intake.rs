@@ -14,7 +14,7 @@ use crate::config::Config;
 use crate::job::Target;
 use crate::marketo::content_limit;
 use crate::store::{Added, Fact, Layout, NewJob, Part, Store, StoreError};
-use crate::table::{Fault, Required, Rules, lookup_column, required_columns};
+use crate::table::{Fault, Required, Rules, Warning, lookup_column, required_columns};
 
 mod drop;
 mod kept;
@@ -57,6 +57,14 @@ pub enum IntakeError {
     CutOff(String),
     #[error(transparent)]
     Store(#[from] StoreError),
+}
+
+/// A file that was taken in.
+#[derive(Debug)]
+pub struct Received {
+    pub added: Added,
+    /// What was found in it that does not keep it from being imported. The history of a new job has it too.
+    pub warnings: Vec<Warning>,
 }
 
 /// What comes from one who may say more of a file behind it.
@@ -112,6 +120,19 @@ impl Intake {
         check: bool,
         body: impl Stream<Item = Result<Bytes, E>>,
     ) -> Result<Added, IntakeError> {
+        self.receive_with_warnings(new, check, body).await.map(|received| received.added)
+    }
+
+    /// Like [`Intake::receive`], for a sender who is told what was found in the file.
+    ///
+    /// # Errors
+    /// As of [`Intake::receive`].
+    pub async fn receive_with_warnings<E: std::fmt::Display>(
+        &self,
+        new: NewJob,
+        check: bool,
+        body: impl Stream<Item = Result<Bytes, E>>,
+    ) -> Result<Received, IntakeError> {
         let key = new.idempotency_key.clone().map(|key| move |_: [u8; 32]| key);
         self.receive_keyed(new, Checks::of(check), key, content(body)).await
     }
@@ -127,7 +148,8 @@ impl Intake {
         new: NewJob,
         body: impl Stream<Item = Result<Incoming, E>>,
     ) -> Result<Added, IntakeError> {
-        self.receive_keyed(new, Checks::Marketos, None::<fn([u8; 32]) -> String>, body).await
+        let key = None::<fn([u8; 32]) -> String>;
+        self.receive_keyed(new, Checks::Marketos, key, body).await.map(|received| received.added)
     }
 
     /// Like [`Intake::receive`], for a file that may come again and be the same one. Its key is made of `identity`, which
@@ -143,7 +165,7 @@ impl Intake {
             let both = Sha256::new().chain_update(content).chain_update(identity).finalize();
             both.iter().fold("file:".to_owned(), |key, byte| format!("{key}{byte:02x}"))
         };
-        self.receive_keyed(new, Checks::of(check), Some(key), content(body)).await
+        self.receive_keyed(new, Checks::of(check), Some(key), content(body)).await.map(|received| received.added)
     }
 
     /// `key` gives the idempotency key when the content's hash is known.
@@ -153,7 +175,7 @@ impl Intake {
         checks: Checks,
         key: Option<impl FnOnce([u8; 32]) -> String>,
         body: impl Stream<Item = Result<Incoming, E>>,
-    ) -> Result<Added, IntakeError> {
+    ) -> Result<Received, IntakeError> {
         let mut rules = self.rules(&new, checks)?;
         if checks != Checks::Marketos {
             plausible(&new)?;
@@ -187,26 +209,28 @@ impl Intake {
             rules.format = new.format;
             scan = kept.scan_again(rules).await?;
         }
-        let layout = scan.finish()?;
+        let mut layout = scan.finish()?;
         if checks == Checks::Marketos {
             has_columns(&layout.columns, &new.target)?;
         }
         let sha256: Option<[u8; 32]> = hash.map(|hash| hash.finalize().into());
+        let warnings = std::mem::take(&mut layout.warnings);
         let layout = Layout {
             bytes: layout.bytes,
             header: (layout.header.start, layout.header.end),
             rows: layout.rows,
             parts: layout.parts.iter().map(|part| Part { from: part.from, to: part.to, rows: part.rows }).collect(),
             sha256,
+            warnings: warnings.iter().map(|warning| warning.detail.clone()).collect(),
         };
         new.idempotency_key = key.zip(sha256).map(|(key, sha256)| key(sha256));
         let added = kept.finish(new, layout).await?;
         if let Added::New(job) = &added {
             tracing::info!(job = %job.id, instance = %job.instance, target = job.target.kind(), rows = job.rows.total,
                 bytes = job.bytes, batches = job.batches.len(), source = job.source.as_ref().map(tracing::field::display),
-                "a file was accepted");
+                warnings = warnings.len(), "a file was accepted");
         }
-        Ok(added)
+        Ok(Received { added, warnings })
     }
 
     fn rules(&self, new: &NewJob, checks: Checks) -> Result<Rules, IntakeError> {

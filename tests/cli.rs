@@ -498,3 +498,46 @@ fn a_daemon_that_can_t_start_says_why_and_leaves_the_one_that_runs_alone() {
     let ran = house.run("serve --config none.toml").expect(2);
     assert!(ran.err.contains("none.toml"), "{ran:?}");
 }
+
+#[test]
+fn check_and_add_warn_and_go_on() {
+    let house = House::new();
+    house.file("people.csv", "name,email,Email\nAna,ana@example.com,x\nBob,,y\n");
+    let checked = house.run("check leads people.csv").expect(0);
+    assert!(
+        checked.out.contains("  warning: 1 row has no value in the lookup field \"email\", on line 3"),
+        "{}",
+        checked.out
+    );
+    assert!(
+        checked.out.contains("  warning: columns 2 and 3 of the header, \"email\" and \"Email\","),
+        "{}",
+        checked.out
+    );
+    let checked = house.run("check people.csv --json").expect(0).json();
+    assert_eq!((&checked[0]["ok"], &checked[0]["warnings"][0]["line"]), (&json!(true), &json!(3)));
+    let added = house.run("add leads people.csv").expect(0);
+    assert_eq!(added.out, "job 1: people.csv, 2 rows in 1 batch\n");
+    assert!(added.err.contains("warning: ") && added.err.contains("people.csv: 1 row has no value"), "{}", added.err);
+    let shown = house.run("show 1 --json").expect(0).json();
+    assert_eq!(shown["history"].as_array().unwrap().iter().filter(|entry| entry["event"] == "warned").count(), 2);
+    let added = house.run("add leads people.csv --json").expect(0).json();
+    assert_eq!(added[0]["warnings"][1]["code"], "columns-differ-in-case");
+}
+
+#[test]
+fn a_file_without_a_header_is_refused_without_its_values() {
+    let house = House::new();
+    house.file("people.csv", "ana@example.com,Ana\nbob@example.com,Bob\n");
+    for words in ["check people.csv", "check leads people.csv --json", "add leads people.csv"] {
+        let ran = house.run(words).expect(1);
+        assert!(
+            ran.err.contains("column 1 of line 1") || ran.out.contains("column 1 of line 1"),
+            "{}{}",
+            ran.out,
+            ran.err
+        );
+        assert!(!format!("{}{}", ran.out, ran.err).contains("ana@"), "{}{}", ran.out, ran.err);
+    }
+    house.run("add leads people.csv --no-check").expect(0);
+}

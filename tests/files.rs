@@ -326,3 +326,55 @@ async fn failure_files_of_more_than_one_piece_are_joined_wherever_a_piece_ends()
     let (status, again) = town.json("POST", &format!("/v1/jobs/{id}/retry?rows=failed")).await;
     assert_eq!((status, &again["rows"]["total"]), (201, &1_500.into()), "{again}");
 }
+
+#[tokio::test]
+async fn what_marketo_would_fail_is_refused_unless_unchecked() {
+    let town = Town::with_daemon(quick()).await;
+    for (file, code, words) in [
+        ("ana@example.com,Ana\nbob@example.com,Bob\n", "no-header", "column 1 of line 1"),
+        ("email\u{200b},name\nana@example.com,Ana\n", "bad-name", "U+200B"),
+        ("email,Import Failure Reason\nana@example.com,x\n", "reason-column", "--with"),
+        ("email,name\nana@example.com,Ana\n\u{feff}email,name\nbob@example.com,Bob\n", "mark-inside", "line 3"),
+        ("email,name\nana@example.com,Ana\nemail,name\nbob@example.com,Bob\n", "header-again", "line 3"),
+        ("email,name\nana@example.com,Ana\n,\n,\n", "empty-rows", "2 rows"),
+        ("email,name,x\nana@example.com,Ana\r,x\n", "cr-in-field", "line 2"),
+        ("\u{feff}\u{feff}email,name\nana@example.com,Ana\n", "second-mark", "two byte-order marks"),
+    ] {
+        let path = "/v1/jobs?target=leads&format=csv";
+        let (status, body) = town.request("POST", path, file).await;
+        let problem: Value = serde_json::from_slice(&body).expect("JSON");
+        assert_eq!((status, &problem["type"]), (422, &format!("urn:marqueue:problem:{code}").into()), "{problem}");
+        let detail = problem["detail"].as_str().expect("text");
+        assert!(detail.contains(words) && !detail.contains("Ana") && !detail.contains("ana@"), "{detail}");
+        let (status, _) = town.request("POST", &format!("{path}&check=false"), file).await;
+        assert_eq!(status, 201, "{code}");
+    }
+    assert_eq!(town.json("GET", "/v1/jobs").await.1["jobs"].as_array().map(Vec::len), Some(8));
+}
+
+#[tokio::test]
+async fn warnings_are_in_the_answer_and_the_history() {
+    let town = Town::with_daemon(quick()).await;
+    // One within a piece, one of several, whose job is finished on another path.
+    for rows in [1, 20_000] {
+        let file = format!("name,email\n{}x,\n", "Ana Maria Lopez,ana@example.com\n".repeat(rows));
+        let (status, body) = town.request("POST", "/v1/jobs?target=leads&format=csv", file.clone()).await;
+        let job: Value = serde_json::from_slice(&body).expect("JSON");
+        let warning = &job["warnings"][0];
+        assert_eq!(
+            (status, &warning["code"], &warning["rows"]),
+            (201, &"empty-lookup-value".into(), &1.into()),
+            "{job}"
+        );
+        assert_eq!(warning["line"], rows + 2);
+        let (_, history) = town.json("GET", &format!("/v1/jobs/{}/history", job["id"])).await;
+        let events: Vec<&Value> = history["history"].as_array().expect("a list").iter().collect();
+        let warned = events.iter().position(|entry| entry["event"] == "warned").expect("a line of the history");
+        assert_eq!(events[warned]["message"], warning["detail"]);
+        assert_eq!(events[warned - 1]["event"], "received");
+        // Unchecked, nothing is said of it.
+        let (_, body) = town.request("POST", "/v1/jobs?target=leads&format=csv&check=false", file).await;
+        let job: Value = serde_json::from_slice(&body).expect("JSON");
+        assert_eq!(job["warnings"], serde_json::json!([]));
+    }
+}

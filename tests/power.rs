@@ -38,7 +38,7 @@ async fn add(store: &Store, job: usize) -> JobId {
     let file = file(job);
     let bytes = file.len() as u64;
     let parts = vec![Part { from: 6, to: bytes, rows: 1 }];
-    let layout = Layout { bytes, header: (0, 6), rows: 1, parts, sha256: None };
+    let layout = Layout { bytes, header: (0, 6), rows: 1, parts, sha256: None, warnings: Vec::new() };
     let piece = Packed::new(0, &file).expect("memory");
     match store.add(new, layout, piece, from_ms(1_000)).await.expect("it is added") {
         Added::New(job) | Added::Same(job) => job.id,

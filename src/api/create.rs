@@ -12,9 +12,10 @@ use schemars::JsonSchema;
 use super::Shared;
 use super::caller::Caller;
 use super::problem::Query;
-use super::types::Problem;
+use super::types::{Problem, Taken};
+use crate::intake::Received;
 use crate::job::{Format, Source, Target};
-use crate::store::{Added, Job, NewJob};
+use crate::store::{Added, NewJob};
 
 /// Where no instance is named.
 pub(super) const DEFAULT_INSTANCE: &str = "default";
@@ -25,7 +26,7 @@ pub(super) async fn create(
     Query(mut parameters): Query<Vec<(String, String)>>,
     headers: HeaderMap,
     body: Body,
-) -> Result<(StatusCode, Json<Job>), Problem> {
+) -> Result<(StatusCode, Json<Taken>), Problem> {
     as_it_is(&headers)?;
     let key = match headers.get("idempotency-key") {
         None => None,
@@ -42,10 +43,12 @@ pub(super) async fn create(
     if let Some(announced) = body.size_hint().exact() {
         daemon.intake.refuse_larger(announced)?;
     }
-    match daemon.intake.receive(new, check, body.into_data_stream()).await? {
-        Added::New(job) => Ok((StatusCode::CREATED, Json(job))),
-        Added::Same(job) => Ok((StatusCode::OK, Json(job))),
-    }
+    let Received { added, warnings } = daemon.intake.receive_with_warnings(new, check, body.into_data_stream()).await?;
+    let (status, job) = match added {
+        Added::New(job) => (StatusCode::CREATED, job),
+        Added::Same(job) => (StatusCode::OK, job),
+    };
+    Ok((status, Json(Taken { job, warnings })))
 }
 
 /// The body is the file itself: one in a frame, or packed, would be taken for a file of strange rows.

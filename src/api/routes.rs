@@ -1,7 +1,9 @@
 //! Which routes are there? All of them, with what is said of each.
 
 use super::route::{Door, Operation, Route, bytes, object, of};
-use super::types::{Erasure, EventData, Explanation, History, InstanceStatus, JobsPage, Pass, Readiness, Status};
+use super::types::{
+    Erasure, EventData, Explanation, History, InstanceStatus, JobsPage, Pass, Readiness, Status, Taken,
+};
 use super::{backup, compat, create, erase, events, health, jobs, metrics, openapi, reports, retry, settle, status};
 use crate::store::Job;
 
@@ -19,8 +21,8 @@ fn of_jobs() -> Vec<Route> {
         .query::<create::Said>()
         .header("Idempotency-Key", "The same key and the same file give the same job")
         .body("application/octet-stream", bytes)
-        .json::<Job>(201, "The job")
-        .json::<Job>(200, "The job that this key made before")
+        .json::<Taken>(201, "The job")
+        .json::<Taken>(200, "The job that this key made before")
         .refused(403, "The client may not use this instance")
         .refused(413, "The file is larger than api.max_file_bytes")
         .refused(415, "The body is not the file as it is, but a form or packed")

@@ -14,6 +14,7 @@ use crate::store::{HistoryEntry, Job, Pause};
 pub use crate::retention::{Erasure, Pass};
 pub use crate::schedule::explain::Explanation;
 pub use crate::store::Due;
+pub use crate::table::Warning;
 
 /// A refusal, as RFC 9457 has it: `application/problem+json`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -27,6 +28,16 @@ pub struct Problem {
     pub status: u16,
     /// What is wrong this time, in one sentence.
     pub detail: String,
+}
+
+/// `POST /v1/jobs`: the job, and what was found in its file.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct Taken {
+    #[serde(flatten)]
+    pub job: Job,
+    /// What does not keep the file from being imported and is likely to go wrong.
+    #[serde(default)]
+    pub warnings: Vec<Warning>,
 }
 
 /// `GET /v1/jobs`

@@ -8,13 +8,15 @@ use super::source::{self, FormatOption, Source};
 use super::target::Onto;
 use super::{Exit, Failure, Global, output, text, wait};
 use crate::api::client::{Added, Client, ClientError, NewFile};
+use crate::api::types::Taken;
 use crate::job::{JobId, Target};
-use crate::store::Job;
+use crate::table::Warning;
 
 /// Put files into the queue; on return they are on the daemon's disk for good
 ///
 /// A file that is refused or can't be read is reported, the others go on, and the exit status is 1. With --json: an array
 /// of the jobs that were made (with --wait: as they ended), in the order of the files; of a refused file there is none.
+/// Warnings about a file do not refuse it; they are written on standard error, and with --json stand in "warnings" too.
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
@@ -105,7 +107,7 @@ impl Options {
         sources: &[Source],
         progress: &Progress,
         global: &Global,
-        jobs: &mut Vec<Job>,
+        jobs: &mut Vec<Taken>,
     ) -> Result<Exit, Failure> {
         let mut exit = Exit::Done;
         for source in sources {
@@ -117,7 +119,10 @@ impl Options {
                     } else if !global.json {
                         output::print(&format!("{line}\n"))?;
                     }
-                    jobs.push(added.job);
+                    for warning in &added.warnings {
+                        progress.note(&warned(source, warning));
+                    }
+                    jobs.push(Taken { job: added.job, warnings: added.warnings });
                 }
                 Err(failure) if failure.exit() == Exit::NoDaemon => {
                     progress.note(&format!("error: {}", text::plain(&failure.to_string())));
@@ -162,8 +167,12 @@ impl Options {
     }
 }
 
-fn ids(jobs: &[Job]) -> Vec<JobId> {
-    jobs.iter().map(|job| job.id).collect()
+fn ids(jobs: &[Taken]) -> Vec<JobId> {
+    jobs.iter().map(|taken| taken.job.id).collect()
+}
+
+fn warned(source: &Source, warning: &Warning) -> String {
+    format!("warning: {}: {}", text::plain(&source.shown()), text::plain(&warning.detail))
 }
 
 fn accepted(added: &Added) -> String {
@@ -184,7 +193,7 @@ mod tests {
 
     #[test]
     fn an_accepted_file_is_told_with_its_number() {
-        let mut added = Added { job: samples::job(12, JobState::Pending), seen_before: false };
+        let mut added = Added { job: samples::job(12, JobState::Pending), seen_before: false, warnings: Vec::new() };
         assert_eq!(accepted(&added), "job 12: people.csv, 10 rows in 1 batch");
         added.seen_before = true;
         assert_eq!(accepted(&added), "job 12: people.csv was added before under this key, and is pending");

@@ -42,6 +42,8 @@ pub struct Layout {
     pub parts: Vec<Part>,
     /// Of the whole content; needed with an idempotency key.
     pub sha256: Option<[u8; 32]>,
+    /// What was found that does not keep the file from being imported: a line of the history each.
+    pub warnings: Vec<String>,
 }
 
 /// The rows of one batch: bytes `from..to` of the file.
@@ -75,6 +77,7 @@ impl Store {
                     }
                     let id = insert_whole(w, &new, &layout, piece, now).await?;
                     insert_batches(w, id, &layout).await?;
+                    write_warnings(w, id, &layout, now).await?;
                     came(w, id, &new, &layout);
                     Ok(Added::New(as_stored(id, new, &layout, now)))
                 })
@@ -261,8 +264,16 @@ async fn finish(
     insert_batches(w, id, layout).await?;
     let (state, arrival) = (JobState::Pending.as_str(), arrival(new));
     jobs::write_history(w, id, None, now, "received", state, Some(&arrival), None).await?;
+    write_warnings(w, id, layout, now).await?;
     came(w, id, new, layout);
     jobs::job(&mut *w.conn, id).await
+}
+
+async fn write_warnings(w: &mut Writing<'_>, id: JobId, layout: &Layout, now: Timestamp) -> Result<(), StoreError> {
+    for warning in &layout.warnings {
+        jobs::write_history(w, id, None, now, "warned", JobState::Pending.as_str(), Some(warning), None).await?;
+    }
+    Ok(())
 }
 
 /// Says that there is a new job.

@@ -47,7 +47,8 @@ pub(super) fn file(parts: u32) -> (Vec<u8>, Layout) {
         bytes.extend_from_slice(format!("{part}@example.com\n").as_bytes());
         list.push(Part { from, to: bytes.len() as u64, rows: 1 });
     }
-    let layout = Layout { bytes: bytes.len() as u64, header, rows: u64::from(parts), parts: list, sha256: None };
+    let rows = u64::from(parts);
+    let layout = Layout { bytes: bytes.len() as u64, header, rows, parts: list, sha256: None, warnings: Vec::new() };
     (bytes, layout)
 }
 

@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use tokio_util::io::ReaderStream;
 
 use super::{Client, ClientError, read};
+use crate::api::types::{Taken, Warning};
 use crate::job::{Format, Target};
 use crate::store::Job;
 
@@ -70,6 +71,8 @@ pub struct Added {
     pub job: Job,
     /// The idempotency key and the content were seen before: this is the job that they made then.
     pub seen_before: bool,
+    /// What the daemon found in the file.
+    pub warnings: Vec<Warning>,
 }
 
 impl Client {
@@ -116,7 +119,8 @@ impl Client {
         }
         let answer = answer?;
         let seen_before = answer.status() != StatusCode::CREATED;
-        Ok(Added { job: self.silence.within(Duration::ZERO, read(answer)).await??, seen_before })
+        let Taken { job, warnings } = self.silence.within(Duration::ZERO, read(answer)).await??;
+        Ok(Added { job, seen_before, warnings })
     }
 }
 
