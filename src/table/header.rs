@@ -7,7 +7,7 @@ use memchr::memchr;
 
 use super::fault::Fault;
 use super::lexer::{Lexer, Mark};
-use super::names::{self, NameFault, shown};
+use super::names::{self, NameFault, clip, shown};
 use super::warning::Warning;
 use crate::job::{Format, Target};
 
@@ -232,14 +232,6 @@ pub(super) fn case_warning(names: &[String]) -> Option<Warning> {
 /// A name as people may mistake it for another: `E-mail` for `email`.
 fn letters(name: &str) -> String {
     name.chars().filter(|letter| letter.is_alphanumeric()).flat_map(char::to_lowercase).collect()
-}
-
-/// A name short enough for a sentence.
-pub(super) fn clip(name: &str) -> String {
-    match name.char_indices().nth(60) {
-        Some((end, _)) => format!("{}…", &name[..end]),
-        None => name.to_owned(),
-    }
 }
 
 #[cfg(test)]

@@ -5,8 +5,6 @@
 
 use std::fmt;
 
-use super::header::clip;
-
 /// Names that only a header holds: Marketo's own fields, as people write them, in small letters and without blanks.
 const WELL_KNOWN: [&str; 22] = [
     "email",
@@ -126,6 +124,14 @@ pub(super) fn may_be_shown(names: &[String]) -> bool {
 pub(super) fn shown(names: &[String], index: usize) -> ColumnName {
     let name = may_be_shown(names).then(|| clip(&names[index]));
     ColumnName { column: index + 1, name }
+}
+
+/// A name short enough for a sentence.
+pub(super) fn clip(name: &str) -> String {
+    match name.char_indices().nth(60) {
+        Some((end, _)) => format!("{}…", &name[..end]),
+        None => name.to_owned(),
+    }
 }
 
 fn is_well_known(name: &str) -> bool {

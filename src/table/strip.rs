@@ -1,7 +1,8 @@
 //! Which rows failed, as they were sent? A failure file without its reasons is a file that can be sent again.
 
-use super::header::{self, HeaderReader, MAX_HEADER_BYTES, clip};
+use super::header::{self, HeaderReader, MAX_HEADER_BYTES};
 use super::lexer::{Lexer, Mark, Record};
+use super::names::clip;
 use crate::job::Format;
 
 /// Takes the last column off a failure or warning file. Every other byte stays as it is.
