@@ -15,6 +15,7 @@ mod plan;
 mod poll;
 mod polling;
 mod upload;
+mod without_values;
 
 pub use lane::{Lane, OpenError};
 pub use plan::{Plan, Rules, Step, Work, plan, still_open};

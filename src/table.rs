@@ -35,7 +35,7 @@ pub use fault::{Fault, RaggedRow, RaggedSign};
 pub use file_kind::FileKind;
 pub use header::{MAX_HEADER_BYTES, Required, columns, lookup_column, required_columns};
 pub use join::{JoinFault, Joiner};
-pub use names::{ColumnName, NameFault};
+pub use names::{ColumnName, NameFault, without_values};
 pub use row_limit::RowLimit;
 pub use scan::{Layout, Rules, Scanner};
 pub use strip::{StripFault, StripReason, Stripped};

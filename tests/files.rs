@@ -378,3 +378,22 @@ async fn warnings_are_in_the_answer_and_the_history() {
         assert_eq!(job["warnings"], serde_json::json!([]));
     }
 }
+
+#[tokio::test]
+async fn marketos_words_show_no_value_of_a_missing_header() {
+    let mut town = Town::with_daemon(quick()).await;
+    // The mark makes the simulator refuse the first name that it reads.
+    let file = "\u{feff}Ana Maria,212-555-0101,x@example.com\nBob,212-555-0102,y@example.com\n";
+    let id = town.add("target=custom-object&name=car_c&format=csv&check=false", file).await.id;
+    let job = town.ended(id).await;
+    assert_eq!(job.state, JobState::Failed);
+    let error = job.error.clone().expect("it says why");
+    assert!(error.contains("1006") && error.contains("not found"), "{error}");
+    let said =
+        [town.get(&format!("/v1/jobs/{id}")).await, town.get(&format!("/v1/jobs/{id}/history")).await, town.log()];
+    assert!(said.iter().all(|said| !said.contains("Ana Maria")), "{said:?}");
+    // Of a header the name is what helps.
+    let id = town.add("target=custom-object&name=car_c&format=csv&check=false", "\u{feff}vin,color\n1,x\n").await.id;
+    let error = town.ended(id).await.error.expect("it says why");
+    assert!(error.contains("'vin' not found"), "{error}");
+}

@@ -3,6 +3,7 @@
 use super::call::{Admitted, Matter};
 use super::desk::Desk;
 use super::outcome::{Unanswered, after_status, is_refusal, poll_failed};
+use super::without_values::without_values;
 use crate::job::{BatchKey, BatchState, Event, RemoteStatus};
 use crate::marketo::{Ask, AskFault, Status};
 use crate::store::{Batch, Rows, StoreError};
@@ -27,11 +28,19 @@ pub(super) async fn poll(desk: &Desk, key: BatchKey) -> Result<(), StoreError> {
             return Ok(());
         };
         match answer {
-            Ok(status) => return answered(desk, key, &id, batch.rows.total, status).await,
+            Ok(mut status) => {
+                if let Some(message) = status.message.take() {
+                    status.message = Some(without_values(desk, &job, message).await);
+                }
+                return answered(desk, key, &id, batch.rows.total, status).await;
+            }
             Err(fault) => match desk.heed(fault.ask, &fault.reason, &mut renewed).await? {
                 Matter::Again => {}
                 Matter::Instance => return Ok(()),
-                Matter::Batch => return failed(desk, key, &batch, fault).await,
+                Matter::Batch => {
+                    let reason = without_values(desk, &job, fault.reason).await;
+                    return failed(desk, key, &batch, AskFault { reason, ..fault }).await;
+                }
             },
         }
     }

@@ -10,6 +10,7 @@ use super::desk::Desk;
 use super::halve::halve;
 use super::outcome::{FailedUpload, service_quiet};
 use super::plan::{Rules, still_open};
+use super::without_values::fault_without_values;
 use crate::job::{BatchKey, BatchState, Event, Wait};
 use crate::marketo::{Ask, CreateFault, Created, Upload};
 use crate::store::{Batch, Content, Job, Kind, StoreError, Tried};
@@ -54,7 +55,7 @@ pub(super) async fn upload(desk: &Desk, key: BatchKey) -> Result<(), StoreError>
                 pass.over().await;
                 return recorded;
             }
-            Err(fault) => fault,
+            Err(fault) => fault_without_values(desk, &job, fault).await,
         };
         pass.over().await;
         let asked = match &fault {

@@ -2,7 +2,7 @@
 
 use super::header::{self, HeaderReader, MAX_HEADER_BYTES};
 use super::lexer::{Lexer, Mark, Record};
-use super::names::clip;
+use super::names::{self, WITHHELD, clip};
 use crate::job::Format;
 
 /// Takes the last column off a failure or warning file. Every other byte stays as it is.
@@ -181,10 +181,18 @@ impl StripReason {
             let without = |all: &[String], those: &[String]| -> Vec<String> {
                 all.iter().filter(|name| !those.contains(name)).cloned().collect()
             };
+            // Of a file that was not checked, the first line may be a person.
+            let shown = |names: Vec<String>| -> Vec<String> {
+                if names::may_be_shown(&self.sent) {
+                    names
+                } else {
+                    names.iter().map(|_| WITHHELD.to_owned()).collect()
+                }
+            };
             let (missing, not_sent) = (without(&self.sent, &found), without(&found, &self.sent));
             fault = match (missing.is_empty(), not_sent.is_empty()) {
-                (false, _) => StripFault::Missing(missing),
-                (true, false) => StripFault::NotSent(not_sent),
+                (false, _) => StripFault::Missing(shown(missing)),
+                (true, false) => StripFault::NotSent(shown(not_sent)),
                 (true, true) => StripFault::OtherOrder,
             };
         }
@@ -229,6 +237,12 @@ mod tests {
                 assert_eq!(strip(&sent, text, size), Ok(expected), "by {size}");
             }
         }
+    }
+
+    #[test]
+    fn columns_that_may_be_values_are_not_named() {
+        let error = strip(&["Ana Maria", "Lopez"], "Lopez,Import Failure Reason\nB,no\n", 5).unwrap_err().to_string();
+        assert_eq!(error, "the file lacks the column \"…\", sent but not given back by Marketo");
     }
 
     #[test]

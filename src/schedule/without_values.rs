@@ -1,0 +1,46 @@
+//! Marketo's words without values of rows: what stands in history, log and answers names nobody.
+
+use super::desk::Desk;
+use crate::marketo::CreateFault;
+use crate::store::{Job, Kind, StoreError};
+use crate::table;
+
+/// What Marketo said about a job's file, without the values of its first line where that may not be a header.
+///
+/// Only a file that was not checked has such a line. The header is read from the store for it: a refusal and the end of an
+/// import are rare.
+pub(super) async fn without_values(desk: &Desk, job: &Job, text: String) -> String {
+    if text.is_empty() {
+        return text;
+    }
+    match columns(desk, job).await {
+        Ok(columns) => table::without_values(&text, &columns),
+        // It can't be known what may be shown.
+        Err(error) => {
+            tracing::warn!(job = %job.id, %error, "the header can't be read, so Marketo's words are left out");
+            "Marketo's words are left out, for the file's header can't be read".to_owned()
+        }
+    }
+}
+
+/// The same for an upload's end.
+pub(super) async fn fault_without_values(desk: &Desk, job: &Job, fault: CreateFault) -> CreateFault {
+    match fault {
+        CreateFault::Refused { ask, reason, request_id } => {
+            CreateFault::Refused { ask, reason: without_values(desk, job, reason).await, request_id }
+        }
+        CreateFault::AnswerLost { reason, request_id } => {
+            CreateFault::AnswerLost { reason: without_values(desk, job, reason).await, request_id }
+        }
+        other => other,
+    }
+}
+
+async fn columns(desk: &Desk, job: &Job) -> Result<Vec<String>, StoreError> {
+    let mut content = desk.store.content(job.id, Kind::File, 0, job.header.0, job.header.1);
+    let mut header = Vec::new();
+    while let Some(piece) = content.next().await? {
+        header.extend(piece);
+    }
+    Ok(table::columns(&header, job.format))
+}
