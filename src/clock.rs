@@ -3,7 +3,8 @@
 //! Wall-clock times are whole milliseconds, as the database keeps them. What must not follow a clock that is set back
 //! (the window of calls, a token's life) is measured by [`std::time::Instant`] where it is used.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::fs;
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
@@ -41,11 +42,46 @@ impl Clock {
         }
     }
 
+    /// What no setting of a clock moves, and what goes on over a restart of the daemon.
+    pub fn uptime(&self) -> Uptime {
+        match self {
+            Clock::System => Uptime::of_the_machine(),
+            Clock::Manual(_) => Uptime { boot: "manual".into(), ms: self.now().as_millisecond() },
+        }
+    }
+
     /// Returns when `until` has come, or after half a minute: the caller looks again either way.
     pub async fn nap(&self, until: Timestamp) {
         let left = Duration::try_from(until.duration_since(self.now())).unwrap_or(Duration::ZERO);
         // A timer may fire a hair before a wall clock reaches the same moment.
         tokio::time::sleep(left.min(LONGEST_NAP) + Duration::from_millis(1)).await;
+    }
+}
+
+/// How long the machine has been running. Two of them can be compared where they are of the same boot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Uptime {
+    /// Which start of the machine it counts from.
+    pub boot: String,
+    /// Milliseconds, suspended time included.
+    pub ms: i64,
+}
+
+impl Uptime {
+    /// As Linux says. Where it does not, that of this process, which no other can be compared with.
+    fn of_the_machine() -> Uptime {
+        static PROCESS: LazyLock<(String, Instant)> =
+            LazyLock::new(|| (format!("process-{:032x}", rand::random::<u128>()), Instant::now()));
+        let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok();
+        let seconds = fs::read_to_string("/proc/uptime").ok();
+        let seconds = seconds.as_deref().and_then(|text| text.split(' ').next()?.parse::<f64>().ok());
+        match (boot, seconds) {
+            (Some(boot), Some(seconds)) => Uptime { boot: boot.trim().to_owned(), ms: (seconds * 1000.0) as i64 },
+            _ => {
+                let ms = i64::try_from(PROCESS.1.elapsed().as_millis()).unwrap_or(i64::MAX);
+                Uptime { boot: PROCESS.0.clone(), ms }
+            }
+        }
     }
 }
 

@@ -22,11 +22,13 @@ mod layers;
 mod problem;
 mod raw;
 mod secret;
+mod shared;
 mod strict;
 mod values;
 
 pub use problem::ConfigError;
 pub use secret::Secret;
+pub use shared::{share_limits, sharing};
 
 /// The whole configuration, checked.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,5 +1,6 @@
 //! Who opens everything, starts it, drains it, and reports to systemd?
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,11 +15,11 @@ use crate::api::guesses::Guesses;
 use crate::api::server::{Clients, Socket, Tcp, Tls, connections_possible};
 use crate::api::tokens::Tokens;
 use crate::clock::Clock;
-use crate::config::{Config, ConfigError, Connections};
+use crate::config::{self, Config, ConfigError, Connections};
 use crate::intake::{DropFolder, Intake};
 use crate::notify::Notifier;
 use crate::retention::Keeper;
-use crate::schedule::{Lane, day_of};
+use crate::schedule::{Endpoint, Lane, day_of};
 use crate::store::{PauseKind, Store};
 
 pub mod logging;
@@ -79,16 +80,26 @@ impl Daemon {
         }
         // No instance still counts a day that began before the oldest that one is in.
         let days = config.instances.values().map(|instance| day_of(now, instance.limits.daily_reset));
-        store.close_calls(days.min().unwrap_or(now), now).await.with_context(at_the_database)?;
+        store.take_over_calls(days.min().unwrap_or(now), clock.uptime()).await.with_context(at_the_database)?;
         let mut lanes = Vec::new();
+        let mut endpoints: BTreeMap<Vec<String>, Endpoint> = BTreeMap::new();
         for (name, instance) in &config.instances {
+            let names = config::sharing(&config.instances, name);
+            let endpoint = match endpoints.get(&names) {
+                Some(endpoint) => endpoint.clone(),
+                None => Endpoint::open(names.clone(), &instance.limits, &store, &clock)
+                    .await
+                    .with_context(at_the_database)?,
+            };
+            endpoints.insert(names, endpoint.clone());
             if paused {
                 store
                     .pause(name, PauseKind::Person, "the daemon was started with --paused", None, now)
                     .await
                     .with_context(at_the_database)?;
             }
-            let lane = Lane::open(name, instance.clone(), store.clone(), clock.clone(), stop.child_token()).await;
+            let lane =
+                Lane::open(name, instance.clone(), endpoint, store.clone(), clock.clone(), stop.child_token()).await;
             lanes.push(lane.with_context(at_the_database)?);
         }
         for (name, jobs) in store.unended_by_instance().await.with_context(at_the_database)? {

@@ -14,6 +14,6 @@ pub mod wire;
 pub use answer::{is_file, read_envelope};
 pub use asks::{Ask, asks};
 pub use client::{AskFault, Client, CreateFault, Created, File, Report, ReportKind, Status, Upload};
-pub use limits::{Gate, Look, Permit, Window};
+pub use limits::{Earlier, Gate, Look, Permit, Window};
 pub use multipart::{Frame, content_limit};
 pub use token::{AccessToken, TokenFault, Trial};

@@ -7,6 +7,7 @@
 mod call;
 mod collect;
 mod desk;
+mod endpoint;
 pub mod explain;
 mod halve;
 mod lane;
@@ -17,6 +18,7 @@ mod polling;
 mod upload;
 mod without_values;
 
+pub use endpoint::Endpoint;
 pub use lane::{Lane, OpenError};
 pub use plan::{Plan, Rules, Step, Work, plan, still_open};
 

@@ -42,7 +42,7 @@ pub(super) async fn of_lane(daemon: &Daemon, lane: &Lane) -> Result<InstanceStat
     let depth = daemon.store.depth(lane.name()).await?;
     let config = lane.config();
     let limits = &config.limits;
-    let usage = daemon.store.usage(lane.name(), day_of(now, limits.daily_reset)).await?;
+    let today = daemon.store.calls_today(lane.name(), day_of(now, limits.daily_reset)).await?;
     let count = |state| {
         let flights = snapshot.flights.iter().filter(|flight| flight.state == state);
         u32::try_from(flights.count()).unwrap_or(u32::MAX)
@@ -73,7 +73,7 @@ pub(super) async fn of_lane(daemon: &Daemon, lane: &Lane) -> Result<InstanceStat
             calls: limits.calls,
             window: limits.window.as_secs_f64(),
             concurrent_calls: limits.concurrent_calls,
-            calls_today: usage.today,
+            calls_today: today,
             daily_calls: limits.daily_calls,
         },
         pause: snapshot.instance.pause,

@@ -11,7 +11,7 @@ use super::problem::Problem;
 use super::raw::{Raw, RawApi, RawInstance, RawNotify};
 use super::{
     Api, ApiClient, Config, Connections, Instance, Limits, Notify, NotifyWay, Polling, Secret, TlsFiles, Warning,
-    secret, values,
+    secret, shared, values,
 };
 
 /// The longest path that fits into a Unix socket's address on Linux, its closing zero left out.
@@ -43,11 +43,12 @@ pub(super) fn checked(raw: Raw) -> Result<Config, Problem> {
         let reason = "is empty: write at least [instances.default] with base_url, client_id and client_secret_file";
         return Err(Problem::new("instances", reason));
     }
-    let instances = raw
+    let mut instances = raw
         .instances
         .into_iter()
         .map(|(name, raw)| Ok((name.clone(), instance(&name, raw, &mut warnings)?)))
         .collect::<Result<_, Problem>>()?;
+    warnings.extend(shared::share_limits(&mut instances));
     let notify = notify(raw.notify, &mut warnings)?;
     Ok(Config {
         notify,

@@ -1,6 +1,6 @@
 //! What of a new configuration can be put in force while the daemon runs, and what waits for the next start?
 
-use crate::config::{Config, Instance};
+use crate::config::{self, Config, Instance};
 
 /// The part of `new` that can be in force at once, over what is in force now; and the keys whose change needs a restart.
 ///
@@ -40,6 +40,8 @@ pub fn merged(now: &Config, new: Config) -> (Config, Vec<String>) {
     for name in instances.keys() {
         waits_unless(now.instances.contains_key(name), format!("instances.{name}"));
     }
+    // An address that waits for the restart may have been one of several that share limits.
+    config::share_limits(&mut merged.instances);
     (merged, later)
 }
 

@@ -2,7 +2,8 @@
 //!
 //! A call counts in the window from the moment it is let go until one window after its *end*. Marketo sees it
 //! somewhere between, so however long calls are on the way, no span of one window can see more of them than the limit.
-//! Times are [`Instant`]s: a wall clock that is set back must not open the gate.
+//! Times are [`Instant`]s: a wall clock that is set must not open the gate. What a daemon that was killed had under way is
+//! still at Marketo, for all that can be known, until the time that a call may take is over.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -20,6 +21,8 @@ pub struct Window {
     window: Duration,
     at_once: usize,
     under_way: usize,
+    /// Until when each call may be under way that an earlier process began and did not see end.
+    unseen: Vec<Instant>,
     /// When each call ended that may still count, oldest first.
     ended: VecDeque<Instant>,
     /// Nothing leaves before this.
@@ -39,11 +42,19 @@ pub enum Look {
 }
 
 impl Window {
-    /// At most `calls` in any `window` and `at_once` at once. `ended` is when earlier calls ended that may still count.
-    pub fn new(calls: u32, window: Duration, at_once: u32, ended: impl IntoIterator<Item = Instant>) -> Window {
+    /// At most `calls` in any `window` and `at_once` at once. `ended` is when earlier calls ended that may still count,
+    /// `unseen` until when others may be under way.
+    pub fn new(
+        calls: u32,
+        window: Duration,
+        at_once: u32,
+        ended: impl IntoIterator<Item = Instant>,
+        unseen: impl IntoIterator<Item = Instant>,
+    ) -> Window {
         let mut ended: Vec<Instant> = ended.into_iter().collect();
         ended.sort_unstable();
         Window {
+            unseen: unseen.into_iter().collect(),
             calls: calls as usize,
             window,
             at_once: at_once as usize,
@@ -67,6 +78,10 @@ impl Window {
 
     /// Whether a call may leave.
     pub fn look(&mut self, now: Instant) -> Look {
+        for over in self.unseen.extract_if(.., |until| *until <= now) {
+            let place = self.ended.partition_point(|&ended| ended <= over);
+            self.ended.insert(place, over);
+        }
         while self.ended.front().is_some_and(|&ended| ended + self.window <= now) {
             self.ended.pop_front();
         }
@@ -76,13 +91,19 @@ impl Window {
             return Look::At(until);
         }
         let at_once = self.fewer.map_or(self.at_once, |(fewer, _)| fewer.min(self.at_once));
-        if self.under_way >= at_once {
-            return Look::Later;
+        let first_unseen = self.unseen.iter().min();
+        if self.under_way() >= at_once {
+            return first_unseen.map_or(Look::Later, |&until| Look::At(until));
         }
-        if self.under_way + self.ended.len() < self.calls {
+        if self.under_way() + self.ended.len() < self.calls {
             return Look::Go;
         }
-        self.ended.front().map_or(Look::Later, |&oldest| Look::At(oldest + self.window))
+        let first = self.ended.front().or(first_unseen);
+        first.map_or(Look::Later, |&oldest| Look::At(oldest + self.window))
+    }
+
+    fn under_way(&self) -> usize {
+        self.under_way + self.unseen.len()
     }
 
     /// A call leaves: [`Window::look`] said that it may.
@@ -103,10 +124,19 @@ impl Window {
 
     /// 615: a short wait, then half as many at once, until a window has passed without another.
     pub fn too_many_at_once(&mut self, now: Instant) {
-        let half = (self.under_way / 2).max(1);
+        let half = (self.under_way() / 2).max(1);
         self.fewer = Some((half, now + self.window.max(AT_ONCE_PAUSE)));
         self.blocked_until = self.blocked_until.max(Some(now + AT_ONCE_PAUSE));
     }
+}
+
+/// The calls of earlier processes that still count.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Earlier {
+    /// How long ago each ended.
+    pub ended_ago: Vec<Duration>,
+    /// How long each may still be under way whose end was not seen.
+    pub may_last: Vec<Duration>,
 }
 
 /// The gate that every call to one instance passes, tokens' apart. Clones are the same gate.
@@ -124,15 +154,15 @@ struct Shared {
 }
 
 impl Gate {
-    /// A gate for at most `calls` in any `window` and `at_once` at once. `ages` are those of the calls that ended
-    /// before this process began and may still count.
-    pub fn new(calls: u32, window: Duration, at_once: u32, ages: impl IntoIterator<Item = Duration>) -> Gate {
+    /// A gate for at most `calls` in any `window` and `at_once` at once. The `earlier` calls count too.
+    pub fn new(calls: u32, window: Duration, at_once: u32, earlier: Earlier) -> Gate {
         let now = Instant::now();
         // An age from before the machine's first moment can't be told, so it counts in full.
-        let ended = ages.into_iter().map(|age| now.checked_sub(age).unwrap_or(now));
+        let ended = earlier.ended_ago.into_iter().map(|age| now.checked_sub(age).unwrap_or(now));
+        let unseen = earlier.may_last.into_iter().map(|left| now + left);
         Gate {
             shared: Arc::new(Shared {
-                window: Mutex::new(Window::new(calls, window, at_once, ended)),
+                window: Mutex::new(Window::new(calls, window, at_once, ended, unseen)),
                 changed: Notify::new(),
                 turn: tokio::sync::Mutex::new(()),
             }),
@@ -187,7 +217,7 @@ impl Gate {
     pub fn used(&self) -> (u32, u32) {
         let mut window = self.lock();
         window.look(Instant::now());
-        let used = window.under_way + window.ended.len();
+        let used = window.under_way() + window.ended.len();
         (u32::try_from(used).unwrap_or(u32::MAX), u32::try_from(window.calls).unwrap_or(u32::MAX))
     }
 
@@ -219,6 +249,7 @@ mod tests {
             window: Duration::from_secs(20),
             at_once,
             under_way: 0,
+            unseen: Vec::new(),
             ended: VecDeque::new(),
             blocked_until: None,
             fewer: None,
@@ -271,7 +302,8 @@ mod tests {
 
     #[tokio::test]
     async fn calls_of_before_the_start_count_too() {
-        let gate = Gate::new(2, secs(20.0), 5, [secs(1.0), secs(30.0)]);
+        let earlier = Earlier { ended_ago: vec![secs(1.0), secs(30.0)], may_last: Vec::new() };
+        let gate = Gate::new(2, secs(20.0), 5, earlier);
         assert_eq!(gate.used(), (1, 2));
         let _permit = gate.pass().await;
         assert_eq!(gate.used(), (2, 2));
@@ -280,9 +312,26 @@ mod tests {
         assert!(futures_util::poll!(second.as_mut()).is_pending());
     }
 
+    #[test]
+    fn calls_of_a_killed_daemon_count_at_once_until_their_time_is_over() {
+        let start = Instant::now();
+        let at = |s: f64| start + secs(s);
+        let mut window = Window::new(4, secs(20.0), 3, [at(0.0)], [at(50.0), at(30.0)]);
+        assert_eq!(window.look(start), Look::Go);
+        window.begin();
+        assert_eq!(window.look(start), Look::At(at(30.0)), "three at once");
+        window.end(at(5.0));
+        // Two that ended, and two that may be under way: the fourth of the window is past.
+        assert_eq!(window.look(at(5.0)), Look::At(at(20.0)));
+        assert_eq!(window.look(at(20.0)), Look::Go);
+        // The one of which the end was not seen counts for a window from then on.
+        assert_eq!(window.look(at(31.0)), Look::Go);
+        assert_eq!((window.under_way(), window.ended.iter().copied().collect::<Vec<_>>()), (1, vec![at(30.0)]));
+    }
+
     #[tokio::test]
     async fn the_end_of_a_call_lets_the_next_go() {
-        let gate = Gate::new(100, secs(20.0), 1, []);
+        let gate = Gate::new(100, secs(20.0), 1, Earlier::default());
         let first = gate.pass().await;
         let second = gate.pass();
         tokio::pin!(second);
@@ -293,7 +342,7 @@ mod tests {
 
     #[test]
     fn a_606_holds_everything_for_a_window_and_a_615_halves_what_goes_at_once() {
-        let gate = Gate::new(100, secs(20.0), 4, []);
+        let gate = Gate::new(100, secs(20.0), 4, Earlier::default());
         gate.lock().under_way = 4;
         assert_eq!(gate.shut_for(), None);
         gate.too_many_at_once();

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::marketo::{AccessToken, Ask, Permit, TokenFault};
-use crate::store::{PauseKind, StoreError};
+use crate::store::{NewCall, PauseKind, StoreError};
 
 use super::desk::Desk;
 use super::outcome::{Whole, whole};
@@ -29,7 +29,8 @@ impl Pass<'_> {
     /// Says that the call is over; it then counts for one window more. Where that can't be written down, it counts from
     /// the next start, and what the call brought is not lost over it.
     pub async fn over(self) {
-        if let Err(error) = self.desk.store.call_ended(self.call, self.desk.clock.now()).await {
+        if let Err(error) = self.desk.store.call_ended(self.call, self.desk.clock.now(), self.desk.clock.uptime()).await
+        {
             tracing::warn!(instance = %self.desk.name, %error, "the end of a call could not be written down");
         }
     }
@@ -71,7 +72,7 @@ impl Desk {
         let permit = tokio::select! {
             biased;
             () = self.stop.cancelled() => return Ok(Admitted::NotNow),
-            permit = self.gate.pass() => permit,
+            permit = self.endpoint.gate.pass() => permit,
         };
         let token = match self.token().await? {
             Ok(token) => token,
@@ -86,8 +87,17 @@ impl Desk {
         let config = self.config();
         let limits = &config.limits;
         let daily = (limits.daily_calls > 0).then_some(limits.daily_calls);
-        let call =
-            self.store.call_began(&self.name, limits.window, day_of(now, limits.daily_reset), daily, now).await?;
+        let call = self.store.call_began(NewCall {
+            instance: self.name.clone(),
+            sharing: self.endpoint.names.to_vec(),
+            window: limits.window,
+            may_take: config.request_timeout,
+            day: day_of(now, limits.daily_reset),
+            daily,
+            at: now,
+            up: self.clock.uptime(),
+        });
+        let call = call.await?;
         match call {
             Some(call) => Ok(Admitted::Go(token, Pass { desk: self, call, _permit: permit })),
             None => {
@@ -127,8 +137,8 @@ impl Desk {
         }
         match whole(ask, &self.config(), self.clock.now()) {
             None => return Ok(Matter::Batch),
-            Some(Whole::WindowIsFull) => self.gate.window_is_full(),
-            Some(Whole::TooManyAtOnce) => self.gate.too_many_at_once(),
+            Some(Whole::WindowIsFull) => self.endpoint.gate.window_is_full(),
+            Some(Whole::TooManyAtOnce) => self.endpoint.gate.too_many_at_once(),
             Some(Whole::Pause { kind, until }) => self.pause(kind, reason, until).await?,
         }
         tracing::warn!(instance = %self.name, reason, "Marketo holds the instance back");

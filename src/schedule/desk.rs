@@ -4,14 +4,14 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 
+use super::endpoint::Endpoint;
 use super::plan::Rules;
 use crate::clock::{Clock, Seldom};
 use crate::config;
 use crate::job::{BatchKey, BatchState, Event};
-use crate::marketo::{Client, Gate};
+use crate::marketo::Client;
 use crate::store::{Snapshot, Store, StoreError};
 
 /// How long to wait when the database did not do as it was told.
@@ -22,10 +22,8 @@ pub(super) struct Desk {
     pub name: String,
     terms: RwLock<Terms>,
     pub store: Store,
-    pub gate: Gate,
-    /// Held from the look at who is in flight to the record that one more is: of those that leave the gate together each
-    /// then sees the one before.
-    pub begin: Mutex<()>,
+    /// Shared with the other instances that lead to the same Marketo.
+    pub endpoint: Endpoint,
     pub clock: Clock,
     /// When this is cancelled, no call leaves any more; those under way end.
     pub stop: CancellationToken,
@@ -43,12 +41,12 @@ impl Desk {
         config: config::Instance,
         client: Client,
         store: Store,
-        gate: Gate,
+        endpoint: Endpoint,
         clock: Clock,
         stop: CancellationToken,
     ) -> Desk {
         let terms = RwLock::new(Terms { config: Arc::new(config), client: Arc::new(client) });
-        Desk { name: name.to_owned(), terms, store, gate, begin: Mutex::default(), clock, stop }
+        Desk { name: name.to_owned(), terms, store, endpoint, clock, stop }
     }
 
     pub fn config(&self) -> Arc<config::Instance> {
@@ -62,7 +60,7 @@ impl Desk {
     /// Goes by `config` from now on, and speaks through `client` where there is a new one.
     pub fn change(&self, config: config::Instance, client: Option<Client>) {
         let limits = &config.limits;
-        self.gate.change(limits.calls, limits.window, limits.concurrent_calls);
+        self.endpoint.gate.change(limits.calls, limits.window, limits.concurrent_calls);
         let mut terms = self.terms.write().unwrap_or_else(PoisonError::into_inner);
         terms.config = Arc::new(config);
         if let Some(client) = client {
@@ -73,7 +71,13 @@ impl Desk {
     /// What a plan made at `now` would see.
     pub async fn snapshot(&self, now: Timestamp) -> Result<Snapshot, StoreError> {
         let rules = Rules::of(&self.config());
-        self.store.snapshot(&self.name, now, rules.in_flight, rules.longest_pause()).await
+        let mut snapshot = self.store.snapshot(&self.name, now, rules.in_flight, rules.longest_pause()).await?;
+        for other in self.endpoint.names.iter().filter(|&name| *name != self.name) {
+            let held = self.store.slots_held(other, now).await?;
+            snapshot.elsewhere += held.in_flight;
+            snapshot.ghosts.extend(held.ghosts);
+        }
+        Ok(snapshot)
     }
 
     /// Records what Marketo said of an upload, see [`Desk::insist`].

@@ -14,11 +14,11 @@ use tokio_util::task::TaskTracker;
 
 use super::desk::{Desk, STORE_PAUSE};
 use super::plan::{Rules, Step, Work, plan};
-use super::{collect, day_of, poll, upload};
+use super::{Endpoint, collect, poll, upload};
 use crate::clock::{Clock, Seldom, after};
 use crate::config;
 use crate::job::BatchKey;
-use crate::marketo::{Client, Gate, Trial};
+use crate::marketo::{Client, Trial};
 use crate::store::{PauseKind, Snapshot, Store, StoreError};
 
 /// Two looks are at least so far apart: files may arrive by the thousand in a second, and one look sees them all.
@@ -49,24 +49,19 @@ pub enum OpenError {
 }
 
 impl Lane {
-    /// Makes ready what the lane needs. Calls of an earlier process that may still count are counted.
+    /// Makes ready what the lane needs.
     pub async fn open(
         name: &str,
         config: config::Instance,
+        endpoint: Endpoint,
         store: Store,
         clock: Clock,
         stop: CancellationToken,
     ) -> Result<Lane, OpenError> {
         let client = Client::new(&config).map_err(|why| OpenError::Client { name: name.to_owned(), why })?;
-        let now = clock.now();
         // New credentials come with a new start: whether they are better shows when they are tried.
         store.resume(name, Some(PauseKind::Credentials)).await?;
-        let usage = store.usage(name, day_of(now, config.limits.daily_reset)).await?;
-        let ages =
-            usage.ended.into_iter().map(|ended| Duration::try_from(now.duration_since(ended)).unwrap_or_default());
-        let limits = &config.limits;
-        let gate = Gate::new(limits.calls, limits.window, limits.concurrent_calls, ages);
-        let desk = Desk::new(name, config, client, store, gate, clock, stop);
+        let desk = Desk::new(name, config, client, store, endpoint, clock, stop);
         Ok(Lane {
             desk: Arc::new(desk),
             busy: Arc::default(),
@@ -126,12 +121,12 @@ impl Lane {
 
     /// Calls that count in the window now.
     pub fn calls_used(&self) -> u32 {
-        self.desk.gate.used().0
+        self.desk.endpoint.gate.used().0
     }
 
     /// When the next call may leave, where none may at `now`.
     pub fn calls_at(&self, now: Timestamp) -> Option<Timestamp> {
-        self.desk.gate.shut_for().map(|shut| after(now, shut))
+        self.desk.endpoint.gate.shut_for().map(|shut| after(now, shut))
     }
 
     /// What a plan made now would see.

@@ -193,7 +193,7 @@ struct Slots {
 impl Slots {
     fn of(snapshot: &Snapshot, board: &Board<'_>, rules: &Rules, now: Timestamp) -> Slots {
         let ghosts: Vec<Timestamp> = snapshot.ghosts.iter().copied().filter(|&until| until > now).collect();
-        let held = board.in_flight + u32::try_from(ghosts.len()).unwrap_or(u32::MAX);
+        let held = board.in_flight + snapshot.elsewhere + u32::try_from(ghosts.len()).unwrap_or(u32::MAX);
         let ghost_gone = ghosts.into_iter().min();
         let mut free = rules.in_flight.saturating_sub(held);
         // Where Marketo did not answer last, one upload shows whether it does again, and not ten.

@@ -30,7 +30,7 @@ pub(super) async fn upload(desk: &Desk, key: BatchKey) -> Result<(), StoreError>
         if !begun {
             // The wait at the gate may have been long: what was planned may have been cancelled, retried or paused since, or
             // uploads of the same plan may have been told that the queue is full.
-            let begin = desk.begin.lock().await;
+            let begin = desk.endpoint.begin.lock().await;
             let now = desk.clock.now();
             let open = still_open(&desk.snapshot(now).await?, &Rules::of(&desk.config()), now);
             (_, batch) = desk.store.batch(key).await?;

@@ -6,7 +6,7 @@ use sqlx::{Row, SqliteConnection, SqliteExecutor};
 use super::rows::{size, time};
 use super::standing::{Instance, Pause, PauseKind};
 use super::writer::Writing;
-use super::{Change, Fact, Store, StoreError};
+use super::{Change, Store, StoreError};
 use crate::clock::from_ms;
 use crate::job::{BatchKey, Event, JobId, UnknownWord};
 
@@ -18,15 +18,6 @@ pub struct Depth {
     pub running_jobs: u64,
     /// When the oldest pending job came in.
     pub oldest_pending_at: Option<Timestamp>,
-}
-
-/// Calls that still count.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Usage {
-    /// When each call ended that may still be in the window.
-    pub ended: Vec<Timestamp>,
-    /// Calls since the day began.
-    pub today: u64,
 }
 
 impl Store {
@@ -76,90 +67,6 @@ impl Store {
             .await
     }
 
-    /// Writes down that a call is about to leave, before it does. `window` is how long calls count; `day` is when the
-    /// day of the quota began, and `daily` how many calls it may have. Returns the call's number for
-    /// [`Store::call_ended`], or none if the day has had them all.
-    pub async fn call_began(
-        &self,
-        name: &str,
-        window: std::time::Duration,
-        day: Timestamp,
-        daily: Option<u64>,
-        now: Timestamp,
-    ) -> Result<Option<i64>, StoreError> {
-        let name = name.to_owned();
-        let window = i64::try_from(window.as_millis()).unwrap_or(i64::MAX);
-        self.shared
-            .writer
-            .write(move |w| {
-                Box::pin(async move {
-                    sqlx::query("DELETE FROM call WHERE instance = ? AND ended_at < ?")
-                        .bind(&name)
-                        .bind(now.as_millisecond().saturating_sub(window))
-                        .execute(&mut *w.conn)
-                        .await?;
-                    let counted = sqlx::query(
-                        "INSERT INTO call_day (instance, day, calls) VALUES (?, ?, 1)
-                         ON CONFLICT (instance, day) DO UPDATE SET calls = calls + 1 WHERE calls < ?",
-                    )
-                    .bind(&name)
-                    .bind(day.as_millisecond())
-                    .bind(daily.and_then(|calls| i64::try_from(calls).ok()).unwrap_or(i64::MAX))
-                    .execute(&mut *w.conn)
-                    .await?;
-                    if counted.rows_affected() == 0 {
-                        return Ok(None);
-                    }
-                    let call = sqlx::query("INSERT INTO call (instance, started_at) VALUES (?, ?)")
-                        .bind(&name)
-                        .bind(now.as_millisecond())
-                        .execute(&mut *w.conn)
-                        .await?;
-                    w.changes.push(Change::Fact(Fact::Call { instance: name }));
-                    Ok(Some(call.last_insert_rowid()))
-                })
-            })
-            .await
-    }
-
-    /// Writes down that a call is over. One for which this never happens counts from the next start.
-    pub async fn call_ended(&self, call: i64, now: Timestamp) -> Result<(), StoreError> {
-        self.shared
-            .writer
-            .write(move |w| {
-                Box::pin(async move {
-                    sqlx::query("UPDATE call SET ended_at = ? WHERE id = ?")
-                        .bind(now.as_millisecond())
-                        .bind(call)
-                        .execute(&mut *w.conn)
-                        .await?;
-                    Ok(())
-                })
-            })
-            .await
-    }
-
-    /// At a start: calls that were under way when the last daemon died reached Marketo by now at the latest. Also drops
-    /// the counts of days before `day`.
-    pub async fn close_calls(&self, day: Timestamp, now: Timestamp) -> Result<(), StoreError> {
-        self.shared
-            .writer
-            .write(move |w| {
-                Box::pin(async move {
-                    sqlx::query("UPDATE call SET ended_at = ? WHERE ended_at IS NULL")
-                        .bind(now.as_millisecond())
-                        .execute(&mut *w.conn)
-                        .await?;
-                    sqlx::query("DELETE FROM call_day WHERE day < ?")
-                        .bind(day.as_millisecond())
-                        .execute(&mut *w.conn)
-                        .await?;
-                    Ok(())
-                })
-            })
-            .await
-    }
-
     /// How much waits for an instance.
     pub async fn depth(&self, name: &str) -> Result<Depth, StoreError> {
         let row = sqlx::query(
@@ -184,22 +91,6 @@ impl Store {
     /// How many jobs have not ended, for each instance that has any: also those that the configuration no longer names.
     pub async fn unended_by_instance(&self) -> Result<Vec<(String, u64)>, StoreError> {
         Ok(unended_by_instance(self.readers()).await?)
-    }
-
-    /// The calls that an instance has made and that still count.
-    pub async fn usage(&self, name: &str, day: Timestamp) -> Result<Usage, StoreError> {
-        let mut conn = self.readers().acquire().await?;
-        let rows = sqlx::query("SELECT ended_at FROM call WHERE instance = ? AND ended_at IS NOT NULL")
-            .bind(name)
-            .fetch_all(&mut *conn)
-            .await?;
-        let today: Option<i64> = sqlx::query_scalar("SELECT calls FROM call_day WHERE instance = ? AND day = ?")
-            .bind(name)
-            .bind(day.as_millisecond())
-            .fetch_optional(&mut *conn)
-            .await?;
-        let ended = rows.iter().map(|row| row.try_get("ended_at").map(from_ms)).collect::<Result<_, _>>()?;
-        Ok(Usage { ended, today: today.unwrap_or(0).cast_unsigned() })
     }
 }
 
@@ -445,33 +336,5 @@ mod tests {
         let accepted = Event::Accepted { marketo_batch_id: "1".into(), status: RemoteStatus::Queued };
         go(2, accepted, 103).await;
         assert_eq!(store.instance("default").await.unwrap().service_failures, 0);
-    }
-
-    #[tokio::test]
-    async fn a_call_under_way_at_a_kill_counts_from_the_next_start() {
-        let store = store().await;
-        let window = Duration::from_millis(100);
-        let first = store.call_began("default", window, from_ms(0), None, from_ms(10)).await.unwrap();
-        store.call_ended(first.unwrap(), from_ms(20)).await.unwrap();
-        store.call_began("default", window, from_ms(0), None, from_ms(30)).await.unwrap();
-        store.call_began("other", window, from_ms(0), None, from_ms(30)).await.unwrap();
-        store.close_calls(from_ms(0), from_ms(60)).await.unwrap();
-        let usage = store.usage("default", from_ms(0)).await.unwrap();
-        assert_eq!(usage, Usage { ended: vec![from_ms(20), from_ms(60)], today: 2 });
-        // A new call lets go of those that no longer count.
-        store.call_began("default", window, from_ms(0), None, from_ms(150)).await.unwrap();
-        assert_eq!(store.usage("default", from_ms(0)).await.unwrap().ended, [from_ms(60)]);
-        assert_eq!(store.usage("default", from_ms(1)).await.unwrap().today, 0);
-    }
-
-    #[tokio::test]
-    async fn a_day_has_no_more_calls_than_it_may_and_the_next_begins_anew() {
-        let store = store().await;
-        let call = async |day| {
-            let window = Duration::from_secs(1);
-            store.call_began("default", window, from_ms(day), Some(2), from_ms(day + 5)).await.unwrap().is_some()
-        };
-        assert_eq!([call(0).await, call(0).await, call(0).await, call(9).await], [true, true, false, true]);
-        assert_eq!(store.usage("default", from_ms(0)).await.unwrap().today, 2);
     }
 }

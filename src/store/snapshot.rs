@@ -34,7 +34,9 @@ pub struct Snapshot {
     pub flights: Vec<Flight>,
     /// Pending batches that may go now, by priority and age.
     pub candidates: Vec<Candidate>,
-    /// Until when each import counts that a lost answer may have left behind. Those of complete batches are left out:
+    /// Batches of other instances that hold slots at the same Marketo.
+    pub elsewhere: u32,
+    /// Until when each import counts that a lost answer may have left behind, those of such other instances included. Those of complete batches are left out:
     /// the import that was lost stood before theirs.
     pub ghosts: Vec<Timestamp>,
     /// Static lists that another integration's import fills (1019), and when each is tried again.
@@ -88,6 +90,7 @@ impl Store {
             let instance = instance(&mut conn, name).await?;
             Ok(Snapshot {
                 flights: flights(&mut conn, name).await?,
+                elsewhere: 0,
                 candidates: candidates(&mut conn, name, now, parts, longest, &instance).await?,
                 ghosts: ghosts(&mut conn, name, now).await?,
                 busy_lists: busy_lists(&mut conn, name, now, longest).await?,
@@ -101,7 +104,28 @@ impl Store {
     }
 }
 
+/// What an instance holds of Marketo's queue.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SlotsHeld {
+    /// Batches that are `uploading`, `queued` or `importing`.
+    pub in_flight: u32,
+    /// As of [`Snapshot::ghosts`].
+    pub ghosts: Vec<Timestamp>,
+}
+
 impl Store {
+    /// What an instance holds of Marketo's queue at `now`.
+    pub async fn slots_held(&self, name: &str, now: Timestamp) -> Result<SlotsHeld, StoreError> {
+        self.read(async {
+            let mut conn = self.readers().begin().await?;
+            let flights = flights(&mut conn, name).await?;
+            let in_flight = flights.iter().filter(|flight| flight.state.holds_a_slot()).count();
+            let in_flight = u32::try_from(in_flight).unwrap_or(u32::MAX);
+            Ok(SlotsHeld { in_flight, ghosts: ghosts(&mut conn, name, now).await? })
+        })
+        .await
+    }
+
     /// The oldest unended job of the group that `job` is in, where that is an older one.
     pub async fn ahead_in_group(&self, job: &Job) -> Result<Option<JobId>, StoreError> {
         let oldest: Option<i64> = sqlx::query_scalar(

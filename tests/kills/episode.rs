@@ -98,9 +98,10 @@ impl Episode {
         let mut town = Town::new(settings).await;
         let policy = if hold { "hold" } else { "resubmit" };
         let Limits { calls, calls_at_once, .. } = limits;
+        // What is under way at a kill counts at once for as long as a call may take.
         // A ghost counts for ten of the longest polling pauses: longer than a full queue takes here.
         town.config = format!(
-            "unknown_outcome = \"{policy}\"\nmax_attempts = 100000\nbackoff_max = \"150ms\"\n\
+            "unknown_outcome = \"{policy}\"\nmax_attempts = 100000\nrequest_timeout = \"2s\"\nbackoff_max = \"150ms\"\n\
              polling = {{ min = \"15ms\", max = \"400ms\" }}\n\
              limits = {{ importing = {importing}, queued = {queued}, calls = {calls}, window = \"{}ms\", \
              concurrent_calls = {calls_at_once}, upload_bytes = 90000 }}\n[drop]\npath = {:?}\n",

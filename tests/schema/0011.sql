@@ -72,3 +72,6 @@ UPDATE batch SET ask_refusals = 1 WHERE ask_failures = 2;
 
 INSERT INTO api_token (token_sha256, client_id, secret_check, issued_at)
 VALUES (randomblob(32), 'crm', randomblob(32), 2000), (randomblob(32), '', randomblob(32), 2000);
+
+UPDATE call SET boot = 'b', began_up = 1500, may_take = 60000;
+UPDATE call SET ended_up = 1600 WHERE ended_at IS NOT NULL;

@@ -18,7 +18,7 @@ use crate::worker::{Answer, Fate, Report, Stage, Task, Worker};
 
 impl World {
     pub(super) fn stage(&mut self, mut worker: Worker) -> Done<Next> {
-        let (now, instant) = (self.now(), self.instant());
+        let instant = self.instant();
         match worker.stage.clone() {
             Stage::Token => self.begin(worker),
             Stage::Gate => {
@@ -43,7 +43,7 @@ impl World {
                 if let Some(daemon) = &mut self.daemon {
                     daemon.gate.end(instant);
                 }
-                self.shelf.call_ended(call, now);
+                self.shelf.call_ended(call, self.uptime());
                 self.answered(worker, answer)
             }
         }
@@ -148,9 +148,11 @@ impl World {
             self.end_permit(instant);
             return self.not_now(worker, key);
         }
-        let Some(call) =
-            self.shelf.call_began(day_of(now, self.config.limits.daily_reset), self.config.limits.daily_calls)
-        else {
+        let Some(call) = self.shelf.call_began(
+            day_of(now, self.config.limits.daily_reset),
+            self.config.limits.daily_calls,
+            self.uptime(),
+        ) else {
             self.end_permit(instant);
             self.pause(PauseKind::Quota, "daily_calls".into(), Some(next_day(now, self.config.limits.daily_reset)));
             return self.not_now(worker, key);
@@ -160,7 +162,7 @@ impl World {
             let open = still_open(&seen, &self.rules, now) || self.lie != Lie::None;
             if !open || self.shelf.state(key) != BatchState::Pending {
                 self.end_permit(instant);
-                self.shelf.call_ended(call, now);
+                self.shelf.call_ended(call, self.uptime());
                 return Ok(Next::Ended);
             }
             self.record(key, Event::UploadBegan)?;

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use marqueue::clock::from_ms;
 use marqueue::job::{BatchKey, BatchState, Blame, Event};
-use marqueue::marketo::{Look, Window};
+use marqueue::marketo::{Earlier, Look, Window};
 use marqueue::schedule::{Plan, Step, Work, plan};
 use marqueue::simulator::Call;
 use marqueue::store::PauseKind;
@@ -19,14 +19,18 @@ impl World {
         if self.daemon.is_some() {
             return;
         }
-        let now = self.now();
         self.note(|| "the daemon starts".into());
         let window = self.config.limits.window;
-        let ages = if self.lie == Lie::ForgetsCalls { Vec::new() } else { self.shelf.close_calls(window, now) };
+        let may_take = self.config.request_timeout;
+        let earlier = match self.lie {
+            Lie::ForgetsCalls => Earlier::default(),
+            _ => self.shelf.earlier_calls(window, may_take, self.uptime()),
+        };
         self.shelf.instance = self.shelf.instance.resumed(Some(PauseKind::Credentials));
-        let ended = ages.into_iter().map(|age| self.instant().checked_sub(age).unwrap_or(self.epoch));
+        let ended = earlier.ended_ago.into_iter().map(|age| self.instant().checked_sub(age).unwrap_or(self.epoch));
+        let unseen = earlier.may_last.into_iter().map(|left| self.instant() + left);
         let limits = &self.config.limits;
-        let gate = Window::new(limits.calls, window, limits.concurrent_calls, ended);
+        let gate = Window::new(limits.calls, window, limits.concurrent_calls, ended, unseen);
         self.daemon =
             Some(Daemon { busy: HashMap::new(), workers: Vec::new(), gate, token: None, awake: true, next_look: None });
     }

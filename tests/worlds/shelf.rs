@@ -9,6 +9,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use marqueue::clock::after;
 use marqueue::job::{BatchKey, BatchState, Event, Illegal, JobId, JobState, Wait, job_state, step};
+use marqueue::marketo::Earlier;
 use marqueue::store::{Candidate, Flight, Instance, Progress, Snapshot};
 
 /// As `PACES` and `CANDIDATES` of `store::snapshot`.
@@ -47,7 +48,7 @@ pub struct Shelf {
     pub jobs: BTreeMap<JobId, Job>,
     pub instance: Instance,
     /// The table `call`: when each ended.
-    calls: Vec<Option<Timestamp>>,
+    calls: Vec<(Timestamp, Option<Timestamp>)>,
     /// The table `call_day`.
     days: BTreeMap<Timestamp, u64>,
 }
@@ -149,30 +150,34 @@ impl Shelf {
         u32::try_from(held).unwrap_or(u32::MAX)
     }
 
-    /// `store::instances::call_began`: the call's number, or none if the day has had its calls.
-    pub fn call_began(&mut self, day: Timestamp, daily: u64) -> Option<usize> {
+    /// `store::call_ledger::call_began`: the call's number, or none if the day has had its calls.
+    pub fn call_began(&mut self, day: Timestamp, daily: u64, now: Timestamp) -> Option<usize> {
         let today = self.days.entry(day).or_default();
         if daily > 0 && *today >= daily {
             return None;
         }
         *today += 1;
-        self.calls.push(None);
+        self.calls.push((now, None));
         Some(self.calls.len() - 1)
     }
 
-    /// `store::instances::call_ended`.
+    /// `store::call_ledger::call_ended`.
     pub fn call_ended(&mut self, call: usize, now: Timestamp) {
-        self.calls[call] = Some(now);
+        self.calls[call].1 = Some(now);
     }
 
-    /// `store::instances::close_calls` and `usage`: the ages of the calls that may still count.
-    pub fn close_calls(&mut self, window: Duration, now: Timestamp) -> Vec<Duration> {
-        for call in &mut self.calls {
-            call.get_or_insert(now);
+    /// `store::call_ledger::earlier_calls`: how long ago calls ended that may still count, and how long those may last of
+    /// which no end was seen.
+    pub fn earlier_calls(&mut self, window: Duration, may_take: Duration, now: Timestamp) -> Earlier {
+        let over = |&(began, ended): &(Timestamp, Option<Timestamp>)| ended.unwrap_or(after(began, may_take));
+        self.calls.retain(|call| after(over(call), window) >= now);
+        let span = |from: Timestamp, to: Timestamp| Duration::try_from(to.duration_since(from)).unwrap_or_default();
+        let (may_last, ended): (Vec<_>, Vec<_>) =
+            self.calls.iter().partition(|call| call.1.is_none() && over(call) > now);
+        Earlier {
+            ended_ago: ended.into_iter().map(|call| span(over(&call), now)).collect(),
+            may_last: may_last.into_iter().map(|call| span(now, over(&call))).collect(),
         }
-        self.calls.retain(|ended| ended.is_none_or(|ended| after(ended, window) >= now));
-        let ended = self.calls.iter().flatten();
-        ended.map(|&ended| Duration::try_from(now.duration_since(ended)).unwrap_or_default()).collect()
     }
 
     /// `store::snapshot`.
@@ -180,6 +185,7 @@ impl Shelf {
         Snapshot {
             instance: self.instance.clone(),
             flights: self.flights(),
+            elsewhere: 0,
             candidates: self.candidates(now, parts, longest),
             ghosts: self.ghosts(now),
             busy_lists: self.busy_lists(now, longest),

@@ -177,6 +177,11 @@ impl World {
         from_ms(true_ms + self.skew)
     }
 
+    /// What no setting of the clock moves, as a time.
+    pub(super) fn uptime(&self) -> Timestamp {
+        after(from_ms(0), self.at)
+    }
+
     fn instant(&self) -> Instant {
         self.epoch + self.at
     }

@@ -11,7 +11,7 @@ use sqlx::{AssertSqlSafe, ConnectOptions, Connection, SqliteConnection};
 
 use super::super::{Kind, Store, StoreError, options};
 use super::{MIGRATIONS, migrator_to};
-use crate::clock::from_ms;
+use crate::clock::{Uptime, from_ms};
 use crate::job::{BatchKey, JobId, JobState};
 use crate::schedule::{Rules, Step, plan};
 
@@ -120,7 +120,11 @@ async fn reads(store: &Store, version: i64) {
         let instance = store.instance(name).await.unwrap();
         assert_eq!(instance.pause.is_some(), paused, "version {version}: {name}");
     }
-    assert_eq!(store.usage("default", from_ms(0)).await.unwrap().today, 17);
+    assert_eq!(store.calls_today("default", from_ms(0)).await.unwrap(), 17);
+    let up = Uptime { boot: "another".into(), ms: 5 };
+    store.take_over_calls(from_ms(0), up.clone()).await.unwrap();
+    let calls = store.earlier_calls("default", &up).await.unwrap();
+    assert_eq!((calls.ended_ago.len(), calls.may_last.len()), (1, 1), "version {version}");
 }
 
 /// The first plan takes up what was under way.
