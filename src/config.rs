@@ -82,6 +82,9 @@ pub struct Retention {
     /// The content of its file.
     #[serde(deserialize_with = "values::duration")]
     pub files: Duration,
+    /// The content of the file of a job that failed by its attempts, which waits for someone. Never shorter than `files`.
+    #[serde(deserialize_with = "values::duration")]
+    pub failed_files: Duration,
     /// Its failure and warning files.
     #[serde(deserialize_with = "values::duration")]
     pub reports: Duration,
@@ -280,7 +283,7 @@ impl Default for Store {
 
 impl Default for Retention {
     fn default() -> Self {
-        Retention { files: 7 * DAY, reports: 30 * DAY, jobs: 365 * DAY }
+        Retention { files: 7 * DAY, failed_files: 90 * DAY, reports: 30 * DAY, jobs: 365 * DAY }
     }
 }
 
@@ -383,6 +386,7 @@ mod tests {
             store: Store { path: "marqueue.db".into(), reserve_bytes: 67_108_864 },
             retention: Retention {
                 files: Duration::from_secs(604_800),
+                failed_files: Duration::from_secs(7_776_000),
                 reports: Duration::from_secs(2_592_000),
                 jobs: Duration::from_secs(31_536_000),
             },

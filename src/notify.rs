@@ -45,6 +45,8 @@ pub struct Notifier {
 struct Told<'a> {
     event: &'static str,
     job: &'a Job,
+    /// The job failed by its attempts, and its content is kept for someone to retry it or to erase it.
+    content_waits: bool,
 }
 
 impl Notifier {
@@ -114,10 +116,11 @@ impl Notifier {
             return self.store.notice_over(notice).await;
         }
         let now = self.clock.now();
-        let body = serde_json::to_vec(&Told { event: "job-ended", job: &job }).map_err(|error| {
-            // Plain data of our own always becomes JSON.
-            StoreError::Refused(error.to_string())
-        })?;
+        let body = serde_json::to_vec(&Told { event: "job-ended", job: &job, content_waits: job.content_waits() })
+            .map_err(|error| {
+                // Plain data of our own always becomes JSON.
+                StoreError::Refused(error.to_string())
+            })?;
         let told = self.teller.tell(job.id, body, now).await;
         self.store.tell(Fact::Notice { told: told.is_ok() });
         let Err(reason) = told else {

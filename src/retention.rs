@@ -102,7 +102,7 @@ impl Keeper {
         let mut pass = Pass {
             at,
             dry_run,
-            content: self.store.due(Stored::Content, ended(at, self.keep.files.min(self.keep.jobs))).await?,
+            content: self.store.due(Stored::Content, self.content_ended(at)).await?,
             reports: self.store.due(Stored::Reports, ended(at, self.keep.reports.min(self.keep.jobs))).await?,
             records: self.store.due_records(ended(at, self.keep.jobs), at).await?,
             clean: !self.dirty.load(Ordering::Relaxed),
@@ -110,8 +110,8 @@ impl Keeper {
         let something = [&pass.content, &pass.reports, &pass.records].into_iter().any(|due| due.jobs > 0);
         if something && !dry_run {
             self.dirty.store(true, Ordering::Relaxed);
-            pass.content.jobs = self.mark(Stored::Content, self.keep.files, at).await?;
-            pass.reports.jobs = self.mark(Stored::Reports, self.keep.reports, at).await?;
+            pass.content.jobs = self.mark(Stored::Content, self.content_ended(at), at).await?;
+            pass.reports.jobs = self.mark(Stored::Reports, ended(at, self.keep.reports), at).await?;
             while slowly(self.store.erase_some(None)).await? {}
             pass.records.jobs = self.drop_records(at).await?;
             pass.clean = self.scrub(SCRUBBING).await?;
@@ -195,11 +195,19 @@ impl Keeper {
         Ok(())
     }
 
-    async fn mark(&self, what: Stored, keep: Duration, at: Timestamp) -> Result<u64, StoreError> {
+    /// The jobs whose content is due. That of a job that failed by its attempts waits for someone, so it stays longer; with
+    /// the record everything goes.
+    fn content_ended(&self, at: Timestamp) -> Ended {
+        let config::Retention { files, failed_files, jobs, .. } = self.keep;
+        Ended { given_up_until: ended(at, failed_files.max(files).min(jobs)).until, ..ended(at, files.min(jobs)) }
+    }
+
+    async fn mark(&self, what: Stored, due: Ended, at: Timestamp) -> Result<u64, StoreError> {
         let mut jobs = 0;
         // A record does not go before what it is about.
-        for (keep, reason) in [(keep, "its time was over"), (self.keep.jobs, "the time of its record was over")] {
-            while added(&mut jobs, slowly(self.store.mark_due(what, ended(at, keep), reason, at)).await?) {}
+        let with_record = (ended(at, self.keep.jobs), "the time of its record was over");
+        for (due, reason) in [(due, "its time was over"), with_record] {
+            while added(&mut jobs, slowly(self.store.mark_due(what, due, reason, at)).await?) {}
         }
         Ok(jobs)
     }
@@ -239,7 +247,8 @@ impl Keeper {
 /// The jobs whose end is longer ago than that.
 fn ended(at: Timestamp, keep: Duration) -> Ended {
     let keep = i64::try_from(keep.as_millis()).unwrap_or(i64::MAX);
-    Ended { after: from_ms(FIRST_END_MS), until: from_ms(at.as_millisecond().saturating_sub(keep)) }
+    let until = from_ms(at.as_millisecond().saturating_sub(keep));
+    Ended { after: from_ms(FIRST_END_MS), until, given_up_until: until }
 }
 
 fn stored_bytes(job: &Job) -> u64 {

@@ -14,6 +14,8 @@ mod fake;
 mod instance;
 #[path = "errors/others.rs"]
 mod others;
+#[path = "errors/outage.rs"]
+mod outage;
 #[path = "errors/polling.rs"]
 mod polling;
 #[path = "errors/quota.rs"]

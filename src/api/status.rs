@@ -25,7 +25,8 @@ pub(super) async fn status(State(daemon): State<Shared>, caller: Caller) -> Resu
 /// What this caller may know: of the jobs only its own.
 async fn seen_by(caller: &Caller, daemon: &Daemon, lane: &Lane) -> Result<InstanceStatus, StoreError> {
     let mut status = of_lane(daemon, lane).await?;
-    if let Caller::Client(_) = caller {
+    if let Caller::Client(client) = caller {
+        status.queue.given_up = daemon.store.given_up(lane.name(), Some(&client.id)).await?;
         for id in std::mem::take(&mut status.queue.held) {
             if caller.owns(&daemon.store.job(id).await?) {
                 status.queue.held.push(id);
@@ -66,6 +67,7 @@ pub(super) async fn of_lane(daemon: &Daemon, lane: &Lane) -> Result<InstanceStat
             running_jobs: depth.running_jobs,
             collecting: count(BatchState::Collecting),
             held,
+            given_up: daemon.store.given_up(lane.name(), None).await?,
             oldest_pending_at: depth.oldest_pending_at,
         },
         limits: Limits {

@@ -118,6 +118,10 @@ pub struct Queue {
     pub collecting: u32,
     /// Jobs with a batch of which a person has to say what to do.
     pub held: Vec<JobId>,
+    /// Jobs that failed by their attempts: their content is kept until someone retries or erases them, for
+    /// `retention.failed_files` at most.
+    #[serde(default)]
+    pub given_up: Due,
     #[schemars(with = "Option<TimeText>")]
     pub oldest_pending_at: Option<Timestamp>,
 }

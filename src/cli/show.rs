@@ -60,6 +60,8 @@ fn record(job: &Job) -> String {
     lines.extend(job.started_at.map(|at| ("started", time(at))));
     lines.extend(job.finished_at.map(|at| ("finished", time(at))));
     lines.extend(job.content_erased_at.map(|at| ("content", format!("erased at {}", time(at)))));
+    let waits = "kept for someone to retry the job, or to erase it";
+    lines.extend(job.content_waits().then(|| ("content", waits.to_owned())));
     lines.extend(job.reports_erased_at.map(|at| ("reports", format!("erased at {}", time(at)))));
     lines.extend(job.error.as_ref().map(|error| ("error", plain(error))));
     table(&lines.into_iter().map(|(name, value)| vec![name.to_owned(), value]).collect::<Vec<_>>())

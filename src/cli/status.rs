@@ -79,6 +79,13 @@ fn instance(status: &InstanceStatus) -> Vec<(&'static str, String)> {
         let held: Vec<String> = queue.held.iter().map(ToString::to_string).collect();
         lines.push(("held", format!("jobs {}: retry or cancel them", held.join(", "))));
     }
+    if queue.given_up.jobs > 0 {
+        let first: Vec<String> = queue.given_up.first.iter().map(ToString::to_string).collect();
+        let more = queue.given_up.jobs.saturating_sub(first.len() as u64);
+        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        let text = "failed by their attempts, and their content is kept: retry or erase them";
+        lines.push(("given up", format!("jobs {}{more} {text}", first.join(", "))));
+    }
     lines
 }
 
@@ -90,7 +97,7 @@ mod tests {
     use crate::api::types::{Limits, Queue, Slots};
     use crate::cli::text::samples::at;
     use crate::job::JobId;
-    use crate::store::{Pause, PauseKind};
+    use crate::store::{Due, Pause, PauseKind};
 
     fn quiet() -> InstanceStatus {
         InstanceStatus {
@@ -120,6 +127,7 @@ mod tests {
             running_jobs: 6,
             collecting: 1,
             held: vec![JobId(4), JobId(5)],
+            given_up: Due { jobs: 3, bytes: 70, first: vec![JobId(7), JobId(9)] },
             oldest_pending_at: Some(at(1)),
         };
         busy.limits.daily_calls = 10_000;
@@ -139,11 +147,12 @@ mod tests {
              \x20 calls  0 of 50 in 20 s, at most 5 at once; 0 today\n\
              \n\
              emea\n\
-             \x20 state  paused since 2026-08-01T10:00:00Z, until 2026-08-01T11:00:00Z: 607\n\
-             \x20 slots  7 of 10 taken: 1 uploading, 3 queued, 2 importing, 1 unknown; Marketo last let us have 6\n\
-             \x20 queue  1 job pending (2 batches), 6 running, 1 collecting; the oldest waits since 2026-08-01T10:00:01Z\n\
-             \x20 calls  0 of 50 in 20 s, at most 5 at once; 0 of 10000 today\n\
-             \x20 held   jobs 4, 5: retry or cancel them\n"
+             \x20 state     paused since 2026-08-01T10:00:00Z, until 2026-08-01T11:00:00Z: 607\n\
+             \x20 slots     7 of 10 taken: 1 uploading, 3 queued, 2 importing, 1 unknown; Marketo last let us have 6\n\
+             \x20 queue     1 job pending (2 batches), 6 running, 1 collecting; the oldest waits since 2026-08-01T10:00:01Z\n\
+             \x20 calls     0 of 50 in 20 s, at most 5 at once; 0 of 10000 today\n\
+             \x20 held      jobs 4, 5: retry or cancel them\n\
+             \x20 given up  jobs 7, 9 and 1 more failed by their attempts, and their content is kept: retry or erase them\n"
         );
     }
 }

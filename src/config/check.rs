@@ -32,6 +32,7 @@ pub(super) fn checked(raw: Raw) -> Result<Config, Problem> {
     not_empty("store.path", &raw.store.path)?;
     within("store.reserve_bytes", raw.store.reserve_bytes, 0..=1 << 40)?;
     more_than_zero("retention.files", raw.retention.files)?;
+    more_than_zero("retention.failed_files", raw.retention.failed_files)?;
     more_than_zero("retention.reports", raw.retention.reports)?;
     more_than_zero("retention.jobs", raw.retention.jobs)?;
     if let Some(path) = &raw.drop.path {
@@ -464,9 +465,10 @@ mod tests {
                 "instances.default.instances is not a key: here belongs one of `base_url`, `identity_url`, `client_id`, `client_id_file`, `client_secret`, `client_secret_file`, `unknown_outcome`, `max_attempts`, `backoff_min`, `backoff_max`, `request_timeout`, `limits`, `polling`",
             ),
             ("[retention]\nfiles = '0d'", "retention.files must be more than zero"),
+            ("[retention]\nfailed_files = '0d'", "retention.failed_files must be more than zero"),
             (
                 "[retention]\nflies = '7d'",
-                "retention.flies is not a key: here belongs one of `files`, `reports`, `jobs`",
+                "retention.flies is not a key: here belongs one of `files`, `failed_files`, `reports`, `jobs`",
             ),
             ("[store]\npath = ''", "store.path is empty"),
             ("[store]\npath = 7", "store.path must be text, not integer `7`"),

@@ -17,9 +17,11 @@ use crate::job::JobId;
 pub struct Ended {
     pub after: Timestamp,
     pub until: Timestamp,
+    /// In place of `until` for the content of jobs that failed by their attempts; not after it.
+    pub given_up_until: Timestamp,
 }
 
-/// What there is of something to erase.
+/// Jobs of which something is to be erased, or that wait for someone, and what is stored of it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Due {
     pub jobs: u64,
@@ -38,6 +40,14 @@ const JOBS_AT_ONCE: u32 = 32;
 /// How many lines of history one transaction drops beyond the last of its jobs.
 const LINES_AT_ONCE: u64 = 500;
 
+/// The content of a job that failed by its attempts stays longer: someone may still send it again.
+macro_rules! content_due {
+    () => {
+        "finished_at > ?1 AND finished_at <= ?2 AND content_erased_at IS NULL
+         AND (finished_at <= ?3 OR NOT EXISTS (SELECT 1 FROM batch b WHERE b.job_id = job.id AND b.given_up = 1))"
+    };
+}
+
 /// The record of a job stays while an import that nobody can see may count for it, or somebody is to be told of it.
 macro_rules! droppable {
     () => {
@@ -53,23 +63,46 @@ impl Store {
         let mut snapshot = self.readers().begin().await?;
         let sql = match what {
             Stored::Content => {
-                "SELECT count(*) AS jobs, coalesce(sum(bytes), 0) AS bytes FROM job
-                 WHERE finished_at > ? AND finished_at <= ? AND content_erased_at IS NULL"
+                concat!("SELECT count(*) AS jobs, coalesce(sum(bytes), 0) AS bytes FROM job WHERE ", content_due!())
             }
             Stored::Reports => {
                 "SELECT count(*) AS jobs,
                         coalesce(sum((SELECT sum(coalesce(failures_bytes, 0) + coalesce(warnings_bytes, 0))
                                       FROM batch WHERE job_id = job.id)), 0) AS bytes FROM job
-                 WHERE finished_at > ? AND finished_at <= ? AND reports_erased_at IS NULL"
+                 WHERE finished_at > ?1 AND finished_at <= ?2 AND reports_erased_at IS NULL"
             }
         };
         let row = sqlx::query(sql)
             .bind(ended.after.as_millisecond())
             .bind(ended.until.as_millisecond())
+            .bind(ended.given_up_until.as_millisecond())
             .fetch_one(&mut *snapshot)
             .await?;
         let first = first(&mut snapshot, what, ended, FIRST).await?;
         Ok(Due { jobs: size(&row, "jobs")?, bytes: size(&row, "bytes")?, first })
+    }
+
+    /// The jobs of an instance that failed by their attempts and whose content is kept for someone to send them again;
+    /// with `client_id` only those of that client.
+    pub async fn given_up(&self, name: &str, client_id: Option<&str>) -> Result<Due, StoreError> {
+        let rows = sqlx::query(
+            "SELECT id, bytes FROM job
+             WHERE id IN (SELECT job_id FROM batch WHERE given_up = 1) AND instance = ?1 AND state = 'failed'
+               AND content_erased_at IS NULL AND (?2 IS NULL OR (source = 'client' AND source_name = ?2))
+             ORDER BY finished_at",
+        )
+        .bind(name)
+        .bind(client_id)
+        .fetch_all(self.readers())
+        .await?;
+        let mut waiting = Due { jobs: rows.len() as u64, ..Due::default() };
+        for row in &rows {
+            waiting.bytes += size(row, "bytes")?;
+            if waiting.first.len() < FIRST as usize {
+                waiting.first.push(JobId(row.try_get("id")?));
+            }
+        }
+        Ok(waiting)
     }
 
     /// The records that are to be dropped of jobs that ended then.
@@ -123,18 +156,16 @@ impl Store {
 
 async fn first(conn: &mut SqliteConnection, what: Stored, ended: Ended, limit: u32) -> Result<Vec<JobId>, StoreError> {
     let sql = match what {
-        Stored::Content => {
-            "SELECT id FROM job WHERE finished_at > ? AND finished_at <= ? AND content_erased_at IS NULL
-             ORDER BY finished_at LIMIT ?"
-        }
+        Stored::Content => concat!("SELECT id FROM job WHERE ", content_due!(), " ORDER BY finished_at LIMIT ?4"),
         Stored::Reports => {
-            "SELECT id FROM job WHERE finished_at > ? AND finished_at <= ? AND reports_erased_at IS NULL
-             ORDER BY finished_at LIMIT ?"
+            "SELECT id FROM job WHERE finished_at > ?1 AND finished_at <= ?2 AND reports_erased_at IS NULL
+             ORDER BY finished_at LIMIT ?4"
         }
     };
     let ids: Vec<i64> = sqlx::query_scalar(sql)
         .bind(ended.after.as_millisecond())
         .bind(ended.until.as_millisecond())
+        .bind(ended.given_up_until.as_millisecond())
         .bind(limit)
         .fetch_all(conn)
         .await?;

@@ -189,10 +189,40 @@ mod tests {
     use super::super::fixture::{add, leads, store};
     use super::*;
     use crate::clock::from_ms;
+    use crate::job::{BatchKey, Event};
     use crate::store::Packed;
 
     fn ended(after: i64, until: i64) -> Ended {
-        Ended { after: from_ms(after), until: from_ms(until) }
+        Ended { after: from_ms(after), until: from_ms(until), given_up_until: from_ms(until) }
+    }
+
+    #[tokio::test]
+    async fn content_of_a_job_that_failed_by_its_attempts_has_a_time_of_its_own() {
+        let store = store().await;
+        let given_up = Event::GivenUp { reason: "given up after 8 attempts".into(), ghost_until: None };
+        let mut ids = Vec::new();
+        for (end, event) in [(2_500, given_up), (2_600, Event::Rejected { reason: "1006".into() })] {
+            let id = add(&store, leads(), 1).await;
+            let key = BatchKey { job: id, part: 1 };
+            store.record(key, Event::UploadBegan, None, from_ms(end)).await.unwrap();
+            store.record(key, event, None, from_ms(end)).await.unwrap();
+            ids.push(id);
+        }
+        let waiting = async || store.given_up("default", None).await.unwrap().first;
+        assert_eq!((waiting().await, store.given_up("other", None).await.unwrap().jobs), (vec![ids[0]], 0));
+        assert_eq!(store.given_up("default", Some("crm")).await.unwrap().jobs, 0, "it is not this client's");
+        let due = async |given_up_until| {
+            let ended = Ended { given_up_until: from_ms(given_up_until), ..ended(0, 3_000) };
+            (store.due(Stored::Content, ended).await.unwrap().first, ended)
+        };
+        assert_eq!(due(2_499).await.0, [ids[1]]);
+        assert_eq!(due(2_500).await.0, ids);
+        let ended = due(2_499).await.1;
+        assert_eq!(store.mark_due(Stored::Content, ended, "test", from_ms(9_000)).await.unwrap(), 1);
+        assert!(store.job(ids[0]).await.unwrap().content_waits());
+        store.retry(ids[0], from_ms(9_001)).await.unwrap();
+        assert_eq!(waiting().await, []);
+        assert!(!store.job(ids[0]).await.unwrap().content_waits());
     }
 
     #[tokio::test]

@@ -50,6 +50,12 @@ pub struct Job {
 }
 
 impl Job {
+    /// It failed by its attempts, and its content is kept for someone to send it again or to erase it.
+    pub fn content_waits(&self) -> bool {
+        let given_up = self.batches.iter().any(|batch| batch.given_up);
+        self.state == JobState::Failed && given_up && self.content_erased_at.is_none()
+    }
+
     /// Rows did not arrive although the job is complete. Marketo's count of them can be missing; their file tells too.
     pub fn has_failed_rows(&self) -> bool {
         self.rows.failed.is_some_and(|failed| failed > 0)

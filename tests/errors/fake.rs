@@ -6,6 +6,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
+/// In place of a status: no answer at all, on an open connection.
+const NEVER: u16 = 1;
+
 pub struct Fake {
     base_url: String,
     accepting: JoinHandle<()>,
@@ -42,6 +45,11 @@ impl Answer {
     /// The connection is closed without a word.
     pub fn nothing() -> Answer {
         Answer::plain(0, "", "")
+    }
+
+    /// The request is read, and nothing ever comes.
+    pub fn never() -> Answer {
+        Answer::plain(NEVER, "", "")
     }
 
     pub fn json(body: impl Into<String>) -> Answer {
@@ -116,6 +124,10 @@ async fn converse(mut stream: TcpStream, answers: &(dyn Fn(&Request) -> Answer +
     let Answer { status, content_type, body, endless, .. } = answer;
     if status == 0 {
         return Ok(());
+    }
+    if status == NEVER {
+        // The client closes the connection when it has waited for long enough.
+        return stream.read(&mut [0]).await.map(drop);
     }
     let length = if endless.is_none() { format!("Content-Length: {}\r\n", body.len()) } else { String::new() };
     let text =

@@ -17,6 +17,7 @@ pub(super) struct Seen {
     jobs: IntGaugeVec,
     batches: IntGaugeVec,
     held: IntGaugeVec,
+    given_up: IntGaugeVec,
     oldest: IntGaugeVec,
     slots: IntGaugeVec,
     slots_limit: IntGaugeVec,
@@ -39,6 +40,11 @@ impl Seen {
             jobs: maker.gauges("marqueue_queue_jobs", "Jobs that have not ended.", &["instance", "state"]),
             batches: maker.gauges("marqueue_queue_batches", "Batches that wait to be uploaded.", INSTANCE),
             held: maker.gauges("marqueue_held_jobs", "Jobs of which a person has to say what to do.", INSTANCE),
+            given_up: maker.gauges(
+                "marqueue_given_up_jobs",
+                "Jobs that failed by their attempts and whose content waits for a person.",
+                INSTANCE,
+            ),
             oldest: maker.gauges(
                 "marqueue_oldest_pending_age_seconds",
                 "Age of the oldest pending job; 0 where there is none.",
@@ -109,6 +115,7 @@ impl Seen {
         set(&self.jobs, &["running"], queue.running_jobs);
         set(&self.batches, &[], queue.pending_batches);
         set(&self.held, &[], queue.held.len() as u64);
+        set(&self.given_up, &[], queue.given_up.jobs);
         let age = queue.oldest_pending_at.map(|at| Duration::try_from(now.duration_since(at)).unwrap_or_default());
         set(&self.oldest, &[], age.unwrap_or_default().as_secs());
         for (state, used) in [

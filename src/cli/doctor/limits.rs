@@ -47,10 +47,11 @@ fn limits(check: String, instance: &Instance) -> Finding {
 
 fn retention(retention: &Retention) -> Finding {
     const CHECK: &str = "retention";
-    let Retention { files, reports, jobs } = retention;
-    if jobs < files || jobs < reports {
-        let detail = "retention.jobs is shorter than files or reports, and with the record the rest goes too";
-        return Finding::warning(CHECK, detail, "make jobs the longest of the three");
+    let Retention { files, failed_files, reports, jobs } = retention;
+    if jobs < files || jobs < reports || jobs < failed_files {
+        let detail =
+            "retention.jobs is shorter than files, failed_files or reports, and with the record the rest goes too";
+        return Finding::warning(CHECK, detail, "make jobs the longest of them");
     }
     if reports < files {
         let detail =
