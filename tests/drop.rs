@@ -332,3 +332,17 @@ async fn a_kill_between_any_two_steps_leaves_one_job() {
         assert!(killed > 0, "no kill fell on {calls}: {outcomes:?}");
     }
 }
+
+#[tokio::test]
+async fn a_dropped_file_without_a_header_is_refused_by_its_line() {
+    let mut town = town_at_work().await;
+    rename_in(&town, "default/leads/people.csv", "ana@example.com,Ana\nbob@example.com,Bob\n");
+    let look = async |town: &mut Town| {
+        let found = fs::read_dir(at(town, "rejected")).ok()?.filter_map(Result::ok);
+        found.map(|entry| entry.path()).find(|path| path.to_string_lossy().ends_with(".reason.txt"))
+    };
+    let reason = town.until("the reason is there", look).await;
+    let reason = fs::read_to_string(reason).expect("a reason");
+    assert!(reason.contains("column 1 of line 1 holds an \"@\"") && !reason.contains("ana@"), "{reason}");
+    assert!(!town.log().contains("ana@"));
+}
