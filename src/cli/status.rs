@@ -45,7 +45,9 @@ fn instance(status: &InstanceStatus) -> Vec<(&'static str, String)> {
             let until = pause.until.map(|until| format!(", until {}", time(until))).unwrap_or_default();
             format!("paused since {}{until}: {}", time(pause.at), plain(&pause.reason))
         }
-        (None, Some(until)) => format!("Marketo does not answer; it is tried again at {}", time(*until)),
+        (None, Some(until)) => {
+            format!("Marketo does not answer, or no upload succeeds; one is tried at {}", time(*until))
+        }
         (None, None) => "uploads go on".to_owned(),
     };
     let taken = slots.uploading + slots.queued + slots.importing + slots.unknown;

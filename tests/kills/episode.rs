@@ -58,6 +58,8 @@ pub struct Episode {
     town: Town,
     seed: u64,
     dice: Xoshiro256PlusPlus,
+    /// None where the database is lied about: an outage would leave too little to lie about.
+    outages: Option<Xoshiro256PlusPlus>,
     /// Other integrations' imports come and go, and Marketo refuses what is over its own limit.
     foreigners: bool,
     story: Story,
@@ -110,13 +112,15 @@ impl Episode {
         );
         let (files, lives, jobs, ledger) = (Vec::new(), Vec::new(), Vec::new(), town.simulator.ledger());
         let story = Story { limits, files, lives, jobs, halves: 0, ledger };
-        Episode { town, seed, dice, foreigners, story, count: Count::default() }
+        let outages = Some(super::dice(seed, "outages"));
+        Episode { town, seed, dice, outages, foreigners, story, count: Count::default() }
     }
 
     /// Kills the daemon so many times, lets it come to rest, and tells the story. With `tampering` the database is lied
     /// to after each kill.
     pub async fn live(mut self, kills: u32, tampering: Option<&'static str>) -> (Story, Count) {
         let counter = Counter::new(self.seed);
+        self.outages = self.outages.filter(|_| tampering.is_none());
         let mut clients = JoinSet::new();
         for name in ["ann", "bob", "eve", LARGE] {
             clients.spawn(at_the_socket(counter.clone(), self.town.socket(), name.to_owned()));
@@ -141,6 +145,9 @@ impl Episode {
     async fn life(&mut self, counter: &Counter) {
         let moment = Moment::any(&mut self.dice);
         weather::change(&self.town.simulator, &mut self.dice, &mut self.count.faults);
+        if let Some(dice) = &mut self.outages {
+            weather::outage(&self.town.simulator, dice, &mut self.count.faults);
+        }
         moment.prepare(&self.town.simulator, counter);
         if self.foreigners {
             self.town.simulator.set_foreign_imports(self.dice.random_range(0..10));

@@ -1,4 +1,4 @@
-//! What goes wrong on the way to Marketo? A few faults for each life of the daemon.
+//! What goes wrong on the way to Marketo: a few faults for each life of the daemon, and now and then an outage.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -9,6 +9,9 @@ use rand::rngs::Xoshiro256PlusPlus;
 
 /// How many faults of each kind were sent out; some may have found no call.
 pub type Count = BTreeMap<String, u32>;
+
+/// How often a life begins with an outage.
+const OUTAGES: f64 = 0.2;
 
 /// Lets some things go wrong from now on, at one of the next calls of their kind.
 pub fn change(simulator: &Simulator, dice: &mut Xoshiro256PlusPlus, count: &mut Count) {
@@ -24,6 +27,30 @@ pub fn change(simulator: &Simulator, dice: &mut Xoshiro256PlusPlus, count: &mut 
         let effect = effect(call, dice);
         *count.entry(name(call, &effect)).or_default() += 1;
         simulator.push_fault(Fault::on(call, effect).nth(dice.random_range(1..=4)));
+    }
+}
+
+/// Lets all uploads fail from the next on, now and then, until so many have.
+pub fn outage(simulator: &Simulator, dice: &mut Xoshiro256PlusPlus, count: &mut Count) {
+    if dice.random_bool(OUTAGES) {
+        let (effect, times) = failing(dice);
+        *count.entry(format!("outage {}", name(Call::Create, &effect))).or_default() += 1;
+        simulator.push_fault(Fault::on(Call::Create, effect).times(times));
+    }
+}
+
+/// In which way all uploads fail for a while, and how many of them. An answer that is lost leaves an import that holds its
+/// place for as long as it may be there, so there are fewer of those.
+fn failing(dice: &mut Xoshiro256PlusPlus) -> (Effect, u32) {
+    let no_reason = Effect::Error { code: None, message: String::new(), executed: false };
+    match dice.random_range(0..7) {
+        0 => (Effect::error(611, "System error"), dice.random_range(5..25)),
+        1 => (no_reason, dice.random_range(5..25)),
+        2 => (Effect::error(608, "API temporarily unavailable"), dice.random_range(5..25)),
+        3 => (Effect::http(503), dice.random_range(5..25)),
+        4 => (Effect::http(404), dice.random_range(5..25)),
+        5 => (Effect::http(502), dice.random_range(3..8)),
+        _ => (Effect::LoseRequest, dice.random_range(3..8)),
     }
 }
 
