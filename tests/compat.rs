@@ -9,6 +9,8 @@ mod house;
 mod legacy;
 #[path = "compat/login.rs"]
 mod login;
+#[path = "compat/loops.rs"]
+mod loops;
 #[path = "compat/program.rs"]
 mod program;
 #[path = "compat/refused.rs"]

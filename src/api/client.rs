@@ -12,6 +12,7 @@ use serde::de::DeserializeOwned;
 
 use super::types::{Erasure, Explanation, History, InstanceStatus, JobsPage, Pass, Problem, Readiness, Status};
 use crate::job::{JobId, JobState};
+use crate::marketo::answering_daemon;
 use crate::marketo::outbound::{ReadError, read_body};
 use crate::store::{HistoryEntry, Job};
 
@@ -180,6 +181,12 @@ impl Client {
 
     pub async fn status(&self) -> Result<Status, ClientError> {
         self.ask(self.request(Method::GET, "/v1/status")).await
+    }
+
+    /// The id that the daemon's calls to Marketo carry; none of a daemon that has none yet.
+    pub async fn daemon_id(&self) -> Result<Option<String>, ClientError> {
+        let answer = self.send_in_time(self.request(Method::GET, "/bulk/v1")).await?;
+        Ok(answering_daemon(answer.headers()))
     }
 
     /// Whether it answers at all.

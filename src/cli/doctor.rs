@@ -16,6 +16,7 @@ mod disk;
 mod drop;
 mod finding;
 mod limits;
+mod loops;
 mod tls;
 
 /// Look at all that the service needs, and say of each thing that it is fine, or what to do
@@ -96,6 +97,9 @@ async fn looked_at(config: &Config, global: &Global) -> Vec<Finding> {
     findings.extend(drop::look(config));
     findings.extend(tls::look(config));
     findings.extend(credentials::look(config).await);
+    if let Ok(daemon) = daemon::client(config, global) {
+        findings.extend(loops::look(config, &daemon).await);
+    }
     findings.extend(limits::look(config));
     findings
 }

@@ -9,11 +9,12 @@ use bytes::Bytes;
 use futures_util::{Stream, StreamExt, stream};
 use jiff::Timestamp;
 use reqwest::Response;
-use reqwest::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE};
+use reqwest::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap};
 
 use super::answer::{Answer, is_file, read, read_on, words};
 use super::asks::{Ask, asks};
 use super::cause::reason;
+use super::daemon_id::{DAEMON_HEADER, answering_daemon, daemon_id};
 use super::multipart::Frame;
 use super::outbound::client_for;
 use super::paths::{create_path, import_path};
@@ -128,6 +129,7 @@ impl Client {
     pub fn new(instance: &config::Instance) -> Result<Client, String> {
         let build = |url: &str, timeout: Duration| {
             let http = client_for(url)
+                .default_headers(HeaderMap::from_iter([(DAEMON_HEADER, daemon_id().clone())]))
                 .timeout(timeout)
                 .connect_timeout(timeout.min(MAX_CONNECT_TIME))
                 // Marketo closes the connection after each answer; one kept here may be closed under an upload's feet,
@@ -148,6 +150,15 @@ impl Client {
     /// The token for the next calls. Needs no permit: these calls count against no limit.
     pub async fn token(&self) -> Result<AccessToken, TokenFault> {
         self.tokens.get().await
+    }
+
+    /// The ids of marqueue daemons that answer at the addresses of the instance, where Marketo should. Nothing is said of
+    /// the credentials, and the calls, which have no token, count against no limit.
+    pub async fn answering_daemons(&self) -> Vec<String> {
+        let call = self.http.get(format!("{}/bulk/v1/leads.json", self.base_url)).send();
+        let (call, identity) = tokio::join!(call, self.tokens.ask_without_credentials());
+        let answers = [call.ok(), identity.ok()];
+        answers.iter().flatten().filter_map(|answer| answering_daemon(answer.headers())).collect()
     }
 
     /// How the last request for a token went.

@@ -148,6 +148,11 @@ impl Tokens {
         fetched
     }
 
+    /// Asks with nothing in hand, to see who answers.
+    pub async fn ask_without_credentials(&self) -> reqwest::Result<reqwest::Response> {
+        self.http.get(&self.url).send().await
+    }
+
     async fn ask(&self) -> Result<Token, TokenFault> {
         let passing = |error: reqwest::Error| TokenFault::Passing(reason(&error));
         // POST, so that the secret stands in no URL and so in no proxy's log.
@@ -188,7 +193,13 @@ fn token_in(http: u16, body: &[u8]) -> Result<Token, TokenFault> {
         None => String::new(),
     };
     let text = format!("HTTP {http} {}", remark(&words)).trim_end().to_owned();
+    // OAuth's own words for what passes.
+    let passes =
+        |said: &TokenError| matches!(said.error.as_str(), "temporarily_unavailable" | "server_error" | "slow_down");
     match http {
+        _ if said.as_ref().is_some_and(passes) => Err(TokenFault::Passing(text)),
+        // Something in between has been seen to make a 200 of identity's refusal.
+        200 if said.is_some() => Err(TokenFault::Credentials(text)),
         200 => Err(TokenFault::Passing("its answer could not be read".into())),
         401 => Err(TokenFault::Credentials(text)),
         // A page of something in between says nothing of the credentials.
@@ -257,11 +268,21 @@ mod tests {
             (401, envelope("608").as_bytes(), false),
             (200, html, false),
             (500, own, false),
+            (200, own, true),
+            (200, br#"{"error":"unauthorized"}"#, true),
+            (200, br#"{"error":"temporarily_unavailable","error_description":"later"}"#, false),
+            (401, br#"{"error":"temporarily_unavailable"}"#, false),
+            (200, br#"{"error":""}"#, false),
+            (200, b"{}", false),
         ] {
             let fault = token_in(http, body).err().expect("no token");
             let found = matches!(fault, TokenFault::Credentials(_));
             assert_eq!(found, credentials, "{http} {}", String::from_utf8_lossy(body));
         }
         assert!(token_in(200, br#"{"access_token":"t","expires_in":"60"}"#).is_ok());
+        let said = |body: &[u8]| token_in(200, body).err().expect("no token").to_string();
+        assert!(said(own).ends_with("refused the credentials: HTTP 200 Bad client credentials (invalid_client)"));
+        let allowlist = br#"{"success":false,"errors":[{"code":"603","message":"Access denied for IP 192.0.2.1"}]}"#;
+        assert!(said(allowlist).ends_with("refused the credentials: 603: Access denied for IP 192.0.2.1"));
     }
 }

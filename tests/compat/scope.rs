@@ -175,8 +175,8 @@ async fn a_program_that_keeps_only_the_host_has_an_instance_of_its_own() {
     let log = town.log();
     let warned = |id: &str| log.contains(&format!("the client {id} may use the instances default, eu"));
     assert_eq!((warned("crm"), warned("web")), (false, true));
-    let mut doctor = std::process::Command::new(crate::support::binary());
-    let doctor = doctor.args(["doctor", "--config"]).arg(town.config_file()).output().expect("it runs");
+    let mut doctor = tokio::process::Command::new(crate::support::binary());
+    let doctor = doctor.args(["doctor", "--config"]).arg(town.config_file()).output().await.expect("it runs");
     let said = String::from_utf8(doctor.stdout).expect("text");
     assert!(
         said.contains("the client web may use the instances default, eu") && !said.contains("the client crm"),

@@ -7,10 +7,14 @@
 
 use axum::Router;
 use axum::extract::Request;
-use axum::http::Uri;
 use axum::http::uri::PathAndQuery;
+use axum::http::{HeaderMap, Uri};
+use axum::response::Response;
 use hyper::service::Service;
 use hyper_util::service::TowerToHyperService;
+
+use super::answer::{Answer, Refusal, RequestId};
+use crate::marketo::{DAEMON_HEADER, daemon_id, is_own_call};
 
 /// What Marketo's addresses begin with, behind an instance or not.
 const ROOTS: [&str; 3] = ["identity", "bulk", "rest"];
@@ -30,8 +34,25 @@ pub(in crate::api) fn by_address(marketo: Router, native: Router) -> Router {
                 *request.uri_mut() = Uri::from(address);
             }
         }
-        marketo.call(request).await
+        let answered = match is_own_call(request.headers()) {
+            true => Ok(own_call(request.headers())),
+            false => marketo.call(request).await,
+        };
+        answered.map(|mut answer: Response| {
+            answer.headers_mut().insert(DAEMON_HEADER, daemon_id().clone());
+            answer
+        })
     })
+}
+
+/// The daemon has called itself. Taken as a client's, its upload would be a job that is uploaded here once more, and so on.
+/// The answer stops the instance that made the call, with the reason.
+fn own_call(headers: &HeaderMap) -> Response {
+    let id = RequestId::of(headers);
+    id.span().in_scope(|| tracing::error!("the daemon was called by itself: an instance's address leads back to it"));
+    let reason = "Access denied: this address leads back to the marqueue daemon that makes the call, and not to Marketo; mend \
+                  base_url and identity_url of the instance, or the name server that the daemon uses";
+    id.on(Answer::Refusal(Refusal::new(603, reason)))
 }
 
 /// One of Marketo's paths as the routes know it; none if it is not Marketo's. One that can't be resolved stays as it is,

@@ -37,11 +37,19 @@ async fn ask(name: &str, instance: &Instance) -> (Finding, Option<SignedDuration
     let place = &instance.identity_url;
     let finding = match asked {
         Ok(_) => Finding::fine(check, format!("{place} gave a token for them")),
-        Err(error @ TokenFault::Credentials(_)) => Finding::fault(
-            check,
-            error.to_string(),
-            format!("copy id and secret again from Admin > Integration > LaunchPoint into [instances.{name}]"),
-        ),
+        Err(TokenFault::Credentials(words)) => {
+            let advice = match words.starts_with("603") {
+                true => {
+                    "see in Marketo's Admin > Security that the allowlist of IP addresses has this machine's, and that \
+                         the role of the API user may import"
+                        .to_owned()
+                }
+                false => {
+                    format!("copy id and secret again from Admin > Integration > LaunchPoint into [instances.{name}]")
+                }
+            };
+            Finding::fault(check, TokenFault::Credentials(words).to_string(), advice)
+        }
         Err(error @ TokenFault::Passing(_)) => Finding::fault(
             check,
             error.to_string(),

@@ -22,7 +22,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 pub async fn look(config: &Config, global: &Global) -> Vec<Finding> {
     let socket = config.api.socket.as_path();
-    let asked = match Client::new(socket, global.timeout.unwrap_or(PATIENCE)) {
+    let asked = match client(config, global) {
         Ok(client) => client.status().await,
         Err(error) => Err(error),
     };
@@ -54,6 +54,11 @@ pub async fn look(config: &Config, global: &Global) -> Vec<Finding> {
     }
     findings.push(descriptors(config));
     findings
+}
+
+/// For questions to the daemon of this configuration.
+pub fn client(config: &Config, global: &Global) -> Result<Client, ClientError> {
+    Client::new(&config.api.socket, global.timeout.unwrap_or(PATIENCE))
 }
 
 const FOREIGN: &str = "see what it is (ss -xlp), and stop it or choose another api.socket";
