@@ -16,12 +16,14 @@ use axum::middleware::Next;
 use axum::response::Response;
 
 use super::Shared;
-use super::create::DEFAULT_INSTANCE;
 use super::problem::{Segment, job_id};
 use super::tokens::{Bearer, Client, Denied, Tokens};
 use super::types::Problem;
 use crate::job::Source;
 use crate::store::{Job, StoreError};
+
+/// Where no instance is named.
+pub(super) const DEFAULT_INSTANCE: &str = "default";
 
 /// The other end of a connection; the listener puts it beside each request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -10,15 +10,12 @@ use axum::http::{HeaderMap, StatusCode};
 use schemars::JsonSchema;
 
 use super::Shared;
-use super::caller::Caller;
+use super::caller::{Caller, DEFAULT_INSTANCE};
 use super::problem::Query;
 use super::types::{Problem, Taken};
 use crate::intake::Received;
 use crate::job::{Format, Source, Target};
 use crate::store::{Added, NewJob};
-
-/// Where no instance is named.
-pub(super) const DEFAULT_INSTANCE: &str = "default";
 
 pub(super) async fn create(
     State(daemon): State<Shared>,
