@@ -10,6 +10,10 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 
+mod trust;
+
+pub use trust::Trust;
+
 /// The longest sleep before the clock is read again, so that a clock that was set is noticed.
 const LONGEST_NAP: Duration = Duration::from_secs(30);
 

@@ -16,14 +16,10 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{Mutex, Notify};
 use tokio_util::sync::CancellationToken;
 
-use crate::clock::{Clock, TimeText, from_ms};
+use crate::clock::{Clock, TimeText, Trust, from_ms};
 use crate::config;
 use crate::job::JobId;
 use crate::store::{Due, Ended, Job, Store, StoreError, Stored};
-
-mod trust;
-
-use trust::Trust;
 
 /// No job ended before this: a clock said so that had not been set (2025-01-01).
 const FIRST_END_MS: i64 = 1_735_689_600_000;

@@ -219,3 +219,23 @@ async fn a_reload_of_one_of_two_instances_limits_both() {
     town.both_complete(4).await;
     assert_eq!(town.simulator.ledger().most_queued, 1);
 }
+
+#[tokio::test]
+async fn a_lowered_upload_size_holds_for_waiting_jobs() {
+    let mut town = Town::new(Settings { max_body: 10_000, ..quick() }).await;
+    let calls = "calls = 5000, window = \"1s\"";
+    town.config = format!("limits = {{ {calls} }}\n");
+    town.start().await;
+    assert_eq!(town.json("POST", "/v1/instances/default/pause").await.0, 200);
+    let addresses: Vec<String> = (0..2_000).map(|n| format!("{n}@example.com")).collect();
+    let id = town.add(LEADS, leads(&addresses.iter().map(String::as_str).collect::<Vec<_>>())).await.id;
+    town.kill();
+    town.config = format!("limits = {{ {calls}, upload_bytes = 10000 }}\n");
+    town.start().await;
+    assert_eq!(town.json("POST", "/v1/instances/default/resume").await.0, 200);
+    let job = town.ended(id).await;
+    assert_eq!((job.state, job.rows.processed), (JobState::Complete, Some(2_000)), "{job:?}");
+    let ledger = town.simulator.ledger();
+    assert_eq!(ledger.errors_of("http 413"), 0, "{:?}", ledger.errors);
+    assert!(job.batches.iter().all(|batch| batch.attempts == 1));
+}

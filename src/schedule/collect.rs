@@ -227,7 +227,7 @@ async fn later(
     request_id: Option<String>,
 ) -> Result<Fetched, StoreError> {
     let now = desk.clock.now();
-    match fetch_failed(ask, &reason, batch.accepted_at, batch.ask_failures, &desk.config(), now) {
+    match fetch_failed(ask, &reason, desk.believed(batch.accepted_at, now), batch.ask_failures, &desk.config(), now) {
         Unanswered::GiveUp(reason) => {
             tracing::warn!(instance = %desk.name, job = %key.job, part = key.part, file = kind.as_str(), %reason,
                 request_id, "Marketo does not give the file; the batch ends without it");

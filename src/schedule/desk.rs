@@ -1,14 +1,14 @@
 //! What does a worker need to carry out a step for an instance?
 
-use std::sync::{Arc, PoisonError, RwLock};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
 use super::endpoint::Endpoint;
 use super::plan::Rules;
-use crate::clock::{Clock, Seldom};
+use crate::clock::{Clock, Seldom, Trust};
 use crate::config;
 use crate::job::{BatchKey, BatchState, Event};
 use crate::marketo::Client;
@@ -22,6 +22,8 @@ pub(super) struct Desk {
     pub name: String,
     terms: RwLock<Terms>,
     pub store: Store,
+    /// How far the clock's word is taken for an age that would end something.
+    trust: Mutex<Trust>,
     /// Shared with the other instances that lead to the same Marketo.
     pub endpoint: Endpoint,
     pub clock: Clock,
@@ -46,7 +48,8 @@ impl Desk {
         stop: CancellationToken,
     ) -> Desk {
         let terms = RwLock::new(Terms { config: Arc::new(config), client: Arc::new(client) });
-        Desk { name: name.to_owned(), terms, store, endpoint, clock, stop }
+        let trust = Mutex::new(Trust::begin(Duration::MAX, clock.now(), Instant::now()));
+        Desk { name: name.to_owned(), terms, trust, store, endpoint, clock, stop }
     }
 
     pub fn config(&self) -> Arc<config::Instance> {
@@ -66,6 +69,12 @@ impl Desk {
         if let Some(client) = client {
             terms.client = Arc::new(client);
         }
+    }
+
+    /// The moment from which an age is counted that would end something; none while the clock is not to be believed, which
+    /// is for an hour after a start and after each leap. What is asked about is then asked about again.
+    pub fn believed(&self, since: Option<Timestamp>, now: Timestamp) -> Option<Timestamp> {
+        self.trust.lock().unwrap_or_else(PoisonError::into_inner).believed(since, now, Instant::now())
     }
 
     /// What a plan made at `now` would see.

@@ -1,16 +1,35 @@
-//! Marketo found an upload too large: where is it cut? At the record end that is nearest to its middle.
+//! Halving of an upload that is too large, for Marketo or for `limits.upload_bytes`: at the record end nearest to its middle.
 
 use super::desk::Desk;
 use crate::job::{BatchKey, Event};
 use crate::store::{Batch, Job, Kind, Part, StoreError};
 use crate::table::{self, Halver};
 
-/// Cuts a batch that 413 refused. A batch of one row can't be cut, and fails.
+/// Who finds an upload too large.
+#[derive(Clone, Copy)]
+pub(super) enum TooLarge {
+    /// 413.
+    ForMarketo,
+    /// `limits.upload_bytes` was lowered since the file was cut. Nothing was sent.
+    ForUs(u64),
+}
+
+impl TooLarge {
+    fn says(self, bytes: u64) -> String {
+        match self {
+            TooLarge::ForMarketo => format!("Marketo found {bytes} bytes too large (413)"),
+            TooLarge::ForUs(limit) => format!("{bytes} bytes are too large for limits.upload_bytes, which is {limit}"),
+        }
+    }
+}
+
+/// Cuts a batch that is being uploaded. A batch of one row can't be cut, and fails.
 pub(super) async fn halve(
     desk: &Desk,
     key: BatchKey,
     job: &Job,
     batch: &Batch,
+    why: TooLarge,
     request_id: Option<String>,
 ) -> Result<(), StoreError> {
     let header = job.header.1 - job.header.0;
@@ -26,16 +45,15 @@ pub(super) async fn halve(
     let now = desk.clock.now();
     match halver.finish() {
         Ok(halves) => {
-            let reason = format!("Marketo found {bytes} bytes too large (413): cut in two");
-            tracing::warn!(instance = %desk.name, job = %key.job, part = key.part, bytes, request_id,
-                "Marketo found the batch too large; it is cut");
+            let reason = format!("{}: cut in two", why.says(bytes));
+            tracing::warn!(instance = %desk.name, job = %key.job, part = key.part, bytes, request_id, %reason,
+                "the batch is too large; it is cut");
             let halves = halves.map(|half| Part { from: half.from, to: half.to, rows: half.rows });
             let halve = || desk.store.halve(key, halves.clone(), reason.clone(), request_id.clone(), now);
             desk.insist(key, "halved", halve).await
         }
         Err(_) => {
-            let reason =
-                format!("Marketo found {bytes} bytes too large (413), and they are one row, which can't be cut");
+            let reason = format!("{}, and they are one row, which can't be cut", why.says(bytes));
             tracing::warn!(instance = %desk.name, job = %key.job, part = key.part, %reason, request_id, "rejected");
             desk.keep(key, Event::Rejected { reason }, request_id).await.map(drop)
         }

@@ -65,7 +65,7 @@ async fn answered(desk: &Desk, key: BatchKey, id: &str, sent: u64, answer: Statu
 async fn failed(desk: &Desk, key: BatchKey, batch: &Batch, fault: AskFault) -> Result<(), StoreError> {
     let now = desk.clock.now();
     let AskFault { ask, reason, request_id } = fault;
-    match poll_failed(ask, &reason, batch.accepted_at, batch.ask_failures, &desk.config(), now) {
+    match poll_failed(ask, &reason, desk.believed(batch.accepted_at, now), batch.ask_failures, &desk.config(), now) {
         Unanswered::GiveUp(reason) => {
             tracing::warn!(instance = %desk.name, job = %key.job, part = key.part, %reason, request_id, "import lost");
             let event = Event::Lost { counts: batch.counts, reason };

@@ -7,12 +7,12 @@ use jiff::Timestamp;
 
 use super::call::Admitted;
 use super::desk::Desk;
-use super::halve::halve;
+use super::halve::{TooLarge, halve};
 use super::outcome::{FailedUpload, service_quiet};
 use super::plan::{Rules, still_open};
 use super::without_values::fault_without_values;
 use crate::job::{BatchKey, BatchState, Event, Wait};
-use crate::marketo::{Ask, CreateFault, Created, Upload};
+use crate::marketo::{Ask, CreateFault, Created, Upload, content_limit};
 use crate::store::{Batch, Content, Job, Kind, StoreError, Tried};
 
 /// Uploads a pending batch, if the instance still lets it.
@@ -47,6 +47,11 @@ pub(super) async fn upload(desk: &Desk, key: BatchKey) -> Result<(), StoreError>
             (begun, began) = (true, Some(now));
         }
         let (content, bytes) = content(desk, &job, &batch);
+        let limit = desk.config().limits.upload_bytes;
+        if bytes > content_limit(&job.filename, limit) {
+            pass.over().await;
+            return halve(desk, key, &job, &batch, TooLarge::ForUs(limit), None).await;
+        }
         let upload = Upload { target: &job.target, filename: &job.filename, format: job.format, bytes };
         let sent = desk.client().create(&token, upload, content, desk.stop.cancelled()).await;
         let fault = match sent {
@@ -67,7 +72,7 @@ pub(super) async fn upload(desk: &Desk, key: BatchKey) -> Result<(), StoreError>
             _ => None,
         };
         if let CreateFault::Refused { ask: Ask::TooLarge, request_id, .. } = fault {
-            return halve(desk, key, &job, &batch, request_id).await;
+            return halve(desk, key, &job, &batch, TooLarge::ForMarketo, request_id).await;
         }
         let now = desk.clock.now();
         // It only sizes pauses.

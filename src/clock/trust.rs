@@ -1,4 +1,4 @@
-//! Can the clock be believed? When it has run as fast as time itself for a while. Pure.
+//! Trust in the clock: whether the time of day has run as fast as time itself for a while, so that ages may end something.
 
 use std::time::{Duration, Instant};
 
@@ -10,7 +10,9 @@ const PATIENCE: Duration = Duration::from_secs(3600);
 /// Clocks are nudged all the time; this is a leap.
 const LEAP_MS: i64 = 60_000;
 
-pub(super) struct Trust {
+/// What has been seen of the clock.
+#[derive(Debug)]
+pub struct Trust {
     patience: Duration,
     since: Instant,
     seen: (Timestamp, Instant),
@@ -28,17 +30,28 @@ impl Trust {
         let passed = i64::try_from((now - at).as_millis()).unwrap_or(i64::MAX);
         let leapt = wall.as_millisecond().saturating_sub(seen.as_millisecond()).saturating_sub(passed);
         if leapt.saturating_abs() >= LEAP_MS {
-            tracing::warn!(seconds = leapt / 1000, "the clock leapt: for a while nothing is erased by its age");
+            tracing::warn!(
+                seconds = leapt / 1000,
+                "the clock leapt: for a while nothing ends and nothing is erased by its age"
+            );
             self.since = now;
         }
         now - self.since >= self.patience
     }
 }
 
+impl Trust {
+    /// The moment from which an age is counted that would end something; none while the clock is not to be believed.
+    pub fn believed(&mut self, since: Option<Timestamp>, wall: Timestamp, now: Instant) -> Option<Timestamp> {
+        let steady = self.steady(wall, now);
+        since.filter(|_| steady)
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use super::super::from_ms;
     use super::*;
-    use crate::clock::from_ms;
 
     const DAY: Duration = Duration::from_secs(86_400);
 
@@ -61,6 +74,18 @@ mod tests {
             assert!(trust.steady(from_ms(2 * 3_600_000), hours(2)));
             assert_eq!(trust.steady(from_ms(3 * 3_600_000 + leap_ms), hours(3)), steady, "{leap_ms}");
             assert!(trust.steady(from_ms(4 * 3_600_000 + leap_ms), hours(4)));
+        }
+    }
+
+    #[test]
+    fn no_age_is_believed_in_the_hour_after_a_leap() {
+        let begun = Instant::now();
+        let mut trust = Trust::begin(7 * DAY, from_ms(0), begun);
+        let accepted = Some(from_ms(5));
+        for (hours, leapt_days, believed) in [(0, 0, false), (2, 0, true), (3, 8, false), (4, 8, true), (5, 0, false)] {
+            let wall = from_ms((hours * 3600 + leapt_days * 86_400) * 1000);
+            let now = begun + Duration::from_secs(hours.cast_unsigned() * 3600);
+            assert_eq!(trust.believed(accepted, wall, now), accepted.filter(|_| believed), "hour {hours}");
         }
     }
 
