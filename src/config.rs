@@ -141,11 +141,15 @@ pub struct TlsFiles {
     pub key: PathBuf,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct DropFolder {
     /// No drop folder without it.
     pub path: Option<PathBuf>,
+    /// How long a file must be unchanged where no event tells that it is complete, or the daemon cannot see who has it
+    /// open; from 10 ms to a day.
+    #[serde(deserialize_with = "values::duration")]
+    pub settle: Duration,
 }
 
 /// One Marketo subscription, and how it is to be treated.
@@ -281,6 +285,12 @@ impl Default for Store {
     }
 }
 
+impl Default for DropFolder {
+    fn default() -> Self {
+        DropFolder { path: None, settle: Duration::from_secs(5) }
+    }
+}
+
 impl Default for Retention {
     fn default() -> Self {
         Retention { files: 7 * DAY, failed_files: 90 * DAY, reports: 30 * DAY, jobs: 365 * DAY }
@@ -404,7 +414,7 @@ mod tests {
                 legacy_tokens: true,
                 clients: Vec::new(),
             },
-            drop: DropFolder { path: None },
+            drop: DropFolder::default(),
             instances: BTreeMap::from([("default".to_owned(), instance)]),
             notify: Notify { way: None, timeout: Duration::from_secs(30) },
             log: Log { format: None, level: LogLevel::Info },

@@ -108,7 +108,7 @@ impl Daemon {
             }
         }
         let intake = Intake::new(store.clone(), clock.clone(), config);
-        let drop_folder = DropFolder::open(config, intake.clone(), clock.clone())?;
+        let drop_folder = DropFolder::open(config, intake.clone(), clock.clone()).await?;
         let tasks = TaskTracker::new();
         let notifier = Notifier::open(&config.notify, store.clone(), clock.clone()).await;
         let notifier = notifier.map_err(anyhow::Error::msg).with_context(at_the_database)?;

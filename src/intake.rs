@@ -25,7 +25,7 @@ use kept::{Kept, UNDER_WAY_IN_ALL};
 use plausible::plausible;
 use scan::Scan;
 
-pub use drop::{DropFolder, DropFolderError, rejected_files};
+pub use drop::{DropFolder, DropFolderError, DropReport, PartState, rejected_files};
 
 /// The door for files, whichever way they come. Clones are the same door.
 #[derive(Clone)]

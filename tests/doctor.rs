@@ -382,7 +382,7 @@ async fn what_is_broken_is_told_with_what_to_do() {
             exit: 2,
             check: "configuration",
             state: "fault",
-            detail: "drop.paht is not a key: here belongs `path` (in FOLDER/m.toml)",
+            detail: "drop.paht is not a key: here belongs `path` or `settle` (in FOLDER/m.toml)",
             advice: "mend the key; config/marqueue.toml of the source explains every one",
         },
         Broken {

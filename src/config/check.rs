@@ -23,6 +23,9 @@ const DEFAULT_INSTANCE: &str = "default";
 /// With less no client could do anything.
 const LEAST_PATIENCE: Duration = Duration::from_millis(10);
 
+/// No program writes to a share more slowly than that.
+const MAX_SETTLE: Duration = Duration::from_secs(24 * 60 * 60);
+
 /// Marketo's own limit on calls, for all that use an instance together.
 const MARKETO_CALLS: u128 = 100;
 const MARKETO_WINDOW: Duration = Duration::from_secs(20);
@@ -37,6 +40,9 @@ pub(super) fn checked(raw: Raw) -> Result<Config, Problem> {
     more_than_zero("retention.jobs", raw.retention.jobs)?;
     if let Some(path) = &raw.drop.path {
         not_empty("drop.path", path)?;
+    }
+    if !(LEAST_PATIENCE..=MAX_SETTLE).contains(&raw.drop.settle) {
+        return Err(Problem::new("drop.settle", "must be from \"10ms\" to \"1d\""));
     }
     let names = raw.instances.keys().map(String::as_str).collect();
     let api = api(raw.api, &names, &mut warnings)?;
@@ -549,6 +555,9 @@ mod tests {
                 "api.tls_key needs api.tls_cert, the certificate that it belongs to",
             ),
             ("[drop]\npath = ''", "drop.path is empty"),
+            ("[drop]\nsettle = '1ms'", "drop.settle must be from \"10ms\" to \"1d\""),
+            ("[drop]\nsettle = '2d'", "drop.settle must be from \"10ms\" to \"1d\""),
+            ("[drop]\nsettle = 5", "drop.settle must be text with a unit, such as \"20s\", not 5"),
             ("[log]\nlevel = 'loud'", "log.level must be one of `error`, `warn`, `info`, `debug`, `trace`, not `loud`"),
             ("[log]\nformat = 'xml'", "log.format must be `text` or `json`, not `xml`"),
         ] {

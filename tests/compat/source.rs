@@ -15,7 +15,7 @@ async fn every_way_in_is_named_in_the_job_its_history_and_the_log() {
     let mut town = Town::new(quick()).await;
     let drop = town.folder.path().join("drop");
     town.api = format!("listen = \"127.0.0.1:0\"\n{CRM}");
-    town.config = format!("[drop]\npath = {drop:?}\n");
+    town.config = format!("[drop]\npath = {drop:?}\nsettle = \"10ms\"\n");
     town.start().await;
     let uid = fs::metadata(town.folder.path()).expect("a folder").uid();
 

@@ -106,7 +106,7 @@ impl Episode {
             "unknown_outcome = \"{policy}\"\nmax_attempts = 100000\nrequest_timeout = \"2s\"\nbackoff_max = \"150ms\"\n\
              polling = {{ min = \"15ms\", max = \"400ms\" }}\n\
              limits = {{ importing = {importing}, queued = {queued}, calls = {calls}, window = \"{}ms\", \
-             concurrent_calls = {calls_at_once}, upload_bytes = 90000 }}\n[drop]\npath = {:?}\n",
+             concurrent_calls = {calls_at_once}, upload_bytes = 90000 }}\n[drop]\npath = {:?}\nsettle = \"10ms\"\n",
             window.as_millis(),
             town.folder.path().join("drop"),
         );

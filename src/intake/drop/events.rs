@@ -2,6 +2,7 @@
 //! on network shares, looking at all of it every few seconds has to do.
 
 use std::collections::HashMap;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -21,7 +22,17 @@ pub(super) struct Events {
 #[derive(Default)]
 struct Ears {
     heard: Mutex<Heard>,
+    unclosed: Mutex<Unclosed>,
     wake: Notify,
+}
+
+/// Files of any name of which a beginning was heard and no end yet: their writers have them open. A file keeps this when it
+/// is renamed within the folder, whoever its writer is. It takes no more room than the files.
+#[derive(Debug, Default)]
+struct Unclosed {
+    files: HashMap<PathBuf, Signal>,
+    /// What is known of the file that is just being renamed, and the number that ties both halves of that together.
+    renamed: Option<(usize, Option<Signal>)>,
 }
 
 /// What was heard since one last asked: of each file the last, so that it takes no more room than the files.
@@ -34,19 +45,31 @@ pub(super) struct Heard {
 }
 
 impl Events {
-    /// Listens to `root` and all below it from now on, and to nothing else any more.
+    /// Listens to `folder` from now on, and to nothing else any more. Paths are told from `root` on.
     ///
     /// # Errors
     /// What the kernel says, such as that there are too many watches.
-    pub(super) fn watch(&self, root: &Path) -> Result<(), notify::Error> {
-        let mut slot = self.watcher.lock().unwrap_or_else(PoisonError::into_inner);
+    pub(super) fn watch(&self, root: &Path, folder: &Path, mode: RecursiveMode) -> Result<(), notify::Error> {
+        let mut slot = self.slot();
         *slot = None;
         let (heard, below) = (self.heard.clone(), root.to_owned());
         let hear = move |event| heard.hear(event, &below);
         let mut watcher = RecommendedWatcher::new(hear, Config::default().with_follow_symlinks(false))?;
-        watcher.watch(root, RecursiveMode::Recursive)?;
+        watcher.watch(folder, mode)?;
         *slot = Some(watcher);
         Ok(())
+    }
+
+    /// Listens to `folder` and all below it too.
+    ///
+    /// # Errors
+    /// As of [`Events::watch`].
+    pub(super) fn watch_also(&self, folder: &Path) -> Result<(), notify::Error> {
+        self.slot().as_mut().map_or(Ok(()), |watcher| watcher.watch(folder, RecursiveMode::Recursive))
+    }
+
+    fn slot(&self) -> MutexGuard<'_, Option<RecommendedWatcher>> {
+        self.watcher.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn heard(&self) -> Heard {
@@ -61,40 +84,84 @@ impl Events {
 
 impl Ears {
     fn hear(&self, event: notify::Result<Event>, root: &Path) {
-        let Ok(event) = event.inspect_err(|error| tracing::warn!(%error, "the drop folder can't be watched well"))
-        else {
+        let event = event.inspect_err(|error| tracing::warn!(%error, "the drop folder can't be watched well"));
+        let Some(event) = event.ok().filter(|event| !event.need_rescan()) else {
             self.locked().lost = true;
+            *self.unclosed() = Unclosed::default();
             return self.wake.notify_one();
         };
-        if event.need_rescan() {
-            self.locked().lost = true;
-            return self.wake.notify_one();
-        }
-        let (signal, is_reason_to_look) = match event.kind {
-            // Each piece of a large file is one of these. The close that follows is reason enough.
-            EventKind::Modify(ModifyKind::Data(_)) => (Signal::Written, false),
-            EventKind::Create(CreateKind::File) => (Signal::Appeared, true),
-            // A folder that was moved in is one as well; there is no file of its path, so this does no harm.
-            EventKind::Modify(ModifyKind::Name(RenameMode::To)) => (Signal::RenamedIn, true),
-            EventKind::Access(AccessKind::Close(AccessMode::Write)) => (Signal::Closed, true),
-            EventKind::Create(_) => return self.wake.notify_one(),
-            _ => return,
-        };
-        let mut heard = self.locked();
+        let is_new_folder = matches!(event.kind, EventKind::Create(kind) if kind != CreateKind::File);
+        let mut is_reason_to_look = is_new_folder;
+        let tracker = event.tracker();
         for path in event.paths {
-            if let Ok(path) = path.strip_prefix(root) {
-                heard.signals.insert(path.to_owned(), signal);
-            }
+            let Ok(path) = path.strip_prefix(root) else { continue };
+            let Some(signal) = self.unclosed().learn(event.kind, path, tracker) else { continue };
+            // Each piece of a large file is one of these; the close that follows is reason enough. Names with a dot are
+            // not taken, and some are the daemon's own.
+            is_reason_to_look |= signal != Signal::Written && !is_hidden(path);
+            self.locked().signals.insert(path.to_owned(), signal);
         }
-        drop(heard);
         if is_reason_to_look {
             self.wake.notify_one();
         }
     }
 
+    fn unclosed(&self) -> MutexGuard<'_, Unclosed> {
+        self.unclosed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn locked(&self) -> MutexGuard<'_, Heard> {
         self.heard.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+impl Unclosed {
+    /// Takes in what happened to the file, and gives what that says of it.
+    fn learn(&mut self, kind: EventKind, path: &Path, tracker: Option<usize>) -> Option<Signal> {
+        match kind {
+            EventKind::Create(CreateKind::File) => self.begun(path, Signal::Appeared),
+            EventKind::Modify(ModifyKind::Data(_)) => self.begun(path, Signal::Written),
+            EventKind::Access(AccessKind::Close(AccessMode::Write)) => {
+                self.files.remove(path);
+                Some(Signal::Closed)
+            }
+            EventKind::Remove(_) => {
+                self.forget(path);
+                None
+            }
+            EventKind::Modify(ModifyKind::Name(RenameMode::From)) => {
+                let known = self.forget(path);
+                // Without a number it is the watched folder itself.
+                self.renamed = tracker.map(|tracker| (tracker, known));
+                None
+            }
+            // A folder that was moved in is one as well; there is no file of its path, so this does no harm.
+            EventKind::Modify(ModifyKind::Name(RenameMode::To)) => {
+                self.forget(path);
+                match self.renamed.take().filter(|(number, _)| Some(*number) == tracker) {
+                    Some((_, Some(known))) => self.begun(path, known),
+                    _ => Some(Signal::RenamedIn),
+                }
+            }
+            _ => None,
+        }
+    }
+
+    fn begun(&mut self, path: &Path, signal: Signal) -> Option<Signal> {
+        self.files.insert(path.to_owned(), signal);
+        Some(signal)
+    }
+
+    /// What was known of the file, or of the files of a folder, is not true any more.
+    fn forget(&mut self, path: &Path) -> Option<Signal> {
+        let known = self.files.remove(path);
+        self.files.retain(|other, _| !other.starts_with(path));
+        known
+    }
+}
+
+fn is_hidden(path: &Path) -> bool {
+    path.file_name().is_some_and(|name| name.as_bytes().starts_with(b"."))
 }
 
 #[cfg(test)]
@@ -109,7 +176,8 @@ mod tests {
         let mut all = HashMap::new();
         let heard = async {
             while all.get(Path::new(path)) != Some(&signal) {
-                events.woken().await;
+                // Not each signal is a reason to look.
+                let _ = tokio::time::timeout(std::time::Duration::from_millis(20), events.woken()).await;
                 all.extend(events.heard().signals);
             }
         };
@@ -123,7 +191,7 @@ mod tests {
         let root = folder.path().canonicalize().unwrap().join("drop");
         fs::create_dir(&root).unwrap();
         let events = Events::default();
-        events.watch(&root).unwrap();
+        events.watch(&root, &root, RecursiveMode::Recursive).unwrap();
         let mut file = fs::File::create(root.join("a.csv")).unwrap();
         hears(&events, "a.csv", Signal::Appeared).await;
         file.write_all(b"email\n").unwrap();
@@ -132,6 +200,26 @@ mod tests {
         fs::write(folder.path().join("b.csv"), "email\n").unwrap();
         fs::rename(folder.path().join("b.csv"), root.join("b.csv")).unwrap();
         hears(&events, "b.csv", Signal::RenamedIn).await;
+    }
+
+    #[tokio::test]
+    async fn a_rename_carries_on_that_the_writer_has_not_closed() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path().canonicalize().unwrap();
+        let events = Events::default();
+        events.watch(&root, &root, RecursiveMode::Recursive).unwrap();
+        let mut file = fs::File::create(root.join("a.csv.part")).unwrap();
+        file.write_all(b"email\n").unwrap();
+        fs::rename(root.join("a.csv.part"), root.join("b.part")).unwrap();
+        fs::rename(root.join("b.part"), root.join("a.csv")).unwrap();
+        hears(&events, "a.csv", Signal::Written).await;
+        drop(file);
+        hears(&events, "a.csv", Signal::Closed).await;
+        // Closed before it got its name, so nobody is left.
+        fs::write(root.join("c.part"), "email\n").unwrap();
+        fs::rename(root.join("c.part"), root.join("c.csv")).unwrap();
+        hears(&events, "c.csv", Signal::RenamedIn).await;
+        assert!(events.heard.unclosed().files.is_empty());
     }
 
     #[test]

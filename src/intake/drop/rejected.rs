@@ -4,64 +4,119 @@
 //! a kill between the two leaves, or a person who took the file away: the next file of that name takes its place.
 
 use std::ffi::{OsStr, OsString};
-use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 
 use jiff::Timestamp;
-use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags, openat, renameat_with, unlinkat};
+use rustix::fs::{AtFlags, unlinkat};
 use rustix::io::Errno;
 
+use super::draft::{Draft, rename_new, write_text};
+use super::names::{MAX_NAME, REJECTED, shortened};
+use super::removal;
 use super::stamp::Stamp;
-use super::tree::{self, REJECTED, Tree};
+use super::tree::{self, Tree};
 use crate::untrusted_text::escape;
 
 const REASON: &str = ".reason.txt";
-/// What a file system takes as a name.
-const LONGEST_NAME: usize = 255;
 
-/// Moves the file at `path` to the rejected ones and writes down why. Gives the name that it has there; none if it is not
-/// the file any more that `stamp` is of. Not to be called twice at once.
+/// Where a name among the rejected files is being chosen: two files must not get one. Only the folder `rejected` itself
+/// is waited for while it is held, so that an instance's folder that hangs holds up no other's.
+pub(super) type Choosing = Mutex<()>;
+
+/// A refused file, and what is said of it.
+pub(super) struct Refused<'a> {
+    /// From the drop folder on.
+    pub(super) path: &'a Path,
+    pub(super) stamp: &'a Stamp,
+    pub(super) reason: &'a str,
+    pub(super) at: Timestamp,
+}
+
+/// Moves a refused file to the rejected ones and writes down why. Gives the name that it has there; none if it is not the
+/// file any more that its stamp is of.
 ///
 /// # Errors
 /// What the file system says. The file is then still in its place.
-pub(super) fn reject(
-    tree: &Tree,
-    path: &Path,
-    stamp: &Stamp,
-    reason: &str,
-    now: Timestamp,
-) -> io::Result<Option<OsString>> {
-    let (folder, name) =
-        (tree.open_folder(path.parent().unwrap_or(Path::new("")))?, path.file_name().unwrap_or_default());
+pub(super) fn reject(tree: &Tree, refused: &Refused<'_>, choosing: &Choosing) -> io::Result<Option<OsString>> {
+    let (folder, name) = (
+        tree.open_folder(refused.path.parent().unwrap_or(Path::new("")))?,
+        refused.path.file_name().unwrap_or_default(),
+    );
     let rejected = tree.make_folder(Path::new(REJECTED))?;
-    for number in 1_u64.. {
-        let as_name = numbered(name, number);
-        if exists(&rejected, &as_name)? {
+    let is_same = || Stamp::of(&folder, name).is_ok_and(|found| found.is_unchanged(refused.stamp));
+    if !is_same() {
+        return Ok(None);
+    }
+    if refused.stamp.is_same_device(&Stamp::of_open(&rejected)?) {
+        let renamed = placed(&rejected, refused, choosing, |as_name| {
+            // Writing the reason took its time.
+            if !is_same() {
+                return Err(io::ErrorKind::NotFound.into());
+            }
+            rename_new(&folder, name, &rejected, as_name)
+        });
+        match renamed {
+            // The same device may be mounted twice.
+            Err(error) if is_another_mount(&error) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            renamed => return renamed.map(Some),
+        }
+    }
+    let Some(draft) = copy(&folder, name, refused.stamp, &rejected)? else { return Ok(None) };
+    let mut draft = Some(draft);
+    let as_name =
+        placed(&rejected, refused, choosing, |as_name| match draft.take().map(|draft| draft.place(as_name)) {
+            Some(Err((error, unplaced))) => {
+                draft = Some(unplaced);
+                Err(error)
+            }
+            _ => Ok(()),
+        })?;
+    // One that was written to meanwhile stays as well, to be looked at again.
+    removal::remove(&folder, name, refused.stamp)?;
+    Ok(Some(as_name))
+}
+
+/// Finds a free name among the rejected files, writes the reason under it and has `place` put the file there.
+fn placed(
+    rejected: &OwnedFd,
+    refused: &Refused<'_>,
+    choosing: &Choosing,
+    mut place: impl FnMut(&OsStr) -> io::Result<()>,
+) -> io::Result<OsString> {
+    let Refused { path, reason, at, .. } = refused;
+    let text = format!(
+        "{}.\n\nFile: {}\nRefused at: {at}\n\nNothing of it was imported. To try again, mend the file and put it \
+         back; what lies in this folder is not looked at.\n",
+        escape(reason),
+        escape(&path.to_string_lossy())
+    );
+    let _one_at_a_time = choosing.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut number = 1_u64;
+    loop {
+        let as_name = numbered(path.file_name().unwrap_or_default(), number);
+        number += 1;
+        if exists(rejected, &as_name)? {
             continue;
         }
-        if !Stamp::of(&folder, name).is_ok_and(|found| found.is_unchanged(stamp)) {
-            return Ok(None);
-        }
-        let text = format!(
-            "{}.\n\nFile: {}\nRefused at: {now}\n\nNothing of it was imported. To try again, mend the file and put it \
-             back; what lies in this folder is not looked at.\n",
-            escape(reason),
-            escape(&path.to_string_lossy())
-        );
-        tree::write_text(&rejected, &with_reason(&as_name), &text)?;
-        match moved(&folder, name, &rejected, &as_name) {
-            Ok(()) => return Ok(Some(as_name)),
+        write_text(rejected, &with_reason(&as_name), &text)?;
+        match place(&as_name) {
+            Ok(()) => return Ok(as_name),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
             Err(error) => {
-                let _ = unlinkat(&rejected, with_reason(&as_name), AtFlags::empty());
+                let _ = unlinkat(rejected, with_reason(&as_name), AtFlags::empty());
                 return Err(error);
             }
         }
     }
-    Ok(None)
+}
+
+fn is_another_mount(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(Errno::XDEV.raw_os_error())
 }
 
 /// How many refused files lie in the drop folder `root`, each until a person takes it away.
@@ -84,16 +139,8 @@ pub fn rejected_files(root: &Path) -> io::Result<u64> {
 
 /// `leads.csv`, `leads-2.csv` and so on, shortened where the reason's name would be too long.
 fn numbered(name: &OsStr, number: u64) -> OsString {
-    let name = name.as_bytes();
-    let ending = name.iter().rposition(|byte| *byte == b'.').filter(|at| *at > 0).unwrap_or(name.len());
-    let (stem, ending) = name.split_at(ending);
     let suffix = if number == 1 { String::new() } else { format!("-{number}") };
-    let mut length = stem.len().min(LONGEST_NAME - REASON.len() - suffix.len() - ending.len().min(100));
-    // Not in the middle of a letter.
-    while length < stem.len() && length > 0 && stem[length] & 0xC0 == 0x80 {
-        length -= 1;
-    }
-    OsString::from_vec([&stem[..length], suffix.as_bytes(), ending].concat())
+    shortened(name, &suffix, MAX_NAME - REASON.len())
 }
 
 fn with_reason(name: &OsStr) -> OsString {
@@ -110,31 +157,13 @@ fn exists(folder: impl AsFd, name: &OsStr) -> io::Result<bool> {
     }
 }
 
-fn moved(folder: &OwnedFd, name: &OsStr, rejected: &OwnedFd, as_name: &OsStr) -> io::Result<()> {
-    match renameat_with(folder, name, rejected, as_name, RenameFlags::NOREPLACE) {
-        Ok(()) => Ok(()),
-        // Not every file system can do it without replacing; that there is none of the name was looked at.
-        Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => Ok(rustix::fs::renameat(folder, name, rejected, as_name)?),
-        // A folder in the tree is on another device.
-        Err(Errno::XDEV) => copied(folder, name, rejected, as_name),
-        Err(error) => Err(error.into()),
-    }
-}
-
-/// The copy is whole and on the disk before the original goes.
-fn copied(folder: &OwnedFd, name: &OsStr, rejected: &OwnedFd, as_name: &OsStr) -> io::Result<()> {
-    let Some((mut from, stamp)) = tree::open_file(folder, name)? else {
-        return Err(io::ErrorKind::NotFound.into());
-    };
-    let draft = OsStr::new(".copy");
-    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let mut to = File::from(openat(rejected, draft, flags, Mode::from_raw_mode(0o640))?);
-    io::copy(&mut from, &mut to)?;
-    to.sync_all()?;
-    rustix::fs::renameat(rejected, draft, rejected, as_name)?;
-    rustix::fs::fsync(rejected)?;
-    tree::remove(folder, name, &stamp)?;
-    Ok(())
+/// A copy among the rejected files that has no name yet; none if the file is not the one any more that `stamp` is of.
+fn copy(folder: &OwnedFd, name: &OsStr, stamp: &Stamp, rejected: &OwnedFd) -> io::Result<Option<Draft>> {
+    let opened = tree::open_file(folder, name)?;
+    let Some((mut from, _)) = opened.filter(|(_, found)| found.is_unchanged(stamp)) else { return Ok(None) };
+    let mut draft = Draft::create(rejected, 0o640)?;
+    io::copy(&mut from, draft.file())?;
+    Ok(Some(draft))
 }
 
 #[cfg(test)]
@@ -168,7 +197,10 @@ mod tests {
             fs::write(tree.root().join(path), text).unwrap();
             Stamp::of(tree.open_folder(path.parent().unwrap()).unwrap(), OsStr::new("a.csv")).unwrap()
         };
-        let reject = |stamp: &Stamp| reject(&tree, path, stamp, "the file is empty", Timestamp::UNIX_EPOCH).unwrap();
+        let reject = |stamp: &Stamp| {
+            let refused = Refused { path, stamp, reason: "the file is empty", at: Timestamp::UNIX_EPOCH };
+            reject(&tree, &refused, &Choosing::default()).unwrap()
+        };
         assert_eq!(reject(&put("one")).unwrap(), "a.csv");
         // What a kill between the two steps leaves: a reason of a file that never came.
         fs::write(tree.root().join("rejected/a-2.csv.reason.txt"), "of the one before").unwrap();
@@ -190,9 +222,15 @@ mod tests {
         let tree = Tree::new(folder.path().canonicalize().unwrap());
         let (from, to) = (tree.make_folder(Path::new("a")).unwrap(), tree.make_folder(Path::new("b")).unwrap());
         fs::write(tree.root().join("a/x.csv"), "rows").unwrap();
-        copied(&from, OsStr::new("x.csv"), &to, OsStr::new("y.csv")).unwrap();
-        assert_eq!(fs::read_to_string(tree.root().join("b/y.csv")).unwrap(), "rows");
-        assert_eq!(fs::read_dir(tree.root().join("a")).unwrap().count(), 0);
-        assert_eq!(fs::read_dir(tree.root().join("b")).unwrap().count(), 1);
+        let stamp = Stamp::of(&from, OsStr::new("x.csv")).unwrap();
+        let draft = copy(&from, OsStr::new("x.csv"), &stamp, &to).unwrap().unwrap();
+        fs::write(tree.root().join("b/y.csv"), "theirs").unwrap();
+        let (error, draft) = draft.place(OsStr::new("y.csv")).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::AlreadyExists);
+        draft.place(OsStr::new("z.csv")).unwrap();
+        assert_eq!(fs::read_to_string(tree.root().join("b/y.csv")).unwrap(), "theirs");
+        assert_eq!(fs::read_to_string(tree.root().join("b/z.csv")).unwrap(), "rows");
+        assert_eq!(fs::read_dir(tree.root().join("b")).unwrap().count(), 2);
+        assert!(copy(&from, OsStr::new("x.csv"), &Stamp::made_up(1, 1, 1), &to).unwrap().is_none());
     }
 }

@@ -1,13 +1,12 @@
 //! Is this still the same file? What the file system says of it, and what of that tells two files apart.
 
-use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use rustix::fs::{AtFlags, FileType, Statx, StatxFlags, StatxTimestamp, statx};
+use rustix::fs::{AtFlags, CWD, FileType, Statx, StatxFlags, StatxTimestamp, statx};
 
 /// A file at one moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,6 +34,13 @@ impl Stamp {
         Stamp::ask(file, b"", AtFlags::EMPTY_PATH)
     }
 
+    /// Of the file that a link in `/proc/PID/fd` leads to. What the kernel knows already has to do: a server that does not
+    /// answer is not asked.
+    pub(super) fn of_process_file(link: &Path) -> io::Result<Stamp> {
+        let found = statx(CWD, link, AtFlags::STATX_DONT_SYNC, StatxFlags::BASIC_STATS | StatxFlags::BTIME)?;
+        Ok(Stamp::from(&found))
+    }
+
     fn ask(at: impl AsFd, path: &[u8], flags: AtFlags) -> io::Result<Stamp> {
         let found = statx(at, path, flags, StatxFlags::BASIC_STATS | StatxFlags::BTIME)?;
         Ok(Stamp::from(&found))
@@ -53,14 +59,23 @@ impl Stamp {
         (self.device, self.inode) == (other.device, other.inode)
     }
 
-    /// Whether the file is one of these, which are given as device and inode.
-    pub(super) fn is_among(&self, files: &HashSet<(u64, u64)>) -> bool {
-        files.contains(&(rustix::fs::makedev(self.device.0, self.device.1), self.inode))
+    pub(super) fn device_and_inode(&self) -> (u64, u64) {
+        (rustix::fs::makedev(self.device.0, self.device.1), self.inode)
+    }
+
+    pub(super) fn is_same_device(&self, other: &Stamp) -> bool {
+        self.device == other.device
     }
 
     /// The same inode, and nothing shows that it was written to since.
     pub(super) fn is_unchanged(&self, other: &Stamp) -> bool {
         self.is_same_inode(other) && (self.bytes, self.modified) == (other.bytes, other.modified)
+    }
+
+    /// The numbers that [`Stamp::is_unchanged`] compares, but for the device, whose number can be another after each boot.
+    pub(super) fn state(&self) -> Vec<u8> {
+        let numbers = [self.inode.cast_signed(), self.bytes.cast_signed(), self.modified.0, self.modified.1.into()];
+        numbers.into_iter().flat_map(i64::to_be_bytes).collect()
     }
 
     /// What the idempotency key of a file at `path` is made of, besides its content. It has to stay the same for as long

@@ -1,9 +1,9 @@
 //! How does one file become one job, whatever is killed in between?
 //!
 //! 1. The file is opened, and is the one that was looked at.
-//! 2. It streams in. If it changed meanwhile it was not whole, and nothing is kept.
+//! 2. It streams in. If it changed meanwhile, or a program has it open for writing, it was not whole, and nothing is kept.
 //! 3. The job is committed, under a key made of path, identity and content.
-//! 4. The file is removed, if it is still the one that was read.
+//! 4. The file is removed, if it is still the one that was read and no program has it open for writing (see [`removal`]).
 //!
 //! A kill before 3 leaves the file and no job; one between 3 and 4 leaves both, and the next take finds the job by its
 //! key, and goes on to 4. That the removal reaches the disk is not waited for: a file that a power cut brings back is
@@ -15,19 +15,24 @@ use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt, stream};
 use tokio::io::AsyncReadExt;
 use tokio_util::io::ReaderStream;
 
-use super::rejected::reject;
+use super::names::OPTIONS;
+use super::rejected::{Choosing, Refused, reject};
+use super::removal::{self, Removal};
 use super::stamp::Stamp;
-use super::tree::{self, OPTIONS, Tree};
+use super::tree::{self, Tree};
+use super::writers;
 use crate::clock::Clock;
 use crate::intake::{Intake, IntakeError};
 use crate::store::{Added, NewJob, StoreError};
+
+const IN_USE: &str = "its job is on the disk, but a program has it open for writing";
 
 /// What is read at once.
 const READ_BYTES: usize = 256 * 1024;
@@ -38,7 +43,7 @@ pub(super) struct Hands {
     pub(super) intake: Intake,
     pub(super) clock: Clock,
     /// Two files of one name must not get one name among the rejected ones.
-    pub(super) rejecting: Arc<Mutex<()>>,
+    pub(super) choosing: Arc<Choosing>,
 }
 
 /// One file, and what is to be done with it.
@@ -105,7 +110,8 @@ impl Hands {
     /// Steps 2 and 3.
     async fn receive(&self, task: &Task, job: &NewJob, check: bool, file: File) -> Result<i64, IntakeError> {
         let identity = task.stamp.identity(&task.path);
-        let body = body(file, task.stamp).map_err(|error| IntakeError::CutOff(error.to_string()))?;
+        let name = task.path.file_name().unwrap_or_default().to_owned();
+        let body = body(file, task.stamp, name).map_err(|error| IntakeError::CutOff(error.to_string()))?;
         match self.intake.receive_file(job.clone(), check, identity, body).await? {
             Added::New(job) | Added::Same(job) => Ok(job.id.0),
         }
@@ -129,11 +135,13 @@ impl Hands {
     }
 
     async fn refuse(&self, task: &Task, reason: String) -> Outcome {
-        let (tree, path, stamp, now) = (self.tree.clone(), task.path.clone(), task.stamp, self.clock.now());
-        let rejecting = self.rejecting.clone();
+        let (tree, path, stamp, at) = (self.tree.clone(), task.path.clone(), task.stamp, self.clock.now());
+        let choosing = self.choosing.clone();
         let moved = blocking(move || {
-            let _one_at_a_time = rejecting.lock().unwrap_or_else(PoisonError::into_inner);
-            reject(&tree, &path, &stamp, &reason, now)
+            if writers::is_written(&stamp, path.file_name().unwrap_or_default()) {
+                return Ok(None);
+            }
+            reject(&tree, &Refused { path: &path, stamp: &stamp, reason: &reason, at }, &choosing)
         });
         match moved.await.or_else(gone) {
             // The reason may name columns: it stands beside the file and not in the log.
@@ -152,22 +160,28 @@ impl Hands {
         let (tree, path, stamp) = (self.tree.clone(), task.path.clone(), task.stamp);
         let removed = blocking(move || {
             let (folder, name) = split(&tree, &path)?;
-            tree::remove(folder, &name, &stamp).map(Some)
+            removal::remove(&folder, &name, &stamp).map(Some)
         });
         match removed.await.or_else(gone) {
-            Ok(Some(true)) => Outcome::Over,
-            Ok(_) => Outcome::Changed,
+            Ok(Some(Removal::Removed)) => Outcome::Over,
+            Ok(Some(Removal::Changed) | None) => Outcome::Changed,
+            Ok(Some(Removal::InUse)) => Outcome::NotRemoved(IN_USE.to_owned()),
             Err(error) => Outcome::NotRemoved(format!("its job is on the disk, but it can't be removed: {error}")),
         }
     }
 }
 
-/// The file's bytes as they were at `stamp`, and an error behind them if they may be others.
-fn body(file: File, stamp: Stamp) -> io::Result<impl Stream<Item = io::Result<Bytes>>> {
+/// The file's bytes as they were at `stamp`, and an error behind them if they may be others, or not all.
+fn body(file: File, stamp: Stamp, name: OsString) -> io::Result<impl Stream<Item = io::Result<Bytes>>> {
     let same_file = file.try_clone()?;
     // No more than it had, so that one that grows without end is not followed.
     let reader = tokio::fs::File::from_std(file).take(stamp.bytes);
     let last = stream::once(blocking(move || {
+        let found = Stamp::of_open(&same_file)?;
+        if writers::is_written(&found, &name) {
+            return Err(io::Error::other("a program has it open for writing"));
+        }
+        // In this order: who has closed it by now has written before.
         let found = Stamp::of_open(&same_file)?;
         if found.is_unchanged(&stamp) { Ok(()) } else { Err(io::Error::other("it changed while it was read")) }
     }));
@@ -197,6 +211,7 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send
 #[cfg(test)]
 mod tests {
     use std::fs;
+    use std::io::Write;
 
     use super::*;
     use crate::config::Config;
@@ -217,7 +232,7 @@ mod tests {
         let config = Config::read(Some((Path::new("m.toml"), text)), []).unwrap();
         let intake = Intake::new(store.clone(), Clock::System, &config);
         let tree = Tree::new(folder.canonicalize().unwrap().join("drop"));
-        (Hands { tree, intake, clock: Clock::System, rejecting: Arc::default() }, store)
+        (Hands { tree, intake, clock: Clock::System, choosing: Arc::default() }, store)
     }
 
     impl House {
@@ -324,6 +339,33 @@ mod tests {
         let error = house.hands.receive(&task, &leads(), true, file).await.unwrap_err();
         assert_eq!(error.to_string(), "the file broke off: it changed while it was read");
         assert_eq!((house.jobs().await, house.path().exists()), (0, true));
+    }
+
+    #[tokio::test]
+    async fn a_file_with_a_writer_becomes_no_job_and_is_not_refused() {
+        let house = House::new().await;
+        for content in ["email\na@example.com\n", "email\n"] {
+            let task = house.put(content);
+            let writer = File::options().append(true).open(house.path()).unwrap();
+            assert_eq!(house.hands.carry_out(&task).await, Outcome::Changed, "{content}");
+            assert_eq!((house.jobs().await, house.path().exists()), (0, true), "{content}");
+            drop(writer);
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_written_after_the_job_is_stored_is_not_lost() {
+        let house = House::new().await;
+        let task = house.put("email\na@example.com\n");
+        house.received(&task, &leads()).await.unwrap();
+        let mut writer = File::options().append(true).open(house.path()).unwrap();
+        assert_eq!(house.hands.remove(&task).await, Outcome::NotRemoved(IN_USE.to_owned()));
+        writer.write_all(b"b@example.com\n").unwrap();
+        drop(writer);
+        assert_eq!(house.hands.remove(&task).await, Outcome::Changed);
+        assert_eq!(house.hands.carry_out(&house.task()).await, Outcome::Over);
+        let rows: Vec<u64> = house.store.jobs(None, 9, None).await.unwrap().iter().map(|job| job.rows.total).collect();
+        assert_eq!((rows, house.path().exists()), (vec![2, 1], false));
     }
 
     #[tokio::test]

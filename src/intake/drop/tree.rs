@@ -1,29 +1,27 @@
 //! What lies in the drop folder? Looked at and touched from one open folder to the next, so that no symbolic link leads
 //! out of it, not even one that is put in a folder's place at the last moment.
 
-use std::collections::BTreeMap;
-use std::ffi::{OsStr, OsString};
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsStr;
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, mkdirat, open, openat, renameat, unlinkat};
+use rustix::fs::{Dir, FileType, Mode, OFlags, fstatfs, mkdirat, open, openat};
 use rustix::io::Errno;
 
+use super::draft::Draft;
+use super::names::{Name, REJECTED, SetAside};
 use super::stamp::Stamp;
-use crate::job::Format;
-
-/// The folder at the top for what is refused. Configuration sees to it that no instance has this name.
-pub(super) const REJECTED: &str = "rejected";
-pub(super) const OPTIONS: &str = "job.toml";
-pub(super) const OPTIONS_REASON: &str = "job.toml.reason.txt";
 
 /// Deeper ones are no place for files anyway, and each level holds a folder open.
 const DEEPEST: usize = 16;
 /// Of `job.toml` and its reason; the rest is not read.
 const LONGEST_TEXT: u64 = 64 * 1024;
+
+const NO_FILE: &str = "it is not a file, and links are not followed";
 
 const FOLDER: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 /// Without `NONBLOCK` a pipe of a file's name would be waited for.
@@ -46,6 +44,23 @@ pub(super) struct Look {
     pub(super) reasons: BTreeMap<PathBuf, String>,
     /// What could not be looked at, and why; also links, which are not followed.
     pub(super) passed_over: BTreeMap<PathBuf, String>,
+    /// Files that are not for the queue, by their names' endings.
+    pub(super) left_alone: BTreeMap<PathBuf, Stamp>,
+    /// Taken files on the way to their removal, where a stop of the daemon left them.
+    pub(super) set_aside: Vec<PathBuf>,
+    /// Half-written texts and copies of ours, where a stop of the daemon left them.
+    pub(super) drafts: Vec<PathBuf>,
+    /// Folders that other machines may write to.
+    pub(super) shared: BTreeSet<PathBuf>,
+}
+
+/// A part of the drop folder that is looked at by itself, so that nothing in it holds up the others.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Part {
+    /// The folder of an instance.
+    Instance(String),
+    /// Everything outside of the instances' folders.
+    Rest(BTreeSet<String>),
 }
 
 impl Tree {
@@ -84,26 +99,44 @@ impl Tree {
         Ok(folder)
     }
 
-    pub(super) fn walk(&self) -> io::Result<Look> {
+    /// Everything in this part.
+    ///
+    /// # Errors
+    /// The part's own folder can't be opened or listed.
+    pub(super) fn walk(&self, part: &Part) -> io::Result<Look> {
         let mut look = Look::default();
-        walk(self.open_root()?.as_fd(), Path::new(""), &mut look)?;
+        let (path, others) = match part {
+            Part::Instance(name) => (Path::new(name), None),
+            Part::Rest(instances) => (Path::new(""), Some(instances)),
+        };
+        walk(self.open_folder(path)?.as_fd(), path, others, &mut look)?;
         Ok(look)
     }
 }
 
-/// Whether a file of this name is one to take.
-fn is_to_take(name: &OsStr) -> bool {
-    let name = name.to_string_lossy();
-    !name.starts_with('.') && Format::of_name(&name).is_some()
-}
-
-fn walk(folder: BorrowedFd<'_>, path: &Path, look: &mut Look) -> io::Result<()> {
+/// `others` are folders to leave out.
+fn walk(folder: BorrowedFd<'_>, path: &Path, others: Option<&BTreeSet<String>>, look: &mut Look) -> io::Result<()> {
+    // One whose kind can't be told is treated with the care that a share needs.
+    if !fstatfs(folder).is_ok_and(|found| is_of_this_machine(found.f_type as u64)) {
+        look.shared.insert(path.to_owned());
+    }
     for entry in Dir::read_from(folder)? {
         let entry = entry?;
         let name = OsStr::from_bytes(entry.file_name().to_bytes());
         let at = path.join(name);
-        // What begins with a dot is not ours; the folder itself and the one above are among these.
-        if name.as_bytes().starts_with(b".") || at == Path::new(REJECTED) {
+        let is_other = |names: &BTreeSet<String>| name.to_str().is_some_and(|name| names.contains(name));
+        if others.is_some_and(is_other) {
+            continue;
+        }
+        if name.as_bytes().starts_with(b".") {
+            if SetAside::read(name).is_some() {
+                look.set_aside.push(at);
+            } else if Draft::is_name(name) {
+                look.drafts.push(at);
+            }
+            continue;
+        }
+        if at == Path::new(REJECTED) {
             continue;
         }
         if let Err(error) = entry_of(folder, entry.file_type(), name, &at, look)
@@ -120,33 +153,49 @@ fn walk(folder: BorrowedFd<'_>, path: &Path, look: &mut Look) -> io::Result<()> 
 fn entry_of(folder: BorrowedFd<'_>, kind: FileType, name: &OsStr, at: &Path, look: &mut Look) -> io::Result<()> {
     // Not every file system says in its listing what a name stands for.
     let kind = if kind == FileType::Unknown { Stamp::of(folder, name)?.kind() } else { kind };
-    match kind {
-        FileType::Directory if at.components().count() <= DEEPEST => {
-            walk(openat(folder, name, FOLDER, Mode::empty())?.as_fd(), at, look)?;
+    let pass_over = |look: &mut Look, why: &str| drop(look.passed_over.insert(at.to_owned(), why.to_owned()));
+    match (Name::of(at), kind) {
+        (_, FileType::Directory) if at.components().count() <= DEEPEST => {
+            walk(openat(folder, name, FOLDER, Mode::empty())?.as_fd(), at, None, look)?;
         }
-        FileType::RegularFile if name == OPTIONS => {
+        (_, FileType::Directory) => pass_over(look, "it is too deep in other folders"),
+        (Name::Options, FileType::RegularFile) => {
             let (stamp, text) = read_text(folder, name)?;
             look.files.insert(at.to_owned(), stamp);
             look.options.insert(parent(at), text);
         }
-        FileType::RegularFile if name == OPTIONS_REASON => {
+        (Name::Options, _) => drop(look.options.insert(parent(at), Err(NO_FILE.to_owned()))),
+        (Name::OptionsReason, FileType::RegularFile) => {
             look.reasons.insert(parent(at), read_text(folder, name)?.1.unwrap_or_default());
         }
-        FileType::RegularFile if is_to_take(name) => {
+        (Name::OptionsReason | Name::Readme | Name::Unfinished, _) => {}
+        (Name::Known | Name::Unknown, FileType::Symlink) => {
+            pass_over(look, "it is a symbolic link, which is not followed");
+        }
+        (known, FileType::RegularFile) => {
             let stamp = Stamp::of(folder, name)?;
             if stamp.is_file() {
-                look.files.insert(at.to_owned(), stamp);
+                let files = if known == Name::Known { &mut look.files } else { &mut look.left_alone };
+                files.insert(at.to_owned(), stamp);
             }
         }
-        _ if name == OPTIONS => {
-            look.options.insert(parent(at), Err("it is not a file, and links are not followed".to_owned()));
-        }
-        FileType::Symlink if is_to_take(name) => {
-            look.passed_over.insert(at.to_owned(), "it is a symbolic link, which is not followed".to_owned());
-        }
-        _ => {}
+        (Name::Known | Name::Unknown, _) => pass_over(look, "it is not a regular file"),
     }
     Ok(())
+}
+
+/// Whether a file system is written to by this machine's kernel alone, by the magic numbers of `statfs(2)`. One that is
+/// not listed counts as a network share: FUSE, for one, may be either.
+fn is_of_this_machine(magic: u64) -> bool {
+    // Some are given as negative numbers of 32 bits.
+    matches!(
+        magic & 0xffff_ffff,
+        // ext2 to ext4, XFS, Btrfs, tmpfs, ramfs, overlay, F2FS, ZFS, bcachefs, JFS, NILFS, ReiserFS
+        0xef53 | 0x5846_5342 | 0x9123_683e | 0x0102_1994 | 0x8584_58f6 | 0x794c_7630 | 0xf2f5_2010 | 0x2fc1_2fc1
+            | 0xca45_1a4e | 0x3153_464a | 0x3434 | 0x5265_4973
+            // FAT, exFAT, NTFS of the kernel's own
+            | 0x4d44 | 0x2011_bab0 | 0x7366_746e
+    )
 }
 
 fn parent(path: &Path) -> PathBuf {
@@ -160,6 +209,9 @@ fn read_text(folder: BorrowedFd<'_>, name: &OsStr) -> io::Result<(Stamp, Result<
         Err(error) => return Ok((Stamp::of(folder, name)?, Err(format!("it can't be read: {error}")))),
     };
     let stamp = Stamp::of_open(&file)?;
+    if !stamp.is_file() {
+        return Ok((stamp, Err(NO_FILE.to_owned())));
+    }
     let mut text = Vec::new();
     let read = file.take(LONGEST_TEXT + 1).read_to_end(&mut text);
     let text = match read {
@@ -181,33 +233,4 @@ pub(super) fn open_file(folder: impl AsFd, name: &OsStr) -> io::Result<Option<(F
         Err(Errno::NOENT | Errno::LOOP | Errno::NXIO) => Ok(None),
         Err(error) => Err(error.into()),
     }
-}
-
-/// Removes the file if it is still the one that `stamp` is of, and says whether it was. Between the look and the removal
-/// stand two system calls, and no more can be done: there is no call that removes an inode.
-pub(super) fn remove(folder: impl AsFd, name: &OsStr, stamp: &Stamp) -> io::Result<bool> {
-    match Stamp::of(&folder, name) {
-        Ok(found) if found.is_unchanged(stamp) => {}
-        Ok(_) => return Ok(false),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
-        Err(error) => return Err(error),
-    }
-    match unlinkat(&folder, name, AtFlags::empty()) {
-        Ok(()) => Ok(true),
-        Err(Errno::NOENT) => Ok(false),
-        Err(error) => Err(error.into()),
-    }
-}
-
-/// Writes a small text so that it is there whole or not at all, and on the disk.
-pub(super) fn write_text(folder: impl AsFd, name: &OsStr, text: &str) -> io::Result<()> {
-    let mut draft = OsString::from(".");
-    draft.push(name);
-    // The name may be as long as names can be.
-    let draft = if draft.len() > 255 { OsStr::new(".draft.txt") } else { &draft };
-    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let mut file = File::from(openat(&folder, draft, flags, Mode::from_raw_mode(0o666))?);
-    file.write_all(text.as_bytes())?;
-    file.sync_all()?;
-    Ok(renameat(&folder, draft, &folder, name)?)
 }

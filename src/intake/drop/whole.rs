@@ -1,14 +1,19 @@
-//! When is a file whole? As far as events and two looks can tell.
+//! Completeness of a dropped file, as far as events, times and open descriptors can tell.
 //!
-//! Where the kernel tells of what happens to a file, it also tells of its end: a file that was renamed in is whole at
-//! once, and one that is written is whole when its writer has closed it and no other has opened it for a while. A writer
-//! that keeps it open may take all day over the next row. (So a file whose last event was a write waits for a close. The
-//! one call that writes and does not close, `truncate` by path, can be helped with `touch`.)
+//! Three things are known of a file, none of them always:
 //!
-//! Of files on a network share that others write to, and of files that were there before the daemon, no event tells, and
-//! it can't always be known who has them open (see [`super::writers`]). There, a file is whole when it has not changed from one look to another some seconds
-//! later. Who writes to a share more slowly than that has to use another name and rename. Times are this process's own:
-//! the share's clock may be another's.
+//! - Who has it open for writing ([`super::writers`]). While a program that can be seen has, the file is not complete,
+//!   whatever else is known; the caller sees to that. Where all programs can be seen, nothing more is needed than that
+//!   nobody is just between two of them.
+//! - Events. They tell of programs that cannot be seen too: a file that was written and not closed waits for its close,
+//!   under whatever name. After a close it has to be quiet for a while, since programs that append a row at a time open it
+//!   again for the next.
+//! - Times. Where not all programs can be seen (other users' processes, a sandbox, a network share), a file has to be
+//!   unchanged for `drop.settle`, whatever event told of it. Who writes more slowly than that to a share has to use another
+//!   name and rename after the close. Times are this process's own: the share's clock may be another's.
+//!
+//! A file with nothing in it is often made first and filled later, by scanners, SMB and some SFTP clients. It waits longer
+//! before it counts as complete, and is refused.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
@@ -18,17 +23,29 @@ use super::stamp::Stamp;
 
 /// After a close: programs that append a row at a time open the file again for the next.
 pub(super) const QUIET: Duration = Duration::from_secs(2);
-/// Where no event told of an end.
-pub(super) const SETTLED: Duration = Duration::from_secs(5);
+/// How long a file with nothing in it waits for its content.
+pub(super) const PLACEHOLDER: Duration = Duration::from_secs(3 * 60);
+/// The same of one that was renamed in, which is rarely a placeholder, by a program that may still have it open unseen.
+pub(super) const EMPTY_RENAMED: Duration = Duration::from_secs(60);
 
 /// The last that was heard of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Signal {
     /// Its name appeared, by which way does not show: opened to be written, or linked as it is.
     Appeared,
+    /// Not closed since, under this name or the one before.
     Written,
     Closed,
     RenamedIn,
+}
+
+/// How far this process can see who has a file open, and how long to wait where it can't.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Sight {
+    /// Every program that may have it open can be looked at.
+    pub(super) is_full: bool,
+    /// `drop.settle`
+    pub(super) settle: Duration,
 }
 
 #[derive(Debug)]
@@ -75,22 +92,30 @@ impl Watched {
         }
     }
 
-    /// Whether an event told that the file is whole.
-    pub(super) fn was_heard_to_end(&self, path: &Path) -> bool {
-        self.files.get(path).is_some_and(|seen| matches!(seen.signal, Some(Signal::RenamedIn | Signal::Closed)))
+    /// Since when the file has been as it is.
+    pub(super) fn unchanged_since(&self, path: &Path) -> Option<Instant> {
+        self.files.get(path).map(|seen| seen.since)
     }
 
-    /// When the file will be whole if nothing happens to it; none if that takes an event.
-    pub(super) fn whole_at(&self, path: &Path) -> Option<Instant> {
+    /// When the file will be complete if nothing happens to it and no program that can be seen has it open; none if that
+    /// takes an event.
+    pub(super) fn whole_at(&self, path: &Path, sight: Sight) -> Option<Instant> {
         let seen = self.files.get(path)?;
-        match seen.signal {
-            Some(Signal::RenamedIn) => Some(seen.since),
-            Some(Signal::Closed) => Some(seen.since + QUIET),
-            Some(Signal::Written) => None,
-            // Its writer has it open and thinks. A hard link to a file with nothing in it is not worth telling apart.
-            Some(Signal::Appeared) if seen.stamp.bytes == 0 => None,
-            Some(Signal::Appeared) | None => Some(seen.since + SETTLED),
-        }
+        let Sight { is_full, settle } = sight;
+        let is_empty = seen.stamp.bytes == 0;
+        let wait = match seen.signal {
+            // Moved in as it is, and nobody is left who could fill it.
+            Some(Signal::RenamedIn) if is_full => Duration::ZERO,
+            Some(Signal::Written | Signal::Appeared) if is_empty && !is_full => return None,
+            Some(Signal::Written) if !is_full => return None,
+            Some(Signal::RenamedIn) if is_empty => EMPTY_RENAMED.max(settle),
+            _ if is_empty => PLACEHOLDER.max(settle),
+            Some(Signal::Closed) if is_full => QUIET,
+            Some(Signal::Closed) => QUIET.max(settle),
+            // `truncate` by path writes without an open file, and so without a close.
+            Some(Signal::RenamedIn | Signal::Written | Signal::Appeared) | None => settle,
+        };
+        Some(seen.since + wait)
     }
 }
 
@@ -100,38 +125,47 @@ mod tests {
 
     const PATH: &str = "default/leads/a.csv";
 
+    const SETTLE: Duration = Duration::from_secs(5);
+    const ALL: Sight = Sight { is_full: true, settle: SETTLE };
+    const SOME: Sight = Sight { is_full: false, settle: SETTLE };
+
     /// What is known after looks: the second of each, the stamp found and what was heard before it. Gives the second from
     /// which on the file is whole.
-    fn whole_from(looks: &[(u64, Stamp, Option<Signal>)]) -> Option<u64> {
+    fn whole_from(looks: &[(u64, Stamp, Option<Signal>)], sight: Sight) -> Option<u64> {
         let begin = Instant::now();
         let mut watched = Watched::default();
         for &(second, stamp, signal) in looks {
             let heard = signal.map(|signal| (PathBuf::from(PATH), signal)).into_iter().collect();
             watched.note(&BTreeMap::from([(PATH.into(), stamp)]), &heard, begin + Duration::from_secs(second));
         }
-        watched.whole_at(Path::new(PATH)).map(|at| (at - begin).as_secs())
+        watched.whole_at(Path::new(PATH), sight).map(|at| (at - begin).as_secs())
     }
 
     #[test]
-    fn a_file_is_whole_once_it_is_renamed_in_or_closed_and_quiet_or_settled() {
+    fn a_file_is_complete_as_soon_as_all_that_is_known_says_so() {
         let (empty, half, all) = (Stamp::made_up(1, 0, 1), Stamp::made_up(1, 10, 1), Stamp::made_up(1, 20, 2));
         let other = Stamp::made_up(2, 20, 2);
         use Signal::{Appeared, Closed, RenamedIn, Written};
-        for (what, looks, from) in [
-            ("renamed in", vec![(0, all, Some(RenamedIn))], Some(0)),
-            ("renamed in, then written to", vec![(0, half, Some(RenamedIn)), (1, all, Some(Written))], None),
-            ("renamed in, then changed from afar", vec![(0, half, Some(RenamedIn)), (1, all, None)], Some(6)),
-            ("opened and nothing written", vec![(0, empty, Some(Appeared)), (99, empty, None)], None),
-            ("opened, written, never closed", vec![(0, half, Some(Written)), (99, half, None)], None),
-            ("closed", vec![(0, half, Some(Written)), (1, all, Some(Closed)), (2, all, None)], Some(3)),
-            ("closed, then opened to append", vec![(0, half, Some(Closed)), (1, all, Some(Written))], None),
-            ("closed twice", vec![(0, half, Some(Closed)), (1, half, Some(Closed))], Some(3)),
-            ("linked", vec![(0, all, Some(Appeared))], Some(5)),
-            ("found", vec![(0, all, None), (3, all, None)], Some(5)),
-            ("grows from afar", vec![(0, half, None), (4, all, None), (6, all, None)], Some(9)),
-            ("another one in its place", vec![(0, all, Some(RenamedIn)), (3, other, None)], Some(8)),
+        // The second from which it is complete where all programs can be seen, and where only some can.
+        for (what, looks, of_all, of_some) in [
+            ("renamed in", vec![(0, all, Some(RenamedIn))], Some(0), Some(5)),
+            ("renamed in and written", vec![(0, half, Some(RenamedIn)), (1, all, Some(Written))], Some(6), None),
+            ("renamed in, changed from afar", vec![(0, half, Some(RenamedIn)), (1, all, None)], Some(6), Some(6)),
+            ("renamed in with nothing in it", vec![(0, empty, Some(RenamedIn))], Some(0), Some(60)),
+            ("opened and nothing written", vec![(0, empty, Some(Appeared)), (99, empty, None)], Some(180), None),
+            ("opened, written, never closed", vec![(0, half, Some(Written)), (99, half, None)], Some(5), None),
+            ("closed", vec![(0, half, Some(Written)), (1, all, Some(Closed)), (2, all, None)], Some(3), Some(6)),
+            ("closed, opened to append", vec![(0, half, Some(Closed)), (1, all, Some(Written))], Some(6), None),
+            ("closed twice", vec![(0, half, Some(Closed)), (1, half, Some(Closed))], Some(3), Some(6)),
+            ("a placeholder", vec![(0, empty, Some(Closed))], Some(180), Some(180)),
+            ("a placeholder, filled", vec![(0, empty, Some(Closed)), (9, half, Some(Closed))], Some(11), Some(14)),
+            ("a placeholder, found", vec![(0, empty, None)], Some(180), Some(180)),
+            ("linked", vec![(0, all, Some(Appeared))], Some(5), Some(5)),
+            ("found", vec![(0, all, None), (3, all, None)], Some(5), Some(5)),
+            ("grows from afar", vec![(0, half, None), (4, all, None), (6, all, None)], Some(9), Some(9)),
+            ("another one in its place", vec![(0, all, Some(RenamedIn)), (3, other, None)], Some(8), Some(8)),
         ] {
-            assert_eq!(whole_from(&looks), from, "{what}");
+            assert_eq!((whole_from(&looks, ALL), whole_from(&looks, SOME)), (of_all, of_some), "{what}");
         }
     }
 
@@ -143,12 +177,12 @@ mod tests {
         let heard = HashMap::from([(path.to_owned(), Signal::Written)]);
         let mut watched = Watched::default();
         watched.note(&there, &heard, begin);
-        assert_eq!(watched.whole_at(path), None);
+        assert_eq!(watched.whole_at(path, SOME), None);
         watched.forget_signals();
-        assert_eq!(watched.whole_at(path), Some(begin + SETTLED));
+        assert_eq!(watched.whole_at(path, SOME), Some(begin + SETTLE));
         watched.note(&there, &heard, begin);
         watched.note(&BTreeMap::new(), &HashMap::new(), begin);
         watched.note(&there, &HashMap::new(), begin);
-        assert_eq!(watched.whole_at(path), Some(begin + SETTLED));
+        assert_eq!(watched.whole_at(path, SOME), Some(begin + SETTLE));
     }
 }
