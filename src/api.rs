@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 pub use metrics::Metrics;
 
 use crate::clock::Clock;
-use crate::intake::Intake;
+use crate::intake::{DropReport, Intake};
 use crate::retention::Keeper;
 use crate::schedule::Lane;
 use crate::store::Store;
@@ -57,6 +57,8 @@ pub struct Daemon {
     pub started_at: Timestamp,
     pub keeper: Keeper,
     pub metrics: Arc<Metrics>,
+    /// None where there is no drop folder.
+    pub drop: Option<DropReport>,
     /// When this is cancelled, answers that wait end.
     pub stop: CancellationToken,
 }

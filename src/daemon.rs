@@ -136,6 +136,7 @@ impl Daemon {
             lanes: lanes.clone(),
             keeper,
             metrics,
+            drop: drop_folder.as_ref().map(DropFolder::report),
             started_at: now,
             stop: stop.clone(),
         });

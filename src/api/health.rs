@@ -16,6 +16,7 @@ use serde::Serialize;
 use super::caller::{self, Peer};
 use super::types::{Answers, Problem, Readiness};
 use super::{Daemon, Shared};
+use crate::intake::{DropReport, PartState};
 use crate::marketo::Trial;
 use crate::store::StoreError;
 
@@ -41,11 +42,14 @@ pub(super) async fn ready(State(daemon): State<Shared>, extensions: Extensions) 
     let credentials: BTreeMap<String, Answers> =
         daemon.lanes.iter().map(|lane| (lane.name().to_owned(), Answers::from(lane.credentials()))).collect();
     let ready = store.ok && credentials.values().all(|answers| answers.ok);
-    let mut readiness = Readiness { ready, store, credentials };
+    let drop = daemon.drop.iter().flat_map(DropReport::states);
+    let drop = drop.map(|(part, state)| (part, Answers::from(state))).collect();
+    let mut readiness = Readiness { ready, store, credentials, drop };
     let mut why = readiness.why_not();
     // It needs no token, so over TCP anyone may ask: instances and reasons are for this machine.
     if !matches!(caller::peer(&extensions), Some(Peer::Socket { .. })) {
         readiness.credentials.clear();
+        readiness.drop.clear();
         readiness.store.reason = None;
         why = "it is not ready; over the Unix socket it says why".to_owned();
     }
@@ -78,6 +82,17 @@ impl Readiness {
             faults.push(format!("instance {name}: {}", reason(answers)));
         }
         faults.join("; ")
+    }
+}
+
+impl From<PartState> for Answers {
+    fn from(state: PartState) -> Answers {
+        let (ok, state, reason) = match state {
+            PartState::Fine => (true, "fine", None),
+            PartState::Failed(reason) => (false, "failed", Some(reason)),
+            PartState::Stuck(reason) => (false, "stuck", Some(reason)),
+        };
+        Answers { ok, state: state.to_owned(), reason }
     }
 }
 

@@ -56,6 +56,9 @@ impl Metrics {
             self.seen.credentials(lane.name(), &lane.credentials());
         }
         self.seen.whole(daemon.started_at, daemon.store.space().await?, daemon.store.notices_owed().await?);
+        if let Some(report) = &daemon.drop {
+            self.seen.drop_folder(report);
+        }
         let mut text = Vec::new();
         TextEncoder::new().encode(&self.registry.gather(), &mut text).expect("memory takes text");
         Ok(text)

@@ -8,18 +8,42 @@ use axum::http::StatusCode;
 
 use super::caller::Caller;
 use super::problem::Segment;
-use super::types::{InstanceStatus, Limits, Problem, Queue, Slots, Status};
+use super::types::{DropStatus, InstanceStatus, LeftAlone, Limits, Problem, Queue, Slots, Status};
 use super::{Daemon, Shared};
+use crate::intake::{DropReport, PartState};
 use crate::job::BatchState;
 use crate::schedule::{Lane, Rules, day_of};
 use crate::store::{PauseKind, StoreError};
+
+/// Files left alone in the drop folder that are listed by name.
+const MAX_LISTED: usize = 100;
 
 pub(super) async fn status(State(daemon): State<Shared>, caller: Caller) -> Result<Json<Status>, Problem> {
     let mut instances = BTreeMap::new();
     for lane in daemon.lanes.iter().filter(|lane| caller.may_use(lane.name())) {
         instances.insert(lane.name().to_owned(), seen_by(&caller, &daemon, lane).await?);
     }
-    Ok(Json(Status { version: env!("CARGO_PKG_VERSION").into(), started_at: daemon.started_at, instances }))
+    // Its names are not for clients that see only their own jobs.
+    let drop = daemon.drop.as_ref().filter(|_| matches!(caller, Caller::User { .. })).map(of_drop_folder);
+    Ok(Json(Status { version: env!("CARGO_PKG_VERSION").into(), started_at: daemon.started_at, instances, drop }))
+}
+
+/// How the drop folder stands.
+pub(super) fn of_drop_folder(report: &DropReport) -> DropStatus {
+    let left_alone = report.left_alone();
+    let fault = |(part, state)| match state {
+        PartState::Fine => None,
+        PartState::Failed(reason) | PartState::Stuck(reason) => Some((part, reason)),
+    };
+    DropStatus {
+        left_alone: left_alone.len() as u64,
+        files: left_alone
+            .into_iter()
+            .take(MAX_LISTED)
+            .map(|(path, reason)| LeftAlone { path: path.display().to_string(), reason })
+            .collect(),
+        faults: report.states().into_iter().filter_map(fault).collect(),
+    }
 }
 
 /// What this caller may know: of the jobs only its own.

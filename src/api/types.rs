@@ -61,13 +61,18 @@ pub struct Readiness {
     pub store: Answers,
     /// By instance.
     pub credentials: BTreeMap<String, Answers>,
+    /// Of each instance's folder in the drop folder, and of its top as `.`; empty without a drop folder. It changes nothing
+    /// about `ready`: what comes by other ways is accepted.
+    #[serde(default)]
+    pub drop: BTreeMap<String, Answers>,
 }
 
 /// Whether one thing is as it must be.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Answers {
     pub ok: bool,
-    /// Of the store: `writes`, `does not write`; of credentials: `worked`, `untried`, `refused`, `unreachable`.
+    /// Of the store: `writes`, `does not write`; of credentials: `worked`, `untried`, `refused`, `unreachable`; of the drop
+    /// folder: `fine`, `failed`, `stuck`.
     pub state: String,
     /// Why not.
     pub reason: Option<String>,
@@ -80,6 +85,29 @@ pub struct Status {
     #[schemars(with = "TimeText")]
     pub started_at: Timestamp,
     pub instances: BTreeMap<String, InstanceStatus>,
+    /// None where there is no drop folder, and over TCP.
+    #[serde(default)]
+    pub drop: Option<DropStatus>,
+}
+
+/// What someone should look at in the drop folder.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct DropStatus {
+    /// How many files lie there that are not taken because of their names.
+    pub left_alone: u64,
+    /// The first hundred of them.
+    pub files: Vec<LeftAlone>,
+    /// Folders that can't be looked at now, and why; the top is `.`.
+    pub faults: BTreeMap<String, String>,
+}
+
+/// A file that is not taken because of its name.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct LeftAlone {
+    /// From the drop folder on.
+    pub path: String,
+    /// Why, and what to do.
+    pub reason: String,
 }
 
 /// How one instance stands.

@@ -50,6 +50,10 @@ impl Health {
         } else if readiness.ready {
             output::print("the daemon is ready\n")?;
         }
+        for (folder, answers) in readiness.drop.iter().filter(|(_, answers)| !answers.ok) {
+            let reason = answers.reason.as_deref().unwrap_or(&answers.state);
+            output::note(&format!("drop folder {folder}: {reason}"));
+        }
         match detail {
             None => Ok(Exit::Done),
             Some(detail) if global.json => {

@@ -4,11 +4,11 @@ use clap::Args;
 
 use super::text::{count, plain, table, time};
 use super::{Exit, Failure, Global, output};
-use crate::api::types::{InstanceStatus, Status as Answer};
+use crate::api::types::{DropStatus, InstanceStatus, LeftAlone, Status as Answer};
 
 /// Show slots, queue and limits of every instance
 ///
-/// With --json: an object with "version", "started_at" and "instances" by name.
+/// Also what someone should look at in the drop folder: files that are not taken because of their names, and folders that can't be looked at. With --json: an object with "version", "started_at", "instances" by name and "drop".
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
@@ -35,7 +35,28 @@ fn answer(status: &Answer) -> String {
         let rows = instance(status).into_iter().map(|(name, value)| vec![format!("  {name}"), value]);
         text += &table(&rows.collect::<Vec<_>>());
     }
+    if let Some(drop) = status.drop.as_ref().filter(|drop| **drop != DropStatus::default()) {
+        text += "\ndrop folder\n";
+        text += &table(&drop_folder(drop));
+    }
     text
+}
+
+/// What someone should look at there.
+fn drop_folder(drop: &DropStatus) -> Vec<Vec<String>> {
+    let faults = drop.faults.iter().map(|(folder, why)| (format!("  {}", plain(folder)), plain(why)));
+    let files = drop.files.iter().map(|file| ("  left alone".to_owned(), left_alone(file)));
+    let mut rows: Vec<Vec<String>> = faults.chain(files).map(|(name, value)| vec![name, value]).collect();
+    let unlisted = drop.left_alone.saturating_sub(drop.files.len() as u64);
+    if unlisted > 0 {
+        rows.push(vec!["  left alone".to_owned(), format!("and {} more", count(unlisted, "file"))]);
+    }
+    rows
+}
+
+fn left_alone(file: &LeftAlone) -> String {
+    // A blank at the end shows only so.
+    format!("\"{}\": {}", plain(&file.path), plain(&file.reason))
 }
 
 fn instance(status: &InstanceStatus) -> Vec<(&'static str, String)> {
@@ -137,6 +158,7 @@ mod tests {
             version: "0.1.0".into(),
             started_at: at(0),
             instances: BTreeMap::from([("default".into(), quiet()), ("emea".into(), busy)]),
+            drop: Some(DropStatus::default()),
         };
         assert_eq!(
             answer(&status),
@@ -155,6 +177,31 @@ mod tests {
              \x20 calls     0 of 50 in 20 s, at most 5 at once; 0 of 10000 today\n\
              \x20 held      jobs 4, 5: retry or cancel them\n\
              \x20 given up  jobs 7, 9 and 1 more failed by their attempts, and their content is kept: retry or erase them\n"
+        );
+    }
+
+    #[test]
+    fn the_drop_folder_shows_what_someone_should_look_at() {
+        let file = |path: &str| LeftAlone { path: path.into(), reason: "its name ends in none of .csv".into() };
+        let status = Answer {
+            version: "0.1.0".into(),
+            started_at: at(0),
+            instances: BTreeMap::new(),
+            drop: Some(DropStatus {
+                left_alone: 12,
+                files: vec![file("eu/leads/a.zip"), file("eu/leads/b.csv \x1b[2J")],
+                faults: BTreeMap::from([("eu".into(), "looking at its folder has not ended for 31 s".into())]),
+            }),
+        };
+        assert_eq!(
+            answer(&status),
+            "marqueue 0.1.0, since 2026-08-01T10:00:00Z\n\
+             \n\
+             drop folder\n\
+             \x20 eu          looking at its folder has not ended for 31 s\n\
+             \x20 left alone  \"eu/leads/a.zip\": its name ends in none of .csv\n\
+             \x20 left alone  \"eu/leads/b.csv \\u{1b}[2J\": its name ends in none of .csv\n\
+             \x20 left alone  and 10 files more\n"
         );
     }
 }

@@ -7,6 +7,7 @@ use prometheus::{IntGauge, IntGaugeVec};
 
 use super::super::types::InstanceStatus;
 use super::maker::{INSTANCE, Maker};
+use crate::intake::{DropReport, PartState};
 use crate::marketo::Trial;
 use crate::store::{PauseKind, Space};
 
@@ -31,6 +32,8 @@ pub(super) struct Seen {
     log: IntGauge,
     free: IntGauge,
     notices: IntGauge,
+    drop_left_alone: IntGauge,
+    drop_ok: IntGaugeVec,
 }
 
 impl Seen {
@@ -82,6 +85,15 @@ impl Seen {
             log: maker.gauge("marqueue_database_log_bytes", "Bytes of the database's write-ahead log."),
             free: maker.gauge("marqueue_database_free_bytes", "Bytes of the database's file that nothing stands in."),
             notices: maker.gauge("marqueue_notices_owed", "Ends of jobs of which somebody is still to be told."),
+            drop_left_alone: maker.gauge(
+                "marqueue_drop_left_alone_files",
+                "Files of the drop folder that are not taken because of their names.",
+            ),
+            drop_ok: maker.gauges(
+                "marqueue_drop_folder_ok",
+                "1 where a folder of the drop folder can be looked at, 0 where not; the top is \".\".",
+                &["folder"],
+            ),
         }
     }
 
@@ -92,6 +104,14 @@ impl Seen {
         self.log.set(space.log.cast_signed());
         self.free.set(space.free.cast_signed());
         self.notices.set(notices_owed.cast_signed());
+    }
+
+    /// What lies in the drop folder, and whether that can be seen.
+    pub fn drop_folder(&self, report: &DropReport) {
+        self.drop_left_alone.set((report.left_alone().len() as u64).cast_signed());
+        for (part, state) in report.states() {
+            self.drop_ok.with_label_values(&[&part]).set((state == PartState::Fine).into());
+        }
     }
 
     /// What the last request for a token said; nothing where there was none.
