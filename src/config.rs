@@ -169,6 +169,8 @@ pub struct Instance {
     pub backoff_max: Duration,
     /// Of one whole call, upload included; at least 1 s.
     pub request_timeout: Duration,
+    /// How long Marketo may take for one import, its queue included, before the batch is held. More than zero.
+    pub max_import_time: Duration,
     pub limits: Limits,
     pub polling: Polling,
 }
@@ -380,6 +382,7 @@ mod tests {
             backoff_min: Duration::from_secs(1),
             backoff_max: Duration::from_secs(300),
             request_timeout: Duration::from_secs(120),
+            max_import_time: Duration::from_secs(3 * 24 * 3600),
             limits: Limits {
                 importing: 2,
                 queued: 10,

@@ -4,6 +4,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -15,6 +16,9 @@ mod states;
 pub use events::{Blame, Counts, Event, RemoteStatus, Wait};
 pub use source::Source;
 pub use states::{BatchState, Illegal, JobState, job_state, step};
+
+/// How long Marketo knows an import: its id, its status and its files. Not documented; seven days were seen.
+pub const IMPORT_LIFE: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// The number of a job: whole, rising, never used twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]

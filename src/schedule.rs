@@ -16,6 +16,7 @@ mod plan;
 mod poll;
 mod polling;
 mod upload;
+mod watch;
 mod without_values;
 
 pub use endpoint::Endpoint;

@@ -30,7 +30,9 @@ mod facts;
 mod files;
 #[cfg(test)]
 mod fixture;
+mod given_twice;
 mod ground;
+mod history;
 mod instances;
 mod jobs;
 mod lock;
@@ -66,6 +68,7 @@ pub use examine::{Examined, Unexamined, examine};
 pub use facts::Fact;
 pub use instances::Depth;
 pub use lock::resolved;
+pub use moves::AskedInVain;
 pub use notices::Notice;
 pub use orders::Settled;
 pub use progress::{AskFailures, Progress, Tried};

@@ -22,6 +22,8 @@ mod polling;
 mod quota;
 #[path = "errors/refused.rs"]
 mod refused;
+#[path = "errors/stuck.rs"]
+mod stuck;
 mod support;
 #[path = "errors/unknown.rs"]
 mod unknown;

@@ -89,6 +89,15 @@ pub enum JobFile {
     Warnings,
 }
 
+/// How much of a job is cancelled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cancel {
+    /// What Marketo does not have yet.
+    Waiting,
+    /// Also imports that it has not ended within `max_import_time`.
+    Abandon,
+}
+
 impl JobFile {
     fn as_str(self) -> &'static str {
         match self {
@@ -249,8 +258,10 @@ impl Client {
         Ok(Download { response: self.send_in_time(request).await?, silence: self.silence.clone() })
     }
 
-    pub async fn cancel(&self, id: JobId) -> Result<Job, ClientError> {
-        self.ask(self.request(Method::POST, &format!("/v1/jobs/{id}/cancel"))).await
+    /// Leaves what Marketo does not have; with [`Cancel::Abandon`] also what it does not end.
+    pub async fn cancel(&self, id: JobId, what: Cancel) -> Result<Job, ClientError> {
+        let abandon = (what == Cancel::Abandon).then_some(("abandon", "true"));
+        self.ask(self.request(Method::POST, &format!("/v1/jobs/{id}/cancel")).query(abandon.as_slice())).await
     }
 
     /// The same job again, or a new one of only the rows that failed.

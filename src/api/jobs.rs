@@ -132,9 +132,30 @@ pub(super) async fn explain(State(daemon): State<Shared>, Segment(id): Segment) 
     Ok(Json(reasons::explain(&job, ahead, &snapshot, &Rules::of(&lane.config()), lane.calls_at(now), now)))
 }
 
-pub(super) async fn cancel(State(daemon): State<Shared>, Segment(id): Segment) -> Result<Json<Job>, Problem> {
-    let id = job_id(&id)?;
-    daemon.store.cancel(id, daemon.clock.now()).await?;
-    tracing::info!(job = %id, "cancelled by a client");
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Cancelling {
+    /// `true`: also gives up imports that Marketo has not ended within `max_import_time`.
+    #[schemars(with = "Option<bool>")]
+    abandon: Option<String>,
+}
+
+pub(super) async fn cancel(
+    State(daemon): State<Shared>,
+    Segment(id): Segment,
+    Query(Cancelling { abandon }): Query<Cancelling>,
+) -> Result<Json<Job>, Problem> {
+    let (id, now) = (job_id(&id)?, daemon.clock.now());
+    let abandon = match abandon.as_deref() {
+        None | Some("" | "false") => false,
+        Some("true") => true,
+        Some(other) => return Err(Problem::bad_request(format!("abandon must be true or false, not \"{other}\""))),
+    };
+    if abandon {
+        daemon.store.abandon(id, now).await?
+    } else {
+        daemon.store.cancel(id, now).await?
+    };
+    tracing::info!(job = %id, abandon, "cancelled by a client");
     Ok(Json(daemon.store.job(id).await?))
 }

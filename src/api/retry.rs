@@ -49,6 +49,12 @@ async fn failed_rows(daemon: &Daemon, caller: &Caller, job: Job) -> Result<(Stat
     if !job.state.has_ended() {
         return refused(format!("job {} is {}: its failed rows are known when it has ended", job.id, job.state));
     }
+    if let Some(batch) = job.batches.iter().find(|batch| batch.id_given_twice) {
+        return refused(format!(
+            "whose the failed rows of part {} of job {} are is unknown: Marketo gave its batchId for another upload too",
+            batch.part, job.id
+        ));
+    }
     if !job.has_failed_rows() {
         return refused(match job.rows.doubt() {
             None => format!("no row of job {} has failed", job.id),

@@ -70,6 +70,7 @@ fn of_one_job() -> Vec<Route> {
         job("/v1/jobs/{id}/cancel").post(
             jobs::cancel,
             Operation::new("cancelJob", "Leaves what Marketo does not have yet")
+                .query::<jobs::Cancelling>()
                 .json::<Job>(200, "The job")
                 .refused(409, "There is nothing left to cancel")
                 .refused(507, "The disk is full"),

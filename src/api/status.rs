@@ -72,7 +72,7 @@ pub(super) async fn of_lane(daemon: &Daemon, lane: &Lane) -> Result<InstanceStat
         let flights = snapshot.flights.iter().filter(|flight| flight.state == state);
         u32::try_from(flights.count()).unwrap_or(u32::MAX)
     };
-    let of_jobs = snapshot.flights.iter().filter(|flight| flight.state == BatchState::Held);
+    let of_jobs = snapshot.flights.iter().filter(|flight| flight.state == BatchState::Held || flight.is_overdue);
     let mut held: Vec<_> = of_jobs.map(|flight| flight.key.job).collect();
     held.dedup();
     Ok(InstanceStatus {

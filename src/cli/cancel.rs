@@ -3,6 +3,7 @@
 use clap::Args;
 
 use super::{Exit, Failure, Global, output, text};
+use crate::api::client as api;
 use crate::job::JobId;
 
 /// Leave what Marketo does not have yet of a job; what it has goes on there
@@ -11,16 +12,21 @@ use crate::job::JobId;
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
-  marqueue cancel 12")]
+  marqueue cancel 12
+  marqueue cancel 12 --abandon")]
 pub struct Cancel {
     /// The job's number
     #[arg(value_parser = super::job_id)]
     id: JobId,
+    /// Also give up imports that Marketo has not ended within max_import_time; they count as ours for days still
+    #[arg(long)]
+    abandon: bool,
 }
 
 impl Cancel {
     pub async fn run(self, global: &Global) -> Result<Exit, Failure> {
-        let job = global.client()?.cancel(self.id).await?;
+        let what = if self.abandon { api::Cancel::Abandon } else { api::Cancel::Waiting };
+        let job = global.client()?.cancel(self.id, what).await?;
         if global.json {
             output::print_json(&job)?;
         } else if job.state.has_ended() {

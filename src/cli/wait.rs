@@ -45,6 +45,12 @@ pub fn tell(jobs: &[Job], global: &Global) -> Result<Exit, Failure> {
         if job.has_failed_rows() {
             output::note(&format!("\"marqueue failures {}\" gives the rows that failed", job.id));
         }
+        for batch in job.batches.iter().filter(|batch| batch.id_given_twice) {
+            output::note(&format!(
+                "job {}: whose the counts and files of part {} are is unknown: Marketo gave its batchId for another upload too",
+                job.id, batch.part
+            ));
+        }
         if let Some(doubt) = job.rows.doubt().filter(|_| job.state == JobState::Complete) {
             output::note(&format!("job {}: {doubt}", job.id));
         }

@@ -230,6 +230,7 @@ fn instance(name: &str, raw: RawInstance, warnings: &mut Vec<Warning>) -> Result
     more_than_zero(&key("backoff_min"), raw.backoff_min)?;
     not_above(&key("backoff_min"), raw.backoff_min, "backoff_max", raw.backoff_max)?;
     at_least(&key("request_timeout"), raw.request_timeout, Duration::from_secs(1))?;
+    more_than_zero(&key("max_import_time"), raw.max_import_time)?;
     limits(&key("limits"), &raw.limits, simulated)?;
     polling(&key("polling"), &raw.polling, simulated)?;
     Ok(Instance {
@@ -242,6 +243,7 @@ fn instance(name: &str, raw: RawInstance, warnings: &mut Vec<Warning>) -> Result
         backoff_min: raw.backoff_min,
         backoff_max: raw.backoff_max,
         request_timeout: raw.request_timeout,
+        max_import_time: raw.max_import_time,
         limits: raw.limits,
         polling: raw.polling,
     })
@@ -446,6 +448,7 @@ mod tests {
             ("backoff_min = '6m'", "instances.default.backoff_min must be at most backoff_max (300s), not 360s"),
             ("backoff_max = 5", "instances.default.backoff_max must be text with a unit, such as \"20s\", not 5"),
             ("backoff_max = '5'", "instances.default.backoff_max must have a unit, such as \"5s\""),
+            ("max_import_time = '0s'", "instances.default.max_import_time must be more than zero"),
             ("request_timeout = '999ms'", "instances.default.request_timeout must be at least 1s, not 999ms"),
             ("unknown_outcome = 'ask'", "instances.default.unknown_outcome must be `resubmit` or `hold`, not `ask`"),
             (
@@ -468,7 +471,7 @@ mod tests {
             ),
             (
                 "instances = 1",
-                "instances.default.instances is not a key: here belongs one of `base_url`, `identity_url`, `client_id`, `client_id_file`, `client_secret`, `client_secret_file`, `unknown_outcome`, `max_attempts`, `backoff_min`, `backoff_max`, `request_timeout`, `limits`, `polling`",
+                "instances.default.instances is not a key: here belongs one of `base_url`, `identity_url`, `client_id`, `client_id_file`, `client_secret`, `client_secret_file`, `unknown_outcome`, `max_attempts`, `backoff_min`, `backoff_max`, `request_timeout`, `max_import_time`, `limits`, `polling`",
             ),
             ("[retention]\nfiles = '0d'", "retention.files must be more than zero"),
             ("[retention]\nfailed_files = '0d'", "retention.failed_files must be more than zero"),

@@ -87,6 +87,8 @@ pub(super) struct RawInstance {
     pub(super) backoff_max: Duration,
     #[serde(deserialize_with = "values::duration")]
     pub(super) request_timeout: Duration,
+    #[serde(deserialize_with = "values::duration")]
+    pub(super) max_import_time: Duration,
     pub(super) limits: Limits,
     pub(super) polling: Polling,
 }
@@ -105,6 +107,7 @@ impl Default for RawInstance {
             backoff_min: Duration::from_secs(1),
             backoff_max: Duration::from_secs(5 * 60),
             request_timeout: Duration::from_secs(120),
+            max_import_time: Duration::from_secs(3 * 24 * 3600),
             limits: Limits::default(),
             polling: Polling::default(),
         }

@@ -93,7 +93,14 @@ pub enum Event {
     /// A person found the import on Marketo that nobody knew of.
     Settled { marketo_batch_id: String },
     /// Marketo was asked: the import waits or is being worked on.
-    Polled { status: RemoteStatus, counts: Counts },
+    /// `waited` is how much longer it was waited for, as far as the clock can be believed.
+    Polled { status: RemoteStatus, counts: Counts, waited: Duration },
+    /// Marketo was asked, and gave a status word that nobody documents: that is no end. It is asked again at `not_before`.
+    UnknownStatus { reason: String, waited: Duration, not_before: Timestamp },
+    /// Marketo has not ended the import within `max_import_time`: it is followed on, and an operator may give it up.
+    Overdue { reason: String },
+    /// An operator gave up an import that Marketo does not end. Until `counts_until` it counts as one of ours.
+    Abandoned { counts_until: Timestamp },
     /// The import ended `Complete`.
     Ended { counts: Counts, message: String },
     /// The import ended `Failed`, or Marketo no longer knows it.
@@ -121,6 +128,9 @@ impl Event {
             Event::Accepted { .. } => "accepted",
             Event::Settled { .. } => "settled",
             Event::Polled { .. } => "polled",
+            Event::UnknownStatus { .. } => "unknown-status",
+            Event::Overdue { .. } => "overdue",
+            Event::Abandoned { .. } => "abandoned",
             Event::Ended { .. } => "import-ended",
             Event::Lost { .. } => "import-lost",
             Event::Collected => "collected",
@@ -162,6 +172,8 @@ impl Event {
             | Event::Halved { reason }
             | Event::Rejected { reason }
             | Event::GivenUp { reason, .. }
+            | Event::UnknownStatus { reason, .. }
+            | Event::Overdue { reason }
             | Event::Lost { reason, .. } => Some(reason),
             Event::Ended { message, .. } => Some(message),
             Event::Accepted { marketo_batch_id, .. } | Event::Settled { marketo_batch_id } => Some(marketo_batch_id),

@@ -81,7 +81,8 @@ pub enum BatchState {
     Complete,
     Failed,
     Cancelled,
-    /// The outcome of its upload is unknown, and the policy is to ask a person.
+    /// The outcome of its upload is unknown, and the policy is to ask a person. Batches of which Marketo has not ended the
+    /// import within `max_import_time` are shown as held too; to the table of moves they are what Marketo says.
     Held,
 }
 
@@ -169,6 +170,8 @@ pub fn step(from: BatchState, event: &Event) -> Result<BatchState, Illegal> {
             RemoteStatus::Queued => S::Queued,
             _ => S::Importing,
         },
+        (S::Queued | S::Importing, Event::UnknownStatus { .. } | Event::Overdue { .. }) => from,
+        (S::Queued | S::Importing, Event::Abandoned { .. }) => S::Cancelled,
         (S::Queued | S::Importing, Event::Ended { .. }) => S::Collecting,
         (S::Queued | S::Importing | S::Collecting, Event::Lost { .. }) => S::Failed,
         (S::Collecting, Event::Collected) => S::Complete,
@@ -200,6 +203,8 @@ pub fn job_state(batches: impl IntoIterator<Item = BatchState>) -> JobState {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use jiff::Timestamp;
 
     use super::super::{Blame, Counts, Wait};
@@ -225,7 +230,10 @@ mod tests {
             Event::GivenUp { reason: reason.clone(), ghost_until: None },
             Event::Accepted { marketo_batch_id: "1".into(), status: RemoteStatus::Queued },
             Event::Settled { marketo_batch_id: "1".into() },
-            Event::Polled { status: RemoteStatus::Importing, counts },
+            Event::Polled { status: RemoteStatus::Importing, counts, waited: Duration::ZERO },
+            Event::UnknownStatus { reason: reason.clone(), waited: Duration::ZERO, not_before: Timestamp::UNIX_EPOCH },
+            Event::Overdue { reason: reason.clone() },
+            Event::Abandoned { counts_until: Timestamp::UNIX_EPOCH },
             Event::Ended { counts, message: String::new() },
             Event::Lost { counts, reason },
             Event::Collected,
@@ -257,9 +265,15 @@ mod tests {
              uploading + given-up = failed\n\
              uploading + accepted = queued\n\
              queued + polled = importing\n\
+             queued + unknown-status = queued\n\
+             queued + overdue = queued\n\
+             queued + abandoned = cancelled\n\
              queued + import-ended = collecting\n\
              queued + import-lost = failed\n\
              importing + polled = importing\n\
+             importing + unknown-status = importing\n\
+             importing + overdue = importing\n\
+             importing + abandoned = cancelled\n\
              importing + import-ended = collecting\n\
              importing + import-lost = failed\n\
              collecting + import-lost = failed\n\

@@ -83,7 +83,10 @@ pub struct AskFault {
 /// How an import stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Status {
-    pub status: RemoteStatus,
+    /// None where Marketo's word is none of the four that it documents.
+    pub status: Option<RemoteStatus>,
+    /// The word as it came, clipped.
+    pub word: String,
     pub counts: Counts,
     pub message: Option<String>,
     pub request_id: Option<String>,
@@ -281,13 +284,8 @@ impl Client {
             return Err(self.refused(token, ask, words(answer.http, &envelope), request_id).await);
         }
         let import = envelope.result.into_iter().next().unwrap_or_default();
-        match import.remote_status() {
-            Some(status) => Ok(Status { status, counts: import.counts(), message: import.message, request_id }),
-            None => {
-                let reason = format!("Marketo gave the import's status as \"{}\"", import.status);
-                Err(AskFault { ask: Ask::Again, reason, request_id })
-            }
-        }
+        let (status, counts) = (import.remote_status(), import.counts());
+        Ok(Status { status, word: import.status, counts, message: import.message, request_id })
     }
 
     /// The failure or warning file of the import `id`.

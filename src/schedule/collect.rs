@@ -3,10 +3,10 @@
 
 use super::call::{Admitted, Matter};
 use super::desk::Desk;
-use super::outcome::{Unanswered, fetch_failed, is_refusal, may_have_report};
+use super::outcome::{Unanswered, fetch_failed, is_refusal, is_worth_asking_again, may_have_report};
 use crate::job::{BatchKey, BatchState, Event, Format};
 use crate::marketo::{Ask, AskFault, File, Report, ReportKind};
-use crate::store::{Batch, CHUNK_BYTES, Job, Kind, Packed, StoreError};
+use crate::store::{AskedInVain, Batch, CHUNK_BYTES, Job, Kind, Packed, StoreError};
 use crate::table::RowLimit;
 
 pub(super) async fn collect(desk: &Desk, key: BatchKey) -> Result<(), StoreError> {
@@ -227,6 +227,12 @@ async fn later(
     request_id: Option<String>,
 ) -> Result<Fetched, StoreError> {
     let now = desk.clock.now();
+    let counted = if kind == Kind::Failures { batch.counts.failed } else { batch.counts.warned };
+    if !is_worth_asking_again(counted, batch.ask_failures) {
+        tracing::debug!(instance = %desk.name, job = %key.job, part = key.part, file = kind.as_str(), %reason, request_id,
+            "Marketo counted no row for the file and does not give one");
+        return Ok(Fetched::None);
+    }
     match fetch_failed(ask, &reason, desk.believed(batch.accepted_at, now), batch.ask_failures, &desk.config(), now) {
         Unanswered::GiveUp(reason) => {
             tracing::warn!(instance = %desk.name, job = %key.job, part = key.part, file = kind.as_str(), %reason,
@@ -236,9 +242,13 @@ async fn later(
             Ok(Fetched::None)
         }
         Unanswered::AskAgain(not_before) => {
-            tracing::warn!(instance = %desk.name, job = %key.job, part = key.part, file = kind.as_str(), %reason,
-                request_id, %not_before, "a file of the ended import could not be fetched");
-            desk.store.ask_failed(key, reason, is_refusal(ask), not_before, request_id, now).await?;
+            let (refused, said, answer) = (is_refusal(ask), reason.clone(), request_id.clone());
+            let AskedInVain { is_news, .. } =
+                desk.store.ask_failed(key, reason, refused, not_before, request_id, now).await?;
+            if is_news {
+                tracing::warn!(instance = %desk.name, job = %key.job, part = key.part, file = kind.as_str(),
+                    reason = said, request_id = answer, %not_before, "a file of the ended import could not be fetched");
+            }
             Ok(Fetched::Later)
         }
     }

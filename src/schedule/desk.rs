@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::endpoint::Endpoint;
 use super::plan::Rules;
+use super::watch::Watch;
 use crate::clock::{Clock, Seldom, Trust};
 use crate::config;
 use crate::job::{BatchKey, BatchState, Event};
@@ -26,6 +27,7 @@ pub(super) struct Desk {
     trust: Mutex<Trust>,
     /// Shared with the other instances that lead to the same Marketo.
     pub endpoint: Endpoint,
+    pub watch: Watch,
     pub clock: Clock,
     /// When this is cancelled, no call leaves any more; those under way end.
     pub stop: CancellationToken,
@@ -49,7 +51,7 @@ impl Desk {
     ) -> Desk {
         let terms = RwLock::new(Terms { config: Arc::new(config), client: Arc::new(client) });
         let trust = Mutex::new(Trust::begin(Duration::MAX, clock.now(), Instant::now()));
-        Desk { name: name.to_owned(), terms, trust, store, endpoint, clock, stop }
+        Desk { name: name.to_owned(), terms, trust, store, endpoint, watch: Watch::default(), clock, stop }
     }
 
     pub fn config(&self) -> Arc<config::Instance> {

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::plan::Rules;
 use super::polling;
 use crate::clock::TimeText;
-use crate::job::{BatchState, JobId, JobState};
+use crate::job::{BatchKey, BatchState, JobId, JobState};
 use crate::store::{Batch, Job, PauseKind, Snapshot};
 
 /// The answer to `explain`.
@@ -89,6 +89,9 @@ fn reason(
         return (WaitsFor::Nothing, text, None);
     }
     let first = |state: BatchState| job.batches.iter().find(|batch| batch.state == state);
+    if let Some(batch) = job.batches.iter().find(|batch| batch.overdue_at.is_some()) {
+        return overdue(job, batch, snapshot, rules, now);
+    }
     if let Some(batch) = first(BatchState::Held) {
         let text = format!(
             "Whether Marketo has part {} is unknown ({}), and the policy is to ask a person: retry sends it again, cancel leaves it, and POST /v1/jobs/{}/settle?part={}&marketo_batch_id=ID follows the import that was found there.",
@@ -135,7 +138,10 @@ fn paused(snapshot: &Snapshot, job: &Job, now: Timestamp) -> Option<Reason> {
     // A person's pause stops uploads; what Marketo has goes on.
     let only_uploads = pause.kind == PauseKind::Person;
     if only_uploads
-        && job.batches.iter().any(|batch| batch.state.holds_a_slot() || batch.state == BatchState::Collecting)
+        && job
+            .batches
+            .iter()
+            .any(|batch| batch.is_on_marketo() || matches!(batch.state, BatchState::Uploading | BatchState::Collecting))
     {
         return None;
     }
@@ -161,23 +167,49 @@ fn paused(snapshot: &Snapshot, job: &Job, now: Timestamp) -> Option<Reason> {
 
 fn on_marketo(job: &Job, batch: &Batch, snapshot: &Snapshot, rules: &Rules, now: Timestamp) -> Reason {
     let id = batch.marketo_batch_id.as_deref().unwrap_or("?");
-    let mut on_marketo: Vec<_> = snapshot
-        .flights
-        .iter()
-        .filter(|flight| matches!(flight.state, BatchState::Queued | BatchState::Importing))
-        .collect();
-    on_marketo.sort_by_key(|flight| (flight.accepted_at, flight.key));
-    let place = on_marketo.iter().position(|flight| flight.key.job == job.id && flight.key.part == batch.part);
-    let older = place.unwrap_or(0);
-    let until = place.map(|_| polling::due(on_marketo[older], older, &snapshot.paces, &rules.polling, now));
+    let (older, until) = next_poll(job, batch, snapshot, rules, now);
+    // What was last said instead of an answer, be it an error or a status word that nobody documents.
+    let in_vain = match &batch.message {
+        Some(said) if batch.ask_failures.all > 0 => format!(" It was last asked in vain: {said}."),
+        _ => String::new(),
+    };
     if batch.state == BatchState::Importing {
-        return (WaitsFor::Import, format!("Marketo is importing part {} (its batch {id}).", batch.part), until);
+        let text = format!("Marketo is importing part {} (its batch {id}).{in_vain}", batch.part);
+        return (WaitsFor::Import, text, until);
     }
     let text = match older {
-        0 => format!("Part {} is in Marketo's queue (its batch {id}), the first of ours.", batch.part),
-        older => format!("Part {} is in Marketo's queue (its batch {id}), behind {older} of ours.", batch.part),
+        0 => format!("Part {} is in Marketo's queue (its batch {id}), the first of ours.{in_vain}", batch.part),
+        older => {
+            format!("Part {} is in Marketo's queue (its batch {id}), behind {older} of ours.{in_vain}", batch.part)
+        }
     };
     (WaitsFor::MarketoQueue, text, until)
+}
+
+/// How many of our imports may end before the batch's, and when it is asked after next.
+fn next_poll(
+    job: &Job,
+    batch: &Batch,
+    snapshot: &Snapshot,
+    rules: &Rules,
+    now: Timestamp,
+) -> (usize, Option<Timestamp>) {
+    let key = BatchKey { job: job.id, part: batch.part };
+    match polling::in_order(&snapshot.flights).find(|(flight, _)| flight.key == key) {
+        Some((flight, older)) => (older, Some(polling::due(flight, older, &snapshot.paces, &rules.polling, now))),
+        None => (0, None),
+    }
+}
+
+fn overdue(job: &Job, batch: &Batch, snapshot: &Snapshot, rules: &Rules, now: Timestamp) -> Reason {
+    let said = batch.message.as_deref().unwrap_or("Marketo has not ended the import within max_import_time");
+    let text = format!(
+        "Part {} is held (Marketo's batch {}): {said}. It is asked after on, and ends as usual if Marketo ends it; its place counts as taken until then. `marqueue cancel {} --abandon` gives it up; it can't be retried before.",
+        batch.part,
+        batch.marketo_batch_id.as_deref().unwrap_or("?"),
+        job.id,
+    );
+    (WaitsFor::Person, text, next_poll(job, batch, snapshot, rules, now).1)
 }
 
 fn no_calls(batch: &Batch) -> String {

@@ -3,21 +3,18 @@
 
 use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use super::next_day;
 use crate::clock::after;
 use crate::config::{Instance, UnknownOutcome};
-use crate::job::{Blame, Counts, Event, RemoteStatus, Wait};
+use crate::job::{Blame, Counts, Event, IMPORT_LIFE, RemoteStatus, Wait};
 use crate::marketo::{Ask, CreateFault, ReportKind};
 use crate::store::{AskFailures, PauseKind, Rows, Snapshot, Tried};
 
 /// How many of the longest pauses between polls an import is taken to exist that a lost answer may have left behind.
 /// Nobody can see it, and most imports are over by then; if it is not, Marketo's own 1016 says so.
 const GHOST_POLLS: u32 = 10;
-
-/// How long Marketo knows an import: its id, its status and its files.
-const REMEMBERED: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
 /// For how long a batch is tried that waits alone: no other upload shows whether it or the instance is to blame.
 const ALONE: Duration = Duration::from_secs(7 * 24 * 60 * 60);
@@ -195,10 +192,10 @@ fn others_pause(paces: &[(u64, Duration)], instance: &Instance) -> Duration {
     (all / imports / 2).clamp(least, most)
 }
 
-/// What the answer to a poll says of the import.
-pub fn after_status(status: RemoteStatus, counts: Counts, message: Option<String>) -> Event {
+/// What the answer to a poll says of the import. `waited` is how much longer it was waited for.
+pub fn after_status(status: RemoteStatus, counts: Counts, message: Option<String>, waited: Duration) -> Event {
     match status {
-        RemoteStatus::Queued | RemoteStatus::Importing => Event::Polled { status, counts },
+        RemoteStatus::Queued | RemoteStatus::Importing => Event::Polled { status, counts, waited },
         RemoteStatus::Complete => Event::Ended { counts, message: message.unwrap_or_default() },
         RemoteStatus::Failed => {
             let reason = message.filter(|message| !message.is_empty());
@@ -206,6 +203,48 @@ pub fn after_status(status: RemoteStatus, counts: Counts, message: Option<String
             Event::Lost { counts, reason }
         }
     }
+}
+
+/// A poll brought a status word that nobody documents. That is no end: Marketo is asked again, as long as it knows the
+/// import. `before` is the batch as it was.
+pub fn unknown_status(word: &str, before: Asked, waited: Duration, instance: &Instance, now: Timestamp) -> Event {
+    let reason = format!("Marketo gave the import's status as \"{word}\", which is none of its documented words");
+    match poll_failed(Ask::Again, &reason, before.accepted_at, before.ask_failures, instance, now) {
+        Unanswered::AskAgain(not_before) => Event::UnknownStatus { reason, waited, not_before },
+        Unanswered::GiveUp(reason) => Event::Lost { counts: before.counts, reason },
+    }
+}
+
+/// What is known of a batch whose import is asked after.
+#[derive(Clone, Copy, Debug)]
+pub struct Asked {
+    pub accepted_at: Option<Timestamp>,
+    pub ask_failures: AskFailures,
+    pub counts: Counts,
+    pub waited: Duration,
+    pub is_overdue: bool,
+}
+
+/// How much longer an import was waited for. `watched` is what passed since Marketo last said how it stands, by a clock that
+/// nobody sets; none where this process has not heard that. The wall clock is not asked: it may have leapt, and nothing tells
+/// how long the daemon was down. No single pause decides by itself that an import is overdue.
+pub fn believed_wait(watched: Option<Duration>, instance: &Instance) -> Duration {
+    watched.unwrap_or_default().min(instance.max_import_time / 2)
+}
+
+/// What follows where Marketo has not ended the import within `max_import_time`: it is held from then on. `word` is what
+/// Marketo called it last, and `waited` how much longer it was waited for.
+pub fn overdue(word: &str, before: Asked, waited: Duration, instance: &Instance) -> Option<Event> {
+    let max = instance.max_import_time;
+    if before.is_overdue || before.waited.saturating_add(waited) < max {
+        return None;
+    }
+    let max = SignedDuration::try_from(max).unwrap_or(SignedDuration::MAX);
+    Some(Event::Overdue {
+        reason: format!(
+            "Marketo still calls the import \"{word}\" and has not ended it within {max:#} (max_import_time)"
+        ),
+    })
 }
 
 /// What follows from a question about an import that found no good answer. Never another upload.
@@ -224,6 +263,14 @@ pub fn may_have_report(report: ReportKind, counts: Counts, sent: u64) -> bool {
         ReportKind::Failures => counts.failed != Some(0) || !Rows::complete(sent, counts).add_up(),
         ReportKind::Warnings => counts.warned != Some(0),
     }
+}
+
+/// A file that Marketo counted no row for is only hoped for, where its counts do not add up: so often is it asked for.
+const UNCOUNTED_TRIES: u32 = 3;
+
+/// Whether a file that could not be had is asked for once more. `before` are the failures in a row before this one.
+pub fn is_worth_asking_again(counted: Option<u64>, before: AskFailures) -> bool {
+    counted != Some(0) || before.all + 1 < UNCOUNTED_TRIES
 }
 
 /// Whether Marketo said no to a question about an import (none: it has no such file), rather than nothing.
@@ -279,7 +326,7 @@ pub fn fetch_failed(
 /// long silence it is given as long again.
 fn forgotten(ask: Option<Ask>, accepted_at: Option<Timestamp>, now: Timestamp) -> bool {
     let silent = matches!(ask, Some(Ask::OutcomeUnknown | Ask::ServiceDown | Ask::NewToken));
-    let remembered = if silent { REMEMBERED * 2 } else { REMEMBERED };
+    let remembered = if silent { IMPORT_LIFE * 2 } else { IMPORT_LIFE };
     accepted_at.is_some_and(|accepted| after(accepted, remembered) <= now)
 }
 
@@ -524,6 +571,57 @@ mod tests {
             assert_eq!(said(poll), polled, "{ask:?} {failures}");
             assert_eq!(said(fetch_failed(ask, "w", accepted, before, &instance(), now)), fetched, "{ask:?} {failures}");
         }
+    }
+
+    #[test]
+    fn a_file_that_nobody_counted_is_asked_for_three_times() {
+        let before = |all| AskFailures { all, refusals: 0 };
+        for (counted, all, again) in
+            [(Some(0), 0, true), (Some(0), 1, true), (Some(0), 2, false), (Some(1), 9, true), (None, 9, true)]
+        {
+            assert_eq!(is_worth_asking_again(counted, before(all)), again, "{counted:?} {all}");
+        }
+    }
+
+    fn asked(waited: Duration) -> Asked {
+        Asked {
+            accepted_at: Some(from_ms(0)),
+            ask_failures: AskFailures::default(),
+            counts: Counts::default(),
+            waited,
+            is_overdue: false,
+        }
+    }
+
+    #[test]
+    fn an_import_that_does_not_end_is_held_once() {
+        let day = Duration::from_secs(24 * 3600);
+        let instance = instance();
+        assert_eq!(overdue("Importing", asked(2 * day), day - Duration::from_secs(1), &instance), None);
+        let Some(Event::Overdue { reason }) = overdue("Queued", asked(2 * day), day, &instance) else { panic!() };
+        assert_eq!(
+            reason,
+            "Marketo still calls the import \"Queued\" and has not ended it within 72h (max_import_time)"
+        );
+        assert_eq!(overdue("Importing", Asked { is_overdue: true, ..asked(9 * day) }, day, &instance), None);
+    }
+
+    #[test]
+    fn only_what_this_process_watched_counts_as_waited() {
+        let (instance, second) = (instance(), Duration::from_secs(1));
+        assert_eq!(believed_wait(Some(30 * second), &instance), 30 * second);
+        assert_eq!(believed_wait(None, &instance), Duration::ZERO);
+        assert_eq!(believed_wait(Some(100 * instance.max_import_time), &instance), instance.max_import_time / 2);
+    }
+
+    #[test]
+    fn an_unknown_status_is_asked_after_until_marketo_forgets() {
+        let (instance, day) = (instance(), 24 * 3600 * 1000);
+        let said = |now_ms| unknown_status("Paused", asked(Duration::ZERO), Duration::ZERO, &instance, from_ms(now_ms));
+        let reason = "Marketo gave the import's status as \"Paused\", which is none of its documented words";
+        let again = Event::UnknownStatus { reason: reason.into(), waited: Duration::ZERO, not_before: from_ms(7_000) };
+        assert_eq!(said(2_000), again);
+        assert!(matches!(said(7 * day), Event::Lost { reason: lost, .. } if lost.ends_with(reason)));
     }
 
     #[test]

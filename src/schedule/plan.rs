@@ -10,7 +10,7 @@ use super::polling;
 use crate::clock::after;
 use crate::config;
 use crate::job::{BatchKey, BatchState};
-use crate::store::{Flight, PauseKind, Snapshot};
+use crate::store::{PauseKind, Snapshot};
 
 mod board;
 
@@ -131,13 +131,7 @@ impl Plan {
 
     /// Polls and collects that are due.
     fn ask(&mut self, snapshot: &Snapshot, busy: &HashMap<BatchKey, Work>, rules: &Rules, now: Timestamp) {
-        let mut on_marketo: Vec<&Flight> = snapshot
-            .flights
-            .iter()
-            .filter(|flight| matches!(flight.state, BatchState::Queued | BatchState::Importing))
-            .collect();
-        on_marketo.sort_by_key(|flight| (flight.accepted_at, flight.key));
-        let polls = on_marketo.into_iter().enumerate().map(|(older, flight)| {
+        let polls = polling::in_order(&snapshot.flights).map(|(flight, older)| {
             let due = polling::due(flight, older, &snapshot.paces, &rules.polling, now);
             (Step::Poll(flight.key), flight.key, due)
         });

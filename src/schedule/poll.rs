@@ -2,16 +2,18 @@
 
 use super::call::{Admitted, Matter};
 use super::desk::Desk;
-use super::outcome::{Unanswered, after_status, is_refusal, poll_failed};
+use super::outcome::{
+    Asked, Unanswered, after_status, believed_wait, is_refusal, overdue, poll_failed, unknown_status,
+};
 use super::without_values::without_values;
-use crate::job::{BatchKey, BatchState, Event, RemoteStatus};
+use crate::job::{BatchKey, Event, RemoteStatus};
 use crate::marketo::{Ask, AskFault, Status};
 use crate::store::{Batch, Rows, StoreError};
 
 pub(super) async fn poll(desk: &Desk, key: BatchKey) -> Result<(), StoreError> {
     let (job, batch) = desk.store.batch(key).await?;
     let Some(id) = batch.marketo_batch_id.clone() else { return Ok(()) };
-    if !matches!(batch.state, BatchState::Queued | BatchState::Importing) {
+    if !batch.is_on_marketo() {
         return Ok(());
     }
     let mut renewed = false;
@@ -32,7 +34,7 @@ pub(super) async fn poll(desk: &Desk, key: BatchKey) -> Result<(), StoreError> {
                 if let Some(message) = status.message.take() {
                     status.message = Some(without_values(desk, &job, message).await);
                 }
-                return answered(desk, key, &id, batch.rows.total, status).await;
+                return answered(desk, key, &batch, &id, status).await;
             }
             Err(fault) => match desk.heed(fault.ask, &fault.reason, &mut renewed).await? {
                 Matter::Again => {}
@@ -46,20 +48,59 @@ pub(super) async fn poll(desk: &Desk, key: BatchKey) -> Result<(), StoreError> {
     }
 }
 
-async fn answered(desk: &Desk, key: BatchKey, id: &str, sent: u64, answer: Status) -> Result<(), StoreError> {
-    let Status { status, counts, message, request_id } = answer;
-    if matches!(status, RemoteStatus::Complete | RemoteStatus::Failed) {
-        tracing::info!(instance = %desk.name, job = %key.job, part = key.part, marketo_batch_id = id, ?status,
+async fn answered(desk: &Desk, key: BatchKey, batch: &Batch, id: &str, answer: Status) -> Result<(), StoreError> {
+    let Status { status, word, counts, message, request_id } = answer;
+    let (now, config) = (desk.clock.now(), desk.config());
+    let asked = Asked {
+        accepted_at: desk.believed(batch.accepted_at, now),
+        ask_failures: batch.ask_failures,
+        counts: batch.counts,
+        waited: batch.waited,
+        is_overdue: batch.overdue_at.is_some(),
+    };
+    let waited = believed_wait(desk.watch.heard(key), &config);
+    let event = match status {
+        Some(status) => after_status(status, counts, message, waited),
+        None => unknown_status(&word, asked, waited, &config, now),
+    };
+    if let Event::Ended { .. } | Event::Lost { .. } = event {
+        desk.watch.forget(key);
+        tracing::info!(instance = %desk.name, job = %key.job, part = key.part, marketo_batch_id = id, status = word,
             processed = counts.processed, failed = counts.failed, warned = counts.warned, request_id,
             "the import ended");
+        let sent = batch.rows.total;
+        let doubt = Rows::complete(sent, counts).doubt().filter(|_| status == Some(RemoteStatus::Complete));
+        if let Some(doubt) = doubt {
+            tracing::warn!(instance = %desk.name, job = %key.job, part = key.part, marketo_batch_id = id, sent, doubt,
+                "Marketo's counts do not add up");
+        }
+        return unless_given_up(desk.store.record(key, event, request_id, now).await);
     }
-    let doubt = Rows::complete(sent, counts).doubt().filter(|_| status == RemoteStatus::Complete);
-    if let Some(doubt) = doubt {
-        tracing::warn!(instance = %desk.name, job = %key.job, part = key.part, marketo_batch_id = id, sent, doubt,
-            "Marketo's counts do not add up");
+    // Each poll brings it again, and once is enough.
+    if let Event::UnknownStatus { reason, .. } = &event
+        && batch.message.as_ref() != Some(reason)
+    {
+        tracing::warn!(instance = %desk.name, job = %key.job, part = key.part, marketo_batch_id = id, status = word,
+            request_id, "Marketo gave an unknown status; the import is asked after on");
     }
-    desk.store.record(key, after_status(status, counts, message), request_id, desk.clock.now()).await?;
+    if let Err(error) = desk.store.record(key, event, request_id, now).await {
+        return unless_given_up::<()>(Err(error));
+    }
+    if let Some(event) = overdue(&word, asked, waited, &config) {
+        tracing::error!(instance = %desk.name, job = %key.job, part = key.part, marketo_batch_id = id, status = word,
+            "Marketo does not end the import; the batch is held, and an operator may give it up");
+        return unless_given_up(desk.store.record(key, event, None, now).await);
+    }
     Ok(())
+}
+
+/// An operator may have given up the import while it was asked after: then the answer is about nothing that there is. No
+/// upload of the batch can have begun since, for a batch has one worker at a time.
+fn unless_given_up<T>(recorded: Result<T, StoreError>) -> Result<(), StoreError> {
+    match recorded {
+        Ok(_) | Err(StoreError::Illegal(_) | StoreError::NoBatch(_)) => Ok(()),
+        Err(error) => Err(error),
+    }
 }
 
 async fn failed(desk: &Desk, key: BatchKey, batch: &Batch, fault: AskFault) -> Result<(), StoreError> {
@@ -69,12 +110,18 @@ async fn failed(desk: &Desk, key: BatchKey, batch: &Batch, fault: AskFault) -> R
         Unanswered::GiveUp(reason) => {
             tracing::warn!(instance = %desk.name, job = %key.job, part = key.part, %reason, request_id, "import lost");
             let event = Event::Lost { counts: batch.counts, reason };
-            desk.store.record(key, event, request_id, now).await?;
+            desk.watch.forget(key);
+            unless_given_up(desk.store.record(key, event, request_id, now).await)?;
         }
         Unanswered::AskAgain(not_before) => {
-            tracing::warn!(instance = %desk.name, job = %key.job, part = key.part, %reason, request_id, %not_before,
-                "a poll failed; the import goes on");
-            desk.store.ask_failed(key, reason, is_refusal(Some(ask)), not_before, request_id, now).await?;
+            let (refused, said, answer) = (is_refusal(Some(ask)), reason.clone(), request_id.clone());
+            let asked = desk.store.ask_failed(key, reason, refused, not_before, request_id, now).await;
+            let is_news = asked.as_ref().is_ok_and(|asked| asked.is_news);
+            unless_given_up(asked)?;
+            if is_news {
+                tracing::warn!(instance = %desk.name, job = %key.job, part = key.part, reason = said,
+                    request_id = answer, %not_before, "a poll failed; the import goes on");
+            }
         }
     }
     Ok(())

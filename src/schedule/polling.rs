@@ -10,6 +10,7 @@ use jiff::Timestamp;
 
 use crate::clock::after;
 use crate::config::Polling;
+use crate::job::BatchState;
 use crate::store::Flight;
 
 /// How many imports Marketo works on at once.
@@ -22,6 +23,16 @@ const SELDOM: u32 = 4;
 /// Once an import is overdue, or nothing is known of its pace, the pause grows with the time it has taken already: a
 /// quarter of it, so that the end is found at most a fourth late.
 const GROWTH: u32 = 4;
+
+/// The imports that Marketo has, each with how many of ours may end before it. Those that are overdue come last: they hold
+/// up nothing but their own slot, and are asked after seldom.
+pub(crate) fn in_order(flights: &[Flight]) -> impl Iterator<Item = (&Flight, usize)> {
+    let mut on_marketo: Vec<&Flight> =
+        flights.iter().filter(|flight| matches!(flight.state, BatchState::Queued | BatchState::Importing)).collect();
+    on_marketo.sort_by_key(|flight| (flight.is_overdue, flight.accepted_at, flight.key));
+    let older = |(older, flight): (usize, &Flight)| if flight.is_overdue { older.max(WORKED_ON) } else { older };
+    on_marketo.into_iter().enumerate().map(move |(place, flight)| (flight, older((place, flight))))
+}
 
 /// When to ask after `flight`, which `older` of our imports stand before in Marketo's queue.
 pub(crate) fn due(
@@ -67,7 +78,7 @@ fn expected(rows: u64, paces: &[(u64, Duration)]) -> Option<Duration> {
 mod tests {
     use super::*;
     use crate::clock::from_ms;
-    use crate::job::{BatchKey, BatchState, JobId};
+    use crate::job::{BatchKey, JobId};
 
     const POLLING: Polling = Polling { min: Duration::from_secs(5), max: Duration::from_secs(30) };
 
@@ -83,6 +94,7 @@ mod tests {
             accepted_at: Some(secs(accepted)),
             importing_at: importing.map(secs),
             polled_at: polled.map(secs),
+            is_overdue: false,
         }
     }
 
@@ -115,6 +127,20 @@ mod tests {
     fn the_third_in_the_queue_is_looked_at_seldom_whatever_it_was_said_to_be() {
         assert_eq!(due_in_secs(&flight(100, None, None), 2, &[]), 220);
         assert_eq!(due_in_secs(&flight(100, None, None), 9, &[]), 220);
+    }
+
+    #[test]
+    fn an_overdue_import_is_looked_at_seldom_and_takes_nobodys_turn() {
+        let numbered = |job, is_overdue| Flight {
+            key: BatchKey { job: JobId(job), part: 1 },
+            is_overdue,
+            ..flight(100 + job, None, None)
+        };
+        let flights = [numbered(1, true), numbered(2, true), numbered(3, false), numbered(4, false)];
+        let order: Vec<_> = in_order(&flights).map(|(flight, older)| (flight.key.job.0, older)).collect();
+        assert_eq!(order, [(3, 0), (4, 1), (1, 2), (2, 3)]);
+        let alone: Vec<_> = in_order(&flights[..1]).map(|(_, older)| older).collect();
+        assert_eq!(alone, [2]);
     }
 
     #[test]

@@ -136,6 +136,9 @@ async fn accepted(desk: &Desk, key: BatchKey, created: Created) -> Result<(), St
     tracing::info!(instance = %desk.name, job = %key.job, part = key.part, marketo_batch_id, ?status, request_id,
         "Marketo took the batch");
     let event = Event::Accepted { marketo_batch_id, status };
+    // Another import of the batch may have been watched before.
+    desk.watch.forget(key);
+    desk.watch.heard(key);
     desk.keep(key, event, request_id).await.map(drop)
 }
 

@@ -6,11 +6,21 @@ use jiff::Timestamp;
 use sqlx::Row;
 
 use super::jobs::write_history;
+use super::notices::owe_notice;
 use super::progress::{AskFailures, Progress};
 use super::rows::{maybe_size, size, time, word};
 use super::writer::Writing;
-use super::{Change, Fact, Part, Rows, Store, StoreError, accept, instances};
+use super::{Change, Fact, Part, Rows, Store, StoreError, accept, given_twice, history, instances};
 use crate::job::{BatchKey, BatchState, Counts, Event, JobId, Wait, job_state};
+
+/// What came of writing down that a question found no good answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AskedInVain {
+    /// Such failures in a row, this one included.
+    pub failures: AskFailures,
+    /// The history did not say the same already.
+    pub is_news: bool,
+}
 
 impl Store {
     /// Records an event of a batch: the move, the columns, the history, the job's state and what the instance learns
@@ -69,7 +79,7 @@ impl Store {
     }
 
     /// A question about an import (its status, its files) found no good answer, or was refused: it is asked again at
-    /// `not_before`. The batch stays what it is. Returns how many such failures there were in a row, this one included.
+    /// `not_before`. The batch stays what it is. A reason that the history had last gets no line of its own.
     pub async fn ask_failed(
         &self,
         key: BatchKey,
@@ -78,7 +88,7 @@ impl Store {
         not_before: Timestamp,
         request_id: Option<String>,
         now: Timestamp,
-    ) -> Result<AskFailures, StoreError> {
+    ) -> Result<AskedInVain, StoreError> {
         self.shared
             .writer
             .write(move |w| {
@@ -88,14 +98,21 @@ impl Store {
                     if !asked.contains(&before.state) {
                         return Err(StoreError::NoBatch(key));
                     }
-                    let batch = before.ask_failed(refused, not_before, now);
+                    let mut batch = before.ask_failed(refused, not_before, now);
+                    // Of an import that has ended the message is Marketo's last word.
+                    if batch.state != BatchState::Collecting {
+                        batch.message = Some(reason.clone());
+                    }
                     save(w, key, &batch).await?;
-                    let (part, state, id) = (Some(key.part), batch.state.as_str(), request_id.as_deref());
-                    write_history(w, key.job, part, now, "ask-failed", state, Some(&reason), id).await?;
+                    let is_news = history::is_news(w, key, "ask-failed", &reason, now).await?;
+                    if is_news {
+                        let (part, state, id) = (Some(key.part), shown_state(&batch).as_str(), request_id.as_deref());
+                        write_history(w, key.job, part, now, "ask-failed", state, Some(&reason), id).await?;
+                    }
                     w.changes.push(Change::Batch(key));
                     let fact = Fact::ask_failed(instance_of(w, key.job).await?, &reason);
                     w.changes.push(Change::Fact(fact));
-                    Ok(batch.ask_failures)
+                    Ok(AskedInVain { failures: batch.ask_failures, is_news })
                 })
             })
             .await
@@ -146,13 +163,22 @@ pub(super) async fn record(
     let batch = before.after(event, now)?;
     save(w, key, &batch).await?;
     // A poll that brought no news is not history: at one in five seconds it would bury what is.
-    let news = !matches!(event, Event::Polled { .. }) || batch.state != before.state;
+    let news = match event {
+        Event::Polled { .. } => batch.state != before.state,
+        Event::UnknownStatus { reason, .. } => history::is_news(w, key, event.name(), reason, now).await?,
+        _ => true,
+    };
     if news {
-        let (part, state) = (Some(key.part), batch.state.as_str());
+        let (part, state) = (Some(key.part), shown_state(&batch).as_str());
         let message = event.words().or(batch.message.as_deref());
         write_history(w, key.job, part, now, event.name(), state, message, request_id).await?;
     }
-    if news || batch.counts != before.counts {
+    match event {
+        Event::Accepted { marketo_batch_id, .. } => given_twice::check(w, key, marketo_batch_id, now).await?,
+        Event::Abandoned { counts_until } => abandon(w, key, *counts_until, now).await?,
+        _ => {}
+    }
+    if news || batch.counts != before.counts || batch.message != before.message {
         w.changes.push(Change::Batch(key));
     }
     if let Event::Ended { counts, .. } | Event::Lost { counts, .. } = event {
@@ -163,6 +189,27 @@ pub(super) async fn record(
     settle_job(w, key.job, now).await?;
     instances::learn(w, key, event, now).await?;
     Ok(batch.state)
+}
+
+/// An import that is overdue is held, whatever Marketo last said of it.
+fn shown_state(batch: &Progress) -> BatchState {
+    if batch.overdue_at.is_some() { BatchState::Held } else { batch.state }
+}
+
+/// The import that the batch was given up with counts as one of ours until then.
+async fn abandon(w: &mut Writing<'_>, key: BatchKey, until: Timestamp, now: Timestamp) -> Result<(), StoreError> {
+    sqlx::query("DELETE FROM abandoned WHERE until <= ?").bind(now.as_millisecond()).execute(&mut *w.conn).await?;
+    sqlx::query(
+        "INSERT INTO abandoned (instance, marketo_batch_id, until)
+         SELECT j.instance, coalesce(b.marketo_batch_id, ''), ?
+         FROM batch b JOIN job j ON j.id = b.job_id WHERE b.job_id = ? AND b.part = ?",
+    )
+    .bind(until.as_millisecond())
+    .bind(key.job.0)
+    .bind(key.part)
+    .execute(&mut *w.conn)
+    .await?;
+    Ok(())
 }
 
 /// Holds Marketo's counts of an import that ended against the rows that were sent. The history says where they differ.
@@ -231,6 +278,8 @@ async fn load(w: &mut Writing<'_>, key: BatchKey) -> Result<Progress, StoreError
         polled_at: time(&row, "polled_at")?,
         ended_at: time(&row, "ended_at")?,
         ask_failures: AskFailures { all: row.try_get("ask_failures")?, refusals: row.try_get("ask_refusals")? },
+        waited: Duration::from_millis(size(&row, "waited_ms")?),
+        overdue_at: time(&row, "overdue_at")?,
         ghost_until: time(&row, "ghost_until")?,
         ghosts: row.try_get("ghosts")?,
         last_upload: maybe_size(&row, "last_upload")?,
@@ -246,7 +295,8 @@ async fn save(w: &mut Writing<'_>, key: BatchKey, batch: &Progress) -> Result<()
         "UPDATE batch SET state = ?, attempts = ?, marketo_batch_id = ?, not_before = ?, wait = ?, message = ?,
                           processed = ?, failed = ?, warned = ?, uploaded_at = ?, accepted_at = ?, importing_at = ?,
                           polled_at = ?, ended_at = ?, ask_failures = ?, ask_refusals = ?, ghost_until = ?, ghosts = ?,
-                          last_upload = ?, alone_ms = ?, given_up = ?
+                          last_upload = ?, alone_ms = ?, given_up = ?,
+                          waited_ms = ?, overdue_at = ?
          WHERE job_id = ? AND part = ?",
     )
     .bind(batch.state.as_str())
@@ -270,6 +320,8 @@ async fn save(w: &mut Writing<'_>, key: BatchKey, batch: &Progress) -> Result<()
     .bind(count(batch.last_upload))
     .bind(i64::try_from(batch.alone.as_millis()).unwrap_or(i64::MAX))
     .bind(batch.given_up)
+    .bind(i64::try_from(batch.waited.as_millis()).unwrap_or(i64::MAX))
+    .bind(ms(batch.overdue_at))
     .bind(key.job.0)
     .bind(key.part)
     .execute(&mut *w.conn)
@@ -323,16 +375,6 @@ async fn settle_job(w: &mut Writing<'_>, id: JobId, now: Timestamp) -> Result<()
     Ok(())
 }
 
-/// Where somebody is to be told of ends, this one is owed from now on.
-async fn owe_notice(w: &mut Writing<'_>, id: JobId, now: Timestamp) -> Result<(), StoreError> {
-    sqlx::query("INSERT OR REPLACE INTO notice (job_id, owed_at, attempts, next_at) SELECT ?1, ?2, 0, ?2 FROM notify")
-        .bind(id.0)
-        .bind(now.as_millisecond())
-        .execute(&mut *w.conn)
-        .await?;
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::Settled;
@@ -355,7 +397,8 @@ mod tests {
         let store = store().await;
         let key = BatchKey { job: add(&store, leads(), 1).await, part: 1 };
         let mut listener = store.subscribe();
-        let importing = Event::Polled { status: RemoteStatus::Importing, counts: Counts::default() };
+        let importing =
+            Event::Polled { status: RemoteStatus::Importing, counts: Counts::default(), waited: Duration::ZERO };
         for (at, event) in
             [(1, Event::UploadBegan), (2, accepted("3404")), (3, importing), (4, ended(0, 1)), (5, Event::Collected)]
         {
@@ -510,14 +553,17 @@ mod tests {
         store.record(key, accepted("9"), None, from_ms(2)).await.unwrap();
         for (refused, all, refusals) in [(false, 1, 0), (true, 2, 1), (false, 3, 1)] {
             let failures = store.ask_failed(key, "w".into(), refused, from_ms(50), None, from_ms(3)).await.unwrap();
-            assert_eq!(failures, AskFailures { all, refusals });
+            assert_eq!(failures.failures, AskFailures { all, refusals });
         }
         let (_, batch) = store.batch(key).await.unwrap();
         assert_eq!(batch.ask_failures, AskFailures { all: 3, refusals: 1 });
         assert_eq!((batch.state, batch.not_before, batch.attempts), (BatchState::Queued, Some(from_ms(50)), 1));
-        let polled = Event::Polled { status: RemoteStatus::Queued, counts: Counts::default() };
+        let polled = Event::Polled { status: RemoteStatus::Queued, counts: Counts::default(), waited: Duration::ZERO };
         store.record(key, polled, None, from_ms(60)).await.unwrap();
-        assert_eq!(store.ask_failed(key, "502".into(), false, from_ms(70), None, from_ms(61)).await.unwrap().all, 1);
+        assert_eq!(
+            store.ask_failed(key, "502".into(), false, from_ms(70), None, from_ms(61)).await.unwrap().failures.all,
+            1
+        );
         // What the import took is not what its files took.
         store.record(key, ended(1, 1), None, from_ms(80)).await.unwrap();
         store.ask_failed(key, "404".into(), true, from_ms(95), None, from_ms(90)).await.unwrap();

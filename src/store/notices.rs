@@ -5,6 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use sqlx::Row;
 
+use super::writer::Writing;
 use super::{Store, StoreError};
 use crate::clock::{after, from_ms};
 use crate::job::JobId;
@@ -111,6 +112,16 @@ impl Store {
         let owed: i64 = sqlx::query_scalar("SELECT count(*) FROM notice").fetch_one(self.readers()).await?;
         Ok(owed.cast_unsigned())
     }
+}
+
+/// Where somebody is to be told of ends, this one is owed from now on.
+pub(super) async fn owe_notice(w: &mut Writing<'_>, id: JobId, now: Timestamp) -> Result<(), StoreError> {
+    sqlx::query("INSERT OR REPLACE INTO notice (job_id, owed_at, attempts, next_at) SELECT ?1, ?2, 0, ?2 FROM notify")
+        .bind(id.0)
+        .bind(now.as_millisecond())
+        .execute(&mut *w.conn)
+        .await?;
+    Ok(())
 }
 
 #[cfg(test)]

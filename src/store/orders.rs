@@ -1,13 +1,16 @@
 //! What did a person say? Cancel, retry, and where an import is that nobody could see.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 use sqlx::Row;
 
 use super::jobs;
 use super::moves::record;
 use super::writer::Writing;
-use super::{Store, StoreError, Stored};
-use crate::job::{BatchKey, Event, JobId, JobState, step};
+use super::{Batch, Job, Store, StoreError, Stored};
+use crate::clock::after;
+use crate::job::{BatchKey, Event, IMPORT_LIFE, JobId, JobState, step};
 
 /// What a person's order did to a job's batches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,7 +27,16 @@ impl Store {
     /// # Errors
     /// [`StoreError::Refused`] if there is nothing to cancel.
     pub async fn cancel(&self, id: JobId, now: Timestamp) -> Result<Settled, StoreError> {
-        self.order(id, Event::Cancelled, now).await
+        self.order(id, Order::Cancel, now).await
+    }
+
+    /// Cancels like [`Store::cancel`], and gives up imports that are overdue. Each of these counts as one of ours for as long
+    /// as it may be on Marketo.
+    ///
+    /// # Errors
+    /// [`StoreError::Refused`] if there is nothing to cancel and none to give up.
+    pub async fn abandon(&self, id: JobId, now: Timestamp) -> Result<Settled, StoreError> {
+        self.order(id, Order::Abandon, now).await
     }
 
     /// Sends the batches again that failed, were cancelled or are held. Those that are complete stay so.
@@ -32,7 +44,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::Refused`] if there is nothing to send, [`StoreError::Erased`] if the content has been erased.
     pub async fn retry(&self, id: JobId, now: Timestamp) -> Result<Settled, StoreError> {
-        self.order(id, Event::Retried, now).await
+        self.order(id, Order::Retry, now).await
     }
 
     /// A person found the import on Marketo that a held batch became: it is followed to its end from here on.
@@ -63,26 +75,26 @@ impl Store {
             .await
     }
 
-    async fn order(&self, id: JobId, event: Event, now: Timestamp) -> Result<Settled, StoreError> {
+    async fn order(&self, id: JobId, order: Order, now: Timestamp) -> Result<Settled, StoreError> {
         self.shared
             .writer
             .write(move |w| {
                 Box::pin(async move {
                     let job = jobs::job(&mut *w.conn, id).await?;
-                    if event == Event::Retried {
+                    if order == Order::Retry {
                         job.still_has(Stored::Content)?;
                         // What comes now is not what was erased.
                         reports_to_come(w, id).await?;
                     }
                     let mut moved = 0;
                     for batch in &job.batches {
-                        if step(batch.state, &event).is_ok() {
+                        if let Some(event) = order.event_for(batch, now) {
                             record(w, BatchKey { job: id, part: batch.part }, &event, None, now).await?;
                             moved += 1;
                         }
                     }
                     if moved == 0 {
-                        return Err(StoreError::Refused(nothing_to_do(id, job.state, &event)));
+                        return Err(StoreError::Refused(nothing_to_do(&job, order)));
                     }
                     let state = jobs::job(&mut *w.conn, id).await?.state;
                     Ok(Settled { moved, state })
@@ -92,14 +104,46 @@ impl Store {
     }
 }
 
-fn nothing_to_do(id: JobId, state: JobState, event: &Event) -> String {
-    match (event, state.has_ended()) {
-        (Event::Cancelled, true) => format!("job {id} has ended: it is {state}"),
-        (Event::Cancelled, false) => {
+/// What a person may say of a job as a whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Order {
+    Cancel,
+    Abandon,
+    Retry,
+}
+
+/// An import that is given up counts for at least so long: Marketo has just said that it has it.
+const MIN_COUNTED: Duration = Duration::from_secs(24 * 3600);
+
+impl Order {
+    /// What happens to `batch`; none where it stays as it is.
+    fn event_for(self, batch: &Batch, now: Timestamp) -> Option<Event> {
+        // It is shown as held, and is what Marketo last said: only giving it up moves it.
+        if batch.overdue_at.is_some() {
+            let counts_until = after(batch.accepted_at.unwrap_or(now), IMPORT_LIFE).max(after(now, MIN_COUNTED));
+            return (self == Order::Abandon).then_some(Event::Abandoned { counts_until });
+        }
+        let event = if self == Order::Retry { Event::Retried } else { Event::Cancelled };
+        step(batch.state, &event).is_ok().then_some(event)
+    }
+}
+
+fn nothing_to_do(job: &Job, order: Order) -> String {
+    let Job { id, state, .. } = job;
+    if let Some(batch) = job.batches.iter().find(|batch| batch.overdue_at.is_some()) {
+        let import = batch.marketo_batch_id.as_deref().unwrap_or_default();
+        return format!(
+            "part {} of job {id} is still on Marketo (its batch {import}), which does not end it: \"marqueue cancel {id} --abandon\" gives it up",
+            batch.part
+        );
+    }
+    match (order, state.has_ended()) {
+        (Order::Cancel | Order::Abandon, true) => format!("job {id} has ended: it is {state}"),
+        (Order::Cancel | Order::Abandon, false) => {
             format!("job {id} can't be cancelled: Marketo has all of it already, and an import can't be called back")
         }
-        (_, true) => format!("job {id} is {state}: there is nothing to send again"),
-        (_, false) => format!("job {id} is {state}: it can be retried once it has failed or was cancelled"),
+        (Order::Retry, true) => format!("job {id} is {state}: there is nothing to send again"),
+        (Order::Retry, false) => format!("job {id} is {state}: it can be retried once it has failed or was cancelled"),
     }
 }
 

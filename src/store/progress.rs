@@ -39,6 +39,10 @@ pub struct Progress {
     pub polled_at: Option<Timestamp>,
     pub ended_at: Option<Timestamp>,
     pub ask_failures: AskFailures,
+    /// How long the import has been waited for, as far as the clock could be believed.
+    pub waited: Duration,
+    /// Since when it is held because Marketo does not end it.
+    pub overdue_at: Option<Timestamp>,
     /// Until then the imports count that lost answers may have left behind.
     pub ghost_until: Option<Timestamp>,
     /// How many these are.
@@ -81,6 +85,8 @@ impl Progress {
             polled_at: None,
             ended_at: None,
             ask_failures: AskFailures::default(),
+            waited: Duration::ZERO,
+            overdue_at: None,
             ghost_until: None,
             ghosts: 0,
             last_upload: None,
@@ -100,6 +106,10 @@ impl Progress {
     /// # Errors
     /// [`Illegal`] where the table of moves has no such move.
     pub fn after(&self, event: &Event, now: Timestamp) -> Result<Progress, Illegal> {
+        // Only what is overdue can be given up: any other import ends by itself.
+        if matches!(event, Event::Abandoned { .. }) && self.overdue_at.is_none() {
+            return Err(Illegal { from: self.state, event: event.name() });
+        }
         let mut batch = Progress { state: step(self.state, event)?, ..self.clone() };
         batch.apply(event, now);
         Ok(batch)
@@ -166,6 +176,7 @@ impl Progress {
                 self.accepted_at = Some(now);
                 self.message = None;
                 self.ask_failures = AskFailures::default();
+                self.waited = Duration::ZERO;
                 if *status != RemoteStatus::Queued {
                     self.importing_at = Some(now);
                 }
@@ -175,19 +186,38 @@ impl Progress {
                 self.accepted_at = Some(now);
                 self.message = None;
                 self.ask_failures = AskFailures::default();
+                self.waited = Duration::ZERO;
                 // It can be seen now, and counts as itself; what other uploads left behind still can't.
                 self.ghosts = self.ghosts.saturating_sub(1);
                 self.ghost_until = self.ghost_until.filter(|_| self.ghosts > 0);
             }
-            Event::Polled { status, counts } => {
+            Event::Polled { status, counts, waited } => {
                 self.polled_at = Some(now);
                 self.ask_failures = AskFailures::default();
                 self.counts = *counts;
+                self.waited = self.waited.saturating_add(*waited);
+                // What earlier questions brought instead of an answer is over.
+                self.message = self.message.take().filter(|_| self.overdue_at.is_some());
                 if *status == RemoteStatus::Importing {
                     self.importing_at = self.importing_at.or(Some(now));
                 }
             }
+            Event::UnknownStatus { reason, waited, not_before } => {
+                self.polled_at = Some(now);
+                self.ask_failures = self.ask_failures.and(false);
+                self.waited = self.waited.saturating_add(*waited);
+                self.message = Some(reason.clone());
+                self.not_before = Some(*not_before);
+            }
+            Event::Overdue { reason } => {
+                self.overdue_at = Some(now);
+                self.message = Some(reason.clone());
+            }
+            Event::Abandoned { .. } => {
+                self.overdue_at = None;
+            }
             Event::Ended { counts, message } => {
+                self.overdue_at = None;
                 self.polled_at = Some(now);
                 self.ask_failures = AskFailures::default();
                 self.counts = *counts;
@@ -196,6 +226,7 @@ impl Progress {
                 (self.ghost_until, self.ghosts) = (None, 0);
             }
             Event::Lost { counts, reason } => {
+                self.overdue_at = None;
                 self.counts = *counts;
                 self.message = Some(reason.clone());
             }

@@ -1,5 +1,7 @@
 //! What does a job look like? The records that clients see.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -94,6 +96,13 @@ pub struct Batch {
     /// Bytes of the stored failure file; none where there is no such file.
     pub failures_bytes: Option<u64>,
     pub warnings_bytes: Option<u64>,
+    /// Since when it is held because Marketo has not ended its import within `max_import_time`.
+    #[schemars(with = "Option<TimeText>")]
+    #[serde(default)]
+    pub overdue_at: Option<Timestamp>,
+    /// Marketo gave its id for another upload too: whose the import's counts and files are is unknown.
+    #[serde(default)]
+    pub id_given_twice: bool,
     /// Marketo's counts as they came, where a missing one is not zero.
     #[serde(skip)]
     pub counts: Counts,
@@ -104,6 +113,9 @@ pub struct Batch {
     /// It failed by its attempts, and its content is kept for someone to send it again.
     #[serde(default)]
     pub given_up: bool,
+    /// How long its import has been waited for, as far as the clock could be believed.
+    #[serde(skip)]
+    pub waited: Duration,
 }
 
 impl Batch {
@@ -126,11 +138,19 @@ impl Batch {
             ended_at: None,
             failures_bytes: None,
             warnings_bytes: None,
+            overdue_at: None,
+            id_given_twice: false,
             counts: Counts::default(),
             ask_failures: AskFailures::default(),
             tried: Tried::default(),
             given_up: false,
+            waited: Duration::ZERO,
         }
+    }
+
+    /// Marketo has an import of it that has not ended, as far as is known.
+    pub fn is_on_marketo(&self) -> bool {
+        matches!(self.state, BatchState::Queued | BatchState::Importing) || self.overdue_at.is_some()
     }
 }
 

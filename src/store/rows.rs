@@ -10,7 +10,7 @@ use super::progress::{AskFailures, Tried};
 use super::records::{Batch, Job};
 use super::row_counts::{Counted, Rows};
 use crate::clock::from_ms;
-use crate::job::{Counts, JobId, Source, Target};
+use crate::job::{BatchState, Counts, JobId, Source, Target};
 
 pub(super) fn read_job(row: &SqliteRow) -> Result<Job, sqlx::Error> {
     Ok(Job {
@@ -55,13 +55,19 @@ fn read_target(row: &SqliteRow) -> Result<Target, sqlx::Error> {
 }
 
 pub(super) fn read_batch(row: &SqliteRow) -> Result<Batch, sqlx::Error> {
-    let counts = Counts {
-        processed: maybe_size(row, "processed")?,
-        failed: maybe_size(row, "failed")?,
-        warned: maybe_size(row, "warned")?,
+    let id_given_twice = row.try_get("id_given_twice")?;
+    let counts = match id_given_twice {
+        // They may be another upload's.
+        true => Counts::default(),
+        false => Counts {
+            processed: maybe_size(row, "processed")?,
+            failed: maybe_size(row, "failed")?,
+            warned: maybe_size(row, "warned")?,
+        },
     };
     let marketo_batch_id: Option<String> = row.try_get("marketo_batch_id")?;
-    let state = word(row, "state")?;
+    let overdue_at = time(row, "overdue_at")?;
+    let state = if overdue_at.is_some() { BatchState::Held } else { word(row, "state")? };
     let may_be_imported = marketo_batch_id.is_some() || row.try_get::<u32, _>("ghosts")? > 0;
     Ok(Batch {
         part: row.try_get("part")?,
@@ -80,6 +86,9 @@ pub(super) fn read_batch(row: &SqliteRow) -> Result<Batch, sqlx::Error> {
         ended_at: time(row, "ended_at")?,
         failures_bytes: maybe_size(row, "failures_bytes")?,
         warnings_bytes: maybe_size(row, "warnings_bytes")?,
+        overdue_at,
+        id_given_twice,
+        waited: Duration::from_millis(size(row, "waited_ms")?),
         counts,
         ask_failures: AskFailures { all: row.try_get("ask_failures")?, refusals: row.try_get("ask_refusals")? },
         tried: Tried {

@@ -15,6 +15,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (5, "refused questions", include_str!("../../migrations/0005_refused_questions.sql")),
     (6, "outages", include_str!("../../migrations/0006_outages.sql")),
     (7, "call uptimes", include_str!("../../migrations/0007_call_uptimes.sql")),
+    (8, "stuck imports", include_str!("../../migrations/0008_stuck_imports.sql")),
     (11, "api tokens", include_str!("../../migrations/0011_api_tokens.sql")),
 ];
 

@@ -36,8 +36,8 @@ pub struct Snapshot {
     pub candidates: Vec<Candidate>,
     /// Batches of other instances that hold slots at the same Marketo.
     pub elsewhere: u32,
-    /// Until when each import counts that a lost answer may have left behind, those of such other instances included. Those of complete batches are left out:
-    /// the import that was lost stood before theirs.
+    /// Until when each import counts that a lost answer may have left behind, or that an operator gave up, those of such
+    /// other instances included. Those of complete batches are left out: the import that was lost stood before theirs.
     pub ghosts: Vec<Timestamp>,
     /// Static lists that another integration's import fills (1019), and when each is tried again.
     pub busy_lists: Vec<(i64, Timestamp)>,
@@ -61,6 +61,8 @@ pub struct Flight {
     pub accepted_at: Option<Timestamp>,
     pub importing_at: Option<Timestamp>,
     pub polled_at: Option<Timestamp>,
+    /// It is held because Marketo does not end its import. It is followed, and keeps its slot.
+    pub is_overdue: bool,
 }
 
 /// A batch that waits to be uploaded.
@@ -161,6 +163,7 @@ async fn flights(conn: &mut SqliteConnection, name: &str) -> Result<Vec<Flight>,
                 accepted_at: time(row, "accepted_at")?,
                 importing_at: time(row, "importing_at")?,
                 polled_at: time(row, "polled_at")?,
+                is_overdue: time(row, "overdue_at")?.is_some(),
             })
         })
         .collect()
@@ -223,7 +226,8 @@ async fn ghosts(conn: &mut SqliteConnection, name: &str, now: Timestamp) -> Resu
     // Also those of batches that were cancelled or given up: Marketo knows nothing of that.
     let rows = sqlx::query(
         "SELECT b.ghost_until, b.ghosts FROM batch b JOIN job j ON j.id = b.job_id
-         WHERE b.ghost_until > ? AND j.instance = ?",
+         WHERE b.ghost_until > ?1 AND j.instance = ?2
+         UNION ALL SELECT until, 1 FROM abandoned WHERE until > ?1 AND instance = ?2",
     )
     .bind(now.as_millisecond())
     .bind(name)
@@ -489,7 +493,7 @@ mod tests {
             let accepted = Event::Accepted { marketo_batch_id: "1".into(), status: RemoteStatus::Queued };
             store.record(key, accepted, None, from_ms(2)).await.unwrap();
             if seen {
-                let importing = Event::Polled { status: RemoteStatus::Importing, counts };
+                let importing = Event::Polled { status: RemoteStatus::Importing, counts, waited: Duration::ZERO };
                 store.record(key, importing, None, from_ms(100)).await.unwrap();
             }
             store.record(key, Event::Ended { counts, message: "done".into() }, None, from_ms(350)).await.unwrap();

@@ -232,7 +232,11 @@ mod tests {
             Event::GivenUp { reason: reason(), ghost_until: None },
             Event::Halved { reason: reason() },
             Event::Refused { reason: reason(), not_before: from_ms(5), blame: Blame::Batch },
-            Event::Polled { status: crate::job::RemoteStatus::Importing, counts: crate::job::Counts::default() },
+            Event::Polled {
+                status: crate::job::RemoteStatus::Importing,
+                counts: crate::job::Counts::default(),
+                waited: std::time::Duration::ZERO,
+            },
             Event::Collected,
         ] {
             let name = event.name();

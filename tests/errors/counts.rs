@@ -13,7 +13,7 @@ const THREE: &str = "email,firstName\na@example.com,Ann\nb@example.com,!fail:No 
 
 impl Town {
     /// The exit status of a command, and what it says.
-    fn command(&self, arguments: &[&str]) -> (i32, String) {
+    pub fn command(&self, arguments: &[&str]) -> (i32, String) {
         let ran = Command::new(binary()).arg("--socket").arg(self.socket()).args(arguments).output().expect("it runs");
         let said = [ran.stdout, ran.stderr].map(|bytes| String::from_utf8(bytes).expect("text")).concat();
         (ran.status.code().expect("an exit status"), said)

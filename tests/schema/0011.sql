@@ -75,3 +75,7 @@ VALUES (randomblob(32), 'crm', randomblob(32), 2000), (randomblob(32), '', rando
 
 UPDATE call SET boot = 'b', began_up = 1500, may_take = 60000;
 UPDATE call SET ended_up = 1600 WHERE ended_at IS NOT NULL;
+UPDATE batch SET waited_ms = 100 WHERE marketo_batch_id IS NOT NULL;
+UPDATE batch SET overdue_at = 2500 WHERE job_id = 200 AND part = 3;
+UPDATE batch SET id_given_twice = 1 WHERE job_id = 300;
+INSERT INTO abandoned (instance, marketo_batch_id, until) VALUES ('default', '1009', 9000000);

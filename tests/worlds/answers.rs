@@ -1,10 +1,13 @@
 //! What is made of an answer? The second halves of upload, poll and collect; what follows is `schedule::outcome`'s.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
-use marqueue::job::{BatchKey, Blame, Event, RemoteStatus};
+use marqueue::job::{BatchKey, BatchState, Blame, Counts, Event, RemoteStatus};
 use marqueue::marketo::{Ask, CreateFault};
 use marqueue::schedule::outcome::{
-    FailedUpload, Unanswered, Whole, after_status, fetch_failed, is_refusal, poll_failed, whole,
+    Asked, FailedUpload, Unanswered, Whole, after_status, believed_wait, fetch_failed, is_refusal, overdue,
+    poll_failed, unknown_status, whole,
 };
 use marqueue::store::{Pause, PauseKind};
 
@@ -40,6 +43,8 @@ impl World {
         }
         match (worker.task, answer) {
             (Task::Upload, Answer::Created { id, status }) => {
+                let at = self.at;
+                self.daemon.as_mut().map(|daemon| daemon.watched.insert(key, at));
                 self.record(key, Event::Accepted { marketo_batch_id: id.to_string(), status })?;
             }
             (Task::Upload, Answer::NotCreated(CreateFault::Refused { ask: Ask::TooLarge, .. })) => {
@@ -52,10 +57,10 @@ impl World {
             }
             (Task::Upload, Answer::NotCreated(fault)) => return self.not_created(worker, key, fault),
             (Task::Poll, Answer::Status { status, counts, message }) => {
-                if status == RemoteStatus::Failed {
+                if status == Some(RemoteStatus::Failed) {
                     self.judge.said_failed(key);
                 }
-                self.record(key, after_status(status, counts, message))?;
+                self.status(key, status, counts, message)?;
             }
             (Task::Poll, Answer::Unanswered { ask, reason }) if !whole_matter => {
                 return self.poll_failed(key, ask, &reason);
@@ -75,6 +80,54 @@ impl World {
             _ => {}
         }
         Ok(Next::Ended)
+    }
+
+    /// `poll::answered`.
+    fn status(
+        &mut self,
+        key: BatchKey,
+        status: Option<RemoteStatus>,
+        counts: Counts,
+        message: Option<String>,
+    ) -> Done<()> {
+        let (now, at) = (self.now(), self.at);
+        if self.given_up(key) {
+            return Ok(());
+        }
+        let progress = self.shelf.batch(key).progress.clone();
+        let asked = Asked {
+            accepted_at: progress.accepted_at,
+            ask_failures: progress.ask_failures,
+            counts: progress.counts,
+            waited: progress.waited,
+            is_overdue: progress.overdue_at.is_some(),
+        };
+        let heard = self.daemon.as_mut().and_then(|daemon| daemon.watched.insert(key, at));
+        let mut watched = heard.map(|before| at - before);
+        if self.lie == Lie::BelievesTheClock {
+            let since = progress.polled_at.max(progress.accepted_at).unwrap_or(now);
+            watched = Some(Duration::try_from(now.duration_since(since)).unwrap_or_default());
+        }
+        let waited = believed_wait(watched, &self.config);
+        let word = if status.is_some() { "Importing" } else { "Paused" };
+        let event = match status {
+            Some(status) => after_status(status, counts, message, waited),
+            None => unknown_status(word, asked, waited, &self.config, now),
+        };
+        let goes_on = !matches!(event, Event::Ended { .. } | Event::Lost { .. });
+        self.record(key, event)?;
+        match overdue(word, asked, waited, &self.config) {
+            Some(event) if goes_on => {
+                self.count.overdue += 1;
+                self.record(key, event)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// `poll::unless_given_up`: a person gave up the import while it was asked after.
+    fn given_up(&self, key: BatchKey) -> bool {
+        !matches!(self.shelf.state(key), BatchState::Queued | BatchState::Importing)
     }
 
     /// `Desk::heed`: whether a refusal is the instance's matter.
@@ -139,6 +192,9 @@ impl World {
 
     pub(super) fn poll_failed(&mut self, key: BatchKey, ask: Ask, reason: &str) -> Done<Next> {
         let now = self.now();
+        if self.given_up(key) {
+            return Ok(Next::Ended);
+        }
         let progress = self.shelf.batch(key).progress.clone();
         if self.lie == Lie::SendsAgainAfterAPoll {
             self.shelf.forget(key);

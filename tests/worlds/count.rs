@@ -12,6 +12,9 @@ pub struct Count {
     pub kills: u64,
     pub jumps: u64,
     pub outages: u64,
+    pub overdue: u64,
+    pub abandoned: u64,
+    pub odd_words: u64,
 }
 
 impl std::ops::AddAssign for Count {
@@ -25,5 +28,8 @@ impl std::ops::AddAssign for Count {
         self.kills += other.kills;
         self.jumps += other.jumps;
         self.outages += other.outages;
+        self.overdue += other.overdue;
+        self.abandoned += other.abandoned;
+        self.odd_words += other.odd_words;
     }
 }

@@ -29,6 +29,10 @@ struct Made {
     fails: bool,
     /// The answer to its upload was recorded.
     known: bool,
+    /// When, in true time.
+    at: Duration,
+    /// Till when it counts although a person gave it up.
+    given_up: Option<Timestamp>,
     /// It need not be counted any more, although it may not have ended.
     excused: bool,
 }
@@ -141,8 +145,8 @@ impl Judge {
     }
 
     /// Marketo made an import.
-    pub fn made(&mut self, id: u64, key: BatchKey, rows: Range<u32>, fails: bool) {
-        self.made.insert(id, Made { key, rows, fails, known: false, excused: false });
+    pub fn made(&mut self, id: u64, key: BatchKey, rows: Range<u32>, fails: bool, at: Duration) {
+        self.made.insert(id, Made { key, rows, fails, known: false, at, given_up: None, excused: false });
     }
 
     /// A step was carried out and nothing came of it.
@@ -162,6 +166,7 @@ impl Judge {
         event: &Event,
         progress: &Progress,
         instance: &config::Instance,
+        at: Duration,
         now: Timestamp,
     ) -> Held {
         self.futile = 0;
@@ -197,6 +202,18 @@ impl Judge {
             Event::Lost { .. } => {
                 let hopeless = track.import_failed || track.last_ask == Some(Ask::Reject);
                 hold(Promise::Fair, hopeless, || format!("{key} was taken for lost for no reason"))?;
+            }
+            Event::Overdue { .. } => {
+                let of_it = |made: &&Made| made.key == key && made.known && made.given_up.is_none();
+                let made = self.made.values().filter(of_it).map(|made| made.at).min();
+                let waited = made.map(|made| at.saturating_sub(made));
+                hold(Promise::Patience, waited.is_none_or(|waited| waited >= instance.max_import_time), || {
+                    format!("{key} is overdue after {waited:?} of {:?}", instance.max_import_time)
+                })?;
+            }
+            Event::Abandoned { counts_until } => {
+                let of_it = |made: &&mut Made| made.key == key && made.known && made.given_up.is_none();
+                self.made.values_mut().filter(of_it).for_each(|made| made.given_up = Some(*counts_until));
             }
             Event::Retried => {
                 (track.taken, track.settled, track.spent) = (false, false, 0);
@@ -238,7 +255,9 @@ impl Judge {
         }
         // Once Marketo has said that a batch is done, or that it is none of its, nothing of it is counted any more.
         if matches!(event, Event::Ended { .. } | Event::Lost { .. }) {
-            let of_it = |made: &&mut Made| made.key == key && (made.known || matches!(event, Event::Ended { .. }));
+            let of_it = |made: &&mut Made| {
+                made.key == key && made.given_up.is_none() && (made.known || matches!(event, Event::Ended { .. }))
+            };
             self.made.values_mut().filter(of_it).for_each(|made| made.excused = true);
         }
         Ok(())
@@ -254,6 +273,7 @@ impl Judge {
             if !made.known && !uploading && track.and_then(|track| track.ghosts).is_some_and(|until| until <= now) {
                 made.excused = true;
             }
+            made.excused |= made.given_up.is_some_and(|until| until <= now);
             ours += u32::from(!made.excused);
         }
         hold(Promise::Queue, ours <= rules.in_flight, || {

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use marqueue::clock::from_ms;
+use marqueue::clock::{after, from_ms};
 use marqueue::job::{BatchKey, BatchState, Blame, Event};
 use marqueue::marketo::{Earlier, Look, Window};
 use marqueue::schedule::{Plan, Step, Work, plan};
@@ -31,8 +31,15 @@ impl World {
         let unseen = earlier.may_last.into_iter().map(|left| self.instant() + left);
         let limits = &self.config.limits;
         let gate = Window::new(limits.calls, window, limits.concurrent_calls, ended, unseen);
-        self.daemon =
-            Some(Daemon { busy: HashMap::new(), workers: Vec::new(), gate, token: None, awake: true, next_look: None });
+        self.daemon = Some(Daemon {
+            busy: HashMap::new(),
+            workers: Vec::new(),
+            gate,
+            watched: HashMap::new(),
+            token: None,
+            awake: true,
+            next_look: None,
+        });
     }
 
     pub(super) fn kill(&mut self) {
@@ -95,6 +102,11 @@ impl World {
                 snapshot.candidates.retain(|candidate| !daemon.busy.contains_key(&candidate.key));
             }
             Lie::ForgetsGhosts => snapshot.ghosts.clear(),
+            // Ghosts of lost answers are gone within ten pauses between polls.
+            Lie::ForgetsAbandoned => {
+                let soon = after(now, self.config.polling.max * 10);
+                snapshot.ghosts.retain(|&until| until <= soon);
+            }
             Lie::ForgetsGroups => {
                 snapshot.flights.iter_mut().for_each(|flight| flight.group = None);
                 snapshot.candidates.iter_mut().for_each(|candidate| candidate.group = None);
@@ -203,6 +215,6 @@ impl World {
                 return Err(Broken { promise: Promise::Outage, text });
             }
         }
-        self.judge.recorded(key, &event, &self.shelf.batch(key).progress, &self.config, now)
+        self.judge.recorded(key, &event, &self.shelf.batch(key).progress, &self.config, self.at, now)
     }
 }

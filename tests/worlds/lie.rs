@@ -36,4 +36,8 @@ pub enum Lie {
     TakesNoForYes,
     /// What failed once is given up.
     GivesUp,
+    /// How long an import is waited for is read off a clock that may leap.
+    BelievesTheClock,
+    /// An import that a person gave up is not counted any more.
+    ForgetsAbandoned,
 }

@@ -22,6 +22,7 @@ impl World {
         world.set_rules();
         world.marketo = Marketo::new(Settings::default(), Duration::from_secs(3_600));
         world.weather = super::Weather { fault: 0.0, unreachable: false, locked_out: false, outage: None };
+        world.stuck = 0;
         world.daemon = None;
         world.start();
         world

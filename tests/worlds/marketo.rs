@@ -39,8 +39,17 @@ impl World {
             },
             Task::Poll => match self.marketo.status(self.at, &Place::Leads, &id) {
                 Ok(import) => {
-                    let status = import.remote_status().unwrap_or(RemoteStatus::Queued);
-                    Answer::Status { status, counts: import.counts(), message: import.message }
+                    let (mut status, mut counts) = (import.remote_status(), import.counts());
+                    // Any count may be missing, and a word may be one that nobody documents.
+                    let ended = matches!(status, Some(RemoteStatus::Complete | RemoteStatus::Failed));
+                    if self.rng.random_bool(self.weather.fault / 2.0) {
+                        counts.failed = None;
+                    }
+                    if !ended && self.rng.random_bool(self.weather.fault / 2.0) {
+                        self.count.odd_words += 1;
+                        status = None;
+                    }
+                    Answer::Status { status, counts, message: import.message }
                 }
                 Err(refusal) => no_answer(&refusal),
             },
@@ -72,6 +81,7 @@ impl World {
         let (rows, lasts) = (batch.from..batch.to, 1 + (key.job.0 * 7 + i64::from(key.part) * 13) % 20);
         let mut file = String::from(if self.wrong.contains(&key.job) { "name,x\n" } else { "email,x\n" });
         let mut fails = false;
+        let stuck = self.stuck > 0 && !self.calm && (key.job.0 + i64::from(key.part)) % self.stuck == 0;
         for row in rows.clone() {
             let cell = match (key.job.0 + i64::from(row)) % 23 {
                 0 => "!fail:No".into(),
@@ -80,6 +90,7 @@ impl World {
                     fails = true;
                     "!batch-failed:Out of order".into()
                 }
+                _ if stuck => "!stuck".into(),
                 _ => format!("!lasts:{lasts}s"),
             };
             file += &format!("{row}@a.b,{cell}\n");
@@ -105,7 +116,7 @@ impl World {
                 let id: u64 = import.id().and_then(|id| id.parse().ok()).unwrap_or_default();
                 self.note(|| format!("Marketo makes {id} of {key}"));
                 self.count.imports += 1;
-                self.judge.made(id, key, rows, fails);
+                self.judge.made(id, key, rows, fails, self.at);
                 Ok((id, import.remote_status().unwrap_or(RemoteStatus::Queued)))
             }
             Err(refusal) => Err(reading(&refusal)),

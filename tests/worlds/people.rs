@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use marqueue::job::{BatchState, Event, JobId};
+use marqueue::clock::after;
+use marqueue::job::{BatchState, Event, IMPORT_LIFE, JobId};
 use marqueue::marketo::Look;
 use marqueue::store::PauseKind;
 use rand::RngExt;
@@ -17,6 +18,8 @@ impl World {
         let passed = match self.rng.random_range(0..10) {
             0..4 => Duration::from_millis(self.rng.random_range(1..2_000)),
             4..8 => return self.pass_to_the_next_moment(),
+            // Long enough for an import to be overdue.
+            8 if self.stuck > 0 => Duration::from_secs(self.rng.random_range(30..200)),
             _ => Duration::from_secs(self.rng.random_range(2..90)),
         };
         self.pass(passed);
@@ -79,6 +82,9 @@ impl World {
 
     pub(super) fn person(&mut self) -> Held {
         let jobs = self.shelf.jobs.len();
+        if self.rng.random_bool(0.5) {
+            self.abandon()?;
+        }
         let order = self.rng.random_range(0..7);
         match order {
             0..=2 if jobs > 0 => {
@@ -99,6 +105,17 @@ impl World {
             _ => self.resume(),
         }
         Ok(())
+    }
+
+    /// Gives up an import that is overdue: `store::orders`.
+    fn abandon(&mut self) -> Held {
+        let overdue = self.shelf.overdue();
+        let Some(&key) = overdue.first() else { return Ok(()) };
+        let now = self.now();
+        let accepted = self.shelf.batch(key).progress.accepted_at.unwrap_or(now);
+        let counts_until = after(accepted, IMPORT_LIFE).max(after(now, Duration::from_secs(24 * 3600)));
+        self.count.abandoned += 1;
+        self.record(key, Event::Abandoned { counts_until })
     }
 
     pub(super) fn resume(&mut self) {

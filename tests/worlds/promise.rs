@@ -40,6 +40,8 @@ pub enum Promise {
     Rest,
     /// A batch fails, and a job, only for a reason.
     Fair,
+    /// An import is held as overdue only when it has truly been waited for so long.
+    Patience,
     /// When faults have ceased, all ends, and every row of a complete job was imported.
     End,
 }

@@ -47,6 +47,8 @@ impl Batch {
 pub struct Shelf {
     pub jobs: BTreeMap<JobId, Job>,
     pub instance: Instance,
+    /// The table `abandoned`: until when each import counts.
+    abandoned: Vec<Timestamp>,
     /// The table `call`: when each ended.
     calls: Vec<(Timestamp, Option<Timestamp>)>,
     /// The table `call_day`.
@@ -92,6 +94,9 @@ impl Shelf {
     pub fn record(&mut self, key: BatchKey, event: &Event, now: Timestamp) -> Result<(), Illegal> {
         let progress = self.batch(key).progress.after(event, now)?;
         self.change(key, |batch| batch.progress = progress);
+        if let Event::Abandoned { counts_until } = event {
+            self.abandoned.push(*counts_until);
+        }
         let in_flight = self.in_flight();
         self.instance = self.instance.after(key, event, in_flight, now);
         if event.ends_upload() {
@@ -142,6 +147,11 @@ impl Shelf {
         let batches = self.jobs[&id].batches.iter();
         let legal = batches.filter(|batch| step(batch.progress.state, event).is_ok());
         legal.map(|batch| BatchKey { job: id, part: batch.part }).collect()
+    }
+
+    /// The batches whose imports a person may give up.
+    pub fn overdue(&self) -> Vec<BatchKey> {
+        self.batches().filter(|(.., batch)| batch.progress.overdue_at.is_some()).map(|(key, ..)| key).collect()
     }
 
     /// `store::instances::in_flight`.
@@ -209,6 +219,7 @@ impl Shelf {
                 accepted_at: batch.progress.accepted_at,
                 importing_at: batch.progress.importing_at,
                 polled_at: batch.progress.polled_at,
+                is_overdue: batch.progress.overdue_at.is_some(),
             })
             .collect()
     }
@@ -255,6 +266,7 @@ impl Shelf {
             .filter_map(|(_, _, batch)| Some((batch.progress.ghost_until?, batch.progress.ghosts as usize)))
             .filter(|&(until, _)| until > now)
             .flat_map(|(until, ghosts)| std::iter::repeat_n(until, ghosts))
+            .chain(self.abandoned.iter().copied().filter(|&until| until > now))
             .collect()
     }
 

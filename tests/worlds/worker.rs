@@ -76,7 +76,7 @@ pub enum Fate {
 #[derive(Clone, Debug)]
 pub enum Answer {
     Created { id: u64, status: RemoteStatus },
-    Status { status: RemoteStatus, counts: Counts, message: Option<String> },
+    Status { status: Option<RemoteStatus>, counts: Counts, message: Option<String> },
     Report { there: bool },
     NotCreated(CreateFault),
     Unanswered { ask: Ask, reason: String },

@@ -41,6 +41,8 @@ struct Daemon {
     workers: Vec<Worker>,
     gate: Window,
     token: Option<String>,
+    /// `schedule::watch`: when it last heard of each import, in true time.
+    watched: HashMap<BatchKey, Duration>,
     awake: bool,
     next_look: Option<Timestamp>,
 }
@@ -80,6 +82,8 @@ pub struct World {
     shelf: Shelf,
     daemon: Option<Daemon>,
     strays: Vec<Stray>,
+    /// One batch in so many is an import that never ends; 0: none is.
+    stuck: i64,
     /// Jobs whose header Marketo does not take.
     wrong: Vec<JobId>,
     /// Jobs that Marketo always answers 611.
@@ -125,6 +129,8 @@ impl World {
         if rng.random_bool(0.4) {
             config.unknown_outcome = UnknownOutcome::Hold;
         }
+        let stuck = if rng.random_bool(0.25) { rng.random_range(1..=3) } else { 0 };
+        config.max_import_time = Duration::from_secs(rng.random_range(5..=if stuck > 0 { 60 } else { 600 }));
         let settings = Settings {
             max_body: if rng.random_bool(0.2) { 2_500 } else { 10_000_000 },
             daily_calls: if rng.random_bool(0.1) { rng.random_range(20..=80) } else { 50_000 },
@@ -149,6 +155,7 @@ impl World {
             shelf: Shelf::default(),
             daemon: None,
             strays: Vec::new(),
+            stuck,
             wrong: Vec::new(),
             refused: Vec::new(),
             costs: HashMap::new(),
@@ -245,6 +252,7 @@ impl World {
         self.count.amid_faults = self.count.uploads;
         self.weather = Weather { fault: 0.0, unreachable: false, locked_out: false, outage: None };
         self.marketo.set_foreign_imports(self.at, 0);
+        self.marketo.end_stuck(self.at);
         while !self.strays.is_empty() {
             self.stray_arrives();
         }

@@ -2,7 +2,7 @@
 
 use crate::job::{BatchState, JobState, Target};
 use crate::marketo::wire::Import;
-use crate::store::Job;
+use crate::store::{Batch, Job};
 
 /// The answer to an upload.
 pub(super) fn receipt(job: &Job) -> Import {
@@ -47,21 +47,23 @@ fn word(job: &Job) -> &'static str {
         JobState::Complete => "Complete",
         JobState::Failed | JobState::Cancelled => "Failed",
         JobState::Receiving | JobState::Pending => "Queued",
-        JobState::Running if job.batches.iter().any(|batch| begun(batch.state)) => "Importing",
+        JobState::Running if job.batches.iter().any(begun) => "Importing",
         JobState::Running => "Queued",
     }
 }
 
 /// Marketo has begun with it. One whose files are still to be fetched is not over yet: who reads `Complete` asks for them.
-fn begun(state: BatchState) -> bool {
-    matches!(
-        state,
-        BatchState::Importing
-            | BatchState::Collecting
-            | BatchState::Complete
-            | BatchState::Failed
-            | BatchState::Cancelled
-    )
+fn begun(batch: &Batch) -> bool {
+    // One that Marketo does not end is held here; there it is still at work.
+    batch.overdue_at.is_some()
+        || matches!(
+            batch.state,
+            BatchState::Importing
+                | BatchState::Collecting
+                | BatchState::Complete
+                | BatchState::Failed
+                | BatchState::Cancelled
+        )
 }
 
 fn message(job: &Job) -> String {
@@ -111,7 +113,7 @@ mod tests {
 
     use super::*;
     use crate::job::{Counts, Format, JobId, Source};
-    use crate::store::{Batch, Rows};
+    use crate::store::Rows;
 
     fn job(target: Target, state: JobState, batches: &[BatchState]) -> Job {
         let at = |second| Timestamp::from_second(second).unwrap();

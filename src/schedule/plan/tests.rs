@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::*;
 use crate::clock::from_ms;
 use crate::job::JobId;
-use crate::store::{Candidate, Instance, Pause};
+use crate::store::{Candidate, Flight, Instance, Pause};
 
 const NOW: i64 = 1_000_000;
 
@@ -28,6 +28,7 @@ fn waiting(job: i64, part: u32) -> Candidate {
 
 fn flying(job: i64, part: u32, state: BatchState) -> Flight {
     Flight {
+        is_overdue: false,
         key: key(job, part),
         state,
         group: None,

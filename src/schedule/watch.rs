@@ -1,0 +1,42 @@
+//! Watch: when this process last heard of each import, by a clock that nobody sets.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::job::BatchKey;
+
+#[derive(Debug, Default)]
+pub(super) struct Watch(Mutex<HashMap<BatchKey, Instant>>);
+
+impl Watch {
+    /// Marketo said now how the import stands. Returns what passed since it last did; none where another process heard that.
+    pub fn heard(&self, key: BatchKey) -> Option<Duration> {
+        let now = Instant::now();
+        self.times().insert(key, now).map(|before| now.saturating_duration_since(before))
+    }
+
+    /// The import has ended.
+    pub fn forget(&self, key: BatchKey) {
+        self.times().remove(&key);
+    }
+
+    fn times(&self) -> MutexGuard<'_, HashMap<BatchKey, Instant>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::job::JobId;
+
+    #[test]
+    fn only_what_was_heard_before_is_timed() {
+        let (watch, key) = (Watch::default(), BatchKey { job: JobId(1), part: 1 });
+        assert_eq!(watch.heard(key), None);
+        assert!(watch.heard(key).is_some());
+        watch.forget(key);
+        assert_eq!(watch.heard(key), None);
+    }
+}
