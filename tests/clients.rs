@@ -309,17 +309,224 @@ async fn who_waits_for_news_is_not_taken_for_idle() {
 #[tokio::test]
 async fn where_all_are_busy_the_next_waits_and_its_turn_comes() {
     let mut town = town("max_connections = 3").await;
+    let file = rows(MB);
     let mut busy = Vec::new();
     for _ in 0..3 {
-        let mut events = Raw::with(&town, "GET /v1/events HTTP/1.1\r\nHost: d\r\n\r\n").await;
-        events.until("\r\n\r\n").await;
-        busy.push(events);
+        busy.push(Raw::with(&town, &upload(file.len(), 1000)).await);
     }
     let mut next = Raw::with(&town, "GET /healthz HTTP/1.1\r\nHost: d\r\n\r\n").await;
     town.until("it has come in", async |town| town.log().contains("all connections are taken").then_some(())).await;
-    assert!(next.0.try_read(&mut [0]).is_err_and(|error| error.kind() == ErrorKind::WouldBlock), "it waits");
-    busy.pop();
+    let mut first = busy.remove(0);
+    first.send(&file[1000..]).await.expect("it is taken");
+    first.until("HTTP/1.1 201").await;
     next.until("HTTP/1.1 200").await;
+}
+
+const EVENTS: &str = "GET /v1/events HTTP/1.1\r\nHost: d\r\n\r\n";
+
+#[tokio::test]
+async fn answers_that_wait_leave_places_for_short_requests() {
+    let town = town("max_connections = 8").await;
+    town.request("POST", "/v1/instances/default/pause", "").await;
+    let id = town.add("target=leads&format=csv", leads(&["ann@example.com"])).await.id;
+    let mut waiting = Vec::new();
+    for n in 0..30 {
+        let ask = if n % 2 == 0 {
+            EVENTS.to_owned()
+        } else {
+            format!("GET /v1/jobs/{id}?wait=1h HTTP/1.1\r\nHost: d\r\n\r\n")
+        };
+        let mut raw = Raw::with(&town, ask).await;
+        if n >= 4 {
+            // Four have a place; the others are answered at once.
+            let answer = raw.until("}").await;
+            if n % 2 == 0 {
+                assert!(answer.starts_with("HTTP/1.1 503 ") && answer.contains("\r\nretry-after: 2\r\n"), "{answer}");
+                assert!(answer.contains("urn:marqueue:problem:too-many-waiting"), "{answer}");
+            } else {
+                assert!(answer.starts_with("HTTP/1.1 200 ") && answer.contains("\"state\":\"pending\""), "{answer}");
+            }
+        } else if n % 2 == 0 {
+            raw.until("HTTP/1.1 200").await;
+        } else {
+            // It is being answered before the next comes.
+            town.get("/healthz").await;
+        }
+        waiting.push(raw);
+    }
+    for words in [vec!["health"], vec!["status"], vec!["pause"], vec!["show", "1"]] {
+        let ran = Command::new(support::binary()).args(&words).env("MARQUEUE_SOCKET", town.socket()).output().unwrap();
+        assert!(ran.status.success(), "{words:?}: {ran:?}");
+    }
+    // Other long work is refused as well, and does not take the last places.
+    for (method, path) in [("GET", "/v1/backup"), ("POST", "/v1/retention")] {
+        assert_eq!(town.request(method, path, "").await.0, 503, "{path}");
+    }
+    // A place is free again when one has gone.
+    drop(waiting);
+    let mut town = town;
+    town.until("events can be followed", async |town| {
+        let mut raw = Raw::with(town, EVENTS).await;
+        raw.until("\r\n").await.starts_with("HTTP/1.1 200").then_some(())
+    })
+    .await;
+    assert_eq!(town.request("GET", "/v1/backup", "").await.0, 200);
+}
+
+#[tokio::test]
+async fn events_of_some_jobs_begin_with_how_they_are() {
+    let mut town = town("").await;
+    town.request("POST", "/v1/instances/default/pause", "").await;
+    for n in 0..3 {
+        town.add("target=leads&format=csv", leads(&[&format!("ann{n}@example.com")])).await;
+    }
+    let mut events = Raw::with(&town, "GET /v1/events?job=3,1,3 HTTP/1.1\r\nHost: d\r\n\r\n").await;
+    events.until("\"id\":3,").await;
+    events.until("\"id\":1,").await;
+    town.request("POST", "/v1/instances/default/resume", "").await;
+    town.ended(marqueue::job::JobId(2)).await;
+    let mut said = String::new();
+    while said.matches("\"state\":\"complete\"").count() < 2 || !said.contains("\"id\":1,") {
+        said += &events.until("\n\n").await;
+    }
+    assert!(!said.contains("\"id\":2,") && !said.contains("event: instance"), "{said}");
+    for (query, status) in [("job=99", 404), ("job=0", 400), ("job=1,x", 400), ("job=1,,2", 400), ("jobs=1", 400)] {
+        assert_eq!(town.request("GET", &format!("/v1/events?{query}"), "").await.0, status, "{query}");
+    }
+    let many: Vec<String> = (1..=1001).map(|id: u32| id.to_string()).collect();
+    assert_eq!(town.request("GET", &format!("/v1/events?job={}", many.join(",")), "").await.0, 400);
+}
+
+// The simulator goes on while commands are waited for.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_crowd_of_waiting_commands_disturbs_nobody() {
+    let mut town = town("max_connections = 12").await;
+    town.request("POST", "/v1/instances/default/pause", "").await;
+    let id = town.add("target=leads&format=csv", leads(&["ann@example.com"])).await.id;
+    let file = town.folder.path().join("a.csv");
+    std::fs::write(&file, leads(&["bob@example.com"])).expect("a file");
+    let command = |words: &[&str]| {
+        let mut command = Command::new(support::binary());
+        command.args(words).env("MARQUEUE_SOCKET", town.socket());
+        command.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::piped());
+        command
+    };
+    let number = id.to_string();
+    let mut waits: Vec<_> = (0..30).map(|_| command(&["wait", &number]).spawn().expect("it starts")).collect();
+    let add = command(&["add", "leads", file.to_str().unwrap(), "--wait"]).spawn().expect("it starts");
+    waits.push(add);
+    let asked = [vec!["health"], vec!["pause"], vec!["status"], vec!["add", "leads", file.to_str().unwrap()]];
+    for round in 0..5 {
+        for words in &asked {
+            let ran = command(words).output().expect("it runs");
+            assert!(ran.status.success(), "{words:?} in round {round}: {ran:?}");
+        }
+    }
+    assert!(waits.iter_mut().all(|wait| wait.try_wait().expect("its state").is_none()), "all still wait");
+    assert_eq!(command(&["resume"]).status().expect("it runs").code(), Some(0));
+    for wait in waits {
+        let ran = wait.wait_with_output().expect("it ends");
+        assert_eq!(ran.status.code(), Some(0), "{ran:?}");
+    }
+    others_are_served(&mut town).await;
+}
+
+#[tokio::test]
+async fn waiting_takes_one_connection() {
+    let mut town = town("").await;
+    town.request("POST", "/v1/instances/default/pause", "").await;
+    for n in 0..5 {
+        town.add("target=leads&format=csv", leads(&[&format!("ann{n}@example.com")])).await;
+    }
+    let sockets = |town: &Town| {
+        let fds = std::fs::read_dir(format!("/proc/{}/fd", town.pid())).expect("they can be listed");
+        let links = fds.filter_map(|fd| std::fs::read_link(fd.ok()?.path()).ok());
+        links.filter(|link| link.to_string_lossy().starts_with("socket:")).count()
+    };
+    let before = sockets(&town);
+    let mut waits: Vec<_> = (0..10)
+        .map(|_| {
+            let mut command = Command::new(support::binary());
+            command.args(["wait", "1", "2", "3", "4", "5"]).env("MARQUEUE_SOCKET", town.socket());
+            command.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::piped()).spawn().expect("it starts")
+        })
+        .collect();
+    for wait in &mut waits {
+        // Each says how the jobs stand, and then waits.
+        let lines = BufReader::new(wait.stderr.take().expect("it was asked for")).lines().map_while(Result::ok);
+        assert_eq!(lines.take(5).count(), 5);
+    }
+    town.until("one connection each is left", async |town| (sockets(town) <= before + 10).then_some(())).await;
+    assert_eq!(sockets(&town), before + 10);
+    for mut wait in waits {
+        wait.kill().expect("it is ended");
+        wait.wait().expect("it ends");
+    }
+}
+
+#[tokio::test]
+async fn the_slowest_transfer_makes_room_for_short_requests() {
+    let mut town = town("max_connections = 4").await;
+    // As it comes: the pieces below make no rows.
+    let head =
+        "POST /v1/jobs?target=leads&format=csv&check=false HTTP/1.1\r\nHost: d\r\nContent-Length: 400000000\r\n\r\n";
+    let mut fast = Vec::new();
+    for _ in 0..3 {
+        fast.push(Raw::with(&town, head).await);
+    }
+    let mut drips = Raw::with(&town, head).await;
+    let piece = rows(20_000)[..20_000].to_vec();
+    let told = "others need the connection, and this was the slowest of all";
+    let mut next = Raw::open(&town).await;
+    next.send("GET /healthz HTTP/1.1\r\nHost: d\r\n\r\n").await.expect("it is taken");
+    let sending = async {
+        loop {
+            for raw in &mut fast {
+                raw.send(&piece).await.expect("it is taken");
+            }
+            drips.send(&piece[..2000]).await.ok();
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::select! {
+        () = sending => {}
+        _ = next.until("HTTP/1.1 200") => {}
+    }
+    let answer = drips.rest().await;
+    assert!(answer.starts_with("HTTP/1.1 400 ") && answer.contains(told), "{answer}");
+    for raw in &mut fast {
+        raw.send(&piece).await.expect("the others go on");
+    }
+    // The place that it had is enough for all that is short.
+    for _ in 0..20 {
+        town.get("/healthz").await;
+    }
+    drop(fast);
+    others_are_served(&mut town).await;
+}
+
+#[tokio::test]
+async fn a_newcomer_is_not_closed_before_its_request_came() {
+    let town = town("max_connections = 4").await;
+    let mut events = Vec::new();
+    for _ in 0..2 {
+        let mut raw = Raw::with(&town, EVENTS).await;
+        raw.until("HTTP/1.1 200").await;
+        events.push(raw);
+    }
+    // Each pair comes before either has said what it wants, and two more wait behind them.
+    for _ in 0..20 {
+        let mut four = Vec::new();
+        for _ in 0..4 {
+            four.push(Raw::open(&town).await);
+        }
+        for raw in &mut four {
+            raw.send("GET /healthz HTTP/1.1\r\nHost: d\r\n\r\n").await.expect("it is taken");
+        }
+        for raw in &mut four {
+            raw.until("ok\n").await;
+        }
+    }
 }
 
 #[tokio::test]

@@ -8,12 +8,14 @@ use axum::response::{IntoResponse, Response};
 use tokio_util::io::ReaderStream;
 
 use super::Shared;
+use super::caller::Connection;
 use super::types::Problem;
 
 /// Bytes read at once.
 const PIECE: usize = 256 * 1024;
 
-pub(super) async fn backup(State(daemon): State<Shared>) -> Result<Response, Problem> {
+pub(super) async fn backup(State(daemon): State<Shared>, connection: Connection) -> Result<Response, Problem> {
+    connection.check_may_wait()?;
     let copy = daemon.store.copy().await?;
     tracing::info!(bytes = copy.bytes, "a copy of the database goes to a client");
     let body = ReaderStream::with_capacity(tokio::fs::File::from_std(copy.file), PIECE);

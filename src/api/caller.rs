@@ -4,6 +4,7 @@
 //! than the permissions do, and is held to: its client's jobs are then the client's, over the socket as over TCP, and a
 //! wrong one is refused rather than passed over, since the work would end up under another name than the program thinks.
 
+use std::convert::Infallible;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
@@ -17,6 +18,7 @@ use axum::response::Response;
 
 use super::Shared;
 use super::problem::{Segment, job_id};
+use super::server::Place;
 use super::tokens::{Bearer, Client, Denied, Tokens};
 use super::types::Problem;
 use crate::job::Source;
@@ -119,6 +121,36 @@ fn token(value: &str) -> &str {
     match value.split_once(' ') {
         Some((kind, token)) if kind.eq_ignore_ascii_case("bearer") => token.trim(),
         _ => "",
+    }
+}
+
+/// The connection that a request came over; the listener puts it beside each request.
+#[derive(Clone)]
+pub(super) struct Connection(Option<Arc<Place>>);
+
+impl Connection {
+    pub fn of(extensions: &Extensions) -> Connection {
+        Connection(extensions.get::<Arc<Place>>().cloned())
+    }
+
+    /// Whether the answer may last for as long as the daemon likes. If not, it has to come at once: so many answers wait
+    /// already that more would keep short requests out.
+    pub fn may_wait(&self) -> bool {
+        self.0.as_ref().is_none_or(|place| place.may_wait())
+    }
+
+    /// # Errors
+    /// 503, where the answer may not wait.
+    pub fn check_may_wait(&self) -> Result<(), Problem> {
+        if self.may_wait() { Ok(()) } else { Err(Problem::too_many_waiting()) }
+    }
+}
+
+impl<S: Sync> FromRequestParts<S> for Connection {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
+        Ok(Connection::of(&parts.extensions))
     }
 }
 

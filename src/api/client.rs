@@ -80,6 +80,22 @@ pub enum ClientError {
     Content(std::io::Error),
 }
 
+impl ClientError {
+    /// The daemon answers short requests only, since too many clients wait for something already.
+    pub fn is_too_many_waiting(&self) -> bool {
+        matches!(self, ClientError::Refused(problem) if problem.is_too_many_waiting())
+    }
+
+    /// Whether the same question may be answered in a moment: the daemon is away, busy, or has trouble with its disk.
+    pub fn may_pass(&self) -> bool {
+        match self {
+            ClientError::NoDaemon { .. } | ClientError::Broken(_) | ClientError::Silent { .. } => true,
+            ClientError::Refused(problem) => problem.status >= 500,
+            ClientError::SocketPathTooLong(_) | ClientError::NotAllowed { .. } | ClientError::Content(_) => false,
+        }
+    }
+}
+
 /// One of a job's files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum JobFile {
@@ -181,6 +197,8 @@ impl Client {
         let http = reqwest::Client::builder()
             .unix_socket(socket)
             .no_proxy()
+            // A connection that is kept for later takes a place from another client, and may be closed for one.
+            .pool_max_idle_per_host(0)
             // For the same reason: without it the machine's root certificates are looked for.
             .tls_certs_only([])
             .build()

@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::Shared;
+use super::caller::Connection;
 use super::problem::{Query, Segment, job_id};
 use super::types::{Erasure, Pass, Problem};
 
@@ -29,10 +30,12 @@ impl How {
 
 pub(super) async fn job(
     State(daemon): State<Shared>,
+    connection: Connection,
     Segment(id): Segment,
     Query(how): Query<How>,
 ) -> Result<Json<Erasure>, Problem> {
     let (id, dry_run) = (job_id(&id)?, how.dry_run()?);
+    connection.check_may_wait()?;
     let keeper = daemon.keeper.clone();
     let erasure = unhurried(async move { keeper.erase(id, dry_run).await }).await?;
     if !dry_run {
@@ -41,8 +44,13 @@ pub(super) async fn job(
     Ok(Json(erasure))
 }
 
-pub(super) async fn due(State(daemon): State<Shared>, Query(how): Query<How>) -> Result<Json<Pass>, Problem> {
+pub(super) async fn due(
+    State(daemon): State<Shared>,
+    connection: Connection,
+    Query(how): Query<How>,
+) -> Result<Json<Pass>, Problem> {
     let dry_run = how.dry_run()?;
+    connection.check_may_wait()?;
     let keeper = daemon.keeper.clone();
     let pass = unhurried(async move { keeper.pass(dry_run).await }).await?;
     if !dry_run {

@@ -1,57 +1,128 @@
-//! `GET /v1/events`: what is changing? Server-sent events, each with the thing as it is now.
+//! `GET /v1/events`: server-sent events of every change, each with the thing as it is now.
 
+use std::collections::{BTreeSet, VecDeque};
 use std::convert::Infallible;
 
 use axum::extract::State;
 use axum::response::sse::{Event, KeepAlive, Sse};
 use futures_util::{Stream, StreamExt, stream};
+use schemars::JsonSchema;
+use serde::Deserialize;
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 
 use super::Shared;
-use super::caller::Caller;
-use super::types::EventData;
+use super::caller::{Caller, Connection};
+use super::problem::{Query, job_id};
+use super::types::{EventData, MAX_FOLLOWED, Problem};
 use crate::job::JobId;
-use crate::store::Change;
+use crate::store::{Change, StoreError};
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Which {
+    /// Ids with commas between them, at most 1000: first an event for each of these jobs as it is now, then only their
+    /// changes. So nothing is missed between a look at a job and its events.
+    job: Option<String>,
+}
+
+impl Which {
+    /// Without repetitions, in the order given; none: all jobs.
+    fn jobs(&self) -> Result<Option<Vec<JobId>>, Problem> {
+        let Some(text) = self.job.as_deref().filter(|text| !text.is_empty()) else { return Ok(None) };
+        let mut seen = BTreeSet::new();
+        let mut jobs = text.split(',').map(job_id).collect::<Result<Vec<_>, _>>()?;
+        jobs.retain(|&id| seen.insert(id));
+        if jobs.len() > MAX_FOLLOWED {
+            let detail = format!("job names {} jobs, and at most {MAX_FOLLOWED} can be followed", jobs.len());
+            return Err(Problem::bad_request(detail));
+        }
+        Ok(Some(jobs))
+    }
+}
 
 pub(super) async fn events(
     State(daemon): State<Shared>,
     caller: Caller,
-) -> Sse<impl Stream<Item = Result<Event, Infallible>>> {
-    let stop = daemon.stop.clone();
+    connection: Connection,
+    Query(which): Query<Which>,
+) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, Problem> {
+    let jobs = which.jobs()?;
+    // Listens before it looks, so that a change between the two is not missed.
     let changes = daemon.store.subscribe();
-    let events = stream::unfold((daemon, caller, changes), next);
-    Sse::new(events.take_until(stop.cancelled_owned())).keep_alive(KeepAlive::default())
+    for &id in jobs.iter().flatten() {
+        if !caller.owns(&daemon.store.job(id).await?) {
+            return Err(StoreError::NoJob(id).into());
+        }
+    }
+    connection.check_may_wait()?;
+    let only = jobs.as_ref().map(|jobs| jobs.iter().copied().collect());
+    let stop = daemon.stop.clone();
+    let follower = Follower { daemon, caller, changes, first: jobs.unwrap_or_default().into(), only };
+    let events = stream::unfold(follower, next);
+    Ok(Sse::new(events.take_until(stop.cancelled_owned())).keep_alive(KeepAlive::default()))
 }
 
-type Listener = (Shared, Caller, Receiver<Change>);
+/// One who reads events.
+struct Follower {
+    daemon: Shared,
+    caller: Caller,
+    changes: Receiver<Change>,
+    /// Jobs that are to be told of as they are, before any change.
+    first: VecDeque<JobId>,
+    /// None: of all jobs and instances.
+    only: Option<BTreeSet<JobId>>,
+}
 
-async fn next((daemon, caller, mut changes): Listener) -> Option<(Result<Event, Infallible>, Listener)> {
+impl Follower {
+    async fn next(&mut self) -> Option<EventData> {
+        loop {
+            if let Some(id) = self.first.pop_front() {
+                match self.job(id, None).await {
+                    Some(data) => return Some(data),
+                    None => continue,
+                }
+            }
+            let data = match self.changes.recv().await {
+                Ok(Change::Job(id)) => self.job(id, None).await,
+                Ok(Change::Batch(key)) => self.job(key.job, Some(key.part)).await,
+                Ok(Change::Fact(_)) => None,
+                Ok(Change::Instance(name)) => {
+                    (self.only.is_none() && self.caller.may_use(&name)).then_some(EventData::Instance { name })
+                }
+                Err(RecvError::Lagged(count)) => Some(EventData::Missed { count }),
+                Err(RecvError::Closed) => return None,
+            };
+            if data.is_some() {
+                return data;
+            }
+        }
+    }
+
+    /// The job as it is now. One that is gone by now is no news, nor is one that the follower did not ask for or does not
+    /// own.
+    async fn job(&self, id: JobId, part: Option<u32>) -> Option<EventData> {
+        if self.only.as_ref().is_some_and(|only| !only.contains(&id)) {
+            return None;
+        }
+        match self.daemon.store.job(id).await {
+            Ok(job) if self.caller.owns(&job) => Some(EventData::Job { job: Box::new(job), part }),
+            _ => None,
+        }
+    }
+}
+
+async fn next(mut follower: Follower) -> Option<(Result<Event, Infallible>, Follower)> {
     loop {
-        let data = match changes.recv().await {
-            Ok(Change::Job(id)) => job(&daemon, &caller, id, None).await,
-            Ok(Change::Batch(key)) => job(&daemon, &caller, key.job, Some(key.part)).await,
-            Ok(Change::Fact(_)) => None,
-            Ok(Change::Instance(name)) => caller.may_use(&name).then_some(EventData::Instance { name }),
-            Err(RecvError::Lagged(count)) => Some(EventData::Missed { count }),
-            Err(RecvError::Closed) => return None,
-        };
-        let Some(data) = data else { continue };
+        let data = follower.next().await?;
         let name = match data {
             EventData::Job { .. } => "job",
             EventData::Instance { .. } => "instance",
             EventData::Missed { .. } => "missed",
         };
         // Plain data of our own always becomes JSON; if it did not, there would be no event to send.
-        let Ok(event) = Event::default().event(name).json_data(&data) else { continue };
-        return Some((Ok(event), (daemon, caller, changes)));
-    }
-}
-
-/// The job as it is now. One that is gone by now is no news, nor is one that is not the listener's.
-async fn job(daemon: &Shared, caller: &Caller, id: JobId, part: Option<u32>) -> Option<EventData> {
-    match daemon.store.job(id).await {
-        Ok(job) if caller.owns(&job) => Some(EventData::Job { job: Box::new(job), part }),
-        _ => None,
+        if let Ok(event) = Event::default().event(name).json_data(&data) {
+            return Some((Ok(event), follower));
+        }
     }
 }

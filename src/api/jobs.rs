@@ -9,7 +9,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use tokio::sync::broadcast::error::RecvError;
 
-use super::caller::Caller;
+use super::caller::{Caller, Connection};
 use super::problem::{Query, Segment, job_id};
 use super::types::{Explanation, History, JobsPage, Problem};
 use super::{Daemon, Shared};
@@ -66,7 +66,8 @@ pub(super) async fn list(
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Waiting {
-    /// A duration such as `30s`: the answer comes when the job has ended, or then. An hour is the most.
+    /// A duration such as `30s`: the answer comes when the job has ended, or then. An hour is the most. Where too many
+    /// answers wait it comes at once.
     wait: Option<String>,
 }
 
@@ -75,6 +76,7 @@ const LONGEST_WAIT: Duration = Duration::from_secs(3600);
 
 pub(super) async fn show(
     State(daemon): State<Shared>,
+    connection: Connection,
     Segment(id): Segment,
     Query(Waiting { wait }): Query<Waiting>,
 ) -> Result<Json<Job>, Problem> {
@@ -85,6 +87,9 @@ pub(super) async fn show(
         .ok()
         .and_then(|wait| Duration::try_from(wait).ok())
         .ok_or_else(|| Problem::bad_request(format!("wait must be a duration such as 30s, not \"{wait}\"")))?;
+    if !connection.may_wait() {
+        return Ok(Json(daemon.store.job(id).await?));
+    }
     Ok(Json(ended_or_then(&daemon, id, wait.min(LONGEST_WAIT)).await?))
 }
 

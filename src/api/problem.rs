@@ -2,7 +2,7 @@
 
 use axum::Json;
 use axum::extract::{FromRequestParts, Request};
-use axum::http::header::{CONTENT_TYPE, WWW_AUTHENTICATE};
+use axum::http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::request::Parts;
 use axum::http::{HeaderValue, Method, StatusCode, Uri};
 use axum::middleware::Next;
@@ -14,6 +14,13 @@ use crate::intake::IntakeError;
 use crate::job::{JobId, UnknownWord};
 use crate::store::StoreError;
 use crate::table::{JoinFault, StripFault};
+
+const KIND_PREFIX: &str = "urn:marqueue:problem:";
+
+const TOO_MANY_WAITING: &str = "too-many-waiting";
+
+/// When to ask again, in seconds.
+const RETRY_AFTER_SECONDS: u16 = 2;
 
 impl Problem {
     /// A refusal that its status explains.
@@ -29,11 +36,22 @@ impl Problem {
     /// A refusal of a kind that programs may want to tell from others of the same status.
     pub(super) fn of_kind(status: StatusCode, word: &str, title: &str, detail: impl Into<String>) -> Problem {
         Problem {
-            kind: format!("urn:marqueue:problem:{word}"),
+            kind: format!("{KIND_PREFIX}{word}"),
             title: title.into(),
             status: status.as_u16(),
             detail: detail.into(),
         }
+    }
+
+    /// So many answers wait that one more would keep short requests out.
+    pub(super) fn too_many_waiting() -> Problem {
+        let detail = "so many answers wait already that the places of api.max_connections are kept for short requests";
+        Problem::of_kind(StatusCode::SERVICE_UNAVAILABLE, TOO_MANY_WAITING, "Too many answers wait", detail)
+    }
+
+    /// Whether the same request may be answered in a while, as the daemon has less to do then.
+    pub fn is_too_many_waiting(&self) -> bool {
+        self.kind.strip_prefix(KIND_PREFIX) == Some(TOO_MANY_WAITING)
     }
 
     pub(super) fn bad_request(detail: impl Into<String>) -> Problem {
@@ -44,7 +62,11 @@ impl Problem {
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let retry_after = self.is_too_many_waiting();
         let mut response = (status, [(CONTENT_TYPE, "application/problem+json")], Json(self)).into_response();
+        if retry_after {
+            response.headers_mut().insert(RETRY_AFTER, RETRY_AFTER_SECONDS.into());
+        }
         if status == StatusCode::UNAUTHORIZED {
             response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }

@@ -139,7 +139,10 @@ fn of_the_daemon() -> Vec<Route> {
         ),
         known("/v1/events").get(
             events::events,
-            Operation::new("events", "Every change, as server-sent events")
+            Operation::new("events", "Every change, or those of some jobs, as server-sent events")
+                .query::<events::Which>()
+                .refused(404, "There is no such job")
+                .refused(503, "The daemon is stopping, its disk fails, or too many answers wait: Retry-After tells when to come again")
                 // One event's data: an answer is a stream of them.
                 .answer(200, "Without an end; the data of each event", "text/event-stream", of::<EventData>),
         ),

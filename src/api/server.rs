@@ -21,6 +21,8 @@ mod tls;
 mod users;
 
 pub use clients::{Clients, Listener};
+pub(in crate::api) use places::Place;
+
 pub use descriptors::{TooFew, connections_possible};
 pub use tcp::{NoAddress, Tcp};
 pub use tls::{Tls, TlsError};

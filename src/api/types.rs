@@ -168,6 +168,9 @@ pub struct Limits {
     pub daily_calls: u64,
 }
 
+/// How many jobs one `GET /v1/events?job=` can follow.
+pub const MAX_FOLLOWED: usize = 1000;
+
 /// The data of one server-sent event of `GET /v1/events`. The event's name is `job`, `instance`, or `missed` where the
 /// listener was too slow and some events were dropped.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]

@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::follow::{follow, goes_on, interrupt};
+use super::follow::{Followed, Known, follow, goes_on, interrupt};
 use super::progress::Progress;
 use super::source::{self, FormatOption, Source};
 use super::target::Onto;
@@ -15,7 +15,8 @@ use crate::table::Warning;
 /// Put files into the queue; on return they are on the daemon's disk for good
 ///
 /// A file that is refused or can't be read is reported, the others go on, and the exit status is 1. With --json: an array
-/// of the jobs that were made (with --wait: as they ended), in the order of the files; of a refused file there is none.
+/// of the jobs that were made (with --wait: as they ended, or with exit status 3 as they were accepted), in the order of the
+/// files; of a refused file there is none.
 /// Warnings about a file do not refuse it; they are written on standard error, and with --json stand in "warnings" too.
 #[derive(Args, Debug)]
 #[command(after_help = "\
@@ -84,9 +85,18 @@ impl Add {
             }
         };
         let ended = if self.options.wait && sent != Exit::NoDaemon && !jobs.is_empty() {
-            match follow(&client, &ids(&jobs), &mut progress).await? {
-                Ok(ended) => wait::tell(&ended, global)?,
-                Err(exit) => return Ok(exit),
+            match follow(&client, &ids(&jobs), Known::Accepted, &mut progress).await {
+                Ok(Followed::Ended(ended)) => wait::tell(&ended, global)?,
+                Ok(Followed::Interrupted) => return Ok(Exit::Interrupted),
+                Err(error) => {
+                    // They are on the daemon's disk, so nothing that goes wrong from here on is their failure.
+                    output::note(&format!("error: {error}"));
+                    output::note(&goes_on(&ids(&jobs)));
+                    if global.json {
+                        output::print_json(&jobs)?;
+                    }
+                    Exit::NoDaemon
+                }
             }
         } else {
             if global.json {

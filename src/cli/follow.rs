@@ -1,12 +1,13 @@
-//! How does one wait for jobs? By their events, with a look at the jobs themselves whenever events may have been missed.
+//! Following jobs until they end: by their events, or by asking again and again where the daemon has no place for one who
+//! waits.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::output;
 use super::progress::Progress;
-use super::{Exit, Failure, output};
 use crate::api::client::{Client, ClientError};
-use crate::api::types::EventData;
+use crate::api::types::{EventData, MAX_FOLLOWED};
 use crate::job::JobId;
 use crate::store::Job;
 
@@ -14,82 +15,116 @@ use crate::store::Job;
 const TRIES: u32 = 20;
 const PAUSE: Duration = Duration::from_millis(250);
 
-/// Returns when each job has ended, or with [`Exit::Interrupted`] at Ctrl-C. The jobs are in the order of `ids`.
+/// The pause between two looks at jobs whose events can't be had.
+const POLL: Duration = Duration::from_secs(1);
+
+/// Whether the daemon has answered with these jobs before.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Known {
+    /// It accepted them, so a daemon that does not answer is waited for.
+    Accepted,
+    /// They are numbers that somebody typed.
+    Typed,
+}
+
+/// How following came to its end.
+pub enum Followed {
+    /// The jobs are in the order of the ids.
+    Ended(Vec<Job>),
+    /// By Ctrl-C; that the jobs go on was said.
+    Interrupted,
+}
+
+/// Returns when each job has ended, or at Ctrl-C.
+///
+/// # Errors
+/// The daemon can't say how the jobs stand.
 pub async fn follow(
     client: &Client,
     ids: &[JobId],
+    known: Known,
     progress: &mut Progress,
-) -> Result<Result<Vec<Job>, Exit>, Failure> {
-    let ended = tokio::select! {
-        ended = until_ended(client, ids, progress) => ended,
+) -> Result<Followed, ClientError> {
+    let mut following = Following { client, ended: BTreeMap::new(), answered: known == Known::Accepted, progress };
+    let done = tokio::select! {
+        done = following.until_ended(ids) => done,
         () = interrupt() => {
             progress.clear();
             output::note(&goes_on(ids));
-            return Ok(Err(Exit::Interrupted));
+            return Ok(Followed::Interrupted);
         }
     };
+    let mut ended = std::mem::take(&mut following.ended);
     progress.clear();
-    let mut jobs = ended?;
-    Ok(Ok(ids.iter().filter_map(|id| jobs.remove(id)).collect()))
+    done?;
+    Ok(Followed::Ended(ids.iter().filter_map(|id| ended.remove(id)).collect()))
 }
 
-async fn until_ended(
-    client: &Client,
-    ids: &[JobId],
-    progress: &mut Progress,
-) -> Result<BTreeMap<JobId, Job>, ClientError> {
-    let mut ended = BTreeMap::new();
-    let mut tries = 0;
-    let mut seen = false;
-    loop {
-        match look(client, ids, &mut ended, &mut seen, progress).await {
-            Ok(()) if ids.iter().all(|id| ended.contains_key(id)) => return Ok(ended),
-            Ok(()) => tries = 0,
-            Err(ClientError::NoDaemon { .. } | ClientError::Broken(_) | ClientError::Silent { .. })
-                if seen && tries < TRIES =>
-            {
-                tries += 1;
+struct Following<'a> {
+    client: &'a Client,
+    ended: BTreeMap<JobId, Job>,
+    /// The daemon was there, and knew the jobs.
+    answered: bool,
+    progress: &'a mut Progress,
+}
+
+impl Following<'_> {
+    async fn until_ended(&mut self, ids: &[JobId]) -> Result<(), ClientError> {
+        let mut tries = 0;
+        loop {
+            let open: Vec<JobId> =
+                ids.iter().filter(|id| !self.ended.contains_key(id)).take(MAX_FOLLOWED).copied().collect();
+            if open.is_empty() {
+                return Ok(());
             }
-            Err(error) => return Err(error),
-        }
-        tokio::time::sleep(PAUSE).await;
-    }
-}
-
-/// Looks at every job that has not ended, then at what changes, until all have ended or events may have been missed.
-async fn look(
-    client: &Client,
-    ids: &[JobId],
-    ended: &mut BTreeMap<JobId, Job>,
-    seen: &mut bool,
-    progress: &mut Progress,
-) -> Result<(), ClientError> {
-    // Listening begins before the look, so that nothing can happen between the two.
-    let mut events = client.events().await?;
-    let mut open: Vec<JobId> = Vec::new();
-    for &id in ids {
-        if ended.contains_key(&id) {
-            continue;
-        }
-        let job = client.job(id, None).await?;
-        progress.job(&job);
-        if job.state.has_ended() { drop(ended.insert(id, job)) } else { open.push(id) }
-    }
-    *seen = true;
-    while !open.is_empty() {
-        match events.next().await? {
-            Some(EventData::Job { job, .. }) if open.contains(&job.id) => {
-                progress.job(&job);
-                if job.state.has_ended() {
-                    open.retain(|&id| id != job.id);
-                    ended.insert(job.id, *job);
+            let mut pause = PAUSE;
+            let looked = match self.listen(&open).await {
+                Err(error) if error.is_too_many_waiting() => {
+                    pause = POLL;
+                    self.look(&open).await
                 }
+                listened => listened,
+            };
+            match looked {
+                Ok(()) => tries = 0,
+                Err(error) if self.answered && tries < TRIES && error.may_pass() => tries += 1,
+                Err(error) => return Err(error),
             }
-            Some(EventData::Missed { .. }) | None => return Ok(()),
-            Some(_) => {}
+            tokio::time::sleep(pause).await;
         }
     }
-    Ok(())
+
+    /// Reads the events of these jobs until all have ended or events may have been missed. The first events tell how the
+    /// jobs are now, so one connection is enough.
+    async fn listen(&mut self, ids: &[JobId]) -> Result<(), ClientError> {
+        let mut events = self.client.events_of(ids).await?;
+        self.answered = true;
+        while ids.iter().any(|id| !self.ended.contains_key(id)) {
+            match events.next().await? {
+                Some(EventData::Job { job, .. }) => self.saw(*job),
+                Some(EventData::Missed { .. }) | None => return Ok(()),
+                Some(_) => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Asks for each of these jobs, one short request after the other.
+    async fn look(&mut self, ids: &[JobId]) -> Result<(), ClientError> {
+        for &id in ids {
+            let job = self.client.job(id, None).await?;
+            self.answered = true;
+            self.saw(job);
+        }
+        Ok(())
+    }
+
+    fn saw(&mut self, job: Job) {
+        self.progress.job(&job);
+        if job.state.has_ended() {
+            self.ended.insert(job.id, job);
+        }
+    }
 }
 
 /// Returns at Ctrl-C; never where signals can't be listened to, and then Ctrl-C does what it always did.

@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::follow::follow;
+use super::follow::{Followed, Known, follow};
 use super::progress::Progress;
 use super::{Exit, Failure, Global, output, text};
 use crate::job::{JobId, JobState};
@@ -11,7 +11,8 @@ use crate::store::Job;
 /// Wait until each of these jobs has ended
 ///
 /// Exit status: 1 if any job failed or was cancelled, else 4 if any row failed or is in none of Marketo's counts, else 0; 130 at Ctrl-C. The jobs go on in
-/// the daemon whether or not somebody waits. A daemon that goes away meanwhile is given five seconds to come back. With
+/// the daemon whether or not somebody waits. A daemon that goes away meanwhile is given five seconds to come back. Where
+/// half of api.max_connections wait already, it asks once a second. With
 /// --json: an array of the jobs, in the order of the numbers.
 #[derive(Args, Debug)]
 #[command(after_help = "\
@@ -27,9 +28,9 @@ pub struct Wait {
 impl Wait {
     pub async fn run(self, global: &Global) -> Result<Exit, Failure> {
         let client = global.client()?;
-        match follow(&client, &self.ids, &mut Progress::new()).await? {
-            Ok(jobs) => Ok(tell(&jobs, global)?),
-            Err(exit) => Ok(exit),
+        match follow(&client, &self.ids, Known::Typed, &mut Progress::new()).await? {
+            Followed::Ended(jobs) => Ok(tell(&jobs, global)?),
+            Followed::Interrupted => Ok(Exit::Interrupted),
         }
     }
 }

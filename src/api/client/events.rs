@@ -4,6 +4,7 @@ use reqwest::{Method, Response};
 
 use super::{Client, ClientError, MAX_PROBLEM_BYTES, innermost};
 use crate::api::types::EventData;
+use crate::job::JobId;
 
 /// The events from the moment of the call on. They end when the daemon does; to go on is the caller's matter.
 pub struct Events {
@@ -12,11 +13,17 @@ pub struct Events {
 }
 
 impl Client {
+    /// Each of these jobs as it is now, then their changes: at most [`MAX_FOLLOWED`] of them.
+    ///
     /// # Errors
-    /// Any [`ClientError`] but that of content.
-    pub async fn events(&self) -> Result<Events, ClientError> {
-        let response = self.send_in_time(self.request(Method::GET, "/v1/events")).await?;
-        Ok(Events { response, lines: Lines::default() })
+    /// Any [`ClientError`] but that of content. Where [`ClientError::is_too_many_waiting`], the jobs can be asked for one
+    /// by one.
+    ///
+    /// [`MAX_FOLLOWED`]: crate::api::types::MAX_FOLLOWED
+    pub async fn events_of(&self, jobs: &[JobId]) -> Result<Events, ClientError> {
+        let jobs: Vec<String> = jobs.iter().map(JobId::to_string).collect();
+        let request = self.request(Method::GET, "/v1/events").query(&[("job", jobs.join(","))]);
+        Ok(Events { response: self.send_in_time(request).await?, lines: Lines::default() })
     }
 }
 

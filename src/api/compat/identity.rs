@@ -17,7 +17,7 @@ use base64::engine::{DecodePaddingMode, Engine};
 use tracing::Instrument;
 
 use super::answer::RequestId;
-use crate::api::caller::{self, Caller, Peer};
+use crate::api::caller::{self, Caller, Connection, Peer};
 use crate::api::tokens::{Bearer, Given, Tokens};
 use crate::api::{Daemon, Shared};
 use crate::config::Secret;
@@ -65,6 +65,7 @@ pub(super) async fn token(State(daemon): State<Shared>, request: Request) -> Res
 
 async fn login(daemon: &Daemon, request: Request) -> Result<Response, Refused> {
     let peer = caller::peer(request.extensions());
+    let connection = Connection::of(request.extensions());
     let instance = instance(request.uri().path());
     let basic = basic(request.headers());
     let parameters = parameters(request).await?;
@@ -93,7 +94,7 @@ async fn login(daemon: &Daemon, request: Request) -> Result<Response, Refused> {
     // What was sent as an id may be anything, a secret too, so only one that is known is written down.
     let client_id = daemon.tokens.knows(id).then_some(id);
     let peer = address.map(tracing::field::display::<IpAddr>);
-    if daemon.guesses.delay(address, id).await.is_ok() {
+    if connection.may_wait() && daemon.guesses.delay(address, id).await.is_ok() {
         tracing::warn!(client_id, peer, "a login was refused");
         return Err(BAD_CREDENTIALS);
     }

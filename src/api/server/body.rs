@@ -10,7 +10,7 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 use hyper::body::{Frame, Incoming, SizeHint};
 
-use super::pace::Waited;
+use super::pace::{Direction, Speed, TooSlow, Waited};
 use super::places::Place;
 
 /// How long the rest of a body that nobody wants is read.
@@ -21,6 +21,10 @@ const READ_ON: Duration = Duration::from_secs(60);
 pub(super) enum BrokenOff {
     #[error("nothing more came for {0:?} (api.stall_timeout)")]
     Stalled(Duration),
+    #[error(
+        "others need the connection, and this was the slowest of all (api.max_connections): send it again in a while"
+    )]
+    Slowest,
     #[error(transparent)]
     Lost(#[from] hyper::Error),
 }
@@ -34,16 +38,23 @@ pub(super) struct Upload {
     /// Taken when it is dropped.
     incoming: Option<Incoming>,
     waited: Waited,
+    speed: Arc<Speed>,
     stall_timeout: Duration,
     /// The client is sending, or will without being asked.
     sends: bool,
 }
 
 impl Upload {
-    pub(super) fn new(incoming: Incoming, stall_timeout: Duration, waits_to_be_asked: bool) -> Upload {
+    pub(super) fn new(
+        incoming: Incoming,
+        stall_timeout: Duration,
+        waits_to_be_asked: bool,
+        speed: Arc<Speed>,
+    ) -> Upload {
         Upload {
             incoming: Some(incoming),
-            waited: Waited::new(stall_timeout),
+            waited: Waited::new(Direction::In, stall_timeout),
+            speed,
             stall_timeout,
             sends: !waits_to_be_asked,
         }
@@ -56,18 +67,22 @@ impl hyper::body::Body for Upload {
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
         self.sends = true;
-        let Some(incoming) = &mut self.incoming else { return Poll::Ready(None) };
+        let this = &mut *self;
+        let Some(incoming) = &mut this.incoming else { return Poll::Ready(None) };
         match Pin::new(incoming).poll_frame(cx) {
             Poll::Ready(frame) => {
                 let bytes = frame.as_ref().and_then(|frame| frame.as_ref().ok()?.data_ref()).map_or(0, Bytes::len);
-                self.waited.moved(bytes);
+                this.waited.moved(bytes, &this.speed);
                 Poll::Ready(frame.map(|frame| frame.map_err(BrokenOff::from)))
             }
             Poll::Pending => {
-                ready!(self.waited.poll_wait(cx));
+                let why = ready!(this.waited.poll_wait(cx, &this.speed));
                 // Its rest is not waited for either.
-                self.incoming = None;
-                Poll::Ready(Some(Err(BrokenOff::Stalled(self.stall_timeout))))
+                this.incoming = None;
+                Poll::Ready(Some(Err(match why {
+                    TooSlow::Stalled => BrokenOff::Stalled(this.stall_timeout),
+                    TooSlow::Slowest => BrokenOff::Slowest,
+                })))
             }
         }
     }

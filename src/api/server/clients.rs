@@ -15,6 +15,7 @@ use super::connection;
 use super::places::Places;
 use super::users;
 use crate::api::caller::Peer;
+use crate::clock::Seldom;
 use crate::config::Connections;
 
 /// The pause after a connection could not be accepted. Somebody else has to free what is missing, and says nothing.
@@ -79,7 +80,7 @@ impl Clients {
     }
 
     async fn accept(self, listener: impl Listener) -> std::convert::Infallible {
-        let (mut failing, mut crowded) = (false, false);
+        let (mut failing, mut crowded) = (false, Seldom::default());
         loop {
             let (opening, peer) = match listener.accept().await {
                 Ok(accepted) => accepted,
@@ -103,18 +104,15 @@ impl Clients {
             }
             failing = false;
             let place = match self.places.try_take() {
-                Some(place) => {
-                    crowded = false;
-                    place
-                }
+                Some(place) => place,
                 None => {
-                    if !crowded {
+                    if let Some(left_out) = crowded.may_say() {
                         tracing::warn!(
                             connections = self.limits.most,
-                            "all connections are taken (api.max_connections): idle ones are closed for those who come, who wait where there is none"
+                            left_out,
+                            "all connections are taken (api.max_connections): idle and slow ones are closed for those who come, who wait where there is none"
                         );
                     }
-                    crowded = true;
                     self.places.take().await
                 }
             };

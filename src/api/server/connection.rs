@@ -119,8 +119,11 @@ impl Service<Request<Incoming>> for Requests {
         let visit = Visit::begin(self.place.clone());
         let waits_to_be_asked = request.headers().contains_key(EXPECT);
         let stall_timeout = self.limits.stall_timeout;
-        let mut request = request.map(|incoming| Body::new(Upload::new(incoming, stall_timeout, waits_to_be_asked)));
+        let speed = self.place.speed();
+        let upload = |incoming| Body::new(Upload::new(incoming, stall_timeout, waits_to_be_asked, speed));
+        let mut request = request.map(upload);
         request.extensions_mut().insert(self.peer);
+        request.extensions_mut().insert(self.place.clone());
         let answer = self.routes.call(request);
         async move { Ok(answer.await?.map(|body| Answer::new(body, visit))) }.boxed()
     }

@@ -1,37 +1,126 @@
-//! When is a client too slow? Not by our own slowness: only what it keeps us waiting for counts.
+//! Pace: how fast a client sends or reads, and when that is too slow.
+//!
+//! Only the time counts in which the daemon waits for the client, never the daemon's own slowness.
 
 use std::pin::Pin;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::time::{Instant, Sleep, sleep_until};
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 /// Less than this in one `api.stall_timeout` of waiting is as good as nothing: who sends, or reads, a byte now and then
 /// would hold its place for years.
 const LEAST: usize = 1024;
 
+/// Why a client is not waited for any longer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum TooSlow {
+    /// It moved next to nothing for `api.stall_timeout`.
+    Stalled,
+    /// Another client needs the connection, and this is the slowest one.
+    Slowest,
+}
+
+/// In which direction a client is waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Direction {
+    /// It sends.
+    In,
+    /// It reads.
+    Out,
+}
+
+/// The speed of one client since its request began, in both directions together.
+#[derive(Default)]
+pub(super) struct Speed {
+    measured: Mutex<Measured>,
+    give_up: CancellationToken,
+}
+
+#[derive(Default)]
+struct Measured {
+    bytes: u64,
+    waited: Duration,
+    /// One for each direction: an answer can be flushed while a request's body is waited for.
+    since: [Option<Instant>; 2],
+}
+
+impl Speed {
+    /// Bytes for each second of waiting for the client; none where it was not waited for so long in all.
+    pub(super) fn once_waited(&self, least: Duration, now: Instant) -> Option<f64> {
+        let measured = self.measured();
+        let going_on = measured.since.iter().flatten().map(|&since| now.saturating_duration_since(since));
+        let waited = measured.waited + going_on.sum::<Duration>();
+        #[expect(clippy::cast_precision_loss, reason = "speeds are compared, and need not be exact")]
+        (waited >= least).then(|| measured.bytes as f64 / waited.as_secs_f64())
+    }
+
+    /// Ends the waiting for this client.
+    pub(super) fn give_up(&self) {
+        self.give_up.cancel();
+    }
+
+    #[cfg(test)]
+    pub(super) fn wait_since(&self, since: Instant) {
+        self.wait(Direction::In, since);
+    }
+
+    #[cfg(test)]
+    pub(super) fn is_given_up(&self) -> bool {
+        self.give_up.is_cancelled()
+    }
+
+    fn moved(&self, direction: Direction, bytes: usize, now: Instant) {
+        let mut measured = self.measured();
+        if let Some(since) = measured.since[direction as usize].take() {
+            measured.waited += now.saturating_duration_since(since);
+        }
+        measured.bytes += bytes as u64;
+    }
+
+    fn wait(&self, direction: Direction, now: Instant) {
+        self.measured().since[direction as usize].get_or_insert(now);
+    }
+
+    fn measured(&self) -> MutexGuard<'_, Measured> {
+        self.measured.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// Waiting for one client, in one direction.
 pub(super) struct Waited {
+    direction: Direction,
     pace: Pace,
     end: Option<Pin<Box<Sleep>>>,
+    given_up: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
 }
 
 impl Waited {
-    pub(super) fn new(stall_timeout: Duration) -> Waited {
+    pub(super) fn new(direction: Direction, stall_timeout: Duration) -> Waited {
         let pace = Pace { stall_timeout, waited: Duration::ZERO, moved: 0, since: None };
-        Waited { pace, end: None }
+        Waited { direction, pace, end: None, given_up: None }
     }
 
     /// The client has moved so many bytes, and is waited for no longer.
-    pub(super) fn moved(&mut self, bytes: usize) {
-        self.pace.moved(bytes, Instant::now());
-        self.end = None;
+    pub(super) fn moved(&mut self, bytes: usize, speed: &Speed) {
+        let now = Instant::now();
+        self.pace.moved(bytes, now);
+        speed.moved(self.direction, bytes, now);
+        (self.end, self.given_up) = (None, None);
     }
 
     /// The client is waited for; ready when that has been for too long.
-    pub(super) fn poll_wait(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let end = self.pace.wait(Instant::now());
-        self.end.get_or_insert_with(|| Box::pin(sleep_until(end))).as_mut().poll(cx)
+    pub(super) fn poll_wait(&mut self, cx: &mut Context<'_>, speed: &Speed) -> Poll<TooSlow> {
+        let now = Instant::now();
+        let end = self.pace.wait(now);
+        speed.wait(self.direction, now);
+        if self.end.get_or_insert_with(|| Box::pin(sleep_until(end))).as_mut().poll(cx).is_ready() {
+            return Poll::Ready(TooSlow::Stalled);
+        }
+        let given_up = || Box::pin(speed.give_up.clone().cancelled_owned());
+        self.given_up.get_or_insert_with(given_up).as_mut().poll(cx).map(|()| TooSlow::Slowest)
     }
 }
 
@@ -68,7 +157,7 @@ mod tests {
 
     /// How many waits of that length a client gets through that moves so many bytes after each, of a thousand.
     fn gets_through(wait: Duration, bytes: usize) -> usize {
-        let mut pace = Waited::new(SECOND).pace;
+        let mut pace = Waited::new(Direction::In, SECOND).pace;
         let mut now = Instant::now();
         for wait_number in 0..1_000 {
             let end = pace.wait(now);
@@ -91,8 +180,22 @@ mod tests {
     }
 
     #[test]
+    fn only_waiting_for_the_client_lowers_its_speed() {
+        let speed = Speed::default();
+        let start = Instant::now();
+        speed.wait(Direction::In, start);
+        speed.moved(Direction::Out, 0, start);
+        assert_eq!(speed.once_waited(SECOND, start + SECOND / 2), None);
+        assert_eq!(speed.once_waited(SECOND, start + SECOND), Some(0.0));
+        speed.moved(Direction::In, 4_000, start + SECOND);
+        // What lies between is the daemon's own time.
+        speed.wait(Direction::Out, start + SECOND * 50);
+        assert_eq!(speed.once_waited(SECOND, start + SECOND * 51), Some(2_000.0));
+    }
+
+    #[test]
     fn what_keeps_us_busy_is_not_held_against_the_client() {
-        let mut pace = Waited::new(SECOND).pace;
+        let mut pace = Waited::new(Direction::In, SECOND).pace;
         let mut now = Instant::now();
         for _ in 0..100 {
             assert_eq!(pace.wait(now), now + SECOND);

@@ -1,33 +1,71 @@
-//! How many clients are served at once, and who has to leave when one more comes?
+//! Places: how many connections are served at once, and which one is closed when one more comes.
 //!
-//! There are `api.max_connections` places, for all listeners together. Who finds none waits, unread, until one is free: a
-//! client that waits needs to do nothing, where one that is turned away would have to come again. So that those who sit
-//! and say nothing keep nobody out, the connection that has been quiet for longest is closed for the one that waits.
+//! There are `api.max_connections` places, for all listeners together. A connection beyond them waits, unread, until one
+//! is free: it then needs to do nothing, where one that is turned away would have to come again. For one that waits
+//! another is closed, in this order:
+//!
+//! 1. the one that has been idle for longest since its last answer;
+//! 2. the oldest that has not sent its first request, if it has had [`FIRST_REQUEST`] for that;
+//! 3. the one whose client sends or reads slowest, if more than three quarters of the places are held by slow clients
+//!    and by answers that wait.
+//!
+//! Answers that wait for something other than their client (`/v1/events`, `?wait=`) may take half of the places. So a
+//! quarter of them is always left for requests that are short.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
+
+use super::pace::Speed;
+
+/// How long a new connection keeps its place without having sent a request. Its client may be on a busy machine, or far
+/// away with a TLS handshake to do.
+const FIRST_REQUEST: Duration = Duration::from_secs(1);
+
+/// A client for which the daemon has waited for so long during one request counts as slow.
+const SLOW: Duration = Duration::from_secs(2);
+
+/// While a connection waits for a place, slow clients are looked for so often.
+const LOOK: Duration = Duration::from_millis(250);
 
 /// The places of all listeners.
 pub(super) struct Places {
+    max: usize,
     free: Arc<Semaphore>,
-    quiet: Mutex<Quiet>,
-    /// Somebody has become quiet.
+    max_waiting: usize,
+    waiting: Arc<Semaphore>,
+    served: Mutex<Served>,
+    /// A connection has become idle.
     fell_quiet: Notify,
 }
 
-/// Who asks for nothing at the moment: the longest quiet first.
+/// The connections that have a place.
 #[derive(Default)]
-struct Quiet {
+struct Served {
     turn: u64,
-    by_turn: BTreeMap<u64, CancellationToken>,
+    /// Without a request since the last answer: the longest idle first.
+    idle: BTreeMap<u64, CancellationToken>,
+    /// Without a request so far, by when they came.
+    new: BTreeMap<u64, (Instant, CancellationToken)>,
+    /// With a request under way.
+    busy: HashMap<u64, (Arc<Speed>, CancellationToken)>,
 }
 
 impl Places {
-    pub(super) fn new(most: usize) -> Places {
-        Places { free: Arc::new(Semaphore::new(most)), quiet: Mutex::default(), fell_quiet: Notify::new() }
+    pub(super) fn new(max: usize) -> Places {
+        let max_waiting = max / 2;
+        Places {
+            max,
+            free: Arc::new(Semaphore::new(max)),
+            max_waiting,
+            waiting: Arc::new(Semaphore::new(max_waiting)),
+            served: Mutex::default(),
+            fell_quiet: Notify::new(),
+        }
     }
 
     /// Takes a place, if one is free.
@@ -45,45 +83,95 @@ impl Places {
                 biased;
                 permit = &mut permit => return self.given(permit.expect("nobody closes this semaphore")),
                 () = fell_quiet => {}
+                () = sleep_until(Instant::now() + LOOK) => {}
             }
         }
     }
 
     fn given(self: &Arc<Places>, permit: OwnedSemaphorePermit) -> Place {
-        let place = Place {
+        let leave = CancellationToken::new();
+        let mut served = self.served();
+        let turn = served.next_turn();
+        served.new.insert(turn, (Instant::now(), leave.clone()));
+        drop(served);
+        self.fell_quiet.notify_waiters();
+        Place {
             places: self.clone(),
-            standing: Mutex::new(Standing::Busy),
-            leave: CancellationToken::new(),
+            standing: Mutex::new((Standing::Quiet, turn)),
+            speed: Mutex::default(),
+            waiting: Mutex::default(),
+            leave,
             _permit: permit,
-        };
-        place.fall_quiet();
-        place
+        }
     }
 
-    /// Asks the one that has been quiet for longest to leave.
+    /// Asks one connection to close, if there is one that may be.
     pub(super) fn make_room(&self) {
-        if let Some((_, leave)) = self.quiet().by_turn.pop_first() {
+        let (now, mut served) = (Instant::now(), self.served());
+        if let Some((_, leave)) = served.idle.pop_first() {
+            return leave.cancel();
+        }
+        if let Some(oldest) = served.new.first_entry()
+            && now.saturating_duration_since(oldest.get().0) >= FIRST_REQUEST
+        {
+            let (_, leave) = oldest.remove();
+            return leave.cancel();
+        }
+        let slow: Vec<(u64, f64)> = served
+            .busy
+            .iter()
+            .filter_map(|(&turn, (speed, leave))| {
+                let speed = speed.once_waited(SLOW, now).filter(|_| !leave.is_cancelled())?;
+                Some((turn, speed))
+            })
+            .collect();
+        let waiting = self.max_waiting - self.waiting.available_permits();
+        if slow.len() + waiting <= (self.max - self.max.div_ceil(4)).max(1) {
+            return;
+        }
+        if let Some((turn, _)) = slow.into_iter().min_by(|one, other| one.1.total_cmp(&other.1))
+            && let Some((speed, leave)) = served.busy.remove(&turn)
+        {
+            speed.give_up();
             leave.cancel();
         }
     }
 
-    fn quiet(&self) -> MutexGuard<'_, Quiet> {
-        self.quiet.lock().unwrap_or_else(PoisonError::into_inner)
+    fn served(&self) -> MutexGuard<'_, Served> {
+        locked(&self.served)
     }
 }
 
-/// One client's place, until it is dropped.
-pub(super) struct Place {
+impl Served {
+    fn next_turn(&mut self) -> u64 {
+        self.turn += 1;
+        self.turn
+    }
+
+    fn remove(&mut self, turn: u64) {
+        self.idle.remove(&turn);
+        self.new.remove(&turn);
+        self.busy.remove(&turn);
+    }
+}
+
+/// One connection's place, until it is dropped.
+pub(in crate::api) struct Place {
     places: Arc<Places>,
-    standing: Mutex<Standing>,
+    /// With the turn under which it is listed.
+    standing: Mutex<(Standing, u64)>,
+    /// Of the request under way.
+    speed: Mutex<Arc<Speed>>,
+    /// Where the answer under way is one that waits.
+    waiting: Mutex<Option<OwnedSemaphorePermit>>,
     leave: CancellationToken,
     _permit: OwnedSemaphorePermit,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Standing {
-    /// No whole request has come since the last answer; the turn in which it became so.
-    Quiet(u64),
+    /// No whole request has come since the last answer, or at all.
+    Quiet,
     /// A request is being answered.
     Busy,
     /// The answer is complete, and some of it may not have left.
@@ -97,49 +185,64 @@ impl Place {
     }
 
     pub(super) fn is_quiet(&self) -> bool {
-        matches!(*self.standing(), Standing::Quiet(_))
+        locked(&self.standing).0 == Standing::Quiet
+    }
+
+    /// How fast the client of the request under way is.
+    pub(super) fn speed(&self) -> Arc<Speed> {
+        locked(&self.speed).clone()
+    }
+
+    /// Whether the answer under way may last for as long as the daemon likes. A quarter of the places at least is never
+    /// given to such answers.
+    pub(in crate::api) fn may_wait(&self) -> bool {
+        let mut waiting = locked(&self.waiting);
+        if waiting.is_none() {
+            *waiting = self.places.waiting.clone().try_acquire_owned().ok();
+        }
+        waiting.is_some()
     }
 
     /// A request has come.
     pub(super) fn begin(&self) {
-        let before = std::mem::replace(&mut *self.standing(), Standing::Busy);
-        if let Standing::Quiet(turn) = before {
-            self.places.quiet().by_turn.remove(&turn);
-        }
+        let speed = Arc::new(Speed::default());
+        *locked(&self.speed) = speed.clone();
+        self.list(Standing::Busy, |served, turn| drop(served.busy.insert(turn, (speed, self.leave.clone()))));
     }
 
     /// Its answer is complete.
     pub(super) fn end(&self) {
-        *self.standing() = Standing::Leaving;
+        *locked(&self.waiting) = None;
+        locked(&self.standing).0 = Standing::Leaving;
     }
 
     /// All that was written has left.
     pub(super) fn flushed(&self) {
-        if *self.standing() == Standing::Leaving {
-            self.fall_quiet();
+        if locked(&self.standing).0 == Standing::Leaving {
+            self.list(Standing::Quiet, |served, turn| drop(served.idle.insert(turn, self.leave.clone())));
+            self.places.fell_quiet.notify_waiters();
         }
     }
 
-    fn fall_quiet(&self) {
-        let mut quiet = self.places.quiet();
-        quiet.turn += 1;
-        let turn = quiet.turn;
-        quiet.by_turn.insert(turn, self.leave.clone());
-        drop(quiet);
-        *self.standing() = Standing::Quiet(turn);
-        self.places.fell_quiet.notify_waiters();
-    }
-
-    fn standing(&self) -> MutexGuard<'_, Standing> {
-        self.standing.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Lists it anew, under the next turn.
+    fn list(&self, standing: Standing, insert: impl FnOnce(&mut Served, u64)) {
+        let (mut here, mut served) = (locked(&self.standing), self.places.served());
+        served.remove(here.1);
+        *here = (standing, served.next_turn());
+        insert(&mut served, here.1);
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
         // Whoever is no longer here is not asked to leave.
-        self.begin();
+        let turn = locked(&self.standing).1;
+        self.places.served().remove(turn);
     }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
@@ -147,18 +250,24 @@ mod tests {
     use futures_util::FutureExt;
 
     use super::*;
+    use crate::api::server::pace::{Direction, Waited};
+
+    fn answered(place: &Place) {
+        place.begin();
+        place.end();
+        place.flushed();
+    }
 
     #[tokio::test]
-    async fn the_longest_quiet_leaves_for_the_next_who_comes() {
+    async fn the_longest_idle_leaves_for_the_next_who_comes() {
         let places = Arc::new(Places::new(2));
         let first = places.try_take().unwrap();
         let second = places.try_take().unwrap();
+        answered(&second);
         assert!(!first.leave().is_cancelled() && !second.leave().is_cancelled(), "nobody waits yet");
         assert!(places.try_take().is_none());
         // An answer later the first is the one that was heard of last.
-        first.begin();
-        first.end();
-        first.flushed();
+        answered(&first);
         let mut third = std::pin::pin!(places.take());
         assert!(third.as_mut().now_or_never().is_none());
         assert!(second.leave().is_cancelled() && !first.leave().is_cancelled());
@@ -183,5 +292,70 @@ mod tests {
         assert!(other.leave().is_cancelled() && !one.leave().is_cancelled());
         drop(other);
         third.await;
+    }
+
+    #[tokio::test]
+    async fn a_new_connection_has_time_for_its_first_request() {
+        let places = Arc::new(Places::new(2));
+        let (new, idle) = (places.try_take().unwrap(), places.try_take().unwrap());
+        let came = Instant::now();
+        answered(&idle);
+        let mut next = std::pin::pin!(places.take());
+        assert!(next.as_mut().now_or_never().is_none());
+        assert!(
+            idle.leave().is_cancelled() && !new.leave().is_cancelled(),
+            "it came first, and is not the first to go"
+        );
+        drop(idle);
+        let next = next.await;
+        next.begin();
+        // Only it is left that could go, and its time is not over.
+        let mut last = std::pin::pin!(places.take());
+        tokio::select! {
+            _ = &mut last => panic!("there is no place"),
+            () = new.leave().cancelled() => {}
+        }
+        assert!(came.elapsed() >= FIRST_REQUEST, "{:?}", came.elapsed());
+    }
+
+    #[tokio::test]
+    async fn half_of_the_places_at_most_are_given_to_answers_that_wait() {
+        for (max, waiting) in [(1, 0), (2, 1), (3, 1), (4, 2), (125, 62)] {
+            let places = Arc::new(Places::new(max));
+            let taken: Vec<Place> = (0..max).map(|_| places.try_take().unwrap()).collect();
+            let may: Vec<bool> = taken.iter().map(Place::may_wait).collect();
+            assert_eq!(may.iter().filter(|may| **may).count(), waiting, "of {max}");
+            let Some(place) = taken.iter().find(|place| place.may_wait()) else { continue };
+            assert!(place.may_wait(), "the same answer needs no second place");
+            place.end();
+            assert!(taken.last().unwrap().may_wait(), "it is free when the answer has ended");
+        }
+    }
+
+    /// A client that has been waited for long enough to be slow, after it moved so many bytes.
+    fn slow(places: &Arc<Places>, bytes: usize) -> Place {
+        let place = places.try_take().unwrap();
+        place.begin();
+        let mut waited = Waited::new(Direction::In, Duration::from_secs(60));
+        waited.moved(bytes, &place.speed());
+        place.speed().wait_since(Instant::now().checked_sub(SLOW * 2).unwrap());
+        place
+    }
+
+    #[tokio::test]
+    async fn the_slowest_client_makes_room_and_a_quarter_stays_free_of_them() {
+        let places = Arc::new(Places::new(4));
+        let all = [300, 100, 200, 400].map(|bytes| slow(&places, bytes));
+        let gone = || all.each_ref().map(|place| place.leave().is_cancelled());
+        let mut next = std::pin::pin!(places.take());
+        assert!(next.as_mut().now_or_never().is_none());
+        assert_eq!(gone(), [false, true, false, false]);
+        assert!(all[1].speed().is_given_up() && !all[0].speed().is_given_up());
+        places.make_room();
+        assert_eq!(gone(), [false, true, false, false], "three quarters are theirs");
+        // Answers that wait count with them.
+        assert!(all[0].may_wait());
+        places.make_room();
+        assert_eq!(gone(), [false, true, true, false]);
     }
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::pace::Waited;
+use super::pace::{Direction, TooSlow, Waited};
 use super::places::Place;
 
 /// A client's stream. Writes fail once they have waited for too long; its place learns when an answer has left.
@@ -20,7 +20,7 @@ pub(super) struct Stream<S> {
 
 impl<S: Unpin> Stream<S> {
     pub(super) fn new(inner: S, stall_timeout: Duration, place: Arc<Place>) -> Stream<S> {
-        Stream { inner, waited: Waited::new(stall_timeout), place }
+        Stream { inner, waited: Waited::new(Direction::Out, stall_timeout), place }
     }
 
     /// One write, flush or shutdown of the stream within.
@@ -32,11 +32,14 @@ impl<S: Unpin> Stream<S> {
     ) -> Poll<io::Result<T>> {
         let polled = act(Pin::new(&mut self.inner), cx);
         match &polled {
-            Poll::Ready(Ok(done)) => self.waited.moved(bytes(done)),
+            Poll::Ready(Ok(done)) => self.waited.moved(bytes(done), &self.place.speed()),
             Poll::Ready(Err(_)) => {}
             Poll::Pending => {
-                ready!(self.waited.poll_wait(cx));
-                return Poll::Ready(Err(io::Error::new(ErrorKind::TimedOut, "the client does not read its answer")));
+                let why = match ready!(self.waited.poll_wait(cx, &self.place.speed())) {
+                    TooSlow::Stalled => "the client does not read its answer",
+                    TooSlow::Slowest => "the client reads its answer slowest of all, and others need the connection",
+                };
+                return Poll::Ready(Err(io::Error::new(ErrorKind::TimedOut, why)));
             }
         }
         polled
