@@ -221,9 +221,11 @@ impl Client {
         self.send_in_time(self.request(Method::GET, "/healthz")).await.map(drop)
     }
 
-    /// Whether it is ready, and why not.
-    pub async fn ready(&self) -> Result<(Readiness, Option<String>), ClientError> {
-        let asked = self.silence.within(Duration::ZERO, self.request(Method::GET, "/readyz").send()).await?;
+    /// Whether it is ready, as a whole or for one instance, and why not.
+    pub async fn ready(&self, instance: Option<&str>) -> Result<(Readiness, Option<String>), ClientError> {
+        let parameter = instance.map(|name| ("instance", name));
+        let request = self.request(Method::GET, "/readyz").query(parameter.as_slice());
+        let asked = self.silence.within(Duration::ZERO, request.send()).await?;
         let response = asked.map_err(|error| self.unanswered(&error))?;
         if response.status() != StatusCode::SERVICE_UNAVAILABLE {
             return if response.status().is_success() {

@@ -1,4 +1,7 @@
-//! Does it live, and is it ready? Ready is a daemon whose store writes and whose credentials work.
+//! Health: `/healthz` tells that the daemon answers, `/readyz` whether its store writes and its credentials work.
+//!
+//! One instance whose credentials are refused does not make the daemon unready: jobs of the others go on, and files are
+//! taken in for all. It is unready where the store does not write, or no instance has credentials that work.
 //!
 //! Credentials that nobody has tried yet count as good: a token is only asked for when there is something to send, and
 //! files are taken in safely without one. A daemon that has just started would otherwise never be given its first file.
@@ -11,14 +14,15 @@ use axum::http::header::CONTENT_TYPE;
 use axum::http::{Extensions, StatusCode};
 use axum::response::{IntoResponse, Response};
 use schemars::JsonSchema;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
+use super::Shared;
 use super::caller::{self, Peer};
+use super::problem::Query;
 use super::types::{Answers, Problem, Readiness};
-use super::{Daemon, Shared};
 use crate::intake::{DropReport, PartState};
 use crate::marketo::Trial;
-use crate::store::StoreError;
+use crate::store::{Pause, PauseKind};
 
 /// It answers, so it lives.
 pub(super) async fn lives() -> &'static str {
@@ -34,40 +38,70 @@ pub(super) struct NotReady<'a> {
     readiness: &'a Readiness,
 }
 
-pub(super) async fn ready(State(daemon): State<Shared>, extensions: Extensions) -> Response {
-    let store = match works(&daemon).await {
+#[derive(Deserialize, JsonSchema)]
+pub(super) struct Which {
+    /// Only this instance: 503 where its own credentials do not work.
+    instance: Option<String>,
+}
+
+pub(super) async fn ready(
+    State(daemon): State<Shared>,
+    extensions: Extensions,
+    Query(Which { instance }): Query<Which>,
+) -> Result<Response, Problem> {
+    let instance = instance.filter(|name| !name.is_empty());
+    // It needs no token, so over TCP anyone may ask: instances and reasons are for this machine.
+    let on_socket = matches!(caller::peer(&extensions), Some(Peer::Socket { .. }));
+    if on_socket
+        && let Some(name) = &instance
+        && daemon.lane(name).is_none()
+    {
+        return Err(Problem::plain(StatusCode::NOT_FOUND, format!("there is no instance \"{name}\"")));
+    }
+    let mut credentials = BTreeMap::new();
+    let mut paused = BTreeMap::new();
+    let mut readable = Ok(());
+    for lane in &daemon.lanes {
+        // What a plan looks at has to be readable, whichever instance is asked for.
+        let pause = match lane.snapshot(daemon.clock.now()).await {
+            Ok(snapshot) => snapshot.instance.pause,
+            Err(error) => {
+                readable = Err(error);
+                None
+            }
+        };
+        if instance.as_ref().is_none_or(|name| name == lane.name()) {
+            credentials.insert(lane.name().to_owned(), Answers::of_credentials(lane.credentials(), pause.as_ref()));
+            paused.extend(pause.map(|pause| (lane.name().to_owned(), pause)));
+        }
+    }
+    let written = match readable {
+        Ok(()) => daemon.store.can_write().await,
+        Err(error) => Err(error),
+    };
+    let store = match written {
         Ok(()) => Answers { ok: true, state: "writes".to_owned(), reason: None },
         Err(error) => Answers { ok: false, state: "does not write".to_owned(), reason: Some(error.to_string()) },
     };
-    let credentials: BTreeMap<String, Answers> =
-        daemon.lanes.iter().map(|lane| (lane.name().to_owned(), Answers::from(lane.credentials()))).collect();
-    let ready = store.ok && credentials.values().all(|answers| answers.ok);
+    let ready = store.ok && credentials.values().any(|answers| answers.ok);
     let drop = daemon.drop.iter().flat_map(DropReport::states);
     let drop = drop.map(|(part, state)| (part, Answers::from(state))).collect();
-    let mut readiness = Readiness { ready, store, credentials, drop };
+    let mut readiness = Readiness { ready, store, credentials, drop, paused };
     let mut why = readiness.why_not();
-    // It needs no token, so over TCP anyone may ask: instances and reasons are for this machine.
-    if !matches!(caller::peer(&extensions), Some(Peer::Socket { .. })) {
+    if !on_socket {
         readiness.credentials.clear();
         readiness.drop.clear();
+        readiness.paused.clear();
         readiness.store.reason = None;
         why = "it is not ready; over the Unix socket it says why".to_owned();
     }
     if ready {
-        return Json(readiness).into_response();
+        return Ok(Json(readiness).into_response());
     }
     let problem = Problem::plain(StatusCode::SERVICE_UNAVAILABLE, why);
     let body = NotReady { problem, readiness: &readiness };
     let kind = [(CONTENT_TYPE, "application/problem+json")];
-    (StatusCode::SERVICE_UNAVAILABLE, kind, Json(body)).into_response()
-}
-
-/// What a plan looks at can be read, and what is written gets onto the disk.
-async fn works(daemon: &Daemon) -> Result<(), StoreError> {
-    for lane in &daemon.lanes {
-        lane.snapshot(daemon.clock.now()).await?;
-    }
-    daemon.store.can_write().await
+    Ok((StatusCode::SERVICE_UNAVAILABLE, kind, Json(body)).into_response())
 }
 
 impl Readiness {
@@ -96,9 +130,14 @@ impl From<PartState> for Answers {
     }
 }
 
-impl From<Trial> for Answers {
-    fn from(trial: Trial) -> Answers {
+impl Answers {
+    /// What is known of an instance's credentials. Marketo may refuse them where its identity endpoint does not, so the
+    /// pause that follows counts too.
+    pub(super) fn of_credentials(trial: Trial, pause: Option<&Pause>) -> Answers {
         let (ok, state, reason) = match trial {
+            _ if pause.is_some_and(|pause| pause.kind == PauseKind::Credentials) => {
+                (false, "refused", pause.map(|pause| pause.reason.clone()))
+            }
             Trial::Untried => (true, "untried", None),
             Trial::Worked => (true, "worked", None),
             Trial::Refused(reason) => (false, "refused", Some(reason)),

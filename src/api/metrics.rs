@@ -9,7 +9,7 @@ use prometheus::{Encoder, Registry, TextEncoder};
 use tokio::sync::{Mutex, mpsc};
 
 use super::caller::Caller;
-use super::types::Problem;
+use super::types::{Answers, Problem};
 use super::{Daemon, Shared, status};
 use crate::store::Fact;
 
@@ -53,7 +53,7 @@ impl Metrics {
         for lane in &daemon.lanes {
             let status = status::of_lane(daemon, lane).await?;
             self.seen.instance(lane.name(), &status, daemon.clock.now());
-            self.seen.credentials(lane.name(), &lane.credentials());
+            self.seen.credentials(lane.name(), &Answers::of_credentials(lane.credentials(), status.pause.as_ref()));
         }
         self.seen.whole(daemon.started_at, daemon.store.space().await?, daemon.store.notices_owed().await?);
         if let Some(report) = &daemon.drop {

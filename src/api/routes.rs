@@ -157,7 +157,9 @@ fn of_the_daemon() -> Vec<Route> {
             .get(health::lives, Operation::new("healthz", "It lives").text(200, "ok", "text/plain")),
         Route::new("/readyz", Door::Open).get(
             health::ready,
-            Operation::new("readyz", "Its store writes and its credentials work")
+            Operation::new("readyz", "Its store writes, and the credentials of an instance at least work")
+                .query::<health::Which>()
+                .refused(404, "There is no such instance; told over the Unix socket only")
                 .json::<Readiness>(200, "It is ready")
                 .answer(503, "It is not, and this is why", "application/problem+json", of::<health::NotReady<'static>>),
         ),

@@ -65,6 +65,9 @@ pub struct Readiness {
     /// about `ready`: what comes by other ways is accepted.
     #[serde(default)]
     pub drop: BTreeMap<String, Answers>,
+    /// Instances that upload nothing now, with the reason.
+    #[serde(default)]
+    pub paused: BTreeMap<String, Pause>,
 }
 
 /// Whether one thing is as it must be.

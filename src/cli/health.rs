@@ -11,18 +11,22 @@ use crate::api::client::ClientError;
 /// Well within what a container's health check waits by default.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Ask whether the daemon lives, or with --ready whether its store writes and its credentials work
+/// Ask whether the daemon lives, or with --ready whether its store writes and the credentials of an instance at least work
 ///
-/// Ends with 0 if so, 1 if it is not ready, 3 if it does not answer within ten seconds, or --timeout. With --json: with --ready an object with "ready", "store" and "credentials", else one with "lives".
+/// Ends with 0 if so, 1 if it is not ready, 3 if it does not answer within ten seconds, or --timeout. With --json: with --ready an object with "ready", "store", "credentials" and "paused", else one with "lives".
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
   marqueue health
-  marqueue health --ready --json")]
+  marqueue health --ready --json
+  marqueue health --ready --instance eu")]
 pub struct Health {
     /// Ask whether it is ready, and not only whether it lives
     #[arg(long)]
     ready: bool,
+    /// With --ready: only this instance
+    #[arg(long, value_name = "NAME", requires = "ready")]
+    instance: Option<String>,
 }
 
 impl Health {
@@ -44,7 +48,7 @@ impl Health {
             }
             return Ok(Exit::Done);
         }
-        let (readiness, detail) = client.ready().await?;
+        let (readiness, detail) = client.ready(self.instance.as_deref()).await?;
         if global.json {
             output::print_json(&readiness)?;
         } else if readiness.ready {

@@ -5,10 +5,9 @@ use std::time::Duration;
 use jiff::Timestamp;
 use prometheus::{IntGauge, IntGaugeVec};
 
-use super::super::types::InstanceStatus;
+use super::super::types::{Answers, InstanceStatus};
 use super::maker::{INSTANCE, Maker};
 use crate::intake::{DropReport, PartState};
-use crate::marketo::Trial;
 use crate::store::{PauseKind, Space};
 
 const PAUSES: [PauseKind; 3] = [PauseKind::Person, PauseKind::Credentials, PauseKind::Quota];
@@ -78,7 +77,7 @@ impl Seen {
             quiet: maker.gauges("marqueue_instance_quiet", "1 while Marketo as a whole does not answer.", INSTANCE),
             credentials: maker.gauges(
                 "marqueue_credentials_ok",
-                "1 where the last request for a token worked, 0 where not; absent before the first.",
+                "1 where the last request for a token worked and Marketo takes the credentials, 0 where not; absent before the first.",
                 INSTANCE,
             ),
             database: maker.gauge("marqueue_database_size_bytes", "Bytes of the database's file."),
@@ -114,13 +113,13 @@ impl Seen {
         }
     }
 
-    /// What the last request for a token said; nothing where there was none.
-    pub fn credentials(&self, name: &str, trial: &Trial) {
-        match trial {
-            Trial::Worked => self.credentials.with_label_values(&[name]).set(1),
-            Trial::Refused(_) | Trial::Unreachable(_) => self.credentials.with_label_values(&[name]).set(0),
+    /// Whether an instance's credentials work; nothing where nobody has tried them.
+    pub fn credentials(&self, name: &str, answers: &Answers) {
+        if answers.state == "untried" {
             // It fails where there was none before either.
-            Trial::Untried => drop(self.credentials.remove_label_values(&[name])),
+            drop(self.credentials.remove_label_values(&[name]));
+        } else {
+            self.credentials.with_label_values(&[name]).set(answers.ok.into());
         }
     }
 
