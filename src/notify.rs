@@ -14,6 +14,8 @@ use crate::clock::{Clock, Seldom, after};
 use crate::config;
 use crate::store::{Fact, Job, Notice, Store, StoreError};
 
+mod command;
+pub mod supervisor;
 mod tell;
 
 use tell::Teller;
@@ -55,7 +57,7 @@ impl Notifier {
     /// # Errors
     /// The reason in one sentence, when the TLS library can't be set up or the store fails.
     pub async fn open(config: &config::Notify, store: Store, clock: Clock) -> Result<Option<Notifier>, String> {
-        let teller = Teller::new(config)?;
+        let teller = Teller::new(config, AT_ONCE)?;
         store.owe_notices(teller.is_some()).await.map_err(|error| error.to_string())?;
         Ok(teller.map(|teller| Notifier { store, clock, teller }))
     }

@@ -146,3 +146,91 @@ async fn a_command_that_fails_is_run_again() {
     .await;
     assert_eq!(fs::read_to_string(&count).unwrap(), "xx");
 }
+
+/// A command that starts two children and waits for them; each notes its process id.
+fn hanging(town: &Town) -> (std::path::PathBuf, std::path::PathBuf) {
+    let (script, pids) = (town.folder.path().join("hangs.sh"), town.folder.path().join("pids"));
+    let text = "#!/bin/sh\necho $$ >> \"$1\"\nsleep 1000 & echo $! >> \"$1\"\n(sleep 1000) & echo $! >> \"$1\"\nwait\n";
+    fs::write(&script, text).expect("the script is written");
+    fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).expect("it can be run");
+    (script, pids)
+}
+
+fn noted(pids: &std::path::Path) -> Vec<u32> {
+    let text = fs::read_to_string(pids).unwrap_or_default();
+    // The last line may not be whole yet.
+    let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
+    whole.lines().map(|line| line.parse().expect("a process id")).collect()
+}
+
+/// Whether the process runs: one that has ended and was not waited for has no command line any more.
+fn runs(pid: u32) -> bool {
+    fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| !line.is_empty())
+}
+
+async fn all_have_ended(town: &mut Town, pids: &[u32]) {
+    town.until("the command and its children have ended", async |_| (!pids.iter().any(|&pid| runs(pid))).then_some(()))
+        .await;
+}
+
+#[tokio::test]
+async fn a_command_is_ended_whole_at_its_timeout() {
+    let mut town = Town::new(quick()).await;
+    let (script, pids) = hanging(&town);
+    town.config = format!("\n[notify]\ncommand = [{script:?}, {pids:?}]\ntimeout = \"1s\"");
+    town.start().await;
+    let id = town.add("target=leads&filename=a.csv", leads(&["a@example.com"])).await.id;
+    town.ended(id).await;
+    let first = town.until("it is run again", async |_| {
+        let pids = noted(&pids);
+        (pids.len() > 3).then(|| pids[..3].to_vec())
+    });
+    let first = first.await;
+    assert_eq!(first.iter().filter(|&&pid| runs(pid)).count(), 0);
+    assert!(town.log().contains("it took longer than 1s (notify.timeout)"));
+}
+
+#[tokio::test]
+async fn commands_end_with_the_daemon_however_it_ends() {
+    for kill in [false, true] {
+        let mut town = Town::new(quick()).await;
+        let (script, pids) = hanging(&town);
+        town.config = format!("\n[notify]\ncommand = [{script:?}, {pids:?}]\ntimeout = \"1h\"");
+        town.start().await;
+        for n in 0..8 {
+            let id = town.add("target=leads&filename=a.csv", leads(&[&format!("a{n}@example.com")])).await.id;
+            town.ended(id).await;
+        }
+        // How many are due at one look is chance; what they note of themselves comes in threes.
+        let run = town.until("one is run", async |_| Some(noted(&pids)).filter(|pids| pids.len() >= 3)).await;
+        assert!(run.iter().all(|&pid| runs(pid)));
+        if kill {
+            town.kill();
+        } else {
+            town.terminate().await;
+        }
+        let run = noted(&pids);
+        all_have_ended(&mut town, &run).await;
+        assert!(run.len() <= 12, "no more than four run at once");
+    }
+}
+
+#[tokio::test]
+async fn what_a_command_leaves_behind_ends_at_the_timeout() {
+    let mut town = Town::new(quick()).await;
+    let (script, pids) = (town.folder.path().join("leaves.sh"), town.folder.path().join("pids"));
+    fs::write(&script, "#!/bin/sh\n(exec sleep 1000) & echo $! >> \"$1\"\n").unwrap();
+    fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
+    town.config = format!("\n[notify]\ncommand = [{script:?}, {pids:?}]\ntimeout = \"2s\"");
+    town.start().await;
+    let id = town.add("target=leads&filename=a.csv", leads(&["a@example.com"])).await.id;
+    town.ended(id).await;
+    town.until("it was told", async |town| {
+        town.get("/metrics").await.contains("marqueue_notices_total{result=\"told\"} 1").then_some(())
+    })
+    .await;
+    let left = noted(&pids);
+    assert_eq!(left.len(), 1);
+    all_have_ended(&mut town, &left).await;
+    assert!(town.get("/metrics").await.contains("marqueue_notices_owed 0"), "and it was told once");
+}

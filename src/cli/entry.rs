@@ -12,10 +12,15 @@ use tokio::runtime::{Builder, Runtime};
 use super::{Cli, Exit, Serve, Verb, run as run_command};
 use crate::config::Config;
 use crate::daemon;
+use crate::notify::supervisor;
 use crate::untrusted_text::is_unsafe;
 
 /// Runs the program with the process's arguments.
 pub fn main() -> ExitCode {
+    let mut arguments = std::env::args_os();
+    if arguments.next().is_some_and(|name| name == supervisor::NAME) {
+        return supervisor::main(arguments);
+    }
     let Cli { global, verb } = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => return misused(&error),

@@ -1,21 +1,16 @@
 //! How is somebody told? A command gets the words on its standard input, a URL gets them as a POST.
 
-use std::process::Stdio;
 use std::time::Duration;
 
 use hmac::{Hmac, Mac};
 use jiff::Timestamp;
 use reqwest::header::CONTENT_TYPE;
 use sha2::Sha256;
-use tokio::io::AsyncWriteExt;
-use tokio::process::Command;
 
+use super::command::Commands;
 use crate::config::{self, NotifyWay, Secret};
 use crate::job::JobId;
 use crate::marketo::outbound::client_for;
-
-/// The variables of a command that tell which job it is about.
-const JOB: &str = "MARQUEUE_JOB_ID";
 
 pub(super) struct Teller {
     way: Way,
@@ -23,16 +18,17 @@ pub(super) struct Teller {
 }
 
 enum Way {
-    Command { program: String, arguments: Vec<String> },
+    Command(Commands),
     Url { http: reqwest::Client, url: String, secret: Option<Secret> },
 }
 
 impl Teller {
-    pub fn new(config: &config::Notify) -> Result<Option<Teller>, String> {
+    /// `at_once`: how many commands run at the same time.
+    pub fn new(config: &config::Notify, at_once: u32) -> Result<Option<Teller>, String> {
         let way = match &config.way {
             None => return Ok(None),
             Some(NotifyWay::Command { program, arguments }) => {
-                Way::Command { program: program.clone(), arguments: arguments.clone() }
+                Way::Command(Commands::new(program, arguments, config.timeout, at_once))
             }
             Some(NotifyWay::Url { url, secret }) => {
                 let http = client_for(url).build().map_err(|error| format!("notify.url: {error}"))?;
@@ -44,33 +40,15 @@ impl Teller {
 
     /// Tells `body`, and says why that failed. No reason holds anything of what was told or answered.
     pub async fn tell(&self, job: JobId, body: Vec<u8>, now: Timestamp) -> Result<(), String> {
-        let telling = async {
-            match &self.way {
-                Way::Command { program, arguments } => run(program, arguments, job, &body).await,
-                Way::Url { http, url, secret } => post(http, url, secret.as_ref(), job, body, now).await,
+        match &self.way {
+            Way::Command(commands) => commands.run(job, &body).await,
+            Way::Url { http, url, secret } => {
+                let telling = post(http, url, secret.as_ref(), job, body, now);
+                let over = |_| format!("it took longer than {:?} (notify.timeout)", self.timeout);
+                tokio::time::timeout(self.timeout, telling).await.map_err(over)?
             }
-        };
-        let over = |_| format!("it took longer than {:?} (notify.timeout)", self.timeout);
-        tokio::time::timeout(self.timeout, telling).await.map_err(over)?
+        }
     }
-}
-
-async fn run(program: &str, arguments: &[String], job: JobId, body: &[u8]) -> Result<(), String> {
-    let mut command = Command::new(program);
-    command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true);
-    // The daemon's own may have secrets.
-    for (name, _) in std::env::vars_os().filter(|(name, _)| name.as_encoded_bytes().starts_with(b"MARQUEUE_")) {
-        command.env_remove(name);
-    }
-    command.env(JOB, job.to_string());
-    let mut child = command.spawn().map_err(|error| format!("{program} can't be run: {error}"))?;
-    if let Some(mut input) = child.stdin.take() {
-        // A command that does not read it may still do what it has to.
-        let _ = input.write_all(body).await;
-        let _ = input.write_all(b"\n").await;
-    }
-    let status = child.wait().await.map_err(|error| format!("{program} was lost: {error}"))?;
-    if status.success() { Ok(()) } else { Err(format!("{program} ended with {status}")) }
 }
 
 async fn post(
