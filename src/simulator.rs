@@ -422,6 +422,27 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_lenient_one_takes_what_older_clients_send() {
+        let pair = Pair::new(Settings { lenient: true, ..quick() }).await;
+        let field = |name: &str, value: &str| {
+            format!("--xyz\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n{value}\r\n")
+        };
+        let rows = form("name=\"file\"; filename=\"a.csv\"", "text/plain", "email\na@b.c\n");
+        let upload = |url: String, body: String| {
+            pair.client.post(url).header("content-type", "multipart/form-data; boundary=xyz").body(body)
+        };
+        let url = pair.url("/bulk/v1/leads.json");
+        let whole = format!("{}{}{rows}", field("access_token", &pair.token), field("format", "csv"));
+        assert_eq!(json(upload(url.clone(), whole)).await["success"], true);
+        let in_query = format!("{url}?format=csv&access_token={}", pair.token);
+        assert_eq!(json(upload(in_query, rows.clone())).await["success"], true);
+        assert_eq!(code(upload(format!("{url}?format=csv"), rows.clone())).await, "601");
+        let wrong = format!("{}{rows}", field("access_token", "wrong"));
+        assert_eq!(code(upload(format!("{url}?format=csv"), wrong)).await, "601");
+        assert_eq!(pair.simulator.ledger().accepted().count(), 2);
+    }
+
+    #[tokio::test]
     async fn a_wrong_path_or_method_is_refused() {
         let pair = Pair::new(quick()).await;
         assert_eq!(code(pair.upload("/rest/bulk/v1/leads.json?format=csv", "email\na@b.c\n")).await, "610");

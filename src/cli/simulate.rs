@@ -20,6 +20,9 @@ pub struct Simulate {
     /// How many times as fast as Marketo an import goes
     #[arg(long, value_name = "N", default_value_t = 1.0, value_parser = speed)]
     speed: f64,
+    /// Take what older clients send too: the token and parameters in the form, any type of the file's part
+    #[arg(long)]
+    lenient: bool,
 }
 
 const EXAMPLES: &str = "\
@@ -40,7 +43,7 @@ fn speed(text: &str) -> Result<f64, String> {
 
 impl Simulate {
     pub async fn run(self, global: &Global) -> Result<Exit, Failure> {
-        let settings = Settings { speed: self.speed, ..Settings::default() };
+        let settings = Settings { speed: self.speed, lenient: self.lenient, ..Settings::default() };
         let (id, secret) = (settings.client_id.clone(), settings.client_secret.clone());
         let unusable = |error| Failure::Usage(format!("{} can't be listened on: {error}", self.listen));
         // Signals first: who reads the address may send one at once.

@@ -23,7 +23,7 @@ use super::fault::{Effect, Fault, Faults};
 use super::ledger::Call;
 use super::refusal::Refusal;
 use super::route::Route;
-use super::rules::{Marketo, Part, Upload};
+use super::rules::{Marketo, Part, Upload, text};
 
 /// The connection is to be closed without an answer.
 #[derive(Debug, thiserror::Error)]
@@ -34,6 +34,7 @@ pub(super) struct Lost;
 pub(super) struct Shared {
     started: Instant,
     max_body: u64,
+    lenient: bool,
     marketo: Mutex<Marketo>,
     faults: Mutex<Faults>,
 }
@@ -43,6 +44,7 @@ impl Shared {
         Shared {
             started: Instant::now(),
             max_body: marketo.settings().max_body,
+            lenient: marketo.settings().lenient,
             marketo: Mutex::new(marketo),
             faults: Mutex::default(),
         }
@@ -59,6 +61,14 @@ impl Shared {
     }
 }
 
+/// The parameter in which older clients send their token.
+const LEGACY_TOKEN: &str = "access_token";
+
+fn header_token(headers: &HeaderMap) -> Option<String> {
+    let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
+    Some(value.strip_prefix("Bearer ")?.trim().to_owned())
+}
+
 /// A call while it is under way.
 struct Visit<'a> {
     shared: &'a Shared,
@@ -67,9 +77,7 @@ struct Visit<'a> {
 }
 
 impl<'a> Visit<'a> {
-    fn begin(shared: &'a Shared, call: Call, headers: &HeaderMap) -> Visit<'a> {
-        let token = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-        let token = token.and_then(|value| value.strip_prefix("Bearer ")).map(str::trim);
+    fn begin(shared: &'a Shared, call: Call, token: Option<&str>) -> Visit<'a> {
         let refusal = shared.with(|marketo, now| marketo.enter(now, call, token)).err();
         Visit { shared, call, refusal }
     }
@@ -94,9 +102,21 @@ pub(super) async fn serve(shared: &Shared, request: Request) -> Result<Response,
         return Err(Lost);
     }
 
-    let visit = Visit::begin(shared, route.call(), &head.headers);
-    // Read to its end even where it is refused: a client that is cut off while it sends never sees the answer.
-    let body = Sent::read(body, shared.max_body).await?;
+    let mut token = header_token(&head.headers);
+    if token.is_none() && shared.lenient {
+        token = pairs(head.uri.query().unwrap_or_default().as_bytes()).remove(LEGACY_TOKEN);
+    }
+    // A token in the form comes with the body, so the call can't be let in before that is read.
+    let token_in_form = token.is_none() && shared.lenient && matches!(route, Route::Create(_));
+    let (visit, body) = if token_in_form {
+        let body = Sent::read(body, shared.max_body).await?;
+        let parts = form(&head.headers, body.kept.clone()).await.unwrap_or_default();
+        (Visit::begin(shared, route.call(), text(&parts, LEGACY_TOKEN)), body)
+    } else {
+        let visit = Visit::begin(shared, route.call(), token.as_deref());
+        // Read to its end even where it is refused: a client that is cut off while it sends never sees the answer.
+        (visit, Sent::read(body, shared.max_body).await?)
+    };
     let fault = effect.as_ref().and_then(Effect::refusal);
     let turned_away = match &fault {
         Some((refusal, false)) => Some(refusal.clone()),

@@ -112,7 +112,7 @@ impl Marketo {
     /// HTTP 413; 1003, 1006, 1013 for a wrong request; 1016 and 1019 while there is no room for it.
     pub fn create(&mut self, now: Duration, upload: Upload) -> Result<wire::Import, Refusal> {
         let part = match &upload.form {
-            Ok(parts) => file_part(parts),
+            Ok(parts) => file_part(parts, self.settings.lenient),
             Err(reason) => Err(Refusal::new(1003, format!("The form can't be read: {reason}"))),
         };
         let answer = match &upload.turned_away {
@@ -143,7 +143,12 @@ impl Marketo {
 
     /// Checks the request first and the room last: which of two faults Marketo names is not documented.
     fn accept(&mut self, now: Duration, upload: &Upload, file: &Bytes) -> Result<(u64, wire::Import), Refusal> {
-        let given = |name: &str| upload.query.get(name).map(String::as_str).filter(|value| !value.is_empty());
+        let given = |name: &str| {
+            let in_query = upload.query.get(name).map(String::as_str);
+            let in_form =
+                || upload.form.as_ref().ok().filter(|_| self.settings.lenient).and_then(|form| text(form, name));
+            in_query.or_else(in_form).filter(|value| !value.is_empty())
+        };
         let format: Format = given("format")
             .and_then(|word| word.parse().ok())
             .ok_or_else(|| Refusal::new(1003, "Value for 'format' is required: csv, tsv or ssv"))?;
@@ -251,15 +256,21 @@ impl Marketo {
     }
 }
 
-/// The one part that is named `file`, has a filename, and is `text/csv`.
-fn file_part(parts: &[Part]) -> Result<(&str, &Bytes), Refusal> {
+/// The text of the part of this name.
+pub(super) fn text<'a>(parts: &'a [Part], name: &str) -> Option<&'a str> {
+    let part = parts.iter().find(|part| part.name.as_deref() == Some(name))?;
+    std::str::from_utf8(&part.bytes).ok()
+}
+
+/// The one part that is named `file`, has a filename, and is `text/csv`, or `of_any_type`.
+fn file_part(parts: &[Part], of_any_type: bool) -> Result<(&str, &Bytes), Refusal> {
     let refuse = |reason: &str| Refusal::new(1003, reason);
     let part = parts.iter().find(|part| part.name.as_deref() == Some("file"));
     let part = part.ok_or_else(|| refuse("The form has no part named 'file'"))?;
     let name = part.filename.as_deref().filter(|name| !name.is_empty());
     let name = name.ok_or_else(|| refuse("The part 'file' has no filename"))?;
     let kind = part.content_type.as_deref().unwrap_or_default().split(';').next().unwrap_or_default();
-    if !kind.trim().eq_ignore_ascii_case("text/csv") {
+    if !of_any_type && !kind.trim().eq_ignore_ascii_case("text/csv") {
         return Err(refuse("The Content-Type of the part 'file' is not text/csv"));
     }
     Ok((name, &part.bytes))

@@ -42,6 +42,9 @@ pub struct Settings {
     pub drop_empty_columns: bool,
     /// Separate the failure and warning files of TSV and SSV imports by commas. Not documented, so try both.
     pub reports_in_csv: bool,
+    /// Take what published clients send and Marketo is known to have taken, though its documentation has it otherwise:
+    /// the token as the query or form parameter `access_token`, parameters in the form, and any type of the file's part.
+    pub lenient: bool,
 }
 
 impl Default for Settings {
@@ -65,6 +68,7 @@ impl Default for Settings {
             no_file_is_404: false,
             drop_empty_columns: true,
             reports_in_csv: false,
+            lenient: false,
         }
     }
 }

@@ -32,13 +32,41 @@ venv() {
     export PATH="$PWD/$folder/bin:$PATH"
 }
 
+# Node packages of fixed versions, below target. Sets node_modules to the folder in which programs find them.
+node_modules() {
+    local name=$1
+    node_modules=target/system/$1-node
+    shift
+    if [[ "$(cat "$node_modules/packages" 2>/dev/null)" != "$*" ]]; then
+        rm -rf "$node_modules"
+        mkdir -p "$node_modules"
+        npm install --silent --no-audit --no-fund --prefix "$node_modules" "$@" || {
+            echo "$name: the packages $* can't be installed, so nothing was checked" >&2
+            exit 1
+        }
+        echo "$*" >"$node_modules/packages"
+    fi
+}
+
+# A simulator of this speed, with further options. Sets simulator to its address.
+simulator() {
+    local speed=$1 output
+    shift
+    output=$(mktemp -p "$work" simulator.XXXX)
+    "$marqueue" simulate --listen 127.0.0.1:0 --speed "$speed" "$@" >"$output" 2>&1 &
+    pids+=($!)
+    until simulator=$(grep -om1 'http://127\.0\.0\.1:[0-9]*' "$output"); do
+        kill -0 "${pids[-1]}" 2>/dev/null || { cat "$output" >&2; exit 1; }
+        sleep 0.1
+    done
+}
+
 # A simulator, and a daemon before it with a client "crm". Sets socket, url and log; the argument is the simulator's speed.
 town() {
     cargo build --locked --release
-    local marqueue=${CARGO_TARGET_DIR:-target}/release/marqueue simulator address
-    "$marqueue" simulate --listen 127.0.0.1:0 --speed "$1" >"$work/simulator" 2>&1 &
-    pids+=($!)
-    until simulator=$(grep -om1 'http://127\.0\.0\.1:[0-9]*' "$work/simulator"); do sleep 0.1; done
+    marqueue=${CARGO_TARGET_DIR:-target}/release/marqueue
+    local address
+    simulator "$1"
     cat >"$work/marqueue.toml" <<END
 [store]
 path = "$work/q.db"
