@@ -5,6 +5,7 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod daemon;
+pub mod form;
 pub mod intake;
 pub mod job;
 pub mod marketo;

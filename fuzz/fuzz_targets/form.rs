@@ -7,7 +7,8 @@
 
 use axum::http::Uri;
 use libfuzzer_sys::fuzz_target;
-use marqueue::api::compat::{FormEvent, FormFault, FormReader, PartHead, take_from_query};
+use marqueue::api::compat::take_from_query;
+use marqueue::form::{FormEvent, FormFault, FormReader, PartHead};
 
 fuzz_target!(|input: &[u8]| {
     let [size, rest @ ..] = input else { return };

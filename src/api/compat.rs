@@ -26,13 +26,11 @@ mod describe;
 mod identity;
 mod import;
 mod legacy;
-mod multipart;
 mod path;
 mod report;
 mod status;
 
 pub use legacy::{LegacyTokens, take_from_query};
-pub use multipart::{FormEvent, FormFault, FormReader, PartHead};
 
 pub(super) use address::by_address;
 

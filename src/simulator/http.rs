@@ -9,11 +9,11 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use axum::body::Body;
-use axum::extract::{DefaultBodyLimit, FromRequest, Multipart, Request};
+use axum::extract::Request;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::response::Response;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
 use serde::Deserialize;
 use serde_json::json;
@@ -24,6 +24,7 @@ use super::ledger::Call;
 use super::refusal::Refusal;
 use super::route::Route;
 use super::rules::{Marketo, Part, Upload, text};
+use crate::form::{FormEvent, FormFault, FormReader, PartHead};
 
 /// The connection is to be closed without an answer.
 #[derive(Debug, thiserror::Error)]
@@ -110,7 +111,7 @@ pub(super) async fn serve(shared: &Shared, request: Request) -> Result<Response,
     let token_in_form = token.is_none() && shared.lenient && matches!(route, Route::Create(_));
     let (visit, body) = if token_in_form {
         let body = Sent::read(body, shared.max_body).await?;
-        let parts = form(&head.headers, body.kept.clone()).await.unwrap_or_default();
+        let parts = form(&head.headers, &body.kept).unwrap_or_default();
         (Visit::begin(shared, route.call(), text(&parts, LEGACY_TOKEN)), body)
     } else {
         let visit = Visit::begin(shared, route.call(), token.as_deref());
@@ -172,7 +173,7 @@ async fn carry_out(
             path: head.uri.path().to_owned(),
             query,
             body_bytes: body.length,
-            form: form(&head.headers, body.kept).await,
+            form: form(&head.headers, &body.kept).map_err(|fault| fault.to_string()),
             turned_away,
             answer_lost,
         };
@@ -269,21 +270,26 @@ fn pairs(text: &[u8]) -> BTreeMap<String, String> {
     url::form_urlencoded::parse(text).into_owned().collect()
 }
 
-async fn form(headers: &HeaderMap, body: Bytes) -> Result<Vec<Part>, String> {
-    let mut request = Request::new(Body::from(body));
-    if let Some(content_type) = headers.get(header::CONTENT_TYPE) {
-        request.headers_mut().insert(header::CONTENT_TYPE, content_type.clone());
-    }
-    DefaultBodyLimit::disable().apply(&mut request);
-    let mut form = Multipart::from_request(request, &()).await.map_err(|error| error.body_text())?;
-    let mut parts = Vec::new();
-    while let Some(field) = form.next_field().await.map_err(|error| error.body_text())? {
-        parts.push(Part {
-            name: field.name().map(str::to_owned),
-            filename: field.file_name().map(str::to_owned),
-            content_type: field.content_type().map(str::to_owned),
-            bytes: field.bytes().await.map_err(|error| error.body_text())?,
-        });
+/// The parts of a form that has come as a whole.
+fn form(headers: &HeaderMap, body: &[u8]) -> Result<Vec<Part>, FormFault> {
+    let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+    let mut reader = FormReader::new(kind)?;
+    reader.push(body);
+    reader.finish();
+    let (mut parts, mut content) = (Vec::new(), BytesMut::new());
+    while let Some(event) = reader.next_event()? {
+        match event {
+            FormEvent::Head(PartHead { name, filename, content_type }) => {
+                parts.push(Part { name, filename, content_type, bytes: Bytes::new() });
+            }
+            FormEvent::Content(bytes) => content.extend_from_slice(&bytes),
+            FormEvent::PartEnd => {
+                if let Some(part) = parts.last_mut() {
+                    part.bytes = content.split().freeze();
+                }
+            }
+            FormEvent::End => break,
+        }
     }
     Ok(parts)
 }

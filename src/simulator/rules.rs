@@ -49,7 +49,7 @@ pub struct Upload {
 /// One part of a form.
 #[derive(Clone, Debug)]
 pub struct Part {
-    pub name: Option<String>,
+    pub name: String,
     pub filename: Option<String>,
     pub content_type: Option<String>,
     pub bytes: Bytes,
@@ -258,14 +258,14 @@ impl Marketo {
 
 /// The text of the part of this name.
 pub(super) fn text<'a>(parts: &'a [Part], name: &str) -> Option<&'a str> {
-    let part = parts.iter().find(|part| part.name.as_deref() == Some(name))?;
+    let part = parts.iter().find(|part| part.name == name)?;
     std::str::from_utf8(&part.bytes).ok()
 }
 
 /// The one part that is named `file`, has a filename, and is `text/csv`, or `of_any_type`.
 fn file_part(parts: &[Part], of_any_type: bool) -> Result<(&str, &Bytes), Refusal> {
     let refuse = |reason: &str| Refusal::new(1003, reason);
-    let part = parts.iter().find(|part| part.name.as_deref() == Some("file"));
+    let part = parts.iter().find(|part| part.name == "file");
     let part = part.ok_or_else(|| refuse("The form has no part named 'file'"))?;
     let name = part.filename.as_deref().filter(|name| !name.is_empty());
     let name = name.ok_or_else(|| refuse("The part 'file' has no filename"))?;
@@ -296,7 +296,7 @@ mod tests {
             query: query.iter().map(|&(name, value)| (name.into(), value.into())).collect(),
             body_bytes: 100 + file.len() as u64,
             form: Ok(vec![Part {
-                name: Some("file".into()),
+                name: "file".into(),
                 filename: Some("some.csv".into()),
                 content_type: Some("text/csv".into()),
                 bytes: Bytes::copy_from_slice(file.as_bytes()),

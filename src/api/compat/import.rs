@@ -11,13 +11,13 @@ use tokio::sync::SemaphorePermit;
 
 use super::answer::Refusal;
 use super::legacy::{self, ACCESS_TOKEN, Held};
-use super::multipart::{FormEvent, FormFault, FormReader, PartHead};
 use super::path::Place;
 use super::{Asked, of_legacy_token};
 use crate::api::Daemon;
 use crate::api::caller::{Caller, Peer};
 use crate::api::tokens::Denied;
 use crate::config::Secret;
+use crate::form::{FormEvent, FormFault, FormReader, PartHead};
 use crate::intake::{Incoming, IntakeError};
 use crate::job::{Format, Target};
 use crate::store::{Added, Job, NewJob};

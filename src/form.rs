@@ -1,8 +1,9 @@
-//! What are the parts of this form (RFC 7578)? Read as its bytes come; what is held does not grow with it.
+//! Reader of `multipart/form-data` (RFC 7578): takes a form's bytes as they come and gives its parts as events.
 //!
 //! The reader that comes with the HTTP server takes in whatever is at hand before it looks at it, and gathers a part's
 //! head, or what stands before the first part, until that ends. From a fast sender, or one without ends, that is memory
-//! without a limit, so the reading is done here: bytes in, events out, no socket.
+//! without a limit, so the reading is done here: bytes in, events out, no socket. The Marketo-compatible API and the
+//! simulator share it.
 
 use bytes::{Buf, Bytes, BytesMut};
 use memchr::memmem::Finder;
@@ -50,6 +51,7 @@ pub enum FormEvent {
 pub struct PartHead {
     pub name: String,
     pub filename: Option<String>,
+    pub content_type: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -229,7 +231,7 @@ fn head_length(bytes: &[u8]) -> Option<usize> {
 fn head_of(bytes: &[u8]) -> Result<PartHead, FormFault> {
     // A name in another encoding is replaced, and then matches none that we know.
     let text = String::from_utf8_lossy(bytes);
-    let mut head = None;
+    let (mut head, mut content_type) = (None, None);
     for line in unfolded(&text) {
         let (name, value) = line.split_once(':').ok_or(FormFault::BadHead)?;
         let name = name.trim();
@@ -244,14 +246,17 @@ fn head_of(bytes: &[u8]) -> Result<PartHead, FormFault> {
                 filename: parameter(parameters, "filename")
                     .or_else(|| encoded(parameters))
                     .or_else(|| continued(parameters)),
+                content_type: None,
             });
+        } else if name.eq_ignore_ascii_case("content-type") {
+            content_type = Some(value.trim().to_owned());
         } else if name.eq_ignore_ascii_case("content-transfer-encoding") && value.trim().eq_ignore_ascii_case("base64")
         {
             // Forms have no such encoding (RFC 7578, section 4.7). Taken as it is, the file would be rows of nonsense.
             return Err(FormFault::Encoded);
         }
     }
-    Ok(head.unwrap_or_default())
+    Ok(PartHead { content_type, ..head.unwrap_or_default() })
 }
 
 /// The lines of a head, those that were folded (RFC 5322, section 2.2.3) made one again: Python's `email` folds long ones.
