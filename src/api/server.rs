@@ -15,6 +15,7 @@ mod connection;
 mod descriptors;
 mod pace;
 mod places;
+mod request_line;
 mod stream;
 mod tcp;
 mod tls;

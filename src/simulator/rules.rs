@@ -437,7 +437,7 @@ mod tests {
             (upload(Place::Leads, &[csv, ("lookupField", "id")], "email\na@b.c\n"), "1006"),
             (upload(Place::ProgramMembers, &[csv], "email\na@b.c\n"), "1003"),
             (upload(Place::ProgramMembers, &[csv, ("programMemberStatus", "In")], "name\nA\n"), "1006"),
-            (part(|part| part.name = Some("data".into())), "1003"),
+            (part(|part| part.name = "data".into()), "1003"),
             (part(|part| part.filename = None), "1003"),
             (part(|part| part.content_type = None), "1003"),
             (part(|part| part.content_type = Some("application/octet-stream".into())), "1003"),

@@ -45,6 +45,44 @@ async fn an_address_with_slashes_dots_or_rest_is_taken() {
 }
 
 #[tokio::test]
+async fn a_raw_blank_in_the_query_is_taken() {
+    let town = town(CRM).await;
+    let bearer = format!("Authorization: Bearer {}\r\n", Program::of(&town, "crm").await.token);
+    let head = format!("{bearer}Content-Type: {FORM}\r\n");
+    let upload = form(&[], "email,x\na@example.com,1\n", &[]);
+    let create = "POST /bulk/v1/program/1044/members/import.json?format=csv&programMemberStatus=On List";
+    let (http, _, answer) = raw(&town, create, &head, &upload).await;
+    assert_eq!((http, &parsed(&answer)["success"]), (200, &json!(true)), "{answer}");
+    let id = parsed(&answer)["result"][0]["batchId"].as_i64().expect("an id");
+    let job = serde_json::to_value(town.job(marqueue::job::JobId(id)).await).expect("a job is JSON");
+    assert_eq!(job["target"]["status"], "On List", "{job}");
+}
+
+/// Talend asks so over a connection that it keeps, and ends its job at anything but HTTP 200.
+#[tokio::test]
+async fn a_raw_blank_is_taken_in_each_request_of_a_connection() {
+    let town = town(CRM).await;
+    let mut stream = TcpStream::connect(address(&town)).await.expect("the daemon listens");
+    for _ in 0..3 {
+        let request = "GET /rest/v1/activities/pagingtoken.json?access_token=x&sinceDatetime=2017-01-01 00:00:00 HTTP/1.1\r\n\
+                       accept: text/json\r\nHost: d\r\nConnection: keep-alive\r\n\r\n";
+        let (first, second) = request.split_at(70);
+        for piece in [first, second] {
+            stream.write_all(piece.as_bytes()).await.expect("it is sent");
+            stream.flush().await.expect("it is sent");
+        }
+        let mut answer = Vec::new();
+        while !answer.ends_with(b"}") {
+            let mut bytes = [0; 1024];
+            let length = stream.read(&mut bytes).await.expect("an answer");
+            assert!(length > 0, "{}", String::from_utf8_lossy(&answer));
+            answer.extend_from_slice(&bytes[..length]);
+        }
+        assert!(answer.starts_with(b"HTTP/1.1 200 "), "{}", String::from_utf8_lossy(&answer));
+    }
+}
+
+#[tokio::test]
 async fn every_error_on_a_path_of_marketos_has_its_shape() {
     let town = town(CRM).await;
     let bearer = format!("Authorization: Bearer {}\r\n", Program::of(&town, "crm").await.token);

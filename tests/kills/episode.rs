@@ -127,7 +127,12 @@ impl Episode {
         }
         clients.spawn(at_the_folder(counter.clone(), self.town.folder.path().join("drop")));
         let mut tampered = 0;
-        for _ in 0..kills {
+        // A start may have to wait for calls of the one before, and then a kill finds nothing to lie about yet.
+        let most = if tampering.is_some() { 10 * kills } else { kills };
+        for kill in 0..most {
+            if kill >= kills && tampered > 0 {
+                break;
+            }
             // As many as can be imported meanwhile, or nearly.
             let most = if self.story.limits.in_flight > 2 { 9 } else { 4 };
             counter.allowance.add_permits(self.dice.random_range(1..most));

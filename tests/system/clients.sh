@@ -57,6 +57,15 @@ for program in rudderstack talend segment adobe-java adobe-php adobe-ruby mrkt; 
     compare "$program" python3 "$programs/replays.py" "$program"
 done
 
+# Talend asks so before each job, with a blank as it stands, and ends its job at anything but HTTP 200.
+address=${url#http://}
+exec 3<>"/dev/tcp/${address%:*}/${address#*:}"
+printf 'GET /rest/v1/activities/pagingtoken.json?access_token=%s&sinceDatetime=2017-01-01 00:00:00 HTTP/1.1\r\n%s\r\n\r\n' \
+    "$(token)" $'accept: text/json\r\nUser-Agent: Java/17.0.15\r\nHost: x\r\nConnection: close' >&3
+read -r answer <&3
+exec 3>&-
+[[ "$answer" == 'HTTP/1.1 200 '* ]] || { echo "clients: talend's check of its connection: $answer" >&2; exit 1; }
+
 python3 tests/system/clients.py "$url" "$work"
 
 # A program may hide it by coming again; the daemon writes down whatever it refused.

@@ -103,7 +103,7 @@ impl World {
             query,
             body_bytes: 1_000 * u64::from(batch.rows()),
             form: Ok(vec![Part {
-                name: Some("file".into()),
+                name: "file".into(),
                 filename: Some(key.to_string()),
                 content_type: Some("text/csv".into()),
                 bytes: Bytes::from(file),

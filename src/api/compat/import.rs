@@ -456,7 +456,7 @@ mod tests {
             (Some(""), "import.csv"),
             (None, "import.csv"),
         ] {
-            let head = PartHead { name: "file".into(), filename: name.map(str::to_owned) };
+            let head = PartHead { name: "file".into(), filename: name.map(str::to_owned), content_type: None };
             assert_eq!(filename(&head), kept);
         }
     }

@@ -216,12 +216,14 @@ impl Place {
         locked(&self.standing).0 = Standing::Leaving;
     }
 
-    /// All that was written has left.
-    pub(super) fn flushed(&self) {
-        if locked(&self.standing).0 == Standing::Leaving {
+    /// All that was written has left. Whether an answer ended with it, so that another request may come.
+    pub(super) fn flushed(&self) -> bool {
+        let was_leaving = locked(&self.standing).0 == Standing::Leaving;
+        if was_leaving {
             self.list(Standing::Quiet, |served, turn| drop(served.idle.insert(turn, self.leave.clone())));
             self.places.fell_quiet.notify_waiters();
         }
+        was_leaving
     }
 
     /// Lists it anew, under the next turn.

@@ -1,4 +1,4 @@
-//! What if a client does not read its answer? The connection breaks off when nothing has left for too long.
+//! A client's stream: breaks off when an answer has not left for too long, and mends request lines as they come in.
 
 use std::io::{self, ErrorKind, IoSlice};
 use std::pin::Pin;
@@ -10,17 +10,22 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::pace::{Direction, TooSlow, Waited};
 use super::places::Place;
+use super::request_line::RequestLine;
+
+/// Bytes that are read at once while a request's first line is awaited.
+const LINE_CHUNK: usize = 4 * 1024;
 
 /// A client's stream. Writes fail once they have waited for too long; its place learns when an answer has left.
 pub(super) struct Stream<S> {
     inner: S,
     waited: Waited,
     place: Arc<Place>,
+    line: RequestLine,
 }
 
 impl<S: Unpin> Stream<S> {
     pub(super) fn new(inner: S, stall_timeout: Duration, place: Arc<Place>) -> Stream<S> {
-        Stream { inner, waited: Waited::new(Direction::Out, stall_timeout), place }
+        Stream { inner, waited: Waited::new(Direction::Out, stall_timeout), place, line: RequestLine::default() }
     }
 
     /// One write, flush or shutdown of the stream within.
@@ -48,7 +53,22 @@ impl<S: Unpin> Stream<S> {
 
 impl<S: AsyncRead + Unpin> AsyncRead for Stream<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_read(cx, buf)
+        loop {
+            if self.line.take(buf.remaining(), |bytes| buf.put_slice(bytes)) {
+                return Poll::Ready(Ok(()));
+            }
+            if !self.line.is_wanted() {
+                return Pin::new(&mut self.inner).poll_read(cx, buf);
+            }
+            let mut chunk = [0; LINE_CHUNK];
+            let mut chunk = ReadBuf::new(&mut chunk);
+            ready!(Pin::new(&mut self.inner).poll_read(cx, &mut chunk))?;
+            match chunk.filled() {
+                // The client sends no more.
+                [] => self.line.finish(),
+                bytes => self.line.push(bytes),
+            }
+        }
     }
 }
 
@@ -71,7 +91,9 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Stream<S> {
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.poll_out(cx, |inner, cx| inner.poll_flush(cx), |()| 0))?;
-        self.place.flushed();
+        if self.place.flushed() {
+            self.line.reset();
+        }
         Poll::Ready(Ok(()))
     }
 
