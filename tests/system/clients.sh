@@ -51,7 +51,7 @@ compare email.mime python3 "$programs/with_email_mime.py"
 cp "$programs"/*.mjs "$node_modules/"
 compare axios node "$node_modules/with_axios.mjs"
 compare undici node "$node_modules/with_undici.mjs"
-compare x/oauth2 target/system/clients-build/with_oauth2
+compare x-oauth2 target/system/clients-build/with_oauth2
 compare java.net.http java -cp target/system/clients-build WithHttpClient
 for program in rudderstack talend segment adobe-java adobe-php adobe-ruby mrkt; do
     compare "$program" python3 "$programs/replays.py" "$program"
