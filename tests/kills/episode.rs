@@ -60,6 +60,8 @@ pub struct Episode {
     dice: Xoshiro256PlusPlus,
     /// None where the database is lied about: an outage would leave too little to lie about.
     outages: Option<Xoshiro256PlusPlus>,
+    /// Says when Marketo ends the imports that are stuck.
+    stuck: Xoshiro256PlusPlus,
     /// Other integrations' imports come and go, and Marketo refuses what is over its own limit.
     foreigners: bool,
     story: Story,
@@ -103,7 +105,7 @@ impl Episode {
         // What is under way at a kill counts at once for as long as a call may take.
         // A ghost counts for ten of the longest polling pauses: longer than a full queue takes here.
         town.config = format!(
-            "unknown_outcome = \"{policy}\"\nmax_attempts = 100000\nrequest_timeout = \"2s\"\nbackoff_max = \"150ms\"\n\
+            "unknown_outcome = \"{policy}\"\nmax_attempts = 100000\nrequest_timeout = \"2s\"\nmax_import_time = \"1s\"\nbackoff_max = \"150ms\"\n\
              polling = {{ min = \"15ms\", max = \"400ms\" }}\n\
              limits = {{ importing = {importing}, queued = {queued}, calls = {calls}, window = \"{}ms\", \
              concurrent_calls = {calls_at_once}, upload_bytes = 90000 }}\n[drop]\npath = {:?}\nsettle = \"10ms\"\n",
@@ -113,7 +115,8 @@ impl Episode {
         let (files, lives, jobs, ledger) = (Vec::new(), Vec::new(), Vec::new(), town.simulator.ledger());
         let story = Story { limits, files, lives, jobs, halves: 0, ledger };
         let outages = Some(super::dice(seed, "outages"));
-        Episode { town, seed, dice, outages, foreigners, story, count: Count::default() }
+        let stuck = super::dice(seed, "stuck");
+        Episode { town, seed, dice, outages, stuck, foreigners, story, count: Count::default() }
     }
 
     /// Kills the daemon so many times, lets it come to rest, and tells the story. With `tampering` the database is lied
@@ -152,6 +155,9 @@ impl Episode {
         weather::change(&self.town.simulator, &mut self.dice, &mut self.count.faults);
         if let Some(dice) = &mut self.outages {
             weather::outage(&self.town.simulator, dice, &mut self.count.faults);
+        }
+        if self.stuck.random_bool(0.5) {
+            self.town.simulator.end_stuck_imports();
         }
         moment.prepare(&self.town.simulator, counter);
         if self.foreigners {
@@ -232,6 +238,7 @@ impl Episode {
                     break;
                 }
             }
+            self.town.simulator.end_stuck_imports();
             person::look(&self.town, &self.story_so_far(counter)).await;
             assert!(Instant::now() < patience, "it does not come to rest: {jobs:#?}\n{}", self.town.log());
             sleep(Duration::from_millis(100)).await;

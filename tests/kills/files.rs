@@ -16,6 +16,9 @@ const PIECE_BYTES: usize = 256 * 1024;
 /// The client that drops in such files, and no others.
 pub const LARGE: &str = "max";
 
+/// How many of the small files have an import that does not end by itself.
+const STUCK: f64 = 0.06;
+
 /// One file, and what is said of it.
 #[derive(Clone, Debug)]
 pub struct File {
@@ -32,6 +35,8 @@ pub struct File {
     failing: Vec<(usize, String)>,
     warned: Vec<(usize, String)>,
     batch_fails: bool,
+    /// Marketo works on its import until it is told to end it.
+    is_stuck: bool,
 }
 
 /// How a job has to end.
@@ -83,6 +88,7 @@ impl File {
             group: (groups && dice.random_bool(0.4)).then(|| format!("group-{client}")),
             priority: if groups { dice.random_range(-1..=1) } else { 0 },
             batch_fails: rows < 12 && dice.random_bool(0.05),
+            is_stuck: rows < 12 && super::dice(seed, &format!("stuck {client} {n}")).random_bool(STUCK),
             name,
             target,
             format,
@@ -104,6 +110,7 @@ impl File {
             let from = text.len();
             let note = match dice.random_range(0..12) {
                 _ if row == 0 && self.batch_fails => "!batch-failed:the whole import broke".to_owned(),
+                _ if row == 0 && self.is_stuck => "!stuck".to_owned(),
                 0 => {
                     let reason = format!("no such thing as {row}");
                     self.failing.push((row, reason.clone()));

@@ -272,6 +272,8 @@ pub fn most_queued(ledger: &Ledger) -> usize {
 /// The most imports at one moment from `from` to their end; where one ends as another begins, they do not meet.
 fn most_at_once(imports: &[Import], from: fn(&Import) -> Option<Duration>) -> usize {
     let spans = imports.iter().filter_map(|import| Some((from(import)?, import.ended.unwrap_or(Duration::MAX))));
+    // One that ended as it began was never beside another, and would end before it begins in this order.
+    let spans = spans.filter(|(from, to)| from < to);
     let mut edges: Vec<(Duration, bool)> = spans.flat_map(|(from, to)| [(from, true), (to, false)]).collect();
     edges.sort_unstable();
     let (mut now, mut most) = (0_usize, 0);

@@ -61,8 +61,9 @@ pub async fn look(town: &Town, story: &Story) {
     client.resume(INSTANCE).await.expect("it is resumed");
 }
 
+/// The batches of which nobody knows whether Marketo has them. One that Marketo does not end has its id, and is waited for.
 fn held(job: &Job) -> impl Iterator<Item = &Batch> {
-    job.batches.iter().filter(|batch| batch.state == BatchState::Held)
+    job.batches.iter().filter(|batch| batch.state == BatchState::Held && batch.marketo_batch_id.is_none())
 }
 
 fn id(batch: &Batch) -> Option<String> {
