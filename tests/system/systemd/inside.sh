@@ -289,6 +289,28 @@ until_so sh -c "! test -e $drop/inside.csv && ! test -e $drop/outside.csv"
 until_so all_complete 72
 ok "a file that another user renames in and still writes to is taken when all is written, though the sandbox hides its writer"
 
+# Port 443, for programs that can't be told another, by the drop-in of the page on existing clients.
+mkdir -p /etc/systemd/system/marqueue.service.d
+sed -n '/^   ```ini$/,/^   ```$/p' /usr/share/doc/marqueue/docs/existing-clients.md | sed -n '2,/```/p' |
+    sed '/```/d; s/^   //' > /etc/systemd/system/marqueue.service.d/port.conf
+grep -q '^AmbientCapabilities=CAP_NET_BIND_SERVICE$' /etc/systemd/system/marqueue.service.d/port.conf
+printf '[api]\nlisten = "127.0.0.1:443"\n[[api.clients]]\nclient_id = "crm"\nclient_secret = "crm-secret-4711"\n' \
+    >> /etc/marqueue/marqueue.toml
+systemctl daemon-reload
+systemctl reset-failed marqueue.service
+systemctl restart marqueue
+exec 3<>/dev/tcp/127.0.0.1/443
+printf 'GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n' >&3
+read -r answer <&3
+exec 3>&-
+[[ "$answer" == 'HTTP/1.1 200 '* ]] || { echo "$answer"; false; }
+[[ $(stat -c %U "/proc/$(main_pid)") == marqueue ]]
+cp -a /tmp/good.toml /etc/marqueue/marqueue.toml
+rm -r /etc/systemd/system/marqueue.service.d
+systemctl daemon-reload
+systemctl restart marqueue
+ok "with the drop-in of the page the daemon listens on port 443, and is still no root"
+
 # Upgrade.
 before=$(main_pid)
 dpkg -i target/debian/marqueue_*.deb > /tmp/last 2>&1 || { cat /tmp/last; false; }
