@@ -159,7 +159,7 @@ fn of_the_daemon() -> Vec<Route> {
             health::ready,
             Operation::new("readyz", "Its store writes, and the credentials of an instance at least work")
                 .query::<health::Which>()
-                .refused(404, "There is no such instance; told over the Unix socket only")
+                .refused(404, "There is no such instance")
                 .json::<Readiness>(200, "It is ready")
                 .answer(503, "It is not, and this is why", "application/problem+json", of::<health::NotReady<'static>>),
         ),
