@@ -11,14 +11,14 @@ pub use metrics::Metrics;
 
 use crate::clock::Clock;
 use crate::intake::{DropReport, Intake};
-use crate::retention::Keeper;
-use crate::schedule::Lane;
+use crate::retention::RetentionTask;
+use crate::schedule::InstanceScheduler;
 use crate::store::Store;
 
-use guesses::Guesses;
+use guesses::LoginThrottle;
 use openapi::Document;
-use route::Door;
-use tokens::Tokens;
+use route::Access;
+use tokens::TokenTable;
 
 mod backup;
 pub mod caller;
@@ -44,18 +44,18 @@ pub mod tokens;
 pub mod types;
 
 /// What the routes need of the daemon.
-pub struct Daemon {
+pub struct AppState {
     pub store: Store,
     pub intake: Intake,
     pub clock: Clock,
     /// Of the clients over TCP.
-    pub tokens: Tokens,
-    pub guesses: Guesses,
+    pub tokens: TokenTable,
+    pub guesses: LoginThrottle,
     pub legacy_tokens: compat::LegacyTokens,
     /// One for each instance of the configuration.
-    pub lanes: Vec<Lane>,
+    pub schedulers: Vec<InstanceScheduler>,
     pub started_at: Timestamp,
-    pub keeper: Keeper,
+    pub keeper: RetentionTask,
     pub metrics: Arc<Metrics>,
     /// None where there is no drop folder.
     pub drop: Option<DropReport>,
@@ -63,31 +63,31 @@ pub struct Daemon {
     pub stop: CancellationToken,
 }
 
-impl Daemon {
-    fn lane(&self, name: &str) -> Option<&Lane> {
-        self.lanes.iter().find(|lane| lane.name() == name)
+impl AppState {
+    fn scheduler(&self, name: &str) -> Option<&InstanceScheduler> {
+        self.schedulers.iter().find(|lane| lane.name() == name)
     }
 }
 
-type Shared = Arc<Daemon>;
+type SharedState = Arc<AppState>;
 
 /// The native API and the Marketo-compatible one. Each request must have its [`caller::Peer`] beside it.
-pub fn router(daemon: Daemon) -> Router {
+pub fn router(daemon: AppState) -> Router {
     let daemon = Arc::new(daemon);
     let routes = routes::all();
     let document = Document::of(&routes);
-    let behind = |door: Door| {
+    let behind = |door: Access| {
         let behind = routes.iter().filter(|route| route.door == door);
         behind.fold(Router::new(), |router, route| router.route(route.path, route.handler.clone()))
     };
-    let native = behind(Door::OfAJob)
-        .route_layer(from_fn_with_state(daemon.clone(), caller::own_job))
-        .merge(behind(Door::OfThisMachine).route_layer(from_fn(caller::of_this_machine)))
-        .merge(behind(Door::Known))
+    let native = behind(Access::JobOwner)
+        .route_layer(from_fn_with_state(daemon.clone(), caller::require_job_owner))
+        .merge(behind(Access::LocalOnly).route_layer(from_fn(caller::require_local)))
+        .merge(behind(Access::Authenticated))
         .fallback(problem::no_such_path)
         .method_not_allowed_fallback(problem::wrong_method)
-        .layer(from_fn_with_state(daemon.clone(), caller::admit));
-    let open = behind(Door::Open).method_not_allowed_fallback(problem::wrong_method).layer(Extension(document));
-    let marketo = behind(Door::Marketo).fallback(compat::bulk);
+        .layer(from_fn_with_state(daemon.clone(), caller::authenticate));
+    let open = behind(Access::Public).method_not_allowed_fallback(problem::wrong_method).layer(Extension(document));
+    let marketo = behind(Access::Marketo).fallback(compat::bulk);
     compat::by_address(marketo.with_state(daemon.clone()), native.merge(open).with_state(daemon))
 }

@@ -43,7 +43,7 @@ mod text;
 mod wait;
 
 pub use entry::main;
-pub use exit::{Exit, Failure};
+pub use exit::{CliError, ExitStatus};
 pub use output::note;
 
 /// The whole command line.
@@ -71,9 +71,9 @@ Examples:
 )]
 pub struct Cli {
     #[command(flatten)]
-    pub global: Global,
+    pub global: GlobalArgs,
     #[command(subcommand)]
-    pub verb: Verb,
+    pub verb: CliCommand,
 }
 
 /// So that a verb's own options stand together in its help.
@@ -81,47 +81,47 @@ const EVERYWHERE: &str = "Options of every verb";
 
 /// What every verb takes.
 #[derive(Args, Clone, Debug)]
-pub struct Global {
+pub struct GlobalArgs {
     /// Where the daemon listens [env: MARQUEUE_SOCKET]
     // Not clap's own `env`: with the variable set, "marqueue" alone would no longer show the help.
-    #[arg(long, global = true, help_heading = EVERYWHERE, value_name = "PATH", default_value_os_t = socket())]
+    #[arg(long, global = true, help_heading = EVERYWHERE, value_name = "PATH", default_value_os_t = default_socket())]
     pub socket: PathBuf,
     /// How long the daemon may say nothing; waiting for a job has no end [default: 30s]
-    #[arg(long, global = true, help_heading = EVERYWHERE, value_name = "TIME", value_parser = duration)]
+    #[arg(long, global = true, help_heading = EVERYWHERE, value_name = "TIME", value_parser = parse_duration)]
     pub timeout: Option<Duration>,
     /// Write JSON, and nothing else, to standard output
     #[arg(long, global = true, help_heading = EVERYWHERE)]
     pub json: bool,
 }
 
-fn socket() -> PathBuf {
+fn default_socket() -> PathBuf {
     std::env::var_os("MARQUEUE_SOCKET").filter(|path| !path.is_empty()).unwrap_or(DEFAULT_SOCKET.into()).into()
 }
 
-fn duration(text: &str) -> Result<Duration, String> {
+fn parse_duration(text: &str) -> Result<Duration, String> {
     let time = text.parse::<SignedDuration>().ok().and_then(|time| Duration::try_from(time).ok());
     time.filter(|time| !time.is_zero()).ok_or_else(|| "a time is a number with a unit, such as 30s or 2m".to_owned())
 }
 
 /// Reads a job's number.
-fn job_id(text: &str) -> Result<JobId, String> {
+fn parse_job_id(text: &str) -> Result<JobId, String> {
     match text.parse::<JobId>() {
         Ok(id) if id.0 > 0 => Ok(id),
         _ => Err("a job's number is whole, and at least 1".to_owned()),
     }
 }
 
-impl Global {
-    fn client(&self) -> Result<Client, Failure> {
+impl GlobalArgs {
+    fn client(&self) -> Result<Client, CliError> {
         Ok(Client::new(&self.socket, self.timeout.unwrap_or(DEFAULT_TIMEOUT))?)
     }
 }
 
 #[derive(Debug, Subcommand)]
-pub enum Verb {
+pub enum CliCommand {
     Serve(Serve),
     #[command(flatten)]
-    Asked(Asked),
+    Asked(ClientCommand),
     Demo(demo::Demo),
 }
 
@@ -143,7 +143,7 @@ pub struct Serve {
 
 /// The verbs that [`run`] carries out.
 #[derive(Debug, Subcommand)]
-pub enum Asked {
+pub enum ClientCommand {
     Add(add::Add),
     List(list::List),
     Show(show::Show),
@@ -169,33 +169,33 @@ pub enum Asked {
 }
 
 /// Carries a verb out, on the ambient tokio runtime. What goes wrong is said on standard error.
-pub async fn run(verb: Asked, global: &Global) -> Exit {
+pub async fn run(verb: ClientCommand, global: &GlobalArgs) -> ExitStatus {
     let done = match verb {
-        Asked::Add(verb) => verb.run(global).await,
-        Asked::List(verb) => verb.run(global).await,
-        Asked::Show(verb) => verb.run(global).await,
-        Asked::Wait(verb) => verb.run(global).await,
-        Asked::Failures(verb) => verb.run(global).await,
-        Asked::Warnings(verb) => verb.run(global).await,
-        Asked::File(verb) => verb.run(global).await,
-        Asked::Retry(verb) => verb.run(global).await,
-        Asked::Cancel(verb) => verb.run(global).await,
-        Asked::Erase(verb) => verb.run(global).await,
-        Asked::Retention(verb) => verb.run(global).await,
-        Asked::Backup(verb) => verb.run(global).await,
-        Asked::Explain(verb) => verb.run(global).await,
-        Asked::Pause(verb) => verb.run(global).await,
-        Asked::Resume(verb) => verb.run(global).await,
-        Asked::Health(verb) => verb.run(global).await,
-        Asked::Doctor(verb) => verb.run(global).await,
-        Asked::Status(verb) => verb.run(global).await,
-        Asked::Check(verb) => verb.run(global).await,
-        Asked::Simulate(verb) => verb.run(global).await,
-        Asked::Completions(verb) => verb.run(),
-        Asked::Man(verb) => verb.run(global),
+        ClientCommand::Add(verb) => verb.run(global).await,
+        ClientCommand::List(verb) => verb.run(global).await,
+        ClientCommand::Show(verb) => verb.run(global).await,
+        ClientCommand::Wait(verb) => verb.run(global).await,
+        ClientCommand::Failures(verb) => verb.run(global).await,
+        ClientCommand::Warnings(verb) => verb.run(global).await,
+        ClientCommand::File(verb) => verb.run(global).await,
+        ClientCommand::Retry(verb) => verb.run(global).await,
+        ClientCommand::Cancel(verb) => verb.run(global).await,
+        ClientCommand::Erase(verb) => verb.run(global).await,
+        ClientCommand::Retention(verb) => verb.run(global).await,
+        ClientCommand::Backup(verb) => verb.run(global).await,
+        ClientCommand::Explain(verb) => verb.run(global).await,
+        ClientCommand::Pause(verb) => verb.run(global).await,
+        ClientCommand::Resume(verb) => verb.run(global).await,
+        ClientCommand::Health(verb) => verb.run(global).await,
+        ClientCommand::Doctor(verb) => verb.run(global).await,
+        ClientCommand::Status(verb) => verb.run(global).await,
+        ClientCommand::Check(verb) => verb.run(global).await,
+        ClientCommand::Simulate(verb) => verb.run(global).await,
+        ClientCommand::Completions(verb) => verb.run(),
+        ClientCommand::Man(verb) => verb.run(global),
     };
     done.unwrap_or_else(|failure| {
-        output::note(&format!("error: {}", text::plain(&failure.to_string())));
+        output::note(&format!("error: {}", text::sanitize(&failure.to_string())));
         failure.exit()
     })
 }

@@ -15,7 +15,7 @@ mod trust;
 pub use trust::Trust;
 
 /// The longest sleep before the clock is read again, so that a clock that was set is noticed.
-const LONGEST_NAP: Duration = Duration::from_secs(30);
+const MAX_SLEEP: Duration = Duration::from_secs(30);
 
 /// The system's clock, or one that a test sets.
 #[derive(Clone, Debug, Default)]
@@ -55,10 +55,10 @@ impl Clock {
     }
 
     /// Returns when `until` has come, or after half a minute: the caller looks again either way.
-    pub async fn nap(&self, until: Timestamp) {
+    pub async fn sleep_until(&self, until: Timestamp) {
         let left = Duration::try_from(until.duration_since(self.now())).unwrap_or(Duration::ZERO);
         // A timer may fire a hair before a wall clock reaches the same moment.
-        tokio::time::sleep(left.min(LONGEST_NAP) + Duration::from_millis(1)).await;
+        tokio::time::sleep(left.min(MAX_SLEEP) + Duration::from_millis(1)).await;
     }
 }
 
@@ -90,24 +90,24 @@ impl Uptime {
 }
 
 /// How long a fault that comes again and again is left unsaid.
-const SELDOM: Duration = Duration::from_secs(30);
+const LOG_INTERVAL: Duration = Duration::from_secs(30);
 
 /// For what may go wrong a thousand times a second: it is said at once, and then once in a while.
 #[derive(Debug, Default)]
-pub struct Seldom {
-    said: Option<Instant>,
-    unsaid: u64,
+pub struct LogThrottle {
+    last_logged: Option<Instant>,
+    suppressed: u64,
 }
 
-impl Seldom {
+impl LogThrottle {
     /// Whether it is to be said now, and how often it was left unsaid since the last time.
-    pub fn may_say(&mut self) -> Option<u64> {
-        if self.said.is_some_and(|said| said.elapsed() < SELDOM) {
-            self.unsaid += 1;
+    pub fn allow(&mut self) -> Option<u64> {
+        if self.last_logged.is_some_and(|said| said.elapsed() < LOG_INTERVAL) {
+            self.suppressed += 1;
             return None;
         }
-        self.said = Some(Instant::now());
-        Some(std::mem::take(&mut self.unsaid))
+        self.last_logged = Some(Instant::now());
+        Some(std::mem::take(&mut self.suppressed))
     }
 }
 
@@ -122,9 +122,9 @@ pub fn after(at: Timestamp, by: Duration) -> Timestamp {
 }
 
 /// How a time looks in JSON, for the description of the API: [`Timestamp`] itself can't say it.
-pub struct TimeText;
+pub struct TimestampSchema;
 
-impl JsonSchema for TimeText {
+impl JsonSchema for TimestampSchema {
     fn inline_schema() -> bool {
         true
     }
@@ -145,11 +145,11 @@ mod tests {
 
     #[test]
     fn what_comes_again_and_again_is_said_once() {
-        let mut seldom = Seldom::default();
-        assert_eq!([seldom.may_say(), seldom.may_say(), seldom.may_say()], [Some(0), None, None]);
+        let mut seldom = LogThrottle::default();
+        assert_eq!([seldom.allow(), seldom.allow(), seldom.allow()], [Some(0), None, None]);
         // As if half a minute had passed.
-        seldom.said = None;
-        assert_eq!(seldom.may_say(), Some(2));
+        seldom.last_logged = None;
+        assert_eq!(seldom.allow(), Some(2));
     }
 
     #[test]

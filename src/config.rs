@@ -116,7 +116,7 @@ pub struct Api {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Connections {
     /// At once, of all listeners together; at least 1. Its key is `max_connections`.
-    pub most: u32,
+    pub max: u32,
     /// From a connection's first moment, or the last answer on it, to the end of the next request's head; at least 10 ms.
     pub idle_timeout: Duration,
     /// How long a client may keep us waiting for the next bytes of its body, or until it reads its answer; at least 10 ms.
@@ -234,13 +234,13 @@ pub struct Polling {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Notify {
     /// Nobody without it.
-    pub way: Option<NotifyWay>,
+    pub way: Option<NotificationChannel>,
     /// Of one attempt; at least 1 s.
     pub timeout: Duration,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum NotifyWay {
+pub enum NotificationChannel {
     Command {
         program: String,
         arguments: Vec<String>,
@@ -328,14 +328,14 @@ impl Config {
     /// # Errors
     /// [`ConfigError`] at the first thing that is unreadable, unknown, of a wrong type, impossible or missing.
     pub fn load(file: Option<&Path>) -> Result<Config, ConfigError> {
-        let environment = environment::of_the_process()?;
+        let environment = environment::process_variables()?;
         let Some(path) = file else { return Config::read(None, environment) };
         let unreadable = |cause| ConfigError::Unreadable { path: path.to_owned(), cause };
         let text = fs::read_to_string(path).map_err(unreadable)?;
         let mut config = Config::read(Some((path, &text)), environment)?;
-        if layers::of_file(path, &text)?.holds_a_secret() && secret::everyone_may_read(path) {
+        if layers::from_file(path, &text)?.has_inline_secret() && secret::is_world_readable(path) {
             let text = format!("{} holds a client_secret and can be read by everyone", path.display());
-            config.warnings.push(Warning::new(text, secret::HIDE));
+            config.warnings.push(Warning::new(text, secret::SECRET_FILE_ADVICE));
         }
         Ok(config)
     }
@@ -350,8 +350,8 @@ impl Config {
         environment: impl IntoIterator<Item = (String, String)>,
     ) -> Result<Config, ConfigError> {
         let variables = environment::variables(environment)?;
-        let raw = layers::together(file, &variables)?;
-        check::checked(raw).map_err(|problem| layers::located(problem, file.map(|(path, _)| path), &variables))
+        let raw = layers::merge(file, &variables)?;
+        check::validate(raw).map_err(|problem| layers::with_location(problem, file.map(|(path, _)| path), &variables))
     }
 }
 
@@ -410,7 +410,7 @@ mod tests {
                 tls: None,
                 max_file_bytes: 1_073_741_824,
                 connections: Connections {
-                    most: 500,
+                    max: 500,
                     idle_timeout: Duration::from_secs(60),
                     stall_timeout: Duration::from_secs(120),
                 },

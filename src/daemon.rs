@@ -11,15 +11,15 @@ use tokio_util::task::TaskTracker;
 
 use crate::api;
 use crate::api::compat::LegacyTokens;
-use crate::api::guesses::Guesses;
-use crate::api::server::{Clients, Socket, Tcp, Tls, connections_possible};
-use crate::api::tokens::Tokens;
+use crate::api::guesses::LoginThrottle;
+use crate::api::server::{Server, Socket, Tcp, Tls, max_connections};
+use crate::api::tokens::TokenTable;
 use crate::clock::Clock;
 use crate::config::{self, Config, ConfigError, Connections};
 use crate::intake::{DropFolder, Intake};
 use crate::notify::Notifier;
-use crate::retention::Keeper;
-use crate::schedule::{Endpoint, Lane, day_of};
+use crate::retention::RetentionTask;
+use crate::schedule::{InstanceScheduler, SharedEndpoint, day_of};
 use crate::store::{PauseKind, Store};
 
 pub mod logging;
@@ -28,16 +28,16 @@ mod systemd;
 
 /// How long uploads whose bytes are under way may take once the daemon is told to stop. An upload that takes longer is left,
 /// and its outcome is then unknown; systemd's own patience is 90 seconds.
-const DRAIN: Duration = Duration::from_secs(60);
+const DRAIN_TIME: Duration = Duration::from_secs(60);
 
 /// How long requests under way may take beyond that. A client that sends slowly, or nothing, has no 201 yet and loses
 /// nothing by it.
-const ANSWERS: Duration = Duration::from_secs(5);
+const RESPONSE_TIME: Duration = Duration::from_secs(5);
 
 /// A daemon at work.
 pub struct Daemon {
     store: Store,
-    lanes: Vec<Lane>,
+    lanes: Vec<InstanceScheduler>,
     intake: Intake,
     stop: CancellationToken,
     /// Uploads, polls, fetches, takes from the drop folder.
@@ -67,39 +67,46 @@ impl Daemon {
             Some(address) => Some(Tcp::listen(address, tls.clone()).await?),
             None => None,
         };
-        let tokens = Tokens::new(&config.api.clients)?;
+        let tokens = TokenTable::new(&config.api.clients)?;
         let store = Store::open_with_reserve(&config.store.path, config.store.reserve_bytes).await?;
         let at_the_database = || format!("the start failed at the database {}", config.store.path.display());
         let now = clock.now();
         let stored = store.api_tokens().await.with_context(at_the_database)?;
         let ended = tokens.restore(stored, std::time::Instant::now(), now);
         if !ended.is_empty()
-            && let Err(error) = store.drop_api_tokens(ended).await
+            && let Err(error) = store.delete_api_tokens(ended).await
         {
             tracing::warn!(%error, "tokens of clients that have left the configuration could not be erased");
         }
         // No instance still counts a day that began before the oldest that one is in.
         let days = config.instances.values().map(|instance| day_of(now, instance.limits.daily_reset));
-        store.take_over_calls(days.min().unwrap_or(now), clock.uptime()).await.with_context(at_the_database)?;
+        store.adopt_calls(days.min().unwrap_or(now), clock.uptime()).await.with_context(at_the_database)?;
         let mut lanes = Vec::new();
-        let mut endpoints: BTreeMap<Vec<String>, Endpoint> = BTreeMap::new();
+        let mut endpoints: BTreeMap<Vec<String>, SharedEndpoint> = BTreeMap::new();
         for (name, instance) in &config.instances {
             let names = config::sharing(&config.instances, name);
             let endpoint = match endpoints.get(&names) {
                 Some(endpoint) => endpoint.clone(),
-                None => Endpoint::open(names.clone(), &instance.limits, &store, &clock)
+                None => SharedEndpoint::open(names.clone(), &instance.limits, &store, &clock)
                     .await
                     .with_context(at_the_database)?,
             };
             endpoints.insert(names, endpoint.clone());
             if paused {
                 store
-                    .pause(name, PauseKind::Person, "the daemon was started with --paused", None, now)
+                    .pause(name, PauseKind::Operator, "the daemon was started with --paused", None, now)
                     .await
                     .with_context(at_the_database)?;
             }
-            let lane =
-                Lane::open(name, instance.clone(), endpoint, store.clone(), clock.clone(), stop.child_token()).await;
+            let lane = InstanceScheduler::open(
+                name,
+                instance.clone(),
+                endpoint,
+                store.clone(),
+                clock.clone(),
+                stop.child_token(),
+            )
+            .await;
             lanes.push(lane.with_context(at_the_database)?);
         }
         for (name, jobs) in store.unended_by_instance().await.with_context(at_the_database)? {
@@ -116,24 +123,24 @@ impl Daemon {
         for lane in &lanes {
             tasks.spawn(lane.clone().run(tasks.clone()));
         }
-        let keeper = Keeper::new(store.clone(), clock.clone(), config.retention.clone());
+        let keeper = RetentionTask::new(store.clone(), clock.clone(), config.retention.clone());
         tasks.spawn(keeper.clone().run(stop.clone()));
         if let Some(notifier) = notifier {
             tasks.spawn(notifier.run(stop.clone()));
         }
         let metrics = Arc::new(api::Metrics::default());
-        if let Some(facts) = store.facts() {
+        if let Some(facts) = store.subscribe_metrics() {
             let metrics = metrics.clone();
             tokio::spawn(async move { metrics.count(facts).await });
         }
-        let routes = api::router(api::Daemon {
+        let routes = api::router(api::AppState {
             store: store.clone(),
             intake: intake.clone(),
             clock,
             tokens,
-            guesses: Guesses::default(),
+            guesses: LoginThrottle::default(),
             legacy_tokens: LegacyTokens::new(config.api.legacy_tokens),
-            lanes: lanes.clone(),
+            schedulers: lanes.clone(),
             keeper,
             metrics,
             drop: drop_folder.as_ref().map(DropFolder::report),
@@ -144,10 +151,10 @@ impl Daemon {
             tasks.spawn(folder.run(stop.clone()));
         }
         let served = TaskTracker::new();
-        let clients = Clients::new(routes, connections, served.clone(), stop.clone());
+        let clients = Server::new(routes, connections, served.clone(), stop.clone());
         match tcp {
             Some(tcp) => {
-                let (of_this_machine, others) = clients.apart();
+                let (of_this_machine, others) = clients.split_limits();
                 served.spawn(tcp.serve(others));
                 served.spawn(socket.serve(of_this_machine));
             }
@@ -168,7 +175,7 @@ impl Daemon {
             None => {}
         }
         let (config, later) = match new {
-            Ok(new) => reload::merged(now, new),
+            Ok(new) => reload::merge_reloadable(now, new),
             Err(error) => {
                 tracing::error!(%error, "the new configuration is wrong; the old one stays in force");
                 return;
@@ -179,12 +186,12 @@ impl Daemon {
         }
         for lane in &self.lanes {
             if let Some(instance) = config.instances.get(lane.name())
-                && let Err(error) = lane.change(instance.clone()).await
+                && let Err(error) = lane.reload(instance.clone()).await
             {
                 tracing::error!(instance = lane.name(), %error, "the new configuration is not in force everywhere");
             }
         }
-        self.intake.change(&config);
+        self.intake.reload(&config);
         if let Err(error) = level.set(config.log.level) {
             tracing::error!("{error:#}");
         }
@@ -209,10 +216,10 @@ impl Daemon {
         self.stop.cancel();
         self.tasks.close();
         self.served.close();
-        if tokio::time::timeout(DRAIN, self.tasks.wait()).await.is_err() {
+        if tokio::time::timeout(DRAIN_TIME, self.tasks.wait()).await.is_err() {
             tracing::warn!(tasks = self.tasks.len(), "some work did not end in time; the next start takes it up");
         }
-        if tokio::time::timeout(ANSWERS, self.served.wait()).await.is_err() {
+        if tokio::time::timeout(RESPONSE_TIME, self.served.wait()).await.is_err() {
             tracing::warn!("some clients did not end their requests in time");
         }
         self.store.close().await;
@@ -243,7 +250,7 @@ pub async fn serve(
     };
     systemd::ready();
     let alive = systemd::watchdog()
-        .map(|patience| tokio::spawn(systemd::stay_alive(patience, daemon.lanes.clone(), daemon.store.clone())));
+        .map(|patience| tokio::spawn(systemd::watchdog_loop(patience, daemon.lanes.clone(), daemon.store.clone())));
     let broken = loop {
         tokio::select! {
             _ = terminate.recv() => break false,
@@ -284,13 +291,13 @@ const OWN_FILES: u32 = 64;
 pub fn connections(config: &Config) -> anyhow::Result<Connections> {
     let calls = config.instances.values().map(|instance| instance.limits.concurrent_calls + 2);
     let wanted = config.api.connections;
-    let most = connections_possible(wanted.most, OWN_FILES + calls.sum::<u32>())?;
-    if most < wanted.most {
+    let most = max_connections(wanted.max, OWN_FILES + calls.sum::<u32>())?;
+    if most < wanted.max {
         tracing::warn!(
             "api.max_connections is {}, and this process may not open that many files: {most} connections are \
             taken at once; raise its limit on open files (ulimit -n, LimitNOFILE)",
-            wanted.most
+            wanted.max
         );
     }
-    Ok(Connections { most, ..wanted })
+    Ok(Connections { max: most, ..wanted })
 }

@@ -9,15 +9,15 @@ use bytes::{Buf, Bytes, BytesMut};
 use memchr::memmem::Finder;
 
 /// Of a part's head, and of what stands before the first part.
-const LONGEST_HEAD: usize = 16 * 1024;
-const LONGEST_PREAMBLE: usize = 64 * 1024;
+const MAX_HEAD_BYTES: usize = 16 * 1024;
+const MAX_PREAMBLE_BYTES: usize = 64 * 1024;
 
 /// RFC 2046 has boundaries of at most 70; some programs' are longer.
-const LONGEST_BOUNDARY: usize = 200;
+const MAX_BOUNDARY_BYTES: usize = 200;
 
 /// Why a form can't be read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum FormFault {
+pub enum FormError {
     #[error("the Content-Type is not multipart/form-data")]
     NotAForm,
     #[error("the Content-Type names no boundary")]
@@ -81,14 +81,14 @@ pub struct FormReader {
 impl FormReader {
     /// # Errors
     /// [`FormFault::NotAForm`] and [`FormFault::NoBoundary`].
-    pub fn new(content_type: &str) -> Result<FormReader, FormFault> {
+    pub fn new(content_type: &str) -> Result<FormReader, FormError> {
         let (kind, parameters) = content_type.split_once(';').unwrap_or((content_type, ""));
         if !kind.trim().eq_ignore_ascii_case("multipart/form-data") {
-            return Err(FormFault::NotAForm);
+            return Err(FormError::NotAForm);
         }
-        let boundary = parameter(parameters, "boundary").ok_or(FormFault::NoBoundary)?;
-        if !(1..=LONGEST_BOUNDARY).contains(&boundary.len()) || boundary.contains(char::is_control) {
-            return Err(FormFault::NoBoundary);
+        let boundary = parameter(parameters, "boundary").ok_or(FormError::NoBoundary)?;
+        if !(1..=MAX_BOUNDARY_BYTES).contains(&boundary.len()) || boundary.contains(char::is_control) {
+            return Err(FormError::NoBoundary);
         }
         let boundary = Finder::new(format!("\r\n--{boundary}").as_bytes()).into_owned();
         // The first boundary may be the first line, without a line end before it: so one is put there.
@@ -121,11 +121,11 @@ impl FormReader {
     ///
     /// # Errors
     /// [`FormFault`]; the reader is of no more use then.
-    pub fn next_event(&mut self) -> Result<Option<FormEvent>, FormFault> {
+    pub fn next_event(&mut self) -> Result<Option<FormEvent>, FormError> {
         loop {
             let (state, event) = match self.state {
                 State::Preamble => match self.boundary.find(&self.buffer) {
-                    Some(at) if self.passed + at > LONGEST_PREAMBLE => return Err(FormFault::LongPreamble),
+                    Some(at) if self.passed + at > MAX_PREAMBLE_BYTES => return Err(FormError::LongPreamble),
                     Some(at) => {
                         self.buffer.advance(at + self.boundary.needle().len());
                         (State::Boundary, None)
@@ -134,8 +134,8 @@ impl FormReader {
                         let passed = self.surely_content();
                         self.buffer.advance(passed);
                         self.passed += passed;
-                        if self.passed > LONGEST_PREAMBLE {
-                            return Err(FormFault::LongPreamble);
+                        if self.passed > MAX_PREAMBLE_BYTES {
+                            return Err(FormError::LongPreamble);
                         }
                         return self.more();
                     }
@@ -154,12 +154,12 @@ impl FormReader {
                 },
                 State::Head if self.buffer.is_empty() && self.ends_here() => (State::End, Some(FormEvent::End)),
                 State::Head => match head_length(&self.buffer) {
-                    Some(length) if length <= LONGEST_HEAD => {
+                    Some(length) if length <= MAX_HEAD_BYTES => {
                         let head = self.buffer.split_to(length);
                         (State::Content, Some(FormEvent::Head(head_of(&head)?)))
                     }
-                    None if self.buffer.len() <= LONGEST_HEAD => return self.more(),
-                    _ => return Err(FormFault::LongHead),
+                    None if self.buffer.len() <= MAX_HEAD_BYTES => return self.more(),
+                    _ => return Err(FormError::LongHead),
                 },
                 State::Content => match self.boundary.find(&self.buffer) {
                     Some(0) => {
@@ -199,23 +199,23 @@ impl FormReader {
         self.over && self.has_parts && self.buffer.iter().all(|byte| matches!(byte, b' ' | b'\t'))
     }
 
-    fn more(&self) -> Result<Option<FormEvent>, FormFault> {
-        if self.over { Err(FormFault::CutOff) } else { Ok(None) }
+    fn more(&self) -> Result<Option<FormEvent>, FormError> {
+        if self.over { Err(FormError::CutOff) } else { Ok(None) }
     }
 }
 
 /// How long what ends a boundary's line is, and whether the boundary is the last.
-fn behind_boundary(bytes: &[u8]) -> Result<Option<(usize, bool)>, FormFault> {
+fn behind_boundary(bytes: &[u8]) -> Result<Option<(usize, bool)>, FormError> {
     if bytes.starts_with(b"--") {
         return Ok(Some((2, true)));
     }
     let padding = bytes.iter().take_while(|byte| matches!(byte, b' ' | b'\t')).count();
     match &bytes[padding..] {
-        _ if padding > LONGEST_HEAD => Err(FormFault::LongHead),
+        _ if padding > MAX_HEAD_BYTES => Err(FormError::LongHead),
         [b'\r', b'\n', ..] => Ok(Some((padding + 2, false))),
         [] | [b'\r'] => Ok(None),
         [b'-'] if padding == 0 => Ok(None),
-        _ => Err(FormFault::BadBoundary),
+        _ => Err(FormError::BadBoundary),
     }
 }
 
@@ -228,21 +228,21 @@ fn head_length(bytes: &[u8]) -> Option<usize> {
     memchr::memmem::find(bytes, b"\r\n\r\n").map(|at| at + 4)
 }
 
-fn head_of(bytes: &[u8]) -> Result<PartHead, FormFault> {
+fn head_of(bytes: &[u8]) -> Result<PartHead, FormError> {
     // A name in another encoding is replaced, and then matches none that we know.
     let text = String::from_utf8_lossy(bytes);
     let (mut head, mut content_type) = (None, None);
     for line in unfolded(&text) {
-        let (name, value) = line.split_once(':').ok_or(FormFault::BadHead)?;
+        let (name, value) = line.split_once(':').ok_or(FormError::BadHead)?;
         let name = name.trim();
         if name.eq_ignore_ascii_case("content-disposition") {
-            let (kind, parameters) = value.split_once(';').ok_or(FormFault::BadHead)?;
+            let (kind, parameters) = value.split_once(';').ok_or(FormError::BadHead)?;
             // Of two, another reader may take the other.
             if !kind.trim().eq_ignore_ascii_case("form-data") || head.is_some() {
-                return Err(FormFault::BadHead);
+                return Err(FormError::BadHead);
             }
             head = Some(PartHead {
-                name: parameter(parameters, "name").ok_or(FormFault::BadHead)?,
+                name: parameter(parameters, "name").ok_or(FormError::BadHead)?,
                 filename: parameter(parameters, "filename")
                     .or_else(|| encoded(parameters))
                     .or_else(|| continued(parameters)),
@@ -253,7 +253,7 @@ fn head_of(bytes: &[u8]) -> Result<PartHead, FormFault> {
         } else if name.eq_ignore_ascii_case("content-transfer-encoding") && value.trim().eq_ignore_ascii_case("base64")
         {
             // Forms have no such encoding (RFC 7578, section 4.7). Taken as it is, the file would be rows of nonsense.
-            return Err(FormFault::Encoded);
+            return Err(FormError::Encoded);
         }
     }
     Ok(PartHead { content_type, ..head.unwrap_or_default() })
@@ -330,7 +330,7 @@ mod tests {
     const KIND: &str = "multipart/form-data; boundary=XYZ";
 
     /// The parts of a form that comes in pieces of `size` bytes: name, filename, content.
-    fn parts(content_type: &str, body: &[u8], size: usize) -> Result<Vec<(String, Option<String>, String)>, FormFault> {
+    fn parts(content_type: &str, body: &[u8], size: usize) -> Result<Vec<(String, Option<String>, String)>, FormError> {
         let mut reader = FormReader::new(content_type)?;
         let mut parts = Vec::new();
         let mut pieces = body.chunks(size);
@@ -352,7 +352,7 @@ mod tests {
     }
 
     /// The same however the bytes come.
-    fn read(body: &str) -> Result<Vec<(String, Option<String>, String)>, FormFault> {
+    fn read(body: &str) -> Result<Vec<(String, Option<String>, String)>, FormError> {
         let whole = parts(KIND, body.as_bytes(), body.len().max(1));
         for size in [1, 2, 3, 7, 16] {
             assert_eq!(parts(KIND, body.as_bytes(), size), whole, "by {size}");
@@ -394,7 +394,7 @@ mod tests {
         let whole = "--XYZ\r\nContent-Disposition: form-data; name=a\r\n\r\nvalue\r\n--XYZ--";
         let without_dashes = whole.len() - 2;
         for length in (0..whole.len()).filter(|&length| length != without_dashes) {
-            assert_eq!(read(&whole[..length]), Err(FormFault::CutOff), "{:?}", &whole[..length]);
+            assert_eq!(read(&whole[..length]), Err(FormError::CutOff), "{:?}", &whole[..length]);
         }
     }
 
@@ -411,7 +411,7 @@ mod tests {
         }
         // Without a part before it no boundary is the last.
         for body in ["--XYZ", "--XYZ\r\n", "a preamble\r\n--XYZ"] {
-            assert_eq!(read(body), Err(FormFault::CutOff), "{body:?}");
+            assert_eq!(read(body), Err(FormError::CutOff), "{body:?}");
         }
     }
 
@@ -434,39 +434,39 @@ mod tests {
     #[test]
     fn what_is_no_form_is_said_to_be_none() {
         for (body, fault) in [
-            ("--XYZ\r\n\r\n--XYZ--", FormFault::CutOff),
-            ("--XYZnext\r\n", FormFault::BadBoundary),
-            ("--XYZ-\r\n", FormFault::BadBoundary),
-            ("--XYZ\n", FormFault::BadBoundary),
-            ("--XYZ\r\nno header\r\n\r\n", FormFault::BadHead),
-            ("--XYZ\r\nContent-Disposition: form-data\r\n\r\n", FormFault::BadHead),
-            ("--XYZ\r\nContent-Disposition: form-data; filename=x\r\n\r\n", FormFault::BadHead),
-            ("--XYZ\r\nContent-Disposition: attachment; name=x\r\n\r\n", FormFault::BadHead),
-            ("--XYZ\r\nContent-Disposition: form-data;\r\nname=x\r\n\r\n", FormFault::BadHead),
+            ("--XYZ\r\n\r\n--XYZ--", FormError::CutOff),
+            ("--XYZnext\r\n", FormError::BadBoundary),
+            ("--XYZ-\r\n", FormError::BadBoundary),
+            ("--XYZ\n", FormError::BadBoundary),
+            ("--XYZ\r\nno header\r\n\r\n", FormError::BadHead),
+            ("--XYZ\r\nContent-Disposition: form-data\r\n\r\n", FormError::BadHead),
+            ("--XYZ\r\nContent-Disposition: form-data; filename=x\r\n\r\n", FormError::BadHead),
+            ("--XYZ\r\nContent-Disposition: attachment; name=x\r\n\r\n", FormError::BadHead),
+            ("--XYZ\r\nContent-Disposition: form-data;\r\nname=x\r\n\r\n", FormError::BadHead),
             (
                 "--XYZ\r\nContent-Disposition: form-data; name=x\r\nContent-Disposition: form-data; name=y\r\n\r\n",
-                FormFault::BadHead,
+                FormError::BadHead,
             ),
             (
                 "--XYZ\r\nContent-Transfer-Encoding: Base64\r\nContent-Disposition: form-data; name=x\r\n\r\n",
-                FormFault::Encoded,
+                FormError::Encoded,
             ),
-            ("--XYZ\r\nContent-Disposition: form-data; name=\"x\r\n\r\n", FormFault::BadHead),
+            ("--XYZ\r\nContent-Disposition: form-data; name=\"x\r\n\r\n", FormError::BadHead),
         ] {
             assert_eq!(read(body), Err(fault), "{body:?}");
         }
         for (kind, fault) in [
-            ("text/csv", FormFault::NotAForm),
-            ("multipart/mixed; boundary=x", FormFault::NotAForm),
-            ("", FormFault::NotAForm),
-            ("multipart/form-data", FormFault::NoBoundary),
-            ("multipart/form-data; boundary=", FormFault::NoBoundary),
-            ("multipart/form-data; boundary=\"\"", FormFault::NoBoundary),
-            ("multipart/form-data; charset=x", FormFault::NoBoundary),
+            ("text/csv", FormError::NotAForm),
+            ("multipart/mixed; boundary=x", FormError::NotAForm),
+            ("", FormError::NotAForm),
+            ("multipart/form-data", FormError::NoBoundary),
+            ("multipart/form-data; boundary=", FormError::NoBoundary),
+            ("multipart/form-data; boundary=\"\"", FormError::NoBoundary),
+            ("multipart/form-data; charset=x", FormError::NoBoundary),
         ] {
             assert_eq!(FormReader::new(kind).err(), Some(fault), "{kind}");
         }
-        assert_eq!(FormReader::new(&format!("{KIND}{}", "x".repeat(200))).err(), Some(FormFault::NoBoundary));
+        assert_eq!(FormReader::new(&format!("{KIND}{}", "x".repeat(200))).err(), Some(FormError::NoBoundary));
     }
 
     #[test]
@@ -497,13 +497,13 @@ mod tests {
 
     #[test]
     fn a_limit_is_the_same_however_the_bytes_come() {
-        for (longest, fits) in [(LONGEST_PREAMBLE, true), (LONGEST_PREAMBLE + 1, false)] {
+        for (longest, fits) in [(MAX_PREAMBLE_BYTES, true), (MAX_PREAMBLE_BYTES + 1, false)] {
             // The line end that is put before the first line counts too.
             let body = format!("{}\r\n--XYZ--", "x".repeat(longest - 2));
             assert_eq!(read(&body).is_ok(), fits, "preamble of {longest}");
         }
         let frame = "Content-Disposition: form-data; name=a; x=\r\n\r\n";
-        for (longest, fits) in [(LONGEST_HEAD, true), (LONGEST_HEAD + 1, false)] {
+        for (longest, fits) in [(MAX_HEAD_BYTES, true), (MAX_HEAD_BYTES + 1, false)] {
             let head = frame.replace("x=", &format!("x={}", "y".repeat(longest - frame.len())));
             assert_eq!(read(&format!("--XYZ\r\n{head}\r\n--XYZ--")).is_ok(), fits, "head of {longest}");
         }
@@ -522,7 +522,7 @@ mod tests {
             pushed += 1000;
             assert!(pushed < 100_000 && reader.buffer.len() < 2000, "{pushed}");
         };
-        assert_eq!(fault, FormFault::LongPreamble);
+        assert_eq!(fault, FormError::LongPreamble);
         for head in ["--XYZ\r\nX: ", "--XYZ "] {
             let mut reader = FormReader::new(KIND).unwrap();
             reader.push(head.as_bytes());
@@ -534,7 +534,7 @@ mod tests {
                 }
                 assert!(reader.buffer.len() < 40_000);
             };
-            assert_eq!(fault, FormFault::LongHead, "{head}");
+            assert_eq!(fault, FormError::LongHead, "{head}");
         }
     }
 

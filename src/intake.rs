@@ -12,18 +12,18 @@ use tokio::sync::Semaphore;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::job::Target;
-use crate::marketo::content_limit;
-use crate::store::{Added, Fact, Layout, NewJob, Part, Store, StoreError};
-use crate::table::{Fault, Required, Rules, Warning, lookup_column, required_columns};
+use crate::marketo::max_content_bytes;
+use crate::store::{Inserted, JobLayout, MetricEvent, NewJob, PartRange, Store, StoreError};
+use crate::table::{RequiredColumn, ScanRules, ValidationError, Warning, lookup_column, required_columns};
 
 mod drop;
 mod kept;
 mod plausible;
 mod scan;
 
-use kept::{Kept, UNDER_WAY_IN_ALL};
-use plausible::plausible;
-use scan::Scan;
+use kept::{ChunkWriter, MAX_PENDING_CHUNKS_TOTAL};
+use plausible::validate_parameters;
+use scan::LenientScanner;
 
 pub use drop::{DropFolder, DropFolderError, DropReport, PartState, rejected_files};
 
@@ -49,7 +49,7 @@ pub enum IntakeError {
     Wrong(String),
     /// The file itself is at fault.
     #[error(transparent)]
-    File(#[from] Fault),
+    File(#[from] ValidationError),
     #[error("the file has more than {0} bytes (api.max_file_bytes)")]
     TooLarge(u64),
     /// The sender went away or broke off.
@@ -62,7 +62,7 @@ pub enum IntakeError {
 /// A file that was taken in.
 #[derive(Debug)]
 pub struct Received {
-    pub added: Added,
+    pub added: Inserted,
     /// What was found in it that does not keep it from being imported. The history of a new job has it too.
     pub warnings: Vec<Warning>,
 }
@@ -72,7 +72,7 @@ pub struct Received {
 pub enum Incoming {
     Content(Bytes),
     /// Everything that was said, now that the file is over.
-    Said(Box<NewJob>),
+    Metadata(Box<NewJob>),
 }
 
 /// What is asked of a file before it is a job.
@@ -80,7 +80,7 @@ pub enum Incoming {
 enum Checks {
     All,
     /// What Marketo asks when it takes a file. All else becomes a row that failed, there as here.
-    Marketos,
+    MarketoOnly,
     None,
 }
 
@@ -92,12 +92,12 @@ impl Intake {
             clock,
             max_file_bytes: config.api.max_file_bytes,
             upload_bytes,
-            pieces: Arc::new(Semaphore::new(UNDER_WAY_IN_ALL)),
+            pieces: Arc::new(Semaphore::new(MAX_PENDING_CHUNKS_TOTAL)),
         }
     }
 
     /// Cuts the files that come from now on by the limits of `config`.
-    pub fn change(&self, config: &Config) {
+    pub fn reload(&self, config: &Config) {
         *self.upload_bytes.write().unwrap_or_else(PoisonError::into_inner) = upload_bytes(config);
     }
 
@@ -105,7 +105,7 @@ impl Intake {
     ///
     /// # Errors
     /// [`IntakeError::TooLarge`].
-    pub fn refuse_larger(&self, bytes: u64) -> Result<(), IntakeError> {
+    pub fn check_announced_size(&self, bytes: u64) -> Result<(), IntakeError> {
         if bytes > self.max_file_bytes { Err(IntakeError::TooLarge(self.max_file_bytes)) } else { Ok(()) }
     }
 
@@ -119,7 +119,7 @@ impl Intake {
         new: NewJob,
         check: bool,
         body: impl Stream<Item = Result<Bytes, E>>,
-    ) -> Result<Added, IntakeError> {
+    ) -> Result<Inserted, IntakeError> {
         self.receive_with_warnings(new, check, body).await.map(|received| received.added)
     }
 
@@ -147,9 +147,9 @@ impl Intake {
         &self,
         new: NewJob,
         body: impl Stream<Item = Result<Incoming, E>>,
-    ) -> Result<Added, IntakeError> {
+    ) -> Result<Inserted, IntakeError> {
         let key = None::<fn([u8; 32]) -> String>;
-        self.receive_keyed(new, Checks::Marketos, key, body).await.map(|received| received.added)
+        self.receive_keyed(new, Checks::MarketoOnly, key, body).await.map(|received| received.added)
     }
 
     /// Like [`Intake::receive`], for a file that may come again and be the same one. Its key is made of `identity`, which
@@ -160,7 +160,7 @@ impl Intake {
         check: bool,
         identity: Vec<u8>,
         body: impl Stream<Item = Result<Bytes, E>>,
-    ) -> Result<Added, IntakeError> {
+    ) -> Result<Inserted, IntakeError> {
         let key = |content: [u8; 32]| {
             let both = Sha256::new().chain_update(content).chain_update(identity).finalize();
             both.iter().fold("file:".to_owned(), |key, byte| format!("{key}{byte:02x}"))
@@ -177,22 +177,22 @@ impl Intake {
         body: impl Stream<Item = Result<Incoming, E>>,
     ) -> Result<Received, IntakeError> {
         let mut rules = self.rules(&new, checks)?;
-        if checks != Checks::Marketos {
-            plausible(&new)?;
+        if checks != Checks::MarketoOnly {
+            validate_parameters(&new)?;
         }
-        let mut scan = Scan::new(rules.clone());
+        let mut scan = LenientScanner::new(rules.clone());
         let mut hash = key.is_some().then(Sha256::new);
-        let mut kept = Kept::new(self, new.clone());
+        let mut kept = ChunkWriter::new(self, new.clone());
         let mut body = std::pin::pin!(body);
         while let Some(incoming) = body.next().await {
             let bytes = match incoming.map_err(|error| IntakeError::CutOff(error.to_string()))? {
                 Incoming::Content(bytes) => bytes,
-                Incoming::Said(said) => {
+                Incoming::Metadata(said) => {
                     new = *said;
                     continue;
                 }
             };
-            self.refuse_larger(kept.bytes() + bytes.len() as u64)?;
+            self.check_announced_size(kept.bytes() + bytes.len() as u64)?;
             scan.push(&bytes);
             if let (Checks::All | Checks::None, Some(fault)) = (checks, &scan.fault) {
                 return Err(fault.clone().into());
@@ -202,30 +202,34 @@ impl Intake {
             }
             kept.push(&bytes).await?;
         }
-        if checks == Checks::Marketos {
-            plausible(&new)?;
+        if checks == Checks::MarketoOnly {
+            validate_parameters(&new)?;
         }
         if new.format != rules.format {
             rules.format = new.format;
             scan = kept.scan_again(rules).await?;
         }
         let mut layout = scan.finish()?;
-        if checks == Checks::Marketos {
+        if checks == Checks::MarketoOnly {
             has_columns(&layout.columns, &new.target)?;
         }
         let sha256: Option<[u8; 32]> = hash.map(|hash| hash.finalize().into());
         let warnings = std::mem::take(&mut layout.warnings);
-        let layout = Layout {
+        let layout = JobLayout {
             bytes: layout.bytes,
             header: (layout.header.start, layout.header.end),
             rows: layout.rows,
-            parts: layout.parts.iter().map(|part| Part { from: part.from, to: part.to, rows: part.rows }).collect(),
+            parts: layout
+                .parts
+                .iter()
+                .map(|part| PartRange { from: part.from, to: part.to, rows: part.rows })
+                .collect(),
             sha256,
             warnings: warnings.iter().map(|warning| warning.detail.clone()).collect(),
         };
         new.idempotency_key = key.zip(sha256).map(|(key, sha256)| key(sha256));
         let added = kept.finish(new, layout).await?;
-        if let Added::New(job) = &added {
+        if let Inserted::Created(job) = &added {
             tracing::info!(job = %job.id, instance = %job.instance, target = job.target.kind(), rows = job.rows.total,
                 bytes = job.bytes, batches = job.batches.len(), source = job.source.as_ref().map(tracing::field::display),
                 warnings = warnings.len(), "a file was accepted");
@@ -233,10 +237,10 @@ impl Intake {
         Ok(Received { added, warnings })
     }
 
-    fn rules(&self, new: &NewJob, checks: Checks) -> Result<Rules, IntakeError> {
-        Ok(Rules {
+    fn rules(&self, new: &NewJob, checks: Checks) -> Result<ScanRules, IntakeError> {
+        Ok(ScanRules {
             format: new.format,
-            max_part_bytes: self.content_limit(new)?,
+            max_part_bytes: self.max_part_bytes(new)?,
             check: checks == Checks::All,
             required: required_columns(&new.target),
             lookup: lookup_column(Some(&new.target)),
@@ -244,15 +248,15 @@ impl Intake {
     }
 
     /// For those who count.
-    fn refused_a_dropped_file(&self) {
-        self.store.tell(Fact::DropRefused);
+    fn count_rejected_file(&self) {
+        self.store.publish_metric(MetricEvent::DropRefused);
     }
 
     /// The most bytes of the header and the rows of one batch.
-    fn content_limit(&self, new: &NewJob) -> Result<u64, IntakeError> {
+    fn max_part_bytes(&self, new: &NewJob) -> Result<u64, IntakeError> {
         let limits = self.upload_bytes.read().unwrap_or_else(PoisonError::into_inner);
         match limits.get(&new.instance) {
-            Some(&upload_bytes) => Ok(content_limit(&new.filename, upload_bytes)),
+            Some(&upload_bytes) => Ok(max_content_bytes(&new.filename, upload_bytes)),
             None => Err(IntakeError::UnknownInstance {
                 name: new.instance.clone(),
                 known: limits.keys().map(String::as_str).collect::<Vec<_>>().join(", "),
@@ -275,9 +279,9 @@ fn content<E>(body: impl Stream<Item = Result<Bytes, E>>) -> impl Stream<Item = 
     body.map(|piece| piece.map(Incoming::Content))
 }
 
-fn has_columns(columns: &[String], target: &Target) -> Result<(), Fault> {
+fn has_columns(columns: &[String], target: &Target) -> Result<(), ValidationError> {
     match required_columns(target).into_iter().find(|required| !columns.contains(&required.column)) {
-        Some(Required { column, need }) => Err(Fault::MissingColumn { column, need, similar: None }),
+        Some(RequiredColumn { column, need }) => Err(ValidationError::MissingColumn { column, need, similar: None }),
         None => Ok(()),
     }
 }
@@ -290,7 +294,7 @@ mod tests {
 
     use super::*;
     use crate::job::{Format, JobId, JobState, Source};
-    use crate::store::Kind;
+    use crate::store::FileKind;
 
     struct Door {
         intake: Intake,
@@ -301,7 +305,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(&folder.path().join("q.db")).await.unwrap();
         let upload_bytes = Arc::new(RwLock::new([("default".to_owned(), upload_bytes)].into()));
-        let pieces = Arc::new(Semaphore::new(UNDER_WAY_IN_ALL));
+        let pieces = Arc::new(Semaphore::new(MAX_PENDING_CHUNKS_TOTAL));
         let intake = Intake { store, clock: Clock::System, max_file_bytes, upload_bytes, pieces };
         Door { intake, _folder: folder }
     }
@@ -334,7 +338,7 @@ mod tests {
     }
 
     async fn stored(store: &Store, id: JobId, bytes: u64) -> Vec<u8> {
-        let mut content = store.content(id, Kind::File, 0, 0, bytes);
+        let mut content = store.content(id, FileKind::File, 0, 0, bytes);
         let mut file = Vec::new();
         while let Some(piece) = content.next().await.unwrap() {
             file.extend(piece);
@@ -347,7 +351,7 @@ mod tests {
         let Door { intake, _folder } = door(100_000, u64::MAX).await;
         for n in [1, 5_000, 10_000, 40_000] {
             let file = rows(n);
-            let Added::New(job) = intake.receive(leads(), true, body(&file)).await.unwrap() else { panic!() };
+            let Inserted::Created(job) = intake.receive(leads(), true, body(&file)).await.unwrap() else { panic!() };
             assert!(stored(&intake.store, job.id, job.bytes).await == file);
             assert_eq!(job.rows.total, n as u64);
             assert_eq!(job.batches.len(), file.len().div_ceil(99_700).max(1), "{} bytes", file.len());
@@ -370,7 +374,7 @@ mod tests {
         }
         // The sweep is a task of its own; the write after it shows that it has come and gone.
         let file = rows(1);
-        let Added::New(job) = intake.receive(leads(), true, body(&file)).await.unwrap() else { panic!() };
+        let Inserted::Created(job) = intake.receive(leads(), true, body(&file)).await.unwrap() else { panic!() };
         assert_eq!(intake.store.jobs(None, 100, None).await.unwrap(), [job]);
     }
 
@@ -390,8 +394,8 @@ mod tests {
         let Door { intake, _folder } = door(10_000_000, u64::MAX).await;
         let keyed = || NewJob { idempotency_key: Some("k".into()), ..leads() };
         let file = rows(40_000);
-        let Added::New(first) = intake.receive(keyed(), true, body(&file)).await.unwrap() else { panic!() };
-        let Added::Same(second) = intake.receive(keyed(), true, body(&file)).await.unwrap() else { panic!() };
+        let Inserted::Created(first) = intake.receive(keyed(), true, body(&file)).await.unwrap() else { panic!() };
+        let Inserted::Existing(second) = intake.receive(keyed(), true, body(&file)).await.unwrap() else { panic!() };
         assert_eq!(first.id, second.id);
         let other = intake.receive(keyed(), true, body(&rows(1))).await.unwrap_err();
         assert!(matches!(other, IntakeError::Store(StoreError::KeyReused(_))), "{other}");
@@ -420,6 +424,6 @@ mod tests {
             assert_eq!(intake.receive(new, true, body(&file)).await.unwrap_err().to_string(), fault);
         }
         let job = intake.receive(leads(), true, body(&file)).await.unwrap();
-        assert!(matches!(job, Added::New(job) if job.state == JobState::Pending));
+        assert!(matches!(job, Inserted::Created(job) if job.state == JobState::Pending));
     }
 }

@@ -13,12 +13,12 @@ mod events;
 mod source;
 mod states;
 
-pub use events::{Blame, Counts, Event, RemoteStatus, Wait};
+pub use events::{Counts, DeferReason, Event, FailureScope, RemoteStatus};
 pub use source::Source;
-pub use states::{BatchState, Illegal, JobState, job_state, step};
+pub use states::{BatchState, IllegalTransitionError, JobState, job_state, transition};
 
 /// How long Marketo knows an import: its id, its status and its files. Not documented; seven days were seen.
-pub const IMPORT_LIFE: Duration = Duration::from_secs(7 * 24 * 3600);
+pub const IMPORT_LIFETIME: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// The number of a job: whole, rising, never used twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
@@ -84,7 +84,7 @@ impl Format {
     }
 
     /// The format that a file's name ends in (`leads.csv`), in either case; none for any other ending.
-    pub fn of_name(name: &str) -> Option<Format> {
+    pub fn from_filename(name: &str) -> Option<Format> {
         let (_, ending) = name.rsplit_once('.')?;
         ending.to_ascii_lowercase().parse().ok()
     }
@@ -97,10 +97,10 @@ impl fmt::Display for Format {
 }
 
 impl FromStr for Format {
-    type Err = UnknownWord;
+    type Err = ParseEnumError;
 
-    fn from_str(text: &str) -> Result<Self, UnknownWord> {
-        find("format", text, &Format::ALL, Format::as_str)
+    fn from_str(text: &str) -> Result<Self, ParseEnumError> {
+        parse_enum("format", text, &Format::ALL, Format::as_str)
     }
 }
 
@@ -204,23 +204,23 @@ pub mod marketo_id {
 
 /// A word that is not one of those that fit its place. Its text names the choices.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("unknown {what} \"{word}\": it is one of {choices}")]
-pub struct UnknownWord {
+#[error("unknown {what} \"{value}\": it is one of {choices}")]
+pub struct ParseEnumError {
     pub what: &'static str,
-    pub word: String,
+    pub value: String,
     pub choices: String,
 }
 
 /// Finds `word` among `all` by its name: the one way in which words become values here.
-pub(crate) fn find<T: Copy>(
+pub(crate) fn parse_enum<T: Copy>(
     what: &'static str,
     word: &str,
     all: &[T],
     name: fn(T) -> &'static str,
-) -> Result<T, UnknownWord> {
-    all.iter().copied().find(|&value| name(value) == word).ok_or_else(|| UnknownWord {
+) -> Result<T, ParseEnumError> {
+    all.iter().copied().find(|&value| name(value) == word).ok_or_else(|| ParseEnumError {
         what,
-        word: word.to_owned(),
+        value: word.to_owned(),
         choices: all.iter().map(|&value| name(value)).collect::<Vec<_>>().join(", "),
     })
 }
@@ -231,10 +231,10 @@ mod tests {
 
     #[test]
     fn a_format_is_read_from_the_end_of_a_name_in_either_case() {
-        assert_eq!(Format::of_name("leads.csv"), Some(Format::Csv));
-        assert_eq!(Format::of_name("a.b.TSV"), Some(Format::Tsv));
-        assert_eq!(Format::of_name("leads.xlsx"), None);
-        assert_eq!(Format::of_name("leads"), None);
+        assert_eq!(Format::from_filename("leads.csv"), Some(Format::Csv));
+        assert_eq!(Format::from_filename("a.b.TSV"), Some(Format::Tsv));
+        assert_eq!(Format::from_filename("leads.xlsx"), None);
+        assert_eq!(Format::from_filename("leads"), None);
     }
 
     #[test]

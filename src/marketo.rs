@@ -13,9 +13,11 @@ mod token;
 pub mod wire;
 
 pub use answer::{is_file, read_envelope};
-pub use asks::{Ask, asks};
-pub use client::{AskFault, Client, CreateFault, Created, File, Report, ReportKind, Status, Upload};
+pub use asks::{ErrorAction, classify};
+pub use client::{
+    Client, CreatedImport, ImportStatus, QueryError, Report, ReportFile, ReportKind, UploadError, UploadRequest,
+};
 pub use daemon_id::{DAEMON_HEADER, answering_daemon, daemon_id, is_own_call};
-pub use limits::{Earlier, Gate, Look, Permit, Window};
-pub use multipart::{Frame, content_limit};
-pub use token::{AccessToken, TokenFault, Trial};
+pub use limits::{CallPermit, Decision, EarlierCallTimes, RateLimiter, SlidingWindow};
+pub use multipart::{MultipartFrame, max_content_bytes};
+pub use token::{AccessToken, CredentialStatus, TokenError};

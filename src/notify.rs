@@ -10,41 +10,41 @@ use serde::Serialize;
 use tokio::sync::broadcast::error::RecvError;
 use tokio_util::sync::CancellationToken;
 
-use crate::clock::{Clock, Seldom, after};
+use crate::clock::{Clock, LogThrottle, after};
 use crate::config;
-use crate::store::{Fact, Job, Notice, Store, StoreError};
+use crate::store::{Job, MetricEvent, PendingNotification, Store, StoreError};
 
 mod command;
 pub mod supervisor;
 mod tell;
 
-use tell::Teller;
+use tell::Delivery;
 
 /// How many are told at once.
-const AT_ONCE: u32 = 4;
+const MAX_CONCURRENT: u32 = 4;
 
 /// The pause after a failure doubles from the first to the second.
-const PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(3600));
+const BACKOFF_RANGE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(3600));
 
 /// After this long it is given up.
-const PATIENCE: Duration = Duration::from_secs(3 * 24 * 3600);
+const MAX_RETRY_TIME: Duration = Duration::from_secs(3 * 24 * 3600);
 
 /// Two looks are at least so far apart: one sees all that has changed meanwhile.
-const BREATH: Duration = Duration::from_millis(20);
+const DEBOUNCE: Duration = Duration::from_millis(20);
 
 /// How long to wait when the database did not do as it was told.
-const STORE_PAUSE: Duration = Duration::from_secs(1);
+const STORE_RETRY_DELAY: Duration = Duration::from_secs(1);
 
 /// Tells of ends until the stop.
 pub struct Notifier {
     store: Store,
     clock: Clock,
-    teller: Teller,
+    teller: Delivery,
 }
 
 /// What is told, as JSON.
 #[derive(Serialize)]
-struct Told<'a> {
+struct Payload<'a> {
     event: &'static str,
     job: &'a Job,
     /// The job failed by its attempts, and its content is kept for someone to retry it or to erase it.
@@ -57,8 +57,8 @@ impl Notifier {
     /// # Errors
     /// The reason in one sentence, when the TLS library can't be set up or the store fails.
     pub async fn open(config: &config::Notify, store: Store, clock: Clock) -> Result<Option<Notifier>, String> {
-        let teller = Teller::new(config, AT_ONCE)?;
-        store.owe_notices(teller.is_some()).await.map_err(|error| error.to_string())?;
+        let teller = Delivery::new(config, MAX_CONCURRENT)?;
+        store.enable_notifications(teller.is_some()).await.map_err(|error| error.to_string())?;
         Ok(teller.map(|teller| Notifier { store, clock, teller }))
     }
 
@@ -72,69 +72,69 @@ impl Notifier {
 
     async fn work(&self) {
         let mut changes = self.store.subscribe();
-        let mut seldom = Seldom::default();
+        let mut seldom = LogThrottle::default();
         loop {
-            let next = match self.look().await {
+            let next = match self.deliver_due().await {
                 Ok(next) => next,
                 Err(StoreError::Closed) => return,
                 Err(error) => {
-                    if let Some(unsaid) = seldom.may_say() {
+                    if let Some(unsaid) = seldom.allow() {
                         tracing::error!(%error, unsaid, "what is owed can't be read; trying again");
                     }
-                    tokio::time::sleep(STORE_PAUSE).await;
+                    tokio::time::sleep(STORE_RETRY_DELAY).await;
                     continue;
                 }
             };
             tokio::select! {
-                () = self.clock.nap(next) => {}
+                () = self.clock.sleep_until(next) => {}
                 change = changes.recv() => if change == Err(RecvError::Closed) { return },
             }
-            tokio::time::sleep(BREATH).await;
+            tokio::time::sleep(DEBOUNCE).await;
             changes = changes.resubscribe();
         }
     }
 
     /// Tells what is due, and says when to look again.
-    async fn look(&self) -> Result<Timestamp, StoreError> {
+    async fn deliver_due(&self) -> Result<Timestamp, StoreError> {
         loop {
-            let (due, next) = self.store.due_notices(self.clock.now(), PAUSES.1, AT_ONCE).await?;
+            let (due, next) = self.store.due_notifications(self.clock.now(), BACKOFF_RANGE.1, MAX_CONCURRENT).await?;
             if due.is_empty() {
                 return Ok(next.unwrap_or(Timestamp::MAX));
             }
-            for done in futures_util::future::join_all(due.into_iter().map(|notice| self.tell(notice))).await {
+            for done in futures_util::future::join_all(due.into_iter().map(|notice| self.deliver(notice))).await {
                 done?;
             }
         }
     }
 
-    async fn tell(&self, notice: Notice) -> Result<(), StoreError> {
+    async fn deliver(&self, notice: PendingNotification) -> Result<(), StoreError> {
         let job = match self.store.job(notice.job).await {
             Ok(job) => job,
-            Err(StoreError::NoJob(_)) => return self.store.notice_over(notice).await,
+            Err(StoreError::NoJob(_)) => return self.store.notification_delivered(notice).await,
             Err(error) => return Err(error),
         };
-        if !job.state.has_ended() {
+        if !job.state.is_terminal() {
             // It was sent again. Its next end is told.
-            return self.store.notice_over(notice).await;
+            return self.store.notification_delivered(notice).await;
         }
         let now = self.clock.now();
-        let body = serde_json::to_vec(&Told { event: "job-ended", job: &job, content_waits: job.content_waits() })
+        let body = serde_json::to_vec(&Payload { event: "job-ended", job: &job, content_waits: job.is_content_kept() })
             .map_err(|error| {
                 // Plain data of our own always becomes JSON.
                 StoreError::Refused(error.to_string())
             })?;
-        let told = self.teller.tell(job.id, body, now).await;
-        self.store.tell(Fact::Notice { told: told.is_ok() });
+        let told = self.teller.send(job.id, body, now).await;
+        self.store.publish_metric(MetricEvent::Notice { told: told.is_ok() });
         let Err(reason) = told else {
             tracing::debug!(job = %job.id, "its end was told");
-            return self.store.notice_over(notice).await;
+            return self.store.notification_delivered(notice).await;
         };
-        if now >= after(notice.owed_at, PATIENCE) {
+        if now >= after(notice.enqueued_at, MAX_RETRY_TIME) {
             tracing::error!(job = %job.id, %reason, "its end could not be told for three days: given up");
-            return self.store.notice_over(notice).await;
+            return self.store.notification_delivered(notice).await;
         }
-        let pause = PAUSES.0.saturating_mul(2_u32.saturating_pow(notice.attempts)).min(PAUSES.1);
+        let pause = BACKOFF_RANGE.0.saturating_mul(2_u32.saturating_pow(notice.attempts)).min(BACKOFF_RANGE.1);
         tracing::warn!(job = %job.id, %reason, attempts = notice.attempts + 1, ?pause, "its end could not be told yet");
-        self.store.notice_failed(notice, after(self.clock.now(), pause)).await
+        self.store.notification_failed(notice, after(self.clock.now(), pause)).await
     }
 }

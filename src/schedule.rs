@@ -19,9 +19,9 @@ mod upload;
 mod watch;
 mod without_values;
 
-pub use endpoint::Endpoint;
-pub use lane::{Lane, OpenError};
-pub use plan::{Plan, Rules, Step, Work, plan, still_open};
+pub use endpoint::SharedEndpoint;
+pub use lane::{InstanceScheduler, SchedulerError};
+pub use plan::{Plan, SchedulingRules, Step, Work, may_still_upload, plan};
 
 use jiff::{Timestamp, civil};
 

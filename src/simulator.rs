@@ -31,13 +31,13 @@ use tokio::net::TcpListener;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
-pub use fault::{Effect, Fault, Garbled};
-pub use ledger::{Call, Ledger};
-pub use refusal::{Code, Refusal};
+pub use fault::{Corruption, Fault, FaultEffect};
+pub use ledger::{Call, CallLog};
+pub use refusal::{ApiRefusal, Code};
 pub use settings::Settings;
 
 use http::Shared;
-use rules::Marketo;
+use rules::MarketoModel;
 
 use crate::clock::Clock;
 
@@ -80,7 +80,7 @@ impl Simulator {
     /// When the listener can't say its own address.
     pub fn start(listener: TcpListener, settings: Settings) -> io::Result<Simulator> {
         let base_url = format!("http://{}", listener.local_addr()?);
-        let shared = Arc::new(Shared::new(Marketo::new(settings, until_reset())));
+        let shared = Arc::new(Shared::new(MarketoModel::new(settings, until_reset())));
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
         tasks.spawn(stop.clone().run_until_cancelled_owned(accept(
             listener,
@@ -97,7 +97,7 @@ impl Simulator {
     }
 
     /// All that it saw up to now.
-    pub fn ledger(&self) -> Ledger {
+    pub fn call_log(&self) -> CallLog {
         self.shared.with(|marketo, now| marketo.ledger(now))
     }
 
@@ -111,7 +111,7 @@ impl Simulator {
     }
 
     /// Other integrations' imports in the queue, from now until told otherwise. They take no processing slot.
-    pub fn set_foreign_imports(&self, number: usize) {
+    pub fn set_other_imports(&self, number: usize) {
         self.shared.with(|marketo, now| marketo.set_foreign_imports(now, number));
     }
 
@@ -315,10 +315,11 @@ mod tests {
         for file in ["email\na@b.c\n", "email\nb@b.c\n"] {
             json(pair.upload(LEADS, file)).await;
         }
-        let asked = || pair.simulator.ledger().imports.iter().map(|import| import.asked.is_some()).collect::<Vec<_>>();
+        let asked =
+            || pair.simulator.call_log().imports.iter().map(|import| import.asked.is_some()).collect::<Vec<_>>();
         assert_eq!(asked(), [false, false]);
         // Whoever asks knows the id, also where the question is refused.
-        pair.simulator.push_fault(Fault::on(Call::Status, Effect::http(500)));
+        pair.simulator.push_fault(Fault::on(Call::Status, FaultEffect::http(500)));
         assert_eq!(status(pair.call(Method::GET, "/bulk/v1/leads/batch/1002.json")).await, 500);
         assert_eq!(status(pair.call(Method::GET, "/bulk/v1/leads/batch/1003.json")).await, 200);
         assert_eq!(asked(), [false, true]);
@@ -327,12 +328,13 @@ mod tests {
     #[tokio::test]
     async fn an_answer_can_say_other_things_of_an_import() {
         let pair = Pair::new(quick()).await;
-        pair.simulator.push_fault(Fault::on(Call::Create, Effect::edit(json!({"batchId": "..", "importId": null}))));
+        pair.simulator
+            .push_fault(Fault::on(Call::Create, FaultEffect::edit(json!({"batchId": "..", "importId": null}))));
         let receipt = json(pair.upload(LEADS, "email\na@b.c\n")).await;
         assert_eq!(receipt["result"][0], json!({"batchId": "..", "status": "Importing"}));
         let edit = json!({"numOfLeadsProcessed": 7, "numOfRowsFailed": null, "status": "Paused"});
-        pair.simulator.push_fault(Fault::on(Call::Status, Effect::edit(edit)));
-        let id = pair.simulator.ledger().imports[0].id;
+        pair.simulator.push_fault(Fault::on(Call::Status, FaultEffect::edit(edit)));
+        let id = pair.simulator.call_log().imports[0].id;
         let path = format!("/bulk/v1/leads/batch/{id}.json");
         let told = pair.get(&path).await;
         assert_eq!(told["success"], true);
@@ -349,9 +351,9 @@ mod tests {
         let open = |pair: &Pair| pair.simulator.connections();
         let before = open(&pair);
         let begun = client.get(pair.url("/bulk/v1/leads/batch/1.json"));
-        pair.simulator.push_fault(Fault::on(Call::Status, Effect::delay(Duration::from_secs(3600))));
+        pair.simulator.push_fault(Fault::on(Call::Status, FaultEffect::delay(Duration::from_secs(3600))));
         let asking = tokio::spawn(begun.bearer_auth(&pair.token).send());
-        while pair.simulator.ledger().calls_of(Call::Status) == 0 {
+        while pair.simulator.call_log().calls_of(Call::Status) == 0 {
             tokio::task::yield_now().await;
         }
         assert_eq!(open(&pair), before + 1);
@@ -384,7 +386,7 @@ mod tests {
             let path = format!("/bulk/v1/program/members/import/{id}/{name}.json");
             assert_eq!(pair.call(Method::GET, &path).send().await.unwrap().text().await.unwrap(), "");
         }
-        let create = &pair.simulator.ledger().creates[1];
+        let create = &pair.simulator.call_log().creates[1];
         assert_eq!(create.query["programMemberStatus"], "On List");
         assert_eq!(create.path, "/bulk/v1/program/1044/members/import.json");
     }
@@ -402,7 +404,7 @@ mod tests {
         let refused = ask("wrong").send().await.unwrap();
         assert_eq!(refused.status(), 401);
         assert_eq!(refused.json::<Value>().await.unwrap()["error"], "invalid_client");
-        let ledger = pair.simulator.ledger();
+        let ledger = pair.simulator.call_log();
         assert_eq!((ledger.calls_of(Call::Token), ledger.errors_of("http 401")), (3, 1));
         assert_eq!(ledger.most_calls_in_window, 0);
     }
@@ -439,7 +441,7 @@ mod tests {
         assert_eq!(code(upload(format!("{url}?format=csv"), rows.clone())).await, "601");
         let wrong = format!("{}{rows}", field("access_token", "wrong"));
         assert_eq!(code(upload(format!("{url}?format=csv"), wrong)).await, "601");
-        assert_eq!(pair.simulator.ledger().accepted().count(), 2);
+        assert_eq!(pair.simulator.call_log().accepted().count(), 2);
     }
 
     #[tokio::test]
@@ -470,7 +472,7 @@ mod tests {
         let chunks = futures_util::stream::iter([Ok::<_, io::Error>(file)]);
         let chunked = pair.call(Method::POST, LEADS).body(reqwest::Body::wrap_stream(chunks));
         assert_eq!(status(chunked).await, 411);
-        let ledger = pair.simulator.ledger();
+        let ledger = pair.simulator.call_log();
         assert_eq!((ledger.creates.len(), ledger.accepted().count(), ledger.errors_of("http 413")), (8, 0, 1));
     }
 
@@ -481,7 +483,7 @@ mod tests {
         let file = |size: usize| format!("email,x\na@b.c,{}", "x".repeat(size - frame - 14));
         assert_eq!(json(pair.upload(LEADS, &file(10_000_000))).await["success"], true);
         assert_eq!(status(pair.upload(LEADS, &file(10_000_001))).await, 413);
-        assert_eq!(pair.simulator.ledger().creates[0].body_bytes, 10_000_000);
+        assert_eq!(pair.simulator.call_log().creates[0].body_bytes, 10_000_000);
     }
 
     #[tokio::test]
@@ -492,7 +494,7 @@ mod tests {
             assert_eq!(code(pair.call(Method::GET, path)).await, expected);
         }
         assert_eq!(code(pair.upload(LEADS, "email\na@b.c\n")).await, "606");
-        let ledger = pair.simulator.ledger();
+        let ledger = pair.simulator.call_log();
         assert_eq!((ledger.calls_of(Call::Status), ledger.errors_of("606"), ledger.most_calls_in_window), (3, 2, 4));
         assert_eq!(ledger.creates.len(), 1);
     }
@@ -500,41 +502,41 @@ mod tests {
     #[tokio::test]
     async fn a_call_at_once_too_many_is_615_and_its_place_is_free_again_when_the_client_leaves() {
         let pair = Pair::new(Settings { concurrent_calls: 1, ..quick() }).await;
-        pair.simulator.push_fault(Fault::on(Call::Status, Effect::delay(Duration::from_secs(3600))));
+        pair.simulator.push_fault(Fault::on(Call::Status, FaultEffect::delay(Duration::from_secs(3600))));
         let path = "/bulk/v1/leads/batch/1.json";
         let slow = tokio::spawn(pair.call(Method::GET, path).send());
-        while pair.simulator.ledger().calls_of(Call::Status) == 0 {
+        while pair.simulator.call_log().calls_of(Call::Status) == 0 {
             tokio::task::yield_now().await;
         }
         assert_eq!(code(pair.call(Method::GET, path)).await, "615");
         slow.abort();
         while code(pair.call(Method::GET, path)).await == "615" {}
-        assert_eq!(pair.simulator.ledger().most_concurrent_calls, 2);
+        assert_eq!(pair.simulator.call_log().most_concurrent_calls, 2);
     }
 
     #[tokio::test]
     async fn a_lost_request_does_nothing_and_a_lost_answer_everything_and_both_just_close_the_connection() {
         let pair = Pair::new(quick()).await;
         let upload = pair.raw_upload("email\na@b.c\n");
-        pair.simulator.push_fault(Fault::on(Call::Create, Effect::LoseRequest));
-        pair.simulator.push_fault(Fault::on(Call::Create, Effect::LoseAnswer));
+        pair.simulator.push_fault(Fault::on(Call::Create, FaultEffect::LoseRequest));
+        pair.simulator.push_fault(Fault::on(Call::Create, FaultEffect::LoseAnswer));
         assert_eq!(pair.raw(&upload).await, b"");
-        let ledger = pair.simulator.ledger();
+        let ledger = pair.simulator.call_log();
         assert_eq!((ledger.lost_requests, ledger.creates.len(), ledger.imports.len()), (1, 0, 0));
         assert_eq!(pair.raw(&upload).await, b"");
-        let ledger = pair.simulator.ledger();
+        let ledger = pair.simulator.call_log();
         assert!(matches!(ledger.creates[0].outcome, Outcome::Accepted(_)) && ledger.creates[0].answer_lost);
         assert_eq!(ledger.imports.len(), 1);
         assert!(pair.raw(&upload).await.starts_with(b"HTTP/1.1 200"));
-        pair.simulator.push_fault(Fault::on(Call::Create, Effect::LoseAnswer));
+        pair.simulator.push_fault(Fault::on(Call::Create, FaultEffect::LoseAnswer));
         assert!(pair.upload(LEADS, "email\na@b.c\n").send().await.is_err());
     }
 
     #[tokio::test]
     async fn an_answer_is_spoiled_after_the_call_was_carried_out() {
         let pair = Pair::new(quick()).await;
-        for how in [Garbled::Empty, Garbled::Cut, Garbled::Torn] {
-            pair.simulator.push_fault(Fault::on(Call::Create, Effect::Garble(how)));
+        for how in [Corruption::Empty, Corruption::Cut, Corruption::Torn] {
+            pair.simulator.push_fault(Fault::on(Call::Create, FaultEffect::Garble(how)));
         }
         let upload = || pair.upload(LEADS, "email\na@b.c\n").send();
         assert_eq!(upload().await.unwrap().text().await.unwrap(), "");
@@ -545,20 +547,20 @@ mod tests {
         let (head, body) = torn.split_once("\r\n\r\n").unwrap();
         let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")).unwrap();
         assert!(body.starts_with('{') && body.len() < length.parse().unwrap(), "{torn}");
-        let ledger = pair.simulator.ledger();
+        let ledger = pair.simulator.call_log();
         assert_eq!(ledger.accepted().filter(|create| create.answer_lost).count(), 3);
     }
 
     #[tokio::test]
     async fn an_error_can_come_instead_of_the_call_or_after_it() {
         let pair = Pair::new(quick()).await;
-        let error = |code, executed| Effect::Error { code, message: "So it is".into(), executed };
+        let error = |code, executed| FaultEffect::Error { code, message: "So it is".into(), executed };
         for effect in [
             error(None, false),
             error(Some(Code::Number(615)), false),
             error(Some(Code::Text("713".into())), true),
-            Effect::Http { status: 502, executed: true },
-            Effect::http(503),
+            FaultEffect::Http { status: 502, executed: true },
+            FaultEffect::http(503),
         ] {
             pair.simulator.push_fault(Fault::on(Call::Create, effect));
         }
@@ -567,7 +569,7 @@ mod tests {
         assert_eq!(json(upload()).await["errors"][0]["code"], 615);
         assert_eq!(code(upload()).await, "713");
         assert_eq!([status(upload()).await, status(upload()).await], [502, 503]);
-        let ledger = pair.simulator.ledger();
+        let ledger = pair.simulator.call_log();
         assert_eq!((ledger.creates.len(), ledger.imports.len()), (5, 2));
         assert_eq!(["no code", "615", "713", "http 502", "http 503"].map(|name| ledger.errors_of(name)), [1; 5]);
     }
@@ -577,7 +579,7 @@ mod tests {
         let pair = Pair::new(quick()).await;
         let receipt = json(pair.upload(LEADS, "email\n!fail:No\n")).await;
         let path = format!("/bulk/v1/leads/batch/{}/failures.json", receipt["result"][0]["batchId"]);
-        pair.simulator.push_fault(Fault::on(Call::Failures, Effect::http(404)).times(2));
+        pair.simulator.push_fault(Fault::on(Call::Failures, FaultEffect::http(404)).times(2));
         let ask = || status(pair.call(Method::GET, &path));
         assert_eq!([ask().await, ask().await, ask().await], [404, 404, 200]);
     }
@@ -592,7 +594,8 @@ mod tests {
         assert_eq!(status(post("/simulator/faults", fault)).await, 200);
         assert_eq!(status(post("/simulator/faults", json!({"call": "all"}))).await, 400);
         assert_eq!(code(pair.upload(LEADS, "email\na@b.c\n")).await, "1019");
-        let ledger: Ledger = pair.client.get(pair.url("/simulator/ledger")).send().await.unwrap().json().await.unwrap();
+        let ledger: CallLog =
+            pair.client.get(pair.url("/simulator/ledger")).send().await.unwrap().json().await.unwrap();
         assert_eq!((ledger.most_queued, ledger.errors_of("1016"), ledger.errors_of("1019")), (10, 1, 1));
         assert_eq!(ledger.calls_of(Call::Other), 0);
     }
@@ -600,9 +603,9 @@ mod tests {
     #[tokio::test]
     async fn a_stopped_simulator_listens_no_more_and_leaves_no_call_hanging() {
         let pair = Pair::new(quick()).await;
-        pair.simulator.push_fault(Fault::on(Call::Status, Effect::delay(Duration::from_secs(3600))));
+        pair.simulator.push_fault(Fault::on(Call::Status, FaultEffect::delay(Duration::from_secs(3600))));
         let slow = tokio::spawn(pair.call(Method::GET, "/bulk/v1/leads/batch/1.json").send());
-        while pair.simulator.ledger().calls_of(Call::Status) == 0 {
+        while pair.simulator.call_log().calls_of(Call::Status) == 0 {
             tokio::task::yield_now().await;
         }
         let url = pair.url(LEADS);

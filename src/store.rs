@@ -51,48 +51,48 @@ mod standing;
 mod sweep;
 mod writer;
 
-use ground::Ground;
-use lock::Lock;
-use reserve::Reserve;
-use writer::{Desk, Writer};
+use ground::DatabaseHealth;
+use lock::DatabaseLock;
+use reserve::DiskReserve;
+use writer::{Writer, WriterTask};
 
-pub use accept::{Added, Layout, NewJob, Part};
+pub use accept::{Inserted, JobLayout, NewJob, PartRange};
 pub use api_tokens::StoredToken;
-pub use backup::{BadCopy, Copied, Verified, verify_copy};
+pub use backup::{BackupError, BackupFile, BackupInfo, verify_backup};
 pub use call_ledger::{EarlierCalls, NewCall};
-pub use content::{CHUNK_BYTES, Content, Kind, Packed};
-pub use due::{Due, Ended};
-pub use erase::Stored;
+pub use content::{CHUNK_BYTES, CompressedChunk, ContentReader, FileKind};
+pub use due::{EndedRange, RetentionCandidates};
+pub use erase::ErasableData;
 pub use error::StoreError;
-pub use examine::{Examined, Unexamined, examine};
-pub use facts::Fact;
-pub use instances::Depth;
-pub use lock::resolved;
-pub use moves::AskedInVain;
-pub use notices::Notice;
-pub use orders::Settled;
-pub use progress::{AskFailures, Progress, Tried};
+pub use examine::{InspectError, InspectionReport, inspect};
+pub use facts::MetricEvent;
+pub use instances::QueueDepth;
+pub use lock::resolve_path;
+pub use moves::RecordedQueryFailure;
+pub use notices::PendingNotification;
+pub use orders::CommandOutcome;
+pub use progress::{BatchProgress, QueryFailures, UploadAttempts};
 pub use records::{Batch, HistoryEntry, Job};
-pub use row_counts::Rows;
-pub use snapshot::{Candidate, Flight, SlotsHeld, Snapshot};
-pub use space::Space;
-pub use standing::{Instance, Pause, PauseKind};
+pub use row_counts::RowCounts;
+pub use snapshot::{InFlightBatch, OccupiedSlots, PendingBatch, Snapshot};
+pub use space::DatabaseSize;
+pub use standing::{InstanceState, Pause, PauseKind};
 
 /// Something was committed. It says where to look, not what is there now.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Change {
+pub enum ChangeEvent {
     Job(JobId),
     Batch(BatchKey),
     Instance(String),
     /// For those who count alone: [`Store::subscribe`] does not have it.
-    Fact(Fact),
+    Metric(MetricEvent),
 }
 
 /// How many changes a slow listener may lag behind before it is told to look at everything again.
-const CHANGES_KEPT: usize = 4096;
+const MAX_BUFFERED_CHANGES: usize = 4096;
 
 /// Readers: two cores have no use for more, and each keeps a page cache of its own.
-const READERS: u32 = 4;
+const MAX_READERS: u32 = 4;
 
 /// The open database. Clones share it.
 #[derive(Clone)]
@@ -103,14 +103,14 @@ pub struct Store {
 struct Shared {
     writer: Writer,
     readers: SqlitePool,
-    listeners: Arc<facts::Listeners>,
-    ground: Arc<Ground>,
+    listeners: Arc<facts::EventBus>,
+    ground: Arc<DatabaseHealth>,
     /// Content that became no job was deleted, and may still stand in the log.
     swept: tokio::sync::Notify,
     /// Held while a copy is made.
     copying: tokio::sync::Mutex<()>,
     /// Held for as long as the store is open, so that two daemons never work on one file.
-    _lock: Lock,
+    _lock: DatabaseLock,
 }
 
 impl Store {
@@ -130,10 +130,11 @@ impl Store {
     pub async fn open_with_reserve(path: &Path, reserve: u64) -> Result<Store, StoreError> {
         let shown = path.display().to_string();
         let failed = |why: String| StoreError::Open { path: shown.clone(), why };
-        let path = &resolved(path).map_err(|error| failed(lock::not_ours(&error)))?;
-        let lock = Lock::take(path).map_err(failed)?.ok_or_else(|| StoreError::InUse { path: shown.clone() })?;
-        let ground = Arc::new(Ground::new(path));
-        ground.files.locked(lock.identity);
+        let path = &resolve_path(path).map_err(|error| failed(lock::open_error_text(&error)))?;
+        let lock =
+            DatabaseLock::take(path).map_err(failed)?.ok_or_else(|| StoreError::InUse { path: shown.clone() })?;
+        let ground = Arc::new(DatabaseHealth::new(path));
+        ground.files.record_locked(lock.identity);
 
         // Looked at before anything is opened for writing, so that a newer database stays as it is to the byte.
         let found = schema::version_of(path).await.map_err(|error| failed(StoreError::from(error).to_string()))?;
@@ -142,18 +143,18 @@ impl Store {
         {
             return Err(StoreError::Newer { path: shown, found, known: schema::newest() });
         }
-        backup::sweep_drafts(path).map_err(|error| failed(error.to_string()))?;
+        backup::remove_stale_temp_files(path).map_err(|error| failed(error.to_string()))?;
         // Before the database, which needs some room to be opened at all.
-        let reserve = Reserve::open(path, reserve);
+        let reserve = DiskReserve::open(path, reserve);
         let conn = connect(path, &ground).await.map_err(|error| failed(error.to_string()))?;
         let readers = SqlitePoolOptions::new()
-            .max_connections(READERS)
+            .max_connections(MAX_READERS)
             .min_connections(0)
             .idle_timeout(Duration::from_secs(60))
             .connect_lazy_with(reading(path));
-        let changes = broadcast::channel(CHANGES_KEPT).0;
-        let listeners = Arc::new(facts::Listeners { changes, facts: std::sync::OnceLock::new() });
-        let writer = Writer::start(Desk {
+        let changes = broadcast::channel(MAX_BUFFERED_CHANGES).0;
+        let listeners = Arc::new(facts::EventBus { changes, facts: std::sync::OnceLock::new() });
+        let writer = Writer::start(WriterTask {
             conn: Some(conn),
             options: options(path),
             ground: ground.clone(),
@@ -171,7 +172,7 @@ impl Store {
                 _lock: lock,
             }),
         };
-        store.sweep_receiving().await.map_err(|error| failed(error.to_string()))?;
+        store.erase_incomplete_submissions().await.map_err(|error| failed(error.to_string()))?;
         Ok(store)
     }
 
@@ -185,7 +186,7 @@ impl Store {
             .writer
             .write(|w| {
                 Box::pin(async move {
-                    w.room.file(CHUNK_BYTES as u64)?;
+                    w.room.reserve_for_file(CHUNK_BYTES as u64)?;
                     sqlx::query("PRAGMA user_version = 1").execute(&mut *w.conn).await?;
                     Ok(())
                 })
@@ -198,11 +199,11 @@ impl Store {
     /// # Errors
     /// [`StoreError::Full`], or what else keeps the database from being written.
     pub async fn has_room_for_report(&self) -> Result<(), StoreError> {
-        self.shared.writer.write(|w| Box::pin(std::future::ready(w.room.report(CHUNK_BYTES as u64)))).await
+        self.shared.writer.write(|w| Box::pin(std::future::ready(w.room.reserve_for_report(CHUNK_BYTES as u64)))).await
     }
 
     /// Hears of every commit from now on.
-    pub fn subscribe(&self) -> broadcast::Receiver<Change> {
+    pub fn subscribe(&self) -> broadcast::Receiver<ChangeEvent> {
         self.shared.listeners.changes.subscribe()
     }
 
@@ -225,19 +226,19 @@ impl Store {
     /// Reads what decides what is done next, from the database that is written to and no other. What it finds damaged is
     /// remembered.
     async fn read<T>(&self, read: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
-        self.shared.ground.files.are_there()?;
-        read.await.inspect_err(|error| self.shared.ground.note(error))
+        self.shared.ground.files.verify_unchanged()?;
+        read.await.inspect_err(|error| self.shared.ground.record_error(error))
     }
 }
 
 /// Opens the writing connection and brings the database to the newest schema.
-async fn connect(path: &Path, ground: &Ground) -> Result<SqliteConnection, StoreError> {
+async fn connect(path: &Path, ground: &DatabaseHealth) -> Result<SqliteConnection, StoreError> {
     let mut conn = options(path).create_if_missing(true).connect().await?;
     schema::migrator().run(&mut conn).await.map_err(|error| match error {
         MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => error.into(),
         other => StoreError::Refused(other.to_string()),
     })?;
-    ground.files.opened()?;
+    ground.files.record_opened()?;
     Ok(conn)
 }
 

@@ -82,7 +82,7 @@ fn restore(town: &Town, copy: &[u8]) {
 }
 
 fn uploads_of(town: &Town, job: &str) -> usize {
-    let ledger = town.simulator.ledger();
+    let ledger = town.simulator.call_log();
     let name = format!("{job}.csv");
     ledger.creates.iter().filter(|create| create.file.as_ref().is_some_and(|file| file.name == name)).count()
 }
@@ -136,7 +136,7 @@ async fn a_daemon_can_start_with_its_uploads_paused() {
     town.start().await;
     let (_, status) = town.json("GET", "/v1/status").await;
     let pause = &status["instances"]["default"]["pause"];
-    assert_eq!(pause["kind"], json!(PauseKind::Person));
+    assert_eq!(pause["kind"], json!(PauseKind::Operator));
     assert_eq!(pause["reason"], "the daemon was started with --paused");
     town.add("target=leads&filename=a.csv", leads(&["a@example.com"])).await;
     town.json("POST", "/v1/instances/default/resume").await;

@@ -42,7 +42,7 @@ fn a_file_for_each_target_goes_all_the_way() {
         assert_eq!(shown["history"][0]["event"], "received");
         assert!(shown["history"].as_array().unwrap().iter().any(|entry| entry["request_id"].is_string()));
     }
-    assert_eq!(house.town.simulator.ledger().creates.len(), 3);
+    assert_eq!(house.town.simulator.call_log().creates.len(), 3);
 }
 
 #[test]

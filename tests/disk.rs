@@ -111,7 +111,7 @@ async fn on_a_disk_that_another_program_fills_what_was_accepted_goes_on_to_its_e
     }
     let failures = town.get(&format!("/v1/jobs/{}/failures", jobs[20])).await;
     assert_eq!(failures.lines().count(), 20_001);
-    assert_eq!(town.simulator.ledger().accepted().count(), jobs.len(), "nothing was sent twice");
+    assert_eq!(town.simulator.call_log().accepted().count(), jobs.len(), "nothing was sent twice");
     assert!(reserve(&disk) < RESERVE);
     assert_eq!(town.request("POST", "/v1/jobs?target=leads&filename=b.csv", leads(&["x@example.com"])).await.0, 507);
 

@@ -29,7 +29,7 @@ mod support;
 mod unknown;
 
 use marqueue::job::{JobId, JobState};
-use marqueue::simulator::ledger::{Ledger, Outcome};
+use marqueue::simulator::ledger::{CallLog, Outcome};
 use marqueue::store::Job;
 use serde_json::Value;
 use support::Town;
@@ -78,7 +78,7 @@ impl Town {
 }
 
 /// What became of each create call: its error's code, or `ok`.
-fn outcomes(ledger: &Ledger) -> Vec<&str> {
+fn outcomes(ledger: &CallLog) -> Vec<&str> {
     let outcome = |create| match create {
         &Outcome::Accepted(_) => "ok",
         Outcome::Refused { code, .. } => code,

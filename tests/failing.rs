@@ -99,7 +99,7 @@ async fn add(town: &Town, file: usize) -> Option<JobId> {
 /// The job when it has ended. The daemon is not asked again and again: there are many of these at once.
 async fn ended(town: &Town, id: JobId) -> Job {
     let job: Job = serde_json::from_str(&town.get(&format!("/v1/jobs/{id}?wait=100s")).await).expect("a job");
-    assert!(job.state.has_ended(), "{job:?}\n{}", town.log());
+    assert!(job.state.is_terminal(), "{job:?}\n{}", town.log());
     job
 }
 
@@ -140,7 +140,7 @@ async fn one_fails(start: &Start, at: u64, errno: i32) -> bool {
         };
         is_complete(&town, file, id).await;
     }
-    let (jobs, imports) = (town.json("GET", "/v1/jobs").await.1, town.simulator.ledger().accepted().count());
+    let (jobs, imports) = (town.json("GET", "/v1/jobs").await.1, town.simulator.call_log().accepted().count());
     assert_eq!(jobs["jobs"].as_array().map(Vec::len), Some(FILES.len()), "nothing is there that was refused");
     assert_eq!(imports, FILES.len(), "nothing is sent twice that Marketo has");
     calls(&town) >= at

@@ -39,7 +39,7 @@ fn table(format: Format, bytes: usize) -> String {
 fn assert_sent_as_it_was(town: &Town, job: &Job, file: &str, limit: u64) {
     let header = file.find('\n').expect("a header") + 1;
     let mut at = header as u64;
-    let ledger = town.simulator.ledger();
+    let ledger = town.simulator.call_log();
     let mut sent: Vec<(u64, String)> = ledger
         .creates
         .iter()
@@ -176,11 +176,11 @@ async fn a_small_file_does_not_wait_for_forty_batches_of_a_large_one() {
     let large = town.add("target=leads&format=csv", table(Format::Csv, 70_000)).await;
     assert!(large.batches.len() >= 40, "{}", large.batches.len());
     // All ten places are taken by the large file.
-    town.until("the queue is full", async |town| (town.simulator.ledger().imports.len() >= 10).then_some(())).await;
+    town.until("the queue is full", async |town| (town.simulator.call_log().imports.len() >= 10).then_some(())).await;
     let small = town.add("target=custom-object&name=car_c&format=csv", "vin\n1\n").await;
-    let before = town.simulator.ledger().imports.len();
+    let before = town.simulator.call_log().imports.len();
     assert_eq!(town.ended(small.id).await.state, JobState::Complete);
-    let ledger = town.simulator.ledger();
+    let ledger = town.simulator.call_log();
     let place = ledger.accepted().position(|create| create.path.contains("car_c")).expect("it was sent");
     // Uploads that were under way when it came are before it, and no more than those.
     assert!(place <= before + 2, "{before} imports were there before it came, and it was number {place}");
@@ -200,7 +200,7 @@ async fn imports_into_one_list_and_jobs_of_one_group_follow_each_other() {
     for &id in &ids {
         assert_eq!(town.ended(id).await.state, JobState::Complete);
     }
-    let ledger = town.simulator.ledger();
+    let ledger = town.simulator.call_log();
     assert_eq!(ledger.errors_of("1019"), 0);
     let group: Vec<Job> = {
         let mut jobs = Vec::new();
@@ -269,7 +269,7 @@ async fn a_byte_order_mark_is_not_sent_and_stays_in_the_file() {
     let id = town.add("target=leads&format=csv", file).await.id;
     assert_eq!(town.ended(id).await.rows.processed, Some(1));
     assert_eq!(town.get(&format!("/v1/jobs/{id}/file")).await, file);
-    let sent = town.simulator.ledger().creates[0].file.clone().expect("a file");
+    let sent = town.simulator.call_log().creates[0].file.clone().expect("a file");
     assert_eq!(sent.bytes, file.len() as u64 - 3);
 }
 
@@ -282,7 +282,7 @@ async fn a_cancelled_job_is_not_sent_and_can_be_sent_after_all() {
     assert_eq!((status, &job["state"]), (200, &"cancelled".into()));
     town.json("POST", "/v1/instances/default/resume").await;
     assert_eq!(town.json("POST", &format!("/v1/jobs/{id}/cancel")).await.0, 409);
-    assert_eq!(town.simulator.ledger().creates.len(), 0);
+    assert_eq!(town.simulator.call_log().creates.len(), 0);
     assert_eq!(town.json("POST", &format!("/v1/jobs/{id}/retry")).await.0, 200);
     let job = town.ended(id).await;
     assert_eq!((job.state, job.batches[0].state), (JobState::Complete, BatchState::Complete));

@@ -1,6 +1,6 @@
 //! Does the daemon say whether it is well? With the real binary.
 
-use marqueue::simulator::{Call, Effect, Fault};
+use marqueue::simulator::{Call, Fault, FaultEffect};
 use serde_json::{Value, json};
 
 #[path = "cli/house.rs"]
@@ -94,7 +94,7 @@ async fn credentials_that_only_imports_refuse_make_it_unready() {
     })
     .await;
     // Marketo's identity endpoint gives tokens, and imports are refused for want of a permission.
-    town.simulator.push_fault(Fault::on(Call::Create, Effect::error(603, "Access denied")));
+    town.simulator.push_fault(Fault::on(Call::Create, FaultEffect::error(603, "Access denied")));
     town.add("target=leads&filename=b.csv", leads(&["b@example.com"])).await;
     let body = town
         .until("it is not ready", async |town| {

@@ -143,7 +143,7 @@ async fn a_leap_of_the_clock_over_a_restart_opens_no_window() {
     for id in ids {
         assert_eq!(town.ended(id).await.state, JobState::Complete);
     }
-    let most = town.simulator.ledger().most_calls_in_window;
+    let most = town.simulator.call_log().most_calls_in_window;
     assert!(most <= 12, "{most} calls in one window");
 }
 
@@ -188,7 +188,7 @@ async fn two_instances_of_one_marketo_share_its_limits() {
     town.start().await;
     assert!(town.log().contains(warning), "{}", town.log());
     town.both_complete(10).await;
-    let ledger = town.simulator.ledger();
+    let ledger = town.simulator.call_log();
     assert_eq!(ledger.most_queued, 4);
     assert!(ledger.most_concurrent_calls <= 2, "{} calls at once", ledger.most_concurrent_calls);
     // The fewer calls in the longer window.
@@ -217,7 +217,7 @@ async fn a_reload_of_one_of_two_instances_limits_both() {
     })
     .await;
     town.both_complete(4).await;
-    assert_eq!(town.simulator.ledger().most_queued, 1);
+    assert_eq!(town.simulator.call_log().most_queued, 1);
 }
 
 #[tokio::test]
@@ -235,7 +235,7 @@ async fn a_lowered_upload_size_holds_for_waiting_jobs() {
     assert_eq!(town.json("POST", "/v1/instances/default/resume").await.0, 200);
     let job = town.ended(id).await;
     assert_eq!((job.state, job.rows.processed), (JobState::Complete, Some(2_000)), "{job:?}");
-    let ledger = town.simulator.ledger();
+    let ledger = town.simulator.call_log();
     assert_eq!(ledger.errors_of("http 413"), 0, "{:?}", ledger.errors);
     assert!(job.batches.iter().all(|batch| batch.attempts == 1));
 }

@@ -92,7 +92,7 @@ async fn another_database_in_its_place_is_not_taken_for_it() {
     assert_eq!(town.request("POST", "/v1/instances/default/resume", "").await.0, 503);
     refuses(&mut town, "was taken away or replaced").await;
     assert_eq!(town.job(id).await.state, JobState::Pending);
-    assert_eq!(town.simulator.ledger().accepted().count(), 0, "nothing is sent that can't be written down");
+    assert_eq!(town.simulator.call_log().accepted().count(), 0, "nothing is sent that can't be written down");
 }
 
 #[tokio::test]

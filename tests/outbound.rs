@@ -74,7 +74,7 @@ async fn only_https_goes_through_a_proxy_of_the_environment() {
     .await;
     town.until("the hook is told", async |_| (*told.lock().expect("not poisoned") > 0).then_some(())).await;
     // One token for each of the two instances, from the simulator itself.
-    assert!(town.simulator.ledger().calls_of(Call::Token) >= 2);
+    assert!(town.simulator.call_log().calls_of(Call::Token) >= 2);
     let mut doctor = std::process::Command::new(support::binary());
     doctor.args(["doctor", "--json", "--config"]).arg(town.config_file());
     doctor.envs(town.environment.iter().map(|(name, value)| (name, value)));

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use marqueue::clock::from_ms;
 use marqueue::job::{BatchKey, Event, Format, JobId, Source, Target};
-use marqueue::store::{Added, Kind, Layout, NewJob, Packed, Part, Store};
+use marqueue::store::{CompressedChunk, FileKind, Inserted, JobLayout, NewJob, PartRange, Store};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{ConnectOptions, Connection};
 
@@ -37,11 +37,11 @@ async fn add(store: &Store, job: usize) -> JobId {
     };
     let file = file(job);
     let bytes = file.len() as u64;
-    let parts = vec![Part { from: 6, to: bytes, rows: 1 }];
-    let layout = Layout { bytes, header: (0, 6), rows: 1, parts, sha256: None, warnings: Vec::new() };
-    let piece = Packed::new(0, &file).expect("memory");
+    let parts = vec![PartRange { from: 6, to: bytes, rows: 1 }];
+    let layout = JobLayout { bytes, header: (0, 6), rows: 1, parts, sha256: None, warnings: Vec::new() };
+    let piece = CompressedChunk::compress(0, &file).expect("memory");
     match store.add(new, layout, piece, from_ms(1_000)).await.expect("it is added") {
-        Added::New(job) | Added::Same(job) => job.id,
+        Inserted::Created(job) | Inserted::Existing(job) => job.id,
     }
 }
 
@@ -71,7 +71,7 @@ impl Cut {
             commits.push((length(), (jobs, lines)));
             if job % 2 == 0 {
                 let key = BatchKey { job: id, part: 1 };
-                store.record(key, Event::UploadBegan, None, from_ms(2_000)).await.expect("recorded");
+                store.record_event(key, Event::UploadBegan, None, from_ms(2_000)).await.expect("recorded");
                 lines += 1;
                 commits.push((length(), (jobs, lines)));
             }
@@ -178,7 +178,7 @@ async fn the_daemon_opens_what_is_left_and_its_jobs_are_whole() {
             let found = store.jobs(None, 100, None).await.expect("jobs");
             assert_eq!(found.len() as i64, *jobs, "commit {nth}, {length} bytes");
             for job in found {
-                let mut content = store.content(job.id, Kind::File, 0, 0, job.bytes);
+                let mut content = store.content(job.id, FileKind::File, 0, 0, job.bytes);
                 let number = usize::try_from(job.id.0).expect("small") - 1;
                 assert!(content.next().await.expect("content").expect("a piece") == file(number), "job {}", job.id);
                 assert_eq!((job.batches.len(), store.history(job.id).await.expect("lines").is_empty()), (1, false));

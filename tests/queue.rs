@@ -21,7 +21,7 @@ async fn forty_files_at_once_pass_through_within_marketos_limits() {
         let job = town.ended(id).await;
         assert_eq!((job.state, job.rows.processed, job.rows.failed), (JobState::Complete, Some(2), Some(0)));
     }
-    let ledger = town.simulator.ledger();
+    let ledger = town.simulator.call_log();
     assert_eq!(ledger.imports.len(), 40, "each file was imported, and none twice");
     assert!(ledger.most_queued <= 10 && ledger.most_importing <= 2);
     assert_eq!(ledger.errors_of("1016"), 0, "alone in the queue, we never meet its end");
@@ -42,7 +42,7 @@ async fn no_window_sees_more_calls_than_the_limit_even_across_restarts() {
     // Three times in the middle of the work, when the window is well used.
     for calls in [5, 9, 13] {
         town.until("some calls were made", async |town| {
-            let ledger = town.simulator.ledger();
+            let ledger = town.simulator.call_log();
             let made: u64 = ledger.calls.iter().filter(|(call, _)| **call != ledger::Call::Token).map(|(_, n)| n).sum();
             (made >= calls).then_some(())
         })
@@ -53,7 +53,7 @@ async fn no_window_sees_more_calls_than_the_limit_even_across_restarts() {
     for id in ids {
         assert_eq!(town.ended(id).await.state, JobState::Complete);
     }
-    let ledger = town.simulator.ledger();
+    let ledger = town.simulator.call_log();
     assert!(ledger.most_calls_in_window <= 12, "{} calls in one window", ledger.most_calls_in_window);
     assert!(ledger.most_concurrent_calls <= 3);
 }
@@ -70,7 +70,7 @@ async fn an_importing_limit_of_one_has_one_import_in_flight() {
     for id in ids {
         town.ended(id).await;
     }
-    assert_eq!(town.simulator.ledger().most_queued, 1);
+    assert_eq!(town.simulator.call_log().most_queued, 1);
 }
 
 #[tokio::test]
@@ -87,13 +87,13 @@ async fn instances_have_slots_of_their_own() {
     let there = town.add("target=leads&format=csv&instance=eu", leads(&["b@example.com"])).await;
     assert_eq!(town.ended(here.id).await.state, JobState::Complete);
     assert_eq!(town.ended(there.id).await.state, JobState::Complete);
-    assert_eq!(town.simulator.ledger().imports.len(), 1);
-    assert_eq!(other.simulator.ledger().imports.len(), 1);
+    assert_eq!(town.simulator.call_log().imports.len(), 1);
+    assert_eq!(other.simulator.call_log().imports.len(), 1);
 }
 
 /// Kills the daemon when the batch is in `state`, starts it again, and gives the job at its end.
 async fn killed_in(state: BatchState, policy: &str) -> (Town, marqueue::store::Job) {
-    use marqueue::simulator::{Effect, Fault, ledger::Call};
+    use marqueue::simulator::{Fault, FaultEffect, ledger::Call};
     let mut town = Town::new(quick()).await;
     town.config = format!("unknown_outcome = \"{policy}\"\nlimits = {{ calls = 5000, window = \"1s\" }}\n");
     town.start().await;
@@ -105,7 +105,7 @@ async fn killed_in(state: BatchState, policy: &str) -> (Town, marqueue::store::J
     match state {
         BatchState::Pending => assert_eq!(town.json("POST", "/v1/instances/default/pause").await.0, 200),
         BatchState::Uploading => {
-            town.simulator.push_fault(Fault::on(Call::Create, Effect::delay(Duration::from_secs(3))));
+            town.simulator.push_fault(Fault::on(Call::Create, FaultEffect::delay(Duration::from_secs(3))));
         }
         BatchState::Queued => {
             // Two before it keep both of Marketo's places.
@@ -116,7 +116,7 @@ async fn killed_in(state: BatchState, policy: &str) -> (Town, marqueue::store::J
             }
         }
         BatchState::Collecting => {
-            town.simulator.push_fault(Fault::on(Call::Failures, Effect::delay(Duration::from_secs(3))));
+            town.simulator.push_fault(Fault::on(Call::Failures, FaultEffect::delay(Duration::from_secs(3))));
         }
         _ => {}
     }
@@ -148,7 +148,7 @@ async fn a_kill_in_any_state_loses_nothing_and_sends_nothing_twice_that_was_answ
             failures,
             "email,firstName,Import Failure Reason\nb@example.com,!fail:No such person,No such person\n"
         );
-        let sent = town.simulator.ledger().creates.iter().filter(|create| create.body_bytes > 0).count();
+        let sent = town.simulator.call_log().creates.iter().filter(|create| create.body_bytes > 0).count();
         let expected = match state {
             BatchState::Queued => 3,
             // The first never got an answer, and may not even have been looked at.
@@ -178,7 +178,8 @@ async fn a_daemon_told_to_stop_ends_its_uploads_leaves_its_socket_and_goes_on_at
     for n in 0..15 {
         ids.push(town.add("target=leads&format=csv", leads(&[&format!("{n}@example.com")])).await.id);
     }
-    town.until("some are with Marketo", async |town| (town.simulator.ledger().imports.len() >= 3).then_some(())).await;
+    town.until("some are with Marketo", async |town| (town.simulator.call_log().imports.len() >= 3).then_some(()))
+        .await;
     let status = town.terminate().await;
     assert!(status.success(), "{status}");
     assert!(!town.socket().exists());
@@ -186,7 +187,7 @@ async fn a_daemon_told_to_stop_ends_its_uploads_leaves_its_socket_and_goes_on_at
     for id in ids {
         assert_eq!(town.ended(id).await.state, JobState::Complete);
     }
-    assert_eq!(town.simulator.ledger().imports.len(), 15, "nothing was sent twice");
+    assert_eq!(town.simulator.call_log().imports.len(), 15, "nothing was sent twice");
 }
 
 #[tokio::test]

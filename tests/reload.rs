@@ -42,7 +42,7 @@ async fn a_lower_limit_holds_from_the_next_upload_on() {
     assert!(job.batches.len() > 3, "cut by the new upload_bytes: {}", job.batches.len());
     let job = town.ended(job.id).await;
     assert_eq!((job.state, job.rows.processed), (JobState::Complete, Some(120)));
-    let ledger = town.simulator.ledger();
+    let ledger = town.simulator.call_log();
     assert_eq!(ledger.most_queued, 1);
     assert!(ledger.creates.iter().all(|create| create.body_bytes <= 1000));
 }

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use marqueue::job::{BatchState, JobId};
-use marqueue::simulator::{Call, Effect, Fault};
+use marqueue::simulator::{Call, Fault, FaultEffect};
 use tokio::net::TcpListener;
 
 mod support;
@@ -30,16 +30,16 @@ async fn completes_after_a_start(mut town: Town, id: JobId) {
     town.start().await;
     let job = town.ended(id).await;
     assert_eq!((job.batches[0].state, job.batches[0].attempts), (BatchState::Complete, 1), "{job:?}");
-    assert_eq!(town.simulator.ledger().imports.len(), 1);
+    assert_eq!(town.simulator.call_log().imports.len(), 1);
 }
 
 #[tokio::test]
 async fn a_stop_does_not_wait_for_polls_and_files() {
     for (call, file) in [(Call::Status, FILE), (Call::Failures, "email,firstName\nann@example.com,!fail:no\n")] {
         let mut town = Town::with_daemon(quick()).await;
-        town.simulator.push_fault(Fault::on(call, Effect::delay(HANGS)));
+        town.simulator.push_fault(Fault::on(call, FaultEffect::delay(HANGS)));
         let id = town.add("target=leads&format=csv", file).await.id;
-        town.until("the call hangs", async |town| (town.simulator.ledger().calls_of(call) > 0).then_some(())).await;
+        town.until("the call hangs", async |town| (town.simulator.call_log().calls_of(call) > 0).then_some(())).await;
         stops_soon(&mut town).await;
         completes_after_a_start(town, id).await;
     }
@@ -70,10 +70,10 @@ async fn a_stop_does_not_wait_for_an_upload_that_has_not_begun() {
 #[tokio::test]
 async fn a_stop_waits_for_the_answer_to_an_upload() {
     let mut town = Town::with_daemon(quick()).await;
-    town.simulator.push_fault(Fault::on(Call::Create, Effect::delay(Duration::from_secs(3))));
+    town.simulator.push_fault(Fault::on(Call::Create, FaultEffect::delay(Duration::from_secs(3))));
     let id = town.add("target=leads&format=csv", FILE).await.id;
     town.until("Marketo has the upload", async |town| {
-        (town.simulator.ledger().calls_of(Call::Create) > 0).then_some(())
+        (town.simulator.call_log().calls_of(Call::Create) > 0).then_some(())
     })
     .await;
     stops_soon(&mut town).await;

@@ -7,16 +7,19 @@ use axum::http::header::{CONTENT_DISPOSITION, CONTENT_LENGTH, CONTENT_TYPE};
 use axum::response::{IntoResponse, Response};
 use tokio_util::io::ReaderStream;
 
-use super::Shared;
-use super::caller::Connection;
+use super::SharedState;
+use super::caller::RequestConnection;
 use super::types::Problem;
 
 /// Bytes read at once.
 const PIECE: usize = 256 * 1024;
 
-pub(super) async fn backup(State(daemon): State<Shared>, connection: Connection) -> Result<Response, Problem> {
+pub(super) async fn backup(
+    State(daemon): State<SharedState>,
+    connection: RequestConnection,
+) -> Result<Response, Problem> {
     connection.check_may_wait()?;
-    let copy = daemon.store.copy().await?;
+    let copy = daemon.store.backup().await?;
     tracing::info!(bytes = copy.bytes, "a copy of the database goes to a client");
     let body = ReaderStream::with_capacity(tokio::fs::File::from_std(copy.file), PIECE);
     let headers = [

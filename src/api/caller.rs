@@ -16,10 +16,10 @@ use axum::http::{Extensions, HeaderMap, StatusCode};
 use axum::middleware::Next;
 use axum::response::Response;
 
-use super::Shared;
-use super::problem::{Segment, job_id};
-use super::server::Place;
-use super::tokens::{Bearer, Client, Denied, Tokens};
+use super::SharedState;
+use super::problem::{PathSegment, job_id};
+use super::server::ConnectionPermit;
+use super::tokens::{AuthError, Bearer, RegisteredClient, TokenTable};
 use super::types::Problem;
 use crate::job::Source;
 use crate::store::{Job, StoreError};
@@ -39,21 +39,21 @@ pub enum Peer {
 
 /// Who a request is from.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Caller {
+pub enum Identity {
     /// One who may write to the socket, and so may do everything.
     User {
         uid: Option<u32>,
     },
-    Client(Arc<Client>),
+    Client(Arc<RegisteredClient>),
 }
 
-impl Caller {
+impl Identity {
     /// The one who sent a request over this connection with these headers.
-    pub fn of(peer: Option<Peer>, headers: &HeaderMap, tokens: &Tokens) -> Result<Caller, Denied> {
+    pub fn from_headers(peer: Option<Peer>, headers: &HeaderMap, tokens: &TokenTable) -> Result<Identity, AuthError> {
         match (headers.get(AUTHORIZATION), peer) {
-            (None, Some(Peer::Socket { uid })) => Ok(Caller::User { uid }),
-            (None, _) => Err(Denied::Invalid),
-            (Some(value), _) => Caller::of_token(peer, token(value.to_str().unwrap_or_default()), tokens),
+            (None, Some(Peer::Socket { uid })) => Ok(Identity::User { uid }),
+            (None, _) => Err(AuthError::Invalid),
+            (Some(value), _) => Identity::from_token(peer, token(value.to_str().unwrap_or_default()), tokens),
         }
     }
 
@@ -61,35 +61,35 @@ impl Caller {
     ///
     /// # Errors
     /// [`Denied`].
-    pub fn of_token(peer: Option<Peer>, token: &str, tokens: &Tokens) -> Result<Caller, Denied> {
-        match (tokens.bearer(token, Instant::now())?, peer) {
-            (Bearer::Client(client), _) => Ok(Caller::Client(client)),
-            (Bearer::Socket, Some(Peer::Socket { uid })) => Ok(Caller::User { uid }),
+    pub fn from_token(peer: Option<Peer>, token: &str, tokens: &TokenTable) -> Result<Identity, AuthError> {
+        match (tokens.verify_token(token, Instant::now())?, peer) {
+            (Bearer::Client(client), _) => Ok(Identity::Client(client)),
+            (Bearer::Socket, Some(Peer::Socket { uid })) => Ok(Identity::User { uid }),
             // A token that the socket gives to anyone is worth nothing elsewhere.
-            (Bearer::Socket, _) => Err(Denied::Invalid),
+            (Bearer::Socket, _) => Err(AuthError::Invalid),
         }
     }
 
     pub fn source(&self) -> Source {
         match self {
-            Caller::User { uid } => Source::Socket { uid: *uid },
-            Caller::Client(client) => Source::Client { client_id: client.id.clone() },
+            Identity::User { uid } => Source::Socket { uid: *uid },
+            Identity::Client(client) => Source::Client { client_id: client.id.clone() },
         }
     }
 
     /// The instance that it means where it names none.
-    pub fn own_instance(&self) -> &str {
+    pub fn default_instance(&self) -> &str {
         match self {
-            Caller::User { .. } => DEFAULT_INSTANCE,
-            Caller::Client(client) => &client.instance,
+            Identity::User { .. } => DEFAULT_INSTANCE,
+            Identity::Client(client) => &client.instance,
         }
     }
 
     /// Whether it may use this instance, be there such a one or not.
     pub fn may_use(&self, instance: &str) -> bool {
         match self {
-            Caller::User { .. } => true,
-            Caller::Client(client) => {
+            Identity::User { .. } => true,
+            Identity::Client(client) => {
                 client.instances.as_ref().is_none_or(|names| names.iter().any(|name| name == instance))
             }
         }
@@ -98,8 +98,8 @@ impl Caller {
     /// Whether this job is its own to see and to act on.
     pub fn owns(&self, job: &Job) -> bool {
         match self {
-            Caller::User { .. } => true,
-            Caller::Client(_) => job.source.as_ref() == Some(&self.source()) && self.may_use(&job.instance),
+            Identity::User { .. } => true,
+            Identity::Client(_) => job.source.as_ref() == Some(&self.source()) && self.may_use(&job.instance),
         }
     }
 
@@ -107,7 +107,7 @@ impl Caller {
     /// 403, in words that don't tell whether there is such an instance.
     pub(super) fn check_instance(&self, instance: &str) -> Result<(), Problem> {
         match self {
-            Caller::Client(client) if !self.may_use(instance) => {
+            Identity::Client(client) if !self.may_use(instance) => {
                 let detail = format!("client {} may not use an instance \"{instance}\"", client.id);
                 Err(Problem::plain(StatusCode::FORBIDDEN, detail))
             }
@@ -126,11 +126,11 @@ fn token(value: &str) -> &str {
 
 /// The connection that a request came over; the listener puts it beside each request.
 #[derive(Clone)]
-pub(super) struct Connection(Option<Arc<Place>>);
+pub(super) struct RequestConnection(Option<Arc<ConnectionPermit>>);
 
-impl Connection {
-    pub fn of(extensions: &Extensions) -> Connection {
-        Connection(extensions.get::<Arc<Place>>().cloned())
+impl RequestConnection {
+    pub fn of(extensions: &Extensions) -> RequestConnection {
+        RequestConnection(extensions.get::<Arc<ConnectionPermit>>().cloned())
     }
 
     /// Whether the answer may last for as long as the daemon likes. If not, it has to come at once: so many answers wait
@@ -146,11 +146,11 @@ impl Connection {
     }
 }
 
-impl<S: Sync> FromRequestParts<S> for Connection {
+impl<S: Sync> FromRequestParts<S> for RequestConnection {
     type Rejection = Infallible;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
-        Ok(Connection::of(&parts.extensions))
+        Ok(RequestConnection::of(&parts.extensions))
     }
 }
 
@@ -159,17 +159,21 @@ pub(super) fn peer(extensions: &Extensions) -> Option<Peer> {
 }
 
 /// Lets no request pass whose sender is not known. Everything below it can ask for the [`Caller`].
-pub(super) async fn admit(State(daemon): State<Shared>, mut request: Request, next: Next) -> Result<Response, Problem> {
-    let caller = Caller::of(peer(request.extensions()), request.headers(), &daemon.tokens)?;
+pub(super) async fn authenticate(
+    State(daemon): State<SharedState>,
+    mut request: Request,
+    next: Next,
+) -> Result<Response, Problem> {
+    let caller = Identity::from_headers(peer(request.extensions()), request.headers(), &daemon.tokens)?;
     request.extensions_mut().insert(caller);
     Ok(next.run(request).await)
 }
 
 /// Before what concerns the jobs of all: a client over TCP has its own, and nothing to do with those of others.
-pub(super) async fn of_this_machine(caller: Caller, request: Request, next: Next) -> Result<Response, Problem> {
+pub(super) async fn require_local(caller: Identity, request: Request, next: Next) -> Result<Response, Problem> {
     match caller {
-        Caller::User { .. } => Ok(next.run(request).await),
-        Caller::Client(_) => {
+        Identity::User { .. } => Ok(next.run(request).await),
+        Identity::Client(_) => {
             let detail = "this concerns the jobs of all clients, so it is done through the Unix socket only";
             Err(Problem::plain(StatusCode::FORBIDDEN, detail))
         }
@@ -177,15 +181,15 @@ pub(super) async fn of_this_machine(caller: Caller, request: Request, next: Next
 }
 
 /// Before every route below `/v1/jobs/{id}`: another client's job is one that there is not.
-pub(super) async fn own_job(
-    State(daemon): State<Shared>,
-    caller: Caller,
-    Segment(id): Segment,
+pub(super) async fn require_job_owner(
+    State(daemon): State<SharedState>,
+    caller: Identity,
+    PathSegment(id): PathSegment,
     request: Request,
     next: Next,
 ) -> Result<Response, Problem> {
     // Whoever may see everything costs no look into the store.
-    if let Caller::Client(_) = caller {
+    if let Identity::Client(_) = caller {
         let id = job_id(&id)?;
         if !caller.owns(&daemon.store.job(id).await?) {
             return Err(StoreError::NoJob(id).into());
@@ -194,23 +198,23 @@ pub(super) async fn own_job(
     Ok(next.run(request).await)
 }
 
-impl<S: Sync> FromRequestParts<S> for Caller {
+impl<S: Sync> FromRequestParts<S> for Identity {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
         // Only below [`admit`] is there one, so that a route that was put elsewhere stays shut.
-        parts.extensions.get::<Caller>().cloned().ok_or_else(|| Denied::Invalid.into())
+        parts.extensions.get::<Identity>().cloned().ok_or_else(|| AuthError::Invalid.into())
     }
 }
 
-impl From<Denied> for Problem {
-    fn from(denied: Denied) -> Self {
+impl From<AuthError> for Problem {
+    fn from(denied: AuthError) -> Self {
         let (word, detail) = match denied {
-            Denied::Invalid => (
+            AuthError::Invalid => (
                 "token-invalid",
                 "this needs the header \"Authorization: Bearer\" with a token from POST /identity/oauth/token",
             ),
-            Denied::Expired => {
+            AuthError::Expired => {
                 ("token-expired", "the token has expired: get a new one from POST /identity/oauth/token")
             }
         };
@@ -227,14 +231,14 @@ mod tests {
     const SOCKET: Option<Peer> = Some(Peer::Socket { uid: Some(1000) });
     const TCP: Option<Peer> = Some(Peer::Tcp(IpAddr::V4(std::net::Ipv4Addr::LOCALHOST)));
 
-    fn tokens(clients: &[&str]) -> Tokens {
+    fn tokens(clients: &[&str]) -> TokenTable {
         let client = |id: &&str| ApiClient {
             client_id: (*id).to_owned(),
             client_secret: Secret::new("s"),
             instances: Some(vec!["eu".into()]),
             instance: "eu".into(),
         };
-        Tokens::new(&clients.iter().map(client).collect::<Vec<_>>()).unwrap()
+        TokenTable::new(&clients.iter().map(client).collect::<Vec<_>>()).unwrap()
     }
 
     fn shown(text: &str) -> HeaderMap {
@@ -244,25 +248,25 @@ mod tests {
     #[test]
     fn the_socket_needs_no_token_and_tcp_does() {
         let tokens = tokens(&["crm"]);
-        let user = Caller::User { uid: Some(1000) };
-        assert_eq!(Caller::of(SOCKET, &HeaderMap::new(), &tokens), Ok(user));
+        let user = Identity::User { uid: Some(1000) };
+        assert_eq!(Identity::from_headers(SOCKET, &HeaderMap::new(), &tokens), Ok(user));
         for peer in [TCP, None] {
-            assert_eq!(Caller::of(peer, &HeaderMap::new(), &tokens), Err(Denied::Invalid));
+            assert_eq!(Identity::from_headers(peer, &HeaderMap::new(), &tokens), Err(AuthError::Invalid));
         }
     }
 
     #[test]
     fn a_token_that_is_shown_is_held_to_everywhere() {
         let tokens = tokens(&["crm"]);
-        let given = tokens.give(tokens.judge("crm", "s", false).unwrap(), Instant::now(), AT).unwrap();
+        let given = tokens.issue(tokens.verify_client("crm", "s", false).unwrap(), Instant::now(), AT).unwrap();
         for peer in [SOCKET, TCP] {
             for kind in ["Bearer", "bearer"] {
-                let caller = Caller::of(peer, &shown(&format!("{kind} {}", given.token)), &tokens).unwrap();
+                let caller = Identity::from_headers(peer, &shown(&format!("{kind} {}", given.token)), &tokens).unwrap();
                 assert_eq!(caller.source(), Source::Client { client_id: "crm".into() });
                 assert!(caller.may_use("eu") && !caller.may_use("default"));
             }
             for wrong in ["Bearer x", "Bearer", &given.token, &format!("Basic {}", given.token)] {
-                assert_eq!(Caller::of(peer, &shown(wrong), &tokens), Err(Denied::Invalid), "{wrong}");
+                assert_eq!(Identity::from_headers(peer, &shown(wrong), &tokens), Err(AuthError::Invalid), "{wrong}");
             }
         }
     }
@@ -270,9 +274,9 @@ mod tests {
     #[test]
     fn a_token_of_the_sockets_is_worth_nothing_over_tcp() {
         let tokens = tokens(&[]);
-        let given = tokens.give(tokens.judge("any", "thing", true).unwrap(), Instant::now(), AT).unwrap();
+        let given = tokens.issue(tokens.verify_client("any", "thing", true).unwrap(), Instant::now(), AT).unwrap();
         let shown = shown(&format!("Bearer {}", given.token));
-        assert_eq!(Caller::of(SOCKET, &shown, &tokens), Ok(Caller::User { uid: Some(1000) }));
-        assert_eq!(Caller::of(TCP, &shown, &tokens), Err(Denied::Invalid));
+        assert_eq!(Identity::from_headers(SOCKET, &shown, &tokens), Ok(Identity::User { uid: Some(1000) }));
+        assert_eq!(Identity::from_headers(TCP, &shown, &tokens), Err(AuthError::Invalid));
     }
 }

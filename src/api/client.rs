@@ -10,7 +10,9 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use serde::de::DeserializeOwned;
 
-use super::types::{Erasure, Explanation, History, InstanceStatus, JobsPage, Pass, Problem, Readiness, Status};
+use super::types::{
+    EraseReport, Explanation, History, InstanceStatus, JobsPage, Problem, Readiness, RetentionRun, Status,
+};
 use crate::job::{JobId, JobState};
 use crate::marketo::answering_daemon;
 use crate::marketo::outbound::{ReadError, read_body};
@@ -19,14 +21,14 @@ use crate::store::{HistoryEntry, Job};
 mod add;
 mod events;
 
-pub use add::{Added, NewFile};
-pub use events::Events;
+pub use add::{AddedJob, NewFile};
+pub use events::EventStream;
 
 /// Where the daemon listens unless it was told otherwise.
 pub const DEFAULT_SOCKET: &str = "/run/marqueue/marqueue.sock";
 
 /// The longest path that fits into a Unix socket's address on Linux, its closing zero left out.
-const LONGEST_SOCKET_PATH: usize = 107;
+const MAX_SOCKET_PATH_BYTES: usize = 107;
 
 /// A URL needs a host; a socket has none.
 const HOST: &str = "http://marqueue";
@@ -47,7 +49,7 @@ const MAX_PROBLEM_BYTES: usize = 1 << 20;
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
     #[error(
-        "the socket path {} is {} bytes long, and the path of a Unix socket has at most {LONGEST_SOCKET_PATH}",
+        "the socket path {} is {} bytes long, and the path of a Unix socket has at most {MAX_SOCKET_PATH_BYTES}",
         .0.display(), .0.as_os_str().len()
     )]
     SocketPathTooLong(PathBuf),
@@ -87,7 +89,7 @@ impl ClientError {
     }
 
     /// Whether the same question may be answered in a moment: the daemon is away, busy, or has trouble with its disk.
-    pub fn may_pass(&self) -> bool {
+    pub fn is_transient(&self) -> bool {
         match self {
             ClientError::NoDaemon { .. } | ClientError::Broken(_) | ClientError::Silent { .. } => true,
             ClientError::Refused(problem) => problem.status >= 500,
@@ -127,7 +129,7 @@ impl JobFile {
 /// A file on its way here.
 pub struct Download {
     response: Response,
-    silence: Silence,
+    silence: ReadTimeout,
 }
 
 impl Download {
@@ -148,12 +150,12 @@ impl Download {
 
 /// How long the daemon may say nothing.
 #[derive(Clone)]
-struct Silence {
+struct ReadTimeout {
     socket: PathBuf,
     timeout: Duration,
 }
 
-impl Silence {
+impl ReadTimeout {
     /// What the daemon does in time; `more` is time that it was given for it.
     async fn within<T>(&self, more: Duration, answer: impl Future<Output = T>) -> Result<T, ClientError> {
         let time = self.timeout.saturating_add(more);
@@ -167,7 +169,7 @@ impl Silence {
 
 /// What [`Client::ready`] reads where the daemon is not ready.
 #[derive(serde::Deserialize)]
-struct Refused {
+struct ProblemBody {
     #[serde(flatten)]
     problem: Problem,
     #[serde(flatten)]
@@ -175,12 +177,12 @@ struct Refused {
 }
 
 /// What goes through the whole database may be silent for so long before it answers.
-const WHOLE_DATABASE: Duration = Duration::from_secs(3600);
+const BACKUP_TIMEOUT: Duration = Duration::from_secs(3600);
 
 /// Speaks to one daemon. Every method gives a [`ClientError`] where there is no good answer.
 pub struct Client {
     http: reqwest::Client,
-    silence: Silence,
+    silence: ReadTimeout,
 }
 
 impl Client {
@@ -189,7 +191,7 @@ impl Client {
     /// # Errors
     /// [`ClientError::SocketPathTooLong`].
     pub fn new(socket: &Path, timeout: Duration) -> Result<Client, ClientError> {
-        if socket.as_os_str().len() > LONGEST_SOCKET_PATH {
+        if socket.as_os_str().len() > MAX_SOCKET_PATH_BYTES {
             return Err(ClientError::SocketPathTooLong(socket.to_owned()));
         }
         // reqwest asks for one even where no TLS is spoken. Where another was chosen before, that choice stands.
@@ -203,7 +205,7 @@ impl Client {
             .tls_certs_only([])
             .build()
             .map_err(|error| ClientError::Broken(innermost(&error)))?;
-        Ok(Client { http, silence: Silence { socket: socket.to_owned(), timeout } })
+        Ok(Client { http, silence: ReadTimeout { socket: socket.to_owned(), timeout } })
     }
 
     pub async fn status(&self) -> Result<Status, ClientError> {
@@ -217,12 +219,12 @@ impl Client {
     }
 
     /// Whether it answers at all.
-    pub async fn lives(&self) -> Result<(), ClientError> {
+    pub async fn healthz(&self) -> Result<(), ClientError> {
         self.send_in_time(self.request(Method::GET, "/healthz")).await.map(drop)
     }
 
     /// Whether it is ready, as a whole or for one instance, and why not.
-    pub async fn ready(&self, instance: Option<&str>) -> Result<(Readiness, Option<String>), ClientError> {
+    pub async fn readyz(&self, instance: Option<&str>) -> Result<(Readiness, Option<String>), ClientError> {
         let parameter = instance.map(|name| ("instance", name));
         let request = self.request(Method::GET, "/readyz").query(parameter.as_slice());
         let asked = self.silence.within(Duration::ZERO, request.send()).await?;
@@ -234,7 +236,7 @@ impl Client {
                 Err(refusal(response).await)
             };
         }
-        let refused: Refused = read(response).await?;
+        let refused: ProblemBody = read(response).await?;
         Ok((refused.readiness, Some(refused.problem.detail)))
     }
 
@@ -293,35 +295,35 @@ impl Client {
     /// A copy of the database as it is now. The daemon makes it before it sends it, which takes a while.
     pub async fn backup(&self) -> Result<Download, ClientError> {
         let request = self.request(Method::GET, "/v1/backup");
-        let response = self.silence.within(WHOLE_DATABASE, self.send(request)).await??;
+        let response = self.silence.within(BACKUP_TIMEOUT, self.send(request)).await??;
         Ok(Download { response, silence: self.silence.clone() })
     }
 
     /// Erases content and reports of an ended job, or only says what there is.
-    pub async fn erase(&self, id: JobId, dry_run: bool) -> Result<Erasure, ClientError> {
+    pub async fn erase(&self, id: JobId, dry_run: bool) -> Result<EraseReport, ClientError> {
         let dry_run = dry_run.then_some(("dry_run", "true"));
         let request = self.request(Method::POST, &format!("/v1/jobs/{id}/erase")).query(dry_run.as_slice());
-        self.silence.within(WHOLE_DATABASE, async { read(self.send(request).await?).await }).await?
+        self.silence.within(BACKUP_TIMEOUT, async { read(self.send(request).await?).await }).await?
     }
 
     /// Erases what is due, or only says what is.
-    pub async fn retention(&self, dry_run: bool) -> Result<Pass, ClientError> {
+    pub async fn retention(&self, dry_run: bool) -> Result<RetentionRun, ClientError> {
         let dry_run = dry_run.then_some(("dry_run", "true"));
         let request = self.request(Method::POST, "/v1/retention").query(dry_run.as_slice());
-        self.silence.within(WHOLE_DATABASE, async { read(self.send(request).await?).await }).await?
+        self.silence.within(BACKUP_TIMEOUT, async { read(self.send(request).await?).await }).await?
     }
 
     /// How the instance stands now.
     pub async fn pause(&self, instance: &str) -> Result<InstanceStatus, ClientError> {
-        self.turn(instance, "pause").await
+        self.post_instance(instance, "pause").await
     }
 
     /// How the instance stands now.
     pub async fn resume(&self, instance: &str) -> Result<InstanceStatus, ClientError> {
-        self.turn(instance, "resume").await
+        self.post_instance(instance, "resume").await
     }
 
-    async fn turn(&self, instance: &str, verb: &str) -> Result<InstanceStatus, ClientError> {
+    async fn post_instance(&self, instance: &str, verb: &str) -> Result<InstanceStatus, ClientError> {
         let name = utf8_percent_encode(instance, NON_ALPHANUMERIC);
         let request = self.request(Method::POST, &format!("/v1/instances/{name}/{verb}"));
         let response = self.send_in_time(request).await?;

@@ -12,13 +12,13 @@ use axum::response::Response;
 use axum::routing::any;
 use tracing::Instrument;
 
-use super::caller::{self, Caller, Peer};
-use super::route::{Door, Route};
-use super::tokens::Denied;
-use super::{Daemon, Shared};
+use super::caller::{self, Identity, Peer};
+use super::route::{Access, Route};
+use super::tokens::AuthError;
+use super::{AppState, SharedState};
 use crate::config::Secret;
 use crate::job::JobId;
-use crate::store::{Job, Kind};
+use crate::store::{FileKind, Job};
 
 mod address;
 mod answer;
@@ -34,12 +34,12 @@ pub use legacy::{LegacyTokens, take_from_query};
 
 pub(super) use address::by_address;
 
-use answer::{Answer, Refusal, RequestId};
-use path::{About, Call, Place};
+use answer::{CompatError, CompatResponse, RequestId};
+use path::{Endpoint, ImportQuery, ImportTarget};
 
 /// The wildcards that answer, with the calls that stand behind them.
 pub(super) fn routes() -> Vec<Route> {
-    let route = |path, handler, operations| Route { path, door: Door::Marketo, handler, operations };
+    let route = |path, handler, operations| Route { path, door: Access::Marketo, handler, operations };
     vec![
         route("/identity/oauth/token", any(identity::token), describe::logins("")),
         route("/instances/{name}/identity/oauth/token", any(identity::token), describe::logins("/instances/{name}")),
@@ -52,7 +52,7 @@ pub(super) fn routes() -> Vec<Route> {
 }
 
 /// Also whatever else begins as a path of Marketo's.
-pub(super) async fn bulk(State(daemon): State<Shared>, request: Request) -> Response {
+pub(super) async fn bulk(State(daemon): State<SharedState>, request: Request) -> Response {
     let id = RequestId::of(request.headers());
     let span = id.span();
     async {
@@ -62,7 +62,7 @@ pub(super) async fn bulk(State(daemon): State<Shared>, request: Request) -> Resp
                 code @ (601 | 602) => tracing::debug!(code, "a call was refused"),
                 code => tracing::info!(code, "a call was refused"),
             }
-            Answer::Refusal(refusal)
+            CompatResponse::Refusal(refusal)
         });
         id.on(answer)
     }
@@ -71,83 +71,88 @@ pub(super) async fn bulk(State(daemon): State<Shared>, request: Request) -> Resp
 }
 
 /// In Marketo's order: who is it, is there such a path, may it be called so.
-async fn answer(daemon: &Daemon, request: Request) -> Result<Answer, Refusal> {
+async fn answer(daemon: &AppState, request: Request) -> Result<CompatResponse, CompatError> {
     let (mut head, body) = request.into_parts();
     // From here on the address has no token in it, whatever is done with it.
     let (uri, tokens) = legacy::take_from_query(std::mem::take(&mut head.uri));
     head.uri = uri;
-    let (instance, call) = path::read(head.uri.path());
+    let (instance, call) = path::parse(head.uri.path());
     let asked = Asked { instance, call, method: head.method.clone() };
     let caller = identify(daemon, &head, &tokens)?;
-    if let (None, Call::Create(place), &Method::POST) = (&caller, &asked.call, &asked.method) {
+    if let (None, Endpoint::Create(place), &Method::POST) = (&caller, &asked.call, &asked.method) {
         if !daemon.legacy_tokens.are_accepted() {
-            return Err(daemon.legacy_tokens.off());
+            return Err(daemon.legacy_tokens.disabled_error());
         }
         let sender = import::Sender::InForm(&asked);
-        let order = import::Order { place: place.clone(), sender, query: head.uri.query() };
+        let order = import::UploadRequest { place: place.clone(), sender, query: head.uri.query() };
         return import::create(daemon, order, &head.headers, body).await.map(receipt);
     }
-    let caller = caller.ok_or(Denied::Invalid)?;
+    let caller = caller.ok_or(AuthError::Invalid)?;
     let instance = asked.admit(daemon, &caller)?;
     match asked.call {
-        Call::Create(ref place) => {
+        Endpoint::Create(ref place) => {
             let place = place.clone();
             let sender = match caller {
-                Caller::Client(_) => import::Sender::Known(caller, instance),
+                Identity::Client(_) => import::Sender::Known(caller, instance),
                 // Who shows a token behind all is that client, on the socket too.
-                Caller::User { .. } => import::Sender::OnSocket(&asked, caller, instance),
+                Identity::User { .. } => import::Sender::OnSocket(&asked, caller, instance),
             };
-            let order = import::Order { place, sender, query: head.uri.query() };
+            let order = import::UploadRequest { place, sender, query: head.uri.query() };
             import::create(daemon, order, &head.headers, body).await.map(receipt)
         }
-        Call::Import(place, id, about) => {
+        Endpoint::Import(place, id, about) => {
             let job = find(daemon, &caller, &instance, &place, &id).await?;
             match about {
-                About::Status => Ok(Answer::Import(status::status(&job))),
-                About::Failures => report::report(daemon, &job, Kind::Failures).await,
-                About::Warnings => report::report(daemon, &job, Kind::Warnings).await,
+                ImportQuery::Status => Ok(CompatResponse::Import(status::status(&job))),
+                ImportQuery::Failures => report::report(daemon, &job, FileKind::Failures).await,
+                ImportQuery::Warnings => report::report(daemon, &job, FileKind::Warnings).await,
             }
         }
-        Call::Unknown => Err(not_found()),
+        Endpoint::Unknown => Err(not_found()),
     }
 }
 
-fn receipt(job: Job) -> Answer {
-    Answer::Import(status::receipt(&job))
+fn receipt(job: Job) -> CompatResponse {
+    CompatResponse::Import(status::receipt(&job))
 }
 
-fn not_found() -> Refusal {
-    Refusal::new(610, "Requested resource not found")
+fn not_found() -> CompatError {
+    CompatError::new(610, "Requested resource not found")
 }
 
 /// The one who sent this, by the token in the header or else in the query. None where neither has one and the connection
 /// asks for one: an upload may have it in its form.
-fn identify(daemon: &Daemon, head: &Parts, tokens: &[Secret]) -> Result<Option<Caller>, Refusal> {
+fn identify(daemon: &AppState, head: &Parts, tokens: &[Secret]) -> Result<Option<Identity>, CompatError> {
     let peer = caller::peer(&head.extensions);
     let (token, more) = match tokens {
         _ if head.headers.contains_key(AUTHORIZATION) => {
-            return Ok(Some(Caller::of(peer, &head.headers, &daemon.tokens)?));
+            return Ok(Some(Identity::from_headers(peer, &head.headers, &daemon.tokens)?));
         }
         [] if matches!(peer, Some(Peer::Socket { .. })) => {
-            return Ok(Some(Caller::of(peer, &head.headers, &daemon.tokens)?));
+            return Ok(Some(Identity::from_headers(peer, &head.headers, &daemon.tokens)?));
         }
         [] => return Ok(None),
         [token, more @ ..] => (token, more),
     };
     if !more.is_empty() {
-        return Err(legacy::refused("the query has two different ones"));
+        return Err(legacy::refused_error("the query has two different ones"));
     }
     of_legacy_token(daemon, peer, token, "the query").map(Some)
 }
 
 /// The one who sent this token outside the header.
-fn of_legacy_token(daemon: &Daemon, peer: Option<Peer>, token: &Secret, place: &str) -> Result<Caller, Refusal> {
-    let caller = Caller::of_token(peer, token.expose(), &daemon.tokens);
+fn of_legacy_token(
+    daemon: &AppState,
+    peer: Option<Peer>,
+    token: &Secret,
+    place: &str,
+) -> Result<Identity, CompatError> {
+    let caller = Identity::from_token(peer, token.expose(), &daemon.tokens);
     if let Ok(caller) = &caller {
-        daemon.legacy_tokens.name(caller, place);
+        daemon.legacy_tokens.log_client_once(caller, place);
     }
     if !daemon.legacy_tokens.are_accepted() {
-        return Err(daemon.legacy_tokens.off());
+        return Err(daemon.legacy_tokens.disabled_error());
     }
     Ok(caller?)
 }
@@ -156,7 +161,7 @@ fn of_legacy_token(daemon: &Daemon, peer: Option<Peer>, token: &Secret, place: &
 struct Asked {
     /// The one that the path names.
     instance: Option<String>,
-    call: Call,
+    call: Endpoint,
     method: Method,
 }
 
@@ -165,20 +170,20 @@ impl Asked {
     ///
     /// # Errors
     /// 603 where it may not use it, 610 where there is no such call or instance, 605 where the call has another method.
-    fn admit(&self, daemon: &Daemon, caller: &Caller) -> Result<String, Refusal> {
-        let instance = self.instance.clone().unwrap_or_else(|| caller.own_instance().to_owned());
+    fn admit(&self, daemon: &AppState, caller: &Identity) -> Result<String, CompatError> {
+        let instance = self.instance.clone().unwrap_or_else(|| caller.default_instance().to_owned());
         if !caller.may_use(&instance) {
-            return Err(Refusal::new(603, "Access denied"));
+            return Err(CompatError::new(603, "Access denied"));
         }
-        if self.call == Call::Unknown || daemon.lane(&instance).is_none() {
+        if self.call == Endpoint::Unknown || daemon.scheduler(&instance).is_none() {
             return Err(not_found());
         }
         let method = match self.call {
-            Call::Create(_) => Method::POST,
+            Endpoint::Create(_) => Method::POST,
             _ => Method::GET,
         };
         if self.method != method {
-            return Err(Refusal::new(605, format!("Request method '{}' not supported", self.method)));
+            return Err(CompatError::new(605, format!("Request method '{}' not supported", self.method)));
         }
         Ok(instance)
     }
@@ -186,20 +191,27 @@ impl Asked {
 
 /// The job with this id, if it is the caller's, of this instance and of this kind. Anything else is not found, in words
 /// that don't tell whether it is there.
-async fn find(daemon: &Daemon, caller: &Caller, instance: &str, place: &Place, id: &str) -> Result<Job, Refusal> {
-    let not_found = || Refusal::new(1013, format!("Import '{}' not found", id.chars().take(40).collect::<String>()));
+async fn find(
+    daemon: &AppState,
+    caller: &Identity,
+    instance: &str,
+    place: &ImportTarget,
+    id: &str,
+) -> Result<Job, CompatError> {
+    let not_found =
+        || CompatError::new(1013, format!("Import '{}' not found", id.chars().take(40).collect::<String>()));
     let digits = !id.is_empty() && id.bytes().all(|byte| byte.is_ascii_digit());
     let id: JobId = id.parse().ok().filter(|_| digits).ok_or_else(not_found)?;
-    let job = daemon.store.job(id).await.map_err(|error| Refusal::of_store(error, not_found))?;
+    let job = daemon.store.job(id).await.map_err(|error| CompatError::of_store(error, not_found))?;
     let known = job.instance == instance && place.is_of(&job.target) && caller.owns(&job);
     if known { Ok(job) } else { Err(not_found()) }
 }
 
-impl From<Denied> for Refusal {
-    fn from(denied: Denied) -> Self {
+impl From<AuthError> for CompatError {
+    fn from(denied: AuthError) -> Self {
         match denied {
-            Denied::Invalid => Refusal::new(601, "Access token invalid"),
-            Denied::Expired => Refusal::new(602, "Access token expired"),
+            AuthError::Invalid => CompatError::new(601, "Access token invalid"),
+            AuthError::Expired => CompatError::new(602, "Access token expired"),
         }
     }
 }
@@ -210,7 +222,7 @@ mod tests {
 
     #[test]
     fn a_token_that_has_run_out_is_602_and_any_other_that_is_none_601() {
-        assert_eq!(Refusal::from(Denied::Expired), Refusal::new(602, "Access token expired"));
-        assert_eq!(Refusal::from(Denied::Invalid), Refusal::new(601, "Access token invalid"));
+        assert_eq!(CompatError::from(AuthError::Expired), CompatError::new(602, "Access token expired"));
+        assert_eq!(CompatError::from(AuthError::Invalid), CompatError::new(601, "Access token invalid"));
     }
 }

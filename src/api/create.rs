@@ -9,22 +9,22 @@ use axum::http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use axum::http::{HeaderMap, StatusCode};
 use schemars::JsonSchema;
 
-use super::Shared;
-use super::caller::{Caller, DEFAULT_INSTANCE};
+use super::SharedState;
+use super::caller::{DEFAULT_INSTANCE, Identity};
 use super::problem::Query;
-use super::types::{Problem, Taken};
+use super::types::{Problem, SubmittedJob};
 use crate::intake::Received;
 use crate::job::{Format, Source, Target};
-use crate::store::{Added, NewJob};
+use crate::store::{Inserted, NewJob};
 
 pub(super) async fn create(
-    State(daemon): State<Shared>,
-    caller: Caller,
+    State(daemon): State<SharedState>,
+    caller: Identity,
     Query(mut parameters): Query<Vec<(String, String)>>,
     headers: HeaderMap,
     body: Body,
-) -> Result<(StatusCode, Json<Taken>), Problem> {
-    as_it_is(&headers)?;
+) -> Result<(StatusCode, Json<SubmittedJob>), Problem> {
+    reject_content_encoding(&headers)?;
     let key = match headers.get("idempotency-key") {
         None => None,
         Some(key) => {
@@ -33,23 +33,23 @@ pub(super) async fn create(
         }
     };
     if parameters.iter().all(|(name, _)| name != "instance") {
-        parameters.push(("instance".to_owned(), caller.own_instance().to_owned()));
+        parameters.push(("instance".to_owned(), caller.default_instance().to_owned()));
     }
     let (new, check) = read(parameters, key, caller.source())?;
     caller.check_instance(&new.instance)?;
     if let Some(announced) = body.size_hint().exact() {
-        daemon.intake.refuse_larger(announced)?;
+        daemon.intake.check_announced_size(announced)?;
     }
     let Received { added, warnings } = daemon.intake.receive_with_warnings(new, check, body.into_data_stream()).await?;
     let (status, job) = match added {
-        Added::New(job) => (StatusCode::CREATED, job),
-        Added::Same(job) => (StatusCode::OK, job),
+        Inserted::Created(job) => (StatusCode::CREATED, job),
+        Inserted::Existing(job) => (StatusCode::OK, job),
     };
-    Ok((status, Json(Taken { job, warnings })))
+    Ok((status, Json(SubmittedJob { job, warnings })))
 }
 
 /// The body is the file itself: one in a frame, or packed, would be taken for a file of strange rows.
-fn as_it_is(headers: &HeaderMap) -> Result<(), Problem> {
+fn reject_content_encoding(headers: &HeaderMap) -> Result<(), Problem> {
     let is = |name, fits: fn(&str) -> bool| {
         headers.get(name).and_then(|value| value.to_str().ok()).is_some_and(|value| fits(&value.to_ascii_lowercase()))
     };
@@ -66,7 +66,7 @@ fn as_it_is(headers: &HeaderMap) -> Result<(), Problem> {
 /// What may stand in the query. [`read`] reads it by hand, because which are allowed depends on `target`; this describes it.
 #[derive(JsonSchema)]
 #[allow(dead_code, reason = "it is only described")]
-pub(super) struct Said {
+pub(super) struct CreateJobQuery {
     #[schemars(extend("enum" = ["leads", "custom-object", "program-members"]))]
     target: String,
     /// The file's name; its ending is the format where none is said.
@@ -140,7 +140,7 @@ pub fn read(
     let filename = parameters.take("filename");
     let format = match (parameters.take("format"), &filename) {
         (Some(word), _) => word.parse::<Format>()?,
-        (None, Some(name)) => Format::of_name(name).ok_or_else(|| {
+        (None, Some(name)) => Format::from_filename(name).ok_or_else(|| {
             Problem::bad_request(format!("\"{name}\" does not end in .csv, .tsv or .ssv: say format="))
         })?,
         (None, None) => {
@@ -250,7 +250,7 @@ mod tests {
 
     #[test]
     fn what_is_described_is_what_is_read() {
-        let described = schemars::schema_for!(Said);
+        let described = schemars::schema_for!(CreateJobQuery);
         let described = described.get("properties").and_then(|fields| fields.as_object()).unwrap();
         let source = include_str!("create.rs").split("#[cfg(test)]").next().unwrap();
         let read = ["take(\"", "need(\"", "number(\"", "whole(\""].iter().flat_map(|call| source.split(call).skip(1));

@@ -5,20 +5,20 @@ use axum::extract::State;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::Shared;
-use super::caller::Connection;
-use super::problem::{Query, Segment, job_id};
-use super::types::{Erasure, Pass, Problem};
+use super::SharedState;
+use super::caller::RequestConnection;
+use super::problem::{PathSegment, Query, job_id};
+use super::types::{EraseReport, Problem, RetentionRun};
 
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub(super) struct How {
+pub(super) struct EraseQuery {
     /// Only say what would be erased.
     #[schemars(with = "Option<bool>")]
     dry_run: Option<String>,
 }
 
-impl How {
+impl EraseQuery {
     fn dry_run(&self) -> Result<bool, Problem> {
         match self.dry_run.as_deref() {
             None | Some("" | "false") => Ok(false),
@@ -29,15 +29,15 @@ impl How {
 }
 
 pub(super) async fn job(
-    State(daemon): State<Shared>,
-    connection: Connection,
-    Segment(id): Segment,
-    Query(how): Query<How>,
-) -> Result<Json<Erasure>, Problem> {
+    State(daemon): State<SharedState>,
+    connection: RequestConnection,
+    PathSegment(id): PathSegment,
+    Query(how): Query<EraseQuery>,
+) -> Result<Json<EraseReport>, Problem> {
     let (id, dry_run) = (job_id(&id)?, how.dry_run()?);
     connection.check_may_wait()?;
     let keeper = daemon.keeper.clone();
-    let erasure = unhurried(async move { keeper.erase(id, dry_run).await }).await?;
+    let erasure = run_detached(async move { keeper.erase(id, dry_run).await }).await?;
     if !dry_run {
         tracing::info!(job = %id, bytes = erasure.bytes, clean = erasure.clean, "erased by a client");
     }
@@ -45,14 +45,14 @@ pub(super) async fn job(
 }
 
 pub(super) async fn due(
-    State(daemon): State<Shared>,
-    connection: Connection,
-    Query(how): Query<How>,
-) -> Result<Json<Pass>, Problem> {
+    State(daemon): State<SharedState>,
+    connection: RequestConnection,
+    Query(how): Query<EraseQuery>,
+) -> Result<Json<RetentionRun>, Problem> {
     let dry_run = how.dry_run()?;
     connection.check_may_wait()?;
     let keeper = daemon.keeper.clone();
-    let pass = unhurried(async move { keeper.pass(dry_run).await }).await?;
+    let pass = run_detached(async move { keeper.run_once(dry_run).await }).await?;
     if !dry_run {
         tracing::info!(
             content = pass.content.jobs,
@@ -66,7 +66,7 @@ pub(super) async fn due(
 }
 
 /// Goes on to its end also where the client does not wait for it.
-async fn unhurried<T: Send + 'static>(
+async fn run_detached<T: Send + 'static>(
     work: impl Future<Output = Result<T, crate::store::StoreError>> + Send + 'static,
 ) -> Result<T, Problem> {
     match tokio::spawn(work).await {

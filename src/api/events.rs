@@ -11,22 +11,22 @@ use serde::Deserialize;
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 
-use super::Shared;
-use super::caller::{Caller, Connection};
+use super::SharedState;
+use super::caller::{Identity, RequestConnection};
 use super::problem::{Query, job_id};
 use super::types::{EventData, MAX_FOLLOWED, Problem};
 use crate::job::JobId;
-use crate::store::{Change, StoreError};
+use crate::store::{ChangeEvent, StoreError};
 
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Which {
+pub(super) struct EventsQuery {
     /// Ids with commas between them, at most 1000: first an event for each of these jobs as it is now, then only their
     /// changes. So nothing is missed between a look at a job and its events.
     job: Option<String>,
 }
 
-impl Which {
+impl EventsQuery {
     /// Without repetitions, in the order given; none: all jobs.
     fn jobs(&self) -> Result<Option<Vec<JobId>>, Problem> {
         let Some(text) = self.job.as_deref().filter(|text| !text.is_empty()) else { return Ok(None) };
@@ -42,10 +42,10 @@ impl Which {
 }
 
 pub(super) async fn events(
-    State(daemon): State<Shared>,
-    caller: Caller,
-    connection: Connection,
-    Query(which): Query<Which>,
+    State(daemon): State<SharedState>,
+    caller: Identity,
+    connection: RequestConnection,
+    Query(which): Query<EventsQuery>,
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, Problem> {
     let jobs = which.jobs()?;
     // Listens before it looks, so that a change between the two is not missed.
@@ -58,23 +58,23 @@ pub(super) async fn events(
     connection.check_may_wait()?;
     let only = jobs.as_ref().map(|jobs| jobs.iter().copied().collect());
     let stop = daemon.stop.clone();
-    let follower = Follower { daemon, caller, changes, first: jobs.unwrap_or_default().into(), only };
+    let follower = EventFollower { daemon, caller, changes, first: jobs.unwrap_or_default().into(), only };
     let events = stream::unfold(follower, next);
     Ok(Sse::new(events.take_until(stop.cancelled_owned())).keep_alive(KeepAlive::default()))
 }
 
 /// One who reads events.
-struct Follower {
-    daemon: Shared,
-    caller: Caller,
-    changes: Receiver<Change>,
+struct EventFollower {
+    daemon: SharedState,
+    caller: Identity,
+    changes: Receiver<ChangeEvent>,
     /// Jobs that are to be told of as they are, before any change.
     first: VecDeque<JobId>,
     /// None: of all jobs and instances.
     only: Option<BTreeSet<JobId>>,
 }
 
-impl Follower {
+impl EventFollower {
     async fn next(&mut self) -> Option<EventData> {
         loop {
             if let Some(id) = self.first.pop_front() {
@@ -84,10 +84,10 @@ impl Follower {
                 }
             }
             let data = match self.changes.recv().await {
-                Ok(Change::Job(id)) => self.job(id, None).await,
-                Ok(Change::Batch(key)) => self.job(key.job, Some(key.part)).await,
-                Ok(Change::Fact(_)) => None,
-                Ok(Change::Instance(name)) => {
+                Ok(ChangeEvent::Job(id)) => self.job(id, None).await,
+                Ok(ChangeEvent::Batch(key)) => self.job(key.job, Some(key.part)).await,
+                Ok(ChangeEvent::Metric(_)) => None,
+                Ok(ChangeEvent::Instance(name)) => {
                     (self.only.is_none() && self.caller.may_use(&name)).then_some(EventData::Instance { name })
                 }
                 Err(RecvError::Lagged(count)) => Some(EventData::Missed { count }),
@@ -112,7 +112,7 @@ impl Follower {
     }
 }
 
-async fn next(mut follower: Follower) -> Option<(Result<Event, Infallible>, Follower)> {
+async fn next(mut follower: EventFollower) -> Option<(Result<Event, Infallible>, EventFollower)> {
     loop {
         let data = follower.next().await?;
         let name = match data {

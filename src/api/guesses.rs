@@ -18,16 +18,16 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::Semaphore;
 
-use crate::clock::Seldom;
+use crate::clock::LogThrottle;
 
-const ENTRIES: usize = 1024;
+const BUCKETS: usize = 1024;
 
 /// The wait of the first wrong login, and the longest between two.
-const FIRST: Duration = Duration::from_millis(100);
-const LONGEST: Duration = Duration::from_secs(5);
+const MIN_DELAY: Duration = Duration::from_millis(100);
+const MAX_DELAY: Duration = Duration::from_secs(5);
 
 /// After so long without another wrong login an entry starts anew.
-const FORGOTTEN: Duration = Duration::from_secs(600);
+const BUCKET_LIFETIME: Duration = Duration::from_secs(600);
 
 /// An answer that would wait longer than this is a refusal instead, at once.
 const MAX_WAIT: Duration = Duration::from_secs(15);
@@ -35,15 +35,15 @@ const MAX_WAIT: Duration = Duration::from_secs(15);
 /// How many answers wait at once, for all addresses together.
 pub const MAX_WAITING: usize = 16;
 
-pub struct Guesses {
+pub struct LoginThrottle {
     hasher: RandomState,
-    entries: Mutex<Box<[Entry]>>,
+    entries: Mutex<Box<[Bucket]>>,
     waiting: Semaphore,
-    refused: Mutex<Seldom>,
+    refused: Mutex<LogThrottle>,
 }
 
 #[derive(Clone, Copy, Default)]
-struct Entry {
+struct Bucket {
     wrong: u32,
     /// When the last answer leaves, or left.
     answered_at: Option<Instant>,
@@ -51,58 +51,58 @@ struct Entry {
 
 /// Too many wrong logins wait for their answers already.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Crowded;
+pub struct ThrottledError;
 
-impl Default for Guesses {
+impl Default for LoginThrottle {
     fn default() -> Self {
-        Guesses {
+        LoginThrottle {
             hasher: RandomState::new(),
-            entries: Mutex::new(vec![Entry::default(); ENTRIES].into()),
+            entries: Mutex::new(vec![Bucket::default(); BUCKETS].into()),
             waiting: Semaphore::new(MAX_WAITING),
             refused: Mutex::default(),
         }
     }
 }
 
-impl Guesses {
+impl LoginThrottle {
     /// Waits until a wrong login may be answered. `peer` is none for the socket.
     ///
     /// # Errors
     /// [`Crowded`], at once.
-    pub async fn delay(&self, peer: Option<IpAddr>, client_id: &str) -> Result<(), Crowded> {
-        let _waits = self.waiting.try_acquire().map_err(|_| Crowded)?;
-        let answered_at = self.next_answer(self.entry(peer, client_id), Instant::now()).ok_or(Crowded)?;
+    pub async fn delay(&self, peer: Option<IpAddr>, client_id: &str) -> Result<(), ThrottledError> {
+        let _waits = self.waiting.try_acquire().map_err(|_| ThrottledError)?;
+        let answered_at = self.next_reply_at(self.bucket(peer, client_id), Instant::now()).ok_or(ThrottledError)?;
         tokio::time::sleep_until(answered_at.into()).await;
         Ok(())
     }
 
     /// Whether a login that was refused at once is to be logged now, and how many were left out since the last.
     pub fn may_log_refusal(&self) -> Option<u64> {
-        self.refused.lock().unwrap_or_else(PoisonError::into_inner).may_say()
+        self.refused.lock().unwrap_or_else(PoisonError::into_inner).allow()
     }
 
     /// When a wrong login of this entry is answered; none where that is too late.
-    fn next_answer(&self, entry: usize, now: Instant) -> Option<Instant> {
+    fn next_reply_at(&self, entry: usize, now: Instant) -> Option<Instant> {
         let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
         let entry = &mut entries[entry];
-        let recent = entry.answered_at.filter(|&last| now < last + FORGOTTEN);
+        let recent = entry.answered_at.filter(|&last| now < last + BUCKET_LIFETIME);
         let wrong = if recent.is_some() { entry.wrong } else { 0 };
-        let pause = FIRST.saturating_mul(2_u32.saturating_pow(wrong)).min(LONGEST);
+        let pause = MIN_DELAY.saturating_mul(2_u32.saturating_pow(wrong)).min(MAX_DELAY);
         let answered_at = recent.map_or(now, |last| last.max(now)) + pause;
         if answered_at > now + MAX_WAIT {
             return None;
         }
-        *entry = Entry { wrong: wrong.saturating_add(1), answered_at: Some(answered_at) };
+        *entry = Bucket { wrong: wrong.saturating_add(1), answered_at: Some(answered_at) };
         Some(answered_at)
     }
 
-    fn entry(&self, peer: Option<IpAddr>, client_id: &str) -> usize {
+    fn bucket(&self, peer: Option<IpAddr>, client_id: &str) -> usize {
         // Whoever has one IPv6 address has a network of them.
         let network = peer.map(|peer| match peer.to_canonical() {
             IpAddr::V4(address) => u128::from(address.to_bits()),
             IpAddr::V6(address) => address.to_bits() >> 64,
         });
-        (self.hasher.hash_one((network, client_id)) % ENTRIES as u64) as usize
+        (self.hasher.hash_one((network, client_id)) % BUCKETS as u64) as usize
     }
 }
 
@@ -114,42 +114,42 @@ mod tests {
 
     #[test]
     fn each_wrong_login_waits_twice_as_long_up_to_a_limit() {
-        let guesses = Guesses::default();
+        let guesses = LoginThrottle::default();
         let mut now = Instant::now();
         for pause in [100, 200, 400, 800, 1600, 3200, 5000, 5000].map(|pause| MS * pause) {
-            assert_eq!(guesses.next_answer(7, now), Some(now + pause));
+            assert_eq!(guesses.next_reply_at(7, now), Some(now + pause));
             now += pause;
         }
-        assert_eq!(guesses.next_answer(8, now), Some(now + FIRST), "another entry is not concerned");
+        assert_eq!(guesses.next_reply_at(8, now), Some(now + MIN_DELAY), "another entry is not concerned");
     }
 
     #[test]
     fn wrong_logins_at_once_wait_one_behind_the_other() {
-        let guesses = Guesses::default();
+        let guesses = LoginThrottle::default();
         let now = Instant::now();
         for wait in [100, 300, 700, 1_500, 3_100, 6_300, 11_300].map(|wait| MS * wait) {
-            assert_eq!(guesses.next_answer(7, now), Some(now + wait));
+            assert_eq!(guesses.next_reply_at(7, now), Some(now + wait));
         }
-        assert_eq!(guesses.next_answer(7, now), None, "it would be 16.3 s");
-        assert_eq!(guesses.next_answer(7, now), None);
+        assert_eq!(guesses.next_reply_at(7, now), None, "it would be 16.3 s");
+        assert_eq!(guesses.next_reply_at(7, now), None);
         let later = now + MS * 11_300;
-        assert_eq!(guesses.next_answer(7, later), Some(later + LONGEST), "refusals add nothing to the waits");
+        assert_eq!(guesses.next_reply_at(7, later), Some(later + MAX_DELAY), "refusals add nothing to the waits");
     }
 
     #[test]
     fn wrong_logins_are_forgotten_after_a_while() {
-        let guesses = Guesses::default();
+        let guesses = LoginThrottle::default();
         let now = Instant::now();
         for n in 0..8 {
-            assert!(guesses.next_answer(3, now + LONGEST * 3 * n).is_some());
+            assert!(guesses.next_reply_at(3, now + MAX_DELAY * 3 * n).is_some());
         }
-        let later = now + LONGEST * 24 + FORGOTTEN;
-        assert_eq!(guesses.next_answer(3, later), Some(later + FIRST));
+        let later = now + MAX_DELAY * 24 + BUCKET_LIFETIME;
+        assert_eq!(guesses.next_reply_at(3, later), Some(later + MIN_DELAY));
     }
 
     #[tokio::test]
     async fn only_so_many_answers_wait_at_once() {
-        let guesses = Guesses::default();
+        let guesses = LoginThrottle::default();
         let ids: Vec<String> = (0..=MAX_WAITING).map(|n| format!("guess-{n}")).collect();
         let waits = ids.iter().map(|id| guesses.delay(None, id));
         let answers = futures_util::future::join_all(waits).await;
@@ -159,8 +159,8 @@ mod tests {
 
     #[test]
     fn a_network_of_version_six_is_one_peer() {
-        let guesses = Guesses::default();
-        let entry = |address: &str, id| guesses.entry(Some(address.parse().unwrap()), id);
+        let guesses = LoginThrottle::default();
+        let entry = |address: &str, id| guesses.bucket(Some(address.parse().unwrap()), id);
         assert_eq!(entry("2001:db8::1", "crm"), entry("2001:db8::ffff:2", "crm"));
         assert_eq!(entry("::ffff:10.0.0.1", "crm"), entry("10.0.0.1", "crm"));
     }

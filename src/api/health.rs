@@ -16,16 +16,16 @@ use axum::response::{IntoResponse, Response};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::Shared;
+use super::SharedState;
 use super::caller::{self, Peer};
 use super::problem::Query;
-use super::types::{Answers, Problem, Readiness};
+use super::types::{ComponentHealth, Problem, Readiness};
 use crate::intake::{DropReport, PartState};
-use crate::marketo::Trial;
+use crate::marketo::CredentialStatus;
 use crate::store::{Pause, PauseKind};
 
 /// It answers, so it lives.
-pub(super) async fn lives() -> &'static str {
+pub(super) async fn healthz() -> &'static str {
     "ok\n"
 }
 
@@ -39,29 +39,29 @@ pub(super) struct NotReady<'a> {
 }
 
 #[derive(Deserialize, JsonSchema)]
-pub(super) struct Which {
+pub(super) struct ReadyQuery {
     /// Only this instance: 503 where its own credentials do not work.
     instance: Option<String>,
 }
 
-pub(super) async fn ready(
-    State(daemon): State<Shared>,
+pub(super) async fn readyz(
+    State(daemon): State<SharedState>,
     extensions: Extensions,
-    Query(Which { instance }): Query<Which>,
+    Query(ReadyQuery { instance }): Query<ReadyQuery>,
 ) -> Result<Response, Problem> {
     let instance = instance.filter(|name| !name.is_empty());
     // It needs no token, so over TCP anyone may ask: instances and reasons are for this machine.
     let on_socket = matches!(caller::peer(&extensions), Some(Peer::Socket { .. }));
     // Nothing is given away over TCP by this: that an instance is ready is to be seen there in any case.
     if let Some(name) = &instance
-        && daemon.lane(name).is_none()
+        && daemon.scheduler(name).is_none()
     {
         return Err(Problem::plain(StatusCode::NOT_FOUND, format!("there is no instance \"{name}\"")));
     }
     let mut credentials = BTreeMap::new();
     let mut paused = BTreeMap::new();
     let mut readable = Ok(());
-    for lane in &daemon.lanes {
+    for lane in &daemon.schedulers {
         // What a plan looks at has to be readable, whichever instance is asked for.
         let pause = match lane.snapshot(daemon.clock.now()).await {
             Ok(snapshot) => snapshot.instance.pause,
@@ -71,7 +71,10 @@ pub(super) async fn ready(
             }
         };
         if instance.as_ref().is_none_or(|name| name == lane.name()) {
-            credentials.insert(lane.name().to_owned(), Answers::of_credentials(lane.credentials(), pause.as_ref()));
+            credentials.insert(
+                lane.name().to_owned(),
+                ComponentHealth::of_credentials(lane.credential_status(), pause.as_ref()),
+            );
             paused.extend(pause.map(|pause| (lane.name().to_owned(), pause)));
         }
     }
@@ -80,12 +83,14 @@ pub(super) async fn ready(
         Err(error) => Err(error),
     };
     let store = match written {
-        Ok(()) => Answers { ok: true, state: "writes".to_owned(), reason: None },
-        Err(error) => Answers { ok: false, state: "does not write".to_owned(), reason: Some(error.to_string()) },
+        Ok(()) => ComponentHealth { ok: true, state: "writes".to_owned(), reason: None },
+        Err(error) => {
+            ComponentHealth { ok: false, state: "does not write".to_owned(), reason: Some(error.to_string()) }
+        }
     };
     let ready = store.ok && credentials.values().any(|answers| answers.ok);
     let drop = daemon.drop.iter().flat_map(DropReport::states);
-    let drop = drop.map(|(part, state)| (part, Answers::from(state))).collect();
+    let drop = drop.map(|(part, state)| (part, ComponentHealth::from(state))).collect();
     let mut readiness = Readiness { ready, store, credentials, drop, paused };
     let mut why = readiness.why_not();
     if !on_socket {
@@ -107,7 +112,7 @@ pub(super) async fn ready(
 impl Readiness {
     /// All that is wrong, in one sentence.
     fn why_not(&self) -> String {
-        let reason = |answers: &Answers| answers.reason.clone().unwrap_or_default();
+        let reason = |answers: &ComponentHealth| answers.reason.clone().unwrap_or_default();
         let mut faults = Vec::new();
         if !self.store.ok {
             faults.push(format!("the store does not write: {}", reason(&self.store)));
@@ -119,30 +124,30 @@ impl Readiness {
     }
 }
 
-impl From<PartState> for Answers {
-    fn from(state: PartState) -> Answers {
+impl From<PartState> for ComponentHealth {
+    fn from(state: PartState) -> ComponentHealth {
         let (ok, state, reason) = match state {
             PartState::Fine => (true, "fine", None),
             PartState::Failed(reason) => (false, "failed", Some(reason)),
             PartState::Stuck(reason) => (false, "stuck", Some(reason)),
         };
-        Answers { ok, state: state.to_owned(), reason }
+        ComponentHealth { ok, state: state.to_owned(), reason }
     }
 }
 
-impl Answers {
+impl ComponentHealth {
     /// What is known of an instance's credentials. Marketo may refuse them where its identity endpoint does not, so the
     /// pause that follows counts too.
-    pub(super) fn of_credentials(trial: Trial, pause: Option<&Pause>) -> Answers {
+    pub(super) fn of_credentials(trial: CredentialStatus, pause: Option<&Pause>) -> ComponentHealth {
         let (ok, state, reason) = match trial {
             _ if pause.is_some_and(|pause| pause.kind == PauseKind::Credentials) => {
                 (false, "refused", pause.map(|pause| pause.reason.clone()))
             }
-            Trial::Untried => (true, "untried", None),
-            Trial::Worked => (true, "worked", None),
-            Trial::Refused(reason) => (false, "refused", Some(reason)),
-            Trial::Unreachable(reason) => (false, "unreachable", Some(reason)),
+            CredentialStatus::Untried => (true, "untried", None),
+            CredentialStatus::Worked => (true, "worked", None),
+            CredentialStatus::Refused(reason) => (false, "refused", Some(reason)),
+            CredentialStatus::Unreachable(reason) => (false, "unreachable", Some(reason)),
         };
-        Answers { ok, state: state.to_owned(), reason }
+        ComponentHealth { ok, state: state.to_owned(), reason }
     }
 }

@@ -9,20 +9,20 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use tokio::sync::broadcast::error::RecvError;
 
-use super::caller::{Caller, Connection};
-use super::problem::{Query, Segment, job_id};
+use super::caller::{Identity, RequestConnection};
+use super::problem::{PathSegment, Query, job_id};
 use super::types::{Explanation, History, JobsPage, Problem};
-use super::{Daemon, Shared};
+use super::{AppState, SharedState};
 use crate::job::{JobId, JobState};
-use crate::schedule::{Rules, explain as reasons};
-use crate::store::{Change, Job};
+use crate::schedule::{SchedulingRules, explain as reasons};
+use crate::store::{ChangeEvent, Job};
 
-const LIMIT: u32 = 50;
-const MOST: u32 = 10_000;
+const DEFAULT_LIMIT: u32 = 50;
+const MAX_LIMIT: u32 = 10_000;
 
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Page {
+pub(super) struct ListQuery {
     /// Only those in this state.
     #[schemars(with = "Option<JobState>")]
     state: Option<String>,
@@ -35,25 +35,25 @@ pub(super) struct Page {
 }
 
 pub(super) async fn list(
-    State(daemon): State<Shared>,
-    caller: Caller,
-    Query(page): Query<Page>,
+    State(daemon): State<SharedState>,
+    caller: Identity,
+    Query(page): Query<ListQuery>,
 ) -> Result<Json<JobsPage>, Problem> {
     // An empty parameter is one that was left out, as `?state=&limit=` in the contract shows it.
     let given = |text: Option<String>| text.filter(|text| !text.is_empty());
     let state = given(page.state).map(|word| word.parse::<JobState>()).transpose()?;
     let before = given(page.before).map(|id| job_id(&id)).transpose()?;
     let limit = match given(page.limit) {
-        None => LIMIT,
+        None => DEFAULT_LIMIT,
         Some(text) => match text.parse() {
-            Ok(limit @ 1..=MOST) => limit,
-            _ => return Err(Problem::bad_request(format!("limit must be from 1 to {MOST}, not \"{text}\""))),
+            Ok(limit @ 1..=MAX_LIMIT) => limit,
+            _ => return Err(Problem::bad_request(format!("limit must be from 1 to {MAX_LIMIT}, not \"{text}\""))),
         },
     };
     // One more than asked for tells whether there is a next page.
     let mut jobs = match &caller {
-        Caller::User { .. } => daemon.store.jobs(state, limit + 1, before).await?,
-        Caller::Client(client) => {
+        Identity::User { .. } => daemon.store.jobs(state, limit + 1, before).await?,
+        Identity::Client(client) => {
             daemon.store.jobs_of(&client.id, client.instances.as_deref(), state, limit + 1, before).await?
         }
     };
@@ -65,20 +65,20 @@ pub(super) async fn list(
 
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Waiting {
+pub(super) struct WaitQuery {
     /// A duration such as `30s`: the answer comes when the job has ended, or then. An hour is the most. Where too many
     /// answers wait it comes at once.
     wait: Option<String>,
 }
 
 /// The longest that one request waits; a client that wants more asks again.
-const LONGEST_WAIT: Duration = Duration::from_secs(3600);
+const MAX_WAIT: Duration = Duration::from_secs(3600);
 
 pub(super) async fn show(
-    State(daemon): State<Shared>,
-    connection: Connection,
-    Segment(id): Segment,
-    Query(Waiting { wait }): Query<Waiting>,
+    State(daemon): State<SharedState>,
+    connection: RequestConnection,
+    PathSegment(id): PathSegment,
+    Query(WaitQuery { wait }): Query<WaitQuery>,
 ) -> Result<Json<Job>, Problem> {
     let id = job_id(&id)?;
     let Some(wait) = wait.filter(|wait| !wait.is_empty()) else { return Ok(Json(daemon.store.job(id).await?)) };
@@ -90,23 +90,23 @@ pub(super) async fn show(
     if !connection.may_wait() {
         return Ok(Json(daemon.store.job(id).await?));
     }
-    Ok(Json(ended_or_then(&daemon, id, wait.min(LONGEST_WAIT)).await?))
+    Ok(Json(wait_for_end(&daemon, id, wait.min(MAX_WAIT)).await?))
 }
 
 /// The job when it has ended, or as it is after `wait`.
-async fn ended_or_then(daemon: &Daemon, id: JobId, wait: Duration) -> Result<Job, Problem> {
+async fn wait_for_end(daemon: &AppState, id: JobId, wait: Duration) -> Result<Job, Problem> {
     let deadline = tokio::time::Instant::now() + wait;
     // Listens before it looks, so that an end between the two is not missed.
     let mut changes = daemon.store.subscribe();
     loop {
         let job = daemon.store.job(id).await?;
-        if job.state.has_ended() {
+        if job.state.is_terminal() {
             return Ok(job);
         }
         let about_it = async {
             loop {
                 match changes.recv().await {
-                    Ok(Change::Job(changed)) if changed == id => return,
+                    Ok(ChangeEvent::Job(changed)) if changed == id => return,
                     // Some were missed; this one may be among them.
                     Err(RecvError::Lagged(_) | RecvError::Closed) => return,
                     Ok(_) => {}
@@ -121,34 +121,47 @@ async fn ended_or_then(daemon: &Daemon, id: JobId, wait: Duration) -> Result<Job
     }
 }
 
-pub(super) async fn history(State(daemon): State<Shared>, Segment(id): Segment) -> Result<Json<History>, Problem> {
+pub(super) async fn history(
+    State(daemon): State<SharedState>,
+    PathSegment(id): PathSegment,
+) -> Result<Json<History>, Problem> {
     Ok(Json(History { history: daemon.store.history(job_id(&id)?).await? }))
 }
 
-pub(super) async fn explain(State(daemon): State<Shared>, Segment(id): Segment) -> Result<Json<Explanation>, Problem> {
+pub(super) async fn explain(
+    State(daemon): State<SharedState>,
+    PathSegment(id): PathSegment,
+) -> Result<Json<Explanation>, Problem> {
     let job = daemon.store.job(job_id(&id)?).await?;
-    let Some(lane) = daemon.lane(&job.instance) else {
+    let Some(lane) = daemon.scheduler(&job.instance) else {
         let detail = format!("instance \"{}\" is not in the configuration any more, so its jobs wait", job.instance);
         return Err(Problem::plain(axum::http::StatusCode::CONFLICT, detail));
     };
     let now = daemon.clock.now();
-    let ahead = daemon.store.ahead_in_group(&job).await?;
+    let ahead = daemon.store.blocking_job_in_group(&job).await?;
     let snapshot = lane.snapshot(now).await?;
-    Ok(Json(reasons::explain(&job, ahead, &snapshot, &Rules::of(&lane.config()), lane.calls_at(now), now)))
+    Ok(Json(reasons::explain(
+        &job,
+        ahead,
+        &snapshot,
+        &SchedulingRules::from_instance(&lane.config()),
+        lane.next_call_at(now),
+        now,
+    )))
 }
 
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Cancelling {
+pub(super) struct CancelQuery {
     /// `true`: also gives up imports that Marketo has not ended within `max_import_time`.
     #[schemars(with = "Option<bool>")]
     abandon: Option<String>,
 }
 
 pub(super) async fn cancel(
-    State(daemon): State<Shared>,
-    Segment(id): Segment,
-    Query(Cancelling { abandon }): Query<Cancelling>,
+    State(daemon): State<SharedState>,
+    PathSegment(id): PathSegment,
+    Query(CancelQuery { abandon }): Query<CancelQuery>,
 ) -> Result<Json<Job>, Problem> {
     let (id, now) = (job_id(&id)?, daemon.clock.now());
     let abandon = match abandon.as_deref() {

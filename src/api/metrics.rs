@@ -8,54 +8,61 @@ use axum::response::{IntoResponse, Response};
 use prometheus::{Encoder, Registry, TextEncoder};
 use tokio::sync::{Mutex, mpsc};
 
-use super::caller::Caller;
-use super::types::{Answers, Problem};
-use super::{Daemon, Shared, status};
-use crate::store::Fact;
+use super::caller::Identity;
+use super::types::{ComponentHealth, Problem};
+use super::{AppState, SharedState, status};
+use crate::store::MetricEvent;
 
 mod counted;
 mod maker;
 mod seen;
 
-use counted::Counted;
-use maker::Maker;
-use seen::Seen;
+use counted::Counters;
+use maker::MetricsBuilder;
+use seen::Gauges;
 
 /// All that is exported. Counters count from the daemon's start.
 pub struct Metrics {
     registry: Registry,
-    counted: Counted,
-    seen: Seen,
+    counted: Counters,
+    seen: Gauges,
     /// One scrape at a time: they share the gauges.
     scrapes: Mutex<()>,
 }
 
 impl Default for Metrics {
     fn default() -> Metrics {
-        let maker = Maker::default();
+        let maker = MetricsBuilder::default();
         let build = maker.gauges("marqueue_build_info", "1, with the version of the program.", &["version"]);
         build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
-        let (counted, seen) = (Counted::new(&maker), Seen::new(&maker));
+        let (counted, seen) = (Counters::new(&maker), Gauges::new(&maker));
         Metrics { registry: maker.0, counted, seen, scrapes: Mutex::default() }
     }
 }
 
 impl Metrics {
     /// Counts until the store closes.
-    pub async fn count(&self, mut facts: mpsc::UnboundedReceiver<Fact>) {
+    pub async fn count(&self, mut facts: mpsc::UnboundedReceiver<MetricEvent>) {
         while let Some(fact) = facts.recv().await {
             self.counted.add(fact);
         }
     }
 
-    async fn scrape(&self, daemon: &Daemon) -> Result<Vec<u8>, Problem> {
+    async fn scrape(&self, daemon: &AppState) -> Result<Vec<u8>, Problem> {
         let _one = self.scrapes.lock().await;
-        for lane in &daemon.lanes {
+        for lane in &daemon.schedulers {
             let status = status::of_lane(daemon, lane).await?;
             self.seen.instance(lane.name(), &status, daemon.clock.now());
-            self.seen.credentials(lane.name(), &Answers::of_credentials(lane.credentials(), status.pause.as_ref()));
+            self.seen.credentials(
+                lane.name(),
+                &ComponentHealth::of_credentials(lane.credential_status(), status.pause.as_ref()),
+            );
         }
-        self.seen.whole(daemon.started_at, daemon.store.space().await?, daemon.store.notices_owed().await?);
+        self.seen.whole(
+            daemon.started_at,
+            daemon.store.database_size().await?,
+            daemon.store.pending_notifications().await?,
+        );
         if let Some(report) = &daemon.drop {
             self.seen.drop_folder(report);
         }
@@ -65,8 +72,8 @@ impl Metrics {
     }
 }
 
-pub(super) async fn metrics(State(daemon): State<Shared>, caller: Caller) -> Result<Response, Problem> {
-    if let Caller::Client(client) = &caller
+pub(super) async fn metrics(State(daemon): State<SharedState>, caller: Identity) -> Result<Response, Problem> {
+    if let Identity::Client(client) = &caller
         && client.instances.is_some()
     {
         let detail = "the metrics tell of all instances, and this client may use some only";

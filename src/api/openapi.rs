@@ -9,7 +9,7 @@ use schemars::SchemaGenerator;
 use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value, json};
 
-use super::route::{Door, Operation, Route, Shape, of};
+use super::route::{Access, Operation, Route, Shape, of};
 use super::types::Problem;
 use crate::job::JobId;
 
@@ -65,9 +65,9 @@ fn describe(routes: &[Route]) -> Value {
     })
 }
 
-fn operation_of(operation: &Operation, door: Door, types: &mut SchemaGenerator) -> Value {
+fn operation_of(operation: &Operation, door: Access, types: &mut SchemaGenerator) -> Value {
     let mut answers = Map::new();
-    for (status, says) in door.answers() {
+    for (status, says) in door.responses() {
         answers.insert(
             status.to_string(),
             json!({ "description": says, "content": content(&[("application/problem+json", of::<Problem>)], types) }),
@@ -81,7 +81,7 @@ fn operation_of(operation: &Operation, door: Door, types: &mut SchemaGenerator) 
     let mut described = json!({
         "operationId": operation.id,
         "summary": operation.says,
-        "tags": [if door == Door::Marketo { "marketo" } else { "native" }],
+        "tags": [if door == Access::Marketo { "marketo" } else { "native" }],
         "parameters": parameters(operation),
         "responses": answers,
         "security": if operation.is_open(door) { json!([]) } else { json!([{ "token": [] }, {}]) },

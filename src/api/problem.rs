@@ -11,9 +11,9 @@ use serde::de::DeserializeOwned;
 
 use super::types::Problem;
 use crate::intake::IntakeError;
-use crate::job::{JobId, UnknownWord};
+use crate::job::{JobId, ParseEnumError};
 use crate::store::StoreError;
-use crate::table::{JoinFault, StripFault};
+use crate::table::{FailedRowError, JoinError};
 
 const KIND_PREFIX: &str = "urn:marqueue:problem:";
 
@@ -117,21 +117,21 @@ impl From<IntakeError> for Problem {
     }
 }
 
-impl From<UnknownWord> for Problem {
-    fn from(error: UnknownWord) -> Self {
+impl From<ParseEnumError> for Problem {
+    fn from(error: ParseEnumError) -> Self {
         Problem::bad_request(error.to_string())
     }
 }
 
-impl From<JoinFault> for Problem {
-    fn from(fault: JoinFault) -> Self {
+impl From<JoinError> for Problem {
+    fn from(fault: JoinError) -> Self {
         let detail = format!("{fault}; each batch's file is to be had with ?part=");
         Problem::of_kind(StatusCode::CONFLICT, "parts-differ", "The batches' files can't be made one", detail)
     }
 }
 
-impl From<StripFault> for Problem {
-    fn from(fault: StripFault) -> Self {
+impl From<FailedRowError> for Problem {
+    fn from(fault: FailedRowError) -> Self {
         let detail = format!("the rows that failed can't be sent again: {fault}; the failure file has them");
         Problem::of_kind(StatusCode::CONFLICT, "rows-not-recoverable", "The failed rows can't be sent again", detail)
     }
@@ -163,14 +163,14 @@ pub(super) async fn no_parameters(request: Request, next: Next) -> Result<Respon
 }
 
 /// One segment of the path.
-pub(super) struct Segment(pub String);
+pub(super) struct PathSegment(pub String);
 
-impl<S: Send + Sync> FromRequestParts<S> for Segment {
+impl<S: Send + Sync> FromRequestParts<S> for PathSegment {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
         match axum::extract::Path::from_request_parts(parts, state).await {
-            Ok(axum::extract::Path(segment)) => Ok(Segment(segment)),
+            Ok(axum::extract::Path(segment)) => Ok(PathSegment(segment)),
             Err(rejection) => Err(Problem::bad_request(rejection.body_text())),
         }
     }

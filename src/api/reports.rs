@@ -10,39 +10,39 @@ use futures_util::stream;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::Shared;
-use super::problem::{Query, Segment, job_id};
+use super::SharedState;
+use super::problem::{PathSegment, Query, job_id};
 use super::types::Problem;
 use crate::job::Format;
-use crate::store::{Content, Job, Kind, Store, Stored};
+use crate::store::{ContentReader, ErasableData, FileKind, Job, Store};
 use crate::table::Joiner;
 
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Which {
+pub(super) struct ReportQuery {
     /// Of this batch only.
     part: Option<u32>,
 }
 
 pub(super) async fn failures(
-    State(daemon): State<Shared>,
-    Segment(id): Segment,
-    Query(Which { part }): Query<Which>,
+    State(daemon): State<SharedState>,
+    PathSegment(id): PathSegment,
+    Query(ReportQuery { part }): Query<ReportQuery>,
 ) -> Result<Response, Problem> {
-    report(&daemon.store, &id, part, Kind::Failures).await
+    report(&daemon.store, &id, part, FileKind::Failures).await
 }
 
 pub(super) async fn warnings(
-    State(daemon): State<Shared>,
-    Segment(id): Segment,
-    Query(Which { part }): Query<Which>,
+    State(daemon): State<SharedState>,
+    PathSegment(id): PathSegment,
+    Query(ReportQuery { part }): Query<ReportQuery>,
 ) -> Result<Response, Problem> {
-    report(&daemon.store, &id, part, Kind::Warnings).await
+    report(&daemon.store, &id, part, FileKind::Warnings).await
 }
 
-async fn report(store: &Store, id: &str, part: Option<u32>, kind: Kind) -> Result<Response, Problem> {
+async fn report(store: &Store, id: &str, part: Option<u32>, kind: FileKind) -> Result<Response, Problem> {
     let job = store.job(job_id(id)?).await?;
-    let joined = Joined::open(store, &job, kind, part).await?;
+    let joined = JoinedReport::open(store, &job, kind, part).await?;
     let name = format!("job-{}-{}.csv", job.id, kind.as_str());
     let body = stream::try_unfold(joined, async |mut joined| {
         let piece = joined.next().await.map_err(|problem| problem.detail)?;
@@ -52,10 +52,10 @@ async fn report(store: &Store, id: &str, part: Option<u32>, kind: Kind) -> Resul
         .into_response())
 }
 
-pub(super) async fn file(State(daemon): State<Shared>, Segment(id): Segment) -> Result<Response, Problem> {
+pub(super) async fn file(State(daemon): State<SharedState>, PathSegment(id): PathSegment) -> Result<Response, Problem> {
     let job = daemon.store.job(job_id(&id)?).await?;
-    job.still_has(Stored::Content)?;
-    let mut content = daemon.store.content(job.id, Kind::File, 0, 0, job.bytes);
+    job.still_has(ErasableData::Content)?;
+    let mut content = daemon.store.content(job.id, FileKind::File, 0, 0, job.bytes);
     // Asked for before the answer begins, so that content that is gone is a refusal and not a broken answer.
     let first = content.next().await?;
     let body = stream::try_unfold((first, content), async |(first, mut content)| {
@@ -82,17 +82,17 @@ fn attachment(name: &str) -> (axum::http::HeaderName, String) {
 }
 
 /// The failure or warning files of a job's batches as one: one header, then all rows, in the order of the file.
-pub(super) struct Joined {
+pub(super) struct JoinedReport {
     /// The parts that are still to come, the next one last.
-    parts: Vec<(u32, Content)>,
+    parts: Vec<(u32, ContentReader)>,
     joiner: Joiner,
-    at: Option<Content>,
+    at: Option<ContentReader>,
 }
 
-impl Joined {
+impl JoinedReport {
     /// # Errors
     /// 404 where there is no such file; 409 where the batches' columns differ, so that no one file can be made of theirs.
-    pub async fn open(store: &Store, job: &Job, kind: Kind, part: Option<u32>) -> Result<Joined, Problem> {
+    pub async fn open(store: &Store, job: &Job, kind: FileKind, part: Option<u32>) -> Result<JoinedReport, Problem> {
         if let Some(part) = part
             && !job.batches.iter().any(|batch| batch.part == part)
         {
@@ -104,26 +104,26 @@ impl Joined {
             .filter(|batch| part.is_none_or(|part| batch.part == part))
             .filter_map(|batch| {
                 let bytes = match kind {
-                    Kind::Failures => batch.failures_bytes,
+                    FileKind::Failures => batch.failures_bytes,
                     _ => batch.warnings_bytes,
                 };
                 bytes.map(|bytes| (batch.part, bytes))
             })
             .collect();
         if sizes.is_empty() {
-            let detail = if job.state.has_ended() {
+            let detail = if job.state.is_terminal() {
                 format!("job {} has no {} file: {}", job.id, kind.as_str(), why_none(job, kind, part))
             } else {
                 format!("job {} has no {} file yet: it is {}", job.id, kind.as_str(), job.state)
             };
             return Err(Problem::of_kind(StatusCode::NOT_FOUND, "no-report", "There is no such file", detail));
         }
-        job.still_has(Stored::Reports)?;
+        job.still_has(ErasableData::Reports)?;
         let open = |&(part, bytes): &(u32, u64)| (part, store.content(job.id, kind, part, 0, bytes));
         if sizes.len() > 1 {
             compare_headers(sizes.iter().map(open)).await?;
         }
-        Ok(Joined { parts: sizes.iter().map(open).rev().collect(), joiner: Joiner::new(), at: None })
+        Ok(JoinedReport { parts: sizes.iter().map(open).rev().collect(), joiner: Joiner::new(), at: None })
     }
 
     /// The next bytes; none at the end.
@@ -151,10 +151,10 @@ impl Joined {
 }
 
 /// Why an ended job has no such file, by what Marketo counted.
-fn why_none(job: &Job, kind: Kind, part: Option<u32>) -> String {
+fn why_none(job: &Job, kind: FileKind, part: Option<u32>) -> String {
     let of_part = part.and_then(|part| job.batches.iter().find(|batch| batch.part == part)).map(|batch| batch.rows);
     let rows = of_part.unwrap_or(job.rows);
-    match if kind == Kind::Failures { rows.failed } else { rows.warned } {
+    match if kind == FileKind::Failures { rows.failed } else { rows.warned } {
         Some(0) => "Marketo counted no row for it".to_owned(),
         Some(counted) => format!("Marketo counted {counted} rows for it, and gave none or an empty one"),
         None => "Marketo gave neither a count nor a file".to_owned(),
@@ -162,7 +162,7 @@ fn why_none(job: &Job, kind: Kind, part: Option<u32>) -> String {
 }
 
 /// Whether the files' headers are the same, before any of an answer is sent that could not be ended.
-async fn compare_headers(parts: impl Iterator<Item = (u32, Content)>) -> Result<(), Problem> {
+async fn compare_headers(parts: impl Iterator<Item = (u32, ContentReader)>) -> Result<(), Problem> {
     let (mut joiner, mut out) = (Joiner::new(), Vec::new());
     for (part, mut content) in parts {
         joiner.begin(part);

@@ -8,29 +8,29 @@ use futures_util::{Stream, stream};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::caller::Caller;
-use super::problem::{Query, Segment, job_id};
-use super::reports::Joined;
+use super::caller::Identity;
+use super::problem::{PathSegment, Query, job_id};
+use super::reports::JoinedReport;
 use super::types::Problem;
-use super::{Daemon, Shared};
+use super::{AppState, SharedState};
 use crate::job::Format;
-use crate::store::{Added, Job, Kind, NewJob};
-use crate::table::{self, StripReason};
+use crate::store::{FileKind, Inserted, Job, NewJob};
+use crate::table::{self, FailedRowExtractor};
 use crate::untrusted_text::file_name;
 
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Which {
+pub(super) struct RetryQuery {
     /// `failed`: a new job of only the rows that failed.
     #[schemars(extend("enum" = ["failed"]))]
     rows: Option<String>,
 }
 
 pub(super) async fn retry(
-    State(daemon): State<Shared>,
-    caller: Caller,
-    Segment(id): Segment,
-    Query(Which { rows }): Query<Which>,
+    State(daemon): State<SharedState>,
+    caller: Identity,
+    PathSegment(id): PathSegment,
+    Query(RetryQuery { rows }): Query<RetryQuery>,
 ) -> Result<(StatusCode, Json<Job>), Problem> {
     let id = job_id(&id)?;
     match rows.as_deref() {
@@ -44,9 +44,9 @@ pub(super) async fn retry(
     }
 }
 
-async fn failed_rows(daemon: &Daemon, caller: &Caller, job: Job) -> Result<(StatusCode, Json<Job>), Problem> {
+async fn failed_rows(daemon: &AppState, caller: &Identity, job: Job) -> Result<(StatusCode, Json<Job>), Problem> {
     let refused = |detail: String| Err(Problem::plain(StatusCode::CONFLICT, detail));
-    if !job.state.has_ended() {
+    if !job.state.is_terminal() {
         return refused(format!("job {} is {}: its failed rows are known when it has ended", job.id, job.state));
     }
     if let Some(batch) = job.batches.iter().find(|batch| batch.id_given_twice) {
@@ -56,7 +56,7 @@ async fn failed_rows(daemon: &Daemon, caller: &Caller, job: Job) -> Result<(Stat
         ));
     }
     if !job.has_failed_rows() {
-        return refused(match job.rows.doubt() {
+        return refused(match job.rows.discrepancy() {
             None => format!("no row of job {} has failed", job.id),
             Some(doubt) => format!("which rows of job {} failed is unknown. {doubt}", job.id),
         });
@@ -79,13 +79,13 @@ async fn failed_rows(daemon: &Daemon, caller: &Caller, job: Job) -> Result<(Stat
     let rows = rows(daemon, &job, columns).await?;
     // The checks at the door were made when these rows first came in.
     match daemon.intake.receive(new, false, rows).await? {
-        Added::New(job) | Added::Same(job) => Ok((StatusCode::CREATED, Json(job))),
+        Inserted::Created(job) | Inserted::Existing(job) => Ok((StatusCode::CREATED, Json(job))),
     }
 }
 
 /// The columns that were sent, by the job's own header.
-async fn sent_columns(daemon: &Daemon, job: &Job) -> Result<Vec<String>, Problem> {
-    let mut content = daemon.store.content(job.id, Kind::File, 0, job.header.0, job.header.1);
+async fn sent_columns(daemon: &AppState, job: &Job) -> Result<Vec<String>, Problem> {
+    let mut content = daemon.store.content(job.id, FileKind::File, 0, job.header.0, job.header.1);
     let mut header = Vec::new();
     while let Some(piece) = content.next().await? {
         header.extend(piece);
@@ -93,9 +93,9 @@ async fn sent_columns(daemon: &Daemon, job: &Job) -> Result<Vec<String>, Problem
     Ok(table::columns(&header, job.format))
 }
 
-async fn format_of_rows(daemon: &Daemon, job: &Job, columns: Vec<String>) -> Result<Format, Problem> {
-    let mut joined = Joined::open(&daemon.store, job, Kind::Failures, None).await?;
-    let (mut strip, mut out) = (StripReason::new(columns), Vec::new());
+async fn format_of_rows(daemon: &AppState, job: &Job, columns: Vec<String>) -> Result<Format, Problem> {
+    let mut joined = JoinedReport::open(&daemon.store, job, FileKind::Failures, None).await?;
+    let (mut strip, mut out) = (FailedRowExtractor::new(columns), Vec::new());
     while let Some(piece) = joined.next().await? {
         strip.push(&piece, &mut out)?;
         out.clear();
@@ -104,12 +104,12 @@ async fn format_of_rows(daemon: &Daemon, job: &Job, columns: Vec<String>) -> Res
 }
 
 async fn rows(
-    daemon: &Daemon,
+    daemon: &AppState,
     job: &Job,
     columns: Vec<String>,
 ) -> Result<impl Stream<Item = Result<Bytes, String>> + use<>, Problem> {
-    let joined = Joined::open(&daemon.store, job, Kind::Failures, None).await?;
-    let state = Some((joined, StripReason::new(columns)));
+    let joined = JoinedReport::open(&daemon.store, job, FileKind::Failures, None).await?;
+    let state = Some((joined, FailedRowExtractor::new(columns)));
     Ok(stream::try_unfold(state, async |state| {
         let Some((mut joined, mut strip)) = state else { return Ok(None) };
         let mut out = Vec::new();
@@ -126,7 +126,7 @@ async fn rows(
 
 /// `leads.csv` becomes `leads-failed-rows.csv`, shortened to what a name may have.
 fn renamed(filename: &str, format: Format) -> String {
-    let stem = match Format::of_name(filename) {
+    let stem = match Format::from_filename(filename) {
         Some(_) => filename.rsplit_once('.').map_or(filename, |(stem, _)| stem),
         None => filename,
     };

@@ -11,31 +11,31 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde_json::Value;
 
 use super::types::Problem;
-use super::{Shared, problem};
+use super::{SharedState, problem};
 
 /// Who may come in, and what is asked of them before the route is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Door {
+pub(super) enum Access {
     /// It asks by itself who is there, or need not know.
-    Open,
+    Public,
     /// Whoever is known.
-    Known,
+    Authenticated,
     /// Whoever may see the job in the path.
-    OfAJob,
+    JobOwner,
     /// Who may use the Unix socket.
-    OfThisMachine,
+    LocalOnly,
     /// In Marketo's way.
     Marketo,
 }
 
-impl Door {
+impl Access {
     /// What each route behind it may answer, whatever it is.
-    pub fn answers(self) -> Vec<(u16, &'static str)> {
+    pub fn responses(self) -> Vec<(u16, &'static str)> {
         let mut answers = match self {
-            Door::Open | Door::Marketo => return Vec::new(),
-            Door::Known => Vec::new(),
-            Door::OfAJob => vec![(404, "There is no such job, or nothing of it")],
-            Door::OfThisMachine => vec![(403, "This is done over the Unix socket only")],
+            Access::Public | Access::Marketo => return Vec::new(),
+            Access::Authenticated => Vec::new(),
+            Access::JobOwner => vec![(404, "There is no such job, or nothing of it")],
+            Access::LocalOnly => vec![(403, "This is done over the Unix socket only")],
         };
         answers.extend([
             (400, "A parameter is wrong, missing or not known"),
@@ -49,28 +49,28 @@ impl Door {
 
 pub(super) struct Route {
     pub path: &'static str,
-    pub door: Door,
-    pub handler: MethodRouter<Shared>,
+    pub door: Access,
+    pub handler: MethodRouter<SharedState>,
     pub operations: Vec<Operation>,
 }
 
 impl Route {
-    pub fn new(path: &'static str, door: Door) -> Route {
+    pub fn new(path: &'static str, door: Access) -> Route {
         Route { path, door, handler: MethodRouter::new(), operations: Vec::new() }
     }
 
-    pub fn get<H: Handler<T, Shared>, T: 'static>(self, handler: H, operation: Operation) -> Route {
+    pub fn get<H: Handler<T, SharedState>, T: 'static>(self, handler: H, operation: Operation) -> Route {
         self.on(Method::GET, get(handler), operation)
     }
 
-    pub fn post<H: Handler<T, Shared>, T: 'static>(self, handler: H, operation: Operation) -> Route {
+    pub fn post<H: Handler<T, SharedState>, T: 'static>(self, handler: H, operation: Operation) -> Route {
         self.on(Method::POST, post(handler), operation)
     }
 
     /// A parameter that is not known is a mistake everywhere: where an operation has none, that is seen to here; on the
     /// others, what reads theirs says so.
-    fn on(mut self, method: Method, handler: MethodRouter<Shared>, operation: Operation) -> Route {
-        let bare = operation.query.is_none() && self.door != Door::Open;
+    fn on(mut self, method: Method, handler: MethodRouter<SharedState>, operation: Operation) -> Route {
+        let bare = operation.query.is_none() && self.door != Access::Public;
         let handler = if bare { handler.layer(from_fn(problem::no_parameters)) } else { handler };
         self.handler = self.handler.merge(handler);
         self.operations.push(Operation { method, path: self.path.to_owned(), ..operation });
@@ -94,10 +94,10 @@ pub(super) struct Operation {
     /// The body that it wants: media types with their shapes.
     pub body: Vec<(&'static str, Shape)>,
     /// By status.
-    pub answers: BTreeMap<u16, Answer>,
+    pub answers: BTreeMap<u16, ResponseSpec>,
 }
 
-pub(super) struct Answer {
+pub(super) struct ResponseSpec {
     pub says: &'static str,
     pub content: Vec<(&'static str, Shape)>,
 }
@@ -117,8 +117,8 @@ impl Operation {
     }
 
     /// Whether no token is needed anywhere.
-    pub fn is_open(&self, door: Door) -> bool {
-        door == Door::Open || self.path.ends_with("/oauth/token")
+    pub fn is_open(&self, door: Access) -> bool {
+        door == Access::Public || self.path.ends_with("/oauth/token")
     }
 
     /// Takes the parameters that are the fields of this type.
@@ -147,18 +147,18 @@ impl Operation {
         self.answer(status, says, kind, text)
     }
 
-    pub fn refused(self, status: u16, says: &'static str) -> Operation {
+    pub fn error(self, status: u16, says: &'static str) -> Operation {
         self.answer(status, says, "application/problem+json", of::<Problem>)
     }
 
     /// Answers with no body.
     pub fn empty(mut self, status: u16, says: &'static str) -> Operation {
-        self.answers.insert(status, Answer { says, content: Vec::new() });
+        self.answers.insert(status, ResponseSpec { says, content: Vec::new() });
         self
     }
 
     pub fn answer(mut self, status: u16, says: &'static str, kind: &'static str, shape: Shape) -> Operation {
-        self.answers.entry(status).or_insert(Answer { says, content: Vec::new() }).content.push((kind, shape));
+        self.answers.entry(status).or_insert(ResponseSpec { says, content: Vec::new() }).content.push((kind, shape));
         self
     }
 }

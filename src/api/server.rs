@@ -21,11 +21,11 @@ mod tcp;
 mod tls;
 mod users;
 
-pub use clients::{Clients, Listener};
-pub(in crate::api) use places::Place;
+pub use clients::{Listener, Server};
+pub(in crate::api) use places::ConnectionPermit;
 
-pub use descriptors::{TooFew, connections_possible};
-pub use tcp::{NoAddress, Tcp};
+pub use descriptors::{FdLimitError, max_connections};
+pub use tcp::{BindError, Tcp};
 pub use tls::{Tls, TlsError};
 
 /// Why the socket can't be listened on.
@@ -87,7 +87,7 @@ impl Socket {
     }
 
     /// Serves who comes until the stop.
-    pub async fn serve(self, clients: Clients) {
+    pub async fn serve(self, clients: Server) {
         clients.serve(self.listener).await;
     }
 }

@@ -5,15 +5,15 @@ use axum::extract::State;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::Shared;
-use super::problem::{Query, Segment, job_id};
+use super::SharedState;
+use super::problem::{PathSegment, Query, job_id};
 use super::types::Problem;
 use crate::job::{BatchKey, marketo_id};
 use crate::store::Job;
 
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Found {
+pub(super) struct SettleQuery {
     /// The number of the held batch.
     #[schemars(with = "u32")]
     part: Option<String>,
@@ -23,9 +23,9 @@ pub(super) struct Found {
 }
 
 pub(super) async fn settle(
-    State(daemon): State<Shared>,
-    Segment(id): Segment,
-    Query(found): Query<Found>,
+    State(daemon): State<SharedState>,
+    PathSegment(id): PathSegment,
+    Query(found): Query<SettleQuery>,
 ) -> Result<Json<Job>, Problem> {
     let job = job_id(&id)?;
     let part = found.part.unwrap_or_default();

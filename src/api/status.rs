@@ -6,31 +6,31 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 
-use super::caller::Caller;
-use super::problem::Segment;
-use super::types::{DropStatus, InstanceStatus, LeftAlone, Limits, Problem, Queue, Slots, Status};
-use super::{Daemon, Shared};
+use super::caller::Identity;
+use super::problem::PathSegment;
+use super::types::{DropStatus, IgnoredFile, InstanceStatus, Limits, Problem, Queue, Slots, Status};
+use super::{AppState, SharedState};
 use crate::intake::{DropReport, PartState};
 use crate::job::BatchState;
-use crate::schedule::{Lane, Rules, day_of};
+use crate::schedule::{InstanceScheduler, SchedulingRules, day_of};
 use crate::store::{PauseKind, StoreError};
 
 /// Files left alone in the drop folder that are listed by name.
 const MAX_LISTED: usize = 100;
 
-pub(super) async fn status(State(daemon): State<Shared>, caller: Caller) -> Result<Json<Status>, Problem> {
+pub(super) async fn status(State(daemon): State<SharedState>, caller: Identity) -> Result<Json<Status>, Problem> {
     let mut instances = BTreeMap::new();
-    for lane in daemon.lanes.iter().filter(|lane| caller.may_use(lane.name())) {
+    for lane in daemon.schedulers.iter().filter(|lane| caller.may_use(lane.name())) {
         instances.insert(lane.name().to_owned(), seen_by(&caller, &daemon, lane).await?);
     }
     // Its names are not for clients that see only their own jobs.
-    let drop = daemon.drop.as_ref().filter(|_| matches!(caller, Caller::User { .. })).map(of_drop_folder);
+    let drop = daemon.drop.as_ref().filter(|_| matches!(caller, Identity::User { .. })).map(of_drop_folder);
     Ok(Json(Status { version: env!("CARGO_PKG_VERSION").into(), started_at: daemon.started_at, instances, drop }))
 }
 
 /// How the drop folder stands.
 pub(super) fn of_drop_folder(report: &DropReport) -> DropStatus {
-    let left_alone = report.left_alone();
+    let left_alone = report.ignored_files();
     let fault = |(part, state)| match state {
         PartState::Fine => None,
         PartState::Failed(reason) | PartState::Stuck(reason) => Some((part, reason)),
@@ -40,17 +40,17 @@ pub(super) fn of_drop_folder(report: &DropReport) -> DropStatus {
         files: left_alone
             .into_iter()
             .take(MAX_LISTED)
-            .map(|(path, reason)| LeftAlone { path: path.display().to_string(), reason })
+            .map(|(path, reason)| IgnoredFile { path: path.display().to_string(), reason })
             .collect(),
         faults: report.states().into_iter().filter_map(fault).collect(),
     }
 }
 
 /// What this caller may know: of the jobs only its own.
-async fn seen_by(caller: &Caller, daemon: &Daemon, lane: &Lane) -> Result<InstanceStatus, StoreError> {
+async fn seen_by(caller: &Identity, daemon: &AppState, lane: &InstanceScheduler) -> Result<InstanceStatus, StoreError> {
     let mut status = of_lane(daemon, lane).await?;
-    if let Caller::Client(client) = caller {
-        status.queue.given_up = daemon.store.given_up(lane.name(), Some(&client.id)).await?;
+    if let Identity::Client(client) = caller {
+        status.queue.given_up = daemon.store.find_exhausted_jobs(lane.name(), Some(&client.id)).await?;
         for id in std::mem::take(&mut status.queue.held) {
             if caller.owns(&daemon.store.job(id).await?) {
                 status.queue.held.push(id);
@@ -61,29 +61,29 @@ async fn seen_by(caller: &Caller, daemon: &Daemon, lane: &Lane) -> Result<Instan
 }
 
 /// How an instance stands, with the jobs of all.
-pub(super) async fn of_lane(daemon: &Daemon, lane: &Lane) -> Result<InstanceStatus, StoreError> {
+pub(super) async fn of_lane(daemon: &AppState, lane: &InstanceScheduler) -> Result<InstanceStatus, StoreError> {
     let now = daemon.clock.now();
     let snapshot = lane.snapshot(now).await?;
-    let depth = daemon.store.depth(lane.name()).await?;
+    let depth = daemon.store.queue_depth(lane.name()).await?;
     let config = lane.config();
     let limits = &config.limits;
     let today = daemon.store.calls_today(lane.name(), day_of(now, limits.daily_reset)).await?;
     let count = |state| {
-        let flights = snapshot.flights.iter().filter(|flight| flight.state == state);
+        let flights = snapshot.in_flight.iter().filter(|flight| flight.state == state);
         u32::try_from(flights.count()).unwrap_or(u32::MAX)
     };
-    let of_jobs = snapshot.flights.iter().filter(|flight| flight.state == BatchState::Held || flight.is_overdue);
+    let of_jobs = snapshot.in_flight.iter().filter(|flight| flight.state == BatchState::Held || flight.is_overdue);
     let mut held: Vec<_> = of_jobs.map(|flight| flight.key.job).collect();
     held.dedup();
     Ok(InstanceStatus {
-        quiet_until: snapshot.instance.quiet_until.filter(|&until| until > now),
+        quiet_until: snapshot.instance.backoff_until.filter(|&until| until > now),
         slots: Slots {
             uploading: count(BatchState::Uploading),
             queued: count(BatchState::Queued),
             importing: count(BatchState::Importing),
-            unknown: u32::try_from(snapshot.ghosts.len()).unwrap_or(u32::MAX),
-            limit: Rules::of(&lane.config()).in_flight,
-            learnt: snapshot.instance.slots,
+            unknown: u32::try_from(snapshot.unconfirmed_until.len()).unwrap_or(u32::MAX),
+            limit: SchedulingRules::from_instance(&lane.config()).max_in_flight,
+            learnt: snapshot.instance.observed_slot_limit,
         },
         queue: Queue {
             pending_jobs: depth.pending_jobs,
@@ -91,7 +91,7 @@ pub(super) async fn of_lane(daemon: &Daemon, lane: &Lane) -> Result<InstanceStat
             running_jobs: depth.running_jobs,
             collecting: count(BatchState::Collecting),
             held,
-            given_up: daemon.store.given_up(lane.name(), None).await?,
+            given_up: daemon.store.find_exhausted_jobs(lane.name(), None).await?,
             oldest_pending_at: depth.oldest_pending_at,
         },
         limits: Limits {
@@ -107,21 +107,21 @@ pub(super) async fn of_lane(daemon: &Daemon, lane: &Lane) -> Result<InstanceStat
 }
 
 pub(super) async fn pause(
-    State(daemon): State<Shared>,
-    caller: Caller,
-    Segment(name): Segment,
+    State(daemon): State<SharedState>,
+    caller: Identity,
+    PathSegment(name): PathSegment,
 ) -> Result<Json<InstanceStatus>, Problem> {
     let lane = known(&daemon, &caller, &name)?;
     let reason = "a person asked for it";
-    daemon.store.pause(&name, PauseKind::Person, reason, None, daemon.clock.now()).await?;
+    daemon.store.pause(&name, PauseKind::Operator, reason, None, daemon.clock.now()).await?;
     tracing::info!(instance = %name, "paused by a client");
     Ok(Json(seen_by(&caller, &daemon, lane).await?))
 }
 
 pub(super) async fn resume(
-    State(daemon): State<Shared>,
-    caller: Caller,
-    Segment(name): Segment,
+    State(daemon): State<SharedState>,
+    caller: Identity,
+    PathSegment(name): PathSegment,
 ) -> Result<Json<InstanceStatus>, Problem> {
     let lane = known(&daemon, &caller, &name)?;
     daemon.store.resume(&name, None).await?;
@@ -129,10 +129,10 @@ pub(super) async fn resume(
     Ok(Json(seen_by(&caller, &daemon, lane).await?))
 }
 
-fn known<'a>(daemon: &'a Daemon, caller: &Caller, name: &str) -> Result<&'a Lane, Problem> {
+fn known<'a>(daemon: &'a AppState, caller: &Identity, name: &str) -> Result<&'a InstanceScheduler, Problem> {
     caller.check_instance(name)?;
-    daemon.lane(name).ok_or_else(|| {
-        let known = daemon.lanes.iter().map(Lane::name).collect::<Vec<_>>().join(", ");
+    daemon.scheduler(name).ok_or_else(|| {
+        let known = daemon.schedulers.iter().map(InstanceScheduler::name).collect::<Vec<_>>().join(", ");
         let detail = format!("there is no instance \"{name}\" in the configuration: it has {known}");
         Problem::plain(StatusCode::NOT_FOUND, detail)
     })

@@ -7,13 +7,13 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::clock::TimeText;
+use crate::clock::TimestampSchema;
 use crate::job::JobId;
 use crate::store::{HistoryEntry, Job, Pause};
 
-pub use crate::retention::{Erasure, Pass};
+pub use crate::retention::{EraseReport, RetentionRun};
 pub use crate::schedule::explain::Explanation;
-pub use crate::store::Due;
+pub use crate::store::RetentionCandidates;
 pub use crate::table::Warning;
 
 /// A refusal, as RFC 9457 has it: `application/problem+json`.
@@ -32,7 +32,7 @@ pub struct Problem {
 
 /// `POST /v1/jobs`: the job, and what was found in its file.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
-pub struct Taken {
+pub struct SubmittedJob {
     #[serde(flatten)]
     pub job: Job,
     /// What does not keep the file from being imported and is likely to go wrong.
@@ -58,13 +58,13 @@ pub struct History {
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Readiness {
     pub ready: bool,
-    pub store: Answers,
+    pub store: ComponentHealth,
     /// By instance.
-    pub credentials: BTreeMap<String, Answers>,
+    pub credentials: BTreeMap<String, ComponentHealth>,
     /// Of each instance's folder in the drop folder, and of its top as `.`; empty without a drop folder. It changes nothing
     /// about `ready`: what comes by other ways is accepted.
     #[serde(default)]
-    pub drop: BTreeMap<String, Answers>,
+    pub drop: BTreeMap<String, ComponentHealth>,
     /// Instances that upload nothing now, with the reason.
     #[serde(default)]
     pub paused: BTreeMap<String, Pause>,
@@ -72,7 +72,7 @@ pub struct Readiness {
 
 /// Whether one thing is as it must be.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
-pub struct Answers {
+pub struct ComponentHealth {
     pub ok: bool,
     /// Of the store: `writes`, `does not write`; of credentials: `worked`, `untried`, `refused`, `unreachable`; of the drop
     /// folder: `fine`, `failed`, `stuck`.
@@ -85,7 +85,7 @@ pub struct Answers {
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Status {
     pub version: String,
-    #[schemars(with = "TimeText")]
+    #[schemars(with = "TimestampSchema")]
     pub started_at: Timestamp,
     pub instances: BTreeMap<String, InstanceStatus>,
     /// None where there is no drop folder, and over TCP.
@@ -99,14 +99,14 @@ pub struct DropStatus {
     /// How many files lie there that are not taken because of their names.
     pub left_alone: u64,
     /// The first hundred of them.
-    pub files: Vec<LeftAlone>,
+    pub files: Vec<IgnoredFile>,
     /// Folders that can't be looked at now, and why; the top is `.`.
     pub faults: BTreeMap<String, String>,
 }
 
 /// A file that is not taken because of its name.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct LeftAlone {
+pub struct IgnoredFile {
     /// From the drop folder on.
     pub path: String,
     /// Why, and what to do.
@@ -119,7 +119,7 @@ pub struct InstanceStatus {
     /// None where uploads go on.
     pub pause: Option<Pause>,
     /// Marketo as a whole does not answer; it is tried again then.
-    #[schemars(with = "Option<TimeText>")]
+    #[schemars(with = "Option<TimestampSchema>")]
     pub quiet_until: Option<Timestamp>,
     pub slots: Slots,
     pub queue: Queue,
@@ -152,8 +152,8 @@ pub struct Queue {
     /// Jobs that failed by their attempts: their content is kept until someone retries or erases them, for
     /// `retention.failed_files` at most.
     #[serde(default)]
-    pub given_up: Due,
-    #[schemars(with = "Option<TimeText>")]
+    pub given_up: RetentionCandidates,
+    #[schemars(with = "Option<TimestampSchema>")]
     pub oldest_pending_at: Option<Timestamp>,
 }
 

@@ -2,13 +2,13 @@
 
 use clap::Args;
 
-use super::follow::{Followed, Known, follow, goes_on, interrupt};
+use super::follow::{KnownState, WatchResult, ctrl_c, still_running_notice, wait_for_jobs};
 use super::progress::Progress;
-use super::source::{self, FormatOption, Source};
-use super::target::Onto;
-use super::{Exit, Failure, Global, output, text, wait};
-use crate::api::client::{Added, Client, ClientError, NewFile};
-use crate::api::types::Taken;
+use super::source::{self, FormatOption, Input};
+use super::target::TargetArgs;
+use super::{CliError, ExitStatus, GlobalArgs, output, text, wait};
+use crate::api::client::{AddedJob, Client, ClientError, NewFile};
+use crate::api::types::SubmittedJob;
 use crate::job::{JobId, Target};
 use crate::table::Warning;
 
@@ -26,7 +26,7 @@ Examples:
   generate-members | marqueue add program-members 1044 - --status Registered")]
 pub struct Add {
     #[command(subcommand)]
-    onto: Onto,
+    onto: TargetArgs,
     #[command(flatten)]
     options: Options,
 }
@@ -64,45 +64,45 @@ fn idempotency_key(text: &str) -> Result<String, String> {
 }
 
 impl Add {
-    pub async fn run(self, global: &Global) -> Result<Exit, Failure> {
+    pub async fn run(self, global: &GlobalArgs) -> Result<ExitStatus, CliError> {
         let (target, files) = self.onto.into_parts();
-        let sources = source::sources(&files, self.options.format)?;
+        let sources = source::inputs(&files, self.options.format)?;
         if self.options.idempotency_key.is_some() && sources.len() > 1 {
             let text = format!("--idempotency-key goes with one file, and {} are given", sources.len());
-            return Err(Failure::Usage(text));
+            return Err(CliError::Usage(text));
         }
         let client = global.client()?;
         let mut progress = Progress::new();
         let mut jobs = Vec::new();
         let sent = tokio::select! {
             sent = self.options.send_all(&client, &target, &sources, &progress, global, &mut jobs) => sent?,
-            () = interrupt() => {
+            () = ctrl_c() => {
                 progress.clear();
                 if !jobs.is_empty() {
-                    output::note(&goes_on(&ids(&jobs)));
+                    output::note(&still_running_notice(&ids(&jobs)));
                 }
-                return Ok(Exit::Interrupted);
+                return Ok(ExitStatus::Interrupted);
             }
         };
-        let ended = if self.options.wait && sent != Exit::NoDaemon && !jobs.is_empty() {
-            match follow(&client, &ids(&jobs), Known::Accepted, &mut progress).await {
-                Ok(Followed::Ended(ended)) => wait::tell(&ended, global)?,
-                Ok(Followed::Interrupted) => return Ok(Exit::Interrupted),
+        let ended = if self.options.wait && sent != ExitStatus::NoDaemon && !jobs.is_empty() {
+            match wait_for_jobs(&client, &ids(&jobs), KnownState::Accepted, &mut progress).await {
+                Ok(WatchResult::Ended(ended)) => wait::print_results(&ended, global)?,
+                Ok(WatchResult::Interrupted) => return Ok(ExitStatus::Interrupted),
                 Err(error) => {
                     // They are on the daemon's disk, so nothing that goes wrong from here on is their failure.
                     output::note(&format!("error: {error}"));
-                    output::note(&goes_on(&ids(&jobs)));
+                    output::note(&still_running_notice(&ids(&jobs)));
                     if global.json {
                         output::print_json(&jobs)?;
                     }
-                    Exit::NoDaemon
+                    ExitStatus::NoDaemon
                 }
             }
         } else {
             if global.json {
                 output::print_json(&jobs)?;
             }
-            Exit::Done
+            ExitStatus::Done
         };
         Ok(sent.and(ended))
     }
@@ -114,12 +114,12 @@ impl Options {
         &self,
         client: &Client,
         target: &Target,
-        sources: &[Source],
+        sources: &[Input],
         progress: &Progress,
-        global: &Global,
-        jobs: &mut Vec<Taken>,
-    ) -> Result<Exit, Failure> {
-        let mut exit = Exit::Done;
+        global: &GlobalArgs,
+        jobs: &mut Vec<SubmittedJob>,
+    ) -> Result<ExitStatus, CliError> {
+        let mut exit = ExitStatus::Done;
         for source in sources {
             match self.send(client, target, source, progress).await {
                 Ok(added) => {
@@ -132,15 +132,15 @@ impl Options {
                     for warning in &added.warnings {
                         progress.note(&warned(source, warning));
                     }
-                    jobs.push(Taken { job: added.job, warnings: added.warnings });
+                    jobs.push(SubmittedJob { job: added.job, warnings: added.warnings });
                 }
-                Err(failure) if failure.exit() == Exit::NoDaemon => {
-                    progress.note(&format!("error: {}", text::plain(&failure.to_string())));
-                    return Ok(Exit::NoDaemon);
+                Err(failure) if failure.exit() == ExitStatus::NoDaemon => {
+                    progress.note(&format!("error: {}", text::sanitize(&failure.to_string())));
+                    return Ok(ExitStatus::NoDaemon);
                 }
                 Err(failure) => {
                     let said = format!("{}: {failure}", source.shown());
-                    progress.note(&format!("error: {}", text::plain(&said)));
+                    progress.note(&format!("error: {}", text::sanitize(&said)));
                     exit = exit.and(failure.exit());
                 }
             }
@@ -152,9 +152,9 @@ impl Options {
         &self,
         client: &Client,
         target: &Target,
-        source: &Source,
+        source: &Input,
         progress: &Progress,
-    ) -> Result<Added, Failure> {
+    ) -> Result<AddedJob, CliError> {
         let opened = source.open().await?;
         let new = NewFile {
             target: target.clone(),
@@ -177,17 +177,17 @@ impl Options {
     }
 }
 
-fn ids(jobs: &[Taken]) -> Vec<JobId> {
+fn ids(jobs: &[SubmittedJob]) -> Vec<JobId> {
     jobs.iter().map(|taken| taken.job.id).collect()
 }
 
-fn warned(source: &Source, warning: &Warning) -> String {
-    format!("warning: {}: {}", text::plain(&source.shown()), text::plain(&warning.detail))
+fn warned(source: &Input, warning: &Warning) -> String {
+    format!("warning: {}: {}", text::sanitize(&source.shown()), text::sanitize(&warning.detail))
 }
 
-fn accepted(added: &Added) -> String {
+fn accepted(added: &AddedJob) -> String {
     let job = &added.job;
-    let file = text::plain(&job.filename);
+    let file = text::sanitize(&job.filename);
     if added.seen_before {
         return format!("job {}: {file} was added before under this key, and is {}", job.id, job.state);
     }
@@ -203,7 +203,7 @@ mod tests {
 
     #[test]
     fn an_accepted_file_is_told_with_its_number() {
-        let mut added = Added { job: samples::job(12, JobState::Pending), seen_before: false, warnings: Vec::new() };
+        let mut added = AddedJob { job: samples::job(12, JobState::Pending), seen_before: false, warnings: Vec::new() };
         assert_eq!(accepted(&added), "job 12: people.csv, 10 rows in 1 batch");
         added.seen_before = true;
         assert_eq!(accepted(&added), "job 12: people.csv was added before under this key, and is pending");

@@ -10,8 +10,8 @@ use tempfile::NamedTempFile;
 
 use super::progress::Progress;
 use super::text::count;
-use super::{Exit, Failure, Global, output};
-use crate::store::{Verified, verify_copy};
+use super::{CliError, ExitStatus, GlobalArgs, output};
+use crate::store::{BackupInfo, verify_backup};
 
 /// Write a consistent copy of the database to a file, while the daemon works
 ///
@@ -30,22 +30,22 @@ pub struct Backup {
 }
 
 #[derive(Serialize)]
-struct Written<'a> {
+struct BackupResult<'a> {
     file: &'a Path,
     #[serde(flatten)]
-    copy: &'a Verified,
+    copy: &'a BackupInfo,
 }
 
 impl Backup {
-    pub async fn run(self, global: &Global) -> Result<Exit, Failure> {
+    pub async fn run(self, global: &GlobalArgs) -> Result<ExitStatus, CliError> {
         let path = self.file.as_path();
         if path.is_dir() {
-            return Err(Failure::Input(format!("{} is a folder: name a file in it", path.display())));
+            return Err(CliError::Input(format!("{} is a folder: name a file in it", path.display())));
         }
         if !self.force && fs::symlink_metadata(path).is_ok() {
-            return Err(there_already(path));
+            return Err(already_exists(path));
         }
-        let unwritable = |error: io::Error| Failure::Input(format!("{} can't be written: {error}", path.display()));
+        let unwritable = |error: io::Error| CliError::Input(format!("{} can't be written: {error}", path.display()));
         let folder = match path.parent() {
             Some(folder) if !folder.as_os_str().is_empty() => folder,
             _ => Path::new("."),
@@ -61,24 +61,24 @@ impl Backup {
         }
         bar.finish_and_clear();
         draft.as_file().sync_all().map_err(unwritable)?;
-        let bad = |error| Failure::Input(format!("{error}; nothing was kept of it: try again"));
-        let copy = verify_copy(draft.path()).await.map_err(bad)?;
+        let bad = |error| CliError::Input(format!("{error}; nothing was kept of it: try again"));
+        let copy = verify_backup(draft.path()).await.map_err(bad)?;
         let kept = if self.force { draft.persist(path) } else { draft.persist_noclobber(path) };
         kept.map_err(|error| match error.error.kind() {
-            io::ErrorKind::AlreadyExists => there_already(path),
+            io::ErrorKind::AlreadyExists => already_exists(path),
             _ => unwritable(error.error),
         })?;
         File::open(folder).and_then(|folder| folder.sync_all()).map_err(unwritable)?;
         if global.json {
-            output::print_json(&Written { file: path, copy: &copy })?;
+            output::print_json(&BackupResult { file: path, copy: &copy })?;
         } else {
             let jobs = count(copy.jobs, "job");
             output::print(&format!("{}: {} bytes with {jobs}, checked\n", path.display(), copy.bytes))?;
         }
-        Ok(Exit::Done)
+        Ok(ExitStatus::Done)
     }
 }
 
-fn there_already(path: &Path) -> Failure {
-    Failure::Input(format!("{} is there already: name another file, or replace it with --force", path.display()))
+fn already_exists(path: &Path) -> CliError {
+    CliError::Input(format!("{} is there already: name another file, or replace it with --force", path.display()))
 }

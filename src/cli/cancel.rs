@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::{Exit, Failure, Global, output, text};
+use super::{CliError, ExitStatus, GlobalArgs, output, text};
 use crate::api::client as api;
 use crate::job::JobId;
 
@@ -16,7 +16,7 @@ Examples:
   marqueue cancel 12 --abandon")]
 pub struct Cancel {
     /// The job's number
-    #[arg(value_parser = super::job_id)]
+    #[arg(value_parser = super::parse_job_id)]
     id: JobId,
     /// Also give up imports that Marketo has not ended within max_import_time; they count as ours for days still
     #[arg(long)]
@@ -24,16 +24,16 @@ pub struct Cancel {
 }
 
 impl Cancel {
-    pub async fn run(self, global: &Global) -> Result<Exit, Failure> {
+    pub async fn run(self, global: &GlobalArgs) -> Result<ExitStatus, CliError> {
         let what = if self.abandon { api::Cancel::Abandon } else { api::Cancel::Waiting };
         let job = global.client()?.cancel(self.id, what).await?;
         if global.json {
             output::print_json(&job)?;
-        } else if job.state.has_ended() {
+        } else if job.state.is_terminal() {
             output::print(&format!("job {} is {}\n", job.id, job.state))?;
         } else {
-            output::print(&format!("job {} is {}: what Marketo has goes on\n", job.id, text::standing(&job)))?;
+            output::print(&format!("job {} is {}: what Marketo has goes on\n", job.id, text::state_label(&job)))?;
         }
-        Ok(Exit::Done)
+        Ok(ExitStatus::Done)
     }
 }

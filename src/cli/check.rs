@@ -6,13 +6,13 @@ use clap::Args;
 use serde::Serialize;
 use tokio::io::AsyncReadExt;
 
-use super::source::{self, FormatOption, Source};
-use super::target::Onto;
-use super::text::{count, plain};
-use super::{Exit, Failure, Global, output};
+use super::source::{self, FormatOption, Input};
+use super::target::TargetArgs;
+use super::text::{count, sanitize};
+use super::{CliError, ExitStatus, GlobalArgs, output};
 use crate::job::Target;
-use crate::marketo::content_limit;
-use crate::table::{Fault, Layout, Rules, Scanner, Warning, lookup_column, required_columns};
+use crate::marketo::max_content_bytes;
+use crate::table::{FileLayout, ScanRules, Scanner, ValidationError, Warning, lookup_column, required_columns};
 
 const READ_BYTES: usize = 128 * 1024;
 
@@ -35,7 +35,7 @@ Examples:
 )]
 pub struct Check {
     #[command(subcommand)]
-    onto: Option<Onto>,
+    onto: Option<TargetArgs>,
     /// Files to check; - is standard input
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
@@ -53,7 +53,7 @@ struct Finding {
     format: &'static str,
     ok: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
-    layout: Option<Layout>,
+    layout: Option<FileLayout>,
     warnings: Vec<Warning>,
     #[serde(skip_serializing_if = "Option::is_none")]
     fault: Option<&'static str>,
@@ -62,7 +62,7 @@ struct Finding {
 }
 
 impl Check {
-    pub async fn run(self, global: &Global) -> Result<Exit, Failure> {
+    pub async fn run(self, global: &GlobalArgs) -> Result<ExitStatus, CliError> {
         let (target, files) = match self.onto {
             Some(onto) => {
                 let (target, files) = onto.into_parts();
@@ -71,13 +71,13 @@ impl Check {
             None => (None, self.files),
         };
         let mut findings = Vec::new();
-        for source in source::sources(&files, self.format)? {
-            let finding = find(&source, self.upload_bytes, target.as_ref()).await;
+        for source in source::inputs(&files, self.format)? {
+            let finding = check_file(&source, self.upload_bytes, target.as_ref()).await;
             if global.json {
                 findings.push(finding);
                 continue;
             }
-            match told(&finding) {
+            match render(&finding) {
                 Ok(text) => output::print(&text)?,
                 Err(text) => output::note(&text),
             }
@@ -86,11 +86,11 @@ impl Check {
         if global.json {
             output::print_json(&findings)?;
         }
-        Ok(if findings.iter().all(|finding| finding.ok) { Exit::Done } else { Exit::Failed })
+        Ok(if findings.iter().all(|finding| finding.ok) { ExitStatus::Done } else { ExitStatus::Failed })
     }
 }
 
-async fn find(source: &Source, upload_bytes: u64, target: Option<&Target>) -> Finding {
+async fn check_file(source: &Input, upload_bytes: u64, target: Option<&Target>) -> Finding {
     let mut finding = Finding {
         file: source.shown(),
         format: source.format.as_str(),
@@ -100,9 +100,9 @@ async fn find(source: &Source, upload_bytes: u64, target: Option<&Target>) -> Fi
         fault: None,
         detail: None,
     };
-    let rules = Rules {
+    let rules = ScanRules {
         format: source.format,
-        max_part_bytes: content_limit(&source.filename, upload_bytes),
+        max_part_bytes: max_content_bytes(&source.filename, upload_bytes),
         check: true,
         required: target.map(required_columns).unwrap_or_default(),
         lookup: lookup_column(target),
@@ -118,7 +118,7 @@ async fn find(source: &Source, upload_bytes: u64, target: Option<&Target>) -> Fi
     finding
 }
 
-async fn scan(source: &Source, rules: Rules) -> Result<Result<Layout, Fault>, Failure> {
+async fn scan(source: &Input, rules: ScanRules) -> Result<Result<FileLayout, ValidationError>, CliError> {
     let mut content = source.open().await?.content;
     let mut scanner = Scanner::new(rules);
     let mut bytes = vec![0; READ_BYTES];
@@ -135,13 +135,13 @@ async fn scan(source: &Source, rules: Rules) -> Result<Result<Layout, Fault>, Fa
 }
 
 /// What a person is told: of a good file on standard output, else as an error.
-fn told(finding: &Finding) -> Result<String, String> {
-    let file = plain(&finding.file);
+fn render(finding: &Finding) -> Result<String, String> {
+    let file = sanitize(&finding.file);
     let Some(layout) = &finding.layout else {
-        return Err(format!("error: {file}: {}", plain(finding.detail.as_deref().unwrap_or_default())));
+        return Err(format!("error: {file}: {}", sanitize(finding.detail.as_deref().unwrap_or_default())));
     };
     let header = layout.header.end - layout.header.start;
-    let mut names: Vec<String> = layout.columns.iter().take(NAMED_COLUMNS).map(|name| plain(name)).collect();
+    let mut names: Vec<String> = layout.columns.iter().take(NAMED_COLUMNS).map(|name| sanitize(name)).collect();
     if layout.columns.len() > NAMED_COLUMNS {
         names.push("…".to_owned());
     }
@@ -161,7 +161,7 @@ fn told(finding: &Finding) -> Result<String, String> {
         text += &format!("  part {number}: rows {first} to {last}, {} bytes\n", header + part.to - part.from);
     }
     for warning in &finding.warnings {
-        text += &format!("  warning: {}\n", plain(&warning.detail));
+        text += &format!("  warning: {}\n", sanitize(&warning.detail));
     }
     Ok(text)
 }
@@ -177,11 +177,11 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join(name);
         fs::write(&path, content).unwrap();
-        let source = source::sources(&[path], FormatOption { format: None }).unwrap().remove(0);
-        let mut finding = find(&source, upload_bytes, target.as_ref()).await;
-        assert_eq!(finding.format, Format::of_name(name).unwrap().as_str());
+        let source = source::inputs(&[path], FormatOption { format: None }).unwrap().remove(0);
+        let mut finding = check_file(&source, upload_bytes, target.as_ref()).await;
+        assert_eq!(finding.format, Format::from_filename(name).unwrap().as_str());
         finding.file = name.to_owned();
-        told(&finding)
+        render(&finding)
     }
 
     #[tokio::test]
@@ -196,7 +196,7 @@ mod tests {
     #[tokio::test]
     async fn a_large_file_is_told_with_its_parts() {
         let rows: String = (0..5).map(|row| format!("{row}@example.com\n")).collect();
-        let room = 10_000 - content_limit("a.csv", 10_000);
+        let room = 10_000 - max_content_bytes("a.csv", 10_000);
         assert_eq!(
             check("a.csv", &format!("email\n{rows}"), room + 6 + 2 * 14, None).await.unwrap(),
             "a.csv: 5 rows, 1 column (email), 3 uploads\n\

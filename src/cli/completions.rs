@@ -3,7 +3,7 @@
 use clap::{Args, CommandFactory};
 use clap_complete::Shell;
 
-use super::{Cli, Exit, Failure, output};
+use super::{Cli, CliError, ExitStatus, output};
 
 /// Write a script that completes the verbs and options in a shell
 #[derive(Args, Debug)]
@@ -16,10 +16,10 @@ pub struct Completions {
 }
 
 impl Completions {
-    pub fn run(self) -> Result<Exit, Failure> {
+    pub fn run(self) -> Result<ExitStatus, CliError> {
         let mut script = Vec::new();
         clap_complete::generate(self.shell, &mut Cli::command(), "marqueue", &mut script);
         output::print(&String::from_utf8_lossy(&script))?;
-        Ok(Exit::Done)
+        Ok(ExitStatus::Done)
     }
 }

@@ -11,13 +11,13 @@ use serde_json::json;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{Instant, MissedTickBehavior};
 
-use super::{Exit, Global, output, text};
+use super::{ExitStatus, GlobalArgs, output, text};
 use crate::api::client::{ClientError, JobFile};
 use crate::job::{JobId, JobState};
 use crate::store::Job;
-use board::Board;
-use face::Face;
-use house::House;
+use board::LiveTable;
+use face::Renderer;
+use house::DemoEnv;
 use samples::Sample;
 
 mod board;
@@ -31,7 +31,7 @@ mod verdict;
 const TICK: Duration = Duration::from_millis(150);
 
 /// It takes less than half of this; what takes longer stands still.
-const PATIENCE: Duration = Duration::from_secs(60);
+const MAX_TIME: Duration = Duration::from_secs(60);
 
 /// More than there are.
 const ALL_JOBS: u32 = 1000;
@@ -50,20 +50,20 @@ pub struct Demo {}
 
 impl Demo {
     /// Carries it out, on the ambient tokio runtime. What goes wrong is said on standard error.
-    pub async fn run(self, global: &Global) -> Exit {
+    pub async fn run(self, global: &GlobalArgs) -> ExitStatus {
         self.show(global).await.unwrap_or_else(|error| {
             output::note(&format!("error: {error:#}"));
-            Exit::Failed
+            ExitStatus::Failed
         })
     }
 
-    async fn show(self, global: &Global) -> anyhow::Result<Exit> {
+    async fn show(self, global: &GlobalArgs) -> anyhow::Result<ExitStatus> {
         // Heard from before there is a folder, so that none is left.
-        let mut stops = Stops::listen()?;
-        let house = House::open().await?;
+        let mut stops = StopSignals::listen()?;
+        let house = DemoEnv::open().await?;
         let path = house.path().display().to_string();
         let shown = tokio::select! {
-            shown = tokio::time::timeout(PATIENCE, tour(&house, global.json)) => Some(shown),
+            shown = tokio::time::timeout(MAX_TIME, run_demo(&house, global.json)) => Some(shown),
             () = stops.next() => None,
         };
         // Dropped unfinished, it removes the folder all the same.
@@ -74,26 +74,30 @@ impl Demo {
         match shown {
             None => {
                 output::note(&format!("stopped; {path} is removed"));
-                Ok(Exit::Interrupted)
+                Ok(ExitStatus::Interrupted)
             }
             Some(shown) => {
-                shown.with_context(|| format!("the files were not through after {} s", PATIENCE.as_secs()))??;
+                shown.with_context(|| format!("the files were not through after {} s", MAX_TIME.as_secs()))??;
                 if !global.json {
                     output::print(&format!("\n{path} is removed.\n"))?;
                 }
-                Ok(Exit::Done)
+                Ok(ExitStatus::Done)
             }
         }
     }
 }
 
 /// Ctrl-C, SIGTERM, and a terminal that is closed.
-struct Stops([Signal; 3]);
+struct StopSignals([Signal; 3]);
 
-impl Stops {
-    fn listen() -> anyhow::Result<Stops> {
+impl StopSignals {
+    fn listen() -> anyhow::Result<StopSignals> {
         let listen = |kind| signal(kind).context("signals can't be waited for");
-        Ok(Stops([listen(SignalKind::interrupt())?, listen(SignalKind::terminate())?, listen(SignalKind::hangup())?]))
+        Ok(StopSignals([
+            listen(SignalKind::interrupt())?,
+            listen(SignalKind::terminate())?,
+            listen(SignalKind::hangup())?,
+        ]))
     }
 
     async fn next(&mut self) {
@@ -107,19 +111,19 @@ impl Stops {
 }
 
 /// Everything but the coming and going of the house.
-async fn tour(house: &House, json: bool) -> anyhow::Result<()> {
+async fn run_demo(house: &DemoEnv, json: bool) -> anyhow::Result<()> {
     let samples = samples::samples();
     for sample in &samples {
         house.write(sample)?;
     }
-    let mut face = Face::new(json);
-    face.say(&format!(
+    let mut face = Renderer::new(json);
+    face.print(&format!(
         "A daemon, a stand-in for Marketo and {} files, in {}.\nNothing leaves this machine.",
         samples.len(),
         house.path().display()
     ))?;
     let began = Instant::now();
-    let passed = pass(house, &samples, &mut face).await?;
+    let passed = import_samples(house, &samples, &mut face).await?;
     let took = began.elapsed().as_secs();
     drop(face);
 
@@ -139,7 +143,7 @@ async fn tour(house: &House, json: bool) -> anyhow::Result<()> {
         let failures = failures(house, &passed.jobs).await?;
         output::print(&format!(
             "\nThrough in {took} s: {summary}\n{failures}\nThe same by hand, in a new folder:\n\n{}",
-            by_hand::by_hand()
+            by_hand::shell_script()
         ))?;
     }
     anyhow::ensure!(faults.is_empty(), "{}", faults.join("; "));
@@ -147,7 +151,7 @@ async fn tour(house: &House, json: bool) -> anyhow::Result<()> {
 }
 
 /// How the files went.
-struct Passed<'a> {
+struct DemoResult<'a> {
     jobs: Vec<Job>,
     added: Vec<(&'a Sample, JobId)>,
     /// Names and reasons.
@@ -155,8 +159,12 @@ struct Passed<'a> {
 }
 
 /// Drops the files in, and shows them until all have ended.
-async fn pass<'a>(house: &House, samples: &'a [Sample], face: &mut Face) -> anyhow::Result<Passed<'a>> {
-    let mut passed = Passed { jobs: Vec::new(), added: Vec::new(), refused: Vec::new() };
+async fn import_samples<'a>(
+    house: &DemoEnv,
+    samples: &'a [Sample],
+    face: &mut Renderer,
+) -> anyhow::Result<DemoResult<'a>> {
+    let mut passed = DemoResult { jobs: Vec::new(), added: Vec::new(), refused: Vec::new() };
     let mut to_come = samples.iter();
     let mut ticks = tokio::time::interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -167,7 +175,7 @@ async fn pass<'a>(house: &House, samples: &'a [Sample], face: &mut Face) -> anyh
             match house.add(sample).await {
                 Ok(added) => passed.added.push((sample, added.job.id)),
                 Err(ClientError::Refused(problem)) if sample.refused => {
-                    face.say(&format!("{} is refused: {}", sample.filename, text::plain(&problem.detail)))?;
+                    face.print(&format!("{} is refused: {}", sample.filename, text::sanitize(&problem.detail)))?;
                     passed.refused.push((sample.filename, problem.detail));
                 }
                 Err(error) => return Err(error).context(sample.filename),
@@ -178,9 +186,9 @@ async fn pass<'a>(house: &House, samples: &'a [Sample], face: &mut Face) -> anyh
                 sample.filename
             );
         }
-        let board = look(house).await?;
-        if next.is_none() && board.jobs.iter().all(|job| job.state.has_ended()) {
-            face.end(&board)?;
+        let board = read_table(house).await?;
+        if next.is_none() && board.jobs.iter().all(|job| job.state.is_terminal()) {
+            face.finish(&board)?;
             passed.jobs = board.jobs;
             return Ok(passed);
         }
@@ -188,16 +196,16 @@ async fn pass<'a>(house: &House, samples: &'a [Sample], face: &mut Face) -> anyh
     }
 }
 
-async fn look(house: &House) -> anyhow::Result<Board> {
+async fn read_table(house: &DemoEnv) -> anyhow::Result<LiveTable> {
     let status = house.client.status().await?;
     let instance = status.instances.into_values().next().context("the daemon has no instance")?;
     let mut jobs = house.client.list(None, Some(ALL_JOBS), None).await?.jobs;
     jobs.reverse();
-    Ok(Board { jobs, instance, importing: house.limits.importing })
+    Ok(LiveTable { jobs, instance, importing: house.limits.importing })
 }
 
 /// The failure file of one job, with the command that gives it.
-async fn failures(house: &House, jobs: &[Job]) -> anyhow::Result<String> {
+async fn failures(house: &DemoEnv, jobs: &[Job]) -> anyhow::Result<String> {
     let some_failed = |job: &&Job| job.state == JobState::Complete && job.has_failed_rows();
     let job = jobs.iter().find(some_failed).context("no rows have failed, and some should")?;
     let mut download = house.client.file(job.id, JobFile::Failures, None).await?;
@@ -206,13 +214,13 @@ async fn failures(house: &House, jobs: &[Job]) -> anyhow::Result<String> {
         file.extend_from_slice(&bytes);
     }
     let file = String::from_utf8(file).with_context(|| format!("the failures of job {} are no text", job.id))?;
-    let lines: Vec<String> = file.lines().map(text::plain).collect();
+    let lines: Vec<String> = file.lines().map(text::sanitize).collect();
     anyhow::ensure!(
         job.rows.failed.is_some_and(|failed| lines.len() as u64 == failed + 1),
         "the failures of job {} are {} lines, and {} rows failed",
         job.id,
         lines.len(),
-        text::known(job.rows.failed)
+        text::count_or_unknown(job.rows.failed)
     );
     Ok(format!(
         "The rows of {} that failed, as \"marqueue failures {}\" gives them:\n\n{}\n",

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use self::finding::{Finding, State};
-use super::{Exit, Failure, Global, output};
+use super::{CliError, ExitStatus, GlobalArgs, output};
 use crate::config::{Config, ConfigError};
 
 mod credentials;
@@ -38,23 +38,23 @@ pub struct Doctor {
 }
 
 impl Doctor {
-    pub async fn run(self, global: &Global) -> Result<Exit, Failure> {
+    pub async fn run(self, global: &GlobalArgs) -> Result<ExitStatus, CliError> {
         let (findings, exit) = match Config::load(self.config.as_deref()) {
             Ok(config) => {
                 let mut findings = self.configuration(&config);
-                findings.extend(looked_at(&config, global).await);
+                findings.extend(check_all(&config, global).await);
                 let exit = match findings.iter().map(|found| found.state).max() {
-                    Some(State::Fault) => Exit::Failed,
-                    _ => Exit::Done,
+                    Some(State::Fault) => ExitStatus::Failed,
+                    _ => ExitStatus::Done,
                 };
                 (findings, exit)
             }
-            Err(error) => (vec![wrong(&error)], Exit::Usage),
+            Err(error) => (vec![invalid_configuration(&error)], ExitStatus::Usage),
         };
         if global.json {
             output::print_json(&findings)?;
         } else {
-            output::print(&finding::told(&findings))?;
+            output::print(&finding::render(&findings))?;
         }
         Ok(exit)
     }
@@ -70,13 +70,13 @@ impl Doctor {
                 None => "the environment".to_owned(),
             };
             let said = format!("{from} can be used, and the secrets that it names can be read by those who need them");
-            findings.push(Finding::fine(CHECK, said));
+            findings.push(Finding::ok(CHECK, said));
         }
         findings
     }
 }
 
-fn wrong(error: &ConfigError) -> Finding {
+fn invalid_configuration(error: &ConfigError) -> Finding {
     let denied = std::io::ErrorKind::PermissionDenied;
     let advice = match error {
         ConfigError::Unreadable { cause, .. } if cause.kind() == denied => disk::AS_SERVICE,
@@ -86,20 +86,20 @@ fn wrong(error: &ConfigError) -> Finding {
         }
         _ => "mend the key; config/marqueue.toml of the source explains every one",
     };
-    Finding::fault("configuration", error.to_string(), advice)
+    Finding::error("configuration", error.to_string(), advice)
 }
 
-async fn looked_at(config: &Config, global: &Global) -> Vec<Finding> {
+async fn check_all(config: &Config, global: &GlobalArgs) -> Vec<Finding> {
     let mut findings = Vec::from_iter(disk::user());
-    findings.extend(database::look(config).await);
-    findings.extend(disk::look(config));
-    findings.extend(daemon::look(config, global).await);
-    findings.extend(drop::look(config));
-    findings.extend(tls::look(config));
-    findings.extend(credentials::look(config).await);
+    findings.extend(database::check_database(config).await);
+    findings.extend(disk::check_disk(config));
+    findings.extend(daemon::check_daemon(config, global).await);
+    findings.extend(drop::check_drop_folder(config));
+    findings.extend(tls::check_tls(config));
+    findings.extend(credentials::check_credentials(config).await);
     if let Ok(daemon) = daemon::client(config, global) {
-        findings.extend(loops::look(config, &daemon).await);
+        findings.extend(loops::check_loops(config, &daemon).await);
     }
-    findings.extend(limits::look(config));
+    findings.extend(limits::check_limits(config));
     findings
 }

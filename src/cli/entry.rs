@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use tokio::runtime::{Builder, Runtime};
 
-use super::{Cli, Exit, Serve, Verb, run as run_command};
+use super::{Cli, CliCommand, ExitStatus, Serve, run as run_command};
 use crate::config::Config;
 use crate::daemon;
 use crate::notify::supervisor;
@@ -26,9 +26,11 @@ pub fn main() -> ExitCode {
         Err(error) => return misused(&error),
     };
     let exit = match verb {
-        Verb::Serve(command) => block_on(Runtime::new(), serve(command)),
-        Verb::Demo(demo) => block_on(Runtime::new(), demo.run(&global)),
-        Verb::Asked(verb) => block_on(Builder::new_current_thread().enable_all().build(), run_command(verb, &global)),
+        CliCommand::Serve(command) => block_on(Runtime::new(), serve(command)),
+        CliCommand::Demo(demo) => block_on(Runtime::new(), demo.run(&global)),
+        CliCommand::Asked(verb) => {
+            block_on(Builder::new_current_thread().enable_all().build(), run_command(verb, &global))
+        }
     };
     exit.into()
 }
@@ -42,28 +44,28 @@ fn misused(error: &clap::Error) -> ExitCode {
         // Where it can't be written, the exit status says it.
         drop(error.print());
     }
-    ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(u8::from(Exit::Usage)))
+    ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(u8::from(ExitStatus::Usage)))
 }
 
-async fn serve(serve: Serve) -> Exit {
+async fn serve(serve: Serve) -> ExitStatus {
     let config = match Config::load(serve.config.as_deref()) {
         Ok(config) => config,
-        Err(error) => return failed(Exit::Usage, &error),
+        Err(error) => return failed(ExitStatus::Usage, &error),
     };
     let level = match daemon::logging::init(&config.log) {
         Ok(level) => level,
-        Err(error) => return failed(Exit::Usage, &format!("{error:#}")),
+        Err(error) => return failed(ExitStatus::Usage, &format!("{error:#}")),
     };
     match daemon::serve(config, serve.paused, &level, || Config::load(serve.config.as_deref())).await {
-        Ok(()) => Exit::Done,
+        Ok(()) => ExitStatus::Done,
         Err(error) => {
             tracing::error!("{error:#}");
-            Exit::Failed
+            ExitStatus::Failed
         }
     }
 }
 
-fn block_on(runtime: io::Result<Runtime>, work: impl Future<Output = Exit>) -> Exit {
+fn block_on(runtime: io::Result<Runtime>, work: impl Future<Output = ExitStatus>) -> ExitStatus {
     match runtime {
         Ok(runtime) => {
             let exit = runtime.block_on(work);
@@ -71,12 +73,12 @@ fn block_on(runtime: io::Result<Runtime>, work: impl Future<Output = Exit>) -> E
             runtime.shutdown_background();
             exit
         }
-        Err(error) => failed(Exit::Failed, &format!("the program can't start its threads: {error}")),
+        Err(error) => failed(ExitStatus::Failed, &format!("the program can't start its threads: {error}")),
     }
 }
 
 /// Reports an error before there is a log, as one line on standard error.
-fn failed(exit: Exit, error: &dyn std::fmt::Display) -> Exit {
+fn failed(exit: ExitStatus, error: &dyn std::fmt::Display) -> ExitStatus {
     super::note(&format!("error: {error}"));
     exit
 }

@@ -3,8 +3,8 @@
 use clap::Args;
 
 use super::text::{count, time};
-use super::{Exit, Failure, Global, output};
-use crate::api::types::{Due, Erasure, Pass};
+use super::{CliError, ExitStatus, GlobalArgs, output};
+use crate::api::types::{EraseReport, RetentionCandidates, RetentionRun};
 use crate::job::JobId;
 
 /// Erase the content, the failures and the warnings of a job for good; its record stays
@@ -17,7 +17,7 @@ Examples:
   marqueue erase 12")]
 pub struct Erase {
     /// The job's number
-    #[arg(value_parser = super::job_id)]
+    #[arg(value_parser = super::parse_job_id)]
     id: JobId,
     /// Only say what would be erased
     #[arg(long)]
@@ -39,33 +39,33 @@ pub struct Retention {
 }
 
 impl Erase {
-    pub async fn run(self, global: &Global) -> Result<Exit, Failure> {
+    pub async fn run(self, global: &GlobalArgs) -> Result<ExitStatus, CliError> {
         let erasure = global.client()?.erase(self.id, self.dry_run).await?;
         if global.json {
             output::print_json(&erasure)?;
         } else {
             output::print(&erased(&erasure))?;
         }
-        Ok(Exit::Done)
+        Ok(ExitStatus::Done)
     }
 }
 
 impl Retention {
-    pub async fn run(self, global: &Global) -> Result<Exit, Failure> {
+    pub async fn run(self, global: &GlobalArgs) -> Result<ExitStatus, CliError> {
         let pass = global.client()?.retention(self.dry_run).await?;
         if global.json {
             output::print_json(&pass)?;
         } else {
             output::print(&passed(&pass))?;
         }
-        Ok(Exit::Done)
+        Ok(ExitStatus::Done)
     }
 }
 
 /// Where the log is still in somebody's way.
 const SOON: &str = "it leaves the database's log as soon as nobody reads there\n";
 
-fn erased(erasure: &Erasure) -> String {
+fn erased(erasure: &EraseReport) -> String {
     let (id, bytes) = (erasure.job, erasure.bytes);
     let mut text = match (bytes, erasure.dry_run) {
         (0, _) => format!("job {id} has nothing to erase any more\n"),
@@ -78,9 +78,9 @@ fn erased(erasure: &Erasure) -> String {
     text
 }
 
-fn passed(pass: &Pass) -> String {
+fn passed(pass: &RetentionRun) -> String {
     let verb = if pass.dry_run { "would be erased" } else { "were erased" };
-    let line = |due: &Due, what: &str| {
+    let line = |due: &RetentionCandidates, what: &str| {
         let first: Vec<String> = due.first.iter().take(5).map(JobId::to_string).collect();
         let dots = if due.jobs > first.len() as u64 { ", …" } else { "" };
         let of = if due.jobs == 0 { String::new() } else { format!(": {}{dots}", first.join(", ")) };
@@ -103,12 +103,12 @@ mod tests {
 
     #[test]
     fn what_is_due_has_a_line_for_each_kind() {
-        let due = |ids: std::ops::Range<i64>| Due {
+        let due = |ids: std::ops::Range<i64>| RetentionCandidates {
             jobs: ids.clone().count() as u64,
             bytes: 7,
             first: ids.map(JobId).collect(),
         };
-        let pass = Pass {
+        let pass = RetentionRun {
             at: samples::at(0),
             dry_run: true,
             content: due(1..8),
@@ -127,7 +127,7 @@ mod tests {
 
     #[test]
     fn an_erasure_says_what_is_gone_and_what_is_not_yet() {
-        let mut erasure = Erasure {
+        let mut erasure = EraseReport {
             job: JobId(3),
             dry_run: true,
             bytes: 20,

@@ -9,7 +9,7 @@ use crate::store::Job;
 
 /// How a verb ended. Scripts rely on the numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Exit {
+pub enum ExitStatus {
     Done = 0,
     /// A job failed or was cancelled, a file can't be read, or the request was refused.
     Failed = 1,
@@ -22,41 +22,41 @@ pub enum Exit {
     Interrupted = 130,
 }
 
-impl Exit {
+impl ExitStatus {
     /// What ended jobs come to.
-    pub(super) fn of<'a>(jobs: impl IntoIterator<Item = &'a Job>) -> Exit {
+    pub(super) fn of<'a>(jobs: impl IntoIterator<Item = &'a Job>) -> ExitStatus {
         let of_one = |job: &Job| match job.state {
-            JobState::Complete if job.has_failed_rows() || !job.rows.add_up() => Exit::SomeRowsFailed,
-            JobState::Complete => Exit::Done,
-            _ => Exit::Failed,
+            JobState::Complete if job.has_failed_rows() || !job.rows.is_accounted_for() => ExitStatus::SomeRowsFailed,
+            JobState::Complete => ExitStatus::Done,
+            _ => ExitStatus::Failed,
         };
-        jobs.into_iter().map(of_one).fold(Exit::Done, Exit::and)
+        jobs.into_iter().map(of_one).fold(ExitStatus::Done, ExitStatus::and)
     }
 
     /// The graver of what jobs and files came to.
-    pub(super) fn and(self, other: Exit) -> Exit {
-        [Exit::NoDaemon, Exit::Usage, Exit::Failed, Exit::SomeRowsFailed]
+    pub(super) fn and(self, other: ExitStatus) -> ExitStatus {
+        [ExitStatus::NoDaemon, ExitStatus::Usage, ExitStatus::Failed, ExitStatus::SomeRowsFailed]
             .into_iter()
             .find(|&grave| self == grave || other == grave)
-            .unwrap_or(Exit::Done)
+            .unwrap_or(ExitStatus::Done)
     }
 }
 
-impl From<Exit> for u8 {
-    fn from(exit: Exit) -> u8 {
+impl From<ExitStatus> for u8 {
+    fn from(exit: ExitStatus) -> u8 {
         exit as u8
     }
 }
 
-impl From<Exit> for ExitCode {
-    fn from(exit: Exit) -> ExitCode {
+impl From<ExitStatus> for ExitCode {
+    fn from(exit: ExitStatus) -> ExitCode {
         ExitCode::from(u8::from(exit))
     }
 }
 
 /// Why a verb could not do its work. Its text is one sentence for the person who typed it.
 #[derive(Debug, thiserror::Error)]
-pub enum Failure {
+pub enum CliError {
     #[error(transparent)]
     Client(#[from] ClientError),
     #[error("{0}")]
@@ -68,18 +68,18 @@ pub enum Failure {
     Output(#[from] io::Error),
 }
 
-impl Failure {
-    pub fn exit(&self) -> Exit {
+impl CliError {
+    pub fn exit(&self) -> ExitStatus {
         match self {
-            Failure::Usage(_) | Failure::Client(ClientError::SocketPathTooLong(_)) => Exit::Usage,
-            Failure::Client(ClientError::NoDaemon { .. } | ClientError::Broken(_) | ClientError::Silent { .. }) => {
-                Exit::NoDaemon
+            CliError::Usage(_) | CliError::Client(ClientError::SocketPathTooLong(_)) => ExitStatus::Usage,
+            CliError::Client(ClientError::NoDaemon { .. } | ClientError::Broken(_) | ClientError::Silent { .. }) => {
+                ExitStatus::NoDaemon
             }
             // Who may not open the socket is refused by it: to start a daemon, or to wait for one, would not help.
-            Failure::Client(ClientError::Refused(_) | ClientError::NotAllowed { .. } | ClientError::Content(_)) => {
-                Exit::Failed
+            CliError::Client(ClientError::Refused(_) | ClientError::NotAllowed { .. } | ClientError::Content(_)) => {
+                ExitStatus::Failed
             }
-            Failure::Input(_) | Failure::Output(_) => Exit::Failed,
+            CliError::Input(_) | CliError::Output(_) => ExitStatus::Failed,
         }
     }
 }
@@ -100,7 +100,7 @@ mod tests {
         };
         let gone = || io::Error::other("gone");
         for (failure, status) in [
-            (Failure::Usage(String::new()), 2),
+            (CliError::Usage(String::new()), 2),
             (ClientError::SocketPathTooLong("/x".into()).into(), 2),
             (ClientError::NoDaemon { socket: "/x".into(), why: String::new() }.into(), 3),
             (ClientError::Broken(String::new()).into(), 3),
@@ -108,7 +108,7 @@ mod tests {
             (ClientError::NotAllowed { socket: "/x".into(), why: String::new() }.into(), 1),
             (ClientError::Refused(problem).into(), 1),
             (ClientError::Content(gone()).into(), 1),
-            (Failure::Input(String::new()), 1),
+            (CliError::Input(String::new()), 1),
             (gone().into(), 1),
         ] {
             assert_eq!(u8::from(failure.exit()), status, "{failure:?}");
@@ -139,14 +139,14 @@ mod tests {
             (vec![doubtful(None, Some(0))], 4),
             (vec![doubtful(None, None), job(JobState::Failed, 0)], 1),
         ] {
-            assert_eq!(u8::from(Exit::of(&jobs)), status, "{jobs:?}");
+            assert_eq!(u8::from(ExitStatus::of(&jobs)), status, "{jobs:?}");
         }
     }
 
     #[test]
     fn a_daemon_that_is_gone_weighs_most() {
-        assert_eq!(Exit::Failed.and(Exit::NoDaemon), Exit::NoDaemon);
-        assert_eq!(Exit::SomeRowsFailed.and(Exit::Failed), Exit::Failed);
-        assert_eq!(Exit::Done.and(Exit::Done), Exit::Done);
+        assert_eq!(ExitStatus::Failed.and(ExitStatus::NoDaemon), ExitStatus::NoDaemon);
+        assert_eq!(ExitStatus::SomeRowsFailed.and(ExitStatus::Failed), ExitStatus::Failed);
+        assert_eq!(ExitStatus::Done.and(ExitStatus::Done), ExitStatus::Done);
     }
 }

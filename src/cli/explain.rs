@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::{Exit, Failure, Global, output, text};
+use super::{CliError, ExitStatus, GlobalArgs, output, text};
 use crate::api::types::Explanation;
 use crate::job::JobId;
 
@@ -15,24 +15,24 @@ Examples:
   marqueue explain 12")]
 pub struct Explain {
     /// The job's number
-    #[arg(value_parser = super::job_id)]
+    #[arg(value_parser = super::parse_job_id)]
     id: JobId,
 }
 
 impl Explain {
-    pub async fn run(self, global: &Global) -> Result<Exit, Failure> {
+    pub async fn run(self, global: &GlobalArgs) -> Result<ExitStatus, CliError> {
         let explanation = global.client()?.explain(self.id).await?;
         if global.json {
             output::print_json(&explanation)?;
         } else {
             output::print(&sentences(&explanation))?;
         }
-        Ok(Exit::Done)
+        Ok(ExitStatus::Done)
     }
 }
 
 fn sentences(explanation: &Explanation) -> String {
-    let mut said = format!("job {} is {}. {}\n", explanation.id, explanation.state, text::plain(&explanation.text));
+    let mut said = format!("job {} is {}. {}\n", explanation.id, explanation.state, text::sanitize(&explanation.text));
     if let Some(until) = explanation.until {
         said += &format!("It is looked at again at {} at the latest.\n", text::time(until));
     }
@@ -44,14 +44,14 @@ mod tests {
     use super::*;
     use crate::cli::text::samples;
     use crate::job::JobState;
-    use crate::schedule::explain::WaitsFor;
+    use crate::schedule::explain::WaitReason;
 
     #[test]
     fn the_reason_comes_with_its_time() {
         let explanation = Explanation {
             id: JobId(3),
             state: JobState::Running,
-            waits_for: WaitsFor::Import,
+            waits_for: WaitReason::Import,
             text: "Marketo is importing part 1 (its batch 7).".into(),
             until: Some(samples::at(5)),
         };

@@ -20,7 +20,7 @@ const POLL: Duration = Duration::from_secs(1);
 
 /// Whether the daemon has answered with these jobs before.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Known {
+pub enum KnownState {
     /// It accepted them, so a daemon that does not answer is waited for.
     Accepted,
     /// They are numbers that somebody typed.
@@ -28,7 +28,7 @@ pub enum Known {
 }
 
 /// How following came to its end.
-pub enum Followed {
+pub enum WatchResult {
     /// The jobs are in the order of the ids.
     Ended(Vec<Job>),
     /// By Ctrl-C; that the jobs go on was said.
@@ -39,28 +39,28 @@ pub enum Followed {
 ///
 /// # Errors
 /// The daemon can't say how the jobs stand.
-pub async fn follow(
+pub async fn wait_for_jobs(
     client: &Client,
     ids: &[JobId],
-    known: Known,
+    known: KnownState,
     progress: &mut Progress,
-) -> Result<Followed, ClientError> {
-    let mut following = Following { client, ended: BTreeMap::new(), answered: known == Known::Accepted, progress };
+) -> Result<WatchResult, ClientError> {
+    let mut following = JobWatch { client, ended: BTreeMap::new(), answered: known == KnownState::Accepted, progress };
     let done = tokio::select! {
         done = following.until_ended(ids) => done,
-        () = interrupt() => {
+        () = ctrl_c() => {
             progress.clear();
-            output::note(&goes_on(ids));
-            return Ok(Followed::Interrupted);
+            output::note(&still_running_notice(ids));
+            return Ok(WatchResult::Interrupted);
         }
     };
     let mut ended = std::mem::take(&mut following.ended);
     progress.clear();
     done?;
-    Ok(Followed::Ended(ids.iter().filter_map(|id| ended.remove(id)).collect()))
+    Ok(WatchResult::Ended(ids.iter().filter_map(|id| ended.remove(id)).collect()))
 }
 
-struct Following<'a> {
+struct JobWatch<'a> {
     client: &'a Client,
     ended: BTreeMap<JobId, Job>,
     /// The daemon was there, and knew the jobs.
@@ -68,7 +68,7 @@ struct Following<'a> {
     progress: &'a mut Progress,
 }
 
-impl Following<'_> {
+impl JobWatch<'_> {
     async fn until_ended(&mut self, ids: &[JobId]) -> Result<(), ClientError> {
         let mut tries = 0;
         loop {
@@ -81,13 +81,13 @@ impl Following<'_> {
             let looked = match self.listen(&open).await {
                 Err(error) if error.is_too_many_waiting() => {
                     pause = POLL;
-                    self.look(&open).await
+                    self.poll(&open).await
                 }
                 listened => listened,
             };
             match looked {
                 Ok(()) => tries = 0,
-                Err(error) if self.answered && tries < TRIES && error.may_pass() => tries += 1,
+                Err(error) if self.answered && tries < TRIES && error.is_transient() => tries += 1,
                 Err(error) => return Err(error),
             }
             tokio::time::sleep(pause).await;
@@ -101,7 +101,7 @@ impl Following<'_> {
         self.answered = true;
         while ids.iter().any(|id| !self.ended.contains_key(id)) {
             match events.next().await? {
-                Some(EventData::Job { job, .. }) => self.saw(*job),
+                Some(EventData::Job { job, .. }) => self.record(*job),
                 Some(EventData::Missed { .. }) | None => return Ok(()),
                 Some(_) => {}
             }
@@ -110,32 +110,32 @@ impl Following<'_> {
     }
 
     /// Asks for each of these jobs, one short request after the other.
-    async fn look(&mut self, ids: &[JobId]) -> Result<(), ClientError> {
+    async fn poll(&mut self, ids: &[JobId]) -> Result<(), ClientError> {
         for &id in ids {
             let job = self.client.job(id, None).await?;
             self.answered = true;
-            self.saw(job);
+            self.record(job);
         }
         Ok(())
     }
 
-    fn saw(&mut self, job: Job) {
+    fn record(&mut self, job: Job) {
         self.progress.job(&job);
-        if job.state.has_ended() {
+        if job.state.is_terminal() {
             self.ended.insert(job.id, job);
         }
     }
 }
 
 /// Returns at Ctrl-C; never where signals can't be listened to, and then Ctrl-C does what it always did.
-pub async fn interrupt() {
+pub async fn ctrl_c() {
     if tokio::signal::ctrl_c().await.is_err() {
         std::future::pending::<()>().await;
     }
 }
 
 /// What to say to a person who stops waiting.
-pub fn goes_on(ids: &[JobId]) -> String {
+pub fn still_running_notice(ids: &[JobId]) -> String {
     match ids {
         [id] => format!("job {id} goes on in the daemon: \"marqueue show {id}\" tells how it stands"),
         ids => {
@@ -155,9 +155,12 @@ mod tests {
 
     #[test]
     fn who_stops_waiting_is_told_where_to_look() {
-        assert_eq!(goes_on(&[JobId(4)]), "job 4 goes on in the daemon: \"marqueue show 4\" tells how it stands");
         assert_eq!(
-            goes_on(&[JobId(4), JobId(6)]),
+            still_running_notice(&[JobId(4)]),
+            "job 4 goes on in the daemon: \"marqueue show 4\" tells how it stands"
+        );
+        assert_eq!(
+            still_running_notice(&[JobId(4), JobId(6)]),
             "jobs 4, 6 go on in the daemon: \"marqueue wait 4 6\" waits for them again"
         );
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use clap::Args;
 use serde_json::json;
 
-use super::{Exit, Failure, Global, output};
+use super::{CliError, ExitStatus, GlobalArgs, output};
 use crate::api::client::ClientError;
 
 /// Well within what a container's health check waits by default.
@@ -30,25 +30,25 @@ pub struct Health {
 }
 
 impl Health {
-    pub async fn run(self, global: &Global) -> Result<Exit, Failure> {
+    pub async fn run(self, global: &GlobalArgs) -> Result<ExitStatus, CliError> {
         match tokio::time::timeout(global.timeout.unwrap_or(PATIENCE), self.ask(global)).await {
             Ok(done) => done,
             Err(_) => Err(ClientError::Broken("it does not answer".to_owned()).into()),
         }
     }
 
-    async fn ask(&self, global: &Global) -> Result<Exit, Failure> {
+    async fn ask(&self, global: &GlobalArgs) -> Result<ExitStatus, CliError> {
         let client = global.client()?;
         if !self.ready {
-            client.lives().await?;
+            client.healthz().await?;
             if global.json {
                 output::print_json(&json!({"lives": true}))?;
             } else {
                 output::print("the daemon lives\n")?;
             }
-            return Ok(Exit::Done);
+            return Ok(ExitStatus::Done);
         }
-        let (readiness, detail) = client.ready(self.instance.as_deref()).await?;
+        let (readiness, detail) = client.readyz(self.instance.as_deref()).await?;
         if global.json {
             output::print_json(&readiness)?;
         } else if readiness.ready {
@@ -59,12 +59,12 @@ impl Health {
             output::note(&format!("drop folder {folder}: {reason}"));
         }
         match detail {
-            None => Ok(Exit::Done),
+            None => Ok(ExitStatus::Done),
             Some(detail) if global.json => {
                 output::note(&format!("error: the daemon is not ready: {detail}"));
-                Ok(Exit::Failed)
+                Ok(ExitStatus::Failed)
             }
-            Some(detail) => Err(Failure::Input(format!("the daemon is not ready: {detail}"))),
+            Some(detail) => Err(CliError::Input(format!("the daemon is not ready: {detail}"))),
         }
     }
 }

@@ -3,8 +3,8 @@
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 
-use super::text::{UNACCOUNTED, plain, row_cells, standing, table, time, without_idle_column};
-use super::{Exit, Failure, Global, output};
+use super::text::{UNACCOUNTED, row_cells, sanitize, state_label, table, time, without_idle_column};
+use super::{CliError, ExitStatus, GlobalArgs, output};
 use crate::job::{JobId, JobState};
 use crate::store::Job;
 
@@ -29,21 +29,21 @@ pub struct List {
 }
 
 impl List {
-    pub async fn run(self, global: &Global) -> Result<Exit, Failure> {
+    pub async fn run(self, global: &GlobalArgs) -> Result<ExitStatus, CliError> {
         let page = global.client()?.list(self.state, self.limit, self.before).await?;
         if global.json {
             output::print_json(&page)?;
-            return Ok(Exit::Done);
+            return Ok(ExitStatus::Done);
         }
         if page.jobs.is_empty() {
             output::note("there are no such jobs");
-            return Ok(Exit::Done);
+            return Ok(ExitStatus::Done);
         }
         output::print(&jobs(&page.jobs))?;
         if let Some(before) = page.next_before {
             output::note(&format!("there are more: marqueue list --before {before}"));
         }
-        Ok(Exit::Done)
+        Ok(ExitStatus::Done)
     }
 }
 
@@ -55,14 +55,14 @@ fn jobs(jobs: &[Job]) -> String {
         let [done, failed, unaccounted] = row_cells(&job.rows);
         vec![
             job.id.to_string(),
-            standing(job),
+            state_label(job),
             done,
             failed,
             unaccounted,
-            plain(&job.target.to_string()),
-            plain(&job.instance),
+            sanitize(&job.target.to_string()),
+            sanitize(&job.instance),
             time(job.created_at),
-            plain(&job.filename),
+            sanitize(&job.filename),
         ]
     };
     table(&without_idle_column([head].into_iter().chain(jobs.iter().map(row)).collect(), UNACCOUNTED))

@@ -8,7 +8,7 @@ use clap::{Args, Command, CommandFactory};
 use clap_mangen::Man;
 use clap_mangen::roff::{Roff, roman};
 
-use super::{Cli, Exit, Failure, Global, output};
+use super::{Cli, CliError, ExitStatus, GlobalArgs, output};
 
 /// Write the manual's pages, one a verb, into a folder
 ///
@@ -27,7 +27,7 @@ pub struct Manual {
 }
 
 impl Manual {
-    pub fn run(self, global: &Global) -> Result<Exit, Failure> {
+    pub fn run(self, global: &GlobalArgs) -> Result<ExitStatus, CliError> {
         let mut all = without_help(Cli::command());
         all.build();
         let pages = write_pages(&all, &self.folder)?;
@@ -37,7 +37,7 @@ impl Manual {
         } else {
             output::print(&format!("{folder}: {pages} pages; \"man -l {folder}/marqueue.1\" shows the first\n"))?;
         }
-        Ok(Exit::Done)
+        Ok(ExitStatus::Done)
     }
 }
 
@@ -47,14 +47,14 @@ fn without_help(command: Command) -> Command {
 }
 
 /// Writes the page of a command, and those of all below it. How many there are.
-fn write_pages(command: &Command, folder: &Path) -> Result<usize, Failure> {
+fn write_pages(command: &Command, folder: &Path) -> Result<usize, CliError> {
     let mut pages = 1;
     for below in command.get_subcommands() {
         pages += write_pages(below, folder)?;
     }
     let file = folder.join(format!("{}.1", command.get_display_name().unwrap_or(command.get_name())));
     write_page(command, &file)
-        .map_err(|error| Failure::Input(format!("{}: the page can't be written: {error}", file.display())))?;
+        .map_err(|error| CliError::Input(format!("{}: the page can't be written: {error}", file.display())))?;
     Ok(pages)
 }
 

@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::{Exit, Failure, Global, output};
+use super::{CliError, ExitStatus, GlobalArgs, output};
 
 /// Stop the uploads to an instance; what Marketo has goes on, and files are still taken
 ///
@@ -33,25 +33,25 @@ pub struct Resume {
 }
 
 impl Pause {
-    pub async fn run(self, global: &Global) -> Result<Exit, Failure> {
+    pub async fn run(self, global: &GlobalArgs) -> Result<ExitStatus, CliError> {
         let status = global.client()?.pause(&self.instance).await?;
         if global.json {
             output::print_json(&status)?;
         } else {
             output::print(&format!("instance {} is paused: \"marqueue resume {0}\" lets it go on\n", self.instance))?;
         }
-        Ok(Exit::Done)
+        Ok(ExitStatus::Done)
     }
 }
 
 impl Resume {
-    pub async fn run(self, global: &Global) -> Result<Exit, Failure> {
+    pub async fn run(self, global: &GlobalArgs) -> Result<ExitStatus, CliError> {
         let status = global.client()?.resume(&self.instance).await?;
         if global.json {
             output::print_json(&status)?;
         } else {
             output::print(&format!("instance {} goes on\n", self.instance))?;
         }
-        Ok(Exit::Done)
+        Ok(ExitStatus::Done)
     }
 }

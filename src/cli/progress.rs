@@ -6,7 +6,7 @@ use std::io::{self, IsTerminal};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
 use super::output;
-use super::text::{plain, standing};
+use super::text::{sanitize, state_label};
 use crate::job::JobId;
 use crate::store::Job;
 use crate::untrusted_text::escape_lines;
@@ -53,7 +53,7 @@ impl Progress {
             }
             None => (ProgressBar::no_length(), "{prefix} {bytes} DONE, {bytes_per_sec}"),
         };
-        screen.add(bar.with_style(template(&style.replace("DONE", done))).with_prefix(plain(name)))
+        screen.add(bar.with_style(template(&style.replace("DONE", done))).with_prefix(sanitize(name)))
     }
 
     /// The job is like this now.
@@ -69,16 +69,16 @@ impl Progress {
         let bar = self.bars.entry(job.id).or_insert_with(|| {
             let bar = ProgressBar::new(job.rows.total)
                 .with_style(template("{prefix} {bar:30} {pos} of {len} rows  {msg}"))
-                .with_prefix(format!("job {} {}", job.id, plain(&job.filename)));
+                .with_prefix(format!("job {} {}", job.id, sanitize(&job.filename)));
             screen.add(bar)
         });
         bar.set_length(job.rows.total);
         // What is known: a batch whose counts Marketo leaves out adds nothing.
         bar.set_position(job.batches.iter().filter_map(|batch| batch.rows.done()).sum());
-        if job.state.has_ended() {
+        if job.state.is_terminal() {
             bar.abandon_with_message(job.state.to_string());
         } else {
-            bar.set_message(standing(job));
+            bar.set_message(state_label(job));
         }
     }
 
@@ -93,7 +93,7 @@ impl Progress {
 
 /// Changes when a state does, and not with every row.
 fn line(job: &Job) -> String {
-    format!("job {}: {}: {}", job.id, plain(&job.filename), standing(job))
+    format!("job {}: {}: {}", job.id, sanitize(&job.filename), state_label(job))
 }
 
 fn template(text: &str) -> ProgressStyle {

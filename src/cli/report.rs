@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use super::report_check::{self, Checked};
+use super::report_check::{self, CheckedReport};
 use super::terminal_text::TerminalText;
-use super::{Exit, Failure, Global, output};
+use super::{CliError, ExitStatus, GlobalArgs, output};
 use crate::api::client::{Client, ClientError, Download, JobFile};
 use crate::job::{JobId, JobState};
 use crate::table::Joiner;
@@ -56,22 +56,22 @@ Examples:
   marqueue file 12 -o people.csv")]
 pub struct File {
     #[command(flatten)]
-    to: To,
+    to: OutputTarget,
 }
 
 #[derive(Args, Debug)]
 struct Report {
     #[command(flatten)]
-    to: To,
+    to: OutputTarget,
     /// Only those of this part of the job's file
     #[arg(long, value_name = "N")]
     part: Option<u32>,
 }
 
 #[derive(Args, Debug)]
-struct To {
+struct OutputTarget {
     /// The job's number
-    #[arg(value_parser = super::job_id)]
+    #[arg(value_parser = super::parse_job_id)]
     id: JobId,
     /// Where to write it [default: standard output]
     #[arg(long, short, value_name = "FILE")]
@@ -79,33 +79,33 @@ struct To {
 }
 
 impl Failures {
-    pub async fn run(self, global: &Global) -> Result<Exit, Failure> {
+    pub async fn run(self, global: &GlobalArgs) -> Result<ExitStatus, CliError> {
         self.report.run(global, JobFile::Failures).await
     }
 }
 
 impl Warnings {
-    pub async fn run(self, global: &Global) -> Result<Exit, Failure> {
+    pub async fn run(self, global: &GlobalArgs) -> Result<ExitStatus, CliError> {
         self.report.run(global, JobFile::Warnings).await
     }
 }
 
 impl File {
-    pub async fn run(self, global: &Global) -> Result<Exit, Failure> {
+    pub async fn run(self, global: &GlobalArgs) -> Result<ExitStatus, CliError> {
         self.to.fetch(global, JobFile::File, None).await?;
-        Ok(Exit::Done)
+        Ok(ExitStatus::Done)
     }
 }
 
 impl Report {
-    async fn run(&self, global: &Global, file: JobFile) -> Result<Exit, Failure> {
-        let Copied { rows, whole, .. } = self.to.fetch(global, file, self.part).await?;
+    async fn run(&self, global: &GlobalArgs, file: JobFile) -> Result<ExitStatus, CliError> {
+        let CopyResult { rows, whole, .. } = self.to.fetch(global, file, self.part).await?;
         if !whole {
-            return Ok(Exit::Done);
+            return Ok(ExitStatus::Done);
         }
         let job = global.client()?.job(self.to.id, None).await?;
-        let Some(counted) = report_check::counted(&job, self.part) else { return Ok(Exit::Done) };
-        let Checked { exit, note } = report_check::check(self.to.id, file, rows, &counted);
+        let Some(counted) = report_check::marketo_counts(&job, self.part) else { return Ok(ExitStatus::Done) };
+        let CheckedReport { exit, note } = report_check::check(self.to.id, file, rows, &counted);
         if let Some(note) = note {
             output::note(&note);
         }
@@ -114,7 +114,7 @@ impl Report {
 }
 
 /// What came of a file.
-struct Copied {
+struct CopyResult {
     bytes: u64,
     /// Rows below its header; none where it has none that could be read.
     rows: Option<u64>,
@@ -122,13 +122,13 @@ struct Copied {
     whole: bool,
 }
 
-impl To {
+impl OutputTarget {
     /// What came. A file is only made once the daemon has agreed to give its content.
-    async fn fetch(&self, global: &Global, file: JobFile, part: Option<u32>) -> Result<Copied, Failure> {
+    async fn fetch(&self, global: &GlobalArgs, file: JobFile, part: Option<u32>) -> Result<CopyResult, CliError> {
         let path = self.output.as_deref().filter(|path| *path != Path::new("-"));
         if global.json && path.is_none() {
             let text = "the file itself would go to standard output: with --json, say where to write it with -o FILE";
-            return Err(Failure::Usage(text.to_owned()));
+            return Err(CliError::Usage(text.to_owned()));
         }
         let download = open(&global.client()?, self.id, file, part).await?;
         let Some(path) = path else {
@@ -136,11 +136,11 @@ impl To {
             let terminal = out.is_terminal();
             return copy(download, &mut out, terminal).await;
         };
-        let unwritable = |error| Failure::Input(format!("{} can't be written: {error}", path.display()));
+        let unwritable = |error| CliError::Input(format!("{} can't be written: {error}", path.display()));
         let mut target = fs::File::create(path).map_err(unwritable)?;
         let terminal = target.is_terminal();
         let copied = copy(download, &mut target, terminal).await.map_err(|failure| match failure {
-            Failure::Output(error) => unwritable(error),
+            CliError::Output(error) => unwritable(error),
             failure => failure,
         })?;
         if global.json {
@@ -151,7 +151,7 @@ impl To {
 }
 
 /// None where the job is complete and Marketo gave no such file: then no rows are concerned, and that is no error.
-async fn open(client: &Client, id: JobId, file: JobFile, part: Option<u32>) -> Result<Option<Download>, Failure> {
+async fn open(client: &Client, id: JobId, file: JobFile, part: Option<u32>) -> Result<Option<Download>, CliError> {
     match client.file(id, file, part).await {
         Err(ClientError::Refused(problem)) if problem.kind == NO_REPORT => {
             let complete = client.job(id, None).await?.state == JobState::Complete;
@@ -162,8 +162,8 @@ async fn open(client: &Client, id: JobId, file: JobFile, part: Option<u32>) -> R
 }
 
 /// To a file or a pipe the bytes go as they are; on a terminal nothing in them may steer it.
-async fn copy(download: Option<Download>, to: &mut impl Write, terminal: bool) -> Result<Copied, Failure> {
-    let mut copied = Copied { bytes: 0, rows: Some(0), whole: true };
+async fn copy(download: Option<Download>, to: &mut impl Write, terminal: bool) -> Result<CopyResult, CliError> {
+    let mut copied = CopyResult { bytes: 0, rows: Some(0), whole: true };
     let Some(mut download) = download else { return Ok(copied) };
     let mut shown = terminal.then(TerminalText::default);
     let (mut counter, mut unused, mut countable) = (Joiner::new(), Vec::new(), true);
@@ -177,7 +177,7 @@ async fn copy(download: Option<Download>, to: &mut impl Write, terminal: bool) -
             None => to.write_all(&bytes),
         };
         if !output::unless_nobody_reads(written)? {
-            return Ok(Copied { whole: false, ..copied });
+            return Ok(CopyResult { whole: false, ..copied });
         }
     }
     countable = countable && counter.end(&mut unused).is_ok();

@@ -1,20 +1,20 @@
 //! Check of a failure or warning file against Marketo's counts: an empty file is not proof that no row failed.
 
-use super::Exit;
+use super::ExitStatus;
 use super::text::count;
 use crate::api::client::JobFile;
 use crate::job::{BatchState, JobId};
-use crate::store::{Job, Rows};
+use crate::store::{Job, RowCounts};
 
 /// What is to be said of a file that was fetched, and the exit status that goes with it.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Checked {
-    pub exit: Exit,
+pub struct CheckedReport {
+    pub exit: ExitStatus,
     pub note: Option<String>,
 }
 
 /// Marketo's counts of the job's complete batches, or of `part` alone; none where no such batch is complete.
-pub fn counted(job: &Job, part: Option<u32>) -> Option<Rows> {
+pub fn marketo_counts(job: &Job, part: Option<u32>) -> Option<RowCounts> {
     let complete = |batch: &&crate::store::Batch| {
         batch.state == BatchState::Complete && part.is_none_or(|part| batch.part == part)
     };
@@ -28,17 +28,18 @@ pub fn counted(job: &Job, part: Option<u32>) -> Option<Rows> {
 }
 
 /// Holds the rows of a file against the counts. `in_file` is none where the rows could not be counted.
-pub fn check(job: JobId, file: JobFile, in_file: Option<u64>, rows: &Rows) -> Checked {
+pub fn check(job: JobId, file: JobFile, in_file: Option<u64>, rows: &RowCounts) -> CheckedReport {
     let (counted, none, what) = match file {
         JobFile::Warnings => (rows.warned, format!("no row of job {job} has a warning"), "with a warning"),
         _ => (rows.failed, format!("no row of job {job} has failed"), "failed"),
     };
     // Rows in no count are no matter of warnings: a row with one is among the processed ones.
-    let doubt = rows.doubt().filter(|_| file != JobFile::Warnings);
-    let unclear = |note: String| Checked { exit: Exit::SomeRowsFailed, note: Some(format!("job {job}: {note}")) };
+    let doubt = rows.discrepancy().filter(|_| file != JobFile::Warnings);
+    let unclear =
+        |note: String| CheckedReport { exit: ExitStatus::SomeRowsFailed, note: Some(format!("job {job}: {note}")) };
     match (counted, in_file) {
         (Some(0), Some(0)) => match doubt {
-            None => Checked { exit: Exit::Done, note: Some(none) },
+            None => CheckedReport { exit: ExitStatus::Done, note: Some(none) },
             Some(doubt) => unclear(format!("Marketo counted no row as {what}, but {doubt}")),
         },
         (Some(counted), Some(0)) => unclear(format!(
@@ -52,7 +53,7 @@ pub fn check(job: JobId, file: JobFile, in_file: Option<u64>, rows: &Rows) -> Ch
             "whether any row counts as {what} is unknown: Marketo gave neither a count nor a file of rows"
         )),
         _ => match doubt {
-            None => Checked { exit: Exit::Done, note: None },
+            None => CheckedReport { exit: ExitStatus::Done, note: None },
             Some(doubt) => unclear(doubt),
         },
     }
@@ -119,7 +120,7 @@ mod tests {
             ),
             (Failures, None, three, 0, None),
         ] {
-            let Checked { exit: found, note: said } = check(JobId(3), file, in_file, &rows);
+            let CheckedReport { exit: found, note: said } = check(JobId(3), file, in_file, &rows);
             assert_eq!((u8::from(found), said.as_deref()), (exit, note), "{file:?} {in_file:?} {rows:?}");
         }
     }
@@ -134,7 +135,7 @@ mod tests {
         ];
         job.batches[0].rows = samples::rows(10, (Some(8), Some(2), Some(0)));
         job.batches[1].rows = samples::rows(10, (Some(9), Some(1), Some(1)));
-        let failed = |part| counted(&job, part).and_then(|rows| rows.failed);
+        let failed = |part| marketo_counts(&job, part).and_then(|rows| rows.failed);
         assert_eq!([failed(None), failed(Some(2)), failed(Some(3)), failed(Some(9))], [Some(3), Some(1), None, None]);
     }
 }

@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::{Exit, Failure, Global, output, text};
+use super::{CliError, ExitStatus, GlobalArgs, output, text};
 use crate::job::JobId;
 
 /// Send a job again that failed, was cancelled or is held; or only its rows that failed
@@ -15,7 +15,7 @@ Examples:
   marqueue retry 12 --failed-rows --json")]
 pub struct Retry {
     /// The job's number
-    #[arg(value_parser = super::job_id)]
+    #[arg(value_parser = super::parse_job_id)]
     id: JobId,
     /// Make a new job of only those rows
     #[arg(long)]
@@ -23,7 +23,7 @@ pub struct Retry {
 }
 
 impl Retry {
-    pub async fn run(self, global: &Global) -> Result<Exit, Failure> {
+    pub async fn run(self, global: &GlobalArgs) -> Result<ExitStatus, CliError> {
         let job = global.client()?.retry(self.id, self.failed_rows).await?;
         if global.json {
             output::print_json(&job)?;
@@ -31,8 +31,8 @@ impl Retry {
             let rows = text::count(job.rows.total, "row");
             output::print(&format!("job {}: {rows} that failed in job {}\n", job.id, self.id))?;
         } else {
-            output::print(&format!("job {} is {} again\n", job.id, text::standing(&job)))?;
+            output::print(&format!("job {} is {} again\n", job.id, text::state_label(&job)))?;
         }
-        Ok(Exit::Done)
+        Ok(ExitStatus::Done)
     }
 }

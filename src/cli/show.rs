@@ -3,8 +3,8 @@
 use clap::Args;
 use serde::Serialize;
 
-use super::text::{UNACCOUNTED, outcome, plain, row_cells, standing, table, time, without_idle_column};
-use super::{Exit, Failure, Global, output};
+use super::text::{UNACCOUNTED, outcome_label, row_cells, sanitize, state_label, table, time, without_idle_column};
+use super::{CliError, ExitStatus, GlobalArgs, output};
 use crate::job::JobId;
 use crate::store::{Batch, HistoryEntry, Job};
 
@@ -18,7 +18,7 @@ Examples:
   marqueue show 12 --json")]
 pub struct Show {
     /// The job's number
-    #[arg(value_parser = super::job_id)]
+    #[arg(value_parser = super::parse_job_id)]
     id: JobId,
 }
 
@@ -30,7 +30,7 @@ struct Shown<'a> {
 }
 
 impl Show {
-    pub async fn run(self, global: &Global) -> Result<Exit, Failure> {
+    pub async fn run(self, global: &GlobalArgs) -> Result<ExitStatus, CliError> {
         let client = global.client()?;
         let job = client.job(self.id, None).await?;
         let history = client.history(self.id).await?;
@@ -39,31 +39,31 @@ impl Show {
         } else {
             output::print(&format!("{}\n{}\n{}", record(&job), batches(&job.batches), events(&history)))?;
         }
-        Ok(Exit::Done)
+        Ok(ExitStatus::Done)
     }
 }
 
 fn record(job: &Job) -> String {
     let mut lines = vec![
         ("job", job.id.to_string()),
-        ("state", standing(job)),
-        ("target", plain(&job.target.to_string())),
-        ("instance", plain(&job.instance)),
-        ("file", format!("{} ({}, {} bytes)", plain(&job.filename), job.format, job.bytes)),
-        ("rows", outcome(&job.rows)),
+        ("state", state_label(job)),
+        ("target", sanitize(&job.target.to_string())),
+        ("instance", sanitize(&job.instance)),
+        ("file", format!("{} ({}, {} bytes)", sanitize(&job.filename), job.format, job.bytes)),
+        ("rows", outcome_label(&job.rows)),
         ("priority", job.priority.to_string()),
     ];
-    lines.extend(job.group.as_ref().map(|group| ("group", plain(group))));
+    lines.extend(job.group.as_ref().map(|group| ("group", sanitize(group))));
     lines.extend(job.retry_of.map(|id| ("rows from", format!("the failed rows of job {id}"))));
-    lines.extend(job.source.as_ref().map(|source| ("source", plain(&source.to_string()))));
+    lines.extend(job.source.as_ref().map(|source| ("source", sanitize(&source.to_string()))));
     lines.push(("created", time(job.created_at)));
     lines.extend(job.started_at.map(|at| ("started", time(at))));
     lines.extend(job.finished_at.map(|at| ("finished", time(at))));
     lines.extend(job.content_erased_at.map(|at| ("content", format!("erased at {}", time(at)))));
     let waits = "kept for someone to retry the job, or to erase it";
-    lines.extend(job.content_waits().then(|| ("content", waits.to_owned())));
+    lines.extend(job.is_content_kept().then(|| ("content", waits.to_owned())));
     lines.extend(job.reports_erased_at.map(|at| ("reports", format!("erased at {}", time(at)))));
-    lines.extend(job.error.as_ref().map(|error| ("error", plain(error))));
+    lines.extend(job.error.as_ref().map(|error| ("error", sanitize(error))));
     table(&lines.into_iter().map(|(name, value)| vec![name.to_owned(), value]).collect::<Vec<_>>())
 }
 
@@ -76,12 +76,12 @@ fn batches(batches: &[Batch]) -> String {
         vec![
             batch.part.to_string(),
             batch.state.to_string(),
-            plain(batch.marketo_batch_id.as_deref().unwrap_or("-")),
+            sanitize(batch.marketo_batch_id.as_deref().unwrap_or("-")),
             batch.attempts.to_string(),
             done,
             failed,
             unaccounted,
-            plain(batch.message.as_deref().unwrap_or_default()),
+            sanitize(batch.message.as_deref().unwrap_or_default()),
         ]
     };
     table(&without_idle_column([head].into_iter().chain(batches.iter().map(row)).collect(), UNACCOUNTED))
@@ -95,8 +95,8 @@ fn events(history: &[HistoryEntry]) -> String {
             entry.part.map_or_else(|| "-".to_owned(), |part| part.to_string()),
             entry.event.clone(),
             entry.state.clone(),
-            plain(entry.request_id.as_deref().unwrap_or("-")),
-            plain(entry.message.as_deref().unwrap_or_default()),
+            sanitize(entry.request_id.as_deref().unwrap_or("-")),
+            sanitize(entry.message.as_deref().unwrap_or_default()),
         ]
     };
     table(&[head].into_iter().chain(history.iter().map(row)).collect::<Vec<_>>())

@@ -5,7 +5,7 @@ use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::{Exit, Failure, Global, output};
+use super::{CliError, ExitStatus, GlobalArgs, output};
 use crate::simulator::{self, Settings, Simulator};
 
 /// Run a stand-in for Marketo with its rules and limits, until Ctrl-C or SIGTERM
@@ -42,10 +42,10 @@ fn speed(text: &str) -> Result<f64, String> {
 }
 
 impl Simulate {
-    pub async fn run(self, global: &Global) -> Result<Exit, Failure> {
+    pub async fn run(self, global: &GlobalArgs) -> Result<ExitStatus, CliError> {
         let settings = Settings { speed: self.speed, lenient: self.lenient, ..Settings::default() };
         let (id, secret) = (settings.client_id.clone(), settings.client_secret.clone());
-        let unusable = |error| Failure::Usage(format!("{} can't be listened on: {error}", self.listen));
+        let unusable = |error| CliError::Usage(format!("{} can't be listened on: {error}", self.listen));
         // Signals first: who reads the address may send one at once.
         let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
         let listener = TcpListener::bind(&self.listen).await.map_err(unusable)?;
@@ -61,7 +61,7 @@ impl Simulate {
             _ = terminate.recv() => {}
         }
         simulator.stop().await;
-        Ok(Exit::Done)
+        Ok(ExitStatus::Done)
     }
 }
 

@@ -7,7 +7,7 @@ use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use tokio::io::AsyncRead;
 
-use super::Failure;
+use super::CliError;
 use crate::job::Format;
 
 /// What stands for standard input.
@@ -23,7 +23,7 @@ pub struct FormatOption {
 
 /// One file to send or to check.
 #[derive(Clone, Debug)]
-pub struct Source {
+pub struct Input {
     path: PathBuf,
     /// The name that goes with the content.
     pub filename: String,
@@ -31,13 +31,13 @@ pub struct Source {
 }
 
 /// The content of a source.
-pub struct Opened {
+pub struct OpenInput {
     pub content: Box<dyn AsyncRead + Send + Unpin>,
     /// None where nobody can know: of standard input, of a pipe.
     pub bytes: Option<u64>,
 }
 
-impl Source {
+impl Input {
     /// As it was typed.
     pub fn shown(&self) -> String {
         self.path.display().to_string()
@@ -45,48 +45,48 @@ impl Source {
 
     /// # Errors
     /// [`Failure::Input`] where it can't be read.
-    pub async fn open(&self) -> Result<Opened, Failure> {
+    pub async fn open(&self) -> Result<OpenInput, CliError> {
         if self.path == Path::new(STDIN) {
-            return Ok(Opened { content: Box::new(tokio::io::stdin()), bytes: None });
+            return Ok(OpenInput { content: Box::new(tokio::io::stdin()), bytes: None });
         }
         let file = tokio::fs::File::open(&self.path).await.map_err(|error| unreadable(&error))?;
         let metadata = file.metadata().await.map_err(|error| unreadable(&error))?;
         if metadata.is_dir() {
-            return Err(Failure::Input("it is a folder, and a file is needed".to_owned()));
+            return Err(CliError::Input("it is a folder, and a file is needed".to_owned()));
         }
         let bytes = metadata.is_file().then_some(metadata.len());
-        Ok(Opened { content: Box::new(file), bytes })
+        Ok(OpenInput { content: Box::new(file), bytes })
     }
 }
 
-pub fn unreadable(error: &io::Error) -> Failure {
-    Failure::Input(format!("the file can't be read: {error}"))
+pub fn unreadable(error: &io::Error) -> CliError {
+    CliError::Input(format!("the file can't be read: {error}"))
 }
 
 /// The files in their order. Nothing is opened.
 ///
 /// # Errors
 /// [`Failure::Usage`] where a format is not known, or standard input is named twice.
-pub fn sources(files: &[PathBuf], option: FormatOption) -> Result<Vec<Source>, Failure> {
+pub fn inputs(files: &[PathBuf], option: FormatOption) -> Result<Vec<Input>, CliError> {
     if files.iter().filter(|path| *path == Path::new(STDIN)).count() > 1 {
-        return Err(Failure::Usage("standard input can be read only once, and - stands there twice".to_owned()));
+        return Err(CliError::Usage("standard input can be read only once, and - stands there twice".to_owned()));
     }
-    files.iter().map(|path| source(path, option.format)).collect()
+    files.iter().map(|path| input(path, option.format)).collect()
 }
 
-fn source(path: &Path, format: Option<Format>) -> Result<Source, Failure> {
+fn input(path: &Path, format: Option<Format>) -> Result<Input, CliError> {
     if path == Path::new(STDIN) {
         let format = format.unwrap_or(Format::Csv);
-        return Ok(Source { path: path.to_owned(), filename: format!("stdin.{format}"), format });
+        return Ok(Input { path: path.to_owned(), filename: format!("stdin.{format}"), format });
     }
     let filename = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
-    let format = format.or_else(|| Format::of_name(&filename)).ok_or_else(|| {
-        Failure::Usage(format!(
+    let format = format.or_else(|| Format::from_filename(&filename)).ok_or_else(|| {
+        CliError::Usage(format!(
             "the name {} does not end in .csv, .tsv or .ssv: say how its fields are separated with --format csv, tsv or ssv",
             path.display()
         ))
     })?;
-    Ok(Source { path: path.to_owned(), filename, format })
+    Ok(Input { path: path.to_owned(), filename, format })
 }
 
 #[cfg(test)]
@@ -95,8 +95,8 @@ mod tests {
 
     fn read(files: &[&str], format: Option<Format>) -> Result<Vec<(String, Format)>, String> {
         let files: Vec<PathBuf> = files.iter().map(PathBuf::from).collect();
-        let found = sources(&files, FormatOption { format }).map_err(|failure| {
-            assert!(matches!(failure, Failure::Usage(_)));
+        let found = inputs(&files, FormatOption { format }).map_err(|failure| {
+            assert!(matches!(failure, CliError::Usage(_)));
             failure.to_string()
         })?;
         Ok(found.into_iter().map(|source| (source.filename, source.format)).collect())
@@ -141,7 +141,7 @@ mod tests {
             (folder.path().join("none"), "the file can't be read: No such file or directory (os error 2)"),
             (folder.path().to_owned(), "it is a folder, and a file is needed"),
         ] {
-            let Err(failure) = source(&path, Some(Format::Csv)).unwrap().open().await else { panic!("it was opened") };
+            let Err(failure) = input(&path, Some(Format::Csv)).unwrap().open().await else { panic!("it was opened") };
             assert_eq!((failure.to_string().as_str(), u8::from(failure.exit())), (expected, 1));
         }
     }

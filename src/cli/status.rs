@@ -2,9 +2,9 @@
 
 use clap::Args;
 
-use super::text::{count, plain, table, time};
-use super::{Exit, Failure, Global, output};
-use crate::api::types::{DropStatus, InstanceStatus, LeftAlone, Status as Answer};
+use super::text::{count, sanitize, table, time};
+use super::{CliError, ExitStatus, GlobalArgs, output};
+use crate::api::types::{DropStatus, IgnoredFile, InstanceStatus, Status as Answer};
 
 /// Show slots, queue and limits of every instance
 ///
@@ -17,21 +17,21 @@ Examples:
 pub struct Status {}
 
 impl Status {
-    pub async fn run(self, global: &Global) -> Result<Exit, Failure> {
+    pub async fn run(self, global: &GlobalArgs) -> Result<ExitStatus, CliError> {
         let status = global.client()?.status().await?;
         if global.json {
             output::print_json(&status)?;
         } else {
             output::print(&answer(&status))?;
         }
-        Ok(Exit::Done)
+        Ok(ExitStatus::Done)
     }
 }
 
 fn answer(status: &Answer) -> String {
-    let mut text = format!("marqueue {}, since {}\n", plain(&status.version), time(status.started_at));
+    let mut text = format!("marqueue {}, since {}\n", sanitize(&status.version), time(status.started_at));
     for (name, status) in &status.instances {
-        text += &format!("\n{}\n", plain(name));
+        text += &format!("\n{}\n", sanitize(name));
         let rows = instance(status).into_iter().map(|(name, value)| vec![format!("  {name}"), value]);
         text += &table(&rows.collect::<Vec<_>>());
     }
@@ -44,7 +44,7 @@ fn answer(status: &Answer) -> String {
 
 /// What someone should look at there.
 fn drop_folder(drop: &DropStatus) -> Vec<Vec<String>> {
-    let faults = drop.faults.iter().map(|(folder, why)| (format!("  {}", plain(folder)), plain(why)));
+    let faults = drop.faults.iter().map(|(folder, why)| (format!("  {}", sanitize(folder)), sanitize(why)));
     let files = drop.files.iter().map(|file| ("  left alone".to_owned(), left_alone(file)));
     let mut rows: Vec<Vec<String>> = faults.chain(files).map(|(name, value)| vec![name, value]).collect();
     let unlisted = drop.left_alone.saturating_sub(drop.files.len() as u64);
@@ -54,9 +54,9 @@ fn drop_folder(drop: &DropStatus) -> Vec<Vec<String>> {
     rows
 }
 
-fn left_alone(file: &LeftAlone) -> String {
+fn left_alone(file: &IgnoredFile) -> String {
     // A blank at the end shows only so.
-    format!("\"{}\": {}", plain(&file.path), plain(&file.reason))
+    format!("\"{}\": {}", sanitize(&file.path), sanitize(&file.reason))
 }
 
 fn instance(status: &InstanceStatus) -> Vec<(&'static str, String)> {
@@ -64,7 +64,7 @@ fn instance(status: &InstanceStatus) -> Vec<(&'static str, String)> {
     let state = match (pause, quiet_until) {
         (Some(pause), _) => {
             let until = pause.until.map(|until| format!(", until {}", time(until))).unwrap_or_default();
-            format!("paused since {}{until}: {}", time(pause.at), plain(&pause.reason))
+            format!("paused since {}{until}: {}", time(pause.at), sanitize(&pause.reason))
         }
         (None, Some(until)) => {
             format!("Marketo does not answer, or no upload succeeds; one is tried at {}", time(*until))
@@ -120,7 +120,7 @@ mod tests {
     use crate::api::types::{Limits, Queue, Slots};
     use crate::cli::text::samples::at;
     use crate::job::JobId;
-    use crate::store::{Due, Pause, PauseKind};
+    use crate::store::{Pause, PauseKind, RetentionCandidates};
 
     fn quiet() -> InstanceStatus {
         InstanceStatus {
@@ -150,7 +150,7 @@ mod tests {
             running_jobs: 6,
             collecting: 1,
             held: vec![JobId(4), JobId(5)],
-            given_up: Due { jobs: 3, bytes: 70, first: vec![JobId(7), JobId(9)] },
+            given_up: RetentionCandidates { jobs: 3, bytes: 70, first: vec![JobId(7), JobId(9)] },
             oldest_pending_at: Some(at(1)),
         };
         busy.limits.daily_calls = 10_000;
@@ -182,7 +182,7 @@ mod tests {
 
     #[test]
     fn the_drop_folder_shows_what_someone_should_look_at() {
-        let file = |path: &str| LeftAlone { path: path.into(), reason: "its name ends in none of .csv".into() };
+        let file = |path: &str| IgnoredFile { path: path.into(), reason: "its name ends in none of .csv".into() };
         let status = Answer {
             version: "0.1.0".into(),
             started_at: at(0),

@@ -8,7 +8,7 @@ use crate::job::Target;
 
 /// A target with its files.
 #[derive(Debug, Subcommand)]
-pub enum Onto {
+pub enum TargetArgs {
     /// People
     #[command(after_help = "\
 Examples:
@@ -57,14 +57,14 @@ Examples:
 
 const FILES: &str = "Files to import, each a job of its own; - is standard input";
 
-impl Onto {
+impl TargetArgs {
     pub fn into_parts(self) -> (Target, Vec<PathBuf>) {
         match self {
-            Onto::Leads { files, lookup_field, list_id, partition } => {
+            TargetArgs::Leads { files, lookup_field, list_id, partition } => {
                 (Target::Leads { lookup_field, list_id, partition }, files)
             }
-            Onto::CustomObject { name, files } => (Target::CustomObject { name }, files),
-            Onto::ProgramMembers { program_id, files, status } => {
+            TargetArgs::CustomObject { name, files } => (Target::CustomObject { name }, files),
+            TargetArgs::ProgramMembers { program_id, files, status } => {
                 (Target::ProgramMembers { program_id, status }, files)
             }
         }

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 
 use crate::job::JobState;
-use crate::store::{Job, Rows};
+use crate::store::{Job, RowCounts};
 use crate::untrusted_text;
 
 /// Rows of cells with each column as wide as its widest cell. The last column is not padded.
@@ -21,7 +21,7 @@ pub fn table(rows: &[Vec<String>]) -> String {
 }
 
 /// As one line, with what could steer the terminal escaped: names and messages come from elsewhere.
-pub fn plain(text: &str) -> String {
+pub fn sanitize(text: &str) -> String {
     untrusted_text::escape(text).into_owned()
 }
 
@@ -40,11 +40,11 @@ pub fn count(number: u64, one: &str) -> String {
 
 /// `1000 rows, 997 processed, 2 failed, 1 with a warning, 1 unaccounted for`; what is 0 is left out but for the processed
 /// rows, and what Marketo did not count is unknown.
-pub fn outcome(rows: &Rows) -> String {
-    let mut text = format!("{}, {} processed", count(rows.total, "row"), known(rows.processed));
+pub fn outcome_label(rows: &RowCounts) -> String {
+    let mut text = format!("{}, {} processed", count(rows.total, "row"), count_or_unknown(rows.processed));
     for (number, what) in [(rows.failed, "failed"), (rows.warned, "with a warning")] {
         if number != Some(0) {
-            text += &format!(", {} {what}", known(number));
+            text += &format!(", {} {what}", count_or_unknown(number));
         }
     }
     match rows.unaccounted {
@@ -57,12 +57,12 @@ pub fn outcome(rows: &Rows) -> String {
 }
 
 /// A count, or `unknown` where Marketo did not give it.
-pub fn known(count: Option<u64>) -> String {
+pub fn count_or_unknown(count: Option<u64>) -> String {
     count.map_or_else(|| "unknown".to_owned(), |count| count.to_string())
 }
 
 /// The cells DONE, FAILED and UNACCOUNTED of a table; `?` is what Marketo did not count.
-pub fn row_cells(rows: &Rows) -> [String; 3] {
+pub fn row_cells(rows: &RowCounts) -> [String; 3] {
     let cell = |count: Option<String>| count.unwrap_or_else(|| "?".to_owned());
     let done = cell(rows.done().map(|done| done.to_string()));
     [
@@ -87,7 +87,7 @@ pub fn without_idle_column(mut table: Vec<Vec<String>>, name: &str) -> Vec<Vec<S
 }
 
 /// A job's state; while it is running, also those of its batches.
-pub fn standing(job: &Job) -> String {
+pub fn state_label(job: &Job) -> String {
     if job.state != JobState::Running {
         return job.state.to_string();
     }
@@ -106,11 +106,11 @@ pub fn standing(job: &Job) -> String {
 }
 
 /// One line about a job that has ended: what came of it.
-pub fn ending(job: &Job) -> String {
-    let (id, file) = (job.id, plain(&job.filename));
+pub fn summary_line(job: &Job) -> String {
+    let (id, file) = (job.id, sanitize(&job.filename));
     match (job.state, &job.error) {
-        (JobState::Failed, Some(error)) => format!("job {id}: {file} has failed: {}", plain(error)),
-        (state, _) => format!("job {id}: {file} is {state}: {}", outcome(&job.rows)),
+        (JobState::Failed, Some(error)) => format!("job {id}: {file} has failed: {}", sanitize(error)),
+        (state, _) => format!("job {id}: {file} is {state}: {}", outcome_label(&job.rows)),
     }
 }
 
@@ -137,7 +137,7 @@ pub mod samples {
             priority: 0,
             group: None,
             bytes: 1234,
-            rows: Rows::uncounted(10),
+            rows: RowCounts::uncounted(10),
             batches: vec![batch(1, BatchState::Pending)],
             retry_of: None,
             source: Some(Source::Socket { uid: Some(1000) }),
@@ -152,12 +152,12 @@ pub mod samples {
     }
 
     /// Of a complete import: processed, failed, warned.
-    pub fn rows(total: u64, (processed, failed, warned): (Option<u64>, Option<u64>, Option<u64>)) -> Rows {
-        Rows::complete(total, Counts { processed, failed, warned })
+    pub fn rows(total: u64, (processed, failed, warned): (Option<u64>, Option<u64>, Option<u64>)) -> RowCounts {
+        RowCounts::complete(total, Counts { processed, failed, warned })
     }
 
     pub fn batch(part: u32, state: BatchState) -> Batch {
-        Batch { state, ..Batch::untouched(part, 10, 6, 1234) }
+        Batch { state, ..Batch::new(part, 10, 6, 1234) }
     }
 }
 
@@ -181,7 +181,7 @@ mod tests {
 
     #[test]
     fn a_name_can_t_steer_the_terminal() {
-        assert_eq!(plain("a\x1b[2J\nb.csv"), r"a\u{1b}[2J\nb.csv");
+        assert_eq!(sanitize("a\x1b[2J\nb.csv"), r"a\u{1b}[2J\nb.csv");
     }
 
     #[test]
@@ -193,10 +193,10 @@ mod tests {
             (vec![S::Complete, S::Importing, S::Pending, S::Pending], "running (1 complete, 1 importing, 2 pending)"),
         ] {
             job.batches = states.into_iter().zip(1..).map(|(state, part)| samples::batch(part, state)).collect();
-            assert_eq!(standing(&job), text);
+            assert_eq!(state_label(&job), text);
         }
         job.state = JobState::Complete;
-        assert_eq!(standing(&job), "complete");
+        assert_eq!(state_label(&job), "complete");
     }
 
     #[test]
@@ -210,13 +210,13 @@ mod tests {
             ((None, None, None), "unknown processed, unknown failed, unknown with a warning, unknown unaccounted for"),
         ] {
             job.rows = samples::rows(10, counts);
-            assert_eq!(ending(&job), format!("job 7: people.csv is complete: 10 rows, {text}"));
+            assert_eq!(summary_line(&job), format!("job 7: people.csv is complete: 10 rows, {text}"));
         }
         job.state = JobState::Failed;
         job.error = Some("1006: field 'x' not found".into());
-        assert_eq!(ending(&job), "job 7: people.csv has failed: 1006: field 'x' not found");
+        assert_eq!(summary_line(&job), "job 7: people.csv has failed: 1006: field 'x' not found");
         job.state = JobState::Cancelled;
-        job.rows = Rows::uncounted(1);
-        assert_eq!(ending(&job), "job 7: people.csv is cancelled: 1 row, 0 processed");
+        job.rows = RowCounts::uncounted(1);
+        assert_eq!(summary_line(&job), "job 7: people.csv is cancelled: 1 row, 0 processed");
     }
 }

@@ -2,9 +2,9 @@
 
 use clap::Args;
 
-use super::follow::{Followed, Known, follow};
+use super::follow::{KnownState, WatchResult, wait_for_jobs};
 use super::progress::Progress;
-use super::{Exit, Failure, Global, output, text};
+use super::{CliError, ExitStatus, GlobalArgs, output, text};
 use crate::job::{JobId, JobState};
 use crate::store::Job;
 
@@ -21,28 +21,28 @@ Examples:
   marqueue wait 12 13 14 --json")]
 pub struct Wait {
     /// The jobs' numbers
-    #[arg(required = true, value_name = "ID", value_parser = super::job_id)]
+    #[arg(required = true, value_name = "ID", value_parser = super::parse_job_id)]
     ids: Vec<JobId>,
 }
 
 impl Wait {
-    pub async fn run(self, global: &Global) -> Result<Exit, Failure> {
+    pub async fn run(self, global: &GlobalArgs) -> Result<ExitStatus, CliError> {
         let client = global.client()?;
-        match follow(&client, &self.ids, Known::Typed, &mut Progress::new()).await? {
-            Followed::Ended(jobs) => Ok(tell(&jobs, global)?),
-            Followed::Interrupted => Ok(Exit::Interrupted),
+        match wait_for_jobs(&client, &self.ids, KnownState::Typed, &mut Progress::new()).await? {
+            WatchResult::Ended(jobs) => Ok(print_results(&jobs, global)?),
+            WatchResult::Interrupted => Ok(ExitStatus::Interrupted),
         }
     }
 }
 
 /// The last words about jobs that have ended.
-pub fn tell(jobs: &[Job], global: &Global) -> Result<Exit, Failure> {
+pub fn print_results(jobs: &[Job], global: &GlobalArgs) -> Result<ExitStatus, CliError> {
     if global.json {
         output::print_json(jobs)?;
-        return Ok(Exit::of(jobs));
+        return Ok(ExitStatus::of(jobs));
     }
     for job in jobs {
-        output::print(&format!("{}\n", text::ending(job)))?;
+        output::print(&format!("{}\n", text::summary_line(job)))?;
         if job.has_failed_rows() {
             output::note(&format!("\"marqueue failures {}\" gives the rows that failed", job.id));
         }
@@ -52,9 +52,9 @@ pub fn tell(jobs: &[Job], global: &Global) -> Result<Exit, Failure> {
                 job.id, batch.part
             ));
         }
-        if let Some(doubt) = job.rows.doubt().filter(|_| job.state == JobState::Complete) {
+        if let Some(doubt) = job.rows.discrepancy().filter(|_| job.state == JobState::Complete) {
             output::note(&format!("job {}: {doubt}", job.id));
         }
     }
-    Ok(Exit::of(jobs))
+    Ok(ExitStatus::of(jobs))
 }

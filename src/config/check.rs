@@ -7,21 +7,21 @@ use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::problem::Problem;
+use super::problem::KeyError;
 use super::raw::{Raw, RawApi, RawInstance, RawNotify};
 use super::{
-    Api, ApiClient, Config, Connections, Instance, Limits, Notify, NotifyWay, Polling, Secret, TlsFiles, Warning,
-    secret, shared, values,
+    Api, ApiClient, Config, Connections, Instance, Limits, NotificationChannel, Notify, Polling, Secret, TlsFiles,
+    Warning, secret, shared, values,
 };
 
 /// The longest path that fits into a Unix socket's address on Linux, its closing zero left out.
-const LONGEST_SOCKET_PATH: usize = 107;
+const MAX_SOCKET_PATH_BYTES: usize = 107;
 
 /// Where a client names no instance and has none of its own.
 const DEFAULT_INSTANCE: &str = "default";
 
 /// With less no client could do anything.
-const LEAST_PATIENCE: Duration = Duration::from_millis(10);
+const MIN_TIMEOUT: Duration = Duration::from_millis(10);
 
 /// No program writes to a share more slowly than that.
 const MAX_SETTLE: Duration = Duration::from_secs(24 * 60 * 60);
@@ -30,7 +30,7 @@ const MAX_SETTLE: Duration = Duration::from_secs(24 * 60 * 60);
 const MARKETO_CALLS: u128 = 100;
 const MARKETO_WINDOW: Duration = Duration::from_secs(20);
 
-pub(super) fn checked(raw: Raw) -> Result<Config, Problem> {
+pub(super) fn validate(raw: Raw) -> Result<Config, KeyError> {
     let mut warnings = Vec::new();
     not_empty("store.path", &raw.store.path)?;
     within("store.reserve_bytes", raw.store.reserve_bytes, 0..=1 << 40)?;
@@ -41,20 +41,20 @@ pub(super) fn checked(raw: Raw) -> Result<Config, Problem> {
     if let Some(path) = &raw.drop.path {
         not_empty("drop.path", path)?;
     }
-    if !(LEAST_PATIENCE..=MAX_SETTLE).contains(&raw.drop.settle) {
-        return Err(Problem::new("drop.settle", "must be from \"10ms\" to \"1d\""));
+    if !(MIN_TIMEOUT..=MAX_SETTLE).contains(&raw.drop.settle) {
+        return Err(KeyError::new("drop.settle", "must be from \"10ms\" to \"1d\""));
     }
     let names = raw.instances.keys().map(String::as_str).collect();
     let api = api(raw.api, &names, &mut warnings)?;
     if raw.instances.is_empty() {
         let reason = "is empty: write at least [instances.default] with base_url, client_id and client_secret_file";
-        return Err(Problem::new("instances", reason));
+        return Err(KeyError::new("instances", reason));
     }
     let mut instances = raw
         .instances
         .into_iter()
         .map(|(name, raw)| Ok((name.clone(), instance(&name, raw, &mut warnings)?)))
-        .collect::<Result<_, Problem>>()?;
+        .collect::<Result<_, KeyError>>()?;
     warnings.extend(shared::share_limits(&mut instances));
     let notify = notify(raw.notify, &mut warnings)?;
     Ok(Config {
@@ -69,28 +69,30 @@ pub(super) fn checked(raw: Raw) -> Result<Config, Problem> {
     })
 }
 
-fn api(raw: RawApi, instances: &BTreeSet<&str>, warnings: &mut Vec<Warning>) -> Result<Api, Problem> {
+fn api(raw: RawApi, instances: &BTreeSet<&str>, warnings: &mut Vec<Warning>) -> Result<Api, KeyError> {
     not_empty("api.socket", &raw.socket)?;
     let length = raw.socket.as_os_str().len();
-    if length > LONGEST_SOCKET_PATH {
-        let reason = format!("is {length} bytes long, and the path of a Unix socket has at most {LONGEST_SOCKET_PATH}");
-        return Err(Problem::new("api.socket", reason));
+    if length > MAX_SOCKET_PATH_BYTES {
+        let reason =
+            format!("is {length} bytes long, and the path of a Unix socket has at most {MAX_SOCKET_PATH_BYTES}");
+        return Err(KeyError::new("api.socket", reason));
     }
-    let socket_mode = values::parse_mode(&raw.socket_mode).map_err(|reason| Problem::new("api.socket_mode", reason))?;
-    let listen: Option<Result<SocketAddr, Problem>> = raw.listen.map(|text| {
+    let socket_mode =
+        values::parse_mode(&raw.socket_mode).map_err(|reason| KeyError::new("api.socket_mode", reason))?;
+    let listen: Option<Result<SocketAddr, KeyError>> = raw.listen.map(|text| {
         let reason = || format!("must be an address and a port, such as \"127.0.0.1:8437\", not \"{text}\"");
-        text.parse().map_err(|_| Problem::new("api.listen", reason()))
+        text.parse().map_err(|_| KeyError::new("api.listen", reason()))
     });
     let listen = listen.transpose()?;
     if listen.is_some() && raw.clients.is_empty() {
-        return Err(Problem::new("api.listen", "needs an entry in [[api.clients]]: who may use it?"));
+        return Err(KeyError::new("api.listen", "needs an entry in [[api.clients]]: who may use it?"));
     }
     let tls = tls(raw.tls_cert, raw.tls_key, listen)?;
     if let Some(TlsFiles { key, .. }) = &tls
-        && secret::everyone_may_read(key)
+        && secret::is_world_readable(key)
     {
         let text = format!("api.tls_key names {}, which everyone can read", key.display());
-        warnings.push(Warning::new(text, secret::HIDE));
+        warnings.push(Warning::new(text, secret::SECRET_FILE_ADVICE));
     }
     if let (Some(address), None) = (listen, &tls)
         && !address.ip().is_loopback()
@@ -105,17 +107,17 @@ fn api(raw: RawApi, instances: &BTreeSet<&str>, warnings: &mut Vec<Warning>) -> 
     }
     within("api.max_file_bytes", raw.max_file_bytes, 1..=i64::MAX as u64)?;
     within("api.max_connections", raw.max_connections, 1..=u32::MAX)?;
-    at_least("api.idle_timeout", raw.idle_timeout, LEAST_PATIENCE)?;
-    at_least("api.stall_timeout", raw.stall_timeout, LEAST_PATIENCE)?;
+    at_least("api.idle_timeout", raw.idle_timeout, MIN_TIMEOUT)?;
+    at_least("api.stall_timeout", raw.stall_timeout, MIN_TIMEOUT)?;
     let connections =
-        Connections { most: raw.max_connections, idle_timeout: raw.idle_timeout, stall_timeout: raw.stall_timeout };
+        Connections { max: raw.max_connections, idle_timeout: raw.idle_timeout, stall_timeout: raw.stall_timeout };
     let mut clients = Vec::new();
     let mut ids = BTreeSet::new();
     for (entry, raw) in raw.clients.into_iter().enumerate() {
         let key = format!("api.clients[{entry}]");
         let client_id = client_id(&key, raw.client_id, raw.client_id_file, warnings)?;
         if !ids.insert(client_id.clone()) {
-            return Err(Problem::new(format!("{key}.client_id"), "is the same as an earlier entry's"));
+            return Err(KeyError::new(format!("{key}.client_id"), "is the same as an earlier entry's"));
         }
         let client_secret = client_secret(&key, raw.client_secret, raw.client_secret_file, warnings)?;
         let known = instances;
@@ -135,20 +137,20 @@ fn api(raw: RawApi, instances: &BTreeSet<&str>, warnings: &mut Vec<Warning>) -> 
     })
 }
 
-fn tls(cert: Option<PathBuf>, key: Option<PathBuf>, listen: Option<SocketAddr>) -> Result<Option<TlsFiles>, Problem> {
+fn tls(cert: Option<PathBuf>, key: Option<PathBuf>, listen: Option<SocketAddr>) -> Result<Option<TlsFiles>, KeyError> {
     for (name, path) in [("api.tls_cert", &cert), ("api.tls_key", &key)] {
         if let Some(path) = path {
             not_empty(name, path)?;
             if listen.is_none() {
-                return Err(Problem::new(name, "is for TCP, so it needs api.listen"));
+                return Err(KeyError::new(name, "is for TCP, so it needs api.listen"));
             }
         }
     }
     match (cert, key) {
         (Some(cert), Some(key)) => Ok(Some(TlsFiles { cert, key })),
         (None, None) => Ok(None),
-        (Some(_), None) => Err(Problem::new("api.tls_cert", "needs api.tls_key, the certificate's private key")),
-        (None, Some(_)) => Err(Problem::new("api.tls_key", "needs api.tls_cert, the certificate that it belongs to")),
+        (Some(_), None) => Err(KeyError::new("api.tls_cert", "needs api.tls_key, the certificate's private key")),
+        (None, Some(_)) => Err(KeyError::new("api.tls_key", "needs api.tls_cert, the certificate that it belongs to")),
     }
 }
 
@@ -156,15 +158,15 @@ fn client_instances(
     all: &str,
     named: Option<Vec<String>>,
     known: &BTreeSet<&str>,
-) -> Result<Option<Vec<String>>, Problem> {
+) -> Result<Option<Vec<String>>, KeyError> {
     let Some(named) = named else { return Ok(None) };
     let key = || format!("{all}.instances");
     if named.is_empty() {
-        return Err(Problem::new(key(), "is empty: leave it out for a client that may use all of them"));
+        return Err(KeyError::new(key(), "is empty: leave it out for a client that may use all of them"));
     }
     if let Some(unknown) = named.iter().find(|name| !known.contains(name.as_str())) {
         let known = known.iter().copied().collect::<Vec<_>>().join(", ");
-        return Err(Problem::new(key(), format!("names \"{unknown}\", and the instances are {known}")));
+        return Err(KeyError::new(key(), format!("names \"{unknown}\", and the instances are {known}")));
     }
     Ok(Some(named))
 }
@@ -177,7 +179,7 @@ fn client_instance(
     instances: Option<&[String]>,
     known: &BTreeSet<&str>,
     warnings: &mut Vec<Warning>,
-) -> Result<String, Problem> {
+) -> Result<String, KeyError> {
     let may: BTreeSet<&str> = match instances {
         Some(instances) => instances.iter().map(String::as_str).collect(),
         None => known.clone(),
@@ -185,9 +187,10 @@ fn client_instance(
     let list = || may.iter().copied().collect::<Vec<_>>().join(", ");
     match (named, instances.and(may.first())) {
         (Some(name), _) if may.contains(name.as_str()) => Ok(name),
-        (Some(name), _) => {
-            Err(Problem::new(format!("{all}.instance"), format!("names \"{name}\", and the client may use {}", list())))
-        }
+        (Some(name), _) => Err(KeyError::new(
+            format!("{all}.instance"),
+            format!("names \"{name}\", and the client may use {}", list()),
+        )),
         (None, Some(&only)) if may.len() == 1 => Ok(only.to_owned()),
         (None, _) => {
             if may.len() > 1 {
@@ -204,20 +207,20 @@ fn client_instance(
     }
 }
 
-fn instance(name: &str, raw: RawInstance, warnings: &mut Vec<Warning>) -> Result<Instance, Problem> {
+fn instance(name: &str, raw: RawInstance, warnings: &mut Vec<Warning>) -> Result<Instance, KeyError> {
     let all = format!("instances.{name}");
     let key = |rest: &str| format!("{all}.{rest}");
     let plain = |byte: u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'-');
     if name.is_empty() || name.len() > 64 || !name.bytes().all(plain) {
-        return Err(Problem::new(all, "must have a name of 1 to 64 small letters, digits, _ and -"));
+        return Err(KeyError::new(all, "must have a name of 1 to 64 small letters, digits, _ and -"));
     }
     if name == "rejected" {
-        return Err(Problem::new(all, "needs another name: the drop folder keeps refused files under this one"));
+        return Err(KeyError::new(all, "needs another name: the drop folder keeps refused files under this one"));
     }
-    let base_url = raw.base_url.ok_or_else(|| Problem::new(key("base_url"), "is missing"))?;
-    let base_url = values::parse_base_url(&base_url).map_err(|reason| Problem::new(key("base_url"), reason))?;
+    let base_url = raw.base_url.ok_or_else(|| KeyError::new(key("base_url"), "is missing"))?;
+    let base_url = values::parse_base_url(&base_url).map_err(|reason| KeyError::new(key("base_url"), reason))?;
     let identity_url = raw.identity_url.map(|text| {
-        let url = values::parse_identity_url(&text).map_err(|reason| Problem::new(key("identity_url"), reason))?;
+        let url = values::parse_identity_url(&text).map_err(|reason| KeyError::new(key("identity_url"), reason))?;
         Ok(values::without_slash(&url))
     });
     // Against a simulator anything goes that makes sense at all: its clock may run faster than ours.
@@ -249,38 +252,41 @@ fn instance(name: &str, raw: RawInstance, warnings: &mut Vec<Warning>) -> Result
     })
 }
 
-fn notify(raw: RawNotify, warnings: &mut Vec<Warning>) -> Result<Notify, Problem> {
+fn notify(raw: RawNotify, warnings: &mut Vec<Warning>) -> Result<Notify, KeyError> {
     at_least("notify.timeout", raw.timeout, Duration::from_secs(1))?;
     let secret = match (raw.secret, raw.secret_file) {
         (None, None) => None,
-        (given, file) => Some(secret::given_or_in_file("notify.secret", given, file, warnings)?),
+        (given, file) => Some(secret::from_value_or_file("notify.secret", given, file, warnings)?),
     };
     let mut command = raw.command.into_iter();
     let way = match (command.next(), raw.url) {
-        (Some(_), Some(_)) => return Err(Problem::new("notify.url", "and notify.command are both given: keep one")),
+        (Some(_), Some(_)) => return Err(KeyError::new("notify.url", "and notify.command are both given: keep one")),
         (None, None) => None,
         (Some(program), None) if program.is_empty() => {
-            return Err(Problem::new("notify.command", "must begin with the name of a program"));
+            return Err(KeyError::new("notify.command", "must begin with the name of a program"));
         }
-        (Some(program), None) => Some(NotifyWay::Command { program, arguments: command.collect() }),
+        (Some(program), None) => Some(NotificationChannel::Command { program, arguments: command.collect() }),
         (None, Some(url)) => {
-            let url = values::parse_hook(url.expose()).map_err(|reason| Problem::new("notify.url", reason))?;
-            return Ok(Notify { way: Some(NotifyWay::Url { url: url.into(), secret }), timeout: raw.timeout });
+            let url = values::parse_hook(url.expose()).map_err(|reason| KeyError::new("notify.url", reason))?;
+            return Ok(Notify {
+                way: Some(NotificationChannel::Url { url: url.into(), secret }),
+                timeout: raw.timeout,
+            });
         }
     };
     if secret.is_some() {
-        return Err(Problem::new("notify.secret", "signs what is sent to notify.url, and there is none"));
+        return Err(KeyError::new("notify.secret", "signs what is sent to notify.url, and there is none"));
     }
     Ok(Notify { way, timeout: raw.timeout })
 }
 
-fn limits(all: &str, limits: &Limits, simulated: bool) -> Result<(), Problem> {
+fn limits(all: &str, limits: &Limits, simulated: bool) -> Result<(), KeyError> {
     let key = |rest: &str| format!("{all}.{rest}");
     within(&key("importing"), limits.importing, 1..=2)?;
     within(&key("queued"), limits.queued, 1..=10)?;
     if limits.queued < limits.importing {
         let reason = format!("must be at least importing ({}), not {}", limits.importing, limits.queued);
-        return Err(Problem::new(key("queued"), reason));
+        return Err(KeyError::new(key("queued"), reason));
     }
     within(&key("upload_bytes"), limits.upload_bytes, 1_000..=10_000_000)?;
     within(&key("concurrent_calls"), limits.concurrent_calls, 1..=10)?;
@@ -292,12 +298,12 @@ fn limits(all: &str, limits: &Limits, simulated: bool) -> Result<(), Problem> {
     if calls > MARKETO_CALLS && !simulated {
         let reason =
             format!("is too short: {} calls in it can make {calls} in 20s, and Marketo takes 100", limits.calls);
-        return Err(Problem::new(key("window"), reason));
+        return Err(KeyError::new(key("window"), reason));
     }
     Ok(())
 }
 
-fn polling(all: &str, polling: &Polling, simulated: bool) -> Result<(), Problem> {
+fn polling(all: &str, polling: &Polling, simulated: bool) -> Result<(), KeyError> {
     let min = format!("{all}.min");
     match simulated {
         true => more_than_zero(&min, polling.min)?,
@@ -311,8 +317,8 @@ fn client_id(
     given: Option<Secret>,
     file: Option<PathBuf>,
     warnings: &mut Vec<Warning>,
-) -> Result<String, Problem> {
-    secret::given_or_in_file(&format!("{all}.client_id"), given, file, warnings).map(|id| id.expose().to_owned())
+) -> Result<String, KeyError> {
+    secret::from_value_or_file(&format!("{all}.client_id"), given, file, warnings).map(|id| id.expose().to_owned())
 }
 
 fn client_secret(
@@ -320,36 +326,36 @@ fn client_secret(
     given: Option<Secret>,
     file: Option<PathBuf>,
     warnings: &mut Vec<Warning>,
-) -> Result<Secret, Problem> {
-    secret::given_or_in_file(&format!("{all}.client_secret"), given, file, warnings)
+) -> Result<Secret, KeyError> {
+    secret::from_value_or_file(&format!("{all}.client_secret"), given, file, warnings)
 }
 
 fn within<T: PartialOrd + fmt::Display + Into<u64> + Copy>(
     key: &str,
     value: T,
     range: RangeInclusive<T>,
-) -> Result<(), Problem> {
+) -> Result<(), KeyError> {
     if range.contains(&value) {
         return Ok(());
     }
-    Err(Problem::new(key, format!("must be from {} to {}, not {value}", range.start(), range.end())))
+    Err(KeyError::new(key, format!("must be from {} to {}, not {value}", range.start(), range.end())))
 }
 
-fn not_empty(key: &str, path: &Path) -> Result<(), Problem> {
-    if path.as_os_str().is_empty() { Err(Problem::new(key, "is empty")) } else { Ok(()) }
+fn not_empty(key: &str, path: &Path) -> Result<(), KeyError> {
+    if path.as_os_str().is_empty() { Err(KeyError::new(key, "is empty")) } else { Ok(()) }
 }
 
-fn more_than_zero(key: &str, value: Duration) -> Result<(), Problem> {
-    if value.is_zero() { Err(Problem::new(key, "must be more than zero")) } else { Ok(()) }
+fn more_than_zero(key: &str, value: Duration) -> Result<(), KeyError> {
+    if value.is_zero() { Err(KeyError::new(key, "must be more than zero")) } else { Ok(()) }
 }
 
-fn at_least(key: &str, value: Duration, least: Duration) -> Result<(), Problem> {
-    if value < least { Err(Problem::new(key, format!("must be at least {least:?}, not {value:?}"))) } else { Ok(()) }
+fn at_least(key: &str, value: Duration, least: Duration) -> Result<(), KeyError> {
+    if value < least { Err(KeyError::new(key, format!("must be at least {least:?}, not {value:?}"))) } else { Ok(()) }
 }
 
-fn not_above(key: &str, value: Duration, other: &str, most: Duration) -> Result<(), Problem> {
+fn not_above(key: &str, value: Duration, other: &str, most: Duration) -> Result<(), KeyError> {
     if value > most {
-        return Err(Problem::new(key, format!("must be at most {other} ({most:?}), not {value:?}")));
+        return Err(KeyError::new(key, format!("must be at most {other} ({most:?}), not {value:?}")));
     }
     Ok(())
 }

@@ -10,7 +10,7 @@ use super::ConfigError;
 const PREFIX: &str = "MARQUEUE_";
 
 /// The command line reads these; they are no keys.
-const OF_THE_COMMAND_LINE: [&str; 2] = ["MARQUEUE_CONFIG", "MARQUEUE_SOCKET"];
+const COMMAND_LINE_VARIABLES: [&str; 2] = ["MARQUEUE_CONFIG", "MARQUEUE_SOCKET"];
 
 /// Numbers above this are refused, because entries up to the number are made.
 const LAST_ENTRY: usize = 999;
@@ -24,7 +24,7 @@ pub(super) struct Variable {
 pub(super) type Variables = BTreeMap<String, Variable>;
 
 /// The process's own variables, as far as they concern us.
-pub(super) fn of_the_process() -> Result<Vec<(String, String)>, ConfigError> {
+pub(super) fn process_variables() -> Result<Vec<(String, String)>, ConfigError> {
     std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value)))
         .filter(|(name, _)| name.starts_with(PREFIX))
@@ -39,7 +39,7 @@ pub(super) fn of_the_process() -> Result<Vec<(String, String)>, ConfigError> {
 pub(super) fn variables(environment: impl IntoIterator<Item = (String, String)>) -> Result<Variables, ConfigError> {
     environment
         .into_iter()
-        .filter(|(name, _)| name.starts_with(PREFIX) && !OF_THE_COMMAND_LINE.contains(&name.as_str()))
+        .filter(|(name, _)| name.starts_with(PREFIX) && !COMMAND_LINE_VARIABLES.contains(&name.as_str()))
         .map(|(name, text)| match key(&name[PREFIX.len()..]) {
             Some(key) => Ok((key, Variable { name, text })),
             None => Err(ConfigError::no_key(&name)),

@@ -10,64 +10,64 @@ use config::{ConfigBuilder, File, FileFormat, FileSourceString, Source, Value, V
 
 use super::ConfigError;
 use super::environment::{Variable, Variables};
-use super::problem::Problem;
+use super::problem::KeyError;
 use super::raw::{self, Raw};
 
 type Builder = ConfigBuilder<DefaultState>;
 
 /// The file with the variables over it.
-pub(super) fn together(file: Option<(&Path, &str)>, variables: &Variables) -> Result<Raw, ConfigError> {
+pub(super) fn merge(file: Option<(&Path, &str)>, variables: &Variables) -> Result<Raw, ConfigError> {
     let path = file.map(|(path, _)| path);
     let mut builder = Builder::default();
     if let Some((path, text)) = file {
-        of_file(path, text)?;
+        from_file(path, text)?;
         builder = builder.add_source(source(text));
     }
     for (key, variable) in variables {
         let value = Value::new(Some(&variable.name), variable.text.as_str());
         let alone = set(Builder::default(), key, value.clone(), variable)?;
-        raw::typed(alone.build()?.collect()?).map_err(|problem| set_by(variable, problem))?;
+        raw::deserialize_raw(alone.build()?.collect()?).map_err(|problem| error_of_variable(variable, problem))?;
         builder = set(builder, key, value, variable)?;
         // `client_secret` from the environment also goes over the file's `client_secret_file`, and the other way round.
         if let Some(other) = other_of_pair(key).filter(|other| !variables.contains_key(other)) {
             builder = set(builder, &other, Value::new(None, ValueKind::Nil), variable)?;
         }
     }
-    raw::typed(builder.build()?.collect()?).map_err(|problem| located(problem, path, variables))
+    raw::deserialize_raw(builder.build()?.collect()?).map_err(|problem| with_location(problem, path, variables))
 }
 
 /// The file by itself.
-pub(super) fn of_file(path: &Path, text: &str) -> Result<Raw, ConfigError> {
+pub(super) fn from_file(path: &Path, text: &str) -> Result<Raw, ConfigError> {
     // `config` gives a syntax error's line only together with the line's text, which may hold a secret.
     let table = text.parse::<toml::Table>().map_err(|error| ConfigError::Syntax {
         path: path.to_owned(),
         line: line_of(text, error.span().map_or(0, |span| span.start)),
         reason: error.message().replace('\n', ", "),
     })?;
-    let in_file = |Problem { key, reason }| ConfigError::InFile { key, reason, path: path.to_owned() };
+    let in_file = |KeyError { key, reason }| ConfigError::InFile { key, reason, path: path.to_owned() };
     // `config` would take it for text, and respell it.
-    if let Some(key) = table.iter().find_map(|(key, value)| date_in(key.clone(), value)) {
-        return Err(in_file(Problem::new(key, "must not be a date or a time: text stands in quotes")));
+    if let Some(key) = table.iter().find_map(|(key, value)| find_date(key.clone(), value)) {
+        return Err(in_file(KeyError::new(key, "must not be a date or a time: text stands in quotes")));
     }
     // Before it is laid under anything, because there a key of `"store.path"` would be taken for two levels.
-    raw::typed(source(text).collect()?).map_err(in_file)
+    raw::deserialize_raw(source(text).collect()?).map_err(in_file)
 }
 
 /// With the place that has the key: a variable of the key, or of something inside of it, goes before the file.
-pub(super) fn located(problem: Problem, file: Option<&Path>, variables: &Variables) -> ConfigError {
+pub(super) fn with_location(problem: KeyError, file: Option<&Path>, variables: &Variables) -> ConfigError {
     let inside =
         |inner: &str| inner.strip_prefix(&problem.key).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
     if let Some((_, variable)) = variables.iter().find(|(inner, _)| inside(inner)) {
-        return set_by(variable, problem);
+        return error_of_variable(variable, problem);
     }
-    let Problem { key, reason } = problem;
+    let KeyError { key, reason } = problem;
     match file {
         Some(path) => ConfigError::InFile { key, reason, path: path.to_owned() },
         None => ConfigError::Nowhere { key, reason },
     }
 }
 
-fn set_by(variable: &Variable, Problem { key, reason }: Problem) -> ConfigError {
+fn error_of_variable(variable: &Variable, KeyError { key, reason }: KeyError) -> ConfigError {
     ConfigError::InEnvironment { key, reason, variable: variable.name.clone() }
 }
 
@@ -90,12 +90,12 @@ fn line_of(text: &str, offset: usize) -> usize {
 }
 
 /// The key of a date or a time in `value`, which is that of `key`.
-fn date_in(key: String, value: &toml::Value) -> Option<String> {
+fn find_date(key: String, value: &toml::Value) -> Option<String> {
     match value {
         toml::Value::Datetime(_) => Some(key),
-        toml::Value::Table(table) => table.iter().find_map(|(inner, value)| date_in(format!("{key}.{inner}"), value)),
+        toml::Value::Table(table) => table.iter().find_map(|(inner, value)| find_date(format!("{key}.{inner}"), value)),
         toml::Value::Array(list) => {
-            list.iter().enumerate().find_map(|(entry, value)| date_in(format!("{key}[{entry}]"), value))
+            list.iter().enumerate().find_map(|(entry, value)| find_date(format!("{key}[{entry}]"), value))
         }
         _ => None,
     }
@@ -109,7 +109,7 @@ mod tests {
     fn laid_over(file: &str, variables: &[(&str, &str)]) -> Result<Raw, String> {
         let environment = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
         environment::variables(environment)
-            .and_then(|variables| together(Some((Path::new("m.toml"), file)), &variables))
+            .and_then(|variables| merge(Some((Path::new("m.toml"), file)), &variables))
             .map_err(|error| error.to_string())
     }
 

@@ -34,18 +34,18 @@ impl ConfigError {
 
 /// What is wrong with which key: `{key} {reason}` is a sentence.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Problem {
+pub(super) struct KeyError {
     pub(super) key: String,
     pub(super) reason: String,
 }
 
-impl Problem {
+impl KeyError {
     pub(super) fn new(key: impl Into<String>, reason: impl Into<String>) -> Self {
-        Problem { key: key.into(), reason: reason.into() }
+        KeyError { key: key.into(), reason: reason.into() }
     }
 }
 
-impl fmt::Display for Problem {
+impl fmt::Display for KeyError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {}", self.key, self.reason)
     }

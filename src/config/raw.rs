@@ -7,8 +7,8 @@ use std::time::Duration;
 use config::{Map, Value};
 use serde::Deserialize;
 
-use super::problem::Problem;
-use super::strict::Strict;
+use super::problem::KeyError;
+use super::strict::StrictValue;
 use super::{DropFolder, Limits, Log, Polling, Retention, Secret, Store, UnknownOutcome, values};
 
 #[derive(Debug, Default, PartialEq, Deserialize)]
@@ -134,7 +134,7 @@ impl Default for RawNotify {
 
 impl Raw {
     /// A secret itself is given, rather than the name of a file that has it.
-    pub(super) fn holds_a_secret(&self) -> bool {
+    pub(super) fn has_inline_secret(&self) -> bool {
         let mut instances = self.instances.values().map(|instance| &instance.client_secret);
         instances.any(Option::is_some)
             || self.notify.secret.is_some()
@@ -143,13 +143,13 @@ impl Raw {
 }
 
 /// The table as typed keys.
-pub(super) fn typed(table: Map<String, Value>) -> Result<Raw, Problem> {
-    serde_path_to_error::deserialize(Strict(table.into()))
-        .map_err(|error| Problem::new(error.path().to_string(), reworded(&error.inner().to_string())))
+pub(super) fn deserialize_raw(table: Map<String, Value>) -> Result<Raw, KeyError> {
+    serde_path_to_error::deserialize(StrictValue(table.into()))
+        .map_err(|error| KeyError::new(error.path().to_string(), reword_serde_message(&error.inner().to_string())))
 }
 
 /// serde's words as the end of a sentence that begins with the key.
-fn reworded(message: &str) -> String {
+fn reword_serde_message(message: &str) -> String {
     let two = |start: &str| message.strip_prefix(start)?.split_once(", expected ");
     if let Some((_, choices)) = two("unknown field ") {
         return format!("is not a key: here belongs {choices}");
@@ -189,7 +189,7 @@ mod tests {
 
     #[test]
     fn a_secret_in_the_file_itself_is_noticed() {
-        let noticed = |text| layers::of_file(Path::new("m.toml"), text).unwrap().holds_a_secret();
+        let noticed = |text| layers::from_file(Path::new("m.toml"), text).unwrap().has_inline_secret();
         assert!(noticed("instances.default.client_secret = 's'"));
         assert!(noticed("notify.secret = 's'"));
         assert!(noticed("api.clients = [{client_secret = 'x'}]"));

@@ -9,10 +9,11 @@ use config::{Value, ValueKind};
 use serde::{Deserialize, Deserializer};
 
 use super::Warning;
-use super::problem::Problem;
+use super::problem::KeyError;
 
 /// What to do about a secret that everyone can read.
-pub(super) const HIDE: &str = "take that right away (chmod o-r), and have a new secret made if others use this machine";
+pub(super) const SECRET_FILE_ADVICE: &str =
+    "take that right away (chmod o-r), and have a new secret made if others use this machine";
 
 /// Text that never shows itself: both ways of printing give `[secret]`, and it can't be serialised.
 #[derive(Clone, PartialEq, Eq)]
@@ -54,29 +55,29 @@ impl<'de> Deserialize<'de> for Secret {
 /// The value of `key`, which is given as it is or, as `{key}_file`, by the path of a file that holds it.
 ///
 /// A line end at the end of the file is left out: editors and `echo` put one there.
-pub(super) fn given_or_in_file(
+pub(super) fn from_value_or_file(
     key: &str,
     given: Option<Secret>,
     file: Option<PathBuf>,
     warnings: &mut Vec<Warning>,
-) -> Result<Secret, Problem> {
+) -> Result<Secret, KeyError> {
     match (given, file) {
-        (Some(_), Some(_)) => Err(Problem::new(key, format!("and {key}_file are both given: keep one"))),
-        (None, None) => Err(Problem::new(key, format!("is missing: write it, or {key}_file"))),
-        (Some(Secret(text)), None) if text.is_empty() => Err(Problem::new(key, "is empty")),
+        (Some(_), Some(_)) => Err(KeyError::new(key, format!("and {key}_file are both given: keep one"))),
+        (None, None) => Err(KeyError::new(key, format!("is missing: write it, or {key}_file"))),
+        (Some(Secret(text)), None) if text.is_empty() => Err(KeyError::new(key, "is empty")),
         (Some(secret), None) => Ok(secret),
         (None, Some(path)) => {
             let file_key = format!("{key}_file");
             let text = fs::read_to_string(&path).map_err(|cause| {
-                Problem::new(&file_key, format!("names {}, which can't be read: {cause}", path.display()))
+                KeyError::new(&file_key, format!("names {}, which can't be read: {cause}", path.display()))
             })?;
             let text = text.trim_end_matches(['\r', '\n']);
             if text.is_empty() {
-                return Err(Problem::new(file_key, format!("names {}, which is empty", path.display())));
+                return Err(KeyError::new(file_key, format!("names {}, which is empty", path.display())));
             }
-            if key.ends_with("secret") && everyone_may_read(&path) {
+            if key.ends_with("secret") && is_world_readable(&path) {
                 let text = format!("{file_key} names {}, which everyone can read", path.display());
-                warnings.push(Warning::new(text, HIDE));
+                warnings.push(Warning::new(text, SECRET_FILE_ADVICE));
             }
             Ok(Secret(text.to_owned()))
         }
@@ -84,7 +85,7 @@ pub(super) fn given_or_in_file(
 }
 
 /// A file whose permissions can't be told has just been read, so the doubt is not worth a warning.
-pub(super) fn everyone_may_read(path: &Path) -> bool {
+pub(super) fn is_world_readable(path: &Path) -> bool {
     fs::metadata(path).is_ok_and(|metadata| metadata.permissions().mode() & 0o004 != 0)
 }
 
@@ -105,7 +106,7 @@ mod tests {
         let path = folder.path().join("secret");
         for (content, expected) in [("a b", "a b"), ("ab\n", "ab"), (" ab \r\n", " ab "), ("00123", "00123")] {
             fs::write(&path, content).unwrap();
-            let secret = given_or_in_file("k.client_secret", None, Some(path.clone()), &mut Vec::new()).unwrap();
+            let secret = from_value_or_file("k.client_secret", None, Some(path.clone()), &mut Vec::new()).unwrap();
             assert_eq!(secret.expose(), expected);
         }
     }
@@ -114,7 +115,7 @@ mod tests {
     fn a_secret_file_that_is_missing_or_empty_is_named_with_its_key() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("secret");
-        let read = || given_or_in_file("k.client_secret", None, Some(path.clone()), &mut Vec::new()).unwrap_err();
+        let read = || from_value_or_file("k.client_secret", None, Some(path.clone()), &mut Vec::new()).unwrap_err();
         let shown = path.display();
         assert_eq!(
             read().to_string(),
@@ -132,7 +133,7 @@ mod tests {
         for (mode, expected) in [(0o600, 0), (0o640, 0), (0o644, 1)] {
             fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
             let mut warnings = Vec::new();
-            given_or_in_file("k.client_secret", None, Some(path.clone()), &mut warnings).unwrap();
+            from_value_or_file("k.client_secret", None, Some(path.clone()), &mut warnings).unwrap();
             assert_eq!(warnings.len(), expected, "{mode:o}");
         }
     }

@@ -8,8 +8,8 @@ const ADVICE: &str = "name each Marketo once; what differs between jobs can be t
 
 /// The instances with the base URL of `name`, itself included, in the order of their names.
 pub fn sharing(instances: &BTreeMap<String, Instance>, name: &str) -> Vec<String> {
-    let Some(own) = instances.get(name).map(|instance| place(&instance.base_url)) else { return Vec::new() };
-    let same = instances.iter().filter(|(_, other)| place(&other.base_url) == own);
+    let Some(own) = instances.get(name).map(|instance| url_key(&instance.base_url)) else { return Vec::new() };
+    let same = instances.iter().filter(|(_, other)| url_key(&other.base_url) == own);
     same.map(|(name, _)| name.clone()).collect()
 }
 
@@ -42,7 +42,7 @@ pub fn share_limits(instances: &mut BTreeMap<String, Instance>) -> Vec<Warning> 
         by_credentials.entry(credentials).or_default().push(name);
     }
     for names in by_credentials.into_values() {
-        let places: BTreeSet<String> = names.iter().map(|name| place(&instances[*name].base_url)).collect();
+        let places: BTreeSet<String> = names.iter().map(|name| url_key(&instances[*name].base_url)).collect();
         if places.len() > 1 {
             let text = format!(
                 "instances {} have the same credentials and different base_urls: if they lead to one Marketo, its limits \
@@ -56,7 +56,7 @@ pub fn share_limits(instances: &mut BTreeMap<String, Instance>) -> Vec<Warning> 
 }
 
 /// Where a base URL leads: it has been normalised, but for a dot at the end of its host's name.
-fn place(base_url: &str) -> String {
+fn url_key(base_url: &str) -> String {
     let mut url = match url::Url::parse(base_url) {
         Ok(url) => url,
         Err(_) => return base_url.to_owned(),

@@ -12,9 +12,9 @@ use serde::forward_to_deserialize_any;
 
 /// A value that has an origin came from a variable, and is text. It becomes a number only where a number belongs, so a
 /// secret of `00123` or `true` is what it says.
-pub(super) struct Strict(pub(super) Value);
+pub(super) struct StrictValue(pub(super) Value);
 
-impl Strict {
+impl StrictValue {
     fn number<'de, V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
         match (self.0.origin(), &self.0.kind) {
             (Some(_), ValueKind::String(text)) => match text.parse() {
@@ -26,14 +26,14 @@ impl Strict {
     }
 }
 
-impl<'de> Deserializer<'de> for Strict {
+impl<'de> Deserializer<'de> for StrictValue {
     type Error = Error;
 
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
         match self.0.kind {
             // What `config` puts before an entry that a variable has added, where there was none.
             ValueKind::Nil => {
-                visitor.visit_map(MapDeserializer::<_, Error>::new(std::iter::empty::<(String, Strict)>()))
+                visitor.visit_map(MapDeserializer::<_, Error>::new(std::iter::empty::<(String, StrictValue)>()))
             }
             ValueKind::Boolean(value) => visitor.visit_bool(value),
             ValueKind::I64(value) => visitor.visit_i64(value),
@@ -42,10 +42,10 @@ impl<'de> Deserializer<'de> for Strict {
             ValueKind::U128(value) => visitor.visit_u128(value),
             ValueKind::Float(value) => visitor.visit_f64(value),
             ValueKind::String(text) => visitor.visit_string(text),
-            ValueKind::Array(list) => visitor.visit_seq(SeqDeserializer::new(list.into_iter().map(Strict))),
+            ValueKind::Array(list) => visitor.visit_seq(SeqDeserializer::new(list.into_iter().map(StrictValue))),
             ValueKind::Table(table) => {
                 // Sorted, so that the same mistakes always give the same first error.
-                let sorted: BTreeMap<_, _> = table.into_iter().map(|(key, value)| (key, Strict(value))).collect();
+                let sorted: BTreeMap<_, _> = table.into_iter().map(|(key, value)| (key, StrictValue(value))).collect();
                 visitor.visit_map(MapDeserializer::new(sorted.into_iter()))
             }
         }
@@ -92,7 +92,7 @@ impl<'de> Deserializer<'de> for Strict {
     }
 }
 
-impl IntoDeserializer<'_, Error> for Strict {
+impl IntoDeserializer<'_, Error> for StrictValue {
     type Deserializer = Self;
 
     fn into_deserializer(self) -> Self {
@@ -105,7 +105,7 @@ mod tests {
     use super::*;
 
     fn number(value: Value) -> Result<u32, String> {
-        u32::deserialize(Strict(value)).map_err(|error| error.to_string())
+        u32::deserialize(StrictValue(value)).map_err(|error| error.to_string())
     }
 
     #[test]
@@ -114,14 +114,14 @@ mod tests {
             number(value).unwrap_err();
         }
         for value in [Value::new(None, true), Value::new(None, 1.0), Value::new(None, 660)] {
-            String::deserialize(Strict(value)).unwrap_err();
+            String::deserialize(StrictValue(value)).unwrap_err();
         }
         assert_eq!(number(Value::new(None, 1)), Ok(1));
     }
 
     #[test]
     fn the_text_of_a_variable_becomes_true_or_false() {
-        let bool = |value| bool::deserialize(Strict(value)).map_err(|error| error.to_string());
+        let bool = |value| bool::deserialize(StrictValue(value)).map_err(|error| error.to_string());
         let from_variable = |text: &str| Value::new(Some(&"V".to_owned()), text);
         assert_eq!([bool(from_variable("true")), bool(from_variable("false"))], [Ok(true), Ok(false)]);
         assert_eq!(bool(from_variable("1")).unwrap_err(), "must be true or false, not \"1\"");
@@ -137,6 +137,6 @@ mod tests {
         assert_eq!(number(from_variable("008")), Ok(8));
         assert_eq!(number(from_variable("true")).unwrap_err(), "must be a whole number, not \"true\"");
         assert_eq!(number(from_variable("1.0")).unwrap_err(), "must be a whole number, not \"1.0\"");
-        assert_eq!(String::deserialize(Strict(from_variable("008"))).unwrap(), "008");
+        assert_eq!(String::deserialize(StrictValue(from_variable("008"))).unwrap(), "008");
     }
 }

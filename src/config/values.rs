@@ -11,7 +11,7 @@ use serde::{Deserialize, Deserializer};
 use url::{Host, Url};
 
 /// Longer ones are mistakes, and would carry a date out of what a timestamp can hold.
-const LONGEST: Duration = Duration::from_secs(36_500 * 24 * 60 * 60);
+const MAX_DURATION: Duration = Duration::from_secs(36_500 * 24 * 60 * 60);
 
 pub(super) fn duration<'de, D: Deserializer<'de>>(input: D) -> Result<Duration, D::Error> {
     match Value::deserialize(input)?.kind {
@@ -30,7 +30,7 @@ fn parse_duration(text: &str) -> Result<Duration, String> {
         .and_then(|span| span.to_duration(SpanRelativeTo::days_are_24_hours()))
         .ok()
         .and_then(|duration| Duration::try_from(duration).ok())
-        .filter(|duration| *duration <= LONGEST)
+        .filter(|duration| *duration <= MAX_DURATION)
         .ok_or_else(|| {
             format!(
                 "must be a duration of at most 36500d, such as \"250ms\", \"20s\", \"5m\" or \"7d\", not \"{text}\""

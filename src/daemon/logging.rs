@@ -36,10 +36,10 @@ pub fn init(log: &Log) -> anyhow::Result<Level> {
 /// Which lines are written, to be changed while the process runs.
 pub struct Level {
     rust_log: Option<String>,
-    change: Change,
+    change: FilterHandle,
 }
 
-type Change = reload::Handle<EnvFilter, Registry>;
+type FilterHandle = reload::Handle<EnvFilter, Registry>;
 
 impl Level {
     /// Writes what `level` says from now on. `RUST_LOG`, where it was set at the start, goes over it still.
@@ -70,7 +70,7 @@ fn subscriber<W>(
     colours: bool,
     filter: EnvFilter,
     writer: W,
-) -> (Box<dyn Subscriber + Send + Sync>, Change)
+) -> (Box<dyn Subscriber + Send + Sync>, FilterHandle)
 where
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
 {

@@ -6,7 +6,7 @@ use crate::config::{self, Config, Instance};
 ///
 /// Limits, polling, credentials and whatever else an instance has, but for the addresses of its Marketo: its imports are
 /// there. Of the rest, the log's level.
-pub fn merged(now: &Config, new: Config) -> (Config, Vec<String>) {
+pub fn merge_reloadable(now: &Config, new: Config) -> (Config, Vec<String>) {
     // Taken apart, so that a part that is added has to be thought of here.
     let Config { store, retention, api, drop, notify, instances, log, warnings } = new;
     let mut later = Vec::new();
@@ -75,7 +75,7 @@ mod tests {
             [instances.default.polling]
             min = "1s"
         "#;
-        assert_eq!(merged(&read(BEFORE), read(after)), (read(after), Vec::new()));
+        assert_eq!(merge_reloadable(&read(BEFORE), read(after)), (read(after), Vec::new()));
     }
 
     #[test]
@@ -100,7 +100,7 @@ mod tests {
             client_id = "a"
             client_secret = "s"
         "#;
-        let (merged, later) = merged(&read(BEFORE), read(after));
+        let (merged, later) = merge_reloadable(&read(BEFORE), read(after));
         let keys = ["store", "retention", "api", "drop", "log.format", "instances.default.base_url"];
         let more = ["instances.default.identity_url", "instances.second"];
         assert_eq!(later, [&keys[..], &more[..]].concat());
@@ -114,7 +114,7 @@ mod tests {
         let two = format!(
             "{BEFORE}\n[instances.second]\nbase_url = \"http://127.0.0.1:2\"\nclient_id = \"x\"\nclient_secret = \"y\""
         );
-        let (merged, later) = merged(&read(&two), read(BEFORE));
+        let (merged, later) = merge_reloadable(&read(&two), read(BEFORE));
         assert_eq!((merged, later), (read(&two), vec!["instances.second (taken out)".to_owned()]));
     }
 }

@@ -10,7 +10,7 @@ use anyhow::Context;
 use listenfd::ListenFd;
 use sd_notify::NotifyState;
 
-use crate::schedule::Lane;
+use crate::schedule::InstanceScheduler;
 use crate::store::Store;
 
 /// The socket that systemd listens on for us (`marqueue.socket`), where there is one. `path` is where clients look.
@@ -36,20 +36,20 @@ pub fn socket(path: &Path) -> anyhow::Result<Option<UnixListener>> {
 
 /// Clients are answered, or the new configuration is in force.
 pub fn ready() {
-    tell(&[NotifyState::Ready]);
+    notify(&[NotifyState::Ready]);
 }
 
 /// A reload has begun. [`ready`] ends it.
 pub fn reloading() {
     // systemd compares it with when it asked.
     match NotifyState::monotonic_usec_now() {
-        Ok(now) => tell(&[NotifyState::Reloading, now]),
+        Ok(now) => notify(&[NotifyState::Reloading, now]),
         Err(error) => tracing::warn!(%error, "there is no monotonic clock"),
     }
 }
 
 pub fn stopping() {
-    tell(&[NotifyState::Stopping]);
+    notify(&[NotifyState::Stopping]);
 }
 
 /// How long systemd waits for a sign of life before it starts the daemon anew; none if it does not watch.
@@ -59,19 +59,19 @@ pub fn watchdog() -> Option<Duration> {
 
 /// Gives a sign of life twice in each `patience`, as long as each lane looks at its rows and the store answers. An answer
 /// is also that the disk is full or the database gone: a new start would make no room, and lose the last copy.
-pub async fn stay_alive(patience: Duration, lanes: Vec<Lane>, store: Store) {
+pub async fn watchdog_loop(patience: Duration, lanes: Vec<InstanceScheduler>, store: Store) {
     loop {
         for lane in &lanes {
-            lane.look().await;
+            lane.tick().await;
         }
         // The next write finds out for itself what is wrong, and says it.
         let _ = store.can_write().await;
-        tell(&[NotifyState::Watchdog]);
+        notify(&[NotifyState::Watchdog]);
         tokio::time::sleep(patience / 2).await;
     }
 }
 
-fn tell(state: &[NotifyState<'_>]) {
+fn notify(state: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(state) {
         tracing::warn!(%error, "systemd can't be told how the daemon is");
     }

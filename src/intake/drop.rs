@@ -16,8 +16,8 @@ use tokio::task::{self, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use self::folder::FolderTask;
-use self::take::Hands;
-use self::tree::{Part, Tree};
+use self::take::IngestContext;
+use self::tree::{DirTree, Part};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::intake::Intake;
@@ -69,9 +69,9 @@ impl DropFolder {
         let Some(path) = &config.drop.path else { return Ok(None) };
         let failed = |why| DropFolderError { path: path.clone(), why };
         std::fs::create_dir_all(path).map_err(failed)?;
-        let tree = Tree::new(path.canonicalize().map_err(failed)?);
+        let tree = DirTree::new(path.canonicalize().map_err(failed)?);
         tree.open_root().map_err(failed)?;
-        let hands = Arc::new(Hands { tree, intake, clock, choosing: Arc::default() });
+        let hands = Arc::new(IngestContext { tree, intake, clock, choosing: Arc::default() });
         let instances: Arc<std::collections::BTreeSet<String>> = Arc::new(config.instances.keys().cloned().collect());
         let parts = instances.iter().cloned().map(Part::Instance).chain([Part::Rest(instances.as_ref().clone())]);
         let report = DropReport::default();
@@ -89,7 +89,7 @@ impl DropFolder {
             }
         }
         let tree = hands.tree.clone();
-        let tidied = task::spawn_blocking(move || ground::tidy_rejected(&tree));
+        let tidied = task::spawn_blocking(move || ground::remove_stale_rejected(&tree));
         if let Ok(Ok(Err(error))) = tokio::time::timeout(PREPARATION, tidied).await {
             tracing::debug!(%error, "the rejected files can't be looked at");
         }

@@ -6,9 +6,9 @@ use crate::store::NewJob;
 use crate::untrusted_text::MAX_NAME_BYTES;
 
 /// The longest of each text that is said of a file. None of Marketo's names comes near it.
-const LONGEST: usize = MAX_NAME_BYTES;
+const MAX_PARAMETER_BYTES: usize = MAX_NAME_BYTES;
 
-pub(super) fn plausible(new: &NewJob) -> Result<(), IntakeError> {
+pub(crate) fn validate_parameters(new: &NewJob) -> Result<(), IntakeError> {
     let mut texts = vec![("filename", Some(new.filename.as_str()))];
     texts.extend([("group", new.group.as_deref()), ("idempotency key", new.idempotency_key.as_deref())]);
     match &new.target {
@@ -29,8 +29,8 @@ pub(super) fn plausible(new: &NewJob) -> Result<(), IntakeError> {
         let Some(text) = text else { continue };
         let fault = if text.trim().is_empty() {
             "is empty".to_owned()
-        } else if text.len() > LONGEST {
-            format!("is longer than {LONGEST} bytes")
+        } else if text.len() > MAX_PARAMETER_BYTES {
+            format!("is longer than {MAX_PARAMETER_BYTES} bytes")
         } else if text.contains(|letter: char| letter.is_control()) {
             "has a control character".to_owned()
         } else {

@@ -1,16 +1,16 @@
 //! What if a file's reading finds a fault, and the file still comes?
 
-use crate::table::{Fault, Layout, Rules, Scanner};
+use crate::table::{FileLayout, ScanRules, Scanner, ValidationError};
 
 /// A scanner that is of no more use once it has found a fault, and the fault.
-pub(super) struct Scan {
+pub(super) struct LenientScanner {
     scanner: Scanner,
-    pub(super) fault: Option<Fault>,
+    pub(super) fault: Option<ValidationError>,
 }
 
-impl Scan {
-    pub(super) fn new(rules: Rules) -> Scan {
-        Scan { scanner: Scanner::new(rules), fault: None }
+impl LenientScanner {
+    pub(super) fn new(rules: ScanRules) -> LenientScanner {
+        LenientScanner { scanner: Scanner::new(rules), fault: None }
     }
 
     pub(super) fn push(&mut self, bytes: &[u8]) {
@@ -19,7 +19,7 @@ impl Scan {
         }
     }
 
-    pub(super) fn finish(self) -> Result<Layout, Fault> {
+    pub(super) fn finish(self) -> Result<FileLayout, ValidationError> {
         match self.fault {
             Some(fault) => Err(fault),
             None => self.scanner.finish(),

@@ -27,7 +27,7 @@ pub struct Counts {
 /// What an upload that used up no attempt has to wait for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Wait {
+pub enum DeferReason {
     /// 1016: ten imports stand in Marketo's queue, ours and others'.
     QueueFull,
     /// 1019: another import fills the same static list.
@@ -40,29 +40,29 @@ pub enum Wait {
     Service,
 }
 
-impl Wait {
+impl DeferReason {
     pub fn as_str(self) -> &'static str {
         match self {
-            Wait::QueueFull => "queue-full",
-            Wait::ListBusy => "list-busy",
-            Wait::Calls => "calls",
-            Wait::Instance => "instance",
-            Wait::Service => "service",
+            DeferReason::QueueFull => "queue-full",
+            DeferReason::ListBusy => "list-busy",
+            DeferReason::Calls => "calls",
+            DeferReason::Instance => "instance",
+            DeferReason::Service => "service",
         }
     }
 }
 
 /// What a failed upload is put down to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Blame {
+pub enum FailureScope {
     /// A create of another batch has succeeded since this batch's last upload: the attempt counts.
     Batch,
     /// Nothing of the instance has succeeded since: no attempt counts. Where the failure before this one was another
     /// batch's, the instance makes no upload before `quiet_until`.
     Instance {
-        quiet_until: Timestamp,
+        backoff_until: Timestamp,
         /// For how long the batch has been tried alone by then.
-        alone: Duration,
+        tried_alone_for: Duration,
     },
     /// The daemon ended in the middle of it: no attempt counts, and it says nothing about Marketo.
     Daemon,
@@ -74,20 +74,20 @@ pub enum Event {
     /// The next thing to leave is the upload. One attempt is counted.
     UploadBegan,
     /// The upload surely made no import and the batch is not to blame. The attempt is given back.
-    PutBack { wait: Wait, reason: String, not_before: Option<Timestamp> },
+    Requeued { defer_reason: DeferReason, reason: String, not_before: Option<Timestamp> },
     /// Marketo refused in passing, or the upload broke off: nothing was made.
-    Refused { reason: String, not_before: Timestamp, blame: Blame },
+    Refused { reason: String, not_before: Timestamp, scope: FailureScope },
     /// The answer was lost, and the policy is to send again. Until `ghost_until` the import that may exist counts as one.
-    AnswerLost { reason: String, not_before: Timestamp, ghost_until: Timestamp, blame: Blame },
+    AnswerLost { reason: String, not_before: Timestamp, unconfirmed_until: Timestamp, scope: FailureScope },
     /// The answer was lost, and the policy is to ask a person. `ghost_until` as above.
-    Held { reason: String, ghost_until: Timestamp, blame: Blame },
+    Held { reason: String, unconfirmed_until: Timestamp, scope: FailureScope },
     /// Marketo found the batch too large (413), and it was cut in two. The attempt is given back.
-    Halved { reason: String },
+    Split { reason: String },
     /// Marketo will never take this batch.
     Rejected { reason: String },
     /// The attempts are used up, or the batch was tried alone for too long. `ghost_until` as above, where the last answer
     /// was lost.
-    GivenUp { reason: String, ghost_until: Option<Timestamp> },
+    AttemptsExhausted { reason: String, unconfirmed_until: Option<Timestamp> },
     /// Marketo made an import of it.
     Accepted { marketo_batch_id: String, status: RemoteStatus },
     /// A person found the import on Marketo that nobody knew of.
@@ -102,9 +102,9 @@ pub enum Event {
     /// An operator gave up an import that Marketo does not end. Until `counts_until` it counts as one of ours.
     Abandoned { counts_until: Timestamp },
     /// The import ended `Complete`.
-    Ended { counts: Counts, message: String },
+    ImportEnded { counts: Counts, message: String },
     /// The import ended `Failed`, or Marketo no longer knows it.
-    Lost { counts: Counts, reason: String },
+    ImportLost { counts: Counts, reason: String },
     /// The failure and warning files, where there are any, are stored.
     Collected,
     /// A person said to leave it.
@@ -118,21 +118,21 @@ impl Event {
     pub fn name(&self) -> &'static str {
         match self {
             Event::UploadBegan => "upload-began",
-            Event::PutBack { .. } => "put-back",
+            Event::Requeued { .. } => "put-back",
             Event::Refused { .. } => "refused",
             Event::AnswerLost { .. } => "answer-lost",
             Event::Held { .. } => "held",
-            Event::Halved { .. } => "halved",
+            Event::Split { .. } => "halved",
             Event::Rejected { .. } => "rejected",
-            Event::GivenUp { .. } => "given-up",
+            Event::AttemptsExhausted { .. } => "given-up",
             Event::Accepted { .. } => "accepted",
             Event::Settled { .. } => "settled",
             Event::Polled { .. } => "polled",
             Event::UnknownStatus { .. } => "unknown-status",
             Event::Overdue { .. } => "overdue",
             Event::Abandoned { .. } => "abandoned",
-            Event::Ended { .. } => "import-ended",
-            Event::Lost { .. } => "import-lost",
+            Event::ImportEnded { .. } => "import-ended",
+            Event::ImportLost { .. } => "import-lost",
             Event::Collected => "collected",
             Event::Cancelled => "cancelled",
             Event::Retried => "retried",
@@ -143,39 +143,41 @@ impl Event {
     pub fn ends_upload(&self) -> bool {
         matches!(
             self,
-            Event::PutBack { .. }
+            Event::Requeued { .. }
                 | Event::Refused { .. }
                 | Event::AnswerLost { .. }
                 | Event::Held { .. }
-                | Event::Halved { .. }
+                | Event::Split { .. }
                 | Event::Rejected { .. }
-                | Event::GivenUp { .. }
+                | Event::AttemptsExhausted { .. }
                 | Event::Accepted { .. }
         )
     }
 
     /// What a failed upload is put down to; none where the event says it in itself, or is no such failure.
-    pub fn blame(&self) -> Option<Blame> {
+    pub fn failure_scope(&self) -> Option<FailureScope> {
         match self {
-            Event::Refused { blame, .. } | Event::AnswerLost { blame, .. } | Event::Held { blame, .. } => Some(*blame),
+            Event::Refused { scope: blame, .. }
+            | Event::AnswerLost { scope: blame, .. }
+            | Event::Held { scope: blame, .. } => Some(*blame),
             _ => None,
         }
     }
 
     /// What is to be said of it: Marketo's words, why it happened, or the import's id.
-    pub fn words(&self) -> Option<&str> {
+    pub fn message(&self) -> Option<&str> {
         match self {
-            Event::PutBack { reason, .. }
+            Event::Requeued { reason, .. }
             | Event::Refused { reason, .. }
             | Event::AnswerLost { reason, .. }
             | Event::Held { reason, .. }
-            | Event::Halved { reason }
+            | Event::Split { reason }
             | Event::Rejected { reason }
-            | Event::GivenUp { reason, .. }
+            | Event::AttemptsExhausted { reason, .. }
             | Event::UnknownStatus { reason, .. }
             | Event::Overdue { reason }
-            | Event::Lost { reason, .. } => Some(reason),
-            Event::Ended { message, .. } => Some(message),
+            | Event::ImportLost { reason, .. } => Some(reason),
+            Event::ImportEnded { message, .. } => Some(message),
             Event::Accepted { marketo_batch_id, .. } | Event::Settled { marketo_batch_id } => Some(marketo_batch_id),
             _ => None,
         }

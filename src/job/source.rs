@@ -30,7 +30,7 @@ impl Source {
     }
 
     /// The word and the text that the store keeps of it.
-    pub fn parts(&self) -> (&'static str, String) {
+    pub fn to_columns(&self) -> (&'static str, String) {
         match self {
             Source::Socket { uid } => ("socket", uid.map(|uid| uid.to_string()).unwrap_or_default()),
             Source::Client { client_id } => ("client", client_id.clone()),
@@ -39,7 +39,7 @@ impl Source {
     }
 
     /// From what [`Source::parts`] gave; none for anything else.
-    pub fn of_parts(word: &str, text: &str) -> Option<Source> {
+    pub fn from_columns(word: &str, text: &str) -> Option<Source> {
         match word {
             "socket" if text.is_empty() => Some(Source::Socket { uid: None }),
             "socket" => text.parse().ok().map(|uid| Source::Socket { uid: Some(uid) }),
@@ -73,12 +73,12 @@ mod tests {
             (Source::Client { client_id: "crm".into() }, r#"{"type":"client","client_id":"crm"}"#),
             (Source::Drop { path: "default/leads/a.csv".into() }, r#"{"type":"drop","path":"default/leads/a.csv"}"#),
         ] {
-            let (word, text) = source.parts();
-            assert_eq!(Source::of_parts(word, &text).as_ref(), Some(&source));
+            let (word, text) = source.to_columns();
+            assert_eq!(Source::from_columns(word, &text).as_ref(), Some(&source));
             assert_eq!(serde_json::to_string(&source).unwrap(), json);
             assert_eq!(serde_json::from_str::<Source>(json).unwrap(), source);
         }
-        assert_eq!(Source::of_parts("socket", "x"), None);
-        assert_eq!(Source::of_parts("post", "1"), None);
+        assert_eq!(Source::from_columns("socket", "x"), None);
+        assert_eq!(Source::from_columns("post", "1"), None);
     }
 }

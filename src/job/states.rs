@@ -10,7 +10,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::events::{Event, RemoteStatus};
-use super::{UnknownWord, find};
+use super::{ParseEnumError, parse_enum};
 
 /// The state of a job, as clients see it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
@@ -48,7 +48,7 @@ impl JobState {
     }
 
     /// Nothing more will happen to the job unless a person asks for it.
-    pub fn has_ended(self) -> bool {
+    pub fn is_terminal(self) -> bool {
         matches!(self, JobState::Complete | JobState::Failed | JobState::Cancelled)
     }
 }
@@ -60,10 +60,10 @@ impl fmt::Display for JobState {
 }
 
 impl FromStr for JobState {
-    type Err = UnknownWord;
+    type Err = ParseEnumError;
 
-    fn from_str(text: &str) -> Result<Self, UnknownWord> {
-        find("state", text, &JobState::ALL, JobState::as_str)
+    fn from_str(text: &str) -> Result<Self, ParseEnumError> {
+        parse_enum("state", text, &JobState::ALL, JobState::as_str)
     }
 }
 
@@ -114,12 +114,12 @@ impl BatchState {
     }
 
     /// Nothing more will happen to the batch unless a person asks for it.
-    pub fn has_ended(self) -> bool {
+    pub fn is_terminal(self) -> bool {
         matches!(self, BatchState::Complete | BatchState::Failed | BatchState::Cancelled)
     }
 
     /// The batch holds, or may hold, one of Marketo's places: an upload under way may already have been accepted.
-    pub fn holds_a_slot(self) -> bool {
+    pub fn occupies_slot(self) -> bool {
         matches!(self, BatchState::Uploading | BatchState::Queued | BatchState::Importing)
     }
 }
@@ -131,17 +131,17 @@ impl fmt::Display for BatchState {
 }
 
 impl FromStr for BatchState {
-    type Err = UnknownWord;
+    type Err = ParseEnumError;
 
-    fn from_str(text: &str) -> Result<Self, UnknownWord> {
-        find("state", text, &BatchState::ALL, BatchState::as_str)
+    fn from_str(text: &str) -> Result<Self, ParseEnumError> {
+        parse_enum("state", text, &BatchState::ALL, BatchState::as_str)
     }
 }
 
 /// A move that is not in the table.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a batch that is {from} can't be moved by \"{event}\"")]
-pub struct Illegal {
+pub struct IllegalTransitionError {
     pub from: BatchState,
     pub event: &'static str,
 }
@@ -150,16 +150,16 @@ pub struct Illegal {
 ///
 /// # Errors
 /// [`Illegal`] where the event can't happen to a batch in that state. The caller then changes nothing.
-pub fn step(from: BatchState, event: &Event) -> Result<BatchState, Illegal> {
+pub fn transition(from: BatchState, event: &Event) -> Result<BatchState, IllegalTransitionError> {
     use BatchState as S;
     let to = match (from, event) {
         (S::Pending, Event::UploadBegan) => S::Uploading,
         (
             S::Uploading,
-            Event::PutBack { .. } | Event::Refused { .. } | Event::AnswerLost { .. } | Event::Halved { .. },
+            Event::Requeued { .. } | Event::Refused { .. } | Event::AnswerLost { .. } | Event::Split { .. },
         ) => S::Pending,
         (S::Uploading, Event::Held { .. }) => S::Held,
-        (S::Uploading, Event::Rejected { .. } | Event::GivenUp { .. }) => S::Failed,
+        (S::Uploading, Event::Rejected { .. } | Event::AttemptsExhausted { .. }) => S::Failed,
         // A status that has already ended is not trusted from the upload's answer: the next poll brings it with counts.
         (S::Uploading, Event::Accepted { status, .. }) => match status {
             RemoteStatus::Queued => S::Queued,
@@ -172,13 +172,13 @@ pub fn step(from: BatchState, event: &Event) -> Result<BatchState, Illegal> {
         },
         (S::Queued | S::Importing, Event::UnknownStatus { .. } | Event::Overdue { .. }) => from,
         (S::Queued | S::Importing, Event::Abandoned { .. }) => S::Cancelled,
-        (S::Queued | S::Importing, Event::Ended { .. }) => S::Collecting,
-        (S::Queued | S::Importing | S::Collecting, Event::Lost { .. }) => S::Failed,
+        (S::Queued | S::Importing, Event::ImportEnded { .. }) => S::Collecting,
+        (S::Queued | S::Importing | S::Collecting, Event::ImportLost { .. }) => S::Failed,
         (S::Collecting, Event::Collected) => S::Complete,
         // What Marketo holds can't be called back, so only what is not there can be cancelled.
         (S::Pending | S::Held, Event::Cancelled) => S::Cancelled,
         (S::Failed | S::Cancelled | S::Held, Event::Retried) => S::Pending,
-        _ => return Err(Illegal { from, event: event.name() }),
+        _ => return Err(IllegalTransitionError { from, event: event.name() }),
     };
     Ok(to)
 }
@@ -188,7 +188,7 @@ pub fn job_state(batches: impl IntoIterator<Item = BatchState>) -> JobState {
     let (mut untouched, mut open, mut failed, mut cancelled) = (true, false, false, false);
     for state in batches {
         untouched &= state == BatchState::Pending;
-        open |= !state.has_ended();
+        open |= !state.is_terminal();
         failed |= state == BatchState::Failed;
         cancelled |= state == BatchState::Cancelled;
     }
@@ -207,7 +207,7 @@ mod tests {
 
     use jiff::Timestamp;
 
-    use super::super::{Blame, Counts, Wait};
+    use super::super::{Counts, DeferReason, FailureScope};
     use super::*;
     use BatchState as S;
 
@@ -216,26 +216,30 @@ mod tests {
         let counts = Counts::default();
         vec![
             Event::UploadBegan,
-            Event::PutBack { wait: Wait::QueueFull, reason: reason.clone(), not_before: None },
-            Event::Refused { reason: reason.clone(), not_before: Timestamp::UNIX_EPOCH, blame: Blame::Batch },
+            Event::Requeued { defer_reason: DeferReason::QueueFull, reason: reason.clone(), not_before: None },
+            Event::Refused { reason: reason.clone(), not_before: Timestamp::UNIX_EPOCH, scope: FailureScope::Batch },
             Event::AnswerLost {
                 reason: reason.clone(),
                 not_before: Timestamp::UNIX_EPOCH,
-                ghost_until: Timestamp::UNIX_EPOCH,
-                blame: Blame::Batch,
+                unconfirmed_until: Timestamp::UNIX_EPOCH,
+                scope: FailureScope::Batch,
             },
-            Event::Held { reason: reason.clone(), ghost_until: Timestamp::UNIX_EPOCH, blame: Blame::Batch },
-            Event::Halved { reason: reason.clone() },
+            Event::Held {
+                reason: reason.clone(),
+                unconfirmed_until: Timestamp::UNIX_EPOCH,
+                scope: FailureScope::Batch,
+            },
+            Event::Split { reason: reason.clone() },
             Event::Rejected { reason: reason.clone() },
-            Event::GivenUp { reason: reason.clone(), ghost_until: None },
+            Event::AttemptsExhausted { reason: reason.clone(), unconfirmed_until: None },
             Event::Accepted { marketo_batch_id: "1".into(), status: RemoteStatus::Queued },
             Event::Settled { marketo_batch_id: "1".into() },
             Event::Polled { status: RemoteStatus::Importing, counts, waited: Duration::ZERO },
             Event::UnknownStatus { reason: reason.clone(), waited: Duration::ZERO, not_before: Timestamp::UNIX_EPOCH },
             Event::Overdue { reason: reason.clone() },
             Event::Abandoned { counts_until: Timestamp::UNIX_EPOCH },
-            Event::Ended { counts, message: String::new() },
-            Event::Lost { counts, reason },
+            Event::ImportEnded { counts, message: String::new() },
+            Event::ImportLost { counts, reason },
             Event::Collected,
             Event::Cancelled,
             Event::Retried,
@@ -247,7 +251,7 @@ mod tests {
         let mut table = String::new();
         for from in S::ALL {
             for event in every_event() {
-                if let Ok(to) = step(from, &event) {
+                if let Ok(to) = transition(from, &event) {
                     table += &format!("{from} + {} = {to}\n", event.name());
                 }
             }
@@ -290,7 +294,7 @@ mod tests {
     fn an_import_that_marketo_holds_is_never_sent_again_by_any_event() {
         for from in [S::Queued, S::Importing, S::Collecting] {
             for event in every_event() {
-                assert_ne!(step(from, &event), Ok(S::Pending), "{from} + {}", event.name());
+                assert_ne!(transition(from, &event), Ok(S::Pending), "{from} + {}", event.name());
             }
         }
     }

@@ -7,51 +7,51 @@ use super::wire::{Envelope, Import};
 use crate::untrusted_text::{MAX_ID_BYTES, clip, mask_addresses, remark};
 
 /// More than any of Marketo's JSON answers has; the rest of a longer one is not read.
-const ANSWER_BYTES: usize = 1024 * 1024;
+const MAX_RESPONSE_BYTES: usize = 1024 * 1024;
 
 /// A byte-order mark.
-const MARK: &[u8] = b"\xef\xbb\xbf";
+const BOM: &[u8] = b"\xef\xbb\xbf";
 
 /// Nothing that anybody sends begins with more white space.
-const LONGEST_BLANK: usize = 4096;
+const MAX_BLANK_BYTES: usize = 4096;
 
 /// An answer with its body read.
-pub(super) struct Answer {
+pub(super) struct ApiResponse {
     pub http: u16,
     pub envelope: Option<Envelope<Import>>,
     /// What to say of it where there is no envelope.
     pub excerpt: String,
 }
 
-pub(super) async fn read(answer: Response) -> Answer {
-    read_on(answer, Vec::new()).await
+pub(super) async fn read(answer: Response) -> ApiResponse {
+    read_rest(answer, Vec::new()).await
 }
 
 /// Reads the rest of a body of which some has come.
-pub(super) async fn read_on(mut answer: Response, begins: Vec<u8>) -> Answer {
+pub(super) async fn read_rest(mut answer: Response, begins: Vec<u8>) -> ApiResponse {
     let http = answer.status().as_u16();
-    let body = read_body(&mut answer, begins, ANSWER_BYTES).await;
+    let body = read_body(&mut answer, begins, MAX_RESPONSE_BYTES).await;
     let excerpt = match &body {
         Err(broken) => format!("HTTP {http}, and the answer broke off: {broken}"),
         Ok(body) if body.is_empty() => format!("HTTP {http} with an empty body"),
         Ok(_) => format!("HTTP {http} with a body that is none of Marketo's"),
     };
-    Answer { http, envelope: body.ok().and_then(|body| read_envelope(&body)), excerpt }
+    ApiResponse { http, envelope: body.ok().and_then(|body| read_envelope(&body)), excerpt }
 }
 
 /// Reads a body that is one of Marketo's answers: an object that says whether it was a success.
 ///
 /// Public to the fuzzers: whatever the bytes, it returns.
 pub fn read_envelope(body: &[u8]) -> Option<Envelope<Import>> {
-    let value: serde_json::Value = serde_json::from_slice(body.strip_prefix(MARK).unwrap_or(body)).ok()?;
+    let value: serde_json::Value = serde_json::from_slice(body.strip_prefix(BOM).unwrap_or(body)).ok()?;
     value.get("success")?.as_bool()?;
     let mut envelope: Envelope<Import> = serde_json::from_value(value).ok()?;
-    bound(&mut envelope);
+    clip_messages(&mut envelope);
     Some(envelope)
 }
 
 /// Clips what is kept of an answer. The errors are clipped where they are put into words, for what they ask is read first.
-fn bound(envelope: &mut Envelope<Import>) {
+fn clip_messages(envelope: &mut Envelope<Import>) {
     let clipped = |text: &str| clip(&mask_addresses(text), MAX_ID_BYTES).into_owned();
     envelope.request_id = envelope.request_id.as_deref().map(clipped);
     for import in &mut envelope.result {
@@ -72,17 +72,17 @@ pub fn is_file(content_type: Option<&str>, begins: &[u8]) -> Option<bool> {
     if kind.contains("json") || kind.contains("html") {
         return Some(false);
     }
-    let text = begins.strip_prefix(MARK).unwrap_or(begins).trim_ascii_start();
+    let text = begins.strip_prefix(BOM).unwrap_or(begins).trim_ascii_start();
     match text.first() {
-        Some(_) if text.len() < MARK.len() && MARK.starts_with(text) => None,
+        Some(_) if text.len() < BOM.len() && BOM.starts_with(text) => None,
         Some(first) => Some(!b"{[<".contains(first)),
-        None if begins.len() > LONGEST_BLANK => Some(false),
+        None if begins.len() > MAX_BLANK_BYTES => Some(false),
         None => None,
     }
 }
 
 /// Marketo's own words, with their codes; clipped, and without e-mail addresses.
-pub(super) fn words(http: u16, envelope: &Envelope<Import>) -> String {
+pub(super) fn error_text(http: u16, envelope: &Envelope<Import>) -> String {
     let said: Vec<String> = envelope
         .errors
         .iter()
@@ -136,7 +136,7 @@ mod tests {
         assert!(envelope.result[0].status.len() < 250);
         let message = envelope.result[0].message.as_deref().unwrap();
         assert!(message.starts_with("***@*** xx") && message.len() < 2_100 && message.contains("clipped"), "{message}");
-        let words = words(200, &envelope);
+        let words = error_text(200, &envelope);
         assert!(words.starts_with("1006: Field '***@***' not found; xx") && words.len() < 2_100, "{words}");
         // What an error asks for is read in all of it.
         assert_eq!(envelope.errors[1].message.len(), 500_000);

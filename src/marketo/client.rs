@@ -11,14 +11,14 @@ use jiff::Timestamp;
 use reqwest::Response;
 use reqwest::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap};
 
-use super::answer::{Answer, is_file, read, read_on, words};
-use super::asks::{Ask, asks};
+use super::answer::{ApiResponse, error_text, is_file, read, read_rest};
+use super::asks::{ErrorAction, classify};
 use super::cause::reason;
 use super::daemon_id::{DAEMON_HEADER, answering_daemon, daemon_id};
-use super::multipart::Frame;
+use super::multipart::MultipartFrame;
 use super::outbound::client_for;
 use super::paths::{create_path, import_path};
-use super::token::{AccessToken, IDENTITY_TIMEOUT, TokenFault, Tokens, Trial};
+use super::token::{AccessToken, CredentialStatus, IDENTITY_TIMEOUT, TokenCache, TokenError};
 use crate::config;
 use crate::job::{Counts, Format, RemoteStatus, Target, marketo_id};
 use crate::untrusted_text::{MAX_ID_BYTES, clip, mask_addresses};
@@ -30,11 +30,11 @@ const MAX_CONNECT_TIME: Duration = Duration::from_secs(30);
 pub struct Client {
     http: reqwest::Client,
     base_url: String,
-    tokens: Tokens,
+    tokens: TokenCache,
 }
 
 /// What to upload; the content comes as a stream of its own.
-pub struct Upload<'a> {
+pub struct UploadRequest<'a> {
     pub target: &'a Target,
     pub filename: &'a str,
     pub format: Format,
@@ -44,7 +44,7 @@ pub struct Upload<'a> {
 
 /// An import that Marketo made.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Created {
+pub struct CreatedImport {
     pub marketo_batch_id: String,
     pub status: RemoteStatus,
     pub request_id: Option<String>,
@@ -52,7 +52,7 @@ pub struct Created {
 
 /// Why there is no import, or none that we know of.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum CreateFault {
+pub enum UploadError {
     /// Nothing of the request left: there was no way to Marketo.
     #[error("{0}")]
     NeverSent(String),
@@ -65,7 +65,7 @@ pub enum CreateFault {
     BrokenOff(String),
     /// Marketo said no, so there is no import. [`Ask::OutcomeUnknown`] never stands here.
     #[error("{reason}")]
-    Refused { ask: Ask, reason: String, request_id: Option<String> },
+    Refused { ask: ErrorAction, reason: String, request_id: Option<String> },
     /// All of it may have arrived, and no answer says what became of it.
     #[error("{reason}")]
     AnswerLost { reason: String, request_id: Option<String> },
@@ -74,15 +74,15 @@ pub enum CreateFault {
 /// A question about an import that found no good answer. It says nothing about the import.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{reason}")]
-pub struct AskFault {
-    pub ask: Ask,
+pub struct QueryError {
+    pub ask: ErrorAction,
     pub reason: String,
     pub request_id: Option<String>,
 }
 
 /// How an import stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Status {
+pub struct ImportStatus {
     /// None where Marketo's word is none of the four that it documents.
     pub status: Option<RemoteStatus>,
     /// The word as it came, clipped.
@@ -104,16 +104,16 @@ pub enum Report {
     /// 404, or nothing in it.
     None,
     /// Its bytes as they come.
-    File(File),
+    File(ReportFile),
 }
 
 /// A failure or warning file on its way here.
-pub struct File {
+pub struct ReportFile {
     first: Option<Bytes>,
     rest: Response,
 }
 
-impl File {
+impl ReportFile {
     /// The next bytes; none at the end.
     ///
     /// # Errors
@@ -146,12 +146,12 @@ impl Client {
         Ok(Client {
             http: build(&instance.base_url, instance.request_timeout)?,
             base_url: instance.base_url.clone(),
-            tokens: Tokens::new(identity, &instance.identity_url, &instance.client_id, &instance.client_secret),
+            tokens: TokenCache::new(identity, &instance.identity_url, &instance.client_id, &instance.client_secret),
         })
     }
 
     /// The token for the next calls. Needs no permit: these calls count against no limit.
-    pub async fn token(&self) -> Result<AccessToken, TokenFault> {
+    pub async fn token(&self) -> Result<AccessToken, TokenError> {
         self.tokens.get().await
     }
 
@@ -165,13 +165,13 @@ impl Client {
     }
 
     /// How the last request for a token went.
-    pub fn trial(&self) -> Trial {
-        self.tokens.trial()
+    pub fn credential_status(&self) -> CredentialStatus {
+        self.tokens.credential_status()
     }
 
     /// What time it was there when the identity endpoint last answered, to the second; none where it did not say.
-    pub fn their_time(&self) -> Option<Timestamp> {
-        self.tokens.their_time()
+    pub fn server_time(&self) -> Option<Timestamp> {
+        self.tokens.server_time()
     }
 
     /// Sends a file. `content` yields exactly `upload.bytes` bytes. When `stop` is over before any of them has left,
@@ -182,14 +182,14 @@ impl Client {
     pub async fn create<S>(
         &self,
         token: &AccessToken,
-        upload: Upload<'_>,
+        upload: UploadRequest<'_>,
         content: S,
         stop: impl Future<Output = ()>,
-    ) -> Result<Created, CreateFault>
+    ) -> Result<CreatedImport, UploadError>
     where
         S: Stream<Item = std::io::Result<Bytes>> + Send + 'static,
     {
-        let frame = Frame::new(upload.filename);
+        let frame = MultipartFrame::new(upload.filename);
         let (path, parameters) = create_path(upload.target, upload.format);
         // Whether the first bytes are taken, or the stop comes before them: the first of the two to ask decides it.
         let begun = Arc::new(OnceLock::new());
@@ -223,31 +223,33 @@ impl Client {
             sent = &mut sending => sent,
             () = stop => {
                 if !*begun.get_or_init(|| false) {
-                    return Err(CreateFault::Stopped);
+                    return Err(UploadError::Stopped);
                 }
                 sending.await
             }
         };
         let answer = match sent {
             Ok(answer) => answer,
-            Err(error) if begun.get() != Some(&true) => return Err(CreateFault::NeverSent(reason(&error))),
+            Err(error) if begun.get() != Some(&true) => return Err(UploadError::NeverSent(reason(&error))),
             Err(error) if !all_handed_over.load(Ordering::SeqCst) => {
-                return Err(CreateFault::BrokenOff(format!("it broke off while it was sent: {}", reason(&error))));
+                return Err(UploadError::BrokenOff(format!("it broke off while it was sent: {}", reason(&error))));
             }
-            Err(error) => return Err(CreateFault::AnswerLost { reason: reason(&error), request_id: None }),
+            Err(error) => return Err(UploadError::AnswerLost { reason: reason(&error), request_id: None }),
         };
-        let Answer { http, envelope, excerpt } = read(answer).await;
+        let ApiResponse { http, envelope, excerpt } = read(answer).await;
         let Some(envelope) = envelope else {
-            return Err(match asks(http, None) {
-                Ask::OutcomeUnknown => CreateFault::AnswerLost { reason: excerpt, request_id: None },
-                ask => self.refused(token, ask, excerpt, None).await.into(),
+            return Err(match classify(http, None) {
+                ErrorAction::OutcomeUnknown => UploadError::AnswerLost { reason: excerpt, request_id: None },
+                ask => self.refusal(token, ask, excerpt, None).await.into(),
             });
         };
         let request_id = envelope.request_id.clone();
         if !envelope.success {
-            return Err(match asks(http, Some(&envelope.errors)) {
-                Ask::OutcomeUnknown => CreateFault::AnswerLost { reason: words(http, &envelope), request_id },
-                ask => self.refused(token, ask, words(http, &envelope), request_id).await.into(),
+            return Err(match classify(http, Some(&envelope.errors)) {
+                ErrorAction::OutcomeUnknown => {
+                    UploadError::AnswerLost { reason: error_text(http, &envelope), request_id }
+                }
+                ask => self.refusal(token, ask, error_text(http, &envelope), request_id).await.into(),
             });
         }
         // A success without an id is an import that can't be asked after.
@@ -257,14 +259,14 @@ impl Client {
                 let shown = clip(&mask_addresses(&marketo_batch_id), MAX_ID_BYTES).into_owned();
                 let reason =
                     format!("Marketo said that it made an import, and gave \"{shown}\" as its batchId: no number");
-                Err(CreateFault::AnswerLost { reason, request_id })
+                Err(UploadError::AnswerLost { reason, request_id })
             }
             Some((marketo_batch_id, status)) => {
-                Ok(Created { marketo_batch_id, status: status.unwrap_or(RemoteStatus::Queued), request_id })
+                Ok(CreatedImport { marketo_batch_id, status: status.unwrap_or(RemoteStatus::Queued), request_id })
             }
             None => {
                 let reason = "Marketo said that it made an import, and not which".to_owned();
-                Err(CreateFault::AnswerLost { reason, request_id })
+                Err(UploadError::AnswerLost { reason, request_id })
             }
         }
     }
@@ -273,19 +275,19 @@ impl Client {
     ///
     /// # Errors
     /// See [`AskFault`]: it says nothing about the import.
-    pub async fn status(&self, token: &AccessToken, target: &Target, id: &str) -> Result<Status, AskFault> {
+    pub async fn status(&self, token: &AccessToken, target: &Target, id: &str) -> Result<ImportStatus, QueryError> {
         let answer = read(self.get(token, target, id, "").await?).await;
         let Some(envelope) = answer.envelope else {
-            return Err(self.refused(token, asks(answer.http, None), answer.excerpt, None).await);
+            return Err(self.refusal(token, classify(answer.http, None), answer.excerpt, None).await);
         };
         let request_id = envelope.request_id.clone();
         if !envelope.success {
-            let ask = asks(answer.http, Some(&envelope.errors));
-            return Err(self.refused(token, ask, words(answer.http, &envelope), request_id).await);
+            let ask = classify(answer.http, Some(&envelope.errors));
+            return Err(self.refusal(token, ask, error_text(answer.http, &envelope), request_id).await);
         }
         let import = envelope.result.into_iter().next().unwrap_or_default();
         let (status, counts) = (import.remote_status(), import.counts());
-        Ok(Status { status, word: import.status, counts, message: import.message, request_id })
+        Ok(ImportStatus { status, word: import.status, counts, message: import.message, request_id })
     }
 
     /// The failure or warning file of the import `id`.
@@ -298,7 +300,7 @@ impl Client {
         target: &Target,
         id: &str,
         kind: ReportKind,
-    ) -> Result<Report, AskFault> {
+    ) -> Result<Report, QueryError> {
         let file = match kind {
             ReportKind::Failures => "failures",
             ReportKind::Warnings => "warnings",
@@ -309,12 +311,12 @@ impl Client {
             return Ok(Report::None);
         }
         let kind = answer.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).map(str::to_owned);
-        let lost = |error| AskFault { ask: Ask::OutcomeUnknown, reason: reason(&error), request_id: None };
+        let lost = |error| QueryError { ask: ErrorAction::OutcomeUnknown, reason: reason(&error), request_id: None };
         let mut begins = Vec::new();
         if http == 200 {
             loop {
                 match is_file(kind.as_deref(), &begins) {
-                    Some(true) => return Ok(Report::File(File { first: Some(begins.into()), rest: answer })),
+                    Some(true) => return Ok(Report::File(ReportFile { first: Some(begins.into()), rest: answer })),
                     Some(false) => break,
                     None => match answer.chunk().await.map_err(lost)? {
                         Some(more) => begins.extend_from_slice(&more),
@@ -323,42 +325,48 @@ impl Client {
                 }
             }
         }
-        let read = read_on(answer, begins).await;
+        let read = read_rest(answer, begins).await;
         match read.envelope {
             Some(envelope) => {
-                let (request_id, ask) = (envelope.request_id.clone(), asks(http, Some(&envelope.errors)));
-                Err(self.refused(token, ask, words(http, &envelope), request_id).await)
+                let (request_id, ask) = (envelope.request_id.clone(), classify(http, Some(&envelope.errors)));
+                Err(self.refusal(token, ask, error_text(http, &envelope), request_id).await)
             }
-            None => Err(self.refused(token, asks(http, None), read.excerpt, None).await),
+            None => Err(self.refusal(token, classify(http, None), read.excerpt, None).await),
         }
     }
 
     /// Asks about the import `id`; `file` as in [`import_path`].
-    async fn get(&self, token: &AccessToken, target: &Target, id: &str, file: &str) -> Result<Response, AskFault> {
+    async fn get(&self, token: &AccessToken, target: &Target, id: &str, file: &str) -> Result<Response, QueryError> {
         // A database of an earlier version may hold an id of another form.
         if !marketo_id::is_valid(id) {
             let reason = format!("Marketo's batchId \"{id}\" is no number and can't be asked after");
-            return Err(AskFault { ask: Ask::Reject, reason, request_id: None });
+            return Err(QueryError { ask: ErrorAction::Reject, reason, request_id: None });
         }
         let request = self.http.get(format!("{}{}", self.base_url, import_path(target, id, file)));
-        request.header(AUTHORIZATION, format!("Bearer {}", token.text())).send().await.map_err(|error| AskFault {
-            ask: Ask::OutcomeUnknown,
+        request.header(AUTHORIZATION, format!("Bearer {}", token.text())).send().await.map_err(|error| QueryError {
+            ask: ErrorAction::OutcomeUnknown,
             reason: reason(&error),
             request_id: None,
         })
     }
 
     /// Gives a refused token up, so that the next call fetches another.
-    async fn refused(&self, token: &AccessToken, ask: Ask, reason: String, request_id: Option<String>) -> AskFault {
-        if ask == Ask::NewToken {
-            self.tokens.refused(token).await;
+    async fn refusal(
+        &self,
+        token: &AccessToken,
+        ask: ErrorAction,
+        reason: String,
+        request_id: Option<String>,
+    ) -> QueryError {
+        if ask == ErrorAction::NewToken {
+            self.tokens.invalidate(token).await;
         }
-        AskFault { ask, reason, request_id }
+        QueryError { ask, reason, request_id }
     }
 }
 
-impl From<AskFault> for CreateFault {
-    fn from(fault: AskFault) -> Self {
-        CreateFault::Refused { ask: fault.ask, reason: fault.reason, request_id: fault.request_id }
+impl From<QueryError> for UploadError {
+    fn from(fault: QueryError) -> Self {
+        UploadError::Refused { ask: fault.ask, reason: fault.reason, request_id: fault.request_id }
     }
 }

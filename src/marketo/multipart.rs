@@ -7,26 +7,26 @@ use rand::RngExt;
 const BOUNDARY_BYTES: usize = 8 + 32;
 
 /// What stands before and after the file in the body. Public to the fuzzers: any file comes out of it as it went in.
-pub struct Frame {
+pub struct MultipartFrame {
     pub boundary: String,
     pub head: String,
     pub tail: String,
 }
 
-impl Frame {
-    pub fn new(filename: &str) -> Frame {
-        Frame::with_boundary(filename, format!("marqueue{:032x}", rand::rng().random::<u128>()))
+impl MultipartFrame {
+    pub fn new(filename: &str) -> MultipartFrame {
+        MultipartFrame::with_boundary(filename, format!("marqueue{:032x}", rand::rng().random::<u128>()))
     }
 
-    fn with_boundary(filename: &str, boundary: String) -> Frame {
+    fn with_boundary(filename: &str, boundary: String) -> MultipartFrame {
         debug_assert_eq!(boundary.len(), BOUNDARY_BYTES);
         let head = format!(
             "--{boundary}\r\nContent-Disposition: form-data; name=\"file\"; filename=\"{}\"\r\n\
              Content-Type: text/csv\r\n\r\n",
-            plain(filename)
+            sanitize_filename(filename)
         );
         let tail = format!("\r\n--{boundary}--\r\n");
-        Frame { boundary, head, tail }
+        MultipartFrame { boundary, head, tail }
     }
 
     pub fn content_type(&self) -> String {
@@ -40,12 +40,12 @@ impl Frame {
 }
 
 /// The most bytes that a file of this name may have so that its whole body has at most `upload_bytes`.
-pub fn content_limit(filename: &str, upload_bytes: u64) -> u64 {
-    upload_bytes.saturating_sub(Frame::with_boundary(filename, "-".repeat(BOUNDARY_BYTES)).body_bytes(0))
+pub fn max_content_bytes(filename: &str, upload_bytes: u64) -> u64 {
+    upload_bytes.saturating_sub(MultipartFrame::with_boundary(filename, "-".repeat(BOUNDARY_BYTES)).body_bytes(0))
 }
 
 /// The file's name without what could be misread in a header: quotes, line ends, other alphabets.
-fn plain(filename: &str) -> String {
+fn sanitize_filename(filename: &str) -> String {
     let plain: String = filename
         .chars()
         .take(100)
@@ -60,7 +60,7 @@ mod tests {
 
     #[test]
     fn the_body_is_one_part_named_file() {
-        let frame = Frame::with_boundary("leads.csv", "b".repeat(BOUNDARY_BYTES));
+        let frame = MultipartFrame::with_boundary("leads.csv", "b".repeat(BOUNDARY_BYTES));
         let body = format!("{}email\na@b.c\n{}", frame.head, frame.tail);
         let boundary = "b".repeat(BOUNDARY_BYTES);
         assert_eq!(
@@ -76,21 +76,21 @@ mod tests {
     #[test]
     fn a_file_at_the_limit_fills_the_upload_to_the_byte() {
         for name in ["leads.csv", "a name with \"quotes\".csv", "", &"x".repeat(300)] {
-            let content = content_limit(name, 10_000_000);
-            assert_eq!(Frame::new(name).body_bytes(content), 10_000_000);
+            let content = max_content_bytes(name, 10_000_000);
+            assert_eq!(MultipartFrame::new(name).body_bytes(content), 10_000_000);
         }
-        assert_eq!(content_limit("leads.csv", 10), 0);
+        assert_eq!(max_content_bytes("leads.csv", 10), 0);
     }
 
     #[test]
     fn a_name_that_would_break_the_header_is_made_plain() {
-        assert_eq!(plain("a\"b\r\nc.csv"), "a_b__c.csv");
-        assert_eq!(plain("größe.csv"), "gr__e.csv");
-        assert_eq!(plain(""), "import.csv");
+        assert_eq!(sanitize_filename("a\"b\r\nc.csv"), "a_b__c.csv");
+        assert_eq!(sanitize_filename("größe.csv"), "gr__e.csv");
+        assert_eq!(sanitize_filename(""), "import.csv");
     }
 
     #[test]
     fn no_two_uploads_have_the_same_boundary() {
-        assert_ne!(Frame::new("a").boundary, Frame::new("a").boundary);
+        assert_ne!(MultipartFrame::new("a").boundary, MultipartFrame::new("a").boundary);
     }
 }

@@ -105,7 +105,7 @@ impl Import {
 
 /// The token endpoint's good answer.
 #[derive(Clone, Deserialize, Serialize, JsonSchema)]
-pub struct Token {
+pub struct TokenBody {
     pub access_token: String,
     #[serde(default, deserialize_with = "lenient")]
     pub token_type: String,
@@ -118,7 +118,7 @@ pub struct Token {
 
 /// The token endpoint's refusal: HTTP 401, and not the usual envelope.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
-pub struct TokenError {
+pub struct TokenErrorBody {
     #[serde(default)]
     pub error: String,
     #[serde(default)]
@@ -230,14 +230,14 @@ mod tests {
 
     #[test]
     fn a_token_may_have_no_time_left() {
-        let token: Token =
+        let token: TokenBody =
             serde_json::from_str(r#"{"access_token":"t","token_type":"bearer","expires_in":0,"scope":"s"}"#).unwrap();
         assert_eq!(token.expires_in, Some(0));
     }
 
     #[test]
     fn a_refusal_of_the_credentials_has_a_shape_of_its_own() {
-        let error: TokenError =
+        let error: TokenErrorBody =
             serde_json::from_str(r#"{"error":"unauthorized","error_description":"No client with requested id"}"#)
                 .unwrap();
         assert_eq!(

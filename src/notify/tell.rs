@@ -8,41 +8,41 @@ use reqwest::header::CONTENT_TYPE;
 use sha2::Sha256;
 
 use super::command::Commands;
-use crate::config::{self, NotifyWay, Secret};
+use crate::config::{self, NotificationChannel, Secret};
 use crate::job::JobId;
 use crate::marketo::outbound::client_for;
 
-pub(super) struct Teller {
-    way: Way,
+pub(super) struct Delivery {
+    way: Transport,
     timeout: Duration,
 }
 
-enum Way {
+enum Transport {
     Command(Commands),
     Url { http: reqwest::Client, url: String, secret: Option<Secret> },
 }
 
-impl Teller {
+impl Delivery {
     /// `at_once`: how many commands run at the same time.
-    pub fn new(config: &config::Notify, at_once: u32) -> Result<Option<Teller>, String> {
+    pub fn new(config: &config::Notify, at_once: u32) -> Result<Option<Delivery>, String> {
         let way = match &config.way {
             None => return Ok(None),
-            Some(NotifyWay::Command { program, arguments }) => {
-                Way::Command(Commands::new(program, arguments, config.timeout, at_once))
+            Some(NotificationChannel::Command { program, arguments }) => {
+                Transport::Command(Commands::new(program, arguments, config.timeout, at_once))
             }
-            Some(NotifyWay::Url { url, secret }) => {
+            Some(NotificationChannel::Url { url, secret }) => {
                 let http = client_for(url).build().map_err(|error| format!("notify.url: {error}"))?;
-                Way::Url { http, url: url.clone(), secret: secret.clone() }
+                Transport::Url { http, url: url.clone(), secret: secret.clone() }
             }
         };
-        Ok(Some(Teller { way, timeout: config.timeout }))
+        Ok(Some(Delivery { way, timeout: config.timeout }))
     }
 
     /// Tells `body`, and says why that failed. No reason holds anything of what was told or answered.
-    pub async fn tell(&self, job: JobId, body: Vec<u8>, now: Timestamp) -> Result<(), String> {
+    pub async fn send(&self, job: JobId, body: Vec<u8>, now: Timestamp) -> Result<(), String> {
         match &self.way {
-            Way::Command(commands) => commands.run(job, &body).await,
-            Way::Url { http, url, secret } => {
+            Transport::Command(commands) => commands.run(job, &body).await,
+            Transport::Url { http, url, secret } => {
                 let telling = post(http, url, secret.as_ref(), job, body, now);
                 let over = |_| format!("it took longer than {:?} (notify.timeout)", self.timeout);
                 tokio::time::timeout(self.timeout, telling).await.map_err(over)?

@@ -6,67 +6,76 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
-use super::endpoint::Endpoint;
-use super::plan::Rules;
-use super::watch::Watch;
-use crate::clock::{Clock, Seldom, Trust};
+use super::endpoint::SharedEndpoint;
+use super::plan::SchedulingRules;
+use super::watch::ImportWatch;
+use crate::clock::{Clock, LogThrottle, Trust};
 use crate::config;
 use crate::job::{BatchKey, BatchState, Event};
 use crate::marketo::Client;
 use crate::store::{Snapshot, Store, StoreError};
 
 /// How long to wait when the database did not do as it was told.
-pub(super) const STORE_PAUSE: Duration = Duration::from_secs(1);
+pub(super) const STORE_RETRY_DELAY: Duration = Duration::from_secs(1);
 
 /// Shared by the workers of one instance.
-pub(super) struct Desk {
+pub(super) struct WorkerContext {
     pub name: String,
-    terms: RwLock<Terms>,
+    reloadable: RwLock<ReloadableConfig>,
     pub store: Store,
     /// How far the clock's word is taken for an age that would end something.
     trust: Mutex<Trust>,
     /// Shared with the other instances that lead to the same Marketo.
-    pub endpoint: Endpoint,
-    pub watch: Watch,
+    pub endpoint: SharedEndpoint,
+    pub import_watch: ImportWatch,
     pub clock: Clock,
     /// When this is cancelled, no call leaves any more; those under way end.
     pub stop: CancellationToken,
 }
 
 /// What a reload of the configuration replaces. Who is in the middle of something keeps what it began with.
-struct Terms {
+struct ReloadableConfig {
     config: Arc<config::Instance>,
     client: Arc<Client>,
 }
 
-impl Desk {
+impl WorkerContext {
     pub fn new(
         name: &str,
         config: config::Instance,
         client: Client,
         store: Store,
-        endpoint: Endpoint,
+        endpoint: SharedEndpoint,
         clock: Clock,
         stop: CancellationToken,
-    ) -> Desk {
-        let terms = RwLock::new(Terms { config: Arc::new(config), client: Arc::new(client) });
+    ) -> WorkerContext {
+        let terms = RwLock::new(ReloadableConfig { config: Arc::new(config), client: Arc::new(client) });
         let trust = Mutex::new(Trust::begin(Duration::MAX, clock.now(), Instant::now()));
-        Desk { name: name.to_owned(), terms, trust, store, endpoint, watch: Watch::default(), clock, stop }
+        WorkerContext {
+            name: name.to_owned(),
+            reloadable: terms,
+            trust,
+            store,
+            endpoint,
+            import_watch: ImportWatch::default(),
+            clock,
+            stop,
+        }
     }
 
     pub fn config(&self) -> Arc<config::Instance> {
-        self.terms.read().unwrap_or_else(PoisonError::into_inner).config.clone()
+        self.reloadable.read().unwrap_or_else(PoisonError::into_inner).config.clone()
     }
 
     pub fn client(&self) -> Arc<Client> {
-        self.terms.read().unwrap_or_else(PoisonError::into_inner).client.clone()
+        self.reloadable.read().unwrap_or_else(PoisonError::into_inner).client.clone()
     }
 
     /// Goes by `config` from now on, and speaks through `client` where there is a new one.
-    pub fn change(&self, config: config::Instance, client: Option<Client>) {
+    pub fn reload(&self, config: config::Instance, client: Option<Client>) {
         let limits = &config.limits;
-        self.endpoint.gate.change(limits.calls, limits.window, limits.concurrent_calls);
-        let mut terms = self.terms.write().unwrap_or_else(PoisonError::into_inner);
+        self.endpoint.rate_limiter.set_limits(limits.calls, limits.window, limits.concurrent_calls);
+        let mut terms = self.reloadable.write().unwrap_or_else(PoisonError::into_inner);
         terms.config = Arc::new(config);
         if let Some(client) = client {
             terms.client = Arc::new(client);
@@ -81,42 +90,50 @@ impl Desk {
 
     /// What a plan made at `now` would see.
     pub async fn snapshot(&self, now: Timestamp) -> Result<Snapshot, StoreError> {
-        let rules = Rules::of(&self.config());
-        let mut snapshot = self.store.snapshot(&self.name, now, rules.in_flight, rules.longest_pause()).await?;
+        let rules = SchedulingRules::from_instance(&self.config());
+        let mut snapshot = self.store.snapshot(&self.name, now, rules.max_in_flight, rules.longest_pause()).await?;
         for other in self.endpoint.names.iter().filter(|&name| *name != self.name) {
-            let held = self.store.slots_held(other, now).await?;
-            snapshot.elsewhere += held.in_flight;
-            snapshot.ghosts.extend(held.ghosts);
+            let held = self.store.occupied_slots(other, now).await?;
+            snapshot.in_flight_elsewhere += held.in_flight;
+            snapshot.unconfirmed_until.extend(held.unconfirmed_until);
         }
         Ok(snapshot)
     }
 
     /// Records what Marketo said of an upload, see [`Desk::insist`].
-    pub async fn keep(
+    pub async fn record_event(
         &self,
         key: BatchKey,
         event: Event,
         request_id: Option<String>,
     ) -> Result<BatchState, StoreError> {
         let name = event.name();
-        self.insist(key, name, || self.store.record(key, event.clone(), request_id.clone(), self.clock.now())).await
+        self.record_with_retry(key, name, || {
+            self.store.record_event(key, event.clone(), request_id.clone(), self.clock.now())
+        })
+        .await
     }
 
     /// Writes down what became of an upload. It is known here and nowhere else, so a store that fails (a full disk, say) is
     /// asked again until it takes it or is closed.
-    pub async fn insist<T, F>(&self, key: BatchKey, what: &str, write: impl Fn() -> F) -> Result<T, StoreError>
+    pub async fn record_with_retry<T, F>(
+        &self,
+        key: BatchKey,
+        what: &str,
+        write: impl Fn() -> F,
+    ) -> Result<T, StoreError>
     where
         F: Future<Output = Result<T, StoreError>>,
     {
-        let mut seldom = Seldom::default();
+        let mut seldom = LogThrottle::default();
         loop {
             match write().await {
-                Err(error) if error.may_pass() => {
-                    if seldom.may_say().is_some() {
+                Err(error) if error.is_transient() => {
+                    if seldom.allow().is_some() {
                         tracing::error!(instance = %self.name, job = %key.job, part = key.part, event = what, %error,
                             "what became of an upload can't be written down yet");
                     }
-                    tokio::time::sleep(STORE_PAUSE).await;
+                    tokio::time::sleep(STORE_RETRY_DELAY).await;
                 }
                 written => return written,
             }

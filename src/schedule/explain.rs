@@ -4,9 +4,9 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::plan::Rules;
+use super::plan::SchedulingRules;
 use super::polling;
-use crate::clock::TimeText;
+use crate::clock::TimestampSchema;
 use crate::job::{BatchKey, BatchState, JobId, JobState};
 use crate::store::{Batch, Job, PauseKind, Snapshot};
 
@@ -16,17 +16,17 @@ pub struct Explanation {
     pub id: JobId,
     pub state: JobState,
     /// What it waits for, as a word for programs; see [`WaitsFor`].
-    pub waits_for: WaitsFor,
+    pub waits_for: WaitReason,
     /// The same as one or two sentences.
     pub text: String,
     /// When that is looked at again at the latest; none where nobody knows.
-    #[schemars(with = "Option<TimeText>")]
+    #[schemars(with = "Option<TimestampSchema>")]
     pub until: Option<Timestamp>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
-pub enum WaitsFor {
+pub enum WaitReason {
     /// It has ended.
     Nothing,
     /// A person: a held batch, or a pause that a person made or has to end.
@@ -63,7 +63,7 @@ pub fn explain(
     job: &Job,
     ahead: Option<JobId>,
     snapshot: &Snapshot,
-    rules: &Rules,
+    rules: &SchedulingRules,
     calls_at: Option<Timestamp>,
     now: Timestamp,
 ) -> Explanation {
@@ -71,22 +71,22 @@ pub fn explain(
     Explanation { id: job.id, state: job.state, waits_for, text, until }
 }
 
-type Reason = (WaitsFor, String, Option<Timestamp>);
+type Reason = (WaitReason, String, Option<Timestamp>);
 
 fn reason(
     job: &Job,
     ahead: Option<JobId>,
     snapshot: &Snapshot,
-    rules: &Rules,
+    rules: &SchedulingRules,
     calls_at: Option<Timestamp>,
     now: Timestamp,
 ) -> Reason {
-    if job.state.has_ended() {
+    if job.state.is_terminal() {
         let text = match &job.error {
             Some(error) => format!("It has failed: {error}"),
             None => format!("It has ended: it is {}.", job.state),
         };
-        return (WaitsFor::Nothing, text, None);
+        return (WaitReason::Nothing, text, None);
     }
     let first = |state: BatchState| job.batches.iter().find(|batch| batch.state == state);
     if let Some(batch) = job.batches.iter().find(|batch| batch.overdue_at.is_some()) {
@@ -100,13 +100,13 @@ fn reason(
             job.id,
             batch.part,
         );
-        return (WaitsFor::Person, text, None);
+        return (WaitReason::Person, text, None);
     }
     if let Some(paused) = paused(snapshot, job, now) {
         return paused;
     }
     if let Some(batch) = first(BatchState::Uploading) {
-        return (WaitsFor::Upload, format!("Part {} is being uploaded to Marketo.", batch.part), None);
+        return (WaitReason::Upload, format!("Part {} is being uploaded to Marketo.", batch.part), None);
     }
     if let Some(batch) = first(BatchState::Importing).or_else(|| first(BatchState::Queued)) {
         return on_marketo(job, batch, snapshot, rules, now);
@@ -116,17 +116,17 @@ fn reason(
             0 => "The import has ended; its failure and warning files are being fetched.".to_owned(),
             n => format!("The import has ended; fetching its files has failed {n} times and is tried again."),
         };
-        return (WaitsFor::Files, text, batch.not_before);
+        return (WaitReason::Files, text, batch.not_before);
     }
     match first(BatchState::Pending) {
         Some(batch) => {
             let (waits_for, text, until) = pending(job, batch, ahead, snapshot, rules, now);
-            match calls_at.filter(|_| waits_for == WaitsFor::Turn) {
-                Some(until) => (WaitsFor::Calls, no_calls(batch), Some(until)),
+            match calls_at.filter(|_| waits_for == WaitReason::Turn) {
+                Some(until) => (WaitReason::Calls, no_calls(batch), Some(until)),
                 None => (waits_for, text, until),
             }
         }
-        None => (WaitsFor::Turn, "It is being settled.".into(), None),
+        None => (WaitReason::Turn, "It is being settled.".into(), None),
     }
 }
 
@@ -136,7 +136,7 @@ fn paused(snapshot: &Snapshot, job: &Job, now: Timestamp) -> Option<Reason> {
         return None;
     }
     // A person's pause stops uploads; what Marketo has goes on.
-    let only_uploads = pause.kind == PauseKind::Person;
+    let only_uploads = pause.kind == PauseKind::Operator;
     if only_uploads
         && job
             .batches
@@ -147,25 +147,25 @@ fn paused(snapshot: &Snapshot, job: &Job, now: Timestamp) -> Option<Reason> {
     }
     let name = &job.instance;
     Some(match pause.kind {
-        PauseKind::Person => (
-            WaitsFor::Person,
+        PauseKind::Operator => (
+            WaitReason::Person,
             format!("Instance {name} is paused: {}. `marqueue resume {name}` lets it go on.", pause.reason),
             None,
         ),
         PauseKind::Credentials => (
-            WaitsFor::Person,
+            WaitReason::Person,
             format!("Instance {name} has stopped: {}. When that is mended, `marqueue resume {name}`.", pause.reason),
             None,
         ),
         PauseKind::Quota => (
-            WaitsFor::Quota,
+            WaitReason::Quota,
             format!("Instance {name} makes no calls until the day is over: {}.", pause.reason),
             pause.until,
         ),
     })
 }
 
-fn on_marketo(job: &Job, batch: &Batch, snapshot: &Snapshot, rules: &Rules, now: Timestamp) -> Reason {
+fn on_marketo(job: &Job, batch: &Batch, snapshot: &Snapshot, rules: &SchedulingRules, now: Timestamp) -> Reason {
     let id = batch.marketo_batch_id.as_deref().unwrap_or("?");
     let (older, until) = next_poll(job, batch, snapshot, rules, now);
     // What was last said instead of an answer, be it an error or a status word that nobody documents.
@@ -175,7 +175,7 @@ fn on_marketo(job: &Job, batch: &Batch, snapshot: &Snapshot, rules: &Rules, now:
     };
     if batch.state == BatchState::Importing {
         let text = format!("Marketo is importing part {} (its batch {id}).{in_vain}", batch.part);
-        return (WaitsFor::Import, text, until);
+        return (WaitReason::Import, text, until);
     }
     let text = match older {
         0 => format!("Part {} is in Marketo's queue (its batch {id}), the first of ours.{in_vain}", batch.part),
@@ -183,7 +183,7 @@ fn on_marketo(job: &Job, batch: &Batch, snapshot: &Snapshot, rules: &Rules, now:
             format!("Part {} is in Marketo's queue (its batch {id}), behind {older} of ours.{in_vain}", batch.part)
         }
     };
-    (WaitsFor::MarketoQueue, text, until)
+    (WaitReason::MarketoQueue, text, until)
 }
 
 /// How many of our imports may end before the batch's, and when it is asked after next.
@@ -191,17 +191,19 @@ fn next_poll(
     job: &Job,
     batch: &Batch,
     snapshot: &Snapshot,
-    rules: &Rules,
+    rules: &SchedulingRules,
     now: Timestamp,
 ) -> (usize, Option<Timestamp>) {
     let key = BatchKey { job: job.id, part: batch.part };
-    match polling::in_order(&snapshot.flights).find(|(flight, _)| flight.key == key) {
-        Some((flight, older)) => (older, Some(polling::due(flight, older, &snapshot.paces, &rules.polling, now))),
+    match polling::in_order(&snapshot.in_flight).find(|(flight, _)| flight.key == key) {
+        Some((flight, older)) => {
+            (older, Some(polling::due(flight, older, &snapshot.recent_durations, &rules.polling, now)))
+        }
         None => (0, None),
     }
 }
 
-fn overdue(job: &Job, batch: &Batch, snapshot: &Snapshot, rules: &Rules, now: Timestamp) -> Reason {
+fn overdue(job: &Job, batch: &Batch, snapshot: &Snapshot, rules: &SchedulingRules, now: Timestamp) -> Reason {
     let said = batch.message.as_deref().unwrap_or("Marketo has not ended the import within max_import_time");
     let text = format!(
         "Part {} is held (Marketo's batch {}): {said}. It is asked after on, and ends as usual if Marketo ends it; its place counts as taken until then. `marqueue cancel {} --abandon` gives it up; it can't be retried before.",
@@ -209,7 +211,7 @@ fn overdue(job: &Job, batch: &Batch, snapshot: &Snapshot, rules: &Rules, now: Ti
         batch.marketo_batch_id.as_deref().unwrap_or("?"),
         job.id,
     );
-    (WaitsFor::Person, text, next_poll(job, batch, snapshot, rules, now).1)
+    (WaitReason::Person, text, next_poll(job, batch, snapshot, rules, now).1)
 }
 
 fn no_calls(batch: &Batch) -> String {
@@ -224,32 +226,32 @@ fn pending(
     batch: &Batch,
     ahead: Option<JobId>,
     snapshot: &Snapshot,
-    rules: &Rules,
+    rules: &SchedulingRules,
     now: Timestamp,
 ) -> Reason {
     let instance = &snapshot.instance;
-    if let Some(until) = instance.quiet_until.filter(|&until| until > now) {
+    if let Some(until) = instance.backoff_until.filter(|&until| until > now) {
         let said = batch.message.as_ref().map(|said| format!(", the last about this file: {said}")).unwrap_or_default();
         let times = instance.service_failures;
         let text = format!(
             "Marketo can't be reached or says that it is down ({times} times in a row{said}), or no upload succeeds. No attempt is used up."
         );
-        return (WaitsFor::Service, text, Some(until));
+        return (WaitReason::Service, text, Some(until));
     }
     let list = job.target.list_id();
     if let Some((list, until)) = snapshot.busy_lists.iter().find(|&&(busy, _)| list == Some(busy)) {
         let text = format!("Another integration's import fills static list {list}, and Marketo takes one at a time.");
-        return (WaitsFor::List, text, Some(*until));
+        return (WaitReason::List, text, Some(*until));
     }
     if let Some(until) = batch.not_before.filter(|&until| until > now) {
         let said = batch.message.as_deref().unwrap_or("no reason was given");
         let text =
             format!("Part {} was refused and is tried again: {said} (attempts used: {}).", batch.part, batch.attempts);
-        return (WaitsFor::Backoff, text, Some(until));
+        return (WaitReason::Backoff, text, Some(until));
     }
     if let Some(ahead) = ahead {
         return (
-            WaitsFor::Group,
+            WaitReason::Group,
             format!(
                 "Its group \"{}\" is imported in order, and job {ahead} is before it.",
                 job.group.as_deref().unwrap_or_default()
@@ -258,28 +260,29 @@ fn pending(
         );
     }
     if let Some(list) = list
-        && let Some(flight) = snapshot.flights.iter().find(|f| f.list_id == Some(list) && f.state.holds_a_slot())
+        && let Some(flight) = snapshot.in_flight.iter().find(|f| f.list_id == Some(list) && f.state.occupies_slot())
     {
         let text = format!(
             "Marketo imports into one static list one file at a time, and job {} is importing into list {list}.",
             flight.key.job
         );
-        return (WaitsFor::List, text, None);
+        return (WaitReason::List, text, None);
     }
-    let held = snapshot.flights.iter().filter(|flight| flight.state.holds_a_slot()).count() + snapshot.ghosts.len();
+    let held = snapshot.in_flight.iter().filter(|flight| flight.state.occupies_slot()).count()
+        + snapshot.unconfirmed_until.len();
     let before = snapshot.candidates.iter().take_while(|candidate| candidate.key.job != job.id).count();
-    if let Some(slots) = instance.slots.filter(|&slots| held >= slots as usize) {
+    if let Some(slots) = instance.observed_slot_limit.filter(|&slots| held >= slots as usize) {
         let text = format!(
             "Marketo's queue is full: it has {held} of our imports (it last let us have {slots}), and others' besides. It goes when one of ours ends, or at the next try."
         );
-        return (WaitsFor::Slot, text, instance.slots_probe_at);
+        return (WaitReason::Slot, text, instance.slot_probe_at);
     }
-    if held >= rules.in_flight as usize {
+    if held >= rules.max_in_flight as usize {
         let text = format!(
             "All {} places that we may take on Marketo are taken; {before} batches are before it.",
-            rules.in_flight
+            rules.max_in_flight
         );
-        return (WaitsFor::Slot, text, None);
+        return (WaitReason::Slot, text, None);
     }
-    (WaitsFor::Turn, "It is next: it is uploaded as soon as a call may leave.".into(), None)
+    (WaitReason::Turn, "It is next: it is uploaded as soon as a call may leave.".into(), None)
 }

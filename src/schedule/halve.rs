@@ -1,9 +1,9 @@
 //! Halving of an upload that is too large, for Marketo or for `limits.upload_bytes`: at the record end nearest to its middle.
 
-use super::desk::Desk;
+use super::desk::WorkerContext;
 use crate::job::{BatchKey, Event};
-use crate::store::{Batch, Job, Kind, Part, StoreError};
-use crate::table::{self, Halver};
+use crate::store::{Batch, FileKind, Job, PartRange, StoreError};
+use crate::table::{self, Bisector};
 
 /// Who finds an upload too large.
 #[derive(Clone, Copy)]
@@ -24,8 +24,8 @@ impl TooLarge {
 }
 
 /// Cuts a batch that is being uploaded. A batch of one row can't be cut, and fails.
-pub(super) async fn halve(
-    desk: &Desk,
+pub(super) async fn split_upload(
+    desk: &WorkerContext,
     key: BatchKey,
     job: &Job,
     batch: &Batch,
@@ -34,10 +34,15 @@ pub(super) async fn halve(
 ) -> Result<(), StoreError> {
     let header = job.header.1 - job.header.0;
     // The numbers of the first row and line are for messages about the file, and there are none here.
-    let whole =
-        table::Part { from: batch.byte_from, to: batch.byte_to, rows: batch.rows.total, first_row: 1, first_line: 1 };
-    let mut halver = Halver::new(job.format, whole);
-    let mut content = desk.store.content(job.id, Kind::File, 0, batch.byte_from, batch.byte_to);
+    let whole = table::FilePart {
+        from: batch.byte_from,
+        to: batch.byte_to,
+        rows: batch.rows.total,
+        first_row: 1,
+        first_line: 1,
+    };
+    let mut halver = Bisector::new(job.format, whole);
+    let mut content = desk.store.content(job.id, FileKind::File, 0, batch.byte_from, batch.byte_to);
     while let Some(piece) = content.next().await? {
         halver.push(&piece);
     }
@@ -48,14 +53,14 @@ pub(super) async fn halve(
             let reason = format!("{}: cut in two", why.says(bytes));
             tracing::warn!(instance = %desk.name, job = %key.job, part = key.part, bytes, request_id, %reason,
                 "the batch is too large; it is cut");
-            let halves = halves.map(|half| Part { from: half.from, to: half.to, rows: half.rows });
-            let halve = || desk.store.halve(key, halves.clone(), reason.clone(), request_id.clone(), now);
-            desk.insist(key, "halved", halve).await
+            let halves = halves.map(|half| PartRange { from: half.from, to: half.to, rows: half.rows });
+            let halve = || desk.store.split_batch(key, halves.clone(), reason.clone(), request_id.clone(), now);
+            desk.record_with_retry(key, "halved", halve).await
         }
         Err(_) => {
             let reason = format!("{}, and they are one row, which can't be cut", why.says(bytes));
             tracing::warn!(instance = %desk.name, job = %key.job, part = key.part, %reason, request_id, "rejected");
-            desk.keep(key, Event::Rejected { reason }, request_id).await.map(drop)
+            desk.record_event(key, Event::Rejected { reason }, request_id).await.map(drop)
         }
     }
 }

@@ -12,61 +12,61 @@ use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::desk::{Desk, STORE_PAUSE};
-use super::plan::{Rules, Step, Work, plan};
-use super::{Endpoint, collect, poll, upload};
-use crate::clock::{Clock, Seldom, after};
+use super::desk::{STORE_RETRY_DELAY, WorkerContext};
+use super::plan::{SchedulingRules, Step, Work, plan};
+use super::{SharedEndpoint, collect, poll, upload};
+use crate::clock::{Clock, LogThrottle, after};
 use crate::config;
 use crate::job::BatchKey;
-use crate::marketo::{Client, Trial};
+use crate::marketo::{Client, CredentialStatus};
 use crate::store::{PauseKind, Snapshot, Store, StoreError};
 
 /// Two looks are at least so far apart: files may arrive by the thousand in a second, and one look sees them all.
-const BREATH: Duration = Duration::from_millis(5);
+const DEBOUNCE: Duration = Duration::from_millis(5);
 
 /// Whoever waits for a look asks for it again after this.
-const AGAIN: Duration = Duration::from_millis(50);
+const TICK_RETRY: Duration = Duration::from_millis(50);
 
 /// One instance at work. Clones are the same lane.
 #[derive(Clone)]
-pub struct Lane {
-    desk: Arc<Desk>,
+pub struct InstanceScheduler {
+    desk: Arc<WorkerContext>,
     busy: Arc<Mutex<HashMap<BatchKey, Work>>>,
     wake: Arc<Notify>,
     /// Of steps that failed at the store: one a second for each batch in flight, while it fails.
-    failed: Arc<Mutex<Seldom>>,
+    failed: Arc<Mutex<LogThrottle>>,
     /// How many times it has looked.
-    looks: Arc<watch::Sender<u64>>,
+    ticks: Arc<watch::Sender<u64>>,
 }
 
 /// A lane could not be opened.
 #[derive(Debug, thiserror::Error)]
-pub enum OpenError {
+pub enum SchedulerError {
     #[error("instance {name}: {why}")]
     Client { name: String, why: String },
     #[error(transparent)]
     Store(#[from] StoreError),
 }
 
-impl Lane {
+impl InstanceScheduler {
     /// Makes ready what the lane needs.
     pub async fn open(
         name: &str,
         config: config::Instance,
-        endpoint: Endpoint,
+        endpoint: SharedEndpoint,
         store: Store,
         clock: Clock,
         stop: CancellationToken,
-    ) -> Result<Lane, OpenError> {
-        let client = Client::new(&config).map_err(|why| OpenError::Client { name: name.to_owned(), why })?;
+    ) -> Result<InstanceScheduler, SchedulerError> {
+        let client = Client::new(&config).map_err(|why| SchedulerError::Client { name: name.to_owned(), why })?;
         // New credentials come with a new start: whether they are better shows when they are tried.
         store.resume(name, Some(PauseKind::Credentials)).await?;
-        let desk = Desk::new(name, config, client, store, endpoint, clock, stop);
-        Ok(Lane {
+        let desk = WorkerContext::new(name, config, client, store, endpoint, clock, stop);
+        Ok(InstanceScheduler {
             desk: Arc::new(desk),
             busy: Arc::default(),
             wake: Arc::default(),
-            looks: Arc::default(),
+            ticks: Arc::default(),
             failed: Arc::default(),
         })
     }
@@ -77,30 +77,30 @@ impl Lane {
     /// # Errors
     /// See [`OpenError`]. Without a client the lane goes on as before; where only the pause could not be ended, it goes by
     /// `config` already.
-    pub async fn change(&self, config: config::Instance) -> Result<(), OpenError> {
+    pub async fn reload(&self, config: config::Instance) -> Result<(), SchedulerError> {
         let desk = &self.desk;
         let old = desk.config();
         let credentials = |of: &config::Instance| (of.client_id.clone(), of.client_secret.clone());
         let renewed = credentials(&old) != credentials(&config);
         let client = if renewed || old.request_timeout != config.request_timeout {
-            Some(Client::new(&config).map_err(|why| OpenError::Client { name: desk.name.clone(), why })?)
+            Some(Client::new(&config).map_err(|why| SchedulerError::Client { name: desk.name.clone(), why })?)
         } else {
             None
         };
-        desk.change(config, client);
+        desk.reload(config, client);
         desk.store.resume(&desk.name, Some(PauseKind::Credentials)).await?;
         self.wake.notify_one();
         Ok(())
     }
 
     /// Has it look at the rows now, and returns when it has, whether or not they could be read.
-    pub async fn look(&self) {
-        let mut looks = self.looks.subscribe();
+    pub async fn tick(&self) {
+        let mut looks = self.ticks.subscribe();
         // A look that is under way began before, and ends as the next.
         let enough = *looks.borrow_and_update() + 2;
         loop {
             self.wake.notify_one();
-            if tokio::time::timeout(AGAIN, looks.wait_for(|&looks| looks >= enough)).await.is_ok() {
+            if tokio::time::timeout(TICK_RETRY, looks.wait_for(|&looks| looks >= enough)).await.is_ok() {
                 return;
             }
         }
@@ -115,18 +115,18 @@ impl Lane {
     }
 
     /// How the last request for a token went.
-    pub fn credentials(&self) -> Trial {
-        self.desk.client().trial()
+    pub fn credential_status(&self) -> CredentialStatus {
+        self.desk.client().credential_status()
     }
 
     /// Calls that count in the window now.
     pub fn calls_used(&self) -> u32 {
-        self.desk.endpoint.gate.used().0
+        self.desk.endpoint.rate_limiter.used().0
     }
 
     /// When the next call may leave, where none may at `now`.
-    pub fn calls_at(&self, now: Timestamp) -> Option<Timestamp> {
-        self.desk.endpoint.gate.shut_for().map(|shut| after(now, shut))
+    pub fn next_call_at(&self, now: Timestamp) -> Option<Timestamp> {
+        self.desk.endpoint.rate_limiter.closed_for().map(|shut| after(now, shut))
     }
 
     /// What a plan made now would see.
@@ -141,7 +141,7 @@ impl Lane {
     pub async fn run(self, tasks: TaskTracker) {
         let desk = &self.desk;
         let mut changes = desk.store.subscribe();
-        let mut seldom = Seldom::default();
+        let mut seldom = LogThrottle::default();
         while !desk.stop.is_cancelled() {
             let now = desk.clock.now();
             // Who is at work is asked before the rows are: whoever ends between the two is then seen at work and not
@@ -149,32 +149,32 @@ impl Lane {
             let busy = self.busy().clone();
             let next_look = match self.snapshot(now).await {
                 Ok(snapshot) => {
-                    let plan = plan(&snapshot, &busy, &Rules::of(&desk.config()), now);
-                    self.looks.send_modify(|looks| *looks += 1);
+                    let plan = plan(&snapshot, &busy, &SchedulingRules::from_instance(&desk.config()), now);
+                    self.ticks.send_modify(|looks| *looks += 1);
                     for step in plan.steps {
                         self.start(step, &tasks);
                     }
-                    plan.next_look.unwrap_or(Timestamp::MAX)
+                    plan.next_wake.unwrap_or(Timestamp::MAX)
                 }
                 Err(StoreError::Closed) => return,
                 Err(error) => {
-                    if let Some(unsaid) = seldom.may_say() {
+                    if let Some(unsaid) = seldom.allow() {
                         tracing::error!(instance = %desk.name, %error, unsaid, "the queue can't be read; trying again");
                     }
                     // It lives, and to be started anew would not help: of a database that was taken away this process has the
                     // last copy.
-                    self.looks.send_modify(|looks| *looks += 1);
-                    pause(&desk.stop, STORE_PAUSE).await;
+                    self.ticks.send_modify(|looks| *looks += 1);
+                    pause(&desk.stop, STORE_RETRY_DELAY).await;
                     continue;
                 }
             };
             tokio::select! {
                 () = desk.stop.cancelled() => return,
                 () = self.wake.notified() => {}
-                () = desk.clock.nap(next_look) => {}
+                () = desk.clock.sleep_until(next_look) => {}
                 change = changes.recv() => if change == Err(RecvError::Closed) { return },
             }
-            pause(&desk.stop, BREATH).await;
+            pause(&desk.stop, DEBOUNCE).await;
             // All that has changed meanwhile is seen by the next look.
             while !matches!(changes.try_recv(), Err(TryRecvError::Empty | TryRecvError::Closed)) {}
         }
@@ -184,7 +184,7 @@ impl Lane {
         let lane = self.clone();
         let at_work = match step.work() {
             None => None,
-            Some((key, work)) => match AtWork::begin(lane.clone(), key, work) {
+            Some((key, work)) => match BusyGuard::begin(lane.clone(), key, work) {
                 Some(at_work) => Some(at_work),
                 None => return,
             },
@@ -194,25 +194,25 @@ impl Lane {
                 Step::Upload(key) => upload::upload(&lane.desk, key).await,
                 Step::Recover(key) => upload::recover(&lane.desk, key).await,
                 Step::Poll(key) => poll::poll(&lane.desk, key).await,
-                Step::Collect(key) => collect::collect(&lane.desk, key).await,
+                Step::Collect(key) => collect::fetch_reports(&lane.desk, key).await,
                 Step::Resume => {
                     tracing::info!(instance = %lane.desk.name, "the pause is over");
                     lane.desk.store.resume(&lane.desk.name, Some(PauseKind::Quota)).await
                 }
             };
             if let Err(error) = done {
-                if let Some(unsaid) = lane.may_say() {
+                if let Some(unsaid) = lane.allow_log() {
                     tracing::error!(instance = %lane.desk.name, ?step, %error, unsaid, "a step could not be recorded");
                 }
                 // The same step is planned again at once, and would fail again at once.
-                pause(&lane.desk.stop, STORE_PAUSE).await;
+                pause(&lane.desk.stop, STORE_RETRY_DELAY).await;
             }
             drop(at_work);
         });
     }
 
-    fn may_say(&self) -> Option<u64> {
-        self.failed.lock().unwrap_or_else(PoisonError::into_inner).may_say()
+    fn allow_log(&self) -> Option<u64> {
+        self.failed.lock().unwrap_or_else(PoisonError::into_inner).allow()
     }
 
     fn busy(&self) -> MutexGuard<'_, HashMap<BatchKey, Work>> {
@@ -221,23 +221,23 @@ impl Lane {
 }
 
 /// A worker is at a batch for as long as this lives, however the worker ends.
-struct AtWork {
-    lane: Lane,
+struct BusyGuard {
+    lane: InstanceScheduler,
     key: BatchKey,
 }
 
-impl AtWork {
+impl BusyGuard {
     /// None if another worker is at the batch: it has one at a time.
-    fn begin(lane: Lane, key: BatchKey, work: Work) -> Option<AtWork> {
+    fn begin(lane: InstanceScheduler, key: BatchKey, work: Work) -> Option<BusyGuard> {
         match lane.busy().entry(key) {
             Entry::Occupied(_) => return None,
             Entry::Vacant(free) => free.insert(work),
         };
-        Some(AtWork { lane, key })
+        Some(BusyGuard { lane, key })
     }
 }
 
-impl Drop for AtWork {
+impl Drop for BusyGuard {
     fn drop(&mut self) {
         self.lane.busy().remove(&self.key);
         self.lane.wake.notify_one();

@@ -8,27 +8,27 @@ use jiff::{SignedDuration, Timestamp};
 use super::next_day;
 use crate::clock::after;
 use crate::config::{Instance, UnknownOutcome};
-use crate::job::{Blame, Counts, Event, IMPORT_LIFE, RemoteStatus, Wait};
-use crate::marketo::{Ask, CreateFault, ReportKind};
-use crate::store::{AskFailures, PauseKind, Rows, Snapshot, Tried};
+use crate::job::{Counts, DeferReason, Event, FailureScope, IMPORT_LIFETIME, RemoteStatus};
+use crate::marketo::{ErrorAction, ReportKind, UploadError};
+use crate::store::{PauseKind, QueryFailures, RowCounts, Snapshot, UploadAttempts};
 
 /// How many of the longest pauses between polls an import is taken to exist that a lost answer may have left behind.
 /// Nobody can see it, and most imports are over by then; if it is not, Marketo's own 1016 says so.
-const GHOST_POLLS: u32 = 10;
+const UNCONFIRMED_POLLS: u32 = 10;
 
 /// For how long a batch is tried that waits alone: no other upload shows whether it or the instance is to blame.
-const ALONE: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+const MAX_TRIED_ALONE: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
 /// A file that Marketo counted rows for and does not give is asked for so many times `max_attempts`: with the usual
 /// pauses that is three quarters of an hour, for a failed row that is never heard of is worse than a job that ends late.
-const FILE_PATIENCE: u32 = 2;
+const MAX_FILE_QUERY_REJECTIONS: u32 = 2;
 
 /// What an answer asks of the instance as a whole, besides the batch.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Whole {
+pub enum InstanceAction {
     /// No call leaves until the window has passed.
-    WindowIsFull,
-    TooManyAtOnce,
+    WindowFull,
+    TooManyConcurrent,
     Pause {
         kind: PauseKind,
         until: Option<Timestamp>,
@@ -36,21 +36,22 @@ pub enum Whole {
 }
 
 /// What follows for the instance from an answer to any call. None where it is about the one batch.
-pub fn whole(ask: Ask, instance: &Instance, now: Timestamp) -> Option<Whole> {
+pub fn instance_action(ask: ErrorAction, instance: &Instance, now: Timestamp) -> Option<InstanceAction> {
     match ask {
-        Ask::WaitWindow => Some(Whole::WindowIsFull),
-        Ask::FewerAtOnce => Some(Whole::TooManyAtOnce),
-        Ask::DayIsOver => {
-            Some(Whole::Pause { kind: PauseKind::Quota, until: Some(next_day(now, instance.limits.daily_reset)) })
-        }
-        Ask::StopForCredentials => Some(Whole::Pause { kind: PauseKind::Credentials, until: None }),
+        ErrorAction::WaitWindow => Some(InstanceAction::WindowFull),
+        ErrorAction::FewerAtOnce => Some(InstanceAction::TooManyConcurrent),
+        ErrorAction::DayIsOver => Some(InstanceAction::Pause {
+            kind: PauseKind::Quota,
+            until: Some(next_day(now, instance.limits.daily_reset)),
+        }),
+        ErrorAction::StopForCredentials => Some(InstanceAction::Pause { kind: PauseKind::Credentials, until: None }),
         _ => None,
     }
 }
 
 /// A batch whose upload failed, and what is known around it: what becomes of the batch follows from that and the fault.
 pub struct FailedUpload<'a> {
-    pub tried: Tried,
+    pub tried: UploadAttempts,
     /// The instance before it.
     pub seen: &'a Snapshot,
     pub instance: &'a Instance,
@@ -59,57 +60,61 @@ pub struct FailedUpload<'a> {
 
 impl FailedUpload<'_> {
     /// The event that follows from `fault`.
-    pub fn after(&self, fault: CreateFault) -> Event {
-        let put_back = |wait, reason, not_before| Event::PutBack { wait, reason, not_before };
-        let later = Some(after(self.now, others_pause(&self.seen.paces, self.instance)));
+    pub fn event(&self, fault: UploadError) -> Event {
+        let put_back = |wait, reason, not_before| Event::Requeued { defer_reason: wait, reason, not_before };
+        let later = Some(after(self.now, foreign_queue_delay(&self.seen.recent_durations, self.instance)));
         match fault {
             // Nothing of the batch had left, so it can't be to blame.
-            CreateFault::NeverSent(reason) => put_back(Wait::Service, reason, Some(self.service_quiet())),
-            CreateFault::Stopped => put_back(Wait::Instance, fault.to_string(), None),
-            CreateFault::BrokenOff(reason) => self.again(reason),
-            CreateFault::AnswerLost { reason, .. } => self.answer_lost(reason),
-            CreateFault::Refused { ask, reason, .. } => match ask {
-                Ask::StopForCredentials | Ask::DayIsOver => put_back(Wait::Instance, reason, None),
-                Ask::WaitWindow | Ask::FewerAtOnce => put_back(Wait::Calls, reason, None),
-                Ask::QueueFull => put_back(Wait::QueueFull, reason, later),
-                Ask::ListBusy => put_back(Wait::ListBusy, reason, later),
+            UploadError::NeverSent(reason) => put_back(DeferReason::Service, reason, Some(self.backoff_until())),
+            UploadError::Stopped => put_back(DeferReason::Instance, fault.to_string(), None),
+            UploadError::BrokenOff(reason) => self.retry_event(reason),
+            UploadError::AnswerLost { reason, .. } => self.answer_lost(reason),
+            UploadError::Refused { ask, reason, .. } => match ask {
+                ErrorAction::StopForCredentials | ErrorAction::DayIsOver => {
+                    put_back(DeferReason::Instance, reason, None)
+                }
+                ErrorAction::WaitWindow | ErrorAction::FewerAtOnce => put_back(DeferReason::Calls, reason, None),
+                ErrorAction::QueueFull => put_back(DeferReason::QueueFull, reason, later),
+                ErrorAction::ListBusy => put_back(DeferReason::ListBusy, reason, later),
                 // While others get through it is about this batch: something in between that takes no such file, say.
-                Ask::ServiceDown if self.counts() => self.again(reason),
+                ErrorAction::ServiceDown if self.counts_as_attempt() => self.retry_event(reason),
                 // A refused token is renewed where the call is made. That it comes here means that the new one was refused
                 // too, which identity had just given: the credentials are good, and Marketo's parts do not agree.
-                Ask::ServiceDown | Ask::NewToken => put_back(Wait::Service, reason, Some(self.service_quiet())),
-                Ask::Again => self.again(reason),
-                Ask::OutcomeUnknown => self.answer_lost(reason),
-                Ask::TooLarge | Ask::Reject => Event::Rejected { reason },
+                ErrorAction::ServiceDown | ErrorAction::NewToken => {
+                    put_back(DeferReason::Service, reason, Some(self.backoff_until()))
+                }
+                ErrorAction::Again => self.retry_event(reason),
+                ErrorAction::OutcomeUnknown => self.answer_lost(reason),
+                ErrorAction::TooLarge | ErrorAction::Reject => Event::Rejected { reason },
             },
         }
     }
 
     /// The event that follows where the daemon ended while the upload was under way: whether Marketo has it is unknown.
     pub fn interrupted(&self, reason: String) -> Event {
-        let blame = if self.counts() { Blame::Batch } else { Blame::Daemon };
-        self.outcome_unknown(reason, blame)
+        let scope = if self.counts_as_attempt() { FailureScope::Batch } else { FailureScope::Daemon };
+        self.outcome_unknown(reason, scope)
     }
 
     /// Whether the attempt counts: only if a create of another batch has succeeded since this batch's last upload.
     /// (One of its own would have ended its uploads.) Polls, files and tokens prove nothing about creates.
-    fn counts(&self) -> bool {
+    fn counts_as_attempt(&self) -> bool {
         self.tried.last_upload.is_some_and(|last| self.seen.instance.last_success > last)
     }
 
     /// What the failure is put down to, where it may be the batch's or the instance's.
-    fn blame(&self) -> Blame {
-        if self.counts() {
-            return Blame::Batch;
+    fn failure_scope(&self) -> FailureScope {
+        if self.counts_as_attempt() {
+            return FailureScope::Batch;
         }
-        let quiet_until = self.service_quiet();
-        Blame::Instance { quiet_until, alone: self.alone_until(quiet_until) }
+        let quiet_until = self.backoff_until();
+        FailureScope::Instance { backoff_until: quiet_until, tried_alone_for: self.tried_alone_for(quiet_until) }
     }
 
     /// For how long the batch will have been tried alone at `next`. Times in which the daemon did not run, or a clock
     /// leapt, add nothing: an upload has an end by its timeout.
-    fn alone_until(&self, next: Timestamp) -> Duration {
-        if self.seen.waiting {
+    fn tried_alone_for(&self, next: Timestamp) -> Duration {
+        if self.seen.has_untried_batch {
             return self.tried.alone;
         }
         let upload = self.tried.began.map_or(Duration::ZERO, |began| span(began, self.now));
@@ -117,58 +122,60 @@ impl FailedUpload<'_> {
     }
 
     /// Nothing was made, and the batch may be to blame.
-    fn again(&self, reason: String) -> Event {
-        let blame = self.blame();
-        if let Some(tries) = self.exhausted(blame) {
-            return Event::GivenUp {
+    fn retry_event(&self, reason: String) -> Event {
+        let scope = self.failure_scope();
+        if let Some(tries) = self.exhausted(scope) {
+            return Event::AttemptsExhausted {
                 reason: format!("given up after {tries}; the last answer was: {reason}"),
-                ghost_until: None,
+                unconfirmed_until: None,
             };
         }
-        Event::Refused { reason, not_before: self.next_try(blame), blame }
+        Event::Refused { reason, not_before: self.next_try(scope), scope }
     }
 
     fn answer_lost(&self, reason: String) -> Event {
-        self.outcome_unknown(reason, self.blame())
+        self.outcome_unknown(reason, self.failure_scope())
     }
 
     /// Nobody knows whether Marketo has it.
-    fn outcome_unknown(&self, reason: String, blame: Blame) -> Event {
-        let ghost_until = after(self.now, self.instance.polling.max * GHOST_POLLS);
+    fn outcome_unknown(&self, reason: String, scope: FailureScope) -> Event {
+        let unconfirmed_until = after(self.now, self.instance.polling.max * UNCONFIRMED_POLLS);
         if self.instance.unknown_outcome == UnknownOutcome::Hold {
-            return Event::Held { reason, ghost_until, blame };
+            return Event::Held { reason, unconfirmed_until, scope };
         }
-        if let Some(tries) = self.exhausted(blame) {
+        if let Some(tries) = self.exhausted(scope) {
             let reason = format!(
                 "given up after {tries}; whether Marketo has the last one is unknown, for its answer was lost: {reason}"
             );
-            return Event::GivenUp { reason, ghost_until: Some(ghost_until) };
+            return Event::AttemptsExhausted { reason, unconfirmed_until: Some(unconfirmed_until) };
         }
-        Event::AnswerLost { reason, not_before: self.next_try(blame), ghost_until, blame }
+        Event::AnswerLost { reason, not_before: self.next_try(scope), unconfirmed_until, scope }
     }
 
     /// How often, or for how long, the batch was tried in vain, where that is enough.
-    fn exhausted(&self, blame: Blame) -> Option<String> {
-        match blame {
-            Blame::Batch if self.tried.attempts >= self.instance.max_attempts => {
+    fn exhausted(&self, scope: FailureScope) -> Option<String> {
+        match scope {
+            FailureScope::Batch if self.tried.attempts >= self.instance.max_attempts => {
                 Some(format!("{} attempts", self.tried.attempts))
             }
-            Blame::Instance { quiet_until, alone } if alone >= ALONE + span(self.now, quiet_until) => {
+            FailureScope::Instance { backoff_until: quiet_until, tried_alone_for: alone }
+                if alone >= MAX_TRIED_ALONE + span(self.now, quiet_until) =>
+            {
                 Some("attempts for seven days".to_owned())
             }
             _ => None,
         }
     }
 
-    fn next_try(&self, blame: Blame) -> Timestamp {
-        match blame {
-            Blame::Instance { quiet_until, .. } => quiet_until,
-            Blame::Batch | Blame::Daemon => after(self.now, backoff(self.instance, self.tried.attempts)),
+    fn next_try(&self, scope: FailureScope) -> Timestamp {
+        match scope {
+            FailureScope::Instance { backoff_until: quiet_until, .. } => quiet_until,
+            FailureScope::Batch | FailureScope::Daemon => after(self.now, backoff(self.instance, self.tried.attempts)),
         }
     }
 
-    fn service_quiet(&self) -> Timestamp {
-        service_quiet(self.seen, self.instance, self.now)
+    fn backoff_until(&self) -> Timestamp {
+        service_backoff_until(self.seen, self.instance, self.now)
     }
 }
 
@@ -178,14 +185,14 @@ fn span(from: Timestamp, to: Timestamp) -> Duration {
 }
 
 /// Until when Marketo as a whole is left alone after one more failed upload.
-pub fn service_quiet(seen: &Snapshot, instance: &Instance, now: Timestamp) -> Timestamp {
+pub fn service_backoff_until(seen: &Snapshot, instance: &Instance, now: Timestamp) -> Timestamp {
     after(now, backoff(instance, seen.instance.service_failures.saturating_add(1)))
 }
 
 /// How long to wait for someone else's import to end before the next whole file is sent to find out. By the pace of the
 /// last imports that is half of one, so that about one upload is refused for each of ours that is imported beside them;
 /// never less than the longest pause between polls, nor more than the longest one after a fault.
-fn others_pause(paces: &[(u64, Duration)], instance: &Instance) -> Duration {
+fn foreign_queue_delay(paces: &[(u64, Duration)], instance: &Instance) -> Duration {
     let (least, most) = (instance.polling.max, instance.backoff_max.max(instance.polling.max));
     let all: Duration = paces.iter().map(|&(_, took)| took).sum();
     let imports = u32::try_from(paces.len()).unwrap_or(u32::MAX).max(1);
@@ -193,33 +200,39 @@ fn others_pause(paces: &[(u64, Duration)], instance: &Instance) -> Duration {
 }
 
 /// What the answer to a poll says of the import. `waited` is how much longer it was waited for.
-pub fn after_status(status: RemoteStatus, counts: Counts, message: Option<String>, waited: Duration) -> Event {
+pub fn poll_event(status: RemoteStatus, counts: Counts, message: Option<String>, waited: Duration) -> Event {
     match status {
         RemoteStatus::Queued | RemoteStatus::Importing => Event::Polled { status, counts, waited },
-        RemoteStatus::Complete => Event::Ended { counts, message: message.unwrap_or_default() },
+        RemoteStatus::Complete => Event::ImportEnded { counts, message: message.unwrap_or_default() },
         RemoteStatus::Failed => {
             let reason = message.filter(|message| !message.is_empty());
             let reason = reason.unwrap_or_else(|| "the import failed, and Marketo did not say why".into());
-            Event::Lost { counts, reason }
+            Event::ImportLost { counts, reason }
         }
     }
 }
 
 /// A poll brought a status word that nobody documents. That is no end: Marketo is asked again, as long as it knows the
 /// import. `before` is the batch as it was.
-pub fn unknown_status(word: &str, before: Asked, waited: Duration, instance: &Instance, now: Timestamp) -> Event {
+pub fn unknown_status_event(
+    word: &str,
+    before: PreviousPoll,
+    waited: Duration,
+    instance: &Instance,
+    now: Timestamp,
+) -> Event {
     let reason = format!("Marketo gave the import's status as \"{word}\", which is none of its documented words");
-    match poll_failed(Ask::Again, &reason, before.accepted_at, before.ask_failures, instance, now) {
-        Unanswered::AskAgain(not_before) => Event::UnknownStatus { reason, waited, not_before },
-        Unanswered::GiveUp(reason) => Event::Lost { counts: before.counts, reason },
+    match poll_failed(ErrorAction::Again, &reason, before.accepted_at, before.ask_failures, instance, now) {
+        PollRetry::AskAgain(not_before) => Event::UnknownStatus { reason, waited, not_before },
+        PollRetry::GiveUp(reason) => Event::ImportLost { counts: before.counts, reason },
     }
 }
 
 /// What is known of a batch whose import is asked after.
 #[derive(Clone, Copy, Debug)]
-pub struct Asked {
+pub struct PreviousPoll {
     pub accepted_at: Option<Timestamp>,
-    pub ask_failures: AskFailures,
+    pub ask_failures: QueryFailures,
     pub counts: Counts,
     pub waited: Duration,
     pub is_overdue: bool,
@@ -234,7 +247,7 @@ pub fn believed_wait(watched: Option<Duration>, instance: &Instance) -> Duration
 
 /// What follows where Marketo has not ended the import within `max_import_time`: it is held from then on. `word` is what
 /// Marketo called it last, and `waited` how much longer it was waited for.
-pub fn overdue(word: &str, before: Asked, waited: Duration, instance: &Instance) -> Option<Event> {
+pub fn overdue_event(word: &str, before: PreviousPoll, waited: Duration, instance: &Instance) -> Option<Event> {
     let max = instance.max_import_time;
     if before.is_overdue || before.waited.saturating_add(waited) < max {
         return None;
@@ -249,7 +262,7 @@ pub fn overdue(word: &str, before: Asked, waited: Duration, instance: &Instance)
 
 /// What follows from a question about an import that found no good answer. Never another upload.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Unanswered {
+pub enum PollRetry {
     /// It is asked again then.
     AskAgain(Timestamp),
     /// There is no use in asking on, for this reason.
@@ -260,73 +273,73 @@ pub enum Unanswered {
 /// Where it did not count, it is asked; so it is for failures where its counts do not add up to what was sent.
 pub fn may_have_report(report: ReportKind, counts: Counts, sent: u64) -> bool {
     match report {
-        ReportKind::Failures => counts.failed != Some(0) || !Rows::complete(sent, counts).add_up(),
+        ReportKind::Failures => counts.failed != Some(0) || !RowCounts::complete(sent, counts).is_accounted_for(),
         ReportKind::Warnings => counts.warned != Some(0),
     }
 }
 
 /// A file that Marketo counted no row for is only hoped for, where its counts do not add up: so often is it asked for.
-const UNCOUNTED_TRIES: u32 = 3;
+const MAX_UNCOUNTED_TRIES: u32 = 3;
 
 /// Whether a file that could not be had is asked for once more. `before` are the failures in a row before this one.
-pub fn is_worth_asking_again(counted: Option<u64>, before: AskFailures) -> bool {
-    counted != Some(0) || before.all + 1 < UNCOUNTED_TRIES
+pub fn is_worth_asking_again(counted: Option<u64>, before: QueryFailures) -> bool {
+    counted != Some(0) || before.all + 1 < MAX_UNCOUNTED_TRIES
 }
 
 /// Whether Marketo said no to a question about an import (none: it has no such file), rather than nothing.
-pub fn is_refusal(ask: Option<Ask>) -> bool {
-    matches!(ask, None | Some(Ask::Reject))
+pub fn is_refusal(ask: Option<ErrorAction>) -> bool {
+    matches!(ask, None | Some(ErrorAction::Reject))
 }
 
 /// A poll failed. It is asked again, until Marketo surely does not know the import any more. `ask_failures` are those in
 /// a row before this one.
 pub fn poll_failed(
-    ask: Ask,
+    ask: ErrorAction,
     reason: &str,
     accepted_at: Option<Timestamp>,
-    ask_failures: AskFailures,
+    ask_failures: QueryFailures,
     instance: &Instance,
     now: Timestamp,
-) -> Unanswered {
-    if forgotten(Some(ask), accepted_at, now) {
+) -> PollRetry {
+    if is_forgotten(Some(ask), accepted_at, now) {
         let known = "what became of the import is unknown: Marketo keeps a batch for seven days";
-        return Unanswered::GiveUp(format!("{known}. It says: {reason}"));
+        return PollRetry::GiveUp(format!("{known}. It says: {reason}"));
     }
-    let failures = ask_failures.and(is_refusal(Some(ask)));
+    let failures = ask_failures.plus(is_refusal(Some(ask)));
     if is_refusal(Some(ask)) && failures.refusals >= instance.max_attempts {
-        return Unanswered::GiveUp(format!("Marketo does not know the import any more: {reason}"));
+        return PollRetry::GiveUp(format!("Marketo does not know the import any more: {reason}"));
     }
-    Unanswered::AskAgain(after(now, backoff(instance, failures.all).max(instance.polling.min)))
+    PollRetry::AskAgain(after(now, backoff(instance, failures.all).max(instance.polling.min)))
 }
 
 /// A failure or warning file could not be had: `ask` is why, or none where Marketo has none although it counted rows for
 /// it (it may only be late).
 pub fn fetch_failed(
-    ask: Option<Ask>,
+    ask: Option<ErrorAction>,
     reason: &str,
     accepted_at: Option<Timestamp>,
-    ask_failures: AskFailures,
+    ask_failures: QueryFailures,
     instance: &Instance,
     now: Timestamp,
-) -> Unanswered {
-    if forgotten(ask, accepted_at, now) {
-        return Unanswered::GiveUp(format!("Marketo keeps a batch's files for seven days. It says: {reason}"));
+) -> PollRetry {
+    if is_forgotten(ask, accepted_at, now) {
+        return PollRetry::GiveUp(format!("Marketo keeps a batch's files for seven days. It says: {reason}"));
     }
-    let failures = ask_failures.and(is_refusal(ask));
-    if is_refusal(ask) && failures.refusals >= instance.max_attempts.saturating_mul(FILE_PATIENCE) {
-        return Unanswered::GiveUp(format!(
+    let failures = ask_failures.plus(is_refusal(ask));
+    if is_refusal(ask) && failures.refusals >= instance.max_attempts.saturating_mul(MAX_FILE_QUERY_REJECTIONS) {
+        return PollRetry::GiveUp(format!(
             "Marketo was asked {} times for the file and does not give it: {reason}",
             failures.refusals
         ));
     }
-    Unanswered::AskAgain(after(now, backoff(instance, failures.all)))
+    PollRetry::AskAgain(after(now, backoff(instance, failures.all)))
 }
 
 /// Whether Marketo has forgotten the import by now. What can't be reached, or gives no answer, has not said so: after a
 /// long silence it is given as long again.
-fn forgotten(ask: Option<Ask>, accepted_at: Option<Timestamp>, now: Timestamp) -> bool {
-    let silent = matches!(ask, Some(Ask::OutcomeUnknown | Ask::ServiceDown | Ask::NewToken));
-    let remembered = if silent { IMPORT_LIFE * 2 } else { IMPORT_LIFE };
+fn is_forgotten(ask: Option<ErrorAction>, accepted_at: Option<Timestamp>, now: Timestamp) -> bool {
+    let silent = matches!(ask, Some(ErrorAction::OutcomeUnknown | ErrorAction::ServiceDown | ErrorAction::NewToken));
+    let remembered = if silent { IMPORT_LIFETIME * 2 } else { IMPORT_LIFETIME };
     accepted_at.is_some_and(|accepted| after(accepted, remembered) <= now)
 }
 
@@ -350,11 +363,14 @@ mod tests {
     }
 
     fn failed(service_failures: u32) -> Snapshot {
-        Snapshot { instance: crate::store::Instance { service_failures, ..Default::default() }, ..Snapshot::default() }
+        Snapshot {
+            instance: crate::store::InstanceState { service_failures, ..Default::default() },
+            ..Snapshot::default()
+        }
     }
 
-    fn refused(ask: Ask) -> CreateFault {
-        CreateFault::Refused { ask, reason: "words".into(), request_id: None }
+    fn refused(ask: ErrorAction) -> UploadError {
+        UploadError::Refused { ask, reason: "words".into(), request_id: None }
     }
 
     #[test]
@@ -365,8 +381,8 @@ mod tests {
     }
 
     /// A batch that was uploaded before, as upload 5 of the instance, and began this one a second ago.
-    fn tried(attempts: u32) -> Tried {
-        Tried { attempts, last_upload: Some(5), began: Some(from_ms(-1_000)), ..Tried::default() }
+    fn tried(attempts: u32) -> UploadAttempts {
+        UploadAttempts { attempts, last_upload: Some(5), began: Some(from_ms(-1_000)), ..UploadAttempts::default() }
     }
 
     /// The instance with its last success: before the batch's last upload, or after it.
@@ -376,41 +392,41 @@ mod tests {
         seen
     }
 
-    fn after_upload(fault: CreateFault, tried: Tried, seen: &Snapshot, instance: &Instance) -> Event {
-        FailedUpload { tried, seen, instance, now: from_ms(0) }.after(fault)
+    fn after_upload(fault: UploadError, tried: UploadAttempts, seen: &Snapshot, instance: &Instance) -> Event {
+        FailedUpload { tried, seen, instance, now: from_ms(0) }.event(fault)
     }
 
-    fn lost() -> CreateFault {
-        CreateFault::AnswerLost { reason: "cut".into(), request_id: None }
+    fn lost() -> UploadError {
+        UploadError::AnswerLost { reason: "cut".into(), request_id: None }
     }
 
     #[test]
     fn each_refusal_has_its_consequence_and_only_some_use_up_an_attempt() {
         // What follows where nothing has succeeded since the batch's last upload, and where another upload has.
         for (ask, during, beside) in [
-            (Ask::NewToken, "put-back service 16", "put-back service 16"),
-            (Ask::StopForCredentials, "put-back instance", "put-back instance"),
-            (Ask::DayIsOver, "put-back instance", "put-back instance"),
-            (Ask::WaitWindow, "put-back calls", "put-back calls"),
-            (Ask::FewerAtOnce, "put-back calls", "put-back calls"),
-            (Ask::QueueFull, "put-back queue-full 30", "put-back queue-full 30"),
-            (Ask::ListBusy, "put-back list-busy 30", "put-back list-busy 30"),
-            (Ask::ServiceDown, "put-back service 16", "refused 4 counts"),
-            (Ask::Again, "refused 16", "refused 4 counts"),
-            (Ask::OutcomeUnknown, "answer-lost 16", "answer-lost 4 counts"),
-            (Ask::TooLarge, "rejected", "rejected"),
-            (Ask::Reject, "rejected", "rejected"),
+            (ErrorAction::NewToken, "put-back service 16", "put-back service 16"),
+            (ErrorAction::StopForCredentials, "put-back instance", "put-back instance"),
+            (ErrorAction::DayIsOver, "put-back instance", "put-back instance"),
+            (ErrorAction::WaitWindow, "put-back calls", "put-back calls"),
+            (ErrorAction::FewerAtOnce, "put-back calls", "put-back calls"),
+            (ErrorAction::QueueFull, "put-back queue-full 30", "put-back queue-full 30"),
+            (ErrorAction::ListBusy, "put-back list-busy 30", "put-back list-busy 30"),
+            (ErrorAction::ServiceDown, "put-back service 16", "refused 4 counts"),
+            (ErrorAction::Again, "refused 16", "refused 4 counts"),
+            (ErrorAction::OutcomeUnknown, "answer-lost 16", "answer-lost 4 counts"),
+            (ErrorAction::TooLarge, "rejected", "rejected"),
+            (ErrorAction::Reject, "rejected", "rejected"),
         ] {
             let seconds = |at: Timestamp| at.as_millisecond() / 1000;
-            let counts = |blame| if blame == Blame::Batch { " counts" } else { "" };
+            let counts = |scope| if scope == FailureScope::Batch { " counts" } else { "" };
             let shown = |event| match event {
-                Event::PutBack { wait, not_before: Some(at), .. } => {
+                Event::Requeued { defer_reason: wait, not_before: Some(at), .. } => {
                     format!("put-back {} {}", wait.as_str(), seconds(at))
                 }
-                Event::PutBack { wait, .. } => format!("put-back {}", wait.as_str()),
-                Event::Refused { not_before, blame, .. } => format!("refused {}{}", seconds(not_before), counts(blame)),
-                Event::AnswerLost { not_before, blame, .. } => {
-                    format!("answer-lost {}{}", seconds(not_before), counts(blame))
+                Event::Requeued { defer_reason: wait, .. } => format!("put-back {}", wait.as_str()),
+                Event::Refused { not_before, scope, .. } => format!("refused {}{}", seconds(not_before), counts(scope)),
+                Event::AnswerLost { not_before, scope, .. } => {
+                    format!("answer-lost {}{}", seconds(not_before), counts(scope))
                 }
                 other => other.name().to_owned(),
             };
@@ -426,15 +442,19 @@ mod tests {
         for (last_upload, last_success, counts) in
             [(None, 0, false), (None, 9, false), (Some(5), 0, false), (Some(5), 5, false), (Some(5), 6, true)]
         {
-            let tried = Tried { last_upload, ..tried(8) };
+            let tried = UploadAttempts { last_upload, ..tried(8) };
             let seen = success(last_success, 0);
-            for fault in [refused(Ask::Again), lost(), CreateFault::BrokenOff("cut".into())] {
+            for fault in [refused(ErrorAction::Again), lost(), UploadError::BrokenOff("cut".into())] {
                 let event = after_upload(fault.clone(), tried, &seen, &instance());
-                assert_eq!(matches!(event, Event::GivenUp { .. }), counts, "{fault:?} {last_upload:?} {last_success}");
+                assert_eq!(
+                    matches!(event, Event::AttemptsExhausted { .. }),
+                    counts,
+                    "{fault:?} {last_upload:?} {last_success}"
+                );
             }
             let first = FailedUpload { tried, seen: &seen, instance: &instance(), now: from_ms(0) };
             let killed = first.interrupted("the daemon ended".into());
-            assert_eq!(matches!(killed, Event::GivenUp { .. }), counts, "{last_upload:?} {last_success}");
+            assert_eq!(matches!(killed, Event::AttemptsExhausted { .. }), counts, "{last_upload:?} {last_success}");
         }
     }
 
@@ -442,34 +462,41 @@ mod tests {
     fn the_last_attempt_ends_the_batch_with_marketos_words() {
         let beside = success(6, 0);
         let after_upload = |fault, attempts| after_upload(fault, tried(attempts), &beside, &instance());
-        let Event::GivenUp { reason, ghost_until: None } = after_upload(refused(Ask::Again), 8) else {
+        let Event::AttemptsExhausted { reason, unconfirmed_until: None } = after_upload(refused(ErrorAction::Again), 8)
+        else {
             panic!("not given up")
         };
         assert_eq!(reason, "given up after 8 attempts; the last answer was: words");
         // What the last one may have left behind counts all the same.
         let given_up = after_upload(lost(), 8);
-        assert!(matches!(given_up, Event::GivenUp { ghost_until: Some(until), .. } if until == from_ms(300_000)));
-        let broken = || CreateFault::BrokenOff("it broke off".into());
+        assert!(
+            matches!(given_up, Event::AttemptsExhausted { unconfirmed_until: Some(until), .. } if until == from_ms(300_000))
+        );
+        let broken = || UploadError::BrokenOff("it broke off".into());
         assert!(matches!(after_upload(broken(), 7), Event::Refused { .. }));
-        assert!(matches!(after_upload(broken(), 8), Event::GivenUp { ghost_until: None, .. }));
+        assert!(matches!(after_upload(broken(), 8), Event::AttemptsExhausted { unconfirmed_until: None, .. }));
         // What never left was never an attempt.
-        let never = CreateFault::NeverSent("no route".into());
-        assert!(matches!(after_upload(never, 800), Event::PutBack { .. }));
+        let never = UploadError::NeverSent("no route".into());
+        assert!(matches!(after_upload(never, 800), Event::Requeued { .. }));
     }
 
     #[test]
     fn a_batch_that_waits_alone_is_tried_for_seven_days() {
         let instance = instance();
         let mut seen = success(5, 20);
-        for (waiting, fault) in [(false, refused(Ask::Again)), (false, lost()), (true, refused(Ask::Again))] {
-            seen.waiting = waiting;
-            let mut batch = Tried { last_upload: Some(9), ..tried(1) };
+        for (waiting, fault) in
+            [(false, refused(ErrorAction::Again)), (false, lost()), (true, refused(ErrorAction::Again))]
+        {
+            seen.has_untried_batch = waiting;
+            let mut batch = UploadAttempts { last_upload: Some(9), ..tried(1) };
             let mut tries = 0;
             let reason = loop {
                 match after_upload(fault.clone(), batch, &seen, &instance) {
-                    Event::GivenUp { reason, .. } => break Some(reason),
+                    Event::AttemptsExhausted { reason, .. } => break Some(reason),
                     event if tries < 3_000 => {
-                        let Some(Blame::Instance { alone, .. }) = event.blame() else { panic!("{event:?}") };
+                        let Some(FailureScope::Instance { tried_alone_for: alone, .. }) = event.failure_scope() else {
+                            panic!("{event:?}")
+                        };
                         (batch.alone, tries) = (alone, tries + 1);
                     }
                     _ => break None,
@@ -481,10 +508,10 @@ mod tests {
             assert!(reason.is_none_or(|reason| reason.starts_with("given up after attempts for seven days; ")));
         }
         // The clock leapt by a month in the middle of an upload.
-        let leapt = Tried { began: Some(from_ms(-30 * 24 * 3_600_000)), ..tried(1) };
-        seen.waiting = false;
-        let blame = after_upload(lost(), leapt, &seen, &instance).blame();
-        let Some(Blame::Instance { alone, .. }) = blame else { panic!("{blame:?}") };
+        let leapt = UploadAttempts { began: Some(from_ms(-30 * 24 * 3_600_000)), ..tried(1) };
+        seen.has_untried_batch = false;
+        let scope = after_upload(lost(), leapt, &seen, &instance).failure_scope();
+        let Some(FailureScope::Instance { tried_alone_for: alone, .. }) = scope else { panic!("{scope:?}") };
         assert_eq!(alone, instance.request_timeout + Duration::from_secs(300));
     }
 
@@ -492,29 +519,33 @@ mod tests {
     fn a_lost_answer_is_sent_again_or_held_as_the_policy_says() {
         let mut instance = instance();
         let lost = |tried, instance: &_| after_upload(lost(), tried, &failed(0), instance);
-        let (reason, ghost_until) = (String::from("cut"), from_ms(300_000));
-        let blame = Blame::Instance { quiet_until: from_ms(1_000), alone: Duration::from_secs(2) };
+        let (reason, unconfirmed_until) = (String::from("cut"), from_ms(300_000));
+        let scope = FailureScope::Instance { backoff_until: from_ms(1_000), tried_alone_for: Duration::from_secs(2) };
         let not_before = from_ms(1_000);
-        let again = Event::AnswerLost { reason: reason.clone(), not_before, ghost_until, blame };
+        let again = Event::AnswerLost { reason: reason.clone(), not_before, unconfirmed_until, scope };
         assert_eq!(lost(tried(1), &instance), again);
         instance.unknown_outcome = UnknownOutcome::Hold;
-        assert_eq!(lost(tried(9), &instance), Event::Held { reason, ghost_until, blame });
+        assert_eq!(lost(tried(9), &instance), Event::Held { reason, unconfirmed_until, scope });
     }
 
     #[test]
     fn credentials_and_the_days_quota_stop_the_instance() {
         let now = "2026-03-10T12:00:00Z".parse().unwrap();
         let mut instance = instance();
-        let whole = |ask, now| whole(ask, &instance, now);
-        let pause =
-            |kind, until: Option<&str>| Some(Whole::Pause { kind, until: until.map(|until| until.parse().unwrap()) });
-        assert_eq!(whole(Ask::StopForCredentials, now), pause(PauseKind::Credentials, None));
-        assert_eq!(whole(Ask::NewToken, now), None);
-        assert_eq!(whole(Ask::DayIsOver, now), pause(PauseKind::Quota, Some("2026-03-11T06:00:00Z")));
-        assert_eq!(whole(Ask::WaitWindow, now), Some(Whole::WindowIsFull));
-        assert_eq!(whole(Ask::Reject, now), None);
+        let whole = |ask, now| instance_action(ask, &instance, now);
+        let pause = |kind, until: Option<&str>| {
+            Some(InstanceAction::Pause { kind, until: until.map(|until| until.parse().unwrap()) })
+        };
+        assert_eq!(whole(ErrorAction::StopForCredentials, now), pause(PauseKind::Credentials, None));
+        assert_eq!(whole(ErrorAction::NewToken, now), None);
+        assert_eq!(whole(ErrorAction::DayIsOver, now), pause(PauseKind::Quota, Some("2026-03-11T06:00:00Z")));
+        assert_eq!(whole(ErrorAction::WaitWindow, now), Some(InstanceAction::WindowFull));
+        assert_eq!(whole(ErrorAction::Reject, now), None);
         instance.limits.daily_reset = jiff::civil::time(12, 0, 1, 0);
-        assert_eq!(super::whole(Ask::DayIsOver, &instance, now), pause(PauseKind::Quota, Some("2026-03-10T12:00:01Z")));
+        assert_eq!(
+            super::instance_action(ErrorAction::DayIsOver, &instance, now),
+            pause(PauseKind::Quota, Some("2026-03-10T12:00:01Z"))
+        );
     }
 
     #[test]
@@ -523,42 +554,42 @@ mod tests {
             [(&[][..], 30), (&[(10, 40)], 30), (&[(10, 100), (10, 200)], 75), (&[(10_000, 1200)], 300)]
         {
             let paces: Vec<_> = paces.iter().map(|&(rows, secs)| (rows, Duration::from_secs(secs))).collect();
-            assert_eq!(others_pause(&paces, &instance()), Duration::from_secs(seconds), "{paces:?}");
+            assert_eq!(foreign_queue_delay(&paces, &instance()), Duration::from_secs(seconds), "{paces:?}");
         }
         let mut patient = instance();
         patient.polling.max = Duration::from_secs(900);
-        assert_eq!(others_pause(&[], &patient), Duration::from_secs(900));
+        assert_eq!(foreign_queue_delay(&[], &patient), Duration::from_secs(900));
     }
 
     #[test]
     fn a_question_is_asked_until_marketo_surely_has_no_answer() {
         const DAY: i64 = 24 * 3600;
-        let said = |next: Unanswered| match next {
-            Unanswered::AskAgain(at) => format!("at {}", at.as_millisecond() / 1000),
-            Unanswered::GiveUp(reason) => reason,
+        let said = |next: PollRetry| match next {
+            PollRetry::AskAgain(at) => format!("at {}", at.as_millisecond() / 1000),
+            PollRetry::GiveUp(reason) => reason,
         };
         // What the answer asks for (none: a file is late), failures in a row with this one, seconds since the acceptance;
         // what follows of a poll, and of a fetch.
         for (ask, failures, age, polled, fetched) in [
-            (Some(Ask::OutcomeUnknown), 1, 60, "at 65", "at 61"),
-            (Some(Ask::OutcomeUnknown), 5, 60, "at 76", "at 76"),
-            (Some(Ask::ServiceDown), 500, DAY, "at 86700", "at 86700"),
-            (Some(Ask::NewToken), 500, 7 * DAY, "at 605100", "at 605100"),
-            (Some(Ask::Reject), 7, 60, "at 124", "at 124"),
-            (Some(Ask::Reject), 8, 60, "Marketo does not know the import any more: w", "at 188"),
+            (Some(ErrorAction::OutcomeUnknown), 1, 60, "at 65", "at 61"),
+            (Some(ErrorAction::OutcomeUnknown), 5, 60, "at 76", "at 76"),
+            (Some(ErrorAction::ServiceDown), 500, DAY, "at 86700", "at 86700"),
+            (Some(ErrorAction::NewToken), 500, 7 * DAY, "at 605100", "at 605100"),
+            (Some(ErrorAction::Reject), 7, 60, "at 124", "at 124"),
+            (Some(ErrorAction::Reject), 8, 60, "Marketo does not know the import any more: w", "at 188"),
             (None, 8, 60, "at 188", "at 188"),
             (None, 16, 60, "at 360", "Marketo was asked 16 times for the file and does not give it: w"),
-            (Some(Ask::Reject), 1, 7 * DAY - 1, "at 604804", "at 604800"),
-            (Some(Ask::OutcomeUnknown), 1, 7 * DAY, "at 604805", "at 604801"),
+            (Some(ErrorAction::Reject), 1, 7 * DAY - 1, "at 604804", "at 604800"),
+            (Some(ErrorAction::OutcomeUnknown), 1, 7 * DAY, "at 604805", "at 604801"),
             (
-                Some(Ask::OutcomeUnknown),
+                Some(ErrorAction::OutcomeUnknown),
                 1,
                 14 * DAY,
                 "what became of the import is unknown: Marketo keeps a batch for seven days. It says: w",
                 "Marketo keeps a batch's files for seven days. It says: w",
             ),
             (
-                Some(Ask::Reject),
+                Some(ErrorAction::Reject),
                 1,
                 7 * DAY,
                 "what became of the import is unknown: Marketo keeps a batch for seven days. It says: w",
@@ -566,8 +597,8 @@ mod tests {
             ),
         ] {
             let (accepted, now) = (Some(from_ms(0)), from_ms(age * 1000));
-            let before = (1..failures).fold(AskFailures::default(), |before, _| before.and(is_refusal(ask)));
-            let poll = poll_failed(ask.unwrap_or(Ask::Again), "w", accepted, before, &instance(), now);
+            let before = (1..failures).fold(QueryFailures::default(), |before, _| before.plus(is_refusal(ask)));
+            let poll = poll_failed(ask.unwrap_or(ErrorAction::Again), "w", accepted, before, &instance(), now);
             assert_eq!(said(poll), polled, "{ask:?} {failures}");
             assert_eq!(said(fetch_failed(ask, "w", accepted, before, &instance(), now)), fetched, "{ask:?} {failures}");
         }
@@ -575,7 +606,7 @@ mod tests {
 
     #[test]
     fn a_file_that_nobody_counted_is_asked_for_three_times() {
-        let before = |all| AskFailures { all, refusals: 0 };
+        let before = |all| QueryFailures { all, refusals: 0 };
         for (counted, all, again) in
             [(Some(0), 0, true), (Some(0), 1, true), (Some(0), 2, false), (Some(1), 9, true), (None, 9, true)]
         {
@@ -583,10 +614,10 @@ mod tests {
         }
     }
 
-    fn asked(waited: Duration) -> Asked {
-        Asked {
+    fn asked(waited: Duration) -> PreviousPoll {
+        PreviousPoll {
             accepted_at: Some(from_ms(0)),
-            ask_failures: AskFailures::default(),
+            ask_failures: QueryFailures::default(),
             counts: Counts::default(),
             waited,
             is_overdue: false,
@@ -597,13 +628,16 @@ mod tests {
     fn an_import_that_does_not_end_is_held_once() {
         let day = Duration::from_secs(24 * 3600);
         let instance = instance();
-        assert_eq!(overdue("Importing", asked(2 * day), day - Duration::from_secs(1), &instance), None);
-        let Some(Event::Overdue { reason }) = overdue("Queued", asked(2 * day), day, &instance) else { panic!() };
+        assert_eq!(overdue_event("Importing", asked(2 * day), day - Duration::from_secs(1), &instance), None);
+        let Some(Event::Overdue { reason }) = overdue_event("Queued", asked(2 * day), day, &instance) else { panic!() };
         assert_eq!(
             reason,
             "Marketo still calls the import \"Queued\" and has not ended it within 72h (max_import_time)"
         );
-        assert_eq!(overdue("Importing", Asked { is_overdue: true, ..asked(9 * day) }, day, &instance), None);
+        assert_eq!(
+            overdue_event("Importing", PreviousPoll { is_overdue: true, ..asked(9 * day) }, day, &instance),
+            None
+        );
     }
 
     #[test]
@@ -617,11 +651,12 @@ mod tests {
     #[test]
     fn an_unknown_status_is_asked_after_until_marketo_forgets() {
         let (instance, day) = (instance(), 24 * 3600 * 1000);
-        let said = |now_ms| unknown_status("Paused", asked(Duration::ZERO), Duration::ZERO, &instance, from_ms(now_ms));
+        let said =
+            |now_ms| unknown_status_event("Paused", asked(Duration::ZERO), Duration::ZERO, &instance, from_ms(now_ms));
         let reason = "Marketo gave the import's status as \"Paused\", which is none of its documented words";
         let again = Event::UnknownStatus { reason: reason.into(), waited: Duration::ZERO, not_before: from_ms(7_000) };
         assert_eq!(said(2_000), again);
-        assert!(matches!(said(7 * day), Event::Lost { reason: lost, .. } if lost.ends_with(reason)));
+        assert!(matches!(said(7 * day), Event::ImportLost { reason: lost, .. } if lost.ends_with(reason)));
     }
 
     #[test]
@@ -645,18 +680,18 @@ mod tests {
 
     #[test]
     fn answers_that_stay_away_are_no_refusals_however_many_they_are() {
-        let mut before = AskFailures::default();
+        let mut before = QueryFailures::default();
         for _ in 0..100 {
-            before = before.and(false);
+            before = before.plus(false);
         }
         // Seven times no, and then once more.
         for refusals in 1..=8 {
             let (now, accepted) = (from_ms(60_000), Some(from_ms(0)));
-            let poll = poll_failed(Ask::Reject, "w", accepted, before, &instance(), now);
-            assert_eq!(matches!(poll, Unanswered::GiveUp(_)), refusals == 8, "refused {refusals} times");
+            let poll = poll_failed(ErrorAction::Reject, "w", accepted, before, &instance(), now);
+            assert_eq!(matches!(poll, PollRetry::GiveUp(_)), refusals == 8, "refused {refusals} times");
             let fetch = fetch_failed(None, "w", accepted, before, &instance(), now);
-            assert!(matches!(fetch, Unanswered::AskAgain(_)), "refused {refusals} times");
-            before = before.and(true);
+            assert!(matches!(fetch, PollRetry::AskAgain(_)), "refused {refusals} times");
+            before = before.plus(true);
         }
     }
 }

@@ -1,16 +1,16 @@
 //! How does an import stand? Whatever a poll brings, and whatever becomes of it, the file is never sent again for it.
 
-use super::call::{Admitted, Matter};
-use super::desk::Desk;
+use super::call::{Admission, ErrorScope};
+use super::desk::WorkerContext;
 use super::outcome::{
-    Asked, Unanswered, after_status, believed_wait, is_refusal, overdue, poll_failed, unknown_status,
+    PollRetry, PreviousPoll, believed_wait, is_refusal, overdue_event, poll_event, poll_failed, unknown_status_event,
 };
 use super::without_values::without_values;
 use crate::job::{BatchKey, Event, RemoteStatus};
-use crate::marketo::{Ask, AskFault, Status};
-use crate::store::{Batch, Rows, StoreError};
+use crate::marketo::{ErrorAction, ImportStatus, QueryError};
+use crate::store::{Batch, RowCounts, StoreError};
 
-pub(super) async fn poll(desk: &Desk, key: BatchKey) -> Result<(), StoreError> {
+pub(super) async fn poll(desk: &WorkerContext, key: BatchKey) -> Result<(), StoreError> {
     let (job, batch) = desk.store.batch(key).await?;
     let Some(id) = batch.marketo_batch_id.clone() else { return Ok(()) };
     if !batch.is_on_marketo() {
@@ -18,15 +18,21 @@ pub(super) async fn poll(desk: &Desk, key: BatchKey) -> Result<(), StoreError> {
     }
     let mut renewed = false;
     loop {
-        let (token, pass) = match desk.admit().await? {
-            Admitted::Go(token, pass) => (token, pass),
-            Admitted::NotNow => return Ok(()),
-            Admitted::Unreachable(reason) => {
-                return failed(desk, key, &batch, AskFault { ask: Ask::ServiceDown, reason, request_id: None }).await;
+        let (token, pass) = match desk.admit_call().await? {
+            Admission::Admitted(token, pass) => (token, pass),
+            Admission::NotNow => return Ok(()),
+            Admission::Unreachable(reason) => {
+                return failed(
+                    desk,
+                    key,
+                    &batch,
+                    QueryError { ask: ErrorAction::ServiceDown, reason, request_id: None },
+                )
+                .await;
             }
         };
         let client = desk.client();
-        let Some(answer) = desk.unless_stopped(pass, client.status(&token, &job.target, &id)).await else {
+        let Some(answer) = desk.run_until_stop(pass, client.status(&token, &job.target, &id)).await else {
             return Ok(());
         };
         match answer {
@@ -36,45 +42,51 @@ pub(super) async fn poll(desk: &Desk, key: BatchKey) -> Result<(), StoreError> {
                 }
                 return answered(desk, key, &batch, &id, status).await;
             }
-            Err(fault) => match desk.heed(fault.ask, &fault.reason, &mut renewed).await? {
-                Matter::Again => {}
-                Matter::Instance => return Ok(()),
-                Matter::Batch => {
+            Err(fault) => match desk.handle_refusal(fault.ask, &fault.reason, &mut renewed).await? {
+                ErrorScope::Retry => {}
+                ErrorScope::Instance => return Ok(()),
+                ErrorScope::Batch => {
                     let reason = without_values(desk, &job, fault.reason).await;
-                    return failed(desk, key, &batch, AskFault { reason, ..fault }).await;
+                    return failed(desk, key, &batch, QueryError { reason, ..fault }).await;
                 }
             },
         }
     }
 }
 
-async fn answered(desk: &Desk, key: BatchKey, batch: &Batch, id: &str, answer: Status) -> Result<(), StoreError> {
-    let Status { status, word, counts, message, request_id } = answer;
+async fn answered(
+    desk: &WorkerContext,
+    key: BatchKey,
+    batch: &Batch,
+    id: &str,
+    answer: ImportStatus,
+) -> Result<(), StoreError> {
+    let ImportStatus { status, word, counts, message, request_id } = answer;
     let (now, config) = (desk.clock.now(), desk.config());
-    let asked = Asked {
+    let asked = PreviousPoll {
         accepted_at: desk.believed(batch.accepted_at, now),
         ask_failures: batch.ask_failures,
         counts: batch.counts,
         waited: batch.waited,
         is_overdue: batch.overdue_at.is_some(),
     };
-    let waited = believed_wait(desk.watch.heard(key), &config);
+    let waited = believed_wait(desk.import_watch.record_answer(key), &config);
     let event = match status {
-        Some(status) => after_status(status, counts, message, waited),
-        None => unknown_status(&word, asked, waited, &config, now),
+        Some(status) => poll_event(status, counts, message, waited),
+        None => unknown_status_event(&word, asked, waited, &config, now),
     };
-    if let Event::Ended { .. } | Event::Lost { .. } = event {
-        desk.watch.forget(key);
+    if let Event::ImportEnded { .. } | Event::ImportLost { .. } = event {
+        desk.import_watch.forget(key);
         tracing::info!(instance = %desk.name, job = %key.job, part = key.part, marketo_batch_id = id, status = word,
             processed = counts.processed, failed = counts.failed, warned = counts.warned, request_id,
             "the import ended");
         let sent = batch.rows.total;
-        let doubt = Rows::complete(sent, counts).doubt().filter(|_| status == Some(RemoteStatus::Complete));
+        let doubt = RowCounts::complete(sent, counts).discrepancy().filter(|_| status == Some(RemoteStatus::Complete));
         if let Some(doubt) = doubt {
             tracing::warn!(instance = %desk.name, job = %key.job, part = key.part, marketo_batch_id = id, sent, doubt,
                 "Marketo's counts do not add up");
         }
-        return unless_given_up(desk.store.record(key, event, request_id, now).await);
+        return unless_given_up(desk.store.record_event(key, event, request_id, now).await);
     }
     // Each poll brings it again, and once is enough.
     if let Event::UnknownStatus { reason, .. } = &event
@@ -83,13 +95,13 @@ async fn answered(desk: &Desk, key: BatchKey, batch: &Batch, id: &str, answer: S
         tracing::warn!(instance = %desk.name, job = %key.job, part = key.part, marketo_batch_id = id, status = word,
             request_id, "Marketo gave an unknown status; the import is asked after on");
     }
-    if let Err(error) = desk.store.record(key, event, request_id, now).await {
+    if let Err(error) = desk.store.record_event(key, event, request_id, now).await {
         return unless_given_up::<()>(Err(error));
     }
-    if let Some(event) = overdue(&word, asked, waited, &config) {
+    if let Some(event) = overdue_event(&word, asked, waited, &config) {
         tracing::error!(instance = %desk.name, job = %key.job, part = key.part, marketo_batch_id = id, status = word,
             "Marketo does not end the import; the batch is held, and an operator may give it up");
-        return unless_given_up(desk.store.record(key, event, None, now).await);
+        return unless_given_up(desk.store.record_event(key, event, None, now).await);
     }
     Ok(())
 }
@@ -103,19 +115,19 @@ fn unless_given_up<T>(recorded: Result<T, StoreError>) -> Result<(), StoreError>
     }
 }
 
-async fn failed(desk: &Desk, key: BatchKey, batch: &Batch, fault: AskFault) -> Result<(), StoreError> {
+async fn failed(desk: &WorkerContext, key: BatchKey, batch: &Batch, fault: QueryError) -> Result<(), StoreError> {
     let now = desk.clock.now();
-    let AskFault { ask, reason, request_id } = fault;
+    let QueryError { ask, reason, request_id } = fault;
     match poll_failed(ask, &reason, desk.believed(batch.accepted_at, now), batch.ask_failures, &desk.config(), now) {
-        Unanswered::GiveUp(reason) => {
+        PollRetry::GiveUp(reason) => {
             tracing::warn!(instance = %desk.name, job = %key.job, part = key.part, %reason, request_id, "import lost");
-            let event = Event::Lost { counts: batch.counts, reason };
-            desk.watch.forget(key);
-            unless_given_up(desk.store.record(key, event, request_id, now).await)?;
+            let event = Event::ImportLost { counts: batch.counts, reason };
+            desk.import_watch.forget(key);
+            unless_given_up(desk.store.record_event(key, event, request_id, now).await)?;
         }
-        Unanswered::AskAgain(not_before) => {
+        PollRetry::AskAgain(not_before) => {
             let (refused, said, answer) = (is_refusal(Some(ask)), reason.clone(), request_id.clone());
-            let asked = desk.store.ask_failed(key, reason, refused, not_before, request_id, now).await;
+            let asked = desk.store.record_query_failure(key, reason, refused, not_before, request_id, now).await;
             let is_news = asked.as_ref().is_ok_and(|asked| asked.is_news);
             unless_given_up(asked)?;
             if is_news {

@@ -11,14 +11,14 @@ use jiff::Timestamp;
 use crate::clock::after;
 use crate::config::Polling;
 use crate::job::BatchState;
-use crate::store::Flight;
+use crate::store::InFlightBatch;
 
 /// How many imports Marketo works on at once.
-const WORKED_ON: usize = 2;
+const ACTIVE_IMPORTS: usize = 2;
 
 /// A batch that can't be next is asked after every so many `polling.max`: only to notice if Marketo's order is not what
 /// we take it to be.
-const SELDOM: u32 = 4;
+const IDLE_FACTOR: u32 = 4;
 
 /// Once an import is overdue, or nothing is known of its pace, the pause grows with the time it has taken already: a
 /// quarter of it, so that the end is found at most a fourth late.
@@ -26,17 +26,18 @@ const GROWTH: u32 = 4;
 
 /// The imports that Marketo has, each with how many of ours may end before it. Those that are overdue come last: they hold
 /// up nothing but their own slot, and are asked after seldom.
-pub(crate) fn in_order(flights: &[Flight]) -> impl Iterator<Item = (&Flight, usize)> {
-    let mut on_marketo: Vec<&Flight> =
+pub(crate) fn in_order(flights: &[InFlightBatch]) -> impl Iterator<Item = (&InFlightBatch, usize)> {
+    let mut on_marketo: Vec<&InFlightBatch> =
         flights.iter().filter(|flight| matches!(flight.state, BatchState::Queued | BatchState::Importing)).collect();
     on_marketo.sort_by_key(|flight| (flight.is_overdue, flight.accepted_at, flight.key));
-    let older = |(older, flight): (usize, &Flight)| if flight.is_overdue { older.max(WORKED_ON) } else { older };
+    let older =
+        |(older, flight): (usize, &InFlightBatch)| if flight.is_overdue { older.max(ACTIVE_IMPORTS) } else { older };
     on_marketo.into_iter().enumerate().map(move |(place, flight)| (flight, older((place, flight))))
 }
 
 /// When to ask after `flight`, which `older` of our imports stand before in Marketo's queue.
 pub(crate) fn due(
-    flight: &Flight,
+    flight: &InFlightBatch,
     older: usize,
     paces: &[(u64, Duration)],
     polling: &Polling,
@@ -48,8 +49,8 @@ pub(crate) fn due(
     if last > now {
         return now;
     }
-    let due = if older >= WORKED_ON {
-        after(last, polling.max * SELDOM)
+    let due = if older >= ACTIVE_IMPORTS {
+        after(last, polling.max * IDLE_FACTOR)
     } else {
         match (flight.importing_at, expected(flight.rows, paces)) {
             (Some(began), Some(takes)) if after(began, takes) > last => {
@@ -82,9 +83,9 @@ mod tests {
 
     const POLLING: Polling = Polling { min: Duration::from_secs(5), max: Duration::from_secs(30) };
 
-    fn flight(accepted: i64, importing: Option<i64>, polled: Option<i64>) -> Flight {
+    fn flight(accepted: i64, importing: Option<i64>, polled: Option<i64>) -> InFlightBatch {
         let secs = |secs: i64| from_ms(secs * 1000);
-        Flight {
+        InFlightBatch {
             key: BatchKey { job: JobId(1), part: 1 },
             state: BatchState::Importing,
             group: None,
@@ -98,7 +99,7 @@ mod tests {
         }
     }
 
-    fn due_in_secs(flight: &Flight, older: usize, paces: &[(u64, Duration)]) -> i64 {
+    fn due_in_secs(flight: &InFlightBatch, older: usize, paces: &[(u64, Duration)]) -> i64 {
         due(flight, older, paces, &POLLING, from_ms(1_000_000)).as_millisecond() / 1000
     }
 
@@ -131,7 +132,7 @@ mod tests {
 
     #[test]
     fn an_overdue_import_is_looked_at_seldom_and_takes_nobodys_turn() {
-        let numbered = |job, is_overdue| Flight {
+        let numbered = |job, is_overdue| InFlightBatch {
             key: BatchKey { job: JobId(job), part: 1 },
             is_overdue,
             ..flight(100 + job, None, None)
@@ -154,7 +155,7 @@ mod tests {
     fn a_clock_set_back_brings_the_next_look_at_once_and_the_usual_pauses_after_it() {
         // It is 1000 now; the clock showed 5000 when the import was accepted, and it has not been polled since.
         for (older, not_before) in [(0, None), (5, None), (0, Some(from_ms(5_300_000)))] {
-            let ahead = Flight { not_before, ..flight(4_000, None, Some(5_005)) };
+            let ahead = InFlightBatch { not_before, ..flight(4_000, None, Some(5_005)) };
             assert_eq!(due_in_secs(&ahead, older, &[]), 1_000);
             assert_eq!(due_in_secs(&flight(5_000, None, None), older, &[]), 1_000);
         }

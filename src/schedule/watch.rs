@@ -7,11 +7,11 @@ use std::time::{Duration, Instant};
 use crate::job::BatchKey;
 
 #[derive(Debug, Default)]
-pub(super) struct Watch(Mutex<HashMap<BatchKey, Instant>>);
+pub(super) struct ImportWatch(Mutex<HashMap<BatchKey, Instant>>);
 
-impl Watch {
+impl ImportWatch {
     /// Marketo said now how the import stands. Returns what passed since it last did; none where another process heard that.
-    pub fn heard(&self, key: BatchKey) -> Option<Duration> {
+    pub fn record_answer(&self, key: BatchKey) -> Option<Duration> {
         let now = Instant::now();
         self.times().insert(key, now).map(|before| now.saturating_duration_since(before))
     }
@@ -33,10 +33,10 @@ mod tests {
 
     #[test]
     fn only_what_was_heard_before_is_timed() {
-        let (watch, key) = (Watch::default(), BatchKey { job: JobId(1), part: 1 });
-        assert_eq!(watch.heard(key), None);
-        assert!(watch.heard(key).is_some());
+        let (watch, key) = (ImportWatch::default(), BatchKey { job: JobId(1), part: 1 });
+        assert_eq!(watch.record_answer(key), None);
+        assert!(watch.record_answer(key).is_some());
         watch.forget(key);
-        assert_eq!(watch.heard(key), None);
+        assert_eq!(watch.record_answer(key), None);
     }
 }

@@ -1,15 +1,15 @@
 //! Marketo's words without values of rows: what stands in history, log and answers names nobody.
 
-use super::desk::Desk;
-use crate::marketo::CreateFault;
-use crate::store::{Job, Kind, StoreError};
+use super::desk::WorkerContext;
+use crate::marketo::UploadError;
+use crate::store::{FileKind, Job, StoreError};
 use crate::table;
 
 /// What Marketo said about a job's file, without the values of its first line where that may not be a header.
 ///
 /// Only a file that was not checked has such a line. The header is read from the store for it: a refusal and the end of an
 /// import are rare.
-pub(super) async fn without_values(desk: &Desk, job: &Job, text: String) -> String {
+pub(super) async fn without_values(desk: &WorkerContext, job: &Job, text: String) -> String {
     if text.is_empty() {
         return text;
     }
@@ -24,20 +24,20 @@ pub(super) async fn without_values(desk: &Desk, job: &Job, text: String) -> Stri
 }
 
 /// The same for an upload's end.
-pub(super) async fn fault_without_values(desk: &Desk, job: &Job, fault: CreateFault) -> CreateFault {
+pub(super) async fn upload_error_without_values(desk: &WorkerContext, job: &Job, fault: UploadError) -> UploadError {
     match fault {
-        CreateFault::Refused { ask, reason, request_id } => {
-            CreateFault::Refused { ask, reason: without_values(desk, job, reason).await, request_id }
+        UploadError::Refused { ask, reason, request_id } => {
+            UploadError::Refused { ask, reason: without_values(desk, job, reason).await, request_id }
         }
-        CreateFault::AnswerLost { reason, request_id } => {
-            CreateFault::AnswerLost { reason: without_values(desk, job, reason).await, request_id }
+        UploadError::AnswerLost { reason, request_id } => {
+            UploadError::AnswerLost { reason: without_values(desk, job, reason).await, request_id }
         }
         other => other,
     }
 }
 
-async fn columns(desk: &Desk, job: &Job) -> Result<Vec<String>, StoreError> {
-    let mut content = desk.store.content(job.id, Kind::File, 0, job.header.0, job.header.1);
+async fn columns(desk: &WorkerContext, job: &Job) -> Result<Vec<String>, StoreError> {
+    let mut content = desk.store.content(job.id, FileKind::File, 0, job.header.0, job.header.1);
     let mut header = Vec::new();
     while let Some(piece) = content.next().await? {
         header.extend(piece);

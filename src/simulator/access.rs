@@ -6,16 +6,16 @@
 use std::collections::{HashSet, VecDeque};
 use std::time::Duration;
 
-use crate::marketo::wire::{Token, TokenError};
+use crate::marketo::wire::{TokenBody, TokenErrorBody};
 
-use super::refusal::Refusal;
+use super::refusal::ApiRefusal;
 use super::settings::Settings;
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
 /// Tokens given and calls counted. Every `now` is the time since the simulator's start.
 #[derive(Debug)]
-pub(super) struct Access {
+pub(super) struct AdmissionControl {
     /// From the start to the first reset of the daily quota.
     first_reset: Duration,
     token: Option<(String, Duration)>,
@@ -29,9 +29,9 @@ pub(super) struct Access {
     pub most_at_once: usize,
 }
 
-impl Access {
-    pub fn new(first_reset: Duration) -> Access {
-        Access {
+impl AdmissionControl {
+    pub fn new(first_reset: Duration) -> AdmissionControl {
+        AdmissionControl {
             first_reset,
             token: None,
             expired: HashSet::new(),
@@ -46,9 +46,15 @@ impl Access {
     }
 
     /// The token for these credentials: until it expires the same one, with less time left.
-    pub fn issue(&mut self, now: Duration, settings: &Settings, id: &str, secret: &str) -> Result<Token, TokenError> {
+    pub fn issue(
+        &mut self,
+        now: Duration,
+        settings: &Settings,
+        id: &str,
+        secret: &str,
+    ) -> Result<TokenBody, TokenErrorBody> {
         if id != settings.client_id || secret != settings.client_secret {
-            return Err(TokenError {
+            return Err(TokenErrorBody {
                 error: "invalid_client".into(),
                 error_description: "Bad client credentials".into(),
             });
@@ -57,7 +63,7 @@ impl Access {
         let (token, until) = self
             .token
             .get_or_insert_with(|| (format!("{:032x}:sim", rand::random::<u128>()), now + settings.token_life));
-        Ok(Token {
+        Ok(TokenBody {
             access_token: token.clone(),
             token_type: "bearer".into(),
             expires_in: Some(until.saturating_sub(now).as_secs()),
@@ -66,12 +72,12 @@ impl Access {
     }
 
     /// 602 for a token that has run out, 601 for any other that is not the one in force.
-    pub fn check(&mut self, now: Duration, token: Option<&str>) -> Result<(), Refusal> {
+    pub fn check(&mut self, now: Duration, token: Option<&str>) -> Result<(), ApiRefusal> {
         self.expire(now);
         match (token, &self.token) {
             (Some(token), Some((valid, _))) if token == valid => Ok(()),
-            (Some(token), _) if self.expired.contains(token) => Err(Refusal::new(602, "Access token expired")),
-            _ => Err(Refusal::new(601, "Access token invalid")),
+            (Some(token), _) if self.expired.contains(token) => Err(ApiRefusal::new(602, "Access token expired")),
+            _ => Err(ApiRefusal::new(601, "Access token invalid")),
         }
     }
 
@@ -88,7 +94,7 @@ impl Access {
     }
 
     /// A call begins. Whatever the answer, [`leave`](Access::leave) is owed when it ends.
-    pub fn enter(&mut self, now: Duration, settings: &Settings, token: Option<&str>) -> Result<(), Refusal> {
+    pub fn enter(&mut self, now: Duration, settings: &Settings, token: Option<&str>) -> Result<(), ApiRefusal> {
         self.present += 1;
         self.most_at_once = self.most_at_once.max(self.present);
         slide(&mut self.came, now, settings.window);
@@ -105,17 +111,17 @@ impl Access {
         }
         slide(&mut self.admitted, now, settings.window);
         if self.today.1 >= settings.daily_calls {
-            return Err(Refusal::new(607, "Daily quota reached"));
+            return Err(ApiRefusal::new(607, "Daily quota reached"));
         }
         if self.admitted.len() >= settings.calls {
             let seconds = settings.window.as_secs_f64();
-            return Err(Refusal::new(
+            return Err(ApiRefusal::new(
                 606,
                 format!("Max rate limit '{}' exceeded within '{seconds}' secs", settings.calls),
             ));
         }
         if self.present_admitted >= settings.concurrent_calls {
-            return Err(Refusal::new(615, "Concurrent access limit reached"));
+            return Err(ApiRefusal::new(615, "Concurrent access limit reached"));
         }
         self.admitted.push_back(now);
         self.today.1 += 1;
@@ -144,19 +150,20 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
     const TICK: Duration = Duration::from_nanos(1);
 
-    fn opened(settings: &Settings) -> (Access, String) {
-        let mut access = Access::new(DAY);
+    fn opened(settings: &Settings) -> (AdmissionControl, String) {
+        let mut access = AdmissionControl::new(DAY);
         let token = access.issue(Duration::ZERO, settings, "simulator", "secret").ok().unwrap();
         (access, token.access_token)
     }
 
-    fn code(answer: Result<(), Refusal>) -> String {
+    fn code(answer: Result<(), ApiRefusal>) -> String {
         answer.map_or_else(|refusal| refusal.name(), |()| "ok".into())
     }
 
     #[test]
     fn wrong_credentials_get_no_token() {
-        let error = Access::new(DAY).issue(Duration::ZERO, &Settings::default(), "simulator", "wrong").err().unwrap();
+        let error =
+            AdmissionControl::new(DAY).issue(Duration::ZERO, &Settings::default(), "simulator", "wrong").err().unwrap();
         assert_eq!(error.error, "invalid_client");
     }
 
@@ -232,7 +239,7 @@ mod tests {
     #[test]
     fn the_daily_quota_ends_at_its_reset_and_daily_from_then_on() {
         let settings = Settings { daily_calls: 2, token_life: DAY * 9, ..Settings::default() };
-        let mut access = Access::new(SECOND * 60);
+        let mut access = AdmissionControl::new(SECOND * 60);
         let token = access.issue(Duration::ZERO, &settings, "simulator", "secret").ok().unwrap().access_token;
         let mut call = |at| {
             let answer = access.enter(at, &settings, Some(&token));

@@ -12,33 +12,33 @@ use serde_json::{Map, Value, json};
 
 use crate::marketo::wire::{Envelope, Import};
 
-use super::fault::Garbled;
-use super::refusal::Refusal;
+use super::fault::Corruption;
+use super::refusal::ApiRefusal;
 
 const JSON: &str = "application/json;charset=UTF-8";
 
 /// A response before it is sent.
 #[derive(Debug)]
-pub(super) struct Answer {
+pub(super) struct SimulatorResponse {
     status: StatusCode,
     content_type: &'static str,
     body: Bytes,
 }
 
-impl Answer {
-    pub fn json(status: StatusCode, body: &impl Serialize) -> Answer {
+impl SimulatorResponse {
+    pub fn json(status: StatusCode, body: &impl Serialize) -> SimulatorResponse {
         match serde_json::to_vec(body) {
-            Ok(text) => Answer { status, content_type: JSON, body: text.into() },
-            Err(error) => Answer::text(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
+            Ok(text) => SimulatorResponse { status, content_type: JSON, body: text.into() },
+            Err(error) => SimulatorResponse::text(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
         }
     }
 
-    pub fn text(status: StatusCode, body: String) -> Answer {
-        Answer { status, content_type: "text/plain;charset=UTF-8", body: body.into() }
+    pub fn text(status: StatusCode, body: String) -> SimulatorResponse {
+        SimulatorResponse { status, content_type: "text/plain;charset=UTF-8", body: body.into() }
     }
 
     /// The answer to a create call or a status call.
-    pub fn import(import: Import) -> Answer {
+    pub fn import(import: Import) -> SimulatorResponse {
         let envelope = Envelope {
             request_id: Some(request_id()),
             success: true,
@@ -46,28 +46,28 @@ impl Answer {
             errors: Vec::new(),
             warnings: Vec::new(),
         };
-        Answer::json(StatusCode::OK, &envelope)
+        SimulatorResponse::json(StatusCode::OK, &envelope)
     }
 
-    pub fn file(body: Bytes) -> Answer {
-        Answer { status: StatusCode::OK, content_type: "text/csv;charset=UTF-8", body }
+    pub fn file(body: Bytes) -> SimulatorResponse {
+        SimulatorResponse { status: StatusCode::OK, content_type: "text/csv;charset=UTF-8", body }
     }
 
-    pub fn refusal(refusal: &Refusal) -> Answer {
+    pub fn refusal(refusal: &ApiRefusal) -> SimulatorResponse {
         match refusal {
             // Not an envelope of the wire module: a fault's code may be a number, which that never writes.
-            Refusal::Error { code, message } => {
+            ApiRefusal::Error { code, message } => {
                 let error = match code {
                     Some(code) => json!({"code": code, "message": message}),
                     None => json!({"message": message}),
                 };
                 let body = json!({"requestId": request_id(), "success": false, "errors": [error]});
-                Answer::json(StatusCode::OK, &body)
+                SimulatorResponse::json(StatusCode::OK, &body)
             }
-            Refusal::Http(status) => {
+            ApiRefusal::Http(status) => {
                 let status = StatusCode::from_u16(*status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
                 let body = format!("<html><body><h1>{status}</h1></body></html>\n");
-                Answer { status, content_type: "text/html", body: body.into() }
+                SimulatorResponse { status, content_type: "text/html", body: body.into() }
             }
         }
     }
@@ -79,7 +79,7 @@ impl Answer {
 
     /// With these members in place of those of the first entry of `result`; one that is null is left out. An answer
     /// without such an entry stays as it is.
-    pub fn edited(mut self, changes: &Map<String, Value>) -> Answer {
+    pub fn edited(mut self, changes: &Map<String, Value>) -> SimulatorResponse {
         let body = serde_json::from_slice(&self.body).map(|mut body: Value| {
             if let Some(Value::Object(import)) = body.pointer_mut("/result/0") {
                 for (name, value) in changes {
@@ -97,12 +97,12 @@ impl Answer {
         self
     }
 
-    pub fn garbled(mut self, how: Garbled) -> Response {
+    pub fn corrupted(mut self, how: Corruption) -> Response {
         let half = self.body.slice(..self.body.len() / 2);
         match how {
-            Garbled::Empty => self.body = Bytes::new(),
-            Garbled::Cut => self.body = half,
-            Garbled::Torn => {
+            Corruption::Empty => self.body = Bytes::new(),
+            Corruption::Cut => self.body = half,
+            Corruption::Torn => {
                 let torn = async {
                     // hyper drops what it has not flushed when a body fails, and it flushes when a body waits.
                     tokio::task::yield_now().await;

@@ -7,12 +7,12 @@ use csv::{ByteRecord, ReaderBuilder, WriterBuilder};
 
 use crate::job::Format;
 
-use super::refusal::Refusal;
+use super::refusal::ApiRefusal;
 use super::settings::Settings;
 
 /// A file as it was taken in: how its rows will end, and the two reports.
 #[derive(Debug, Default)]
-pub(super) struct Rows {
+pub(super) struct RowCounts {
     pub total: u64,
     pub failed: u64,
     pub warned: u64,
@@ -25,14 +25,14 @@ pub(super) struct Rows {
     pub batch_failed: Option<String>,
 }
 
-impl Rows {
+impl RowCounts {
     /// Those that are imported, the ones with a warning included.
     pub fn processed(&self) -> u64 {
         self.total - self.failed
     }
 }
 
-enum Fate {
+enum RowOutcome {
     Fine,
     Warned(String),
     Failed(String),
@@ -43,14 +43,19 @@ enum Fate {
 /// # Errors
 /// 1003 for an empty file; 1006 for a header without `lookup` or with a byte-order mark. A file of only a header is taken
 /// (not documented) and imports no rows.
-pub(super) fn read(bytes: &[u8], format: Format, lookup: Option<&str>, settings: &Settings) -> Result<Rows, Refusal> {
+pub(super) fn read(
+    bytes: &[u8],
+    format: Format,
+    lookup: Option<&str>,
+    settings: &Settings,
+) -> Result<RowCounts, ApiRefusal> {
     let marked = bytes.starts_with(b"\xef\xbb\xbf");
     let mut reader =
         ReaderBuilder::new().delimiter(format.delimiter()).flexible(true).has_headers(false).from_reader(bytes);
     let mut records = reader.byte_records();
     let header = match records.next() {
         Some(Ok(header)) if !bytes.trim_ascii().is_empty() => header,
-        _ => return Err(Refusal::new(1003, "Empty File")),
+        _ => return Err(ApiRefusal::new(1003, "Empty File")),
     };
     if marked {
         return Err(unknown_header(&cell(&header, 0)));
@@ -60,14 +65,14 @@ pub(super) fn read(bytes: &[u8], format: Format, lookup: Option<&str>, settings:
         Some(name) => Some((name, column(name).ok_or_else(|| unknown_header(name))?)),
         None => None,
     };
-    let judge = Judge {
+    let judge = RowEvaluator {
         spaced: header.iter().any(|field| field.trim_ascii().len() != field.len()),
         fields: header.len(),
         email: lookup.and(column("email")),
         lookup,
     };
 
-    let (mut rows, mut failures, mut warnings) = (Rows::default(), Vec::new(), Vec::new());
+    let (mut rows, mut failures, mut warnings) = (RowCounts::default(), Vec::new(), Vec::new());
     for record in records.map_while(Result::ok) {
         rows.total += 1;
         for field in record.iter() {
@@ -79,10 +84,10 @@ pub(super) fn read(bytes: &[u8], format: Format, lookup: Option<&str>, settings:
                 rows.batch_failed = Some(reason);
             }
         }
-        match judge.fate(&record) {
-            Fate::Fine => {}
-            Fate::Warned(reason) => warnings.push((record, reason)),
-            Fate::Failed(reason) => failures.push((record, reason)),
+        match judge.row_outcome(&record) {
+            RowOutcome::Fine => {}
+            RowOutcome::Warned(reason) => warnings.push((record, reason)),
+            RowOutcome::Failed(reason) => failures.push((record, reason)),
         }
     }
     (rows.failed, rows.warned) = (failures.len() as u64, warnings.len() as u64);
@@ -91,40 +96,42 @@ pub(super) fn read(bytes: &[u8], format: Format, lookup: Option<&str>, settings:
     Ok(rows)
 }
 
-fn unknown_header(name: &str) -> Refusal {
-    Refusal::new(1006, format!("Header field '{name}' not found"))
+fn unknown_header(name: &str) -> ApiRefusal {
+    ApiRefusal::new(1006, format!("Header field '{name}' not found"))
 }
 
 /// What the header says about every row.
-struct Judge<'a> {
+struct RowEvaluator<'a> {
     spaced: bool,
     fields: usize,
     email: Option<usize>,
     lookup: Option<(&'a str, usize)>,
 }
 
-impl Judge<'_> {
-    fn fate(&self, row: &ByteRecord) -> Fate {
+impl RowEvaluator<'_> {
+    fn row_outcome(&self, row: &ByteRecord) -> RowOutcome {
         if self.spaced {
-            return Fate::Failed("missing.dedupe.fields".into());
+            return RowOutcome::Failed("missing.dedupe.fields".into());
         }
         if let Some(reason) = row.iter().find_map(|field| marker(field, "!fail:")) {
-            return Fate::Failed(reason);
+            return RowOutcome::Failed(reason);
         }
         if row.len() != self.fields {
-            return Fate::Failed(format!("Row has {} fields where the header has {}", row.len(), self.fields));
+            return RowOutcome::Failed(format!("Row has {} fields where the header has {}", row.len(), self.fields));
         }
         if let Some((name, column)) = self.lookup
             && cell(row, column).trim().is_empty()
         {
-            return Fate::Failed(format!("Value for lookup field '{name}' not found"));
+            return RowOutcome::Failed(format!("Value for lookup field '{name}' not found"));
         }
         if let Some(reason) = row.iter().find_map(|field| marker(field, "!warn:")) {
-            return Fate::Warned(reason);
+            return RowOutcome::Warned(reason);
         }
         match self.email.map(|column| cell(row, column)) {
-            Some(email) if !email.is_empty() && !email.contains('@') => Fate::Warned("Invalid email address".into()),
-            _ => Fate::Fine,
+            Some(email) if !email.is_empty() && !email.contains('@') => {
+                RowOutcome::Warned("Invalid email address".into())
+            }
+            _ => RowOutcome::Fine,
         }
     }
 }
@@ -181,7 +188,7 @@ fn report(
 mod tests {
     use super::*;
 
-    fn leads(file: &str) -> Result<Rows, Refusal> {
+    fn leads(file: &str) -> Result<RowCounts, ApiRefusal> {
         read(file.as_bytes(), Format::Csv, Some("email"), &Settings::default())
     }
 

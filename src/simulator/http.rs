@@ -18,30 +18,30 @@ use futures_util::StreamExt;
 use serde::Deserialize;
 use serde_json::json;
 
-use super::answer::Answer;
-use super::fault::{Effect, Fault, Faults};
+use super::answer::SimulatorResponse;
+use super::fault::{Fault, FaultEffect, Faults};
 use super::ledger::Call;
-use super::refusal::Refusal;
+use super::refusal::ApiRefusal;
 use super::route::Route;
-use super::rules::{Marketo, Part, Upload, text};
-use crate::form::{FormEvent, FormFault, FormReader, PartHead};
+use super::rules::{MarketoModel, Part, Upload, text};
+use crate::form::{FormError, FormEvent, FormReader, PartHead};
 
 /// The connection is to be closed without an answer.
 #[derive(Debug, thiserror::Error)]
 #[error("the call gets no answer")]
-pub(super) struct Lost;
+pub(super) struct ConnectionDropped;
 
 /// What every connection shares.
 pub(super) struct Shared {
     started: Instant,
     max_body: u64,
     lenient: bool,
-    marketo: Mutex<Marketo>,
+    marketo: Mutex<MarketoModel>,
     faults: Mutex<Faults>,
 }
 
 impl Shared {
-    pub fn new(marketo: Marketo) -> Shared {
+    pub fn new(marketo: MarketoModel) -> Shared {
         Shared {
             started: Instant::now(),
             max_body: marketo.settings().max_body,
@@ -52,7 +52,7 @@ impl Shared {
     }
 
     /// Asks the rules at this time, which is taken under their lock so that it never goes back.
-    pub fn with<T>(&self, ask: impl FnOnce(&mut Marketo, Duration) -> T) -> T {
+    pub fn with<T>(&self, ask: impl FnOnce(&mut MarketoModel, Duration) -> T) -> T {
         let mut marketo = self.marketo.lock().unwrap_or_else(PoisonError::into_inner);
         ask(&mut marketo, self.started.elapsed())
     }
@@ -71,36 +71,36 @@ fn header_token(headers: &HeaderMap) -> Option<String> {
 }
 
 /// A call while it is under way.
-struct Visit<'a> {
+struct RequestContext<'a> {
     shared: &'a Shared,
     call: Call,
-    refusal: Option<Refusal>,
+    refusal: Option<ApiRefusal>,
 }
 
-impl<'a> Visit<'a> {
-    fn begin(shared: &'a Shared, call: Call, token: Option<&str>) -> Visit<'a> {
+impl<'a> RequestContext<'a> {
+    fn begin(shared: &'a Shared, call: Call, token: Option<&str>) -> RequestContext<'a> {
         let refusal = shared.with(|marketo, now| marketo.enter(now, call, token)).err();
-        Visit { shared, call, refusal }
+        RequestContext { shared, call, refusal }
     }
 }
 
-impl Drop for Visit<'_> {
+impl Drop for RequestContext<'_> {
     fn drop(&mut self) {
         self.shared.with(|marketo, _| marketo.leave(self.call, self.refusal.is_none()));
     }
 }
 
-pub(super) async fn serve(shared: &Shared, request: Request) -> Result<Response, Lost> {
+pub(super) async fn serve(shared: &Shared, request: Request) -> Result<Response, ConnectionDropped> {
     let (head, body) = request.into_parts();
     let route = Route::of(head.uri.path());
     if matches!(route, Route::Ledger | Route::Faults | Route::Foreign) {
-        let body = Sent::read(body, shared.max_body).await?;
+        let body = ReceivedUpload::read(body, shared.max_body).await?;
         return Ok(tool(shared, &route, &head.method, &body.kept).response());
     }
     let effect = shared.faults().strike(route.call());
-    if effect == Some(Effect::LoseRequest) {
+    if effect == Some(FaultEffect::LoseRequest) {
         shared.with(|marketo, _| marketo.note_lost_request());
-        return Err(Lost);
+        return Err(ConnectionDropped);
     }
 
     let mut token = header_token(&head.headers);
@@ -110,21 +110,21 @@ pub(super) async fn serve(shared: &Shared, request: Request) -> Result<Response,
     // A token in the form comes with the body, so the call can't be let in before that is read.
     let token_in_form = token.is_none() && shared.lenient && matches!(route, Route::Create(_));
     let (visit, body) = if token_in_form {
-        let body = Sent::read(body, shared.max_body).await?;
+        let body = ReceivedUpload::read(body, shared.max_body).await?;
         let parts = form(&head.headers, &body.kept).unwrap_or_default();
-        (Visit::begin(shared, route.call(), text(&parts, LEGACY_TOKEN)), body)
+        (RequestContext::begin(shared, route.call(), text(&parts, LEGACY_TOKEN)), body)
     } else {
-        let visit = Visit::begin(shared, route.call(), token.as_deref());
+        let visit = RequestContext::begin(shared, route.call(), token.as_deref());
         // Read to its end even where it is refused: a client that is cut off while it sends never sees the answer.
-        (visit, Sent::read(body, shared.max_body).await?)
+        (visit, ReceivedUpload::read(body, shared.max_body).await?)
     };
-    let fault = effect.as_ref().and_then(Effect::refusal);
+    let fault = effect.as_ref().and_then(FaultEffect::refusal);
     let turned_away = match &fault {
         Some((refusal, false)) => Some(refusal.clone()),
-        _ if route == Route::Malformed => Some(Refusal::Http(404)),
+        _ if route == Route::Malformed => Some(ApiRefusal::Http(404)),
         _ => visit.refusal.clone().or_else(|| objection(&route, &head)),
     };
-    let hidden = effect.as_ref().is_some_and(Effect::hides_outcome);
+    let hidden = effect.as_ref().is_some_and(FaultEffect::hides_outcome);
     let mut outcome = carry_out(shared, &route, &head, body, turned_away, hidden).await;
     if let Some((refusal, true)) = fault {
         outcome = Err(refusal);
@@ -132,40 +132,40 @@ pub(super) async fn serve(shared: &Shared, request: Request) -> Result<Response,
     if let Err(refusal) = &outcome {
         shared.with(|marketo, _| marketo.note_error(refusal));
     }
-    let answer = outcome.unwrap_or_else(|refusal| Answer::refusal(&refusal));
+    let answer = outcome.unwrap_or_else(|refusal| SimulatorResponse::refusal(&refusal));
     match effect {
-        Some(Effect::LoseAnswer) => return Err(Lost),
-        Some(Effect::Garble(how)) => return Ok(answer.garbled(how)),
-        Some(Effect::Edit(changes)) => return Ok(answer.edited(&changes).response()),
-        Some(Effect::DelayMs(time)) => tokio::time::sleep(Duration::from_millis(time)).await,
+        Some(FaultEffect::LoseAnswer) => return Err(ConnectionDropped),
+        Some(FaultEffect::Garble(how)) => return Ok(answer.corrupted(how)),
+        Some(FaultEffect::Edit(changes)) => return Ok(answer.edited(&changes).response()),
+        Some(FaultEffect::DelayMs(time)) => tokio::time::sleep(Duration::from_millis(time)).await,
         _ => {}
     }
     Ok(answer.response())
 }
 
 /// What is wrong with a call before its body is looked at.
-fn objection(route: &Route, head: &Parts) -> Option<Refusal> {
+fn objection(route: &Route, head: &Parts) -> Option<ApiRefusal> {
     let method = match route {
         Route::Token => return None,
         Route::Create(_) => Method::POST,
         Route::Status(..) | Route::Report(..) => Method::GET,
-        _ => return Some(Refusal::new(610, "Requested resource not found")),
+        _ => return Some(ApiRefusal::new(610, "Requested resource not found")),
     };
     if head.method != method {
-        return Some(Refusal::new(605, format!("Request method '{}' not supported", head.method)));
+        return Some(ApiRefusal::new(605, format!("Request method '{}' not supported", head.method)));
     }
     let announced = head.headers.contains_key(header::CONTENT_LENGTH);
-    (method == Method::POST && !announced).then_some(Refusal::Http(411))
+    (method == Method::POST && !announced).then_some(ApiRefusal::Http(411))
 }
 
 async fn carry_out(
     shared: &Shared,
     route: &Route,
     head: &Parts,
-    body: Sent,
-    turned_away: Option<Refusal>,
+    body: ReceivedUpload,
+    turned_away: Option<ApiRefusal>,
     answer_lost: bool,
-) -> Result<Answer, Refusal> {
+) -> Result<SimulatorResponse, ApiRefusal> {
     let mut query = pairs(head.uri.query().unwrap_or_default().as_bytes());
     if let Route::Create(place) = route {
         let upload = Upload {
@@ -177,7 +177,7 @@ async fn carry_out(
             turned_away,
             answer_lost,
         };
-        return shared.with(|marketo, now| marketo.create(now, upload)).map(Answer::import);
+        return shared.with(|marketo, now| marketo.create(now, upload)).map(SimulatorResponse::import);
     }
     if let Route::Status(_, id) | Route::Report(_, id, _) = route {
         shared.with(|marketo, now| marketo.note_asked(now, id));
@@ -192,69 +192,76 @@ async fn carry_out(
             }
             token(shared, &head.method, &query)
         }
-        Route::Status(place, id) => shared.with(|marketo, now| marketo.status(now, place, id)).map(Answer::import),
-        Route::Report(place, id, report) => {
-            shared.with(|marketo, now| marketo.report(now, place, id, *report)).map(Answer::file)
+        Route::Status(place, id) => {
+            shared.with(|marketo, now| marketo.status(now, place, id)).map(SimulatorResponse::import)
         }
-        _ => Err(Refusal::Http(404)),
+        Route::Report(place, id, report) => {
+            shared.with(|marketo, now| marketo.report(now, place, id, *report)).map(SimulatorResponse::file)
+        }
+        _ => Err(ApiRefusal::Http(404)),
     }
 }
 
-fn token(shared: &Shared, method: &Method, given: &BTreeMap<String, String>) -> Result<Answer, Refusal> {
+fn token(shared: &Shared, method: &Method, given: &BTreeMap<String, String>) -> Result<SimulatorResponse, ApiRefusal> {
     if method != Method::GET && method != Method::POST {
-        return Err(Refusal::Http(405));
+        return Err(ApiRefusal::Http(405));
     }
     let value = |name: &str| given.get(name).map(String::as_str).unwrap_or_default();
     if value("grant_type") != "client_credentials" {
-        shared.with(|marketo, _| marketo.note_error(&Refusal::Http(400)));
+        shared.with(|marketo, _| marketo.note_error(&ApiRefusal::Http(400)));
         let body = json!({"error": "unsupported_grant_type", "error_description": "Unsupported grant type"});
-        return Ok(Answer::json(StatusCode::BAD_REQUEST, &body));
+        return Ok(SimulatorResponse::json(StatusCode::BAD_REQUEST, &body));
     }
     Ok(shared.with(|marketo, now| match marketo.issue_token(now, value("client_id"), value("client_secret")) {
-        Ok(token) => Answer::json(StatusCode::OK, &token),
+        Ok(token) => SimulatorResponse::json(StatusCode::OK, &token),
         Err(error) => {
-            marketo.note_error(&Refusal::Http(401));
-            Answer::json(StatusCode::UNAUTHORIZED, &error)
+            marketo.note_error(&ApiRefusal::Http(401));
+            SimulatorResponse::json(StatusCode::UNAUTHORIZED, &error)
         }
     }))
 }
 
 /// The simulator's own paths, for scripts beside a simulator in a process of its own. They count nowhere.
-fn tool(shared: &Shared, route: &Route, method: &Method, body: &[u8]) -> Answer {
+fn tool(shared: &Shared, route: &Route, method: &Method, body: &[u8]) -> SimulatorResponse {
     #[derive(Deserialize)]
     #[serde(deny_unknown_fields)]
-    struct Foreign {
+    struct OtherIntegration {
         imports: usize,
     }
     let told = match (route, method) {
         (Route::Ledger, &Method::GET) => {
-            return Answer::json(StatusCode::OK, &shared.with(|marketo, now| marketo.ledger(now)));
+            return SimulatorResponse::json(StatusCode::OK, &shared.with(|marketo, now| marketo.ledger(now)));
         }
         (Route::Faults, &Method::POST) => {
             serde_json::from_slice::<Fault>(body).map(|fault| shared.faults().push(fault))
         }
-        (Route::Foreign, &Method::POST) => serde_json::from_slice::<Foreign>(body)
+        (Route::Foreign, &Method::POST) => serde_json::from_slice::<OtherIntegration>(body)
             .map(|foreign| shared.with(|marketo, now| marketo.set_foreign_imports(now, foreign.imports))),
-        _ => return Answer::text(StatusCode::METHOD_NOT_ALLOWED, "GET the ledger; POST the others.\n".into()),
+        _ => {
+            return SimulatorResponse::text(
+                StatusCode::METHOD_NOT_ALLOWED,
+                "GET the ledger; POST the others.\n".into(),
+            );
+        }
     };
     match told {
-        Ok(()) => Answer::json(StatusCode::OK, &json!({"ok": true})),
-        Err(error) => Answer::text(StatusCode::BAD_REQUEST, format!("The body can't be read: {error}\n")),
+        Ok(()) => SimulatorResponse::json(StatusCode::OK, &json!({"ok": true})),
+        Err(error) => SimulatorResponse::text(StatusCode::BAD_REQUEST, format!("The body can't be read: {error}\n")),
     }
 }
 
 /// A body as it was sent: whole, or only its length where it is too long to keep.
-struct Sent {
+struct ReceivedUpload {
     kept: Bytes,
     length: u64,
 }
 
-impl Sent {
-    async fn read(body: Body, limit: u64) -> Result<Sent, Lost> {
+impl ReceivedUpload {
+    async fn read(body: Body, limit: u64) -> Result<ReceivedUpload, ConnectionDropped> {
         let (mut kept, mut length) = (Vec::new(), 0);
         let mut stream = body.into_data_stream();
         while let Some(chunk) = stream.next().await {
-            let chunk = chunk.map_err(|_| Lost)?;
+            let chunk = chunk.map_err(|_| ConnectionDropped)?;
             length += chunk.len() as u64;
             if length <= limit {
                 kept.extend_from_slice(&chunk);
@@ -262,7 +269,7 @@ impl Sent {
                 kept = Vec::new();
             }
         }
-        Ok(Sent { kept: kept.into(), length })
+        Ok(ReceivedUpload { kept: kept.into(), length })
     }
 }
 
@@ -271,7 +278,7 @@ fn pairs(text: &[u8]) -> BTreeMap<String, String> {
 }
 
 /// The parts of a form that has come as a whole.
-fn form(headers: &HeaderMap, body: &[u8]) -> Result<Vec<Part>, FormFault> {
+fn form(headers: &HeaderMap, body: &[u8]) -> Result<Vec<Part>, FormError> {
     let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
     let mut reader = FormReader::new(kind)?;
     reader.push(body);

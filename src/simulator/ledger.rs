@@ -9,7 +9,7 @@ use crate::job::{Counts, RemoteStatus};
 
 /// Everything that the simulator saw up to now. Times are seconds since its start.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub struct Ledger {
+pub struct CallLog {
     /// Imports in the queue at once: those being processed and other integrations' included.
     pub most_queued: usize,
     /// Imports being processed at once.
@@ -104,7 +104,7 @@ pub struct Import {
     pub asked: Option<Duration>,
 }
 
-impl Ledger {
+impl CallLog {
     /// How many calls of this kind came.
     pub fn calls_of(&self, kind: Call) -> u64 {
         self.calls.get(&kind).copied().unwrap_or(0)
@@ -183,7 +183,7 @@ mod tests {
 
     #[test]
     fn a_ledger_is_read_back_from_its_json() {
-        let mut ledger = Ledger { busy: Duration::from_millis(1500), ..Ledger::default() };
+        let mut ledger = CallLog { busy: Duration::from_millis(1500), ..CallLog::default() };
         ledger.calls.insert(Call::Create, 2);
         ledger.imports.push(Import {
             id: 7,
@@ -198,7 +198,7 @@ mod tests {
         let json = serde_json::to_value(&ledger).unwrap();
         assert_eq!(json["busy"], 1.5);
         assert_eq!(json["calls"]["create"], 2);
-        let again: Ledger = serde_json::from_value(json).unwrap();
+        let again: CallLog = serde_json::from_value(json).unwrap();
         assert_eq!(again.calls_of(Call::Create), 2);
         assert_eq!((again.imports[0].started, again.imports[0].ended), (Some(Duration::from_secs(2)), None));
     }

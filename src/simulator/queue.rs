@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::job::{Counts, RemoteStatus};
 use crate::marketo::wire;
 
-use super::file::Rows;
+use super::file::RowCounts;
 use super::ledger;
 use super::settings::Settings;
 
@@ -17,7 +17,7 @@ const FIRST_ID: u64 = 1001;
 
 /// The three kinds of import, each with paths of its own.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Place {
+pub enum ImportPath {
     Leads,
     /// With the object's API name.
     CustomObject(String),
@@ -38,13 +38,13 @@ pub(super) struct Queue {
 #[derive(Debug)]
 pub(super) struct Import {
     pub id: u64,
-    pub place: Place,
+    pub place: ImportPath,
     pub list: Option<i64>,
     pub accepted: Duration,
     pub starts: Duration,
     pub ends: Duration,
     takes: Duration,
-    pub rows: Rows,
+    pub rows: RowCounts,
     pub asked: Option<Duration>,
 }
 
@@ -69,7 +69,14 @@ impl Queue {
     }
 
     /// Puts an import behind the others; the caller has seen that there is room.
-    pub fn push(&mut self, now: Duration, place: Place, list: Option<i64>, rows: Rows, takes: Duration) -> &Import {
+    pub fn push(
+        &mut self,
+        now: Duration,
+        place: ImportPath,
+        list: Option<i64>,
+        rows: RowCounts,
+        takes: Duration,
+    ) -> &Import {
         let (mut starts, mut ends) = (Duration::MAX, Duration::MAX);
         if let Some(slot) = self.slots.iter_mut().min() {
             starts = now.max(*slot);
@@ -120,7 +127,7 @@ impl Queue {
     }
 
     /// Fills in what a ledger says of imports.
-    pub fn report(&self, now: Duration, ledger: &mut ledger::Ledger) {
+    pub fn report(&self, now: Duration, ledger: &mut ledger::CallLog) {
         let started = || self.imports.iter().filter(|import| import.starts <= now);
         ledger.most_queued = self.most;
         ledger.most_importing = ledger::most_at_once(started().map(|import| (import.starts, import.ends)));
@@ -152,7 +159,7 @@ impl Import {
             ..wire::Import::default()
         };
         match &self.place {
-            Place::CustomObject(name) => answer.object_api_name = Some(name.clone()),
+            ImportPath::CustomObject(name) => answer.object_api_name = Some(name.clone()),
             _ => answer.import_id = answer.batch_id.clone(),
         }
         answer
@@ -172,7 +179,7 @@ impl Import {
         answer.num_of_rows_with_warning = counts.warned;
         let ended = self.ends <= now;
         answer.message = ended.then(|| self.message());
-        if let Place::CustomObject(_) = self.place {
+        if let ImportPath::CustomObject(_) = self.place {
             answer.operation = Some("import".into());
             answer.num_of_objects_processed = counts.processed;
             answer.import_time = ended.then(|| format!("{} second(s)", (self.ends - self.starts).as_secs()));
@@ -244,9 +251,9 @@ mod tests {
             let (mut queue, mut now) = (Queue::new(2), Duration::ZERO);
             for (gap, takes) in arrivals {
                 now += Duration::from_secs(gap);
-                queue.push(now, Place::Leads, None, Rows::default(), Duration::from_secs(takes));
+                queue.push(now, ImportPath::Leads, None, RowCounts::default(), Duration::from_secs(takes));
             }
-            let mut ledger = ledger::Ledger::default();
+            let mut ledger = ledger::CallLog::default();
             queue.report(Duration::from_secs(10_000), &mut ledger);
             prop_assert!(ledger.most_importing <= 2);
             prop_assert!(queue.imports.is_sorted_by_key(|import| import.starts));

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 /// A call that was not carried out.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Refusal {
+pub enum ApiRefusal {
     /// HTTP 200 with `success: false`.
     Error { code: Option<Code>, message: String },
     /// A plain HTTP status, its body no envelope.
@@ -19,26 +19,26 @@ pub enum Code {
     Number(u32),
 }
 
-impl Refusal {
-    pub(super) fn new(code: u32, message: impl Into<String>) -> Refusal {
-        Refusal::Error { code: Some(Code::Text(code.to_string())), message: message.into() }
+impl ApiRefusal {
+    pub(super) fn new(code: u32, message: impl Into<String>) -> ApiRefusal {
+        ApiRefusal::Error { code: Some(Code::Text(code.to_string())), message: message.into() }
     }
 
     /// The name that the ledger counts it by: `1016`, `http 413`, or `no code`.
     pub fn name(&self) -> String {
         match self {
-            Refusal::Error { code: Some(Code::Text(code)), .. } => code.clone(),
-            Refusal::Error { code: Some(Code::Number(code)), .. } => code.to_string(),
-            Refusal::Error { code: None, .. } => "no code".into(),
-            Refusal::Http(status) => format!("http {status}"),
+            ApiRefusal::Error { code: Some(Code::Text(code)), .. } => code.clone(),
+            ApiRefusal::Error { code: Some(Code::Number(code)), .. } => code.to_string(),
+            ApiRefusal::Error { code: None, .. } => "no code".into(),
+            ApiRefusal::Http(status) => format!("http {status}"),
         }
     }
 
     /// What stands in the body, if only for people.
     pub fn message(&self) -> String {
         match self {
-            Refusal::Error { message, .. } => message.clone(),
-            Refusal::Http(status) => format!("HTTP status {status}"),
+            ApiRefusal::Error { message, .. } => message.clone(),
+            ApiRefusal::Http(status) => format!("HTTP status {status}"),
         }
     }
 }

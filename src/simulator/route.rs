@@ -3,15 +3,15 @@
 use percent_encoding::percent_decode_str;
 
 use super::ledger::Call;
-use super::rules::{Place, Report};
+use super::rules::{ImportPath, Report};
 
 /// What a path stands for; the method is looked at later, since Marketo answers 605 only to one that may call at all.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Route {
     Token,
-    Create(Place),
-    Status(Place, String),
-    Report(Place, String, Report),
+    Create(ImportPath),
+    Status(ImportPath, String),
+    Report(ImportPath, String, Report),
     /// `/simulator/ledger`
     Ledger,
     /// `/simulator/faults`
@@ -57,26 +57,26 @@ impl Route {
 
 fn bulk(parts: &[&str]) -> Option<Route> {
     match *parts {
-        ["leads.json"] => Some(Route::Create(Place::Leads)),
+        ["leads.json"] => Some(Route::Create(ImportPath::Leads)),
         ["leads", "batch", file] => {
-            Some(Route::Status(Place::Leads, file.strip_suffix(".json").filter(|id| !id.is_empty())?.to_owned()))
+            Some(Route::Status(ImportPath::Leads, file.strip_suffix(".json").filter(|id| !id.is_empty())?.to_owned()))
         }
-        ["leads", "batch", id, file] => asked(Place::Leads, id, file).filter(|route| route.call() != Call::Status),
+        ["leads", "batch", id, file] => asked(ImportPath::Leads, id, file).filter(|route| route.call() != Call::Status),
         ["customobjects", name, "import.json"] if !name.is_empty() => {
-            Some(Route::Create(Place::CustomObject(name.to_owned())))
+            Some(Route::Create(ImportPath::CustomObject(name.to_owned())))
         }
         ["customobjects", name, "import", id, file] if !name.is_empty() => {
-            asked(Place::CustomObject(name.to_owned()), id, file)
+            asked(ImportPath::CustomObject(name.to_owned()), id, file)
         }
         ["program", program, "members", "import.json"] if program.parse::<u64>().is_ok() => {
-            Some(Route::Create(Place::ProgramMembers))
+            Some(Route::Create(ImportPath::ProgramMembers))
         }
-        ["program", "members", "import", id, file] => asked(Place::ProgramMembers, id, file),
+        ["program", "members", "import", id, file] => asked(ImportPath::ProgramMembers, id, file),
         _ => None,
     }
 }
 
-fn asked(place: Place, id: &str, file: &str) -> Option<Route> {
+fn asked(place: ImportPath, id: &str, file: &str) -> Option<Route> {
     if id.is_empty() {
         return None;
     }
@@ -94,27 +94,27 @@ mod tests {
 
     #[test]
     fn the_thirteen_endpoints_are_these() {
-        let boat = || Place::CustomObject("boat_c".into());
+        let boat = || ImportPath::CustomObject("boat_c".into());
         let id = || String::from("7");
         for (path, route) in [
             ("/identity/oauth/token", Route::Token),
-            ("/bulk/v1/leads.json", Route::Create(Place::Leads)),
-            ("/bulk/v1/leads/batch/7.json", Route::Status(Place::Leads, id())),
-            ("/bulk/v1/leads/batch/7/failures.json", Route::Report(Place::Leads, id(), Report::Failures)),
-            ("/bulk/v1/leads/batch/7/warnings.json", Route::Report(Place::Leads, id(), Report::Warnings)),
+            ("/bulk/v1/leads.json", Route::Create(ImportPath::Leads)),
+            ("/bulk/v1/leads/batch/7.json", Route::Status(ImportPath::Leads, id())),
+            ("/bulk/v1/leads/batch/7/failures.json", Route::Report(ImportPath::Leads, id(), Report::Failures)),
+            ("/bulk/v1/leads/batch/7/warnings.json", Route::Report(ImportPath::Leads, id(), Report::Warnings)),
             ("/bulk/v1/customobjects/boat_c/import.json", Route::Create(boat())),
             ("/bulk/v1/customobjects/boat%5Fc/import/7/status.json", Route::Status(boat(), id())),
             ("/bulk/v1/customobjects/boat_c/import/7/failures.json", Route::Report(boat(), id(), Report::Failures)),
             ("/bulk/v1/customobjects/boat_c/import/7/warnings.json", Route::Report(boat(), id(), Report::Warnings)),
-            ("/bulk/v1/program/1044/members/import.json", Route::Create(Place::ProgramMembers)),
-            ("/bulk/v1/program/members/import/7/status.json", Route::Status(Place::ProgramMembers, id())),
+            ("/bulk/v1/program/1044/members/import.json", Route::Create(ImportPath::ProgramMembers)),
+            ("/bulk/v1/program/members/import/7/status.json", Route::Status(ImportPath::ProgramMembers, id())),
             (
                 "/bulk/v1/program/members/import/7/failures.json",
-                Route::Report(Place::ProgramMembers, id(), Report::Failures),
+                Route::Report(ImportPath::ProgramMembers, id(), Report::Failures),
             ),
             (
                 "/bulk/v1/program/members/import/7/warnings.json",
-                Route::Report(Place::ProgramMembers, id(), Report::Warnings),
+                Route::Report(ImportPath::ProgramMembers, id(), Report::Warnings),
             ),
         ] {
             assert_eq!(Route::of(path), route, "{path}");

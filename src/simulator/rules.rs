@@ -11,29 +11,29 @@ use sha2::{Digest, Sha256};
 use crate::job::Format;
 use crate::marketo::wire;
 
-use super::access::Access;
+use super::access::AdmissionControl;
 use super::file;
-use super::ledger::{self, Call, Ledger, Outcome};
+use super::ledger::{self, Call, CallLog, Outcome};
 use super::queue::{Import, Queue};
-use super::refusal::Refusal;
+use super::refusal::ApiRefusal;
 use super::settings::Settings;
 
-pub use super::queue::Place;
+pub use super::queue::ImportPath;
 
 /// A Marketo instance.
 #[derive(Debug)]
-pub struct Marketo {
+pub struct MarketoModel {
     settings: Settings,
-    access: Access,
+    access: AdmissionControl,
     queue: Queue,
     /// What is counted as it happens; [`Marketo::ledger`] adds the rest.
-    seen: Ledger,
+    seen: CallLog,
 }
 
 /// A create call as it came.
 #[derive(Clone, Debug)]
 pub struct Upload {
-    pub place: Place,
+    pub place: ImportPath,
     pub path: String,
     pub query: BTreeMap<String, String>,
     /// Of the whole body. One that is too large need not be in `form`.
@@ -41,7 +41,7 @@ pub struct Upload {
     /// The form's parts, or why it can't be read.
     pub form: Result<Vec<Part>, String>,
     /// Refused before the rules look at it: by [`Marketo::enter`], or by a fault.
-    pub turned_away: Option<Refusal>,
+    pub turned_away: Option<ApiRefusal>,
     /// A fault keeps the outcome from the client; for the ledger.
     pub answer_lost: bool,
 }
@@ -62,13 +62,13 @@ pub enum Report {
     Warnings,
 }
 
-impl Marketo {
+impl MarketoModel {
     /// `first_reset` is the time from the start to the first reset of the daily quota; later ones follow daily.
-    pub fn new(settings: Settings, first_reset: Duration) -> Marketo {
-        Marketo {
-            access: Access::new(first_reset),
+    pub fn new(settings: Settings, first_reset: Duration) -> MarketoModel {
+        MarketoModel {
+            access: AdmissionControl::new(first_reset),
             queue: Queue::new(settings.importing),
-            seen: Ledger::default(),
+            seen: CallLog::default(),
             settings,
         }
     }
@@ -78,7 +78,12 @@ impl Marketo {
     }
 
     /// The token for these credentials; the error is an HTTP 401.
-    pub fn issue_token(&mut self, now: Duration, id: &str, secret: &str) -> Result<wire::Token, wire::TokenError> {
+    pub fn issue_token(
+        &mut self,
+        now: Duration,
+        id: &str,
+        secret: &str,
+    ) -> Result<wire::TokenBody, wire::TokenErrorBody> {
         self.access.issue(now, &self.settings, id, secret)
     }
 
@@ -91,7 +96,7 @@ impl Marketo {
     ///
     /// # Errors
     /// 601 and 602 for the token; 606, 607 and 615 for too many calls. Token calls are only counted.
-    pub fn enter(&mut self, now: Duration, call: Call, token: Option<&str>) -> Result<(), Refusal> {
+    pub fn enter(&mut self, now: Duration, call: Call, token: Option<&str>) -> Result<(), ApiRefusal> {
         *self.seen.calls.entry(call).or_default() += 1;
         match call {
             Call::Token => Ok(()),
@@ -110,14 +115,14 @@ impl Marketo {
     ///
     /// # Errors
     /// HTTP 413; 1003, 1006, 1013 for a wrong request; 1016 and 1019 while there is no room for it.
-    pub fn create(&mut self, now: Duration, upload: Upload) -> Result<wire::Import, Refusal> {
+    pub fn create(&mut self, now: Duration, upload: Upload) -> Result<wire::Import, ApiRefusal> {
         let part = match &upload.form {
             Ok(parts) => file_part(parts, self.settings.lenient),
-            Err(reason) => Err(Refusal::new(1003, format!("The form can't be read: {reason}"))),
+            Err(reason) => Err(ApiRefusal::new(1003, format!("The form can't be read: {reason}"))),
         };
         let answer = match &upload.turned_away {
             Some(refusal) => Err(refusal.clone()),
-            None if upload.body_bytes > self.settings.max_body => Err(Refusal::Http(413)),
+            None if upload.body_bytes > self.settings.max_body => Err(ApiRefusal::Http(413)),
             None => part.clone().and_then(|(_, bytes)| self.accept(now, &upload, bytes)),
         };
         let outcome = match &answer {
@@ -142,7 +147,7 @@ impl Marketo {
     }
 
     /// Checks the request first and the room last: which of two faults Marketo names is not documented.
-    fn accept(&mut self, now: Duration, upload: &Upload, file: &Bytes) -> Result<(u64, wire::Import), Refusal> {
+    fn accept(&mut self, now: Duration, upload: &Upload, file: &Bytes) -> Result<(u64, wire::Import), ApiRefusal> {
         let given = |name: &str| {
             let in_query = upload.query.get(name).map(String::as_str);
             let in_form =
@@ -151,29 +156,29 @@ impl Marketo {
         };
         let format: Format = given("format")
             .and_then(|word| word.parse().ok())
-            .ok_or_else(|| Refusal::new(1003, "Value for 'format' is required: csv, tsv or ssv"))?;
+            .ok_or_else(|| ApiRefusal::new(1003, "Value for 'format' is required: csv, tsv or ssv"))?;
         let (mut lookup, mut list) = (None, None);
         match upload.place {
-            Place::CustomObject(_) => {}
-            Place::Leads => {
+            ImportPath::CustomObject(_) => {}
+            ImportPath::Leads => {
                 lookup = Some(given("lookupField").unwrap_or("email"));
                 list = match given("listId").map(str::parse) {
-                    Some(Err(_)) => return Err(Refusal::new(1013, "Static list not found")),
+                    Some(Err(_)) => return Err(ApiRefusal::new(1013, "Static list not found")),
                     number => number.and_then(Result::ok),
                 };
             }
-            Place::ProgramMembers => {
+            ImportPath::ProgramMembers => {
                 given("programMemberStatus")
-                    .ok_or_else(|| Refusal::new(1003, "Value for 'programMemberStatus' is required"))?;
+                    .ok_or_else(|| ApiRefusal::new(1003, "Value for 'programMemberStatus' is required"))?;
                 lookup = Some("email");
             }
         }
         let rows = file::read(file, format, lookup, &self.settings)?;
         if self.queue.len(now) >= self.settings.queued {
-            return Err(Refusal::new(1016, "Too many imports queued"));
+            return Err(ApiRefusal::new(1016, "Too many imports queued"));
         }
         if list.is_some_and(|list| self.queue.holds_list(now, list)) {
-            return Err(Refusal::new(1019, "Import in progress"));
+            return Err(ApiRefusal::new(1019, "Import in progress"));
         }
         let takes = rows.lasts.unwrap_or_else(|| self.settings.import_time(rows.total));
         let import = self.queue.push(now, upload.place.clone(), list, rows, takes);
@@ -182,7 +187,7 @@ impl Marketo {
 
     /// # Errors
     /// 1013 for an id that was never given to such an import, or too long ago. Adobe does not say what comes then.
-    pub fn status(&self, now: Duration, place: &Place, id: &str) -> Result<wire::Import, Refusal> {
+    pub fn status(&self, now: Duration, place: &ImportPath, id: &str) -> Result<wire::Import, ApiRefusal> {
         Ok(self.import(now, place, id)?.answer(now, &self.settings))
     }
 
@@ -190,7 +195,7 @@ impl Marketo {
     ///
     /// # Errors
     /// HTTP 404 where there is none, of custom objects always; 1013 as for a status.
-    pub fn report(&self, now: Duration, place: &Place, id: &str, report: Report) -> Result<Bytes, Refusal> {
+    pub fn report(&self, now: Duration, place: &ImportPath, id: &str, report: Report) -> Result<Bytes, ApiRefusal> {
         let import = self.import(now, place, id)?;
         let file = match report {
             _ if now < import.ends || import.rows.batch_failed.is_some() => &[],
@@ -198,18 +203,18 @@ impl Marketo {
             Report::Warnings => import.rows.warnings.as_slice(),
         };
         match place {
-            Place::CustomObject(_) if file.is_empty() => Err(Refusal::Http(404)),
-            _ if file.is_empty() && self.settings.no_file_is_404 => Err(Refusal::Http(404)),
+            ImportPath::CustomObject(_) if file.is_empty() => Err(ApiRefusal::Http(404)),
+            _ if file.is_empty() && self.settings.no_file_is_404 => Err(ApiRefusal::Http(404)),
             _ => Ok(Bytes::copy_from_slice(file)),
         }
     }
 
-    fn import(&self, now: Duration, place: &Place, id: &str) -> Result<&Import, Refusal> {
+    fn import(&self, now: Duration, place: &ImportPath, id: &str) -> Result<&Import, ApiRefusal> {
         id.parse()
             .ok()
             .and_then(|number| self.queue.find(number))
             .filter(|import| import.place == *place && now < import.accepted.saturating_add(self.settings.batch_life))
-            .ok_or_else(|| Refusal::new(1013, format!("Import '{id}' not found")))
+            .ok_or_else(|| ApiRefusal::new(1013, format!("Import '{id}' not found")))
     }
 
     /// Other integrations' imports in the queue, from now until told otherwise. They take no processing slot.
@@ -228,7 +233,7 @@ impl Marketo {
     }
 
     /// Counts an answer that is an error.
-    pub fn note_error(&mut self, refusal: &Refusal) {
+    pub fn note_error(&mut self, refusal: &ApiRefusal) {
         *self.seen.errors.entry(refusal.name()).or_default() += 1;
     }
 
@@ -245,8 +250,8 @@ impl Marketo {
     }
 
     /// All that was seen up to now.
-    pub fn ledger(&self, now: Duration) -> Ledger {
-        let mut ledger = Ledger {
+    pub fn ledger(&self, now: Duration) -> CallLog {
+        let mut ledger = CallLog {
             most_calls_in_window: self.access.most_in_window,
             most_concurrent_calls: self.access.most_at_once,
             ..self.seen.clone()
@@ -263,8 +268,8 @@ pub(super) fn text<'a>(parts: &'a [Part], name: &str) -> Option<&'a str> {
 }
 
 /// The one part that is named `file`, has a filename, and is `text/csv`, or `of_any_type`.
-fn file_part(parts: &[Part], of_any_type: bool) -> Result<(&str, &Bytes), Refusal> {
-    let refuse = |reason: &str| Refusal::new(1003, reason);
+fn file_part(parts: &[Part], of_any_type: bool) -> Result<(&str, &Bytes), ApiRefusal> {
+    let refuse = |reason: &str| ApiRefusal::new(1003, reason);
     let part = parts.iter().find(|part| part.name == "file");
     let part = part.ok_or_else(|| refuse("The form has no part named 'file'"))?;
     let name = part.filename.as_deref().filter(|name| !name.is_empty());
@@ -285,11 +290,11 @@ mod tests {
     const TICK: Duration = Duration::from_nanos(1);
     const DAY: Duration = Duration::from_secs(24 * 3600);
 
-    fn marketo() -> Marketo {
-        Marketo::new(Settings::default(), DAY)
+    fn marketo() -> MarketoModel {
+        MarketoModel::new(Settings::default(), DAY)
     }
 
-    fn upload(place: Place, query: &[(&str, &str)], file: &str) -> Upload {
+    fn upload(place: ImportPath, query: &[(&str, &str)], file: &str) -> Upload {
         Upload {
             place,
             path: "/somewhere".into(),
@@ -308,19 +313,19 @@ mod tests {
 
     /// Leads whose import lasts so many seconds.
     fn lasting(seconds: u32) -> Upload {
-        upload(Place::Leads, &[("format", "csv")], &format!("email,x\na@b.c,!lasts:{seconds}s\n"))
+        upload(ImportPath::Leads, &[("format", "csv")], &format!("email,x\na@b.c,!lasts:{seconds}s\n"))
     }
 
-    fn accepted(marketo: &mut Marketo, now: Duration, upload: Upload) -> String {
+    fn accepted(marketo: &mut MarketoModel, now: Duration, upload: Upload) -> String {
         marketo.create(now, upload).unwrap().batch_id.unwrap()
     }
 
-    fn refused(answer: Result<wire::Import, Refusal>) -> String {
+    fn refused(answer: Result<wire::Import, ApiRefusal>) -> String {
         answer.map_or_else(|refusal| refusal.name(), |import| format!("accepted {import:?}"))
     }
 
-    fn status(marketo: &Marketo, now: Duration, id: &str) -> RemoteStatus {
-        marketo.status(now, &Place::Leads, id).unwrap().remote_status().unwrap()
+    fn status(marketo: &MarketoModel, now: Duration, id: &str) -> RemoteStatus {
+        marketo.status(now, &ImportPath::Leads, id).unwrap().remote_status().unwrap()
     }
 
     #[test]
@@ -364,14 +369,14 @@ mod tests {
     fn a_stuck_import_keeps_its_place_until_it_is_ended() {
         use RemoteStatus::{Complete, Importing, Queued};
         let mut marketo = marketo();
-        let stuck = || upload(Place::Leads, &[("format", "csv")], "email,x\na@b.c,!stuck\n");
+        let stuck = || upload(ImportPath::Leads, &[("format", "csv")], "email,x\na@b.c,!stuck\n");
         let files = [stuck(), lasting(2), stuck(), lasting(4), lasting(3)];
         let ids = files.map(|file| accepted(&mut marketo, Duration::ZERO, file));
         let now = SECOND * 1_000_000;
-        let at = |marketo: &mut Marketo, now| ids.each_ref().map(|id| status(marketo, now, id));
+        let at = |marketo: &mut MarketoModel, now| ids.each_ref().map(|id| status(marketo, now, id));
         assert_eq!(at(&mut marketo, SECOND), [Importing, Importing, Queued, Queued, Queued]);
         assert_eq!(at(&mut marketo, SECOND * 3), [Importing, Complete, Importing, Queued, Queued]);
-        let mut marketo = Marketo::new(Settings { batch_life: SECOND * 2_000_000, ..Settings::default() }, DAY);
+        let mut marketo = MarketoModel::new(Settings { batch_life: SECOND * 2_000_000, ..Settings::default() }, DAY);
         let files = [stuck(), lasting(2), stuck(), lasting(4), lasting(3)];
         assert_eq!(files.map(|file| accepted(&mut marketo, Duration::ZERO, file)), ids);
         assert_eq!(at(&mut marketo, now), [Importing, Complete, Importing, Queued, Queued]);
@@ -386,7 +391,8 @@ mod tests {
     #[test]
     fn an_idle_slot_starts_an_import_at_once() {
         let mut marketo = marketo();
-        let import = marketo.create(SECOND * 9, upload(Place::Leads, &[("format", "csv")], "email\na@b.c\n")).unwrap();
+        let import =
+            marketo.create(SECOND * 9, upload(ImportPath::Leads, &[("format", "csv")], "email\na@b.c\n")).unwrap();
         assert_eq!(import.remote_status(), Some(RemoteStatus::Importing));
         let ends = SECOND * 10 + Duration::from_millis(120);
         assert_eq!(status(&marketo, ends - TICK, import.id().unwrap()), RemoteStatus::Importing);
@@ -407,7 +413,8 @@ mod tests {
     #[test]
     fn a_static_list_is_imported_to_one_file_at_a_time() {
         let mut marketo = marketo();
-        let into = |list| upload(Place::Leads, &[("format", "csv"), ("listId", list)], "email,x\na@b.c,!lasts:5s\n");
+        let into =
+            |list| upload(ImportPath::Leads, &[("format", "csv"), ("listId", list)], "email,x\na@b.c,!lasts:5s\n");
         accepted(&mut marketo, SECOND, into("7"));
         assert_eq!(refused(marketo.create(SECOND, into("7"))), "1019");
         accepted(&mut marketo, SECOND, into("8"));
@@ -421,22 +428,22 @@ mod tests {
         let mut marketo = marketo();
         let csv = ("format", "csv");
         let part = |change: fn(&mut Part)| {
-            let mut upload = upload(Place::Leads, &[csv], "email\na@b.c\n");
+            let mut upload = upload(ImportPath::Leads, &[csv], "email\na@b.c\n");
             upload.form.as_mut().unwrap().iter_mut().for_each(change);
             upload
         };
-        let mut large = upload(Place::Leads, &[csv], "email\na@b.c\n");
+        let mut large = upload(ImportPath::Leads, &[csv], "email\na@b.c\n");
         large.body_bytes = 10_000_001;
-        let mut garbled = upload(Place::Leads, &[csv], "");
+        let mut garbled = upload(ImportPath::Leads, &[csv], "");
         garbled.form = Err("no boundary".into());
         for (upload, code) in [
-            (upload(Place::Leads, &[], "email\na@b.c\n"), "1003"),
-            (upload(Place::Leads, &[("format", "CSV")], "email\na@b.c\n"), "1003"),
-            (upload(Place::Leads, &[csv], ""), "1003"),
-            (upload(Place::Leads, &[csv], "name\nA\n"), "1006"),
-            (upload(Place::Leads, &[csv, ("lookupField", "id")], "email\na@b.c\n"), "1006"),
-            (upload(Place::ProgramMembers, &[csv], "email\na@b.c\n"), "1003"),
-            (upload(Place::ProgramMembers, &[csv, ("programMemberStatus", "In")], "name\nA\n"), "1006"),
+            (upload(ImportPath::Leads, &[], "email\na@b.c\n"), "1003"),
+            (upload(ImportPath::Leads, &[("format", "CSV")], "email\na@b.c\n"), "1003"),
+            (upload(ImportPath::Leads, &[csv], ""), "1003"),
+            (upload(ImportPath::Leads, &[csv], "name\nA\n"), "1006"),
+            (upload(ImportPath::Leads, &[csv, ("lookupField", "id")], "email\na@b.c\n"), "1006"),
+            (upload(ImportPath::ProgramMembers, &[csv], "email\na@b.c\n"), "1003"),
+            (upload(ImportPath::ProgramMembers, &[csv, ("programMemberStatus", "In")], "name\nA\n"), "1006"),
             (part(|part| part.name = "data".into()), "1003"),
             (part(|part| part.filename = None), "1003"),
             (part(|part| part.content_type = None), "1003"),
@@ -461,8 +468,8 @@ mod tests {
     fn a_status_counts_so_far_and_then_in_full() {
         let mut marketo = marketo();
         let file = "email,x\na@b.c,!lasts:10s\nb@b.c,\nc@b.c,!fail:No\nd,\n";
-        let id = accepted(&mut marketo, Duration::ZERO, upload(Place::Leads, &[("format", "csv")], file));
-        let ask = |now| marketo.status(now, &Place::Leads, &id).unwrap();
+        let id = accepted(&mut marketo, Duration::ZERO, upload(ImportPath::Leads, &[("format", "csv")], file));
+        let ask = |now| marketo.status(now, &ImportPath::Leads, &id).unwrap();
         let counts = |processed, failed, warned| Counts {
             processed: Some(processed),
             failed: Some(failed),
@@ -480,7 +487,7 @@ mod tests {
     #[test]
     fn custom_objects_have_no_import_id_and_say_what_they_are() {
         let mut marketo = marketo();
-        let boats = Place::CustomObject("boat_c".into());
+        let boats = ImportPath::CustomObject("boat_c".into());
         let file = "hull,x\n1,!lasts:2s\n";
         let receipt = marketo.create(SECOND, upload(boats.clone(), &[("format", "csv")], file)).unwrap();
         let id = receipt.batch_id.clone().unwrap();
@@ -489,30 +496,30 @@ mod tests {
         assert_eq!((ended.num_of_objects_processed, ended.num_of_leads_processed), (Some(1), None));
         assert_eq!((ended.operation.as_deref(), ended.import_time.as_deref()), (Some("import"), Some("2 second(s)")));
         let report = |report| marketo.report(SECOND * 3, &boats, &id, report);
-        assert_eq!(report(Report::Failures), Err(Refusal::Http(404)));
-        assert_eq!(report(Report::Warnings), Err(Refusal::Http(404)));
+        assert_eq!(report(Report::Failures), Err(ApiRefusal::Http(404)));
+        assert_eq!(report(Report::Warnings), Err(ApiRefusal::Http(404)));
     }
 
     #[test]
     fn reports_are_there_when_the_import_has_ended() {
         let mut marketo = marketo();
         let file = "email,x\na@b.c,!lasts:2s\nb@b.c,!fail:No\n";
-        let id = accepted(&mut marketo, Duration::ZERO, upload(Place::Leads, &[("format", "csv")], file));
-        let failures = |now| marketo.report(now, &Place::Leads, &id, Report::Failures).unwrap();
+        let id = accepted(&mut marketo, Duration::ZERO, upload(ImportPath::Leads, &[("format", "csv")], file));
+        let failures = |now| marketo.report(now, &ImportPath::Leads, &id, Report::Failures).unwrap();
         assert!(failures(SECOND * 2 - TICK).is_empty());
         assert_eq!(failures(SECOND * 2), "email,x,Import Failure Reason\nb@b.c,!fail:No,No\n");
-        assert!(marketo.report(SECOND * 2, &Place::Leads, &id, Report::Warnings).unwrap().is_empty());
-        let mut strict = Marketo::new(Settings { no_file_is_404: true, ..Settings::default() }, DAY);
+        assert!(marketo.report(SECOND * 2, &ImportPath::Leads, &id, Report::Warnings).unwrap().is_empty());
+        let mut strict = MarketoModel::new(Settings { no_file_is_404: true, ..Settings::default() }, DAY);
         let id = accepted(&mut strict, Duration::ZERO, lasting(1));
-        assert_eq!(strict.report(SECOND, &Place::Leads, &id, Report::Failures), Err(Refusal::Http(404)));
+        assert_eq!(strict.report(SECOND, &ImportPath::Leads, &id, Report::Failures), Err(ApiRefusal::Http(404)));
     }
 
     #[test]
     fn an_import_can_fail_as_a_whole() {
         let mut marketo = marketo();
         let file = "email,x,y\na@b.c,!lasts:2s,!batch-failed:Out of order\n";
-        let id = accepted(&mut marketo, Duration::ZERO, upload(Place::Leads, &[("format", "csv")], file));
-        let ended = marketo.status(SECOND * 2, &Place::Leads, &id).unwrap();
+        let id = accepted(&mut marketo, Duration::ZERO, upload(ImportPath::Leads, &[("format", "csv")], file));
+        let ended = marketo.status(SECOND * 2, &ImportPath::Leads, &id).unwrap();
         assert_eq!(ended.remote_status(), Some(RemoteStatus::Failed));
         assert_eq!(ended.message.as_deref(), Some("Out of order"));
         assert_eq!(ended.counts(), Counts { processed: Some(0), failed: Some(0), warned: Some(0) });
@@ -523,10 +530,10 @@ mod tests {
         let mut marketo = marketo();
         let id = accepted(&mut marketo, SECOND, lasting(1));
         assert_eq!(status(&marketo, SECOND + DAY * 7 - TICK, &id), RemoteStatus::Complete);
-        assert_eq!(refused(marketo.status(SECOND + DAY * 7, &Place::Leads, &id)), "1013");
-        assert_eq!(refused(marketo.status(SECOND, &Place::ProgramMembers, &id)), "1013");
+        assert_eq!(refused(marketo.status(SECOND + DAY * 7, &ImportPath::Leads, &id)), "1013");
+        assert_eq!(refused(marketo.status(SECOND, &ImportPath::ProgramMembers, &id)), "1013");
         for unknown in ["1", "9999", "x", "-1"] {
-            assert_eq!(refused(marketo.status(SECOND, &Place::Leads, unknown)), "1013");
+            assert_eq!(refused(marketo.status(SECOND, &ImportPath::Leads, unknown)), "1013");
         }
     }
 
@@ -535,7 +542,7 @@ mod tests {
         let mut marketo = marketo();
         let id = accepted(&mut marketo, SECOND, lasting(1));
         let mut turned_away = lasting(1);
-        turned_away.turned_away = Some(Refusal::new(606, "Slow down"));
+        turned_away.turned_away = Some(ApiRefusal::new(606, "Slow down"));
         assert_eq!(refused(marketo.create(SECOND * 2, turned_away)), "606");
         let creates = marketo.ledger(SECOND * 2).creates;
         assert_eq!(creates[0].outcome, Outcome::Accepted(id.parse().unwrap()));

@@ -5,13 +5,13 @@ use sqlx::query::Query;
 use sqlx::sqlite::SqliteArguments;
 use sqlx::{Row, Sqlite};
 
-use super::Rows;
-use super::columns::Columns;
-use super::content::{CHUNK_BYTES, Packed};
+use super::RowCounts;
+use super::columns::TargetColumns;
+use super::content::{CHUNK_BYTES, CompressedChunk};
 use super::jobs;
 use super::records::{Batch, Job};
-use super::writer::Writing;
-use super::{Change, Fact, Store, StoreError};
+use super::writer::StoreTx;
+use super::{ChangeEvent, MetricEvent, Store, StoreError};
 use crate::job::{Format, JobId, JobState, Source, Target};
 
 /// What a client says of a file.
@@ -33,13 +33,13 @@ pub struct NewJob {
 
 /// What reading the file showed.
 #[derive(Clone, Debug)]
-pub struct Layout {
+pub struct JobLayout {
     pub bytes: u64,
     /// Where the header stands, its line end included, a byte-order mark not.
     pub header: (u64, u64),
     pub rows: u64,
     /// In order, at least one.
-    pub parts: Vec<Part>,
+    pub parts: Vec<PartRange>,
     /// Of the whole content; needed with an idempotency key.
     pub sha256: Option<[u8; 32]>,
     /// What was found that does not keep the file from being imported: a line of the history each.
@@ -48,7 +48,7 @@ pub struct Layout {
 
 /// The rows of one batch: bytes `from..to` of the file.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Part {
+pub struct PartRange {
     pub from: u64,
     pub to: u64,
     pub rows: u64,
@@ -56,10 +56,10 @@ pub struct Part {
 
 /// What became of a file.
 #[derive(Debug)]
-pub enum Added {
-    New(Job),
+pub enum Inserted {
+    Created(Job),
     /// The idempotency key and the content were seen before: this is the job that they made then.
-    Same(Job),
+    Existing(Job),
 }
 
 impl Store {
@@ -67,26 +67,32 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::KeyReused`] for an idempotency key that stands for something else.
-    pub async fn add(&self, new: NewJob, layout: Layout, piece: Packed, now: Timestamp) -> Result<Added, StoreError> {
+    pub async fn add(
+        &self,
+        new: NewJob,
+        layout: JobLayout,
+        piece: CompressedChunk,
+        now: Timestamp,
+    ) -> Result<Inserted, StoreError> {
         self.shared
             .writer
             .write(move |w| {
                 Box::pin(async move {
-                    if let Some(same) = seen_before(w, &new, &layout).await? {
-                        return Ok(Added::Same(same));
+                    if let Some(same) = find_by_idempotency_key(w, &new, &layout).await? {
+                        return Ok(Inserted::Existing(same));
                     }
                     let id = insert_whole(w, &new, &layout, piece, now).await?;
                     insert_batches(w, id, &layout).await?;
                     write_warnings(w, id, &layout, now).await?;
-                    came(w, id, &new, &layout);
-                    Ok(Added::New(as_stored(id, new, &layout, now)))
+                    publish_accepted(w, id, &new, &layout);
+                    Ok(Inserted::Created(to_record(id, new, &layout, now)))
                 })
             })
             .await
     }
 
     /// Makes the place for a file that streams in. Until [`Store::finish_receiving`] it counts for nothing.
-    pub async fn begin_receiving(&self, new: NewJob, now: Timestamp) -> Result<JobId, StoreError> {
+    pub async fn begin_submission(&self, new: NewJob, now: Timestamp) -> Result<JobId, StoreError> {
         self.shared.writer.write(move |w| Box::pin(async move { begin(w, &new, now).await })).await
     }
 
@@ -95,21 +101,21 @@ impl Store {
     ///
     /// # Errors
     /// As [`Store::add`]; the caller abandons what it sent then too.
-    pub async fn finish_receiving(
+    pub async fn commit_submission(
         &self,
         id: JobId,
         new: NewJob,
-        layout: Layout,
+        layout: JobLayout,
         now: Timestamp,
-    ) -> Result<Added, StoreError> {
+    ) -> Result<Inserted, StoreError> {
         self.shared
             .writer
             .write(move |w| {
                 Box::pin(async move {
-                    if let Some(same) = seen_before(w, &new, &layout).await? {
-                        return Ok(Added::Same(same));
+                    if let Some(same) = find_by_idempotency_key(w, &new, &layout).await? {
+                        return Ok(Inserted::Existing(same));
                     }
-                    finish(w, id, &new, &layout, now).await.map(Added::New)
+                    finish(w, id, &new, &layout, now).await.map(Inserted::Created)
                 })
             })
             .await
@@ -130,11 +136,12 @@ macro_rules! insert_row {
 fn bind_row<'q>(
     sql: &'static str,
     new: &'q NewJob,
-    layout: Option<&'q Layout>,
+    layout: Option<&'q JobLayout>,
     now: Timestamp,
 ) -> Query<'q, Sqlite, SqliteArguments> {
-    let Columns { lookup_field, list_id, partition, object, program, status } = Columns::of(&new.target);
-    let (source, source_name) = new.source.parts();
+    let TargetColumns { lookup_field, list_id, partition, object, program, status } =
+        TargetColumns::from_target(&new.target);
+    let (source, source_name) = new.source.to_columns();
     sqlx::query(sql)
         .bind(&new.instance)
         .bind(if layout.is_some() { JobState::Pending } else { JobState::Receiving }.as_str())
@@ -162,9 +169,9 @@ fn bind_row<'q>(
         .bind(source_name)
 }
 
-async fn begin(w: &mut Writing<'_>, new: &NewJob, now: Timestamp) -> Result<JobId, StoreError> {
+async fn begin(w: &mut StoreTx<'_>, new: &NewJob, now: Timestamp) -> Result<JobId, StoreError> {
     // Two pieces at least will come.
-    w.room.file(CHUNK_BYTES as u64)?;
+    w.room.reserve_for_file(CHUNK_BYTES as u64)?;
     let done = bind_row(insert_row!(), new, None, now).execute(&mut *w.conn).await?;
     Ok(JobId(done.last_insert_rowid()))
 }
@@ -172,10 +179,10 @@ async fn begin(w: &mut Writing<'_>, new: &NewJob, now: Timestamp) -> Result<JobI
 /// The job's row, its content and the first line of its history in one trip to the connection's thread: nearly all of
 /// what an accepted file costs is such trips. Ids only rise, so the highest is that of the first statement.
 async fn insert_whole(
-    w: &mut Writing<'_>,
+    w: &mut StoreTx<'_>,
     new: &NewJob,
-    layout: &Layout,
-    piece: Packed,
+    layout: &JobLayout,
+    piece: CompressedChunk,
     now: Timestamp,
 ) -> Result<JobId, StoreError> {
     const SQL: &str = concat!(
@@ -184,13 +191,13 @@ async fn insert_whole(
          INSERT INTO chunk (job_id, kind, part, byte_from, bytes, packed) SELECT max(id), 'file', 0, ?, ?, ? FROM job;
          INSERT INTO history (job_id, at, event, state, message) SELECT max(id), ?, 'received', 'pending', ? FROM job"
     );
-    w.room.file(piece.data.len() as u64)?;
+    w.room.reserve_for_file(piece.data.len() as u64)?;
     let rows = bind_row(SQL, new, Some(layout), now)
         .bind(piece.from.cast_signed())
         .bind(i64::try_from(piece.bytes).unwrap_or(i64::MAX))
         .bind(piece.data)
         .bind(now.as_millisecond())
-        .bind(arrival(new))
+        .bind(accepted_message(new))
         // Not one: that would stop at the first row, before the second statement.
         .fetch_all(&mut *w.conn)
         .await?;
@@ -199,7 +206,11 @@ async fn insert_whole(
 }
 
 /// The job that the same key made before, if there is one.
-async fn seen_before(w: &mut Writing<'_>, new: &NewJob, layout: &Layout) -> Result<Option<Job>, StoreError> {
+async fn find_by_idempotency_key(
+    w: &mut StoreTx<'_>,
+    new: &NewJob,
+    layout: &JobLayout,
+) -> Result<Option<Job>, StoreError> {
     let Some(key) = &new.idempotency_key else { return Ok(None) };
     let row = sqlx::query(
         "SELECT id, content_sha256 FROM job
@@ -220,20 +231,20 @@ async fn seen_before(w: &mut Writing<'_>, new: &NewJob, layout: &Layout) -> Resu
 }
 
 /// What a history says of a job's arrival.
-fn arrival(new: &NewJob) -> String {
+fn accepted_message(new: &NewJob) -> String {
     format!("from {}", new.source)
 }
 
 /// Makes what streamed in count. What was said of the file behind it may differ from what was known at its beginning.
 async fn finish(
-    w: &mut Writing<'_>,
+    w: &mut StoreTx<'_>,
     id: JobId,
     new: &NewJob,
-    layout: &Layout,
+    layout: &JobLayout,
     now: Timestamp,
 ) -> Result<Job, StoreError> {
-    let said = Columns::of(&new.target);
-    let (source, source_name) = new.source.parts();
+    let said = TargetColumns::from_target(&new.target);
+    let (source, source_name) = new.source.to_columns();
     let done = sqlx::query(
         "UPDATE job SET state = 'pending', bytes = ?, header_from = ?, header_to = ?, rows = ?, idempotency_key = ?,
                         content_sha256 = ?, lookup_field = ?, list_id = ?, partition_name = ?, object_name = ?,
@@ -262,14 +273,14 @@ async fn finish(
         return Err(StoreError::NoJob(id));
     }
     insert_batches(w, id, layout).await?;
-    let (state, arrival) = (JobState::Pending.as_str(), arrival(new));
+    let (state, arrival) = (JobState::Pending.as_str(), accepted_message(new));
     jobs::write_history(w, id, None, now, "received", state, Some(&arrival), None).await?;
     write_warnings(w, id, layout, now).await?;
-    came(w, id, new, layout);
+    publish_accepted(w, id, new, layout);
     jobs::job(&mut *w.conn, id).await
 }
 
-async fn write_warnings(w: &mut Writing<'_>, id: JobId, layout: &Layout, now: Timestamp) -> Result<(), StoreError> {
+async fn write_warnings(w: &mut StoreTx<'_>, id: JobId, layout: &JobLayout, now: Timestamp) -> Result<(), StoreError> {
     for warning in &layout.warnings {
         jobs::write_history(w, id, None, now, "warned", JobState::Pending.as_str(), Some(warning), None).await?;
     }
@@ -277,19 +288,24 @@ async fn write_warnings(w: &mut Writing<'_>, id: JobId, layout: &Layout, now: Ti
 }
 
 /// Says that there is a new job.
-fn came(w: &mut Writing<'_>, id: JobId, new: &NewJob, layout: &Layout) {
-    w.changes.push(Change::Job(id));
-    w.changes.push(Change::Fact(Fact::Accepted { instance: new.instance.clone(), bytes: layout.bytes }));
+fn publish_accepted(w: &mut StoreTx<'_>, id: JobId, new: &NewJob, layout: &JobLayout) {
+    w.changes.push(ChangeEvent::Job(id));
+    w.changes.push(ChangeEvent::Metric(MetricEvent::Accepted { instance: new.instance.clone(), bytes: layout.bytes }));
 }
 
-async fn insert_batches(w: &mut Writing<'_>, id: JobId, layout: &Layout) -> Result<(), StoreError> {
+async fn insert_batches(w: &mut StoreTx<'_>, id: JobId, layout: &JobLayout) -> Result<(), StoreError> {
     for (part, rows) in (1_u32..).zip(&layout.parts) {
         insert_batch(w, id, part, rows).await?;
     }
     Ok(())
 }
 
-pub(super) async fn insert_batch(w: &mut Writing<'_>, id: JobId, part: u32, rows: &Part) -> Result<(), StoreError> {
+pub(super) async fn insert_batch(
+    w: &mut StoreTx<'_>,
+    id: JobId,
+    part: u32,
+    rows: &PartRange,
+) -> Result<(), StoreError> {
     sqlx::query("INSERT INTO batch (job_id, part, state, byte_from, byte_to, rows) VALUES (?, ?, 'pending', ?, ?, ?)")
         .bind(id.0)
         .bind(part)
@@ -302,8 +318,8 @@ pub(super) async fn insert_batch(w: &mut Writing<'_>, id: JobId, part: u32, rows
 }
 
 /// The job that was just written whole, as reading it would give it: that is two trips less.
-fn as_stored(id: JobId, new: NewJob, layout: &Layout, now: Timestamp) -> Job {
-    let batch = |(part, rows): (u32, &Part)| Batch::untouched(part, rows.rows, rows.from, rows.to);
+fn to_record(id: JobId, new: NewJob, layout: &JobLayout, now: Timestamp) -> Job {
+    let batch = |(part, rows): (u32, &PartRange)| Batch::new(part, rows.rows, rows.from, rows.to);
     Job {
         id,
         state: JobState::Pending,
@@ -314,7 +330,7 @@ fn as_stored(id: JobId, new: NewJob, layout: &Layout, now: Timestamp) -> Job {
         priority: new.priority,
         group: new.group,
         bytes: layout.bytes,
-        rows: Rows::uncounted(layout.rows),
+        rows: RowCounts::uncounted(layout.rows),
         batches: (1..).zip(&layout.parts).map(batch).collect(),
         retry_of: new.retry_of,
         source: Some(new.source),
@@ -333,16 +349,16 @@ mod tests {
     use super::super::fixture::{file, leads, store};
     use super::*;
     use crate::clock::from_ms;
-    use crate::store::Kind;
+    use crate::store::FileKind;
 
     fn keyed(key: &str) -> NewJob {
         NewJob { idempotency_key: Some(key.into()), ..leads() }
     }
 
-    fn hashed(parts: u32, hash: u8) -> (Packed, Layout) {
+    fn hashed(parts: u32, hash: u8) -> (CompressedChunk, JobLayout) {
         let (bytes, mut layout) = file(parts);
         layout.sha256 = Some([hash; 32]);
-        (Packed::new(0, &bytes).unwrap(), layout)
+        (CompressedChunk::compress(0, &bytes).unwrap(), layout)
     }
 
     #[tokio::test]
@@ -355,13 +371,13 @@ mod tests {
         ] {
             let (bytes, layout) = file(2);
             let new = NewJob { target: target.clone(), group: Some("g".into()), priority: -3, ..leads() };
-            let piece = Packed::new(0, &bytes).unwrap();
-            let Added::New(job) = store.add(new, layout, piece, from_ms(5)).await.unwrap() else { panic!() };
+            let piece = CompressedChunk::compress(0, &bytes).unwrap();
+            let Inserted::Created(job) = store.add(new, layout, piece, from_ms(5)).await.unwrap() else { panic!() };
             assert_eq!(job.target, target);
             assert_eq!((job.state, job.priority, job.group.as_deref()), (JobState::Pending, -3, Some("g")));
             assert_eq!((job.rows.total, job.batches.len(), job.created_at), (2, 2, from_ms(5)));
             assert_eq!(store.job(job.id).await.unwrap(), job, "what is answered is what is stored");
-            let mut content = store.content(job.id, Kind::File, 0, 0, job.bytes);
+            let mut content = store.content(job.id, FileKind::File, 0, 0, job.bytes);
             assert_eq!(content.next().await.unwrap().unwrap(), bytes);
             assert_eq!(store.history(job.id).await.unwrap().len(), 1);
         }
@@ -370,29 +386,29 @@ mod tests {
     #[tokio::test]
     async fn a_file_that_streams_in_is_no_job_before_its_end() {
         let store = store().await;
-        let id = store.begin_receiving(leads(), from_ms(1)).await.unwrap();
+        let id = store.begin_submission(leads(), from_ms(1)).await.unwrap();
         let (bytes, layout) = file(1);
-        store.put_piece(id, Packed::new(0, &bytes).unwrap()).await.unwrap();
+        store.insert_chunk(id, CompressedChunk::compress(0, &bytes).unwrap()).await.unwrap();
         assert_eq!(
             store.snapshot("default", from_ms(2), 10, std::time::Duration::MAX).await.unwrap().candidates.len(),
             0
         );
-        store.finish_receiving(id, leads(), layout, from_ms(3)).await.unwrap();
+        store.commit_submission(id, leads(), layout, from_ms(3)).await.unwrap();
         assert_eq!(
             store.snapshot("default", from_ms(4), 10, std::time::Duration::MAX).await.unwrap().candidates.len(),
             1
         );
         // Too late: it is a job now.
-        store.abandon_receiving(id).await.unwrap();
+        store.abort_submission(id).await.unwrap();
         assert_eq!(store.job(id).await.unwrap().state, JobState::Pending);
     }
 
     #[tokio::test]
     async fn a_file_that_is_cut_off_leaves_nothing() {
         let store = store().await;
-        let id = store.begin_receiving(leads(), from_ms(1)).await.unwrap();
-        store.put_piece(id, Packed::new(0, b"email\n").unwrap()).await.unwrap();
-        store.abandon_receiving(id).await.unwrap();
+        let id = store.begin_submission(leads(), from_ms(1)).await.unwrap();
+        store.insert_chunk(id, CompressedChunk::compress(0, b"email\n").unwrap()).await.unwrap();
+        store.abort_submission(id).await.unwrap();
         assert!(matches!(store.job(id).await, Err(StoreError::NoJob(_))));
         let left: i64 = sqlx::query_scalar("SELECT count(*) FROM chunk").fetch_one(store.readers()).await.unwrap();
         assert_eq!(left, 0);
@@ -402,9 +418,13 @@ mod tests {
     async fn the_same_key_and_content_give_the_same_job_and_other_content_is_refused() {
         let store = store().await;
         let (piece, layout) = hashed(1, 7);
-        let Added::New(first) = store.add(keyed("k"), layout, piece, from_ms(1)).await.unwrap() else { panic!() };
+        let Inserted::Created(first) = store.add(keyed("k"), layout, piece, from_ms(1)).await.unwrap() else {
+            panic!()
+        };
         let (piece, layout) = hashed(1, 7);
-        let Added::Same(again) = store.add(keyed("k"), layout, piece, from_ms(2)).await.unwrap() else { panic!() };
+        let Inserted::Existing(again) = store.add(keyed("k"), layout, piece, from_ms(2)).await.unwrap() else {
+            panic!()
+        };
         assert_eq!(again.id, first.id);
         let (piece, layout) = hashed(1, 8);
         let error = store.add(keyed("k"), layout, piece, from_ms(3)).await.unwrap_err();
@@ -421,10 +441,12 @@ mod tests {
         let mut ids = Vec::new();
         for (new, hash) in [(from("crm"), 1), (from("web"), 2), (keyed("k"), 3)] {
             let (piece, layout) = hashed(1, hash);
-            let Added::New(job) = store.add(new.clone(), layout, piece, from_ms(1)).await.unwrap() else { panic!() };
+            let Inserted::Created(job) = store.add(new.clone(), layout, piece, from_ms(1)).await.unwrap() else {
+                panic!()
+            };
             assert_eq!(job.source, Some(new.source.clone()));
             let (piece, layout) = hashed(1, hash);
-            let Added::Same(same) = store.add(new, layout, piece, from_ms(2)).await.unwrap() else { panic!() };
+            let Inserted::Existing(same) = store.add(new, layout, piece, from_ms(2)).await.unwrap() else { panic!() };
             assert_eq!(same.id, job.id);
             ids.push(job.id.0);
         }
@@ -434,12 +456,14 @@ mod tests {
     #[tokio::test]
     async fn what_was_said_behind_a_file_holds() {
         let store = store().await;
-        let id = store.begin_receiving(leads(), from_ms(1)).await.unwrap();
+        let id = store.begin_submission(leads(), from_ms(1)).await.unwrap();
         let (bytes, layout) = file(1);
-        store.put_piece(id, Packed::new(0, &bytes).unwrap()).await.unwrap();
+        store.insert_chunk(id, CompressedChunk::compress(0, &bytes).unwrap()).await.unwrap();
         let target = Target::Leads { lookup_field: Some("id".into()), list_id: Some(7), partition: Some("EU".into()) };
         let new = NewJob { target: target.clone(), format: Format::Tsv, ..leads() };
-        let Added::New(job) = store.finish_receiving(id, new, layout, from_ms(2)).await.unwrap() else { panic!() };
+        let Inserted::Created(job) = store.commit_submission(id, new, layout, from_ms(2)).await.unwrap() else {
+            panic!()
+        };
         assert_eq!((job.target, job.format), (target, Format::Tsv));
     }
 
@@ -448,13 +472,13 @@ mod tests {
         let store = store().await;
         let mut ids = Vec::new();
         for _ in 0..2 {
-            let id = store.begin_receiving(keyed("k"), from_ms(1)).await.unwrap();
-            store.put_piece(id, Packed::new(0, &file(1).0).unwrap()).await.unwrap();
+            let id = store.begin_submission(keyed("k"), from_ms(1)).await.unwrap();
+            store.insert_chunk(id, CompressedChunk::compress(0, &file(1).0).unwrap()).await.unwrap();
             ids.push(id);
         }
-        let finish = |id| store.finish_receiving(id, keyed("k"), hashed(1, 1).1, from_ms(2));
+        let finish = |id| store.commit_submission(id, keyed("k"), hashed(1, 1).1, from_ms(2));
         let (first, second) = tokio::join!(finish(ids[0]), finish(ids[1]));
-        let (Added::New(made), Added::Same(same)) = (first.unwrap(), second.unwrap()) else { panic!() };
+        let (Inserted::Created(made), Inserted::Existing(same)) = (first.unwrap(), second.unwrap()) else { panic!() };
         assert_eq!(made.id, same.id);
         assert!(matches!(store.job(ids[1]).await, Err(StoreError::NoJob(_))));
     }

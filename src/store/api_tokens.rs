@@ -49,7 +49,7 @@ impl Store {
     ///
     /// # Errors
     /// What keeps the database from being written.
-    pub async fn keep_api_token(&self, token: StoredToken, drop_before: Timestamp) -> Result<(), StoreError> {
+    pub async fn insert_api_token(&self, token: StoredToken, drop_before: Timestamp) -> Result<(), StoreError> {
         self.shared
             .writer
             .write(move |w| {
@@ -78,7 +78,7 @@ impl Store {
     ///
     /// # Errors
     /// What keeps the database from being written.
-    pub async fn drop_api_tokens(&self, hashes: Vec<[u8; 32]>) -> Result<(), StoreError> {
+    pub async fn delete_api_tokens(&self, hashes: Vec<[u8; 32]>) -> Result<(), StoreError> {
         self.shared
             .writer
             .write(move |w| {
@@ -111,11 +111,11 @@ mod tests {
             issued_at: from_ms(at),
         };
         for (n, at) in [(1, 1_000), (2, 2_000), (2, 2_000), (3, 3_000)] {
-            store.keep_api_token(token(n, at), from_ms(0)).await.unwrap();
+            store.insert_api_token(token(n, at), from_ms(0)).await.unwrap();
         }
         assert_eq!(store.api_tokens().await.unwrap(), [token(1, 1_000), token(2, 2_000), token(3, 3_000)]);
-        store.keep_api_token(token(4, 4_000), from_ms(2_000)).await.unwrap();
-        store.drop_api_tokens(vec![[3; 32], [9; 32]]).await.unwrap();
+        store.insert_api_token(token(4, 4_000), from_ms(2_000)).await.unwrap();
+        store.delete_api_tokens(vec![[3; 32], [9; 32]]).await.unwrap();
         assert_eq!(store.api_tokens().await.unwrap(), [token(2, 2_000), token(4, 4_000)]);
     }
 }

@@ -10,21 +10,21 @@ use serde::{Deserialize, Serialize};
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{ConnectOptions, Connection, SqliteConnection};
 
-use super::files::folder;
+use super::files::parent_folder;
 use super::{Store, StoreError, reading, schema};
 
 /// What is left to others on the disk where a copy is made.
-const SPARE: u64 = 64 << 20;
+const MIN_FREE_BYTES: u64 = 64 << 20;
 
 /// A copy in a file without a name: it is gone when this is, whatever dies.
-pub struct Copied {
+pub struct BackupFile {
     pub file: File,
     pub bytes: u64,
 }
 
 /// What is in a copy that is good.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Verified {
+pub struct BackupInfo {
     pub bytes: u64,
     pub jobs: u64,
     /// The version of its tables.
@@ -33,7 +33,7 @@ pub struct Verified {
 
 /// Why a copy must not be relied on.
 #[derive(Debug, thiserror::Error)]
-pub enum BadCopy {
+pub enum BackupError {
     #[error("the copy can't be read: {0}")]
     Sql(#[from] sqlx::Error),
     #[error("the copy is damaged: {0}")]
@@ -47,7 +47,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::Refused`] if a copy is being made already, or there is no room for one.
-    pub async fn copy(&self) -> Result<Copied, StoreError> {
+    pub async fn backup(&self) -> Result<BackupFile, StoreError> {
         let store = self.clone();
         let making = tokio::spawn(async move {
             let busy = || StoreError::Refused("a copy is being made already: try again when it is there".to_owned());
@@ -57,7 +57,7 @@ impl Store {
         making.await.map_err(|_| StoreError::Closed)?
     }
 
-    async fn make_copy(&self) -> Result<Copied, StoreError> {
+    async fn make_copy(&self) -> Result<BackupFile, StoreError> {
         let path = self.path();
         let io = |error: std::io::Error| StoreError::Sql(std::sync::Arc::new(error.into()));
         let mut conn = reading(&path).connect().await?;
@@ -66,8 +66,8 @@ impl Store {
         )
         .fetch_one(&mut conn)
         .await?;
-        let needed = used.cast_unsigned() + SPARE;
-        let disk = rustix::fs::statvfs(folder(&path)).map_err(|error| io(error.into()))?;
+        let needed = used.cast_unsigned() + MIN_FREE_BYTES;
+        let disk = rustix::fs::statvfs(parent_folder(&path)).map_err(|error| io(error.into()))?;
         let room = disk.f_bavail * disk.f_frsize;
         if room < needed {
             let text = format!("a copy needs {needed} bytes on the disk of the database, and {room} are free there");
@@ -75,23 +75,23 @@ impl Store {
         }
         // Only its owner may read it, as the database.
         let draft = tempfile::Builder::new()
-            .prefix(&draft_prefix(&path))
+            .prefix(&temp_file_prefix(&path))
             .permissions(fs::Permissions::from_mode(0o600))
-            .tempfile_in(folder(&path))
+            .tempfile_in(parent_folder(&path))
             .map_err(io)?;
         sqlx::query("VACUUM INTO ?").bind(draft.path().to_string_lossy()).execute(&mut conn).await?;
         conn.close().await?;
         let file = draft.reopen().map_err(io)?;
         draft.close().map_err(io)?;
         let bytes = file.metadata().map_err(io)?.len();
-        Ok(Copied { file, bytes })
+        Ok(BackupFile { file, bytes })
     }
 }
 
 /// Removes what a daemon left that died while it made a copy. Only for one who holds the database's lock.
-pub(super) fn sweep_drafts(path: &Path) -> std::io::Result<()> {
-    let prefix = draft_prefix(path);
-    for entry in fs::read_dir(folder(path))? {
+pub(super) fn remove_stale_temp_files(path: &Path) -> std::io::Result<()> {
+    let prefix = temp_file_prefix(path);
+    for entry in fs::read_dir(parent_folder(path))? {
         let entry = entry?;
         if entry.file_name().as_encoded_bytes().starts_with(prefix.as_encoded_bytes()) {
             fs::remove_file(entry.path())?;
@@ -100,7 +100,7 @@ pub(super) fn sweep_drafts(path: &Path) -> std::io::Result<()> {
     Ok(())
 }
 
-fn draft_prefix(path: &Path) -> OsString {
+fn temp_file_prefix(path: &Path) -> OsString {
     let mut prefix = path.file_name().unwrap_or_default().to_owned();
     prefix.push(".copy-");
     prefix
@@ -110,7 +110,7 @@ fn draft_prefix(path: &Path) -> OsString {
 ///
 /// # Errors
 /// [`BadCopy`]
-pub async fn verify_copy(path: &Path) -> Result<Verified, BadCopy> {
+pub async fn verify_backup(path: &Path) -> Result<BackupInfo, BackupError> {
     let mut conn = SqliteConnectOptions::new()
         .filename(path)
         .read_only(true)
@@ -121,22 +121,22 @@ pub async fn verify_copy(path: &Path) -> Result<Verified, BadCopy> {
     let verified = verify(&mut conn).await;
     conn.close().await?;
     let bytes = fs::metadata(path).map_err(sqlx::Error::from)?.len();
-    verified.map(|(jobs, schema)| Verified { bytes, jobs, schema })
+    verified.map(|(jobs, schema)| BackupInfo { bytes, jobs, schema })
 }
 
-async fn verify(conn: &mut SqliteConnection) -> Result<(u64, i64), BadCopy> {
+async fn verify(conn: &mut SqliteConnection) -> Result<(u64, i64), BackupError> {
     let said: Vec<String> = sqlx::query_scalar("PRAGMA integrity_check(3)").fetch_all(&mut *conn).await?;
     if said != ["ok"] {
-        return Err(BadCopy::Damaged(said.join("; ")));
+        return Err(BackupError::Damaged(said.join("; ")));
     }
     let strays = sqlx::query("PRAGMA foreign_key_check").fetch_all(&mut *conn).await?;
     if !strays.is_empty() {
-        return Err(BadCopy::Damaged(format!("{} rows belong to no job", strays.len())));
+        return Err(BackupError::Damaged(format!("{} rows belong to no job", strays.len())));
     }
     let version: Option<i64> =
         sqlx::query_scalar("SELECT max(version) FROM _sqlx_migrations").fetch_one(&mut *conn).await?;
     if version != Some(schema::newest()) {
-        return Err(BadCopy::Version(version, schema::newest()));
+        return Err(BackupError::Version(version, schema::newest()));
     }
     let jobs: i64 =
         sqlx::query_scalar("SELECT count(*) FROM job WHERE state <> 'receiving'").fetch_one(&mut *conn).await?;
@@ -152,7 +152,7 @@ mod tests {
     use super::*;
 
     async fn copied(store: &Store, to: &Path) -> Vec<u8> {
-        let mut copy = store.copy().await.unwrap();
+        let mut copy = store.backup().await.unwrap();
         let mut bytes = Vec::new();
         copy.file.read_to_end(&mut bytes).unwrap();
         assert_eq!(bytes.len() as u64, copy.bytes);
@@ -169,7 +169,7 @@ mod tests {
             add(&store, leads(), 2).await;
         }
         copied(&store, &path).await;
-        assert_eq!(verify_copy(&path).await.unwrap().jobs, 3);
+        assert_eq!(verify_backup(&path).await.unwrap().jobs, 3);
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "nothing is made beside it");
         let names = fs::read_dir(folder_of(&store)).unwrap().map(|file| file.unwrap().file_name());
         assert!(names.map(|name| name.into_string().unwrap()).all(|name| !name.contains(".copy-")));
@@ -179,7 +179,7 @@ mod tests {
     }
 
     fn folder_of(store: &Store) -> PathBuf {
-        folder(&store.path())
+        parent_folder(&store.path())
     }
 
     #[tokio::test]
@@ -193,18 +193,18 @@ mod tests {
         let bytes = copied(&store, &path).await;
         for damage in [bytes.len() / 2, 8192, 100, 0] {
             fs::write(&path, &bytes[..damage]).unwrap();
-            assert!(verify_copy(&path).await.is_err(), "{damage} bytes of {}", bytes.len());
+            assert!(verify_backup(&path).await.is_err(), "{damage} bytes of {}", bytes.len());
         }
         let mut file = File::create(&path).unwrap();
         file.write_all(&bytes).unwrap();
         drop(file);
-        assert!(verify_copy(&path).await.is_ok());
+        assert!(verify_backup(&path).await.is_ok());
         let mut garbled = bytes.clone();
         for page in garbled.chunks_mut(8192).skip(2) {
             page[..64].fill(0xff);
         }
         fs::write(&path, garbled).unwrap();
-        assert!(matches!(verify_copy(&path).await, Err(BadCopy::Damaged(_) | BadCopy::Sql(_))));
+        assert!(matches!(verify_backup(&path).await, Err(BackupError::Damaged(_) | BackupError::Sql(_))));
     }
 
     #[tokio::test]

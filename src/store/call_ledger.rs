@@ -8,7 +8,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use sqlx::Row;
 
-use super::{Change, Fact, Store, StoreError};
+use super::{ChangeEvent, MetricEvent, Store, StoreError};
 use crate::clock::Uptime;
 
 /// A call that is about to leave.
@@ -41,7 +41,7 @@ pub struct EarlierCalls {
 impl Store {
     /// Writes down that a call is about to leave, before it does. Returns its number for [`Store::call_ended`], or none if
     /// the day has had all its calls.
-    pub async fn call_began(&self, call: NewCall) -> Result<Option<i64>, StoreError> {
+    pub async fn begin_call(&self, call: NewCall) -> Result<Option<i64>, StoreError> {
         self.shared
             .writer
             .write(move |w| {
@@ -87,7 +87,7 @@ impl Store {
                     .bind(ms(call.may_take))
                     .execute(&mut *w.conn)
                     .await?;
-                    w.changes.push(Change::Fact(Fact::Call { instance: call.instance }));
+                    w.changes.push(ChangeEvent::Metric(MetricEvent::Call { instance: call.instance }));
                     Ok(Some(begun.last_insert_rowid()))
                 })
             })
@@ -95,7 +95,7 @@ impl Store {
     }
 
     /// Writes down that a call is over. One for which this never happens counts as under way for as long as it may take.
-    pub async fn call_ended(&self, call: i64, now: Timestamp, up: Uptime) -> Result<(), StoreError> {
+    pub async fn end_call(&self, call: i64, now: Timestamp, up: Uptime) -> Result<(), StoreError> {
         self.shared
             .writer
             .write(move |w| {
@@ -114,7 +114,7 @@ impl Store {
 
     /// At a start: how long ago the calls of another boot were can't be told, so they are taken to have been made now.
     /// Also drops the counts of days before `day`.
-    pub async fn take_over_calls(&self, day: Timestamp, up: Uptime) -> Result<(), StoreError> {
+    pub async fn adopt_calls(&self, day: Timestamp, up: Uptime) -> Result<(), StoreError> {
         self.shared
             .writer
             .write(move |w| {
@@ -205,33 +205,33 @@ mod tests {
     #[tokio::test]
     async fn a_call_under_way_at_a_kill_counts_for_as_long_as_it_may_take() {
         let store = store().await;
-        let first = store.call_began(call("default", 10)).await.unwrap().unwrap();
-        store.call_ended(first, from_ms(5), up(20)).await.unwrap();
-        store.call_began(call("default", 30)).await.unwrap();
-        store.call_began(call("other", 30)).await.unwrap();
-        store.take_over_calls(from_ms(0), up(60)).await.unwrap();
+        let first = store.begin_call(call("default", 10)).await.unwrap().unwrap();
+        store.end_call(first, from_ms(5), up(20)).await.unwrap();
+        store.begin_call(call("default", 30)).await.unwrap();
+        store.begin_call(call("other", 30)).await.unwrap();
+        store.adopt_calls(from_ms(0), up(60)).await.unwrap();
         assert_eq!(store.earlier_calls("default", &up(60)).await.unwrap(), earlier(&[40], &[20]));
         assert_eq!(store.earlier_calls("default", &up(90)).await.unwrap(), earlier(&[70, 10], &[]));
         assert_eq!(store.calls_today("default", from_ms(0)).await.unwrap(), 2);
         assert_eq!(store.calls_today("default", from_ms(1)).await.unwrap(), 0);
         // A new call lets go of those that no longer count.
-        store.call_began(call("default", 150)).await.unwrap();
+        store.begin_call(call("default", 150)).await.unwrap();
         assert_eq!(store.earlier_calls("default", &up(150)).await.unwrap(), earlier(&[70], &[50]));
     }
 
     #[tokio::test]
     async fn calls_of_another_boot_count_in_full_from_the_start() {
         let store = store().await;
-        let first = store.call_began(call("default", 10)).await.unwrap().unwrap();
-        store.call_ended(first, from_ms(5), up(20)).await.unwrap();
-        store.call_began(call("default", 30)).await.unwrap();
+        let first = store.begin_call(call("default", 10)).await.unwrap().unwrap();
+        store.end_call(first, from_ms(5), up(20)).await.unwrap();
+        store.begin_call(call("default", 30)).await.unwrap();
         let other = |ms| Uptime { boot: "two".into(), ms };
-        store.take_over_calls(from_ms(0), other(7)).await.unwrap();
+        store.adopt_calls(from_ms(0), other(7)).await.unwrap();
         assert_eq!(store.earlier_calls("default", &other(7)).await.unwrap(), earlier(&[0], &[50]));
         // A container's uptime may begin anew within one boot of the machine.
-        store.take_over_calls(from_ms(0), other(3)).await.unwrap();
+        store.adopt_calls(from_ms(0), other(3)).await.unwrap();
         assert_eq!(store.earlier_calls("default", &other(3)).await.unwrap(), earlier(&[0], &[50]));
-        store.take_over_calls(from_ms(0), other(13)).await.unwrap();
+        store.adopt_calls(from_ms(0), other(13)).await.unwrap();
         assert_eq!(store.earlier_calls("default", &other(13)).await.unwrap(), earlier(&[10], &[40]));
     }
 
@@ -241,7 +241,7 @@ mod tests {
         let begin = async |name: &str, day| {
             let sharing = vec!["default".to_owned(), "eu".to_owned()];
             let call = NewCall { day: from_ms(day), daily: Some(3), sharing, ..call(name, 5) };
-            store.call_began(call).await.unwrap().is_some()
+            store.begin_call(call).await.unwrap().is_some()
         };
         assert_eq!([begin("default", 0).await, begin("eu", 0).await, begin("default", 0).await], [true; 3]);
         assert_eq!([begin("default", 0).await, begin("eu", 0).await, begin("eu", 9).await], [false, false, true]);

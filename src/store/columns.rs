@@ -4,7 +4,7 @@ use crate::job::Target;
 
 /// A target in the job's columns.
 #[derive(Default)]
-pub(super) struct Columns<'a> {
+pub(super) struct TargetColumns<'a> {
     pub(super) lookup_field: Option<&'a str>,
     pub(super) list_id: Option<i64>,
     pub(super) partition: Option<&'a str>,
@@ -13,18 +13,18 @@ pub(super) struct Columns<'a> {
     pub(super) status: Option<&'a str>,
 }
 
-impl Columns<'_> {
-    pub(super) fn of(target: &Target) -> Columns<'_> {
+impl TargetColumns<'_> {
+    pub(super) fn from_target(target: &Target) -> TargetColumns<'_> {
         match target {
-            Target::Leads { lookup_field, list_id, partition } => Columns {
+            Target::Leads { lookup_field, list_id, partition } => TargetColumns {
                 lookup_field: lookup_field.as_deref(),
                 list_id: *list_id,
                 partition: partition.as_deref(),
-                ..Columns::default()
+                ..TargetColumns::default()
             },
-            Target::CustomObject { name } => Columns { object: Some(name), ..Columns::default() },
+            Target::CustomObject { name } => TargetColumns { object: Some(name), ..TargetColumns::default() },
             Target::ProgramMembers { program_id, status } => {
-                Columns { program: Some(*program_id), status: Some(status), ..Columns::default() }
+                TargetColumns { program: Some(*program_id), status: Some(status), ..TargetColumns::default() }
             }
         }
     }

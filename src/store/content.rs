@@ -2,7 +2,7 @@
 
 use sqlx::Row;
 
-use super::writer::Writing;
+use super::writer::StoreTx;
 use super::{Store, StoreError};
 use crate::job::{BatchKey, JobId};
 
@@ -15,7 +15,7 @@ const ZSTD_LEVEL: i32 = 1;
 
 /// Which of the files of a job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Kind {
+pub enum FileKind {
     /// The file as it was dropped in. Its part is 0.
     File,
     /// Marketo's failure file of one batch.
@@ -24,42 +24,48 @@ pub enum Kind {
     Warnings,
 }
 
-impl Kind {
+impl FileKind {
     pub fn as_str(self) -> &'static str {
         match self {
-            Kind::File => "file",
-            Kind::Failures => "failures",
-            Kind::Warnings => "warnings",
+            FileKind::File => "file",
+            FileKind::Failures => "failures",
+            FileKind::Warnings => "warnings",
         }
     }
 }
 
 /// One compressed piece, ready to be written.
-pub struct Packed {
+pub struct CompressedChunk {
     pub(super) from: u64,
     pub(super) bytes: usize,
     pub(super) data: Vec<u8>,
 }
 
-impl Packed {
+impl CompressedChunk {
     /// Compresses the piece of a file that begins at byte `from`.
     ///
     /// # Errors
     /// What zstd reports, which is a lack of memory.
-    pub fn new(from: u64, bytes: &[u8]) -> std::io::Result<Packed> {
+    pub fn compress(from: u64, bytes: &[u8]) -> std::io::Result<CompressedChunk> {
         let mut compressor = zstd::bulk::Compressor::new(ZSTD_LEVEL)?;
         // SQLite does not notice a page of content that was overwritten, and other rows than those that were dropped in
         // must never reach Marketo.
         compressor.include_checksum(true)?;
-        Ok(Packed { from, bytes: bytes.len(), data: compressor.compress(bytes)? })
+        Ok(CompressedChunk { from, bytes: bytes.len(), data: compressor.compress(bytes)? })
     }
 }
 
-async fn insert(w: &mut Writing<'_>, job: JobId, kind: Kind, part: u32, piece: Packed) -> Result<(), StoreError> {
+async fn insert(
+    w: &mut StoreTx<'_>,
+    job: JobId,
+    kind: FileKind,
+    part: u32,
+    piece: CompressedChunk,
+) -> Result<(), StoreError> {
     let bytes = piece.data.len() as u64;
     match kind {
-        Kind::File => w.room.file(bytes)?,
-        Kind::Failures | Kind::Warnings => w.room.report(bytes)?,
+        FileKind::File => w.room.reserve_for_file(bytes)?,
+        FileKind::Failures | FileKind::Warnings => w.room.reserve_for_report(bytes)?,
     }
     sqlx::query("INSERT INTO chunk (job_id, kind, part, byte_from, bytes, packed) VALUES (?, ?, ?, ?, ?, ?)")
         .bind(job.0)
@@ -75,17 +81,22 @@ async fn insert(w: &mut Writing<'_>, job: JobId, kind: Kind, part: u32, piece: P
 
 impl Store {
     /// Keeps a piece of a file that is still streaming in.
-    pub async fn put_piece(&self, job: JobId, piece: Packed) -> Result<(), StoreError> {
-        self.shared.writer.write(move |w| Box::pin(insert(w, job, Kind::File, 0, piece))).await
+    pub async fn insert_chunk(&self, job: JobId, piece: CompressedChunk) -> Result<(), StoreError> {
+        self.shared.writer.write(move |w| Box::pin(insert(w, job, FileKind::File, 0, piece))).await
     }
 
     /// Keeps a piece of a batch's failure or warning file that is being fetched.
-    pub async fn put_report_piece(&self, key: BatchKey, kind: Kind, piece: Packed) -> Result<(), StoreError> {
+    pub async fn insert_report_chunk(
+        &self,
+        key: BatchKey,
+        kind: FileKind,
+        piece: CompressedChunk,
+    ) -> Result<(), StoreError> {
         self.shared.writer.write(move |w| Box::pin(insert(w, key.job, kind, key.part, piece))).await
     }
 
     /// Forgets what was fetched of a batch's file: a fetch that broke off begins again.
-    pub async fn drop_report(&self, key: BatchKey, kind: Kind) -> Result<(), StoreError> {
+    pub async fn delete_report(&self, key: BatchKey, kind: FileKind) -> Result<(), StoreError> {
         self.shared
             .writer
             .write(move |w| {
@@ -103,23 +114,23 @@ impl Store {
     }
 
     /// A reader of the bytes `from..to` of a file; `part` is 0 for the file dropped in.
-    pub fn content(&self, job: JobId, kind: Kind, part: u32, from: u64, to: u64) -> Content {
-        Content { store: self.clone(), job, kind, part, at: from, to }
+    pub fn content(&self, job: JobId, kind: FileKind, part: u32, from: u64, to: u64) -> ContentReader {
+        ContentReader { store: self.clone(), job, kind, part, at: from, to }
     }
 }
 
 /// Reads a span of a stored file piece by piece. Between two pieces it holds nothing of the database, so a slow
 /// receiver keeps no old snapshot alive.
-pub struct Content {
+pub struct ContentReader {
     store: Store,
     job: JobId,
-    kind: Kind,
+    kind: FileKind,
     part: u32,
     at: u64,
     to: u64,
 }
 
-impl Content {
+impl ContentReader {
     /// The next bytes of the span; none at its end.
     ///
     /// # Errors
@@ -128,10 +139,10 @@ impl Content {
         if self.at >= self.to {
             return Ok(None);
         }
-        let (from, mut piece) = self.store.read(self.piece()).await?;
+        let (from, mut piece) = self.store.read(self.read_chunk()).await?;
         let end = self.to.min(from + piece.len() as u64);
         if end <= self.at {
-            return Err(self.gone().await);
+            return Err(self.missing_error().await);
         }
         // Both lie within the piece, whose length is a usize.
         piece.truncate((end - from) as usize);
@@ -141,7 +152,7 @@ impl Content {
     }
 
     /// The piece that has the next byte, and where it begins.
-    async fn piece(&self) -> Result<(u64, Vec<u8>), StoreError> {
+    async fn read_chunk(&self) -> Result<(u64, Vec<u8>), StoreError> {
         let row = sqlx::query(
             "SELECT byte_from, bytes, packed FROM chunk
              WHERE job_id = ? AND kind = ? AND part = ? AND byte_from <= ? ORDER BY byte_from DESC LIMIT 1",
@@ -152,7 +163,7 @@ impl Content {
         .bind(self.at.cast_signed())
         .fetch_optional(self.store.readers())
         .await?;
-        let Some(row) = row else { return Err(self.gone().await) };
+        let Some(row) = row else { return Err(self.missing_error().await) };
         let from = row.try_get::<i64, _>("byte_from")?.cast_unsigned();
         let bytes = usize::try_from(row.try_get::<i64, _>("bytes")?).unwrap_or(0);
         let damaged = |why: String| StoreError::Damaged(format!("the content of job {}: {why}", self.job));
@@ -165,7 +176,7 @@ impl Content {
     }
 
     /// Why there is nothing where something was.
-    async fn gone(&self) -> StoreError {
+    async fn missing_error(&self) -> StoreError {
         match self.store.job(self.job).await.and_then(|job| job.still_has(self.kind.into())) {
             Err(erased) => erased,
             Ok(()) => StoreError::Refused(format!("the content of job {} is no longer stored", self.job)),
@@ -178,7 +189,7 @@ mod tests {
     use super::super::fixture::{add, leads, store};
     use super::*;
 
-    async fn read(mut content: Content) -> Vec<u8> {
+    async fn read(mut content: ContentReader) -> Vec<u8> {
         let mut all = Vec::new();
         while let Some(piece) = content.next().await.unwrap() {
             all.extend(piece);
@@ -192,11 +203,11 @@ mod tests {
         let key = BatchKey { job: add(&store, leads(), 1).await, part: 1 };
         let bytes: Vec<u8> = (0..1000_u32).map(|n| (n % 251) as u8).collect();
         for (n, piece) in bytes.chunks(300).enumerate() {
-            let piece = Packed::new(n as u64 * 300, piece).unwrap();
-            store.put_report_piece(key, Kind::Failures, piece).await.unwrap();
+            let piece = CompressedChunk::compress(n as u64 * 300, piece).unwrap();
+            store.insert_report_chunk(key, FileKind::Failures, piece).await.unwrap();
         }
         for (from, to) in [(0, 1000), (0, 1), (299, 301), (300, 600), (599, 1000), (700, 700)] {
-            let read = read(store.content(key.job, Kind::Failures, 1, from, to)).await;
+            let read = read(store.content(key.job, FileKind::Failures, 1, from, to)).await;
             assert_eq!(read, bytes[from as usize..to as usize], "{from}..{to}");
         }
     }
@@ -216,7 +227,7 @@ mod tests {
                 })
             });
             write.await.unwrap();
-            let read = store.content(id, Kind::File, 0, 0, 8).next().await;
+            let read = store.content(id, FileKind::File, 0, 0, 8).next().await;
             assert!(matches!(read, Err(StoreError::Damaged(_))), "byte {at}: {read:?}");
         }
         assert!(matches!(store.can_write().await, Err(StoreError::Damaged(_))), "no new file beside damaged ones");
@@ -226,9 +237,12 @@ mod tests {
     async fn content_that_is_gone_is_an_error_and_not_an_empty_file() {
         let store = store().await;
         let key = BatchKey { job: add(&store, leads(), 1).await, part: 1 };
-        store.put_report_piece(key, Kind::Warnings, Packed::new(0, b"abc").unwrap()).await.unwrap();
-        store.drop_report(key, Kind::Warnings).await.unwrap();
-        let error = store.content(key.job, Kind::Warnings, 1, 0, 3).next().await.unwrap_err();
+        store
+            .insert_report_chunk(key, FileKind::Warnings, CompressedChunk::compress(0, b"abc").unwrap())
+            .await
+            .unwrap();
+        store.delete_report(key, FileKind::Warnings).await.unwrap();
+        let error = store.content(key.job, FileKind::Warnings, 1, 0, 3).next().await.unwrap_err();
         assert!(error.to_string().contains("no longer stored"), "{error}");
     }
 }

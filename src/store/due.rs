@@ -6,15 +6,15 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use sqlx::{Row, SqliteConnection};
 
-use super::erase::mark;
-use super::rows::size;
-use super::writer::Writing;
-use super::{Store, StoreError, Stored};
+use super::erase::mark_erased;
+use super::rows::size_column;
+use super::writer::StoreTx;
+use super::{ErasableData, Store, StoreError};
 use crate::job::JobId;
 
 /// Which ended jobs: those whose end is after `after` and not after `until`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Ended {
+pub struct EndedRange {
     pub after: Timestamp,
     pub until: Timestamp,
     /// In place of `until` for the content of jobs that failed by their attempts; not after it.
@@ -23,22 +23,22 @@ pub struct Ended {
 
 /// Jobs of which something is to be erased, or that wait for someone, and what is stored of it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct Due {
+pub struct RetentionCandidates {
     pub jobs: u64,
     /// Before compression; of records 0.
     pub bytes: u64,
-    /// The jobs that ended first, [`FIRST`] at most.
+    /// The jobs that ended first, [`MAX_LISTED`] at most.
     pub first: Vec<JobId>,
 }
 
 /// How many jobs are named of those that are due.
-pub const FIRST: u32 = 100;
+pub const MAX_LISTED: u32 = 100;
 
 /// How many jobs one transaction marks, or records it drops.
-const JOBS_AT_ONCE: u32 = 32;
+const JOBS_PER_TRANSACTION: u32 = 32;
 
 /// How many lines of history one transaction drops beyond the last of its jobs.
-const LINES_AT_ONCE: u64 = 500;
+const HISTORY_LINES_PER_TRANSACTION: u64 = 500;
 
 /// The content of a job that failed by its attempts stays longer: someone may still send it again.
 macro_rules! content_due {
@@ -59,13 +59,13 @@ macro_rules! droppable {
 
 impl Store {
     /// What there is to erase of jobs that ended then.
-    pub async fn due(&self, what: Stored, ended: Ended) -> Result<Due, StoreError> {
+    pub async fn find_expired(&self, what: ErasableData, ended: EndedRange) -> Result<RetentionCandidates, StoreError> {
         let mut snapshot = self.readers().begin().await?;
         let sql = match what {
-            Stored::Content => {
+            ErasableData::Content => {
                 concat!("SELECT count(*) AS jobs, coalesce(sum(bytes), 0) AS bytes FROM job WHERE ", content_due!())
             }
-            Stored::Reports => {
+            ErasableData::Reports => {
                 "SELECT count(*) AS jobs,
                         coalesce(sum((SELECT sum(coalesce(failures_bytes, 0) + coalesce(warnings_bytes, 0))
                                       FROM batch WHERE job_id = job.id)), 0) AS bytes FROM job
@@ -78,13 +78,17 @@ impl Store {
             .bind(ended.given_up_until.as_millisecond())
             .fetch_one(&mut *snapshot)
             .await?;
-        let first = first(&mut snapshot, what, ended, FIRST).await?;
-        Ok(Due { jobs: size(&row, "jobs")?, bytes: size(&row, "bytes")?, first })
+        let first = select_expired(&mut snapshot, what, ended, MAX_LISTED).await?;
+        Ok(RetentionCandidates { jobs: size_column(&row, "jobs")?, bytes: size_column(&row, "bytes")?, first })
     }
 
     /// The jobs of an instance that failed by their attempts and whose content is kept for someone to send them again;
     /// with `client_id` only those of that client.
-    pub async fn given_up(&self, name: &str, client_id: Option<&str>) -> Result<Due, StoreError> {
+    pub async fn find_exhausted_jobs(
+        &self,
+        name: &str,
+        client_id: Option<&str>,
+    ) -> Result<RetentionCandidates, StoreError> {
         let rows = sqlx::query(
             "SELECT id, bytes FROM job
              WHERE id IN (SELECT job_id FROM batch WHERE given_up = 1) AND instance = ?1 AND state = 'failed'
@@ -95,10 +99,10 @@ impl Store {
         .bind(client_id)
         .fetch_all(self.readers())
         .await?;
-        let mut waiting = Due { jobs: rows.len() as u64, ..Due::default() };
+        let mut waiting = RetentionCandidates { jobs: rows.len() as u64, ..RetentionCandidates::default() };
         for row in &rows {
-            waiting.bytes += size(row, "bytes")?;
-            if waiting.first.len() < FIRST as usize {
+            waiting.bytes += size_column(row, "bytes")?;
+            if waiting.first.len() < MAX_LISTED as usize {
                 waiting.first.push(JobId(row.try_get("id")?));
             }
         }
@@ -106,7 +110,11 @@ impl Store {
     }
 
     /// The records that are to be dropped of jobs that ended then.
-    pub async fn due_records(&self, ended: Ended, now: Timestamp) -> Result<Due, StoreError> {
+    pub async fn find_expired_records(
+        &self,
+        ended: EndedRange,
+        now: Timestamp,
+    ) -> Result<RetentionCandidates, StoreError> {
         let (after, until) = (ended.after.as_millisecond(), ended.until.as_millisecond());
         let jobs: i64 = sqlx::query_scalar(concat!("SELECT count(*) FROM job WHERE ", droppable!()))
             .bind(after)
@@ -119,17 +127,17 @@ impl Store {
                 .bind(after)
                 .bind(until)
                 .bind(now.as_millisecond())
-                .bind(FIRST)
+                .bind(MAX_LISTED)
                 .fetch_all(self.readers())
                 .await?;
-        Ok(Due { jobs: jobs.cast_unsigned(), bytes: 0, first: first.into_iter().map(JobId).collect() })
+        Ok(RetentionCandidates { jobs: jobs.cast_unsigned(), bytes: 0, first: first.into_iter().map(JobId).collect() })
     }
 
     /// Marks some of what is due as erased, for `reason`. Returns how many jobs; 0: there are no more.
-    pub async fn mark_due(
+    pub async fn mark_expired(
         &self,
-        what: Stored,
-        ended: Ended,
+        what: ErasableData,
+        ended: EndedRange,
         reason: &'static str,
         now: Timestamp,
     ) -> Result<u64, StoreError> {
@@ -138,8 +146,8 @@ impl Store {
             .write(move |w| {
                 Box::pin(async move {
                     let mut marked = 0;
-                    for id in first(&mut *w.conn, what, ended, JOBS_AT_ONCE).await? {
-                        marked += u64::from(mark(w, id, what, reason, now).await?);
+                    for id in select_expired(&mut *w.conn, what, ended, JOBS_PER_TRANSACTION).await? {
+                        marked += u64::from(mark_erased(w, id, what, reason, now).await?);
                     }
                     Ok(marked)
                 })
@@ -149,15 +157,20 @@ impl Store {
 
     /// Drops some records that are due and of which nothing is stored any more. Returns how many, and whether there may
     /// be more.
-    pub async fn drop_due_records(&self, ended: Ended, now: Timestamp) -> Result<(u64, bool), StoreError> {
-        self.shared.writer.write(move |w| Box::pin(drop_records(w, ended, now))).await
+    pub async fn delete_expired_records(&self, ended: EndedRange, now: Timestamp) -> Result<(u64, bool), StoreError> {
+        self.shared.writer.write(move |w| Box::pin(delete_records(w, ended, now))).await
     }
 }
 
-async fn first(conn: &mut SqliteConnection, what: Stored, ended: Ended, limit: u32) -> Result<Vec<JobId>, StoreError> {
+async fn select_expired(
+    conn: &mut SqliteConnection,
+    what: ErasableData,
+    ended: EndedRange,
+    limit: u32,
+) -> Result<Vec<JobId>, StoreError> {
     let sql = match what {
-        Stored::Content => concat!("SELECT id FROM job WHERE ", content_due!(), " ORDER BY finished_at LIMIT ?4"),
-        Stored::Reports => {
+        ErasableData::Content => concat!("SELECT id FROM job WHERE ", content_due!(), " ORDER BY finished_at LIMIT ?4"),
+        ErasableData::Reports => {
             "SELECT id FROM job WHERE finished_at > ?1 AND finished_at <= ?2 AND reports_erased_at IS NULL
              ORDER BY finished_at LIMIT ?4"
         }
@@ -172,7 +185,7 @@ async fn first(conn: &mut SqliteConnection, what: Stored, ended: Ended, limit: u
     Ok(ids.into_iter().map(JobId).collect())
 }
 
-async fn drop_records(w: &mut Writing<'_>, ended: Ended, now: Timestamp) -> Result<(u64, bool), StoreError> {
+async fn delete_records(w: &mut StoreTx<'_>, ended: EndedRange, now: Timestamp) -> Result<(u64, bool), StoreError> {
     let due = sqlx::query(concat!(
         "SELECT id FROM job WHERE ",
         droppable!(),
@@ -181,7 +194,7 @@ async fn drop_records(w: &mut Writing<'_>, ended: Ended, now: Timestamp) -> Resu
     .bind(ended.after.as_millisecond())
     .bind(ended.until.as_millisecond())
     .bind(now.as_millisecond())
-    .bind(JOBS_AT_ONCE)
+    .bind(JOBS_PER_TRANSACTION)
     .fetch_all(&mut *w.conn)
     .await?;
     let (mut dropped, mut lines) = (0, 0);
@@ -189,17 +202,17 @@ async fn drop_records(w: &mut Writing<'_>, ended: Ended, now: Timestamp) -> Resu
         let id: i64 = row.try_get("id")?;
         let done = sqlx::query("DELETE FROM history WHERE id IN (SELECT id FROM history WHERE job_id = ? LIMIT ?)")
             .bind(id)
-            .bind(LINES_AT_ONCE.cast_signed())
+            .bind(HISTORY_LINES_PER_TRANSACTION.cast_signed())
             .execute(&mut *w.conn)
             .await?;
         lines += done.rows_affected();
-        if done.rows_affected() < LINES_AT_ONCE {
+        if done.rows_affected() < HISTORY_LINES_PER_TRANSACTION {
             sqlx::query("DELETE FROM job WHERE id = ?").bind(id).execute(&mut *w.conn).await?;
             dropped += 1;
         }
-        if lines >= LINES_AT_ONCE {
+        if lines >= HISTORY_LINES_PER_TRANSACTION {
             return Ok((dropped, true));
         }
     }
-    Ok((dropped, due.len() == JOBS_AT_ONCE as usize))
+    Ok((dropped, due.len() == JOBS_PER_TRANSACTION as usize))
 }

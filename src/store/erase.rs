@@ -7,63 +7,63 @@ use sqlx::Row;
 
 use super::jobs::{self, write_history};
 use super::records::Job;
-use super::writer::Writing;
-use super::{Change, Kind, Store, StoreError};
+use super::writer::StoreTx;
+use super::{ChangeEvent, FileKind, Store, StoreError};
 use crate::job::{JobId, JobState};
 
 /// What of a job is erased.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Stored {
+pub enum ErasableData {
     /// The file as it was dropped in.
     Content,
     /// The failure and warning files of its batches.
     Reports,
 }
 
-impl Stored {
-    pub const ALL: [Stored; 2] = [Stored::Content, Stored::Reports];
+impl ErasableData {
+    pub const ALL: [ErasableData; 2] = [ErasableData::Content, ErasableData::Reports];
 
     pub fn as_str(self) -> &'static str {
         match self {
-            Stored::Content => "content",
-            Stored::Reports => "reports",
+            ErasableData::Content => "content",
+            ErasableData::Reports => "reports",
         }
     }
 
     fn event(self) -> &'static str {
         match self {
-            Stored::Content => "content-erased",
-            Stored::Reports => "reports-erased",
+            ErasableData::Content => "content-erased",
+            ErasableData::Reports => "reports-erased",
         }
     }
 }
 
-impl From<Kind> for Stored {
-    fn from(kind: Kind) -> Stored {
+impl From<FileKind> for ErasableData {
+    fn from(kind: FileKind) -> ErasableData {
         match kind {
-            Kind::File => Stored::Content,
-            Kind::Failures | Kind::Warnings => Stored::Reports,
+            FileKind::File => ErasableData::Content,
+            FileKind::Failures | FileKind::Warnings => ErasableData::Reports,
         }
     }
 }
 
 /// The most that one transaction erases: bytes as they are stored, and pieces.
-const BYTES_AT_ONCE: i64 = 1 << 20;
-const PIECES_AT_ONCE: u32 = 64;
+const BYTES_PER_TRANSACTION: i64 = 1 << 20;
+const CHUNKS_PER_TRANSACTION: u32 = 64;
 
 impl Job {
     /// When `what` was erased, if it was.
-    pub fn erased_at(&self, what: Stored) -> Option<Timestamp> {
+    pub fn erased_at(&self, what: ErasableData) -> Option<Timestamp> {
         match what {
-            Stored::Content => self.content_erased_at,
-            Stored::Reports => self.reports_erased_at,
+            ErasableData::Content => self.content_erased_at,
+            ErasableData::Reports => self.reports_erased_at,
         }
     }
 
     /// # Errors
     /// [`StoreError::Erased`] where `what` was erased.
-    pub fn still_has(&self, what: Stored) -> Result<(), StoreError> {
+    pub fn still_has(&self, what: ErasableData) -> Result<(), StoreError> {
         match self.erased_at(what) {
             None => Ok(()),
             Some(at) => Err(StoreError::Erased { job: self.id, what, at }),
@@ -73,7 +73,7 @@ impl Job {
     /// # Errors
     /// [`StoreError::Refused`] if it has not ended: what is still to be sent is never erased.
     pub fn can_be_erased(&self) -> Result<(), StoreError> {
-        if self.state.has_ended() {
+        if self.state.is_terminal() {
             return Ok(());
         }
         let (id, state) = (self.id, self.state);
@@ -93,56 +93,56 @@ impl Store {
             .write(move |w| {
                 Box::pin(async move {
                     jobs::job(&mut *w.conn, id).await?.can_be_erased()?;
-                    for what in Stored::ALL {
-                        mark(w, id, what, reason, now).await?;
+                    for what in ErasableData::ALL {
+                        mark_erased(w, id, what, reason, now).await?;
                     }
                     Ok(())
                 })
             })
             .await?;
-        while self.erase_some(Some(id)).await? {}
+        while self.erase_chunks(Some(id)).await? {}
         Ok(())
     }
 
     /// Erases some of what is marked, of one job or of any. True while there is more.
-    pub async fn erase_some(&self, of: Option<JobId>) -> Result<bool, StoreError> {
+    pub async fn erase_chunks(&self, of: Option<JobId>) -> Result<bool, StoreError> {
         self.shared.writer.write(move |w| Box::pin(erase_some(w, of))).await
     }
 }
 
 /// From here on it counts as erased. False if it did already, or the job has not ended.
-pub(super) async fn mark(
-    w: &mut Writing<'_>,
+pub(super) async fn mark_erased(
+    w: &mut StoreTx<'_>,
     id: JobId,
-    what: Stored,
+    what: ErasableData,
     reason: &str,
     now: Timestamp,
 ) -> Result<bool, StoreError> {
     let sql = match what {
-        Stored::Content => {
+        ErasableData::Content => {
             "UPDATE job SET content_erased_at = ? WHERE id = ? AND finished_at IS NOT NULL AND content_erased_at IS NULL
              RETURNING state"
         }
-        Stored::Reports => {
+        ErasableData::Reports => {
             "UPDATE job SET reports_erased_at = ? WHERE id = ? AND finished_at IS NOT NULL AND reports_erased_at IS NULL
              RETURNING state"
         }
     };
     let row = sqlx::query(sql).bind(now.as_millisecond()).bind(id.0).fetch_optional(&mut *w.conn).await?;
     let Some(row) = row else { return Ok(false) };
-    let state: JobState = super::rows::word(&row, "state")?;
+    let state: JobState = super::rows::parse_column(&row, "state")?;
     sqlx::query("INSERT OR IGNORE INTO erasing (job_id, what) VALUES (?, ?)")
         .bind(id.0)
         .bind(what.as_str())
         .execute(&mut *w.conn)
         .await?;
     write_history(w, id, None, now, what.event(), state.as_str(), Some(reason), None).await?;
-    w.changes.push(Change::Job(id));
+    w.changes.push(ChangeEvent::Job(id));
     Ok(true)
 }
 
-async fn erase_some(w: &mut Writing<'_>, of: Option<JobId>) -> Result<bool, StoreError> {
-    let (mut bytes, mut pieces) = (BYTES_AT_ONCE, PIECES_AT_ONCE);
+async fn erase_some(w: &mut StoreTx<'_>, of: Option<JobId>) -> Result<bool, StoreError> {
+    let (mut bytes, mut pieces) = (BYTES_PER_TRANSACTION, CHUNKS_PER_TRANSACTION);
     while bytes > 0 && pieces > 0 {
         let next = sqlx::query("SELECT job_id, what FROM erasing WHERE ?1 IS NULL OR job_id = ?1 LIMIT 1")
             .bind(of.map(|id| id.0))
@@ -185,44 +185,44 @@ async fn erase_some(w: &mut Writing<'_>, of: Option<JobId>) -> Result<bool, Stor
 
 #[cfg(test)]
 mod tests {
-    use super::super::Ended;
+    use super::super::EndedRange;
     use super::super::fixture::{add, leads, store};
     use super::*;
     use crate::clock::from_ms;
     use crate::job::{BatchKey, Event};
-    use crate::store::Packed;
+    use crate::store::CompressedChunk;
 
-    fn ended(after: i64, until: i64) -> Ended {
-        Ended { after: from_ms(after), until: from_ms(until), given_up_until: from_ms(until) }
+    fn ended(after: i64, until: i64) -> EndedRange {
+        EndedRange { after: from_ms(after), until: from_ms(until), given_up_until: from_ms(until) }
     }
 
     #[tokio::test]
     async fn content_of_a_job_that_failed_by_its_attempts_has_a_time_of_its_own() {
         let store = store().await;
-        let given_up = Event::GivenUp { reason: "given up after 8 attempts".into(), ghost_until: None };
+        let given_up = Event::AttemptsExhausted { reason: "given up after 8 attempts".into(), unconfirmed_until: None };
         let mut ids = Vec::new();
         for (end, event) in [(2_500, given_up), (2_600, Event::Rejected { reason: "1006".into() })] {
             let id = add(&store, leads(), 1).await;
             let key = BatchKey { job: id, part: 1 };
-            store.record(key, Event::UploadBegan, None, from_ms(end)).await.unwrap();
-            store.record(key, event, None, from_ms(end)).await.unwrap();
+            store.record_event(key, Event::UploadBegan, None, from_ms(end)).await.unwrap();
+            store.record_event(key, event, None, from_ms(end)).await.unwrap();
             ids.push(id);
         }
-        let waiting = async || store.given_up("default", None).await.unwrap().first;
-        assert_eq!((waiting().await, store.given_up("other", None).await.unwrap().jobs), (vec![ids[0]], 0));
-        assert_eq!(store.given_up("default", Some("crm")).await.unwrap().jobs, 0, "it is not this client's");
+        let waiting = async || store.find_exhausted_jobs("default", None).await.unwrap().first;
+        assert_eq!((waiting().await, store.find_exhausted_jobs("other", None).await.unwrap().jobs), (vec![ids[0]], 0));
+        assert_eq!(store.find_exhausted_jobs("default", Some("crm")).await.unwrap().jobs, 0, "it is not this client's");
         let due = async |given_up_until| {
-            let ended = Ended { given_up_until: from_ms(given_up_until), ..ended(0, 3_000) };
-            (store.due(Stored::Content, ended).await.unwrap().first, ended)
+            let ended = EndedRange { given_up_until: from_ms(given_up_until), ..ended(0, 3_000) };
+            (store.find_expired(ErasableData::Content, ended).await.unwrap().first, ended)
         };
         assert_eq!(due(2_499).await.0, [ids[1]]);
         assert_eq!(due(2_500).await.0, ids);
         let ended = due(2_499).await.1;
-        assert_eq!(store.mark_due(Stored::Content, ended, "test", from_ms(9_000)).await.unwrap(), 1);
-        assert!(store.job(ids[0]).await.unwrap().content_waits());
+        assert_eq!(store.mark_expired(ErasableData::Content, ended, "test", from_ms(9_000)).await.unwrap(), 1);
+        assert!(store.job(ids[0]).await.unwrap().is_content_kept());
         store.retry(ids[0], from_ms(9_001)).await.unwrap();
         assert_eq!(waiting().await, []);
-        assert!(!store.job(ids[0]).await.unwrap().content_waits());
+        assert!(!store.job(ids[0]).await.unwrap().is_content_kept());
     }
 
     #[tokio::test]
@@ -235,7 +235,7 @@ mod tests {
             if let Some(end) = end {
                 store.cancel(id, from_ms(end)).await.unwrap();
             }
-            store.mark_due(Stored::Content, ended(2_000, 3_000), "test", from_ms(9_000)).await.unwrap();
+            store.mark_expired(ErasableData::Content, ended(2_000, 3_000), "test", from_ms(9_000)).await.unwrap();
             assert_eq!(store.job(id).await.unwrap().content_erased_at.is_some(), erased, "{end:?}");
         }
     }
@@ -248,7 +248,10 @@ mod tests {
             store.cancel(id, from_ms(2_000)).await.unwrap();
         }
         store.retry(again, from_ms(3_000)).await.unwrap();
-        assert_eq!(store.mark_due(Stored::Content, ended(0, 9_000), "test", from_ms(9_000)).await.unwrap(), 1);
+        assert_eq!(
+            store.mark_expired(ErasableData::Content, ended(0, 9_000), "test", from_ms(9_000)).await.unwrap(),
+            1
+        );
         assert!(store.job(again).await.unwrap().content_erased_at.is_none());
         let error = store.retry(gone, from_ms(9_001)).await.unwrap_err();
         assert_eq!(error.to_string(), format!("the content of job {gone} was erased at 1970-01-01T00:00:09Z"));
@@ -263,14 +266,14 @@ mod tests {
         let (large, other) = (add(&store, leads(), 1).await, add(&store, leads(), 1).await);
         let noise: Vec<u8> = (0..300_000_u32).flat_map(|n| (n.wrapping_mul(2_654_435_761)).to_le_bytes()).collect();
         for n in 0..3 {
-            store.put_piece(large, Packed::new(1_000_000 + n, &noise).unwrap()).await.unwrap();
+            store.insert_chunk(large, CompressedChunk::compress(1_000_000 + n, &noise).unwrap()).await.unwrap();
         }
         for id in [large, other] {
             store.cancel(id, from_ms(2_000)).await.unwrap();
         }
-        store.mark_due(Stored::Content, ended(0, 2_000), "test", from_ms(3_000)).await.unwrap();
+        store.mark_expired(ErasableData::Content, ended(0, 2_000), "test", from_ms(3_000)).await.unwrap();
         let mut steps = 1;
-        while store.erase_some(Some(large)).await.unwrap() {
+        while store.erase_chunks(Some(large)).await.unwrap() {
             steps += 1;
         }
         assert!(steps > 2, "{steps}");
@@ -278,7 +281,7 @@ mod tests {
             sqlx::query_scalar::<_, i64>("SELECT count(*) FROM chunk").fetch_one(store.readers()).await.unwrap()
         };
         assert_eq!(left().await, 1);
-        while store.erase_some(None).await.unwrap() {}
+        while store.erase_chunks(None).await.unwrap() {}
         assert_eq!(left().await, 0);
     }
 
@@ -287,7 +290,7 @@ mod tests {
         let store = store().await;
         let id = add(&store, leads(), 1).await;
         store.cancel(id, from_ms(2_000)).await.unwrap();
-        let dropped = async |now| store.drop_due_records(ended(0, 5_000), from_ms(now)).await.unwrap().0;
+        let dropped = async |now| store.delete_expired_records(ended(0, 5_000), from_ms(now)).await.unwrap().0;
         assert_eq!(dropped(9_000).await, 0, "its content is stored");
         store.erase(id, "test", from_ms(3_000)).await.unwrap();
         let ghost = async |sql| {
@@ -313,10 +316,10 @@ mod tests {
         let store = store().await;
         let id = add(&store, leads(), 1).await;
         store.cancel(id, from_ms(2_000)).await.unwrap();
-        store.mark_due(Stored::Reports, ended(0, 2_000), "test", from_ms(3_000)).await.unwrap();
+        store.mark_expired(ErasableData::Reports, ended(0, 2_000), "test", from_ms(3_000)).await.unwrap();
         assert_eq!(store.job(id).await.unwrap().reports_erased_at, Some(from_ms(3_000)));
         store.retry(id, from_ms(4_000)).await.unwrap();
         assert_eq!(store.job(id).await.unwrap().reports_erased_at, None);
-        assert!(!store.erase_some(Some(id)).await.unwrap());
+        assert!(!store.erase_chunks(Some(id)).await.unwrap());
     }
 }

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::erase::Stored;
-use crate::job::{BatchKey, Illegal, JobId};
+use super::erase::ErasableData;
+use crate::job::{BatchKey, IllegalTransitionError, JobId};
 
 /// Why the store could not do as it was told. Nothing was changed, except where a variant says otherwise.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -38,13 +38,13 @@ pub enum StoreError {
     #[error("there is no batch {0}")]
     NoBatch(BatchKey),
     #[error(transparent)]
-    Illegal(#[from] Illegal),
+    Illegal(#[from] IllegalTransitionError),
     /// The request can't be done in the state that things are in. The text is for the person who asked.
     #[error("{0}")]
     Refused(String),
     /// It was there, and was erased as the configuration or a person said.
-    #[error("the {} of job {job} {} erased at {at:.0}", what.as_str(), if *what == Stored::Content { "was" } else { "were" })]
-    Erased { job: JobId, what: Stored, at: Timestamp },
+    #[error("the {} of job {job} {} erased at {at:.0}", what.as_str(), if *what == ErasableData::Content { "was" } else { "were" })]
+    Erased { job: JobId, what: ErasableData, at: Timestamp },
     #[error("the idempotency key \"{0}\" was used for another file or target")]
     KeyReused(String),
     #[error("the database failed: {0}")]
@@ -56,7 +56,7 @@ pub enum StoreError {
 
 impl StoreError {
     /// Whether the fault lies in what is below the store, so that the same may be done when that is mended.
-    pub fn may_pass(&self) -> bool {
+    pub fn is_transient(&self) -> bool {
         use StoreError::{Damaged, Disk, Full, Moved, Sql};
         matches!(self, Full | Disk(_) | Damaged(_) | Moved { .. } | Sql(_))
     }

@@ -10,13 +10,13 @@ use std::path::Path;
 use percent_encoding::{NON_ALPHANUMERIC, percent_encode};
 use sqlx::{ConnectOptions, Connection, SqliteConnection};
 
-use super::files::Files;
+use super::files::DatabaseFiles;
 use super::instances::unended_by_instance;
-use super::{reading, resolved, schema};
+use super::{reading, resolve_path, schema};
 
 /// What was found in a database that this program can work with.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Examined {
+pub struct InspectionReport {
     /// The version of its tables.
     pub schema: i64,
     /// The version that this program brings it to.
@@ -27,7 +27,7 @@ pub struct Examined {
 
 /// Why a daemon could not work with it, or why that can't be told.
 #[derive(Debug, thiserror::Error)]
-pub enum Unexamined {
+pub enum InspectError {
     #[error("it can't be read: {0}")]
     Sql(#[from] sqlx::Error),
     #[error("it is damaged: {0}")]
@@ -46,37 +46,37 @@ pub enum Unexamined {
 ///
 /// # Errors
 /// [`Unexamined`]
-pub async fn examine(path: &Path) -> Result<Option<Examined>, Unexamined> {
+pub async fn inspect(path: &Path) -> Result<Option<InspectionReport>, InspectError> {
     if size(path) == 0 {
         return Ok(None);
     }
-    let path = &resolved(path).map_err(sqlx::Error::from)?;
-    let options = if Files::beside(path, "-shm").exists() {
+    let path = &resolve_path(path).map_err(sqlx::Error::from)?;
+    let options = if DatabaseFiles::with_suffix(path, "-shm").exists() {
         let path = percent_encode(path.as_os_str().as_encoded_bytes(), NON_ALPHANUMERIC);
         reading(Path::new(&format!("file:{path}?readonly_shm=1")))
-    } else if size(&Files::beside(path, "-wal")) == 0 {
+    } else if size(&DatabaseFiles::with_suffix(path, "-wal")) == 0 {
         reading(path).immutable(true)
     } else {
-        return Err(Unexamined::LogAlone);
+        return Err(InspectError::LogAlone);
     };
     let mut conn = options.connect().await?;
-    let found = look(&mut conn).await;
+    let found = read_report(&mut conn).await;
     conn.close().await?;
     found.map(Some)
 }
 
-async fn look(conn: &mut SqliteConnection) -> Result<Examined, Unexamined> {
+async fn read_report(conn: &mut SqliteConnection) -> Result<InspectionReport, InspectError> {
     let known = schema::newest();
     let schema = match schema::version_in(conn).await? {
-        None => return Err(Unexamined::Foreign),
-        Some(found) if found > known => return Err(Unexamined::Newer { found, known }),
+        None => return Err(InspectError::Foreign),
+        Some(found) if found > known => return Err(InspectError::Newer { found, known }),
         Some(found) => found,
     };
     let said: Vec<String> = sqlx::query_scalar("PRAGMA quick_check(3)").fetch_all(&mut *conn).await?;
     if said != ["ok"] {
-        return Err(Unexamined::Damaged(said.join("; ")));
+        return Err(InspectError::Damaged(said.join("; ")));
     }
-    Ok(Examined { schema, known, unended: unended_by_instance(conn).await? })
+    Ok(InspectionReport { schema, known, unended: unended_by_instance(conn).await? })
 }
 
 fn size(path: &Path) -> u64 {
@@ -106,7 +106,7 @@ mod tests {
         let path = store.path();
         let folder = path.parent().unwrap();
         let before = bytes(folder);
-        let found = examine(&path).await.unwrap().unwrap();
+        let found = inspect(&path).await.unwrap().unwrap();
         assert_eq!((found.schema, &found.unended[..]), (found.known, &[("default".to_owned(), 3)][..]));
         // Within one process SQLite has one index for all connections, and the store's may write it.
         let but_index = |mut files: BTreeMap<PathBuf, Vec<u8>>| {
@@ -122,13 +122,13 @@ mod tests {
         }
         let path = killed.path().join(path.file_name().unwrap());
         let before = bytes(killed.path());
-        assert_eq!(examine(&path).await.unwrap().unwrap().unended, [("default".to_owned(), 3)]);
+        assert_eq!(inspect(&path).await.unwrap().unwrap().unended, [("default".to_owned(), 3)]);
         assert!(bytes(killed.path()) == before, "something was written beside what a kill left");
 
         let mut index = path.clone().into_os_string();
         index.push("-shm");
         fs::remove_file(&index).unwrap();
-        assert!(matches!(examine(&path).await, Err(Unexamined::LogAlone)));
+        assert!(matches!(inspect(&path).await, Err(InspectError::LogAlone)));
         assert!(!Path::new(&index).exists());
     }
 
@@ -137,12 +137,12 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         // A name that means something in a URI.
         let path = folder.path().join("q 1?%.db");
-        assert_eq!(examine(&path).await.unwrap(), None);
+        assert_eq!(inspect(&path).await.unwrap(), None);
         let store = store().await;
         add(&store, leads(), 1).await;
-        std::io::copy(&mut store.copy().await.unwrap().file, &mut fs::File::create(&path).unwrap()).unwrap();
+        std::io::copy(&mut store.backup().await.unwrap().file, &mut fs::File::create(&path).unwrap()).unwrap();
         let before = bytes(folder.path());
-        assert_eq!(examine(&path).await.unwrap().unwrap().unended.len(), 1);
+        assert_eq!(inspect(&path).await.unwrap().unwrap().unended.len(), 1);
         assert!(bytes(folder.path()) == before);
     }
 
@@ -157,16 +157,16 @@ mod tests {
             .await
             .unwrap();
         conn.close().await.unwrap();
-        assert!(matches!(examine(&path).await, Err(Unexamined::Newer { found: 9999, .. })));
+        assert!(matches!(inspect(&path).await, Err(InspectError::Newer { found: 9999, .. })));
 
         let other = folder.path().join("other.db");
         let mut conn = options(&other).create_if_missing(true).connect().await.unwrap();
         sqlx::query("CREATE TABLE theirs (x)").execute(&mut conn).await.unwrap();
         conn.close().await.unwrap();
-        assert!(matches!(examine(&other).await, Err(Unexamined::Foreign)));
+        assert!(matches!(inspect(&other).await, Err(InspectError::Foreign)));
 
         fs::write(&other, "no database at all, whatever its name may say ".repeat(300)).unwrap();
-        assert!(matches!(examine(&other).await, Err(Unexamined::Sql(_))));
+        assert!(matches!(inspect(&other).await, Err(InspectError::Sql(_))));
     }
 
     #[tokio::test]
@@ -185,6 +185,6 @@ mod tests {
             page[..64].fill(0xff);
         }
         fs::write(&path, file).unwrap();
-        assert!(matches!(examine(&path).await, Err(Unexamined::Damaged(_) | Unexamined::Sql(_))));
+        assert!(matches!(inspect(&path).await, Err(InspectError::Damaged(_) | InspectError::Sql(_))));
     }
 }

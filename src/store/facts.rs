@@ -6,18 +6,18 @@ use std::time::Duration;
 
 use tokio::sync::{broadcast, mpsc};
 
-use super::{Change, Rows, Store};
+use super::{ChangeEvent, RowCounts, Store};
 use crate::job::{Event, JobState};
 
 /// One thing that happened and was committed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Fact {
+pub enum MetricEvent {
     /// A file became a job.
     Accepted { instance: String, bytes: u64 },
     /// An event of a batch; `code` is Marketo's code or the HTTP status, where the event is a refusal or a failure.
     Event { instance: String, event: &'static str, code: Option<String> },
     /// What Marketo counted of an import that ended.
-    Rows { instance: String, rows: Rows },
+    Rows { instance: String, rows: RowCounts },
     /// A job ended, so long after it was accepted.
     Ended { instance: String, state: JobState, took: Duration },
     /// A call is about to leave.
@@ -30,31 +30,31 @@ pub enum Fact {
     Notice { told: bool },
 }
 
-impl Fact {
+impl MetricEvent {
     /// `event` as a fact about `instance`.
-    pub(super) fn of(instance: String, event: &Event) -> Fact {
+    pub(super) fn from_batch_event(instance: String, event: &Event) -> MetricEvent {
         let fault = matches!(
             event,
-            Event::PutBack { .. }
+            Event::Requeued { .. }
                 | Event::Refused { .. }
                 | Event::AnswerLost { .. }
                 | Event::Held { .. }
                 | Event::Rejected { .. }
-                | Event::GivenUp { .. }
-                | Event::Lost { .. }
+                | Event::AttemptsExhausted { .. }
+                | Event::ImportLost { .. }
         );
-        let code = if fault { Some(code(event.words().unwrap_or_default())) } else { None };
-        Fact::Event { instance, event: event.name(), code }
+        let code = if fault { Some(error_code(event.message().unwrap_or_default())) } else { None };
+        MetricEvent::Event { instance, event: event.name(), code }
     }
 
     /// A question about an import that found no good answer.
-    pub(super) fn ask_failed(instance: String, reason: &str) -> Fact {
-        Fact::Event { instance, event: "ask-failed", code: Some(code(reason)) }
+    pub(super) fn query_failed(instance: String, reason: &str) -> MetricEvent {
+        MetricEvent::Event { instance, event: "ask-failed", code: Some(error_code(reason)) }
     }
 }
 
 /// The code that a reason begins with: `1016`, or `http-502`; `other` where it has none.
-fn code(reason: &str) -> String {
+fn error_code(reason: &str) -> String {
     let digits = |text: &str| text.chars().take_while(char::is_ascii_digit).collect::<String>();
     let (own, http) = (digits(reason), digits(reason.strip_prefix("HTTP ").unwrap_or_default()));
     match (own.len(), http.len()) {
@@ -66,17 +66,17 @@ fn code(reason: &str) -> String {
 }
 
 /// Those who hear of commits.
-pub(super) struct Listeners {
-    pub changes: broadcast::Sender<Change>,
+pub(super) struct EventBus {
+    pub changes: broadcast::Sender<ChangeEvent>,
     /// Set when somebody counts.
-    pub facts: OnceLock<mpsc::UnboundedSender<Fact>>,
+    pub facts: OnceLock<mpsc::UnboundedSender<MetricEvent>>,
 }
 
-impl Listeners {
-    pub fn tell(&self, change: Change) {
+impl EventBus {
+    pub fn publish(&self, change: ChangeEvent) {
         // Nobody listening is no fault.
         let _ = match change {
-            Change::Fact(fact) => self.facts.get().is_some_and(|facts| facts.send(fact).is_ok()),
+            ChangeEvent::Metric(fact) => self.facts.get().is_some_and(|facts| facts.send(fact).is_ok()),
             other => self.changes.send(other).is_ok(),
         };
     }
@@ -84,14 +84,14 @@ impl Listeners {
 
 impl Store {
     /// Every fact from now on; none where somebody has them already.
-    pub fn facts(&self) -> Option<mpsc::UnboundedReceiver<Fact>> {
+    pub fn subscribe_metrics(&self) -> Option<mpsc::UnboundedReceiver<MetricEvent>> {
         let (sender, receiver) = mpsc::unbounded_channel();
         self.shared.listeners.facts.set(sender).is_ok().then_some(receiver)
     }
 
     /// Tells those who count of something that the store itself has no part in.
-    pub fn tell(&self, fact: Fact) {
-        self.shared.listeners.tell(Change::Fact(fact));
+    pub fn publish_metric(&self, fact: MetricEvent) {
+        self.shared.listeners.publish(ChangeEvent::Metric(fact));
     }
 }
 
@@ -110,7 +110,7 @@ mod tests {
             ("12345678: hm", "other"),
             ("", "other"),
         ] {
-            assert_eq!(code(reason), expected, "{reason}");
+            assert_eq!(error_code(reason), expected, "{reason}");
         }
     }
 }

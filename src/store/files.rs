@@ -9,35 +9,35 @@ use std::sync::{Mutex, PoisonError};
 use super::StoreError;
 
 /// The database, its log and the log's index. SQLite finds the last two by the name of the first.
-const ENDINGS: [&str; 3] = ["", "-wal", "-shm"];
+const SUFFIXES: [&str; 3] = ["", "-wal", "-shm"];
 
 /// What tells a file from another of the same name, as long as it is open.
-pub(super) type Identity = (u64, u64);
+pub(super) type FileIdentity = (u64, u64);
 
 /// Of a file that no connection has been opened to: there is no such inode.
-const UNKNOWN: Identity = (0, 0);
+const UNKNOWN: FileIdentity = (0, 0);
 
 /// The files as they were when they were opened.
-pub(super) struct Files {
+pub(super) struct DatabaseFiles {
     path: PathBuf,
-    open: Mutex<Option<[Identity; 3]>>,
+    open: Mutex<Option<[FileIdentity; 3]>>,
 }
 
-impl Files {
+impl DatabaseFiles {
     /// Of a database that nothing is known of yet.
-    pub fn new(path: &Path) -> Files {
-        Files { path: path.to_owned(), open: Mutex::default() }
+    pub fn new(path: &Path) -> DatabaseFiles {
+        DatabaseFiles { path: path.to_owned(), open: Mutex::default() }
     }
 
     /// `path` with one of [`ENDINGS`], or another.
-    pub fn beside(path: &Path, ending: &str) -> PathBuf {
+    pub fn with_suffix(path: &Path, ending: &str) -> PathBuf {
         let mut name = path.as_os_str().to_owned();
         name.push(ending);
         name.into()
     }
 
     /// `locked` is the database that is ours. To be called before any connection is opened.
-    pub fn locked(&self, locked: Identity) {
+    pub fn record_locked(&self, locked: FileIdentity) {
         // The log and its index are not there yet, and not compared before a connection was opened.
         *self.open.lock().unwrap_or_else(PoisonError::into_inner) = Some([locked, UNKNOWN, UNKNOWN]);
     }
@@ -47,11 +47,11 @@ impl Files {
     ///
     /// # Errors
     /// [`StoreError::Moved`]
-    pub fn opened(&self) -> Result<(), StoreError> {
-        self.is_same_database()?;
+    pub fn record_opened(&self) -> Result<(), StoreError> {
+        self.verify_same_database()?;
         let mut found = [UNKNOWN; 3];
-        for (found, ending) in found.iter_mut().zip(ENDINGS) {
-            let path = Files::beside(&self.path, ending);
+        for (found, ending) in found.iter_mut().zip(SUFFIXES) {
+            let path = DatabaseFiles::with_suffix(&self.path, ending);
             *found = identity(&path).map_err(|_| StoreError::Moved { path: path.display().to_string() })?;
         }
         *self.open.lock().unwrap_or_else(PoisonError::into_inner) = Some(found);
@@ -62,7 +62,7 @@ impl Files {
     ///
     /// # Errors
     /// [`StoreError::Moved`]
-    pub fn is_same_database(&self) -> Result<(), StoreError> {
+    pub fn verify_same_database(&self) -> Result<(), StoreError> {
         self.compare(1)
     }
 
@@ -70,14 +70,14 @@ impl Files {
     ///
     /// # Errors
     /// [`StoreError::Moved`]
-    pub fn are_there(&self) -> Result<(), StoreError> {
-        self.compare(ENDINGS.len())
+    pub fn verify_unchanged(&self) -> Result<(), StoreError> {
+        self.compare(SUFFIXES.len())
     }
 
     fn compare(&self, files: usize) -> Result<(), StoreError> {
         let Some(open) = *self.open.lock().unwrap_or_else(PoisonError::into_inner) else { return Ok(()) };
-        for (open, ending) in open.iter().zip(ENDINGS).take(files) {
-            let path = Files::beside(&self.path, ending);
+        for (open, ending) in open.iter().zip(SUFFIXES).take(files) {
+            let path = DatabaseFiles::with_suffix(&self.path, ending);
             // What can't be asked after (a folder without rights, a disk that fails) is not known to be gone.
             let is_there = match identity(&path) {
                 Ok(found) => found == *open,
@@ -91,12 +91,12 @@ impl Files {
     }
 }
 
-fn identity(path: &Path) -> io::Result<Identity> {
+fn identity(path: &Path) -> io::Result<FileIdentity> {
     std::fs::metadata(path).map(|file| (file.dev(), file.ino()))
 }
 
 /// The folder that a file is in.
-pub(super) fn folder(path: &Path) -> PathBuf {
+pub(super) fn parent_folder(path: &Path) -> PathBuf {
     match path.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder.to_owned(),
         _ => PathBuf::from("."),

@@ -1,6 +1,6 @@
 //! For the tests of each statement: a store in a folder of its own.
 
-use super::{Added, Layout, NewJob, Packed, Part, Store};
+use super::{CompressedChunk, Inserted, JobLayout, NewJob, PartRange, Store};
 use crate::clock::from_ms;
 use crate::job::{Format, JobId, Source, Target};
 
@@ -38,24 +38,24 @@ pub(super) fn leads() -> NewJob {
 }
 
 /// A file of a header and one row for each part.
-pub(super) fn file(parts: u32) -> (Vec<u8>, Layout) {
+pub(super) fn file(parts: u32) -> (Vec<u8>, JobLayout) {
     let mut bytes = b"email\n".to_vec();
     let header = (0, bytes.len() as u64);
     let mut list = Vec::new();
     for part in 1..=parts {
         let from = bytes.len() as u64;
         bytes.extend_from_slice(format!("{part}@example.com\n").as_bytes());
-        list.push(Part { from, to: bytes.len() as u64, rows: 1 });
+        list.push(PartRange { from, to: bytes.len() as u64, rows: 1 });
     }
     let rows = u64::from(parts);
-    let layout = Layout { bytes: bytes.len() as u64, header, rows, parts: list, sha256: None, warnings: Vec::new() };
+    let layout = JobLayout { bytes: bytes.len() as u64, header, rows, parts: list, sha256: None, warnings: Vec::new() };
     (bytes, layout)
 }
 
 /// Drops a job of so many parts in and gives its id.
 pub(super) async fn add(store: &Store, new: NewJob, parts: u32) -> JobId {
     let (bytes, layout) = file(parts);
-    match store.add(new, layout, Packed::new(0, &bytes).unwrap(), from_ms(1_000)).await.unwrap() {
-        Added::New(job) | Added::Same(job) => job.id,
+    match store.add(new, layout, CompressedChunk::compress(0, &bytes).unwrap(), from_ms(1_000)).await.unwrap() {
+        Inserted::Created(job) | Inserted::Existing(job) => job.id,
     }
 }

@@ -4,17 +4,22 @@ use jiff::Timestamp;
 use sqlx::Row;
 
 use super::jobs::write_history;
-use super::notices::owe_notice;
-use super::writer::Writing;
-use super::{Change, StoreError};
-use crate::job::{BatchKey, IMPORT_LIFE, JobId};
+use super::notices::enqueue;
+use super::writer::StoreTx;
+use super::{ChangeEvent, StoreError};
+use crate::job::{BatchKey, IMPORT_LIFETIME, JobId};
 
 /// Marketo gave `id` for the upload of `key`. If another upload of the instance got the same one within the time that
 /// Marketo knows an id, both are marked: their
 /// counts are unknown from then on, so that neither is simply complete.
-pub(super) async fn check(w: &mut Writing<'_>, key: BatchKey, id: &str, now: Timestamp) -> Result<(), StoreError> {
+pub(super) async fn check_batch_id(
+    w: &mut StoreTx<'_>,
+    key: BatchKey,
+    id: &str,
+    now: Timestamp,
+) -> Result<(), StoreError> {
     // The history has the ids of earlier uploads too; this one's line is its last.
-    let since = now.as_millisecond().saturating_sub(i64::try_from(IMPORT_LIFE.as_millis()).unwrap_or(i64::MAX));
+    let since = now.as_millisecond().saturating_sub(i64::try_from(IMPORT_LIFETIME.as_millis()).unwrap_or(i64::MAX));
     let rows = sqlx::query(
         "SELECT h.job_id, h.part FROM history h JOIN job j ON j.id = h.job_id
          WHERE h.message = ?1 AND h.event IN ('accepted', 'settled') AND h.at > ?2
@@ -32,16 +37,22 @@ pub(super) async fn check(w: &mut Writing<'_>, key: BatchKey, id: &str, now: Tim
         let other = BatchKey { job: JobId(row.try_get("job_id")?), part: row.try_get("part")? };
         first = first.or(Some(other));
         if other != key {
-            mark(w, other, key, id, now).await?;
+            mark_conflict(w, other, key, id, now).await?;
         }
     }
     match first {
-        Some(other) => mark(w, key, other, id, now).await,
+        Some(other) => mark_conflict(w, key, other, id, now).await,
         None => Ok(()),
     }
 }
 
-async fn mark(w: &mut Writing<'_>, key: BatchKey, other: BatchKey, id: &str, now: Timestamp) -> Result<(), StoreError> {
+async fn mark_conflict(
+    w: &mut StoreTx<'_>,
+    key: BatchKey,
+    other: BatchKey,
+    id: &str,
+    now: Timestamp,
+) -> Result<(), StoreError> {
     // One that has another import by now is not concerned.
     let marked = sqlx::query(
         "UPDATE batch SET id_given_twice = 1 WHERE job_id = ? AND part = ? AND marketo_batch_id = ?
@@ -62,11 +73,11 @@ async fn mark(w: &mut Writing<'_>, key: BatchKey, other: BatchKey, id: &str, now
         format!("Marketo gave its batchId {id} for {which} too: whose the import's counts and files are is unknown");
     let state: String = marked.try_get("state")?;
     write_history(w, key.job, Some(key.part), now, "id-given-twice", &state, Some(&text), None).await?;
-    w.changes.push(Change::Batch(key));
+    w.changes.push(ChangeEvent::Batch(key));
     if marked.try_get("ended")? {
         // Its end was told as that of a job whose counts are known.
-        owe_notice(w, key.job, now).await?;
-        w.changes.push(Change::Job(key.job));
+        enqueue(w, key.job, now).await?;
+        w.changes.push(ChangeEvent::Job(key.job));
     }
     tracing::error!(job = %key.job, part = key.part, marketo_batch_id = id, "{text}");
     Ok(())
@@ -81,16 +92,16 @@ mod tests {
     use crate::job::{Counts, Event, RemoteStatus};
 
     async fn upload(store: &Store, key: BatchKey, id: &str, at: Timestamp) {
-        store.record(key, Event::UploadBegan, None, at).await.unwrap();
+        store.record_event(key, Event::UploadBegan, None, at).await.unwrap();
         let accepted = Event::Accepted { marketo_batch_id: id.into(), status: RemoteStatus::Queued };
-        store.record(key, accepted, None, at).await.unwrap();
+        store.record_event(key, accepted, None, at).await.unwrap();
     }
 
     async fn complete(store: &Store, key: BatchKey) {
         let counts = Counts { processed: Some(1), failed: Some(0), warned: Some(0) };
-        let ended = Event::Ended { counts, message: "done".into() };
-        store.record(key, ended, None, from_ms(50)).await.unwrap();
-        store.record(key, Event::Collected, None, from_ms(51)).await.unwrap();
+        let ended = Event::ImportEnded { counts, message: "done".into() };
+        store.record_event(key, ended, None, from_ms(50)).await.unwrap();
+        store.record_event(key, Event::Collected, None, from_ms(51)).await.unwrap();
     }
 
     async fn lines(store: &Store, job: JobId) -> Vec<String> {
@@ -108,7 +119,7 @@ mod tests {
         upload(&store, one, "7", from_ms(1)).await;
         upload(&store, three, "8", from_ms(1)).await;
         complete(&store, one).await;
-        assert!(store.job(one.job).await.unwrap().rows.add_up());
+        assert!(store.job(one.job).await.unwrap().rows.is_accounted_for());
         upload(&store, two, "7", from_ms(2)).await;
         complete(&store, two).await;
         complete(&store, three).await;
@@ -119,7 +130,7 @@ mod tests {
             assert_eq!(said.len(), 1, "{said:?}");
             assert!(said[0].contains(&format!("for part 1 of job {} too", other.job)), "{said:?}");
         }
-        assert!(store.job(three.job).await.unwrap().rows.add_up());
+        assert!(store.job(three.job).await.unwrap().rows.is_accounted_for());
         assert_eq!(lines(&store, three.job).await, [""; 0]);
     }
 
@@ -131,7 +142,7 @@ mod tests {
         let key = |job| BatchKey { job, part: 1 };
         upload(&store, key(other), "7", from_ms(1)).await;
         upload(&store, key(one), "7", from_ms(1)).await;
-        upload(&store, key(two), "7", after(from_ms(2), IMPORT_LIFE)).await;
+        upload(&store, key(two), "7", after(from_ms(2), IMPORT_LIFETIME)).await;
         for job in [other, one, two] {
             assert_eq!(lines(&store, job).await, [""; 0], "job {job}");
         }
@@ -142,8 +153,8 @@ mod tests {
         let store = store().await;
         let key = BatchKey { job: add(&store, leads(), 1).await, part: 1 };
         upload(&store, key, "7", from_ms(1)).await;
-        let lost = Event::Lost { counts: Counts::default(), reason: "no".into() };
-        store.record(key, lost, None, from_ms(2)).await.unwrap();
+        let lost = Event::ImportLost { counts: Counts::default(), reason: "no".into() };
+        store.record_event(key, lost, None, from_ms(2)).await.unwrap();
         store.retry(key.job, from_ms(3)).await.unwrap();
         upload(&store, key, "7", from_ms(4)).await;
         complete(&store, key).await;

@@ -4,21 +4,21 @@ use std::path::Path;
 use std::sync::OnceLock;
 
 use super::StoreError;
-use super::files::Files;
+use super::files::DatabaseFiles;
 
-pub(super) struct Ground {
-    pub files: Files,
+pub(super) struct DatabaseHealth {
+    pub files: DatabaseFiles,
     /// A page that was found damaged does not mend itself, even if the next look at others finds nothing.
     damage: OnceLock<String>,
 }
 
-impl Ground {
-    pub fn new(path: &Path) -> Ground {
-        Ground { files: Files::new(path), damage: OnceLock::new() }
+impl DatabaseHealth {
+    pub fn new(path: &Path) -> DatabaseHealth {
+        DatabaseHealth { files: DatabaseFiles::new(path), damage: OnceLock::new() }
     }
 
     /// Remembers damage, and says so once.
-    pub fn note(&self, error: &StoreError) {
+    pub fn record_error(&self, error: &StoreError) {
         if let StoreError::Damaged(why) = error
             && self.damage.set(why.clone()).is_ok()
         {
@@ -30,7 +30,7 @@ impl Ground {
     ///
     /// # Errors
     /// [`StoreError::Damaged`]
-    pub fn is_sound(&self) -> Result<(), StoreError> {
+    pub fn check(&self) -> Result<(), StoreError> {
         self.damage.get().map_or(Ok(()), |why| Err(StoreError::Damaged(why.clone())))
     }
 }

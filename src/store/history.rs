@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use sqlx::Row;
 
 use super::StoreError;
-use super::writer::Writing;
+use super::writer::StoreTx;
 use crate::clock::{after, from_ms};
 use crate::job::BatchKey;
 
@@ -17,7 +17,7 @@ const PAUSE: std::time::Duration = std::time::Duration::from_secs(3600);
 
 /// Whether a line of `event` with `message` says something that the last line about the batch does not say.
 pub(super) async fn is_news(
-    w: &mut Writing<'_>,
+    w: &mut StoreTx<'_>,
     key: BatchKey,
     event: &str,
     message: &str,
@@ -56,15 +56,15 @@ mod tests {
     async fn what_is_said_again_and_again_is_one_line() {
         let store = store().await;
         let key = BatchKey { job: add(&store, leads(), 1).await, part: 1 };
-        store.record(key, Event::UploadBegan, None, from_ms(1)).await.unwrap();
+        store.record_event(key, Event::UploadBegan, None, from_ms(1)).await.unwrap();
         let accepted = Event::Accepted { marketo_batch_id: "9".into(), status: RemoteStatus::Queued };
-        store.record(key, accepted, None, from_ms(2)).await.unwrap();
+        store.record_event(key, accepted, None, from_ms(2)).await.unwrap();
         let lines = async || {
             let history = store.history(key.job).await.unwrap();
             history.into_iter().filter(|entry| entry.event == "ask-failed").count()
         };
         let failed = async |reason: &str, at: i64| {
-            store.ask_failed(key, reason.into(), false, from_ms(at), None, from_ms(at)).await.unwrap().is_news
+            store.record_query_failure(key, reason.into(), false, from_ms(at), None, from_ms(at)).await.unwrap().is_news
         };
         for (reason, news) in [("502", true), ("502", false), ("502", false), ("timeout", true), ("502", true)] {
             assert_eq!(failed(reason, 10).await, news, "{reason}");

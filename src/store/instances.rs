@@ -3,16 +3,16 @@
 use jiff::Timestamp;
 use sqlx::{Row, SqliteConnection, SqliteExecutor};
 
-use super::rows::{size, time};
-use super::standing::{Instance, Pause, PauseKind};
-use super::writer::Writing;
-use super::{Change, Store, StoreError};
+use super::rows::{size_column, time_column};
+use super::standing::{InstanceState, Pause, PauseKind};
+use super::writer::StoreTx;
+use super::{ChangeEvent, Store, StoreError};
 use crate::clock::from_ms;
-use crate::job::{BatchKey, Event, JobId, UnknownWord};
+use crate::job::{BatchKey, Event, JobId, ParseEnumError};
 
 /// What waits for one instance.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Depth {
+pub struct QueueDepth {
     pub pending_jobs: u64,
     pub pending_batches: u64,
     pub running_jobs: u64,
@@ -21,7 +21,7 @@ pub struct Depth {
 }
 
 impl Store {
-    pub async fn instance(&self, name: &str) -> Result<Instance, StoreError> {
+    pub async fn instance(&self, name: &str) -> Result<InstanceState, StoreError> {
         let mut conn = self.readers().acquire().await?;
         instance(&mut conn, name).await
     }
@@ -36,22 +36,22 @@ impl Store {
         now: Timestamp,
     ) -> Result<(), StoreError> {
         let pause = Pause { kind, reason: reason.to_owned(), at: now, until };
-        self.change(name, move |instance| instance.paused(pause)).await
+        self.change(name, move |instance| instance.with_pause(pause)).await
     }
 
     /// Lets uploads go on; see [`Instance::resumed`].
     pub async fn resume(&self, name: &str, kind: Option<PauseKind>) -> Result<(), StoreError> {
-        self.change(name, move |instance| instance.resumed(kind)).await
+        self.change(name, move |instance| instance.without_pause(kind)).await
     }
 
     /// Marketo as a whole can't be reached (not even for a token): no upload before `until`.
-    pub async fn service_failed(&self, name: &str, until: Timestamp, now: Timestamp) -> Result<(), StoreError> {
-        self.change(name, move |instance| instance.service_failed(until, now)).await
+    pub async fn record_service_failure(&self, name: &str, until: Timestamp, now: Timestamp) -> Result<(), StoreError> {
+        self.change(name, move |instance| instance.after_service_failure(until, now)).await
     }
 
     async fn change<F>(&self, name: &str, change: F) -> Result<(), StoreError>
     where
-        F: FnOnce(&Instance) -> Instance + Send + 'static,
+        F: FnOnce(&InstanceState) -> InstanceState + Send + 'static,
     {
         let name = name.to_owned();
         self.shared
@@ -59,8 +59,8 @@ impl Store {
             .write(move |w| {
                 Box::pin(async move {
                     let before = instance(&mut *w.conn, &name).await?;
-                    save(w, &name, &before, &change(&before)).await?;
-                    w.changes.push(Change::Instance(name));
+                    save_changes(w, &name, &before, &change(&before)).await?;
+                    w.changes.push(ChangeEvent::Instance(name));
                     Ok(())
                 })
             })
@@ -68,7 +68,7 @@ impl Store {
     }
 
     /// How much waits for an instance.
-    pub async fn depth(&self, name: &str) -> Result<Depth, StoreError> {
+    pub async fn queue_depth(&self, name: &str) -> Result<QueueDepth, StoreError> {
         let row = sqlx::query(
             "SELECT count(*) FILTER (WHERE state = 'pending') AS pending,
                     count(*) FILTER (WHERE state = 'running') AS running,
@@ -80,11 +80,11 @@ impl Store {
         .bind(name)
         .fetch_one(self.readers())
         .await?;
-        Ok(Depth {
-            pending_jobs: size(&row, "pending")?,
-            pending_batches: size(&row, "batches")?,
-            running_jobs: size(&row, "running")?,
-            oldest_pending_at: time(&row, "oldest")?,
+        Ok(QueueDepth {
+            pending_jobs: size_column(&row, "pending")?,
+            pending_batches: size_column(&row, "batches")?,
+            running_jobs: size_column(&row, "running")?,
+            oldest_pending_at: time_column(&row, "oldest")?,
         })
     }
 
@@ -101,34 +101,34 @@ pub(super) async fn unended_by_instance(reader: impl SqliteExecutor<'_>) -> Resu
     )
     .fetch_all(reader)
     .await?;
-    rows.iter().map(|row| Ok((row.try_get("instance")?, size(row, "jobs")?))).collect()
+    rows.iter().map(|row| Ok((row.try_get("instance")?, size_column(row, "jobs")?))).collect()
 }
 
-pub(super) async fn instance(conn: &mut SqliteConnection, name: &str) -> Result<Instance, StoreError> {
+pub(super) async fn instance(conn: &mut SqliteConnection, name: &str) -> Result<InstanceState, StoreError> {
     let row = sqlx::query("SELECT * FROM instance WHERE name = ?").bind(name).fetch_optional(conn).await?;
-    let Some(row) = row else { return Ok(Instance::default()) };
+    let Some(row) = row else { return Ok(InstanceState::default()) };
     let pause = match row.try_get::<Option<&str>, _>("pause")? {
         None => None,
         Some(kind) => Some(Pause {
-            kind: kind.parse().map_err(|error: UnknownWord| sqlx::Error::Decode(Box::new(error)))?,
+            kind: kind.parse().map_err(|error: ParseEnumError| sqlx::Error::Decode(Box::new(error)))?,
             reason: row.try_get("pause_reason")?,
             at: from_ms(row.try_get("paused_at")?),
-            until: time(&row, "pause_until")?,
+            until: time_column(&row, "pause_until")?,
         }),
     };
-    let under = match time(&row, "under_at")? {
+    let under = match time_column(&row, "under_at")? {
         None => None,
-        Some(at) => Some(Pause { kind: PauseKind::Person, reason: row.try_get("under_reason")?, at, until: None }),
+        Some(at) => Some(Pause { kind: PauseKind::Operator, reason: row.try_get("under_reason")?, at, until: None }),
     };
-    Ok(Instance {
+    Ok(InstanceState {
         pause,
-        under,
-        slots: row.try_get("slots")?,
-        slots_probe_at: time(&row, "slots_probe_at")?,
+        suspended_pause: under,
+        observed_slot_limit: row.try_get("slots")?,
+        slot_probe_at: time_column(&row, "slots_probe_at")?,
         service_failures: row.try_get("service_failures")?,
-        quiet_until: time(&row, "quiet_until")?,
-        uploads_ended: size(&row, "uploads_ended")?,
-        last_success: size(&row, "last_success")?,
+        backoff_until: time_column(&row, "quiet_until")?,
+        uploads_ended: size_column(&row, "uploads_ended")?,
+        last_success: size_column(&row, "last_success")?,
         last_failed: match row.try_get::<Option<i64>, _>("failed_job")? {
             None => None,
             Some(job) => Some(BatchKey { job: JobId(job), part: row.try_get("failed_part")? }),
@@ -136,12 +136,17 @@ pub(super) async fn instance(conn: &mut SqliteConnection, name: &str) -> Result<
     })
 }
 
-async fn save(w: &mut Writing<'_>, name: &str, before: &Instance, after: &Instance) -> Result<(), StoreError> {
+async fn save_changes(
+    w: &mut StoreTx<'_>,
+    name: &str,
+    before: &InstanceState,
+    after: &InstanceState,
+) -> Result<(), StoreError> {
     if before == after {
         return Ok(());
     }
     let ms = |time: Option<Timestamp>| time.map(Timestamp::as_millisecond);
-    let (pause, under) = (after.pause.as_ref(), after.under.as_ref());
+    let (pause, under) = (after.pause.as_ref(), after.suspended_pause.as_ref());
     sqlx::query(
         "INSERT INTO instance (name, pause, pause_reason, paused_at, pause_until, under_reason, under_at, slots,
                                slots_probe_at, service_failures, quiet_until, uploads_ended, last_success, failed_job,
@@ -162,10 +167,10 @@ async fn save(w: &mut Writing<'_>, name: &str, before: &Instance, after: &Instan
     .bind(ms(pause.and_then(|pause| pause.until)))
     .bind(under.map(|under| under.reason.as_str()))
     .bind(ms(under.map(|under| under.at)))
-    .bind(after.slots)
-    .bind(ms(after.slots_probe_at))
+    .bind(after.observed_slot_limit)
+    .bind(ms(after.slot_probe_at))
     .bind(after.service_failures)
-    .bind(ms(after.quiet_until))
+    .bind(ms(after.backoff_until))
     .bind(after.uploads_ended.cast_signed())
     .bind(after.last_success.cast_signed())
     .bind(after.last_failed.map(|key| key.job.0))
@@ -176,14 +181,19 @@ async fn save(w: &mut Writing<'_>, name: &str, before: &Instance, after: &Instan
 }
 
 /// What an instance learns of what happened to one of its batches, in the transaction of that event.
-pub(super) async fn learn(w: &mut Writing<'_>, key: BatchKey, event: &Event, now: Timestamp) -> Result<(), StoreError> {
+pub(super) async fn update_from_event(
+    w: &mut StoreTx<'_>,
+    key: BatchKey,
+    event: &Event,
+    now: Timestamp,
+) -> Result<(), StoreError> {
     if !event.ends_upload() {
         return Ok(());
     }
     let (name, in_flight) = in_flight(w, key).await?;
     let before = instance(&mut *w.conn, &name).await?;
-    let after = before.after(key, event, in_flight, now);
-    save(w, &name, &before, &after).await?;
+    let after = before.after_event(key, event, in_flight, now);
+    save_changes(w, &name, &before, &after).await?;
     sqlx::query("UPDATE batch SET last_upload = ? WHERE job_id = ? AND part = ?")
         .bind(after.uploads_ended.cast_signed())
         .bind(key.job.0)
@@ -194,7 +204,7 @@ pub(super) async fn learn(w: &mut Writing<'_>, key: BatchKey, event: &Event, now
 }
 
 /// The instance of a batch, and how many of its batches hold a slot.
-async fn in_flight(w: &mut Writing<'_>, key: BatchKey) -> Result<(String, u32), StoreError> {
+async fn in_flight(w: &mut StoreTx<'_>, key: BatchKey) -> Result<(String, u32), StoreError> {
     let row = sqlx::query(
         "SELECT j.instance, (SELECT count(*) FROM batch b JOIN job o ON o.id = b.job_id
                              WHERE b.state IN ('uploading', 'queued', 'importing', 'collecting', 'held')
@@ -211,22 +221,22 @@ async fn in_flight(w: &mut Writing<'_>, key: BatchKey) -> Result<(String, u32), 
 mod tests {
     use super::super::fixture::{add, leads, store};
     use super::*;
-    use crate::job::{Blame, RemoteStatus, Wait};
+    use crate::job::{DeferReason, FailureScope, RemoteStatus};
     use std::time::Duration;
 
     #[tokio::test]
     async fn a_persons_pause_outlasts_a_quota_and_a_resume_lifts_all() {
         let store = store().await;
         store.pause("default", PauseKind::Quota, "607", Some(from_ms(99)), from_ms(1)).await.unwrap();
-        store.pause("default", PauseKind::Person, "asked for", None, from_ms(2)).await.unwrap();
+        store.pause("default", PauseKind::Operator, "asked for", None, from_ms(2)).await.unwrap();
         store.pause("default", PauseKind::Quota, "607", Some(from_ms(99)), from_ms(3)).await.unwrap();
         let pause = store.instance("default").await.unwrap().pause.unwrap();
         assert_eq!((pause.kind, pause.at, pause.until), (PauseKind::Quota, from_ms(3), Some(from_ms(99))));
         store.resume("default", Some(PauseKind::Quota)).await.unwrap();
         let pause = store.instance("default").await.unwrap().pause.unwrap();
-        assert_eq!((pause.kind, pause.at, pause.reason.as_str()), (PauseKind::Person, from_ms(2), "asked for"));
+        assert_eq!((pause.kind, pause.at, pause.reason.as_str()), (PauseKind::Operator, from_ms(2), "asked for"));
         store.resume("default", None).await.unwrap();
-        assert_eq!(store.instance("default").await.unwrap(), Instance::default());
+        assert_eq!(store.instance("default").await.unwrap(), InstanceState::default());
     }
 
     #[tokio::test]
@@ -235,11 +245,11 @@ mod tests {
         let key = BatchKey { job: add(&store, leads(), 3).await, part: 2 };
         add(&store, leads(), 1).await;
         add(&store, super::super::NewJob { instance: "other".into(), ..leads() }, 1).await;
-        store.record(key, Event::UploadBegan, None, from_ms(1)).await.unwrap();
-        let depth = store.depth("default").await.unwrap();
+        store.record_event(key, Event::UploadBegan, None, from_ms(1)).await.unwrap();
+        let depth = store.queue_depth("default").await.unwrap();
         let oldest_pending_at = Some(from_ms(1_000));
-        assert_eq!(depth, Depth { pending_jobs: 1, pending_batches: 3, running_jobs: 1, oldest_pending_at });
-        assert_eq!(store.depth("none").await.unwrap(), Depth::default());
+        assert_eq!(depth, QueueDepth { pending_jobs: 1, pending_batches: 3, running_jobs: 1, oldest_pending_at });
+        assert_eq!(store.queue_depth("none").await.unwrap(), QueueDepth::default());
         assert_eq!(store.unended_by_instance().await.unwrap(), [("default".into(), 2), ("other".into(), 1)]);
     }
 
@@ -248,7 +258,7 @@ mod tests {
         let store = store().await;
         let id = add(&store, leads(), 4).await;
         let go = async |part, event| {
-            store.record(BatchKey { job: id, part }, event, None, from_ms(5)).await.unwrap();
+            store.record_event(BatchKey { job: id, part }, event, None, from_ms(5)).await.unwrap();
         };
         let accepted = |id: &str| Event::Accepted { marketo_batch_id: id.into(), status: RemoteStatus::Queued };
         for part in 1..=3 {
@@ -256,17 +266,21 @@ mod tests {
         }
         go(1, accepted("1")).await;
         go(2, accepted("2")).await;
-        assert_eq!(store.instance("default").await.unwrap().slots, None);
-        let full = Event::PutBack { wait: Wait::QueueFull, reason: "1016".into(), not_before: Some(from_ms(900)) };
+        assert_eq!(store.instance("default").await.unwrap().observed_slot_limit, None);
+        let full = Event::Requeued {
+            defer_reason: DeferReason::QueueFull,
+            reason: "1016".into(),
+            not_before: Some(from_ms(900)),
+        };
         go(3, full).await;
         let learnt = store.instance("default").await.unwrap();
-        assert_eq!((learnt.slots, learnt.slots_probe_at), (Some(2), Some(from_ms(900))));
+        assert_eq!((learnt.observed_slot_limit, learnt.slot_probe_at), (Some(2), Some(from_ms(900))));
         // The batch itself may go as soon as a slot is free.
         assert_eq!(store.batch(BatchKey { job: id, part: 3 }).await.unwrap().1.not_before, None);
         go(3, Event::UploadBegan).await;
         go(3, accepted("3")).await;
         let learnt = store.instance("default").await.unwrap();
-        assert_eq!((learnt.slots, learnt.slots_probe_at), (Some(3), Some(from_ms(5))));
+        assert_eq!((learnt.observed_slot_limit, learnt.slot_probe_at), (Some(3), Some(from_ms(5))));
     }
 
     #[tokio::test]
@@ -277,11 +291,11 @@ mod tests {
         let id = add(&store, leads(), 3).await;
         let key = |part| BatchKey { job: id, part };
         let accepted = Event::Accepted { marketo_batch_id: "1".into(), status: RemoteStatus::Queued };
-        let blame = Blame::Instance { quiet_until: from_ms(900), alone: Duration::from_secs(7) };
-        let refused = Event::Refused { reason: "611".into(), not_before: from_ms(900), blame };
+        let scope = FailureScope::Instance { backoff_until: from_ms(900), tried_alone_for: Duration::from_secs(7) };
+        let refused = Event::Refused { reason: "611".into(), not_before: from_ms(900), scope };
         for (part, event) in [(1, accepted), (2, refused.clone()), (3, refused)] {
-            store.record(key(part), Event::UploadBegan, None, from_ms(5)).await.unwrap();
-            store.record(key(part), event, None, from_ms(6)).await.unwrap();
+            store.record_event(key(part), Event::UploadBegan, None, from_ms(5)).await.unwrap();
+            store.record_event(key(part), event, None, from_ms(6)).await.unwrap();
         }
         store.close().await;
         drop(store);
@@ -299,18 +313,19 @@ mod tests {
         let store = store().await;
         let key = BatchKey { job: add(&store, leads(), 1).await, part: 1 };
         for at in [1, 150] {
-            store.record(key, Event::UploadBegan, None, from_ms(at)).await.unwrap();
+            store.record_event(key, Event::UploadBegan, None, from_ms(at)).await.unwrap();
             let until = from_ms(at + 50);
-            let back = Event::PutBack { wait: Wait::Service, reason: "503".into(), not_before: Some(until) };
-            store.record(key, back, None, from_ms(at)).await.unwrap();
+            let back =
+                Event::Requeued { defer_reason: DeferReason::Service, reason: "503".into(), not_before: Some(until) };
+            store.record_event(key, back, None, from_ms(at)).await.unwrap();
         }
         let learnt = store.instance("default").await.unwrap();
-        assert_eq!((learnt.service_failures, learnt.quiet_until), (2, Some(from_ms(200))));
-        store.record(key, Event::UploadBegan, None, from_ms(300)).await.unwrap();
+        assert_eq!((learnt.service_failures, learnt.backoff_until), (2, Some(from_ms(200))));
+        store.record_event(key, Event::UploadBegan, None, from_ms(300)).await.unwrap();
         let accepted = Event::Accepted { marketo_batch_id: "1".into(), status: RemoteStatus::Queued };
-        store.record(key, accepted, None, from_ms(301)).await.unwrap();
+        store.record_event(key, accepted, None, from_ms(301)).await.unwrap();
         let learnt = store.instance("default").await.unwrap();
-        assert_eq!((learnt.service_failures, learnt.quiet_until), (0, None));
+        assert_eq!((learnt.service_failures, learnt.backoff_until), (0, None));
     }
 
     #[tokio::test]
@@ -318,17 +333,22 @@ mod tests {
         let store = store().await;
         let id = add(&store, leads(), 3).await;
         let go = async |part, event, at| {
-            store.record(BatchKey { job: id, part }, event, None, from_ms(at)).await.unwrap();
+            store.record_event(BatchKey { job: id, part }, event, None, from_ms(at)).await.unwrap();
         };
         for part in 1..=3 {
             go(part, Event::UploadBegan, 1).await;
         }
         for (part, until) in [(1, 100), (2, 200), (3, 300)] {
             let reason = String::from("503");
-            go(part, Event::PutBack { wait: Wait::Service, reason, not_before: Some(from_ms(until)) }, 50).await;
+            go(
+                part,
+                Event::Requeued { defer_reason: DeferReason::Service, reason, not_before: Some(from_ms(until)) },
+                50,
+            )
+            .await;
         }
         let learnt = store.instance("default").await.unwrap();
-        assert_eq!((learnt.service_failures, learnt.quiet_until), (1, Some(from_ms(100))));
+        assert_eq!((learnt.service_failures, learnt.backoff_until), (1, Some(from_ms(100))));
         go(1, Event::UploadBegan, 100).await;
         go(1, Event::Rejected { reason: "1006".into() }, 101).await;
         assert_eq!(store.instance("default").await.unwrap().service_failures, 1, "a gateway may have said that");

@@ -6,7 +6,7 @@ use sqlx::{Row, SqliteConnection};
 
 use super::records::{Batch, HistoryEntry, Job};
 use super::rows::{read_batch, read_job};
-use super::writer::Writing;
+use super::writer::StoreTx;
 use super::{Store, StoreError};
 use crate::clock::from_ms;
 use crate::job::{BatchKey, JobId, JobState};
@@ -143,7 +143,7 @@ async fn add_batches(conn: &mut SqliteConnection, job: &mut Job) -> Result<(), S
 /// Adds a line to a job's history. `state` is what followed.
 #[allow(clippy::too_many_arguments, reason = "they are the columns of one row")]
 pub(super) async fn write_history(
-    w: &mut Writing<'_>,
+    w: &mut StoreTx<'_>,
     job: JobId,
     part: Option<u32>,
     at: Timestamp,

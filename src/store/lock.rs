@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::fstatfs;
 
-use super::files::{Files, Identity, folder};
+use super::files::{DatabaseFiles, FileIdentity, parent_folder};
 
 /// As many as Linux follows.
 const MAX_LINKS: usize = 40;
@@ -23,24 +23,24 @@ const MAX_LINKS: usize = 40;
 ///
 /// `database` has to stay open for as long as SQLite has the file open: to close any descriptor of a file gives up
 /// all `fcntl` locks that the process has on it.
-pub(super) struct Lock {
+pub(super) struct DatabaseLock {
     _beside: File,
     _database: File,
-    pub identity: Identity,
+    pub identity: FileIdentity,
 }
 
-impl Lock {
+impl DatabaseLock {
     /// Takes the lock of the database at `path`, which has to be [`resolved`], and makes the file if there is none. None
     /// if another process has it.
     ///
     /// # Errors
     /// Why a file can't be opened or locked, in one sentence.
-    pub fn take(path: &Path) -> Result<Option<Lock>, String> {
-        let beside = own_file(&Files::beside(path, ".lock"))?;
+    pub fn take(path: &Path) -> Result<Option<DatabaseLock>, String> {
+        let beside = restrict_permissions(&DatabaseFiles::with_suffix(path, ".lock"))?;
         if !try_lock(&beside)? {
             return Ok(None);
         }
-        let database = own_file(path)?;
+        let database = restrict_permissions(path)?;
         if !is_remote(&database) && !try_lock(&database)? {
             return Ok(None);
         }
@@ -49,7 +49,7 @@ impl Lock {
             tracing::warn!(file = %path.display(), names = found.nlink(),
                 "the database has further names (hard links): always start with this one, its log lies beside it");
         }
-        Ok(Some(Lock { _beside: beside, identity: (found.dev(), found.ino()), _database: database }))
+        Ok(Some(DatabaseLock { _beside: beside, identity: (found.dev(), found.ino()), _database: database }))
     }
 }
 
@@ -70,12 +70,12 @@ fn is_remote(file: impl AsFd) -> bool {
 
 /// Opens a file, or makes one that only its owner may read: the database holds personal data, whatever the umask is.
 /// SQLite gives its -wal and -shm the permissions of the database.
-fn own_file(path: &Path) -> Result<File, String> {
+fn restrict_permissions(path: &Path) -> Result<File, String> {
     let opened = File::options().create(true).truncate(false).read(true).write(true).mode(0o600).open(path);
-    opened.map_err(|error| not_ours(&error))
+    opened.map_err(|error| open_error_text(&error))
 }
 
-pub(super) fn not_ours(error: &io::Error) -> String {
+pub(super) fn open_error_text(error: &io::Error) -> String {
     format!("{error}; the daemon has to write it, and to make files beside it")
 }
 
@@ -84,15 +84,15 @@ pub(super) fn not_ours(error: &io::Error) -> String {
 ///
 /// # Errors
 /// What the file system says, mostly that a folder is missing.
-pub fn resolved(path: &Path) -> io::Result<PathBuf> {
+pub fn resolve_path(path: &Path) -> io::Result<PathBuf> {
     let mut path = path.to_owned();
     for _ in 0..MAX_LINKS {
         match fs::read_link(&path) {
-            Ok(target) => path = folder(&path).join(target),
+            Ok(target) => path = parent_folder(&path).join(target),
             // It is no link, or nothing is there yet.
             Err(_) => {
                 let name = path.file_name().ok_or(io::ErrorKind::IsADirectory)?;
-                return Ok(folder(&path).canonicalize()?.join(name));
+                return Ok(parent_folder(&path).canonicalize()?.join(name));
             }
         }
     }
@@ -116,12 +116,12 @@ mod tests {
         symlink("loop", root.join("loop")).unwrap();
         for _ in 0..2 {
             for name in ["first", "second", "folder/q.db", "disk/q.db"] {
-                assert_eq!(resolved(&root.join(name)).unwrap(), root.join("disk/q.db"), "{name}");
+                assert_eq!(resolve_path(&root.join(name)).unwrap(), root.join("disk/q.db"), "{name}");
             }
             fs::write(root.join("disk/q.db"), "").unwrap();
         }
         for name in ["loop", "missing/q.db", ".."] {
-            assert!(resolved(&root.join(name)).is_err(), "{name}");
+            assert!(resolve_path(&root.join(name)).is_err(), "{name}");
         }
     }
 
@@ -129,17 +129,17 @@ mod tests {
     fn database_is_locked_by_its_inode_and_not_by_its_name() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("q.db");
-        let lock = Lock::take(&path).unwrap().unwrap();
+        let lock = DatabaseLock::take(&path).unwrap().unwrap();
         fs::remove_file(folder.path().join("q.db.lock")).unwrap();
-        assert!(Lock::take(&path).unwrap().is_none());
+        assert!(DatabaseLock::take(&path).unwrap().is_none());
         let other = folder.path().join("other.db");
         fs::hard_link(&path, &other).unwrap();
-        assert!(Lock::take(&other).unwrap().is_none());
+        assert!(DatabaseLock::take(&other).unwrap().is_none());
         // A copy is another database.
         fs::remove_file(&other).unwrap();
         fs::copy(&path, &other).unwrap();
-        assert!(Lock::take(&other).unwrap().is_some());
+        assert!(DatabaseLock::take(&other).unwrap().is_some());
         drop(lock);
-        assert!(Lock::take(&path).unwrap().is_some());
+        assert!(DatabaseLock::take(&path).unwrap().is_some());
     }
 }

@@ -6,18 +6,20 @@ use jiff::Timestamp;
 use sqlx::Row;
 
 use super::jobs::write_history;
-use super::notices::owe_notice;
-use super::progress::{AskFailures, Progress};
-use super::rows::{maybe_size, size, time, word};
-use super::writer::Writing;
-use super::{Change, Fact, Part, Rows, Store, StoreError, accept, given_twice, history, instances};
-use crate::job::{BatchKey, BatchState, Counts, Event, JobId, Wait, job_state};
+use super::notices::enqueue;
+use super::progress::{BatchProgress, QueryFailures};
+use super::rows::{optional_size_column, parse_column, size_column, time_column};
+use super::writer::StoreTx;
+use super::{
+    ChangeEvent, MetricEvent, PartRange, RowCounts, Store, StoreError, accept, given_twice, history, instances,
+};
+use crate::job::{BatchKey, BatchState, Counts, DeferReason, Event, JobId, job_state};
 
 /// What came of writing down that a question found no good answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct AskedInVain {
+pub struct RecordedQueryFailure {
     /// Such failures in a row, this one included.
-    pub failures: AskFailures,
+    pub failures: QueryFailures,
     /// The history did not say the same already.
     pub is_news: bool,
 }
@@ -28,7 +30,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::Illegal`] where the table of moves has no such move; nothing is changed then.
-    pub async fn record(
+    pub async fn record_event(
         &self,
         key: BatchKey,
         event: Event,
@@ -37,7 +39,7 @@ impl Store {
     ) -> Result<BatchState, StoreError> {
         self.shared
             .writer
-            .write(move |w| Box::pin(async move { record(w, key, &event, request_id.as_deref(), now).await }))
+            .write(move |w| Box::pin(async move { apply_event(w, key, &event, request_id.as_deref(), now).await }))
             .await
     }
 
@@ -46,10 +48,10 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::Illegal`] if the batch is not being uploaded.
-    pub async fn halve(
+    pub async fn split_batch(
         &self,
         key: BatchKey,
-        halves: [Part; 2],
+        halves: [PartRange; 2],
         reason: String,
         request_id: Option<String>,
         now: Timestamp,
@@ -59,7 +61,7 @@ impl Store {
             .write(move |w| {
                 Box::pin(async move {
                     let [first, second] = &halves;
-                    record(w, key, &Event::Halved { reason }, request_id.as_deref(), now).await?;
+                    apply_event(w, key, &Event::Split { reason }, request_id.as_deref(), now).await?;
                     sqlx::query("UPDATE batch SET byte_from = ?, byte_to = ?, rows = ? WHERE job_id = ? AND part = ?")
                         .bind(first.from.cast_signed())
                         .bind(first.to.cast_signed())
@@ -80,7 +82,7 @@ impl Store {
 
     /// A question about an import (its status, its files) found no good answer, or was refused: it is asked again at
     /// `not_before`. The batch stays what it is. A reason that the history had last gets no line of its own.
-    pub async fn ask_failed(
+    pub async fn record_query_failure(
         &self,
         key: BatchKey,
         reason: String,
@@ -88,7 +90,7 @@ impl Store {
         not_before: Timestamp,
         request_id: Option<String>,
         now: Timestamp,
-    ) -> Result<AskedInVain, StoreError> {
+    ) -> Result<RecordedQueryFailure, StoreError> {
         self.shared
             .writer
             .write(move |w| {
@@ -98,7 +100,7 @@ impl Store {
                     if !asked.contains(&before.state) {
                         return Err(StoreError::NoBatch(key));
                     }
-                    let mut batch = before.ask_failed(refused, not_before, now);
+                    let mut batch = before.after_query_failure(refused, not_before, now);
                     // Of an import that has ended the message is Marketo's last word.
                     if batch.state != BatchState::Collecting {
                         batch.message = Some(reason.clone());
@@ -109,10 +111,10 @@ impl Store {
                         let (part, state, id) = (Some(key.part), shown_state(&batch).as_str(), request_id.as_deref());
                         write_history(w, key.job, part, now, "ask-failed", state, Some(&reason), id).await?;
                     }
-                    w.changes.push(Change::Batch(key));
-                    let fact = Fact::ask_failed(instance_of(w, key.job).await?, &reason);
-                    w.changes.push(Change::Fact(fact));
-                    Ok(AskedInVain { failures: batch.ask_failures, is_news })
+                    w.changes.push(ChangeEvent::Batch(key));
+                    let fact = MetricEvent::query_failed(instance_of(w, key.job).await?, &reason);
+                    w.changes.push(ChangeEvent::Metric(fact));
+                    Ok(RecordedQueryFailure { failures: batch.query_failures, is_news })
                 })
             })
             .await
@@ -120,7 +122,7 @@ impl Store {
 
     /// Notes the sizes of a batch's stored failure and warning files; none where there is no file. `cuts` say of which
     /// only the beginning is stored, and go into the history.
-    pub async fn note_reports(
+    pub async fn set_report_sizes(
         &self,
         key: BatchKey,
         failures_bytes: Option<u64>,
@@ -152,15 +154,15 @@ impl Store {
     }
 }
 
-pub(super) async fn record(
-    w: &mut Writing<'_>,
+pub(super) async fn apply_event(
+    w: &mut StoreTx<'_>,
     key: BatchKey,
     event: &Event,
     request_id: Option<&str>,
     now: Timestamp,
 ) -> Result<BatchState, StoreError> {
     let before = load(w, key).await?;
-    let batch = before.after(event, now)?;
+    let batch = before.after_event(event, now)?;
     save(w, key, &batch).await?;
     // A poll that brought no news is not history: at one in five seconds it would bury what is.
     let news = match event {
@@ -170,34 +172,34 @@ pub(super) async fn record(
     };
     if news {
         let (part, state) = (Some(key.part), shown_state(&batch).as_str());
-        let message = event.words().or(batch.message.as_deref());
+        let message = event.message().or(batch.message.as_deref());
         write_history(w, key.job, part, now, event.name(), state, message, request_id).await?;
     }
     match event {
-        Event::Accepted { marketo_batch_id, .. } => given_twice::check(w, key, marketo_batch_id, now).await?,
+        Event::Accepted { marketo_batch_id, .. } => given_twice::check_batch_id(w, key, marketo_batch_id, now).await?,
         Event::Abandoned { counts_until } => abandon(w, key, *counts_until, now).await?,
         _ => {}
     }
     if news || batch.counts != before.counts || batch.message != before.message {
-        w.changes.push(Change::Batch(key));
+        w.changes.push(ChangeEvent::Batch(key));
     }
-    if let Event::Ended { counts, .. } | Event::Lost { counts, .. } = event {
-        let rows = Rows::complete(rows_sent(w, key).await?, *counts);
-        hold_counts(w, key, event, rows, now).await?;
+    if let Event::ImportEnded { counts, .. } | Event::ImportLost { counts, .. } = event {
+        let rows = RowCounts::complete(rows_sent(w, key).await?, *counts);
+        set_counts_in_doubt(w, key, event, rows, now).await?;
     }
-    count(w, key, event).await?;
-    settle_job(w, key.job, now).await?;
-    instances::learn(w, key, event, now).await?;
+    publish_metrics(w, key, event).await?;
+    update_job_state(w, key.job, now).await?;
+    instances::update_from_event(w, key, event, now).await?;
     Ok(batch.state)
 }
 
 /// An import that is overdue is held, whatever Marketo last said of it.
-fn shown_state(batch: &Progress) -> BatchState {
+fn shown_state(batch: &BatchProgress) -> BatchState {
     if batch.overdue_at.is_some() { BatchState::Held } else { batch.state }
 }
 
 /// The import that the batch was given up with counts as one of ours until then.
-async fn abandon(w: &mut Writing<'_>, key: BatchKey, until: Timestamp, now: Timestamp) -> Result<(), StoreError> {
+async fn abandon(w: &mut StoreTx<'_>, key: BatchKey, until: Timestamp, now: Timestamp) -> Result<(), StoreError> {
     sqlx::query("DELETE FROM abandoned WHERE until <= ?").bind(now.as_millisecond()).execute(&mut *w.conn).await?;
     sqlx::query(
         "INSERT INTO abandoned (instance, marketo_batch_id, until)
@@ -213,26 +215,26 @@ async fn abandon(w: &mut Writing<'_>, key: BatchKey, until: Timestamp, now: Time
 }
 
 /// Holds Marketo's counts of an import that ended against the rows that were sent. The history says where they differ.
-async fn hold_counts(
-    w: &mut Writing<'_>,
+async fn set_counts_in_doubt(
+    w: &mut StoreTx<'_>,
     key: BatchKey,
     event: &Event,
-    mut rows: Rows,
+    mut rows: RowCounts,
     now: Timestamp,
 ) -> Result<(), StoreError> {
     // An import that failed as a whole has imported no row that it does not name.
-    if matches!(event, Event::Lost { .. }) {
+    if matches!(event, Event::ImportLost { .. }) {
         rows.unaccounted = Some(0);
-    } else if let Some(doubt) = rows.doubt() {
+    } else if let Some(doubt) = rows.discrepancy() {
         let state = BatchState::Collecting.as_str();
         write_history(w, key.job, Some(key.part), now, "counts-differ", state, Some(&doubt), None).await?;
     }
     let instance = instance_of(w, key.job).await?;
-    w.changes.push(Change::Fact(Fact::Rows { instance, rows }));
+    w.changes.push(ChangeEvent::Metric(MetricEvent::Rows { instance, rows }));
     Ok(())
 }
 
-async fn rows_sent(w: &mut Writing<'_>, key: BatchKey) -> Result<u64, StoreError> {
+async fn rows_sent(w: &mut StoreTx<'_>, key: BatchKey) -> Result<u64, StoreError> {
     let rows: i64 = sqlx::query_scalar("SELECT rows FROM batch WHERE job_id = ? AND part = ?")
         .bind(key.job.0)
         .bind(key.part)
@@ -242,53 +244,53 @@ async fn rows_sent(w: &mut Writing<'_>, key: BatchKey) -> Result<u64, StoreError
 }
 
 /// Tells those who count.
-async fn count(w: &mut Writing<'_>, key: BatchKey, event: &Event) -> Result<(), StoreError> {
+async fn publish_metrics(w: &mut StoreTx<'_>, key: BatchKey, event: &Event) -> Result<(), StoreError> {
     let instance = instance_of(w, key.job).await?;
-    w.changes.push(Change::Fact(Fact::of(instance, event)));
+    w.changes.push(ChangeEvent::Metric(MetricEvent::from_batch_event(instance, event)));
     Ok(())
 }
 
-async fn instance_of(w: &mut Writing<'_>, id: JobId) -> Result<String, StoreError> {
+async fn instance_of(w: &mut StoreTx<'_>, id: JobId) -> Result<String, StoreError> {
     Ok(sqlx::query_scalar("SELECT instance FROM job WHERE id = ?").bind(id.0).fetch_one(&mut *w.conn).await?)
 }
 
-async fn load(w: &mut Writing<'_>, key: BatchKey) -> Result<Progress, StoreError> {
+async fn load(w: &mut StoreTx<'_>, key: BatchKey) -> Result<BatchProgress, StoreError> {
     let row = sqlx::query("SELECT * FROM batch WHERE job_id = ? AND part = ?")
         .bind(key.job.0)
         .bind(key.part)
         .fetch_optional(&mut *w.conn)
         .await?
         .ok_or(StoreError::NoBatch(key))?;
-    Ok(Progress {
-        state: word(&row, "state")?,
+    Ok(BatchProgress {
+        state: parse_column(&row, "state")?,
         attempts: row.try_get("attempts")?,
         marketo_batch_id: row.try_get("marketo_batch_id")?,
-        not_before: time(&row, "not_before")?,
+        not_before: time_column(&row, "not_before")?,
         // Each event sets the wait anew, so the old one need not be read.
         wait: None,
         message: row.try_get("message")?,
         counts: Counts {
-            processed: maybe_size(&row, "processed")?,
-            failed: maybe_size(&row, "failed")?,
-            warned: maybe_size(&row, "warned")?,
+            processed: optional_size_column(&row, "processed")?,
+            failed: optional_size_column(&row, "failed")?,
+            warned: optional_size_column(&row, "warned")?,
         },
-        uploaded_at: time(&row, "uploaded_at")?,
-        accepted_at: time(&row, "accepted_at")?,
-        importing_at: time(&row, "importing_at")?,
-        polled_at: time(&row, "polled_at")?,
-        ended_at: time(&row, "ended_at")?,
-        ask_failures: AskFailures { all: row.try_get("ask_failures")?, refusals: row.try_get("ask_refusals")? },
-        waited: Duration::from_millis(size(&row, "waited_ms")?),
-        overdue_at: time(&row, "overdue_at")?,
-        ghost_until: time(&row, "ghost_until")?,
-        ghosts: row.try_get("ghosts")?,
-        last_upload: maybe_size(&row, "last_upload")?,
-        alone: Duration::from_millis(size(&row, "alone_ms")?),
+        uploaded_at: time_column(&row, "uploaded_at")?,
+        accepted_at: time_column(&row, "accepted_at")?,
+        importing_at: time_column(&row, "importing_at")?,
+        polled_at: time_column(&row, "polled_at")?,
+        ended_at: time_column(&row, "ended_at")?,
+        query_failures: QueryFailures { all: row.try_get("ask_failures")?, refusals: row.try_get("ask_refusals")? },
+        waited: Duration::from_millis(size_column(&row, "waited_ms")?),
+        overdue_at: time_column(&row, "overdue_at")?,
+        unconfirmed_until: time_column(&row, "ghost_until")?,
+        unconfirmed_imports: row.try_get("ghosts")?,
+        last_upload: optional_size_column(&row, "last_upload")?,
+        alone: Duration::from_millis(size_column(&row, "alone_ms")?),
         given_up: row.try_get("given_up")?,
     })
 }
 
-async fn save(w: &mut Writing<'_>, key: BatchKey, batch: &Progress) -> Result<(), StoreError> {
+async fn save(w: &mut StoreTx<'_>, key: BatchKey, batch: &BatchProgress) -> Result<(), StoreError> {
     let ms = |time: Option<Timestamp>| time.map(Timestamp::as_millisecond);
     let count = |count: Option<u64>| count.map(u64::cast_signed);
     sqlx::query(
@@ -303,7 +305,7 @@ async fn save(w: &mut Writing<'_>, key: BatchKey, batch: &Progress) -> Result<()
     .bind(batch.attempts)
     .bind(&batch.marketo_batch_id)
     .bind(ms(batch.not_before))
-    .bind(batch.wait.map(Wait::as_str))
+    .bind(batch.wait.map(DeferReason::as_str))
     .bind(&batch.message)
     .bind(count(batch.counts.processed))
     .bind(count(batch.counts.failed))
@@ -313,10 +315,10 @@ async fn save(w: &mut Writing<'_>, key: BatchKey, batch: &Progress) -> Result<()
     .bind(ms(batch.importing_at))
     .bind(ms(batch.polled_at))
     .bind(ms(batch.ended_at))
-    .bind(batch.ask_failures.all)
-    .bind(batch.ask_failures.refusals)
-    .bind(ms(batch.ghost_until))
-    .bind(batch.ghosts)
+    .bind(batch.query_failures.all)
+    .bind(batch.query_failures.refusals)
+    .bind(ms(batch.unconfirmed_until))
+    .bind(batch.unconfirmed_imports)
     .bind(count(batch.last_upload))
     .bind(i64::try_from(batch.alone.as_millis()).unwrap_or(i64::MAX))
     .bind(batch.given_up)
@@ -330,7 +332,7 @@ async fn save(w: &mut Writing<'_>, key: BatchKey, batch: &Progress) -> Result<()
 }
 
 /// Makes the job what its batches make it.
-async fn settle_job(w: &mut Writing<'_>, id: JobId, now: Timestamp) -> Result<(), StoreError> {
+async fn update_job_state(w: &mut StoreTx<'_>, id: JobId, now: Timestamp) -> Result<(), StoreError> {
     let rows = sqlx::query("SELECT part, state, message FROM batch WHERE job_id = ? ORDER BY byte_from")
         .bind(id.0)
         .fetch_all(&mut *w.conn)
@@ -338,7 +340,7 @@ async fn settle_job(w: &mut Writing<'_>, id: JobId, now: Timestamp) -> Result<()
     let mut states = Vec::with_capacity(rows.len());
     let mut error = None;
     for row in &rows {
-        let state: BatchState = word(row, "state")?;
+        let state: BatchState = parse_column(row, "state")?;
         if state == BatchState::Failed && error.is_none() {
             let message = row.try_get::<Option<String>, _>("message")?.unwrap_or_default();
             let part: u32 = row.try_get("part")?;
@@ -347,7 +349,7 @@ async fn settle_job(w: &mut Writing<'_>, id: JobId, now: Timestamp) -> Result<()
         states.push(state);
     }
     let state = job_state(states);
-    let ended = state.has_ended();
+    let ended = state.is_terminal();
     let done = sqlx::query(
         "UPDATE job SET state = ?, error = ?, finished_at = ?,
                         started_at = CASE WHEN ? = 'running' THEN coalesce(started_at, ?) ELSE started_at END
@@ -366,22 +368,22 @@ async fn settle_job(w: &mut Writing<'_>, id: JobId, now: Timestamp) -> Result<()
         if ended {
             let took = now.as_millisecond() - row.try_get::<i64, _>("created_at")?;
             let took = std::time::Duration::from_millis(took.max(0).cast_unsigned());
-            w.changes.push(Change::Fact(Fact::Ended { instance: row.try_get("instance")?, state, took }));
-            owe_notice(w, id, now).await?;
+            w.changes.push(ChangeEvent::Metric(MetricEvent::Ended { instance: row.try_get("instance")?, state, took }));
+            enqueue(w, id, now).await?;
             write_history(w, id, None, now, "ended", state.as_str(), error.as_deref(), None).await?;
         }
-        w.changes.push(Change::Job(id));
+        w.changes.push(ChangeEvent::Job(id));
     }
     Ok(())
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::Settled;
+    use super::super::CommandOutcome;
     use super::super::fixture::{add, leads, store};
     use super::*;
     use crate::clock::from_ms;
-    use crate::job::{Blame, JobState, RemoteStatus};
+    use crate::job::{FailureScope, JobState, RemoteStatus};
 
     fn accepted(id: &str) -> Event {
         Event::Accepted { marketo_batch_id: id.into(), status: RemoteStatus::Queued }
@@ -389,7 +391,7 @@ mod tests {
 
     fn ended(processed: u64, failed: u64) -> Event {
         let counts = Counts { processed: Some(processed), failed: Some(failed), warned: None };
-        Event::Ended { counts, message: "done".into() }
+        Event::ImportEnded { counts, message: "done".into() }
     }
 
     #[tokio::test]
@@ -402,7 +404,7 @@ mod tests {
         for (at, event) in
             [(1, Event::UploadBegan), (2, accepted("3404")), (3, importing), (4, ended(0, 1)), (5, Event::Collected)]
         {
-            store.record(key, event, Some(format!("r{at}")), from_ms(at)).await.unwrap();
+            store.record_event(key, event, Some(format!("r{at}")), from_ms(at)).await.unwrap();
         }
         let (job, batch) = store.batch(key).await.unwrap();
         assert_eq!(
@@ -419,8 +421,8 @@ mod tests {
         while let Ok(change) = listener.try_recv() {
             heard.push(change);
         }
-        assert_eq!(heard.iter().filter(|change| **change == Change::Job(key.job)).count(), 2, "running, complete");
-        assert_eq!(heard.iter().filter(|change| **change == Change::Batch(key)).count(), 5);
+        assert_eq!(heard.iter().filter(|change| **change == ChangeEvent::Job(key.job)).count(), 2, "running, complete");
+        assert_eq!(heard.iter().filter(|change| **change == ChangeEvent::Batch(key)).count(), 5);
     }
 
     #[tokio::test]
@@ -428,7 +430,7 @@ mod tests {
         let store = store().await;
         let key = BatchKey { job: add(&store, leads(), 1).await, part: 1 };
         let before = store.job(key.job).await.unwrap();
-        let error = store.record(key, Event::Collected, None, from_ms(1)).await.unwrap_err();
+        let error = store.record_event(key, Event::Collected, None, from_ms(1)).await.unwrap_err();
         assert!(matches!(error, StoreError::Illegal(_)));
         assert_eq!(store.job(key.job).await.unwrap(), before);
         assert_eq!(store.history(key.job).await.unwrap().len(), 1);
@@ -438,16 +440,20 @@ mod tests {
     async fn a_put_back_gives_the_attempt_back_and_a_refusal_keeps_it() {
         let store = store().await;
         let key = BatchKey { job: add(&store, leads(), 1).await, part: 1 };
-        store.record(key, Event::UploadBegan, None, from_ms(1)).await.unwrap();
-        let back = Event::PutBack { wait: Wait::ListBusy, reason: "list".into(), not_before: Some(from_ms(9)) };
-        store.record(key, back, None, from_ms(2)).await.unwrap();
+        store.record_event(key, Event::UploadBegan, None, from_ms(1)).await.unwrap();
+        let back = Event::Requeued {
+            defer_reason: DeferReason::ListBusy,
+            reason: "list".into(),
+            not_before: Some(from_ms(9)),
+        };
+        store.record_event(key, back, None, from_ms(2)).await.unwrap();
         let (job, batch) = store.batch(key).await.unwrap();
         assert_eq!((batch.attempts, batch.not_before, job.state), (0, Some(from_ms(9)), JobState::Pending));
-        store.record(key, Event::UploadBegan, None, from_ms(9)).await.unwrap();
+        store.record_event(key, Event::UploadBegan, None, from_ms(9)).await.unwrap();
         store
-            .record(
+            .record_event(
                 key,
-                Event::Refused { reason: "611".into(), not_before: from_ms(20), blame: Blame::Batch },
+                Event::Refused { reason: "611".into(), not_before: from_ms(20), scope: FailureScope::Batch },
                 None,
                 from_ms(10),
             )
@@ -461,17 +467,20 @@ mod tests {
         let store = store().await;
         let id = add(&store, leads(), 2).await;
         let (one, two) = (BatchKey { job: id, part: 1 }, BatchKey { job: id, part: 2 });
-        store.record(one, Event::UploadBegan, None, from_ms(1)).await.unwrap();
-        store.record(one, Event::Rejected { reason: "1006: no such field".into() }, None, from_ms(2)).await.unwrap();
+        store.record_event(one, Event::UploadBegan, None, from_ms(1)).await.unwrap();
+        store
+            .record_event(one, Event::Rejected { reason: "1006: no such field".into() }, None, from_ms(2))
+            .await
+            .unwrap();
         assert_eq!(store.job(id).await.unwrap().state, JobState::Running);
-        store.record(two, Event::UploadBegan, None, from_ms(3)).await.unwrap();
-        store.record(two, accepted("9"), None, from_ms(4)).await.unwrap();
-        store.record(two, ended(1, 0), None, from_ms(5)).await.unwrap();
-        store.record(two, Event::Collected, None, from_ms(6)).await.unwrap();
+        store.record_event(two, Event::UploadBegan, None, from_ms(3)).await.unwrap();
+        store.record_event(two, accepted("9"), None, from_ms(4)).await.unwrap();
+        store.record_event(two, ended(1, 0), None, from_ms(5)).await.unwrap();
+        store.record_event(two, Event::Collected, None, from_ms(6)).await.unwrap();
         let job = store.job(id).await.unwrap();
         assert_eq!((job.state, job.error.as_deref()), (JobState::Failed, Some("part 1: 1006: no such field")));
         let settled = store.retry(id, from_ms(7)).await.unwrap();
-        assert_eq!(settled, Settled { moved: 1, state: JobState::Running });
+        assert_eq!(settled, CommandOutcome { moved: 1, state: JobState::Running });
         let job = store.job(id).await.unwrap();
         assert_eq!((job.error, job.finished_at, job.batches[1].state), (None, None, BatchState::Complete));
     }
@@ -481,12 +490,12 @@ mod tests {
         let store = store().await;
         let id = add(&store, leads(), 2).await;
         let one = BatchKey { job: id, part: 1 };
-        store.record(one, Event::UploadBegan, None, from_ms(1)).await.unwrap();
-        store.record(one, accepted("9"), None, from_ms(2)).await.unwrap();
-        assert_eq!(store.cancel(id, from_ms(3)).await.unwrap(), Settled { moved: 1, state: JobState::Running });
+        store.record_event(one, Event::UploadBegan, None, from_ms(1)).await.unwrap();
+        store.record_event(one, accepted("9"), None, from_ms(2)).await.unwrap();
+        assert_eq!(store.cancel(id, from_ms(3)).await.unwrap(), CommandOutcome { moved: 1, state: JobState::Running });
         assert!(store.cancel(id, from_ms(4)).await.unwrap_err().to_string().contains("can't be called back"));
-        store.record(one, ended(1, 0), None, from_ms(5)).await.unwrap();
-        store.record(one, Event::Collected, None, from_ms(6)).await.unwrap();
+        store.record_event(one, ended(1, 0), None, from_ms(5)).await.unwrap();
+        store.record_event(one, Event::Collected, None, from_ms(6)).await.unwrap();
         assert_eq!(store.job(id).await.unwrap().state, JobState::Cancelled);
         assert!(store.cancel(id, from_ms(7)).await.unwrap_err().to_string().contains("has ended"));
         assert_eq!(store.retry(id, from_ms(8)).await.unwrap().moved, 1);
@@ -499,11 +508,14 @@ mod tests {
         let key = BatchKey { job: id, part: 2 };
         let whole = store.batch(key).await.unwrap().1;
         let middle = whole.byte_from + 3;
-        let part = |from, to| Part { from, to, rows: 1 };
+        let part = |from, to| PartRange { from, to, rows: 1 };
         let parts = [part(whole.byte_from, middle), part(middle, whole.byte_to)];
-        assert!(store.halve(key, parts.clone(), "413".into(), None, from_ms(1)).await.is_err(), "it is not uploading");
-        store.record(key, Event::UploadBegan, None, from_ms(1)).await.unwrap();
-        store.halve(key, parts, "413".into(), None, from_ms(2)).await.unwrap();
+        assert!(
+            store.split_batch(key, parts.clone(), "413".into(), None, from_ms(1)).await.is_err(),
+            "it is not uploading"
+        );
+        store.record_event(key, Event::UploadBegan, None, from_ms(1)).await.unwrap();
+        store.split_batch(key, parts, "413".into(), None, from_ms(2)).await.unwrap();
         let job = store.job(id).await.unwrap();
         let spans: Vec<_> = job.batches.iter().map(|batch| (batch.part, batch.byte_from, batch.byte_to)).collect();
         let (first, last) = (&job.batches[0], &job.batches[3]);
@@ -525,23 +537,26 @@ mod tests {
         let id = add(&store, leads(), 2).await;
         let (one, two) = (BatchKey { job: id, part: 1 }, BatchKey { job: id, part: 2 });
         for key in [one, two] {
-            store.record(key, Event::UploadBegan, None, from_ms(1)).await.unwrap();
+            store.record_event(key, Event::UploadBegan, None, from_ms(1)).await.unwrap();
         }
-        store.record(two, accepted("3405"), None, from_ms(2)).await.unwrap();
+        store.record_event(two, accepted("3405"), None, from_ms(2)).await.unwrap();
         assert!(matches!(store.settle(one, "3404".into(), from_ms(2)).await, Err(StoreError::Illegal(_))));
-        let held = Event::Held { reason: "502".into(), ghost_until: from_ms(9_999), blame: Blame::Daemon };
-        store.record(one, held, None, from_ms(3)).await.unwrap();
+        let held = Event::Held { reason: "502".into(), unconfirmed_until: from_ms(9_999), scope: FailureScope::Daemon };
+        store.record_event(one, held, None, from_ms(3)).await.unwrap();
         let taken = store.settle(one, "3405".into(), from_ms(4)).await.unwrap_err().to_string();
         assert_eq!(taken, format!("Marketo's batch 3405 is part 2 of job {id}"));
         assert_eq!(
-            store.snapshot("default", from_ms(4), 10, std::time::Duration::MAX).await.unwrap().ghosts,
+            store.snapshot("default", from_ms(4), 10, std::time::Duration::MAX).await.unwrap().unconfirmed_until,
             [from_ms(9_999)]
         );
         store.settle(one, "3404".into(), from_ms(5)).await.unwrap();
         let (_, batch) = store.batch(one).await.unwrap();
         assert_eq!((batch.state, batch.accepted_at), (BatchState::Queued, Some(from_ms(5))));
         assert_eq!(batch.marketo_batch_id.as_deref(), Some("3404"));
-        assert_eq!(store.snapshot("default", from_ms(5), 10, std::time::Duration::MAX).await.unwrap().ghosts, []);
+        assert_eq!(
+            store.snapshot("default", from_ms(5), 10, std::time::Duration::MAX).await.unwrap().unconfirmed_until,
+            []
+        );
         assert_eq!(store.history(id).await.unwrap().last().unwrap().event, "settled");
     }
 
@@ -549,24 +564,30 @@ mod tests {
     async fn questions_that_fail_are_counted_until_one_is_answered() {
         let store = store().await;
         let key = BatchKey { job: add(&store, leads(), 1).await, part: 1 };
-        store.record(key, Event::UploadBegan, None, from_ms(1)).await.unwrap();
-        store.record(key, accepted("9"), None, from_ms(2)).await.unwrap();
+        store.record_event(key, Event::UploadBegan, None, from_ms(1)).await.unwrap();
+        store.record_event(key, accepted("9"), None, from_ms(2)).await.unwrap();
         for (refused, all, refusals) in [(false, 1, 0), (true, 2, 1), (false, 3, 1)] {
-            let failures = store.ask_failed(key, "w".into(), refused, from_ms(50), None, from_ms(3)).await.unwrap();
-            assert_eq!(failures.failures, AskFailures { all, refusals });
+            let failures =
+                store.record_query_failure(key, "w".into(), refused, from_ms(50), None, from_ms(3)).await.unwrap();
+            assert_eq!(failures.failures, QueryFailures { all, refusals });
         }
         let (_, batch) = store.batch(key).await.unwrap();
-        assert_eq!(batch.ask_failures, AskFailures { all: 3, refusals: 1 });
+        assert_eq!(batch.ask_failures, QueryFailures { all: 3, refusals: 1 });
         assert_eq!((batch.state, batch.not_before, batch.attempts), (BatchState::Queued, Some(from_ms(50)), 1));
         let polled = Event::Polled { status: RemoteStatus::Queued, counts: Counts::default(), waited: Duration::ZERO };
-        store.record(key, polled, None, from_ms(60)).await.unwrap();
+        store.record_event(key, polled, None, from_ms(60)).await.unwrap();
         assert_eq!(
-            store.ask_failed(key, "502".into(), false, from_ms(70), None, from_ms(61)).await.unwrap().failures.all,
+            store
+                .record_query_failure(key, "502".into(), false, from_ms(70), None, from_ms(61))
+                .await
+                .unwrap()
+                .failures
+                .all,
             1
         );
         // What the import took is not what its files took.
-        store.record(key, ended(1, 1), None, from_ms(80)).await.unwrap();
-        store.ask_failed(key, "404".into(), true, from_ms(95), None, from_ms(90)).await.unwrap();
+        store.record_event(key, ended(1, 1), None, from_ms(80)).await.unwrap();
+        store.record_query_failure(key, "404".into(), true, from_ms(95), None, from_ms(90)).await.unwrap();
         assert_eq!(store.batch(key).await.unwrap().1.polled_at, Some(from_ms(80)));
     }
 }

@@ -6,15 +6,15 @@ use jiff::Timestamp;
 use sqlx::Row;
 
 use super::jobs;
-use super::moves::record;
-use super::writer::Writing;
-use super::{Batch, Job, Store, StoreError, Stored};
+use super::moves::apply_event;
+use super::writer::StoreTx;
+use super::{Batch, ErasableData, Job, Store, StoreError};
 use crate::clock::after;
-use crate::job::{BatchKey, Event, IMPORT_LIFE, JobId, JobState, step};
+use crate::job::{BatchKey, Event, IMPORT_LIFETIME, JobId, JobState, transition};
 
 /// What a person's order did to a job's batches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Settled {
+pub struct CommandOutcome {
     /// Batches that it moved.
     pub moved: u32,
     /// The job's state now.
@@ -26,8 +26,8 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::Refused`] if there is nothing to cancel.
-    pub async fn cancel(&self, id: JobId, now: Timestamp) -> Result<Settled, StoreError> {
-        self.order(id, Order::Cancel, now).await
+    pub async fn cancel(&self, id: JobId, now: Timestamp) -> Result<CommandOutcome, StoreError> {
+        self.run_command(id, JobCommand::Cancel, now).await
     }
 
     /// Cancels like [`Store::cancel`], and gives up imports that are overdue. Each of these counts as one of ours for as long
@@ -35,16 +35,16 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::Refused`] if there is nothing to cancel and none to give up.
-    pub async fn abandon(&self, id: JobId, now: Timestamp) -> Result<Settled, StoreError> {
-        self.order(id, Order::Abandon, now).await
+    pub async fn abandon(&self, id: JobId, now: Timestamp) -> Result<CommandOutcome, StoreError> {
+        self.run_command(id, JobCommand::Abandon, now).await
     }
 
     /// Sends the batches again that failed, were cancelled or are held. Those that are complete stay so.
     ///
     /// # Errors
     /// [`StoreError::Refused`] if there is nothing to send, [`StoreError::Erased`] if the content has been erased.
-    pub async fn retry(&self, id: JobId, now: Timestamp) -> Result<Settled, StoreError> {
-        self.order(id, Order::Retry, now).await
+    pub async fn retry(&self, id: JobId, now: Timestamp) -> Result<CommandOutcome, StoreError> {
+        self.run_command(id, JobCommand::Retry, now).await
     }
 
     /// A person found the import on Marketo that a held batch became: it is followed to its end from here on.
@@ -69,35 +69,35 @@ impl Store {
                         let taken = format!("Marketo's batch {marketo_batch_id} is part {part} of job {job}");
                         return Err(StoreError::Refused(taken));
                     }
-                    record(w, key, &Event::Settled { marketo_batch_id }, None, now).await.map(drop)
+                    apply_event(w, key, &Event::Settled { marketo_batch_id }, None, now).await.map(drop)
                 })
             })
             .await
     }
 
-    async fn order(&self, id: JobId, order: Order, now: Timestamp) -> Result<Settled, StoreError> {
+    async fn run_command(&self, id: JobId, order: JobCommand, now: Timestamp) -> Result<CommandOutcome, StoreError> {
         self.shared
             .writer
             .write(move |w| {
                 Box::pin(async move {
                     let job = jobs::job(&mut *w.conn, id).await?;
-                    if order == Order::Retry {
-                        job.still_has(Stored::Content)?;
+                    if order == JobCommand::Retry {
+                        job.still_has(ErasableData::Content)?;
                         // What comes now is not what was erased.
-                        reports_to_come(w, id).await?;
+                        expect_reports_again(w, id).await?;
                     }
                     let mut moved = 0;
                     for batch in &job.batches {
                         if let Some(event) = order.event_for(batch, now) {
-                            record(w, BatchKey { job: id, part: batch.part }, &event, None, now).await?;
+                            apply_event(w, BatchKey { job: id, part: batch.part }, &event, None, now).await?;
                             moved += 1;
                         }
                     }
                     if moved == 0 {
-                        return Err(StoreError::Refused(nothing_to_do(&job, order)));
+                        return Err(StoreError::Refused(no_effect_message(&job, order)));
                     }
                     let state = jobs::job(&mut *w.conn, id).await?.state;
-                    Ok(Settled { moved, state })
+                    Ok(CommandOutcome { moved, state })
                 })
             })
             .await
@@ -106,29 +106,30 @@ impl Store {
 
 /// What a person may say of a job as a whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Order {
+enum JobCommand {
     Cancel,
     Abandon,
     Retry,
 }
 
 /// An import that is given up counts for at least so long: Marketo has just said that it has it.
-const MIN_COUNTED: Duration = Duration::from_secs(24 * 3600);
+const MIN_ABANDONED_TIME: Duration = Duration::from_secs(24 * 3600);
 
-impl Order {
+impl JobCommand {
     /// What happens to `batch`; none where it stays as it is.
     fn event_for(self, batch: &Batch, now: Timestamp) -> Option<Event> {
         // It is shown as held, and is what Marketo last said: only giving it up moves it.
         if batch.overdue_at.is_some() {
-            let counts_until = after(batch.accepted_at.unwrap_or(now), IMPORT_LIFE).max(after(now, MIN_COUNTED));
-            return (self == Order::Abandon).then_some(Event::Abandoned { counts_until });
+            let counts_until =
+                after(batch.accepted_at.unwrap_or(now), IMPORT_LIFETIME).max(after(now, MIN_ABANDONED_TIME));
+            return (self == JobCommand::Abandon).then_some(Event::Abandoned { counts_until });
         }
-        let event = if self == Order::Retry { Event::Retried } else { Event::Cancelled };
-        step(batch.state, &event).is_ok().then_some(event)
+        let event = if self == JobCommand::Retry { Event::Retried } else { Event::Cancelled };
+        transition(batch.state, &event).is_ok().then_some(event)
     }
 }
 
-fn nothing_to_do(job: &Job, order: Order) -> String {
+fn no_effect_message(job: &Job, order: JobCommand) -> String {
     let Job { id, state, .. } = job;
     if let Some(batch) = job.batches.iter().find(|batch| batch.overdue_at.is_some()) {
         let import = batch.marketo_batch_id.as_deref().unwrap_or_default();
@@ -137,19 +138,21 @@ fn nothing_to_do(job: &Job, order: Order) -> String {
             batch.part
         );
     }
-    match (order, state.has_ended()) {
-        (Order::Cancel | Order::Abandon, true) => format!("job {id} has ended: it is {state}"),
-        (Order::Cancel | Order::Abandon, false) => {
+    match (order, state.is_terminal()) {
+        (JobCommand::Cancel | JobCommand::Abandon, true) => format!("job {id} has ended: it is {state}"),
+        (JobCommand::Cancel | JobCommand::Abandon, false) => {
             format!("job {id} can't be cancelled: Marketo has all of it already, and an import can't be called back")
         }
-        (Order::Retry, true) => format!("job {id} is {state}: there is nothing to send again"),
-        (Order::Retry, false) => format!("job {id} is {state}: it can be retried once it has failed or was cancelled"),
+        (JobCommand::Retry, true) => format!("job {id} is {state}: there is nothing to send again"),
+        (JobCommand::Retry, false) => {
+            format!("job {id} is {state}: it can be retried once it has failed or was cancelled")
+        }
     }
 }
 
 /// A job that is sent again will have failure and warning files again. Where the old ones are still being erased, their
 /// sizes are forgotten and the rest of them goes at once: the two must not be mixed up.
-async fn reports_to_come(w: &mut Writing<'_>, id: JobId) -> Result<(), StoreError> {
+async fn expect_reports_again(w: &mut StoreTx<'_>, id: JobId) -> Result<(), StoreError> {
     let erased = sqlx::query("UPDATE job SET reports_erased_at = NULL WHERE id = ? AND reports_erased_at IS NOT NULL")
         .bind(id.0)
         .execute(&mut *w.conn)

@@ -6,9 +6,9 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::progress::{AskFailures, Tried};
-use super::row_counts::Rows;
-use crate::clock::TimeText;
+use super::progress::{QueryFailures, UploadAttempts};
+use super::row_counts::RowCounts;
+use crate::clock::TimestampSchema;
 use crate::job::{BatchState, Counts, Format, JobId, JobState, Source, Target, marketo_id};
 
 /// One job, in the form of the native API.
@@ -24,25 +24,25 @@ pub struct Job {
     pub group: Option<String>,
     /// Bytes of the file as it was dropped in.
     pub bytes: u64,
-    pub rows: Rows,
+    pub rows: RowCounts,
     pub batches: Vec<Batch>,
     /// The job whose failed rows this one sends again.
     pub retry_of: Option<JobId>,
     /// Who dropped it in; none for jobs from before this was kept.
     #[serde(default)]
     pub source: Option<Source>,
-    #[schemars(with = "TimeText")]
+    #[schemars(with = "TimestampSchema")]
     pub created_at: Timestamp,
     /// When the first upload began.
-    #[schemars(with = "Option<TimeText>")]
+    #[schemars(with = "Option<TimestampSchema>")]
     pub started_at: Option<Timestamp>,
-    #[schemars(with = "Option<TimeText>")]
+    #[schemars(with = "Option<TimestampSchema>")]
     pub finished_at: Option<Timestamp>,
     /// When its content was erased; none while it is stored.
-    #[schemars(with = "Option<TimeText>")]
+    #[schemars(with = "Option<TimestampSchema>")]
     pub content_erased_at: Option<Timestamp>,
     /// When its failure and warning files were erased.
-    #[schemars(with = "Option<TimeText>")]
+    #[schemars(with = "Option<TimestampSchema>")]
     pub reports_erased_at: Option<Timestamp>,
     /// Why it failed.
     pub error: Option<String>,
@@ -53,7 +53,7 @@ pub struct Job {
 
 impl Job {
     /// It failed by its attempts, and its content is kept for someone to send it again or to erase it.
-    pub fn content_waits(&self) -> bool {
+    pub fn is_content_kept(&self) -> bool {
         let given_up = self.batches.iter().any(|batch| batch.given_up);
         self.state == JobState::Failed && given_up && self.content_erased_at.is_none()
     }
@@ -77,27 +77,27 @@ pub struct Batch {
     pub attempts: u32,
     /// Marketo's last words about it, or why it waits.
     pub message: Option<String>,
-    pub rows: Rows,
+    pub rows: RowCounts,
     /// Its rows in the job's file: bytes `byte_from..byte_to`.
     pub byte_from: u64,
     pub byte_to: u64,
-    #[schemars(with = "Option<TimeText>")]
+    #[schemars(with = "Option<TimestampSchema>")]
     pub not_before: Option<Timestamp>,
-    #[schemars(with = "Option<TimeText>")]
+    #[schemars(with = "Option<TimestampSchema>")]
     pub uploaded_at: Option<Timestamp>,
-    #[schemars(with = "Option<TimeText>")]
+    #[schemars(with = "Option<TimestampSchema>")]
     pub accepted_at: Option<Timestamp>,
-    #[schemars(with = "Option<TimeText>")]
+    #[schemars(with = "Option<TimestampSchema>")]
     pub importing_at: Option<Timestamp>,
-    #[schemars(with = "Option<TimeText>")]
+    #[schemars(with = "Option<TimestampSchema>")]
     pub polled_at: Option<Timestamp>,
-    #[schemars(with = "Option<TimeText>")]
+    #[schemars(with = "Option<TimestampSchema>")]
     pub ended_at: Option<Timestamp>,
     /// Bytes of the stored failure file; none where there is no such file.
     pub failures_bytes: Option<u64>,
     pub warnings_bytes: Option<u64>,
     /// Since when it is held because Marketo has not ended its import within `max_import_time`.
-    #[schemars(with = "Option<TimeText>")]
+    #[schemars(with = "Option<TimestampSchema>")]
     #[serde(default)]
     pub overdue_at: Option<Timestamp>,
     /// Marketo gave its id for another upload too: whose the import's counts and files are is unknown.
@@ -107,9 +107,9 @@ pub struct Batch {
     #[serde(skip)]
     pub counts: Counts,
     #[serde(skip)]
-    pub ask_failures: AskFailures,
+    pub ask_failures: QueryFailures,
     #[serde(skip)]
-    pub tried: Tried,
+    pub tried: UploadAttempts,
     /// It failed by its attempts, and its content is kept for someone to send it again.
     #[serde(default)]
     pub given_up: bool,
@@ -120,14 +120,14 @@ pub struct Batch {
 
 impl Batch {
     /// A batch of so many rows, bytes `from..to` of the file, to which nothing has happened yet.
-    pub fn untouched(part: u32, rows: u64, from: u64, to: u64) -> Batch {
+    pub fn new(part: u32, rows: u64, from: u64, to: u64) -> Batch {
         Batch {
             part,
             state: BatchState::Pending,
             marketo_batch_id: None,
             attempts: 0,
             message: None,
-            rows: Rows::uncounted(rows),
+            rows: RowCounts::uncounted(rows),
             byte_from: from,
             byte_to: to,
             not_before: None,
@@ -141,8 +141,8 @@ impl Batch {
             overdue_at: None,
             id_given_twice: false,
             counts: Counts::default(),
-            ask_failures: AskFailures::default(),
-            tried: Tried::default(),
+            ask_failures: QueryFailures::default(),
+            tried: UploadAttempts::default(),
             given_up: false,
             waited: Duration::ZERO,
         }
@@ -157,7 +157,7 @@ impl Batch {
 /// One line of a job's history.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct HistoryEntry {
-    #[schemars(with = "TimeText")]
+    #[schemars(with = "TimestampSchema")]
     pub at: Timestamp,
     /// None for what happened to the job as a whole.
     pub part: Option<u32>,

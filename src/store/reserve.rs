@@ -12,18 +12,18 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{FallocateFlags, fallocate, statvfs};
 
 use super::StoreError;
-use super::files::{Files, folder};
+use super::files::{DatabaseFiles, parent_folder};
 
 /// Some room is given back while this much of the disk is still free, so that no write of ours has to fail first. It is
 /// less for a reserve that is small itself.
-const LOW: u64 = 4 << 20;
+const MIN_FREE_BYTES: u64 = 4 << 20;
 
 /// Room for what a group of writes may need beside the content of files: pages of rows and indexes, and all of it twice,
 /// in the log and in the database.
-const BESIDE: u64 = 1 << 20;
+const OVERHEAD_BYTES: u64 = 1 << 20;
 
 /// The reserve of one database.
-pub(super) struct Reserve {
+pub(super) struct DiskReserve {
     path: PathBuf,
     /// What is in the log has to go into the database as well, some time.
     log: PathBuf,
@@ -37,23 +37,24 @@ pub(super) struct Reserve {
 
 /// What may be written before somebody looks again.
 #[derive(Debug)]
-pub(super) struct Room {
+pub(super) struct DiskBudget {
     /// Bytes for new files, or why there are none.
     files: Result<u64, StoreError>,
     /// Bytes for files that Marketo gives.
     reports: u64,
 }
 
-impl Reserve {
+impl DiskReserve {
     /// Fills the reserve, as far as there is room. `database` is the path of the database.
-    pub fn open(database: &Path, size: u64) -> Reserve {
-        let path = Files::beside(database, "-reserve");
+    pub fn open(database: &Path, size: u64) -> DiskReserve {
+        let path = DatabaseFiles::with_suffix(database, "-reserve");
         let held = std::fs::metadata(&path).map_or(0, |file| file.len());
-        let mut reserve = Reserve { path, log: Files::beside(database, "-wal"), size, held, refused: None };
+        let mut reserve =
+            DiskReserve { path, log: DatabaseFiles::with_suffix(database, "-wal"), size, held, refused: None };
         if held > size {
-            reserve.keep(size);
+            reserve.resize(size);
         }
-        reserve.look();
+        reserve.measure();
         if let Some(error) = &reserve.refused {
             tracing::warn!(file = %reserve.path.display(), %error,
                 "the disk's file system keeps no room: on a full disk jobs have to wait where they are");
@@ -62,22 +63,22 @@ impl Reserve {
     }
 
     /// Looks at the disk, gives room back if it is full, and takes it again if it is not.
-    pub fn look(&mut self) -> Room {
+    pub fn measure(&mut self) -> DiskBudget {
         // A disk that can't be asked is met as it is when it is written to.
-        let Ok(free) = self.free() else { return Room::endless() };
+        let Ok(free) = self.free() else { return DiskBudget::unlimited() };
         let free = match self.held < self.size {
             // Twice that, or the next file would take it back.
             true if free >= self.size - self.held + 2 * self.low() => self.fill(free),
             _ if free < self.low() && self.held > 0 => {
-                self.give_back();
+                self.release();
                 self.free().unwrap_or(0)
             }
             _ => free,
         };
         // Where no file can keep the reserve, we at least keep off it ourselves.
         let logged = std::fs::metadata(&self.log).map_or(0, |file| file.len());
-        let above = |kept| (free + self.held).saturating_sub(kept + BESIDE);
-        Room {
+        let above = |kept| (free + self.held).saturating_sub(kept + OVERHEAD_BYTES);
+        DiskBudget {
             files: if self.is_short() { Err(StoreError::Full) } else { Ok(above(self.size + self.low() + logged)) },
             // A quarter is for what is known nowhere else; Marketo keeps its files for some days.
             reports: above(self.size / 4).min(free),
@@ -90,19 +91,19 @@ impl Reserve {
     }
 
     /// Gives a part back: something could not be written.
-    pub fn give_back(&mut self) {
+    pub fn release(&mut self) {
         if self.held > 0 {
-            self.keep(self.held.saturating_sub(self.size.div_ceil(4)));
+            self.resize(self.held.saturating_sub(self.size.div_ceil(4)));
             tracing::warn!(left = self.held, "the disk of the database is full: some of the reserve is given back");
         }
     }
 
     fn low(&self) -> u64 {
-        LOW.min(self.size / 4)
+        MIN_FREE_BYTES.min(self.size / 4)
     }
 
     fn free(&self) -> io::Result<u64> {
-        let disk = statvfs(folder(&self.path))?;
+        let disk = statvfs(parent_folder(&self.path))?;
         Ok(disk.f_bavail.saturating_mul(disk.f_frsize))
     }
 
@@ -118,7 +119,7 @@ impl Reserve {
             }
             // Somebody was faster. What was got of it is given back.
             Err(error) if error.kind() == io::ErrorKind::StorageFull => {
-                self.keep(self.held);
+                self.resize(self.held);
                 free
             }
             Err(error) => {
@@ -128,7 +129,7 @@ impl Reserve {
         }
     }
 
-    fn keep(&mut self, bytes: u64) {
+    fn resize(&mut self, bytes: u64) {
         match File::options().write(true).open(&self.path).and_then(|file| file.set_len(bytes)) {
             Ok(()) => self.held = bytes,
             // Somebody else has given it back.
@@ -138,9 +139,9 @@ impl Reserve {
     }
 }
 
-impl Room {
-    pub fn endless() -> Room {
-        Room { files: Ok(u64::MAX), reports: u64::MAX }
+impl DiskBudget {
+    pub fn unlimited() -> DiskBudget {
+        DiskBudget { files: Ok(u64::MAX), reports: u64::MAX }
     }
 
     /// No new files, for this reason.
@@ -152,9 +153,9 @@ impl Room {
     ///
     /// # Errors
     /// Why there is none.
-    pub fn file(&mut self, bytes: u64) -> Result<(), StoreError> {
+    pub fn reserve_for_file(&mut self, bytes: u64) -> Result<(), StoreError> {
         let room = self.files.as_mut().map_err(|error| error.clone())?;
-        *room = room.checked_sub(twice(bytes)).ok_or(StoreError::Full)?;
+        *room = room.checked_sub(with_wal_copy(bytes)).ok_or(StoreError::Full)?;
         Ok(())
     }
 
@@ -162,13 +163,13 @@ impl Room {
     ///
     /// # Errors
     /// [`StoreError::Full`]
-    pub fn report(&mut self, bytes: u64) -> Result<(), StoreError> {
-        self.reports = self.reports.checked_sub(twice(bytes)).ok_or(StoreError::Full)?;
+    pub fn reserve_for_report(&mut self, bytes: u64) -> Result<(), StoreError> {
+        self.reports = self.reports.checked_sub(with_wal_copy(bytes)).ok_or(StoreError::Full)?;
         Ok(())
     }
 }
 
 /// In the log, and in the database.
-fn twice(bytes: u64) -> u64 {
+fn with_wal_copy(bytes: u64) -> u64 {
     bytes.saturating_mul(2)
 }

@@ -9,7 +9,7 @@ use crate::job::{BatchState, Counts};
 
 /// Rows of a job or a batch, and what Marketo has said of them so far.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct Rows {
+pub struct RowCounts {
     pub total: u64,
     /// Succeeded; those with a warning are among them. Null where Marketo did not say.
     pub processed: Option<u64>,
@@ -24,46 +24,52 @@ pub struct Rows {
 
 /// What decides how the counts of a batch are to be read.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Counted {
+pub(super) struct BatchCounts {
     pub state: BatchState,
     pub counts: Counts,
     /// Marketo has, or had, an import of the batch, or may have one that nobody can see.
     pub may_be_imported: bool,
 }
 
-impl Default for Rows {
-    fn default() -> Rows {
-        Rows::uncounted(0)
+impl Default for RowCounts {
+    fn default() -> RowCounts {
+        RowCounts::uncounted(0)
     }
 }
 
-impl Rows {
+impl RowCounts {
     /// So many rows, none of which Marketo has been given yet.
-    pub fn uncounted(total: u64) -> Rows {
-        Rows { total, processed: Some(0), failed: Some(0), warned: Some(0), unaccounted: Some(0) }
+    pub fn uncounted(total: u64) -> RowCounts {
+        RowCounts { total, processed: Some(0), failed: Some(0), warned: Some(0), unaccounted: Some(0) }
     }
 
     /// The rows of a complete import, as Marketo counted them.
-    pub fn complete(total: u64, counts: Counts) -> Rows {
+    pub fn complete(total: u64, counts: Counts) -> RowCounts {
         let Counts { processed, failed, warned } = counts;
-        Rows { total, processed, failed, warned, unaccounted: difference(total, processed, failed) }
+        RowCounts { total, processed, failed, warned, unaccounted: difference(total, processed, failed) }
     }
 
-    pub(super) fn of_batch(total: u64, batch: Counted) -> Rows {
+    pub(super) fn from_batch(total: u64, batch: BatchCounts) -> RowCounts {
         let Counts { processed, failed, warned } = batch.counts;
         let none_is_zero = match batch.state {
-            BatchState::Complete => return Rows::complete(total, batch.counts),
+            BatchState::Complete => return RowCounts::complete(total, batch.counts),
             // Marketo has done nothing with its rows yet.
             BatchState::Pending | BatchState::Uploading | BatchState::Queued => true,
             BatchState::Importing | BatchState::Collecting | BatchState::Held => false,
             BatchState::Failed | BatchState::Cancelled => !batch.may_be_imported,
         };
         let known = |count: Option<u64>| count.or(none_is_zero.then_some(0));
-        Rows { total, processed: known(processed), failed: known(failed), warned: known(warned), unaccounted: Some(0) }
+        RowCounts {
+            total,
+            processed: known(processed),
+            failed: known(failed),
+            warned: known(warned),
+            unaccounted: Some(0),
+        }
     }
 
     /// Adds the counts of one more batch; `total` stays what it is. What is unknown of one is unknown of the sum.
-    pub fn add_counts(&mut self, batch: &Rows) {
+    pub fn add_counts(&mut self, batch: &RowCounts) {
         let sum = |a: Option<u64>, b: Option<u64>| Some(a?.saturating_add(b?));
         self.processed = sum(self.processed, batch.processed);
         self.failed = sum(self.failed, batch.failed);
@@ -77,12 +83,12 @@ impl Rows {
     }
 
     /// Marketo said of every row of a complete batch what became of it, and of no more rows than were sent.
-    pub fn add_up(&self) -> bool {
+    pub fn is_accounted_for(&self) -> bool {
         self.unaccounted == Some(0)
     }
 
     /// What is wrong with the counts, in one sentence without its full stop; none where they add up.
-    pub fn doubt(&self) -> Option<String> {
+    pub fn discrepancy(&self) -> Option<String> {
         let count =
             |count: Option<u64>| count.map_or_else(|| "an unknown number".to_owned(), |count| count.to_string());
         let counted = format!("{} processed and {} failed", count(self.processed), count(self.failed));
@@ -129,9 +135,12 @@ mod tests {
             (2, Some(2), None, None),
             (2, None, None, None),
         ] {
-            let rows = Rows::complete(total, counts(processed, failed));
+            let rows = RowCounts::complete(total, counts(processed, failed));
             assert_eq!(rows.unaccounted, unaccounted, "{total} {processed:?} {failed:?}");
-            assert_eq!((rows.add_up(), rows.doubt().is_none()), (unaccounted == Some(0), unaccounted == Some(0)));
+            assert_eq!(
+                (rows.is_accounted_for(), rows.discrepancy().is_none()),
+                (unaccounted == Some(0), unaccounted == Some(0))
+            );
         }
     }
 
@@ -148,7 +157,7 @@ mod tests {
                 "Marketo did not count all of the 2 rows sent: an unknown number processed and 0 failed",
             ),
         ] {
-            assert_eq!(Rows::complete(total, counts(processed, failed)).doubt().as_deref(), Some(doubt));
+            assert_eq!(RowCounts::complete(total, counts(processed, failed)).discrepancy().as_deref(), Some(doubt));
         }
     }
 
@@ -168,7 +177,7 @@ mod tests {
             (S::Cancelled, false, Some(0)),
             (S::Cancelled, true, None),
         ] {
-            let rows = Rows::of_batch(3, Counted { state, counts: Counts::default(), may_be_imported });
+            let rows = RowCounts::from_batch(3, BatchCounts { state, counts: Counts::default(), may_be_imported });
             assert_eq!(rows.processed, processed, "{state} {may_be_imported}");
             assert_eq!(rows.unaccounted, if state == S::Complete { None } else { Some(0) }, "{state}");
         }
@@ -176,13 +185,13 @@ mod tests {
 
     #[test]
     fn what_is_unknown_of_one_batch_is_unknown_of_the_sum() {
-        let mut sum = Rows::uncounted(10);
-        sum.add_counts(&Rows::complete(5, counts(Some(4), Some(1))));
+        let mut sum = RowCounts::uncounted(10);
+        sum.add_counts(&RowCounts::complete(5, counts(Some(4), Some(1))));
         assert_eq!((sum.processed, sum.failed, sum.unaccounted), (Some(4), Some(1), Some(0)));
-        sum.add_counts(&Rows::complete(3, counts(Some(2), Some(0))));
-        sum.add_counts(&Rows::complete(1, counts(Some(3), Some(0))));
+        sum.add_counts(&RowCounts::complete(3, counts(Some(2), Some(0))));
+        sum.add_counts(&RowCounts::complete(1, counts(Some(3), Some(0))));
         assert_eq!((sum.done(), sum.unaccounted), (Some(10), Some(-1)));
-        sum.add_counts(&Rows::complete(1, counts(None, Some(0))));
+        sum.add_counts(&RowCounts::complete(1, counts(None, Some(0))));
         assert_eq!((sum.processed, sum.failed, sum.done(), sum.unaccounted), (None, Some(1), None, None));
     }
 }

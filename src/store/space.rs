@@ -12,7 +12,7 @@ use super::{Store, StoreError, options};
 
 /// Bytes of the database's files, and of the pages in them that nothing stands in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Space {
+pub struct DatabaseSize {
     pub database: u64,
     pub log: u64,
     pub free: u64,
@@ -24,7 +24,7 @@ impl Store {
         self.readers().connect_options().get_filename().to_owned()
     }
 
-    pub async fn space(&self) -> Result<Space, StoreError> {
+    pub async fn database_size(&self) -> Result<DatabaseSize, StoreError> {
         let path = self.path();
         let mut log = path.clone().into_os_string();
         log.push("-wal");
@@ -34,20 +34,20 @@ impl Store {
         )
         .fetch_one(self.readers())
         .await?;
-        Ok(Space { database: size(path), log: size(log.into()), free: free.cast_unsigned() })
+        Ok(DatabaseSize { database: size(path), log: size(log.into()), free: free.cast_unsigned() })
     }
 
     /// Writes all of the log into the database and makes it empty. False if a reader or a writer was in the way: then it
     /// is to be tried again. A connection of its own does it, which hardly waits, so that nobody waits for it.
-    pub async fn scrub(&self) -> Result<bool, StoreError> {
-        match empty_log(hasty(options(&self.path()))).await {
+    pub async fn truncate_wal(&self) -> Result<bool, StoreError> {
+        match checkpoint_truncate(with_short_busy_timeout(options(&self.path()))).await {
             Err(error) if is_busy(&error) => Ok(false),
             done => Ok(done?),
         }
     }
 
     /// Gives at most `pages` free pages back to the disk, and says how many are left.
-    pub async fn reclaim(&self, pages: u32) -> Result<u64, StoreError> {
+    pub async fn incremental_vacuum(&self, pages: u32) -> Result<u64, StoreError> {
         self.shared
             .writer
             .write(move |w| {
@@ -64,13 +64,13 @@ impl Store {
 }
 
 /// How long the emptying waits for its turn; for as long it may hold the writer up.
-const TURN: Duration = Duration::from_millis(50);
+const BUSY_TIMEOUT: Duration = Duration::from_millis(50);
 
-fn hasty(options: SqliteConnectOptions) -> SqliteConnectOptions {
-    options.create_if_missing(false).busy_timeout(TURN)
+fn with_short_busy_timeout(options: SqliteConnectOptions) -> SqliteConnectOptions {
+    options.create_if_missing(false).busy_timeout(BUSY_TIMEOUT)
 }
 
-async fn empty_log(options: SqliteConnectOptions) -> Result<bool, sqlx::Error> {
+async fn checkpoint_truncate(options: SqliteConnectOptions) -> Result<bool, sqlx::Error> {
     let mut conn = options.connect().await?;
     // The bulk first, in a way that holds no writer up.
     sqlx::query("PRAGMA wal_checkpoint(PASSIVE)").fetch_one(&mut conn).await?;
@@ -92,18 +92,18 @@ mod tests {
     async fn the_log_is_emptied_unless_somebody_reads_in_it() {
         let store = store().await;
         add(&store, leads(), 1).await;
-        assert!(store.space().await.unwrap().log > 0);
+        assert!(store.database_size().await.unwrap().log > 0);
         let mut reader = store.readers().begin().await.unwrap();
         sqlx::query("SELECT count(*) FROM job").fetch_one(&mut *reader).await.unwrap();
         add(&store, leads(), 1).await;
-        assert!(!store.scrub().await.unwrap());
-        assert!(store.space().await.unwrap().log > 0);
+        assert!(!store.truncate_wal().await.unwrap());
+        assert!(store.database_size().await.unwrap().log > 0);
         drop(reader);
         // A dropped transaction is rolled back by its connection's thread in its own time.
-        while !store.scrub().await.unwrap() {
+        while !store.truncate_wal().await.unwrap() {
             tokio::task::yield_now().await;
         }
-        assert_eq!(store.space().await.unwrap().log, 0);
+        assert_eq!(store.database_size().await.unwrap().log, 0);
         assert_eq!(store.jobs(None, 9, None).await.unwrap().len(), 2);
     }
 
@@ -112,14 +112,14 @@ mod tests {
         let store = store().await;
         let id = add(&store, leads(), 1).await;
         let noise: Vec<u8> = (0..200_000_u32).flat_map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes()).collect();
-        store.put_piece(id, crate::store::Packed::new(1_000_000, &noise).unwrap()).await.unwrap();
+        store.insert_chunk(id, crate::store::CompressedChunk::compress(1_000_000, &noise).unwrap()).await.unwrap();
         store.cancel(id, crate::clock::from_ms(2_000)).await.unwrap();
         store.erase(id, "test", crate::clock::from_ms(3_000)).await.unwrap();
-        let free = store.space().await.unwrap().free;
+        let free = store.database_size().await.unwrap().free;
         assert!(free > 10 * 8192, "{free}");
-        let left = store.reclaim(4).await.unwrap();
+        let left = store.incremental_vacuum(4).await.unwrap();
         assert_eq!(left, free / 8192 - 4);
-        while store.reclaim(64).await.unwrap() > 0 {}
-        assert_eq!(store.space().await.unwrap().free, 0);
+        while store.incremental_vacuum(64).await.unwrap() > 0 {}
+        assert_eq!(store.database_size().await.unwrap().free, 0);
     }
 }

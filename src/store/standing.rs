@@ -4,14 +4,14 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::clock::TimeText;
-use crate::job::{BatchKey, Blame, Event, UnknownWord, Wait};
+use crate::clock::TimestampSchema;
+use crate::job::{BatchKey, DeferReason, Event, FailureScope, ParseEnumError};
 
 /// Who stopped an instance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum PauseKind {
-    Person,
+    Operator,
     /// 401 from the identity endpoint, or 603: until a person resumes, or the daemon starts anew.
     Credentials,
     /// 607, or our own daily limit: until the day is over.
@@ -21,7 +21,7 @@ pub enum PauseKind {
 impl PauseKind {
     pub fn as_str(self) -> &'static str {
         match self {
-            PauseKind::Person => "person",
+            PauseKind::Operator => "person",
             PauseKind::Credentials => "credentials",
             PauseKind::Quota => "quota",
         }
@@ -29,11 +29,11 @@ impl PauseKind {
 }
 
 impl std::str::FromStr for PauseKind {
-    type Err = UnknownWord;
+    type Err = ParseEnumError;
 
-    fn from_str(text: &str) -> Result<Self, UnknownWord> {
-        let all = [PauseKind::Person, PauseKind::Credentials, PauseKind::Quota];
-        crate::job::find("pause", text, &all, PauseKind::as_str)
+    fn from_str(text: &str) -> Result<Self, ParseEnumError> {
+        let all = [PauseKind::Operator, PauseKind::Credentials, PauseKind::Quota];
+        crate::job::parse_enum("pause", text, &all, PauseKind::as_str)
     }
 }
 
@@ -42,28 +42,28 @@ impl std::str::FromStr for PauseKind {
 pub struct Pause {
     pub kind: PauseKind,
     pub reason: String,
-    #[schemars(with = "TimeText")]
+    #[schemars(with = "TimestampSchema")]
     pub at: Timestamp,
     /// When it ends by itself; none where it waits for a person.
-    #[schemars(with = "Option<TimeText>")]
+    #[schemars(with = "Option<TimestampSchema>")]
     pub until: Option<Timestamp>,
 }
 
 /// What is remembered of an instance.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Instance {
+pub struct InstanceState {
     /// The pause that holds now.
     pub pause: Option<Pause>,
     /// A person's pause that lies under one of another kind, and holds again when that is over.
-    pub under: Option<Pause>,
+    pub suspended_pause: Option<Pause>,
     /// How many imports Marketo let us have when it last said that its queue is full.
-    pub slots: Option<u32>,
+    pub observed_slot_limit: Option<u32>,
     /// When to try one more than that.
-    pub slots_probe_at: Option<Timestamp>,
+    pub slot_probe_at: Option<Timestamp>,
     /// How often in a row an upload failed for a reason that is, or may be, the instance's.
     pub service_failures: u32,
     /// No upload before this.
-    pub quiet_until: Option<Timestamp>,
+    pub backoff_until: Option<Timestamp>,
     /// How many uploads have ended. Each is known by its number, which no clock can change.
     pub uploads_ended: u64,
     /// The number of the last one that Marketo accepted; 0 where none was.
@@ -72,41 +72,45 @@ pub struct Instance {
     pub last_failed: Option<BatchKey>,
 }
 
-impl Instance {
+impl InstanceState {
     /// A person's pause stops uploads, the others every call: those hold as long as they last, and the person's under
     /// them and after them.
-    pub fn paused(&self, pause: Pause) -> Instance {
-        let by_person = |pause: &&Pause| pause.kind == PauseKind::Person;
+    pub fn with_pause(&self, pause: Pause) -> InstanceState {
+        let by_person = |pause: &&Pause| pause.kind == PauseKind::Operator;
         let (person, other) = match pause.kind {
-            PauseKind::Person => (Some(&pause), self.pause.as_ref().filter(|pause| !by_person(pause))),
-            _ => (self.pause.as_ref().filter(by_person).or(self.under.as_ref()), Some(&pause)),
+            PauseKind::Operator => (Some(&pause), self.pause.as_ref().filter(|pause| !by_person(pause))),
+            _ => (self.pause.as_ref().filter(by_person).or(self.suspended_pause.as_ref()), Some(&pause)),
         };
         let (pause, under) = if other.is_some() { (other, person) } else { (person, None) };
-        Instance { pause: pause.cloned(), under: under.cloned(), ..self.clone() }
+        InstanceState { pause: pause.cloned(), suspended_pause: under.cloned(), ..self.clone() }
     }
 
     /// It goes on at once: what earlier refusals taught is forgotten too. Given a kind, only a pause of that kind ends,
     /// and the person's under it holds again.
-    pub fn resumed(&self, kind: Option<PauseKind>) -> Instance {
+    pub fn without_pause(&self, kind: Option<PauseKind>) -> InstanceState {
         let own = self.pause.as_ref().map(|pause| pause.kind);
         // The numbers of uploads go on: batches remember theirs.
-        let Instance { uploads_ended, last_success, .. } = *self;
-        let anew = Instance { uploads_ended, last_success, ..Instance::default() };
+        let InstanceState { uploads_ended, last_success, .. } = *self;
+        let anew = InstanceState { uploads_ended, last_success, ..InstanceState::default() };
         match kind {
             None => anew,
-            Some(_) if own == kind => Instance { pause: self.under.clone(), ..anew },
+            Some(_) if own == kind => InstanceState { pause: self.suspended_pause.clone(), ..anew },
             Some(_) => self.clone(),
         }
     }
 
     /// Marketo as a whole did not answer: no upload before `until`.
-    pub fn service_failed(&self, until: Timestamp, now: Timestamp) -> Instance {
+    pub fn after_service_failure(&self, until: Timestamp, now: Timestamp) -> InstanceState {
         // Uploads that were under way together fail together, and that is one failure. (A pause beyond `until`, which
         // would be the longer one, began before the clock was set back.)
-        if self.quiet_until.is_some_and(|quiet| now < quiet && quiet <= until) {
+        if self.backoff_until.is_some_and(|quiet| now < quiet && quiet <= until) {
             return self.clone();
         }
-        Instance { service_failures: self.service_failures.saturating_add(1), quiet_until: Some(until), ..self.clone() }
+        InstanceState {
+            service_failures: self.service_failures.saturating_add(1),
+            backoff_until: Some(until),
+            ..self.clone()
+        }
     }
 
     /// What the instance learns of what happened to the batch `key`. `in_flight` of its batches hold a slot after it.
@@ -114,42 +118,44 @@ impl Instance {
     /// Only an accepted create ends a series of failures. Any other answer (1016, 1019, 606, 413, a refusal of one file)
     /// can come from a gateway while imports fail, and would let all that waits go again, each time. One upload at a
     /// time costs little then, because the first that is accepted opens the instance.
-    pub fn after(&self, key: BatchKey, event: &Event, in_flight: u32, now: Timestamp) -> Instance {
+    pub fn after_event(&self, key: BatchKey, event: &Event, in_flight: u32, now: Timestamp) -> InstanceState {
         if !event.ends_upload() {
             return self.clone();
         }
-        let ended = Instance { uploads_ended: self.uploads_ended + 1, ..self.clone() };
+        let ended = InstanceState { uploads_ended: self.uploads_ended + 1, ..self.clone() };
         match event {
-            Event::PutBack { wait: Wait::QueueFull, not_before, .. } => {
-                Instance { slots: Some(in_flight), slots_probe_at: *not_before, ..ended }
+            Event::Requeued { defer_reason: DeferReason::QueueFull, not_before, .. } => {
+                InstanceState { observed_slot_limit: Some(in_flight), slot_probe_at: *not_before, ..ended }
             }
-            Event::PutBack { wait: Wait::Service, not_before: Some(until), .. } => ended.service_failed(*until, now),
+            Event::Requeued { defer_reason: DeferReason::Service, not_before: Some(until), .. } => {
+                ended.after_service_failure(*until, now)
+            }
             Event::Accepted { .. } => {
-                let served = Instance {
+                let served = InstanceState {
                     service_failures: 0,
-                    quiet_until: None,
+                    backoff_until: None,
                     last_success: ended.uploads_ended,
                     last_failed: None,
                     ..ended
                 };
-                match self.slots {
+                match self.observed_slot_limit {
                     // More went in than it last let us have: others have left its queue, so the next may follow at once.
                     Some(slots) if slots < in_flight => {
-                        Instance { slots: Some(in_flight), slots_probe_at: Some(now), ..served }
+                        InstanceState { observed_slot_limit: Some(in_flight), slot_probe_at: Some(now), ..served }
                     }
                     _ => served,
                 }
             }
-            _ => match event.blame() {
-                Some(Blame::Instance { quiet_until, .. }) => {
+            _ => match event.failure_scope() {
+                Some(FailureScope::Instance { backoff_until: quiet_until, .. }) => {
                     // A held batch is not tried again, so the next failure would be another batch's in any case.
                     let another = self.last_failed.is_some_and(|failed| failed != key);
-                    let failed = Instance { last_failed: Some(key), ..ended };
+                    let failed = InstanceState { last_failed: Some(key), ..ended };
                     if another || matches!(event, Event::Held { .. }) {
-                        failed.service_failed(quiet_until, now)
+                        failed.after_service_failure(quiet_until, now)
                     } else {
                         // The others may go on, one upload at a time, until one shows whose matter it is.
-                        Instance { service_failures: failed.service_failures.saturating_add(1), ..failed }
+                        InstanceState { service_failures: failed.service_failures.saturating_add(1), ..failed }
                     }
                 }
                 _ => ended,
@@ -169,22 +175,23 @@ mod tests {
 
     #[test]
     fn a_persons_pause_lies_under_the_others_and_outlasts_them() {
-        use PauseKind::{Credentials, Person, Quota};
+        use PauseKind::{Credentials, Operator, Quota};
         // Pauses as they come, what holds then and what lies under it, and what is left when the last is over.
         for (pauses, holds, under, left) in [
-            (&[Person][..], Person, None, None),
+            (&[Operator][..], Operator, None, None),
             (&[Quota], Quota, None, None),
-            (&[Person, Quota], Quota, Some(Person), Some(Person)),
-            (&[Quota, Person], Quota, Some(Person), Some(Person)),
-            (&[Person, Quota, Credentials], Credentials, Some(Person), Some(Person)),
-            (&[Quota, Person, Person], Quota, Some(Person), Some(Person)),
+            (&[Operator, Quota], Quota, Some(Operator), Some(Operator)),
+            (&[Quota, Operator], Quota, Some(Operator), Some(Operator)),
+            (&[Operator, Quota, Credentials], Credentials, Some(Operator), Some(Operator)),
+            (&[Quota, Operator, Operator], Quota, Some(Operator), Some(Operator)),
             (&[Quota, Credentials], Credentials, None, None),
         ] {
-            let instance = pauses.iter().fold(Instance::default(), |instance, &kind| instance.paused(pause(kind)));
+            let instance =
+                pauses.iter().fold(InstanceState::default(), |instance, &kind| instance.with_pause(pause(kind)));
             let kind = |pause: &Option<Pause>| pause.as_ref().map(|pause| pause.kind);
-            assert_eq!((kind(&instance.pause), kind(&instance.under)), (Some(holds), under), "{pauses:?}");
-            assert_eq!(kind(&instance.resumed(Some(holds)).pause), left, "{pauses:?}");
-            assert_eq!(instance.resumed(None), Instance::default(), "{pauses:?}");
+            assert_eq!((kind(&instance.pause), kind(&instance.suspended_pause)), (Some(holds), under), "{pauses:?}");
+            assert_eq!(kind(&instance.without_pause(Some(holds)).pause), left, "{pauses:?}");
+            assert_eq!(instance.without_pause(None), InstanceState::default(), "{pauses:?}");
         }
     }
 
@@ -193,8 +200,9 @@ mod tests {
     }
 
     fn failed(job: i64, until: i64) -> (BatchKey, Event) {
-        let blame = Blame::Instance { quiet_until: from_ms(until), alone: std::time::Duration::ZERO };
-        (batch(job), Event::Refused { reason: "611".into(), not_before: from_ms(until), blame })
+        let scope =
+            FailureScope::Instance { backoff_until: from_ms(until), tried_alone_for: std::time::Duration::ZERO };
+        (batch(job), Event::Refused { reason: "611".into(), not_before: from_ms(until), scope })
     }
 
     fn accepted(job: i64) -> (BatchKey, Event) {
@@ -202,21 +210,21 @@ mod tests {
         (batch(job), Event::Accepted { marketo_batch_id: "1".into(), status })
     }
 
-    fn after(events: &[(BatchKey, Event)]) -> Instance {
-        let begin = Instance::default();
-        events.iter().fold(begin, |instance, (key, event)| instance.after(*key, event, 1, from_ms(0)))
+    fn after(events: &[(BatchKey, Event)]) -> InstanceState {
+        let begin = InstanceState::default();
+        events.iter().fold(begin, |instance, (key, event)| instance.after_event(*key, event, 1, from_ms(0)))
     }
 
     #[test]
     fn failures_of_one_batch_after_another_make_the_instance_quiet() {
-        let quiet = |events: &[_]| (after(events).service_failures, after(events).quiet_until);
+        let quiet = |events: &[_]| (after(events).service_failures, after(events).backoff_until);
         assert_eq!(quiet(&[failed(1, 10)]), (1, None), "it may be the one batch's own");
         assert_eq!(quiet(&[failed(1, 10), failed(1, 20)]), (2, None));
         assert_eq!(quiet(&[failed(1, 10), failed(2, 20)]), (2, Some(from_ms(20))));
         assert_eq!(quiet(&[failed(1, 10), accepted(3), failed(2, 20)]), (1, None));
         assert_eq!(quiet(&[failed(1, 10), failed(2, 20), accepted(3)]), (0, None));
-        let blame = Blame::Instance { quiet_until: from_ms(30), alone: std::time::Duration::ZERO };
-        let held = Event::Held { reason: "502".into(), ghost_until: from_ms(99), blame };
+        let scope = FailureScope::Instance { backoff_until: from_ms(30), tried_alone_for: std::time::Duration::ZERO };
+        let held = Event::Held { reason: "502".into(), unconfirmed_until: from_ms(99), scope };
         assert_eq!(quiet(&[(batch(1), held)]), (1, Some(from_ms(30))));
     }
 
@@ -225,13 +233,13 @@ mod tests {
         let reason = || String::from("words");
         let series = [failed(1, 10), failed(2, 20)];
         for event in [
-            Event::PutBack { wait: Wait::QueueFull, reason: reason(), not_before: Some(from_ms(5)) },
-            Event::PutBack { wait: Wait::ListBusy, reason: reason(), not_before: Some(from_ms(5)) },
-            Event::PutBack { wait: Wait::Calls, reason: reason(), not_before: None },
+            Event::Requeued { defer_reason: DeferReason::QueueFull, reason: reason(), not_before: Some(from_ms(5)) },
+            Event::Requeued { defer_reason: DeferReason::ListBusy, reason: reason(), not_before: Some(from_ms(5)) },
+            Event::Requeued { defer_reason: DeferReason::Calls, reason: reason(), not_before: None },
             Event::Rejected { reason: reason() },
-            Event::GivenUp { reason: reason(), ghost_until: None },
-            Event::Halved { reason: reason() },
-            Event::Refused { reason: reason(), not_before: from_ms(5), blame: Blame::Batch },
+            Event::AttemptsExhausted { reason: reason(), unconfirmed_until: None },
+            Event::Split { reason: reason() },
+            Event::Refused { reason: reason(), not_before: from_ms(5), scope: FailureScope::Batch },
             Event::Polled {
                 status: crate::job::RemoteStatus::Importing,
                 counts: crate::job::Counts::default(),
@@ -241,7 +249,7 @@ mod tests {
         ] {
             let name = event.name();
             let instance = after(&[&series[..], &[(batch(3), event)]].concat());
-            assert_eq!((instance.service_failures, instance.quiet_until), (2, Some(from_ms(20))), "{name}");
+            assert_eq!((instance.service_failures, instance.backoff_until), (2, Some(from_ms(20))), "{name}");
             assert_eq!(instance.last_success, 0, "{name}");
         }
     }
@@ -251,19 +259,19 @@ mod tests {
         let instance = after(&[failed(1, 10), accepted(2), failed(3, 20)]);
         assert_eq!((instance.uploads_ended, instance.last_success, instance.last_failed), (3, 2, Some(batch(3))));
         for kind in [None, Some(PauseKind::Quota)] {
-            let resumed = instance.paused(pause(PauseKind::Quota)).resumed(kind);
+            let resumed = instance.with_pause(pause(PauseKind::Quota)).without_pause(kind);
             assert_eq!((resumed.uploads_ended, resumed.last_success, resumed.last_failed), (3, 2, None), "{kind:?}");
         }
     }
 
     #[test]
     fn uploads_that_fail_together_are_one_failure() {
-        let failed = |instance: Instance, at, until| instance.service_failed(from_ms(until), from_ms(at));
-        let blip = (0..10).fold(Instance::default(), |instance, n| failed(instance, 10 + n, 1_010 + 1_000 * n));
-        assert_eq!((blip.service_failures, blip.quiet_until), (1, Some(from_ms(1_010))));
+        let failed = |instance: InstanceState, at, until| instance.after_service_failure(from_ms(until), from_ms(at));
+        let blip = (0..10).fold(InstanceState::default(), |instance, n| failed(instance, 10 + n, 1_010 + 1_000 * n));
+        assert_eq!((blip.service_failures, blip.backoff_until), (1, Some(from_ms(1_010))));
         let again = failed(blip, 1_020, 3_020);
-        assert_eq!((again.service_failures, again.quiet_until), (2, Some(from_ms(3_020))));
+        assert_eq!((again.service_failures, again.backoff_until), (2, Some(from_ms(3_020))));
         // The clock is set back.
-        assert_eq!(failed(again, 100, 2_100).quiet_until, Some(from_ms(2_100)));
+        assert_eq!(failed(again, 100, 2_100).backoff_until, Some(from_ms(2_100)));
     }
 }

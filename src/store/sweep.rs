@@ -1,46 +1,46 @@
 //! What becomes of a file that never became a job? It is erased a few pieces at a time.
 
-use super::writer::Writing;
+use super::writer::StoreTx;
 use super::{Store, StoreError};
 use crate::job::JobId;
 
 impl Store {
     /// Drops what streamed in of a file that was refused or cut off. A job that was finished is not touched. A few pieces
     /// at a time, so that a large one holds nobody up. It then still stands in the log, until [`Store::scrub`].
-    pub async fn abandon_receiving(&self, id: JobId) -> Result<(), StoreError> {
-        while self.shared.writer.write(move |w| Box::pin(sweep(w, id))).await? {}
+    pub async fn abort_submission(&self, id: JobId) -> Result<(), StoreError> {
+        while self.shared.writer.write(move |w| Box::pin(erase_chunks(w, id))).await? {}
         self.shared.swept.notify_one();
         Ok(())
     }
 
     /// Returns when something was dropped that never became a job, since the last time that this returned.
-    pub async fn swept(&self) {
+    pub async fn wait_for_incomplete_submissions(&self) {
         self.shared.swept.notified().await;
     }
 
     /// Drops what a daemon that died left half received. None of it was acknowledged.
-    pub(super) async fn sweep_receiving(&self) -> Result<(), StoreError> {
+    pub(super) async fn erase_incomplete_submissions(&self) -> Result<(), StoreError> {
         let left: Vec<i64> =
             sqlx::query_scalar("SELECT id FROM job WHERE state = 'receiving'").fetch_all(self.readers()).await?;
         for id in left {
-            self.abandon_receiving(JobId(id)).await?;
+            self.abort_submission(JobId(id)).await?;
         }
         Ok(())
     }
 }
 
 /// How many pieces of a file one transaction erases.
-const SWEPT_AT_ONCE: u32 = 8;
+const CHUNKS_AT_ONCE: u32 = 8;
 
 /// Erases some pieces of a half-received file, or the last of it. True while there is more.
-async fn sweep(w: &mut Writing<'_>, id: JobId) -> Result<bool, StoreError> {
+async fn erase_chunks(w: &mut StoreTx<'_>, id: JobId) -> Result<bool, StoreError> {
     let pieces = sqlx::query(
         "DELETE FROM chunk WHERE rowid IN
          (SELECT c.rowid FROM chunk c JOIN job j ON j.id = c.job_id
           WHERE c.job_id = ? AND j.state = 'receiving' LIMIT ?)",
     )
     .bind(id.0)
-    .bind(SWEPT_AT_ONCE)
+    .bind(CHUNKS_AT_ONCE)
     .execute(&mut *w.conn)
     .await?;
     if pieces.rows_affected() > 0 {

@@ -13,20 +13,20 @@ use sqlx::{ConnectOptions, Connection, Sqlite, SqliteConnection, Transaction};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
-use super::facts::Listeners;
-use super::ground::Ground;
-use super::reserve::{Reserve, Room};
-use super::{Change, Fact, StoreError};
-use crate::clock::Seldom;
+use super::facts::EventBus;
+use super::ground::DatabaseHealth;
+use super::reserve::{DiskBudget, DiskReserve};
+use super::{ChangeEvent, MetricEvent, StoreError};
+use crate::clock::LogThrottle;
 
 /// How many writes may wait; a caller that finds the queue full waits for its place.
-const QUEUE: usize = 1024;
+const MAX_QUEUED_WRITES: usize = 1024;
 
 /// The most writes of one transaction: past this the wait of the first outweighs the saving.
-const GROUP: usize = 256;
+const MAX_GROUP_SIZE: usize = 256;
 
 /// How often the disk is looked at while some of the reserve is missing and nothing is written.
-const LOOK: Duration = Duration::from_secs(1);
+const IDLE_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What is in the log goes into the database, so that the log's room can be used again. Else it would grow to its eight
 /// megabytes first, and then find no room for that.
@@ -37,39 +37,40 @@ const SHRINK: &str = "PRAGMA incremental_vacuum(256); PRAGMA wal_checkpoint(PASS
 
 /// What a write works on: the connection, the list of what it changed, and how much room there is for the content of
 /// files.
-pub(super) struct Writing<'c> {
+pub(super) struct StoreTx<'c> {
     pub conn: &'c mut SqliteConnection,
-    pub changes: &'c mut Vec<Change>,
-    pub room: &'c mut Room,
+    pub changes: &'c mut Vec<ChangeEvent>,
+    pub room: &'c mut DiskBudget,
 }
 
 /// Tells the caller how it ended, once the transaction has.
 type Reply = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
 
 /// What a write came to, and its reply for after the commit.
-type Written = (Result<(), StoreError>, Reply);
+type WriteResult = (Result<(), StoreError>, Reply);
 
 /// One write: carried out in the transaction, or told why there is none.
-type Action = Box<dyn for<'c> FnOnce(Result<&'c mut Writing<'_>, StoreError>) -> BoxFuture<'c, Written> + Send>;
+type WriteRequest =
+    Box<dyn for<'c> FnOnce(Result<&'c mut StoreTx<'_>, StoreError>) -> BoxFuture<'c, WriteResult> + Send>;
 
 pub(super) struct Writer {
-    queue: Mutex<Option<mpsc::Sender<Action>>>,
+    queue: Mutex<Option<mpsc::Sender<WriteRequest>>>,
     ended: CancellationToken,
 }
 
 /// What the writer task works with.
-pub(super) struct Desk {
+pub(super) struct WriterTask {
     /// None after a fault, and then to be opened anew with these options.
     pub conn: Option<SqliteConnection>,
     pub options: SqliteConnectOptions,
-    pub ground: Arc<Ground>,
-    pub reserve: Reserve,
-    pub listeners: Arc<Listeners>,
+    pub ground: Arc<DatabaseHealth>,
+    pub reserve: DiskReserve,
+    pub listeners: Arc<EventBus>,
 }
 
 impl Writer {
-    pub fn start(desk: Desk) -> Writer {
-        let (queue, waiting) = mpsc::channel(QUEUE);
+    pub fn start(desk: WriterTask) -> Writer {
+        let (queue, waiting) = mpsc::channel(MAX_QUEUED_WRITES);
         let ended = CancellationToken::new();
         let guard = ended.clone().drop_guard();
         tokio::spawn(async move {
@@ -83,17 +84,17 @@ impl Writer {
     pub async fn write<T, F>(&self, write: F) -> Result<T, StoreError>
     where
         T: Send + 'static,
-        F: for<'c> FnOnce(&'c mut Writing<'_>) -> BoxFuture<'c, Result<T, StoreError>> + Send + 'static,
+        F: for<'c> FnOnce(&'c mut StoreTx<'_>) -> BoxFuture<'c, Result<T, StoreError>> + Send + 'static,
     {
         let (answer, answered) = oneshot::channel();
-        let action: Action = Box::new(move |writing| {
+        let action: WriteRequest = Box::new(move |writing| {
             let work = writing.map(write);
             Box::pin(async move {
                 let result = match work {
                     Ok(work) => work.await,
                     Err(error) => Err(error),
                 };
-                let written: Written = (
+                let written: WriteResult = (
                     result.as_ref().map(drop).map_err(Clone::clone),
                     Box::new(move |commit| {
                         // Nobody waiting is no fault: the write stands all the same.
@@ -119,22 +120,22 @@ impl Writer {
     }
 }
 
-impl Desk {
-    async fn run(mut self, mut waiting: mpsc::Receiver<Action>) {
-        let mut group = Vec::with_capacity(GROUP);
-        let mut seldom = Seldom::default();
+impl WriterTask {
+    async fn run(mut self, mut waiting: mpsc::Receiver<WriteRequest>) {
+        let mut group = Vec::with_capacity(MAX_GROUP_SIZE);
+        let mut seldom = LogThrottle::default();
         loop {
             tokio::select! {
                 biased;
-                gathered = waiting.recv_many(&mut group, GROUP) => if gathered == 0 { break },
+                gathered = waiting.recv_many(&mut group, MAX_GROUP_SIZE) => if gathered == 0 { break },
                 // Nothing is written: the disk may have room again all the same.
-                () = tokio::time::sleep(LOOK), if self.reserve.is_short() => {
-                    self.spare(SHRINK).await;
+                () = tokio::time::sleep(IDLE_CHECK_INTERVAL), if self.reserve.is_short() => {
+                    self.reclaim_space(SHRINK).await;
                     continue;
                 }
             }
             if self.reserve.is_short() {
-                self.spare(CHECKPOINT).await;
+                self.reclaim_space(CHECKPOINT).await;
             }
             let begun = Instant::now();
             let mut changes = Vec::new();
@@ -142,16 +143,16 @@ impl Desk {
             let outcome = self.carry_out(&mut group, &mut changes, &mut replies).await;
             match &outcome {
                 Ok(()) => {
-                    changes.push(Change::Fact(Fact::Commit { took: begun.elapsed() }));
+                    changes.push(ChangeEvent::Metric(MetricEvent::Commit { took: begun.elapsed() }));
                     for change in changes {
-                        self.listeners.tell(change);
+                        self.listeners.publish(change);
                     }
                 }
                 Err(error) => {
-                    if let Some(unsaid) = seldom.may_say() {
+                    if let Some(unsaid) = seldom.allow() {
                         tracing::error!(%error, unsaid, "writing to the database failed");
                     }
-                    self.failed(error).await;
+                    self.reconnect_after(error).await;
                 }
             }
             for reply in replies {
@@ -168,12 +169,12 @@ impl Desk {
     /// Carries the group out in one transaction. Every action leaves its reply, whatever fails.
     async fn carry_out(
         &mut self,
-        group: &mut Vec<Action>,
-        changes: &mut Vec<Change>,
+        group: &mut Vec<WriteRequest>,
+        changes: &mut Vec<ChangeEvent>,
         replies: &mut Vec<Reply>,
     ) -> Result<(), StoreError> {
-        let mut room = self.reserve.look();
-        if let Err(damaged) = self.ground.is_sound() {
+        let mut room = self.reserve.measure();
+        if let Err(damaged) = self.ground.check() {
             room.refuse(damaged);
         }
         let ground = self.ground.clone();
@@ -187,14 +188,14 @@ impl Desk {
             }
         };
         // Asked after the commit, so that nothing is promised that went into a file that was gone before it.
-        outcome.and_then(|()| self.ground.files.are_there())
+        outcome.and_then(|()| self.ground.files.verify_unchanged())
     }
 
     /// The connection that is there, or a new one.
     async fn open(&mut self) -> Result<&mut SqliteConnection, StoreError> {
         let open = match self.conn.take() {
             Some(open) => {
-                if let Err(moved) = self.ground.files.are_there() {
+                if let Err(moved) = self.ground.files.verify_unchanged() {
                     // As long as it is open, what is in it can be rescued.
                     self.conn = Some(open);
                     return Err(moved);
@@ -202,9 +203,9 @@ impl Desk {
                 open
             }
             None => {
-                self.ground.files.is_same_database()?;
+                self.ground.files.verify_same_database()?;
                 let open = self.options.connect().await?;
-                self.ground.files.opened()?;
+                self.ground.files.record_opened()?;
                 open
             }
         };
@@ -212,10 +213,10 @@ impl Desk {
     }
 
     /// Makes ready for the next group after one that failed.
-    async fn failed(&mut self, error: &StoreError) {
-        self.ground.note(error);
+    async fn reconnect_after(&mut self, error: &StoreError) {
+        self.ground.record_error(error);
         if matches!(error, StoreError::Full) {
-            self.reserve.give_back();
+            self.reserve.release();
         }
         // A full disk or a failed write may have ended the transaction behind the connection's back. What it then believes
         // of itself is not worth knowing: the next group has a new one. One to a file that was taken away is the only way
@@ -229,15 +230,15 @@ impl Desk {
     }
 
     /// Makes the most of the room that there is.
-    async fn spare(&mut self, how: &'static str) {
-        self.reserve.look();
+    async fn reclaim_space(&mut self, how: &'static str) {
+        self.reserve.measure();
         let done = match self.open().await {
             Ok(conn) => sqlx::raw_sql(how).execute(conn).await.map(drop).map_err(StoreError::from),
             Err(error) => Err(error),
         };
         if let Err(error) = done {
             tracing::debug!(%error, "no room could be made in the database");
-            self.failed(&error).await;
+            self.reconnect_after(&error).await;
         }
     }
 }
@@ -245,16 +246,16 @@ impl Desk {
 /// Carries the group out in one transaction. Every action leaves its reply, whatever fails.
 async fn commit(
     conn: &mut SqliteConnection,
-    ground: &Ground,
-    group: impl Iterator<Item = Action>,
-    changes: &mut Vec<Change>,
-    room: &mut Room,
+    ground: &DatabaseHealth,
+    group: impl Iterator<Item = WriteRequest>,
+    changes: &mut Vec<ChangeEvent>,
+    room: &mut DiskBudget,
     replies: &mut Vec<Reply>,
 ) -> Result<(), StoreError> {
     let mut transaction = conn.begin_with(BEGIN).await.map_err(StoreError::from);
     for (number, action) in group.enumerate() {
         let reply = match transaction.as_mut() {
-            Ok(open) => match one(open, ground, number == 0, action, changes, room).await {
+            Ok(open) => match run_in_savepoint(open, ground, number == 0, action, changes, room).await {
                 (reply, Ok(())) => reply,
                 (reply, Err(error)) => {
                     transaction = Err(error);
@@ -276,21 +277,21 @@ const NEXT: &str = "RELEASE one; SAVEPOINT one";
 const UNDO: &str = "ROLLBACK TO one";
 
 /// Carries one write out in a savepoint of its own.
-async fn one(
+async fn run_in_savepoint(
     transaction: &mut Transaction<'_, Sqlite>,
-    ground: &Ground,
+    ground: &DatabaseHealth,
     first: bool,
-    action: Action,
-    changes: &mut Vec<Change>,
-    room: &mut Room,
+    action: WriteRequest,
+    changes: &mut Vec<ChangeEvent>,
+    room: &mut DiskBudget,
 ) -> (Reply, Result<(), StoreError>) {
     let known = changes.len();
     if !first && let Err(error) = sqlx::query(NEXT).execute(&mut **transaction).await.map_err(StoreError::from) {
         return (action(Err(error.clone())).await.1, Err(error));
     }
-    let (written, reply) = action(Ok(&mut Writing { conn: &mut *transaction, changes, room })).await;
+    let (written, reply) = action(Ok(&mut StoreTx { conn: &mut *transaction, changes, room })).await;
     let Err(error) = written else { return (reply, Ok(())) };
-    ground.note(&error);
+    ground.record_error(&error);
     changes.truncate(known);
     // Where there is nothing left to undo, SQLite has rolled all of it back, for the reason that this write was told.
     let undone = sqlx::query(UNDO).execute(&mut **transaction).await;
@@ -304,11 +305,11 @@ mod tests {
     use super::*;
 
     fn start(conn: SqliteConnection, options: SqliteConnectOptions, path: &Path) -> Writer {
-        let ground = Arc::new(Ground::new(path));
-        let reserve = Reserve::open(path, 0);
+        let ground = Arc::new(DatabaseHealth::new(path));
+        let reserve = DiskReserve::open(path, 0);
         let changes = tokio::sync::broadcast::channel(8).0;
-        let listeners = Arc::new(Listeners { changes, facts: std::sync::OnceLock::new() });
-        Writer::start(Desk { conn: Some(conn), options, ground, reserve, listeners })
+        let listeners = Arc::new(EventBus { changes, facts: std::sync::OnceLock::new() });
+        Writer::start(WriterTask { conn: Some(conn), options, ground, reserve, listeners })
     }
 
     async fn writer() -> Writer {
@@ -384,7 +385,7 @@ mod tests {
         let half = writer.write(|w| {
             Box::pin(async move {
                 sqlx::query("INSERT INTO t VALUES (7)").execute(&mut *w.conn).await?;
-                w.changes.push(Change::Instance("never".into()));
+                w.changes.push(ChangeEvent::Instance("never".into()));
                 Err::<(), _>(StoreError::Refused("no".into()))
             })
         });

@@ -7,7 +7,7 @@ use crate::job::Format;
 
 /// The rows of one upload: a range of the file's bytes, before which the upload sends the header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub struct Part {
+pub struct FilePart {
     /// Offset of the first byte, from the start of the file as it came.
     pub from: u64,
     /// Offset behind the last byte.
@@ -21,28 +21,28 @@ pub struct Part {
 
 /// Fills parts with rows, each as full as it goes.
 #[derive(Clone, Debug)]
-pub(super) struct Cutter {
+pub(super) struct Splitter {
     /// The most bytes of rows in a part.
-    room: u64,
-    parts: Vec<Part>,
+    max_part_bytes: u64,
+    parts: Vec<FilePart>,
     next_row: u64,
 }
 
 /// A state of a [`Cutter`] to which it can be put back.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Milestone {
+pub(super) struct RecordOffset {
     parts: usize,
-    last: Option<Part>,
+    last: Option<FilePart>,
     next_row: u64,
 }
 
-impl Cutter {
+impl Splitter {
     pub fn new(room: u64, first_row: u64) -> Self {
-        Cutter { room, parts: Vec::new(), next_row: first_row }
+        Splitter { max_part_bytes: room, parts: Vec::new(), next_row: first_row }
     }
 
-    pub fn room(&self) -> u64 {
-        self.room
+    pub fn max_part_bytes(&self) -> u64 {
+        self.max_part_bytes
     }
 
     /// Adds the row from `from` to `to`, which follows the one before without a gap. One that is larger than the room
@@ -51,25 +51,25 @@ impl Cutter {
         let first_row = self.next_row;
         self.next_row += 1;
         match self.parts.last_mut() {
-            Some(part) if to - part.from <= self.room => {
+            Some(part) if to - part.from <= self.max_part_bytes => {
                 part.to = to;
                 part.rows += 1;
             }
-            _ => self.parts.push(Part { from, to, rows: 1, first_row, first_line: line }),
+            _ => self.parts.push(FilePart { from, to, rows: 1, first_row, first_line: line }),
         }
     }
 
-    pub fn milestone(&self) -> Milestone {
-        Milestone { parts: self.parts.len(), last: self.parts.last().copied(), next_row: self.next_row }
+    pub fn record_offset(&self) -> RecordOffset {
+        RecordOffset { parts: self.parts.len(), last: self.parts.last().copied(), next_row: self.next_row }
     }
 
     /// How many rows were added since `milestone`.
-    pub fn rows_since(&self, milestone: &Milestone) -> u64 {
+    pub fn rows_since(&self, milestone: &RecordOffset) -> u64 {
         self.next_row - milestone.next_row
     }
 
     /// Forgets the rows since `milestone`.
-    pub fn put_back(&mut self, milestone: Milestone) {
+    pub fn roll_back(&mut self, milestone: RecordOffset) {
         self.parts.truncate(milestone.parts);
         if let (Some(part), Some(last)) = (self.parts.last_mut(), milestone.last) {
             *part = last;
@@ -77,7 +77,7 @@ impl Cutter {
         self.next_row = milestone.next_row;
     }
 
-    pub fn into_parts(self) -> Vec<Part> {
+    pub fn into_parts(self) -> Vec<FilePart> {
         self.parts
     }
 }
@@ -87,29 +87,29 @@ impl Cutter {
 /// Push the bytes of the part, without the header, then finish. It is cut at the record end that is nearest to its
 /// middle, so that every byte of the part comes to lie in one of the two.
 #[derive(Debug)]
-pub struct Halver {
+pub struct Bisector {
     lexer: Lexer,
-    part: Part,
+    part: FilePart,
     at: u64,
     /// Records that have ended, and where the last of them did.
     rows: u64,
     ended: u64,
     /// The best place so far: the second half as far as it is known.
-    cut: Option<Part>,
+    cut: Option<FilePart>,
 }
 
 /// A part that can't be cut, for it has one row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("row {row} on line {line} is too large for Marketo by itself")]
-pub struct SingleRow {
+pub struct SingleRowError {
     pub row: u64,
     pub line: u64,
 }
 
-impl Halver {
-    pub fn new(format: Format, part: Part) -> Self {
+impl Bisector {
+    pub fn new(format: Format, part: FilePart) -> Self {
         let lexer = Lexer::new(format, part.first_line);
-        Halver { lexer, part, at: part.from, rows: 0, ended: part.from, cut: None }
+        Bisector { lexer, part, at: part.from, rows: 0, ended: part.from, cut: None }
     }
 
     pub fn push(&mut self, mut bytes: &[u8]) {
@@ -124,16 +124,16 @@ impl Halver {
 
     /// # Errors
     /// [`SingleRow`] when there is nothing to cut between.
-    pub fn finish(mut self) -> Result<[Part; 2], SingleRow> {
+    pub fn finish(mut self) -> Result<[FilePart; 2], SingleRowError> {
         if let Some(record) = self.lexer.unended() {
             self.begin(record.line);
             self.end();
         }
-        let Part { from, first_row, first_line, .. } = self.part;
-        let second = self.cut.ok_or(SingleRow { row: first_row, line: first_line })?;
+        let FilePart { from, first_row, first_line, .. } = self.part;
+        let second = self.cut.ok_or(SingleRowError { row: first_row, line: first_line })?;
         let rows = second.first_row - first_row;
-        let first = Part { from, to: second.from, rows, first_row, first_line };
-        Ok([first, Part { to: self.ended, rows: self.rows - rows, ..second }])
+        let first = FilePart { from, to: second.from, rows, first_row, first_line };
+        Ok([first, FilePart { to: self.ended, rows: self.rows - rows, ..second }])
     }
 
     /// A record that begins on `line`: between it and the one before, the part could be cut.
@@ -142,7 +142,7 @@ impl Halver {
         let nearer = self.cut.is_none_or(|cut| self.ended.abs_diff(middle) < cut.from.abs_diff(middle));
         if self.rows > 0 && nearer {
             let first_row = self.part.first_row + self.rows;
-            self.cut = Some(Part { from: self.ended, to: self.part.to, rows: 0, first_row, first_line: line });
+            self.cut = Some(FilePart { from: self.ended, to: self.part.to, rows: 0, first_row, first_line: line });
         }
     }
 
@@ -156,9 +156,9 @@ impl Halver {
 mod tests {
     use super::*;
 
-    fn halved(rows: &[u8]) -> Result<[[u64; 5]; 2], SingleRow> {
-        let part = Part { from: 100, to: 100 + rows.len() as u64, rows: 4, first_row: 11, first_line: 21 };
-        let mut halver = Halver::new(Format::Csv, part);
+    fn halved(rows: &[u8]) -> Result<[[u64; 5]; 2], SingleRowError> {
+        let part = FilePart { from: 100, to: 100 + rows.len() as u64, rows: 4, first_row: 11, first_line: 21 };
+        let mut halver = Bisector::new(Format::Csv, part);
         rows.chunks(2).for_each(|chunk| halver.push(chunk));
         Ok(halver.finish()?.map(|part| [part.from, part.to, part.rows, part.first_row, part.first_line]))
     }
@@ -177,7 +177,7 @@ mod tests {
     #[test]
     fn one_row_can_not_be_cut_and_says_so() {
         let error = halved(b"\"one\n row\"\n").unwrap_err();
-        assert_eq!(error, SingleRow { row: 11, line: 21 });
+        assert_eq!(error, SingleRowError { row: 11, line: 21 });
         assert_eq!(error.to_string(), "row 11 on line 21 is too large for Marketo by itself");
     }
 }

@@ -4,14 +4,14 @@ use std::fmt::Write as _;
 
 use super::encoding::Encoding;
 use super::file_kind::FileKind;
-use super::names::{ColumnName, NameFault};
+use super::names::{ColumnName, NameError};
 use crate::job::Format;
 
 /// The first thing in a file, in the file's order, that keeps it from being imported.
 ///
 /// Its text is for the person who made the file. Lines and columns count from 1, byte offsets from 0.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Fault {
+pub enum ValidationError {
     #[error("the file is empty")]
     Empty,
     #[error("the file has a header and no rows{}", lone_cr_hint(*.lone_cr))]
@@ -44,7 +44,7 @@ pub enum Fault {
     )]
     ReasonColumn { column: usize, name: &'static str },
     #[error("{column} {fault}")]
-    BadName { column: ColumnName, fault: NameFault },
+    BadName { column: ColumnName, fault: NameError },
     #[error("line {line} is the header once more: were two files put one behind the other? Take the line out")]
     HeaderAgain { line: u64 },
     #[error(
@@ -135,36 +135,36 @@ pub enum RaggedSign {
     CurlyQuote(char),
 }
 
-impl Fault {
+impl ValidationError {
     /// A word for programs, which stays when the text changes.
     pub fn code(&self) -> &'static str {
         match self {
-            Fault::Empty => "empty",
-            Fault::HeaderOnly { .. } => "header-only",
-            Fault::OtherKind(kind) => kind.code(),
-            Fault::NotUtf8 { .. } => "not-utf8",
-            Fault::Nul { .. } => "nul-byte",
-            Fault::BlankHeader => "blank-header",
-            Fault::SecondMark => "second-mark",
-            Fault::SepLine { .. } => "sep-line",
-            Fault::NoHeader { .. } => "no-header",
-            Fault::ReasonColumn { .. } => "reason-column",
-            Fault::BadName { .. } => "bad-name",
-            Fault::HeaderAgain { .. } => "header-again",
-            Fault::MarkInside { .. } => "mark-inside",
-            Fault::EmptyRows { .. } => "empty-rows",
-            Fault::CrInField { .. } => "cr-in-field",
-            Fault::BackslashQuote { .. } => "backslash-quote",
-            Fault::BlankLine { .. } => "blank-line",
-            Fault::UnnamedColumn { .. } => "unnamed-column",
-            Fault::SpacedColumn { .. } => "spaced-column",
-            Fault::DoubledColumn { .. } => "doubled-column",
-            Fault::WrongDelimiter { .. } => "wrong-delimiter",
-            Fault::MissingColumn { .. } => "missing-column",
-            Fault::Ragged { .. } => "ragged-rows",
-            Fault::HeaderTooLarge { .. } => "header-too-large",
-            Fault::RecordTooLarge { .. } => "record-too-large",
-            Fault::UnclosedQuote { .. } => "unclosed-quote",
+            ValidationError::Empty => "empty",
+            ValidationError::HeaderOnly { .. } => "header-only",
+            ValidationError::OtherKind(kind) => kind.code(),
+            ValidationError::NotUtf8 { .. } => "not-utf8",
+            ValidationError::Nul { .. } => "nul-byte",
+            ValidationError::BlankHeader => "blank-header",
+            ValidationError::SecondMark => "second-mark",
+            ValidationError::SepLine { .. } => "sep-line",
+            ValidationError::NoHeader { .. } => "no-header",
+            ValidationError::ReasonColumn { .. } => "reason-column",
+            ValidationError::BadName { .. } => "bad-name",
+            ValidationError::HeaderAgain { .. } => "header-again",
+            ValidationError::MarkInside { .. } => "mark-inside",
+            ValidationError::EmptyRows { .. } => "empty-rows",
+            ValidationError::CrInField { .. } => "cr-in-field",
+            ValidationError::BackslashQuote { .. } => "backslash-quote",
+            ValidationError::BlankLine { .. } => "blank-line",
+            ValidationError::UnnamedColumn { .. } => "unnamed-column",
+            ValidationError::SpacedColumn { .. } => "spaced-column",
+            ValidationError::DoubledColumn { .. } => "doubled-column",
+            ValidationError::WrongDelimiter { .. } => "wrong-delimiter",
+            ValidationError::MissingColumn { .. } => "missing-column",
+            ValidationError::Ragged { .. } => "ragged-rows",
+            ValidationError::HeaderTooLarge { .. } => "header-too-large",
+            ValidationError::RecordTooLarge { .. } => "record-too-large",
+            ValidationError::UnclosedQuote { .. } => "unclosed-quote",
         }
     }
 }

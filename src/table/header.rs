@@ -5,9 +5,9 @@ use std::collections::hash_map::Entry;
 
 use memchr::memchr;
 
-use super::fault::Fault;
-use super::lexer::{Lexer, Mark};
-use super::names::{self, NameFault, clip, shown};
+use super::fault::ValidationError;
+use super::lexer::{LexEvent, Lexer};
+use super::names::{self, NameError, clip, displayed};
 use super::warning::Warning;
 use crate::job::{Format, Target};
 
@@ -19,7 +19,7 @@ pub(super) const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// A column that the header must have.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Required {
+pub struct RequiredColumn {
     pub column: String,
     /// The end of the sentence "the header has no column …".
     pub need: &'static str,
@@ -28,13 +28,13 @@ pub struct Required {
 /// The columns without which an import to `target` is refused.
 ///
 /// Leads without a lookup field may lack `email`, Marketo's default for it: Adobe's pages do not forbid that.
-pub fn required_columns(target: &Target) -> Vec<Required> {
+pub fn required_columns(target: &Target) -> Vec<RequiredColumn> {
     match target {
         Target::Leads { lookup_field: Some(field), .. } => {
-            vec![Required { column: field.clone(), need: "which is the lookup field" }]
+            vec![RequiredColumn { column: field.clone(), need: "which is the lookup field" }]
         }
         Target::ProgramMembers { .. } => {
-            vec![Required { column: "email".to_owned(), need: "which program members need" }]
+            vec![RequiredColumn { column: "email".to_owned(), need: "which program members need" }]
         }
         Target::Leads { .. } | Target::CustomObject { .. } => Vec::new(),
     }
@@ -53,16 +53,16 @@ pub fn lookup_column(target: Option<&Target>) -> Option<String> {
 
 /// The names in a header, without quotes, byte-order mark and line end. Bytes that are not UTF-8 are replaced.
 pub fn columns(header: &[u8], format: Format) -> Vec<String> {
-    let header = content(header);
+    let header = without_byte_order_mark(header);
     let mut lexer = Lexer::new(format, 1);
     let mut names = Vec::new();
     let mut name = Vec::new();
     for &byte in header {
         match lexer.step(byte) {
-            Mark::Data => name.push(byte),
-            Mark::Quote => {}
-            Mark::Delimiter => names.push(std::mem::take(&mut name)),
-            Mark::End(_) => break,
+            LexEvent::Data => name.push(byte),
+            LexEvent::Quote => {}
+            LexEvent::Delimiter => names.push(std::mem::take(&mut name)),
+            LexEvent::End(_) => break,
         }
     }
     names.push(name);
@@ -70,7 +70,7 @@ pub fn columns(header: &[u8], format: Format) -> Vec<String> {
 }
 
 /// A header without byte-order mark and line end.
-pub(super) fn content(header: &[u8]) -> &[u8] {
+pub(super) fn without_byte_order_mark(header: &[u8]) -> &[u8] {
     let header = header.strip_prefix(BYTE_ORDER_MARK).unwrap_or(header);
     match header.strip_suffix(b"\n") {
         Some(line) => line.strip_suffix(b"\r").unwrap_or(line),
@@ -79,7 +79,7 @@ pub(super) fn content(header: &[u8]) -> &[u8] {
 }
 
 /// The byte-order mark at the start of a header, or nothing.
-pub(super) fn mark(header: &[u8]) -> &[u8] {
+pub(super) fn byte_order_mark(header: &[u8]) -> &[u8] {
     if header.starts_with(BYTE_ORDER_MARK) { BYTE_ORDER_MARK } else { &[] }
 }
 
@@ -130,7 +130,7 @@ impl HeaderReader {
     }
 
     pub fn has_mark(&self) -> bool {
-        !mark(&self.bytes).is_empty()
+        !byte_order_mark(&self.bytes).is_empty()
     }
 
     pub fn is_empty(&self) -> bool {
@@ -139,38 +139,43 @@ impl HeaderReader {
 
     /// The header holds a CR that is not part of its line end.
     pub fn has_lone_cr(&self) -> bool {
-        memchr(b'\r', content(&self.bytes)).is_some()
+        memchr(b'\r', without_byte_order_mark(&self.bytes)).is_some()
     }
 }
 
 /// Refuses a header that would make Marketo refuse the file, or fail every row of it.
-pub(super) fn check(header: &[u8], format: Format, names: &[String], required: &[Required]) -> Result<(), Fault> {
-    if content(header).is_empty() {
-        return Err(Fault::BlankHeader);
+pub(super) fn check(
+    header: &[u8],
+    format: Format,
+    names: &[String],
+    required: &[RequiredColumn],
+) -> Result<(), ValidationError> {
+    if without_byte_order_mark(header).is_empty() {
+        return Err(ValidationError::BlankHeader);
     }
     if header.strip_prefix(BYTE_ORDER_MARK).is_some_and(|rest| rest.starts_with(BYTE_ORDER_MARK)) {
-        return Err(Fault::SecondMark);
+        return Err(ValidationError::SecondMark);
     }
-    if let Some(named) = sep_line(content(header)) {
-        return Err(Fault::SepLine { format: named.filter(|&named| named != format) });
+    if let Some(named) = sep_line(without_byte_order_mark(header)) {
+        return Err(ValidationError::SepLine { format: named.filter(|&named| named != format) });
     }
     if names.len() == 1 {
         let other = Format::ALL.into_iter().find(|&other| other != format && columns(header, other).len() > 1);
         if let Some(other) = other {
-            return Err(Fault::WrongDelimiter { format, other });
+            return Err(ValidationError::WrongDelimiter { format, other });
         }
     }
     if let Some((column, name)) = (1..).zip(names).find_map(|(column, name)| {
         REASONS.into_iter().find(|reason| name.trim().eq_ignore_ascii_case(reason)).map(|reason| (column, reason))
     }) {
-        return Err(Fault::ReasonColumn { column, name });
+        return Err(ValidationError::ReasonColumn { column, name });
     }
     if let Some(index) = names.iter().position(|name| name.contains('@')) {
-        return Err(Fault::NoHeader { column: index + 1 });
+        return Err(ValidationError::NoHeader { column: index + 1 });
     }
     let missing = missing_column(names, required);
-    if let Some(Fault::MissingColumn { similar: Some((column, _)), .. }) = &missing
-        && !matches!(names::fault(&names[column - 1]), Some(NameFault::Invisible(_)))
+    if let Some(ValidationError::MissingColumn { similar: Some((column, _)), .. }) = &missing
+        && !matches!(names::check_name(&names[column - 1]), Some(NameError::Invisible(_)))
     {
         return missing.map_or(Ok(()), Err);
     }
@@ -178,16 +183,16 @@ pub(super) fn check(header: &[u8], format: Format, names: &[String], required: &
     for (index, name) in names.iter().enumerate() {
         let column = index + 1;
         if name.trim().is_empty() {
-            return Err(Fault::UnnamedColumn { column, last: column == names.len() });
+            return Err(ValidationError::UnnamedColumn { column, last: column == names.len() });
         }
         if name.trim_matches([' ', '\t']) != name {
-            return Err(Fault::SpacedColumn { column: shown(names, index) });
+            return Err(ValidationError::SpacedColumn { column: displayed(names, index) });
         }
-        if let Some(fault) = names::fault(name) {
-            return Err(Fault::BadName { column: shown(names, index), fault });
+        if let Some(fault) = names::check_name(name) {
+            return Err(ValidationError::BadName { column: displayed(names, index), fault });
         }
         if let Some(first) = seen.insert(name.as_str(), column) {
-            return Err(Fault::DoubledColumn { first, second: shown(names, index) });
+            return Err(ValidationError::DoubledColumn { first, second: displayed(names, index) });
         }
     }
     missing.map_or(Ok(()), Err)
@@ -195,11 +200,11 @@ pub(super) fn check(header: &[u8], format: Format, names: &[String], required: &
 
 /// The first of the required columns that the header lacks, with the one that may be meant by its letters: that holds
 /// nothing but those of a name that was given with the file.
-fn missing_column(names: &[String], required: &[Required]) -> Option<Fault> {
-    let Required { column, need } = required.iter().find(|required| !names.contains(&required.column))?;
+fn missing_column(names: &[String], required: &[RequiredColumn]) -> Option<ValidationError> {
+    let RequiredColumn { column, need } = required.iter().find(|required| !names.contains(&required.column))?;
     let similar = names.iter().position(|name| name.trim() == name && letters(name) == letters(column));
     let similar = similar.map(|index| (index + 1, clip(&names[index])));
-    Some(Fault::MissingColumn { column: column.clone(), need, similar })
+    Some(ValidationError::MissingColumn { column: column.clone(), need, similar })
 }
 
 /// Whether a header is the line `sep=;` that Excel reads as a hint, and which format it names. The delimiter itself may

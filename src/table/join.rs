@@ -34,7 +34,7 @@ enum Reading {
 
 /// Why files can't be one. Each is still whole by itself.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum JoinFault {
+pub enum JoinError {
     #[error("the columns of part {part} are not those of the parts before it, so the parts can't be one file")]
     OtherColumns { part: u32 },
     #[error("part {part} ends inside quotes, so no other can follow it in one file")]
@@ -60,11 +60,11 @@ impl Joiner {
     /// # Errors
     /// [`JoinFault`]; the joiner is of no more use then. Other columns are known as soon as [`Joiner::in_rows`] is true
     /// or [`Joiner::end`] was called, so a caller that can't take back its output joins the files' beginnings first.
-    pub fn push(&mut self, mut bytes: &[u8], out: &mut Vec<u8>) -> Result<(), JoinFault> {
+    pub fn push(&mut self, mut bytes: &[u8], out: &mut Vec<u8>) -> Result<(), JoinError> {
         if let Reading::Header(reader, lexer) = &mut self.reading {
             let end = reader.push(lexer, bytes);
             if reader.bytes().len() as u64 > MAX_HEADER_BYTES {
-                return Err(JoinFault::HeaderTooLarge { part: self.part });
+                return Err(JoinError::HeaderTooLarge { part: self.part });
             }
             let Some(n) = end else { return Ok(()) };
             bytes = &bytes[n..];
@@ -77,7 +77,7 @@ impl Joiner {
     ///
     /// # Errors
     /// As for [`Joiner::push`].
-    pub fn end(&mut self, out: &mut Vec<u8>) -> Result<(), JoinFault> {
+    pub fn end(&mut self, out: &mut Vec<u8>) -> Result<(), JoinError> {
         if let Reading::Header(reader, _) = &self.reading
             && !reader.is_empty()
         {
@@ -100,12 +100,12 @@ impl Joiner {
         self.rows
     }
 
-    fn header_ended(&mut self, out: &mut Vec<u8>) -> Result<(), JoinFault> {
+    fn header_ended(&mut self, out: &mut Vec<u8>) -> Result<(), JoinError> {
         let Reading::Header(reader, lexer) = &self.reading else { return Ok(()) };
         let (bytes, line) = (reader.bytes(), lexer.line());
-        let content = header::content(bytes);
+        let content = header::without_byte_order_mark(bytes);
         match &self.header {
-            Some(header) if header != content => return Err(JoinFault::OtherColumns { part: self.part }),
+            Some(header) if header != content => return Err(JoinError::OtherColumns { part: self.part }),
             Some(_) => {}
             None => {
                 out.extend_from_slice(bytes);
@@ -121,11 +121,11 @@ impl Joiner {
         Ok(())
     }
 
-    fn rows_in(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Result<(), JoinFault> {
+    fn rows_in(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Result<(), JoinError> {
         let Reading::Rows(lexer) = &mut self.reading else { return Ok(()) };
         let Some(last) = bytes.last() else { return Ok(()) };
         if let Some(part) = self.open_quote {
-            return Err(JoinFault::OpenQuote { part });
+            return Err(JoinError::OpenQuote { part });
         }
         // Only at the start of a file: within one the line is open because its rest is still to come.
         if self.open_line && lexer.unended().is_none() {
@@ -146,7 +146,7 @@ impl Joiner {
 mod tests {
     use super::*;
 
-    fn join(parts: &[&str], size: usize) -> Result<(String, u64), JoinFault> {
+    fn join(parts: &[&str], size: usize) -> Result<(String, u64), JoinError> {
         let mut joiner = Joiner::new();
         let mut out = Vec::new();
         for (part, text) in (1..).zip(parts) {
@@ -182,7 +182,7 @@ mod tests {
             error.to_string(),
             "the columns of part 2 are not those of the parts before it, so the parts can't be one file"
         );
-        assert_eq!(join(&["h,R\n1,a\n", "R"], 1), Err(JoinFault::OtherColumns { part: 2 }));
+        assert_eq!(join(&["h,R\n1,a\n", "R"], 1), Err(JoinError::OtherColumns { part: 2 }));
         let (mut joiner, mut out) = (Joiner::new(), Vec::new());
         joiner.begin(1);
         joiner.push(b"h", &mut out).unwrap();
@@ -194,12 +194,12 @@ mod tests {
     #[test]
     fn nothing_follows_a_part_that_ends_inside_quotes() {
         assert_eq!(join(&["h,R\n1,\"a\n"], 4).unwrap().1, 1);
-        assert_eq!(join(&["h,R\n1,\"a\n", "h,R\n2,b\n"], 4), Err(JoinFault::OpenQuote { part: 1 }));
+        assert_eq!(join(&["h,R\n1,\"a\n", "h,R\n2,b\n"], 4), Err(JoinError::OpenQuote { part: 1 }));
     }
 
     #[test]
     fn a_header_without_end_is_not_gathered_for_ever() {
         let text = "h".repeat(MAX_HEADER_BYTES as usize + 1);
-        assert_eq!(join(&[&text], 4096), Err(JoinFault::HeaderTooLarge { part: 1 }));
+        assert_eq!(join(&[&text], 4096), Err(JoinError::HeaderTooLarge { part: 1 }));
     }
 }

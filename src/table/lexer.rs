@@ -35,7 +35,7 @@ pub(super) struct Record {
 
 /// What one byte is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Mark {
+pub(super) enum LexEvent {
     Data,
     /// A quote that belongs to the writing and not to the value.
     Quote,
@@ -193,7 +193,7 @@ impl Lexer {
     }
 
     /// Takes one byte.
-    pub fn step(&mut self, byte: u8) -> Mark {
+    pub fn step(&mut self, byte: u8) -> LexEvent {
         if self.bytes == 0 {
             self.first = byte;
         }
@@ -201,39 +201,39 @@ impl Lexer {
         match (self.state, byte) {
             (State::Quoted, b'"') => {
                 self.state = State::QuoteSeen;
-                Mark::Quote
+                LexEvent::Quote
             }
             (State::Quoted, _) => {
                 self.line += u64::from(byte == b'\n');
-                Mark::Data
+                LexEvent::Data
             }
             (State::QuoteSeen, b'"') => {
                 self.state = State::Quoted;
-                Mark::Data
+                LexEvent::Data
             }
             (State::FieldStart, b'"') => {
                 self.state = State::Quoted;
                 self.quote_line = self.line;
-                Mark::Quote
+                LexEvent::Quote
             }
-            (_, b'\n') => Mark::End(self.end()),
+            (_, b'\n') => LexEvent::End(self.end()),
             (_, byte) if byte == self.delimiter => {
                 self.delimiters += 1;
                 self.stray_cr |= self.crs > 0;
                 self.crs = 0;
                 self.state = State::FieldStart;
-                Mark::Delimiter
+                LexEvent::Delimiter
             }
             (_, b'\r') => {
                 self.crs = (self.crs + 1).min(2);
                 self.state = State::Bare;
-                Mark::Data
+                LexEvent::Data
             }
             (state, _) => {
                 self.data_behind_quote |= state == State::QuoteSeen;
                 self.crs = 0;
                 self.state = State::Bare;
-                Mark::Data
+                LexEvent::Data
             }
         }
     }
@@ -377,7 +377,7 @@ mod tests {
             let mut stepper = Lexer::new(format, 1);
             let mut steps: Vec<Record> = bytes
                 .iter()
-                .filter_map(|&byte| if let Mark::End(record) = stepper.step(byte) { Some(record) } else { None })
+                .filter_map(|&byte| if let LexEvent::End(record) = stepper.step(byte) { Some(record) } else { None })
                 .collect();
             steps.extend(stepper.unended());
             prop_assert_eq!(leaps, steps);

@@ -33,7 +33,7 @@ const WELL_KNOWN: [&str; 22] = [
 
 /// Why a name is none of Marketo's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum NameFault {
+pub enum NameError {
     /// `|`, which some programs put between columns.
     Pipe,
     Blank,
@@ -64,28 +64,28 @@ impl fmt::Display for ColumnName {
     }
 }
 
-impl fmt::Display for NameFault {
+impl fmt::Display for NameError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
-            NameFault::Pipe => write!(
+            NameError::Pipe => write!(
                 f,
                 "has a \"|\" in its name: where that separates the columns, save the file with commas, tabs or semicolons"
             ),
-            NameFault::Blank => {
+            NameError::Blank => {
                 write!(f, "has a blank in its name: write the field's API name, which has letters, digits and _")
             }
-            NameFault::Invisible(letter) => {
+            NameError::Invisible(letter) => {
                 write!(f, "has a character in its name that does not show (U+{:04X}): take it out", u32::from(letter))
             }
-            NameFault::CurlyQuote(letter) => write!(
+            NameError::CurlyQuote(letter) => write!(
                 f,
                 "has a curly quote (U+{:04X}) in its name: only straight quotes (\") quote a field",
                 u32::from(letter)
             ),
-            NameFault::Digit => {
+            NameError::Digit => {
                 write!(f, "begins with a digit, as no API name of a field does: does the file lack its header?")
             }
-            NameFault::Other(letter) => write!(
+            NameError::Other(letter) => write!(
                 f,
                 "has {letter:?} (U+{:04X}) in its name: an API name begins with a letter and has letters, digits and _",
                 u32::from(letter)
@@ -95,34 +95,34 @@ impl fmt::Display for NameFault {
 }
 
 /// What keeps `name` from being an API name; none where it is one.
-pub(super) fn fault(name: &str) -> Option<NameFault> {
+pub(super) fn check_name(name: &str) -> Option<NameError> {
     let first = name.chars().next()?;
     let is_inner = |letter: char| letter.is_ascii_alphanumeric() || letter == '_';
     // An invisible character is the hardest to find, so it is told before others.
     if let Some(letter) = name.chars().find(|&letter| is_invisible(letter)) {
-        return Some(NameFault::Invisible(letter));
+        return Some(NameError::Invisible(letter));
     }
     let bad = name.chars().find(|&letter| !is_inner(letter));
     match bad {
-        Some('|') => Some(NameFault::Pipe),
-        Some(' ') => Some(NameFault::Blank),
-        Some(letter) if is_curly_quote(letter) => Some(NameFault::CurlyQuote(letter)),
-        Some(_) | None if first.is_ascii_digit() => Some(NameFault::Digit),
-        Some(letter) => Some(NameFault::Other(letter)),
-        None if !first.is_ascii_alphabetic() => Some(NameFault::Other(first)),
+        Some('|') => Some(NameError::Pipe),
+        Some(' ') => Some(NameError::Blank),
+        Some(letter) if is_curly_quote(letter) => Some(NameError::CurlyQuote(letter)),
+        Some(_) | None if first.is_ascii_digit() => Some(NameError::Digit),
+        Some(letter) => Some(NameError::Other(letter)),
+        None if !first.is_ascii_alphabetic() => Some(NameError::Other(first)),
         None => None,
     }
 }
 
 /// Whether the names of a header may stand in messages: they are surely names, and not the values of a first row that
 /// stands where the header should be.
-pub(super) fn may_be_shown(names: &[String]) -> bool {
-    names.iter().all(|name| fault(name).is_none()) || names.iter().any(|name| is_well_known(name))
+pub(super) fn may_be_displayed(names: &[String]) -> bool {
+    names.iter().all(|name| check_name(name).is_none()) || names.iter().any(|name| is_well_known(name))
 }
 
 /// The `index`th of the names for a message.
-pub(super) fn shown(names: &[String], index: usize) -> ColumnName {
-    let name = may_be_shown(names).then(|| clip(&names[index]));
+pub(super) fn displayed(names: &[String], index: usize) -> ColumnName {
+    let name = may_be_displayed(names).then(|| clip(&names[index]));
     ColumnName { column: index + 1, name }
 }
 
@@ -139,7 +139,7 @@ pub(super) fn clip(name: &str) -> String {
 ///
 /// A value stands for itself only between other characters than letters and digits, so no word is cut.
 pub fn without_values(text: &str, names: &[String]) -> String {
-    if may_be_shown(names) {
+    if may_be_displayed(names) {
         return text.to_owned();
     }
     let mut values: Vec<&str> = names.iter().map(|name| name.trim()).filter(|name| !name.is_empty()).collect();
@@ -198,27 +198,27 @@ mod tests {
     #[test]
     fn api_names_have_no_fault() {
         for name in ["email", "Sales_Price__c", "mktoName", "x", "a1", "myPMCF__c", "vin_c"] {
-            assert_eq!(fault(name), None, "{name}");
+            assert_eq!(check_name(name), None, "{name}");
         }
     }
 
     #[test]
     fn other_names_have_the_fault_that_helps_most() {
         for (name, expected) in [
-            ("email|name", NameFault::Pipe),
-            ("First Name", NameFault::Blank),
-            ("email\u{200b}", NameFault::Invisible('\u{200b}')),
-            ("first\u{a0}name", NameFault::Invisible('\u{a0}')),
-            ("name\r", NameFault::Invisible('\r')),
-            ("a b\u{feff}", NameFault::Invisible('\u{feff}')),
-            ("“email”", NameFault::CurlyQuote('“')),
-            ("2019-01-02", NameFault::Digit),
-            ("1", NameFault::Digit),
-            ("_id", NameFault::Other('_')),
-            ("e-mail", NameFault::Other('-')),
-            ("prénom", NameFault::Other('é')),
+            ("email|name", NameError::Pipe),
+            ("First Name", NameError::Blank),
+            ("email\u{200b}", NameError::Invisible('\u{200b}')),
+            ("first\u{a0}name", NameError::Invisible('\u{a0}')),
+            ("name\r", NameError::Invisible('\r')),
+            ("a b\u{feff}", NameError::Invisible('\u{feff}')),
+            ("“email”", NameError::CurlyQuote('“')),
+            ("2019-01-02", NameError::Digit),
+            ("1", NameError::Digit),
+            ("_id", NameError::Other('_')),
+            ("e-mail", NameError::Other('-')),
+            ("prénom", NameError::Other('é')),
         ] {
-            assert_eq!(fault(name), Some(expected), "{name:?}");
+            assert_eq!(check_name(name), Some(expected), "{name:?}");
         }
     }
 
@@ -240,7 +240,7 @@ mod tests {
 
     #[test]
     fn names_are_shown_only_where_they_surely_are_names() {
-        let shown = |names: &[&str]| may_be_shown(&names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>());
+        let shown = |names: &[&str]| may_be_displayed(&names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>());
         assert!(shown(&["vin", "color"]));
         assert!(shown(&["Email Address", "First Name"]));
         assert!(!shown(&["ana@example.com", "Ana"]));

@@ -20,7 +20,7 @@ fn parse(format: Format, bytes: &[u8]) -> Vec<ByteRecord> {
         .collect()
 }
 
-fn scan(rules: Rules, bytes: &[u8], size: usize) -> Result<Layout, Fault> {
+fn scan(rules: ScanRules, bytes: &[u8], size: usize) -> Result<FileLayout, ValidationError> {
     let mut scanner = Scanner::new(rules);
     bytes.chunks(size).try_for_each(|chunk| scanner.push(chunk))?;
     scanner.finish()
@@ -31,7 +31,7 @@ fn range(bytes: &[u8], from: u64, to: u64) -> &[u8] {
 }
 
 /// What holds of every layout: the reason for the parts' bounds.
-fn assert_cut(format: Format, bytes: &[u8], layout: &Layout, limit: u64) {
+fn assert_cut(format: Format, bytes: &[u8], layout: &FileLayout, limit: u64) {
     let header = range(bytes, layout.header.start, layout.header.end);
     let rows_end = layout.parts.last().expect("a layout has rows").to;
     let mut at = layout.header.end;
@@ -56,9 +56,9 @@ fn assert_cut(format: Format, bytes: &[u8], layout: &Layout, limit: u64) {
     assert_eq!(layout.bytes, bytes.len() as u64);
 }
 
-fn assert_cut_again(format: Format, bytes: &[u8], layout: &Layout, size: usize) {
+fn assert_cut_again(format: Format, bytes: &[u8], layout: &FileLayout, size: usize) {
     for part in &layout.parts {
-        let mut halver = Halver::new(format, *part);
+        let mut halver = Bisector::new(format, *part);
         range(bytes, part.from, part.to).chunks(size).for_each(|chunk| halver.push(chunk));
         let Ok(parts) = halver.finish() else {
             assert_eq!(part.rows, 1);
@@ -68,10 +68,11 @@ fn assert_cut_again(format: Format, bytes: &[u8], layout: &Layout, size: usize) 
         assert!(parts.windows(2).all(|pair| pair[0].to == pair[1].from));
         assert!(parts.iter().all(|new| new.rows > 0 && new.to > new.from));
         let rows = part.first_row..part.first_row + part.rows;
-        let again = |new: &Part| new.first_row..new.first_row + new.rows;
+        let again = |new: &FilePart| new.first_row..new.first_row + new.rows;
         assert_eq!(parts.iter().flat_map(again).collect::<Vec<_>>(), rows.collect::<Vec<_>>());
         // Behind a header, for the oracle would take a byte-order mark off the first value.
-        let records = |part: &Part| parse(format, &[b"h\n", range(bytes, part.from, part.to)].concat()).split_off(1);
+        let records =
+            |part: &FilePart| parse(format, &[b"h\n", range(bytes, part.from, part.to)].concat()).split_off(1);
         assert_eq!(parts.iter().flat_map(records).collect::<Vec<_>>(), records(part));
     }
 }
@@ -166,7 +167,7 @@ proptest! {
         }
         let header_bytes = (table.line(table.header.clone()) + table.line_end).len() as u64;
         let limit = header_bytes + spare;
-        let rules = Rules { format, max_part_bytes: limit.max(header_bytes + 3), check: true, required: Vec::new(), lookup: None };
+        let rules = ScanRules { format, max_part_bytes: limit.max(header_bytes + 3), check: true, required: Vec::new(), lookup: None };
         let limit = rules.max_part_bytes;
         let has_no_value = |row: &&Vec<(String, bool)>| row.iter().all(|(value, _)| value.trim().is_empty());
         let without_values = table.rows.iter().filter(has_no_value).count() as u64;
@@ -185,12 +186,12 @@ proptest! {
                 };
                 let largest = table.rows.iter().map(row_bytes).max().unwrap_or(0) + table.line_end.len() as u64;
                 match fault {
-                    Fault::EmptyRows { rows, .. } => {
+                    ValidationError::EmptyRows { rows, .. } => {
                         prop_assert_eq!(table.header.len() > 1, true);
                         prop_assert!(rows <= without_values, "{}", rows);
                         prop_assert!(rows == without_values || header_bytes + largest > limit, "{}", rows);
                     }
-                    Fault::RecordTooLarge { .. } => prop_assert!(header_bytes + largest > limit, "{}", fault),
+                    ValidationError::RecordTooLarge { .. } => prop_assert!(header_bytes + largest > limit, "{}", fault),
                     fault => prop_assert!(false, "{}", fault),
                 }
             }
@@ -204,7 +205,7 @@ proptest! {
         limit in 0..60_u64,
         size in 1..20_usize,
     ) {
-        let rules = |check| Rules { format, max_part_bytes: limit, check, required: Vec::new(), lookup: None };
+        let rules = |check| ScanRules { format, max_part_bytes: limit, check, required: Vec::new(), lookup: None };
         let layout = scan(rules(false), &bytes, size);
         if let Ok(layout) = &layout {
             assert_cut(format, &bytes, layout, limit);
@@ -221,7 +222,7 @@ proptest! {
         size in 1..20_usize,
     ) {
         let text = "h,e\n".to_owned() + &String::from_iter(text);
-        let rules = Rules { format: Format::Csv, max_part_bytes: limit, check: true, required: Vec::new(), lookup: Some("h".to_owned()) };
+        let rules = ScanRules { format: Format::Csv, max_part_bytes: limit, check: true, required: Vec::new(), lookup: Some("h".to_owned()) };
         let bytes = [text.as_bytes(), end].concat();
         prop_assert_eq!(scan(rules.clone(), &bytes, size), scan(rules, &bytes, 1000));
     }
@@ -230,10 +231,10 @@ proptest! {
     fn parts_with_their_headers_join_to_the_file_that_was_cut(table in table(), room in 30..60_u64, size in 1..20_usize) {
         let text = table.write(Some(("Import Failure Reason", "no, \"it\" is not\n")));
         let bytes = text.as_bytes();
-        let rules = Rules { format: table.format, max_part_bytes: 80 + room, check: false, required: Vec::new(), lookup: None };
+        let rules = ScanRules { format: table.format, max_part_bytes: 80 + room, check: false, required: Vec::new(), lookup: None };
         let Ok(layout) = scan(rules, bytes, size) else { return Ok(()) };
         let header = range(bytes, layout.header.start, layout.header.end);
-        let part = |part: &Part| [header, range(bytes, part.from, part.to)].concat();
+        let part = |part: &FilePart| [header, range(bytes, part.from, part.to)].concat();
         let mut parts: Vec<_> = layout.parts.iter().map(part).collect();
         prop_assert_eq!(joined(&parts, size), (bytes.to_vec(), layout.rows));
         // As they may come: without the last line end, or without rows.
@@ -249,7 +250,7 @@ proptest! {
     #[test]
     fn a_failure_file_without_its_reasons_is_the_file_that_was_sent(table in table(), size in 1..20_usize) {
         let file = table.write(Some(("Import Failure Reason", "no, \"it\" is not\n")));
-        let mut strip = StripReason::new(table.header.clone());
+        let mut strip = FailedRowExtractor::new(table.header.clone());
         let mut out = Vec::new();
         for chunk in file.as_bytes().chunks(size) {
             let mut piece = Vec::new();
@@ -257,7 +258,7 @@ proptest! {
             out.append(&mut piece);
         }
         let stripped = strip.finish(&mut out).expect("every row has its reason");
-        prop_assert_eq!(stripped, Stripped { format: table.format, rows: table.rows.len() as u64 });
+        prop_assert_eq!(stripped, FailedRows { format: table.format, rows: table.rows.len() as u64 });
         prop_assert_eq!(String::from_utf8(out).expect("text"), table.write(None));
     }
 }

@@ -7,16 +7,16 @@ use crate::job::{Format, Target};
 /// Values of rows in the files below. None may stand in a message.
 const VALUES: [&str; 9] = ["ana@", "Ana", "bob@", "Bob", "Lopez", "Acme", "boss", "555", "VIN1"];
 
-fn scan(format: Format, target: Option<&Target>, bytes: &[u8], size: usize) -> Result<Layout, Fault> {
+fn scan(format: Format, target: Option<&Target>, bytes: &[u8], size: usize) -> Result<FileLayout, ValidationError> {
     let required = target.map(required_columns).unwrap_or_default();
-    let rules = Rules { format, max_part_bytes: 1_000_000, check: true, required, lookup: lookup_column(target) };
+    let rules = ScanRules { format, max_part_bytes: 1_000_000, check: true, required, lookup: lookup_column(target) };
     let mut scanner = Scanner::new(rules);
     bytes.chunks(size).try_for_each(|chunk| scanner.push(chunk))?;
     scanner.finish()
 }
 
 /// What came of a CSV file; the same however its bytes arrive.
-fn csv(target: Option<&Target>, bytes: &[u8]) -> Result<Layout, Fault> {
+fn csv(target: Option<&Target>, bytes: &[u8]) -> Result<FileLayout, ValidationError> {
     let whole = scan(Format::Csv, target, bytes, bytes.len().max(1));
     for size in [1, 3, 7, 600] {
         assert_eq!(scan(Format::Csv, target, bytes, size), whole, "by {size}");
@@ -210,7 +210,7 @@ fn what_may_go_wrong_is_warned_of_with_line_and_count() {
 
 #[test]
 fn a_row_of_a_megabyte_is_held_within_bounds() {
-    let rules = Rules {
+    let rules = ScanRules {
         format: Format::Csv,
         max_part_bytes: 10_000_000,
         check: true,

@@ -5,9 +5,9 @@
 
 use memchr::{memchr, memmem};
 
-use super::fault::{Fault, RaggedRow, RaggedSign};
+use super::fault::{RaggedRow, RaggedSign, ValidationError};
 use super::header::{self, BYTE_ORDER_MARK, columns};
-use super::lexer::{Lexer, Mark, Record};
+use super::lexer::{LexEvent, Lexer, Record};
 use super::names::is_curly_quote;
 use super::warning::Warning;
 use crate::job::Format;
@@ -51,7 +51,7 @@ impl RowChecks {
     pub fn new(header: &[u8], format: Format, names: &[String], lookup: Option<&str>) -> RowChecks {
         RowChecks {
             format,
-            header: header::content(header).to_owned(),
+            header: header::without_byte_order_mark(header).to_owned(),
             names: names.to_owned(),
             lookup: lookup.and_then(|lookup| names.iter().position(|name| name == lookup)),
             ragged: Vec::new(),
@@ -64,11 +64,11 @@ impl RowChecks {
     ///
     /// # Errors
     /// The fault that ends the reading. Faults that are counted over the file come with [`RowChecks::counted`].
-    pub fn row(&mut self, record: &Record, bytes: &[u8]) -> Result<(), Fault> {
+    pub fn row(&mut self, record: &Record, bytes: &[u8]) -> Result<(), ValidationError> {
         let &Record { line, last_line, fields, .. } = record;
         let first = bytes.first().copied().unwrap_or_default();
         if first == BYTE_ORDER_MARK[0] && bytes.starts_with(BYTE_ORDER_MARK) {
-            return Err(Fault::MarkInside { line });
+            return Err(ValidationError::MarkInside { line });
         }
         if fields > 1 && (first == self.format.delimiter() || b"\" \t\r".contains(&first)) && self.has_no_value(bytes) {
             self.without_values.add(line, 1);
@@ -79,16 +79,16 @@ impl RowChecks {
             return if self.ragged.len() == RAGGED_ROWS { Err(self.ragged_rows(true)) } else { Ok(()) };
         }
         if self.is_header(bytes) {
-            return Err(Fault::HeaderAgain { line });
+            return Err(ValidationError::HeaderAgain { line });
         }
         if self.names.len() == 1 && self.is_behind_mark(bytes) {
-            return Err(Fault::MarkInside { line });
+            return Err(ValidationError::MarkInside { line });
         }
         if record.data_behind_quote && self.has_escaped_quote(bytes) {
-            return Err(Fault::BackslashQuote { line });
+            return Err(ValidationError::BackslashQuote { line });
         }
         if record.stray_cr {
-            return Err(Fault::CrInField { line });
+            return Err(ValidationError::CrInField { line });
         }
         if self.lookup.is_some_and(|column| self.is_empty(record, bytes, column)) {
             self.without_lookup.add(line, 1);
@@ -105,11 +105,11 @@ impl RowChecks {
 
     /// A fault that was counted in the rows so far, the first in the file's order. `stopped` says that the file was not
     /// read to its end.
-    pub fn counted(&self, stopped: bool) -> Option<Fault> {
+    pub fn counted(&self, stopped: bool) -> Option<ValidationError> {
         let Rows { number, first_line } = self.without_values;
         match self.ragged.first() {
             Some(ragged) if number == 0 || ragged.line < first_line => Some(self.ragged_rows(false)),
-            _ if number > 0 => Some(Fault::EmptyRows { line: first_line, rows: number, stopped }),
+            _ if number > 0 => Some(ValidationError::EmptyRows { line: first_line, rows: number, stopped }),
             _ => None,
         }
     }
@@ -122,8 +122,8 @@ impl RowChecks {
         lookup.into_iter().chain(header::case_warning(&self.names)).collect()
     }
 
-    fn ragged_rows(&self, stopped: bool) -> Fault {
-        Fault::Ragged { columns: self.names.len() as u64, rows: self.ragged.clone(), stopped }
+    fn ragged_rows(&self, stopped: bool) -> ValidationError {
+        ValidationError::Ragged { columns: self.names.len() as u64, rows: self.ragged.clone(), stopped }
     }
 
     /// Every field is empty, or holds nothing but blanks.
@@ -143,14 +143,14 @@ impl RowChecks {
     /// A value that ends with a mark and the header: a file of one column was put behind one without its last line end.
     fn is_behind_mark(&self, bytes: &[u8]) -> bool {
         memchr(BYTE_ORDER_MARK[0], bytes).is_some() && {
-            let line = header::content(bytes);
+            let line = header::without_byte_order_mark(bytes);
             line.strip_suffix(self.header.as_slice()).is_some_and(|rest| rest.ends_with(BYTE_ORDER_MARK))
         }
     }
 
     /// What may have given the row another number of fields.
     fn sign(&self, fields: u64, bytes: &[u8]) -> Option<RaggedSign> {
-        let line = header::content(bytes);
+        let line = header::without_byte_order_mark(bytes);
         let (expected, delimiter) = (self.names.len(), self.format.delimiter());
         if fields > expected as u64 && columns(bytes, self.format).iter().skip(expected).all(|value| value.is_empty()) {
             return Some(RaggedSign::TrailingDelimiter);
@@ -175,12 +175,12 @@ impl RowChecks {
         let (mut previous, mut closed_behind_backslash) = (0, false);
         for (at, &byte) in bytes.iter().enumerate() {
             let mark = lexer.step(byte);
-            if closed_behind_backslash && mark == Mark::Data && byte != b'"' {
+            if closed_behind_backslash && mark == LexEvent::Data && byte != b'"' {
                 // Blanks before the delimiter belong to a path such as "C:\data\" as little as to any other value.
                 let next = bytes[at..].iter().find(|byte| !b" \t\r".contains(byte));
                 return next.is_some_and(|&next| next != self.format.delimiter() && next != b'\n');
             }
-            closed_behind_backslash = mark == Mark::Quote && previous == b'\\';
+            closed_behind_backslash = mark == LexEvent::Quote && previous == b'\\';
             previous = byte;
         }
         false
@@ -191,7 +191,7 @@ impl RowChecks {
         let delimiter = self.format.delimiter();
         // Of the last column the last byte nearly always tells, of the others the first.
         let rest = if column + 1 == self.names.len() && column > 0 {
-            match header::content(bytes).last() {
+            match header::without_byte_order_mark(bytes).last() {
                 Some(&byte) if byte == delimiter || b"\" \t".contains(&byte) => behind(bytes, column, delimiter),
                 _ => return false,
             }
@@ -200,7 +200,7 @@ impl RowChecks {
         };
         match rest.and_then(|rest| Some((rest, rest.first()?))) {
             Some((rest, &byte)) if byte == delimiter || b"\" \t\r\n".contains(&byte) => {
-                let field = header::content(&rest[..field_end(rest, delimiter).unwrap_or(rest.len())]);
+                let field = header::without_byte_order_mark(&rest[..field_end(rest, delimiter).unwrap_or(rest.len())]);
                 let inner = field.strip_prefix(b"\"").and_then(|field| field.strip_suffix(b"\"")).unwrap_or(field);
                 inner.trim_ascii().is_empty()
             }

@@ -6,14 +6,14 @@ use serde::Serialize;
 
 use memchr::{memchr, memmem};
 
-use super::cut::{Cutter, Milestone, Part};
+use super::cut::{FilePart, RecordOffset, Splitter};
 use super::encoding::{EVIDENCE_BYTES, Encoding};
-use super::fault::Fault;
+use super::fault::ValidationError;
 use super::file_kind::{FileKind, OPENING_BYTES};
-use super::header::{self, HeaderReader, MAX_HEADER_BYTES, Required};
+use super::header::{self, HeaderReader, MAX_HEADER_BYTES, RequiredColumn};
 use super::lexer::{Lexer, Record};
 use super::rows::RowChecks;
-use super::text::{NotText, Utf8};
+use super::text::{Utf8Error, Utf8Validator};
 use super::warning::Warning;
 use crate::job::Format;
 
@@ -25,21 +25,21 @@ const HELD_BYTES: usize = MAX_HEADER_BYTES as usize;
 
 /// What is asked of a file.
 #[derive(Clone, Debug)]
-pub struct Rules {
+pub struct ScanRules {
     pub format: Format,
     /// The most bytes that header and rows of one part may have together: an upload's size without its framing.
     pub max_part_bytes: u64,
     /// Without it the file is sent as it is, byte-order mark included. A file without rows, and a record that no upload
     /// takes, are refused all the same.
     pub check: bool,
-    pub required: Vec<Required>,
+    pub required: Vec<RequiredColumn>,
     /// The column by which Marketo finds a record. The file may lack it; a row without a value there is warned of.
     pub lookup: Option<String>,
 }
 
 /// What is where in a file. Upload n is the bytes of `header`, then those of `parts[n]`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Layout {
+pub struct FileLayout {
     /// Of the whole file.
     pub bytes: u64,
     /// The file begins with a byte-order mark.
@@ -49,7 +49,7 @@ pub struct Layout {
     pub columns: Vec<String>,
     pub rows: u64,
     /// In order and without gaps. Blank lines at the end of the file belong to none.
-    pub parts: Vec<Part>,
+    pub parts: Vec<FilePart>,
     /// What does not keep the file from being imported; none in a file that was not checked.
     #[serde(skip)]
     pub warnings: Vec<Warning>,
@@ -58,10 +58,10 @@ pub struct Layout {
 /// Reads a file as it streams in.
 #[derive(Debug)]
 pub struct Scanner {
-    rules: Rules,
+    rules: ScanRules,
     /// The first bytes of a file that is checked, until there are enough to know what kind of file it is.
     opening: Option<Vec<u8>>,
-    utf8: Utf8,
+    utf8: Utf8Validator,
     /// The first bytes that are not UTF-8, until there are enough to guess what they are.
     evidence: Option<(u64, Vec<u8>)>,
     lexer: Lexer,
@@ -78,18 +78,18 @@ pub struct Scanner {
 struct Table {
     header: Range<u64>,
     columns: Vec<String>,
-    cutter: Cutter,
+    cutter: Splitter,
     /// Blank lines that may turn out to be the last of the file: the line of the first, and where the rows ended.
-    blank: Option<(u64, Milestone)>,
+    blank: Option<(u64, RecordOffset)>,
     /// None where the file is sent as it is.
     checks: Option<RowChecks>,
 }
 
 impl Scanner {
-    pub fn new(rules: Rules) -> Self {
+    pub fn new(rules: ScanRules) -> Self {
         Scanner {
             opening: rules.check.then(Vec::new),
-            utf8: Utf8::default(),
+            utf8: Utf8Validator::default(),
             evidence: None,
             lexer: Lexer::new(rules.format, 1),
             header: HeaderReader::default(),
@@ -104,7 +104,7 @@ impl Scanner {
     ///
     /// # Errors
     /// The first [`Fault`] in the file's order. The scanner is of no more use then.
-    pub fn push(&mut self, mut bytes: &[u8]) -> Result<(), Fault> {
+    pub fn push(&mut self, mut bytes: &[u8]) -> Result<(), ValidationError> {
         if let Some(opening) = &mut self.opening {
             let (first, rest) = bytes.split_at(bytes.len().min(OPENING_BYTES - opening.len()));
             opening.extend_from_slice(first);
@@ -121,27 +121,27 @@ impl Scanner {
     ///
     /// # Errors
     /// As for [`Scanner::push`].
-    pub fn finish(mut self) -> Result<Layout, Fault> {
+    pub fn finish(mut self) -> Result<FileLayout, ValidationError> {
         self.open()?;
         self.end().map_err(|fault| self.first_of(fault))?;
         let bom = self.header.has_mark();
         let lone_cr = self.header.has_lone_cr();
         let Some(Table { header, columns, mut cutter, blank, checks }) = self.table else {
-            return Err(Fault::HeaderOnly { lone_cr });
+            return Err(ValidationError::HeaderOnly { lone_cr });
         };
         if let Some(fault) = checks.as_ref().and_then(|checks| checks.counted(false)) {
             return Err(fault);
         }
         if let Some((_, milestone)) = blank {
-            cutter.put_back(milestone);
+            cutter.roll_back(milestone);
         }
         let parts = cutter.into_parts();
         if parts.is_empty() {
-            return Err(Fault::HeaderOnly { lone_cr });
+            return Err(ValidationError::HeaderOnly { lone_cr });
         }
         let rows = parts.iter().map(|part| part.rows).sum();
         let warnings = checks.map(|checks| checks.warnings()).unwrap_or_default();
-        Ok(Layout { bytes: self.at, bom, header, columns, rows, parts, warnings })
+        Ok(FileLayout { bytes: self.at, bom, header, columns, rows, parts, warnings })
     }
 
     #[cfg(test)]
@@ -150,19 +150,19 @@ impl Scanner {
     }
 
     /// Looks at what kind of file it is, once.
-    fn open(&mut self) -> Result<(), Fault> {
+    fn open(&mut self) -> Result<(), ValidationError> {
         let Some(opening) = self.opening.take() else { return Ok(()) };
         match FileKind::of(&opening) {
-            Some(kind) => Err(Fault::OtherKind(kind)),
+            Some(kind) => Err(ValidationError::OtherKind(kind)),
             None => self.blocks(&opening),
         }
     }
 
-    fn blocks(&mut self, bytes: &[u8]) -> Result<(), Fault> {
+    fn blocks(&mut self, bytes: &[u8]) -> Result<(), ValidationError> {
         bytes.chunks(BLOCK).try_for_each(|block| self.block(block)).map_err(|fault| self.first_of(fault))
     }
 
-    fn block(&mut self, block: &[u8]) -> Result<(), Fault> {
+    fn block(&mut self, block: &[u8]) -> Result<(), ValidationError> {
         if !self.rules.check {
             return self.lex(block);
         }
@@ -178,8 +178,8 @@ impl Scanner {
         let good = offset.saturating_sub(begin) as usize;
         self.lex(&block[..good])?;
         match fault {
-            NotText::Nul(offset) => Err(Fault::Nul { offset, line: self.lexer.line() }),
-            NotText::Utf8(_) => {
+            Utf8Error::Nul(offset) => Err(ValidationError::Nul { offset, line: self.lexer.line() }),
+            Utf8Error::Utf8(_) => {
                 let carried = if offset < begin { carried } else { Vec::new() };
                 self.evidence = Some((offset, carried));
                 self.block(&block[good..])
@@ -189,7 +189,7 @@ impl Scanner {
 
     /// Looks no further into a record than one byte beyond what fits, so that the same fault is found however the bytes
     /// arrive, and a quote without end costs no reading of the whole file.
-    fn lex(&mut self, mut bytes: &[u8]) -> Result<(), Fault> {
+    fn lex(&mut self, mut bytes: &[u8]) -> Result<(), ValidationError> {
         if self.table.is_none() {
             let limit = MAX_HEADER_BYTES.min(self.rules.max_part_bytes);
             let window = window(bytes, limit + 1 - self.header.bytes().len() as u64);
@@ -199,7 +199,7 @@ impl Scanner {
             bytes = &bytes[taken..];
             if self.header.bytes().len() as u64 > limit {
                 let (lone_cr, open_quote) = (self.header.has_lone_cr(), self.lexer.open_quote());
-                return Err(Fault::HeaderTooLarge { limit, lone_cr, open_quote });
+                return Err(ValidationError::HeaderTooLarge { limit, lone_cr, open_quote });
             }
             if end.is_some() {
                 self.table = Some(self.begin_table()?);
@@ -207,7 +207,7 @@ impl Scanner {
         }
         let Some(table) = &mut self.table else { return Ok(()) };
         self.lexer.watch_cr(table.checks.is_some() && has_stray_cr(bytes));
-        let limit = table.cutter.room();
+        let limit = table.cutter.max_part_bytes();
         while !bytes.is_empty() {
             let window = window(bytes, limit + 1 - self.lexer.unended_bytes());
             let Some((n, record)) = self.lexer.next_record(window) else {
@@ -215,7 +215,7 @@ impl Scanner {
                 bytes = &bytes[window.len()..];
                 if self.lexer.unended_bytes() > limit {
                     let (line, open_quote) = (self.lexer.record_line(), self.lexer.open_quote());
-                    return Err(Fault::RecordTooLarge { line, limit, open_quote });
+                    return Err(ValidationError::RecordTooLarge { line, limit, open_quote });
                 }
                 if table.checks.is_some() {
                     hold(&mut self.held, window);
@@ -235,20 +235,20 @@ impl Scanner {
         Ok(())
     }
 
-    fn begin_table(&self) -> Result<Table, Fault> {
+    fn begin_table(&self) -> Result<Table, ValidationError> {
         let bytes = self.header.bytes();
         let columns = header::columns(bytes, self.rules.format);
         if self.rules.check {
             header::check(bytes, self.rules.format, &columns, &self.rules.required)?;
         }
-        let mark = if self.rules.check { header::mark(bytes).len() as u64 } else { 0 };
+        let mark = if self.rules.check { header::byte_order_mark(bytes).len() as u64 } else { 0 };
         let room = self.rules.max_part_bytes - (bytes.len() as u64 - mark);
         let checks =
             self.rules.check.then(|| RowChecks::new(bytes, self.rules.format, &columns, self.rules.lookup.as_deref()));
-        Ok(Table { header: mark..self.at, columns, cutter: Cutter::new(room, 1), blank: None, checks })
+        Ok(Table { header: mark..self.at, columns, cutter: Splitter::new(room, 1), blank: None, checks })
     }
 
-    fn end(&mut self) -> Result<(), Fault> {
+    fn end(&mut self) -> Result<(), ValidationError> {
         if let Some((offset, _)) = self.evidence {
             return Err(self.not_utf8(offset, true));
         }
@@ -259,11 +259,11 @@ impl Scanner {
             return Err(self.not_utf8(fault.offset(), true));
         }
         if self.header.is_empty() {
-            return Err(Fault::Empty);
+            return Err(ValidationError::Empty);
         }
         if let (true, Some(line)) = (self.rules.check, self.lexer.open_quote()) {
             let backslash = memmem::find(&self.held, b"\\\"").is_some();
-            return Err(Fault::UnclosedQuote { line, backslash });
+            return Err(ValidationError::UnclosedQuote { line, backslash });
         }
         let (Some(table), Some(mut record)) = (&mut self.table, self.lexer.unended()) else { return Ok(()) };
         // Half of a CRLF at the end of a file whose lines end so was cut off, and is no part of the field.
@@ -271,20 +271,22 @@ impl Scanner {
         table.row(&record, &self.held, self.at)
     }
 
-    fn not_utf8(&self, offset: u64, ends: bool) -> Fault {
+    fn not_utf8(&self, offset: u64, ends: bool) -> ValidationError {
         let evidence = self.evidence.as_ref().map(|(_, evidence)| evidence.as_slice()).unwrap_or_default();
-        Fault::NotUtf8 { offset, line: self.lexer.line(), encoding: Encoding::guess(evidence, ends) }
+        ValidationError::NotUtf8 { offset, line: self.lexer.line(), encoding: Encoding::guess(evidence, ends) }
     }
 
     /// What was counted in the rows lies before anything that was found later.
-    fn first_of(&self, fault: Fault) -> Fault {
+    fn first_of(&self, fault: ValidationError) -> ValidationError {
         match fault {
-            Fault::Ragged { ref rows, .. } => {
+            ValidationError::Ragged { ref rows, .. } => {
                 let counted = self.table.as_ref().and_then(|table| table.checks.as_ref()?.counted(true));
                 // Of rows without values, the count ends where the reading did.
                 let line = rows.first().map_or(0, |row| row.line);
                 counted
-                    .filter(|counted| matches!(counted, Fault::EmptyRows { line: first, .. } if *first < line))
+                    .filter(
+                        |counted| matches!(counted, ValidationError::EmptyRows { line: first, .. } if *first < line),
+                    )
                     .unwrap_or(fault)
             }
             _ => self.table.as_ref().and_then(|table| table.checks.as_ref()?.counted(true)).unwrap_or(fault),
@@ -313,16 +315,16 @@ fn window(bytes: &[u8], most: u64) -> &[u8] {
 
 impl Table {
     /// Adds the record that ends at offset `to`; `bytes` are its own, or the beginning of a very large one.
-    fn row(&mut self, record: &Record, bytes: &[u8], to: u64) -> Result<(), Fault> {
+    fn row(&mut self, record: &Record, bytes: &[u8], to: u64) -> Result<(), ValidationError> {
         let columns = self.columns.len();
         if record.blank {
-            let milestone = self.cutter.milestone();
+            let milestone = self.cutter.record_offset();
             self.blank.get_or_insert((record.line, milestone));
         } else {
             let blank = self.blank.take();
             if let Some(checks) = &mut self.checks {
                 match blank {
-                    Some((line, _)) if columns > 1 => return Err(Fault::BlankLine { line }),
+                    Some((line, _)) if columns > 1 => return Err(ValidationError::BlankLine { line }),
                     // In a table of one column a blank line is a row with an empty field.
                     Some((line, milestone)) => checks.blank_rows(line, self.cutter.rows_since(&milestone)),
                     None => {}
@@ -330,8 +332,12 @@ impl Table {
                 checks.row(record, bytes)?;
             }
         }
-        if record.bytes > self.cutter.room() {
-            return Err(Fault::RecordTooLarge { line: record.line, limit: self.cutter.room(), open_quote: None });
+        if record.bytes > self.cutter.max_part_bytes() {
+            return Err(ValidationError::RecordTooLarge {
+                line: record.line,
+                limit: self.cutter.max_part_bytes(),
+                open_quote: None,
+            });
         }
         self.cutter.add(to - record.bytes, to, record.line);
         Ok(())
@@ -342,18 +348,18 @@ impl Table {
 mod tests {
     use super::*;
 
-    fn rules(format: Format, check: bool) -> Rules {
-        Rules { format, max_part_bytes: 40, check, required: Vec::new(), lookup: None }
+    fn rules(format: Format, check: bool) -> ScanRules {
+        ScanRules { format, max_part_bytes: 40, check, required: Vec::new(), lookup: None }
     }
 
-    fn scan(rules: &Rules, bytes: &[u8], size: usize) -> Result<Layout, Fault> {
+    fn scan(rules: &ScanRules, bytes: &[u8], size: usize) -> Result<FileLayout, ValidationError> {
         let mut scanner = Scanner::new(rules.clone());
         bytes.chunks(size).try_for_each(|chunk| scanner.push(chunk))?;
         scanner.finish()
     }
 
     /// The message, which is the same however the bytes arrive.
-    fn refusal(rules: &Rules, bytes: &[u8]) -> String {
+    fn refusal(rules: &ScanRules, bytes: &[u8]) -> String {
         let whole = scan(rules, bytes, bytes.len().max(1)).expect_err(&String::from_utf8_lossy(bytes));
         for size in [1, 2, 7] {
             assert_eq!(scan(rules, bytes, size).unwrap_err(), whole, "by {size}");
@@ -441,8 +447,8 @@ mod tests {
 
     #[test]
     fn a_required_column_that_is_missing_is_named_with_the_one_that_may_be_meant() {
-        let required = vec![Required { column: "email".into(), need: "which program members need" }];
-        let rules = Rules { required, ..rules(Format::Csv, true) };
+        let required = vec![RequiredColumn { column: "email".into(), need: "which program members need" }];
+        let rules = ScanRules { required, ..rules(Format::Csv, true) };
         for (bytes, message) in [
             (&b"a,b\n1,2\n"[..], "the header has no column \"email\", which program members need"),
             (
@@ -461,13 +467,13 @@ mod tests {
 
     #[test]
     fn a_fault_far_into_a_file_has_its_byte_and_its_line() {
-        let rules = Rules { max_part_bytes: 1000, ..rules(Format::Csv, true) };
+        let rules = ScanRules { max_part_bytes: 1000, ..rules(Format::Csv, true) };
         let mut bytes = b"a,b\n".to_vec();
         bytes.extend(b"1,\"\n\"\n".repeat(50_000));
         let offset = bytes.len() as u64;
         bytes.extend(b"\xe9,2\n3\n");
         for size in [1000, 40_000, bytes.len()] {
-            let expected = Fault::NotUtf8 { offset, line: 100_002, encoding: Encoding::Windows1252OrLatin1 };
+            let expected = ValidationError::NotUtf8 { offset, line: 100_002, encoding: Encoding::Windows1252OrLatin1 };
             assert_eq!(scan(&rules, &bytes, size), Err(expected), "by {size}");
         }
     }
@@ -487,7 +493,7 @@ mod tests {
         let layout = scan(&rules, b"\xef\xbb\xbf\"a\n\", \xff\n1\n\n2,\"\n3\n\n", 3).unwrap();
         assert_eq!((layout.header, layout.bom), (0..11, true), "the mark is sent too");
         assert_eq!(layout.columns, ["a\n", " \u{fffd}"]);
-        assert_eq!(layout.parts, [Part { from: 11, to: 21, rows: 3, first_row: 1, first_line: 3 }]);
+        assert_eq!(layout.parts, [FilePart { from: 11, to: 21, rows: 3, first_row: 1, first_line: 3 }]);
     }
 
     #[test]
@@ -495,13 +501,13 @@ mod tests {
         let layout = scan(&rules(Format::Ssv, true), b"\xef\xbb\xbfa;b\r\n1;2\r\n3;\"\n\"\r\n\r\n\n", 4).unwrap();
         assert_eq!(
             layout,
-            Layout {
+            FileLayout {
                 bytes: 23,
                 bom: true,
                 header: 3..8,
                 columns: vec!["a".into(), "b".into()],
                 rows: 2,
-                parts: vec![Part { from: 8, to: 20, rows: 2, first_row: 1, first_line: 2 }],
+                parts: vec![FilePart { from: 8, to: 20, rows: 2, first_row: 1, first_line: 2 }],
                 warnings: Vec::new(),
             }
         );
@@ -509,7 +515,7 @@ mod tests {
 
     #[test]
     fn parts_are_filled_to_the_last_byte_and_end_between_records() {
-        let rules = Rules { max_part_bytes: 10, ..rules(Format::Csv, true) };
+        let rules = ScanRules { max_part_bytes: 10, ..rules(Format::Csv, true) };
         let layout = scan(&rules, b"a\n11\n\"\n\"\nlonger\n2\n3", 5).unwrap();
         let parts: Vec<_> = layout.parts.iter().map(|part| (part.from, part.to, part.rows, part.first_line)).collect();
         assert_eq!(parts, [(2, 9, 2, 2), (9, 16, 1, 5), (16, 19, 2, 6)]);

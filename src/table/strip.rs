@@ -1,7 +1,7 @@
 //! Which rows failed, as they were sent? A failure file without its reasons is a file that can be sent again.
 
 use super::header::{self, HeaderReader, MAX_HEADER_BYTES};
-use super::lexer::{Lexer, Mark, Record};
+use super::lexer::{LexEvent, Lexer, Record};
 use super::names::{self, WITHHELD, clip};
 use crate::job::Format;
 
@@ -10,7 +10,7 @@ use crate::job::Format;
 /// Nothing published says with which delimiter Marketo answers an import that was not `csv`, so it is found from the
 /// header: it is the one that makes the columns those that were sent.
 #[derive(Debug)]
-pub struct StripReason {
+pub struct FailedRowExtractor {
     sent: Vec<String>,
     header: HeaderReader,
     lexer: Lexer,
@@ -27,7 +27,7 @@ pub struct StripReason {
 
 /// What came of a failure file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Stripped {
+pub struct FailedRows {
     /// Of the failure file, so also of what was made of it.
     pub format: Format,
     pub rows: u64,
@@ -35,7 +35,7 @@ pub struct Stripped {
 
 /// Why a failure file can't be sent again.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum StripFault {
+pub enum FailedRowError {
     #[error("the file has no rows")]
     NoRows,
     #[error("the file's last column is neither \"Import Failure Reason\" nor \"Import Warning Reason\"")]
@@ -59,10 +59,10 @@ fn names(columns: &[String]) -> String {
     format!("{} {}", if columns.len() == 1 { "the column" } else { "the columns" }, listed.join(", "))
 }
 
-impl StripReason {
+impl FailedRowExtractor {
     /// `sent` are the columns of the file that was imported, as [`columns`](super::columns) reads them.
     pub fn new(sent: Vec<String>) -> Self {
-        StripReason {
+        FailedRowExtractor {
             sent,
             header: HeaderReader::default(),
             // Until the format is known. Names hold neither quotes nor line ends, so any finds the header's end.
@@ -80,11 +80,11 @@ impl StripReason {
     ///
     /// # Errors
     /// [`StripFault`]; what was added to `out` is of no use then.
-    pub fn push(&mut self, mut bytes: &[u8], out: &mut Vec<u8>) -> Result<(), StripFault> {
+    pub fn push(&mut self, mut bytes: &[u8], out: &mut Vec<u8>) -> Result<(), FailedRowError> {
         if self.format.is_none() {
             let end = self.header.push(&mut self.lexer, bytes);
             if self.header.bytes().len() as u64 > MAX_HEADER_BYTES {
-                return Err(StripFault::HeaderTooLarge);
+                return Err(FailedRowError::HeaderTooLarge);
             }
             let Some(n) = end else { return Ok(()) };
             bytes = &bytes[n..];
@@ -94,7 +94,7 @@ impl StripReason {
             self.lexer = Lexer::new(format, 1);
             let header = std::mem::take(&mut self.header);
             let marked = header.bytes();
-            self.strip(&marked[header::mark(marked).len()..], out)?;
+            self.strip(&marked[header::byte_order_mark(marked).len()..], out)?;
             self.rows = 0;
         }
         self.strip(bytes, out)
@@ -104,23 +104,23 @@ impl StripReason {
     ///
     /// # Errors
     /// As for [`StripReason::push`].
-    pub fn finish(mut self, out: &mut Vec<u8>) -> Result<Stripped, StripFault> {
-        let Some(format) = self.format else { return Err(StripFault::NoRows) };
+    pub fn finish(mut self, out: &mut Vec<u8>) -> Result<FailedRows, FailedRowError> {
+        let Some(format) = self.format else { return Err(FailedRowError::NoRows) };
         if let Some(line) = self.lexer.open_quote() {
-            return Err(StripFault::UnclosedQuote { line });
+            return Err(FailedRowError::UnclosedQuote { line });
         }
         if let Some(record) = self.lexer.unended() {
             self.record(&record, b"", out)?;
         }
-        if self.rows == 0 { Err(StripFault::NoRows) } else { Ok(Stripped { format, rows: self.rows }) }
+        if self.rows == 0 { Err(FailedRowError::NoRows) } else { Ok(FailedRows { format, rows: self.rows }) }
     }
 
-    fn strip(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Result<(), StripFault> {
+    fn strip(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Result<(), FailedRowError> {
         for &byte in bytes {
             let first = self.lexer.unended().is_none();
             match self.lexer.step(byte) {
-                Mark::End(record) if record.blank => self.begin_record(),
-                Mark::End(record) => {
+                LexEvent::End(record) if record.blank => self.begin_record(),
+                LexEvent::End(record) => {
                     let line_end: &[u8] = if self.previous == b'\r' { b"\r\n" } else { b"\n" };
                     self.record(&record, line_end, out)?;
                 }
@@ -129,7 +129,7 @@ impl StripReason {
                     if std::mem::take(&mut self.held_cr) {
                         self.keep(b'\r', out);
                     }
-                    self.delimiters += usize::from(mark == Mark::Delimiter);
+                    self.delimiters += usize::from(mark == LexEvent::Delimiter);
                     if self.delimiters < self.sent.len() {
                         self.keep(byte, out);
                     }
@@ -142,10 +142,10 @@ impl StripReason {
 
     /// The record is at its end. A row whose fields can't be told apart for sure is refused and not guessed at: it would
     /// be imported.
-    fn record(&mut self, record: &Record, line_end: &[u8], out: &mut Vec<u8>) -> Result<(), StripFault> {
+    fn record(&mut self, record: &Record, line_end: &[u8], out: &mut Vec<u8>) -> Result<(), FailedRowError> {
         let columns = self.sent.len() as u64 + 1;
         if record.fields != columns {
-            return Err(StripFault::Ragged { line: record.line, fields: record.fields, columns });
+            return Err(FailedRowError::Ragged { line: record.line, fields: record.fields, columns });
         }
         if !self.kept {
             // One empty field: bare, it would be a blank line.
@@ -168,8 +168,8 @@ impl StripReason {
         self.kept = true;
     }
 
-    fn find_format(&self) -> Result<Format, StripFault> {
-        let mut fault = StripFault::NoReason;
+    fn find_format(&self) -> Result<Format, FailedRowError> {
+        let mut fault = FailedRowError::NoReason;
         for format in Format::ALL {
             let mut found = header::columns(self.header.bytes(), format);
             if !found.pop().is_some_and(|name| header::is_reason(&name)) {
@@ -183,7 +183,7 @@ impl StripReason {
             };
             // Of a file that was not checked, the first line may be a person.
             let shown = |names: Vec<String>| -> Vec<String> {
-                if names::may_be_shown(&self.sent) {
+                if names::may_be_displayed(&self.sent) {
                     names
                 } else {
                     names.iter().map(|_| WITHHELD.to_owned()).collect()
@@ -191,9 +191,9 @@ impl StripReason {
             };
             let (missing, not_sent) = (without(&self.sent, &found), without(&found, &self.sent));
             fault = match (missing.is_empty(), not_sent.is_empty()) {
-                (false, _) => StripFault::Missing(shown(missing)),
-                (true, false) => StripFault::NotSent(shown(not_sent)),
-                (true, true) => StripFault::OtherOrder,
+                (false, _) => FailedRowError::Missing(shown(missing)),
+                (true, false) => FailedRowError::NotSent(shown(not_sent)),
+                (true, true) => FailedRowError::OtherOrder,
             };
         }
         Err(fault)
@@ -204,8 +204,8 @@ impl StripReason {
 mod tests {
     use super::*;
 
-    fn strip(sent: &[&str], text: &str, size: usize) -> Result<(String, Stripped), StripFault> {
-        let mut strip = StripReason::new(sent.iter().map(|&name| name.to_owned()).collect());
+    fn strip(sent: &[&str], text: &str, size: usize) -> Result<(String, FailedRows), FailedRowError> {
+        let mut strip = FailedRowExtractor::new(sent.iter().map(|&name| name.to_owned()).collect());
         let mut out = Vec::new();
         for chunk in text.as_bytes().chunks(size) {
             let mut piece = Vec::new();
@@ -233,7 +233,7 @@ mod tests {
             (vec!["a"], "a,Import Failure Reason\n,no\n", "a\n\"\"\n", Format::Csv, 1),
         ] {
             for size in [1, 2, 3, 100] {
-                let expected = (kept.to_owned(), Stripped { format, rows });
+                let expected = (kept.to_owned(), FailedRows { format, rows });
                 assert_eq!(strip(&sent, text, size), Ok(expected), "by {size}");
             }
         }

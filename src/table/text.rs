@@ -4,7 +4,7 @@ use memchr::memchr;
 
 /// Follows the bytes of a file, a sequence that a push has cut in two included.
 #[derive(Debug, Default)]
-pub(super) struct Utf8 {
+pub(super) struct Utf8Validator {
     /// Bytes seen so far.
     at: u64,
     /// The beginning of a sequence whose end is still to come: at most three bytes.
@@ -13,25 +13,25 @@ pub(super) struct Utf8 {
 
 /// The first byte that is not text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum NotText {
+pub(super) enum Utf8Error {
     /// The offset, from 0, of the first byte of the sequence that is wrong.
     Utf8(u64),
     /// The offset of a NUL. It is valid UTF-8, but no text has it, and all UTF-16 of Western text has.
     Nul(u64),
 }
 
-impl NotText {
+impl Utf8Error {
     pub fn offset(self) -> u64 {
         match self {
-            NotText::Utf8(offset) | NotText::Nul(offset) => offset,
+            Utf8Error::Utf8(offset) | Utf8Error::Nul(offset) => offset,
         }
     }
 }
 
-impl Utf8 {
-    pub fn push(&mut self, bytes: &[u8]) -> Result<(), NotText> {
+impl Utf8Validator {
+    pub fn push(&mut self, bytes: &[u8]) -> Result<(), Utf8Error> {
         let utf8 = self.follow(bytes);
-        let nul = memchr(0, bytes).map(|at| NotText::Nul(self.at + at as u64));
+        let nul = memchr(0, bytes).map(|at| Utf8Error::Nul(self.at + at as u64));
         self.at += bytes.len() as u64;
         match (utf8, nul) {
             (Err(bad), Some(nul)) if nul.offset() < bad.offset() => Err(nul),
@@ -42,7 +42,7 @@ impl Utf8 {
     }
 
     /// The end of the file: a sequence may not be left open.
-    pub fn finish(&self) -> Result<(), NotText> {
+    pub fn finish(&self) -> Result<(), Utf8Error> {
         if self.carry.is_empty() { Ok(()) } else { Err(self.bad_carry()) }
     }
 
@@ -51,7 +51,7 @@ impl Utf8 {
         &self.carry
     }
 
-    fn follow(&mut self, bytes: &[u8]) -> Result<(), NotText> {
+    fn follow(&mut self, bytes: &[u8]) -> Result<(), Utf8Error> {
         let carried = self.carry.len();
         let mut taken = 0;
         while !self.carry.is_empty() {
@@ -60,7 +60,7 @@ impl Utf8 {
             match std::str::from_utf8(&self.carry) {
                 Ok(_) => self.carry.clear(),
                 Err(error) if error.error_len().is_some() => {
-                    return Err(NotText::Utf8(self.at - carried as u64));
+                    return Err(Utf8Error::Utf8(self.at - carried as u64));
                 }
                 Err(_) => {}
             }
@@ -70,7 +70,7 @@ impl Utf8 {
         match std::str::from_utf8(rest) {
             Ok(_) => Ok(()),
             Err(error) if error.error_len().is_some() => {
-                Err(NotText::Utf8(self.at + (taken + error.valid_up_to()) as u64))
+                Err(Utf8Error::Utf8(self.at + (taken + error.valid_up_to()) as u64))
             }
             Err(error) => {
                 self.carry.extend_from_slice(&rest[error.valid_up_to()..]);
@@ -79,8 +79,8 @@ impl Utf8 {
         }
     }
 
-    fn bad_carry(&self) -> NotText {
-        NotText::Utf8(self.at - self.carry.len() as u64)
+    fn bad_carry(&self) -> Utf8Error {
+        Utf8Error::Utf8(self.at - self.carry.len() as u64)
     }
 }
 
@@ -88,8 +88,8 @@ impl Utf8 {
 mod tests {
     use super::*;
 
-    fn first_fault(bytes: &[u8], size: usize) -> Option<NotText> {
-        let mut utf8 = Utf8::default();
+    fn first_fault(bytes: &[u8], size: usize) -> Option<Utf8Error> {
+        let mut utf8 = Utf8Validator::default();
         bytes.chunks(size).try_for_each(|chunk| utf8.push(chunk)).and_then(|()| utf8.finish()).err()
     }
 
@@ -97,14 +97,14 @@ mod tests {
     fn the_fault_is_at_the_same_byte_however_the_bytes_arrive() {
         for (bytes, fault) in [
             ("ä€😀 plain".as_bytes(), None),
-            (b"caf\xe9, noir", Some(NotText::Utf8(3))),
-            (b"ab\xe2\x82", Some(NotText::Utf8(2))),
-            (b"ab\xe2\x82x", Some(NotText::Utf8(2))),
-            (b"ab\xf0\x9f\x98", Some(NotText::Utf8(2))),
-            (b"\xff\xfea\0", Some(NotText::Utf8(0))),
-            (b"e\0m\0", Some(NotText::Nul(1))),
-            (b"e\0\xff", Some(NotText::Nul(1))),
-            (b"\xc3\0", Some(NotText::Utf8(0))),
+            (b"caf\xe9, noir", Some(Utf8Error::Utf8(3))),
+            (b"ab\xe2\x82", Some(Utf8Error::Utf8(2))),
+            (b"ab\xe2\x82x", Some(Utf8Error::Utf8(2))),
+            (b"ab\xf0\x9f\x98", Some(Utf8Error::Utf8(2))),
+            (b"\xff\xfea\0", Some(Utf8Error::Utf8(0))),
+            (b"e\0m\0", Some(Utf8Error::Nul(1))),
+            (b"e\0\xff", Some(Utf8Error::Nul(1))),
+            (b"\xc3\0", Some(Utf8Error::Utf8(0))),
         ] {
             for size in 1..=bytes.len() {
                 assert_eq!(first_fault(bytes, size), fault, "{bytes:?} by {size}");

@@ -92,7 +92,7 @@ async fn a_token_in_the_form_is_taken_before_or_behind_the_file() {
             town.ended(job.id).await;
         }
     }
-    for create in town.simulator.ledger().creates {
+    for create in town.simulator.call_log().creates {
         assert!(create.query.keys().all(|name| name != "access_token"), "{create:?}");
     }
 }
@@ -113,7 +113,7 @@ async fn a_token_in_the_query_is_taken_for_every_call() {
     assert_eq!(code(&wrong.get(&status).await.1), "601");
     // The native API is not Marketo's.
     assert_eq!(program.get(&format!("/v1/jobs/{id}?access_token={token}")).await.0, 401);
-    for create in town.simulator.ledger().creates {
+    for create in town.simulator.call_log().creates {
         assert!(create.query.keys().all(|name| name != "access_token"), "{create:?}");
     }
 }

@@ -99,7 +99,7 @@ async fn the_parameters_reach_marketo_as_they_were_said() {
         let id = program.import(way.create, way.file).await;
         program.ended(&(way.about)(id, "status")).await;
     }
-    let ledger = town.simulator.ledger();
+    let ledger = town.simulator.call_log();
     let sent: Vec<String> = ledger
         .accepted()
         .map(|create| {

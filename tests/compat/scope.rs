@@ -111,7 +111,7 @@ async fn an_instance_is_picked_by_the_path_and_a_client_keeps_to_those_it_may_us
     assert_eq!(in_eu.token, web.token);
     let id = in_eu.import(LEADS, FILE).await;
     assert_eq!(in_eu.ended(&format!("/bulk/v1/leads/batch/{id}.json")).await["result"][0]["status"], "Complete");
-    assert_eq!((other.simulator.ledger().imports.len(), town.simulator.ledger().imports.len()), (1, 0));
+    assert_eq!((other.simulator.call_log().imports.len(), town.simulator.call_log().imports.len()), (1, 0));
     let theirs = crm.import("/instances/eu/bulk/v1/leads.json", FILE).await;
     assert_eq!(code(&crm.get(&format!("/bulk/v1/leads/batch/{theirs}.json")).await.1), "1013", "it is eu's");
     assert_eq!(crm.get(&format!("/instances/eu/bulk/v1/leads/batch/{theirs}.json")).await.1["success"], true);
@@ -161,7 +161,7 @@ async fn a_program_that_keeps_only_the_host_has_an_instance_of_its_own() {
     let id = crm.import(LEADS, FILE).await;
     let status = format!("/bulk/v1/leads/batch/{id}.json");
     assert_eq!(crm.ended(&status).await["result"][0]["status"], "Complete");
-    assert_eq!((other.simulator.ledger().imports.len(), town.simulator.ledger().imports.len()), (1, 0));
+    assert_eq!((other.simulator.call_log().imports.len(), town.simulator.call_log().imports.len()), (1, 0));
     assert_eq!(crm.get(&format!("/instances/eu{status}")).await.1["success"], true);
     assert_eq!(code(&crm.get(&format!("/instances/default{status}")).await.1), "1013");
     // The token in a form says whose instance it is; the native API means the same one.

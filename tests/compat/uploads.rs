@@ -26,7 +26,7 @@ async fn forty_uploads_at_once_are_all_taken_and_none_sees_1016() {
         let ended = program.ended(&format!("/bulk/v1/leads/batch/{id}.json")).await;
         assert_eq!(ended["result"][0]["numOfLeadsProcessed"], 1, "{ended}");
     }
-    let ledger = town.simulator.ledger();
+    let ledger = town.simulator.call_log();
     assert_eq!(ledger.imports.len(), 40, "each was imported, and none twice");
     assert!(ledger.most_queued <= 10 && ledger.most_importing <= 2);
 }

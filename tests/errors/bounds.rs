@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use marqueue::job::JobState;
-use marqueue::simulator::{Call, Effect, Fault};
+use marqueue::simulator::{Call, Fault, FaultEffect};
 
 use crate::fake::{Answer, Fake};
 use crate::support::{Town, quick};
@@ -69,7 +69,7 @@ async fn long_words_of_marketo_are_clipped_wherever_they_are_kept() {
     town.config = fake.instance("fake");
     town.start().await;
     let failed = town.add(&format!("{LEADS}&instance=fake"), FILE).await.id;
-    town.simulator.push_fault(Fault::on(Call::Create, Effect::error(1006, &long)));
+    town.simulator.push_fault(Fault::on(Call::Create, FaultEffect::error(1006, &long)));
     let refused = town.add(LEADS, FILE).await.id;
     for id in [failed, refused] {
         let job = town.ended(id).await;

@@ -3,7 +3,7 @@
 use std::process::Command;
 
 use marqueue::job::{JobId, JobState};
-use marqueue::simulator::{Call, Effect, Fault};
+use marqueue::simulator::{Call, Fault, FaultEffect};
 use serde_json::{Value, json};
 
 use crate::LEADS;
@@ -21,7 +21,7 @@ impl Town {
 
     /// A complete job of [`THREE`] of whose import every status says `edit`.
     async fn counted(&mut self, edit: Value) -> JobId {
-        let fault = Fault::on(Call::Status, Effect::edit(edit)).times(u32::MAX);
+        let fault = Fault::on(Call::Status, FaultEffect::edit(edit)).times(u32::MAX);
         self.simulator.push_fault(fault);
         let id = self.add(LEADS, THREE).await.id;
         let job = self.ended(id).await;
@@ -105,22 +105,22 @@ async fn a_count_that_marketo_leaves_out_is_unknown_everywhere() {
 #[tokio::test]
 async fn a_count_without_its_file_is_not_the_absence_of_failures() {
     for (effect, edit, exit, words) in [
-        (Some(Effect::http(404)), json!({}), 4, "Marketo counted 1 row as failed and gave no file of them"),
+        (Some(FaultEffect::http(404)), json!({}), 4, "Marketo counted 1 row as failed and gave no file of them"),
         (None, json!({"numOfRowsFailed": 2, "numOfLeadsProcessed": 1}), 4, "2 rows as failed, and its file has 1"),
         (
-            Some(Effect::http(404)),
+            Some(FaultEffect::http(404)),
             json!({"numOfRowsFailed": null}),
             4,
             "unknown: Marketo gave neither a count nor a file of rows",
         ),
         (
-            Some(Effect::http(404)),
+            Some(FaultEffect::http(404)),
             json!({"numOfRowsFailed": 0, "numOfLeadsProcessed": 2}),
             4,
             "Marketo counted no row as failed, but 1 row of 3 is unaccounted for",
         ),
         (
-            Some(Effect::http(404)),
+            Some(FaultEffect::http(404)),
             json!({"numOfRowsFailed": 0, "numOfLeadsProcessed": 3}),
             0,
             "no row of job 1 has failed",

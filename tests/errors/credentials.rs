@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use marqueue::job::BatchState;
-use marqueue::simulator::{Call, Effect, Fault, Settings};
+use marqueue::simulator::{Call, Fault, FaultEffect, Settings};
 
 use crate::fake::{Answer, Fake};
 use crate::support::{Town, leads, quick};
@@ -21,30 +21,30 @@ async fn a_token_that_is_refused_is_replaced_and_the_call_sent_again_at_once() {
     town.simulator.revoke_tokens();
     let id = town.add(LEADS, FILE).await.id;
     town.complete(id, 1).await;
-    town.simulator.push_fault(Fault::on(Call::Create, Effect::error(602, "Access token expired")));
+    town.simulator.push_fault(Fault::on(Call::Create, FaultEffect::error(602, "Access token expired")));
     let id = town.add(LEADS, FILE).await.id;
     town.complete(id, 1).await;
-    let ledger = town.simulator.ledger();
+    let ledger = town.simulator.call_log();
     assert_eq!(outcomes(&ledger), ["ok", "601", "ok", "602", "ok"]);
     assert_eq!(ledger.calls_of(Call::Token), 3);
     // On a poll it says nothing about the import either.
-    town.simulator.push_fault(Fault::on(Call::Status, Effect::error(601, "Access token invalid")));
+    town.simulator.push_fault(Fault::on(Call::Status, FaultEffect::error(601, "Access token invalid")));
     let id = town.add(LEADS, FILE).await.id;
     town.complete(id, 1).await;
-    assert_eq!(town.simulator.ledger().creates.len(), 6);
+    assert_eq!(town.simulator.call_log().creates.len(), 6);
 }
 
 #[tokio::test]
 async fn tokens_refused_in_a_row_make_uploads_wait_and_go_on() {
     let mut town = Town::with_daemon(quick()).await;
-    town.simulator.push_fault(Fault::on(Call::Create, Effect::error(601, "Access token invalid")).times(6));
+    town.simulator.push_fault(Fault::on(Call::Create, FaultEffect::error(601, "Access token invalid")).times(6));
     let first = town.add(LEADS, FILE).await.id;
     let second = town.add(LEADS, FILE).await.id;
     for id in [first, second] {
         town.complete(id, 1).await;
     }
     assert!(town.instance().await["pause"].is_null());
-    let ledger = town.simulator.ledger();
+    let ledger = town.simulator.call_log();
     assert_eq!((ledger.errors_of("601"), ledger.imports.len()), (6, 2));
     assert!(town.get(&format!("/v1/jobs/{first}/history")).await.contains("601: Access token invalid"));
 }
@@ -54,10 +54,10 @@ async fn tokens_refused_in_a_row_make_a_poll_wait_and_go_on() {
     let mut town = Town::with_daemon(quick()).await;
     let id = town.add(LEADS, "email,firstName\na@example.com,!lasts:200ms\n").await.id;
     town.in_state(id, BatchState::Importing).await;
-    town.simulator.push_fault(Fault::on(Call::Status, Effect::error(602, "Access token expired")).times(5));
+    town.simulator.push_fault(Fault::on(Call::Status, FaultEffect::error(602, "Access token expired")).times(5));
     town.complete(id, 1).await;
     assert!(town.instance().await["pause"].is_null());
-    let ledger = town.simulator.ledger();
+    let ledger = town.simulator.call_log();
     assert_eq!((ledger.errors_of("602"), ledger.imports.len()), (5, 1));
 }
 
@@ -134,17 +134,17 @@ async fn an_envelope_of_601_for_a_token_refuses_the_credentials() {
 #[tokio::test]
 async fn without_permission_the_instance_stops_and_no_job_is_burnt() {
     let mut town = Town::with_daemon(quick()).await;
-    town.simulator.push_fault(Fault::on(Call::Create, Effect::error(603, "Access denied")));
+    town.simulator.push_fault(Fault::on(Call::Create, FaultEffect::error(603, "Access denied")));
     stopped_until_resumed(&mut town, "603: Access denied").await;
-    assert_eq!(outcomes(&town.simulator.ledger()), ["603", "ok", "ok"]);
+    assert_eq!(outcomes(&town.simulator.call_log()), ["603", "ok", "ok"]);
 }
 
 #[tokio::test]
 async fn credentials_that_the_identity_endpoint_refuses_stop_the_instance() {
     let mut town = Town::with_daemon(quick()).await;
-    town.simulator.push_fault(Fault::on(Call::Token, Effect::http(401)));
+    town.simulator.push_fault(Fault::on(Call::Token, FaultEffect::http(401)));
     stopped_until_resumed(&mut town, "identity endpoint refused the credentials: HTTP 401").await;
-    assert_eq!(outcomes(&town.simulator.ledger()), ["ok", "ok"]);
+    assert_eq!(outcomes(&town.simulator.call_log()), ["ok", "ok"]);
 }
 
 /// The first upload meets a fault for which the instance stops with `reason`; a person resumes it.
@@ -160,7 +160,7 @@ async fn stopped_until_resumed(town: &mut Town, reason: &str) {
     }
     let waiting = town.in_state(first, BatchState::Pending).await;
     assert_eq!(waiting.batches[0].attempts, 0);
-    assert_eq!(town.simulator.ledger().imports.len(), 0);
+    assert_eq!(town.simulator.call_log().imports.len(), 0);
     town.resume().await;
     for id in [first, second] {
         town.complete(id, 1).await;
@@ -178,7 +178,7 @@ async fn tokens_that_live_two_seconds_carry_forty_files() {
     for id in ids {
         town.complete(id, 1).await;
     }
-    let ledger = town.simulator.ledger();
+    let ledger = town.simulator.call_log();
     assert_eq!(ledger.imports.len(), 40);
     assert!(ledger.calls_of(Call::Token) >= 2, "it was long enough for a token to end");
 }
@@ -191,7 +191,7 @@ async fn a_token_that_ends_while_its_call_waits_at_the_gate_is_not_sent() {
     town.start().await;
     let id = town.add(LEADS, FILE).await.id;
     town.complete(id, 1).await;
-    let ledger = town.simulator.ledger();
+    let ledger = town.simulator.call_log();
     assert_eq!(ledger.errors_of("601") + ledger.errors_of("602"), 0, "{:?}", ledger.errors);
 }
 
@@ -200,7 +200,7 @@ async fn an_identity_endpoint_that_fails_makes_the_instance_quiet_and_polls_back
     let mut town = Town::new(quick()).await;
     town.config = "backoff_min = \"300ms\"\nbackoff_max = \"400ms\"\n".into();
     town.start().await;
-    town.simulator.push_fault(Fault::on(Call::Token, Effect::http(500)).times(2));
+    town.simulator.push_fault(Fault::on(Call::Token, FaultEffect::http(500)).times(2));
     let id = town.add(LEADS, FILE).await.id;
     let text = town.explained(id, "service", true).await;
     assert!(text.contains("can't be reached or says that it is down"), "{text}");
@@ -209,14 +209,14 @@ async fn an_identity_endpoint_that_fails_makes_the_instance_quiet_and_polls_back
     let id = town.add(LEADS, "email,firstName\na@example.com,!lasts:300ms\n").await.id;
     town.in_state(id, BatchState::Importing).await;
     town.simulator.revoke_tokens();
-    town.simulator.push_fault(Fault::on(Call::Token, Effect::LoseRequest).times(2));
+    town.simulator.push_fault(Fault::on(Call::Token, FaultEffect::LoseRequest).times(2));
     town.complete(id, 1).await;
     let history = town.get(&format!("/v1/jobs/{id}/history")).await;
     assert!(
         history.contains("ask-failed") && history.contains("no token from Marketo's identity endpoint"),
         "{history}"
     );
-    assert_eq!(town.simulator.ledger().creates.len(), 2);
+    assert_eq!(town.simulator.call_log().creates.len(), 2);
 }
 
 #[tokio::test]
@@ -225,7 +225,7 @@ async fn a_fault_of_the_instance_does_not_spin_while_a_persons_pause_stands() {
     let id = town.add(LEADS, "email,firstName\na@example.com,!lasts:200ms\n").await.id;
     town.in_state(id, BatchState::Importing).await;
     assert_eq!(town.json("POST", "/v1/instances/default/pause").await.0, 200);
-    town.simulator.push_fault(Fault::on(Call::Status, Effect::error(607, "Daily quota reached")).times(2));
+    town.simulator.push_fault(Fault::on(Call::Status, FaultEffect::error(607, "Daily quota reached")).times(2));
     // Either the quota's pause holds now, or the poll has one of its own: asking again at once is neither.
     town.until("the poll has a pause", async |town| {
         let kind = town.instance().await["pause"]["kind"].take();
@@ -234,10 +234,10 @@ async fn a_fault_of_the_instance_does_not_spin_while_a_persons_pause_stands() {
     })
     .await;
     let waiting = town.add(LEADS, FILE).await.id;
-    assert_eq!(town.simulator.ledger().creates.len(), 1, "the person's pause is still one");
+    assert_eq!(town.simulator.call_log().creates.len(), 1, "the person's pause is still one");
     town.until("all goes on", async |town| {
         town.resume().await;
-        town.job(id).await.state.has_ended().then_some(())
+        town.job(id).await.state.is_terminal().then_some(())
     })
     .await;
     for id in [id, waiting] {

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use marqueue::job::{BatchState, JobState};
-use marqueue::simulator::{Call, Code, Effect, Fault};
+use marqueue::simulator::{Call, Code, Fault, FaultEffect};
 
 use crate::support::{Town, quick};
 use crate::{FILE, LEADS, outcomes};
@@ -14,7 +14,7 @@ async fn too_many_calls_hold_every_call_for_a_window() {
     town.config = "limits = { calls = 5000, window = \"2s\" }\n".into();
     town.start().await;
     town.simulator
-        .push_fault(Fault::on(Call::Create, Effect::error(606, "Max rate limit '100' exceeded within '20' secs")));
+        .push_fault(Fault::on(Call::Create, FaultEffect::error(606, "Max rate limit '100' exceeded within '20' secs")));
     let first = town.add(LEADS, FILE).await.id;
     let text = town.explained(first, "calls", true).await;
     assert!(text.contains("606: Max rate limit"), "{text}");
@@ -23,7 +23,7 @@ async fn too_many_calls_hold_every_call_for_a_window() {
     for id in [first, second] {
         town.complete(id, 1).await;
     }
-    let ledger = town.simulator.ledger();
+    let ledger = town.simulator.call_log();
     assert_eq!(outcomes(&ledger), ["606", "ok", "ok"]);
     let wait = ledger.creates[1].at - ledger.creates[0].at;
     assert!(wait >= Duration::from_millis(1990), "the window is two seconds, and the wait was {wait:?}");
@@ -32,14 +32,16 @@ async fn too_many_calls_hold_every_call_for_a_window() {
 #[tokio::test]
 async fn a_poll_that_came_too_often_holds_uploads_too() {
     let mut town = Town::with_daemon(quick()).await;
-    town.simulator.push_fault(Fault::on(Call::Status, Effect::error(606, "Max rate limit")));
+    town.simulator.push_fault(Fault::on(Call::Status, FaultEffect::error(606, "Max rate limit")));
     let first = town.add(LEADS, FILE).await.id;
-    town.until("the poll was refused", async |town| (town.simulator.ledger().errors_of("606") == 1).then_some(()))
+    town.until("the poll was refused", async |town| (town.simulator.call_log().errors_of("606") == 1).then_some(()))
         .await;
     let refused = Instant::now();
     let second = town.add(LEADS, FILE).await.id;
-    town.until("the second file is uploaded", async |town| (town.simulator.ledger().creates.len() == 2).then_some(()))
-        .await;
+    town.until("the second file is uploaded", async |town| {
+        (town.simulator.call_log().creates.len() == 2).then_some(())
+    })
+    .await;
     assert!(refused.elapsed() >= Duration::from_millis(900), "{:?}", refused.elapsed());
     for id in [first, second] {
         town.complete(id, 1).await;
@@ -49,7 +51,8 @@ async fn a_poll_that_came_too_often_holds_uploads_too() {
 #[tokio::test]
 async fn too_many_calls_at_once_mean_a_short_wait_and_fewer_at_once() {
     let mut town = Town::with_daemon(quick()).await;
-    town.simulator.push_fault(Fault::on(Call::Create, Effect::error(615, "Concurrent access limit reached")).times(2));
+    town.simulator
+        .push_fault(Fault::on(Call::Create, FaultEffect::error(615, "Concurrent access limit reached")).times(2));
     let mut ids = Vec::new();
     for _ in 0..6 {
         ids.push(town.add(LEADS, FILE).await.id);
@@ -68,7 +71,7 @@ async fn too_many_calls_at_once_mean_a_short_wait_and_fewer_at_once() {
     for id in ids {
         town.complete(id, 1).await;
     }
-    let ledger = town.simulator.ledger();
+    let ledger = town.simulator.call_log();
     assert_eq!((ledger.errors_of("615"), ledger.imports.len()), (2, 6));
 }
 
@@ -78,14 +81,14 @@ async fn a_marketo_that_is_down_is_tried_again_by_one_upload_at_a_time_and_no_at
     town.config = "backoff_min = \"200ms\"\nmax_attempts = 1\n".into();
     town.start().await;
     for effect in [
-        Effect::error(608, "API temporarily unavailable"),
-        Effect::Error { code: Some(Code::Number(614)), message: "Invalid subscription".into(), executed: false },
-        Effect::http(429),
-        Effect::http(503),
-        Effect::http(404),
+        FaultEffect::error(608, "API temporarily unavailable"),
+        FaultEffect::Error { code: Some(Code::Number(614)), message: "Invalid subscription".into(), executed: false },
+        FaultEffect::http(429),
+        FaultEffect::http(503),
+        FaultEffect::http(404),
     ] {
         // Once to find out, and once more by the one upload that tries.
-        let before = town.simulator.ledger().creates.len();
+        let before = town.simulator.call_log().creates.len();
         town.json("POST", "/v1/instances/default/pause").await;
         let mut ids = Vec::new();
         for _ in 0..8 {
@@ -100,7 +103,7 @@ async fn a_marketo_that_is_down_is_tried_again_by_one_upload_at_a_time_and_no_at
             assert_eq!((job.state, job.batches[0].attempts), (JobState::Complete, 1), "{effect:?}");
         }
         // At most five at once, and then one a pause.
-        let sent = town.simulator.ledger().creates.len() - before;
+        let sent = town.simulator.call_log().creates.len() - before;
         assert_eq!(sent, 8 + 6, "{effect:?}");
         let failures = town.instance().await["quiet_until"].take();
         assert!(failures.is_null(), "{failures}");

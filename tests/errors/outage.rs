@@ -79,7 +79,7 @@ async fn after_an_outage_of_any_kind_every_job_is_complete() {
         let enough = if matches!(*name, "hang") { JOBS + 1 } else { FAILURES };
         town.until(&format!("{name} lasts"), async |_| (failures.load(Ordering::SeqCst) >= enough).then_some(())).await;
         for &id in jobs {
-            assert!(!town.job(id).await.state.has_ended(), "{name}: job {id}");
+            assert!(!town.job(id).await.state.is_terminal(), "{name}: job {id}");
         }
         out.store(false, Ordering::SeqCst);
     }
@@ -147,7 +147,7 @@ async fn content_of_a_job_given_up_stays_and_is_said_to_wait() {
     let good = loop {
         let good = town.add(&query, FILE).await.id;
         town.complete(good, 1).await;
-        if town.job(bad).await.state.has_ended() {
+        if town.job(bad).await.state.is_terminal() {
             break good;
         }
     };

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use marqueue::job::{BatchState, JobState};
-use marqueue::simulator::{Call, Effect, Fault, Garbled, Settings};
+use marqueue::simulator::{Call, Corruption, Fault, FaultEffect, Settings};
 
 use crate::fake::{Answer, Fake};
 use crate::support::{Town, quick};
@@ -16,29 +16,29 @@ use crate::{FILE, LEADS};
 async fn no_poll_that_fails_sends_anything_again() {
     let mut town = Town::with_daemon(quick()).await;
     let effects = [
-        Effect::http(500),
-        Effect::http(502),
-        Effect::http(503),
-        Effect::http(429),
-        Effect::http(404),
-        Effect::http(413),
-        Effect::error(604, "Timed out"),
-        Effect::error(608, "Unavailable"),
-        Effect::error(610, "Not found"),
-        Effect::error(611, "System error"),
-        Effect::error(614, "Invalid subscription"),
-        Effect::error(713, "Transient"),
-        Effect::error(719, "Lock"),
-        Effect::error(1003, "Wrong"),
-        Effect::error(1016, "Full"),
-        Effect::error(1019, "Busy"),
-        Effect::error(9999, "New"),
-        Effect::error(606, "Too many"),
-        Effect::LoseRequest,
-        Effect::LoseAnswer,
-        Effect::Garble(Garbled::Empty),
-        Effect::Garble(Garbled::Cut),
-        Effect::Garble(Garbled::Torn),
+        FaultEffect::http(500),
+        FaultEffect::http(502),
+        FaultEffect::http(503),
+        FaultEffect::http(429),
+        FaultEffect::http(404),
+        FaultEffect::http(413),
+        FaultEffect::error(604, "Timed out"),
+        FaultEffect::error(608, "Unavailable"),
+        FaultEffect::error(610, "Not found"),
+        FaultEffect::error(611, "System error"),
+        FaultEffect::error(614, "Invalid subscription"),
+        FaultEffect::error(713, "Transient"),
+        FaultEffect::error(719, "Lock"),
+        FaultEffect::error(1003, "Wrong"),
+        FaultEffect::error(1016, "Full"),
+        FaultEffect::error(1019, "Busy"),
+        FaultEffect::error(9999, "New"),
+        FaultEffect::error(606, "Too many"),
+        FaultEffect::LoseRequest,
+        FaultEffect::LoseAnswer,
+        FaultEffect::Garble(Corruption::Empty),
+        FaultEffect::Garble(Corruption::Cut),
+        FaultEffect::Garble(Corruption::Torn),
     ];
     let all = effects.len();
     let mut ids = Vec::new();
@@ -49,7 +49,7 @@ async fn no_poll_that_fails_sends_anything_again() {
     for id in ids {
         town.complete(id, 1).await;
     }
-    let ledger = town.simulator.ledger();
+    let ledger = town.simulator.call_log();
     assert_eq!((ledger.creates.len(), ledger.imports.len()), (all, all));
 }
 
@@ -63,7 +63,7 @@ async fn an_import_that_marketo_does_not_know_any_more_ends_its_job_with_the_rea
     assert_eq!(job.state, JobState::Failed);
     let error = job.error.expect("a reason");
     assert!(error.starts_with("Marketo does not know the import any more: 1013: Import '"), "{error}");
-    let ledger = town.simulator.ledger();
+    let ledger = town.simulator.call_log();
     assert_eq!((ledger.creates.len(), ledger.errors_of("1013")), (1, 3));
 }
 
@@ -73,7 +73,7 @@ async fn an_import_that_ended_as_failed_gives_its_job_marketos_message() {
     let id = town.add(LEADS, "email,firstName\na@example.com,!batch-failed:Out of order\n").await.id;
     let job = town.ended(id).await;
     assert_eq!((job.state, job.error.as_deref()), (JobState::Failed, Some("Out of order")));
-    assert_eq!(town.simulator.ledger().creates.len(), 1);
+    assert_eq!(town.simulator.call_log().creates.len(), 1);
 }
 
 const TWO: &str = "email,firstName\na@example.com,Ann\nb@example.com,!fail:No such person\n";
@@ -84,14 +84,14 @@ async fn files_that_come_late_are_asked_for_until_they_come() {
     town.config = "backoff_min = \"100ms\"\n".into();
     town.start().await;
     for effect in [
-        Effect::http(404),
-        Effect::http(500),
-        Effect::http(503),
-        Effect::error(611, "System error"),
-        Effect::error(610, "Not found"),
-        Effect::LoseAnswer,
-        Effect::Garble(Garbled::Empty),
-        Effect::Garble(Garbled::Torn),
+        FaultEffect::http(404),
+        FaultEffect::http(500),
+        FaultEffect::http(503),
+        FaultEffect::error(611, "System error"),
+        FaultEffect::error(610, "Not found"),
+        FaultEffect::LoseAnswer,
+        FaultEffect::Garble(Corruption::Empty),
+        FaultEffect::Garble(Corruption::Torn),
     ] {
         town.simulator.push_fault(Fault::on(Call::Failures, effect.clone()).times(3));
         let id = town.add(LEADS, TWO).await.id;
@@ -104,7 +104,7 @@ async fn files_that_come_late_are_asked_for_until_they_come() {
             "{effect:?}"
         );
     }
-    assert_eq!(town.simulator.ledger().creates.len(), 8);
+    assert_eq!(town.simulator.call_log().creates.len(), 8);
 }
 
 #[tokio::test]
@@ -112,11 +112,11 @@ async fn a_file_that_never_comes_does_not_hold_its_job_for_ever_and_the_history_
     let mut town = Town::new(quick()).await;
     town.config = "max_attempts = 2\n".into();
     town.start().await;
-    town.simulator.push_fault(Fault::on(Call::Failures, Effect::http(404)).times(100));
+    town.simulator.push_fault(Fault::on(Call::Failures, FaultEffect::http(404)).times(100));
     let id = town.add(LEADS, TWO).await.id;
     let job = town.complete(id, 1).await;
     assert_eq!((job.rows.failed, job.batches[0].failures_bytes), (Some(1), None));
-    assert_eq!(town.simulator.ledger().calls_of(Call::Failures), 4);
+    assert_eq!(town.simulator.call_log().calls_of(Call::Failures), 4);
     let history = town.get(&format!("/v1/jobs/{id}/history")).await;
     assert!(history.contains("complete without the failures file. Marketo was asked 4 times"), "{history}");
 }
@@ -165,5 +165,5 @@ async fn what_marketo_has_is_followed_while_a_person_has_paused_the_uploads() {
     let waiting = town.add(LEADS, FILE).await.id;
     town.complete(id, 1).await;
     town.explained(waiting, "person", false).await;
-    assert_eq!(town.simulator.ledger().creates.len(), 1);
+    assert_eq!(town.simulator.call_log().creates.len(), 1);
 }

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use jiff::tz::Offset;
 use marqueue::clock::Clock;
 use marqueue::job::JobState;
-use marqueue::simulator::{Call, Effect, Fault};
+use marqueue::simulator::{Call, Fault, FaultEffect};
 
 use crate::support::{Town, quick};
 use crate::{FILE, LEADS, outcomes};
@@ -31,7 +31,7 @@ async fn at_the_end_of_a_day(limits: &str) -> (Town, Timestamp) {
 #[tokio::test]
 async fn a_used_up_day_stops_all_calls_until_its_end_across_restarts_and_goes_on_by_itself() {
     let (mut town, reset) = at_the_end_of_a_day("").await;
-    town.simulator.push_fault(Fault::on(Call::Create, Effect::error(607, "Daily quota reached")));
+    town.simulator.push_fault(Fault::on(Call::Create, FaultEffect::error(607, "Daily quota reached")));
     let id = town.add(LEADS, FILE).await.id;
     let pause = town.paused().await;
     let until = reset.to_string();
@@ -42,10 +42,10 @@ async fn a_used_up_day_stops_all_calls_until_its_end_across_restarts_and_goes_on
     assert!(text.contains("makes no calls until the day is over: 607: Daily quota reached"), "{text}");
     let waiting = town.job(id).await;
     assert_eq!((waiting.state, waiting.batches[0].attempts), (JobState::Pending, 0));
-    assert_eq!(outcomes(&town.simulator.ledger()), ["607"]);
+    assert_eq!(outcomes(&town.simulator.call_log()), ["607"]);
     town.complete(id, 1).await;
     assert!(now() >= reset);
-    assert_eq!(outcomes(&town.simulator.ledger()), ["607", "ok"]);
+    assert_eq!(outcomes(&town.simulator.call_log()), ["607", "ok"]);
     assert!(town.instance().await["pause"].is_null());
 }
 
@@ -64,18 +64,18 @@ async fn our_own_limit_of_calls_ends_with_the_day_too() {
     assert_eq!(town.instance().await["limits"]["calls_today"], 1);
     town.complete(id, 1).await;
     assert!(now() >= reset);
-    let ledger = town.simulator.ledger();
+    let ledger = town.simulator.call_log();
     assert_eq!((ledger.calls_of(Call::Create), ledger.calls_of(Call::Status)), (1, 1));
 }
 
 #[tokio::test]
 async fn a_person_who_resumes_does_not_wait_for_the_end_of_the_day() {
     let mut town = Town::with_daemon(quick()).await;
-    town.simulator.push_fault(Fault::on(Call::Status, Effect::error(607, "Daily quota reached")));
+    town.simulator.push_fault(Fault::on(Call::Status, FaultEffect::error(607, "Daily quota reached")));
     let id = town.add(LEADS, FILE).await.id;
     let until = town.paused().await["until"].take();
     assert!(until.as_str().is_some_and(|until| until.ends_with("T06:00:00Z")), "{until}");
     town.resume().await;
     town.complete(id, 1).await;
-    assert_eq!(outcomes(&town.simulator.ledger()), ["ok"], "a poll that met the quota is no second upload");
+    assert_eq!(outcomes(&town.simulator.call_log()), ["ok"], "a poll that met the quota is no second upload");
 }

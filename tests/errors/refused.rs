@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use marqueue::job::{BatchState, JobState};
-use marqueue::simulator::{Call, Effect, Fault};
+use marqueue::simulator::{Call, Fault, FaultEffect};
 
 use crate::fake::{Answer, Fake};
 use crate::support::{Town, quick};
@@ -24,13 +24,13 @@ async fn a_wrong_request_fails_its_job_with_marketos_words_and_is_not_sent_again
         (702, "Record not found"),
         (1077, "Value for field is too long"),
     ] {
-        let before = town.simulator.ledger().creates.len();
-        town.simulator.push_fault(Fault::on(Call::Create, Effect::error(code, words)));
+        let before = town.simulator.call_log().creates.len();
+        town.simulator.push_fault(Fault::on(Call::Create, FaultEffect::error(code, words)));
         let id = town.add(LEADS, FILE).await.id;
         let job = town.ended(id).await;
         assert_eq!((job.state, job.error), (JobState::Failed, Some(format!("{code}: {words}"))));
         assert!(town.explained(id, "nothing", false).await.contains(words));
-        assert_eq!(town.simulator.ledger().creates.len(), before + 1);
+        assert_eq!(town.simulator.call_log().creates.len(), before + 1);
     }
 }
 
@@ -40,7 +40,7 @@ async fn an_unknown_code_of_one_batch_alone_uses_up_no_attempt() {
     town.config = "backoff_min = \"300ms\"\nbackoff_max = \"300ms\"\nmax_attempts = 1\n".into();
     town.start().await;
     for code in [9999, 611] {
-        town.simulator.push_fault(Fault::on(Call::Create, Effect::error(code, "Out of paper")).times(4));
+        town.simulator.push_fault(Fault::on(Call::Create, FaultEffect::error(code, "Out of paper")).times(4));
         let id = town.add(LEADS, FILE).await.id;
         let text = town.explained(id, "backoff", true).await;
         assert!(text.contains(&format!("{code}: Out of paper (attempts used: 0)")), "{text}");
@@ -89,7 +89,7 @@ async fn one_file_that_is_always_refused_fails_and_eleven_complete() {
             let _: () = town
                 .until("the bad file was tried again, or has failed", async |town| {
                     let job = town.job(bad).await;
-                    (job.state.has_ended() || job.batches[0].attempts > number.min(6)).then_some(())
+                    (job.state.is_terminal() || job.batches[0].attempts > number.min(6)).then_some(())
                 })
                 .await;
         }
@@ -106,13 +106,13 @@ async fn a_refusal_of_one_batch_does_not_hold_the_others() {
     let mut town = Town::new(quick()).await;
     town.config = "backoff_min = \"60s\"\nbackoff_max = \"60s\"\n".into();
     town.start().await;
-    town.simulator.push_fault(Fault::on(Call::Create, Effect::error(611, "System error")));
+    town.simulator.push_fault(Fault::on(Call::Create, FaultEffect::error(611, "System error")));
     let first = town.add(LEADS, FILE).await.id;
     town.explained(first, "backoff", true).await;
     let second = town.add(LEADS, FILE).await.id;
     town.complete(second, 1).await;
     assert_eq!(town.job(first).await.batches[0].state, BatchState::Pending);
-    assert_eq!(outcomes(&town.simulator.ledger()), ["611", "ok"]);
+    assert_eq!(outcomes(&town.simulator.call_log()), ["611", "ok"]);
 }
 
 fn large_file() -> String {
@@ -167,7 +167,7 @@ async fn an_upload_that_breaks_off_each_time_holds_no_other_and_has_an_end() {
         let small = town.add(&format!("{LEADS}&instance=early"), FILE).await.id;
         town.complete(small, 1).await;
         let job = town.job(large).await;
-        if job.state.has_ended() {
+        if job.state.is_terminal() {
             break job;
         }
     };
@@ -183,7 +183,7 @@ async fn an_answer_that_takes_too_long_is_an_answer_lost() {
     let mut town = Town::new(quick()).await;
     town.config = "request_timeout = \"1s\"\nunknown_outcome = \"hold\"\n".into();
     town.start().await;
-    town.simulator.push_fault(Fault::on(Call::Create, Effect::delay(Duration::from_secs(30))));
+    town.simulator.push_fault(Fault::on(Call::Create, FaultEffect::delay(Duration::from_secs(30))));
     let id = town.add(LEADS, FILE).await.id;
     town.in_state(id, BatchState::Held).await;
     let text = town.explained(id, "person", false).await;

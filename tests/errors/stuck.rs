@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use marqueue::job::{BatchState, JobId, JobState};
-use marqueue::simulator::{Call, Effect, Fault};
+use marqueue::simulator::{Call, Fault, FaultEffect};
 use serde_json::{Value, json};
 
 use crate::support::{Town, quick};
@@ -27,9 +27,9 @@ impl Town {
 
     /// So many more polls have come.
     async fn polled(&mut self, more: u64) {
-        let enough = self.simulator.ledger().calls_of(Call::Status) + more;
+        let enough = self.simulator.call_log().calls_of(Call::Status) + more;
         self.until("it is polled", async |town| {
-            (town.simulator.ledger().calls_of(Call::Status) >= enough).then_some(())
+            (town.simulator.call_log().calls_of(Call::Status) >= enough).then_some(())
         })
         .await;
     }
@@ -69,14 +69,14 @@ async fn an_import_without_end_is_held_and_given_up_by_a_person() {
     assert_eq!(town.lines(id, "overdue").await.len(), 1);
     town.simulator.end_stuck_imports();
     assert_eq!(town.json("POST", &format!("/v1/jobs/{id}/retry")).await.0, 200);
-    town.until("it is sent again", async |town| (town.simulator.ledger().imports.len() == 2).then_some(())).await;
+    town.until("it is sent again", async |town| (town.simulator.call_log().imports.len() == 2).then_some(())).await;
 }
 
 #[tokio::test]
 async fn a_held_import_that_marketo_ends_is_complete_as_usual() {
     let mut town = Town::with_max_import_time("200ms").await;
     let ids = [town.add(LEADS, STUCK).await.id, town.add(LEADS, STUCK).await.id];
-    town.until("both are on Marketo", async |town| (town.simulator.ledger().imports.len() == 2).then_some(())).await;
+    town.until("both are on Marketo", async |town| (town.simulator.call_log().imports.len() == 2).then_some(())).await;
     // Behind two that never end it is queued for ever, and treated alike.
     let queued = town.add(LEADS, FILE).await.id;
     for id in [ids[0], ids[1], queued] {
@@ -90,7 +90,7 @@ async fn a_held_import_that_marketo_ends_is_complete_as_usual() {
         assert_eq!((job.batches[0].overdue_at, job.rows.unaccounted), (None, Some(0)));
         assert_eq!(town.lines(id, "overdue").await.len(), 1);
     }
-    assert_eq!(town.simulator.ledger().creates.len(), 3);
+    assert_eq!(town.simulator.call_log().creates.len(), 3);
 }
 
 #[tokio::test]
@@ -110,7 +110,7 @@ async fn a_held_import_stays_held_over_a_restart() {
 #[tokio::test]
 async fn an_unknown_status_word_is_explained_and_one_line() {
     let mut town = Town::with_daemon(quick()).await;
-    let edit = |word| Fault::on(Call::Status, Effect::edit(json!({"status": word}))).times(u32::MAX);
+    let edit = |word| Fault::on(Call::Status, FaultEffect::edit(json!({"status": word}))).times(u32::MAX);
     town.simulator.push_fault(edit("Paused"));
     let id = town.add(LEADS, FILE).await.id;
     let paused = "Marketo gave the import's status as \"Paused\"";
@@ -127,7 +127,8 @@ async fn an_unknown_status_word_is_explained_and_one_line() {
 #[tokio::test]
 async fn an_unknown_status_word_without_end_is_held_too() {
     let mut town = Town::with_max_import_time("300ms").await;
-    town.simulator.push_fault(Fault::on(Call::Status, Effect::edit(json!({"status": "Cancelled"}))).times(u32::MAX));
+    town.simulator
+        .push_fault(Fault::on(Call::Status, FaultEffect::edit(json!({"status": "Cancelled"}))).times(u32::MAX));
     let id = town.add(LEADS, FILE).await.id;
     town.in_state(id, BatchState::Held).await;
     let text = town.explained(id, "person", true).await;
@@ -138,7 +139,7 @@ async fn an_unknown_status_word_without_end_is_held_too() {
 #[tokio::test]
 async fn polls_that_fail_alike_are_one_line() {
     let mut town = Town::with_daemon(quick()).await;
-    for effect in [Effect::http(502), Effect::error(611, "System error"), Effect::http(502)] {
+    for effect in [FaultEffect::http(502), FaultEffect::error(611, "System error"), FaultEffect::http(502)] {
         town.simulator.push_fault(Fault::on(Call::Status, effect).times(5));
     }
     let id = town.add(LEADS, FILE).await.id;
@@ -156,7 +157,7 @@ async fn one_batch_id_for_two_uploads_leaves_neither_simply_complete() {
     let given = job.batches[0].marketo_batch_id.clone().expect("an id");
     assert_eq!(job.rows.unaccounted, Some(0));
     let again = json!({"batchId": given.parse::<u64>().expect("a number"), "importId": given});
-    town.simulator.push_fault(Fault::on(Call::Create, Effect::edit(again)));
+    town.simulator.push_fault(Fault::on(Call::Create, FaultEffect::edit(again)));
     let two = town.add(LEADS, FILE).await.id;
     town.complete(two, 1).await;
     let three = town.add(LEADS, FILE).await.id;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use marqueue::job::{BatchState, JobState};
-use marqueue::simulator::{Call, Code, Effect, Fault, Garbled};
+use marqueue::simulator::{Call, Code, Corruption, Fault, FaultEffect};
 use serde_json::json;
 
 use crate::fake::{Answer, Fake};
@@ -13,20 +13,20 @@ use crate::support::{Town, quick};
 use crate::{FILE, LEADS};
 
 /// Everything that leaves it open whether there is an import. Where there is one, it says so.
-fn unknown() -> Vec<(Effect, bool)> {
-    let error = |code, executed| Effect::Error { code: Some(Code::Number(code)), message: "Oh".into(), executed };
+fn unknown() -> Vec<(FaultEffect, bool)> {
+    let error = |code, executed| FaultEffect::Error { code: Some(Code::Number(code)), message: "Oh".into(), executed };
     vec![
-        (Effect::http(500), false),
-        (Effect::Http { status: 502, executed: true }, true),
-        (Effect::http(504), false),
+        (FaultEffect::http(500), false),
+        (FaultEffect::Http { status: 502, executed: true }, true),
+        (FaultEffect::http(504), false),
         (error(502, false), false),
         (error(604, true), true),
         (error(713, true), true),
         (error(719, false), false),
-        (Effect::LoseAnswer, true),
-        (Effect::Garble(Garbled::Empty), true),
-        (Effect::Garble(Garbled::Cut), true),
-        (Effect::Garble(Garbled::Torn), true),
+        (FaultEffect::LoseAnswer, true),
+        (FaultEffect::Garble(Corruption::Empty), true),
+        (FaultEffect::Garble(Corruption::Cut), true),
+        (FaultEffect::Garble(Corruption::Torn), true),
     ]
 }
 
@@ -34,16 +34,16 @@ fn unknown() -> Vec<(Effect, bool)> {
 async fn an_unknown_outcome_is_sent_again_where_the_policy_says_so() {
     let mut town = Town::with_daemon(quick()).await;
     for (effect, executed) in unknown() {
-        let before = town.simulator.ledger().imports.len();
+        let before = town.simulator.call_log().imports.len();
         town.simulator.push_fault(Fault::on(Call::Create, effect.clone()));
         let id = town.add(LEADS, FILE).await.id;
         town.complete(id, 1).await;
-        let imports = town.simulator.ledger().imports.len() - before;
+        let imports = town.simulator.call_log().imports.len() - before;
         assert_eq!(imports, if executed { 2 } else { 1 }, "{effect:?}");
         let history = town.get(&format!("/v1/jobs/{id}/history")).await;
         assert_eq!(history.matches("answer-lost").count(), 1, "{history}");
     }
-    let ledger = town.simulator.ledger();
+    let ledger = town.simulator.call_log();
     assert!(ledger.most_queued <= 10 && ledger.most_importing <= 2);
 }
 
@@ -53,7 +53,7 @@ async fn an_unknown_outcome_is_sent_again_where_the_policy_says_so() {
 async fn a_request_that_is_lost_on_the_way_is_sent_again() {
     let mut town = Town::with_daemon(quick()).await;
     for _ in 0..10 {
-        town.simulator.push_fault(Fault::on(Call::Create, Effect::LoseRequest));
+        town.simulator.push_fault(Fault::on(Call::Create, FaultEffect::LoseRequest));
         let id = town.add(LEADS, FILE).await.id;
         let job = town.ended(id).await;
         assert_eq!(job.state, JobState::Complete);
@@ -61,7 +61,7 @@ async fn a_request_that_is_lost_on_the_way_is_sent_again() {
         let (lost, broken) = (history.matches("answer-lost").count(), history.matches("refused").count());
         assert_eq!((lost + broken, job.batches[0].attempts), (1, 1), "{history}");
     }
-    let ledger = town.simulator.ledger();
+    let ledger = town.simulator.call_log();
     assert_eq!((ledger.lost_requests, ledger.imports.len()), (10, 10));
 }
 
@@ -70,7 +70,7 @@ async fn the_pause_before_it_is_sent_again_is_said() {
     let mut town = Town::new(quick()).await;
     town.config = "backoff_min = \"500ms\"\nbackoff_max = \"500ms\"\nmax_attempts = 2\n".into();
     town.start().await;
-    town.simulator.push_fault(Fault::on(Call::Create, Effect::error(713, "Transient error")).times(2));
+    town.simulator.push_fault(Fault::on(Call::Create, FaultEffect::error(713, "Transient error")).times(2));
     let id = town.add(LEADS, FILE).await.id;
     let text = town.explained(id, "backoff", true).await;
     assert!(text.contains("713: Transient error (attempts used: 0)"), "{text}");
@@ -90,7 +90,7 @@ async fn lost_answers_about_one_file_have_an_end_while_others_succeed() {
         let other = town.add(&query, FILE).await.id;
         town.complete(other, 1).await;
         let job = town.job(id).await;
-        if job.state.has_ended() {
+        if job.state.is_terminal() {
             break job;
         }
     };
@@ -103,7 +103,7 @@ async fn held() -> (Town, marqueue::job::JobId, u64) {
     let mut town = Town::new(quick()).await;
     town.config = "unknown_outcome = \"hold\"\n".into();
     town.start().await;
-    town.simulator.push_fault(Fault::on(Call::Create, Effect::LoseAnswer));
+    town.simulator.push_fault(Fault::on(Call::Create, FaultEffect::LoseAnswer));
     let id = town.add(LEADS, "email,firstName\na@example.com,Ann\nb@example.com,!fail:No\n").await.id;
     town.in_state(id, BatchState::Held).await;
     assert_eq!(town.instance().await["queue"]["held"], json!([id]));
@@ -112,7 +112,7 @@ async fn held() -> (Town, marqueue::job::JobId, u64) {
     {
         assert!(text.contains(way), "{text}");
     }
-    let import = town.simulator.ledger().imports[0].id;
+    let import = town.simulator.call_log().imports[0].id;
     (town, id, import)
 }
 
@@ -131,7 +131,7 @@ async fn every_unknown_outcome_is_held_where_the_policy_says_so() {
         assert_eq!((status, town.job(id).await.state), (200, JobState::Cancelled));
         ids.push(id);
     }
-    assert_eq!(town.simulator.ledger().creates.len(), ids.len());
+    assert_eq!(town.simulator.call_log().creates.len(), ids.len());
     assert_eq!(town.instance().await["queue"]["held"], json!([]));
 }
 
@@ -141,7 +141,7 @@ async fn a_held_batch_is_sent_again_at_a_persons_word() {
     assert_eq!(town.json("POST", &format!("/v1/jobs/{id}/retry")).await.0, 200);
     let job = town.complete(id, 1).await;
     assert_eq!(job.rows.failed, Some(1));
-    assert_eq!(town.simulator.ledger().imports.len(), 2);
+    assert_eq!(town.simulator.call_log().imports.len(), 2);
 }
 
 #[tokio::test]
@@ -165,7 +165,7 @@ async fn a_held_batch_that_a_person_found_on_marketo_is_followed_to_its_end() {
     let job = town.complete(id, 1).await;
     assert_eq!((job.rows.processed, job.rows.failed), (Some(1), Some(1)));
     assert!(town.get(&format!("/v1/jobs/{id}/failures")).await.contains("b@example.com"));
-    assert_eq!(town.simulator.ledger().creates.len(), 1, "nothing was sent again");
+    assert_eq!(town.simulator.call_log().creates.len(), 1, "nothing was sent again");
     // It has been said, and the import is this batch's.
     assert_eq!(town.json("POST", &settle(format!("part=1&marketo_batch_id={import}"))).await.0, 409);
 }

@@ -112,7 +112,7 @@ impl Episode {
             window.as_millis(),
             town.folder.path().join("drop"),
         );
-        let (files, lives, jobs, ledger) = (Vec::new(), Vec::new(), Vec::new(), town.simulator.ledger());
+        let (files, lives, jobs, ledger) = (Vec::new(), Vec::new(), Vec::new(), town.simulator.call_log());
         let story = Story { limits, files, lives, jobs, halves: 0, ledger };
         let outages = Some(super::dice(seed, "outages"));
         let stuck = super::dice(seed, "stuck");
@@ -161,7 +161,7 @@ impl Episode {
         }
         moment.prepare(&self.town.simulator, counter);
         if self.foreigners {
-            self.town.simulator.set_foreign_imports(self.dice.random_range(0..10));
+            self.town.simulator.set_other_imports(self.dice.random_range(0..10));
         }
         // Drawn whether or not they are used, so that what follows does not hang on what happens.
         let (sees_a_person, is_questioned) = (self.dice.random_bool(0.3), self.dice.random_bool(0.5));
@@ -187,7 +187,7 @@ impl Episode {
         self.count.kills += 1;
         *self.count.moments.entry(moment.name()).or_default() += 1;
         self.silence().await;
-        life.creates = self.town.simulator.ledger().creates.len();
+        life.creates = self.town.simulator.call_log().creates.len();
         self.story.lives.push(life);
     }
 
@@ -220,12 +220,12 @@ impl Episode {
     }
 
     fn story_so_far(&self, counter: &Counter) -> Story {
-        Story { files: counter.files().clone(), ledger: self.town.simulator.ledger(), ..self.story.clone() }
+        Story { files: counter.files().clone(), ledger: self.town.simulator.call_log(), ..self.story.clone() }
     }
 
     /// The last life, in which nobody is killed and all that was begun comes to its end.
     async fn rest(&mut self, counter: &Counter, mut clients: JoinSet<()>) {
-        self.town.simulator.set_foreign_imports(0);
+        self.town.simulator.set_other_imports(0);
         counter.closing.cancel();
         self.town.start().await;
         let patience = Instant::now() + Duration::from_secs(180);
@@ -234,7 +234,7 @@ impl Episode {
             while clients.try_join_next().is_some_and(|ended| ended.map(|()| true).expect("no client fails")) {}
             if clients.is_empty() {
                 jobs = self.jobs().await;
-                if jobs.iter().all(|job| job.state.has_ended()) {
+                if jobs.iter().all(|job| job.state.is_terminal()) {
                     break;
                 }
             }
@@ -256,7 +256,7 @@ impl Episode {
             self
         };
         story.files = counter.files().clone();
-        story.ledger = town.simulator.ledger();
+        story.ledger = town.simulator.call_log();
         story.halves = halves(&town.database()).await;
         story.lives.push(Life { creates: story.ledger.creates.len(), ..Life::default() });
         count.files = story.files.len();

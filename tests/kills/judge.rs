@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::time::Duration;
 
-use marqueue::simulator::Ledger;
+use marqueue::simulator::CallLog;
 use marqueue::simulator::ledger::Import;
 
 use super::files::{End, File};
@@ -265,7 +265,7 @@ impl<'a> Judge<'a> {
 }
 
 /// The most imports that stood in the queue at once: ours alone, for those of others are no matter of the daemon's.
-pub fn most_queued(ledger: &Ledger) -> usize {
+pub fn most_queued(ledger: &CallLog) -> usize {
     most_at_once(&ledger.imports, |import| Some(import.accepted))
 }
 

@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use marqueue::simulator::{Call, Effect, Fault, Ledger, Simulator};
+use marqueue::simulator::{Call, CallLog, Fault, FaultEffect, Simulator};
 use rand::RngExt;
 use rand::rngs::Xoshiro256PlusPlus;
 use tokio::time::{Instant, sleep, timeout};
@@ -81,20 +81,20 @@ impl Moment {
             Moment::Receiving(_) => return counter.large.add_permits(1),
             _ => return,
         };
-        simulator.push_fault(Fault::on(call, Effect::delay(KEPT_BACK)).nth(n));
+        simulator.push_fault(Fault::on(call, FaultEffect::delay(KEPT_BACK)).nth(n));
     }
 
     /// Waits for it. `before` is what there was before this life.
     pub async fn come(self, simulator: &Simulator, counter: &Counter, before: &Before) {
-        let calls = |call: Call| simulator.ledger().calls_of(call) - before.ledger.calls_of(call);
+        let calls = |call: Call| simulator.call_log().calls_of(call) - before.ledger.calls_of(call);
         let came = async {
             loop {
                 let come = match self {
                     Moment::Starting(time) => return sleep(time.saturating_sub(before.started.elapsed())).await,
                     Moment::Working(time) | Moment::Leaving(time, _) => return sleep(time).await,
                     Moment::Arriving(call, n) | Moment::Unanswered(call, n) => calls(call) >= n,
-                    Moment::Uploaded(n) => simulator.ledger().creates.len() >= before.ledger.creates.len() + n,
-                    Moment::Accepted(n) => simulator.ledger().imports.len() >= before.ledger.imports.len() + n,
+                    Moment::Uploaded(n) => simulator.call_log().creates.len() >= before.ledger.creates.len() + n,
+                    Moment::Accepted(n) => simulator.call_log().imports.len() >= before.ledger.imports.len() + n,
                     Moment::Acknowledged(n) => counter.heard.load(Ordering::SeqCst) >= before.heard + n,
                     Moment::Receiving(n) => counter.pieces.load(Ordering::SeqCst) >= before.pieces + n,
                 };
@@ -110,7 +110,7 @@ impl Moment {
 
 /// How things stood when a life began.
 pub struct Before {
-    ledger: Ledger,
+    ledger: CallLog,
     heard: usize,
     pieces: usize,
     started: Instant,
@@ -119,7 +119,7 @@ pub struct Before {
 impl Before {
     pub fn now(simulator: &Simulator, counter: &Counter) -> Before {
         Before {
-            ledger: simulator.ledger(),
+            ledger: simulator.call_log(),
             heard: counter.heard.load(Ordering::SeqCst),
             pieces: counter.pieces.load(Ordering::SeqCst),
             started: Instant::now(),

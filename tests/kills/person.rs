@@ -31,7 +31,7 @@ pub async fn look(town: &Town, story: &Story) {
         tokio::time::sleep(LOOK).await;
     }
     let jobs = client.list(None, Some(10_000), None).await.expect("a list of jobs").jobs;
-    let creates = town.simulator.ledger().creates;
+    let creates = town.simulator.call_log().creates;
     let mut known: BTreeSet<String> = jobs.iter().flat_map(|job| &job.batches).filter_map(id).collect();
     for job in jobs {
         for batch in held(&job) {

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use marqueue::job::JobId;
-use marqueue::simulator::Ledger;
+use marqueue::simulator::CallLog;
 use marqueue::store::Job;
 
 use super::files::File;
@@ -20,7 +20,7 @@ pub struct Story {
     pub jobs: Vec<Found>,
     /// Files that broke off and of which something is left in the database.
     pub halves: u64,
-    pub ledger: Ledger,
+    pub ledger: CallLog,
 }
 
 /// What the daemon was told to keep to.

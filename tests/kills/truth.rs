@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use marqueue::clock::from_ms;
 use marqueue::job::{Counts, JobId, RemoteStatus, Target};
-use marqueue::simulator::Ledger;
+use marqueue::simulator::CallLog;
 use marqueue::simulator::ledger::{Create, File as SentFile, Import, Outcome};
-use marqueue::store::{Job, Rows};
+use marqueue::store::{Job, RowCounts};
 
 use super::files::File;
 use super::story::{Dropped, Found, Heard, Life, Limits, Story};
@@ -16,7 +16,7 @@ use super::story::{Dropped, Found, Heard, Life, Limits, Story};
 /// Two lives, and each file's batches one after the other.
 pub fn true_story() -> Story {
     let limits = Limits { in_flight: 1, calls: 9, calls_at_once: 2, hold: false };
-    let (mut jobs, mut ledger) = (Vec::new(), Ledger::default());
+    let (mut jobs, mut ledger) = (Vec::new(), CallLog::default());
     let files: Vec<Dropped> = (0..24)
         .map(|n| Dropped { file: File::of(5, "ann", n, true), heard: Heard::Job(JobId(n as i64 + 1)) })
         .collect();
@@ -32,7 +32,7 @@ pub fn true_story() -> Story {
     Story { limits, files, lives: lives.into(), jobs, halves: 0, ledger }
 }
 
-fn import(ledger: &mut Ledger, file: &File, rows: Range<usize>) {
+fn import(ledger: &mut CallLog, file: &File, rows: Range<usize>) {
     let id = 1001 + ledger.imports.len() as u64;
     let at = Duration::from_secs(10 * id);
     let (bytes, sha256) = file.upload_of(rows.clone());
@@ -72,7 +72,7 @@ fn import(ledger: &mut Ledger, file: &File, rows: Range<usize>) {
 
 fn found(id: i64, file: &File) -> Found {
     let end = file.end();
-    let rows = Rows {
+    let rows = RowCounts {
         total: end.total,
         processed: end.processed,
         failed: end.failed,

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use marqueue::simulator::{Call, Effect, Fault, Garbled, Simulator};
+use marqueue::simulator::{Call, Corruption, Fault, FaultEffect, Simulator};
 use rand::RngExt;
 use rand::rngs::Xoshiro256PlusPlus;
 
@@ -41,23 +41,23 @@ pub fn outage(simulator: &Simulator, dice: &mut Xoshiro256PlusPlus, count: &mut 
 
 /// In which way all uploads fail for a while, and how many of them. An answer that is lost leaves an import that holds its
 /// place for as long as it may be there, so there are fewer of those.
-fn failing(dice: &mut Xoshiro256PlusPlus) -> (Effect, u32) {
-    let no_reason = Effect::Error { code: None, message: String::new(), executed: false };
+fn failing(dice: &mut Xoshiro256PlusPlus) -> (FaultEffect, u32) {
+    let no_reason = FaultEffect::Error { code: None, message: String::new(), executed: false };
     match dice.random_range(0..7) {
-        0 => (Effect::error(611, "System error"), dice.random_range(5..25)),
+        0 => (FaultEffect::error(611, "System error"), dice.random_range(5..25)),
         1 => (no_reason, dice.random_range(5..25)),
-        2 => (Effect::error(608, "API temporarily unavailable"), dice.random_range(5..25)),
-        3 => (Effect::http(503), dice.random_range(5..25)),
-        4 => (Effect::http(404), dice.random_range(5..25)),
-        5 => (Effect::http(502), dice.random_range(3..8)),
-        _ => (Effect::LoseRequest, dice.random_range(3..8)),
+        2 => (FaultEffect::error(608, "API temporarily unavailable"), dice.random_range(5..25)),
+        3 => (FaultEffect::http(503), dice.random_range(5..25)),
+        4 => (FaultEffect::http(404), dice.random_range(5..25)),
+        5 => (FaultEffect::http(502), dice.random_range(3..8)),
+        _ => (FaultEffect::LoseRequest, dice.random_range(3..8)),
     }
 }
 
-fn effect(call: Call, dice: &mut Xoshiro256PlusPlus) -> Effect {
+fn effect(call: Call, dice: &mut Xoshiro256PlusPlus) -> FaultEffect {
     let is_file = matches!(call, Call::Failures | Call::Warnings);
-    let executed = |code: u32, message: &str| match Effect::error(code, message) {
-        Effect::Error { code, message, .. } => Effect::Error { code, message, executed: true },
+    let executed = |code: u32, message: &str| match FaultEffect::error(code, message) {
+        FaultEffect::Error { code, message, .. } => FaultEffect::Error { code, message, executed: true },
         other => other,
     };
     let errors = [
@@ -70,36 +70,36 @@ fn effect(call: Call, dice: &mut Xoshiro256PlusPlus) -> Effect {
     ];
     let on_create = [(1016, "Too many imports queued"), (1019, "Import in progress"), (9999, "Something new")];
     match dice.random_range(0..10) {
-        0 => Effect::LoseRequest,
-        1 => Effect::LoseAnswer,
+        0 => FaultEffect::LoseRequest,
+        1 => FaultEffect::LoseAnswer,
         // Half a file whose length says that it is whole is a file like any other: nobody could tell.
-        2 if is_file => Effect::Garble([Garbled::Empty, Garbled::Torn][dice.random_range(0..2)]),
-        2 => Effect::Garble([Garbled::Empty, Garbled::Cut, Garbled::Torn][dice.random_range(0..3)]),
-        3 => Effect::delay(Duration::from_millis(dice.random_range(1..400))),
-        4 => Effect::http([429, 500, 502, 503][dice.random_range(0..4)]),
-        5 => Effect::Http { status: [500, 502, 504][dice.random_range(0..3)], executed: true },
+        2 if is_file => FaultEffect::Garble([Corruption::Empty, Corruption::Torn][dice.random_range(0..2)]),
+        2 => FaultEffect::Garble([Corruption::Empty, Corruption::Cut, Corruption::Torn][dice.random_range(0..3)]),
+        3 => FaultEffect::delay(Duration::from_millis(dice.random_range(1..400))),
+        4 => FaultEffect::http([429, 500, 502, 503][dice.random_range(0..4)]),
+        5 => FaultEffect::Http { status: [500, 502, 504][dice.random_range(0..3)], executed: true },
         6 if call == Call::Create => {
             let (code, message) = on_create[dice.random_range(0..on_create.len())];
-            Effect::error(code, message)
+            FaultEffect::error(code, message)
         }
         7 if call == Call::Create => executed([502, 604, 713][dice.random_range(0..3)], "Nobody knows"),
         // The file of an ended import that comes late.
-        6 if is_file => Effect::http(404),
-        _ if call == Call::Token => Effect::http(500),
+        6 if is_file => FaultEffect::http(404),
+        _ if call == Call::Token => FaultEffect::http(500),
         _ => {
             let (code, message) = errors[dice.random_range(0..errors.len())];
-            Effect::error(code, message)
+            FaultEffect::error(code, message)
         }
     }
 }
 
-fn name(call: Call, effect: &Effect) -> String {
+fn name(call: Call, effect: &FaultEffect) -> String {
     let what = match effect {
-        Effect::Error { code: Some(code), executed, .. } => {
+        FaultEffect::Error { code: Some(code), executed, .. } => {
             format!("error {}{}", serde_json::json!(code), if *executed { " executed" } else { "" }).replace('"', "")
         }
-        Effect::Http { status, executed } => format!("http {status}{}", if *executed { " executed" } else { "" }),
-        Effect::DelayMs(_) => "delay".to_owned(),
+        FaultEffect::Http { status, executed } => format!("http {status}{}", if *executed { " executed" } else { "" }),
+        FaultEffect::DelayMs(_) => "delay".to_owned(),
         other => format!("{other:?}").to_lowercase(),
     };
     format!("{call:?} {what}").to_lowercase()

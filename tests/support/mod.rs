@@ -267,7 +267,7 @@ impl Town {
     pub async fn ended(&mut self, id: JobId) -> Job {
         self.until(&format!("job {id} ends"), async |town| {
             let job = town.job(id).await;
-            job.state.has_ended().then_some(job)
+            job.state.is_terminal().then_some(job)
         })
         .await
     }
@@ -276,7 +276,7 @@ impl Town {
     pub async fn in_state(&mut self, id: JobId, state: BatchState) -> Job {
         self.until(&format!("the batch of job {id} is {state}"), async |town| {
             let job = town.job(id).await;
-            assert!(!job.state.has_ended(), "job {id} was never seen {state}: {job:?}");
+            assert!(!job.state.is_terminal(), "job {id} was never seen {state}: {job:?}");
             (job.batches[0].state == state).then_some(job)
         })
         .await

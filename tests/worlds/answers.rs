@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use marqueue::job::{BatchKey, BatchState, Blame, Counts, Event, RemoteStatus};
-use marqueue::marketo::{Ask, CreateFault};
+use marqueue::job::{BatchKey, BatchState, Counts, Event, FailureScope, RemoteStatus};
+use marqueue::marketo::{ErrorAction, UploadError};
 use marqueue::schedule::outcome::{
-    Asked, FailedUpload, Unanswered, Whole, after_status, believed_wait, fetch_failed, is_refusal, overdue,
-    poll_failed, unknown_status, whole,
+    FailedUpload, InstanceAction, PollRetry, PreviousPoll, believed_wait, fetch_failed, instance_action, is_refusal,
+    overdue_event, poll_event, poll_failed, unknown_status_event,
 };
 use marqueue::store::{Pause, PauseKind};
 
@@ -20,7 +20,7 @@ impl World {
         let Some(key) = worker.key else { return Ok(Next::Ended) };
         self.note(|| format!("{key} {:?} hears {answer:?}", worker.task));
         let refusal = match &answer {
-            Answer::NotCreated(CreateFault::Refused { ask, reason, .. }) | Answer::Unanswered { ask, reason } => {
+            Answer::NotCreated(UploadError::Refused { ask, reason, .. }) | Answer::Unanswered { ask, reason } => {
                 self.judge.said(key, *ask);
                 Some((*ask, reason.clone()))
             }
@@ -28,11 +28,11 @@ impl World {
         };
         let mut whole_matter = false;
         if let Some((ask, reason)) = refusal {
-            if ask == Ask::NewToken {
+            if ask == ErrorAction::NewToken {
                 let held = self.daemon.as_mut().map(|daemon| &mut daemon.token);
                 held.and_then(|held| held.take_if(|token| *token == worker.token));
             }
-            if ask == Ask::NewToken && !worker.renewed {
+            if ask == ErrorAction::NewToken && !worker.renewed {
                 worker.renewed = true;
                 self.judge.token_refused(key);
                 self.judge.may_repeat(key);
@@ -47,9 +47,9 @@ impl World {
                 self.daemon.as_mut().map(|daemon| daemon.watched.insert(key, at));
                 self.record(key, Event::Accepted { marketo_batch_id: id.to_string(), status })?;
             }
-            (Task::Upload, Answer::NotCreated(CreateFault::Refused { ask: Ask::TooLarge, .. })) => {
+            (Task::Upload, Answer::NotCreated(UploadError::Refused { ask: ErrorAction::TooLarge, .. })) => {
                 if self.shelf.batch(key).rows() > 1 {
-                    self.record(key, Event::Halved { reason: "413".into() })?;
+                    self.record(key, Event::Split { reason: "413".into() })?;
                     self.shelf.halve(key);
                 } else {
                     self.record(key, Event::Rejected { reason: "413, and one row".into() })?;
@@ -95,9 +95,9 @@ impl World {
             return Ok(());
         }
         let progress = self.shelf.batch(key).progress.clone();
-        let asked = Asked {
+        let asked = PreviousPoll {
             accepted_at: progress.accepted_at,
-            ask_failures: progress.ask_failures,
+            ask_failures: progress.query_failures,
             counts: progress.counts,
             waited: progress.waited,
             is_overdue: progress.overdue_at.is_some(),
@@ -111,12 +111,12 @@ impl World {
         let waited = believed_wait(watched, &self.config);
         let word = if status.is_some() { "Importing" } else { "Paused" };
         let event = match status {
-            Some(status) => after_status(status, counts, message, waited),
-            None => unknown_status(word, asked, waited, &self.config, now),
+            Some(status) => poll_event(status, counts, message, waited),
+            None => unknown_status_event(word, asked, waited, &self.config, now),
         };
-        let goes_on = !matches!(event, Event::Ended { .. } | Event::Lost { .. });
+        let goes_on = !matches!(event, Event::ImportEnded { .. } | Event::ImportLost { .. });
         self.record(key, event)?;
-        match overdue(word, asked, waited, &self.config) {
+        match overdue_event(word, asked, waited, &self.config) {
             Some(event) if goes_on => {
                 self.count.overdue += 1;
                 self.record(key, event)
@@ -131,19 +131,19 @@ impl World {
     }
 
     /// `Desk::heed`: whether a refusal is the instance's matter.
-    pub(super) fn heed(&mut self, ask: Ask, reason: String, key: BatchKey) -> bool {
+    pub(super) fn heed(&mut self, ask: ErrorAction, reason: String, key: BatchKey) -> bool {
         let (now, instant) = (self.now(), self.instant());
-        match whole(ask, &self.config, now) {
+        match instance_action(ask, &self.config, now) {
             None => return false,
-            Some(Whole::WindowIsFull) => {
+            Some(InstanceAction::WindowFull) => {
                 self.judge.may_repeat(key);
                 self.daemon.as_mut().into_iter().for_each(|daemon| daemon.gate.window_is_full(instant));
             }
-            Some(Whole::TooManyAtOnce) => {
+            Some(InstanceAction::TooManyConcurrent) => {
                 self.judge.may_repeat(key);
                 self.daemon.as_mut().into_iter().for_each(|daemon| daemon.gate.too_many_at_once(instant));
             }
-            Some(Whole::Pause { kind, until }) => self.pause(kind, reason, until),
+            Some(InstanceAction::Pause { kind, until }) => self.pause(kind, reason, until),
         }
         true
     }
@@ -151,7 +151,7 @@ impl World {
     pub(super) fn pause(&mut self, kind: PauseKind, reason: String, until: Option<Timestamp>) {
         self.note(|| format!("a pause: {kind:?} {reason} until {until:?}"));
         let pause = Pause { kind, reason, at: self.now(), until };
-        let stopped = self.shelf.instance.paused(pause);
+        let stopped = self.shelf.instance.with_pause(pause);
         if stopped.pause.as_ref().map(|pause| pause.kind) != self.shelf.instance.pause.as_ref().map(|pause| pause.kind)
         {
             self.judge.something_came();
@@ -160,37 +160,37 @@ impl World {
         self.wake();
     }
 
-    pub(super) fn not_created(&mut self, mut worker: Worker, key: BatchKey, fault: CreateFault) -> Done<Next> {
+    pub(super) fn not_created(&mut self, mut worker: Worker, key: BatchKey, fault: UploadError) -> Done<Next> {
         let now = self.now();
-        let tried = self.shelf.batch(key).progress.tried();
+        let tried = self.shelf.batch(key).progress.upload_attempts();
         match self.lie {
-            Lie::SendsWithoutAReason if matches!(fault, CreateFault::AnswerLost { .. }) => {
+            Lie::SendsWithoutAReason if matches!(fault, UploadError::AnswerLost { .. }) => {
                 worker.stage = Stage::Token;
                 return Ok(Next::Goes(worker));
             }
-            Lie::TakesNoForYes if matches!(fault, CreateFault::Refused { .. }) => {
+            Lie::TakesNoForYes if matches!(fault, UploadError::Refused { .. }) => {
                 let status = RemoteStatus::Queued;
                 self.record(key, Event::Accepted { marketo_batch_id: "77".into(), status })?;
                 return Ok(Next::Ended);
             }
-            Lie::GivesUp if matches!(fault, CreateFault::Refused { .. }) => {
+            Lie::GivesUp if matches!(fault, UploadError::Refused { .. }) => {
                 self.record(key, Event::Rejected { reason: "no".into() })?;
                 return Ok(Next::Ended);
             }
             _ => {}
         }
         let seen = self.seen(now);
-        let mut event = FailedUpload { tried, seen: &seen, instance: &self.config, now }.after(fault);
-        if let (Lie::BlamesTheBatch, Event::Refused { blame, .. } | Event::AnswerLost { blame, .. }) =
+        let mut event = FailedUpload { tried, seen: &seen, instance: &self.config, now }.event(fault);
+        if let (Lie::BlamesTheBatch, Event::Refused { scope: blame, .. } | Event::AnswerLost { scope: blame, .. }) =
             (self.lie, &mut event)
         {
-            *blame = Blame::Batch;
+            *blame = FailureScope::Batch;
         }
         self.record(key, event)?;
         Ok(Next::Ended)
     }
 
-    pub(super) fn poll_failed(&mut self, key: BatchKey, ask: Ask, reason: &str) -> Done<Next> {
+    pub(super) fn poll_failed(&mut self, key: BatchKey, ask: ErrorAction, reason: &str) -> Done<Next> {
         let now = self.now();
         if self.given_up(key) {
             return Ok(Next::Ended);
@@ -201,9 +201,9 @@ impl World {
             self.wake();
             return Ok(Next::Ended);
         }
-        match poll_failed(ask, reason, progress.accepted_at, progress.ask_failures, &self.config, now) {
-            Unanswered::GiveUp(reason) => self.record(key, Event::Lost { counts: progress.counts, reason })?,
-            Unanswered::AskAgain(not_before) => self.ask_again(key, is_refusal(Some(ask)), not_before),
+        match poll_failed(ask, reason, progress.accepted_at, progress.query_failures, &self.config, now) {
+            PollRetry::GiveUp(reason) => self.record(key, Event::ImportLost { counts: progress.counts, reason })?,
+            PollRetry::AskAgain(not_before) => self.ask_again(key, is_refusal(Some(ask)), not_before),
         }
         Ok(Next::Ended)
     }
@@ -213,16 +213,16 @@ impl World {
         worker: Worker,
         key: BatchKey,
         report: Report,
-        ask: Option<Ask>,
+        ask: Option<ErrorAction>,
         reason: &str,
     ) -> Done<Next> {
         let (now, progress) = (self.now(), self.shelf.batch(key).progress.clone());
-        match fetch_failed(ask, reason, progress.accepted_at, progress.ask_failures, &self.config, now) {
-            Unanswered::GiveUp(_) => {
+        match fetch_failed(ask, reason, progress.accepted_at, progress.query_failures, &self.config, now) {
+            PollRetry::GiveUp(_) => {
                 self.ask_again(key, is_refusal(ask), now);
                 self.next_report(worker, report)
             }
-            Unanswered::AskAgain(not_before) => {
+            PollRetry::AskAgain(not_before) => {
                 self.ask_again(key, is_refusal(ask), not_before);
                 Ok(Next::Ended)
             }

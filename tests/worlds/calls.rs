@@ -2,11 +2,11 @@
 
 use std::time::Instant;
 
-use marqueue::job::{BatchKey, BatchState, Event, Wait};
+use marqueue::job::{BatchKey, BatchState, DeferReason, Event};
 use marqueue::marketo::wire::ApiError;
-use marqueue::marketo::{Ask, CreateFault, Look, ReportKind, asks};
-use marqueue::schedule::outcome::{FailedUpload, may_have_report, service_quiet};
-use marqueue::schedule::{day_of, next_day, still_open};
+use marqueue::marketo::{Decision, ErrorAction, ReportKind, UploadError, classify};
+use marqueue::schedule::outcome::{FailedUpload, may_have_report, service_backoff_until};
+use marqueue::schedule::{day_of, may_still_upload, next_day};
 use marqueue::simulator::Call;
 use marqueue::store::PauseKind;
 use rand::RngExt;
@@ -23,7 +23,7 @@ impl World {
             Stage::Token => self.begin(worker),
             Stage::Gate => {
                 let Some(daemon) = &mut self.daemon else { return Ok(Next::Ended) };
-                if daemon.gate.look(instant) != Look::Go {
+                if daemon.gate.decide(instant) != Decision::Go {
                     return Ok(Next::Waits(worker));
                 }
                 daemon.gate.begin();
@@ -54,7 +54,7 @@ impl World {
         let now = self.now();
         if worker.task == Task::Resume {
             self.note(|| "the pause is over".into());
-            self.shelf.instance = self.shelf.instance.resumed(Some(PauseKind::Quota));
+            self.shelf.instance = self.shelf.instance.without_pause(Some(PauseKind::Quota));
             self.wake();
             return Ok(Next::Ended);
         }
@@ -63,7 +63,7 @@ impl World {
         let state = progress.state;
         match worker.task {
             Task::Recover => {
-                let (tried, seen) = (progress.tried(), self.seen(now));
+                let (tried, seen) = (progress.upload_attempts(), self.seen(now));
                 let upload = FailedUpload { tried, seen: &seen, instance: &self.config, now };
                 let event = upload.interrupted("the daemon ended".into());
                 self.record(key, event)?;
@@ -110,8 +110,11 @@ impl World {
     /// `Admitted::NotNow`.
     pub(super) fn not_now(&mut self, worker: Worker, key: BatchKey) -> Done<Next> {
         if worker.begun {
-            let event =
-                Event::PutBack { wait: Wait::Instance, reason: "the instance is paused".into(), not_before: None };
+            let event = Event::Requeued {
+                defer_reason: DeferReason::Instance,
+                reason: "the instance is paused".into(),
+                not_before: None,
+            };
             self.record(key, event)?;
         }
         Ok(Next::Ended)
@@ -123,18 +126,21 @@ impl World {
         let reason = String::from("no route");
         match worker.task {
             Task::Upload => {
-                let until = service_quiet(&self.seen(now), &self.config, now);
+                let until = service_backoff_until(&self.seen(now), &self.config, now);
                 if worker.begun {
-                    self.record(key, Event::PutBack { wait: Wait::Service, reason, not_before: Some(until) })?;
+                    self.record(
+                        key,
+                        Event::Requeued { defer_reason: DeferReason::Service, reason, not_before: Some(until) },
+                    )?;
                 } else {
-                    self.shelf.instance = self.shelf.instance.service_failed(until, now);
+                    self.shelf.instance = self.shelf.instance.after_service_failure(until, now);
                     self.judge.something_came();
                     self.wake();
                 }
                 Ok(Next::Ended)
             }
-            Task::Poll => self.poll_failed(key, Ask::ServiceDown, &reason),
-            Task::Collect(report) => self.fetch_failed(worker, key, report, Some(Ask::ServiceDown), &reason),
+            Task::Poll => self.poll_failed(key, ErrorAction::ServiceDown, &reason),
+            Task::Collect(report) => self.fetch_failed(worker, key, report, Some(ErrorAction::ServiceDown), &reason),
             Task::Recover | Task::Resume => Ok(Next::Ended),
         }
     }
@@ -143,7 +149,7 @@ impl World {
     pub(super) fn leave(&mut self, mut worker: Worker) -> Done<Next> {
         let (now, instant) = (self.now(), self.instant());
         let Some(key) = worker.key else { return Ok(Next::Ended) };
-        let stopped = self.shelf.instance.pause.as_ref().is_some_and(|pause| pause.kind != PauseKind::Person);
+        let stopped = self.shelf.instance.pause.as_ref().is_some_and(|pause| pause.kind != PauseKind::Operator);
         if stopped && self.lie != Lie::CallsWhilePaused {
             self.end_permit(instant);
             return self.not_now(worker, key);
@@ -159,7 +165,7 @@ impl World {
         };
         if worker.task == Task::Upload && !worker.begun {
             let seen = self.seen(now);
-            let open = still_open(&seen, &self.rules, now) || self.lie != Lie::None;
+            let open = may_still_upload(&seen, &self.rules, now) || self.lie != Lie::None;
             if !open || self.shelf.state(key) != BatchState::Pending {
                 self.end_permit(instant);
                 self.shelf.call_ended(call, self.uptime());
@@ -198,12 +204,12 @@ impl World {
         let upload = worker.task == Task::Upload;
         let faulty = self.rng.random_bool(self.weather.fault);
         let lost = |reason: &str| match upload {
-            true => Answer::NotCreated(CreateFault::AnswerLost { reason: reason.into(), request_id: None }),
-            false => Answer::Unanswered { ask: Ask::OutcomeUnknown, reason: reason.into() },
+            true => Answer::NotCreated(UploadError::AnswerLost { reason: reason.into(), request_id: None }),
+            false => Answer::Unanswered { ask: ErrorAction::OutcomeUnknown, reason: reason.into() },
         };
         let never = |reason: &str| match upload {
-            true => Answer::NotCreated(CreateFault::NeverSent(reason.into())),
-            false => Answer::Unanswered { ask: Ask::OutcomeUnknown, reason: reason.into() },
+            true => Answer::NotCreated(UploadError::NeverSent(reason.into())),
+            false => Answer::Unanswered { ask: ErrorAction::OutcomeUnknown, reason: reason.into() },
         };
         if self.weather.unreachable {
             return Stage::Back { call, answer: never("no route") };
@@ -213,13 +219,14 @@ impl World {
             return Stage::Back { call, answer };
         }
         if upload && worker.key.is_some_and(|key| self.refused.contains(&key.job)) {
-            let refused = CreateFault::Refused { ask: Ask::Again, reason: "611: always".into(), request_id: None };
+            let refused =
+                UploadError::Refused { ask: ErrorAction::Again, reason: "611: always".into(), request_id: None };
             return Stage::Back { call, answer: Answer::NotCreated(refused) };
         }
         let fault = if faulty { self.rng.random_range(0..10) } else { 99 };
         match fault {
             0 if upload && self.rng.random_bool(0.5) => {
-                let broken = CreateFault::BrokenOff("it broke off".into());
+                let broken = UploadError::BrokenOff("it broke off".into());
                 return Stage::Back { call, answer: Answer::NotCreated(broken) };
             }
             0 => return Stage::Back { call, answer: never("the connection was refused") },
@@ -250,7 +257,7 @@ impl World {
                     ["606", "615", "607", "601", "603", "611", "608", "610", "1003", "1016", "1019", "503", "502"];
                 let code = codes[self.rng.random_range(0..codes.len())];
                 let error = ApiError { code: Some(code.into()), message: "by chance".into() };
-                Fate::Refused(asks(200, Some(&[error])), format!("{code}: by chance"))
+                Fate::Refused(classify(200, Some(&[error])), format!("{code}: by chance"))
             }
             (Ok(()), _) => Fate::Served,
         };

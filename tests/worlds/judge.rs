@@ -9,10 +9,10 @@ use std::time::Duration;
 use jiff::Timestamp;
 use marqueue::clock::after;
 use marqueue::config;
-use marqueue::job::{BatchKey, BatchState, Blame, Event, JobId, JobState};
-use marqueue::marketo::Ask;
-use marqueue::schedule::{Plan, Rules, Step, Work};
-use marqueue::store::{PauseKind, Progress, Snapshot};
+use marqueue::job::{BatchKey, BatchState, Event, FailureScope, JobId, JobState};
+use marqueue::marketo::ErrorAction;
+use marqueue::schedule::{Plan, SchedulingRules, Step, Work};
+use marqueue::store::{BatchProgress, PauseKind, Snapshot};
 
 use super::promise::{Broken, Held, Promise};
 use super::shelf::Shelf;
@@ -56,7 +56,7 @@ struct Track {
     /// Until when what a lost answer left behind is to be counted.
     ghosts: Option<Timestamp>,
     /// What Marketo last said of it, as far as it ends a batch.
-    last_ask: Option<Ask>,
+    last_ask: Option<ErrorAction>,
     import_failed: bool,
     /// When each of its questions was last asked, and whether it may be repeated at once.
     asked: BTreeMap<&'static str, (Duration, bool)>,
@@ -130,7 +130,7 @@ impl Judge {
     }
 
     /// What Marketo said of a batch, whether or not anybody heard it.
-    pub fn said(&mut self, key: BatchKey, ask: Ask) {
+    pub fn said(&mut self, key: BatchKey, ask: ErrorAction) {
         self.track(key).last_ask = Some(ask);
     }
 
@@ -164,7 +164,7 @@ impl Judge {
         &mut self,
         key: BatchKey,
         event: &Event,
-        progress: &Progress,
+        progress: &BatchProgress,
         instance: &config::Instance,
         at: Duration,
         now: Timestamp,
@@ -176,21 +176,23 @@ impl Judge {
         let (mut lost, mut alone) = (false, false);
         match event {
             Event::UploadBegan => hold(Promise::Once, !track.taken, || format!("{key} goes again"))?,
-            Event::PutBack { .. } | Event::Halved { .. } => track.reasons += 1,
-            Event::Refused { blame, .. } => {
-                (track.reasons, track.spent) = (track.reasons + 1, track.spent + u32::from(*blame == Blame::Batch));
+            Event::Requeued { .. } | Event::Split { .. } => track.reasons += 1,
+            Event::Refused { scope: blame, .. } => {
+                (track.reasons, track.spent) =
+                    (track.reasons + 1, track.spent + u32::from(*blame == FailureScope::Batch));
             }
-            Event::AnswerLost { blame, .. } => {
-                (track.reasons, track.spent) = (track.reasons + 1, track.spent + u32::from(*blame == Blame::Batch));
+            Event::AnswerLost { scope: blame, .. } => {
+                (track.reasons, track.spent) =
+                    (track.reasons + 1, track.spent + u32::from(*blame == FailureScope::Batch));
                 lost = true;
             }
             Event::Held { .. } => (track.reasons, track.spent, lost) = (track.reasons + 1, track.spent + 1, true),
             Event::Rejected { .. } => {
-                let hopeless = matches!(track.last_ask, Some(Ask::Reject | Ask::TooLarge));
+                let hopeless = matches!(track.last_ask, Some(ErrorAction::Reject | ErrorAction::TooLarge));
                 track.spent += 1;
                 hold(Promise::Fair, hopeless, || format!("{key} was rejected, and Marketo said {:?}", track.last_ask))?;
             }
-            Event::GivenUp { ghost_until, .. } => {
+            Event::AttemptsExhausted { unconfirmed_until: ghost_until, .. } => {
                 (track.spent, lost) = (track.spent + 1, ghost_until.is_some());
                 alone = track.failing_since.is_some_and(|since| after(since, SEVEN_DAYS) <= now);
                 hold(Promise::Fair, track.spent >= most || alone, || {
@@ -199,8 +201,8 @@ impl Judge {
             }
             Event::Accepted { .. } => (track.taken, track.spent) = (true, track.spent + 1),
             Event::Settled { .. } => (track.taken, track.settled) = (true, true),
-            Event::Lost { .. } => {
-                let hopeless = track.import_failed || track.last_ask == Some(Ask::Reject);
+            Event::ImportLost { .. } => {
+                let hopeless = track.import_failed || track.last_ask == Some(ErrorAction::Reject);
                 hold(Promise::Fair, hopeless, || format!("{key} was taken for lost for no reason"))?;
             }
             Event::Overdue { .. } => {
@@ -222,12 +224,14 @@ impl Judge {
             }
             _ => {}
         }
-        match event.blame() {
-            Some(Blame::Instance { .. }) => track.failing_since = track.failing_since.or(Some(now)),
-            Some(Blame::Batch) => track.failing_since = None,
+        match event.failure_scope() {
+            Some(FailureScope::Instance { .. }) => track.failing_since = track.failing_since.or(Some(now)),
+            Some(FailureScope::Batch) => track.failing_since = None,
             _ => {}
         }
-        if matches!(event.blame(), Some(Blame::Batch)) || (matches!(event, Event::GivenUp { .. }) && !alone) {
+        if matches!(event.failure_scope(), Some(FailureScope::Batch))
+            || (matches!(event, Event::AttemptsExhausted { .. }) && !alone)
+        {
             let (then, since) = (track.successes, self.successes);
             hold(Promise::Attempts, then.is_some_and(|then| then < since), || {
                 format!("an attempt of {key} counts, and of {since} successes {then:?} were before its last upload")
@@ -254,9 +258,9 @@ impl Judge {
             made.into_iter().for_each(|made| made.known = true);
         }
         // Once Marketo has said that a batch is done, or that it is none of its, nothing of it is counted any more.
-        if matches!(event, Event::Ended { .. } | Event::Lost { .. }) {
+        if matches!(event, Event::ImportEnded { .. } | Event::ImportLost { .. }) {
             let of_it = |made: &&mut Made| {
-                made.key == key && made.given_up.is_none() && (made.known || matches!(event, Event::Ended { .. }))
+                made.key == key && made.given_up.is_none() && (made.known || matches!(event, Event::ImportEnded { .. }))
             };
             self.made.values_mut().filter(of_it).for_each(|made| made.excused = true);
         }
@@ -264,7 +268,13 @@ impl Judge {
     }
 
     /// After each step: what Marketo has, and how the rows stand. `unended` are Marketo's own words.
-    pub fn look(&mut self, shelf: &Shelf, unended: impl Iterator<Item = u64>, rules: &Rules, now: Timestamp) -> Held {
+    pub fn look(
+        &mut self,
+        shelf: &Shelf,
+        unended: impl Iterator<Item = u64>,
+        rules: &SchedulingRules,
+        now: Timestamp,
+    ) -> Held {
         let mut ours = 0;
         for id in unended {
             let Some(made) = self.made.get_mut(&id) else { continue };
@@ -276,11 +286,11 @@ impl Judge {
             made.excused |= made.given_up.is_some_and(|until| until <= now);
             ours += u32::from(!made.excused);
         }
-        hold(Promise::Queue, ours <= rules.in_flight, || {
-            format!("Marketo has {ours} of our imports that are to be counted, and {} are allowed", rules.in_flight)
+        hold(Promise::Queue, ours <= rules.max_in_flight, || {
+            format!("Marketo has {ours} of our imports that are to be counted, and {} are allowed", rules.max_in_flight)
         })?;
         let (mut groups, mut lists) = (BTreeSet::new(), BTreeSet::new());
-        for (key, job, _) in shelf.batches().filter(|(_, _, batch)| batch.progress.state.holds_a_slot()) {
+        for (key, job, _) in shelf.batches().filter(|(_, _, batch)| batch.progress.state.occupies_slot()) {
             if self.tracks.get(&key).is_some_and(|track| track.settled) {
                 continue;
             }
@@ -305,7 +315,7 @@ impl Judge {
         for key in uploads.clone() {
             let job = &shelf.jobs[&key.job];
             let ahead = |(id, other): (&JobId, &super::shelf::Job)| {
-                *id < key.job && other.group == job.group && !other.state.has_ended()
+                *id < key.job && other.group == job.group && !other.state.is_terminal()
             };
             hold(Promise::Group, job.group.is_none() || !shelf.jobs.iter().any(ahead), || {
                 format!("{key} is to go before an older job of its group")
@@ -314,7 +324,7 @@ impl Judge {
         let not_begun =
             |(key, work): (&BatchKey, &Work)| *work == Work::Upload && shelf.state(*key) == BatchState::Pending;
         let waiting = busy.iter().filter(|&(key, work)| not_begun((key, work))).count() as u32;
-        let slots = shelf.instance.slots.filter(|_| shelf.instance.pause.is_none());
+        let slots = shelf.instance.observed_slot_limit.filter(|_| shelf.instance.pause.is_none());
         let (in_flight, begin) = (shelf.in_flight() + waiting, uploads.count() as u32);
         hold(Promise::Probe, begin == 0 || slots.is_none_or(|slots| in_flight + begin <= slots + 1), || {
             format!("{begin} uploads beside {in_flight} where Marketo last let us have {slots:?}")
@@ -322,17 +332,17 @@ impl Judge {
         if !plan.steps.is_empty() || !busy.is_empty() {
             return Ok(());
         }
-        hold(Promise::Rest, plan.next_look.is_none_or(|look| look > now), || {
-            format!("nothing to do, and the next look is {:?} at {now}", plan.next_look)
+        hold(Promise::Rest, plan.next_wake.is_none_or(|look| look > now), || {
+            format!("nothing to do, and the next look is {:?} at {now}", plan.next_wake)
         })?;
         let waits_for_a_person = shelf.instance.pause.as_ref().is_some_and(|pause| pause.until.is_none());
         let work = shelf
             .batches()
-            .any(|(_, _, batch)| !batch.progress.state.has_ended() && batch.progress.state != BatchState::Held);
+            .any(|(_, _, batch)| !batch.progress.state.is_terminal() && batch.progress.state != BatchState::Held);
         let behind_held = shelf.batches().all(|(_, job, batch)| {
-            batch.progress.state.has_ended() || batch.progress.state == BatchState::Held || job.group.is_some()
+            batch.progress.state.is_terminal() || batch.progress.state == BatchState::Held || job.group.is_some()
         }) && shelf.batches().any(|(_, _, batch)| batch.progress.state == BatchState::Held);
-        hold(Promise::Awake, !work || plan.next_look.is_some() || waits_for_a_person || behind_held, || {
+        hold(Promise::Awake, !work || plan.next_wake.is_some() || waits_for_a_person || behind_held, || {
             "there is work, and nothing will ever look at it".into()
         })
     }
@@ -369,7 +379,7 @@ impl Judge {
     /// After all faults: each job ended, and what is complete was imported.
     pub fn at_the_end(&self, shelf: &Shelf) -> Held {
         for (&id, job) in &shelf.jobs {
-            hold(Promise::End, job.state.has_ended(), || format!("job {id} is {} at the end", job.state))?;
+            hold(Promise::End, job.state.is_terminal(), || format!("job {id} is {} at the end", job.state))?;
             if job.state != JobState::Complete {
                 continue;
             }

@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 
 use marqueue::clock::{after, from_ms};
-use marqueue::job::{BatchKey, BatchState, Blame, Event};
-use marqueue::marketo::{Earlier, Look, Window};
+use marqueue::job::{BatchKey, BatchState, Event, FailureScope};
+use marqueue::marketo::{Decision, EarlierCallTimes, SlidingWindow};
 use marqueue::schedule::{Plan, Step, Work, plan};
 use marqueue::simulator::Call;
 use marqueue::store::PauseKind;
@@ -23,14 +23,14 @@ impl World {
         let window = self.config.limits.window;
         let may_take = self.config.request_timeout;
         let earlier = match self.lie {
-            Lie::ForgetsCalls => Earlier::default(),
+            Lie::ForgetsCalls => EarlierCallTimes::default(),
             _ => self.shelf.earlier_calls(window, may_take, self.uptime()),
         };
-        self.shelf.instance = self.shelf.instance.resumed(Some(PauseKind::Credentials));
+        self.shelf.instance = self.shelf.instance.without_pause(Some(PauseKind::Credentials));
         let ended = earlier.ended_ago.into_iter().map(|age| self.instant().checked_sub(age).unwrap_or(self.epoch));
         let unseen = earlier.may_last.into_iter().map(|left| self.instant() + left);
         let limits = &self.config.limits;
-        let gate = Window::new(limits.calls, window, limits.concurrent_calls, ended, unseen);
+        let gate = SlidingWindow::new(limits.calls, window, limits.concurrent_calls, ended, unseen);
         self.daemon = Some(Daemon {
             busy: HashMap::new(),
             workers: Vec::new(),
@@ -98,24 +98,24 @@ impl World {
         match self.lie {
             Lie::ForgetsUploads => {
                 busy.retain(|_, work| *work != Work::Upload);
-                snapshot.flights.retain(|flight| flight.state != BatchState::Uploading);
+                snapshot.in_flight.retain(|flight| flight.state != BatchState::Uploading);
                 snapshot.candidates.retain(|candidate| !daemon.busy.contains_key(&candidate.key));
             }
-            Lie::ForgetsGhosts => snapshot.ghosts.clear(),
+            Lie::ForgetsGhosts => snapshot.unconfirmed_until.clear(),
             // Ghosts of lost answers are gone within ten pauses between polls.
             Lie::ForgetsAbandoned => {
                 let soon = after(now, self.config.polling.max * 10);
-                snapshot.ghosts.retain(|&until| until <= soon);
+                snapshot.unconfirmed_until.retain(|&until| until <= soon);
             }
             Lie::ForgetsGroups => {
-                snapshot.flights.iter_mut().for_each(|flight| flight.group = None);
+                snapshot.in_flight.iter_mut().for_each(|flight| flight.group = None);
                 snapshot.candidates.iter_mut().for_each(|candidate| candidate.group = None);
             }
             Lie::ForgetsLists => {
-                snapshot.flights.iter_mut().for_each(|flight| flight.list_id = None);
+                snapshot.in_flight.iter_mut().for_each(|flight| flight.list_id = None);
                 snapshot.candidates.iter_mut().for_each(|candidate| candidate.list_id = None);
             }
-            Lie::ForgetsPolls => snapshot.flights.iter_mut().for_each(|flight| {
+            Lie::ForgetsPolls => snapshot.in_flight.iter_mut().for_each(|flight| {
                 flight.not_before = None;
                 flight.accepted_at = Some(from_ms(0));
                 flight.polled_at = None;
@@ -131,7 +131,7 @@ impl World {
         if self.lie == Lie::Sleeps && made.steps.is_empty() {
             made = Plan::default();
         }
-        daemon.next_look = made.next_look;
+        daemon.next_look = made.next_wake;
         if self.lie == Lie::None || self.lie == Lie::Sleeps {
             let again = if self.lie == Lie::Sleeps { &made } else { &again };
             self.judge.planned(&self.shelf, [&made, again], &busy, now)?;
@@ -161,7 +161,7 @@ impl World {
     pub(super) fn runnable(&mut self) -> Option<usize> {
         let instant = self.instant();
         let daemon = self.daemon.as_mut()?;
-        let open = daemon.gate.look(instant) == Look::Go;
+        let open = daemon.gate.decide(instant) == Decision::Go;
         let ready: Vec<usize> =
             (0..daemon.workers.len()).filter(|&n| open || !matches!(daemon.workers[n].stage, Stage::Gate)).collect();
         (!ready.is_empty()).then(|| ready[self.rng.random_range(0..ready.len())])
@@ -201,11 +201,12 @@ impl World {
         if let Err(illegal) = self.shelf.record(key, &event, now) {
             return Err(Broken { promise: Promise::Move, text: format!("{key}: {illegal}") });
         }
-        if self.lie == Lie::BurnsAttempts && matches!(event, Event::PutBack { .. }) {
+        if self.lie == Lie::BurnsAttempts && matches!(event, Event::Requeued { .. }) {
             self.shelf.burn(key);
         }
         self.wake();
-        let counts = matches!(event.blame(), Some(Blame::Batch)) || matches!(event, Event::GivenUp { .. });
+        let counts = matches!(event.failure_scope(), Some(FailureScope::Batch))
+            || matches!(event, Event::AttemptsExhausted { .. });
         if counts && self.weather.fault == 0.0 && !self.refused.contains(&key.job) {
             let cost = self.costs.entry(key).or_default();
             *cost += 1;

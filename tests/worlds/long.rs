@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use marqueue::config::UnknownOutcome;
 use marqueue::job::{BatchState, JobId, JobState};
-use marqueue::schedule::Rules;
+use marqueue::schedule::SchedulingRules;
 use marqueue::simulator::Settings;
-use marqueue::simulator::rules::Marketo;
-use marqueue::store::Progress;
+use marqueue::simulator::rules::MarketoModel;
+use marqueue::store::BatchProgress;
 
 use super::{Done, Lie, Outage, World};
 use crate::promise::Held;
@@ -20,7 +20,7 @@ impl World {
         world.config.limits.importing = importing;
         world.config.unknown_outcome = unknown_outcome;
         world.set_rules();
-        world.marketo = Marketo::new(Settings::default(), Duration::from_secs(3_600));
+        world.marketo = MarketoModel::new(Settings::default(), Duration::from_secs(3_600));
         world.weather = super::Weather { fault: 0.0, unreachable: false, locked_out: false, outage: None };
         world.stuck = 0;
         world.daemon = None;
@@ -30,7 +30,7 @@ impl World {
 
     /// Has plans follow a configuration that was changed.
     pub fn set_rules(&mut self) {
-        self.rules = Rules::of(&self.config);
+        self.rules = SchedulingRules::from_instance(&self.config);
     }
 
     /// A dozen files wait: urgent ones, some of one group, some for one static list, one that is two batches.
@@ -92,7 +92,7 @@ impl World {
     }
 
     /// The first batch of a job.
-    pub fn batch_of(&self, id: JobId) -> &Progress {
+    pub fn batch_of(&self, id: JobId) -> &BatchProgress {
         &self.shelf.jobs[&id].batches[0].progress
     }
 

@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use marqueue::job::{BatchKey, RemoteStatus};
 use marqueue::marketo::wire::ApiError;
-use marqueue::marketo::{Ask, CreateFault, asks};
-use marqueue::simulator::rules::{self, Part, Place};
-use marqueue::simulator::{Call, Refusal};
+use marqueue::marketo::{ErrorAction, UploadError, classify};
+use marqueue::simulator::rules::{self, ImportPath, Part};
+use marqueue::simulator::{ApiRefusal, Call};
 use rand::RngExt;
 
 use super::{Stray, World};
@@ -21,13 +21,13 @@ impl World {
         self.count.lost_answers += u64::from(lost);
         if let Fate::Refused(ask, reason) = fate {
             // Said of an upload, these codes may mean either.
-            let unknown = ask == Ask::OutcomeUnknown;
+            let unknown = ask == ErrorAction::OutcomeUnknown;
             if worker.task == Task::Upload && unknown && self.rng.random_bool(0.5) {
                 let _ = self.create(key);
             }
             return match worker.task {
-                Task::Upload if unknown => Answer::NotCreated(CreateFault::AnswerLost { reason, request_id: None }),
-                Task::Upload => Answer::NotCreated(CreateFault::Refused { ask, reason, request_id: None }),
+                Task::Upload if unknown => Answer::NotCreated(UploadError::AnswerLost { reason, request_id: None }),
+                Task::Upload => Answer::NotCreated(UploadError::Refused { ask, reason, request_id: None }),
                 _ => Answer::Unanswered { ask, reason },
             };
         }
@@ -35,9 +35,9 @@ impl World {
         let answer = match worker.task {
             Task::Upload => match self.create(key) {
                 Ok((id, status)) => Answer::Created { id, status },
-                Err((ask, reason)) => Answer::NotCreated(CreateFault::Refused { ask, reason, request_id: None }),
+                Err((ask, reason)) => Answer::NotCreated(UploadError::Refused { ask, reason, request_id: None }),
             },
-            Task::Poll => match self.marketo.status(self.at, &Place::Leads, &id) {
+            Task::Poll => match self.marketo.status(self.at, &ImportPath::Leads, &id) {
                 Ok(import) => {
                     let (mut status, mut counts) = (import.remote_status(), import.counts());
                     // Any count may be missing, and a word may be one that nobody documents.
@@ -58,9 +58,9 @@ impl World {
                     Report::Failures => rules::Report::Failures,
                     Report::Warnings => rules::Report::Warnings,
                 };
-                match self.marketo.report(self.at, &Place::Leads, &id, report) {
+                match self.marketo.report(self.at, &ImportPath::Leads, &id, report) {
                     Ok(bytes) => Answer::Report { there: !bytes.is_empty() && !matches!(fate, Fate::Late) },
-                    Err(Refusal::Http(404)) => Answer::Report { there: false },
+                    Err(ApiRefusal::Http(404)) => Answer::Report { there: false },
                     Err(refusal) => no_answer(&refusal),
                 }
             }
@@ -69,14 +69,14 @@ impl World {
         match (lost, worker.task) {
             (false, _) => answer,
             (true, Task::Upload) => {
-                Answer::NotCreated(CreateFault::AnswerLost { reason: "the answer was lost".into(), request_id: None })
+                Answer::NotCreated(UploadError::AnswerLost { reason: "the answer was lost".into(), request_id: None })
             }
-            (true, _) => Answer::Unanswered { ask: Ask::OutcomeUnknown, reason: "the answer was lost".into() },
+            (true, _) => Answer::Unanswered { ask: ErrorAction::OutcomeUnknown, reason: "the answer was lost".into() },
         }
     }
 
     /// Marketo is given a batch.
-    pub(super) fn create(&mut self, key: BatchKey) -> Result<(u64, RemoteStatus), (Ask, String)> {
+    pub(super) fn create(&mut self, key: BatchKey) -> Result<(u64, RemoteStatus), (ErrorAction, String)> {
         let (batch, list) = (self.shelf.batch(key), self.shelf.jobs[&key.job].list);
         let (rows, lasts) = (batch.from..batch.to, 1 + (key.job.0 * 7 + i64::from(key.part) * 13) % 20);
         let mut file = String::from(if self.wrong.contains(&key.job) { "name,x\n" } else { "email,x\n" });
@@ -98,7 +98,7 @@ impl World {
         let mut query = BTreeMap::from([("format".to_owned(), "csv".to_owned())]);
         list.map(|list| query.insert("listId".into(), list.to_string()));
         let upload = rules::Upload {
-            place: Place::Leads,
+            place: ImportPath::Leads,
             path: String::new(),
             query,
             body_bytes: 1_000 * u64::from(batch.rows()),
@@ -139,18 +139,18 @@ impl World {
 }
 
 /// What the client makes of a refusal.
-pub(super) fn reading(refusal: &Refusal) -> (Ask, String) {
+pub(super) fn reading(refusal: &ApiRefusal) -> (ErrorAction, String) {
     let ask = match refusal {
-        Refusal::Http(status) => asks(*status, None),
-        Refusal::Error { message, .. } => {
+        ApiRefusal::Http(status) => classify(*status, None),
+        ApiRefusal::Error { message, .. } => {
             let error = ApiError { code: Some(refusal.name()), message: message.clone() };
-            asks(200, Some(&[error]))
+            classify(200, Some(&[error]))
         }
     };
     (ask, format!("{}: {}", refusal.name(), refusal.message()))
 }
 
-fn no_answer(refusal: &Refusal) -> Answer {
+fn no_answer(refusal: &ApiRefusal) -> Answer {
     let (ask, reason) = reading(refusal);
     Answer::Unanswered { ask, reason }
 }

@@ -1,7 +1,7 @@
 //! Outages of Marketo: for a while every create fails in one way, and every other call too where nothing can answer it.
 
 use marqueue::marketo::wire::ApiError;
-use marqueue::marketo::{Ask, CreateFault, asks};
+use marqueue::marketo::{ErrorAction, UploadError, classify};
 use rand::RngExt;
 
 use super::World;
@@ -52,18 +52,18 @@ impl Outage {
 
     /// Whether an import may have been made of an upload that fails so.
     pub fn leaves_outcome_unknown(self) -> bool {
-        self == Outage::Silent || matches!(self.ask(), Some(Ask::OutcomeUnknown))
+        self == Outage::Silent || matches!(self.ask(), Some(ErrorAction::OutcomeUnknown))
     }
 
     /// What the answer asks for; none where there is no answer.
-    fn ask(self) -> Option<Ask> {
+    fn ask(self) -> Option<ErrorAction> {
         match self {
             Outage::Unreachable | Outage::BrokenOff | Outage::Silent => None,
             Outage::Code(code) => {
-                Some(asks(200, Some(&[ApiError { code: Some(code.into()), message: "an outage".into() }])))
+                Some(classify(200, Some(&[ApiError { code: Some(code.into()), message: "an outage".into() }])))
             }
-            Outage::NoErrors => Some(asks(200, Some(&[]))),
-            Outage::Foreign(status) => Some(asks(status, None)),
+            Outage::NoErrors => Some(classify(200, Some(&[]))),
+            Outage::Foreign(status) => Some(classify(status, None)),
         }
     }
 }
@@ -72,7 +72,7 @@ impl World {
     /// What a call comes to during `outage`.
     pub(super) fn fails(&mut self, outage: Outage, worker: &Worker) -> Answer {
         let reason = format!("an outage: {outage:?}");
-        let ask = outage.ask().unwrap_or(Ask::OutcomeUnknown);
+        let ask = outage.ask().unwrap_or(ErrorAction::OutcomeUnknown);
         if worker.task != Task::Upload {
             return Answer::Unanswered { ask, reason };
         }
@@ -80,10 +80,10 @@ impl World {
             worker.key.map(|key| self.create(key));
         }
         Answer::NotCreated(match outage {
-            Outage::Unreachable => CreateFault::NeverSent(reason),
-            Outage::BrokenOff => CreateFault::BrokenOff(reason),
-            _ if outage.leaves_outcome_unknown() => CreateFault::AnswerLost { reason, request_id: None },
-            _ => CreateFault::Refused { ask, reason, request_id: None },
+            Outage::Unreachable => UploadError::NeverSent(reason),
+            Outage::BrokenOff => UploadError::BrokenOff(reason),
+            _ if outage.leaves_outcome_unknown() => UploadError::AnswerLost { reason, request_id: None },
+            _ => UploadError::Refused { ask, reason, request_id: None },
         })
     }
 }

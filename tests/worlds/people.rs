@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use marqueue::clock::after;
-use marqueue::job::{BatchState, Event, IMPORT_LIFE, JobId};
-use marqueue::marketo::Look;
+use marqueue::job::{BatchState, Event, IMPORT_LIFETIME, JobId};
+use marqueue::marketo::Decision;
 use marqueue::store::PauseKind;
 use rand::RngExt;
 
@@ -39,8 +39,8 @@ impl World {
         let Some(daemon) = &mut self.daemon else { return self.pass(NAP) };
         let look =
             daemon.next_look.map_or(NAP, |look| Duration::try_from(look.duration_since(now)).unwrap_or_default());
-        let gate = match daemon.gate.look(instant) {
-            Look::At(at) if daemon.workers.iter().any(|w| matches!(w.stage, Stage::Gate)) => at - instant,
+        let gate = match daemon.gate.decide(instant) {
+            Decision::At(at) if daemon.workers.iter().any(|w| matches!(w.stage, Stage::Gate)) => at - instant,
             _ => NAP,
         };
         let passed = look.min(gate).min(NAP).max(Duration::from_millis(1));
@@ -101,7 +101,7 @@ impl World {
                     self.record(key, Event::Settled { marketo_batch_id: id.to_string() })?;
                 }
             }
-            4 => self.pause(PauseKind::Person, "asked for".into(), None),
+            4 => self.pause(PauseKind::Operator, "asked for".into(), None),
             _ => self.resume(),
         }
         Ok(())
@@ -113,7 +113,7 @@ impl World {
         let Some(&key) = overdue.first() else { return Ok(()) };
         let now = self.now();
         let accepted = self.shelf.batch(key).progress.accepted_at.unwrap_or(now);
-        let counts_until = after(accepted, IMPORT_LIFE).max(after(now, Duration::from_secs(24 * 3600)));
+        let counts_until = after(accepted, IMPORT_LIFETIME).max(after(now, Duration::from_secs(24 * 3600)));
         self.count.abandoned += 1;
         self.record(key, Event::Abandoned { counts_until })
     }
@@ -121,7 +121,7 @@ impl World {
     pub(super) fn resume(&mut self) {
         self.note(|| "a person resumes".into());
         self.judge.anew();
-        self.shelf.instance = self.shelf.instance.resumed(None);
+        self.shelf.instance = self.shelf.instance.without_pause(None);
         self.wake();
     }
 

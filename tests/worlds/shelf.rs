@@ -8,9 +8,11 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use marqueue::clock::after;
-use marqueue::job::{BatchKey, BatchState, Event, Illegal, JobId, JobState, Wait, job_state, step};
-use marqueue::marketo::Earlier;
-use marqueue::store::{Candidate, Flight, Instance, Progress, Snapshot};
+use marqueue::job::{
+    BatchKey, BatchState, DeferReason, Event, IllegalTransitionError, JobId, JobState, job_state, transition,
+};
+use marqueue::marketo::EarlierCallTimes;
+use marqueue::store::{BatchProgress, InFlightBatch, InstanceState, PendingBatch, Snapshot};
 
 /// As `PACES` and `CANDIDATES` of `store::snapshot`.
 const PACES: usize = 20;
@@ -33,7 +35,7 @@ pub struct Batch {
     pub part: u32,
     pub from: u32,
     pub to: u32,
-    pub progress: Progress,
+    pub progress: BatchProgress,
 }
 
 impl Batch {
@@ -46,7 +48,7 @@ impl Batch {
 #[derive(Clone, Debug, Default)]
 pub struct Shelf {
     pub jobs: BTreeMap<JobId, Job>,
-    pub instance: Instance,
+    pub instance: InstanceState,
     /// The table `abandoned`: until when each import counts.
     abandoned: Vec<Timestamp>,
     /// The table `call`: when each ended.
@@ -61,7 +63,7 @@ impl Shelf {
         let id = JobId(1 + self.jobs.len() as i64);
         let mut from = 0;
         let batches = (1..).zip(rows).map(|(part, rows)| {
-            let batch = Batch { part, from, to: from + rows, progress: Progress::untouched() };
+            let batch = Batch { part, from, to: from + rows, progress: BatchProgress::initial() };
             from = batch.to;
             batch
         });
@@ -91,14 +93,14 @@ impl Shelf {
     }
 
     /// `store::moves::record`.
-    pub fn record(&mut self, key: BatchKey, event: &Event, now: Timestamp) -> Result<(), Illegal> {
-        let progress = self.batch(key).progress.after(event, now)?;
+    pub fn record(&mut self, key: BatchKey, event: &Event, now: Timestamp) -> Result<(), IllegalTransitionError> {
+        let progress = self.batch(key).progress.after_event(event, now)?;
         self.change(key, |batch| batch.progress = progress);
         if let Event::Abandoned { counts_until } = event {
             self.abandoned.push(*counts_until);
         }
         let in_flight = self.in_flight();
-        self.instance = self.instance.after(key, event, in_flight, now);
+        self.instance = self.instance.after_event(key, event, in_flight, now);
         if event.ends_upload() {
             let number = self.instance.uploads_ended;
             self.change(key, |batch| batch.progress.last_upload = Some(number));
@@ -116,7 +118,7 @@ impl Shelf {
         self.change(key, |batch| batch.to = middle);
         let job = self.jobs.get_mut(&key.job).expect("a key of this shelf");
         second.part = 1 + job.batches.iter().map(|batch| batch.part).max().unwrap_or(0);
-        (second.from, second.progress) = (middle, Progress::untouched());
+        (second.from, second.progress) = (middle, BatchProgress::initial());
         let key = BatchKey { job: key.job, part: second.part };
         job.batches.push(second);
         job.batches.sort_by_key(|batch| batch.from);
@@ -125,7 +127,7 @@ impl Shelf {
 
     /// `store::moves::ask_failed`.
     pub fn ask_failed(&mut self, key: BatchKey, refused: bool, not_before: Timestamp, now: Timestamp) {
-        self.change(key, |batch| batch.progress = batch.progress.ask_failed(refused, not_before, now));
+        self.change(key, |batch| batch.progress = batch.progress.after_query_failure(refused, not_before, now));
     }
 
     /// For a lie: a put-back that keeps the attempt.
@@ -145,7 +147,7 @@ impl Shelf {
     /// `store::moves::order`: the batches that a person's order moves.
     pub fn ordered(&self, id: JobId, event: &Event) -> Vec<BatchKey> {
         let batches = self.jobs[&id].batches.iter();
-        let legal = batches.filter(|batch| step(batch.progress.state, event).is_ok());
+        let legal = batches.filter(|batch| transition(batch.progress.state, event).is_ok());
         legal.map(|batch| BatchKey { job: id, part: batch.part }).collect()
     }
 
@@ -156,7 +158,7 @@ impl Shelf {
 
     /// `store::instances::in_flight`.
     pub fn in_flight(&self) -> u32 {
-        let held = self.batches().filter(|(_, _, batch)| batch.progress.state.holds_a_slot()).count();
+        let held = self.batches().filter(|(_, _, batch)| batch.progress.state.occupies_slot()).count();
         u32::try_from(held).unwrap_or(u32::MAX)
     }
 
@@ -178,13 +180,13 @@ impl Shelf {
 
     /// `store::call_ledger::earlier_calls`: how long ago calls ended that may still count, and how long those may last of
     /// which no end was seen.
-    pub fn earlier_calls(&mut self, window: Duration, may_take: Duration, now: Timestamp) -> Earlier {
+    pub fn earlier_calls(&mut self, window: Duration, may_take: Duration, now: Timestamp) -> EarlierCallTimes {
         let over = |&(began, ended): &(Timestamp, Option<Timestamp>)| ended.unwrap_or(after(began, may_take));
         self.calls.retain(|call| after(over(call), window) >= now);
         let span = |from: Timestamp, to: Timestamp| Duration::try_from(to.duration_since(from)).unwrap_or_default();
         let (may_last, ended): (Vec<_>, Vec<_>) =
             self.calls.iter().partition(|call| call.1.is_none() && over(call) > now);
-        Earlier {
+        EarlierCallTimes {
             ended_ago: ended.into_iter().map(|call| span(over(&call), now)).collect(),
             may_last: may_last.into_iter().map(|call| span(now, over(&call))).collect(),
         }
@@ -194,22 +196,22 @@ impl Shelf {
     pub fn snapshot(&self, now: Timestamp, parts: u32, longest: Duration) -> Snapshot {
         Snapshot {
             instance: self.instance.clone(),
-            flights: self.flights(),
-            elsewhere: 0,
+            in_flight: self.flights(),
+            in_flight_elsewhere: 0,
             candidates: self.candidates(now, parts, longest),
-            ghosts: self.ghosts(now),
+            unconfirmed_until: self.ghosts(now),
             busy_lists: self.busy_lists(now, longest),
             next_due: self.next_due(now, longest),
-            waiting: self.waiting(),
-            paces: self.paces(),
+            has_untried_batch: self.waiting(),
+            recent_durations: self.paces(),
         }
     }
 
-    fn flights(&self) -> Vec<Flight> {
-        let flying = |state: BatchState| !state.has_ended() && state != BatchState::Pending;
+    fn flights(&self) -> Vec<InFlightBatch> {
+        let flying = |state: BatchState| !state.is_terminal() && state != BatchState::Pending;
         self.batches()
             .filter(|(_, _, batch)| flying(batch.progress.state))
-            .map(|(key, job, batch)| Flight {
+            .map(|(key, job, batch)| InFlightBatch {
                 key,
                 state: batch.progress.state,
                 group: job.group.clone(),
@@ -224,9 +226,9 @@ impl Shelf {
             .collect()
     }
 
-    fn candidates(&self, now: Timestamp, parts: u32, longest: Duration) -> Vec<Candidate> {
+    fn candidates(&self, now: Timestamp, parts: u32, longest: Duration) -> Vec<PendingBatch> {
         let busy = self.busy_lists(now, longest);
-        let Instance { service_failures, last_success, .. } = self.instance;
+        let InstanceState { service_failures, last_success, .. } = self.instance;
         let turn = |last: Option<u64>| last.filter(|&last| service_failures > 0 && last > last_success);
         let unended = |job: &Job| matches!(job.state, JobState::Pending | JobState::Running);
         let mut found = Vec::new();
@@ -235,7 +237,7 @@ impl Shelf {
             if job.group.is_some() && self.jobs.iter().any(ahead) {
                 continue;
             }
-            let fills = |b: &Batch| b.progress.state.holds_a_slot();
+            let fills = |b: &Batch| b.progress.state.occupies_slot();
             let filling = |o: &Job| o.list == job.list && o.batches.iter().any(fills);
             if job.list.is_some() && self.jobs.values().any(filling) {
                 continue;
@@ -252,7 +254,7 @@ impl Shelf {
                     let key = BatchKey { job: id, part: batch.part };
                     let last_upload = batch.progress.last_upload;
                     let (priority, group) = (job.priority, job.group.clone());
-                    found.push(Candidate { key, priority, group, list_id: job.list, last_upload });
+                    found.push(PendingBatch { key, priority, group, list_id: job.list, last_upload });
                 }
             }
         }
@@ -263,7 +265,9 @@ impl Shelf {
 
     fn ghosts(&self, now: Timestamp) -> Vec<Timestamp> {
         self.batches()
-            .filter_map(|(_, _, batch)| Some((batch.progress.ghost_until?, batch.progress.ghosts as usize)))
+            .filter_map(|(_, _, batch)| {
+                Some((batch.progress.unconfirmed_until?, batch.progress.unconfirmed_imports as usize))
+            })
             .filter(|&(until, _)| until > now)
             .flat_map(|(until, ghosts)| std::iter::repeat_n(until, ghosts))
             .chain(self.abandoned.iter().copied().filter(|&until| until > now))
@@ -273,8 +277,8 @@ impl Shelf {
     fn busy_lists(&self, now: Timestamp, longest: Duration) -> Vec<(i64, Timestamp)> {
         let mut lists = BTreeMap::new();
         for (_, job, batch) in self.batches() {
-            let Progress { state, wait, not_before, .. } = batch.progress;
-            let waits = state == BatchState::Pending && wait == Some(Wait::ListBusy);
+            let BatchProgress { state, wait, not_before, .. } = batch.progress;
+            let waits = state == BatchState::Pending && wait == Some(DeferReason::ListBusy);
             if let (Some(list), Some(until)) =
                 (job.list, not_before.filter(|&until| waits && holds(until, now, longest)))
             {

@@ -4,7 +4,7 @@
 //! What follows from an answer is decided by the real functions of `schedule::outcome`.
 
 use marqueue::job::{BatchKey, Counts, RemoteStatus};
-use marqueue::marketo::{Ask, CreateFault};
+use marqueue::marketo::{ErrorAction, UploadError};
 use marqueue::schedule::Work;
 
 /// What a worker is to do.
@@ -68,7 +68,7 @@ pub enum Fate {
     /// It is carried out, and the client hears nothing that it can use.
     AnswerLost,
     /// This error instead.
-    Refused(Ask, String),
+    Refused(ErrorAction, String),
     /// The file is late: it is not there yet.
     Late,
 }
@@ -78,8 +78,8 @@ pub enum Answer {
     Created { id: u64, status: RemoteStatus },
     Status { status: Option<RemoteStatus>, counts: Counts, message: Option<String> },
     Report { there: bool },
-    NotCreated(CreateFault),
-    Unanswered { ask: Ask, reason: String },
+    NotCreated(UploadError),
+    Unanswered { ask: ErrorAction, reason: String },
 }
 
 impl Worker {
@@ -90,7 +90,7 @@ impl Worker {
     pub fn work(&self) -> Work {
         match self.task {
             Task::Upload | Task::Recover => Work::Upload,
-            _ => Work::Ask,
+            _ => Work::Poll,
         }
     }
 }

@@ -8,10 +8,10 @@ use jiff::Timestamp;
 use marqueue::clock::{after, from_ms};
 use marqueue::config::{self, Config, UnknownOutcome};
 use marqueue::job::{BatchKey, BatchState, Event, JobId};
-use marqueue::marketo::Window;
-use marqueue::schedule::{Rules, Work, next_day};
+use marqueue::marketo::SlidingWindow;
+use marqueue::schedule::{SchedulingRules, Work, next_day};
 use marqueue::simulator::Settings;
-use marqueue::simulator::rules::Marketo;
+use marqueue::simulator::rules::MarketoModel;
 use marqueue::store::{Pause, Snapshot};
 use rand::rngs::Xoshiro256PlusPlus;
 use rand::{RngExt, SeedableRng};
@@ -39,7 +39,7 @@ pub use outage::Outage;
 struct Daemon {
     busy: HashMap<BatchKey, Work>,
     workers: Vec<Worker>,
-    gate: Window,
+    gate: SlidingWindow,
     token: Option<String>,
     /// `schedule::watch`: when it last heard of each import, in true time.
     watched: HashMap<BatchKey, Duration>,
@@ -69,7 +69,7 @@ pub struct World {
     rng: Xoshiro256PlusPlus,
     lie: Lie,
     pub config: config::Instance,
-    rules: Rules,
+    rules: SchedulingRules,
     weather: Weather,
     /// True time since the world's beginning, which Marketo follows.
     at: Duration,
@@ -77,7 +77,7 @@ pub struct World {
     skew: i64,
     began: Timestamp,
     epoch: Instant,
-    marketo: Marketo,
+    marketo: MarketoModel,
     foreign: usize,
     shelf: Shelf,
     daemon: Option<Daemon>,
@@ -144,13 +144,13 @@ impl World {
             Duration::try_from(next_day(began, config.limits.daily_reset).duration_since(began)).unwrap_or_default();
         let fault = [0.0, 0.03, 0.1, 0.3][rng.random_range(0..4)];
         let mut world = World {
-            rules: Rules::of(&config),
+            rules: SchedulingRules::from_instance(&config),
             weather: Weather { fault, unreachable: false, locked_out: false, outage: None },
             at: Duration::ZERO,
             skew: 0,
             began,
             epoch: Instant::now() + Duration::from_secs(3600),
-            marketo: Marketo::new(settings, reset),
+            marketo: MarketoModel::new(settings, reset),
             foreign: 0,
             shelf: Shelf::default(),
             daemon: None,
@@ -237,7 +237,7 @@ impl World {
 
     /// What a plan made now sees.
     fn seen(&self, now: Timestamp) -> Snapshot {
-        self.shelf.snapshot(now, self.rules.in_flight, self.rules.longest_pause())
+        self.shelf.snapshot(now, self.rules.max_in_flight, self.rules.longest_pause())
     }
 
     fn judge(&mut self) -> Held {
@@ -259,7 +259,7 @@ impl World {
         let stuck = |pause: &Pause| pause.until.is_none();
         // What a lost answer may have left behind holds its slot until its time, and by a clock that was set back that
         // is later.
-        let ghosts = self.seen(self.now()).ghosts.into_iter().max();
+        let ghosts = self.seen(self.now()).unconfirmed_until.into_iter().max();
         let ghosts = ghosts
             .map_or(Duration::ZERO, |until| Duration::try_from(until.duration_since(self.now())).unwrap_or_default());
         let deadline = self.at + ghosts + Duration::from_secs(3 * 3600);
@@ -276,7 +276,7 @@ impl World {
             if self.works()? {
                 continue;
             }
-            if self.shelf.jobs.values().all(|job| job.state.has_ended()) && self.nobody_is_busy() {
+            if self.shelf.jobs.values().all(|job| job.state.is_terminal()) && self.nobody_is_busy() {
                 self.judge.at_the_end(&self.shelf)?;
                 return self.calls_within_limits();
             }

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use tokio_util::io::ReaderStream;
 
 use super::{Client, ClientError, read};
-use crate::api::types::{Taken, Warning};
+use crate::api::types::{SubmittedJob, Warning};
 use crate::job::{Format, Target};
 use crate::store::Job;
 
@@ -67,7 +67,7 @@ impl NewFile {
 
 /// What became of a file.
 #[derive(Clone, Debug)]
-pub struct Added {
+pub struct AddedJob {
     pub job: Job,
     /// The idempotency key and the content were seen before: this is the job that they made then.
     pub seen_before: bool,
@@ -85,8 +85,8 @@ impl Client {
         new: &NewFile,
         content: impl AsyncRead + Send + 'static,
         mut progress: impl FnMut(u64) + Send + 'static,
-    ) -> Result<Added, ClientError> {
-        let upload = Arc::new(Mutex::new(Upload { since: Instant::now(), ours: false, unreadable: None }));
+    ) -> Result<AddedJob, ClientError> {
+        let upload = Arc::new(Mutex::new(UploadState { since: Instant::now(), ours: false, unreadable: None }));
         let (state, mut sent) = (upload.clone(), 0);
         let mut content = Box::pin(ReaderStream::with_capacity(content, PIECE_BYTES));
         let body = stream::poll_fn(move |cx| {
@@ -112,20 +112,20 @@ impl Client {
         }
         let answer = tokio::select! {
             answer = self.send(request.body(Body::wrap_stream(body))) => answer,
-            () = stands_still(&upload, self.silence.timeout) => Err(self.silence.broken()),
+            () = stalled(&upload, self.silence.timeout) => Err(self.silence.broken()),
         };
         if let Some(error) = locked(&upload).unreadable.take() {
             return Err(ClientError::Content(error));
         }
         let answer = answer?;
         let seen_before = answer.status() != StatusCode::CREATED;
-        let Taken { job, warnings } = self.silence.within(Duration::ZERO, read(answer)).await??;
-        Ok(Added { job, seen_before, warnings })
+        let SubmittedJob { job, warnings } = self.silence.within(Duration::ZERO, read(answer)).await??;
+        Ok(AddedJob { job, seen_before, warnings })
     }
 }
 
 /// How a file that is being sent stands. The HTTP client tells only that the body failed, and nothing of how far it is.
-struct Upload {
+struct UploadState {
     /// Of the last piece that left, or that was asked for.
     since: Instant,
     /// The daemon has taken all there was, and it is our own content that is slow.
@@ -133,16 +133,16 @@ struct Upload {
     unreadable: Option<io::Error>,
 }
 
-fn locked(upload: &Mutex<Upload>) -> MutexGuard<'_, Upload> {
+fn locked(upload: &Mutex<UploadState>) -> MutexGuard<'_, UploadState> {
     upload.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Returns when the daemon has neither taken a piece nor answered for so long.
-async fn stands_still(upload: &Mutex<Upload>, timeout: Duration) {
+async fn stalled(upload: &Mutex<UploadState>, timeout: Duration) {
     loop {
         let since = match &*locked(upload) {
-            Upload { ours: true, .. } => Instant::now(),
-            Upload { since, .. } => *since,
+            UploadState { ours: true, .. } => Instant::now(),
+            UploadState { since, .. } => *since,
         };
         if since.elapsed() >= timeout {
             return;

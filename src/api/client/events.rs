@@ -7,9 +7,9 @@ use crate::api::types::EventData;
 use crate::job::JobId;
 
 /// The events from the moment of the call on. They end when the daemon does; to go on is the caller's matter.
-pub struct Events {
+pub struct EventStream {
     response: Response,
-    lines: Lines,
+    lines: LineBuffer,
 }
 
 impl Client {
@@ -20,14 +20,14 @@ impl Client {
     /// by one.
     ///
     /// [`MAX_FOLLOWED`]: crate::api::types::MAX_FOLLOWED
-    pub async fn events_of(&self, jobs: &[JobId]) -> Result<Events, ClientError> {
+    pub async fn events_of(&self, jobs: &[JobId]) -> Result<EventStream, ClientError> {
         let jobs: Vec<String> = jobs.iter().map(JobId::to_string).collect();
         let request = self.request(Method::GET, "/v1/events").query(&[("job", jobs.join(","))]);
-        Ok(Events { response: self.send_in_time(request).await?, lines: Lines::default() })
+        Ok(EventStream { response: self.send_in_time(request).await?, lines: LineBuffer::default() })
     }
 }
 
-impl Events {
+impl EventStream {
     /// The next event; none when the daemon closed the stream.
     ///
     /// # Errors
@@ -52,14 +52,14 @@ impl Events {
 /// Takes the stream apart: `data:` lines up to a blank one are an event, and all else (names, comments) is passed over,
 /// since the data say what they are.
 #[derive(Default)]
-struct Lines {
+struct LineBuffer {
     unread: Vec<u8>,
     /// Bytes of `unread` in which no line ends.
     searched: usize,
     data: Option<String>,
 }
 
-impl Lines {
+impl LineBuffer {
     /// Bytes of the event that is not whole yet.
     fn held_bytes(&self) -> usize {
         self.unread.len() + self.data.as_ref().map_or(0, String::len)
@@ -106,7 +106,7 @@ mod tests {
     #[test]
     fn events_are_the_same_however_the_bytes_arrive() {
         for size in 1..=STREAM.len() {
-            let (mut lines, mut found) = (Lines::default(), Vec::new());
+            let (mut lines, mut found) = (LineBuffer::default(), Vec::new());
             for piece in STREAM.as_bytes().chunks(size) {
                 lines.unread.extend_from_slice(piece);
                 while let Some(data) = lines.next_data() {

@@ -13,7 +13,7 @@ use axum::response::Response;
 use hyper::service::Service;
 use hyper_util::service::TowerToHyperService;
 
-use super::answer::{Answer, Refusal, RequestId};
+use super::answer::{CompatError, CompatResponse, RequestId};
 use crate::marketo::{DAEMON_HEADER, daemon_id, is_own_call};
 
 /// What Marketo's addresses begin with, behind an instance or not.
@@ -52,7 +52,7 @@ fn own_call(headers: &HeaderMap) -> Response {
     id.span().in_scope(|| tracing::error!("the daemon was called by itself: an instance's address leads back to it"));
     let reason = "Access denied: this address leads back to the marqueue daemon that makes the call, and not to Marketo; mend \
                   base_url and identity_url of the instance, or the name server that the daemon uses";
-    id.on(Answer::Refusal(Refusal::new(603, reason)))
+    id.on(CompatResponse::Refusal(CompatError::new(603, reason)))
 }
 
 /// One of Marketo's paths as the routes know it; none if it is not Marketo's. One that can't be resolved stays as it is,

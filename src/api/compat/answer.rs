@@ -15,33 +15,33 @@ const CSV: HeaderValue = HeaderValue::from_static("text/csv;charset=UTF-8");
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// A longer id of a client's is left out: it goes into the log.
-const LONGEST_ID: usize = 128;
+const MAX_REQUEST_ID_BYTES: usize = 128;
 
-pub(super) enum Answer {
+pub(super) enum CompatResponse {
     Import(Import),
     File(Body),
-    Refusal(Refusal),
+    Refusal(CompatError),
 }
 
 /// Why a call was not carried out. Nothing has changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Refusal {
+pub(super) struct CompatError {
     http: StatusCode,
     code: u16,
     message: String,
 }
 
-impl Refusal {
+impl CompatError {
     /// One of Marketo's codes, with HTTP 200 as it has it.
-    pub(super) fn new(code: u16, message: impl Into<String>) -> Refusal {
-        Refusal { http: StatusCode::OK, code, message: message.into() }
+    pub(super) fn new(code: u16, message: impl Into<String>) -> CompatError {
+        CompatError { http: StatusCode::OK, code, message: message.into() }
     }
 
     /// One that is a bare HTTP status on Marketo: a file that is too large, or that there is not. Of the latter there is no
     /// body either, as programs read the one that there is.
-    pub(super) fn bare(http: StatusCode) -> Refusal {
+    pub(super) fn bare(http: StatusCode) -> CompatError {
         let message = http.canonical_reason().unwrap_or("Error").to_owned();
-        Refusal { http, code: http.as_u16(), message }
+        CompatError { http, code: http.as_u16(), message }
     }
 
     pub(super) fn code(&self) -> u16 {
@@ -50,12 +50,12 @@ impl Refusal {
 
     /// A program that is told 608 comes again, which is right for a full disk and for a daemon that is stopping. Of the
     /// latter it is not known whether it took the file; then it is imported twice, which updates what is there.
-    pub(super) fn of_store(error: StoreError, not_found: impl FnOnce() -> Refusal) -> Refusal {
+    pub(super) fn of_store(error: StoreError, not_found: impl FnOnce() -> CompatError) -> CompatError {
         match error {
             StoreError::NoJob(_) => not_found(),
             error => {
                 tracing::error!(%error, "a call failed at the database");
-                Refusal::new(608, "API Temporarily Unavailable")
+                CompatError::new(608, "API Temporarily Unavailable")
             }
         }
     }
@@ -75,7 +75,7 @@ impl RequestId {
     }
 
     pub(super) fn of(headers: &HeaderMap) -> RequestId {
-        let given = headers.get(X_REQUEST_ID).filter(|id| id.len() <= LONGEST_ID && id.to_str().is_ok());
+        let given = headers.get(X_REQUEST_ID).filter(|id| id.len() <= MAX_REQUEST_ID_BYTES && id.to_str().is_ok());
         RequestId { given: given.cloned(), ..RequestId::new() }
     }
 
@@ -86,11 +86,11 @@ impl RequestId {
         tracing::error_span!("call", request_id = %self.own, x_request_id = given)
     }
 
-    pub(super) fn on(self, answer: Answer) -> Response {
+    pub(super) fn on(self, answer: CompatResponse) -> Response {
         let own = Some(self.own.clone());
         let (status, kind, body) = match answer {
-            Answer::File(body) => (StatusCode::OK, CSV, body),
-            Answer::Import(import) => {
+            CompatResponse::File(body) => (StatusCode::OK, CSV, body),
+            CompatResponse::Import(import) => {
                 let success = Envelope {
                     request_id: own,
                     success: true,
@@ -100,10 +100,10 @@ impl RequestId {
                 };
                 (StatusCode::OK, JSON, Json(success).into_response().into_body())
             }
-            Answer::Refusal(refusal) if refusal.http == StatusCode::NOT_FOUND => {
+            CompatResponse::Refusal(refusal) if refusal.http == StatusCode::NOT_FOUND => {
                 return self.stamp(StatusCode::NOT_FOUND.into_response());
             }
-            Answer::Refusal(refusal) => {
+            CompatResponse::Refusal(refusal) => {
                 let error = ApiError { code: Some(refusal.code.to_string()), message: refusal.message };
                 let failure: Envelope<Import> = Envelope {
                     request_id: own,

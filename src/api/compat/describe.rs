@@ -4,10 +4,10 @@
 use axum::http::Method;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 
-use super::path::{About, CALLS, Kind, What};
+use super::path::{Action, CALLS, ImportQuery, TargetKind};
 use crate::api::route::{Operation, of};
 use crate::job::Format;
-use crate::marketo::wire::{Envelope, Import, Token, TokenError};
+use crate::marketo::wire::{Envelope, Import, TokenBody, TokenErrorBody};
 
 /// What a login says of itself.
 #[derive(JsonSchema)]
@@ -57,18 +57,18 @@ const JSON: &str = "application/json";
 pub(super) fn logins(below: &str) -> Vec<Operation> {
     let login = |id: &str, method| {
         let login = Operation::new(named(id, below), "Gives a token, as Marketo's identity service does")
-            .json::<Token>(200, "The token, and how long it is good")
-            .json::<TokenError>(400, "Something is missing")
-            .json::<TokenError>(401, "The credentials are wrong")
-            .json::<TokenError>(429, "The credentials are wrong, and too many wrong logins wait for their answers")
-            .json::<TokenError>(503, "No token can be made now");
+            .json::<TokenBody>(200, "The token, and how long it is good")
+            .json::<TokenErrorBody>(400, "Something is missing")
+            .json::<TokenErrorBody>(401, "The credentials are wrong")
+            .json::<TokenErrorBody>(429, "The credentials are wrong, and too many wrong logins wait for their answers")
+            .json::<TokenErrorBody>(503, "No token can be made now");
         Operation { method, path: format!("{below}/identity/oauth/token"), ..login }
     };
     vec![
         login("tokenByGet", Method::GET).query::<Login>(),
         login("token", Method::POST)
             .body("application/x-www-form-urlencoded", of::<Login>)
-            .json::<TokenError>(413, "The form is too long"),
+            .json::<TokenErrorBody>(413, "The form is too long"),
     ]
 }
 
@@ -77,33 +77,37 @@ pub(super) fn imports(below: &str) -> Vec<Operation> {
     CALLS.iter().map(|&(template, what)| import(below, template, what)).collect()
 }
 
-fn import(below: &str, template: &str, what: What) -> Operation {
+fn import(below: &str, template: &str, what: Action) -> Operation {
     let (kind, verb, says, method) = match what {
-        What::Create(kind) => (kind, "import", "Drops a file in; the batch's id is the job's", Method::POST),
-        What::Import(kind, About::Status) => (kind, "status", "How an import stands", Method::GET),
-        What::Import(kind, About::Failures) => (kind, "failures", "The rows that failed, and why", Method::GET),
-        What::Import(kind, About::Warnings) => (kind, "warnings", "The rows with warnings, and why", Method::GET),
+        Action::Create(kind) => (kind, "import", "Drops a file in; the batch's id is the job's", Method::POST),
+        Action::Import(kind, ImportQuery::Status) => (kind, "status", "How an import stands", Method::GET),
+        Action::Import(kind, ImportQuery::Failures) => (kind, "failures", "The rows that failed, and why", Method::GET),
+        Action::Import(kind, ImportQuery::Warnings) => {
+            (kind, "warnings", "The rows with warnings, and why", Method::GET)
+        }
     };
     let word = match kind {
-        Kind::Leads => "Leads",
-        Kind::CustomObject => "CustomObjects",
-        Kind::ProgramMembers => "ProgramMembers",
+        TargetKind::Leads => "Leads",
+        TargetKind::CustomObject => "CustomObjects",
+        TargetKind::ProgramMembers => "ProgramMembers",
     };
     let operation = Operation::new(named(&format!("{verb}{word}"), below), says);
     let operation = match what {
-        What::Create(kind) => {
+        Action::Create(kind) => {
             let create = match kind {
-                Kind::Leads => operation.query::<OfLeads>(),
-                Kind::CustomObject => operation.query::<OfObjects>(),
-                Kind::ProgramMembers => operation.query::<OfMembers>(),
+                TargetKind::Leads => operation.query::<OfLeads>(),
+                TargetKind::CustomObject => operation.query::<OfObjects>(),
+                TargetKind::ProgramMembers => operation.query::<OfMembers>(),
             };
             create
                 .body("multipart/form-data", form)
                 .json::<Envelope<Import>>(200, "Its receipt, or why it was refused")
                 .json::<Envelope<Import>>(413, "The file is larger than api.max_file_bytes")
         }
-        What::Import(_, About::Status) => operation.json::<Envelope<Import>>(200, "One import, or why there is none"),
-        What::Import(..) => operation
+        Action::Import(_, ImportQuery::Status) => {
+            operation.json::<Envelope<Import>>(200, "One import, or why there is none")
+        }
+        Action::Import(..) => operation
             .text(200, "All batches' files as one", "text/csv")
             .answer(200, "The file, or an envelope that says why there is none", JSON, of::<Envelope<Import>>)
             .empty(404, "There is no such file"),

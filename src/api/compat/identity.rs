@@ -17,34 +17,34 @@ use base64::engine::{DecodePaddingMode, Engine};
 use tracing::Instrument;
 
 use super::answer::RequestId;
-use crate::api::caller::{self, Caller, Connection, Peer};
-use crate::api::tokens::{Bearer, Given, Tokens};
-use crate::api::{Daemon, Shared};
+use crate::api::caller::{self, Identity, Peer, RequestConnection};
+use crate::api::tokens::{Bearer, IssuedToken, TokenTable};
+use crate::api::{AppState, SharedState};
 use crate::config::Secret;
-use crate::marketo::wire::{Token, TokenError};
+use crate::marketo::wire::{TokenBody, TokenErrorBody};
 use crate::store::StoredToken;
 
 /// More than any id and secret take.
-const LONGEST_FORM: usize = 16 * 1024;
+const MAX_FORM_BYTES: usize = 16 * 1024;
 
 /// Anyone may send one, and has a place while it comes.
-const FORM_TIME: Duration = Duration::from_secs(10);
+const FORM_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A login does not wait longer for the database.
-const KEEP_TIME: Duration = Duration::from_secs(2);
+const STORE_TIMEOUT: Duration = Duration::from_secs(2);
 
-type Refused = (StatusCode, &'static str, &'static str);
+type LoginRefusal = (StatusCode, &'static str, &'static str);
 
-const BAD_CREDENTIALS: Refused = (StatusCode::UNAUTHORIZED, "invalid_client", "Bad client credentials");
+const BAD_CREDENTIALS: LoginRefusal = (StatusCode::UNAUTHORIZED, "invalid_client", "Bad client credentials");
 
-pub(super) async fn token(State(daemon): State<Shared>, request: Request) -> Response {
+pub(super) async fn token(State(daemon): State<SharedState>, request: Request) -> Response {
     let id = RequestId::of(request.headers());
     let span = id.span();
     let answer = async {
         match login(&daemon, request).await {
             Ok(given) => given,
             Err((status, error, description)) => {
-                let body = TokenError { error: error.to_owned(), error_description: description.to_owned() };
+                let body = TokenErrorBody { error: error.to_owned(), error_description: description.to_owned() };
                 let mut response = (status, Json(body)).into_response();
                 if status == StatusCode::UNAUTHORIZED {
                     // RFC 6749, section 5.2.
@@ -63,9 +63,9 @@ pub(super) async fn token(State(daemon): State<Shared>, request: Request) -> Res
     id.stamp((head, answer).into_response())
 }
 
-async fn login(daemon: &Daemon, request: Request) -> Result<Response, Refused> {
+async fn login(daemon: &AppState, request: Request) -> Result<Response, LoginRefusal> {
     let peer = caller::peer(request.extensions());
-    let connection = Connection::of(request.extensions());
+    let connection = RequestConnection::of(request.extensions());
     let instance = instance(request.uri().path());
     let basic = basic(request.headers());
     let parameters = parameters(request).await?;
@@ -86,13 +86,13 @@ async fn login(daemon: &Daemon, request: Request) -> Result<Response, Refused> {
         Some(Peer::Tcp(address)) => (false, Some(address)),
         None => (false, None),
     };
-    let judge = |(id, secret): &(String, Secret)| daemon.tokens.judge(id, secret.expose(), on_socket);
+    let judge = |(id, secret): &(String, Secret)| daemon.tokens.verify_client(id, secret.expose(), on_socket);
     let bearer = shown.iter().find_map(judge);
     if let Some(bearer) = bearer.filter(|bearer| knows(daemon, bearer, instance.as_deref())) {
         return given(daemon, bearer).await;
     }
     // What was sent as an id may be anything, a secret too, so only one that is known is written down.
-    let client_id = daemon.tokens.knows(id).then_some(id);
+    let client_id = daemon.tokens.is_registered(id).then_some(id);
     let peer = address.map(tracing::field::display::<IpAddr>);
     if connection.may_wait() && daemon.guesses.delay(address, id).await.is_ok() {
         tracing::warn!(client_id, peer, "a login was refused");
@@ -106,29 +106,33 @@ async fn login(daemon: &Daemon, request: Request) -> Result<Response, Refused> {
 }
 
 /// To an instance that a client may not use, it is unknown.
-fn knows(daemon: &Daemon, bearer: &Bearer, instance: Option<&str>) -> bool {
+fn knows(daemon: &AppState, bearer: &Bearer, instance: Option<&str>) -> bool {
     let Some(instance) = instance else { return true };
     let may = match bearer {
-        Bearer::Client(client) => Caller::Client(client.clone()).may_use(instance),
+        Bearer::Client(client) => Identity::Client(client.clone()).may_use(instance),
         Bearer::Socket => true,
     };
-    may && daemon.lane(instance).is_some()
+    may && daemon.scheduler(instance).is_some()
 }
 
-async fn given(daemon: &Daemon, bearer: Bearer) -> Result<Response, Refused> {
-    match daemon.tokens.give(bearer, Instant::now(), daemon.clock.now()) {
-        Ok(Given { token, left, bearer, to_keep }) => {
+async fn given(daemon: &AppState, bearer: Bearer) -> Result<Response, LoginRefusal> {
+    match daemon.tokens.issue(bearer, Instant::now(), daemon.clock.now()) {
+        Ok(IssuedToken { token, left, bearer, to_keep }) => {
             if let Some(stored) = to_keep
                 && keep(daemon, stored).await
             {
-                daemon.tokens.kept(&bearer, &token);
+                daemon.tokens.mark_stored(&bearer, &token);
             }
             let scope = match bearer {
                 Bearer::Client(client) => client.id.clone(),
                 Bearer::Socket => "socket".to_owned(),
             };
-            let token =
-                Token { access_token: token, token_type: "bearer".to_owned(), expires_in: Some(left.as_secs()), scope };
+            let token = TokenBody {
+                access_token: token,
+                token_type: "bearer".to_owned(),
+                expires_in: Some(left.as_secs()),
+                scope,
+            };
             Ok(Json(token).into_response())
         }
         Err(error) => {
@@ -140,13 +144,13 @@ async fn given(daemon: &Daemon, bearer: Bearer) -> Result<Response, Refused> {
 
 /// Puts a token's hash on the disk, if that goes. A full or damaged disk is no reason to refuse a login: the token then
 /// ends with this daemon, unless a later login can keep it.
-async fn keep(daemon: &Daemon, stored: StoredToken) -> bool {
-    let drop_before = Tokens::forgotten_before(stored.issued_at);
+async fn keep(daemon: &AppState, stored: StoredToken) -> bool {
+    let drop_before = TokenTable::drop_before(stored.issued_at);
     let client_id = stored.client_id.clone();
-    let error = match tokio::time::timeout(KEEP_TIME, daemon.store.keep_api_token(stored, drop_before)).await {
+    let error = match tokio::time::timeout(STORE_TIMEOUT, daemon.store.insert_api_token(stored, drop_before)).await {
         Ok(Ok(())) => return true,
         Ok(Err(error)) => error.to_string(),
-        Err(_) => format!("the database did not answer within {KEEP_TIME:?}"),
+        Err(_) => format!("the database did not answer within {STORE_TIMEOUT:?}"),
     };
     tracing::warn!(client_id, error, "a token is in memory only, and ends with this daemon");
     false
@@ -177,7 +181,7 @@ fn instance(path: &str) -> Option<String> {
 }
 
 /// From the query, and with POST from the form too.
-async fn parameters(request: Request) -> Result<BTreeMap<String, String>, Refused> {
+async fn parameters(request: Request) -> Result<BTreeMap<String, String>, LoginRefusal> {
     let pairs = |text: &[u8]| url::form_urlencoded::parse(text).into_owned().collect::<Vec<_>>();
     let mut parameters: BTreeMap<_, _> =
         pairs(request.uri().query().unwrap_or_default().as_bytes()).into_iter().collect();
@@ -186,7 +190,7 @@ async fn parameters(request: Request) -> Result<BTreeMap<String, String>, Refuse
         Method::POST => {
             let too_long = (StatusCode::PAYLOAD_TOO_LARGE, "invalid_request", "The form is too long");
             let too_slow = (StatusCode::REQUEST_TIMEOUT, "invalid_request", "The form did not come in time");
-            let form = tokio::time::timeout(FORM_TIME, to_bytes(request.into_body(), LONGEST_FORM));
+            let form = tokio::time::timeout(FORM_TIMEOUT, to_bytes(request.into_body(), MAX_FORM_BYTES));
             let form = form.await.map_err(|_| too_slow)?.map_err(|_| too_long)?;
             parameters.extend(pairs(&form));
         }

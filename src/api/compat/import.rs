@@ -9,46 +9,46 @@ use axum::http::{HeaderMap, StatusCode};
 use futures_util::{StreamExt, stream};
 use tokio::sync::SemaphorePermit;
 
-use super::answer::Refusal;
-use super::legacy::{self, ACCESS_TOKEN, Held};
-use super::path::Place;
+use super::answer::CompatError;
+use super::legacy::{self, ACCESS_TOKEN, HeldForm};
+use super::path::ImportTarget;
 use super::{Asked, of_legacy_token};
-use crate::api::Daemon;
-use crate::api::caller::{Caller, Peer};
-use crate::api::tokens::Denied;
+use crate::api::AppState;
+use crate::api::caller::{Identity, Peer};
+use crate::api::tokens::AuthError;
 use crate::config::Secret;
-use crate::form::{FormEvent, FormFault, FormReader, PartHead};
+use crate::form::{FormError, FormEvent, FormReader, PartHead};
 use crate::intake::{Incoming, IntakeError};
 use crate::job::{Format, Target};
-use crate::store::{Added, Job, NewJob};
-use crate::table::Fault;
+use crate::store::{Inserted, Job, NewJob};
+use crate::table::ValidationError;
 use crate::untrusted_text::file_name;
 
 /// Those of Marketo's parameters that say something; others are passed over, as there.
 pub(super) const PARAMETERS: [&str; 5] = ["format", "lookupField", "listId", "partitionName", "programMemberStatus"];
 
 /// Bytes of a file's name and of a parameter's value, and fields of a form.
-const LONGEST_VALUE: usize = 4096;
-const MOST_FIELDS: usize = 100;
+const MAX_VALUE_BYTES: usize = 4096;
+const MAX_FIELDS: usize = 100;
 
 /// A token that the socket gives to anyone is worth nothing elsewhere.
 const NOT_THE_SOCKET: Option<Peer> = None;
 
 /// More than what stands around a file in a form takes, where its fields are ours.
-const LARGEST_FRAME: u64 = 1024 * 1024;
+const MAX_FRAME_BYTES: u64 = 1024 * 1024;
 
 /// What is known of an upload before its body is read.
-pub(super) struct Order<'a> {
-    pub place: Place,
+pub(super) struct UploadRequest<'a> {
+    pub place: ImportTarget,
     pub sender: Sender<'a>,
     pub query: Option<&'a str>,
 }
 
 /// Whose upload it is, and for which instance.
 pub(super) enum Sender<'a> {
-    Known(Caller, String),
+    Known(Identity, String),
     /// A user of the socket, who needs no token. One in the form says more, and is held to.
-    OnSocket(&'a Asked, Caller, String),
+    OnSocket(&'a Asked, Identity, String),
     /// The form has the token that says it.
     InForm(&'a Asked),
 }
@@ -57,23 +57,28 @@ pub(super) enum Sender<'a> {
 ///
 /// # Errors
 /// [`Refusal`]; nothing of it is kept then.
-pub(super) async fn create(daemon: &Daemon, order: Order<'_>, headers: &HeaderMap, body: Body) -> Result<Job, Refusal> {
+pub(super) async fn create(
+    daemon: &AppState,
+    order: UploadRequest<'_>,
+    headers: &HeaderMap,
+    body: Body,
+) -> Result<Job, CompatError> {
     let kind = headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
     let in_form = matches!(order.sender, Sender::InForm(_));
     // Who is not known is told nothing else.
-    let form =
-        FormReader::new(kind).map_err(|fault| if in_form { Denied::Invalid.into() } else { Refusal::from(fault) })?;
+    let form = FormReader::new(kind)
+        .map_err(|fault| if in_form { AuthError::Invalid.into() } else { CompatError::from(fault) })?;
     let announced = body.size_hint().exact();
     let body = body.into_data_stream();
-    let mut upload = Upload {
+    let mut upload = FormUpload {
         form,
         body,
         order,
-        said: Said::default(),
+        said: FormFields::default(),
         fields: 0,
         read: 0,
         token: None,
-        held: Held::default(),
+        held: HeldForm::default(),
         file_has_ended: false,
         filename: None,
         refusal: None,
@@ -81,45 +86,45 @@ pub(super) async fn create(daemon: &Daemon, order: Order<'_>, headers: &HeaderMa
     upload.take(daemon, announced).await
 }
 
-struct Upload<'a> {
+struct FormUpload<'a> {
     form: FormReader,
     body: BodyDataStream,
-    order: Order<'a>,
-    said: Said,
+    order: UploadRequest<'a>,
+    said: FormFields,
     fields: usize,
     /// Bytes of the body so far.
     read: u64,
     /// The form's own; one that is empty was not given.
     token: Option<Secret>,
     /// Content of the file that came before its sender was known.
-    held: Held,
+    held: HeldForm,
     /// All content of the file has come.
     file_has_ended: bool,
     /// Once the file has begun.
     filename: Option<String>,
     /// Why reading it ended, for which intake has no words.
-    refusal: Option<Refusal>,
+    refusal: Option<CompatError>,
 }
 
-impl Upload<'_> {
-    async fn take(&mut self, daemon: &Daemon, announced: Option<u64>) -> Result<Job, Refusal> {
+impl FormUpload<'_> {
+    async fn take(&mut self, daemon: &AppState, announced: Option<u64>) -> Result<Job, CompatError> {
         let _place = match self.order.sender {
             Sender::InForm(asked) => self.identify(daemon, asked).await?,
             _ => None,
         };
         if let Some(announced) = announced {
-            daemon.intake.refuse_larger(announced.saturating_sub(LARGEST_FRAME)).map_err(of_intake)?;
+            daemon.intake.check_announced_size(announced.saturating_sub(MAX_FRAME_BYTES)).map_err(of_intake)?;
         }
         for (name, value) in url::form_urlencoded::parse(self.order.query.unwrap_or_default().as_bytes()) {
             self.said.add(&name, &value)?;
         }
-        if let Place::CustomObject(name) = &self.order.place
+        if let ImportTarget::CustomObject(name) = &self.order.place
             && !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
         {
-            return Err(Refusal::new(1013, "Custom object not found"));
+            return Err(CompatError::new(1013, "Custom object not found"));
         }
         if self.filename.is_none() && !self.find_file().await? {
-            return Err(Refusal::new(1003, "The form has no part named 'file'"));
+            return Err(CompatError::new(1003, "The form has no part named 'file'"));
         }
         self.own_token(daemon, false)?;
         // Of what is still missing nothing is needed before the file's end.
@@ -133,7 +138,7 @@ impl Upload<'_> {
         });
         let received = daemon.intake.receive_form(new, incoming).await;
         match received {
-            Ok(Added::New(job) | Added::Same(job)) => Ok(job),
+            Ok(Inserted::Created(job) | Inserted::Existing(job)) => Ok(job),
             Err(error) => Err(self.refusal.take().unwrap_or_else(|| of_intake(error))),
         }
     }
@@ -145,29 +150,29 @@ impl Upload<'_> {
     /// 601, whatever else is wrong with the form: who is not known is told nothing of it.
     async fn identify<'d>(
         &mut self,
-        daemon: &'d Daemon,
+        daemon: &'d AppState,
         asked: &Asked,
-    ) -> Result<Option<SemaphorePermit<'d>>, Refusal> {
-        let place = match tokio::time::timeout(legacy::HOLD_TIME, self.find_token(daemon)).await {
+    ) -> Result<Option<SemaphorePermit<'d>>, CompatError> {
+        let place = match tokio::time::timeout(legacy::MAX_HOLD_TIME, self.find_token(daemon)).await {
             Ok(place) => place?,
-            Err(_late) => return Err(legacy::refused("the form's token did not come in time")),
+            Err(_late) => return Err(legacy::refused_error("the form's token did not come in time")),
         };
-        let token = self.token.take().ok_or(Denied::Invalid)?;
+        let token = self.token.take().ok_or(AuthError::Invalid)?;
         let caller = of_legacy_token(daemon, NOT_THE_SOCKET, &token, "the form")?;
         let instance = asked.admit(daemon, &caller)?;
         self.order.sender = Sender::Known(caller, instance);
         Ok(place)
     }
 
-    async fn find_token<'d>(&mut self, daemon: &'d Daemon) -> Result<Option<SemaphorePermit<'d>>, Refusal> {
-        let only_601 = |refusal: Refusal| if refusal.code() == 601 { refusal } else { Denied::Invalid.into() };
+    async fn find_token<'d>(&mut self, daemon: &'d AppState) -> Result<Option<SemaphorePermit<'d>>, CompatError> {
+        let only_601 = |refusal: CompatError| if refusal.code() == 601 { refusal } else { AuthError::Invalid.into() };
         if !self.find_file().await.map_err(only_601)? || self.token.is_some() {
             return Ok(None);
         }
-        let place = daemon.legacy_tokens.place().await?;
+        let place = daemon.legacy_tokens.acquire_slot().await?;
         while self.token.is_none() {
             if self.read > legacy::MAX_HELD_BYTES {
-                return Err(legacy::refused(&format!(
+                return Err(legacy::refused_error(&format!(
                     "the form has none in its first {} bytes; send it in the header Authorization, or before the file",
                     legacy::MAX_HELD_BYTES
                 )));
@@ -175,7 +180,7 @@ impl Upload<'_> {
             match self.event().await.map_err(only_601)? {
                 Some(FormEvent::Content(bytes)) => self.held.push(&bytes),
                 Some(FormEvent::PartEnd) => self.file_has_ended = true,
-                Some(FormEvent::Head(head)) if head.name == "file" => return Err(Denied::Invalid.into()),
+                Some(FormEvent::Head(head)) if head.name == "file" => return Err(AuthError::Invalid.into()),
                 Some(FormEvent::Head(head)) => self.field(&head.name).await.map_err(only_601)?,
                 Some(FormEvent::End) => {}
                 None => break,
@@ -189,30 +194,30 @@ impl Upload<'_> {
     /// # Errors
     /// 601 where it is no good, and what else [`Asked::admit`] says of its client. 603 where the file has begun already,
     /// for another instance than its client's.
-    fn own_token(&mut self, daemon: &Daemon, begun: bool) -> Result<(), Refusal> {
+    fn own_token(&mut self, daemon: &AppState, begun: bool) -> Result<(), CompatError> {
         let Sender::OnSocket(asked, user, instance) = &self.order.sender else { return Ok(()) };
-        let (Some(token), Caller::User { uid }) = (self.token.take(), user) else { return Ok(()) };
+        let (Some(token), Identity::User { uid }) = (self.token.take(), user) else { return Ok(()) };
         let caller = of_legacy_token(daemon, Some(Peer::Socket { uid: *uid }), &token, "the form")?;
         let own = asked.admit(daemon, &caller)?;
         if begun && own != *instance {
-            return Err(Refusal::new(603, "Access denied: the token behind the file is for another instance"));
+            return Err(CompatError::new(603, "Access denied: the token behind the file is for another instance"));
         }
         self.order.sender = Sender::Known(caller, own);
         Ok(())
     }
 
     /// What intake is to have next: the file's content, and at the end what was said in all.
-    async fn incoming(&mut self, daemon: &Daemon) -> Result<Option<Incoming>, Refusal> {
+    async fn incoming(&mut self, daemon: &AppState) -> Result<Option<Incoming>, CompatError> {
         if let Some(bytes) = self.held.pop() {
             return Ok(Some(Incoming::Content(bytes)));
         }
         if std::mem::take(&mut self.file_has_ended) {
-            return self.all_said(daemon).await.map(Some);
+            return self.read_metadata_behind_file(daemon).await.map(Some);
         }
         loop {
             match self.event().await? {
                 Some(FormEvent::Content(bytes)) => return Ok(Some(Incoming::Content(bytes))),
-                Some(FormEvent::PartEnd) => return self.all_said(daemon).await.map(Some),
+                Some(FormEvent::PartEnd) => return self.read_metadata_behind_file(daemon).await.map(Some),
                 Some(FormEvent::Head(_) | FormEvent::End) => {}
                 None => return Ok(None),
             }
@@ -220,16 +225,16 @@ impl Upload<'_> {
     }
 
     /// Reads what stands behind the file.
-    async fn all_said(&mut self, daemon: &Daemon) -> Result<Incoming, Refusal> {
+    async fn read_metadata_behind_file(&mut self, daemon: &AppState) -> Result<Incoming, CompatError> {
         if self.find_file().await? {
             return Err(two_files());
         }
         self.own_token(daemon, true)?;
-        Ok(Incoming::Said(Box::new(self.job(true)?)))
+        Ok(Incoming::Metadata(Box::new(self.job(true)?)))
     }
 
     /// Reads fields up to the beginning of the file; false if the form ends before.
-    async fn find_file(&mut self) -> Result<bool, Refusal> {
+    async fn find_file(&mut self) -> Result<bool, CompatError> {
         loop {
             match self.event().await? {
                 Some(FormEvent::Head(head)) if head.name == "file" => {
@@ -243,15 +248,18 @@ impl Upload<'_> {
         }
     }
 
-    async fn field(&mut self, name: &str) -> Result<(), Refusal> {
+    async fn field(&mut self, name: &str) -> Result<(), CompatError> {
         self.fields += 1;
-        if self.fields > MOST_FIELDS {
-            return Err(Refusal::new(1003, format!("The form has more than {MOST_FIELDS} fields")));
+        if self.fields > MAX_FIELDS {
+            return Err(CompatError::new(1003, format!("The form has more than {MAX_FIELDS} fields")));
         }
         let mut value = Vec::new();
         while let Some(FormEvent::Content(bytes)) = self.event().await? {
-            if value.len() + bytes.len() > LONGEST_VALUE {
-                return Err(Refusal::new(1003, format!("A field of the form has more than {LONGEST_VALUE} bytes")));
+            if value.len() + bytes.len() > MAX_VALUE_BYTES {
+                return Err(CompatError::new(
+                    1003,
+                    format!("A field of the form has more than {MAX_VALUE_BYTES} bytes"),
+                ));
             }
             value.extend_from_slice(&bytes);
         }
@@ -263,7 +271,7 @@ impl Upload<'_> {
     }
 
     /// The form's next event; none behind its end.
-    async fn event(&mut self) -> Result<Option<FormEvent>, Refusal> {
+    async fn event(&mut self) -> Result<Option<FormEvent>, CompatError> {
         loop {
             match self.form.next_event()? {
                 Some(FormEvent::End) => {
@@ -279,7 +287,7 @@ impl Upload<'_> {
                         self.form.push(&bytes);
                     }
                     // Nobody is there any more to read the answer.
-                    Some(Err(_)) => return Err(FormFault::CutOff.into()),
+                    Some(Err(_)) => return Err(FormError::CutOff.into()),
                     None => self.form.finish(),
                 },
             }
@@ -287,18 +295,18 @@ impl Upload<'_> {
     }
 
     /// The job that was asked for. Until `all` is said a status that is missing may still come.
-    fn job(&self, all: bool) -> Result<NewJob, Refusal> {
+    fn job(&self, all: bool) -> Result<NewJob, CompatError> {
         let target = match &self.order.place {
-            Place::Leads => Target::Leads {
+            ImportTarget::Leads => Target::Leads {
                 lookup_field: self.said.get("lookupField").map(str::to_owned),
                 list_id: self.said.number("listId")?,
                 partition: self.said.get("partitionName").map(str::to_owned),
             },
-            Place::CustomObject(name) => Target::CustomObject { name: name.clone() },
-            Place::ProgramMembers(program) => {
+            ImportTarget::CustomObject(name) => Target::CustomObject { name: name.clone() },
+            ImportTarget::ProgramMembers(program) => {
                 let status = self.said.get("programMemberStatus");
                 if status.is_none() && all {
-                    return Err(Refusal::new(1002, "Missing value for required parameter 'programMemberStatus'"));
+                    return Err(CompatError::new(1002, "Missing value for required parameter 'programMemberStatus'"));
                 }
                 Target::ProgramMembers {
                     program_id: program.unwrap_or_default(),
@@ -310,7 +318,7 @@ impl Upload<'_> {
             Sender::Known(caller, instance) | Sender::OnSocket(_, caller, instance) => {
                 (caller.source(), instance.clone())
             }
-            Sender::InForm(_) => return Err(Denied::Invalid.into()),
+            Sender::InForm(_) => return Err(AuthError::Invalid.into()),
         };
         Ok(NewJob {
             instance,
@@ -328,15 +336,15 @@ impl Upload<'_> {
 
 /// Parameters by their names. One that is empty was not given.
 #[derive(Debug, Default)]
-struct Said(BTreeMap<&'static str, String>);
+struct FormFields(BTreeMap<&'static str, String>);
 
-impl Said {
-    fn add(&mut self, name: &str, value: &str) -> Result<(), Refusal> {
+impl FormFields {
+    fn add(&mut self, name: &str, value: &str) -> Result<(), CompatError> {
         let Some(&known) = PARAMETERS.iter().find(|known| **known == name) else { return Ok(()) };
         match self.0.get(known) {
             _ if value.is_empty() => Ok(()),
             Some(before) if before != value => {
-                Err(Refusal::new(1003, format!("The parameter '{known}' has two different values")))
+                Err(CompatError::new(1003, format!("The parameter '{known}' has two different values")))
             }
             _ => {
                 self.0.insert(known, value.to_owned());
@@ -350,20 +358,20 @@ impl Said {
     }
 
     /// Adobe's page has the names in capitals, and CSV as the default.
-    fn format(&self) -> Result<Format, Refusal> {
+    fn format(&self) -> Result<Format, CompatError> {
         let Some(word) = self.get("format") else { return Ok(Format::Csv) };
         word.to_ascii_lowercase().parse().map_err(|_| invalid(word, "csv, tsv or ssv"))
     }
 
-    fn number(&self, name: &str) -> Result<Option<i64>, Refusal> {
+    fn number(&self, name: &str) -> Result<Option<i64>, CompatError> {
         let number = |text: &str| text.parse().ok().filter(|&id| id > 0).ok_or_else(|| invalid(text, "Integer"));
         self.get(name).map(number).transpose()
     }
 }
 
-fn invalid(value: &str, kind: &str) -> Refusal {
+fn invalid(value: &str, kind: &str) -> CompatError {
     let value: String = value.chars().take(40).collect();
-    Refusal::new(1001, format!("Invalid value '{value}'. Required of type '{kind}'"))
+    CompatError::new(1001, format!("Invalid value '{value}'. Required of type '{kind}'"))
 }
 
 /// Only the name: the folders it lay in are the client's own affair. It matters to nobody but people, so one that can't be
@@ -371,7 +379,7 @@ fn invalid(value: &str, kind: &str) -> Refusal {
 fn filename(head: &PartHead) -> String {
     let name = head.filename.as_deref().and_then(|name| name.rsplit(['/', '\\']).next()).unwrap_or_default();
     let kept: String = name.chars().filter(|letter| !letter.is_control()).collect();
-    let (stem, ending) = match Format::of_name(&kept) {
+    let (stem, ending) = match Format::from_filename(&kept) {
         Some(format) => kept.split_at(kept.len() - format.as_str().len() - 1),
         None => (kept.as_str(), ""),
     };
@@ -379,31 +387,33 @@ fn filename(head: &PartHead) -> String {
     if kept.trim().is_empty() { "import.csv".into() } else { kept }
 }
 
-fn two_files() -> Refusal {
-    Refusal::new(1003, "The form has two parts named 'file'")
+fn two_files() -> CompatError {
+    CompatError::new(1003, "The form has two parts named 'file'")
 }
 
-impl From<FormFault> for Refusal {
-    fn from(fault: FormFault) -> Self {
+impl From<FormError> for CompatError {
+    fn from(fault: FormError) -> Self {
         match fault {
-            FormFault::NotAForm => Refusal::new(612, "Invalid Content Type"),
-            fault => Refusal::new(613, format!("Invalid Multipart Request: {fault}")),
+            FormError::NotAForm => CompatError::new(612, "Invalid Content Type"),
+            fault => CompatError::new(613, format!("Invalid Multipart Request: {fault}")),
         }
     }
 }
 
-fn of_intake(error: IntakeError) -> Refusal {
+fn of_intake(error: IntakeError) -> CompatError {
     match error {
-        IntakeError::File(Fault::Empty) => Refusal::new(1003, "Empty File"),
-        IntakeError::File(Fault::MissingColumn { column, .. }) => {
-            Refusal::new(1006, format!("Header field '{column}' not found"))
+        IntakeError::File(ValidationError::Empty) => CompatError::new(1003, "Empty File"),
+        IntakeError::File(ValidationError::MissingColumn { column, .. }) => {
+            CompatError::new(1006, format!("Header field '{column}' not found"))
         }
-        IntakeError::File(fault) => Refusal::new(1003, fault.to_string()),
-        IntakeError::Wrong(wrong) => Refusal::new(1003, wrong),
-        IntakeError::TooLarge(_) => Refusal::bare(StatusCode::PAYLOAD_TOO_LARGE),
-        IntakeError::CutOff(_) => FormFault::CutOff.into(),
-        IntakeError::UnknownInstance { .. } => Refusal::new(610, "Requested resource not found"),
-        IntakeError::Store(error) => Refusal::of_store(error, || Refusal::new(608, "API Temporarily Unavailable")),
+        IntakeError::File(fault) => CompatError::new(1003, fault.to_string()),
+        IntakeError::Wrong(wrong) => CompatError::new(1003, wrong),
+        IntakeError::TooLarge(_) => CompatError::bare(StatusCode::PAYLOAD_TOO_LARGE),
+        IntakeError::CutOff(_) => FormError::CutOff.into(),
+        IntakeError::UnknownInstance { .. } => CompatError::new(610, "Requested resource not found"),
+        IntakeError::Store(error) => {
+            CompatError::of_store(error, || CompatError::new(608, "API Temporarily Unavailable"))
+        }
     }
 }
 
@@ -411,8 +421,8 @@ fn of_intake(error: IntakeError) -> Refusal {
 mod tests {
     use super::*;
 
-    fn said(pairs: &[(&str, &str)]) -> Result<Said, Refusal> {
-        let mut said = Said::default();
+    fn said(pairs: &[(&str, &str)]) -> Result<FormFields, CompatError> {
+        let mut said = FormFields::default();
         pairs.iter().try_for_each(|(name, value)| said.add(name, value))?;
         Ok(said)
     }

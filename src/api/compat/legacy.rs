@@ -13,8 +13,8 @@ use axum::http::uri::PathAndQuery;
 use bytes::{Bytes, BytesMut};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-use super::answer::Refusal;
-use crate::api::caller::Caller;
+use super::answer::CompatError;
+use crate::api::caller::Identity;
 use crate::config::Secret;
 
 pub(super) const ACCESS_TOKEN: &str = "access_token";
@@ -26,8 +26,8 @@ pub(super) const MAX_HELD_BYTES: u64 = 11_000_000;
 const MAX_HELD_FORMS: usize = 4;
 
 /// How long a form waits for one of these places, and how long it may keep it without a token.
-const PLACE_TIME: Duration = Duration::from_secs(5);
-pub(super) const HOLD_TIME: Duration = Duration::from_secs(120);
+const SLOT_TIMEOUT: Duration = Duration::from_secs(5);
+pub(super) const MAX_HOLD_TIME: Duration = Duration::from_secs(120);
 
 /// Content is copied into blocks of this size: what the reader gives may be a small slice of a large buffer.
 const BLOCK_BYTES: usize = 256 * 1024;
@@ -54,10 +54,10 @@ impl LegacyTokens {
     ///
     /// # Errors
     /// 601 if none is free.
-    pub(super) async fn place(&self) -> Result<SemaphorePermit<'_>, Refusal> {
-        match tokio::time::timeout(PLACE_TIME, self.places.acquire()).await {
+    pub(super) async fn acquire_slot(&self) -> Result<SemaphorePermit<'_>, CompatError> {
+        match tokio::time::timeout(SLOT_TIMEOUT, self.places.acquire()).await {
             Ok(Ok(place)) => Ok(place),
-            _ => Err(refused(&format!(
+            _ => Err(refused_error(&format!(
                 "{MAX_HELD_FORMS} forms are already waiting for their token; send it in the header Authorization or before \
                  the file"
             ))),
@@ -65,10 +65,10 @@ impl LegacyTokens {
     }
 
     /// Writes the client's name into the log, once since the start. `place` is where the token stood.
-    pub(super) fn name(&self, caller: &Caller, place: &str) {
+    pub(super) fn log_client_once(&self, caller: &Identity, place: &str) {
         let client_id = match caller {
-            Caller::Client(client) => client.id.clone(),
-            Caller::User { .. } => "socket".to_owned(),
+            Identity::Client(client) => client.id.clone(),
+            Identity::User { .. } => "socket".to_owned(),
         };
         if self.named.lock().unwrap_or_else(PoisonError::into_inner).insert(client_id.clone()) {
             let advice = "Marketo has announced that it will only take the header Authorization";
@@ -85,14 +85,14 @@ impl LegacyTokens {
     }
 
     /// Why a token outside the header is refused where the configuration says so.
-    pub(super) fn off(&self) -> Refusal {
-        refused("it is taken in the header Authorization only (api.legacy_tokens is false)")
+    pub(super) fn disabled_error(&self) -> CompatError {
+        refused_error("it is taken in the header Authorization only (api.legacy_tokens is false)")
     }
 }
 
 /// 601, in Marketo's words and with the reason behind them.
-pub(super) fn refused(reason: &str) -> Refusal {
-    Refusal::new(601, format!("Access token invalid: {reason}"))
+pub(super) fn refused_error(reason: &str) -> CompatError {
+    CompatError::new(601, format!("Access token invalid: {reason}"))
 }
 
 /// The address without its tokens, and the tokens that stood in its query. An empty one was not given.
@@ -123,11 +123,11 @@ pub fn take_from_query(uri: Uri) -> (Uri, Vec<Secret>) {
 
 /// The content of a file whose sender is not known yet.
 #[derive(Default)]
-pub(super) struct Held {
+pub(super) struct HeldForm {
     blocks: VecDeque<BytesMut>,
 }
 
-impl Held {
+impl HeldForm {
     pub(super) fn push(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() {
             if self.blocks.back().is_none_or(|block| block.len() == BLOCK_BYTES) {
@@ -170,7 +170,7 @@ mod tests {
     fn held_content_comes_back_as_it_went_in() {
         let content: Vec<u8> = (0..700_000_u32).map(|n| u8::try_from(n % 251).unwrap()).collect();
         for size in [1, 1_000, 300_000] {
-            let mut held = Held::default();
+            let mut held = HeldForm::default();
             content.chunks(size).for_each(|piece| held.push(piece));
             assert!(held.blocks.len() <= 3, "{} blocks", held.blocks.len());
             let back: Vec<u8> = std::iter::from_fn(|| held.pop()).flatten().collect();

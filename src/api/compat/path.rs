@@ -6,7 +6,7 @@ use crate::job::Target;
 
 /// The three kinds of import.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Place {
+pub(super) enum ImportTarget {
     Leads,
     /// With the object's API name.
     CustomObject(String),
@@ -15,64 +15,80 @@ pub(super) enum Place {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum About {
+pub(super) enum ImportQuery {
     Status,
     Failures,
     Warnings,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Call {
-    Create(Place),
+pub(super) enum Endpoint {
+    Create(ImportTarget),
     /// About the import with this id, as it was written.
-    Import(Place, String, About),
+    Import(ImportTarget, String, ImportQuery),
     Unknown,
 }
 
-impl Place {
+impl ImportTarget {
     pub(super) fn is_of(&self, target: &Target) -> bool {
         match (self, target) {
-            (Place::Leads, Target::Leads { .. }) | (Place::ProgramMembers(_), Target::ProgramMembers { .. }) => true,
-            (Place::CustomObject(name), Target::CustomObject { name: of }) => name == of,
+            (ImportTarget::Leads, Target::Leads { .. })
+            | (ImportTarget::ProgramMembers(_), Target::ProgramMembers { .. }) => true,
+            (ImportTarget::CustomObject(name), Target::CustomObject { name: of }) => name == of,
             _ => false,
         }
     }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum TargetKind {
     Leads,
     CustomObject,
     ProgramMembers,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum What {
-    Create(Kind),
-    Import(Kind, About),
+pub(super) enum Action {
+    Create(TargetKind),
+    Import(TargetKind, ImportQuery),
 }
 
 /// Marketo's table, below `/bulk/v1/`.
-pub(super) const CALLS: [(&str, What); 12] = [
-    ("leads.json", What::Create(Kind::Leads)),
-    ("leads/batch/{batchId}.json", What::Import(Kind::Leads, About::Status)),
-    ("leads/batch/{batchId}/failures.json", What::Import(Kind::Leads, About::Failures)),
-    ("leads/batch/{batchId}/warnings.json", What::Import(Kind::Leads, About::Warnings)),
-    ("customobjects/{apiName}/import.json", What::Create(Kind::CustomObject)),
-    ("customobjects/{apiName}/import/{batchId}/status.json", What::Import(Kind::CustomObject, About::Status)),
-    ("customobjects/{apiName}/import/{batchId}/failures.json", What::Import(Kind::CustomObject, About::Failures)),
-    ("customobjects/{apiName}/import/{batchId}/warnings.json", What::Import(Kind::CustomObject, About::Warnings)),
-    ("program/{programId}/members/import.json", What::Create(Kind::ProgramMembers)),
-    ("program/members/import/{batchId}/status.json", What::Import(Kind::ProgramMembers, About::Status)),
-    ("program/members/import/{batchId}/failures.json", What::Import(Kind::ProgramMembers, About::Failures)),
-    ("program/members/import/{batchId}/warnings.json", What::Import(Kind::ProgramMembers, About::Warnings)),
+pub(super) const CALLS: [(&str, Action); 12] = [
+    ("leads.json", Action::Create(TargetKind::Leads)),
+    ("leads/batch/{batchId}.json", Action::Import(TargetKind::Leads, ImportQuery::Status)),
+    ("leads/batch/{batchId}/failures.json", Action::Import(TargetKind::Leads, ImportQuery::Failures)),
+    ("leads/batch/{batchId}/warnings.json", Action::Import(TargetKind::Leads, ImportQuery::Warnings)),
+    ("customobjects/{apiName}/import.json", Action::Create(TargetKind::CustomObject)),
+    (
+        "customobjects/{apiName}/import/{batchId}/status.json",
+        Action::Import(TargetKind::CustomObject, ImportQuery::Status),
+    ),
+    (
+        "customobjects/{apiName}/import/{batchId}/failures.json",
+        Action::Import(TargetKind::CustomObject, ImportQuery::Failures),
+    ),
+    (
+        "customobjects/{apiName}/import/{batchId}/warnings.json",
+        Action::Import(TargetKind::CustomObject, ImportQuery::Warnings),
+    ),
+    ("program/{programId}/members/import.json", Action::Create(TargetKind::ProgramMembers)),
+    ("program/members/import/{batchId}/status.json", Action::Import(TargetKind::ProgramMembers, ImportQuery::Status)),
+    (
+        "program/members/import/{batchId}/failures.json",
+        Action::Import(TargetKind::ProgramMembers, ImportQuery::Failures),
+    ),
+    (
+        "program/members/import/{batchId}/warnings.json",
+        Action::Import(TargetKind::ProgramMembers, ImportQuery::Warnings),
+    ),
 ];
 
 /// The instance that a path names, if it does, and the call.
-pub(super) fn read(path: &str) -> (Option<String>, Call) {
+pub(super) fn parse(path: &str) -> (Option<String>, Endpoint) {
     let parts: Option<Vec<_>> =
         path.split('/').skip(1).map(|part| percent_decode_str(part).decode_utf8().ok()).collect();
-    let Some(parts) = parts else { return (None, Call::Unknown) };
+    let Some(parts) = parts else { return (None, Endpoint::Unknown) };
     let parts: Vec<&str> = parts.iter().map(AsRef::as_ref).collect();
     match parts.as_slice() {
         ["instances", name, rest @ ..] => (Some((*name).to_owned()), call(rest)),
@@ -80,25 +96,29 @@ pub(super) fn read(path: &str) -> (Option<String>, Call) {
     }
 }
 
-fn call(parts: &[&str]) -> Call {
-    let ["bulk", "v1", rest @ ..] = parts else { return Call::Unknown };
+fn call(parts: &[&str]) -> Endpoint {
+    let ["bulk", "v1", rest @ ..] = parts else { return Endpoint::Unknown };
     let fits = CALLS.iter().find_map(|(template, what)| Some((*what, values(template, rest)?)));
-    let Some((what, values)) = fits else { return Call::Unknown };
+    let Some((what, values)) = fits else { return Endpoint::Unknown };
     match (what, values.as_slice()) {
-        (What::Create(Kind::Leads), []) => Call::Create(Place::Leads),
-        (What::Create(Kind::CustomObject), [name]) => Call::Create(Place::CustomObject((*name).to_owned())),
-        (What::Create(Kind::ProgramMembers), [id]) => match id.parse() {
-            Ok(id @ 1..) => Call::Create(Place::ProgramMembers(Some(id))),
-            _ => Call::Unknown,
+        (Action::Create(TargetKind::Leads), []) => Endpoint::Create(ImportTarget::Leads),
+        (Action::Create(TargetKind::CustomObject), [name]) => {
+            Endpoint::Create(ImportTarget::CustomObject((*name).to_owned()))
+        }
+        (Action::Create(TargetKind::ProgramMembers), [id]) => match id.parse() {
+            Ok(id @ 1..) => Endpoint::Create(ImportTarget::ProgramMembers(Some(id))),
+            _ => Endpoint::Unknown,
         },
-        (What::Import(Kind::Leads, about), [id]) => Call::Import(Place::Leads, (*id).to_owned(), about),
-        (What::Import(Kind::CustomObject, about), [name, id]) => {
-            Call::Import(Place::CustomObject((*name).to_owned()), (*id).to_owned(), about)
+        (Action::Import(TargetKind::Leads, about), [id]) => {
+            Endpoint::Import(ImportTarget::Leads, (*id).to_owned(), about)
         }
-        (What::Import(Kind::ProgramMembers, about), [id]) => {
-            Call::Import(Place::ProgramMembers(None), (*id).to_owned(), about)
+        (Action::Import(TargetKind::CustomObject, about), [name, id]) => {
+            Endpoint::Import(ImportTarget::CustomObject((*name).to_owned()), (*id).to_owned(), about)
         }
-        _ => Call::Unknown,
+        (Action::Import(TargetKind::ProgramMembers, about), [id]) => {
+            Endpoint::Import(ImportTarget::ProgramMembers(None), (*id).to_owned(), about)
+        }
+        _ => Endpoint::Unknown,
     }
 }
 
@@ -123,24 +143,30 @@ mod tests {
 
     #[test]
     fn each_of_the_twelve_paths_is_its_call_for_any_instance() {
-        let car = || Place::CustomObject("car_c".into());
-        let about = |place, about| Call::Import(place, "7".into(), about);
+        let car = || ImportTarget::CustomObject("car_c".into());
+        let about = |place, about| Endpoint::Import(place, "7".into(), about);
         for (path, expected) in [
-            ("leads.json", Call::Create(Place::Leads)),
-            ("leads/batch/7.json", about(Place::Leads, About::Status)),
-            ("leads/batch/7/failures.json", about(Place::Leads, About::Failures)),
-            ("leads/batch/7/warnings.json", about(Place::Leads, About::Warnings)),
-            ("customobjects/car_c/import.json", Call::Create(car())),
-            ("customobjects/car%5Fc/import/7/status.json", about(car(), About::Status)),
-            ("customobjects/car_c/import/7/failures.json", about(car(), About::Failures)),
-            ("customobjects/car_c/import/7/warnings.json", about(car(), About::Warnings)),
-            ("program/1044/members/import.json", Call::Create(Place::ProgramMembers(Some(1044)))),
-            ("program/members/import/7/status.json", about(Place::ProgramMembers(None), About::Status)),
-            ("program/members/import/7/failures.json", about(Place::ProgramMembers(None), About::Failures)),
-            ("program/members/import/7/warnings.json", about(Place::ProgramMembers(None), About::Warnings)),
+            ("leads.json", Endpoint::Create(ImportTarget::Leads)),
+            ("leads/batch/7.json", about(ImportTarget::Leads, ImportQuery::Status)),
+            ("leads/batch/7/failures.json", about(ImportTarget::Leads, ImportQuery::Failures)),
+            ("leads/batch/7/warnings.json", about(ImportTarget::Leads, ImportQuery::Warnings)),
+            ("customobjects/car_c/import.json", Endpoint::Create(car())),
+            ("customobjects/car%5Fc/import/7/status.json", about(car(), ImportQuery::Status)),
+            ("customobjects/car_c/import/7/failures.json", about(car(), ImportQuery::Failures)),
+            ("customobjects/car_c/import/7/warnings.json", about(car(), ImportQuery::Warnings)),
+            ("program/1044/members/import.json", Endpoint::Create(ImportTarget::ProgramMembers(Some(1044)))),
+            ("program/members/import/7/status.json", about(ImportTarget::ProgramMembers(None), ImportQuery::Status)),
+            (
+                "program/members/import/7/failures.json",
+                about(ImportTarget::ProgramMembers(None), ImportQuery::Failures),
+            ),
+            (
+                "program/members/import/7/warnings.json",
+                about(ImportTarget::ProgramMembers(None), ImportQuery::Warnings),
+            ),
         ] {
-            assert_eq!(read(&format!("/bulk/v1/{path}")), (None, expected.clone()), "{path}");
-            assert_eq!(read(&format!("/instances/eu/bulk/v1/{path}")), (Some("eu".into()), expected), "{path}");
+            assert_eq!(parse(&format!("/bulk/v1/{path}")), (None, expected.clone()), "{path}");
+            assert_eq!(parse(&format!("/instances/eu/bulk/v1/{path}")), (Some("eu".into()), expected), "{path}");
         }
     }
 
@@ -164,7 +190,7 @@ mod tests {
             "/bulk/v1/program/99999999999999999999/members/import.json",
             "/bulk/v1/customobjects/%ff/import.json",
         ] {
-            assert_eq!(read(path).1, Call::Unknown, "{path}");
+            assert_eq!(parse(path).1, Endpoint::Unknown, "{path}");
         }
     }
 }

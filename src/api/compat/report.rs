@@ -5,19 +5,19 @@ use axum::http::StatusCode;
 use bytes::Bytes;
 use futures_util::stream;
 
-use super::answer::{Answer, Refusal};
-use crate::api::Daemon;
-use crate::api::reports::Joined;
+use super::answer::{CompatError, CompatResponse};
+use crate::api::AppState;
+use crate::api::reports::JoinedReport;
 use crate::job::Target;
-use crate::store::{Job, Kind};
+use crate::store::{FileKind, Job};
 
 /// # Errors
 /// HTTP 404 where the file was erased, and where a custom object's import has none; for the others it is empty then, as Marketo has it. 1003
 /// where the batches' files have other columns each, so that they are no one file.
-pub(super) async fn report(daemon: &Daemon, job: &Job, kind: Kind) -> Result<Answer, Refusal> {
+pub(super) async fn report(daemon: &AppState, job: &Job, kind: FileKind) -> Result<CompatResponse, CompatError> {
     // An import is over when all of it is: till then there is no file, as there is none on Marketo.
-    let opened = match job.state.has_ended() {
-        true => Joined::open(&daemon.store, job, kind, None).await,
+    let opened = match job.state.is_terminal() {
+        true => JoinedReport::open(&daemon.store, job, kind, None).await,
         false => return none(job),
     };
     let mut joined = match opened {
@@ -38,21 +38,21 @@ pub(super) async fn report(daemon: &Daemon, job: &Job, kind: Kind) -> Result<Ans
         };
         Ok::<_, String>(piece.map(|piece| (Bytes::from(piece), (None, joined))))
     });
-    Ok(Answer::File(Body::from_stream(body)))
+    Ok(CompatResponse::File(Body::from_stream(body)))
 }
 
-fn none(job: &Job) -> Result<Answer, Refusal> {
+fn none(job: &Job) -> Result<CompatResponse, CompatError> {
     match job.target {
-        Target::CustomObject { .. } => Err(Refusal::bare(StatusCode::NOT_FOUND)),
-        Target::Leads { .. } | Target::ProgramMembers { .. } => Ok(Answer::File(Body::empty())),
+        Target::CustomObject { .. } => Err(CompatError::bare(StatusCode::NOT_FOUND)),
+        Target::Leads { .. } | Target::ProgramMembers { .. } => Ok(CompatResponse::File(Body::empty())),
     }
 }
 
-fn refusal(status: u16, detail: String) -> Refusal {
+fn refusal(status: u16, detail: String) -> CompatError {
     match StatusCode::from_u16(status) {
-        Ok(StatusCode::CONFLICT) => Refusal::new(1003, detail),
+        Ok(StatusCode::CONFLICT) => CompatError::new(1003, detail),
         // It was erased. An empty file would say that no row had failed.
-        Ok(StatusCode::GONE) => Refusal::bare(StatusCode::NOT_FOUND),
-        _ => Refusal::new(608, detail),
+        Ok(StatusCode::GONE) => CompatError::bare(StatusCode::NOT_FOUND),
+        _ => CompatError::new(608, detail),
     }
 }

@@ -74,7 +74,7 @@ fn message(job: &Job) -> String {
             // Marketo's own words, where it had them for the whole file.
             [only] if only.message.is_some() => only.message.clone().unwrap_or_default(),
             _ if job.has_failed_rows() => format!("Import completed with errors, {}", counts(job)),
-            _ if !job.rows.add_up() => format!("Import completed, {}", counts(job)),
+            _ if !job.rows.is_accounted_for() => format!("Import completed, {}", counts(job)),
             _ => format!("Import succeeded, {}", counts(job)),
         },
         _ if word(job) == "Importing" => format!("Import in progress, {}", counts(job)),
@@ -95,7 +95,7 @@ fn counts(job: &Job) -> String {
     if let Some(warned) = rows.warned.filter(|&warned| warned > 0) {
         text += &format!(", {warned} warning.");
     }
-    if let Some(doubt) = rows.doubt() {
+    if let Some(doubt) = rows.discrepancy() {
         text += &format!(" ({doubt})");
     }
     text
@@ -113,11 +113,11 @@ mod tests {
 
     use super::*;
     use crate::job::{Counts, Format, JobId, Source};
-    use crate::store::Rows;
+    use crate::store::RowCounts;
 
     fn job(target: Target, state: JobState, batches: &[BatchState]) -> Job {
         let at = |second| Timestamp::from_second(second).unwrap();
-        let batch = |(part, &state): (u32, &BatchState)| Batch { state, ..Batch::untouched(part, 5, 0, 1) };
+        let batch = |(part, &state): (u32, &BatchState)| Batch { state, ..Batch::new(part, 5, 0, 1) };
         Job {
             id: JobId(17),
             state,
@@ -128,13 +128,13 @@ mod tests {
             priority: 0,
             group: None,
             bytes: 1,
-            rows: Rows::uncounted(10),
+            rows: RowCounts::uncounted(10),
             batches: (1..).zip(batches).map(batch).collect(),
             retry_of: None,
             source: Some(Source::Socket { uid: Some(0) }),
             created_at: at(0),
             started_at: Some(at(1)),
-            finished_at: state.has_ended().then(|| at(4)),
+            finished_at: state.is_terminal().then(|| at(4)),
             error: None,
             content_erased_at: None,
             reports_erased_at: None,
@@ -146,8 +146,8 @@ mod tests {
         job(Target::Leads { lookup_field: None, list_id: None, partition: None }, state, batches)
     }
 
-    fn rows(total: u64, processed: Option<u64>, failed: Option<u64>, warned: Option<u64>) -> Rows {
-        Rows::complete(total, Counts { processed, failed, warned })
+    fn rows(total: u64, processed: Option<u64>, failed: Option<u64>, warned: Option<u64>) -> RowCounts {
+        RowCounts::complete(total, Counts { processed, failed, warned })
     }
 
     fn json_of(import: &Import) -> Value {

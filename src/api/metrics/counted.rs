@@ -2,16 +2,16 @@
 
 use prometheus::{Histogram, HistogramVec, IntCounter, IntCounterVec};
 
-use super::maker::{INSTANCE, Maker};
+use super::maker::{INSTANCE, MetricsBuilder};
 use crate::job::JobState;
-use crate::store::{Fact, Rows};
+use crate::store::{MetricEvent, RowCounts};
 
 /// From a batch of three rows to one that waited for a day.
 const JOB_SECONDS: [f64; 11] = [1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 1_800.0, 3_600.0, 14_400.0, 43_200.0, 86_400.0];
 /// From a disk with a cache of its own to one in trouble.
 const COMMIT_SECONDS: [f64; 10] = [0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.1, 0.25, 1.0, 5.0];
 
-pub(super) struct Counted {
+pub(super) struct Counters {
     accepted: IntCounterVec,
     accepted_bytes: IntCounterVec,
     events: IntCounterVec,
@@ -29,7 +29,7 @@ pub(super) struct Counted {
 }
 
 /// The rows of an import that ended, by the label `result`. Each result is there, so that it can be watched from 0 on.
-fn by_result(rows: &Rows) -> [(&'static str, u64); 5] {
+fn by_result(rows: &RowCounts) -> [(&'static str, u64); 5] {
     let difference = rows.unaccounted.unwrap_or(0);
     let (less, more) = if difference < 0 { (0, difference.unsigned_abs()) } else { (difference.unsigned_abs(), 0) };
     let unknown = if rows.unaccounted.is_none() {
@@ -46,9 +46,9 @@ fn by_result(rows: &Rows) -> [(&'static str, u64); 5] {
     ]
 }
 
-impl Counted {
-    pub fn new(maker: &Maker) -> Counted {
-        Counted {
+impl Counters {
+    pub fn new(maker: &MetricsBuilder) -> Counters {
+        Counters {
             accepted: maker.counters("marqueue_jobs_accepted_total", "Files that became jobs.", INSTANCE),
             accepted_bytes: maker.counters(
                 "marqueue_accepted_bytes_total",
@@ -100,13 +100,13 @@ impl Counted {
         }
     }
 
-    pub fn add(&self, fact: Fact) {
+    pub fn add(&self, fact: MetricEvent) {
         match fact {
-            Fact::Accepted { instance, bytes } => {
+            MetricEvent::Accepted { instance, bytes } => {
                 self.accepted.with_label_values(&[&instance]).inc();
                 self.accepted_bytes.with_label_values(&[&instance]).inc_by(bytes);
             }
-            Fact::Event { instance, event, code } => {
+            MetricEvent::Event { instance, event, code } => {
                 match event {
                     "upload-began" => self.uploads.with_label_values(&[&instance]).inc(),
                     "polled" | "import-ended" | "import-lost" => {
@@ -120,22 +120,24 @@ impl Counted {
                 }
                 self.events.with_label_values(&[instance.as_str(), event]).inc();
             }
-            Fact::Rows { instance, rows } => {
+            MetricEvent::Rows { instance, rows } => {
                 for (result, number) in by_result(&rows) {
                     self.rows.with_label_values(&[instance.as_str(), result]).inc_by(number);
                 }
                 self.warned.with_label_values(&[&instance]).inc_by(rows.warned.unwrap_or(0));
             }
-            Fact::Ended { instance, state, took } => {
+            MetricEvent::Ended { instance, state, took } => {
                 self.ended.with_label_values(&[instance.as_str(), state.as_str()]).inc();
                 if state == JobState::Complete {
                     self.duration.with_label_values(&[&instance]).observe(took.as_secs_f64());
                 }
             }
-            Fact::Call { instance } => self.calls.with_label_values(&[&instance]).inc(),
-            Fact::Commit { took } => self.commits.observe(took.as_secs_f64()),
-            Fact::DropRefused => self.drop_refused.inc(),
-            Fact::Notice { told } => self.notices.with_label_values(&[if told { "told" } else { "failed" }]).inc(),
+            MetricEvent::Call { instance } => self.calls.with_label_values(&[&instance]).inc(),
+            MetricEvent::Commit { took } => self.commits.observe(took.as_secs_f64()),
+            MetricEvent::DropRefused => self.drop_refused.inc(),
+            MetricEvent::Notice { told } => {
+                self.notices.with_label_values(&[if told { "told" } else { "failed" }]).inc()
+            }
         }
     }
 }
@@ -154,7 +156,7 @@ mod tests {
             (3, Some(1), None, [1, 0, 0, 0, 2]),
             (3, None, None, [0, 0, 0, 0, 3]),
         ] {
-            let rows = Rows::complete(total, Counts { processed, failed, warned: None });
+            let rows = RowCounts::complete(total, Counts { processed, failed, warned: None });
             assert_eq!(by_result(&rows).map(|(_, number)| number), expected, "{rows:?}");
         }
     }

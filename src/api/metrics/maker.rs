@@ -12,9 +12,9 @@ const GOOD: &str = "the names of the metrics are good, and each is there once";
 pub(super) const INSTANCE: &[&str] = &["instance"];
 
 #[derive(Default)]
-pub(super) struct Maker(pub Registry);
+pub(super) struct MetricsBuilder(pub Registry);
 
-impl Maker {
+impl MetricsBuilder {
     pub fn counter(&self, name: &str, help: &str) -> IntCounter {
         self.keep(IntCounter::new(name, help).expect(GOOD))
     }

@@ -5,14 +5,14 @@ use std::time::Duration;
 use jiff::Timestamp;
 use prometheus::{IntGauge, IntGaugeVec};
 
-use super::super::types::{Answers, InstanceStatus};
-use super::maker::{INSTANCE, Maker};
+use super::super::types::{ComponentHealth, InstanceStatus};
+use super::maker::{INSTANCE, MetricsBuilder};
 use crate::intake::{DropReport, PartState};
-use crate::store::{PauseKind, Space};
+use crate::store::{DatabaseSize, PauseKind};
 
-const PAUSES: [PauseKind; 3] = [PauseKind::Person, PauseKind::Credentials, PauseKind::Quota];
+const PAUSES: [PauseKind; 3] = [PauseKind::Operator, PauseKind::Credentials, PauseKind::Quota];
 
-pub(super) struct Seen {
+pub(super) struct Gauges {
     started: IntGauge,
     jobs: IntGaugeVec,
     batches: IntGaugeVec,
@@ -35,9 +35,9 @@ pub(super) struct Seen {
     drop_ok: IntGaugeVec,
 }
 
-impl Seen {
-    pub fn new(maker: &Maker) -> Seen {
-        Seen {
+impl Gauges {
+    pub fn new(maker: &MetricsBuilder) -> Gauges {
+        Gauges {
             started: maker.gauge("marqueue_start_time_seconds", "When the daemon started, since 1970."),
             jobs: maker.gauges("marqueue_queue_jobs", "Jobs that have not ended.", &["instance", "state"]),
             batches: maker.gauges("marqueue_queue_batches", "Batches that wait to be uploaded.", INSTANCE),
@@ -97,7 +97,7 @@ impl Seen {
     }
 
     /// The daemon as a whole.
-    pub fn whole(&self, started_at: Timestamp, space: Space, notices_owed: u64) {
+    pub fn whole(&self, started_at: Timestamp, space: DatabaseSize, notices_owed: u64) {
         self.started.set(started_at.as_second());
         self.database.set(space.database.cast_signed());
         self.log.set(space.log.cast_signed());
@@ -107,14 +107,14 @@ impl Seen {
 
     /// What lies in the drop folder, and whether that can be seen.
     pub fn drop_folder(&self, report: &DropReport) {
-        self.drop_left_alone.set((report.left_alone().len() as u64).cast_signed());
+        self.drop_left_alone.set((report.ignored_files().len() as u64).cast_signed());
         for (part, state) in report.states() {
             self.drop_ok.with_label_values(&[&part]).set((state == PartState::Fine).into());
         }
     }
 
     /// Whether an instance's credentials work; nothing where nobody has tried them.
-    pub fn credentials(&self, name: &str, answers: &Answers) {
+    pub fn credentials(&self, name: &str, answers: &ComponentHealth) {
         if answers.state == "untried" {
             // It fails where there was none before either.
             drop(self.credentials.remove_label_values(&[name]));

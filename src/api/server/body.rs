@@ -10,15 +10,15 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 use hyper::body::{Frame, Incoming, SizeHint};
 
-use super::pace::{Direction, Speed, TooSlow, Waited};
-use super::places::Place;
+use super::pace::{ClientWait, Direction, StallError, TransferSpeed};
+use super::places::ConnectionPermit;
 
 /// How long the rest of a body that nobody wants is read.
-const READ_ON: Duration = Duration::from_secs(60);
+const DRAIN_TIME: Duration = Duration::from_secs(60);
 
 /// Why a body ended early.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum BrokenOff {
+pub(super) enum BodyError {
     #[error("nothing more came for {0:?} (api.stall_timeout)")]
     Stalled(Duration),
     #[error(
@@ -34,26 +34,26 @@ pub(super) enum BrokenOff {
 /// A client that is still sending when the connection closes finds a broken pipe, and never reads why it was refused. So
 /// where the rest is not wanted, the answer leaves at once, and the rest is read beside it until the client has had
 /// enough, or we have. One that waits to be asked for its body (`Expect: 100-continue`) and was not has nothing to send.
-pub(super) struct Upload {
+pub(super) struct RequestBody {
     /// Taken when it is dropped.
     incoming: Option<Incoming>,
-    waited: Waited,
-    speed: Arc<Speed>,
+    waited: ClientWait,
+    speed: Arc<TransferSpeed>,
     stall_timeout: Duration,
     /// The client is sending, or will without being asked.
     sends: bool,
 }
 
-impl Upload {
+impl RequestBody {
     pub(super) fn new(
         incoming: Incoming,
         stall_timeout: Duration,
         waits_to_be_asked: bool,
-        speed: Arc<Speed>,
-    ) -> Upload {
-        Upload {
+        speed: Arc<TransferSpeed>,
+    ) -> RequestBody {
+        RequestBody {
             incoming: Some(incoming),
-            waited: Waited::new(Direction::In, stall_timeout),
+            waited: ClientWait::new(Direction::In, stall_timeout),
             speed,
             stall_timeout,
             sends: !waits_to_be_asked,
@@ -61,11 +61,11 @@ impl Upload {
     }
 }
 
-impl hyper::body::Body for Upload {
+impl hyper::body::Body for RequestBody {
     type Data = Bytes;
-    type Error = BrokenOff;
+    type Error = BodyError;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         self.sends = true;
         let this = &mut *self;
         let Some(incoming) = &mut this.incoming else { return Poll::Ready(None) };
@@ -73,15 +73,15 @@ impl hyper::body::Body for Upload {
             Poll::Ready(frame) => {
                 let bytes = frame.as_ref().and_then(|frame| frame.as_ref().ok()?.data_ref()).map_or(0, Bytes::len);
                 this.waited.moved(bytes, &this.speed);
-                Poll::Ready(frame.map(|frame| frame.map_err(BrokenOff::from)))
+                Poll::Ready(frame.map(|frame| frame.map_err(BodyError::from)))
             }
             Poll::Pending => {
                 let why = ready!(this.waited.poll_wait(cx, &this.speed));
                 // Its rest is not waited for either.
                 this.incoming = None;
                 Poll::Ready(Some(Err(match why {
-                    TooSlow::Stalled => BrokenOff::Stalled(this.stall_timeout),
-                    TooSlow::Slowest => BrokenOff::Slowest,
+                    StallError::Stalled => BodyError::Stalled(this.stall_timeout),
+                    StallError::Slowest => BodyError::Slowest,
                 })))
             }
         }
@@ -96,7 +96,7 @@ impl hyper::body::Body for Upload {
     }
 }
 
-impl Drop for Upload {
+impl Drop for RequestBody {
     fn drop(&mut self) {
         let Some(rest) = self.incoming.take().filter(|rest| self.sends && !hyper::body::Body::is_end_stream(rest))
         else {
@@ -104,24 +104,25 @@ impl Drop for Upload {
         };
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             let mut rest = Body::new(rest).into_data_stream();
-            runtime.spawn(tokio::time::timeout(READ_ON, async move { while let Some(Ok(_)) = rest.next().await {} }));
+            runtime
+                .spawn(tokio::time::timeout(DRAIN_TIME, async move { while let Some(Ok(_)) = rest.next().await {} }));
         }
     }
 }
 
 /// An answer's body. While it lasts the client is being served.
-pub(super) struct Answer {
+pub(super) struct ResponseBody {
     body: Body,
-    _visit: Visit,
+    _visit: RequestGuard,
 }
 
-impl Answer {
-    pub(super) fn new(body: Body, visit: Visit) -> Answer {
-        Answer { body, _visit: visit }
+impl ResponseBody {
+    pub(super) fn new(body: Body, visit: RequestGuard) -> ResponseBody {
+        ResponseBody { body, _visit: visit }
     }
 }
 
-impl hyper::body::Body for Answer {
+impl hyper::body::Body for ResponseBody {
     type Data = Bytes;
     type Error = axum::Error;
 
@@ -139,17 +140,17 @@ impl hyper::body::Body for Answer {
 }
 
 /// A request under way, from its head to the end of its answer.
-pub(super) struct Visit(Arc<Place>);
+pub(super) struct RequestGuard(Arc<ConnectionPermit>);
 
-impl Visit {
-    pub(super) fn begin(place: Arc<Place>) -> Visit {
-        place.begin();
-        Visit(place)
+impl RequestGuard {
+    pub(super) fn begin(place: Arc<ConnectionPermit>) -> RequestGuard {
+        place.begin_request();
+        RequestGuard(place)
     }
 }
 
-impl Drop for Visit {
+impl Drop for RequestGuard {
     fn drop(&mut self) {
-        self.0.end();
+        self.0.end_request();
     }
 }

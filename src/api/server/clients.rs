@@ -12,62 +12,62 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::connection;
-use super::places::Places;
+use super::places::ConnectionLimiter;
 use super::users;
 use crate::api::caller::Peer;
-use crate::clock::Seldom;
+use crate::clock::LogThrottle;
 use crate::config::Connections;
 
 /// The pause after a connection could not be accepted. Somebody else has to free what is missing, and says nothing.
-const NEXT_TRY: Duration = Duration::from_millis(200);
+const ACCEPT_RETRY: Duration = Duration::from_millis(200);
 
 /// Where connections come from.
 pub trait Listener: Send + Sync + 'static {
     type Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static;
     /// What is to be done before HTTP is spoken, such as a TLS handshake. It takes a place already, and has
     /// `api.idle_timeout` to end.
-    type Opening: Future<Output = io::Result<Self::Stream>> + Send + 'static;
+    type Handshake: Future<Output = io::Result<Self::Stream>> + Send + 'static;
 
     /// The next connection, and who is at its other end: each request on it has that beside it.
-    fn accept(&self) -> impl Future<Output = io::Result<(Self::Opening, Peer)>> + Send;
+    fn accept(&self) -> impl Future<Output = io::Result<(Self::Handshake, Peer)>> + Send;
 }
 
 impl Listener for UnixListener {
     type Stream = UnixStream;
-    type Opening = Ready<io::Result<UnixStream>>;
+    type Handshake = Ready<io::Result<UnixStream>>;
 
-    async fn accept(&self) -> io::Result<(Self::Opening, Peer)> {
+    async fn accept(&self) -> io::Result<(Self::Handshake, Peer)> {
         let (stream, _) = UnixListener::accept(self).await?;
-        let peer = Peer::Socket { uid: users::seen(stream.peer_cred()?.uid()) };
+        let peer = Peer::Socket { uid: users::map_uid(stream.peer_cred()?.uid()) };
         Ok((ready(Ok(stream)), peer))
     }
 }
 
 /// Whoever speaks to the daemon. Clones are the same.
 #[derive(Clone)]
-pub struct Clients {
+pub struct Server {
     routes: Router,
     limits: Connections,
-    places: Arc<Places>,
+    places: Arc<ConnectionLimiter>,
     /// The connections.
     tasks: TaskTracker,
     stop: CancellationToken,
 }
 
-impl Clients {
-    pub fn new(routes: Router, limits: Connections, tasks: TaskTracker, stop: CancellationToken) -> Clients {
-        Clients { routes, limits, places: Arc::new(Places::new(limits.most as usize)), tasks, stop }
+impl Server {
+    pub fn new(routes: Router, limits: Connections, tasks: TaskTracker, stop: CancellationToken) -> Server {
+        Server { routes, limits, places: Arc::new(ConnectionLimiter::new(limits.max as usize)), tasks, stop }
     }
 
     /// The same with places of its own: a quarter of them for the first, the rest for the second. Strangers on the second
     /// listener then can't keep the first one's clients out.
-    pub fn apart(self) -> (Clients, Clients) {
-        let few = (self.limits.most / 4).max(1);
+    pub fn split_limits(self) -> (Server, Server) {
+        let few = (self.limits.max / 4).max(1);
         let with = |most| {
-            let limits = Connections { most, ..self.limits };
-            Clients { limits, places: Arc::new(Places::new(most as usize)), ..self.clone() }
+            let limits = Connections { max: most, ..self.limits };
+            Server { limits, places: Arc::new(ConnectionLimiter::new(most as usize)), ..self.clone() }
         };
-        (with(few), with((self.limits.most - few).max(1)))
+        (with(few), with((self.limits.max - few).max(1)))
     }
 
     /// Serves who comes until the stop. Requests under way then are answered to their end, by tasks of their own.
@@ -80,7 +80,7 @@ impl Clients {
     }
 
     async fn accept(self, listener: impl Listener) -> std::convert::Infallible {
-        let (mut failing, mut crowded) = (false, Seldom::default());
+        let (mut failing, mut crowded) = (false, LogThrottle::default());
         loop {
             let (opening, peer) = match listener.accept().await {
                 Ok(accepted) => accepted,
@@ -94,8 +94,8 @@ impl Clients {
                     }
                     failing = true;
                     // It may be file descriptors that are missing, and an idle client has one.
-                    self.places.make_room();
-                    tokio::time::sleep(NEXT_TRY).await;
+                    self.places.close_one();
+                    tokio::time::sleep(ACCEPT_RETRY).await;
                     continue;
                 }
             };
@@ -106,9 +106,9 @@ impl Clients {
             let place = match self.places.try_take() {
                 Some(place) => place,
                 None => {
-                    if let Some(left_out) = crowded.may_say() {
+                    if let Some(left_out) = crowded.allow() {
                         tracing::warn!(
-                            connections = self.limits.most,
+                            connections = self.limits.max,
                             left_out,
                             "all connections are taken (api.max_connections): idle and slow ones are closed for those who come, who wait where there is none"
                         );

@@ -22,9 +22,9 @@ use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio_util::sync::CancellationToken;
 
-use super::body::{Answer, Upload, Visit};
-use super::places::Place;
-use super::stream::Stream;
+use super::body::{RequestBody, RequestGuard, ResponseBody};
+use super::places::ConnectionPermit;
+use super::stream::TimedStream;
 use crate::api::caller::Peer;
 use crate::config::Connections;
 
@@ -44,13 +44,13 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     peer: Peer,
     routes: Router,
     limits: Connections,
-    place: Place,
+    place: ConnectionPermit,
     stop: CancellationToken,
 ) {
     let place = Arc::new(place);
     let opened = tokio::select! {
         opened = tokio::time::timeout(limits.idle_timeout, opening) => opened,
-        () = place.leave().cancelled() => return,
+        () = place.closed().cancelled() => return,
         () = stop.cancelled() => return,
     };
     let stream = match opened {
@@ -59,7 +59,7 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
         Err(_late) => return,
     };
     let requests = Requests { routes: TowerToHyperService::new(routes), limits, peer, place: place.clone() };
-    let stream = TokioIo::new(Stream::new(stream, limits.stall_timeout, place.clone()));
+    let stream = TokioIo::new(TimedStream::new(stream, limits.stall_timeout, place.clone()));
     let mut connection = Builder::new()
         .timer(TokioTimer::new())
         // From the connection's first moment, or the last answer, to the end of the next request's head.
@@ -72,13 +72,13 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
         tokio::select! {
             // How it ended is the client's affair: whatever a request was to do, its handler has said.
             _ended = poll_fn(|cx| connection.poll_without_shutdown(cx)) => break,
-            () = place.leave().cancelled(), if !told => {}
+            () = place.closed().cancelled(), if !told => {}
             () = stop.cancelled(), if !told => patience = LAST_REQUEST,
         }
         told = true;
         let asks = poll_fn(|cx| match connection.poll_without_shutdown(cx) {
             Poll::Ready(_ended) => Poll::Ready(false),
-            Poll::Pending if place.is_quiet() => Poll::Pending,
+            Poll::Pending if place.is_idle() => Poll::Pending,
             Poll::Pending => Poll::Ready(true),
         });
         match tokio::time::timeout(patience, asks).await {
@@ -97,7 +97,7 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     };
     tokio::select! {
         _ended = tokio::time::timeout(LINGER, farewell) => {}
-        () = place.leave().cancelled() => {}
+        () = place.closed().cancelled() => {}
         () = stop.cancelled() => {}
     }
 }
@@ -107,25 +107,25 @@ struct Requests {
     routes: TowerToHyperService<Router>,
     limits: Connections,
     peer: Peer,
-    place: Arc<Place>,
+    place: Arc<ConnectionPermit>,
 }
 
 impl Service<Request<Incoming>> for Requests {
-    type Response = Response<Answer>;
+    type Response = Response<ResponseBody>;
     type Error = Infallible;
-    type Future = BoxFuture<'static, Result<Response<Answer>, Infallible>>;
+    type Future = BoxFuture<'static, Result<Response<ResponseBody>, Infallible>>;
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
-        let visit = Visit::begin(self.place.clone());
+        let visit = RequestGuard::begin(self.place.clone());
         let waits_to_be_asked = request.headers().contains_key(EXPECT);
         let stall_timeout = self.limits.stall_timeout;
         let speed = self.place.speed();
-        let upload = |incoming| Body::new(Upload::new(incoming, stall_timeout, waits_to_be_asked, speed));
+        let upload = |incoming| Body::new(RequestBody::new(incoming, stall_timeout, waits_to_be_asked, speed));
         let mut request = request.map(upload);
         request.extensions_mut().insert(self.peer);
         request.extensions_mut().insert(self.place.clone());
         let answer = self.routes.call(request);
-        async move { Ok(answer.await?.map(|body| Answer::new(body, visit))) }.boxed()
+        async move { Ok(answer.await?.map(|body| ResponseBody::new(body, visit))) }.boxed()
     }
 }
 
@@ -134,19 +134,19 @@ mod tests {
     use axum::routing::get;
 
     use super::*;
-    use crate::api::server::places::Places;
+    use crate::api::server::places::ConnectionLimiter;
 
     #[tokio::test]
     async fn who_asks_in_the_moment_of_the_stop_is_answered() {
         let limits =
-            Connections { most: 1, idle_timeout: Duration::from_secs(60), stall_timeout: Duration::from_secs(60) };
+            Connections { max: 1, idle_timeout: Duration::from_secs(60), stall_timeout: Duration::from_secs(60) };
         let slow = get(async || {
             tokio::task::yield_now().await;
             "answered"
         });
         // Of what is ready at once, a random one is seen first.
         for _ in 0..40 {
-            let place = Arc::new(Places::new(1)).try_take().unwrap();
+            let place = Arc::new(ConnectionLimiter::new(1)).try_take().unwrap();
             let (mut client, server) = tokio::io::duplex(4096);
             let stop = CancellationToken::new();
             let opening = async { io::Result::Ok(server) };

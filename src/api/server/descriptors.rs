@@ -5,7 +5,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 /// Not even one connection is possible.
 #[derive(Debug, thiserror::Error)]
 #[error("this process may open {may} files, and needs at least {needs}: raise its limit (ulimit -n, LimitNOFILE)")]
-pub struct TooFew {
+pub struct FdLimitError {
     may: u64,
     needs: u64,
 }
@@ -15,7 +15,7 @@ pub struct TooFew {
 ///
 /// # Errors
 /// [`TooFew`].
-pub fn connections_possible(wanted: u32, others: u32) -> Result<u32, TooFew> {
+pub fn max_connections(wanted: u32, others: u32) -> Result<u32, FdLimitError> {
     let needs = u64::from(wanted) + u64::from(others);
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     let mut may = current.unwrap_or(u64::MAX);
@@ -28,9 +28,9 @@ pub fn connections_possible(wanted: u32, others: u32) -> Result<u32, TooFew> {
     possible(wanted, others, may)
 }
 
-fn possible(wanted: u32, others: u32, may: u64) -> Result<u32, TooFew> {
+fn possible(wanted: u32, others: u32, may: u64) -> Result<u32, FdLimitError> {
     match may.saturating_sub(others.into()).min(wanted.into()) {
-        0 => Err(TooFew { may, needs: u64::from(others) + 1 }),
+        0 => Err(FdLimitError { may, needs: u64::from(others) + 1 }),
         connections => Ok(u32::try_from(connections).unwrap_or(wanted)),
     }
 }

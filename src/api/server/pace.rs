@@ -12,11 +12,11 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 /// Less than this in one `api.stall_timeout` of waiting is as good as nothing: who sends, or reads, a byte now and then
 /// would hold its place for years.
-const LEAST: usize = 1024;
+const MIN_BYTES: usize = 1024;
 
 /// Why a client is not waited for any longer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum TooSlow {
+pub(super) enum StallError {
     /// It moved next to nothing for `api.stall_timeout`.
     Stalled,
     /// Another client needs the connection, and this is the slowest one.
@@ -34,7 +34,7 @@ pub(super) enum Direction {
 
 /// The speed of one client since its request began, in both directions together.
 #[derive(Default)]
-pub(super) struct Speed {
+pub(super) struct TransferSpeed {
     measured: Mutex<Measured>,
     give_up: CancellationToken,
 }
@@ -47,7 +47,7 @@ struct Measured {
     since: [Option<Instant>; 2],
 }
 
-impl Speed {
+impl TransferSpeed {
     /// Bytes for each second of waiting for the client; none where it was not waited for so long in all.
     pub(super) fn once_waited(&self, least: Duration, now: Instant) -> Option<f64> {
         let measured = self.measured();
@@ -58,7 +58,7 @@ impl Speed {
     }
 
     /// Ends the waiting for this client.
-    pub(super) fn give_up(&self) {
+    pub(super) fn close(&self) {
         self.give_up.cancel();
     }
 
@@ -68,7 +68,7 @@ impl Speed {
     }
 
     #[cfg(test)]
-    pub(super) fn is_given_up(&self) -> bool {
+    pub(super) fn is_closed(&self) -> bool {
         self.give_up.is_cancelled()
     }
 
@@ -90,21 +90,21 @@ impl Speed {
 }
 
 /// Waiting for one client, in one direction.
-pub(super) struct Waited {
+pub(super) struct ClientWait {
     direction: Direction,
-    pace: Pace,
+    pace: StallTimer,
     end: Option<Pin<Box<Sleep>>>,
     given_up: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
 }
 
-impl Waited {
-    pub(super) fn new(direction: Direction, stall_timeout: Duration) -> Waited {
-        let pace = Pace { stall_timeout, waited: Duration::ZERO, moved: 0, since: None };
-        Waited { direction, pace, end: None, given_up: None }
+impl ClientWait {
+    pub(super) fn new(direction: Direction, stall_timeout: Duration) -> ClientWait {
+        let pace = StallTimer { stall_timeout, waited: Duration::ZERO, moved: 0, since: None };
+        ClientWait { direction, pace, end: None, given_up: None }
     }
 
     /// The client has moved so many bytes, and is waited for no longer.
-    pub(super) fn moved(&mut self, bytes: usize, speed: &Speed) {
+    pub(super) fn moved(&mut self, bytes: usize, speed: &TransferSpeed) {
         let now = Instant::now();
         self.pace.moved(bytes, now);
         speed.moved(self.direction, bytes, now);
@@ -112,19 +112,19 @@ impl Waited {
     }
 
     /// The client is waited for; ready when that has been for too long.
-    pub(super) fn poll_wait(&mut self, cx: &mut Context<'_>, speed: &Speed) -> Poll<TooSlow> {
+    pub(super) fn poll_wait(&mut self, cx: &mut Context<'_>, speed: &TransferSpeed) -> Poll<StallError> {
         let now = Instant::now();
         let end = self.pace.wait(now);
         speed.wait(self.direction, now);
         if self.end.get_or_insert_with(|| Box::pin(sleep_until(end))).as_mut().poll(cx).is_ready() {
-            return Poll::Ready(TooSlow::Stalled);
+            return Poll::Ready(StallError::Stalled);
         }
         let given_up = || Box::pin(speed.give_up.clone().cancelled_owned());
-        self.given_up.get_or_insert_with(given_up).as_mut().poll(cx).map(|()| TooSlow::Slowest)
+        self.given_up.get_or_insert_with(given_up).as_mut().poll(cx).map(|()| StallError::Slowest)
     }
 }
 
-struct Pace {
+struct StallTimer {
     stall_timeout: Duration,
     /// For the last bytes, less than [`LEAST`], before the wait that is going on.
     waited: Duration,
@@ -132,13 +132,13 @@ struct Pace {
     since: Option<Instant>,
 }
 
-impl Pace {
+impl StallTimer {
     fn moved(&mut self, bytes: usize, now: Instant) {
         if let Some(since) = self.since.take() {
             self.waited += now.saturating_duration_since(since);
         }
         self.moved += bytes;
-        if self.moved >= LEAST {
+        if self.moved >= MIN_BYTES {
             (self.moved, self.waited) = (0, Duration::ZERO);
         }
     }
@@ -157,7 +157,7 @@ mod tests {
 
     /// How many waits of that length a client gets through that moves so many bytes after each, of a thousand.
     fn gets_through(wait: Duration, bytes: usize) -> usize {
-        let mut pace = Waited::new(Direction::In, SECOND).pace;
+        let mut pace = ClientWait::new(Direction::In, SECOND).pace;
         let mut now = Instant::now();
         for wait_number in 0..1_000 {
             let end = pace.wait(now);
@@ -173,15 +173,15 @@ mod tests {
     #[test]
     fn a_client_that_moves_enough_may_take_for_ever_and_one_that_drips_may_not() {
         assert_eq!(gets_through(SECOND * 2, 1_000_000), 0, "nothing at all");
-        assert_eq!(gets_through(SECOND, LEAST), 1_000);
-        assert_eq!(gets_through(SECOND / 2, LEAST / 2), 1_000);
+        assert_eq!(gets_through(SECOND, MIN_BYTES), 1_000);
+        assert_eq!(gets_through(SECOND / 2, MIN_BYTES / 2), 1_000);
         assert_eq!(gets_through(SECOND / 10, 1), 10);
-        assert_eq!(gets_through(SECOND / 10, LEAST / 11), 10);
+        assert_eq!(gets_through(SECOND / 10, MIN_BYTES / 11), 10);
     }
 
     #[test]
     fn only_waiting_for_the_client_lowers_its_speed() {
-        let speed = Speed::default();
+        let speed = TransferSpeed::default();
         let start = Instant::now();
         speed.wait(Direction::In, start);
         speed.moved(Direction::Out, 0, start);
@@ -195,7 +195,7 @@ mod tests {
 
     #[test]
     fn what_keeps_us_busy_is_not_held_against_the_client() {
-        let mut pace = Waited::new(Direction::In, SECOND).pace;
+        let mut pace = ClientWait::new(Direction::In, SECOND).pace;
         let mut now = Instant::now();
         for _ in 0..100 {
             assert_eq!(pace.wait(now), now + SECOND);

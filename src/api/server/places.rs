@@ -20,45 +20,45 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use super::pace::Speed;
+use super::pace::TransferSpeed;
 
 /// How long a new connection keeps its place without having sent a request. Its client may be on a busy machine, or far
 /// away with a TLS handshake to do.
-const FIRST_REQUEST: Duration = Duration::from_secs(1);
+const FIRST_REQUEST_TIME: Duration = Duration::from_secs(1);
 
 /// A client for which the daemon has waited for so long during one request counts as slow.
-const SLOW: Duration = Duration::from_secs(2);
+const SLOW_AFTER: Duration = Duration::from_secs(2);
 
 /// While a connection waits for a place, slow clients are looked for so often.
-const LOOK: Duration = Duration::from_millis(250);
+const CHECK_INTERVAL: Duration = Duration::from_millis(250);
 
 /// The places of all listeners.
-pub(super) struct Places {
+pub(super) struct ConnectionLimiter {
     max: usize,
     free: Arc<Semaphore>,
     max_waiting: usize,
     waiting: Arc<Semaphore>,
-    served: Mutex<Served>,
+    served: Mutex<PermitTable>,
     /// A connection has become idle.
     fell_quiet: Notify,
 }
 
 /// The connections that have a place.
 #[derive(Default)]
-struct Served {
+struct PermitTable {
     turn: u64,
     /// Without a request since the last answer: the longest idle first.
     idle: BTreeMap<u64, CancellationToken>,
     /// Without a request so far, by when they came.
     new: BTreeMap<u64, (Instant, CancellationToken)>,
     /// With a request under way.
-    busy: HashMap<u64, (Arc<Speed>, CancellationToken)>,
+    busy: HashMap<u64, (Arc<TransferSpeed>, CancellationToken)>,
 }
 
-impl Places {
-    pub(super) fn new(max: usize) -> Places {
+impl ConnectionLimiter {
+    pub(super) fn new(max: usize) -> ConnectionLimiter {
         let max_waiting = max / 2;
-        Places {
+        ConnectionLimiter {
             max,
             free: Arc::new(Semaphore::new(max)),
             max_waiting,
@@ -69,35 +69,35 @@ impl Places {
     }
 
     /// Takes a place, if one is free.
-    pub(super) fn try_take(self: &Arc<Places>) -> Option<Place> {
+    pub(super) fn try_take(self: &Arc<ConnectionLimiter>) -> Option<ConnectionPermit> {
         Some(self.given(self.free.clone().try_acquire_owned().ok()?))
     }
 
     /// Takes a place when one is free, and makes room for it until then.
-    pub(super) async fn take(self: &Arc<Places>) -> Place {
+    pub(super) async fn take(self: &Arc<ConnectionLimiter>) -> ConnectionPermit {
         let mut permit = std::pin::pin!(self.free.clone().acquire_owned());
         loop {
             let fell_quiet = self.fell_quiet.notified();
-            self.make_room();
+            self.close_one();
             tokio::select! {
                 biased;
                 permit = &mut permit => return self.given(permit.expect("nobody closes this semaphore")),
                 () = fell_quiet => {}
-                () = sleep_until(Instant::now() + LOOK) => {}
+                () = sleep_until(Instant::now() + CHECK_INTERVAL) => {}
             }
         }
     }
 
-    fn given(self: &Arc<Places>, permit: OwnedSemaphorePermit) -> Place {
+    fn given(self: &Arc<ConnectionLimiter>, permit: OwnedSemaphorePermit) -> ConnectionPermit {
         let leave = CancellationToken::new();
         let mut served = self.served();
         let turn = served.next_turn();
         served.new.insert(turn, (Instant::now(), leave.clone()));
         drop(served);
         self.fell_quiet.notify_waiters();
-        Place {
+        ConnectionPermit {
             places: self.clone(),
-            standing: Mutex::new((Standing::Quiet, turn)),
+            standing: Mutex::new((PermitState::Quiet, turn)),
             speed: Mutex::default(),
             waiting: Mutex::default(),
             leave,
@@ -106,13 +106,13 @@ impl Places {
     }
 
     /// Asks one connection to close, if there is one that may be.
-    pub(super) fn make_room(&self) {
+    pub(super) fn close_one(&self) {
         let (now, mut served) = (Instant::now(), self.served());
         if let Some((_, leave)) = served.idle.pop_first() {
             return leave.cancel();
         }
         if let Some(oldest) = served.new.first_entry()
-            && now.saturating_duration_since(oldest.get().0) >= FIRST_REQUEST
+            && now.saturating_duration_since(oldest.get().0) >= FIRST_REQUEST_TIME
         {
             let (_, leave) = oldest.remove();
             return leave.cancel();
@@ -121,7 +121,7 @@ impl Places {
             .busy
             .iter()
             .filter_map(|(&turn, (speed, leave))| {
-                let speed = speed.once_waited(SLOW, now).filter(|_| !leave.is_cancelled())?;
+                let speed = speed.once_waited(SLOW_AFTER, now).filter(|_| !leave.is_cancelled())?;
                 Some((turn, speed))
             })
             .collect();
@@ -132,17 +132,17 @@ impl Places {
         if let Some((turn, _)) = slow.into_iter().min_by(|one, other| one.1.total_cmp(&other.1))
             && let Some((speed, leave)) = served.busy.remove(&turn)
         {
-            speed.give_up();
+            speed.close();
             leave.cancel();
         }
     }
 
-    fn served(&self) -> MutexGuard<'_, Served> {
+    fn served(&self) -> MutexGuard<'_, PermitTable> {
         locked(&self.served)
     }
 }
 
-impl Served {
+impl PermitTable {
     fn next_turn(&mut self) -> u64 {
         self.turn += 1;
         self.turn
@@ -156,12 +156,12 @@ impl Served {
 }
 
 /// One connection's place, until it is dropped.
-pub(in crate::api) struct Place {
-    places: Arc<Places>,
+pub(in crate::api) struct ConnectionPermit {
+    places: Arc<ConnectionLimiter>,
     /// With the turn under which it is listed.
-    standing: Mutex<(Standing, u64)>,
+    standing: Mutex<(PermitState, u64)>,
     /// Of the request under way.
-    speed: Mutex<Arc<Speed>>,
+    speed: Mutex<Arc<TransferSpeed>>,
     /// Where the answer under way is one that waits.
     waiting: Mutex<Option<OwnedSemaphorePermit>>,
     leave: CancellationToken,
@@ -169,7 +169,7 @@ pub(in crate::api) struct Place {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Standing {
+enum PermitState {
     /// No whole request has come since the last answer, or at all.
     Quiet,
     /// A request is being answered.
@@ -178,18 +178,18 @@ enum Standing {
     Leaving,
 }
 
-impl Place {
+impl ConnectionPermit {
     /// Cancelled when somebody else needs the place.
-    pub(super) fn leave(&self) -> &CancellationToken {
+    pub(super) fn closed(&self) -> &CancellationToken {
         &self.leave
     }
 
-    pub(super) fn is_quiet(&self) -> bool {
-        locked(&self.standing).0 == Standing::Quiet
+    pub(super) fn is_idle(&self) -> bool {
+        locked(&self.standing).0 == PermitState::Quiet
     }
 
     /// How fast the client of the request under way is.
-    pub(super) fn speed(&self) -> Arc<Speed> {
+    pub(super) fn speed(&self) -> Arc<TransferSpeed> {
         locked(&self.speed).clone()
     }
 
@@ -204,30 +204,30 @@ impl Place {
     }
 
     /// A request has come.
-    pub(super) fn begin(&self) {
-        let speed = Arc::new(Speed::default());
+    pub(super) fn begin_request(&self) {
+        let speed = Arc::new(TransferSpeed::default());
         *locked(&self.speed) = speed.clone();
-        self.list(Standing::Busy, |served, turn| drop(served.busy.insert(turn, (speed, self.leave.clone()))));
+        self.list(PermitState::Busy, |served, turn| drop(served.busy.insert(turn, (speed, self.leave.clone()))));
     }
 
     /// Its answer is complete.
-    pub(super) fn end(&self) {
+    pub(super) fn end_request(&self) {
         *locked(&self.waiting) = None;
-        locked(&self.standing).0 = Standing::Leaving;
+        locked(&self.standing).0 = PermitState::Leaving;
     }
 
     /// All that was written has left. Whether an answer ended with it, so that another request may come.
     pub(super) fn flushed(&self) -> bool {
-        let was_leaving = locked(&self.standing).0 == Standing::Leaving;
+        let was_leaving = locked(&self.standing).0 == PermitState::Leaving;
         if was_leaving {
-            self.list(Standing::Quiet, |served, turn| drop(served.idle.insert(turn, self.leave.clone())));
+            self.list(PermitState::Quiet, |served, turn| drop(served.idle.insert(turn, self.leave.clone())));
             self.places.fell_quiet.notify_waiters();
         }
         was_leaving
     }
 
     /// Lists it anew, under the next turn.
-    fn list(&self, standing: Standing, insert: impl FnOnce(&mut Served, u64)) {
+    fn list(&self, standing: PermitState, insert: impl FnOnce(&mut PermitTable, u64)) {
         let (mut here, mut served) = (locked(&self.standing), self.places.served());
         served.remove(here.1);
         *here = (standing, served.next_turn());
@@ -235,7 +235,7 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for ConnectionPermit {
     fn drop(&mut self) {
         // Whoever is no longer here is not asked to leave.
         let turn = locked(&self.standing).1;
@@ -252,112 +252,112 @@ mod tests {
     use futures_util::FutureExt;
 
     use super::*;
-    use crate::api::server::pace::{Direction, Waited};
+    use crate::api::server::pace::{ClientWait, Direction};
 
-    fn answered(place: &Place) {
-        place.begin();
-        place.end();
+    fn answered(place: &ConnectionPermit) {
+        place.begin_request();
+        place.end_request();
         place.flushed();
     }
 
     #[tokio::test]
     async fn the_longest_idle_leaves_for_the_next_who_comes() {
-        let places = Arc::new(Places::new(2));
+        let places = Arc::new(ConnectionLimiter::new(2));
         let first = places.try_take().unwrap();
         let second = places.try_take().unwrap();
         answered(&second);
-        assert!(!first.leave().is_cancelled() && !second.leave().is_cancelled(), "nobody waits yet");
+        assert!(!first.closed().is_cancelled() && !second.closed().is_cancelled(), "nobody waits yet");
         assert!(places.try_take().is_none());
         // An answer later the first is the one that was heard of last.
         answered(&first);
         let mut third = std::pin::pin!(places.take());
         assert!(third.as_mut().now_or_never().is_none());
-        assert!(second.leave().is_cancelled() && !first.leave().is_cancelled());
+        assert!(second.closed().is_cancelled() && !first.closed().is_cancelled());
         drop(second);
         third.await;
     }
 
     #[tokio::test]
     async fn who_is_being_answered_stays_and_the_first_to_be_done_makes_room() {
-        let places = Arc::new(Places::new(2));
+        let places = Arc::new(ConnectionLimiter::new(2));
         let (one, other) = (places.try_take().unwrap(), places.try_take().unwrap());
-        one.begin();
-        other.begin();
+        one.begin_request();
+        other.begin_request();
         let mut third = std::pin::pin!(places.take());
         assert!(third.as_mut().now_or_never().is_none());
-        assert!(!one.leave().is_cancelled() && !other.leave().is_cancelled());
-        other.end();
+        assert!(!one.closed().is_cancelled() && !other.closed().is_cancelled());
+        other.end_request();
         assert!(third.as_mut().now_or_never().is_none());
-        assert!(!other.leave().is_cancelled(), "some of its answer may not have left");
+        assert!(!other.closed().is_cancelled(), "some of its answer may not have left");
         other.flushed();
         assert!(third.as_mut().now_or_never().is_none());
-        assert!(other.leave().is_cancelled() && !one.leave().is_cancelled());
+        assert!(other.closed().is_cancelled() && !one.closed().is_cancelled());
         drop(other);
         third.await;
     }
 
     #[tokio::test]
     async fn a_new_connection_has_time_for_its_first_request() {
-        let places = Arc::new(Places::new(2));
+        let places = Arc::new(ConnectionLimiter::new(2));
         let (new, idle) = (places.try_take().unwrap(), places.try_take().unwrap());
         let came = Instant::now();
         answered(&idle);
         let mut next = std::pin::pin!(places.take());
         assert!(next.as_mut().now_or_never().is_none());
         assert!(
-            idle.leave().is_cancelled() && !new.leave().is_cancelled(),
+            idle.closed().is_cancelled() && !new.closed().is_cancelled(),
             "it came first, and is not the first to go"
         );
         drop(idle);
         let next = next.await;
-        next.begin();
+        next.begin_request();
         // Only it is left that could go, and its time is not over.
         let mut last = std::pin::pin!(places.take());
         tokio::select! {
             _ = &mut last => panic!("there is no place"),
-            () = new.leave().cancelled() => {}
+            () = new.closed().cancelled() => {}
         }
-        assert!(came.elapsed() >= FIRST_REQUEST, "{:?}", came.elapsed());
+        assert!(came.elapsed() >= FIRST_REQUEST_TIME, "{:?}", came.elapsed());
     }
 
     #[tokio::test]
     async fn half_of_the_places_at_most_are_given_to_answers_that_wait() {
         for (max, waiting) in [(1, 0), (2, 1), (3, 1), (4, 2), (125, 62)] {
-            let places = Arc::new(Places::new(max));
-            let taken: Vec<Place> = (0..max).map(|_| places.try_take().unwrap()).collect();
-            let may: Vec<bool> = taken.iter().map(Place::may_wait).collect();
+            let places = Arc::new(ConnectionLimiter::new(max));
+            let taken: Vec<ConnectionPermit> = (0..max).map(|_| places.try_take().unwrap()).collect();
+            let may: Vec<bool> = taken.iter().map(ConnectionPermit::may_wait).collect();
             assert_eq!(may.iter().filter(|may| **may).count(), waiting, "of {max}");
             let Some(place) = taken.iter().find(|place| place.may_wait()) else { continue };
             assert!(place.may_wait(), "the same answer needs no second place");
-            place.end();
+            place.end_request();
             assert!(taken.last().unwrap().may_wait(), "it is free when the answer has ended");
         }
     }
 
     /// A client that has been waited for long enough to be slow, after it moved so many bytes.
-    fn slow(places: &Arc<Places>, bytes: usize) -> Place {
+    fn slow(places: &Arc<ConnectionLimiter>, bytes: usize) -> ConnectionPermit {
         let place = places.try_take().unwrap();
-        place.begin();
-        let mut waited = Waited::new(Direction::In, Duration::from_secs(60));
+        place.begin_request();
+        let mut waited = ClientWait::new(Direction::In, Duration::from_secs(60));
         waited.moved(bytes, &place.speed());
-        place.speed().wait_since(Instant::now().checked_sub(SLOW * 2).unwrap());
+        place.speed().wait_since(Instant::now().checked_sub(SLOW_AFTER * 2).unwrap());
         place
     }
 
     #[tokio::test]
     async fn the_slowest_client_makes_room_and_a_quarter_stays_free_of_them() {
-        let places = Arc::new(Places::new(4));
+        let places = Arc::new(ConnectionLimiter::new(4));
         let all = [300, 100, 200, 400].map(|bytes| slow(&places, bytes));
-        let gone = || all.each_ref().map(|place| place.leave().is_cancelled());
+        let gone = || all.each_ref().map(|place| place.closed().is_cancelled());
         let mut next = std::pin::pin!(places.take());
         assert!(next.as_mut().now_or_never().is_none());
         assert_eq!(gone(), [false, true, false, false]);
-        assert!(all[1].speed().is_given_up() && !all[0].speed().is_given_up());
-        places.make_room();
+        assert!(all[1].speed().is_closed() && !all[0].speed().is_closed());
+        places.close_one();
         assert_eq!(gone(), [false, true, false, false], "three quarters are theirs");
         // Answers that wait count with them.
         assert!(all[0].may_wait());
-        places.make_room();
+        places.close_one();
         assert_eq!(gone(), [false, true, true, false]);
     }
 }

@@ -8,24 +8,29 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::pace::{Direction, TooSlow, Waited};
-use super::places::Place;
+use super::pace::{ClientWait, Direction, StallError};
+use super::places::ConnectionPermit;
 use super::request_line::RequestLine;
 
 /// Bytes that are read at once while a request's first line is awaited.
 const LINE_CHUNK: usize = 4 * 1024;
 
 /// A client's stream. Writes fail once they have waited for too long; its place learns when an answer has left.
-pub(super) struct Stream<S> {
+pub(super) struct TimedStream<S> {
     inner: S,
-    waited: Waited,
-    place: Arc<Place>,
+    waited: ClientWait,
+    place: Arc<ConnectionPermit>,
     line: RequestLine,
 }
 
-impl<S: Unpin> Stream<S> {
-    pub(super) fn new(inner: S, stall_timeout: Duration, place: Arc<Place>) -> Stream<S> {
-        Stream { inner, waited: Waited::new(Direction::Out, stall_timeout), place, line: RequestLine::default() }
+impl<S: Unpin> TimedStream<S> {
+    pub(super) fn new(inner: S, stall_timeout: Duration, place: Arc<ConnectionPermit>) -> TimedStream<S> {
+        TimedStream {
+            inner,
+            waited: ClientWait::new(Direction::Out, stall_timeout),
+            place,
+            line: RequestLine::default(),
+        }
     }
 
     /// One write, flush or shutdown of the stream within.
@@ -41,8 +46,8 @@ impl<S: Unpin> Stream<S> {
             Poll::Ready(Err(_)) => {}
             Poll::Pending => {
                 let why = match ready!(self.waited.poll_wait(cx, &self.place.speed())) {
-                    TooSlow::Stalled => "the client does not read its answer",
-                    TooSlow::Slowest => "the client reads its answer slowest of all, and others need the connection",
+                    StallError::Stalled => "the client does not read its answer",
+                    StallError::Slowest => "the client reads its answer slowest of all, and others need the connection",
                 };
                 return Poll::Ready(Err(io::Error::new(ErrorKind::TimedOut, why)));
             }
@@ -51,7 +56,7 @@ impl<S: Unpin> Stream<S> {
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Stream<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for TimedStream<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         loop {
             if self.line.take(buf.remaining(), |bytes| buf.put_slice(bytes)) {
@@ -72,7 +77,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Stream<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Stream<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for TimedStream<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         self.poll_out(cx, |inner, cx| inner.poll_write(cx, buf), |bytes| *bytes)
     }

@@ -9,14 +9,14 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::Accept;
 use tokio_rustls::server::TlsStream;
 
-use super::clients::{Clients, Listener};
+use super::clients::{Listener, Server};
 use super::tls::Tls;
 use crate::api::caller::Peer;
 
 /// The address can't be listened on.
 #[derive(Debug, thiserror::Error)]
 #[error("api.listen: {address} can't be listened on: {cause}")]
-pub struct NoAddress {
+pub struct BindError {
     address: SocketAddr,
     cause: io::Error,
 }
@@ -30,8 +30,8 @@ pub struct Tcp {
 impl Tcp {
     /// # Errors
     /// [`NoAddress`]
-    pub async fn listen(address: SocketAddr, tls: Option<Arc<Tls>>) -> Result<Tcp, NoAddress> {
-        let no_address = |cause| NoAddress { address, cause };
+    pub async fn listen(address: SocketAddr, tls: Option<Arc<Tls>>) -> Result<Tcp, BindError> {
+        let no_address = |cause| BindError { address, cause };
         let listener = TcpListener::bind(address).await.map_err(no_address)?;
         // Where port 0 was asked for, this says which one it is.
         let address = listener.local_addr().map_err(no_address)?;
@@ -40,34 +40,34 @@ impl Tcp {
     }
 
     /// Serves who comes until the stop.
-    pub async fn serve(self, clients: Clients) {
+    pub async fn serve(self, clients: Server) {
         match self.tls {
             None => clients.serve(self.listener).await,
-            Some(tls) => clients.serve(WithinTls { listener: self.listener, tls }).await,
+            Some(tls) => clients.serve(TlsListener { listener: self.listener, tls }).await,
         }
     }
 }
 
 impl Listener for TcpListener {
     type Stream = TcpStream;
-    type Opening = Ready<io::Result<TcpStream>>;
+    type Handshake = Ready<io::Result<TcpStream>>;
 
-    async fn accept(&self) -> io::Result<(Self::Opening, Peer)> {
+    async fn accept(&self) -> io::Result<(Self::Handshake, Peer)> {
         let (stream, peer) = accept(self).await?;
         Ok((ready(Ok(stream)), peer))
     }
 }
 
-struct WithinTls {
+struct TlsListener {
     listener: TcpListener,
     tls: Arc<Tls>,
 }
 
-impl Listener for WithinTls {
+impl Listener for TlsListener {
     type Stream = TlsStream<TcpStream>;
-    type Opening = Accept<TcpStream>;
+    type Handshake = Accept<TcpStream>;
 
-    async fn accept(&self) -> io::Result<(Self::Opening, Peer)> {
+    async fn accept(&self) -> io::Result<(Self::Handshake, Peer)> {
         let (stream, peer) = accept(&self.listener).await?;
         Ok((self.tls.acceptor().accept(stream), peer))
     }

@@ -12,7 +12,7 @@ static MAPPED: LazyLock<Option<Vec<RangeInclusive<u32>>>> =
     LazyLock::new(|| fs::read_to_string("/proc/self/uid_map").ok().map(|map| ranges(&map)));
 
 /// The id, if it is that user's; none if it stands for whoever is not mapped.
-pub fn seen(uid: u32) -> Option<u32> {
+pub fn map_uid(uid: u32) -> Option<u32> {
     // Without /proc nothing is known of namespaces, and most processes are in none.
     MAPPED.as_ref().is_none_or(|mapped| is_in(mapped, uid)).then_some(uid)
 }
@@ -58,6 +58,6 @@ mod tests {
     #[test]
     fn ones_own_id_is_seen() {
         let own = rustix::process::getuid().as_raw();
-        assert_eq!(seen(own), Some(own));
+        assert_eq!(map_uid(own), Some(own));
     }
 }

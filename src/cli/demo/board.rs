@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use console::{Style, measure_text_width};
 
 use crate::api::types::InstanceStatus;
-use crate::cli::text::{plain, row_cells};
+use crate::cli::text::{row_cells, sanitize};
 use crate::job::{BatchState, JobState, Target};
 use crate::store::Job;
 
@@ -13,7 +13,7 @@ use crate::store::Job;
 const BAR: u64 = 20;
 
 /// What a job's one word is taken from while it runs: the first of these that one of its batches is in.
-const FOREMOST: [BatchState; 6] = [
+const SHOWN_FIRST: [BatchState; 6] = [
     BatchState::Held,
     BatchState::Importing,
     BatchState::Collecting,
@@ -23,7 +23,7 @@ const FOREMOST: [BatchState; 6] = [
 ];
 
 /// How all stands at one moment.
-pub struct Board {
+pub struct LiveTable {
     /// Oldest first.
     pub jobs: Vec<Job>,
     pub instance: InstanceStatus,
@@ -31,7 +31,7 @@ pub struct Board {
     pub importing: u32,
 }
 
-impl Board {
+impl LiveTable {
     /// Lines that fit into this terminal, with one line of it to spare.
     pub fn frame(&self, width: usize, height: usize) -> Vec<String> {
         let room = height.saturating_sub(1);
@@ -63,7 +63,7 @@ impl Board {
         let mut kept: Vec<String> = table.next().into_iter().collect();
         let mut others: BTreeMap<&str, usize> = BTreeMap::new();
         for (job, line) in self.jobs.iter().zip(table) {
-            if !job.state.has_ended() && kept.len() + 1 < room {
+            if !job.state.is_terminal() && kept.len() + 1 < room {
                 kept.push(line);
             } else {
                 *others.entry(word(job)).or_default() += 1;
@@ -97,7 +97,7 @@ fn word(job: &Job) -> &'static str {
     if job.state != JobState::Running {
         return job.state.as_str();
     }
-    let foremost = FOREMOST.into_iter().find(|&state| job.batches.iter().any(|batch| batch.state == state));
+    let foremost = SHOWN_FIRST.into_iter().find(|&state| job.batches.iter().any(|batch| batch.state == state));
     foremost.map_or(job.state.as_str(), BatchState::as_str)
 }
 
@@ -173,8 +173,8 @@ fn cells(job: &Job, wide: bool) -> Vec<Cell> {
     };
     let mut cells = vec![
         right(job.id),
-        left(plain(&job.filename)),
-        left(plain(&if wide { job.target.to_string() } else { short(&job.target) })),
+        left(sanitize(&job.filename)),
+        left(sanitize(&if wide { job.target.to_string() } else { short(&job.target) })),
         Cell { style: colour(word), ..left(word) },
         right(format!("{ended}/{}", job.batches.len())),
         right(done),
@@ -230,7 +230,7 @@ fn legend(jobs: &[Job]) -> Vec<String> {
         lines.push(format!("jobs {}: one static list ({list}), so one import at a time", ids(jobs)));
     }
     for (group, jobs) in groups.iter().filter(|(_, jobs)| jobs.len() > 1) {
-        lines.push(format!("jobs {}: one group ({}), so one after the other", ids(jobs), plain(group)));
+        lines.push(format!("jobs {}: one group ({}), so one after the other", ids(jobs), sanitize(group)));
     }
     lines.into_iter().map(|line| Style::new().dim().apply_to(line).to_string()).collect()
 }
@@ -247,13 +247,13 @@ mod tests {
     use crate::api::types::{Limits, Queue, Slots};
     use crate::cli::text::samples::{batch, job};
 
-    fn board(jobs: Vec<Job>) -> Board {
+    fn board(jobs: Vec<Job>) -> LiveTable {
         let slots = Slots { uploading: 1, queued: 3, importing: 2, unknown: 0, limit: 10, learnt: None };
         let queue = Queue::default();
         let limits =
             Limits { calls_used: 7, calls: 50, window: 20.0, concurrent_calls: 5, calls_today: 0, daily_calls: 0 };
         let instance = InstanceStatus { pause: None, quiet_until: None, slots, queue, limits };
-        Board { jobs, instance, importing: 2 }
+        LiveTable { jobs, instance, importing: 2 }
     }
 
     fn running(id: i64) -> Job {

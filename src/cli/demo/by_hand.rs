@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 
 use super::house::configuration;
 
-const STAND_IN: &str = "127.0.0.1:8438";
+const SIMULATOR_ADDRESS: &str = "127.0.0.1:8438";
 
 /// Commands for a shell; all leave nothing behind but one folder.
-pub fn by_hand() -> String {
+pub fn shell_script() -> String {
     let own = env::current_exe().unwrap_or_default();
     commands(unless_found(&own, env::var_os("PATH").as_deref()))
 }
@@ -25,13 +25,13 @@ fn unless_found<'a>(own: &'a Path, path: Option<&OsStr>) -> Option<&'a Path> {
 fn commands(program: Option<&Path>) -> String {
     let quoted = |path: &Path| path.display().to_string().replace('\'', r"'\''");
     let path = program.map(|folder| format!("export PATH='{}':\"$PATH\"\n", quoted(folder))).unwrap_or_default();
-    let configuration = configuration("marqueue.db", "marqueue.sock", &format!("http://{STAND_IN}"));
+    let configuration = configuration("marqueue.db", "marqueue.sock", &format!("http://{SIMULATOR_ADDRESS}"));
     format!(
         "{path}cd \"$(mktemp -d)\"\n\
          cat > marqueue.toml <<'END'\n\
          {configuration}\
          END\n\
-         marqueue simulate --listen {STAND_IN} --speed 20 > simulate.log & stand_in=$!\n\
+         marqueue simulate --listen {SIMULATOR_ADDRESS} --speed 20 > simulate.log & stand_in=$!\n\
          marqueue serve --config marqueue.toml 2> serve.log & daemon=$!\n\
          export MARQUEUE_SOCKET=\"$PWD/marqueue.sock\"\n\
          until marqueue status; do sleep 1; done\n\

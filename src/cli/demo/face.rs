@@ -5,57 +5,57 @@ use std::io;
 
 use console::Term;
 
-use super::board::Board;
+use super::board::LiveTable;
 use crate::cli::output;
-use crate::cli::text::{count, ending, plain, standing};
+use crate::cli::text::{count, sanitize, state_label, summary_line};
 use crate::job::JobId;
 use crate::store::Job;
 
-pub enum Face {
-    Screen(Screen),
+pub enum Renderer {
+    Screen(LiveScreen),
     /// What was last said of each job.
     Lines(BTreeMap<JobId, String>),
     /// For JSON, which comes at the end.
     Silent,
 }
 
-impl Face {
-    pub fn new(json: bool) -> Face {
+impl Renderer {
+    pub fn new(json: bool) -> Renderer {
         let term = Term::buffered_stdout();
         if json {
-            Face::Silent
+            Renderer::Silent
         } else if term.is_term() && !console::is_dumb() {
-            Face::Screen(Screen { term, drawn: 0, size: (0, 0) })
+            Renderer::Screen(LiveScreen { term, drawn: 0, size: (0, 0) })
         } else {
-            Face::Lines(BTreeMap::new())
+            Renderer::Lines(BTreeMap::new())
         }
     }
 
     /// Says something that stays: above the table, where there is one.
-    pub fn say(&mut self, text: &str) -> io::Result<()> {
+    pub fn print(&mut self, text: &str) -> io::Result<()> {
         match self {
-            Face::Screen(screen) => screen.say(text),
-            Face::Lines(_) => output::print(&format!("{text}\n")),
-            Face::Silent => Ok(()),
+            Renderer::Screen(screen) => screen.print(text),
+            Renderer::Lines(_) => output::print(&format!("{text}\n")),
+            Renderer::Silent => Ok(()),
         }
     }
 
     /// Things are like this now.
-    pub fn show(&mut self, board: &Board) -> io::Result<()> {
+    pub fn show(&mut self, board: &LiveTable) -> io::Result<()> {
         match self {
-            Face::Screen(screen) => screen.show(board),
-            Face::Lines(said) => {
+            Renderer::Screen(screen) => screen.show(board),
+            Renderer::Lines(said) => {
                 let mut lines = board.jobs.iter().filter_map(|job| change(said, job));
                 lines.try_for_each(|line| output::print(&format!("{line}\n")))
             }
-            Face::Silent => Ok(()),
+            Renderer::Silent => Ok(()),
         }
     }
 
     /// All has ended: the whole table stays, however low the terminal is.
-    pub fn end(&mut self, board: &Board) -> io::Result<()> {
+    pub fn finish(&mut self, board: &LiveTable) -> io::Result<()> {
         match self {
-            Face::Screen(screen) => screen.end(board),
+            Renderer::Screen(screen) => screen.finish(board),
             _ => self.show(board),
         }
     }
@@ -63,23 +63,23 @@ impl Face {
 
 /// What there is to say of a job; nothing where it stands as it did.
 fn change(said: &mut BTreeMap<JobId, String>, job: &Job) -> Option<String> {
-    let standing = standing(job);
+    let label = state_label(job);
     let line = match said.get(&job.id) {
-        Some(last) if *last == standing => return None,
+        Some(last) if *last == label => return None,
         None => {
-            let (target, rows) = (plain(&job.target.to_string()), count(job.rows.total, "row"));
+            let (target, rows) = (sanitize(&job.target.to_string()), count(job.rows.total, "row"));
             let batches = count(job.batches.len() as u64, "batch");
-            format!("job {}: {} for {target}: {rows} in {batches}", job.id, plain(&job.filename))
+            format!("job {}: {} for {target}: {rows} in {batches}", job.id, sanitize(&job.filename))
         }
-        Some(_) if job.state.has_ended() => ending(job),
-        Some(_) => format!("job {}: {}: {standing}", job.id, plain(&job.filename)),
+        Some(_) if job.state.is_terminal() => summary_line(job),
+        Some(_) => format!("job {}: {}: {label}", job.id, sanitize(&job.filename)),
     };
-    said.insert(job.id, standing);
+    said.insert(job.id, label);
     Some(line)
 }
 
 /// The lower part of a terminal, drawn in place.
-pub struct Screen {
+pub struct LiveScreen {
     term: Term,
     /// Lines that the next frame goes over.
     drawn: usize,
@@ -87,8 +87,8 @@ pub struct Screen {
     size: (u16, u16),
 }
 
-impl Screen {
-    fn show(&mut self, board: &Board) -> io::Result<()> {
+impl LiveScreen {
+    fn show(&mut self, board: &LiveTable) -> io::Result<()> {
         let size = self.term.size();
         if self.drawn > 0 && size != self.size {
             // The terminal has broken the old lines anew, and nobody knows into how many.
@@ -106,7 +106,7 @@ impl Screen {
         self.term.flush()
     }
 
-    fn say(&mut self, text: &str) -> io::Result<()> {
+    fn print(&mut self, text: &str) -> io::Result<()> {
         self.write_over(text.lines().chain([""]))?;
         self.drawn = 0;
         self.term.flush()
@@ -122,7 +122,7 @@ impl Screen {
         self.term.clear_to_end_of_screen()
     }
 
-    fn end(&mut self, board: &Board) -> io::Result<()> {
+    fn finish(&mut self, board: &LiveTable) -> io::Result<()> {
         self.draw(&board.table(self.term.size().1.into()))?;
         self.drawn = 0;
         self.term.show_cursor()?;
@@ -130,7 +130,7 @@ impl Screen {
     }
 }
 
-impl Drop for Screen {
+impl Drop for LiveScreen {
     fn drop(&mut self) {
         // Where it can't be written there is nobody to see a cursor.
         let _ = self.term.show_cursor().and_then(|()| self.term.flush());

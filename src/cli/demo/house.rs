@@ -9,11 +9,11 @@ use anyhow::Context;
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 
-use crate::api::client::{Added, Client, ClientError, DEFAULT_TIMEOUT, NewFile};
+use crate::api::client::{AddedJob, Client, ClientError, DEFAULT_TIMEOUT, NewFile};
 use crate::clock::Clock;
 use crate::config::{Config, Limits};
 use crate::daemon::Daemon;
-use crate::simulator::{Ledger, Settings, Simulator};
+use crate::simulator::{CallLog, Settings, Simulator};
 
 use super::samples::Sample;
 
@@ -23,7 +23,7 @@ const PREFIX: &str = "marqueue-demo-";
 const SHORT: &str = "/tmp";
 
 /// The daemon and all that it needs.
-pub struct House {
+pub struct DemoEnv {
     folder: TempDir,
     daemon: Daemon,
     simulator: Simulator,
@@ -34,12 +34,12 @@ pub struct House {
     pub settings: Settings,
 }
 
-impl House {
+impl DemoEnv {
     /// On return the daemon answers.
     ///
     /// # Errors
     /// One sentence. No folder is left.
-    pub async fn open() -> anyhow::Result<House> {
+    pub async fn open() -> anyhow::Result<DemoEnv> {
         let folder = folder(&std::env::temp_dir())?;
         let [file, database, socket] =
             ["marqueue.toml", "marqueue.db", "marqueue.sock"].map(|name| folder.path().join(name));
@@ -58,7 +58,7 @@ impl House {
         let limits = config.instances.values().next().context("the configuration has no instance")?.limits.clone();
         let daemon = Daemon::start(&config, Clock::System, false).await?;
         let client = Client::new(&socket, DEFAULT_TIMEOUT)?;
-        Ok(House { folder, daemon, simulator, client, limits, settings })
+        Ok(DemoEnv { folder, daemon, simulator, client, limits, settings })
     }
 
     pub fn path(&self) -> &Path {
@@ -66,8 +66,8 @@ impl House {
     }
 
     /// All that the stand-in for Marketo saw up to now.
-    pub fn ledger(&self) -> Ledger {
-        self.simulator.ledger()
+    pub fn ledger(&self) -> CallLog {
+        self.simulator.call_log()
     }
 
     fn file(&self, sample: &Sample) -> PathBuf {
@@ -81,7 +81,7 @@ impl House {
     }
 
     /// Drops the sample's file into the queue, as `marqueue add` does.
-    pub async fn add(&self, sample: &Sample) -> Result<Added, ClientError> {
+    pub async fn add(&self, sample: &Sample) -> Result<AddedJob, ClientError> {
         let new = NewFile {
             target: sample.target.clone(),
             filename: sample.filename.to_owned(),

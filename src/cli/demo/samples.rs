@@ -37,7 +37,7 @@ impl Sample {
     }
 
     pub fn format(&self) -> Format {
-        Format::of_name(self.filename).expect("the names below end in a format")
+        Format::from_filename(self.filename).expect("the names below end in a format")
     }
 
     /// The file's bytes.
@@ -64,21 +64,21 @@ impl Sample {
     }
 
     fn person(&self, row: u64) -> Vec<String> {
-        let (email, country) = match self.fate(row) {
-            Fate::Fine => (address(row), of(&COUNTRIES, row)),
-            Fate::Warned => (address(row).replace('@', "."), of(&COUNTRIES, row)),
-            Fate::Failed(nth) if nth % 2 == 1 => (String::new(), of(&COUNTRIES, row)),
-            Fate::Failed(_) => (address(row), "!fail:Bad country"),
+        let (email, country) = match self.row_outcome(row) {
+            RowOutcome::Fine => (address(row), of(&COUNTRIES, row)),
+            RowOutcome::Warned => (address(row).replace('@', "."), of(&COUNTRIES, row)),
+            RowOutcome::Failed(nth) if nth % 2 == 1 => (String::new(), of(&COUNTRIES, row)),
+            RowOutcome::Failed(_) => (address(row), "!fail:Bad country"),
         };
         let words = [of(&FIRST, row), of(&LAST, row), of(&COMPANIES, row), country].map(str::to_owned);
         [vec![email], words.to_vec()].concat()
     }
 
     fn thing(&self, row: u64) -> Vec<String> {
-        let price = match self.fate(row) {
-            Fate::Fine => format!("{}.{:02}", 9_000 + row * 37 % 8_000, row * 7 % 100),
-            Fate::Warned => "!warn:Price was left empty".to_owned(),
-            Fate::Failed(_) => "!fail:Price is not a number".to_owned(),
+        let price = match self.row_outcome(row) {
+            RowOutcome::Fine => format!("{}.{:02}", 9_000 + row * 37 % 8_000, row * 7 % 100),
+            RowOutcome::Warned => "!warn:Price was left empty".to_owned(),
+            RowOutcome::Failed(_) => "!fail:Price is not a number".to_owned(),
         };
         let number = format!("{:06}", 100_000 + row * 13);
         let bought = format!("2026-{:02}-{:02}", 1 + row % 12, 1 + row % 28);
@@ -86,18 +86,18 @@ impl Sample {
     }
 
     /// Those that fail and those with a warning are spread over the file.
-    fn fate(&self, row: u64) -> Fate {
+    fn row_outcome(&self, row: u64) -> RowOutcome {
         let odd = self.failed + self.warned;
-        let Some(apart) = self.rows.checked_div(odd) else { return Fate::Fine };
+        let Some(apart) = self.rows.checked_div(odd) else { return RowOutcome::Fine };
         match row / apart {
-            nth if row % apart != apart / 2 || nth >= odd => Fate::Fine,
-            nth if nth < self.failed => Fate::Failed(nth),
-            _ => Fate::Warned,
+            nth if row % apart != apart / 2 || nth >= odd => RowOutcome::Fine,
+            nth if nth < self.failed => RowOutcome::Failed(nth),
+            _ => RowOutcome::Warned,
         }
     }
 }
 
-enum Fate {
+enum RowOutcome {
     Fine,
     Warned,
     /// The how-manieth of them.

@@ -1,22 +1,22 @@
 //! Did all go as it should? What came of the jobs, and what the stand-in for Marketo counted, against what was expected.
 
-use crate::cli::text::{count, ending, known, table};
+use crate::cli::text::{count, count_or_unknown, summary_line, table};
 use crate::config::Limits;
 use crate::job::{Counts, JobState};
-use crate::simulator::{Call, Ledger, Settings};
-use crate::store::{Job, Rows};
+use crate::simulator::{Call, CallLog, Settings};
+use crate::store::{Job, RowCounts};
 
 use super::samples::Sample;
 
 /// Every way in which it did not; none is as it should be.
-pub fn faults(jobs: &[(&Sample, &Job)], ledger: &Ledger, settings: &Settings, own: &Limits) -> Vec<String> {
+pub fn faults(jobs: &[(&Sample, &Job)], ledger: &CallLog, settings: &Settings, own: &Limits) -> Vec<String> {
     let mut faults = Vec::new();
     for (sample, job) in jobs {
         let processed = sample.rows - sample.failed;
         let (failed, warned) = (Some(sample.failed), Some(sample.warned));
-        let expected = Rows::complete(sample.rows, Counts { processed: Some(processed), failed, warned });
+        let expected = RowCounts::complete(sample.rows, Counts { processed: Some(processed), failed, warned });
         if job.state != JobState::Complete || job.rows != expected {
-            faults.push(format!("{}, and not as it was made to end", ending(job)));
+            faults.push(format!("{}, and not as it was made to end", summary_line(job)));
         }
     }
     let batches: usize = jobs.iter().map(|(_, job)| job.batches.len()).sum();
@@ -45,7 +45,7 @@ struct Counted {
     limit: usize,
 }
 
-fn counted(ledger: &Ledger, settings: &Settings, own: &Limits) -> [Counted; 4] {
+fn counted(ledger: &CallLog, settings: &Settings, own: &Limits) -> [Counted; 4] {
     let counted = |what: &str, most, own, limit| Counted { what: what.to_owned(), most, own, limit };
     let calls = format!("calls in {} s", settings.window.as_secs());
     [
@@ -59,11 +59,11 @@ fn counted(ledger: &Ledger, settings: &Settings, own: &Limits) -> [Counted; 4] {
 /// What came of it, in numbers. Those of Marketo's side are the ledger's.
 pub fn summary<'a>(
     jobs: impl IntoIterator<Item = &'a Job>,
-    ledger: &Ledger,
+    ledger: &CallLog,
     settings: &Settings,
     own: &Limits,
 ) -> String {
-    let (mut number, mut batches, mut rows) = (0, 0, Rows::default());
+    let (mut number, mut batches, mut rows) = (0, 0, RowCounts::default());
     for job in jobs {
         number += 1;
         batches += job.batches.len() as u64;
@@ -87,9 +87,9 @@ pub fn summary<'a>(
         count(number, "job"),
         count(batches, "batch"),
         count(rows.total, "row"),
-        known(rows.processed),
-        known(rows.failed),
-        known(rows.warned),
+        count_or_unknown(rows.processed),
+        count_or_unknown(rows.failed),
+        count_or_unknown(rows.warned),
         table(&counted)
     )
 }
@@ -107,12 +107,12 @@ mod tests {
         Limits { calls: 50, ..Limits::default() }
     }
 
-    fn good() -> (Sample, Job, Ledger) {
+    fn good() -> (Sample, Job, CallLog) {
         let sample = crate::cli::demo::samples::samples().swap_remove(0);
         let mut job = job(1, JobState::Complete);
         let counts = (Some(sample.rows - sample.failed), Some(sample.failed), Some(sample.warned));
         job.rows = crate::cli::text::samples::rows(sample.rows, counts);
-        let mut ledger = Ledger { most_queued: 10, most_importing: 2, ..Ledger::default() };
+        let mut ledger = CallLog { most_queued: 10, most_importing: 2, ..CallLog::default() };
         ledger.imports.push(Import {
             id: 1,
             accepted: Duration::ZERO,
@@ -126,7 +126,7 @@ mod tests {
         (sample, job, ledger)
     }
 
-    fn found((sample, job, ledger): &(Sample, Job, Ledger)) -> Vec<String> {
+    fn found((sample, job, ledger): &(Sample, Job, CallLog)) -> Vec<String> {
         faults(&[(sample, job)], ledger, &Settings::default(), &limits())
     }
 
@@ -137,7 +137,7 @@ mod tests {
 
     #[test]
     fn whatever_went_otherwise_is_found() {
-        let spoilt = |spoil: fn(&mut Job, &mut Ledger)| {
+        let spoilt = |spoil: fn(&mut Job, &mut CallLog)| {
             let mut all = good();
             spoil(&mut all.1, &mut all.2);
             found(&all).join("; ")

@@ -8,14 +8,14 @@ use jiff::{SignedDuration, Timestamp};
 use super::finding::Finding;
 use crate::clock::Clock;
 use crate::config::{Config, Instance};
-use crate::marketo::{Client, TokenFault};
+use crate::marketo::{Client, TokenError};
 
 const CLOCK: &str = "clock";
 
 /// A `Date` has whole seconds, and its answer was a while on the way.
 const CLOSE_ENOUGH: SignedDuration = SignedDuration::from_secs(60);
 
-pub async fn look(config: &Config) -> Vec<Finding> {
+pub async fn check_credentials(config: &Config) -> Vec<Finding> {
     let asked = join_all(config.instances.iter().map(|(name, instance)| ask(name, instance))).await;
     let (mut findings, ahead): (Vec<Finding>, Vec<Option<SignedDuration>>) = asked.into_iter().unzip();
     findings.push(clock(ahead.into_iter().flatten().max_by_key(|ahead| ahead.abs())));
@@ -29,15 +29,15 @@ async fn ask(name: &str, instance: &Instance) -> (Finding, Option<SignedDuration
         Ok(client) => client,
         Err(error) => {
             let advice = "install the root certificates (ca-certificates)";
-            return (Finding::fault(check, format!("TLS can't be spoken: {error}"), advice), None);
+            return (Finding::error(check, format!("TLS can't be spoken: {error}"), advice), None);
         }
     };
     let asked = client.token().await;
-    let ahead = client.their_time().map(|theirs| ahead_of(theirs, Clock::System.now()));
+    let ahead = client.server_time().map(|theirs| ahead_of(theirs, Clock::System.now()));
     let place = &instance.identity_url;
     let finding = match asked {
-        Ok(_) => Finding::fine(check, format!("{place} gave a token for them")),
-        Err(TokenFault::Credentials(words)) => {
+        Ok(_) => Finding::ok(check, format!("{place} gave a token for them")),
+        Err(TokenError::Rejected(words)) => {
             let advice = match words.starts_with("603") {
                 true => {
                     "see in Marketo's Admin > Security that the allowlist of IP addresses has this machine's, and that \
@@ -48,9 +48,9 @@ async fn ask(name: &str, instance: &Instance) -> (Finding, Option<SignedDuration
                     format!("copy id and secret again from Admin > Integration > LaunchPoint into [instances.{name}]")
                 }
             };
-            Finding::fault(check, TokenFault::Credentials(words).to_string(), advice)
+            Finding::error(check, TokenError::Rejected(words).to_string(), advice)
         }
-        Err(error @ TokenFault::Passing(_)) => Finding::fault(
+        Err(error @ TokenError::Transient(_)) => Finding::error(
             check,
             error.to_string(),
             format!("see that this machine reaches {place} (name, firewall, proxy), and that it is the right address"),
@@ -71,13 +71,13 @@ fn clock(ahead: Option<SignedDuration>) -> Finding {
         return Finding::warning(CLOCK, "no identity endpoint said what time it is", advice);
     };
     if ahead.abs() <= CLOSE_ENOUGH {
-        return Finding::fine(CLOCK, "it agrees with Marketo's to the minute");
+        return Finding::ok(CLOCK, "it agrees with Marketo's to the minute");
     }
     let by = Duration::from_secs(ahead.unsigned_abs().as_secs());
     let way = if ahead.is_positive() { "ahead of" } else { "behind" };
     let by = SignedDuration::try_from(by).unwrap_or(ahead);
     let detail = format!("it is {by:#} {way} Marketo's, and what is erased and when goes by it");
-    Finding::fault(CLOCK, detail, "have it kept by NTP (timedatectl set-ntp true)")
+    Finding::error(CLOCK, detail, "have it kept by NTP (timedatectl set-ntp true)")
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use super::disk;
 use super::finding::Finding;
 use crate::api::client::{Client, ClientError};
 use crate::api::types::{InstanceStatus, Status};
-use crate::cli::Global;
+use crate::cli::GlobalArgs;
 use crate::cli::text::time;
 use crate::config::Config;
 use crate::daemon::connections;
@@ -20,7 +20,7 @@ const DAEMON: &str = "daemon";
 /// Well beyond what a daemon that is well takes.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-pub async fn look(config: &Config, global: &Global) -> Vec<Finding> {
+pub async fn check_daemon(config: &Config, global: &GlobalArgs) -> Vec<Finding> {
     let socket = config.api.socket.as_path();
     let asked = match client(config, global) {
         Ok(client) => client.status().await,
@@ -31,15 +31,15 @@ pub async fn look(config: &Config, global: &Global) -> Vec<Finding> {
         Err(ClientError::NoDaemon { .. }) => nobody(socket),
         Err(error @ ClientError::NotAllowed { .. }) => {
             let advice = "ask as the service's user (sudo -u marqueue), or become a member of its group";
-            vec![Finding::fault(SOCKET, error.to_string().replace(": its", "; its"), advice)]
+            vec![Finding::error(SOCKET, error.to_string().replace(": its", "; its"), advice)]
         }
         Err(ClientError::Silent { why, .. }) => {
             let detail = format!("something listens at {} and does not answer ({why})", socket.display());
-            vec![Finding::fault(DAEMON, detail, "look at its log, and start it again")]
+            vec![Finding::error(DAEMON, detail, "look at its log, and start it again")]
         }
         Err(error) => {
             let detail = format!("what listens at {} is no marqueue ({error})", socket.display());
-            vec![Finding::fault(SOCKET, detail, FOREIGN)]
+            vec![Finding::error(SOCKET, detail, FOREIGN)]
         }
     };
     if config.api.socket_mode & 0o002 != 0 {
@@ -57,7 +57,7 @@ pub async fn look(config: &Config, global: &Global) -> Vec<Finding> {
 }
 
 /// For questions to the daemon of this configuration.
-pub fn client(config: &Config, global: &Global) -> Result<Client, ClientError> {
+pub fn client(config: &Config, global: &GlobalArgs) -> Result<Client, ClientError> {
     Client::new(&config.api.socket, global.timeout.unwrap_or(PATIENCE))
 }
 
@@ -70,7 +70,7 @@ fn answers(config: &Config, status: &Status) -> Vec<Finding> {
     let version = &status.version;
     let mut findings = vec![if version == ours {
         let since = time(status.started_at);
-        Finding::fine(DAEMON, format!("marqueue {version} answers at {shown}, since {since}"))
+        Finding::ok(DAEMON, format!("marqueue {version} answers at {shown}, since {since}"))
     } else {
         let detail = format!("marqueue {version} answers at {shown}, and this program is {ours}");
         Finding::warning(DAEMON, detail, "start the service again (systemctl restart marqueue)")
@@ -84,7 +84,7 @@ fn answers(config: &Config, status: &Status) -> Vec<Finding> {
         let advice = "where systemd listens its SocketMode= counts, else the next start sets them";
         findings.push(Finding::warning(SOCKET, detail, advice));
     } else {
-        findings.push(Finding::fine(SOCKET, format!("{shown} has the rights of api.socket_mode")));
+        findings.push(Finding::ok(SOCKET, format!("{shown} has the rights of api.socket_mode")));
     }
     for name in config.instances.keys().filter(|name| !status.instances.contains_key(*name)) {
         let detail = format!("the daemon does not know instance {name}, which is in the configuration");
@@ -120,7 +120,7 @@ fn nobody(socket: &Path) -> Vec<Finding> {
     match fs::symlink_metadata(socket) {
         Ok(there) if !there.file_type().is_socket() => {
             let advice = "move it away, or choose another api.socket";
-            return vec![Finding::fault(SOCKET, format!("{shown} is there and is no socket"), advice)];
+            return vec![Finding::error(SOCKET, format!("{shown} is there and is no socket"), advice)];
         }
         _ => {}
     }
@@ -130,7 +130,8 @@ fn nobody(socket: &Path) -> Vec<Finding> {
         let advice = format!("systemd makes it with the service; without systemd, mkdir {}", folder.display());
         Finding::warning(SOCKET, format!("the folder {} is not there", folder.display()), advice)
     } else {
-        disk::shut(SOCKET, &folder).unwrap_or_else(|| Finding::fine(SOCKET, format!("a daemon can listen at {shown}")))
+        disk::check_folder_access(SOCKET, &folder)
+            .unwrap_or_else(|| Finding::ok(SOCKET, format!("a daemon can listen at {shown}")))
     };
     let advice = "start one (systemctl start marqueue, or marqueue serve)";
     vec![place, Finding::warning(DAEMON, format!("no daemon answers at {shown}"), advice)]
@@ -141,14 +142,14 @@ fn descriptors(config: &Config) -> Finding {
     const CHECK: &str = "open files";
     const ADVICE: &str =
         "raise the service's limit on open files (LimitNOFILE, ulimit -n), or lower api.max_connections";
-    let wanted = config.api.connections.most;
+    let wanted = config.api.connections.max;
     match connections(config) {
-        Ok(possible) if possible.most < wanted => {
-            let most = possible.most;
+        Ok(possible) if possible.max < wanted => {
+            let most = possible.max;
             let detail = format!("api.max_connections is {wanted}, and this user's limit on open files allows {most}");
             Finding::warning(CHECK, detail, ADVICE)
         }
-        Ok(_) => Finding::fine(CHECK, format!("this user's limit on open files allows {wanted} connections")),
-        Err(_) => Finding::fault(CHECK, "this user's limit on open files allows no connections", ADVICE),
+        Ok(_) => Finding::ok(CHECK, format!("this user's limit on open files allows {wanted} connections")),
+        Err(_) => Finding::error(CHECK, "this user's limit on open files allows no connections", ADVICE),
     }
 }

@@ -10,34 +10,34 @@ use super::disk;
 use super::finding::Finding;
 use crate::cli::text::count;
 use crate::config::Config;
-use crate::store::{Examined, Unexamined, examine, resolved};
+use crate::store::{InspectError, InspectionReport, inspect, resolve_path};
 
 const CHECK: &str = "database";
 
-pub async fn look(config: &Config) -> Vec<Finding> {
+pub async fn check_database(config: &Config) -> Vec<Finding> {
     // What can't be resolved is said below, of the path as it was written.
-    let path = &resolved(&config.store.path).unwrap_or_else(|_| config.store.path.clone());
-    if let Some(shut) = disk::shut(CHECK, &disk::folder(path)) {
+    let path = &resolve_path(&config.store.path).unwrap_or_else(|_| config.store.path.clone());
+    if let Some(shut) = disk::check_folder_access(CHECK, &disk::folder(path)) {
         return vec![shut];
     }
     let shown = path.display();
     let mode = match fs::metadata(path) {
         Ok(file) if !file.is_file() => {
             let advice = "move it away, or name another store.path";
-            return vec![Finding::fault(CHECK, format!("{shown} is no file"), advice)];
+            return vec![Finding::error(CHECK, format!("{shown} is no file"), advice)];
         }
         Ok(file) => file.permissions().mode(),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            return vec![Finding::fine(CHECK, format!("{shown} is not there yet, and the first start can make it"))];
+            return vec![Finding::ok(CHECK, format!("{shown} is not there yet, and the first start can make it"))];
         }
         Err(error) => {
-            return vec![Finding::fault(CHECK, format!("{shown} can't be looked at: {error}"), disk::AS_SERVICE)];
+            return vec![Finding::error(CHECK, format!("{shown} can't be looked at: {error}"), disk::AS_SERVICE)];
         }
     };
-    if let Some(refused) = disk::refused(CHECK, path, Access::READ_OK | Access::WRITE_OK) {
+    if let Some(refused) = disk::check_access(CHECK, path, Access::READ_OK | Access::WRITE_OK) {
         return vec![refused];
     }
-    let mut findings = match examine(path).await {
+    let mut findings = match inspect(path).await {
         Ok(found) => good(path, found, config),
         Err(error) => vec![bad(path, &error)],
     };
@@ -48,16 +48,16 @@ pub async fn look(config: &Config) -> Vec<Finding> {
     findings
 }
 
-fn good(path: &Path, found: Option<Examined>, config: &Config) -> Vec<Finding> {
+fn good(path: &Path, found: Option<InspectionReport>, config: &Config) -> Vec<Finding> {
     let shown = path.display();
-    let Some(Examined { schema, known, unended }) = found else {
-        return vec![Finding::fine(CHECK, format!("{shown} is empty, and the first start fills it"))];
+    let Some(InspectionReport { schema, known, unended }) = found else {
+        return vec![Finding::ok(CHECK, format!("{shown} is empty, and the first start fills it"))];
     };
     let mut findings = vec![if schema < known {
         let detail = format!("{shown} is whole, and the next start brings it from schema {schema} to {known}");
-        Finding::fine(CHECK, detail).consider("make a copy before (marqueue backup FILE)")
+        Finding::ok(CHECK, detail).with_hint("make a copy before (marqueue backup FILE)")
     } else {
-        Finding::fine(CHECK, format!("{shown} is whole, and its schema is this program's ({schema})"))
+        Finding::ok(CHECK, format!("{shown} is whole, and its schema is this program's ({schema})"))
     }];
     for (name, jobs) in unended {
         if !config.instances.contains_key(&name) {
@@ -73,17 +73,17 @@ fn waiting(jobs: u64) -> String {
     format!("{} {}", count(jobs, "job"), if jobs == 1 { "waits" } else { "wait" })
 }
 
-fn bad(path: &Path, error: &Unexamined) -> Finding {
+fn bad(path: &Path, error: &InspectError) -> Finding {
     let detail = format!("{}: {error}", path.display());
     let advice = match error {
-        Unexamined::LogAlone => {
+        InspectError::LogAlone => {
             return Finding::warning(CHECK, detail, "start the daemon, and ask again");
         }
-        Unexamined::Newer { .. } => "install that version again",
-        Unexamined::Foreign => "name another store.path",
-        Unexamined::Damaged(_) | Unexamined::Sql(_) => {
+        InspectError::Newer { .. } => "install that version again",
+        InspectError::Foreign => "name another store.path",
+        InspectError::Damaged(_) | InspectError::Sql(_) => {
             "stop the daemon, keep the file and those beside it, and restore a copy (docs/operations.md, Restore)"
         }
     };
-    Finding::fault(CHECK, detail, advice)
+    Finding::error(CHECK, detail, advice)
 }

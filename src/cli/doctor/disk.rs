@@ -7,7 +7,7 @@ use rustix::process::geteuid;
 
 use super::finding::Finding;
 use crate::config::Config;
-use crate::store::resolved;
+use crate::store::resolve_path;
 
 /// Who is refused is mostly not the one whom it is about.
 pub const AS_SERVICE: &str =
@@ -33,23 +33,23 @@ pub fn folder(path: &Path) -> PathBuf {
 }
 
 /// What keeps this user from making and removing files in `folder`, as a finding of `check`.
-pub fn shut(check: &str, folder: &Path) -> Option<Finding> {
+pub fn check_folder_access(check: &str, folder: &Path) -> Option<Finding> {
     let shown = folder.display();
     if let Err(error) = std::fs::metadata(folder) {
         let advice = match error.kind() {
             std::io::ErrorKind::NotFound => format!("make it, for the service's user (install -d -o marqueue {shown})"),
             _ => AS_SERVICE.to_owned(),
         };
-        return Some(Finding::fault(check, format!("the folder {shown} can't be looked at: {error}"), advice));
+        return Some(Finding::error(check, format!("the folder {shown} can't be looked at: {error}"), advice));
     }
     if !folder.is_dir() {
-        return Some(Finding::fault(check, format!("{shown} is no folder"), "move it away, or name another place"));
+        return Some(Finding::error(check, format!("{shown} is no folder"), "move it away, or name another place"));
     }
-    refused(check, folder, Access::READ_OK | Access::WRITE_OK | Access::EXEC_OK)
+    check_access(check, folder, Access::READ_OK | Access::WRITE_OK | Access::EXEC_OK)
 }
 
 /// What keeps this user from that kind of access.
-pub fn refused(check: &str, path: &Path, kind: Access) -> Option<Finding> {
+pub fn check_access(check: &str, path: &Path, kind: Access) -> Option<Finding> {
     let error = access(path, kind).err()?;
     let error = std::io::Error::from(error);
     let detail = format!("user {} has not all the rights needed on {}: {error}", geteuid().as_raw(), path.display());
@@ -57,12 +57,12 @@ pub fn refused(check: &str, path: &Path, kind: Access) -> Option<Finding> {
         std::io::ErrorKind::ReadOnlyFilesystem => "mount it for writing, or name another place",
         _ => AS_SERVICE,
     };
-    Some(Finding::fault(check, detail, advice))
+    Some(Finding::error(check, detail, advice))
 }
 
 /// Kind and room of the disk that the database is on. Nothing where its folder can't be looked at: that is said already.
-pub fn look(config: &Config) -> Vec<Finding> {
-    let database = resolved(&config.store.path).unwrap_or_else(|_| config.store.path.clone());
+pub fn check_disk(config: &Config) -> Vec<Finding> {
+    let database = resolve_path(&config.store.path).unwrap_or_else(|_| config.store.path.clone());
     let folder = folder(&database);
     let kind = statfs(&folder).ok().map(|disk| kind(disk.f_type as u64, &folder));
     let room = statvfs(&folder).ok().map(|disk| {
@@ -93,7 +93,7 @@ fn kind(magic: u64, folder: &Path) -> Finding {
     if let Some(name) = network {
         let detail =
             format!("{shown} is on {name}, where locks and flushes can't be relied on, and the database breaks");
-        return Finding::fault(CHECK, detail, "move the database (store.path) to a disk of this machine");
+        return Finding::error(CHECK, detail, "move the database (store.path) to a disk of this machine");
     }
     match magic & 0xffff_ffff {
         0x0102_1994 | 0x8584_58f6 => Finding::warning(
@@ -111,7 +111,7 @@ fn kind(magic: u64, folder: &Path) -> Finding {
             format!("{shown} is on FUSE, which may be a network"),
             "make sure that it is a disk of this machine",
         ),
-        _ => Finding::fine(CHECK, format!("{shown} is on a disk of this machine")),
+        _ => Finding::ok(CHECK, format!("{shown} is on a disk of this machine")),
     }
 }
 
@@ -120,13 +120,13 @@ fn room(free: u64, largest: u64, folder: &Path) -> Finding {
     const CHECK: &str = "space";
     let detail = format!("{} MB are free for new files on the disk of {}", free / 1_000_000, folder.display());
     if free < LEAST {
-        return Finding::fault(CHECK, detail, "make room, or new files are refused (507); accepted ones go on");
+        return Finding::error(CHECK, detail, "make room, or new files are refused (507); accepted ones go on");
     }
     if free < largest {
         let detail = format!("{detail}, and one file may have {} MB (api.max_file_bytes)", largest / 1_000_000);
         return Finding::warning(CHECK, detail, "make room, or lower api.max_file_bytes");
     }
-    Finding::fine(CHECK, detail)
+    Finding::ok(CHECK, detail)
 }
 
 #[cfg(test)]

@@ -10,15 +10,15 @@ use crate::intake::rejected_files;
 
 const CHECK: &str = "drop folder";
 
-pub fn look(config: &Config) -> Vec<Finding> {
+pub fn check_drop_folder(config: &Config) -> Vec<Finding> {
     let Some(path) = &config.drop.path else { return Vec::new() };
     let shown = path.display();
     if !path.exists() {
         // The start makes it, and what is missing above it.
         let above = path.ancestors().skip(1).find(|folder| folder.exists());
         let above = above.filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        return vec![disk::shut(CHECK, above).unwrap_or_else(|| {
-            Finding::fine(CHECK, format!("{shown} is not there yet, and the next start can make it"))
+        return vec![disk::check_folder_access(CHECK, above).unwrap_or_else(|| {
+            Finding::ok(CHECK, format!("{shown} is not there yet, and the next start can make it"))
         })];
     }
     let mut folders = vec![path.clone()];
@@ -26,7 +26,8 @@ pub fn look(config: &Config) -> Vec<Finding> {
         let kinds = ["", "leads", "custom-objects", "program-members"].iter();
         folders.extend(kinds.map(|kind| path.join(instance).join(kind)).filter(|folder| folder.exists()));
     }
-    let mut findings: Vec<Finding> = folders.iter().find_map(|folder| disk::shut(CHECK, folder)).into_iter().collect();
+    let mut findings: Vec<Finding> =
+        folders.iter().find_map(|folder| disk::check_folder_access(CHECK, folder)).into_iter().collect();
     let rejected = path.join("rejected");
     match rejected_files(path) {
         Ok(0) => {}
@@ -37,11 +38,11 @@ pub fn look(config: &Config) -> Vec<Finding> {
         }
         Err(error) => {
             let detail = format!("{} can't be looked at: {error}", rejected.display());
-            findings.push(Finding::fault(CHECK, detail, disk::AS_SERVICE));
+            findings.push(Finding::error(CHECK, detail, disk::AS_SERVICE));
         }
     }
     if findings.is_empty() {
-        findings.push(Finding::fine(CHECK, format!("files can be taken from {shown}, and none was refused")));
+        findings.push(Finding::ok(CHECK, format!("files can be taken from {shown}, and none was refused")));
     }
     findings
 }

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::cli::text::{plain, table};
+use crate::cli::text::{sanitize, table};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -36,7 +36,7 @@ pub struct Finding {
 }
 
 impl Finding {
-    pub fn fine(check: impl Into<String>, detail: impl Into<String>) -> Finding {
+    pub fn ok(check: impl Into<String>, detail: impl Into<String>) -> Finding {
         Finding { check: check.into(), state: State::Fine, detail: detail.into(), advice: None }
     }
 
@@ -44,7 +44,7 @@ impl Finding {
         Finding::new(State::Warning, check, detail, advice)
     }
 
-    pub fn fault(check: impl Into<String>, detail: impl Into<String>, advice: impl Into<String>) -> Finding {
+    pub fn error(check: impl Into<String>, detail: impl Into<String>, advice: impl Into<String>) -> Finding {
         Finding::new(State::Fault, check, detail, advice)
     }
 
@@ -53,20 +53,20 @@ impl Finding {
     }
 
     /// Fine, with something to consider.
-    pub fn consider(self, advice: impl Into<String>) -> Finding {
+    pub fn with_hint(self, advice: impl Into<String>) -> Finding {
         Finding { advice: Some(advice.into()), ..self }
     }
 
     fn sentence(&self) -> String {
         match &self.advice {
-            Some(advice) => format!("{}: {}.", plain(&self.detail), plain(advice)),
-            None => format!("{}.", plain(&self.detail)),
+            Some(advice) => format!("{}: {}.", sanitize(&self.detail), sanitize(advice)),
+            None => format!("{}.", sanitize(&self.detail)),
         }
     }
 }
 
 /// A line each, and one that counts them.
-pub fn told(findings: &[Finding]) -> String {
+pub fn render(findings: &[Finding]) -> String {
     let line = |found: &Finding| vec![found.state.as_str().to_owned(), found.check.clone(), found.sentence()];
     let mut text = table(&findings.iter().map(line).collect::<Vec<_>>());
     let count = |state| findings.iter().filter(|found| found.state == state).count();
@@ -85,12 +85,12 @@ mod tests {
     #[test]
     fn each_finding_is_a_line_with_one_sentence() {
         let mut findings = vec![
-            Finding::fine("database", "/q.db can be made"),
+            Finding::ok("database", "/q.db can be made"),
             Finding::warning("retention", "records go first", "keep them longer"),
-            Finding::fault("credentials of eu", "a\x1bb", "copy them again"),
+            Finding::error("credentials of eu", "a\x1bb", "copy them again"),
         ];
         assert_eq!(
-            told(&findings),
+            render(&findings),
             "fine     database           /q.db can be made.\n\
              warning  retention          records go first: keep them longer.\n\
              fault    credentials of eu  a\\u{1b}b: copy them again.\n\
@@ -98,6 +98,6 @@ mod tests {
              Faults: 1. Warnings: 1.\n"
         );
         findings.truncate(1);
-        assert!(told(&findings).ends_with("\nAll is fine.\n"));
+        assert!(render(&findings).ends_with("\nAll is fine.\n"));
     }
 }

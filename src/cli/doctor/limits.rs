@@ -15,14 +15,14 @@ const AT_ONCE: u32 = 10;
 const FAIR_CALLS: f64 = 50.0;
 const FAIR_AT_ONCE: u32 = 5;
 
-pub fn look(config: &Config) -> Vec<Finding> {
+pub fn check_limits(config: &Config) -> Vec<Finding> {
     let instances = config.instances.iter().map(|(name, instance)| limits(format!("limits of {name}"), instance));
     instances.chain([retention(&config.retention)]).collect()
 }
 
 fn limits(check: String, instance: &Instance) -> Finding {
     if instance.is_loopback() {
-        return Finding::fine(check, "it is a simulator on this machine, and its limits are its own");
+        return Finding::ok(check, "it is a simulator on this machine, and its limits are its own");
     }
     let Limits { importing, queued, calls, window, concurrent_calls, .. } = instance.limits;
     // The most that any twenty seconds can see; less than one is left out of sight by rounding.
@@ -36,11 +36,11 @@ fn limits(check: String, instance: &Instance) -> Finding {
                       refused (606, 615) for ours";
         return Finding::warning(check, taken, advice);
     }
-    let fine = Finding::fine(check, taken);
+    let fine = Finding::ok(check, taken);
     if queued == IMPORTS {
         let advice = "where other programs import into this instance too, lower queued, for none is left to them while \
                       ours is full";
-        return fine.consider(advice);
+        return fine.with_hint(advice);
     }
     fine
 }
@@ -58,7 +58,7 @@ fn retention(retention: &Retention) -> Finding {
             "retention.reports is shorter than files, and without its reports no job's failed rows can be sent again";
         return Finding::warning(CHECK, detail, "make reports as long as files at least");
     }
-    Finding::fine(CHECK, "content goes first, then reports, then the record")
+    Finding::ok(CHECK, "content goes first, then reports, then the record")
 }
 
 #[cfg(test)]
@@ -70,7 +70,7 @@ mod tests {
 
     fn found(base: &str, lines: &str) -> Vec<Finding> {
         let text = format!("[instances.default]\nbase_url = '{base}'\nclient_id = 'i'\nclient_secret = 's'\n{lines}");
-        look(&Config::read(Some((Path::new("m.toml"), &text)), []).unwrap())
+        check_limits(&Config::read(Some((Path::new("m.toml"), &text)), []).unwrap())
     }
 
     #[test]

@@ -14,7 +14,7 @@ use crate::marketo::Client;
 const ADVICE: &str = "give the daemon Marketo's own address; where a name server of yours leads Marketo's name here, the \
                       daemon has to use another";
 
-pub async fn look(config: &Config, own: &api::client::Client) -> Vec<Finding> {
+pub async fn check_loops(config: &Config, own: &api::client::Client) -> Vec<Finding> {
     let own = own.daemon_id().await.ok().flatten();
     let looks = config.instances.iter().map(|(name, instance)| ask(name, instance, config.api.listen, own.as_deref()));
     join_all(looks).await.into_iter().flatten().collect()
@@ -26,7 +26,7 @@ async fn ask(name: &str, instance: &Instance, listen: Option<SocketAddr>, own: O
     let back = || {
         let detail =
             format!("the address of instance {name} leads back to this daemon, which then refuses its own calls");
-        Finding::fault(check.clone(), detail, ADVICE)
+        Finding::error(check.clone(), detail, ADVICE)
     };
     let answered_by = match Client::new(instance) {
         Ok(client) => client.answering_daemons().await,

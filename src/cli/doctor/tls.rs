@@ -18,11 +18,11 @@ const CHECK: &str = "TLS files";
 /// Time enough to get another.
 const SOON_DAYS: i64 = 14;
 
-pub fn look(config: &Config) -> Option<Finding> {
+pub fn check_tls(config: &Config) -> Option<Finding> {
     let files = config.api.tls.as_ref()?;
     if let Err(error) = Tls::load(files.clone()) {
         let advice = "name a certificate and its own key, both in PEM form, that this user may read";
-        return Some(Finding::fault(CHECK, error.to_string(), advice));
+        return Some(Finding::error(CHECK, error.to_string(), advice));
     }
     Some(age(files, Clock::System.now()))
 }
@@ -31,19 +31,19 @@ fn age(files: &TlsFiles, now: Timestamp) -> Finding {
     let shown = files.cert.display();
     let leaf = CertificateDer::pem_file_iter(&files.cert).ok().and_then(|mut chain| chain.next()?.ok());
     let Some((from, until)) = leaf.as_deref().and_then(validity) else {
-        return Finding::fine(CHECK, format!("{shown} and its key belong together, and its end can't be told"));
+        return Finding::ok(CHECK, format!("{shown} and its key belong together, and its end can't be told"));
     };
     const ADVICE: &str = "have a new one made, put it there and reload the service (systemctl reload marqueue)";
     let days = until.duration_since(now).as_hours() / 24;
     if now > until {
-        Finding::fault(CHECK, format!("the certificate {shown} ended on {}", time(until)), ADVICE)
+        Finding::error(CHECK, format!("the certificate {shown} ended on {}", time(until)), ADVICE)
     } else if now < from {
         let detail = format!("the certificate {shown} begins only on {}", time(from));
-        Finding::fault(CHECK, detail, "wait, mend the clock, or have another one made")
+        Finding::error(CHECK, detail, "wait, mend the clock, or have another one made")
     } else if days < SOON_DAYS {
         Finding::warning(CHECK, format!("the certificate {shown} ends on {}", time(until)), ADVICE)
     } else {
-        Finding::fine(CHECK, format!("{shown} and its key belong together, and last until {}", time(until)))
+        Finding::ok(CHECK, format!("{shown} and its key belong together, and last until {}", time(until)))
     }
 }
 

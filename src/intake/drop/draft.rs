@@ -19,24 +19,24 @@ const DIGITS: usize = 32;
 
 /// A file without its final name. It is removed if it does not get one.
 #[derive(Debug)]
-pub(super) struct Draft {
+pub(super) struct TempFile {
     folder: OwnedFd,
     name: OsString,
     file: File,
     is_named: bool,
 }
 
-impl Draft {
+impl TempFile {
     /// # Errors
     /// The file system's, or there is no randomness to be had.
-    pub(super) fn create(folder: impl AsFd, mode: u32) -> io::Result<Draft> {
+    pub(super) fn create(folder: impl AsFd, mode: u32) -> io::Result<TempFile> {
         let folder = folder.as_fd().try_clone_to_owned()?;
         let mut random = [0; DIGITS / 2];
         SysRng.try_fill_bytes(&mut random).map_err(|error| io::Error::other(error.to_string()))?;
         let name = OsString::from(format!("{START}{:032x}", u128::from_be_bytes(random)));
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let file = File::from(openat(&folder, &name, flags, Mode::from_raw_mode(mode))?);
-        Ok(Draft { folder, name, file, is_named: false })
+        Ok(TempFile { folder, name, file, is_named: false })
     }
 
     /// Whether this is a draft's name, left by a daemon that was killed.
@@ -61,7 +61,7 @@ impl Draft {
     ///
     /// # Errors
     /// [`io::ErrorKind::AlreadyExists`] with the draft, if there is one of the name.
-    pub(super) fn place(mut self, name: &OsStr) -> Result<(), (io::Error, Draft)> {
+    pub(super) fn place(mut self, name: &OsStr) -> Result<(), (io::Error, TempFile)> {
         let placed = self.file.sync_all().and_then(|()| rename_new(&self.folder, &self.name, &self.folder, name));
         match placed {
             Ok(()) => {
@@ -74,7 +74,7 @@ impl Draft {
     }
 }
 
-impl Drop for Draft {
+impl Drop for TempFile {
     fn drop(&mut self) {
         if !self.is_named {
             let _ = unlinkat(&self.folder, &self.name, AtFlags::empty());
@@ -84,7 +84,7 @@ impl Drop for Draft {
 
 /// Writes a small text so that it is there whole or not at all, and on the disk.
 pub(super) fn write_text(folder: impl AsFd, name: &OsStr, text: &str) -> io::Result<()> {
-    let mut draft = Draft::create(folder, 0o666)?;
+    let mut draft = TempFile::create(folder, 0o666)?;
     draft.file().write_all(text.as_bytes())?;
     draft.replace(name)
 }
@@ -96,7 +96,7 @@ pub(super) fn rename_new(from: &OwnedFd, name: &OsStr, to: &OwnedFd, new_name: &
         Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => {}
         renamed => return Ok(renamed?),
     }
-    match super::stamp::Stamp::of(to, new_name) {
+    match super::stamp::FileStat::of(to, new_name) {
         Ok(_) => Err(io::ErrorKind::AlreadyExists.into()),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(renameat(from, name, to, new_name)?),
         Err(error) => Err(error),
@@ -145,7 +145,7 @@ mod tests {
         assert!(write_text(&open, OsStr::new("taken"), "text").is_err());
         let left: Vec<_> = fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         assert_eq!(left, ["taken"]);
-        assert!(Draft::is_name(&Draft::create(&open, 0o600).unwrap().name));
-        assert!(!Draft::is_name(OsStr::new(".marqueue-notes")));
+        assert!(TempFile::is_name(&TempFile::create(&open, 0o600).unwrap().name));
+        assert!(!TempFile::is_name(OsStr::new(".marqueue-notes")));
     }
 }

@@ -11,15 +11,15 @@ use std::time::{Duration, Instant};
 use tokio::task::{self, JoinError, JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
-use super::events::Events;
-use super::ground::{self, Looked};
-use super::names::{Name, OPTIONS, why_left_alone};
-use super::place::{Options, Place, place};
-use super::report::{DropReport, STUCK};
-use super::stamp::Stamp;
-use super::take::{Hands, Order, Outcome, Task};
-use super::tree::{Look, Part};
-use super::whole::{Sight, Watched};
+use super::events::FolderWatcher;
+use super::ground::{self, ListingResult};
+use super::names::{EntryKind, OPTIONS, ignored_reason};
+use super::place::{FolderOptions, FolderTarget, parse_folder};
+use super::report::{DropReport, STUCK_AFTER};
+use super::stamp::FileStat;
+use super::take::{IngestContext, IngestOutcome, IngestRequest, IngestTask};
+use super::tree::{Listing, Part};
+use super::whole::{FileTracker, Visibility};
 use super::writers;
 use crate::job::Format;
 
@@ -30,36 +30,36 @@ const RESCAN: Duration = Duration::from_secs(10);
 /// After a passing fault, such as a full disk.
 const RETRY: Duration = Duration::from_secs(10);
 /// Two looks are at least so far apart, so that one sees the many files of one moment.
-const BREATH: Duration = Duration::from_millis(50);
+const DEBOUNCE: Duration = Duration::from_millis(50);
 
 /// What is known of one part, and what is under way there.
 pub(super) struct FolderTask {
     part: Part,
     /// Of the part: its folder at the top, or `.`.
     name: String,
-    hands: Arc<Hands>,
+    hands: Arc<IngestContext>,
     instances: Arc<BTreeSet<String>>,
     settle: Duration,
     report: DropReport,
-    events: Events,
+    events: FolderWatcher,
     /// One that took longer than the start waits.
-    preparation: Option<JoinHandle<io::Result<Stamp>>>,
+    preparation: Option<JoinHandle<io::Result<FileStat>>>,
     /// The part's own folder, which is listened to; another one if something was mounted over it.
-    folder: Option<Stamp>,
-    watched: Watched,
+    folder: Option<FileStat>,
+    watched: FileTracker,
     /// The same of the files that are left alone, so that none is reported while its writer is about to rename it.
-    others: Watched,
+    others: FileTracker,
     /// What a stop left undone was ended.
     is_tidied: bool,
     /// Whole files that wait for the one before them.
-    queue: VecDeque<Task>,
-    busy: Option<Arc<Task>>,
+    queue: VecDeque<IngestTask>,
+    busy: Option<Arc<IngestTask>>,
     /// Files that are not to be tried again before then.
     later: HashMap<PathBuf, Instant>,
     /// Files whose job is on the disk and that could not be removed.
-    taken: HashMap<PathBuf, Stamp>,
+    taken: HashMap<PathBuf, FileStat>,
     /// Each `job.toml` that was complete when it was read.
-    known_options: HashMap<PathBuf, Stamp>,
+    known_options: HashMap<PathBuf, FileStat>,
     /// What was last logged of each file, so that it is not said again at every look.
     said: HashMap<PathBuf, String>,
 }
@@ -67,7 +67,7 @@ pub(super) struct FolderTask {
 impl FolderTask {
     pub(super) fn new(
         part: Part,
-        hands: Arc<Hands>,
+        hands: Arc<IngestContext>,
         instances: Arc<BTreeSet<String>>,
         settle: Duration,
         report: DropReport,
@@ -83,11 +83,11 @@ impl FolderTask {
             instances,
             settle,
             report,
-            events: Events::default(),
+            events: FolderWatcher::default(),
             preparation: None,
             folder: None,
-            watched: Watched::default(),
-            others: Watched::default(),
+            watched: FileTracker::default(),
+            others: FileTracker::default(),
             is_tidied: false,
             queue: VecDeque::new(),
             busy: None,
@@ -99,9 +99,9 @@ impl FolderTask {
     }
 
     /// Makes the part's folders and listens to them, on a thread of its own.
-    pub(super) fn prepare(&self) -> JoinHandle<io::Result<Stamp>> {
+    pub(super) fn prepare(&self) -> JoinHandle<io::Result<FileStat>> {
         let (tree, part, events) = (self.hands.tree.clone(), self.part.clone(), self.events.clone());
-        task::spawn_blocking(move || ground::make_ready(&tree, &part, &events))
+        task::spawn_blocking(move || ground::prepare(&tree, &part, &events))
     }
 
     /// Takes in how the preparation went.
@@ -109,7 +109,7 @@ impl FolderTask {
     /// # Errors
     /// What the configuration has to be mended for. Something that lies in the way of a folder is no such thing: it is
     /// logged, and looks try again.
-    pub(super) fn is_prepared(&mut self, prepared: Result<io::Result<Stamp>, JoinError>) -> io::Result<()> {
+    pub(super) fn is_prepared(&mut self, prepared: Result<io::Result<FileStat>, JoinError>) -> io::Result<()> {
         match prepared.unwrap_or_else(|error| Err(io::Error::other(error))) {
             Ok(folder) => self.folder = Some(folder),
             Err(error) if is_in_the_way(&error) => self.failed(&error),
@@ -119,7 +119,7 @@ impl FolderTask {
     }
 
     /// The first look waits for the preparation, and not the daemon's start.
-    pub(super) fn is_late(&mut self, preparation: JoinHandle<io::Result<Stamp>>) {
+    pub(super) fn is_late(&mut self, preparation: JoinHandle<io::Result<FileStat>>) {
         tracing::error!(part = self.name, "a folder of the drop folder can't be made ready in time");
         self.preparation = Some(preparation);
     }
@@ -130,8 +130,8 @@ impl FolderTask {
         } else {
             format!("it can't be looked at: {error}")
         };
-        self.report.looked(&self.name, Some(what.clone()));
-        self.say(PathBuf::from(&self.name), format!("a folder of the drop folder takes no files: {what}"));
+        self.report.scan_finished(&self.name, Some(what.clone()));
+        self.log_once(PathBuf::from(&self.name), format!("a folder of the drop folder takes no files: {what}"));
     }
 
     /// Takes files until the stop.
@@ -142,15 +142,15 @@ impl FolderTask {
             let begun = Instant::now();
             let next_look = tokio::select! {
                 () = stop.cancelled() => return,
-                next_look = report.watch_look(&name, STUCK, self.look()) => next_look,
+                next_look = report.watch_scan(&name, STUCK_AFTER, self.scan()) => next_look,
             };
-            let breath = begun.elapsed().saturating_mul(4).max(BREATH);
+            let breath = begun.elapsed().saturating_mul(4).max(DEBOUNCE);
             loop {
                 self.start(&mut takes);
                 tokio::select! {
                     () = stop.cancelled() => return,
                     Some(done) = takes.join_next() => self.done(done),
-                    () = events.woken() => {
+                    () = events.changed() => {
                         let _ = tokio::time::timeout(breath, stop.cancelled()).await;
                         break;
                     }
@@ -161,8 +161,8 @@ impl FolderTask {
     }
 
     /// Looks at all there is and queues what is whole. Gives the time of the next look, if nothing is heard before.
-    async fn look(&mut self) -> Instant {
-        let looked = self.looked().await;
+    async fn scan(&mut self) -> Instant {
+        let looked = self.list().await;
         let now = Instant::now();
         let (look, heard, folder) = match looked {
             Ok(looked) => looked,
@@ -173,20 +173,20 @@ impl FolderTask {
                 return now + RESCAN;
             }
         };
-        self.report.looked(&self.name, None);
+        self.report.scan_finished(&self.name, None);
         if heard.lost || self.folder.is_none_or(|known| !known.is_same_inode(&folder)) {
             self.watched.forget_signals();
         }
         self.folder = Some(folder);
-        self.watched.note(&look.files, &heard.signals, now);
-        self.others.note(&look.left_alone, &heard.signals, now);
+        self.watched.observe(&look.files, &heard.signals, now);
+        self.others.observe(&look.left_alone, &heard.signals, now);
         self.forget_what_is_gone(&look);
         let next_report = self.report_left_alone(&look, now);
         let options = self.options(&look, now).await;
         self.queue(&look, &options, now).await.min(next_report)
     }
 
-    async fn looked(&mut self) -> io::Result<Looked> {
+    async fn list(&mut self) -> io::Result<ListingResult> {
         if let Some(preparation) = self.preparation.take() {
             self.is_prepared(preparation.await)?;
         }
@@ -194,20 +194,20 @@ impl FolderTask {
             (self.hands.tree.clone(), self.part.clone(), self.events.clone(), self.folder);
         let (is_first, is_idle) = (!self.is_tidied, self.busy.is_none());
         let looked = task::spawn_blocking(move || {
-            let looked = ground::look(&tree, &part, &events, known)?;
+            let looked = ground::list(&tree, &part, &events, known)?;
             // A take that is under way sets files aside itself.
-            let left = if is_idle { ground::tidy(&tree, &looked.0, is_first) } else { Vec::new() };
+            let left = if is_idle { ground::remove_stale_files(&tree, &looked.0, is_first) } else { Vec::new() };
             Ok((looked, left))
         });
         let (looked, left) = looked.await.unwrap_or_else(|error| Err(io::Error::other(error)))?;
         self.is_tidied = true;
         for (path, error) in left {
-            self.say(path, format!("a taken file can be neither removed nor restored yet: {error}"));
+            self.log_once(path, format!("a taken file can be neither removed nor restored yet: {error}"));
         }
         Ok(looked)
     }
 
-    fn forget_what_is_gone(&mut self, look: &Look) {
+    fn forget_what_is_gone(&mut self, look: &Listing) {
         let options: BTreeSet<PathBuf> = look.options.keys().map(|folder| folder.join(OPTIONS)).collect();
         let is_there = |path: &Path| {
             look.files.contains_key(path)
@@ -219,21 +219,21 @@ impl FolderTask {
         self.later.retain(|path, _| is_there(path));
         self.taken.retain(|path, stamp| look.files.get(path).is_some_and(|found| found.is_unchanged(stamp)));
         for (path, why) in &look.passed_over {
-            self.say(path.clone(), format!("something in the drop folder is passed over: {why}"));
+            self.log_once(path.clone(), format!("something in the drop folder is passed over: {why}"));
         }
     }
 
     /// Reports the files that are not for the queue, once each, when they have settled: before that a program may be about
     /// to rename them. Gives the time at which the next one will have.
-    fn report_left_alone(&mut self, look: &Look, now: Instant) -> Instant {
+    fn report_left_alone(&mut self, look: &Listing, now: Instant) -> Instant {
         let mut next = now + RESCAN;
-        self.report.keep_left_alone(&self.name, |path| look.left_alone.contains_key(path));
+        self.report.retain_ignored(&self.name, |path| look.left_alone.contains_key(path));
         for path in look.left_alone.keys() {
             let Some(at) = self.others.unchanged_since(path).map(|since| since + self.settle) else { continue };
-            let why = why_left_alone(path);
+            let why = ignored_reason(path);
             if at > now {
                 next = next.min(at);
-            } else if self.report.leaves_alone(&self.name, path, &why) {
+            } else if self.report.record_ignored(&self.name, path, &why) {
                 tracing::warn!(file = %path.display(), "a file in the drop folder is left alone: {why}");
             }
         }
@@ -241,11 +241,11 @@ impl FolderTask {
     }
 
     /// Those of the files that are complete, and when the next one will be if nothing happens.
-    async fn complete(&self, look: &Look, paths: Vec<PathBuf>, now: Instant) -> (BTreeSet<PathBuf>, Instant) {
+    async fn complete(&self, look: &Listing, paths: Vec<PathBuf>, now: Instant) -> (BTreeSet<PathBuf>, Instant) {
         let mut next = now + RESCAN;
-        let mut sight = Sight { is_full: true, settle: self.settle };
-        let mut at_most = |path: &PathBuf, sight: Sight| {
-            let at = self.watched.whole_at(path, sight)?;
+        let mut sight = Visibility { is_full: true, settle: self.settle };
+        let mut at_most = |path: &PathBuf, sight: Visibility| {
+            let at = self.watched.ready_at(path, sight)?;
             let at = self.later.get(path).map_or(at, |later| at.max(*later));
             if at > now {
                 next = next.min(at);
@@ -270,10 +270,15 @@ impl FolderTask {
         (complete, next)
     }
 
-    async fn queue(&mut self, look: &Look, options: &HashMap<PathBuf, Option<Options>>, now: Instant) -> Instant {
+    async fn queue(
+        &mut self,
+        look: &Listing,
+        options: &HashMap<PathBuf, Option<FolderOptions>>,
+        now: Instant,
+    ) -> Instant {
         self.queue.clear();
         let is_busy = |path: &PathBuf| self.busy.as_ref().is_some_and(|task| task.path == *path);
-        let files = look.files.keys().filter(|path| Name::of(path) == Name::Known && !is_busy(path));
+        let files = look.files.keys().filter(|path| EntryKind::of(path) == EntryKind::Known && !is_busy(path));
         let (complete, next_look) = self.complete(look, files.cloned().collect(), now).await;
         let mut complete: Vec<_> =
             complete.into_iter().filter_map(|path| Some((*look.files.get(&path)?, path))).collect();
@@ -281,64 +286,69 @@ impl FolderTask {
         complete.sort_by_key(|(stamp, _)| stamp.modified);
         for (stamp, path) in complete {
             if let Some(order) = self.order(&path, look, options) {
-                self.queue.push_back(Task { path, stamp, order });
+                self.queue.push_back(IngestTask { path, stamp, order });
             }
         }
         next_look
     }
 
     /// What is to be done with a whole file; none if it has to wait for its options.
-    fn order(&self, path: &Path, look: &Look, options: &HashMap<PathBuf, Option<Options>>) -> Option<Order> {
+    fn order(
+        &self,
+        path: &Path,
+        look: &Listing,
+        options: &HashMap<PathBuf, Option<FolderOptions>>,
+    ) -> Option<IngestRequest> {
         if self.taken.contains_key(path) {
-            return Some(Order::Remove);
+            return Some(IngestRequest::Remove);
         }
         let folder = path.parent().unwrap_or(Path::new(""));
-        let named = |place: Place| -> Result<_, String> {
+        let named = |place: FolderTarget| -> Result<_, String> {
             let name = path.file_name().and_then(OsStr::to_str).ok_or("the file's name is not UTF-8")?;
-            Ok((place, name, Format::of_name(name).ok_or("the file's name has no known ending")?))
+            Ok((place, name, Format::from_filename(name).ok_or("the file's name has no known ending")?))
         };
-        let (place, name, format) = match place(folder, &self.instances).and_then(named) {
+        let (place, name, format) = match parse_folder(folder, &self.instances).and_then(named) {
             Ok(all) => all,
-            Err(reason) => return Some(Order::Refuse(reason)),
+            Err(reason) => return Some(IngestRequest::Refuse(reason)),
         };
-        let none = Some(Options::default());
+        let none = Some(FolderOptions::default());
         let options = options.get(folder).unwrap_or(&none).as_ref()?;
         let written_down = look.files.get(&folder.join(OPTIONS)).copied();
         let job = Box::new(options.job(&place, path, name, format));
-        Some(Order::Take { job, check: options.check(), options: written_down })
+        Some(IngestRequest::Take { job, check: options.check(), options: written_down })
     }
 
     /// Begins the next file, if none is under way.
-    fn start(&mut self, takes: &mut JoinSet<Outcome>) {
+    fn start(&mut self, takes: &mut JoinSet<IngestOutcome>) {
         if self.busy.is_none()
             && let Some(task) = self.queue.pop_front()
         {
             let (hands, task) = (self.hands.clone(), Arc::new(task));
             self.busy = Some(task.clone());
-            takes.spawn(async move { hands.carry_out(&task).await });
+            takes.spawn(async move { hands.run(&task).await });
         }
     }
 
-    fn done(&mut self, done: Result<Outcome, JoinError>) {
+    fn done(&mut self, done: Result<IngestOutcome, JoinError>) {
         let Some(task) = self.busy.take() else { return };
-        let outcome = done.unwrap_or_else(|error| Outcome::Later(format!("taking it broke down: {error}")));
+        let outcome = done.unwrap_or_else(|error| IngestOutcome::Later(format!("taking it broke down: {error}")));
         let path = task.path.clone();
         match outcome {
-            Outcome::Over => drop(self.taken.remove(&path)),
-            Outcome::Changed => {}
-            Outcome::Later(why) => {
+            IngestOutcome::Over => drop(self.taken.remove(&path)),
+            IngestOutcome::Changed => {}
+            IngestOutcome::Later(why) => {
                 self.later.insert(path.clone(), Instant::now() + RETRY);
-                self.say(path, format!("a dropped file has to wait: {why}"));
+                self.log_once(path, format!("a dropped file has to wait: {why}"));
             }
-            Outcome::NotRemoved(why) => {
+            IngestOutcome::NotRemoved(why) => {
                 self.later.insert(path.clone(), Instant::now() + RETRY);
                 self.taken.insert(path.clone(), task.stamp);
-                self.say(path, format!("a dropped file stays: {why}"));
+                self.log_once(path, format!("a dropped file stays: {why}"));
             }
         }
     }
 
-    fn say(&mut self, path: PathBuf, what: String) {
+    fn log_once(&mut self, path: PathBuf, what: String) {
         if self.said.get(&path) != Some(&what) {
             tracing::warn!(file = %path.display(), "{what}");
             self.said.insert(path, what);

@@ -9,37 +9,42 @@ use std::path::{Path, PathBuf};
 use notify::RecursiveMode;
 use rustix::fs::{AtFlags, unlinkat};
 
-use super::draft::{Draft, write_text};
-use super::events::{Events, Heard};
+use super::draft::{TempFile, write_text};
+use super::events::{FolderWatcher, PendingFsEvents};
 use super::names::{OPTIONS_REASON, README, REJECTED, SetAside};
 use super::removal;
-use super::stamp::Stamp;
-use super::tree::{Look, Part, Tree};
+use super::stamp::FileStat;
+use super::tree::{DirTree, Listing, Part};
 
 const EXPLANATION: &str = include_str!("README.txt");
 
 /// What a look gives: everything that is there, what was heard since the last look, and the part's own folder.
-pub(super) type Looked = (Look, Heard, Stamp);
+pub(super) type ListingResult = (Listing, PendingFsEvents, FileStat);
 
 /// Looks at a part. If its folder is not the one that was `known` (a share may have been mounted over it), it is made ready
 /// first.
-pub(super) fn look(tree: &Tree, part: &Part, events: &Events, known: Option<Stamp>) -> io::Result<Looked> {
+pub(super) fn list(
+    tree: &DirTree,
+    part: &Part,
+    events: &FolderWatcher,
+    known: Option<FileStat>,
+) -> io::Result<ListingResult> {
     let folder = folder_of(tree, part).ok();
     let folder = match (folder, known) {
         (Some(folder), Some(known)) if folder.is_same_inode(&known) => folder,
-        _ => make_ready(tree, part, events)?,
+        _ => prepare(tree, part, events)?,
     };
     // Heard before looking: what happens in between is heard the next time.
-    let heard = events.heard();
+    let heard = events.take_pending();
     let look = tree.walk(part)?;
     if let Part::Rest(_) = part {
-        watch_strangers(tree, &look, events);
+        watch_unknown_folders(tree, &look, events);
     }
     Ok((look, heard, folder))
 }
 
 /// Makes the folders that are missing, and listens to them. Gives the part's own folder.
-pub(super) fn make_ready(tree: &Tree, part: &Part, events: &Events) -> io::Result<Stamp> {
+pub(super) fn prepare(tree: &DirTree, part: &Part, events: &FolderWatcher) -> io::Result<FileStat> {
     match part {
         Part::Instance(instance) => {
             for folder in ["leads", "custom-objects", "program-members"] {
@@ -49,7 +54,7 @@ pub(super) fn make_ready(tree: &Tree, part: &Part, events: &Events) -> io::Resul
         Part::Rest(_) => {
             tree.make_folder(Path::new(REJECTED))?;
             let root = tree.open_root()?;
-            match Stamp::of(&root, OsStr::new(README)) {
+            match FileStat::of(&root, OsStr::new(README)) {
                 // Whoever has written into it keeps it.
                 Ok(_) => {}
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -72,16 +77,16 @@ pub(super) fn make_ready(tree: &Tree, part: &Part, events: &Events) -> io::Resul
     folder_of(tree, part)
 }
 
-fn folder_of(tree: &Tree, part: &Part) -> io::Result<Stamp> {
+fn folder_of(tree: &DirTree, part: &Part) -> io::Result<FileStat> {
     let path = match part {
         Part::Instance(instance) => Path::new(instance),
         Part::Rest(_) => Path::new(""),
     };
-    Stamp::of_open(tree.open_folder(path)?)
+    FileStat::of_open(tree.open_folder(path)?)
 }
 
 /// Listens to the folders at the top that are no instance's, too: their files are refused.
-fn watch_strangers(tree: &Tree, look: &Look, events: &Events) {
+fn watch_unknown_folders(tree: &DirTree, look: &Listing, events: &FolderWatcher) {
     let tops = look.files.keys().filter(|path| path.iter().count() > 1).filter_map(|path| path.iter().next());
     for top in tops.collect::<BTreeSet<_>>() {
         if let Err(error) = events.watch_also(&tree.root().join(top)) {
@@ -91,7 +96,7 @@ fn watch_strangers(tree: &Tree, look: &Look, events: &Events) {
 }
 
 /// Writes down why a folder's `job.toml` is wrong, or takes away what was written.
-pub(super) fn explain(tree: &Tree, folder: &Path, reason: Option<&str>) -> io::Result<()> {
+pub(super) fn write_readme(tree: &DirTree, folder: &Path, reason: Option<&str>) -> io::Result<()> {
     let folder = tree.open_folder(folder)?;
     match reason {
         Some(reason) => write_text(folder, OsStr::new(OPTIONS_REASON), reason),
@@ -102,7 +107,7 @@ pub(super) fn explain(tree: &Tree, folder: &Path, reason: Option<&str>) -> io::R
 /// Ends what a stop of the daemon left undone: half-written texts are removed, if this is the `first` look at the part, and
 /// taken files that were set aside are removed or get their names back. Gives those of which neither was possible, and why.
 /// Not to be called while a file of the part is being taken.
-pub(super) fn tidy(tree: &Tree, look: &Look, first: bool) -> Vec<(PathBuf, io::Error)> {
+pub(super) fn remove_stale_files(tree: &DirTree, look: &Listing, first: bool) -> Vec<(PathBuf, io::Error)> {
     let in_folder = |path: &Path| tree.open_folder(path.parent().unwrap_or(Path::new("")));
     // Later ones may be in use.
     for path in look.drafts.iter().filter(|_| first) {
@@ -118,12 +123,12 @@ pub(super) fn tidy(tree: &Tree, look: &Look, first: bool) -> Vec<(PathBuf, io::E
 }
 
 /// Removes copies that a stop of the daemon left among the rejected files.
-pub(super) fn tidy_rejected(tree: &Tree) -> io::Result<()> {
+pub(super) fn remove_stale_rejected(tree: &DirTree) -> io::Result<()> {
     let rejected = tree.open_folder(Path::new(REJECTED))?;
     for entry in rustix::fs::Dir::read_from(&rejected)? {
         let entry = entry?;
         let name = OsStr::new(entry.file_name().to_str().unwrap_or_default());
-        if Draft::is_name(name) {
+        if TempFile::is_name(name) {
             unlinkat(&rejected, name, AtFlags::empty())?;
         }
     }

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use sha2::{Digest, Sha256};
 
-use super::stamp::Stamp;
+use super::stamp::FileStat;
 use crate::job::Format;
 
 /// The folder at the top for what is refused. Configuration sees to it that no instance has this name.
@@ -24,7 +24,7 @@ const UNFINISHED: [&str; 3] = ["part", "tmp", "filepart"];
 
 /// What a name says of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Name {
+pub(super) enum EntryKind {
     /// It ends in one of the formats.
     Known,
     /// Its writer will rename it.
@@ -37,35 +37,35 @@ pub(super) enum Name {
     Unknown,
 }
 
-impl Name {
+impl EntryKind {
     /// `path` is the file's, from the drop folder on. Small and capital letters of endings are the same: Windows, where many
     /// files come from, makes no difference either.
-    pub(super) fn of(path: &Path) -> Name {
+    pub(super) fn of(path: &Path) -> EntryKind {
         let name = path.file_name().unwrap_or_default();
         if name == OPTIONS {
-            return Name::Options;
+            return EntryKind::Options;
         }
         if name == OPTIONS_REASON {
-            return Name::OptionsReason;
+            return EntryKind::OptionsReason;
         }
         if path == Path::new(README) {
-            return Name::Readme;
+            return EntryKind::Readme;
         }
         let name = name.to_string_lossy();
-        if Format::of_name(&name).is_some() {
-            return Name::Known;
+        if Format::from_filename(&name).is_some() {
+            return EntryKind::Known;
         }
         let ending = name.rsplit_once('.').map(|(_, ending)| ending.to_ascii_lowercase());
         if ending.is_some_and(|ending| UNFINISHED.contains(&ending.as_str())) {
-            Name::Unfinished
+            EntryKind::Unfinished
         } else {
-            Name::Unknown
+            EntryKind::Unknown
         }
     }
 }
 
 /// Why a file of another name is not taken, and what to do.
-pub(super) fn why_left_alone(path: &Path) -> String {
+pub(super) fn ignored_reason(path: &Path) -> String {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let ending = name.rsplit_once('.').map(|(_, ending)| ending.trim().to_ascii_lowercase()).unwrap_or_default();
     let advice = match ending.as_str() {
@@ -91,7 +91,7 @@ const SET_ASIDE: &str = ".taken-";
 const MARK_DIGITS: usize = 16;
 
 impl SetAside {
-    pub(super) fn new(name: &OsStr, stamp: &Stamp) -> SetAside {
+    pub(super) fn new(name: &OsStr, stamp: &FileStat) -> SetAside {
         let original = shortened(name, "", MAX_NAME - 1 - SET_ASIDE.len() - MARK_DIGITS);
         SetAside { original, mark: mark(stamp) }
     }
@@ -115,12 +115,12 @@ impl SetAside {
     }
 
     /// Whether the file is as it was when it was taken.
-    pub(super) fn is_of(&self, stamp: &Stamp) -> bool {
+    pub(super) fn is_of(&self, stamp: &FileStat) -> bool {
         self.mark == mark(stamp)
     }
 }
 
-fn mark(stamp: &Stamp) -> String {
+fn mark(stamp: &FileStat) -> String {
     let hash = Sha256::digest(stamp.state());
     hash.iter().take(MARK_DIGITS / 2).fold(String::new(), |mark, byte| format!("{mark}{byte:02x}"))
 }
@@ -145,23 +145,23 @@ mod tests {
     #[test]
     fn endings_decide_and_capitals_make_no_difference() {
         for (path, name) in [
-            ("default/leads/a.csv", Name::Known),
-            ("default/leads/A.CSV", Name::Known),
-            ("default/leads/a.Tsv", Name::Known),
-            ("default/leads/a.csv.part", Name::Unfinished),
-            ("default/leads/a.TMP", Name::Unfinished),
-            ("default/leads/a.csv.filepart", Name::Unfinished),
-            ("default/leads/part", Name::Unknown),
-            ("default/leads/a.csv.gz", Name::Unknown),
-            ("default/leads/a.csv.txt", Name::Unknown),
-            ("default/leads/a.csv ", Name::Unknown),
-            ("default/leads/people", Name::Unknown),
-            ("default/leads/job.toml", Name::Options),
-            ("default/leads/job.toml.reason.txt", Name::OptionsReason),
-            ("README.txt", Name::Readme),
-            ("default/leads/README.txt", Name::Unknown),
+            ("default/leads/a.csv", EntryKind::Known),
+            ("default/leads/A.CSV", EntryKind::Known),
+            ("default/leads/a.Tsv", EntryKind::Known),
+            ("default/leads/a.csv.part", EntryKind::Unfinished),
+            ("default/leads/a.TMP", EntryKind::Unfinished),
+            ("default/leads/a.csv.filepart", EntryKind::Unfinished),
+            ("default/leads/part", EntryKind::Unknown),
+            ("default/leads/a.csv.gz", EntryKind::Unknown),
+            ("default/leads/a.csv.txt", EntryKind::Unknown),
+            ("default/leads/a.csv ", EntryKind::Unknown),
+            ("default/leads/people", EntryKind::Unknown),
+            ("default/leads/job.toml", EntryKind::Options),
+            ("default/leads/job.toml.reason.txt", EntryKind::OptionsReason),
+            ("README.txt", EntryKind::Readme),
+            ("default/leads/README.txt", EntryKind::Unknown),
         ] {
-            assert_eq!(Name::of(Path::new(path)), name, "{path}");
+            assert_eq!(EntryKind::of(Path::new(path)), name, "{path}");
         }
     }
 
@@ -174,18 +174,18 @@ mod tests {
             ("a.csv.crdownload", "a download that has not ended"),
             ("a", "rename it"),
         ] {
-            assert!(why_left_alone(Path::new(name)).contains(advice), "{name}");
+            assert!(ignored_reason(Path::new(name)).contains(advice), "{name}");
         }
     }
 
     #[test]
     fn a_set_aside_name_gives_the_original_and_its_state_back() {
-        let stamp = Stamp::made_up(7, 100, 5);
+        let stamp = FileStat::fabricated(7, 100, 5);
         for name in ["a.csv", "a b.c.SSV", "ü.taken-x.csv"] {
             let aside = SetAside::new(OsStr::new(name), &stamp);
             let read = SetAside::read(&aside.name()).unwrap();
             assert_eq!((read.original.as_os_str(), read.clone()), (OsStr::new(name), aside));
-            assert!(read.is_of(&stamp) && !read.is_of(&Stamp::made_up(7, 101, 5)));
+            assert!(read.is_of(&stamp) && !read.is_of(&FileStat::fabricated(7, 101, 5)));
         }
         let long = format!("{}.csv", "ü".repeat(125));
         let aside = SetAside::new(OsStr::new(&long), &stamp);

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use serde::Deserialize;
 
-use crate::intake::plausible;
+use crate::intake::plausible::validate_parameters;
 use crate::job::{Format, Source, Target};
 use crate::store::NewJob;
 
@@ -14,7 +14,7 @@ const BELONG: &str = "files belong into leads, custom-objects/NAME or program-me
 
 /// Where a file of a folder goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Place {
+pub(super) struct FolderTarget {
     pub(super) instance: String,
     pub(super) target: Target,
 }
@@ -22,7 +22,7 @@ pub(super) struct Place {
 /// What `job.toml` may say. There is nothing in it that has to be said.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub(super) struct Options {
+pub(super) struct FolderOptions {
     priority: i64,
     group: Option<String>,
     /// Over the one that the file's name ends in, such as `ssv` for a `.csv` with semicolons.
@@ -37,7 +37,7 @@ pub(super) struct Options {
 ///
 /// # Errors
 /// A sentence on where files belong.
-pub(super) fn place(folder: &Path, instances: &BTreeSet<String>) -> Result<Place, String> {
+pub(super) fn parse_folder(folder: &Path, instances: &BTreeSet<String>) -> Result<FolderTarget, String> {
     let names: Option<Vec<&str>> = folder.iter().map(OsStr::to_str).collect();
     let names = names.ok_or("the name of a folder that it lay in is not UTF-8")?;
     let Some((&instance, below)) = names.split_first() else {
@@ -58,17 +58,17 @@ pub(super) fn place(folder: &Path, instances: &BTreeSet<String>) -> Result<Place
         }
         _ => return Err(format!("{} is no place for files: {BELONG} {instance}", folder.display())),
     };
-    Ok(Place { instance: instance.to_owned(), target })
+    Ok(FolderTarget { instance: instance.to_owned(), target })
 }
 
-impl Options {
+impl FolderOptions {
     /// Reads `job.toml` for the files of a place. What would be refused with every file is refused here, so that the
     /// files can wait until it is mended.
     ///
     /// # Errors
     /// A sentence that names the key or the line.
-    pub(super) fn read(text: &str, place: &Place) -> Result<Options, String> {
-        let options: Options = toml::from_str(text).map_err(|error| {
+    pub(super) fn read(text: &str, place: &FolderTarget) -> Result<FolderOptions, String> {
+        let options: FolderOptions = toml::from_str(text).map_err(|error| {
             let line = error.span().map(|span| text[..span.start.min(text.len())].matches('\n').count() + 1);
             let line = line.map(|line| format!("line {line}: ")).unwrap_or_default();
             format!("{line}{}", error.message().trim_end().replace('\n', "; "))
@@ -83,7 +83,7 @@ impl Options {
                 return Err(format!("{key} is for leads, and these files are for {}", place.target.kind()));
             }
         }
-        plausible(&options.job(place, Path::new("any.csv"), "any.csv", Format::Csv))
+        validate_parameters(&options.job(place, Path::new("any.csv"), "any.csv", Format::Csv))
             .map_err(|error| error.to_string())?;
         Ok(options)
     }
@@ -93,7 +93,7 @@ impl Options {
     }
 
     /// `path` is the file's, from the drop folder on.
-    pub(super) fn job(&self, place: &Place, path: &Path, filename: &str, format: Format) -> NewJob {
+    pub(super) fn job(&self, place: &FolderTarget, path: &Path, filename: &str, format: Format) -> NewJob {
         let target = match &place.target {
             Target::Leads { .. } => Target::Leads {
                 lookup_field: self.lookup_field.clone(),
@@ -120,8 +120,8 @@ impl Options {
 mod tests {
     use super::*;
 
-    fn place_of(folder: &str) -> Result<Place, String> {
-        place(Path::new(folder), &BTreeSet::from(["default".to_owned(), "eu".to_owned()]))
+    fn place_of(folder: &str) -> Result<FolderTarget, String> {
+        parse_folder(Path::new(folder), &BTreeSet::from(["default".to_owned(), "eu".to_owned()]))
     }
 
     #[test]
@@ -161,12 +161,12 @@ mod tests {
     fn job_toml_gives_each_option_of_its_files() {
         let text = "priority = 5\ngroup = \"g\"\nlookup_field = \"id\"\nlist_id = 7\npartition = \"EU\"\nformat = \"ssv\"\ncheck = false";
         let place = place_of("eu/leads").unwrap();
-        let options = Options::read(text, &place).unwrap();
+        let options = FolderOptions::read(text, &place).unwrap();
         let job = options.job(&place, Path::new("eu/leads/a.csv"), "a.csv", Format::Csv);
         let target = Target::Leads { lookup_field: Some("id".into()), list_id: Some(7), partition: Some("EU".into()) };
         assert_eq!((job.target, job.format, job.priority, job.group.as_deref()), (target, Format::Ssv, 5, Some("g")));
         assert_eq!((job.instance.as_str(), job.filename.as_str(), options.check()), ("eu", "a.csv", false));
-        let nothing_said = Options::read("", &place).unwrap();
+        let nothing_said = FolderOptions::read("", &place).unwrap();
         assert!(nothing_said.check());
         assert_eq!(nothing_said.job(&place, Path::new("a.tsv"), "a.tsv", Format::Tsv).format, Format::Tsv);
     }
@@ -185,7 +185,7 @@ mod tests {
                 "list_id is for leads, and these files are for custom-object",
             ),
         ] {
-            let error = Options::read(text, &place_of(folder).unwrap()).unwrap_err();
+            let error = FolderOptions::read(text, &place_of(folder).unwrap()).unwrap_err();
             assert!(error.contains(reason) && !error.contains('\n'), "{text}: {error}");
         }
     }

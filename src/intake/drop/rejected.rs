@@ -14,24 +14,24 @@ use jiff::Timestamp;
 use rustix::fs::{AtFlags, unlinkat};
 use rustix::io::Errno;
 
-use super::draft::{Draft, rename_new, write_text};
+use super::draft::{TempFile, rename_new, write_text};
 use super::names::{MAX_NAME, REJECTED, shortened};
 use super::removal;
-use super::stamp::Stamp;
-use super::tree::{self, Tree};
+use super::stamp::FileStat;
+use super::tree::{self, DirTree};
 use crate::untrusted_text::escape;
 
 const REASON: &str = ".reason.txt";
 
 /// Where a name among the rejected files is being chosen: two files must not get one. Only the folder `rejected` itself
 /// is waited for while it is held, so that an instance's folder that hangs holds up no other's.
-pub(super) type Choosing = Mutex<()>;
+pub(super) type NameLock = Mutex<()>;
 
 /// A refused file, and what is said of it.
-pub(super) struct Refused<'a> {
+pub(super) struct RejectedFile<'a> {
     /// From the drop folder on.
     pub(super) path: &'a Path,
-    pub(super) stamp: &'a Stamp,
+    pub(super) stamp: &'a FileStat,
     pub(super) reason: &'a str,
     pub(super) at: Timestamp,
 }
@@ -41,17 +41,17 @@ pub(super) struct Refused<'a> {
 ///
 /// # Errors
 /// What the file system says. The file is then still in its place.
-pub(super) fn reject(tree: &Tree, refused: &Refused<'_>, choosing: &Choosing) -> io::Result<Option<OsString>> {
+pub(super) fn reject(tree: &DirTree, refused: &RejectedFile<'_>, choosing: &NameLock) -> io::Result<Option<OsString>> {
     let (folder, name) = (
         tree.open_folder(refused.path.parent().unwrap_or(Path::new("")))?,
         refused.path.file_name().unwrap_or_default(),
     );
     let rejected = tree.make_folder(Path::new(REJECTED))?;
-    let is_same = || Stamp::of(&folder, name).is_ok_and(|found| found.is_unchanged(refused.stamp));
+    let is_same = || FileStat::of(&folder, name).is_ok_and(|found| found.is_unchanged(refused.stamp));
     if !is_same() {
         return Ok(None);
     }
-    if refused.stamp.is_same_device(&Stamp::of_open(&rejected)?) {
+    if refused.stamp.is_same_device(&FileStat::of_open(&rejected)?) {
         let renamed = placed(&rejected, refused, choosing, |as_name| {
             // Writing the reason took its time.
             if !is_same() {
@@ -84,11 +84,11 @@ pub(super) fn reject(tree: &Tree, refused: &Refused<'_>, choosing: &Choosing) ->
 /// Finds a free name among the rejected files, writes the reason under it and has `place` put the file there.
 fn placed(
     rejected: &OwnedFd,
-    refused: &Refused<'_>,
-    choosing: &Choosing,
+    refused: &RejectedFile<'_>,
+    choosing: &NameLock,
     mut place: impl FnMut(&OsStr) -> io::Result<()>,
 ) -> io::Result<OsString> {
-    let Refused { path, reason, at, .. } = refused;
+    let RejectedFile { path, reason, at, .. } = refused;
     let text = format!(
         "{}.\n\nFile: {}\nRefused at: {at}\n\nNothing of it was imported. To try again, mend the file and put it \
          back; what lies in this folder is not looked at.\n",
@@ -150,7 +150,7 @@ fn with_reason(name: &OsStr) -> OsString {
 }
 
 fn exists(folder: impl AsFd, name: &OsStr) -> io::Result<bool> {
-    match Stamp::of(folder, name) {
+    match FileStat::of(folder, name) {
         Ok(_) => Ok(true),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
         Err(error) => Err(error),
@@ -158,10 +158,10 @@ fn exists(folder: impl AsFd, name: &OsStr) -> io::Result<bool> {
 }
 
 /// A copy among the rejected files that has no name yet; none if the file is not the one any more that `stamp` is of.
-fn copy(folder: &OwnedFd, name: &OsStr, stamp: &Stamp, rejected: &OwnedFd) -> io::Result<Option<Draft>> {
+fn copy(folder: &OwnedFd, name: &OsStr, stamp: &FileStat, rejected: &OwnedFd) -> io::Result<Option<TempFile>> {
     let opened = tree::open_file(folder, name)?;
     let Some((mut from, _)) = opened.filter(|(_, found)| found.is_unchanged(stamp)) else { return Ok(None) };
-    let mut draft = Draft::create(rejected, 0o640)?;
+    let mut draft = TempFile::create(rejected, 0o640)?;
     io::copy(&mut from, draft.file())?;
     Ok(Some(draft))
 }
@@ -190,16 +190,16 @@ mod tests {
     #[test]
     fn none_that_was_refused_before_is_replaced_and_one_that_changed_stays() {
         let folder = tempfile::tempdir().unwrap();
-        let tree = Tree::new(folder.path().canonicalize().unwrap());
+        let tree = DirTree::new(folder.path().canonicalize().unwrap());
         let path = Path::new("default/leads/a.csv");
         tree.make_folder(path.parent().unwrap()).unwrap();
         let put = |text: &str| {
             fs::write(tree.root().join(path), text).unwrap();
-            Stamp::of(tree.open_folder(path.parent().unwrap()).unwrap(), OsStr::new("a.csv")).unwrap()
+            FileStat::of(tree.open_folder(path.parent().unwrap()).unwrap(), OsStr::new("a.csv")).unwrap()
         };
-        let reject = |stamp: &Stamp| {
-            let refused = Refused { path, stamp, reason: "the file is empty", at: Timestamp::UNIX_EPOCH };
-            reject(&tree, &refused, &Choosing::default()).unwrap()
+        let reject = |stamp: &FileStat| {
+            let refused = RejectedFile { path, stamp, reason: "the file is empty", at: Timestamp::UNIX_EPOCH };
+            reject(&tree, &refused, &NameLock::default()).unwrap()
         };
         assert_eq!(reject(&put("one")).unwrap(), "a.csv");
         // What a kill between the two steps leaves: a reason of a file that never came.
@@ -219,10 +219,10 @@ mod tests {
     #[test]
     fn a_file_goes_over_to_another_device_as_a_copy() {
         let folder = tempfile::tempdir().unwrap();
-        let tree = Tree::new(folder.path().canonicalize().unwrap());
+        let tree = DirTree::new(folder.path().canonicalize().unwrap());
         let (from, to) = (tree.make_folder(Path::new("a")).unwrap(), tree.make_folder(Path::new("b")).unwrap());
         fs::write(tree.root().join("a/x.csv"), "rows").unwrap();
-        let stamp = Stamp::of(&from, OsStr::new("x.csv")).unwrap();
+        let stamp = FileStat::of(&from, OsStr::new("x.csv")).unwrap();
         let draft = copy(&from, OsStr::new("x.csv"), &stamp, &to).unwrap().unwrap();
         fs::write(tree.root().join("b/y.csv"), "theirs").unwrap();
         let (error, draft) = draft.place(OsStr::new("y.csv")).unwrap_err();
@@ -231,6 +231,6 @@ mod tests {
         assert_eq!(fs::read_to_string(tree.root().join("b/y.csv")).unwrap(), "theirs");
         assert_eq!(fs::read_to_string(tree.root().join("b/z.csv")).unwrap(), "rows");
         assert_eq!(fs::read_dir(tree.root().join("b")).unwrap().count(), 2);
-        assert!(copy(&from, OsStr::new("x.csv"), &Stamp::made_up(1, 1, 1), &to).unwrap().is_none());
+        assert!(copy(&from, OsStr::new("x.csv"), &FileStat::fabricated(1, 1, 1), &to).unwrap().is_none());
     }
 }

@@ -15,7 +15,7 @@ use rustix::io::Errno;
 
 use super::draft::rename_new;
 use super::names::SetAside;
-use super::stamp::Stamp;
+use super::stamp::FileStat;
 use super::writers;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,8 +31,8 @@ pub(super) enum Removal {
 ///
 /// # Errors
 /// What the file system says; the file is then there under one of its two names.
-pub(super) fn remove(folder: &OwnedFd, name: &OsStr, stamp: &Stamp) -> io::Result<Removal> {
-    match Stamp::of(folder, name) {
+pub(super) fn remove(folder: &OwnedFd, name: &OsStr, stamp: &FileStat) -> io::Result<Removal> {
+    match FileStat::of(folder, name) {
         Ok(found) if found.is_unchanged(stamp) => {}
         Ok(_) => return Ok(Removal::Changed),
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Removal::Changed),
@@ -51,13 +51,13 @@ pub(super) fn remove(folder: &OwnedFd, name: &OsStr, stamp: &Stamp) -> io::Resul
 /// was called, where that is longer than the other name tells.
 pub(super) fn finish(folder: &OwnedFd, aside: &SetAside, name: Option<&OsStr>) -> io::Result<Removal> {
     let aside_name = aside.name();
-    let found = match Stamp::of(folder, &aside_name) {
+    let found = match FileStat::of(folder, &aside_name) {
         Ok(found) => found,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Removal::Changed),
         Err(error) => return Err(error),
     };
     let is_taken = found.is_file() && aside.is_of(&found);
-    if is_taken && !writers::is_written(&found, &aside_name) {
+    if is_taken && !writers::is_open_for_writing(&found, &aside_name) {
         return match unlinkat(folder, &aside_name, AtFlags::empty()) {
             Ok(()) => Ok(Removal::Removed),
             Err(Errno::NOENT) => Ok(Removal::Changed),
@@ -87,12 +87,12 @@ mod tests {
             Folder { folder, open }
         }
 
-        fn put(&self, name: &str) -> Stamp {
+        fn put(&self, name: &str) -> FileStat {
             fs::write(self.folder.path().join(name), "email\na@example.com\n").unwrap();
-            Stamp::of(&self.open, OsStr::new(name)).unwrap()
+            FileStat::of(&self.open, OsStr::new(name)).unwrap()
         }
 
-        fn remove(&self, stamp: &Stamp) -> Removal {
+        fn remove(&self, stamp: &FileStat) -> Removal {
             remove(&self.open, OsStr::new("a.csv"), stamp).unwrap()
         }
 
@@ -115,7 +115,7 @@ mod tests {
         drop(writer);
         assert_eq!(folder.remove(&stamp), Removal::Changed);
         assert_eq!(folder.names(), ["a.csv"]);
-        let stamp = Stamp::of(&folder.open, OsStr::new("a.csv")).unwrap();
+        let stamp = FileStat::of(&folder.open, OsStr::new("a.csv")).unwrap();
         assert_eq!(folder.remove(&stamp), Removal::Removed);
         assert_eq!(folder.names(), [""; 0]);
     }
@@ -124,7 +124,7 @@ mod tests {
     fn what_a_kill_left_set_aside_is_removed_or_restored() {
         let folder = Folder::new();
         let (open, path) = (&folder.open, folder.folder.path());
-        let set_aside = |stamp: &Stamp| {
+        let set_aside = |stamp: &FileStat| {
             let aside = SetAside::new(OsStr::new("a.csv"), stamp);
             fs::rename(path.join("a.csv"), path.join(aside.name())).unwrap();
             aside

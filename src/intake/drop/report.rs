@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// A look that takes longer hangs: on a share that does not answer, or on a disk in trouble.
-pub(super) const STUCK: Duration = Duration::from_secs(30);
+pub(super) const STUCK_AFTER: Duration = Duration::from_secs(30);
 
 /// How the drop folder stands. Clones are the same.
 #[derive(Clone, Default)]
@@ -39,7 +39,7 @@ impl DropReport {
     /// By the part's folder, `.` being the top.
     pub fn states(&self) -> BTreeMap<String, PartState> {
         let state = |part: &PartReport| match (part.looking_since.map(|since| since.elapsed()), &part.fault) {
-            (Some(time), _) if time >= STUCK => {
+            (Some(time), _) if time >= STUCK_AFTER => {
                 PartState::Stuck(format!("looking at its folder has not ended for {} s", time.as_secs()))
             }
             (_, Some(fault)) => PartState::Failed(fault.clone()),
@@ -49,29 +49,29 @@ impl DropReport {
     }
 
     /// The files that are left alone because of their names, from the drop folder on, and why each is.
-    pub fn left_alone(&self) -> BTreeMap<PathBuf, String> {
+    pub fn ignored_files(&self) -> BTreeMap<PathBuf, String> {
         self.locked().values().flat_map(|part| part.left_alone.clone()).collect()
     }
 
-    pub(super) fn begins_look(&self, part: &str) {
+    pub(super) fn scan_started(&self, part: &str) {
         self.locked().entry(part.to_owned()).or_default().looking_since = Some(Instant::now());
     }
 
-    pub(super) fn ends_look(&self, part: &str) {
+    pub(super) fn scan_ended(&self, part: &str) {
         self.locked().entry(part.to_owned()).or_default().looking_since = None;
     }
 
-    pub(super) fn looked(&self, part: &str, fault: Option<String>) {
+    pub(super) fn scan_finished(&self, part: &str, fault: Option<String>) {
         self.locked().entry(part.to_owned()).or_default().fault = fault;
     }
 
     /// Keeps of the files left alone those that `is_there`.
-    pub(super) fn keep_left_alone(&self, part: &str, is_there: impl Fn(&Path) -> bool) {
+    pub(super) fn retain_ignored(&self, part: &str, is_there: impl Fn(&Path) -> bool) {
         self.locked().entry(part.to_owned()).or_default().left_alone.retain(|path, _| is_there(path));
     }
 
     /// Whether the file was not known yet.
-    pub(super) fn leaves_alone(&self, part: &str, path: &Path, why: &str) -> bool {
+    pub(super) fn record_ignored(&self, part: &str, path: &Path, why: &str) -> bool {
         let mut parts = self.locked();
         let left_alone = &mut parts.entry(part.to_owned()).or_default().left_alone;
         left_alone.insert(path.to_owned(), why.to_owned()).is_none()
@@ -82,8 +82,8 @@ impl DropReport {
     }
 
     /// Awaits a look at `part`, and says in the log if it takes longer than `patience`, and when it has ended after all.
-    pub(super) async fn watch_look<T>(&self, part: &str, patience: Duration, look: impl Future<Output = T>) -> T {
-        self.begins_look(part);
+    pub(super) async fn watch_scan<T>(&self, part: &str, patience: Duration, look: impl Future<Output = T>) -> T {
+        self.scan_started(part);
         let mut look = std::pin::pin!(look);
         let looked = match tokio::time::timeout(patience, &mut look).await {
             Ok(looked) => looked,
@@ -98,7 +98,7 @@ impl DropReport {
                 looked
             }
         };
-        self.ends_look(part);
+        self.scan_ended(part);
         looked
     }
 }
@@ -112,14 +112,14 @@ mod tests {
         let report = DropReport::default();
         let (end, ended) = tokio::sync::oneshot::channel();
         let watching = report.clone();
-        let look = tokio::spawn(async move { watching.watch_look("eu", Duration::from_millis(1), ended).await });
+        let look = tokio::spawn(async move { watching.watch_scan("eu", Duration::from_millis(1), ended).await });
         while report.states().is_empty() {
             tokio::task::yield_now().await;
         }
-        report.begins_look("default");
-        report.ends_look("default");
+        report.scan_started("default");
+        report.scan_ended("default");
         // As if it had begun long ago.
-        let long_ago = Instant::now().checked_sub(STUCK).unwrap();
+        let long_ago = Instant::now().checked_sub(STUCK_AFTER).unwrap();
         report.locked().get_mut("eu").unwrap().looking_since = Some(long_ago);
         let stuck = PartState::Stuck("looking at its folder has not ended for 30 s".to_owned());
         assert_eq!(report.states(), BTreeMap::from([("default".into(), PartState::Fine), ("eu".into(), stuck)]));
@@ -132,10 +132,10 @@ mod tests {
     fn a_file_left_alone_is_new_once_until_it_is_away() {
         let report = DropReport::default();
         let path = Path::new("eu/leads/a.zip");
-        assert!(report.leaves_alone("eu", path, "unpack it"));
-        assert!(!report.leaves_alone("eu", path, "unpack it"));
-        report.keep_left_alone("eu", |_| false);
-        assert!(report.left_alone().is_empty());
-        assert!(report.leaves_alone("eu", path, "unpack it"));
+        assert!(report.record_ignored("eu", path, "unpack it"));
+        assert!(!report.record_ignored("eu", path, "unpack it"));
+        report.retain_ignored("eu", |_| false);
+        assert!(report.ignored_files().is_empty());
+        assert!(report.record_ignored("eu", path, "unpack it"));
     }
 }

@@ -10,7 +10,7 @@ use rustix::fs::{AtFlags, CWD, FileType, Statx, StatxFlags, StatxTimestamp, stat
 
 /// A file at one moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Stamp {
+pub(super) struct FileStat {
     device: (u32, u32),
     inode: u64,
     pub(super) bytes: u64,
@@ -23,27 +23,27 @@ pub(super) struct Stamp {
     kind: FileType,
 }
 
-impl Stamp {
+impl FileStat {
     /// Of `name` in `folder`. A symbolic link is looked at itself.
-    pub(super) fn of(folder: impl AsFd, name: &OsStr) -> io::Result<Stamp> {
-        Stamp::ask(folder, name.as_bytes(), AtFlags::SYMLINK_NOFOLLOW)
+    pub(super) fn of(folder: impl AsFd, name: &OsStr) -> io::Result<FileStat> {
+        FileStat::ask(folder, name.as_bytes(), AtFlags::SYMLINK_NOFOLLOW)
     }
 
     /// Of an open file or folder, whatever its path shows by now.
-    pub(super) fn of_open(file: impl AsFd) -> io::Result<Stamp> {
-        Stamp::ask(file, b"", AtFlags::EMPTY_PATH)
+    pub(super) fn of_open(file: impl AsFd) -> io::Result<FileStat> {
+        FileStat::ask(file, b"", AtFlags::EMPTY_PATH)
     }
 
     /// Of the file that a link in `/proc/PID/fd` leads to. What the kernel knows already has to do: a server that does not
     /// answer is not asked.
-    pub(super) fn of_process_file(link: &Path) -> io::Result<Stamp> {
+    pub(super) fn of_process_file(link: &Path) -> io::Result<FileStat> {
         let found = statx(CWD, link, AtFlags::STATX_DONT_SYNC, StatxFlags::BASIC_STATS | StatxFlags::BTIME)?;
-        Ok(Stamp::from(&found))
+        Ok(FileStat::from(&found))
     }
 
-    fn ask(at: impl AsFd, path: &[u8], flags: AtFlags) -> io::Result<Stamp> {
+    fn ask(at: impl AsFd, path: &[u8], flags: AtFlags) -> io::Result<FileStat> {
         let found = statx(at, path, flags, StatxFlags::BASIC_STATS | StatxFlags::BTIME)?;
-        Ok(Stamp::from(&found))
+        Ok(FileStat::from(&found))
     }
 
     pub(super) fn is_file(&self) -> bool {
@@ -55,7 +55,7 @@ impl Stamp {
     }
 
     /// The same inode on the same device.
-    pub(super) fn is_same_inode(&self, other: &Stamp) -> bool {
+    pub(super) fn is_same_inode(&self, other: &FileStat) -> bool {
         (self.device, self.inode) == (other.device, other.inode)
     }
 
@@ -63,12 +63,12 @@ impl Stamp {
         (rustix::fs::makedev(self.device.0, self.device.1), self.inode)
     }
 
-    pub(super) fn is_same_device(&self, other: &Stamp) -> bool {
+    pub(super) fn is_same_device(&self, other: &FileStat) -> bool {
         self.device == other.device
     }
 
     /// The same inode, and nothing shows that it was written to since.
-    pub(super) fn is_unchanged(&self, other: &Stamp) -> bool {
+    pub(super) fn is_unchanged(&self, other: &FileStat) -> bool {
         self.is_same_inode(other) && (self.bytes, self.modified) == (other.bytes, other.modified)
     }
 
@@ -98,11 +98,11 @@ impl Stamp {
     }
 }
 
-impl From<&Statx> for Stamp {
-    fn from(found: &Statx) -> Stamp {
+impl From<&Statx> for FileStat {
+    fn from(found: &Statx) -> FileStat {
         let time = |time: &StatxTimestamp| (time.tv_sec, time.tv_nsec);
         let has_birth = StatxFlags::from_bits_retain(found.stx_mask).contains(StatxFlags::BTIME);
-        Stamp {
+        FileStat {
             device: (found.stx_dev_major, found.stx_dev_minor),
             inode: found.stx_ino,
             bytes: found.stx_size,
@@ -116,10 +116,10 @@ impl From<&Statx> for Stamp {
 }
 
 #[cfg(test)]
-impl Stamp {
+impl FileStat {
     /// A made-up one.
-    pub(super) fn made_up(inode: u64, bytes: u64, modified: i64) -> Stamp {
-        Stamp {
+    pub(super) fn fabricated(inode: u64, bytes: u64, modified: i64) -> FileStat {
+        FileStat {
             device: (8, 1),
             inode,
             bytes,
@@ -138,15 +138,15 @@ mod tests {
 
     #[test]
     fn a_second_drop_has_another_identity_and_a_change_of_owner_has_not() {
-        let first = Stamp::made_up(7, 100, 5);
-        let of = |stamp: Stamp| stamp.identity(Path::new("default/leads/a.csv"));
+        let first = FileStat::fabricated(7, 100, 5);
+        let of = |stamp: FileStat| stamp.identity(Path::new("default/leads/a.csv"));
         for (what, other, differs) in [
-            ("another inode", Stamp { inode: 8, ..first }, true),
-            ("its number used again", Stamp { born: Some((2, 0)), ..first }, true),
-            ("written to", Stamp { modified: (5, 1), ..first }, true),
-            ("grown", Stamp { bytes: 101, ..first }, true),
-            ("chown", Stamp { changed: (9, 0), ..first }, false),
-            ("the device's number at another boot", Stamp { device: (8, 2), ..first }, false),
+            ("another inode", FileStat { inode: 8, ..first }, true),
+            ("its number used again", FileStat { born: Some((2, 0)), ..first }, true),
+            ("written to", FileStat { modified: (5, 1), ..first }, true),
+            ("grown", FileStat { bytes: 101, ..first }, true),
+            ("chown", FileStat { changed: (9, 0), ..first }, false),
+            ("the device's number at another boot", FileStat { device: (8, 2), ..first }, false),
         ] {
             assert_eq!(of(first) != of(other), differs, "{what}");
         }
@@ -156,8 +156,11 @@ mod tests {
     #[test]
     fn where_birth_does_not_tell_drops_apart_the_last_change_does() {
         let path = Path::new("a.csv");
-        for stamp in [Stamp { links: 2, ..Stamp::made_up(7, 1, 1) }, Stamp { born: None, ..Stamp::made_up(7, 1, 1) }] {
-            assert_ne!(stamp.identity(path), Stamp { changed: (9, 9), ..stamp }.identity(path));
+        for stamp in [
+            FileStat { links: 2, ..FileStat::fabricated(7, 1, 1) },
+            FileStat { born: None, ..FileStat::fabricated(7, 1, 1) },
+        ] {
+            assert_ne!(stamp.identity(path), FileStat { changed: (9, 9), ..stamp }.identity(path));
         }
     }
 }

@@ -23,14 +23,14 @@ use tokio::io::AsyncReadExt;
 use tokio_util::io::ReaderStream;
 
 use super::names::OPTIONS;
-use super::rejected::{Choosing, Refused, reject};
+use super::rejected::{NameLock, RejectedFile, reject};
 use super::removal::{self, Removal};
-use super::stamp::Stamp;
-use super::tree::{self, Tree};
+use super::stamp::FileStat;
+use super::tree::{self, DirTree};
 use super::writers;
 use crate::clock::Clock;
 use crate::intake::{Intake, IntakeError};
-use crate::store::{Added, NewJob, StoreError};
+use crate::store::{Inserted, NewJob, StoreError};
 
 const IN_USE: &str = "its job is on the disk, but a program has it open for writing";
 
@@ -38,29 +38,29 @@ const IN_USE: &str = "its job is on the disk, but a program has it open for writ
 const READ_BYTES: usize = 256 * 1024;
 
 /// What takes need; shared by all of them.
-pub(super) struct Hands {
-    pub(super) tree: Tree,
+pub(super) struct IngestContext {
+    pub(super) tree: DirTree,
     pub(super) intake: Intake,
     pub(super) clock: Clock,
     /// Two files of one name must not get one name among the rejected ones.
-    pub(super) choosing: Arc<Choosing>,
+    pub(super) choosing: Arc<NameLock>,
 }
 
 /// One file, and what is to be done with it.
 #[derive(Debug)]
-pub(super) struct Task {
+pub(super) struct IngestTask {
     pub(super) path: PathBuf,
-    pub(super) stamp: Stamp,
-    pub(super) order: Order,
+    pub(super) stamp: FileStat,
+    pub(super) order: IngestRequest,
 }
 
 #[derive(Debug)]
-pub(super) enum Order {
+pub(super) enum IngestRequest {
     Take {
         job: Box<NewJob>,
         check: bool,
         /// The `job.toml` that the job was made from.
-        options: Option<Stamp>,
+        options: Option<FileStat>,
     },
     Refuse(String),
     /// Its job is on the disk, and only the removal failed.
@@ -69,7 +69,7 @@ pub(super) enum Order {
 
 /// What became of it.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Outcome {
+pub(super) enum IngestOutcome {
     Over,
     /// It is not what it was, so the next look judges it anew.
     Changed,
@@ -79,20 +79,20 @@ pub(super) enum Outcome {
     NotRemoved(String),
 }
 
-impl Hands {
-    pub(super) async fn carry_out(&self, task: &Task) -> Outcome {
+impl IngestContext {
+    pub(super) async fn run(&self, task: &IngestTask) -> IngestOutcome {
         match &task.order {
-            Order::Take { job, check, options } => self.take(task, job, *check, *options).await,
-            Order::Refuse(reason) => self.refuse(task, reason.clone()).await,
-            Order::Remove => self.remove(task).await,
+            IngestRequest::Take { job, check, options } => self.ingest(task, job, *check, *options).await,
+            IngestRequest::Refuse(reason) => self.refuse(task, reason.clone()).await,
+            IngestRequest::Remove => self.remove(task).await,
         }
     }
 
-    async fn take(&self, task: &Task, job: &NewJob, check: bool, options: Option<Stamp>) -> Outcome {
+    async fn ingest(&self, task: &IngestTask, job: &NewJob, check: bool, options: Option<FileStat>) -> IngestOutcome {
         let file = match self.open(task, options).await {
             Ok(Some(file)) => file,
-            Ok(None) => return Outcome::Changed,
-            Err(error) => return Outcome::Later(format!("it can't be read: {error}")),
+            Ok(None) => return IngestOutcome::Changed,
+            Err(error) => return IngestOutcome::Later(format!("it can't be read: {error}")),
         };
         match self.receive(task, job, check, file).await {
             Ok(id) => tracing::info!(file = %task.path.display(), job = id, "a dropped file was taken"),
@@ -100,29 +100,29 @@ impl Hands {
                 // Path, identity and content are in the key, so it is this file: only its options are others by now.
                 tracing::info!(file = %task.path.display(), "a dropped file was taken before, with other options");
             }
-            Err(IntakeError::CutOff(_)) => return Outcome::Changed,
-            Err(IntakeError::Store(error)) => return Outcome::Later(format!("it can't be stored: {error}")),
+            Err(IntakeError::CutOff(_)) => return IngestOutcome::Changed,
+            Err(IntakeError::Store(error)) => return IngestOutcome::Later(format!("it can't be stored: {error}")),
             Err(refused) => return self.refuse(task, refused.to_string()).await,
         }
         self.remove(task).await
     }
 
     /// Steps 2 and 3.
-    async fn receive(&self, task: &Task, job: &NewJob, check: bool, file: File) -> Result<i64, IntakeError> {
+    async fn receive(&self, task: &IngestTask, job: &NewJob, check: bool, file: File) -> Result<i64, IntakeError> {
         let identity = task.stamp.identity(&task.path);
         let name = task.path.file_name().unwrap_or_default().to_owned();
         let body = body(file, task.stamp, name).map_err(|error| IntakeError::CutOff(error.to_string()))?;
         match self.intake.receive_file(job.clone(), check, identity, body).await? {
-            Added::New(job) | Added::Same(job) => Ok(job.id.0),
+            Inserted::Created(job) | Inserted::Existing(job) => Ok(job.id.0),
         }
     }
 
     /// The file, if it and its `job.toml` are still those of the look.
-    async fn open(&self, task: &Task, options: Option<Stamp>) -> io::Result<Option<File>> {
+    async fn open(&self, task: &IngestTask, options: Option<FileStat>) -> io::Result<Option<File>> {
         let (tree, path, stamp) = (self.tree.clone(), task.path.clone(), task.stamp);
         blocking(move || {
             let (folder, name) = split(&tree, &path)?;
-            let same_options = match (Stamp::of(&folder, OsStr::new(OPTIONS)), options) {
+            let same_options = match (FileStat::of(&folder, OsStr::new(OPTIONS)), options) {
                 (Ok(found), Some(seen)) => found.is_unchanged(&seen),
                 (Err(error), None) => error.kind() == io::ErrorKind::NotFound,
                 _ => false,
@@ -131,58 +131,62 @@ impl Hands {
             Ok(opened.filter(|(_, found)| same_options && found.is_unchanged(&stamp)).map(|(file, _)| file))
         })
         .await
-        .or_else(gone)
+        .or_else(not_found_as_none)
     }
 
-    async fn refuse(&self, task: &Task, reason: String) -> Outcome {
+    async fn refuse(&self, task: &IngestTask, reason: String) -> IngestOutcome {
         let (tree, path, stamp, at) = (self.tree.clone(), task.path.clone(), task.stamp, self.clock.now());
         let choosing = self.choosing.clone();
         let moved = blocking(move || {
-            if writers::is_written(&stamp, path.file_name().unwrap_or_default()) {
+            if writers::is_open_for_writing(&stamp, path.file_name().unwrap_or_default()) {
                 return Ok(None);
             }
-            reject(&tree, &Refused { path: &path, stamp: &stamp, reason: &reason, at }, &choosing)
+            reject(&tree, &RejectedFile { path: &path, stamp: &stamp, reason: &reason, at }, &choosing)
         });
-        match moved.await.or_else(gone) {
+        match moved.await.or_else(not_found_as_none) {
             // The reason may name columns: it stands beside the file and not in the log.
             Ok(Some(name)) => {
                 tracing::warn!(file = %task.path.display(), rejected = %name.display(), "a dropped file was refused");
-                self.intake.refused_a_dropped_file();
-                Outcome::Over
+                self.intake.count_rejected_file();
+                IngestOutcome::Over
             }
-            Ok(None) => Outcome::Changed,
-            Err(error) => Outcome::Later(format!("it is refused, but can't be moved to the rejected ones: {error}")),
+            Ok(None) => IngestOutcome::Changed,
+            Err(error) => {
+                IngestOutcome::Later(format!("it is refused, but can't be moved to the rejected ones: {error}"))
+            }
         }
     }
 
     /// Step 4.
-    async fn remove(&self, task: &Task) -> Outcome {
+    async fn remove(&self, task: &IngestTask) -> IngestOutcome {
         let (tree, path, stamp) = (self.tree.clone(), task.path.clone(), task.stamp);
         let removed = blocking(move || {
             let (folder, name) = split(&tree, &path)?;
             removal::remove(&folder, &name, &stamp).map(Some)
         });
-        match removed.await.or_else(gone) {
-            Ok(Some(Removal::Removed)) => Outcome::Over,
-            Ok(Some(Removal::Changed) | None) => Outcome::Changed,
-            Ok(Some(Removal::InUse)) => Outcome::NotRemoved(IN_USE.to_owned()),
-            Err(error) => Outcome::NotRemoved(format!("its job is on the disk, but it can't be removed: {error}")),
+        match removed.await.or_else(not_found_as_none) {
+            Ok(Some(Removal::Removed)) => IngestOutcome::Over,
+            Ok(Some(Removal::Changed) | None) => IngestOutcome::Changed,
+            Ok(Some(Removal::InUse)) => IngestOutcome::NotRemoved(IN_USE.to_owned()),
+            Err(error) => {
+                IngestOutcome::NotRemoved(format!("its job is on the disk, but it can't be removed: {error}"))
+            }
         }
     }
 }
 
 /// The file's bytes as they were at `stamp`, and an error behind them if they may be others, or not all.
-fn body(file: File, stamp: Stamp, name: OsString) -> io::Result<impl Stream<Item = io::Result<Bytes>>> {
+fn body(file: File, stamp: FileStat, name: OsString) -> io::Result<impl Stream<Item = io::Result<Bytes>>> {
     let same_file = file.try_clone()?;
     // No more than it had, so that one that grows without end is not followed.
     let reader = tokio::fs::File::from_std(file).take(stamp.bytes);
     let last = stream::once(blocking(move || {
-        let found = Stamp::of_open(&same_file)?;
-        if writers::is_written(&found, &name) {
+        let found = FileStat::of_open(&same_file)?;
+        if writers::is_open_for_writing(&found, &name) {
             return Err(io::Error::other("a program has it open for writing"));
         }
         // In this order: who has closed it by now has written before.
-        let found = Stamp::of_open(&same_file)?;
+        let found = FileStat::of_open(&same_file)?;
         if found.is_unchanged(&stamp) { Ok(()) } else { Err(io::Error::other("it changed while it was read")) }
     }));
     let last = last.filter_map(async |unchanged| unchanged.err().map(Err));
@@ -190,13 +194,13 @@ fn body(file: File, stamp: Stamp, name: OsString) -> io::Result<impl Stream<Item
 }
 
 /// The open folder that a file lies in, and its name there.
-fn split(tree: &Tree, path: &Path) -> io::Result<(OwnedFd, OsString)> {
+fn split(tree: &DirTree, path: &Path) -> io::Result<(OwnedFd, OsString)> {
     let folder = tree.open_folder(path.parent().unwrap_or(Path::new("")))?;
     Ok((folder, path.file_name().unwrap_or_default().to_owned()))
 }
 
 /// A file or folder that is away, or a link by now, is nothing to be reported.
-fn gone<T>(error: io::Error) -> io::Result<Option<T>> {
+fn not_found_as_none<T>(error: io::Error) -> io::Result<Option<T>> {
     match error.kind() {
         io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => Ok(None),
         _ if error.raw_os_error() == Some(rustix::io::Errno::LOOP.raw_os_error()) => Ok(None),
@@ -221,18 +225,18 @@ mod tests {
     const PATH: &str = "default/leads/a.csv";
 
     struct House {
-        hands: Hands,
+        hands: IngestContext,
         store: Store,
         folder: tempfile::TempDir,
     }
 
-    async fn hands(folder: &Path) -> (Hands, Store) {
+    async fn hands(folder: &Path) -> (IngestContext, Store) {
         let store = Store::open(&folder.join("q.db")).await.unwrap();
         let text = "[instances.default]\nbase_url = 'http://127.0.0.1:1'\nclient_id = 'i'\nclient_secret = 's'";
         let config = Config::read(Some((Path::new("m.toml"), text)), []).unwrap();
         let intake = Intake::new(store.clone(), Clock::System, &config);
-        let tree = Tree::new(folder.canonicalize().unwrap().join("drop"));
-        (Hands { tree, intake, clock: Clock::System, choosing: Arc::default() }, store)
+        let tree = DirTree::new(folder.canonicalize().unwrap().join("drop"));
+        (IngestContext { tree, intake, clock: Clock::System, choosing: Arc::default() }, store)
     }
 
     impl House {
@@ -256,19 +260,19 @@ mod tests {
             self.hands.tree.root().join(PATH)
         }
 
-        fn put(&self, content: &str) -> Task {
+        fn put(&self, content: &str) -> IngestTask {
             fs::write(self.path(), content).unwrap();
             self.task()
         }
 
-        fn task(&self) -> Task {
-            let order = Order::Take { job: Box::new(leads()), check: true, options: None };
+        fn task(&self) -> IngestTask {
+            let order = IngestRequest::Take { job: Box::new(leads()), check: true, options: None };
             let (folder, name) = split(&self.hands.tree, Path::new(PATH)).unwrap();
-            Task { path: PATH.into(), stamp: Stamp::of(folder, &name).unwrap(), order }
+            IngestTask { path: PATH.into(), stamp: FileStat::of(folder, &name).unwrap(), order }
         }
 
         /// Steps 1 to 3.
-        async fn received(&self, task: &Task, job: &NewJob) -> Result<i64, IntakeError> {
+        async fn received(&self, task: &IngestTask, job: &NewJob) -> Result<i64, IntakeError> {
             let file = self.hands.open(task, None).await.unwrap().unwrap();
             self.hands.receive(task, job, true, file).await
         }
@@ -299,7 +303,7 @@ mod tests {
         house.received(&task, &leads()).await.unwrap();
         let house = house.reopened().await;
         assert_eq!((house.jobs().await, house.path().exists()), (1, true));
-        assert_eq!(house.hands.carry_out(&house.task()).await, Outcome::Over);
+        assert_eq!(house.hands.run(&house.task()).await, IngestOutcome::Over);
         assert_eq!((house.jobs().await, house.path().exists()), (1, false));
     }
 
@@ -310,7 +314,7 @@ mod tests {
         let other = Target::Leads { lookup_field: None, list_id: Some(7), partition: None };
         house.received(&task, &NewJob { target: other, ..leads() }).await.unwrap();
         let house = house.reopened().await;
-        assert_eq!(house.hands.carry_out(&house.task()).await, Outcome::Over);
+        assert_eq!(house.hands.run(&house.task()).await, IngestOutcome::Over);
         assert_eq!((house.jobs().await, house.path().exists()), (1, false));
     }
 
@@ -322,11 +326,11 @@ mod tests {
         let draft = house.path().with_extension("part");
         fs::write(&draft, "email\nb@example.com\n").unwrap();
         fs::rename(draft, house.path()).unwrap();
-        assert_eq!(house.hands.remove(&task).await, Outcome::Changed);
+        assert_eq!(house.hands.remove(&task).await, IngestOutcome::Changed);
         assert_eq!(fs::read_to_string(house.path()).unwrap(), "email\nb@example.com\n");
         // It is not taken for the one that was looked at either.
-        assert_eq!(house.hands.carry_out(&task).await, Outcome::Changed);
-        assert_eq!(house.hands.carry_out(&house.task()).await, Outcome::Over);
+        assert_eq!(house.hands.run(&task).await, IngestOutcome::Changed);
+        assert_eq!(house.hands.run(&house.task()).await, IngestOutcome::Over);
         assert_eq!(house.jobs().await, 2);
     }
 
@@ -347,7 +351,7 @@ mod tests {
         for content in ["email\na@example.com\n", "email\n"] {
             let task = house.put(content);
             let writer = File::options().append(true).open(house.path()).unwrap();
-            assert_eq!(house.hands.carry_out(&task).await, Outcome::Changed, "{content}");
+            assert_eq!(house.hands.run(&task).await, IngestOutcome::Changed, "{content}");
             assert_eq!((house.jobs().await, house.path().exists()), (0, true), "{content}");
             drop(writer);
         }
@@ -359,11 +363,11 @@ mod tests {
         let task = house.put("email\na@example.com\n");
         house.received(&task, &leads()).await.unwrap();
         let mut writer = File::options().append(true).open(house.path()).unwrap();
-        assert_eq!(house.hands.remove(&task).await, Outcome::NotRemoved(IN_USE.to_owned()));
+        assert_eq!(house.hands.remove(&task).await, IngestOutcome::NotRemoved(IN_USE.to_owned()));
         writer.write_all(b"b@example.com\n").unwrap();
         drop(writer);
-        assert_eq!(house.hands.remove(&task).await, Outcome::Changed);
-        assert_eq!(house.hands.carry_out(&house.task()).await, Outcome::Over);
+        assert_eq!(house.hands.remove(&task).await, IngestOutcome::Changed);
+        assert_eq!(house.hands.run(&house.task()).await, IngestOutcome::Over);
         let rows: Vec<u64> = house.store.jobs(None, 9, None).await.unwrap().iter().map(|job| job.rows.total).collect();
         assert_eq!((rows, house.path().exists()), (vec![2, 1], false));
     }
@@ -373,13 +377,13 @@ mod tests {
         let house = House::new().await;
         let task = house.put("email\na@example.com\n");
         fs::write(house.path().with_file_name(OPTIONS), "priority = 1").unwrap();
-        assert_eq!(house.hands.carry_out(&task).await, Outcome::Changed);
+        assert_eq!(house.hands.run(&task).await, IngestOutcome::Changed);
         fs::remove_file(house.path().with_file_name(OPTIONS)).unwrap();
         let outside = house.folder.path().join("outside");
         fs::rename(house.path().parent().unwrap(), &outside).unwrap();
         std::os::unix::fs::symlink(&outside, house.path().parent().unwrap()).unwrap();
-        assert_eq!(house.hands.carry_out(&task).await, Outcome::Changed);
-        assert_eq!(house.hands.remove(&task).await, Outcome::Changed);
+        assert_eq!(house.hands.run(&task).await, IngestOutcome::Changed);
+        assert_eq!(house.hands.remove(&task).await, IngestOutcome::Changed);
         assert!(outside.join("a.csv").exists());
         assert_eq!(house.jobs().await, 0);
     }
@@ -389,8 +393,8 @@ mod tests {
         let house = House::new().await;
         let task = house.put("email\na@example.com\n");
         house.store.close().await;
-        let outcome = house.hands.carry_out(&task).await;
-        assert_eq!(outcome, Outcome::Later("it can't be stored: the database is closed".into()));
+        let outcome = house.hands.run(&task).await;
+        assert_eq!(outcome, IngestOutcome::Later("it can't be stored: the database is closed".into()));
         assert!(house.path().exists());
     }
 }

@@ -12,14 +12,14 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{Dir, FileType, Mode, OFlags, fstatfs, mkdirat, open, openat};
 use rustix::io::Errno;
 
-use super::draft::Draft;
-use super::names::{Name, REJECTED, SetAside};
-use super::stamp::Stamp;
+use super::draft::TempFile;
+use super::names::{EntryKind, REJECTED, SetAside};
+use super::stamp::FileStat;
 
 /// Deeper ones are no place for files anyway, and each level holds a folder open.
-const DEEPEST: usize = 16;
+const MAX_DEPTH: usize = 16;
 /// Of `job.toml` and its reason; the rest is not read.
-const LONGEST_TEXT: u64 = 64 * 1024;
+const MAX_TEXT_BYTES: u64 = 64 * 1024;
 
 const NO_FILE: &str = "it is not a file, and links are not followed";
 
@@ -29,15 +29,15 @@ const FILE: OFlags = OFlags::RDONLY.union(OFlags::NOFOLLOW).union(OFlags::NONBLO
 
 /// The drop folder. All paths here are relative to it.
 #[derive(Clone, Debug)]
-pub(super) struct Tree {
+pub(super) struct DirTree {
     root: PathBuf,
 }
 
 /// What one walk found.
 #[derive(Debug, Default)]
-pub(super) struct Look {
+pub(super) struct Listing {
     /// Files with one of the known endings, and each `job.toml`.
-    pub(super) files: BTreeMap<PathBuf, Stamp>,
+    pub(super) files: BTreeMap<PathBuf, FileStat>,
     /// What stands in each folder's `job.toml`, by the folder.
     pub(super) options: BTreeMap<PathBuf, Result<String, String>>,
     /// The reasons that were given for a wrong `job.toml`, by the folder.
@@ -45,7 +45,7 @@ pub(super) struct Look {
     /// What could not be looked at, and why; also links, which are not followed.
     pub(super) passed_over: BTreeMap<PathBuf, String>,
     /// Files that are not for the queue, by their names' endings.
-    pub(super) left_alone: BTreeMap<PathBuf, Stamp>,
+    pub(super) left_alone: BTreeMap<PathBuf, FileStat>,
     /// Taken files on the way to their removal, where a stop of the daemon left them.
     pub(super) set_aside: Vec<PathBuf>,
     /// Half-written texts and copies of ours, where a stop of the daemon left them.
@@ -63,10 +63,10 @@ pub(super) enum Part {
     Rest(BTreeSet<String>),
 }
 
-impl Tree {
+impl DirTree {
     /// `root` has to be absolute and without symbolic links, as events give it.
-    pub(super) fn new(root: PathBuf) -> Tree {
-        Tree { root }
+    pub(super) fn new(root: PathBuf) -> DirTree {
+        DirTree { root }
     }
 
     pub(super) fn root(&self) -> &Path {
@@ -103,8 +103,8 @@ impl Tree {
     ///
     /// # Errors
     /// The part's own folder can't be opened or listed.
-    pub(super) fn walk(&self, part: &Part) -> io::Result<Look> {
-        let mut look = Look::default();
+    pub(super) fn walk(&self, part: &Part) -> io::Result<Listing> {
+        let mut look = Listing::default();
         let (path, others) = match part {
             Part::Instance(name) => (Path::new(name), None),
             Part::Rest(instances) => (Path::new(""), Some(instances)),
@@ -115,7 +115,7 @@ impl Tree {
 }
 
 /// `others` are folders to leave out.
-fn walk(folder: BorrowedFd<'_>, path: &Path, others: Option<&BTreeSet<String>>, look: &mut Look) -> io::Result<()> {
+fn walk(folder: BorrowedFd<'_>, path: &Path, others: Option<&BTreeSet<String>>, look: &mut Listing) -> io::Result<()> {
     // One whose kind can't be told is treated with the care that a share needs.
     if !fstatfs(folder).is_ok_and(|found| is_of_this_machine(found.f_type as u64)) {
         look.shared.insert(path.to_owned());
@@ -131,7 +131,7 @@ fn walk(folder: BorrowedFd<'_>, path: &Path, others: Option<&BTreeSet<String>>, 
         if name.as_bytes().starts_with(b".") {
             if SetAside::read(name).is_some() {
                 look.set_aside.push(at);
-            } else if Draft::is_name(name) {
+            } else if TempFile::is_name(name) {
                 look.drafts.push(at);
             }
             continue;
@@ -150,36 +150,36 @@ fn walk(folder: BorrowedFd<'_>, path: &Path, others: Option<&BTreeSet<String>>, 
     Ok(())
 }
 
-fn entry_of(folder: BorrowedFd<'_>, kind: FileType, name: &OsStr, at: &Path, look: &mut Look) -> io::Result<()> {
+fn entry_of(folder: BorrowedFd<'_>, kind: FileType, name: &OsStr, at: &Path, look: &mut Listing) -> io::Result<()> {
     // Not every file system says in its listing what a name stands for.
-    let kind = if kind == FileType::Unknown { Stamp::of(folder, name)?.kind() } else { kind };
-    let pass_over = |look: &mut Look, why: &str| drop(look.passed_over.insert(at.to_owned(), why.to_owned()));
-    match (Name::of(at), kind) {
-        (_, FileType::Directory) if at.components().count() <= DEEPEST => {
+    let kind = if kind == FileType::Unknown { FileStat::of(folder, name)?.kind() } else { kind };
+    let pass_over = |look: &mut Listing, why: &str| drop(look.passed_over.insert(at.to_owned(), why.to_owned()));
+    match (EntryKind::of(at), kind) {
+        (_, FileType::Directory) if at.components().count() <= MAX_DEPTH => {
             walk(openat(folder, name, FOLDER, Mode::empty())?.as_fd(), at, None, look)?;
         }
         (_, FileType::Directory) => pass_over(look, "it is too deep in other folders"),
-        (Name::Options, FileType::RegularFile) => {
+        (EntryKind::Options, FileType::RegularFile) => {
             let (stamp, text) = read_text(folder, name)?;
             look.files.insert(at.to_owned(), stamp);
             look.options.insert(parent(at), text);
         }
-        (Name::Options, _) => drop(look.options.insert(parent(at), Err(NO_FILE.to_owned()))),
-        (Name::OptionsReason, FileType::RegularFile) => {
+        (EntryKind::Options, _) => drop(look.options.insert(parent(at), Err(NO_FILE.to_owned()))),
+        (EntryKind::OptionsReason, FileType::RegularFile) => {
             look.reasons.insert(parent(at), read_text(folder, name)?.1.unwrap_or_default());
         }
-        (Name::OptionsReason | Name::Readme | Name::Unfinished, _) => {}
-        (Name::Known | Name::Unknown, FileType::Symlink) => {
+        (EntryKind::OptionsReason | EntryKind::Readme | EntryKind::Unfinished, _) => {}
+        (EntryKind::Known | EntryKind::Unknown, FileType::Symlink) => {
             pass_over(look, "it is a symbolic link, which is not followed");
         }
         (known, FileType::RegularFile) => {
-            let stamp = Stamp::of(folder, name)?;
+            let stamp = FileStat::of(folder, name)?;
             if stamp.is_file() {
-                let files = if known == Name::Known { &mut look.files } else { &mut look.left_alone };
+                let files = if known == EntryKind::Known { &mut look.files } else { &mut look.left_alone };
                 files.insert(at.to_owned(), stamp);
             }
         }
-        (Name::Known | Name::Unknown, _) => pass_over(look, "it is not a regular file"),
+        (EntryKind::Known | EntryKind::Unknown, _) => pass_over(look, "it is not a regular file"),
     }
     Ok(())
 }
@@ -202,31 +202,31 @@ fn parent(path: &Path) -> PathBuf {
     path.parent().map(Path::to_owned).unwrap_or_default()
 }
 
-fn read_text(folder: BorrowedFd<'_>, name: &OsStr) -> io::Result<(Stamp, Result<String, String>)> {
+fn read_text(folder: BorrowedFd<'_>, name: &OsStr) -> io::Result<(FileStat, Result<String, String>)> {
     // One that can't be read must count as wrong: passing it over would send its folder's files elsewhere.
     let file = match openat(folder, name, FILE, Mode::empty()) {
         Ok(file) => File::from(file),
-        Err(error) => return Ok((Stamp::of(folder, name)?, Err(format!("it can't be read: {error}")))),
+        Err(error) => return Ok((FileStat::of(folder, name)?, Err(format!("it can't be read: {error}")))),
     };
-    let stamp = Stamp::of_open(&file)?;
+    let stamp = FileStat::of_open(&file)?;
     if !stamp.is_file() {
         return Ok((stamp, Err(NO_FILE.to_owned())));
     }
     let mut text = Vec::new();
-    let read = file.take(LONGEST_TEXT + 1).read_to_end(&mut text);
+    let read = file.take(MAX_TEXT_BYTES + 1).read_to_end(&mut text);
     let text = match read {
         Err(error) => Err(format!("it can't be read: {error}")),
-        Ok(bytes) if bytes as u64 > LONGEST_TEXT => Err(format!("it has more than {LONGEST_TEXT} bytes")),
+        Ok(bytes) if bytes as u64 > MAX_TEXT_BYTES => Err(format!("it has more than {MAX_TEXT_BYTES} bytes")),
         Ok(_) => String::from_utf8(text).map_err(|_| "it is not UTF-8".to_owned()),
     };
     Ok((stamp, text))
 }
 
 /// Opens a file for reading; none if it is not a file any more.
-pub(super) fn open_file(folder: impl AsFd, name: &OsStr) -> io::Result<Option<(File, Stamp)>> {
+pub(super) fn open_file(folder: impl AsFd, name: &OsStr) -> io::Result<Option<(File, FileStat)>> {
     match openat(folder, name, FILE, Mode::empty()) {
         Ok(file) => {
-            let stamp = Stamp::of_open(&file)?;
+            let stamp = FileStat::of_open(&file)?;
             Ok(stamp.is_file().then(|| (File::from(file), stamp)))
         }
         // LOOP: a symbolic link has taken its place; NXIO: a socket.

@@ -19,18 +19,18 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use super::stamp::Stamp;
+use super::stamp::FileStat;
 
 /// After a close: programs that append a row at a time open the file again for the next.
-pub(super) const QUIET: Duration = Duration::from_secs(2);
+pub(super) const MIN_UNCHANGED: Duration = Duration::from_secs(2);
 /// How long a file with nothing in it waits for its content.
-pub(super) const PLACEHOLDER: Duration = Duration::from_secs(3 * 60);
+pub(super) const EMPTY_FILE_WAIT: Duration = Duration::from_secs(3 * 60);
 /// The same of one that was renamed in, which is rarely a placeholder, by a program that may still have it open unseen.
-pub(super) const EMPTY_RENAMED: Duration = Duration::from_secs(60);
+pub(super) const EMPTY_RENAMED_WAIT: Duration = Duration::from_secs(60);
 
 /// The last that was heard of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Signal {
+pub(super) enum FsEvent {
     /// Its name appeared, by which way does not show: opened to be written, or linked as it is.
     Appeared,
     /// Not closed since, under this name or the one before.
@@ -41,7 +41,7 @@ pub(super) enum Signal {
 
 /// How far this process can see who has a file open, and how long to wait where it can't.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Sight {
+pub(super) struct Visibility {
     /// Every program that may have it open can be looked at.
     pub(super) is_full: bool,
     /// `drop.settle`
@@ -49,23 +49,28 @@ pub(super) struct Sight {
 }
 
 #[derive(Debug)]
-struct Seen {
-    stamp: Stamp,
+struct Observation {
+    stamp: FileStat,
     /// Since when it is as it is.
     since: Instant,
-    signal: Option<Signal>,
+    signal: Option<FsEvent>,
 }
 
 /// What is known of each file that is there.
 #[derive(Debug, Default)]
-pub(super) struct Watched {
-    files: HashMap<PathBuf, Seen>,
+pub(super) struct FileTracker {
+    files: HashMap<PathBuf, Observation>,
 }
 
-impl Watched {
+impl FileTracker {
     /// Takes in what a look found, and what was heard before it. A change that nothing was heard of ends what was known
     /// from earlier events: it came from somewhere that does not tell.
-    pub(super) fn note(&mut self, found: &BTreeMap<PathBuf, Stamp>, heard: &HashMap<PathBuf, Signal>, now: Instant) {
+    pub(super) fn observe(
+        &mut self,
+        found: &BTreeMap<PathBuf, FileStat>,
+        heard: &HashMap<PathBuf, FsEvent>,
+        now: Instant,
+    ) {
         self.files.retain(|path, _| found.contains_key(path));
         for (path, stamp) in found {
             let signal = heard.get(path).copied();
@@ -79,7 +84,7 @@ impl Watched {
                     seen.stamp = *stamp;
                 }
                 None => {
-                    self.files.insert(path.clone(), Seen { stamp: *stamp, since: now, signal });
+                    self.files.insert(path.clone(), Observation { stamp: *stamp, since: now, signal });
                 }
             }
         }
@@ -99,21 +104,21 @@ impl Watched {
 
     /// When the file will be complete if nothing happens to it and no program that can be seen has it open; none if that
     /// takes an event.
-    pub(super) fn whole_at(&self, path: &Path, sight: Sight) -> Option<Instant> {
+    pub(super) fn ready_at(&self, path: &Path, sight: Visibility) -> Option<Instant> {
         let seen = self.files.get(path)?;
-        let Sight { is_full, settle } = sight;
+        let Visibility { is_full, settle } = sight;
         let is_empty = seen.stamp.bytes == 0;
         let wait = match seen.signal {
             // Moved in as it is, and nobody is left who could fill it.
-            Some(Signal::RenamedIn) if is_full => Duration::ZERO,
-            Some(Signal::Written | Signal::Appeared) if is_empty && !is_full => return None,
-            Some(Signal::Written) if !is_full => return None,
-            Some(Signal::RenamedIn) if is_empty => EMPTY_RENAMED.max(settle),
-            _ if is_empty => PLACEHOLDER.max(settle),
-            Some(Signal::Closed) if is_full => QUIET,
-            Some(Signal::Closed) => QUIET.max(settle),
+            Some(FsEvent::RenamedIn) if is_full => Duration::ZERO,
+            Some(FsEvent::Written | FsEvent::Appeared) if is_empty && !is_full => return None,
+            Some(FsEvent::Written) if !is_full => return None,
+            Some(FsEvent::RenamedIn) if is_empty => EMPTY_RENAMED_WAIT.max(settle),
+            _ if is_empty => EMPTY_FILE_WAIT.max(settle),
+            Some(FsEvent::Closed) if is_full => MIN_UNCHANGED,
+            Some(FsEvent::Closed) => MIN_UNCHANGED.max(settle),
             // `truncate` by path writes without an open file, and so without a close.
-            Some(Signal::RenamedIn | Signal::Written | Signal::Appeared) | None => settle,
+            Some(FsEvent::RenamedIn | FsEvent::Written | FsEvent::Appeared) | None => settle,
         };
         Some(seen.since + wait)
     }
@@ -126,26 +131,27 @@ mod tests {
     const PATH: &str = "default/leads/a.csv";
 
     const SETTLE: Duration = Duration::from_secs(5);
-    const ALL: Sight = Sight { is_full: true, settle: SETTLE };
-    const SOME: Sight = Sight { is_full: false, settle: SETTLE };
+    const ALL: Visibility = Visibility { is_full: true, settle: SETTLE };
+    const SOME: Visibility = Visibility { is_full: false, settle: SETTLE };
 
     /// What is known after looks: the second of each, the stamp found and what was heard before it. Gives the second from
     /// which on the file is whole.
-    fn whole_from(looks: &[(u64, Stamp, Option<Signal>)], sight: Sight) -> Option<u64> {
+    fn whole_from(looks: &[(u64, FileStat, Option<FsEvent>)], sight: Visibility) -> Option<u64> {
         let begin = Instant::now();
-        let mut watched = Watched::default();
+        let mut watched = FileTracker::default();
         for &(second, stamp, signal) in looks {
             let heard = signal.map(|signal| (PathBuf::from(PATH), signal)).into_iter().collect();
-            watched.note(&BTreeMap::from([(PATH.into(), stamp)]), &heard, begin + Duration::from_secs(second));
+            watched.observe(&BTreeMap::from([(PATH.into(), stamp)]), &heard, begin + Duration::from_secs(second));
         }
-        watched.whole_at(Path::new(PATH), sight).map(|at| (at - begin).as_secs())
+        watched.ready_at(Path::new(PATH), sight).map(|at| (at - begin).as_secs())
     }
 
     #[test]
     fn a_file_is_complete_as_soon_as_all_that_is_known_says_so() {
-        let (empty, half, all) = (Stamp::made_up(1, 0, 1), Stamp::made_up(1, 10, 1), Stamp::made_up(1, 20, 2));
-        let other = Stamp::made_up(2, 20, 2);
-        use Signal::{Appeared, Closed, RenamedIn, Written};
+        let (empty, half, all) =
+            (FileStat::fabricated(1, 0, 1), FileStat::fabricated(1, 10, 1), FileStat::fabricated(1, 20, 2));
+        let other = FileStat::fabricated(2, 20, 2);
+        use FsEvent::{Appeared, Closed, RenamedIn, Written};
         // The second from which it is complete where all programs can be seen, and where only some can.
         for (what, looks, of_all, of_some) in [
             ("renamed in", vec![(0, all, Some(RenamedIn))], Some(0), Some(5)),
@@ -173,16 +179,16 @@ mod tests {
     fn what_was_heard_counts_no_more_when_events_were_lost_or_the_file_was_away() {
         let begin = Instant::now();
         let path = Path::new(PATH);
-        let there = BTreeMap::from([(path.to_owned(), Stamp::made_up(1, 10, 1))]);
-        let heard = HashMap::from([(path.to_owned(), Signal::Written)]);
-        let mut watched = Watched::default();
-        watched.note(&there, &heard, begin);
-        assert_eq!(watched.whole_at(path, SOME), None);
+        let there = BTreeMap::from([(path.to_owned(), FileStat::fabricated(1, 10, 1))]);
+        let heard = HashMap::from([(path.to_owned(), FsEvent::Written)]);
+        let mut watched = FileTracker::default();
+        watched.observe(&there, &heard, begin);
+        assert_eq!(watched.ready_at(path, SOME), None);
         watched.forget_signals();
-        assert_eq!(watched.whole_at(path, SOME), Some(begin + SETTLE));
-        watched.note(&there, &heard, begin);
-        watched.note(&BTreeMap::new(), &HashMap::new(), begin);
-        watched.note(&there, &HashMap::new(), begin);
-        assert_eq!(watched.whole_at(path, SOME), Some(begin + SETTLE));
+        assert_eq!(watched.ready_at(path, SOME), Some(begin + SETTLE));
+        watched.observe(&there, &heard, begin);
+        watched.observe(&BTreeMap::new(), &HashMap::new(), begin);
+        watched.observe(&there, &HashMap::new(), begin);
+        assert_eq!(watched.ready_at(path, SOME), Some(begin + SETTLE));
     }
 }

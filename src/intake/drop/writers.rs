@@ -13,7 +13,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use super::stamp::Stamp;
+use super::stamp::FileStat;
 
 /// The number of the first process-id namespace (`PROC_PID_INIT_INO` in the kernel's sources). In any other one there
 /// may be processes outside that share the file.
@@ -21,15 +21,15 @@ const FIRST_PID_NAMESPACE: &str = "pid:[4026531836]";
 
 /// What one scan found.
 #[derive(Debug, Default)]
-pub(super) struct Writers {
+pub(super) struct OpenFiles {
     /// Files with a writer, as device and inode.
     open: HashSet<(u64, u64)>,
     /// Every process of this machine could be looked at.
     pub(super) all_seen: bool,
 }
 
-impl Writers {
-    pub(super) fn has(&self, stamp: &Stamp) -> bool {
+impl OpenFiles {
+    pub(super) fn has(&self, stamp: &FileStat) -> bool {
         self.open.contains(&stamp.device_and_inode())
     }
 }
@@ -39,19 +39,19 @@ impl Writers {
 struct Wanted {
     inodes: HashSet<u64>,
     names: HashSet<OsString>,
-    files: Vec<(Stamp, OsString)>,
+    files: Vec<(FileStat, OsString)>,
 }
 
 /// Finds out which of `files` are open for writing. Takes some milliseconds for each hundred processes. Processes that end
 /// meanwhile are left out.
-pub(super) fn scan(files: Vec<(Stamp, OsString)>) -> Writers {
+pub(super) fn scan(files: Vec<(FileStat, OsString)>) -> OpenFiles {
     let wanted = Wanted {
         inodes: files.iter().map(|(stamp, _)| stamp.device_and_inode().1).collect(),
         names: files.iter().map(|(_, name)| name.clone()).collect(),
         files,
     };
-    let mut found = Writers { all_seen: sees_the_first_process(), ..Writers::default() };
-    let Ok(processes) = fs::read_dir("/proc") else { return Writers::default() };
+    let mut found = OpenFiles { all_seen: sees_the_first_process(), ..OpenFiles::default() };
+    let Ok(processes) = fs::read_dir("/proc") else { return OpenFiles::default() };
     for process in processes.flatten() {
         if !process.file_name().as_bytes().iter().all(u8::is_ascii_digit) {
             continue;
@@ -69,7 +69,7 @@ pub(super) fn scan(files: Vec<(Stamp, OsString)>) -> Writers {
 }
 
 /// Whether the file is open for writing by a program that can be seen.
-pub(super) fn is_written(stamp: &Stamp, name: &OsStr) -> bool {
+pub(super) fn is_open_for_writing(stamp: &FileStat, name: &OsStr) -> bool {
     scan(vec![(*stamp, name.to_owned())]).has(stamp)
 }
 
@@ -114,7 +114,7 @@ fn descriptor(process: &Path, number: &OsStr, wanted: &Wanted) -> io::Result<Opt
     if !inode.is_none_or(|inode| wanted.inodes.contains(&inode)) && !wanted.names.contains(name_of(&target)) {
         return Ok(None);
     }
-    let file = Stamp::of_process_file(&link)?;
+    let file = FileStat::of_process_file(&link)?;
     Ok(file.is_file().then(|| file.device_and_inode()))
 }
 
@@ -141,7 +141,7 @@ fn mappings(process: &Path, wanted: &Wanted, open: &mut HashSet<(u64, u64)>) -> 
         if !mapping.is_shared || !wanted.inodes.contains(&mapping.inode) {
             continue;
         }
-        let same = |(stamp, name): &&(Stamp, OsString)| {
+        let same = |(stamp, name): &&(FileStat, OsString)| {
             let (device, inode) = stamp.device_and_inode();
             inode == mapping.inode && (device == mapping.device || mapping.name == *name)
         };
@@ -193,15 +193,15 @@ mod tests {
 
     use super::*;
 
-    fn stamp_of(path: &Path) -> (Stamp, OsString) {
+    fn stamp_of(path: &Path) -> (FileStat, OsString) {
         let folder = fs::File::open(path.parent().unwrap()).unwrap();
         let name = path.file_name().unwrap();
-        (Stamp::of(folder, name).unwrap(), name.to_owned())
+        (FileStat::of(folder, name).unwrap(), name.to_owned())
     }
 
     fn is_open(path: &Path) -> bool {
         let (stamp, name) = stamp_of(path);
-        is_written(&stamp, &name)
+        is_open_for_writing(&stamp, &name)
     }
 
     #[test]

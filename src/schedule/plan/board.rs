@@ -4,15 +4,15 @@ use std::collections::{BTreeMap, HashMap};
 
 use super::Work;
 use crate::job::{BatchKey, BatchState, JobId};
-use crate::store::{Candidate, Snapshot};
+use crate::store::{PendingBatch, Snapshot};
 
 /// Who is in flight, by job, group and list; kept while uploads are chosen.
-pub(super) struct Board<'a> {
+pub(super) struct FairQueue<'a> {
     pub in_flight: u32,
     /// Uploads that a worker is at; they are in flight too.
     pub uploads: u32,
     by_job: HashMap<JobId, u32>,
-    waiting: Vec<&'a Candidate>,
+    waiting: Vec<&'a PendingBatch>,
     /// The oldest unended job of each group that is to be seen.
     heads: BTreeMap<&'a str, JobId>,
     groups: Vec<&'a str>,
@@ -24,9 +24,9 @@ pub(super) struct Board<'a> {
     rotate_after: Option<u64>,
 }
 
-impl<'a> Board<'a> {
-    pub fn of(snapshot: &'a Snapshot, busy: &HashMap<BatchKey, Work>) -> Board<'a> {
-        let mut board = Board {
+impl<'a> FairQueue<'a> {
+    pub fn of(snapshot: &'a Snapshot, busy: &HashMap<BatchKey, Work>) -> FairQueue<'a> {
+        let mut board = FairQueue {
             in_flight: 0,
             uploads: 0,
             by_job: HashMap::new(),
@@ -37,7 +37,7 @@ impl<'a> Board<'a> {
             unseen: false,
             rotate_after: (snapshot.instance.service_failures > 0).then_some(snapshot.instance.last_success),
         };
-        let groups = snapshot.flights.iter().map(|flight| (flight.key.job, flight.group.as_deref()));
+        let groups = snapshot.in_flight.iter().map(|flight| (flight.key.job, flight.group.as_deref()));
         let waiting = snapshot.candidates.iter().map(|waiting| (waiting.key.job, waiting.group.as_deref()));
         for (job, group) in groups.chain(waiting) {
             if let Some(group) = group {
@@ -45,9 +45,9 @@ impl<'a> Board<'a> {
                 *head = job.min(*head);
             }
         }
-        for flight in &snapshot.flights {
+        for flight in &snapshot.in_flight {
             // An import that has ended holds no slot, and neither its list nor its group's next batch waits for files.
-            if flight.state.holds_a_slot() {
+            if flight.state.occupies_slot() {
                 board.count(flight.key.job, flight.group.as_deref(), flight.list_id);
             } else if flight.state == BatchState::Held {
                 // Order can't be kept past a batch that may or may not be on Marketo.
@@ -57,7 +57,7 @@ impl<'a> Board<'a> {
         let mut uploads: HashMap<BatchKey, Work> =
             busy.iter().filter(|&(_, work)| *work == Work::Upload).map(|(&key, &work)| (key, work)).collect();
         board.uploads = u32::try_from(uploads.len()).unwrap_or(u32::MAX);
-        for flight in &snapshot.flights {
+        for flight in &snapshot.in_flight {
             uploads.remove(&flight.key);
         }
         for candidate in &snapshot.candidates {
@@ -86,7 +86,7 @@ impl<'a> Board<'a> {
 
     /// Fair order: priority, then the job with the fewest batches in flight, then the oldest; of one job, its parts in
     /// order. While uploads fail one after another each try takes another batch before that. A group and a static list have one batch at a time, and a group's jobs come in the order of their ids.
-    pub fn next(&self) -> Option<&'a Candidate> {
+    pub fn next(&self) -> Option<&'a PendingBatch> {
         self.waiting
             .iter()
             .copied()
@@ -104,7 +104,7 @@ impl<'a> Board<'a> {
             })
     }
 
-    pub fn put(&mut self, candidate: &'a Candidate) {
+    pub fn take(&mut self, candidate: &'a PendingBatch) {
         self.waiting.retain(|waiting| waiting.key != candidate.key);
         self.count(candidate.key.job, candidate.group.as_deref(), candidate.list_id);
     }

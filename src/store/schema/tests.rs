@@ -9,11 +9,11 @@ use std::time::Duration;
 
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, SqliteConnection};
 
-use super::super::{Kind, Store, StoreError, options};
+use super::super::{FileKind, Store, StoreError, options};
 use super::{MIGRATIONS, migrator_to};
 use crate::clock::{Uptime, from_ms};
 use crate::job::{BatchKey, JobId, JobState};
-use crate::schedule::{Rules, Step, plan};
+use crate::schedule::{SchedulingRules, Step, plan};
 
 /// A moment at which nothing that the rows wait for is over yet but the shortest pauses.
 const NOW: i64 = 2_800;
@@ -112,7 +112,7 @@ async fn reads(store: &Store, version: i64) {
         ],
         "version {version}"
     );
-    let mut content = store.content(JobId(100), Kind::File, 0, 0, 22);
+    let mut content = store.content(JobId(100), FileKind::File, 0, 0, 22);
     assert_eq!(content.next().await.unwrap().unwrap(), b"email\na1@example.com.\n", "version {version}");
     assert_eq!(store.history(JobId(301)).await.unwrap()[0].request_id.as_deref(), Some("r#1"));
     assert!(matches!(store.job(JobId(90)).await, Err(StoreError::NoJob(_))));
@@ -122,7 +122,7 @@ async fn reads(store: &Store, version: i64) {
     }
     assert_eq!(store.calls_today("default", from_ms(0)).await.unwrap(), 17);
     let up = Uptime { boot: "another".into(), ms: 5 };
-    store.take_over_calls(from_ms(0), up.clone()).await.unwrap();
+    store.adopt_calls(from_ms(0), up.clone()).await.unwrap();
     let calls = store.earlier_calls("default", &up).await.unwrap();
     assert_eq!((calls.ended_ago.len(), calls.may_last.len()), (1, 1), "version {version}");
 }
@@ -131,15 +131,20 @@ async fn reads(store: &Store, version: i64) {
 async fn goes_on(store: &Store, version: i64) {
     let text = "[instances.default]\nbase_url = 'http://127.0.0.1:1'\nclient_id = 'a'\nclient_secret = 'b'";
     let config = crate::config::Config::read(Some((Path::new("m.toml"), text)), Vec::new()).unwrap();
-    let rules = Rules::of(&config.instances["default"]);
-    let snapshot = store.snapshot("default", from_ms(NOW), rules.in_flight, Duration::from_secs(3600)).await.unwrap();
-    let flights: Vec<_> = snapshot.flights.iter().map(|flight| (flight.key.part, flight.state.as_str())).collect();
+    let rules = SchedulingRules::from_instance(&config.instances["default"]);
+    let snapshot =
+        store.snapshot("default", from_ms(NOW), rules.max_in_flight, Duration::from_secs(3600)).await.unwrap();
+    let flights: Vec<_> = snapshot.in_flight.iter().map(|flight| (flight.key.part, flight.state.as_str())).collect();
     assert_eq!(
         flights,
         [(1, "uploading"), (2, "queued"), (3, "importing"), (4, "collecting"), (5, "held")],
         "version {version}"
     );
-    assert!(snapshot.ghosts.len() >= 2, "version {version}: each lost answer counts: {:?}", snapshot.ghosts);
+    assert!(
+        snapshot.unconfirmed_until.len() >= 2,
+        "version {version}: each lost answer counts: {:?}",
+        snapshot.unconfirmed_until
+    );
     let steps = plan(&snapshot, &HashMap::new(), &rules, from_ms(1_000_000)).steps;
     let key = |part| BatchKey { job: JobId(200), part };
     for step in [Step::Recover(key(1)), Step::Poll(key(2)), Step::Poll(key(3)), Step::Collect(key(4))] {

@@ -8,15 +8,15 @@ use tokio::task;
 
 use super::super::ground;
 use super::super::names::{OPTIONS, OPTIONS_REASON};
-use super::super::place::{Options, place};
-use super::super::tree::Look;
+use super::super::place::{FolderOptions, parse_folder};
+use super::super::tree::Listing;
 use super::FolderTask;
 use crate::untrusted_text::escape_lines;
 
 impl FolderTask {
     /// The options of each folder that has some; none while they are being written or wrong. What is wrong is written
     /// down beside them.
-    pub(super) async fn options(&mut self, look: &Look, now: Instant) -> HashMap<PathBuf, Option<Options>> {
+    pub(super) async fn options(&mut self, look: &Listing, now: Instant) -> HashMap<PathBuf, Option<FolderOptions>> {
         let mut all = HashMap::new();
         let mut reasons = look.reasons.keys().map(|folder| (folder.clone(), None)).collect::<BTreeMap<_, _>>();
         let is_known = |path: &PathBuf| {
@@ -36,9 +36,9 @@ impl FolderTask {
                 reasons.remove(folder);
                 continue;
             }
-            let read = place(folder, &self.instances)
+            let read = parse_folder(folder, &self.instances)
                 .map_err(|_| "it has no effect here, where no files are taken".to_owned())
-                .and_then(|place| Options::read(text.as_ref().map_err(String::clone)?, &place));
+                .and_then(|place| FolderOptions::read(text.as_ref().map_err(String::clone)?, &place));
             if let Err(reason) = &read {
                 let reason = escape_lines(reason);
                 let reason = format!("{reason}.\n\nNo file of this folder is imported until {OPTIONS} is mended.\n");
@@ -50,12 +50,12 @@ impl FolderTask {
             let path = folder.join(OPTIONS);
             match &reason {
                 // The reason may quote what stands there; it is not for the log.
-                Some(_) => self.say(path, format!("{OPTIONS} is wrong; its files wait; see {OPTIONS_REASON}")),
+                Some(_) => self.log_once(path, format!("{OPTIONS} is wrong; its files wait; see {OPTIONS_REASON}")),
                 None => drop(self.said.remove(&path)),
             }
             if look.reasons.get(&folder) != reason.as_ref() {
                 let tree = self.hands.tree.clone();
-                let written = task::spawn_blocking(move || ground::explain(&tree, &folder, reason.as_deref()));
+                let written = task::spawn_blocking(move || ground::write_readme(&tree, &folder, reason.as_deref()));
                 if let Ok(Err(error)) = written.await {
                     tracing::debug!(%error, "the reason for a wrong {OPTIONS} can't be written");
                 }
