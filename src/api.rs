@@ -10,38 +10,24 @@ use tokio_util::sync::CancellationToken;
 pub use metrics::Metrics;
 
 use crate::clock::Clock;
-use crate::intake::{DropReport, Intake};
+use crate::drop_folder::DropReport;
+use crate::intake::Intake;
 use crate::retention::RetentionTask;
-use crate::schedule::InstanceScheduler;
+use crate::scheduler::InstanceScheduler;
 use crate::store::Store;
 
-use guesses::LoginThrottle;
-use openapi::Document;
-use route::Access;
-use tokens::TokenTable;
+use crate::api::auth::login_throttle::LoginThrottle;
+use crate::api::auth::tokens::TokenTable;
+use crate::api::openapi::document::Document;
+use crate::api::openapi::route::Access;
 
-mod backup;
-pub mod caller;
-pub mod client;
-pub mod compat;
-pub mod create;
-mod erase;
-mod events;
-pub mod guesses;
-mod health;
-mod jobs;
+pub mod auth;
+pub mod dto;
+pub mod handlers;
+pub mod marketo_compat;
 mod metrics;
 mod openapi;
-mod problem;
-mod reports;
-mod retry;
-mod route;
-mod routes;
-pub mod server;
-mod settle;
-mod status;
-pub mod tokens;
-pub mod types;
+pub(crate) mod problem;
 
 /// What the routes need of the daemon.
 pub struct AppState {
@@ -51,7 +37,7 @@ pub struct AppState {
     /// Of the clients over TCP.
     pub tokens: TokenTable,
     pub guesses: LoginThrottle,
-    pub legacy_tokens: compat::LegacyTokens,
+    pub legacy_tokens: marketo_compat::LegacyTokens,
     /// One for each instance of the configuration.
     pub schedulers: Vec<InstanceScheduler>,
     pub started_at: Timestamp,
@@ -71,23 +57,23 @@ impl AppState {
 
 type SharedState = Arc<AppState>;
 
-/// The native API and the Marketo-compatible one. Each request must have its [`caller::Peer`] beside it.
+/// The native API and the Marketo-compatible one. Each request must have its [`http_server::Peer`] beside it.
 pub fn router(daemon: AppState) -> Router {
     let daemon = Arc::new(daemon);
-    let routes = routes::all();
+    let routes = openapi::routes::all();
     let document = Document::of(&routes);
     let behind = |door: Access| {
         let behind = routes.iter().filter(|route| route.door == door);
         behind.fold(Router::new(), |router, route| router.route(route.path, route.handler.clone()))
     };
     let native = behind(Access::JobOwner)
-        .route_layer(from_fn_with_state(daemon.clone(), caller::require_job_owner))
-        .merge(behind(Access::LocalOnly).route_layer(from_fn(caller::require_local)))
+        .route_layer(from_fn_with_state(daemon.clone(), auth::identity::require_job_owner))
+        .merge(behind(Access::LocalOnly).route_layer(from_fn(auth::identity::require_local)))
         .merge(behind(Access::Authenticated))
         .fallback(problem::no_such_path)
         .method_not_allowed_fallback(problem::wrong_method)
-        .layer(from_fn_with_state(daemon.clone(), caller::authenticate));
+        .layer(from_fn_with_state(daemon.clone(), auth::identity::authenticate));
     let open = behind(Access::Public).method_not_allowed_fallback(problem::wrong_method).layer(Extension(document));
-    let marketo = behind(Access::Marketo).fallback(compat::bulk);
-    compat::by_address(marketo.with_state(daemon.clone()), native.merge(open).with_state(daemon))
+    let marketo = behind(Access::Marketo).fallback(marketo_compat::bulk);
+    marketo_compat::by_address(marketo.with_state(daemon.clone()), native.merge(open).with_state(daemon))
 }

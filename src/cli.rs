@@ -9,41 +9,25 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 use jiff::SignedDuration;
 
-use crate::api::client::{Client, DEFAULT_SOCKET, DEFAULT_TIMEOUT};
-use crate::job::JobId;
+use crate::client::{Client, DEFAULT_SOCKET, DEFAULT_TIMEOUT};
+use crate::domain::JobId;
 
-mod add;
-mod backup;
-mod cancel;
-mod check;
-mod completions;
+mod commands;
 mod demo;
 mod doctor;
 mod entry;
-mod erase;
-mod exit;
-mod explain;
-mod follow;
-mod health;
-mod list;
-mod man;
+mod exit_status;
+mod format;
+mod input;
+mod job_watch;
 mod output;
-mod pause;
 mod progress;
-mod report;
 mod report_check;
-mod retry;
-mod show;
-mod simulate;
-mod source;
-mod status;
-mod target;
+mod target_args;
 mod terminal_text;
-mod text;
-mod wait;
 
 pub use entry::main;
-pub use exit::{CliError, ExitStatus};
+pub use exit_status::{CliError, ExitStatus};
 pub use output::note;
 
 /// The whole command line.
@@ -144,28 +128,28 @@ pub struct Serve {
 /// The verbs that [`run`] carries out.
 #[derive(Debug, Subcommand)]
 pub enum ClientCommand {
-    Add(add::Add),
-    List(list::List),
-    Show(show::Show),
-    Wait(wait::Wait),
-    Failures(report::Failures),
-    Warnings(report::Warnings),
-    File(report::File),
-    Retry(retry::Retry),
-    Cancel(cancel::Cancel),
-    Erase(erase::Erase),
-    Retention(erase::Retention),
-    Backup(backup::Backup),
-    Explain(explain::Explain),
-    Pause(pause::Pause),
-    Resume(pause::Resume),
-    Status(status::Status),
-    Health(health::Health),
+    Add(commands::add::Add),
+    List(commands::list::List),
+    Show(commands::show::Show),
+    Wait(commands::wait::Wait),
+    Failures(commands::download::Failures),
+    Warnings(commands::download::Warnings),
+    File(commands::download::File),
+    Retry(commands::retry::Retry),
+    Cancel(commands::cancel::Cancel),
+    Erase(commands::erase::Erase),
+    Retention(commands::erase::Retention),
+    Backup(commands::backup::Backup),
+    Explain(commands::explain::Explain),
+    Pause(commands::pause::Pause),
+    Resume(commands::pause::Resume),
+    Status(commands::status::Status),
+    Health(commands::health::Health),
     Doctor(doctor::Doctor),
-    Check(check::Check),
-    Simulate(simulate::Simulate),
-    Completions(completions::Completions),
-    Man(man::Manual),
+    Check(commands::check::Check),
+    Simulate(commands::simulate::Simulate),
+    Completions(commands::completions::Completions),
+    Man(commands::man::Manual),
 }
 
 /// Carries a verb out, on the ambient tokio runtime. What goes wrong is said on standard error.
@@ -195,7 +179,7 @@ pub async fn run(verb: ClientCommand, global: &GlobalArgs) -> ExitStatus {
         ClientCommand::Man(verb) => verb.run(global),
     };
     done.unwrap_or_else(|failure| {
-        output::note(&format!("error: {}", text::sanitize(&failure.to_string())));
+        output::note(&format!("error: {}", format::sanitize(&failure.to_string())));
         failure.exit()
     })
 }

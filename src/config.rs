@@ -16,18 +16,18 @@ use std::time::Duration;
 use jiff::civil;
 use serde::Deserialize;
 
-mod check;
-mod environment;
-mod layers;
-mod problem;
+mod env;
+pub(crate) mod error;
+mod merge;
+mod parse;
 mod raw;
-mod secret;
+mod secret_file;
 mod shared;
-mod strict;
-mod values;
+mod strict_de;
+mod validate;
 
-pub use problem::ConfigError;
-pub use secret::Secret;
+pub use crate::secret::Secret;
+pub use error::ConfigError;
 pub use shared::{share_limits, sharing};
 
 /// The whole configuration, checked.
@@ -55,7 +55,7 @@ pub struct Warning {
 }
 
 impl Warning {
-    fn new(text: String, advice: &'static str) -> Warning {
+    pub(crate) fn new(text: String, advice: &'static str) -> Warning {
         Warning { text, advice }
     }
 }
@@ -80,16 +80,16 @@ pub struct Store {
 #[serde(default, deny_unknown_fields)]
 pub struct Retention {
     /// The content of its file.
-    #[serde(deserialize_with = "values::duration")]
+    #[serde(deserialize_with = "parse::duration")]
     pub files: Duration,
     /// The content of the file of a job that failed by its attempts, which waits for someone. Never shorter than `files`.
-    #[serde(deserialize_with = "values::duration")]
+    #[serde(deserialize_with = "parse::duration")]
     pub failed_files: Duration,
     /// Its failure and warning files.
-    #[serde(deserialize_with = "values::duration")]
+    #[serde(deserialize_with = "parse::duration")]
     pub reports: Duration,
     /// The record itself.
-    #[serde(deserialize_with = "values::duration")]
+    #[serde(deserialize_with = "parse::duration")]
     pub jobs: Duration,
 }
 
@@ -148,7 +148,7 @@ pub struct DropFolder {
     pub path: Option<PathBuf>,
     /// How long a file must be unchanged where no event tells that it is complete, or the daemon cannot see who has it
     /// open; from 10 ms to a day.
-    #[serde(deserialize_with = "values::duration")]
+    #[serde(deserialize_with = "parse::duration")]
     pub settle: Duration,
 }
 
@@ -184,7 +184,7 @@ impl Instance {
 
 /// Whether a URL's host is this machine.
 pub fn is_loopback(url: &str) -> bool {
-    url::Url::parse(url).is_ok_and(|url| values::is_loopback(&url))
+    url::Url::parse(url).is_ok_and(|url| parse::is_loopback(&url))
 }
 
 /// What to do with a batch whose upload left and whose answer did not come back.
@@ -210,13 +210,13 @@ pub struct Limits {
     pub upload_bytes: u64,
     /// Calls in one `window`.
     pub calls: u32,
-    #[serde(deserialize_with = "values::duration")]
+    #[serde(deserialize_with = "parse::duration")]
     pub window: Duration,
     pub concurrent_calls: u32,
     /// 0: no limit of our own.
     pub daily_calls: u64,
     /// When the day of Marketo's quota begins, in UTC.
-    #[serde(deserialize_with = "values::time_of_day")]
+    #[serde(deserialize_with = "parse::time_of_day")]
     pub daily_reset: civil::Time,
 }
 
@@ -224,9 +224,9 @@ pub struct Limits {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Polling {
-    #[serde(deserialize_with = "values::duration")]
+    #[serde(deserialize_with = "parse::duration")]
     pub min: Duration,
-    #[serde(deserialize_with = "values::duration")]
+    #[serde(deserialize_with = "parse::duration")]
     pub max: Duration,
 }
 
@@ -328,14 +328,14 @@ impl Config {
     /// # Errors
     /// [`ConfigError`] at the first thing that is unreadable, unknown, of a wrong type, impossible or missing.
     pub fn load(file: Option<&Path>) -> Result<Config, ConfigError> {
-        let environment = environment::process_variables()?;
+        let environment = env::process_variables()?;
         let Some(path) = file else { return Config::read(None, environment) };
         let unreadable = |cause| ConfigError::Unreadable { path: path.to_owned(), cause };
         let text = fs::read_to_string(path).map_err(unreadable)?;
         let mut config = Config::read(Some((path, &text)), environment)?;
-        if layers::from_file(path, &text)?.has_inline_secret() && secret::is_world_readable(path) {
+        if merge::from_file(path, &text)?.has_inline_secret() && secret_file::is_world_readable(path) {
             let text = format!("{} holds a client_secret and can be read by everyone", path.display());
-            config.warnings.push(Warning::new(text, secret::SECRET_FILE_ADVICE));
+            config.warnings.push(Warning::new(text, secret_file::SECRET_FILE_ADVICE));
         }
         Ok(config)
     }
@@ -349,9 +349,9 @@ impl Config {
         file: Option<(&Path, &str)>,
         environment: impl IntoIterator<Item = (String, String)>,
     ) -> Result<Config, ConfigError> {
-        let variables = environment::variables(environment)?;
-        let raw = layers::merge(file, &variables)?;
-        check::validate(raw).map_err(|problem| layers::with_location(problem, file.map(|(path, _)| path), &variables))
+        let variables = env::variables(environment)?;
+        let raw = merge::merge(file, &variables)?;
+        validate::validate(raw).map_err(|problem| merge::with_location(problem, file.map(|(path, _)| path), &variables))
     }
 }
 

@@ -11,21 +11,18 @@ use tokio::sync::Semaphore;
 
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::job::Target;
+use crate::delimited::{RequiredColumn, ScanRules, ValidationError, Warning, lookup_column, required_columns};
+use crate::domain::Target;
 use crate::marketo::max_content_bytes;
 use crate::store::{Inserted, JobLayout, MetricEvent, NewJob, PartRange, Store, StoreError};
-use crate::table::{RequiredColumn, ScanRules, ValidationError, Warning, lookup_column, required_columns};
 
-mod drop;
-mod kept;
-mod plausible;
-mod scan;
+mod chunk_writer;
+mod lenient_scanner;
+pub(crate) mod validate;
 
-use kept::{ChunkWriter, MAX_PENDING_CHUNKS_TOTAL};
-use plausible::validate_parameters;
-use scan::LenientScanner;
-
-pub use drop::{DropFolder, DropFolderError, DropReport, PartState, rejected_files};
+use crate::intake::chunk_writer::{ChunkWriter, MAX_PENDING_CHUNKS_TOTAL};
+use crate::intake::lenient_scanner::LenientScanner;
+use crate::intake::validate::validate_parameters;
 
 /// The door for files, whichever way they come. Clones are the same door.
 #[derive(Clone)]
@@ -154,7 +151,7 @@ impl Intake {
 
     /// Like [`Intake::receive`], for a file that may come again and be the same one. Its key is made of `identity`, which
     /// is what tells it apart besides its content, and of the content, which is known only at the end.
-    async fn receive_file<E: std::fmt::Display>(
+    pub(crate) async fn receive_file<E: std::fmt::Display>(
         &self,
         new: NewJob,
         check: bool,
@@ -248,7 +245,7 @@ impl Intake {
     }
 
     /// For those who count.
-    fn count_rejected_file(&self) {
+    pub(crate) fn count_rejected_file(&self) {
         self.store.publish_metric(MetricEvent::DropRefused);
     }
 
@@ -293,7 +290,7 @@ mod tests {
     use futures_util::stream;
 
     use super::*;
-    use crate::job::{Format, JobId, JobState, Source};
+    use crate::domain::{Format, JobId, JobState, Source};
     use crate::store::FileKind;
 
     struct Door {

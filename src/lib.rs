@@ -2,17 +2,22 @@
 
 pub mod api;
 pub mod cli;
+pub mod client;
 pub mod clock;
 pub mod config;
 pub mod daemon;
+pub mod delimited;
+pub mod domain;
+pub mod drop_folder;
+pub mod error_chain;
 pub mod form;
+pub mod http_server;
 pub mod intake;
-pub mod job;
 pub mod marketo;
-pub mod notify;
+pub mod notification;
 pub mod retention;
-pub mod schedule;
+pub mod scheduler;
+pub mod secret;
 pub mod simulator;
 pub mod store;
-pub mod table;
 pub mod untrusted_text;

@@ -1,23 +1,22 @@
 //! How does one speak to Marketo? Wire shapes, token, limits, what each error asks for, the client.
 
-mod answer;
-mod asks;
-mod cause;
 mod client;
 mod daemon_id;
-mod limits;
+mod endpoints;
+mod error_codes;
 mod multipart;
 pub mod outbound;
-mod paths;
+mod rate_limiter;
+mod response;
 mod token;
-pub mod wire;
+pub mod types;
 
-pub use answer::{is_file, read_envelope};
-pub use asks::{ErrorAction, classify};
 pub use client::{
     Client, CreatedImport, ImportStatus, QueryError, Report, ReportFile, ReportKind, UploadError, UploadRequest,
 };
 pub use daemon_id::{DAEMON_HEADER, answering_daemon, daemon_id, is_own_call};
-pub use limits::{CallPermit, Decision, EarlierCallTimes, RateLimiter, SlidingWindow};
+pub use error_codes::{ErrorAction, classify};
 pub use multipart::{MultipartFrame, max_content_bytes};
+pub use rate_limiter::{CallPermit, Decision, EarlierCallTimes, RateLimiter, SlidingWindow};
+pub use response::{is_file, read_envelope};
 pub use token::{AccessToken, CredentialStatus, TokenError};

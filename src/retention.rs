@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock::{Clock, TimestampSchema, Trust, from_ms};
 use crate::config;
-use crate::job::JobId;
+use crate::domain::JobId;
 use crate::store::{EndedRange, ErasableData, Job, RetentionCandidates, Store, StoreError};
 
 /// No job ended before this: a clock said so that had not been set (2025-01-01).

@@ -6,16 +6,16 @@
 //!
 //! Cells of an uploaded file can say what becomes of it, and scripts can look in from outside; [`HELP`] tells how.
 
-mod access;
-mod answer;
-mod fault;
-mod file;
+mod admission;
+pub mod call_log;
+mod error;
+mod faults;
 mod http;
-pub mod ledger;
+pub mod model;
 mod queue;
-mod refusal;
+mod response;
 mod route;
-pub mod rules;
+mod row_outcomes;
 mod settings;
 
 use std::convert::Infallible;
@@ -31,13 +31,13 @@ use tokio::net::TcpListener;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
-pub use fault::{Corruption, Fault, FaultEffect};
-pub use ledger::{Call, CallLog};
-pub use refusal::{ApiRefusal, Code};
+pub use call_log::{Call, CallLog};
+pub use error::{ApiRefusal, Code};
+pub use faults::{Corruption, Fault, FaultEffect};
 pub use settings::Settings;
 
-use http::Shared;
-use rules::MarketoModel;
+use crate::simulator::http::Shared;
+use crate::simulator::model::MarketoModel;
 
 use crate::clock::Clock;
 
@@ -181,7 +181,7 @@ mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpStream;
 
-    use super::ledger::Outcome;
+    use super::call_log::Outcome;
     use super::*;
 
     const LEADS: &str = "/bulk/v1/leads.json?format=csv";

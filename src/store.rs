@@ -14,79 +14,39 @@ use sqlx::sqlite::{
 use sqlx::{ConnectOptions, SqliteConnection};
 use tokio::sync::broadcast;
 
-use crate::job::{BatchKey, JobId};
-
-mod accept;
-mod api_tokens;
-mod backup;
-mod call_ledger;
-mod columns;
-mod content;
-mod due;
-mod erase;
+mod engine;
 mod error;
-mod examine;
-mod facts;
-mod files;
+mod events;
+mod models;
+mod tables;
 #[cfg(test)]
-mod fixture;
-mod given_twice;
-mod ground;
-mod history;
-mod instances;
-mod jobs;
-mod lock;
-mod moves;
-mod notices;
-mod orders;
-mod progress;
-mod records;
-mod reserve;
-mod row_counts;
-mod rows;
-mod schema;
-mod snapshot;
-mod space;
-mod standing;
-mod sweep;
-mod writer;
+mod test_util;
 
-use ground::DatabaseHealth;
-use lock::DatabaseLock;
-use reserve::DiskReserve;
-use writer::{Writer, WriterTask};
+use crate::store::engine::disk_reserve::DiskReserve;
+use crate::store::engine::health::DatabaseHealth;
+use crate::store::engine::lock::DatabaseLock;
+use crate::store::engine::writer::{Writer, WriterTask};
 
-pub use accept::{Inserted, JobLayout, NewJob, PartRange};
-pub use api_tokens::StoredToken;
-pub use backup::{BackupError, BackupFile, BackupInfo, verify_backup};
-pub use call_ledger::{EarlierCalls, NewCall};
-pub use content::{CHUNK_BYTES, CompressedChunk, ContentReader, FileKind};
-pub use due::{EndedRange, RetentionCandidates};
-pub use erase::ErasableData;
+pub use crate::domain::batch::{BatchProgress, QueryFailures, UploadAttempts};
+pub use crate::domain::instance::{InstanceState, Pause, PauseKind};
+pub use crate::domain::row_counts::RowCounts;
+pub use engine::backup::{BackupError, BackupFile, BackupInfo, verify_backup};
+pub use engine::inspect::{InspectError, InspectionReport, inspect};
+pub use engine::lock::resolve_path;
+pub use engine::maintenance::DatabaseSize;
 pub use error::StoreError;
-pub use examine::{InspectError, InspectionReport, inspect};
-pub use facts::MetricEvent;
-pub use instances::QueueDepth;
-pub use lock::resolve_path;
-pub use moves::RecordedQueryFailure;
-pub use notices::PendingNotification;
-pub use orders::CommandOutcome;
-pub use progress::{BatchProgress, QueryFailures, UploadAttempts};
-pub use records::{Batch, HistoryEntry, Job};
-pub use row_counts::RowCounts;
-pub use snapshot::{InFlightBatch, OccupiedSlots, PendingBatch, Snapshot};
-pub use space::DatabaseSize;
-pub use standing::{InstanceState, Pause, PauseKind};
-
-/// Something was committed. It says where to look, not what is there now.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ChangeEvent {
-    Job(JobId),
-    Batch(BatchKey),
-    Instance(String),
-    /// For those who count alone: [`Store::subscribe`] does not have it.
-    Metric(MetricEvent),
-}
+pub use events::{ChangeEvent, MetricEvent};
+pub use models::{Batch, ErasableData, HistoryEntry, Job};
+pub use tables::api_tokens::StoredToken;
+pub use tables::batches::RecordedQueryFailure;
+pub use tables::call_ledger::{EarlierCalls, NewCall};
+pub use tables::chunks::{CHUNK_BYTES, CompressedChunk, ContentReader, FileKind};
+pub use tables::commands::CommandOutcome;
+pub use tables::instances::QueueDepth;
+pub use tables::notifications::PendingNotification;
+pub use tables::retention::{EndedRange, RetentionCandidates};
+pub use tables::snapshot::{InFlightBatch, OccupiedSlots, PendingBatch, Snapshot};
+pub use tables::submissions::{Inserted, JobLayout, NewJob, PartRange};
 
 /// How many changes a slow listener may lag behind before it is told to look at everything again.
 const MAX_BUFFERED_CHANGES: usize = 4096;
@@ -103,7 +63,7 @@ pub struct Store {
 struct Shared {
     writer: Writer,
     readers: SqlitePool,
-    listeners: Arc<facts::EventBus>,
+    listeners: Arc<events::EventBus>,
     ground: Arc<DatabaseHealth>,
     /// Content that became no job was deleted, and may still stand in the log.
     swept: tokio::sync::Notify,
@@ -130,20 +90,21 @@ impl Store {
     pub async fn open_with_reserve(path: &Path, reserve: u64) -> Result<Store, StoreError> {
         let shown = path.display().to_string();
         let failed = |why: String| StoreError::Open { path: shown.clone(), why };
-        let path = &resolve_path(path).map_err(|error| failed(lock::open_error_text(&error)))?;
+        let path = &resolve_path(path).map_err(|error| failed(engine::lock::open_error_text(&error)))?;
         let lock =
             DatabaseLock::take(path).map_err(failed)?.ok_or_else(|| StoreError::InUse { path: shown.clone() })?;
         let ground = Arc::new(DatabaseHealth::new(path));
         ground.files.record_locked(lock.identity);
 
         // Looked at before anything is opened for writing, so that a newer database stays as it is to the byte.
-        let found = schema::version_of(path).await.map_err(|error| failed(StoreError::from(error).to_string()))?;
+        let found =
+            engine::schema::version_of(path).await.map_err(|error| failed(StoreError::from(error).to_string()))?;
         if let Some(found) = found
-            && found > schema::newest()
+            && found > engine::schema::newest()
         {
-            return Err(StoreError::Newer { path: shown, found, known: schema::newest() });
+            return Err(StoreError::Newer { path: shown, found, known: engine::schema::newest() });
         }
-        backup::remove_stale_temp_files(path).map_err(|error| failed(error.to_string()))?;
+        engine::backup::remove_stale_temp_files(path).map_err(|error| failed(error.to_string()))?;
         // Before the database, which needs some room to be opened at all.
         let reserve = DiskReserve::open(path, reserve);
         let conn = connect(path, &ground).await.map_err(|error| failed(error.to_string()))?;
@@ -153,7 +114,7 @@ impl Store {
             .idle_timeout(Duration::from_secs(60))
             .connect_lazy_with(reading(path));
         let changes = broadcast::channel(MAX_BUFFERED_CHANGES).0;
-        let listeners = Arc::new(facts::EventBus { changes, facts: std::sync::OnceLock::new() });
+        let listeners = Arc::new(events::EventBus { changes, facts: std::sync::OnceLock::new() });
         let writer = Writer::start(WriterTask {
             conn: Some(conn),
             options: options(path),
@@ -234,7 +195,7 @@ impl Store {
 /// Opens the writing connection and brings the database to the newest schema.
 async fn connect(path: &Path, ground: &DatabaseHealth) -> Result<SqliteConnection, StoreError> {
     let mut conn = options(path).create_if_missing(true).connect().await?;
-    schema::migrator().run(&mut conn).await.map_err(|error| match error {
+    engine::schema::migrator().run(&mut conn).await.map_err(|error| match error {
         MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => error.into(),
         other => StoreError::Refused(other.to_string()),
     })?;

@@ -4,8 +4,8 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
-use marqueue::job::{BatchState, JobId, JobState};
-use marqueue::store::PauseKind;
+use marqueue::domain::instance::PauseKind;
+use marqueue::domain::{BatchState, JobId, JobState};
 use serde_json::json;
 
 #[path = "cli/house.rs"]

@@ -7,7 +7,7 @@ use std::io::{BufRead, BufReader, ErrorKind};
 use std::process::Command;
 use std::time::Duration;
 
-use marqueue::job::JobState;
+use marqueue::domain::JobState;
 use marqueue::simulator::Settings;
 use rustix::process::{Pid, Resource, Rlimit, prlimit};
 use sqlx::ConnectOptions;
@@ -385,7 +385,7 @@ async fn events_of_some_jobs_begin_with_how_they_are() {
     let begun = events.until("\"id\":1,").await;
     assert!(begun.contains("\"id\":3,"), "{begun}");
     town.request("POST", "/v1/instances/default/resume", "").await;
-    town.ended(marqueue::job::JobId(2)).await;
+    town.ended(marqueue::domain::JobId(2)).await;
     let mut said = String::new();
     while said.matches("\"state\":\"complete\"").count() < 2 || !said.contains("\"id\":1,") {
         said += &events.until("\n\n").await;

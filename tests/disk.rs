@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use marqueue::job::JobState;
+use marqueue::domain::JobState;
 use marqueue::simulator::Settings;
 
 mod support;

@@ -10,7 +10,7 @@ use std::io::Write as _;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
-use marqueue::job::{Format, Target};
+use marqueue::domain::{Format, Target};
 use marqueue::store::Job;
 use support::{Town, leads, quick};
 
@@ -49,7 +49,7 @@ fn rename_in(town: &Town, path: &str, content: impl AsRef<[u8]>) {
 }
 
 async fn jobs(town: &Town) -> Vec<Job> {
-    let page: marqueue::api::types::JobsPage =
+    let page: marqueue::api::dto::JobsPage =
         serde_json::from_str(&town.get("/v1/jobs?limit=10000").await).expect("a page of jobs");
     assert_eq!(page.next_before, None);
     page.jobs

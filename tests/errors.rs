@@ -28,8 +28,8 @@ mod support;
 #[path = "errors/unknown.rs"]
 mod unknown;
 
-use marqueue::job::{JobId, JobState};
-use marqueue::simulator::ledger::{CallLog, Outcome};
+use marqueue::domain::{JobId, JobState};
+use marqueue::simulator::call_log::{CallLog, Outcome};
 use marqueue::store::Job;
 use serde_json::Value;
 use support::Town;

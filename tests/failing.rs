@@ -9,7 +9,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use futures_util::{StreamExt, stream};
-use marqueue::job::{JobId, JobState};
+use marqueue::domain::{JobId, JobState};
 use marqueue::store::{Job, Store};
 
 mod support;

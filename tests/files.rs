@@ -5,7 +5,7 @@ mod support;
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use marqueue::job::{BatchState, Format, JobState};
+use marqueue::domain::{BatchState, Format, JobState};
 use marqueue::simulator::Settings;
 use marqueue::store::Job;
 use serde_json::Value;

@@ -11,19 +11,22 @@ use std::path::Path;
 mod reader;
 
 /// From the ground up. A module of a floor imports none of the same floor.
-const FLOORS: [&[&str]; 7] = [
-    &["job", "clock", "config", "form", "untrusted_text"],
-    &["table", "store", "marketo"],
-    &["intake", "schedule", "retention", "notify", "simulator"],
+const FLOORS: [&[&str]; 10] = [
+    &["clock", "form", "secret", "untrusted_text"],
+    &["domain", "error_chain"],
+    &["config"],
+    &["delimited", "store", "marketo"],
+    &["intake", "scheduler", "retention", "notification", "simulator", "http_server"],
+    &["drop_folder"],
     &["api"],
-    &["daemon"],
-    // The verb `demo` has a daemon in its own process.
+    &["client", "daemon"],
+    // The command `demo` has a daemon in its own process.
     &["cli"],
     &["main"],
 ];
 
 /// The steps of a job's way: each ends in a row, and the next begins with that row.
-const STEPS: [&str; 3] = ["upload", "poll", "collect"];
+const STEPS: [&str; 3] = ["upload", "poll", "fetch_reports"];
 
 /// A file's module path, such as `["schedule", "upload"]`, and its source.
 type Sources = BTreeMap<Vec<String>, String>;
@@ -41,10 +44,10 @@ fn fault(from: &[String], to: &[String]) -> Option<String> {
     if own == other {
         let (here, there) = (second(from), second(to));
         let steps = STEPS.contains(&here.as_str()) && STEPS.contains(&there.as_str());
-        return (own == "schedule" && steps && here != there).then(|| format!("{here} and {there} are two steps"));
+        return (own == "scheduler" && steps && here != there).then(|| format!("{here} and {there} are two steps"));
     }
-    if own == "simulator" && other == "marketo" && second(to) != "wire" {
-        return Some("the simulator shares the wire shapes with the client and nothing else".to_owned());
+    if own == "simulator" && other == "marketo" && second(to) != "types" {
+        return Some("the simulator shares the body types with the client and nothing else".to_owned());
     }
     (other_floor >= own_floor).then(|| format!("{other} is not below {own}"))
 }
@@ -108,7 +111,7 @@ fn sources() -> Sources {
     found
 }
 
-/// Sources that are made up: `schedule::upload` and what stands in it.
+/// Sources that are made up: `scheduler::upload` and what stands in it.
 fn made_up(files: &[(&str, &str)]) -> Sources {
     let module = |name: &str| name.split("::").map(str::to_owned).collect();
     files.iter().map(|(name, source)| (module(name), (*source).to_owned())).collect()
@@ -117,7 +120,7 @@ fn made_up(files: &[(&str, &str)]) -> Sources {
 #[test]
 fn every_file_imports_only_from_floors_below_its_own() {
     let sources = sources();
-    assert!(sources.contains_key(&["job".to_owned()][..]), "the reader has found nothing");
+    assert!(sources.contains_key(&["domain".to_owned()][..]), "the reader has found nothing");
     assert_eq!(faults(&sources), Vec::<String>::new());
 }
 
@@ -129,28 +132,32 @@ fn no_files_import_each_other() {
 #[test]
 fn an_import_from_the_same_floor_or_from_above_is_found() {
     for (from, source, found) in [
-        ("job", "use crate::clock::Clock;", "job imports clock::Clock: clock is not below job"),
-        ("store", "use crate::table;", "store imports table: table is not below store"),
+        (
+            "domain",
+            "use crate::error_chain::sentence;",
+            "domain imports error_chain::sentence: error_chain is not below domain",
+        ),
+        ("store", "use crate::delimited;", "store imports delimited: delimited is not below store"),
         ("store::writer", "use super::super::api::Job;", "store::writer imports api::Job: api is not below store"),
         ("marketo", "use super::daemon::run;", "marketo imports daemon::run: daemon is not below marketo"),
         (
             "intake",
-            "use crate::{\n    job::JobId,\n    cli::{self as c, show::Show},\n};",
+            "use crate::{\n    domain::JobId,\n    cli::{self as c, show::Show},\n};",
             "intake imports cli: cli is not below intake\nintake imports cli::show::Show: cli is not below intake",
         ),
         ("intake", "fn f() { crate::api::serve() }", "intake imports api::serve: api is not below intake"),
         ("cli", "use crate::main::x;", "cli imports main::x: main is not below cli"),
         ("main", "use marqueue::attic::X;", "main imports attic::X: attic is on no floor"),
-        ("attic", "use crate::job::JobId;", "attic imports job::JobId: attic is on no floor"),
+        ("attic", "use crate::domain::JobId;", "attic imports domain::JobId: attic is on no floor"),
         (
             "simulator::http",
-            "use crate::marketo::{Client, wire::Import};",
-            "simulator::http imports marketo::Client: the simulator shares the wire shapes with the client and nothing else",
+            "use crate::marketo::{Client, types::Import};",
+            "simulator::http imports marketo::Client: the simulator shares the body types with the client and nothing else",
         ),
         (
-            "schedule::upload",
+            "scheduler::upload",
             "use super::{plan::Step, poll::ask};",
-            "schedule::upload imports schedule::poll::ask: upload and poll are two steps",
+            "scheduler::upload imports scheduler::poll::ask: upload and poll are two steps",
         ),
     ] {
         assert_eq!(faults(&made_up(&[(from, source)])).join("\n"), found, "{source}");
@@ -160,16 +167,19 @@ fn an_import_from_the_same_floor_or_from_above_is_found() {
 #[test]
 fn what_the_design_allows_is_no_fault() {
     let sources = made_up(&[
-        ("job", "mod states;\npub use states::step;\nuse std::fmt;"),
-        ("job::states", "use super::{UnknownWord, find};\npub(in crate::job) fn f() { super::g::<u8>() }"),
-        ("simulator", "use crate::marketo::wire::{self, Import};\nuse crate::job::Format;"),
-        ("schedule::poll", "use super::plan;\nuse crate::store::Store;\nuse self::policy::next;"),
+        ("domain", "mod states;\npub use states::step;\nuse std::fmt;"),
+        ("domain::states", "use super::{UnknownWord, find};\npub(in crate::domain) fn f() { super::g::<u8>() }"),
+        ("simulator", "use crate::marketo::types::{self, Import};\nuse crate::domain::Format;"),
+        ("scheduler::poll", "use super::plan;\nuse crate::store::Store;\nuse self::policy::next;"),
         ("main", "use marqueue::{cli, daemon};"),
         (
             "store",
             "//! Unlike [`crate::api`].\n/* crate::api */ const A: &str = \"crate::api::X\"; const B: &str = r#\"\"crate::cli::X\"#;",
         ),
-        ("table", "fn f<'a>(c: char) -> bool { c == '\"' }\n#[cfg(test)]\nmod tests {\n    use crate::store::X;\n}"),
+        (
+            "delimited",
+            "fn f<'a>(c: char) -> bool { c == '\"' }\n#[cfg(test)]\nmod tests {\n    use crate::store::X;\n}",
+        ),
     ]);
     assert_eq!(faults(&sources), Vec::<String>::new());
     assert_eq!(circles(&sources), Vec::<String>::new());

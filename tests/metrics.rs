@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use marqueue::job::JobState;
+use marqueue::domain::JobState;
 
 mod support;
 
@@ -100,8 +100,8 @@ async fn every_metric_of_the_examples_is_exported() {
     }
     let source = [
         include_str!("../src/api/metrics.rs"),
-        include_str!("../src/api/metrics/counted.rs"),
-        include_str!("../src/api/metrics/seen.rs"),
+        include_str!("../src/api/metrics/counters.rs"),
+        include_str!("../src/api/metrics/gauges.rs"),
     ]
     .concat();
     for name in documented {

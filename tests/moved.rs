@@ -5,7 +5,7 @@ use std::fs;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use marqueue::job::JobState;
+use marqueue::domain::JobState;
 
 mod support;
 use support::{Town, leads, quick};
@@ -31,7 +31,7 @@ async fn refuses(town: &mut Town, words: &str) {
 }
 
 /// A daemon that holds back a job.
-async fn town() -> (Town, marqueue::job::JobId) {
+async fn town() -> (Town, marqueue::domain::JobId) {
     let town = Town::with_daemon(quick()).await;
     assert_eq!(town.request("GET", "/readyz", "").await.0, 200);
     assert_eq!(town.request("POST", "/v1/instances/default/pause", "").await.0, 200);

@@ -10,7 +10,7 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::routing::post;
 use hmac::{Hmac, Mac};
-use marqueue::job::JobState;
+use marqueue::domain::JobState;
 use serde_json::{Value, json};
 use sha2::Sha256;
 

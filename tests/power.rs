@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use marqueue::clock::from_ms;
-use marqueue::job::{BatchKey, Event, Format, JobId, Source, Target};
+use marqueue::domain::{BatchKey, Event, Format, JobId, Source, Target};
 use marqueue::store::{CompressedChunk, FileKind, Inserted, JobLayout, NewJob, PartRange, Store};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{ConnectOptions, Connection};

@@ -4,8 +4,8 @@ mod support;
 
 use std::time::Duration;
 
-use marqueue::job::{BatchState, JobState};
-use marqueue::simulator::{Settings, ledger};
+use marqueue::domain::{BatchState, JobState};
+use marqueue::simulator::{Settings, call_log};
 use serde_json::Value;
 use support::{Town, leads, quick};
 
@@ -26,7 +26,7 @@ async fn forty_files_at_once_pass_through_within_marketos_limits() {
     assert!(ledger.most_queued <= 10 && ledger.most_importing <= 2);
     assert_eq!(ledger.errors_of("1016"), 0, "alone in the queue, we never meet its end");
     assert!(ledger.most_concurrent_calls <= 5, "{}", ledger.most_concurrent_calls);
-    assert_eq!(ledger.calls_of(ledger::Call::Token), 1, "one token, however many calls wait for it");
+    assert_eq!(ledger.calls_of(call_log::Call::Token), 1, "one token, however many calls wait for it");
 }
 
 #[tokio::test]
@@ -43,7 +43,8 @@ async fn no_window_sees_more_calls_than_the_limit_even_across_restarts() {
     for calls in [5, 9, 13] {
         town.until("some calls were made", async |town| {
             let ledger = town.simulator.call_log();
-            let made: u64 = ledger.calls.iter().filter(|(call, _)| **call != ledger::Call::Token).map(|(_, n)| n).sum();
+            let made: u64 =
+                ledger.calls.iter().filter(|(call, _)| **call != call_log::Call::Token).map(|(_, n)| n).sum();
             (made >= calls).then_some(())
         })
         .await;
@@ -93,7 +94,8 @@ async fn instances_have_slots_of_their_own() {
 
 /// Kills the daemon when the batch is in `state`, starts it again, and gives the job at its end.
 async fn killed_in(state: BatchState, policy: &str) -> (Town, marqueue::store::Job) {
-    use marqueue::simulator::{Fault, FaultEffect, ledger::Call};
+    use marqueue::simulator::call_log::Call;
+    use marqueue::simulator::{Fault, FaultEffect};
     let mut town = Town::new(quick()).await;
     town.config = format!("unknown_outcome = \"{policy}\"\nlimits = {{ calls = 5000, window = \"1s\" }}\n");
     town.start().await;

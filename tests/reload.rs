@@ -3,7 +3,7 @@
 use std::fs;
 use std::process::Command;
 
-use marqueue::job::JobState;
+use marqueue::domain::JobState;
 use serde_json::Value;
 
 mod support;

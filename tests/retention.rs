@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::PathBuf;
 
-use marqueue::job::JobState;
+use marqueue::domain::JobState;
 use marqueue::store::Job;
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
@@ -242,7 +242,8 @@ async fn a_dry_run_says_what_a_pass_would_erase_and_the_pass_erases_it() {
     let (status, pass) = town.json("POST", "/v1/retention").await;
     assert_eq!((status, &pass["records"]["jobs"]), (200, &json!(0)));
     // By this pass or by the daemon's own.
-    town.until("the content is erased", async |town| town.job(marqueue::job::JobId(1)).await.content_erased_at).await;
+    town.until("the content is erased", async |town| town.job(marqueue::domain::JobId(1)).await.content_erased_at)
+        .await;
     town.until("nothing is left of it", async |town| (found(town, &marks(&file)) == 0).then_some(())).await;
 }
 
@@ -280,7 +281,7 @@ async fn a_daemon_that_is_killed_in_the_middle_leaves_nothing_for_good() {
         let client = reqwest::Client::builder().unix_socket(socket).no_proxy().build().unwrap();
         let _ = client.post("http://daemon/v1/jobs/1/erase").send().await;
     });
-    town.until("it is marked", async |town| town.job(marqueue::job::JobId(1)).await.content_erased_at).await;
+    town.until("it is marked", async |town| town.job(marqueue::domain::JobId(1)).await.content_erased_at).await;
     town.kill();
     erasing.await.unwrap();
     town.start().await;

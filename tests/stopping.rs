@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use marqueue::job::{BatchState, JobId};
+use marqueue::domain::{BatchState, JobId};
 use marqueue::simulator::{Call, Fault, FaultEffect};
 use tokio::net::TcpListener;
 

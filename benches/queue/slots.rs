@@ -76,7 +76,7 @@ async fn round(by_rows: bool) -> Round {
     let began = jobs.iter().map(|job| job.created_at).min().expect("jobs");
     let ended = jobs.iter().filter_map(|job| job.finished_at).max().expect("ended jobs");
     let ledger = house.simulator.call_log();
-    let times = |of: fn(&marqueue::simulator::ledger::Import) -> Option<Duration>| {
+    let times = |of: fn(&marqueue::simulator::call_log::Import) -> Option<Duration>| {
         ledger.imports.iter().map(of).map(|time| time.expect("it ended")).collect::<Vec<_>>()
     };
     let (starts, ends) = (times(|import| import.started), times(|import| import.ended));

@@ -6,7 +6,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use marqueue::marketo::{Ask, asks, is_file, read_envelope};
+use marqueue::marketo::{ErrorAction, classify, is_file, read_envelope};
 use serde_json::Value;
 
 fuzz_target!(|body: &[u8]| {
@@ -27,9 +27,9 @@ fuzz_target!(|body: &[u8]| {
     }
     let errors = envelope.as_ref().map(|envelope| &envelope.errors[..]);
     for http in [200, 301, 400, 401, 403, 404, 413, 429, 500, 502, 503] {
-        let ask = asks(http, errors);
-        assert!(http != 413 || ask == Ask::TooLarge);
-        assert!(!(http >= 500 && http != 503 && errors.is_none()) || ask == Ask::OutcomeUnknown, "nobody knows");
+        let ask = classify(http, errors);
+        assert!(http != 413 || ask == ErrorAction::TooLarge);
+        assert!(!(http >= 500 && http != 503 && errors.is_none()) || ask == ErrorAction::OutcomeUnknown, "nobody knows");
     }
 
     for kind in [None, Some("text/csv;charset=UTF-8"), Some("text/plain")] {

@@ -8,18 +8,18 @@
 
 use csv::{ByteRecord, ReaderBuilder, Terminator};
 use libfuzzer_sys::fuzz_target;
-use marqueue::job::Format;
-use marqueue::table::{Fault, Halver, Joiner, Layout, Part, Rules, Scanner, StripReason};
+use marqueue::domain::Format;
+use marqueue::delimited::{ValidationError, Bisector, Joiner, FileLayout, FilePart, ScanRules, Scanner, FailedRowExtractor};
 
 fuzz_target!(|input: &[u8]| {
     let [how, low, high, size, file @ ..] = input else { return };
     let format = Format::ALL[usize::from(how % 3)];
     let limit = u64::from(u16::from_le_bytes([*low, *high]));
     let size = usize::from(*size).max(1);
-    let rules = Rules { format, max_part_bytes: limit, check: how & 0x80 != 0, required: Vec::new(), lookup: Some("email".to_owned()) };
+    let rules = ScanRules { format, max_part_bytes: limit, check: how & 0x80 != 0, required: Vec::new(), lookup: Some("email".to_owned()) };
 
     // Failure files are a stranger's bytes too.
-    let mut strip = StripReason::new(vec!["a".to_owned()]);
+    let mut strip = FailedRowExtractor::new(vec!["a".to_owned()]);
     let mut out = Vec::new();
     if file.chunks(size).try_for_each(|chunk| strip.push(chunk, &mut out)).is_ok() {
         let _ = strip.finish(&mut out);
@@ -29,7 +29,7 @@ fuzz_target!(|input: &[u8]| {
     assert_eq!(scan(rules, file, file.len().max(1)), scanned, "chunking changes nothing");
     let Ok(layout) = scanned else { return };
     let header = &file[layout.header.start as usize..layout.header.end as usize];
-    let bytes = |part: &Part| &file[part.from as usize..part.to as usize];
+    let bytes = |part: &FilePart| &file[part.from as usize..part.to as usize];
     let uploads: Vec<Vec<u8>> = layout.parts.iter().map(|part| [header, bytes(part)].concat()).collect();
 
     let mut rows = header.to_vec();
@@ -49,7 +49,7 @@ fuzz_target!(|input: &[u8]| {
     assert_eq!(layout.rows, layout.parts.iter().map(|part| part.rows).sum::<u64>());
 
     for part in &layout.parts {
-        let mut halver = Halver::new(format, *part);
+        let mut halver = Bisector::new(format, *part);
         bytes(part).chunks(size).for_each(|chunk| halver.push(chunk));
         match halver.finish() {
             Err(_) => assert_eq!(part.rows, 1),
@@ -72,7 +72,7 @@ fuzz_target!(|input: &[u8]| {
     }
 });
 
-fn scan(rules: Rules, file: &[u8], size: usize) -> Result<Layout, Fault> {
+fn scan(rules: ScanRules, file: &[u8], size: usize) -> Result<FileLayout, ValidationError> {
     let mut scanner = Scanner::new(rules);
     file.chunks(size).try_for_each(|chunk| scanner.push(chunk))?;
     scanner.finish()

@@ -7,8 +7,8 @@
 
 use axum::http::Uri;
 use libfuzzer_sys::fuzz_target;
-use marqueue::api::compat::take_from_query;
-use marqueue::form::{FormEvent, FormFault, FormReader, PartHead};
+use marqueue::api::marketo_compat::take_from_query;
+use marqueue::form::{FormEvent, FormError, FormReader, PartHead};
 
 fuzz_target!(|input: &[u8]| {
     let [size, rest @ ..] = input else { return };
@@ -44,7 +44,7 @@ fuzz_target!(|input: &[u8]| {
     }
 });
 
-fn read(kind: &str, body: &[u8], size: usize) -> Result<Vec<(PartHead, Vec<u8>)>, FormFault> {
+fn read(kind: &str, body: &[u8], size: usize) -> Result<Vec<(PartHead, Vec<u8>)>, FormError> {
     let mut reader = FormReader::new(kind)?;
     let mut parts = Vec::new();
     let mut pieces = body.chunks(size);

@@ -10,17 +10,17 @@ use std::convert::Infallible;
 use bytes::Bytes;
 use futures_util::FutureExt;
 use libfuzzer_sys::fuzz_target;
-use marqueue::marketo::{Frame, content_limit};
+use marqueue::marketo::{MultipartFrame, max_content_bytes};
 use multer::Multipart;
 
 fuzz_target!(|input: &[u8]| {
     let [size, name, rest @ ..] = input else { return };
     let (name, file) = rest.split_at(usize::from(*name).min(rest.len()));
     let name = String::from_utf8_lossy(name);
-    let frame = Frame::new(&name);
+    let frame = MultipartFrame::new(&name);
     let body = [frame.head.as_bytes(), file, frame.tail.as_bytes()].concat();
     assert_eq!(frame.body_bytes(file.len() as u64), body.len() as u64);
-    assert_eq!(content_limit(&name, body.len() as u64), file.len() as u64);
+    assert_eq!(max_content_bytes(&name, body.len() as u64), file.len() as u64);
 
     let boundary = multer::parse_boundary(frame.content_type()).expect("a boundary that can be read");
     let pieces: Vec<_> = body.chunks(usize::from(*size).max(1)).map(Bytes::copy_from_slice).collect();

@@ -14,9 +14,9 @@ use std::sync::LazyLock;
 use std::time::Duration;
 
 use libfuzzer_sys::fuzz_target;
-use marqueue::api::client::NewFile;
-use marqueue::api::create;
-use marqueue::api::types::Problem;
+use marqueue::client::NewFile;
+use marqueue::api::handlers::create;
+use marqueue::api::dto::Problem;
 use marqueue::clock::Clock;
 use marqueue::config::Config;
 use marqueue::daemon::Daemon;
@@ -78,7 +78,7 @@ fn pairs(query: &str) -> Vec<(String, String)> {
 /// As the client that comes with it would say the same.
 fn accepted_is_what_was_meant(query: &str) {
     let given = pairs(query);
-    let Ok((new, check)) = create::read(given.clone(), None, marqueue::job::Source::Socket { uid: Some(0) }) else { return };
+    let Ok((new, check)) = create::read(given.clone(), None, marqueue::domain::Source::Socket { uid: Some(0) }) else { return };
     assert_eq!(given.iter().map(|(name, _)| name).collect::<BTreeSet<_>>().len(), given.len(), "nothing is said twice");
     let file = NewFile {
         target: new.target.clone(),
@@ -92,6 +92,6 @@ fn accepted_is_what_was_meant(query: &str) {
     };
     let mut text = url::form_urlencoded::Serializer::new(String::new());
     let said = text.extend_pairs(file.parameters()).finish();
-    let (again, checked) = create::read(pairs(&said), None, marqueue::job::Source::Socket { uid: Some(0) }).expect("what was accepted once is accepted again");
+    let (again, checked) = create::read(pairs(&said), None, marqueue::domain::Source::Socket { uid: Some(0) }).expect("what was accepted once is accepted again");
     assert_eq!(format!("{again:?} {checked}"), format!("{new:?} {check}"));
 }

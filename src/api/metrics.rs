@@ -8,18 +8,19 @@ use axum::response::{IntoResponse, Response};
 use prometheus::{Encoder, Registry, TextEncoder};
 use tokio::sync::{Mutex, mpsc};
 
-use super::caller::Identity;
-use super::types::{ComponentHealth, Problem};
-use super::{AppState, SharedState, status};
+use crate::api::auth::identity::Identity;
+use crate::api::dto::{ComponentHealth, Problem};
+use crate::api::handlers::status;
+use crate::api::{AppState, SharedState};
 use crate::store::MetricEvent;
 
-mod counted;
-mod maker;
-mod seen;
+mod counters;
+mod gauges;
+mod registry;
 
-use counted::Counters;
-use maker::MetricsBuilder;
-use seen::Gauges;
+use crate::api::metrics::counters::Counters;
+use crate::api::metrics::gauges::Gauges;
+use crate::api::metrics::registry::MetricsBuilder;
 
 /// All that is exported. Counters count from the daemon's start.
 pub struct Metrics {

@@ -9,11 +9,11 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use serde::de::DeserializeOwned;
 
-use super::types::Problem;
+use crate::api::dto::Problem;
+use crate::delimited::{FailedRowError, JoinError};
+use crate::domain::{JobId, ParseEnumError};
 use crate::intake::IntakeError;
-use crate::job::{JobId, ParseEnumError};
 use crate::store::StoreError;
-use crate::table::{FailedRowError, JoinError};
 
 const KIND_PREFIX: &str = "urn:marqueue:problem:";
 
@@ -163,7 +163,7 @@ pub(super) async fn no_parameters(request: Request, next: Next) -> Result<Respon
 }
 
 /// One segment of the path.
-pub(super) struct PathSegment(pub String);
+pub(crate) struct PathSegment(pub String);
 
 impl<S: Send + Sync> FromRequestParts<S> for PathSegment {
     type Rejection = Problem;

@@ -11,21 +11,22 @@ use serde_json::json;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{Instant, MissedTickBehavior};
 
-use super::{ExitStatus, GlobalArgs, output, text};
-use crate::api::client::{ClientError, JobFile};
-use crate::job::{JobId, JobState};
+use crate::cli::demo::environment::DemoEnv;
+use crate::cli::demo::live_table::LiveTable;
+use crate::cli::demo::renderer::Renderer;
+use crate::cli::demo::samples::Sample;
+use crate::cli::exit_status::ExitStatus;
+use crate::cli::{GlobalArgs, format, output};
+use crate::client::{ClientError, JobFile};
+use crate::domain::{JobId, JobState};
 use crate::store::Job;
-use board::LiveTable;
-use face::Renderer;
-use house::DemoEnv;
-use samples::Sample;
 
-mod board;
-mod by_hand;
-mod face;
-mod house;
+mod environment;
+mod live_table;
+mod renderer;
 mod samples;
-mod verdict;
+mod shell_script;
+mod verify;
 
 /// Between two looks. With each of the first looks a file is dropped in, so that an eye can follow.
 const TICK: Duration = Duration::from_millis(150);
@@ -133,17 +134,17 @@ async fn run_demo(house: &DemoEnv, json: bool) -> anyhow::Result<()> {
         let job = passed.jobs.iter().find(|job| job.id == id);
         expected.push((sample, job.with_context(|| format!("job {id} is not in the list of jobs"))?));
     }
-    let faults = verdict::faults(&expected, &ledger, &house.settings, &house.limits);
+    let faults = verify::faults(&expected, &ledger, &house.settings, &house.limits);
     if json {
         let refused: Vec<_> =
             passed.refused.iter().map(|(file, reason)| json!({"file": file, "reason": reason})).collect();
         output::print_json(&json!({"jobs": passed.jobs, "refused": refused, "ledger": ledger}))?;
     } else {
-        let summary = verdict::summary(&passed.jobs, &ledger, &house.settings, &house.limits);
+        let summary = verify::summary(&passed.jobs, &ledger, &house.settings, &house.limits);
         let failures = failures(house, &passed.jobs).await?;
         output::print(&format!(
             "\nThrough in {took} s: {summary}\n{failures}\nThe same by hand, in a new folder:\n\n{}",
-            by_hand::shell_script()
+            shell_script::shell_script()
         ))?;
     }
     anyhow::ensure!(faults.is_empty(), "{}", faults.join("; "));
@@ -175,7 +176,7 @@ async fn import_samples<'a>(
             match house.add(sample).await {
                 Ok(added) => passed.added.push((sample, added.job.id)),
                 Err(ClientError::Refused(problem)) if sample.refused => {
-                    face.print(&format!("{} is refused: {}", sample.filename, text::sanitize(&problem.detail)))?;
+                    face.print(&format!("{} is refused: {}", sample.filename, format::sanitize(&problem.detail)))?;
                     passed.refused.push((sample.filename, problem.detail));
                 }
                 Err(error) => return Err(error).context(sample.filename),
@@ -214,13 +215,13 @@ async fn failures(house: &DemoEnv, jobs: &[Job]) -> anyhow::Result<String> {
         file.extend_from_slice(&bytes);
     }
     let file = String::from_utf8(file).with_context(|| format!("the failures of job {} are no text", job.id))?;
-    let lines: Vec<String> = file.lines().map(text::sanitize).collect();
+    let lines: Vec<String> = file.lines().map(format::sanitize).collect();
     anyhow::ensure!(
         job.rows.failed.is_some_and(|failed| lines.len() as u64 == failed + 1),
         "the failures of job {} are {} lines, and {} rows failed",
         job.id,
         lines.len(),
-        text::count_or_unknown(job.rows.failed)
+        format::count_or_unknown(job.rows.failed)
     );
     Ok(format!(
         "The rows of {} that failed, as \"marqueue failures {}\" gives them:\n\n{}\n",

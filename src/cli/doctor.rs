@@ -5,8 +5,9 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use self::finding::{Finding, State};
-use super::{CliError, ExitStatus, GlobalArgs, output};
+use crate::cli::doctor::finding::{Finding, State};
+use crate::cli::exit_status::{CliError, ExitStatus};
+use crate::cli::{GlobalArgs, output};
 use crate::config::{Config, ConfigError};
 
 mod credentials;

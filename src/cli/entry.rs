@@ -9,10 +9,11 @@ use std::process::ExitCode;
 use clap::Parser;
 use tokio::runtime::{Builder, Runtime};
 
-use super::{Cli, CliCommand, ExitStatus, Serve, run as run_command};
+use crate::cli::exit_status::ExitStatus;
+use crate::cli::{Cli, CliCommand, Serve, run as run_command};
 use crate::config::Config;
 use crate::daemon;
-use crate::notify::supervisor;
+use crate::notification::supervisor;
 use crate::untrusted_text::is_unsafe;
 
 /// Runs the program with the process's arguments.
@@ -39,7 +40,7 @@ pub fn main() -> ExitCode {
 fn misused(error: &clap::Error) -> ExitCode {
     // An argument is quoted there, and a file's name may be one.
     if std::env::args_os().any(|argument| argument.to_string_lossy().contains(is_unsafe)) {
-        super::note(error.render().to_string().trim_end());
+        crate::cli::output::note(error.render().to_string().trim_end());
     } else {
         // Where it can't be written, the exit status says it.
         drop(error.print());
@@ -79,6 +80,6 @@ fn block_on(runtime: io::Result<Runtime>, work: impl Future<Output = ExitStatus>
 
 /// Reports an error before there is a log, as one line on standard error.
 fn failed(exit: ExitStatus, error: &dyn std::fmt::Display) -> ExitStatus {
-    super::note(&format!("error: {error}"));
+    crate::cli::output::note(&format!("error: {error}"));
     exit
 }

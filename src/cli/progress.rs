@@ -5,9 +5,9 @@ use std::io::{self, IsTerminal};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
-use super::output;
-use super::text::{sanitize, state_label};
-use crate::job::JobId;
+use crate::cli::format::{sanitize, state_label};
+use crate::cli::output;
+use crate::domain::JobId;
 use crate::store::Job;
 use crate::untrusted_text::escape_lines;
 
@@ -103,8 +103,8 @@ fn template(text: &str) -> ProgressStyle {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::text::samples;
-    use crate::job::{BatchState, JobState};
+    use crate::cli::format::samples;
+    use crate::domain::{BatchState, JobState};
 
     #[test]
     fn a_line_changes_with_a_state_and_not_with_every_row() {

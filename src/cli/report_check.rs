@@ -1,10 +1,11 @@
 //! Check of a failure or warning file against Marketo's counts: an empty file is not proof that no row failed.
 
-use super::ExitStatus;
-use super::text::count;
-use crate::api::client::JobFile;
-use crate::job::{BatchState, JobId};
-use crate::store::{Job, RowCounts};
+use crate::cli::exit_status::ExitStatus;
+use crate::cli::format::count;
+use crate::client::JobFile;
+use crate::domain::row_counts::RowCounts;
+use crate::domain::{BatchState, JobId};
+use crate::store::Job;
 
 /// What is to be said of a file that was fetched, and the exit status that goes with it.
 #[derive(Debug, PartialEq, Eq)]
@@ -62,8 +63,8 @@ pub fn check(job: JobId, file: JobFile, in_file: Option<u64>, rows: &RowCounts) 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::text::samples;
-    use crate::job::JobState;
+    use crate::cli::format::samples;
+    use crate::domain::JobState;
 
     #[test]
     fn only_a_count_of_none_means_that_no_row_failed() {

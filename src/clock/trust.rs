@@ -50,8 +50,8 @@ impl Trust {
 
 #[cfg(test)]
 mod tests {
-    use super::super::from_ms;
     use super::*;
+    use crate::clock::from_ms;
 
     const DAY: Duration = Duration::from_secs(86_400);
 

@@ -7,9 +7,10 @@ use std::time::Duration;
 use config::{Map, Value};
 use serde::Deserialize;
 
-use super::problem::KeyError;
-use super::strict::StrictValue;
-use super::{DropFolder, Limits, Log, Polling, Retention, Secret, Store, UnknownOutcome, values};
+use crate::config::error::KeyError;
+use crate::config::strict_de::StrictValue;
+use crate::config::{DropFolder, Limits, Log, Polling, Retention, Store, UnknownOutcome, parse};
+use crate::secret::Secret;
 
 #[derive(Debug, Default, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -33,9 +34,9 @@ pub(super) struct RawApi {
     pub(super) tls_key: Option<PathBuf>,
     pub(super) max_file_bytes: u64,
     pub(super) max_connections: u32,
-    #[serde(deserialize_with = "values::duration")]
+    #[serde(deserialize_with = "parse::duration")]
     pub(super) idle_timeout: Duration,
-    #[serde(deserialize_with = "values::duration")]
+    #[serde(deserialize_with = "parse::duration")]
     pub(super) stall_timeout: Duration,
     pub(super) legacy_tokens: bool,
     pub(super) clients: Vec<RawClient>,
@@ -81,13 +82,13 @@ pub(super) struct RawInstance {
     pub(super) client_secret_file: Option<PathBuf>,
     pub(super) unknown_outcome: UnknownOutcome,
     pub(super) max_attempts: u32,
-    #[serde(deserialize_with = "values::duration")]
+    #[serde(deserialize_with = "parse::duration")]
     pub(super) backoff_min: Duration,
-    #[serde(deserialize_with = "values::duration")]
+    #[serde(deserialize_with = "parse::duration")]
     pub(super) backoff_max: Duration,
-    #[serde(deserialize_with = "values::duration")]
+    #[serde(deserialize_with = "parse::duration")]
     pub(super) request_timeout: Duration,
-    #[serde(deserialize_with = "values::duration")]
+    #[serde(deserialize_with = "parse::duration")]
     pub(super) max_import_time: Duration,
     pub(super) limits: Limits,
     pub(super) polling: Polling,
@@ -121,7 +122,7 @@ pub(super) struct RawNotify {
     pub(super) url: Option<Secret>,
     pub(super) secret: Option<Secret>,
     pub(super) secret_file: Option<PathBuf>,
-    #[serde(deserialize_with = "values::duration")]
+    #[serde(deserialize_with = "parse::duration")]
     pub(super) timeout: Duration,
 }
 
@@ -185,11 +186,11 @@ fn reword_serde_message(message: &str) -> String {
 mod tests {
     use std::path::Path;
 
-    use super::super::layers;
+    use crate::config::merge;
 
     #[test]
     fn a_secret_in_the_file_itself_is_noticed() {
-        let noticed = |text| layers::from_file(Path::new("m.toml"), text).unwrap().has_inline_secret();
+        let noticed = |text| merge::from_file(Path::new("m.toml"), text).unwrap().has_inline_secret();
         assert!(noticed("instances.default.client_secret = 's'"));
         assert!(noticed("notify.secret = 's'"));
         assert!(noticed("api.clients = [{client_secret = 'x'}]"));

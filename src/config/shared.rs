@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Instance, Limits, Warning};
+use crate::config::{Instance, Limits, Warning};
 
 const ADVICE: &str = "name each Marketo once; what differs between jobs can be told apart by their groups and clients";
 
@@ -89,7 +89,7 @@ fn strictest(one: Limits, other: Limits) -> Limits {
 mod tests {
     use std::path::Path;
 
-    use super::super::Config;
+    use crate::config::Config;
 
     fn read(text: &str) -> Config {
         Config::read(Some((Path::new("m.toml"), text)), []).unwrap()

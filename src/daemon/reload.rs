@@ -1,6 +1,7 @@
 //! What of a new configuration can be put in force while the daemon runs, and what waits for the next start?
 
-use crate::config::{self, Config, Instance};
+use crate::config;
+use crate::config::{Config, Instance};
 
 /// The part of `new` that can be in force at once, over what is in force now; and the keys whose change needs a restart.
 ///

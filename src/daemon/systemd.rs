@@ -10,7 +10,7 @@ use anyhow::Context;
 use listenfd::ListenFd;
 use sd_notify::NotifyState;
 
-use crate::schedule::InstanceScheduler;
+use crate::scheduler::InstanceScheduler;
 use crate::store::Store;
 
 /// The socket that systemd listens on for us (`marqueue.socket`), where there is one. `path` is where clients look.

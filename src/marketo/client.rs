@@ -11,22 +11,22 @@ use jiff::Timestamp;
 use reqwest::Response;
 use reqwest::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap};
 
-use super::answer::{ApiResponse, error_text, is_file, read, read_rest};
-use super::asks::{ErrorAction, classify};
-use super::cause::reason;
-use super::daemon_id::{DAEMON_HEADER, answering_daemon, daemon_id};
-use super::multipart::MultipartFrame;
-use super::outbound::client_for;
-use super::paths::{create_path, import_path};
-use super::token::{AccessToken, CredentialStatus, IDENTITY_TIMEOUT, TokenCache, TokenError};
 use crate::config;
-use crate::job::{Counts, Format, RemoteStatus, Target, marketo_id};
+use crate::domain::{Counts, Format, RemoteStatus, Target, marketo_id};
+use crate::error_chain::reason;
+use crate::marketo::daemon_id::{DAEMON_HEADER, answering_daemon, daemon_id};
+use crate::marketo::endpoints::{create_path, import_path};
+use crate::marketo::error_codes::{ErrorAction, classify};
+use crate::marketo::multipart::MultipartFrame;
+use crate::marketo::outbound::client_for;
+use crate::marketo::response::{ApiResponse, error_text, is_file, read, read_rest};
+use crate::marketo::token::{AccessToken, CredentialStatus, IDENTITY_TIMEOUT, TokenCache, TokenError};
 use crate::untrusted_text::{MAX_ID_BYTES, clip, mask_addresses};
 
 /// How long a connection may take to be made, where a whole call has more.
 const MAX_CONNECT_TIME: Duration = Duration::from_secs(30);
 
-/// Speaks to one instance. It keeps no limits: each call but the token's needs a [`super::Permit`] first.
+/// Speaks to one instance. It keeps no limits: each call but the token's needs a [`crate::marketo::Permit`] first.
 pub struct Client {
     http: reqwest::Client,
     base_url: String,

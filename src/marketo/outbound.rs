@@ -2,8 +2,8 @@
 
 use reqwest::{ClientBuilder, Response, redirect};
 
-use super::cause::reason;
 use crate::config;
+use crate::error_chain::reason;
 
 /// Returns the beginnings of a client for calls to `url`.
 ///

@@ -8,12 +8,12 @@ use jiff::Timestamp;
 use reqwest::header::DATE;
 use tokio::sync::Mutex;
 
-use super::answer::{error_text, read_envelope};
-use super::asks::{ErrorAction, classify};
-use super::cause::reason;
-use super::outbound::read_body;
-use super::wire::{TokenBody, TokenErrorBody};
-use crate::config::Secret;
+use crate::error_chain::reason;
+use crate::marketo::error_codes::{ErrorAction, classify};
+use crate::marketo::outbound::read_body;
+use crate::marketo::response::{error_text, read_envelope};
+use crate::marketo::types::{TokenBody, TokenErrorBody};
+use crate::secret::Secret;
 use crate::untrusted_text::remark;
 
 /// A token is not used in its last seconds: a call on its way would arrive with one that has ended, and Marketo's clocks

@@ -18,13 +18,13 @@ use futures_util::StreamExt;
 use serde::Deserialize;
 use serde_json::json;
 
-use super::answer::SimulatorResponse;
-use super::fault::{Fault, FaultEffect, Faults};
-use super::ledger::Call;
-use super::refusal::ApiRefusal;
-use super::route::Route;
-use super::rules::{MarketoModel, Part, Upload, text};
 use crate::form::{FormError, FormEvent, FormReader, PartHead};
+use crate::simulator::call_log::Call;
+use crate::simulator::error::ApiRefusal;
+use crate::simulator::faults::{Fault, FaultEffect, Faults};
+use crate::simulator::model::{MarketoModel, Part, Upload, text};
+use crate::simulator::response::SimulatorResponse;
+use crate::simulator::route::Route;
 
 /// The connection is to be closed without an answer.
 #[derive(Debug, thiserror::Error)]

@@ -5,12 +5,12 @@
 
 use std::time::Duration;
 
-use crate::job::{Counts, RemoteStatus};
-use crate::marketo::wire;
+use crate::domain::{Counts, RemoteStatus};
+use crate::marketo::types;
 
-use super::file::RowCounts;
-use super::ledger;
-use super::settings::Settings;
+use crate::simulator::call_log;
+use crate::simulator::row_outcomes::RowCounts;
+use crate::simulator::settings::Settings;
 
 /// The number of the first batch.
 const FIRST_ID: u64 = 1001;
@@ -127,10 +127,10 @@ impl Queue {
     }
 
     /// Fills in what a ledger says of imports.
-    pub fn report(&self, now: Duration, ledger: &mut ledger::CallLog) {
+    pub fn report(&self, now: Duration, ledger: &mut call_log::CallLog) {
         let started = || self.imports.iter().filter(|import| import.starts <= now);
         ledger.most_queued = self.most;
-        ledger.most_importing = ledger::most_at_once(started().map(|import| (import.starts, import.ends)));
+        ledger.most_importing = call_log::most_at_once(started().map(|import| (import.starts, import.ends)));
         ledger.busy = started().map(|import| import.ends.min(now) - import.starts).sum();
         ledger.imports = self.imports.iter().map(|import| import.record(now)).collect();
     }
@@ -151,12 +151,12 @@ impl Import {
     }
 
     /// The answer to the call that created it; however short the import, it has not ended yet.
-    pub fn receipt(&self) -> wire::Import {
+    pub fn receipt(&self) -> types::Import {
         let status = if self.accepted < self.starts { RemoteStatus::Queued } else { RemoteStatus::Importing };
-        let mut answer = wire::Import {
+        let mut answer = types::Import {
             batch_id: Some(self.id.to_string()),
             status: format!("{status:?}"),
-            ..wire::Import::default()
+            ..types::Import::default()
         };
         match &self.place {
             ImportPath::CustomObject(name) => answer.object_api_name = Some(name.clone()),
@@ -166,9 +166,9 @@ impl Import {
     }
 
     /// The answer to a status call.
-    pub fn answer(&self, now: Duration, settings: &Settings) -> wire::Import {
+    pub fn answer(&self, now: Duration, settings: &Settings) -> types::Import {
         let status = self.status(now);
-        let mut answer = wire::Import { status: format!("{status:?}"), ..self.receipt() };
+        let mut answer = types::Import { status: format!("{status:?}"), ..self.receipt() };
         let counts = match status {
             RemoteStatus::Queued => Counts::default(),
             RemoteStatus::Importing if !settings.counts_while_importing => Counts::default(),
@@ -223,8 +223,8 @@ impl Import {
         text
     }
 
-    fn record(&self, now: Duration) -> ledger::Import {
-        ledger::Import {
+    fn record(&self, now: Duration) -> call_log::Import {
+        call_log::Import {
             id: self.id,
             accepted: self.accepted,
             started: (self.starts <= now).then_some(self.starts),
@@ -253,7 +253,7 @@ mod tests {
                 now += Duration::from_secs(gap);
                 queue.push(now, ImportPath::Leads, None, RowCounts::default(), Duration::from_secs(takes));
             }
-            let mut ledger = ledger::CallLog::default();
+            let mut ledger = call_log::CallLog::default();
             queue.report(Duration::from_secs(10_000), &mut ledger);
             prop_assert!(ledger.most_importing <= 2);
             prop_assert!(queue.imports.is_sorted_by_key(|import| import.starts));

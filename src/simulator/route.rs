@@ -2,8 +2,8 @@
 
 use percent_encoding::percent_decode_str;
 
-use super::ledger::Call;
-use super::rules::{ImportPath, Report};
+use crate::simulator::call_log::Call;
+use crate::simulator::model::{ImportPath, Report};
 
 /// What a path stands for; the method is looked at later, since Marketo answers 605 only to one that may call at all.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::erase::ErasableData;
-use crate::job::{BatchKey, IllegalTransitionError, JobId};
+use crate::domain::{BatchKey, IllegalTransitionError, JobId};
+use crate::store::models::ErasableData;
 
 /// Why the store could not do as it was told. Nothing was changed, except where a variant says otherwise.
 #[derive(Clone, Debug, thiserror::Error)]

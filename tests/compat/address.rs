@@ -54,7 +54,7 @@ async fn a_raw_blank_in_the_query_is_taken() {
     let (http, _, answer) = raw(&town, create, &head, &upload).await;
     assert_eq!((http, &parsed(&answer)["success"]), (200, &json!(true)), "{answer}");
     let id = parsed(&answer)["result"][0]["batchId"].as_i64().expect("an id");
-    let job = serde_json::to_value(town.job(marqueue::job::JobId(id)).await).expect("a job is JSON");
+    let job = serde_json::to_value(town.job(marqueue::domain::JobId(id)).await).expect("a job is JSON");
     assert_eq!(job["target"]["status"], "On List", "{job}");
 }
 

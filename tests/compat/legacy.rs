@@ -4,7 +4,7 @@ use std::time::SystemTime;
 
 use bytes::Bytes;
 use futures_util::stream;
-use marqueue::job::{JobId, Source};
+use marqueue::domain::{JobId, Source};
 use reqwest::Method;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;

@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::process::Command;
 
-use marqueue::job::{JobId, Source};
+use marqueue::domain::{JobId, Source};
 use serde_json::json;
 
 use crate::house::{CRM, Program};

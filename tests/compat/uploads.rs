@@ -5,7 +5,7 @@ use std::process::Command;
 
 use bytes::Bytes;
 use futures_util::stream;
-use marqueue::job::{Format, JobId, Target};
+use marqueue::domain::{Format, JobId, Target};
 use reqwest::Method;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use marqueue::job::JobState;
+use marqueue::domain::JobState;
 use marqueue::simulator::{Call, Fault, FaultEffect};
 
 use crate::fake::{Answer, Fake};

@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use marqueue::job::{JobId, JobState};
+use marqueue::domain::{JobId, JobState};
 use marqueue::simulator::{Call, Fault, FaultEffect};
 use serde_json::{Value, json};
 

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering::SeqCst;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use marqueue::job::BatchState;
+use marqueue::domain::BatchState;
 use marqueue::simulator::{Call, Fault, FaultEffect, Settings};
 
 use crate::fake::{Answer, Fake};

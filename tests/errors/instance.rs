@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use marqueue::job::{BatchState, JobState};
+use marqueue::domain::{BatchState, JobState};
 use marqueue::simulator::{Call, Code, Fault, FaultEffect};
 
 use crate::support::{Town, quick};

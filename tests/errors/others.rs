@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use marqueue::job::BatchState;
+use marqueue::domain::BatchState;
 use marqueue::simulator::{Call, Fault, FaultEffect, Settings};
 
 use crate::support::{Town, leads, quick};

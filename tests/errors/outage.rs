@@ -4,7 +4,7 @@ use std::net::TcpListener;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use marqueue::job::{JobId, JobState};
+use marqueue::domain::{JobId, JobState};
 use serde_json::json;
 
 use crate::fake::{Answer, Fake};

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use marqueue::job::{BatchState, JobState};
+use marqueue::domain::{BatchState, JobState};
 use marqueue::simulator::{Call, Corruption, Fault, FaultEffect, Settings};
 
 use crate::fake::{Answer, Fake};

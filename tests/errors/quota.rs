@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use jiff::tz::Offset;
 use marqueue::clock::Clock;
-use marqueue::job::JobState;
+use marqueue::domain::JobState;
 use marqueue::simulator::{Call, Fault, FaultEffect};
 
 use crate::support::{Town, quick};

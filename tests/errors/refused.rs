@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use marqueue::job::{BatchState, JobState};
+use marqueue::domain::{BatchState, JobState};
 use marqueue::simulator::{Call, Fault, FaultEffect};
 
 use crate::fake::{Answer, Fake};

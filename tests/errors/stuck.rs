@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use marqueue::job::{BatchState, JobId, JobState};
+use marqueue::domain::{BatchState, JobId, JobState};
 use marqueue::simulator::{Call, Fault, FaultEffect};
 use serde_json::{Value, json};
 

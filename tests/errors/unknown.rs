@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use marqueue::job::{BatchState, JobState};
+use marqueue::domain::{BatchState, JobState};
 use marqueue::simulator::{Call, Code, Corruption, Fault, FaultEffect};
 use serde_json::json;
 
@@ -99,7 +99,7 @@ async fn lost_answers_about_one_file_have_an_end_while_others_succeed() {
     assert!(error.contains("given up after 2 attempts; whether Marketo has the last one is unknown"), "{error}");
 }
 
-async fn held() -> (Town, marqueue::job::JobId, u64) {
+async fn held() -> (Town, marqueue::domain::JobId, u64) {
     let mut town = Town::new(quick()).await;
     town.config = "unknown_outcome = \"hold\"\n".into();
     town.start().await;

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::stream;
-use marqueue::api::client::{Client, ClientError, NewFile};
-use marqueue::job::Target;
+use marqueue::client::{Client, ClientError, NewFile};
+use marqueue::domain::Target;
 use rand::RngExt;
 use tokio::sync::Semaphore;
 use tokio::time::sleep;

@@ -5,8 +5,8 @@ use std::fmt;
 use std::path::Path;
 use std::time::Duration;
 
-use marqueue::api::client::{Client, ClientError, JobFile};
-use marqueue::job::JobId;
+use marqueue::client::{Client, ClientError, JobFile};
+use marqueue::domain::JobId;
 use marqueue::simulator::Settings;
 use marqueue::store::Job;
 use rand::RngExt;

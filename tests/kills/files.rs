@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::ops::Range;
 
-use marqueue::job::{Format, JobState, Target};
+use marqueue::domain::{Format, JobState, Target};
 use rand::RngExt;
 use rand::rngs::Xoshiro256PlusPlus;
 use sha2::{Digest, Sha256};

@@ -6,7 +6,7 @@ use std::fmt;
 use std::time::Duration;
 
 use marqueue::simulator::CallLog;
-use marqueue::simulator::ledger::Import;
+use marqueue::simulator::call_log::Import;
 
 use super::files::{End, File};
 use super::sent::{self, Sent};

@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use marqueue::job::{JobId, JobState};
-use marqueue::simulator::ledger::{Create, File as SentFile, Outcome};
+use marqueue::domain::{JobId, JobState};
+use marqueue::simulator::call_log::{Create, File as SentFile, Outcome};
 
 use super::judge::{Promise, judge};
 use super::story::{Dropped, Heard, Life, Story};

@@ -3,9 +3,10 @@
 
 use std::collections::BTreeSet;
 
-use marqueue::job::BatchState;
-use marqueue::simulator::ledger::Outcome;
-use marqueue::store::{Batch, Job, PauseKind};
+use marqueue::domain::BatchState;
+use marqueue::domain::instance::PauseKind;
+use marqueue::simulator::call_log::Outcome;
+use marqueue::store::{Batch, Job};
 
 use super::clients::LOOK;
 use super::episode::client;

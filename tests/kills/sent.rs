@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 use std::time::Duration;
 
-use marqueue::job::Target;
-use marqueue::simulator::ledger::{Create, Outcome};
+use marqueue::domain::Target;
+use marqueue::simulator::call_log::{Create, Outcome};
 
 use super::files::File;
 use super::story::Story;

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use marqueue::job::JobId;
+use marqueue::domain::JobId;
 use marqueue::simulator::CallLog;
 use marqueue::store::Job;
 

@@ -5,10 +5,11 @@ use std::ops::Range;
 use std::time::Duration;
 
 use marqueue::clock::from_ms;
-use marqueue::job::{Counts, JobId, RemoteStatus, Target};
+use marqueue::domain::row_counts::RowCounts;
+use marqueue::domain::{Counts, JobId, RemoteStatus, Target};
 use marqueue::simulator::CallLog;
-use marqueue::simulator::ledger::{Create, File as SentFile, Import, Outcome};
-use marqueue::store::{Job, RowCounts};
+use marqueue::simulator::call_log::{Create, File as SentFile, Import, Outcome};
+use marqueue::store::Job;
 
 use super::files::File;
 use super::story::{Dropped, Found, Heard, Life, Limits, Story};

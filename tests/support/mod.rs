@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
-use marqueue::job::{BatchState, JobId};
+use marqueue::domain::{BatchState, JobId};
 use marqueue::simulator::{Settings, Simulator};
 use marqueue::store::Job;
 use serde_json::Value;

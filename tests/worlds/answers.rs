@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use marqueue::job::{BatchKey, BatchState, Counts, Event, FailureScope, RemoteStatus};
+use marqueue::domain::instance::{Pause, PauseKind};
+use marqueue::domain::{BatchKey, BatchState, Counts, Event, FailureScope, RemoteStatus};
 use marqueue::marketo::{ErrorAction, UploadError};
-use marqueue::schedule::outcome::{
+use marqueue::scheduler::outcome::{
     FailedUpload, InstanceAction, PollRetry, PreviousPoll, believed_wait, fetch_failed, instance_action, is_refusal,
     overdue_event, poll_event, poll_failed, unknown_status_event,
 };
-use marqueue::store::{Pause, PauseKind};
 
 use super::{Done, Lie, Next, World};
 use crate::worker::{Answer, Report, Stage, Task, Worker};

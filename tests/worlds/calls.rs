@@ -2,13 +2,13 @@
 
 use std::time::Instant;
 
-use marqueue::job::{BatchKey, BatchState, DeferReason, Event};
-use marqueue::marketo::wire::ApiError;
+use marqueue::domain::instance::PauseKind;
+use marqueue::domain::{BatchKey, BatchState, DeferReason, Event};
+use marqueue::marketo::types::ApiError;
 use marqueue::marketo::{Decision, ErrorAction, ReportKind, UploadError, classify};
-use marqueue::schedule::outcome::{FailedUpload, may_have_report, service_backoff_until};
-use marqueue::schedule::{day_of, may_still_upload, next_day};
+use marqueue::scheduler::outcome::{FailedUpload, may_have_report, service_backoff_until};
+use marqueue::scheduler::{day_of, may_still_upload, next_day};
 use marqueue::simulator::Call;
-use marqueue::store::PauseKind;
 use rand::RngExt;
 
 use super::marketo::reading;

@@ -9,10 +9,12 @@ use std::time::Duration;
 use jiff::Timestamp;
 use marqueue::clock::after;
 use marqueue::config;
-use marqueue::job::{BatchKey, BatchState, Event, FailureScope, JobId, JobState};
+use marqueue::domain::batch::BatchProgress;
+use marqueue::domain::instance::PauseKind;
+use marqueue::domain::{BatchKey, BatchState, Event, FailureScope, JobId, JobState};
 use marqueue::marketo::ErrorAction;
-use marqueue::schedule::{Plan, SchedulingRules, Step, Work};
-use marqueue::store::{BatchProgress, PauseKind, Snapshot};
+use marqueue::scheduler::{Plan, SchedulingRules, Step, Work};
+use marqueue::store::Snapshot;
 
 use super::promise::{Broken, Held, Promise};
 use super::shelf::Shelf;

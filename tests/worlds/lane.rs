@@ -3,11 +3,11 @@
 use std::collections::HashMap;
 
 use marqueue::clock::{after, from_ms};
-use marqueue::job::{BatchKey, BatchState, Event, FailureScope};
+use marqueue::domain::instance::PauseKind;
+use marqueue::domain::{BatchKey, BatchState, Event, FailureScope};
 use marqueue::marketo::{Decision, EarlierCallTimes, SlidingWindow};
-use marqueue::schedule::{Plan, Step, Work, plan};
+use marqueue::scheduler::{Plan, Step, Work, plan};
 use marqueue::simulator::Call;
-use marqueue::store::PauseKind;
 use rand::RngExt;
 
 use super::{Daemon, Lie, Next, Stray, World};

@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use marqueue::config::UnknownOutcome;
-use marqueue::job::{BatchState, JobId, JobState};
-use marqueue::schedule::SchedulingRules;
+use marqueue::domain::batch::BatchProgress;
+use marqueue::domain::{BatchState, JobId, JobState};
+use marqueue::scheduler::SchedulingRules;
 use marqueue::simulator::Settings;
-use marqueue::simulator::rules::MarketoModel;
-use marqueue::store::BatchProgress;
+use marqueue::simulator::model::MarketoModel;
 
 use super::{Done, Lie, Outage, World};
 use crate::promise::Held;

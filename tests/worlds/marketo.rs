@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use marqueue::job::{BatchKey, RemoteStatus};
-use marqueue::marketo::wire::ApiError;
+use marqueue::domain::{BatchKey, RemoteStatus};
+use marqueue::marketo::types::ApiError;
 use marqueue::marketo::{ErrorAction, UploadError, classify};
-use marqueue::simulator::rules::{self, ImportPath, Part};
+use marqueue::simulator::model;
+use marqueue::simulator::model::{ImportPath, Part};
 use marqueue::simulator::{ApiRefusal, Call};
 use rand::RngExt;
 
@@ -55,8 +56,8 @@ impl World {
             },
             Task::Collect(report) => {
                 let report = match report {
-                    Report::Failures => rules::Report::Failures,
-                    Report::Warnings => rules::Report::Warnings,
+                    Report::Failures => model::Report::Failures,
+                    Report::Warnings => model::Report::Warnings,
                 };
                 match self.marketo.report(self.at, &ImportPath::Leads, &id, report) {
                     Ok(bytes) => Answer::Report { there: !bytes.is_empty() && !matches!(fate, Fate::Late) },
@@ -97,7 +98,7 @@ impl World {
         }
         let mut query = BTreeMap::from([("format".to_owned(), "csv".to_owned())]);
         list.map(|list| query.insert("listId".into(), list.to_string()));
-        let upload = rules::Upload {
+        let upload = model::Upload {
             place: ImportPath::Leads,
             path: String::new(),
             query,

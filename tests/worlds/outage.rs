@@ -1,6 +1,6 @@
 //! Outages of Marketo: for a while every create fails in one way, and every other call too where nothing can answer it.
 
-use marqueue::marketo::wire::ApiError;
+use marqueue::marketo::types::ApiError;
 use marqueue::marketo::{ErrorAction, UploadError, classify};
 use rand::RngExt;
 

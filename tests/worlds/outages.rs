@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use marqueue::config::UnknownOutcome;
-use marqueue::job::{BatchState, JobState};
+use marqueue::domain::{BatchState, JobState};
 
 use super::world::{Outage, World};
 

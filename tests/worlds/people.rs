@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use marqueue::clock::after;
-use marqueue::job::{BatchState, Event, IMPORT_LIFETIME, JobId};
+use marqueue::domain::instance::PauseKind;
+use marqueue::domain::{BatchState, Event, IMPORT_LIFETIME, JobId};
 use marqueue::marketo::Decision;
-use marqueue::store::PauseKind;
 use rand::RngExt;
 
 use super::outage::Outage;

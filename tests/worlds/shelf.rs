@@ -8,11 +8,13 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use marqueue::clock::after;
-use marqueue::job::{
+use marqueue::domain::batch::BatchProgress;
+use marqueue::domain::instance::InstanceState;
+use marqueue::domain::{
     BatchKey, BatchState, DeferReason, Event, IllegalTransitionError, JobId, JobState, job_state, transition,
 };
 use marqueue::marketo::EarlierCallTimes;
-use marqueue::store::{BatchProgress, InFlightBatch, InstanceState, PendingBatch, Snapshot};
+use marqueue::store::{InFlightBatch, PendingBatch, Snapshot};
 
 /// As `PACES` and `CANDIDATES` of `store::snapshot`.
 const PACES: usize = 20;

@@ -3,9 +3,9 @@
 //!
 //! What follows from an answer is decided by the real functions of `schedule::outcome`.
 
-use marqueue::job::{BatchKey, Counts, RemoteStatus};
+use marqueue::domain::{BatchKey, Counts, RemoteStatus};
 use marqueue::marketo::{ErrorAction, UploadError};
-use marqueue::schedule::Work;
+use marqueue::scheduler::Work;
 
 /// What a worker is to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

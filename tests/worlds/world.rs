@@ -6,13 +6,15 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use marqueue::clock::{after, from_ms};
-use marqueue::config::{self, Config, UnknownOutcome};
-use marqueue::job::{BatchKey, BatchState, Event, JobId};
+use marqueue::config;
+use marqueue::config::{Config, UnknownOutcome};
+use marqueue::domain::instance::Pause;
+use marqueue::domain::{BatchKey, BatchState, Event, JobId};
 use marqueue::marketo::SlidingWindow;
-use marqueue::schedule::{SchedulingRules, Work, next_day};
+use marqueue::scheduler::{SchedulingRules, Work, next_day};
 use marqueue::simulator::Settings;
-use marqueue::simulator::rules::MarketoModel;
-use marqueue::store::{Pause, Snapshot};
+use marqueue::simulator::model::MarketoModel;
+use marqueue::store::Snapshot;
 use rand::rngs::Xoshiro256PlusPlus;
 use rand::{RngExt, SeedableRng};
 

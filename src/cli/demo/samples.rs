@@ -4,7 +4,7 @@
 
 use csv::WriterBuilder;
 
-use crate::job::{Format, Target};
+use crate::domain::{Format, Target};
 
 const FIRST: [&str; 13] =
     ["Ada", "Grace", "Alan", "Edsger", "Barbara", "Donald", "Radia", "Ken", "Frances", "John", "Hedy", "Tim", "Zoë"];

@@ -5,7 +5,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use jiff::{SignedDuration, Timestamp};
 
-use super::finding::Finding;
+use crate::cli::doctor::finding::Finding;
 use crate::clock::Clock;
 use crate::config::{Config, Instance};
 use crate::marketo::{Client, TokenError};
@@ -82,8 +82,8 @@ fn clock(ahead: Option<SignedDuration>) -> Finding {
 
 #[cfg(test)]
 mod tests {
-    use super::super::finding::State;
     use super::*;
+    use crate::cli::doctor::finding::State;
 
     #[test]
     fn a_clock_that_is_more_than_a_minute_off_is_a_fault() {

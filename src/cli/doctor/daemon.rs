@@ -5,12 +5,12 @@ use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::Path;
 use std::time::Duration;
 
-use super::disk;
-use super::finding::Finding;
-use crate::api::client::{Client, ClientError};
-use crate::api::types::{InstanceStatus, Status};
+use crate::api::dto::{InstanceStatus, Status};
 use crate::cli::GlobalArgs;
-use crate::cli::text::time;
+use crate::cli::doctor::disk;
+use crate::cli::doctor::finding::Finding;
+use crate::cli::format::time;
+use crate::client::{Client, ClientError};
 use crate::config::Config;
 use crate::daemon::connections;
 

@@ -6,9 +6,9 @@ use std::path::Path;
 
 use rustix::fs::Access;
 
-use super::disk;
-use super::finding::Finding;
-use crate::cli::text::count;
+use crate::cli::doctor::disk;
+use crate::cli::doctor::finding::Finding;
+use crate::cli::format::count;
 use crate::config::Config;
 use crate::store::{InspectError, InspectionReport, inspect, resolve_path};
 

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{Access, access, statfs, statvfs};
 use rustix::process::geteuid;
 
-use super::finding::Finding;
+use crate::cli::doctor::finding::Finding;
 use crate::config::Config;
 use crate::store::resolve_path;
 
@@ -131,8 +131,8 @@ fn room(free: u64, largest: u64, folder: &Path) -> Finding {
 
 #[cfg(test)]
 mod tests {
-    use super::super::finding::State;
     use super::*;
+    use crate::cli::doctor::finding::State;
 
     #[test]
     fn a_network_is_a_fault_and_what_does_not_last_a_warning() {

@@ -2,11 +2,11 @@
 
 use std::path::Path;
 
-use super::disk;
-use super::finding::Finding;
-use crate::cli::text::count;
+use crate::cli::doctor::disk;
+use crate::cli::doctor::finding::Finding;
+use crate::cli::format::count;
 use crate::config::Config;
-use crate::intake::rejected_files;
+use crate::drop_folder::rejected_files;
 
 const CHECK: &str = "drop folder";
 

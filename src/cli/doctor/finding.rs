@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::cli::text::{sanitize, table};
+use crate::cli::format::{sanitize, table};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]

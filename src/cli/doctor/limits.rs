@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::finding::Finding;
+use crate::cli::doctor::finding::Finding;
 use crate::config::{Config, Instance, Limits, Retention};
 
 /// Marketo's own, for all that use an instance together; the configuration's checks keep ours within them.
@@ -65,8 +65,8 @@ fn retention(retention: &Retention) -> Finding {
 mod tests {
     use std::path::Path;
 
-    use super::super::finding::State;
     use super::*;
+    use crate::cli::doctor::finding::State;
 
     fn found(base: &str, lines: &str) -> Vec<Finding> {
         let text = format!("[instances.default]\nbase_url = '{base}'\nclient_id = 'i'\nclient_secret = 's'\n{lines}");

@@ -6,15 +6,15 @@ use futures_util::future::join_all;
 use tokio::net::{UdpSocket, lookup_host};
 use url::Url;
 
-use super::finding::Finding;
-use crate::api;
+use crate::cli::doctor::finding::Finding;
+use crate::client;
 use crate::config::{Config, Instance};
 use crate::marketo::Client;
 
 const ADVICE: &str = "give the daemon Marketo's own address; where a name server of yours leads Marketo's name here, the \
                       daemon has to use another";
 
-pub async fn check_loops(config: &Config, own: &api::client::Client) -> Vec<Finding> {
+pub async fn check_loops(config: &Config, own: &client::Client) -> Vec<Finding> {
     let own = own.daemon_id().await.ok().flatten();
     let looks = config.instances.iter().map(|(name, instance)| ask(name, instance, config.api.listen, own.as_deref()));
     join_all(looks).await.into_iter().flatten().collect()

@@ -7,11 +7,11 @@ use jiff::tz::TimeZone;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 
-use super::finding::Finding;
-use crate::api::server::Tls;
-use crate::cli::text::time;
+use crate::cli::doctor::finding::Finding;
+use crate::cli::format::time;
 use crate::clock::Clock;
 use crate::config::{Config, TlsFiles};
+use crate::http_server::Tls;
 
 const CHECK: &str = "TLS files";
 
@@ -100,8 +100,8 @@ fn moment(tag: u8, text: &[u8]) -> Option<Timestamp> {
 mod tests {
     use std::path::Path;
 
-    use super::super::finding::State;
     use super::*;
+    use crate::cli::doctor::finding::State;
 
     fn files() -> TlsFiles {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/tls");

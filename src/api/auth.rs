@@ -1,0 +1,5 @@
+//! Authentication: identity of a request, access tokens, and delays for wrong logins.
+
+pub mod identity;
+pub mod login_throttle;
+pub mod tokens;

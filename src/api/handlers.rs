@@ -1,0 +1,12 @@
+//! Handlers of the native API: one module for each group of routes.
+
+pub(super) mod backup;
+pub mod create;
+pub(super) mod erase;
+pub(super) mod events;
+pub(super) mod health;
+pub(super) mod jobs;
+pub(super) mod reports;
+pub(super) mod retry;
+pub(super) mod settle;
+pub(super) mod status;

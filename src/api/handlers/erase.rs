@@ -1,0 +1,80 @@
+//! What is erased on a client's word? One job, or all that is due; with `dry_run` it is only said.
+
+use axum::Json;
+use axum::extract::State;
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use crate::api::SharedState;
+use crate::api::auth::identity::RequestConnection;
+use crate::api::dto::Problem;
+use crate::api::problem::{PathSegment, Query, job_id};
+use crate::retention::{EraseReport, RetentionRun};
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct EraseQuery {
+    /// Only say what would be erased.
+    #[schemars(with = "Option<bool>")]
+    dry_run: Option<String>,
+}
+
+impl EraseQuery {
+    fn dry_run(&self) -> Result<bool, Problem> {
+        match self.dry_run.as_deref() {
+            None | Some("" | "false") => Ok(false),
+            Some("true") => Ok(true),
+            Some(other) => Err(Problem::bad_request(format!("dry_run must be true or false, not \"{other}\""))),
+        }
+    }
+}
+
+pub(crate) async fn job(
+    State(daemon): State<SharedState>,
+    connection: RequestConnection,
+    PathSegment(id): PathSegment,
+    Query(how): Query<EraseQuery>,
+) -> Result<Json<EraseReport>, Problem> {
+    let (id, dry_run) = (job_id(&id)?, how.dry_run()?);
+    connection.check_may_wait()?;
+    let keeper = daemon.keeper.clone();
+    let erasure = run_detached(async move { keeper.erase(id, dry_run).await }).await?;
+    if !dry_run {
+        tracing::info!(job = %id, bytes = erasure.bytes, clean = erasure.clean, "erased by a client");
+    }
+    Ok(Json(erasure))
+}
+
+pub(crate) async fn due(
+    State(daemon): State<SharedState>,
+    connection: RequestConnection,
+    Query(how): Query<EraseQuery>,
+) -> Result<Json<RetentionRun>, Problem> {
+    let dry_run = how.dry_run()?;
+    connection.check_may_wait()?;
+    let keeper = daemon.keeper.clone();
+    let pass = run_detached(async move { keeper.run_once(dry_run).await }).await?;
+    if !dry_run {
+        tracing::info!(
+            content = pass.content.jobs,
+            reports = pass.reports.jobs,
+            records = pass.records.jobs,
+            clean = pass.clean,
+            "what is due was erased by a client"
+        );
+    }
+    Ok(Json(pass))
+}
+
+/// Goes on to its end also where the client does not wait for it.
+async fn run_detached<T: Send + 'static>(
+    work: impl Future<Output = Result<T, crate::store::StoreError>> + Send + 'static,
+) -> Result<T, Problem> {
+    match tokio::spawn(work).await {
+        Ok(done) => Ok(done?),
+        Err(_) => Err(Problem::plain(
+            axum::http::StatusCode::INTERNAL_SERVER_ERROR,
+            "the work broke off; the daemon's log says why",
+        )),
+    }
+}

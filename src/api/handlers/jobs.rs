@@ -1,0 +1,180 @@
+//! How do jobs stand? List, show and wait, history, explain, cancel.
+
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::State;
+use jiff::SignedDuration;
+use schemars::JsonSchema;
+use serde::Deserialize;
+use tokio::sync::broadcast::error::RecvError;
+
+use crate::api::auth::identity::{Identity, RequestConnection};
+use crate::api::dto::{History, JobsPage, Problem};
+use crate::api::problem::{PathSegment, Query, job_id};
+use crate::api::{AppState, SharedState};
+use crate::domain::{JobId, JobState};
+use crate::scheduler::explain::Explanation;
+use crate::scheduler::{SchedulingRules, explain as reasons};
+use crate::store::{ChangeEvent, Job};
+
+const DEFAULT_LIMIT: u32 = 50;
+const MAX_LIMIT: u32 = 10_000;
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ListQuery {
+    /// Only those in this state.
+    #[schemars(with = "Option<JobState>")]
+    state: Option<String>,
+    /// How many; 50 unless it is said.
+    #[schemars(with = "Option<u32>", range(min = 1, max = 10_000))]
+    limit: Option<String>,
+    /// Only those with an id below this one: `next_before` of the page before.
+    #[schemars(with = "Option<JobId>")]
+    before: Option<String>,
+}
+
+pub(crate) async fn list(
+    State(daemon): State<SharedState>,
+    caller: Identity,
+    Query(page): Query<ListQuery>,
+) -> Result<Json<JobsPage>, Problem> {
+    // An empty parameter is one that was left out, as `?state=&limit=` in the contract shows it.
+    let given = |text: Option<String>| text.filter(|text| !text.is_empty());
+    let state = given(page.state).map(|word| word.parse::<JobState>()).transpose()?;
+    let before = given(page.before).map(|id| job_id(&id)).transpose()?;
+    let limit = match given(page.limit) {
+        None => DEFAULT_LIMIT,
+        Some(text) => match text.parse() {
+            Ok(limit @ 1..=MAX_LIMIT) => limit,
+            _ => return Err(Problem::bad_request(format!("limit must be from 1 to {MAX_LIMIT}, not \"{text}\""))),
+        },
+    };
+    // One more than asked for tells whether there is a next page.
+    let mut jobs = match &caller {
+        Identity::User { .. } => daemon.store.jobs(state, limit + 1, before).await?,
+        Identity::Client(client) => {
+            daemon.store.jobs_of(&client.id, client.instances.as_deref(), state, limit + 1, before).await?
+        }
+    };
+    let more = jobs.len() > limit as usize;
+    jobs.truncate(limit as usize);
+    let next_before = if more { jobs.last().map(|job| job.id) } else { None };
+    Ok(Json(JobsPage { jobs, next_before }))
+}
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct WaitQuery {
+    /// A duration such as `30s`: the answer comes when the job has ended, or then. An hour is the most. Where too many
+    /// answers wait it comes at once.
+    wait: Option<String>,
+}
+
+/// The longest that one request waits; a client that wants more asks again.
+const MAX_WAIT: Duration = Duration::from_secs(3600);
+
+pub(crate) async fn show(
+    State(daemon): State<SharedState>,
+    connection: RequestConnection,
+    PathSegment(id): PathSegment,
+    Query(WaitQuery { wait }): Query<WaitQuery>,
+) -> Result<Json<Job>, Problem> {
+    let id = job_id(&id)?;
+    let Some(wait) = wait.filter(|wait| !wait.is_empty()) else { return Ok(Json(daemon.store.job(id).await?)) };
+    let wait = wait
+        .parse::<SignedDuration>()
+        .ok()
+        .and_then(|wait| Duration::try_from(wait).ok())
+        .ok_or_else(|| Problem::bad_request(format!("wait must be a duration such as 30s, not \"{wait}\"")))?;
+    if !connection.may_wait() {
+        return Ok(Json(daemon.store.job(id).await?));
+    }
+    Ok(Json(wait_for_end(&daemon, id, wait.min(MAX_WAIT)).await?))
+}
+
+/// The job when it has ended, or as it is after `wait`.
+async fn wait_for_end(daemon: &AppState, id: JobId, wait: Duration) -> Result<Job, Problem> {
+    let deadline = tokio::time::Instant::now() + wait;
+    // Listens before it looks, so that an end between the two is not missed.
+    let mut changes = daemon.store.subscribe();
+    loop {
+        let job = daemon.store.job(id).await?;
+        if job.state.is_terminal() {
+            return Ok(job);
+        }
+        let about_it = async {
+            loop {
+                match changes.recv().await {
+                    Ok(ChangeEvent::Job(changed)) if changed == id => return,
+                    // Some were missed; this one may be among them.
+                    Err(RecvError::Lagged(_) | RecvError::Closed) => return,
+                    Ok(_) => {}
+                }
+            }
+        };
+        tokio::select! {
+            () = about_it => {}
+            () = tokio::time::sleep_until(deadline) => return Ok(daemon.store.job(id).await?),
+            () = daemon.stop.cancelled() => return Ok(job),
+        }
+    }
+}
+
+pub(crate) async fn history(
+    State(daemon): State<SharedState>,
+    PathSegment(id): PathSegment,
+) -> Result<Json<History>, Problem> {
+    Ok(Json(History { history: daemon.store.history(job_id(&id)?).await? }))
+}
+
+pub(crate) async fn explain(
+    State(daemon): State<SharedState>,
+    PathSegment(id): PathSegment,
+) -> Result<Json<Explanation>, Problem> {
+    let job = daemon.store.job(job_id(&id)?).await?;
+    let Some(lane) = daemon.scheduler(&job.instance) else {
+        let detail = format!("instance \"{}\" is not in the configuration any more, so its jobs wait", job.instance);
+        return Err(Problem::plain(axum::http::StatusCode::CONFLICT, detail));
+    };
+    let now = daemon.clock.now();
+    let ahead = daemon.store.blocking_job_in_group(&job).await?;
+    let snapshot = lane.snapshot(now).await?;
+    Ok(Json(reasons::explain(
+        &job,
+        ahead,
+        &snapshot,
+        &SchedulingRules::from_instance(&lane.config()),
+        lane.next_call_at(now),
+        now,
+    )))
+}
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct CancelQuery {
+    /// `true`: also gives up imports that Marketo has not ended within `max_import_time`.
+    #[schemars(with = "Option<bool>")]
+    abandon: Option<String>,
+}
+
+pub(crate) async fn cancel(
+    State(daemon): State<SharedState>,
+    PathSegment(id): PathSegment,
+    Query(CancelQuery { abandon }): Query<CancelQuery>,
+) -> Result<Json<Job>, Problem> {
+    let (id, now) = (job_id(&id)?, daemon.clock.now());
+    let abandon = match abandon.as_deref() {
+        None | Some("" | "false") => false,
+        Some("true") => true,
+        Some(other) => return Err(Problem::bad_request(format!("abandon must be true or false, not \"{other}\""))),
+    };
+    if abandon {
+        daemon.store.abandon(id, now).await?
+    } else {
+        daemon.store.cancel(id, now).await?
+    };
+    tracing::info!(job = %id, abandon, "cancelled by a client");
+    Ok(Json(daemon.store.job(id).await?))
+}

@@ -1,0 +1,181 @@
+//! Which files belong to a job? The one dropped in, and its batches' failure and warning files as one.
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::http::header::{CONTENT_DISPOSITION, CONTENT_LENGTH, CONTENT_TYPE};
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use futures_util::stream;
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use crate::api::SharedState;
+use crate::api::dto::Problem;
+use crate::api::problem::{PathSegment, Query, job_id};
+use crate::delimited::Joiner;
+use crate::domain::Format;
+use crate::store::{ContentReader, ErasableData, FileKind, Job, Store};
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ReportQuery {
+    /// Of this batch only.
+    part: Option<u32>,
+}
+
+pub(crate) async fn failures(
+    State(daemon): State<SharedState>,
+    PathSegment(id): PathSegment,
+    Query(ReportQuery { part }): Query<ReportQuery>,
+) -> Result<Response, Problem> {
+    report(&daemon.store, &id, part, FileKind::Failures).await
+}
+
+pub(crate) async fn warnings(
+    State(daemon): State<SharedState>,
+    PathSegment(id): PathSegment,
+    Query(ReportQuery { part }): Query<ReportQuery>,
+) -> Result<Response, Problem> {
+    report(&daemon.store, &id, part, FileKind::Warnings).await
+}
+
+async fn report(store: &Store, id: &str, part: Option<u32>, kind: FileKind) -> Result<Response, Problem> {
+    let job = store.job(job_id(id)?).await?;
+    let joined = JoinedReport::open(store, &job, kind, part).await?;
+    let name = format!("job-{}-{}.csv", job.id, kind.as_str());
+    let body = stream::try_unfold(joined, async |mut joined| {
+        let piece = joined.next().await.map_err(|problem| problem.detail)?;
+        Ok::<_, String>(piece.map(|piece| (Bytes::from(piece), joined)))
+    });
+    Ok(([(CONTENT_TYPE, "text/csv; charset=utf-8".to_owned()), attachment(&name)], Body::from_stream(body))
+        .into_response())
+}
+
+pub(crate) async fn file(State(daemon): State<SharedState>, PathSegment(id): PathSegment) -> Result<Response, Problem> {
+    let job = daemon.store.job(job_id(&id)?).await?;
+    job.still_has(ErasableData::Content)?;
+    let mut content = daemon.store.content(job.id, FileKind::File, 0, 0, job.bytes);
+    // Asked for before the answer begins, so that content that is gone is a refusal and not a broken answer.
+    let first = content.next().await?;
+    let body = stream::try_unfold((first, content), async |(first, mut content)| {
+        let piece = match first {
+            Some(first) => Some(first),
+            None => content.next().await?,
+        };
+        Ok::<_, crate::store::StoreError>(piece.map(|piece| (Bytes::from(piece), (None, content))))
+    });
+    let kind = match job.format {
+        Format::Csv | Format::Ssv => "text/csv; charset=utf-8",
+        Format::Tsv => "text/tab-separated-values; charset=utf-8",
+    };
+    let headers = [(CONTENT_TYPE, kind.to_owned()), (CONTENT_LENGTH, job.bytes.to_string()), attachment(&job.filename)];
+    Ok((headers, Body::from_stream(body)).into_response())
+}
+
+fn attachment(name: &str) -> (axum::http::HeaderName, String) {
+    let plain: String = name
+        .chars()
+        .map(|letter| if letter.is_ascii_graphic() && letter != '"' && letter != '\\' { letter } else { '_' })
+        .collect();
+    (CONTENT_DISPOSITION, format!("attachment; filename=\"{plain}\""))
+}
+
+/// The failure or warning files of a job's batches as one: one header, then all rows, in the order of the file.
+pub(crate) struct JoinedReport {
+    /// The parts that are still to come, the next one last.
+    parts: Vec<(u32, ContentReader)>,
+    joiner: Joiner,
+    at: Option<ContentReader>,
+}
+
+impl JoinedReport {
+    /// # Errors
+    /// 404 where there is no such file; 409 where the batches' columns differ, so that no one file can be made of theirs.
+    pub async fn open(store: &Store, job: &Job, kind: FileKind, part: Option<u32>) -> Result<JoinedReport, Problem> {
+        if let Some(part) = part
+            && !job.batches.iter().any(|batch| batch.part == part)
+        {
+            return Err(Problem::plain(StatusCode::NOT_FOUND, format!("job {} has no part {part}", job.id)));
+        }
+        let sizes: Vec<(u32, u64)> = job
+            .batches
+            .iter()
+            .filter(|batch| part.is_none_or(|part| batch.part == part))
+            .filter_map(|batch| {
+                let bytes = match kind {
+                    FileKind::Failures => batch.failures_bytes,
+                    _ => batch.warnings_bytes,
+                };
+                bytes.map(|bytes| (batch.part, bytes))
+            })
+            .collect();
+        if sizes.is_empty() {
+            let detail = if job.state.is_terminal() {
+                format!("job {} has no {} file: {}", job.id, kind.as_str(), why_none(job, kind, part))
+            } else {
+                format!("job {} has no {} file yet: it is {}", job.id, kind.as_str(), job.state)
+            };
+            return Err(Problem::of_kind(StatusCode::NOT_FOUND, "no-report", "There is no such file", detail));
+        }
+        job.still_has(ErasableData::Reports)?;
+        let open = |&(part, bytes): &(u32, u64)| (part, store.content(job.id, kind, part, 0, bytes));
+        if sizes.len() > 1 {
+            compare_headers(sizes.iter().map(open)).await?;
+        }
+        Ok(JoinedReport { parts: sizes.iter().map(open).rev().collect(), joiner: Joiner::new(), at: None })
+    }
+
+    /// The next bytes; none at the end.
+    pub async fn next(&mut self) -> Result<Option<Vec<u8>>, Problem> {
+        loop {
+            let mut out = Vec::new();
+            let Some(content) = &mut self.at else {
+                let Some((part, content)) = self.parts.pop() else { return Ok(None) };
+                self.joiner.begin(part);
+                self.at = Some(content);
+                continue;
+            };
+            match content.next().await? {
+                Some(piece) => self.joiner.push(&piece, &mut out)?,
+                None => {
+                    self.joiner.end(&mut out)?;
+                    self.at = None;
+                }
+            }
+            if !out.is_empty() {
+                return Ok(Some(out));
+            }
+        }
+    }
+}
+
+/// Why an ended job has no such file, by what Marketo counted.
+fn why_none(job: &Job, kind: FileKind, part: Option<u32>) -> String {
+    let of_part = part.and_then(|part| job.batches.iter().find(|batch| batch.part == part)).map(|batch| batch.rows);
+    let rows = of_part.unwrap_or(job.rows);
+    match if kind == FileKind::Failures { rows.failed } else { rows.warned } {
+        Some(0) => "Marketo counted no row for it".to_owned(),
+        Some(counted) => format!("Marketo counted {counted} rows for it, and gave none or an empty one"),
+        None => "Marketo gave neither a count nor a file".to_owned(),
+    }
+}
+
+/// Whether the files' headers are the same, before any of an answer is sent that could not be ended.
+async fn compare_headers(parts: impl Iterator<Item = (u32, ContentReader)>) -> Result<(), Problem> {
+    let (mut joiner, mut out) = (Joiner::new(), Vec::new());
+    for (part, mut content) in parts {
+        joiner.begin(part);
+        while !joiner.in_rows() {
+            let Some(piece) = content.next().await? else { break };
+            joiner.push(&piece, &mut out)?;
+            out.clear();
+        }
+        // Only a file that is all header has ended here: the others go on, perhaps within a quoted field.
+        if !joiner.in_rows() {
+            joiner.end(&mut out)?;
+            out.clear();
+        }
+    }
+    Ok(())
+}

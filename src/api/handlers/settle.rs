@@ -1,0 +1,42 @@
+//! `POST /v1/jobs/{id}/settle`: a person looked and found the import that a held batch became. Which one is it?
+
+use axum::Json;
+use axum::extract::State;
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use crate::api::SharedState;
+use crate::api::dto::Problem;
+use crate::api::problem::{PathSegment, Query, job_id};
+use crate::domain::{BatchKey, marketo_id};
+use crate::store::Job;
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct SettleQuery {
+    /// The number of the held batch.
+    #[schemars(with = "u32")]
+    part: Option<String>,
+    /// The id that Marketo shows for the import.
+    #[schemars(with = "String", length(min = 1, max = marketo_id::MAX_LENGTH), regex(pattern = r"^[0-9]+$"))]
+    marketo_batch_id: Option<String>,
+}
+
+pub(crate) async fn settle(
+    State(daemon): State<SharedState>,
+    PathSegment(id): PathSegment,
+    Query(found): Query<SettleQuery>,
+) -> Result<Json<Job>, Problem> {
+    let job = job_id(&id)?;
+    let part = found.part.unwrap_or_default();
+    let part = part
+        .parse()
+        .map_err(|_| Problem::bad_request(format!("part must be the number of the held batch, not \"{part}\"")))?;
+    let marketo_batch_id = found.marketo_batch_id.unwrap_or_default();
+    if !marketo_id::is_valid(&marketo_batch_id) {
+        return Err(Problem::bad_request("marketo_batch_id must be the id that Marketo shows for the import: digits"));
+    }
+    daemon.store.settle(BatchKey { job, part }, marketo_batch_id.clone(), daemon.clock.now()).await?;
+    tracing::info!(%job, part, marketo_batch_id, "settled by a client");
+    Ok(Json(daemon.store.job(job).await?))
+}

@@ -1,0 +1,160 @@
+//! `GET /openapi.json`: what can be asked of the daemon, and how does it answer? Told from the routes that the router is made
+//! of, and in the types that the answers are made of, so that it can't say what is not so.
+
+use axum::Extension;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use schemars::SchemaGenerator;
+use schemars::generate::SchemaSettings;
+use serde_json::{Map, Value, json};
+
+use crate::api::dto::Problem;
+use crate::api::openapi::route::{Access, Operation, Route, Shape, of};
+use crate::domain::JobId;
+
+/// The description as it is sent.
+#[derive(Clone)]
+pub(crate) struct Document(Bytes);
+
+pub(crate) async fn openapi(Extension(Document(text)): Extension<Document>) -> Response {
+    ([(CONTENT_TYPE, "application/json")], text).into_response()
+}
+
+impl Document {
+    /// Describes these routes.
+    pub fn of(routes: &[Route]) -> Document {
+        Document(Bytes::from(describe(routes).to_string()))
+    }
+}
+
+fn describe(routes: &[Route]) -> Value {
+    let mut types = SchemaSettings::draft2020_12()
+        .for_serialize()
+        .with(|settings| settings.definitions_path = "/components/schemas".into())
+        .into_generator();
+    let mut paths = Map::new();
+    for route in routes {
+        for operation in &route.operations {
+            let path = paths.entry(&operation.path).or_insert_with(|| json!({}));
+            path[operation.method.as_str().to_ascii_lowercase()] = operation_of(operation, route.door, &mut types);
+        }
+    }
+    json!({
+        "openapi": "3.1.0",
+        "info": {
+            "title": "marqueue",
+            "description": "A job queue for Adobe Marketo's Bulk Import API: its own routes, and Marketo's.",
+            "version": env!("CARGO_PKG_VERSION"),
+            "license": { "name": "MIT OR Apache-2.0", "identifier": "MIT OR Apache-2.0" },
+        },
+        "servers": [{ "url": "/", "description": "Whichever listener this was read from" }],
+        "tags": [
+            { "name": "native", "description": "Errors are RFC 9457's" },
+            { "name": "marketo", "description": "As Marketo answers: HTTP 200 for nearly all, and `success` tells" },
+        ],
+        "paths": paths,
+        "components": {
+            "schemas": types.take_definitions(true),
+            "securitySchemes": { "token": {
+                "type": "http",
+                "scheme": "bearer",
+                "description": "From /identity/oauth/token. On the Unix socket none is needed",
+            } },
+        },
+    })
+}
+
+fn operation_of(operation: &Operation, door: Access, types: &mut SchemaGenerator) -> Value {
+    let mut answers = Map::new();
+    for (status, says) in door.responses() {
+        answers.insert(
+            status.to_string(),
+            json!({ "description": says, "content": content(&[("application/problem+json", of::<Problem>)], types) }),
+        );
+    }
+    // What a route says of its own goes over what all behind the door have.
+    for (status, answer) in &operation.answers {
+        let content = content(&answer.content, types);
+        answers.insert(status.to_string(), json!({ "description": answer.says, "content": content }));
+    }
+    let mut described = json!({
+        "operationId": operation.id,
+        "summary": operation.says,
+        "tags": [if door == Access::Marketo { "marketo" } else { "native" }],
+        "parameters": parameters(operation),
+        "responses": answers,
+        "security": if operation.is_open(door) { json!([]) } else { json!([{ "token": [] }, {}]) },
+    });
+    if !operation.body.is_empty() {
+        described["requestBody"] = json!({ "required": true, "content": content(&operation.body, types) });
+    }
+    described
+}
+
+fn content(kinds: &[(&'static str, Shape)], types: &mut SchemaGenerator) -> Value {
+    kinds.iter().map(|(kind, shape)| ((*kind).to_owned(), json!({ "schema": shape(types) }))).collect()
+}
+
+/// Those of the path, of the query and of the head.
+fn parameters(operation: &Operation) -> Vec<Value> {
+    let in_path = operation.path.split('{').skip(1).filter_map(|rest| rest.split_once('}')).map(|(name, _)| {
+        let mut types = inline();
+        let schema = match name {
+            "id" | "batchId" | "programId" => json!(types.subschema_for::<JobId>()),
+            // More is not a name of Marketo's.
+            "apiName" => json!({ "type": "string", "pattern": "^[A-Za-z0-9_]+$" }),
+            _ => json!({ "type": "string", "minLength": 1 }),
+        };
+        json!({ "name": name, "in": "path", "required": true, "schema": schema })
+    });
+    let in_head = operation.headers.iter().map(
+        |(name, says)| json!({ "name": name, "in": "header", "description": says, "schema": { "type": "string" } }),
+    );
+    in_path.chain(operation.query.map(in_query).unwrap_or_default()).chain(in_head).collect()
+}
+
+/// The fields of a type, as parameters of a query.
+fn in_query(fields: Shape) -> Vec<Value> {
+    let schema = fields(&mut inline());
+    let required = schema.get("required").and_then(Value::as_array).cloned().unwrap_or_default();
+    let properties = schema.get("properties").and_then(Value::as_object).cloned().unwrap_or_default();
+    properties
+        .into_iter()
+        .map(|(name, mut schema)| {
+            let required = required.iter().any(|field| *field == *name);
+            let says = schema.as_object_mut().and_then(|schema| schema.remove("description"));
+            let mut parameter = json!({ "name": name, "in": "query", "required": required, "schema": given(schema) });
+            if let Some(says) = says {
+                parameter["description"] = says;
+            }
+            parameter
+        })
+        .collect()
+}
+
+/// A parameter that is given is something: null is how a type says that it may be left out.
+fn given(mut schema: Value) -> Value {
+    let not_null = |schemas: &[Value]| schemas.iter().find(|schema| schema["type"] != "null").cloned();
+    if let Some(some) = schema["anyOf"].as_array().and_then(|schemas| not_null(schemas)) {
+        return some;
+    }
+    if let Some(kind) = schema["type"].as_array().and_then(|kinds| kinds.iter().find(|kind| **kind != "null")).cloned()
+    {
+        schema["type"] = kind;
+    }
+    if let Some(words) = schema.get_mut("enum").and_then(Value::as_array_mut) {
+        words.retain(|word| !word.is_null());
+    }
+    for key in ["default", "anyOf", "type", "enum"] {
+        if schema[key].is_null() {
+            schema.as_object_mut().and_then(|schema| schema.remove(key));
+        }
+    }
+    schema
+}
+
+/// Parameters are read, and small: each says all of its own.
+fn inline() -> SchemaGenerator {
+    SchemaSettings::draft2020_12().for_deserialize().with(|settings| settings.inline_subschemas = true).into_generator()
+}

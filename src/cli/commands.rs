@@ -1,0 +1,19 @@
+//! Commands: one module each, with its arguments and what it does.
+
+pub(super) mod add;
+pub(super) mod backup;
+pub(super) mod cancel;
+pub(super) mod check;
+pub(super) mod completions;
+pub(super) mod download;
+pub(super) mod erase;
+pub(super) mod explain;
+pub(super) mod health;
+pub(super) mod list;
+pub(super) mod man;
+pub(super) mod pause;
+pub(super) mod retry;
+pub(super) mod show;
+pub(super) mod simulate;
+pub(super) mod status;
+pub(super) mod wait;

@@ -1,0 +1,222 @@
+//! How does a file get into the queue?
+
+use clap::Args;
+
+use crate::api::dto::SubmittedJob;
+use crate::cli::commands::wait;
+use crate::cli::exit_status::{CliError, ExitStatus};
+use crate::cli::input;
+use crate::cli::input::{FormatOption, Input};
+use crate::cli::job_watch::{KnownState, WatchResult, ctrl_c, still_running_notice, wait_for_jobs};
+use crate::cli::progress::Progress;
+use crate::cli::target_args::TargetArgs;
+use crate::cli::{GlobalArgs, format, output};
+use crate::client::{AddedJob, Client, ClientError, NewFile};
+use crate::delimited::Warning;
+use crate::domain::{JobId, Target};
+
+/// Put files into the queue; on return they are on the daemon's disk for good
+///
+/// A file that is refused or can't be read is reported, the others go on, and the exit status is 1. With --json: an array
+/// of the jobs that were made (with --wait: as they ended, or with exit status 3 as they were accepted), in the order of the
+/// files; of a refused file there is none.
+/// Warnings about a file do not refuse it; they are written on standard error, and with --json stand in "warnings" too.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  marqueue add leads people.csv --wait
+  marqueue add custom-object car_c cars.csv --group nightly
+  generate-members | marqueue add program-members 1044 - --status Registered")]
+pub struct Add {
+    #[command(subcommand)]
+    onto: TargetArgs,
+    #[command(flatten)]
+    options: Options,
+}
+
+#[derive(Args, Debug)]
+struct Options {
+    #[command(flatten)]
+    format: FormatOption,
+    /// The Marketo instance, by its name in the configuration [default: default]
+    #[arg(long, global = true, value_name = "NAME")]
+    instance: Option<String>,
+    /// Jobs with a higher number go first
+    #[arg(long, global = true, value_name = "N", default_value_t = 0, allow_negative_numbers = true)]
+    priority: i64,
+    /// Jobs of one group are imported one after the other, in order
+    #[arg(long, global = true, value_name = "KEY")]
+    group: Option<String>,
+    /// The same key and file give the same job however often they are sent (one file only)
+    #[arg(long, global = true, value_name = "KEY", value_parser = idempotency_key)]
+    idempotency_key: Option<String>,
+    /// Send the file as it is, without a check of its rows
+    #[arg(long, global = true)]
+    no_check: bool,
+    /// Wait until each job has ended, and exit as "marqueue wait" does
+    #[arg(long, global = true)]
+    wait: bool,
+}
+
+/// It travels in a header of HTTP.
+fn idempotency_key(text: &str) -> Result<String, String> {
+    if text.is_empty() || text.bytes().any(|byte| !(b' '..=b'~').contains(&byte)) {
+        return Err("a key has at least one character, and only printable ones of ASCII".to_owned());
+    }
+    Ok(text.to_owned())
+}
+
+impl Add {
+    pub async fn run(self, global: &GlobalArgs) -> Result<ExitStatus, CliError> {
+        let (target, files) = self.onto.into_parts();
+        let sources = input::inputs(&files, self.options.format)?;
+        if self.options.idempotency_key.is_some() && sources.len() > 1 {
+            let text = format!("--idempotency-key goes with one file, and {} are given", sources.len());
+            return Err(CliError::Usage(text));
+        }
+        let client = global.client()?;
+        let mut progress = Progress::new();
+        let mut jobs = Vec::new();
+        let sent = tokio::select! {
+            sent = self.options.send_all(&client, &target, &sources, &progress, global, &mut jobs) => sent?,
+            () = ctrl_c() => {
+                progress.clear();
+                if !jobs.is_empty() {
+                    output::note(&still_running_notice(&ids(&jobs)));
+                }
+                return Ok(ExitStatus::Interrupted);
+            }
+        };
+        let ended = if self.options.wait && sent != ExitStatus::NoDaemon && !jobs.is_empty() {
+            match wait_for_jobs(&client, &ids(&jobs), KnownState::Accepted, &mut progress).await {
+                Ok(WatchResult::Ended(ended)) => wait::print_results(&ended, global)?,
+                Ok(WatchResult::Interrupted) => return Ok(ExitStatus::Interrupted),
+                Err(error) => {
+                    // They are on the daemon's disk, so nothing that goes wrong from here on is their failure.
+                    output::note(&format!("error: {error}"));
+                    output::note(&still_running_notice(&ids(&jobs)));
+                    if global.json {
+                        output::print_json(&jobs)?;
+                    }
+                    ExitStatus::NoDaemon
+                }
+            }
+        } else {
+            if global.json {
+                output::print_json(&jobs)?;
+            }
+            ExitStatus::Done
+        };
+        Ok(sent.and(ended))
+    }
+}
+
+impl Options {
+    /// Sends one file after the other; `jobs` are those that were made.
+    async fn send_all(
+        &self,
+        client: &Client,
+        target: &Target,
+        sources: &[Input],
+        progress: &Progress,
+        global: &GlobalArgs,
+        jobs: &mut Vec<SubmittedJob>,
+    ) -> Result<ExitStatus, CliError> {
+        let mut exit = ExitStatus::Done;
+        for source in sources {
+            match self.send(client, target, source, progress).await {
+                Ok(added) => {
+                    let line = accepted(&added);
+                    if self.wait {
+                        progress.note(&line);
+                    } else if !global.json {
+                        output::print(&format!("{line}\n"))?;
+                    }
+                    for warning in &added.warnings {
+                        progress.note(&warned(source, warning));
+                    }
+                    jobs.push(SubmittedJob { job: added.job, warnings: added.warnings });
+                }
+                Err(failure) if failure.exit() == ExitStatus::NoDaemon => {
+                    progress.note(&format!("error: {}", format::sanitize(&failure.to_string())));
+                    return Ok(ExitStatus::NoDaemon);
+                }
+                Err(failure) => {
+                    let said = format!("{}: {failure}", source.shown());
+                    progress.note(&format!("error: {}", format::sanitize(&said)));
+                    exit = exit.and(failure.exit());
+                }
+            }
+        }
+        Ok(exit)
+    }
+
+    async fn send(
+        &self,
+        client: &Client,
+        target: &Target,
+        source: &Input,
+        progress: &Progress,
+    ) -> Result<AddedJob, CliError> {
+        let opened = source.open().await?;
+        let new = NewFile {
+            target: target.clone(),
+            filename: source.filename.clone(),
+            format: source.format,
+            instance: self.instance.clone(),
+            priority: self.priority,
+            group: self.group.clone(),
+            idempotency_key: self.idempotency_key.clone(),
+            check: !self.no_check,
+        };
+        let bar = progress.upload(&source.filename, opened.bytes);
+        let moved = bar.clone();
+        let added = client.add(&new, opened.content, move |sent| moved.set_position(sent)).await;
+        bar.finish_and_clear();
+        added.map_err(|error| match error {
+            ClientError::Content(error) => input::unreadable(&error),
+            error => error.into(),
+        })
+    }
+}
+
+fn ids(jobs: &[SubmittedJob]) -> Vec<JobId> {
+    jobs.iter().map(|taken| taken.job.id).collect()
+}
+
+fn warned(source: &Input, warning: &Warning) -> String {
+    format!("warning: {}: {}", format::sanitize(&source.shown()), format::sanitize(&warning.detail))
+}
+
+fn accepted(added: &AddedJob) -> String {
+    let job = &added.job;
+    let file = format::sanitize(&job.filename);
+    if added.seen_before {
+        return format!("job {}: {file} was added before under this key, and is {}", job.id, job.state);
+    }
+    let (rows, batches) = (format::count(job.rows.total, "row"), format::count(job.batches.len() as u64, "batch"));
+    format!("job {}: {file}, {rows} in {batches}", job.id)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::format::samples;
+    use crate::domain::JobState;
+
+    #[test]
+    fn an_accepted_file_is_told_with_its_number() {
+        let mut added = AddedJob { job: samples::job(12, JobState::Pending), seen_before: false, warnings: Vec::new() };
+        assert_eq!(accepted(&added), "job 12: people.csv, 10 rows in 1 batch");
+        added.seen_before = true;
+        assert_eq!(accepted(&added), "job 12: people.csv was added before under this key, and is pending");
+    }
+
+    #[test]
+    fn a_key_that_no_header_takes_is_wrong_usage() {
+        assert!(idempotency_key("2026-08-01 nightly").is_ok());
+        for key in ["", "a\nb", "schlüssel"] {
+            assert!(idempotency_key(key).is_err(), "{key}");
+        }
+    }
+}

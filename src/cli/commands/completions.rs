@@ -1,0 +1,26 @@
+//! How does a shell learn the verbs?
+
+use clap::{Args, CommandFactory};
+use clap_complete::Shell;
+
+use crate::cli::exit_status::{CliError, ExitStatus};
+use crate::cli::{Cli, output};
+
+/// Write a script that completes the verbs and options in a shell
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  marqueue completions bash > /etc/bash_completion.d/marqueue
+  marqueue completions zsh > _marqueue")]
+pub struct Completions {
+    shell: Shell,
+}
+
+impl Completions {
+    pub fn run(self) -> Result<ExitStatus, CliError> {
+        let mut script = Vec::new();
+        clap_complete::generate(self.shell, &mut Cli::command(), "marqueue", &mut script);
+        output::print(&String::from_utf8_lossy(&script))?;
+        Ok(ExitStatus::Done)
+    }
+}

@@ -1,0 +1,190 @@
+//! Which rows failed, which had warnings, and what was dropped in? The files as they are, to standard output or a file.
+
+use std::fs;
+use std::io::{self, IsTerminal, Write};
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+
+use crate::cli::exit_status::{CliError, ExitStatus};
+use crate::cli::report_check;
+use crate::cli::report_check::CheckedReport;
+use crate::cli::terminal_text::TerminalText;
+use crate::cli::{GlobalArgs, output};
+use crate::client::{Client, ClientError, Download, JobFile};
+use crate::delimited::Joiner;
+use crate::domain::{JobId, JobState};
+
+/// The kind of refusal where Marketo gave no such file.
+const NO_REPORT: &str = "urn:marqueue:problem:no-report";
+
+/// Get the rows that failed, with Marketo's reasons
+///
+/// The files of all parts come as one; for a complete job without such rows, an empty one. Exit status 4 where Marketo's
+/// counts say that rows are missing from it, or leave that open. With --json, which needs -o: an object with "file" and
+/// "bytes".
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  marqueue failures 12
+  marqueue failures 12 --part 2 -o failed.csv")]
+pub struct Failures {
+    #[command(flatten)]
+    report: Report,
+}
+
+/// Get the rows that were imported with a warning, with Marketo's reasons
+///
+/// The files of all parts come as one; for a complete job without such rows, an empty one. Exit status 4 where Marketo's
+/// counts say that rows are missing from it, or leave that open. With --json, which needs -o: an object with "file" and
+/// "bytes".
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  marqueue warnings 12
+  marqueue warnings 12 -o warned.csv --json")]
+pub struct Warnings {
+    #[command(flatten)]
+    report: Report,
+}
+
+/// Get the file as it was dropped in
+///
+/// With --json, which needs -o: an object with "file" and "bytes".
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  marqueue file 12 > people.csv
+  marqueue file 12 -o people.csv")]
+pub struct File {
+    #[command(flatten)]
+    to: OutputTarget,
+}
+
+#[derive(Args, Debug)]
+struct Report {
+    #[command(flatten)]
+    to: OutputTarget,
+    /// Only those of this part of the job's file
+    #[arg(long, value_name = "N")]
+    part: Option<u32>,
+}
+
+#[derive(Args, Debug)]
+struct OutputTarget {
+    /// The job's number
+    #[arg(value_parser = crate::cli::parse_job_id)]
+    id: JobId,
+    /// Where to write it [default: standard output]
+    #[arg(long, short, value_name = "FILE")]
+    output: Option<PathBuf>,
+}
+
+impl Failures {
+    pub async fn run(self, global: &GlobalArgs) -> Result<ExitStatus, CliError> {
+        self.report.run(global, JobFile::Failures).await
+    }
+}
+
+impl Warnings {
+    pub async fn run(self, global: &GlobalArgs) -> Result<ExitStatus, CliError> {
+        self.report.run(global, JobFile::Warnings).await
+    }
+}
+
+impl File {
+    pub async fn run(self, global: &GlobalArgs) -> Result<ExitStatus, CliError> {
+        self.to.fetch(global, JobFile::File, None).await?;
+        Ok(ExitStatus::Done)
+    }
+}
+
+impl Report {
+    async fn run(&self, global: &GlobalArgs, file: JobFile) -> Result<ExitStatus, CliError> {
+        let CopyResult { rows, whole, .. } = self.to.fetch(global, file, self.part).await?;
+        if !whole {
+            return Ok(ExitStatus::Done);
+        }
+        let job = global.client()?.job(self.to.id, None).await?;
+        let Some(counted) = report_check::marketo_counts(&job, self.part) else { return Ok(ExitStatus::Done) };
+        let CheckedReport { exit, note } = report_check::check(self.to.id, file, rows, &counted);
+        if let Some(note) = note {
+            output::note(&note);
+        }
+        Ok(exit)
+    }
+}
+
+/// What came of a file.
+struct CopyResult {
+    bytes: u64,
+    /// Rows below its header; none where it has none that could be read.
+    rows: Option<u64>,
+    /// False where nobody read standard output to its end.
+    whole: bool,
+}
+
+impl OutputTarget {
+    /// What came. A file is only made once the daemon has agreed to give its content.
+    async fn fetch(&self, global: &GlobalArgs, file: JobFile, part: Option<u32>) -> Result<CopyResult, CliError> {
+        let path = self.output.as_deref().filter(|path| *path != Path::new("-"));
+        if global.json && path.is_none() {
+            let text = "the file itself would go to standard output: with --json, say where to write it with -o FILE";
+            return Err(CliError::Usage(text.to_owned()));
+        }
+        let download = open(&global.client()?, self.id, file, part).await?;
+        let Some(path) = path else {
+            let mut out = io::stdout().lock();
+            let terminal = out.is_terminal();
+            return copy(download, &mut out, terminal).await;
+        };
+        let unwritable = |error| CliError::Input(format!("{} can't be written: {error}", path.display()));
+        let mut target = fs::File::create(path).map_err(unwritable)?;
+        let terminal = target.is_terminal();
+        let copied = copy(download, &mut target, terminal).await.map_err(|failure| match failure {
+            CliError::Output(error) => unwritable(error),
+            failure => failure,
+        })?;
+        if global.json {
+            output::print_json(&serde_json::json!({"file": path, "bytes": copied.bytes}))?;
+        }
+        Ok(copied)
+    }
+}
+
+/// None where the job is complete and Marketo gave no such file: then no rows are concerned, and that is no error.
+async fn open(client: &Client, id: JobId, file: JobFile, part: Option<u32>) -> Result<Option<Download>, CliError> {
+    match client.file(id, file, part).await {
+        Err(ClientError::Refused(problem)) if problem.kind == NO_REPORT => {
+            let complete = client.job(id, None).await?.state == JobState::Complete;
+            if complete { Ok(None) } else { Err(ClientError::Refused(problem).into()) }
+        }
+        opened => Ok(Some(opened?)),
+    }
+}
+
+/// To a file or a pipe the bytes go as they are; on a terminal nothing in them may steer it.
+async fn copy(download: Option<Download>, to: &mut impl Write, terminal: bool) -> Result<CopyResult, CliError> {
+    let mut copied = CopyResult { bytes: 0, rows: Some(0), whole: true };
+    let Some(mut download) = download else { return Ok(copied) };
+    let mut shown = terminal.then(TerminalText::default);
+    let (mut counter, mut unused, mut countable) = (Joiner::new(), Vec::new(), true);
+    counter.begin(1);
+    while let Some(bytes) = download.next().await? {
+        copied.bytes += bytes.len() as u64;
+        countable = countable && counter.push(&bytes, &mut unused).is_ok();
+        unused.clear();
+        let written = match &mut shown {
+            Some(shown) => to.write_all(shown.push(&bytes).as_bytes()),
+            None => to.write_all(&bytes),
+        };
+        if !output::unless_nobody_reads(written)? {
+            return Ok(CopyResult { whole: false, ..copied });
+        }
+    }
+    countable = countable && counter.end(&mut unused).is_ok();
+    copied.rows = countable.then(|| counter.rows());
+    let rest = shown.map(TerminalText::finish).unwrap_or_default();
+    output::unless_nobody_reads(to.write_all(rest.as_bytes()).and_then(|()| to.flush()))?;
+    Ok(copied)
+}

@@ -1,0 +1,149 @@
+//! How is something erased before its time, and all that is due at once?
+
+use clap::Args;
+
+use crate::cli::exit_status::{CliError, ExitStatus};
+use crate::cli::format::{count, time};
+use crate::cli::{GlobalArgs, output};
+use crate::domain::JobId;
+use crate::retention::{EraseReport, RetentionRun};
+use crate::store::RetentionCandidates;
+
+/// Erase the content, the failures and the warnings of a job for good; its record stays
+///
+/// A job that has not ended is refused. With --json: an object with "bytes", "content_erased_at", "reports_erased_at" and "clean", which is true when nothing of it is in any file of the database any more.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  marqueue erase 12 --dry-run
+  marqueue erase 12")]
+pub struct Erase {
+    /// The job's number
+    #[arg(value_parser = crate::cli::parse_job_id)]
+    id: JobId,
+    /// Only say what would be erased
+    #[arg(long)]
+    dry_run: bool,
+}
+
+/// Erase at once what is due by the configuration's table "retention"
+///
+/// The daemon does so by itself. With --json: an object with "content", "reports" and "records", each with "jobs", "bytes" and the "first" of the jobs.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  marqueue retention --dry-run
+  marqueue retention")]
+pub struct Retention {
+    /// Only say what would be erased
+    #[arg(long)]
+    dry_run: bool,
+}
+
+impl Erase {
+    pub async fn run(self, global: &GlobalArgs) -> Result<ExitStatus, CliError> {
+        let erasure = global.client()?.erase(self.id, self.dry_run).await?;
+        if global.json {
+            output::print_json(&erasure)?;
+        } else {
+            output::print(&erased(&erasure))?;
+        }
+        Ok(ExitStatus::Done)
+    }
+}
+
+impl Retention {
+    pub async fn run(self, global: &GlobalArgs) -> Result<ExitStatus, CliError> {
+        let pass = global.client()?.retention(self.dry_run).await?;
+        if global.json {
+            output::print_json(&pass)?;
+        } else {
+            output::print(&passed(&pass))?;
+        }
+        Ok(ExitStatus::Done)
+    }
+}
+
+/// Where the log is still in somebody's way.
+const SOON: &str = "it leaves the database's log as soon as nobody reads there\n";
+
+fn erased(erasure: &EraseReport) -> String {
+    let (id, bytes) = (erasure.job, erasure.bytes);
+    let mut text = match (bytes, erasure.dry_run) {
+        (0, _) => format!("job {id} has nothing to erase any more\n"),
+        (_, true) => format!("job {id}: {bytes} bytes would be erased\n"),
+        (_, false) => format!("job {id}: {bytes} bytes were erased\n"),
+    };
+    if !erasure.dry_run && !erasure.clean {
+        text += SOON;
+    }
+    text
+}
+
+fn passed(pass: &RetentionRun) -> String {
+    let verb = if pass.dry_run { "would be erased" } else { "were erased" };
+    let line = |due: &RetentionCandidates, what: &str| {
+        let first: Vec<String> = due.first.iter().take(5).map(JobId::to_string).collect();
+        let dots = if due.jobs > first.len() as u64 { ", …" } else { "" };
+        let of = if due.jobs == 0 { String::new() } else { format!(": {}{dots}", first.join(", ")) };
+        format!("{what} of {}{of}\n", count(due.jobs, "job"))
+    };
+    let mut text = format!("at {} {verb}:\n", time(pass.at));
+    text += &line(&pass.content, "the content");
+    text += &line(&pass.reports, "the failures and warnings");
+    text += &line(&pass.records, "the record");
+    if !pass.dry_run && !pass.clean {
+        text += SOON;
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::format::samples;
+
+    #[test]
+    fn what_is_due_has_a_line_for_each_kind() {
+        let due = |ids: std::ops::Range<i64>| RetentionCandidates {
+            jobs: ids.clone().count() as u64,
+            bytes: 7,
+            first: ids.map(JobId).collect(),
+        };
+        let pass = RetentionRun {
+            at: samples::at(0),
+            dry_run: true,
+            content: due(1..8),
+            reports: due(1..2),
+            records: due(0..0),
+            clean: true,
+        };
+        assert_eq!(
+            passed(&pass),
+            "at 2026-08-01T10:00:00Z would be erased:\n\
+             the content of 7 jobs: 1, 2, 3, 4, 5, …\n\
+             the failures and warnings of 1 job: 1\n\
+             the record of 0 jobs\n"
+        );
+    }
+
+    #[test]
+    fn an_erasure_says_what_is_gone_and_what_is_not_yet() {
+        let mut erasure = EraseReport {
+            job: JobId(3),
+            dry_run: true,
+            bytes: 20,
+            content_erased_at: None,
+            reports_erased_at: None,
+            clean: true,
+        };
+        assert_eq!(erased(&erasure), "job 3: 20 bytes would be erased\n");
+        (erasure.dry_run, erasure.clean) = (false, false);
+        assert_eq!(
+            erased(&erasure),
+            "job 3: 20 bytes were erased\nit leaves the database's log as soon as nobody reads there\n"
+        );
+        (erasure.bytes, erasure.clean) = (0, true);
+        assert_eq!(erased(&erasure), "job 3 has nothing to erase any more\n");
+    }
+}

@@ -1,0 +1,71 @@
+//! Is the daemon well? For health checks of containers, and for people.
+
+use std::time::Duration;
+
+use clap::Args;
+use serde_json::json;
+
+use crate::cli::exit_status::{CliError, ExitStatus};
+use crate::cli::{GlobalArgs, output};
+use crate::client::ClientError;
+
+/// Well within what a container's health check waits by default.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Ask whether the daemon lives, or with --ready whether its store writes and the credentials of an instance at least work
+///
+/// Ends with 0 if so, 1 if it is not ready, 3 if it does not answer within ten seconds, or --timeout. With --json: with --ready an object with "ready", "store", "credentials" and "paused", else one with "lives".
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  marqueue health
+  marqueue health --ready --json
+  marqueue health --ready --instance eu")]
+pub struct Health {
+    /// Ask whether it is ready, and not only whether it lives
+    #[arg(long)]
+    ready: bool,
+    /// With --ready: only this instance
+    #[arg(long, value_name = "NAME", requires = "ready")]
+    instance: Option<String>,
+}
+
+impl Health {
+    pub async fn run(self, global: &GlobalArgs) -> Result<ExitStatus, CliError> {
+        match tokio::time::timeout(global.timeout.unwrap_or(PATIENCE), self.ask(global)).await {
+            Ok(done) => done,
+            Err(_) => Err(ClientError::Broken("it does not answer".to_owned()).into()),
+        }
+    }
+
+    async fn ask(&self, global: &GlobalArgs) -> Result<ExitStatus, CliError> {
+        let client = global.client()?;
+        if !self.ready {
+            client.healthz().await?;
+            if global.json {
+                output::print_json(&json!({"lives": true}))?;
+            } else {
+                output::print("the daemon lives\n")?;
+            }
+            return Ok(ExitStatus::Done);
+        }
+        let (readiness, detail) = client.readyz(self.instance.as_deref()).await?;
+        if global.json {
+            output::print_json(&readiness)?;
+        } else if readiness.ready {
+            output::print("the daemon is ready\n")?;
+        }
+        for (folder, answers) in readiness.drop.iter().filter(|(_, answers)| !answers.ok) {
+            let reason = answers.reason.as_deref().unwrap_or(&answers.state);
+            output::note(&format!("drop folder {folder}: {reason}"));
+        }
+        match detail {
+            None => Ok(ExitStatus::Done),
+            Some(detail) if global.json => {
+                output::note(&format!("error: the daemon is not ready: {detail}"));
+                Ok(ExitStatus::Failed)
+            }
+            Some(detail) => Err(CliError::Input(format!("the daemon is not ready: {detail}"))),
+        }
+    }
+}

@@ -1,0 +1,58 @@
+//! How are an instance's uploads stopped, and let go on?
+
+use clap::Args;
+
+use crate::cli::exit_status::{CliError, ExitStatus};
+use crate::cli::{GlobalArgs, output};
+
+/// Stop the uploads to an instance; what Marketo has goes on, and files are still taken
+///
+/// With --json: an object, how the instance stands.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  marqueue pause
+  marqueue pause emea")]
+pub struct Pause {
+    /// The instance, by its name in the configuration
+    #[arg(default_value = "default")]
+    instance: String,
+}
+
+/// Let the uploads to an instance go on
+///
+/// With --json: an object, how the instance stands.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  marqueue resume
+  marqueue resume emea")]
+pub struct Resume {
+    /// The instance, by its name in the configuration
+    #[arg(default_value = "default")]
+    instance: String,
+}
+
+impl Pause {
+    pub async fn run(self, global: &GlobalArgs) -> Result<ExitStatus, CliError> {
+        let status = global.client()?.pause(&self.instance).await?;
+        if global.json {
+            output::print_json(&status)?;
+        } else {
+            output::print(&format!("instance {} is paused: \"marqueue resume {0}\" lets it go on\n", self.instance))?;
+        }
+        Ok(ExitStatus::Done)
+    }
+}
+
+impl Resume {
+    pub async fn run(self, global: &GlobalArgs) -> Result<ExitStatus, CliError> {
+        let status = global.client()?.resume(&self.instance).await?;
+        if global.json {
+            output::print_json(&status)?;
+        } else {
+            output::print(&format!("instance {} goes on\n", self.instance))?;
+        }
+        Ok(ExitStatus::Done)
+    }
+}

@@ -1,0 +1,39 @@
+//! How is a job sent again?
+
+use clap::Args;
+
+use crate::cli::exit_status::{CliError, ExitStatus};
+use crate::cli::{GlobalArgs, format, output};
+use crate::domain::JobId;
+
+/// Send a job again that failed, was cancelled or is held; or only its rows that failed
+///
+/// With --json: the job as an object; with --failed-rows that is the new one.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  marqueue retry 12
+  marqueue retry 12 --failed-rows --json")]
+pub struct Retry {
+    /// The job's number
+    #[arg(value_parser = crate::cli::parse_job_id)]
+    id: JobId,
+    /// Make a new job of only those rows
+    #[arg(long)]
+    failed_rows: bool,
+}
+
+impl Retry {
+    pub async fn run(self, global: &GlobalArgs) -> Result<ExitStatus, CliError> {
+        let job = global.client()?.retry(self.id, self.failed_rows).await?;
+        if global.json {
+            output::print_json(&job)?;
+        } else if self.failed_rows {
+            let rows = format::count(job.rows.total, "row");
+            output::print(&format!("job {}: {rows} that failed in job {}\n", job.id, self.id))?;
+        } else {
+            output::print(&format!("job {} is {} again\n", job.id, format::state_label(&job)))?;
+        }
+        Ok(ExitStatus::Done)
+    }
+}

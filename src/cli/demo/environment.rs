@@ -1,0 +1,162 @@
+//! Where does the demonstration take place? A folder that is gone afterwards, with a daemon, its database and socket, and
+//! the stand-in for Marketo, all in this process.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::Context;
+use tempfile::TempDir;
+use tokio::net::TcpListener;
+
+use crate::client::{AddedJob, Client, ClientError, DEFAULT_TIMEOUT, NewFile};
+use crate::clock::Clock;
+use crate::config::{Config, Limits};
+use crate::daemon::Daemon;
+use crate::simulator::{CallLog, Settings, Simulator};
+
+use crate::cli::demo::samples::Sample;
+
+const PREFIX: &str = "marqueue-demo-";
+
+/// Where the path of a socket surely fits.
+const SHORT: &str = "/tmp";
+
+/// The daemon and all that it needs.
+pub struct DemoEnv {
+    folder: TempDir,
+    daemon: Daemon,
+    simulator: Simulator,
+    pub client: Client,
+    /// What the daemon keeps to.
+    pub limits: Limits,
+    /// What the stand-in for Marketo keeps to.
+    pub settings: Settings,
+}
+
+impl DemoEnv {
+    /// On return the daemon answers.
+    ///
+    /// # Errors
+    /// One sentence. No folder is left.
+    pub async fn open() -> anyhow::Result<DemoEnv> {
+        let folder = folder(&std::env::temp_dir())?;
+        let [file, database, socket] =
+            ["marqueue.toml", "marqueue.db", "marqueue.sock"].map(|name| folder.path().join(name));
+        // Marketo's limits, and imports that an eye can follow: some 200 rows in 2 s.
+        let settings = Settings {
+            import_base: Duration::from_millis(800),
+            import_per_row: Duration::from_millis(6),
+            ..Settings::default()
+        };
+        let listener = TcpListener::bind("127.0.0.1:0").await.context("no port of 127.0.0.1 can be listened on")?;
+        let simulator = Simulator::start(listener, settings.clone()).context("the stand-in for Marketo can't start")?;
+        let text = configuration(&database.to_string_lossy(), &socket.to_string_lossy(), simulator.base_url());
+        fs::write(&file, &text).with_context(|| format!("{} can't be written", file.display()))?;
+        // Variables that were set for another daemon are none of this one's.
+        let config = Config::read(Some((&file, &text)), [])?;
+        let limits = config.instances.values().next().context("the configuration has no instance")?.limits.clone();
+        let daemon = Daemon::start(&config, Clock::System, false).await?;
+        let client = Client::new(&socket, DEFAULT_TIMEOUT)?;
+        Ok(DemoEnv { folder, daemon, simulator, client, limits, settings })
+    }
+
+    pub fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// All that the stand-in for Marketo saw up to now.
+    pub fn ledger(&self) -> CallLog {
+        self.simulator.call_log()
+    }
+
+    fn file(&self, sample: &Sample) -> PathBuf {
+        self.path().join(sample.filename)
+    }
+
+    /// Puts the sample's file into the folder.
+    pub fn write(&self, sample: &Sample) -> anyhow::Result<()> {
+        let path = self.file(sample);
+        fs::write(&path, sample.content()?).with_context(|| format!("{} can't be written", path.display()))
+    }
+
+    /// Drops the sample's file into the queue, as `marqueue add` does.
+    pub async fn add(&self, sample: &Sample) -> Result<AddedJob, ClientError> {
+        let new = NewFile {
+            target: sample.target.clone(),
+            filename: sample.filename.to_owned(),
+            format: sample.format(),
+            instance: None,
+            priority: sample.priority,
+            group: sample.group.map(str::to_owned),
+            idempotency_key: None,
+            check: true,
+        };
+        let content = tokio::fs::File::open(self.file(sample)).await.map_err(ClientError::Content)?;
+        self.client.add(&new, content, |_| {}).await
+    }
+
+    /// Ends all, and removes the folder.
+    pub async fn close(self) -> anyhow::Result<()> {
+        self.daemon.stop().await;
+        self.simulator.stop().await;
+        let path = self.folder.path().to_owned();
+        self.folder.close().with_context(|| format!("{} can't be removed", path.display()))
+    }
+}
+
+/// A new folder in this one; in a short one where the path of a socket in it would be too long, or hard to quote.
+fn folder(parent: &Path) -> anyhow::Result<TempDir> {
+    let make = |parent: &Path| {
+        let made = tempfile::Builder::new().prefix(PREFIX).tempdir_in(parent);
+        made.with_context(|| format!("no folder can be made in {}", parent.display()))
+    };
+    let folder = make(parent)?;
+    let quotable = |path: &str| !path.contains(|letter: char| letter == '\'' || letter.is_control());
+    let fits = folder.path().to_str().is_some_and(quotable)
+        && Client::new(&folder.path().join("marqueue.sock"), DEFAULT_TIMEOUT).is_ok();
+    if fits { Ok(folder) } else { make(Path::new(SHORT)) }
+}
+
+/// A configuration as a person would write it. The paths have no `'`.
+pub fn configuration(database: &str, socket: &str, base_url: &str) -> String {
+    format!(
+        "[store]\n\
+         path = '{database}'\n\
+         reserve_bytes = 0\n\
+         \n\
+         [api]\n\
+         socket = '{socket}'\n\
+         \n\
+         [instances.default]\n\
+         base_url = '{base_url}'\n\
+         client_id = 'simulator'\n\
+         client_secret = 'secret'\n\
+         limits = {{upload_bytes = 20000}}\n\
+         polling = {{min = '250ms', max = '5s'}}\n"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_is_made_where_it_was_asked_for_unless_no_socket_could_be_in_it() {
+        let parent = tempfile::tempdir().unwrap();
+        let made = folder(parent.path()).unwrap();
+        assert_eq!(made.path().parent(), Some(parent.path()));
+        for name in ["d".repeat(100), "it's".to_owned()] {
+            let odd = parent.path().join(name);
+            fs::create_dir(&odd).unwrap();
+            assert_eq!(folder(&odd).unwrap().path().parent(), Some(Path::new(SHORT)));
+            assert_eq!(fs::read_dir(&odd).unwrap().count(), 0);
+        }
+    }
+
+    #[test]
+    fn where_no_folder_can_be_made_it_is_said_in_a_sentence() {
+        let error = folder(Path::new("/nowhere/at/all")).unwrap_err();
+        assert!(format!("{error:#}").starts_with("no folder can be made in /nowhere/at/all: "), "{error:#}");
+    }
+}

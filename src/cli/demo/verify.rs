@@ -1,0 +1,184 @@
+//! Did all go as it should? What came of the jobs, and what the stand-in for Marketo counted, against what was expected.
+
+use crate::cli::format::{count, count_or_unknown, summary_line, table};
+use crate::config::Limits;
+use crate::domain::row_counts::RowCounts;
+use crate::domain::{Counts, JobState};
+use crate::simulator::{Call, CallLog, Settings};
+use crate::store::Job;
+
+use crate::cli::demo::samples::Sample;
+
+/// Every way in which it did not; none is as it should be.
+pub fn faults(jobs: &[(&Sample, &Job)], ledger: &CallLog, settings: &Settings, own: &Limits) -> Vec<String> {
+    let mut faults = Vec::new();
+    for (sample, job) in jobs {
+        let processed = sample.rows - sample.failed;
+        let (failed, warned) = (Some(sample.failed), Some(sample.warned));
+        let expected = RowCounts::complete(sample.rows, Counts { processed: Some(processed), failed, warned });
+        if job.state != JobState::Complete || job.rows != expected {
+            faults.push(format!("{}, and not as it was made to end", summary_line(job)));
+        }
+    }
+    let batches: usize = jobs.iter().map(|(_, job)| job.batches.len()).sum();
+    let imports = ledger.imports.len();
+    if imports != batches {
+        faults.push(format!("Marketo's stand-in has {imports} imports of {batches} batches"));
+    }
+    for Counted { what, most, limit, .. } in counted(ledger, settings, own) {
+        if most > limit {
+            faults.push(format!("Marketo's stand-in counted {most} {what}, and {limit} are allowed"));
+        }
+    }
+    for (error, times) in &ledger.errors {
+        faults.push(format!("Marketo's stand-in answered {error}, {}", count(*times, "time")));
+    }
+    faults
+}
+
+/// What was counted of one of Marketo's limits.
+struct Counted {
+    what: String,
+    most: usize,
+    /// What the daemon keeps to.
+    own: u32,
+    /// What Marketo allows.
+    limit: usize,
+}
+
+fn counted(ledger: &CallLog, settings: &Settings, own: &Limits) -> [Counted; 4] {
+    let counted = |what: &str, most, own, limit| Counted { what: what.to_owned(), most, own, limit };
+    let calls = format!("calls in {} s", settings.window.as_secs());
+    [
+        counted("imports in its queue", ledger.most_queued, own.queued, settings.queued),
+        counted("imports worked on at once", ledger.most_importing, own.importing, settings.importing),
+        counted(&calls, ledger.most_calls_in_window, own.calls, settings.calls),
+        counted("calls at once", ledger.most_concurrent_calls, own.concurrent_calls, settings.concurrent_calls),
+    ]
+}
+
+/// What came of it, in numbers. Those of Marketo's side are the ledger's.
+pub fn summary<'a>(
+    jobs: impl IntoIterator<Item = &'a Job>,
+    ledger: &CallLog,
+    settings: &Settings,
+    own: &Limits,
+) -> String {
+    let (mut number, mut batches, mut rows) = (0, 0, RowCounts::default());
+    for job in jobs {
+        number += 1;
+        batches += job.batches.len() as u64;
+        rows.total += job.rows.total;
+        rows.add_counts(&job.rows);
+    }
+    let head = ["COUNTED BY THE STAND-IN", "MOST", "OUR LIMIT", "MARKETO'S"].map(str::to_owned).to_vec();
+    let line = |Counted { what, most, own, limit }| vec![what, most.to_string(), own.to_string(), limit.to_string()];
+    let counted: Vec<_> = [head].into_iter().chain(counted(ledger, settings, own).map(line)).collect();
+    let kinds = [Call::Create, Call::Status, Call::Failures, Call::Warnings].map(|kind| ledger.calls_of(kind));
+    let [creates, statuses, failures, warnings] = kinds;
+    let all: u64 = kinds.iter().sum();
+    let refused: u64 = ledger.errors.values().sum();
+    format!(
+        "{} in {}\n\
+         {}: {} processed, {} failed, {} with a warning\n\
+         \n\
+         {}\
+         {all} calls: {creates} uploads, {statuses} questions, {failures} failure and {warnings} warning files; \
+         {refused} refused\n",
+        count(number, "job"),
+        count(batches, "batch"),
+        count(rows.total, "row"),
+        count_or_unknown(rows.processed),
+        count_or_unknown(rows.failed),
+        count_or_unknown(rows.warned),
+        table(&counted)
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::cli::format::samples::job;
+    use crate::domain::RemoteStatus;
+    use crate::simulator::call_log::Import;
+
+    fn limits() -> Limits {
+        Limits { calls: 50, ..Limits::default() }
+    }
+
+    fn good() -> (Sample, Job, CallLog) {
+        let sample = crate::cli::demo::samples::samples().swap_remove(0);
+        let mut job = job(1, JobState::Complete);
+        let counts = (Some(sample.rows - sample.failed), Some(sample.failed), Some(sample.warned));
+        job.rows = crate::cli::format::samples::rows(sample.rows, counts);
+        let mut ledger = CallLog { most_queued: 10, most_importing: 2, ..CallLog::default() };
+        ledger.imports.push(Import {
+            id: 1,
+            accepted: Duration::ZERO,
+            started: None,
+            ended: None,
+            rows: sample.rows,
+            status: RemoteStatus::Complete,
+            counts: Counts::default(),
+            asked: None,
+        });
+        (sample, job, ledger)
+    }
+
+    fn found((sample, job, ledger): &(Sample, Job, CallLog)) -> Vec<String> {
+        faults(&[(sample, job)], ledger, &Settings::default(), &limits())
+    }
+
+    #[test]
+    fn what_went_as_it_should_has_no_fault() {
+        assert_eq!(found(&good()), Vec::<String>::new());
+    }
+
+    #[test]
+    fn whatever_went_otherwise_is_found() {
+        let spoilt = |spoil: fn(&mut Job, &mut CallLog)| {
+            let mut all = good();
+            spoil(&mut all.1, &mut all.2);
+            found(&all).join("; ")
+        };
+        for (fault, text) in [
+            (spoilt(|job, _| job.state = JobState::Cancelled), "is cancelled"),
+            (
+                spoilt(|job, _| job.rows.failed = job.rows.failed.map(|failed| failed + 1)),
+                "and not as it was made to end",
+            ),
+            (spoilt(|job, _| job.rows.warned = Some(0)), "and not as it was made to end"),
+            (spoilt(|_, ledger| ledger.imports.extend_from_within(..)), "has 2 imports of 1 batches"),
+            (spoilt(|_, ledger| ledger.most_queued = 11), "counted 11 imports in its queue, and 10 are allowed"),
+            (spoilt(|_, ledger| ledger.most_importing = 3), "counted 3 imports worked on at once"),
+            (spoilt(|_, ledger| ledger.most_calls_in_window = 101), "counted 101 calls in 20 s"),
+            (spoilt(|_, ledger| ledger.most_concurrent_calls = 11), "counted 11 calls at once"),
+            (spoilt(|_, ledger| ledger.errors = [("1016".into(), 2)].into()), "answered 1016, 2 times"),
+        ] {
+            assert!(fault.contains(text), "{text}: {fault}");
+        }
+    }
+
+    #[test]
+    fn the_numbers_of_marketos_side_are_the_ledgers() {
+        let (_, job, mut ledger) = good();
+        ledger.most_calls_in_window = 44;
+        ledger.calls.insert(Call::Create, 17);
+        ledger.calls.insert(Call::Status, 40);
+        ledger.errors.insert("1016".into(), 1);
+        assert_eq!(
+            summary([&job], &ledger, &Settings::default(), &limits()),
+            "1 job in 1 batch\n\
+             180 rows: 177 processed, 3 failed, 1 with a warning\n\
+             \n\
+             COUNTED BY THE STAND-IN    MOST  OUR LIMIT  MARKETO'S\n\
+             imports in its queue       10    10         10\n\
+             imports worked on at once  2     2          2\n\
+             calls in 20 s              44    50         100\n\
+             calls at once              0     5          10\n\
+             57 calls: 17 uploads, 40 questions, 0 failure and 0 warning files; 1 refused\n"
+        );
+    }
+}

@@ -1,0 +1,152 @@
+//! With which exit status does a verb end, and what does it say when it can't do its work?
+
+use std::io;
+use std::process::ExitCode;
+
+use crate::client::ClientError;
+use crate::domain::JobState;
+use crate::store::Job;
+
+/// How a verb ended. Scripts rely on the numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ExitStatus {
+    Done = 0,
+    /// A job failed or was cancelled, a file can't be read, or the request was refused.
+    Failed = 1,
+    /// Wrong usage or configuration.
+    Usage = 2,
+    NoDaemon = 3,
+    /// All jobs are complete, and some of their rows failed, or Marketo's counts do not add up to the rows sent.
+    SomeRowsFailed = 4,
+    /// Ctrl-C while waiting: what a shell gives a program that SIGINT ended.
+    Interrupted = 130,
+}
+
+impl ExitStatus {
+    /// What ended jobs come to.
+    pub(super) fn of<'a>(jobs: impl IntoIterator<Item = &'a Job>) -> ExitStatus {
+        let of_one = |job: &Job| match job.state {
+            JobState::Complete if job.has_failed_rows() || !job.rows.is_accounted_for() => ExitStatus::SomeRowsFailed,
+            JobState::Complete => ExitStatus::Done,
+            _ => ExitStatus::Failed,
+        };
+        jobs.into_iter().map(of_one).fold(ExitStatus::Done, ExitStatus::and)
+    }
+
+    /// The graver of what jobs and files came to.
+    pub(super) fn and(self, other: ExitStatus) -> ExitStatus {
+        [ExitStatus::NoDaemon, ExitStatus::Usage, ExitStatus::Failed, ExitStatus::SomeRowsFailed]
+            .into_iter()
+            .find(|&grave| self == grave || other == grave)
+            .unwrap_or(ExitStatus::Done)
+    }
+}
+
+impl From<ExitStatus> for u8 {
+    fn from(exit: ExitStatus) -> u8 {
+        exit as u8
+    }
+}
+
+impl From<ExitStatus> for ExitCode {
+    fn from(exit: ExitStatus) -> ExitCode {
+        ExitCode::from(u8::from(exit))
+    }
+}
+
+/// Why a verb could not do its work. Its text is one sentence for the person who typed it.
+#[derive(Debug, thiserror::Error)]
+pub enum CliError {
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    #[error("{0}")]
+    Usage(String),
+    /// What was named on the command line is there to be read or written, and can't be.
+    #[error("{0}")]
+    Input(String),
+    #[error("standard output can't be written: {0}")]
+    Output(#[from] io::Error),
+}
+
+impl CliError {
+    pub fn exit(&self) -> ExitStatus {
+        match self {
+            CliError::Usage(_) | CliError::Client(ClientError::SocketPathTooLong(_)) => ExitStatus::Usage,
+            CliError::Client(ClientError::NoDaemon { .. } | ClientError::Broken(_) | ClientError::Silent { .. }) => {
+                ExitStatus::NoDaemon
+            }
+            // Who may not open the socket is refused by it: to start a daemon, or to wait for one, would not help.
+            CliError::Client(ClientError::Refused(_) | ClientError::NotAllowed { .. } | ClientError::Content(_)) => {
+                ExitStatus::Failed
+            }
+            CliError::Input(_) | CliError::Output(_) => ExitStatus::Failed,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::dto::Problem;
+    use crate::cli::format::samples;
+
+    #[test]
+    fn each_failure_has_the_exit_status_of_the_contract() {
+        let problem = Problem {
+            kind: "about:blank".into(),
+            title: String::new(),
+            status: 404,
+            detail: "there is no job 7".into(),
+        };
+        let gone = || io::Error::other("gone");
+        for (failure, status) in [
+            (CliError::Usage(String::new()), 2),
+            (ClientError::SocketPathTooLong("/x".into()).into(), 2),
+            (ClientError::NoDaemon { socket: "/x".into(), why: String::new() }.into(), 3),
+            (ClientError::Broken(String::new()).into(), 3),
+            (ClientError::Silent { socket: "/x".into(), why: String::new() }.into(), 3),
+            (ClientError::NotAllowed { socket: "/x".into(), why: String::new() }.into(), 1),
+            (ClientError::Refused(problem).into(), 1),
+            (ClientError::Content(gone()).into(), 1),
+            (CliError::Input(String::new()), 1),
+            (gone().into(), 1),
+        ] {
+            assert_eq!(u8::from(failure.exit()), status, "{failure:?}");
+        }
+    }
+
+    #[test]
+    fn a_failed_job_weighs_more_than_failed_rows() {
+        let job = |state, failed| {
+            let mut job = samples::job(1, state);
+            job.rows = samples::rows(10, (Some(10 - failed), Some(failed), Some(0)));
+            job
+        };
+        let doubtful = |processed, failed| {
+            let mut job = samples::job(1, JobState::Complete);
+            job.rows = samples::rows(10, (processed, failed, None));
+            job
+        };
+        for (jobs, status) in [
+            (vec![], 0),
+            (vec![job(JobState::Complete, 0), job(JobState::Complete, 0)], 0),
+            (vec![job(JobState::Complete, 0), job(JobState::Complete, 2)], 4),
+            (vec![job(JobState::Complete, 2), job(JobState::Failed, 0)], 1),
+            (vec![job(JobState::Cancelled, 0), job(JobState::Complete, 2)], 1),
+            (vec![job(JobState::Complete, 0), doubtful(Some(9), Some(0))], 4),
+            (vec![doubtful(Some(11), Some(0))], 4),
+            (vec![doubtful(Some(10), None)], 4),
+            (vec![doubtful(None, Some(0))], 4),
+            (vec![doubtful(None, None), job(JobState::Failed, 0)], 1),
+        ] {
+            assert_eq!(u8::from(ExitStatus::of(&jobs)), status, "{jobs:?}");
+        }
+    }
+
+    #[test]
+    fn a_daemon_that_is_gone_weighs_most() {
+        assert_eq!(ExitStatus::Failed.and(ExitStatus::NoDaemon), ExitStatus::NoDaemon);
+        assert_eq!(ExitStatus::SomeRowsFailed.and(ExitStatus::Failed), ExitStatus::Failed);
+        assert_eq!(ExitStatus::Done.and(ExitStatus::Done), ExitStatus::Done);
+    }
+}

@@ -1,0 +1,119 @@
+//! What does the environment say? `MARQUEUE_` and a key, with `__` between its levels.
+//!
+//! `config` has a source for the environment, which can neither address the entries of a list nor tell which variable
+//! a value came from.
+
+use std::collections::BTreeMap;
+
+use crate::config::error::ConfigError;
+
+const PREFIX: &str = "MARQUEUE_";
+
+/// The command line reads these; they are no keys.
+const COMMAND_LINE_VARIABLES: [&str; 2] = ["MARQUEUE_CONFIG", "MARQUEUE_SOCKET"];
+
+/// Numbers above this are refused, because entries up to the number are made.
+const LAST_ENTRY: usize = 999;
+
+pub(super) struct Variable {
+    pub(super) name: String,
+    pub(super) text: String,
+}
+
+/// By the keys that they set, as error texts and `config` have them: `api.clients[0].client_id`.
+pub(super) type Variables = BTreeMap<String, Variable>;
+
+/// The process's own variables, as far as they concern us.
+pub(super) fn process_variables() -> Result<Vec<(String, String)>, ConfigError> {
+    std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value)))
+        .filter(|(name, _)| name.starts_with(PREFIX))
+        .map(|(variable, value)| match value.into_string() {
+            Ok(value) => Ok((variable, value)),
+            Err(_) => Err(ConfigError::Variable { variable, reason: "is not UTF-8" }),
+        })
+        .collect()
+}
+
+/// Those of the variables that set a key.
+pub(super) fn variables(environment: impl IntoIterator<Item = (String, String)>) -> Result<Variables, ConfigError> {
+    environment
+        .into_iter()
+        .filter(|(name, _)| name.starts_with(PREFIX) && !COMMAND_LINE_VARIABLES.contains(&name.as_str()))
+        .map(|(name, text)| match key(&name[PREFIX.len()..]) {
+            Some(key) => Ok((key, Variable { name, text })),
+            None => Err(ConfigError::no_key(&name)),
+        })
+        .collect()
+}
+
+/// None where a level is empty or no name of a key, or an entry's number too high.
+fn key(name: &str) -> Option<String> {
+    let name = name.to_ascii_lowercase();
+    let levels: Vec<&str> = name.split("__").collect();
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
+    if levels.iter().any(|level| level.is_empty() || !level.bytes().all(plain)) {
+        return None;
+    }
+    // The lists, and the one within one.
+    let ([table @ "api", list @ "clients", entry, rest @ ..] | [table @ "notify", list @ "command", entry, rest @ ..]) =
+        levels.as_slice()
+    else {
+        return Some(levels.join("."));
+    };
+    let Ok(entry) = entry.parse::<usize>() else { return Some(levels.join(".")) };
+    let mut key = (entry <= LAST_ENTRY).then(|| format!("{table}.{list}[{entry}]"))?;
+    match rest {
+        ["instances", entry] if entry.parse::<usize>().is_ok_and(|entry| entry <= LAST_ENTRY) => {
+            key += &format!(".instances[{entry}]");
+        }
+        rest => rest.iter().for_each(|level| key += &format!(".{level}")),
+    }
+    Some(key)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_gives_a_key_as_error_texts_have_it() {
+        for (name, expected) in [
+            ("STORE__PATH", "store.path"),
+            ("INSTANCES__EU-WEST_1__CLIENT_ID", "instances.eu-west_1.client_id"),
+            ("INSTANCES__0__CLIENT_ID", "instances.0.client_id"),
+            ("API__CLIENTS__0__CLIENT_ID", "api.clients[0].client_id"),
+            ("API__CLIENTS__999", "api.clients[999]"),
+            ("NOTIFY__COMMAND__1", "notify.command[1]"),
+            ("API__CLIENTS__CRM", "api.clients.crm"),
+            ("API__CLIENTS__0__INSTANCES__1", "api.clients[0].instances[1]"),
+        ] {
+            assert_eq!(key(name).as_deref(), Some(expected));
+        }
+    }
+
+    #[test]
+    fn what_the_command_line_reads_is_no_key_and_what_is_not_ours_is_passed_over() {
+        let names = ["MARQUEUE_SOCKET", "MARQUEUE_CONFIG", "PATH", "marqueue_store__path"];
+        let found = variables(names.map(|name| (name.to_owned(), "x".to_owned()))).unwrap();
+        assert!(found.is_empty());
+    }
+
+    #[test]
+    fn variables_that_can_be_no_key_are_named() {
+        for name in [
+            "MARQUEUE_",
+            "MARQUEUE_STORE__",
+            "MARQUEUE___STORE",
+            "MARQUEUE_STORE.PATH",
+            "MARQUEUE_API__CLIENTS[0]__CLIENT_ID",
+            "MARQUEUE_INSTANCES__Ü__CLIENT_ID",
+            "MARQUEUE_API__CLIENTS__1000__CLIENT_ID",
+            "MARQUEUE_API__CLIENTS__4000000000__CLIENT_ID",
+        ] {
+            let error = variables([(name.to_owned(), "x".to_owned())]).err().unwrap();
+            let reason = "names no key: write __ between two levels, and at most 999 for an entry";
+            assert_eq!(error.to_string(), format!("the environment variable {name} {reason}"));
+        }
+    }
+}

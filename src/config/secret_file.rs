@@ -1,0 +1,100 @@
+//! Secrets from values or files: reads a key that is given as it is, or as the path of a file that holds it.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use crate::config::Warning;
+use crate::config::error::KeyError;
+use crate::secret::Secret;
+
+/// What to do about a secret that everyone can read.
+pub(super) const SECRET_FILE_ADVICE: &str =
+    "take that right away (chmod o-r), and have a new secret made if others use this machine";
+
+/// The value of `key`, which is given as it is or, as `{key}_file`, by the path of a file that holds it.
+///
+/// A line end at the end of the file is left out: editors and `echo` put one there.
+pub(super) fn from_value_or_file(
+    key: &str,
+    given: Option<Secret>,
+    file: Option<PathBuf>,
+    warnings: &mut Vec<Warning>,
+) -> Result<Secret, KeyError> {
+    match (given, file) {
+        (Some(_), Some(_)) => Err(KeyError::new(key, format!("and {key}_file are both given: keep one"))),
+        (None, None) => Err(KeyError::new(key, format!("is missing: write it, or {key}_file"))),
+        (Some(secret), None) if secret.expose().is_empty() => Err(KeyError::new(key, "is empty")),
+        (Some(secret), None) => Ok(secret),
+        (None, Some(path)) => {
+            let file_key = format!("{key}_file");
+            let text = fs::read_to_string(&path).map_err(|cause| {
+                KeyError::new(&file_key, format!("names {}, which can't be read: {cause}", path.display()))
+            })?;
+            let text = text.trim_end_matches(['\r', '\n']);
+            if text.is_empty() {
+                return Err(KeyError::new(file_key, format!("names {}, which is empty", path.display())));
+            }
+            if key.ends_with("secret") && is_world_readable(&path) {
+                let text = format!("{file_key} names {}, which everyone can read", path.display());
+                warnings.push(Warning::new(text, SECRET_FILE_ADVICE));
+            }
+            Ok(Secret::new(text))
+        }
+    }
+}
+
+/// A file whose permissions can't be told has just been read, so the doubt is not worth a warning.
+pub(super) fn is_world_readable(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|metadata| metadata.permissions().mode() & 0o004 != 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_secret_shows_itself_in_no_kind_of_printing() {
+        let secret = Secret::new("hunter2");
+        assert_eq!(format!("{secret} {secret:?} {:#?}", Some(&secret)), "[secret] [secret] Some(\n    [secret],\n)");
+        assert_eq!(secret.expose(), "hunter2");
+    }
+
+    #[test]
+    fn a_secret_from_a_file_loses_its_line_end_and_nothing_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("secret");
+        for (content, expected) in [("a b", "a b"), ("ab\n", "ab"), (" ab \r\n", " ab "), ("00123", "00123")] {
+            fs::write(&path, content).unwrap();
+            let secret = from_value_or_file("k.client_secret", None, Some(path.clone()), &mut Vec::new()).unwrap();
+            assert_eq!(secret.expose(), expected);
+        }
+    }
+
+    #[test]
+    fn a_secret_file_that_is_missing_or_empty_is_named_with_its_key() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("secret");
+        let read = || from_value_or_file("k.client_secret", None, Some(path.clone()), &mut Vec::new()).unwrap_err();
+        let shown = path.display();
+        assert_eq!(
+            read().to_string(),
+            format!("k.client_secret_file names {shown}, which can't be read: No such file or directory (os error 2)")
+        );
+        fs::write(&path, "\n").unwrap();
+        assert_eq!(read().to_string(), format!("k.client_secret_file names {shown}, which is empty"));
+    }
+
+    #[test]
+    fn a_secret_file_that_everyone_can_read_gives_a_warning() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("secret");
+        fs::write(&path, "x").unwrap();
+        for (mode, expected) in [(0o600, 0), (0o640, 0), (0o644, 1)] {
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+            let mut warnings = Vec::new();
+            from_value_or_file("k.client_secret", None, Some(path.clone()), &mut warnings).unwrap();
+            assert_eq!(warnings.len(), expected, "{mode:o}");
+        }
+    }
+}

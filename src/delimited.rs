@@ -1,0 +1,42 @@
+//! What is in a delimited file, and where may it be cut? Dialects, record ends, checks, cutting, joining.
+//!
+//! Bytes in, values out: nothing here reads a file or a socket. Each reader is pushed the bytes as they stream in,
+//! sees each once, and holds no more than a header and a few counters, whatever the size of the file.
+//!
+//! The dialect is RFC 4180 with the delimiter of the [`Format`](crate::domain::Format). A quote opens only at the start of
+//! a field, `""` inside quotes is one quote, and LF or CRLF outside quotes ends a record, the last of which may lack its
+//! end. A lone CR is data.
+//!
+//! The checks refuse what is certain to fail on Marketo, or to be read there as something else, and nothing that may be
+//! right. No message holds a value of a row: names of the header stand in it only where they surely are names.
+
+mod column_names;
+mod encoding;
+mod error;
+mod failed_rows;
+mod file_kind;
+mod header;
+mod join;
+mod lexer;
+#[cfg(test)]
+mod proptests;
+#[cfg(test)]
+mod refusal_tests;
+mod row_checks;
+mod row_limit;
+mod scan;
+mod split;
+mod utf8;
+mod warning;
+
+pub use column_names::{ColumnName, NameError, without_values};
+pub use encoding::Encoding;
+pub use error::{RaggedRow, RaggedSign, ValidationError};
+pub use failed_rows::{FailedRowError, FailedRowExtractor, FailedRows};
+pub use file_kind::FileKind;
+pub use header::{MAX_HEADER_BYTES, RequiredColumn, columns, lookup_column, required_columns};
+pub use join::{JoinError, Joiner};
+pub use row_limit::RowLimit;
+pub use scan::{FileLayout, ScanRules, Scanner};
+pub use split::{Bisector, FilePart, SingleRowError};
+pub use warning::Warning;

@@ -1,0 +1,244 @@
+//! Why is a file refused at the door?
+
+use std::fmt::Write as _;
+
+use crate::delimited::column_names::{ColumnName, NameError};
+use crate::delimited::encoding::Encoding;
+use crate::delimited::file_kind::FileKind;
+use crate::domain::Format;
+
+/// The first thing in a file, in the file's order, that keeps it from being imported.
+///
+/// Its text is for the person who made the file. Lines and columns count from 1, byte offsets from 0.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ValidationError {
+    #[error("the file is empty")]
+    Empty,
+    #[error("the file has a header and no rows{}", lone_cr_hint(*.lone_cr))]
+    HeaderOnly {
+        /// The header holds a CR without LF, as all of a file does whose lines end so.
+        lone_cr: bool,
+    },
+    #[error("{0}")]
+    OtherKind(FileKind),
+    #[error("byte offset {offset} on line {line} is not UTF-8: {encoding}")]
+    NotUtf8 { offset: u64, line: u64, encoding: Encoding },
+    #[error("byte offset {offset} on line {line} is NUL, which no text holds: take it out")]
+    Nul { offset: u64, line: u64 },
+    #[error("line 1 is blank, but the header with the field names has to stand there")]
+    BlankHeader,
+    #[error("the file begins with two byte-order marks: save it with one or none")]
+    SecondMark,
+    #[error("line 1 is Excel's hint at the delimiter (\"sep=\") and no header: take the line out{}", sep_hint(*.format))]
+    SepLine {
+        /// The format that the hint names, where the file was read as another.
+        format: Option<Format>,
+    },
+    #[error(
+        "column {column} of line 1 holds an \"@\", as no field name does: the header with the field names is missing"
+    )]
+    NoHeader { column: usize },
+    #[error(
+        "column {column} of the header is {name:?}, so this is a file that Marketo gave back: send its corrected rows with \
+         \"marqueue retry ID --with FILE\", or take the column out"
+    )]
+    ReasonColumn { column: usize, name: &'static str },
+    #[error("{column} {fault}")]
+    BadName { column: ColumnName, fault: NameError },
+    #[error("line {line} is the header once more: were two files put one behind the other? Take the line out")]
+    HeaderAgain { line: u64 },
+    #[error(
+        "line {line} begins with a byte-order mark: were two files put one behind the other? Take it out, and a second header"
+    )]
+    MarkInside { line: u64 },
+    #[error("{}", empty_rows(*.line, *.rows, *.stopped))]
+    EmptyRows {
+        /// The line of the first.
+        line: u64,
+        rows: u64,
+        /// There may be more: the reading stopped before the file's end.
+        stopped: bool,
+    },
+    #[error("line {line} has a CR (carriage return) at the end of a field without quotes: take it out")]
+    CrInField { line: u64 },
+    #[error("line {line} has a backslash before a quote in a quoted field: {BACKSLASH}")]
+    BackslashQuote { line: u64 },
+    #[error("line {line} is blank: Marketo would count it as a row that failed, so take it out")]
+    BlankLine { line: u64 },
+    #[error("column {column} of the header has no name{}", last_hint(*.last))]
+    UnnamedColumn {
+        column: usize,
+        /// It is the last column.
+        last: bool,
+    },
+    #[error("{column} has space around its name: take the space away")]
+    SpacedColumn { column: ColumnName },
+    #[error("{second} has the name of column {first} too: take one out")]
+    DoubledColumn { first: usize, second: ColumnName },
+    #[error("the header has one column as {format}, and several as {other}: say that the format is {other}")]
+    WrongDelimiter { format: Format, other: Format },
+    #[error("the header has no column {column:?}, {need}{}", similar_hint(.similar))]
+    MissingColumn {
+        column: String,
+        need: &'static str,
+        /// A column, by number and name, that may be meant.
+        similar: Option<(usize, String)>,
+    },
+    #[error("{}", ragged(*.columns, .rows, *.stopped))]
+    Ragged {
+        /// Of the header.
+        columns: u64,
+        /// The first few, in order.
+        rows: Vec<RaggedRow>,
+        /// There may be more: the reading stopped at the last of `rows`.
+        stopped: bool,
+    },
+    #[error("the header does not end within {limit} bytes{}", header_hint(*.lone_cr, *.open_quote))]
+    HeaderTooLarge { limit: u64, lone_cr: bool, open_quote: Option<u64> },
+    #[error("the record on line {line} is over the {limit} bytes that one upload has for rows{}", quote_hint(*.open_quote))]
+    RecordTooLarge {
+        line: u64,
+        limit: u64,
+        /// The line of the quote in which the record was when it grew too large.
+        open_quote: Option<u64>,
+    },
+    #[error("the quote opened on line {line} has no end{}", backslash_hint(*.backslash))]
+    UnclosedQuote {
+        line: u64,
+        /// The record holds a backslash before a quote.
+        backslash: bool,
+    },
+}
+
+const BACKSLASH: &str = "a backslash does not escape a quote, so write the quote twice";
+
+/// A row that has another number of fields than the header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RaggedRow {
+    pub line: u64,
+    /// Beyond `line` where quotes hold line ends.
+    pub last_line: u64,
+    pub fields: u64,
+    /// What in the row may be the cause.
+    pub sign: Option<RaggedSign>,
+}
+
+/// What in a row may have given it another number of fields.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RaggedSign {
+    /// It has only empty fields beyond those of the header.
+    TrailingDelimiter,
+    /// It ends with the header: a file was put behind one that lacked its last line end.
+    HeaderBehind,
+    BackslashQuote,
+    /// U+201C or its like.
+    CurlyQuote(char),
+}
+
+impl ValidationError {
+    /// A word for programs, which stays when the text changes.
+    pub fn code(&self) -> &'static str {
+        match self {
+            ValidationError::Empty => "empty",
+            ValidationError::HeaderOnly { .. } => "header-only",
+            ValidationError::OtherKind(kind) => kind.code(),
+            ValidationError::NotUtf8 { .. } => "not-utf8",
+            ValidationError::Nul { .. } => "nul-byte",
+            ValidationError::BlankHeader => "blank-header",
+            ValidationError::SecondMark => "second-mark",
+            ValidationError::SepLine { .. } => "sep-line",
+            ValidationError::NoHeader { .. } => "no-header",
+            ValidationError::ReasonColumn { .. } => "reason-column",
+            ValidationError::BadName { .. } => "bad-name",
+            ValidationError::HeaderAgain { .. } => "header-again",
+            ValidationError::MarkInside { .. } => "mark-inside",
+            ValidationError::EmptyRows { .. } => "empty-rows",
+            ValidationError::CrInField { .. } => "cr-in-field",
+            ValidationError::BackslashQuote { .. } => "backslash-quote",
+            ValidationError::BlankLine { .. } => "blank-line",
+            ValidationError::UnnamedColumn { .. } => "unnamed-column",
+            ValidationError::SpacedColumn { .. } => "spaced-column",
+            ValidationError::DoubledColumn { .. } => "doubled-column",
+            ValidationError::WrongDelimiter { .. } => "wrong-delimiter",
+            ValidationError::MissingColumn { .. } => "missing-column",
+            ValidationError::Ragged { .. } => "ragged-rows",
+            ValidationError::HeaderTooLarge { .. } => "header-too-large",
+            ValidationError::RecordTooLarge { .. } => "record-too-large",
+            ValidationError::UnclosedQuote { .. } => "unclosed-quote",
+        }
+    }
+}
+
+fn lone_cr_hint(lone_cr: bool) -> &'static str {
+    if lone_cr { ": its lines end with CR alone, so save it with LF or CRLF" } else { "" }
+}
+
+fn sep_hint(format: Option<Format>) -> String {
+    format.map(|format| format!(", and say that the format is {format}")).unwrap_or_default()
+}
+
+fn backslash_hint(backslash: bool) -> String {
+    if backslash { format!(": {BACKSLASH}") } else { String::new() }
+}
+
+fn empty_rows(line: u64, rows: u64, stopped: bool) -> String {
+    let least = if stopped { "at least " } else { "" };
+    if rows == 1 && !stopped {
+        format!("1 row has no value in any column, on line {line}: take it out")
+    } else {
+        let (have, them) = if rows == 1 { ("row has", "it") } else { ("rows have", "them") };
+        format!("{least}{rows} {have} no value in any column, the first on line {line}: take {them} out")
+    }
+}
+
+fn last_hint(last: bool) -> &'static str {
+    if last { ": is there a delimiter too many at the end of line 1?" } else { "" }
+}
+
+fn similar_hint(similar: &Option<(usize, String)>) -> String {
+    similar.as_ref().map(|(column, name)| format!(": is column {column}, {name:?}, meant?")).unwrap_or_default()
+}
+
+fn quote_hint(open_quote: Option<u64>) -> String {
+    open_quote.map(|line| format!(": does the quote opened on line {line} lack its end?")).unwrap_or_default()
+}
+
+fn header_hint(lone_cr: bool, open_quote: Option<u64>) -> String {
+    if open_quote.is_some() { quote_hint(open_quote) } else { lone_cr_hint(lone_cr).to_owned() }
+}
+
+fn ragged(columns: u64, rows: &[RaggedRow], stopped: bool) -> String {
+    let mut text = format!("the header has {columns} {}, but", if columns == 1 { "field" } else { "fields" });
+    for (index, row) in rows.iter().enumerate() {
+        let and = match index {
+            0 => "",
+            _ if index + 1 == rows.len() => " and",
+            _ => ",",
+        };
+        // Writing to a String can't fail.
+        let _ = match row.last_line {
+            last if last == row.line => write!(text, "{and} line {} has {}", row.line, row.fields),
+            last => write!(text, "{and} the row from line {} to {last} has {}", row.line, row.fields),
+        };
+    }
+    if let Some((line, sign)) = rows.iter().find_map(|row| row.sign.map(|sign| (row.line, sign))) {
+        // Writing to a String can't fail.
+        let _ = match sign {
+            RaggedSign::TrailingDelimiter => write!(text, ": is there a delimiter too many at the end of line {line}?"),
+            RaggedSign::HeaderBehind => {
+                write!(text, ": was a second file put behind line {line}, which then lacked its line end?")
+            }
+            RaggedSign::BackslashQuote => write!(text, ": {BACKSLASH}"),
+            RaggedSign::CurlyQuote(letter) => write!(
+                text,
+                ": are the curly quotes (U+{:04X}) on line {line} meant as quotes? Only straight ones (\") are",
+                u32::from(letter)
+            ),
+        };
+    } else if rows.first().is_some_and(|row| row.last_line > row.line) {
+        text += ": does a quote lack its end?";
+    } else if stopped {
+        text += ", and the check stopped there";
+    }
+    text
+}

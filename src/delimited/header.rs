@@ -1,0 +1,285 @@
+//! What does the header say, and will Marketo take it?
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+
+use memchr::memchr;
+
+use crate::delimited::column_names;
+use crate::delimited::column_names::{NameError, clip, displayed};
+use crate::delimited::error::ValidationError;
+use crate::delimited::lexer::{LexEvent, Lexer};
+use crate::delimited::warning::Warning;
+use crate::domain::{Format, Target};
+
+/// No header is larger, whatever an upload takes: it is the one thing that is held in memory. Marketo's longest names
+/// and its most columns stay far below.
+pub const MAX_HEADER_BYTES: u64 = 1024 * 1024;
+
+pub(super) const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
+/// A column that the header must have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RequiredColumn {
+    pub column: String,
+    /// The end of the sentence "the header has no column …".
+    pub need: &'static str,
+}
+
+/// The columns without which an import to `target` is refused.
+///
+/// Leads without a lookup field may lack `email`, Marketo's default for it: Adobe's pages do not forbid that.
+pub fn required_columns(target: &Target) -> Vec<RequiredColumn> {
+    match target {
+        Target::Leads { lookup_field: Some(field), .. } => {
+            vec![RequiredColumn { column: field.clone(), need: "which is the lookup field" }]
+        }
+        Target::ProgramMembers { .. } => {
+            vec![RequiredColumn { column: "email".to_owned(), need: "which program members need" }]
+        }
+        Target::Leads { .. } | Target::CustomObject { .. } => Vec::new(),
+    }
+}
+
+/// The column by which Marketo finds or makes a record, where a file has it: a row without a value there fails.
+///
+/// Without a target it is that of leads and program members. The dedupe fields of a custom object are not known here.
+pub fn lookup_column(target: Option<&Target>) -> Option<String> {
+    match target {
+        Some(Target::Leads { lookup_field: Some(field), .. }) => Some(field.clone()),
+        Some(Target::CustomObject { .. }) => None,
+        Some(Target::Leads { .. } | Target::ProgramMembers { .. }) | None => Some("email".to_owned()),
+    }
+}
+
+/// The names in a header, without quotes, byte-order mark and line end. Bytes that are not UTF-8 are replaced.
+pub fn columns(header: &[u8], format: Format) -> Vec<String> {
+    let header = without_byte_order_mark(header);
+    let mut lexer = Lexer::new(format, 1);
+    let mut names = Vec::new();
+    let mut name = Vec::new();
+    for &byte in header {
+        match lexer.step(byte) {
+            LexEvent::Data => name.push(byte),
+            LexEvent::Quote => {}
+            LexEvent::Delimiter => names.push(std::mem::take(&mut name)),
+            LexEvent::End(_) => break,
+        }
+    }
+    names.push(name);
+    names.into_iter().map(|name| String::from_utf8_lossy(&name).into_owned()).collect()
+}
+
+/// A header without byte-order mark and line end.
+pub(super) fn without_byte_order_mark(header: &[u8]) -> &[u8] {
+    let header = header.strip_prefix(BYTE_ORDER_MARK).unwrap_or(header);
+    match header.strip_suffix(b"\n") {
+        Some(line) => line.strip_suffix(b"\r").unwrap_or(line),
+        None => header,
+    }
+}
+
+/// The byte-order mark at the start of a header, or nothing.
+pub(super) fn byte_order_mark(header: &[u8]) -> &[u8] {
+    if header.starts_with(BYTE_ORDER_MARK) { BYTE_ORDER_MARK } else { &[] }
+}
+
+/// Marketo's name of the last column of a failure or warning file.
+pub(super) fn is_reason(name: &str) -> bool {
+    REASONS.contains(&name)
+}
+
+const REASONS: [&str; 2] = ["Import Failure Reason", "Import Warning Reason"];
+
+/// Gathers the first record of a file, which may begin with a byte-order mark.
+#[derive(Debug, Default)]
+pub(super) struct HeaderReader {
+    bytes: Vec<u8>,
+    /// The mark, or that there is none, is known, and the lexer has seen every byte behind it.
+    begun: bool,
+}
+
+impl HeaderReader {
+    /// Takes bytes up to the header's end: how many that were, if the end is among them; otherwise all are taken.
+    pub fn push(&mut self, lexer: &mut Lexer, input: &[u8]) -> Option<usize> {
+        let mut taken = 0;
+        while !self.begun {
+            let seen = self.bytes.len();
+            let &byte = input.get(taken)?;
+            match BYTE_ORDER_MARK.get(seen) {
+                Some(&expected) if byte == expected => {
+                    self.bytes.push(byte);
+                    taken += 1;
+                }
+                Some(_) => {
+                    // Not a mark: what looked like one is the beginning of a name.
+                    lexer.next_record(&BYTE_ORDER_MARK[..seen]);
+                    self.begun = true;
+                }
+                None => self.begun = true,
+            }
+        }
+        let rest = &input[taken..];
+        let end = lexer.next_record(rest).map(|(n, _)| n);
+        self.bytes.extend_from_slice(&rest[..end.unwrap_or(rest.len())]);
+        end.map(|n| taken + n)
+    }
+
+    /// The bytes so far, mark and line end included.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    pub fn has_mark(&self) -> bool {
+        !byte_order_mark(&self.bytes).is_empty()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.bytes.is_empty() || self.bytes == BYTE_ORDER_MARK
+    }
+
+    /// The header holds a CR that is not part of its line end.
+    pub fn has_lone_cr(&self) -> bool {
+        memchr(b'\r', without_byte_order_mark(&self.bytes)).is_some()
+    }
+}
+
+/// Refuses a header that would make Marketo refuse the file, or fail every row of it.
+pub(super) fn check(
+    header: &[u8],
+    format: Format,
+    names: &[String],
+    required: &[RequiredColumn],
+) -> Result<(), ValidationError> {
+    if without_byte_order_mark(header).is_empty() {
+        return Err(ValidationError::BlankHeader);
+    }
+    if header.strip_prefix(BYTE_ORDER_MARK).is_some_and(|rest| rest.starts_with(BYTE_ORDER_MARK)) {
+        return Err(ValidationError::SecondMark);
+    }
+    if let Some(named) = sep_line(without_byte_order_mark(header)) {
+        return Err(ValidationError::SepLine { format: named.filter(|&named| named != format) });
+    }
+    if names.len() == 1 {
+        let other = Format::ALL.into_iter().find(|&other| other != format && columns(header, other).len() > 1);
+        if let Some(other) = other {
+            return Err(ValidationError::WrongDelimiter { format, other });
+        }
+    }
+    if let Some((column, name)) = (1..).zip(names).find_map(|(column, name)| {
+        REASONS.into_iter().find(|reason| name.trim().eq_ignore_ascii_case(reason)).map(|reason| (column, reason))
+    }) {
+        return Err(ValidationError::ReasonColumn { column, name });
+    }
+    if let Some(index) = names.iter().position(|name| name.contains('@')) {
+        return Err(ValidationError::NoHeader { column: index + 1 });
+    }
+    let missing = missing_column(names, required);
+    if let Some(ValidationError::MissingColumn { similar: Some((column, _)), .. }) = &missing
+        && !matches!(column_names::check_name(&names[column - 1]), Some(NameError::Invisible(_)))
+    {
+        return missing.map_or(Ok(()), Err);
+    }
+    let mut seen = HashMap::new();
+    for (index, name) in names.iter().enumerate() {
+        let column = index + 1;
+        if name.trim().is_empty() {
+            return Err(ValidationError::UnnamedColumn { column, last: column == names.len() });
+        }
+        if name.trim_matches([' ', '\t']) != name {
+            return Err(ValidationError::SpacedColumn { column: displayed(names, index) });
+        }
+        if let Some(fault) = column_names::check_name(name) {
+            return Err(ValidationError::BadName { column: displayed(names, index), fault });
+        }
+        if let Some(first) = seen.insert(name.as_str(), column) {
+            return Err(ValidationError::DoubledColumn { first, second: displayed(names, index) });
+        }
+    }
+    missing.map_or(Ok(()), Err)
+}
+
+/// The first of the required columns that the header lacks, with the one that may be meant by its letters: that holds
+/// nothing but those of a name that was given with the file.
+fn missing_column(names: &[String], required: &[RequiredColumn]) -> Option<ValidationError> {
+    let RequiredColumn { column, need } = required.iter().find(|required| !names.contains(&required.column))?;
+    let similar = names.iter().position(|name| name.trim() == name && letters(name) == letters(column));
+    let similar = similar.map(|index| (index + 1, clip(&names[index])));
+    Some(ValidationError::MissingColumn { column: column.clone(), need, similar })
+}
+
+/// Whether a header is the line `sep=;` that Excel reads as a hint, and which format it names. The delimiter itself may
+/// have ended the line's first field.
+fn sep_line(content: &[u8]) -> Option<Option<Format>> {
+    let line = content.strip_prefix(b"\"").unwrap_or(content);
+    let line = line.strip_suffix(b"\"").unwrap_or(line);
+    let (hint, delimiter) = line.split_at_checked(4)?;
+    if !hint.eq_ignore_ascii_case(b"sep=") || delimiter.len() > 1 {
+        return None;
+    }
+    Some(Format::ALL.into_iter().find(|format| delimiter == [format.delimiter()]))
+}
+
+/// Pairs of columns whose names differ only in capital letters.
+pub(super) fn case_warning(names: &[String]) -> Option<Warning> {
+    let mut seen: HashMap<String, usize> = HashMap::new();
+    let mut pairs = Vec::new();
+    for (index, name) in names.iter().enumerate() {
+        match seen.entry(name.to_ascii_lowercase()) {
+            Entry::Occupied(first) => pairs.push((*first.get(), index)),
+            Entry::Vacant(place) => drop(place.insert(index)),
+        }
+    }
+    let &(first, second) = pairs.first()?;
+    let column = |index: usize| (index + 1, names[index].as_str());
+    Some(Warning::columns_differ_in_case(column(first), column(second), pairs.len() - 1))
+}
+
+/// A name as people may mistake it for another: `E-mail` for `email`.
+fn letters(name: &str) -> String {
+    name.chars().filter(|letter| letter.is_alphanumeric()).flat_map(char::to_lowercase).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_read_without_quotes_mark_and_line_end() {
+        assert_eq!(columns(b"\xef\xbb\xbf\"e\"\"m\",b c\r\n", Format::Csv), ["e\"m", "b c"]);
+        assert_eq!(columns(b"a;\"b;c\"\n", Format::Ssv), ["a", "b;c"]);
+        assert_eq!(columns(b"a\tb", Format::Tsv), ["a", "b"]);
+        assert_eq!(columns(b"\n", Format::Csv), [""]);
+        assert_eq!(columns(b"a,\xe9\n", Format::Csv), ["a", "\u{fffd}"]);
+    }
+
+    #[test]
+    fn program_members_need_email_and_leads_their_lookup_field() {
+        let names = |target| required_columns(&target).into_iter().map(|r| r.column).collect::<Vec<_>>();
+        let leads = |lookup_field| Target::Leads { lookup_field, list_id: None, partition: None };
+        assert_eq!(names(Target::ProgramMembers { program_id: 1, status: "Member".into() }), ["email"]);
+        assert_eq!(names(leads(Some("id".into()))), ["id"]);
+        assert!(names(leads(None)).is_empty());
+        assert!(names(Target::CustomObject { name: "boat_c".into() }).is_empty());
+    }
+
+    #[test]
+    fn a_mark_that_arrives_in_pieces_is_one_and_what_only_begins_like_it_is_not() {
+        for (bytes, mark) in [(&b"\xef\xbb\xbf\"a\n\",b\n1"[..], true), (b"\xef\xbbx\n1", false), (b"a\n1", false)] {
+            for size in 1..=bytes.len() {
+                let mut reader = HeaderReader::default();
+                let mut lexer = Lexer::new(Format::Csv, 1);
+                let mut at = 0;
+                for chunk in bytes.chunks(size) {
+                    if let Some(n) = reader.push(&mut lexer, chunk) {
+                        at += n;
+                        break;
+                    }
+                    at += chunk.len();
+                }
+                assert_eq!((at, reader.has_mark()), (bytes.len() - 1, mark), "by {size}");
+                assert_eq!(reader.bytes(), &bytes[..at]);
+            }
+        }
+    }
+}

@@ -1,0 +1,206 @@
+//! How do the failure files of a job's batches become one file?
+
+use crate::delimited::header;
+use crate::delimited::header::{HeaderReader, MAX_HEADER_BYTES};
+use crate::delimited::lexer::Lexer;
+use crate::domain::Format;
+
+/// Joins files that have one header, which is kept once. The bytes of all rows stay as they are; a line end is put
+/// between two files where the first lacks it.
+///
+/// For each file: [`Joiner::begin`], [`Joiner::push`] as its bytes come, [`Joiner::end`]. No more than two headers are
+/// held. The delimiter is found from the header: it is the one with which the last column is Marketo's reason.
+#[derive(Debug, Default)]
+pub struct Joiner {
+    /// The header that is kept, without mark and line end.
+    header: Option<Vec<u8>>,
+    format: Option<Format>,
+    line_end: &'static [u8],
+    part: u32,
+    reading: Reading,
+    rows: u64,
+    /// The output so far lacks its last line end.
+    open_line: bool,
+    /// The part that ended inside quotes, which would swallow what comes after.
+    open_quote: Option<u32>,
+}
+
+#[derive(Debug, Default)]
+enum Reading {
+    #[default]
+    Nothing,
+    Header(HeaderReader, Lexer),
+    Rows(Lexer),
+}
+
+/// Why files can't be one. Each is still whole by itself.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum JoinError {
+    #[error("the columns of part {part} are not those of the parts before it, so the parts can't be one file")]
+    OtherColumns { part: u32 },
+    #[error("part {part} ends inside quotes, so no other can follow it in one file")]
+    OpenQuote { part: u32 },
+    #[error("the header of part {part} does not end within {MAX_HEADER_BYTES} bytes")]
+    HeaderTooLarge { part: u32 },
+}
+
+impl Joiner {
+    pub fn new() -> Self {
+        Joiner::default()
+    }
+
+    /// The next file is that of `part`. An empty one adds nothing.
+    pub fn begin(&mut self, part: u32) {
+        self.part = part;
+        // Names hold neither quotes nor line ends, so any delimiter finds the header's end.
+        self.reading = Reading::Header(HeaderReader::default(), Lexer::new(Format::Csv, 1));
+    }
+
+    /// Takes bytes of the file under way and adds to `out` what they give.
+    ///
+    /// # Errors
+    /// [`JoinFault`]; the joiner is of no more use then. Other columns are known as soon as [`Joiner::in_rows`] is true
+    /// or [`Joiner::end`] was called, so a caller that can't take back its output joins the files' beginnings first.
+    pub fn push(&mut self, mut bytes: &[u8], out: &mut Vec<u8>) -> Result<(), JoinError> {
+        if let Reading::Header(reader, lexer) = &mut self.reading {
+            let end = reader.push(lexer, bytes);
+            if reader.bytes().len() as u64 > MAX_HEADER_BYTES {
+                return Err(JoinError::HeaderTooLarge { part: self.part });
+            }
+            let Some(n) = end else { return Ok(()) };
+            bytes = &bytes[n..];
+            self.header_ended(out)?;
+        }
+        self.rows_in(bytes, out)
+    }
+
+    /// The file under way is at its end.
+    ///
+    /// # Errors
+    /// As for [`Joiner::push`].
+    pub fn end(&mut self, out: &mut Vec<u8>) -> Result<(), JoinError> {
+        if let Reading::Header(reader, _) = &self.reading
+            && !reader.is_empty()
+        {
+            self.header_ended(out)?;
+        }
+        if let Reading::Rows(lexer) = std::mem::take(&mut self.reading) {
+            self.rows += u64::from(lexer.unended().is_some());
+            self.open_quote = lexer.open_quote().map(|_| self.part).or(self.open_quote);
+        }
+        Ok(())
+    }
+
+    /// The header of the file under way is the one of the files before it.
+    pub fn in_rows(&self) -> bool {
+        matches!(self.reading, Reading::Rows(_))
+    }
+
+    /// Rows of all files so far; blank lines are none.
+    pub fn rows(&self) -> u64 {
+        self.rows
+    }
+
+    fn header_ended(&mut self, out: &mut Vec<u8>) -> Result<(), JoinError> {
+        let Reading::Header(reader, lexer) = &self.reading else { return Ok(()) };
+        let (bytes, line) = (reader.bytes(), lexer.line());
+        let content = header::without_byte_order_mark(bytes);
+        match &self.header {
+            Some(header) if header != content => return Err(JoinError::OtherColumns { part: self.part }),
+            Some(_) => {}
+            None => {
+                out.extend_from_slice(bytes);
+                self.open_line = !bytes.ends_with(b"\n");
+                self.line_end = if bytes.ends_with(b"\r\n") { b"\r\n" } else { b"\n" };
+                self.header = Some(content.to_owned());
+                self.format = Format::ALL
+                    .into_iter()
+                    .find(|&format| header::columns(bytes, format).last().is_some_and(|name| header::is_reason(name)));
+            }
+        }
+        self.reading = Reading::Rows(Lexer::new(self.format.unwrap_or(Format::Csv), line));
+        Ok(())
+    }
+
+    fn rows_in(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Result<(), JoinError> {
+        let Reading::Rows(lexer) = &mut self.reading else { return Ok(()) };
+        let Some(last) = bytes.last() else { return Ok(()) };
+        if let Some(part) = self.open_quote {
+            return Err(JoinError::OpenQuote { part });
+        }
+        // Only at the start of a file: within one the line is open because its rest is still to come.
+        if self.open_line && lexer.unended().is_none() {
+            out.extend_from_slice(self.line_end);
+        }
+        out.extend_from_slice(bytes);
+        self.open_line = *last != b'\n';
+        let mut rest = bytes;
+        while let Some((n, record)) = lexer.next_record(rest) {
+            rest = &rest[n..];
+            self.rows += u64::from(!record.blank);
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn join(parts: &[&str], size: usize) -> Result<(String, u64), JoinError> {
+        let mut joiner = Joiner::new();
+        let mut out = Vec::new();
+        for (part, text) in (1..).zip(parts) {
+            joiner.begin(part);
+            text.as_bytes().chunks(size).try_for_each(|chunk| joiner.push(chunk, &mut out))?;
+            joiner.end(&mut out)?;
+        }
+        Ok((String::from_utf8(out).unwrap(), joiner.rows()))
+    }
+
+    #[test]
+    fn the_header_stands_once_and_every_row_as_it_was() {
+        for (parts, joined, rows) in [
+            (vec!["h,R\n1,a\n", "h,R\n2,b\n"], "h,R\n1,a\n2,b\n", 2),
+            (vec!["h,R\r\n1,a", "h,R\n2,b"], "h,R\r\n1,a\r\n2,b", 2),
+            (vec!["h,R\n1,\"a\nb\"", "", "h,R\n2,b\n"], "h,R\n1,\"a\nb\"\n2,b\n", 2),
+            (vec!["h,R", "h,R", "h,R\n2,b\n\n"], "h,R\n2,b\n\n", 1),
+            (vec!["\u{feff}h,R\n1,a\n", "h,R\n2,b\n"], "\u{feff}h,R\n1,a\n2,b\n", 2),
+            (vec!["", "h,R\n1,a"], "h,R\n1,a", 1),
+            (vec!["h\tImport Failure Reason\n1\t\"a\nb\"\n"], "h\tImport Failure Reason\n1\t\"a\nb\"\n", 1),
+            (vec![], "", 0),
+        ] {
+            for size in [1, 2, 3, 100] {
+                assert_eq!(join(&parts, size), Ok((joined.to_owned(), rows)), "by {size}");
+            }
+        }
+    }
+
+    #[test]
+    fn other_columns_are_said_and_known_before_the_first_of_their_rows() {
+        let error = join(&["h,R\n1,a\n", "R\nb\n"], 100).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "the columns of part 2 are not those of the parts before it, so the parts can't be one file"
+        );
+        assert_eq!(join(&["h,R\n1,a\n", "R"], 1), Err(JoinError::OtherColumns { part: 2 }));
+        let (mut joiner, mut out) = (Joiner::new(), Vec::new());
+        joiner.begin(1);
+        joiner.push(b"h", &mut out).unwrap();
+        assert!(!joiner.in_rows());
+        joiner.push(b",R\n", &mut out).unwrap();
+        assert!(joiner.in_rows());
+    }
+
+    #[test]
+    fn nothing_follows_a_part_that_ends_inside_quotes() {
+        assert_eq!(join(&["h,R\n1,\"a\n"], 4).unwrap().1, 1);
+        assert_eq!(join(&["h,R\n1,\"a\n", "h,R\n2,b\n"], 4), Err(JoinError::OpenQuote { part: 1 }));
+    }
+
+    #[test]
+    fn a_header_without_end_is_not_gathered_for_ever() {
+        let text = "h".repeat(MAX_HEADER_BYTES as usize + 1);
+        assert_eq!(join(&[&text], 4096), Err(JoinError::HeaderTooLarge { part: 1 }));
+    }
+}

@@ -1,0 +1,338 @@
+//! How far has a batch come? The columns that events change, and what each event makes of them. Pure.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use crate::domain::{
+    BatchState, Counts, DeferReason, Event, FailureScope, IllegalTransitionError, RemoteStatus, transition,
+};
+
+/// Questions about an import that failed since the last good answer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct QueryFailures {
+    pub all: u32,
+    /// Of these, those to which Marketo said no. The others had no answer, which says nothing about the import.
+    pub refusals: u32,
+}
+
+impl QueryFailures {
+    /// With one more.
+    pub fn plus(self, refused: bool) -> QueryFailures {
+        QueryFailures { all: self.all.saturating_add(1), refusals: self.refusals.saturating_add(refused.into()) }
+    }
+}
+
+/// The columns of a batch that events change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BatchProgress {
+    pub state: BatchState,
+    /// Uploads begun that count against `max_attempts`.
+    pub attempts: u32,
+    pub marketo_batch_id: Option<String>,
+    /// The next upload, poll or fetch is not before this.
+    pub not_before: Option<Timestamp>,
+    pub wait: Option<DeferReason>,
+    pub message: Option<String>,
+    pub counts: Counts,
+    pub uploaded_at: Option<Timestamp>,
+    pub accepted_at: Option<Timestamp>,
+    pub importing_at: Option<Timestamp>,
+    pub polled_at: Option<Timestamp>,
+    pub ended_at: Option<Timestamp>,
+    pub query_failures: QueryFailures,
+    /// How long the import has been waited for, as far as the clock could be believed.
+    pub waited: Duration,
+    /// Since when it is held because Marketo does not end it.
+    pub overdue_at: Option<Timestamp>,
+    /// Until then the imports count that lost answers may have left behind.
+    pub unconfirmed_until: Option<Timestamp>,
+    /// How many these are.
+    pub unconfirmed_imports: u32,
+    /// The number of its last upload among those of the instance ([`crate::store::Instance::uploads_ended`]).
+    pub last_upload: Option<u64>,
+    /// For how long it has been tried while nothing else of the instance waited.
+    pub alone: Duration,
+    /// It failed by its attempts, and its content is kept for someone to send it again.
+    pub given_up: bool,
+}
+
+/// What earlier uploads of a batch say about one of its uploads that failed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct UploadAttempts {
+    /// Attempts that count, this one included.
+    pub attempts: u32,
+    /// As [`Progress::last_upload`]: the upload before this one.
+    pub last_upload: Option<u64>,
+    /// As [`Progress::alone`].
+    pub alone: Duration,
+    /// When this upload began.
+    pub began: Option<Timestamp>,
+}
+
+impl BatchProgress {
+    /// A batch to which nothing has happened yet.
+    pub fn initial() -> BatchProgress {
+        BatchProgress {
+            state: BatchState::Pending,
+            attempts: 0,
+            marketo_batch_id: None,
+            not_before: None,
+            wait: None,
+            message: None,
+            counts: Counts::default(),
+            uploaded_at: None,
+            accepted_at: None,
+            importing_at: None,
+            polled_at: None,
+            ended_at: None,
+            query_failures: QueryFailures::default(),
+            waited: Duration::ZERO,
+            overdue_at: None,
+            unconfirmed_until: None,
+            unconfirmed_imports: 0,
+            last_upload: None,
+            alone: Duration::ZERO,
+            given_up: false,
+        }
+    }
+
+    /// What is known of the upload that is under way.
+    pub fn upload_attempts(&self) -> UploadAttempts {
+        let BatchProgress { attempts, last_upload, alone, uploaded_at, .. } = *self;
+        UploadAttempts { attempts, last_upload, alone, began: uploaded_at }
+    }
+
+    /// What the batch is when `event` has happened to it.
+    ///
+    /// # Errors
+    /// [`Illegal`] where the table of moves has no such move.
+    pub fn after_event(&self, event: &Event, now: Timestamp) -> Result<BatchProgress, IllegalTransitionError> {
+        // Only what is overdue can be given up: any other import ends by itself.
+        if matches!(event, Event::Abandoned { .. }) && self.overdue_at.is_none() {
+            return Err(IllegalTransitionError { from: self.state, event: event.name() });
+        }
+        let mut batch = BatchProgress { state: transition(self.state, event)?, ..self.clone() };
+        batch.apply(event, now);
+        Ok(batch)
+    }
+
+    /// What the batch is when a question about its import found no good answer, or was refused: it is asked again at
+    /// `not_before`.
+    pub fn after_query_failure(&self, refused: bool, not_before: Timestamp, now: Timestamp) -> BatchProgress {
+        // When the import was last seen at work is what its pace is taken from.
+        let polled_at = if self.state == BatchState::Collecting { self.polled_at } else { Some(now) };
+        BatchProgress {
+            query_failures: self.query_failures.plus(refused),
+            not_before: Some(not_before),
+            polled_at,
+            ..self.clone()
+        }
+    }
+
+    /// What an event changes besides the state.
+    fn apply(&mut self, event: &Event, now: Timestamp) {
+        // Whatever the last wait was, it is over; the events that begin one set it anew.
+        (self.not_before, self.wait) = (None, None);
+        match event {
+            Event::UploadBegan => {
+                self.attempts += 1;
+                self.uploaded_at = Some(now);
+            }
+            Event::Requeued { defer_reason: wait, reason, not_before } => {
+                self.attempts = self.attempts.saturating_sub(1);
+                self.wait = Some(*wait);
+                // The other waits are the instance's: any batch may be the one that tries again.
+                self.not_before = not_before.filter(|_| *wait == DeferReason::ListBusy);
+                self.message = Some(reason.clone());
+            }
+            Event::Refused { reason, not_before, scope } => {
+                self.not_before = Some(*not_before);
+                self.message = Some(reason.clone());
+                self.failed_upload(*scope);
+            }
+            Event::AnswerLost { reason, not_before, unconfirmed_until, scope } => {
+                self.not_before = Some(*not_before);
+                self.message = Some(reason.clone());
+                self.failed_upload(*scope);
+                self.may_exist_remotely(*unconfirmed_until, now);
+            }
+            Event::Held { reason, unconfirmed_until, .. } => {
+                self.message = Some(reason.clone());
+                self.may_exist_remotely(*unconfirmed_until, now);
+            }
+            Event::AttemptsExhausted { reason, unconfirmed_until } => {
+                self.message = Some(reason.clone());
+                self.given_up = true;
+                if let Some(until) = unconfirmed_until {
+                    self.may_exist_remotely(*until, now);
+                }
+            }
+            Event::Split { reason } => {
+                self.attempts = self.attempts.saturating_sub(1);
+                self.message = Some(reason.clone());
+            }
+            Event::Rejected { reason } => self.message = Some(reason.clone()),
+            Event::Accepted { marketo_batch_id, status } => {
+                self.marketo_batch_id = Some(marketo_batch_id.clone());
+                self.accepted_at = Some(now);
+                self.message = None;
+                self.query_failures = QueryFailures::default();
+                self.waited = Duration::ZERO;
+                if *status != RemoteStatus::Queued {
+                    self.importing_at = Some(now);
+                }
+            }
+            Event::Settled { marketo_batch_id } => {
+                self.marketo_batch_id = Some(marketo_batch_id.clone());
+                self.accepted_at = Some(now);
+                self.message = None;
+                self.query_failures = QueryFailures::default();
+                self.waited = Duration::ZERO;
+                // It can be seen now, and counts as itself; what other uploads left behind still can't.
+                self.unconfirmed_imports = self.unconfirmed_imports.saturating_sub(1);
+                self.unconfirmed_until = self.unconfirmed_until.filter(|_| self.unconfirmed_imports > 0);
+            }
+            Event::Polled { status, counts, waited } => {
+                self.polled_at = Some(now);
+                self.query_failures = QueryFailures::default();
+                self.counts = *counts;
+                self.waited = self.waited.saturating_add(*waited);
+                // What earlier questions brought instead of an answer is over.
+                self.message = self.message.take().filter(|_| self.overdue_at.is_some());
+                if *status == RemoteStatus::Importing {
+                    self.importing_at = self.importing_at.or(Some(now));
+                }
+            }
+            Event::UnknownStatus { reason, waited, not_before } => {
+                self.polled_at = Some(now);
+                self.query_failures = self.query_failures.plus(false);
+                self.waited = self.waited.saturating_add(*waited);
+                self.message = Some(reason.clone());
+                self.not_before = Some(*not_before);
+            }
+            Event::Overdue { reason } => {
+                self.overdue_at = Some(now);
+                self.message = Some(reason.clone());
+            }
+            Event::Abandoned { .. } => {
+                self.overdue_at = None;
+            }
+            Event::ImportEnded { counts, message } => {
+                self.overdue_at = None;
+                self.polled_at = Some(now);
+                self.query_failures = QueryFailures::default();
+                self.counts = *counts;
+                self.message = Some(message.clone());
+                // First in, first out: what was sent before it has ended too.
+                (self.unconfirmed_until, self.unconfirmed_imports) = (None, 0);
+            }
+            Event::ImportLost { counts, reason } => {
+                self.overdue_at = None;
+                self.counts = *counts;
+                self.message = Some(reason.clone());
+            }
+            Event::Collected | Event::Cancelled => {}
+            Event::Retried => {
+                self.attempts = 0;
+                (self.last_upload, self.alone, self.given_up) = (None, Duration::ZERO, false);
+                self.counts = Counts::default();
+                self.marketo_batch_id = None;
+                self.message = None;
+                (self.accepted_at, self.importing_at, self.polled_at) = (None, None, None);
+            }
+        }
+        self.ended_at = self.state.is_terminal().then_some(now);
+    }
+
+    /// An attempt counts only where the failure is put down to the batch.
+    fn failed_upload(&mut self, scope: FailureScope) {
+        match scope {
+            FailureScope::Batch => self.alone = Duration::ZERO,
+            FailureScope::Instance { tried_alone_for: alone, .. } => {
+                self.attempts = self.attempts.saturating_sub(1);
+                self.alone = alone;
+            }
+            FailureScope::Daemon => self.attempts = self.attempts.saturating_sub(1),
+        }
+    }
+
+    /// One more import may be there that nobody can see. Those of earlier uploads that still count, count as long as it.
+    fn may_exist_remotely(&mut self, until: Timestamp, now: Timestamp) {
+        let others = self.unconfirmed_until.is_some_and(|until| until > now);
+        self.unconfirmed_imports = if others { self.unconfirmed_imports + 1 } else { 1 };
+        self.unconfirmed_until = self.unconfirmed_until.max(Some(until));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::from_ms;
+
+    fn lost(until: i64) -> Event {
+        let (not_before, unconfirmed_until) = (from_ms(1), from_ms(until));
+        Event::AnswerLost { reason: "cut".into(), not_before, unconfirmed_until, scope: FailureScope::Batch }
+    }
+
+    fn told(events: &[(i64, Event)]) -> BatchProgress {
+        events
+            .iter()
+            .fold(BatchProgress::initial(), |batch, (at, event)| batch.after_event(event, from_ms(*at)).unwrap())
+    }
+
+    #[test]
+    fn each_lost_answer_may_have_left_an_import_behind() {
+        use Event::UploadBegan;
+        let ghosts = |events: &[(i64, Event)]| (told(events).unconfirmed_imports, told(events).unconfirmed_until);
+        let twice = [(1, UploadBegan), (2, lost(100)), (3, UploadBegan), (50, lost(150))];
+        assert_eq!(ghosts(&twice), (2, Some(from_ms(150))));
+        let late = [(1, UploadBegan), (2, lost(100)), (3, UploadBegan), (100, lost(200))];
+        assert_eq!(ghosts(&late), (1, Some(from_ms(200))));
+        let given_up = Event::AttemptsExhausted { reason: "cut".into(), unconfirmed_until: Some(from_ms(99)) };
+        assert_eq!(ghosts(&[(1, UploadBegan), (2, given_up)]), (1, Some(from_ms(99))));
+        let held = Event::Held { reason: "cut".into(), unconfirmed_until: from_ms(99), scope: FailureScope::Batch };
+        assert_eq!(ghosts(&[(1, UploadBegan), (2, held.clone()), (3, Event::Cancelled)]), (1, Some(from_ms(99))));
+        // A person finds one of two.
+        let found = Event::Settled { marketo_batch_id: "7".into() };
+        let twice = [(1, UploadBegan), (2, held.clone()), (3, Event::Retried), (4, UploadBegan), (5, held), (6, found)];
+        assert_eq!(ghosts(&twice), (1, Some(from_ms(99))));
+        assert_eq!(ghosts(&[&twice[..2], &twice[5..]].concat()), (0, None));
+    }
+
+    #[test]
+    fn an_attempt_counts_where_the_batch_is_to_blame() {
+        let instance = FailureScope::Instance { backoff_until: from_ms(9), tried_alone_for: Duration::from_secs(5) };
+        for (scope, attempts, alone) in [(FailureScope::Batch, 1, 0), (instance, 0, 5), (FailureScope::Daemon, 0, 0)] {
+            let refused = Event::Refused { reason: "611".into(), not_before: from_ms(9), scope };
+            let batch = told(&[(1, Event::UploadBegan), (2, refused)]);
+            let alone = Duration::from_secs(alone);
+            assert_eq!(
+                (batch.attempts, batch.alone, batch.not_before),
+                (attempts, alone, Some(from_ms(9))),
+                "{scope:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_batch_that_was_given_up_begins_anew_when_it_is_retried() {
+        let given_up = Event::AttemptsExhausted { reason: "611".into(), unconfirmed_until: None };
+        let batch = told(&[(1, Event::UploadBegan), (2, given_up)]);
+        assert_eq!((batch.given_up, batch.unconfirmed_imports), (true, 0));
+        let batch = BatchProgress { last_upload: Some(7), alone: Duration::from_secs(9), ..batch };
+        let again = batch.after_event(&Event::Retried, from_ms(3)).unwrap();
+        assert_eq!(
+            (again.attempts, again.given_up, again.upload_attempts()),
+            (0, false, UploadAttempts { began: Some(from_ms(1)), ..UploadAttempts::default() })
+        );
+    }
+
+    #[test]
+    fn what_is_done_has_left_nothing_behind() {
+        let accepted = Event::Accepted { marketo_batch_id: "1".into(), status: RemoteStatus::Queued };
+        let ended = Event::ImportEnded { counts: Counts::default(), message: "done".into() };
+        let events = [(1, Event::UploadBegan), (2, lost(100)), (3, Event::UploadBegan), (4, accepted), (5, ended)];
+        assert_eq!((told(&events).unconfirmed_imports, told(&events).unconfirmed_until), (0, None));
+    }
+}

@@ -1,0 +1,277 @@
+//! How does an instance stand? Its pauses, and what Marketo's answers taught: what each makes of the record. Pure.
+
+use jiff::Timestamp;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::clock::TimestampSchema;
+use crate::domain::{BatchKey, DeferReason, Event, FailureScope, ParseEnumError};
+
+/// Who stopped an instance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum PauseKind {
+    Operator,
+    /// 401 from the identity endpoint, or 603: until a person resumes, or the daemon starts anew.
+    Credentials,
+    /// 607, or our own daily limit: until the day is over.
+    Quota,
+}
+
+impl PauseKind {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            PauseKind::Operator => "person",
+            PauseKind::Credentials => "credentials",
+            PauseKind::Quota => "quota",
+        }
+    }
+}
+
+impl std::str::FromStr for PauseKind {
+    type Err = ParseEnumError;
+
+    fn from_str(text: &str) -> Result<Self, ParseEnumError> {
+        let all = [PauseKind::Operator, PauseKind::Credentials, PauseKind::Quota];
+        crate::domain::parse_enum("pause", text, &all, PauseKind::as_str)
+    }
+}
+
+/// Uploads of an instance are stopped.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Pause {
+    pub kind: PauseKind,
+    pub reason: String,
+    #[schemars(with = "TimestampSchema")]
+    pub at: Timestamp,
+    /// When it ends by itself; none where it waits for a person.
+    #[schemars(with = "Option<TimestampSchema>")]
+    pub until: Option<Timestamp>,
+}
+
+/// What is remembered of an instance.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct InstanceState {
+    /// The pause that holds now.
+    pub pause: Option<Pause>,
+    /// A person's pause that lies under one of another kind, and holds again when that is over.
+    pub suspended_pause: Option<Pause>,
+    /// How many imports Marketo let us have when it last said that its queue is full.
+    pub observed_slot_limit: Option<u32>,
+    /// When to try one more than that.
+    pub slot_probe_at: Option<Timestamp>,
+    /// How often in a row an upload failed for a reason that is, or may be, the instance's.
+    pub service_failures: u32,
+    /// No upload before this.
+    pub backoff_until: Option<Timestamp>,
+    /// How many uploads have ended. Each is known by its number, which no clock can change.
+    pub uploads_ended: u64,
+    /// The number of the last one that Marketo accepted; 0 where none was.
+    pub last_success: u64,
+    /// The batch whose upload failed last since then, for a reason that may be the instance's or the batch's own.
+    pub last_failed: Option<BatchKey>,
+}
+
+impl InstanceState {
+    /// A person's pause stops uploads, the others every call: those hold as long as they last, and the person's under
+    /// them and after them.
+    pub fn with_pause(&self, pause: Pause) -> InstanceState {
+        let by_person = |pause: &&Pause| pause.kind == PauseKind::Operator;
+        let (person, other) = match pause.kind {
+            PauseKind::Operator => (Some(&pause), self.pause.as_ref().filter(|pause| !by_person(pause))),
+            _ => (self.pause.as_ref().filter(by_person).or(self.suspended_pause.as_ref()), Some(&pause)),
+        };
+        let (pause, under) = if other.is_some() { (other, person) } else { (person, None) };
+        InstanceState { pause: pause.cloned(), suspended_pause: under.cloned(), ..self.clone() }
+    }
+
+    /// It goes on at once: what earlier refusals taught is forgotten too. Given a kind, only a pause of that kind ends,
+    /// and the person's under it holds again.
+    pub fn without_pause(&self, kind: Option<PauseKind>) -> InstanceState {
+        let own = self.pause.as_ref().map(|pause| pause.kind);
+        // The numbers of uploads go on: batches remember theirs.
+        let InstanceState { uploads_ended, last_success, .. } = *self;
+        let anew = InstanceState { uploads_ended, last_success, ..InstanceState::default() };
+        match kind {
+            None => anew,
+            Some(_) if own == kind => InstanceState { pause: self.suspended_pause.clone(), ..anew },
+            Some(_) => self.clone(),
+        }
+    }
+
+    /// Marketo as a whole did not answer: no upload before `until`.
+    pub fn after_service_failure(&self, until: Timestamp, now: Timestamp) -> InstanceState {
+        // Uploads that were under way together fail together, and that is one failure. (A pause beyond `until`, which
+        // would be the longer one, began before the clock was set back.)
+        if self.backoff_until.is_some_and(|quiet| now < quiet && quiet <= until) {
+            return self.clone();
+        }
+        InstanceState {
+            service_failures: self.service_failures.saturating_add(1),
+            backoff_until: Some(until),
+            ..self.clone()
+        }
+    }
+
+    /// What the instance learns of what happened to the batch `key`. `in_flight` of its batches hold a slot after it.
+    ///
+    /// Only an accepted create ends a series of failures. Any other answer (1016, 1019, 606, 413, a refusal of one file)
+    /// can come from a gateway while imports fail, and would let all that waits go again, each time. One upload at a
+    /// time costs little then, because the first that is accepted opens the instance.
+    pub fn after_event(&self, key: BatchKey, event: &Event, in_flight: u32, now: Timestamp) -> InstanceState {
+        if !event.ends_upload() {
+            return self.clone();
+        }
+        let ended = InstanceState { uploads_ended: self.uploads_ended + 1, ..self.clone() };
+        match event {
+            Event::Requeued { defer_reason: DeferReason::QueueFull, not_before, .. } => {
+                InstanceState { observed_slot_limit: Some(in_flight), slot_probe_at: *not_before, ..ended }
+            }
+            Event::Requeued { defer_reason: DeferReason::Service, not_before: Some(until), .. } => {
+                ended.after_service_failure(*until, now)
+            }
+            Event::Accepted { .. } => {
+                let served = InstanceState {
+                    service_failures: 0,
+                    backoff_until: None,
+                    last_success: ended.uploads_ended,
+                    last_failed: None,
+                    ..ended
+                };
+                match self.observed_slot_limit {
+                    // More went in than it last let us have: others have left its queue, so the next may follow at once.
+                    Some(slots) if slots < in_flight => {
+                        InstanceState { observed_slot_limit: Some(in_flight), slot_probe_at: Some(now), ..served }
+                    }
+                    _ => served,
+                }
+            }
+            _ => match event.failure_scope() {
+                Some(FailureScope::Instance { backoff_until: quiet_until, .. }) => {
+                    // A held batch is not tried again, so the next failure would be another batch's in any case.
+                    let another = self.last_failed.is_some_and(|failed| failed != key);
+                    let failed = InstanceState { last_failed: Some(key), ..ended };
+                    if another || matches!(event, Event::Held { .. }) {
+                        failed.after_service_failure(quiet_until, now)
+                    } else {
+                        // The others may go on, one upload at a time, until one shows whose matter it is.
+                        InstanceState { service_failures: failed.service_failures.saturating_add(1), ..failed }
+                    }
+                }
+                _ => ended,
+            },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::from_ms;
+
+    fn pause(kind: PauseKind) -> Pause {
+        Pause { kind, reason: kind.as_str().into(), at: from_ms(1), until: None }
+    }
+
+    #[test]
+    fn a_persons_pause_lies_under_the_others_and_outlasts_them() {
+        use PauseKind::{Credentials, Operator, Quota};
+        // Pauses as they come, what holds then and what lies under it, and what is left when the last is over.
+        for (pauses, holds, under, left) in [
+            (&[Operator][..], Operator, None, None),
+            (&[Quota], Quota, None, None),
+            (&[Operator, Quota], Quota, Some(Operator), Some(Operator)),
+            (&[Quota, Operator], Quota, Some(Operator), Some(Operator)),
+            (&[Operator, Quota, Credentials], Credentials, Some(Operator), Some(Operator)),
+            (&[Quota, Operator, Operator], Quota, Some(Operator), Some(Operator)),
+            (&[Quota, Credentials], Credentials, None, None),
+        ] {
+            let instance =
+                pauses.iter().fold(InstanceState::default(), |instance, &kind| instance.with_pause(pause(kind)));
+            let kind = |pause: &Option<Pause>| pause.as_ref().map(|pause| pause.kind);
+            assert_eq!((kind(&instance.pause), kind(&instance.suspended_pause)), (Some(holds), under), "{pauses:?}");
+            assert_eq!(kind(&instance.without_pause(Some(holds)).pause), left, "{pauses:?}");
+            assert_eq!(instance.without_pause(None), InstanceState::default(), "{pauses:?}");
+        }
+    }
+
+    fn batch(job: i64) -> BatchKey {
+        BatchKey { job: crate::domain::JobId(job), part: 1 }
+    }
+
+    fn failed(job: i64, until: i64) -> (BatchKey, Event) {
+        let scope =
+            FailureScope::Instance { backoff_until: from_ms(until), tried_alone_for: std::time::Duration::ZERO };
+        (batch(job), Event::Refused { reason: "611".into(), not_before: from_ms(until), scope })
+    }
+
+    fn accepted(job: i64) -> (BatchKey, Event) {
+        let status = crate::domain::RemoteStatus::Queued;
+        (batch(job), Event::Accepted { marketo_batch_id: "1".into(), status })
+    }
+
+    fn after(events: &[(BatchKey, Event)]) -> InstanceState {
+        let begin = InstanceState::default();
+        events.iter().fold(begin, |instance, (key, event)| instance.after_event(*key, event, 1, from_ms(0)))
+    }
+
+    #[test]
+    fn failures_of_one_batch_after_another_make_the_instance_quiet() {
+        let quiet = |events: &[_]| (after(events).service_failures, after(events).backoff_until);
+        assert_eq!(quiet(&[failed(1, 10)]), (1, None), "it may be the one batch's own");
+        assert_eq!(quiet(&[failed(1, 10), failed(1, 20)]), (2, None));
+        assert_eq!(quiet(&[failed(1, 10), failed(2, 20)]), (2, Some(from_ms(20))));
+        assert_eq!(quiet(&[failed(1, 10), accepted(3), failed(2, 20)]), (1, None));
+        assert_eq!(quiet(&[failed(1, 10), failed(2, 20), accepted(3)]), (0, None));
+        let scope = FailureScope::Instance { backoff_until: from_ms(30), tried_alone_for: std::time::Duration::ZERO };
+        let held = Event::Held { reason: "502".into(), unconfirmed_until: from_ms(99), scope };
+        assert_eq!(quiet(&[(batch(1), held)]), (1, Some(from_ms(30))));
+    }
+
+    #[test]
+    fn only_an_accepted_upload_ends_a_series_of_failures() {
+        let reason = || String::from("words");
+        let series = [failed(1, 10), failed(2, 20)];
+        for event in [
+            Event::Requeued { defer_reason: DeferReason::QueueFull, reason: reason(), not_before: Some(from_ms(5)) },
+            Event::Requeued { defer_reason: DeferReason::ListBusy, reason: reason(), not_before: Some(from_ms(5)) },
+            Event::Requeued { defer_reason: DeferReason::Calls, reason: reason(), not_before: None },
+            Event::Rejected { reason: reason() },
+            Event::AttemptsExhausted { reason: reason(), unconfirmed_until: None },
+            Event::Split { reason: reason() },
+            Event::Refused { reason: reason(), not_before: from_ms(5), scope: FailureScope::Batch },
+            Event::Polled {
+                status: crate::domain::RemoteStatus::Importing,
+                counts: crate::domain::Counts::default(),
+                waited: std::time::Duration::ZERO,
+            },
+            Event::Collected,
+        ] {
+            let name = event.name();
+            let instance = after(&[&series[..], &[(batch(3), event)]].concat());
+            assert_eq!((instance.service_failures, instance.backoff_until), (2, Some(from_ms(20))), "{name}");
+            assert_eq!(instance.last_success, 0, "{name}");
+        }
+    }
+
+    #[test]
+    fn uploads_are_numbered_as_they_end_and_a_resume_keeps_the_numbers() {
+        let instance = after(&[failed(1, 10), accepted(2), failed(3, 20)]);
+        assert_eq!((instance.uploads_ended, instance.last_success, instance.last_failed), (3, 2, Some(batch(3))));
+        for kind in [None, Some(PauseKind::Quota)] {
+            let resumed = instance.with_pause(pause(PauseKind::Quota)).without_pause(kind);
+            assert_eq!((resumed.uploads_ended, resumed.last_success, resumed.last_failed), (3, 2, None), "{kind:?}");
+        }
+    }
+
+    #[test]
+    fn uploads_that_fail_together_are_one_failure() {
+        let failed = |instance: InstanceState, at, until| instance.after_service_failure(from_ms(until), from_ms(at));
+        let blip = (0..10).fold(InstanceState::default(), |instance, n| failed(instance, 10 + n, 1_010 + 1_000 * n));
+        assert_eq!((blip.service_failures, blip.backoff_until), (1, Some(from_ms(1_010))));
+        let again = failed(blip, 1_020, 3_020);
+        assert_eq!((again.service_failures, again.backoff_until), (2, Some(from_ms(3_020))));
+        // The clock is set back.
+        assert_eq!(failed(again, 100, 2_100).backoff_until, Some(from_ms(2_100)));
+    }
+}

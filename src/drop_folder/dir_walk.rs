@@ -1,0 +1,236 @@
+//! What lies in the drop folder? Looked at and touched from one open folder to the next, so that no symbolic link leads
+//! out of it, not even one that is put in a folder's place at the last moment.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{Dir, FileType, Mode, OFlags, fstatfs, mkdirat, open, openat};
+use rustix::io::Errno;
+
+use crate::drop_folder::file_stat::FileStat;
+use crate::drop_folder::names::{EntryKind, REJECTED, SetAside};
+use crate::drop_folder::temp_file::TempFile;
+
+/// Deeper ones are no place for files anyway, and each level holds a folder open.
+const MAX_DEPTH: usize = 16;
+/// Of `job.toml` and its reason; the rest is not read.
+const MAX_TEXT_BYTES: u64 = 64 * 1024;
+
+const NO_FILE: &str = "it is not a file, and links are not followed";
+
+const FOLDER: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+/// Without `NONBLOCK` a pipe of a file's name would be waited for.
+const FILE: OFlags = OFlags::RDONLY.union(OFlags::NOFOLLOW).union(OFlags::NONBLOCK).union(OFlags::CLOEXEC);
+
+/// The drop folder. All paths here are relative to it.
+#[derive(Clone, Debug)]
+pub(super) struct DirTree {
+    root: PathBuf,
+}
+
+/// What one walk found.
+#[derive(Debug, Default)]
+pub(super) struct Listing {
+    /// Files with one of the known endings, and each `job.toml`.
+    pub(super) files: BTreeMap<PathBuf, FileStat>,
+    /// What stands in each folder's `job.toml`, by the folder.
+    pub(super) options: BTreeMap<PathBuf, Result<String, String>>,
+    /// The reasons that were given for a wrong `job.toml`, by the folder.
+    pub(super) reasons: BTreeMap<PathBuf, String>,
+    /// What could not be looked at, and why; also links, which are not followed.
+    pub(super) passed_over: BTreeMap<PathBuf, String>,
+    /// Files that are not for the queue, by their names' endings.
+    pub(super) left_alone: BTreeMap<PathBuf, FileStat>,
+    /// Taken files on the way to their removal, where a stop of the daemon left them.
+    pub(super) set_aside: Vec<PathBuf>,
+    /// Half-written texts and copies of ours, where a stop of the daemon left them.
+    pub(super) drafts: Vec<PathBuf>,
+    /// Folders that other machines may write to.
+    pub(super) shared: BTreeSet<PathBuf>,
+}
+
+/// A part of the drop folder that is looked at by itself, so that nothing in it holds up the others.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Part {
+    /// The folder of an instance.
+    Instance(String),
+    /// Everything outside of the instances' folders.
+    Rest(BTreeSet<String>),
+}
+
+impl DirTree {
+    /// `root` has to be absolute and without symbolic links, as events give it.
+    pub(super) fn new(root: PathBuf) -> DirTree {
+        DirTree { root }
+    }
+
+    pub(super) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Opened anew for each look: what is mounted there may have changed.
+    pub(super) fn open_root(&self) -> io::Result<OwnedFd> {
+        Ok(open(&self.root, FOLDER.difference(OFlags::NOFOLLOW), Mode::empty())?)
+    }
+
+    pub(super) fn open_folder(&self, path: &Path) -> io::Result<OwnedFd> {
+        let mut folder = self.open_root()?;
+        for name in path {
+            folder = openat(&folder, name, FOLDER, Mode::empty())?;
+        }
+        Ok(folder)
+    }
+
+    /// Makes a folder and those above it, where they are missing.
+    pub(super) fn make_folder(&self, path: &Path) -> io::Result<OwnedFd> {
+        let mut folder = self.open_root()?;
+        for name in path {
+            match mkdirat(&folder, name, Mode::from_raw_mode(0o777)) {
+                Ok(()) | Err(Errno::EXIST) => {}
+                Err(error) => return Err(error.into()),
+            }
+            folder = openat(&folder, name, FOLDER, Mode::empty())?;
+        }
+        Ok(folder)
+    }
+
+    /// Everything in this part.
+    ///
+    /// # Errors
+    /// The part's own folder can't be opened or listed.
+    pub(super) fn walk(&self, part: &Part) -> io::Result<Listing> {
+        let mut look = Listing::default();
+        let (path, others) = match part {
+            Part::Instance(name) => (Path::new(name), None),
+            Part::Rest(instances) => (Path::new(""), Some(instances)),
+        };
+        walk(self.open_folder(path)?.as_fd(), path, others, &mut look)?;
+        Ok(look)
+    }
+}
+
+/// `others` are folders to leave out.
+fn walk(folder: BorrowedFd<'_>, path: &Path, others: Option<&BTreeSet<String>>, look: &mut Listing) -> io::Result<()> {
+    // One whose kind can't be told is treated with the care that a share needs.
+    if !fstatfs(folder).is_ok_and(|found| is_of_this_machine(found.f_type as u64)) {
+        look.shared.insert(path.to_owned());
+    }
+    for entry in Dir::read_from(folder)? {
+        let entry = entry?;
+        let name = OsStr::from_bytes(entry.file_name().to_bytes());
+        let at = path.join(name);
+        let is_other = |names: &BTreeSet<String>| name.to_str().is_some_and(|name| names.contains(name));
+        if others.is_some_and(is_other) {
+            continue;
+        }
+        if name.as_bytes().starts_with(b".") {
+            if SetAside::read(name).is_some() {
+                look.set_aside.push(at);
+            } else if TempFile::is_name(name) {
+                look.drafts.push(at);
+            }
+            continue;
+        }
+        if at == Path::new(REJECTED) {
+            continue;
+        }
+        if let Err(error) = entry_of(folder, entry.file_type(), name, &at, look)
+            && error.kind() != io::ErrorKind::NotFound
+        {
+            // Half a folder is none: its job.toml may be in the other half.
+            look.files.retain(|path, _| !path.starts_with(&at));
+            look.passed_over.insert(at, format!("it can't be looked at: {error}"));
+        }
+    }
+    Ok(())
+}
+
+fn entry_of(folder: BorrowedFd<'_>, kind: FileType, name: &OsStr, at: &Path, look: &mut Listing) -> io::Result<()> {
+    // Not every file system says in its listing what a name stands for.
+    let kind = if kind == FileType::Unknown { FileStat::of(folder, name)?.kind() } else { kind };
+    let pass_over = |look: &mut Listing, why: &str| drop(look.passed_over.insert(at.to_owned(), why.to_owned()));
+    match (EntryKind::of(at), kind) {
+        (_, FileType::Directory) if at.components().count() <= MAX_DEPTH => {
+            walk(openat(folder, name, FOLDER, Mode::empty())?.as_fd(), at, None, look)?;
+        }
+        (_, FileType::Directory) => pass_over(look, "it is too deep in other folders"),
+        (EntryKind::Options, FileType::RegularFile) => {
+            let (stamp, text) = read_text(folder, name)?;
+            look.files.insert(at.to_owned(), stamp);
+            look.options.insert(parent(at), text);
+        }
+        (EntryKind::Options, _) => drop(look.options.insert(parent(at), Err(NO_FILE.to_owned()))),
+        (EntryKind::OptionsReason, FileType::RegularFile) => {
+            look.reasons.insert(parent(at), read_text(folder, name)?.1.unwrap_or_default());
+        }
+        (EntryKind::OptionsReason | EntryKind::Readme | EntryKind::Unfinished, _) => {}
+        (EntryKind::Known | EntryKind::Unknown, FileType::Symlink) => {
+            pass_over(look, "it is a symbolic link, which is not followed");
+        }
+        (known, FileType::RegularFile) => {
+            let stamp = FileStat::of(folder, name)?;
+            if stamp.is_file() {
+                let files = if known == EntryKind::Known { &mut look.files } else { &mut look.left_alone };
+                files.insert(at.to_owned(), stamp);
+            }
+        }
+        (EntryKind::Known | EntryKind::Unknown, _) => pass_over(look, "it is not a regular file"),
+    }
+    Ok(())
+}
+
+/// Whether a file system is written to by this machine's kernel alone, by the magic numbers of `statfs(2)`. One that is
+/// not listed counts as a network share: FUSE, for one, may be either.
+fn is_of_this_machine(magic: u64) -> bool {
+    // Some are given as negative numbers of 32 bits.
+    matches!(
+        magic & 0xffff_ffff,
+        // ext2 to ext4, XFS, Btrfs, tmpfs, ramfs, overlay, F2FS, ZFS, bcachefs, JFS, NILFS, ReiserFS
+        0xef53 | 0x5846_5342 | 0x9123_683e | 0x0102_1994 | 0x8584_58f6 | 0x794c_7630 | 0xf2f5_2010 | 0x2fc1_2fc1
+            | 0xca45_1a4e | 0x3153_464a | 0x3434 | 0x5265_4973
+            // FAT, exFAT, NTFS of the kernel's own
+            | 0x4d44 | 0x2011_bab0 | 0x7366_746e
+    )
+}
+
+fn parent(path: &Path) -> PathBuf {
+    path.parent().map(Path::to_owned).unwrap_or_default()
+}
+
+fn read_text(folder: BorrowedFd<'_>, name: &OsStr) -> io::Result<(FileStat, Result<String, String>)> {
+    // One that can't be read must count as wrong: passing it over would send its folder's files elsewhere.
+    let file = match openat(folder, name, FILE, Mode::empty()) {
+        Ok(file) => File::from(file),
+        Err(error) => return Ok((FileStat::of(folder, name)?, Err(format!("it can't be read: {error}")))),
+    };
+    let stamp = FileStat::of_open(&file)?;
+    if !stamp.is_file() {
+        return Ok((stamp, Err(NO_FILE.to_owned())));
+    }
+    let mut text = Vec::new();
+    let read = file.take(MAX_TEXT_BYTES + 1).read_to_end(&mut text);
+    let text = match read {
+        Err(error) => Err(format!("it can't be read: {error}")),
+        Ok(bytes) if bytes as u64 > MAX_TEXT_BYTES => Err(format!("it has more than {MAX_TEXT_BYTES} bytes")),
+        Ok(_) => String::from_utf8(text).map_err(|_| "it is not UTF-8".to_owned()),
+    };
+    Ok((stamp, text))
+}
+
+/// Opens a file for reading; none if it is not a file any more.
+pub(super) fn open_file(folder: impl AsFd, name: &OsStr) -> io::Result<Option<(File, FileStat)>> {
+    match openat(folder, name, FILE, Mode::empty()) {
+        Ok(file) => {
+            let stamp = FileStat::of_open(&file)?;
+            Ok(stamp.is_file().then(|| (File::from(file), stamp)))
+        }
+        // LOOP: a symbolic link has taken its place; NXIO: a socket.
+        Err(Errno::NOENT | Errno::LOOP | Errno::NXIO) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}

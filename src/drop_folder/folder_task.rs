@@ -1,0 +1,363 @@
+//! Folder task: looks at one part of the drop folder, at every event and every few seconds, and hands out what is complete,
+//! one file at a time.
+
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::ffi::OsStr;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::task::{self, JoinError, JoinHandle, JoinSet};
+use tokio_util::sync::CancellationToken;
+
+use crate::domain::Format;
+use crate::drop_folder::dir_walk::{Listing, Part};
+use crate::drop_folder::file_stat::FileStat;
+use crate::drop_folder::ingest::{IngestContext, IngestOutcome, IngestRequest, IngestTask};
+use crate::drop_folder::names::{EntryKind, OPTIONS, ignored_reason};
+use crate::drop_folder::open_writers;
+use crate::drop_folder::path_target::{FolderOptions, FolderTarget, parse_folder};
+use crate::drop_folder::readiness::{FileTracker, Visibility};
+use crate::drop_folder::report::{DropReport, STUCK_AFTER};
+use crate::drop_folder::setup;
+use crate::drop_folder::setup::ListingResult;
+use crate::drop_folder::watcher::FolderWatcher;
+
+mod options;
+
+/// Network shares give no events.
+const RESCAN: Duration = Duration::from_secs(10);
+/// After a passing fault, such as a full disk.
+const RETRY: Duration = Duration::from_secs(10);
+/// Two looks are at least so far apart, so that one sees the many files of one moment.
+const DEBOUNCE: Duration = Duration::from_millis(50);
+
+/// What is known of one part, and what is under way there.
+pub(super) struct FolderTask {
+    part: Part,
+    /// Of the part: its folder at the top, or `.`.
+    name: String,
+    hands: Arc<IngestContext>,
+    instances: Arc<BTreeSet<String>>,
+    settle: Duration,
+    report: DropReport,
+    events: FolderWatcher,
+    /// One that took longer than the start waits.
+    preparation: Option<JoinHandle<io::Result<FileStat>>>,
+    /// The part's own folder, which is listened to; another one if something was mounted over it.
+    folder: Option<FileStat>,
+    watched: FileTracker,
+    /// The same of the files that are left alone, so that none is reported while its writer is about to rename it.
+    others: FileTracker,
+    /// What a stop left undone was ended.
+    is_tidied: bool,
+    /// Whole files that wait for the one before them.
+    queue: VecDeque<IngestTask>,
+    busy: Option<Arc<IngestTask>>,
+    /// Files that are not to be tried again before then.
+    later: HashMap<PathBuf, Instant>,
+    /// Files whose job is on the disk and that could not be removed.
+    taken: HashMap<PathBuf, FileStat>,
+    /// Each `job.toml` that was complete when it was read.
+    known_options: HashMap<PathBuf, FileStat>,
+    /// What was last logged of each file, so that it is not said again at every look.
+    said: HashMap<PathBuf, String>,
+}
+
+impl FolderTask {
+    pub(super) fn new(
+        part: Part,
+        hands: Arc<IngestContext>,
+        instances: Arc<BTreeSet<String>>,
+        settle: Duration,
+        report: DropReport,
+    ) -> FolderTask {
+        let name = match &part {
+            Part::Instance(name) => name.clone(),
+            Part::Rest(_) => ".".to_owned(),
+        };
+        FolderTask {
+            part,
+            name,
+            hands,
+            instances,
+            settle,
+            report,
+            events: FolderWatcher::default(),
+            preparation: None,
+            folder: None,
+            watched: FileTracker::default(),
+            others: FileTracker::default(),
+            is_tidied: false,
+            queue: VecDeque::new(),
+            busy: None,
+            later: HashMap::new(),
+            taken: HashMap::new(),
+            known_options: HashMap::new(),
+            said: HashMap::new(),
+        }
+    }
+
+    /// Makes the part's folders and listens to them, on a thread of its own.
+    pub(super) fn prepare(&self) -> JoinHandle<io::Result<FileStat>> {
+        let (tree, part, events) = (self.hands.tree.clone(), self.part.clone(), self.events.clone());
+        task::spawn_blocking(move || setup::prepare(&tree, &part, &events))
+    }
+
+    /// Takes in how the preparation went.
+    ///
+    /// # Errors
+    /// What the configuration has to be mended for. Something that lies in the way of a folder is no such thing: it is
+    /// logged, and looks try again.
+    pub(super) fn is_prepared(&mut self, prepared: Result<io::Result<FileStat>, JoinError>) -> io::Result<()> {
+        match prepared.unwrap_or_else(|error| Err(io::Error::other(error))) {
+            Ok(folder) => self.folder = Some(folder),
+            Err(error) if is_in_the_way(&error) => self.failed(&error),
+            Err(error) => return Err(error),
+        }
+        Ok(())
+    }
+
+    /// The first look waits for the preparation, and not the daemon's start.
+    pub(super) fn is_late(&mut self, preparation: JoinHandle<io::Result<FileStat>>) {
+        tracing::error!(part = self.name, "a folder of the drop folder can't be made ready in time");
+        self.preparation = Some(preparation);
+    }
+
+    fn failed(&mut self, error: &io::Error) {
+        let what = if is_in_the_way(error) {
+            "something that is no folder is in a folder's way".to_owned()
+        } else {
+            format!("it can't be looked at: {error}")
+        };
+        self.report.scan_finished(&self.name, Some(what.clone()));
+        self.log_once(PathBuf::from(&self.name), format!("a folder of the drop folder takes no files: {what}"));
+    }
+
+    /// Takes files until the stop.
+    pub(super) async fn run(mut self, stop: CancellationToken) {
+        let mut takes = JoinSet::new();
+        let (events, report, name) = (self.events.clone(), self.report.clone(), self.name.clone());
+        loop {
+            let begun = Instant::now();
+            let next_look = tokio::select! {
+                () = stop.cancelled() => return,
+                next_look = report.watch_scan(&name, STUCK_AFTER, self.scan()) => next_look,
+            };
+            let breath = begun.elapsed().saturating_mul(4).max(DEBOUNCE);
+            loop {
+                self.start(&mut takes);
+                tokio::select! {
+                    () = stop.cancelled() => return,
+                    Some(done) = takes.join_next() => self.done(done),
+                    () = events.changed() => {
+                        let _ = tokio::time::timeout(breath, stop.cancelled()).await;
+                        break;
+                    }
+                    () = tokio::time::sleep_until(next_look.into()) => break,
+                }
+            }
+        }
+    }
+
+    /// Looks at all there is and queues what is whole. Gives the time of the next look, if nothing is heard before.
+    async fn scan(&mut self) -> Instant {
+        let looked = self.list().await;
+        let now = Instant::now();
+        let (look, heard, folder) = match looked {
+            Ok(looked) => looked,
+            Err(error) => {
+                self.folder = None;
+                self.queue.clear();
+                self.failed(&error);
+                return now + RESCAN;
+            }
+        };
+        self.report.scan_finished(&self.name, None);
+        if heard.lost || self.folder.is_none_or(|known| !known.is_same_inode(&folder)) {
+            self.watched.forget_signals();
+        }
+        self.folder = Some(folder);
+        self.watched.observe(&look.files, &heard.signals, now);
+        self.others.observe(&look.left_alone, &heard.signals, now);
+        self.forget_what_is_gone(&look);
+        let next_report = self.report_left_alone(&look, now);
+        let options = self.options(&look, now).await;
+        self.queue(&look, &options, now).await.min(next_report)
+    }
+
+    async fn list(&mut self) -> io::Result<ListingResult> {
+        if let Some(preparation) = self.preparation.take() {
+            self.is_prepared(preparation.await)?;
+        }
+        let (tree, part, events, known) =
+            (self.hands.tree.clone(), self.part.clone(), self.events.clone(), self.folder);
+        let (is_first, is_idle) = (!self.is_tidied, self.busy.is_none());
+        let looked = task::spawn_blocking(move || {
+            let looked = setup::list(&tree, &part, &events, known)?;
+            // A take that is under way sets files aside itself.
+            let left = if is_idle { setup::remove_stale_files(&tree, &looked.0, is_first) } else { Vec::new() };
+            Ok((looked, left))
+        });
+        let (looked, left) = looked.await.unwrap_or_else(|error| Err(io::Error::other(error)))?;
+        self.is_tidied = true;
+        for (path, error) in left {
+            self.log_once(path, format!("a taken file can be neither removed nor restored yet: {error}"));
+        }
+        Ok(looked)
+    }
+
+    fn forget_what_is_gone(&mut self, look: &Listing) {
+        let options: BTreeSet<PathBuf> = look.options.keys().map(|folder| folder.join(OPTIONS)).collect();
+        let is_there = |path: &Path| {
+            look.files.contains_key(path)
+                || look.passed_over.contains_key(path)
+                || options.contains(path)
+                || look.set_aside.iter().any(|aside| aside == path)
+        };
+        self.said.retain(|path, _| is_there(path));
+        self.later.retain(|path, _| is_there(path));
+        self.taken.retain(|path, stamp| look.files.get(path).is_some_and(|found| found.is_unchanged(stamp)));
+        for (path, why) in &look.passed_over {
+            self.log_once(path.clone(), format!("something in the drop folder is passed over: {why}"));
+        }
+    }
+
+    /// Reports the files that are not for the queue, once each, when they have settled: before that a program may be about
+    /// to rename them. Gives the time at which the next one will have.
+    fn report_left_alone(&mut self, look: &Listing, now: Instant) -> Instant {
+        let mut next = now + RESCAN;
+        self.report.retain_ignored(&self.name, |path| look.left_alone.contains_key(path));
+        for path in look.left_alone.keys() {
+            let Some(at) = self.others.unchanged_since(path).map(|since| since + self.settle) else { continue };
+            let why = ignored_reason(path);
+            if at > now {
+                next = next.min(at);
+            } else if self.report.record_ignored(&self.name, path, &why) {
+                tracing::warn!(file = %path.display(), "a file in the drop folder is left alone: {why}");
+            }
+        }
+        next
+    }
+
+    /// Those of the files that are complete, and when the next one will be if nothing happens.
+    async fn complete(&self, look: &Listing, paths: Vec<PathBuf>, now: Instant) -> (BTreeSet<PathBuf>, Instant) {
+        let mut next = now + RESCAN;
+        let mut sight = Visibility { is_full: true, settle: self.settle };
+        let mut at_most = |path: &PathBuf, sight: Visibility| {
+            let at = self.watched.ready_at(path, sight)?;
+            let at = self.later.get(path).map_or(at, |later| at.max(*later));
+            if at > now {
+                next = next.min(at);
+            }
+            Some(at)
+        };
+        // First as if all could be seen: nothing is complete before that, and mostly there is nothing to look for.
+        let files = paths.into_iter().filter_map(|path| Some((look.files.get(&path).copied()?, path)));
+        let due: Vec<_> = files.filter(|(_, path)| at_most(path, sight).is_some_and(|at| at <= now)).collect();
+        if due.is_empty() {
+            return (BTreeSet::new(), next);
+        }
+        let wanted = due.iter().map(|(stamp, path)| (*stamp, path.file_name().unwrap_or_default().to_owned()));
+        let wanted = wanted.collect();
+        let writers = task::spawn_blocking(move || open_writers::scan(wanted)).await.unwrap_or_default();
+        let complete = due.into_iter().filter(|(stamp, path)| {
+            let is_shared = path.parent().is_some_and(|folder| look.shared.contains(folder));
+            sight.is_full = writers.all_seen && !is_shared;
+            at_most(path, sight).is_some_and(|at| at <= now) && !writers.has(stamp)
+        });
+        let complete = complete.map(|(_, path)| path).collect();
+        (complete, next)
+    }
+
+    async fn queue(
+        &mut self,
+        look: &Listing,
+        options: &HashMap<PathBuf, Option<FolderOptions>>,
+        now: Instant,
+    ) -> Instant {
+        self.queue.clear();
+        let is_busy = |path: &PathBuf| self.busy.as_ref().is_some_and(|task| task.path == *path);
+        let files = look.files.keys().filter(|path| EntryKind::of(path) == EntryKind::Known && !is_busy(path));
+        let (complete, next_look) = self.complete(look, files.cloned().collect(), now).await;
+        let mut complete: Vec<_> =
+            complete.into_iter().filter_map(|path| Some((*look.files.get(&path)?, path))).collect();
+        // The one that was written first goes first.
+        complete.sort_by_key(|(stamp, _)| stamp.modified);
+        for (stamp, path) in complete {
+            if let Some(order) = self.order(&path, look, options) {
+                self.queue.push_back(IngestTask { path, stamp, order });
+            }
+        }
+        next_look
+    }
+
+    /// What is to be done with a whole file; none if it has to wait for its options.
+    fn order(
+        &self,
+        path: &Path,
+        look: &Listing,
+        options: &HashMap<PathBuf, Option<FolderOptions>>,
+    ) -> Option<IngestRequest> {
+        if self.taken.contains_key(path) {
+            return Some(IngestRequest::Remove);
+        }
+        let folder = path.parent().unwrap_or(Path::new(""));
+        let named = |place: FolderTarget| -> Result<_, String> {
+            let name = path.file_name().and_then(OsStr::to_str).ok_or("the file's name is not UTF-8")?;
+            Ok((place, name, Format::from_filename(name).ok_or("the file's name has no known ending")?))
+        };
+        let (place, name, format) = match parse_folder(folder, &self.instances).and_then(named) {
+            Ok(all) => all,
+            Err(reason) => return Some(IngestRequest::Refuse(reason)),
+        };
+        let none = Some(FolderOptions::default());
+        let options = options.get(folder).unwrap_or(&none).as_ref()?;
+        let written_down = look.files.get(&folder.join(OPTIONS)).copied();
+        let job = Box::new(options.job(&place, path, name, format));
+        Some(IngestRequest::Take { job, check: options.check(), options: written_down })
+    }
+
+    /// Begins the next file, if none is under way.
+    fn start(&mut self, takes: &mut JoinSet<IngestOutcome>) {
+        if self.busy.is_none()
+            && let Some(task) = self.queue.pop_front()
+        {
+            let (hands, task) = (self.hands.clone(), Arc::new(task));
+            self.busy = Some(task.clone());
+            takes.spawn(async move { hands.run(&task).await });
+        }
+    }
+
+    fn done(&mut self, done: Result<IngestOutcome, JoinError>) {
+        let Some(task) = self.busy.take() else { return };
+        let outcome = done.unwrap_or_else(|error| IngestOutcome::Later(format!("taking it broke down: {error}")));
+        let path = task.path.clone();
+        match outcome {
+            IngestOutcome::Over => drop(self.taken.remove(&path)),
+            IngestOutcome::Changed => {}
+            IngestOutcome::Later(why) => {
+                self.later.insert(path.clone(), Instant::now() + RETRY);
+                self.log_once(path, format!("a dropped file has to wait: {why}"));
+            }
+            IngestOutcome::NotRemoved(why) => {
+                self.later.insert(path.clone(), Instant::now() + RETRY);
+                self.taken.insert(path.clone(), task.stamp);
+                self.log_once(path, format!("a dropped file stays: {why}"));
+            }
+        }
+    }
+
+    fn log_once(&mut self, path: PathBuf, what: String) {
+        if self.said.get(&path) != Some(&what) {
+            tracing::warn!(file = %path.display(), "{what}");
+            self.said.insert(path, what);
+        }
+    }
+}
+
+fn is_in_the_way(error: &io::Error) -> bool {
+    // LOOP: a symbolic link.
+    error.kind() == io::ErrorKind::NotADirectory || error.raw_os_error() == Some(rustix::io::Errno::LOOP.raw_os_error())
+}

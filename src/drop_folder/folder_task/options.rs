@@ -1,0 +1,66 @@
+//! Options of a part's folders: reads each `job.toml` when it is complete, and writes down beside it what is wrong.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
+use std::time::Instant;
+
+use tokio::task;
+
+use crate::drop_folder::dir_walk::Listing;
+use crate::drop_folder::folder_task::FolderTask;
+use crate::drop_folder::names::{OPTIONS, OPTIONS_REASON};
+use crate::drop_folder::path_target::{FolderOptions, parse_folder};
+use crate::drop_folder::setup;
+use crate::untrusted_text::escape_lines;
+
+impl FolderTask {
+    /// The options of each folder that has some; none while they are being written or wrong. What is wrong is written
+    /// down beside them.
+    pub(super) async fn options(&mut self, look: &Listing, now: Instant) -> HashMap<PathBuf, Option<FolderOptions>> {
+        let mut all = HashMap::new();
+        let mut reasons = look.reasons.keys().map(|folder| (folder.clone(), None)).collect::<BTreeMap<_, _>>();
+        let is_known = |path: &PathBuf| {
+            let (known, found) = (self.known_options.get(path), look.files.get(path));
+            known.zip(found).is_some_and(|(known, found)| known.is_unchanged(found))
+        };
+        let new = look.options.keys().map(|folder| folder.join(OPTIONS)).filter(|path| !is_known(path));
+        let complete = self.complete(look, new.collect(), now).await.0;
+        self.known_options.retain(|path, known| look.files.get(path).is_some_and(|found| known.is_unchanged(found)));
+        self.known_options
+            .extend(complete.into_iter().filter_map(|path| Some((path.clone(), *look.files.get(&path)?))));
+        for (folder, text) in &look.options {
+            let path = folder.join(OPTIONS);
+            if look.files.contains_key(&path) && !self.known_options.contains_key(&path) {
+                all.insert(folder.clone(), None);
+                // What was said of it may still be true.
+                reasons.remove(folder);
+                continue;
+            }
+            let read = parse_folder(folder, &self.instances)
+                .map_err(|_| "it has no effect here, where no files are taken".to_owned())
+                .and_then(|place| FolderOptions::read(text.as_ref().map_err(String::clone)?, &place));
+            if let Err(reason) = &read {
+                let reason = escape_lines(reason);
+                let reason = format!("{reason}.\n\nNo file of this folder is imported until {OPTIONS} is mended.\n");
+                reasons.insert(folder.clone(), Some(reason));
+            }
+            all.insert(folder.clone(), read.ok());
+        }
+        for (folder, reason) in reasons {
+            let path = folder.join(OPTIONS);
+            match &reason {
+                // The reason may quote what stands there; it is not for the log.
+                Some(_) => self.log_once(path, format!("{OPTIONS} is wrong; its files wait; see {OPTIONS_REASON}")),
+                None => drop(self.said.remove(&path)),
+            }
+            if look.reasons.get(&folder) != reason.as_ref() {
+                let tree = self.hands.tree.clone();
+                let written = task::spawn_blocking(move || setup::write_readme(&tree, &folder, reason.as_deref()));
+                if let Ok(Err(error)) = written.await {
+                    tracing::debug!(%error, "the reason for a wrong {OPTIONS} can't be written");
+                }
+            }
+        }
+        all
+    }
+}

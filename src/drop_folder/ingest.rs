@@ -1,0 +1,402 @@
+//! How does one file become one job, whatever is killed in between?
+//!
+//! 1. The file is opened, and is the one that was looked at.
+//! 2. It streams in. If it changed meanwhile, or a program has it open for writing, it was not whole, and nothing is kept.
+//! 3. The job is committed, under a key made of path, identity and content.
+//! 4. The file is removed, if it is still the one that was read and no program has it open for writing (see [`removal`]).
+//!
+//! A kill before 3 leaves the file and no job; one between 3 and 4 leaves both, and the next take finds the job by its
+//! key, and goes on to 4. That the removal reaches the disk is not waited for: a file that a power cut brings back is
+//! found in the same way. The key lives as long as the job's record, so this would fail only if the record were erased
+//! (`retention.jobs`) before the next start.
+
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::{Stream, StreamExt, stream};
+use tokio::io::AsyncReadExt;
+use tokio_util::io::ReaderStream;
+
+use crate::clock::Clock;
+use crate::drop_folder::dir_walk;
+use crate::drop_folder::dir_walk::DirTree;
+use crate::drop_folder::file_stat::FileStat;
+use crate::drop_folder::names::OPTIONS;
+use crate::drop_folder::open_writers;
+use crate::drop_folder::rejected::{NameLock, RejectedFile, reject};
+use crate::drop_folder::removal;
+use crate::drop_folder::removal::Removal;
+use crate::intake::{Intake, IntakeError};
+use crate::store::{Inserted, NewJob, StoreError};
+
+const IN_USE: &str = "its job is on the disk, but a program has it open for writing";
+
+/// What is read at once.
+const READ_BYTES: usize = 256 * 1024;
+
+/// What takes need; shared by all of them.
+pub(super) struct IngestContext {
+    pub(super) tree: DirTree,
+    pub(super) intake: Intake,
+    pub(super) clock: Clock,
+    /// Two files of one name must not get one name among the rejected ones.
+    pub(super) choosing: Arc<NameLock>,
+}
+
+/// One file, and what is to be done with it.
+#[derive(Debug)]
+pub(super) struct IngestTask {
+    pub(super) path: PathBuf,
+    pub(super) stamp: FileStat,
+    pub(super) order: IngestRequest,
+}
+
+#[derive(Debug)]
+pub(super) enum IngestRequest {
+    Take {
+        job: Box<NewJob>,
+        check: bool,
+        /// The `job.toml` that the job was made from.
+        options: Option<FileStat>,
+    },
+    Refuse(String),
+    /// Its job is on the disk, and only the removal failed.
+    Remove,
+}
+
+/// What became of it.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum IngestOutcome {
+    Over,
+    /// It is not what it was, so the next look judges it anew.
+    Changed,
+    /// It stays where it is, and is tried again later.
+    Later(String),
+    /// Its job is on the disk, but it can't be removed.
+    NotRemoved(String),
+}
+
+impl IngestContext {
+    pub(super) async fn run(&self, task: &IngestTask) -> IngestOutcome {
+        match &task.order {
+            IngestRequest::Take { job, check, options } => self.ingest(task, job, *check, *options).await,
+            IngestRequest::Refuse(reason) => self.refuse(task, reason.clone()).await,
+            IngestRequest::Remove => self.remove(task).await,
+        }
+    }
+
+    async fn ingest(&self, task: &IngestTask, job: &NewJob, check: bool, options: Option<FileStat>) -> IngestOutcome {
+        let file = match self.open(task, options).await {
+            Ok(Some(file)) => file,
+            Ok(None) => return IngestOutcome::Changed,
+            Err(error) => return IngestOutcome::Later(format!("it can't be read: {error}")),
+        };
+        match self.receive(task, job, check, file).await {
+            Ok(id) => tracing::info!(file = %task.path.display(), job = id, "a dropped file was taken"),
+            Err(IntakeError::Store(StoreError::KeyReused(_))) => {
+                // Path, identity and content are in the key, so it is this file: only its options are others by now.
+                tracing::info!(file = %task.path.display(), "a dropped file was taken before, with other options");
+            }
+            Err(IntakeError::CutOff(_)) => return IngestOutcome::Changed,
+            Err(IntakeError::Store(error)) => return IngestOutcome::Later(format!("it can't be stored: {error}")),
+            Err(refused) => return self.refuse(task, refused.to_string()).await,
+        }
+        self.remove(task).await
+    }
+
+    /// Steps 2 and 3.
+    async fn receive(&self, task: &IngestTask, job: &NewJob, check: bool, file: File) -> Result<i64, IntakeError> {
+        let identity = task.stamp.identity(&task.path);
+        let name = task.path.file_name().unwrap_or_default().to_owned();
+        let body = body(file, task.stamp, name).map_err(|error| IntakeError::CutOff(error.to_string()))?;
+        match self.intake.receive_file(job.clone(), check, identity, body).await? {
+            Inserted::Created(job) | Inserted::Existing(job) => Ok(job.id.0),
+        }
+    }
+
+    /// The file, if it and its `job.toml` are still those of the look.
+    async fn open(&self, task: &IngestTask, options: Option<FileStat>) -> io::Result<Option<File>> {
+        let (tree, path, stamp) = (self.tree.clone(), task.path.clone(), task.stamp);
+        blocking(move || {
+            let (folder, name) = split(&tree, &path)?;
+            let same_options = match (FileStat::of(&folder, OsStr::new(OPTIONS)), options) {
+                (Ok(found), Some(seen)) => found.is_unchanged(&seen),
+                (Err(error), None) => error.kind() == io::ErrorKind::NotFound,
+                _ => false,
+            };
+            let opened = dir_walk::open_file(&folder, &name)?;
+            Ok(opened.filter(|(_, found)| same_options && found.is_unchanged(&stamp)).map(|(file, _)| file))
+        })
+        .await
+        .or_else(not_found_as_none)
+    }
+
+    async fn refuse(&self, task: &IngestTask, reason: String) -> IngestOutcome {
+        let (tree, path, stamp, at) = (self.tree.clone(), task.path.clone(), task.stamp, self.clock.now());
+        let choosing = self.choosing.clone();
+        let moved = blocking(move || {
+            if open_writers::is_open_for_writing(&stamp, path.file_name().unwrap_or_default()) {
+                return Ok(None);
+            }
+            reject(&tree, &RejectedFile { path: &path, stamp: &stamp, reason: &reason, at }, &choosing)
+        });
+        match moved.await.or_else(not_found_as_none) {
+            // The reason may name columns: it stands beside the file and not in the log.
+            Ok(Some(name)) => {
+                tracing::warn!(file = %task.path.display(), rejected = %name.display(), "a dropped file was refused");
+                self.intake.count_rejected_file();
+                IngestOutcome::Over
+            }
+            Ok(None) => IngestOutcome::Changed,
+            Err(error) => {
+                IngestOutcome::Later(format!("it is refused, but can't be moved to the rejected ones: {error}"))
+            }
+        }
+    }
+
+    /// Step 4.
+    async fn remove(&self, task: &IngestTask) -> IngestOutcome {
+        let (tree, path, stamp) = (self.tree.clone(), task.path.clone(), task.stamp);
+        let removed = blocking(move || {
+            let (folder, name) = split(&tree, &path)?;
+            removal::remove(&folder, &name, &stamp).map(Some)
+        });
+        match removed.await.or_else(not_found_as_none) {
+            Ok(Some(Removal::Removed)) => IngestOutcome::Over,
+            Ok(Some(Removal::Changed) | None) => IngestOutcome::Changed,
+            Ok(Some(Removal::InUse)) => IngestOutcome::NotRemoved(IN_USE.to_owned()),
+            Err(error) => {
+                IngestOutcome::NotRemoved(format!("its job is on the disk, but it can't be removed: {error}"))
+            }
+        }
+    }
+}
+
+/// The file's bytes as they were at `stamp`, and an error behind them if they may be others, or not all.
+fn body(file: File, stamp: FileStat, name: OsString) -> io::Result<impl Stream<Item = io::Result<Bytes>>> {
+    let same_file = file.try_clone()?;
+    // No more than it had, so that one that grows without end is not followed.
+    let reader = tokio::fs::File::from_std(file).take(stamp.bytes);
+    let last = stream::once(blocking(move || {
+        let found = FileStat::of_open(&same_file)?;
+        if open_writers::is_open_for_writing(&found, &name) {
+            return Err(io::Error::other("a program has it open for writing"));
+        }
+        // In this order: who has closed it by now has written before.
+        let found = FileStat::of_open(&same_file)?;
+        if found.is_unchanged(&stamp) { Ok(()) } else { Err(io::Error::other("it changed while it was read")) }
+    }));
+    let last = last.filter_map(async |unchanged| unchanged.err().map(Err));
+    Ok(ReaderStream::with_capacity(reader, READ_BYTES).chain(last))
+}
+
+/// The open folder that a file lies in, and its name there.
+fn split(tree: &DirTree, path: &Path) -> io::Result<(OwnedFd, OsString)> {
+    let folder = tree.open_folder(path.parent().unwrap_or(Path::new("")))?;
+    Ok((folder, path.file_name().unwrap_or_default().to_owned()))
+}
+
+/// A file or folder that is away, or a link by now, is nothing to be reported.
+fn not_found_as_none<T>(error: io::Error) -> io::Result<Option<T>> {
+    match error.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => Ok(None),
+        _ if error.raw_os_error() == Some(rustix::io::Errno::LOOP.raw_os_error()) => Ok(None),
+        _ => Err(error),
+    }
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
+    tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| Err(io::Error::other(error)))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::io::Write;
+
+    use super::*;
+    use crate::config::Config;
+    use crate::domain::{Format, Source, Target};
+    use crate::store::Store;
+
+    const PATH: &str = "default/leads/a.csv";
+
+    struct House {
+        hands: IngestContext,
+        store: Store,
+        folder: tempfile::TempDir,
+    }
+
+    async fn hands(folder: &Path) -> (IngestContext, Store) {
+        let store = Store::open(&folder.join("q.db")).await.unwrap();
+        let text = "[instances.default]\nbase_url = 'http://127.0.0.1:1'\nclient_id = 'i'\nclient_secret = 's'";
+        let config = Config::read(Some((Path::new("m.toml"), text)), []).unwrap();
+        let intake = Intake::new(store.clone(), Clock::System, &config);
+        let tree = DirTree::new(folder.canonicalize().unwrap().join("drop"));
+        (IngestContext { tree, intake, clock: Clock::System, choosing: Arc::default() }, store)
+    }
+
+    impl House {
+        async fn new() -> House {
+            let folder = tempfile::tempdir().unwrap();
+            fs::create_dir_all(folder.path().join("drop/default/leads")).unwrap();
+            let (hands, store) = hands(folder.path()).await;
+            House { hands, store, folder }
+        }
+
+        /// The same disk after the process has ended, however it did.
+        async fn reopened(self) -> House {
+            self.store.close().await;
+            let folder = self.folder;
+            drop((self.hands, self.store));
+            let (hands, store) = hands(folder.path()).await;
+            House { hands, store, folder }
+        }
+
+        fn path(&self) -> PathBuf {
+            self.hands.tree.root().join(PATH)
+        }
+
+        fn put(&self, content: &str) -> IngestTask {
+            fs::write(self.path(), content).unwrap();
+            self.task()
+        }
+
+        fn task(&self) -> IngestTask {
+            let order = IngestRequest::Take { job: Box::new(leads()), check: true, options: None };
+            let (folder, name) = split(&self.hands.tree, Path::new(PATH)).unwrap();
+            IngestTask { path: PATH.into(), stamp: FileStat::of(folder, &name).unwrap(), order }
+        }
+
+        /// Steps 1 to 3.
+        async fn received(&self, task: &IngestTask, job: &NewJob) -> Result<i64, IntakeError> {
+            let file = self.hands.open(task, None).await.unwrap().unwrap();
+            self.hands.receive(task, job, true, file).await
+        }
+
+        async fn jobs(&self) -> usize {
+            self.store.jobs(None, 100, None).await.unwrap().len()
+        }
+    }
+
+    fn leads() -> NewJob {
+        NewJob {
+            instance: "default".into(),
+            target: Target::Leads { lookup_field: None, list_id: None, partition: None },
+            filename: "a.csv".into(),
+            format: Format::Csv,
+            priority: 0,
+            group: None,
+            idempotency_key: None,
+            retry_of: None,
+            source: Source::Drop { path: "default/leads/a.csv".into() },
+        }
+    }
+
+    #[tokio::test]
+    async fn a_take_that_ended_before_the_removal_is_finished_and_not_repeated() {
+        let house = House::new().await;
+        let task = house.put("email\na@example.com\n");
+        house.received(&task, &leads()).await.unwrap();
+        let house = house.reopened().await;
+        assert_eq!((house.jobs().await, house.path().exists()), (1, true));
+        assert_eq!(house.hands.run(&house.task()).await, IngestOutcome::Over);
+        assert_eq!((house.jobs().await, house.path().exists()), (1, false));
+    }
+
+    #[tokio::test]
+    async fn it_is_not_repeated_with_other_options_either() {
+        let house = House::new().await;
+        let task = house.put("email\na@example.com\n");
+        let other = Target::Leads { lookup_field: None, list_id: Some(7), partition: None };
+        house.received(&task, &NewJob { target: other, ..leads() }).await.unwrap();
+        let house = house.reopened().await;
+        assert_eq!(house.hands.run(&house.task()).await, IngestOutcome::Over);
+        assert_eq!((house.jobs().await, house.path().exists()), (1, false));
+    }
+
+    #[tokio::test]
+    async fn a_file_that_is_put_in_its_place_meanwhile_is_not_removed() {
+        let house = House::new().await;
+        let task = house.put("email\na@example.com\n");
+        house.received(&task, &leads()).await.unwrap();
+        let draft = house.path().with_extension("part");
+        fs::write(&draft, "email\nb@example.com\n").unwrap();
+        fs::rename(draft, house.path()).unwrap();
+        assert_eq!(house.hands.remove(&task).await, IngestOutcome::Changed);
+        assert_eq!(fs::read_to_string(house.path()).unwrap(), "email\nb@example.com\n");
+        // It is not taken for the one that was looked at either.
+        assert_eq!(house.hands.run(&task).await, IngestOutcome::Changed);
+        assert_eq!(house.hands.run(&house.task()).await, IngestOutcome::Over);
+        assert_eq!(house.jobs().await, 2);
+    }
+
+    #[tokio::test]
+    async fn a_file_that_grows_while_it_is_read_becomes_no_job() {
+        let house = House::new().await;
+        let task = house.put("email\na@example.com\n");
+        let file = house.hands.open(&task, None).await.unwrap().unwrap();
+        fs::write(house.path(), "email\na@example.com\nb@example.com\n").unwrap();
+        let error = house.hands.receive(&task, &leads(), true, file).await.unwrap_err();
+        assert_eq!(error.to_string(), "the file broke off: it changed while it was read");
+        assert_eq!((house.jobs().await, house.path().exists()), (0, true));
+    }
+
+    #[tokio::test]
+    async fn a_file_with_a_writer_becomes_no_job_and_is_not_refused() {
+        let house = House::new().await;
+        for content in ["email\na@example.com\n", "email\n"] {
+            let task = house.put(content);
+            let writer = File::options().append(true).open(house.path()).unwrap();
+            assert_eq!(house.hands.run(&task).await, IngestOutcome::Changed, "{content}");
+            assert_eq!((house.jobs().await, house.path().exists()), (0, true), "{content}");
+            drop(writer);
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_written_after_the_job_is_stored_is_not_lost() {
+        let house = House::new().await;
+        let task = house.put("email\na@example.com\n");
+        house.received(&task, &leads()).await.unwrap();
+        let mut writer = File::options().append(true).open(house.path()).unwrap();
+        assert_eq!(house.hands.remove(&task).await, IngestOutcome::NotRemoved(IN_USE.to_owned()));
+        writer.write_all(b"b@example.com\n").unwrap();
+        drop(writer);
+        assert_eq!(house.hands.remove(&task).await, IngestOutcome::Changed);
+        assert_eq!(house.hands.run(&house.task()).await, IngestOutcome::Over);
+        let rows: Vec<u64> = house.store.jobs(None, 9, None).await.unwrap().iter().map(|job| job.rows.total).collect();
+        assert_eq!((rows, house.path().exists()), (vec![2, 1], false));
+    }
+
+    #[tokio::test]
+    async fn a_link_or_another_job_toml_in_the_place_of_the_one_seen_stops_the_take() {
+        let house = House::new().await;
+        let task = house.put("email\na@example.com\n");
+        fs::write(house.path().with_file_name(OPTIONS), "priority = 1").unwrap();
+        assert_eq!(house.hands.run(&task).await, IngestOutcome::Changed);
+        fs::remove_file(house.path().with_file_name(OPTIONS)).unwrap();
+        let outside = house.folder.path().join("outside");
+        fs::rename(house.path().parent().unwrap(), &outside).unwrap();
+        std::os::unix::fs::symlink(&outside, house.path().parent().unwrap()).unwrap();
+        assert_eq!(house.hands.run(&task).await, IngestOutcome::Changed);
+        assert_eq!(house.hands.remove(&task).await, IngestOutcome::Changed);
+        assert!(outside.join("a.csv").exists());
+        assert_eq!(house.jobs().await, 0);
+    }
+
+    #[tokio::test]
+    async fn a_store_that_cannot_take_it_leaves_the_file_for_later() {
+        let house = House::new().await;
+        let task = house.put("email\na@example.com\n");
+        house.store.close().await;
+        let outcome = house.hands.run(&task).await;
+        assert_eq!(outcome, IngestOutcome::Later("it can't be stored: the database is closed".into()));
+        assert!(house.path().exists());
+    }
+}

@@ -1,0 +1,198 @@
+//! Names in the drop folder: which are taken, which are left alone, and which are the daemon's own.
+
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::Path;
+
+use sha2::{Digest, Sha256};
+
+use crate::domain::Format;
+use crate::drop_folder::file_stat::FileStat;
+
+/// The folder at the top for what is refused. Configuration sees to it that no instance has this name.
+pub(super) const REJECTED: &str = "rejected";
+pub(super) const README: &str = "README.txt";
+pub(super) const OPTIONS: &str = "job.toml";
+pub(super) const OPTIONS_REASON: &str = "job.toml.reason.txt";
+
+/// What a file system takes as a name, in bytes.
+pub(super) const MAX_NAME: usize = 255;
+
+/// What programs give a file while they are still writing it. Names that begin with a dot are left alone as well; the walk
+/// sees to those.
+const UNFINISHED: [&str; 3] = ["part", "tmp", "filepart"];
+
+/// What a name says of a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum EntryKind {
+    /// It ends in one of the formats.
+    Known,
+    /// Its writer will rename it.
+    Unfinished,
+    Options,
+    OptionsReason,
+    /// The explanation that the daemon puts at the top.
+    Readme,
+    /// Any other.
+    Unknown,
+}
+
+impl EntryKind {
+    /// `path` is the file's, from the drop folder on. Small and capital letters of endings are the same: Windows, where many
+    /// files come from, makes no difference either.
+    pub(super) fn of(path: &Path) -> EntryKind {
+        let name = path.file_name().unwrap_or_default();
+        if name == OPTIONS {
+            return EntryKind::Options;
+        }
+        if name == OPTIONS_REASON {
+            return EntryKind::OptionsReason;
+        }
+        if path == Path::new(README) {
+            return EntryKind::Readme;
+        }
+        let name = name.to_string_lossy();
+        if Format::from_filename(&name).is_some() {
+            return EntryKind::Known;
+        }
+        let ending = name.rsplit_once('.').map(|(_, ending)| ending.to_ascii_lowercase());
+        if ending.is_some_and(|ending| UNFINISHED.contains(&ending.as_str())) {
+            EntryKind::Unfinished
+        } else {
+            EntryKind::Unknown
+        }
+    }
+}
+
+/// Why a file of another name is not taken, and what to do.
+pub(super) fn ignored_reason(path: &Path) -> String {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let ending = name.rsplit_once('.').map(|(_, ending)| ending.trim().to_ascii_lowercase()).unwrap_or_default();
+    let advice = match ending.as_str() {
+        "gz" | "zip" | "bz2" | "xz" | "zst" | "7z" | "rar" | "tar" | "tgz" => "unpack the archive",
+        "xlsx" | "xls" | "xlsm" | "xlsb" | "ods" | "numbers" => "save the workbook as CSV in UTF-8",
+        "crdownload" | "download" | "partial" | "upload" => "it looks like a download that has not ended",
+        _ if name.trim_end() != name => "take the blank from the end of the name",
+        _ => "rename it if it is to be imported",
+    };
+    format!("its name ends in none of .csv, .tsv and .ssv: {advice}")
+}
+
+/// The name of a taken file between its job and its removal. It shows which file it was and in what state, so that a later
+/// start can tell whether something was written to it since.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct SetAside {
+    /// The name that it had; shortened where names may not be longer.
+    pub(super) original: OsString,
+    mark: String,
+}
+
+const SET_ASIDE: &str = ".taken-";
+const MARK_DIGITS: usize = 16;
+
+impl SetAside {
+    pub(super) fn new(name: &OsStr, stamp: &FileStat) -> SetAside {
+        let original = shortened(name, "", MAX_NAME - 1 - SET_ASIDE.len() - MARK_DIGITS);
+        SetAside { original, mark: mark(stamp) }
+    }
+
+    /// None if this is no such name.
+    pub(super) fn read(name: &OsStr) -> Option<SetAside> {
+        let name = name.as_bytes().strip_prefix(b".")?;
+        let (before, mark) = name.split_at_checked(name.len().checked_sub(MARK_DIGITS)?)?;
+        let original = before.strip_suffix(SET_ASIDE.as_bytes()).filter(|original| !original.is_empty())?;
+        let mark = std::str::from_utf8(mark).ok()?;
+        let is_hex = mark.bytes().all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f'));
+        is_hex.then(|| SetAside { original: OsStr::from_bytes(original).to_owned(), mark: mark.to_owned() })
+    }
+
+    pub(super) fn name(&self) -> OsString {
+        let mut name = OsString::from(".");
+        name.push(&self.original);
+        name.push(SET_ASIDE);
+        name.push(&self.mark);
+        name
+    }
+
+    /// Whether the file is as it was when it was taken.
+    pub(super) fn is_of(&self, stamp: &FileStat) -> bool {
+        self.mark == mark(stamp)
+    }
+}
+
+fn mark(stamp: &FileStat) -> String {
+    let hash = Sha256::digest(stamp.state());
+    hash.iter().take(MARK_DIGITS / 2).fold(String::new(), |mark, byte| format!("{mark}{byte:02x}"))
+}
+
+/// The name with `suffix` before its ending, in at most `room` bytes.
+pub(super) fn shortened(name: &OsStr, suffix: &str, room: usize) -> OsString {
+    let name = name.as_bytes();
+    let ending = name.iter().rposition(|byte| *byte == b'.').filter(|at| *at > 0).unwrap_or(name.len());
+    let (stem, ending) = name.split_at(ending);
+    let mut length = stem.len().min(room.saturating_sub(suffix.len() + ending.len().min(100)));
+    // Not in the middle of a letter.
+    while length < stem.len() && length > 0 && stem[length] & 0xC0 == 0x80 {
+        length -= 1;
+    }
+    OsString::from_vec([&stem[..length], suffix.as_bytes(), ending].concat())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn endings_decide_and_capitals_make_no_difference() {
+        for (path, name) in [
+            ("default/leads/a.csv", EntryKind::Known),
+            ("default/leads/A.CSV", EntryKind::Known),
+            ("default/leads/a.Tsv", EntryKind::Known),
+            ("default/leads/a.csv.part", EntryKind::Unfinished),
+            ("default/leads/a.TMP", EntryKind::Unfinished),
+            ("default/leads/a.csv.filepart", EntryKind::Unfinished),
+            ("default/leads/part", EntryKind::Unknown),
+            ("default/leads/a.csv.gz", EntryKind::Unknown),
+            ("default/leads/a.csv.txt", EntryKind::Unknown),
+            ("default/leads/a.csv ", EntryKind::Unknown),
+            ("default/leads/people", EntryKind::Unknown),
+            ("default/leads/job.toml", EntryKind::Options),
+            ("default/leads/job.toml.reason.txt", EntryKind::OptionsReason),
+            ("README.txt", EntryKind::Readme),
+            ("default/leads/README.txt", EntryKind::Unknown),
+        ] {
+            assert_eq!(EntryKind::of(Path::new(path)), name, "{path}");
+        }
+    }
+
+    #[test]
+    fn a_file_left_alone_comes_with_what_to_do() {
+        for (name, advice) in [
+            ("a.csv.GZ", "unpack the archive"),
+            ("a.xlsx", "save the workbook as CSV"),
+            ("a.csv ", "take the blank from the end"),
+            ("a.csv.crdownload", "a download that has not ended"),
+            ("a", "rename it"),
+        ] {
+            assert!(ignored_reason(Path::new(name)).contains(advice), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_set_aside_name_gives_the_original_and_its_state_back() {
+        let stamp = FileStat::fabricated(7, 100, 5);
+        for name in ["a.csv", "a b.c.SSV", "ü.taken-x.csv"] {
+            let aside = SetAside::new(OsStr::new(name), &stamp);
+            let read = SetAside::read(&aside.name()).unwrap();
+            assert_eq!((read.original.as_os_str(), read.clone()), (OsStr::new(name), aside));
+            assert!(read.is_of(&stamp) && !read.is_of(&FileStat::fabricated(7, 101, 5)));
+        }
+        let long = format!("{}.csv", "ü".repeat(125));
+        let aside = SetAside::new(OsStr::new(&long), &stamp);
+        assert!(aside.name().len() <= MAX_NAME && aside.original.as_bytes().ends_with("ü.csv".as_bytes()));
+        for other in [".a.csv", "a.csv.taken-0123456789abcdef", ".taken-0123456789abcdef", ".a.taken-0123456789abcdeX"]
+        {
+            assert_eq!(SetAside::read(OsStr::new(other)), None, "{other}");
+        }
+    }
+}

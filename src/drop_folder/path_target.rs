@@ -1,0 +1,192 @@
+//! What does a folder say of the files in it? The path gives instance and target, `job.toml` the rest.
+
+use std::collections::BTreeSet;
+use std::ffi::OsStr;
+use std::path::Path;
+
+use serde::Deserialize;
+
+use crate::domain::{Format, Source, Target};
+use crate::intake::validate::validate_parameters;
+use crate::store::NewJob;
+
+const BELONG: &str = "files belong into leads, custom-objects/NAME or program-members/ID/STATUS below";
+
+/// Where a file of a folder goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct FolderTarget {
+    pub(super) instance: String,
+    pub(super) target: Target,
+}
+
+/// What `job.toml` may say. There is nothing in it that has to be said.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct FolderOptions {
+    priority: i64,
+    group: Option<String>,
+    /// Over the one that the file's name ends in, such as `ssv` for a `.csv` with semicolons.
+    format: Option<Format>,
+    check: Option<bool>,
+    lookup_field: Option<String>,
+    list_id: Option<i64>,
+    partition: Option<String>,
+}
+
+/// Reads a folder's path, which is relative to the drop folder.
+///
+/// # Errors
+/// A sentence on where files belong.
+pub(super) fn parse_folder(folder: &Path, instances: &BTreeSet<String>) -> Result<FolderTarget, String> {
+    let names: Option<Vec<&str>> = folder.iter().map(OsStr::to_str).collect();
+    let names = names.ok_or("the name of a folder that it lay in is not UTF-8")?;
+    let Some((&instance, below)) = names.split_first() else {
+        return Err(format!("it lay in no instance's folder: {BELONG} that"));
+    };
+    if !instances.contains(instance) {
+        let known = instances.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
+        return Err(format!("there is no instance \"{instance}\" in the configuration: it has {known}"));
+    }
+    let target = match *below {
+        ["leads"] => Target::Leads { lookup_field: None, list_id: None, partition: None },
+        ["custom-objects", name] => Target::CustomObject { name: name.to_owned() },
+        ["program-members", id, status] => {
+            let program_id = id.parse().ok().filter(|id| *id > 0);
+            let program_id = program_id
+                .ok_or_else(|| format!("program-members/{id}: the id of a program is a whole number, not \"{id}\""))?;
+            Target::ProgramMembers { program_id, status: status.to_owned() }
+        }
+        _ => return Err(format!("{} is no place for files: {BELONG} {instance}", folder.display())),
+    };
+    Ok(FolderTarget { instance: instance.to_owned(), target })
+}
+
+impl FolderOptions {
+    /// Reads `job.toml` for the files of a place. What would be refused with every file is refused here, so that the
+    /// files can wait until it is mended.
+    ///
+    /// # Errors
+    /// A sentence that names the key or the line.
+    pub(super) fn read(text: &str, place: &FolderTarget) -> Result<FolderOptions, String> {
+        let options: FolderOptions = toml::from_str(text).map_err(|error| {
+            let line = error.span().map(|span| text[..span.start.min(text.len())].matches('\n').count() + 1);
+            let line = line.map(|line| format!("line {line}: ")).unwrap_or_default();
+            format!("{line}{}", error.message().trim_end().replace('\n', "; "))
+        })?;
+        if !matches!(place.target, Target::Leads { .. }) {
+            let only_leads = [
+                ("lookup_field", options.lookup_field.is_some()),
+                ("list_id", options.list_id.is_some()),
+                ("partition", options.partition.is_some()),
+            ];
+            if let Some((key, _)) = only_leads.into_iter().find(|(_, said)| *said) {
+                return Err(format!("{key} is for leads, and these files are for {}", place.target.kind()));
+            }
+        }
+        validate_parameters(&options.job(place, Path::new("any.csv"), "any.csv", Format::Csv))
+            .map_err(|error| error.to_string())?;
+        Ok(options)
+    }
+
+    pub(super) fn check(&self) -> bool {
+        self.check.unwrap_or(true)
+    }
+
+    /// `path` is the file's, from the drop folder on.
+    pub(super) fn job(&self, place: &FolderTarget, path: &Path, filename: &str, format: Format) -> NewJob {
+        let target = match &place.target {
+            Target::Leads { .. } => Target::Leads {
+                lookup_field: self.lookup_field.clone(),
+                list_id: self.list_id,
+                partition: self.partition.clone(),
+            },
+            other => other.clone(),
+        };
+        NewJob {
+            instance: place.instance.clone(),
+            target,
+            filename: filename.to_owned(),
+            format: self.format.unwrap_or(format),
+            priority: self.priority,
+            group: self.group.clone(),
+            idempotency_key: None,
+            retry_of: None,
+            source: Source::Drop { path: path.display().to_string() },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn place_of(folder: &str) -> Result<FolderTarget, String> {
+        parse_folder(Path::new(folder), &BTreeSet::from(["default".to_owned(), "eu".to_owned()]))
+    }
+
+    #[test]
+    fn a_folder_names_instance_and_target() {
+        for (folder, instance, target) in [
+            ("default/leads", "default", "leads"),
+            ("eu/custom-objects/car_c", "eu", "custom-object car_c"),
+            ("default/program-members/1044/On List", "default", "program-members 1044 (On List)"),
+        ] {
+            let place = place_of(folder).unwrap();
+            assert_eq!((place.instance.as_str(), place.target.to_string().as_str()), (instance, target));
+        }
+    }
+
+    #[test]
+    fn a_folder_that_is_no_place_for_files_says_where_they_belong() {
+        for (folder, reason) in [
+            ("", "it lay in no instance's folder: files belong into"),
+            ("us/leads", "there is no instance \"us\" in the configuration: it has default, eu"),
+            (
+                "default",
+                "default is no place for files: files belong into leads, custom-objects/NAME or program-members",
+            ),
+            ("default/leads/old", "default/leads/old is no place for files"),
+            ("default/lead", "default/lead is no place for files"),
+            ("default/custom-objects", "default/custom-objects is no place"),
+            ("default/program-members/1044", "default/program-members/1044 is no place"),
+            ("default/program-members/x/Member", "the id of a program is a whole number, not \"x\""),
+            ("default/program-members/-1/Member", "the id of a program is a whole number, not \"-1\""),
+        ] {
+            let error = place_of(folder).unwrap_err();
+            assert!(error.contains(reason), "{folder}: {error}");
+        }
+    }
+
+    #[test]
+    fn job_toml_gives_each_option_of_its_files() {
+        let text = "priority = 5\ngroup = \"g\"\nlookup_field = \"id\"\nlist_id = 7\npartition = \"EU\"\nformat = \"ssv\"\ncheck = false";
+        let place = place_of("eu/leads").unwrap();
+        let options = FolderOptions::read(text, &place).unwrap();
+        let job = options.job(&place, Path::new("eu/leads/a.csv"), "a.csv", Format::Csv);
+        let target = Target::Leads { lookup_field: Some("id".into()), list_id: Some(7), partition: Some("EU".into()) };
+        assert_eq!((job.target, job.format, job.priority, job.group.as_deref()), (target, Format::Ssv, 5, Some("g")));
+        assert_eq!((job.instance.as_str(), job.filename.as_str(), options.check()), ("eu", "a.csv", false));
+        let nothing_said = FolderOptions::read("", &place).unwrap();
+        assert!(nothing_said.check());
+        assert_eq!(nothing_said.job(&place, Path::new("a.tsv"), "a.tsv", Format::Tsv).format, Format::Tsv);
+    }
+
+    #[test]
+    fn a_wrong_job_toml_is_told_so_in_one_line() {
+        for (folder, text, reason) in [
+            ("default/leads", "priority = 1\nprio = 2", "line 2: unknown field `prio`, expected one of"),
+            ("default/leads", "priority = \"high\"", "line 1: invalid type: string \"high\", expected i64"),
+            ("default/leads", "format = \"xml\"", "line 1: unknown variant `xml`, expected one of"),
+            ("default/leads", "group = \"\"", "the group is empty"),
+            ("default/leads", "priority =", "line 1: "),
+            (
+                "default/custom-objects/car_c",
+                "list_id = 7",
+                "list_id is for leads, and these files are for custom-object",
+            ),
+        ] {
+            let error = FolderOptions::read(text, &place_of(folder).unwrap()).unwrap_err();
+            assert!(error.contains(reason) && !error.contains('\n'), "{text}: {error}");
+        }
+    }
+}

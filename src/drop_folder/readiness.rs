@@ -1,0 +1,194 @@
+//! Completeness of a dropped file, as far as events, times and open descriptors can tell.
+//!
+//! Three things are known of a file, none of them always:
+//!
+//! - Who has it open for writing ([`crate::drop_folder::open_writers`]). While a program that can be seen has, the file is not complete,
+//!   whatever else is known; the caller sees to that. Where all programs can be seen, nothing more is needed than that
+//!   nobody is just between two of them.
+//! - Events. They tell of programs that cannot be seen too: a file that was written and not closed waits for its close,
+//!   under whatever name. After a close it has to be quiet for a while, since programs that append a row at a time open it
+//!   again for the next.
+//! - Times. Where not all programs can be seen (other users' processes, a sandbox, a network share), a file has to be
+//!   unchanged for `drop.settle`, whatever event told of it. Who writes more slowly than that to a share has to use another
+//!   name and rename after the close. Times are this process's own: the share's clock may be another's.
+//!
+//! A file with nothing in it is often made first and filled later, by scanners, SMB and some SFTP clients. It waits longer
+//! before it counts as complete, and is refused.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use crate::drop_folder::file_stat::FileStat;
+
+/// After a close: programs that append a row at a time open the file again for the next.
+pub(super) const MIN_UNCHANGED: Duration = Duration::from_secs(2);
+/// How long a file with nothing in it waits for its content.
+pub(super) const EMPTY_FILE_WAIT: Duration = Duration::from_secs(3 * 60);
+/// The same of one that was renamed in, which is rarely a placeholder, by a program that may still have it open unseen.
+pub(super) const EMPTY_RENAMED_WAIT: Duration = Duration::from_secs(60);
+
+/// The last that was heard of a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum FsEvent {
+    /// Its name appeared, by which way does not show: opened to be written, or linked as it is.
+    Appeared,
+    /// Not closed since, under this name or the one before.
+    Written,
+    Closed,
+    RenamedIn,
+}
+
+/// How far this process can see who has a file open, and how long to wait where it can't.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Visibility {
+    /// Every program that may have it open can be looked at.
+    pub(super) is_full: bool,
+    /// `drop.settle`
+    pub(super) settle: Duration,
+}
+
+#[derive(Debug)]
+struct Observation {
+    stamp: FileStat,
+    /// Since when it is as it is.
+    since: Instant,
+    signal: Option<FsEvent>,
+}
+
+/// What is known of each file that is there.
+#[derive(Debug, Default)]
+pub(super) struct FileTracker {
+    files: HashMap<PathBuf, Observation>,
+}
+
+impl FileTracker {
+    /// Takes in what a look found, and what was heard before it. A change that nothing was heard of ends what was known
+    /// from earlier events: it came from somewhere that does not tell.
+    pub(super) fn observe(
+        &mut self,
+        found: &BTreeMap<PathBuf, FileStat>,
+        heard: &HashMap<PathBuf, FsEvent>,
+        now: Instant,
+    ) {
+        self.files.retain(|path, _| found.contains_key(path));
+        for (path, stamp) in found {
+            let signal = heard.get(path).copied();
+            match self.files.get_mut(path) {
+                Some(seen) => {
+                    let unchanged = seen.stamp.is_unchanged(stamp);
+                    if !unchanged || signal.is_some() {
+                        seen.since = now;
+                        seen.signal = signal.or(seen.signal.filter(|_| unchanged));
+                    }
+                    seen.stamp = *stamp;
+                }
+                None => {
+                    self.files.insert(path.clone(), Observation { stamp: *stamp, since: now, signal });
+                }
+            }
+        }
+    }
+
+    /// Events were lost: what they told last may not be true any more.
+    pub(super) fn forget_signals(&mut self) {
+        for seen in self.files.values_mut() {
+            seen.signal = None;
+        }
+    }
+
+    /// Since when the file has been as it is.
+    pub(super) fn unchanged_since(&self, path: &Path) -> Option<Instant> {
+        self.files.get(path).map(|seen| seen.since)
+    }
+
+    /// When the file will be complete if nothing happens to it and no program that can be seen has it open; none if that
+    /// takes an event.
+    pub(super) fn ready_at(&self, path: &Path, sight: Visibility) -> Option<Instant> {
+        let seen = self.files.get(path)?;
+        let Visibility { is_full, settle } = sight;
+        let is_empty = seen.stamp.bytes == 0;
+        let wait = match seen.signal {
+            // Moved in as it is, and nobody is left who could fill it.
+            Some(FsEvent::RenamedIn) if is_full => Duration::ZERO,
+            Some(FsEvent::Written | FsEvent::Appeared) if is_empty && !is_full => return None,
+            Some(FsEvent::Written) if !is_full => return None,
+            Some(FsEvent::RenamedIn) if is_empty => EMPTY_RENAMED_WAIT.max(settle),
+            _ if is_empty => EMPTY_FILE_WAIT.max(settle),
+            Some(FsEvent::Closed) if is_full => MIN_UNCHANGED,
+            Some(FsEvent::Closed) => MIN_UNCHANGED.max(settle),
+            // `truncate` by path writes without an open file, and so without a close.
+            Some(FsEvent::RenamedIn | FsEvent::Written | FsEvent::Appeared) | None => settle,
+        };
+        Some(seen.since + wait)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PATH: &str = "default/leads/a.csv";
+
+    const SETTLE: Duration = Duration::from_secs(5);
+    const ALL: Visibility = Visibility { is_full: true, settle: SETTLE };
+    const SOME: Visibility = Visibility { is_full: false, settle: SETTLE };
+
+    /// What is known after looks: the second of each, the stamp found and what was heard before it. Gives the second from
+    /// which on the file is whole.
+    fn whole_from(looks: &[(u64, FileStat, Option<FsEvent>)], sight: Visibility) -> Option<u64> {
+        let begin = Instant::now();
+        let mut watched = FileTracker::default();
+        for &(second, stamp, signal) in looks {
+            let heard = signal.map(|signal| (PathBuf::from(PATH), signal)).into_iter().collect();
+            watched.observe(&BTreeMap::from([(PATH.into(), stamp)]), &heard, begin + Duration::from_secs(second));
+        }
+        watched.ready_at(Path::new(PATH), sight).map(|at| (at - begin).as_secs())
+    }
+
+    #[test]
+    fn a_file_is_complete_as_soon_as_all_that_is_known_says_so() {
+        let (empty, half, all) =
+            (FileStat::fabricated(1, 0, 1), FileStat::fabricated(1, 10, 1), FileStat::fabricated(1, 20, 2));
+        let other = FileStat::fabricated(2, 20, 2);
+        use FsEvent::{Appeared, Closed, RenamedIn, Written};
+        // The second from which it is complete where all programs can be seen, and where only some can.
+        for (what, looks, of_all, of_some) in [
+            ("renamed in", vec![(0, all, Some(RenamedIn))], Some(0), Some(5)),
+            ("renamed in and written", vec![(0, half, Some(RenamedIn)), (1, all, Some(Written))], Some(6), None),
+            ("renamed in, changed from afar", vec![(0, half, Some(RenamedIn)), (1, all, None)], Some(6), Some(6)),
+            ("renamed in with nothing in it", vec![(0, empty, Some(RenamedIn))], Some(0), Some(60)),
+            ("opened and nothing written", vec![(0, empty, Some(Appeared)), (99, empty, None)], Some(180), None),
+            ("opened, written, never closed", vec![(0, half, Some(Written)), (99, half, None)], Some(5), None),
+            ("closed", vec![(0, half, Some(Written)), (1, all, Some(Closed)), (2, all, None)], Some(3), Some(6)),
+            ("closed, opened to append", vec![(0, half, Some(Closed)), (1, all, Some(Written))], Some(6), None),
+            ("closed twice", vec![(0, half, Some(Closed)), (1, half, Some(Closed))], Some(3), Some(6)),
+            ("a placeholder", vec![(0, empty, Some(Closed))], Some(180), Some(180)),
+            ("a placeholder, filled", vec![(0, empty, Some(Closed)), (9, half, Some(Closed))], Some(11), Some(14)),
+            ("a placeholder, found", vec![(0, empty, None)], Some(180), Some(180)),
+            ("linked", vec![(0, all, Some(Appeared))], Some(5), Some(5)),
+            ("found", vec![(0, all, None), (3, all, None)], Some(5), Some(5)),
+            ("grows from afar", vec![(0, half, None), (4, all, None), (6, all, None)], Some(9), Some(9)),
+            ("another one in its place", vec![(0, all, Some(RenamedIn)), (3, other, None)], Some(8), Some(8)),
+        ] {
+            assert_eq!((whole_from(&looks, ALL), whole_from(&looks, SOME)), (of_all, of_some), "{what}");
+        }
+    }
+
+    #[test]
+    fn what_was_heard_counts_no_more_when_events_were_lost_or_the_file_was_away() {
+        let begin = Instant::now();
+        let path = Path::new(PATH);
+        let there = BTreeMap::from([(path.to_owned(), FileStat::fabricated(1, 10, 1))]);
+        let heard = HashMap::from([(path.to_owned(), FsEvent::Written)]);
+        let mut watched = FileTracker::default();
+        watched.observe(&there, &heard, begin);
+        assert_eq!(watched.ready_at(path, SOME), None);
+        watched.forget_signals();
+        assert_eq!(watched.ready_at(path, SOME), Some(begin + SETTLE));
+        watched.observe(&there, &heard, begin);
+        watched.observe(&BTreeMap::new(), &HashMap::new(), begin);
+        watched.observe(&there, &HashMap::new(), begin);
+        assert_eq!(watched.ready_at(path, SOME), Some(begin + SETTLE));
+    }
+}

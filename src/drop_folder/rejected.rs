@@ -1,0 +1,237 @@
+//! Where does a refused file go, and what is said of it?
+//!
+//! The reason is written before the file is moved, so no file lies there without one. A reason without its file is what
+//! a kill between the two leaves, or a person who took the file away: the next file of that name takes its place.
+
+use std::ffi::{OsStr, OsString};
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::sync::{Mutex, PoisonError};
+
+use jiff::Timestamp;
+use rustix::fs::{AtFlags, unlinkat};
+use rustix::io::Errno;
+
+use crate::drop_folder::dir_walk;
+use crate::drop_folder::dir_walk::DirTree;
+use crate::drop_folder::file_stat::FileStat;
+use crate::drop_folder::names::{MAX_NAME, REJECTED, shortened};
+use crate::drop_folder::removal;
+use crate::drop_folder::temp_file::{TempFile, rename_new, write_text};
+use crate::untrusted_text::escape;
+
+const REASON: &str = ".reason.txt";
+
+/// Where a name among the rejected files is being chosen: two files must not get one. Only the folder `rejected` itself
+/// is waited for while it is held, so that an instance's folder that hangs holds up no other's.
+pub(super) type NameLock = Mutex<()>;
+
+/// A refused file, and what is said of it.
+pub(super) struct RejectedFile<'a> {
+    /// From the drop folder on.
+    pub(super) path: &'a Path,
+    pub(super) stamp: &'a FileStat,
+    pub(super) reason: &'a str,
+    pub(super) at: Timestamp,
+}
+
+/// Moves a refused file to the rejected ones and writes down why. Gives the name that it has there; none if it is not the
+/// file any more that its stamp is of.
+///
+/// # Errors
+/// What the file system says. The file is then still in its place.
+pub(super) fn reject(tree: &DirTree, refused: &RejectedFile<'_>, choosing: &NameLock) -> io::Result<Option<OsString>> {
+    let (folder, name) = (
+        tree.open_folder(refused.path.parent().unwrap_or(Path::new("")))?,
+        refused.path.file_name().unwrap_or_default(),
+    );
+    let rejected = tree.make_folder(Path::new(REJECTED))?;
+    let is_same = || FileStat::of(&folder, name).is_ok_and(|found| found.is_unchanged(refused.stamp));
+    if !is_same() {
+        return Ok(None);
+    }
+    if refused.stamp.is_same_device(&FileStat::of_open(&rejected)?) {
+        let renamed = placed(&rejected, refused, choosing, |as_name| {
+            // Writing the reason took its time.
+            if !is_same() {
+                return Err(io::ErrorKind::NotFound.into());
+            }
+            rename_new(&folder, name, &rejected, as_name)
+        });
+        match renamed {
+            // The same device may be mounted twice.
+            Err(error) if is_another_mount(&error) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            renamed => return renamed.map(Some),
+        }
+    }
+    let Some(draft) = copy(&folder, name, refused.stamp, &rejected)? else { return Ok(None) };
+    let mut draft = Some(draft);
+    let as_name =
+        placed(&rejected, refused, choosing, |as_name| match draft.take().map(|draft| draft.place(as_name)) {
+            Some(Err((error, unplaced))) => {
+                draft = Some(unplaced);
+                Err(error)
+            }
+            _ => Ok(()),
+        })?;
+    // One that was written to meanwhile stays as well, to be looked at again.
+    removal::remove(&folder, name, refused.stamp)?;
+    Ok(Some(as_name))
+}
+
+/// Finds a free name among the rejected files, writes the reason under it and has `place` put the file there.
+fn placed(
+    rejected: &OwnedFd,
+    refused: &RejectedFile<'_>,
+    choosing: &NameLock,
+    mut place: impl FnMut(&OsStr) -> io::Result<()>,
+) -> io::Result<OsString> {
+    let RejectedFile { path, reason, at, .. } = refused;
+    let text = format!(
+        "{}.\n\nFile: {}\nRefused at: {at}\n\nNothing of it was imported. To try again, mend the file and put it \
+         back; what lies in this folder is not looked at.\n",
+        escape(reason),
+        escape(&path.to_string_lossy())
+    );
+    let _one_at_a_time = choosing.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut number = 1_u64;
+    loop {
+        let as_name = numbered(path.file_name().unwrap_or_default(), number);
+        number += 1;
+        if exists(rejected, &as_name)? {
+            continue;
+        }
+        write_text(rejected, &with_reason(&as_name), &text)?;
+        match place(&as_name) {
+            Ok(()) => return Ok(as_name),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) => {
+                let _ = unlinkat(rejected, with_reason(&as_name), AtFlags::empty());
+                return Err(error);
+            }
+        }
+    }
+}
+
+fn is_another_mount(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(Errno::XDEV.raw_os_error())
+}
+
+/// How many refused files lie in the drop folder `root`, each until a person takes it away.
+///
+/// # Errors
+/// What the file system says; a folder that is not there yet holds none.
+pub fn rejected_files(root: &Path) -> io::Result<u64> {
+    let entries = match std::fs::read_dir(root.join(REJECTED)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
+        entries => entries?,
+    };
+    let mut files = 0;
+    for entry in entries {
+        let name = entry?.file_name();
+        let name = name.as_bytes();
+        files += u64::from(!name.starts_with(b".") && !name.ends_with(REASON.as_bytes()));
+    }
+    Ok(files)
+}
+
+/// `leads.csv`, `leads-2.csv` and so on, shortened where the reason's name would be too long.
+fn numbered(name: &OsStr, number: u64) -> OsString {
+    let suffix = if number == 1 { String::new() } else { format!("-{number}") };
+    shortened(name, &suffix, MAX_NAME - REASON.len())
+}
+
+fn with_reason(name: &OsStr) -> OsString {
+    let mut name = name.to_owned();
+    name.push(REASON);
+    name
+}
+
+fn exists(folder: impl AsFd, name: &OsStr) -> io::Result<bool> {
+    match FileStat::of(folder, name) {
+        Ok(_) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// A copy among the rejected files that has no name yet; none if the file is not the one any more that `stamp` is of.
+fn copy(folder: &OwnedFd, name: &OsStr, stamp: &FileStat, rejected: &OwnedFd) -> io::Result<Option<TempFile>> {
+    let opened = dir_walk::open_file(folder, name)?;
+    let Some((mut from, _)) = opened.filter(|(_, found)| found.is_unchanged(stamp)) else { return Ok(None) };
+    let mut draft = TempFile::create(rejected, 0o640)?;
+    io::copy(&mut from, draft.file())?;
+    Ok(Some(draft))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn a_name_gets_a_number_before_its_ending_and_leaves_room_for_the_reason() {
+        for (name, number, expected) in [
+            ("leads.csv", 1, "leads.csv"),
+            ("leads.csv", 2, "leads-2.csv"),
+            ("a.b.CSV", 11, "a.b-11.CSV"),
+            ("leads", 2, "leads-2"),
+        ] {
+            assert_eq!(numbered(OsStr::new(name), number), expected);
+        }
+        let long = format!("{}.csv", "ü".repeat(125));
+        let named = numbered(OsStr::new(&long), 2).into_string().unwrap();
+        assert!(named.ends_with("ü-2.csv") && named.len() + REASON.len() <= 255, "{named}");
+    }
+
+    #[test]
+    fn none_that_was_refused_before_is_replaced_and_one_that_changed_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let tree = DirTree::new(folder.path().canonicalize().unwrap());
+        let path = Path::new("default/leads/a.csv");
+        tree.make_folder(path.parent().unwrap()).unwrap();
+        let put = |text: &str| {
+            fs::write(tree.root().join(path), text).unwrap();
+            FileStat::of(tree.open_folder(path.parent().unwrap()).unwrap(), OsStr::new("a.csv")).unwrap()
+        };
+        let reject = |stamp: &FileStat| {
+            let refused = RejectedFile { path, stamp, reason: "the file is empty", at: Timestamp::UNIX_EPOCH };
+            reject(&tree, &refused, &NameLock::default()).unwrap()
+        };
+        assert_eq!(reject(&put("one")).unwrap(), "a.csv");
+        // What a kill between the two steps leaves: a reason of a file that never came.
+        fs::write(tree.root().join("rejected/a-2.csv.reason.txt"), "of the one before").unwrap();
+        let second = put("two");
+        assert_eq!(reject(&second).unwrap(), "a-2.csv");
+        assert_eq!(fs::read_to_string(tree.root().join("rejected/a.csv")).unwrap(), "one");
+        assert_eq!(fs::read_to_string(tree.root().join("rejected/a-2.csv")).unwrap(), "two");
+        let reason = fs::read_to_string(tree.root().join("rejected/a-2.csv.reason.txt")).unwrap();
+        assert!(reason.starts_with("the file is empty.\n\nFile: default/leads/a.csv\n"), "{reason}");
+        put("three");
+        assert_eq!(reject(&second), None);
+        assert_eq!(fs::read_to_string(tree.root().join(path)).unwrap(), "three");
+        assert_eq!(fs::read_dir(tree.root().join("rejected")).unwrap().count(), 4);
+    }
+
+    #[test]
+    fn a_file_goes_over_to_another_device_as_a_copy() {
+        let folder = tempfile::tempdir().unwrap();
+        let tree = DirTree::new(folder.path().canonicalize().unwrap());
+        let (from, to) = (tree.make_folder(Path::new("a")).unwrap(), tree.make_folder(Path::new("b")).unwrap());
+        fs::write(tree.root().join("a/x.csv"), "rows").unwrap();
+        let stamp = FileStat::of(&from, OsStr::new("x.csv")).unwrap();
+        let draft = copy(&from, OsStr::new("x.csv"), &stamp, &to).unwrap().unwrap();
+        fs::write(tree.root().join("b/y.csv"), "theirs").unwrap();
+        let (error, draft) = draft.place(OsStr::new("y.csv")).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::AlreadyExists);
+        draft.place(OsStr::new("z.csv")).unwrap();
+        assert_eq!(fs::read_to_string(tree.root().join("b/y.csv")).unwrap(), "theirs");
+        assert_eq!(fs::read_to_string(tree.root().join("b/z.csv")).unwrap(), "rows");
+        assert_eq!(fs::read_dir(tree.root().join("b")).unwrap().count(), 2);
+        assert!(copy(&from, OsStr::new("x.csv"), &FileStat::fabricated(1, 1, 1), &to).unwrap().is_none());
+    }
+}

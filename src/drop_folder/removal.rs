@@ -1,0 +1,159 @@
+//! Removal of a file whose job is on the disk, so that nothing is lost that a program writes to it meanwhile.
+//!
+//! No call removes a file only if nobody has it open. So the file first gets another name in its folder: from then on
+//! nobody opens it any more by the name that programs know. If it is then still what was read, and no program has it open
+//! for writing, it is removed; else it gets its name back. The other name ([`SetAside`]) shows the state in which the file
+//! was taken, and is given only to files whose job (or copy) is on the disk. So a start after a kill between the steps knows what to
+//! do with it.
+
+use std::ffi::OsStr;
+use std::io;
+use std::os::fd::OwnedFd;
+
+use rustix::fs::{AtFlags, unlinkat};
+use rustix::io::Errno;
+
+use crate::drop_folder::file_stat::FileStat;
+use crate::drop_folder::names::SetAside;
+use crate::drop_folder::open_writers;
+use crate::drop_folder::temp_file::rename_new;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Removal {
+    Removed,
+    /// There is another file of the name, or more was written to it, or it is gone: none of this concerns the job.
+    Changed,
+    /// A program has it open for writing, so it stays.
+    InUse,
+}
+
+/// Removes the file `name` if it is still as `stamp` has it and no program writes to it.
+///
+/// # Errors
+/// What the file system says; the file is then there under one of its two names.
+pub(super) fn remove(folder: &OwnedFd, name: &OsStr, stamp: &FileStat) -> io::Result<Removal> {
+    match FileStat::of(folder, name) {
+        Ok(found) if found.is_unchanged(stamp) => {}
+        Ok(_) => return Ok(Removal::Changed),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Removal::Changed),
+        Err(error) => return Err(error),
+    }
+    let aside = SetAside::new(name, stamp);
+    match rename_new(folder, name, folder, &aside.name()) {
+        Ok(()) => {}
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Removal::Changed),
+        Err(error) => return Err(error),
+    }
+    finish(folder, &aside, Some(name))
+}
+
+/// The second half of [`remove`], for a file that was set aside; also by a daemon that was killed then. `name` is what it
+/// was called, where that is longer than the other name tells.
+pub(super) fn finish(folder: &OwnedFd, aside: &SetAside, name: Option<&OsStr>) -> io::Result<Removal> {
+    let aside_name = aside.name();
+    let found = match FileStat::of(folder, &aside_name) {
+        Ok(found) => found,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Removal::Changed),
+        Err(error) => return Err(error),
+    };
+    let is_taken = found.is_file() && aside.is_of(&found);
+    if is_taken && !open_writers::is_open_for_writing(&found, &aside_name) {
+        return match unlinkat(folder, &aside_name, AtFlags::empty()) {
+            Ok(()) => Ok(Removal::Removed),
+            Err(Errno::NOENT) => Ok(Removal::Changed),
+            Err(error) => Err(error.into()),
+        };
+    }
+    rename_new(folder, &aside_name, folder, name.unwrap_or(&aside.original))?;
+    Ok(if is_taken { Removal::InUse } else { Removal::Changed })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{self, File};
+    use std::io::Write;
+
+    use super::*;
+
+    struct Folder {
+        folder: tempfile::TempDir,
+        open: OwnedFd,
+    }
+
+    impl Folder {
+        fn new() -> Folder {
+            let folder = tempfile::tempdir().unwrap();
+            let open = File::open(folder.path()).unwrap().into();
+            Folder { folder, open }
+        }
+
+        fn put(&self, name: &str) -> FileStat {
+            fs::write(self.folder.path().join(name), "email\na@example.com\n").unwrap();
+            FileStat::of(&self.open, OsStr::new(name)).unwrap()
+        }
+
+        fn remove(&self, stamp: &FileStat) -> Removal {
+            remove(&self.open, OsStr::new("a.csv"), stamp).unwrap()
+        }
+
+        fn names(&self) -> Vec<String> {
+            let entries = fs::read_dir(self.folder.path()).unwrap();
+            let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+            names.sort();
+            names
+        }
+    }
+
+    #[test]
+    fn a_file_with_a_writer_stays_under_its_name() {
+        let folder = Folder::new();
+        let stamp = folder.put("a.csv");
+        let mut writer = File::options().append(true).open(folder.folder.path().join("a.csv")).unwrap();
+        assert_eq!(folder.remove(&stamp), Removal::InUse);
+        assert_eq!(folder.names(), ["a.csv"]);
+        writer.write_all(b"b@example.com\n").unwrap();
+        drop(writer);
+        assert_eq!(folder.remove(&stamp), Removal::Changed);
+        assert_eq!(folder.names(), ["a.csv"]);
+        let stamp = FileStat::of(&folder.open, OsStr::new("a.csv")).unwrap();
+        assert_eq!(folder.remove(&stamp), Removal::Removed);
+        assert_eq!(folder.names(), [""; 0]);
+    }
+
+    #[test]
+    fn what_a_kill_left_set_aside_is_removed_or_restored() {
+        let folder = Folder::new();
+        let (open, path) = (&folder.open, folder.folder.path());
+        let set_aside = |stamp: &FileStat| {
+            let aside = SetAside::new(OsStr::new("a.csv"), stamp);
+            fs::rename(path.join("a.csv"), path.join(aside.name())).unwrap();
+            aside
+        };
+        let aside = set_aside(&folder.put("a.csv"));
+        assert_eq!(finish(open, &aside, None).unwrap(), Removal::Removed);
+        assert_eq!(folder.names(), [""; 0]);
+
+        // Written to since: it is a file to take again.
+        let aside = set_aside(&folder.put("a.csv"));
+        let mut writer = File::options().append(true).open(path.join(aside.name())).unwrap();
+        writer.write_all(b"b@example.com\n").unwrap();
+        drop(writer);
+        // Not over another file of its name.
+        folder.put("a.csv");
+        assert_eq!(finish(open, &aside, None).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+        fs::remove_file(path.join("a.csv")).unwrap();
+        assert_eq!(finish(open, &aside, None).unwrap(), Removal::Changed);
+        assert_eq!(fs::read_to_string(path.join("a.csv")).unwrap().lines().count(), 3);
+        assert_eq!(folder.names(), ["a.csv"]);
+    }
+
+    #[test]
+    fn another_file_of_the_name_is_not_removed() {
+        let folder = Folder::new();
+        let stamp = folder.put("a.csv");
+        folder.put("b.csv");
+        fs::rename(folder.folder.path().join("b.csv"), folder.folder.path().join("a.csv")).unwrap();
+        assert_eq!(folder.remove(&stamp), Removal::Changed);
+        assert_eq!(folder.names(), ["a.csv"]);
+    }
+}

@@ -1,0 +1,232 @@
+//! What does the kernel tell of the drop folder? It makes takes prompt, and shows when a writer is done; without it, and
+//! on network shares, looking at all of it every few seconds has to do.
+
+use std::collections::HashMap;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use notify::event::{AccessKind, AccessMode, CreateKind, ModifyKind, RenameMode};
+use notify::{Config, Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher};
+use tokio::sync::Notify;
+
+use crate::drop_folder::readiness::FsEvent;
+
+/// The ears. Clones are the same.
+#[derive(Clone, Default)]
+pub(super) struct FolderWatcher {
+    shared: Arc<WatcherShared>,
+    watcher: Arc<Mutex<Option<RecommendedWatcher>>>,
+}
+
+#[derive(Default)]
+struct WatcherShared {
+    heard: Mutex<PendingFsEvents>,
+    unclosed: Mutex<OpenedFiles>,
+    wake: Notify,
+}
+
+/// Files of any name of which a beginning was heard and no end yet: their writers have them open. A file keeps this when it
+/// is renamed within the folder, whoever its writer is. It takes no more room than the files.
+#[derive(Debug, Default)]
+struct OpenedFiles {
+    files: HashMap<PathBuf, FsEvent>,
+    /// What is known of the file that is just being renamed, and the number that ties both halves of that together.
+    renamed: Option<(usize, Option<FsEvent>)>,
+}
+
+/// What was heard since one last asked: of each file the last, so that it takes no more room than the files.
+#[derive(Debug, Default)]
+pub(super) struct PendingFsEvents {
+    /// By the path below the watched folder.
+    pub(super) signals: HashMap<PathBuf, FsEvent>,
+    /// Some events were dropped.
+    pub(super) lost: bool,
+}
+
+impl FolderWatcher {
+    /// Listens to `folder` from now on, and to nothing else any more. Paths are told from `root` on.
+    ///
+    /// # Errors
+    /// What the kernel says, such as that there are too many watches.
+    pub(super) fn watch(&self, root: &Path, folder: &Path, mode: RecursiveMode) -> Result<(), notify::Error> {
+        let mut slot = self.slot();
+        *slot = None;
+        let (heard, below) = (self.shared.clone(), root.to_owned());
+        let hear = move |event| heard.handle(event, &below);
+        let mut watcher = RecommendedWatcher::new(hear, Config::default().with_follow_symlinks(false))?;
+        watcher.watch(folder, mode)?;
+        *slot = Some(watcher);
+        Ok(())
+    }
+
+    /// Listens to `folder` and all below it too.
+    ///
+    /// # Errors
+    /// As of [`Events::watch`].
+    pub(super) fn watch_also(&self, folder: &Path) -> Result<(), notify::Error> {
+        self.slot().as_mut().map_or(Ok(()), |watcher| watcher.watch(folder, RecursiveMode::Recursive))
+    }
+
+    fn slot(&self) -> MutexGuard<'_, Option<RecommendedWatcher>> {
+        self.watcher.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn take_pending(&self) -> PendingFsEvents {
+        std::mem::take(&mut self.shared.locked())
+    }
+
+    /// Returns when there is a reason to look.
+    pub(super) async fn changed(&self) {
+        self.shared.wake.notified().await;
+    }
+}
+
+impl WatcherShared {
+    fn handle(&self, event: notify::Result<Event>, root: &Path) {
+        let event = event.inspect_err(|error| tracing::warn!(%error, "the drop folder can't be watched well"));
+        let Some(event) = event.ok().filter(|event| !event.need_rescan()) else {
+            self.locked().lost = true;
+            *self.unclosed() = OpenedFiles::default();
+            return self.wake.notify_one();
+        };
+        let is_new_folder = matches!(event.kind, EventKind::Create(kind) if kind != CreateKind::File);
+        let mut is_reason_to_look = is_new_folder;
+        let tracker = event.tracker();
+        for path in event.paths {
+            let Ok(path) = path.strip_prefix(root) else { continue };
+            let Some(signal) = self.unclosed().record(event.kind, path, tracker) else { continue };
+            // Each piece of a large file is one of these; the close that follows is reason enough. Names with a dot are
+            // not taken, and some are the daemon's own.
+            is_reason_to_look |= signal != FsEvent::Written && !is_hidden(path);
+            self.locked().signals.insert(path.to_owned(), signal);
+        }
+        if is_reason_to_look {
+            self.wake.notify_one();
+        }
+    }
+
+    fn unclosed(&self) -> MutexGuard<'_, OpenedFiles> {
+        self.unclosed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn locked(&self) -> MutexGuard<'_, PendingFsEvents> {
+        self.heard.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl OpenedFiles {
+    /// Takes in what happened to the file, and gives what that says of it.
+    fn record(&mut self, kind: EventKind, path: &Path, tracker: Option<usize>) -> Option<FsEvent> {
+        match kind {
+            EventKind::Create(CreateKind::File) => self.begun(path, FsEvent::Appeared),
+            EventKind::Modify(ModifyKind::Data(_)) => self.begun(path, FsEvent::Written),
+            EventKind::Access(AccessKind::Close(AccessMode::Write)) => {
+                self.files.remove(path);
+                Some(FsEvent::Closed)
+            }
+            EventKind::Remove(_) => {
+                self.forget(path);
+                None
+            }
+            EventKind::Modify(ModifyKind::Name(RenameMode::From)) => {
+                let known = self.forget(path);
+                // Without a number it is the watched folder itself.
+                self.renamed = tracker.map(|tracker| (tracker, known));
+                None
+            }
+            // A folder that was moved in is one as well; there is no file of its path, so this does no harm.
+            EventKind::Modify(ModifyKind::Name(RenameMode::To)) => {
+                self.forget(path);
+                match self.renamed.take().filter(|(number, _)| Some(*number) == tracker) {
+                    Some((_, Some(known))) => self.begun(path, known),
+                    _ => Some(FsEvent::RenamedIn),
+                }
+            }
+            _ => None,
+        }
+    }
+
+    fn begun(&mut self, path: &Path, signal: FsEvent) -> Option<FsEvent> {
+        self.files.insert(path.to_owned(), signal);
+        Some(signal)
+    }
+
+    /// What was known of the file, or of the files of a folder, is not true any more.
+    fn forget(&mut self, path: &Path) -> Option<FsEvent> {
+        let known = self.files.remove(path);
+        self.files.retain(|other, _| !other.starts_with(path));
+        known
+    }
+}
+
+fn is_hidden(path: &Path) -> bool {
+    path.file_name().is_some_and(|name| name.as_bytes().starts_with(b"."))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::io::Write;
+
+    use super::*;
+
+    /// Hears until `path` has the signal.
+    async fn hears(events: &FolderWatcher, path: &str, signal: FsEvent) {
+        let mut all = HashMap::new();
+        let heard = async {
+            while all.get(Path::new(path)) != Some(&signal) {
+                // Not each signal is a reason to look.
+                let _ = tokio::time::timeout(std::time::Duration::from_millis(20), events.changed()).await;
+                all.extend(events.take_pending().signals);
+            }
+        };
+        let heard = tokio::time::timeout(std::time::Duration::from_secs(60), heard).await;
+        assert!(heard.is_ok(), "{path} was never {signal:?}: {all:?}");
+    }
+
+    #[tokio::test]
+    async fn what_happens_to_a_file_is_told_by_its_path_in_new_folders_too() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path().canonicalize().unwrap().join("drop");
+        fs::create_dir(&root).unwrap();
+        let events = FolderWatcher::default();
+        events.watch(&root, &root, RecursiveMode::Recursive).unwrap();
+        let mut file = fs::File::create(root.join("a.csv")).unwrap();
+        hears(&events, "a.csv", FsEvent::Appeared).await;
+        file.write_all(b"email\n").unwrap();
+        drop(file);
+        hears(&events, "a.csv", FsEvent::Closed).await;
+        fs::write(folder.path().join("b.csv"), "email\n").unwrap();
+        fs::rename(folder.path().join("b.csv"), root.join("b.csv")).unwrap();
+        hears(&events, "b.csv", FsEvent::RenamedIn).await;
+    }
+
+    #[tokio::test]
+    async fn a_rename_carries_on_that_the_writer_has_not_closed() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path().canonicalize().unwrap();
+        let events = FolderWatcher::default();
+        events.watch(&root, &root, RecursiveMode::Recursive).unwrap();
+        let mut file = fs::File::create(root.join("a.csv.part")).unwrap();
+        file.write_all(b"email\n").unwrap();
+        fs::rename(root.join("a.csv.part"), root.join("b.part")).unwrap();
+        fs::rename(root.join("b.part"), root.join("a.csv")).unwrap();
+        hears(&events, "a.csv", FsEvent::Written).await;
+        drop(file);
+        hears(&events, "a.csv", FsEvent::Closed).await;
+        // Closed before it got its name, so nobody is left.
+        fs::write(root.join("c.part"), "email\n").unwrap();
+        fs::rename(root.join("c.part"), root.join("c.csv")).unwrap();
+        hears(&events, "c.csv", FsEvent::RenamedIn).await;
+        assert!(events.shared.unclosed().files.is_empty());
+    }
+
+    #[test]
+    fn lost_events_are_known_to_be_lost() {
+        let ears = WatcherShared::default();
+        let overflow = Event::new(EventKind::Other).set_flag(notify::event::Flag::Rescan);
+        ears.handle(Ok(overflow), Path::new("/drop"));
+        assert!(ears.locked().lost);
+    }
+}

@@ -1,0 +1,145 @@
+//! Where is a file while it streams in? Its last piece in memory, a few on their way, those before them in the store.
+
+use tokio::task::JoinSet;
+
+use crate::delimited::ScanRules;
+use crate::domain::JobId;
+use crate::intake::lenient_scanner::LenientScanner;
+use crate::intake::{Intake, IntakeError};
+use crate::store::{CHUNK_BYTES, CompressedChunk, FileKind, Inserted, JobLayout, NewJob, Store};
+
+/// How many pieces of one file may be on their way to the disk. While one waits there, the next are read and compressed;
+/// the writer commits what has gathered together.
+const MAX_PENDING_CHUNKS: usize = 6;
+
+/// How many of all files together. The writer has more than it can take by then; what comes beyond waits with its sender,
+/// and not in memory.
+pub(super) const MAX_PENDING_CHUNKS_TOTAL: usize = 32;
+
+/// What has streamed in so far: the last piece in memory, a few on their way, those before them in the store.
+pub(super) struct ChunkWriter<'a> {
+    intake: &'a Intake,
+    new: NewJob,
+    piece: Vec<u8>,
+    /// Bytes of the pieces before.
+    given: u64,
+    // Dropped before the guard below, so that no piece sets out after the sweep.
+    under_way: JoinSet<Result<(), IntakeError>>,
+    receiving: Option<AbortOnDrop>,
+}
+
+impl<'a> ChunkWriter<'a> {
+    pub(super) fn new(intake: &'a Intake, new: NewJob) -> ChunkWriter<'a> {
+        ChunkWriter { intake, new, piece: Vec::new(), given: 0, under_way: JoinSet::new(), receiving: None }
+    }
+
+    pub(super) fn bytes(&self) -> u64 {
+        self.given + self.piece.len() as u64
+    }
+
+    pub(super) async fn push(&mut self, mut bytes: &[u8]) -> Result<(), IntakeError> {
+        while self.piece.len() + bytes.len() > CHUNK_BYTES {
+            let (now, later) = bytes.split_at(CHUNK_BYTES - self.piece.len());
+            self.piece.extend_from_slice(now);
+            bytes = later;
+            self.store_chunk().await?;
+        }
+        self.piece.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    async fn store_chunk(&mut self) -> Result<(), IntakeError> {
+        let Intake { store, clock, .. } = self.intake;
+        let id = match &self.receiving {
+            Some(receiving) => receiving.id,
+            None => {
+                let id = store.begin_submission(self.new.clone(), clock.now()).await?;
+                self.receiving = Some(AbortOnDrop { store: store.clone(), id });
+                id
+            }
+        };
+        let piece = std::mem::replace(&mut self.piece, Vec::with_capacity(CHUNK_BYTES));
+        let (from, store) = (self.given, store.clone());
+        self.given += piece.len() as u64;
+        if self.under_way.len() >= MAX_PENDING_CHUNKS {
+            self.wait_for_chunk().await?;
+        }
+        let permit = self.intake.pieces.clone().acquire_owned().await;
+        let permit = permit.map_err(|error| IntakeError::Wrong(error.to_string()))?;
+        self.under_way.spawn(async move {
+            let _until_stored = permit;
+            Ok(store.insert_chunk(id, compress(from, piece).await?).await?)
+        });
+        Ok(())
+    }
+
+    /// Waits until one of the pieces under way is on the disk; false if there is none.
+    async fn wait_for_chunk(&mut self) -> Result<bool, IntakeError> {
+        match self.under_way.join_next().await {
+            None => Ok(false),
+            Some(Ok(stored)) => stored.map(|()| true),
+            Some(Err(error)) => Err(IntakeError::Wrong(error.to_string())),
+        }
+    }
+
+    /// Reads what has come once more, by other rules: the pieces on the disk, and the last one in memory.
+    pub(super) async fn scan_again(&mut self, rules: ScanRules) -> Result<LenientScanner, IntakeError> {
+        while self.wait_for_chunk().await? {}
+        let mut scan = LenientScanner::new(rules);
+        if let Some(receiving) = &self.receiving {
+            let mut content = self.intake.store.content(receiving.id, FileKind::File, 0, 0, self.given);
+            while let Some(piece) = content.next().await? {
+                scan.push(&piece);
+            }
+        }
+        scan.push(&self.piece);
+        Ok(scan)
+    }
+
+    /// Makes the job. A small file is one transaction; a larger one becomes a job with its last.
+    pub(super) async fn finish(mut self, new: NewJob, layout: JobLayout) -> Result<Inserted, IntakeError> {
+        let Intake { store, clock, .. } = self.intake;
+        let Some(receiving) = &self.receiving else {
+            // It has rows, so the one piece is not empty.
+            let piece = CompressedChunk::compress(0, &self.piece).map_err(no_memory)?;
+            return Ok(store.add(new, layout, piece, clock.now()).await?);
+        };
+        let id = receiving.id;
+        if !self.piece.is_empty() {
+            self.store_chunk().await?;
+        }
+        while self.wait_for_chunk().await? {}
+        // From here on the guard's sweep finds either nothing to sweep or a job that it does not touch.
+        Ok(store.commit_submission(id, new, layout, clock.now()).await?)
+    }
+}
+
+/// Compression takes about a millisecond a piece: too long for a thread that serves others.
+async fn compress(from: u64, piece: Vec<u8>) -> Result<CompressedChunk, IntakeError> {
+    let packed = tokio::task::spawn_blocking(move || CompressedChunk::compress(from, &piece)).await;
+    packed.map_err(|error| IntakeError::Wrong(error.to_string()))?.map_err(no_memory)
+}
+
+fn no_memory(error: std::io::Error) -> IntakeError {
+    IntakeError::Wrong(format!("the file could not be compressed: {error}"))
+}
+
+/// Sweeps what streamed in if it does not become a job, however the request ended.
+struct AbortOnDrop {
+    store: Store,
+    id: JobId,
+}
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        let (store, id) = (self.store.clone(), self.id);
+        // A daemon that is going down sweeps at its next start.
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(async move {
+                if let Err(error) = store.abort_submission(id).await {
+                    tracing::warn!(job = %id, %error, "a broken-off file could not be swept; the next start does it");
+                }
+            });
+        }
+    }
+}

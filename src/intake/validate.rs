@@ -1,0 +1,50 @@
+//! Can what was said of a file be true? Marketo's names and ids have a form.
+
+use crate::domain::Target;
+use crate::intake::IntakeError;
+use crate::store::NewJob;
+use crate::untrusted_text::MAX_NAME_BYTES;
+
+/// The longest of each text that is said of a file. None of Marketo's names comes near it.
+const MAX_PARAMETER_BYTES: usize = MAX_NAME_BYTES;
+
+pub(crate) fn validate_parameters(new: &NewJob) -> Result<(), IntakeError> {
+    let mut texts = vec![("filename", Some(new.filename.as_str()))];
+    texts.extend([("group", new.group.as_deref()), ("idempotency key", new.idempotency_key.as_deref())]);
+    match &new.target {
+        Target::Leads { lookup_field, partition, .. } => {
+            texts.extend([("lookup_field", lookup_field.as_deref()), ("partition", partition.as_deref())]);
+        }
+        Target::CustomObject { name } => texts.push(("name of the custom object", Some(name))),
+        Target::ProgramMembers { status, .. } => texts.push(("status", Some(status))),
+    }
+    let ids = match &new.target {
+        Target::ProgramMembers { program_id, .. } => Some(("program_id", *program_id)),
+        target => target.list_id().map(|list| ("list_id", list)),
+    };
+    if let Some((what, id)) = ids.filter(|&(_, id)| id < 1) {
+        return Err(IntakeError::Wrong(format!("{what} must be at least 1, not {id}")));
+    }
+    for (what, text) in texts {
+        let Some(text) = text else { continue };
+        let fault = if text.trim().is_empty() {
+            "is empty".to_owned()
+        } else if text.len() > MAX_PARAMETER_BYTES {
+            format!("is longer than {MAX_PARAMETER_BYTES} bytes")
+        } else if text.contains(|letter: char| letter.is_control()) {
+            "has a control character".to_owned()
+        } else {
+            continue;
+        };
+        return Err(IntakeError::Wrong(format!("the {what} {fault}")));
+    }
+    match &new.target {
+        // It becomes a segment of the path that is called.
+        Target::CustomObject { name }
+            if !name.chars().all(|letter| letter.is_ascii_alphanumeric() || letter == '_') =>
+        {
+            Err(IntakeError::Wrong("the name of the custom object must be its API name: letters, digits and _".into()))
+        }
+        _ => Ok(()),
+    }
+}

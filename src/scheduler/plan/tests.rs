@@ -1,0 +1,355 @@
+//! The limits as tables of arithmetic. `a/b` is part b of job a.
+#![allow(clippy::field_reassign_with_default, reason = "a snapshot is told in sentences, one for each part of it")]
+
+use std::time::Duration;
+
+use crate::clock::from_ms;
+use crate::domain::JobId;
+use crate::domain::instance::{InstanceState, Pause};
+use crate::scheduler::plan::*;
+use crate::store::{InFlightBatch, PendingBatch};
+
+const NOW: i64 = 1_000_000;
+
+fn rules(importing: u32, queued: u32) -> SchedulingRules {
+    SchedulingRules {
+        max_in_flight: max_in_flight(importing, queued),
+        polling: config::Polling { min: Duration::from_secs(5), max: Duration::from_secs(30) },
+        backoff_max: Duration::from_secs(300),
+    }
+}
+
+fn key(job: i64, part: u32) -> BatchKey {
+    BatchKey { job: JobId(job), part }
+}
+
+fn waiting(job: i64, part: u32) -> PendingBatch {
+    PendingBatch { key: key(job, part), priority: 0, group: None, list_id: None, last_upload: None }
+}
+
+fn flying(job: i64, part: u32, state: BatchState) -> InFlightBatch {
+    InFlightBatch {
+        is_overdue: false,
+        key: key(job, part),
+        state,
+        group: None,
+        list_id: None,
+        rows: 10,
+        not_before: None,
+        accepted_at: Some(from_ms(NOW)),
+        importing_at: None,
+        polled_at: None,
+    }
+}
+
+fn uploads(plan: &Plan) -> Vec<String> {
+    let upload = |step: &Step| match step {
+        Step::Upload(key) => Some(key.to_string()),
+        _ => None,
+    };
+    plan.steps.iter().filter_map(upload).collect()
+}
+
+fn planned(snapshot: &Snapshot, rules: &SchedulingRules) -> Plan {
+    plan(snapshot, &HashMap::new(), rules, from_ms(NOW))
+}
+
+#[test]
+fn so_many_uploads_begin_as_slots_are_free() {
+    use BatchState as S;
+    // importing, queued, what is in flight, lost answers, and how many of twenty waiting batches may go.
+    for (importing, queued, flights, ghosts, free) in [
+        (2, 10, vec![], 0, 10),
+        (2, 10, vec![S::Queued; 4], 0, 6),
+        (2, 10, vec![S::Uploading, S::Queued, S::Importing, S::Importing], 0, 6),
+        (2, 10, vec![S::Queued; 10], 0, 0),
+        (2, 10, vec![S::Queued; 12], 0, 0),
+        (2, 10, vec![S::Collecting; 10], 0, 10),
+        (2, 10, vec![S::Held; 3], 0, 10),
+        (2, 10, vec![S::Held; 3], 3, 7),
+        (2, 10, vec![S::Queued; 8], 1, 1),
+        (2, 10, vec![S::Queued; 8], 5, 0),
+        (2, 3, vec![S::Importing; 2], 0, 1),
+        (1, 10, vec![], 0, 1),
+        (1, 10, vec![S::Queued], 0, 0),
+        (1, 10, vec![S::Collecting], 0, 1),
+        (1, 10, vec![], 1, 0),
+    ] {
+        let mut snapshot = Snapshot::default();
+        snapshot.in_flight = (100..).zip(&flights).map(|(job, &state)| flying(job, 1, state)).collect();
+        snapshot.candidates = (1..=20).map(|job| waiting(job, 1)).collect();
+        snapshot.unconfirmed_until = vec![from_ms(NOW + 1); ghosts];
+        let busy = snapshot.in_flight.iter().map(|flight| (flight.key, Work::Upload)).collect();
+        let plan = plan(&snapshot, &busy, &rules(importing, queued), from_ms(NOW));
+        assert_eq!(uploads(&plan).len(), free, "{importing} {queued} {flights:?} {ghosts}");
+    }
+}
+
+#[test]
+fn an_upload_whose_row_is_not_written_yet_holds_its_slot() {
+    let snapshot = Snapshot { candidates: (1..=12).map(|job| waiting(job, 1)).collect(), ..Snapshot::default() };
+    // Jobs 1 and 2 are candidates still; job 99 is not even in sight.
+    let busy = [1, 2, 99].map(|job| (key(job, 1), Work::Upload)).into();
+    let plan = plan(&snapshot, &busy, &rules(2, 10), from_ms(NOW));
+    assert_eq!(uploads(&plan), ["3/1", "4/1", "5/1", "6/1", "7/1", "8/1", "9/1"]);
+}
+
+#[test]
+fn a_lost_answers_slot_is_free_again_when_its_time_is_over() {
+    let mut snapshot = Snapshot { candidates: vec![waiting(1, 1)], ..Snapshot::default() };
+    snapshot.unconfirmed_until = vec![from_ms(NOW + 5)];
+    let waits = planned(&snapshot, &rules(1, 10));
+    assert_eq!((uploads(&waits).len(), waits.next_wake), (0, Some(from_ms(NOW + 5))));
+    let later = plan(&snapshot, &HashMap::new(), &rules(1, 10), from_ms(NOW + 5));
+    assert_eq!(uploads(&later), ["1/1"]);
+}
+
+#[test]
+fn the_order_is_priority_then_the_fewest_in_flight_then_age() {
+    let mut snapshot = Snapshot::default();
+    // Job 1 is large and has three batches on Marketo; 2 and 3 came later; 4 is urgent and large.
+    snapshot.in_flight = (1..=3).map(|part| flying(1, part, BatchState::Queued)).collect();
+    snapshot.candidates = (4..=10).map(|part| waiting(1, part)).collect();
+    snapshot.candidates.extend([waiting(2, 1), waiting(2, 2), waiting(3, 1)]);
+    snapshot.candidates.extend([1, 2].map(|part| PendingBatch { priority: 7, ..waiting(4, part) }));
+    let plan = planned(&snapshot, &rules(2, 10));
+    assert_eq!(uploads(&plan), ["4/1", "4/2", "2/1", "3/1", "2/2", "1/4", "1/5"]);
+}
+
+#[test]
+fn a_group_has_one_batch_at_a_time_in_the_order_of_its_jobs() {
+    let grouped = |job, part| PendingBatch { group: Some("g".into()), ..waiting(job, part) };
+    let mut snapshot = Snapshot::default();
+    snapshot.candidates =
+        vec![grouped(5, 1), grouped(5, 2), PendingBatch { priority: 9, ..grouped(6, 1) }, waiting(7, 1)];
+    assert_eq!(uploads(&planned(&snapshot, &rules(2, 10))), ["5/1", "7/1"]);
+    for (state, expected) in [
+        (BatchState::Uploading, &["7/1"][..]),
+        (BatchState::Importing, &["7/1"]),
+        (BatchState::Held, &["7/1"]),
+        // The import is over; only its files are still being fetched.
+        (BatchState::Collecting, &["5/2", "7/1"]),
+    ] {
+        let group = Some(String::from("g"));
+        snapshot.in_flight = vec![InFlightBatch { group, ..flying(5, 1, state) }];
+        snapshot.candidates = vec![grouped(5, 2), grouped(6, 1), waiting(7, 1)];
+        let busy = [(key(5, 1), Work::Poll)].into();
+        let plan = plan(&snapshot, &busy, &rules(2, 10), from_ms(NOW));
+        assert_eq!(uploads(&plan), expected, "{state}");
+    }
+}
+
+#[test]
+fn while_an_upload_is_out_of_sight_no_group_and_no_list_goes_on() {
+    // Job 6 waits at the gate. Job 5 of the same group had failed and was retried, so that 6 is no candidate any more.
+    let mut snapshot = Snapshot::default();
+    snapshot.candidates = vec![
+        PendingBatch { group: Some("g".into()), ..waiting(5, 1) },
+        PendingBatch { list_id: Some(7), ..waiting(8, 1) },
+        waiting(9, 1),
+    ];
+    let busy = [(key(6, 1), Work::Upload)].into();
+    assert_eq!(uploads(&plan(&snapshot, &busy, &rules(2, 10), from_ms(NOW))), ["9/1"]);
+    assert_eq!(uploads(&planned(&snapshot, &rules(2, 10))), ["5/1", "8/1", "9/1"]);
+}
+
+#[test]
+fn a_static_list_is_filled_by_one_batch_at_a_time() {
+    let listed = |job, part, list| PendingBatch { list_id: Some(list), ..waiting(job, part) };
+    let mut snapshot = Snapshot::default();
+    snapshot.in_flight = vec![InFlightBatch { list_id: Some(8), ..flying(1, 1, BatchState::Queued) }];
+    snapshot.candidates = vec![listed(2, 1, 7), listed(2, 2, 7), listed(3, 1, 7), listed(4, 1, 8), listed(5, 1, 9)];
+    assert_eq!(uploads(&planned(&snapshot, &rules(2, 10))), ["2/1", "5/1"]);
+    snapshot.busy_lists = vec![(9, from_ms(NOW + 1))];
+    assert_eq!(uploads(&planned(&snapshot, &rules(2, 10))), ["2/1"], "another integration fills list 9");
+}
+
+#[test]
+fn a_full_queue_is_tried_again_where_one_of_ours_ended_and_now_and_then_beyond() {
+    // Learnt slots, ours in flight, whether the time to probe has come, uploads.
+    for (slots, ours, probe, expected) in [
+        (3, 3, false, 0),
+        (3, 2, false, 1),
+        (3, 1, false, 2),
+        (3, 3, true, 1),
+        (3, 1, true, 2),
+        (0, 0, false, 0),
+        (0, 0, true, 1),
+        // The one that is tried is still on its way.
+        (0, 1, true, 0),
+        (3, 4, true, 0),
+        (3, 9, true, 0),
+        (12, 10, true, 0),
+        (10, 9, false, 1),
+    ] {
+        let mut snapshot = Snapshot::default();
+        snapshot.in_flight = (100..100 + ours).map(|job| flying(job, 1, BatchState::Queued)).collect();
+        snapshot.candidates = (1..=20).map(|job| waiting(job, 1)).collect();
+        let probe_at = from_ms(if probe { NOW } else { NOW + 7_000 });
+        snapshot.instance = InstanceState {
+            observed_slot_limit: Some(slots),
+            slot_probe_at: Some(probe_at),
+            ..InstanceState::default()
+        };
+        let plan = planned(&snapshot, &rules(2, 10));
+        assert_eq!(uploads(&plan).len(), expected, "{slots} {ours} {probe}");
+        if !probe {
+            assert!(plan.next_wake.is_some_and(|look| look <= probe_at), "it looks again when it may probe");
+        }
+    }
+}
+
+#[test]
+fn a_pause_stops_what_it_must_and_no_more() {
+    let mut snapshot = Snapshot::default();
+    let old = from_ms(NOW - 60_000);
+    snapshot.in_flight = vec![
+        InFlightBatch { accepted_at: Some(old), ..flying(1, 1, BatchState::Queued) },
+        flying(2, 1, BatchState::Uploading),
+        flying(3, 1, BatchState::Collecting),
+    ];
+    snapshot.candidates = vec![waiting(4, 1)];
+    let (recover, poll, collect) = (Step::Recover(key(2, 1)), Step::Poll(key(1, 1)), Step::Collect(key(3, 1)));
+    for (kind, until, steps) in [
+        (PauseKind::Operator, None, vec![recover, collect, poll]),
+        (PauseKind::Credentials, None, vec![recover]),
+        (PauseKind::Quota, Some(NOW + 9), vec![recover]),
+        (PauseKind::Quota, Some(NOW), vec![Step::Resume, recover, collect, poll, Step::Upload(key(4, 1))]),
+    ] {
+        let until = until.map(from_ms);
+        snapshot.instance.pause = Some(Pause { kind, reason: "r".into(), at: from_ms(NOW - 1), until });
+        let plan = planned(&snapshot, &rules(2, 10));
+        assert_eq!(plan.steps, steps, "{kind:?} {until:?}");
+        if until == Some(from_ms(NOW + 9)) {
+            assert_eq!(plan.next_wake, until);
+        }
+    }
+}
+
+#[test]
+fn while_the_service_is_down_nothing_is_uploaded() {
+    let mut snapshot = Snapshot { candidates: vec![waiting(1, 1)], ..Snapshot::default() };
+    snapshot.instance.backoff_until = Some(from_ms(NOW + 50));
+    let plan = planned(&snapshot, &rules(2, 10));
+    assert_eq!((uploads(&plan).len(), plan.next_wake), (0, Some(from_ms(NOW + 50))));
+}
+
+#[test]
+fn one_upload_shows_whether_the_service_is_there_again() {
+    let mut snapshot = Snapshot { candidates: (1..=20).map(|job| waiting(job, 1)).collect(), ..Snapshot::default() };
+    snapshot.in_flight = vec![flying(100, 1, BatchState::Queued)];
+    snapshot.instance =
+        InstanceState { service_failures: 3, backoff_until: Some(from_ms(NOW)), ..InstanceState::default() };
+    assert_eq!(uploads(&planned(&snapshot, &rules(2, 10))), ["1/1"]);
+    for (work, expected) in [(Work::Upload, 0), (Work::Poll, 1)] {
+        let busy = [(key(100, 1), work)].into();
+        assert_eq!(uploads(&plan(&snapshot, &busy, &rules(2, 10), from_ms(NOW))).len(), expected, "{work:?}");
+    }
+}
+
+#[test]
+fn while_uploads_fail_each_try_takes_another_batch() {
+    // Job 1 is urgent, 2 and 3 are of a group, 4 and 5 go to one list. The last success was upload 10.
+    let grouped = |job| PendingBatch { group: Some("g".into()), ..waiting(job, 1) };
+    let listed = |job| PendingBatch { list_id: Some(7), ..waiting(job, 1) };
+    let urgent = PendingBatch { priority: 9, ..waiting(1, 1) };
+    let mut snapshot =
+        Snapshot { candidates: vec![urgent, grouped(2), grouped(3), listed(4), listed(5)], ..Snapshot::default() };
+    snapshot.instance = InstanceState { service_failures: 1, last_success: 10, ..InstanceState::default() };
+    let mut order = Vec::new();
+    for upload in 11..20 {
+        let tried = uploads(&planned(&snapshot, &rules(2, 10)));
+        let [next] = &tried[..] else { panic!("one upload tries alone: {tried:?}") };
+        let failed = snapshot.candidates.iter_mut().find(|candidate| candidate.key.to_string() == *next).unwrap();
+        failed.last_upload = Some(upload);
+        order.push(next.clone());
+    }
+    // Job 3 waits for 2, whatever happens.
+    assert_eq!(order, ["1/1", "2/1", "4/1", "5/1", "1/1", "2/1", "4/1", "5/1", "1/1"]);
+    // One that came in since goes first; uploads from before the last success are as good as none.
+    snapshot.candidates.push(waiting(6, 1));
+    snapshot.candidates.push(PendingBatch { last_upload: Some(9), priority: 1, ..waiting(7, 1) });
+    assert_eq!(uploads(&planned(&snapshot, &rules(2, 10))), ["7/1"]);
+    // After a success all go again, in fair order.
+    snapshot.instance = InstanceState { last_success: 20, ..InstanceState::default() };
+    assert_eq!(uploads(&planned(&snapshot, &rules(2, 10))), ["1/1", "7/1", "2/1", "4/1", "6/1"]);
+}
+
+#[test]
+fn a_pause_that_is_longer_than_any_began_before_the_clock_was_set_back_and_is_over() {
+    let mut snapshot = Snapshot { candidates: vec![waiting(1, 1)], ..Snapshot::default() };
+    for (quiet, probe, expected) in
+        [(300_000, 30_000, 0), (300_001, 0, 1), (0, 300_000, 0), (0, 300_001, 1), (3_600_000, 3_600_000, 1)]
+    {
+        snapshot.instance.backoff_until = Some(from_ms(NOW + quiet));
+        (snapshot.instance.observed_slot_limit, snapshot.instance.slot_probe_at) =
+            (Some(0), Some(from_ms(NOW + probe)));
+        assert_eq!(uploads(&planned(&snapshot, &rules(2, 10))).len(), expected, "{quiet} {probe}");
+        // What is planned may also leave, or the same upload would be planned over and over.
+        assert_eq!(may_still_upload(&snapshot, &rules(2, 10), from_ms(NOW)), expected == 1, "{quiet} {probe}");
+    }
+}
+
+#[test]
+fn an_upload_that_waited_at_the_gate_stays_there_when_the_instance_has_closed_since() {
+    let mut open = Snapshot::default();
+    open.in_flight = vec![flying(1, 1, BatchState::Queued)];
+    let still_open = |instance| {
+        let snapshot = Snapshot { instance, ..open.clone() };
+        may_still_upload(&snapshot, &rules(2, 10), from_ms(NOW))
+    };
+    let later = Some(from_ms(NOW + 1));
+    assert!(still_open(InstanceState::default()));
+    assert!(!still_open(InstanceState {
+        observed_slot_limit: Some(1),
+        slot_probe_at: later,
+        ..InstanceState::default()
+    }));
+    assert!(still_open(InstanceState {
+        observed_slot_limit: Some(2),
+        slot_probe_at: later,
+        ..InstanceState::default()
+    }));
+    assert!(!still_open(InstanceState { backoff_until: later, ..InstanceState::default() }));
+    let pause = Pause { kind: PauseKind::Operator, reason: "r".into(), at: from_ms(NOW), until: None };
+    assert!(!still_open(InstanceState { pause: Some(pause), ..InstanceState::default() }));
+}
+
+#[test]
+fn files_whose_pause_began_before_the_clock_was_set_back_are_fetched_once_and_then_as_usual() {
+    let mut snapshot = Snapshot::default();
+    // The import ended at a time that is still to come.
+    let ended = Some(from_ms(NOW + 3_600_000));
+    for (not_before, steps) in [(3_660_000, vec![Step::Collect(key(1, 1))]), (60_000, vec![])] {
+        let not_before = Some(from_ms(NOW + not_before));
+        snapshot.in_flight =
+            vec![InFlightBatch { not_before, polled_at: ended, ..flying(1, 1, BatchState::Collecting) }];
+        assert_eq!(planned(&snapshot, &rules(2, 10)).steps, steps, "{not_before:?}");
+    }
+}
+
+#[test]
+fn a_batch_that_a_worker_is_at_is_left_to_it() {
+    let mut snapshot = Snapshot::default();
+    let old = Some(from_ms(NOW - 60_000));
+    snapshot.in_flight = vec![
+        InFlightBatch { accepted_at: old, ..flying(1, 1, BatchState::Queued) },
+        flying(2, 1, BatchState::Uploading),
+        flying(3, 1, BatchState::Collecting),
+    ];
+    let busy = [(key(1, 1), Work::Poll), (key(2, 1), Work::Upload), (key(3, 1), Work::Poll)].into();
+    assert_eq!(plan(&snapshot, &busy, &rules(2, 10), from_ms(NOW)), Plan::default());
+}
+
+#[test]
+fn only_the_two_oldest_imports_are_asked_after_soon() {
+    let mut snapshot = Snapshot::default();
+    snapshot.in_flight = (1..=10)
+        .map(|job| InFlightBatch {
+            accepted_at: Some(from_ms(NOW - 20_000 + job)),
+            ..flying(job, 1, BatchState::Queued)
+        })
+        .collect();
+    let steps = planned(&snapshot, &rules(2, 10)).steps;
+    assert_eq!(steps, [Step::Poll(key(1, 1)), Step::Poll(key(2, 1))]);
+}

@@ -1,0 +1,263 @@
+//! May this call come in? Tokens and the three limits on calls: in a window, at once, in a day.
+//!
+//! A refused call counts against no limit (Adobe does not say; counting it would lock a client out that keeps calling),
+//! but the ledger's highest numbers count every call that came, since they are to judge the client.
+
+use std::collections::{HashSet, VecDeque};
+use std::time::Duration;
+
+use crate::marketo::types::{TokenBody, TokenErrorBody};
+
+use crate::simulator::error::ApiRefusal;
+use crate::simulator::settings::Settings;
+
+const DAY: Duration = Duration::from_secs(24 * 3600);
+
+/// Tokens given and calls counted. Every `now` is the time since the simulator's start.
+#[derive(Debug)]
+pub(super) struct AdmissionControl {
+    /// From the start to the first reset of the daily quota.
+    first_reset: Duration,
+    token: Option<(String, Duration)>,
+    expired: HashSet<String>,
+    came: VecDeque<Duration>,
+    admitted: VecDeque<Duration>,
+    present: usize,
+    present_admitted: usize,
+    today: (u128, u64),
+    pub most_in_window: usize,
+    pub most_at_once: usize,
+}
+
+impl AdmissionControl {
+    pub fn new(first_reset: Duration) -> AdmissionControl {
+        AdmissionControl {
+            first_reset,
+            token: None,
+            expired: HashSet::new(),
+            came: VecDeque::new(),
+            admitted: VecDeque::new(),
+            present: 0,
+            present_admitted: 0,
+            today: (0, 0),
+            most_in_window: 0,
+            most_at_once: 0,
+        }
+    }
+
+    /// The token for these credentials: until it expires the same one, with less time left.
+    pub fn issue(
+        &mut self,
+        now: Duration,
+        settings: &Settings,
+        id: &str,
+        secret: &str,
+    ) -> Result<TokenBody, TokenErrorBody> {
+        if id != settings.client_id || secret != settings.client_secret {
+            return Err(TokenErrorBody {
+                error: "invalid_client".into(),
+                error_description: "Bad client credentials".into(),
+            });
+        }
+        self.expire(now);
+        let (token, until) = self
+            .token
+            .get_or_insert_with(|| (format!("{:032x}:sim", rand::random::<u128>()), now + settings.token_life));
+        Ok(TokenBody {
+            access_token: token.clone(),
+            token_type: "bearer".into(),
+            expires_in: Some(until.saturating_sub(now).as_secs()),
+            scope: "simulator@localhost".into(),
+        })
+    }
+
+    /// 602 for a token that has run out, 601 for any other that is not the one in force.
+    pub fn check(&mut self, now: Duration, token: Option<&str>) -> Result<(), ApiRefusal> {
+        self.expire(now);
+        match (token, &self.token) {
+            (Some(token), Some((valid, _))) if token == valid => Ok(()),
+            (Some(token), _) if self.expired.contains(token) => Err(ApiRefusal::new(602, "Access token expired")),
+            _ => Err(ApiRefusal::new(601, "Access token invalid")),
+        }
+    }
+
+    /// From now on every token given so far is invalid.
+    pub fn revoke(&mut self) {
+        self.token = None;
+        self.expired.clear();
+    }
+
+    fn expire(&mut self, now: Duration) {
+        if let Some((token, _)) = self.token.take_if(|(_, until)| *until <= now) {
+            self.expired.insert(token);
+        }
+    }
+
+    /// A call begins. Whatever the answer, [`leave`](Access::leave) is owed when it ends.
+    pub fn enter(&mut self, now: Duration, settings: &Settings, token: Option<&str>) -> Result<(), ApiRefusal> {
+        self.present += 1;
+        self.most_at_once = self.most_at_once.max(self.present);
+        slide(&mut self.came, now, settings.window);
+        self.came.push_back(now);
+        self.most_in_window = self.most_in_window.max(self.came.len());
+
+        self.check(now, token)?;
+        let day = match now.checked_sub(self.first_reset) {
+            Some(past) => 1 + past.as_nanos() / DAY.as_nanos(),
+            None => 0,
+        };
+        if self.today.0 != day {
+            self.today = (day, 0);
+        }
+        slide(&mut self.admitted, now, settings.window);
+        if self.today.1 >= settings.daily_calls {
+            return Err(ApiRefusal::new(607, "Daily quota reached"));
+        }
+        if self.admitted.len() >= settings.calls {
+            let seconds = settings.window.as_secs_f64();
+            return Err(ApiRefusal::new(
+                606,
+                format!("Max rate limit '{}' exceeded within '{seconds}' secs", settings.calls),
+            ));
+        }
+        if self.present_admitted >= settings.concurrent_calls {
+            return Err(ApiRefusal::new(615, "Concurrent access limit reached"));
+        }
+        self.admitted.push_back(now);
+        self.today.1 += 1;
+        self.present_admitted += 1;
+        Ok(())
+    }
+
+    /// A call ends that began with this answer of [`enter`](Access::enter).
+    pub fn leave(&mut self, was_admitted: bool) {
+        self.present = self.present.saturating_sub(1);
+        self.present_admitted = self.present_admitted.saturating_sub(usize::from(was_admitted));
+    }
+}
+
+/// Forgets the calls that lie a whole window back or more.
+fn slide(calls: &mut VecDeque<Duration>, now: Duration, window: Duration) {
+    while calls.front().is_some_and(|&at| at + window <= now) {
+        calls.pop_front();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+    const TICK: Duration = Duration::from_nanos(1);
+
+    fn opened(settings: &Settings) -> (AdmissionControl, String) {
+        let mut access = AdmissionControl::new(DAY);
+        let token = access.issue(Duration::ZERO, settings, "simulator", "secret").ok().unwrap();
+        (access, token.access_token)
+    }
+
+    fn code(answer: Result<(), ApiRefusal>) -> String {
+        answer.map_or_else(|refusal| refusal.name(), |()| "ok".into())
+    }
+
+    #[test]
+    fn wrong_credentials_get_no_token() {
+        let error =
+            AdmissionControl::new(DAY).issue(Duration::ZERO, &Settings::default(), "simulator", "wrong").err().unwrap();
+        assert_eq!(error.error, "invalid_client");
+    }
+
+    #[test]
+    fn the_same_token_comes_back_with_less_time_left_until_it_expires() {
+        let settings = Settings::default();
+        let (mut access, first) = opened(&settings);
+        let life = settings.token_life;
+        let late = access.issue(life - TICK, &settings, "simulator", "secret").ok().unwrap();
+        assert_eq!((late.access_token.as_str(), late.expires_in), (first.as_str(), Some(0)));
+        let next = access.issue(life, &settings, "simulator", "secret").ok().unwrap();
+        assert_ne!(next.access_token, first);
+        assert_eq!(next.expires_in, Some(3600));
+    }
+
+    #[test]
+    fn an_expired_token_is_602_and_any_other_unknown_one_601() {
+        let settings = Settings::default();
+        let (mut access, token) = opened(&settings);
+        let life = settings.token_life;
+        assert_eq!(code(access.check(life - TICK, Some(&token))), "ok");
+        assert_eq!(code(access.check(life, Some(&token))), "602");
+        assert_eq!(code(access.check(life, Some("made up"))), "601");
+        assert_eq!(code(access.check(life, None)), "601");
+    }
+
+    #[test]
+    fn a_revoked_token_is_601_at_once_and_another_is_given() {
+        let settings = Settings::default();
+        let (mut access, token) = opened(&settings);
+        access.revoke();
+        assert_eq!(code(access.check(SECOND, Some(&token))), "601");
+        let next = access.issue(SECOND, &settings, "simulator", "secret").ok().unwrap();
+        assert_eq!(code(access.check(SECOND, Some(&next.access_token))), "ok");
+    }
+
+    #[test]
+    fn the_hundredth_call_in_a_window_passes_and_the_next_waits_until_the_first_is_a_window_old() {
+        let settings = Settings::default();
+        let (mut access, token) = opened(&settings);
+        let mut call = |at| {
+            let answer = access.enter(at, &settings, Some(&token));
+            access.leave(answer.is_ok());
+            code(answer)
+        };
+        for n in 0..100 {
+            assert_eq!(call(SECOND + TICK * n), "ok");
+        }
+        assert_eq!(call(SECOND * 2), "606");
+        assert_eq!(call(SECOND * 21 - TICK), "606");
+        assert_eq!(call(SECOND * 21), "ok");
+        assert_eq!(call(SECOND * 21), "606");
+        // The 99 that are left of the first hundred, and the four above.
+        assert_eq!(access.most_in_window, 103);
+    }
+
+    #[test]
+    fn the_tenth_call_at_once_passes_and_the_eleventh_when_one_has_ended() {
+        let settings = Settings::default();
+        let (mut access, token) = opened(&settings);
+        for _ in 0..10 {
+            assert_eq!(code(access.enter(SECOND, &settings, Some(&token))), "ok");
+        }
+        assert_eq!(code(access.enter(SECOND, &settings, Some(&token))), "615");
+        access.leave(false);
+        assert_eq!(code(access.enter(SECOND, &settings, Some(&token))), "615");
+        access.leave(false);
+        access.leave(true);
+        assert_eq!(code(access.enter(SECOND, &settings, Some(&token))), "ok");
+        assert_eq!(access.most_at_once, 11);
+    }
+
+    #[test]
+    fn the_daily_quota_ends_at_its_reset_and_daily_from_then_on() {
+        let settings = Settings { daily_calls: 2, token_life: DAY * 9, ..Settings::default() };
+        let mut access = AdmissionControl::new(SECOND * 60);
+        let token = access.issue(Duration::ZERO, &settings, "simulator", "secret").ok().unwrap().access_token;
+        let mut call = |at| {
+            let answer = access.enter(at, &settings, Some(&token));
+            access.leave(answer.is_ok());
+            code(answer)
+        };
+        for reset in [Duration::ZERO, SECOND * 60, SECOND * 60 + DAY] {
+            assert_eq!([call(reset), call(reset), call(reset)], ["ok", "ok", "607"]);
+        }
+        assert_eq!(call(SECOND * 60 + DAY * 2 - TICK), "607");
+    }
+
+    #[test]
+    fn a_call_without_a_token_counts_against_no_limit_but_is_seen() {
+        let settings = Settings { calls: 1, ..Settings::default() };
+        let (mut access, token) = opened(&settings);
+        assert_eq!(code(access.enter(SECOND, &settings, None)), "601");
+        assert_eq!(code(access.enter(SECOND, &settings, Some(&token))), "ok");
+        assert_eq!(access.most_in_window, 2);
+    }
+}

@@ -1,0 +1,205 @@
+//! What did the client do? The record by which a test judges it: highest numbers, every create call, every import.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::domain::{Counts, RemoteStatus};
+
+/// Everything that the simulator saw up to now. Times are seconds since its start.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct CallLog {
+    /// Imports in the queue at once: those being processed and other integrations' included.
+    pub most_queued: usize,
+    /// Imports being processed at once.
+    pub most_importing: usize,
+    /// Calls that came within one window, refused ones included, token calls not.
+    pub most_calls_in_window: usize,
+    /// Calls under way at once, refused ones included, token calls not.
+    pub most_concurrent_calls: usize,
+    /// How many calls of each kind came.
+    pub calls: BTreeMap<Call, u64>,
+    /// How many answers were errors, by code (`1016`) or HTTP status (`http 413`), those of faults included.
+    pub errors: BTreeMap<String, u64>,
+    /// Calls that a fault dropped before the rules saw them. They count nowhere else.
+    pub lost_requests: u64,
+    /// Every create call, in order of arrival of its last byte.
+    pub creates: Vec<Create>,
+    /// Every import, in the order of the queue.
+    pub imports: Vec<Import>,
+    /// How long the processing slots were busy, all slots together.
+    #[serde(with = "seconds")]
+    pub busy: Duration,
+}
+
+/// A kind of call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Call {
+    Token,
+    Create,
+    Status,
+    Failures,
+    Warnings,
+    /// Anything that is no endpoint.
+    Other,
+}
+
+/// One create call.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Create {
+    #[serde(with = "seconds")]
+    pub at: Duration,
+    pub path: String,
+    pub query: BTreeMap<String, String>,
+    /// The whole body, as its Content-Length said.
+    pub body_bytes: u64,
+    /// The part that holds the file, where the body was read and has one.
+    pub file: Option<File>,
+    pub outcome: Outcome,
+    /// A fault kept the outcome from the client.
+    pub answer_lost: bool,
+}
+
+/// The file of a create call.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct File {
+    pub name: String,
+    pub bytes: u64,
+    /// Of the file alone, in lower-case hex digits.
+    pub sha256: String,
+}
+
+/// What the rules made of a create call.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Outcome {
+    /// The batch's id.
+    Accepted(u64),
+    Refused {
+        /// As in [`Ledger::errors`].
+        code: String,
+        message: String,
+    },
+}
+
+/// One import.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Import {
+    pub id: u64,
+    #[serde(with = "seconds")]
+    pub accepted: Duration,
+    /// None until then.
+    #[serde(with = "seconds::maybe")]
+    pub started: Option<Duration>,
+    #[serde(with = "seconds::maybe")]
+    pub ended: Option<Duration>,
+    pub rows: u64,
+    pub status: RemoteStatus,
+    /// How its rows end, known from the start.
+    pub counts: Counts,
+    /// When it was first asked after by its id: whoever does so has had the answer to its upload. None until then.
+    #[serde(with = "seconds::maybe")]
+    pub asked: Option<Duration>,
+}
+
+impl CallLog {
+    /// How many calls of this kind came.
+    pub fn calls_of(&self, kind: Call) -> u64 {
+        self.calls.get(&kind).copied().unwrap_or(0)
+    }
+
+    /// How many answers had this code.
+    pub fn errors_of(&self, code: &str) -> u64 {
+        self.errors.get(code).copied().unwrap_or(0)
+    }
+
+    /// The create calls that became imports.
+    pub fn accepted(&self) -> impl Iterator<Item = &Create> {
+        self.creates.iter().filter(|create| matches!(create.outcome, Outcome::Accepted(_)))
+    }
+}
+
+/// The most intervals that cover one instant; an end at the instant of a start leaves room for it.
+pub(super) fn most_at_once(intervals: impl Iterator<Item = (Duration, Duration)>) -> usize {
+    let mut edges: Vec<(Duration, i64)> = intervals.flat_map(|(start, end)| [(start, 1), (end, -1)]).collect();
+    edges.sort_unstable();
+    let (mut at_once, mut most) = (0, 0);
+    for (_, step) in edges {
+        at_once += step;
+        most = most.max(at_once);
+    }
+    usize::try_from(most).unwrap_or(0)
+}
+
+mod seconds {
+    use std::time::Duration;
+
+    use serde::de::Error;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub fn serialize<S: Serializer>(time: &Duration, output: S) -> Result<S::Ok, S::Error> {
+        output.serialize_f64(time.as_secs_f64())
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(input: D) -> Result<Duration, D::Error> {
+        Duration::try_from_secs_f64(f64::deserialize(input)?).map_err(D::Error::custom)
+    }
+
+    pub mod maybe {
+        use super::*;
+
+        pub fn serialize<S: Serializer>(time: &Option<Duration>, output: S) -> Result<S::Ok, S::Error> {
+            match time {
+                Some(time) => super::serialize(time, output),
+                None => output.serialize_none(),
+            }
+        }
+
+        pub fn deserialize<'de, D: Deserializer<'de>>(input: D) -> Result<Option<Duration>, D::Error> {
+            let seconds = Option::<f64>::deserialize(input)?;
+            seconds.map(|seconds| Duration::try_from_secs_f64(seconds).map_err(D::Error::custom)).transpose()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_end_at_the_instant_of_a_start_leaves_room_for_it() {
+        let seconds = |(start, end)| (Duration::from_secs(start), Duration::from_secs(end));
+        for (intervals, most) in [
+            (vec![], 0),
+            (vec![(0, 2), (2, 4)], 1),
+            (vec![(0, 3), (2, 4)], 2),
+            (vec![(0, 9), (1, 3), (3, 5), (4, 6)], 3),
+        ] {
+            assert_eq!(most_at_once(intervals.clone().into_iter().map(seconds)), most, "{intervals:?}");
+        }
+    }
+
+    #[test]
+    fn a_ledger_is_read_back_from_its_json() {
+        let mut ledger = CallLog { busy: Duration::from_millis(1500), ..CallLog::default() };
+        ledger.calls.insert(Call::Create, 2);
+        ledger.imports.push(Import {
+            id: 7,
+            accepted: Duration::from_secs(1),
+            started: Some(Duration::from_secs(2)),
+            ended: None,
+            rows: 3,
+            status: RemoteStatus::Importing,
+            counts: Counts::default(),
+            asked: None,
+        });
+        let json = serde_json::to_value(&ledger).unwrap();
+        assert_eq!(json["busy"], 1.5);
+        assert_eq!(json["calls"]["create"], 2);
+        let again: CallLog = serde_json::from_value(json).unwrap();
+        assert_eq!(again.calls_of(Call::Create), 2);
+        assert_eq!((again.imports[0].started, again.imports[0].ended), (Some(Duration::from_secs(2)), None));
+    }
+}

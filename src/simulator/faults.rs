@@ -1,0 +1,224 @@
+//! What goes wrong on the way, and when? One-shot faults that a test aims at the calls to come.
+//!
+//! *Request lost* and *answer lost* are two faults: to the client they look the same, and on the other side the one has
+//! done nothing and the other everything.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::simulator::call_log::Call;
+use crate::simulator::error::{ApiRefusal, Code};
+
+/// A fault, aimed at calls of one kind. As JSON: `{"call": "create", "nth": 2, "effect": {"http": {"status": 502}}}`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Fault {
+    pub call: Call,
+    /// It strikes at the `nth` such call from now; 1 is the next one.
+    #[serde(default = "one")]
+    pub nth: u32,
+    /// And at the ones after it, until it has struck so many times.
+    #[serde(default = "one")]
+    pub times: u32,
+    pub effect: FaultEffect,
+}
+
+/// What a fault does.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum FaultEffect {
+    /// An envelope with this error.
+    Error {
+        /// Left out of the body where it is none.
+        #[serde(default)]
+        code: Option<Code>,
+        message: String,
+        /// Whether the call is carried out all the same.
+        #[serde(default)]
+        executed: bool,
+    },
+    /// A plain HTTP status with a body that is no envelope. A 404 for a file that comes late is this.
+    Http {
+        status: u16,
+        #[serde(default)]
+        executed: bool,
+    },
+    /// The connection is closed; the call never arrived.
+    LoseRequest,
+    /// The call is carried out, then the connection is closed without an answer.
+    LoseAnswer,
+    /// The call is carried out, and its good answer is spoiled.
+    Garble(Corruption),
+    /// The call is carried out, and its good answer says other things of the import: these members of the entry in
+    /// `result` are replaced, and those that are null are left out. This is how counts go missing or do not add up, how a
+    /// `batchId` is given twice or is no number, and how a status word comes that nobody documents.
+    Edit(serde_json::Map<String, serde_json::Value>),
+    /// The call is carried out, and the answer comes so many milliseconds later.
+    DelayMs(u64),
+}
+
+/// How an answer is spoiled. The HTTP status stays what it was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Corruption {
+    /// A body of no bytes.
+    Empty,
+    /// The first half of the body, whole as HTTP goes.
+    Cut,
+    /// The connection is closed after the first half of the body.
+    Torn,
+}
+
+impl Fault {
+    /// At the next call of this kind.
+    pub fn on(call: Call, effect: FaultEffect) -> Fault {
+        Fault { call, nth: 1, times: 1, effect }
+    }
+
+    pub fn nth(self, nth: u32) -> Fault {
+        Fault { nth, ..self }
+    }
+
+    pub fn times(self, times: u32) -> Fault {
+        Fault { times, ..self }
+    }
+}
+
+impl FaultEffect {
+    /// An envelope with this error, in Marketo's form; nothing was executed.
+    pub fn error(code: u32, message: &str) -> FaultEffect {
+        FaultEffect::Error { code: Some(Code::Text(code.to_string())), message: message.into(), executed: false }
+    }
+
+    /// A plain HTTP status; nothing was executed.
+    pub fn http(status: u16) -> FaultEffect {
+        FaultEffect::Http { status, executed: false }
+    }
+
+    /// The members of `changes` in place of those of the import; see [`Effect::Edit`].
+    pub fn edit(changes: serde_json::Value) -> FaultEffect {
+        match changes {
+            serde_json::Value::Object(changes) => FaultEffect::Edit(changes),
+            _ => FaultEffect::Edit(serde_json::Map::new()),
+        }
+    }
+
+    pub fn delay(time: Duration) -> FaultEffect {
+        FaultEffect::DelayMs(u64::try_from(time.as_millis()).unwrap_or(u64::MAX))
+    }
+
+    /// The error that it answers with, and whether the call is carried out all the same.
+    pub(super) fn refusal(&self) -> Option<(ApiRefusal, bool)> {
+        match self.clone() {
+            FaultEffect::Error { code, message, executed } => Some((ApiRefusal::Error { code, message }, executed)),
+            FaultEffect::Http { status, executed } => Some((ApiRefusal::Http(status), executed)),
+            _ => None,
+        }
+    }
+
+    /// Whether the call is carried out and the client can't learn how it ended.
+    pub(super) fn hides_outcome(&self) -> bool {
+        match self {
+            FaultEffect::Error { executed, .. } | FaultEffect::Http { executed, .. } => *executed,
+            FaultEffect::LoseAnswer | FaultEffect::Garble(_) => true,
+            FaultEffect::LoseRequest | FaultEffect::DelayMs(_) | FaultEffect::Edit(_) => false,
+        }
+    }
+}
+
+fn one() -> u32 {
+    1
+}
+
+/// The faults still to come, in the order in which they were pushed.
+#[derive(Debug, Default)]
+pub(super) struct Faults(Vec<Fault>);
+
+impl Faults {
+    pub fn push(&mut self, fault: Fault) {
+        if fault.times > 0 {
+            self.0.push(fault);
+        }
+    }
+
+    /// A call of this kind arrives: what befalls it. The oldest fault that is due strikes, the others come a call nearer.
+    pub fn strike(&mut self, call: Call) -> Option<FaultEffect> {
+        let mut effect = None;
+        for fault in self.0.iter_mut().filter(|fault| fault.call == call) {
+            if fault.nth > 1 {
+                fault.nth -= 1;
+            } else if effect.is_none() {
+                fault.times -= 1;
+                effect = Some(fault.effect.clone());
+            }
+        }
+        self.0.retain(|fault| fault.times > 0);
+        effect
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn struck(faults: &mut Faults, calls: usize) -> Vec<Option<u16>> {
+        (0..calls)
+            .map(|_| match faults.strike(Call::Create) {
+                Some(FaultEffect::Http { status, .. }) => Some(status),
+                _ => None,
+            })
+            .collect()
+    }
+
+    #[test]
+    fn faults_strike_in_order_at_calls_of_their_kind() {
+        let mut faults = Faults::default();
+        faults.push(Fault::on(Call::Create, FaultEffect::http(500)));
+        faults.push(Fault::on(Call::Status, FaultEffect::http(501)));
+        faults.push(Fault::on(Call::Create, FaultEffect::http(502)));
+        assert_eq!(struck(&mut faults, 3), [Some(500), Some(502), None]);
+        assert_eq!(faults.strike(Call::Status), Some(FaultEffect::http(501)));
+    }
+
+    #[test]
+    fn a_fault_waits_for_its_call_and_strikes_as_often_as_it_is_told() {
+        let mut faults = Faults::default();
+        faults.push(Fault::on(Call::Create, FaultEffect::http(500)).nth(3).times(2));
+        faults.push(Fault::on(Call::Create, FaultEffect::http(502)).times(0));
+        assert_eq!(struck(&mut faults, 6), [None, None, Some(500), Some(500), None, None]);
+    }
+
+    #[test]
+    fn a_fault_is_read_from_json_and_a_misspelt_one_is_not() {
+        for (json, expected) in [
+            (r#"{"call":"create","effect":"lose-answer"}"#, Fault::on(Call::Create, FaultEffect::LoseAnswer)),
+            (
+                r#"{"call":"status","nth":2,"times":3,"effect":{"garble":"torn"}}"#,
+                Fault::on(Call::Status, FaultEffect::Garble(Corruption::Torn)).nth(2).times(3),
+            ),
+            (
+                r#"{"call":"token","effect":{"error":{"code":615,"message":"Busy"}}}"#,
+                Fault::on(
+                    Call::Token,
+                    FaultEffect::Error { code: Some(Code::Number(615)), message: "Busy".into(), executed: false },
+                ),
+            ),
+            (
+                r#"{"call":"failures","effect":{"http":{"status":404}}}"#,
+                Fault::on(Call::Failures, FaultEffect::http(404)),
+            ),
+            (
+                r#"{"call":"status","effect":{"edit":{"numOfRowsFailed":null,"status":"Paused"}}}"#,
+                Fault::on(
+                    Call::Status,
+                    FaultEffect::edit(serde_json::json!({"numOfRowsFailed": null, "status": "Paused"})),
+                ),
+            ),
+            (r#"{"call":"create","effect":{"delay-ms":50}}"#, Fault::on(Call::Create, FaultEffect::DelayMs(50))),
+        ] {
+            assert_eq!(serde_json::from_str::<Fault>(json).unwrap(), expected, "{json}");
+        }
+        assert!(serde_json::from_str::<Fault>(r#"{"call":"create","efect":"lose-answer"}"#).is_err());
+    }
+}

@@ -1,0 +1,556 @@
+//! What does Marketo do with this call, at this time? Its rules as a plain value: no clock, no socket.
+//!
+//! Every `now` is the time since the simulator's start, and never less than the one before.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use bytes::Bytes;
+use sha2::{Digest, Sha256};
+
+use crate::domain::Format;
+use crate::marketo::types;
+
+use crate::simulator::admission::AdmissionControl;
+use crate::simulator::call_log;
+use crate::simulator::call_log::{Call, CallLog, Outcome};
+use crate::simulator::error::ApiRefusal;
+use crate::simulator::queue::{Import, Queue};
+use crate::simulator::row_outcomes;
+use crate::simulator::settings::Settings;
+
+pub use crate::simulator::queue::ImportPath;
+
+/// A Marketo instance.
+#[derive(Debug)]
+pub struct MarketoModel {
+    settings: Settings,
+    access: AdmissionControl,
+    queue: Queue,
+    /// What is counted as it happens; [`Marketo::ledger`] adds the rest.
+    seen: CallLog,
+}
+
+/// A create call as it came.
+#[derive(Clone, Debug)]
+pub struct Upload {
+    pub place: ImportPath,
+    pub path: String,
+    pub query: BTreeMap<String, String>,
+    /// Of the whole body. One that is too large need not be in `form`.
+    pub body_bytes: u64,
+    /// The form's parts, or why it can't be read.
+    pub form: Result<Vec<Part>, String>,
+    /// Refused before the rules look at it: by [`Marketo::enter`], or by a fault.
+    pub turned_away: Option<ApiRefusal>,
+    /// A fault keeps the outcome from the client; for the ledger.
+    pub answer_lost: bool,
+}
+
+/// One part of a form.
+#[derive(Clone, Debug)]
+pub struct Part {
+    pub name: String,
+    pub filename: Option<String>,
+    pub content_type: Option<String>,
+    pub bytes: Bytes,
+}
+
+/// The two files that an import leaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Report {
+    Failures,
+    Warnings,
+}
+
+impl MarketoModel {
+    /// `first_reset` is the time from the start to the first reset of the daily quota; later ones follow daily.
+    pub fn new(settings: Settings, first_reset: Duration) -> MarketoModel {
+        MarketoModel {
+            access: AdmissionControl::new(first_reset),
+            queue: Queue::new(settings.importing),
+            seen: CallLog::default(),
+            settings,
+        }
+    }
+
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// The token for these credentials; the error is an HTTP 401.
+    pub fn issue_token(
+        &mut self,
+        now: Duration,
+        id: &str,
+        secret: &str,
+    ) -> Result<types::TokenBody, types::TokenErrorBody> {
+        self.access.issue(now, &self.settings, id, secret)
+    }
+
+    /// From now on every token given so far is 601.
+    pub fn revoke_tokens(&mut self) {
+        self.access.revoke();
+    }
+
+    /// A call begins, with the token that it carries. Whatever the answer, [`leave`](Marketo::leave) is owed.
+    ///
+    /// # Errors
+    /// 601 and 602 for the token; 606, 607 and 615 for too many calls. Token calls are only counted.
+    pub fn enter(&mut self, now: Duration, call: Call, token: Option<&str>) -> Result<(), ApiRefusal> {
+        *self.seen.calls.entry(call).or_default() += 1;
+        match call {
+            Call::Token => Ok(()),
+            _ => self.access.enter(now, &self.settings, token),
+        }
+    }
+
+    /// A call ends that began with this answer of [`enter`](Marketo::enter).
+    pub fn leave(&mut self, call: Call, was_admitted: bool) {
+        if call != Call::Token {
+            self.access.leave(was_admitted);
+        }
+    }
+
+    /// An upload: an import is queued, or nothing has changed.
+    ///
+    /// # Errors
+    /// HTTP 413; 1003, 1006, 1013 for a wrong request; 1016 and 1019 while there is no room for it.
+    pub fn create(&mut self, now: Duration, upload: Upload) -> Result<types::Import, ApiRefusal> {
+        let part = match &upload.form {
+            Ok(parts) => file_part(parts, self.settings.lenient),
+            Err(reason) => Err(ApiRefusal::new(1003, format!("The form can't be read: {reason}"))),
+        };
+        let answer = match &upload.turned_away {
+            Some(refusal) => Err(refusal.clone()),
+            None if upload.body_bytes > self.settings.max_body => Err(ApiRefusal::Http(413)),
+            None => part.clone().and_then(|(_, bytes)| self.accept(now, &upload, bytes)),
+        };
+        let outcome = match &answer {
+            Ok((id, _)) => Outcome::Accepted(*id),
+            Err(refusal) => Outcome::Refused { code: refusal.name(), message: refusal.message() },
+        };
+        let file = part.ok().map(|(name, bytes)| call_log::File {
+            name: name.to_owned(),
+            bytes: bytes.len() as u64,
+            sha256: Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect(),
+        });
+        self.seen.creates.push(call_log::Create {
+            at: now,
+            file,
+            outcome,
+            path: upload.path,
+            query: upload.query,
+            body_bytes: upload.body_bytes,
+            answer_lost: upload.answer_lost,
+        });
+        answer.map(|(_, receipt)| receipt)
+    }
+
+    /// Checks the request first and the room last: which of two faults Marketo names is not documented.
+    fn accept(&mut self, now: Duration, upload: &Upload, file: &Bytes) -> Result<(u64, types::Import), ApiRefusal> {
+        let given = |name: &str| {
+            let in_query = upload.query.get(name).map(String::as_str);
+            let in_form =
+                || upload.form.as_ref().ok().filter(|_| self.settings.lenient).and_then(|form| text(form, name));
+            in_query.or_else(in_form).filter(|value| !value.is_empty())
+        };
+        let format: Format = given("format")
+            .and_then(|word| word.parse().ok())
+            .ok_or_else(|| ApiRefusal::new(1003, "Value for 'format' is required: csv, tsv or ssv"))?;
+        let (mut lookup, mut list) = (None, None);
+        match upload.place {
+            ImportPath::CustomObject(_) => {}
+            ImportPath::Leads => {
+                lookup = Some(given("lookupField").unwrap_or("email"));
+                list = match given("listId").map(str::parse) {
+                    Some(Err(_)) => return Err(ApiRefusal::new(1013, "Static list not found")),
+                    number => number.and_then(Result::ok),
+                };
+            }
+            ImportPath::ProgramMembers => {
+                given("programMemberStatus")
+                    .ok_or_else(|| ApiRefusal::new(1003, "Value for 'programMemberStatus' is required"))?;
+                lookup = Some("email");
+            }
+        }
+        let rows = row_outcomes::read(file, format, lookup, &self.settings)?;
+        if self.queue.len(now) >= self.settings.queued {
+            return Err(ApiRefusal::new(1016, "Too many imports queued"));
+        }
+        if list.is_some_and(|list| self.queue.holds_list(now, list)) {
+            return Err(ApiRefusal::new(1019, "Import in progress"));
+        }
+        let takes = rows.lasts.unwrap_or_else(|| self.settings.import_time(rows.total));
+        let import = self.queue.push(now, upload.place.clone(), list, rows, takes);
+        Ok((import.id, import.receipt()))
+    }
+
+    /// # Errors
+    /// 1013 for an id that was never given to such an import, or too long ago. Adobe does not say what comes then.
+    pub fn status(&self, now: Duration, place: &ImportPath, id: &str) -> Result<types::Import, ApiRefusal> {
+        Ok(self.import(now, place, id)?.answer(now, &self.settings))
+    }
+
+    /// The file of rows that failed, or were warned of; empty where there is none.
+    ///
+    /// # Errors
+    /// HTTP 404 where there is none, of custom objects always; 1013 as for a status.
+    pub fn report(&self, now: Duration, place: &ImportPath, id: &str, report: Report) -> Result<Bytes, ApiRefusal> {
+        let import = self.import(now, place, id)?;
+        let file = match report {
+            _ if now < import.ends || import.rows.batch_failed.is_some() => &[],
+            Report::Failures => import.rows.failures.as_slice(),
+            Report::Warnings => import.rows.warnings.as_slice(),
+        };
+        match place {
+            ImportPath::CustomObject(_) if file.is_empty() => Err(ApiRefusal::Http(404)),
+            _ if file.is_empty() && self.settings.no_file_is_404 => Err(ApiRefusal::Http(404)),
+            _ => Ok(Bytes::copy_from_slice(file)),
+        }
+    }
+
+    fn import(&self, now: Duration, place: &ImportPath, id: &str) -> Result<&Import, ApiRefusal> {
+        id.parse()
+            .ok()
+            .and_then(|number| self.queue.find(number))
+            .filter(|import| import.place == *place && now < import.accepted.saturating_add(self.settings.batch_life))
+            .ok_or_else(|| ApiRefusal::new(1013, format!("Import '{id}' not found")))
+    }
+
+    /// Other integrations' imports in the queue, from now until told otherwise. They take no processing slot.
+    pub fn set_foreign_imports(&mut self, now: Duration, number: usize) {
+        self.queue.set_foreign(now, number);
+    }
+
+    /// Ends the imports that a cell `!stuck` keeps from ending. They end as if they had taken no longer.
+    pub fn end_stuck(&mut self, now: Duration) {
+        self.queue.end_stuck(now);
+    }
+
+    /// The imports made here that have not ended, by batch id.
+    pub fn unended(&self, now: Duration) -> impl Iterator<Item = u64> {
+        self.queue.unended(now)
+    }
+
+    /// Counts an answer that is an error.
+    pub fn note_error(&mut self, refusal: &ApiRefusal) {
+        *self.seen.errors.entry(refusal.name()).or_default() += 1;
+    }
+
+    /// A question about an import came, whatever its answer will be.
+    pub fn note_asked(&mut self, now: Duration, id: &str) {
+        if let Ok(number) = id.parse() {
+            self.queue.note_asked(now, number);
+        }
+    }
+
+    /// Counts a call that a fault dropped before it came here.
+    pub fn note_lost_request(&mut self) {
+        self.seen.lost_requests += 1;
+    }
+
+    /// All that was seen up to now.
+    pub fn ledger(&self, now: Duration) -> CallLog {
+        let mut ledger = CallLog {
+            most_calls_in_window: self.access.most_in_window,
+            most_concurrent_calls: self.access.most_at_once,
+            ..self.seen.clone()
+        };
+        self.queue.report(now, &mut ledger);
+        ledger
+    }
+}
+
+/// The text of the part of this name.
+pub(super) fn text<'a>(parts: &'a [Part], name: &str) -> Option<&'a str> {
+    let part = parts.iter().find(|part| part.name == name)?;
+    std::str::from_utf8(&part.bytes).ok()
+}
+
+/// The one part that is named `file`, has a filename, and is `text/csv`, or `of_any_type`.
+fn file_part(parts: &[Part], of_any_type: bool) -> Result<(&str, &Bytes), ApiRefusal> {
+    let refuse = |reason: &str| ApiRefusal::new(1003, reason);
+    let part = parts.iter().find(|part| part.name == "file");
+    let part = part.ok_or_else(|| refuse("The form has no part named 'file'"))?;
+    let name = part.filename.as_deref().filter(|name| !name.is_empty());
+    let name = name.ok_or_else(|| refuse("The part 'file' has no filename"))?;
+    let kind = part.content_type.as_deref().unwrap_or_default().split(';').next().unwrap_or_default();
+    if !of_any_type && !kind.trim().eq_ignore_ascii_case("text/csv") {
+        return Err(refuse("The Content-Type of the part 'file' is not text/csv"));
+    }
+    Ok((name, &part.bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::{Counts, RemoteStatus};
+
+    const SECOND: Duration = Duration::from_secs(1);
+    const TICK: Duration = Duration::from_nanos(1);
+    const DAY: Duration = Duration::from_secs(24 * 3600);
+
+    fn marketo() -> MarketoModel {
+        MarketoModel::new(Settings::default(), DAY)
+    }
+
+    fn upload(place: ImportPath, query: &[(&str, &str)], file: &str) -> Upload {
+        Upload {
+            place,
+            path: "/somewhere".into(),
+            query: query.iter().map(|&(name, value)| (name.into(), value.into())).collect(),
+            body_bytes: 100 + file.len() as u64,
+            form: Ok(vec![Part {
+                name: "file".into(),
+                filename: Some("some.csv".into()),
+                content_type: Some("text/csv".into()),
+                bytes: Bytes::copy_from_slice(file.as_bytes()),
+            }]),
+            turned_away: None,
+            answer_lost: false,
+        }
+    }
+
+    /// Leads whose import lasts so many seconds.
+    fn lasting(seconds: u32) -> Upload {
+        upload(ImportPath::Leads, &[("format", "csv")], &format!("email,x\na@b.c,!lasts:{seconds}s\n"))
+    }
+
+    fn accepted(marketo: &mut MarketoModel, now: Duration, upload: Upload) -> String {
+        marketo.create(now, upload).unwrap().batch_id.unwrap()
+    }
+
+    fn refused(answer: Result<types::Import, ApiRefusal>) -> String {
+        answer.map_or_else(|refusal| refusal.name(), |import| format!("accepted {import:?}"))
+    }
+
+    fn status(marketo: &MarketoModel, now: Duration, id: &str) -> RemoteStatus {
+        marketo.status(now, &ImportPath::Leads, id).unwrap().remote_status().unwrap()
+    }
+
+    #[test]
+    fn the_tenth_import_is_queued_and_the_eleventh_is_1016_until_one_has_ended() {
+        let mut marketo = marketo();
+        for _ in 0..10 {
+            accepted(&mut marketo, SECOND, lasting(10));
+        }
+        assert_eq!(refused(marketo.create(SECOND, lasting(10))), "1016");
+        assert_eq!(refused(marketo.create(SECOND * 11 - TICK, lasting(10))), "1016");
+        accepted(&mut marketo, SECOND * 11, lasting(10));
+        accepted(&mut marketo, SECOND * 11, lasting(10));
+        assert_eq!(refused(marketo.create(SECOND * 11, lasting(10))), "1016");
+        let ledger = marketo.ledger(SECOND * 11);
+        assert_eq!((ledger.most_queued, ledger.creates.len(), ledger.accepted().count()), (10, 15, 12));
+    }
+
+    #[test]
+    fn imports_run_two_at_once_first_in_first_out_and_each_exactly_as_long_as_it_takes() {
+        use RemoteStatus::{Complete, Importing, Queued};
+        let mut marketo = marketo();
+        let ids = [4, 10, 3, 5].map(|seconds| accepted(&mut marketo, Duration::ZERO, lasting(seconds)));
+        for (now, expected) in [
+            (Duration::ZERO, [Importing, Importing, Queued, Queued]),
+            (SECOND * 4 - TICK, [Importing, Importing, Queued, Queued]),
+            (SECOND * 4, [Complete, Importing, Importing, Queued]),
+            (SECOND * 7 - TICK, [Complete, Importing, Importing, Queued]),
+            (SECOND * 7, [Complete, Importing, Complete, Importing]),
+            (SECOND * 10, [Complete, Complete, Complete, Importing]),
+            (SECOND * 12, [Complete, Complete, Complete, Complete]),
+        ] {
+            assert_eq!(ids.each_ref().map(|id| status(&marketo, now, id)), expected, "{now:?}");
+        }
+        let ledger = marketo.ledger(SECOND * 60);
+        assert_eq!((ledger.most_importing, ledger.busy), (2, SECOND * 22));
+        assert_eq!((ledger.imports[3].started, ledger.imports[3].ended), (Some(SECOND * 7), Some(SECOND * 12)));
+        assert_eq!(marketo.ledger(SECOND * 5).busy, SECOND * 10);
+    }
+
+    #[test]
+    fn a_stuck_import_keeps_its_place_until_it_is_ended() {
+        use RemoteStatus::{Complete, Importing, Queued};
+        let mut marketo = marketo();
+        let stuck = || upload(ImportPath::Leads, &[("format", "csv")], "email,x\na@b.c,!stuck\n");
+        let files = [stuck(), lasting(2), stuck(), lasting(4), lasting(3)];
+        let ids = files.map(|file| accepted(&mut marketo, Duration::ZERO, file));
+        let now = SECOND * 1_000_000;
+        let at = |marketo: &mut MarketoModel, now| ids.each_ref().map(|id| status(marketo, now, id));
+        assert_eq!(at(&mut marketo, SECOND), [Importing, Importing, Queued, Queued, Queued]);
+        assert_eq!(at(&mut marketo, SECOND * 3), [Importing, Complete, Importing, Queued, Queued]);
+        let mut marketo = MarketoModel::new(Settings { batch_life: SECOND * 2_000_000, ..Settings::default() }, DAY);
+        let files = [stuck(), lasting(2), stuck(), lasting(4), lasting(3)];
+        assert_eq!(files.map(|file| accepted(&mut marketo, Duration::ZERO, file)), ids);
+        assert_eq!(at(&mut marketo, now), [Importing, Complete, Importing, Queued, Queued]);
+        assert_eq!(marketo.unended(now).count(), 4);
+        marketo.end_stuck(now);
+        assert_eq!(at(&mut marketo, now), [Complete, Complete, Complete, Importing, Importing]);
+        assert_eq!(at(&mut marketo, now + SECOND * 3), [Complete, Complete, Complete, Importing, Complete]);
+        assert_eq!(at(&mut marketo, now + SECOND * 4), [Complete; 5]);
+        assert!(marketo.ledger(now + SECOND * 4).most_importing <= 2);
+    }
+
+    #[test]
+    fn an_idle_slot_starts_an_import_at_once() {
+        let mut marketo = marketo();
+        let import =
+            marketo.create(SECOND * 9, upload(ImportPath::Leads, &[("format", "csv")], "email\na@b.c\n")).unwrap();
+        assert_eq!(import.remote_status(), Some(RemoteStatus::Importing));
+        let ends = SECOND * 10 + Duration::from_millis(120);
+        assert_eq!(status(&marketo, ends - TICK, import.id().unwrap()), RemoteStatus::Importing);
+        assert_eq!(status(&marketo, ends, import.id().unwrap()), RemoteStatus::Complete);
+    }
+
+    #[test]
+    fn other_integrations_imports_fill_the_queue() {
+        let mut marketo = marketo();
+        marketo.set_foreign_imports(SECOND, 9);
+        accepted(&mut marketo, SECOND, lasting(5));
+        assert_eq!(refused(marketo.create(SECOND, lasting(5))), "1016");
+        marketo.set_foreign_imports(SECOND, 8);
+        accepted(&mut marketo, SECOND, lasting(5));
+        assert_eq!(marketo.ledger(SECOND).most_queued, 10);
+    }
+
+    #[test]
+    fn a_static_list_is_imported_to_one_file_at_a_time() {
+        let mut marketo = marketo();
+        let into =
+            |list| upload(ImportPath::Leads, &[("format", "csv"), ("listId", list)], "email,x\na@b.c,!lasts:5s\n");
+        accepted(&mut marketo, SECOND, into("7"));
+        assert_eq!(refused(marketo.create(SECOND, into("7"))), "1019");
+        accepted(&mut marketo, SECOND, into("8"));
+        assert_eq!(refused(marketo.create(SECOND * 6 - TICK, into("7"))), "1019");
+        accepted(&mut marketo, SECOND * 6, into("7"));
+        assert_eq!(refused(marketo.create(SECOND, into("seven"))), "1013");
+    }
+
+    #[test]
+    fn a_wrong_request_is_refused_and_takes_no_place() {
+        let mut marketo = marketo();
+        let csv = ("format", "csv");
+        let part = |change: fn(&mut Part)| {
+            let mut upload = upload(ImportPath::Leads, &[csv], "email\na@b.c\n");
+            upload.form.as_mut().unwrap().iter_mut().for_each(change);
+            upload
+        };
+        let mut large = upload(ImportPath::Leads, &[csv], "email\na@b.c\n");
+        large.body_bytes = 10_000_001;
+        let mut garbled = upload(ImportPath::Leads, &[csv], "");
+        garbled.form = Err("no boundary".into());
+        for (upload, code) in [
+            (upload(ImportPath::Leads, &[], "email\na@b.c\n"), "1003"),
+            (upload(ImportPath::Leads, &[("format", "CSV")], "email\na@b.c\n"), "1003"),
+            (upload(ImportPath::Leads, &[csv], ""), "1003"),
+            (upload(ImportPath::Leads, &[csv], "name\nA\n"), "1006"),
+            (upload(ImportPath::Leads, &[csv, ("lookupField", "id")], "email\na@b.c\n"), "1006"),
+            (upload(ImportPath::ProgramMembers, &[csv], "email\na@b.c\n"), "1003"),
+            (upload(ImportPath::ProgramMembers, &[csv, ("programMemberStatus", "In")], "name\nA\n"), "1006"),
+            (part(|part| part.name = "data".into()), "1003"),
+            (part(|part| part.filename = None), "1003"),
+            (part(|part| part.content_type = None), "1003"),
+            (part(|part| part.content_type = Some("application/octet-stream".into())), "1003"),
+            (garbled, "1003"),
+            (large, "http 413"),
+        ] {
+            assert_eq!(refused(marketo.create(SECOND, upload.clone())), code, "{upload:?}");
+        }
+        let ledger = marketo.ledger(SECOND);
+        assert_eq!((ledger.creates.len(), ledger.imports.len(), ledger.most_queued), (13, 0, 0));
+    }
+
+    #[test]
+    fn a_body_of_exactly_the_limit_is_taken() {
+        let mut upload = lasting(1);
+        upload.body_bytes = 10_000_000;
+        accepted(&mut marketo(), SECOND, upload);
+    }
+
+    #[test]
+    fn a_status_counts_so_far_and_then_in_full() {
+        let mut marketo = marketo();
+        let file = "email,x\na@b.c,!lasts:10s\nb@b.c,\nc@b.c,!fail:No\nd,\n";
+        let id = accepted(&mut marketo, Duration::ZERO, upload(ImportPath::Leads, &[("format", "csv")], file));
+        let ask = |now| marketo.status(now, &ImportPath::Leads, &id).unwrap();
+        let counts = |processed, failed, warned| Counts {
+            processed: Some(processed),
+            failed: Some(failed),
+            warned: Some(warned),
+        };
+        assert_eq!(ask(SECOND * 4).counts(), counts(1, 0, 0));
+        assert_eq!(ask(SECOND * 4).message, None);
+        assert_eq!(ask(SECOND * 10).counts(), counts(3, 1, 1));
+        assert_eq!(
+            ask(SECOND * 10).message.as_deref(),
+            Some("Import completed with errors, 3 records imported (3 members), 1 failed, 1 warning.")
+        );
+    }
+
+    #[test]
+    fn custom_objects_have_no_import_id_and_say_what_they_are() {
+        let mut marketo = marketo();
+        let boats = ImportPath::CustomObject("boat_c".into());
+        let file = "hull,x\n1,!lasts:2s\n";
+        let receipt = marketo.create(SECOND, upload(boats.clone(), &[("format", "csv")], file)).unwrap();
+        let id = receipt.batch_id.clone().unwrap();
+        assert_eq!((receipt.import_id, receipt.object_api_name.as_deref()), (None, Some("boat_c")));
+        let ended = marketo.status(SECOND * 3, &boats, &id).unwrap();
+        assert_eq!((ended.num_of_objects_processed, ended.num_of_leads_processed), (Some(1), None));
+        assert_eq!((ended.operation.as_deref(), ended.import_time.as_deref()), (Some("import"), Some("2 second(s)")));
+        let report = |report| marketo.report(SECOND * 3, &boats, &id, report);
+        assert_eq!(report(Report::Failures), Err(ApiRefusal::Http(404)));
+        assert_eq!(report(Report::Warnings), Err(ApiRefusal::Http(404)));
+    }
+
+    #[test]
+    fn reports_are_there_when_the_import_has_ended() {
+        let mut marketo = marketo();
+        let file = "email,x\na@b.c,!lasts:2s\nb@b.c,!fail:No\n";
+        let id = accepted(&mut marketo, Duration::ZERO, upload(ImportPath::Leads, &[("format", "csv")], file));
+        let failures = |now| marketo.report(now, &ImportPath::Leads, &id, Report::Failures).unwrap();
+        assert!(failures(SECOND * 2 - TICK).is_empty());
+        assert_eq!(failures(SECOND * 2), "email,x,Import Failure Reason\nb@b.c,!fail:No,No\n");
+        assert!(marketo.report(SECOND * 2, &ImportPath::Leads, &id, Report::Warnings).unwrap().is_empty());
+        let mut strict = MarketoModel::new(Settings { no_file_is_404: true, ..Settings::default() }, DAY);
+        let id = accepted(&mut strict, Duration::ZERO, lasting(1));
+        assert_eq!(strict.report(SECOND, &ImportPath::Leads, &id, Report::Failures), Err(ApiRefusal::Http(404)));
+    }
+
+    #[test]
+    fn an_import_can_fail_as_a_whole() {
+        let mut marketo = marketo();
+        let file = "email,x,y\na@b.c,!lasts:2s,!batch-failed:Out of order\n";
+        let id = accepted(&mut marketo, Duration::ZERO, upload(ImportPath::Leads, &[("format", "csv")], file));
+        let ended = marketo.status(SECOND * 2, &ImportPath::Leads, &id).unwrap();
+        assert_eq!(ended.remote_status(), Some(RemoteStatus::Failed));
+        assert_eq!(ended.message.as_deref(), Some("Out of order"));
+        assert_eq!(ended.counts(), Counts { processed: Some(0), failed: Some(0), warned: Some(0) });
+    }
+
+    #[test]
+    fn an_id_is_known_for_seven_days_and_only_among_its_kind() {
+        let mut marketo = marketo();
+        let id = accepted(&mut marketo, SECOND, lasting(1));
+        assert_eq!(status(&marketo, SECOND + DAY * 7 - TICK, &id), RemoteStatus::Complete);
+        assert_eq!(refused(marketo.status(SECOND + DAY * 7, &ImportPath::Leads, &id)), "1013");
+        assert_eq!(refused(marketo.status(SECOND, &ImportPath::ProgramMembers, &id)), "1013");
+        for unknown in ["1", "9999", "x", "-1"] {
+            assert_eq!(refused(marketo.status(SECOND, &ImportPath::Leads, unknown)), "1013");
+        }
+    }
+
+    #[test]
+    fn the_ledger_keeps_each_create_call_with_its_file_and_outcome() {
+        let mut marketo = marketo();
+        let id = accepted(&mut marketo, SECOND, lasting(1));
+        let mut turned_away = lasting(1);
+        turned_away.turned_away = Some(ApiRefusal::new(606, "Slow down"));
+        assert_eq!(refused(marketo.create(SECOND * 2, turned_away)), "606");
+        let creates = marketo.ledger(SECOND * 2).creates;
+        assert_eq!(creates[0].outcome, Outcome::Accepted(id.parse().unwrap()));
+        assert_eq!(creates[1].outcome, Outcome::Refused { code: "606".into(), message: "Slow down".into() });
+        let file = creates[1].file.as_ref().unwrap();
+        assert_eq!((file.name.as_str(), file.bytes), ("some.csv", 24));
+        assert_eq!(file.sha256.len(), 64);
+        assert_eq!(creates[1].query["format"], "csv");
+    }
+}

@@ -1,0 +1,283 @@
+//! What becomes of each row of an uploaded file? Marketo's header checks, its natural failures, and the cells that a test
+//! aims with.
+
+use std::time::Duration;
+
+use csv::{ByteRecord, ReaderBuilder, WriterBuilder};
+
+use crate::domain::Format;
+
+use crate::simulator::error::ApiRefusal;
+use crate::simulator::settings::Settings;
+
+/// A file as it was taken in: how its rows will end, and the two reports.
+#[derive(Debug, Default)]
+pub(super) struct RowCounts {
+    pub total: u64,
+    pub failed: u64,
+    pub warned: u64,
+    /// Empty where no row failed (or none was warned of).
+    pub failures: Vec<u8>,
+    pub warnings: Vec<u8>,
+    /// From a cell `!lasts:5s`, or without end from a cell `!stuck`.
+    pub lasts: Option<Duration>,
+    /// From a cell `!batch-failed:reason`.
+    pub batch_failed: Option<String>,
+}
+
+impl RowCounts {
+    /// Those that are imported, the ones with a warning included.
+    pub fn processed(&self) -> u64 {
+        self.total - self.failed
+    }
+}
+
+enum RowOutcome {
+    Fine,
+    Warned(String),
+    Failed(String),
+}
+
+/// Reads a file whose people are found by the column `lookup`; custom objects have none that the simulator knows of.
+///
+/// # Errors
+/// 1003 for an empty file; 1006 for a header without `lookup` or with a byte-order mark. A file of only a header is taken
+/// (not documented) and imports no rows.
+pub(super) fn read(
+    bytes: &[u8],
+    format: Format,
+    lookup: Option<&str>,
+    settings: &Settings,
+) -> Result<RowCounts, ApiRefusal> {
+    let marked = bytes.starts_with(b"\xef\xbb\xbf");
+    let mut reader =
+        ReaderBuilder::new().delimiter(format.delimiter()).flexible(true).has_headers(false).from_reader(bytes);
+    let mut records = reader.byte_records();
+    let header = match records.next() {
+        Some(Ok(header)) if !bytes.trim_ascii().is_empty() => header,
+        _ => return Err(ApiRefusal::new(1003, "Empty File")),
+    };
+    if marked {
+        return Err(unknown_header(&cell(&header, 0)));
+    }
+    let column = |name: &str| header.iter().position(|field| field.trim_ascii() == name.as_bytes());
+    let lookup = match lookup {
+        Some(name) => Some((name, column(name).ok_or_else(|| unknown_header(name))?)),
+        None => None,
+    };
+    let judge = RowEvaluator {
+        spaced: header.iter().any(|field| field.trim_ascii().len() != field.len()),
+        fields: header.len(),
+        email: lookup.and(column("email")),
+        lookup,
+    };
+
+    let (mut rows, mut failures, mut warnings) = (RowCounts::default(), Vec::new(), Vec::new());
+    for record in records.map_while(Result::ok) {
+        rows.total += 1;
+        for field in record.iter() {
+            if let Some(text) = marker(field, "!lasts:") {
+                rows.lasts = duration(&text).or(rows.lasts);
+            } else if field == b"!stuck" {
+                rows.lasts = Some(Duration::MAX);
+            } else if let Some(reason) = marker(field, "!batch-failed:") {
+                rows.batch_failed = Some(reason);
+            }
+        }
+        match judge.row_outcome(&record) {
+            RowOutcome::Fine => {}
+            RowOutcome::Warned(reason) => warnings.push((record, reason)),
+            RowOutcome::Failed(reason) => failures.push((record, reason)),
+        }
+    }
+    (rows.failed, rows.warned) = (failures.len() as u64, warnings.len() as u64);
+    rows.failures = report(&header, &failures, "Import Failure Reason", format, settings);
+    rows.warnings = report(&header, &warnings, "Import Warning Reason", format, settings);
+    Ok(rows)
+}
+
+fn unknown_header(name: &str) -> ApiRefusal {
+    ApiRefusal::new(1006, format!("Header field '{name}' not found"))
+}
+
+/// What the header says about every row.
+struct RowEvaluator<'a> {
+    spaced: bool,
+    fields: usize,
+    email: Option<usize>,
+    lookup: Option<(&'a str, usize)>,
+}
+
+impl RowEvaluator<'_> {
+    fn row_outcome(&self, row: &ByteRecord) -> RowOutcome {
+        if self.spaced {
+            return RowOutcome::Failed("missing.dedupe.fields".into());
+        }
+        if let Some(reason) = row.iter().find_map(|field| marker(field, "!fail:")) {
+            return RowOutcome::Failed(reason);
+        }
+        if row.len() != self.fields {
+            return RowOutcome::Failed(format!("Row has {} fields where the header has {}", row.len(), self.fields));
+        }
+        if let Some((name, column)) = self.lookup
+            && cell(row, column).trim().is_empty()
+        {
+            return RowOutcome::Failed(format!("Value for lookup field '{name}' not found"));
+        }
+        if let Some(reason) = row.iter().find_map(|field| marker(field, "!warn:")) {
+            return RowOutcome::Warned(reason);
+        }
+        match self.email.map(|column| cell(row, column)) {
+            Some(email) if !email.is_empty() && !email.contains('@') => {
+                RowOutcome::Warned("Invalid email address".into())
+            }
+            _ => RowOutcome::Fine,
+        }
+    }
+}
+
+fn cell(record: &ByteRecord, column: usize) -> String {
+    String::from_utf8_lossy(record.get(column).unwrap_or_default()).into_owned()
+}
+
+/// What follows `word` in a cell that begins with it.
+fn marker(field: &[u8], word: &str) -> Option<String> {
+    field.strip_prefix(word.as_bytes()).map(|rest| String::from_utf8_lossy(rest).into_owned())
+}
+
+/// `250ms`, `5s`, `2m`, `1h`.
+fn duration(text: &str) -> Option<Duration> {
+    let digits = text.find(|letter: char| !letter.is_ascii_digit())?;
+    let number: u32 = text[..digits].parse().ok()?;
+    let unit = match &text[digits..] {
+        "ms" => Duration::from_millis(1),
+        "s" => Duration::from_secs(1),
+        "m" => Duration::from_secs(60),
+        "h" => Duration::from_secs(3600),
+        _ => return None,
+    };
+    Some(unit.saturating_mul(number))
+}
+
+/// The sent columns and the reason; empty where no row is listed.
+fn report(
+    header: &ByteRecord,
+    rows: &[(ByteRecord, String)],
+    reason: &str,
+    format: Format,
+    settings: &Settings,
+) -> Vec<u8> {
+    if rows.is_empty() {
+        return Vec::new();
+    }
+    let kept: Vec<usize> = (0..header.len())
+        .filter(|&column| !settings.drop_empty_columns || rows.iter().any(|(row, _)| !cell(row, column).is_empty()))
+        .collect();
+    let format = if settings.reports_in_csv { Format::Csv } else { format };
+    let mut writer = WriterBuilder::new().delimiter(format.delimiter()).flexible(true).from_writer(Vec::new());
+    let listed = rows.iter().map(|(row, why)| (row, why.as_str()));
+    for (row, last) in std::iter::once((header, reason)).chain(listed) {
+        let fields = kept.iter().map(|&column| row.get(column).unwrap_or_default());
+        // A vector takes every write.
+        writer.write_record(fields.chain([last.as_bytes()])).ok();
+    }
+    writer.into_inner().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn leads(file: &str) -> Result<RowCounts, ApiRefusal> {
+        read(file.as_bytes(), Format::Csv, Some("email"), &Settings::default())
+    }
+
+    fn text(report: &[u8]) -> &str {
+        std::str::from_utf8(report).unwrap()
+    }
+
+    #[test]
+    fn an_empty_file_is_1003_and_a_lone_header_is_taken() {
+        for file in ["", "\n", " \r\n"] {
+            assert_eq!(leads(file).unwrap_err().name(), "1003", "{file:?}");
+        }
+        assert_eq!(leads("email,name\n").unwrap().total, 0);
+    }
+
+    #[test]
+    fn a_header_without_the_lookup_field_or_with_a_byte_order_mark_is_1006() {
+        let refusal = leads("Email,name\na@b.c,A\n").unwrap_err();
+        assert_eq!((refusal.name(), refusal.message()), ("1006".into(), "Header field 'email' not found".into()));
+        let marked = leads("\u{feff}email,name\na@b.c,A\n").unwrap_err();
+        assert_eq!(marked.message(), "Header field 'email' not found");
+        let object = read("\u{feff}vin\n1\n".as_bytes(), Format::Csv, None, &Settings::default()).unwrap_err();
+        assert_eq!(object.message(), "Header field 'vin' not found");
+    }
+
+    #[test]
+    fn a_space_around_a_header_name_fails_every_row() {
+        let rows = leads("email, name\na@b.c,A\nd@e.f,D\n").unwrap();
+        assert_eq!((rows.total, rows.failed, rows.processed()), (2, 2, 0));
+        assert!(text(&rows.failures).ends_with("d@e.f,D,missing.dedupe.fields\n"));
+    }
+
+    #[test]
+    fn marked_cells_fail_a_row_or_warn_of_it() {
+        let rows = leads("email,name\na@b.c,A\nd@e.f,!fail:No such thing\ng@h.i,\"!warn:Odd, but fine\"\n").unwrap();
+        assert_eq!((rows.total, rows.failed, rows.warned, rows.processed()), (3, 1, 1, 2));
+        assert_eq!(text(&rows.failures), "email,name,Import Failure Reason\nd@e.f,!fail:No such thing,No such thing\n");
+        assert_eq!(
+            text(&rows.warnings),
+            "email,name,Import Warning Reason\ng@h.i,\"!warn:Odd, but fine\",\"Odd, but fine\"\n"
+        );
+    }
+
+    #[test]
+    fn an_empty_lookup_value_fails_a_row_and_its_empty_column_is_left_out_of_the_report() {
+        let rows = leads("email,name\n,A\na@b.c,B\n").unwrap();
+        assert_eq!(text(&rows.failures), "name,Import Failure Reason\nA,Value for lookup field 'email' not found\n");
+        let settings = Settings { drop_empty_columns: false, ..Settings::default() };
+        let rows = read(b"email,name\n,A\n", Format::Csv, Some("email"), &settings).unwrap();
+        assert!(text(&rows.failures).starts_with("email,name,"));
+    }
+
+    #[test]
+    fn an_address_without_an_at_sign_is_a_warning_for_people_only() {
+        let rows = leads("email\nnobody\n").unwrap();
+        assert_eq!((rows.processed(), rows.warned), (1, 1));
+        assert_eq!(text(&rows.warnings), "email,Import Warning Reason\nnobody,Invalid email address\n");
+        let objects = read(b"email\nnobody\n", Format::Csv, None, &Settings::default()).unwrap();
+        assert_eq!(objects.warned, 0);
+    }
+
+    #[test]
+    fn a_row_of_another_length_fails() {
+        assert_eq!(leads("email,name\na@b.c\na@b.c,A,B\na@b.c,A\n").unwrap().failed, 2);
+    }
+
+    #[test]
+    fn quoted_fields_may_hold_delimiters_quotes_and_line_ends() {
+        let rows =
+            read(b"email;note\r\na@b.c;\"x;\"\"y\"\"\r\nz\"\r\n", Format::Ssv, Some("email"), &Settings::default());
+        assert_eq!(rows.map(|rows| (rows.total, rows.failed)), Ok((1, 0)));
+    }
+
+    #[test]
+    fn reports_are_separated_as_the_file_was_or_by_commas() {
+        let file = b"email\tname\na@b.c\t!fail:x\n";
+        let rows = read(file, Format::Tsv, Some("email"), &Settings::default()).unwrap();
+        assert_eq!(text(&rows.failures), "email\tname\tImport Failure Reason\na@b.c\t!fail:x\tx\n");
+        let settings = Settings { reports_in_csv: true, ..Settings::default() };
+        let rows = read(file, Format::Tsv, Some("email"), &settings).unwrap();
+        assert_eq!(text(&rows.failures), "email,name,Import Failure Reason\na@b.c,!fail:x,x\n");
+    }
+
+    #[test]
+    fn cells_can_set_how_long_the_import_lasts_and_make_it_fail() {
+        let rows = leads("email,a,b\na@b.c,!lasts:250ms,!batch-failed:Broken\n").unwrap();
+        assert_eq!((rows.lasts, rows.batch_failed.as_deref()), (Some(Duration::from_millis(250)), Some("Broken")));
+        for (text, expected) in [("5s", Some(5)), ("2m", Some(120)), ("1h", Some(3600)), ("5", None), ("s", None)] {
+            assert_eq!(duration(text), expected.map(Duration::from_secs), "{text}");
+        }
+    }
+}

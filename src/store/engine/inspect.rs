@@ -1,0 +1,192 @@
+//! How does the database stand, asked by one who must not change a byte and does not know whether a daemon is at work?
+//!
+//! A plain read-only connection is not enough: SQLite would make the files of the log where they are missing, and mend
+//! their index. So where an index is there it is only read (`readonly_shm`: without a daemon SQLite then keeps one of its
+//! own in memory), and where there is no log the file is taken as it lies.
+
+use std::fs;
+use std::path::Path;
+
+use percent_encoding::{NON_ALPHANUMERIC, percent_encode};
+use sqlx::{ConnectOptions, Connection, SqliteConnection};
+
+use crate::store::engine::file_identity::DatabaseFiles;
+use crate::store::engine::lock::resolve_path;
+use crate::store::engine::schema;
+use crate::store::reading;
+use crate::store::tables::instances::unended_by_instance;
+
+/// What was found in a database that this program can work with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InspectionReport {
+    /// The version of its tables.
+    pub schema: i64,
+    /// The version that this program brings it to.
+    pub known: i64,
+    /// Jobs that have not ended, by instance.
+    pub unended: Vec<(String, u64)>,
+}
+
+/// Why a daemon could not work with it, or why that can't be told.
+#[derive(Debug, thiserror::Error)]
+pub enum InspectError {
+    #[error("it can't be read: {0}")]
+    Sql(#[from] sqlx::Error),
+    #[error("it is damaged: {0}")]
+    Damaged(String),
+    #[error("it was made by a newer marqueue (its schema is {found}, this program knows {known})")]
+    Newer { found: i64, known: i64 },
+    #[error("it is a database and none of marqueue's")]
+    Foreign,
+    /// What is in the log can't be read without writing, and without it the file is an old one.
+    #[error("its log waits to be read in by a start of the daemon")]
+    LogAlone,
+}
+
+/// Reads all of the database and writes nothing, whether or not a daemon is at work. None where there is no file, or an
+/// empty one.
+///
+/// # Errors
+/// [`Unexamined`]
+pub async fn inspect(path: &Path) -> Result<Option<InspectionReport>, InspectError> {
+    if size(path) == 0 {
+        return Ok(None);
+    }
+    let path = &resolve_path(path).map_err(sqlx::Error::from)?;
+    let options = if DatabaseFiles::with_suffix(path, "-shm").exists() {
+        let path = percent_encode(path.as_os_str().as_encoded_bytes(), NON_ALPHANUMERIC);
+        reading(Path::new(&format!("file:{path}?readonly_shm=1")))
+    } else if size(&DatabaseFiles::with_suffix(path, "-wal")) == 0 {
+        reading(path).immutable(true)
+    } else {
+        return Err(InspectError::LogAlone);
+    };
+    let mut conn = options.connect().await?;
+    let found = read_report(&mut conn).await;
+    conn.close().await?;
+    found.map(Some)
+}
+
+async fn read_report(conn: &mut SqliteConnection) -> Result<InspectionReport, InspectError> {
+    let known = schema::newest();
+    let schema = match schema::version_in(conn).await? {
+        None => return Err(InspectError::Foreign),
+        Some(found) if found > known => return Err(InspectError::Newer { found, known }),
+        Some(found) => found,
+    };
+    let said: Vec<String> = sqlx::query_scalar("PRAGMA quick_check(3)").fetch_all(&mut *conn).await?;
+    if said != ["ok"] {
+        return Err(InspectError::Damaged(said.join("; ")));
+    }
+    Ok(InspectionReport { schema, known, unended: unended_by_instance(conn).await? })
+}
+
+fn size(path: &Path) -> u64 {
+    fs::metadata(path).map_or(0, |file| file.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::path::PathBuf;
+
+    use super::*;
+    use crate::store::test_util::{add, leads, store};
+    use crate::store::{Store, options};
+
+    fn bytes(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+        let files = fs::read_dir(folder).unwrap().map(|file| file.unwrap().path());
+        files.map(|file| (file.clone(), fs::read(file).unwrap())).collect()
+    }
+
+    #[tokio::test]
+    async fn what_is_only_in_the_log_is_seen_and_no_byte_is_changed() {
+        let store = store().await;
+        for _ in 0..3 {
+            add(&store, leads(), 1).await;
+        }
+        let path = store.path();
+        let folder = path.parent().unwrap();
+        let before = bytes(folder);
+        let found = inspect(&path).await.unwrap().unwrap();
+        assert_eq!((found.schema, &found.unended[..]), (found.known, &[("default".to_owned(), 3)][..]));
+        // Within one process SQLite has one index for all connections, and the store's may write it.
+        let but_index = |mut files: BTreeMap<PathBuf, Vec<u8>>| {
+            files.retain(|name, _| !name.as_os_str().as_encoded_bytes().ends_with(b"-shm"));
+            files
+        };
+        assert!(but_index(bytes(folder)) == but_index(before.clone()), "something was written beside a daemon at work");
+
+        // As a kill leaves it: the log and its index, and nobody who holds them.
+        let killed = tempfile::tempdir().unwrap();
+        for (file, content) in before {
+            fs::write(killed.path().join(file.file_name().unwrap()), content).unwrap();
+        }
+        let path = killed.path().join(path.file_name().unwrap());
+        let before = bytes(killed.path());
+        assert_eq!(inspect(&path).await.unwrap().unwrap().unended, [("default".to_owned(), 3)]);
+        assert!(bytes(killed.path()) == before, "something was written beside what a kill left");
+
+        let mut index = path.clone().into_os_string();
+        index.push("-shm");
+        fs::remove_file(&index).unwrap();
+        assert!(matches!(inspect(&path).await, Err(InspectError::LogAlone)));
+        assert!(!Path::new(&index).exists());
+    }
+
+    #[tokio::test]
+    async fn a_database_that_is_closed_is_read_as_it_lies() {
+        let folder = tempfile::tempdir().unwrap();
+        // A name that means something in a URI.
+        let path = folder.path().join("q 1?%.db");
+        assert_eq!(inspect(&path).await.unwrap(), None);
+        let store = store().await;
+        add(&store, leads(), 1).await;
+        std::io::copy(&mut store.backup().await.unwrap().file, &mut fs::File::create(&path).unwrap()).unwrap();
+        let before = bytes(folder.path());
+        assert_eq!(inspect(&path).await.unwrap().unwrap().unended.len(), 1);
+        assert!(bytes(folder.path()) == before);
+    }
+
+    #[tokio::test]
+    async fn what_no_daemon_could_work_with_is_told_apart() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("q.db");
+        Store::open(&path).await.unwrap().close().await;
+        let mut conn = options(&path).connect().await.unwrap();
+        sqlx::query("INSERT INTO _sqlx_migrations VALUES (9999, 'later', 0, 1, x'00', 0)")
+            .execute(&mut conn)
+            .await
+            .unwrap();
+        conn.close().await.unwrap();
+        assert!(matches!(inspect(&path).await, Err(InspectError::Newer { found: 9999, .. })));
+
+        let other = folder.path().join("other.db");
+        let mut conn = options(&other).create_if_missing(true).connect().await.unwrap();
+        sqlx::query("CREATE TABLE theirs (x)").execute(&mut conn).await.unwrap();
+        conn.close().await.unwrap();
+        assert!(matches!(inspect(&other).await, Err(InspectError::Foreign)));
+
+        fs::write(&other, "no database at all, whatever its name may say ".repeat(300)).unwrap();
+        assert!(matches!(inspect(&other).await, Err(InspectError::Sql(_))));
+    }
+
+    #[tokio::test]
+    async fn damage_is_found() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("q.db");
+        let store = Store::open(&path).await.unwrap();
+        for _ in 0..200 {
+            add(&store, leads(), 2).await;
+        }
+        store.close().await;
+        drop(store);
+        let mut file = fs::read(&path).unwrap();
+        let pages = file.len() / 8192;
+        for page in file.chunks_mut(8192).skip(pages / 2) {
+            page[..64].fill(0xff);
+        }
+        fs::write(&path, file).unwrap();
+        assert!(matches!(inspect(&path).await, Err(InspectError::Damaged(_) | InspectError::Sql(_))));
+    }
+}

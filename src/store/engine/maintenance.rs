@@ -1,0 +1,129 @@
+//! How large is the database, and how does it get smaller? The log is emptied, and free pages are given back.
+//!
+//! `secure_delete` writes zeros over what is deleted, and the log has the pages as they were until it is overwritten. So
+//! what was erased is in no file only when the log was emptied too.
+
+use sqlx::sqlite::SqliteConnectOptions;
+use sqlx::{ConnectOptions, Connection, Row};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::store::error::StoreError;
+use crate::store::{Store, options};
+
+/// Bytes of the database's files, and of the pages in them that nothing stands in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DatabaseSize {
+    pub database: u64,
+    pub log: u64,
+    pub free: u64,
+}
+
+impl Store {
+    /// The one file, as [`Store::open`] was told.
+    pub fn path(&self) -> PathBuf {
+        self.readers().connect_options().get_filename().to_owned()
+    }
+
+    pub async fn database_size(&self) -> Result<DatabaseSize, StoreError> {
+        let path = self.path();
+        let mut log = path.clone().into_os_string();
+        log.push("-wal");
+        let size = |path: PathBuf| std::fs::metadata(path).map_or(0, |file| file.len());
+        let free: i64 = sqlx::query_scalar(
+            "SELECT (SELECT freelist_count FROM pragma_freelist_count) * (SELECT page_size FROM pragma_page_size)",
+        )
+        .fetch_one(self.readers())
+        .await?;
+        Ok(DatabaseSize { database: size(path), log: size(log.into()), free: free.cast_unsigned() })
+    }
+
+    /// Writes all of the log into the database and makes it empty. False if a reader or a writer was in the way: then it
+    /// is to be tried again. A connection of its own does it, which hardly waits, so that nobody waits for it.
+    pub async fn truncate_wal(&self) -> Result<bool, StoreError> {
+        match checkpoint_truncate(with_short_busy_timeout(options(&self.path()))).await {
+            Err(error) if is_busy(&error) => Ok(false),
+            done => Ok(done?),
+        }
+    }
+
+    /// Gives at most `pages` free pages back to the disk, and says how many are left.
+    pub async fn incremental_vacuum(&self, pages: u32) -> Result<u64, StoreError> {
+        self.shared
+            .writer
+            .write(move |w| {
+                Box::pin(async move {
+                    // A pragma takes no bound value; this one is a number of ours.
+                    let sql = sqlx::AssertSqlSafe(format!("PRAGMA incremental_vacuum({pages})"));
+                    sqlx::query(sql).fetch_all(&mut *w.conn).await?;
+                    let left: i64 = sqlx::query_scalar("PRAGMA freelist_count").fetch_one(&mut *w.conn).await?;
+                    Ok(left.cast_unsigned())
+                })
+            })
+            .await
+    }
+}
+
+/// How long the emptying waits for its turn; for as long it may hold the writer up.
+const BUSY_TIMEOUT: Duration = Duration::from_millis(50);
+
+fn with_short_busy_timeout(options: SqliteConnectOptions) -> SqliteConnectOptions {
+    options.create_if_missing(false).busy_timeout(BUSY_TIMEOUT)
+}
+
+async fn checkpoint_truncate(options: SqliteConnectOptions) -> Result<bool, sqlx::Error> {
+    let mut conn = options.connect().await?;
+    // The bulk first, in a way that holds no writer up.
+    sqlx::query("PRAGMA wal_checkpoint(PASSIVE)").fetch_one(&mut conn).await?;
+    let busy: i64 = sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)").fetch_one(&mut conn).await?.try_get(0)?;
+    conn.close().await?;
+    Ok(busy == 0)
+}
+
+fn is_busy(error: &sqlx::Error) -> bool {
+    const SQLITE_BUSY: &str = "5";
+    error.as_database_error().and_then(|error| error.code()).is_some_and(|code| code == SQLITE_BUSY)
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::store::test_util::{add, leads, store};
+
+    #[tokio::test]
+    async fn the_log_is_emptied_unless_somebody_reads_in_it() {
+        let store = store().await;
+        add(&store, leads(), 1).await;
+        assert!(store.database_size().await.unwrap().log > 0);
+        let mut reader = store.readers().begin().await.unwrap();
+        sqlx::query("SELECT count(*) FROM job").fetch_one(&mut *reader).await.unwrap();
+        add(&store, leads(), 1).await;
+        assert!(!store.truncate_wal().await.unwrap());
+        assert!(store.database_size().await.unwrap().log > 0);
+        drop(reader);
+        // A dropped transaction is rolled back by its connection's thread in its own time.
+        while !store.truncate_wal().await.unwrap() {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(store.database_size().await.unwrap().log, 0);
+        assert_eq!(store.jobs(None, 9, None).await.unwrap().len(), 2);
+    }
+
+    #[tokio::test]
+    async fn free_pages_are_given_back_a_few_at_a_time() {
+        let store = store().await;
+        let id = add(&store, leads(), 1).await;
+        let noise: Vec<u8> = (0..200_000_u32).flat_map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes()).collect();
+        store
+            .insert_chunk(id, crate::store::tables::chunks::CompressedChunk::compress(1_000_000, &noise).unwrap())
+            .await
+            .unwrap();
+        store.cancel(id, crate::clock::from_ms(2_000)).await.unwrap();
+        store.erase(id, "test", crate::clock::from_ms(3_000)).await.unwrap();
+        let free = store.database_size().await.unwrap().free;
+        assert!(free > 10 * 8192, "{free}");
+        let left = store.incremental_vacuum(4).await.unwrap();
+        assert_eq!(left, free / 8192 - 4);
+        while store.incremental_vacuum(64).await.unwrap() > 0 {}
+        assert_eq!(store.database_size().await.unwrap().free, 0);
+    }
+}

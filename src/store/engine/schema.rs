@@ -1,0 +1,68 @@
+//! Which migrations are there? Their texts are part of the program.
+
+use std::borrow::Cow;
+use std::path::Path;
+
+use sqlx::migrate::{Migration, MigrationType, Migrator};
+use sqlx::{ConnectOptions, Connection, SqlSafeStr, SqliteConnection};
+
+/// Version, name, text. A released migration is never changed: a checksum in the database would refuse it.
+const MIGRATIONS: &[(i64, &str, &str)] = &[
+    (1, "queue", include_str!("../../../migrations/0001_queue.sql")),
+    (2, "lost answers and pauses", include_str!("../../../migrations/0002_lost_answers_and_pauses.sql")),
+    (3, "sources", include_str!("../../../migrations/0003_sources.sql")),
+    (4, "retention", include_str!("../../../migrations/0004_retention.sql")),
+    (5, "refused questions", include_str!("../../../migrations/0005_refused_questions.sql")),
+    (6, "outages", include_str!("../../../migrations/0006_outages.sql")),
+    (7, "call uptimes", include_str!("../../../migrations/0007_call_uptimes.sql")),
+    (8, "stuck imports", include_str!("../../../migrations/0008_stuck_imports.sql")),
+    (11, "api tokens", include_str!("../../../migrations/0011_api_tokens.sql")),
+];
+
+pub(crate) fn migrator() -> Migrator {
+    migrator_to(i64::MAX)
+}
+
+/// As a program of that version had it.
+fn migrator_to(newest: i64) -> Migrator {
+    Migrator::with_migrations(
+        MIGRATIONS
+            .iter()
+            .filter(|&&(version, ..)| version <= newest)
+            .map(|&(version, name, sql)| {
+                Migration::new(version, Cow::Borrowed(name), MigrationType::Simple, sql.into_sql_str(), false)
+            })
+            .collect(),
+    )
+}
+
+/// The version that this program brings a database to.
+pub(crate) fn newest() -> i64 {
+    MIGRATIONS.iter().map(|&(version, ..)| version).max().unwrap_or(0)
+}
+
+/// The version of the database that is there; none where there is no file, or an empty one.
+pub(crate) async fn version_of(path: &Path) -> Result<Option<i64>, sqlx::Error> {
+    if std::fs::metadata(path).map_or(0, |file| file.len()) == 0 {
+        return Ok(None);
+    }
+    let mut connection = crate::store::reading(path).connect().await?;
+    let version = version_in(&mut connection).await?;
+    connection.close().await?;
+    Ok(version)
+}
+
+/// The version of the database that `connection` reads; none where it is not one of ours.
+pub(crate) async fn version_in(connection: &mut SqliteConnection) -> Result<Option<i64>, sqlx::Error> {
+    let migrated: bool =
+        sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE name = '_sqlx_migrations')")
+            .fetch_one(&mut *connection)
+            .await?;
+    match migrated {
+        true => sqlx::query_scalar("SELECT max(version) FROM _sqlx_migrations").fetch_one(connection).await,
+        false => Ok(None),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,122 @@
+//! Access tokens that the API has given, by their hashes.
+
+use jiff::Timestamp;
+use sqlx::Row;
+use sqlx::sqlite::SqliteRow;
+
+use crate::clock::from_ms;
+use crate::store::Store;
+use crate::store::error::StoreError;
+
+/// A token without the token.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredToken {
+    pub token_sha256: [u8; 32],
+    /// Empty for whoever may use the socket.
+    pub client_id: String,
+    /// A hash of the client's secret, under the token as its key.
+    pub secret_check: [u8; 32],
+    pub issued_at: Timestamp,
+}
+
+impl StoredToken {
+    fn of_row(row: &SqliteRow) -> Result<StoredToken, sqlx::Error> {
+        let hash = |column| {
+            let bytes: Vec<u8> = row.try_get(column)?;
+            bytes.try_into().map_err(|_| sqlx::Error::Decode(format!("{column} has not 32 bytes").into()))
+        };
+        Ok(StoredToken {
+            token_sha256: hash("token_sha256")?,
+            client_id: row.try_get("client_id")?,
+            secret_check: hash("secret_check")?,
+            issued_at: from_ms(row.try_get("issued_at")?),
+        })
+    }
+}
+
+impl Store {
+    /// All tokens that are kept, those that have expired too.
+    ///
+    /// # Errors
+    /// What keeps the database from being read.
+    pub async fn api_tokens(&self) -> Result<Vec<StoredToken>, StoreError> {
+        let rows = sqlx::query("SELECT token_sha256, client_id, secret_check, issued_at FROM api_token")
+            .fetch_all(self.readers())
+            .await?;
+        Ok(rows.iter().map(StoredToken::of_row).collect::<Result<_, _>>()?)
+    }
+
+    /// Keeps a token, and drops those that were given before `drop_before`.
+    ///
+    /// # Errors
+    /// What keeps the database from being written.
+    pub async fn insert_api_token(&self, token: StoredToken, drop_before: Timestamp) -> Result<(), StoreError> {
+        self.shared
+            .writer
+            .write(move |w| {
+                Box::pin(async move {
+                    sqlx::query("DELETE FROM api_token WHERE issued_at < ?")
+                        .bind(drop_before.as_millisecond())
+                        .execute(&mut *w.conn)
+                        .await?;
+                    sqlx::query(
+                        "INSERT OR IGNORE INTO api_token (token_sha256, client_id, secret_check, issued_at)
+                         VALUES (?, ?, ?, ?)",
+                    )
+                    .bind(token.token_sha256.as_slice())
+                    .bind(token.client_id)
+                    .bind(token.secret_check.as_slice())
+                    .bind(token.issued_at.as_millisecond())
+                    .execute(&mut *w.conn)
+                    .await?;
+                    Ok(())
+                })
+            })
+            .await
+    }
+
+    /// Drops the tokens with these hashes.
+    ///
+    /// # Errors
+    /// What keeps the database from being written.
+    pub async fn delete_api_tokens(&self, hashes: Vec<[u8; 32]>) -> Result<(), StoreError> {
+        self.shared
+            .writer
+            .write(move |w| {
+                Box::pin(async move {
+                    for hash in hashes {
+                        sqlx::query("DELETE FROM api_token WHERE token_sha256 = ?")
+                            .bind(hash.to_vec())
+                            .execute(&mut *w.conn)
+                            .await?;
+                    }
+                    Ok(())
+                })
+            })
+            .await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn tokens_are_kept_until_they_are_old_or_dropped() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(&folder.path().join("q.db")).await.unwrap();
+        let token = |n: u8, at| StoredToken {
+            token_sha256: [n; 32],
+            client_id: format!("client-{n}"),
+            secret_check: [n + 1; 32],
+            issued_at: from_ms(at),
+        };
+        for (n, at) in [(1, 1_000), (2, 2_000), (2, 2_000), (3, 3_000)] {
+            store.insert_api_token(token(n, at), from_ms(0)).await.unwrap();
+        }
+        assert_eq!(store.api_tokens().await.unwrap(), [token(1, 1_000), token(2, 2_000), token(3, 3_000)]);
+        store.insert_api_token(token(4, 4_000), from_ms(2_000)).await.unwrap();
+        store.delete_api_tokens(vec![[3; 32], [9; 32]]).await.unwrap();
+        assert_eq!(store.api_tokens().await.unwrap(), [token(2, 2_000), token(4, 4_000)]);
+    }
+}

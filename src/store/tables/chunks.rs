@@ -1,0 +1,249 @@
+//! How are files kept? In compressed pieces of one size, so that neither memory nor a transaction grows with a file.
+
+use sqlx::Row;
+
+use crate::domain::{BatchKey, JobId};
+use crate::store::Store;
+use crate::store::engine::writer::StoreTx;
+use crate::store::error::StoreError;
+
+/// Bytes of a file in one piece, before compression; the last piece of a file may have fewer. A piece is what a
+/// streaming reader or writer holds in memory, and what one small transaction writes.
+pub const CHUNK_BYTES: usize = 256 * 1024;
+
+/// Fast, and already near what customer lists allow.
+const ZSTD_LEVEL: i32 = 1;
+
+/// Which of the files of a job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum FileKind {
+    /// The file as it was dropped in. Its part is 0.
+    File,
+    /// Marketo's failure file of one batch.
+    Failures,
+    /// Marketo's warning file of one batch.
+    Warnings,
+}
+
+impl FileKind {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            FileKind::File => "file",
+            FileKind::Failures => "failures",
+            FileKind::Warnings => "warnings",
+        }
+    }
+}
+
+/// One compressed piece, ready to be written.
+pub struct CompressedChunk {
+    pub(crate) from: u64,
+    pub(crate) bytes: usize,
+    pub(crate) data: Vec<u8>,
+}
+
+impl CompressedChunk {
+    /// Compresses the piece of a file that begins at byte `from`.
+    ///
+    /// # Errors
+    /// What zstd reports, which is a lack of memory.
+    pub fn compress(from: u64, bytes: &[u8]) -> std::io::Result<CompressedChunk> {
+        let mut compressor = zstd::bulk::Compressor::new(ZSTD_LEVEL)?;
+        // SQLite does not notice a page of content that was overwritten, and other rows than those that were dropped in
+        // must never reach Marketo.
+        compressor.include_checksum(true)?;
+        Ok(CompressedChunk { from, bytes: bytes.len(), data: compressor.compress(bytes)? })
+    }
+}
+
+async fn insert(
+    w: &mut StoreTx<'_>,
+    job: JobId,
+    kind: FileKind,
+    part: u32,
+    piece: CompressedChunk,
+) -> Result<(), StoreError> {
+    let bytes = piece.data.len() as u64;
+    match kind {
+        FileKind::File => w.room.reserve_for_file(bytes)?,
+        FileKind::Failures | FileKind::Warnings => w.room.reserve_for_report(bytes)?,
+    }
+    sqlx::query("INSERT INTO chunk (job_id, kind, part, byte_from, bytes, packed) VALUES (?, ?, ?, ?, ?, ?)")
+        .bind(job.0)
+        .bind(kind.as_str())
+        .bind(part)
+        .bind(piece.from.cast_signed())
+        .bind(i64::try_from(piece.bytes).unwrap_or(i64::MAX))
+        .bind(piece.data)
+        .execute(&mut *w.conn)
+        .await?;
+    Ok(())
+}
+
+impl Store {
+    /// Keeps a piece of a file that is still streaming in.
+    pub async fn insert_chunk(&self, job: JobId, piece: CompressedChunk) -> Result<(), StoreError> {
+        self.shared.writer.write(move |w| Box::pin(insert(w, job, FileKind::File, 0, piece))).await
+    }
+
+    /// Keeps a piece of a batch's failure or warning file that is being fetched.
+    pub async fn insert_report_chunk(
+        &self,
+        key: BatchKey,
+        kind: FileKind,
+        piece: CompressedChunk,
+    ) -> Result<(), StoreError> {
+        self.shared.writer.write(move |w| Box::pin(insert(w, key.job, kind, key.part, piece))).await
+    }
+
+    /// Forgets what was fetched of a batch's file: a fetch that broke off begins again.
+    pub async fn delete_report(&self, key: BatchKey, kind: FileKind) -> Result<(), StoreError> {
+        self.shared
+            .writer
+            .write(move |w| {
+                Box::pin(async move {
+                    sqlx::query("DELETE FROM chunk WHERE job_id = ? AND kind = ? AND part = ?")
+                        .bind(key.job.0)
+                        .bind(kind.as_str())
+                        .bind(key.part)
+                        .execute(&mut *w.conn)
+                        .await?;
+                    Ok(())
+                })
+            })
+            .await
+    }
+
+    /// A reader of the bytes `from..to` of a file; `part` is 0 for the file dropped in.
+    pub fn content(&self, job: JobId, kind: FileKind, part: u32, from: u64, to: u64) -> ContentReader {
+        ContentReader { store: self.clone(), job, kind, part, at: from, to }
+    }
+}
+
+/// Reads a span of a stored file piece by piece. Between two pieces it holds nothing of the database, so a slow
+/// receiver keeps no old snapshot alive.
+pub struct ContentReader {
+    store: Store,
+    job: JobId,
+    kind: FileKind,
+    part: u32,
+    at: u64,
+    to: u64,
+}
+
+impl ContentReader {
+    /// The next bytes of the span; none at its end.
+    ///
+    /// # Errors
+    /// [`StoreError::Erased`] if the content has been erased, or what reading the database reports.
+    pub async fn next(&mut self) -> Result<Option<Vec<u8>>, StoreError> {
+        if self.at >= self.to {
+            return Ok(None);
+        }
+        let (from, mut piece) = self.store.read(self.read_chunk()).await?;
+        let end = self.to.min(from + piece.len() as u64);
+        if end <= self.at {
+            return Err(self.missing_error().await);
+        }
+        // Both lie within the piece, whose length is a usize.
+        piece.truncate((end - from) as usize);
+        piece.drain(..(self.at - from) as usize);
+        self.at = end;
+        Ok(Some(piece))
+    }
+
+    /// The piece that has the next byte, and where it begins.
+    async fn read_chunk(&self) -> Result<(u64, Vec<u8>), StoreError> {
+        let row = sqlx::query(
+            "SELECT byte_from, bytes, packed FROM chunk
+             WHERE job_id = ? AND kind = ? AND part = ? AND byte_from <= ? ORDER BY byte_from DESC LIMIT 1",
+        )
+        .bind(self.job.0)
+        .bind(self.kind.as_str())
+        .bind(self.part)
+        .bind(self.at.cast_signed())
+        .fetch_optional(self.store.readers())
+        .await?;
+        let Some(row) = row else { return Err(self.missing_error().await) };
+        let from = row.try_get::<i64, _>("byte_from")?.cast_unsigned();
+        let bytes = usize::try_from(row.try_get::<i64, _>("bytes")?).unwrap_or(0);
+        let damaged = |why: String| StoreError::Damaged(format!("the content of job {}: {why}", self.job));
+        let piece = zstd::bulk::decompress(row.try_get::<&[u8], _>("packed")?, bytes)
+            .map_err(|error| damaged(error.to_string()))?;
+        match piece.len() == bytes {
+            true => Ok((from, piece)),
+            false => Err(damaged("a piece has not the size that it had".into())),
+        }
+    }
+
+    /// Why there is nothing where something was.
+    async fn missing_error(&self) -> StoreError {
+        match self.store.job(self.job).await.and_then(|job| job.still_has(self.kind.into())) {
+            Err(erased) => erased,
+            Ok(()) => StoreError::Refused(format!("the content of job {} is no longer stored", self.job)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::test_util::{add, leads, store};
+
+    async fn read(mut content: ContentReader) -> Vec<u8> {
+        let mut all = Vec::new();
+        while let Some(piece) = content.next().await.unwrap() {
+            all.extend(piece);
+        }
+        all
+    }
+
+    #[tokio::test]
+    async fn any_span_of_a_file_in_pieces_reads_as_it_was_written() {
+        let store = store().await;
+        let key = BatchKey { job: add(&store, leads(), 1).await, part: 1 };
+        let bytes: Vec<u8> = (0..1000_u32).map(|n| (n % 251) as u8).collect();
+        for (n, piece) in bytes.chunks(300).enumerate() {
+            let piece = CompressedChunk::compress(n as u64 * 300, piece).unwrap();
+            store.insert_report_chunk(key, FileKind::Failures, piece).await.unwrap();
+        }
+        for (from, to) in [(0, 1000), (0, 1), (299, 301), (300, 600), (599, 1000), (700, 700)] {
+            let read = read(store.content(key.job, FileKind::Failures, 1, from, to)).await;
+            assert_eq!(read, bytes[from as usize..to as usize], "{from}..{to}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_byte_that_was_overwritten_is_noticed_wherever_it_stands() {
+        let store = store().await;
+        let id = add(&store, leads(), 1).await;
+        let whole: Vec<u8> = sqlx::query_scalar("SELECT packed FROM chunk").fetch_one(store.readers()).await.unwrap();
+        for at in 0..whole.len() {
+            let mut packed = whole.clone();
+            packed[at] ^= 0x41;
+            let write = store.shared.writer.write(move |w| {
+                Box::pin(async move {
+                    sqlx::query("UPDATE chunk SET packed = ?").bind(packed).execute(&mut *w.conn).await?;
+                    Ok(())
+                })
+            });
+            write.await.unwrap();
+            let read = store.content(id, FileKind::File, 0, 0, 8).next().await;
+            assert!(matches!(read, Err(StoreError::Damaged(_))), "byte {at}: {read:?}");
+        }
+        assert!(matches!(store.can_write().await, Err(StoreError::Damaged(_))), "no new file beside damaged ones");
+    }
+
+    #[tokio::test]
+    async fn content_that_is_gone_is_an_error_and_not_an_empty_file() {
+        let store = store().await;
+        let key = BatchKey { job: add(&store, leads(), 1).await, part: 1 };
+        store
+            .insert_report_chunk(key, FileKind::Warnings, CompressedChunk::compress(0, b"abc").unwrap())
+            .await
+            .unwrap();
+        store.delete_report(key, FileKind::Warnings).await.unwrap();
+        let error = store.content(key.job, FileKind::Warnings, 1, 0, 3).next().await.unwrap_err();
+        assert!(error.to_string().contains("no longer stored"), "{error}");
+    }
+}

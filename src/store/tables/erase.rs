@@ -1,0 +1,299 @@
+//! How is something erased? First it is marked, and from then on nobody reads it; then it goes a few pieces at a time, so
+//! that the writer is never held for long. What a death leaves half erased is listed, and the next pass goes on with it.
+
+use jiff::Timestamp;
+use sqlx::Row;
+
+use crate::domain::{JobId, JobState};
+use crate::store::engine::writer::StoreTx;
+use crate::store::error::StoreError;
+use crate::store::models::{ErasableData, Job};
+use crate::store::tables::chunks::FileKind;
+use crate::store::tables::jobs;
+use crate::store::tables::jobs::write_history;
+use crate::store::{ChangeEvent, Store};
+
+impl From<FileKind> for ErasableData {
+    fn from(kind: FileKind) -> ErasableData {
+        match kind {
+            FileKind::File => ErasableData::Content,
+            FileKind::Failures | FileKind::Warnings => ErasableData::Reports,
+        }
+    }
+}
+
+/// The most that one transaction erases: bytes as they are stored, and pieces.
+const BYTES_PER_TRANSACTION: i64 = 1 << 20;
+const CHUNKS_PER_TRANSACTION: u32 = 64;
+
+impl Job {
+    /// When `what` was erased, if it was.
+    pub fn erased_at(&self, what: ErasableData) -> Option<Timestamp> {
+        match what {
+            ErasableData::Content => self.content_erased_at,
+            ErasableData::Reports => self.reports_erased_at,
+        }
+    }
+
+    /// # Errors
+    /// [`StoreError::Erased`] where `what` was erased.
+    pub fn still_has(&self, what: ErasableData) -> Result<(), StoreError> {
+        match self.erased_at(what) {
+            None => Ok(()),
+            Some(at) => Err(StoreError::Erased { job: self.id, what, at }),
+        }
+    }
+
+    /// # Errors
+    /// [`StoreError::Refused`] if it has not ended: what is still to be sent is never erased.
+    pub fn can_be_erased(&self) -> Result<(), StoreError> {
+        if self.state.is_terminal() {
+            return Ok(());
+        }
+        let (id, state) = (self.id, self.state);
+        Err(StoreError::Refused(format!("job {id} is {state}: it can be erased when it has ended, or was cancelled")))
+    }
+}
+
+impl Store {
+    /// Erases the content and the reports of an ended job, for `reason`. On return no reader gets them and no piece of
+    /// them is in a row; [`Store::scrub`] then takes them out of the log.
+    ///
+    /// # Errors
+    /// [`StoreError::Refused`] if the job has not ended.
+    pub async fn erase(&self, id: JobId, reason: &'static str, now: Timestamp) -> Result<(), StoreError> {
+        self.shared
+            .writer
+            .write(move |w| {
+                Box::pin(async move {
+                    jobs::job(&mut *w.conn, id).await?.can_be_erased()?;
+                    for what in ErasableData::ALL {
+                        mark_erased(w, id, what, reason, now).await?;
+                    }
+                    Ok(())
+                })
+            })
+            .await?;
+        while self.erase_chunks(Some(id)).await? {}
+        Ok(())
+    }
+
+    /// Erases some of what is marked, of one job or of any. True while there is more.
+    pub async fn erase_chunks(&self, of: Option<JobId>) -> Result<bool, StoreError> {
+        self.shared.writer.write(move |w| Box::pin(erase_some(w, of))).await
+    }
+}
+
+/// From here on it counts as erased. False if it did already, or the job has not ended.
+pub(crate) async fn mark_erased(
+    w: &mut StoreTx<'_>,
+    id: JobId,
+    what: ErasableData,
+    reason: &str,
+    now: Timestamp,
+) -> Result<bool, StoreError> {
+    let sql = match what {
+        ErasableData::Content => {
+            "UPDATE job SET content_erased_at = ? WHERE id = ? AND finished_at IS NOT NULL AND content_erased_at IS NULL
+             RETURNING state"
+        }
+        ErasableData::Reports => {
+            "UPDATE job SET reports_erased_at = ? WHERE id = ? AND finished_at IS NOT NULL AND reports_erased_at IS NULL
+             RETURNING state"
+        }
+    };
+    let row = sqlx::query(sql).bind(now.as_millisecond()).bind(id.0).fetch_optional(&mut *w.conn).await?;
+    let Some(row) = row else { return Ok(false) };
+    let state: JobState = crate::store::tables::row_mapping::parse_column(&row, "state")?;
+    sqlx::query("INSERT OR IGNORE INTO erasing (job_id, what) VALUES (?, ?)")
+        .bind(id.0)
+        .bind(what.as_str())
+        .execute(&mut *w.conn)
+        .await?;
+    write_history(w, id, None, now, what.event(), state.as_str(), Some(reason), None).await?;
+    w.changes.push(ChangeEvent::Job(id));
+    Ok(true)
+}
+
+async fn erase_some(w: &mut StoreTx<'_>, of: Option<JobId>) -> Result<bool, StoreError> {
+    let (mut bytes, mut pieces) = (BYTES_PER_TRANSACTION, CHUNKS_PER_TRANSACTION);
+    while bytes > 0 && pieces > 0 {
+        let next = sqlx::query("SELECT job_id, what FROM erasing WHERE ?1 IS NULL OR job_id = ?1 LIMIT 1")
+            .bind(of.map(|id| id.0))
+            .fetch_optional(&mut *w.conn)
+            .await?;
+        let Some(next) = next else { return Ok(false) };
+        let (id, what): (i64, String) = (next.try_get("job_id")?, next.try_get("what")?);
+        // The length stands at the row's beginning: nothing of the piece is read for it.
+        let found = sqlx::query(
+            "SELECT rowid AS piece, length(packed) AS bytes FROM chunk
+             WHERE job_id = ? AND (kind = 'file') = (? = 'content') LIMIT ?",
+        )
+        .bind(id)
+        .bind(&what)
+        .bind(pieces)
+        .fetch_all(&mut *w.conn)
+        .await?;
+        if found.is_empty() {
+            sqlx::query("DELETE FROM erasing WHERE job_id = ? AND what = ?")
+                .bind(id)
+                .bind(&what)
+                .execute(&mut *w.conn)
+                .await?;
+            pieces -= 1;
+        }
+        for piece in found {
+            sqlx::query("DELETE FROM chunk WHERE rowid = ?")
+                .bind(piece.try_get::<i64, _>("piece")?)
+                .execute(&mut *w.conn)
+                .await?;
+            pieces -= 1;
+            bytes -= piece.try_get::<i64, _>("bytes")?;
+            if bytes <= 0 {
+                break;
+            }
+        }
+    }
+    Ok(true)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::from_ms;
+    use crate::domain::{BatchKey, Event};
+    use crate::store::tables::chunks::CompressedChunk;
+    use crate::store::tables::retention::EndedRange;
+    use crate::store::test_util::{add, leads, store};
+
+    fn ended(after: i64, until: i64) -> EndedRange {
+        EndedRange { after: from_ms(after), until: from_ms(until), given_up_until: from_ms(until) }
+    }
+
+    #[tokio::test]
+    async fn content_of_a_job_that_failed_by_its_attempts_has_a_time_of_its_own() {
+        let store = store().await;
+        let given_up = Event::AttemptsExhausted { reason: "given up after 8 attempts".into(), unconfirmed_until: None };
+        let mut ids = Vec::new();
+        for (end, event) in [(2_500, given_up), (2_600, Event::Rejected { reason: "1006".into() })] {
+            let id = add(&store, leads(), 1).await;
+            let key = BatchKey { job: id, part: 1 };
+            store.record_event(key, Event::UploadBegan, None, from_ms(end)).await.unwrap();
+            store.record_event(key, event, None, from_ms(end)).await.unwrap();
+            ids.push(id);
+        }
+        let waiting = async || store.find_exhausted_jobs("default", None).await.unwrap().first;
+        assert_eq!((waiting().await, store.find_exhausted_jobs("other", None).await.unwrap().jobs), (vec![ids[0]], 0));
+        assert_eq!(store.find_exhausted_jobs("default", Some("crm")).await.unwrap().jobs, 0, "it is not this client's");
+        let due = async |given_up_until| {
+            let ended = EndedRange { given_up_until: from_ms(given_up_until), ..ended(0, 3_000) };
+            (store.find_expired(ErasableData::Content, ended).await.unwrap().first, ended)
+        };
+        assert_eq!(due(2_499).await.0, [ids[1]]);
+        assert_eq!(due(2_500).await.0, ids);
+        let ended = due(2_499).await.1;
+        assert_eq!(store.mark_expired(ErasableData::Content, ended, "test", from_ms(9_000)).await.unwrap(), 1);
+        assert!(store.job(ids[0]).await.unwrap().is_content_kept());
+        store.retry(ids[0], from_ms(9_001)).await.unwrap();
+        assert_eq!(waiting().await, []);
+        assert!(!store.job(ids[0]).await.unwrap().is_content_kept());
+    }
+
+    #[tokio::test]
+    async fn only_jobs_that_ended_in_time_are_marked() {
+        let store = store().await;
+        for (end, erased) in
+            [(None, false), (Some(2_000), false), (Some(2_001), true), (Some(3_000), true), (Some(3_001), false)]
+        {
+            let id = add(&store, leads(), 1).await;
+            if let Some(end) = end {
+                store.cancel(id, from_ms(end)).await.unwrap();
+            }
+            store.mark_expired(ErasableData::Content, ended(2_000, 3_000), "test", from_ms(9_000)).await.unwrap();
+            assert_eq!(store.job(id).await.unwrap().content_erased_at.is_some(), erased, "{end:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_job_that_is_sent_again_is_not_erased_and_one_that_is_erased_is_not_sent_again() {
+        let store = store().await;
+        let (again, gone) = (add(&store, leads(), 1).await, add(&store, leads(), 1).await);
+        for id in [again, gone] {
+            store.cancel(id, from_ms(2_000)).await.unwrap();
+        }
+        store.retry(again, from_ms(3_000)).await.unwrap();
+        assert_eq!(
+            store.mark_expired(ErasableData::Content, ended(0, 9_000), "test", from_ms(9_000)).await.unwrap(),
+            1
+        );
+        assert!(store.job(again).await.unwrap().content_erased_at.is_none());
+        let error = store.retry(gone, from_ms(9_001)).await.unwrap_err();
+        assert_eq!(error.to_string(), format!("the content of job {gone} was erased at 1970-01-01T00:00:09Z"));
+        assert_eq!(store.job(gone).await.unwrap().finished_at, Some(from_ms(2_000)), "it was not touched");
+        let error = store.erase(again, "test", from_ms(9_002)).await.unwrap_err();
+        assert!(matches!(error, StoreError::Refused(_)), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_large_file_goes_in_steps_and_another_job_keeps_its_own() {
+        let store = store().await;
+        let (large, other) = (add(&store, leads(), 1).await, add(&store, leads(), 1).await);
+        let noise: Vec<u8> = (0..300_000_u32).flat_map(|n| (n.wrapping_mul(2_654_435_761)).to_le_bytes()).collect();
+        for n in 0..3 {
+            store.insert_chunk(large, CompressedChunk::compress(1_000_000 + n, &noise).unwrap()).await.unwrap();
+        }
+        for id in [large, other] {
+            store.cancel(id, from_ms(2_000)).await.unwrap();
+        }
+        store.mark_expired(ErasableData::Content, ended(0, 2_000), "test", from_ms(3_000)).await.unwrap();
+        let mut steps = 1;
+        while store.erase_chunks(Some(large)).await.unwrap() {
+            steps += 1;
+        }
+        assert!(steps > 2, "{steps}");
+        let left = async || {
+            sqlx::query_scalar::<_, i64>("SELECT count(*) FROM chunk").fetch_one(store.readers()).await.unwrap()
+        };
+        assert_eq!(left().await, 1);
+        while store.erase_chunks(None).await.unwrap() {}
+        assert_eq!(left().await, 0);
+    }
+
+    #[tokio::test]
+    async fn a_record_stays_while_something_of_it_still_counts() {
+        let store = store().await;
+        let id = add(&store, leads(), 1).await;
+        store.cancel(id, from_ms(2_000)).await.unwrap();
+        let dropped = async |now| store.delete_expired_records(ended(0, 5_000), from_ms(now)).await.unwrap().0;
+        assert_eq!(dropped(9_000).await, 0, "its content is stored");
+        store.erase(id, "test", from_ms(3_000)).await.unwrap();
+        let ghost = async |sql| {
+            store
+                .shared
+                .writer
+                .write(move |w| Box::pin(async move { Ok(sqlx::query(sql).execute(&mut *w.conn).await.map(drop)?) }))
+                .await
+                .unwrap();
+        };
+        ghost("UPDATE batch SET ghost_until = 9001, ghosts = 1").await;
+        assert_eq!(dropped(9_000).await, 0, "an import of it may be there");
+        ghost("INSERT INTO notice (job_id, owed_at, next_at) VALUES (1, 0, 0)").await;
+        assert_eq!(dropped(9_001).await, 0, "somebody is to be told of it");
+        ghost("DELETE FROM notice").await;
+        assert_eq!(dropped(9_001).await, 1);
+        assert!(matches!(store.job(id).await, Err(StoreError::NoJob(_))));
+        assert_eq!(add(&store, leads(), 1).await, JobId(id.0 + 1), "no number is given twice");
+    }
+
+    #[tokio::test]
+    async fn a_retry_after_the_reports_were_erased_makes_place_for_new_ones() {
+        let store = store().await;
+        let id = add(&store, leads(), 1).await;
+        store.cancel(id, from_ms(2_000)).await.unwrap();
+        store.mark_expired(ErasableData::Reports, ended(0, 2_000), "test", from_ms(3_000)).await.unwrap();
+        assert_eq!(store.job(id).await.unwrap().reports_erased_at, Some(from_ms(3_000)));
+        store.retry(id, from_ms(4_000)).await.unwrap();
+        assert_eq!(store.job(id).await.unwrap().reports_erased_at, None);
+        assert!(!store.erase_chunks(Some(id)).await.unwrap());
+    }
+}

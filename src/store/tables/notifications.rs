@@ -1,0 +1,173 @@
+//! Who is still to be told of which job's end? One line for each, written with the end itself, gone when it was told.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use sqlx::Row;
+
+use crate::clock::{after, from_ms};
+use crate::domain::JobId;
+use crate::store::Store;
+use crate::store::engine::writer::StoreTx;
+use crate::store::error::StoreError;
+
+/// An end that is still to be told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PendingNotification {
+    pub job: JobId,
+    /// When it ended: a job that is sent again ends again.
+    pub enqueued_at: Timestamp,
+    /// How often it was tried in vain.
+    pub attempts: u32,
+}
+
+impl Store {
+    /// Whether ends are owed to somebody from now on. Where they are not, those that are owed are let go.
+    pub async fn enable_notifications(&self, wanted: bool) -> Result<(), StoreError> {
+        self.shared
+            .writer
+            .write(move |w| {
+                Box::pin(async move {
+                    if wanted {
+                        sqlx::query("INSERT OR IGNORE INTO notify (id) VALUES (1)").execute(&mut *w.conn).await?;
+                    } else {
+                        sqlx::query("DELETE FROM notify").execute(&mut *w.conn).await?;
+                        sqlx::query("DELETE FROM notice").execute(&mut *w.conn).await?;
+                    }
+                    Ok(())
+                })
+            })
+            .await
+    }
+
+    /// Those to try at `now`, and when to look again. A pause that seems longer than `longest` began before the clock was
+    /// set back, and is over.
+    pub async fn due_notifications(
+        &self,
+        now: Timestamp,
+        longest: Duration,
+        limit: u32,
+    ) -> Result<(Vec<PendingNotification>, Option<Timestamp>), StoreError> {
+        let (from, to) = (now.as_millisecond(), after(now, longest).as_millisecond());
+        let mut snapshot = self.readers().begin().await?;
+        let rows = sqlx::query(
+            "SELECT job_id, owed_at, attempts FROM notice WHERE next_at <= ? OR next_at > ? ORDER BY next_at LIMIT ?",
+        )
+        .bind(from)
+        .bind(to)
+        .bind(limit)
+        .fetch_all(&mut *snapshot)
+        .await?;
+        let next: Option<i64> =
+            sqlx::query_scalar("SELECT min(next_at) FROM notice WHERE next_at > ? AND next_at <= ?")
+                .bind(from)
+                .bind(to)
+                .fetch_one(&mut *snapshot)
+                .await?;
+        let read = |row: &sqlx::sqlite::SqliteRow| {
+            let job = JobId(row.try_get("job_id")?);
+            Ok(PendingNotification {
+                job,
+                enqueued_at: from_ms(row.try_get("owed_at")?),
+                attempts: row.try_get("attempts")?,
+            })
+        };
+        Ok((rows.iter().map(read).collect::<Result<_, sqlx::Error>>()?, next.map(from_ms)))
+    }
+
+    /// It was told, or is given up. One that has come to be owed anew meanwhile stays.
+    pub async fn notification_delivered(&self, notice: PendingNotification) -> Result<(), StoreError> {
+        self.shared
+            .writer
+            .write(move |w| {
+                Box::pin(async move {
+                    sqlx::query("DELETE FROM notice WHERE job_id = ? AND owed_at = ?")
+                        .bind(notice.job.0)
+                        .bind(notice.enqueued_at.as_millisecond())
+                        .execute(&mut *w.conn)
+                        .await?;
+                    Ok(())
+                })
+            })
+            .await
+    }
+
+    /// It could not be told, and is tried again at `next_at`.
+    pub async fn notification_failed(&self, notice: PendingNotification, next_at: Timestamp) -> Result<(), StoreError> {
+        self.shared
+            .writer
+            .write(move |w| {
+                Box::pin(async move {
+                    sqlx::query(
+                        "UPDATE notice SET attempts = attempts + 1, next_at = ? WHERE job_id = ? AND owed_at = ?",
+                    )
+                    .bind(next_at.as_millisecond())
+                    .bind(notice.job.0)
+                    .bind(notice.enqueued_at.as_millisecond())
+                    .execute(&mut *w.conn)
+                    .await?;
+                    Ok(())
+                })
+            })
+            .await
+    }
+
+    /// How many ends are still to be told.
+    pub async fn pending_notifications(&self) -> Result<u64, StoreError> {
+        let owed: i64 = sqlx::query_scalar("SELECT count(*) FROM notice").fetch_one(self.readers()).await?;
+        Ok(owed.cast_unsigned())
+    }
+}
+
+/// Where somebody is to be told of ends, this one is owed from now on.
+pub(crate) async fn enqueue(w: &mut StoreTx<'_>, id: JobId, now: Timestamp) -> Result<(), StoreError> {
+    sqlx::query("INSERT OR REPLACE INTO notice (job_id, owed_at, attempts, next_at) SELECT ?1, ?2, 0, ?2 FROM notify")
+        .bind(id.0)
+        .bind(now.as_millisecond())
+        .execute(&mut *w.conn)
+        .await?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::test_util::{add, leads, store};
+
+    const HOUR: Duration = Duration::from_secs(3600);
+
+    #[tokio::test]
+    async fn an_end_is_owed_from_its_own_transaction_on_where_somebody_wants_to_hear_of_it() {
+        let store = store().await;
+        let due = async |now| store.due_notifications(from_ms(now), HOUR, 9).await.unwrap();
+        let unwanted = add(&store, leads(), 1).await;
+        store.cancel(unwanted, from_ms(1_000)).await.unwrap();
+        store.enable_notifications(true).await.unwrap();
+        assert_eq!(due(2_000).await, (vec![], None));
+        let id = add(&store, leads(), 1).await;
+        store.cancel(id, from_ms(2_000)).await.unwrap();
+        let notice = PendingNotification { job: id, enqueued_at: from_ms(2_000), attempts: 0 };
+        assert_eq!(due(2_000).await, (vec![notice], None));
+        store.notification_failed(notice, from_ms(5_000)).await.unwrap();
+        assert_eq!(due(3_000).await, (vec![], Some(from_ms(5_000))));
+        assert_eq!(due(5_000).await.0, [PendingNotification { attempts: 1, ..notice }]);
+        assert_eq!(due(-9_000_000).await.0.len(), 1, "the clock was set back");
+        store.notification_delivered(notice).await.unwrap();
+        assert_eq!(store.pending_notifications().await.unwrap(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_job_that_ends_again_is_owed_again_and_an_old_answer_does_not_take_that_back() {
+        let store = store().await;
+        store.enable_notifications(true).await.unwrap();
+        let id = add(&store, leads(), 1).await;
+        store.cancel(id, from_ms(2_000)).await.unwrap();
+        let (first, _) = store.due_notifications(from_ms(2_000), HOUR, 9).await.unwrap();
+        store.retry(id, from_ms(3_000)).await.unwrap();
+        store.cancel(id, from_ms(4_000)).await.unwrap();
+        store.notification_delivered(first[0]).await.unwrap();
+        assert_eq!(store.pending_notifications().await.unwrap(), 1);
+        store.enable_notifications(false).await.unwrap();
+        assert_eq!(store.pending_notifications().await.unwrap(), 0);
+    }
+}

@@ -1,0 +1,523 @@
+//! What does the scheduler look at? All of an instance that can matter to its next step, read in one go.
+//!
+//! The statements here only leave out what can't be chosen; what is chosen, [`crate::scheduler`] decides.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use sqlx::{Row, SqliteConnection};
+
+use crate::clock::{after, from_ms};
+use crate::domain::instance::InstanceState;
+use crate::domain::{BatchKey, BatchState, JobId};
+use crate::store::Store;
+use crate::store::error::StoreError;
+use crate::store::models::Job;
+use crate::store::tables::instances::instance;
+use crate::store::tables::row_mapping::{optional_size_column, parse_column, size_column, time_column};
+
+/// The most pending batches that a snapshot holds.
+///
+/// A plan starts at most ten uploads. Of the first twenty jobs in the order of priority and age at most ten have
+/// batches in flight, so the ten that are next in fair order are always among them; each brings at most ten batches.
+const MAX_CANDIDATES: u32 = 200;
+
+/// Of how many ended imports the pace is taken, and among how many of the last ones they are looked for: imports of a
+/// few rows are over before anybody sees them importing, and a year of those is not to be read at each look.
+const RECENT_IMPORTS: u32 = 20;
+const RECENT_IMPORTS_SEARCHED: u32 = 1_000;
+
+/// An instance, its batches in flight, and those pending batches that may be next.
+#[derive(Clone, Debug, Default)]
+pub struct Snapshot {
+    pub instance: InstanceState,
+    /// Batches that are `uploading`, `queued`, `importing`, `collecting` or `held`.
+    pub in_flight: Vec<InFlightBatch>,
+    /// Pending batches that may go now, by priority and age.
+    pub candidates: Vec<PendingBatch>,
+    /// Batches of other instances that hold slots at the same Marketo.
+    pub in_flight_elsewhere: u32,
+    /// Until when each import counts that a lost answer may have left behind, or that an operator gave up, those of such
+    /// other instances included. Those of complete batches are left out: the import that was lost stood before theirs.
+    pub unconfirmed_until: Vec<Timestamp>,
+    /// Static lists that another integration's import fills (1019), and when each is tried again.
+    pub busy_lists: Vec<(i64, Timestamp)>,
+    /// When the next pending batch may go that may not yet.
+    pub next_due: Option<Timestamp>,
+    /// Some batch waits to be uploaded, now or later, that need not wait for its group.
+    pub has_untried_batch: bool,
+    /// Rows of the imports that ended last and how long each was seen importing.
+    pub recent_durations: Vec<(u64, Duration)>,
+}
+
+/// A batch in flight.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InFlightBatch {
+    pub key: BatchKey,
+    pub state: BatchState,
+    pub group: Option<String>,
+    pub list_id: Option<i64>,
+    pub rows: u64,
+    pub not_before: Option<Timestamp>,
+    pub accepted_at: Option<Timestamp>,
+    pub importing_at: Option<Timestamp>,
+    pub polled_at: Option<Timestamp>,
+    /// It is held because Marketo does not end its import. It is followed, and keeps its slot.
+    pub is_overdue: bool,
+}
+
+/// A batch that waits to be uploaded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PendingBatch {
+    pub key: BatchKey,
+    pub priority: i64,
+    pub group: Option<String>,
+    pub list_id: Option<i64>,
+    /// The number of its last upload among those of the instance.
+    pub last_upload: Option<u64>,
+}
+
+impl Store {
+    /// All of `name` that a plan made at `now` has to know. `parts` is the most batches of one job that it could use.
+    /// `longest` is the longest pause of a batch: one that seems to be longer began before the clock was set back, and
+    /// holds nothing.
+    pub async fn snapshot(
+        &self,
+        name: &str,
+        now: Timestamp,
+        parts: u32,
+        longest: Duration,
+    ) -> Result<Snapshot, StoreError> {
+        self.read(async {
+            let mut conn = self.readers().begin().await?;
+            let instance = instance(&mut conn, name).await?;
+            Ok(Snapshot {
+                in_flight: read_in_flight(&mut conn, name).await?,
+                in_flight_elsewhere: 0,
+                candidates: read_candidates(&mut conn, name, now, parts, longest, &instance).await?,
+                unconfirmed_until: read_unconfirmed(&mut conn, name, now).await?,
+                busy_lists: read_busy_lists(&mut conn, name, now, longest).await?,
+                next_due: read_next_due(&mut conn, name, now, longest).await?,
+                has_untried_batch: read_has_untried_batch(&mut conn, name).await?,
+                recent_durations: read_recent_durations(&mut conn, name).await?,
+                instance,
+            })
+        })
+        .await
+    }
+}
+
+/// What an instance holds of Marketo's queue.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct OccupiedSlots {
+    /// Batches that are `uploading`, `queued` or `importing`.
+    pub in_flight: u32,
+    /// As of [`Snapshot::ghosts`].
+    pub unconfirmed_until: Vec<Timestamp>,
+}
+
+impl Store {
+    /// What an instance holds of Marketo's queue at `now`.
+    pub async fn occupied_slots(&self, name: &str, now: Timestamp) -> Result<OccupiedSlots, StoreError> {
+        self.read(async {
+            let mut conn = self.readers().begin().await?;
+            let flights = read_in_flight(&mut conn, name).await?;
+            let in_flight = flights.iter().filter(|flight| flight.state.occupies_slot()).count();
+            let in_flight = u32::try_from(in_flight).unwrap_or(u32::MAX);
+            Ok(OccupiedSlots { in_flight, unconfirmed_until: read_unconfirmed(&mut conn, name, now).await? })
+        })
+        .await
+    }
+
+    /// The oldest unended job of the group that `job` is in, where that is an older one.
+    pub async fn blocking_job_in_group(&self, job: &Job) -> Result<Option<JobId>, StoreError> {
+        let oldest: Option<i64> = sqlx::query_scalar(
+            "SELECT min(id) FROM job WHERE instance = ? AND job_group = ? AND state IN ('pending', 'running') AND id < ?",
+        )
+        .bind(&job.instance)
+        .bind(&job.group)
+        .bind(job.id.0)
+        .fetch_one(self.readers())
+        .await?;
+        Ok(oldest.map(JobId))
+    }
+}
+
+async fn read_in_flight(conn: &mut SqliteConnection, name: &str) -> Result<Vec<InFlightBatch>, StoreError> {
+    let rows = sqlx::query(
+        "SELECT b.*, j.job_group, j.list_id FROM batch b JOIN job j ON j.id = b.job_id
+         WHERE b.state IN ('uploading', 'queued', 'importing', 'collecting', 'held') AND j.instance = ?
+         ORDER BY b.job_id, b.part",
+    )
+    .bind(name)
+    .fetch_all(conn)
+    .await?;
+    rows.iter()
+        .map(|row| {
+            Ok(InFlightBatch {
+                key: BatchKey { job: JobId(row.try_get("job_id")?), part: row.try_get("part")? },
+                state: parse_column(row, "state")?,
+                group: row.try_get("job_group")?,
+                list_id: row.try_get("list_id")?,
+                rows: size_column(row, "rows")?,
+                not_before: time_column(row, "not_before")?,
+                accepted_at: time_column(row, "accepted_at")?,
+                importing_at: time_column(row, "importing_at")?,
+                polled_at: time_column(row, "polled_at")?,
+                is_overdue: time_column(row, "overdue_at")?.is_some(),
+            })
+        })
+        .collect()
+}
+
+/// While uploads fail one after another, those come first that were not tried since the last success, then those whose
+/// last upload is the oldest: each try takes another batch, and no number of them that fail hides one that would not.
+async fn read_candidates(
+    conn: &mut SqliteConnection,
+    name: &str,
+    now: Timestamp,
+    parts: u32,
+    longest: Duration,
+    instance: &InstanceState,
+) -> Result<Vec<PendingBatch>, StoreError> {
+    let rotate_after = if instance.service_failures > 0 { instance.last_success.cast_signed() } else { i64::MAX };
+    let rows = sqlx::query(
+        "SELECT j.id, j.priority, j.job_group, j.list_id, b.part, b.last_upload
+         FROM job j JOIN batch b ON b.job_id = j.id AND b.state = 'pending'
+         WHERE j.instance = ?1 AND j.state IN ('pending', 'running')
+           AND (b.not_before IS NULL OR b.not_before <= ?2 OR b.not_before > ?5)
+           AND b.part IN (SELECT p.part FROM batch p WHERE p.job_id = j.id AND p.state = 'pending'
+                          ORDER BY iif(p.last_upload > ?6, p.last_upload, 0), p.byte_from LIMIT ?3)
+           AND (j.job_group IS NULL
+                OR NOT EXISTS (SELECT 1 FROM job o
+                               WHERE o.instance = j.instance AND o.job_group = j.job_group AND o.id < j.id
+                                 AND o.state IN ('pending', 'running')))
+           AND (j.list_id IS NULL
+                OR NOT EXISTS (SELECT 1 FROM batch f JOIN job o ON o.id = f.job_id
+                               WHERE f.state IN ('uploading', 'queued', 'importing', 'collecting', 'held')
+                                 AND f.state NOT IN ('collecting', 'held')
+                                 AND o.instance = j.instance AND o.list_id = j.list_id)
+                  AND j.list_id NOT IN (SELECT o.list_id FROM batch f JOIN job o ON o.id = f.job_id
+                                        WHERE f.not_before > ?2 AND f.not_before <= ?5 AND f.state = 'pending'
+                                          AND f.wait = 'list-busy' AND o.instance = ?1 AND o.list_id IS NOT NULL))
+         ORDER BY iif(b.last_upload > ?6, b.last_upload, 0), j.priority DESC, j.id, b.byte_from LIMIT ?4",
+    )
+    .bind(name)
+    .bind(now.as_millisecond())
+    .bind(parts)
+    .bind(MAX_CANDIDATES)
+    .bind(after(now, longest).as_millisecond())
+    .bind(rotate_after)
+    .fetch_all(conn)
+    .await?;
+    rows.iter()
+        .map(|row| {
+            Ok(PendingBatch {
+                key: BatchKey { job: JobId(row.try_get("id")?), part: row.try_get("part")? },
+                priority: row.try_get("priority")?,
+                group: row.try_get("job_group")?,
+                list_id: row.try_get("list_id")?,
+                last_upload: optional_size_column(row, "last_upload")?,
+            })
+        })
+        .collect()
+}
+
+async fn read_unconfirmed(
+    conn: &mut SqliteConnection,
+    name: &str,
+    now: Timestamp,
+) -> Result<Vec<Timestamp>, StoreError> {
+    // Also those of batches that were cancelled or given up: Marketo knows nothing of that.
+    let rows = sqlx::query(
+        "SELECT b.ghost_until, b.ghosts FROM batch b JOIN job j ON j.id = b.job_id
+         WHERE b.ghost_until > ?1 AND j.instance = ?2
+         UNION ALL SELECT until, 1 FROM abandoned WHERE until > ?1 AND instance = ?2",
+    )
+    .bind(now.as_millisecond())
+    .bind(name)
+    .fetch_all(conn)
+    .await?;
+    let mut ghosts = Vec::new();
+    for row in &rows {
+        let (until, number) = (from_ms(row.try_get("ghost_until")?), row.try_get::<u32, _>("ghosts")?);
+        ghosts.extend(std::iter::repeat_n(until, number as usize));
+    }
+    Ok(ghosts)
+}
+
+async fn read_busy_lists(
+    conn: &mut SqliteConnection,
+    name: &str,
+    now: Timestamp,
+    longest: Duration,
+) -> Result<Vec<(i64, Timestamp)>, StoreError> {
+    let rows = sqlx::query(
+        "SELECT j.list_id, max(b.not_before) AS until FROM batch b JOIN job j ON j.id = b.job_id
+         WHERE b.not_before > ? AND b.not_before <= ? AND b.state = 'pending' AND b.wait = 'list-busy'
+           AND j.list_id IS NOT NULL AND j.instance = ?
+         GROUP BY j.list_id",
+    )
+    .bind(now.as_millisecond())
+    .bind(after(now, longest).as_millisecond())
+    .bind(name)
+    .fetch_all(conn)
+    .await?;
+    rows.iter().map(|row| Ok((row.try_get("list_id")?, from_ms(row.try_get("until")?)))).collect()
+}
+
+async fn read_next_due(
+    conn: &mut SqliteConnection,
+    name: &str,
+    now: Timestamp,
+    longest: Duration,
+) -> Result<Option<Timestamp>, StoreError> {
+    let due: Option<i64> = sqlx::query_scalar(
+        "SELECT b.not_before FROM batch b JOIN job j ON j.id = b.job_id
+         WHERE b.not_before > ? AND b.not_before <= ? AND b.state = 'pending' AND j.instance = ?
+         ORDER BY b.not_before LIMIT 1",
+    )
+    .bind(now.as_millisecond())
+    .bind(after(now, longest).as_millisecond())
+    .bind(name)
+    .fetch_optional(conn)
+    .await?;
+    Ok(due.map(from_ms))
+}
+
+async fn read_has_untried_batch(conn: &mut SqliteConnection, name: &str) -> Result<bool, StoreError> {
+    let waiting = sqlx::query_scalar(
+        "SELECT EXISTS (SELECT 1 FROM batch b JOIN job j ON j.id = b.job_id
+                        WHERE b.state = 'pending' AND j.instance = ?1 AND j.state IN ('pending', 'running')
+                          AND (j.job_group IS NULL
+                               OR NOT EXISTS (SELECT 1 FROM job o
+                                              WHERE o.instance = j.instance AND o.job_group = j.job_group
+                                                AND o.id < j.id AND o.state IN ('pending', 'running'))))",
+    )
+    .bind(name)
+    .fetch_one(conn)
+    .await?;
+    Ok(waiting)
+}
+
+async fn read_recent_durations(conn: &mut SqliteConnection, name: &str) -> Result<Vec<(u64, Duration)>, StoreError> {
+    let rows = sqlx::query(
+        "SELECT b.rows, b.polled_at - b.importing_at AS took
+         FROM (SELECT * FROM batch WHERE state = 'complete' ORDER BY ended_at DESC LIMIT ?) b
+         JOIN job j ON j.id = b.job_id
+         WHERE b.polled_at > b.importing_at AND j.instance = ?
+         ORDER BY b.ended_at DESC LIMIT ?",
+    )
+    .bind(RECENT_IMPORTS_SEARCHED)
+    .bind(name)
+    .bind(RECENT_IMPORTS)
+    .fetch_all(conn)
+    .await?;
+    let pace =
+        |row| Ok((size_column(row, "rows")?, Duration::from_millis(optional_size_column(row, "took")?.unwrap_or(0))));
+    rows.iter().map(pace).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::{Counts, DeferReason, Event, FailureScope, RemoteStatus, Target};
+    use crate::store::Store;
+    use crate::store::tables::submissions::NewJob;
+    use crate::store::test_util::{add, leads, store};
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    async fn keys(store: &Store, now: i64) -> Vec<String> {
+        let snapshot = store.snapshot("default", from_ms(now), 2, SECOND).await.unwrap();
+        snapshot.candidates.iter().map(|candidate| candidate.key.to_string()).collect()
+    }
+
+    fn grouped(group: &str) -> NewJob {
+        NewJob { group: Some(group.into()), ..leads() }
+    }
+
+    fn listed(list: i64) -> NewJob {
+        NewJob { target: Target::Leads { lookup_field: None, list_id: Some(list), partition: None }, ..leads() }
+    }
+
+    #[tokio::test]
+    async fn candidates_come_by_priority_and_age_with_the_first_parts_of_each_job() {
+        let store = store().await;
+        add(&store, leads(), 3).await;
+        add(&store, NewJob { priority: 5, ..leads() }, 1).await;
+        add(&store, leads(), 1).await;
+        add(&store, NewJob { instance: "other".into(), ..leads() }, 1).await;
+        assert_eq!(keys(&store, 2_000).await, ["2/1", "1/1", "1/2", "3/1"]);
+    }
+
+    #[tokio::test]
+    async fn while_uploads_fail_a_batch_that_was_not_tried_is_in_sight() {
+        let store = store().await;
+        // More than a snapshot holds, all of them urgent and all of them tried; the last parts of the last one were not.
+        for _ in 0..=MAX_CANDIDATES / 2 {
+            add(&store, NewJob { priority: 5, ..leads() }, 3).await;
+        }
+        let calm = add(&store, leads(), 1).await;
+        let scope = FailureScope::Instance { backoff_until: from_ms(9), tried_alone_for: Duration::ZERO };
+        let refused = Event::Refused { reason: "611".into(), not_before: from_ms(9), scope };
+        for job in 1..=i64::from(MAX_CANDIDATES / 2) {
+            for part in 1..=2 {
+                let key = BatchKey { job: JobId(job), part };
+                store.record_event(key, Event::UploadBegan, None, from_ms(5)).await.unwrap();
+                store.record_event(key, refused.clone(), None, from_ms(6)).await.unwrap();
+            }
+        }
+        let all = keys(&store, 2_000).await;
+        assert_eq!(all.len(), MAX_CANDIDATES as usize);
+        // Two parts of a job at a time are looked at here: of each job the one that is left, and one that was tried.
+        let first = i64::from(MAX_CANDIDATES / 2);
+        let mut expected: Vec<_> = (1..=first).map(|job| format!("{job}/3")).collect();
+        expected.extend([
+            format!("{}/1", first + 1),
+            format!("{}/2", first + 1),
+            format!("{calm}/1"),
+            "1/1".to_owned(),
+        ]);
+        assert_eq!(all[..expected.len()], expected);
+    }
+
+    #[tokio::test]
+    async fn what_waits_behind_its_group_is_not_what_could_be_tried_instead() {
+        let store = store().await;
+        let waiting = async || store.snapshot("default", from_ms(1), 2, SECOND).await.unwrap().has_untried_batch;
+        assert!(!waiting().await);
+        let key = BatchKey { job: add(&store, grouped("a"), 1).await, part: 1 };
+        add(&store, grouped("a"), 1).await;
+        add(&store, NewJob { instance: "other".into(), ..leads() }, 1).await;
+        assert!(waiting().await);
+        store.record_event(key, Event::UploadBegan, None, from_ms(1)).await.unwrap();
+        assert!(!waiting().await, "the other of its group waits for it");
+        let listed = add(&store, listed(7), 2).await;
+        store.record_event(BatchKey { job: listed, part: 1 }, Event::UploadBegan, None, from_ms(1)).await.unwrap();
+        assert!(waiting().await, "the other part for its list would be next");
+    }
+
+    #[tokio::test]
+    async fn of_a_group_only_its_oldest_job_may_be_next() {
+        let store = store().await;
+        add(&store, grouped("a"), 1).await;
+        add(&store, NewJob { priority: 9, ..grouped("a") }, 1).await;
+        add(&store, grouped("b"), 1).await;
+        assert_eq!(keys(&store, 2_000).await, ["1/1", "3/1"]);
+        let ahead = async |id| store.blocking_job_in_group(&store.job(JobId(id)).await.unwrap()).await.unwrap();
+        assert_eq!([ahead(1).await, ahead(2).await, ahead(3).await], [None, Some(JobId(1)), None]);
+        store.cancel(JobId(1), from_ms(2_000)).await.unwrap();
+        assert_eq!(keys(&store, 2_000).await, ["2/1", "3/1"]);
+    }
+
+    #[tokio::test]
+    async fn a_list_that_is_being_imported_to_leaves_its_jobs_out() {
+        let store = store().await;
+        for list in [7, 7, 8] {
+            add(&store, listed(list), 1).await;
+        }
+        assert_eq!(keys(&store, 2_000).await, ["1/1", "2/1", "3/1"]);
+        let key = BatchKey { job: JobId(1), part: 1 };
+        store.record_event(key, Event::UploadBegan, None, from_ms(2_000)).await.unwrap();
+        assert_eq!(keys(&store, 2_000).await, ["3/1"]);
+        let flights = store.snapshot("default", from_ms(2_000), 2, SECOND).await.unwrap().in_flight;
+        assert_eq!(flights.len(), 1);
+        assert_eq!((flights[0].key, flights[0].state, flights[0].list_id), (key, BatchState::Uploading, Some(7)));
+    }
+
+    #[tokio::test]
+    async fn a_batch_that_may_not_go_yet_is_left_out_and_its_time_is_told() {
+        let store = store().await;
+        let key = BatchKey { job: add(&store, leads(), 1).await, part: 1 };
+        store.record_event(key, Event::UploadBegan, None, from_ms(1)).await.unwrap();
+        let back = Event::Requeued {
+            defer_reason: DeferReason::ListBusy,
+            reason: "1019".into(),
+            not_before: Some(from_ms(500)),
+        };
+        store.record_event(key, back, None, from_ms(2)).await.unwrap();
+        let snapshot = store.snapshot("default", from_ms(499), 2, SECOND).await.unwrap();
+        assert_eq!((snapshot.candidates.len(), snapshot.next_due), (0, Some(from_ms(500))));
+        let snapshot = store.snapshot("default", from_ms(500), 2, SECOND).await.unwrap();
+        assert_eq!((snapshot.candidates.len(), snapshot.next_due), (1, None));
+        // No pause is longer than a second here: the clock was set back, and how much of it is over can't be told.
+        let snapshot = store.snapshot("default", from_ms(-501), 2, SECOND).await.unwrap();
+        assert_eq!((snapshot.candidates.len(), snapshot.next_due, snapshot.busy_lists), (1, None, vec![]));
+    }
+
+    #[tokio::test]
+    async fn each_lost_answer_counts_as_an_import_until_its_time_or_until_the_batch_is_complete() {
+        let store = store().await;
+        let key = BatchKey { job: add(&store, leads(), 1).await, part: 1 };
+        store.record_event(key, Event::UploadBegan, None, from_ms(1)).await.unwrap();
+        let (not_before, unconfirmed_until, scope) = (from_ms(3), from_ms(800), FailureScope::Batch);
+        let lost = Event::AnswerLost { reason: "cut".into(), not_before, unconfirmed_until, scope };
+        store.record_event(key, lost, None, from_ms(2)).await.unwrap();
+        let ghosts = async |now| store.snapshot("default", from_ms(now), 2, SECOND).await.unwrap().unconfirmed_until;
+        assert_eq!(ghosts(10).await, [from_ms(800)]);
+        assert_eq!(ghosts(800).await, []);
+        store.record_event(key, Event::UploadBegan, None, from_ms(11)).await.unwrap();
+        let held = Event::Held { reason: "cut".into(), unconfirmed_until: from_ms(900), scope: FailureScope::Batch };
+        store.record_event(key, held, None, from_ms(12)).await.unwrap();
+        assert_eq!(ghosts(12).await, [from_ms(900), from_ms(900)]);
+        store.cancel(key.job, from_ms(13)).await.unwrap();
+        assert_eq!(ghosts(14).await.len(), 2, "a cancel calls no import back");
+        assert_eq!(ghosts(900).await, []);
+        store.retry(key.job, from_ms(14)).await.unwrap();
+        let accepted = Event::Accepted { marketo_batch_id: "1".into(), status: RemoteStatus::Queued };
+        let ended = Event::ImportEnded { counts: Counts::default(), message: "done".into() };
+        for event in [Event::UploadBegan, accepted, ended] {
+            assert_eq!(ghosts(15).await.len(), 2);
+            store.record_event(key, event, None, from_ms(15)).await.unwrap();
+        }
+        assert_eq!(ghosts(15).await, []);
+    }
+
+    #[tokio::test]
+    async fn a_list_that_another_integration_fills_holds_all_batches_for_it_until_one_tries_again() {
+        let store = store().await;
+        let listed = |list| {
+            let target = Target::Leads { lookup_field: None, list_id: Some(list), partition: None };
+            NewJob { target, ..leads() }
+        };
+        let key = BatchKey { job: add(&store, listed(7), 1).await, part: 1 };
+        add(&store, listed(7), 1).await;
+        let other = add(&store, listed(8), 1).await;
+        store.record_event(key, Event::UploadBegan, None, from_ms(1)).await.unwrap();
+        let back = Event::Requeued {
+            defer_reason: DeferReason::ListBusy,
+            reason: "1019".into(),
+            not_before: Some(from_ms(500)),
+        };
+        store.record_event(key, back, None, from_ms(2)).await.unwrap();
+        let snapshot = store.snapshot("default", from_ms(3), 2, SECOND).await.unwrap();
+        assert_eq!((snapshot.busy_lists, snapshot.next_due), (vec![(7, from_ms(500))], Some(from_ms(500))));
+        assert_eq!(snapshot.candidates.iter().map(|waiting| waiting.key.job).collect::<Vec<_>>(), [other]);
+        let snapshot = store.snapshot("default", from_ms(500), 2, SECOND).await.unwrap();
+        assert_eq!((snapshot.busy_lists, snapshot.candidates.len()), (vec![], 3));
+    }
+
+    #[tokio::test]
+    async fn the_pace_is_taken_from_imports_that_were_seen_importing() {
+        let store = store().await;
+        for seen in [true, false] {
+            let key = BatchKey { job: add(&store, leads(), 1).await, part: 1 };
+            let counts = Counts::default();
+            store.record_event(key, Event::UploadBegan, None, from_ms(1)).await.unwrap();
+            let accepted = Event::Accepted { marketo_batch_id: "1".into(), status: RemoteStatus::Queued };
+            store.record_event(key, accepted, None, from_ms(2)).await.unwrap();
+            if seen {
+                let importing = Event::Polled { status: RemoteStatus::Importing, counts, waited: Duration::ZERO };
+                store.record_event(key, importing, None, from_ms(100)).await.unwrap();
+            }
+            store
+                .record_event(key, Event::ImportEnded { counts, message: "done".into() }, None, from_ms(350))
+                .await
+                .unwrap();
+            store.record_event(key, Event::Collected, None, from_ms(400)).await.unwrap();
+        }
+        let paces = store.snapshot("default", from_ms(500), 2, SECOND).await.unwrap().recent_durations;
+        assert_eq!(paces, [(1, Duration::from_millis(250))]);
+    }
+}

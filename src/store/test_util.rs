@@ -1,0 +1,63 @@
+//! For the tests of each statement: a store in a folder of its own.
+
+use crate::clock::from_ms;
+use crate::domain::{Format, JobId, Source, Target};
+use crate::store::Store;
+use crate::store::tables::chunks::CompressedChunk;
+use crate::store::tables::submissions::{Inserted, JobLayout, NewJob, PartRange};
+
+pub(super) struct Fixture {
+    pub store: Store,
+    _folder: tempfile::TempDir,
+}
+
+impl std::ops::Deref for Fixture {
+    type Target = Store;
+
+    fn deref(&self) -> &Store {
+        &self.store
+    }
+}
+
+pub(super) async fn store() -> Fixture {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(&folder.path().join("marqueue.db")).await.unwrap();
+    Fixture { store, _folder: folder }
+}
+
+pub(super) fn leads() -> NewJob {
+    NewJob {
+        instance: "default".into(),
+        target: Target::Leads { lookup_field: None, list_id: None, partition: None },
+        filename: "leads.csv".into(),
+        format: Format::Csv,
+        priority: 0,
+        group: None,
+        idempotency_key: None,
+        retry_of: None,
+        source: Source::Socket { uid: Some(0) },
+    }
+}
+
+/// A file of a header and one row for each part.
+pub(super) fn file(parts: u32) -> (Vec<u8>, JobLayout) {
+    let mut bytes = b"email\n".to_vec();
+    let header = (0, bytes.len() as u64);
+    let mut list = Vec::new();
+    for part in 1..=parts {
+        let from = bytes.len() as u64;
+        bytes.extend_from_slice(format!("{part}@example.com\n").as_bytes());
+        list.push(PartRange { from, to: bytes.len() as u64, rows: 1 });
+    }
+    let rows = u64::from(parts);
+    let layout = JobLayout { bytes: bytes.len() as u64, header, rows, parts: list, sha256: None, warnings: Vec::new() };
+    (bytes, layout)
+}
+
+/// Drops a job of so many parts in and gives its id.
+pub(super) async fn add(store: &Store, new: NewJob, parts: u32) -> JobId {
+    let (bytes, layout) = file(parts);
+    match store.add(new, layout, CompressedChunk::compress(0, &bytes).unwrap(), from_ms(1_000)).await.unwrap() {
+        Inserted::Created(job) | Inserted::Existing(job) => job.id,
+    }
+}
