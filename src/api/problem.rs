@@ -138,7 +138,7 @@ impl From<FailedRowError> for Problem {
 }
 
 /// Parameters of the query, refused as everything is where they can't be read.
-pub(super) struct Query<T>(pub T);
+pub(crate) struct Query<T>(pub T);
 
 impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Query<T> {
     type Rejection = Problem;

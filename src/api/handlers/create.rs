@@ -17,7 +17,7 @@ use crate::domain::{Format, Source, Target};
 use crate::intake::Received;
 use crate::store::{Inserted, NewJob};
 
-pub(crate) async fn create(
+pub(in crate::api) async fn create(
     State(daemon): State<SharedState>,
     caller: Identity,
     Query(mut parameters): Query<Vec<(String, String)>>,
