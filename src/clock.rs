@@ -4,54 +4,73 @@
 //! (the window of calls, a token's life) is measured by [`std::time::Instant`] where it is used.
 
 use std::fs;
-use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 
-mod trust;
+mod monitor;
 
-pub use trust::Trust;
+pub use monitor::{ClockReading, ClockRecord, Observation, PATIENCE};
 
 /// The longest sleep before the clock is read again, so that a clock that was set is noticed.
 const MAX_SLEEP: Duration = Duration::from_secs(30);
+
+/// Two readings of the uptime around one of the time of day are of one moment if they are no further apart (milliseconds),
+/// and how often that is tried.
+const READING_MS: i64 = 100;
+const READINGS: u32 = 5;
 
 /// The system's clock, or one that a test sets.
 #[derive(Clone, Debug, Default)]
 pub enum Clock {
     #[default]
     System,
-    Manual(Arc<Mutex<Timestamp>>),
+    /// Runs as the system's, so many milliseconds beside it. The uptime is the system's.
+    Adjustable(Arc<AtomicI64>),
 }
 
 impl Clock {
-    /// A clock that stands at `now` until [`Clock::set`] moves it.
-    pub fn manual(now: Timestamp) -> Clock {
-        Clock::Manual(Arc::new(Mutex::new(now)))
+    /// Returns a clock that shows the system's time until [`Clock::leap`] moves it.
+    pub fn adjustable() -> Clock {
+        Clock::Adjustable(Arc::default())
     }
 
-    /// Moves a manual clock, forwards or backwards; the system's is not ours to move.
-    pub fn set(&self, now: Timestamp) {
-        if let Clock::Manual(held) = self {
-            *held.lock().unwrap_or_else(PoisonError::into_inner) = now;
+    /// Moves an adjustable clock by so many milliseconds, forwards or backwards. The system's is not ours to move.
+    pub fn leap(&self, by_ms: i64) {
+        if let Clock::Adjustable(ahead) = self {
+            ahead.fetch_add(by_ms, Ordering::SeqCst);
         }
     }
 
     pub fn now(&self) -> Timestamp {
+        #[allow(clippy::disallowed_methods, reason = "this is the one place")]
+        let system = Timestamp::now().as_millisecond();
         match self {
-            #[allow(clippy::disallowed_methods, reason = "this is the one place")]
-            Clock::System => from_ms(Timestamp::now().as_millisecond()),
-            Clock::Manual(held) => *held.lock().unwrap_or_else(PoisonError::into_inner),
+            Clock::System => from_ms(system),
+            Clock::Adjustable(ahead) => from_ms(system.saturating_add(ahead.load(Ordering::SeqCst))),
         }
     }
 
     /// What no setting of a clock moves, and what goes on over a restart of the daemon.
     pub fn uptime(&self) -> Uptime {
-        match self {
-            Clock::System => Uptime::of_the_machine(),
-            Clock::Manual(_) => Uptime { boot: "manual".into(), ms: self.now().as_millisecond() },
+        Uptime::of_the_machine()
+    }
+
+    /// Reads time of day and uptime of one moment. A process that is stopped between the two reads again, for the time in
+    /// between would look like a clock that was set.
+    pub fn reading(&self) -> ClockReading {
+        let mut up = self.uptime();
+        for _ in 0..READINGS {
+            let (wall, after) = (self.now(), self.uptime());
+            if after.boot == up.boot && after.ms - up.ms <= READING_MS {
+                return ClockReading { wall, up: after };
+            }
+            up = after;
         }
+        ClockReading { wall: self.now(), up }
     }
 
     /// Returns when `until` has come, or after half a minute: the caller looks again either way.
@@ -153,11 +172,14 @@ mod tests {
     }
 
     #[test]
-    fn a_manual_clock_stands_until_it_is_set() {
-        let clock = Clock::manual(from_ms(1_000));
-        assert_eq!(clock.now(), from_ms(1_000));
-        clock.clone().set(after(clock.now(), Duration::from_secs(2)));
-        assert_eq!(clock.now(), from_ms(3_000));
+    fn adjustable_clock_leaps_and_its_uptime_does_not() {
+        const DAY_MS: i64 = 86_400_000;
+        let clock = Clock::adjustable();
+        let before = clock.reading();
+        clock.clone().leap(DAY_MS);
+        let leapt = clock.reading();
+        assert!(leapt.wall.as_millisecond() - before.wall.as_millisecond() >= DAY_MS - 1_000);
+        assert!(leapt.up.ms - before.up.ms < DAY_MS / 2);
     }
 
     #[test]

@@ -81,6 +81,8 @@ impl Daemon {
         {
             tracing::warn!(%error, "tokens of clients that have left the configuration could not be erased");
         }
+        // Before anything is decided by a stored time: the clock may have been set while no daemon ran.
+        store.observe_clock(&clock).await.with_context(at_the_database)?;
         // No instance still counts a day that began before the oldest that one is in.
         let days = config.instances.values().map(|instance| day_of(now, instance.limits.daily_reset));
         store.adopt_calls(days.min().unwrap_or(now), clock.uptime()).await.with_context(at_the_database)?;

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{Mutex, Notify};
 use tokio_util::sync::CancellationToken;
 
-use crate::clock::{Clock, TimestampSchema, Trust, from_ms};
+use crate::clock::{Clock, PATIENCE, TimestampSchema, from_ms};
 use crate::config;
 use crate::domain::JobId;
 use crate::store::{EndedRange, ErasableData, Job, RetentionCandidates, Store, StoreError};
@@ -151,14 +151,17 @@ impl RetentionTask {
     pub async fn run(self, stop: CancellationToken) {
         let shortest = self.periods.files.min(self.periods.reports).min(self.periods.jobs);
         let look = (shortest / 10).clamp(RUN_INTERVAL.0, RUN_INTERVAL.1);
-        let mut trust = Trust::begin(shortest, self.clock.now(), Instant::now());
+        // Who keeps things for a minute can't wait for an hour.
+        let patience = PATIENCE.min(shortest);
         let work = async {
             loop {
-                if trust.steady(self.clock.now(), Instant::now()) {
-                    match self.run_once(false).await {
+                match self.store.observe_clock(&self.clock).await {
+                    Ok(clock) if clock.steady_at(patience).is_some() => {}
+                    Ok(_) => match self.run_once(false).await {
                         Ok(pass) => log_run(&pass),
                         Err(error) => log_error(&error),
-                    }
+                    },
+                    Err(error) => log_error(&error),
                 }
                 if let Err(error) = self.reclaim_space().await {
                     log_error(&error);

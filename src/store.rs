@@ -22,6 +22,7 @@ mod tables;
 #[cfg(test)]
 mod test_util;
 
+use crate::clock::ClockRecord;
 use crate::store::engine::disk_reserve::DiskReserve;
 use crate::store::engine::health::DatabaseHealth;
 use crate::store::engine::lock::DatabaseLock;
@@ -39,8 +40,9 @@ pub use events::{ChangeEvent, MetricEvent};
 pub use models::{Batch, ErasableData, HistoryEntry, Job};
 pub use tables::api_tokens::StoredToken;
 pub use tables::batches::RecordedQueryFailure;
-pub use tables::call_ledger::{EarlierCalls, NewCall};
+pub use tables::call_ledger::{CallAdmission, EarlierCalls, NewCall, QuotaDay};
 pub use tables::chunks::{CHUNK_BYTES, CompressedChunk, ContentReader, FileKind};
+pub use tables::clock::ObservedClock;
 pub use tables::commands::CommandOutcome;
 pub use tables::instances::QueueDepth;
 pub use tables::notifications::PendingNotification;
@@ -69,6 +71,9 @@ struct Shared {
     swept: tokio::sync::Notify,
     /// Held while a copy is made.
     copying: tokio::sync::Mutex<()>,
+    /// The row of the table `clock` as it was last written, or what was seen since. Held while the clock is read and while
+    /// what follows from it is written, so that nobody reads rows that are still to be moved.
+    clock: tokio::sync::Mutex<Option<ClockRecord>>,
     /// Held for as long as the store is open, so that two daemons never work on one file.
     _lock: DatabaseLock,
 }
@@ -130,6 +135,7 @@ impl Store {
                 ground,
                 swept: tokio::sync::Notify::new(),
                 copying: tokio::sync::Mutex::default(),
+                clock: tokio::sync::Mutex::default(),
                 _lock: lock,
             }),
         };

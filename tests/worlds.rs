@@ -106,6 +106,8 @@ fn a_daemon_that_lies_is_found_out() {
         (Lie::GivesUp, &[Promise::Fair]),
         (Lie::BelievesTheClock, &[Promise::Patience]),
         (Lie::ForgetsAbandoned, &[Promise::Queue]),
+        (Lie::KeepsEndsOverALeap, &[Promise::Queue]),
+        (Lie::BeginsADayAtALeap, &[Promise::Daily]),
     ] {
         let mut broken = (0..LIES).filter_map(|seed| live(seed, lie, false).err()).map(|(broken, _)| broken.promise);
         assert!(broken.any(|broken| promises.contains(&broken)), "{lie:?} was not found out");

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 /// The four states of an import as Marketo names them.
@@ -114,6 +114,23 @@ pub enum Event {
 }
 
 impl Event {
+    /// Returns the event as it reads by a clock that was set by so many milliseconds since: as much is left of the time for
+    /// which an unconfirmed import counts.
+    pub fn moved(mut self, by_ms: i64) -> Event {
+        let move_end = |until: &mut Timestamp| {
+            *until = until.saturating_add(SignedDuration::from_millis(by_ms)).unwrap_or(*until);
+        };
+        match &mut self {
+            Event::AnswerLost { unconfirmed_until, .. } | Event::Held { unconfirmed_until, .. } => {
+                move_end(unconfirmed_until)
+            }
+            Event::AttemptsExhausted { unconfirmed_until: Some(until), .. }
+            | Event::Abandoned { counts_until: until } => move_end(until),
+            _ => {}
+        }
+        self
+    }
+
     /// The event's name in the history.
     pub fn name(&self) -> &'static str {
         match self {

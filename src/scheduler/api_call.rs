@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
+use crate::clock::PATIENCE;
 use crate::domain::instance::PauseKind;
 use crate::marketo::{AccessToken, CallPermit, ErrorAction, TokenError};
-use crate::store::{NewCall, StoreError};
-
+use crate::scheduler::next_day;
 use crate::scheduler::outcome::{InstanceAction, instance_action};
 use crate::scheduler::worker_context::WorkerContext;
-use crate::scheduler::{day_of, next_day};
+use crate::store::{CallAdmission, NewCall, StoreError};
 
 /// What came of asking to make a call.
 pub(super) enum Admission<'d> {
@@ -83,7 +83,8 @@ impl WorkerContext {
         if pause.is_some_and(|pause| pause.kind != PauseKind::Operator) {
             return Ok(Admission::NotNow);
         }
-        let now = self.clock.now();
+        let clock = self.observe().await?;
+        let (now, day) = (clock.now(), self.quota_day(&clock));
         let config = self.config();
         let limits = &config.limits;
         let daily = (limits.daily_calls > 0).then_some(limits.daily_calls);
@@ -92,17 +93,24 @@ impl WorkerContext {
             sharing: self.endpoint.names.to_vec(),
             window: limits.window,
             may_take: config.request_timeout,
-            day: day_of(now, limits.daily_reset),
+            day,
             daily,
             at: now,
-            up: self.clock.uptime(),
+            up: clock.reading.up.clone(),
         });
         let call = call.await?;
         match call {
-            Some(call) => Ok(Admission::Admitted(token, CallGuard { desk: self, call, _permit: permit })),
-            None => {
+            CallAdmission::Call(call) => {
+                Ok(Admission::Admitted(token, CallGuard { desk: self, call, _permit: permit }))
+            }
+            CallAdmission::DayUsedUp { day: used_up } => {
                 let reason = format!("the {} calls of the day are used up (limits.daily_calls)", limits.daily_calls);
-                let until = next_day(now, limits.daily_reset);
+                let day_ends = next_day(now, limits.daily_reset);
+                // Once the clock can be believed, it may be another day.
+                let until = match clock.steady_at(PATIENCE) {
+                    Some(steady_at) if used_up < day.by_clock => steady_at.min(day_ends),
+                    _ => day_ends,
+                };
                 self.pause(PauseKind::Quota, &reason, Some(until)).await?;
                 Ok(Admission::NotNow)
             }

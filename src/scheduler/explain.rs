@@ -133,7 +133,8 @@ fn reason(
 
 fn paused(snapshot: &Snapshot, job: &Job, now: Timestamp) -> Option<Reason> {
     let pause = snapshot.instance.pause.as_ref()?;
-    if pause.until.is_some_and(|until| until <= now) {
+    let ends_at = snapshot.pause_ends_at();
+    if ends_at.is_some_and(|until| until <= now) {
         return None;
     }
     // A person's pause stops uploads; what Marketo has goes on.
@@ -161,7 +162,7 @@ fn paused(snapshot: &Snapshot, job: &Job, now: Timestamp) -> Option<Reason> {
         PauseKind::Quota => (
             WaitReason::Quota,
             format!("Instance {name} makes no calls until the day is over: {}.", pause.reason),
-            pause.until,
+            ends_at,
         ),
     })
 }

@@ -1,6 +1,7 @@
 //! Which rows failed, and which have a warning? Fetches Marketo's two files about an ended import into the store, byte
 //! for byte as they came.
 
+use crate::clock::PATIENCE;
 use crate::delimited::RowLimit;
 use crate::domain::{BatchKey, BatchState, Event, Format};
 use crate::marketo::{ErrorAction, QueryError, Report, ReportFile, ReportKind};
@@ -227,14 +228,17 @@ async fn later(
     reason: String,
     request_id: Option<String>,
 ) -> Result<FetchedReport, StoreError> {
-    let now = desk.clock.now();
+    let clock = desk.observe().await?;
+    let now = clock.now();
+    // By age nothing is given up while the clock is not to be believed.
+    let accepted_at = batch.accepted_at.filter(|_| clock.steady_at(PATIENCE).is_none());
     let counted = if kind == FileKind::Failures { batch.counts.failed } else { batch.counts.warned };
     if !is_worth_asking_again(counted, batch.ask_failures) {
         tracing::debug!(instance = %desk.name, job = %key.job, part = key.part, file = kind.as_str(), %reason, request_id,
             "Marketo counted no row for the file and does not give one");
         return Ok(FetchedReport::None);
     }
-    match fetch_failed(ask, &reason, desk.believed(batch.accepted_at, now), batch.ask_failures, &desk.config(), now) {
+    match fetch_failed(ask, &reason, accepted_at, batch.ask_failures, &desk.config(), now) {
         PollRetry::GiveUp(reason) => {
             tracing::warn!(instance = %desk.name, job = %key.job, part = key.part, file = kind.as_str(), %reason,
                 request_id, "Marketo does not give the file; the batch ends without it");

@@ -21,7 +21,7 @@ use crate::scheduler::plan::{SchedulingRules, Step, Work, plan};
 use crate::scheduler::shared_endpoint::SharedEndpoint;
 use crate::scheduler::worker_context::{STORE_RETRY_DELAY, WorkerContext};
 use crate::scheduler::{fetch_reports, poll, upload};
-use crate::store::{Snapshot, Store, StoreError};
+use crate::store::{ObservedClock, Snapshot, Store, StoreError};
 
 /// Two looks are at least so far apart: files may arrive by the thousand in a second, and one look sees them all.
 const DEBOUNCE: Duration = Duration::from_millis(5);
@@ -135,8 +135,24 @@ impl InstanceScheduler {
     ///
     /// # Errors
     /// What reading the database reports.
-    pub async fn snapshot(&self, now: Timestamp) -> Result<Snapshot, StoreError> {
-        self.desk.snapshot(now).await
+    pub async fn snapshot(&self, clock: &ObservedClock) -> Result<Snapshot, StoreError> {
+        self.desk.snapshot(clock).await
+    }
+
+    /// Reads the clock, after which the stored times are in accord with it.
+    ///
+    /// # Errors
+    /// What writing the database reports, where the clock was set.
+    pub async fn observe(&self) -> Result<ObservedClock, StoreError> {
+        self.desk.observe().await
+    }
+
+    /// The calls of this instance that count for the quota's day.
+    ///
+    /// # Errors
+    /// What reading the database reports.
+    pub async fn calls_today(&self, clock: &ObservedClock) -> Result<u64, StoreError> {
+        self.desk.calls_today(clock).await
     }
 
     /// Plans and has the steps carried out until the stop. Steps under way then go on in `tasks`.
@@ -145,12 +161,15 @@ impl InstanceScheduler {
         let mut changes = desk.store.subscribe();
         let mut seldom = LogThrottle::default();
         while !desk.stop.is_cancelled() {
-            let now = desk.clock.now();
             // Who is at work is asked before the rows are: whoever ends between the two is then seen at work and not
             // overlooked. The other way round an upload could end unseen, and its slot be given away.
             let busy = self.busy().clone();
-            let next_look = match self.snapshot(now).await {
-                Ok(snapshot) => {
+            let looked = async {
+                let clock = self.observe().await?;
+                Ok((self.snapshot(&clock).await?, clock.now()))
+            };
+            let next_look = match looked.await {
+                Ok((snapshot, now)) => {
                     let plan = plan(&snapshot, &busy, &SchedulingRules::from_instance(&desk.config()), now);
                     self.ticks.send_modify(|looks| *looks += 1);
                     for step in plan.steps {

@@ -90,12 +90,13 @@ fn max_in_flight(importing: u32, queued: u32) -> u32 {
 pub fn plan(snapshot: &Snapshot, busy: &HashMap<BatchKey, Work>, rules: &SchedulingRules, now: Timestamp) -> Plan {
     let mut plan = Plan::default();
     let pause = snapshot.instance.pause.as_ref();
-    let over = pause.and_then(|pause| pause.until).is_some_and(|until| until <= now);
+    let until = snapshot.pause_ends_at();
+    let over = until.is_some_and(|until| until <= now);
     if over {
         plan.steps.push(Step::Resume);
     }
     let pause = if over { snapshot.instance.suspended_pause.as_ref() } else { pause };
-    plan.wake_at(pause.and_then(|pause| pause.until));
+    plan.wake_at(if over { None } else { until });
 
     for flight in &snapshot.in_flight {
         if flight.state == BatchState::Uploading && !busy.contains_key(&flight.key) {

@@ -1,5 +1,6 @@
 //! How does an import stand? Whatever a poll brings, and whatever becomes of it, the file is never sent again for it.
 
+use crate::clock::PATIENCE;
 use crate::domain::row_counts::RowCounts;
 use crate::domain::{BatchKey, Event, RemoteStatus};
 use crate::marketo::{ErrorAction, ImportStatus, QueryError};
@@ -63,9 +64,10 @@ async fn answered(
     answer: ImportStatus,
 ) -> Result<(), StoreError> {
     let ImportStatus { status, word, counts, message, request_id } = answer;
-    let (now, config) = (desk.clock.now(), desk.config());
+    let (clock, config) = (desk.observe().await?, desk.config());
+    let now = clock.now();
     let asked = PreviousPoll {
-        accepted_at: desk.believed(batch.accepted_at, now),
+        accepted_at: batch.accepted_at.filter(|_| clock.steady_at(PATIENCE).is_none()),
         ask_failures: batch.ask_failures,
         counts: batch.counts,
         waited: batch.waited,
@@ -117,9 +119,12 @@ fn unless_given_up<T>(recorded: Result<T, StoreError>) -> Result<(), StoreError>
 }
 
 async fn failed(desk: &WorkerContext, key: BatchKey, batch: &Batch, fault: QueryError) -> Result<(), StoreError> {
-    let now = desk.clock.now();
+    let clock = desk.observe().await?;
+    let now = clock.now();
+    // By age nothing is given up while the clock is not to be believed.
+    let accepted_at = batch.accepted_at.filter(|_| clock.steady_at(PATIENCE).is_none());
     let QueryError { ask, reason, request_id } = fault;
-    match poll_failed(ask, &reason, desk.believed(batch.accepted_at, now), batch.ask_failures, &desk.config(), now) {
+    match poll_failed(ask, &reason, accepted_at, batch.ask_failures, &desk.config(), now) {
         PollRetry::GiveUp(reason) => {
             tracing::warn!(instance = %desk.name, job = %key.job, part = key.part, %reason, request_id, "import lost");
             let event = Event::ImportLost { counts: batch.counts, reason };

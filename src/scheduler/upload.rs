@@ -32,9 +32,10 @@ pub(super) async fn upload(desk: &WorkerContext, key: BatchKey) -> Result<(), St
             // The wait at the gate may have been long: what was planned may have been cancelled, retried or paused since, or
             // uploads of the same plan may have been told that the queue is full.
             let begin = desk.endpoint.begin.lock().await;
-            let now = desk.clock.now();
+            let clock = desk.observe().await?;
+            let now = clock.now();
             let open =
-                may_still_upload(&desk.snapshot(now).await?, &SchedulingRules::from_instance(&desk.config()), now);
+                may_still_upload(&desk.snapshot(&clock).await?, &SchedulingRules::from_instance(&desk.config()), now);
             (_, batch) = desk.store.batch(key).await?;
             if !open || batch.state != BatchState::Pending {
                 pass.finish().await;
@@ -76,9 +77,7 @@ pub(super) async fn upload(desk: &WorkerContext, key: BatchKey) -> Result<(), St
         if let UploadError::Refused { ask: ErrorAction::TooLarge, request_id, .. } = fault {
             return split_upload(desk, key, &job, &batch, TooLarge::ForMarketo, request_id).await;
         }
-        let now = desk.clock.now();
-        // It only sizes pauses.
-        let seen = desk.snapshot(now).await.unwrap_or_default();
+        let (seen, now) = desk.seen().await;
         let request_id = request_id(&fault);
         let tried = UploadAttempts { attempts: batch.attempts + 1, began, ..batch.tried };
         let event = FailedUpload { tried, seen: &seen, instance: &desk.config(), now }.event(fault);
@@ -95,20 +94,16 @@ pub(super) async fn upload(desk: &WorkerContext, key: BatchKey) -> Result<(), St
 pub(super) async fn recover(desk: &WorkerContext, key: BatchKey) -> Result<(), StoreError> {
     let (_, batch) = desk.store.batch(key).await?;
     let reason = "the daemon ended while the upload was under way".to_owned();
-    let now = desk.clock.now();
-    let seen = desk.snapshot(now).await?;
+    let clock = desk.observe().await?;
+    let (seen, now) = (desk.snapshot(&clock).await?, clock.now());
     let event = FailedUpload { tried: batch.tried, seen: &seen, instance: &desk.config(), now }.interrupted(reason);
     record(desk, key, event, None).await
 }
 
 async fn not_admitted(desk: &WorkerContext, key: BatchKey, why: Admission<'_>, begun: bool) -> Result<(), StoreError> {
-    let now = desk.clock.now();
+    let (seen, now) = desk.seen().await;
     let (reason, until) = match why {
-        Admission::Unreachable(reason) => {
-            // It only sizes the pause.
-            let seen = desk.snapshot(now).await.unwrap_or_default();
-            (reason, Some(service_backoff_until(&seen, &desk.config(), now)))
-        }
+        Admission::Unreachable(reason) => (reason, Some(service_backoff_until(&seen, &desk.config(), now))),
         _ => ("the instance is paused".to_owned(), None),
     };
     if begun {

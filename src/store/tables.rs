@@ -4,6 +4,7 @@ pub(super) mod api_tokens;
 pub(super) mod batches;
 pub(super) mod call_ledger;
 pub(super) mod chunks;
+pub(super) mod clock;
 pub(super) mod commands;
 pub(super) mod duplicate_batch_ids;
 pub(super) mod erase;

@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use marqueue::clock::PATIENCE;
 use marqueue::domain::instance::PauseKind;
 use marqueue::domain::{BatchKey, BatchState, DeferReason, Event};
 use marqueue::marketo::types::ApiError;
@@ -9,6 +10,7 @@ use marqueue::marketo::{Decision, ErrorAction, ReportKind, UploadError, classify
 use marqueue::scheduler::outcome::{FailedUpload, may_have_report, service_backoff_until};
 use marqueue::scheduler::{day_of, may_still_upload, next_day};
 use marqueue::simulator::Call;
+use marqueue::store::QuotaDay;
 use rand::RngExt;
 
 use super::marketo::reading;
@@ -154,15 +156,22 @@ impl World {
             self.end_permit(instant);
             return self.not_now(worker, key);
         }
-        let Some(call) = self.shelf.call_began(
-            day_of(now, self.config.limits.daily_reset),
-            self.config.limits.daily_calls,
-            self.uptime(),
-        ) else {
-            self.end_permit(instant);
-            self.pause(PauseKind::Quota, "daily_calls".into(), Some(next_day(now, self.config.limits.daily_reset)));
-            return self.not_now(worker, key);
+        let (reset, daily) = (self.config.limits.daily_reset, self.config.limits.daily_calls);
+        let steady_at = self.shelf.clock_steady_at(&self.reading());
+        let is_clock_steady = steady_at.is_none() || self.lie == Lie::BeginsADayAtALeap;
+        let day = QuotaDay { by_clock: day_of(now, reset), is_clock_steady };
+        let call = match self.shelf.call_began(day, daily, self.uptime()) {
+            Ok(call) => call,
+            Err(used_up) => {
+                self.end_permit(instant);
+                let day_ends = next_day(now, reset);
+                let until = steady_at.filter(|_| used_up < day.by_clock).map_or(day_ends, |at| at.min(day_ends));
+                self.pause(PauseKind::Quota, "daily_calls".into(), Some(until));
+                return self.not_now(worker, key);
+            }
         };
+        let is_believed = self.leapt_at.is_none_or(|leapt_at| self.at >= leapt_at + PATIENCE);
+        self.judge.counts(day.by_clock, is_believed, daily)?;
         if worker.task == Task::Upload && !worker.begun {
             let seen = self.seen(now);
             let open = may_still_upload(&seen, &self.rules, now) || self.lie != Lie::None;

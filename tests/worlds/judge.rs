@@ -33,8 +33,8 @@ struct Made {
     known: bool,
     /// When, in true time.
     at: Duration,
-    /// Till when it counts although a person gave it up.
-    given_up: Option<Timestamp>,
+    /// Till when it counts although a person gave it up, in true time.
+    given_up: Option<Duration>,
     /// It need not be counted any more, although it may not have ended.
     excused: bool,
 }
@@ -55,8 +55,8 @@ struct Track {
     turn: Option<u64>,
     /// A person found its import: where it stands in any order is not ours to say.
     settled: bool,
-    /// Until when what a lost answer left behind is to be counted.
-    ghosts: Option<Timestamp>,
+    /// Until when what a lost answer left behind is to be counted, in true time.
+    ghosts: Option<Duration>,
     /// What Marketo last said of it, as far as it ends a batch.
     last_ask: Option<ErrorAction>,
     import_failed: bool,
@@ -74,6 +74,9 @@ pub struct Judge {
     turns: u64,
     /// The upload that succeeded last.
     success_turn: u64,
+    /// The day that a clock that could be believed last began, and the calls since.
+    day: Option<Timestamp>,
+    calls_of_day: u64,
 }
 
 /// For how long a batch is tried that waits alone.
@@ -107,6 +110,16 @@ impl Judge {
         self.futile = 0;
         let stopped = matches!(pause, Some(PauseKind::Credentials | PauseKind::Quota));
         hold(Promise::Paused, !stopped, || format!("a call leaves although the instance is paused ({pause:?})"))
+    }
+
+    /// A call is counted. `day` is the one that the clock shows; `daily` is the limit, 0 where there is none.
+    pub fn counts(&mut self, day: Timestamp, is_believed: bool, daily: u64) -> Held {
+        if self.day.is_none() || (is_believed && self.day != Some(day)) {
+            (self.day, self.calls_of_day) = (Some(day), 0);
+        }
+        self.calls_of_day += 1;
+        let calls = self.calls_of_day;
+        hold(Promise::Daily, daily == 0 || calls <= daily, || format!("{calls} calls since {day}, of {daily}"))
     }
 
     /// A question about an import leaves.
@@ -173,7 +186,7 @@ impl Judge {
     ) -> Held {
         self.futile = 0;
         let most = instance.max_attempts;
-        let ghosts = after(now, instance.polling.max * 10);
+        let ghosts = at + instance.polling.max * 10;
         let track = self.tracks.entry(key).or_default();
         let (mut lost, mut alone) = (false, false);
         match event {
@@ -217,7 +230,8 @@ impl Judge {
             }
             Event::Abandoned { counts_until } => {
                 let of_it = |made: &&mut Made| made.key == key && made.known && made.given_up.is_none();
-                self.made.values_mut().filter(of_it).for_each(|made| made.given_up = Some(*counts_until));
+                let left = Duration::try_from(counts_until.duration_since(now)).unwrap_or_default();
+                self.made.values_mut().filter(of_it).for_each(|made| made.given_up = Some(at + left));
             }
             Event::Retried => {
                 (track.taken, track.settled, track.spent) = (false, false, 0);
@@ -275,17 +289,17 @@ impl Judge {
         shelf: &Shelf,
         unended: impl Iterator<Item = u64>,
         rules: &SchedulingRules,
-        now: Timestamp,
+        at: Duration,
     ) -> Held {
         let mut ours = 0;
         for id in unended {
             let Some(made) = self.made.get_mut(&id) else { continue };
             let track = self.tracks.get(&made.key);
             let uploading = shelf.state(made.key) == BatchState::Uploading;
-            if !made.known && !uploading && track.and_then(|track| track.ghosts).is_some_and(|until| until <= now) {
+            if !made.known && !uploading && track.and_then(|track| track.ghosts).is_some_and(|until| until <= at) {
                 made.excused = true;
             }
-            made.excused |= made.given_up.is_some_and(|until| until <= now);
+            made.excused |= made.given_up.is_some_and(|until| until <= at);
             ours += u32::from(!made.excused);
         }
         hold(Promise::Queue, ours <= rules.max_in_flight, || {

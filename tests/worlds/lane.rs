@@ -2,11 +2,13 @@
 
 use std::collections::HashMap;
 
+use jiff::Timestamp;
+
 use marqueue::clock::{after, from_ms};
 use marqueue::domain::instance::PauseKind;
 use marqueue::domain::{BatchKey, BatchState, Event, FailureScope};
 use marqueue::marketo::{Decision, EarlierCallTimes, SlidingWindow};
-use marqueue::scheduler::{Plan, Step, Work, plan};
+use marqueue::scheduler::{Plan, Step, Work, next_day, plan};
 use marqueue::simulator::Call;
 use rand::RngExt;
 
@@ -20,6 +22,7 @@ impl World {
             return;
         }
         self.note(|| "the daemon starts".into());
+        self.observe();
         let window = self.config.limits.window;
         let may_take = self.config.request_timeout;
         let earlier = match self.lie {
@@ -82,6 +85,8 @@ impl World {
     /// `schedule::lane`: plans, and has the steps begun.
     pub(super) fn look(&mut self) -> Held {
         let now = self.now();
+        self.observe();
+        self.shorten_pause(now);
         let Some(daemon) = &mut self.daemon else { return Ok(()) };
         daemon.awake = false;
         let mut busy = daemon.busy.clone();
@@ -157,6 +162,18 @@ impl World {
         Ok(())
     }
 
+    /// `Desk::snapshot`: a pause for the quota that began before the clock was set back ends with the day that it shows now.
+    fn shorten_pause(&mut self, now: Timestamp) {
+        let day_ends = next_day(now, self.config.limits.daily_reset);
+        if self.shelf.clock_steady_at(&self.reading()).is_none()
+            && let Some(pause) = &mut self.shelf.instance.pause
+            && pause.kind == PauseKind::Quota
+            && pause.until.is_some_and(|until| until > day_ends)
+        {
+            (pause.at, pause.until) = (now, Some(day_ends));
+        }
+    }
+
     /// A worker that the gate does not hold, if there is one.
     pub(super) fn runnable(&mut self) -> Option<usize> {
         let instant = self.instant();
@@ -179,6 +196,7 @@ impl World {
     }
 
     pub(super) fn advance_one(&mut self, number: usize) -> Held {
+        self.observe();
         let Some(daemon) = &mut self.daemon else { return Ok(()) };
         let worker = daemon.workers.swap_remove(number);
         let key = worker.key;

@@ -38,6 +38,10 @@ pub enum Lie {
     GivesUp,
     /// How long an import is waited for is read off a clock that may leap.
     BelievesTheClock,
+    /// The ends of unconfirmed imports stay where they are when the clock is set.
+    KeepsEndsOverALeap,
+    /// A clock that leaps into another day begins a new count of calls.
+    BeginsADayAtALeap,
     /// An import that a person gave up is not counted any more.
     ForgetsAbandoned,
 }

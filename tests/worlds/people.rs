@@ -52,6 +52,7 @@ impl World {
         let far = self.rng.random_range(1_000..6 * 3_600_000);
         let by = if self.rng.random_bool(0.5) { far } else { -far };
         self.skew += by;
+        self.leapt_at = if by.abs() >= 60_000 { Some(self.at) } else { self.leapt_at };
         self.count.jumps += 1;
         // The last daemon's calls look older than they are, should one start now.
         self.blind_restart |= by > 0;
@@ -111,6 +112,7 @@ impl World {
     fn abandon(&mut self) -> Held {
         let overdue = self.shelf.overdue();
         let Some(&key) = overdue.first() else { return Ok(()) };
+        self.observe();
         let now = self.now();
         let accepted = self.shelf.batch(key).progress.accepted_at.unwrap_or(now);
         let counts_until = after(accepted, IMPORT_LIFETIME).max(after(now, Duration::from_secs(24 * 3600)));

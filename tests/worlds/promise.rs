@@ -32,6 +32,8 @@ pub enum Promise {
     Paused,
     /// No more calls in a window, and at once, than the limits say.
     Calls,
+    /// No more calls than the limit between two moments at which a clock that could be believed began a day.
+    Daily,
     /// A plan is a function of what it sees.
     Pure,
     /// Where work is left there is a step, a worker, or a moment to look again.

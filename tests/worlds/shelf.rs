@@ -7,14 +7,14 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use marqueue::clock::after;
+use marqueue::clock::{ClockReading, ClockRecord, PATIENCE, after, from_ms};
 use marqueue::domain::batch::BatchProgress;
 use marqueue::domain::instance::InstanceState;
 use marqueue::domain::{
     BatchKey, BatchState, DeferReason, Event, IllegalTransitionError, JobId, JobState, job_state, transition,
 };
 use marqueue::marketo::EarlierCallTimes;
-use marqueue::store::{InFlightBatch, PendingBatch, Snapshot};
+use marqueue::store::{InFlightBatch, PendingBatch, QuotaDay, Snapshot};
 
 /// As `PACES` and `CANDIDATES` of `store::snapshot`.
 const PACES: usize = 20;
@@ -55,8 +55,10 @@ pub struct Shelf {
     abandoned: Vec<Timestamp>,
     /// The table `call`: when each ended.
     calls: Vec<(Timestamp, Option<Timestamp>)>,
-    /// The table `call_day`.
-    days: BTreeMap<Timestamp, u64>,
+    /// The table `call_day`: the calls of each day, and those that are doubtful.
+    days: BTreeMap<Timestamp, (u64, u64)>,
+    /// The table `clock`.
+    clock: Option<ClockRecord>,
 }
 
 impl Shelf {
@@ -164,15 +166,50 @@ impl Shelf {
         u32::try_from(held).unwrap_or(u32::MAX)
     }
 
-    /// `store::call_ledger::call_began`: the call's number, or none if the day has had its calls.
-    pub fn call_began(&mut self, day: Timestamp, daily: u64, now: Timestamp) -> Option<usize> {
-        let today = self.days.entry(day).or_default();
-        if daily > 0 && *today >= daily {
-            return None;
+    /// `store::clock::follow`: moves the ends of unconfirmed imports by what the clock was set.
+    pub fn observe_clock(&mut self, reading: &ClockReading, moves_ends: bool) {
+        let Some(known) = &self.clock else {
+            self.clock = Some(ClockRecord::begin(reading, true));
+            return;
+        };
+        let seen = known.observe(reading);
+        self.clock = Some(seen.record);
+        if seen.shift_ms == 0 || !moves_ends {
+            return;
         }
-        *today += 1;
+        let moved = |until: &mut Timestamp| *until = from_ms(until.as_millisecond() + seen.shift_ms);
+        let batches = self.jobs.values_mut().flat_map(|job| &mut job.batches);
+        batches.filter_map(|batch| batch.progress.unconfirmed_until.as_mut()).for_each(moved);
+        self.abandoned.iter_mut().for_each(moved);
+    }
+
+    /// `store::ObservedClock::steady_at`.
+    pub fn clock_steady_at(&self, reading: &ClockReading) -> Option<Timestamp> {
+        self.clock.as_ref().and_then(|clock| clock.steady_at(reading, PATIENCE))
+    }
+
+    /// `store::call_ledger::calls_of_day`.
+    fn calls_of_day(&self, day: Timestamp) -> u64 {
+        match self.days.range(day..).map(|(_, calls)| calls.0).sum() {
+            0 => self.days.values().map(|calls| calls.1).sum(),
+            calls => calls,
+        }
+    }
+
+    /// `store::call_ledger::call_began`: the call's number, or the day that has had its calls.
+    pub fn call_began(&mut self, asked: QuotaDay, daily: u64, now: Timestamp) -> Result<usize, Timestamp> {
+        let newest = self.days.last_key_value().map(|(&day, _)| day);
+        let day = newest.filter(|_| !asked.is_clock_steady).unwrap_or(asked.by_clock);
+        let calls = self.calls_of_day(day);
+        if daily > 0 && calls >= daily {
+            return Err(day);
+        }
+        self.days.retain(|&other, _| other <= day);
+        let counted = self.days.entry(day).or_default();
+        *counted = (calls + 1, counted.1 + u64::from(asked.by_clock != day));
+        self.days.range_mut(..day).for_each(|(_, calls)| calls.1 = 0);
         self.calls.push((now, None));
-        Some(self.calls.len() - 1)
+        Ok(self.calls.len() - 1)
     }
 
     /// `store::call_ledger::call_ended`.
@@ -206,6 +243,7 @@ impl Shelf {
             next_due: self.next_due(now, longest),
             has_untried_batch: self.waiting(),
             recent_durations: self.paces(),
+            clock_steady_at: None,
         }
     }
 

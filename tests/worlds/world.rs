@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use marqueue::clock::{after, from_ms};
+use marqueue::clock::{ClockReading, Uptime, after, from_ms};
 use marqueue::config;
 use marqueue::config::{Config, UnknownOutcome};
 use marqueue::domain::instance::Pause;
@@ -77,6 +77,8 @@ pub struct World {
     at: Duration,
     /// What our clock shows beside it, in milliseconds.
     skew: i64,
+    /// When it was last set by a minute or more, in true time.
+    leapt_at: Option<Duration>,
     began: Timestamp,
     epoch: Instant,
     marketo: MarketoModel,
@@ -150,6 +152,7 @@ impl World {
             weather: Weather { fault, unreachable: false, locked_out: false, outage: None },
             at: Duration::ZERO,
             skew: 0,
+            leapt_at: None,
             began,
             epoch: Instant::now() + Duration::from_secs(3600),
             marketo: MarketoModel::new(settings, reset),
@@ -189,6 +192,16 @@ impl World {
     /// What no setting of the clock moves, as a time.
     pub(super) fn uptime(&self) -> Timestamp {
         after(from_ms(0), self.at)
+    }
+
+    fn reading(&self) -> ClockReading {
+        ClockReading { wall: self.now(), up: Uptime { boot: "one".into(), ms: self.uptime().as_millisecond() } }
+    }
+
+    /// `Desk::observe`.
+    pub(super) fn observe(&mut self) {
+        let reading = self.reading();
+        self.shelf.observe_clock(&reading, self.lie != Lie::KeepsEndsOverALeap);
     }
 
     fn instant(&self) -> Instant {
@@ -239,12 +252,12 @@ impl World {
 
     /// What a plan made now sees.
     fn seen(&self, now: Timestamp) -> Snapshot {
-        self.shelf.snapshot(now, self.rules.max_in_flight, self.rules.longest_pause())
+        let clock_steady_at = self.shelf.clock_steady_at(&self.reading());
+        Snapshot { clock_steady_at, ..self.shelf.snapshot(now, self.rules.max_in_flight, self.rules.longest_pause()) }
     }
 
     fn judge(&mut self) -> Held {
-        let now = self.now();
-        self.judge.look(&self.shelf, self.marketo.unended(self.at), &self.rules, now)
+        self.judge.look(&self.shelf, self.marketo.unended(self.at), &self.rules, self.at)
     }
 
     /// Faults cease, a person settles what is left to persons, and all has to end.
@@ -259,8 +272,8 @@ impl World {
             self.stray_arrives();
         }
         let stuck = |pause: &Pause| pause.until.is_none();
-        // What a lost answer may have left behind holds its slot until its time, and by a clock that was set back that
-        // is later.
+        self.observe();
+        // What a lost answer may have left behind holds its slot until its time.
         let ghosts = self.seen(self.now()).unconfirmed_until.into_iter().max();
         let ghosts = ghosts
             .map_or(Duration::ZERO, |until| Duration::try_from(until.duration_since(self.now())).unwrap_or_default());

@@ -64,7 +64,8 @@ pub(crate) async fn readyz(
     let mut readable = Ok(());
     for lane in &daemon.schedulers {
         // What a plan looks at has to be readable, whichever instance is asked for.
-        let pause = match lane.snapshot(daemon.clock.now()).await {
+        let looked = async { lane.snapshot(&lane.observe().await?).await };
+        let pause = match looked.await {
             Ok(snapshot) => snapshot.instance.pause,
             Err(error) => {
                 readable = Err(error);

@@ -138,9 +138,10 @@ pub(crate) async fn explain(
         let detail = format!("instance \"{}\" is not in the configuration any more, so its jobs wait", job.instance);
         return Err(Problem::plain(axum::http::StatusCode::CONFLICT, detail));
     };
-    let now = daemon.clock.now();
+    let clock = lane.observe().await?;
+    let now = clock.now();
     let ahead = daemon.store.blocking_job_in_group(&job).await?;
-    let snapshot = lane.snapshot(now).await?;
+    let snapshot = lane.snapshot(&clock).await?;
     Ok(Json(reasons::explain(
         &job,
         ahead,
@@ -171,6 +172,8 @@ pub(crate) async fn cancel(
         Some(other) => return Err(Problem::bad_request(format!("abandon must be true or false, not \"{other}\""))),
     };
     if abandon {
+        // How long the import still counts is measured from now, so the stored times must be in accord with it.
+        let now = daemon.store.observe_clock(&daemon.clock).await?.now();
         daemon.store.abandon(id, now).await?
     } else {
         daemon.store.cancel(id, now).await?

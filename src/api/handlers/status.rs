@@ -13,7 +13,7 @@ use crate::api::{AppState, SharedState};
 use crate::domain::BatchState;
 use crate::domain::instance::PauseKind;
 use crate::drop_folder::{DropReport, PartState};
-use crate::scheduler::{InstanceScheduler, SchedulingRules, day_of};
+use crate::scheduler::{InstanceScheduler, SchedulingRules};
 use crate::store::StoreError;
 
 /// Files left alone in the drop folder that are listed by name.
@@ -63,12 +63,13 @@ async fn seen_by(caller: &Identity, daemon: &AppState, lane: &InstanceScheduler)
 
 /// How an instance stands, with the jobs of all.
 pub(crate) async fn of_lane(daemon: &AppState, lane: &InstanceScheduler) -> Result<InstanceStatus, StoreError> {
-    let now = daemon.clock.now();
-    let snapshot = lane.snapshot(now).await?;
+    let clock = lane.observe().await?;
+    let now = clock.now();
+    let snapshot = lane.snapshot(&clock).await?;
     let depth = daemon.store.queue_depth(lane.name()).await?;
     let config = lane.config();
     let limits = &config.limits;
-    let today = daemon.store.calls_today(lane.name(), day_of(now, limits.daily_reset)).await?;
+    let today = lane.calls_today(&clock).await?;
     let count = |state| {
         let flights = snapshot.in_flight.iter().filter(|flight| flight.state == state);
         u32::try_from(flights.count()).unwrap_or(u32::MAX)

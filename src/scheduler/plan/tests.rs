@@ -353,3 +353,27 @@ fn only_the_two_oldest_imports_are_asked_after_soon() {
     let steps = planned(&snapshot, &rules(2, 10)).steps;
     assert_eq!(steps, [Step::Poll(key(1, 1)), Step::Poll(key(2, 1))]);
 }
+#[test]
+fn quota_pause_does_not_end_before_the_clock_is_believed() {
+    let pause =
+        |until| Some(Pause { kind: PauseKind::Quota, reason: "607".into(), at: from_ms(1), until: Some(until) });
+    // When the pause ends, when the clock can be believed, and when to look again; none where the pause is over.
+    for (until, steady_at, next) in [
+        (NOW, None, None),
+        (NOW, Some(NOW + 7), Some(NOW + 7)),
+        (NOW + 5, Some(NOW + 7), Some(NOW + 7)),
+        (NOW + 9, Some(NOW + 7), Some(NOW + 9)),
+        (NOW + 9, None, Some(NOW + 9)),
+    ] {
+        let mut snapshot = Snapshot { candidates: vec![waiting(1, 1)], ..Snapshot::default() };
+        snapshot.instance.pause = pause(from_ms(until));
+        snapshot.clock_steady_at = steady_at.map(from_ms);
+        let plan = planned(&snapshot, &rules(2, 10));
+        assert_eq!(
+            (plan.steps.contains(&Step::Resume), plan.next_wake),
+            (next.is_none(), next.map(from_ms)),
+            "{until}"
+        );
+        assert_eq!(uploads(&plan).len(), usize::from(next.is_none()));
+    }
+}

@@ -17,6 +17,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (7, "call uptimes", include_str!("../../../migrations/0007_call_uptimes.sql")),
     (8, "stuck imports", include_str!("../../../migrations/0008_stuck_imports.sql")),
     (11, "api tokens", include_str!("../../../migrations/0011_api_tokens.sql")),
+    (12, "clock", include_str!("../../../migrations/0012_clock.sql")),
 ];
 
 pub(crate) fn migrator() -> Migrator {

@@ -48,6 +48,17 @@ pub struct Snapshot {
     pub has_untried_batch: bool,
     /// Rows of the imports that ended last and how long each was seen importing.
     pub recent_durations: Vec<(u64, Duration)>,
+    /// When the clock can be believed again; none where it can be.
+    pub clock_steady_at: Option<Timestamp>,
+}
+
+impl Snapshot {
+    /// Returns when the pause ends by itself; none where there is none, or where it waits for a person. A clock that was set
+    /// ends no pause before it can be believed: what Marketo counts goes by Marketo's clock.
+    pub fn pause_ends_at(&self) -> Option<Timestamp> {
+        let until = self.instance.pause.as_ref()?.until?;
+        Some(self.clock_steady_at.map_or(until, |steady_at| until.max(steady_at)))
+    }
 }
 
 /// A batch in flight.
@@ -100,6 +111,7 @@ impl Store {
                 next_due: read_next_due(&mut conn, name, now, longest).await?,
                 has_untried_batch: read_has_untried_batch(&mut conn, name).await?,
                 recent_durations: read_recent_durations(&mut conn, name).await?,
+                clock_steady_at: None,
                 instance,
             })
         })

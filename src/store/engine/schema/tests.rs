@@ -15,7 +15,7 @@ use crate::scheduler::{SchedulingRules, Step, plan};
 use crate::store::engine::schema::{MIGRATIONS, migrator_to};
 use crate::store::error::StoreError;
 use crate::store::tables::chunks::FileKind;
-use crate::store::{Store, options};
+use crate::store::{QuotaDay, Store, options};
 
 /// A moment at which nothing that the rows wait for is over yet but the shortest pauses.
 const NOW: i64 = 2_800;
@@ -122,7 +122,8 @@ async fn reads(store: &Store, version: i64) {
         let instance = store.instance(name).await.unwrap();
         assert_eq!(instance.pause.is_some(), paused, "version {version}: {name}");
     }
-    assert_eq!(store.calls_today("default", from_ms(0)).await.unwrap(), 17);
+    let day = QuotaDay { by_clock: from_ms(0), is_clock_steady: true };
+    assert_eq!(store.calls_today("default", &["default".to_owned()], day).await.unwrap(), 17);
     let up = Uptime { boot: "another".into(), ms: 5 };
     store.adopt_calls(from_ms(0), up.clone()).await.unwrap();
     let calls = store.earlier_calls("default", &up).await.unwrap();

@@ -1,0 +1,179 @@
+//! Clock monitor: the time of day held against the machine's uptime, so that a clock that is set is noticed and ages are
+//! believed only after it has run evenly for a while.
+//!
+//! The record is kept in the database, so a restart of the daemon forgets nothing of it.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::{Uptime, from_ms};
+
+/// How long the clock has to run evenly before ages may end something. A clock that is wrong at the boot is corrected within
+/// this, as a rule.
+pub const PATIENCE: Duration = Duration::from_secs(3600);
+
+/// A correction from here on moves the stored times that are measured from a moment. Smaller ones are noise of the reading.
+const SHIFT_MS: i64 = 1_000;
+
+/// Clocks are corrected a little all the time. From here on ages are not believed for a while.
+const LEAP_MS: i64 = 60_000;
+
+/// The time of day and the uptime of one moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClockReading {
+    pub wall: Timestamp,
+    pub up: Uptime,
+}
+
+impl ClockReading {
+    /// Returns the time of day at which the uptime was 0, in milliseconds.
+    fn offset_ms(&self) -> i64 {
+        self.wall.as_millisecond().saturating_sub(self.up.ms)
+    }
+}
+
+/// What was last known of the clock.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClockRecord {
+    /// The start of the machine that the uptimes below count from.
+    pub boot: String,
+    /// Time of day minus uptime, in milliseconds. It changes only when the clock is set.
+    pub offset_ms: i64,
+    /// The uptime since which the clock has run evenly, in milliseconds; below 0 where it was even before this boot.
+    pub steady_since_up: i64,
+    /// The uptime when the record was last written, in milliseconds.
+    pub seen_up: i64,
+    /// The time of day when the record was last written.
+    pub seen_wall: Timestamp,
+}
+
+/// What an observation changes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Observation {
+    pub record: ClockRecord,
+    /// By how many milliseconds stored times are to be moved so that as much is left of them as before.
+    pub shift_ms: i64,
+}
+
+impl ClockRecord {
+    /// Begins the record of a database. Where nothing in it has an age (`is_new`), there is nothing to be doubted, and
+    /// the clock counts as steady from the beginning.
+    pub fn begin(reading: &ClockReading, is_new: bool) -> ClockRecord {
+        let patience = i64::try_from(PATIENCE.as_millis()).unwrap_or(i64::MAX);
+        let up = reading.up.ms;
+        ClockRecord { steady_since_up: if is_new { up.saturating_sub(patience) } else { up }, ..Self::anew(reading) }
+    }
+
+    fn anew(reading: &ClockReading) -> ClockRecord {
+        ClockRecord {
+            boot: reading.up.boot.clone(),
+            offset_ms: reading.offset_ms(),
+            steady_since_up: reading.up.ms,
+            seen_up: reading.up.ms,
+            seen_wall: reading.wall,
+        }
+    }
+
+    /// Holds a reading against the record.
+    ///
+    /// How long the machine was off before another boot can't be told. Stored times then keep the time that they had left
+    /// when the record was last written, which may be more than is right and is never less.
+    pub fn observe(&self, reading: &ClockReading) -> Observation {
+        // An uptime that is less by a moment is a reading that was overtaken; a container's begins again from 0.
+        let is_same_boot = self.boot == reading.up.boot && reading.up.ms.saturating_add(LEAP_MS) >= self.seen_up;
+        if !is_same_boot {
+            let shift_ms = reading.wall.as_millisecond().saturating_sub(self.seen_wall.as_millisecond());
+            return Observation { record: Self::anew(reading), shift_ms };
+        }
+        let moved = reading.offset_ms().saturating_sub(self.offset_ms);
+        let mut record =
+            ClockRecord { seen_up: self.seen_up.max(reading.up.ms), seen_wall: reading.wall, ..self.clone() };
+        if moved.saturating_abs() < SHIFT_MS {
+            return Observation { record, shift_ms: 0 };
+        }
+        record.offset_ms = reading.offset_ms();
+        if moved.saturating_abs() >= LEAP_MS {
+            record.steady_since_up = reading.up.ms;
+        }
+        Observation { record, shift_ms: moved }
+    }
+
+    /// Returns when the clock will have run evenly for `patience`; none where it has by now.
+    pub fn steady_at(&self, reading: &ClockReading, patience: Duration) -> Option<Timestamp> {
+        let patience = i64::try_from(patience.as_millis()).unwrap_or(i64::MAX);
+        let left = patience.saturating_sub(reading.up.ms.saturating_sub(self.steady_since_up));
+        (left > 0).then(|| from_ms(reading.wall.as_millisecond().saturating_add(left)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOUR: i64 = 3_600_000;
+
+    fn reading(boot: &str, up: i64, wall: i64) -> ClockReading {
+        ClockReading { wall: from_ms(wall), up: Uptime { boot: boot.into(), ms: up } }
+    }
+
+    fn is_steady(record: &ClockRecord, reading: &ClockReading) -> bool {
+        record.steady_at(reading, PATIENCE).is_none()
+    }
+
+    #[test]
+    fn even_clock_shifts_nothing_and_keeps_its_start() {
+        let begun = ClockRecord::begin(&reading("a", 5_000, 1_000_000), false);
+        let later = reading("a", 5_000 + HOUR, 1_000_000 + HOUR + 999);
+        let seen = begun.observe(&later);
+        assert_eq!((seen.shift_ms, seen.record.offset_ms, seen.record.seen_up), (0, 995_000, 5_000 + HOUR));
+        assert!(is_steady(&seen.record, &later));
+    }
+
+    #[test]
+    fn set_clock_shifts_by_what_it_was_set_either_way() {
+        let begun = ClockRecord::begin(&reading("a", 0, 9 * HOUR), true);
+        for (leap, steady) in
+            [(1_000, true), (-1_000, true), (59_999, true), (60_000, false), (-60_000, false), (-8 * HOUR, false)]
+        {
+            let leapt = reading("a", 60_000, 9 * HOUR + 60_000 + leap);
+            let seen = begun.observe(&leapt);
+            assert_eq!((seen.shift_ms, is_steady(&seen.record, &leapt)), (leap, steady), "{leap}");
+            assert_eq!(seen.record.observe(&leapt).shift_ms, 0, "a leap is seen once");
+        }
+    }
+
+    #[test]
+    fn clock_is_steady_an_hour_after_a_leap() {
+        let begun = ClockRecord::begin(&reading("a", 0, 0), true);
+        let seen = begun.observe(&reading("a", 10, 8 * 24 * HOUR + 10)).record;
+        let soon = reading("a", HOUR, 8 * 24 * HOUR + HOUR);
+        assert_eq!(seen.steady_at(&soon, PATIENCE), Some(from_ms(8 * 24 * HOUR + HOUR + 10)));
+        assert!(is_steady(&seen, &reading("a", HOUR + 10, 0)));
+        assert_eq!(seen.steady_at(&soon, Duration::from_secs(60)), None, "who keeps things for less waits for less");
+    }
+
+    #[test]
+    fn another_boot_keeps_the_time_that_was_left() {
+        let begun = ClockRecord::begin(&reading("a", 5 * HOUR, 9 * HOUR), true);
+        for other in [reading("b", 7, 10 * HOUR), reading("a", 7, 10 * HOUR), reading("b", 6 * HOUR, HOUR)] {
+            let seen = begun.observe(&other);
+            assert_eq!(seen.shift_ms, other.wall.as_millisecond() - 9 * HOUR);
+            assert!(!is_steady(&seen.record, &other));
+        }
+    }
+
+    #[test]
+    fn reading_that_was_overtaken_is_no_other_boot() {
+        let begun = ClockRecord::begin(&reading("a", 5 * HOUR, 9 * HOUR), true);
+        let seen = begun.observe(&reading("a", 5 * HOUR - 20, 9 * HOUR - 20));
+        assert_eq!((seen.shift_ms, seen.record.seen_up), (0, 5 * HOUR));
+    }
+
+    #[test]
+    fn first_record_of_a_database_with_ages_is_not_believed() {
+        let first = reading("a", 5 * HOUR, 9 * HOUR);
+        assert!(!is_steady(&ClockRecord::begin(&first, false), &first));
+        assert!(is_steady(&ClockRecord::begin(&first, true), &first));
+    }
+}
