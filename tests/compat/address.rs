@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::house::{CRM, FORM, Program, address, code, form, town};
+use crate::compat_env::{CRM, FORM, Program, address, code, form, town};
 use crate::support::Town;
 
 /// Status, type and body of the answer to a request whose line and headers are written as they are here.

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-use crate::house::{CRM, FORM, Program, WEB, code, form, json as read, town};
+use crate::compat_env::{CRM, FORM, Program, WEB, code, form, json as read, town};
 use crate::support::{Town, quick};
 
 const LEADS: &str = "/bulk/v1/leads.json";

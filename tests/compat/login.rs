@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::house::{CRM, Program, WEB, address, code, json as read, town};
+use crate::compat_env::{CRM, Program, WEB, address, code, json as read, town};
 use crate::support::{Town, quick};
 
 const TOKEN: &str = "/identity/oauth/token";

@@ -5,7 +5,7 @@ use std::net::TcpListener;
 use serde_json::{Value, json};
 use tokio::process::Command;
 
-use crate::house::{CRM, Program};
+use crate::compat_env::{CRM, Program};
 use crate::support::{Town, binary, leads, quick};
 
 /// What doctor says of the address of this instance: its state and its detail.
@@ -63,12 +63,12 @@ async fn an_instance_that_leads_back_pauses_and_makes_no_jobs() {
 
 #[tokio::test]
 async fn another_daemon_in_the_place_of_marketo_is_named() {
-    let behind = crate::house::town(CRM).await;
+    let behind = crate::compat_env::town(CRM).await;
     let mut town = Town::new(quick()).await;
     town.config = format!(
         "limits = {{ calls = 5000, window = \"1s\" }}\n[instances.eu]\nbase_url = \"http://{}\"\nclient_id = \"crm\"\n\
          client_secret = \"crm-secret-4711\"\n",
-        crate::house::address(&behind)
+        crate::compat_env::address(&behind)
     );
     town.start().await;
     let (state, detail) = doctor(&town, "eu").await.expect("a finding");

@@ -4,7 +4,7 @@ use marqueue::simulator::Settings;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::house::{CRM, FORM, Program, form, town};
+use crate::compat_env::{CRM, FORM, Program, form, town};
 use crate::support::{Town, quick};
 
 /// One kind of import: where it is created, what it is asked by, and a file with rows that fail and rows with warnings.

@@ -3,7 +3,7 @@
 use reqwest::Method;
 use serde_json::json;
 
-use crate::house::{CRM, FORM, Program, code, form, json as read, town};
+use crate::compat_env::{CRM, FORM, Program, code, form, json as read, town};
 
 const LEADS: &str = "/bulk/v1/leads.json";
 const MEMBERS: &str = "/bulk/v1/program/1044/members/import.json";

@@ -3,7 +3,7 @@
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::house::{CRM, Program, WEB, address, code, form, json as read, town};
+use crate::compat_env::{CRM, Program, WEB, address, code, form, json as read, town};
 use crate::support::{Town, quick};
 
 const LEADS: &str = "/bulk/v1/leads.json";

@@ -7,7 +7,7 @@ use std::process::Command;
 use marqueue::domain::{JobId, Source};
 use serde_json::json;
 
-use crate::house::{CRM, Program};
+use crate::compat_env::{CRM, Program};
 use crate::support::{Town, binary, leads, quick};
 
 #[tokio::test]
@@ -58,7 +58,7 @@ async fn every_way_in_is_named_in_the_job_its_history_and_the_log() {
 
 #[tokio::test]
 async fn a_new_job_of_failed_rows_is_from_whoever_asked_for_it_and_linked() {
-    let mut town = crate::house::town(CRM).await;
+    let mut town = crate::compat_env::town(CRM).await;
     let program = Program::of(&town, "crm").await;
     let id = JobId(program.import("/bulk/v1/leads.json", "email,x\na@example.com,!fail:No\n").await);
     assert_eq!(town.ended(id).await.rows.failed, Some(1));

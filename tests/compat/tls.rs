@@ -6,7 +6,7 @@ use std::process::Command;
 
 use reqwest::Certificate;
 
-use crate::house::{CRM, Program, address};
+use crate::compat_env::{CRM, Program, address};
 use crate::support::{Town, quick};
 
 const ROOT: &str = include_str!("../tls/root.pem");

@@ -9,7 +9,7 @@ use marqueue::domain::{Format, JobId, Target};
 use reqwest::Method;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::house::{CRM, FORM, Program, address, form, json, town};
+use crate::compat_env::{CRM, FORM, Program, address, form, json, town};
 
 const LEADS: &str = "/bulk/v1/leads.json";
 

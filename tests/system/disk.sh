@@ -3,5 +3,5 @@
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
-cargo test --locked --test disk --no-run
-unshare --map-root-user --mount cargo test --locked --test disk -- --ignored
+cargo test --locked --test integration --no-run
+unshare --map-root-user --mount cargo test --locked --test integration disk:: -- --ignored

@@ -8,4 +8,4 @@ if ! command -v strace >/dev/null; then
     apt-get update
     DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends strace
 fi
-cargo test --locked --test drop -- --ignored
+cargo test --locked --test integration drop_folder:: -- --ignored

@@ -1,0 +1,72 @@
+//! What does a person do where the daemon asks for one? Resumes an instance whose token was refused twice, and looks on
+//! Marketo for the imports of held batches.
+
+use std::collections::BTreeSet;
+
+use marqueue::domain::BatchState;
+use marqueue::domain::instance::PauseKind;
+use marqueue::simulator::call_log::Outcome;
+use marqueue::store::{Batch, Job};
+
+use super::clients::LOOK;
+use super::scenario::client;
+use super::support::Town;
+use super::trace::Story;
+
+const INSTANCE: &str = "default";
+
+/// Sees to what waits for a person.
+pub async fn look(town: &Town, story: &Story) {
+    let client = client(town);
+    let status = client.status().await.expect("the daemon answers");
+    let instance = &status.instances[INSTANCE];
+    if instance.pause.as_ref().is_some_and(|pause| pause.kind == PauseKind::Credentials) {
+        client.resume(INSTANCE).await.expect("it is resumed");
+    }
+    if instance.queue.held.is_empty() {
+        return;
+    }
+    // While nothing is uploaded, what Marketo has does not change, nor what is held.
+    client.pause(INSTANCE).await.expect("it is paused");
+    while client.status().await.expect("the daemon answers").instances[INSTANCE].slots.uploading > 0 {
+        tokio::time::sleep(LOOK).await;
+    }
+    let jobs = client.list(None, Some(10_000), None).await.expect("a list of jobs").jobs;
+    let creates = town.simulator.call_log().creates;
+    let mut known: BTreeSet<String> = jobs.iter().flat_map(|job| &job.batches).filter_map(id).collect();
+    for job in jobs {
+        for batch in held(&job) {
+            let sha256 = story.files.iter().find(|dropped| dropped.file.name == job.filename).map(|dropped| {
+                let at = |byte| usize::try_from(byte).expect("it was in memory");
+                dropped.file.sha256(at(batch.byte_from), at(batch.byte_to))
+            });
+            let made = creates.iter().find_map(|create| match (&create.outcome, &create.file) {
+                (Outcome::Accepted(id), Some(file)) if Some(&file.sha256) == sha256.as_ref() => {
+                    Some(id.to_string()).filter(|id| !known.contains(id))
+                }
+                _ => None,
+            });
+            if let Some(made) = made {
+                let part = batch.part;
+                let path = format!("/v1/jobs/{}/settle?part={part}&marketo_batch_id={made}", job.id);
+                let (status, answer) = town.json("POST", &path).await;
+                assert_eq!(status, 200, "{path}: {answer}");
+                known.insert(made);
+            }
+        }
+        let left = client.job(job.id, None).await.expect("the job");
+        if held(&left).next().is_some() {
+            client.retry(job.id, false).await.expect("what Marketo does not have is sent again");
+        }
+    }
+    client.resume(INSTANCE).await.expect("it is resumed");
+}
+
+/// The batches of which nobody knows whether Marketo has them. One that Marketo does not end has its id, and is waited for.
+fn held(job: &Job) -> impl Iterator<Item = &Batch> {
+    job.batches.iter().filter(|batch| batch.state == BatchState::Held && batch.marketo_batch_id.is_none())
+}
+
+fn id(batch: &Batch) -> Option<String> {
+    batch.marketo_batch_id.clone()
+}

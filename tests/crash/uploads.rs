@@ -1,0 +1,75 @@
+//! What was sent? Each upload as the simulator saw it, with the rows that it held.
+
+use std::collections::{BTreeMap, HashMap};
+use std::ops::Range;
+use std::time::Duration;
+
+use marqueue::domain::Target;
+use marqueue::simulator::call_log::{Create, Outcome};
+
+use super::files::File;
+use super::trace::Story;
+
+/// Rows that were sent, whatever became of them.
+pub struct Sent {
+    pub rows: Range<usize>,
+    pub at: Duration,
+    pub life: usize,
+    /// The import that they became.
+    pub import: Option<u64>,
+    pub answer_lost: bool,
+}
+
+impl Sent {
+    pub fn overlaps(&self, other: &Sent) -> bool {
+        self.rows.start < other.rows.end && other.rows.start < self.rows.end
+    }
+}
+
+/// The uploads of each file, in order, and what was sent that nobody dropped in, or elsewhere.
+pub fn read(story: &Story) -> (BTreeMap<&str, Vec<Sent>>, Vec<String>) {
+    let (mut all, mut untrue, mut known) = (BTreeMap::<_, Vec<_>>::new(), Vec::new(), HashMap::new());
+    let files: BTreeMap<&str, &File> =
+        story.files.iter().map(|dropped| (dropped.file.name.as_str(), &dropped.file)).collect();
+    for (index, create) in story.ledger.creates.iter().enumerate() {
+        // The rules saw no file where its body could not be read; then there is no import either.
+        let Some(sent) = &create.file else { continue };
+        let Some(&file) = files.get(sent.name.as_str()) else {
+            untrue.push(format!("{} was sent, and nobody dropped it in", sent.name));
+            continue;
+        };
+        let rows = known.entry(&sent.sha256).or_insert_with(|| file.rows_of(sent.bytes, &sent.sha256)).clone();
+        let in_place = place(file) == placed(create);
+        let Some(rows) = rows.filter(|_| in_place) else {
+            let what = if in_place { "what was sent is not what it holds" } else { "it was sent elsewhere" };
+            untrue.push(format!("{}: {what}: {create:?}", file.name));
+            continue;
+        };
+        let import = match create.outcome {
+            Outcome::Accepted(id) => Some(id),
+            Outcome::Refused { .. } => None,
+        };
+        let life = story.lives.iter().take_while(|life| life.creates <= index).count();
+        let sent = Sent { rows, at: create.at, life, import, answer_lost: create.answer_lost };
+        all.entry(file.name.as_str()).or_default().push(sent);
+    }
+    (all, untrue)
+}
+
+/// Where the file's client wants it to go: path, format, static list, status.
+fn place(file: &File) -> [String; 4] {
+    let (path, list, status) = match &file.target {
+        Target::Leads { list_id, .. } => ("/bulk/v1/leads.json".to_owned(), *list_id, ""),
+        Target::CustomObject { name } => (format!("/bulk/v1/customobjects/{name}/import.json"), None, ""),
+        Target::ProgramMembers { program_id, status } => {
+            (format!("/bulk/v1/program/{program_id}/members/import.json"), None, status.as_str())
+        }
+    };
+    let list = list.map(|list| list.to_string()).unwrap_or_default();
+    [path, file.format.to_string(), list, status.to_owned()]
+}
+
+fn placed(create: &Create) -> [String; 4] {
+    let given = |name: &str| create.query.get(name).cloned().unwrap_or_default();
+    [create.path.clone(), given("format"), given("listId"), given("programMemberStatus")]
+}

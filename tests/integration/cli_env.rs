@@ -1,0 +1,144 @@
+//! How is the binary typed at? A [`Town`] with its daemon, and runs of the same binary as a client.
+
+#![allow(dead_code, reason = "each test file uses its own part")]
+
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+use serde_json::Value;
+use tokio::runtime::Runtime;
+
+use crate::support::{Town, quick};
+
+/// How a run of the binary ended.
+#[derive(Debug)]
+pub struct Ran {
+    pub status: i32,
+    pub out: String,
+    pub err: String,
+}
+
+impl Ran {
+    /// Standard output as the one JSON document that it has to be.
+    #[track_caller]
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.out).unwrap_or_else(|error| panic!("{error}: {self:?}"))
+    }
+
+    #[track_caller]
+    pub fn expect(self, status: i32) -> Ran {
+        assert_eq!(self.status, status, "{self:?}");
+        self
+    }
+}
+
+/// A town for tests that run the binary and wait for it. The simulator lives on the threads of its runtime.
+pub struct House {
+    pub town: Town,
+    runtime: Runtime,
+}
+
+impl House {
+    pub fn new() -> House {
+        let runtime = Runtime::new().expect("a runtime");
+        let town = runtime.block_on(Town::with_daemon(quick()));
+        House { town, runtime }
+    }
+
+    pub fn start(&mut self) {
+        self.runtime.block_on(self.town.start());
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.town.folder.path().join(name)
+    }
+
+    pub fn file(&self, name: &str, content: &str) {
+        fs::write(self.path(name), content).expect("the file is written");
+    }
+
+    /// The binary with these words, in the town's folder and with its socket.
+    pub fn command(&self, words: &str) -> Command {
+        let mut command = binary();
+        command.args(words.split_whitespace()).env("MARQUEUE_SOCKET", self.town.socket());
+        command.current_dir(self.town.folder.path());
+        command
+    }
+
+    pub fn run(&self, words: &str) -> Ran {
+        run(self.command(words), "")
+    }
+
+    pub fn run_with_input(&self, words: &str, input: &str) -> Ran {
+        run(self.command(words), input)
+    }
+
+    /// Started, with all that it says to be read.
+    pub fn spawn(&self, words: &str) -> Child {
+        self.command(words).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the binary starts")
+    }
+}
+
+/// The binary, whatever this process's environment has for it.
+pub fn binary() -> Command {
+    let mut command = Command::new(crate::support::binary());
+    command.env_remove("MARQUEUE_SOCKET").env_remove("MARQUEUE_CONFIG");
+    command
+}
+
+/// The binary with these words, asking at `socket`.
+pub fn at(socket: &Path, words: &str) -> Ran {
+    let mut command = binary();
+    command.arg("--socket").arg(socket).args(words.split_whitespace());
+    run(command, "")
+}
+
+pub fn run(mut command: Command, input: &str) -> Ran {
+    let mut child =
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the binary starts");
+    // It may end without reading it.
+    let _ = child.stdin.take().expect("it was asked for").write_all(input.as_bytes());
+    ended(child)
+}
+
+/// What a run of the binary shows on a terminal, which is its standard output and its standard error.
+pub fn on_terminal(mut command: Command) -> String {
+    let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
+    let ours = openpt(flags).expect("a terminal");
+    grantpt(&ours).expect("it is ours");
+    unlockpt(&ours).expect("it can be opened");
+    let theirs = ptsname(&ours, Vec::new()).expect("its name").into_string().expect("text");
+    let open = || File::options().read(true).write(true).open(&theirs).expect("the terminal opens");
+    command.stdin(Stdio::null()).stdout(open()).stderr(open());
+    let mut child = command.spawn().expect("the binary starts");
+    // Ours would keep the terminal open.
+    drop(command);
+    let mut shown = Vec::new();
+    // Linux reports an error when nobody has the terminal open any more.
+    let _ = File::from(ours).read_to_end(&mut shown);
+    assert!(child.wait().expect("it ends").success(), "{}", String::from_utf8_lossy(&shown));
+    // The terminal itself puts a CR before each LF.
+    String::from_utf8(shown).expect("text").replace("\r\n", "\n")
+}
+
+/// How a started one ended.
+pub fn ended(child: Child) -> Ran {
+    let output = child.wait_with_output().expect("it ends");
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("text");
+    Ran { status: output.status.code().unwrap_or(-1), out: text(output.stdout), err: text(output.stderr) }
+}
+
+/// Reads lines of standard error until one is `line`, and gives those that follow.
+pub fn until_said(child: &mut Child, line: &str) -> impl Iterator<Item = String> + use<> {
+    let mut lines = BufReader::new(child.stderr.take().expect("it was asked for")).lines().map_while(Result::ok);
+    assert!(lines.any(|said| said == line), "it never said {line:?}");
+    lines
+}
+
+pub fn signal(child: &Child, name: &str) {
+    let sent = Command::new("kill").args([&format!("-{name}"), &child.id().to_string()]).status().expect("kill runs");
+    assert!(sent.success());
+}

@@ -1,0 +1,173 @@
+//! What becomes of accepted files on a disk that is full, for whatever reason? They go on to their end, new ones are refused,
+//! and it all passes by itself. Needs a small disk of its own: `tests/system/disk.sh` runs it.
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use marqueue::domain::JobState;
+use marqueue::simulator::Settings;
+
+use crate::support::{Town, binary, leads, quick};
+
+/// Of the disk, and of it what is kept for accepted jobs.
+const DISK: u64 = 64 << 20;
+const RESERVE: u64 = 16 << 20;
+
+/// A disk that goes with the test.
+struct Disk(PathBuf);
+
+impl Disk {
+    fn mount(at: PathBuf) -> Disk {
+        fs::create_dir(&at).expect("a folder");
+        let size = format!("size={DISK}");
+        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(&at).status();
+        assert!(mounted.expect("mount runs").success(), "only root can mount a disk: see tests/system/disk.sh");
+        Disk(at)
+    }
+
+    /// Another program writes until nothing more goes in.
+    fn fill(&self) -> PathBuf {
+        let path = self.0.join("filler");
+        let mut file = File::options().create(true).append(true).open(&path).expect("a file");
+        for size in [1 << 16, 1] {
+            while file.write_all(&vec![b'x'; size]).is_ok() {}
+        }
+        path
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("--lazy").arg(&self.0).status();
+    }
+}
+
+/// A daemon whose database is on a disk of its own.
+async fn town() -> (Disk, Town) {
+    let mut town = Town::new(Settings { import_per_row: Duration::ZERO, ..quick() }).await;
+    let disk = Disk::mount(town.folder.path().join("disk"));
+    town.disk = Some(disk.0.clone());
+    town.reserve = RESERVE;
+    town.start().await;
+    (disk, town)
+}
+
+fn reserve(disk: &Disk) -> u64 {
+    fs::metadata(disk.0.join("q.db-reserve")).expect("the reserve").len()
+}
+
+/// Rows that can't be compressed to speak of. Each has this name.
+fn noise(rows: u32, name: &str) -> String {
+    let digits = |row: u32, salt: u64| (u64::from(row) + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15 ^ salt).rotate_left(29);
+    let row = |row| format!("{:016x}{:016x}@example.com,{name}\n", digits(row, 1), digits(row, 7_919));
+    "email,firstName\n".chars().chain((0..rows).map(row).collect::<String>().chars()).collect()
+}
+
+fn add_by_hand(town: &Town, file: &Path) -> (Option<i32>, String) {
+    let add = Command::new(binary()).arg("--socket").arg(town.socket()).args(["add", "leads"]).arg(file).output();
+    let add = add.expect("the binary runs");
+    (add.status.code(), String::from_utf8(add.stderr).expect("text"))
+}
+
+#[tokio::test]
+#[ignore = "mounts a disk: tests/system/disk.sh runs it"]
+async fn on_a_disk_that_another_program_fills_what_was_accepted_goes_on_to_its_end() {
+    let (disk, mut town) = town().await;
+    assert_eq!(reserve(&disk), RESERVE);
+    assert_eq!(town.request("POST", "/v1/instances/default/pause", "").await.0, 200);
+    let mut jobs = Vec::new();
+    for n in 0..20 {
+        jobs.push(town.add("target=leads&filename=a.csv", leads(&[&format!("{n}@example.com")])).await.id);
+    }
+    jobs.push(town.add("target=leads&filename=failing.csv", noise(20_000, "!fail:no")).await.id);
+    let filler = disk.fill();
+
+    // Whoever needs a token gets one.
+    let (http, token) = town.json("GET", "/identity/oauth/token?grant_type=client_credentials&client_id=any").await;
+    assert_eq!(http, 200, "{token}");
+
+    // The next file is refused, by hand too, and the probe says why.
+    let file = town.folder.path().join("late.csv");
+    fs::write(&file, leads(&["late@example.com"])).expect("a file");
+    let (status, said) = add_by_hand(&town, &file);
+    assert!(status == Some(1) && said.contains("the disk of the database is full"), "{status:?} {said}");
+    let (status, body) = town.request("POST", "/v1/jobs?target=leads&filename=b.csv", noise(20_000, "!fail:no")).await;
+    assert_eq!(status, 507, "{}", String::from_utf8_lossy(&body));
+    let (status, body) = town.request("GET", "/readyz", "").await;
+    assert!(status == 503 && String::from_utf8_lossy(&body).contains("full"));
+
+    // A death and a start on the full disk, and all goes on.
+    town.kill();
+    town.start().await;
+    disk.fill();
+    assert_eq!(town.request("POST", "/v1/instances/default/resume", "").await.0, 200);
+    for id in &jobs {
+        let job = town.ended(*id).await;
+        assert_eq!(job.state, JobState::Complete, "{job:?}");
+    }
+    let failures = town.get(&format!("/v1/jobs/{}/failures", jobs[20])).await;
+    assert_eq!(failures.lines().count(), 20_001);
+    assert_eq!(town.simulator.call_log().accepted().count(), jobs.len(), "nothing was sent twice");
+    assert!(reserve(&disk) < RESERVE);
+    assert_eq!(town.request("POST", "/v1/jobs?target=leads&filename=b.csv", leads(&["x@example.com"])).await.0, 507);
+
+    // There is room again.
+    fs::remove_file(filler).expect("it was there");
+    town.until("the daemon is ready by itself", async |town| {
+        (town.request("GET", "/readyz", "").await.0 == 200).then_some(())
+    })
+    .await;
+    assert_eq!(reserve(&disk), RESERVE);
+    let (status, said) = add_by_hand(&town, &file);
+    assert_eq!(status, Some(0), "{said}");
+    let lines = town.log().lines().filter(|line| line.contains("\"ERROR\"")).count();
+    assert!(lines < 20, "a full disk is said now and then, not {lines} times");
+}
+
+#[tokio::test]
+#[ignore = "mounts a disk: tests/system/disk.sh runs it"]
+async fn files_that_fill_the_disk_themselves_leave_room_for_their_end() {
+    let (disk, mut town) = town().await;
+    assert_eq!(town.request("POST", "/v1/instances/default/pause", "").await.0, 200);
+    let file = noise(20_000, "Ann");
+    let mut jobs = Vec::new();
+    loop {
+        let (status, body) = town.request("POST", "/v1/jobs?target=leads&filename=a.csv", file.clone()).await;
+        if status != 201 {
+            assert_eq!(status, 507, "{}", String::from_utf8_lossy(&body));
+            break;
+        }
+        jobs.push(serde_json::from_slice::<marqueue::store::Job>(&body).expect("a job").id);
+    }
+    assert!(jobs.len() > 2, "the disk has room for some: {}", jobs.len());
+    assert_eq!(reserve(&disk), RESERVE, "new files keep off the reserve");
+    assert_eq!(town.request("POST", "/v1/instances/default/resume", "").await.0, 200);
+    for id in &jobs {
+        assert_eq!(town.ended(*id).await.state, JobState::Complete);
+    }
+}
+
+#[tokio::test]
+#[ignore = "mounts a disk: tests/system/disk.sh runs it"]
+async fn a_disk_that_turns_read_only_is_told_and_passes() {
+    let (disk, mut town) = town().await;
+    let id = town.add("target=leads&filename=a.csv", leads(&["a@example.com"])).await.id;
+    town.ended(id).await;
+    let remount = |how: &str| {
+        let done = Command::new("mount").args(["-o", &format!("remount,{how}")]).arg(&disk.0).status();
+        done.expect("mount runs").success()
+    };
+    town.kill();
+    assert!(remount("ro"));
+    let status = town.try_start().await.expect_err("it can't work there");
+    assert_eq!(status.code(), Some(1));
+    let log = town.log();
+    let said = log.lines().filter(|line| line.contains("q.db") && line.contains("Read-only file system"));
+    assert_eq!(said.count(), 1, "{log}");
+    assert!(remount("rw"));
+    town.start().await;
+    assert_eq!(town.job(id).await.state, JobState::Complete);
+}

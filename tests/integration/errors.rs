@@ -1,0 +1,74 @@
+//! What does each of Marketo's errors lead to? Every row of its table, each against the simulator, over a real socket,
+//! with the real binary: what the daemon does next, what the job says meanwhile, and that no attempt is used up where
+//! none should be.
+
+mod batch_errors;
+mod bounds;
+mod counts;
+mod credentials;
+mod instance;
+mod other_integrations;
+mod outage;
+mod polling;
+mod quota;
+mod raw_server;
+mod stuck;
+mod unknown;
+
+use crate::support::Town;
+use marqueue::domain::{JobId, JobState};
+use marqueue::simulator::call_log::{CallLog, Outcome};
+use marqueue::store::Job;
+use serde_json::Value;
+
+/// A file of one row.
+const FILE: &str = "email,firstName\nann@example.com,Ann\n";
+
+const LEADS: &str = "target=leads&format=csv";
+
+impl Town {
+    /// What `explain` says of the job once it waits for `what`, in words; with a time where `timed`.
+    async fn explained(&mut self, id: JobId, what: &str, timed: bool) -> String {
+        let explained = self
+            .until(&format!("job {id} waits for {what}"), async |town| {
+                let explained = town.json("GET", &format!("/v1/jobs/{id}/explain")).await.1;
+                (explained["waits_for"] == what && explained["until"].is_string() == timed).then_some(explained)
+            })
+            .await;
+        explained["text"].as_str().expect("words").to_owned()
+    }
+
+    /// `instances.default` of the status.
+    async fn instance(&self) -> Value {
+        self.json("GET", "/v1/status").await.1["instances"]["default"].take()
+    }
+
+    /// The instance when it is paused.
+    async fn paused(&mut self) -> Value {
+        self.until("the instance is paused", async |town| {
+            let pause = town.instance().await["pause"].take();
+            (!pause.is_null()).then_some(pause)
+        })
+        .await
+    }
+
+    async fn resume(&self) {
+        assert_eq!(self.json("POST", "/v1/instances/default/resume").await.0, 200);
+    }
+
+    /// The job, complete, with so many attempts used by its one batch.
+    async fn complete(&mut self, id: JobId, attempts: u32) -> Job {
+        let job = self.ended(id).await;
+        assert_eq!((job.state, job.batches[0].attempts), (JobState::Complete, attempts), "{job:?}");
+        job
+    }
+}
+
+/// What became of each create call: its error's code, or `ok`.
+fn outcomes(ledger: &CallLog) -> Vec<&str> {
+    let outcome = |create| match create {
+        &Outcome::Accepted(_) => "ok",
+        Outcome::Refused { code, .. } => code,
+    };
+    ledger.creates.iter().map(|create| outcome(&create.outcome)).collect()
+}

@@ -1,0 +1,157 @@
+//! Counts that Marketo leaves out, that do not add up, or that its files do not bear out: a job is then not simply complete.
+
+use std::process::Command;
+
+use marqueue::domain::{JobId, JobState};
+use marqueue::simulator::{Call, Fault, FaultEffect};
+use serde_json::{Value, json};
+
+use super::LEADS;
+use crate::support::{Town, binary, quick};
+
+const THREE: &str = "email,firstName\na@example.com,Ann\nb@example.com,!fail:No such person\nc@example.com,Cid\n";
+
+impl Town {
+    /// The exit status of a command, and what it says.
+    pub fn command(&self, arguments: &[&str]) -> (i32, String) {
+        let ran = Command::new(binary()).arg("--socket").arg(self.socket()).args(arguments).output().expect("it runs");
+        let said = [ran.stdout, ran.stderr].map(|bytes| String::from_utf8(bytes).expect("text")).concat();
+        (ran.status.code().expect("an exit status"), said)
+    }
+
+    /// A complete job of [`THREE`] of whose import every status says `edit`.
+    async fn counted(&mut self, edit: Value) -> JobId {
+        let fault = Fault::on(Call::Status, FaultEffect::edit(edit)).times(u32::MAX);
+        self.simulator.push_fault(fault);
+        let id = self.add(LEADS, THREE).await.id;
+        let job = self.ended(id).await;
+        assert_eq!(job.state, JobState::Complete, "{job:?}");
+        id
+    }
+
+    async fn rows(&self, id: JobId) -> Value {
+        self.json("GET", &format!("/v1/jobs/{id}")).await.1["rows"].take()
+    }
+}
+
+#[tokio::test]
+async fn sums_that_differ_from_the_rows_sent_are_said_everywhere() {
+    for (edit, rows, words) in [
+        (
+            json!({"numOfLeadsProcessed": 1}),
+            json!({"total": 3, "processed": 1, "failed": 1, "warned": 0, "unaccounted": 1}),
+            "1 row of 3 is unaccounted for: Marketo counted 1 processed and 1 failed",
+        ),
+        (
+            json!({"numOfLeadsProcessed": 4}),
+            json!({"total": 3, "processed": 4, "failed": 1, "warned": 0, "unaccounted": -2}),
+            "Marketo counted 2 rows more than the 3 sent: 4 processed and 1 failed",
+        ),
+    ] {
+        let mut town = Town::with_daemon(quick()).await;
+        let id = town.counted(edit).await;
+        assert_eq!(town.rows(id).await, rows);
+        let history = town.get(&format!("/v1/jobs/{id}/history")).await;
+        assert_eq!(history.matches(words).count(), 1, "{history}");
+        let id = &id.to_string();
+        for command in [&["wait", id][..], &["failures", id]] {
+            let (exit, said) = town.command(command);
+            assert_eq!((exit, said.contains(words)), (4, true), "{command:?}: {said}");
+        }
+        let unaccounted = rows["unaccounted"].to_string();
+        for command in [&["list"][..], &["show", id]] {
+            let (_, said) = town.command(command);
+            assert!(said.contains("UNACCOUNTED") && said.contains(&unaccounted), "{command:?}: {said}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_count_that_marketo_leaves_out_is_unknown_everywhere() {
+    for (edit, rows) in [
+        (
+            json!({"numOfLeadsProcessed": null, "numOfRowsFailed": null, "numOfRowsWithWarning": null}),
+            json!({"total": 3, "processed": null, "failed": null, "warned": null, "unaccounted": null}),
+        ),
+        (
+            json!({"numOfRowsFailed": null}),
+            json!({"total": 3, "processed": 2, "failed": null, "warned": 0, "unaccounted": null}),
+        ),
+    ] {
+        let mut town = Town::with_daemon(quick()).await;
+        let id = town.counted(edit.clone()).await;
+        assert_eq!(town.rows(id).await, rows);
+        let (exit, said) = town.command(&["wait", &id.to_string()]);
+        assert!(exit == 4 && said.contains("unknown failed"), "{exit} {said}");
+        // A file that was not counted is there all the same.
+        let (_, failures) = town.request("GET", &format!("/v1/jobs/{id}/failures"), "").await;
+        assert!(String::from_utf8_lossy(&failures).contains("No such person"));
+        let (_, compat) = town.json("GET", &format!("/bulk/v1/leads/batch/{id}.json")).await;
+        let import = &compat["result"][0];
+        assert_eq!(import["status"], "Complete");
+        assert_eq!(import.get("numOfRowsFailed"), None, "{compat}");
+        assert_eq!(import.get("numOfLeadsProcessed").is_some(), !rows["processed"].is_null(), "{compat}");
+        let (status, file) = town.request("GET", &format!("/bulk/v1/leads/batch/{id}/failures.json"), "").await;
+        assert!(status == 200 && String::from_utf8_lossy(&file).contains("No such person"));
+        let metrics = town.get("/metrics").await;
+        let unknown = 3 - rows["processed"].as_u64().unwrap_or(0);
+        let line = format!("marqueue_rows_total{{instance=\"default\",result=\"unknown\"}} {unknown}");
+        assert!(metrics.contains(&line), "{line}: {metrics}");
+        let (status, problem) = town.json("POST", &format!("/v1/jobs/{id}/retry?rows=failed")).await;
+        assert_eq!(status, 201, "the file has the failed row: {problem}");
+    }
+}
+
+#[tokio::test]
+async fn a_count_without_its_file_is_not_the_absence_of_failures() {
+    for (effect, edit, exit, words) in [
+        (Some(FaultEffect::http(404)), json!({}), 4, "Marketo counted 1 row as failed and gave no file of them"),
+        (None, json!({"numOfRowsFailed": 2, "numOfLeadsProcessed": 1}), 4, "2 rows as failed, and its file has 1"),
+        (
+            Some(FaultEffect::http(404)),
+            json!({"numOfRowsFailed": null}),
+            4,
+            "unknown: Marketo gave neither a count nor a file of rows",
+        ),
+        (
+            Some(FaultEffect::http(404)),
+            json!({"numOfRowsFailed": 0, "numOfLeadsProcessed": 2}),
+            4,
+            "Marketo counted no row as failed, but 1 row of 3 is unaccounted for",
+        ),
+        (
+            Some(FaultEffect::http(404)),
+            json!({"numOfRowsFailed": 0, "numOfLeadsProcessed": 3}),
+            0,
+            "no row of job 1 has failed",
+        ),
+    ] {
+        let mut town = Town::new(quick()).await;
+        town.config = "max_attempts = 1\n".into();
+        town.start().await;
+        if let Some(effect) = effect {
+            town.simulator.push_fault(Fault::on(Call::Failures, effect).times(u32::MAX));
+        }
+        let id = town.counted(edit.clone()).await.to_string();
+        let (found, said) = town.command(&["failures", &id]);
+        assert!(found == exit && said.contains(words), "{edit}: {found} {said}");
+        let (waited, _) = town.command(&["wait", &id]);
+        assert_eq!(waited, exit, "{edit}");
+    }
+}
+
+#[tokio::test]
+async fn a_warning_count_without_its_file_is_said() {
+    for (edit, exit, words) in [
+        (json!({}), 0, "no row of job 1 has a warning"),
+        (json!({"numOfRowsWithWarning": 2}), 4, "Marketo counted 2 rows as with a warning and gave no file of them"),
+        (json!({"numOfRowsWithWarning": null}), 4, "unknown: Marketo gave neither a count nor a file of rows"),
+    ] {
+        let mut town = Town::new(quick()).await;
+        town.config = "max_attempts = 1\n".into();
+        town.start().await;
+        let id = town.counted(edit.clone()).await.to_string();
+        let (found, said) = town.command(&["warnings", &id]);
+        assert!(found == exit && said.contains(words), "{edit}: {found} {said}");
+    }
+}

@@ -1,0 +1,141 @@
+//! What is about the instance and not the batch: too many calls, and a Marketo that is not there.
+
+use std::time::{Duration, Instant};
+
+use marqueue::domain::{BatchState, JobState};
+use marqueue::simulator::{Call, Code, Fault, FaultEffect};
+
+use super::{FILE, LEADS, outcomes};
+use crate::support::{Town, quick};
+
+#[tokio::test]
+async fn too_many_calls_hold_every_call_for_a_window() {
+    let mut town = Town::new(quick()).await;
+    town.config = "limits = { calls = 5000, window = \"2s\" }\n".into();
+    town.start().await;
+    town.simulator
+        .push_fault(Fault::on(Call::Create, FaultEffect::error(606, "Max rate limit '100' exceeded within '20' secs")));
+    let first = town.add(LEADS, FILE).await.id;
+    let text = town.explained(first, "calls", true).await;
+    assert!(text.contains("606: Max rate limit"), "{text}");
+    let second = town.add(LEADS, FILE).await.id;
+    town.explained(second, "calls", true).await;
+    for id in [first, second] {
+        town.complete(id, 1).await;
+    }
+    let ledger = town.simulator.call_log();
+    assert_eq!(outcomes(&ledger), ["606", "ok", "ok"]);
+    let wait = ledger.creates[1].at - ledger.creates[0].at;
+    assert!(wait >= Duration::from_millis(1990), "the window is two seconds, and the wait was {wait:?}");
+}
+
+#[tokio::test]
+async fn a_poll_that_came_too_often_holds_uploads_too() {
+    let mut town = Town::with_daemon(quick()).await;
+    town.simulator.push_fault(Fault::on(Call::Status, FaultEffect::error(606, "Max rate limit")));
+    let first = town.add(LEADS, FILE).await.id;
+    town.until("the poll was refused", async |town| (town.simulator.call_log().errors_of("606") == 1).then_some(()))
+        .await;
+    let refused = Instant::now();
+    let second = town.add(LEADS, FILE).await.id;
+    town.until("the second file is uploaded", async |town| {
+        (town.simulator.call_log().creates.len() == 2).then_some(())
+    })
+    .await;
+    assert!(refused.elapsed() >= Duration::from_millis(900), "{:?}", refused.elapsed());
+    for id in [first, second] {
+        town.complete(id, 1).await;
+    }
+}
+
+#[tokio::test]
+async fn too_many_calls_at_once_mean_a_short_wait_and_fewer_at_once() {
+    let mut town = Town::with_daemon(quick()).await;
+    town.simulator
+        .push_fault(Fault::on(Call::Create, FaultEffect::error(615, "Concurrent access limit reached")).times(2));
+    let mut ids = Vec::new();
+    for _ in 0..6 {
+        ids.push(town.add(LEADS, FILE).await.id);
+    }
+    // Which two of them met it, nobody knows.
+    town.until("one of them waits for calls", async |town| {
+        for id in &ids {
+            let explained = town.json("GET", &format!("/v1/jobs/{id}/explain")).await.1;
+            if explained["waits_for"] == "calls" && explained["until"].is_string() {
+                return Some(());
+            }
+        }
+        None
+    })
+    .await;
+    for id in ids {
+        town.complete(id, 1).await;
+    }
+    let ledger = town.simulator.call_log();
+    assert_eq!((ledger.errors_of("615"), ledger.imports.len()), (2, 6));
+}
+
+#[tokio::test]
+async fn a_marketo_that_is_down_is_tried_again_by_one_upload_at_a_time_and_no_attempt_is_used_up() {
+    let mut town = Town::new(quick()).await;
+    town.config = "backoff_min = \"200ms\"\nmax_attempts = 1\n".into();
+    town.start().await;
+    for effect in [
+        FaultEffect::error(608, "API temporarily unavailable"),
+        FaultEffect::Error { code: Some(Code::Number(614)), message: "Invalid subscription".into(), executed: false },
+        FaultEffect::http(429),
+        FaultEffect::http(503),
+        FaultEffect::http(404),
+    ] {
+        // Once to find out, and once more by the one upload that tries.
+        let before = town.simulator.call_log().creates.len();
+        town.json("POST", "/v1/instances/default/pause").await;
+        let mut ids = Vec::new();
+        for _ in 0..8 {
+            ids.push(town.add(LEADS, FILE).await.id);
+        }
+        town.simulator.push_fault(Fault::on(Call::Create, effect.clone()).times(6));
+        town.resume().await;
+        let text = town.explained(ids[7], "service", true).await;
+        assert!(text.contains("says that it is down ("), "{text}");
+        for id in ids {
+            let job = town.ended(id).await;
+            assert_eq!((job.state, job.batches[0].attempts), (JobState::Complete, 1), "{effect:?}");
+        }
+        // At most five at once, and then one a pause.
+        let sent = town.simulator.call_log().creates.len() - before;
+        assert_eq!(sent, 8 + 6, "{effect:?}");
+        let failures = town.instance().await["quiet_until"].take();
+        assert!(failures.is_null(), "{failures}");
+    }
+}
+
+#[tokio::test]
+async fn what_never_left_is_no_attempt() {
+    let mut town = Town::new(quick()).await;
+    // A port that nobody listens on, and an identity endpoint that answers.
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let nowhere = listener.local_addr().expect("its address");
+    drop(listener);
+    let base = town.simulator.base_url().to_owned();
+    town.config = format!(
+        "[instances.gone]\nbase_url = \"http://{nowhere}\"\nidentity_url = \"{base}/identity\"\n\
+         client_id = \"simulator\"\nclient_secret = \"secret\"\nbackoff_min = \"20ms\"\nbackoff_max = \"100ms\"\n\
+         max_attempts = 2\nunknown_outcome = \"hold\"\n"
+    );
+    town.start().await;
+    let id = town.add(&format!("{LEADS}&instance=gone"), FILE).await.id;
+    let text = town
+        .until("it was tried more often than it may be", async |town| {
+            let text = town.json("GET", &format!("/v1/jobs/{id}/explain")).await.1.to_string();
+            ["(5 times", "(6 times", "(7 times"].iter().any(|times| text.contains(times)).then_some(text)
+        })
+        .await;
+    assert!(text.contains("\"service\"") && text.to_lowercase().contains("refused"), "{text}");
+    let job = town.job(id).await;
+    assert!(matches!(job.batches[0].state, BatchState::Pending | BatchState::Uploading), "{job:?}");
+    assert!(job.batches[0].attempts <= 1, "{job:?}");
+    // The other instance does not notice.
+    let other = town.add(LEADS, FILE).await.id;
+    town.complete(other, 1).await;
+}

@@ -1,0 +1,215 @@
+//! Is anything lost, or promised in vain, when a write to the database fails? Each write of a short journey does, by turns:
+//! a library in C that is loaded into the daemon lets it.
+//!
+//! Either the daemon says no to a file, or it has it for good, and brings it to its end: by itself where one write failed,
+//! after a death and a restart where all failed from one on.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use futures_util::{StreamExt, stream};
+use marqueue::domain::{JobId, JobState};
+use marqueue::store::{Job, Store};
+
+use crate::support::{Town, quick};
+
+const EIO: i32 = 5;
+const ENOSPC: i32 = 28;
+
+/// How many daemons are at work at once. Most of the time each waits for a disk or an answer.
+const AT_ONCE: usize = 24;
+
+/// Which call fails, and how.
+#[derive(Clone, Copy, Debug)]
+struct Fault {
+    at: u64,
+    /// Half of this one is written, and all after it fail.
+    on: bool,
+    errno: i32,
+}
+
+/// What all journeys begin with.
+struct Start {
+    folder: tempfile::TempDir,
+}
+
+impl Start {
+    /// Makes the library, and a database that is empty but for its schema.
+    async fn new() -> Start {
+        let folder = tempfile::tempdir().expect("a folder");
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/integration/io_faults/fault.c");
+        let library = folder.path().join("fault.so");
+        let made = Command::new("cc").args(["-shared", "-fPIC", "-O1", "-o"]).args([library, source]).status();
+        let made = made.expect("a C compiler");
+        assert!(made.success());
+        let store = Store::open(&folder.path().join("q.db")).await.expect("a store");
+        store.close().await;
+        Start { folder }
+    }
+
+    async fn town(&self, fault: Option<Fault>) -> Town {
+        let mut settings = quick();
+        settings.import_base = Duration::ZERO;
+        settings.import_per_row = Duration::ZERO;
+        let mut town = Town::new(settings).await;
+        std::fs::copy(self.folder.path().join("q.db"), town.database()).expect("a copy");
+        let Fault { at, on, errno } = fault.unwrap_or(Fault { at: 0, on: false, errno: 0 });
+        town.environment = vec![
+            ("LD_PRELOAD", self.folder.path().join("fault.so").display().to_string()),
+            ("FAULT_FILE", town.database().display().to_string()),
+            ("FAULT_LOG", calls_of(&town).display().to_string()),
+            ("FAULT_AT", at.to_string()),
+            ("FAULT_ON", u8::from(on).to_string()),
+            ("FAULT_ERRNO", errno.to_string()),
+        ];
+        town
+    }
+}
+
+fn calls_of(town: &Town) -> PathBuf {
+    town.folder.path().join("calls")
+}
+
+/// How many writes there were so far.
+fn calls(town: &Town) -> u64 {
+    std::fs::metadata(calls_of(town)).map_or(0, |file| file.len())
+}
+
+/// The files of the journey, and how many of their rows fail.
+const FILES: [(&str, &str, u64); 2] = [
+    ("a.csv", "email\nann@example.com\n", 0),
+    ("b.csv", "email,firstName\nbob@example.com,!fail:no\neve@example.com,Eve\n", 1),
+];
+
+/// Drops the file in, once. None if the daemon said no, and that the disk is the reason.
+async fn add(town: &Town, file: usize) -> Option<JobId> {
+    let (name, content, _) = FILES[file];
+    let (status, body) = town.request("POST", &format!("/v1/jobs?target=leads&filename={name}"), content).await;
+    if status == 201 {
+        let job: Job = serde_json::from_slice(&body).expect("a job");
+        return Some(job.id);
+    }
+    let said = String::from_utf8_lossy(&body);
+    assert!(matches!(status, 503 | 507) && said.contains("the disk of the database"), "{status}: {said}");
+    None
+}
+
+/// The job when it has ended. The daemon is not asked again and again: there are many of these at once.
+async fn ended(town: &Town, id: JobId) -> Job {
+    let job: Job = serde_json::from_str(&town.get(&format!("/v1/jobs/{id}?wait=100s")).await).expect("a job");
+    assert!(job.state.is_terminal(), "{job:?}\n{}", town.log());
+    job
+}
+
+/// The file's job is complete, and what Marketo said of it is there.
+async fn is_complete(town: &Town, file: usize, id: JobId) {
+    let job = ended(town, id).await;
+    let (_, content, failed) = FILES[file];
+    assert_eq!((job.state, job.rows.failed), (JobState::Complete, Some(failed)), "{job:?}");
+    assert_eq!(town.get(&format!("/v1/jobs/{id}/file")).await, content);
+    if failed > 0 {
+        assert!(town.get(&format!("/v1/jobs/{id}/failures")).await.contains("bob@example.com,!fail:no,no"));
+    }
+}
+
+/// The daemon at the fault. True if it started.
+async fn start_at(town: &mut Town) -> bool {
+    if town.try_start().await.is_ok() {
+        return true;
+    }
+    let log = town.log();
+    assert!(log.contains("q.db") && log.contains("the disk"), "it says why it does not start: {log}");
+    false
+}
+
+/// One write fails: all goes on by itself. True if it came to the fault.
+async fn one_fails(start: &Start, at: u64, errno: i32) -> bool {
+    let mut town = start.town(Some(Fault { at, on: false, errno })).await;
+    if !start_at(&mut town).await {
+        town.environment.clear();
+        town.start().await;
+    }
+    for file in 0..FILES.len() {
+        // Who was told no sends it again.
+        let id = loop {
+            if let Some(id) = add(&town, file).await {
+                break id;
+            }
+        };
+        is_complete(&town, file, id).await;
+    }
+    let (jobs, imports) = (town.json("GET", "/v1/jobs").await.1, town.simulator.call_log().accepted().count());
+    assert_eq!(jobs["jobs"].as_array().map(Vec::len), Some(FILES.len()), "nothing is there that was refused");
+    assert_eq!(imports, FILES.len(), "nothing is sent twice that Marketo has");
+    calls(&town) >= at
+}
+
+/// All writes fail from one on, the daemon dies, and the next one has a disk that is well. True if it came to the fault.
+async fn all_fail(start: &Start, at: u64, errno: i32) -> bool {
+    let mut town = start.town(Some(Fault { at, on: true, errno })).await;
+    let mut jobs = [None, None];
+    if start_at(&mut town).await {
+        for (file, job) in jobs.iter_mut().enumerate() {
+            *job = add(&town, file).await;
+        }
+        let end = async {
+            for id in jobs.into_iter().flatten() {
+                ended(&town, id).await;
+            }
+        };
+        let fault = async {
+            while calls(&town) < at {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::select! {
+            () = fault => {}
+            () = end => {}
+        }
+        town.kill();
+    }
+    let met = calls(&town) >= at;
+    town.environment.clear();
+    town.start().await;
+    for (file, job) in jobs.into_iter().enumerate() {
+        let id = match job {
+            Some(id) => id,
+            None => add(&town, file).await.expect("the disk is well again"),
+        };
+        is_complete(&town, file, id).await;
+    }
+    met
+}
+
+/// How many writes the journey has where none fails.
+async fn count(start: &Start) -> u64 {
+    let mut town = start.town(None).await;
+    town.start().await;
+    for file in 0..FILES.len() {
+        let id = add(&town, file).await.expect("it is accepted");
+        is_complete(&town, file, id).await;
+    }
+    calls(&town)
+}
+
+/// Journeys with a fault at each write, some at a time. The last few writes may not come: how often Marketo is asked is
+/// a matter of time.
+async fn journeys(start: &Start, journey: impl AsyncFn(&Start, u64, i32) -> bool) {
+    let all = count(start).await;
+    assert!(all > 100, "the library counts the writes: {all}");
+    let errno = |at| if at % 2 == 0 { EIO } else { ENOSPC };
+    let journeys = stream::iter(1..=all).map(|at| journey(start, at, errno(at))).buffer_unordered(AT_ONCE);
+    let met = journeys.filter(|met| std::future::ready(*met)).count().await as u64;
+    assert!(met >= all * 9 / 10, "of {all} faults only {met} were met");
+}
+
+#[tokio::test]
+async fn when_one_write_fails_the_daemon_says_no_or_goes_on() {
+    journeys(&Start::new().await, one_fails).await;
+}
+
+#[tokio::test]
+async fn when_all_writes_fail_from_one_on_nothing_is_lost_that_was_accepted() {
+    journeys(&Start::new().await, all_fail).await;
+}

@@ -1,0 +1,197 @@
+//! Does every file import only from floors below its own? The floors are drawn in `docs/ARCHITECTURE.md`.
+//!
+//! Read are all paths that begin with `crate::`, `super::`, `self::` or `marqueue::`, in `use` lines and elsewhere.
+//! Comments, texts and the test module at a file's end are passed over: tests may reach up.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::Path;
+
+mod reader;
+
+/// From the ground up. A module of a floor imports none of the same floor.
+const FLOORS: [&[&str]; 10] = [
+    &["clock", "form", "secret", "untrusted_text"],
+    &["domain", "error_chain"],
+    &["config"],
+    &["delimited", "store", "marketo"],
+    &["intake", "scheduler", "retention", "notification", "simulator", "http_server"],
+    &["drop_folder"],
+    &["api"],
+    &["client", "daemon"],
+    // The command `demo` has a daemon in its own process.
+    &["cli"],
+    &["main"],
+];
+
+/// The steps of a job's way: each ends in a row, and the next begins with that row.
+const STEPS: [&str; 3] = ["upload", "poll", "fetch_reports"];
+
+/// A file's module path, such as `["schedule", "upload"]`, and its source.
+type Sources = BTreeMap<Vec<String>, String>;
+
+fn floor(module: &str) -> Option<usize> {
+    FLOORS.iter().position(|floor| floor.contains(&module))
+}
+
+/// Why `from` must not import `to`; both are module paths, that of `to` with the item's name behind it.
+fn fault(from: &[String], to: &[String]) -> Option<String> {
+    let (own, other) = (from[0].as_str(), to.first().map_or("", String::as_str));
+    let Some(own_floor) = floor(own) else { return Some(format!("{own} is on no floor")) };
+    let Some(other_floor) = floor(other) else { return Some(format!("{other} is on no floor")) };
+    let second = |path: &[String]| path.get(1).cloned().unwrap_or_default();
+    if own == other {
+        let (here, there) = (second(from), second(to));
+        let steps = STEPS.contains(&here.as_str()) && STEPS.contains(&there.as_str());
+        return (own == "scheduler" && steps && here != there).then(|| format!("{here} and {there} are two steps"));
+    }
+    if own == "simulator" && other == "marketo" && second(to) != "types" {
+        return Some("the simulator shares the body types with the client and nothing else".to_owned());
+    }
+    (other_floor >= own_floor).then(|| format!("{other} is not below {own}"))
+}
+
+fn faults(sources: &Sources) -> Vec<String> {
+    let mut found = Vec::new();
+    for (from, source) in sources {
+        for to in reader::imports(from, source) {
+            if let Some(reason) = fault(from, &to) {
+                found.push(format!("{} imports {}: {reason}", from.join("::"), to.join("::")));
+            }
+        }
+    }
+    found
+}
+
+/// Files that import each other, directly or around some corners. A file and those below it are one for this: a parent
+/// has its children's words, and they have its.
+fn circles(sources: &Sources) -> Vec<String> {
+    let mut edges: BTreeMap<&[String], BTreeSet<&[String]>> = BTreeMap::new();
+    for (from, source) in sources {
+        for to in reader::imports(from, source) {
+            let file = (1..=to.len()).rev().find_map(|length| sources.get_key_value(&to[..length]));
+            if let Some((file, _)) = file
+                && !from.starts_with(file)
+                && !file.starts_with(from)
+            {
+                edges.entry(from).or_default().insert(file);
+            }
+        }
+    }
+    let reaches = |from: &[String]| {
+        let mut seen = BTreeSet::new();
+        let mut ahead: Vec<&[String]> = edges.get(from).into_iter().flatten().copied().collect();
+        while let Some(file) = ahead.pop() {
+            if seen.insert(file) {
+                ahead.extend(edges.get(file).into_iter().flatten());
+            }
+        }
+        seen
+    };
+    edges.keys().filter(|from| reaches(from).contains(*from)).map(|from| from.join("::")).collect()
+}
+
+/// Every file below `src` but `lib.rs`, which only lists the modules, and files of tests.
+fn sources() -> Sources {
+    fn walk(folder: &Path, module: &[String], found: &mut Sources) {
+        for entry in fs::read_dir(folder).expect("src can be listed") {
+            let path = entry.expect("src can be listed").path();
+            let name = path.file_stem().expect("an entry has a name").to_string_lossy().into_owned();
+            let module = [module, std::slice::from_ref(&name)].concat();
+            if path.is_dir() {
+                walk(&path, &module, found);
+            } else if path.extension().is_some_and(|ending| ending == "rs") && name != "lib" && name != "tests" {
+                found.insert(module, fs::read_to_string(&path).expect("a source file can be read"));
+            }
+        }
+    }
+    let mut found = Sources::new();
+    walk(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &[], &mut found);
+    found
+}
+
+/// Sources that are made up: `scheduler::upload` and what stands in it.
+fn made_up(files: &[(&str, &str)]) -> Sources {
+    let module = |name: &str| name.split("::").map(str::to_owned).collect();
+    files.iter().map(|(name, source)| (module(name), (*source).to_owned())).collect()
+}
+
+#[test]
+fn every_file_imports_only_from_floors_below_its_own() {
+    let sources = sources();
+    assert!(sources.contains_key(&["domain".to_owned()][..]), "the reader has found nothing");
+    assert_eq!(faults(&sources), Vec::<String>::new());
+}
+
+#[test]
+fn no_files_import_each_other() {
+    assert_eq!(circles(&sources()), Vec::<String>::new());
+}
+
+#[test]
+fn an_import_from_the_same_floor_or_from_above_is_found() {
+    for (from, source, found) in [
+        (
+            "domain",
+            "use crate::error_chain::sentence;",
+            "domain imports error_chain::sentence: error_chain is not below domain",
+        ),
+        ("store", "use crate::delimited;", "store imports delimited: delimited is not below store"),
+        ("store::writer", "use super::super::api::Job;", "store::writer imports api::Job: api is not below store"),
+        ("marketo", "use super::daemon::run;", "marketo imports daemon::run: daemon is not below marketo"),
+        (
+            "intake",
+            "use crate::{\n    domain::JobId,\n    cli::{self as c, show::Show},\n};",
+            "intake imports cli: cli is not below intake\nintake imports cli::show::Show: cli is not below intake",
+        ),
+        ("intake", "fn f() { crate::api::serve() }", "intake imports api::serve: api is not below intake"),
+        ("cli", "use crate::main::x;", "cli imports main::x: main is not below cli"),
+        ("main", "use marqueue::attic::X;", "main imports attic::X: attic is on no floor"),
+        ("attic", "use crate::domain::JobId;", "attic imports domain::JobId: attic is on no floor"),
+        (
+            "simulator::http",
+            "use crate::marketo::{Client, types::Import};",
+            "simulator::http imports marketo::Client: the simulator shares the body types with the client and nothing else",
+        ),
+        (
+            "scheduler::upload",
+            "use super::{plan::Step, poll::ask};",
+            "scheduler::upload imports scheduler::poll::ask: upload and poll are two steps",
+        ),
+    ] {
+        assert_eq!(faults(&made_up(&[(from, source)])).join("\n"), found, "{source}");
+    }
+}
+
+#[test]
+fn what_the_design_allows_is_no_fault() {
+    let sources = made_up(&[
+        ("domain", "mod states;\npub use states::step;\nuse std::fmt;"),
+        ("domain::states", "use super::{UnknownWord, find};\npub(in crate::domain) fn f() { super::g::<u8>() }"),
+        ("simulator", "use crate::marketo::types::{self, Import};\nuse crate::domain::Format;"),
+        ("scheduler::poll", "use super::plan;\nuse crate::store::Store;\nuse self::policy::next;"),
+        ("main", "use marqueue::{cli, daemon};"),
+        (
+            "store",
+            "//! Unlike [`crate::api`].\n/* crate::api */ const A: &str = \"crate::api::X\"; const B: &str = r#\"\"crate::cli::X\"#;",
+        ),
+        (
+            "delimited",
+            "fn f<'a>(c: char) -> bool { c == '\"' }\n#[cfg(test)]\nmod tests {\n    use crate::store::X;\n}",
+        ),
+    ]);
+    assert_eq!(faults(&sources), Vec::<String>::new());
+    assert_eq!(circles(&sources), Vec::<String>::new());
+}
+
+#[test]
+fn a_circle_around_a_corner_is_found() {
+    let sources = made_up(&[
+        ("store", "mod a; mod b; mod c;"),
+        ("store::a", "use super::b::B;"),
+        ("store::b", "use super::c::C;"),
+        ("store::c", "use crate::store::a::A;"),
+        ("store::d", "use super::a::A;"),
+    ]);
+    assert_eq!(circles(&sources), ["store::a", "store::b", "store::c"]);
+}

@@ -1,0 +1,239 @@
+//! Are the limits kept over kills, clocks that leap, and instances that lead to one Marketo?
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::Duration;
+
+use marqueue::domain::JobState;
+use marqueue::simulator::Settings;
+use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection};
+
+use crate::support::{Town, leads, quick};
+
+const LEADS: &str = "target=leads&format=csv";
+
+/// A Marketo that is at work on a call for `TAKES`, whether or not somebody still waits for its answer.
+#[derive(Clone, Default)]
+struct Slow {
+    at_work: Arc<Mutex<(usize, usize)>>,
+}
+
+const TAKES: Duration = Duration::from_secs(2);
+
+impl Slow {
+    /// Its address. The threads end with the process.
+    fn start(&self) -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let address = listener.local_addr().expect("its address");
+        let slow = self.clone();
+        thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let slow = slow.clone();
+                thread::spawn(move || slow.answer(stream));
+            }
+        });
+        format!("http://{address}")
+    }
+
+    fn answer(&self, mut stream: TcpStream) -> Option<()> {
+        let mut reader = BufReader::new(stream.try_clone().ok()?);
+        let (mut path, mut length) = (String::new(), 0);
+        reader.read_line(&mut path).ok()?;
+        loop {
+            let mut line = String::new();
+            reader.read_line(&mut line).ok()?;
+            if line.trim().is_empty() {
+                break;
+            }
+            if let Some(bytes) = line.to_ascii_lowercase().strip_prefix("content-length: ") {
+                length = bytes.trim().parse().ok()?;
+            }
+        }
+        reader.read_exact(&mut vec![0; length]).ok()?;
+        let body = if path.contains("/oauth/token") {
+            r#"{"access_token":"t","expires_in":3600}"#.to_owned()
+        } else {
+            let number = {
+                let mut at_work = self.at_work.lock().expect("not poisoned");
+                at_work.0 += 1;
+                at_work.1 = at_work.1.max(at_work.0);
+                rand::random::<u32>()
+            };
+            #[expect(clippy::disallowed_methods, reason = "it is how long this Marketo takes, on a thread of its own")]
+            thread::sleep(TAKES);
+            self.at_work.lock().expect("not poisoned").0 -= 1;
+            let status = if path.contains("/batch/") { "Complete" } else { "Queued" };
+            format!(
+                r#"{{"success":true,"result":[{{"batchId":{number},"status":"{status}","numOfLeadsProcessed":1,
+                    "numOfRowsFailed":0,"numOfRowsWithWarning":0}}]}}"#
+            )
+        };
+        let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", body.len());
+        stream.write_all((head + &body).as_bytes()).ok()
+    }
+
+    fn now_at_work(&self) -> usize {
+        self.at_work.lock().expect("not poisoned").0
+    }
+
+    fn most_at_work(&self) -> usize {
+        self.at_work.lock().expect("not poisoned").1
+    }
+}
+
+#[tokio::test]
+async fn calls_at_once_are_kept_over_a_kill() {
+    let slow = Slow::default();
+    let mut town = Town::new(quick()).await;
+    town.config = format!(
+        "limits = {{ calls = 5000, window = \"1s\" }}\n[instances.eu]\nbase_url = {:?}\nclient_id = \"i\"\n\
+         client_secret = \"s\"\nrequest_timeout = \"4s\"\nbackoff_max = \"1s\"\npolling = {{ min = \"10ms\", max = \"200ms\" }}\n\
+         limits = {{ calls = 5000, window = \"1s\", concurrent_calls = 3 }}\n",
+        slow.start()
+    );
+    town.start().await;
+    let mut ids = Vec::new();
+    for n in 0..6 {
+        ids.push(town.add(&format!("{LEADS}&instance=eu"), leads(&[&format!("{n}@example.com")])).await.id);
+    }
+    for _ in 0..2 {
+        town.until("Marketo has as many calls as it may", async |_| (slow.now_at_work() == 3).then_some(())).await;
+        town.kill();
+        town.start().await;
+    }
+    for id in ids {
+        assert_eq!(town.ended(id).await.state, JobState::Complete);
+    }
+    assert_eq!(slow.most_at_work(), 3);
+}
+
+/// Has the clock leap while no daemon runs: what was written down seems to be so much older.
+async fn leap(town: &Town, by: Duration) {
+    let mut connection: SqliteConnection =
+        SqliteConnectOptions::new().filename(town.database()).connect().await.expect("the database opens");
+    let ms = by.as_millis();
+    let sql = format!("UPDATE call SET started_at = started_at - {ms}, ended_at = ended_at - {ms}");
+    let done = sqlx::query(AssertSqlSafe(sql)).execute(&mut connection).await.expect("it is changed");
+    assert!(done.rows_affected() > 0);
+    connection.close().await.expect("it closes");
+}
+
+#[tokio::test]
+async fn a_leap_of_the_clock_over_a_restart_opens_no_window() {
+    let window = Duration::from_secs(4);
+    let mut town = Town::new(Settings { window, ..quick() }).await;
+    town.config = "limits = { calls = 12, window = \"4s\" }\n".into();
+    town.start().await;
+    let mut ids = Vec::new();
+    for n in 0..9 {
+        ids.push(town.add(LEADS, leads(&[&format!("{n}@example.com")])).await.id);
+    }
+    town.until("the window is used up", async |town| {
+        (town.instance_status("default").await["limits"]["calls_used"] == 12).then_some(())
+    })
+    .await;
+    town.kill();
+    leap(&town, Duration::from_secs(86_400)).await;
+    town.start().await;
+    for id in ids {
+        assert_eq!(town.ended(id).await.state, JobState::Complete);
+    }
+    let most = town.simulator.call_log().most_calls_in_window;
+    assert!(most <= 12, "{most} calls in one window");
+}
+
+impl Town {
+    async fn instance_status(&self, name: &str) -> serde_json::Value {
+        self.json("GET", "/v1/status").await.1["instances"][name].take()
+    }
+
+    /// A second instance for the same Marketo, with these limits.
+    fn twin(&self, limits: &str) -> String {
+        format!(
+            "[instances.twin]\nbase_url = \"{}/rest/\"\nclient_id = \"simulator\"\nclient_secret = \"secret\"\n\
+             backoff_min = \"20ms\"\nbackoff_max = \"200ms\"\npolling = {{ min = \"10ms\", max = \"200ms\" }}\n\
+             limits = {{ {limits} }}\n",
+            self.simulator.base_url()
+        )
+    }
+
+    async fn both_complete(&mut self, jobs: usize) {
+        let mut ids = Vec::new();
+        for n in 0..jobs {
+            for instance in ["default", "twin"] {
+                let file = format!("email,firstName\n{n}@example.com,!lasts:100ms\n");
+                ids.push(self.add(&format!("{LEADS}&instance={instance}"), file).await.id);
+            }
+        }
+        for id in ids {
+            assert_eq!(self.ended(id).await.state, JobState::Complete);
+        }
+    }
+}
+
+#[tokio::test]
+async fn two_instances_of_one_marketo_share_its_limits() {
+    let window = Duration::from_secs(1);
+    let mut town = Town::new(Settings { window, ..quick() }).await;
+    let warning = "instances default, twin have the same base_url, so they share one set of limits";
+    town.config = format!(
+        "limits = {{ calls = 30, window = \"1s\" }}\n{}",
+        town.twin("queued = 4, concurrent_calls = 2, window = \"1500ms\"")
+    );
+    town.start().await;
+    assert!(town.log().contains(warning), "{}", town.log());
+    town.both_complete(10).await;
+    let ledger = town.simulator.call_log();
+    assert_eq!(ledger.most_queued, 4);
+    assert!(ledger.most_concurrent_calls <= 2, "{} calls at once", ledger.most_concurrent_calls);
+    // The fewer calls in the longer window.
+    let status = town.instance_status("default").await;
+    assert_eq!((&status["limits"]["calls"], &status["limits"]["window"]), (&30.into(), &1.5.into()));
+    assert!(ledger.most_calls_in_window <= 30);
+    let mut doctor = std::process::Command::new(crate::support::binary());
+    doctor.args(["doctor", "--json", "--config"]).arg(town.config_file());
+    let ran = tokio::task::spawn_blocking(move || doctor.output()).await;
+    let output = ran.expect("it does not panic").expect("the doctor runs");
+    assert!(String::from_utf8_lossy(&output.stdout).contains(warning));
+}
+
+#[tokio::test]
+async fn a_reload_of_one_of_two_instances_limits_both() {
+    let mut town = Town::new(quick()).await;
+    let limits = "limits = { calls = 5000, window = \"1s\" }\n";
+    town.config = format!("{limits}{}", town.twin("calls = 5000, window = \"1s\""));
+    town.start().await;
+    town.config = format!("{limits}{}", town.twin("calls = 5000, window = \"1s\", queued = 1, importing = 1"));
+    town.write_config();
+    let pid = town.pid().to_string();
+    assert!(std::process::Command::new("kill").args(["-HUP", &pid]).status().expect("kill runs").success());
+    town.until("the limits are in force", async |town| {
+        (town.instance_status("default").await["slots"]["limit"] == 1).then_some(())
+    })
+    .await;
+    town.both_complete(4).await;
+    assert_eq!(town.simulator.call_log().most_queued, 1);
+}
+
+#[tokio::test]
+async fn a_lowered_upload_size_holds_for_waiting_jobs() {
+    let mut town = Town::new(Settings { max_body: 10_000, ..quick() }).await;
+    let calls = "calls = 5000, window = \"1s\"";
+    town.config = format!("limits = {{ {calls} }}\n");
+    town.start().await;
+    assert_eq!(town.json("POST", "/v1/instances/default/pause").await.0, 200);
+    let addresses: Vec<String> = (0..2_000).map(|n| format!("{n}@example.com")).collect();
+    let id = town.add(LEADS, leads(&addresses.iter().map(String::as_str).collect::<Vec<_>>())).await.id;
+    town.kill();
+    town.config = format!("limits = {{ {calls}, upload_bytes = 10000 }}\n");
+    town.start().await;
+    assert_eq!(town.json("POST", "/v1/instances/default/resume").await.0, 200);
+    let job = town.ended(id).await;
+    assert_eq!((job.state, job.rows.processed), (JobState::Complete, Some(2_000)), "{job:?}");
+    let ledger = town.simulator.call_log();
+    assert_eq!(ledger.errors_of("http 413"), 0, "{:?}", ledger.errors);
+    assert!(job.batches.iter().all(|batch| batch.attempts == 1));
+}

@@ -1,0 +1,31 @@
+//! The real binary, the real SQLite and real sockets, with the simulator in the place of Marketo: one module a subject.
+
+mod backup;
+mod cli;
+mod cli_env;
+mod database_moved;
+mod demo;
+mod disk;
+mod doctor;
+mod drop_folder;
+mod errors;
+mod files;
+mod health;
+mod io_faults;
+mod layering;
+mod limits;
+mod metrics;
+mod notification;
+mod openapi;
+mod outbound;
+mod power_loss;
+mod queue;
+mod readme_walkthrough;
+mod reload;
+mod retention;
+mod sample_config;
+mod slow_clients;
+mod stopping;
+#[path = "../support/mod.rs"]
+mod support;
+mod watchdog;

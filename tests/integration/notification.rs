@@ -1,0 +1,234 @@
+//! Who hears of a job's end, and what? With the real binary, a real command, and a server that answers as it is told.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::sync::{Arc, Mutex};
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode};
+use axum::routing::post;
+use hmac::{Hmac, Mac};
+use marqueue::domain::JobState;
+use serde_json::{Value, json};
+use sha2::Sha256;
+
+use crate::support::{Town, leads, quick};
+
+/// Headers and body.
+type Heard = (HeaderMap, Vec<u8>);
+
+/// A place that is told of things; it refuses as often as it is told to.
+#[derive(Clone, Default)]
+struct Ear {
+    heard: Arc<Mutex<Vec<Heard>>>,
+    refuse: Arc<Mutex<u32>>,
+}
+
+impl Ear {
+    async fn open(&self) -> String {
+        async fn hear(State(ear): State<Ear>, headers: HeaderMap, body: Bytes) -> StatusCode {
+            ear.heard.lock().expect("nobody panicked").push((headers, body.to_vec()));
+            let mut refuse = ear.refuse.lock().expect("nobody panicked");
+            if *refuse == 0 {
+                return StatusCode::NO_CONTENT;
+            }
+            *refuse -= 1;
+            StatusCode::BAD_GATEWAY
+        }
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let url = format!("http://{}/hook?token=x", listener.local_addr().expect("its address"));
+        let routes = Router::new().route("/hook", post(hear)).with_state(self.clone());
+        tokio::spawn(async move { axum::serve(listener, routes).await });
+        url
+    }
+
+    fn heard(&self) -> Vec<Heard> {
+        self.heard.lock().expect("nobody panicked").clone()
+    }
+
+    fn jobs(&self) -> Vec<Value> {
+        self.heard()
+            .iter()
+            .map(|(_, body)| serde_json::from_slice::<Value>(body).expect("JSON")["job"]["id"].clone())
+            .collect()
+    }
+}
+
+#[tokio::test]
+async fn an_end_is_posted_and_signed() {
+    let ear = Ear::default();
+    let mut town = Town::new(quick()).await;
+    town.config = format!("\n[notify]\nurl = {:?}\nsecret = \"whsec\"", ear.open().await);
+    town.start().await;
+    let job = town.add("target=leads&filename=a.csv", leads(&["a@example.com"])).await;
+    let ended = town.ended(job.id).await;
+    town.until("it is told", async |_| (!ear.heard().is_empty()).then_some(())).await;
+    let (headers, body) = ear.heard().remove(0);
+    let told: Value = serde_json::from_slice(&body).unwrap();
+    assert_eq!((&told["event"], &told["job"]["state"]), (&json!("job-ended"), &json!("complete")));
+    assert_eq!(told["job"], serde_json::to_value(&ended).unwrap());
+    let header = |name: &str| headers[name].to_str().unwrap().to_owned();
+    assert_eq!((header("content-type"), header("marqueue-job")), ("application/json".into(), "1".into()));
+    let mut mac = Hmac::<Sha256>::new_from_slice(b"whsec").unwrap();
+    mac.update(format!("{}.", header("marqueue-timestamp")).as_bytes());
+    mac.update(&body);
+    let digits: String = mac.finalize().into_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
+    assert_eq!(header("marqueue-signature"), format!("sha256={digits}"));
+    assert!(!town.log().contains("token=x") && !town.log().contains("whsec"));
+}
+
+#[tokio::test]
+async fn what_is_owed_survives_a_kill_and_a_place_that_refuses_and_jobs_go_on_meanwhile() {
+    let ear = Ear::default();
+    *ear.refuse.lock().unwrap() = u32::MAX;
+    let mut town = Town::new(quick()).await;
+    town.config = format!("\n[notify]\nurl = {:?}", ear.open().await);
+    town.start().await;
+    let first = town.add("target=leads&filename=a.csv", leads(&["a@example.com"])).await.id;
+    town.ended(first).await;
+    town.until("it was tried", async |_| (!ear.heard().is_empty()).then_some(())).await;
+    let second = town.add("target=leads&filename=b.csv", leads(&["b@example.com"])).await.id;
+    assert_eq!(town.ended(second).await.state, JobState::Complete, "nobody waits for the one that is told");
+    town.kill();
+    *ear.refuse.lock().unwrap() = 0;
+    ear.heard.lock().unwrap().clear();
+    town.start().await;
+    town.until("both are told", async |_| {
+        let jobs = ear.jobs();
+        (jobs.contains(&json!(1)) && jobs.contains(&json!(2))).then_some(())
+    })
+    .await;
+    town.until("nothing is owed any more", async |town| {
+        town.get("/metrics").await.contains("marqueue_notices_owed 0").then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_command_gets_it_on_its_standard_input_and_none_of_the_daemons_secrets() {
+    let mut town = Town::new(quick()).await;
+    let (script, out) = (town.folder.path().join("told.sh"), town.folder.path().join("told"));
+    fs::write(&script, "#!/bin/sh\n{ cat; env; echo \"argument=$2\"; } > \"$1.part\" && mv \"$1.part\" \"$1\"\n")
+        .unwrap();
+    fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
+    town.config = format!("\n[notify]\ncommand = [{script:?}, {out:?}, \"two words\"]");
+    town.start().await;
+    let id = town.add("target=leads&filename=a.csv", leads(&["a@example.com"])).await.id;
+    town.ended(id).await;
+    let said = town.until("it was run", async |_| fs::read_to_string(&out).ok()).await;
+    let (body, rest) = said.split_once('\n').unwrap();
+    let told: Value = serde_json::from_str(body).unwrap();
+    assert_eq!((&told["event"], &told["job"]["id"]), (&json!("job-ended"), &json!(1)));
+    assert!(rest.contains("argument=two words\n"), "{rest}");
+    let ours: Vec<_> = rest.lines().filter(|line| line.starts_with("MARQUEUE_")).collect();
+    assert_eq!(ours, ["MARQUEUE_JOB_ID=1"]);
+}
+
+#[tokio::test]
+async fn a_command_that_fails_is_run_again() {
+    let mut town = Town::new(quick()).await;
+    let (script, count) = (town.folder.path().join("told.sh"), town.folder.path().join("count"));
+    fs::write(&script, "#!/bin/sh\nprintf x >> \"$1\"\ntest \"$(cat \"$1\")\" = xx\n").unwrap();
+    fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
+    town.config = format!("\n[notify]\ncommand = [{script:?}, {count:?}]");
+    town.start().await;
+    let id = town.add("target=leads&filename=a.csv", leads(&["a@example.com"])).await.id;
+    town.ended(id).await;
+    town.until("it was told at the second try", async |town| {
+        let text = town.get("/metrics").await;
+        (text.contains("marqueue_notices_total{result=\"told\"} 1") && text.contains("marqueue_notices_owed 0"))
+            .then_some(())
+    })
+    .await;
+    assert_eq!(fs::read_to_string(&count).unwrap(), "xx");
+}
+
+/// A command that starts two children and waits for them; each notes its process id.
+fn hanging(town: &Town) -> (std::path::PathBuf, std::path::PathBuf) {
+    let (script, pids) = (town.folder.path().join("hangs.sh"), town.folder.path().join("pids"));
+    let text = "#!/bin/sh\necho $$ >> \"$1\"\nsleep 1000 & echo $! >> \"$1\"\n(sleep 1000) & echo $! >> \"$1\"\nwait\n";
+    fs::write(&script, text).expect("the script is written");
+    fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).expect("it can be run");
+    (script, pids)
+}
+
+fn noted(pids: &std::path::Path) -> Vec<u32> {
+    let text = fs::read_to_string(pids).unwrap_or_default();
+    // The last line may not be whole yet.
+    let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
+    whole.lines().map(|line| line.parse().expect("a process id")).collect()
+}
+
+/// Whether the process runs: one that has ended and was not waited for has no command line any more.
+fn runs(pid: u32) -> bool {
+    fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| !line.is_empty())
+}
+
+async fn all_have_ended(town: &mut Town, pids: &[u32]) {
+    town.until("the command and its children have ended", async |_| (!pids.iter().any(|&pid| runs(pid))).then_some(()))
+        .await;
+}
+
+#[tokio::test]
+async fn a_command_is_ended_whole_at_its_timeout() {
+    let mut town = Town::new(quick()).await;
+    let (script, pids) = hanging(&town);
+    town.config = format!("\n[notify]\ncommand = [{script:?}, {pids:?}]\ntimeout = \"1s\"");
+    town.start().await;
+    let id = town.add("target=leads&filename=a.csv", leads(&["a@example.com"])).await.id;
+    town.ended(id).await;
+    let first = town.until("it is run again", async |_| {
+        let pids = noted(&pids);
+        (pids.len() > 3).then(|| pids[..3].to_vec())
+    });
+    let first = first.await;
+    assert_eq!(first.iter().filter(|&&pid| runs(pid)).count(), 0);
+    assert!(town.log().contains("it took longer than 1s (notify.timeout)"));
+}
+
+#[tokio::test]
+async fn commands_end_with_the_daemon_however_it_ends() {
+    for kill in [false, true] {
+        let mut town = Town::new(quick()).await;
+        let (script, pids) = hanging(&town);
+        town.config = format!("\n[notify]\ncommand = [{script:?}, {pids:?}]\ntimeout = \"1h\"");
+        town.start().await;
+        for n in 0..8 {
+            let id = town.add("target=leads&filename=a.csv", leads(&[&format!("a{n}@example.com")])).await.id;
+            town.ended(id).await;
+        }
+        // How many are due at one look is chance; what they note of themselves comes in threes.
+        let run = town.until("one is run", async |_| Some(noted(&pids)).filter(|pids| pids.len() >= 3)).await;
+        assert!(run.iter().all(|&pid| runs(pid)));
+        if kill {
+            town.kill();
+        } else {
+            town.terminate().await;
+        }
+        let run = noted(&pids);
+        all_have_ended(&mut town, &run).await;
+        assert!(run.len() <= 12, "no more than four run at once");
+    }
+}
+
+#[tokio::test]
+async fn what_a_command_leaves_behind_ends_at_the_timeout() {
+    let mut town = Town::new(quick()).await;
+    let (script, pids) = (town.folder.path().join("leaves.sh"), town.folder.path().join("pids"));
+    fs::write(&script, "#!/bin/sh\n(exec sleep 1000) & echo $! >> \"$1\"\n").unwrap();
+    fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
+    town.config = format!("\n[notify]\ncommand = [{script:?}, {pids:?}]\ntimeout = \"2s\"");
+    town.start().await;
+    let id = town.add("target=leads&filename=a.csv", leads(&["a@example.com"])).await.id;
+    town.ended(id).await;
+    town.until("it was told", async |town| {
+        town.get("/metrics").await.contains("marqueue_notices_total{result=\"told\"} 1").then_some(())
+    })
+    .await;
+    let left = noted(&pids);
+    assert_eq!(left.len(), 1);
+    all_have_ended(&mut town, &left).await;
+    assert!(town.get("/metrics").await.contains("marqueue_notices_owed 0"), "and it was told once");
+}

@@ -1,0 +1,120 @@
+//! What leaves this machine, and what is taken in: proxies of the environment, and answers without an end.
+
+use std::io::{BufRead, BufReader, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::{Arc, Mutex};
+use std::thread;
+
+use marqueue::simulator::Call;
+
+use crate::support::{Town, quick};
+
+const FILE: &str = "email,firstName\nann@example.com,Ann\n";
+
+/// Accepts connections on a thread of its own, which ends with the process.
+fn listen(serve: impl Fn(TcpStream) + Send + Sync + 'static) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = listener.local_addr().expect("its address");
+    let serve = Arc::new(serve);
+    thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            let serve = serve.clone();
+            thread::spawn(move || serve(stream));
+        }
+    });
+    address.to_string()
+}
+
+/// A proxy that refuses everything, and the first lines that it heard.
+fn proxy() -> (String, Arc<Mutex<Vec<String>>>) {
+    let heard = Arc::new(Mutex::new(Vec::new()));
+    let lines = heard.clone();
+    let address = listen(move |mut stream| {
+        let mut line = String::new();
+        BufReader::new(&stream).read_line(&mut line).ok();
+        lines.lock().expect("not poisoned").push(line.trim_end().to_owned());
+        stream.write_all(b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\nConnection: close\r\n\r\n").ok();
+    });
+    (address, heard)
+}
+
+#[tokio::test]
+async fn only_https_goes_through_a_proxy_of_the_environment() {
+    let (address, heard) = proxy();
+    let (told, hook) = (Arc::new(Mutex::new(0)), TcpListener::bind("127.0.0.1:0").expect("a free port"));
+    let hook_url = format!("http://{}/ended", hook.local_addr().expect("its address"));
+    let counted = told.clone();
+    thread::spawn(move || {
+        for mut stream in hook.incoming().flatten() {
+            BufReader::new(&stream).read_line(&mut String::new()).ok();
+            *counted.lock().expect("not poisoned") += 1;
+            stream.write_all(b"HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n").ok();
+        }
+    });
+    let mut town = Town::new(quick()).await;
+    for name in ["HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"] {
+        town.environment.push((name, format!("http://{address}")));
+    }
+    // Its identity is on this machine, and the rest of it is not.
+    town.config = format!(
+        "[instances.eu]\nbase_url = \"https://marketo.invalid\"\nidentity_url = \"{}/identity\"\n\
+         client_id = \"simulator\"\nclient_secret = \"secret\"\nbackoff_min = \"20ms\"\nbackoff_max = \"50ms\"\n\
+         [notify]\nurl = \"{hook_url}\"\n",
+        town.simulator.base_url()
+    );
+    town.start().await;
+    let here = town.add("target=leads&format=csv", FILE).await.id;
+    town.add("target=leads&format=csv&instance=eu", FILE).await;
+    town.ended(here).await;
+    town.until("the upload goes to the proxy", async |_| {
+        (!heard.lock().expect("not poisoned").is_empty()).then_some(())
+    })
+    .await;
+    town.until("the hook is told", async |_| (*told.lock().expect("not poisoned") > 0).then_some(())).await;
+    // One token for each of the two instances, from the simulator itself.
+    assert!(town.simulator.call_log().calls_of(Call::Token) >= 2);
+    let mut doctor = std::process::Command::new(crate::support::binary());
+    doctor.args(["doctor", "--json", "--config"]).arg(town.config_file());
+    doctor.envs(town.environment.iter().map(|(name, value)| (name, value)));
+    let ran = tokio::task::spawn_blocking(move || doctor.output()).await;
+    let output = ran.expect("it does not panic").expect("the doctor runs");
+    let found = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert_eq!(found.matches("gave a token for them").count(), 2, "{found}");
+    let heard = heard.lock().expect("not poisoned").clone();
+    assert!(heard.iter().all(|line| line == "CONNECT marketo.invalid:443 HTTP/1.1"), "{heard:?}");
+}
+
+#[tokio::test]
+async fn an_identity_answer_without_an_end_is_cut_off() {
+    let sent = Arc::new(Mutex::new(Vec::new()));
+    let ends = sent.clone();
+    let address = listen(move |mut stream| {
+        BufReader::new(&stream).read_line(&mut String::new()).ok();
+        let mut bytes = 0_u64;
+        let mut piece = &b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n{\"access_token\":\""[..];
+        // A gigabyte is as good as no end.
+        while stream.write_all(piece).is_ok() && bytes < 1 << 30 {
+            bytes += piece.len() as u64;
+            piece = &[b'a'; 65_536];
+        }
+        ends.lock().expect("not poisoned").push(bytes);
+    });
+    let mut town = Town::new(quick()).await;
+    town.config = format!(
+        "[instances.eu]\nbase_url = \"http://{address}\"\nclient_id = \"i\"\nclient_secret = \"s\"\n\
+         backoff_min = \"20ms\"\nbackoff_max = \"50ms\"\n"
+    );
+    town.start().await;
+    town.add("target=leads&format=csv&instance=eu", FILE).await;
+    let most = town
+        .until("two answers are cut off", async |_| {
+            let sent = sent.lock().expect("not poisoned");
+            (sent.len() >= 2).then(|| *sent.iter().max().expect("some"))
+        })
+        .await;
+    // What the sockets' own buffers hold comes on top of what is read.
+    assert!(most < 64 << 20, "{most} bytes were taken");
+    assert!(town.most_memory() < 200 << 20, "{} bytes", town.most_memory());
+    let status = town.json("GET", "/v1/status").await.1;
+    assert!(status["instances"]["eu"]["pause"].is_null());
+}

@@ -1,0 +1,415 @@
+//! What must be true after each step? The promises, held against what Marketo really has and what was really sent.
+//!
+//! The judge sees what no client can see: imports of which the answer was lost. It takes nothing from the plan.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ops::Range;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use marqueue::clock::after;
+use marqueue::config;
+use marqueue::domain::batch::BatchProgress;
+use marqueue::domain::instance::PauseKind;
+use marqueue::domain::{BatchKey, BatchState, Event, FailureScope, JobId, JobState};
+use marqueue::marketo::ErrorAction;
+use marqueue::scheduler::{Plan, SchedulingRules, Step, Work};
+use marqueue::store::Snapshot;
+
+use super::invariants::{Broken, Held, Promise};
+use super::model_store::Shelf;
+
+fn hold(promise: Promise, holds: bool, text: impl FnOnce() -> String) -> Held {
+    if holds { Ok(()) } else { Err(Broken { promise, text: text() }) }
+}
+
+/// An import that Marketo made.
+struct Made {
+    key: BatchKey,
+    rows: Range<u32>,
+    /// Marketo ends it as `Failed`.
+    fails: bool,
+    /// The answer to its upload was recorded.
+    known: bool,
+    /// When, in true time.
+    at: Duration,
+    /// Till when it counts although a person gave it up, in true time.
+    given_up: Option<Duration>,
+    /// It need not be counted any more, although it may not have ended.
+    excused: bool,
+}
+
+/// What was done about one batch.
+#[derive(Default)]
+struct Track {
+    sent: u32,
+    reasons: u32,
+    /// Uploads that used up an attempt, since a person last asked to send it again.
+    spent: u32,
+    taken: bool,
+    /// How many creates of the instance had succeeded when its last upload failed.
+    successes: Option<u64>,
+    /// Since when its uploads have failed with no other's success in between.
+    failing_since: Option<Timestamp>,
+    /// Which of the instance's uploads that was.
+    turn: Option<u64>,
+    /// A person found its import: where it stands in any order is not ours to say.
+    settled: bool,
+    /// Until when what a lost answer left behind is to be counted, in true time.
+    ghosts: Option<Duration>,
+    /// What Marketo last said of it, as far as it ends a batch.
+    last_ask: Option<ErrorAction>,
+    import_failed: bool,
+    /// When each of its questions was last asked, and whether it may be repeated at once.
+    asked: BTreeMap<&'static str, (Duration, bool)>,
+}
+
+#[derive(Default)]
+pub struct Judge {
+    made: BTreeMap<u64, Made>,
+    tracks: BTreeMap<BatchKey, Track>,
+    futile: u32,
+    /// Creates that succeeded, and uploads that ended.
+    successes: u64,
+    turns: u64,
+    /// The upload that succeeded last.
+    success_turn: u64,
+    /// The day that a clock that could be believed last began, and the calls since.
+    day: Option<Timestamp>,
+    calls_of_day: u64,
+}
+
+/// For how long a batch is tried that waits alone.
+const SEVEN_DAYS: Duration = Duration::from_secs(7 * 24 * 3_600);
+
+/// So many steps in a row that led to nothing, at one moment, are a loop.
+const FUTILE: u32 = 40;
+
+impl Judge {
+    fn track(&mut self, key: BatchKey) -> &mut Track {
+        self.tracks.entry(key).or_default()
+    }
+
+    /// An upload leaves.
+    pub fn sends(&mut self, key: BatchKey) -> Held {
+        let track = self.track(key);
+        track.sent += 1;
+        hold(Promise::Once, !track.taken, || format!("{key} is sent again although Marketo took it"))?;
+        hold(Promise::Reason, track.sent <= 1 + track.reasons, || {
+            format!("{key} was sent {} times, for {} reasons", track.sent, track.reasons)
+        })
+    }
+
+    /// Marketo refused the token of an upload: the same one may be sent again with another.
+    pub fn token_refused(&mut self, key: BatchKey) {
+        self.track(key).reasons += 1;
+    }
+
+    /// A call leaves, whatever it is.
+    pub fn calls(&mut self, pause: Option<PauseKind>) -> Held {
+        self.futile = 0;
+        let stopped = matches!(pause, Some(PauseKind::Credentials | PauseKind::Quota));
+        hold(Promise::Paused, !stopped, || format!("a call leaves although the instance is paused ({pause:?})"))
+    }
+
+    /// A call is counted. `day` is the one that the clock shows; `daily` is the limit, 0 where there is none.
+    pub fn counts(&mut self, day: Timestamp, is_believed: bool, daily: u64) -> Held {
+        if self.day.is_none() || (is_believed && self.day != Some(day)) {
+            (self.day, self.calls_of_day) = (Some(day), 0);
+        }
+        self.calls_of_day += 1;
+        let calls = self.calls_of_day;
+        hold(Promise::Daily, daily == 0 || calls <= daily, || format!("{calls} calls since {day}, of {daily}"))
+    }
+
+    /// A question about an import leaves.
+    pub fn asks(&mut self, key: BatchKey, what: &'static str, least: Duration, at: Duration) -> Held {
+        match self.track(key).asked.insert(what, (at, false)) {
+            Some((before, false)) if at < before + least => {
+                let text = format!("{key}: {what} is asked again after {:?}", at - before);
+                Err(Broken { promise: Promise::Polling, text })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The next question may follow at once: the token or the gate was in its way, or the daemon died.
+    pub fn may_repeat(&mut self, key: BatchKey) {
+        self.track(key).asked.values_mut().for_each(|(_, at_once)| *at_once = true);
+    }
+
+    /// A daemon or a person begins anew, or the clock was set: every question may be asked at once.
+    pub fn anew(&mut self) {
+        let keys: Vec<_> = self.tracks.keys().copied().collect();
+        keys.into_iter().for_each(|key| self.may_repeat(key));
+    }
+
+    /// What Marketo said of a batch, whether or not anybody heard it.
+    pub fn said(&mut self, key: BatchKey, ask: ErrorAction) {
+        self.track(key).last_ask = Some(ask);
+    }
+
+    pub fn said_failed(&mut self, key: BatchKey) {
+        self.track(key).import_failed = true;
+    }
+
+    /// An import of this batch that nobody knows of: a person may find it.
+    pub fn unknown(&self, key: BatchKey) -> Option<u64> {
+        let unknown = self.made.iter().find(|(_, made)| made.key == key && !made.known);
+        unknown.map(|(&id, _)| id)
+    }
+
+    /// Marketo made an import.
+    pub fn made(&mut self, id: u64, key: BatchKey, rows: Range<u32>, fails: bool, at: Duration) {
+        self.made.insert(id, Made { key, rows, fails, known: false, at, given_up: None, excused: false });
+    }
+
+    /// A step was carried out and nothing came of it.
+    pub fn nothing_came(&mut self) -> Held {
+        self.futile += 1;
+        hold(Promise::Rest, self.futile < FUTILE, || "the same steps are taken over and over, and nothing comes".into())
+    }
+
+    pub fn something_came(&mut self) {
+        self.futile = 0;
+    }
+
+    /// An event was recorded.
+    pub fn recorded(
+        &mut self,
+        key: BatchKey,
+        event: &Event,
+        progress: &BatchProgress,
+        instance: &config::Instance,
+        at: Duration,
+        now: Timestamp,
+    ) -> Held {
+        self.futile = 0;
+        let most = instance.max_attempts;
+        let ghosts = at + instance.polling.max * 10;
+        let track = self.tracks.entry(key).or_default();
+        let (mut lost, mut alone) = (false, false);
+        match event {
+            Event::UploadBegan => hold(Promise::Once, !track.taken, || format!("{key} goes again"))?,
+            Event::Requeued { .. } | Event::Split { .. } => track.reasons += 1,
+            Event::Refused { scope: blame, .. } => {
+                (track.reasons, track.spent) =
+                    (track.reasons + 1, track.spent + u32::from(*blame == FailureScope::Batch));
+            }
+            Event::AnswerLost { scope: blame, .. } => {
+                (track.reasons, track.spent) =
+                    (track.reasons + 1, track.spent + u32::from(*blame == FailureScope::Batch));
+                lost = true;
+            }
+            Event::Held { .. } => (track.reasons, track.spent, lost) = (track.reasons + 1, track.spent + 1, true),
+            Event::Rejected { .. } => {
+                let hopeless = matches!(track.last_ask, Some(ErrorAction::Reject | ErrorAction::TooLarge));
+                track.spent += 1;
+                hold(Promise::Fair, hopeless, || format!("{key} was rejected, and Marketo said {:?}", track.last_ask))?;
+            }
+            Event::AttemptsExhausted { unconfirmed_until: ghost_until, .. } => {
+                (track.spent, lost) = (track.spent + 1, ghost_until.is_some());
+                alone = track.failing_since.is_some_and(|since| after(since, SEVEN_DAYS) <= now);
+                hold(Promise::Fair, track.spent >= most || alone, || {
+                    format!("{key} was given up after {} of {most} attempts", track.spent)
+                })?;
+            }
+            Event::Accepted { .. } => (track.taken, track.spent) = (true, track.spent + 1),
+            Event::Settled { .. } => (track.taken, track.settled) = (true, true),
+            Event::ImportLost { .. } => {
+                let hopeless = track.import_failed || track.last_ask == Some(ErrorAction::Reject);
+                hold(Promise::Fair, hopeless, || format!("{key} was taken for lost for no reason"))?;
+            }
+            Event::Overdue { .. } => {
+                let of_it = |made: &&Made| made.key == key && made.known && made.given_up.is_none();
+                let made = self.made.values().filter(of_it).map(|made| made.at).min();
+                let waited = made.map(|made| at.saturating_sub(made));
+                hold(Promise::Patience, waited.is_none_or(|waited| waited >= instance.max_import_time), || {
+                    format!("{key} is overdue after {waited:?} of {:?}", instance.max_import_time)
+                })?;
+            }
+            Event::Abandoned { counts_until } => {
+                let of_it = |made: &&mut Made| made.key == key && made.known && made.given_up.is_none();
+                let left = Duration::try_from(counts_until.duration_since(now)).unwrap_or_default();
+                self.made.values_mut().filter(of_it).for_each(|made| made.given_up = Some(at + left));
+            }
+            Event::Retried => {
+                (track.taken, track.settled, track.spent) = (false, false, 0);
+                (track.successes, track.turn, track.failing_since) = (None, None, None);
+                track.reasons += 1;
+            }
+            _ => {}
+        }
+        match event.failure_scope() {
+            Some(FailureScope::Instance { .. }) => track.failing_since = track.failing_since.or(Some(now)),
+            Some(FailureScope::Batch) => track.failing_since = None,
+            _ => {}
+        }
+        if matches!(event.failure_scope(), Some(FailureScope::Batch))
+            || (matches!(event, Event::AttemptsExhausted { .. }) && !alone)
+        {
+            let (then, since) = (track.successes, self.successes);
+            hold(Promise::Attempts, then.is_some_and(|then| then < since), || {
+                format!("an attempt of {key} counts, and of {since} successes {then:?} were before its last upload")
+            })?;
+        }
+        if event.ends_upload() {
+            self.turns += 1;
+            if matches!(event, Event::Accepted { .. }) {
+                (self.successes, self.success_turn) = (self.successes + 1, self.turns);
+            }
+            (track.successes, track.turn) = (Some(self.successes), Some(self.turns));
+        }
+        if lost {
+            track.ghosts = track.ghosts.max(Some(ghosts));
+        }
+        let under_way = u32::from(progress.state == BatchState::Uploading);
+        let (attempts, spent) = (progress.attempts, track.spent + under_way);
+        hold(Promise::Attempts, attempts == spent && spent <= most.max(1), || {
+            format!("{key} has {attempts} attempts and spent {spent} of {most} after {event:?}")
+        })?;
+        if let Event::Accepted { marketo_batch_id, .. } | Event::Settled { marketo_batch_id } = event {
+            let made = marketo_batch_id.parse().ok().and_then(|id: u64| self.made.get_mut(&id));
+            hold(Promise::Fair, made.is_some(), || format!("{key} was accepted as an import that there is not"))?;
+            made.into_iter().for_each(|made| made.known = true);
+        }
+        // Once Marketo has said that a batch is done, or that it is none of its, nothing of it is counted any more.
+        if matches!(event, Event::ImportEnded { .. } | Event::ImportLost { .. }) {
+            let of_it = |made: &&mut Made| {
+                made.key == key && made.given_up.is_none() && (made.known || matches!(event, Event::ImportEnded { .. }))
+            };
+            self.made.values_mut().filter(of_it).for_each(|made| made.excused = true);
+        }
+        Ok(())
+    }
+
+    /// After each step: what Marketo has, and how the rows stand. `unended` are Marketo's own words.
+    pub fn look(
+        &mut self,
+        shelf: &Shelf,
+        unended: impl Iterator<Item = u64>,
+        rules: &SchedulingRules,
+        at: Duration,
+    ) -> Held {
+        let mut ours = 0;
+        for id in unended {
+            let Some(made) = self.made.get_mut(&id) else { continue };
+            let track = self.tracks.get(&made.key);
+            let uploading = shelf.state(made.key) == BatchState::Uploading;
+            if !made.known && !uploading && track.and_then(|track| track.ghosts).is_some_and(|until| until <= at) {
+                made.excused = true;
+            }
+            made.excused |= made.given_up.is_some_and(|until| until <= at);
+            ours += u32::from(!made.excused);
+        }
+        hold(Promise::Queue, ours <= rules.max_in_flight, || {
+            format!("Marketo has {ours} of our imports that are to be counted, and {} are allowed", rules.max_in_flight)
+        })?;
+        let (mut groups, mut lists) = (BTreeSet::new(), BTreeSet::new());
+        for (key, job, _) in shelf.batches().filter(|(_, _, batch)| batch.progress.state.occupies_slot()) {
+            if self.tracks.get(&key).is_some_and(|track| track.settled) {
+                continue;
+            }
+            hold(Promise::Group, job.group.as_ref().is_none_or(|group| groups.insert(group)), || {
+                format!("{key} is in flight beside another of its group")
+            })?;
+            hold(Promise::List, job.list.is_none_or(|list| lists.insert(list)), || {
+                format!("{key} is in flight beside another into its list")
+            })?;
+        }
+        Ok(())
+    }
+
+    /// A plan was made, twice, from one snapshot. `busy` are the workers before it.
+    pub fn planned(&self, shelf: &Shelf, plans: [&Plan; 2], busy: &HashMap<BatchKey, Work>, now: Timestamp) -> Held {
+        let [plan, again] = plans;
+        hold(Promise::Pure, plan == again, || format!("{plan:?} and then {again:?}"))?;
+        let uploads = plan.steps.iter().filter_map(|step| match step {
+            Step::Upload(key) => Some(*key),
+            _ => None,
+        });
+        for key in uploads.clone() {
+            let job = &shelf.jobs[&key.job];
+            let ahead = |(id, other): (&JobId, &super::model_store::Job)| {
+                *id < key.job && other.group == job.group && !other.state.is_terminal()
+            };
+            hold(Promise::Group, job.group.is_none() || !shelf.jobs.iter().any(ahead), || {
+                format!("{key} is to go before an older job of its group")
+            })?;
+        }
+        let not_begun =
+            |(key, work): (&BatchKey, &Work)| *work == Work::Upload && shelf.state(*key) == BatchState::Pending;
+        let waiting = busy.iter().filter(|&(key, work)| not_begun((key, work))).count() as u32;
+        let slots = shelf.instance.observed_slot_limit.filter(|_| shelf.instance.pause.is_none());
+        let (in_flight, begin) = (shelf.in_flight() + waiting, uploads.count() as u32);
+        hold(Promise::Probe, begin == 0 || slots.is_none_or(|slots| in_flight + begin <= slots + 1), || {
+            format!("{begin} uploads beside {in_flight} where Marketo last let us have {slots:?}")
+        })?;
+        if !plan.steps.is_empty() || !busy.is_empty() {
+            return Ok(());
+        }
+        hold(Promise::Rest, plan.next_wake.is_none_or(|look| look > now), || {
+            format!("nothing to do, and the next look is {:?} at {now}", plan.next_wake)
+        })?;
+        let waits_for_a_person = shelf.instance.pause.as_ref().is_some_and(|pause| pause.until.is_none());
+        let work = shelf
+            .batches()
+            .any(|(_, _, batch)| !batch.progress.state.is_terminal() && batch.progress.state != BatchState::Held);
+        let behind_held = shelf.batches().all(|(_, job, batch)| {
+            batch.progress.state.is_terminal() || batch.progress.state == BatchState::Held || job.group.is_some()
+        }) && shelf.batches().any(|(_, _, batch)| batch.progress.state == BatchState::Held);
+        hold(Promise::Awake, !work || plan.next_wake.is_some() || waits_for_a_person || behind_held, || {
+            "there is work, and nothing will ever look at it".into()
+        })
+    }
+
+    /// Where uploads fail one after another, one goes at a time, and one that has not failed since the last success before
+    /// those that have. `candidates` are the batches that may go.
+    pub fn turns(&self, snapshot: &Snapshot, plan: &Plan, busy: &HashMap<BatchKey, Work>) -> Held {
+        if snapshot.instance.service_failures == 0 {
+            return Ok(());
+        }
+        let failed = |key: &BatchKey| {
+            let turn = self.tracks.get(key).and_then(|track| track.turn);
+            turn.filter(|&turn| turn > self.success_turn)
+        };
+        let uploads: Vec<BatchKey> = plan
+            .steps
+            .iter()
+            .filter_map(|step| match step {
+                Step::Upload(key) => Some(*key),
+                _ => None,
+            })
+            .collect();
+        hold(Promise::Turn, uploads.len() <= 1, || format!("{uploads:?} go together where uploads fail"))?;
+        let others =
+            || snapshot.candidates.iter().filter(|other| other.group.is_none() && !busy.contains_key(&other.key));
+        for key in uploads {
+            let before = others().find(|other| failed(&other.key) < failed(&key));
+            let before = before.map(|other| other.key);
+            hold(Promise::Turn, before.is_none(), || format!("{key} is tried again, and {before:?} was not"))?;
+        }
+        Ok(())
+    }
+
+    /// After all faults: each job ended, and what is complete was imported.
+    pub fn at_the_end(&self, shelf: &Shelf) -> Held {
+        for (&id, job) in &shelf.jobs {
+            hold(Promise::End, job.state.is_terminal(), || format!("job {id} is {} at the end", job.state))?;
+            if job.state != JobState::Complete {
+                continue;
+            }
+            let imported: BTreeSet<u32> = self
+                .made
+                .values()
+                .filter(|made| made.key.job == id && !made.fails)
+                .flat_map(|made| made.rows.clone())
+                .collect();
+            let rows = job.batches.iter().map(|batch| batch.rows()).sum::<u32>();
+            hold(Promise::End, imported.len() == rows as usize, || {
+                format!("job {id} is complete, and {} of its {rows} rows were imported", imported.len())
+            })?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,343 @@
+//! What happens? One world: a clock, a Marketo, other integrations, clients, a person, a daemon that can be killed, all
+//! moved by one seed.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use marqueue::clock::{ClockReading, Uptime, after, from_ms};
+use marqueue::config;
+use marqueue::config::{Config, UnknownOutcome};
+use marqueue::domain::instance::Pause;
+use marqueue::domain::{BatchKey, BatchState, Event, JobId};
+use marqueue::marketo::SlidingWindow;
+use marqueue::scheduler::{SchedulingRules, Work, next_day};
+use marqueue::simulator::Settings;
+use marqueue::simulator::model::MarketoModel;
+use marqueue::store::Snapshot;
+use rand::rngs::Xoshiro256PlusPlus;
+use rand::{RngExt, SeedableRng};
+
+use super::checker::Judge;
+use super::invariants::{Broken, Held, Promise};
+use super::model_store::Shelf;
+use super::worker::Worker;
+
+mod actors;
+mod answers;
+mod calls;
+mod instance_scheduler;
+mod marketo;
+mod mutations;
+mod outage;
+mod scripted;
+mod stats;
+
+pub use mutations::Lie;
+pub use outage::Outage;
+pub use stats::Count;
+
+/// The daemon: all that a kill takes away.
+struct Daemon {
+    busy: HashMap<BatchKey, Work>,
+    workers: Vec<Worker>,
+    gate: SlidingWindow,
+    token: Option<String>,
+    /// `schedule::watch`: when it last heard of each import, in true time.
+    watched: HashMap<BatchKey, Duration>,
+    awake: bool,
+    next_look: Option<Timestamp>,
+}
+
+/// An upload that was on its way when the daemon died.
+struct Stray {
+    key: BatchKey,
+    token: String,
+}
+
+/// What was on its way has arrived by then.
+const ON_THE_WAY: Duration = Duration::from_secs(5);
+
+/// How likely a fault is, and which; all nothing when faults have ceased.
+#[derive(Clone, Copy)]
+struct Weather {
+    fault: f64,
+    unreachable: bool,
+    locked_out: bool,
+    outage: Option<Outage>,
+}
+
+pub struct World {
+    rng: Xoshiro256PlusPlus,
+    lie: Lie,
+    pub config: config::Instance,
+    rules: SchedulingRules,
+    weather: Weather,
+    /// True time since the world's beginning, which Marketo follows.
+    at: Duration,
+    /// What our clock shows beside it, in milliseconds.
+    skew: i64,
+    /// When it was last set by a minute or more, in true time.
+    leapt_at: Option<Duration>,
+    began: Timestamp,
+    epoch: Instant,
+    marketo: MarketoModel,
+    foreign: usize,
+    shelf: Shelf,
+    daemon: Option<Daemon>,
+    strays: Vec<Stray>,
+    /// One batch in so many is an import that never ends; 0: none is.
+    stuck: i64,
+    /// Jobs whose header Marketo does not take.
+    wrong: Vec<JobId>,
+    /// Jobs that Marketo always answers 611.
+    refused: Vec<JobId>,
+    /// Attempts that counted against a batch in a world whose only faults are outages and kills.
+    costs: HashMap<BatchKey, u32>,
+    /// A restart could not know of all calls: the clock was set on, or a call was still on its way.
+    blind_restart: bool,
+    judge: Judge,
+    /// Faults have ceased.
+    calm: bool,
+    pub log: Vec<String>,
+    pub keep_log: bool,
+    /// What was done, to see that the worlds are not dull.
+    pub count: Count,
+}
+
+/// Where a promise is broken, the world stops.
+type Done<T> = Result<T, Broken>;
+
+/// What a worker's stage came to.
+enum Next {
+    Goes(Worker),
+    /// The gate is shut.
+    Waits(Worker),
+    Ended,
+}
+
+impl World {
+    pub fn new(seed: u64, lie: Lie) -> World {
+        let mut rng = Xoshiro256PlusPlus::seed_from_u64(seed);
+        let mut config = World::defaults();
+        let limits = &mut config.limits;
+        limits.importing = rng.random_range(1..=2);
+        limits.queued = [10, 10, rng.random_range(limits.importing..=10)][rng.random_range(0..3)];
+        limits.calls = rng.random_range(8..=50);
+        limits.concurrent_calls = rng.random_range(1..=5);
+        limits.daily_calls = if rng.random_bool(0.1) { rng.random_range(20..=80) } else { 0 };
+        config.polling.min = Duration::from_secs(rng.random_range(1..=5));
+        config.polling.max = config.polling.min * rng.random_range(1..=6);
+        config.max_attempts = rng.random_range(1..=8);
+        config.backoff_max = Duration::from_secs(rng.random_range(10..=300));
+        if rng.random_bool(0.4) {
+            config.unknown_outcome = UnknownOutcome::Hold;
+        }
+        let stuck = if rng.random_bool(0.25) { rng.random_range(1..=3) } else { 0 };
+        config.max_import_time = Duration::from_secs(rng.random_range(5..=if stuck > 0 { 60 } else { 600 }));
+        let settings = Settings {
+            max_body: if rng.random_bool(0.2) { 2_500 } else { 10_000_000 },
+            daily_calls: if rng.random_bool(0.1) { rng.random_range(20..=80) } else { 50_000 },
+            no_file_is_404: rng.random_bool(0.5),
+            counts_while_importing: rng.random_bool(0.5),
+            ..Settings::default()
+        };
+        let began: Timestamp = "2026-03-10T00:00:00Z".parse().expect("a time");
+        let began = after(began, Duration::from_secs(rng.random_range(0..86_400)));
+        let reset =
+            Duration::try_from(next_day(began, config.limits.daily_reset).duration_since(began)).unwrap_or_default();
+        let fault = [0.0, 0.03, 0.1, 0.3][rng.random_range(0..4)];
+        let mut world = World {
+            rules: SchedulingRules::from_instance(&config),
+            weather: Weather { fault, unreachable: false, locked_out: false, outage: None },
+            at: Duration::ZERO,
+            skew: 0,
+            leapt_at: None,
+            began,
+            epoch: Instant::now() + Duration::from_secs(3600),
+            marketo: MarketoModel::new(settings, reset),
+            foreign: 0,
+            shelf: Shelf::default(),
+            daemon: None,
+            strays: Vec::new(),
+            stuck,
+            wrong: Vec::new(),
+            refused: Vec::new(),
+            costs: HashMap::new(),
+            blind_restart: false,
+            judge: Judge::default(),
+            calm: false,
+            log: Vec::new(),
+            keep_log: false,
+            count: Count::default(),
+            rng,
+            lie,
+            config,
+        };
+        world.start();
+        world
+    }
+
+    fn defaults() -> config::Instance {
+        let text = "[instances.default]\nbase_url = \"http://127.0.0.1:9\"\nclient_id = \"a\"\nclient_secret = \"b\"\n";
+        let config = Config::read(Some(("world".as_ref(), text)), []).expect("the configuration is right");
+        config.instances["default"].clone()
+    }
+
+    fn now(&self) -> Timestamp {
+        let true_ms = self.began.as_millisecond() + i64::try_from(self.at.as_millis()).unwrap_or(i64::MAX);
+        from_ms(true_ms + self.skew)
+    }
+
+    /// What no setting of the clock moves, as a time.
+    pub(super) fn uptime(&self) -> Timestamp {
+        after(from_ms(0), self.at)
+    }
+
+    fn reading(&self) -> ClockReading {
+        ClockReading { wall: self.now(), up: Uptime { boot: "one".into(), ms: self.uptime().as_millisecond() } }
+    }
+
+    /// `Desk::observe`.
+    pub(super) fn observe(&mut self) {
+        let reading = self.reading();
+        self.shelf.observe_clock(&reading, self.lie != Lie::KeepsEndsOverALeap);
+    }
+
+    fn instant(&self) -> Instant {
+        self.epoch + self.at
+    }
+
+    fn note(&mut self, text: impl FnOnce() -> String) {
+        if self.keep_log {
+            let line = format!("{:>10.3} {} {}", self.at.as_secs_f64(), self.now(), text());
+            self.log.push(line);
+        }
+    }
+
+    /// A step of the world: something happens, and whoever is awake looks.
+    pub fn step(&mut self) -> Held {
+        match self.rng.random_range(0..100) {
+            0..50 => self.advance()?,
+            50..68 => self.time_passes(),
+            68..78 => self.job_arrives(),
+            78..82 => self.person()?,
+            82..85 => {
+                self.foreign = [0, 0, 3, 7, 9, 10][self.rng.random_range(0..6)];
+                let foreign = self.foreign;
+                self.note(|| format!("{foreign} imports of others"));
+                self.marketo.set_foreign_imports(self.at, foreign);
+            }
+            85..88 => {
+                self.kill();
+                if self.rng.random_bool(0.3) {
+                    self.time_passes();
+                }
+                self.start();
+            }
+            88..90 => self.clock_jumps(),
+            90..94 => self.weather_changes(),
+            94..96 => {
+                self.note(|| "tokens are revoked".into());
+                self.marketo.revoke_tokens();
+            }
+            _ => self.stray_arrives(),
+        }
+        let due = self.daemon.as_ref().is_some_and(|d| d.awake || d.next_look.is_some_and(|look| look <= self.now()));
+        if due && self.rng.random_bool(0.8) {
+            self.look()?;
+        }
+        self.judge()
+    }
+
+    /// What a plan made now sees.
+    fn seen(&self, now: Timestamp) -> Snapshot {
+        let clock_steady_at = self.shelf.clock_steady_at(&self.reading());
+        Snapshot { clock_steady_at, ..self.shelf.snapshot(now, self.rules.max_in_flight, self.rules.longest_pause()) }
+    }
+
+    fn judge(&mut self) -> Held {
+        self.judge.look(&self.shelf, self.marketo.unended(self.at), &self.rules, self.at)
+    }
+
+    /// Faults cease, a person settles what is left to persons, and all has to end.
+    pub fn settle(&mut self) -> Held {
+        self.note(|| "faults cease".into());
+        self.calm = true;
+        self.count.amid_faults = self.count.uploads;
+        self.weather = Weather { fault: 0.0, unreachable: false, locked_out: false, outage: None };
+        self.marketo.set_foreign_imports(self.at, 0);
+        self.marketo.end_stuck(self.at);
+        while !self.strays.is_empty() {
+            self.stray_arrives();
+        }
+        let stuck = |pause: &Pause| pause.until.is_none();
+        self.observe();
+        // What a lost answer may have left behind holds its slot until its time.
+        let ghosts = self.seen(self.now()).unconfirmed_until.into_iter().max();
+        let ghosts = ghosts
+            .map_or(Duration::ZERO, |until| Duration::try_from(until.duration_since(self.now())).unwrap_or_default());
+        let deadline = self.at + ghosts + Duration::from_secs(3 * 3600);
+        let mut quota = Duration::ZERO;
+        for _ in 0..100_000 {
+            if self.shelf.instance.pause.as_ref().is_some_and(stuck) {
+                self.resume();
+            }
+            let held: Vec<_> =
+                self.shelf.batches().filter(|(.., b)| b.progress.state == BatchState::Held).map(|b| b.0).collect();
+            for key in held {
+                self.record(key, Event::Retried)?;
+            }
+            if self.works()? {
+                continue;
+            }
+            if self.shelf.jobs.values().all(|job| job.state.is_terminal()) && self.nobody_is_busy() {
+                self.judge.at_the_end(&self.shelf)?;
+                return self.calls_within_limits();
+            }
+            let before = self.at;
+            self.pass_to_the_next_moment();
+            if self.shelf.instance.pause.is_some() {
+                quota += self.at - before;
+            }
+            if self.at > deadline + quota {
+                break;
+            }
+        }
+        let text = format!("{:?} after the faults ceased, and not all has ended", self.at);
+        self.judge.at_the_end(&self.shelf)?;
+        Err(Broken { promise: Promise::End, text })
+    }
+
+    /// Whoever can go on does, at this moment; false where all wait for a later one.
+    fn works(&mut self) -> Done<bool> {
+        while let Some(runnable) = self.runnable() {
+            self.advance_one(runnable)?;
+        }
+        if self.due() {
+            self.look()?;
+            return Ok(true);
+        }
+        self.judge()?;
+        Ok(false)
+    }
+
+    fn nobody_is_busy(&self) -> bool {
+        self.daemon.as_ref().is_none_or(|daemon| daemon.workers.is_empty())
+    }
+
+    fn calls_within_limits(&self) -> Held {
+        let ledger = self.marketo.ledger(self.at);
+        let (in_window, at_once) = (ledger.most_calls_in_window, ledger.most_concurrent_calls);
+        let limits = &self.config.limits;
+        let over = in_window > limits.calls as usize || at_once > limits.concurrent_calls as usize;
+        if over && !self.blind_restart {
+            let text = format!(
+                "{in_window} calls in a window, {at_once} at once; {} and {}",
+                limits.calls, limits.concurrent_calls
+            );
+            return Err(Broken { promise: Promise::Calls, text });
+        }
+        Ok(())
+    }
+}
