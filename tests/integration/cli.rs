@@ -148,7 +148,7 @@ fn an_import_that_failed_is_told_by_the_exit_status_and_can_be_sent_again() {
 fn a_paused_instance_keeps_what_comes_and_says_so() {
     let house = House::new();
     house.file("people.csv", PEOPLE);
-    assert_eq!(house.run("pause --json").expect(0).json()["pause"]["kind"], "person");
+    assert_eq!(house.run("pause --json").expect(0).json()["pause"]["kind"], "operator");
     assert_eq!(house.run("add leads people.csv people.csv").expect(0).out.lines().count(), 2);
     let page = house.run("list --state pending --limit 1 --json").expect(0).json();
     assert_eq!((&page["jobs"][0]["id"], &page["next_before"]), (&json!(2), &json!(2)));
