@@ -3,6 +3,7 @@
 mod backup;
 mod cli;
 mod cli_env;
+mod clock;
 mod database_moved;
 mod demo;
 mod disk;

@@ -11,9 +11,7 @@ use marqueue::domain::{BatchState, JobState};
 use marqueue::simulator::{Call, Fault, FaultEffect, Settings};
 use serde_json::Value;
 
-mod support;
-
-use support::{Town, quick};
+use crate::support::{Town, quick};
 
 const DAY_MS: i64 = 24 * 3_600_000;
 const LEAP_MS: i64 = 8 * DAY_MS;
