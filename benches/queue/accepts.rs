@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 
 use marqueue::simulator::Settings;
 
+use crate::bench_daemon::{BenchDaemon, cpu};
 use crate::client::Client;
-use crate::house::{House, cpu};
 use crate::{Report, median};
 
 const JOBS: usize = 500;
@@ -23,14 +23,14 @@ const TARGET: f64 = 2_000.0;
 
 pub async fn measure(report: &mut Report) {
     report.part(&format!("accepts: {JOBS} jobs of {JOB_BYTES} bytes from {CLIENTS} clients, {ROUNDS} rounds"));
-    let house = House::start(Settings::default(), "").await;
-    house.pause();
-    measure_in(report, &house, "paused");
-    drop(house);
+    let daemon = BenchDaemon::start(Settings::default(), "").await;
+    daemon.pause();
+    measure_in(report, &daemon, "paused");
+    drop(daemon);
     // The contract's limits: ten imports in flight, and behind them a queue that grows by 500 a round, which the
     // scheduler looks at again whenever something has come.
-    let house = House::start(Settings::default(), "").await;
-    measure_in(report, &house, "scheduler at work");
+    let daemon = BenchDaemon::start(Settings::default(), "").await;
+    measure_in(report, &daemon, "scheduler at work");
 }
 
 struct Round {
@@ -39,19 +39,19 @@ struct Round {
     appends: f64,
 }
 
-fn measure_in(report: &mut Report, house: &House, state: &str) {
-    let mut clients: Vec<Client> = (0..CLIENTS).map(|_| house.client()).collect();
+fn measure_in(report: &mut Report, daemon: &BenchDaemon, state: &str) {
+    let mut clients: Vec<Client> = (0..CLIENTS).map(|_| daemon.client()).collect();
     let bodies: Vec<String> = (0..JOBS).map(body).collect();
     // The first fills caches and grows files.
     round(&mut clients, &bodies);
-    let (database, log) = (house.size("q.db"), house.size("q.db-wal"));
+    let (database, log) = (daemon.size("q.db"), daemon.size("q.db-wal"));
     let (mut daemons, mut ours) = (0.0, 0.0);
     let mut rounds = Vec::new();
     for _ in 0..ROUNDS {
-        let appends = appends(house.folder.path());
-        let before = (house.cpu(), cpu("self"));
+        let appends = appends(daemon.folder.path());
+        let before = (daemon.cpu(), cpu("self"));
         let (accepts, worst) = round(&mut clients, &bodies);
-        daemons += house.cpu() - before.0;
+        daemons += daemon.cpu() - before.0;
         ours += cpu("self") - before.1;
         rounds.push(Round { accepts, worst, appends });
     }
@@ -71,7 +71,7 @@ fn measure_in(report: &mut Report, house: &House, state: &str) {
     let what = format!("{state}: database and its log after {JOBS} jobs");
     report.figure(&what, &format!("{database:.2}, {log:.2} MB"));
     let what = format!("{state}: resident memory after {} jobs", (ROUNDS + 1) * JOBS);
-    report.figure(&what, &format!("{:.1} MB", house.memory("VmRSS")));
+    report.figure(&what, &format!("{:.1} MB", daemon.memory("VmRSS")));
 }
 
 /// Sends every body, and gives accepts a second and the longest wait for an answer.

@@ -13,7 +13,7 @@ use marqueue::simulator::Settings;
 use marqueue::store::Job;
 use serde::Deserialize;
 
-use crate::house::House;
+use crate::bench_daemon::BenchDaemon;
 use crate::{Report, median};
 
 const FILES: u64 = 40;
@@ -56,26 +56,26 @@ async fn round(by_rows: bool) -> Round {
         window: Duration::from_millis(200),
         ..Settings::default()
     };
-    let house = House::start(settings, INSTANCE).await;
-    let mut client = house.client();
+    let daemon = BenchDaemon::start(settings, INSTANCE).await;
+    let mut client = daemon.client();
     for number in 0..FILES {
         let (status, answer) =
             client.ask("POST", "/v1/jobs?target=leads&filename=leads.csv", body(number, by_rows).as_bytes());
         assert_eq!(status, 201, "{}", String::from_utf8_lossy(&answer));
     }
     let jobs = loop {
-        let jobs: Page = asked(&house, "/v1/jobs?state=complete&limit=100");
+        let jobs: Page = asked(&daemon, "/v1/jobs?state=complete&limit=100");
         if jobs.jobs.len() as u64 == FILES {
             break jobs.jobs;
         }
-        let failed: Page = asked(&house, "/v1/jobs?state=failed");
+        let failed: Page = asked(&daemon, "/v1/jobs?state=failed");
         assert!(failed.jobs.is_empty(), "no job fails: {:?}", failed.jobs);
         // Seldom, so that the looking does not take the processor from what is looked at.
         tokio::time::sleep(Duration::from_millis(100)).await;
     };
     let began = jobs.iter().map(|job| job.created_at).min().expect("jobs");
     let ended = jobs.iter().filter_map(|job| job.finished_at).max().expect("ended jobs");
-    let ledger = house.simulator.call_log();
+    let ledger = daemon.simulator.call_log();
     let times = |of: fn(&marqueue::simulator::call_log::Import) -> Option<Duration>| {
         ledger.imports.iter().map(of).map(|time| time.expect("it ended")).collect::<Vec<_>>()
     };
@@ -95,8 +95,8 @@ struct Page {
     jobs: Vec<Job>,
 }
 
-fn asked<T: serde::de::DeserializeOwned>(house: &House, path: &str) -> T {
-    let (status, answer) = house.client().ask("GET", path, b"");
+fn asked<T: serde::de::DeserializeOwned>(daemon: &BenchDaemon, path: &str) -> T {
+    let (status, answer) = daemon.client().ask("GET", path, b"");
     assert_eq!(status, 200, "{}", String::from_utf8_lossy(&answer));
     serde_json::from_slice(&answer).expect("JSON")
 }

@@ -5,12 +5,12 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::compat_env::{CRM, FORM, Program, address, code, form, town};
-use crate::support::Town;
+use crate::compat_env::{CRM, FORM, Program, address, code, env_with_clients, form};
+use crate::support::TestEnv;
 
 /// Status, type and body of the answer to a request whose line and headers are written as they are here.
-async fn raw(town: &Town, line: &str, headers: &str, body: &str) -> (u16, String, String) {
-    let mut stream = TcpStream::connect(address(town)).await.expect("the daemon listens");
+async fn raw(env: &TestEnv, line: &str, headers: &str, body: &str) -> (u16, String, String) {
+    let mut stream = TcpStream::connect(address(env)).await.expect("the daemon listens");
     let head =
         format!("{line} HTTP/1.1\r\nHost: d\r\nConnection: close\r\nContent-Length: {}\r\n{headers}\r\n", body.len());
     stream.write_all(format!("{head}{body}").as_bytes()).await.expect("it is sent");
@@ -28,41 +28,41 @@ fn parsed(body: &str) -> Value {
 
 #[tokio::test]
 async fn an_address_with_slashes_dots_or_rest_is_taken() {
-    let town = town(CRM).await;
-    let bearer = format!("Authorization: Bearer {}\r\n", Program::of(&town, "crm").await.token);
+    let env = env_with_clients(CRM).await;
+    let bearer = format!("Authorization: Bearer {}\r\n", Program::of(&env, "crm").await.token);
     let login = "grant_type=client_credentials&client_id=crm&client_secret=crm-secret-4711";
     for base in ["/", "//", "/rest", "/rest/", "/instances/default/", "//instances/default/rest", "/rest/.."] {
-        let (http, _, token) = raw(&town, &format!("GET {base}/identity/oauth/token?{login}"), "", "").await;
+        let (http, _, token) = raw(&env, &format!("GET {base}/identity/oauth/token?{login}"), "", "").await;
         assert_eq!((http, &parsed(&token)["scope"]), (200, &json!("crm")), "{base}: {token}");
         let head = format!("{bearer}Content-Type: {FORM}\r\n");
         let upload = form(&[], "email,x\na@example.com,1\n", &[]);
-        let (http, _, answer) = raw(&town, &format!("POST {base}/bulk/v1/leads.json?format=csv"), &head, &upload).await;
+        let (http, _, answer) = raw(&env, &format!("POST {base}/bulk/v1/leads.json?format=csv"), &head, &upload).await;
         let id = parsed(&answer)["result"][0]["batchId"].as_i64().unwrap_or_else(|| panic!("{base}: {answer}"));
         assert_eq!(http, 200);
         let status = format!("GET {base}/bulk//v1/leads/batch/{id}.json");
-        assert_eq!(parsed(&raw(&town, &status, &bearer, "").await.2)["success"], true, "{base}");
+        assert_eq!(parsed(&raw(&env, &status, &bearer, "").await.2)["success"], true, "{base}");
     }
 }
 
 #[tokio::test]
 async fn a_raw_blank_in_the_query_is_taken() {
-    let town = town(CRM).await;
-    let bearer = format!("Authorization: Bearer {}\r\n", Program::of(&town, "crm").await.token);
+    let env = env_with_clients(CRM).await;
+    let bearer = format!("Authorization: Bearer {}\r\n", Program::of(&env, "crm").await.token);
     let head = format!("{bearer}Content-Type: {FORM}\r\n");
     let upload = form(&[], "email,x\na@example.com,1\n", &[]);
     let create = "POST /bulk/v1/program/1044/members/import.json?format=csv&programMemberStatus=On List";
-    let (http, _, answer) = raw(&town, create, &head, &upload).await;
+    let (http, _, answer) = raw(&env, create, &head, &upload).await;
     assert_eq!((http, &parsed(&answer)["success"]), (200, &json!(true)), "{answer}");
     let id = parsed(&answer)["result"][0]["batchId"].as_i64().expect("an id");
-    let job = serde_json::to_value(town.job(marqueue::domain::JobId(id)).await).expect("a job is JSON");
+    let job = serde_json::to_value(env.job(marqueue::domain::JobId(id)).await).expect("a job is JSON");
     assert_eq!(job["target"]["status"], "On List", "{job}");
 }
 
 /// Talend asks so over a connection that it keeps, and ends its job at anything but HTTP 200.
 #[tokio::test]
 async fn a_raw_blank_is_taken_in_each_request_of_a_connection() {
-    let town = town(CRM).await;
-    let mut stream = TcpStream::connect(address(&town)).await.expect("the daemon listens");
+    let env = env_with_clients(CRM).await;
+    let mut stream = TcpStream::connect(address(&env)).await.expect("the daemon listens");
     for _ in 0..3 {
         let request = "GET /rest/v1/activities/pagingtoken.json?access_token=x&sinceDatetime=2017-01-01 00:00:00 HTTP/1.1\r\n\
                        accept: text/json\r\nHost: d\r\nConnection: keep-alive\r\n\r\n";
@@ -84,8 +84,8 @@ async fn a_raw_blank_is_taken_in_each_request_of_a_connection() {
 
 #[tokio::test]
 async fn every_error_on_a_path_of_marketos_has_its_shape() {
-    let town = town(CRM).await;
-    let bearer = format!("Authorization: Bearer {}\r\n", Program::of(&town, "crm").await.token);
+    let env = env_with_clients(CRM).await;
+    let bearer = format!("Authorization: Bearer {}\r\n", Program::of(&env, "crm").await.token);
     for path in [
         "/identity",
         "/identity/",
@@ -108,7 +108,7 @@ async fn every_error_on_a_path_of_marketos_has_its_shape() {
     ] {
         for (headers, expected) in [("", "601"), (bearer.as_str(), "610")] {
             for method in ["GET", "POST", "DELETE"] {
-                let (http, kind, body) = raw(&town, &format!("{method} {path}"), headers, "").await;
+                let (http, kind, body) = raw(&env, &format!("{method} {path}"), headers, "").await;
                 assert_eq!((http, code(&parsed(&body))), (200, expected), "{method} {path}: {body}");
                 assert_eq!(kind, "application/json;charset=UTF-8", "{method} {path}");
             }
@@ -118,8 +118,8 @@ async fn every_error_on_a_path_of_marketos_has_its_shape() {
 
 #[tokio::test]
 async fn the_native_api_is_matched_exactly() {
-    let town = town(CRM).await;
-    let bearer = format!("Authorization: Bearer {}\r\n", Program::of(&town, "crm").await.token);
+    let env = env_with_clients(CRM).await;
+    let bearer = format!("Authorization: Bearer {}\r\n", Program::of(&env, "crm").await.token);
     for (path, http) in [
         ("/v1/jobs", 200),
         ("//v1/jobs", 404),
@@ -130,6 +130,6 @@ async fn the_native_api_is_matched_exactly() {
         ("/v1/../bulk/v1/leads.json", 404),
         ("//healthz", 404),
     ] {
-        assert_eq!(raw(&town, &format!("GET {path}"), &bearer, "").await.0, http, "{path}");
+        assert_eq!(raw(&env, &format!("GET {path}"), &bearer, "").await.0, http, "{path}");
     }
 }

@@ -1,28 +1,28 @@
-//! A town with clients over TCP, and a program that knows nothing but Marketo.
+//! An environment with clients over TCP, and a program that knows nothing but Marketo.
 
 use std::time::Duration;
 
 use reqwest::{Method, RequestBuilder, Response};
 use serde_json::Value;
 
-use crate::support::{Town, quick};
+use crate::support::{TestEnv, quick};
 
 pub const CRM: &str = "[[api.clients]]\nclient_id = \"crm\"\nclient_secret = \"crm-secret-4711\"\n";
 pub const WEB: &str = "[[api.clients]]\nclient_id = \"web\"\nclient_secret = \"web-secret-4712\"\n";
 
 pub const FORM: &str = "multipart/form-data; boundary=a-boundary";
 
-/// A town that listens on TCP too, with these entries for clients.
-pub async fn town(clients: &str) -> Town {
-    let mut town = Town::new(quick()).await;
-    town.api = format!("listen = \"127.0.0.1:0\"\n{clients}");
-    town.start().await;
-    town
+/// An environment whose daemon listens on TCP too, with these entries for clients.
+pub async fn env_with_clients(clients: &str) -> TestEnv {
+    let mut env = TestEnv::new(quick()).await;
+    env.api = format!("listen = \"127.0.0.1:0\"\n{clients}");
+    env.start().await;
+    env
 }
 
 /// Where the daemon that was started last listens on TCP.
-pub fn address(town: &Town) -> String {
-    let log = town.log();
+pub fn address(env: &TestEnv) -> String {
+    let log = env.log();
     let line = log.lines().rev().find(|line| line.contains("clients can come over TCP")).expect("it listens on TCP");
     let line: Value = serde_json::from_str(line).expect("a line of JSON");
     line["address"].as_str().expect("an address").to_owned()
@@ -44,14 +44,14 @@ impl Program {
     }
 
     /// Over TCP, with the token of this client.
-    pub async fn of(town: &Town, id: &str) -> Program {
+    pub async fn of(env: &TestEnv, id: &str) -> Program {
         let secret = if id == "crm" { "crm-secret-4711" } else { "web-secret-4712" };
-        Program::new(format!("http://{}", address(town))).logged_in(id, secret).await
+        Program::new(format!("http://{}", address(env))).logged_in(id, secret).await
     }
 
     /// Over the Unix socket, without a token yet.
-    pub fn on_socket(town: &Town) -> Program {
-        let http = reqwest::Client::builder().unix_socket(town.socket()).no_proxy().build().expect("a client");
+    pub fn on_socket(env: &TestEnv) -> Program {
+        let http = reqwest::Client::builder().unix_socket(env.socket()).no_proxy().build().expect("a client");
         Program { base: "http://marqueue".into(), http, token: String::new() }
     }
 

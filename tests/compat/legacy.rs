@@ -10,15 +10,15 @@ use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-use crate::compat_env::{CRM, FORM, Program, WEB, code, form, json as read, town};
-use crate::support::{Town, quick};
+use crate::compat_env::{CRM, FORM, Program, WEB, code, env_with_clients, form, json as read};
+use crate::support::{TestEnv, quick};
 
 const LEADS: &str = "/bulk/v1/leads.json";
 const FILE: &str = "email,x\na@example.com,1\n";
 
 /// A program whose token stands in no header, and that token.
-async fn without_header(town: &Town, id: &str) -> (Program, String) {
-    let mut program = Program::of(town, id).await;
+async fn without_header(env: &TestEnv, id: &str) -> (Program, String) {
+    let mut program = Program::of(env, id).await;
     let token = std::mem::take(&mut program.token);
     (program, token)
 }
@@ -34,8 +34,8 @@ fn batch(answer: &Value) -> JobId {
 }
 
 /// Size and time of the database and its log: whatever is written changes one of them.
-fn on_disk(town: &Town) -> Vec<(u64, SystemTime)> {
-    let files = ["q.db", "q.db-wal"].map(|name| town.folder.path().join(name));
+fn on_disk(env: &TestEnv) -> Vec<(u64, SystemTime)> {
+    let files = ["q.db", "q.db-wal"].map(|name| env.folder.path().join(name));
     let look = |file| std::fs::metadata(file).map(|file| (file.len(), file.modified().expect("a time")));
     files.map(|file| look(file).expect("it is there")).to_vec()
 }
@@ -74,8 +74,8 @@ impl Slow {
 
 #[tokio::test]
 async fn a_token_in_the_form_is_taken_before_or_behind_the_file() {
-    let mut town = town(CRM).await;
-    let (program, token) = without_header(&town, "crm").await;
+    let mut env = env_with_clients(CRM).await;
+    let (program, token) = without_header(&env, "crm").await;
     let (token, tsv) = (("access_token", token.as_str()), ("format", "csv"));
     for file in [FILE.to_owned(), long(3_000_000)] {
         for form in [
@@ -86,21 +86,21 @@ async fn a_token_in_the_form_is_taken_before_or_behind_the_file() {
         ] {
             let (http, answer) = program.upload(LEADS, form).await;
             assert_eq!((http, &answer["success"]), (200, &json!(true)), "{answer}");
-            let job = town.job(batch(&answer)).await;
+            let job = env.job(batch(&answer)).await;
             assert_eq!(job.source, Some(Source::Client { client_id: "crm".into() }));
-            assert!(town.get(&format!("/v1/jobs/{}/file", job.id)).await == file, "the file is kept as it came");
-            town.ended(job.id).await;
+            assert!(env.get(&format!("/v1/jobs/{}/file", job.id)).await == file, "the file is kept as it came");
+            env.ended(job.id).await;
         }
     }
-    for create in town.simulator.call_log().creates {
+    for create in env.simulator.call_log().creates {
         assert!(create.query.keys().all(|name| name != "access_token"), "{create:?}");
     }
 }
 
 #[tokio::test]
 async fn a_token_in_the_query_is_taken_for_every_call() {
-    let town = town(CRM).await;
-    let (program, token) = without_header(&town, "crm").await;
+    let env = env_with_clients(CRM).await;
+    let (program, token) = without_header(&env, "crm").await;
     let (_, answer) = program.upload(&format!("{LEADS}?access_token={token}&format=csv"), form(&[], FILE, &[])).await;
     let id = batch(&answer);
     let status = format!("/bulk/v1/leads/batch/{id}.json?access_token={token}");
@@ -113,21 +113,21 @@ async fn a_token_in_the_query_is_taken_for_every_call() {
     assert_eq!(code(&wrong.get(&status).await.1), "601");
     // The native API is not Marketo's.
     assert_eq!(program.get(&format!("/v1/jobs/{id}?access_token={token}")).await.0, 401);
-    for create in town.simulator.call_log().creates {
+    for create in env.simulator.call_log().creates {
         assert!(create.query.keys().all(|name| name != "access_token"), "{create:?}");
     }
 }
 
 #[tokio::test]
 async fn each_client_is_named_once_a_start_and_no_token_is() {
-    let mut town = Town::new(quick()).await;
-    town.environment.push(("RUST_LOG", "trace".into()));
-    town.api = format!("listen = \"127.0.0.1:0\"\n{CRM}{WEB}");
+    let mut env = TestEnv::new(quick()).await;
+    env.environment.push(("RUST_LOG", "trace".into()));
+    env.api = format!("listen = \"127.0.0.1:0\"\n{CRM}{WEB}");
     let mut tokens = Vec::new();
     for start in 1..=2 {
-        town.start().await;
+        env.start().await;
         for id in ["crm", "web"] {
-            let (program, token) = without_header(&town, id).await;
+            let (program, token) = without_header(&env, id).await;
             let status = |id: JobId| format!("/bulk/v1/leads/batch/{id}.json?access_token={token}");
             let (_, answer) = program.upload(LEADS, form(&[], FILE, &[("access_token", &token)])).await;
             program.ended(&status(batch(&answer))).await;
@@ -135,16 +135,16 @@ async fn each_client_is_named_once_a_start_and_no_token_is() {
             program.get("/bulk/v1/leads/batch/1.json?access_token=leaked-query").await;
             program.get("/bulk/v1/nothing?access_token=leaked-query").await;
             let said = format!("\"client_id\":\"{id}\"");
-            let log = town.log();
+            let log = env.log();
             let lines = log.lines().filter(|line| line.contains("outside the header") && line.contains(&said));
             let lines: Vec<&str> = lines.collect();
             assert_eq!(lines.len(), start, "{lines:?}");
             assert!(lines.iter().all(|line| line.contains("\"WARN\"")), "{lines:?}");
             tokens.push(token);
         }
-        town.terminate().await;
+        env.terminate().await;
     }
-    let log = town.log();
+    let log = env.log();
     assert!(log.contains("\"TRACE\""), "everything is written");
     for secret in tokens.iter().map(String::as_str).chain(["leaked-field", "leaked-query"]) {
         assert!(!log.contains(secret), "{secret}");
@@ -153,51 +153,51 @@ async fn each_client_is_named_once_a_start_and_no_token_is() {
 
 #[tokio::test]
 async fn with_the_key_off_601_says_why() {
-    let town = town(&format!("legacy_tokens = false\n{CRM}")).await;
-    let (program, token) = without_header(&town, "crm").await;
+    let env = env_with_clients(&format!("legacy_tokens = false\n{CRM}")).await;
+    let (program, token) = without_header(&env, "crm").await;
     let behind = form(&[], FILE, &[("access_token", &token)]);
     let in_query = format!("?access_token={token}");
     for answer in [
         program.upload(LEADS, behind).await.1,
         program.upload(&format!("{LEADS}{in_query}"), form(&[], FILE, &[])).await.1,
         program.get(&format!("/bulk/v1/leads/batch/1.json{in_query}")).await.1,
-        Program::on_socket(&town).get(&format!("/bulk/v1/leads/batch/1.json{in_query}")).await.1,
+        Program::on_socket(&env).get(&format!("/bulk/v1/leads/batch/1.json{in_query}")).await.1,
     ] {
         assert_eq!(code(&answer), "601");
         assert!(message(&answer).contains("Authorization") && message(&answer).contains("legacy_tokens"), "{answer}");
     }
     let refused = |line: &&str| line.contains("api.legacy_tokens") && line.contains("\"client_id\":\"crm\"");
-    assert_eq!(town.log().lines().filter(refused).count(), 1);
+    assert_eq!(env.log().lines().filter(refused).count(), 1);
     let with_header = Program { token, ..program };
     with_header.import(LEADS, FILE).await;
 }
 
 #[tokio::test]
 async fn nothing_of_a_form_is_on_the_disk_before_its_token() {
-    let town = town(CRM).await;
-    let (program, _) = without_header(&town, "crm").await;
+    let env = env_with_clients(CRM).await;
+    let (program, _) = without_header(&env, "crm").await;
     let file = long(8_000_000);
     let whole = form(&[], &file, &[("access_token", "made-up")]);
     let token_at = whole.find("made-up").expect("it is there");
-    let before = on_disk(&town);
+    let before = on_disk(&env);
     // All but the token has been sent when this returns, and more than the sockets between can hold.
     let upload = Slow::with(&program, &whole[..token_at]).await;
     upload.send("made").await;
-    assert_eq!(on_disk(&town), before);
+    assert_eq!(on_disk(&env), before);
     let (http, answer) = upload.end(&whole[token_at + 4..]).await;
     assert_eq!((http, code(&answer)), (200, "601"));
-    assert_eq!(town.json("GET", "/v1/jobs").await.1["jobs"], json!([]));
-    assert_eq!(on_disk(&town), before);
+    assert_eq!(env.json("GET", "/v1/jobs").await.1["jobs"], json!([]));
+    assert_eq!(on_disk(&env), before);
     // The right one is: this look can tell the difference.
-    let (program, token) = without_header(&town, "crm").await;
+    let (program, token) = without_header(&env, "crm").await;
     program.upload(LEADS, form(&[], &file, &[("access_token", &token)])).await;
-    assert_ne!(on_disk(&town), before);
+    assert_ne!(on_disk(&env), before);
 }
 
 #[tokio::test]
 async fn eleven_megabytes_without_a_token_are_601() {
-    let town = town(CRM).await;
-    let (program, token) = without_header(&town, "crm").await;
+    let env = env_with_clients(CRM).await;
+    let (program, token) = without_header(&env, "crm").await;
     let field = ("access_token", token.as_str());
     let (large, larger) = (long(10_800_000), long(11_200_000));
     let (_, answer) = program.upload(LEADS, form(&[], &larger, &[field])).await;
@@ -211,8 +211,8 @@ async fn eleven_megabytes_without_a_token_are_601() {
 
 #[tokio::test]
 async fn four_forms_wait_for_their_token_and_a_fifth_is_601() {
-    let mut town = town(CRM).await;
-    let (program, token) = without_header(&town, "crm").await;
+    let mut env = env_with_clients(CRM).await;
+    let (program, token) = without_header(&env, "crm").await;
     let whole = form(&[], FILE, &[("access_token", &token)]);
     let (first, rest) =
         whole.split_at(whole.find("--a-boundary\r\nContent-Disposition: form-data; name=\"acc").unwrap());
@@ -221,7 +221,7 @@ async fn four_forms_wait_for_their_token_and_a_fifth_is_601() {
         waiting.push(Slow::with(&program, first).await);
     }
     let fifth = program.clone();
-    town.until("the fifth finds no place", async |_| {
+    env.until("the fifth finds no place", async |_| {
         let (_, answer) = fifth.upload(LEADS, form(&[], FILE, &[])).await;
         assert_eq!(code(&answer), "601");
         message(&answer).contains("4 forms").then_some(())
@@ -240,9 +240,9 @@ async fn four_forms_wait_for_their_token_and_a_fifth_is_601() {
 
 #[tokio::test]
 async fn a_token_in_a_form_over_the_socket_is_held_to() {
-    let town = town(CRM).await;
-    let token = Program::of(&town, "crm").await.token;
-    let socket = Program::on_socket(&town);
+    let env = env_with_clients(CRM).await;
+    let token = Program::of(&env, "crm").await.token;
+    let socket = Program::on_socket(&env);
     for file in [FILE.to_owned(), long(2_000_000)] {
         for (form, expected) in [
             (form(&[("access_token", &token)], &file, &[]), Some("crm")),
@@ -250,23 +250,23 @@ async fn a_token_in_a_form_over_the_socket_is_held_to() {
             (form(&[], &file, &[("access_token", "")]), None),
         ] {
             let (_, answer) = socket.upload(LEADS, form).await;
-            let source = town.job(batch(&answer)).await.source.expect("a source");
+            let source = env.job(batch(&answer)).await.source.expect("a source");
             assert_eq!(source.client_id(), expected);
         }
-        let before = town.json("GET", "/v1/jobs").await;
+        let before = env.json("GET", "/v1/jobs").await;
         for form in [form(&[("access_token", "made-up")], &file, &[]), form(&[], &file, &[("access_token", "made-up")])]
         {
             assert_eq!(code(&socket.upload(LEADS, form).await.1), "601");
         }
         let ids = |page: &Value| page["jobs"].as_array().expect("jobs").len();
-        assert_eq!(ids(&town.json("GET", "/v1/jobs").await.1), ids(&before.1));
+        assert_eq!(ids(&env.json("GET", "/v1/jobs").await.1), ids(&before.1));
     }
 }
 
 #[tokio::test]
 async fn a_stranger_learns_nothing_from_a_bad_form() {
-    let town = town(CRM).await;
-    let (program, _) = without_header(&town, "crm").await;
+    let env = env_with_clients(CRM).await;
+    let (program, _) = without_header(&env, "crm").await;
     let good = form(&[], FILE, &[]);
     for body in [
         String::new(),

@@ -5,16 +5,16 @@ use std::time::{Duration, Instant};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::compat_env::{CRM, Program, WEB, address, code, json as read, town};
-use crate::support::{Town, quick};
+use crate::compat_env::{CRM, Program, WEB, address, code, env_with_clients, json as read};
+use crate::support::{TestEnv, quick};
 
 const TOKEN: &str = "/identity/oauth/token";
 
 #[tokio::test]
 async fn credentials_may_stand_in_a_basic_header() {
     const ODD: &str = "[[api.clients]]\nclient_id = \"an id: 1\"\nclient_secret = \"a+b c%41/:x\"\n";
-    let town = town(&format!("{CRM}{ODD}")).await;
-    let program = Program::new(format!("http://{}", address(&town)));
+    let env = env_with_clients(&format!("{CRM}{ODD}")).await;
+    let program = Program::new(format!("http://{}", address(&env)));
     let grant = [("grant_type", "client_credentials")];
     // As RFC 6749 has it, and as programs do that don't encode.
     for (id, secret, scope) in [
@@ -36,14 +36,14 @@ async fn credentials_may_stand_in_a_basic_header() {
         let request = program.call(Method::POST, TOKEN).header("authorization", header).form(&grant);
         assert_eq!(request.send().await.expect("an answer").status(), 401, "{header}");
     }
-    let log = town.log();
+    let log = env.log();
     assert!(!log.contains("Y3Jt") && !log.contains("wrong\""), "no header is in the log");
 }
 
 #[tokio::test]
 async fn a_secret_with_a_percent_sign_may_be_sent_as_it_is() {
-    let town = town("[[api.clients]]\nclient_id = \"crm\"\nclient_secret = \"50%+x\"\n").await;
-    let program = Program::new(format!("http://{}", address(&town)));
+    let env = env_with_clients("[[api.clients]]\nclient_id = \"crm\"\nclient_secret = \"50%+x\"\n").await;
+    let program = Program::new(format!("http://{}", address(&env)));
     let request = program.call(Method::POST, TOKEN).basic_auth("crm", Some("50%+x"));
     let request = request.form(&[("grant_type", "client_credentials")]);
     assert_eq!(request.send().await.expect("an answer").status(), 200);
@@ -51,8 +51,8 @@ async fn a_secret_with_a_percent_sign_may_be_sent_as_it_is() {
 
 #[tokio::test]
 async fn a_token_is_given_by_get_and_post_and_is_the_same_for_an_hour() {
-    let town = town(&format!("{CRM}{WEB}")).await;
-    let program = Program::new(format!("http://{}", address(&town)));
+    let env = env_with_clients(&format!("{CRM}{WEB}")).await;
+    let program = Program::new(format!("http://{}", address(&env)));
     let query = "grant_type=client_credentials&client_id=crm&client_secret=crm-secret-4711";
     let got = program.call(Method::GET, &format!("{TOKEN}?{query}")).send().await.expect("an answer");
     assert_eq!(
@@ -72,8 +72,8 @@ async fn a_token_is_given_by_get_and_post_and_is_the_same_for_an_hour() {
 
 #[tokio::test]
 async fn a_refused_login_has_the_identity_services_shape() {
-    let town = town(CRM).await;
-    let program = Program::new(format!("http://{}", address(&town)));
+    let env = env_with_clients(CRM).await;
+    let program = Program::new(format!("http://{}", address(&env)));
     for (query, http, error) in [
         ("grant_type=client_credentials&client_id=crm&client_secret=wrong", 401, "invalid_client"),
         ("grant_type=client_credentials&client_id=nobody&client_secret=crm-secret-4711", 401, "invalid_client"),
@@ -94,8 +94,8 @@ async fn a_refused_login_has_the_identity_services_shape() {
 
 #[tokio::test]
 async fn wrong_logins_never_delay_a_right_one_of_their_address() {
-    let town = town(&format!("{CRM}{WEB}")).await;
-    let program = Program::new(format!("http://{}", address(&town)));
+    let env = env_with_clients(&format!("{CRM}{WEB}")).await;
+    let program = Program::new(format!("http://{}", address(&env)));
     // As behind a proxy: one address for all, and the attacker knows the id.
     let guesses = (0..60).map(|n| {
         let program = program.clone();
@@ -114,8 +114,8 @@ async fn wrong_logins_never_delay_a_right_one_of_their_address() {
 
 #[tokio::test]
 async fn wrong_logins_one_after_the_other_are_slowed() {
-    let town = town(CRM).await;
-    let program = Program::new(format!("http://{}", address(&town)));
+    let env = env_with_clients(CRM).await;
+    let program = Program::new(format!("http://{}", address(&env)));
     let began = Instant::now();
     for n in 0..4 {
         assert_eq!(program.login("crm", &format!("guess-{n}")).await.0, 401);
@@ -126,8 +126,8 @@ async fn wrong_logins_one_after_the_other_are_slowed() {
 
 #[tokio::test]
 async fn a_flood_of_wrong_logins_is_bounded() {
-    let mut town = town(CRM).await;
-    let program = Program::new(format!("http://{}", address(&town)));
+    let mut env = env_with_clients(CRM).await;
+    let program = Program::new(format!("http://{}", address(&env)));
     let flood = (0..300).map(|n| {
         let program = program.clone();
         async move { program.login(&format!("made-up-{n}"), "guess").await.0 }
@@ -136,20 +136,20 @@ async fn a_flood_of_wrong_logins_is_bounded() {
     let refused_at_once = answers.iter().filter(|status| **status == 429).count();
     assert!(answers.iter().all(|status| [401, 429].contains(status)), "{answers:?}");
     assert!(refused_at_once > 0, "{answers:?}");
-    let lines = town.log().matches("a login was refused").count();
+    let lines = env.log().matches("a login was refused").count();
     let slowed = answers.len() - refused_at_once;
     assert!(lines <= slowed + 2, "{lines} lines for {slowed} that waited");
-    town.until("a right one gets in", async |_| (program.login("crm", "crm-secret-4711").await.0 == 200).then_some(()))
+    env.until("a right one gets in", async |_| (program.login("crm", "crm-secret-4711").await.0 == 200).then_some(()))
         .await;
 }
 
 #[tokio::test]
 async fn the_socket_asks_for_no_token_gives_one_and_holds_to_one_that_is_shown() {
-    let mut town = Town::with_daemon(quick()).await;
+    let mut env = TestEnv::with_daemon(quick()).await;
     let file = "email,x\na@example.com,1\n";
-    let without = Program::on_socket(&town);
+    let without = Program::on_socket(&env);
     let id = without.import("/bulk/v1/leads.json", file).await;
-    let with = Program::on_socket(&town).logged_in("whatever", "it has").await;
+    let with = Program::on_socket(&env).logged_in("whatever", "it has").await;
     // Both are whoever may write to the socket.
     assert_eq!(with.get(&format!("/bulk/v1/leads/batch/{id}.json")).await.1["success"], true);
     with.import("/bulk/v1/leads.json", file).await;
@@ -158,10 +158,10 @@ async fn the_socket_asks_for_no_token_gives_one_and_holds_to_one_that_is_shown()
     assert_eq!(wrong.get("/v1/jobs").await.0, 401);
 
     // Where there are clients, their secrets count here too.
-    town.terminate().await;
-    town.api = CRM.to_owned();
-    town.start().await;
-    let program = Program::on_socket(&town);
+    env.terminate().await;
+    env.api = CRM.to_owned();
+    env.start().await;
+    let program = Program::on_socket(&env);
     assert_eq!(program.login("whatever", "it has").await.0, 401);
     assert_eq!(program.login("crm", "wrong").await.0, 401);
     let crm = program.logged_in("crm", "crm-secret-4711").await;
@@ -170,8 +170,8 @@ async fn the_socket_asks_for_no_token_gives_one_and_holds_to_one_that_is_shown()
 
 #[tokio::test]
 async fn no_secret_and_no_token_is_ever_in_the_log() {
-    let town = town(&format!("{CRM}{WEB}")).await;
-    let program = Program::of(&town, "crm").await;
+    let env = env_with_clients(&format!("{CRM}{WEB}")).await;
+    let program = Program::of(&env, "crm").await;
     let query = "grant_type=client_credentials&client_id=leaked-id&client_secret=leaked-secret";
     program.call(Method::GET, &format!("{TOKEN}?{query}")).send().await.expect("an answer");
     program.login("web", "leaked-guess").await;
@@ -179,8 +179,8 @@ async fn no_secret_and_no_token_is_ever_in_the_log() {
     let shown = Program { token: "leaked-token".into(), ..program.clone() };
     shown.get("/bulk/v1/leads/batch/1.json?access_token=leaked-too").await;
     shown.get("/v1/jobs").await;
-    assert!(town.log().contains("a login was refused"));
-    let log = town.log();
+    assert!(env.log().contains("a login was refused"));
+    let log = env.log();
     for secret in ["crm-secret-4711", "web-secret-4712", "leaked", "row@example.com", &program.token] {
         assert!(!log.contains(secret), "{secret}");
     }
@@ -188,18 +188,18 @@ async fn no_secret_and_no_token_is_ever_in_the_log() {
 
 #[tokio::test]
 async fn tokens_outlive_a_restart_and_a_kill() {
-    let mut town = town(&format!("{CRM}{WEB}")).await;
-    let id = Program::of(&town, "crm").await.import("/bulk/v1/leads.json", "email,x\na@example.com,1\n").await;
+    let mut env = env_with_clients(&format!("{CRM}{WEB}")).await;
+    let id = Program::of(&env, "crm").await.import("/bulk/v1/leads.json", "email,x\na@example.com,1\n").await;
     let status = format!("/bulk/v1/leads/batch/{id}.json");
-    let mut tokens = vec![Program::of(&town, "crm").await.token];
+    let mut tokens = vec![Program::of(&env, "crm").await.token];
     for kill in [false, true] {
         if kill {
-            town.kill();
+            env.kill();
         } else {
-            assert!(town.terminate().await.success());
+            assert!(env.terminate().await.success());
         }
-        town.start().await;
-        let program = Program::new(format!("http://{}", address(&town)));
+        env.start().await;
+        let program = Program::new(format!("http://{}", address(&env)));
         for token in &tokens {
             let program = Program { token: token.clone(), ..program.clone() };
             assert_eq!(program.get(&status).await.1["success"], true, "after a kill: {kill}");
@@ -210,9 +210,9 @@ async fn tokens_outlive_a_restart_and_a_kill() {
         assert_eq!(next.get(&status).await.1["success"], true);
         tokens.push(next.token);
     }
-    town.terminate().await;
+    env.terminate().await;
     // Neither a token nor a secret is in the database.
-    for file in std::fs::read_dir(town.folder.path()).expect("a folder") {
+    for file in std::fs::read_dir(env.folder.path()).expect("a folder") {
         let path = file.expect("a file").path();
         if path.to_string_lossy().contains("q.db") {
             let bytes = std::fs::read(&path).expect("its bytes");
@@ -228,9 +228,9 @@ async fn tokens_outlive_a_restart_and_a_kill() {
         (format!("{}{WEB}", CRM.replace("4711", "4713")), false),
         (WEB.to_owned(), false),
     ] {
-        town.api = format!("listen = \"127.0.0.1:0\"\n{clients}");
-        town.start().await;
-        let program = Program::new(format!("http://{}", address(&town)));
+        env.api = format!("listen = \"127.0.0.1:0\"\n{clients}");
+        env.start().await;
+        let program = Program::new(format!("http://{}", address(&env)));
         for token in &tokens {
             let program = Program { token: token.clone(), ..program.clone() };
             let (_, answer) = program.get(&status).await;
@@ -241,34 +241,34 @@ async fn tokens_outlive_a_restart_and_a_kill() {
         }
         let other = program.logged_in("web", web).await;
         assert_eq!(code(&other.get(&status).await.1), "1013", "it is known, and the import is not its own");
-        town.terminate().await;
+        env.terminate().await;
     }
     // Who had left and comes back logs in anew.
-    town.api = format!("listen = \"127.0.0.1:0\"\n{CRM}{WEB}");
-    town.start().await;
-    let program = Program { token: tokens[0].clone(), ..Program::new(format!("http://{}", address(&town))) };
+    env.api = format!("listen = \"127.0.0.1:0\"\n{CRM}{WEB}");
+    env.start().await;
+    let program = Program { token: tokens[0].clone(), ..Program::new(format!("http://{}", address(&env))) };
     assert_eq!(code(&program.get(&status).await.1), "601");
 }
 
 #[tokio::test]
 async fn a_login_works_while_the_database_can_not_be_written() {
-    let mut town = town(CRM).await;
-    let (database, away) = (town.database(), town.folder.path().join("away.db"));
+    let mut env = env_with_clients(CRM).await;
+    let (database, away) = (env.database(), env.folder.path().join("away.db"));
     std::fs::rename(&database, &away).expect("moved away");
-    let program = Program::of(&town, "crm").await;
+    let program = Program::of(&env, "crm").await;
     assert_eq!(code(&program.get("/bulk/v1/leads/batch/7.json").await.1), "1013", "the token is good");
-    assert!(town.log().contains("a token is in memory only"));
-    assert_eq!(Program::of(&town, "crm").await.token, program.token);
+    assert!(env.log().contains("a token is in memory only"));
+    assert_eq!(Program::of(&env, "crm").await.token, program.token);
     // Once it can be written, a login keeps the token.
     std::fs::rename(&away, &database).expect("put back");
-    town.until("the token is kept", async |town| {
-        let lines = town.log().matches("in memory only").count();
-        assert_eq!(Program::of(town, "crm").await.token, program.token);
-        (town.log().matches("in memory only").count() == lines).then_some(())
+    env.until("the token is kept", async |env| {
+        let lines = env.log().matches("in memory only").count();
+        assert_eq!(Program::of(env, "crm").await.token, program.token);
+        (env.log().matches("in memory only").count() == lines).then_some(())
     })
     .await;
-    town.kill();
-    town.start().await;
-    let program = Program { base: format!("http://{}", address(&town)), ..program };
+    env.kill();
+    env.start().await;
+    let program = Program { base: format!("http://{}", address(&env)), ..program };
     assert_eq!(code(&program.get("/bulk/v1/leads/batch/7.json").await.1), "1013");
 }

@@ -6,11 +6,11 @@ use serde_json::{Value, json};
 use tokio::process::Command;
 
 use crate::compat_env::{CRM, Program};
-use crate::support::{Town, binary, leads, quick};
+use crate::support::{TestEnv, binary, leads, quick};
 
 /// What doctor says of the address of this instance: its state and its detail.
-async fn doctor(town: &Town, instance: &str) -> Option<(String, String)> {
-    let doctor = Command::new(binary()).args(["doctor", "--json", "--config"]).arg(town.config_file()).output();
+async fn doctor(env: &TestEnv, instance: &str) -> Option<(String, String)> {
+    let doctor = Command::new(binary()).args(["doctor", "--json", "--config"]).arg(env.config_file()).output();
     // It asks the simulator, which is in this process.
     let found: Value = serde_json::from_slice(&doctor.await.expect("it runs").stdout).expect("JSON");
     let check = json!(format!("address of {instance}"));
@@ -21,11 +21,11 @@ async fn doctor(town: &Town, instance: &str) -> Option<(String, String)> {
 
 #[tokio::test]
 async fn an_instance_that_leads_back_pauses_and_makes_no_jobs() {
-    let mut town = Town::new(quick()).await;
+    let mut env = TestEnv::new(quick()).await;
     // A port that is free, since the configuration has to name it twice.
     let port = TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a free port").port();
     let back = format!("http://127.0.0.1:{port}");
-    town.api = format!("listen = \"127.0.0.1:{port}\"\n{CRM}instances = [\"eu\", \"us\"]\ninstance = \"eu\"\n");
+    env.api = format!("listen = \"127.0.0.1:{port}\"\n{CRM}instances = [\"eu\", \"us\"]\ninstance = \"eu\"\n");
     let instance = |name: &str, urls: &str, credentials: &str| {
         format!("[instances.{name}]\n{urls}\n{credentials}\nbackoff_min = \"20ms\"\nbackoff_max = \"200ms\"\n")
     };
@@ -33,47 +33,47 @@ async fn an_instance_that_leads_back_pauses_and_makes_no_jobs() {
     let simulator = "client_id = \"simulator\"\nclient_secret = \"secret\"";
     // The one gets its token here as well, the other from Marketo; a path does not hide it.
     let eu = instance("eu", &format!("base_url = \"{back}/instances/us\""), crm);
-    let half = format!("base_url = \"{back}\"\nidentity_url = \"{}/identity\"", town.simulator.base_url());
-    town.config = format!("limits = {{ calls = 5000, window = \"1s\" }}\n{eu}{}", instance("us", &half, simulator));
-    town.start().await;
+    let half = format!("base_url = \"{back}\"\nidentity_url = \"{}/identity\"", env.simulator.base_url());
+    env.config = format!("limits = {{ calls = 5000, window = \"1s\" }}\n{eu}{}", instance("us", &half, simulator));
+    env.start().await;
     for name in ["eu", "us"] {
-        let job = town.add(&format!("target=leads&format=csv&instance={name}"), leads(&["a@example.com"])).await;
-        let reason = town
-            .until("the instance pauses", async |town| {
-                let pause = town.json("GET", "/v1/status").await.1["instances"][name]["pause"].clone();
+        let job = env.add(&format!("target=leads&format=csv&instance={name}"), leads(&["a@example.com"])).await;
+        let reason = env
+            .until("the instance pauses", async |env| {
+                let pause = env.json("GET", "/v1/status").await.1["instances"][name]["pause"].clone();
                 (pause["kind"] == "credentials").then(|| pause["reason"].as_str().expect("a reason").to_owned())
             })
             .await;
         assert!(reason.contains("leads back to the marqueue daemon"), "{reason}");
-        let job = town.job(job.id).await;
+        let job = env.job(job.id).await;
         assert_eq!((job.state.as_str(), job.batches[0].attempts), ("pending", 0), "{job:?}");
-        let (state, detail) = doctor(&town, name).await.expect("a finding");
+        let (state, detail) = doctor(&env, name).await.expect("a finding");
         assert!(state == "fault" && detail.contains("leads back to this daemon"), "{state}: {detail}");
     }
-    assert_eq!(town.json("GET", "/v1/jobs").await.1["jobs"].as_array().map(Vec::len), Some(2));
-    assert_eq!(doctor(&town, "default").await, None, "Marketo's own address is fine");
+    assert_eq!(env.json("GET", "/v1/jobs").await.1["jobs"].as_array().map(Vec::len), Some(2));
+    assert_eq!(doctor(&env, "default").await, None, "Marketo's own address is fine");
     assert_eq!(Program::new(back).login("crm", "crm-secret-4711").await.0, 200, "clients come in as before");
     // And before it is started.
-    town.terminate().await;
+    env.terminate().await;
     for name in ["eu", "us"] {
-        assert_eq!(doctor(&town, name).await.expect("a finding").0, "fault");
+        assert_eq!(doctor(&env, name).await.expect("a finding").0, "fault");
     }
-    assert_eq!(doctor(&town, "default").await, None);
+    assert_eq!(doctor(&env, "default").await, None);
 }
 
 #[tokio::test]
 async fn another_daemon_in_the_place_of_marketo_is_named() {
-    let behind = crate::compat_env::town(CRM).await;
-    let mut town = Town::new(quick()).await;
-    town.config = format!(
+    let behind = crate::compat_env::env_with_clients(CRM).await;
+    let mut env = TestEnv::new(quick()).await;
+    env.config = format!(
         "limits = {{ calls = 5000, window = \"1s\" }}\n[instances.eu]\nbase_url = \"http://{}\"\nclient_id = \"crm\"\n\
          client_secret = \"crm-secret-4711\"\n",
         crate::compat_env::address(&behind)
     );
-    town.start().await;
-    let (state, detail) = doctor(&town, "eu").await.expect("a finding");
+    env.start().await;
+    let (state, detail) = doctor(&env, "eu").await.expect("a finding");
     assert!(state == "warning" && detail.contains("a marqueue daemon answers"), "{state}: {detail}");
     // It is served as any client is.
-    let job = town.add("target=leads&format=csv&instance=eu", leads(&["a@example.com"])).await;
-    assert_eq!(town.ended(job.id).await.rows.processed, Some(1));
+    let job = env.add("target=leads&format=csv&instance=eu", leads(&["a@example.com"])).await;
+    assert_eq!(env.ended(job.id).await.rows.processed, Some(1));
 }

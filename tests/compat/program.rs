@@ -4,8 +4,8 @@ use marqueue::simulator::Settings;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::compat_env::{CRM, FORM, Program, form, town};
-use crate::support::{Town, quick};
+use crate::compat_env::{CRM, FORM, Program, env_with_clients, form};
+use crate::support::{TestEnv, quick};
 
 /// One kind of import: where it is created, what it is asked by, and a file with rows that fail and rows with warnings.
 struct Way {
@@ -75,10 +75,10 @@ async fn read(program: &Program, way: &Way, file: &str) -> Value {
 
 #[tokio::test]
 async fn a_program_reads_the_same_from_marketo_over_tcp_and_over_the_socket() {
-    let town = town(CRM).await;
-    let marketo = Program::new(town.simulator.base_url()).logged_in("simulator", "secret").await;
-    let over_tcp = Program::of(&town, "crm").await;
-    let on_socket = Program::on_socket(&town).logged_in("crm", "crm-secret-4711").await;
+    let env = env_with_clients(CRM).await;
+    let marketo = Program::new(env.simulator.base_url()).logged_in("simulator", "secret").await;
+    let over_tcp = Program::of(&env, "crm").await;
+    let on_socket = Program::on_socket(&env).logged_in("crm", "crm-secret-4711").await;
     for way in &WAYS {
         // Once with rows that fail and are warned of, once without, where there are no such files.
         let fine = way.file.lines().take(2).map(|line| format!("{line}\n")).collect::<String>();
@@ -93,13 +93,13 @@ async fn a_program_reads_the_same_from_marketo_over_tcp_and_over_the_socket() {
 
 #[tokio::test]
 async fn the_parameters_reach_marketo_as_they_were_said() {
-    let town = town(CRM).await;
-    let program = Program::of(&town, "crm").await;
+    let env = env_with_clients(CRM).await;
+    let program = Program::of(&env, "crm").await;
     for way in &WAYS {
         let id = program.import(way.create, way.file).await;
         program.ended(&(way.about)(id, "status")).await;
     }
-    let ledger = town.simulator.call_log();
+    let ledger = env.simulator.call_log();
     let sent: Vec<String> = ledger
         .accepted()
         .map(|create| {
@@ -121,10 +121,10 @@ async fn the_parameters_reach_marketo_as_they_were_said() {
 
 #[tokio::test]
 async fn until_marketo_imports_it_is_queued_and_then_importing_and_a_cancelled_job_has_failed() {
-    let mut town = Town::new(Settings { importing: 1, ..quick() }).await;
-    town.start().await;
-    let program = Program::on_socket(&town).logged_in("any", "thing").await;
-    assert_eq!(town.json("POST", "/v1/instances/default/pause").await.0, 200);
+    let mut env = TestEnv::new(Settings { importing: 1, ..quick() }).await;
+    env.start().await;
+    let program = Program::on_socket(&env).logged_in("any", "thing").await;
+    assert_eq!(env.json("POST", "/v1/instances/default/pause").await.0, 200);
     let long = "email,firstName\na@example.com,!lasts:2s\n";
     let [first, second] =
         [program.import("/bulk/v1/leads.json", long).await, program.import("/bulk/v1/leads.json", long).await];
@@ -134,20 +134,20 @@ async fn until_marketo_imports_it_is_queued_and_then_importing_and_a_cancelled_j
     // There are no files yet.
     let failures = program.file(&format!("/bulk/v1/leads/batch/{first}/failures.json")).await;
     assert_eq!(failures, (200, "text/csv;charset=UTF-8".into(), String::new()));
-    assert_eq!(town.json("POST", &format!("/v1/jobs/{second}/cancel")).await.0, 200);
+    assert_eq!(env.json("POST", &format!("/v1/jobs/{second}/cancel")).await.0, 200);
     let cancelled = status(second).await;
     assert_eq!(cancelled["status"], "Failed");
     assert_eq!(cancelled["message"], "Import cancelled before it was done");
-    assert_eq!(town.json("POST", "/v1/instances/default/resume").await.0, 200);
-    town.until("it is importing", async |_| (status(first).await["status"] == "Importing").then_some(())).await;
+    assert_eq!(env.json("POST", "/v1/instances/default/resume").await.0, 200);
+    env.until("it is importing", async |_| (status(first).await["status"] == "Importing").then_some(())).await;
     let ended = program.ended(&format!("/bulk/v1/leads/batch/{first}.json")).await;
     assert_eq!(ended["result"][0]["status"], "Complete");
 }
 
 #[tokio::test]
 async fn an_import_that_failed_as_a_whole_says_what_marketo_said() {
-    let town = town(CRM).await;
-    let program = Program::of(&town, "crm").await;
+    let env = env_with_clients(CRM).await;
+    let program = Program::of(&env, "crm").await;
     let id = program.import("/bulk/v1/leads.json", "email,x\na@example.com,!batch-failed:Out of order\n").await;
     let ended = program.ended(&format!("/bulk/v1/leads/batch/{id}.json")).await;
     assert_eq!(ended["result"][0]["status"], "Failed");
@@ -156,14 +156,14 @@ async fn an_import_that_failed_as_a_whole_says_what_marketo_said() {
 
 #[tokio::test]
 async fn every_answer_has_an_id_and_the_programs_own_comes_back_and_stands_in_the_log() {
-    let town = town(CRM).await;
-    let program = Program::of(&town, "crm").await;
+    let env = env_with_clients(CRM).await;
+    let program = Program::of(&env, "crm").await;
     let request = program.call(Method::POST, "/bulk/v1/leads.json").header("content-type", FORM);
     let request = request.header("x-request-id", "my-call-17").body(form(&[], "email,x\na@example.com,1\n", &[]));
     let answer = request.send().await.expect("an answer");
     assert_eq!(answer.headers()["x-request-id"], "my-call-17");
     let answer: Value = answer.json().await.expect("JSON");
-    let log = town.log();
+    let log = env.log();
     let line = log.lines().find(|line| line.contains("a file was accepted")).expect("the line");
     for id in ["my-call-17", answer["requestId"].as_str().expect("an id"), "client crm"] {
         assert!(line.contains(id), "{id}: {line}");

@@ -3,7 +3,7 @@
 use reqwest::Method;
 use serde_json::json;
 
-use crate::compat_env::{CRM, FORM, Program, code, form, json as read, town};
+use crate::compat_env::{CRM, FORM, Program, code, env_with_clients, form, json as read};
 
 const LEADS: &str = "/bulk/v1/leads.json";
 const MEMBERS: &str = "/bulk/v1/program/1044/members/import.json";
@@ -11,10 +11,10 @@ const FILE: &str = "email,firstName\nann@example.com,Ann\n";
 
 #[tokio::test]
 async fn a_bad_upload_has_its_code_and_leaves_nothing() {
-    let mut town = crate::support::Town::new(crate::support::quick()).await;
-    town.api = format!("listen = \"127.0.0.1:0\"\nmax_file_bytes = 1000000\n{CRM}");
-    town.start().await;
-    let program = Program::of(&town, "crm").await;
+    let mut env = crate::support::TestEnv::new(crate::support::quick()).await;
+    env.api = format!("listen = \"127.0.0.1:0\"\nmax_file_bytes = 1000000\n{CRM}");
+    env.start().await;
+    let program = Program::of(&env, "crm").await;
     let good = form(&[], FILE, &[]);
     let two = format!("{}{good}", good.strip_suffix("--a-boundary--\r\n").expect("its end"));
     let cut = good[..good.len() - 6].to_owned();
@@ -60,15 +60,15 @@ async fn a_bad_upload_has_its_code_and_leaves_nothing() {
     let (http, _) = program.upload(LEADS, reqwest::Body::wrap_stream(futures_util::stream::iter(pieces))).await;
     assert_eq!(http, 413);
 
-    assert_eq!(town.json("GET", "/v1/jobs").await.1["jobs"], json!([]));
+    assert_eq!(env.json("GET", "/v1/jobs").await.1["jobs"], json!([]));
     let (http, answer) = program.upload(LEADS, good).await;
     assert_eq!((http, &answer["success"]), (200, &json!(true)), "and a good one is taken after all that");
 }
 
 #[tokio::test]
 async fn an_objects_file_that_is_not_there_is_404_without_a_body() {
-    let town = town(CRM).await;
-    let program = Program::of(&town, "crm").await;
+    let env = env_with_clients(CRM).await;
+    let program = Program::of(&env, "crm").await;
     let id = program.import("/bulk/v1/customobjects/car_c/import.json", "vin,x\n1,1\n").await;
     let import = format!("/bulk/v1/customobjects/car_c/import/{id}");
     // Neither while it runs nor when it has ended.
@@ -85,8 +85,8 @@ async fn an_objects_file_that_is_not_there_is_404_without_a_body() {
 
 #[tokio::test]
 async fn a_method_that_a_path_does_not_have_is_605() {
-    let town = town(CRM).await;
-    let program = Program::of(&town, "crm").await;
+    let env = env_with_clients(CRM).await;
+    let program = Program::of(&env, "crm").await;
     for (method, path) in [
         (Method::GET, LEADS),
         (Method::PUT, LEADS),
@@ -101,8 +101,8 @@ async fn a_method_that_a_path_does_not_have_is_605() {
 
 #[tokio::test]
 async fn an_import_that_is_not_there_is_1013_however_absurd_its_id() {
-    let town = town(CRM).await;
-    let program = Program::of(&town, "crm").await;
+    let env = env_with_clients(CRM).await;
+    let program = Program::of(&env, "crm").await;
     let id = program.import(LEADS, FILE).await;
     assert_eq!(program.get(&format!("/bulk/v1/leads/batch/{id}.json")).await.1["success"], true);
     for id in
@@ -130,8 +130,8 @@ async fn an_import_that_is_not_there_is_1013_however_absurd_its_id() {
 
 #[tokio::test]
 async fn a_call_without_a_good_token_is_601_and_reads_no_further() {
-    let town = town(CRM).await;
-    let program = Program::of(&town, "crm").await;
+    let env = env_with_clients(CRM).await;
+    let program = Program::of(&env, "crm").await;
     let refused = Program { token: "made-up".into(), ..program.clone() };
     let nobody = Program { token: String::new(), ..program.clone() };
     for (program, path) in [
@@ -147,5 +147,5 @@ async fn a_call_without_a_good_token_is_601_and_reads_no_further() {
     let basic = program.http.post(format!("{}{LEADS}", program.base)).basic_auth("crm", Some("crm-secret-4711"));
     let basic = basic.header("content-type", FORM).body(form(&[], FILE, &[])).send().await.expect("an answer");
     assert_eq!(code(&read(basic).await.1), "601");
-    assert_eq!(town.json("GET", "/v1/jobs").await.1["jobs"], json!([]));
+    assert_eq!(env.json("GET", "/v1/jobs").await.1["jobs"], json!([]));
 }

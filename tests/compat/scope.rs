@@ -3,19 +3,19 @@
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::compat_env::{CRM, Program, WEB, address, code, form, json as read, town};
-use crate::support::{Town, quick};
+use crate::compat_env::{CRM, Program, WEB, address, code, env_with_clients, form, json as read};
+use crate::support::{TestEnv, quick};
 
 const LEADS: &str = "/bulk/v1/leads.json";
 const FILE: &str = "email,x\na@example.com,1\n";
 
 #[tokio::test]
 async fn another_clients_import_is_not_found() {
-    let town = town(&format!("{CRM}{WEB}")).await;
-    let (crm, web) = (Program::of(&town, "crm").await, Program::of(&town, "web").await);
+    let env = env_with_clients(&format!("{CRM}{WEB}")).await;
+    let (crm, web) = (Program::of(&env, "crm").await, Program::of(&env, "web").await);
     let id = crm.import(LEADS, "email,x\na@example.com,!fail:No\n").await;
     crm.ended(&format!("/bulk/v1/leads/batch/{id}.json")).await;
-    let own = town.add("target=leads&format=csv", FILE).await.id;
+    let own = env.add("target=leads&format=csv", FILE).await.id;
     let (_, unknown) = web.get("/bulk/v1/leads/batch/999.json").await;
     for id in [id, own.0] {
         for about in [format!("{id}.json"), format!("{id}/failures.json"), format!("{id}/warnings.json")] {
@@ -26,13 +26,13 @@ async fn another_clients_import_is_not_found() {
         }
     }
     // The socket sees all.
-    assert_eq!(Program::on_socket(&town).get(&format!("/bulk/v1/leads/batch/{id}.json")).await.1["success"], true);
+    assert_eq!(Program::on_socket(&env).get(&format!("/bulk/v1/leads/batch/{id}.json")).await.1["success"], true);
 }
 
 #[tokio::test]
 async fn the_native_api_over_tcp_asks_for_a_token_and_shows_a_client_its_own_jobs() {
-    let town = town(&format!("{CRM}{WEB}")).await;
-    let (crm, web) = (Program::of(&town, "crm").await, Program::of(&town, "web").await);
+    let env = env_with_clients(&format!("{CRM}{WEB}")).await;
+    let (crm, web) = (Program::of(&env, "crm").await, Program::of(&env, "web").await);
     let nobody = Program { token: String::new(), ..crm.clone() };
     for path in ["/v1/jobs", "/v1/jobs/1", "/v1/status", "/v1/events", "/v1/nothing"] {
         let answer = nobody.call(Method::GET, path).send().await.expect("an answer");
@@ -82,7 +82,7 @@ async fn the_native_api_over_tcp_asks_for_a_token_and_shows_a_client_its_own_job
         |page: Value| page["jobs"].as_array().expect("jobs").iter().map(|job| job["id"].clone()).collect::<Vec<_>>();
     assert_eq!(listed(crm.get("/v1/jobs").await.1), [json!(id)]);
     assert_eq!(listed(web.get("/v1/jobs").await.1), [own["id"].clone()]);
-    assert_eq!(listed(town.json("GET", "/v1/jobs").await.1).len(), 2);
+    assert_eq!(listed(env.json("GET", "/v1/jobs").await.1).len(), 2);
     assert_eq!(crm.get("/v1/status").await.1["instances"]["default"]["queue"]["held"], json!([]));
     // The first event that web hears is about its own job, though crm's was over before.
     let mut heard = String::new();
@@ -95,23 +95,23 @@ async fn the_native_api_over_tcp_asks_for_a_token_and_shows_a_client_its_own_job
 
 #[tokio::test]
 async fn an_instance_is_picked_by_the_path_and_a_client_keeps_to_those_it_may_use() {
-    let mut town = Town::new(quick()).await;
-    let other = Town::new(quick()).await;
-    town.api = format!("listen = \"127.0.0.1:0\"\n{CRM}{WEB}instances = [\"eu\"]\n");
-    town.config = format!(
+    let mut env = TestEnv::new(quick()).await;
+    let other = TestEnv::new(quick()).await;
+    env.api = format!("listen = \"127.0.0.1:0\"\n{CRM}{WEB}instances = [\"eu\"]\n");
+    env.config = format!(
         "limits = {{ calls = 5000, window = \"1s\" }}\n[instances.eu]\nbase_url = {:?}\nclient_id = \"simulator\"\n\
          client_secret = \"secret\"\npolling = {{ min = \"10ms\", max = \"200ms\" }}\n",
         other.simulator.base_url()
     );
-    town.start().await;
-    let (crm, web) = (Program::of(&town, "crm").await, Program::of(&town, "web").await);
+    env.start().await;
+    let (crm, web) = (Program::of(&env, "crm").await, Program::of(&env, "web").await);
     // Its address is all that a program has to change.
-    let base = format!("http://{}/instances/eu", address(&town));
+    let base = format!("http://{}/instances/eu", address(&env));
     let in_eu = Program::new(base).logged_in("web", "web-secret-4712").await;
     assert_eq!(in_eu.token, web.token);
     let id = in_eu.import(LEADS, FILE).await;
     assert_eq!(in_eu.ended(&format!("/bulk/v1/leads/batch/{id}.json")).await["result"][0]["status"], "Complete");
-    assert_eq!((other.simulator.call_log().imports.len(), town.simulator.call_log().imports.len()), (1, 0));
+    assert_eq!((other.simulator.call_log().imports.len(), env.simulator.call_log().imports.len()), (1, 0));
     let theirs = crm.import("/instances/eu/bulk/v1/leads.json", FILE).await;
     assert_eq!(code(&crm.get(&format!("/bulk/v1/leads/batch/{theirs}.json")).await.1), "1013", "it is eu's");
     assert_eq!(crm.get(&format!("/instances/eu/bulk/v1/leads/batch/{theirs}.json")).await.1["success"], true);
@@ -125,7 +125,7 @@ async fn an_instance_is_picked_by_the_path_and_a_client_keeps_to_those_it_may_us
     let (_, answer) = crm.upload("/instances/nowhere/bulk/v1/leads.json", form(&[], FILE, &[])).await;
     assert_eq!(code(&answer), "610");
     for (instance, http) in [("eu", 200), ("default", 401), ("nowhere", 401)] {
-        let program = Program::new(format!("http://{}/instances/{instance}", address(&town)));
+        let program = Program::new(format!("http://{}/instances/{instance}", address(&env)));
         assert_eq!(program.login("web", "web-secret-4712").await.0, http, "{instance}");
     }
 
@@ -148,35 +148,35 @@ async fn an_instance_is_picked_by_the_path_and_a_client_keeps_to_those_it_may_us
 
 #[tokio::test]
 async fn a_program_that_keeps_only_the_host_has_an_instance_of_its_own() {
-    let mut town = Town::new(quick()).await;
-    let other = Town::new(quick()).await;
-    town.api = format!("listen = \"127.0.0.1:0\"\n{CRM}instance = \"eu\"\n{WEB}");
-    town.config = format!(
+    let mut env = TestEnv::new(quick()).await;
+    let other = TestEnv::new(quick()).await;
+    env.api = format!("listen = \"127.0.0.1:0\"\n{CRM}instance = \"eu\"\n{WEB}");
+    env.config = format!(
         "limits = {{ calls = 5000, window = \"1s\" }}\n[instances.eu]\nbase_url = {:?}\nclient_id = \"simulator\"\n\
          client_secret = \"secret\"\npolling = {{ min = \"10ms\", max = \"200ms\" }}\n",
         other.simulator.base_url()
     );
-    town.start().await;
-    let crm = Program::of(&town, "crm").await;
+    env.start().await;
+    let crm = Program::of(&env, "crm").await;
     let id = crm.import(LEADS, FILE).await;
     let status = format!("/bulk/v1/leads/batch/{id}.json");
     assert_eq!(crm.ended(&status).await["result"][0]["status"], "Complete");
-    assert_eq!((other.simulator.call_log().imports.len(), town.simulator.call_log().imports.len()), (1, 0));
+    assert_eq!((other.simulator.call_log().imports.len(), env.simulator.call_log().imports.len()), (1, 0));
     assert_eq!(crm.get(&format!("/instances/eu{status}")).await.1["success"], true);
     assert_eq!(code(&crm.get(&format!("/instances/default{status}")).await.1), "1013");
     // The token in a form says whose instance it is; the native API means the same one.
     let nobody = Program { token: String::new(), ..crm.clone() };
     let (_, answer) = nobody.upload(LEADS, form(&[], FILE, &[("access_token", &crm.token)])).await;
-    let job = town.json("GET", &format!("/v1/jobs/{}", answer["result"][0]["batchId"])).await.1;
+    let job = env.json("GET", &format!("/v1/jobs/{}", answer["result"][0]["batchId"])).await.1;
     assert_eq!(job["instance"], "eu");
     let native = crm.call(Method::POST, "/v1/jobs?target=leads&format=csv").body(FILE).send().await;
     assert_eq!(read(native.expect("an answer")).await.1["instance"], "eu");
 
-    let log = town.log();
+    let log = env.log();
     let warned = |id: &str| log.contains(&format!("the client {id} may use the instances default, eu"));
     assert_eq!((warned("crm"), warned("web")), (false, true));
     let mut doctor = tokio::process::Command::new(crate::support::binary());
-    let doctor = doctor.args(["doctor", "--config"]).arg(town.config_file()).output().await.expect("it runs");
+    let doctor = doctor.args(["doctor", "--config"]).arg(env.config_file()).output().await.expect("it runs");
     let said = String::from_utf8(doctor.stdout).expect("text");
     assert!(
         said.contains("the client web may use the instances default, eu") && !said.contains("the client crm"),

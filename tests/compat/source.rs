@@ -8,26 +8,26 @@ use marqueue::domain::{JobId, Source};
 use serde_json::json;
 
 use crate::compat_env::{CRM, Program};
-use crate::support::{Town, binary, leads, quick};
+use crate::support::{TestEnv, binary, leads, quick};
 
 #[tokio::test]
 async fn every_way_in_is_named_in_the_job_its_history_and_the_log() {
-    let mut town = Town::new(quick()).await;
-    let drop = town.folder.path().join("drop");
-    town.api = format!("listen = \"127.0.0.1:0\"\n{CRM}");
-    town.config = format!("[drop]\npath = {drop:?}\nsettle = \"10ms\"\n");
-    town.start().await;
-    let uid = fs::metadata(town.folder.path()).expect("a folder").uid();
+    let mut env = TestEnv::new(quick()).await;
+    let drop = env.folder.path().join("drop");
+    env.api = format!("listen = \"127.0.0.1:0\"\n{CRM}");
+    env.config = format!("[drop]\npath = {drop:?}\nsettle = \"10ms\"\n");
+    env.start().await;
+    let uid = fs::metadata(env.folder.path()).expect("a folder").uid();
 
-    let by_socket = town.add("target=leads&format=csv", leads(&["a@example.com"])).await;
+    let by_socket = env.add("target=leads&format=csv", leads(&["a@example.com"])).await;
     assert_eq!(by_socket.source, Some(Source::Socket { uid: Some(uid) }));
     let by_client =
-        JobId(Program::of(&town, "crm").await.import("/bulk/v1/leads.json", "email,x\na@x.example,1\n").await);
+        JobId(Program::of(&env, "crm").await.import("/bulk/v1/leads.json", "email,x\na@x.example,1\n").await);
     fs::write(drop.join("default/leads/people.part"), leads(&["a@example.com"])).expect("a file");
     fs::rename(drop.join("default/leads/people.part"), drop.join("default/leads/people.csv")).expect("moved in");
-    let by_drop = town
-        .until("the file is taken", async |town| {
-            let jobs = town.json("GET", "/v1/jobs").await.1;
+    let by_drop = env
+        .until("the file is taken", async |env| {
+            let jobs = env.json("GET", "/v1/jobs").await.1;
             jobs["jobs"]
                 .as_array()?
                 .iter()
@@ -43,13 +43,13 @@ async fn every_way_in_is_named_in_the_job_its_history_and_the_log() {
         (by_client, "client crm".into()),
         (by_drop, "the drop folder, default/leads/people.csv".into()),
     ] {
-        let history = town.json("GET", &format!("/v1/jobs/{id}/history")).await.1;
+        let history = env.json("GET", &format!("/v1/jobs/{id}/history")).await.1;
         assert_eq!(history["history"][0]["message"], format!("from {words}"));
         let shown =
-            Command::new(binary()).args(["show", &id.to_string()]).env("MARQUEUE_SOCKET", town.socket()).output();
+            Command::new(binary()).args(["show", &id.to_string()]).env("MARQUEUE_SOCKET", env.socket()).output();
         let shown = String::from_utf8(shown.expect("it runs").stdout).expect("text");
         assert!(shown.lines().any(|line| line == format!("source    {words}")), "{shown}");
-        let log = town.log();
+        let log = env.log();
         let accepted =
             |line: &&str| line.contains("a file was accepted") && line.contains(&format!("\"source\":\"{words}\""));
         assert!(log.lines().any(|line| accepted(&line)), "{words}");
@@ -58,13 +58,13 @@ async fn every_way_in_is_named_in_the_job_its_history_and_the_log() {
 
 #[tokio::test]
 async fn a_new_job_of_failed_rows_is_from_whoever_asked_for_it_and_linked() {
-    let mut town = crate::compat_env::town(CRM).await;
-    let program = Program::of(&town, "crm").await;
+    let mut env = crate::compat_env::env_with_clients(CRM).await;
+    let program = Program::of(&env, "crm").await;
     let id = JobId(program.import("/bulk/v1/leads.json", "email,x\na@example.com,!fail:No\n").await);
-    assert_eq!(town.ended(id).await.rows.failed, Some(1));
+    assert_eq!(env.ended(id).await.rows.failed, Some(1));
     let (http, theirs) = program.post(&format!("/v1/jobs/{id}/retry?rows=failed")).await;
     assert_eq!((http, &theirs["retry_of"]), (201, &json!(id.0)));
     assert_eq!(theirs["source"], json!({"type": "client", "client_id": "crm"}));
-    let (http, ours) = town.json("POST", &format!("/v1/jobs/{id}/retry?rows=failed")).await;
+    let (http, ours) = env.json("POST", &format!("/v1/jobs/{id}/retry?rows=failed")).await;
     assert_eq!((http, &ours["retry_of"], &ours["source"]["type"]), (201, &json!(id.0), &json!("socket")));
 }

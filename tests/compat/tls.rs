@@ -7,15 +7,15 @@ use std::process::Command;
 use reqwest::Certificate;
 
 use crate::compat_env::{CRM, Program, address};
-use crate::support::{Town, quick};
+use crate::support::{TestEnv, quick};
 
 const ROOT: &str = include_str!("../tls/root.pem");
 const ONE: [&str; 2] = [include_str!("../tls/one.pem"), include_str!("../tls/one.key")];
 const TWO: [&str; 2] = [include_str!("../tls/two.pem"), include_str!("../tls/two.key")];
 
 /// What the certificate of a host of this name is good for.
-async fn reached(town: &Town, name: &str) -> bool {
-    let address: SocketAddr = address(town).parse().expect("an address");
+async fn reached(env: &TestEnv, name: &str) -> bool {
+    let address: SocketAddr = address(env).parse().expect("an address");
     let http = reqwest::Client::builder()
         .no_proxy()
         .tls_certs_only([Certificate::from_pem(ROOT.as_bytes()).expect("the root")])
@@ -30,63 +30,63 @@ async fn reached(town: &Town, name: &str) -> bool {
     true
 }
 
-fn put(town: &Town, [cert, key]: [&str; 2]) {
-    fs::write(town.folder.path().join("cert"), cert).expect("written");
-    fs::write(town.folder.path().join("key"), key).expect("written");
+fn put(env: &TestEnv, [cert, key]: [&str; 2]) {
+    fs::write(env.folder.path().join("cert"), cert).expect("written");
+    fs::write(env.folder.path().join("key"), key).expect("written");
 }
 
 /// SIGHUP, and the log's word on it, as often as it has been said by then.
-async fn hang_up(town: &mut Town, said: &str, times: usize) {
-    let told = Command::new("kill").args(["-HUP", &town.pid().to_string()]).status().expect("kill runs");
+async fn hang_up(env: &mut TestEnv, said: &str, times: usize) {
+    let told = Command::new("kill").args(["-HUP", &env.pid().to_string()]).status().expect("kill runs");
     assert!(told.success());
-    town.until(said, async |town| (town.log().matches(said).count() >= times).then_some(())).await;
+    env.until(said, async |env| (env.log().matches(said).count() >= times).then_some(())).await;
 }
 
 #[tokio::test]
 async fn tcp_speaks_tls_and_a_new_certificate_needs_no_restart() {
-    let mut town = Town::new(quick()).await;
-    put(&town, ONE);
-    let folder = town.folder.path();
-    town.api = format!(
+    let mut env = TestEnv::new(quick()).await;
+    put(&env, ONE);
+    let folder = env.folder.path();
+    env.api = format!(
         "listen = \"127.0.0.1:0\"\ntls_cert = {:?}\ntls_key = {:?}\n{CRM}",
         folder.join("cert"),
         folder.join("key")
     );
-    town.start().await;
-    assert!(reached(&town, "one.test").await);
-    assert!(!reached(&town, "two.test").await, "it is not that host's certificate");
-    let plain = Program::new(format!("http://{}", address(&town)));
+    env.start().await;
+    assert!(reached(&env, "one.test").await);
+    assert!(!reached(&env, "two.test").await, "it is not that host's certificate");
+    let plain = Program::new(format!("http://{}", address(&env)));
     assert!(plain.http.get(format!("{}/healthz", plain.base)).send().await.is_err());
 
     // A wrong new file keeps the old one.
-    put(&town, [TWO[0], ONE[1]]);
-    hang_up(&mut town, "the old ones stay in force", 1).await;
-    assert!(reached(&town, "one.test").await);
-    put(&town, ["nothing", "at all"]);
-    hang_up(&mut town, "the old ones stay in force", 2).await;
-    assert!(reached(&town, "one.test").await);
+    put(&env, [TWO[0], ONE[1]]);
+    hang_up(&mut env, "the old ones stay in force", 1).await;
+    assert!(reached(&env, "one.test").await);
+    put(&env, ["nothing", "at all"]);
+    hang_up(&mut env, "the old ones stay in force", 2).await;
+    assert!(reached(&env, "one.test").await);
 
-    put(&town, TWO);
-    hang_up(&mut town, "the TLS files were read again\"", 1).await;
-    assert!(reached(&town, "two.test").await);
-    assert!(!reached(&town, "one.test").await);
-    assert!(town.terminate().await.success());
+    put(&env, TWO);
+    hang_up(&mut env, "the TLS files were read again\"", 1).await;
+    assert!(reached(&env, "two.test").await);
+    assert!(!reached(&env, "one.test").await);
+    assert!(env.terminate().await.success());
 }
 
 #[tokio::test]
 async fn a_daemon_without_tls_is_not_ended_by_a_hangup() {
-    let mut town = Town::with_daemon(quick()).await;
-    hang_up(&mut town, "the configuration was read again", 1).await;
-    assert_eq!(town.json("GET", "/v1/status").await.0, 200);
+    let mut env = TestEnv::with_daemon(quick()).await;
+    hang_up(&mut env, "the configuration was read again", 1).await;
+    assert_eq!(env.json("GET", "/v1/status").await.0, 200);
 }
 
 #[tokio::test]
 async fn wrong_files_and_a_taken_address_stop_the_start_with_the_key() {
-    let mut town = Town::new(quick()).await;
+    let mut env = TestEnv::new(quick()).await;
     let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     let taken = taken.local_addr().map(|address| (taken, address)).expect("its address");
-    put(&town, [ONE[0], TWO[1]]);
-    let folder = town.folder.path().to_owned();
+    put(&env, [ONE[0], TWO[1]]);
+    let folder = env.folder.path().to_owned();
     for (api, said) in [
         (format!("listen = \"{}\"\n{CRM}", taken.1), "api.listen: "),
         (
@@ -99,9 +99,9 @@ async fn wrong_files_and_a_taken_address_stop_the_start_with_the_key() {
         ),
         ("listen = \"127.0.0.1:0\"\n".into(), "api.listen needs an entry in [[api.clients]]"),
     ] {
-        town.api = api;
-        town.write_config();
-        let ended = Command::new(crate::support::binary()).args(["serve", "--config"]).arg(town.config_file()).output();
+        env.api = api;
+        env.write_config();
+        let ended = Command::new(crate::support::binary()).args(["serve", "--config"]).arg(env.config_file()).output();
         let ended = ended.expect("it runs");
         let words = String::from_utf8_lossy(&ended.stderr).into_owned();
         assert!(!ended.status.success() && words.contains(said), "{words}");
@@ -110,10 +110,10 @@ async fn wrong_files_and_a_taken_address_stop_the_start_with_the_key() {
 
 #[tokio::test]
 async fn an_address_beyond_this_machine_without_tls_is_warned_of() {
-    let mut town = Town::new(quick()).await;
-    town.api = format!("listen = \"0.0.0.0:0\"\n{CRM}");
-    town.start().await;
-    let log = town.log();
+    let mut env = TestEnv::new(quick()).await;
+    env.api = format!("listen = \"0.0.0.0:0\"\n{CRM}");
+    env.start().await;
+    let log = env.log();
     let warned = |line: &&str| line.contains("WARN") && line.contains("api.listen is 0.0.0.0:0, beyond this machine");
     assert!(log.lines().any(|line| warned(&line)), "{log}");
 }

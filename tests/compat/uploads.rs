@@ -9,14 +9,14 @@ use marqueue::domain::{Format, JobId, Target};
 use reqwest::Method;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::compat_env::{CRM, FORM, Program, address, form, json, town};
+use crate::compat_env::{CRM, FORM, Program, address, env_with_clients, form, json};
 
 const LEADS: &str = "/bulk/v1/leads.json";
 
 #[tokio::test]
 async fn forty_uploads_at_once_are_all_taken_and_none_sees_1016() {
-    let town = town(CRM).await;
-    let program = Program::of(&town, "crm").await;
+    let env = env_with_clients(CRM).await;
+    let program = Program::of(&env, "crm").await;
     let uploads = (0..40).map(|n| {
         let program = program.clone();
         async move { program.import(LEADS, &format!("email,x\n{n}@example.com,1\n")).await }
@@ -26,7 +26,7 @@ async fn forty_uploads_at_once_are_all_taken_and_none_sees_1016() {
         let ended = program.ended(&format!("/bulk/v1/leads/batch/{id}.json")).await;
         assert_eq!(ended["result"][0]["numOfLeadsProcessed"], 1, "{ended}");
     }
-    let ledger = town.simulator.call_log();
+    let ledger = env.simulator.call_log();
     assert_eq!(ledger.imports.len(), 40, "each was imported, and none twice");
     assert!(ledger.most_queued <= 10 && ledger.most_importing <= 2);
 }
@@ -42,8 +42,8 @@ fn long_rows(rows: usize, delimiter: char) -> String {
 
 #[tokio::test]
 async fn parameters_may_stand_in_the_form_before_the_file_or_behind_it() {
-    let town = town(CRM).await;
-    let program = Program::of(&town, "crm").await;
+    let env = env_with_clients(CRM).await;
+    let program = Program::of(&env, "crm").await;
     let said = [("format", "tsv"), ("lookupField", "email"), ("listId", "7"), ("partitionName", "EU"), ("else", "1")];
     let target =
         || Target::Leads { lookup_field: Some("email".into()), list_id: Some(7), partition: Some("EU".into()) };
@@ -53,9 +53,9 @@ async fn parameters_may_stand_in_the_form_before_the_file_or_behind_it() {
         for form in [form(&said, &file, &[]), form(&[], &file, &said), form(&said[..2], &file, &said[2..])] {
             let (_, answer) = program.upload(LEADS, form).await;
             let id = JobId(answer["result"][0]["batchId"].as_i64().unwrap_or_else(|| panic!("{answer}")));
-            let job = town.job(id).await;
+            let job = env.job(id).await;
             assert_eq!((job.target, job.format, job.rows.total), (target(), Format::Tsv, rows as u64));
-            let kept = town.get(&format!("/v1/jobs/{id}/file")).await;
+            let kept = env.get(&format!("/v1/jobs/{id}/file")).await;
             assert!(kept == file, "the file is kept as it came");
             let ended = program.ended(&format!("/bulk/v1/leads/batch/{id}.json")).await;
             assert_eq!(ended["result"][0]["numOfLeadsProcessed"], rows, "{ended}");
@@ -64,14 +64,14 @@ async fn parameters_may_stand_in_the_form_before_the_file_or_behind_it() {
     let members = "/bulk/v1/program/1044/members/import.json";
     let (_, answer) =
         program.upload(members, form(&[], "email,x\na@example.com,1\n", &[("programMemberStatus", "On List")])).await;
-    let job = town.job(JobId(answer["result"][0]["batchId"].as_i64().expect("an id"))).await;
+    let job = env.job(JobId(answer["result"][0]["batchId"].as_i64().expect("an id"))).await;
     assert_eq!(job.target, Target::ProgramMembers { program_id: 1044, status: "On List".into() });
 }
 
 #[tokio::test]
 async fn forms_as_talend_and_email_mime_write_them_are_taken() {
-    let town = town(CRM).await;
-    let program = Program::of(&town, "crm").await;
+    let env = env_with_clients(CRM).await;
+    let program = Program::of(&env, "crm").await;
     let file = "email,x\na@example.com,1\n";
     let whole = form(&[("format", "csv")], file, &[]);
     let unclosed = whole.strip_suffix("--\r\n").expect("its end").to_owned();
@@ -83,16 +83,16 @@ async fn forms_as_talend_and_email_mime_write_them_are_taken() {
         for sent in [reqwest::Body::from(body.clone()), reqwest::Body::wrap_stream(stream::iter(pieces))] {
             let (_, answer) = program.upload(LEADS, sent).await;
             let id = JobId(answer["result"][0]["batchId"].as_i64().unwrap_or_else(|| panic!("{body}: {answer}")));
-            assert_eq!(town.get(&format!("/v1/jobs/{id}/file")).await, file);
-            assert_eq!(town.job(id).await.filename, "people.csv");
+            assert_eq!(env.get(&format!("/v1/jobs/{id}/file")).await, file);
+            assert_eq!(env.job(id).await.filename, "people.csv");
         }
     }
 }
 
 #[tokio::test]
 async fn an_unclosed_form_that_was_cut_off_is_no_import() {
-    let mut town = town(CRM).await;
-    let program = Program::of(&town, "crm").await;
+    let mut env = env_with_clients(CRM).await;
+    let program = Program::of(&env, "crm").await;
     let whole = form(&[], "email,x\na@example.com,1\n", &[]);
     let unclosed = whole.strip_suffix("--\r\n").expect("its end");
     let head = format!(
@@ -104,45 +104,45 @@ async fn an_unclosed_form_that_was_cut_off_is_no_import() {
         format!("Content-Length: {}\r\n\r\n{unclosed}", unclosed.len() + 2),
         format!("Transfer-Encoding: chunked\r\n\r\n{:x}\r\n{unclosed}\r\n", unclosed.len()),
     ] {
-        let mut raw = tokio::net::TcpStream::connect(address(&town)).await.expect("the daemon listens");
+        let mut raw = tokio::net::TcpStream::connect(address(&env)).await.expect("the daemon listens");
         raw.write_all(format!("{head}{rest}").as_bytes()).await.expect("it is sent");
         raw.shutdown().await.expect("half closed");
         let mut answer = Vec::new();
         let _reset = raw.read_to_end(&mut answer).await;
         assert!(!String::from_utf8_lossy(&answer).contains("\"success\":true"));
     }
-    let own = town.add("target=leads&format=csv", "email,x\nb@example.com,1\n").await;
-    town.ended(own.id).await;
-    let jobs = town.json("GET", "/v1/jobs").await.1;
+    let own = env.add("target=leads&format=csv", "email,x\nb@example.com,1\n").await;
+    env.ended(own.id).await;
+    let jobs = env.json("GET", "/v1/jobs").await.1;
     assert_eq!(jobs["jobs"].as_array().expect("jobs").len(), 1, "{jobs}");
 }
 
 #[tokio::test]
 async fn a_file_far_over_marketos_limit_streams_in_and_is_one_import_of_several_batches() {
-    let town = town(CRM).await;
-    let program = Program::of(&town, "crm").await;
+    let env = env_with_clients(CRM).await;
+    let program = Program::of(&env, "crm").await;
     let file = long_rows(2_500, ',');
     assert!(file.len() > 50_000_000);
-    let before = town.most_memory();
+    let before = env.most_memory();
     // Without a length, in pieces.
     let body = form(&[("format", "csv")], &file, &[]).into_bytes();
     let pieces: Vec<Result<Bytes, std::io::Error>> =
         body.chunks(50_000).map(|piece| Ok(Bytes::copy_from_slice(piece))).collect();
     let (_, answer) = program.upload(LEADS, reqwest::Body::wrap_stream(stream::iter(pieces))).await;
     let id = answer["result"][0]["batchId"].as_i64().unwrap_or_else(|| panic!("{answer}"));
-    let grown = town.most_memory() - before;
+    let grown = env.most_memory() - before;
     assert!(grown < 25_000_000, "{grown} bytes more for a file of {}", file.len());
     let ended = program.ended(&format!("/bulk/v1/leads/batch/{id}.json")).await;
     assert_eq!(ended["result"][0]["numOfLeadsProcessed"], 2_500);
     assert_eq!(ended["result"][0]["message"], "Import succeeded, 2500 records imported (2500 members)");
-    let batches = town.job(JobId(id)).await.batches.len();
+    let batches = env.job(JobId(id)).await.batches.len();
     assert!(batches > 5, "{batches}");
 }
 
 #[tokio::test]
 async fn what_marketo_would_take_is_taken_however_odd_its_rows_are() {
-    let town = town(CRM).await;
-    let program = Program::of(&town, "crm").await;
+    let env = env_with_clients(CRM).await;
+    let program = Program::of(&env, "crm").await;
     // One row is too short and one is blank: on Marketo they fail, and the others don't.
     let id = program.import(LEADS, "email,firstName\na@example.com,Ann\nb@example.com\n\nc@example.com,Cy\n").await;
     let ended = program.ended(&format!("/bulk/v1/leads/batch/{id}.json")).await;
@@ -154,8 +154,8 @@ async fn what_marketo_would_take_is_taken_however_odd_its_rows_are() {
 
 #[tokio::test]
 async fn a_stop_lets_an_upload_over_tcp_end_and_keeps_it() {
-    let mut town = town(CRM).await;
-    let program = Program::of(&town, "crm").await;
+    let mut env = env_with_clients(CRM).await;
+    let program = Program::of(&env, "crm").await;
     let file = long_rows(30, ',');
     let body = form(&[], &file, &[]).into_bytes();
     let (first, rest) = body.split_at(body.len() / 2);
@@ -165,22 +165,22 @@ async fn a_stop_lets_an_upload_over_tcp_end_and_keeps_it() {
     let upload = tokio::spawn(request.body(reqwest::Body::wrap_stream(sent)).send());
     pieces.send(Ok(Bytes::copy_from_slice(first))).await.expect("it is sent");
     // The first half is more than one piece, so its row is there before the file is.
-    let connection = format!("{}", town.database().display());
-    town.until("the upload is under way", async |_| receiving(&connection).await.then_some(())).await;
-    let told = Command::new("kill").args(["-TERM", &town.pid().to_string()]).status().expect("kill runs");
+    let connection = format!("{}", env.database().display());
+    env.until("the upload is under way", async |_| receiving(&connection).await.then_some(())).await;
+    let told = Command::new("kill").args(["-TERM", &env.pid().to_string()]).status().expect("kill runs");
     assert!(told.success());
-    town.until("the daemon stops", async |town| town.log().contains("stopping: no new uploads").then_some(())).await;
+    env.until("the daemon stops", async |env| env.log().contains("stopping: no new uploads").then_some(())).await;
     pieces.send(Ok(Bytes::copy_from_slice(rest))).await.expect("it is sent");
     drop(pieces);
     let (_, answer) = json(upload.await.expect("no panic").expect("an answer")).await;
     let id = answer["result"][0]["batchId"].as_i64().unwrap_or_else(|| panic!("{answer}"));
-    let status = town.until("the daemon ends", async |town| town.exited()).await;
+    let status = env.until("the daemon ends", async |env| env.exited()).await;
     assert!(status.success());
-    let before = address(&town);
-    town.start().await;
+    let before = address(&env);
+    env.start().await;
     assert_ne!(before, "");
     // The daemon listens elsewhere now, and the program logs in there.
-    let program = Program::of(&town, "crm").await;
+    let program = Program::of(&env, "crm").await;
     let ended = program.ended(&format!("/bulk/v1/leads/batch/{id}.json")).await;
     assert_eq!(ended["result"][0]["numOfLeadsProcessed"], 30);
 }

@@ -10,14 +10,14 @@ use marqueue::store::{Batch, Job};
 
 use super::clients::LOOK;
 use super::scenario::client;
-use super::support::Town;
+use super::support::TestEnv;
 use super::trace::Story;
 
 const INSTANCE: &str = "default";
 
 /// Sees to what waits for a person.
-pub async fn look(town: &Town, story: &Story) {
-    let client = client(town);
+pub async fn look(env: &TestEnv, story: &Story) {
+    let client = client(env);
     let status = client.status().await.expect("the daemon answers");
     let instance = &status.instances[INSTANCE];
     if instance.pause.as_ref().is_some_and(|pause| pause.kind == PauseKind::Credentials) {
@@ -32,7 +32,7 @@ pub async fn look(town: &Town, story: &Story) {
         tokio::time::sleep(LOOK).await;
     }
     let jobs = client.list(None, Some(10_000), None).await.expect("a list of jobs").jobs;
-    let creates = town.simulator.call_log().creates;
+    let creates = env.simulator.call_log().creates;
     let mut known: BTreeSet<String> = jobs.iter().flat_map(|job| &job.batches).filter_map(id).collect();
     for job in jobs {
         for batch in held(&job) {
@@ -49,7 +49,7 @@ pub async fn look(town: &Town, story: &Story) {
             if let Some(made) = made {
                 let part = batch.part;
                 let path = format!("/v1/jobs/{}/settle?part={part}&marketo_batch_id={made}", job.id);
-                let (status, answer) = town.json("POST", &path).await;
+                let (status, answer) = env.json("POST", &path).await;
                 assert_eq!(status, 200, "{path}: {answer}");
                 known.insert(made);
             }

@@ -23,7 +23,7 @@ use super::files::LARGE;
 use super::kill_points::{Before, Moment};
 use super::operator;
 use super::oracle::{Judge, most_queued};
-use super::support::Town;
+use super::support::TestEnv;
 use super::trace::{Found, Heard, Life, Limits, Story};
 use super::{dice, fault_injection};
 
@@ -55,7 +55,7 @@ impl fmt::Display for Count {
 }
 
 pub struct Episode {
-    town: Town,
+    env: TestEnv,
     seed: u64,
     dice: Xoshiro256PlusPlus,
     /// None where the database is lied about: an outage would leave too little to lie about.
@@ -99,24 +99,24 @@ impl Episode {
             drop_empty_columns: false,
             ..Settings::default()
         };
-        let mut town = Town::new(settings).await;
+        let mut env = TestEnv::new(settings).await;
         let policy = if hold { "hold" } else { "resubmit" };
         let Limits { calls, calls_at_once, .. } = limits;
         // What is under way at a kill counts at once for as long as a call may take.
         // A ghost counts for ten of the longest polling pauses: longer than a full queue takes here.
-        town.config = format!(
+        env.config = format!(
             "unknown_outcome = \"{policy}\"\nmax_attempts = 100000\nrequest_timeout = \"2s\"\nmax_import_time = \"1s\"\nbackoff_max = \"150ms\"\n\
              polling = {{ min = \"15ms\", max = \"400ms\" }}\n\
              limits = {{ importing = {importing}, queued = {queued}, calls = {calls}, window = \"{}ms\", \
              concurrent_calls = {calls_at_once}, upload_bytes = 90000 }}\n[drop]\npath = {:?}\nsettle = \"10ms\"\n",
             window.as_millis(),
-            town.folder.path().join("drop"),
+            env.folder.path().join("drop"),
         );
-        let (files, lives, jobs, ledger) = (Vec::new(), Vec::new(), Vec::new(), town.simulator.call_log());
+        let (files, lives, jobs, ledger) = (Vec::new(), Vec::new(), Vec::new(), env.simulator.call_log());
         let story = Story { limits, files, lives, jobs, halves: 0, ledger };
         let outages = Some(super::dice(seed, "outages"));
         let stuck = super::dice(seed, "stuck");
-        Episode { town, seed, dice, outages, stuck, foreigners, story, count: Count::default() }
+        Episode { env, seed, dice, outages, stuck, foreigners, story, count: Count::default() }
     }
 
     /// Kills the daemon so many times, lets it come to rest, and tells the story. With `tampering` the database is lied
@@ -126,9 +126,9 @@ impl Episode {
         self.outages = self.outages.filter(|_| tampering.is_none());
         let mut clients = JoinSet::new();
         for name in ["ann", "bob", "eve", LARGE] {
-            clients.spawn(at_the_socket(counter.clone(), self.town.socket(), name.to_owned()));
+            clients.spawn(at_the_socket(counter.clone(), self.env.socket(), name.to_owned()));
         }
-        clients.spawn(at_the_folder(counter.clone(), self.town.folder.path().join("drop")));
+        clients.spawn(at_the_folder(counter.clone(), self.env.folder.path().join("drop")));
         let mut tampered = 0;
         // A start may have to wait for calls of the one before, and then a kill finds nothing to lie about yet.
         let most = if tampering.is_some() { 10 * kills } else { kills };
@@ -141,7 +141,7 @@ impl Episode {
             counter.allowance.add_permits(self.dice.random_range(1..most));
             self.life(&counter).await;
             if let Some(statement) = tampering {
-                tampered += tamper(&self.town.database(), statement).await;
+                tampered += tamper(&self.env.database(), statement).await;
             }
         }
         assert_eq!(tampering.is_some(), tampered > 0, "there was nothing to tamper with");
@@ -152,48 +152,48 @@ impl Episode {
     /// One life of the daemon.
     async fn life(&mut self, counter: &Counter) {
         let moment = Moment::any(&mut self.dice);
-        fault_injection::change(&self.town.simulator, &mut self.dice, &mut self.count.faults);
+        fault_injection::change(&self.env.simulator, &mut self.dice, &mut self.count.faults);
         if let Some(dice) = &mut self.outages {
-            fault_injection::outage(&self.town.simulator, dice, &mut self.count.faults);
+            fault_injection::outage(&self.env.simulator, dice, &mut self.count.faults);
         }
         if self.stuck.random_bool(0.5) {
-            self.town.simulator.end_stuck_imports();
+            self.env.simulator.end_stuck_imports();
         }
-        moment.prepare(&self.town.simulator, counter);
+        moment.prepare(&self.env.simulator, counter);
         if self.foreigners {
-            self.town.simulator.set_other_imports(self.dice.random_range(0..10));
+            self.env.simulator.set_other_imports(self.dice.random_range(0..10));
         }
         // Drawn whether or not they are used, so that what follows does not hang on what happens.
         let (sees_a_person, is_questioned) = (self.dice.random_bool(0.3), self.dice.random_bool(0.5));
-        let before = Before::now(&self.town.simulator, counter);
-        self.town.spawn();
+        let before = Before::now(&self.env.simulator, counter);
+        self.env.spawn();
         let mut life = Life::default();
         if !matches!(moment, Moment::Starting(_)) {
-            self.town.answers().await;
+            self.env.answers().await;
             if sees_a_person {
-                operator::look(&self.town, &self.story_so_far(counter)).await;
+                operator::look(&self.env, &self.story_so_far(counter)).await;
             }
         }
-        moment.come(&self.town.simulator, counter, &before).await;
+        moment.come(&self.env.simulator, counter, &before).await;
         if is_questioned && !matches!(moment, Moment::Starting(_)) {
             life.known = self.known().await;
         }
         if let Moment::Leaving(..) = moment {
-            self.town.tell_to_end();
-            let ended = async { self.town.until("it leaves", async |town| town.exited()).await };
+            self.env.tell_to_end();
+            let ended = async { self.env.until("it leaves", async |env| env.exited()).await };
             life.left = timeout(moment.leaves(), ended).await.is_ok_and(|status| status.success());
         }
-        self.town.kill();
+        self.env.kill();
         self.count.kills += 1;
         *self.count.moments.entry(moment.name()).or_default() += 1;
         self.silence().await;
-        life.creates = self.town.simulator.call_log().creates.len();
+        life.creates = self.env.simulator.call_log().creates.len();
         self.story.lives.push(life);
     }
 
     /// Until nothing of a dead daemon is on its way any more, so that each call is of one life.
     async fn silence(&self) {
-        let address = self.town.simulator.base_url().trim_start_matches("http://");
+        let address = self.env.simulator.base_url().trim_start_matches("http://");
         let mut stream = TcpStream::connect(address).await.expect("the simulator listens");
         let request = b"GET /simulator/foreign HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
         stream.write_all(request).await.expect("it is sent");
@@ -201,7 +201,7 @@ impl Episode {
         drop(stream);
         // What knocked before us has been let in before us.
         let patience = Instant::now() + Duration::from_secs(60);
-        while self.town.simulator.connections() > 0 {
+        while self.env.simulator.connections() > 0 {
             assert!(Instant::now() < patience, "a call of the dead daemon does not end");
             sleep(LOOK).await;
         }
@@ -214,20 +214,20 @@ impl Episode {
     }
 
     async fn jobs(&self) -> Vec<Job> {
-        let page = client(&self.town).list(None, Some(10_000), None).await.expect("a list of jobs");
+        let page = client(&self.env).list(None, Some(10_000), None).await.expect("a list of jobs");
         assert_eq!(page.next_before, None);
         page.jobs
     }
 
     fn story_so_far(&self, counter: &Counter) -> Story {
-        Story { files: counter.files().clone(), ledger: self.town.simulator.call_log(), ..self.story.clone() }
+        Story { files: counter.files().clone(), ledger: self.env.simulator.call_log(), ..self.story.clone() }
     }
 
     /// The last life, in which nobody is killed and all that was begun comes to its end.
     async fn rest(&mut self, counter: &Counter, mut clients: JoinSet<()>) {
-        self.town.simulator.set_other_imports(0);
+        self.env.simulator.set_other_imports(0);
         counter.closing.cancel();
-        self.town.start().await;
+        self.env.start().await;
         let patience = Instant::now() + Duration::from_secs(180);
         let mut jobs = Vec::new();
         loop {
@@ -238,26 +238,26 @@ impl Episode {
                     break;
                 }
             }
-            self.town.simulator.end_stuck_imports();
-            operator::look(&self.town, &self.story_so_far(counter)).await;
-            assert!(Instant::now() < patience, "it does not come to rest: {jobs:#?}\n{}", self.town.log());
+            self.env.simulator.end_stuck_imports();
+            operator::look(&self.env, &self.story_so_far(counter)).await;
+            assert!(Instant::now() < patience, "it does not come to rest: {jobs:#?}\n{}", self.env.log());
             sleep(Duration::from_millis(100)).await;
         }
     }
 
     async fn tell(mut self, counter: &Counter) -> (Story, Count) {
-        let Episode { town, mut story, mut count, .. } = {
+        let Episode { env, mut story, mut count, .. } = {
             let jobs = self.jobs().await;
             for job in jobs {
                 let found = self.found(job).await;
                 self.story.jobs.push(found);
             }
-            assert!(self.town.terminate().await.success(), "it ends as it should when it is told to");
+            assert!(self.env.terminate().await.success(), "it ends as it should when it is told to");
             self
         };
         story.files = counter.files().clone();
-        story.ledger = town.simulator.call_log();
-        story.halves = halves(&town.database()).await;
+        story.ledger = env.simulator.call_log();
+        story.halves = halves(&env.database()).await;
         story.lives.push(Life { creates: story.ledger.creates.len(), ..Life::default() });
         count.files = story.files.len();
         count.acknowledged = story.files.iter().filter(|dropped| dropped.heard != Heard::Nothing).count();
@@ -280,7 +280,7 @@ impl Episode {
 
     /// None where there is none.
     async fn file(&self, id: JobId, file: JobFile) -> Option<Vec<u8>> {
-        let mut download = match client(&self.town).file(id, file, None).await {
+        let mut download = match client(&self.env).file(id, file, None).await {
             Ok(download) => download,
             Err(ClientError::Refused(problem)) if problem.status == 404 => return None,
             Err(error) => panic!("the {file:?} of job {id}: {error}"),
@@ -317,6 +317,6 @@ async fn halves(path: &Path) -> u64 {
     count.unsigned_abs()
 }
 
-pub fn client(town: &Town) -> Client {
-    Client::new(&town.socket(), Duration::from_secs(120)).expect("a client")
+pub fn client(env: &TestEnv) -> Client {
+    Client::new(&env.socket(), Duration::from_secs(120)).expect("a client")
 }

@@ -8,61 +8,61 @@ use marqueue::domain::instance::PauseKind;
 use marqueue::domain::{BatchState, JobId, JobState};
 use serde_json::json;
 
-use crate::cli_env::{House, at};
-use crate::support::{Town, leads, quick};
+use crate::cli_env::{CliEnv, at};
+use crate::support::{TestEnv, leads, quick};
 
 #[test]
 fn a_copy_is_checked_and_only_its_owner_may_read_it() {
-    let house = House::new();
-    house.file("people.csv", "email\na@example.com\n");
-    house.run("add leads people.csv --wait").expect(0);
-    let copied = house.run("backup copy.db --json").expect(0).json();
-    let file = fs::metadata(house.path("copy.db")).unwrap();
+    let cli = CliEnv::new();
+    cli.file("people.csv", "email\na@example.com\n");
+    cli.run("add leads people.csv --wait").expect(0);
+    let copied = cli.run("backup copy.db --json").expect(0).json();
+    let file = fs::metadata(cli.path("copy.db")).unwrap();
     assert_eq!(copied["file"], "copy.db");
     assert_eq!((&copied["bytes"], &copied["jobs"]), (&json!(file.len()), &json!(1)));
     assert_eq!(file.permissions().mode() & 0o777, 0o600);
-    let said = house.run("backup other.db").expect(0).out;
+    let said = cli.run("backup other.db").expect(0).out;
     assert_eq!(said, format!("other.db: {} bytes with 1 job, checked\n", file.len()));
-    let left = fs::read_dir(house.town.folder.path()).unwrap().map(|file| file.unwrap().file_name());
+    let left = fs::read_dir(cli.env.folder.path()).unwrap().map(|file| file.unwrap().file_name());
     let left: Vec<_> = left.map(|name| name.into_string().unwrap()).filter(|name| name.contains("backup-")).collect();
     assert!(left.is_empty(), "{left:?}");
 }
 
 #[test]
 fn a_file_that_is_there_is_not_replaced_unless_told_so() {
-    let house = House::new();
-    house.file("precious.db", "mine");
-    let ran = house.run("backup precious.db").expect(1);
+    let cli = CliEnv::new();
+    cli.file("precious.db", "mine");
+    let ran = cli.run("backup precious.db").expect(1);
     assert_eq!(ran.err, "error: precious.db is there already: name another file, or replace it with --force\n");
-    assert_eq!(fs::read_to_string(house.path("precious.db")).unwrap(), "mine");
-    house.run("backup precious.db --force").expect(0);
-    assert!(fs::read(house.path("precious.db")).unwrap().starts_with(b"SQLite format 3\0"));
-    assert!(house.run("backup .").expect(1).err.contains("is a folder"));
-    assert!(house.run("backup nowhere/copy.db").expect(1).err.contains("can't be written"));
-    at(&house.path("none.sock"), "backup copy2.db").expect(3);
+    assert_eq!(fs::read_to_string(cli.path("precious.db")).unwrap(), "mine");
+    cli.run("backup precious.db --force").expect(0);
+    assert!(fs::read(cli.path("precious.db")).unwrap().starts_with(b"SQLite format 3\0"));
+    assert!(cli.run("backup .").expect(1).err.contains("is a folder"));
+    assert!(cli.run("backup nowhere/copy.db").expect(1).err.contains("can't be written"));
+    at(&cli.path("none.sock"), "backup copy2.db").expect(3);
 }
 
 #[tokio::test]
 async fn files_come_in_while_a_copy_is_made_and_a_second_copy_waits_its_turn() {
-    let mut town = Town::with_daemon(quick()).await;
-    town.json("POST", "/v1/instances/default/pause").await;
+    let mut env = TestEnv::with_daemon(quick()).await;
+    env.json("POST", "/v1/instances/default/pause").await;
     let large: String = (0..600_000).map(|row| format!("{:x}@example.com,Ann\n", row * 7_919_u64)).collect();
-    town.add("target=leads&filename=large.csv", format!("email,firstName\n{large}")).await;
+    env.add("target=leads&filename=large.csv", format!("email,firstName\n{large}")).await;
     let path = format!("{}/v1/backup", "http://daemon");
     let ask = |socket| {
         let client = reqwest::Client::builder().unix_socket(socket).no_proxy().build().unwrap();
         let request = client.get(&path);
         tokio::spawn(async move { request.send().await.unwrap().bytes().await.unwrap() })
     };
-    let copying = ask(town.socket());
+    let copying = ask(env.socket());
     let mut added = 0;
     while !copying.is_finished() || added == 0 {
-        town.add("target=leads&filename=small.csv", leads(&["a@example.com"])).await;
+        env.add("target=leads&filename=small.csv", leads(&["a@example.com"])).await;
         added += 1;
     }
     assert!(copying.await.unwrap().starts_with(b"SQLite format 3\0"));
-    town.until("a second one is made", async |town| {
-        let (status, _) = town.request("GET", "/v1/backup", "").await;
+    env.until("a second one is made", async |env| {
+        let (status, _) = env.request("GET", "/v1/backup", "").await;
         assert!(status == 200 || status == 409, "{status}");
         (status == 200).then_some(())
     })
@@ -70,15 +70,15 @@ async fn files_come_in_while_a_copy_is_made_and_a_second_copy_waits_its_turn() {
 }
 
 /// Puts a copy where the database was, as `docs/operations.md` says.
-fn restore(town: &Town, copy: &[u8]) {
+fn restore(env: &TestEnv, copy: &[u8]) {
     for ending in ["", "-wal", "-shm"] {
-        let _ = fs::remove_file(town.folder.path().join(format!("q.db{ending}")));
+        let _ = fs::remove_file(env.folder.path().join(format!("q.db{ending}")));
     }
-    fs::write(town.database(), copy).expect("the copy is put in place");
+    fs::write(env.database(), copy).expect("the copy is put in place");
 }
 
-fn uploads_of(town: &Town, job: &str) -> usize {
-    let ledger = town.simulator.call_log();
+fn uploads_of(env: &TestEnv, job: &str) -> usize {
+    let ledger = env.simulator.call_log();
     let name = format!("{job}.csv");
     ledger.creates.iter().filter(|create| create.file.as_ref().is_some_and(|file| file.name == name)).count()
 }
@@ -87,54 +87,54 @@ fn uploads_of(town: &Town, job: &str) -> usize {
 async fn a_restored_daemon_uploads_nothing_twice_that_the_copy_knew_of() {
     let mut settings = quick();
     settings.import_base = Duration::from_secs(3);
-    let mut town = Town::with_daemon(settings).await;
-    let add = async |town: &Town, name: &str| {
-        town.add(&format!("target=leads&filename={name}.csv"), leads(&[&format!("{name}@example.com")])).await.id
+    let mut env = TestEnv::with_daemon(settings).await;
+    let add = async |env: &TestEnv, name: &str| {
+        env.add(&format!("target=leads&filename={name}.csv"), leads(&[&format!("{name}@example.com")])).await.id
     };
-    let done = add(&town, "done").await;
-    town.ended(done).await;
-    let flying = add(&town, "flying").await;
-    town.in_state(flying, BatchState::Importing).await;
-    town.json("POST", "/v1/instances/default/pause").await;
-    let waiting = add(&town, "waiting").await;
+    let done = add(&env, "done").await;
+    env.ended(done).await;
+    let flying = add(&env, "flying").await;
+    env.in_state(flying, BatchState::Importing).await;
+    env.json("POST", "/v1/instances/default/pause").await;
+    let waiting = add(&env, "waiting").await;
 
-    let (status, copy) = town.request("GET", "/v1/backup", "").await;
+    let (status, copy) = env.request("GET", "/v1/backup", "").await;
     assert_eq!(status, 200);
     // What the copy does not know of: this upload, and this job.
-    town.json("POST", "/v1/instances/default/resume").await;
-    town.in_state(waiting, BatchState::Importing).await;
-    let late = add(&town, "late").await;
-    town.ended(late).await;
-    town.kill();
-    restore(&town, &copy);
-    town.start().await;
+    env.json("POST", "/v1/instances/default/resume").await;
+    env.in_state(waiting, BatchState::Importing).await;
+    let late = add(&env, "late").await;
+    env.ended(late).await;
+    env.kill();
+    restore(&env, &copy);
+    env.start().await;
 
     for (id, state) in [(done, JobState::Complete), (flying, JobState::Complete)] {
-        assert_eq!(town.ended(id).await.state, state);
+        assert_eq!(env.ended(id).await.state, state);
     }
-    assert_eq!((uploads_of(&town, "done"), uploads_of(&town, "flying")), (1, 1), "nothing that it knew of");
+    assert_eq!((uploads_of(&env, "done"), uploads_of(&env, "flying")), (1, 1), "nothing that it knew of");
     assert_eq!(
-        town.json("GET", &format!("/v1/jobs/{late}")).await.0,
+        env.json("GET", &format!("/v1/jobs/{late}")).await.0,
         404,
         "a job that came after the copy is not in it"
     );
     // It was paused when the copy was made, and so it is now: a person may look at Marketo first.
-    assert_eq!(town.job(waiting).await.state, JobState::Pending);
-    town.json("POST", "/v1/instances/default/resume").await;
-    assert_eq!(town.ended(waiting).await.state, JobState::Complete);
-    assert_eq!(uploads_of(&town, "waiting"), 2, "what came after the copy is sent once more");
+    assert_eq!(env.job(waiting).await.state, JobState::Pending);
+    env.json("POST", "/v1/instances/default/resume").await;
+    assert_eq!(env.ended(waiting).await.state, JobState::Complete);
+    assert_eq!(uploads_of(&env, "waiting"), 2, "what came after the copy is sent once more");
 }
 
 #[tokio::test]
 async fn a_daemon_can_start_with_its_uploads_paused() {
-    let mut town = Town::new(quick()).await;
-    town.arguments = vec!["--paused".into()];
-    town.start().await;
-    let (_, status) = town.json("GET", "/v1/status").await;
+    let mut env = TestEnv::new(quick()).await;
+    env.arguments = vec!["--paused".into()];
+    env.start().await;
+    let (_, status) = env.json("GET", "/v1/status").await;
     let pause = &status["instances"]["default"]["pause"];
     assert_eq!(pause["kind"], json!(PauseKind::Operator));
     assert_eq!(pause["reason"], "the daemon was started with --paused");
-    town.add("target=leads&filename=a.csv", leads(&["a@example.com"])).await;
-    town.json("POST", "/v1/instances/default/resume").await;
-    town.ended(JobId(1)).await;
+    env.add("target=leads&filename=a.csv", leads(&["a@example.com"])).await;
+    env.json("POST", "/v1/instances/default/resume").await;
+    env.ended(JobId(1)).await;
 }

@@ -9,17 +9,17 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::cli_env::{House, at, binary, ended, on_terminal, run, signal, until_said};
+use crate::cli_env::{CliEnv, at, binary, ended, on_terminal, run, signal, until_said};
 
 const PEOPLE: &str = "email,note\na@example.com,\nb@example.com,\n";
 const TWO_FAIL: &str = "email,note\na@example.com,\nb@example.com,!fail:No such field\nc@example.com,!fail:Bad\n";
 
 #[test]
 fn a_file_for_each_target_goes_all_the_way() {
-    let house = House::new();
-    house.file("people.csv", PEOPLE);
-    house.file("cars.tsv", "vin\tnote\n1\t\n");
-    house.file("members.ssv", "email;note\na@example.com;\n");
+    let cli = CliEnv::new();
+    cli.file("people.csv", PEOPLE);
+    cli.file("cars.tsv", "vin\tnote\n1\t\n");
+    cli.file("members.ssv", "email;note\na@example.com;\n");
     for (words, target) in [
         ("leads people.csv --list-id 7", json!({"type": "leads", "list_id": 7})),
         ("custom-object car_c cars.tsv", json!({"type": "custom-object", "name": "car_c"})),
@@ -28,67 +28,67 @@ fn a_file_for_each_target_goes_all_the_way() {
             json!({"type": "program-members", "program_id": 1044, "status": "Registered"}),
         ),
     ] {
-        let jobs = house.run(&format!("add {words} --wait --json")).expect(0).json();
+        let jobs = cli.run(&format!("add {words} --wait --json")).expect(0).json();
         let job = &jobs[0];
         assert_eq!((jobs.as_array().unwrap().len(), &job["state"], &job["target"]), (1, &json!("complete"), &target));
         assert_eq!(job["rows"]["processed"], job["rows"]["total"]);
         let id = &job["id"];
-        assert_eq!(house.run(&format!("wait {id} --json")).expect(0).json(), jobs);
-        let shown = house.run(&format!("show {id} --json")).expect(0).json();
+        assert_eq!(cli.run(&format!("wait {id} --json")).expect(0).json(), jobs);
+        let shown = cli.run(&format!("show {id} --json")).expect(0).json();
         assert_eq!(shown["history"][0]["event"], "received");
         assert!(shown["history"].as_array().unwrap().iter().any(|entry| entry["request_id"].is_string()));
     }
-    assert_eq!(house.town.simulator.call_log().creates.len(), 3);
+    assert_eq!(cli.env.simulator.call_log().creates.len(), 3);
 }
 
 #[test]
 fn rows_that_failed_are_told_by_the_exit_status_and_come_back_out() {
-    let house = House::new();
-    house.file("people.csv", TWO_FAIL);
-    let ran = house.run("add leads people.csv --wait").expect(4);
+    let cli = CliEnv::new();
+    cli.file("people.csv", TWO_FAIL);
+    let ran = cli.run("add leads people.csv --wait").expect(4);
     assert_eq!(ran.out, "job 1: people.csv is complete: 3 rows, 1 processed, 2 failed\n");
     assert!(ran.err.contains("job 1: people.csv: complete\n"), "{}", ran.err);
     assert!(ran.err.ends_with("\"marqueue failures 1\" gives the rows that failed\n"), "{}", ran.err);
-    house.run("wait 1").expect(4);
+    cli.run("wait 1").expect(4);
 
     let failures = "email,note,Import Failure Reason\nb@example.com,!fail:No such field,No such field\n\
                     c@example.com,!fail:Bad,Bad\n";
-    assert_eq!(house.run("failures 1").expect(0).out, failures);
-    assert_eq!(house.run("failures 1 --part 1 -o out.csv").expect(0).out, "");
-    assert_eq!(fs::read_to_string(house.path("out.csv")).unwrap(), failures);
+    assert_eq!(cli.run("failures 1").expect(0).out, failures);
+    assert_eq!(cli.run("failures 1 --part 1 -o out.csv").expect(0).out, "");
+    assert_eq!(fs::read_to_string(cli.path("out.csv")).unwrap(), failures);
     assert_eq!(
-        house.run("failures 1 -o out.csv --json").expect(0).json(),
+        cli.run("failures 1 -o out.csv --json").expect(0).json(),
         json!({"file": "out.csv", "bytes": failures.len()})
     );
-    assert_eq!(house.run("file 1").expect(0).out, TWO_FAIL);
+    assert_eq!(cli.run("file 1").expect(0).out, TWO_FAIL);
 
     // What an earlier run left there must not be taken for this job's warnings.
-    let ran = house.run("warnings 1 -o out.csv").expect(0);
+    let ran = cli.run("warnings 1 -o out.csv").expect(0);
     assert_eq!((ran.out.as_str(), ran.err.as_str()), ("", "no row of job 1 has a warning\n"));
-    assert_eq!(fs::read_to_string(house.path("out.csv")).unwrap(), "");
+    assert_eq!(fs::read_to_string(cli.path("out.csv")).unwrap(), "");
 
-    let again = house.run("retry 1 --failed-rows --json").expect(0).json();
+    let again = cli.run("retry 1 --failed-rows --json").expect(0).json();
     assert_eq!((&again["id"], &again["retry_of"], &again["rows"]["total"]), (&json!(2), &json!(1), &json!(2)));
-    house.run("wait 1 2").expect(4);
-    assert_eq!(house.run("file 2").out, "email,note\nb@example.com,!fail:No such field\nc@example.com,!fail:Bad\n");
+    cli.run("wait 1 2").expect(4);
+    assert_eq!(cli.run("file 2").out, "email,note\nb@example.com,!fail:No such field\nc@example.com,!fail:Bad\n");
 }
 
 #[test]
 fn failed_rows_of_a_file_with_a_long_name_are_sent_again() {
-    let house = House::new();
+    let cli = CliEnv::new();
     let name = format!("{}.csv", "ü".repeat(125));
-    house.file(&name, TWO_FAIL);
-    house.run(&format!("add leads {name} --wait")).expect(4);
-    let again = house.run("retry 1 --failed-rows --json").expect(0).json();
+    cli.file(&name, TWO_FAIL);
+    cli.run(&format!("add leads {name} --wait")).expect(4);
+    let again = cli.run("retry 1 --failed-rows --json").expect(0).json();
     assert_eq!(again["filename"], format!("{}-failed-rows.csv", "ü".repeat(119)));
 }
 
 #[test]
 fn content_is_escaped_on_a_terminal_and_raw_elsewhere() {
-    let house = House::new();
+    let cli = CliEnv::new();
     let (first, second) = ("\x1b]0;title\x07\x1b[2J", "\u{9b}31m\u{202e}gnp");
-    house.file("people.csv", &format!("email,note\na@example.com,!fail:{first}\nb@example.com,!warn:{second}\n"));
-    let added = house.run("add leads people.csv --no-check --wait");
+    cli.file("people.csv", &format!("email,note\na@example.com,!fail:{first}\nb@example.com,!warn:{second}\n"));
+    let added = cli.run("add leads people.csv --no-check --wait");
     assert!(added.status == 4, "{added:?}");
     let (escaped_first, escaped_second) = (r"\u{1b}]0;title\u{7}\u{1b}[2J", r"\u{9b}31m\u{202e}gnp");
     for (words, raw, escaped) in [
@@ -98,8 +98,8 @@ fn content_is_escaped_on_a_terminal_and_raw_elsewhere() {
         // What is named may be the terminal.
         ("file 1 -o /dev/stdout", second, escaped_second),
     ] {
-        assert!(house.run(words).expect(0).out.contains(raw), "{words}: it is not raw in a pipe");
-        let shown = on_terminal(house.command(words));
+        assert!(cli.run(words).expect(0).out.contains(raw), "{words}: it is not raw in a pipe");
+        let shown = on_terminal(cli.command(words));
         assert!(shown.contains(escaped), "{words}: {shown:?}");
         assert!(!shown.contains(|letter: char| letter.is_control() && letter != '\n'), "{words}: {shown:?}");
     }
@@ -107,69 +107,69 @@ fn content_is_escaped_on_a_terminal_and_raw_elsewhere() {
 
 #[test]
 fn names_and_remarks_cannot_steer_a_terminal() {
-    let house = House::new();
-    house.file("\u{202e}vsc.csv", "email,note\na@example.com,!batch-failed:\x1b[2J\u{9b}1m of b@example.com\n");
-    house.run("add leads \u{202e}vsc.csv --no-check --wait").expect(1);
+    let cli = CliEnv::new();
+    cli.file("\u{202e}vsc.csv", "email,note\na@example.com,!batch-failed:\x1b[2J\u{9b}1m of b@example.com\n");
+    cli.run("add leads \u{202e}vsc.csv --no-check --wait").expect(1);
     for words in ["show 1", "list", "wait 1", "explain 1", "show 1 --json", "list --json"] {
-        let ran = house.run(words);
+        let ran = cli.run(words);
         for text in [&ran.out, &ran.err] {
             let acts = |letter: char| letter != '\n' && (letter.is_control() || letter == '\u{202e}');
             assert!(!text.contains(acts), "{words}: {text:?}");
             assert!(!text.contains("b@example.com"), "{words}: Marketo's words are passed on with an address: {text}");
         }
     }
-    let job = house.run("show 1 --json").expect(0).json();
+    let job = cli.run("show 1 --json").expect(0).json();
     assert_eq!(job["filename"], "\u{202e}vsc.csv", "JSON says what it is");
-    assert!(house.run("show 1").out.contains(r"\u{1b}[2J\u{9b}1m"));
+    assert!(cli.run("show 1").out.contains(r"\u{1b}[2J\u{9b}1m"));
     // What a shell made of * may be a name that looks like an option.
     for words in ["add leads --\u{9b}2J.csv", "add leads \u{9b}2J", "file 1 -o none/\u{9b}2J"] {
-        let ran = house.run(words);
+        let ran = cli.run(words);
         assert!(ran.status > 0 && ran.err.contains(r"\u{9b}2J") && !ran.err.contains('\u{9b}'), "{ran:?}");
     }
 }
 
 #[test]
 fn an_import_that_failed_is_told_by_the_exit_status_and_can_be_sent_again() {
-    let house = House::new();
-    house.file("bad.csv", "email,note\na@example.com,!batch-failed:Out of order\n");
-    house.file("good.csv", TWO_FAIL);
-    let ran = house.run("add leads bad.csv good.csv --wait").expect(1);
+    let cli = CliEnv::new();
+    cli.file("bad.csv", "email,note\na@example.com,!batch-failed:Out of order\n");
+    cli.file("good.csv", TWO_FAIL);
+    let ran = cli.run("add leads bad.csv good.csv --wait").expect(1);
     assert!(ran.out.starts_with("job 1: bad.csv has failed: ") && ran.out.contains("Out of order"), "{}", ran.out);
     assert!(ran.out.contains("\njob 2: good.csv is complete: "), "{}", ran.out);
-    let ran = house.run("failures 1").expect(1);
+    let ran = cli.run("failures 1").expect(1);
     assert_eq!((ran.out.as_str(), ran.err.lines().count()), ("", 1), "{}", ran.err);
-    assert!(house.run("retry 1").expect(0).out.starts_with("job 1 is "));
-    house.run("wait 1").expect(1);
-    let explanation = house.run("explain 1 --json").expect(0).json();
+    assert!(cli.run("retry 1").expect(0).out.starts_with("job 1 is "));
+    cli.run("wait 1").expect(1);
+    let explanation = cli.run("explain 1 --json").expect(0).json();
     assert_eq!(explanation["waits_for"], "nothing");
 }
 
 #[test]
 fn a_paused_instance_keeps_what_comes_and_says_so() {
-    let house = House::new();
-    house.file("people.csv", PEOPLE);
-    assert_eq!(house.run("pause --json").expect(0).json()["pause"]["kind"], "operator");
-    assert_eq!(house.run("add leads people.csv people.csv").expect(0).out.lines().count(), 2);
-    let page = house.run("list --state pending --limit 1 --json").expect(0).json();
+    let cli = CliEnv::new();
+    cli.file("people.csv", PEOPLE);
+    assert_eq!(cli.run("pause --json").expect(0).json()["pause"]["kind"], "operator");
+    assert_eq!(cli.run("add leads people.csv people.csv").expect(0).out.lines().count(), 2);
+    let page = cli.run("list --state pending --limit 1 --json").expect(0).json();
     assert_eq!((&page["jobs"][0]["id"], &page["next_before"]), (&json!(2), &json!(2)));
-    assert!(house.run("list --before 2").expect(0).out.contains("people.csv"));
-    assert_eq!(house.run("explain 1 --json").expect(0).json()["waits_for"], "person");
-    let status = house.run("status --json").expect(0).json();
+    assert!(cli.run("list --before 2").expect(0).out.contains("people.csv"));
+    assert_eq!(cli.run("explain 1 --json").expect(0).json()["waits_for"], "person");
+    let status = cli.run("status --json").expect(0).json();
     assert_eq!(status["instances"]["default"]["queue"]["pending_jobs"], 2);
-    assert!(house.run("status").expect(0).out.contains("paused since"));
+    assert!(cli.run("status").expect(0).out.contains("paused since"));
 
-    assert_eq!(house.run("cancel 1").expect(0).out, "job 1 is cancelled\n");
-    house.run("wait 1").expect(1);
-    assert_eq!(house.run("resume").expect(0).out, "instance default goes on\n");
-    house.run("wait 2").expect(0);
+    assert_eq!(cli.run("cancel 1").expect(0).out, "job 1 is cancelled\n");
+    cli.run("wait 1").expect(1);
+    assert_eq!(cli.run("resume").expect(0).out, "instance default goes on\n");
+    cli.run("wait 2").expect(0);
     // One of them was cancelled, and that is the graver end.
-    house.run("wait 2 1").expect(1);
+    cli.run("wait 2 1").expect(1);
 }
 
 #[test]
 fn with_json_every_verb_prints_one_document_and_nothing_else() {
-    let house = House::new();
-    house.file("people.csv", TWO_FAIL);
+    let cli = CliEnv::new();
+    cli.file("people.csv", TWO_FAIL);
     for (words, key) in [
         ("status", "/version"),
         ("pause", "/slots"),
@@ -183,23 +183,23 @@ fn with_json_every_verb_prints_one_document_and_nothing_else() {
         ("file 1 -o x.csv", "/bytes"),
         ("check leads people.csv", "/0/layout/rows"),
     ] {
-        let ran = house.run(&format!("{words} --json")).expect(0);
+        let ran = cli.run(&format!("{words} --json")).expect(0);
         assert!(ran.json().pointer(key).is_some(), "{words}: {ran:?}");
         assert_eq!(ran.err, "", "{words}");
     }
-    assert_eq!(house.run("wait 1 --json").expect(4).json()[0]["state"], "complete");
+    assert_eq!(cli.run("wait 1 --json").expect(4).json()[0]["state"], "complete");
 }
 
 #[test]
 fn bad_input_gets_one_clear_sentence_and_changes_nothing() {
-    let house = House::new();
+    let cli = CliEnv::new();
     for (name, content) in
         [("people.csv", PEOPLE), ("people.txt", PEOPLE), ("empty.csv", ""), ("header.csv", "email,note\n")]
     {
-        house.file(name, content);
+        cli.file(name, content);
     }
-    house.file("ragged.csv", "email,note\na@example.com\n");
-    fs::create_dir(house.path("folder.csv")).unwrap();
+    cli.file("ragged.csv", "email,note\na@example.com\n");
+    fs::create_dir(cli.path("folder.csv")).unwrap();
     for (words, status, sentence) in [
         ("add leads none.csv", 1, "none.csv: the file can't be read: No such file or directory (os error 2)"),
         ("add leads folder.csv", 1, "folder.csv: it is a folder, and a file is needed"),
@@ -233,45 +233,45 @@ fn bad_input_gets_one_clear_sentence_and_changes_nothing() {
         ("simulate --speed 0", 2, "a speed is a number above 0"),
         ("simulate --listen nowhere", 2, "nowhere can't be listened on"),
     ] {
-        let ran = house.run(words).expect(status);
+        let ran = cli.run(words).expect(status);
         assert!(ran.err.starts_with("error: ") && ran.err.contains(sentence), "{words}: {ran:?}");
         assert_eq!(ran.out, "", "{words}");
         assert!(status == 2 || ran.err.lines().count() == 1, "{words}: {ran:?}");
     }
-    assert!(!house.path("made.csv").exists());
-    assert_eq!(house.run("list --json").expect(0).json(), json!({"jobs": [], "next_before": null}));
-    assert_eq!(house.run("status --json").json()["instances"]["default"]["pause"], Value::Null);
+    assert!(!cli.path("made.csv").exists());
+    assert_eq!(cli.run("list --json").expect(0).json(), json!({"jobs": [], "next_before": null}));
+    assert_eq!(cli.run("status --json").json()["instances"]["default"]["pause"], Value::Null);
 }
 
 #[test]
 fn a_refused_file_does_not_keep_the_others_out() {
-    let house = House::new();
-    house.file("people.csv", PEOPLE);
-    house.file("empty.csv", "");
-    let ran = house.run("add leads people.csv empty.csv none.csv people.csv --json").expect(1);
+    let cli = CliEnv::new();
+    cli.file("people.csv", PEOPLE);
+    cli.file("empty.csv", "");
+    let ran = cli.run("add leads people.csv empty.csv none.csv people.csv --json").expect(1);
     assert_eq!(ran.json().as_array().unwrap().len(), 2);
     assert_eq!(ran.err.lines().filter(|line| line.starts_with("error: ")).count(), 2, "{}", ran.err);
 }
 
 #[test]
 fn a_large_file_is_refused_with_its_reason_although_not_all_of_it_was_sent() {
-    let house = House::new();
-    house.file("large.csv", &format!("email,note\n{}", "a@example.com\n".repeat(2_000_000)));
-    let ran = house.run("add leads large.csv").expect(1);
+    let cli = CliEnv::new();
+    cli.file("large.csv", &format!("email,note\n{}", "a@example.com\n".repeat(2_000_000)));
+    let ran = cli.run("add leads large.csv").expect(1);
     assert!(ran.err.contains("the check stopped there"), "{}", ran.err);
 }
 
 #[test]
 fn standard_input_is_a_file_too_and_a_key_makes_it_one_job() {
-    let house = House::new();
+    let cli = CliEnv::new();
     let words = "add leads - --format ssv --idempotency-key nightly";
     let file = "email;note\na@example.com;\n";
-    assert_eq!(house.run_with_input(words, file).expect(0).out, "job 1: stdin.ssv, 1 row in 1 batch\n");
-    let again = house.run_with_input(words, file).expect(0).out;
+    assert_eq!(cli.run_with_input(words, file).expect(0).out, "job 1: stdin.ssv, 1 row in 1 batch\n");
+    let again = cli.run_with_input(words, file).expect(0).out;
     assert!(again.starts_with("job 1: stdin.ssv was added before under this key"), "{again}");
-    let other = house.run_with_input(words, "email;note\nb@example.com;\n").expect(1);
+    let other = cli.run_with_input(words, "email;note\nb@example.com;\n").expect(1);
     assert_eq!(other.err, "error: -: the idempotency key \"nightly\" was used for another file or target\n");
-    assert_eq!(house.run("file 1").expect(0).out, file);
+    assert_eq!(cli.run("file 1").expect(0).out, file);
 }
 
 #[test]
@@ -309,34 +309,34 @@ fn where_no_daemon_is_each_verb_says_so() {
 
 #[test]
 fn a_daemon_that_is_stopped_is_said_to_be_silent_and_nobody_waits_for_ever() {
-    let house = House::new();
-    house.file("people.csv", PEOPLE);
-    house.run("add leads people.csv --wait").expect(0);
-    let daemon = house.town.pid().to_string();
+    let cli = CliEnv::new();
+    cli.file("people.csv", PEOPLE);
+    cli.run("add leads people.csv --wait").expect(0);
+    let daemon = cli.env.pid().to_string();
     let tell = |signal: &str| {
         assert!(Command::new("kill").args([signal, daemon.as_str()]).status().expect("kill runs").success())
     };
     tell("-STOP");
     for words in ["status", "list", "show 1", "wait 1", "file 1", "cancel 1", "pause", "add leads people.csv"] {
-        let ran = house.run(&format!("{words} --timeout 300ms")).expect(3);
+        let ran = cli.run(&format!("{words} --timeout 300ms")).expect(3);
         let told = format!(
             "error: the daemon at {} does not answer (nothing came for 300ms): it is stopped or has too much \
              to do, and may still do as it was asked\n",
-            house.town.socket().display()
+            cli.env.socket().display()
         );
         assert_eq!((ran.err, ran.out.as_str()), (told, ""), "{words}");
     }
     tell("-CONT");
-    house.run("status").expect(0);
-    house.run("status --timeout 0s").expect(2);
+    cli.run("status").expect(0);
+    cli.run("status --timeout 0s").expect(2);
 }
 
 #[test]
 #[expect(clippy::disallowed_methods, reason = "how long a slow source takes is what this is about")]
 fn a_job_and_a_slow_source_are_waited_for_longer_than_a_silent_daemon() {
-    let house = House::new();
-    house.run("pause").expect(0);
-    let mut slow = house.command("add leads - --format csv --wait --timeout 300ms");
+    let cli = CliEnv::new();
+    cli.run("pause").expect(0);
+    let mut slow = cli.command("add leads - --format csv --wait --timeout 300ms");
     let mut slow = slow.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let mut input = slow.stdin.take().unwrap();
     for piece in ["email\n", "ann@example.com\n", "bob@example.com\n"] {
@@ -345,20 +345,20 @@ fn a_job_and_a_slow_source_are_waited_for_longer_than_a_silent_daemon() {
     }
     drop(input);
     std::thread::sleep(Duration::from_millis(500));
-    house.run("resume").expect(0);
+    cli.run("resume").expect(0);
     ended(slow).expect(0);
 }
 
 #[test]
 fn a_socket_that_may_not_be_opened_is_not_taken_for_a_daemon_that_is_not_there() {
-    let house = House::new();
-    let socket = house.town.socket();
+    let cli = CliEnv::new();
+    let socket = cli.env.socket();
     let mut command = if rustix::process::geteuid().is_root() {
         // No file is closed to root, so somebody else has to try, from a place that is open to all.
-        let binary = house.path("marqueue");
+        let binary = cli.path("marqueue");
         // By another process: a child of another test that begins meanwhile would hold ours open, and "text file busy" follow.
         assert!(Command::new("cp").arg(crate::support::binary()).arg(&binary).status().unwrap().success());
-        fs::set_permissions(house.town.folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        fs::set_permissions(cli.env.folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
         let mut command = Command::new(binary);
         command.uid(65_534).gid(65_534);
         command
@@ -422,41 +422,41 @@ fn the_manual_has_a_page_for_each_verb() {
 
 #[test]
 fn ctrl_c_ends_the_waiting_and_not_the_job() {
-    let house = House::new();
-    house.file("people.csv", PEOPLE);
-    house.run("pause").expect(0);
-    let mut waiting = house.spawn("add leads people.csv --wait");
+    let cli = CliEnv::new();
+    cli.file("people.csv", PEOPLE);
+    cli.run("pause").expect(0);
+    let mut waiting = cli.spawn("add leads people.csv --wait");
     let mut said = until_said(&mut waiting, "job 1: people.csv: pending");
     signal(&waiting, "INT");
     assert_eq!(said.next().as_deref(), Some("job 1 goes on in the daemon: \"marqueue show 1\" tells how it stands"));
     let ran = ended(waiting).expect(130);
     assert_eq!(ran.out, "");
-    house.run("resume").expect(0);
-    house.run("wait 1").expect(0);
+    cli.run("resume").expect(0);
+    cli.run("wait 1").expect(0);
 }
 
 #[test]
 fn who_waits_gets_over_a_restart_of_the_daemon() {
-    let mut house = House::new();
-    house.file("people.csv", PEOPLE);
-    house.run("pause").expect(0);
-    let mut waiting = house.spawn("add leads people.csv --wait");
+    let mut cli = CliEnv::new();
+    cli.file("people.csv", PEOPLE);
+    cli.run("pause").expect(0);
+    let mut waiting = cli.spawn("add leads people.csv --wait");
     let said = until_said(&mut waiting, "job 1: people.csv: pending");
-    house.town.kill();
-    house.start();
-    house.run("resume").expect(0);
+    cli.env.kill();
+    cli.start();
+    cli.run("resume").expect(0);
     drop(said.last());
     assert_eq!(ended(waiting).expect(0).out, "job 1: people.csv is complete: 2 rows, 2 processed\n");
 }
 
 #[test]
 fn a_reader_that_leaves_early_is_no_error() {
-    let house = House::new();
+    let cli = CliEnv::new();
     // More than a pipe holds.
-    house.file("people.csv", &format!("email\n{}", "a@example.com\n".repeat(100_000)));
-    house.run("pause").expect(0);
-    house.run("add leads people.csv").expect(0);
-    let mut file = house.spawn("file 1");
+    cli.file("people.csv", &format!("email\n{}", "a@example.com\n".repeat(100_000)));
+    cli.run("pause").expect(0);
+    cli.run("add leads people.csv").expect(0);
+    let mut file = cli.spawn("file 1");
     let mut first = [0; 6];
     let mut out = file.stdout.take().unwrap();
     out.read_exact(&mut first).unwrap();
@@ -484,22 +484,22 @@ fn the_simulator_listens_until_it_is_told_to_stop() {
 
 #[test]
 fn a_daemon_that_can_t_start_says_why_and_leaves_the_one_that_runs_alone() {
-    let house = House::new();
-    let ran = house.run("serve --config marqueue.toml").expect(1);
+    let cli = CliEnv::new();
+    let ran = cli.run("serve --config marqueue.toml").expect(1);
     assert!(ran.err.contains("a daemon already answers at"), "{ran:?}");
-    house.run("status").expect(0);
-    house.file("wrong.toml", "[store]\npaht = 'x'\n");
-    let ran = house.run("serve --config wrong.toml").expect(2);
+    cli.run("status").expect(0);
+    cli.file("wrong.toml", "[store]\npaht = 'x'\n");
+    let ran = cli.run("serve --config wrong.toml").expect(2);
     assert!(ran.err.starts_with("error: ") && ran.err.contains("paht"), "{ran:?}");
-    let ran = house.run("serve --config none.toml").expect(2);
+    let ran = cli.run("serve --config none.toml").expect(2);
     assert!(ran.err.contains("none.toml"), "{ran:?}");
 }
 
 #[test]
 fn check_and_add_warn_and_go_on() {
-    let house = House::new();
-    house.file("people.csv", "name,email,Email\nAna,ana@example.com,x\nBob,,y\n");
-    let checked = house.run("check leads people.csv").expect(0);
+    let cli = CliEnv::new();
+    cli.file("people.csv", "name,email,Email\nAna,ana@example.com,x\nBob,,y\n");
+    let checked = cli.run("check leads people.csv").expect(0);
     assert!(
         checked.out.contains("  warning: 1 row has no value in the lookup field \"email\", on line 3"),
         "{}",
@@ -510,23 +510,23 @@ fn check_and_add_warn_and_go_on() {
         "{}",
         checked.out
     );
-    let checked = house.run("check people.csv --json").expect(0).json();
+    let checked = cli.run("check people.csv --json").expect(0).json();
     assert_eq!((&checked[0]["ok"], &checked[0]["warnings"][0]["line"]), (&json!(true), &json!(3)));
-    let added = house.run("add leads people.csv").expect(0);
+    let added = cli.run("add leads people.csv").expect(0);
     assert_eq!(added.out, "job 1: people.csv, 2 rows in 1 batch\n");
     assert!(added.err.contains("warning: ") && added.err.contains("people.csv: 1 row has no value"), "{}", added.err);
-    let shown = house.run("show 1 --json").expect(0).json();
+    let shown = cli.run("show 1 --json").expect(0).json();
     assert_eq!(shown["history"].as_array().unwrap().iter().filter(|entry| entry["event"] == "warned").count(), 2);
-    let added = house.run("add leads people.csv --json").expect(0).json();
+    let added = cli.run("add leads people.csv --json").expect(0).json();
     assert_eq!(added[0]["warnings"][1]["code"], "columns-differ-in-case");
 }
 
 #[test]
 fn a_file_without_a_header_is_refused_without_its_values() {
-    let house = House::new();
-    house.file("people.csv", "ana@example.com,Ana\nbob@example.com,Bob\n");
+    let cli = CliEnv::new();
+    cli.file("people.csv", "ana@example.com,Ana\nbob@example.com,Bob\n");
     for words in ["check people.csv", "check leads people.csv --json", "add leads people.csv"] {
-        let ran = house.run(words).expect(1);
+        let ran = cli.run(words).expect(1);
         assert!(
             ran.err.contains("column 1 of line 1") || ran.out.contains("column 1 of line 1"),
             "{}{}",
@@ -535,5 +535,5 @@ fn a_file_without_a_header_is_refused_without_its_values() {
         );
         assert!(!format!("{}{}", ran.out, ran.err).contains("ana@"), "{}{}", ran.out, ran.err);
     }
-    house.run("add leads people.csv --no-check").expect(0);
+    cli.run("add leads people.csv --no-check").expect(0);
 }

@@ -1,4 +1,4 @@
-//! How is the binary typed at? A [`Town`] with its daemon, and runs of the same binary as a client.
+//! Runs the binary as a client of the daemon of a [`TestEnv`].
 
 #![allow(dead_code, reason = "each test file uses its own part")]
 
@@ -11,7 +11,7 @@ use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use serde_json::Value;
 use tokio::runtime::Runtime;
 
-use crate::support::{Town, quick};
+use crate::support::{TestEnv, quick};
 
 /// How a run of the binary ended.
 #[derive(Debug)]
@@ -35,36 +35,36 @@ impl Ran {
     }
 }
 
-/// A town for tests that run the binary and wait for it. The simulator lives on the threads of its runtime.
-pub struct House {
-    pub town: Town,
+/// A [`TestEnv`] for tests that run the binary and wait for it. The simulator runs on the threads of its runtime.
+pub struct CliEnv {
+    pub env: TestEnv,
     runtime: Runtime,
 }
 
-impl House {
-    pub fn new() -> House {
+impl CliEnv {
+    pub fn new() -> CliEnv {
         let runtime = Runtime::new().expect("a runtime");
-        let town = runtime.block_on(Town::with_daemon(quick()));
-        House { town, runtime }
+        let env = runtime.block_on(TestEnv::with_daemon(quick()));
+        CliEnv { env, runtime }
     }
 
     pub fn start(&mut self) {
-        self.runtime.block_on(self.town.start());
+        self.runtime.block_on(self.env.start());
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
-        self.town.folder.path().join(name)
+        self.env.folder.path().join(name)
     }
 
     pub fn file(&self, name: &str, content: &str) {
         fs::write(self.path(name), content).expect("the file is written");
     }
 
-    /// The binary with these words, in the town's folder and with its socket.
+    /// The binary with these words, in the folder of the environment and with its socket.
     pub fn command(&self, words: &str) -> Command {
         let mut command = binary();
-        command.args(words.split_whitespace()).env("MARQUEUE_SOCKET", self.town.socket());
-        command.current_dir(self.town.folder.path());
+        command.args(words.split_whitespace()).env("MARQUEUE_SOCKET", self.env.socket());
+        command.current_dir(self.env.folder.path());
         command
     }
 

@@ -11,17 +11,17 @@ use marqueue::domain::{BatchState, JobState};
 use marqueue::simulator::{Call, Fault, FaultEffect, Settings};
 use serde_json::Value;
 
-use crate::support::{Town, quick};
+use crate::support::{TestEnv, quick};
 
 const DAY_MS: i64 = 24 * 3_600_000;
 const LEAP_MS: i64 = 8 * DAY_MS;
 const FILE: &[u8] = b"email\na@example.com\n";
 const LEADS: &str = "target=leads&filename=a.csv";
 
-/// Starts a daemon on the town's configuration; the town's requests reach it.
-async fn start(town: &Town, clock: &Clock) -> Daemon {
-    town.write_config();
-    let file = town.config_file();
+/// Starts a daemon on the configuration of the environment, whose requests reach it.
+async fn start(env: &TestEnv, clock: &Clock) -> Daemon {
+    env.write_config();
+    let file = env.config_file();
     let text = std::fs::read_to_string(&file).expect("the configuration is there");
     let config = Config::read(Some((Path::new(&file), &text)), []).expect("the configuration is right");
     Daemon::start(&config, clock.clone(), false).await.expect("the daemon starts")
@@ -32,21 +32,21 @@ fn endless() -> Settings {
     Settings { import_base: Duration::from_secs(3600), ..quick() }
 }
 
-async fn state(town: &Town, id: marqueue::domain::JobId) -> (BatchState, JobState) {
-    let job = town.job(id).await;
+async fn state(env: &TestEnv, id: marqueue::domain::JobId) -> (BatchState, JobState) {
+    let job = env.job(id).await;
     (job.batches[0].state, job.state)
 }
 
 /// How the instance stands, as `status` shows it.
-async fn instance(town: &Town) -> Value {
-    town.json("GET", "/v1/status").await.1["instances"]["default"].take()
+async fn instance(env: &TestEnv) -> Value {
+    env.json("GET", "/v1/status").await.1["instances"]["default"].take()
 }
 
 /// Waits until the daemon has asked after an import so many times more.
-async fn polled(town: &mut Town, more: u64) {
-    let before = town.simulator.call_log().calls_of(Call::Status);
-    town.until("it is asked after", async |town| {
-        (town.simulator.call_log().calls_of(Call::Status) >= before + more).then_some(())
+async fn polled(env: &mut TestEnv, more: u64) {
+    let before = env.simulator.call_log().calls_of(Call::Status);
+    env.until("it is asked after", async |env| {
+        (env.simulator.call_log().calls_of(Call::Status) >= before + more).then_some(())
     })
     .await;
 }
@@ -55,37 +55,36 @@ async fn polled(town: &mut Town, more: u64) {
 async fn leap_of_eight_days_ends_no_import_and_begins_no_day() {
     for by_ms in [LEAP_MS, -LEAP_MS] {
         let clock = Clock::adjustable();
-        let mut town = Town::new(endless()).await;
+        let mut env = TestEnv::new(endless()).await;
         // No day of the quota ends while the test runs.
         let reset = Offset::UTC.to_datetime(after(clock.now(), Duration::from_secs(12 * 3600))).time();
-        town.config = format!(
+        env.config = format!(
             "max_attempts = 2\nlimits = {{ calls = 5000, window = \"1s\", daily_calls = 100000, daily_reset = \"{}\" }}\n",
             reset.strftime("%H:%M:%S")
         );
-        let daemon = start(&town, &clock).await;
-        let id = town.add(LEADS, FILE.to_vec()).await.id;
-        polled(&mut town, 3).await;
+        let daemon = start(&env, &clock).await;
+        let id = env.add(LEADS, FILE.to_vec()).await.id;
+        polled(&mut env, 3).await;
         clock.leap(by_ms);
         // An import of eight days that Marketo does not know any more would be taken for forgotten.
-        town.simulator.push_fault(Fault::on(Call::Status, FaultEffect::error(1003, "no such batch")));
-        polled(&mut town, 3).await;
-        assert_eq!(state(&town, id).await.1, JobState::Running, "{by_ms}");
-        let calls = async |town: &Town| {
-            let (at_marketo, today) =
-                (town.simulator.call_log(), instance(town).await["limits"]["calls_today"].clone());
+        env.simulator.push_fault(Fault::on(Call::Status, FaultEffect::error(1003, "no such batch")));
+        polled(&mut env, 3).await;
+        assert_eq!(state(&env, id).await.1, JobState::Running, "{by_ms}");
+        let calls = async |env: &TestEnv| {
+            let (at_marketo, today) = (env.simulator.call_log(), instance(env).await["limits"]["calls_today"].clone());
             (at_marketo.calls_of(Call::Status), today.as_u64().unwrap_or_default())
         };
-        let (asked, today) = calls(&town).await;
+        let (asked, today) = calls(&env).await;
         assert!(today >= asked, "{by_ms}: {today} calls of the day are counted, and {asked} polls were made");
 
         // Over a restart too.
         daemon.stop().await;
         clock.leap(by_ms);
-        town.simulator.push_fault(Fault::on(Call::Status, FaultEffect::error(1003, "no such batch")));
-        let daemon = start(&town, &clock).await;
-        polled(&mut town, 3).await;
-        assert_eq!(state(&town, id).await.1, JobState::Running, "{by_ms}");
-        let (asked, today) = calls(&town).await;
+        env.simulator.push_fault(Fault::on(Call::Status, FaultEffect::error(1003, "no such batch")));
+        let daemon = start(&env, &clock).await;
+        polled(&mut env, 3).await;
+        assert_eq!(state(&env, id).await.1, JobState::Running, "{by_ms}");
+        let (asked, today) = calls(&env).await;
         assert!(today >= asked, "{by_ms}: {today} calls of the day are counted, and {asked} polls were made");
         daemon.stop().await;
     }
@@ -95,39 +94,38 @@ async fn leap_of_eight_days_ends_no_import_and_begins_no_day() {
 async fn unconfirmed_import_keeps_its_slot_over_a_leap() {
     for by_ms in [LEAP_MS, -LEAP_MS] {
         let clock = Clock::adjustable();
-        let mut town = Town::new(endless()).await;
+        let mut env = TestEnv::new(endless()).await;
         // It counts for ten of the longest pauses between polls: far longer than the test runs.
-        town.config = "unknown_outcome = \"hold\"\npolling = { min = \"10ms\", max = \"1h\" }\n\
+        env.config = "unknown_outcome = \"hold\"\npolling = { min = \"10ms\", max = \"1h\" }\n\
                        limits = { queued = 2, importing = 2, calls = 5000, window = \"1s\" }\n"
             .into();
-        let daemon = start(&town, &clock).await;
-        town.simulator.push_fault(Fault::on(Call::Create, FaultEffect::LoseAnswer));
-        let lost = town.add(LEADS, FILE.to_vec()).await.id;
-        town.until("its answer is lost", async |town| (state(town, lost).await.0 == BatchState::Held).then_some(()))
-            .await;
-        let taken = town.add(LEADS, FILE.to_vec()).await.id;
-        town.until("it is on Marketo", async |town| {
-            matches!(state(town, taken).await.0, BatchState::Queued | BatchState::Importing).then_some(())
+        let daemon = start(&env, &clock).await;
+        env.simulator.push_fault(Fault::on(Call::Create, FaultEffect::LoseAnswer));
+        let lost = env.add(LEADS, FILE.to_vec()).await.id;
+        env.until("its answer is lost", async |env| (state(env, lost).await.0 == BatchState::Held).then_some(())).await;
+        let taken = env.add(LEADS, FILE.to_vec()).await.id;
+        env.until("it is on Marketo", async |env| {
+            matches!(state(env, taken).await.0, BatchState::Queued | BatchState::Importing).then_some(())
         })
         .await;
-        let waits = town.add(LEADS, FILE.to_vec()).await.id;
+        let waits = env.add(LEADS, FILE.to_vec()).await.id;
         clock.leap(by_ms);
         // Both slots are taken, before and after the daemon looks at its queue again.
-        let slots = async |town: &Town| instance(town).await["slots"]["unknown"].clone();
-        assert_eq!(slots(&town).await, 1, "{by_ms}");
+        let slots = async |env: &TestEnv| instance(env).await["slots"]["unknown"].clone();
+        assert_eq!(slots(&env).await, 1, "{by_ms}");
         daemon.stop().await;
         clock.leap(by_ms);
-        let daemon = start(&town, &clock).await;
-        assert_eq!(slots(&town).await, 1, "{by_ms}");
+        let daemon = start(&env, &clock).await;
+        assert_eq!(slots(&env).await, 1, "{by_ms}");
         // A file that is added wakes the plan.
-        town.add(LEADS, FILE.to_vec()).await;
-        town.until("it waits for a slot", async |town| {
-            let (_, why) = town.json("GET", &format!("/v1/jobs/{waits}/explain")).await;
+        env.add(LEADS, FILE.to_vec()).await;
+        env.until("it waits for a slot", async |env| {
+            let (_, why) = env.json("GET", &format!("/v1/jobs/{waits}/explain")).await;
             (why["waits_for"] == "slot").then_some(())
         })
         .await;
-        assert_eq!(state(&town, waits).await.0, BatchState::Pending, "{by_ms}");
-        assert_eq!(town.simulator.call_log().calls_of(Call::Create), 2, "{by_ms}");
+        assert_eq!(state(&env, waits).await.0, BatchState::Pending, "{by_ms}");
+        assert_eq!(env.simulator.call_log().calls_of(Call::Create), 2, "{by_ms}");
         daemon.stop().await;
     }
 }

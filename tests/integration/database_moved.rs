@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use marqueue::domain::JobState;
 
-use crate::support::{Town, leads, quick};
+use crate::support::{TestEnv, leads, quick};
 
 const ADD: &str = "/v1/jobs?target=leads&filename=a.csv";
 
@@ -20,83 +20,83 @@ fn beside(path: &Path, ending: &str) -> PathBuf {
 }
 
 /// The next file is refused, and the probe too, with these words; the daemon stays.
-async fn refuses(town: &mut Town, words: &str) {
+async fn refuses(env: &mut TestEnv, words: &str) {
     for (method, path, body) in [("POST", ADD, file()), ("GET", "/readyz", String::new())] {
-        let (status, said) = town.request(method, path, body).await;
+        let (status, said) = env.request(method, path, body).await;
         let said = String::from_utf8_lossy(&said);
         assert!(status == 503 && said.contains(words), "{path}: {status} {said}");
     }
-    assert!(town.exited().is_none(), "what it holds open would be gone with it");
+    assert!(env.exited().is_none(), "what it holds open would be gone with it");
 }
 
 /// A daemon that holds back a job.
-async fn town() -> (Town, marqueue::domain::JobId) {
-    let town = Town::with_daemon(quick()).await;
-    assert_eq!(town.request("GET", "/readyz", "").await.0, 200);
-    assert_eq!(town.request("POST", "/v1/instances/default/pause", "").await.0, 200);
-    let id = town.add("target=leads&filename=a.csv", file()).await.id;
-    (town, id)
+async fn env_with_job() -> (TestEnv, marqueue::domain::JobId) {
+    let env = TestEnv::with_daemon(quick()).await;
+    assert_eq!(env.request("GET", "/readyz", "").await.0, 200);
+    assert_eq!(env.request("POST", "/v1/instances/default/pause", "").await.0, 200);
+    let id = env.add("target=leads&filename=a.csv", file()).await.id;
+    (env, id)
 }
 
 /// What a person does with `cp /proc/PID/fd/N`.
-fn rescue(town: &Town, ending: &str) -> PathBuf {
-    let gone = format!("{} (deleted)", beside(&town.database(), ending).display());
-    let open = fs::read_dir(format!("/proc/{}/fd", town.pid())).expect("its files");
+fn rescue(env: &TestEnv, ending: &str) -> PathBuf {
+    let gone = format!("{} (deleted)", beside(&env.database(), ending).display());
+    let open = fs::read_dir(format!("/proc/{}/fd", env.pid())).expect("its files");
     let found = open.map(|entry| entry.expect("an entry").path());
     let found = found.into_iter().find(|path| fs::read_link(path).is_ok_and(|to| to == Path::new(&gone)));
-    let copy = town.folder.path().join(format!("rescued{ending}"));
+    let copy = env.folder.path().join(format!("rescued{ending}"));
     fs::copy(found.expect("it is open"), &copy).expect("a copy");
     copy
 }
 
 #[tokio::test]
 async fn a_database_that_was_deleted_takes_no_files_and_its_jobs_can_be_rescued() {
-    let (mut town, id) = town().await;
-    let path = town.database();
+    let (mut env, id) = env_with_job().await;
+    let path = env.database();
     for ending in ["", "-wal", "-shm"] {
         fs::remove_file(beside(&path, ending)).expect("it was there");
     }
-    refuses(&mut town, "was taken away or replaced").await;
-    let (database, log) = (rescue(&town, ""), rescue(&town, "-wal"));
-    town.kill();
+    refuses(&mut env, "was taken away or replaced").await;
+    let (database, log) = (rescue(&env, ""), rescue(&env, "-wal"));
+    env.kill();
     fs::rename(database, &path).expect("renamed");
     fs::rename(log, beside(&path, "-wal")).expect("renamed");
-    town.start().await;
-    assert_eq!(town.request("POST", "/v1/instances/default/resume", "").await.0, 200);
-    assert_eq!(town.ended(id).await.state, JobState::Complete);
+    env.start().await;
+    assert_eq!(env.request("POST", "/v1/instances/default/resume", "").await.0, 200);
+    assert_eq!(env.ended(id).await.state, JobState::Complete);
 }
 
 #[tokio::test]
 async fn any_of_the_three_files_is_missed_and_welcome_when_it_is_back() {
-    let (mut town, id) = town().await;
+    let (mut env, id) = env_with_job().await;
     for ending in ["", "-wal", "-shm"] {
-        let (path, aside) = (beside(&town.database(), ending), town.folder.path().join("aside"));
+        let (path, aside) = (beside(&env.database(), ending), env.folder.path().join("aside"));
         fs::rename(&path, &aside).expect("it was there");
-        refuses(&mut town, &format!("q.db{ending} was taken away")).await;
+        refuses(&mut env, &format!("q.db{ending} was taken away")).await;
         fs::rename(&aside, &path).expect("it was there");
-        assert_eq!(town.request("GET", "/readyz", "").await.0, 200, "{ending}");
+        assert_eq!(env.request("GET", "/readyz", "").await.0, 200, "{ending}");
     }
-    assert_eq!(town.request("POST", "/v1/instances/default/resume", "").await.0, 200);
-    assert_eq!(town.ended(id).await.state, JobState::Complete);
-    let jobs = town.json("GET", "/v1/jobs").await.1;
+    assert_eq!(env.request("POST", "/v1/instances/default/resume", "").await.0, 200);
+    assert_eq!(env.ended(id).await.state, JobState::Complete);
+    let jobs = env.json("GET", "/v1/jobs").await.1;
     assert_eq!(jobs["jobs"].as_array().map(Vec::len), Some(1), "what was refused is not there: {jobs}");
 }
 
 #[tokio::test]
 async fn another_database_in_its_place_is_not_taken_for_it() {
-    let (mut town, id) = town().await;
-    let (path, aside) = (town.database(), town.folder.path().join("aside"));
+    let (mut env, id) = env_with_job().await;
+    let (path, aside) = (env.database(), env.folder.path().join("aside"));
     fs::copy(&path, &aside).expect("a copy");
     fs::rename(&aside, &path).expect("renamed");
-    assert_eq!(town.request("POST", "/v1/instances/default/resume", "").await.0, 503);
-    refuses(&mut town, "was taken away or replaced").await;
-    assert_eq!(town.job(id).await.state, JobState::Pending);
-    assert_eq!(town.simulator.call_log().accepted().count(), 0, "nothing is sent that can't be written down");
+    assert_eq!(env.request("POST", "/v1/instances/default/resume", "").await.0, 503);
+    refuses(&mut env, "was taken away or replaced").await;
+    assert_eq!(env.job(id).await.state, JobState::Pending);
+    assert_eq!(env.simulator.call_log().accepted().count(), 0, "nothing is sent that can't be written down");
 }
 
 #[tokio::test]
 async fn second_daemon_is_refused_however_it_names_the_database() {
-    let (first, id) = town().await;
+    let (first, id) = env_with_job().await;
     let path = first.database();
     fs::remove_file(beside(&path, ".lock")).expect("it was there");
     type Name = fn(&Path, &Path);
@@ -106,7 +106,7 @@ async fn second_daemon_is_refused_however_it_names_the_database() {
         ("a symbolic link", |path, name| std::os::unix::fs::symlink(path, name).expect("a symbolic link")),
     ];
     for (what, name) in names {
-        let mut second = Town::new(quick()).await;
+        let mut second = TestEnv::new(quick()).await;
         if what == "the same path" {
             second.disk = Some(first.folder.path().to_owned());
         }
@@ -123,24 +123,24 @@ async fn second_daemon_is_refused_however_it_names_the_database() {
 
 #[tokio::test]
 async fn store_path_may_be_a_symbolic_link() {
-    let mut town = Town::new(quick()).await;
-    let target = town.folder.path().join("disk/data.db");
+    let mut env = TestEnv::new(quick()).await;
+    let target = env.folder.path().join("disk/data.db");
     fs::create_dir(target.parent().expect("a folder")).expect("made");
-    std::os::unix::fs::symlink("disk/data.db", town.database()).expect("a link to what is not there yet");
-    town.start().await;
-    let id = town.add("target=leads&filename=a.csv", file()).await.id;
-    town.ended(id).await;
+    std::os::unix::fs::symlink("disk/data.db", env.database()).expect("a link to what is not there yet");
+    env.start().await;
+    let id = env.add("target=leads&filename=a.csv", file()).await.id;
+    env.ended(id).await;
     for ending in ["", "-wal", "-shm", "-reserve", ".lock"] {
         assert!(beside(&target, ending).exists(), "data.db{ending} is not beside the target");
-        assert!(ending.is_empty() || !beside(&town.database(), ending).exists(), "q.db{ending} is beside the link");
+        assert!(ending.is_empty() || !beside(&env.database(), ending).exists(), "q.db{ending} is beside the link");
     }
-    town.kill();
-    town.start().await;
-    assert_eq!(town.job(id).await.state, JobState::Complete);
+    env.kill();
+    env.start().await;
+    assert_eq!(env.job(id).await.state, JobState::Complete);
     // It was resolved once: where the link leads by now does not matter to a daemon at work.
-    fs::remove_file(town.database()).expect("the link is removed");
-    assert_eq!(town.request("GET", "/readyz", "").await.0, 200);
-    assert_eq!(town.request("GET", "/v1/backup", "").await.0, 200);
+    fs::remove_file(env.database()).expect("the link is removed");
+    assert_eq!(env.request("GET", "/readyz", "").await.0, 200);
+    assert_eq!(env.request("GET", "/v1/backup", "").await.0, 200);
 }
 
 /// Writes over the file from `at` on.
@@ -151,13 +151,13 @@ fn overwrite(path: &Path, at: u64, bytes: u64) {
 
 #[tokio::test]
 async fn a_damaged_database_stops_the_start_with_the_file_and_what_to_do() {
-    let mut town = Town::with_daemon(quick()).await;
+    let mut env = TestEnv::with_daemon(quick()).await;
     for _ in 0..20 {
-        town.add("target=leads&filename=a.csv", file()).await;
+        env.add("target=leads&filename=a.csv", file()).await;
     }
     // So that all of it is in the one file.
-    assert!(town.terminate().await.success());
-    let whole = fs::read(town.database()).expect("the database");
+    assert!(env.terminate().await.success());
+    let whole = fs::read(env.database()).expect("the database");
     let half = whole.len() as u64 / 2 / 8192 * 8192;
     type Damage = fn(&Path, u64);
     let damages: [(&str, Damage); 4] = [
@@ -167,37 +167,37 @@ async fn a_damaged_database_stops_the_start_with_the_file_and_what_to_do() {
         ("the second half", |path, half| fs::File::options().write(true).open(path).unwrap().set_len(half).unwrap()),
     ];
     for (what, damage) in damages {
-        fs::write(town.database(), &whole).expect("written");
-        damage(&town.database(), half);
-        let before = town.log().len();
-        let status = town.try_start().await.expect_err(what);
+        fs::write(env.database(), &whole).expect("written");
+        damage(&env.database(), half);
+        let before = env.log().len();
+        let status = env.try_start().await.expect_err(what);
         assert_eq!(status.code(), Some(1), "{what}");
-        let log = town.log()[before..].to_owned();
+        let log = env.log()[before..].to_owned();
         let said: Vec<_> = log.lines().filter(|line| line.contains("\"ERROR\"")).collect();
         let [said] = said[..] else { panic!("{what}: it is said once: {log}") };
         assert!(said.contains("q.db") && said.contains("damaged") && said.contains("backup"), "{what}: {said}");
     }
-    fs::write(town.database(), &whole).expect("written");
-    town.start().await;
-    assert_eq!(town.request("GET", "/readyz", "").await.0, 200);
+    fs::write(env.database(), &whole).expect("written");
+    env.start().await;
+    assert_eq!(env.request("GET", "/readyz", "").await.0, 200);
 }
 
 #[tokio::test]
 async fn damage_under_the_running_daemon_is_told_and_takes_no_files() {
-    let (mut town, _) = town().await;
-    assert!(town.terminate().await.success());
-    town.start().await;
-    let bytes = fs::metadata(town.database()).expect("the database").len();
+    let (mut env, _) = env_with_job().await;
+    assert!(env.terminate().await.success());
+    env.start().await;
+    let bytes = fs::metadata(env.database()).expect("the database").len();
     // All but the first page, which each look reads and which is in memory.
-    overwrite(&town.database(), 8192, bytes - 8192);
-    let status = town.until("the damage is found", async |town| {
-        let (status, said) = town.request("GET", "/readyz", "").await;
+    overwrite(&env.database(), 8192, bytes - 8192);
+    let status = env.until("the damage is found", async |env| {
+        let (status, said) = env.request("GET", "/readyz", "").await;
         (status != 200).then(|| (status, String::from_utf8_lossy(&said).into_owned()))
     });
     let (status, said) = status.await;
     assert!(status == 503 && said.contains("damaged") && said.contains("backup"), "{status} {said}");
-    let (status, said) = town.request("POST", ADD, file()).await;
+    let (status, said) = env.request("POST", ADD, file()).await;
     assert_eq!(status, 503, "{}", String::from_utf8_lossy(&said));
-    let lines = town.log().lines().filter(|line| line.contains("\"ERROR\"")).count();
+    let lines = env.log().lines().filter(|line| line.contains("\"ERROR\"")).count();
     assert!(lines < 20, "it is said now and then, not {lines} times");
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use marqueue::domain::JobState;
 use marqueue::simulator::Settings;
 
-use crate::support::{Town, binary, leads, quick};
+use crate::support::{TestEnv, binary, leads, quick};
 
 /// Of the disk, and of it what is kept for accepted jobs.
 const DISK: u64 = 64 << 20;
@@ -46,13 +46,13 @@ impl Drop for Disk {
 }
 
 /// A daemon whose database is on a disk of its own.
-async fn town() -> (Disk, Town) {
-    let mut town = Town::new(Settings { import_per_row: Duration::ZERO, ..quick() }).await;
-    let disk = Disk::mount(town.folder.path().join("disk"));
-    town.disk = Some(disk.0.clone());
-    town.reserve = RESERVE;
-    town.start().await;
-    (disk, town)
+async fn env_on_small_disk() -> (Disk, TestEnv) {
+    let mut env = TestEnv::new(Settings { import_per_row: Duration::ZERO, ..quick() }).await;
+    let disk = Disk::mount(env.folder.path().join("disk"));
+    env.disk = Some(disk.0.clone());
+    env.reserve = RESERVE;
+    env.start().await;
+    (disk, env)
 }
 
 fn reserve(disk: &Disk) -> u64 {
@@ -66,8 +66,8 @@ fn noise(rows: u32, name: &str) -> String {
     "email,firstName\n".chars().chain((0..rows).map(row).collect::<String>().chars()).collect()
 }
 
-fn add_by_hand(town: &Town, file: &Path) -> (Option<i32>, String) {
-    let add = Command::new(binary()).arg("--socket").arg(town.socket()).args(["add", "leads"]).arg(file).output();
+fn add_by_hand(env: &TestEnv, file: &Path) -> (Option<i32>, String) {
+    let add = Command::new(binary()).arg("--socket").arg(env.socket()).args(["add", "leads"]).arg(file).output();
     let add = add.expect("the binary runs");
     (add.status.code(), String::from_utf8(add.stderr).expect("text"))
 }
@@ -75,67 +75,67 @@ fn add_by_hand(town: &Town, file: &Path) -> (Option<i32>, String) {
 #[tokio::test]
 #[ignore = "mounts a disk: tests/system/disk.sh runs it"]
 async fn on_a_disk_that_another_program_fills_what_was_accepted_goes_on_to_its_end() {
-    let (disk, mut town) = town().await;
+    let (disk, mut env) = env_on_small_disk().await;
     assert_eq!(reserve(&disk), RESERVE);
-    assert_eq!(town.request("POST", "/v1/instances/default/pause", "").await.0, 200);
+    assert_eq!(env.request("POST", "/v1/instances/default/pause", "").await.0, 200);
     let mut jobs = Vec::new();
     for n in 0..20 {
-        jobs.push(town.add("target=leads&filename=a.csv", leads(&[&format!("{n}@example.com")])).await.id);
+        jobs.push(env.add("target=leads&filename=a.csv", leads(&[&format!("{n}@example.com")])).await.id);
     }
-    jobs.push(town.add("target=leads&filename=failing.csv", noise(20_000, "!fail:no")).await.id);
+    jobs.push(env.add("target=leads&filename=failing.csv", noise(20_000, "!fail:no")).await.id);
     let filler = disk.fill();
 
     // Whoever needs a token gets one.
-    let (http, token) = town.json("GET", "/identity/oauth/token?grant_type=client_credentials&client_id=any").await;
+    let (http, token) = env.json("GET", "/identity/oauth/token?grant_type=client_credentials&client_id=any").await;
     assert_eq!(http, 200, "{token}");
 
     // The next file is refused, by hand too, and the probe says why.
-    let file = town.folder.path().join("late.csv");
+    let file = env.folder.path().join("late.csv");
     fs::write(&file, leads(&["late@example.com"])).expect("a file");
-    let (status, said) = add_by_hand(&town, &file);
+    let (status, said) = add_by_hand(&env, &file);
     assert!(status == Some(1) && said.contains("the disk of the database is full"), "{status:?} {said}");
-    let (status, body) = town.request("POST", "/v1/jobs?target=leads&filename=b.csv", noise(20_000, "!fail:no")).await;
+    let (status, body) = env.request("POST", "/v1/jobs?target=leads&filename=b.csv", noise(20_000, "!fail:no")).await;
     assert_eq!(status, 507, "{}", String::from_utf8_lossy(&body));
-    let (status, body) = town.request("GET", "/readyz", "").await;
+    let (status, body) = env.request("GET", "/readyz", "").await;
     assert!(status == 503 && String::from_utf8_lossy(&body).contains("full"));
 
     // A death and a start on the full disk, and all goes on.
-    town.kill();
-    town.start().await;
+    env.kill();
+    env.start().await;
     disk.fill();
-    assert_eq!(town.request("POST", "/v1/instances/default/resume", "").await.0, 200);
+    assert_eq!(env.request("POST", "/v1/instances/default/resume", "").await.0, 200);
     for id in &jobs {
-        let job = town.ended(*id).await;
+        let job = env.ended(*id).await;
         assert_eq!(job.state, JobState::Complete, "{job:?}");
     }
-    let failures = town.get(&format!("/v1/jobs/{}/failures", jobs[20])).await;
+    let failures = env.get(&format!("/v1/jobs/{}/failures", jobs[20])).await;
     assert_eq!(failures.lines().count(), 20_001);
-    assert_eq!(town.simulator.call_log().accepted().count(), jobs.len(), "nothing was sent twice");
+    assert_eq!(env.simulator.call_log().accepted().count(), jobs.len(), "nothing was sent twice");
     assert!(reserve(&disk) < RESERVE);
-    assert_eq!(town.request("POST", "/v1/jobs?target=leads&filename=b.csv", leads(&["x@example.com"])).await.0, 507);
+    assert_eq!(env.request("POST", "/v1/jobs?target=leads&filename=b.csv", leads(&["x@example.com"])).await.0, 507);
 
     // There is room again.
     fs::remove_file(filler).expect("it was there");
-    town.until("the daemon is ready by itself", async |town| {
-        (town.request("GET", "/readyz", "").await.0 == 200).then_some(())
+    env.until("the daemon is ready by itself", async |env| {
+        (env.request("GET", "/readyz", "").await.0 == 200).then_some(())
     })
     .await;
     assert_eq!(reserve(&disk), RESERVE);
-    let (status, said) = add_by_hand(&town, &file);
+    let (status, said) = add_by_hand(&env, &file);
     assert_eq!(status, Some(0), "{said}");
-    let lines = town.log().lines().filter(|line| line.contains("\"ERROR\"")).count();
+    let lines = env.log().lines().filter(|line| line.contains("\"ERROR\"")).count();
     assert!(lines < 20, "a full disk is said now and then, not {lines} times");
 }
 
 #[tokio::test]
 #[ignore = "mounts a disk: tests/system/disk.sh runs it"]
 async fn files_that_fill_the_disk_themselves_leave_room_for_their_end() {
-    let (disk, mut town) = town().await;
-    assert_eq!(town.request("POST", "/v1/instances/default/pause", "").await.0, 200);
+    let (disk, mut env) = env_on_small_disk().await;
+    assert_eq!(env.request("POST", "/v1/instances/default/pause", "").await.0, 200);
     let file = noise(20_000, "Ann");
     let mut jobs = Vec::new();
     loop {
-        let (status, body) = town.request("POST", "/v1/jobs?target=leads&filename=a.csv", file.clone()).await;
+        let (status, body) = env.request("POST", "/v1/jobs?target=leads&filename=a.csv", file.clone()).await;
         if status != 201 {
             assert_eq!(status, 507, "{}", String::from_utf8_lossy(&body));
             break;
@@ -144,30 +144,30 @@ async fn files_that_fill_the_disk_themselves_leave_room_for_their_end() {
     }
     assert!(jobs.len() > 2, "the disk has room for some: {}", jobs.len());
     assert_eq!(reserve(&disk), RESERVE, "new files keep off the reserve");
-    assert_eq!(town.request("POST", "/v1/instances/default/resume", "").await.0, 200);
+    assert_eq!(env.request("POST", "/v1/instances/default/resume", "").await.0, 200);
     for id in &jobs {
-        assert_eq!(town.ended(*id).await.state, JobState::Complete);
+        assert_eq!(env.ended(*id).await.state, JobState::Complete);
     }
 }
 
 #[tokio::test]
 #[ignore = "mounts a disk: tests/system/disk.sh runs it"]
 async fn a_disk_that_turns_read_only_is_told_and_passes() {
-    let (disk, mut town) = town().await;
-    let id = town.add("target=leads&filename=a.csv", leads(&["a@example.com"])).await.id;
-    town.ended(id).await;
+    let (disk, mut env) = env_on_small_disk().await;
+    let id = env.add("target=leads&filename=a.csv", leads(&["a@example.com"])).await.id;
+    env.ended(id).await;
     let remount = |how: &str| {
         let done = Command::new("mount").args(["-o", &format!("remount,{how}")]).arg(&disk.0).status();
         done.expect("mount runs").success()
     };
-    town.kill();
+    env.kill();
     assert!(remount("ro"));
-    let status = town.try_start().await.expect_err("it can't work there");
+    let status = env.try_start().await.expect_err("it can't work there");
     assert_eq!(status.code(), Some(1));
-    let log = town.log();
+    let log = env.log();
     let said = log.lines().filter(|line| line.contains("q.db") && line.contains("Read-only file system"));
     assert_eq!(said.count(), 1, "{log}");
     assert!(remount("rw"));
-    town.start().await;
-    assert_eq!(town.job(id).await.state, JobState::Complete);
+    env.start().await;
+    assert_eq!(env.job(id).await.state, JobState::Complete);
 }

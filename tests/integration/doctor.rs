@@ -14,7 +14,7 @@ use marqueue::simulator::Settings;
 use serde_json::Value;
 
 use crate::cli_env::Ran;
-use crate::support::{Town, leads, quick};
+use crate::support::{TestEnv, leads, quick};
 
 const SECRET: &str = "hunter2-and-more";
 
@@ -23,20 +23,20 @@ const OTHER: u32 = 65_534;
 
 /// A folder with all that a service needs, and a simulator. No daemon.
 struct Place {
-    town: Town,
+    env: TestEnv,
     config: String,
 }
 
 impl Place {
     async fn new() -> Place {
-        let town = Town::new(Settings { client_secret: SECRET.into(), ..quick() }).await;
-        let folder = town.folder.path().display();
+        let env = TestEnv::new(Settings { client_secret: SECRET.into(), ..quick() }).await;
+        let folder = env.folder.path().display();
         let config = format!(
             "[store]\npath = '{folder}/data/q.db'\n[api]\nsocket = '{folder}/run/m.sock'\n[drop]\npath = '{folder}/drop'\n\
              [instances.default]\nbase_url = '{}'\nclient_id = 'simulator'\nclient_secret_file = '{folder}/secret'\n",
-            town.simulator.base_url(),
+            env.simulator.base_url(),
         );
-        let place = Place { town, config };
+        let place = Place { env, config };
         for folder in ["data", "run", "drop"] {
             fs::create_dir(place.path(folder)).expect("a folder");
         }
@@ -45,7 +45,7 @@ impl Place {
     }
 
     fn path(&self, name: &str) -> PathBuf {
-        self.town.folder.path().join(name)
+        self.env.folder.path().join(name)
     }
 
     fn file(&self, name: &str, content: impl AsRef<[u8]>, mode: u32) {
@@ -56,7 +56,7 @@ impl Place {
     /// In the configuration `old` becomes `new`, with the folder's path for FOLDER.
     fn change(&mut self, old: &str, new: &str) {
         assert!(self.config.contains(old), "{old}");
-        let folder = self.town.folder.path().display().to_string();
+        let folder = self.env.folder.path().display().to_string();
         self.config = self.config.replace(old, &new.replace("FOLDER", &folder));
     }
 
@@ -65,7 +65,7 @@ impl Place {
         let mut command = Command::new(binary);
         command.arg("doctor").arg("--config").arg(self.path("m.toml")).args(words);
         command.env_remove("MARQUEUE_CONFIG").env("MARQUEUE_SOCKET", self.path("run/m.sock"));
-        command.current_dir(self.town.folder.path());
+        command.current_dir(self.env.folder.path());
         command
     }
 
@@ -77,10 +77,10 @@ impl Place {
     #[track_caller]
     fn ask_with(&self, status: i32, command: impl Fn(&[&str]) -> Command) -> Vec<Value> {
         let (text, json) = (command(&[]), command(&["--json"]));
-        let before = all_of(self.town.folder.path());
+        let before = all_of(self.env.folder.path());
         let text = crate::cli_env::run(text, "").expect(status);
         let json = crate::cli_env::run(json, "").expect(status);
-        assert!(all_of(self.town.folder.path()) == before, "something was written");
+        assert!(all_of(self.env.folder.path()) == before, "something was written");
         for Ran { out, err, .. } in [&text, &json] {
             assert!(!out.contains(SECRET) && err.is_empty(), "{out}{err}");
         }
@@ -401,7 +401,7 @@ async fn what_is_broken_is_told_with_what_to_do() {
         breaks(&place);
         let identity = place.config.lines().find_map(|line| line.strip_prefix("identity_url = ")).unwrap_or_default();
         let here = |text: &str| {
-            let folder = place.town.folder.path().display().to_string();
+            let folder = place.env.folder.path().display().to_string();
             text.replace("FOLDER", &folder).replace("IDENTITY", identity.trim_matches('\''))
         };
         let all = place.ask(exit);
@@ -428,7 +428,7 @@ async fn rights_are_those_of_who_asks() {
     if root {
         // The way to the binary may be shut to others.
         fs::copy(crate::support::binary(), &binary).unwrap();
-        for open in [tools.path(), place.town.folder.path()] {
+        for open in [tools.path(), place.env.folder.path()] {
             fs::set_permissions(open, Permissions::from_mode(0o755)).unwrap();
         }
         for own in ["run", "drop", "secret"] {
@@ -456,23 +456,23 @@ async fn rights_are_those_of_who_asks() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_daemon_at_work_and_what_a_kill_left_of_it_are_looked_at_alike() {
-    let mut town = Town::new(quick()).await;
-    town.config = "\n[instances.gone]\nbase_url = 'BASE'\nclient_id = 'simulator'\nclient_secret = 'secret'"
-        .replace("BASE", town.simulator.base_url());
-    town.start().await;
-    town.json("POST", "/v1/instances/gone/pause").await;
-    town.add("target=leads&filename=a.csv&instance=gone", leads(&["a@example.com"])).await;
-    town.config.clear();
-    town.write_config();
-    fs::set_permissions(town.config_file(), Permissions::from_mode(0o600)).unwrap();
-    let ask = |town: &Town| {
+    let mut env = TestEnv::new(quick()).await;
+    env.config = "\n[instances.gone]\nbase_url = 'BASE'\nclient_id = 'simulator'\nclient_secret = 'secret'"
+        .replace("BASE", env.simulator.base_url());
+    env.start().await;
+    env.json("POST", "/v1/instances/gone/pause").await;
+    env.add("target=leads&filename=a.csv&instance=gone", leads(&["a@example.com"])).await;
+    env.config.clear();
+    env.write_config();
+    fs::set_permissions(env.config_file(), Permissions::from_mode(0o600)).unwrap();
+    let ask = |env: &TestEnv| {
         let mut command = crate::cli_env::binary();
-        command.arg("doctor").arg("--config").arg(town.config_file()).arg("--json");
-        command.env("MARQUEUE_SOCKET", town.socket());
+        command.arg("doctor").arg("--config").arg(env.config_file()).arg("--json");
+        command.env("MARQUEUE_SOCKET", env.socket());
         let found = crate::cli_env::run(command, "").expect(0).json();
         found.as_array().unwrap().clone()
     };
-    let found = ask(&town);
+    let found = ask(&env);
     let detail = of(&found, "daemon")["detail"].as_str().unwrap();
     assert!(detail.starts_with(&format!("marqueue {} answers at ", env!("CARGO_PKG_VERSION"))), "{detail}");
     let checks: Vec<_> = amiss(&found).iter().map(|found| found["check"].as_str().unwrap()).collect();
@@ -481,10 +481,10 @@ async fn a_daemon_at_work_and_what_a_kill_left_of_it_are_looked_at_alike() {
     assert_eq!(jobs["detail"], "1 job waits for instance gone, which is not in the configuration");
     assert_eq!(jobs["advice"], "write [instances.gone] again, or cancel them (marqueue list, marqueue cancel ID)");
 
-    town.kill();
-    let before = all_of(town.folder.path());
-    let found = ask(&town);
-    assert!(all_of(town.folder.path()) == before, "something was written");
+    env.kill();
+    let before = all_of(env.folder.path());
+    let found = ask(&env);
+    assert!(all_of(env.folder.path()) == before, "something was written");
     assert_eq!(of(&found, "database")["state"], "fine");
     assert_eq!(of(&found, "jobs")["detail"], jobs["detail"]);
     assert_eq!(of(&found, "daemon")["advice"], "start one (systemctl start marqueue, or marqueue serve)");

@@ -8,78 +8,78 @@ use std::io::Write as _;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
-use crate::support::{Town, leads, quick};
+use crate::support::{TestEnv, leads, quick};
 use marqueue::domain::{Format, Target};
 use marqueue::store::Job;
 
-/// A town with a drop folder, and no daemon yet. Its instance is paused by none; its imports take no time.
-async fn town() -> Town {
-    let mut town = Town::new(quick()).await;
-    settle_in(&mut town, "500ms");
-    town
+/// An environment with a drop folder, and no daemon yet. Its instance is paused by none; its imports take no time.
+async fn env_with_drop_folder() -> TestEnv {
+    let mut env = TestEnv::new(quick()).await;
+    settle_in(&mut env, "500ms");
+    env
 }
 
 /// What of other users' programs can't be seen here is waited for by time; that need not be long in most tests.
-fn settle_in(town: &mut Town, settle: &str) {
-    town.config = format!(
+fn settle_in(env: &mut TestEnv, settle: &str) {
+    env.config = format!(
         "limits = {{ calls = 5000, window = \"1s\" }}\n[drop]\npath = {:?}\nsettle = {settle:?}\n",
-        town.folder.path().join("drop")
+        env.folder.path().join("drop")
     );
 }
 
-async fn town_at_work() -> Town {
-    let mut town = town().await;
-    town.start().await;
-    town
+async fn running_env() -> TestEnv {
+    let mut env = env_with_drop_folder().await;
+    env.start().await;
+    env
 }
 
 /// Where a file is in the drop folder.
-fn at(town: &Town, path: &str) -> PathBuf {
-    town.folder.path().join("drop").join(path)
+fn at(env: &TestEnv, path: &str) -> PathBuf {
+    env.folder.path().join("drop").join(path)
 }
 
 /// Puts a file in as it should be done: written elsewhere, and renamed.
-fn rename_in(town: &Town, path: &str, content: impl AsRef<[u8]>) {
-    let draft = at(town, path).with_extension("part");
+fn rename_in(env: &TestEnv, path: &str, content: impl AsRef<[u8]>) {
+    let draft = at(env, path).with_extension("part");
     fs::create_dir_all(draft.parent().expect("a folder")).expect("its folder");
     fs::write(&draft, content).expect("a draft");
-    fs::rename(draft, at(town, path)).expect("it is renamed");
+    fs::rename(draft, at(env, path)).expect("it is renamed");
 }
 
-async fn jobs(town: &Town) -> Vec<Job> {
+async fn jobs(env: &TestEnv) -> Vec<Job> {
     let page: marqueue::api::dto::JobsPage =
-        serde_json::from_str(&town.get("/v1/jobs?limit=10000").await).expect("a page of jobs");
+        serde_json::from_str(&env.get("/v1/jobs?limit=10000").await).expect("a page of jobs");
     assert_eq!(page.next_before, None);
     page.jobs
 }
 
 /// The job of the file of this name, when there is one.
-async fn job_of(town: &mut Town, filename: &str) -> Job {
-    let look = async |town: &mut Town| jobs(town).await.into_iter().find(|job| job.filename == filename);
-    town.until(&format!("{filename} becomes a job"), look).await
+async fn job_of(env: &mut TestEnv, filename: &str) -> Job {
+    let look = async |env: &mut TestEnv| jobs(env).await.into_iter().find(|job| job.filename == filename);
+    env.until(&format!("{filename} becomes a job"), look).await
 }
 
-async fn gone(town: &mut Town, path: &str) {
-    let look = async |town: &mut Town| (!at(town, path).exists()).then_some(());
-    town.until(&format!("{path} is gone"), look).await;
+async fn gone(env: &mut TestEnv, path: &str) {
+    let look = async |env: &mut TestEnv| (!at(env, path).exists()).then_some(());
+    env.until(&format!("{path} is gone"), look).await;
 }
 
-async fn there(town: &mut Town, path: &str) -> String {
+async fn there(env: &mut TestEnv, path: &str) -> String {
     // A pipe of its name would be waited for.
     let is_file = |path: &Path| path.symlink_metadata().is_ok_and(|found| found.is_file());
-    let look = async |town: &mut Town| {
-        let path = at(town, path);
+    let look = async |env: &mut TestEnv| {
+        let path = at(env, path);
         is_file(&path).then(|| fs::read_to_string(path).ok()).flatten()
     };
-    town.until(&format!("{path} is there"), look).await
+    env.until(&format!("{path} is there"), look).await
 }
 
 #[tokio::test]
 async fn files_of_each_target_are_imported_and_removed() {
-    let mut town = town_at_work().await;
-    assert!(there(&mut town, "README.txt").await.contains("drop folder"));
+    let mut env = running_env().await;
+    assert!(there(&mut env, "README.txt").await.contains("drop folder"));
     for folder in ["default/leads", "default/custom-objects", "default/program-members", "rejected"] {
-        assert!(at(&town, folder).is_dir(), "{folder}");
+        assert!(at(&env, folder).is_dir(), "{folder}");
     }
     let members = Target::ProgramMembers { program_id: 1044, status: "On List".into() };
     let leads_target = Target::Leads { lookup_field: None, list_id: None, partition: None };
@@ -88,99 +88,99 @@ async fn files_of_each_target_are_imported_and_removed() {
         ("default/custom-objects/car_c/b.tsv", Format::Tsv, Target::CustomObject { name: "car_c".into() }, "vin\n1\n"),
         ("default/program-members/1044/On List/c.SSV", Format::Ssv, members, "email;x\nc@example.com;y\n"),
     ] {
-        rename_in(&town, path, content);
-        gone(&mut town, path).await;
+        rename_in(&env, path, content);
+        gone(&mut env, path).await;
         let name = path.rsplit('/').next().expect("a name");
-        let job = job_of(&mut town, name).await;
+        let job = job_of(&mut env, name).await;
         assert_eq!((job.target.clone(), job.format, job.rows.total), (target, format, 1));
-        assert_eq!(town.get(&format!("/v1/jobs/{}/file", job.id)).await, content);
+        assert_eq!(env.get(&format!("/v1/jobs/{}/file", job.id)).await, content);
     }
-    let lead = job_of(&mut town, "a.csv").await;
-    assert_eq!(town.ended(lead.id).await.rows.processed, Some(1));
-    assert!(town.terminate().await.success(), "the folder's watch ends with the daemon");
+    let lead = job_of(&mut env, "a.csv").await;
+    assert_eq!(env.ended(lead.id).await.rows.processed, Some(1));
+    assert!(env.terminate().await.success(), "the folder's watch ends with the daemon");
 }
 
 #[tokio::test]
 async fn a_file_is_waited_for_while_its_writer_has_it_open() {
-    let mut town = town_at_work().await;
-    let mut growing = File::create(at(&town, "default/leads/growing.csv")).expect("a file");
-    let _thinking = File::create(at(&town, "default/leads/thinking.csv")).expect("a file");
+    let mut env = running_env().await;
+    let mut growing = File::create(at(&env, "default/leads/growing.csv")).expect("a file");
+    let _thinking = File::create(at(&env, "default/leads/thinking.csv")).expect("a file");
     growing.write_all(b"email\n1@example.com\n").expect("half of it");
     // What is written later and closed has to be quiet first; what is only linked has to settle, which takes longest.
-    fs::write(at(&town, "default/leads/closed.csv"), leads(&["a@example.com"])).expect("a file");
-    fs::write(town.folder.path().join("aside.csv"), leads(&["a@example.com"])).expect("a file");
-    fs::hard_link(town.folder.path().join("aside.csv"), at(&town, "default/leads/linked.csv")).expect("a link");
-    job_of(&mut town, "closed.csv").await;
+    fs::write(at(&env, "default/leads/closed.csv"), leads(&["a@example.com"])).expect("a file");
+    fs::write(env.folder.path().join("aside.csv"), leads(&["a@example.com"])).expect("a file");
+    fs::hard_link(env.folder.path().join("aside.csv"), at(&env, "default/leads/linked.csv")).expect("a link");
+    job_of(&mut env, "closed.csv").await;
     growing.write_all(b"2@example.com\n").expect("more of it");
-    job_of(&mut town, "linked.csv").await;
-    assert_eq!(jobs(&town).await.len(), 2);
+    job_of(&mut env, "linked.csv").await;
+    assert_eq!(jobs(&env).await.len(), 2);
     growing.write_all(b"3@example.com\n").expect("the rest of it");
     drop(growing);
-    assert_eq!(job_of(&mut town, "growing.csv").await.rows.total, 3);
-    gone(&mut town, "default/leads/growing.csv").await;
-    assert!(at(&town, "default/leads/thinking.csv").exists());
-    assert!(town.folder.path().join("aside.csv").exists());
+    assert_eq!(job_of(&mut env, "growing.csv").await.rows.total, 3);
+    gone(&mut env, "default/leads/growing.csv").await;
+    assert!(at(&env, "default/leads/thinking.csv").exists());
+    assert!(env.folder.path().join("aside.csv").exists());
 }
 
 /// A second file, dropped in now and taken: the folder was looked at often enough since.
-async fn another_is_taken(town: &mut Town, name: &str) {
-    fs::write(at(town, &format!("default/leads/{name}")), leads(&["other@example.com"])).expect("a file");
-    job_of(town, name).await;
-    gone(town, &format!("default/leads/{name}")).await;
+async fn another_is_taken(env: &mut TestEnv, name: &str) {
+    fs::write(at(env, &format!("default/leads/{name}")), leads(&["other@example.com"])).expect("a file");
+    job_of(env, name).await;
+    gone(env, &format!("default/leads/{name}")).await;
 }
 
 #[tokio::test]
 async fn a_file_renamed_in_while_open_waits_for_its_writer() {
-    let mut town = town_at_work().await;
+    let mut env = running_env().await;
     // Made beside its place, as most programs do it, and outside of the drop folder, where no event tells of it.
-    let drafts = [at(&town, "default/leads/inside.csv.part"), town.folder.path().join("outside.csv")];
+    let drafts = [at(&env, "default/leads/inside.csv.part"), env.folder.path().join("outside.csv")];
     let mut writers = drafts.map(|draft| {
         let mut writer = File::create(&draft).expect("a file");
         writer.write_all(leads(&["1@example.com"]).as_bytes()).expect("its first row");
         let name = draft.file_name().and_then(|name| name.to_str()).expect("a name").trim_end_matches(".part");
-        fs::rename(&draft, at(&town, &format!("default/leads/{name}"))).expect("it is renamed");
+        fs::rename(&draft, at(&env, &format!("default/leads/{name}"))).expect("it is renamed");
         writer
     });
-    another_is_taken(&mut town, "a.csv").await;
-    another_is_taken(&mut town, "b.csv").await;
-    assert_eq!(jobs(&town).await.len(), 2);
+    another_is_taken(&mut env, "a.csv").await;
+    another_is_taken(&mut env, "b.csv").await;
+    assert_eq!(jobs(&env).await.len(), 2);
     for writer in &mut writers {
         writer.write_all(b"2@example.com,Ann\n").expect("its second row");
     }
     drop(writers);
     for name in ["inside.csv", "outside.csv"] {
-        assert_eq!(job_of(&mut town, name).await.rows.total, 2, "{name}");
-        gone(&mut town, &format!("default/leads/{name}")).await;
+        assert_eq!(job_of(&mut env, name).await.rows.total, 2, "{name}");
+        gone(&mut env, &format!("default/leads/{name}")).await;
     }
-    assert_eq!(jobs(&town).await.len(), 4);
+    assert_eq!(jobs(&env).await.len(), 4);
 }
 
 #[tokio::test]
 async fn one_of_two_writers_that_closes_ends_nothing() {
-    let mut town = town_at_work().await;
-    let path = at(&town, "default/leads/two.csv");
+    let mut env = running_env().await;
+    let path = at(&env, "default/leads/two.csv");
     let mut first = File::create(&path).expect("a file");
     first.write_all(leads(&["1@example.com"]).as_bytes()).expect("a row");
     drop(File::options().append(true).open(&path).expect("a second writer"));
-    another_is_taken(&mut town, "a.csv").await;
-    another_is_taken(&mut town, "b.csv").await;
-    assert_eq!(jobs(&town).await.len(), 2);
+    another_is_taken(&mut env, "a.csv").await;
+    another_is_taken(&mut env, "b.csv").await;
+    assert_eq!(jobs(&env).await.len(), 2);
     first.write_all(b"2@example.com,Ann\n").expect("another row");
     drop(first);
-    assert_eq!(job_of(&mut town, "two.csv").await.rows.total, 2);
+    assert_eq!(job_of(&mut env, "two.csv").await.rows.total, 2);
 }
 
 #[tokio::test]
 async fn an_empty_placeholder_waits_for_its_content() {
-    let mut town = town_at_work().await;
-    let path = at(&town, "default/leads/placeholder.csv");
+    let mut env = running_env().await;
+    let path = at(&env, "default/leads/placeholder.csv");
     drop(File::create(&path).expect("a placeholder"));
-    another_is_taken(&mut town, "a.csv").await;
-    another_is_taken(&mut town, "b.csv").await;
+    another_is_taken(&mut env, "a.csv").await;
+    another_is_taken(&mut env, "b.csv").await;
     assert!(path.exists());
     fs::write(&path, leads(&["1@example.com", "2@example.com"])).expect("its content");
-    assert_eq!(job_of(&mut town, "placeholder.csv").await.rows.total, 2);
-    assert_eq!(fs::read_dir(at(&town, "rejected")).expect("a folder").count(), 0);
+    assert_eq!(job_of(&mut env, "placeholder.csv").await.rows.total, 2);
+    assert_eq!(fs::read_dir(at(&env, "rejected")).expect("a folder").count(), 0);
 }
 
 /// Makes a pipe, which blocks whoever opens it as a file.
@@ -191,11 +191,11 @@ fn pipe(path: &Path) {
 
 #[tokio::test]
 async fn pipes_and_links_in_the_folder_stop_nothing() {
-    let mut town = town().await;
-    let secret = town.folder.path().join("secret");
+    let mut env = env_with_drop_folder().await;
+    let secret = env.folder.path().join("secret");
     fs::write(&secret, "theirs").expect("a file");
     for folder in ["default/leads", "default/custom-objects/car_c", "default/custom-objects/bus_c", "rejected"] {
-        fs::create_dir_all(at(&town, folder)).expect("a folder");
+        fs::create_dir_all(at(&env, folder)).expect("a folder");
     }
     for path in [
         "default/leads/.job.toml.reason.txt",
@@ -207,52 +207,50 @@ async fn pipes_and_links_in_the_folder_stop_nothing() {
         "rejected/x.csv.reason.txt",
         "rejected/.copy",
     ] {
-        pipe(&at(&town, path));
+        pipe(&at(&env, path));
     }
-    symlink(&secret, at(&town, "default/custom-objects/bus_c/.job.toml.reason.txt")).expect("a link");
-    symlink(&secret, at(&town, "default/custom-objects/bus_c/job.toml.reason.txt")).expect("a link");
-    symlink(&secret, at(&town, "rejected/.y.csv.reason.txt")).expect("a link");
-    fs::write(at(&town, "default/leads/job.toml"), "gruop = 1").expect("a wrong job.toml");
-    fs::write(at(&town, "default/custom-objects/bus_c/job.toml"), "gruop = 1").expect("a wrong job.toml");
+    symlink(&secret, at(&env, "default/custom-objects/bus_c/.job.toml.reason.txt")).expect("a link");
+    symlink(&secret, at(&env, "default/custom-objects/bus_c/job.toml.reason.txt")).expect("a link");
+    symlink(&secret, at(&env, "rejected/.y.csv.reason.txt")).expect("a link");
+    fs::write(at(&env, "default/leads/job.toml"), "gruop = 1").expect("a wrong job.toml");
+    fs::write(at(&env, "default/custom-objects/bus_c/job.toml"), "gruop = 1").expect("a wrong job.toml");
     for _ in 0..2 {
-        town.start().await;
+        env.start().await;
         for folder in ["default/leads", "default/custom-objects/bus_c"] {
-            let said = there(&mut town, &format!("{folder}/job.toml.reason.txt")).await;
+            let said = there(&mut env, &format!("{folder}/job.toml.reason.txt")).await;
             assert!(said.contains("unknown field `gruop`"), "{said}");
         }
-        assert!(
-            there(&mut town, "default/custom-objects/car_c/job.toml.reason.txt").await.contains("it is not a file")
-        );
+        assert!(there(&mut env, "default/custom-objects/car_c/job.toml.reason.txt").await.contains("it is not a file"));
         for name in ["x.csv", "y.csv"] {
-            rename_in(&town, &format!("eu/leads/{name}"), "email\n");
-            gone(&mut town, &format!("eu/leads/{name}")).await;
+            rename_in(&env, &format!("eu/leads/{name}"), "email\n");
+            gone(&mut env, &format!("eu/leads/{name}")).await;
         }
-        rename_in(&town, "default/custom-objects/van_c/a.csv", "vin\n1\n");
-        gone(&mut town, "default/custom-objects/van_c/a.csv").await;
-        town.kill();
+        rename_in(&env, "default/custom-objects/van_c/a.csv", "vin\n1\n");
+        gone(&mut env, "default/custom-objects/van_c/a.csv").await;
+        env.kill();
     }
-    town.start().await;
-    assert_eq!(jobs(&town).await.len(), 2);
+    env.start().await;
+    assert_eq!(jobs(&env).await.len(), 2);
     for name in ["x.csv", "x-2.csv", "y.csv", "y-2.csv"] {
-        assert!(there(&mut town, &format!("rejected/{name}.reason.txt")).await.contains("no instance \"eu\""));
+        assert!(there(&mut env, &format!("rejected/{name}.reason.txt")).await.contains("no instance \"eu\""));
     }
     assert_eq!(fs::read_to_string(&secret).expect("a file"), "theirs");
 }
 
 #[tokio::test]
 async fn a_folder_in_trouble_stops_no_other_instance() {
-    let mut town = town().await;
+    let mut env = env_with_drop_folder().await;
     let other = format!(
         "[instances.eu]\nbase_url = {:?}\nclient_id = \"simulator\"\nclient_secret = \"secret\"\n",
-        town.simulator.base_url()
+        env.simulator.base_url()
     );
-    town.config += &other;
-    fs::create_dir_all(at(&town, "eu")).expect("a folder");
-    pipe(&at(&town, "eu/leads"));
-    town.start().await;
-    rename_in(&town, "default/leads/a.csv", leads(&["a@example.com"]));
-    gone(&mut town, "default/leads/a.csv").await;
-    let (status, ready) = town.json("GET", "/readyz").await;
+    env.config += &other;
+    fs::create_dir_all(at(&env, "eu")).expect("a folder");
+    pipe(&at(&env, "eu/leads"));
+    env.start().await;
+    rename_in(&env, "default/leads/a.csv", leads(&["a@example.com"]));
+    gone(&mut env, "default/leads/a.csv").await;
+    let (status, ready) = env.json("GET", "/readyz").await;
     assert_eq!(
         (status, &ready["drop"]["default"]["state"], &ready["drop"]["."]["state"], &ready["drop"]["eu"]["state"]),
         (200, &"fine".into(), &"fine".into(), &"failed".into()),
@@ -260,18 +258,18 @@ async fn a_folder_in_trouble_stops_no_other_instance() {
     );
     let reason = "something that is no folder is in a folder's way";
     assert_eq!(ready["drop"]["eu"]["reason"], reason);
-    assert_eq!(town.log().lines().filter(|line| line.contains(reason)).count(), 1, "{}", town.log());
-    fs::remove_file(at(&town, "eu/leads")).expect("it is taken away");
-    let look = async |town: &mut Town| at(town, "eu/leads").is_dir().then_some(());
-    town.until("the folder is made", look).await;
-    rename_in(&town, "eu/leads/b.csv", leads(&["b@example.com"]));
-    assert_eq!(job_of(&mut town, "b.csv").await.instance, "eu");
-    assert_eq!(town.json("GET", "/readyz").await.1["drop"]["eu"]["state"], "fine");
+    assert_eq!(env.log().lines().filter(|line| line.contains(reason)).count(), 1, "{}", env.log());
+    fs::remove_file(at(&env, "eu/leads")).expect("it is taken away");
+    let look = async |env: &mut TestEnv| at(env, "eu/leads").is_dir().then_some(());
+    env.until("the folder is made", look).await;
+    rename_in(&env, "eu/leads/b.csv", leads(&["b@example.com"]));
+    assert_eq!(job_of(&mut env, "b.csv").await.instance, "eu");
+    assert_eq!(env.json("GET", "/readyz").await.1["drop"]["eu"]["state"], "fine");
 }
 
 #[tokio::test]
 async fn a_file_of_another_ending_is_told_of_once() {
-    let mut town = town_at_work().await;
+    let mut env = running_env().await;
     let names = [
         "people.csv.gz",
         "people.zip",
@@ -284,88 +282,88 @@ async fn a_file_of_another_ending_is_told_of_once() {
     ];
     let silent = [".people.zip", "people.csv.part", "people.TMP", "people.csv.filepart"];
     for name in names.into_iter().chain(silent) {
-        fs::write(at(&town, &format!("default/leads/{name}")), leads(&["a@example.com"])).expect("a file");
+        fs::write(at(&env, &format!("default/leads/{name}")), leads(&["a@example.com"])).expect("a file");
     }
-    let told = async |town: &mut Town| {
-        let (_, status) = town.json("GET", "/v1/status").await;
+    let told = async |env: &mut TestEnv| {
+        let (_, status) = env.json("GET", "/v1/status").await;
         (status["drop"]["left_alone"] == names.len()).then_some(status)
     };
-    let status = town.until("all are told of", told).await;
+    let status = env.until("all are told of", told).await;
     let files = status["drop"]["files"].as_array().expect("a list");
     let listed: BTreeSet<&str> = files.iter().filter_map(|file| file["path"].as_str()).collect();
     let expected: Vec<String> = names.iter().map(|name| format!("default/leads/{name}")).collect();
     assert_eq!(listed, expected.iter().map(String::as_str).collect());
     let shown = std::process::Command::new(crate::support::binary())
         .args(["status", "--socket"])
-        .arg(town.socket())
+        .arg(env.socket())
         .output()
         .expect("the command runs");
     let shown = String::from_utf8(shown.stdout).expect("text");
     assert!(shown.contains("\"default/leads/people.csv.gz\": its name ends in none of"), "{shown}");
-    assert!(town.get("/metrics").await.lines().any(|line| line == "marqueue_drop_left_alone_files 8"));
-    another_is_taken(&mut town, "A.CSV").await;
-    another_is_taken(&mut town, "b.csv").await;
+    assert!(env.get("/metrics").await.lines().any(|line| line == "marqueue_drop_left_alone_files 8"));
+    another_is_taken(&mut env, "A.CSV").await;
+    another_is_taken(&mut env, "b.csv").await;
     for name in names {
         let is_of_it = |line: &&str| line.contains("is left alone") && line.contains(&format!("leads/{name}"));
-        assert!(town.log().lines().any(|line| is_of_it(&line)), "{name} is in the log:\n{}", town.log());
+        assert!(env.log().lines().any(|line| is_of_it(&line)), "{name} is in the log:\n{}", env.log());
     }
-    assert_eq!(town.log().lines().filter(|line| line.contains("is left alone")).count(), names.len(), "each once");
+    assert_eq!(env.log().lines().filter(|line| line.contains("is left alone")).count(), names.len(), "each once");
     for path in &expected {
-        fs::remove_file(at(&town, path)).expect("it is taken away");
+        fs::remove_file(at(&env, path)).expect("it is taken away");
     }
-    let none = async |town: &mut Town| {
-        let (_, status) = town.json("GET", "/v1/status").await;
+    let none = async |env: &mut TestEnv| {
+        let (_, status) = env.json("GET", "/v1/status").await;
         (status["drop"]["left_alone"] == 0).then_some(())
     };
-    town.until("none is left", none).await;
+    env.until("none is left", none).await;
 }
 
 #[tokio::test]
 async fn a_file_that_is_written_all_through_a_restart_is_waited_for() {
-    let mut town = town_at_work().await;
-    let mut growing = File::create(at(&town, "default/leads/growing.csv")).expect("a file");
+    let mut env = running_env().await;
+    let mut growing = File::create(at(&env, "default/leads/growing.csv")).expect("a file");
     growing.write_all(b"email\n1@example.com\n").expect("half of it");
-    fs::write(at(&town, "default/leads/settled.csv"), leads(&["a@example.com"])).expect("a file");
-    town.kill();
-    town.start().await;
-    job_of(&mut town, "settled.csv").await;
-    assert_eq!(jobs(&town).await.len(), 1);
+    fs::write(at(&env, "default/leads/settled.csv"), leads(&["a@example.com"])).expect("a file");
+    env.kill();
+    env.start().await;
+    job_of(&mut env, "settled.csv").await;
+    assert_eq!(jobs(&env).await.len(), 1);
     growing.write_all(b"2@example.com\n").expect("the rest of it");
     drop(growing);
-    assert_eq!(job_of(&mut town, "growing.csv").await.rows.total, 2);
-    assert_eq!(jobs(&town).await.len(), 2);
+    assert_eq!(job_of(&mut env, "growing.csv").await.rows.total, 2);
+    assert_eq!(jobs(&env).await.len(), 2);
 }
 
 #[tokio::test]
 async fn other_names_and_links_are_left_alone() {
-    let mut town = town().await;
-    let outside = town.folder.path().join("outside");
+    let mut env = env_with_drop_folder().await;
+    let outside = env.folder.path().join("outside");
     fs::create_dir_all(&outside).expect("a folder");
     fs::write(outside.join("secret.csv"), leads(&["secret@example.com"])).expect("a file");
-    fs::create_dir_all(at(&town, "default/leads/.old")).expect("a folder");
-    fs::create_dir_all(at(&town, "default/custom-objects")).expect("a folder");
+    fs::create_dir_all(at(&env, "default/leads/.old")).expect("a folder");
+    fs::create_dir_all(at(&env, "default/custom-objects")).expect("a folder");
     let left = ["default/leads/.a.csv", "default/leads/b.csv.part", "default/leads/c.tmp", "default/leads/notes.txt"];
     for path in left.into_iter().chain(["default/leads/.old/d.csv"]) {
-        fs::write(at(&town, path), leads(&["a@example.com"])).expect("a file");
+        fs::write(at(&env, path), leads(&["a@example.com"])).expect("a file");
     }
-    symlink(outside.join("secret.csv"), at(&town, "default/leads/link.csv")).expect("a link to a file");
-    symlink(&outside, at(&town, "default/custom-objects/car_c")).expect("a link to a folder");
+    symlink(outside.join("secret.csv"), at(&env, "default/leads/link.csv")).expect("a link to a file");
+    symlink(&outside, at(&env, "default/custom-objects/car_c")).expect("a link to a folder");
     // What was there before the daemon is taken when it has settled: then the rest was looked at often enough.
-    fs::write(at(&town, "default/leads/before.csv"), leads(&["b@example.com"])).expect("a file");
-    town.start().await;
-    job_of(&mut town, "before.csv").await;
-    assert_eq!(jobs(&town).await.len(), 1);
+    fs::write(at(&env, "default/leads/before.csv"), leads(&["b@example.com"])).expect("a file");
+    env.start().await;
+    job_of(&mut env, "before.csv").await;
+    assert_eq!(jobs(&env).await.len(), 1);
     for path in left.into_iter().chain(["default/leads/.old/d.csv", "default/leads/link.csv"]) {
-        assert!(at(&town, path).symlink_metadata().is_ok(), "{path}");
+        assert!(at(&env, path).symlink_metadata().is_ok(), "{path}");
     }
     assert!(outside.join("secret.csv").exists());
-    let said = town.log().lines().filter(|line| line.contains("link.csv")).count();
-    assert_eq!(said, 1, "it is said once, and not at every look:\n{}", town.log());
+    let said = env.log().lines().filter(|line| line.contains("link.csv")).count();
+    assert_eq!(said, 1, "it is said once, and not at every look:\n{}", env.log());
 }
 
 #[tokio::test]
 async fn a_refused_file_is_kept_with_its_reason_and_replaces_none() {
-    let mut town = town_at_work().await;
+    let mut env = running_env().await;
     for (path, kept, content, reason) in [
         ("default/leads/a.csv", "a.csv", "email\n", "the file has a header and no rows"),
         ("default/leads/a.csv", "a-2.csv", "", "the file is empty"),
@@ -375,55 +373,55 @@ async fn a_refused_file_is_kept_with_its_reason_and_replaces_none() {
         ("e.csv", "e.csv", "email\nx\n", "it lay in no instance's folder"),
         ("default/program-members/7/Member/f.csv", "f.csv", "name\nx\n", "the header has no column \"email\""),
     ] {
-        rename_in(&town, path, content);
-        let said = there(&mut town, &format!("rejected/{kept}.reason.txt")).await;
+        rename_in(&env, path, content);
+        let said = there(&mut env, &format!("rejected/{kept}.reason.txt")).await;
         assert!(said.contains(reason) && said.contains(path), "{path}: {said}");
-        gone(&mut town, path).await;
-        assert_eq!(there(&mut town, &format!("rejected/{kept}")).await, content);
+        gone(&mut env, path).await;
+        assert_eq!(there(&mut env, &format!("rejected/{kept}")).await, content);
     }
-    assert_eq!(jobs(&town).await.len(), 0);
-    assert!(!town.log().contains("no column"), "reasons stay out of the log");
+    assert_eq!(jobs(&env).await.len(), 0);
+    assert!(!env.log().contains("no column"), "reasons stay out of the log");
 }
 
 #[tokio::test]
 async fn job_toml_speaks_for_its_folder_and_a_wrong_one_is_explained_while_the_files_wait() {
-    let mut town = town_at_work().await;
-    rename_in(&town, "default/leads/job.toml", "priority = 7\ngruop = \"nightly\"\n");
-    rename_in(&town, "default/leads/a.csv", leads(&["a@example.com"]));
-    let said = there(&mut town, "default/leads/job.toml.reason.txt").await;
+    let mut env = running_env().await;
+    rename_in(&env, "default/leads/job.toml", "priority = 7\ngruop = \"nightly\"\n");
+    rename_in(&env, "default/leads/a.csv", leads(&["a@example.com"]));
+    let said = there(&mut env, "default/leads/job.toml.reason.txt").await;
     assert!(said.starts_with("line 2: unknown field `gruop`"), "{said}");
     // Another folder goes on meanwhile.
-    rename_in(&town, "default/custom-objects/car_c/b.csv", "vin\n1\n");
-    job_of(&mut town, "b.csv").await;
-    assert_eq!(jobs(&town).await.len(), 1);
-    assert!(at(&town, "default/leads/a.csv").exists());
-    rename_in(&town, "default/leads/job.toml", "priority = 7\ngroup = \"nightly\"\nlist_id = 12\nformat = \"csv\"\n");
-    let job = job_of(&mut town, "a.csv").await;
+    rename_in(&env, "default/custom-objects/car_c/b.csv", "vin\n1\n");
+    job_of(&mut env, "b.csv").await;
+    assert_eq!(jobs(&env).await.len(), 1);
+    assert!(at(&env, "default/leads/a.csv").exists());
+    rename_in(&env, "default/leads/job.toml", "priority = 7\ngroup = \"nightly\"\nlist_id = 12\nformat = \"csv\"\n");
+    let job = job_of(&mut env, "a.csv").await;
     assert_eq!((job.priority, job.group.as_deref(), job.target.list_id()), (7, Some("nightly"), Some(12)));
-    gone(&mut town, "default/leads/job.toml.reason.txt").await;
-    assert!(at(&town, "default/leads/job.toml").exists());
+    gone(&mut env, "default/leads/job.toml.reason.txt").await;
+    assert!(at(&env, "default/leads/job.toml").exists());
 }
 
 #[tokio::test]
 async fn the_same_file_dropped_again_is_a_second_job_whatever_of_it_is_the_same() {
-    let mut town = town_at_work().await;
-    let aside = town.folder.path().join("aside.csv");
+    let mut env = running_env().await;
+    let aside = env.folder.path().join("aside.csv");
     fs::write(&aside, leads(&["a@example.com"])).expect("a file");
     let modified = aside.metadata().and_then(|found| found.modified()).expect("its time");
     for dropped in 1..=6 {
         match dropped {
             // The same inode again.
-            1 | 2 => fs::hard_link(&aside, at(&town, "default/leads/a.csv")).expect("a link"),
+            1 | 2 => fs::hard_link(&aside, at(&env, "default/leads/a.csv")).expect("a link"),
             // As `cp -p` and `rsync -t` do it; the number of the last inode may well be used again.
             _ => {
-                let draft = at(&town, "default/leads/a.part");
+                let draft = at(&env, "default/leads/a.part");
                 fs::copy(&aside, &draft).expect("a copy");
                 File::options().write(true).open(&draft).and_then(|file| file.set_modified(modified)).expect("a time");
-                fs::rename(&draft, at(&town, "default/leads/a.csv")).expect("it is renamed");
+                fs::rename(&draft, at(&env, "default/leads/a.csv")).expect("it is renamed");
             }
         }
-        gone(&mut town, "default/leads/a.csv").await;
-        assert_eq!(jobs(&town).await.len(), dropped);
+        gone(&mut env, "default/leads/a.csv").await;
+        assert_eq!(jobs(&env).await.len(), dropped);
     }
 }
 
@@ -437,91 +435,91 @@ fn large(name: &str, rows: usize) -> String {
 }
 
 /// Waits until nothing is left, and holds that each of `expected` is one job, with all its bytes.
-async fn each_is_one_job(town: &mut Town, expected: &BTreeMap<String, String>) {
+async fn each_is_one_job(env: &mut TestEnv, expected: &BTreeMap<String, String>) {
     for name in expected.keys() {
-        gone(town, &format!("default/leads/{name}")).await;
+        gone(env, &format!("default/leads/{name}")).await;
     }
-    town.until("none is left set aside", async |town| (set_aside(town) == 0).then_some(())).await;
+    env.until("none is left set aside", async |env| (set_aside(env) == 0).then_some(())).await;
     let mut found = BTreeSet::new();
-    for job in jobs(town).await {
-        assert!(found.insert(job.filename.clone()), "{} became two jobs\n{}", job.filename, town.log());
-        let content = town.get(&format!("/v1/jobs/{}/file", job.id)).await;
+    for job in jobs(env).await {
+        assert!(found.insert(job.filename.clone()), "{} became two jobs\n{}", job.filename, env.log());
+        let content = env.get(&format!("/v1/jobs/{}/file", job.id)).await;
         assert!(expected[&job.filename] == content, "{} is not as it was dropped", job.filename);
     }
     assert_eq!(found, expected.keys().cloned().collect(), "each file became a job");
-    assert_eq!(fs::read_dir(at(town, "rejected")).expect("a folder").count(), 0);
+    assert_eq!(fs::read_dir(at(env, "rejected")).expect("a folder").count(), 0);
 }
 
 #[tokio::test]
 async fn kills_at_any_moment_lose_no_file_and_take_none_twice() {
-    let mut town = town().await;
+    let mut env = env_with_drop_folder().await;
     // The kills have to fall into takes.
-    settle_in(&mut town, "10ms");
+    settle_in(&mut env, "10ms");
     let mut expected = BTreeMap::new();
     // A fixed walk through the moments after a start and a drop; where in the work they fall is the machine's choice.
     let mut moment = 1_u64;
     for round in 0..24 {
-        town.start().await;
+        env.start().await;
         for n in 0..4 {
             let name = format!("{round}-{n}.csv");
             let content = large(&name, if n == 0 { 20_000 } else { 3 });
-            rename_in(&town, &format!("default/leads/{name}"), &content);
+            rename_in(&env, &format!("default/leads/{name}"), &content);
             expected.insert(name, content);
         }
         moment = moment * 48_271 % 0x7fff_ffff;
         tokio::time::sleep(std::time::Duration::from_micros(moment % 150_000)).await;
-        town.kill();
+        env.kill();
     }
-    town.start().await;
-    each_is_one_job(&mut town, &expected).await;
+    env.start().await;
+    each_is_one_job(&mut env, &expected).await;
 }
 
 /// Starts the daemon under `strace`, which does what `inject` says to its calls, or only to those about `only`.
-fn traced(town: &Town, only: Option<&Path>, inject: &str) -> std::process::Child {
-    town.write_config();
+fn traced(env: &TestEnv, only: Option<&Path>, inject: &str) -> std::process::Child {
+    env.write_config();
     let mut command = std::process::Command::new("strace");
     // With `-D` the child is the daemon itself, and the tracer one beside it.
     command.args(["-D", "-f", "-qq", "-o", "/dev/null"]);
     if let Some(path) = only {
         command.arg("-P").arg(path);
     }
-    let log = File::options().create(true).append(true).open(town.folder.path().join("log")).expect("a log");
+    let log = File::options().create(true).append(true).open(env.folder.path().join("log")).expect("a log");
     let (calls, _) = inject.split_once(':').expect("calls and what befalls them");
     command.args(["-e", &format!("trace={calls}"), "-e", &format!("inject={inject}")]).arg(crate::support::binary());
-    command.args(["serve", "--config"]).arg(town.config_file()).stderr(log);
-    let _ = fs::remove_file(town.socket());
+    command.args(["serve", "--config"]).arg(env.config_file()).stderr(log);
+    let _ = fs::remove_file(env.socket());
     command.spawn().expect("strace starts")
 }
 
 /// Taken files that are on the way to their removal.
-fn set_aside(town: &Town) -> usize {
-    let entries = fs::read_dir(at(town, "default/leads")).expect("a folder");
+fn set_aside(env: &TestEnv) -> usize {
+    let entries = fs::read_dir(at(env, "default/leads")).expect("a folder");
     let names = entries.map(|entry| entry.expect("an entry").file_name());
     names.filter(|name| name.to_string_lossy().contains(".taken-")).count()
 }
 
 /// Runs the daemon under `strace` until the call that `inject` names kills it, or the file is gone; says whether it was
 /// killed with the file still there, under its name or the one that it has before its removal.
-async fn killed_at(town: &mut Town, only: Option<&Path>, inject: &str) -> bool {
-    let mut traced = traced(town, only, inject);
-    let socket = town.socket();
+async fn killed_at(env: &mut TestEnv, only: Option<&Path>, inject: &str) -> bool {
+    let mut traced = traced(env, only, inject);
+    let socket = env.socket();
     let mut dropped = false;
-    let is_there = |town: &Town| at(town, "default/leads/a.csv").exists() || set_aside(town) > 0;
-    let killed = town
-        .until("the daemon is killed or has taken the file", async |town| {
+    let is_there = |env: &TestEnv| at(env, "default/leads/a.csv").exists() || set_aside(env) > 0;
+    let killed = env
+        .until("the daemon is killed or has taken the file", async |env| {
             if traced.try_wait().expect("its state").is_some() {
                 return Some(true);
             }
             if !dropped && std::os::unix::net::UnixStream::connect(&socket).is_ok() {
                 dropped = true;
-                rename_in(town, "default/leads/a.csv", large("a", 30_000));
+                rename_in(env, "default/leads/a.csv", large("a", 30_000));
             }
-            (dropped && !is_there(town)).then_some(false)
+            (dropped && !is_there(env)).then_some(false)
         })
         .await;
     let _ = traced.kill();
     let _ = traced.wait();
-    dropped && killed && is_there(town)
+    dropped && killed && is_there(env)
 }
 
 /// `strace` kills the daemon at an exact call: at each read of the file, at each time that the database is brought to the
@@ -533,21 +531,21 @@ async fn a_kill_between_any_two_steps_leaves_one_job() {
     cases.extend((1..=4).map(|when| ("read", Some("drop/default/leads/a.csv"), when)));
     cases.extend((1..=12).map(|when| ("fdatasync,fsync", Some("q.db-wal"), when)));
     let cases = cases.into_iter().map(|(calls, only, when)| async move {
-        let mut town = town().await;
+        let mut env = env_with_drop_folder().await;
         // The database is made first, so that the calls that are counted are those of the work.
-        town.start().await;
-        assert!(town.terminate().await.success());
-        let only = only.map(|path| town.folder.path().join(path));
-        let killed = killed_at(&mut town, only.as_deref(), &format!("{calls}:signal=KILL:when={when}")).await;
-        town.start().await;
-        if !killed && jobs(&town).await.is_empty() && !at(&town, "default/leads/a.csv").exists() {
+        env.start().await;
+        assert!(env.terminate().await.success());
+        let only = only.map(|path| env.folder.path().join(path));
+        let killed = killed_at(&mut env, only.as_deref(), &format!("{calls}:signal=KILL:when={when}")).await;
+        env.start().await;
+        if !killed && jobs(&env).await.is_empty() && !at(&env, "default/leads/a.csv").exists() {
             // It was killed before it was ready, and nothing was dropped.
             return (calls, false);
         }
         if ["renameat2", "unlinkat"].contains(&calls) {
-            assert!(killed && jobs(&town).await.len() == 1, "the job and the file were both there\n{}", town.log());
+            assert!(killed && jobs(&env).await.len() == 1, "the job and the file were both there\n{}", env.log());
         }
-        each_is_one_job(&mut town, &BTreeMap::from([("a.csv".to_owned(), large("a", 30_000))])).await;
+        each_is_one_job(&mut env, &BTreeMap::from([("a.csv".to_owned(), large("a", 30_000))])).await;
         (calls, killed)
     });
     let outcomes = futures_util::future::join_all(cases).await;
@@ -559,48 +557,48 @@ async fn a_kill_between_any_two_steps_leaves_one_job() {
 
 #[tokio::test]
 async fn a_dropped_file_without_a_header_is_refused_by_its_line() {
-    let mut town = town_at_work().await;
-    rename_in(&town, "default/leads/people.csv", "ana@example.com,Ana\nbob@example.com,Bob\n");
-    let look = async |town: &mut Town| {
-        let found = fs::read_dir(at(town, "rejected")).ok()?.filter_map(Result::ok);
+    let mut env = running_env().await;
+    rename_in(&env, "default/leads/people.csv", "ana@example.com,Ana\nbob@example.com,Bob\n");
+    let look = async |env: &mut TestEnv| {
+        let found = fs::read_dir(at(env, "rejected")).ok()?.filter_map(Result::ok);
         found.map(|entry| entry.path()).find(|path| path.to_string_lossy().ends_with(".reason.txt"))
     };
-    let reason = town.until("the reason is there", look).await;
+    let reason = env.until("the reason is there", look).await;
     let reason = fs::read_to_string(reason).expect("a reason");
     assert!(reason.contains("column 1 of line 1 holds an \"@\"") && !reason.contains("ana@"), "{reason}");
-    assert!(!town.log().contains("ana@"));
+    assert!(!env.log().contains("ana@"));
 }
 
 /// `strace` holds the first listing of one instance's folder up, as a share does that does not answer.
 #[tokio::test]
 #[ignore = "it needs strace: tests/system/drop.sh installs that and runs it"]
 async fn a_folder_that_hangs_is_told_of_and_stops_no_other() {
-    let mut town = town().await;
-    town.config += &format!(
+    let mut env = env_with_drop_folder().await;
+    env.config += &format!(
         "[instances.eu]\nbase_url = {:?}\nclient_id = \"simulator\"\nclient_secret = \"secret\"\n",
-        town.simulator.base_url()
+        env.simulator.base_url()
     );
-    fs::create_dir_all(at(&town, "eu/leads")).expect("a folder");
-    let folder = at(&town, "eu");
-    let mut traced = traced(&town, Some(&folder), "getdents64:delay_enter=50s:when=1");
-    town.until("the daemon answers", async |town| {
-        std::os::unix::net::UnixStream::connect(town.socket()).is_ok().then_some(())
+    fs::create_dir_all(at(&env, "eu/leads")).expect("a folder");
+    let folder = at(&env, "eu");
+    let mut traced = traced(&env, Some(&folder), "getdents64:delay_enter=50s:when=1");
+    env.until("the daemon answers", async |env| {
+        std::os::unix::net::UnixStream::connect(env.socket()).is_ok().then_some(())
     })
     .await;
-    rename_in(&town, "eu/leads/b.csv", leads(&["b@example.com"]));
-    rename_in(&town, "default/leads/a.csv", leads(&["a@example.com"]));
-    gone(&mut town, "default/leads/a.csv").await;
-    assert!(at(&town, "eu/leads/b.csv").exists());
-    let state = async |town: &mut Town| {
-        let (status, ready) = town.json("GET", "/readyz").await;
+    rename_in(&env, "eu/leads/b.csv", leads(&["b@example.com"]));
+    rename_in(&env, "default/leads/a.csv", leads(&["a@example.com"]));
+    gone(&mut env, "default/leads/a.csv").await;
+    assert!(at(&env, "eu/leads/b.csv").exists());
+    let state = async |env: &mut TestEnv| {
+        let (status, ready) = env.json("GET", "/readyz").await;
         assert_eq!((status, &ready["drop"]["default"]["state"]), (200, &"fine".into()), "{ready}");
         ready["drop"]["eu"]["state"].as_str().map(str::to_owned)
     };
-    town.until("it is stuck", async |town| (state(town).await? == "stuck").then_some(())).await;
-    assert_eq!(town.log().matches("does not end; its files wait").count(), 1, "{}", town.log());
-    town.until("it goes on", async |town| (state(town).await? == "fine").then_some(())).await;
-    gone(&mut town, "eu/leads/b.csv").await;
-    assert!(town.log().contains("has ended after all"));
+    env.until("it is stuck", async |env| (state(env).await? == "stuck").then_some(())).await;
+    assert_eq!(env.log().matches("does not end; its files wait").count(), 1, "{}", env.log());
+    env.until("it goes on", async |env| (state(env).await? == "fine").then_some(())).await;
+    gone(&mut env, "eu/leads/b.csv").await;
+    assert!(env.log().contains("has ended after all"));
     let _ = traced.kill();
     let _ = traced.wait();
 }

@@ -15,7 +15,7 @@ mod raw_server;
 mod stuck;
 mod unknown;
 
-use crate::support::Town;
+use crate::support::TestEnv;
 use marqueue::domain::{JobId, JobState};
 use marqueue::simulator::call_log::{CallLog, Outcome};
 use marqueue::store::Job;
@@ -26,12 +26,12 @@ const FILE: &str = "email,firstName\nann@example.com,Ann\n";
 
 const LEADS: &str = "target=leads&format=csv";
 
-impl Town {
+impl TestEnv {
     /// What `explain` says of the job once it waits for `what`, in words; with a time where `timed`.
     async fn explained(&mut self, id: JobId, what: &str, timed: bool) -> String {
         let explained = self
-            .until(&format!("job {id} waits for {what}"), async |town| {
-                let explained = town.json("GET", &format!("/v1/jobs/{id}/explain")).await.1;
+            .until(&format!("job {id} waits for {what}"), async |env| {
+                let explained = env.json("GET", &format!("/v1/jobs/{id}/explain")).await.1;
                 (explained["waits_for"] == what && explained["until"].is_string() == timed).then_some(explained)
             })
             .await;
@@ -45,8 +45,8 @@ impl Town {
 
     /// The instance when it is paused.
     async fn paused(&mut self) -> Value {
-        self.until("the instance is paused", async |town| {
-            let pause = town.instance().await["pause"].take();
+        self.until("the instance is paused", async |env| {
+            let pause = env.instance().await["pause"].take();
             (!pause.is_null()).then_some(pause)
         })
         .await

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use crate::support::{Town, leads, quick};
+use crate::support::{TestEnv, leads, quick};
 use marqueue::domain::{BatchState, Format, JobState};
 use marqueue::simulator::Settings;
 use marqueue::store::Job;
@@ -34,10 +34,10 @@ fn table(format: Format, bytes: usize) -> String {
 }
 
 /// Checks that what was uploaded is the file: each upload the header and its rows, all rows joined the file's own bytes.
-fn assert_sent_as_it_was(town: &Town, job: &Job, file: &str, limit: u64) {
+fn assert_sent_as_it_was(env: &TestEnv, job: &Job, file: &str, limit: u64) {
     let header = file.find('\n').expect("a header") + 1;
     let mut at = header as u64;
-    let ledger = town.simulator.call_log();
+    let ledger = env.simulator.call_log();
     let mut sent: Vec<(u64, String)> = ledger
         .creates
         .iter()
@@ -63,147 +63,147 @@ fn assert_sent_as_it_was(town: &Town, job: &Job, file: &str, limit: u64) {
 #[tokio::test]
 async fn sixty_megabytes_of_each_format_are_cut_and_come_through_byte_for_byte() {
     for format in Format::ALL {
-        let mut town = Town::with_daemon(instant()).await;
+        let mut env = TestEnv::with_daemon(instant()).await;
         let file = table(format, 60_000_000);
-        let job = town.add(&format!("target=leads&format={format}"), file.clone()).await;
+        let job = env.add(&format!("target=leads&format={format}"), file.clone()).await;
         assert_eq!(job.batches.len(), 7, "as few as can be");
-        let job = town.ended(job.id).await;
+        let job = env.ended(job.id).await;
         assert_eq!(job.state, JobState::Complete, "{job:?}");
         assert_eq!((job.rows.processed, job.rows.failed), (Some(job.rows.total), Some(0)));
-        assert_sent_as_it_was(&town, &job, &file, 10_000_000);
-        let (_, back) = town.request("GET", &format!("/v1/jobs/{}/file", job.id), "").await;
+        assert_sent_as_it_was(&env, &job, &file, 10_000_000);
+        let (_, back) = env.request("GET", &format!("/v1/jobs/{}/file", job.id), "").await;
         assert!(back == file.as_bytes(), "the file comes back as it was dropped in");
     }
 }
 
 #[tokio::test]
 async fn a_batch_that_marketo_finds_too_large_is_halved_until_it_fits() {
-    let mut town = Town::with_daemon(Settings { max_body: 150_000, ..instant() }).await;
+    let mut env = TestEnv::with_daemon(Settings { max_body: 150_000, ..instant() }).await;
     let file = table(Format::Csv, 1_000_000);
-    let id = town.add("target=leads&format=csv", file.clone()).await.id;
-    let job = town.ended(id).await;
+    let id = env.add("target=leads&format=csv", file.clone()).await.id;
+    let job = env.ended(id).await;
     assert_eq!(job.state, JobState::Complete, "{job:?}");
     assert_eq!(job.rows.processed, Some(job.rows.total));
     assert!(job.batches.iter().all(|batch| batch.attempts == 1), "a 413 uses up no attempt");
     assert_eq!(job.batches.len(), 8, "a million bytes in halves of halves of halves");
-    assert_sent_as_it_was(&town, &job, &file, 150_000);
+    assert_sent_as_it_was(&env, &job, &file, 150_000);
 }
 
 #[tokio::test]
 async fn one_row_that_marketo_finds_too_large_fails_and_the_others_go_through() {
-    let mut town = Town::with_daemon(Settings { max_body: 5_000, ..instant() }).await;
+    let mut env = TestEnv::with_daemon(Settings { max_body: 5_000, ..instant() }).await;
     let file = format!("email,notes\na@example.com,x\nb@example.com,{}\nc@example.com,y\n", "long ".repeat(1_500));
-    let id = town.add("target=leads&format=csv", file).await.id;
-    let job = town.ended(id).await;
+    let id = env.add("target=leads&format=csv", file).await.id;
+    let job = env.ended(id).await;
     assert_eq!((job.state, job.rows.processed), (JobState::Failed, Some(2)), "{job:?}");
     let error = job.error.expect("it says why");
     assert!(error.contains("too large (413), and they are one row"), "{error}");
 }
 
 /// Two batches, each with a row that fails; in the second the column `phone` has a value.
-async fn two_batches(second_phone: &str) -> (Town, Job) {
-    let mut town = Town::new(instant()).await;
-    town.config = "limits = { upload_bytes = 1000, calls = 5000, window = \"1s\" }\n".into();
-    town.start().await;
+async fn two_batches(second_phone: &str) -> (TestEnv, Job) {
+    let mut env = TestEnv::new(instant()).await;
+    env.config = "limits = { upload_bytes = 1000, calls = 5000, window = \"1s\" }\n".into();
+    env.start().await;
     let filler = "x".repeat(600);
     let file = format!(
         "email,phone,notes\na@example.com,,!fail:first\nb@example.com,1,{filler}\n\
          c@example.com,2,{filler}\nd@example.com,{second_phone},!fail:\"second\"\n"
     );
-    let id = town.add("target=leads&format=csv", file.replace("!fail:\"second\"", "\"!fail:se\"\"cond\"")).await.id;
-    let job = town.ended(id).await;
+    let id = env.add("target=leads&format=csv", file.replace("!fail:\"second\"", "\"!fail:se\"\"cond\"")).await.id;
+    let job = env.ended(id).await;
     assert_eq!((job.state, job.batches.len(), job.rows.failed), (JobState::Complete, 2, Some(2)), "{job:?}");
-    (town, job)
+    (env, job)
 }
 
 #[tokio::test]
 async fn the_failure_files_of_all_batches_are_one_file_with_one_header() {
-    let (town, job) = two_batches("").await;
-    let failures = town.get(&format!("/v1/jobs/{}/failures", job.id)).await;
+    let (env, job) = two_batches("").await;
+    let failures = env.get(&format!("/v1/jobs/{}/failures", job.id)).await;
     let lines: Vec<&str> = failures.lines().collect();
     assert_eq!(lines.len(), 3, "{failures}");
     assert!(lines[0].ends_with("Import Failure Reason") && lines[1].ends_with("first") && lines[2].contains("se"));
-    let part = town.get(&format!("/v1/jobs/{}/failures?part=2", job.id)).await;
+    let part = env.get(&format!("/v1/jobs/{}/failures?part=2", job.id)).await;
     assert_eq!(part.lines().next(), Some(lines[0]));
     assert_eq!(part.lines().nth(1), Some(lines[2]));
 }
 
 #[tokio::test]
 async fn failure_files_whose_columns_differ_are_to_be_had_one_by_one() {
-    let (town, job) = two_batches("3").await;
-    let (status, problem) = town.json("GET", &format!("/v1/jobs/{}/failures", job.id)).await;
+    let (env, job) = two_batches("3").await;
+    let (status, problem) = env.json("GET", &format!("/v1/jobs/{}/failures", job.id)).await;
     assert_eq!((status, &problem["type"]), (409, &"urn:marqueue:problem:parts-differ".into()), "{problem}");
     assert!(problem["detail"].as_str().is_some_and(|detail| detail.contains("?part=")), "{problem}");
     for (part, reason) in [(1, "first"), (2, "cond")] {
-        let file = town.get(&format!("/v1/jobs/{}/failures?part={part}", job.id)).await;
+        let file = env.get(&format!("/v1/jobs/{}/failures?part={part}", job.id)).await;
         assert!(file.contains(reason), "{file}");
     }
     // The column that is missing can't be guessed, so the rows are not sent again without it.
-    let (status, problem) = town.json("POST", &format!("/v1/jobs/{}/retry?rows=failed", job.id)).await;
+    let (status, problem) = env.json("POST", &format!("/v1/jobs/{}/retry?rows=failed", job.id)).await;
     assert_eq!(status, 409, "{problem}");
-    assert_eq!(town.json("GET", "/v1/jobs").await.1["jobs"].as_array().map(Vec::len), Some(1));
+    assert_eq!(env.json("GET", "/v1/jobs").await.1["jobs"].as_array().map(Vec::len), Some(1));
 }
 
 #[tokio::test]
 async fn the_failed_rows_of_all_batches_become_one_new_job() {
-    let mut town = Town::new(Settings { drop_empty_columns: false, ..instant() }).await;
-    town.config = "limits = { upload_bytes = 1000, calls = 5000, window = \"1s\" }\n".into();
-    town.start().await;
+    let mut env = TestEnv::new(Settings { drop_empty_columns: false, ..instant() }).await;
+    env.config = "limits = { upload_bytes = 1000, calls = 5000, window = \"1s\" }\n".into();
+    env.start().await;
     let filler = "x".repeat(600);
     let file = format!(
         "email;name;notes\na@example.com;\"An; n\";!fail:a\nb@example.com;B;{filler}\n\
          c@example.com;C;{filler}\nd@example.com;D;!fail:d\n"
     );
-    let id = town.add("target=leads&filename=people.ssv&list_id=4&group=g&priority=3", file).await.id;
-    assert_eq!(town.ended(id).await.rows.failed, Some(2));
-    let (status, again) = town.json("POST", &format!("/v1/jobs/{id}/retry?rows=failed")).await;
+    let id = env.add("target=leads&filename=people.ssv&list_id=4&group=g&priority=3", file).await.id;
+    assert_eq!(env.ended(id).await.rows.failed, Some(2));
+    let (status, again) = env.json("POST", &format!("/v1/jobs/{id}/retry?rows=failed")).await;
     assert_eq!(status, 201, "{again}");
     let again: Job = serde_json::from_value(again).expect("a job");
     assert_eq!((again.retry_of, again.filename.as_str()), (Some(id), "people-failed-rows.ssv"));
     assert_eq!((again.priority, again.group.as_deref(), again.target.list_id()), (3, Some("g"), Some(4)));
-    let rows = town.get(&format!("/v1/jobs/{}/file", again.id)).await;
+    let rows = env.get(&format!("/v1/jobs/{}/file", again.id)).await;
     assert_eq!(rows, "email;name;notes\na@example.com;\"An; n\";!fail:a\nd@example.com;D;!fail:d\n");
-    assert_eq!(town.ended(again.id).await.rows.failed, Some(2));
+    assert_eq!(env.ended(again.id).await.rows.failed, Some(2));
 }
 
 #[tokio::test]
 async fn a_small_file_does_not_wait_for_forty_batches_of_a_large_one() {
-    let mut town = Town::new(Settings { import_base: Duration::from_millis(60), ..instant() }).await;
-    town.config = "limits = { upload_bytes = 2000, calls = 5000, window = \"1s\" }\n".into();
-    town.start().await;
-    let large = town.add("target=leads&format=csv", table(Format::Csv, 70_000)).await;
+    let mut env = TestEnv::new(Settings { import_base: Duration::from_millis(60), ..instant() }).await;
+    env.config = "limits = { upload_bytes = 2000, calls = 5000, window = \"1s\" }\n".into();
+    env.start().await;
+    let large = env.add("target=leads&format=csv", table(Format::Csv, 70_000)).await;
     assert!(large.batches.len() >= 40, "{}", large.batches.len());
     // All ten places are taken by the large file.
-    town.until("the queue is full", async |town| (town.simulator.call_log().imports.len() >= 10).then_some(())).await;
-    let small = town.add("target=custom-object&name=car_c&format=csv", "vin\n1\n").await;
-    let before = town.simulator.call_log().imports.len();
-    assert_eq!(town.ended(small.id).await.state, JobState::Complete);
-    let ledger = town.simulator.call_log();
+    env.until("the queue is full", async |env| (env.simulator.call_log().imports.len() >= 10).then_some(())).await;
+    let small = env.add("target=custom-object&name=car_c&format=csv", "vin\n1\n").await;
+    let before = env.simulator.call_log().imports.len();
+    assert_eq!(env.ended(small.id).await.state, JobState::Complete);
+    let ledger = env.simulator.call_log();
     let place = ledger.accepted().position(|create| create.path.contains("car_c")).expect("it was sent");
     // Uploads that were under way when it came are before it, and no more than those.
     assert!(place <= before + 2, "{before} imports were there before it came, and it was number {place}");
-    assert_eq!(town.ended(large.id).await.state, JobState::Complete);
+    assert_eq!(env.ended(large.id).await.state, JobState::Complete);
 }
 
 #[tokio::test]
 async fn imports_into_one_list_and_jobs_of_one_group_follow_each_other() {
-    let mut town = Town::with_daemon(quick()).await;
+    let mut env = TestEnv::with_daemon(quick()).await;
     let mut ids = Vec::new();
     for n in 0..6 {
-        ids.push(town.add("target=leads&format=csv&list_id=12", leads(&[&format!("{n}@example.com")])).await.id);
+        ids.push(env.add("target=leads&format=csv&list_id=12", leads(&[&format!("{n}@example.com")])).await.id);
         // A later one of the group is urgent, and still waits for its turn.
         let query = format!("target=custom-object&name=g_c&format=csv&group=g&priority={n}");
-        ids.push(town.add(&query, "id\n1\n2\n").await.id);
+        ids.push(env.add(&query, "id\n1\n2\n").await.id);
     }
     for &id in &ids {
-        assert_eq!(town.ended(id).await.state, JobState::Complete);
+        assert_eq!(env.ended(id).await.state, JobState::Complete);
     }
-    let ledger = town.simulator.call_log();
+    let ledger = env.simulator.call_log();
     assert_eq!(ledger.errors_of("1019"), 0);
     let group: Vec<Job> = {
         let mut jobs = Vec::new();
         for &id in ids.iter().skip(1).step_by(2) {
-            jobs.push(town.job(id).await);
+            jobs.push(env.job(id).await);
         }
         jobs
     };
@@ -215,10 +215,10 @@ async fn imports_into_one_list_and_jobs_of_one_group_follow_each_other() {
 
 #[tokio::test]
 async fn an_idempotency_key_makes_one_job_of_what_is_sent_twice() {
-    let town = Town::with_daemon(quick()).await;
+    let env = TestEnv::with_daemon(quick()).await;
     let send = async |key: &str, file: &str| {
         let query = "/v1/jobs?target=leads&format=csv";
-        let http = reqwest::Client::builder().unix_socket(town.socket()).build().expect("a client");
+        let http = reqwest::Client::builder().unix_socket(env.socket()).build().expect("a client");
         let request = http.post(format!("http://daemon{query}")).header("Idempotency-Key", key).body(file.to_owned());
         let answer = request.send().await.expect("an answer");
         let status = answer.status().as_u16();
@@ -236,7 +236,7 @@ async fn an_idempotency_key_makes_one_job_of_what_is_sent_twice() {
 
 #[tokio::test]
 async fn a_bad_file_is_refused_with_its_fault_and_nothing_of_it_is_kept() {
-    let town = Town::with_daemon(quick()).await;
+    let env = TestEnv::with_daemon(quick()).await;
     for (query, file, code, words) in [
         ("format=csv", "", "empty", "empty"),
         ("format=csv", "email\n", "header-only", "header"),
@@ -246,50 +246,50 @@ async fn a_bad_file_is_refused_with_its_fault_and_nothing_of_it_is_kept() {
         ("format=tsv", "email,name\na@b.c,x\n", "wrong-delimiter", "csv"),
     ] {
         let path = format!("/v1/jobs?target=leads&{query}");
-        let (status, body) = town.request("POST", &path, file).await;
+        let (status, body) = env.request("POST", &path, file).await;
         let problem: Value = serde_json::from_slice(&body).expect("JSON");
         assert_eq!((status, &problem["type"]), (422, &format!("urn:marqueue:problem:{code}").into()), "{problem}");
         assert!(problem["detail"].as_str().is_some_and(|detail| detail.contains(words)), "{problem}");
         // As it is: what only a check would have found is Marketo's to judge.
-        let (status, _) = town.request("POST", &format!("{path}&check=false"), file).await;
+        let (status, _) = env.request("POST", &format!("{path}&check=false"), file).await;
         assert_eq!(status, if matches!(code, "empty" | "header-only") { 422 } else { 201 }, "{code}");
     }
-    let (_, body) = town.request("POST", "/v1/jobs?target=leads&format=csv", b"email\n\xff\xfe@b.c\n".to_vec()).await;
+    let (_, body) = env.request("POST", "/v1/jobs?target=leads&format=csv", b"email\n\xff\xfe@b.c\n".to_vec()).await;
     let problem: Value = serde_json::from_slice(&body).expect("JSON");
     assert_eq!(problem["type"], "urn:marqueue:problem:not-utf8");
-    assert_eq!(town.json("GET", "/v1/jobs").await.1["jobs"].as_array().map(Vec::len), Some(4));
+    assert_eq!(env.json("GET", "/v1/jobs").await.1["jobs"].as_array().map(Vec::len), Some(4));
 }
 
 #[tokio::test]
 async fn a_byte_order_mark_is_not_sent_and_stays_in_the_file() {
-    let mut town = Town::with_daemon(quick()).await;
+    let mut env = TestEnv::with_daemon(quick()).await;
     let file = "\u{feff}email,name\na@example.com,A\n";
-    let id = town.add("target=leads&format=csv", file).await.id;
-    assert_eq!(town.ended(id).await.rows.processed, Some(1));
-    assert_eq!(town.get(&format!("/v1/jobs/{id}/file")).await, file);
-    let sent = town.simulator.call_log().creates[0].file.clone().expect("a file");
+    let id = env.add("target=leads&format=csv", file).await.id;
+    assert_eq!(env.ended(id).await.rows.processed, Some(1));
+    assert_eq!(env.get(&format!("/v1/jobs/{id}/file")).await, file);
+    let sent = env.simulator.call_log().creates[0].file.clone().expect("a file");
     assert_eq!(sent.bytes, file.len() as u64 - 3);
 }
 
 #[tokio::test]
 async fn a_cancelled_job_is_not_sent_and_can_be_sent_after_all() {
-    let mut town = Town::with_daemon(quick()).await;
-    town.json("POST", "/v1/instances/default/pause").await;
-    let id = town.add("target=leads&format=csv", leads(&["a@example.com"])).await.id;
-    let (status, job) = town.json("POST", &format!("/v1/jobs/{id}/cancel")).await;
+    let mut env = TestEnv::with_daemon(quick()).await;
+    env.json("POST", "/v1/instances/default/pause").await;
+    let id = env.add("target=leads&format=csv", leads(&["a@example.com"])).await.id;
+    let (status, job) = env.json("POST", &format!("/v1/jobs/{id}/cancel")).await;
     assert_eq!((status, &job["state"]), (200, &"cancelled".into()));
-    town.json("POST", "/v1/instances/default/resume").await;
-    assert_eq!(town.json("POST", &format!("/v1/jobs/{id}/cancel")).await.0, 409);
-    assert_eq!(town.simulator.call_log().creates.len(), 0);
-    assert_eq!(town.json("POST", &format!("/v1/jobs/{id}/retry")).await.0, 200);
-    let job = town.ended(id).await;
+    env.json("POST", "/v1/instances/default/resume").await;
+    assert_eq!(env.json("POST", &format!("/v1/jobs/{id}/cancel")).await.0, 409);
+    assert_eq!(env.simulator.call_log().creates.len(), 0);
+    assert_eq!(env.json("POST", &format!("/v1/jobs/{id}/retry")).await.0, 200);
+    let job = env.ended(id).await;
     assert_eq!((job.state, job.batches[0].state), (JobState::Complete, BatchState::Complete));
 }
 
 #[tokio::test]
 async fn a_body_that_is_not_the_file_itself_and_a_query_that_can_not_be_read_are_refused_as_problems() {
-    let town = Town::with_daemon(quick()).await;
-    let http = reqwest::Client::builder().unix_socket(town.socket()).build().expect("a client");
+    let env = TestEnv::with_daemon(quick()).await;
+    let http = reqwest::Client::builder().unix_socket(env.socket()).build().expect("a client");
     for (header, value) in [("Content-Type", "multipart/form-data; boundary=x"), ("Content-Encoding", "gzip")] {
         let request = http.post("http://daemon/v1/jobs?target=leads&format=csv").header(header, value);
         let answer = request.body(leads(&["a@example.com"])).send().await.expect("an answer");
@@ -300,34 +300,34 @@ async fn a_body_that_is_not_the_file_itself_and_a_query_that_can_not_be_read_are
         let kind = answer.headers()["content-type"].to_str().expect("text").to_owned();
         assert_eq!((answer.status().as_u16(), kind.as_str()), (400, "application/problem+json"), "{path}");
     }
-    assert_eq!(town.json("GET", "/v1/jobs").await.1["jobs"].as_array().map(Vec::len), Some(0));
+    assert_eq!(env.json("GET", "/v1/jobs").await.1["jobs"].as_array().map(Vec::len), Some(0));
 }
 
 #[tokio::test]
 async fn failure_files_of_more_than_one_piece_are_joined_wherever_a_piece_ends() {
-    let mut town = Town::new(Settings { drop_empty_columns: false, ..instant() }).await;
-    town.config = "limits = { upload_bytes = 700000, calls = 5000, window = \"1s\" }\n".into();
-    town.start().await;
+    let mut env = TestEnv::new(Settings { drop_empty_columns: false, ..instant() }).await;
+    env.config = "limits = { upload_bytes = 700000, calls = 5000, window = \"1s\" }\n".into();
+    env.start().await;
     // Every row fails, and nearly all of each is within quotes.
     let mut file = String::from("email,notes\n");
     for row in 0..1_500 {
         writeln!(file, "{row}@example.com,\"!fail:{}\n, \"\"quoted\"\"\"", "long ".repeat(120))
             .expect("writing to text");
     }
-    let id = town.add("target=leads&format=csv", file.clone()).await.id;
-    let job = town.ended(id).await;
+    let id = env.add("target=leads&format=csv", file.clone()).await.id;
+    let job = env.ended(id).await;
     assert!(job.batches.len() > 1 && job.batches[0].failures_bytes > Some(300_000), "{job:?}");
     assert_eq!((job.state, job.rows.failed), (JobState::Complete, Some(1_500)));
-    let failures = town.get(&format!("/v1/jobs/{id}/failures")).await;
+    let failures = env.get(&format!("/v1/jobs/{id}/failures")).await;
     assert_eq!(failures.matches("@example.com").count(), 1_500);
     assert_eq!(failures.matches("Import Failure Reason").count(), 1);
-    let (status, again) = town.json("POST", &format!("/v1/jobs/{id}/retry?rows=failed")).await;
+    let (status, again) = env.json("POST", &format!("/v1/jobs/{id}/retry?rows=failed")).await;
     assert_eq!((status, &again["rows"]["total"]), (201, &1_500.into()), "{again}");
 }
 
 #[tokio::test]
 async fn what_marketo_would_fail_is_refused_unless_unchecked() {
-    let town = Town::with_daemon(quick()).await;
+    let env = TestEnv::with_daemon(quick()).await;
     for (file, code, words) in [
         ("ana@example.com,Ana\nbob@example.com,Bob\n", "no-header", "column 1 of line 1"),
         ("email\u{200b},name\nana@example.com,Ana\n", "bad-name", "U+200B"),
@@ -339,24 +339,24 @@ async fn what_marketo_would_fail_is_refused_unless_unchecked() {
         ("\u{feff}\u{feff}email,name\nana@example.com,Ana\n", "second-mark", "two byte-order marks"),
     ] {
         let path = "/v1/jobs?target=leads&format=csv";
-        let (status, body) = town.request("POST", path, file).await;
+        let (status, body) = env.request("POST", path, file).await;
         let problem: Value = serde_json::from_slice(&body).expect("JSON");
         assert_eq!((status, &problem["type"]), (422, &format!("urn:marqueue:problem:{code}").into()), "{problem}");
         let detail = problem["detail"].as_str().expect("text");
         assert!(detail.contains(words) && !detail.contains("Ana") && !detail.contains("ana@"), "{detail}");
-        let (status, _) = town.request("POST", &format!("{path}&check=false"), file).await;
+        let (status, _) = env.request("POST", &format!("{path}&check=false"), file).await;
         assert_eq!(status, 201, "{code}");
     }
-    assert_eq!(town.json("GET", "/v1/jobs").await.1["jobs"].as_array().map(Vec::len), Some(8));
+    assert_eq!(env.json("GET", "/v1/jobs").await.1["jobs"].as_array().map(Vec::len), Some(8));
 }
 
 #[tokio::test]
 async fn warnings_are_in_the_answer_and_the_history() {
-    let town = Town::with_daemon(quick()).await;
+    let env = TestEnv::with_daemon(quick()).await;
     // One within a piece, one of several, whose job is finished on another path.
     for rows in [1, 20_000] {
         let file = format!("name,email\n{}x,\n", "Ana Maria Lopez,ana@example.com\n".repeat(rows));
-        let (status, body) = town.request("POST", "/v1/jobs?target=leads&format=csv", file.clone()).await;
+        let (status, body) = env.request("POST", "/v1/jobs?target=leads&format=csv", file.clone()).await;
         let job: Value = serde_json::from_slice(&body).expect("JSON");
         let warning = &job["warnings"][0];
         assert_eq!(
@@ -365,13 +365,13 @@ async fn warnings_are_in_the_answer_and_the_history() {
             "{job}"
         );
         assert_eq!(warning["line"], rows + 2);
-        let (_, history) = town.json("GET", &format!("/v1/jobs/{}/history", job["id"])).await;
+        let (_, history) = env.json("GET", &format!("/v1/jobs/{}/history", job["id"])).await;
         let events: Vec<&Value> = history["history"].as_array().expect("a list").iter().collect();
         let warned = events.iter().position(|entry| entry["event"] == "warned").expect("a line of the history");
         assert_eq!(events[warned]["message"], warning["detail"]);
         assert_eq!(events[warned - 1]["event"], "received");
         // Unchecked, nothing is said of it.
-        let (_, body) = town.request("POST", "/v1/jobs?target=leads&format=csv&check=false", file).await;
+        let (_, body) = env.request("POST", "/v1/jobs?target=leads&format=csv&check=false", file).await;
         let job: Value = serde_json::from_slice(&body).expect("JSON");
         assert_eq!(job["warnings"], serde_json::json!([]));
     }
@@ -379,19 +379,18 @@ async fn warnings_are_in_the_answer_and_the_history() {
 
 #[tokio::test]
 async fn marketos_words_show_no_value_of_a_missing_header() {
-    let mut town = Town::with_daemon(quick()).await;
+    let mut env = TestEnv::with_daemon(quick()).await;
     // The mark makes the simulator refuse the first name that it reads.
     let file = "\u{feff}Ana Maria,212-555-0101,x@example.com\nBob,212-555-0102,y@example.com\n";
-    let id = town.add("target=custom-object&name=car_c&format=csv&check=false", file).await.id;
-    let job = town.ended(id).await;
+    let id = env.add("target=custom-object&name=car_c&format=csv&check=false", file).await.id;
+    let job = env.ended(id).await;
     assert_eq!(job.state, JobState::Failed);
     let error = job.error.clone().expect("it says why");
     assert!(error.contains("1006") && error.contains("not found"), "{error}");
-    let said =
-        [town.get(&format!("/v1/jobs/{id}")).await, town.get(&format!("/v1/jobs/{id}/history")).await, town.log()];
+    let said = [env.get(&format!("/v1/jobs/{id}")).await, env.get(&format!("/v1/jobs/{id}/history")).await, env.log()];
     assert!(said.iter().all(|said| !said.contains("Ana Maria")), "{said:?}");
     // Of a header the name is what helps.
-    let id = town.add("target=custom-object&name=car_c&format=csv&check=false", "\u{feff}vin,color\n1,x\n").await.id;
-    let error = town.ended(id).await.error.expect("it says why");
+    let id = env.add("target=custom-object&name=car_c&format=csv&check=false", "\u{feff}vin,color\n1,x\n").await.id;
+    let error = env.ended(id).await.error.expect("it says why");
     assert!(error.contains("'vin' not found"), "{error}");
 }

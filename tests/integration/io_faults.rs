@@ -12,7 +12,7 @@ use futures_util::{StreamExt, stream};
 use marqueue::domain::{JobId, JobState};
 use marqueue::store::{Job, Store};
 
-use crate::support::{Town, quick};
+use crate::support::{TestEnv, quick};
 
 const EIO: i32 = 5;
 const ENOSPC: i32 = 28;
@@ -48,32 +48,32 @@ impl Start {
         Start { folder }
     }
 
-    async fn town(&self, fault: Option<Fault>) -> Town {
+    async fn start_env(&self, fault: Option<Fault>) -> TestEnv {
         let mut settings = quick();
         settings.import_base = Duration::ZERO;
         settings.import_per_row = Duration::ZERO;
-        let mut town = Town::new(settings).await;
-        std::fs::copy(self.folder.path().join("q.db"), town.database()).expect("a copy");
+        let mut env = TestEnv::new(settings).await;
+        std::fs::copy(self.folder.path().join("q.db"), env.database()).expect("a copy");
         let Fault { at, on, errno } = fault.unwrap_or(Fault { at: 0, on: false, errno: 0 });
-        town.environment = vec![
+        env.environment = vec![
             ("LD_PRELOAD", self.folder.path().join("fault.so").display().to_string()),
-            ("FAULT_FILE", town.database().display().to_string()),
-            ("FAULT_LOG", calls_of(&town).display().to_string()),
+            ("FAULT_FILE", env.database().display().to_string()),
+            ("FAULT_LOG", calls_of(&env).display().to_string()),
             ("FAULT_AT", at.to_string()),
             ("FAULT_ON", u8::from(on).to_string()),
             ("FAULT_ERRNO", errno.to_string()),
         ];
-        town
+        env
     }
 }
 
-fn calls_of(town: &Town) -> PathBuf {
-    town.folder.path().join("calls")
+fn calls_of(env: &TestEnv) -> PathBuf {
+    env.folder.path().join("calls")
 }
 
 /// How many writes there were so far.
-fn calls(town: &Town) -> u64 {
-    std::fs::metadata(calls_of(town)).map_or(0, |file| file.len())
+fn calls(env: &TestEnv) -> u64 {
+    std::fs::metadata(calls_of(env)).map_or(0, |file| file.len())
 }
 
 /// The files of the journey, and how many of their rows fail.
@@ -83,9 +83,9 @@ const FILES: [(&str, &str, u64); 2] = [
 ];
 
 /// Drops the file in, once. None if the daemon said no, and that the disk is the reason.
-async fn add(town: &Town, file: usize) -> Option<JobId> {
+async fn add(env: &TestEnv, file: usize) -> Option<JobId> {
     let (name, content, _) = FILES[file];
-    let (status, body) = town.request("POST", &format!("/v1/jobs?target=leads&filename={name}"), content).await;
+    let (status, body) = env.request("POST", &format!("/v1/jobs?target=leads&filename={name}"), content).await;
     if status == 201 {
         let job: Job = serde_json::from_slice(&body).expect("a job");
         return Some(job.id);
@@ -96,70 +96,70 @@ async fn add(town: &Town, file: usize) -> Option<JobId> {
 }
 
 /// The job when it has ended. The daemon is not asked again and again: there are many of these at once.
-async fn ended(town: &Town, id: JobId) -> Job {
-    let job: Job = serde_json::from_str(&town.get(&format!("/v1/jobs/{id}?wait=100s")).await).expect("a job");
-    assert!(job.state.is_terminal(), "{job:?}\n{}", town.log());
+async fn ended(env: &TestEnv, id: JobId) -> Job {
+    let job: Job = serde_json::from_str(&env.get(&format!("/v1/jobs/{id}?wait=100s")).await).expect("a job");
+    assert!(job.state.is_terminal(), "{job:?}\n{}", env.log());
     job
 }
 
 /// The file's job is complete, and what Marketo said of it is there.
-async fn is_complete(town: &Town, file: usize, id: JobId) {
-    let job = ended(town, id).await;
+async fn is_complete(env: &TestEnv, file: usize, id: JobId) {
+    let job = ended(env, id).await;
     let (_, content, failed) = FILES[file];
     assert_eq!((job.state, job.rows.failed), (JobState::Complete, Some(failed)), "{job:?}");
-    assert_eq!(town.get(&format!("/v1/jobs/{id}/file")).await, content);
+    assert_eq!(env.get(&format!("/v1/jobs/{id}/file")).await, content);
     if failed > 0 {
-        assert!(town.get(&format!("/v1/jobs/{id}/failures")).await.contains("bob@example.com,!fail:no,no"));
+        assert!(env.get(&format!("/v1/jobs/{id}/failures")).await.contains("bob@example.com,!fail:no,no"));
     }
 }
 
 /// The daemon at the fault. True if it started.
-async fn start_at(town: &mut Town) -> bool {
-    if town.try_start().await.is_ok() {
+async fn start_at(env: &mut TestEnv) -> bool {
+    if env.try_start().await.is_ok() {
         return true;
     }
-    let log = town.log();
+    let log = env.log();
     assert!(log.contains("q.db") && log.contains("the disk"), "it says why it does not start: {log}");
     false
 }
 
 /// One write fails: all goes on by itself. True if it came to the fault.
 async fn one_fails(start: &Start, at: u64, errno: i32) -> bool {
-    let mut town = start.town(Some(Fault { at, on: false, errno })).await;
-    if !start_at(&mut town).await {
-        town.environment.clear();
-        town.start().await;
+    let mut env = start.start_env(Some(Fault { at, on: false, errno })).await;
+    if !start_at(&mut env).await {
+        env.environment.clear();
+        env.start().await;
     }
     for file in 0..FILES.len() {
         // Who was told no sends it again.
         let id = loop {
-            if let Some(id) = add(&town, file).await {
+            if let Some(id) = add(&env, file).await {
                 break id;
             }
         };
-        is_complete(&town, file, id).await;
+        is_complete(&env, file, id).await;
     }
-    let (jobs, imports) = (town.json("GET", "/v1/jobs").await.1, town.simulator.call_log().accepted().count());
+    let (jobs, imports) = (env.json("GET", "/v1/jobs").await.1, env.simulator.call_log().accepted().count());
     assert_eq!(jobs["jobs"].as_array().map(Vec::len), Some(FILES.len()), "nothing is there that was refused");
     assert_eq!(imports, FILES.len(), "nothing is sent twice that Marketo has");
-    calls(&town) >= at
+    calls(&env) >= at
 }
 
 /// All writes fail from one on, the daemon dies, and the next one has a disk that is well. True if it came to the fault.
 async fn all_fail(start: &Start, at: u64, errno: i32) -> bool {
-    let mut town = start.town(Some(Fault { at, on: true, errno })).await;
+    let mut env = start.start_env(Some(Fault { at, on: true, errno })).await;
     let mut jobs = [None, None];
-    if start_at(&mut town).await {
+    if start_at(&mut env).await {
         for (file, job) in jobs.iter_mut().enumerate() {
-            *job = add(&town, file).await;
+            *job = add(&env, file).await;
         }
         let end = async {
             for id in jobs.into_iter().flatten() {
-                ended(&town, id).await;
+                ended(&env, id).await;
             }
         };
         let fault = async {
-            while calls(&town) < at {
+            while calls(&env) < at {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         };
@@ -167,30 +167,30 @@ async fn all_fail(start: &Start, at: u64, errno: i32) -> bool {
             () = fault => {}
             () = end => {}
         }
-        town.kill();
+        env.kill();
     }
-    let met = calls(&town) >= at;
-    town.environment.clear();
-    town.start().await;
+    let met = calls(&env) >= at;
+    env.environment.clear();
+    env.start().await;
     for (file, job) in jobs.into_iter().enumerate() {
         let id = match job {
             Some(id) => id,
-            None => add(&town, file).await.expect("the disk is well again"),
+            None => add(&env, file).await.expect("the disk is well again"),
         };
-        is_complete(&town, file, id).await;
+        is_complete(&env, file, id).await;
     }
     met
 }
 
 /// How many writes the journey has where none fails.
 async fn count(start: &Start) -> u64 {
-    let mut town = start.town(None).await;
-    town.start().await;
+    let mut env = start.start_env(None).await;
+    env.start().await;
     for file in 0..FILES.len() {
-        let id = add(&town, file).await.expect("it is accepted");
-        is_complete(&town, file, id).await;
+        let id = add(&env, file).await.expect("it is accepted");
+        is_complete(&env, file, id).await;
     }
-    calls(&town)
+    calls(&env)
 }
 
 /// Journeys with a fault at each write, some at a time. The last few writes may not come: how often Marketo is asked is

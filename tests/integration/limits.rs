@@ -11,7 +11,7 @@ use marqueue::simulator::Settings;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection};
 
-use crate::support::{Town, leads, quick};
+use crate::support::{TestEnv, leads, quick};
 
 const LEADS: &str = "target=leads&format=csv";
 
@@ -87,33 +87,33 @@ impl Slow {
 #[tokio::test]
 async fn calls_at_once_are_kept_over_a_kill() {
     let slow = Slow::default();
-    let mut town = Town::new(quick()).await;
-    town.config = format!(
+    let mut env = TestEnv::new(quick()).await;
+    env.config = format!(
         "limits = {{ calls = 5000, window = \"1s\" }}\n[instances.eu]\nbase_url = {:?}\nclient_id = \"i\"\n\
          client_secret = \"s\"\nrequest_timeout = \"4s\"\nbackoff_max = \"1s\"\npolling = {{ min = \"10ms\", max = \"200ms\" }}\n\
          limits = {{ calls = 5000, window = \"1s\", concurrent_calls = 3 }}\n",
         slow.start()
     );
-    town.start().await;
+    env.start().await;
     let mut ids = Vec::new();
     for n in 0..6 {
-        ids.push(town.add(&format!("{LEADS}&instance=eu"), leads(&[&format!("{n}@example.com")])).await.id);
+        ids.push(env.add(&format!("{LEADS}&instance=eu"), leads(&[&format!("{n}@example.com")])).await.id);
     }
     for _ in 0..2 {
-        town.until("Marketo has as many calls as it may", async |_| (slow.now_at_work() == 3).then_some(())).await;
-        town.kill();
-        town.start().await;
+        env.until("Marketo has as many calls as it may", async |_| (slow.now_at_work() == 3).then_some(())).await;
+        env.kill();
+        env.start().await;
     }
     for id in ids {
-        assert_eq!(town.ended(id).await.state, JobState::Complete);
+        assert_eq!(env.ended(id).await.state, JobState::Complete);
     }
     assert_eq!(slow.most_at_work(), 3);
 }
 
 /// Has the clock leap while no daemon runs: what was written down seems to be so much older.
-async fn leap(town: &Town, by: Duration) {
+async fn leap(env: &TestEnv, by: Duration) {
     let mut connection: SqliteConnection =
-        SqliteConnectOptions::new().filename(town.database()).connect().await.expect("the database opens");
+        SqliteConnectOptions::new().filename(env.database()).connect().await.expect("the database opens");
     let ms = by.as_millis();
     let sql = format!("UPDATE call SET started_at = started_at - {ms}, ended_at = ended_at - {ms}");
     let done = sqlx::query(AssertSqlSafe(sql)).execute(&mut connection).await.expect("it is changed");
@@ -124,28 +124,28 @@ async fn leap(town: &Town, by: Duration) {
 #[tokio::test]
 async fn a_leap_of_the_clock_over_a_restart_opens_no_window() {
     let window = Duration::from_secs(4);
-    let mut town = Town::new(Settings { window, ..quick() }).await;
-    town.config = "limits = { calls = 12, window = \"4s\" }\n".into();
-    town.start().await;
+    let mut env = TestEnv::new(Settings { window, ..quick() }).await;
+    env.config = "limits = { calls = 12, window = \"4s\" }\n".into();
+    env.start().await;
     let mut ids = Vec::new();
     for n in 0..9 {
-        ids.push(town.add(LEADS, leads(&[&format!("{n}@example.com")])).await.id);
+        ids.push(env.add(LEADS, leads(&[&format!("{n}@example.com")])).await.id);
     }
-    town.until("the window is used up", async |town| {
-        (town.instance_status("default").await["limits"]["calls_used"] == 12).then_some(())
+    env.until("the window is used up", async |env| {
+        (env.instance_status("default").await["limits"]["calls_used"] == 12).then_some(())
     })
     .await;
-    town.kill();
-    leap(&town, Duration::from_secs(86_400)).await;
-    town.start().await;
+    env.kill();
+    leap(&env, Duration::from_secs(86_400)).await;
+    env.start().await;
     for id in ids {
-        assert_eq!(town.ended(id).await.state, JobState::Complete);
+        assert_eq!(env.ended(id).await.state, JobState::Complete);
     }
-    let most = town.simulator.call_log().most_calls_in_window;
+    let most = env.simulator.call_log().most_calls_in_window;
     assert!(most <= 12, "{most} calls in one window");
 }
 
-impl Town {
+impl TestEnv {
     async fn instance_status(&self, name: &str) -> serde_json::Value {
         self.json("GET", "/v1/status").await.1["instances"][name].take()
     }
@@ -177,24 +177,24 @@ impl Town {
 #[tokio::test]
 async fn two_instances_of_one_marketo_share_its_limits() {
     let window = Duration::from_secs(1);
-    let mut town = Town::new(Settings { window, ..quick() }).await;
+    let mut env = TestEnv::new(Settings { window, ..quick() }).await;
     let warning = "instances default, twin have the same base_url, so they share one set of limits";
-    town.config = format!(
+    env.config = format!(
         "limits = {{ calls = 30, window = \"1s\" }}\n{}",
-        town.twin("queued = 4, concurrent_calls = 2, window = \"1500ms\"")
+        env.twin("queued = 4, concurrent_calls = 2, window = \"1500ms\"")
     );
-    town.start().await;
-    assert!(town.log().contains(warning), "{}", town.log());
-    town.both_complete(10).await;
-    let ledger = town.simulator.call_log();
+    env.start().await;
+    assert!(env.log().contains(warning), "{}", env.log());
+    env.both_complete(10).await;
+    let ledger = env.simulator.call_log();
     assert_eq!(ledger.most_queued, 4);
     assert!(ledger.most_concurrent_calls <= 2, "{} calls at once", ledger.most_concurrent_calls);
     // The fewer calls in the longer window.
-    let status = town.instance_status("default").await;
+    let status = env.instance_status("default").await;
     assert_eq!((&status["limits"]["calls"], &status["limits"]["window"]), (&30.into(), &1.5.into()));
     assert!(ledger.most_calls_in_window <= 30);
     let mut doctor = std::process::Command::new(crate::support::binary());
-    doctor.args(["doctor", "--json", "--config"]).arg(town.config_file());
+    doctor.args(["doctor", "--json", "--config"]).arg(env.config_file());
     let ran = tokio::task::spawn_blocking(move || doctor.output()).await;
     let output = ran.expect("it does not panic").expect("the doctor runs");
     assert!(String::from_utf8_lossy(&output.stdout).contains(warning));
@@ -202,38 +202,38 @@ async fn two_instances_of_one_marketo_share_its_limits() {
 
 #[tokio::test]
 async fn a_reload_of_one_of_two_instances_limits_both() {
-    let mut town = Town::new(quick()).await;
+    let mut env = TestEnv::new(quick()).await;
     let limits = "limits = { calls = 5000, window = \"1s\" }\n";
-    town.config = format!("{limits}{}", town.twin("calls = 5000, window = \"1s\""));
-    town.start().await;
-    town.config = format!("{limits}{}", town.twin("calls = 5000, window = \"1s\", queued = 1, importing = 1"));
-    town.write_config();
-    let pid = town.pid().to_string();
+    env.config = format!("{limits}{}", env.twin("calls = 5000, window = \"1s\""));
+    env.start().await;
+    env.config = format!("{limits}{}", env.twin("calls = 5000, window = \"1s\", queued = 1, importing = 1"));
+    env.write_config();
+    let pid = env.pid().to_string();
     assert!(std::process::Command::new("kill").args(["-HUP", &pid]).status().expect("kill runs").success());
-    town.until("the limits are in force", async |town| {
-        (town.instance_status("default").await["slots"]["limit"] == 1).then_some(())
+    env.until("the limits are in force", async |env| {
+        (env.instance_status("default").await["slots"]["limit"] == 1).then_some(())
     })
     .await;
-    town.both_complete(4).await;
-    assert_eq!(town.simulator.call_log().most_queued, 1);
+    env.both_complete(4).await;
+    assert_eq!(env.simulator.call_log().most_queued, 1);
 }
 
 #[tokio::test]
 async fn a_lowered_upload_size_holds_for_waiting_jobs() {
-    let mut town = Town::new(Settings { max_body: 10_000, ..quick() }).await;
+    let mut env = TestEnv::new(Settings { max_body: 10_000, ..quick() }).await;
     let calls = "calls = 5000, window = \"1s\"";
-    town.config = format!("limits = {{ {calls} }}\n");
-    town.start().await;
-    assert_eq!(town.json("POST", "/v1/instances/default/pause").await.0, 200);
+    env.config = format!("limits = {{ {calls} }}\n");
+    env.start().await;
+    assert_eq!(env.json("POST", "/v1/instances/default/pause").await.0, 200);
     let addresses: Vec<String> = (0..2_000).map(|n| format!("{n}@example.com")).collect();
-    let id = town.add(LEADS, leads(&addresses.iter().map(String::as_str).collect::<Vec<_>>())).await.id;
-    town.kill();
-    town.config = format!("limits = {{ {calls}, upload_bytes = 10000 }}\n");
-    town.start().await;
-    assert_eq!(town.json("POST", "/v1/instances/default/resume").await.0, 200);
-    let job = town.ended(id).await;
+    let id = env.add(LEADS, leads(&addresses.iter().map(String::as_str).collect::<Vec<_>>())).await.id;
+    env.kill();
+    env.config = format!("limits = {{ {calls}, upload_bytes = 10000 }}\n");
+    env.start().await;
+    assert_eq!(env.json("POST", "/v1/instances/default/resume").await.0, 200);
+    let job = env.ended(id).await;
     assert_eq!((job.state, job.rows.processed), (JobState::Complete, Some(2_000)), "{job:?}");
-    let ledger = town.simulator.call_log();
+    let ledger = env.simulator.call_log();
     assert_eq!(ledger.errors_of("http 413"), 0, "{:?}", ledger.errors);
     assert!(job.batches.iter().all(|batch| batch.attempts == 1));
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use marqueue::domain::JobState;
 
-use crate::support::{Town, quick};
+use crate::support::{TestEnv, quick};
 
 /// The samples by name and labels, as they stand in the text.
 fn samples(text: &str) -> BTreeMap<String, f64> {
@@ -16,24 +16,24 @@ fn samples(text: &str) -> BTreeMap<String, f64> {
     text.lines().filter(|line| !line.starts_with('#')).map(sample).collect()
 }
 
-async fn scrape(town: &Town) -> BTreeMap<String, f64> {
-    samples(&town.get("/metrics").await)
+async fn scrape(env: &TestEnv) -> BTreeMap<String, f64> {
+    samples(&env.get("/metrics").await)
 }
 
 #[tokio::test]
 async fn what_happened_is_counted_and_what_is_there_is_shown() {
-    let mut town = Town::with_daemon(quick()).await;
-    let before = scrape(&town).await;
+    let mut env = TestEnv::with_daemon(quick()).await;
+    let before = scrape(&env).await;
     assert!(!before.contains_key("marqueue_credentials_ok{instance=\"default\"}"), "nobody has tried them");
     let file = "email,note\na@example.com,\nb@example.com,!fail:Bad\nc@example.com,!warn:Hm\n";
-    let id = town.add("target=leads&filename=a.csv", file).await.id;
-    assert_eq!(town.ended(id).await.state, JobState::Complete);
-    town.json("POST", "/v1/instances/default/pause").await;
-    town.add("target=leads&filename=b.csv", "email\na@example.com\n").await;
+    let id = env.add("target=leads&filename=a.csv", file).await.id;
+    assert_eq!(env.ended(id).await.state, JobState::Complete);
+    env.json("POST", "/v1/instances/default/pause").await;
+    env.add("target=leads&filename=b.csv", "email\na@example.com\n").await;
     // Counted a moment after the commit.
-    let seen = town
-        .until("all is counted", async |town| {
-            let seen = scrape(town).await;
+    let seen = env
+        .until("all is counted", async |env| {
+            let seen = scrape(env).await;
             let ended = seen.get("marqueue_jobs_ended_total{instance=\"default\",state=\"complete\"}");
             (ended == Some(&1.0) && seen["marqueue_jobs_accepted_total{instance=\"default\"}"] > 1.0).then_some(seen)
         })
@@ -64,11 +64,11 @@ async fn what_happened_is_counted_and_what_is_there_is_shown() {
 
 #[tokio::test]
 async fn refusals_are_counted_by_their_codes() {
-    let mut town = Town::with_daemon(quick()).await;
-    let id = town.add("target=leads&filename=a.csv", "email,note\na@example.com,!batch-failed:Out of order\n").await.id;
-    assert_eq!(town.ended(id).await.state, JobState::Failed);
-    town.until("it is counted", async |town| {
-        let seen = scrape(town).await;
+    let mut env = TestEnv::with_daemon(quick()).await;
+    let id = env.add("target=leads&filename=a.csv", "email,note\na@example.com,!batch-failed:Out of order\n").await.id;
+    assert_eq!(env.ended(id).await.state, JobState::Failed);
+    env.until("it is counted", async |env| {
+        let seen = scrape(env).await;
         let failed = seen.get("marqueue_jobs_ended_total{instance=\"default\",state=\"failed\"}");
         let error = seen.keys().any(|name| name.starts_with("marqueue_errors_total{code="));
         (failed == Some(&1.0) && error).then_some(())
@@ -78,12 +78,12 @@ async fn refusals_are_counted_by_their_codes() {
 
 #[tokio::test]
 async fn every_metric_of_the_examples_is_exported() {
-    let mut town = Town::with_daemon(quick()).await;
+    let mut env = TestEnv::with_daemon(quick()).await;
     let file = "email,note\na@example.com,\nb@example.com,!fail:Bad\n";
-    let id = town.add("target=leads&filename=a.csv", file).await.id;
-    town.ended(id).await;
+    let id = env.add("target=leads&filename=a.csv", file).await.id;
+    env.ended(id).await;
     let documented: BTreeSet<String> = names(include_str!("../../docs/operations.md"));
-    let text = town.get("/metrics").await;
+    let text = env.get("/metrics").await;
     // A family without samples has no lines, so the names are those that are documented; and each that is seen is.
     for name in names(&text).into_iter().filter(|name| text.contains(&format!("# TYPE {name} "))) {
         assert!(documented.contains(&name), "{name} is not in docs/operations.md");
@@ -115,11 +115,11 @@ fn names(text: &str) -> BTreeSet<String> {
 
 #[tokio::test]
 async fn a_scrape_is_answered_while_files_come_in() {
-    let town = Town::with_daemon(quick()).await;
-    town.json("POST", "/v1/instances/default/pause").await;
+    let env = TestEnv::with_daemon(quick()).await;
+    env.json("POST", "/v1/instances/default/pause").await;
     for _ in 0..20 {
-        town.add("target=leads&filename=a.csv", "email\na@example.com\n").await;
-        let answer = tokio::time::timeout(Duration::from_secs(60), town.get("/metrics")).await;
+        env.add("target=leads&filename=a.csv", "email\na@example.com\n").await;
+        let answer = tokio::time::timeout(Duration::from_secs(60), env.get("/metrics")).await;
         assert!(answer.expect("it answers").contains("marqueue_queue_jobs"));
     }
 }

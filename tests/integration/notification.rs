@@ -14,7 +14,7 @@ use marqueue::domain::JobState;
 use serde_json::{Value, json};
 use sha2::Sha256;
 
-use crate::support::{Town, leads, quick};
+use crate::support::{TestEnv, leads, quick};
 
 /// Headers and body.
 type Heard = (HeaderMap, Vec<u8>);
@@ -59,12 +59,12 @@ impl Ear {
 #[tokio::test]
 async fn an_end_is_posted_and_signed() {
     let ear = Ear::default();
-    let mut town = Town::new(quick()).await;
-    town.config = format!("\n[notify]\nurl = {:?}\nsecret = \"whsec\"", ear.open().await);
-    town.start().await;
-    let job = town.add("target=leads&filename=a.csv", leads(&["a@example.com"])).await;
-    let ended = town.ended(job.id).await;
-    town.until("it is told", async |_| (!ear.heard().is_empty()).then_some(())).await;
+    let mut env = TestEnv::new(quick()).await;
+    env.config = format!("\n[notify]\nurl = {:?}\nsecret = \"whsec\"", ear.open().await);
+    env.start().await;
+    let job = env.add("target=leads&filename=a.csv", leads(&["a@example.com"])).await;
+    let ended = env.ended(job.id).await;
+    env.until("it is told", async |_| (!ear.heard().is_empty()).then_some(())).await;
     let (headers, body) = ear.heard().remove(0);
     let told: Value = serde_json::from_slice(&body).unwrap();
     assert_eq!((&told["event"], &told["job"]["state"]), (&json!("job-ended"), &json!("complete")));
@@ -76,48 +76,48 @@ async fn an_end_is_posted_and_signed() {
     mac.update(&body);
     let digits: String = mac.finalize().into_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
     assert_eq!(header("marqueue-signature"), format!("sha256={digits}"));
-    assert!(!town.log().contains("token=x") && !town.log().contains("whsec"));
+    assert!(!env.log().contains("token=x") && !env.log().contains("whsec"));
 }
 
 #[tokio::test]
 async fn what_is_owed_survives_a_kill_and_a_place_that_refuses_and_jobs_go_on_meanwhile() {
     let ear = Ear::default();
     *ear.refuse.lock().unwrap() = u32::MAX;
-    let mut town = Town::new(quick()).await;
-    town.config = format!("\n[notify]\nurl = {:?}", ear.open().await);
-    town.start().await;
-    let first = town.add("target=leads&filename=a.csv", leads(&["a@example.com"])).await.id;
-    town.ended(first).await;
-    town.until("it was tried", async |_| (!ear.heard().is_empty()).then_some(())).await;
-    let second = town.add("target=leads&filename=b.csv", leads(&["b@example.com"])).await.id;
-    assert_eq!(town.ended(second).await.state, JobState::Complete, "nobody waits for the one that is told");
-    town.kill();
+    let mut env = TestEnv::new(quick()).await;
+    env.config = format!("\n[notify]\nurl = {:?}", ear.open().await);
+    env.start().await;
+    let first = env.add("target=leads&filename=a.csv", leads(&["a@example.com"])).await.id;
+    env.ended(first).await;
+    env.until("it was tried", async |_| (!ear.heard().is_empty()).then_some(())).await;
+    let second = env.add("target=leads&filename=b.csv", leads(&["b@example.com"])).await.id;
+    assert_eq!(env.ended(second).await.state, JobState::Complete, "nobody waits for the one that is told");
+    env.kill();
     *ear.refuse.lock().unwrap() = 0;
     ear.heard.lock().unwrap().clear();
-    town.start().await;
-    town.until("both are told", async |_| {
+    env.start().await;
+    env.until("both are told", async |_| {
         let jobs = ear.jobs();
         (jobs.contains(&json!(1)) && jobs.contains(&json!(2))).then_some(())
     })
     .await;
-    town.until("nothing is owed any more", async |town| {
-        town.get("/metrics").await.contains("marqueue_notices_owed 0").then_some(())
+    env.until("nothing is owed any more", async |env| {
+        env.get("/metrics").await.contains("marqueue_notices_owed 0").then_some(())
     })
     .await;
 }
 
 #[tokio::test]
 async fn a_command_gets_it_on_its_standard_input_and_none_of_the_daemons_secrets() {
-    let mut town = Town::new(quick()).await;
-    let (script, out) = (town.folder.path().join("told.sh"), town.folder.path().join("told"));
+    let mut env = TestEnv::new(quick()).await;
+    let (script, out) = (env.folder.path().join("told.sh"), env.folder.path().join("told"));
     fs::write(&script, "#!/bin/sh\n{ cat; env; echo \"argument=$2\"; } > \"$1.part\" && mv \"$1.part\" \"$1\"\n")
         .unwrap();
     fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
-    town.config = format!("\n[notify]\ncommand = [{script:?}, {out:?}, \"two words\"]");
-    town.start().await;
-    let id = town.add("target=leads&filename=a.csv", leads(&["a@example.com"])).await.id;
-    town.ended(id).await;
-    let said = town.until("it was run", async |_| fs::read_to_string(&out).ok()).await;
+    env.config = format!("\n[notify]\ncommand = [{script:?}, {out:?}, \"two words\"]");
+    env.start().await;
+    let id = env.add("target=leads&filename=a.csv", leads(&["a@example.com"])).await.id;
+    env.ended(id).await;
+    let said = env.until("it was run", async |_| fs::read_to_string(&out).ok()).await;
     let (body, rest) = said.split_once('\n').unwrap();
     let told: Value = serde_json::from_str(body).unwrap();
     assert_eq!((&told["event"], &told["job"]["id"]), (&json!("job-ended"), &json!(1)));
@@ -128,16 +128,16 @@ async fn a_command_gets_it_on_its_standard_input_and_none_of_the_daemons_secrets
 
 #[tokio::test]
 async fn a_command_that_fails_is_run_again() {
-    let mut town = Town::new(quick()).await;
-    let (script, count) = (town.folder.path().join("told.sh"), town.folder.path().join("count"));
+    let mut env = TestEnv::new(quick()).await;
+    let (script, count) = (env.folder.path().join("told.sh"), env.folder.path().join("count"));
     fs::write(&script, "#!/bin/sh\nprintf x >> \"$1\"\ntest \"$(cat \"$1\")\" = xx\n").unwrap();
     fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
-    town.config = format!("\n[notify]\ncommand = [{script:?}, {count:?}]");
-    town.start().await;
-    let id = town.add("target=leads&filename=a.csv", leads(&["a@example.com"])).await.id;
-    town.ended(id).await;
-    town.until("it was told at the second try", async |town| {
-        let text = town.get("/metrics").await;
+    env.config = format!("\n[notify]\ncommand = [{script:?}, {count:?}]");
+    env.start().await;
+    let id = env.add("target=leads&filename=a.csv", leads(&["a@example.com"])).await.id;
+    env.ended(id).await;
+    env.until("it was told at the second try", async |env| {
+        let text = env.get("/metrics").await;
         (text.contains("marqueue_notices_total{result=\"told\"} 1") && text.contains("marqueue_notices_owed 0"))
             .then_some(())
     })
@@ -146,8 +146,8 @@ async fn a_command_that_fails_is_run_again() {
 }
 
 /// A command that starts two children and waits for them; each notes its process id.
-fn hanging(town: &Town) -> (std::path::PathBuf, std::path::PathBuf) {
-    let (script, pids) = (town.folder.path().join("hangs.sh"), town.folder.path().join("pids"));
+fn hanging(env: &TestEnv) -> (std::path::PathBuf, std::path::PathBuf) {
+    let (script, pids) = (env.folder.path().join("hangs.sh"), env.folder.path().join("pids"));
     let text = "#!/bin/sh\necho $$ >> \"$1\"\nsleep 1000 & echo $! >> \"$1\"\n(sleep 1000) & echo $! >> \"$1\"\nwait\n";
     fs::write(&script, text).expect("the script is written");
     fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).expect("it can be run");
@@ -166,69 +166,69 @@ fn runs(pid: u32) -> bool {
     fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| !line.is_empty())
 }
 
-async fn all_have_ended(town: &mut Town, pids: &[u32]) {
-    town.until("the command and its children have ended", async |_| (!pids.iter().any(|&pid| runs(pid))).then_some(()))
+async fn all_have_ended(env: &mut TestEnv, pids: &[u32]) {
+    env.until("the command and its children have ended", async |_| (!pids.iter().any(|&pid| runs(pid))).then_some(()))
         .await;
 }
 
 #[tokio::test]
 async fn a_command_is_ended_whole_at_its_timeout() {
-    let mut town = Town::new(quick()).await;
-    let (script, pids) = hanging(&town);
-    town.config = format!("\n[notify]\ncommand = [{script:?}, {pids:?}]\ntimeout = \"1s\"");
-    town.start().await;
-    let id = town.add("target=leads&filename=a.csv", leads(&["a@example.com"])).await.id;
-    town.ended(id).await;
-    let first = town.until("it is run again", async |_| {
+    let mut env = TestEnv::new(quick()).await;
+    let (script, pids) = hanging(&env);
+    env.config = format!("\n[notify]\ncommand = [{script:?}, {pids:?}]\ntimeout = \"1s\"");
+    env.start().await;
+    let id = env.add("target=leads&filename=a.csv", leads(&["a@example.com"])).await.id;
+    env.ended(id).await;
+    let first = env.until("it is run again", async |_| {
         let pids = noted(&pids);
         (pids.len() > 3).then(|| pids[..3].to_vec())
     });
     let first = first.await;
     assert_eq!(first.iter().filter(|&&pid| runs(pid)).count(), 0);
-    assert!(town.log().contains("it took longer than 1s (notify.timeout)"));
+    assert!(env.log().contains("it took longer than 1s (notify.timeout)"));
 }
 
 #[tokio::test]
 async fn commands_end_with_the_daemon_however_it_ends() {
     for kill in [false, true] {
-        let mut town = Town::new(quick()).await;
-        let (script, pids) = hanging(&town);
-        town.config = format!("\n[notify]\ncommand = [{script:?}, {pids:?}]\ntimeout = \"1h\"");
-        town.start().await;
+        let mut env = TestEnv::new(quick()).await;
+        let (script, pids) = hanging(&env);
+        env.config = format!("\n[notify]\ncommand = [{script:?}, {pids:?}]\ntimeout = \"1h\"");
+        env.start().await;
         for n in 0..8 {
-            let id = town.add("target=leads&filename=a.csv", leads(&[&format!("a{n}@example.com")])).await.id;
-            town.ended(id).await;
+            let id = env.add("target=leads&filename=a.csv", leads(&[&format!("a{n}@example.com")])).await.id;
+            env.ended(id).await;
         }
         // How many are due at one look is chance; what they note of themselves comes in threes.
-        let run = town.until("one is run", async |_| Some(noted(&pids)).filter(|pids| pids.len() >= 3)).await;
+        let run = env.until("one is run", async |_| Some(noted(&pids)).filter(|pids| pids.len() >= 3)).await;
         assert!(run.iter().all(|&pid| runs(pid)));
         if kill {
-            town.kill();
+            env.kill();
         } else {
-            town.terminate().await;
+            env.terminate().await;
         }
         let run = noted(&pids);
-        all_have_ended(&mut town, &run).await;
+        all_have_ended(&mut env, &run).await;
         assert!(run.len() <= 12, "no more than four run at once");
     }
 }
 
 #[tokio::test]
 async fn what_a_command_leaves_behind_ends_at_the_timeout() {
-    let mut town = Town::new(quick()).await;
-    let (script, pids) = (town.folder.path().join("leaves.sh"), town.folder.path().join("pids"));
+    let mut env = TestEnv::new(quick()).await;
+    let (script, pids) = (env.folder.path().join("leaves.sh"), env.folder.path().join("pids"));
     fs::write(&script, "#!/bin/sh\n(exec sleep 1000) & echo $! >> \"$1\"\n").unwrap();
     fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
-    town.config = format!("\n[notify]\ncommand = [{script:?}, {pids:?}]\ntimeout = \"2s\"");
-    town.start().await;
-    let id = town.add("target=leads&filename=a.csv", leads(&["a@example.com"])).await.id;
-    town.ended(id).await;
-    town.until("it was told", async |town| {
-        town.get("/metrics").await.contains("marqueue_notices_total{result=\"told\"} 1").then_some(())
+    env.config = format!("\n[notify]\ncommand = [{script:?}, {pids:?}]\ntimeout = \"2s\"");
+    env.start().await;
+    let id = env.add("target=leads&filename=a.csv", leads(&["a@example.com"])).await.id;
+    env.ended(id).await;
+    env.until("it was told", async |env| {
+        env.get("/metrics").await.contains("marqueue_notices_total{result=\"told\"} 1").then_some(())
     })
     .await;
     let left = noted(&pids);
     assert_eq!(left.len(), 1);
-    all_have_ended(&mut town, &left).await;
-    assert!(town.get("/metrics").await.contains("marqueue_notices_owed 0"), "and it was told once");
+    all_have_ended(&mut env, &left).await;
+    assert!(env.get("/metrics").await.contains("marqueue_notices_owed 0"), "and it was told once");
 }

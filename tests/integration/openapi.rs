@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use crate::support::{Town, leads, quick};
+use crate::support::{TestEnv, leads, quick};
 
 const METHODS: [&str; 5] = ["get", "post", "put", "patch", "delete"];
 
@@ -40,11 +40,11 @@ fn all<'a>(value: &'a Value, key: &str, found: &mut Vec<&'a Value>) {
 
 #[tokio::test]
 async fn what_is_described_is_there_and_what_is_not_described_is_not() {
-    let mut town = Town::with_daemon(quick()).await;
-    let job = town.add("target=leads&format=csv", leads(&["a@example.com"])).await;
-    town.ended(job.id).await;
-    let http = reqwest::Client::builder().unix_socket(town.socket()).no_proxy().build().expect("a client");
-    let document: Value = serde_json::from_str(&town.get("/openapi.json").await).expect("JSON");
+    let mut env = TestEnv::with_daemon(quick()).await;
+    let job = env.add("target=leads&format=csv", leads(&["a@example.com"])).await;
+    env.ended(job.id).await;
+    let http = reqwest::Client::builder().unix_socket(env.socket()).no_proxy().build().expect("a client");
+    let document: Value = serde_json::from_str(&env.get("/openapi.json").await).expect("JSON");
     let mut described = 0;
     for (path, method, expected) in calls(&document) {
         let address = format!("http://daemon{}", filled(&path));
@@ -70,10 +70,10 @@ async fn what_is_described_is_there_and_what_is_not_described_is_not() {
 
 #[tokio::test]
 async fn the_description_needs_no_token_and_refers_to_nothing_that_is_not_in_it() {
-    let mut town = Town::new(quick()).await;
-    town.api = "listen = \"127.0.0.1:0\"\n[[api.clients]]\nclient_id = \"crm\"\nclient_secret = \"s\"".into();
-    town.start().await;
-    let log = town.log();
+    let mut env = TestEnv::new(quick()).await;
+    env.api = "listen = \"127.0.0.1:0\"\n[[api.clients]]\nclient_id = \"crm\"\nclient_secret = \"s\"".into();
+    env.start().await;
+    let log = env.log();
     let line = log.lines().find(|line| line.contains("clients can come over TCP")).expect("it listens");
     let line: Value = serde_json::from_str(line).expect("a line of JSON");
     let address = line["address"].as_str().expect("an address");

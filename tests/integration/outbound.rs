@@ -7,7 +7,7 @@ use std::thread;
 
 use marqueue::simulator::Call;
 
-use crate::support::{Town, quick};
+use crate::support::{TestEnv, quick};
 
 const FILE: &str = "email,firstName\nann@example.com,Ann\n";
 
@@ -51,31 +51,31 @@ async fn only_https_goes_through_a_proxy_of_the_environment() {
             stream.write_all(b"HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n").ok();
         }
     });
-    let mut town = Town::new(quick()).await;
+    let mut env = TestEnv::new(quick()).await;
     for name in ["HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"] {
-        town.environment.push((name, format!("http://{address}")));
+        env.environment.push((name, format!("http://{address}")));
     }
     // Its identity is on this machine, and the rest of it is not.
-    town.config = format!(
+    env.config = format!(
         "[instances.eu]\nbase_url = \"https://marketo.invalid\"\nidentity_url = \"{}/identity\"\n\
          client_id = \"simulator\"\nclient_secret = \"secret\"\nbackoff_min = \"20ms\"\nbackoff_max = \"50ms\"\n\
          [notify]\nurl = \"{hook_url}\"\n",
-        town.simulator.base_url()
+        env.simulator.base_url()
     );
-    town.start().await;
-    let here = town.add("target=leads&format=csv", FILE).await.id;
-    town.add("target=leads&format=csv&instance=eu", FILE).await;
-    town.ended(here).await;
-    town.until("the upload goes to the proxy", async |_| {
+    env.start().await;
+    let here = env.add("target=leads&format=csv", FILE).await.id;
+    env.add("target=leads&format=csv&instance=eu", FILE).await;
+    env.ended(here).await;
+    env.until("the upload goes to the proxy", async |_| {
         (!heard.lock().expect("not poisoned").is_empty()).then_some(())
     })
     .await;
-    town.until("the hook is told", async |_| (*told.lock().expect("not poisoned") > 0).then_some(())).await;
+    env.until("the hook is told", async |_| (*told.lock().expect("not poisoned") > 0).then_some(())).await;
     // One token for each of the two instances, from the simulator itself.
-    assert!(town.simulator.call_log().calls_of(Call::Token) >= 2);
+    assert!(env.simulator.call_log().calls_of(Call::Token) >= 2);
     let mut doctor = std::process::Command::new(crate::support::binary());
-    doctor.args(["doctor", "--json", "--config"]).arg(town.config_file());
-    doctor.envs(town.environment.iter().map(|(name, value)| (name, value)));
+    doctor.args(["doctor", "--json", "--config"]).arg(env.config_file());
+    doctor.envs(env.environment.iter().map(|(name, value)| (name, value)));
     let ran = tokio::task::spawn_blocking(move || doctor.output()).await;
     let output = ran.expect("it does not panic").expect("the doctor runs");
     let found = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -99,14 +99,14 @@ async fn an_identity_answer_without_an_end_is_cut_off() {
         }
         ends.lock().expect("not poisoned").push(bytes);
     });
-    let mut town = Town::new(quick()).await;
-    town.config = format!(
+    let mut env = TestEnv::new(quick()).await;
+    env.config = format!(
         "[instances.eu]\nbase_url = \"http://{address}\"\nclient_id = \"i\"\nclient_secret = \"s\"\n\
          backoff_min = \"20ms\"\nbackoff_max = \"50ms\"\n"
     );
-    town.start().await;
-    town.add("target=leads&format=csv&instance=eu", FILE).await;
-    let most = town
+    env.start().await;
+    env.add("target=leads&format=csv&instance=eu", FILE).await;
+    let most = env
         .until("two answers are cut off", async |_| {
             let sent = sent.lock().expect("not poisoned");
             (sent.len() >= 2).then(|| *sent.iter().max().expect("some"))
@@ -114,7 +114,7 @@ async fn an_identity_answer_without_an_end_is_cut_off() {
         .await;
     // What the sockets' own buffers hold comes on top of what is read.
     assert!(most < 64 << 20, "{most} bytes were taken");
-    assert!(town.most_memory() < 200 << 20, "{} bytes", town.most_memory());
-    let status = town.json("GET", "/v1/status").await.1;
+    assert!(env.most_memory() < 200 << 20, "{} bytes", env.most_memory());
+    let status = env.json("GET", "/v1/status").await.1;
     assert!(status["instances"]["eu"]["pause"].is_null());
 }

@@ -2,24 +2,24 @@
 
 use std::time::Duration;
 
-use crate::support::{Town, leads, quick};
+use crate::support::{TestEnv, leads, quick};
 use marqueue::domain::{BatchState, JobState};
 use marqueue::simulator::{Settings, call_log};
 use serde_json::Value;
 
 #[tokio::test]
 async fn forty_files_at_once_pass_through_within_marketos_limits() {
-    let mut town = Town::with_daemon(quick()).await;
+    let mut env = TestEnv::with_daemon(quick()).await;
     let mut ids = Vec::new();
     for n in 0..40 {
         let file = leads(&[&format!("{n}@example.com"), "b@example.com"]);
-        ids.push(town.add("target=leads&filename=leads.csv", file).await.id);
+        ids.push(env.add("target=leads&filename=leads.csv", file).await.id);
     }
     for id in ids {
-        let job = town.ended(id).await;
+        let job = env.ended(id).await;
         assert_eq!((job.state, job.rows.processed, job.rows.failed), (JobState::Complete, Some(2), Some(0)));
     }
-    let ledger = town.simulator.call_log();
+    let ledger = env.simulator.call_log();
     assert_eq!(ledger.imports.len(), 40, "each file was imported, and none twice");
     assert!(ledger.most_queued <= 10 && ledger.most_importing <= 2);
     assert_eq!(ledger.errors_of("1016"), 0, "alone in the queue, we never meet its end");
@@ -30,110 +30,110 @@ async fn forty_files_at_once_pass_through_within_marketos_limits() {
 #[tokio::test]
 async fn no_window_sees_more_calls_than_the_limit_even_across_restarts() {
     let settings = Settings { window: Duration::from_secs(2), ..quick() };
-    let mut town = Town::new(settings).await;
-    town.config = "limits = { calls = 12, window = \"2s\", concurrent_calls = 3 }\n".into();
-    town.start().await;
+    let mut env = TestEnv::new(settings).await;
+    env.config = "limits = { calls = 12, window = \"2s\", concurrent_calls = 3 }\n".into();
+    env.start().await;
     let mut ids = Vec::new();
     for n in 0..8 {
-        ids.push(town.add("target=leads&format=csv", leads(&[&format!("{n}@example.com")])).await.id);
+        ids.push(env.add("target=leads&format=csv", leads(&[&format!("{n}@example.com")])).await.id);
     }
     // Three times in the middle of the work, when the window is well used.
     for calls in [5, 9, 13] {
-        town.until("some calls were made", async |town| {
-            let ledger = town.simulator.call_log();
+        env.until("some calls were made", async |env| {
+            let ledger = env.simulator.call_log();
             let made: u64 =
                 ledger.calls.iter().filter(|(call, _)| **call != call_log::Call::Token).map(|(_, n)| n).sum();
             (made >= calls).then_some(())
         })
         .await;
-        town.kill();
-        town.start().await;
+        env.kill();
+        env.start().await;
     }
     for id in ids {
-        assert_eq!(town.ended(id).await.state, JobState::Complete);
+        assert_eq!(env.ended(id).await.state, JobState::Complete);
     }
-    let ledger = town.simulator.call_log();
+    let ledger = env.simulator.call_log();
     assert!(ledger.most_calls_in_window <= 12, "{} calls in one window", ledger.most_calls_in_window);
     assert!(ledger.most_concurrent_calls <= 3);
 }
 
 #[tokio::test]
 async fn an_importing_limit_of_one_has_one_import_in_flight() {
-    let mut town = Town::new(quick()).await;
-    town.config = "limits = { importing = 1, calls = 5000, window = \"1s\" }\n".into();
-    town.start().await;
+    let mut env = TestEnv::new(quick()).await;
+    env.config = "limits = { importing = 1, calls = 5000, window = \"1s\" }\n".into();
+    env.start().await;
     let mut ids = Vec::new();
     for n in 0..6 {
-        ids.push(town.add("target=leads&format=csv", leads(&[&format!("{n}@example.com")])).await.id);
+        ids.push(env.add("target=leads&format=csv", leads(&[&format!("{n}@example.com")])).await.id);
     }
     for id in ids {
-        town.ended(id).await;
+        env.ended(id).await;
     }
-    assert_eq!(town.simulator.call_log().most_queued, 1);
+    assert_eq!(env.simulator.call_log().most_queued, 1);
 }
 
 #[tokio::test]
 async fn instances_have_slots_of_their_own() {
-    let mut town = Town::new(quick()).await;
-    let other = Town::new(quick()).await;
-    town.config = format!(
+    let mut env = TestEnv::new(quick()).await;
+    let other = TestEnv::new(quick()).await;
+    env.config = format!(
         "limits = {{ calls = 5000, window = \"1s\" }}\n[instances.eu]\nbase_url = {:?}\nclient_id = \"simulator\"\n\
          client_secret = \"secret\"\npolling = {{ min = \"10ms\", max = \"200ms\" }}\n",
         other.simulator.base_url()
     );
-    town.start().await;
-    let here = town.add("target=leads&format=csv", leads(&["a@example.com"])).await;
-    let there = town.add("target=leads&format=csv&instance=eu", leads(&["b@example.com"])).await;
-    assert_eq!(town.ended(here.id).await.state, JobState::Complete);
-    assert_eq!(town.ended(there.id).await.state, JobState::Complete);
-    assert_eq!(town.simulator.call_log().imports.len(), 1);
+    env.start().await;
+    let here = env.add("target=leads&format=csv", leads(&["a@example.com"])).await;
+    let there = env.add("target=leads&format=csv&instance=eu", leads(&["b@example.com"])).await;
+    assert_eq!(env.ended(here.id).await.state, JobState::Complete);
+    assert_eq!(env.ended(there.id).await.state, JobState::Complete);
+    assert_eq!(env.simulator.call_log().imports.len(), 1);
     assert_eq!(other.simulator.call_log().imports.len(), 1);
 }
 
 /// Kills the daemon when the batch is in `state`, starts it again, and gives the job at its end.
-async fn killed_in(state: BatchState, policy: &str) -> (Town, marqueue::store::Job) {
+async fn killed_in(state: BatchState, policy: &str) -> (TestEnv, marqueue::store::Job) {
     use marqueue::simulator::call_log::Call;
     use marqueue::simulator::{Fault, FaultEffect};
-    let mut town = Town::new(quick()).await;
-    town.config = format!("unknown_outcome = \"{policy}\"\nlimits = {{ calls = 5000, window = \"1s\" }}\n");
-    town.start().await;
+    let mut env = TestEnv::new(quick()).await;
+    env.config = format!("unknown_outcome = \"{policy}\"\nlimits = {{ calls = 5000, window = \"1s\" }}\n");
+    env.start().await;
     let cell = match state {
         BatchState::Queued | BatchState::Importing => "!lasts:1s",
         _ => "Ann",
     };
     let file = format!("email,firstName\na@example.com,{cell}\nb@example.com,!fail:No such person\n");
     match state {
-        BatchState::Pending => assert_eq!(town.json("POST", "/v1/instances/default/pause").await.0, 200),
+        BatchState::Pending => assert_eq!(env.json("POST", "/v1/instances/default/pause").await.0, 200),
         BatchState::Uploading => {
-            town.simulator.push_fault(Fault::on(Call::Create, FaultEffect::delay(Duration::from_secs(3))));
+            env.simulator.push_fault(Fault::on(Call::Create, FaultEffect::delay(Duration::from_secs(3))));
         }
         BatchState::Queued => {
             // Two before it keep both of Marketo's places.
             for _ in 0..2 {
                 let long = "email,firstName\nlong@example.com,!lasts:2s\n";
-                let id = town.add("target=leads&format=csv", long).await.id;
-                town.in_state(id, BatchState::Importing).await;
+                let id = env.add("target=leads&format=csv", long).await.id;
+                env.in_state(id, BatchState::Importing).await;
             }
         }
         BatchState::Collecting => {
-            town.simulator.push_fault(Fault::on(Call::Failures, FaultEffect::delay(Duration::from_secs(3))));
+            env.simulator.push_fault(Fault::on(Call::Failures, FaultEffect::delay(Duration::from_secs(3))));
         }
         _ => {}
     }
-    let id = town.add("target=leads&format=csv", file).await.id;
-    town.in_state(id, state).await;
-    town.kill();
-    town.start().await;
+    let id = env.add("target=leads&format=csv", file).await.id;
+    env.in_state(id, state).await;
+    env.kill();
+    env.start().await;
     if state == BatchState::Pending {
-        assert_eq!(town.job(id).await.state, JobState::Pending, "a pause outlives the daemon");
-        assert_eq!(town.json("POST", "/v1/instances/default/resume").await.0, 200);
+        assert_eq!(env.job(id).await.state, JobState::Pending, "a pause outlives the daemon");
+        assert_eq!(env.json("POST", "/v1/instances/default/resume").await.0, 200);
     }
     if policy == "hold" && state == BatchState::Uploading {
-        let job = town.in_state(id, BatchState::Held).await;
-        return (town, job);
+        let job = env.in_state(id, BatchState::Held).await;
+        return (env, job);
     }
-    let job = town.ended(id).await;
-    (town, job)
+    let job = env.ended(id).await;
+    (env, job)
 }
 
 #[tokio::test]
@@ -141,14 +141,14 @@ async fn a_kill_in_any_state_loses_nothing_and_sends_nothing_twice_that_was_answ
     for state in
         [BatchState::Pending, BatchState::Uploading, BatchState::Queued, BatchState::Importing, BatchState::Collecting]
     {
-        let (town, job) = killed_in(state, "resubmit").await;
+        let (env, job) = killed_in(state, "resubmit").await;
         assert_eq!((job.state, job.rows.processed, job.rows.failed), (JobState::Complete, Some(1), Some(1)), "{state}");
-        let failures = town.get(&format!("/v1/jobs/{}/failures", job.id)).await;
+        let failures = env.get(&format!("/v1/jobs/{}/failures", job.id)).await;
         assert_eq!(
             failures,
             "email,firstName,Import Failure Reason\nb@example.com,!fail:No such person,No such person\n"
         );
-        let sent = town.simulator.call_log().creates.iter().filter(|create| create.body_bytes > 0).count();
+        let sent = env.simulator.call_log().creates.iter().filter(|create| create.body_bytes > 0).count();
         let expected = match state {
             BatchState::Queued => 3,
             // The first never got an answer, and may not even have been looked at.
@@ -161,51 +161,50 @@ async fn a_kill_in_any_state_loses_nothing_and_sends_nothing_twice_that_was_answ
 
 #[tokio::test]
 async fn an_upload_cut_off_by_a_kill_is_held_where_the_policy_says_so_until_a_person_speaks() {
-    let (mut town, job) = killed_in(BatchState::Uploading, "hold").await;
-    let status: Value = serde_json::from_str(&town.get("/v1/status").await).expect("JSON");
+    let (mut env, job) = killed_in(BatchState::Uploading, "hold").await;
+    let status: Value = serde_json::from_str(&env.get("/v1/status").await).expect("JSON");
     assert_eq!(status["instances"]["default"]["queue"]["held"], serde_json::json!([job.id.0]));
-    let explained = town.get(&format!("/v1/jobs/{}/explain", job.id)).await;
+    let explained = env.get(&format!("/v1/jobs/{}/explain", job.id)).await;
     assert!(explained.contains("the daemon ended while the upload was under way"), "{explained}");
-    let (status, _) = town.json("POST", &format!("/v1/jobs/{}/retry", job.id)).await;
+    let (status, _) = env.json("POST", &format!("/v1/jobs/{}/retry", job.id)).await;
     assert_eq!(status, 200);
-    assert_eq!(town.ended(job.id).await.state, JobState::Complete);
+    assert_eq!(env.ended(job.id).await.state, JobState::Complete);
 }
 
 #[tokio::test]
 async fn a_daemon_told_to_stop_ends_its_uploads_leaves_its_socket_and_goes_on_at_the_next_start() {
-    let mut town = Town::with_daemon(Settings { import_base: Duration::from_millis(300), ..quick() }).await;
+    let mut env = TestEnv::with_daemon(Settings { import_base: Duration::from_millis(300), ..quick() }).await;
     let mut ids = Vec::new();
     for n in 0..15 {
-        ids.push(town.add("target=leads&format=csv", leads(&[&format!("{n}@example.com")])).await.id);
+        ids.push(env.add("target=leads&format=csv", leads(&[&format!("{n}@example.com")])).await.id);
     }
-    town.until("some are with Marketo", async |town| (town.simulator.call_log().imports.len() >= 3).then_some(()))
-        .await;
-    let status = town.terminate().await;
+    env.until("some are with Marketo", async |env| (env.simulator.call_log().imports.len() >= 3).then_some(())).await;
+    let status = env.terminate().await;
     assert!(status.success(), "{status}");
-    assert!(!town.socket().exists());
-    town.start().await;
+    assert!(!env.socket().exists());
+    env.start().await;
     for id in ids {
-        assert_eq!(town.ended(id).await.state, JobState::Complete);
+        assert_eq!(env.ended(id).await.state, JobState::Complete);
     }
-    assert_eq!(town.simulator.call_log().imports.len(), 15, "nothing was sent twice");
+    assert_eq!(env.simulator.call_log().imports.len(), 15, "nothing was sent twice");
 }
 
 #[tokio::test]
 async fn a_database_of_a_newer_version_stops_the_start_with_one_sentence_and_is_not_touched() {
     use sqlx::{ConnectOptions, Connection};
-    let mut town = Town::with_daemon(quick()).await;
-    assert!(town.terminate().await.success());
-    let options = sqlx::sqlite::SqliteConnectOptions::new().filename(town.database());
+    let mut env = TestEnv::with_daemon(quick()).await;
+    assert!(env.terminate().await.success());
+    let options = sqlx::sqlite::SqliteConnectOptions::new().filename(env.database());
     let mut connection = options.connect().await.expect("the database opens");
     sqlx::query("INSERT INTO _sqlx_migrations VALUES (9999, 'later', 0, 1, x'00', 0)")
         .execute(&mut connection)
         .await
         .expect("a row of a later version");
     connection.close().await.expect("it closes");
-    let before = std::fs::read(town.database()).expect("the file");
+    let before = std::fs::read(env.database()).expect("the file");
     let output = std::process::Command::new(crate::support::binary())
         .args(["serve", "--config"])
-        .arg(town.config_file())
+        .arg(env.config_file())
         .env("MARQUEUE_LOG__FORMAT", "text")
         .output()
         .expect("it runs");
@@ -213,5 +212,5 @@ async fn a_database_of_a_newer_version_stops_the_start_with_one_sentence_and_is_
     assert_eq!(output.status.code(), Some(1));
     assert!(said.contains("was made by a newer marqueue (its schema is 9999"), "{said}");
     assert_eq!(said.lines().filter(|line| line.contains("ERROR")).count(), 1, "{said}");
-    assert!(std::fs::read(town.database()).expect("the file") == before, "the file was changed");
+    assert!(std::fs::read(env.database()).expect("the file") == before, "the file was changed");
 }

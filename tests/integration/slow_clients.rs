@@ -5,7 +5,7 @@ use std::io::{BufRead, BufReader, ErrorKind};
 use std::process::Command;
 use std::time::Duration;
 
-use crate::support::{Town, leads, quick};
+use crate::support::{TestEnv, leads, quick};
 use marqueue::domain::JobState;
 use marqueue::simulator::Settings;
 use rustix::process::{Pid, Resource, Rlimit, prlimit};
@@ -16,26 +16,26 @@ use tokio::net::UnixStream;
 
 const MB: usize = 1 << 20;
 
-/// A town whose daemon has little patience.
-async fn town(api: &str) -> Town {
+/// An environment whose daemon has short limits of time.
+async fn env_with_limits(api: &str) -> TestEnv {
     // Some send files of hundreds of thousands of rows, and nobody here waits for their imports.
-    let mut town = Town::new(Settings { import_per_row: Duration::ZERO, ..quick() }).await;
-    town.api = api.to_owned();
-    town.start().await;
-    town
+    let mut env = TestEnv::new(Settings { import_per_row: Duration::ZERO, ..quick() }).await;
+    env.api = api.to_owned();
+    env.start().await;
+    env
 }
 
 /// A client that has read no manual.
 struct Raw(UnixStream);
 
 impl Raw {
-    async fn open(town: &Town) -> Raw {
-        Raw(UnixStream::connect(town.socket()).await.expect("the daemon listens"))
+    async fn open(env: &TestEnv) -> Raw {
+        Raw(UnixStream::connect(env.socket()).await.expect("the daemon listens"))
     }
 
     /// One that has sent so much.
-    async fn with(town: &Town, bytes: impl AsRef<[u8]>) -> Raw {
-        let mut raw = Raw::open(town).await;
+    async fn with(env: &TestEnv, bytes: impl AsRef<[u8]>) -> Raw {
+        let mut raw = Raw::open(env).await;
         raw.send(bytes).await.expect("it is taken");
         raw
     }
@@ -86,37 +86,37 @@ fn rows(bytes: usize) -> Vec<u8> {
 }
 
 /// How many files are being received. The API does not show them, for they are no jobs yet.
-async fn receiving(town: &Town) -> i64 {
-    let database = SqliteConnectOptions::new().filename(town.database()).read_only(true);
+async fn receiving(env: &TestEnv) -> i64 {
+    let database = SqliteConnectOptions::new().filename(env.database()).read_only(true);
     let mut database = database.connect().await.expect("the database can be read");
     let count = sqlx::query_scalar("SELECT count(*) FROM job WHERE state = 'receiving'").fetch_one(&mut database).await;
     count.expect("it is counted")
 }
 
 /// A well-behaved client gets its job done.
-async fn others_are_served(town: &mut Town) {
-    let id = town.add("target=leads&format=csv", leads(&["ann@example.com"])).await.id;
-    assert_eq!(town.ended(id).await.state, JobState::Complete);
+async fn others_are_served(env: &mut TestEnv) {
+    let id = env.add("target=leads&format=csv", leads(&["ann@example.com"])).await.id;
+    assert_eq!(env.ended(id).await.state, JobState::Complete);
 }
 
 /// Nothing half received is left, and no more files are open than at the start.
-async fn all_is_as_before(town: &mut Town, open_files: usize) {
-    town.until("half received files are swept", async |town| (receiving(town).await == 0).then_some(())).await;
+async fn all_is_as_before(env: &mut TestEnv, open_files: usize) {
+    env.until("half received files are swept", async |env| (receiving(env).await == 0).then_some(())).await;
     // The database's readers may have come up meanwhile: four, each with the database and its log.
-    town.until("connections are closed", async |town| (town.open_files() <= open_files + 8).then_some(())).await;
+    env.until("connections are closed", async |env| (env.open_files() <= open_files + 8).then_some(())).await;
 }
 
 #[tokio::test]
 async fn uploads_that_break_off_leave_nothing() {
-    let mut town = town("").await;
-    others_are_served(&mut town).await;
-    let open_files = town.open_files();
+    let mut env = env_with_limits("").await;
+    others_are_served(&mut env).await;
+    let open_files = env.open_files();
     let mut cut_off = Vec::new();
     for _ in 0..30 {
-        cut_off.push(Raw::with(&town, upload(5 * MB, MB)).await);
+        cut_off.push(Raw::with(&env, upload(5 * MB, MB)).await);
     }
-    town.until("all are being received", async |town| (receiving(town).await == 30).then_some(())).await;
-    others_are_served(&mut town).await;
+    env.until("all are being received", async |env| (receiving(env).await == 30).then_some(())).await;
+    others_are_served(&mut env).await;
     // Ten go, ten close only their own direction, ten stay for now.
     for (n, raw) in cut_off.iter_mut().enumerate().skip(10) {
         if n < 20 {
@@ -124,20 +124,20 @@ async fn uploads_that_break_off_leave_nothing() {
         }
     }
     cut_off.drain(..10);
-    town.until("twenty are swept", async |town| (receiving(town).await == 10).then_some(())).await;
-    others_are_served(&mut town).await;
+    env.until("twenty are swept", async |env| (receiving(env).await == 10).then_some(())).await;
+    others_are_served(&mut env).await;
     drop(cut_off);
-    all_is_as_before(&mut town, open_files).await;
+    all_is_as_before(&mut env, open_files).await;
 }
 
 #[tokio::test]
 async fn a_file_that_stops_coming_or_drips_is_given_up() {
-    let mut town = town("stall_timeout = '300ms'").await;
-    others_are_served(&mut town).await;
-    let open_files = town.open_files();
-    let mut stopped = Raw::with(&town, upload(5 * MB, MB)).await;
-    let mut never_begun = Raw::with(&town, upload(5 * MB, 0)).await;
-    let mut drips = Raw::with(&town, upload(5 * MB, MB)).await;
+    let mut env = env_with_limits("stall_timeout = '300ms'").await;
+    others_are_served(&mut env).await;
+    let open_files = env.open_files();
+    let mut stopped = Raw::with(&env, upload(5 * MB, MB)).await;
+    let mut never_begun = Raw::with(&env, upload(5 * MB, 0)).await;
+    let mut drips = Raw::with(&env, upload(5 * MB, MB)).await;
     let dripping = async {
         // Until the daemon has had enough.
         while drips.send("x").await.is_ok() {
@@ -149,30 +149,30 @@ async fn a_file_that_stops_coming_or_drips_is_given_up() {
         assert!(answer.starts_with("HTTP/1.1 400 Bad Request\r\n"), "{answer}");
         assert!(answer.contains("the file broke off: nothing more came for 300ms (api.stall_timeout)"), "{answer}");
     }
-    others_are_served(&mut town).await;
-    all_is_as_before(&mut town, open_files).await;
+    others_are_served(&mut env).await;
+    all_is_as_before(&mut env, open_files).await;
 }
 
 #[tokio::test]
 async fn a_file_that_is_too_large_is_refused_where_it_is_known_and_the_sender_reads_why() {
     // Long enough for a sender on a loaded machine.
-    let mut town = town("max_file_bytes = 1000000\nstall_timeout = '10s'").await;
+    let mut env = env_with_limits("max_file_bytes = 1000000\nstall_timeout = '10s'").await;
     let told = "the file has more than 1000000 bytes (api.max_file_bytes)";
     let refused = |answer: &str| {
         assert!(answer.starts_with("HTTP/1.1 413 Payload Too Large\r\n"), "{answer}");
         assert!(answer.contains("content-type: application/problem+json") && answer.contains(told), "{answer}");
     };
     // Announced: before a byte of it has come, and without asking for it.
-    refused(&Raw::with(&town, upload(10_000_000_000, 0)).await.until(told).await);
+    refused(&Raw::with(&env, upload(10_000_000_000, 0)).await.until(told).await);
     let asks = "POST /v1/jobs?target=leads&format=csv HTTP/1.1\r\nHost: d\r\nExpect: 100-continue\r\nContent-Length: 9999999\r\n\r\n";
-    refused(&Raw::with(&town, asks).await.until(told).await);
+    refused(&Raw::with(&env, asks).await.until(told).await);
     // The plainest of clients sends all of it and only then reads.
-    let mut plain = Raw::with(&town, upload(30_000_000, 30_000_000)).await;
+    let mut plain = Raw::with(&env, upload(30_000_000, 30_000_000)).await;
     refused(&plain.until(told).await);
     // In chunks, when it is too large.
     let file = rows(20_000_000);
     let mut chunked = Raw::with(
-        &town,
+        &env,
         "POST /v1/jobs?target=leads&format=csv HTTP/1.1\r\nHost: d\r\nTransfer-Encoding: chunked\r\n\r\n",
     )
     .await;
@@ -182,61 +182,61 @@ async fn a_file_that_is_too_large_is_refused_where_it_is_known_and_the_sender_re
     }
     refused(&chunked.until(told).await);
     // As the verb has it.
-    let file = town.folder.path().join("large.csv");
+    let file = env.folder.path().join("large.csv");
     std::fs::write(&file, rows(30_000_000)).expect("a file");
     let verb = Command::new(crate::support::binary())
         .args(["add", "leads"])
         .arg(&file)
-        .env("MARQUEUE_SOCKET", town.socket())
+        .env("MARQUEUE_SOCKET", env.socket())
         .output()
         .expect("it runs");
     assert_eq!(verb.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&verb.stderr).contains(told), "{verb:?}");
-    others_are_served(&mut town).await;
-    let jobs = town.json("GET", "/v1/jobs").await.1;
+    others_are_served(&mut env).await;
+    let jobs = env.json("GET", "/v1/jobs").await.1;
     assert_eq!(jobs["jobs"].as_array().expect("jobs").len(), 1);
-    town.until("nothing is received", async |town| (receiving(town).await == 0).then_some(())).await;
+    env.until("nothing is received", async |env| (receiving(env).await == 0).then_some(())).await;
 }
 
 #[tokio::test]
 async fn a_thousand_idle_clients_make_room_and_go_in_time() {
-    let mut town = town("max_connections = 40\nidle_timeout = '3s'").await;
-    others_are_served(&mut town).await;
-    let open_files = town.open_files();
+    let mut env = env_with_limits("max_connections = 40\nidle_timeout = '3s'").await;
+    others_are_served(&mut env).await;
+    let open_files = env.open_files();
     let mut idle = Vec::new();
     for n in 0..600 {
         // Half of them have begun a request that they never end.
         let began = if n % 2 == 0 { "" } else { "GET /v1/status HTTP/1.1\r\nHost:" };
-        let mut raw = Raw::open(&town).await;
+        let mut raw = Raw::open(&env).await;
         // Some are closed by now for those after them.
         let _ = raw.send(began).await;
         idle.push(raw);
     }
-    others_are_served(&mut town).await;
-    assert!(town.open_files() <= open_files + 40 + 8, "{} files are open", town.open_files());
+    others_are_served(&mut env).await;
+    assert!(env.open_files() <= open_files + 40 + 8, "{} files are open", env.open_files());
     for raw in &mut idle {
         assert_eq!(raw.rest().await, "");
     }
-    all_is_as_before(&mut town, open_files).await;
-    let said = town.log().matches("all connections are taken").count();
+    all_is_as_before(&mut env, open_files).await;
+    let said = env.log().matches("all connections are taken").count();
     assert!((1..20).contains(&said), "once for each time that it came to that: {said}");
 }
 
 #[tokio::test]
 async fn a_request_that_never_ends_its_headers_is_closed_though_it_drips() {
-    let mut town = town("idle_timeout = '300ms'").await;
-    let mut raw = Raw::with(&town, "GET /healthz HTTP/1.1\r\n").await;
+    let mut env = env_with_limits("idle_timeout = '300ms'").await;
+    let mut raw = Raw::with(&env, "GET /healthz HTTP/1.1\r\n").await;
     while raw.send("X-Slow: 1\r\n").await.is_ok() {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    others_are_served(&mut town).await;
+    others_are_served(&mut env).await;
 }
 
 #[tokio::test]
 async fn absurd_heads_and_rubbish_are_refused_and_closed() {
-    let mut town = town("idle_timeout = '5s'").await;
-    others_are_served(&mut town).await;
-    let open_files = town.open_files();
+    let mut env = env_with_limits("idle_timeout = '5s'").await;
+    others_are_served(&mut env).await;
+    let open_files = env.open_files();
     let start = "GET /healthz HTTP/1.1\r\nHost: d\r\n";
     for (what, bytes, status) in [
         ("one large header", format!("{start}X: {}\r\n\r\n", "x".repeat(8 * MB)).into_bytes(), "431"),
@@ -247,73 +247,72 @@ async fn absurd_heads_and_rubbish_are_refused_and_closed() {
         ("two lengths", format!("{start}Content-Length: 1\r\nContent-Length: 2\r\n\r\n").into_bytes(), "400"),
         ("no length at all", format!("{start}Content-Length: minus\r\n\r\n").into_bytes(), "400"),
     ] {
-        let mut raw = Raw::open(&town).await;
+        let mut raw = Raw::open(&env).await;
         // The daemon may close before all of it is sent.
         let _ = raw.send(bytes).await;
         let answer = raw.rest().await;
         assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{what}: {answer}");
     }
-    let mut pipelined = Raw::with(&town, format!("{start}\r\n{start}\r\n\x00\x01rubbish\r\n\r\n")).await;
+    let mut pipelined = Raw::with(&env, format!("{start}\r\n{start}\r\n\x00\x01rubbish\r\n\r\n")).await;
     let answer = pipelined.rest().await;
     assert_eq!((answer.matches("HTTP/1.1 200").count(), answer.matches("HTTP/1.1 400").count()), (2, 1), "{answer}");
-    others_are_served(&mut town).await;
-    all_is_as_before(&mut town, open_files).await;
+    others_are_served(&mut env).await;
+    all_is_as_before(&mut env, open_files).await;
 }
 
 #[tokio::test]
 async fn who_never_reads_a_large_answer_is_left() {
-    let mut town = town("stall_timeout = '300ms'").await;
-    let id = town.add("target=leads&format=csv", rows(20 * MB)).await.id;
-    let open_files = town.open_files();
-    let before = town.most_memory();
+    let mut env = env_with_limits("stall_timeout = '300ms'").await;
+    let id = env.add("target=leads&format=csv", rows(20 * MB)).await.id;
+    let open_files = env.open_files();
+    let before = env.most_memory();
     let mut readers = Vec::new();
     for n in 0..40 {
         let path = if n % 2 == 0 { format!("/v1/jobs/{id}/file") } else { "/v1/events".to_owned() };
-        let mut reader = Raw::with(&town, format!("GET {path} HTTP/1.1\r\nHost: d\r\n\r\n")).await;
+        let mut reader = Raw::with(&env, format!("GET {path} HTTP/1.1\r\nHost: d\r\n\r\n")).await;
         // They are all there before it is counted who is left.
         reader.until("\r\n\r\n").await;
         readers.push(reader);
     }
-    town.until("the files' readers are left", async |town| (town.open_files() <= open_files + 8 + 20).then_some(()))
-        .await;
+    env.until("the files' readers are left", async |env| (env.open_files() <= open_files + 8 + 20).then_some(())).await;
     // Events that fill what the system keeps for a reader of them.
     let group = "g".repeat(250);
     let mut told = 0;
-    while town.open_files() > open_files + 8 {
+    while env.open_files() > open_files + 8 {
         told += 1;
         assert!(told < 5_000, "the readers of events are still there");
-        town.add(&format!("target=leads&format=csv&group={group}"), leads(&["ann@example.com"])).await;
+        env.add(&format!("target=leads&format=csv&group={group}"), leads(&["ann@example.com"])).await;
     }
-    let grown = town.most_memory() - before;
+    let grown = env.most_memory() - before;
     assert!(grown < 64 * MB as u64, "{grown} bytes more");
-    others_are_served(&mut town).await;
-    all_is_as_before(&mut town, open_files).await;
+    others_are_served(&mut env).await;
+    all_is_as_before(&mut env, open_files).await;
 }
 
 #[tokio::test]
 async fn who_waits_for_news_is_not_taken_for_idle() {
-    let town = town("idle_timeout = '100ms'\nstall_timeout = '100ms'").await;
-    town.request("POST", "/v1/instances/default/pause", "").await;
-    let id = town.add("target=leads&format=csv", leads(&["ann@example.com"])).await.id;
-    let mut events = Raw::with(&town, "GET /v1/events HTTP/1.1\r\nHost: d\r\n\r\n").await;
+    let env = env_with_limits("idle_timeout = '100ms'\nstall_timeout = '100ms'").await;
+    env.request("POST", "/v1/instances/default/pause", "").await;
+    let id = env.add("target=leads&format=csv", leads(&["ann@example.com"])).await.id;
+    let mut events = Raw::with(&env, "GET /v1/events HTTP/1.1\r\nHost: d\r\n\r\n").await;
     events.until("\r\n\r\n").await;
     // Longer than any patience with idle clients; then it is answered.
     let ask = format!("GET /v1/jobs/{id}?wait=1s HTTP/1.1\r\nHost: d\r\n\r\n");
-    Raw::with(&town, ask).await.until("\"state\":\"pending\"").await;
-    town.request("POST", "/v1/instances/default/resume", "").await;
+    Raw::with(&env, ask).await.until("\"state\":\"pending\"").await;
+    env.request("POST", "/v1/instances/default/resume", "").await;
     events.until("\"state\":\"complete\"").await;
 }
 
 #[tokio::test]
 async fn where_all_are_busy_the_next_waits_and_its_turn_comes() {
-    let mut town = town("max_connections = 3").await;
+    let mut env = env_with_limits("max_connections = 3").await;
     let file = rows(MB);
     let mut busy = Vec::new();
     for _ in 0..3 {
-        busy.push(Raw::with(&town, &upload(file.len(), 1000)).await);
+        busy.push(Raw::with(&env, &upload(file.len(), 1000)).await);
     }
-    let mut next = Raw::with(&town, "GET /healthz HTTP/1.1\r\nHost: d\r\n\r\n").await;
-    town.until("it has come in", async |town| town.log().contains("all connections are taken").then_some(())).await;
+    let mut next = Raw::with(&env, "GET /healthz HTTP/1.1\r\nHost: d\r\n\r\n").await;
+    env.until("it has come in", async |env| env.log().contains("all connections are taken").then_some(())).await;
     let mut first = busy.remove(0);
     first.send(&file[1000..]).await.expect("it is taken");
     first.until("HTTP/1.1 201").await;
@@ -324,9 +323,9 @@ const EVENTS: &str = "GET /v1/events HTTP/1.1\r\nHost: d\r\n\r\n";
 
 #[tokio::test]
 async fn answers_that_wait_leave_places_for_short_requests() {
-    let town = town("max_connections = 8").await;
-    town.request("POST", "/v1/instances/default/pause", "").await;
-    let id = town.add("target=leads&format=csv", leads(&["ann@example.com"])).await.id;
+    let env = env_with_limits("max_connections = 8").await;
+    env.request("POST", "/v1/instances/default/pause", "").await;
+    let id = env.add("target=leads&format=csv", leads(&["ann@example.com"])).await.id;
     let mut waiting = Vec::new();
     for n in 0..30 {
         let ask = if n % 2 == 0 {
@@ -334,7 +333,7 @@ async fn answers_that_wait_leave_places_for_short_requests() {
         } else {
             format!("GET /v1/jobs/{id}?wait=1h HTTP/1.1\r\nHost: d\r\n\r\n")
         };
-        let mut raw = Raw::with(&town, ask).await;
+        let mut raw = Raw::with(&env, ask).await;
         if n >= 4 {
             // Four have a place; the others are answered at once.
             let answer = raw.until("}").await;
@@ -348,66 +347,66 @@ async fn answers_that_wait_leave_places_for_short_requests() {
             raw.until("HTTP/1.1 200").await;
         } else {
             // It is being answered before the next comes.
-            town.get("/healthz").await;
+            env.get("/healthz").await;
         }
         waiting.push(raw);
     }
     for words in [vec!["health"], vec!["status"], vec!["pause"], vec!["show", "1"]] {
         let ran =
-            Command::new(crate::support::binary()).args(&words).env("MARQUEUE_SOCKET", town.socket()).output().unwrap();
+            Command::new(crate::support::binary()).args(&words).env("MARQUEUE_SOCKET", env.socket()).output().unwrap();
         assert!(ran.status.success(), "{words:?}: {ran:?}");
     }
     // Other long work is refused as well, and does not take the last places.
     for (method, path) in [("GET", "/v1/backup"), ("POST", "/v1/retention")] {
-        assert_eq!(town.request(method, path, "").await.0, 503, "{path}");
+        assert_eq!(env.request(method, path, "").await.0, 503, "{path}");
     }
     // A place is free again when one has gone.
     drop(waiting);
-    let mut town = town;
-    town.until("events can be followed", async |town| {
-        let mut raw = Raw::with(town, EVENTS).await;
+    let mut env = env;
+    env.until("events can be followed", async |env| {
+        let mut raw = Raw::with(env, EVENTS).await;
         raw.until("\r\n").await.starts_with("HTTP/1.1 200").then_some(())
     })
     .await;
-    assert_eq!(town.request("GET", "/v1/backup", "").await.0, 200);
+    assert_eq!(env.request("GET", "/v1/backup", "").await.0, 200);
 }
 
 #[tokio::test]
 async fn events_of_some_jobs_begin_with_how_they_are() {
-    let mut town = town("").await;
-    town.request("POST", "/v1/instances/default/pause", "").await;
+    let mut env = env_with_limits("").await;
+    env.request("POST", "/v1/instances/default/pause", "").await;
     for n in 0..3 {
-        town.add("target=leads&format=csv", leads(&[&format!("ann{n}@example.com")])).await;
+        env.add("target=leads&format=csv", leads(&[&format!("ann{n}@example.com")])).await;
     }
-    let mut events = Raw::with(&town, "GET /v1/events?job=3,1,3 HTTP/1.1\r\nHost: d\r\n\r\n").await;
+    let mut events = Raw::with(&env, "GET /v1/events?job=3,1,3 HTTP/1.1\r\nHost: d\r\n\r\n").await;
     // Both may come in one piece.
     let begun = events.until("\"id\":1,").await;
     assert!(begun.contains("\"id\":3,"), "{begun}");
-    town.request("POST", "/v1/instances/default/resume", "").await;
-    town.ended(marqueue::domain::JobId(2)).await;
+    env.request("POST", "/v1/instances/default/resume", "").await;
+    env.ended(marqueue::domain::JobId(2)).await;
     let mut said = String::new();
     while said.matches("\"state\":\"complete\"").count() < 2 || !said.contains("\"id\":1,") {
         said += &events.until("\n\n").await;
     }
     assert!(!said.contains("\"id\":2,") && !said.contains("event: instance"), "{said}");
     for (query, status) in [("job=99", 404), ("job=0", 400), ("job=1,x", 400), ("job=1,,2", 400), ("jobs=1", 400)] {
-        assert_eq!(town.request("GET", &format!("/v1/events?{query}"), "").await.0, status, "{query}");
+        assert_eq!(env.request("GET", &format!("/v1/events?{query}"), "").await.0, status, "{query}");
     }
     let many: Vec<String> = (1..=1001).map(|id: u32| id.to_string()).collect();
-    assert_eq!(town.request("GET", &format!("/v1/events?job={}", many.join(",")), "").await.0, 400);
+    assert_eq!(env.request("GET", &format!("/v1/events?job={}", many.join(",")), "").await.0, 400);
 }
 
 // The simulator goes on while commands are waited for.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_crowd_of_waiting_commands_disturbs_nobody() {
-    let mut town = town("max_connections = 12").await;
-    town.request("POST", "/v1/instances/default/pause", "").await;
-    let id = town.add("target=leads&format=csv", leads(&["ann@example.com"])).await.id;
-    let file = town.folder.path().join("a.csv");
+    let mut env = env_with_limits("max_connections = 12").await;
+    env.request("POST", "/v1/instances/default/pause", "").await;
+    let id = env.add("target=leads&format=csv", leads(&["ann@example.com"])).await.id;
+    let file = env.folder.path().join("a.csv");
     std::fs::write(&file, leads(&["bob@example.com"])).expect("a file");
     let command = |words: &[&str]| {
         let mut command = Command::new(crate::support::binary());
-        command.args(words).env("MARQUEUE_SOCKET", town.socket());
+        command.args(words).env("MARQUEUE_SOCKET", env.socket());
         command.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::piped());
         command
     };
@@ -428,26 +427,26 @@ async fn a_crowd_of_waiting_commands_disturbs_nobody() {
         let ran = wait.wait_with_output().expect("it ends");
         assert_eq!(ran.status.code(), Some(0), "{ran:?}");
     }
-    others_are_served(&mut town).await;
+    others_are_served(&mut env).await;
 }
 
 #[tokio::test]
 async fn waiting_takes_one_connection() {
-    let mut town = town("").await;
-    town.request("POST", "/v1/instances/default/pause", "").await;
+    let mut env = env_with_limits("").await;
+    env.request("POST", "/v1/instances/default/pause", "").await;
     for n in 0..5 {
-        town.add("target=leads&format=csv", leads(&[&format!("ann{n}@example.com")])).await;
+        env.add("target=leads&format=csv", leads(&[&format!("ann{n}@example.com")])).await;
     }
-    let sockets = |town: &Town| {
-        let fds = std::fs::read_dir(format!("/proc/{}/fd", town.pid())).expect("they can be listed");
+    let sockets = |env: &TestEnv| {
+        let fds = std::fs::read_dir(format!("/proc/{}/fd", env.pid())).expect("they can be listed");
         let links = fds.filter_map(|fd| std::fs::read_link(fd.ok()?.path()).ok());
         links.filter(|link| link.to_string_lossy().starts_with("socket:")).count()
     };
-    let before = sockets(&town);
+    let before = sockets(&env);
     let mut waits: Vec<_> = (0..10)
         .map(|_| {
             let mut command = Command::new(crate::support::binary());
-            command.args(["wait", "1", "2", "3", "4", "5"]).env("MARQUEUE_SOCKET", town.socket());
+            command.args(["wait", "1", "2", "3", "4", "5"]).env("MARQUEUE_SOCKET", env.socket());
             command.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::piped()).spawn().expect("it starts")
         })
         .collect();
@@ -456,8 +455,8 @@ async fn waiting_takes_one_connection() {
         let lines = BufReader::new(wait.stderr.take().expect("it was asked for")).lines().map_while(Result::ok);
         assert_eq!(lines.take(5).count(), 5);
     }
-    town.until("one connection each is left", async |town| (sockets(town) <= before + 10).then_some(())).await;
-    assert_eq!(sockets(&town), before + 10);
+    env.until("one connection each is left", async |env| (sockets(env) <= before + 10).then_some(())).await;
+    assert_eq!(sockets(&env), before + 10);
     for mut wait in waits {
         wait.kill().expect("it is ended");
         wait.wait().expect("it ends");
@@ -466,18 +465,18 @@ async fn waiting_takes_one_connection() {
 
 #[tokio::test]
 async fn the_slowest_transfer_makes_room_for_short_requests() {
-    let mut town = town("max_connections = 4").await;
+    let mut env = env_with_limits("max_connections = 4").await;
     // As it comes: the pieces below make no rows.
     let head =
         "POST /v1/jobs?target=leads&format=csv&check=false HTTP/1.1\r\nHost: d\r\nContent-Length: 400000000\r\n\r\n";
     let mut fast = Vec::new();
     for _ in 0..3 {
-        fast.push(Raw::with(&town, head).await);
+        fast.push(Raw::with(&env, head).await);
     }
-    let mut drips = Raw::with(&town, head).await;
+    let mut drips = Raw::with(&env, head).await;
     let piece = rows(20_000)[..20_000].to_vec();
     let told = "others need the connection, and this was the slowest of all";
-    let mut next = Raw::open(&town).await;
+    let mut next = Raw::open(&env).await;
     next.send("GET /healthz HTTP/1.1\r\nHost: d\r\n\r\n").await.expect("it is taken");
     let sending = async {
         loop {
@@ -499,18 +498,18 @@ async fn the_slowest_transfer_makes_room_for_short_requests() {
     }
     // The place that it had is enough for all that is short.
     for _ in 0..20 {
-        town.get("/healthz").await;
+        env.get("/healthz").await;
     }
     drop(fast);
-    others_are_served(&mut town).await;
+    others_are_served(&mut env).await;
 }
 
 #[tokio::test]
 async fn a_newcomer_is_not_closed_before_its_request_came() {
-    let town = town("max_connections = 4").await;
+    let env = env_with_limits("max_connections = 4").await;
     let mut events = Vec::new();
     for _ in 0..2 {
-        let mut raw = Raw::with(&town, EVENTS).await;
+        let mut raw = Raw::with(&env, EVENTS).await;
         raw.until("HTTP/1.1 200").await;
         events.push(raw);
     }
@@ -518,7 +517,7 @@ async fn a_newcomer_is_not_closed_before_its_request_came() {
     for _ in 0..20 {
         let mut four = Vec::new();
         for _ in 0..4 {
-            four.push(Raw::open(&town).await);
+            four.push(Raw::open(&env).await);
         }
         for raw in &mut four {
             raw.send("GET /healthz HTTP/1.1\r\nHost: d\r\n\r\n").await.expect("it is taken");
@@ -531,33 +530,33 @@ async fn a_newcomer_is_not_closed_before_its_request_came() {
 
 #[tokio::test]
 async fn many_slow_uploads_at_once_take_little_memory() {
-    let mut town = town("").await;
-    others_are_served(&mut town).await;
-    let (open_files, before) = (town.open_files(), town.most_memory());
+    let mut env = env_with_limits("").await;
+    others_are_served(&mut env).await;
+    let (open_files, before) = (env.open_files(), env.most_memory());
     let mut slow = Vec::new();
     for _ in 0..150 {
-        slow.push(Raw::with(&town, upload(5 * MB, MB + 200_000)).await);
+        slow.push(Raw::with(&env, upload(5 * MB, MB + 200_000)).await);
     }
-    town.until("all are being received", async |town| (receiving(town).await == 150).then_some(())).await;
-    others_are_served(&mut town).await;
-    let grown = town.most_memory() - before;
+    env.until("all are being received", async |env| (receiving(env).await == 150).then_some(())).await;
+    others_are_served(&mut env).await;
+    let grown = env.most_memory() - before;
     assert!(grown < 150 * MB as u64, "{grown} bytes more");
     drop(slow);
-    all_is_as_before(&mut town, open_files).await;
+    all_is_as_before(&mut env, open_files).await;
 }
 
 #[tokio::test]
 async fn many_fast_uploads_at_once_take_little_memory() {
-    let mut town = town("").await;
-    others_are_served(&mut town).await;
+    let mut env = env_with_limits("").await;
+    others_are_served(&mut env).await;
     // What is accepted is not to be sent yet: that would be another's memory.
-    town.request("POST", "/v1/instances/default/pause", "").await;
-    let before = town.most_memory();
+    env.request("POST", "/v1/instances/default/pause", "").await;
+    let before = env.most_memory();
     let file = bytes::Bytes::from(noise(8 * MB));
-    let uploads = (0..100).map(|_| town.request("POST", "/v1/jobs?target=leads&format=csv&check=false", file.clone()));
+    let uploads = (0..100).map(|_| env.request("POST", "/v1/jobs?target=leads&format=csv&check=false", file.clone()));
     let done = futures_util::future::join_all(uploads).await;
     assert!(done.iter().all(|(status, _)| *status == 201));
-    let grown = town.most_memory() - before;
+    let grown = env.most_memory() - before;
     assert!(grown < 150 * MB as u64, "{grown} bytes more");
 }
 
@@ -578,8 +577,8 @@ fn noise(bytes: usize) -> Vec<u8> {
 
 #[tokio::test]
 async fn a_parameter_that_is_not_known_is_refused_on_every_route() {
-    let town = town("").await;
-    let id = town.add("target=leads&format=csv", leads(&["ann@example.com"])).await.id;
+    let env = env_with_limits("").await;
+    let id = env.add("target=leads&format=csv", leads(&["ann@example.com"])).await.id;
     for (method, path) in [
         ("GET", "jobs".to_owned()),
         ("POST", "jobs".to_owned()),
@@ -599,7 +598,7 @@ async fn a_parameter_that_is_not_known_is_refused_on_every_route() {
     ] {
         let new = if (method, path.as_str()) == ("POST", "jobs") { "target=leads&format=csv&" } else { "" };
         let (status, body) =
-            town.request(method, &format!("/v1/{path}?{new}nonsense=1"), "email\na@example.com\n").await;
+            env.request(method, &format!("/v1/{path}?{new}nonsense=1"), "email\na@example.com\n").await;
         let body = String::from_utf8_lossy(&body);
         assert_eq!(status, 400, "{method} {path}: {body}");
         assert!(body.contains("nonsense"), "{method} {path}: {body}");
@@ -607,41 +606,41 @@ async fn a_parameter_that_is_not_known_is_refused_on_every_route() {
 }
 
 /// Sets how many files the daemon may have open, while it runs.
-fn may_open(town: &Town, files: u64) {
-    let pid = Pid::from_raw(town.pid().try_into().expect("a process id"));
+fn may_open(env: &TestEnv, files: u64) {
+    let pid = Pid::from_raw(env.pid().try_into().expect("a process id"));
     let limit = prlimit(pid, Resource::Nofile, Rlimit { current: Some(files), maximum: Some(4096) });
     limit.expect("its limit can be set");
 }
 
 #[tokio::test]
 async fn where_files_run_out_it_is_said_once_and_all_goes_on_when_there_are_some_again() {
-    let mut town = town("").await;
-    others_are_served(&mut town).await;
+    let mut env = env_with_limits("").await;
+    others_are_served(&mut env).await;
     let told = "no connection can be accepted";
     for spell in 1..=2 {
         // Its own are closed for those who come, so there has to be somebody who may stay.
-        let mut events = Raw::with(&town, "GET /v1/events HTTP/1.1\r\nHost: d\r\n\r\n").await;
+        let mut events = Raw::with(&env, "GET /v1/events HTTP/1.1\r\nHost: d\r\n\r\n").await;
         events.until("\r\n\r\n").await;
-        may_open(&town, 3);
-        let mut waits = Raw::with(&town, "GET /healthz HTTP/1.1\r\nHost: d\r\n\r\n").await;
-        town.until("it is said", async |town| (town.log().matches(told).count() >= spell).then_some(())).await;
+        may_open(&env, 3);
+        let mut waits = Raw::with(&env, "GET /healthz HTTP/1.1\r\nHost: d\r\n\r\n").await;
+        env.until("it is said", async |env| (env.log().matches(told).count() >= spell).then_some(())).await;
         // Some tries later.
         tokio::time::sleep(Duration::from_millis(700)).await;
-        assert_eq!(town.log().matches(told).count(), spell, "it is said once each time");
-        may_open(&town, 1024);
+        assert_eq!(env.log().matches(told).count(), spell, "it is said once each time");
+        may_open(&env, 1024);
         waits.until("HTTP/1.1 200").await;
-        others_are_served(&mut town).await;
+        others_are_served(&mut env).await;
     }
 }
 
 #[tokio::test]
 async fn fewer_files_make_fewer_connections_and_too_few_are_refused_at_the_start() {
-    let town = Town::new(quick()).await;
-    town.write_config();
+    let env = TestEnv::new(quick()).await;
+    env.write_config();
     let serve = |files: u32| {
         let line = format!("ulimit -n {files}; exec \"$0\" serve --config \"$1\"");
         let mut command = Command::new("sh");
-        command.args(["-c", &line]).arg(crate::support::binary()).arg(town.config_file());
+        command.args(["-c", &line]).arg(crate::support::binary()).arg(env.config_file());
         command.stderr(std::process::Stdio::piped());
         command
     };
@@ -656,9 +655,9 @@ async fn fewer_files_make_fewer_connections_and_too_few_are_refused_at_the_start
     lines.find(|line| line.contains("the daemon is ready")).expect("it starts");
     let mut crowd = Vec::new();
     for _ in 0..100 {
-        crowd.push(Raw::open(&town).await);
+        crowd.push(Raw::open(&env).await);
     }
-    town.add("target=leads&format=csv", leads(&["ann@example.com"])).await;
+    env.add("target=leads&format=csv", leads(&["ann@example.com"])).await;
     few.kill().expect("it is ended");
     few.wait().expect("it ends");
 }

@@ -5,7 +5,7 @@ use std::os::unix::net::UnixDatagram;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use crate::support::{Town, binary, quick};
+use crate::support::{TestEnv, binary, quick};
 
 /// Ends the daemon with the test, however that ends.
 struct Running(Child);
@@ -26,22 +26,22 @@ fn said(systemd: &UnixDatagram) -> String {
 
 #[tokio::test]
 async fn a_daemon_that_holds_the_last_copy_of_its_database_goes_on_saying_that_it_lives() {
-    let town = Town::new(quick()).await;
-    town.write_config();
-    let path = town.folder.path().join("notify");
+    let env = TestEnv::new(quick()).await;
+    env.write_config();
+    let path = env.folder.path().join("notify");
     let systemd = UnixDatagram::bind(&path).expect("a socket");
     systemd.set_read_timeout(Some(Duration::from_secs(60))).expect("a last resort");
-    let log = File::create(town.folder.path().join("log")).expect("a log");
+    let log = File::create(env.folder.path().join("log")).expect("a log");
     let mut command = Command::new(binary());
-    command.args(["serve", "--config"]).arg(town.config_file());
+    command.args(["serve", "--config"]).arg(env.config_file());
     command.env("NOTIFY_SOCKET", &path).env("WATCHDOG_USEC", "200000");
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
     let _daemon = Running(command.spawn().expect("the binary starts"));
     while !said(&systemd).contains("READY=1") {}
     while !said(&systemd).contains("WATCHDOG=1") {}
 
-    fs::remove_file(town.database()).expect("the database goes");
-    let noticed = || town.log().contains("can't be read");
+    fs::remove_file(env.database()).expect("the database goes");
+    let noticed = || env.log().contains("can't be read");
     while !noticed() {
         said(&systemd);
     }

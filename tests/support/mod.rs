@@ -1,4 +1,4 @@
-//! A town for the tests: a simulator in this process, and the real binary as its daemon.
+//! Test environment: a simulator in this process, and the real binary as its daemon.
 #![allow(dead_code, reason = "each test file uses its own part")]
 
 use std::fmt::Write as _;
@@ -16,7 +16,7 @@ use tempfile::TempDir;
 /// Far beyond what anything here takes, even on a loaded machine: a test that comes to it has failed.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-pub struct Town {
+pub struct TestEnv {
     pub folder: TempDir,
     pub simulator: Simulator,
     /// More lines for `[instances.default]` and below.
@@ -46,9 +46,9 @@ pub fn quick() -> Settings {
     }
 }
 
-impl Town {
-    /// A town without a daemon yet.
-    pub async fn new(settings: Settings) -> Town {
+impl TestEnv {
+    /// Starts a simulator; there is no daemon yet.
+    pub async fn new(settings: Settings) -> TestEnv {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let simulator = Simulator::start(listener, settings).expect("the simulator starts");
@@ -56,7 +56,7 @@ impl Town {
         let socket = folder.path().join("m.sock");
         let http =
             reqwest::Client::builder().unix_socket(socket).no_proxy().tls_certs_only([]).build().expect("a client");
-        Town {
+        TestEnv {
             folder,
             simulator,
             config: String::new(),
@@ -70,11 +70,11 @@ impl Town {
         }
     }
 
-    /// A town whose daemon is at work.
-    pub async fn with_daemon(settings: Settings) -> Town {
-        let mut town = Town::new(settings).await;
-        town.start().await;
-        town
+    /// Starts a simulator and a daemon that sends to it.
+    pub async fn with_daemon(settings: Settings) -> TestEnv {
+        let mut env = TestEnv::new(settings).await;
+        env.start().await;
+        env
     }
 
     pub fn socket(&self) -> PathBuf {
@@ -159,11 +159,11 @@ impl Town {
     }
 
     async fn is_up(&mut self) -> Result<(), ExitStatus> {
-        let started = self.until("the daemon answers", async |town| {
-            if let Some(status) = town.exited() {
+        let started = self.until("the daemon answers", async |env| {
+            if let Some(status) = env.exited() {
                 return Some(Err(status));
             }
-            town.http.get("http://daemon/healthz").send().await.is_ok().then_some(Ok(()))
+            env.http.get("http://daemon/healthz").send().await.is_ok().then_some(Ok(()))
         });
         let started = started.await;
         if started.is_err() {
@@ -182,7 +182,7 @@ impl Town {
     /// SIGTERM, and how the daemon then ended.
     pub async fn terminate(&mut self) -> ExitStatus {
         self.tell_to_end();
-        let status = self.until("the daemon ends", async |town| town.exited()).await;
+        let status = self.until("the daemon ends", async |env| env.exited()).await;
         self.daemon = None;
         status
     }
@@ -220,7 +220,7 @@ impl Town {
     }
 
     /// Asks until there is an answer. A test that waits waits for a fact; the time is only its last resort.
-    pub async fn until<T>(&mut self, what: &str, mut look: impl AsyncFnMut(&mut Town) -> Option<T>) -> T {
+    pub async fn until<T>(&mut self, what: &str, mut look: impl AsyncFnMut(&mut TestEnv) -> Option<T>) -> T {
         let deadline = tokio::time::Instant::now() + PATIENCE;
         loop {
             if let Some(found) = look(self).await {
@@ -265,8 +265,8 @@ impl Town {
 
     /// The job when it has ended.
     pub async fn ended(&mut self, id: JobId) -> Job {
-        self.until(&format!("job {id} ends"), async |town| {
-            let job = town.job(id).await;
+        self.until(&format!("job {id} ends"), async |env| {
+            let job = env.job(id).await;
             job.state.is_terminal().then_some(job)
         })
         .await
@@ -274,8 +274,8 @@ impl Town {
 
     /// The job when its first batch is in `state`.
     pub async fn in_state(&mut self, id: JobId, state: BatchState) -> Job {
-        self.until(&format!("the batch of job {id} is {state}"), async |town| {
-            let job = town.job(id).await;
+        self.until(&format!("the batch of job {id} is {state}"), async |env| {
+            let job = env.job(id).await;
             assert!(!job.state.is_terminal(), "job {id} was never seen {state}: {job:?}");
             (job.batches[0].state == state).then_some(job)
         })
@@ -283,7 +283,7 @@ impl Town {
     }
 }
 
-impl Drop for Town {
+impl Drop for TestEnv {
     fn drop(&mut self) {
         if let Some(mut child) = self.daemon.take() {
             let _ = child.kill();

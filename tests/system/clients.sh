@@ -5,7 +5,7 @@
 # be the same. The programs are in tests/system/clients/. At last forty files come at once through marketorestpython.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
-source tests/system/town.sh
+source tests/system/lib.sh
 
 readonly programs=tests/system/clients
 # golang.org/x/oauth2 and a Java compiler come from Debian, with Node where there is none.
@@ -24,7 +24,7 @@ GO111MODULE=off GOPATH=/usr/share/gocode GOCACHE=$PWD/target/system/go-cache \
     go build -o target/system/clients-build/with_oauth2 "$programs/with_oauth2.go"
 javac -d target/system/clients-build "$programs/WithHttpClient.java"
 
-town 100
+start_daemon 100
 
 files=$work/files
 mkdir "$files"

@@ -4,7 +4,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
-source tests/system/town.sh
+source tests/system/lib.sh
 
 if ! promtool=$(command -v promtool); then
     # The package would start a service of its own: only its file is wanted.
@@ -23,7 +23,7 @@ fi
 } >"$work/dashboard.yml"
 "$promtool" check rules "$work/dashboard.yml"
 
-town 100
+start_daemon 100
 marqueue=${CARGO_TARGET_DIR:-target}/release/marqueue
 export MARQUEUE_SOCKET=$socket
 printf 'email,note\na@example.com,\nb@example.com,!fail:Bad\n' >"$work/people.csv"

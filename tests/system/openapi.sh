@@ -6,10 +6,10 @@
 # what concerns the jobs of all (backup, retention) is refused, so of these two the refusals are seen and no more.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
-source tests/system/town.sh
+source tests/system/lib.sh
 
 venv schemathesis schemathesis==4.32.5 openapi-spec-validator==0.7.2
-town 100
+start_daemon 100
 
 curl --silent --fail "$url/openapi.json" >"$work/openapi.json"
 openapi-spec-validator "$work/openapi.json"

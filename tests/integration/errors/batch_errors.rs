@@ -7,11 +7,11 @@ use marqueue::simulator::{Call, Fault, FaultEffect};
 
 use super::raw_server::{Answer, Fake};
 use super::{FILE, LEADS, outcomes};
-use crate::support::{Town, quick};
+use crate::support::{TestEnv, quick};
 
 #[tokio::test]
 async fn a_wrong_request_fails_its_job_with_marketos_words_and_is_not_sent_again() {
-    let mut town = Town::with_daemon(quick()).await;
+    let mut env = TestEnv::with_daemon(quick()).await;
     for (code, words) in [
         (1003, "Empty file"),
         (1006, "Field 'nmae' not found"),
@@ -24,27 +24,27 @@ async fn a_wrong_request_fails_its_job_with_marketos_words_and_is_not_sent_again
         (702, "Record not found"),
         (1077, "Value for field is too long"),
     ] {
-        let before = town.simulator.call_log().creates.len();
-        town.simulator.push_fault(Fault::on(Call::Create, FaultEffect::error(code, words)));
-        let id = town.add(LEADS, FILE).await.id;
-        let job = town.ended(id).await;
+        let before = env.simulator.call_log().creates.len();
+        env.simulator.push_fault(Fault::on(Call::Create, FaultEffect::error(code, words)));
+        let id = env.add(LEADS, FILE).await.id;
+        let job = env.ended(id).await;
         assert_eq!((job.state, job.error), (JobState::Failed, Some(format!("{code}: {words}"))));
-        assert!(town.explained(id, "nothing", false).await.contains(words));
-        assert_eq!(town.simulator.call_log().creates.len(), before + 1);
+        assert!(env.explained(id, "nothing", false).await.contains(words));
+        assert_eq!(env.simulator.call_log().creates.len(), before + 1);
     }
 }
 
 #[tokio::test]
 async fn an_unknown_code_of_one_batch_alone_uses_up_no_attempt() {
-    let mut town = Town::new(quick()).await;
-    town.config = "backoff_min = \"300ms\"\nbackoff_max = \"300ms\"\nmax_attempts = 1\n".into();
-    town.start().await;
+    let mut env = TestEnv::new(quick()).await;
+    env.config = "backoff_min = \"300ms\"\nbackoff_max = \"300ms\"\nmax_attempts = 1\n".into();
+    env.start().await;
     for code in [9999, 611] {
-        town.simulator.push_fault(Fault::on(Call::Create, FaultEffect::error(code, "Out of paper")).times(4));
-        let id = town.add(LEADS, FILE).await.id;
-        let text = town.explained(id, "backoff", true).await;
+        env.simulator.push_fault(Fault::on(Call::Create, FaultEffect::error(code, "Out of paper")).times(4));
+        let id = env.add(LEADS, FILE).await.id;
+        let text = env.explained(id, "backoff", true).await;
         assert!(text.contains(&format!("{code}: Out of paper (attempts used: 0)")), "{text}");
-        town.complete(id, 1).await;
+        env.complete(id, 1).await;
     }
 }
 
@@ -77,23 +77,23 @@ async fn one_file_that_is_always_refused_fails_and_eleven_complete() {
         (r#"{"success":false,"errors":[]}"#, ""),
     ] {
         let fake = refusing(body).await;
-        let mut town = Town::new(quick()).await;
-        town.config = format!("{}max_attempts = 8\n", fake.instance("eu"));
-        town.start().await;
+        let mut env = TestEnv::new(quick()).await;
+        env.config = format!("{}max_attempts = 8\n", fake.instance("eu"));
+        env.start().await;
         let query = format!("{LEADS}&instance=eu");
-        let bad = town.add(&format!("{query}&priority=9"), long_file()).await.id;
+        let bad = env.add(&format!("{query}&priority=9"), long_file()).await.id;
         for number in 0..11 {
-            let good = town.add(&query, FILE).await.id;
-            town.complete(good, 1).await;
+            let good = env.add(&query, FILE).await.id;
+            env.complete(good, 1).await;
             // Each of the others counts as one proof that Marketo takes files, until the bad one has been tried again.
-            let _: () = town
-                .until("the bad file was tried again, or has failed", async |town| {
-                    let job = town.job(bad).await;
+            let _: () = env
+                .until("the bad file was tried again, or has failed", async |env| {
+                    let job = env.job(bad).await;
                     (job.state.is_terminal() || job.batches[0].attempts > number.min(6)).then_some(())
                 })
                 .await;
         }
-        let job = town.ended(bad).await;
+        let job = env.ended(bad).await;
         let error = job.error.expect("a reason");
         assert!(error.starts_with("given up after 8 attempts; the last answer was: "), "{error}");
         assert!(error.ends_with(words), "{error}");
@@ -103,16 +103,16 @@ async fn one_file_that_is_always_refused_fails_and_eleven_complete() {
 
 #[tokio::test]
 async fn a_refusal_of_one_batch_does_not_hold_the_others() {
-    let mut town = Town::new(quick()).await;
-    town.config = "backoff_min = \"60s\"\nbackoff_max = \"60s\"\n".into();
-    town.start().await;
-    town.simulator.push_fault(Fault::on(Call::Create, FaultEffect::error(611, "System error")));
-    let first = town.add(LEADS, FILE).await.id;
-    town.explained(first, "backoff", true).await;
-    let second = town.add(LEADS, FILE).await.id;
-    town.complete(second, 1).await;
-    assert_eq!(town.job(first).await.batches[0].state, BatchState::Pending);
-    assert_eq!(outcomes(&town.simulator.call_log()), ["611", "ok"]);
+    let mut env = TestEnv::new(quick()).await;
+    env.config = "backoff_min = \"60s\"\nbackoff_max = \"60s\"\n".into();
+    env.start().await;
+    env.simulator.push_fault(Fault::on(Call::Create, FaultEffect::error(611, "System error")));
+    let first = env.add(LEADS, FILE).await.id;
+    env.explained(first, "backoff", true).await;
+    let second = env.add(LEADS, FILE).await.id;
+    env.complete(second, 1).await;
+    assert_eq!(env.job(first).await.batches[0].state, BatchState::Pending);
+    assert_eq!(outcomes(&env.simulator.call_log()), ["611", "ok"]);
 }
 
 fn large_file() -> String {
@@ -138,11 +138,11 @@ async fn a_413_that_comes_before_the_body_was_read_halves_the_batch() {
         _ => Answer::complete(0),
     })
     .await;
-    let mut town = Town::new(quick()).await;
-    town.config = format!("{}max_attempts = 100\n", fake.instance("early"));
-    town.start().await;
-    let id = town.add(&format!("{LEADS}&instance=early"), large_file()).await.id;
-    let job = town.ended(id).await;
+    let mut env = TestEnv::new(quick()).await;
+    env.config = format!("{}max_attempts = 100\n", fake.instance("early"));
+    env.start().await;
+    let id = env.add(&format!("{LEADS}&instance=early"), large_file()).await.id;
+    let job = env.ended(id).await;
     assert_eq!((job.state, job.batches.len()), (JobState::Complete, 4), "{:?}", job.error);
 }
 
@@ -158,15 +158,15 @@ async fn an_upload_that_breaks_off_each_time_holds_no_other_and_has_an_end() {
         _ => Answer::complete(0),
     })
     .await;
-    let mut town = Town::new(quick()).await;
-    town.config = format!("{}max_attempts = 3\n", fake.instance("early"));
-    town.start().await;
-    let large = town.add(&format!("{LEADS}&instance=early"), large_file()).await.id;
+    let mut env = TestEnv::new(quick()).await;
+    env.config = format!("{}max_attempts = 3\n", fake.instance("early"));
+    env.start().await;
+    let large = env.add(&format!("{LEADS}&instance=early"), large_file()).await.id;
     // Only where others get through meanwhile it is known to be about this file.
     let job = loop {
-        let small = town.add(&format!("{LEADS}&instance=early"), FILE).await.id;
-        town.complete(small, 1).await;
-        let job = town.job(large).await;
+        let small = env.add(&format!("{LEADS}&instance=early"), FILE).await.id;
+        env.complete(small, 1).await;
+        let job = env.job(large).await;
         if job.state.is_terminal() {
             break job;
         }
@@ -180,12 +180,12 @@ async fn an_upload_that_breaks_off_each_time_holds_no_other_and_has_an_end() {
 
 #[tokio::test]
 async fn an_answer_that_takes_too_long_is_an_answer_lost() {
-    let mut town = Town::new(quick()).await;
-    town.config = "request_timeout = \"1s\"\nunknown_outcome = \"hold\"\n".into();
-    town.start().await;
-    town.simulator.push_fault(Fault::on(Call::Create, FaultEffect::delay(Duration::from_secs(30))));
-    let id = town.add(LEADS, FILE).await.id;
-    town.in_state(id, BatchState::Held).await;
-    let text = town.explained(id, "person", false).await;
+    let mut env = TestEnv::new(quick()).await;
+    env.config = "request_timeout = \"1s\"\nunknown_outcome = \"hold\"\n".into();
+    env.start().await;
+    env.simulator.push_fault(Fault::on(Call::Create, FaultEffect::delay(Duration::from_secs(30))));
+    let id = env.add(LEADS, FILE).await.id;
+    env.in_state(id, BatchState::Held).await;
+    let text = env.explained(id, "person", false).await;
     assert!(text.contains("timed out"), "{text}");
 }

@@ -7,7 +7,7 @@ use marqueue::simulator::{Call, Fault, FaultEffect};
 
 use super::raw_server::{Answer, Fake};
 use super::{FILE, LEADS};
-use crate::support::{Town, quick};
+use crate::support::{TestEnv, quick};
 
 #[tokio::test]
 async fn endless_report_is_cut_at_a_row_and_the_job_completes() {
@@ -30,25 +30,25 @@ async fn endless_report_is_cut_at_a_row_and_the_job_completes() {
         _ => Answer::created(),
     });
     let fake = fake.await;
-    let mut town = Town::new(quick()).await;
-    town.config = fake.instance("fake");
-    town.start().await;
-    let id = town.add(&format!("{LEADS}&instance=fake"), FILE).await.id;
-    let job = town.ended(id).await;
+    let mut env = TestEnv::new(quick()).await;
+    env.config = fake.instance("fake");
+    env.start().await;
+    let id = env.add(&format!("{LEADS}&instance=fake"), FILE).await.id;
+    let job = env.ended(id).await;
     assert_eq!((job.state, &job.error), (JobState::Complete, &None));
     // The bytes sent, 1,000 for the one row, and a mebibyte.
     let limit = FILE.len() as u64 + 1_000 + (1 << 20);
-    let failures = town.get(&format!("/v1/jobs/{id}/failures")).await;
+    let failures = env.get(&format!("/v1/jobs/{id}/failures")).await;
     assert_eq!(job.batches[0].failures_bytes, Some(failures.len() as u64));
     assert!(failures.len() as u64 <= limit && limit - (failures.len() as u64) < ROW.len() as u64, "{}", failures.len());
     assert!(failures.ends_with(ROW), "it is cut in a row");
-    assert_eq!(town.get(&format!("/v1/jobs/{id}/warnings")).await, "email,firstName,Import Warning Reason\n");
-    let history = town.get(&format!("/v1/jobs/{id}/history")).await;
+    assert_eq!(env.get(&format!("/v1/jobs/{id}/warnings")).await, "email,firstName,Import Warning Reason\n");
+    let history = env.get(&format!("/v1/jobs/{id}/history")).await;
     for kind in ["failures", "warnings"] {
         let said = format!("Marketo's {kind} file has more than {limit} bytes");
         assert!(history.contains("report-cut") && history.contains(&said), "{history}");
     }
-    assert!(town.log().contains("cut"), "{}", town.log());
+    assert!(env.log().contains("cut"), "{}", env.log());
 }
 
 #[tokio::test]
@@ -65,20 +65,20 @@ async fn long_words_of_marketo_are_clipped_wherever_they_are_kept() {
         _ => Answer::created(),
     });
     let fake = fake.await;
-    let mut town = Town::new(quick()).await;
-    town.config = fake.instance("fake");
-    town.start().await;
-    let failed = town.add(&format!("{LEADS}&instance=fake"), FILE).await.id;
-    town.simulator.push_fault(Fault::on(Call::Create, FaultEffect::error(1006, &long)));
-    let refused = town.add(LEADS, FILE).await.id;
+    let mut env = TestEnv::new(quick()).await;
+    env.config = fake.instance("fake");
+    env.start().await;
+    let failed = env.add(&format!("{LEADS}&instance=fake"), FILE).await.id;
+    env.simulator.push_fault(Fault::on(Call::Create, FaultEffect::error(1006, &long)));
+    let refused = env.add(LEADS, FILE).await.id;
     for id in [failed, refused] {
-        let job = town.ended(id).await;
+        let job = env.ended(id).await;
         let error = job.error.expect("Marketo's words");
         assert!(error.contains("Sorry, ***@***. xxx") && error.contains("(clipped: it had "), "{error}");
-        let history = town.get(&format!("/v1/jobs/{id}/history")).await;
+        let history = env.get(&format!("/v1/jobs/{id}/history")).await;
         assert!(history.len() < 10_000 && !history.contains("carol"), "{history}");
     }
-    let log = town.until("the end is logged", async |town| Some(town.log()).filter(|log| log.contains("rejected")));
+    let log = env.until("the end is logged", async |env| Some(env.log()).filter(|log| log.contains("rejected")));
     let log = tokio::time::timeout(Duration::from_secs(60), log).await.expect("it is logged");
     assert!(!log.contains("carol") && log.lines().all(|line| line.len() < 5_000), "a line of the log is too long");
 }

@@ -7,11 +7,11 @@ use marqueue::simulator::{Call, Fault, FaultEffect};
 use serde_json::{Value, json};
 
 use super::LEADS;
-use crate::support::{Town, binary, quick};
+use crate::support::{TestEnv, binary, quick};
 
 const THREE: &str = "email,firstName\na@example.com,Ann\nb@example.com,!fail:No such person\nc@example.com,Cid\n";
 
-impl Town {
+impl TestEnv {
     /// The exit status of a command, and what it says.
     pub fn command(&self, arguments: &[&str]) -> (i32, String) {
         let ran = Command::new(binary()).arg("--socket").arg(self.socket()).args(arguments).output().expect("it runs");
@@ -48,19 +48,19 @@ async fn sums_that_differ_from_the_rows_sent_are_said_everywhere() {
             "Marketo counted 2 rows more than the 3 sent: 4 processed and 1 failed",
         ),
     ] {
-        let mut town = Town::with_daemon(quick()).await;
-        let id = town.counted(edit).await;
-        assert_eq!(town.rows(id).await, rows);
-        let history = town.get(&format!("/v1/jobs/{id}/history")).await;
+        let mut env = TestEnv::with_daemon(quick()).await;
+        let id = env.counted(edit).await;
+        assert_eq!(env.rows(id).await, rows);
+        let history = env.get(&format!("/v1/jobs/{id}/history")).await;
         assert_eq!(history.matches(words).count(), 1, "{history}");
         let id = &id.to_string();
         for command in [&["wait", id][..], &["failures", id]] {
-            let (exit, said) = town.command(command);
+            let (exit, said) = env.command(command);
             assert_eq!((exit, said.contains(words)), (4, true), "{command:?}: {said}");
         }
         let unaccounted = rows["unaccounted"].to_string();
         for command in [&["list"][..], &["show", id]] {
-            let (_, said) = town.command(command);
+            let (_, said) = env.command(command);
             assert!(said.contains("UNACCOUNTED") && said.contains(&unaccounted), "{command:?}: {said}");
         }
     }
@@ -78,26 +78,26 @@ async fn a_count_that_marketo_leaves_out_is_unknown_everywhere() {
             json!({"total": 3, "processed": 2, "failed": null, "warned": 0, "unaccounted": null}),
         ),
     ] {
-        let mut town = Town::with_daemon(quick()).await;
-        let id = town.counted(edit.clone()).await;
-        assert_eq!(town.rows(id).await, rows);
-        let (exit, said) = town.command(&["wait", &id.to_string()]);
+        let mut env = TestEnv::with_daemon(quick()).await;
+        let id = env.counted(edit.clone()).await;
+        assert_eq!(env.rows(id).await, rows);
+        let (exit, said) = env.command(&["wait", &id.to_string()]);
         assert!(exit == 4 && said.contains("unknown failed"), "{exit} {said}");
         // A file that was not counted is there all the same.
-        let (_, failures) = town.request("GET", &format!("/v1/jobs/{id}/failures"), "").await;
+        let (_, failures) = env.request("GET", &format!("/v1/jobs/{id}/failures"), "").await;
         assert!(String::from_utf8_lossy(&failures).contains("No such person"));
-        let (_, compat) = town.json("GET", &format!("/bulk/v1/leads/batch/{id}.json")).await;
+        let (_, compat) = env.json("GET", &format!("/bulk/v1/leads/batch/{id}.json")).await;
         let import = &compat["result"][0];
         assert_eq!(import["status"], "Complete");
         assert_eq!(import.get("numOfRowsFailed"), None, "{compat}");
         assert_eq!(import.get("numOfLeadsProcessed").is_some(), !rows["processed"].is_null(), "{compat}");
-        let (status, file) = town.request("GET", &format!("/bulk/v1/leads/batch/{id}/failures.json"), "").await;
+        let (status, file) = env.request("GET", &format!("/bulk/v1/leads/batch/{id}/failures.json"), "").await;
         assert!(status == 200 && String::from_utf8_lossy(&file).contains("No such person"));
-        let metrics = town.get("/metrics").await;
+        let metrics = env.get("/metrics").await;
         let unknown = 3 - rows["processed"].as_u64().unwrap_or(0);
         let line = format!("marqueue_rows_total{{instance=\"default\",result=\"unknown\"}} {unknown}");
         assert!(metrics.contains(&line), "{line}: {metrics}");
-        let (status, problem) = town.json("POST", &format!("/v1/jobs/{id}/retry?rows=failed")).await;
+        let (status, problem) = env.json("POST", &format!("/v1/jobs/{id}/retry?rows=failed")).await;
         assert_eq!(status, 201, "the file has the failed row: {problem}");
     }
 }
@@ -126,16 +126,16 @@ async fn a_count_without_its_file_is_not_the_absence_of_failures() {
             "no row of job 1 has failed",
         ),
     ] {
-        let mut town = Town::new(quick()).await;
-        town.config = "max_attempts = 1\n".into();
-        town.start().await;
+        let mut env = TestEnv::new(quick()).await;
+        env.config = "max_attempts = 1\n".into();
+        env.start().await;
         if let Some(effect) = effect {
-            town.simulator.push_fault(Fault::on(Call::Failures, effect).times(u32::MAX));
+            env.simulator.push_fault(Fault::on(Call::Failures, effect).times(u32::MAX));
         }
-        let id = town.counted(edit.clone()).await.to_string();
-        let (found, said) = town.command(&["failures", &id]);
+        let id = env.counted(edit.clone()).await.to_string();
+        let (found, said) = env.command(&["failures", &id]);
         assert!(found == exit && said.contains(words), "{edit}: {found} {said}");
-        let (waited, _) = town.command(&["wait", &id]);
+        let (waited, _) = env.command(&["wait", &id]);
         assert_eq!(waited, exit, "{edit}");
     }
 }
@@ -147,11 +147,11 @@ async fn a_warning_count_without_its_file_is_said() {
         (json!({"numOfRowsWithWarning": 2}), 4, "Marketo counted 2 rows as with a warning and gave no file of them"),
         (json!({"numOfRowsWithWarning": null}), 4, "unknown: Marketo gave neither a count nor a file of rows"),
     ] {
-        let mut town = Town::new(quick()).await;
-        town.config = "max_attempts = 1\n".into();
-        town.start().await;
-        let id = town.counted(edit.clone()).await.to_string();
-        let (found, said) = town.command(&["warnings", &id]);
+        let mut env = TestEnv::new(quick()).await;
+        env.config = "max_attempts = 1\n".into();
+        env.start().await;
+        let id = env.counted(edit.clone()).await.to_string();
+        let (found, said) = env.command(&["warnings", &id]);
         assert!(found == exit && said.contains(words), "{edit}: {found} {said}");
     }
 }

@@ -11,53 +11,53 @@ use marqueue::simulator::{Call, Fault, FaultEffect, Settings};
 
 use super::raw_server::{Answer, Fake};
 use super::{FILE, LEADS, outcomes};
-use crate::support::{Town, leads, quick};
+use crate::support::{TestEnv, leads, quick};
 
 #[tokio::test]
 async fn a_token_that_is_refused_is_replaced_and_the_call_sent_again_at_once() {
-    let mut town = Town::with_daemon(quick()).await;
-    let id = town.add(LEADS, FILE).await.id;
-    town.complete(id, 1).await;
-    town.simulator.revoke_tokens();
-    let id = town.add(LEADS, FILE).await.id;
-    town.complete(id, 1).await;
-    town.simulator.push_fault(Fault::on(Call::Create, FaultEffect::error(602, "Access token expired")));
-    let id = town.add(LEADS, FILE).await.id;
-    town.complete(id, 1).await;
-    let ledger = town.simulator.call_log();
+    let mut env = TestEnv::with_daemon(quick()).await;
+    let id = env.add(LEADS, FILE).await.id;
+    env.complete(id, 1).await;
+    env.simulator.revoke_tokens();
+    let id = env.add(LEADS, FILE).await.id;
+    env.complete(id, 1).await;
+    env.simulator.push_fault(Fault::on(Call::Create, FaultEffect::error(602, "Access token expired")));
+    let id = env.add(LEADS, FILE).await.id;
+    env.complete(id, 1).await;
+    let ledger = env.simulator.call_log();
     assert_eq!(outcomes(&ledger), ["ok", "601", "ok", "602", "ok"]);
     assert_eq!(ledger.calls_of(Call::Token), 3);
     // On a poll it says nothing about the import either.
-    town.simulator.push_fault(Fault::on(Call::Status, FaultEffect::error(601, "Access token invalid")));
-    let id = town.add(LEADS, FILE).await.id;
-    town.complete(id, 1).await;
-    assert_eq!(town.simulator.call_log().creates.len(), 6);
+    env.simulator.push_fault(Fault::on(Call::Status, FaultEffect::error(601, "Access token invalid")));
+    let id = env.add(LEADS, FILE).await.id;
+    env.complete(id, 1).await;
+    assert_eq!(env.simulator.call_log().creates.len(), 6);
 }
 
 #[tokio::test]
 async fn tokens_refused_in_a_row_make_uploads_wait_and_go_on() {
-    let mut town = Town::with_daemon(quick()).await;
-    town.simulator.push_fault(Fault::on(Call::Create, FaultEffect::error(601, "Access token invalid")).times(6));
-    let first = town.add(LEADS, FILE).await.id;
-    let second = town.add(LEADS, FILE).await.id;
+    let mut env = TestEnv::with_daemon(quick()).await;
+    env.simulator.push_fault(Fault::on(Call::Create, FaultEffect::error(601, "Access token invalid")).times(6));
+    let first = env.add(LEADS, FILE).await.id;
+    let second = env.add(LEADS, FILE).await.id;
     for id in [first, second] {
-        town.complete(id, 1).await;
+        env.complete(id, 1).await;
     }
-    assert!(town.instance().await["pause"].is_null());
-    let ledger = town.simulator.call_log();
+    assert!(env.instance().await["pause"].is_null());
+    let ledger = env.simulator.call_log();
     assert_eq!((ledger.errors_of("601"), ledger.imports.len()), (6, 2));
-    assert!(town.get(&format!("/v1/jobs/{first}/history")).await.contains("601: Access token invalid"));
+    assert!(env.get(&format!("/v1/jobs/{first}/history")).await.contains("601: Access token invalid"));
 }
 
 #[tokio::test]
 async fn tokens_refused_in_a_row_make_a_poll_wait_and_go_on() {
-    let mut town = Town::with_daemon(quick()).await;
-    let id = town.add(LEADS, "email,firstName\na@example.com,!lasts:200ms\n").await.id;
-    town.in_state(id, BatchState::Importing).await;
-    town.simulator.push_fault(Fault::on(Call::Status, FaultEffect::error(602, "Access token expired")).times(5));
-    town.complete(id, 1).await;
-    assert!(town.instance().await["pause"].is_null());
-    let ledger = town.simulator.call_log();
+    let mut env = TestEnv::with_daemon(quick()).await;
+    let id = env.add(LEADS, "email,firstName\na@example.com,!lasts:200ms\n").await.id;
+    env.in_state(id, BatchState::Importing).await;
+    env.simulator.push_fault(Fault::on(Call::Status, FaultEffect::error(602, "Access token expired")).times(5));
+    env.complete(id, 1).await;
+    assert!(env.instance().await["pause"].is_null());
+    let ledger = env.simulator.call_log();
     assert_eq!((ledger.errors_of("602"), ledger.imports.len()), (5, 1));
 }
 
@@ -80,13 +80,13 @@ async fn a_forbidden_page_of_another_is_no_credentials_fault() {
         }
     })
     .await;
-    let mut town = Town::new(quick()).await;
-    town.config = fake.instance("eu");
-    town.start().await;
-    let id = town.add(&format!("{LEADS}&instance=eu"), FILE).await.id;
-    town.complete(id, 1).await;
-    assert!(town.json("GET", "/v1/status").await.1["instances"]["eu"]["pause"].is_null());
-    assert!(!town.log().contains("the instance pauses"));
+    let mut env = TestEnv::new(quick()).await;
+    env.config = fake.instance("eu");
+    env.start().await;
+    let id = env.add(&format!("{LEADS}&instance=eu"), FILE).await.id;
+    env.complete(id, 1).await;
+    assert!(env.json("GET", "/v1/status").await.1["instances"]["eu"]["pause"].is_null());
+    assert!(!env.log().contains("the instance pauses"));
     let seen = seen.lock().unwrap();
     assert!(seen["token"] == 2 && seen["leads.json"] == 2 && seen["poll"] >= 2, "{seen:?}");
 }
@@ -106,11 +106,11 @@ async fn a_token_in_its_last_seconds_is_left_to_end() {
         if request.path().contains("/batch/") { Answer::complete(0) } else { Answer::created() }
     })
     .await;
-    let mut town = Town::new(quick()).await;
-    town.config = fake.instance("eu");
-    town.start().await;
-    let id = town.add(&format!("{LEADS}&instance=eu"), FILE).await.id;
-    town.complete(id, 1).await;
+    let mut env = TestEnv::new(quick()).await;
+    env.config = fake.instance("eu");
+    env.start().await;
+    let id = env.add(&format!("{LEADS}&instance=eu"), FILE).await.id;
+    env.complete(id, 1).await;
     assert!(used.lock().unwrap().iter().all(|token| token == "new"), "{used:?}");
 }
 
@@ -120,12 +120,12 @@ async fn an_envelope_of_601_for_a_token_refuses_the_credentials() {
         Answer::json(r#"{"requestId":"r","success":false,"errors":[{"code":"601","message":"Unauthorized"}]}"#)
     })
     .await;
-    let mut town = Town::new(quick()).await;
-    town.config = fake.instance("eu");
-    town.start().await;
-    town.add(&format!("{LEADS}&instance=eu"), FILE).await;
-    town.until("the instance is paused", async |town| {
-        let pause = town.json("GET", "/v1/status").await.1["instances"]["eu"]["pause"].take();
+    let mut env = TestEnv::new(quick()).await;
+    env.config = fake.instance("eu");
+    env.start().await;
+    env.add(&format!("{LEADS}&instance=eu"), FILE).await;
+    env.until("the instance is paused", async |env| {
+        let pause = env.json("GET", "/v1/status").await.1["instances"]["eu"]["pause"].take();
         (pause["kind"] == "credentials" && pause["reason"].as_str()?.contains("601: Unauthorized")).then_some(())
     })
     .await;
@@ -133,114 +133,114 @@ async fn an_envelope_of_601_for_a_token_refuses_the_credentials() {
 
 #[tokio::test]
 async fn without_permission_the_instance_stops_and_no_job_is_burnt() {
-    let mut town = Town::with_daemon(quick()).await;
-    town.simulator.push_fault(Fault::on(Call::Create, FaultEffect::error(603, "Access denied")));
-    stopped_until_resumed(&mut town, "603: Access denied").await;
-    assert_eq!(outcomes(&town.simulator.call_log()), ["603", "ok", "ok"]);
+    let mut env = TestEnv::with_daemon(quick()).await;
+    env.simulator.push_fault(Fault::on(Call::Create, FaultEffect::error(603, "Access denied")));
+    stopped_until_resumed(&mut env, "603: Access denied").await;
+    assert_eq!(outcomes(&env.simulator.call_log()), ["603", "ok", "ok"]);
 }
 
 #[tokio::test]
 async fn credentials_that_the_identity_endpoint_refuses_stop_the_instance() {
-    let mut town = Town::with_daemon(quick()).await;
-    town.simulator.push_fault(Fault::on(Call::Token, FaultEffect::http(401)));
-    stopped_until_resumed(&mut town, "identity endpoint refused the credentials: HTTP 401").await;
-    assert_eq!(outcomes(&town.simulator.call_log()), ["ok", "ok"]);
+    let mut env = TestEnv::with_daemon(quick()).await;
+    env.simulator.push_fault(Fault::on(Call::Token, FaultEffect::http(401)));
+    stopped_until_resumed(&mut env, "identity endpoint refused the credentials: HTTP 401").await;
+    assert_eq!(outcomes(&env.simulator.call_log()), ["ok", "ok"]);
 }
 
 /// The first upload meets a fault for which the instance stops with `reason`; a person resumes it.
-async fn stopped_until_resumed(town: &mut Town, reason: &str) {
-    let first = town.add(LEADS, FILE).await.id;
-    let pause = town.paused().await;
+async fn stopped_until_resumed(env: &mut TestEnv, reason: &str) {
+    let first = env.add(LEADS, FILE).await.id;
+    let pause = env.paused().await;
     assert_eq!((pause["kind"].as_str(), pause["until"].as_str()), (Some("credentials"), None));
     assert!(pause["reason"].as_str().is_some_and(|said| said.contains(reason)), "{pause}");
-    let second = town.add(LEADS, FILE).await.id;
+    let second = env.add(LEADS, FILE).await.id;
     for id in [first, second] {
-        let text = town.explained(id, "person", false).await;
+        let text = env.explained(id, "person", false).await;
         assert!(text.contains(reason) && text.contains("marqueue resume default"), "{text}");
     }
-    let waiting = town.in_state(first, BatchState::Pending).await;
+    let waiting = env.in_state(first, BatchState::Pending).await;
     assert_eq!(waiting.batches[0].attempts, 0);
-    assert_eq!(town.simulator.call_log().imports.len(), 0);
-    town.resume().await;
+    assert_eq!(env.simulator.call_log().imports.len(), 0);
+    env.resume().await;
     for id in [first, second] {
-        town.complete(id, 1).await;
+        env.complete(id, 1).await;
     }
 }
 
 #[tokio::test]
 async fn tokens_that_live_two_seconds_carry_forty_files() {
     let settings = Settings { token_life: Duration::from_secs(2), import_base: Duration::from_millis(110), ..quick() };
-    let mut town = Town::with_daemon(settings).await;
+    let mut env = TestEnv::with_daemon(settings).await;
     let mut ids = Vec::new();
     for n in 0..40 {
-        ids.push(town.add(LEADS, leads(&[&format!("{n}@example.com")])).await.id);
+        ids.push(env.add(LEADS, leads(&[&format!("{n}@example.com")])).await.id);
     }
     for id in ids {
-        town.complete(id, 1).await;
+        env.complete(id, 1).await;
     }
-    let ledger = town.simulator.call_log();
+    let ledger = env.simulator.call_log();
     assert_eq!(ledger.imports.len(), 40);
     assert!(ledger.calls_of(Call::Token) >= 2, "it was long enough for a token to end");
 }
 
 #[tokio::test]
 async fn a_token_that_ends_while_its_call_waits_at_the_gate_is_not_sent() {
-    let mut town = Town::new(Settings { token_life: Duration::from_secs(2), ..quick() }).await;
+    let mut env = TestEnv::new(Settings { token_life: Duration::from_secs(2), ..quick() }).await;
     // One call in 1.5 s: a token that is fetched before the wait has ended after it.
-    town.config = "limits = { calls = 1, window = \"1500ms\" }\n".into();
-    town.start().await;
-    let id = town.add(LEADS, FILE).await.id;
-    town.complete(id, 1).await;
-    let ledger = town.simulator.call_log();
+    env.config = "limits = { calls = 1, window = \"1500ms\" }\n".into();
+    env.start().await;
+    let id = env.add(LEADS, FILE).await.id;
+    env.complete(id, 1).await;
+    let ledger = env.simulator.call_log();
     assert_eq!(ledger.errors_of("601") + ledger.errors_of("602"), 0, "{:?}", ledger.errors);
 }
 
 #[tokio::test]
 async fn an_identity_endpoint_that_fails_makes_the_instance_quiet_and_polls_back_off() {
-    let mut town = Town::new(quick()).await;
-    town.config = "backoff_min = \"300ms\"\nbackoff_max = \"400ms\"\n".into();
-    town.start().await;
-    town.simulator.push_fault(Fault::on(Call::Token, FaultEffect::http(500)).times(2));
-    let id = town.add(LEADS, FILE).await.id;
-    let text = town.explained(id, "service", true).await;
+    let mut env = TestEnv::new(quick()).await;
+    env.config = "backoff_min = \"300ms\"\nbackoff_max = \"400ms\"\n".into();
+    env.start().await;
+    env.simulator.push_fault(Fault::on(Call::Token, FaultEffect::http(500)).times(2));
+    let id = env.add(LEADS, FILE).await.id;
+    let text = env.explained(id, "service", true).await;
     assert!(text.contains("can't be reached or says that it is down"), "{text}");
-    assert!(town.instance().await["quiet_until"].is_string());
-    town.complete(id, 1).await;
-    let id = town.add(LEADS, "email,firstName\na@example.com,!lasts:300ms\n").await.id;
-    town.in_state(id, BatchState::Importing).await;
-    town.simulator.revoke_tokens();
-    town.simulator.push_fault(Fault::on(Call::Token, FaultEffect::LoseRequest).times(2));
-    town.complete(id, 1).await;
-    let history = town.get(&format!("/v1/jobs/{id}/history")).await;
+    assert!(env.instance().await["quiet_until"].is_string());
+    env.complete(id, 1).await;
+    let id = env.add(LEADS, "email,firstName\na@example.com,!lasts:300ms\n").await.id;
+    env.in_state(id, BatchState::Importing).await;
+    env.simulator.revoke_tokens();
+    env.simulator.push_fault(Fault::on(Call::Token, FaultEffect::LoseRequest).times(2));
+    env.complete(id, 1).await;
+    let history = env.get(&format!("/v1/jobs/{id}/history")).await;
     assert!(
         history.contains("ask-failed") && history.contains("no token from Marketo's identity endpoint"),
         "{history}"
     );
-    assert_eq!(town.simulator.call_log().creates.len(), 2);
+    assert_eq!(env.simulator.call_log().creates.len(), 2);
 }
 
 #[tokio::test]
 async fn a_fault_of_the_instance_does_not_spin_while_a_persons_pause_stands() {
-    let mut town = Town::with_daemon(quick()).await;
-    let id = town.add(LEADS, "email,firstName\na@example.com,!lasts:200ms\n").await.id;
-    town.in_state(id, BatchState::Importing).await;
-    assert_eq!(town.json("POST", "/v1/instances/default/pause").await.0, 200);
-    town.simulator.push_fault(Fault::on(Call::Status, FaultEffect::error(607, "Daily quota reached")).times(2));
+    let mut env = TestEnv::with_daemon(quick()).await;
+    let id = env.add(LEADS, "email,firstName\na@example.com,!lasts:200ms\n").await.id;
+    env.in_state(id, BatchState::Importing).await;
+    assert_eq!(env.json("POST", "/v1/instances/default/pause").await.0, 200);
+    env.simulator.push_fault(Fault::on(Call::Status, FaultEffect::error(607, "Daily quota reached")).times(2));
     // Either the quota's pause holds now, or the poll has one of its own: asking again at once is neither.
-    town.until("the poll has a pause", async |town| {
-        let kind = town.instance().await["pause"]["kind"].take();
-        let history = town.get(&format!("/v1/jobs/{id}/history")).await;
+    env.until("the poll has a pause", async |env| {
+        let kind = env.instance().await["pause"]["kind"].take();
+        let history = env.get(&format!("/v1/jobs/{id}/history")).await;
         (kind == "quota" || history.contains("ask-failed")).then_some(())
     })
     .await;
-    let waiting = town.add(LEADS, FILE).await.id;
-    assert_eq!(town.simulator.call_log().creates.len(), 1, "the person's pause is still one");
-    town.until("all goes on", async |town| {
-        town.resume().await;
-        town.job(id).await.state.is_terminal().then_some(())
+    let waiting = env.add(LEADS, FILE).await.id;
+    assert_eq!(env.simulator.call_log().creates.len(), 1, "the person's pause is still one");
+    env.until("all goes on", async |env| {
+        env.resume().await;
+        env.job(id).await.state.is_terminal().then_some(())
     })
     .await;
     for id in [id, waiting] {
-        town.complete(id, 1).await;
+        env.complete(id, 1).await;
     }
 }

@@ -6,24 +6,24 @@ use marqueue::domain::{BatchState, JobState};
 use marqueue::simulator::{Call, Code, Fault, FaultEffect};
 
 use super::{FILE, LEADS, outcomes};
-use crate::support::{Town, quick};
+use crate::support::{TestEnv, quick};
 
 #[tokio::test]
 async fn too_many_calls_hold_every_call_for_a_window() {
-    let mut town = Town::new(quick()).await;
-    town.config = "limits = { calls = 5000, window = \"2s\" }\n".into();
-    town.start().await;
-    town.simulator
+    let mut env = TestEnv::new(quick()).await;
+    env.config = "limits = { calls = 5000, window = \"2s\" }\n".into();
+    env.start().await;
+    env.simulator
         .push_fault(Fault::on(Call::Create, FaultEffect::error(606, "Max rate limit '100' exceeded within '20' secs")));
-    let first = town.add(LEADS, FILE).await.id;
-    let text = town.explained(first, "calls", true).await;
+    let first = env.add(LEADS, FILE).await.id;
+    let text = env.explained(first, "calls", true).await;
     assert!(text.contains("606: Max rate limit"), "{text}");
-    let second = town.add(LEADS, FILE).await.id;
-    town.explained(second, "calls", true).await;
+    let second = env.add(LEADS, FILE).await.id;
+    env.explained(second, "calls", true).await;
     for id in [first, second] {
-        town.complete(id, 1).await;
+        env.complete(id, 1).await;
     }
-    let ledger = town.simulator.call_log();
+    let ledger = env.simulator.call_log();
     assert_eq!(outcomes(&ledger), ["606", "ok", "ok"]);
     let wait = ledger.creates[1].at - ledger.creates[0].at;
     assert!(wait >= Duration::from_millis(1990), "the window is two seconds, and the wait was {wait:?}");
@@ -31,36 +31,33 @@ async fn too_many_calls_hold_every_call_for_a_window() {
 
 #[tokio::test]
 async fn a_poll_that_came_too_often_holds_uploads_too() {
-    let mut town = Town::with_daemon(quick()).await;
-    town.simulator.push_fault(Fault::on(Call::Status, FaultEffect::error(606, "Max rate limit")));
-    let first = town.add(LEADS, FILE).await.id;
-    town.until("the poll was refused", async |town| (town.simulator.call_log().errors_of("606") == 1).then_some(()))
-        .await;
+    let mut env = TestEnv::with_daemon(quick()).await;
+    env.simulator.push_fault(Fault::on(Call::Status, FaultEffect::error(606, "Max rate limit")));
+    let first = env.add(LEADS, FILE).await.id;
+    env.until("the poll was refused", async |env| (env.simulator.call_log().errors_of("606") == 1).then_some(())).await;
     let refused = Instant::now();
-    let second = town.add(LEADS, FILE).await.id;
-    town.until("the second file is uploaded", async |town| {
-        (town.simulator.call_log().creates.len() == 2).then_some(())
-    })
-    .await;
+    let second = env.add(LEADS, FILE).await.id;
+    env.until("the second file is uploaded", async |env| (env.simulator.call_log().creates.len() == 2).then_some(()))
+        .await;
     assert!(refused.elapsed() >= Duration::from_millis(900), "{:?}", refused.elapsed());
     for id in [first, second] {
-        town.complete(id, 1).await;
+        env.complete(id, 1).await;
     }
 }
 
 #[tokio::test]
 async fn too_many_calls_at_once_mean_a_short_wait_and_fewer_at_once() {
-    let mut town = Town::with_daemon(quick()).await;
-    town.simulator
+    let mut env = TestEnv::with_daemon(quick()).await;
+    env.simulator
         .push_fault(Fault::on(Call::Create, FaultEffect::error(615, "Concurrent access limit reached")).times(2));
     let mut ids = Vec::new();
     for _ in 0..6 {
-        ids.push(town.add(LEADS, FILE).await.id);
+        ids.push(env.add(LEADS, FILE).await.id);
     }
     // Which two of them met it, nobody knows.
-    town.until("one of them waits for calls", async |town| {
+    env.until("one of them waits for calls", async |env| {
         for id in &ids {
-            let explained = town.json("GET", &format!("/v1/jobs/{id}/explain")).await.1;
+            let explained = env.json("GET", &format!("/v1/jobs/{id}/explain")).await.1;
             if explained["waits_for"] == "calls" && explained["until"].is_string() {
                 return Some(());
             }
@@ -69,17 +66,17 @@ async fn too_many_calls_at_once_mean_a_short_wait_and_fewer_at_once() {
     })
     .await;
     for id in ids {
-        town.complete(id, 1).await;
+        env.complete(id, 1).await;
     }
-    let ledger = town.simulator.call_log();
+    let ledger = env.simulator.call_log();
     assert_eq!((ledger.errors_of("615"), ledger.imports.len()), (2, 6));
 }
 
 #[tokio::test]
 async fn a_marketo_that_is_down_is_tried_again_by_one_upload_at_a_time_and_no_attempt_is_used_up() {
-    let mut town = Town::new(quick()).await;
-    town.config = "backoff_min = \"200ms\"\nmax_attempts = 1\n".into();
-    town.start().await;
+    let mut env = TestEnv::new(quick()).await;
+    env.config = "backoff_min = \"200ms\"\nmax_attempts = 1\n".into();
+    env.start().await;
     for effect in [
         FaultEffect::error(608, "API temporarily unavailable"),
         FaultEffect::Error { code: Some(Code::Number(614)), message: "Invalid subscription".into(), executed: false },
@@ -88,54 +85,54 @@ async fn a_marketo_that_is_down_is_tried_again_by_one_upload_at_a_time_and_no_at
         FaultEffect::http(404),
     ] {
         // Once to find out, and once more by the one upload that tries.
-        let before = town.simulator.call_log().creates.len();
-        town.json("POST", "/v1/instances/default/pause").await;
+        let before = env.simulator.call_log().creates.len();
+        env.json("POST", "/v1/instances/default/pause").await;
         let mut ids = Vec::new();
         for _ in 0..8 {
-            ids.push(town.add(LEADS, FILE).await.id);
+            ids.push(env.add(LEADS, FILE).await.id);
         }
-        town.simulator.push_fault(Fault::on(Call::Create, effect.clone()).times(6));
-        town.resume().await;
-        let text = town.explained(ids[7], "service", true).await;
+        env.simulator.push_fault(Fault::on(Call::Create, effect.clone()).times(6));
+        env.resume().await;
+        let text = env.explained(ids[7], "service", true).await;
         assert!(text.contains("says that it is down ("), "{text}");
         for id in ids {
-            let job = town.ended(id).await;
+            let job = env.ended(id).await;
             assert_eq!((job.state, job.batches[0].attempts), (JobState::Complete, 1), "{effect:?}");
         }
         // At most five at once, and then one a pause.
-        let sent = town.simulator.call_log().creates.len() - before;
+        let sent = env.simulator.call_log().creates.len() - before;
         assert_eq!(sent, 8 + 6, "{effect:?}");
-        let failures = town.instance().await["quiet_until"].take();
+        let failures = env.instance().await["quiet_until"].take();
         assert!(failures.is_null(), "{failures}");
     }
 }
 
 #[tokio::test]
 async fn what_never_left_is_no_attempt() {
-    let mut town = Town::new(quick()).await;
+    let mut env = TestEnv::new(quick()).await;
     // A port that nobody listens on, and an identity endpoint that answers.
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     let nowhere = listener.local_addr().expect("its address");
     drop(listener);
-    let base = town.simulator.base_url().to_owned();
-    town.config = format!(
+    let base = env.simulator.base_url().to_owned();
+    env.config = format!(
         "[instances.gone]\nbase_url = \"http://{nowhere}\"\nidentity_url = \"{base}/identity\"\n\
          client_id = \"simulator\"\nclient_secret = \"secret\"\nbackoff_min = \"20ms\"\nbackoff_max = \"100ms\"\n\
          max_attempts = 2\nunknown_outcome = \"hold\"\n"
     );
-    town.start().await;
-    let id = town.add(&format!("{LEADS}&instance=gone"), FILE).await.id;
-    let text = town
-        .until("it was tried more often than it may be", async |town| {
-            let text = town.json("GET", &format!("/v1/jobs/{id}/explain")).await.1.to_string();
+    env.start().await;
+    let id = env.add(&format!("{LEADS}&instance=gone"), FILE).await.id;
+    let text = env
+        .until("it was tried more often than it may be", async |env| {
+            let text = env.json("GET", &format!("/v1/jobs/{id}/explain")).await.1.to_string();
             ["(5 times", "(6 times", "(7 times"].iter().any(|times| text.contains(times)).then_some(text)
         })
         .await;
     assert!(text.contains("\"service\"") && text.to_lowercase().contains("refused"), "{text}");
-    let job = town.job(id).await;
+    let job = env.job(id).await;
     assert!(matches!(job.batches[0].state, BatchState::Pending | BatchState::Uploading), "{job:?}");
     assert!(job.batches[0].attempts <= 1, "{job:?}");
     // The other instance does not notice.
-    let other = town.add(LEADS, FILE).await.id;
-    town.complete(other, 1).await;
+    let other = env.add(LEADS, FILE).await.id;
+    env.complete(other, 1).await;
 }

@@ -6,11 +6,11 @@ use marqueue::domain::BatchState;
 use marqueue::simulator::{Call, Fault, FaultEffect, Settings};
 
 use super::{FILE, LEADS};
-use crate::support::{Town, leads, quick};
+use crate::support::{TestEnv, leads, quick};
 
 /// Slots that hold one of ours now.
-async fn in_flight(town: &Town) -> u64 {
-    let slots = town.instance().await["slots"].take();
+async fn in_flight(env: &TestEnv) -> u64 {
+    let slots = env.instance().await["slots"].take();
     ["uploading", "queued", "importing"].iter().filter_map(|state| slots[*state].as_u64()).sum()
 }
 
@@ -18,18 +18,18 @@ async fn in_flight(town: &Town) -> u64 {
 async fn beside_seven_other_imports_ours_run_in_three_slots_with_few_refused_uploads() {
     const JOBS: usize = 24;
     let settings = Settings { import_base: Duration::from_millis(200), ..quick() };
-    let mut town = Town::with_daemon(settings).await;
-    town.simulator.set_other_imports(7);
+    let mut env = TestEnv::with_daemon(settings).await;
+    env.simulator.set_other_imports(7);
     let mut ids = Vec::new();
     for n in 0..JOBS {
-        ids.push(town.add(LEADS, leads(&[&format!("{n}@example.com")])).await.id);
+        ids.push(env.add(LEADS, leads(&[&format!("{n}@example.com")])).await.id);
     }
-    let text = town.explained(ids[JOBS - 1], "slot", true).await;
+    let text = env.explained(ids[JOBS - 1], "slot", true).await;
     assert!(text.contains("Marketo's queue is full"), "{text}");
     for id in ids {
-        town.complete(id, 1).await;
+        env.complete(id, 1).await;
     }
-    let ledger = town.simulator.call_log();
+    let ledger = env.simulator.call_log();
     assert_eq!(ledger.imports.len(), JOBS);
     assert_eq!(ledger.most_queued, 10);
     let refused = ledger.errors_of("1016");
@@ -51,26 +51,26 @@ async fn beside_seven_other_imports_ours_run_in_three_slots_with_few_refused_upl
 
 #[tokio::test]
 async fn all_ten_slots_are_ours_soon_after_the_others_have_ended() {
-    let mut town = Town::with_daemon(quick()).await;
-    town.simulator.set_other_imports(7);
+    let mut env = TestEnv::with_daemon(quick()).await;
+    env.simulator.set_other_imports(7);
     let mut ids = Vec::new();
     for n in 0..12 {
         let file = format!("email,firstName\n{n}@example.com,!lasts:60s\n");
-        ids.push(town.add(LEADS, file).await.id);
+        ids.push(env.add(LEADS, file).await.id);
     }
-    town.explained(ids[11], "slot", true).await;
-    town.until("the tries have found three slots", async |town| (in_flight(town).await == 3).then_some(())).await;
-    town.until("some more tries were refused", async |town| {
-        (town.simulator.call_log().errors_of("1016") >= 4).then_some(())
+    env.explained(ids[11], "slot", true).await;
+    env.until("the tries have found three slots", async |env| (in_flight(env).await == 3).then_some(())).await;
+    env.until("some more tries were refused", async |env| {
+        (env.simulator.call_log().errors_of("1016") >= 4).then_some(())
     })
     .await;
-    let before = town.simulator.call_log().creates.len();
-    town.simulator.set_other_imports(0);
-    town.until("ten of ours are in flight", async |town| {
-        (in_flight(town).await == 10 && town.simulator.call_log().imports.len() == 10).then_some(())
+    let before = env.simulator.call_log().creates.len();
+    env.simulator.set_other_imports(0);
+    env.until("ten of ours are in flight", async |env| {
+        (in_flight(env).await == 10 && env.simulator.call_log().imports.len() == 10).then_some(())
     })
     .await;
-    let ledger = town.simulator.call_log();
+    let ledger = env.simulator.call_log();
     let took = ledger.imports[9].accepted - ledger.imports[3].accepted;
     assert!(took < Duration::from_secs(2), "each try that succeeds is followed by the next at once: {took:?}");
     let refused = ledger.creates.len() - before - 7;
@@ -80,37 +80,37 @@ async fn all_ten_slots_are_ours_soon_after_the_others_have_ended() {
 
 #[tokio::test]
 async fn a_full_queue_is_known_by_its_words_and_uses_up_no_attempt() {
-    let mut town = Town::new(quick()).await;
-    town.config = "max_attempts = 1\n".into();
-    town.start().await;
+    let mut env = TestEnv::new(quick()).await;
+    env.config = "max_attempts = 1\n".into();
+    env.start().await;
     let message = "There are 10 imports currently being processed. Please try again later".to_owned();
-    town.simulator
+    env.simulator
         .push_fault(Fault::on(Call::Create, FaultEffect::Error { code: None, message, executed: false }).times(2));
-    town.simulator.push_fault(Fault::on(Call::Create, FaultEffect::error(1016, "Too many imports queued")).times(2));
-    let id = town.add(LEADS, FILE).await.id;
-    let text = town.explained(id, "slot", true).await;
+    env.simulator.push_fault(Fault::on(Call::Create, FaultEffect::error(1016, "Too many imports queued")).times(2));
+    let id = env.add(LEADS, FILE).await.id;
+    let text = env.explained(id, "slot", true).await;
     assert!(text.contains("Marketo's queue is full"), "{text}");
-    town.complete(id, 1).await;
-    assert_eq!(town.simulator.call_log().creates.len(), 5);
+    env.complete(id, 1).await;
+    assert_eq!(env.simulator.call_log().creates.len(), 5);
 }
 
 #[tokio::test]
 async fn a_list_that_another_integration_fills_costs_one_refused_upload_a_try_and_holds_no_other_list() {
-    let mut town = Town::new(quick()).await;
-    town.config = "max_attempts = 1\n".into();
-    town.start().await;
-    town.simulator.push_fault(Fault::on(Call::Create, FaultEffect::error(1019, "Import in progress")).times(3));
-    let first = town.add(&format!("{LEADS}&list_id=7"), FILE).await.id;
-    let text = town.explained(first, "list", true).await;
+    let mut env = TestEnv::new(quick()).await;
+    env.config = "max_attempts = 1\n".into();
+    env.start().await;
+    env.simulator.push_fault(Fault::on(Call::Create, FaultEffect::error(1019, "Import in progress")).times(3));
+    let first = env.add(&format!("{LEADS}&list_id=7"), FILE).await.id;
+    let text = env.explained(first, "list", true).await;
     assert!(text.contains("static list 7"), "{text}");
     let mut ids = vec![first];
     for _ in 0..5 {
-        ids.push(town.add(&format!("{LEADS}&list_id=7"), FILE).await.id);
+        ids.push(env.add(&format!("{LEADS}&list_id=7"), FILE).await.id);
     }
     for id in ids {
-        town.complete(id, 1).await;
+        env.complete(id, 1).await;
     }
-    let ledger = town.simulator.call_log();
+    let ledger = env.simulator.call_log();
     assert_eq!((ledger.errors_of("1019"), ledger.creates.len()), (3, 9));
     let wait = ledger.creates[2].at - ledger.creates[0].at;
     assert!(wait >= Duration::from_millis(390), "three tries, two pauses of 200 ms: {wait:?}");
@@ -118,17 +118,17 @@ async fn a_list_that_another_integration_fills_costs_one_refused_upload_a_try_an
 
 #[tokio::test]
 async fn a_job_for_another_list_goes_past_one_that_waits_for_its_own() {
-    let mut town = Town::new(quick()).await;
-    town.config = "polling = { min = \"10ms\", max = \"60s\" }\n".into();
-    town.start().await;
-    town.simulator.push_fault(Fault::on(Call::Create, FaultEffect::error(1019, "Import in progress")));
-    let first = town.add(&format!("{LEADS}&list_id=7"), FILE).await.id;
-    town.explained(first, "list", true).await;
-    let same = town.add(&format!("{LEADS}&list_id=7"), FILE).await.id;
-    let other = town.add(&format!("{LEADS}&list_id=8"), FILE).await.id;
-    town.complete(other, 1).await;
-    town.explained(same, "list", true).await;
-    let waiting = town.in_state(first, BatchState::Pending).await;
+    let mut env = TestEnv::new(quick()).await;
+    env.config = "polling = { min = \"10ms\", max = \"60s\" }\n".into();
+    env.start().await;
+    env.simulator.push_fault(Fault::on(Call::Create, FaultEffect::error(1019, "Import in progress")));
+    let first = env.add(&format!("{LEADS}&list_id=7"), FILE).await.id;
+    env.explained(first, "list", true).await;
+    let same = env.add(&format!("{LEADS}&list_id=7"), FILE).await.id;
+    let other = env.add(&format!("{LEADS}&list_id=8"), FILE).await.id;
+    env.complete(other, 1).await;
+    env.explained(same, "list", true).await;
+    let waiting = env.in_state(first, BatchState::Pending).await;
     assert_eq!(waiting.batches[0].attempts, 0);
-    assert_eq!(town.simulator.call_log().creates.len(), 2);
+    assert_eq!(env.simulator.call_log().creates.len(), 2);
 }

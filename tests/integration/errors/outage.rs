@@ -10,7 +10,7 @@ use serde_json::json;
 use super::batch_errors::{long_file, refusing};
 use super::raw_server::{Answer, Fake};
 use super::{FILE, LEADS};
-use crate::support::{Town, quick};
+use crate::support::{TestEnv, quick};
 
 const JOBS: usize = 6;
 
@@ -41,18 +41,18 @@ fn outages() -> Vec<Outage> {
 }
 
 /// Six jobs of the instance, waiting for it.
-async fn waiting(town: &Town, instance: &str) -> Vec<JobId> {
+async fn waiting(env: &TestEnv, instance: &str) -> Vec<JobId> {
     let mut jobs = Vec::new();
     for number in 0..JOBS {
         let query = format!("{LEADS}&instance={instance}&priority={}", number % 2);
-        jobs.push(town.add(&query, FILE).await.id);
+        jobs.push(env.add(&query, FILE).await.id);
     }
     jobs
 }
 
 #[tokio::test]
 async fn after_an_outage_of_any_kind_every_job_is_complete() {
-    let (mut town, mut fakes) = (Town::new(quick()).await, Vec::new());
+    let (mut env, mut fakes) = (TestEnv::new(quick()).await, Vec::new());
     for (name, answer) in outages() {
         let (out, failures) = (Arc::new(AtomicBool::new(true)), Arc::new(AtomicUsize::new(0)));
         let (is_out, count) = (out.clone(), failures.clone());
@@ -66,26 +66,26 @@ async fn after_an_outage_of_any_kind_every_job_is_complete() {
             _ => Answer::complete(0),
         })
         .await;
-        town.config += &format!("{}max_attempts = 2\nrequest_timeout = \"2s\"\n", fake.instance(name));
+        env.config += &format!("{}max_attempts = 2\nrequest_timeout = \"2s\"\n", fake.instance(name));
         fakes.push((name, fake, out, failures));
     }
-    town.start().await;
+    env.start().await;
     let mut jobs = Vec::new();
     for (name, ..) in &fakes {
-        jobs.push(waiting(&town, name).await);
+        jobs.push(waiting(&env, name).await);
     }
     for ((name, _fake, out, failures), jobs) in fakes.iter().zip(&jobs) {
         // A hang and a lost answer each take a while, or a slot.
         let enough = if matches!(*name, "hang") { JOBS + 1 } else { FAILURES };
-        town.until(&format!("{name} lasts"), async |_| (failures.load(Ordering::SeqCst) >= enough).then_some(())).await;
+        env.until(&format!("{name} lasts"), async |_| (failures.load(Ordering::SeqCst) >= enough).then_some(())).await;
         for &id in jobs {
-            assert!(!town.job(id).await.state.is_terminal(), "{name}: job {id}");
+            assert!(!env.job(id).await.state.is_terminal(), "{name}: job {id}");
         }
         out.store(false, Ordering::SeqCst);
     }
     for ((name, ..), jobs) in fakes.iter().zip(jobs) {
         for id in jobs {
-            let job = town.ended(id).await;
+            let job = env.ended(id).await;
             assert_eq!((job.state, job.batches[0].attempts), (JobState::Complete, 1), "{name}: {:?}", job.error);
         }
     }
@@ -97,8 +97,8 @@ async fn jobs_of_an_address_that_leads_nowhere_wait_for_it() {
     let gone = TcpListener::bind("127.0.0.1:0").expect("a port");
     let nowhere = gone.local_addr().expect("its address");
     drop(gone);
-    let mut town = Town::new(quick()).await;
-    let base = town.simulator.base_url().to_owned();
+    let mut env = TestEnv::new(quick()).await;
+    let base = env.simulator.base_url().to_owned();
     let instance = |base_url: &str| {
         format!(
             "[instances.eu]\nbase_url = {base_url:?}\nidentity_url = \"{base}/identity\"\nclient_id = \"simulator\"\n\
@@ -107,56 +107,56 @@ async fn jobs_of_an_address_that_leads_nowhere_wait_for_it() {
     };
     let tls = base.replace("http://", "https://");
     for base_url in [format!("http://{nowhere}"), "https://marketo.invalid".to_owned(), tls] {
-        town.config = instance(&base_url);
-        town.start().await;
-        let jobs = waiting(&town, "eu").await;
-        let text = town
-            .until("it was tried more often than it may be", async |town| {
-                let text = town.json("GET", &format!("/v1/jobs/{}/explain", jobs[0])).await.1.to_string();
+        env.config = instance(&base_url);
+        env.start().await;
+        let jobs = waiting(&env, "eu").await;
+        let text = env
+            .until("it was tried more often than it may be", async |env| {
+                let text = env.json("GET", &format!("/v1/jobs/{}/explain", jobs[0])).await.1.to_string();
                 ["(5 times", "(6 times", "(7 times", "(8 times"].iter().any(|n| text.contains(n)).then_some(text)
             })
             .await;
         assert!(text.contains("\"service\""), "{base_url}: {text}");
         for &id in &jobs {
-            assert_eq!(town.job(id).await.batches[0].attempts, 0, "{base_url}: job {id}");
+            assert_eq!(env.job(id).await.batches[0].attempts, 0, "{base_url}: job {id}");
         }
-        town.kill();
-        town.config = instance(&base);
-        town.start().await;
+        env.kill();
+        env.config = instance(&base);
+        env.start().await;
         for id in jobs {
-            let job = town.ended(id).await;
+            let job = env.ended(id).await;
             assert_eq!(job.state, JobState::Complete, "{base_url}: {:?}", job.error);
         }
-        town.kill();
+        env.kill();
     }
 }
 
 #[tokio::test]
 async fn content_of_a_job_given_up_stays_and_is_said_to_wait() {
     let fake = refusing(r#"{"success":false,"errors":[{"code":"611","message":"System error"}]}"#).await;
-    let mut town = Town::new(quick()).await;
-    let told = town.folder.path().join("told");
-    town.config = format!(
+    let mut env = TestEnv::new(quick()).await;
+    let told = env.folder.path().join("told");
+    env.config = format!(
         "{}max_attempts = 1\n[retention]\nfiles = \"300ms\"\n[notify]\ncommand = [\"sh\", \"-c\", \"cat >> '{}'\"]\n",
         fake.instance("eu"),
         told.display()
     );
-    town.start().await;
+    env.start().await;
     let query = format!("{LEADS}&instance=eu");
-    let bad = town.add(&query, long_file()).await.id;
+    let bad = env.add(&query, long_file()).await.id;
     let good = loop {
-        let good = town.add(&query, FILE).await.id;
-        town.complete(good, 1).await;
-        if town.job(bad).await.state.is_terminal() {
+        let good = env.add(&query, FILE).await.id;
+        env.complete(good, 1).await;
+        if env.job(bad).await.state.is_terminal() {
             break good;
         }
     };
-    town.until("the content of the other job is erased", async |town| town.job(good).await.content_erased_at).await;
-    assert_eq!(town.get(&format!("/v1/jobs/{bad}/file")).await, long_file());
-    let status = town.json("GET", "/v1/status").await.1;
+    env.until("the content of the other job is erased", async |env| env.job(good).await.content_erased_at).await;
+    assert_eq!(env.get(&format!("/v1/jobs/{bad}/file")).await, long_file());
+    let status = env.json("GET", "/v1/status").await.1;
     assert_eq!(status["instances"]["eu"]["queue"]["given_up"]["first"], json!([bad]));
-    assert!(town.get("/metrics").await.contains("marqueue_given_up_jobs{instance=\"eu\"} 1"));
-    town.until("somebody is told that it waits", async |_| {
+    assert!(env.get("/metrics").await.contains("marqueue_given_up_jobs{instance=\"eu\"} 1"));
+    env.until("somebody is told that it waits", async |_| {
         let told = std::fs::read_to_string(&told).unwrap_or_default();
         told.lines()
             .any(|line| line.contains("\"state\":\"failed\"") && line.contains("\"content_waits\":true"))
@@ -164,7 +164,7 @@ async fn content_of_a_job_given_up_stays_and_is_said_to_wait() {
     })
     .await;
     // What is to be erased by hand is erased.
-    assert_eq!(town.json("POST", &format!("/v1/jobs/{bad}/erase")).await.0, 200);
-    let status = town.json("GET", "/v1/status").await.1;
+    assert_eq!(env.json("POST", &format!("/v1/jobs/{bad}/erase")).await.0, 200);
+    let status = env.json("GET", "/v1/status").await.1;
     assert_eq!(status["instances"]["eu"]["queue"]["given_up"]["jobs"], 0);
 }

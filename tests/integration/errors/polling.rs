@@ -10,11 +10,11 @@ use marqueue::simulator::{Call, Corruption, Fault, FaultEffect, Settings};
 
 use super::raw_server::{Answer, Fake};
 use super::{FILE, LEADS};
-use crate::support::{Town, quick};
+use crate::support::{TestEnv, quick};
 
 #[tokio::test]
 async fn no_poll_that_fails_sends_anything_again() {
-    let mut town = Town::with_daemon(quick()).await;
+    let mut env = TestEnv::with_daemon(quick()).await;
     let effects = [
         FaultEffect::http(500),
         FaultEffect::http(502),
@@ -43,46 +43,46 @@ async fn no_poll_that_fails_sends_anything_again() {
     let all = effects.len();
     let mut ids = Vec::new();
     for effect in effects {
-        town.simulator.push_fault(Fault::on(Call::Status, effect));
-        ids.push(town.add(LEADS, FILE).await.id);
+        env.simulator.push_fault(Fault::on(Call::Status, effect));
+        ids.push(env.add(LEADS, FILE).await.id);
     }
     for id in ids {
-        town.complete(id, 1).await;
+        env.complete(id, 1).await;
     }
-    let ledger = town.simulator.call_log();
+    let ledger = env.simulator.call_log();
     assert_eq!((ledger.creates.len(), ledger.imports.len()), (all, all));
 }
 
 #[tokio::test]
 async fn an_import_that_marketo_does_not_know_any_more_ends_its_job_with_the_reason() {
-    let mut town = Town::new(Settings { batch_life: Duration::from_millis(100), ..quick() }).await;
-    town.config = "max_attempts = 3\n".into();
-    town.start().await;
-    let id = town.add(LEADS, "email,firstName\na@example.com,!lasts:300ms\n").await.id;
-    let job = town.ended(id).await;
+    let mut env = TestEnv::new(Settings { batch_life: Duration::from_millis(100), ..quick() }).await;
+    env.config = "max_attempts = 3\n".into();
+    env.start().await;
+    let id = env.add(LEADS, "email,firstName\na@example.com,!lasts:300ms\n").await.id;
+    let job = env.ended(id).await;
     assert_eq!(job.state, JobState::Failed);
     let error = job.error.expect("a reason");
     assert!(error.starts_with("Marketo does not know the import any more: 1013: Import '"), "{error}");
-    let ledger = town.simulator.call_log();
+    let ledger = env.simulator.call_log();
     assert_eq!((ledger.creates.len(), ledger.errors_of("1013")), (1, 3));
 }
 
 #[tokio::test]
 async fn an_import_that_ended_as_failed_gives_its_job_marketos_message() {
-    let mut town = Town::with_daemon(quick()).await;
-    let id = town.add(LEADS, "email,firstName\na@example.com,!batch-failed:Out of order\n").await.id;
-    let job = town.ended(id).await;
+    let mut env = TestEnv::with_daemon(quick()).await;
+    let id = env.add(LEADS, "email,firstName\na@example.com,!batch-failed:Out of order\n").await.id;
+    let job = env.ended(id).await;
     assert_eq!((job.state, job.error.as_deref()), (JobState::Failed, Some("Out of order")));
-    assert_eq!(town.simulator.call_log().creates.len(), 1);
+    assert_eq!(env.simulator.call_log().creates.len(), 1);
 }
 
 const TWO: &str = "email,firstName\na@example.com,Ann\nb@example.com,!fail:No such person\n";
 
 #[tokio::test]
 async fn files_that_come_late_are_asked_for_until_they_come() {
-    let mut town = Town::new(quick()).await;
-    town.config = "backoff_min = \"100ms\"\n".into();
-    town.start().await;
+    let mut env = TestEnv::new(quick()).await;
+    env.config = "backoff_min = \"100ms\"\n".into();
+    env.start().await;
     for effect in [
         FaultEffect::http(404),
         FaultEffect::http(500),
@@ -93,31 +93,31 @@ async fn files_that_come_late_are_asked_for_until_they_come() {
         FaultEffect::Garble(Corruption::Empty),
         FaultEffect::Garble(Corruption::Torn),
     ] {
-        town.simulator.push_fault(Fault::on(Call::Failures, effect.clone()).times(3));
-        let id = town.add(LEADS, TWO).await.id;
-        let text = town.explained(id, "files", true).await;
+        env.simulator.push_fault(Fault::on(Call::Failures, effect.clone()).times(3));
+        let id = env.add(LEADS, TWO).await.id;
+        let text = env.explained(id, "files", true).await;
         assert!(text.contains("fetching its files has failed"), "{text}");
-        town.complete(id, 1).await;
-        let failures = town.get(&format!("/v1/jobs/{id}/failures")).await;
+        env.complete(id, 1).await;
+        let failures = env.get(&format!("/v1/jobs/{id}/failures")).await;
         assert_eq!(
             failures, "email,firstName,Import Failure Reason\nb@example.com,!fail:No such person,No such person\n",
             "{effect:?}"
         );
     }
-    assert_eq!(town.simulator.call_log().creates.len(), 8);
+    assert_eq!(env.simulator.call_log().creates.len(), 8);
 }
 
 #[tokio::test]
 async fn a_file_that_never_comes_does_not_hold_its_job_for_ever_and_the_history_says_so() {
-    let mut town = Town::new(quick()).await;
-    town.config = "max_attempts = 2\n".into();
-    town.start().await;
-    town.simulator.push_fault(Fault::on(Call::Failures, FaultEffect::http(404)).times(100));
-    let id = town.add(LEADS, TWO).await.id;
-    let job = town.complete(id, 1).await;
+    let mut env = TestEnv::new(quick()).await;
+    env.config = "max_attempts = 2\n".into();
+    env.start().await;
+    env.simulator.push_fault(Fault::on(Call::Failures, FaultEffect::http(404)).times(100));
+    let id = env.add(LEADS, TWO).await.id;
+    let job = env.complete(id, 1).await;
     assert_eq!((job.rows.failed, job.batches[0].failures_bytes), (Some(1), None));
-    assert_eq!(town.simulator.call_log().calls_of(Call::Failures), 4);
-    let history = town.get(&format!("/v1/jobs/{id}/history")).await;
+    assert_eq!(env.simulator.call_log().calls_of(Call::Failures), 4);
+    let history = env.get(&format!("/v1/jobs/{id}/history")).await;
     assert!(history.contains("complete without the failures file. Marketo was asked 4 times"), "{history}");
 }
 
@@ -144,13 +144,13 @@ async fn what_is_no_file_is_never_stored_as_one() {
         _ => Answer::complete(1),
     })
     .await;
-    let mut town = Town::new(quick()).await;
-    town.config = fake.instance("odd");
-    town.start().await;
-    let id = town.add(&format!("{LEADS}&instance=odd"), FILE).await.id;
-    town.complete(id, 1).await;
-    assert_eq!(town.get(&format!("/v1/jobs/{id}/failures")).await, file);
-    let history = town.get(&format!("/v1/jobs/{id}/history")).await;
+    let mut env = TestEnv::new(quick()).await;
+    env.config = fake.instance("odd");
+    env.start().await;
+    let id = env.add(&format!("{LEADS}&instance=odd"), FILE).await.id;
+    env.complete(id, 1).await;
+    assert_eq!(env.get(&format!("/v1/jobs/{id}/failures")).await, file);
+    let history = env.get(&format!("/v1/jobs/{id}/history")).await;
     assert_eq!(tries.load(Ordering::SeqCst), 8);
     // The first three say the same, and so do those that are no envelope of Marketo's.
     assert_eq!(history.matches("ask-failed").count(), 4, "{history}");
@@ -158,12 +158,12 @@ async fn what_is_no_file_is_never_stored_as_one() {
 
 #[tokio::test]
 async fn what_marketo_has_is_followed_while_a_person_has_paused_the_uploads() {
-    let mut town = Town::with_daemon(quick()).await;
-    let id = town.add(LEADS, "email,firstName\na@example.com,!lasts:200ms\n").await.id;
-    town.in_state(id, BatchState::Importing).await;
-    assert_eq!(town.json("POST", "/v1/instances/default/pause").await.0, 200);
-    let waiting = town.add(LEADS, FILE).await.id;
-    town.complete(id, 1).await;
-    town.explained(waiting, "person", false).await;
-    assert_eq!(town.simulator.call_log().creates.len(), 1);
+    let mut env = TestEnv::with_daemon(quick()).await;
+    let id = env.add(LEADS, "email,firstName\na@example.com,!lasts:200ms\n").await.id;
+    env.in_state(id, BatchState::Importing).await;
+    assert_eq!(env.json("POST", "/v1/instances/default/pause").await.0, 200);
+    let waiting = env.add(LEADS, FILE).await.id;
+    env.complete(id, 1).await;
+    env.explained(waiting, "person", false).await;
+    assert_eq!(env.simulator.call_log().creates.len(), 1);
 }

@@ -9,7 +9,7 @@ use marqueue::domain::JobState;
 use marqueue::simulator::{Call, Fault, FaultEffect};
 
 use super::{FILE, LEADS, outcomes};
-use crate::support::{Town, quick};
+use crate::support::{TestEnv, quick};
 
 /// Far enough for a daemon to start, meet the quota and start again before.
 const AHEAD: Duration = Duration::from_secs(6);
@@ -18,64 +18,64 @@ fn now() -> Timestamp {
     Clock::System.now()
 }
 
-/// A town whose day ends in a few seconds, and when.
-async fn at_the_end_of_a_day(limits: &str) -> (Town, Timestamp) {
-    let mut town = Town::new(quick()).await;
+/// An environment whose quota day ends in a few seconds, and when.
+async fn at_the_end_of_a_day(limits: &str) -> (TestEnv, Timestamp) {
+    let mut env = TestEnv::new(quick()).await;
     let reset = Timestamp::from_second((now() + AHEAD).as_second()).expect("a time");
     let time = Offset::UTC.to_datetime(reset).time();
-    town.config = format!("limits = {{ daily_reset = \"{time}\", calls = 5000, window = \"1s\"{limits} }}\n");
-    town.start().await;
-    (town, reset)
+    env.config = format!("limits = {{ daily_reset = \"{time}\", calls = 5000, window = \"1s\"{limits} }}\n");
+    env.start().await;
+    (env, reset)
 }
 
 #[tokio::test]
 async fn a_used_up_day_stops_all_calls_until_its_end_across_restarts_and_goes_on_by_itself() {
-    let (mut town, reset) = at_the_end_of_a_day("").await;
-    town.simulator.push_fault(Fault::on(Call::Create, FaultEffect::error(607, "Daily quota reached")));
-    let id = town.add(LEADS, FILE).await.id;
-    let pause = town.paused().await;
+    let (mut env, reset) = at_the_end_of_a_day("").await;
+    env.simulator.push_fault(Fault::on(Call::Create, FaultEffect::error(607, "Daily quota reached")));
+    let id = env.add(LEADS, FILE).await.id;
+    let pause = env.paused().await;
     let until = reset.to_string();
     assert_eq!((pause["kind"].as_str(), pause["until"].as_str()), (Some("quota"), Some(until.as_str())));
-    town.kill();
-    town.start().await;
-    let text = town.explained(id, "quota", true).await;
+    env.kill();
+    env.start().await;
+    let text = env.explained(id, "quota", true).await;
     assert!(text.contains("makes no calls until the day is over: 607: Daily quota reached"), "{text}");
-    let waiting = town.job(id).await;
+    let waiting = env.job(id).await;
     assert_eq!((waiting.state, waiting.batches[0].attempts), (JobState::Pending, 0));
-    assert_eq!(outcomes(&town.simulator.call_log()), ["607"]);
-    town.complete(id, 1).await;
+    assert_eq!(outcomes(&env.simulator.call_log()), ["607"]);
+    env.complete(id, 1).await;
     assert!(now() >= reset);
-    assert_eq!(outcomes(&town.simulator.call_log()), ["607", "ok"]);
-    assert!(town.instance().await["pause"].is_null());
+    assert_eq!(outcomes(&env.simulator.call_log()), ["607", "ok"]);
+    assert!(env.instance().await["pause"].is_null());
 }
 
 #[tokio::test]
 async fn our_own_limit_of_calls_ends_with_the_day_too() {
-    let (mut town, reset) = at_the_end_of_a_day(", daily_calls = 1").await;
-    let id = town.add(LEADS, FILE).await.id;
-    let pause = town.paused().await;
+    let (mut env, reset) = at_the_end_of_a_day(", daily_calls = 1").await;
+    let id = env.add(LEADS, FILE).await.id;
+    let pause = env.paused().await;
     let until = reset.to_string();
     assert_eq!((pause["kind"].as_str(), pause["until"].as_str()), (Some("quota"), Some(until.as_str())));
-    let text = town.explained(id, "quota", true).await;
+    let text = env.explained(id, "quota", true).await;
     assert!(text.contains("the 1 calls of the day are used up (limits.daily_calls)"), "{text}");
     // A person may say otherwise, and the limit says the same again.
-    town.resume().await;
-    town.paused().await;
-    assert_eq!(town.instance().await["limits"]["calls_today"], 1);
-    town.complete(id, 1).await;
+    env.resume().await;
+    env.paused().await;
+    assert_eq!(env.instance().await["limits"]["calls_today"], 1);
+    env.complete(id, 1).await;
     assert!(now() >= reset);
-    let ledger = town.simulator.call_log();
+    let ledger = env.simulator.call_log();
     assert_eq!((ledger.calls_of(Call::Create), ledger.calls_of(Call::Status)), (1, 1));
 }
 
 #[tokio::test]
 async fn a_person_who_resumes_does_not_wait_for_the_end_of_the_day() {
-    let mut town = Town::with_daemon(quick()).await;
-    town.simulator.push_fault(Fault::on(Call::Status, FaultEffect::error(607, "Daily quota reached")));
-    let id = town.add(LEADS, FILE).await.id;
-    let until = town.paused().await["until"].take();
+    let mut env = TestEnv::with_daemon(quick()).await;
+    env.simulator.push_fault(Fault::on(Call::Status, FaultEffect::error(607, "Daily quota reached")));
+    let id = env.add(LEADS, FILE).await.id;
+    let until = env.paused().await["until"].take();
     assert!(until.as_str().is_some_and(|until| until.ends_with("T06:00:00Z")), "{until}");
-    town.resume().await;
-    town.complete(id, 1).await;
-    assert_eq!(outcomes(&town.simulator.call_log()), ["ok"], "a poll that met the quota is no second upload");
+    env.resume().await;
+    env.complete(id, 1).await;
+    assert_eq!(outcomes(&env.simulator.call_log()), ["ok"], "a poll that met the quota is no second upload");
 }

@@ -90,7 +90,7 @@ impl Fake {
         Fake { base_url, accepting }
     }
 
-    /// An instance of this name, for a town's configuration.
+    /// An instance of this name, for the configuration of an environment.
     pub fn instance(&self, name: &str) -> String {
         format!(
             "[instances.{name}]\nbase_url = {:?}\nclient_id = \"i\"\nclient_secret = \"s\"\nbackoff_min = \"20ms\"\n\

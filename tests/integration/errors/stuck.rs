@@ -7,16 +7,16 @@ use marqueue::simulator::{Call, Fault, FaultEffect};
 use serde_json::{Value, json};
 
 use super::{FILE, LEADS};
-use crate::support::{Town, quick};
+use crate::support::{TestEnv, quick};
 
 const STUCK: &str = "email,firstName\na@example.com,!stuck\n";
 
-impl Town {
-    async fn with_max_import_time(max: &str) -> Town {
-        let mut town = Town::new(quick()).await;
-        town.config = format!("max_import_time = \"{max}\"\n");
-        town.start().await;
-        town
+impl TestEnv {
+    async fn with_max_import_time(max: &str) -> TestEnv {
+        let mut env = TestEnv::new(quick()).await;
+        env.config = format!("max_import_time = \"{max}\"\n");
+        env.start().await;
+        env
     }
 
     async fn lines(&self, id: JobId, event: &str) -> Vec<Value> {
@@ -28,8 +28,8 @@ impl Town {
     /// So many more polls have come.
     async fn polled(&mut self, more: u64) {
         let enough = self.simulator.call_log().calls_of(Call::Status) + more;
-        self.until("it is polled", async |town| {
-            (town.simulator.call_log().calls_of(Call::Status) >= enough).then_some(())
+        self.until("it is polled", async |env| {
+            (env.simulator.call_log().calls_of(Call::Status) >= enough).then_some(())
         })
         .await;
     }
@@ -37,156 +37,156 @@ impl Town {
 
 #[tokio::test]
 async fn an_import_without_end_is_held_and_given_up_by_a_person() {
-    let mut town = Town::with_max_import_time("300ms").await;
-    let id = town.add(LEADS, STUCK).await.id;
-    let job = town.in_state(id, BatchState::Held).await;
+    let mut env = TestEnv::with_max_import_time("300ms").await;
+    let id = env.add(LEADS, STUCK).await.id;
+    let job = env.in_state(id, BatchState::Held).await;
     assert_eq!((job.state, job.rows.processed), (JobState::Running, Some(0)));
     assert!(job.batches[0].marketo_batch_id.is_some() && job.batches[0].overdue_at.is_some());
-    let lines = town.lines(id, "overdue").await;
+    let lines = env.lines(id, "overdue").await;
     assert_eq!((lines.len(), &lines[0]["state"]), (1, &json!("held")));
-    let text = town.explained(id, "person", true).await;
+    let text = env.explained(id, "person", true).await;
     for words in ["still calls the import \"Importing\"", "max_import_time", &format!("cancel {id} --abandon")] {
         assert!(text.contains(words), "{text}");
     }
-    let instance = town.instance().await;
+    let instance = env.instance().await;
     assert_eq!((&instance["queue"]["held"], &instance["slots"]["importing"]), (&json!([id]), &json!(1)));
-    let (_, compat) = town.json("GET", &format!("/bulk/v1/leads/batch/{id}.json")).await;
+    let (_, compat) = env.json("GET", &format!("/bulk/v1/leads/batch/{id}.json")).await;
     assert_eq!(compat["result"][0]["status"], "Importing");
     // It is polled on, and nothing else is done about it.
-    town.polled(3).await;
+    env.polled(3).await;
     for order in ["retry", "cancel", "cancel?abandon=false"] {
-        let (status, problem) = town.json("POST", &format!("/v1/jobs/{id}/{order}")).await;
+        let (status, problem) = env.json("POST", &format!("/v1/jobs/{id}/{order}")).await;
         assert_eq!(status, 409, "{order}");
         assert!(problem["detail"].as_str().is_some_and(|detail| detail.contains("--abandon")), "{problem}");
     }
-    assert_eq!(town.json("POST", &format!("/v1/jobs/{id}/cancel?abandon=yes")).await.0, 400);
-    let (status, job) = town.json("POST", &format!("/v1/jobs/{id}/cancel?abandon=true")).await;
+    assert_eq!(env.json("POST", &format!("/v1/jobs/{id}/cancel?abandon=yes")).await.0, 400);
+    let (status, job) = env.json("POST", &format!("/v1/jobs/{id}/cancel?abandon=true")).await;
     assert_eq!((status, &job["state"], &job["rows"]["processed"]), (200, &json!("cancelled"), &json!(0)));
-    assert_eq!(town.lines(id, "abandoned").await.len(), 1);
+    assert_eq!(env.lines(id, "abandoned").await.len(), 1);
     // It may be there for days still.
-    let slots = town.instance().await["slots"].take();
+    let slots = env.instance().await["slots"].take();
     assert_eq!((&slots["importing"], &slots["unknown"]), (&json!(0), &json!(1)));
-    assert_eq!(town.lines(id, "overdue").await.len(), 1);
-    town.simulator.end_stuck_imports();
-    assert_eq!(town.json("POST", &format!("/v1/jobs/{id}/retry")).await.0, 200);
-    town.until("it is sent again", async |town| (town.simulator.call_log().imports.len() == 2).then_some(())).await;
+    assert_eq!(env.lines(id, "overdue").await.len(), 1);
+    env.simulator.end_stuck_imports();
+    assert_eq!(env.json("POST", &format!("/v1/jobs/{id}/retry")).await.0, 200);
+    env.until("it is sent again", async |env| (env.simulator.call_log().imports.len() == 2).then_some(())).await;
 }
 
 #[tokio::test]
 async fn a_held_import_that_marketo_ends_is_complete_as_usual() {
-    let mut town = Town::with_max_import_time("200ms").await;
-    let ids = [town.add(LEADS, STUCK).await.id, town.add(LEADS, STUCK).await.id];
-    town.until("both are on Marketo", async |town| (town.simulator.call_log().imports.len() == 2).then_some(())).await;
+    let mut env = TestEnv::with_max_import_time("200ms").await;
+    let ids = [env.add(LEADS, STUCK).await.id, env.add(LEADS, STUCK).await.id];
+    env.until("both are on Marketo", async |env| (env.simulator.call_log().imports.len() == 2).then_some(())).await;
     // Behind two that never end it is queued for ever, and treated alike.
-    let queued = town.add(LEADS, FILE).await.id;
+    let queued = env.add(LEADS, FILE).await.id;
     for id in [ids[0], ids[1], queued] {
-        town.in_state(id, BatchState::Held).await;
+        env.in_state(id, BatchState::Held).await;
     }
-    let lines = town.lines(queued, "overdue").await;
+    let lines = env.lines(queued, "overdue").await;
     assert!(lines[0]["message"].as_str().is_some_and(|text| text.contains("still calls the import \"Queued\"")));
-    town.simulator.end_stuck_imports();
+    env.simulator.end_stuck_imports();
     for id in [ids[0], ids[1], queued] {
-        let job = town.complete(id, 1).await;
+        let job = env.complete(id, 1).await;
         assert_eq!((job.batches[0].overdue_at, job.rows.unaccounted), (None, Some(0)));
-        assert_eq!(town.lines(id, "overdue").await.len(), 1);
+        assert_eq!(env.lines(id, "overdue").await.len(), 1);
     }
-    assert_eq!(town.simulator.call_log().creates.len(), 3);
+    assert_eq!(env.simulator.call_log().creates.len(), 3);
 }
 
 #[tokio::test]
 async fn a_held_import_stays_held_over_a_restart() {
-    let mut town = Town::with_max_import_time("200ms").await;
-    let id = town.add(LEADS, STUCK).await.id;
-    town.in_state(id, BatchState::Held).await;
-    town.kill();
-    town.start().await;
-    assert_eq!(town.job(id).await.batches[0].state, BatchState::Held);
-    town.polled(2).await;
-    assert_eq!(town.lines(id, "overdue").await.len(), 1);
-    town.simulator.end_stuck_imports();
-    town.complete(id, 1).await;
+    let mut env = TestEnv::with_max_import_time("200ms").await;
+    let id = env.add(LEADS, STUCK).await.id;
+    env.in_state(id, BatchState::Held).await;
+    env.kill();
+    env.start().await;
+    assert_eq!(env.job(id).await.batches[0].state, BatchState::Held);
+    env.polled(2).await;
+    assert_eq!(env.lines(id, "overdue").await.len(), 1);
+    env.simulator.end_stuck_imports();
+    env.complete(id, 1).await;
 }
 
 #[tokio::test]
 async fn an_unknown_status_word_is_explained_and_one_line() {
-    let mut town = Town::with_daemon(quick()).await;
+    let mut env = TestEnv::with_daemon(quick()).await;
     let edit = |word| Fault::on(Call::Status, FaultEffect::edit(json!({"status": word}))).times(u32::MAX);
-    town.simulator.push_fault(edit("Paused"));
-    let id = town.add(LEADS, FILE).await.id;
+    env.simulator.push_fault(edit("Paused"));
+    let id = env.add(LEADS, FILE).await.id;
     let paused = "Marketo gave the import's status as \"Paused\"";
-    town.polled(8).await;
-    let text = town.explained(id, "import", true).await;
+    env.polled(8).await;
+    let text = env.explained(id, "import", true).await;
     assert!(text.contains(paused), "{text}");
-    assert_eq!(town.job(id).await.batches[0].message.as_deref().map(|said| said.starts_with(paused)), Some(true));
-    let lines = town.lines(id, "unknown-status").await;
+    assert_eq!(env.job(id).await.batches[0].message.as_deref().map(|said| said.starts_with(paused)), Some(true));
+    let lines = env.lines(id, "unknown-status").await;
     assert_eq!(lines.len(), 1, "{lines:?}");
-    let said = town.log().matches("Marketo gave an unknown status").count();
+    let said = env.log().matches("Marketo gave an unknown status").count();
     assert_eq!(said, 1, "a line for each word and not for each poll");
 }
 
 #[tokio::test]
 async fn an_unknown_status_word_without_end_is_held_too() {
-    let mut town = Town::with_max_import_time("300ms").await;
-    town.simulator
+    let mut env = TestEnv::with_max_import_time("300ms").await;
+    env.simulator
         .push_fault(Fault::on(Call::Status, FaultEffect::edit(json!({"status": "Cancelled"}))).times(u32::MAX));
-    let id = town.add(LEADS, FILE).await.id;
-    town.in_state(id, BatchState::Held).await;
-    let text = town.explained(id, "person", true).await;
+    let id = env.add(LEADS, FILE).await.id;
+    env.in_state(id, BatchState::Held).await;
+    let text = env.explained(id, "person", true).await;
     assert!(text.contains("\"Cancelled\""), "{text}");
-    assert_eq!(town.json("POST", &format!("/v1/jobs/{id}/cancel?abandon=true")).await.0, 200);
+    assert_eq!(env.json("POST", &format!("/v1/jobs/{id}/cancel?abandon=true")).await.0, 200);
 }
 
 #[tokio::test]
 async fn polls_that_fail_alike_are_one_line() {
-    let mut town = Town::with_daemon(quick()).await;
+    let mut env = TestEnv::with_daemon(quick()).await;
     for effect in [FaultEffect::http(502), FaultEffect::error(611, "System error"), FaultEffect::http(502)] {
-        town.simulator.push_fault(Fault::on(Call::Status, effect).times(5));
+        env.simulator.push_fault(Fault::on(Call::Status, effect).times(5));
     }
-    let id = town.add(LEADS, FILE).await.id;
-    town.complete(id, 1).await;
-    let said: Vec<_> = town.lines(id, "ask-failed").await.into_iter().map(|line| line["message"].to_string()).collect();
+    let id = env.add(LEADS, FILE).await.id;
+    env.complete(id, 1).await;
+    let said: Vec<_> = env.lines(id, "ask-failed").await.into_iter().map(|line| line["message"].to_string()).collect();
     assert_eq!(said.len(), 3, "{said:?}");
     assert!(said[1].contains("611") && said[0] == said[2], "{said:?}");
 }
 
 #[tokio::test]
 async fn one_batch_id_for_two_uploads_leaves_neither_simply_complete() {
-    let mut town = Town::with_daemon(quick()).await;
-    let one = town.add(LEADS, FILE).await.id;
-    let job = town.complete(one, 1).await;
+    let mut env = TestEnv::with_daemon(quick()).await;
+    let one = env.add(LEADS, FILE).await.id;
+    let job = env.complete(one, 1).await;
     let given = job.batches[0].marketo_batch_id.clone().expect("an id");
     assert_eq!(job.rows.unaccounted, Some(0));
     let again = json!({"batchId": given.parse::<u64>().expect("a number"), "importId": given});
-    town.simulator.push_fault(Fault::on(Call::Create, FaultEffect::edit(again)));
-    let two = town.add(LEADS, FILE).await.id;
-    town.complete(two, 1).await;
-    let three = town.add(LEADS, FILE).await.id;
-    town.complete(three, 1).await;
+    env.simulator.push_fault(Fault::on(Call::Create, FaultEffect::edit(again)));
+    let two = env.add(LEADS, FILE).await.id;
+    env.complete(two, 1).await;
+    let three = env.add(LEADS, FILE).await.id;
+    env.complete(three, 1).await;
     for (id, other) in [(one, two), (two, one)] {
-        let job = town.job(id).await;
+        let job = env.job(id).await;
         assert_eq!((job.rows.processed, job.rows.failed, job.rows.unaccounted), (None, None, None), "job {id}");
         assert!(job.batches[0].id_given_twice);
-        let lines = town.lines(id, "id-given-twice").await;
+        let lines = env.lines(id, "id-given-twice").await;
         assert_eq!(lines.len(), 1);
         let said = lines[0]["message"].as_str().expect("words");
         assert!(said.contains(&format!("batchId {given} for part 1 of job {other} too")), "{said}");
-        let (exit, said) = town.command(&["wait", &id.to_string()]);
+        let (exit, said) = env.command(&["wait", &id.to_string()]);
         assert!(exit == 4 && said.contains("for another upload too"), "{exit} {said}");
-        let (status, _) = town.json("POST", &format!("/v1/jobs/{id}/retry?rows=failed")).await;
+        let (status, _) = env.json("POST", &format!("/v1/jobs/{id}/retry?rows=failed")).await;
         assert_eq!(status, 409, "whose rows these are nobody knows");
     }
-    assert_eq!(town.command(&["wait", &three.to_string()]).0, 0);
+    assert_eq!(env.command(&["wait", &three.to_string()]).0, 0);
 }
 
 #[tokio::test]
 async fn the_command_gives_an_import_up_that_never_ends() {
-    let mut town = Town::with_max_import_time("200ms").await;
-    let id = town.add(LEADS, STUCK).await.id;
-    town.in_state(id, BatchState::Held).await;
+    let mut env = TestEnv::with_max_import_time("200ms").await;
+    let id = env.add(LEADS, STUCK).await.id;
+    env.in_state(id, BatchState::Held).await;
     let id = &id.to_string();
-    let (exit, said) = town.command(&["cancel", id]);
+    let (exit, said) = env.command(&["cancel", id]);
     assert!(exit == 1 && said.contains("--abandon"), "{exit} {said}");
-    let (exit, said) = town.command(&["cancel", id, "--abandon"]);
+    let (exit, said) = env.command(&["cancel", id, "--abandon"]);
     assert!(exit == 0 && said.contains("is cancelled"), "{exit} {said}");
-    tokio::time::timeout(Duration::from_secs(60), async { town.command(&["wait", id]) }).await.expect("it has ended");
+    tokio::time::timeout(Duration::from_secs(60), async { env.command(&["wait", id]) }).await.expect("it has ended");
 }

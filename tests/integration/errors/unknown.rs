@@ -10,7 +10,7 @@ use serde_json::json;
 use super::batch_errors::{long_file, refusing};
 use super::raw_server::{Answer, Fake};
 use super::{FILE, LEADS};
-use crate::support::{Town, quick};
+use crate::support::{TestEnv, quick};
 
 /// Everything that leaves it open whether there is an import. Where there is one, it says so.
 fn unknown() -> Vec<(FaultEffect, bool)> {
@@ -32,18 +32,18 @@ fn unknown() -> Vec<(FaultEffect, bool)> {
 
 #[tokio::test]
 async fn an_unknown_outcome_is_sent_again_where_the_policy_says_so() {
-    let mut town = Town::with_daemon(quick()).await;
+    let mut env = TestEnv::with_daemon(quick()).await;
     for (effect, executed) in unknown() {
-        let before = town.simulator.call_log().imports.len();
-        town.simulator.push_fault(Fault::on(Call::Create, effect.clone()));
-        let id = town.add(LEADS, FILE).await.id;
-        town.complete(id, 1).await;
-        let imports = town.simulator.call_log().imports.len() - before;
+        let before = env.simulator.call_log().imports.len();
+        env.simulator.push_fault(Fault::on(Call::Create, effect.clone()));
+        let id = env.add(LEADS, FILE).await.id;
+        env.complete(id, 1).await;
+        let imports = env.simulator.call_log().imports.len() - before;
         assert_eq!(imports, if executed { 2 } else { 1 }, "{effect:?}");
-        let history = town.get(&format!("/v1/jobs/{id}/history")).await;
+        let history = env.get(&format!("/v1/jobs/{id}/history")).await;
         assert_eq!(history.matches("answer-lost").count(), 1, "{history}");
     }
-    let ledger = town.simulator.call_log();
+    let ledger = env.simulator.call_log();
     assert!(ledger.most_queued <= 10 && ledger.most_importing <= 2);
 }
 
@@ -51,45 +51,45 @@ async fn an_unknown_outcome_is_sent_again_where_the_policy_says_so() {
 /// no import; if it had, nobody knows. Both may be, and neither may lose the file.
 #[tokio::test]
 async fn a_request_that_is_lost_on_the_way_is_sent_again() {
-    let mut town = Town::with_daemon(quick()).await;
+    let mut env = TestEnv::with_daemon(quick()).await;
     for _ in 0..10 {
-        town.simulator.push_fault(Fault::on(Call::Create, FaultEffect::LoseRequest));
-        let id = town.add(LEADS, FILE).await.id;
-        let job = town.ended(id).await;
+        env.simulator.push_fault(Fault::on(Call::Create, FaultEffect::LoseRequest));
+        let id = env.add(LEADS, FILE).await.id;
+        let job = env.ended(id).await;
         assert_eq!(job.state, JobState::Complete);
-        let history = town.get(&format!("/v1/jobs/{id}/history")).await;
+        let history = env.get(&format!("/v1/jobs/{id}/history")).await;
         let (lost, broken) = (history.matches("answer-lost").count(), history.matches("refused").count());
         assert_eq!((lost + broken, job.batches[0].attempts), (1, 1), "{history}");
     }
-    let ledger = town.simulator.call_log();
+    let ledger = env.simulator.call_log();
     assert_eq!((ledger.lost_requests, ledger.imports.len()), (10, 10));
 }
 
 #[tokio::test]
 async fn the_pause_before_it_is_sent_again_is_said() {
-    let mut town = Town::new(quick()).await;
-    town.config = "backoff_min = \"500ms\"\nbackoff_max = \"500ms\"\nmax_attempts = 2\n".into();
-    town.start().await;
-    town.simulator.push_fault(Fault::on(Call::Create, FaultEffect::error(713, "Transient error")).times(2));
-    let id = town.add(LEADS, FILE).await.id;
-    let text = town.explained(id, "backoff", true).await;
+    let mut env = TestEnv::new(quick()).await;
+    env.config = "backoff_min = \"500ms\"\nbackoff_max = \"500ms\"\nmax_attempts = 2\n".into();
+    env.start().await;
+    env.simulator.push_fault(Fault::on(Call::Create, FaultEffect::error(713, "Transient error")).times(2));
+    let id = env.add(LEADS, FILE).await.id;
+    let text = env.explained(id, "backoff", true).await;
     assert!(text.contains("713: Transient error (attempts used: 0)"), "{text}");
-    assert_eq!(town.instance().await["slots"]["unknown"], 1, "the import that may exist counts");
-    town.complete(id, 1).await;
+    assert_eq!(env.instance().await["slots"]["unknown"], 1, "the import that may exist counts");
+    env.complete(id, 1).await;
 }
 
 #[tokio::test]
 async fn lost_answers_about_one_file_have_an_end_while_others_succeed() {
     let fake = refusing(r#"{"success":false,"errors":[{"code":"713","message":"Transient error"}]}"#).await;
-    let mut town = Town::new(quick()).await;
-    town.config = format!("{}max_attempts = 2\n", fake.instance("eu"));
-    town.start().await;
+    let mut env = TestEnv::new(quick()).await;
+    env.config = format!("{}max_attempts = 2\n", fake.instance("eu"));
+    env.start().await;
     let query = format!("{LEADS}&instance=eu");
-    let id = town.add(&query, long_file()).await.id;
+    let id = env.add(&query, long_file()).await.id;
     let job = loop {
-        let other = town.add(&query, FILE).await.id;
-        town.complete(other, 1).await;
-        let job = town.job(id).await;
+        let other = env.add(&query, FILE).await.id;
+        env.complete(other, 1).await;
+        let job = env.job(id).await;
         if job.state.is_terminal() {
             break job;
         }
@@ -99,54 +99,54 @@ async fn lost_answers_about_one_file_have_an_end_while_others_succeed() {
     assert!(error.contains("given up after 2 attempts; whether Marketo has the last one is unknown"), "{error}");
 }
 
-async fn held() -> (Town, marqueue::domain::JobId, u64) {
-    let mut town = Town::new(quick()).await;
-    town.config = "unknown_outcome = \"hold\"\n".into();
-    town.start().await;
-    town.simulator.push_fault(Fault::on(Call::Create, FaultEffect::LoseAnswer));
-    let id = town.add(LEADS, "email,firstName\na@example.com,Ann\nb@example.com,!fail:No\n").await.id;
-    town.in_state(id, BatchState::Held).await;
-    assert_eq!(town.instance().await["queue"]["held"], json!([id]));
-    let text = town.explained(id, "person", false).await;
+async fn held() -> (TestEnv, marqueue::domain::JobId, u64) {
+    let mut env = TestEnv::new(quick()).await;
+    env.config = "unknown_outcome = \"hold\"\n".into();
+    env.start().await;
+    env.simulator.push_fault(Fault::on(Call::Create, FaultEffect::LoseAnswer));
+    let id = env.add(LEADS, "email,firstName\na@example.com,Ann\nb@example.com,!fail:No\n").await.id;
+    env.in_state(id, BatchState::Held).await;
+    assert_eq!(env.instance().await["queue"]["held"], json!([id]));
+    let text = env.explained(id, "person", false).await;
     for way in ["retry sends it again", "cancel leaves it", &format!("/v1/jobs/{id}/settle?part=1&marketo_batch_id=ID")]
     {
         assert!(text.contains(way), "{text}");
     }
-    let import = town.simulator.call_log().imports[0].id;
-    (town, id, import)
+    let import = env.simulator.call_log().imports[0].id;
+    (env, id, import)
 }
 
 #[tokio::test]
 async fn every_unknown_outcome_is_held_where_the_policy_says_so() {
-    let mut town = Town::new(quick()).await;
-    town.config = "unknown_outcome = \"hold\"\n".into();
-    town.start().await;
+    let mut env = TestEnv::new(quick()).await;
+    env.config = "unknown_outcome = \"hold\"\n".into();
+    env.start().await;
     let mut ids = Vec::new();
     for (effect, _) in unknown() {
-        town.simulator.push_fault(Fault::on(Call::Create, effect));
-        let id = town.add(LEADS, FILE).await.id;
+        env.simulator.push_fault(Fault::on(Call::Create, effect));
+        let id = env.add(LEADS, FILE).await.id;
         // One after the other: the most that may be on Marketo are ten.
-        town.in_state(id, BatchState::Held).await;
-        let (status, _) = town.json("POST", &format!("/v1/jobs/{id}/cancel")).await;
-        assert_eq!((status, town.job(id).await.state), (200, JobState::Cancelled));
+        env.in_state(id, BatchState::Held).await;
+        let (status, _) = env.json("POST", &format!("/v1/jobs/{id}/cancel")).await;
+        assert_eq!((status, env.job(id).await.state), (200, JobState::Cancelled));
         ids.push(id);
     }
-    assert_eq!(town.simulator.call_log().creates.len(), ids.len());
-    assert_eq!(town.instance().await["queue"]["held"], json!([]));
+    assert_eq!(env.simulator.call_log().creates.len(), ids.len());
+    assert_eq!(env.instance().await["queue"]["held"], json!([]));
 }
 
 #[tokio::test]
 async fn a_held_batch_is_sent_again_at_a_persons_word() {
-    let (mut town, id, _) = held().await;
-    assert_eq!(town.json("POST", &format!("/v1/jobs/{id}/retry")).await.0, 200);
-    let job = town.complete(id, 1).await;
+    let (mut env, id, _) = held().await;
+    assert_eq!(env.json("POST", &format!("/v1/jobs/{id}/retry")).await.0, 200);
+    let job = env.complete(id, 1).await;
     assert_eq!(job.rows.failed, Some(1));
-    assert_eq!(town.simulator.call_log().imports.len(), 2);
+    assert_eq!(env.simulator.call_log().imports.len(), 2);
 }
 
 #[tokio::test]
 async fn a_held_batch_that_a_person_found_on_marketo_is_followed_to_its_end() {
-    let (mut town, id, import) = held().await;
+    let (mut env, id, import) = held().await;
     let settle = |query: String| format!("/v1/jobs/{id}/settle?{query}");
     for (query, status) in [
         ("part=1".to_owned(), 400),
@@ -158,27 +158,27 @@ async fn a_held_batch_that_a_person_found_on_marketo_is_followed_to_its_end() {
         (format!("part=1&marketo_batch_id={import}&x=1"), 400),
         (format!("part=2&marketo_batch_id={import}"), 404),
     ] {
-        assert_eq!(town.json("POST", &settle(query.clone())).await.0, status, "{query}");
+        assert_eq!(env.json("POST", &settle(query.clone())).await.0, status, "{query}");
     }
-    let (status, job) = town.json("POST", &settle(format!("part=1&marketo_batch_id={import}"))).await;
+    let (status, job) = env.json("POST", &settle(format!("part=1&marketo_batch_id={import}"))).await;
     assert_eq!((status, &job["batches"][0]["marketo_batch_id"]), (200, &json!(import)));
-    let job = town.complete(id, 1).await;
+    let job = env.complete(id, 1).await;
     assert_eq!((job.rows.processed, job.rows.failed), (Some(1), Some(1)));
-    assert!(town.get(&format!("/v1/jobs/{id}/failures")).await.contains("b@example.com"));
-    assert_eq!(town.simulator.call_log().creates.len(), 1, "nothing was sent again");
+    assert!(env.get(&format!("/v1/jobs/{id}/failures")).await.contains("b@example.com"));
+    assert_eq!(env.simulator.call_log().creates.len(), 1, "nothing was sent again");
     // It has been said, and the import is this batch's.
-    assert_eq!(town.json("POST", &settle(format!("part=1&marketo_batch_id={import}"))).await.0, 409);
+    assert_eq!(env.json("POST", &settle(format!("part=1&marketo_batch_id={import}"))).await.0, 409);
 }
 
 #[tokio::test]
 async fn an_import_that_a_person_found_and_marketo_does_not_know_fails_and_can_be_sent_again() {
-    let (mut town, id, _) = held().await;
-    assert_eq!(town.json("POST", &format!("/v1/jobs/{id}/settle?part=1&marketo_batch_id=4711")).await.0, 200);
-    let job = town.ended(id).await;
+    let (mut env, id, _) = held().await;
+    assert_eq!(env.json("POST", &format!("/v1/jobs/{id}/settle?part=1&marketo_batch_id=4711")).await.0, 200);
+    let job = env.ended(id).await;
     assert_eq!(job.state, JobState::Failed);
     assert!(job.error.is_some_and(|error| error.contains("1013: Import '4711' not found")));
-    assert_eq!(town.json("POST", &format!("/v1/jobs/{id}/retry")).await.0, 200);
-    town.complete(id, 1).await;
+    assert_eq!(env.json("POST", &format!("/v1/jobs/{id}/retry")).await.0, 200);
+    env.complete(id, 1).await;
 }
 
 /// An id that is no number leads out of its place in the path, and an import that can't be asked after is an unknown one.
@@ -202,16 +202,16 @@ async fn a_batch_id_that_is_no_number_is_an_unknown_outcome() {
         }
     })
     .await;
-    let mut town = Town::new(quick()).await;
-    town.config = format!("{}unknown_outcome = \"hold\"\n", fake.instance("odd"));
-    town.start().await;
+    let mut env = TestEnv::new(quick()).await;
+    env.config = format!("{}unknown_outcome = \"hold\"\n", fake.instance("odd"));
+    env.start().await;
     for id in ids {
-        let job = town.add(&format!("{LEADS}&instance=odd"), FILE).await.id;
-        let job = town.in_state(job, BatchState::Held).await;
+        let job = env.add(&format!("{LEADS}&instance=odd"), FILE).await.id;
+        let job = env.in_state(job, BatchState::Held).await;
         assert_eq!(job.batches[0].marketo_batch_id, None, "{id}");
         let message = job.batches[0].message.clone().expect("a reason");
         assert!(message.contains("as its batchId: no number"), "{id}: {message}");
-        assert_eq!(town.json("POST", &format!("/v1/jobs/{}/cancel", job.id)).await.0, 200);
+        assert_eq!(env.json("POST", &format!("/v1/jobs/{}/cancel", job.id)).await.0, 200);
     }
     assert_eq!(strays.load(Ordering::SeqCst), 0, "nothing was asked about such an id");
 }

@@ -17,15 +17,15 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const TICKS_A_SECOND: f64 = 100.0;
 
 /// A daemon and the simulator that it sends to.
-pub struct House {
+pub struct BenchDaemon {
     pub folder: TempDir,
     pub simulator: Simulator,
     daemon: Child,
 }
 
-impl House {
+impl BenchDaemon {
     /// `instance` are lines of configuration for the one instance.
-    pub async fn start(settings: Settings, instance: &str) -> House {
+    pub async fn start(settings: Settings, instance: &str) -> BenchDaemon {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let simulator = Simulator::start(listener, settings).expect("the simulator starts");
         let folder = tempfile::tempdir().expect("a temporary folder");
@@ -50,13 +50,13 @@ impl House {
             .stderr(File::create(path("log")).expect("a log"))
             .spawn()
             .expect("the binary starts");
-        let house = House { folder, simulator, daemon };
+        let daemon = BenchDaemon { folder, simulator, daemon };
         let started = Instant::now();
-        while Client::connect(&house.socket()).is_err() {
-            assert!(started.elapsed() < PATIENCE, "the daemon does not answer:\n{}", house.log());
+        while Client::connect(&daemon.socket()).is_err() {
+            assert!(started.elapsed() < PATIENCE, "the daemon does not answer:\n{}", daemon.log());
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
-        house
+        daemon
     }
 
     pub fn socket(&self) -> PathBuf {
@@ -106,7 +106,7 @@ impl House {
     }
 }
 
-impl Drop for House {
+impl Drop for BenchDaemon {
     fn drop(&mut self) {
         let _ = self.daemon.kill();
         let _ = self.daemon.wait();

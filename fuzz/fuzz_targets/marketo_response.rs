@@ -1,6 +1,6 @@
 //! Is whatever comes for an answer of Marketo's read without a panic, and never taken for more than it says?
 //!
-//! `cargo +nightly fuzz run answer fuzz/corpus/answer fuzz/seeds/answer -- -max_total_time=60`
+//! `cargo +nightly fuzz run marketo_response fuzz/corpus/marketo_response fuzz/seeds/marketo_response -- -max_total_time=60`
 //!
 //! The input is the body.
 #![no_main]

@@ -1,6 +1,6 @@
 //! Is a form read the same however its bytes come, and never held?
 //!
-//! `cargo +nightly fuzz run form fuzz/corpus/form fuzz/seeds/form -- -max_total_time=60`
+//! `cargo +nightly fuzz run multipart_parse fuzz/corpus/multipart_parse fuzz/seeds/multipart_parse -- -max_total_time=60`
 //!
 //! The first byte of an input is the size of the pushes, the next line the Content-Type. The rest is the body.
 #![no_main]

@@ -9,15 +9,10 @@
 
 use std::process::ExitCode;
 
-#[path = "queue/accepts.rs"]
 mod accepts;
-#[path = "queue/client.rs"]
+mod bench_daemon;
 mod client;
-#[path = "queue/house.rs"]
-mod house;
-#[path = "queue/memory.rs"]
 mod memory;
-#[path = "queue/slots.rs"]
 mod slots;
 
 /// The lines of the table, and whether a target was missed.

@@ -1,6 +1,6 @@
 //! Does the cutter keep every byte and every record of whatever it is given?
 //!
-//! `cargo +nightly fuzz run cut fuzz/corpus/cut fuzz/seeds/cut -- -max_total_time=60`
+//! `cargo +nightly fuzz run csv_split fuzz/corpus/csv_split fuzz/seeds/csv_split -- -max_total_time=60`
 //!
 //! The first four bytes of an input say how: format and whether to check, limit (two bytes), size of the pushes. The
 //! rest is the file.

@@ -1,6 +1,6 @@
 //! Does any file, of any name, come out of our upload's frame as it went in, however it is cut on the way?
 //!
-//! `cargo +nightly fuzz run frame fuzz/corpus/frame fuzz/seeds/frame -- -max_total_time=60`
+//! `cargo +nightly fuzz run multipart_frame fuzz/corpus/multipart_frame fuzz/seeds/multipart_frame -- -max_total_time=60`
 //!
 //! The first two bytes of an input say how long the pieces are, and how long the file's name is; the rest is name and file.
 #![no_main]

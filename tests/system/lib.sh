@@ -62,7 +62,7 @@ simulator() {
 }
 
 # A simulator, and a daemon before it with a client "crm". Sets socket, url and log; the argument is the simulator's speed.
-town() {
+start_daemon() {
     cargo build --locked --release
     marqueue=${CARGO_TARGET_DIR:-target}/release/marqueue
     local address
