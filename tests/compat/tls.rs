@@ -37,8 +37,7 @@ fn put(env: &TestEnv, [cert, key]: [&str; 2]) {
 
 /// SIGHUP, and the log's word on it, as often as it has been said by then.
 async fn hang_up(env: &mut TestEnv, said: &str, times: usize) {
-    let told = Command::new("kill").args(["-HUP", &env.pid().to_string()]).status().expect("kill runs");
-    assert!(told.success());
+    env.signal("HUP");
     env.until(said, async |env| (env.log().matches(said).count() >= times).then_some(())).await;
 }
 

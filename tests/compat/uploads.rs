@@ -1,7 +1,6 @@
 //! Is an upload taken whatever its size, its number and the order of its form?
 
 use std::fmt::Write as _;
-use std::process::Command;
 
 use bytes::Bytes;
 use futures_util::stream;
@@ -167,8 +166,7 @@ async fn a_stop_lets_an_upload_over_tcp_end_and_keeps_it() {
     // The first half is more than one piece, so its row is there before the file is.
     let connection = format!("{}", env.database().display());
     env.until("the upload is under way", async |_| receiving(&connection).await.then_some(())).await;
-    let told = Command::new("kill").args(["-TERM", &env.pid().to_string()]).status().expect("kill runs");
-    assert!(told.success());
+    env.signal("TERM");
     env.until("the daemon stops", async |env| env.log().contains("stopping: no new uploads").then_some(())).await;
     pieces.send(Ok(Bytes::copy_from_slice(rest))).await.expect("it is sent");
     drop(pieces);

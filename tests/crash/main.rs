@@ -17,8 +17,8 @@ mod operator;
 mod oracle;
 mod oracle_tests;
 mod scenario;
-#[path = "../support/mod.rs"]
-mod support;
+#[path = "../support/test_env.rs"]
+mod test_env;
 mod trace;
 mod uploads;
 mod valid_trace;

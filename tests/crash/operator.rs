@@ -10,7 +10,7 @@ use marqueue::store::{Batch, Job};
 
 use super::clients::LOOK;
 use super::scenario::client;
-use super::support::TestEnv;
+use super::test_env::TestEnv;
 use super::trace::Story;
 
 const INSTANCE: &str = "default";

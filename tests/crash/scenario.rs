@@ -23,7 +23,7 @@ use super::files::LARGE;
 use super::kill_points::{Before, Moment};
 use super::operator;
 use super::oracle::{Judge, most_queued};
-use super::support::TestEnv;
+use super::test_env::TestEnv;
 use super::trace::{Found, Heard, Life, Limits, Story};
 use super::{dice, fault_injection};
 
@@ -169,7 +169,9 @@ impl Episode {
         self.env.spawn();
         let mut life = Life::default();
         if !matches!(moment, Moment::Starting(_)) {
-            self.env.answers().await;
+            if let Err(status) = self.env.wait_until_ready().await {
+                panic!("the daemon ended with {status}:\n{}", self.env.log());
+            }
             if sees_a_person {
                 operator::look(&self.env, &self.story_so_far(counter)).await;
             }
@@ -179,7 +181,7 @@ impl Episode {
             life.known = self.known().await;
         }
         if let Moment::Leaving(..) = moment {
-            self.env.tell_to_end();
+            self.env.signal("TERM");
             let ended = async { self.env.until("it leaves", async |env| env.exited()).await };
             life.left = timeout(moment.leaves(), ended).await.is_ok_and(|status| status.success());
         }

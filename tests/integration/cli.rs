@@ -312,11 +312,7 @@ fn a_daemon_that_is_stopped_is_said_to_be_silent_and_nobody_waits_for_ever() {
     let cli = CliEnv::new();
     cli.file("people.csv", PEOPLE);
     cli.run("add leads people.csv --wait").expect(0);
-    let daemon = cli.env.pid().to_string();
-    let tell = |signal: &str| {
-        assert!(Command::new("kill").args([signal, daemon.as_str()]).status().expect("kill runs").success())
-    };
-    tell("-STOP");
+    cli.env.signal("STOP");
     for words in ["status", "list", "show 1", "wait 1", "file 1", "cancel 1", "pause", "add leads people.csv"] {
         let ran = cli.run(&format!("{words} --timeout 300ms")).expect(3);
         let told = format!(
@@ -326,7 +322,7 @@ fn a_daemon_that_is_stopped_is_said_to_be_silent_and_nobody_waits_for_ever() {
         );
         assert_eq!((ran.err, ran.out.as_str()), (told, ""), "{words}");
     }
-    tell("-CONT");
+    cli.env.signal("CONT");
     cli.run("status").expect(0);
     cli.run("status --timeout 0s").expect(2);
 }

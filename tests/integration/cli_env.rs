@@ -1,7 +1,5 @@
 //! Runs the binary as a client of the daemon of a [`TestEnv`].
 
-#![allow(dead_code, reason = "each test file uses its own part")]
-
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};

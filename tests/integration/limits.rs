@@ -208,8 +208,7 @@ async fn a_reload_of_one_of_two_instances_limits_both() {
     env.start().await;
     env.config = format!("{limits}{}", env.twin("calls = 5000, window = \"1s\", queued = 1, importing = 1"));
     env.write_config();
-    let pid = env.pid().to_string();
-    assert!(std::process::Command::new("kill").args(["-HUP", &pid]).status().expect("kill runs").success());
+    env.signal("HUP");
     env.until("the limits are in force", async |env| {
         (env.instance_status("default").await["slots"]["limit"] == 1).then_some(())
     })

@@ -12,6 +12,7 @@ mod drop_folder;
 mod errors;
 mod files;
 mod health;
+mod inspect;
 mod io_faults;
 mod layering;
 mod limits;

@@ -1,23 +1,17 @@
 //! Does SIGHUP change what can change while the daemon runs, and leave alone what can't?
 
 use std::fs;
-use std::process::Command;
 
 use marqueue::domain::JobState;
 use serde_json::Value;
 
 use crate::support::{TestEnv, leads, quick};
 
-fn hang_up(env: &TestEnv) {
-    let sent = Command::new("kill").args(["-HUP", &env.pid().to_string()]).status().expect("kill runs");
-    assert!(sent.success());
-}
-
 /// Writes the configuration with more lines for the instance, and has it read.
 fn reload(env: &mut TestEnv, config: &str) {
     config.clone_into(&mut env.config);
     env.write_config();
-    hang_up(env);
+    env.signal("HUP");
 }
 
 async fn limit(env: &TestEnv) -> Value {
@@ -52,7 +46,7 @@ async fn new_credentials_end_the_pause_that_the_old_ones_brought_about() {
     let wrong = fs::read_to_string(env.config_file()).unwrap().replace("\"secret\"", "\"a wrong one\"");
     env.start().await;
     fs::write(env.config_file(), &wrong).unwrap();
-    hang_up(&env);
+    env.signal("HUP");
     until_logged(&mut env, "the configuration was read again").await;
     let job = env.add("target=leads&filename=l.csv", leads(&["a@example.com"])).await;
     env.until("the pause", async |env| {
