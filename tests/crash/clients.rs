@@ -1,4 +1,4 @@
-//! Who drops files in? Clients of the socket and one of the drop folder, which write down what they heard.
+//! Clients that submit files, over the socket and into the drop folder, and record the replies.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -16,27 +16,27 @@ use tokio::time::sleep;
 use tokio_util::io::StreamReader;
 use tokio_util::sync::CancellationToken;
 
-use super::dice;
 use super::files::{File, LARGE};
-use super::trace::{Dropped, Heard};
+use super::rng;
+use super::trace::{Reply, Submission};
 
 /// Between two looks for a fact.
-pub const LOOK: Duration = Duration::from_millis(2);
+pub const POLL_PAUSE: Duration = Duration::from_millis(2);
 
 /// The client of the drop folder.
 const FOLDER: &str = "folder";
 
-/// What all clients of an episode share.
+/// What all clients of a scenario share.
 pub struct Counter {
     pub seed: u64,
-    files: Mutex<Vec<Dropped>>,
+    files: Mutex<Vec<Submission>>,
     /// How many files may still be begun, and how many large ones.
     pub allowance: Semaphore,
     pub large: Semaphore,
     /// From here on each ends the file that it has begun, and begins none.
     pub closing: CancellationToken,
     /// Files that were acknowledged.
-    pub heard: AtomicUsize,
+    pub reply: AtomicUsize,
     /// Pieces that left of files that stream into the store in several transactions.
     pub pieces: AtomicUsize,
 }
@@ -49,25 +49,25 @@ impl Counter {
             allowance: Semaphore::new(0),
             large: Semaphore::new(0),
             closing: CancellationToken::new(),
-            heard: AtomicUsize::new(0),
+            reply: AtomicUsize::new(0),
             pieces: AtomicUsize::new(0),
         })
     }
 
-    pub fn files(&self) -> MutexGuard<'_, Vec<Dropped>> {
+    pub fn files(&self) -> MutexGuard<'_, Vec<Submission>> {
         self.files.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The ledger has the file before anything of it leaves.
+    /// The file is recorded before anything of it leaves.
     fn begin(&self, file: &File) -> usize {
         let mut files = self.files();
-        files.push(Dropped { file: file.clone(), heard: Heard::Nothing });
+        files.push(Submission { file: file.clone(), reply: Reply::Nothing });
         files.len() - 1
     }
 
-    fn hear(&self, index: usize, heard: Heard) {
-        self.files()[index].heard = heard;
-        self.heard.fetch_add(1, Ordering::SeqCst);
+    fn record(&self, index: usize, reply: Reply) {
+        self.files()[index].reply = reply;
+        self.reply.fetch_add(1, Ordering::SeqCst);
     }
 
     /// Whether one more file may be begun; false when there will be none.
@@ -89,10 +89,10 @@ pub async fn at_the_socket(counter: Arc<Counter>, socket: PathBuf, name: String)
         if !counter.may(&name).await {
             return;
         }
-        let dice = &mut dice(counter.seed, &format!("client {name} {n}"));
+        let rng = &mut rng(counter.seed, &format!("client {name} {n}"));
         let file = File::of(counter.seed, &name, n, true);
-        let key = dice.random_bool(0.5).then(|| format!("key of {}", file.name));
-        let pace = Duration::from_millis(dice.random_range(0..25));
+        let key = rng.random_bool(0.5).then(|| format!("key of {}", file.name));
+        let pace = Duration::from_millis(rng.random_range(0..25));
         let new = NewFile {
             target: file.target.clone(),
             filename: file.name.clone(),
@@ -117,18 +117,18 @@ pub async fn at_the_socket(counter: Arc<Counter>, socket: PathBuf, name: String)
                 Some((std::io::Result::Ok(piece), pieces))
             });
             match client.add(&new, StreamReader::new(Box::pin(body)), progress).await {
-                Ok(added) => counter.hear(index, Heard::Job(added.job.id)),
+                Ok(added) => counter.record(index, Reply::Job(added.job.id)),
                 // Nothing was sent.
                 Err(ClientError::NoDaemon { .. }) => {
-                    sleep(LOOK).await;
+                    sleep(POLL_PAUSE).await;
                     continue;
                 }
                 // It is on its way out, and keeps nothing of it.
                 Err(ClientError::Refused(problem)) if problem.status == 503 => {
-                    sleep(LOOK).await;
+                    sleep(POLL_PAUSE).await;
                     continue;
                 }
-                Err(ClientError::Refused(problem)) => counter.hear(index, Heard::Refused(problem.detail)),
+                Err(ClientError::Refused(problem)) => counter.record(index, Reply::Refused(problem.detail)),
                 Err(_) if new.idempotency_key.is_some() => continue,
                 Err(_) => {}
             }
@@ -144,7 +144,7 @@ pub async fn at_the_folder(counter: Arc<Counter>, drop: PathBuf) {
     loop {
         let may = tokio::select! {
             may = counter.may(FOLDER) => Some(may),
-            () = sleep(LOOK) => None,
+            () = sleep(POLL_PAUSE) => None,
         };
         if may == Some(true) {
             let file = File::of(counter.seed, FOLDER, n, false);
@@ -159,7 +159,7 @@ pub async fn at_the_folder(counter: Arc<Counter>, drop: PathBuf) {
         waiting.retain(|(index, path)| {
             let there = path.symlink_metadata().is_ok();
             if !there {
-                counter.hear(*index, Heard::Taken);
+                counter.record(*index, Reply::Taken);
             }
             there
         });
@@ -167,7 +167,7 @@ pub async fn at_the_folder(counter: Arc<Counter>, drop: PathBuf) {
             if waiting.is_empty() {
                 return;
             }
-            sleep(LOOK).await;
+            sleep(POLL_PAUSE).await;
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What is dropped in? Files whose every row is unlike any other, with what Marketo will say of each known beforehand.
+//! Files to submit: every row is unique, and the result that Marketo will give for each is known beforehand.
 
 use std::fmt::Write as _;
 use std::ops::Range;
@@ -8,21 +8,21 @@ use rand::RngExt;
 use rand::rngs::Xoshiro256PlusPlus;
 use sha2::{Digest, Sha256};
 
-use super::dice;
+use super::rng;
 
 /// Files of more bytes stream into the store in several transactions.
 const PIECE_BYTES: usize = 256 * 1024;
 
-/// The client that drops in such files, and no others.
+/// The client that submits such files, and no others.
 pub const LARGE: &str = "max";
 
 /// How many of the small files have an import that does not end by itself.
 const STUCK: f64 = 0.06;
 
-/// One file, and what is said of it.
+/// One file and its parameters.
 #[derive(Clone, Debug)]
 pub struct File {
-    /// Unlike any other of the episode, so that an upload tells which file it is of.
+    /// Unique in the scenario, so that an upload tells which file it is of.
     pub name: String,
     pub target: Target,
     pub format: Format,
@@ -69,9 +69,9 @@ impl End {
 impl File {
     /// The `n`th file of a client; the same for the same seed, whatever happens around it.
     pub fn of(seed: u64, client: &str, n: usize, groups: bool) -> File {
-        let dice = &mut dice(seed, &format!("file {client} {n}"));
-        let format = Format::ALL[dice.random_range(0..3)];
-        let target = match dice.random_range(0..8) {
+        let rng = &mut rng(seed, &format!("file {client} {n}"));
+        let format = Format::ALL[rng.random_range(0..3)];
+        let target = match rng.random_range(0..8) {
             0..2 => Target::CustomObject { name: "car_c".into() },
             2..4 => Target::ProgramMembers { program_id: 1044, status: "Member".into() },
             4 if groups => Target::Leads { lookup_field: None, list_id: Some(7), partition: None },
@@ -79,16 +79,16 @@ impl File {
         };
         let name = format!("{client}-{n}.{format}");
         // Rows and the most bytes of the padding of each.
-        let (rows, padding) = match dice.random_range(0..4) {
-            _ if client == LARGE => (dice.random_range(180..220), 4_000),
-            0 => (dice.random_range(30..90), 2_500),
-            _ => (dice.random_range(1..12), 200),
+        let (rows, padding) = match rng.random_range(0..4) {
+            _ if client == LARGE => (rng.random_range(180..220), 4_000),
+            0 => (rng.random_range(30..90), 2_500),
+            _ => (rng.random_range(1..12), 200),
         };
         let mut file = File {
-            group: (groups && dice.random_bool(0.4)).then(|| format!("group-{client}")),
-            priority: if groups { dice.random_range(-1..=1) } else { 0 },
-            batch_fails: rows < 12 && dice.random_bool(0.05),
-            is_stuck: rows < 12 && super::dice(seed, &format!("stuck {client} {n}")).random_bool(STUCK),
+            group: (groups && rng.random_bool(0.4)).then(|| format!("group-{client}")),
+            priority: if groups { rng.random_range(-1..=1) } else { 0 },
+            batch_fails: rows < 12 && rng.random_bool(0.05),
+            is_stuck: rows < 12 && super::rng(seed, &format!("stuck {client} {n}")).random_bool(STUCK),
             name,
             target,
             format,
@@ -98,17 +98,17 @@ impl File {
             failing: Vec::new(),
             warned: Vec::new(),
         };
-        file.write(rows, padding, dice);
+        file.write(rows, padding, rng);
         file
     }
 
-    fn write(&mut self, rows: usize, padding: usize, dice: &mut Xoshiro256PlusPlus) {
+    fn write(&mut self, rows: usize, padding: usize, rng: &mut Xoshiro256PlusPlus) {
         let between = char::from(self.format.delimiter());
         let mut text = format!("email{between}note{between}padding\n");
         self.header = text.len();
         for row in 0..rows {
             let from = text.len();
-            let note = match dice.random_range(0..12) {
+            let note = match rng.random_range(0..12) {
                 _ if row == 0 && self.batch_fails => "!batch-failed:the whole import broke".to_owned(),
                 _ if row == 0 && self.is_stuck => "!stuck".to_owned(),
                 0 => {
@@ -121,11 +121,11 @@ impl File {
                     self.warned.push((row, reason.clone()));
                     format!("!warn:{reason}")
                 }
-                2 => format!("!lasts:{}ms", dice.random_range(20..350)),
+                2 => format!("!lasts:{}ms", rng.random_range(20..350)),
                 3 => "\"two\nlines\"".to_owned(),
                 _ => "fine".to_owned(),
             };
-            let padding = dice.random_range(1..padding);
+            let padding = rng.random_range(1..padding);
             writeln!(text, "{}-{row}@example.com{between}{note}{between}{:x>padding$}", self.name, "")
                 .expect("writing to text");
             self.rows.push(from..text.len());
@@ -206,7 +206,7 @@ impl File {
 }
 
 #[test]
-fn an_upload_is_known_by_its_bytes_and_one_that_was_changed_is_not() {
+fn rows_of_an_upload_are_found_by_its_hash() {
     let file = (0..).map(|n| File::of(1, "a", n, true)).find(|file| file.rows.len() > 20).expect("a longer file");
     for rows in [0..1, 3..9, 0..file.rows.len(), 20..file.rows.len()] {
         let (from, to) = (file.rows[rows.start].start, file.rows[rows.end - 1].end);

@@ -1,5 +1,5 @@
-//! What does a person do where the daemon asks for one? Resumes an instance whose token was refused twice, and looks on
-//! Marketo for the imports of held batches.
+//! The operator's part: resumes an instance whose token was refused twice, and looks on Marketo for the imports of held
+//! batches.
 
 use std::collections::BTreeSet;
 
@@ -8,15 +8,15 @@ use marqueue::domain::instance::PauseKind;
 use marqueue::simulator::call_log::Outcome;
 use marqueue::store::{Batch, Job};
 
-use super::clients::LOOK;
+use super::clients::POLL_PAUSE;
 use super::scenario::client;
 use super::test_env::TestEnv;
-use super::trace::Story;
+use super::trace::Trace;
 
 const INSTANCE: &str = "default";
 
-/// Sees to what waits for a person.
-pub async fn look(env: &TestEnv, story: &Story) {
+/// Does what waits for an operator.
+pub async fn look(env: &TestEnv, trace: &Trace) {
     let client = client(env);
     let status = client.status().await.expect("the daemon answers");
     let instance = &status.instances[INSTANCE];
@@ -29,16 +29,16 @@ pub async fn look(env: &TestEnv, story: &Story) {
     // While nothing is uploaded, what Marketo has does not change, nor what is held.
     client.pause(INSTANCE).await.expect("it is paused");
     while client.status().await.expect("the daemon answers").instances[INSTANCE].slots.uploading > 0 {
-        tokio::time::sleep(LOOK).await;
+        tokio::time::sleep(POLL_PAUSE).await;
     }
     let jobs = client.list(None, Some(10_000), None).await.expect("a list of jobs").jobs;
     let creates = env.simulator.call_log().creates;
     let mut known: BTreeSet<String> = jobs.iter().flat_map(|job| &job.batches).filter_map(id).collect();
     for job in jobs {
         for batch in held(&job) {
-            let sha256 = story.files.iter().find(|dropped| dropped.file.name == job.filename).map(|dropped| {
+            let sha256 = trace.files.iter().find(|submission| submission.file.name == job.filename).map(|submission| {
                 let at = |byte| usize::try_from(byte).expect("it was in memory");
-                dropped.file.sha256(at(batch.byte_from), at(batch.byte_to))
+                submission.file.sha256(at(batch.byte_from), at(batch.byte_to))
             });
             let made = creates.iter().find_map(|create| match (&create.outcome, &create.file) {
                 (Outcome::Accepted(id), Some(file)) if Some(&file.sha256) == sha256.as_ref() => {
@@ -62,7 +62,7 @@ pub async fn look(env: &TestEnv, story: &Story) {
     client.resume(INSTANCE).await.expect("it is resumed");
 }
 
-/// The batches of which nobody knows whether Marketo has them. One that Marketo does not end has its id, and is waited for.
+/// The batches whose upload has an unknown outcome. One that Marketo does not end has its id, and is waited for.
 fn held(job: &Job) -> impl Iterator<Item = &Batch> {
     job.batches.iter().filter(|batch| batch.state == BatchState::Held && batch.marketo_batch_id.is_none())
 }

@@ -1,5 +1,5 @@
-//! Was anything lost, sent twice or passed? Judged from what the simulator saw and what the clients heard; the daemon's
-//! own word counts only where it speaks against it.
+//! Oracle: checks the invariants on a trace. It relies on the simulator's call log and the clients' replies; what the
+//! daemon itself reports is used only as evidence against it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -9,25 +9,25 @@ use marqueue::simulator::CallLog;
 use marqueue::simulator::call_log::Import;
 
 use super::files::{End, File};
-use super::trace::{Dropped, Found, Heard, Story};
-use super::uploads::{self, Sent};
+use super::trace::{FinalJob, Reply, Submission, Trace};
+use super::uploads::{self, Upload};
 
 /// Imports that Marketo works on at once.
 const AT_WORK: usize = 2;
 
-/// What is held.
+/// What must hold in every trace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Promise {
+pub enum Invariant {
     /// What was acknowledged is one job, and what was not is one job or none.
-    Kept,
-    /// A job has every byte that was dropped in.
-    Whole,
+    NoJobLost,
+    /// A job has every byte that was submitted.
+    ContentIntact,
     /// Every row of a job was taken in by Marketo.
     Imported,
-    /// What was sent was dropped in, and goes where its client said.
-    True,
+    /// What was sent was submitted, and goes where its client said.
+    SentAsSubmitted,
     /// Rows that Marketo has are sent again only where its answer was lost.
-    Once,
+    NoUnexplainedResend,
     /// No more imports in the queue than allowed, and no more at work.
     Queue,
     /// No more calls in a window, and at once, than allowed.
@@ -38,61 +38,61 @@ pub enum Promise {
     Ended,
 }
 
-/// A promise that was broken, and how.
+/// A violated invariant, and how it was violated.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Broken {
-    pub promise: Promise,
+pub struct Violation {
+    pub invariant: Invariant,
     text: String,
 }
 
-impl fmt::Display for Broken {
+impl fmt::Display for Violation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?}: {}", self.promise, self.text)
+        write!(f, "{:?}: {}", self.invariant, self.text)
     }
 }
 
-/// A story while it is judged.
-pub struct Judge<'a> {
-    story: &'a Story,
-    files: BTreeMap<&'a str, &'a Dropped>,
-    jobs: BTreeMap<&'a str, Vec<&'a Found>>,
-    sent: BTreeMap<&'a str, Vec<Sent>>,
-    /// Imports that were sent again for no other reason than the daemon's death, by the life that sent them first.
+/// The state of the checks on one trace.
+pub struct Oracle<'a> {
+    trace: &'a Trace,
+    files: BTreeMap<&'a str, &'a Submission>,
+    jobs: BTreeMap<&'a str, Vec<&'a FinalJob>>,
+    sent: BTreeMap<&'a str, Vec<Upload>>,
+    /// Imports that were sent again for no other reason than the daemon's kill, by the run that sent them first.
     cut_off: BTreeMap<usize, BTreeSet<u64>>,
-    broken: Vec<Broken>,
+    violations: Vec<Violation>,
 }
 
-/// All that is wrong with a story.
-pub fn judge(story: &Story) -> Vec<Broken> {
-    let mut judge = Judge::new(story);
-    judge.kept();
-    for dropped in &story.files {
-        judge.job(&dropped.file);
-        judge.once(&dropped.file);
+/// Returns all violations in a trace.
+pub fn check(trace: &Trace) -> Vec<Violation> {
+    let mut check = Oracle::new(trace);
+    check.acknowledged();
+    for submission in &trace.files {
+        check.job(&submission.file);
+        check.resends(&submission.file);
     }
-    judge.deaths();
-    judge.limits();
-    judge.groups();
-    judge.broken
+    check.lost_at_kills();
+    check.limits();
+    check.groups();
+    check.violations
 }
 
-impl<'a> Judge<'a> {
-    pub fn new(story: &'a Story) -> Judge<'a> {
-        let (sent, untrue) = uploads::read(story);
-        let files = story.files.iter().map(|dropped| (dropped.file.name.as_str(), dropped)).collect();
-        let mut judge =
-            Judge { story, files, jobs: BTreeMap::new(), sent, cut_off: BTreeMap::new(), broken: Vec::new() };
-        for found in &story.jobs {
-            judge.jobs.entry(&found.job.filename).or_default().push(found);
+impl<'a> Oracle<'a> {
+    pub fn new(trace: &'a Trace) -> Oracle<'a> {
+        let (sent, violations) = uploads::read(trace);
+        let files = trace.files.iter().map(|submission| (submission.file.name.as_str(), submission)).collect();
+        let mut check =
+            Oracle { trace, files, jobs: BTreeMap::new(), sent, cut_off: BTreeMap::new(), violations: Vec::new() };
+        for found in &trace.jobs {
+            check.jobs.entry(&found.job.filename).or_default().push(found);
         }
-        untrue.into_iter().for_each(|text| judge.fault(Promise::True, text));
-        judge
+        violations.into_iter().for_each(|text| check.fault(Invariant::SentAsSubmitted, text));
+        check
     }
 
     /// How many uploads were of rows that Marketo had already.
     pub fn sent_again(&self) -> usize {
-        let again = |sent: &Vec<Sent>| {
-            let had = |(n, later): (usize, &Sent)| {
+        let again = |sent: &Vec<Upload>| {
+            let had = |(n, later): (usize, &Upload)| {
                 sent[..n].iter().any(|before| before.import.is_some() && before.overlaps(later))
             };
             sent.iter().enumerate().filter(|&(n, later)| had((n, later))).count()
@@ -100,34 +100,35 @@ impl<'a> Judge<'a> {
         self.sent.values().map(again).sum()
     }
 
-    fn fault(&mut self, promise: Promise, text: String) {
-        self.broken.push(Broken { promise, text });
+    fn fault(&mut self, invariant: Invariant, text: String) {
+        self.violations.push(Violation { invariant, text });
     }
 
-    fn kept(&mut self) {
-        for dropped in &self.story.files {
-            let name = dropped.file.name.as_str();
+    fn acknowledged(&mut self) {
+        for submission in &self.trace.files {
+            let name = submission.file.name.as_str();
             let ids: Vec<_> = self.jobs.get(name).into_iter().flatten().map(|found| found.job.id).collect();
-            let kept = match &dropped.heard {
-                Heard::Nothing => ids.len() <= 1,
-                Heard::Job(id) => ids == [*id],
-                Heard::Taken => ids.len() == 1,
-                Heard::Refused(_) => false,
+            let kept = match &submission.reply {
+                Reply::Nothing => ids.len() <= 1,
+                Reply::Job(id) => ids == [*id],
+                Reply::Taken => ids.len() == 1,
+                Reply::Refused(_) => false,
             };
             if !kept {
-                let text = format!("of {name} its client heard {:?}, and its jobs are {ids:?}", dropped.heard);
-                self.fault(Promise::Kept, text);
+                let text =
+                    format!("the client of {name} got the reply {:?}, and its jobs are {ids:?}", submission.reply);
+                self.fault(Invariant::NoJobLost, text);
             }
             if ids.is_empty() && self.sent.contains_key(name) {
-                self.fault(Promise::Kept, format!("{name} is no job, and rows of it were sent"));
+                self.fault(Invariant::NoJobLost, format!("{name} is no job, and rows of it were sent"));
             }
         }
         let strange: Vec<_> = self.jobs.keys().filter(|name| !self.files.contains_key(*name)).copied().collect();
         for name in strange {
-            self.fault(Promise::Kept, format!("there is a job {name}, which nobody dropped in"));
+            self.fault(Invariant::NoJobLost, format!("there is a job {name}, which nobody submitted"));
         }
-        if self.story.halves > 0 {
-            self.fault(Promise::Kept, format!("{} files that broke off were not swept", self.story.halves));
+        if self.trace.incomplete > 0 {
+            self.fault(Invariant::NoJobLost, format!("{} files that broke off were not swept", self.trace.incomplete));
         }
     }
 
@@ -138,11 +139,11 @@ impl<'a> Judge<'a> {
         for found in self.jobs.get(file.name.as_str()).cloned().unwrap_or_default() {
             let (id, name) = (found.job.id, &file.name);
             if found.content != file.content {
-                self.fault(Promise::Whole, format!("job {id} is not {name} as it was dropped in"));
+                self.fault(Invariant::ContentIntact, format!("job {id} is not {name} as it was submitted"));
             }
             let lost: Vec<_> = file.rows().filter(|row| !has.contains(row)).collect();
             if !lost.is_empty() {
-                self.fault(Promise::Imported, format!("Marketo never had the rows {lost:?} of {name} (job {id})"));
+                self.fault(Invariant::Imported, format!("Marketo never had the rows {lost:?} of {name} (job {id})"));
             }
             let (rows, expected) = (found.job.rows, file.end());
             let end = End {
@@ -157,84 +158,84 @@ impl<'a> Judge<'a> {
             let differences = end.differences(&expected);
             if !differences.is_empty() {
                 let text = format!("job {id} ({name}): {}; {:?}", differences.join("; "), found.job.error);
-                self.fault(Promise::Ended, text);
+                self.fault(Invariant::Ended, text);
             }
         }
     }
 
-    fn sent_of(&self, file: &File) -> impl Iterator<Item = &Sent> {
+    fn sent_of(&self, file: &File) -> impl Iterator<Item = &Upload> {
         self.sent.get(file.name.as_str()).into_iter().flatten()
     }
 
-    /// What Marketo has is sent again only if nobody can know that it has it: a fault ate the answer, or the daemon died
-    /// before it had written the answer down.
-    fn once(&mut self, file: &File) {
+    /// What Marketo has is sent again only if the daemon cannot know that: a fault removed the answer, or the daemon was
+    /// killed before it had stored the answer.
+    fn resends(&mut self, file: &File) {
         let mut faults = Vec::new();
         let mut cut_off = BTreeMap::<usize, BTreeSet<u64>>::new();
-        let sent: Vec<&Sent> = self.sent_of(file).collect();
+        let sent: Vec<&Upload> = self.sent_of(file).collect();
         for (n, later) in sent.iter().enumerate() {
             for before in sent[..n].iter().filter(|before| before.overlaps(later)) {
                 let Some(id) = before.import else { continue };
-                let import = self.story.ledger.imports.iter().find(|import| import.id == id);
+                let import = self.trace.call_log.imports.iter().find(|import| import.id == id);
                 let asked = import.and_then(|import| import.asked).is_some_and(|asked| asked <= later.at);
-                let told = self.story.lives[..later.life].iter().any(|life| life.known.contains(&id));
-                let died = before.life < later.life && !self.story.lives[before.life].left;
-                let lost = before.answer_lost || died;
+                let listed = self.trace.runs[..later.run].iter().any(|run| run.known.contains(&id));
+                let killed = before.run < later.run && !self.trace.runs[before.run].left;
+                let lost = before.answer_lost || killed;
                 let why = match () {
-                    () if self.story.limits.hold => "nothing is to be sent again that Marketo has",
+                    () if self.trace.limits.hold => "nothing is to be sent again that Marketo has",
                     () if asked => "the daemon had asked after that import",
-                    () if told => "the daemon had spoken of that import",
+                    () if listed => "the daemon had listed that import",
                     () if !lost => "its answer was not lost",
                     () => {
                         if !before.answer_lost {
-                            cut_off.entry(before.life).or_default().insert(id);
+                            cut_off.entry(before.run).or_default().insert(id);
                         }
                         continue;
                     }
                 };
                 faults.push(format!(
-                    "rows {:?} of {} were sent in life {} after import {id} of rows {:?} in life {}: {why}",
-                    later.rows, file.name, later.life, before.rows, before.life
+                    "rows {:?} of {} were sent in run {} after import {id} of rows {:?} in run {}: {why}",
+                    later.rows, file.name, later.run, before.rows, before.run
                 ));
             }
         }
-        faults.into_iter().for_each(|text| self.fault(Promise::Once, text));
-        cut_off.into_iter().for_each(|(life, imports)| self.cut_off.entry(life).or_default().extend(imports));
+        faults.into_iter().for_each(|text| self.fault(Invariant::NoUnexplainedResend, text));
+        cut_off.into_iter().for_each(|(run, imports)| self.cut_off.entry(run).or_default().extend(imports));
     }
 
-    /// No more answers can be on their way when the daemon dies than it has calls under way.
-    fn deaths(&mut self) {
-        let allowed = self.story.limits.calls_at_once;
-        for (life, imports) in std::mem::take(&mut self.cut_off) {
+    /// When the daemon is killed, no more answers can be lost than calls were under way.
+    fn lost_at_kills(&mut self) {
+        let allowed = self.trace.limits.calls_at_once;
+        for (run, imports) in std::mem::take(&mut self.cut_off) {
             if imports.len() > allowed {
-                let text = format!("the end of life {life} is to have cut off the answers of {imports:?}");
-                self.fault(Promise::Once, text);
+                let text = format!("the end of run {run} would have cut off the answers of {imports:?}");
+                self.fault(Invariant::NoUnexplainedResend, text);
             }
         }
     }
 
     fn limits(&mut self) {
-        let (limits, ledger) = (self.story.limits, &self.story.ledger);
-        let importing = most_at_once(&ledger.imports, |import| import.started);
-        for (promise, what, most, allowed) in [
-            (Promise::Queue, "imports in the queue", most_queued(ledger), limits.in_flight),
-            (Promise::Queue, "imports at work", importing, limits.in_flight.min(AT_WORK)),
-            (Promise::Calls, "calls in one window", ledger.most_calls_in_window, limits.calls),
-            (Promise::Calls, "calls at once", ledger.most_concurrent_calls, limits.calls_at_once),
+        let (limits, call_log) = (self.trace.limits, &self.trace.call_log);
+        let importing = most_at_once(&call_log.imports, |import| import.started);
+        for (invariant, what, most, allowed) in [
+            (Invariant::Queue, "imports in the queue", most_queued(call_log), limits.in_flight),
+            (Invariant::Queue, "imports at work", importing, limits.in_flight.min(AT_WORK)),
+            (Invariant::Calls, "calls in one window", call_log.most_calls_in_window, limits.calls),
+            (Invariant::Calls, "calls at once", call_log.most_concurrent_calls, limits.calls_at_once),
         ] {
             if most > allowed {
-                self.fault(promise, format!("{most} {what}, where {allowed} are allowed"));
+                self.fault(invariant, format!("{most} {what}, where {allowed} are allowed"));
             }
         }
     }
 
-    /// A group is dropped in by one client, which waits for each answer.
+    /// A group is submitted by one client, which waits for each answer.
     fn groups(&mut self) {
         let imports: BTreeMap<u64, &Import> =
-            self.story.ledger.imports.iter().map(|import| (import.id, import)).collect();
-        let ended = |sent: &Sent| Some(imports.get(&sent.import?)?.ended.unwrap_or(Duration::MAX));
+            self.trace.call_log.imports.iter().map(|import| (import.id, import)).collect();
+        let ended = |sent: &Upload| Some(imports.get(&sent.import?)?.ended.unwrap_or(Duration::MAX));
         let mut groups: BTreeMap<&str, Vec<&File>> = BTreeMap::new();
-        for file in self.story.files.iter().map(|dropped| &dropped.file) {
+        for file in self.trace.files.iter().map(|submission| &submission.file) {
             let is_a_job = self.jobs.contains_key(file.name.as_str());
             groups.entry(file.group.as_deref().unwrap_or_default()).or_default().extend(is_a_job.then_some(file));
         }
@@ -249,10 +250,10 @@ impl<'a> Judge<'a> {
                 }
             }
             for file in files {
-                let sent: Vec<&Sent> = self.sent_of(file).collect();
+                let sent: Vec<&Upload> = self.sent_of(file).collect();
                 for (n, later) in sent.iter().enumerate() {
                     // What a lost answer left behind can't be waited for.
-                    let known = |before: &&&Sent| before.life == later.life && !before.answer_lost;
+                    let known = |before: &&&Upload| before.run == later.run && !before.answer_lost;
                     let mut others = sent[..n].iter().filter(known).filter(|before| !before.overlaps(later));
                     if others.any(|before| ended(before).is_some_and(|ended| later.at < ended)) {
                         faults.push(format!("rows {:?} of {} were sent beside others of it", later.rows, file.name));
@@ -260,16 +261,16 @@ impl<'a> Judge<'a> {
                 }
             }
         }
-        faults.into_iter().for_each(|text| self.fault(Promise::Group, text));
+        faults.into_iter().for_each(|text| self.fault(Invariant::Group, text));
     }
 }
 
-/// The most imports that stood in the queue at once: ours alone, for those of others are no matter of the daemon's.
-pub fn most_queued(ledger: &CallLog) -> usize {
-    most_at_once(&ledger.imports, |import| Some(import.accepted))
+/// The most imports that stood in the queue at once: ours alone, for those of other integrations are not the daemon's.
+pub fn most_queued(call_log: &CallLog) -> usize {
+    most_at_once(&call_log.imports, |import| Some(import.accepted))
 }
 
-/// The most imports at one moment from `from` to their end; where one ends as another begins, they do not meet.
+/// The most imports at one time, from `from` to their end; where one ends as another begins, they do not meet.
 fn most_at_once(imports: &[Import], from: fn(&Import) -> Option<Duration>) -> usize {
     let spans = imports.iter().filter_map(|import| Some((from(import)?, import.ended.unwrap_or(Duration::MAX))));
     // One that ended as it began was never beside another, and would end before it begins in this order.

@@ -1,5 +1,5 @@
-//! What happened? All that the judge is told: what was dropped in, when the daemon died, what it says at the end, and
-//! what the simulator saw.
+//! Trace of a scenario, the input of the oracle: the submitted files, the runs of the daemon, its jobs at the end, and the
+//! simulator's call log.
 
 use std::collections::BTreeSet;
 
@@ -9,41 +9,41 @@ use marqueue::store::Job;
 
 use super::files::File;
 
-/// An episode, when all of it is over.
+/// A finished scenario.
 #[derive(Clone, Debug)]
-pub struct Story {
+pub struct Trace {
     pub limits: Limits,
-    /// In the order in which each client dropped them.
-    pub files: Vec<Dropped>,
+    /// In the order in which each client submitted them.
+    pub files: Vec<Submission>,
     /// From the first start of the daemon to its last.
-    pub lives: Vec<Life>,
-    pub jobs: Vec<Found>,
-    /// Files that broke off and of which something is left in the database.
-    pub halves: u64,
-    pub ledger: CallLog,
+    pub runs: Vec<DaemonRun>,
+    pub jobs: Vec<FinalJob>,
+    /// Submissions that broke off and are left in the database.
+    pub incomplete: u64,
+    pub call_log: CallLog,
 }
 
-/// What the daemon was told to keep to.
+/// The limits that the daemon is configured with.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
     /// Imports in Marketo's queue.
     pub in_flight: usize,
     pub calls: usize,
     pub calls_at_once: usize,
-    /// An upload whose answer was lost is never sent again without a person, who looks whether Marketo has it.
+    /// An upload whose answer was lost is never sent again without an operator, who looks whether Marketo has it.
     pub hold: bool,
 }
 
-/// One file, and what its client heard of it.
+/// One submitted file, and the reply that its client received.
 #[derive(Clone, Debug)]
-pub struct Dropped {
+pub struct Submission {
     pub file: File,
-    pub heard: Heard,
+    pub reply: Reply,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Heard {
-    /// The daemon died over it, and the client did not ask again.
+pub enum Reply {
+    /// The daemon was killed before it replied, and the client did not ask again.
     Nothing,
     Job(JobId),
     /// It has gone from the drop folder.
@@ -51,20 +51,20 @@ pub enum Heard {
     Refused(String),
 }
 
-/// From one start of the daemon to its death. Nothing of it was on its way any more when the next began.
+/// One run of the daemon, from its start to its end. None of its calls was under way any more when the next run began.
 #[derive(Clone, Debug, Default)]
-pub struct Life {
+pub struct DaemonRun {
     /// Create calls that the simulator had seen by its end.
     pub creates: usize,
-    /// Imports that the daemon spoke of shortly before its end: it had written their ids down.
+    /// Imports that the daemon listed shortly before its end, so that their ids were stored.
     pub known: BTreeSet<u64>,
-    /// It was told to end and did: it waited for every answer.
+    /// It was stopped with SIGTERM and ended in time, so it waited for every answer.
     pub left: bool,
 }
 
 /// A job as it is at the end, and its files.
 #[derive(Clone, Debug)]
-pub struct Found {
+pub struct FinalJob {
     pub job: Job,
     pub content: Vec<u8>,
     pub failures: Option<String>,

@@ -1,4 +1,4 @@
-//! What was sent? Each upload as the simulator saw it, with the rows that it held.
+//! Uploads as the simulator saw them, with the rows that each of them held.
 
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
@@ -8,52 +8,52 @@ use marqueue::domain::Target;
 use marqueue::simulator::call_log::{Create, Outcome};
 
 use super::files::File;
-use super::trace::Story;
+use super::trace::Trace;
 
 /// Rows that were sent, whatever became of them.
-pub struct Sent {
+pub struct Upload {
     pub rows: Range<usize>,
     pub at: Duration,
-    pub life: usize,
+    pub run: usize,
     /// The import that they became.
     pub import: Option<u64>,
     pub answer_lost: bool,
 }
 
-impl Sent {
-    pub fn overlaps(&self, other: &Sent) -> bool {
+impl Upload {
+    pub fn overlaps(&self, other: &Upload) -> bool {
         self.rows.start < other.rows.end && other.rows.start < self.rows.end
     }
 }
 
-/// The uploads of each file, in order, and what was sent that nobody dropped in, or elsewhere.
-pub fn read(story: &Story) -> (BTreeMap<&str, Vec<Sent>>, Vec<String>) {
-    let (mut all, mut untrue, mut known) = (BTreeMap::<_, Vec<_>>::new(), Vec::new(), HashMap::new());
+/// Returns the uploads of each file, in order, and those that belong to no submitted file or went to a wrong target.
+pub fn read(trace: &Trace) -> (BTreeMap<&str, Vec<Upload>>, Vec<String>) {
+    let (mut all, mut violations, mut known) = (BTreeMap::<_, Vec<_>>::new(), Vec::new(), HashMap::new());
     let files: BTreeMap<&str, &File> =
-        story.files.iter().map(|dropped| (dropped.file.name.as_str(), &dropped.file)).collect();
-    for (index, create) in story.ledger.creates.iter().enumerate() {
+        trace.files.iter().map(|submission| (submission.file.name.as_str(), &submission.file)).collect();
+    for (index, create) in trace.call_log.creates.iter().enumerate() {
         // The rules saw no file where its body could not be read; then there is no import either.
         let Some(sent) = &create.file else { continue };
         let Some(&file) = files.get(sent.name.as_str()) else {
-            untrue.push(format!("{} was sent, and nobody dropped it in", sent.name));
+            violations.push(format!("{} was sent, and nobody submitted it", sent.name));
             continue;
         };
         let rows = known.entry(&sent.sha256).or_insert_with(|| file.rows_of(sent.bytes, &sent.sha256)).clone();
         let in_place = place(file) == placed(create);
         let Some(rows) = rows.filter(|_| in_place) else {
             let what = if in_place { "what was sent is not what it holds" } else { "it was sent elsewhere" };
-            untrue.push(format!("{}: {what}: {create:?}", file.name));
+            violations.push(format!("{}: {what}: {create:?}", file.name));
             continue;
         };
         let import = match create.outcome {
             Outcome::Accepted(id) => Some(id),
             Outcome::Refused { .. } => None,
         };
-        let life = story.lives.iter().take_while(|life| life.creates <= index).count();
-        let sent = Sent { rows, at: create.at, life, import, answer_lost: create.answer_lost };
+        let run = trace.runs.iter().take_while(|run| run.creates <= index).count();
+        let sent = Upload { rows, at: create.at, run, import, answer_lost: create.answer_lost };
         all.entry(file.name.as_str()).or_default().push(sent);
     }
-    (all, untrue)
+    (all, violations)
 }
 
 /// Where the file's client wants it to go: path, format, static list, status.

@@ -1,4 +1,4 @@
-//! What does a story look like in which nothing is wrong? A made-up one, for the lies to be told about.
+//! A constructed trace that violates no invariant, for the tests of the oracle.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -12,29 +12,29 @@ use marqueue::simulator::call_log::{Create, File as SentFile, Import, Outcome};
 use marqueue::store::Job;
 
 use super::files::File;
-use super::trace::{Dropped, Found, Heard, Life, Limits, Story};
+use super::trace::{DaemonRun, FinalJob, Limits, Reply, Submission, Trace};
 
-/// Two lives, and each file's batches one after the other.
-pub fn true_story() -> Story {
+/// Two runs, and each file's batches one after the other.
+pub fn valid_trace() -> Trace {
     let limits = Limits { in_flight: 1, calls: 9, calls_at_once: 2, hold: false };
-    let (mut jobs, mut ledger) = (Vec::new(), CallLog::default());
-    let files: Vec<Dropped> = (0..24)
-        .map(|n| Dropped { file: File::of(5, "ann", n, true), heard: Heard::Job(JobId(n as i64 + 1)) })
+    let (mut jobs, mut call_log) = (Vec::new(), CallLog::default());
+    let files: Vec<Submission> = (0..24)
+        .map(|n| Submission { file: File::of(5, "ann", n, true), reply: Reply::Job(JobId(n as i64 + 1)) })
         .collect();
-    for (n, dropped) in files.iter().enumerate() {
-        let file = &dropped.file;
+    for (n, submission) in files.iter().enumerate() {
+        let file = &submission.file;
         for batch in file.rows().collect::<Vec<_>>().chunks(20) {
-            import(&mut ledger, file, batch[0]..batch[batch.len() - 1] + 1);
+            import(&mut call_log, file, batch[0]..batch[batch.len() - 1] + 1);
         }
         jobs.push(found(n as i64 + 1, file));
     }
-    let all = ledger.creates.len();
-    let lives = [all / 2, all].map(|creates| Life { creates, known: BTreeSet::new(), left: false });
-    Story { limits, files, lives: lives.into(), jobs, halves: 0, ledger }
+    let all = call_log.creates.len();
+    let runs = [all / 2, all].map(|creates| DaemonRun { creates, known: BTreeSet::new(), left: false });
+    Trace { limits, files, runs: runs.into(), jobs, incomplete: 0, call_log }
 }
 
-fn import(ledger: &mut CallLog, file: &File, rows: Range<usize>) {
-    let id = 1001 + ledger.imports.len() as u64;
+fn import(call_log: &mut CallLog, file: &File, rows: Range<usize>) {
+    let id = 1001 + call_log.imports.len() as u64;
     let at = Duration::from_secs(10 * id);
     let (bytes, sha256) = file.upload_of(rows.clone());
     let mut query = BTreeMap::from([("format".to_owned(), file.format.to_string())]);
@@ -49,7 +49,7 @@ fn import(ledger: &mut CallLog, file: &File, rows: Range<usize>) {
             "/bulk/v1/program/1044/members/import.json"
         }
     };
-    ledger.creates.push(Create {
+    call_log.creates.push(Create {
         at,
         path: path.into(),
         query,
@@ -59,7 +59,7 @@ fn import(ledger: &mut CallLog, file: &File, rows: Range<usize>) {
         answer_lost: false,
     });
     let seconds = |seconds| Some(at + Duration::from_secs(seconds));
-    ledger.imports.push(Import {
+    call_log.imports.push(Import {
         id,
         accepted: at,
         started: seconds(1),
@@ -71,7 +71,7 @@ fn import(ledger: &mut CallLog, file: &File, rows: Range<usize>) {
     });
 }
 
-fn found(id: i64, file: &File) -> Found {
+fn found(id: i64, file: &File) -> FinalJob {
     let end = file.end();
     let rows = RowCounts {
         total: end.total,
@@ -102,5 +102,5 @@ fn found(id: i64, file: &File) -> Found {
         error: None,
         header: (0, 0),
     };
-    Found { job, content: file.content.clone(), failures: end.failures, warnings: end.warnings }
+    FinalJob { job, content: file.content.clone(), failures: end.failures, warnings: end.warnings }
 }
