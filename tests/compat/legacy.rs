@@ -210,7 +210,7 @@ async fn eleven_megabytes_without_a_token_are_601() {
 }
 
 #[tokio::test]
-async fn four_forms_wait_for_their_token_and_a_fifth_is_601() {
+async fn four_forms_wait_for_their_token_and_a_fifth_gets_601() {
     let mut env = env_with_clients(CRM).await;
     let (program, token) = without_header(&env, "crm").await;
     let whole = form(&[], FILE, &[("access_token", &token)]);
@@ -239,7 +239,7 @@ async fn four_forms_wait_for_their_token_and_a_fifth_is_601() {
 }
 
 #[tokio::test]
-async fn a_token_in_a_form_over_the_socket_is_held_to() {
+async fn a_token_in_a_form_over_the_socket_is_checked() {
     let env = env_with_clients(CRM).await;
     let token = Program::of(&env, "crm").await.token;
     let socket = Program::on_socket(&env);
@@ -264,7 +264,7 @@ async fn a_token_in_a_form_over_the_socket_is_held_to() {
 }
 
 #[tokio::test]
-async fn a_stranger_learns_nothing_from_a_bad_form() {
+async fn unauthenticated_callers_learn_nothing_from_a_bad_form() {
     let env = env_with_clients(CRM).await;
     let (program, _) = without_header(&env, "crm").await;
     let good = form(&[], FILE, &[]);

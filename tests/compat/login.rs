@@ -50,7 +50,7 @@ async fn a_secret_with_a_percent_sign_may_be_sent_as_it_is() {
 }
 
 #[tokio::test]
-async fn a_token_is_given_by_get_and_post_and_is_the_same_for_an_hour() {
+async fn get_and_post_return_the_same_token_for_an_hour() {
     let env = env_with_clients(&format!("{CRM}{WEB}")).await;
     let program = Program::new(format!("http://{}", address(&env)));
     let query = "grant_type=client_credentials&client_id=crm&client_secret=crm-secret-4711";
@@ -144,7 +144,7 @@ async fn a_flood_of_wrong_logins_is_bounded() {
 }
 
 #[tokio::test]
-async fn the_socket_asks_for_no_token_gives_one_and_holds_to_one_that_is_shown() {
+async fn socket_needs_no_token_and_checks_one_that_is_sent() {
     let mut env = TestEnv::with_daemon(quick()).await;
     let file = "email,x\na@example.com,1\n";
     let without = Program::on_socket(&env);
@@ -187,7 +187,7 @@ async fn no_secret_and_no_token_is_ever_in_the_log() {
 }
 
 #[tokio::test]
-async fn tokens_outlive_a_restart_and_a_kill() {
+async fn tokens_survive_a_restart_and_a_kill() {
     let mut env = env_with_clients(&format!("{CRM}{WEB}")).await;
     let id = Program::of(&env, "crm").await.import("/bulk/v1/leads.json", "email,x\na@example.com,1\n").await;
     let status = format!("/bulk/v1/leads/batch/{id}.json");

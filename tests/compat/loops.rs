@@ -20,7 +20,7 @@ async fn doctor(env: &TestEnv, instance: &str) -> Option<(String, String)> {
 }
 
 #[tokio::test]
-async fn an_instance_that_leads_back_pauses_and_makes_no_jobs() {
+async fn instance_that_points_back_pauses_and_makes_no_jobs() {
     let mut env = TestEnv::new(quick()).await;
     // A port that is free, since the configuration has to name it twice.
     let port = TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a free port").port();

@@ -74,7 +74,7 @@ async fn read(program: &Program, way: &Way, file: &str) -> Value {
 }
 
 #[tokio::test]
-async fn a_program_reads_the_same_from_marketo_over_tcp_and_over_the_socket() {
+async fn responses_equal_marketos_over_tcp_and_the_socket() {
     let env = env_with_clients(CRM).await;
     let marketo = Program::new(env.simulator.base_url()).logged_in("simulator", "secret").await;
     let over_tcp = Program::of(&env, "crm").await;
@@ -92,7 +92,7 @@ async fn a_program_reads_the_same_from_marketo_over_tcp_and_over_the_socket() {
 }
 
 #[tokio::test]
-async fn the_parameters_reach_marketo_as_they_were_said() {
+async fn parameters_reach_marketo_unchanged() {
     let env = env_with_clients(CRM).await;
     let program = Program::of(&env, "crm").await;
     for way in &WAYS {
@@ -120,7 +120,7 @@ async fn the_parameters_reach_marketo_as_they_were_said() {
 }
 
 #[tokio::test]
-async fn until_marketo_imports_it_is_queued_and_then_importing_and_a_cancelled_job_has_failed() {
+async fn status_is_queued_then_importing_and_failed_if_cancelled() {
     let mut env = TestEnv::new(Settings { importing: 1, ..quick() }).await;
     env.start().await;
     let program = Program::on_socket(&env).logged_in("any", "thing").await;
@@ -145,7 +145,7 @@ async fn until_marketo_imports_it_is_queued_and_then_importing_and_a_cancelled_j
 }
 
 #[tokio::test]
-async fn an_import_that_failed_as_a_whole_says_what_marketo_said() {
+async fn failed_import_carries_marketos_message() {
     let env = env_with_clients(CRM).await;
     let program = Program::of(&env, "crm").await;
     let id = program.import("/bulk/v1/leads.json", "email,x\na@example.com,!batch-failed:Out of order\n").await;
@@ -155,7 +155,7 @@ async fn an_import_that_failed_as_a_whole_says_what_marketo_said() {
 }
 
 #[tokio::test]
-async fn every_answer_has_an_id_and_the_programs_own_comes_back_and_stands_in_the_log() {
+async fn each_response_has_a_request_id_which_is_logged() {
     let env = env_with_clients(CRM).await;
     let program = Program::of(&env, "crm").await;
     let request = program.call(Method::POST, "/bulk/v1/leads.json").header("content-type", FORM);

@@ -30,7 +30,7 @@ async fn another_clients_import_is_not_found() {
 }
 
 #[tokio::test]
-async fn the_native_api_over_tcp_asks_for_a_token_and_shows_a_client_its_own_jobs() {
+async fn native_api_over_tcp_shows_a_client_only_its_jobs() {
     let env = env_with_clients(&format!("{CRM}{WEB}")).await;
     let (crm, web) = (Program::of(&env, "crm").await, Program::of(&env, "web").await);
     let nobody = Program { token: String::new(), ..crm.clone() };
@@ -94,7 +94,7 @@ async fn the_native_api_over_tcp_asks_for_a_token_and_shows_a_client_its_own_job
 }
 
 #[tokio::test]
-async fn an_instance_is_picked_by_the_path_and_a_client_keeps_to_those_it_may_use() {
+async fn path_picks_an_instance_that_the_client_may_use() {
     let mut env = TestEnv::new(quick()).await;
     let other = TestEnv::new(quick()).await;
     env.api = format!("listen = \"127.0.0.1:0\"\n{CRM}{WEB}instances = [\"eu\"]\n");
@@ -147,7 +147,7 @@ async fn an_instance_is_picked_by_the_path_and_a_client_keeps_to_those_it_may_us
 }
 
 #[tokio::test]
-async fn a_program_that_keeps_only_the_host_has_an_instance_of_its_own() {
+async fn client_without_a_path_uses_its_default_instance() {
     let mut env = TestEnv::new(quick()).await;
     let other = TestEnv::new(quick()).await;
     env.api = format!("listen = \"127.0.0.1:0\"\n{CRM}instance = \"eu\"\n{WEB}");

@@ -11,7 +11,7 @@ use crate::compat_env::{CRM, Program};
 use crate::support::{TestEnv, binary, leads, quick};
 
 #[tokio::test]
-async fn every_way_in_is_named_in_the_job_its_history_and_the_log() {
+async fn source_is_named_in_the_job_its_history_and_the_log() {
     let mut env = TestEnv::new(quick()).await;
     let drop = env.folder.path().join("drop");
     env.api = format!("listen = \"127.0.0.1:0\"\n{CRM}");
@@ -57,7 +57,7 @@ async fn every_way_in_is_named_in_the_job_its_history_and_the_log() {
 }
 
 #[tokio::test]
-async fn a_new_job_of_failed_rows_is_from_whoever_asked_for_it_and_linked() {
+async fn retry_of_failed_rows_records_its_source_and_link() {
     let mut env = crate::compat_env::env_with_clients(CRM).await;
     let program = Program::of(&env, "crm").await;
     let id = JobId(program.import("/bulk/v1/leads.json", "email,x\na@example.com,!fail:No\n").await);

@@ -40,7 +40,7 @@ fn long_rows(rows: usize, delimiter: char) -> String {
 }
 
 #[tokio::test]
-async fn parameters_may_stand_in_the_form_before_the_file_or_behind_it() {
+async fn parameters_may_precede_or_follow_the_file_in_the_form() {
     let env = env_with_clients(CRM).await;
     let program = Program::of(&env, "crm").await;
     let said = [("format", "tsv"), ("lookupField", "email"), ("listId", "7"), ("partitionName", "EU"), ("else", "1")];
@@ -117,7 +117,7 @@ async fn an_unclosed_form_that_was_cut_off_is_no_import() {
 }
 
 #[tokio::test]
-async fn a_file_far_over_marketos_limit_streams_in_and_is_one_import_of_several_batches() {
+async fn file_over_marketos_limit_is_one_import_of_many_batches() {
     let env = env_with_clients(CRM).await;
     let program = Program::of(&env, "crm").await;
     let file = long_rows(2_500, ',');
@@ -139,7 +139,7 @@ async fn a_file_far_over_marketos_limit_streams_in_and_is_one_import_of_several_
 }
 
 #[tokio::test]
-async fn what_marketo_would_take_is_taken_however_odd_its_rows_are() {
+async fn uploads_that_marketo_accepts_are_accepted() {
     let env = env_with_clients(CRM).await;
     let program = Program::of(&env, "crm").await;
     // One row is too short and one is blank: on Marketo they fail, and the others don't.

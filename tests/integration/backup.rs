@@ -43,7 +43,7 @@ fn a_file_that_is_there_is_not_replaced_unless_told_so() {
 }
 
 #[tokio::test]
-async fn files_come_in_while_a_copy_is_made_and_a_second_copy_waits_its_turn() {
+async fn backup_blocks_no_files_and_a_second_backup_waits() {
     let mut env = TestEnv::with_daemon(quick()).await;
     env.json("POST", "/v1/instances/default/pause").await;
     let large: String = (0..600_000).map(|row| format!("{:x}@example.com,Ann\n", row * 7_919_u64)).collect();
@@ -84,7 +84,7 @@ fn uploads_of(env: &TestEnv, job: &str) -> usize {
 }
 
 #[tokio::test]
-async fn a_restored_daemon_uploads_nothing_twice_that_the_copy_knew_of() {
+async fn restored_daemon_resends_nothing_known_to_the_backup() {
     let mut settings = quick();
     settings.import_base = Duration::from_secs(3);
     let mut env = TestEnv::with_daemon(settings).await;

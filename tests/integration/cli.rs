@@ -15,7 +15,7 @@ const PEOPLE: &str = "email,note\na@example.com,\nb@example.com,\n";
 const TWO_FAIL: &str = "email,note\na@example.com,\nb@example.com,!fail:No such field\nc@example.com,!fail:Bad\n";
 
 #[test]
-fn a_file_for_each_target_goes_all_the_way() {
+fn a_file_of_each_target_is_imported() {
     let cli = CliEnv::new();
     cli.file("people.csv", PEOPLE);
     cli.file("cars.tsv", "vin\tnote\n1\t\n");
@@ -42,7 +42,7 @@ fn a_file_for_each_target_goes_all_the_way() {
 }
 
 #[test]
-fn rows_that_failed_are_told_by_the_exit_status_and_come_back_out() {
+fn failed_rows_set_the_exit_status_and_can_be_fetched() {
     let cli = CliEnv::new();
     cli.file("people.csv", TWO_FAIL);
     let ran = cli.run("add leads people.csv --wait").expect(4);
@@ -106,7 +106,7 @@ fn content_is_escaped_on_a_terminal_and_raw_elsewhere() {
 }
 
 #[test]
-fn names_and_remarks_cannot_steer_a_terminal() {
+fn names_and_messages_cannot_control_a_terminal() {
     let cli = CliEnv::new();
     cli.file("\u{202e}vsc.csv", "email,note\na@example.com,!batch-failed:\x1b[2J\u{9b}1m of b@example.com\n");
     cli.run("add leads \u{202e}vsc.csv --no-check --wait").expect(1);
@@ -129,7 +129,7 @@ fn names_and_remarks_cannot_steer_a_terminal() {
 }
 
 #[test]
-fn an_import_that_failed_is_told_by_the_exit_status_and_can_be_sent_again() {
+fn failed_import_sets_the_exit_status_and_can_be_retried() {
     let cli = CliEnv::new();
     cli.file("bad.csv", "email,note\na@example.com,!batch-failed:Out of order\n");
     cli.file("good.csv", TWO_FAIL);
@@ -145,7 +145,7 @@ fn an_import_that_failed_is_told_by_the_exit_status_and_can_be_sent_again() {
 }
 
 #[test]
-fn a_paused_instance_keeps_what_comes_and_says_so() {
+fn paused_instance_queues_jobs_and_explains_why() {
     let cli = CliEnv::new();
     cli.file("people.csv", PEOPLE);
     assert_eq!(cli.run("pause --json").expect(0).json()["pause"]["kind"], "operator");
@@ -167,7 +167,7 @@ fn a_paused_instance_keeps_what_comes_and_says_so() {
 }
 
 #[test]
-fn with_json_every_verb_prints_one_document_and_nothing_else() {
+fn every_command_with_json_prints_one_document() {
     let cli = CliEnv::new();
     cli.file("people.csv", TWO_FAIL);
     for (words, key) in [
@@ -191,7 +191,7 @@ fn with_json_every_verb_prints_one_document_and_nothing_else() {
 }
 
 #[test]
-fn bad_input_gets_one_clear_sentence_and_changes_nothing() {
+fn bad_input_is_refused_in_one_line_and_changes_nothing() {
     let cli = CliEnv::new();
     for (name, content) in
         [("people.csv", PEOPLE), ("people.txt", PEOPLE), ("empty.csv", ""), ("header.csv", "email,note\n")]
@@ -254,7 +254,7 @@ fn a_refused_file_does_not_keep_the_others_out() {
 }
 
 #[test]
-fn a_large_file_is_refused_with_its_reason_although_not_all_of_it_was_sent() {
+fn large_file_is_refused_with_a_reason_before_it_is_sent() {
     let cli = CliEnv::new();
     cli.file("large.csv", &format!("email,note\n{}", "a@example.com\n".repeat(2_000_000)));
     let ran = cli.run("add leads large.csv").expect(1);
@@ -275,7 +275,7 @@ fn standard_input_is_a_file_too_and_a_key_makes_it_one_job() {
 }
 
 #[test]
-fn where_no_daemon_is_each_verb_says_so() {
+fn each_command_reports_a_missing_daemon() {
     let folder = tempfile::tempdir().unwrap();
     let people = folder.path().join("people.csv");
     fs::write(&people, PEOPLE).unwrap();
@@ -308,7 +308,7 @@ fn where_no_daemon_is_each_verb_says_so() {
 }
 
 #[test]
-fn a_daemon_that_is_stopped_is_said_to_be_silent_and_nobody_waits_for_ever() {
+fn stopped_daemon_is_reported_as_silent_after_a_timeout() {
     let cli = CliEnv::new();
     cli.file("people.csv", PEOPLE);
     cli.run("add leads people.csv --wait").expect(0);
@@ -329,7 +329,7 @@ fn a_daemon_that_is_stopped_is_said_to_be_silent_and_nobody_waits_for_ever() {
 
 #[test]
 #[expect(clippy::disallowed_methods, reason = "how long a slow source takes is what this is about")]
-fn a_job_and_a_slow_source_are_waited_for_longer_than_a_silent_daemon() {
+fn jobs_and_slow_input_outlast_the_silence_timeout() {
     let cli = CliEnv::new();
     cli.run("pause").expect(0);
     let mut slow = cli.command("add leads - --format csv --wait --timeout 300ms");
@@ -346,7 +346,7 @@ fn a_job_and_a_slow_source_are_waited_for_longer_than_a_silent_daemon() {
 }
 
 #[test]
-fn a_socket_that_may_not_be_opened_is_not_taken_for_a_daemon_that_is_not_there() {
+fn socket_without_permission_is_not_a_missing_daemon() {
     let cli = CliEnv::new();
     let socket = cli.env.socket();
     let mut command = if rustix::process::geteuid().is_root() {
@@ -375,7 +375,7 @@ fn a_socket_that_may_not_be_opened_is_not_taken_for_a_daemon_that_is_not_there()
 }
 
 #[test]
-fn what_needs_no_daemon_asks_none() {
+fn commands_without_a_daemon_connect_to_none() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("people.csv");
     fs::write(&file, PEOPLE).unwrap();
@@ -392,7 +392,7 @@ fn what_needs_no_daemon_asks_none() {
 }
 
 #[test]
-fn the_manual_has_a_page_for_each_verb() {
+fn man_has_a_page_for_each_command() {
     let folder = tempfile::tempdir().unwrap();
     let none = folder.path().join("none.sock");
     let ran = at(&none, &format!("man {} --json", folder.path().display())).expect(0);
@@ -417,7 +417,7 @@ fn the_manual_has_a_page_for_each_verb() {
 }
 
 #[test]
-fn ctrl_c_ends_the_waiting_and_not_the_job() {
+fn ctrl_c_ends_wait_and_not_the_job() {
     let cli = CliEnv::new();
     cli.file("people.csv", PEOPLE);
     cli.run("pause").expect(0);
@@ -432,7 +432,7 @@ fn ctrl_c_ends_the_waiting_and_not_the_job() {
 }
 
 #[test]
-fn who_waits_gets_over_a_restart_of_the_daemon() {
+fn wait_survives_a_restart_of_the_daemon() {
     let mut cli = CliEnv::new();
     cli.file("people.csv", PEOPLE);
     cli.run("pause").expect(0);
@@ -446,7 +446,7 @@ fn who_waits_gets_over_a_restart_of_the_daemon() {
 }
 
 #[test]
-fn a_reader_that_leaves_early_is_no_error() {
+fn a_closed_output_pipe_is_no_error() {
     let cli = CliEnv::new();
     // More than a pipe holds.
     cli.file("people.csv", &format!("email\n{}", "a@example.com\n".repeat(100_000)));
@@ -479,7 +479,7 @@ fn the_simulator_listens_until_it_is_told_to_stop() {
 }
 
 #[test]
-fn a_daemon_that_can_t_start_says_why_and_leaves_the_one_that_runs_alone() {
+fn failed_start_says_why_and_leaves_the_running_daemon() {
     let cli = CliEnv::new();
     let ran = cli.run("serve --config marqueue.toml").expect(1);
     assert!(ran.err.contains("a daemon already answers at"), "{ran:?}");
@@ -492,7 +492,7 @@ fn a_daemon_that_can_t_start_says_why_and_leaves_the_one_that_runs_alone() {
 }
 
 #[test]
-fn check_and_add_warn_and_go_on() {
+fn check_and_add_print_warnings_and_succeed() {
     let cli = CliEnv::new();
     cli.file("people.csv", "name,email,Email\nAna,ana@example.com,x\nBob,,y\n");
     let checked = cli.run("check leads people.csv").expect(0);

@@ -52,7 +52,7 @@ async fn polled(env: &mut TestEnv, more: u64) {
 }
 
 #[tokio::test]
-async fn leap_of_eight_days_ends_no_import_and_begins_no_day() {
+async fn clock_jump_of_eight_days_ends_no_import_and_no_day() {
     for by_ms in [LEAP_MS, -LEAP_MS] {
         let clock = Clock::adjustable();
         let mut env = TestEnv::new(endless()).await;
@@ -91,7 +91,7 @@ async fn leap_of_eight_days_ends_no_import_and_begins_no_day() {
 }
 
 #[tokio::test]
-async fn unconfirmed_import_keeps_its_slot_over_a_leap() {
+async fn unconfirmed_import_keeps_its_slot_over_a_clock_jump() {
     for by_ms in [LEAP_MS, -LEAP_MS] {
         let clock = Clock::adjustable();
         let mut env = TestEnv::new(endless()).await;

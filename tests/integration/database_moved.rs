@@ -50,7 +50,7 @@ fn rescue(env: &TestEnv, ending: &str) -> PathBuf {
 }
 
 #[tokio::test]
-async fn a_database_that_was_deleted_takes_no_files_and_its_jobs_can_be_rescued() {
+async fn deleted_database_takes_no_files_and_can_be_recovered() {
     let (mut env, id) = env_with_job().await;
     let path = env.database();
     for ending in ["", "-wal", "-shm"] {
@@ -67,7 +67,7 @@ async fn a_database_that_was_deleted_takes_no_files_and_its_jobs_can_be_rescued(
 }
 
 #[tokio::test]
-async fn any_of_the_three_files_is_missed_and_welcome_when_it_is_back() {
+async fn each_missing_database_file_is_noticed_and_may_return() {
     let (mut env, id) = env_with_job().await;
     for ending in ["", "-wal", "-shm"] {
         let (path, aside) = (beside(&env.database(), ending), env.folder.path().join("aside"));
@@ -83,7 +83,7 @@ async fn any_of_the_three_files_is_missed_and_welcome_when_it_is_back() {
 }
 
 #[tokio::test]
-async fn another_database_in_its_place_is_not_taken_for_it() {
+async fn another_database_at_the_path_is_not_used() {
     let (mut env, id) = env_with_job().await;
     let (path, aside) = (env.database(), env.folder.path().join("aside"));
     fs::copy(&path, &aside).expect("a copy");
@@ -150,7 +150,7 @@ fn overwrite(path: &Path, at: u64, bytes: u64) {
 }
 
 #[tokio::test]
-async fn a_damaged_database_stops_the_start_with_the_file_and_what_to_do() {
+async fn damaged_database_stops_the_start_with_instructions() {
     let mut env = TestEnv::with_daemon(quick()).await;
     for _ in 0..20 {
         env.add("target=leads&filename=a.csv", file()).await;
@@ -183,7 +183,7 @@ async fn a_damaged_database_stops_the_start_with_the_file_and_what_to_do() {
 }
 
 #[tokio::test]
-async fn damage_under_the_running_daemon_is_told_and_takes_no_files() {
+async fn damage_to_an_open_database_is_reported_and_stops_intake() {
     let (mut env, _) = env_with_job().await;
     assert!(env.terminate().await.success());
     env.start().await;

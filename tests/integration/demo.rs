@@ -32,7 +32,7 @@ fn typed(commands: &str, temporary: &Path) -> String {
 }
 
 #[test]
-fn every_target_passes_through_and_the_folder_is_gone_and_the_commands_that_it_prints_work() {
+fn demo_runs_every_target_cleans_up_and_prints_commands() {
     let temporary = tempfile::tempdir().unwrap();
     let ran = demo(temporary.path(), &[]).wait_with_output().unwrap();
     let (out, err) = (String::from_utf8(ran.stdout).unwrap(), String::from_utf8(ran.stderr).unwrap());
@@ -74,7 +74,7 @@ fn with_json_there_is_one_document_and_nothing_else() {
 }
 
 #[test]
-fn whoever_stops_it_finds_no_folder() {
+fn a_stopped_demo_leaves_no_folder() {
     for signal in ["INT", "TERM", "HUP"] {
         let temporary = tempfile::tempdir().unwrap();
         let mut child = demo(temporary.path(), &[]);
@@ -94,7 +94,7 @@ fn whoever_stops_it_finds_no_folder() {
 }
 
 #[test]
-fn where_no_folder_can_be_made_it_says_so_in_one_sentence() {
+fn demo_reports_a_folder_that_cannot_be_made() {
     let ran = demo(Path::new("/nowhere/at/all"), &[]).wait_with_output().unwrap();
     let err = String::from_utf8(ran.stderr).unwrap();
     assert_eq!((ran.status.code(), ran.stdout.len(), err.lines().count()), (Some(1), 0, 1), "{err}");

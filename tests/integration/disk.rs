@@ -74,7 +74,7 @@ fn add_by_hand(env: &TestEnv, file: &Path) -> (Option<i32>, String) {
 
 #[tokio::test]
 #[ignore = "mounts a disk: tests/system/disk.sh runs it"]
-async fn on_a_disk_that_another_program_fills_what_was_accepted_goes_on_to_its_end() {
+async fn accepted_jobs_end_on_a_disk_filled_by_another_program() {
     let (disk, mut env) = env_on_small_disk().await;
     assert_eq!(reserve(&disk), RESERVE);
     assert_eq!(env.request("POST", "/v1/instances/default/pause", "").await.0, 200);
@@ -129,7 +129,7 @@ async fn on_a_disk_that_another_program_fills_what_was_accepted_goes_on_to_its_e
 
 #[tokio::test]
 #[ignore = "mounts a disk: tests/system/disk.sh runs it"]
-async fn files_that_fill_the_disk_themselves_leave_room_for_their_end() {
+async fn files_that_fill_the_disk_leave_the_reserve_for_their_end() {
     let (disk, mut env) = env_on_small_disk().await;
     assert_eq!(env.request("POST", "/v1/instances/default/pause", "").await.0, 200);
     let file = noise(20_000, "Ann");
@@ -152,7 +152,7 @@ async fn files_that_fill_the_disk_themselves_leave_room_for_their_end() {
 
 #[tokio::test]
 #[ignore = "mounts a disk: tests/system/disk.sh runs it"]
-async fn a_disk_that_turns_read_only_is_told_and_passes() {
+async fn a_read_only_disk_is_reported_and_recovered_from() {
     let (disk, mut env) = env_on_small_disk().await;
     let id = env.add("target=leads&filename=a.csv", leads(&["a@example.com"])).await.id;
     env.ended(id).await;

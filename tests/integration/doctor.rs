@@ -153,7 +153,7 @@ fn asked(stream: &mut impl Read, end: &[u8]) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_good_is_fine_before_the_first_start() {
+async fn a_good_setup_passes_before_the_first_start() {
     let mut place = Place::new().await;
     let tls = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/tls");
     let tls = format!(
@@ -193,7 +193,7 @@ async fn what_is_good_is_fine_before_the_first_start() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_broken_is_told_with_what_to_do() {
+async fn each_fault_is_reported_with_advice() {
     struct Broken {
         what: &'static str,
         /// In the configuration.
@@ -419,7 +419,7 @@ async fn what_is_broken_is_told_with_what_to_do() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn rights_are_those_of_who_asks() {
+async fn permissions_are_checked_for_the_calling_user() {
     let place = Place::new().await;
     fs::set_permissions(place.path("data"), Permissions::from_mode(0o500)).unwrap();
     let tools = tempfile::tempdir().unwrap();
@@ -455,7 +455,7 @@ async fn rights_are_those_of_who_asks() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_daemon_at_work_and_what_a_kill_left_of_it_are_looked_at_alike() {
+async fn doctor_checks_a_running_and_a_killed_daemon_alike() {
     let mut env = TestEnv::new(quick()).await;
     env.config = "\n[instances.gone]\nbase_url = 'BASE'\nclient_id = 'simulator'\nclient_secret = 'secret'"
         .replace("BASE", env.simulator.base_url());

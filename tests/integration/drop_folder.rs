@@ -190,7 +190,7 @@ fn pipe(path: &Path) {
 }
 
 #[tokio::test]
-async fn pipes_and_links_in_the_folder_stop_nothing() {
+async fn pipes_and_links_in_the_folder_do_not_block_it() {
     let mut env = env_with_drop_folder().await;
     let secret = env.folder.path().join("secret");
     fs::write(&secret, "theirs").expect("a file");
@@ -238,7 +238,7 @@ async fn pipes_and_links_in_the_folder_stop_nothing() {
 }
 
 #[tokio::test]
-async fn a_folder_in_trouble_stops_no_other_instance() {
+async fn a_failing_folder_stops_no_other_instance() {
     let mut env = env_with_drop_folder().await;
     let other = format!(
         "[instances.eu]\nbase_url = {:?}\nclient_id = \"simulator\"\nclient_secret = \"secret\"\n",
@@ -268,7 +268,7 @@ async fn a_folder_in_trouble_stops_no_other_instance() {
 }
 
 #[tokio::test]
-async fn a_file_of_another_ending_is_told_of_once() {
+async fn a_file_of_another_ending_is_reported_once() {
     let mut env = running_env().await;
     let names = [
         "people.csv.gz",
@@ -319,7 +319,7 @@ async fn a_file_of_another_ending_is_told_of_once() {
 }
 
 #[tokio::test]
-async fn a_file_that_is_written_all_through_a_restart_is_waited_for() {
+async fn a_file_written_during_a_restart_is_waited_for() {
     let mut env = running_env().await;
     let mut growing = File::create(at(&env, "default/leads/growing.csv")).expect("a file");
     growing.write_all(b"email\n1@example.com\n").expect("half of it");
@@ -384,7 +384,7 @@ async fn a_refused_file_is_kept_with_its_reason_and_replaces_none() {
 }
 
 #[tokio::test]
-async fn job_toml_speaks_for_its_folder_and_a_wrong_one_is_explained_while_the_files_wait() {
+async fn job_toml_applies_and_a_wrong_one_makes_its_files_wait() {
     let mut env = running_env().await;
     rename_in(&env, "default/leads/job.toml", "priority = 7\ngruop = \"nightly\"\n");
     rename_in(&env, "default/leads/a.csv", leads(&["a@example.com"]));
@@ -403,7 +403,7 @@ async fn job_toml_speaks_for_its_folder_and_a_wrong_one_is_explained_while_the_f
 }
 
 #[tokio::test]
-async fn the_same_file_dropped_again_is_a_second_job_whatever_of_it_is_the_same() {
+async fn same_file_dropped_again_is_a_second_job() {
     let mut env = running_env().await;
     let aside = env.folder.path().join("aside.csv");
     fs::write(&aside, leads(&["a@example.com"])).expect("a file");
@@ -451,7 +451,7 @@ async fn each_is_one_job(env: &mut TestEnv, expected: &BTreeMap<String, String>)
 }
 
 #[tokio::test]
-async fn kills_at_any_moment_lose_no_file_and_take_none_twice() {
+async fn kills_lose_no_dropped_file_and_take_none_twice() {
     let mut env = env_with_drop_folder().await;
     // The kills have to fall into takes.
     settle_in(&mut env, "10ms");
@@ -572,7 +572,7 @@ async fn a_dropped_file_without_a_header_is_refused_by_its_line() {
 /// `strace` holds the first listing of one instance's folder up, as a share does that does not answer.
 #[tokio::test]
 #[ignore = "it needs strace: tests/system/drop.sh installs that and runs it"]
-async fn a_folder_that_hangs_is_told_of_and_stops_no_other() {
+async fn a_hanging_folder_is_reported_and_stops_no_other() {
     let mut env = env_with_drop_folder().await;
     env.config += &format!(
         "[instances.eu]\nbase_url = {:?}\nclient_id = \"simulator\"\nclient_secret = \"secret\"\n",

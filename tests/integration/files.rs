@@ -61,7 +61,7 @@ fn assert_sent_as_it_was(env: &TestEnv, job: &Job, file: &str, limit: u64) {
 }
 
 #[tokio::test]
-async fn sixty_megabytes_of_each_format_are_cut_and_come_through_byte_for_byte() {
+async fn sixty_megabytes_of_each_format_arrive_byte_for_byte() {
     for format in Format::ALL {
         let mut env = TestEnv::with_daemon(instant()).await;
         let file = table(format, 60_000_000);
@@ -90,7 +90,7 @@ async fn a_batch_that_marketo_finds_too_large_is_halved_until_it_fits() {
 }
 
 #[tokio::test]
-async fn one_row_that_marketo_finds_too_large_fails_and_the_others_go_through() {
+async fn row_too_large_for_marketo_fails_alone() {
     let mut env = TestEnv::with_daemon(Settings { max_body: 5_000, ..instant() }).await;
     let file = format!("email,notes\na@example.com,x\nb@example.com,{}\nc@example.com,y\n", "long ".repeat(1_500));
     let id = env.add("target=leads&format=csv", file).await.id;
@@ -117,7 +117,7 @@ async fn two_batches(second_phone: &str) -> (TestEnv, Job) {
 }
 
 #[tokio::test]
-async fn the_failure_files_of_all_batches_are_one_file_with_one_header() {
+async fn failure_files_of_all_batches_join_under_one_header() {
     let (env, job) = two_batches("").await;
     let failures = env.get(&format!("/v1/jobs/{}/failures", job.id)).await;
     let lines: Vec<&str> = failures.lines().collect();
@@ -129,7 +129,7 @@ async fn the_failure_files_of_all_batches_are_one_file_with_one_header() {
 }
 
 #[tokio::test]
-async fn failure_files_whose_columns_differ_are_to_be_had_one_by_one() {
+async fn failure_files_with_other_columns_are_served_one_by_one() {
     let (env, job) = two_batches("3").await;
     let (status, problem) = env.json("GET", &format!("/v1/jobs/{}/failures", job.id)).await;
     assert_eq!((status, &problem["type"]), (409, &"urn:marqueue:problem:parts-differ".into()), "{problem}");
@@ -186,7 +186,7 @@ async fn a_small_file_does_not_wait_for_forty_batches_of_a_large_one() {
 }
 
 #[tokio::test]
-async fn imports_into_one_list_and_jobs_of_one_group_follow_each_other() {
+async fn imports_of_one_list_or_group_run_one_after_another() {
     let mut env = TestEnv::with_daemon(quick()).await;
     let mut ids = Vec::new();
     for n in 0..6 {
@@ -235,7 +235,7 @@ async fn an_idempotency_key_makes_one_job_of_what_is_sent_twice() {
 }
 
 #[tokio::test]
-async fn a_bad_file_is_refused_with_its_fault_and_nothing_of_it_is_kept() {
+async fn bad_file_is_refused_with_its_fault_and_not_stored() {
     let env = TestEnv::with_daemon(quick()).await;
     for (query, file, code, words) in [
         ("format=csv", "", "empty", "empty"),
@@ -287,7 +287,7 @@ async fn a_cancelled_job_is_not_sent_and_can_be_sent_after_all() {
 }
 
 #[tokio::test]
-async fn a_body_that_is_not_the_file_itself_and_a_query_that_can_not_be_read_are_refused_as_problems() {
+async fn unreadable_body_or_query_is_refused_with_a_problem() {
     let env = TestEnv::with_daemon(quick()).await;
     let http = reqwest::Client::builder().unix_socket(env.socket()).build().expect("a client");
     for (header, value) in [("Content-Type", "multipart/form-data; boundary=x"), ("Content-Encoding", "gzip")] {
@@ -304,7 +304,7 @@ async fn a_body_that_is_not_the_file_itself_and_a_query_that_can_not_be_read_are
 }
 
 #[tokio::test]
-async fn failure_files_of_more_than_one_piece_are_joined_wherever_a_piece_ends() {
+async fn failure_files_join_wherever_a_chunk_ends() {
     let mut env = TestEnv::new(Settings { drop_empty_columns: false, ..instant() }).await;
     env.config = "limits = { upload_bytes = 700000, calls = 5000, window = \"1s\" }\n".into();
     env.start().await;
@@ -378,7 +378,7 @@ async fn warnings_are_in_the_answer_and_the_history() {
 }
 
 #[tokio::test]
-async fn marketos_words_show_no_value_of_a_missing_header() {
+async fn messages_show_no_value_of_a_missing_header() {
     let mut env = TestEnv::with_daemon(quick()).await;
     // The mark makes the simulator refuse the first name that it reads.
     let file = "\u{feff}Ana Maria,212-555-0101,x@example.com\nBob,212-555-0102,y@example.com\n";

@@ -7,7 +7,7 @@ use crate::cli_env::{CliEnv, at};
 use crate::support::{TestEnv, leads, quick};
 
 #[test]
-fn the_verb_says_whether_the_daemon_lives_and_is_ready() {
+fn health_reports_whether_the_daemon_runs_and_is_ready() {
     let cli = CliEnv::new();
     assert_eq!(cli.run("health").expect(0).out, "the daemon lives\n");
     assert_eq!(cli.run("health --ready").expect(0).out, "the daemon is ready\n");

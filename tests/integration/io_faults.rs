@@ -205,11 +205,11 @@ async fn journeys(start: &Start, journey: impl AsyncFn(&Start, u64, i32) -> bool
 }
 
 #[tokio::test]
-async fn when_one_write_fails_the_daemon_says_no_or_goes_on() {
+async fn a_failing_write_is_refused_or_retried() {
     journeys(&Start::new().await, one_fails).await;
 }
 
 #[tokio::test]
-async fn when_all_writes_fail_from_one_on_nothing_is_lost_that_was_accepted() {
+async fn failing_all_later_writes_loses_nothing_accepted() {
     journeys(&Start::new().await, all_fail).await;
 }

@@ -117,19 +117,19 @@ fn made_up(files: &[(&str, &str)]) -> Sources {
 }
 
 #[test]
-fn every_file_imports_only_from_floors_below_its_own() {
+fn every_file_imports_only_from_lower_layers() {
     let sources = sources();
     assert!(sources.contains_key(&["domain".to_owned()][..]), "the reader has found nothing");
     assert_eq!(faults(&sources), Vec::<String>::new());
 }
 
 #[test]
-fn no_files_import_each_other() {
+fn there_is_no_import_cycle() {
     assert_eq!(circles(&sources()), Vec::<String>::new());
 }
 
 #[test]
-fn an_import_from_the_same_floor_or_from_above_is_found() {
+fn an_import_from_the_same_or_a_higher_layer_is_reported() {
     for (from, source, found) in [
         (
             "domain",
@@ -164,7 +164,7 @@ fn an_import_from_the_same_floor_or_from_above_is_found() {
 }
 
 #[test]
-fn what_the_design_allows_is_no_fault() {
+fn allowed_imports_are_not_reported() {
     let sources = made_up(&[
         ("domain", "mod states;\npub use states::step;\nuse std::fmt;"),
         ("domain::states", "use super::{UnknownWord, find};\npub(in crate::domain) fn f() { super::g::<u8>() }"),
@@ -185,7 +185,7 @@ fn what_the_design_allows_is_no_fault() {
 }
 
 #[test]
-fn a_circle_around_a_corner_is_found() {
+fn an_indirect_import_cycle_is_reported() {
     let sources = made_up(&[
         ("store", "mod a; mod b; mod c;"),
         ("store::a", "use super::b::B;"),

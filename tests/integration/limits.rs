@@ -122,7 +122,7 @@ async fn leap(env: &TestEnv, by: Duration) {
 }
 
 #[tokio::test]
-async fn a_leap_of_the_clock_over_a_restart_opens_no_window() {
+async fn a_clock_jump_over_a_restart_opens_no_call_window() {
     let window = Duration::from_secs(4);
     let mut env = TestEnv::new(Settings { window, ..quick() }).await;
     env.config = "limits = { calls = 12, window = \"4s\" }\n".into();

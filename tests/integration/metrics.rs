@@ -21,7 +21,7 @@ async fn scrape(env: &TestEnv) -> BTreeMap<String, f64> {
 }
 
 #[tokio::test]
-async fn what_happened_is_counted_and_what_is_there_is_shown() {
+async fn counters_and_gauges_show_events_and_state() {
     let mut env = TestEnv::with_daemon(quick()).await;
     let before = scrape(&env).await;
     assert!(!before.contains_key("marqueue_credentials_ok{instance=\"default\"}"), "nobody has tried them");

@@ -57,7 +57,7 @@ impl Ear {
 }
 
 #[tokio::test]
-async fn an_end_is_posted_and_signed() {
+async fn the_end_of_a_job_is_posted_and_signed() {
     let ear = Ear::default();
     let mut env = TestEnv::new(quick()).await;
     env.config = format!("\n[notify]\nurl = {:?}\nsecret = \"whsec\"", ear.open().await);
@@ -80,7 +80,7 @@ async fn an_end_is_posted_and_signed() {
 }
 
 #[tokio::test]
-async fn what_is_owed_survives_a_kill_and_a_place_that_refuses_and_jobs_go_on_meanwhile() {
+async fn pending_notifications_survive_kills_and_refusals() {
     let ear = Ear::default();
     *ear.refuse.lock().unwrap() = u32::MAX;
     let mut env = TestEnv::new(quick()).await;
@@ -107,7 +107,7 @@ async fn what_is_owed_survives_a_kill_and_a_place_that_refuses_and_jobs_go_on_me
 }
 
 #[tokio::test]
-async fn a_command_gets_it_on_its_standard_input_and_none_of_the_daemons_secrets() {
+async fn command_gets_the_notification_on_stdin_without_secrets() {
     let mut env = TestEnv::new(quick()).await;
     let (script, out) = (env.folder.path().join("told.sh"), env.folder.path().join("told"));
     fs::write(&script, "#!/bin/sh\n{ cat; env; echo \"argument=$2\"; } > \"$1.part\" && mv \"$1.part\" \"$1\"\n")

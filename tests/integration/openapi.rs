@@ -69,7 +69,7 @@ async fn what_is_described_is_there_and_what_is_not_described_is_not() {
 }
 
 #[tokio::test]
-async fn the_description_needs_no_token_and_refers_to_nothing_that_is_not_in_it() {
+async fn openapi_needs_no_token_and_has_no_dangling_references() {
     let mut env = TestEnv::new(quick()).await;
     env.api = "listen = \"127.0.0.1:0\"\n[[api.clients]]\nclient_id = \"crm\"\nclient_secret = \"s\"".into();
     env.start().await;

@@ -85,7 +85,7 @@ async fn only_https_goes_through_a_proxy_of_the_environment() {
 }
 
 #[tokio::test]
-async fn an_identity_answer_without_an_end_is_cut_off() {
+async fn an_endless_identity_response_is_cut_off() {
     let sent = Arc::new(Mutex::new(Vec::new()));
     let ends = sent.clone();
     let address = listen(move |mut stream| {

@@ -123,7 +123,7 @@ async fn holds(cut: &Cut, expected: Option<Counts>, what: &str) {
 }
 
 #[tokio::test]
-async fn after_a_cut_at_any_byte_there_is_what_was_committed_before_it() {
+async fn cutting_the_log_at_any_byte_keeps_earlier_commits() {
     let cut = Cut::new().await;
     let end = cut.log.len() as u64;
     let mut lengths: Vec<u64> = (end - FRAME..=end).collect();
@@ -149,7 +149,7 @@ async fn after_a_cut_at_any_byte_there_is_what_was_committed_before_it() {
 }
 
 #[tokio::test]
-async fn garbage_after_the_cut_is_passed_over() {
+async fn garbage_after_the_cut_is_ignored() {
     let cut = Cut::new().await;
     let end = cut.log.len() as u64;
     let garbage: Vec<u8> = (0..2 * FRAME).map(|n| (n.wrapping_mul(0x9e37_79b9) >> 13) as u8).collect();
@@ -167,7 +167,7 @@ async fn garbage_after_the_cut_is_passed_over() {
 }
 
 #[tokio::test]
-async fn the_daemon_opens_what_is_left_and_its_jobs_are_whole() {
+async fn the_daemon_opens_what_is_left_with_intact_jobs() {
     let cut = Cut::new().await;
     let live = fs::read(cut.path()).expect("the database");
     for (nth, (length, (jobs, _))) in cut.commits.iter().enumerate() {

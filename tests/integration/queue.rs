@@ -28,7 +28,7 @@ async fn forty_files_at_once_pass_through_within_marketos_limits() {
 }
 
 #[tokio::test]
-async fn no_window_sees_more_calls_than_the_limit_even_across_restarts() {
+async fn no_window_has_too_many_calls_over_restarts() {
     let settings = Settings { window: Duration::from_secs(2), ..quick() };
     let mut env = TestEnv::new(settings).await;
     env.config = "limits = { calls = 12, window = \"2s\", concurrent_calls = 3 }\n".into();
@@ -137,7 +137,7 @@ async fn killed_in(state: BatchState, policy: &str) -> (TestEnv, marqueue::store
 }
 
 #[tokio::test]
-async fn a_kill_in_any_state_loses_nothing_and_sends_nothing_twice_that_was_answered() {
+async fn kill_in_any_state_loses_and_resends_nothing_answered() {
     for state in
         [BatchState::Pending, BatchState::Uploading, BatchState::Queued, BatchState::Importing, BatchState::Collecting]
     {
@@ -160,7 +160,7 @@ async fn a_kill_in_any_state_loses_nothing_and_sends_nothing_twice_that_was_answ
 }
 
 #[tokio::test]
-async fn an_upload_cut_off_by_a_kill_is_held_where_the_policy_says_so_until_a_person_speaks() {
+async fn upload_cut_off_by_a_kill_is_held_for_the_operator() {
     let (mut env, job) = killed_in(BatchState::Uploading, "hold").await;
     let status: Value = serde_json::from_str(&env.get("/v1/status").await).expect("JSON");
     assert_eq!(status["instances"]["default"]["queue"]["held"], serde_json::json!([job.id.0]));
@@ -172,7 +172,7 @@ async fn an_upload_cut_off_by_a_kill_is_held_where_the_policy_says_so_until_a_pe
 }
 
 #[tokio::test]
-async fn a_daemon_told_to_stop_ends_its_uploads_leaves_its_socket_and_goes_on_at_the_next_start() {
+async fn sigterm_ends_uploads_and_the_next_start_continues() {
     let mut env = TestEnv::with_daemon(Settings { import_base: Duration::from_millis(300), ..quick() }).await;
     let mut ids = Vec::new();
     for n in 0..15 {
@@ -190,7 +190,7 @@ async fn a_daemon_told_to_stop_ends_its_uploads_leaves_its_socket_and_goes_on_at
 }
 
 #[tokio::test]
-async fn a_database_of_a_newer_version_stops_the_start_with_one_sentence_and_is_not_touched() {
+async fn newer_database_version_stops_the_start_and_is_unchanged() {
     use sqlx::{ConnectOptions, Connection};
     let mut env = TestEnv::with_daemon(quick()).await;
     assert!(env.terminate().await.success());

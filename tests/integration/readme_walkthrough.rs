@@ -90,7 +90,7 @@ impl Hand {
 }
 
 #[test]
-fn the_commands_of_the_readme_do_what_it_says() {
+fn the_commands_of_the_page_do_what_it_says() {
     let hand = Hand::begin();
     let third = blocks().swap_remove(2);
     let mut outputs = Vec::new();
@@ -118,7 +118,7 @@ fn the_commands_of_the_readme_do_what_it_says() {
 }
 
 #[test]
-fn each_target_goes_from_a_dropped_file_to_its_failure_and_warning_file() {
+fn each_target_yields_its_failure_and_warning_files() {
     let hand = Hand::begin();
     let ways = [
         ("leads.csv", "leads", ',', "--lookup-field email --list-id 7 --partition Default"),

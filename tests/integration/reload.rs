@@ -40,7 +40,7 @@ async fn a_lower_limit_holds_from_the_next_upload_on() {
 }
 
 #[tokio::test]
-async fn new_credentials_end_the_pause_that_the_old_ones_brought_about() {
+async fn new_credentials_end_the_pause_of_refused_ones() {
     let mut env = TestEnv::new(quick()).await;
     env.write_config();
     let wrong = fs::read_to_string(env.config_file()).unwrap().replace("\"secret\"", "\"a wrong one\"");
@@ -59,7 +59,7 @@ async fn new_credentials_end_the_pause_that_the_old_ones_brought_about() {
 }
 
 #[tokio::test]
-async fn a_wrong_file_changes_nothing_and_what_needs_a_restart_is_named() {
+async fn wrong_file_changes_nothing_and_restart_keys_are_named() {
     let mut env = TestEnv::with_daemon(quick()).await;
     reload(&mut env, "limits = { queued = 11 }");
     until_logged(&mut env, "the old one stays in force").await;

@@ -109,7 +109,7 @@ async fn upload_that_breaks_off_leaves_nothing_in_the_log() {
 }
 
 #[tokio::test]
-async fn what_is_erased_is_in_no_file_of_the_database_and_everything_says_so() {
+async fn erased_content_is_in_no_database_file_and_is_reported() {
     let mut env = TestEnv::with_daemon(quick()).await;
     let (file, other) = (rows(1, 400), rows(2, 400));
     let job = complete(&mut env, "target=leads&filename=a.csv", &file).await;
@@ -170,7 +170,7 @@ async fn a_job_that_has_not_ended_is_not_erased() {
 }
 
 #[tokio::test]
-async fn each_part_of_a_job_goes_when_its_time_is_over_and_the_record_last() {
+async fn each_part_of_a_job_expires_at_its_time_the_record_last() {
     let mut env = TestEnv::new(quick()).await;
     env.config = "\n[retention]\nfiles = \"1500ms\"\nreports = \"3s\"\njobs = \"5s\"".into();
     env.start().await;
@@ -196,7 +196,7 @@ async fn each_part_of_a_job_goes_when_its_time_is_over_and_the_record_last() {
 }
 
 #[tokio::test]
-async fn a_key_stands_for_its_job_as_long_as_the_record_does() {
+async fn an_idempotency_key_lasts_as_long_as_its_record() {
     let mut env = TestEnv::with_daemon(quick()).await;
     let add = async |env: &TestEnv| {
         let request = reqwest::Client::builder().unix_socket(env.socket()).no_proxy().build().unwrap();
@@ -225,7 +225,7 @@ async fn a_key_stands_for_its_job_as_long_as_the_record_does() {
 }
 
 #[tokio::test]
-async fn a_dry_run_says_what_a_pass_would_erase_and_the_pass_erases_it() {
+async fn dry_run_lists_what_the_next_run_erases() {
     let mut env = TestEnv::new(quick()).await;
     // Long enough for a slow machine to ask before the daemon acts by itself: it waits as long as the shortest of these.
     env.config = "\n[retention]\nfiles = \"20s\"\nreports = \"30d\"\njobs = \"365d\"".into();
@@ -245,7 +245,7 @@ async fn a_dry_run_says_what_a_pass_would_erase_and_the_pass_erases_it() {
 }
 
 #[tokio::test]
-async fn the_database_gets_smaller_while_files_go_on_coming_in() {
+async fn the_database_shrinks_while_files_arrive() {
     let mut env = TestEnv::with_daemon(quick()).await;
     let large = rows(7, 300_000);
     cancelled(&mut env, &large).await;
@@ -269,7 +269,7 @@ async fn the_database_gets_smaller_while_files_go_on_coming_in() {
 }
 
 #[tokio::test]
-async fn a_daemon_that_is_killed_in_the_middle_leaves_nothing_for_good() {
+async fn kill_during_erasure_leaves_nothing_behind() {
     let mut env = TestEnv::with_daemon(quick()).await;
     let large = rows(8, 200_000);
     cancelled(&mut env, &large).await;

@@ -154,7 +154,7 @@ async fn a_file_that_stops_coming_or_drips_is_given_up() {
 }
 
 #[tokio::test]
-async fn a_file_that_is_too_large_is_refused_where_it_is_known_and_the_sender_reads_why() {
+async fn too_large_file_is_refused_early_and_the_sender_reads_why() {
     // Long enough for a sender on a loaded machine.
     let mut env = env_with_limits("max_file_bytes = 1000000\nstall_timeout = '10s'").await;
     let told = "the file has more than 1000000 bytes (api.max_file_bytes)";
@@ -199,7 +199,7 @@ async fn a_file_that_is_too_large_is_refused_where_it_is_known_and_the_sender_re
 }
 
 #[tokio::test]
-async fn a_thousand_idle_clients_make_room_and_go_in_time() {
+async fn a_thousand_idle_connections_make_room_and_are_closed() {
     let mut env = env_with_limits("max_connections = 40\nidle_timeout = '3s'").await;
     others_are_served(&mut env).await;
     let open_files = env.open_files();
@@ -223,7 +223,7 @@ async fn a_thousand_idle_clients_make_room_and_go_in_time() {
 }
 
 #[tokio::test]
-async fn a_request_that_never_ends_its_headers_is_closed_though_it_drips() {
+async fn request_with_endless_headers_is_closed() {
     let mut env = env_with_limits("idle_timeout = '300ms'").await;
     let mut raw = Raw::with(&env, "GET /healthz HTTP/1.1\r\n").await;
     while raw.send("X-Slow: 1\r\n").await.is_ok() {
@@ -261,7 +261,7 @@ async fn absurd_heads_and_rubbish_are_refused_and_closed() {
 }
 
 #[tokio::test]
-async fn who_never_reads_a_large_answer_is_left() {
+async fn a_client_that_never_reads_is_disconnected() {
     let mut env = env_with_limits("stall_timeout = '300ms'").await;
     let id = env.add("target=leads&format=csv", rows(20 * MB)).await.id;
     let open_files = env.open_files();
@@ -290,7 +290,7 @@ async fn who_never_reads_a_large_answer_is_left() {
 }
 
 #[tokio::test]
-async fn who_waits_for_news_is_not_taken_for_idle() {
+async fn a_client_waiting_for_events_is_not_idle() {
     let env = env_with_limits("idle_timeout = '100ms'\nstall_timeout = '100ms'").await;
     env.request("POST", "/v1/instances/default/pause", "").await;
     let id = env.add("target=leads&format=csv", leads(&["ann@example.com"])).await.id;
@@ -304,7 +304,7 @@ async fn who_waits_for_news_is_not_taken_for_idle() {
 }
 
 #[tokio::test]
-async fn where_all_are_busy_the_next_waits_and_its_turn_comes() {
+async fn a_connection_above_the_limit_waits_and_is_served() {
     let mut env = env_with_limits("max_connections = 3").await;
     let file = rows(MB);
     let mut busy = Vec::new();
@@ -322,7 +322,7 @@ async fn where_all_are_busy_the_next_waits_and_its_turn_comes() {
 const EVENTS: &str = "GET /v1/events HTTP/1.1\r\nHost: d\r\n\r\n";
 
 #[tokio::test]
-async fn answers_that_wait_leave_places_for_short_requests() {
+async fn waiting_responses_leave_connections_for_short_requests() {
     let env = env_with_limits("max_connections = 8").await;
     env.request("POST", "/v1/instances/default/pause", "").await;
     let id = env.add("target=leads&format=csv", leads(&["ann@example.com"])).await.id;
@@ -372,7 +372,7 @@ async fn answers_that_wait_leave_places_for_short_requests() {
 }
 
 #[tokio::test]
-async fn events_of_some_jobs_begin_with_how_they_are() {
+async fn events_of_chosen_jobs_begin_with_their_state() {
     let mut env = env_with_limits("").await;
     env.request("POST", "/v1/instances/default/pause", "").await;
     for n in 0..3 {
@@ -398,7 +398,7 @@ async fn events_of_some_jobs_begin_with_how_they_are() {
 
 // The simulator goes on while commands are waited for.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_crowd_of_waiting_commands_disturbs_nobody() {
+async fn many_waiting_commands_do_not_delay_others() {
     let mut env = env_with_limits("max_connections = 12").await;
     env.request("POST", "/v1/instances/default/pause", "").await;
     let id = env.add("target=leads&format=csv", leads(&["ann@example.com"])).await.id;
@@ -505,7 +505,7 @@ async fn the_slowest_transfer_makes_room_for_short_requests() {
 }
 
 #[tokio::test]
-async fn a_newcomer_is_not_closed_before_its_request_came() {
+async fn a_new_connection_is_not_closed_before_its_request() {
     let env = env_with_limits("max_connections = 4").await;
     let mut events = Vec::new();
     for _ in 0..2 {
@@ -613,7 +613,7 @@ fn may_open(env: &TestEnv, files: u64) {
 }
 
 #[tokio::test]
-async fn where_files_run_out_it_is_said_once_and_all_goes_on_when_there_are_some_again() {
+async fn running_out_of_file_descriptors_is_logged_once_and_ends() {
     let mut env = env_with_limits("").await;
     others_are_served(&mut env).await;
     let told = "no connection can be accepted";
@@ -634,7 +634,7 @@ async fn where_files_run_out_it_is_said_once_and_all_goes_on_when_there_are_some
 }
 
 #[tokio::test]
-async fn fewer_files_make_fewer_connections_and_too_few_are_refused_at_the_start() {
+async fn low_fd_limit_lowers_connections_or_stops_the_start() {
     let env = TestEnv::new(quick()).await;
     env.write_config();
     let serve = |files: u32| {

@@ -25,7 +25,7 @@ fn said(systemd: &UnixDatagram) -> String {
 }
 
 #[tokio::test]
-async fn a_daemon_that_holds_the_last_copy_of_its_database_goes_on_saying_that_it_lives() {
+async fn watchdog_pings_go_on_with_a_deleted_database() {
     let env = TestEnv::new(quick()).await;
     env.write_config();
     let path = env.folder.path().join("notify");

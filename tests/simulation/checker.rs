@@ -1,6 +1,6 @@
-//! What must be true after each step? The promises, held against what Marketo really has and what was really sent.
+//! Checker: compares the invariants with what Marketo really has and what was really sent, after each step.
 //!
-//! The judge sees what no client can see: imports of which the answer was lost. It takes nothing from the plan.
+//! The checker sees what no client can see: imports of which the answer was lost. It takes nothing from the plan.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Range;
@@ -16,11 +16,11 @@ use marqueue::marketo::ErrorAction;
 use marqueue::scheduler::{Plan, SchedulingRules, Step, Work};
 use marqueue::store::Snapshot;
 
-use super::invariants::{Broken, Held, Promise};
-use super::model_store::Shelf;
+use super::invariants::{CheckResult, Invariant, Violation};
+use super::model_store::ModelStore;
 
-fn hold(promise: Promise, holds: bool, text: impl FnOnce() -> String) -> Held {
-    if holds { Ok(()) } else { Err(Broken { promise, text: text() }) }
+fn hold(invariant: Invariant, holds: bool, text: impl FnOnce() -> String) -> CheckResult {
+    if holds { Ok(()) } else { Err(Violation { invariant, text: text() }) }
 }
 
 /// An import that Marketo made.
@@ -33,7 +33,7 @@ struct Made {
     known: bool,
     /// When, in true time.
     at: Duration,
-    /// Till when it counts although a person gave it up, in true time.
+    /// Till when it counts although an operator gave it up, in true time.
     given_up: Option<Duration>,
     /// It need not be counted any more, although it may not have ended.
     excused: bool,
@@ -44,7 +44,7 @@ struct Made {
 struct Track {
     sent: u32,
     reasons: u32,
-    /// Uploads that used up an attempt, since a person last asked to send it again.
+    /// Uploads that used up an attempt, since an operator last asked to send it again.
     spent: u32,
     taken: bool,
     /// How many creates of the instance had succeeded when its last upload failed.
@@ -53,11 +53,11 @@ struct Track {
     failing_since: Option<Timestamp>,
     /// Which of the instance's uploads that was.
     turn: Option<u64>,
-    /// A person found its import: where it stands in any order is not ours to say.
+    /// An operator found its import, so its place in any order is not the daemon's to decide.
     settled: bool,
     /// Until when what a lost answer left behind is to be counted, in true time.
-    ghosts: Option<Duration>,
-    /// What Marketo last said of it, as far as it ends a batch.
+    unconfirmed: Option<Duration>,
+    /// Marketo's last answer about it, as far as it ends a batch.
     last_ask: Option<ErrorAction>,
     import_failed: bool,
     /// When each of its questions was last asked, and whether it may be repeated at once.
@@ -65,7 +65,7 @@ struct Track {
 }
 
 #[derive(Default)]
-pub struct Judge {
+pub struct Checker {
     made: BTreeMap<u64, Made>,
     tracks: BTreeMap<BatchKey, Track>,
     futile: u32,
@@ -82,20 +82,20 @@ pub struct Judge {
 /// For how long a batch is tried that waits alone.
 const SEVEN_DAYS: Duration = Duration::from_secs(7 * 24 * 3_600);
 
-/// So many steps in a row that led to nothing, at one moment, are a loop.
+/// So many steps in a row without effect, at one time, are a loop.
 const FUTILE: u32 = 40;
 
-impl Judge {
+impl Checker {
     fn track(&mut self, key: BatchKey) -> &mut Track {
         self.tracks.entry(key).or_default()
     }
 
     /// An upload leaves.
-    pub fn sends(&mut self, key: BatchKey) -> Held {
+    pub fn upload_sent(&mut self, key: BatchKey) -> CheckResult {
         let track = self.track(key);
         track.sent += 1;
-        hold(Promise::Once, !track.taken, || format!("{key} is sent again although Marketo took it"))?;
-        hold(Promise::Reason, track.sent <= 1 + track.reasons, || {
+        hold(Invariant::NoUnexplainedResend, !track.taken, || format!("{key} is sent again although Marketo took it"))?;
+        hold(Invariant::ReasonRecorded, track.sent <= 1 + track.reasons, || {
             format!("{key} was sent {} times, for {} reasons", track.sent, track.reasons)
         })
     }
@@ -106,54 +106,54 @@ impl Judge {
     }
 
     /// A call leaves, whatever it is.
-    pub fn calls(&mut self, pause: Option<PauseKind>) -> Held {
+    pub fn calls(&mut self, pause: Option<PauseKind>) -> CheckResult {
         self.futile = 0;
         let stopped = matches!(pause, Some(PauseKind::Credentials | PauseKind::Quota));
-        hold(Promise::Paused, !stopped, || format!("a call leaves although the instance is paused ({pause:?})"))
+        hold(Invariant::Paused, !stopped, || format!("a call leaves although the instance is paused ({pause:?})"))
     }
 
     /// A call is counted. `day` is the one that the clock shows; `daily` is the limit, 0 where there is none.
-    pub fn counts(&mut self, day: Timestamp, is_believed: bool, daily: u64) -> Held {
+    pub fn counts(&mut self, day: Timestamp, is_believed: bool, daily: u64) -> CheckResult {
         if self.day.is_none() || (is_believed && self.day != Some(day)) {
             (self.day, self.calls_of_day) = (Some(day), 0);
         }
         self.calls_of_day += 1;
         let calls = self.calls_of_day;
-        hold(Promise::Daily, daily == 0 || calls <= daily, || format!("{calls} calls since {day}, of {daily}"))
+        hold(Invariant::Daily, daily == 0 || calls <= daily, || format!("{calls} calls since {day}, of {daily}"))
     }
 
     /// A question about an import leaves.
-    pub fn asks(&mut self, key: BatchKey, what: &'static str, least: Duration, at: Duration) -> Held {
+    pub fn query_sent(&mut self, key: BatchKey, what: &'static str, least: Duration, at: Duration) -> CheckResult {
         match self.track(key).asked.insert(what, (at, false)) {
             Some((before, false)) if at < before + least => {
                 let text = format!("{key}: {what} is asked again after {:?}", at - before);
-                Err(Broken { promise: Promise::Polling, text })
+                Err(Violation { invariant: Invariant::Polling, text })
             }
             _ => Ok(()),
         }
     }
 
-    /// The next question may follow at once: the token or the gate was in its way, or the daemon died.
+    /// The next question may follow at once: the token or the rate limiter held it back, or the daemon was killed.
     pub fn may_repeat(&mut self, key: BatchKey) {
         self.track(key).asked.values_mut().for_each(|(_, at_once)| *at_once = true);
     }
 
-    /// A daemon or a person begins anew, or the clock was set: every question may be asked at once.
-    pub fn anew(&mut self) {
+    /// A daemon starts or an operator resumes, or the clock was set: every question may be asked at once.
+    pub fn allow_repeats(&mut self) {
         let keys: Vec<_> = self.tracks.keys().copied().collect();
         keys.into_iter().for_each(|key| self.may_repeat(key));
     }
 
-    /// What Marketo said of a batch, whether or not anybody heard it.
-    pub fn said(&mut self, key: BatchKey, ask: ErrorAction) {
+    /// Marketo's answer about a batch, whether or not it arrived.
+    pub fn answered(&mut self, key: BatchKey, ask: ErrorAction) {
         self.track(key).last_ask = Some(ask);
     }
 
-    pub fn said_failed(&mut self, key: BatchKey) {
+    pub fn import_failed(&mut self, key: BatchKey) {
         self.track(key).import_failed = true;
     }
 
-    /// An import of this batch that nobody knows of: a person may find it.
+    /// An import of this batch that the daemon does not know; an operator may find it.
     pub fn unknown(&self, key: BatchKey) -> Option<u64> {
         let unknown = self.made.iter().find(|(_, made)| made.key == key && !made.known);
         unknown.map(|(&id, _)| id)
@@ -164,13 +164,15 @@ impl Judge {
         self.made.insert(id, Made { key, rows, fails, known: false, at, given_up: None, excused: false });
     }
 
-    /// A step was carried out and nothing came of it.
-    pub fn nothing_came(&mut self) -> Held {
+    /// A step was carried out without any effect.
+    pub fn no_progress(&mut self) -> CheckResult {
         self.futile += 1;
-        hold(Promise::Rest, self.futile < FUTILE, || "the same steps are taken over and over, and nothing comes".into())
+        hold(Invariant::NoBusyLoop, self.futile < FUTILE, || {
+            "the same steps are taken over and over, and nothing comes".into()
+        })
     }
 
-    pub fn something_came(&mut self) {
+    pub fn progress_made(&mut self) {
         self.futile = 0;
     }
 
@@ -183,14 +185,14 @@ impl Judge {
         instance: &config::Instance,
         at: Duration,
         now: Timestamp,
-    ) -> Held {
+    ) -> CheckResult {
         self.futile = 0;
         let most = instance.max_attempts;
-        let ghosts = at + instance.polling.max * 10;
+        let unconfirmed = at + instance.polling.max * 10;
         let track = self.tracks.entry(key).or_default();
         let (mut lost, mut alone) = (false, false);
         match event {
-            Event::UploadBegan => hold(Promise::Once, !track.taken, || format!("{key} goes again"))?,
+            Event::UploadBegan => hold(Invariant::NoUnexplainedResend, !track.taken, || format!("{key} goes again"))?,
             Event::Requeued { .. } | Event::Split { .. } => track.reasons += 1,
             Event::Refused { scope: blame, .. } => {
                 (track.reasons, track.spent) =
@@ -205,12 +207,14 @@ impl Judge {
             Event::Rejected { .. } => {
                 let hopeless = matches!(track.last_ask, Some(ErrorAction::Reject | ErrorAction::TooLarge));
                 track.spent += 1;
-                hold(Promise::Fair, hopeless, || format!("{key} was rejected, and Marketo said {:?}", track.last_ask))?;
+                hold(Invariant::FailsWithReason, hopeless, || {
+                    format!("{key} was rejected, and Marketo answered {:?}", track.last_ask)
+                })?;
             }
-            Event::AttemptsExhausted { unconfirmed_until: ghost_until, .. } => {
-                (track.spent, lost) = (track.spent + 1, ghost_until.is_some());
+            Event::AttemptsExhausted { unconfirmed_until, .. } => {
+                (track.spent, lost) = (track.spent + 1, unconfirmed_until.is_some());
                 alone = track.failing_since.is_some_and(|since| after(since, SEVEN_DAYS) <= now);
-                hold(Promise::Fair, track.spent >= most || alone, || {
+                hold(Invariant::FailsWithReason, track.spent >= most || alone, || {
                     format!("{key} was given up after {} of {most} attempts", track.spent)
                 })?;
             }
@@ -218,13 +222,13 @@ impl Judge {
             Event::Settled { .. } => (track.taken, track.settled) = (true, true),
             Event::ImportLost { .. } => {
                 let hopeless = track.import_failed || track.last_ask == Some(ErrorAction::Reject);
-                hold(Promise::Fair, hopeless, || format!("{key} was taken for lost for no reason"))?;
+                hold(Invariant::FailsWithReason, hopeless, || format!("{key} was taken for lost for no reason"))?;
             }
             Event::Overdue { .. } => {
                 let of_it = |made: &&Made| made.key == key && made.known && made.given_up.is_none();
                 let made = self.made.values().filter(of_it).map(|made| made.at).min();
                 let waited = made.map(|made| at.saturating_sub(made));
-                hold(Promise::Patience, waited.is_none_or(|waited| waited >= instance.max_import_time), || {
+                hold(Invariant::OverdueTime, waited.is_none_or(|waited| waited >= instance.max_import_time), || {
                     format!("{key} is overdue after {waited:?} of {:?}", instance.max_import_time)
                 })?;
             }
@@ -249,7 +253,7 @@ impl Judge {
             || (matches!(event, Event::AttemptsExhausted { .. }) && !alone)
         {
             let (then, since) = (track.successes, self.successes);
-            hold(Promise::Attempts, then.is_some_and(|then| then < since), || {
+            hold(Invariant::Attempts, then.is_some_and(|then| then < since), || {
                 format!("an attempt of {key} counts, and of {since} successes {then:?} were before its last upload")
             })?;
         }
@@ -261,16 +265,18 @@ impl Judge {
             (track.successes, track.turn) = (Some(self.successes), Some(self.turns));
         }
         if lost {
-            track.ghosts = track.ghosts.max(Some(ghosts));
+            track.unconfirmed = track.unconfirmed.max(Some(unconfirmed));
         }
         let under_way = u32::from(progress.state == BatchState::Uploading);
         let (attempts, spent) = (progress.attempts, track.spent + under_way);
-        hold(Promise::Attempts, attempts == spent && spent <= most.max(1), || {
+        hold(Invariant::Attempts, attempts == spent && spent <= most.max(1), || {
             format!("{key} has {attempts} attempts and spent {spent} of {most} after {event:?}")
         })?;
         if let Event::Accepted { marketo_batch_id, .. } | Event::Settled { marketo_batch_id } = event {
             let made = marketo_batch_id.parse().ok().and_then(|id: u64| self.made.get_mut(&id));
-            hold(Promise::Fair, made.is_some(), || format!("{key} was accepted as an import that there is not"))?;
+            hold(Invariant::FailsWithReason, made.is_some(), || {
+                format!("{key} was accepted as an import that there is not")
+            })?;
             made.into_iter().for_each(|made| made.known = true);
         }
         // Once Marketo has said that a batch is done, or that it is none of its, nothing of it is counted any more.
@@ -283,37 +289,37 @@ impl Judge {
         Ok(())
     }
 
-    /// After each step: what Marketo has, and how the rows stand. `unended` are Marketo's own words.
-    pub fn look(
+    /// After each step: what Marketo has, and how the rows stand. `unended` is what Marketo itself reports.
+    pub fn tick(
         &mut self,
-        shelf: &Shelf,
+        store: &ModelStore,
         unended: impl Iterator<Item = u64>,
         rules: &SchedulingRules,
         at: Duration,
-    ) -> Held {
+    ) -> CheckResult {
         let mut ours = 0;
         for id in unended {
             let Some(made) = self.made.get_mut(&id) else { continue };
             let track = self.tracks.get(&made.key);
-            let uploading = shelf.state(made.key) == BatchState::Uploading;
-            if !made.known && !uploading && track.and_then(|track| track.ghosts).is_some_and(|until| until <= at) {
+            let uploading = store.state(made.key) == BatchState::Uploading;
+            if !made.known && !uploading && track.and_then(|track| track.unconfirmed).is_some_and(|until| until <= at) {
                 made.excused = true;
             }
             made.excused |= made.given_up.is_some_and(|until| until <= at);
             ours += u32::from(!made.excused);
         }
-        hold(Promise::Queue, ours <= rules.max_in_flight, || {
+        hold(Invariant::Queue, ours <= rules.max_in_flight, || {
             format!("Marketo has {ours} of our imports that are to be counted, and {} are allowed", rules.max_in_flight)
         })?;
         let (mut groups, mut lists) = (BTreeSet::new(), BTreeSet::new());
-        for (key, job, _) in shelf.batches().filter(|(_, _, batch)| batch.progress.state.occupies_slot()) {
+        for (key, job, _) in store.batches().filter(|(_, _, batch)| batch.progress.state.occupies_slot()) {
             if self.tracks.get(&key).is_some_and(|track| track.settled) {
                 continue;
             }
-            hold(Promise::Group, job.group.as_ref().is_none_or(|group| groups.insert(group)), || {
+            hold(Invariant::Group, job.group.as_ref().is_none_or(|group| groups.insert(group)), || {
                 format!("{key} is in flight beside another of its group")
             })?;
-            hold(Promise::List, job.list.is_none_or(|list| lists.insert(list)), || {
+            hold(Invariant::List, job.list.is_none_or(|list| lists.insert(list)), || {
                 format!("{key} is in flight beside another into its list")
             })?;
         }
@@ -321,51 +327,57 @@ impl Judge {
     }
 
     /// A plan was made, twice, from one snapshot. `busy` are the workers before it.
-    pub fn planned(&self, shelf: &Shelf, plans: [&Plan; 2], busy: &HashMap<BatchKey, Work>, now: Timestamp) -> Held {
+    pub fn planned(
+        &self,
+        store: &ModelStore,
+        plans: [&Plan; 2],
+        busy: &HashMap<BatchKey, Work>,
+        now: Timestamp,
+    ) -> CheckResult {
         let [plan, again] = plans;
-        hold(Promise::Pure, plan == again, || format!("{plan:?} and then {again:?}"))?;
+        hold(Invariant::PurePlan, plan == again, || format!("{plan:?} and then {again:?}"))?;
         let uploads = plan.steps.iter().filter_map(|step| match step {
             Step::Upload(key) => Some(*key),
             _ => None,
         });
         for key in uploads.clone() {
-            let job = &shelf.jobs[&key.job];
+            let job = &store.jobs[&key.job];
             let ahead = |(id, other): (&JobId, &super::model_store::Job)| {
                 *id < key.job && other.group == job.group && !other.state.is_terminal()
             };
-            hold(Promise::Group, job.group.is_none() || !shelf.jobs.iter().any(ahead), || {
+            hold(Invariant::Group, job.group.is_none() || !store.jobs.iter().any(ahead), || {
                 format!("{key} is to go before an older job of its group")
             })?;
         }
         let not_begun =
-            |(key, work): (&BatchKey, &Work)| *work == Work::Upload && shelf.state(*key) == BatchState::Pending;
+            |(key, work): (&BatchKey, &Work)| *work == Work::Upload && store.state(*key) == BatchState::Pending;
         let waiting = busy.iter().filter(|&(key, work)| not_begun((key, work))).count() as u32;
-        let slots = shelf.instance.observed_slot_limit.filter(|_| shelf.instance.pause.is_none());
-        let (in_flight, begin) = (shelf.in_flight() + waiting, uploads.count() as u32);
-        hold(Promise::Probe, begin == 0 || slots.is_none_or(|slots| in_flight + begin <= slots + 1), || {
+        let slots = store.instance.observed_slot_limit.filter(|_| store.instance.pause.is_none());
+        let (in_flight, begin) = (store.in_flight() + waiting, uploads.count() as u32);
+        hold(Invariant::Probe, begin == 0 || slots.is_none_or(|slots| in_flight + begin <= slots + 1), || {
             format!("{begin} uploads beside {in_flight} where Marketo last let us have {slots:?}")
         })?;
         if !plan.steps.is_empty() || !busy.is_empty() {
             return Ok(());
         }
-        hold(Promise::Rest, plan.next_wake.is_none_or(|look| look > now), || {
-            format!("nothing to do, and the next look is {:?} at {now}", plan.next_wake)
+        hold(Invariant::NoBusyLoop, plan.next_wake.is_none_or(|tick| tick > now), || {
+            format!("nothing to do, and the next tick is {:?} at {now}", plan.next_wake)
         })?;
-        let waits_for_a_person = shelf.instance.pause.as_ref().is_some_and(|pause| pause.until.is_none());
-        let work = shelf
+        let waits_for_operator = store.instance.pause.as_ref().is_some_and(|pause| pause.until.is_none());
+        let work = store
             .batches()
             .any(|(_, _, batch)| !batch.progress.state.is_terminal() && batch.progress.state != BatchState::Held);
-        let behind_held = shelf.batches().all(|(_, job, batch)| {
+        let behind_held = store.batches().all(|(_, job, batch)| {
             batch.progress.state.is_terminal() || batch.progress.state == BatchState::Held || job.group.is_some()
-        }) && shelf.batches().any(|(_, _, batch)| batch.progress.state == BatchState::Held);
-        hold(Promise::Awake, !work || plan.next_wake.is_some() || waits_for_a_person || behind_held, || {
-            "there is work, and nothing will ever look at it".into()
+        }) && store.batches().any(|(_, _, batch)| batch.progress.state == BatchState::Held);
+        hold(Invariant::NoLostWakeup, !work || plan.next_wake.is_some() || waits_for_operator || behind_held, || {
+            "there is work, and no tick will ever come to it".into()
         })
     }
 
     /// Where uploads fail one after another, one goes at a time, and one that has not failed since the last success before
     /// those that have. `candidates` are the batches that may go.
-    pub fn turns(&self, snapshot: &Snapshot, plan: &Plan, busy: &HashMap<BatchKey, Work>) -> Held {
+    pub fn turns(&self, snapshot: &Snapshot, plan: &Plan, busy: &HashMap<BatchKey, Work>) -> CheckResult {
         if snapshot.instance.service_failures == 0 {
             return Ok(());
         }
@@ -381,21 +393,21 @@ impl Judge {
                 _ => None,
             })
             .collect();
-        hold(Promise::Turn, uploads.len() <= 1, || format!("{uploads:?} go together where uploads fail"))?;
+        hold(Invariant::RetryOrder, uploads.len() <= 1, || format!("{uploads:?} go together where uploads fail"))?;
         let others =
             || snapshot.candidates.iter().filter(|other| other.group.is_none() && !busy.contains_key(&other.key));
         for key in uploads {
             let before = others().find(|other| failed(&other.key) < failed(&key));
             let before = before.map(|other| other.key);
-            hold(Promise::Turn, before.is_none(), || format!("{key} is tried again, and {before:?} was not"))?;
+            hold(Invariant::RetryOrder, before.is_none(), || format!("{key} is tried again, and {before:?} was not"))?;
         }
         Ok(())
     }
 
     /// After all faults: each job ended, and what is complete was imported.
-    pub fn at_the_end(&self, shelf: &Shelf) -> Held {
-        for (&id, job) in &shelf.jobs {
-            hold(Promise::End, job.state.is_terminal(), || format!("job {id} is {} at the end", job.state))?;
+    pub fn at_the_end(&self, store: &ModelStore) -> CheckResult {
+        for (&id, job) in &store.jobs {
+            hold(Invariant::End, job.state.is_terminal(), || format!("job {id} is {} at the end", job.state))?;
             if job.state != JobState::Complete {
                 continue;
             }
@@ -406,7 +418,7 @@ impl Judge {
                 .flat_map(|made| made.rows.clone())
                 .collect();
             let rows = job.batches.iter().map(|batch| batch.rows()).sum::<u32>();
-            hold(Promise::End, imported.len() == rows as usize, || {
+            hold(Invariant::End, imported.len() == rows as usize, || {
                 format!("job {id} is complete, and {} of its {rows} rows were imported", imported.len())
             })?;
         }

@@ -1,5 +1,5 @@
-//! What happens? One world: a clock, a Marketo, other integrations, clients, a person, a daemon that can be killed, all
-//! moved by one seed.
+//! Driver of a run: a clock, a Marketo, other integrations, clients, an operator and a daemon that can be killed, all
+//! driven by one seed.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -18,9 +18,9 @@ use marqueue::store::Snapshot;
 use rand::rngs::Xoshiro256PlusPlus;
 use rand::{RngExt, SeedableRng};
 
-use super::checker::Judge;
-use super::invariants::{Broken, Held, Promise};
-use super::model_store::Shelf;
+use super::checker::Checker;
+use super::invariants::{CheckResult, Invariant, Violation};
+use super::model_store::ModelStore;
 use super::worker::Worker;
 
 mod actors;
@@ -33,93 +33,93 @@ mod outage;
 mod scripted;
 mod stats;
 
-pub use mutations::Lie;
+pub use mutations::Mutation;
 pub use outage::Outage;
-pub use stats::Count;
+pub use stats::Stats;
 
-/// The daemon: all that a kill takes away.
+/// The daemon's memory, which a kill takes away.
 struct Daemon {
     busy: HashMap<BatchKey, Work>,
     workers: Vec<Worker>,
-    gate: SlidingWindow,
+    rate_limiter: SlidingWindow,
     token: Option<String>,
-    /// `schedule::watch`: when it last heard of each import, in true time.
+    /// `scheduler::watch`: when each import was last answered for, in true time.
     watched: HashMap<BatchKey, Duration>,
-    awake: bool,
-    next_look: Option<Timestamp>,
+    is_due_now: bool,
+    next_tick: Option<Timestamp>,
 }
 
-/// An upload that was on its way when the daemon died.
-struct Stray {
+/// An upload that was under way when the daemon was killed.
+struct OrphanedUpload {
     key: BatchKey,
     token: String,
 }
 
-/// What was on its way has arrived by then.
-const ON_THE_WAY: Duration = Duration::from_secs(5);
+/// The longest time that an upload is under way.
+const MAX_TRAVEL_TIME: Duration = Duration::from_secs(5);
 
-/// How likely a fault is, and which; all nothing when faults have ceased.
+/// How likely a fault is, and which faults there are; none when faults have ceased.
 #[derive(Clone, Copy)]
-struct Weather {
+struct FaultSettings {
     fault: f64,
     unreachable: bool,
     locked_out: bool,
     outage: Option<Outage>,
 }
 
-pub struct World {
+pub struct Simulation {
     rng: Xoshiro256PlusPlus,
-    lie: Lie,
+    mutation: Mutation,
     pub config: config::Instance,
     rules: SchedulingRules,
-    weather: Weather,
-    /// True time since the world's beginning, which Marketo follows.
+    faults: FaultSettings,
+    /// True time since the beginning of the run, which Marketo follows.
     at: Duration,
     /// What our clock shows beside it, in milliseconds.
     skew: i64,
     /// When it was last set by a minute or more, in true time.
-    leapt_at: Option<Duration>,
+    jumped_at: Option<Duration>,
     began: Timestamp,
     epoch: Instant,
     marketo: MarketoModel,
-    foreign: usize,
-    shelf: Shelf,
+    other_imports: usize,
+    store: ModelStore,
     daemon: Option<Daemon>,
-    strays: Vec<Stray>,
+    orphaned: Vec<OrphanedUpload>,
     /// One batch in so many is an import that never ends; 0: none is.
     stuck: i64,
     /// Jobs whose header Marketo does not take.
     wrong: Vec<JobId>,
     /// Jobs that Marketo always answers 611.
     refused: Vec<JobId>,
-    /// Attempts that counted against a batch in a world whose only faults are outages and kills.
+    /// Attempts that counted against a batch in a run whose only faults are outages and kills.
     costs: HashMap<BatchKey, u32>,
     /// A restart could not know of all calls: the clock was set on, or a call was still on its way.
     blind_restart: bool,
-    judge: Judge,
+    checker: Checker,
     /// Faults have ceased.
-    calm: bool,
+    faults_ceased: bool,
     pub log: Vec<String>,
     pub keep_log: bool,
-    /// What was done, to see that the worlds are not dull.
-    pub count: Count,
+    /// What happened, to see that the runs cover it.
+    pub stats: Stats,
 }
 
-/// Where a promise is broken, the world stops.
-type Done<T> = Result<T, Broken>;
+/// Where an invariant is violated, the run stops.
+type Done<T> = Result<T, Violation>;
 
-/// What a worker's stage came to.
+/// The result of a worker's stage.
 enum Next {
     Goes(Worker),
-    /// The gate is shut.
+    /// The rate limiter does not admit it yet.
     Waits(Worker),
     Ended,
 }
 
-impl World {
-    pub fn new(seed: u64, lie: Lie) -> World {
+impl Simulation {
+    pub fn new(seed: u64, mutation: Mutation) -> Simulation {
         let mut rng = Xoshiro256PlusPlus::seed_from_u64(seed);
-        let mut config = World::defaults();
+        let mut config = Simulation::defaults();
         let limits = &mut config.limits;
         limits.importing = rng.random_range(1..=2);
         limits.queued = [10, 10, rng.random_range(limits.importing..=10)][rng.random_range(0..3)];
@@ -147,40 +147,40 @@ impl World {
         let reset =
             Duration::try_from(next_day(began, config.limits.daily_reset).duration_since(began)).unwrap_or_default();
         let fault = [0.0, 0.03, 0.1, 0.3][rng.random_range(0..4)];
-        let mut world = World {
+        let mut simulation = Simulation {
             rules: SchedulingRules::from_instance(&config),
-            weather: Weather { fault, unreachable: false, locked_out: false, outage: None },
+            faults: FaultSettings { fault, unreachable: false, locked_out: false, outage: None },
             at: Duration::ZERO,
             skew: 0,
-            leapt_at: None,
+            jumped_at: None,
             began,
             epoch: Instant::now() + Duration::from_secs(3600),
             marketo: MarketoModel::new(settings, reset),
-            foreign: 0,
-            shelf: Shelf::default(),
+            other_imports: 0,
+            store: ModelStore::default(),
             daemon: None,
-            strays: Vec::new(),
+            orphaned: Vec::new(),
             stuck,
             wrong: Vec::new(),
             refused: Vec::new(),
             costs: HashMap::new(),
             blind_restart: false,
-            judge: Judge::default(),
-            calm: false,
+            checker: Checker::default(),
+            faults_ceased: false,
             log: Vec::new(),
             keep_log: false,
-            count: Count::default(),
+            stats: Stats::default(),
             rng,
-            lie,
+            mutation,
             config,
         };
-        world.start();
-        world
+        simulation.start();
+        simulation
     }
 
     fn defaults() -> config::Instance {
         let text = "[instances.default]\nbase_url = \"http://127.0.0.1:9\"\nclient_id = \"a\"\nclient_secret = \"b\"\n";
-        let config = Config::read(Some(("world".as_ref(), text)), []).expect("the configuration is right");
+        let config = Config::read(Some(("simulation".as_ref(), text)), []).expect("the configuration is right");
         config.instances["default"].clone()
     }
 
@@ -198,10 +198,10 @@ impl World {
         ClockReading { wall: self.now(), up: Uptime { boot: "one".into(), ms: self.uptime().as_millisecond() } }
     }
 
-    /// `Desk::observe`.
+    /// `WorkerContext::observe`.
     pub(super) fn observe(&mut self) {
         let reading = self.reading();
-        self.shelf.observe_clock(&reading, self.lie != Lie::KeepsEndsOverALeap);
+        self.store.observe_clock(&reading, self.mutation != Mutation::KeepsEndsOverJump);
     }
 
     fn instant(&self) -> Instant {
@@ -215,18 +215,18 @@ impl World {
         }
     }
 
-    /// A step of the world: something happens, and whoever is awake looks.
-    pub fn step(&mut self) -> Held {
+    /// A step of the run: something happens, and the scheduler ticks if it is due.
+    pub fn step(&mut self) -> CheckResult {
         match self.rng.random_range(0..100) {
             0..50 => self.advance()?,
             50..68 => self.time_passes(),
             68..78 => self.job_arrives(),
-            78..82 => self.person()?,
+            78..82 => self.operator_acts()?,
             82..85 => {
-                self.foreign = [0, 0, 3, 7, 9, 10][self.rng.random_range(0..6)];
-                let foreign = self.foreign;
-                self.note(|| format!("{foreign} imports of others"));
-                self.marketo.set_foreign_imports(self.at, foreign);
+                self.other_imports = [0, 0, 3, 7, 9, 10][self.rng.random_range(0..6)];
+                let other_imports = self.other_imports;
+                self.note(|| format!("{other_imports} imports of others"));
+                self.marketo.set_foreign_imports(self.at, other_imports);
             }
             85..88 => {
                 self.kill();
@@ -236,68 +236,69 @@ impl World {
                 self.start();
             }
             88..90 => self.clock_jumps(),
-            90..94 => self.weather_changes(),
+            90..94 => self.change_faults(),
             94..96 => {
                 self.note(|| "tokens are revoked".into());
                 self.marketo.revoke_tokens();
             }
-            _ => self.stray_arrives(),
+            _ => self.orphaned_upload_arrives(),
         }
-        let due = self.daemon.as_ref().is_some_and(|d| d.awake || d.next_look.is_some_and(|look| look <= self.now()));
+        let due =
+            self.daemon.as_ref().is_some_and(|d| d.is_due_now || d.next_tick.is_some_and(|tick| tick <= self.now()));
         if due && self.rng.random_bool(0.8) {
-            self.look()?;
+            self.tick()?;
         }
-        self.judge()
+        self.checker()
     }
 
     /// What a plan made now sees.
     fn seen(&self, now: Timestamp) -> Snapshot {
-        let clock_steady_at = self.shelf.clock_steady_at(&self.reading());
-        Snapshot { clock_steady_at, ..self.shelf.snapshot(now, self.rules.max_in_flight, self.rules.longest_pause()) }
+        let clock_steady_at = self.store.clock_steady_at(&self.reading());
+        Snapshot { clock_steady_at, ..self.store.snapshot(now, self.rules.max_in_flight, self.rules.longest_pause()) }
     }
 
-    fn judge(&mut self) -> Held {
-        self.judge.look(&self.shelf, self.marketo.unended(self.at), &self.rules, self.at)
+    fn checker(&mut self) -> CheckResult {
+        self.checker.tick(&self.store, self.marketo.unended(self.at), &self.rules, self.at)
     }
 
-    /// Faults cease, a person settles what is left to persons, and all has to end.
-    pub fn settle(&mut self) -> Held {
+    /// Faults cease, the operator settles what waits for an operator, and every job has to end.
+    pub fn drain(&mut self) -> CheckResult {
         self.note(|| "faults cease".into());
-        self.calm = true;
-        self.count.amid_faults = self.count.uploads;
-        self.weather = Weather { fault: 0.0, unreachable: false, locked_out: false, outage: None };
+        self.faults_ceased = true;
+        self.stats.amid_faults = self.stats.uploads;
+        self.faults = FaultSettings { fault: 0.0, unreachable: false, locked_out: false, outage: None };
         self.marketo.set_foreign_imports(self.at, 0);
         self.marketo.end_stuck(self.at);
-        while !self.strays.is_empty() {
-            self.stray_arrives();
+        while !self.orphaned.is_empty() {
+            self.orphaned_upload_arrives();
         }
         let stuck = |pause: &Pause| pause.until.is_none();
         self.observe();
         // What a lost answer may have left behind holds its slot until its time.
-        let ghosts = self.seen(self.now()).unconfirmed_until.into_iter().max();
-        let ghosts = ghosts
+        let unconfirmed = self.seen(self.now()).unconfirmed_until.into_iter().max();
+        let unconfirmed = unconfirmed
             .map_or(Duration::ZERO, |until| Duration::try_from(until.duration_since(self.now())).unwrap_or_default());
-        let deadline = self.at + ghosts + Duration::from_secs(3 * 3600);
+        let deadline = self.at + unconfirmed + Duration::from_secs(3 * 3600);
         let mut quota = Duration::ZERO;
         for _ in 0..100_000 {
-            if self.shelf.instance.pause.as_ref().is_some_and(stuck) {
+            if self.store.instance.pause.as_ref().is_some_and(stuck) {
                 self.resume();
             }
             let held: Vec<_> =
-                self.shelf.batches().filter(|(.., b)| b.progress.state == BatchState::Held).map(|b| b.0).collect();
+                self.store.batches().filter(|(.., b)| b.progress.state == BatchState::Held).map(|b| b.0).collect();
             for key in held {
                 self.record(key, Event::Retried)?;
             }
-            if self.works()? {
+            if self.run_until_idle()? {
                 continue;
             }
-            if self.shelf.jobs.values().all(|job| job.state.is_terminal()) && self.nobody_is_busy() {
-                self.judge.at_the_end(&self.shelf)?;
+            if self.store.jobs.values().all(|job| job.state.is_terminal()) && self.nobody_is_busy() {
+                self.checker.at_the_end(&self.store)?;
                 return self.calls_within_limits();
             }
             let before = self.at;
-            self.pass_to_the_next_moment();
-            if self.shelf.instance.pause.is_some() {
+            self.pass_to_next_wakeup();
+            if self.store.instance.pause.is_some() {
                 quota += self.at - before;
             }
             if self.at > deadline + quota {
@@ -305,20 +306,20 @@ impl World {
             }
         }
         let text = format!("{:?} after the faults ceased, and not all has ended", self.at);
-        self.judge.at_the_end(&self.shelf)?;
-        Err(Broken { promise: Promise::End, text })
+        self.checker.at_the_end(&self.store)?;
+        Err(Violation { invariant: Invariant::End, text })
     }
 
-    /// Whoever can go on does, at this moment; false where all wait for a later one.
-    fn works(&mut self) -> Done<bool> {
+    /// Lets all go on that can at this time; false where all wait for a later time.
+    fn run_until_idle(&mut self) -> Done<bool> {
         while let Some(runnable) = self.runnable() {
             self.advance_one(runnable)?;
         }
         if self.due() {
-            self.look()?;
+            self.tick()?;
             return Ok(true);
         }
-        self.judge()?;
+        self.checker()?;
         Ok(false)
     }
 
@@ -326,7 +327,7 @@ impl World {
         self.daemon.as_ref().is_none_or(|daemon| daemon.workers.is_empty())
     }
 
-    fn calls_within_limits(&self) -> Held {
+    fn calls_within_limits(&self) -> CheckResult {
         let ledger = self.marketo.ledger(self.at);
         let (in_window, at_once) = (ledger.most_calls_in_window, ledger.most_concurrent_calls);
         let limits = &self.config.limits;
@@ -336,7 +337,7 @@ impl World {
                 "{in_window} calls in a window, {at_once} at once; {} and {}",
                 limits.calls, limits.concurrent_calls
             );
-            return Err(Broken { promise: Promise::Calls, text });
+            return Err(Violation { invariant: Invariant::Calls, text });
         }
         Ok(())
     }

@@ -1,18 +1,18 @@
-//! What is promised?
+//! Invariants of the scheduler, and their violations.
 
 use std::fmt;
 
-/// A promise.
+/// An invariant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Promise {
+pub enum Invariant {
     /// Of what Marketo has of ours, no more than the limit, lost answers counted until their time.
     Queue,
-    /// Only moves of the table.
-    Move,
-    /// What Marketo took, and said so, is not sent again unless a person asks.
-    Once,
+    /// Only transitions of the state machine.
+    LegalTransition,
+    /// What Marketo took, and said so, is not sent again unless an operator asks.
+    NoUnexplainedResend,
     /// Each upload after a batch's first has a reason in its history.
-    Reason,
+    ReasonRecorded,
     /// A group's batches one at a time, its jobs in order.
     Group,
     /// A list's batches one at a time.
@@ -21,7 +21,7 @@ pub enum Promise {
     /// last upload.
     Attempts,
     /// While uploads fail one after another, each try takes another batch.
-    Turn,
+    RetryOrder,
     /// An outage costs a batch no more than one attempt.
     Outage,
     /// Where Marketo's queue is full, no more than one upload beyond what it last let us have.
@@ -32,33 +32,33 @@ pub enum Promise {
     Paused,
     /// No more calls in a window, and at once, than the limits say.
     Calls,
-    /// No more calls than the limit between two moments at which a clock that could be believed began a day.
+    /// No more calls than the limit between two points at which a clock that could be trusted began a day.
     Daily,
     /// A plan is a function of what it sees.
-    Pure,
-    /// Where work is left there is a step, a worker, or a moment to look again.
-    Awake,
+    PurePlan,
+    /// Where work is left there is a step, a worker, or a time of the next tick.
+    NoLostWakeup,
     /// No steps that lead to nothing, over and over.
-    Rest,
+    NoBusyLoop,
     /// A batch fails, and a job, only for a reason.
-    Fair,
+    FailsWithReason,
     /// An import is held as overdue only when it has truly been waited for so long.
-    Patience,
-    /// When faults have ceased, all ends, and every row of a complete job was imported.
+    OverdueTime,
+    /// When faults have ceased, every job ends, and every row of a complete job was imported.
     End,
 }
 
-/// A promise that was broken.
+/// A violated invariant.
 #[derive(Clone, Debug)]
-pub struct Broken {
-    pub promise: Promise,
+pub struct Violation {
+    pub invariant: Invariant,
     pub text: String,
 }
 
-impl fmt::Display for Broken {
+impl fmt::Display for Violation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?}: {}", self.promise, self.text)
+        write!(f, "{:?}: {}", self.invariant, self.text)
     }
 }
 
-pub type Held = Result<(), Broken>;
+pub type CheckResult = Result<(), Violation>;

@@ -1,7 +1,7 @@
-//! Do the promises hold in ten thousand worlds? Each is made by one seed: arrivals, faults, lost requests, lost answers,
-//! kills, other integrations' imports, clocks that jump, a person who pauses and retries.
+//! Deterministic simulation: invariants are checked in ten thousand runs, each made by one seed. A seed decides arrivals,
+//! faults, lost requests and answers, kills, other integrations' imports, clock jumps, and an operator's pauses and retries.
 //!
-//! `SIMULATION_RUNS=n` says how many, `SIMULATION_SEED=n` replays one and tells its story.
+//! `SIMULATION_RUNS=n` sets the number of runs, `SIMULATION_SEED=n` repeats one of them and prints its log if it fails.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -15,28 +15,28 @@ mod model_store;
 mod outages;
 mod worker;
 
-use driver::{Count, Lie, World};
-use invariants::{Broken, Promise};
+use driver::{Mutation, Simulation, Stats};
+use invariants::{Invariant, Violation};
 
-/// Steps of a world before its faults cease.
+/// Steps of a run before its faults cease.
 const STEPS: u32 = 80;
 
-/// In how many worlds each lie is told, until it is found out.
-const LIES: u64 = 1_000;
+/// The most runs in which a mutation is tried until it is detected.
+const MUTATION_RUNS: u64 = 1_000;
 
-/// Lives through a world. The error is the promise that was broken, and the world's story if it was kept.
-fn live(seed: u64, lie: Lie, keep_log: bool) -> Result<Count, (Broken, Vec<String>)> {
-    let mut world = World::new(seed, lie);
-    world.keep_log = keep_log;
-    let mut lived = || {
+/// Simulates one run. The error is the violated invariant, and the run's log if it was kept.
+fn simulate(seed: u64, mutation: Mutation, keep_log: bool) -> Result<Stats, (Violation, Vec<String>)> {
+    let mut simulation = Simulation::new(seed, mutation);
+    simulation.keep_log = keep_log;
+    let mut result = || {
         for _ in 0..STEPS {
-            world.step()?;
+            simulation.step()?;
         }
-        world.settle()
+        simulation.drain()
     };
-    match lived() {
-        Ok(()) => Ok(world.count),
-        Err(broken) => Err((broken, world.log)),
+    match result() {
+        Ok(()) => Ok(simulation.stats),
+        Err(violation) => Err((violation, simulation.log)),
     }
 }
 
@@ -45,66 +45,71 @@ fn number(variable: &str) -> Option<u64> {
 }
 
 #[test]
-fn the_promises_hold_in_every_world() {
+fn invariants_hold_in_every_run() {
     if let Some(seed) = number("SIMULATION_SEED") {
-        if let Err((broken, story)) = live(seed, Lie::None, true) {
-            panic!("{}\nworld {seed}: {broken}", story.join("\n"));
+        if let Err((violation, log)) = simulate(seed, Mutation::None, true) {
+            panic!("{}\nseed {seed}: {violation}", log.join("\n"));
         }
         return;
     }
-    let worlds = number("SIMULATION_RUNS").unwrap_or(10_000);
+    let runs = number("SIMULATION_RUNS").unwrap_or(10_000);
     let next = AtomicU64::new(0);
-    let told = Mutex::new((Count::default(), BTreeMap::new()));
+    let results = Mutex::new((Stats::default(), BTreeMap::new()));
     thread::scope(|scope| {
         for _ in 0..thread::available_parallelism().map_or(2, usize::from) {
             scope.spawn(|| {
                 loop {
                     let seed = next.fetch_add(1, Ordering::Relaxed);
-                    if seed >= worlds {
+                    if seed >= runs {
                         return;
                     }
-                    let lived = live(seed, Lie::None, false);
-                    let (count, broken) = &mut *told.lock().unwrap();
-                    match lived {
-                        Ok(world) => *count += world,
-                        Err((why, _)) => _ = broken.insert(seed, why),
+                    let result = simulate(seed, Mutation::None, false);
+                    let (stats, violations) = &mut *results.lock().unwrap();
+                    match result {
+                        Ok(simulation) => *stats += simulation,
+                        Err((why, _)) => _ = violations.insert(seed, why),
                     }
                 }
             });
         }
     });
-    let (count, broken) = told.into_inner().unwrap();
-    println!("{worlds} worlds: {count:?}");
+    let (stats, violations) = results.into_inner().unwrap();
+    println!("{runs} runs: {stats:?}");
     let first: Vec<String> =
-        broken.iter().take(12).map(|(seed, why)| format!("SIMULATION_SEED={seed}: {why}")).collect();
-    assert!(broken.is_empty(), "{} of {worlds} worlds broke a promise:\n{}", broken.len(), first.join("\n"));
+        violations.iter().take(12).map(|(seed, why)| format!("SIMULATION_SEED={seed}: {why}")).collect();
+    assert!(violations.is_empty(), "{} of {runs} runs violated an invariant:\n{}", violations.len(), first.join("\n"));
 }
 
 #[test]
-fn a_daemon_that_lies_is_found_out() {
-    for (lie, promises) in [
-        (Lie::ForgetsUploads, &[Promise::Queue, Promise::Group, Promise::List, Promise::Move][..]),
-        (Lie::LooksAtRowsFirst, &[Promise::Queue, Promise::Group, Promise::List, Promise::Move]),
-        (Lie::ForgetsGhosts, &[Promise::Queue]),
-        (Lie::SendsAgainAfterAPoll, &[Promise::Once]),
-        (Lie::SendsWithoutAReason, &[Promise::Reason]),
-        (Lie::ForgetsGroups, &[Promise::Group]),
-        (Lie::ForgetsLists, &[Promise::List]),
-        (Lie::BurnsAttempts, &[Promise::Attempts]),
-        (Lie::BlamesTheBatch, &[Promise::Attempts]),
-        (Lie::TriesTheSame, &[Promise::Turn]),
-        (Lie::ForgetsPolls, &[Promise::Polling]),
-        (Lie::CallsWhilePaused, &[Promise::Paused]),
-        (Lie::ForgetsCalls, &[Promise::Calls]),
-        (Lie::Sleeps, &[Promise::Awake]),
-        (Lie::TakesNoForYes, &[Promise::Fair]),
-        (Lie::GivesUp, &[Promise::Fair]),
-        (Lie::BelievesTheClock, &[Promise::Patience]),
-        (Lie::ForgetsAbandoned, &[Promise::Queue]),
-        (Lie::KeepsEndsOverALeap, &[Promise::Queue]),
-        (Lie::BeginsADayAtALeap, &[Promise::Daily]),
+fn every_mutation_is_detected() {
+    for (mutation, invariants) in [
+        (
+            Mutation::ForgetsUploads,
+            &[Invariant::Queue, Invariant::Group, Invariant::List, Invariant::LegalTransition][..],
+        ),
+        (Mutation::ReadsRowsFirst, &[Invariant::Queue, Invariant::Group, Invariant::List, Invariant::LegalTransition]),
+        (Mutation::ForgetsUnconfirmed, &[Invariant::Queue]),
+        (Mutation::ResendsAfterPoll, &[Invariant::NoUnexplainedResend]),
+        (Mutation::ResendsWithoutReason, &[Invariant::ReasonRecorded]),
+        (Mutation::ForgetsGroups, &[Invariant::Group]),
+        (Mutation::ForgetsLists, &[Invariant::List]),
+        (Mutation::CountsRequeues, &[Invariant::Attempts]),
+        (Mutation::BlamesBatch, &[Invariant::Attempts]),
+        (Mutation::RetriesInSameOrder, &[Invariant::RetryOrder]),
+        (Mutation::ForgetsPolls, &[Invariant::Polling]),
+        (Mutation::CallsWhilePaused, &[Invariant::Paused]),
+        (Mutation::ForgetsCalls, &[Invariant::Calls]),
+        (Mutation::NeverWakes, &[Invariant::NoLostWakeup]),
+        (Mutation::AcceptsRefusals, &[Invariant::FailsWithReason]),
+        (Mutation::GivesUpAtOnce, &[Invariant::FailsWithReason]),
+        (Mutation::TrustsClock, &[Invariant::OverdueTime]),
+        (Mutation::ForgetsAbandoned, &[Invariant::Queue]),
+        (Mutation::KeepsEndsOverJump, &[Invariant::Queue]),
+        (Mutation::BeginsDayAtJump, &[Invariant::Daily]),
     ] {
-        let mut broken = (0..LIES).filter_map(|seed| live(seed, lie, false).err()).map(|(broken, _)| broken.promise);
-        assert!(broken.any(|broken| promises.contains(&broken)), "{lie:?} was not found out");
+        let mut violations = (0..MUTATION_RUNS)
+            .filter_map(|seed| simulate(seed, mutation, false).err())
+            .map(|(violation, _)| violation.invariant);
+        assert!(violations.any(|violation| invariants.contains(&violation)), "{mutation:?} was not detected");
     }
 }

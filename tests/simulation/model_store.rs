@@ -1,7 +1,7 @@
-//! What does the store keep, and what does it show a plan? The statements of `src/store` in plain Rust.
+//! Model of the store: what it keeps and what it shows a plan. The statements of `src/store` in plain Rust.
 //!
-//! What an event makes of a batch and of the instance are the store's own functions; only what SQL selects is said
-//! again here, and each function names the statement that it stands for.
+//! What an event makes of a batch and of the instance are the store's own functions; only what SQL selects is
+//! repeated here, and each function names the statement that it stands for.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -48,7 +48,7 @@ impl Batch {
 
 /// The database of one instance.
 #[derive(Clone, Debug, Default)]
-pub struct Shelf {
+pub struct ModelStore {
     pub jobs: BTreeMap<JobId, Job>,
     pub instance: InstanceState,
     /// The table `abandoned`: until when each import counts.
@@ -61,7 +61,7 @@ pub struct Shelf {
     clock: Option<ClockRecord>,
 }
 
-impl Shelf {
+impl ModelStore {
     /// `store::accept`: a file that is wholly there. Returns the new job.
     pub fn add(&mut self, priority: i64, group: Option<String>, list: Option<i64>, rows: &[u32]) -> JobId {
         let id = JobId(1 + self.jobs.len() as i64);
@@ -77,7 +77,7 @@ impl Shelf {
     }
 
     pub fn batch(&self, key: BatchKey) -> &Batch {
-        self.jobs[&key.job].batches.iter().find(|batch| batch.part == key.part).expect("a key of this shelf")
+        self.jobs[&key.job].batches.iter().find(|batch| batch.part == key.part).expect("a key of this store")
     }
 
     pub fn state(&self, key: BatchKey) -> BatchState {
@@ -93,7 +93,7 @@ impl Shelf {
     fn change(&mut self, key: BatchKey, change: impl FnOnce(&mut Batch)) {
         let batches = self.jobs.get_mut(&key.job).map(|job| &mut job.batches);
         let batch = batches.and_then(|batches| batches.iter_mut().find(|batch| batch.part == key.part));
-        change(batch.expect("a key of this shelf"));
+        change(batch.expect("a key of this store"));
     }
 
     /// `store::moves::record`.
@@ -120,7 +120,7 @@ impl Shelf {
         let mut second = self.batch(key).clone();
         let middle = second.from + second.rows() / 2;
         self.change(key, |batch| batch.to = middle);
-        let job = self.jobs.get_mut(&key.job).expect("a key of this shelf");
+        let job = self.jobs.get_mut(&key.job).expect("a key of this store");
         second.part = 1 + job.batches.iter().map(|batch| batch.part).max().unwrap_or(0);
         (second.from, second.progress) = (middle, BatchProgress::initial());
         let key = BatchKey { job: key.job, part: second.part };
@@ -134,12 +134,12 @@ impl Shelf {
         self.change(key, |batch| batch.progress = batch.progress.after_query_failure(refused, not_before, now));
     }
 
-    /// For a lie: a put-back that keeps the attempt.
-    pub fn burn(&mut self, key: BatchKey) {
+    /// For a mutation: a requeue that keeps the attempt.
+    pub fn keep_attempt(&mut self, key: BatchKey) {
         self.change(key, |batch| batch.progress.attempts += 1);
     }
 
-    /// For a lie: the batch waits to be uploaded, whatever it was.
+    /// For a mutation: the batch waits to be uploaded, whatever its state was.
     pub fn forget(&mut self, key: BatchKey) {
         self.change(key, |batch| {
             batch.progress.state = BatchState::Pending;
@@ -148,14 +148,14 @@ impl Shelf {
         });
     }
 
-    /// `store::moves::order`: the batches that a person's order moves.
+    /// `store::moves::order`: the batches that an operator's order changes.
     pub fn ordered(&self, id: JobId, event: &Event) -> Vec<BatchKey> {
         let batches = self.jobs[&id].batches.iter();
         let legal = batches.filter(|batch| transition(batch.progress.state, event).is_ok());
         legal.map(|batch| BatchKey { job: id, part: batch.part }).collect()
     }
 
-    /// The batches whose imports a person may give up.
+    /// The batches whose imports an operator may give up.
     pub fn overdue(&self) -> Vec<BatchKey> {
         self.batches().filter(|(.., batch)| batch.progress.overdue_at.is_some()).map(|(key, ..)| key).collect()
     }
@@ -238,7 +238,7 @@ impl Shelf {
             in_flight: self.flights(),
             in_flight_elsewhere: 0,
             candidates: self.candidates(now, parts, longest),
-            unconfirmed_until: self.ghosts(now),
+            unconfirmed_until: self.unconfirmed(now),
             busy_lists: self.busy_lists(now, longest),
             next_due: self.next_due(now, longest),
             has_untried_batch: self.waiting(),
@@ -303,13 +303,13 @@ impl Shelf {
         found
     }
 
-    fn ghosts(&self, now: Timestamp) -> Vec<Timestamp> {
+    fn unconfirmed(&self, now: Timestamp) -> Vec<Timestamp> {
         self.batches()
             .filter_map(|(_, _, batch)| {
                 Some((batch.progress.unconfirmed_until?, batch.progress.unconfirmed_imports as usize))
             })
             .filter(|&(until, _)| until > now)
-            .flat_map(|(until, ghosts)| std::iter::repeat_n(until, ghosts))
+            .flat_map(|(until, unconfirmed)| std::iter::repeat_n(until, unconfirmed))
             .chain(self.abandoned.iter().copied().filter(|&until| until > now))
             .collect()
     }

@@ -1,7 +1,7 @@
-//! How is a step carried out? The workers of `src/schedule` (call, upload, poll, collect), a stage at a time, so that
+//! Workers that carry out a step: those of `src/scheduler` (call, upload, poll, fetch), a stage at a time, so that
 //! anything may happen between two stages.
 //!
-//! What follows from an answer is decided by the real functions of `schedule::outcome`.
+//! What follows from an answer is decided by the real functions of `scheduler::outcome`.
 
 use marqueue::domain::{BatchKey, Counts, RemoteStatus};
 use marqueue::marketo::{ErrorAction, UploadError};
@@ -37,12 +37,12 @@ pub struct Worker {
     pub token: String,
 }
 
-/// How far its present call has come.
+/// The stage of its present call.
 #[derive(Clone, Debug)]
 pub enum Stage {
     Token,
-    /// Waits at the gate.
-    Gate,
+    /// Waits for the rate limiter.
+    RateLimited,
     /// On its way to Marketo.
     Sent {
         call: usize,
@@ -51,7 +51,7 @@ pub enum Stage {
     Inside {
         call: usize,
         admitted: bool,
-        fate: Fate,
+        outcome: ServerOutcome,
     },
     /// Its answer is on the way, or will never come.
     Back {
@@ -62,10 +62,10 @@ pub enum Stage {
 
 /// What Marketo does with a call that came in.
 #[derive(Clone, Debug)]
-pub enum Fate {
+pub enum ServerOutcome {
     /// What its rules say.
     Served,
-    /// It is carried out, and the client hears nothing that it can use.
+    /// It is carried out, and the client gets no answer that it can use.
     AnswerLost,
     /// This error instead.
     Refused(ErrorAction, String),

@@ -10,7 +10,7 @@ use super::{FILE, LEADS, outcomes};
 use crate::support::{TestEnv, quick};
 
 #[tokio::test]
-async fn a_wrong_request_fails_its_job_with_marketos_words_and_is_not_sent_again() {
+async fn wrong_request_fails_with_marketos_message_unrepeated() {
     let mut env = TestEnv::with_daemon(quick()).await;
     for (code, words) in [
         (1003, "Empty file"),
@@ -148,7 +148,7 @@ async fn a_413_that_comes_before_the_body_was_read_halves_the_batch() {
 
 /// Something in between closes on what it finds too large, and does not say so.
 #[tokio::test]
-async fn an_upload_that_breaks_off_each_time_holds_no_other_and_has_an_end() {
+async fn upload_that_always_breaks_off_blocks_nothing_and_ends() {
     let fake = Fake::start(|request| match request.path() {
         "/identity/oauth/token" => Answer::token(),
         path if path.starts_with("/bulk/v1/leads.json") && request.content_length > 1_500_000 => {

@@ -52,7 +52,7 @@ async fn endless_report_is_cut_at_a_row_and_the_job_completes() {
 }
 
 #[tokio::test]
-async fn long_words_of_marketo_are_clipped_wherever_they_are_kept() {
+async fn long_messages_of_marketo_are_clipped_before_storage() {
     let long = format!("Sorry, carol@example.com. {}", "x".repeat(300_000));
     let words = long.clone();
     let fake = Fake::start(move |request| match request.path() {

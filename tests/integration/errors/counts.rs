@@ -35,7 +35,7 @@ impl TestEnv {
 }
 
 #[tokio::test]
-async fn sums_that_differ_from_the_rows_sent_are_said_everywhere() {
+async fn unaccounted_rows_are_shown_everywhere() {
     for (edit, rows, words) in [
         (
             json!({"numOfLeadsProcessed": 1}),
@@ -141,7 +141,7 @@ async fn a_count_without_its_file_is_not_the_absence_of_failures() {
 }
 
 #[tokio::test]
-async fn a_warning_count_without_its_file_is_said() {
+async fn a_warning_count_without_its_file_is_reported() {
     for (edit, exit, words) in [
         (json!({}), 0, "no row of job 1 has a warning"),
         (json!({"numOfRowsWithWarning": 2}), 4, "Marketo counted 2 rows as with a warning and gave no file of them"),

@@ -14,7 +14,7 @@ use super::{FILE, LEADS, outcomes};
 use crate::support::{TestEnv, leads, quick};
 
 #[tokio::test]
-async fn a_token_that_is_refused_is_replaced_and_the_call_sent_again_at_once() {
+async fn refused_token_is_replaced_and_the_call_repeated_at_once() {
     let mut env = TestEnv::with_daemon(quick()).await;
     let id = env.add(LEADS, FILE).await.id;
     env.complete(id, 1).await;
@@ -92,7 +92,7 @@ async fn a_forbidden_page_of_another_is_no_credentials_fault() {
 }
 
 #[tokio::test]
-async fn a_token_in_its_last_seconds_is_left_to_end() {
+async fn a_token_about_to_expire_is_not_used() {
     let (given, used) = (Arc::new(AtomicU32::new(0)), Arc::new(Mutex::new(Vec::new())));
     let heard = used.clone();
     let fake = Fake::start(move |request| {
@@ -132,7 +132,7 @@ async fn an_envelope_of_601_for_a_token_refuses_the_credentials() {
 }
 
 #[tokio::test]
-async fn without_permission_the_instance_stops_and_no_job_is_burnt() {
+async fn missing_permission_pauses_the_instance_and_fails_no_job() {
     let mut env = TestEnv::with_daemon(quick()).await;
     env.simulator.push_fault(Fault::on(Call::Create, FaultEffect::error(603, "Access denied")));
     stopped_until_resumed(&mut env, "603: Access denied").await;
@@ -140,7 +140,7 @@ async fn without_permission_the_instance_stops_and_no_job_is_burnt() {
 }
 
 #[tokio::test]
-async fn credentials_that_the_identity_endpoint_refuses_stop_the_instance() {
+async fn credentials_refused_by_identity_pause_the_instance() {
     let mut env = TestEnv::with_daemon(quick()).await;
     env.simulator.push_fault(Fault::on(Call::Token, FaultEffect::http(401)));
     stopped_until_resumed(&mut env, "identity endpoint refused the credentials: HTTP 401").await;
@@ -168,7 +168,7 @@ async fn stopped_until_resumed(env: &mut TestEnv, reason: &str) {
 }
 
 #[tokio::test]
-async fn tokens_that_live_two_seconds_carry_forty_files() {
+async fn forty_files_are_imported_with_tokens_of_two_seconds() {
     let settings = Settings { token_life: Duration::from_secs(2), import_base: Duration::from_millis(110), ..quick() };
     let mut env = TestEnv::with_daemon(settings).await;
     let mut ids = Vec::new();
@@ -184,7 +184,7 @@ async fn tokens_that_live_two_seconds_carry_forty_files() {
 }
 
 #[tokio::test]
-async fn a_token_that_ends_while_its_call_waits_at_the_gate_is_not_sent() {
+async fn token_that_expires_in_the_rate_limiter_is_not_sent() {
     let mut env = TestEnv::new(Settings { token_life: Duration::from_secs(2), ..quick() }).await;
     // One call in 1.5 s: a token that is fetched before the wait has ended after it.
     env.config = "limits = { calls = 1, window = \"1500ms\" }\n".into();
@@ -196,7 +196,7 @@ async fn a_token_that_ends_while_its_call_waits_at_the_gate_is_not_sent() {
 }
 
 #[tokio::test]
-async fn an_identity_endpoint_that_fails_makes_the_instance_quiet_and_polls_back_off() {
+async fn failing_identity_endpoint_makes_uploads_and_polls_back_off() {
     let mut env = TestEnv::new(quick()).await;
     env.config = "backoff_min = \"300ms\"\nbackoff_max = \"400ms\"\n".into();
     env.start().await;
@@ -220,7 +220,7 @@ async fn an_identity_endpoint_that_fails_makes_the_instance_quiet_and_polls_back
 }
 
 #[tokio::test]
-async fn a_fault_of_the_instance_does_not_spin_while_a_persons_pause_stands() {
+async fn instance_fault_does_not_loop_during_an_operators_pause() {
     let mut env = TestEnv::with_daemon(quick()).await;
     let id = env.add(LEADS, "email,firstName\na@example.com,!lasts:200ms\n").await.id;
     env.in_state(id, BatchState::Importing).await;

@@ -73,7 +73,7 @@ async fn too_many_calls_at_once_mean_a_short_wait_and_fewer_at_once() {
 }
 
 #[tokio::test]
-async fn a_marketo_that_is_down_is_tried_again_by_one_upload_at_a_time_and_no_attempt_is_used_up() {
+async fn outage_is_probed_by_one_upload_and_costs_no_attempt() {
     let mut env = TestEnv::new(quick()).await;
     env.config = "backoff_min = \"200ms\"\nmax_attempts = 1\n".into();
     env.start().await;
@@ -108,7 +108,7 @@ async fn a_marketo_that_is_down_is_tried_again_by_one_upload_at_a_time_and_no_at
 }
 
 #[tokio::test]
-async fn what_never_left_is_no_attempt() {
+async fn an_upload_that_never_left_is_no_attempt() {
     let mut env = TestEnv::new(quick()).await;
     // A port that nobody listens on, and an identity endpoint that answers.
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");

@@ -15,7 +15,7 @@ async fn in_flight(env: &TestEnv) -> u64 {
 }
 
 #[tokio::test]
-async fn beside_seven_other_imports_ours_run_in_three_slots_with_few_refused_uploads() {
+async fn three_slots_beside_seven_other_imports_are_used() {
     const JOBS: usize = 24;
     let settings = Settings { import_base: Duration::from_millis(200), ..quick() };
     let mut env = TestEnv::with_daemon(settings).await;
@@ -50,7 +50,7 @@ async fn beside_seven_other_imports_ours_run_in_three_slots_with_few_refused_upl
 }
 
 #[tokio::test]
-async fn all_ten_slots_are_ours_soon_after_the_others_have_ended() {
+async fn all_ten_slots_are_used_after_other_imports_have_ended() {
     let mut env = TestEnv::with_daemon(quick()).await;
     env.simulator.set_other_imports(7);
     let mut ids = Vec::new();
@@ -79,7 +79,7 @@ async fn all_ten_slots_are_ours_soon_after_the_others_have_ended() {
 }
 
 #[tokio::test]
-async fn a_full_queue_is_known_by_its_words_and_uses_up_no_attempt() {
+async fn a_full_queue_message_is_recognized_and_costs_no_attempt() {
     let mut env = TestEnv::new(quick()).await;
     env.config = "max_attempts = 1\n".into();
     env.start().await;
@@ -95,7 +95,7 @@ async fn a_full_queue_is_known_by_its_words_and_uses_up_no_attempt() {
 }
 
 #[tokio::test]
-async fn a_list_that_another_integration_fills_costs_one_refused_upload_a_try_and_holds_no_other_list() {
+async fn busy_list_costs_one_upload_a_try_and_blocks_no_other_list() {
     let mut env = TestEnv::new(quick()).await;
     env.config = "max_attempts = 1\n".into();
     env.start().await;

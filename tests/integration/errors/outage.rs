@@ -132,7 +132,7 @@ async fn jobs_of_an_address_that_leads_nowhere_wait_for_it() {
 }
 
 #[tokio::test]
-async fn content_of_a_job_given_up_stays_and_is_said_to_wait() {
+async fn content_of_an_exhausted_job_stays_and_is_listed() {
     let fake = refusing(r#"{"success":false,"errors":[{"code":"611","message":"System error"}]}"#).await;
     let mut env = TestEnv::new(quick()).await;
     let told = env.folder.path().join("told");

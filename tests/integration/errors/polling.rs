@@ -54,7 +54,7 @@ async fn no_poll_that_fails_sends_anything_again() {
 }
 
 #[tokio::test]
-async fn an_import_that_marketo_does_not_know_any_more_ends_its_job_with_the_reason() {
+async fn import_unknown_to_marketo_ends_its_job_with_the_reason() {
     let mut env = TestEnv::new(Settings { batch_life: Duration::from_millis(100), ..quick() }).await;
     env.config = "max_attempts = 3\n".into();
     env.start().await;
@@ -68,7 +68,7 @@ async fn an_import_that_marketo_does_not_know_any_more_ends_its_job_with_the_rea
 }
 
 #[tokio::test]
-async fn an_import_that_ended_as_failed_gives_its_job_marketos_message() {
+async fn failed_import_gives_its_job_marketos_message() {
     let mut env = TestEnv::with_daemon(quick()).await;
     let id = env.add(LEADS, "email,firstName\na@example.com,!batch-failed:Out of order\n").await.id;
     let job = env.ended(id).await;
@@ -108,7 +108,7 @@ async fn files_that_come_late_are_asked_for_until_they_come() {
 }
 
 #[tokio::test]
-async fn a_file_that_never_comes_does_not_hold_its_job_for_ever_and_the_history_says_so() {
+async fn missing_report_ends_the_job_and_is_in_its_history() {
     let mut env = TestEnv::new(quick()).await;
     env.config = "max_attempts = 2\n".into();
     env.start().await;
@@ -157,7 +157,7 @@ async fn what_is_no_file_is_never_stored_as_one() {
 }
 
 #[tokio::test]
-async fn what_marketo_has_is_followed_while_a_person_has_paused_the_uploads() {
+async fn imports_are_polled_while_an_operator_paused_uploads() {
     let mut env = TestEnv::with_daemon(quick()).await;
     let id = env.add(LEADS, "email,firstName\na@example.com,!lasts:200ms\n").await.id;
     env.in_state(id, BatchState::Importing).await;

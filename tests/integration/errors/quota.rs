@@ -29,7 +29,7 @@ async fn at_the_end_of_a_day(limits: &str) -> (TestEnv, Timestamp) {
 }
 
 #[tokio::test]
-async fn a_used_up_day_stops_all_calls_until_its_end_across_restarts_and_goes_on_by_itself() {
+async fn used_up_daily_quota_stops_calls_over_restarts_then_ends() {
     let (mut env, reset) = at_the_end_of_a_day("").await;
     env.simulator.push_fault(Fault::on(Call::Create, FaultEffect::error(607, "Daily quota reached")));
     let id = env.add(LEADS, FILE).await.id;
@@ -69,7 +69,7 @@ async fn our_own_limit_of_calls_ends_with_the_day_too() {
 }
 
 #[tokio::test]
-async fn a_person_who_resumes_does_not_wait_for_the_end_of_the_day() {
+async fn resume_ends_a_quota_pause_before_the_end_of_the_day() {
     let mut env = TestEnv::with_daemon(quick()).await;
     env.simulator.push_fault(Fault::on(Call::Status, FaultEffect::error(607, "Daily quota reached")));
     let id = env.add(LEADS, FILE).await.id;

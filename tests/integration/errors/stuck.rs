@@ -36,7 +36,7 @@ impl TestEnv {
 }
 
 #[tokio::test]
-async fn an_import_without_end_is_held_and_given_up_by_a_person() {
+async fn an_endless_import_is_held_and_given_up_by_an_operator() {
     let mut env = TestEnv::with_max_import_time("300ms").await;
     let id = env.add(LEADS, STUCK).await.id;
     let job = env.in_state(id, BatchState::Held).await;
@@ -108,7 +108,7 @@ async fn a_held_import_stays_held_over_a_restart() {
 }
 
 #[tokio::test]
-async fn an_unknown_status_word_is_explained_and_one_line() {
+async fn an_unknown_status_is_explained_in_one_line() {
     let mut env = TestEnv::with_daemon(quick()).await;
     let edit = |word| Fault::on(Call::Status, FaultEffect::edit(json!({"status": word}))).times(u32::MAX);
     env.simulator.push_fault(edit("Paused"));
@@ -125,7 +125,7 @@ async fn an_unknown_status_word_is_explained_and_one_line() {
 }
 
 #[tokio::test]
-async fn an_unknown_status_word_without_end_is_held_too() {
+async fn an_unknown_status_that_never_ends_is_held_too() {
     let mut env = TestEnv::with_max_import_time("300ms").await;
     env.simulator
         .push_fault(Fault::on(Call::Status, FaultEffect::edit(json!({"status": "Cancelled"}))).times(u32::MAX));
@@ -137,7 +137,7 @@ async fn an_unknown_status_word_without_end_is_held_too() {
 }
 
 #[tokio::test]
-async fn polls_that_fail_alike_are_one_line() {
+async fn equal_poll_failures_are_one_history_line() {
     let mut env = TestEnv::with_daemon(quick()).await;
     for effect in [FaultEffect::http(502), FaultEffect::error(611, "System error"), FaultEffect::http(502)] {
         env.simulator.push_fault(Fault::on(Call::Status, effect).times(5));
@@ -179,7 +179,7 @@ async fn one_batch_id_for_two_uploads_leaves_neither_simply_complete() {
 }
 
 #[tokio::test]
-async fn the_command_gives_an_import_up_that_never_ends() {
+async fn cancel_abandon_gives_up_an_endless_import() {
     let mut env = TestEnv::with_max_import_time("200ms").await;
     let id = env.add(LEADS, STUCK).await.id;
     env.in_state(id, BatchState::Held).await;

@@ -66,7 +66,7 @@ async fn a_request_that_is_lost_on_the_way_is_sent_again() {
 }
 
 #[tokio::test]
-async fn the_pause_before_it_is_sent_again_is_said() {
+async fn the_delay_before_a_resend_is_shown() {
     let mut env = TestEnv::new(quick()).await;
     env.config = "backoff_min = \"500ms\"\nbackoff_max = \"500ms\"\nmax_attempts = 2\n".into();
     env.start().await;
@@ -136,7 +136,7 @@ async fn every_unknown_outcome_is_held_where_the_policy_says_so() {
 }
 
 #[tokio::test]
-async fn a_held_batch_is_sent_again_at_a_persons_word() {
+async fn a_held_batch_is_resent_on_an_operators_order() {
     let (mut env, id, _) = held().await;
     assert_eq!(env.json("POST", &format!("/v1/jobs/{id}/retry")).await.0, 200);
     let job = env.complete(id, 1).await;
@@ -145,7 +145,7 @@ async fn a_held_batch_is_sent_again_at_a_persons_word() {
 }
 
 #[tokio::test]
-async fn a_held_batch_that_a_person_found_on_marketo_is_followed_to_its_end() {
+async fn held_batch_that_an_operator_settled_is_polled_to_its_end() {
     let (mut env, id, import) = held().await;
     let settle = |query: String| format!("/v1/jobs/{id}/settle?{query}");
     for (query, status) in [
@@ -171,7 +171,7 @@ async fn a_held_batch_that_a_person_found_on_marketo_is_followed_to_its_end() {
 }
 
 #[tokio::test]
-async fn an_import_that_a_person_found_and_marketo_does_not_know_fails_and_can_be_sent_again() {
+async fn settled_import_unknown_to_marketo_fails_and_can_be_retried() {
     let (mut env, id, _) = held().await;
     assert_eq!(env.json("POST", &format!("/v1/jobs/{id}/settle?part=1&marketo_batch_id=4711")).await.0, 200);
     let job = env.ended(id).await;

@@ -1,4 +1,4 @@
-//! What do clients, a person, other integrations and the clock do?
+//! Actors: what clients, an operator, other integrations and the clock do.
 
 use std::time::Duration;
 
@@ -9,15 +9,15 @@ use marqueue::marketo::Decision;
 use rand::RngExt;
 
 use super::outage::Outage;
-use super::{ON_THE_WAY, World};
-use crate::invariants::Held;
+use super::{MAX_TRAVEL_TIME, Simulation};
+use crate::invariants::CheckResult;
 use crate::worker::Stage;
 
-impl World {
+impl Simulation {
     pub(super) fn time_passes(&mut self) {
         let passed = match self.rng.random_range(0..10) {
             0..4 => Duration::from_millis(self.rng.random_range(1..2_000)),
-            4..8 => return self.pass_to_the_next_moment(),
+            4..8 => return self.pass_to_next_wakeup(),
             // Long enough for an import to be overdue.
             8 if self.stuck > 0 => Duration::from_secs(self.rng.random_range(30..200)),
             _ => Duration::from_secs(self.rng.random_range(2..90)),
@@ -26,24 +26,24 @@ impl World {
     }
 
     pub(super) fn pass(&mut self, passed: Duration) {
-        while passed > ON_THE_WAY && !self.strays.is_empty() {
-            self.stray_arrives();
+        while passed > MAX_TRAVEL_TIME && !self.orphaned.is_empty() {
+            self.orphaned_upload_arrives();
         }
         self.at += passed;
     }
 
-    /// To when the daemon would wake of itself.
-    pub(super) fn pass_to_the_next_moment(&mut self) {
-        const NAP: Duration = Duration::from_secs(30);
+    /// Advances to the time at which the daemon would wake by itself.
+    pub(super) fn pass_to_next_wakeup(&mut self) {
+        const MAX_SLEEP: Duration = Duration::from_secs(30);
         let (now, instant) = (self.now(), self.instant());
-        let Some(daemon) = &mut self.daemon else { return self.pass(NAP) };
-        let look =
-            daemon.next_look.map_or(NAP, |look| Duration::try_from(look.duration_since(now)).unwrap_or_default());
-        let gate = match daemon.gate.decide(instant) {
-            Decision::At(at) if daemon.workers.iter().any(|w| matches!(w.stage, Stage::Gate)) => at - instant,
-            _ => NAP,
+        let Some(daemon) = &mut self.daemon else { return self.pass(MAX_SLEEP) };
+        let tick =
+            daemon.next_tick.map_or(MAX_SLEEP, |tick| Duration::try_from(tick.duration_since(now)).unwrap_or_default());
+        let rate_limiter = match daemon.rate_limiter.decide(instant) {
+            Decision::At(at) if daemon.workers.iter().any(|w| matches!(w.stage, Stage::RateLimited)) => at - instant,
+            _ => MAX_SLEEP,
         };
-        let passed = look.min(gate).min(NAP).max(Duration::from_millis(1));
+        let passed = tick.min(rate_limiter).min(MAX_SLEEP).max(Duration::from_millis(1));
         // The clock shows whole milliseconds.
         self.pass(Duration::from_millis(u64::try_from(passed.as_millis()).unwrap_or(1).max(1)));
     }
@@ -52,17 +52,17 @@ impl World {
         let far = self.rng.random_range(1_000..6 * 3_600_000);
         let by = if self.rng.random_bool(0.5) { far } else { -far };
         self.skew += by;
-        self.leapt_at = if by.abs() >= 60_000 { Some(self.at) } else { self.leapt_at };
-        self.count.jumps += 1;
+        self.jumped_at = if by.abs() >= 60_000 { Some(self.at) } else { self.jumped_at };
+        self.stats.jumps += 1;
         // The last daemon's calls look older than they are, should one start now.
         self.blind_restart |= by > 0;
         self.note(|| format!("the clock jumps by {by} ms"));
-        self.judge.anew();
+        self.checker.allow_repeats();
         self.wake();
     }
 
     pub(super) fn job_arrives(&mut self) {
-        if self.shelf.jobs.len() >= 4 {
+        if self.store.jobs.len() >= 4 {
             return;
         }
         let rng = &mut self.rng;
@@ -71,18 +71,18 @@ impl World {
         let rows: Vec<u32> =
             (0..[1, 1, 2, rng.random_range(3..=6)][rng.random_range(0..4)]).map(|_| rng.random_range(1..=4)).collect();
         let (priority, wrong) = (rng.random_range(-1..=2), rng.random_bool(0.05));
-        let id = self.shelf.add(priority, group.clone(), list, &rows);
+        let id = self.store.add(priority, group.clone(), list, &rows);
         if wrong {
             self.wrong.push(id);
         }
         self.note(|| {
-            format!("job {id} arrives: {rows:?} group {group:?} list {list:?} priority {priority} wrong {wrong}")
+            format!("job {id} add_file: {rows:?} group {group:?} list {list:?} priority {priority} wrong {wrong}")
         });
         self.wake();
     }
 
-    pub(super) fn person(&mut self) -> Held {
-        let jobs = self.shelf.jobs.len();
+    pub(super) fn operator_acts(&mut self) -> CheckResult {
+        let jobs = self.store.jobs.len();
         if self.rng.random_bool(0.5) {
             self.abandon()?;
         }
@@ -91,14 +91,14 @@ impl World {
             0..=2 if jobs > 0 => {
                 let id = JobId(1 + self.rng.random_range(0..jobs) as i64);
                 let event = if order == 0 { Event::Cancelled } else { Event::Retried };
-                for key in self.shelf.ordered(id, &event) {
+                for key in self.store.ordered(id, &event) {
                     self.record(key, event.clone())?;
                 }
             }
             3 => {
-                let held = self.shelf.batches().find(|(.., batch)| batch.progress.state == BatchState::Held);
+                let held = self.store.batches().find(|(.., batch)| batch.progress.state == BatchState::Held);
                 let held = held.map(|(key, ..)| key);
-                if let Some((key, id)) = held.and_then(|key| Some((key, self.judge.unknown(key)?))) {
+                if let Some((key, id)) = held.and_then(|key| Some((key, self.checker.unknown(key)?))) {
                     self.record(key, Event::Settled { marketo_batch_id: id.to_string() })?;
                 }
             }
@@ -109,37 +109,37 @@ impl World {
     }
 
     /// Gives up an import that is overdue: `store::orders`.
-    fn abandon(&mut self) -> Held {
-        let overdue = self.shelf.overdue();
+    fn abandon(&mut self) -> CheckResult {
+        let overdue = self.store.overdue();
         let Some(&key) = overdue.first() else { return Ok(()) };
         self.observe();
         let now = self.now();
-        let accepted = self.shelf.batch(key).progress.accepted_at.unwrap_or(now);
+        let accepted = self.store.batch(key).progress.accepted_at.unwrap_or(now);
         let counts_until = after(accepted, IMPORT_LIFETIME).max(after(now, Duration::from_secs(24 * 3600)));
-        self.count.abandoned += 1;
+        self.stats.abandoned += 1;
         self.record(key, Event::Abandoned { counts_until })
     }
 
     pub(super) fn resume(&mut self) {
-        self.note(|| "a person resumes".into());
-        self.judge.anew();
-        self.shelf.instance = self.shelf.instance.without_pause(None);
+        self.note(|| "an operator resumes".into());
+        self.checker.allow_repeats();
+        self.store.instance = self.store.instance.without_pause(None);
         self.wake();
     }
 
-    pub(super) fn weather_changes(&mut self) {
-        self.weather.outage =
+    pub(super) fn change_faults(&mut self) {
+        self.faults.outage =
             self.rng.random_bool(0.4).then(|| Outage::ALL[self.rng.random_range(0..Outage::ALL.len())]);
-        if let Some(outage) = self.weather.outage {
-            self.count.outages += 1;
+        if let Some(outage) = self.faults.outage {
+            self.stats.outages += 1;
             self.note(|| format!("an outage: {outage:?}"));
         }
-        if self.weather.fault == 0.0 {
+        if self.faults.fault == 0.0 {
             return;
         }
-        self.weather.unreachable = self.rng.random_bool(0.2);
-        self.weather.locked_out = self.rng.random_bool(0.1);
-        let (unreachable, locked_out) = (self.weather.unreachable, self.weather.locked_out);
+        self.faults.unreachable = self.rng.random_bool(0.2);
+        self.faults.locked_out = self.rng.random_bool(0.1);
+        let (unreachable, locked_out) = (self.faults.unreachable, self.faults.locked_out);
         self.note(|| format!("unreachable {unreachable}, locked out {locked_out}"));
     }
 }

@@ -1,4 +1,4 @@
-//! What is made of an answer? The second halves of upload, poll and collect; what follows is `schedule::outcome`'s.
+//! Answers: the second halves of upload, poll and fetch. What follows is decided by `scheduler::outcome`.
 
 use std::time::Duration;
 
@@ -11,17 +11,17 @@ use marqueue::scheduler::outcome::{
     overdue_event, poll_event, poll_failed, unknown_status_event,
 };
 
-use super::{Done, Lie, Next, World};
+use super::{Done, Mutation, Next, Simulation};
 use crate::worker::{Answer, Report, Stage, Task, Worker};
 
-impl World {
-    /// What the workers make of an answer: upload, poll and collect.
+impl Simulation {
+    /// How the workers of uploads, polls and fetches handle an answer.
     pub(super) fn answered(&mut self, mut worker: Worker, answer: Answer) -> Done<Next> {
         let Some(key) = worker.key else { return Ok(Next::Ended) };
-        self.note(|| format!("{key} {:?} hears {answer:?}", worker.task));
+        self.note(|| format!("{key} {:?} gets {answer:?}", worker.task));
         let refusal = match &answer {
             Answer::NotCreated(UploadError::Refused { ask, reason, .. }) | Answer::Unanswered { ask, reason } => {
-                self.judge.said(key, *ask);
+                self.checker.answered(key, *ask);
                 Some((*ask, reason.clone()))
             }
             _ => None,
@@ -34,12 +34,12 @@ impl World {
             }
             if ask == ErrorAction::NewToken && !worker.renewed {
                 worker.renewed = true;
-                self.judge.token_refused(key);
-                self.judge.may_repeat(key);
+                self.checker.token_refused(key);
+                self.checker.may_repeat(key);
                 worker.stage = Stage::Token;
                 return Ok(Next::Goes(worker));
             }
-            whole_matter = self.heed(ask, reason, key);
+            whole_matter = self.handle_refusal(ask, reason, key);
         }
         match (worker.task, answer) {
             (Task::Upload, Answer::Created { id, status }) => {
@@ -48,9 +48,9 @@ impl World {
                 self.record(key, Event::Accepted { marketo_batch_id: id.to_string(), status })?;
             }
             (Task::Upload, Answer::NotCreated(UploadError::Refused { ask: ErrorAction::TooLarge, .. })) => {
-                if self.shelf.batch(key).rows() > 1 {
+                if self.store.batch(key).rows() > 1 {
                     self.record(key, Event::Split { reason: "413".into() })?;
-                    self.shelf.halve(key);
+                    self.store.halve(key);
                 } else {
                     self.record(key, Event::Rejected { reason: "413, and one row".into() })?;
                 }
@@ -58,7 +58,7 @@ impl World {
             (Task::Upload, Answer::NotCreated(fault)) => return self.not_created(worker, key, fault),
             (Task::Poll, Answer::Status { status, counts, message }) => {
                 if status == Some(RemoteStatus::Failed) {
-                    self.judge.said_failed(key);
+                    self.checker.import_failed(key);
                 }
                 self.status(key, status, counts, message)?;
             }
@@ -67,7 +67,7 @@ impl World {
             }
             (Task::Collect(report), Answer::Report { there: true }) => return self.next_report(worker, report),
             (Task::Collect(report), Answer::Report { there: false }) => {
-                let counts = self.shelf.batch(key).progress.counts;
+                let counts = self.store.batch(key).progress.counts;
                 let counted = if report == Report::Failures { counts.failed } else { counts.warned };
                 return match counted {
                     None | Some(0) => self.next_report(worker, report),
@@ -94,7 +94,7 @@ impl World {
         if self.given_up(key) {
             return Ok(());
         }
-        let progress = self.shelf.batch(key).progress.clone();
+        let progress = self.store.batch(key).progress.clone();
         let asked = PreviousPoll {
             accepted_at: progress.accepted_at,
             ask_failures: progress.query_failures,
@@ -102,9 +102,9 @@ impl World {
             waited: progress.waited,
             is_overdue: progress.overdue_at.is_some(),
         };
-        let heard = self.daemon.as_mut().and_then(|daemon| daemon.watched.insert(key, at));
-        let mut watched = heard.map(|before| at - before);
-        if self.lie == Lie::BelievesTheClock {
+        let previous = self.daemon.as_mut().and_then(|daemon| daemon.watched.insert(key, at));
+        let mut watched = previous.map(|before| at - before);
+        if self.mutation == Mutation::TrustsClock {
             let since = progress.polled_at.max(progress.accepted_at).unwrap_or(now);
             watched = Some(Duration::try_from(now.duration_since(since)).unwrap_or_default());
         }
@@ -118,30 +118,30 @@ impl World {
         self.record(key, event)?;
         match overdue_event(word, asked, waited, &self.config) {
             Some(event) if goes_on => {
-                self.count.overdue += 1;
+                self.stats.overdue += 1;
                 self.record(key, event)
             }
             _ => Ok(()),
         }
     }
 
-    /// `poll::unless_given_up`: a person gave up the import while it was asked after.
+    /// `poll::unless_given_up`: an operator gave up the import while it was asked after.
     fn given_up(&self, key: BatchKey) -> bool {
-        !matches!(self.shelf.state(key), BatchState::Queued | BatchState::Importing)
+        !matches!(self.store.state(key), BatchState::Queued | BatchState::Importing)
     }
 
-    /// `Desk::heed`: whether a refusal is the instance's matter.
-    pub(super) fn heed(&mut self, ask: ErrorAction, reason: String, key: BatchKey) -> bool {
+    /// `WorkerContext::handle_refusal`: whether a refusal is about the whole instance.
+    pub(super) fn handle_refusal(&mut self, ask: ErrorAction, reason: String, key: BatchKey) -> bool {
         let (now, instant) = (self.now(), self.instant());
         match instance_action(ask, &self.config, now) {
             None => return false,
             Some(InstanceAction::WindowFull) => {
-                self.judge.may_repeat(key);
-                self.daemon.as_mut().into_iter().for_each(|daemon| daemon.gate.window_is_full(instant));
+                self.checker.may_repeat(key);
+                self.daemon.as_mut().into_iter().for_each(|daemon| daemon.rate_limiter.window_is_full(instant));
             }
             Some(InstanceAction::TooManyConcurrent) => {
-                self.judge.may_repeat(key);
-                self.daemon.as_mut().into_iter().for_each(|daemon| daemon.gate.too_many_at_once(instant));
+                self.checker.may_repeat(key);
+                self.daemon.as_mut().into_iter().for_each(|daemon| daemon.rate_limiter.too_many_at_once(instant));
             }
             Some(InstanceAction::Pause { kind, until }) => self.pause(kind, reason, until),
         }
@@ -151,29 +151,29 @@ impl World {
     pub(super) fn pause(&mut self, kind: PauseKind, reason: String, until: Option<Timestamp>) {
         self.note(|| format!("a pause: {kind:?} {reason} until {until:?}"));
         let pause = Pause { kind, reason, at: self.now(), until };
-        let stopped = self.shelf.instance.with_pause(pause);
-        if stopped.pause.as_ref().map(|pause| pause.kind) != self.shelf.instance.pause.as_ref().map(|pause| pause.kind)
+        let stopped = self.store.instance.with_pause(pause);
+        if stopped.pause.as_ref().map(|pause| pause.kind) != self.store.instance.pause.as_ref().map(|pause| pause.kind)
         {
-            self.judge.something_came();
+            self.checker.progress_made();
         }
-        self.shelf.instance = stopped;
+        self.store.instance = stopped;
         self.wake();
     }
 
     pub(super) fn not_created(&mut self, mut worker: Worker, key: BatchKey, fault: UploadError) -> Done<Next> {
         let now = self.now();
-        let tried = self.shelf.batch(key).progress.upload_attempts();
-        match self.lie {
-            Lie::SendsWithoutAReason if matches!(fault, UploadError::AnswerLost { .. }) => {
+        let tried = self.store.batch(key).progress.upload_attempts();
+        match self.mutation {
+            Mutation::ResendsWithoutReason if matches!(fault, UploadError::AnswerLost { .. }) => {
                 worker.stage = Stage::Token;
                 return Ok(Next::Goes(worker));
             }
-            Lie::TakesNoForYes if matches!(fault, UploadError::Refused { .. }) => {
+            Mutation::AcceptsRefusals if matches!(fault, UploadError::Refused { .. }) => {
                 let status = RemoteStatus::Queued;
                 self.record(key, Event::Accepted { marketo_batch_id: "77".into(), status })?;
                 return Ok(Next::Ended);
             }
-            Lie::GivesUp if matches!(fault, UploadError::Refused { .. }) => {
+            Mutation::GivesUpAtOnce if matches!(fault, UploadError::Refused { .. }) => {
                 self.record(key, Event::Rejected { reason: "no".into() })?;
                 return Ok(Next::Ended);
             }
@@ -181,8 +181,8 @@ impl World {
         }
         let seen = self.seen(now);
         let mut event = FailedUpload { tried, seen: &seen, instance: &self.config, now }.event(fault);
-        if let (Lie::BlamesTheBatch, Event::Refused { scope: blame, .. } | Event::AnswerLost { scope: blame, .. }) =
-            (self.lie, &mut event)
+        if let (Mutation::BlamesBatch, Event::Refused { scope: blame, .. } | Event::AnswerLost { scope: blame, .. }) =
+            (self.mutation, &mut event)
         {
             *blame = FailureScope::Batch;
         }
@@ -195,9 +195,9 @@ impl World {
         if self.given_up(key) {
             return Ok(Next::Ended);
         }
-        let progress = self.shelf.batch(key).progress.clone();
-        if self.lie == Lie::SendsAgainAfterAPoll {
-            self.shelf.forget(key);
+        let progress = self.store.batch(key).progress.clone();
+        if self.mutation == Mutation::ResendsAfterPoll {
+            self.store.forget(key);
             self.wake();
             return Ok(Next::Ended);
         }
@@ -216,7 +216,7 @@ impl World {
         ask: Option<ErrorAction>,
         reason: &str,
     ) -> Done<Next> {
-        let (now, progress) = (self.now(), self.shelf.batch(key).progress.clone());
+        let (now, progress) = (self.now(), self.store.batch(key).progress.clone());
         match fetch_failed(ask, reason, progress.accepted_at, progress.query_failures, &self.config, now) {
             PollRetry::GiveUp(_) => {
                 self.ask_again(key, is_refusal(ask), now);
@@ -232,8 +232,8 @@ impl World {
     pub(super) fn ask_again(&mut self, key: BatchKey, refused: bool, not_before: Timestamp) {
         let now = self.now();
         self.note(|| format!("{key} is asked after again at {not_before}"));
-        self.shelf.ask_failed(key, refused, not_before, now);
-        self.judge.something_came();
+        self.store.ask_failed(key, refused, not_before, now);
+        self.checker.progress_made();
         self.wake();
     }
 

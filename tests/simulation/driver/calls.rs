@@ -1,4 +1,4 @@
-//! How is a call made? `schedule::call` and the first halves of upload, poll and collect, and the way to Marketo.
+//! Calls: `scheduler::api_call`, the first halves of upload, poll and fetch, and the way to Marketo.
 
 use std::time::Instant;
 
@@ -15,37 +15,37 @@ use rand::RngExt;
 
 use super::marketo::reading;
 use super::outage::Outage;
-use super::{Done, Lie, Next, World};
-use crate::worker::{Answer, Fate, Report, Stage, Task, Worker};
+use super::{Done, Mutation, Next, Simulation};
+use crate::worker::{Answer, Report, ServerOutcome, Stage, Task, Worker};
 
-impl World {
+impl Simulation {
     pub(super) fn stage(&mut self, mut worker: Worker) -> Done<Next> {
         let instant = self.instant();
         match worker.stage.clone() {
             Stage::Token => self.begin(worker),
-            Stage::Gate => {
+            Stage::RateLimited => {
                 let Some(daemon) = &mut self.daemon else { return Ok(Next::Ended) };
-                if daemon.gate.decide(instant) != Decision::Go {
+                if daemon.rate_limiter.decide(instant) != Decision::Go {
                     return Ok(Next::Waits(worker));
                 }
-                daemon.gate.begin();
+                daemon.rate_limiter.begin();
                 self.leave(worker)
             }
             Stage::Sent { call } => {
                 worker.stage = self.arrive(&worker, call);
                 Ok(Next::Goes(worker))
             }
-            Stage::Inside { call, admitted, fate } => {
-                let answer = self.serve(&worker, fate);
+            Stage::Inside { call, admitted, outcome } => {
+                let answer = self.serve(&worker, outcome);
                 self.marketo.leave(Call::Other, admitted);
                 worker.stage = Stage::Back { call, answer };
                 Ok(Next::Goes(worker))
             }
             Stage::Back { call, answer } => {
                 if let Some(daemon) = &mut self.daemon {
-                    daemon.gate.end(instant);
+                    daemon.rate_limiter.end(instant);
                 }
-                self.shelf.call_ended(call, self.uptime());
+                self.store.call_ended(call, self.uptime());
                 self.answered(worker, answer)
             }
         }
@@ -56,12 +56,12 @@ impl World {
         let now = self.now();
         if worker.task == Task::Resume {
             self.note(|| "the pause is over".into());
-            self.shelf.instance = self.shelf.instance.without_pause(Some(PauseKind::Quota));
+            self.store.instance = self.store.instance.without_pause(Some(PauseKind::Quota));
             self.wake();
             return Ok(Next::Ended);
         }
         let Some(key) = worker.key else { return Ok(Next::Ended) };
-        let progress = self.shelf.batch(key).progress.clone();
+        let progress = self.store.batch(key).progress.clone();
         let state = progress.state;
         match worker.task {
             Task::Recover => {
@@ -78,20 +78,20 @@ impl World {
                     Report::Failures => ReportKind::Failures,
                     Report::Warnings => ReportKind::Warnings,
                 };
-                if !may_have_report(kind, progress.counts, u64::from(self.shelf.batch(key).rows())) {
+                if !may_have_report(kind, progress.counts, u64::from(self.store.batch(key).rows())) {
                     return self.next_report(worker, report);
                 }
             }
             _ => {}
         }
-        if self.weather.unreachable || self.weather.outage == Some(Outage::Unreachable) {
+        if self.faults.unreachable || self.faults.outage == Some(Outage::Unreachable) {
             return self.unreachable(worker, key);
         }
         let has = self.daemon.as_ref().and_then(|daemon| daemon.token.clone());
         let token = match has {
             Some(token) => token,
             None => {
-                let secret = if self.weather.locked_out { "wrong" } else { "secret" };
+                let secret = if self.faults.locked_out { "wrong" } else { "secret" };
                 match self.marketo.issue_token(self.at, "simulator", secret) {
                     Ok(token) => token.access_token,
                     Err(error) => {
@@ -105,7 +105,7 @@ impl World {
             daemon.token = Some(token.clone());
         }
         worker.token.clone_from(&token);
-        worker.stage = Stage::Gate;
+        worker.stage = Stage::RateLimited;
         Ok(Next::Goes(worker))
     }
 
@@ -135,8 +135,8 @@ impl World {
                         Event::Requeued { defer_reason: DeferReason::Service, reason, not_before: Some(until) },
                     )?;
                 } else {
-                    self.shelf.instance = self.shelf.instance.after_service_failure(until, now);
-                    self.judge.something_came();
+                    self.store.instance = self.store.instance.after_service_failure(until, now);
+                    self.checker.progress_made();
                     self.wake();
                 }
                 Ok(Next::Ended)
@@ -147,20 +147,20 @@ impl World {
         }
     }
 
-    /// The gate is open: the call is written down and leaves, unless something has changed meanwhile.
+    /// The rate limiter admits the call: it is recorded and leaves, unless something has changed meanwhile.
     pub(super) fn leave(&mut self, mut worker: Worker) -> Done<Next> {
         let (now, instant) = (self.now(), self.instant());
         let Some(key) = worker.key else { return Ok(Next::Ended) };
-        let stopped = self.shelf.instance.pause.as_ref().is_some_and(|pause| pause.kind != PauseKind::Operator);
-        if stopped && self.lie != Lie::CallsWhilePaused {
+        let stopped = self.store.instance.pause.as_ref().is_some_and(|pause| pause.kind != PauseKind::Operator);
+        if stopped && self.mutation != Mutation::CallsWhilePaused {
             self.end_permit(instant);
             return self.not_now(worker, key);
         }
         let (reset, daily) = (self.config.limits.daily_reset, self.config.limits.daily_calls);
-        let steady_at = self.shelf.clock_steady_at(&self.reading());
-        let is_clock_steady = steady_at.is_none() || self.lie == Lie::BeginsADayAtALeap;
+        let steady_at = self.store.clock_steady_at(&self.reading());
+        let is_clock_steady = steady_at.is_none() || self.mutation == Mutation::BeginsDayAtJump;
         let day = QuotaDay { by_clock: day_of(now, reset), is_clock_steady };
-        let call = match self.shelf.call_began(day, daily, self.uptime()) {
+        let call = match self.store.call_began(day, daily, self.uptime()) {
             Ok(call) => call,
             Err(used_up) => {
                 self.end_permit(instant);
@@ -170,32 +170,36 @@ impl World {
                 return self.not_now(worker, key);
             }
         };
-        let is_believed = self.leapt_at.is_none_or(|leapt_at| self.at >= leapt_at + PATIENCE);
-        self.judge.counts(day.by_clock, is_believed, daily)?;
+        let is_believed = self.jumped_at.is_none_or(|jumped_at| self.at >= jumped_at + PATIENCE);
+        self.checker.counts(day.by_clock, is_believed, daily)?;
         if worker.task == Task::Upload && !worker.begun {
             let seen = self.seen(now);
-            let open = may_still_upload(&seen, &self.rules, now) || self.lie != Lie::None;
-            if !open || self.shelf.state(key) != BatchState::Pending {
+            let open = may_still_upload(&seen, &self.rules, now) || self.mutation != Mutation::None;
+            if !open || self.store.state(key) != BatchState::Pending {
                 self.end_permit(instant);
-                self.shelf.call_ended(call, self.uptime());
+                self.store.call_ended(call, self.uptime());
                 return Ok(Next::Ended);
             }
             self.record(key, Event::UploadBegan)?;
             worker.begun = true;
         }
         let min = self.config.polling.min;
-        self.judge.calls(self.shelf.instance.pause.as_ref().map(|pause| pause.kind))?;
+        self.checker.calls(self.store.instance.pause.as_ref().map(|pause| pause.kind))?;
         match worker.task {
             Task::Upload => {
-                self.count.uploads += 1;
-                self.judge.sends(key)?;
+                self.stats.uploads += 1;
+                self.checker.upload_sent(key)?;
             }
             Task::Poll => {
-                self.count.polls += 1;
-                self.judge.asks(key, "status", min, self.at)?;
+                self.stats.polls += 1;
+                self.checker.query_sent(key, "status", min, self.at)?;
             }
-            Task::Collect(Report::Failures) => self.judge.asks(key, "failures", self.config.backoff_min, self.at)?,
-            Task::Collect(Report::Warnings) => self.judge.asks(key, "warnings", self.config.backoff_min, self.at)?,
+            Task::Collect(Report::Failures) => {
+                self.checker.query_sent(key, "failures", self.config.backoff_min, self.at)?
+            }
+            Task::Collect(Report::Warnings) => {
+                self.checker.query_sent(key, "warnings", self.config.backoff_min, self.at)?
+            }
             Task::Recover | Task::Resume => {}
         }
         worker.stage = Stage::Sent { call };
@@ -204,14 +208,14 @@ impl World {
 
     pub(super) fn end_permit(&mut self, instant: Instant) {
         if let Some(daemon) = &mut self.daemon {
-            daemon.gate.end(instant);
+            daemon.rate_limiter.end(instant);
         }
     }
 
     /// The call comes to Marketo, or does not.
     pub(super) fn arrive(&mut self, worker: &Worker, call: usize) -> Stage {
         let upload = worker.task == Task::Upload;
-        let faulty = self.rng.random_bool(self.weather.fault);
+        let faulty = self.rng.random_bool(self.faults.fault);
         let lost = |reason: &str| match upload {
             true => Answer::NotCreated(UploadError::AnswerLost { reason: reason.into(), request_id: None }),
             false => Answer::Unanswered { ask: ErrorAction::OutcomeUnknown, reason: reason.into() },
@@ -220,10 +224,10 @@ impl World {
             true => Answer::NotCreated(UploadError::NeverSent(reason.into())),
             false => Answer::Unanswered { ask: ErrorAction::OutcomeUnknown, reason: reason.into() },
         };
-        if self.weather.unreachable {
+        if self.faults.unreachable {
             return Stage::Back { call, answer: never("no route") };
         }
-        if let Some(outage) = self.weather.outage {
+        if let Some(outage) = self.faults.outage {
             let answer = self.fails(outage, worker);
             return Stage::Back { call, answer };
         }
@@ -235,14 +239,14 @@ impl World {
         let fault = if faulty { self.rng.random_range(0..10) } else { 99 };
         match fault {
             0 if upload && self.rng.random_bool(0.5) => {
-                let broken = UploadError::BrokenOff("it broke off".into());
-                return Stage::Back { call, answer: Answer::NotCreated(broken) };
+                let interrupted = UploadError::BrokenOff("it broke off".into());
+                return Stage::Back { call, answer: Answer::NotCreated(interrupted) };
             }
             0 => return Stage::Back { call, answer: never("the connection was refused") },
             1 => {
                 self.note(|| "a request is lost".into());
                 self.marketo.note_lost_request();
-                self.count.lost_requests += 1;
+                self.stats.lost_requests += 1;
                 return Stage::Back { call, answer: lost("the request was lost") };
             }
             _ => {}
@@ -254,22 +258,22 @@ impl World {
         };
         let entered = self.marketo.enter(self.at, kind, Some(&worker.token));
         let admitted = entered.is_ok();
-        let fate = match (entered, fault) {
+        let outcome = match (entered, fault) {
             (Err(refusal), _) => {
                 let (ask, reason) = reading(&refusal);
-                Fate::Refused(ask, reason)
+                ServerOutcome::Refused(ask, reason)
             }
-            (Ok(()), 2 | 3) => Fate::AnswerLost,
-            (Ok(()), 4) if matches!(worker.task, Task::Collect(_)) => Fate::Late,
+            (Ok(()), 2 | 3) => ServerOutcome::AnswerLost,
+            (Ok(()), 4) if matches!(worker.task, Task::Collect(_)) => ServerOutcome::Late,
             (Ok(()), 4..10) => {
                 let codes =
                     ["606", "615", "607", "601", "603", "611", "608", "610", "1003", "1016", "1019", "503", "502"];
                 let code = codes[self.rng.random_range(0..codes.len())];
                 let error = ApiError { code: Some(code.into()), message: "by chance".into() };
-                Fate::Refused(classify(200, Some(&[error])), format!("{code}: by chance"))
+                ServerOutcome::Refused(classify(200, Some(&[error])), format!("{code}: by chance"))
             }
-            (Ok(()), _) => Fate::Served,
+            (Ok(()), _) => ServerOutcome::Served,
         };
-        Stage::Inside { call, admitted, fate }
+        Stage::Inside { call, admitted, outcome }
     }
 }

@@ -1,4 +1,4 @@
-//! Who looks, and who is at work? The lane of `src/schedule`, its memory, and what a kill makes of it.
+//! The instance scheduler of `src/scheduler`: its ticks, its busy set, and what a kill makes of it.
 
 use std::collections::HashMap;
 
@@ -12,11 +12,11 @@ use marqueue::scheduler::{Plan, Step, Work, next_day, plan};
 use marqueue::simulator::Call;
 use rand::RngExt;
 
-use super::{Daemon, Lie, Next, Stray, World};
-use crate::invariants::{Broken, Held, Promise};
+use super::{Daemon, Mutation, Next, OrphanedUpload, Simulation};
+use crate::invariants::{CheckResult, Invariant, Violation};
 use crate::worker::{Report, Stage, Task, Worker};
 
-impl World {
+impl Simulation {
     pub(super) fn start(&mut self) {
         if self.daemon.is_some() {
             return;
@@ -25,36 +25,36 @@ impl World {
         self.observe();
         let window = self.config.limits.window;
         let may_take = self.config.request_timeout;
-        let earlier = match self.lie {
-            Lie::ForgetsCalls => EarlierCallTimes::default(),
-            _ => self.shelf.earlier_calls(window, may_take, self.uptime()),
+        let earlier = match self.mutation {
+            Mutation::ForgetsCalls => EarlierCallTimes::default(),
+            _ => self.store.earlier_calls(window, may_take, self.uptime()),
         };
-        self.shelf.instance = self.shelf.instance.without_pause(Some(PauseKind::Credentials));
+        self.store.instance = self.store.instance.without_pause(Some(PauseKind::Credentials));
         let ended = earlier.ended_ago.into_iter().map(|age| self.instant().checked_sub(age).unwrap_or(self.epoch));
         let unseen = earlier.may_last.into_iter().map(|left| self.instant() + left);
         let limits = &self.config.limits;
-        let gate = SlidingWindow::new(limits.calls, window, limits.concurrent_calls, ended, unseen);
+        let rate_limiter = SlidingWindow::new(limits.calls, window, limits.concurrent_calls, ended, unseen);
         self.daemon = Some(Daemon {
             busy: HashMap::new(),
             workers: Vec::new(),
-            gate,
+            rate_limiter,
             watched: HashMap::new(),
             token: None,
-            awake: true,
-            next_look: None,
+            is_due_now: true,
+            next_tick: None,
         });
     }
 
     pub(super) fn kill(&mut self) {
         let Some(daemon) = self.daemon.take() else { return };
         self.note(|| "the daemon is killed".into());
-        self.count.kills += 1;
-        self.judge.anew();
+        self.stats.kills += 1;
+        self.checker.allow_repeats();
         for worker in daemon.workers {
             match worker.stage {
                 Stage::Sent { .. } => {
                     if let Some(key) = worker.key.filter(|_| worker.task == Task::Upload && self.rng.random_bool(0.5)) {
-                        self.strays.push(Stray { key, token: worker.token });
+                        self.orphaned.push(OrphanedUpload { key, token: worker.token });
                         self.blind_restart = true;
                     }
                 }
@@ -67,82 +67,82 @@ impl World {
                 _ => {}
             }
         }
-        while !self.strays.is_empty() && self.rng.random_bool(0.7) {
-            self.stray_arrives();
+        while !self.orphaned.is_empty() && self.rng.random_bool(0.7) {
+            self.orphaned_upload_arrives();
         }
     }
 
     pub(super) fn wake(&mut self) {
         if let Some(daemon) = &mut self.daemon {
-            daemon.awake = true;
+            daemon.is_due_now = true;
         }
     }
 
     pub(super) fn due(&self) -> bool {
-        self.daemon.as_ref().is_some_and(|d| d.awake || d.next_look.is_some_and(|look| look <= self.now()))
+        self.daemon.as_ref().is_some_and(|d| d.is_due_now || d.next_tick.is_some_and(|tick| tick <= self.now()))
     }
 
-    /// `schedule::lane`: plans, and has the steps begun.
-    pub(super) fn look(&mut self) -> Held {
+    /// `InstanceScheduler::tick`: plans, and begins the steps.
+    pub(super) fn tick(&mut self) -> CheckResult {
         let now = self.now();
         self.observe();
         self.shorten_pause(now);
         let Some(daemon) = &mut self.daemon else { return Ok(()) };
-        daemon.awake = false;
+        daemon.is_due_now = false;
         let mut busy = daemon.busy.clone();
         let mut snapshot = self.seen(now);
-        // Between the two looks, at who is at work and at the rows, workers go on.
-        if !self.calm && self.rng.random_bool(0.2) {
+        // Between reading the busy set and reading the rows, workers go on.
+        if !self.faults_ceased && self.rng.random_bool(0.2) {
             self.advance()?;
-            match (self.lie, &self.daemon) {
-                (Lie::LooksAtRowsFirst, Some(daemon)) => busy.clone_from(&daemon.busy),
+            match (self.mutation, &self.daemon) {
+                (Mutation::ReadsRowsFirst, Some(daemon)) => busy.clone_from(&daemon.busy),
                 _ => snapshot = self.seen(now),
             }
         }
         let Some(daemon) = &mut self.daemon else { return Ok(()) };
-        match self.lie {
-            Lie::ForgetsUploads => {
+        match self.mutation {
+            Mutation::ForgetsUploads => {
                 busy.retain(|_, work| *work != Work::Upload);
                 snapshot.in_flight.retain(|flight| flight.state != BatchState::Uploading);
                 snapshot.candidates.retain(|candidate| !daemon.busy.contains_key(&candidate.key));
             }
-            Lie::ForgetsGhosts => snapshot.unconfirmed_until.clear(),
-            // Ghosts of lost answers are gone within ten pauses between polls.
-            Lie::ForgetsAbandoned => {
+            Mutation::ForgetsUnconfirmed => snapshot.unconfirmed_until.clear(),
+            // Unconfirmed imports of lost answers are gone within ten pauses between polls.
+            Mutation::ForgetsAbandoned => {
                 let soon = after(now, self.config.polling.max * 10);
                 snapshot.unconfirmed_until.retain(|&until| until <= soon);
             }
-            Lie::ForgetsGroups => {
+            Mutation::ForgetsGroups => {
                 snapshot.in_flight.iter_mut().for_each(|flight| flight.group = None);
                 snapshot.candidates.iter_mut().for_each(|candidate| candidate.group = None);
             }
-            Lie::ForgetsLists => {
+            Mutation::ForgetsLists => {
                 snapshot.in_flight.iter_mut().for_each(|flight| flight.list_id = None);
                 snapshot.candidates.iter_mut().for_each(|candidate| candidate.list_id = None);
             }
-            Lie::ForgetsPolls => snapshot.in_flight.iter_mut().for_each(|flight| {
+            Mutation::ForgetsPolls => snapshot.in_flight.iter_mut().for_each(|flight| {
                 flight.not_before = None;
                 flight.accepted_at = Some(from_ms(0));
                 flight.polled_at = None;
             }),
-            Lie::CallsWhilePaused => snapshot.instance.pause = None,
+            Mutation::CallsWhilePaused => snapshot.instance.pause = None,
             _ => {}
         }
-        if self.lie == Lie::TriesTheSame {
+        if self.mutation == Mutation::RetriesInSameOrder {
             snapshot.candidates.iter_mut().for_each(|candidate| candidate.last_upload = None);
         }
         let mut made = plan(&snapshot, &busy, &self.rules, now);
         let again = plan(&snapshot, &busy, &self.rules, now);
-        if self.lie == Lie::Sleeps && made.steps.is_empty() {
+        if self.mutation == Mutation::NeverWakes && made.steps.is_empty() {
             made = Plan::default();
         }
-        daemon.next_look = made.next_wake;
-        if self.lie == Lie::None || self.lie == Lie::Sleeps {
-            let again = if self.lie == Lie::Sleeps { &made } else { &again };
-            self.judge.planned(&self.shelf, [&made, again], &busy, now)?;
+        daemon.next_tick = made.next_wake;
+        if self.mutation == Mutation::None || self.mutation == Mutation::NeverWakes {
+            let again = if self.mutation == Mutation::NeverWakes { &made } else { &again };
+            self.checker.planned(&self.store, [&made, again], &busy, now)?;
         }
-        if matches!(self.lie, Lie::None | Lie::TriesTheSame) {
-            self.judge.turns(&snapshot, &made, &busy)?;
+        if matches!(self.mutation, Mutation::None | Mutation::RetriesInSameOrder) {
+            self.checker.turns(&snapshot, &made, &busy)?;
         }
         if self.keep_log && !made.steps.is_empty() {
             self.note(|| format!("plan {:?}", made.steps));
@@ -162,11 +162,11 @@ impl World {
         Ok(())
     }
 
-    /// `Desk::snapshot`: a pause for the quota that began before the clock was set back ends with the day that it shows now.
+    /// `WorkerContext::snapshot`: a pause for the quota that began before the clock was set back ends with the day that it shows now.
     fn shorten_pause(&mut self, now: Timestamp) {
         let day_ends = next_day(now, self.config.limits.daily_reset);
-        if self.shelf.clock_steady_at(&self.reading()).is_none()
-            && let Some(pause) = &mut self.shelf.instance.pause
+        if self.store.clock_steady_at(&self.reading()).is_none()
+            && let Some(pause) = &mut self.store.instance.pause
             && pause.kind == PauseKind::Quota
             && pause.until.is_some_and(|until| until > day_ends)
         {
@@ -174,18 +174,19 @@ impl World {
         }
     }
 
-    /// A worker that the gate does not hold, if there is one.
+    /// A worker that the rate limiter does not hold back, if there is one.
     pub(super) fn runnable(&mut self) -> Option<usize> {
         let instant = self.instant();
         let daemon = self.daemon.as_mut()?;
-        let open = daemon.gate.decide(instant) == Decision::Go;
-        let ready: Vec<usize> =
-            (0..daemon.workers.len()).filter(|&n| open || !matches!(daemon.workers[n].stage, Stage::Gate)).collect();
+        let open = daemon.rate_limiter.decide(instant) == Decision::Go;
+        let ready: Vec<usize> = (0..daemon.workers.len())
+            .filter(|&n| open || !matches!(daemon.workers[n].stage, Stage::RateLimited))
+            .collect();
         (!ready.is_empty()).then(|| ready[self.rng.random_range(0..ready.len())])
     }
 
-    /// Some workers come some way.
-    pub(super) fn advance(&mut self) -> Held {
+    /// Lets some workers do some of their stages.
+    pub(super) fn advance(&mut self) -> CheckResult {
         for _ in 0..self.rng.random_range(1..12) {
             match self.runnable() {
                 Some(worker) => self.advance_one(worker)?,
@@ -195,7 +196,7 @@ impl World {
         Ok(())
     }
 
-    pub(super) fn advance_one(&mut self, number: usize) -> Held {
+    pub(super) fn advance_one(&mut self, number: usize) -> CheckResult {
         self.observe();
         let Some(daemon) = &mut self.daemon else { return Ok(()) };
         let worker = daemon.workers.swap_remove(number);
@@ -206,34 +207,34 @@ impl World {
             Next::Goes(worker) | Next::Waits(worker) => daemon.workers.push(worker),
             Next::Ended => {
                 key.map(|key| daemon.busy.remove(&key));
-                daemon.awake = true;
-                self.judge.nothing_came()?;
+                daemon.is_due_now = true;
+                self.checker.no_progress()?;
             }
         }
         Ok(())
     }
 
-    pub(super) fn record(&mut self, key: BatchKey, event: Event) -> Held {
+    pub(super) fn record(&mut self, key: BatchKey, event: Event) -> CheckResult {
         let now = self.now();
         self.note(|| format!("{key} {event:?}"));
-        if let Err(illegal) = self.shelf.record(key, &event, now) {
-            return Err(Broken { promise: Promise::Move, text: format!("{key}: {illegal}") });
+        if let Err(illegal) = self.store.record(key, &event, now) {
+            return Err(Violation { invariant: Invariant::LegalTransition, text: format!("{key}: {illegal}") });
         }
-        if self.lie == Lie::BurnsAttempts && matches!(event, Event::Requeued { .. }) {
-            self.shelf.burn(key);
+        if self.mutation == Mutation::CountsRequeues && matches!(event, Event::Requeued { .. }) {
+            self.store.keep_attempt(key);
         }
         self.wake();
         let counts = matches!(event.failure_scope(), Some(FailureScope::Batch))
             || matches!(event, Event::AttemptsExhausted { .. });
-        if counts && self.weather.fault == 0.0 && !self.refused.contains(&key.job) {
+        if counts && self.faults.fault == 0.0 && !self.refused.contains(&key.job) {
             let cost = self.costs.entry(key).or_default();
             *cost += 1;
-            let (cost, most) = (u64::from(*cost), self.count.outages + self.count.kills);
+            let (cost, most) = (u64::from(*cost), self.stats.outages + self.stats.kills);
             if cost > most {
                 let text = format!("{key} has lost {cost} attempts in {most} outages and kills");
-                return Err(Broken { promise: Promise::Outage, text });
+                return Err(Violation { invariant: Invariant::Outage, text });
             }
         }
-        self.judge.recorded(key, &event, &self.shelf.batch(key).progress, &self.config, self.at, now)
+        self.checker.recorded(key, &event, &self.store.batch(key).progress, &self.config, self.at, now)
     }
 }

@@ -1,4 +1,4 @@
-//! What does Marketo do with a call that has come in? Its rules are the simulator's; the files are made here.
+//! Marketo's side of a call. Its rules are the simulator's; the files are made here.
 
 use std::collections::BTreeMap;
 
@@ -11,17 +11,17 @@ use marqueue::simulator::model::{ImportPath, Part};
 use marqueue::simulator::{ApiRefusal, Call};
 use rand::RngExt;
 
-use super::{Stray, World};
-use crate::worker::{Answer, Fate, Report, Task, Worker};
+use super::{OrphanedUpload, Simulation};
+use crate::worker::{Answer, Report, ServerOutcome, Task, Worker};
 
-impl World {
-    /// Marketo does what is asked, or says why not.
-    pub(super) fn serve(&mut self, worker: &Worker, fate: Fate) -> Answer {
+impl Simulation {
+    /// Marketo's answer to the call.
+    pub(super) fn serve(&mut self, worker: &Worker, outcome: ServerOutcome) -> Answer {
         let Some(key) = worker.key else { return Answer::Report { there: false } };
-        let lost = matches!(fate, Fate::AnswerLost);
-        self.count.lost_answers += u64::from(lost);
-        if let Fate::Refused(ask, reason) = fate {
-            // Said of an upload, these codes may mean either.
+        let lost = matches!(outcome, ServerOutcome::AnswerLost);
+        self.stats.lost_answers += u64::from(lost);
+        if let ServerOutcome::Refused(ask, reason) = outcome {
+            // For an upload, these codes may mean either.
             let unknown = ask == ErrorAction::OutcomeUnknown;
             if worker.task == Task::Upload && unknown && self.rng.random_bool(0.5) {
                 let _ = self.create(key);
@@ -32,7 +32,7 @@ impl World {
                 _ => Answer::Unanswered { ask, reason },
             };
         }
-        let id = self.shelf.batch(key).progress.marketo_batch_id.clone().unwrap_or_default();
+        let id = self.store.batch(key).progress.marketo_batch_id.clone().unwrap_or_default();
         let answer = match worker.task {
             Task::Upload => match self.create(key) {
                 Ok((id, status)) => Answer::Created { id, status },
@@ -41,13 +41,13 @@ impl World {
             Task::Poll => match self.marketo.status(self.at, &ImportPath::Leads, &id) {
                 Ok(import) => {
                     let (mut status, mut counts) = (import.remote_status(), import.counts());
-                    // Any count may be missing, and a word may be one that nobody documents.
+                    // Any count may be missing, and a status may be one that is not documented.
                     let ended = matches!(status, Some(RemoteStatus::Complete | RemoteStatus::Failed));
-                    if self.rng.random_bool(self.weather.fault / 2.0) {
+                    if self.rng.random_bool(self.faults.fault / 2.0) {
                         counts.failed = None;
                     }
-                    if !ended && self.rng.random_bool(self.weather.fault / 2.0) {
-                        self.count.odd_words += 1;
+                    if !ended && self.rng.random_bool(self.faults.fault / 2.0) {
+                        self.stats.odd_words += 1;
                         status = None;
                     }
                     Answer::Status { status, counts, message: import.message }
@@ -60,7 +60,7 @@ impl World {
                     Report::Warnings => model::Report::Warnings,
                 };
                 match self.marketo.report(self.at, &ImportPath::Leads, &id, report) {
-                    Ok(bytes) => Answer::Report { there: !bytes.is_empty() && !matches!(fate, Fate::Late) },
+                    Ok(bytes) => Answer::Report { there: !bytes.is_empty() && !matches!(outcome, ServerOutcome::Late) },
                     Err(ApiRefusal::Http(404)) => Answer::Report { there: false },
                     Err(refusal) => no_answer(&refusal),
                 }
@@ -78,11 +78,11 @@ impl World {
 
     /// Marketo is given a batch.
     pub(super) fn create(&mut self, key: BatchKey) -> Result<(u64, RemoteStatus), (ErrorAction, String)> {
-        let (batch, list) = (self.shelf.batch(key), self.shelf.jobs[&key.job].list);
+        let (batch, list) = (self.store.batch(key), self.store.jobs[&key.job].list);
         let (rows, lasts) = (batch.from..batch.to, 1 + (key.job.0 * 7 + i64::from(key.part) * 13) % 20);
         let mut file = String::from(if self.wrong.contains(&key.job) { "name,x\n" } else { "email,x\n" });
         let mut fails = false;
-        let stuck = self.stuck > 0 && !self.calm && (key.job.0 + i64::from(key.part)) % self.stuck == 0;
+        let stuck = self.stuck > 0 && !self.faults_ceased && (key.job.0 + i64::from(key.part)) % self.stuck == 0;
         for row in rows.clone() {
             let cell = match (key.job.0 + i64::from(row)) % 23 {
                 0 => "!fail:No".into(),
@@ -116,21 +116,21 @@ impl World {
             Ok(import) => {
                 let id: u64 = import.id().and_then(|id| id.parse().ok()).unwrap_or_default();
                 self.note(|| format!("Marketo makes {id} of {key}"));
-                self.count.imports += 1;
-                self.judge.made(id, key, rows, fails, self.at);
+                self.stats.imports += 1;
+                self.checker.made(id, key, rows, fails, self.at);
                 Ok((id, import.remote_status().unwrap_or(RemoteStatus::Queued)))
             }
             Err(refusal) => Err(reading(&refusal)),
         }
     }
 
-    pub(super) fn stray_arrives(&mut self) {
-        if self.strays.is_empty() {
+    pub(super) fn orphaned_upload_arrives(&mut self) {
+        if self.orphaned.is_empty() {
             return;
         }
-        let number = self.rng.random_range(0..self.strays.len());
-        let Stray { key, token } = self.strays.swap_remove(number);
-        self.note(|| format!("a dead daemon's upload of {key} arrives"));
+        let number = self.rng.random_range(0..self.orphaned.len());
+        let OrphanedUpload { key, token } = self.orphaned.swap_remove(number);
+        self.note(|| format!("a killed daemon's upload of {key} add_file"));
         let entered = self.marketo.enter(self.at, Call::Create, Some(&token));
         if entered.is_ok() {
             let _ = self.create(key);
@@ -139,7 +139,7 @@ impl World {
     }
 }
 
-/// What the client makes of a refusal.
+/// How the client reads a refusal.
 pub(super) fn reading(refusal: &ApiRefusal) -> (ErrorAction, String) {
     let ask = match refusal {
         ApiRefusal::Http(status) => classify(*status, None),

@@ -1,47 +1,47 @@
-//! Would the judge notice? Mistakes that a world can be told to make.
+//! Mutations: mistakes that a run can be told to make, to show that the checker detects them.
 
-/// A mistake that a world can be told to make, to see that the judge notices.
+/// A mistake of the daemon that the checker must detect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Lie {
+pub enum Mutation {
     None,
     /// Uploads under way are not counted.
     ForgetsUploads,
-    /// Who is at work is asked after the rows: who ends between the two is overlooked.
-    LooksAtRowsFirst,
+    /// The busy set is read after the rows: a worker that ends between the two is overlooked.
+    ReadsRowsFirst,
     /// Imports that a lost answer left behind are not counted.
-    ForgetsGhosts,
+    ForgetsUnconfirmed,
     /// A poll that fails puts its batch back in the queue.
-    SendsAgainAfterAPoll,
+    ResendsAfterPoll,
     /// An upload that was refused is sent again at once, and nothing is written down.
-    SendsWithoutAReason,
+    ResendsWithoutReason,
     /// Groups are not looked at.
     ForgetsGroups,
     /// Lists are not looked at.
     ForgetsLists,
     /// What is put back has used up an attempt.
-    BurnsAttempts,
+    CountsRequeues,
     /// Every failed upload is put down to its batch.
-    BlamesTheBatch,
+    BlamesBatch,
     /// While uploads fail, the order is the same as always.
-    TriesTheSame,
+    RetriesInSameOrder,
     /// That a poll was made is not written down.
     ForgetsPolls,
     /// A pause is not looked at.
     CallsWhilePaused,
-    /// A restart opens the gate.
+    /// A restart forgets the calls in the window.
     ForgetsCalls,
-    /// What may not go yet is never looked at again.
-    Sleeps,
-    /// An upload that fails is taken for done.
-    TakesNoForYes,
+    /// What may not go yet is never planned again.
+    NeverWakes,
+    /// An upload that is refused is recorded as accepted.
+    AcceptsRefusals,
     /// What failed once is given up.
-    GivesUp,
-    /// How long an import is waited for is read off a clock that may leap.
-    BelievesTheClock,
-    /// The ends of unconfirmed imports stay where they are when the clock is set.
-    KeepsEndsOverALeap,
-    /// A clock that leaps into another day begins a new count of calls.
-    BeginsADayAtALeap,
-    /// An import that a person gave up is not counted any more.
+    GivesUpAtOnce,
+    /// How long an import is waited for is measured by a clock that may jump.
+    TrustsClock,
+    /// The ends of unconfirmed imports stay as they are when the clock is set.
+    KeepsEndsOverJump,
+    /// A clock that jumps into another day begins a new count of calls.
+    BeginsDayAtJump,
+    /// An import that an operator gave up is not counted any more.
     ForgetsAbandoned,
 }

@@ -4,7 +4,7 @@ use marqueue::marketo::types::ApiError;
 use marqueue::marketo::{ErrorAction, UploadError, classify};
 use rand::RngExt;
 
-use super::World;
+use super::Simulation;
 use crate::worker::{Answer, Task, Worker};
 
 /// In which way every create fails.
@@ -68,7 +68,7 @@ impl Outage {
     }
 }
 
-impl World {
+impl Simulation {
     /// What a call comes to during `outage`.
     pub(super) fn fails(&mut self, outage: Outage, worker: &Worker) -> Answer {
         let reason = format!("an outage: {outage:?}");

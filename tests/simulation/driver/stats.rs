@@ -1,7 +1,7 @@
-//! How much happened in a world?
+//! Statistics of a run.
 
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Count {
+pub struct Stats {
     pub uploads: u64,
     /// Of these, before the faults ceased.
     pub amid_faults: u64,
@@ -17,8 +17,8 @@ pub struct Count {
     pub odd_words: u64,
 }
 
-impl std::ops::AddAssign for Count {
-    fn add_assign(&mut self, other: Count) {
+impl std::ops::AddAssign for Stats {
+    fn add_assign(&mut self, other: Stats) {
         self.uploads += other.uploads;
         self.amid_faults += other.amid_faults;
         self.imports += other.imports;
