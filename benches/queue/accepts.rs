@@ -1,4 +1,4 @@
-//! How many files does the daemon take in a second, each answered only once it is on the disk?
+//! Measures how many files the daemon accepts in a second, each answered only once it is on the disk.
 
 use std::fmt::Write as _;
 use std::fs::File;

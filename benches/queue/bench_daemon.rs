@@ -1,4 +1,4 @@
-//! What is measured, and what does the kernel say of it? The release binary as a daemon in a temporary folder.
+//! The release binary as a daemon in a temporary folder, and what the kernel reports of it.
 
 use std::fs::{self, File};
 use std::path::PathBuf;

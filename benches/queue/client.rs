@@ -1,5 +1,5 @@
-//! Who asks, without being what is measured? HTTP/1.1 over one kept-alive connection, in blocking calls: two system calls
-//! a request and no library between.
+//! A client that adds little to what is measured: HTTP/1.1 over one kept-alive connection, in blocking calls; two system
+//! calls a request and no library between.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
@@ -27,7 +27,7 @@ impl Client {
         let stream = self.stream.get_mut();
         stream.write_all(&head("POST", path, bytes)).expect("the daemon reads");
         let sent = io::copy(body, stream).expect("the daemon reads to the end");
-        assert_eq!(sent, bytes, "the body is as long as was said");
+        assert_eq!(sent, bytes, "the body is as long as was announced");
         self.answer()
     }
 

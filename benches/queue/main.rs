@@ -1,4 +1,4 @@
-//! Does the daemon reach its targets of speed and memory? The release binary, measured from outside as a whole process.
+//! Benchmarks: the release binary against its targets of speed and memory, measured from outside as a whole process.
 //!
 //! `cargo bench --bench queue` measures all, `cargo bench --bench queue -- accepts` (or `memory`, `slots`) a part. The
 //! exit status is 1 where a target is missed. Beside each figure of the disk stands what the disk itself gives in the

@@ -1,4 +1,4 @@
-//! How much memory does the daemon take, doing nothing and while a file streams in that is far larger than that?
+//! Measures the daemon's memory, idle and while a file streams in that is far larger.
 
 use std::fs::File;
 use std::io::{BufWriter, Write};

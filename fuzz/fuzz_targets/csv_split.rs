@@ -1,4 +1,4 @@
-//! Does the cutter keep every byte and every record of whatever it is given?
+//! The splitter keeps every byte and every record of any input.
 //!
 //! `cargo +nightly fuzz run csv_split fuzz/corpus/csv_split fuzz/seeds/csv_split -- -max_total_time=60`
 //!
@@ -18,7 +18,7 @@ fuzz_target!(|input: &[u8]| {
     let size = usize::from(*size).max(1);
     let rules = ScanRules { format, max_part_bytes: limit, check: how & 0x80 != 0, required: Vec::new(), lookup: Some("email".to_owned()) };
 
-    // Failure files are a stranger's bytes too.
+    // Failure files come from Marketo and are untrusted too.
     let mut strip = FailedRowExtractor::new(vec!["a".to_owned()]);
     let mut out = Vec::new();
     if file.chunks(size).try_for_each(|chunk| strip.push(chunk, &mut out)).is_ok() {

@@ -1,4 +1,4 @@
-//! Is every path and every query answered, and what is accepted of a file what was meant?
+//! Every path and query gets a response, and what is accepted of a file is what was meant.
 //!
 //! `cargo +nightly fuzz run http_query fuzz/corpus/http_query fuzz/seeds/http_query -- -max_total_time=60`
 //!
@@ -22,8 +22,8 @@ use marqueue::config::Config;
 use marqueue::daemon::Daemon;
 use tokio::runtime::Runtime;
 
-/// A daemon that lives as long as this process, and where it listens.
-static HOUSE: LazyLock<(PathBuf, Daemon, Runtime)> = LazyLock::new(|| {
+/// A daemon that runs as long as this process, and its socket.
+static DAEMON: LazyLock<(PathBuf, Daemon, Runtime)> = LazyLock::new(|| {
     let folder = tempfile::tempdir().expect("a folder").keep();
     let socket = folder.join("m.sock");
     let config = format!(
@@ -46,7 +46,7 @@ fuzz_target!(|line: &[u8]| {
         return;
     }
     for method in ["GET", "POST"] {
-        let mut client = UnixStream::connect(&HOUSE.0).expect("the daemon listens");
+        let mut client = UnixStream::connect(&DAEMON.0).expect("the daemon listens");
         client.set_read_timeout(Some(Duration::from_secs(10))).expect("a timeout");
         let head = [method.as_bytes(), b" /v1/", line, b" HTTP/1.1\r\nHost: d\r\nConnection: close\r\n\r\n"].concat();
         // It may be closed before all of it is taken.
@@ -79,7 +79,7 @@ fn pairs(query: &str) -> Vec<(String, String)> {
 fn accepted_is_what_was_meant(query: &str) {
     let given = pairs(query);
     let Ok((new, check)) = create::read(given.clone(), None, marqueue::domain::Source::Socket { uid: Some(0) }) else { return };
-    assert_eq!(given.iter().map(|(name, _)| name).collect::<BTreeSet<_>>().len(), given.len(), "nothing is said twice");
+    assert_eq!(given.iter().map(|(name, _)| name).collect::<BTreeSet<_>>().len(), given.len(), "no name is given twice");
     let file = NewFile {
         target: new.target.clone(),
         filename: new.filename.clone(),
@@ -91,7 +91,7 @@ fn accepted_is_what_was_meant(query: &str) {
         check,
     };
     let mut text = url::form_urlencoded::Serializer::new(String::new());
-    let said = text.extend_pairs(file.parameters()).finish();
-    let (again, checked) = create::read(pairs(&said), None, marqueue::domain::Source::Socket { uid: Some(0) }).expect("what was accepted once is accepted again");
+    let output = text.extend_pairs(file.parameters()).finish();
+    let (again, checked) = create::read(pairs(&output), None, marqueue::domain::Source::Socket { uid: Some(0) }).expect("what was accepted once is accepted again");
     assert_eq!(format!("{again:?} {checked}"), format!("{new:?} {check}"));
 }

@@ -1,4 +1,4 @@
-//! Is whatever comes for an answer of Marketo's read without a panic, and never taken for more than it says?
+//! Any response of Marketo is read without a panic, and is never taken for more than it says.
 //!
 //! `cargo +nightly fuzz run marketo_response fuzz/corpus/marketo_response fuzz/seeds/marketo_response -- -max_total_time=60`
 //!
@@ -11,9 +11,9 @@ use serde_json::Value;
 
 fuzz_target!(|body: &[u8]| {
     let plain = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
-    let said = serde_json::from_slice::<Value>(plain).ok().and_then(|value| value.get("success")?.as_bool());
+    let output = serde_json::from_slice::<Value>(plain).ok().and_then(|value| value.get("success")?.as_bool());
     let envelope = read_envelope(body);
-    assert_eq!(envelope.as_ref().map(|envelope| envelope.success), said, "a success is one that is said, and no other");
+    assert_eq!(envelope.as_ref().map(|envelope| envelope.success), output, "success is exactly what the body says");
 
     if let Some(envelope) = &envelope {
         for import in &envelope.result {

@@ -1,4 +1,4 @@
-//! Does any file, of any name, come out of our upload's frame as it went in, however it is cut on the way?
+//! Any file, of any name, comes out of our upload's frame as it went in, however it is split on the way.
 //!
 //! `cargo +nightly fuzz run multipart_frame fuzz/corpus/multipart_frame fuzz/seeds/multipart_frame -- -max_total_time=60`
 //!

@@ -1,4 +1,4 @@
-//! Is a form read the same however its bytes come, and never held?
+//! A form is read the same however its bytes are split, and is never buffered whole.
 //!
 //! `cargo +nightly fuzz run multipart_parse fuzz/corpus/multipart_parse fuzz/seeds/multipart_parse -- -max_total_time=60`
 //!

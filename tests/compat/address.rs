@@ -1,5 +1,5 @@
-//! Addresses as programs make them: with slashes too many, with dots, with `/rest`. Raw requests, since HTTP clients mend
-//! what they send.
+//! Addresses as programs build them: with extra slashes, with dots, with `/rest`. Raw requests, since HTTP clients
+//! normalize what they send.
 
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};

@@ -134,9 +134,9 @@ async fn each_client_is_named_once_a_start_and_no_token_is() {
             program.upload(LEADS, form(&[("access_token", "leaked-field")], FILE, &[])).await;
             program.get("/bulk/v1/leads/batch/1.json?access_token=leaked-query").await;
             program.get("/bulk/v1/nothing?access_token=leaked-query").await;
-            let said = format!("\"client_id\":\"{id}\"");
+            let field = format!("\"client_id\":\"{id}\"");
             let log = env.log();
-            let lines = log.lines().filter(|line| line.contains("outside the header") && line.contains(&said));
+            let lines = log.lines().filter(|line| line.contains("outside the header") && line.contains(&field));
             let lines: Vec<&str> = lines.collect();
             assert_eq!(lines.len(), start, "{lines:?}");
             assert!(lines.iter().all(|line| line.contains("\"WARN\"")), "{lines:?}");
@@ -188,7 +188,7 @@ async fn nothing_of_a_form_is_on_the_disk_before_its_token() {
     assert_eq!((http, code(&answer)), (200, "601"));
     assert_eq!(env.json("GET", "/v1/jobs").await.1["jobs"], json!([]));
     assert_eq!(on_disk(&env), before);
-    // The right one is: this look can tell the difference.
+    // The right one is: this check can tell the difference.
     let (program, token) = without_header(&env, "crm").await;
     program.upload(LEADS, form(&[], &file, &[("access_token", &token)])).await;
     assert_ne!(on_disk(&env), before);

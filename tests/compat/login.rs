@@ -1,4 +1,4 @@
-//! How does a program get its token, and what if it is not to have one?
+//! Tokens of the identity endpoint: how a client gets one, and how a wrong login is refused.
 
 use std::time::{Duration, Instant};
 

@@ -1,4 +1,4 @@
-//! Addresses of instances that lead back to the daemon.
+//! Instances whose address points back to the daemon.
 
 use std::net::TcpListener;
 

@@ -1,5 +1,5 @@
-//! Does a program that was made for Marketo get the same from the daemon, by a changed address? Raw HTTP over TCP, TLS and
-//! the Unix socket, the real binary, the simulator behind it.
+//! Compatibility tests: a program made for Marketo gets the same responses from the daemon at another address. Raw HTTP
+//! over TCP, TLS and the Unix socket, with the real binary and the simulator behind it.
 
 mod address;
 mod compat_env;

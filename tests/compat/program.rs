@@ -1,4 +1,4 @@
-//! Does the same program read the same from Marketo and from the daemon?
+//! The same program against Marketo and against the daemon: equal responses.
 
 use marqueue::simulator::Settings;
 use reqwest::Method;

@@ -1,4 +1,4 @@
-//! How is a bad call refused? In Marketo's shapes, with nothing kept.
+//! Refused calls: they have Marketo's shapes and store nothing.
 
 use reqwest::Method;
 use serde_json::json;

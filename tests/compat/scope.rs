@@ -1,4 +1,4 @@
-//! What does a client see? Its own jobs, on the instances that are its own to use, by either API.
+//! Scope of a client: its own jobs, on the instances that it may use, in both APIs.
 
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -84,12 +84,12 @@ async fn native_api_over_tcp_shows_a_client_only_its_jobs() {
     assert_eq!(listed(web.get("/v1/jobs").await.1), [own["id"].clone()]);
     assert_eq!(listed(env.json("GET", "/v1/jobs").await.1).len(), 2);
     assert_eq!(crm.get("/v1/status").await.1["instances"]["default"]["queue"]["held"], json!([]));
-    // The first event that web hears is about its own job, though crm's was over before.
-    let mut heard = String::new();
-    while !heard.contains("\n\n") {
-        heard += &String::from_utf8_lossy(&events.chunk().await.expect("more").expect("more"));
+    // The first event that web receives is about its own job, though crm's was over before.
+    let mut received = String::new();
+    while !received.contains("\n\n") {
+        received += &String::from_utf8_lossy(&events.chunk().await.expect("more").expect("more"));
     }
-    let data = heard.lines().find_map(|line| line.strip_prefix("data: ")).expect("data");
+    let data = received.lines().find_map(|line| line.strip_prefix("data: ")).expect("data");
     assert_eq!(serde_json::from_str::<Value>(data).expect("JSON")["job"]["id"], own["id"]);
 }
 
@@ -177,9 +177,9 @@ async fn client_without_a_path_uses_its_default_instance() {
     assert_eq!((warned("crm"), warned("web")), (false, true));
     let mut doctor = tokio::process::Command::new(crate::support::binary());
     let doctor = doctor.args(["doctor", "--config"]).arg(env.config_file()).output().await.expect("it runs");
-    let said = String::from_utf8(doctor.stdout).expect("text");
+    let printed = String::from_utf8(doctor.stdout).expect("text");
     assert!(
-        said.contains("the client web may use the instances default, eu") && !said.contains("the client crm"),
-        "{said}"
+        printed.contains("the client web may use the instances default, eu") && !printed.contains("the client crm"),
+        "{printed}"
     );
 }

@@ -1,4 +1,4 @@
-//! Who dropped a job's file in?
+//! The source of a job: which client submitted its file.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;

@@ -1,4 +1,4 @@
-//! Does TCP speak TLS where it is told to, and take a new certificate without a restart?
+//! TLS on TCP, and new certificates without a restart.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -35,10 +35,10 @@ fn put(env: &TestEnv, [cert, key]: [&str; 2]) {
     fs::write(env.folder.path().join("key"), key).expect("written");
 }
 
-/// SIGHUP, and the log's word on it, as often as it has been said by then.
-async fn hang_up(env: &mut TestEnv, said: &str, times: usize) {
+/// Sends SIGHUP, and waits until the log has the text so many times.
+async fn hang_up(env: &mut TestEnv, text: &str, times: usize) {
     env.signal("HUP");
-    env.until(said, async |env| (env.log().matches(said).count() >= times).then_some(())).await;
+    env.until(text, async |env| (env.log().matches(text).count() >= times).then_some(())).await;
 }
 
 #[tokio::test]
@@ -86,7 +86,7 @@ async fn wrong_files_and_a_taken_address_stop_the_start_with_the_key() {
     let taken = taken.local_addr().map(|address| (taken, address)).expect("its address");
     put(&env, [ONE[0], TWO[1]]);
     let folder = env.folder.path().to_owned();
-    for (api, said) in [
+    for (api, text) in [
         (format!("listen = \"{}\"\n{CRM}", taken.1), "api.listen: "),
         (
             format!(
@@ -103,7 +103,7 @@ async fn wrong_files_and_a_taken_address_stop_the_start_with_the_key() {
         let ended = Command::new(crate::support::binary()).args(["serve", "--config"]).arg(env.config_file()).output();
         let ended = ended.expect("it runs");
         let words = String::from_utf8_lossy(&ended.stderr).into_owned();
-        assert!(!ended.status.success() && words.contains(said), "{words}");
+        assert!(!ended.status.success() && words.contains(text), "{words}");
     }
 }
 

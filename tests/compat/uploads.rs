@@ -1,4 +1,4 @@
-//! Is an upload taken whatever its size, its number and the order of its form?
+//! Uploads of any size and number, with the parts of the form in any order.
 
 use std::fmt::Write as _;
 
@@ -43,13 +43,13 @@ fn long_rows(rows: usize, delimiter: char) -> String {
 async fn parameters_may_precede_or_follow_the_file_in_the_form() {
     let env = env_with_clients(CRM).await;
     let program = Program::of(&env, "crm").await;
-    let said = [("format", "tsv"), ("lookupField", "email"), ("listId", "7"), ("partitionName", "EU"), ("else", "1")];
+    let fields = [("format", "tsv"), ("lookupField", "email"), ("listId", "7"), ("partitionName", "EU"), ("else", "1")];
     let target =
         || Target::Leads { lookup_field: Some("email".into()), list_id: Some(7), partition: Some("EU".into()) };
-    // One that is in memory as a whole, and one that is on the disk before the last word of it is said.
+    // One that is in memory as a whole, and one of which a part is on the disk before its end arrives.
     for rows in [1, 60] {
         let file = long_rows(rows, '\t');
-        for form in [form(&said, &file, &[]), form(&[], &file, &said), form(&said[..2], &file, &said[2..])] {
+        for form in [form(&fields, &file, &[]), form(&[], &file, &fields), form(&fields[..2], &file, &fields[2..])] {
             let (_, answer) = program.upload(LEADS, form).await;
             let id = JobId(answer["result"][0]["batchId"].as_i64().unwrap_or_else(|| panic!("{answer}")));
             let job = env.job(id).await;

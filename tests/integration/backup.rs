@@ -1,4 +1,4 @@
-//! Is a copy good, is nobody in its way, and what happens where it takes the place of the database? With the real binary.
+//! Backups: the copy is checked, files arrive meanwhile, and a restored copy works. With the real binary.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -21,8 +21,8 @@ fn a_copy_is_checked_and_only_its_owner_may_read_it() {
     assert_eq!(copied["file"], "copy.db");
     assert_eq!((&copied["bytes"], &copied["jobs"]), (&json!(file.len()), &json!(1)));
     assert_eq!(file.permissions().mode() & 0o777, 0o600);
-    let said = cli.run("backup other.db").expect(0).out;
-    assert_eq!(said, format!("other.db: {} bytes with 1 job, checked\n", file.len()));
+    let output = cli.run("backup other.db").expect(0).out;
+    assert_eq!(output, format!("other.db: {} bytes with 1 job, checked\n", file.len()));
     let left = fs::read_dir(cli.env.folder.path()).unwrap().map(|file| file.unwrap().file_name());
     let left: Vec<_> = left.map(|name| name.into_string().unwrap()).filter(|name| name.contains("backup-")).collect();
     assert!(left.is_empty(), "{left:?}");
@@ -118,7 +118,7 @@ async fn restored_daemon_resends_nothing_known_to_the_backup() {
         404,
         "a job that came after the copy is not in it"
     );
-    // It was paused when the copy was made, and so it is now: a person may look at Marketo first.
+    // It was paused when the copy was made, and so it is now: an operator may look at Marketo first.
     assert_eq!(env.job(waiting).await.state, JobState::Pending);
     env.json("POST", "/v1/instances/default/resume").await;
     assert_eq!(env.ended(waiting).await.state, JobState::Complete);

@@ -1,4 +1,4 @@
-//! Do the verbs do what the contract says, typed at the real binary, answered by a real daemon, against the simulator?
+//! The commands of the command line: the real binary against a real daemon and the simulator.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::cli_env::{CliEnv, at, binary, ended, on_terminal, run, signal, until_said};
+use crate::cli_env::{CliEnv, at, binary, ended, on_terminal, run, signal, until_printed};
 
 const PEOPLE: &str = "email,note\na@example.com,\nb@example.com,\n";
 const TWO_FAIL: &str = "email,note\na@example.com,\nb@example.com,!fail:No such field\nc@example.com,!fail:Bad\n";
@@ -315,12 +315,12 @@ fn stopped_daemon_is_reported_as_silent_after_a_timeout() {
     cli.env.signal("STOP");
     for words in ["status", "list", "show 1", "wait 1", "file 1", "cancel 1", "pause", "add leads people.csv"] {
         let ran = cli.run(&format!("{words} --timeout 300ms")).expect(3);
-        let told = format!(
+        let expected = format!(
             "error: the daemon at {} does not answer (nothing came for 300ms): it is stopped or has too much \
              to do, and may still do as it was asked\n",
             cli.env.socket().display()
         );
-        assert_eq!((ran.err, ran.out.as_str()), (told, ""), "{words}");
+        assert_eq!((ran.err, ran.out.as_str()), (expected, ""), "{words}");
     }
     cli.env.signal("CONT");
     cli.run("status").expect(0);
@@ -397,18 +397,18 @@ fn man_has_a_page_for_each_command() {
     let none = folder.path().join("none.sock");
     let ran = at(&none, &format!("man {} --json", folder.path().display())).expect(0);
     assert_eq!(ran.json()["pages"], fs::read_dir(&folder).unwrap().count());
-    let page = |verb: &str| fs::read_to_string(folder.path().join(format!("marqueue{verb}.1"))).unwrap();
+    let page = |name: &str| fs::read_to_string(folder.path().join(format!("marqueue{name}.1"))).unwrap();
     let help = at(&none, "--help").expect(0).out;
-    let (_, verbs) = help.split_once("Commands:\n").unwrap();
-    let verbs = verbs.lines().take_while(|line| !line.is_empty()).filter_map(|line| line.strip_prefix("  "));
-    let verbs = verbs.map(|line| line.split(' ').next().unwrap());
-    // Where what a verb does goes on in the next line, that has no verb.
-    let verbs: Vec<&str> = verbs.filter(|&verb| !["", "help"].contains(&verb)).collect();
-    assert!(verbs.len() > 17, "{help}");
-    for verb in verbs {
-        let page = page(&format!("-{verb}"));
-        assert!(page.contains(".SH EXAMPLES\n.nf\nmarqueue "), "{verb}: {page}");
-        assert!(page.contains("\\fB\\-\\-socket\\fR"), "{verb}: {page}");
+    let (_, commands) = help.split_once("Commands:\n").unwrap();
+    let commands = commands.lines().take_while(|line| !line.is_empty()).filter_map(|line| line.strip_prefix("  "));
+    let commands = commands.map(|line| line.split(' ').next().unwrap());
+    // A line that continues the text of a command has no name.
+    let commands: Vec<&str> = commands.filter(|&name| !["", "help"].contains(&name)).collect();
+    assert!(commands.len() > 17, "{help}");
+    for name in commands {
+        let page = page(&format!("-{name}"));
+        assert!(page.contains(".SH EXAMPLES\n.nf\nmarqueue "), "{name}: {page}");
+        assert!(page.contains("\\fB\\-\\-socket\\fR"), "{name}: {page}");
     }
     assert!(page("").contains("\n.SH \"EXIT STATUS\"\n.nf\n0  done\n"), "{}", page(""));
     assert!(page("-add-program-members").contains("\\-\\-status"));
@@ -422,9 +422,9 @@ fn ctrl_c_ends_wait_and_not_the_job() {
     cli.file("people.csv", PEOPLE);
     cli.run("pause").expect(0);
     let mut waiting = cli.spawn("add leads people.csv --wait");
-    let mut said = until_said(&mut waiting, "job 1: people.csv: pending");
+    let mut output = until_printed(&mut waiting, "job 1: people.csv: pending");
     signal(&waiting, "INT");
-    assert_eq!(said.next().as_deref(), Some("job 1 goes on in the daemon: \"marqueue show 1\" tells how it stands"));
+    assert_eq!(output.next().as_deref(), Some("job 1 goes on in the daemon: \"marqueue show 1\" tells how it stands"));
     let ran = ended(waiting).expect(130);
     assert_eq!(ran.out, "");
     cli.run("resume").expect(0);
@@ -437,11 +437,11 @@ fn wait_survives_a_restart_of_the_daemon() {
     cli.file("people.csv", PEOPLE);
     cli.run("pause").expect(0);
     let mut waiting = cli.spawn("add leads people.csv --wait");
-    let said = until_said(&mut waiting, "job 1: people.csv: pending");
+    let output = until_printed(&mut waiting, "job 1: people.csv: pending");
     cli.env.kill();
     cli.start();
     cli.run("resume").expect(0);
-    drop(said.last());
+    drop(output.last());
     assert_eq!(ended(waiting).expect(0).out, "job 1: people.csv is complete: 2 rows, 2 processed\n");
 }
 
@@ -470,8 +470,8 @@ fn the_simulator_listens_until_it_is_told_to_stop() {
             .spawn()
             .unwrap();
         let mut out = simulator.stdout.take().unwrap();
-        let said: Value = serde_json::Deserializer::from_reader(&mut out).into_iter().next().unwrap().unwrap();
-        let address = said["base_url"].as_str().unwrap().strip_prefix("http://").unwrap();
+        let output: Value = serde_json::Deserializer::from_reader(&mut out).into_iter().next().unwrap().unwrap();
+        let address = output["base_url"].as_str().unwrap().strip_prefix("http://").unwrap();
         std::net::TcpStream::connect(address).unwrap();
         signal(&simulator, name);
         assert_eq!(ended(simulator).expect(0).err, "");

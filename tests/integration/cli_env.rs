@@ -130,9 +130,9 @@ pub fn ended(child: Child) -> Ran {
 }
 
 /// Reads lines of standard error until one is `line`, and gives those that follow.
-pub fn until_said(child: &mut Child, line: &str) -> impl Iterator<Item = String> + use<> {
+pub fn until_printed(child: &mut Child, line: &str) -> impl Iterator<Item = String> + use<> {
     let mut lines = BufReader::new(child.stderr.take().expect("it was asked for")).lines().map_while(Result::ok);
-    assert!(lines.any(|said| said == line), "it never said {line:?}");
+    assert!(lines.any(|printed| printed == line), "it never printed {line:?}");
     lines
 }
 

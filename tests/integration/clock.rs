@@ -1,4 +1,4 @@
-//! Is the daemon's clock set by eight days, with imports under way? A daemon in this process, whose clock a test moves.
+//! Clock changes: a daemon in this process, whose clock the tests set, keeps its imports and limits.
 
 use std::path::Path;
 use std::time::Duration;

@@ -1,5 +1,5 @@
-//! Is anything promised for a database that was deleted, replaced or damaged under the running daemon? And can what it
-//! had accepted be rescued, as `docs/ARCHITECTURE.md` says?
+//! A database that is deleted, replaced or damaged under the running daemon: nothing is accepted any more, and the
+//! accepted jobs can be recovered as `docs/operations.md` says.
 
 use std::fs;
 use std::os::unix::fs::FileExt;
@@ -22,9 +22,9 @@ fn beside(path: &Path, ending: &str) -> PathBuf {
 /// The next file is refused, and the probe too, with these words; the daemon stays.
 async fn refuses(env: &mut TestEnv, words: &str) {
     for (method, path, body) in [("POST", ADD, file()), ("GET", "/readyz", String::new())] {
-        let (status, said) = env.request(method, path, body).await;
-        let said = String::from_utf8_lossy(&said);
-        assert!(status == 503 && said.contains(words), "{path}: {status} {said}");
+        let (status, output) = env.request(method, path, body).await;
+        let output = String::from_utf8_lossy(&output);
+        assert!(status == 503 && output.contains(words), "{path}: {status} {output}");
     }
     assert!(env.exited().is_none(), "what it holds open would be gone with it");
 }
@@ -38,7 +38,7 @@ async fn env_with_job() -> (TestEnv, marqueue::domain::JobId) {
     (env, id)
 }
 
-/// What a person does with `cp /proc/PID/fd/N`.
+/// What an operator does with `cp /proc/PID/fd/N`.
 fn rescue(env: &TestEnv, ending: &str) -> PathBuf {
     let gone = format!("{} (deleted)", beside(&env.database(), ending).display());
     let open = fs::read_dir(format!("/proc/{}/fd", env.pid())).expect("its files");
@@ -173,9 +173,9 @@ async fn damaged_database_stops_the_start_with_instructions() {
         let status = env.try_start().await.expect_err(what);
         assert_eq!(status.code(), Some(1), "{what}");
         let log = env.log()[before..].to_owned();
-        let said: Vec<_> = log.lines().filter(|line| line.contains("\"ERROR\"")).collect();
-        let [said] = said[..] else { panic!("{what}: it is said once: {log}") };
-        assert!(said.contains("q.db") && said.contains("damaged") && said.contains("backup"), "{what}: {said}");
+        let output: Vec<_> = log.lines().filter(|line| line.contains("\"ERROR\"")).collect();
+        let [output] = output[..] else { panic!("{what}: it is logged once: {log}") };
+        assert!(output.contains("q.db") && output.contains("damaged") && output.contains("backup"), "{what}: {output}");
     }
     fs::write(env.database(), &whole).expect("written");
     env.start().await;
@@ -191,13 +191,13 @@ async fn damage_to_an_open_database_is_reported_and_stops_intake() {
     // All but the first page, which each look reads and which is in memory.
     overwrite(&env.database(), 8192, bytes - 8192);
     let status = env.until("the damage is found", async |env| {
-        let (status, said) = env.request("GET", "/readyz", "").await;
-        (status != 200).then(|| (status, String::from_utf8_lossy(&said).into_owned()))
+        let (status, output) = env.request("GET", "/readyz", "").await;
+        (status != 200).then(|| (status, String::from_utf8_lossy(&output).into_owned()))
     });
-    let (status, said) = status.await;
-    assert!(status == 503 && said.contains("damaged") && said.contains("backup"), "{status} {said}");
-    let (status, said) = env.request("POST", ADD, file()).await;
-    assert_eq!(status, 503, "{}", String::from_utf8_lossy(&said));
+    let (status, output) = status.await;
+    assert!(status == 503 && output.contains("damaged") && output.contains("backup"), "{status} {output}");
+    let (status, output) = env.request("POST", ADD, file()).await;
+    assert_eq!(status, 503, "{}", String::from_utf8_lossy(&output));
     let lines = env.log().lines().filter(|line| line.contains("\"ERROR\"")).count();
-    assert!(lines < 20, "it is said now and then, not {lines} times");
+    assert!(lines < 20, "it is logged now and then, not {lines} times");
 }

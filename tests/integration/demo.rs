@@ -1,4 +1,4 @@
-//! Does `marqueue demo` show what it promises, leave nothing, and print commands that work?
+//! `marqueue demo`: its output, its clean-up, and the commands that it prints.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
@@ -58,9 +58,12 @@ fn demo_runs_every_target_cleans_up_and_prints_commands() {
 
     let (_, by_hand) = out.split_once("The same by hand, in a new folder:\n\n").unwrap();
     let (commands, _) = by_hand.rsplit_once("\n\n").unwrap();
-    let said = typed(commands, temporary.path());
-    assert!(said.contains("job 1: people.csv is complete: 2 rows, 1 processed, 1 failed\n"), "{said}");
-    assert!(said.ends_with("email,note,Import Failure Reason\nalan@example.com,!fail:Blocked,Blocked\n"), "{said}");
+    let printed = typed(commands, temporary.path());
+    assert!(printed.contains("job 1: people.csv is complete: 2 rows, 1 processed, 1 failed\n"), "{printed}");
+    assert!(
+        printed.ends_with("email,note,Import Failure Reason\nalan@example.com,!fail:Blocked,Blocked\n"),
+        "{printed}"
+    );
 }
 
 #[test]

@@ -1,5 +1,5 @@
-//! What becomes of accepted files on a disk that is full, for whatever reason? They go on to their end, new ones are refused,
-//! and it all passes by itself. Needs a small disk of its own: `tests/system/disk.sh` runs it.
+//! Full and read-only disks: accepted jobs go on to their end, new files are refused, and the daemon recovers by itself.
+//! Needs a small disk of its own: `tests/system/disk.sh` runs it.
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -59,7 +59,7 @@ fn reserve(disk: &Disk) -> u64 {
     fs::metadata(disk.0.join("q.db-reserve")).expect("the reserve").len()
 }
 
-/// Rows that can't be compressed to speak of. Each has this name.
+/// Rows that can hardly be compressed. Each has this name.
 fn noise(rows: u32, name: &str) -> String {
     let digits = |row: u32, salt: u64| (u64::from(row) + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15 ^ salt).rotate_left(29);
     let row = |row| format!("{:016x}{:016x}@example.com,{name}\n", digits(row, 1), digits(row, 7_919));
@@ -92,14 +92,14 @@ async fn accepted_jobs_end_on_a_disk_filled_by_another_program() {
     // The next file is refused, by hand too, and the probe says why.
     let file = env.folder.path().join("late.csv");
     fs::write(&file, leads(&["late@example.com"])).expect("a file");
-    let (status, said) = add_by_hand(&env, &file);
-    assert!(status == Some(1) && said.contains("the disk of the database is full"), "{status:?} {said}");
+    let (status, printed) = add_by_hand(&env, &file);
+    assert!(status == Some(1) && printed.contains("the disk of the database is full"), "{status:?} {printed}");
     let (status, body) = env.request("POST", "/v1/jobs?target=leads&filename=b.csv", noise(20_000, "!fail:no")).await;
     assert_eq!(status, 507, "{}", String::from_utf8_lossy(&body));
     let (status, body) = env.request("GET", "/readyz", "").await;
     assert!(status == 503 && String::from_utf8_lossy(&body).contains("full"));
 
-    // A death and a start on the full disk, and all goes on.
+    // After a kill and a start on the full disk, all goes on.
     env.kill();
     env.start().await;
     disk.fill();
@@ -121,10 +121,10 @@ async fn accepted_jobs_end_on_a_disk_filled_by_another_program() {
     })
     .await;
     assert_eq!(reserve(&disk), RESERVE);
-    let (status, said) = add_by_hand(&env, &file);
-    assert_eq!(status, Some(0), "{said}");
+    let (status, printed) = add_by_hand(&env, &file);
+    assert_eq!(status, Some(0), "{printed}");
     let lines = env.log().lines().filter(|line| line.contains("\"ERROR\"")).count();
-    assert!(lines < 20, "a full disk is said now and then, not {lines} times");
+    assert!(lines < 20, "a full disk is logged now and then, not {lines} times");
 }
 
 #[tokio::test]
@@ -165,8 +165,8 @@ async fn a_read_only_disk_is_reported_and_recovered_from() {
     let status = env.try_start().await.expect_err("it can't work there");
     assert_eq!(status.code(), Some(1));
     let log = env.log();
-    let said = log.lines().filter(|line| line.contains("q.db") && line.contains("Read-only file system"));
-    assert_eq!(said.count(), 1, "{log}");
+    let printed = log.lines().filter(|line| line.contains("q.db") && line.contains("Read-only file system"));
+    assert_eq!(printed.count(), 1, "{log}");
     assert!(remount("rw"));
     env.start().await;
     assert_eq!(env.job(id).await.state, JobState::Complete);

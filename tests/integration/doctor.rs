@@ -1,4 +1,4 @@
-//! Does the doctor find what is wrong, say what to do, and leave all as it is? With the real binary.
+//! `marqueue doctor`: it finds each fault, gives advice, and changes nothing. With the real binary.
 
 use std::collections::BTreeMap;
 use std::fs::{self, Permissions};

@@ -1,5 +1,4 @@
-//! Does each file that is put into the drop folder become one job, and is nothing else touched? The real binary, real
-//! folders, and kills.
+//! Drop folder: each file becomes one job, and nothing else is touched. The real binary, real folders, and kills.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -132,7 +131,7 @@ async fn another_is_taken(env: &mut TestEnv, name: &str) {
 #[tokio::test]
 async fn a_file_renamed_in_while_open_waits_for_its_writer() {
     let mut env = running_env().await;
-    // Made beside its place, as most programs do it, and outside of the drop folder, where no event tells of it.
+    // Made beside its place, as most programs do it, and outside of the drop folder, where no event reports it.
     let drafts = [at(&env, "default/leads/inside.csv.part"), env.folder.path().join("outside.csv")];
     let mut writers = drafts.map(|draft| {
         let mut writer = File::create(&draft).expect("a file");
@@ -217,8 +216,8 @@ async fn pipes_and_links_in_the_folder_do_not_block_it() {
     for _ in 0..2 {
         env.start().await;
         for folder in ["default/leads", "default/custom-objects/bus_c"] {
-            let said = there(&mut env, &format!("{folder}/job.toml.reason.txt")).await;
-            assert!(said.contains("unknown field `gruop`"), "{said}");
+            let printed = there(&mut env, &format!("{folder}/job.toml.reason.txt")).await;
+            assert!(printed.contains("unknown field `gruop`"), "{printed}");
         }
         assert!(there(&mut env, "default/custom-objects/car_c/job.toml.reason.txt").await.contains("it is not a file"));
         for name in ["x.csv", "y.csv"] {
@@ -284,11 +283,11 @@ async fn a_file_of_another_ending_is_reported_once() {
     for name in names.into_iter().chain(silent) {
         fs::write(at(&env, &format!("default/leads/{name}")), leads(&["a@example.com"])).expect("a file");
     }
-    let told = async |env: &mut TestEnv| {
+    let reported = async |env: &mut TestEnv| {
         let (_, status) = env.json("GET", "/v1/status").await;
         (status["drop"]["left_alone"] == names.len()).then_some(status)
     };
-    let status = env.until("all are told of", told).await;
+    let status = env.until("all are reported", reported).await;
     let files = status["drop"]["files"].as_array().expect("a list");
     let listed: BTreeSet<&str> = files.iter().filter_map(|file| file["path"].as_str()).collect();
     let expected: Vec<String> = names.iter().map(|name| format!("default/leads/{name}")).collect();
@@ -357,8 +356,8 @@ async fn other_names_and_links_are_left_alone() {
         assert!(at(&env, path).symlink_metadata().is_ok(), "{path}");
     }
     assert!(outside.join("secret.csv").exists());
-    let said = env.log().lines().filter(|line| line.contains("link.csv")).count();
-    assert_eq!(said, 1, "it is said once, and not at every look:\n{}", env.log());
+    let lines = env.log().lines().filter(|line| line.contains("link.csv")).count();
+    assert_eq!(lines, 1, "it is logged once, and not at every scan:\n{}", env.log());
 }
 
 #[tokio::test]
@@ -374,8 +373,8 @@ async fn a_refused_file_is_kept_with_its_reason_and_replaces_none() {
         ("default/program-members/7/Member/f.csv", "f.csv", "name\nx\n", "the header has no column \"email\""),
     ] {
         rename_in(&env, path, content);
-        let said = there(&mut env, &format!("rejected/{kept}.reason.txt")).await;
-        assert!(said.contains(reason) && said.contains(path), "{path}: {said}");
+        let printed = there(&mut env, &format!("rejected/{kept}.reason.txt")).await;
+        assert!(printed.contains(reason) && printed.contains(path), "{path}: {printed}");
         gone(&mut env, path).await;
         assert_eq!(there(&mut env, &format!("rejected/{kept}")).await, content);
     }
@@ -388,8 +387,8 @@ async fn job_toml_applies_and_a_wrong_one_makes_its_files_wait() {
     let mut env = running_env().await;
     rename_in(&env, "default/leads/job.toml", "priority = 7\ngruop = \"nightly\"\n");
     rename_in(&env, "default/leads/a.csv", leads(&["a@example.com"]));
-    let said = there(&mut env, "default/leads/job.toml.reason.txt").await;
-    assert!(said.starts_with("line 2: unknown field `gruop`"), "{said}");
+    let printed = there(&mut env, "default/leads/job.toml.reason.txt").await;
+    assert!(printed.starts_with("line 2: unknown field `gruop`"), "{printed}");
     // Another folder goes on meanwhile.
     rename_in(&env, "default/custom-objects/car_c/b.csv", "vin\n1\n");
     job_of(&mut env, "b.csv").await;
@@ -456,7 +455,7 @@ async fn kills_lose_no_dropped_file_and_take_none_twice() {
     // The kills have to fall into takes.
     settle_in(&mut env, "10ms");
     let mut expected = BTreeMap::new();
-    // A fixed walk through the moments after a start and a drop; where in the work they fall is the machine's choice.
+    // Fixed delays after a start and a drop; where in the work they fall depends on the machine.
     let mut moment = 1_u64;
     for round in 0..24 {
         env.start().await;

@@ -1,6 +1,5 @@
-//! What does each of Marketo's errors lead to? Every row of its table, each against the simulator, over a real socket,
-//! with the real binary: what the daemon does next, what the job says meanwhile, and that no attempt is used up where
-//! none should be.
+//! Marketo's errors: every row of the table of errors, against the simulator over a real socket, with the real binary. The
+//! tests check what the daemon does next, what the job shows meanwhile, and that no attempt is used up without need.
 
 mod batch_errors;
 mod bounds;

@@ -1,4 +1,4 @@
-//! Do files of any size and shape come through? Cut, joined, sent again, in order; the real binary and the simulator.
+//! Files of any size and shape: split, joined, sent again, in order. With the real binary and the simulator.
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -250,7 +250,7 @@ async fn bad_file_is_refused_with_its_fault_and_not_stored() {
         let problem: Value = serde_json::from_slice(&body).expect("JSON");
         assert_eq!((status, &problem["type"]), (422, &format!("urn:marqueue:problem:{code}").into()), "{problem}");
         assert!(problem["detail"].as_str().is_some_and(|detail| detail.contains(words)), "{problem}");
-        // As it is: what only a check would have found is Marketo's to judge.
+        // As it is: what only a check would have found is for Marketo to refuse.
         let (status, _) = env.request("POST", &format!("{path}&check=false"), file).await;
         assert_eq!(status, if matches!(code, "empty" | "header-only") { 422 } else { 201 }, "{code}");
     }
@@ -370,7 +370,7 @@ async fn warnings_are_in_the_answer_and_the_history() {
         let warned = events.iter().position(|entry| entry["event"] == "warned").expect("a line of the history");
         assert_eq!(events[warned]["message"], warning["detail"]);
         assert_eq!(events[warned - 1]["event"], "received");
-        // Unchecked, nothing is said of it.
+        // Unchecked, there is no warning about it.
         let (_, body) = env.request("POST", "/v1/jobs?target=leads&format=csv&check=false", file).await;
         let job: Value = serde_json::from_slice(&body).expect("JSON");
         assert_eq!(job["warnings"], serde_json::json!([]));
@@ -387,8 +387,9 @@ async fn messages_show_no_value_of_a_missing_header() {
     assert_eq!(job.state, JobState::Failed);
     let error = job.error.clone().expect("it says why");
     assert!(error.contains("1006") && error.contains("not found"), "{error}");
-    let said = [env.get(&format!("/v1/jobs/{id}")).await, env.get(&format!("/v1/jobs/{id}/history")).await, env.log()];
-    assert!(said.iter().all(|said| !said.contains("Ana Maria")), "{said:?}");
+    let output =
+        [env.get(&format!("/v1/jobs/{id}")).await, env.get(&format!("/v1/jobs/{id}/history")).await, env.log()];
+    assert!(output.iter().all(|output| !output.contains("Ana Maria")), "{output:?}");
     // Of a header the name is what helps.
     let id = env.add("target=custom-object&name=car_c&format=csv&check=false", "\u{feff}vin,color\n1,x\n").await.id;
     let error = env.ended(id).await.error.expect("it says why");

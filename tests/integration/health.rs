@@ -1,4 +1,4 @@
-//! Does the daemon say whether it is well? With the real binary.
+//! `marqueue health`, `/healthz` and `/readyz`. With the real binary.
 
 use marqueue::simulator::{Call, Fault, FaultEffect};
 use serde_json::{Value, json};

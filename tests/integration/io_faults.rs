@@ -1,8 +1,7 @@
-//! Is anything lost, or promised in vain, when a write to the database fails? Each write of a short journey does, by turns:
-//! a library in C that is loaded into the daemon lets it.
+//! Failing database writes: each write of a short run fails in turn. A library in C, loaded into the daemon, makes it fail.
 //!
-//! Either the daemon says no to a file, or it has it for good, and brings it to its end: by itself where one write failed,
-//! after a death and a restart where all failed from one on.
+//! The daemon either refuses a file, or stores it for good and brings its job to an end: by itself where one write failed,
+//! after a kill and a restart where all later writes failed.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -82,7 +81,7 @@ const FILES: [(&str, &str, u64); 2] = [
     ("b.csv", "email,firstName\nbob@example.com,!fail:no\neve@example.com,Eve\n", 1),
 ];
 
-/// Drops the file in, once. None if the daemon said no, and that the disk is the reason.
+/// Submits the file once. None if the daemon refused it and named the disk as the reason.
 async fn add(env: &TestEnv, file: usize) -> Option<JobId> {
     let (name, content, _) = FILES[file];
     let (status, body) = env.request("POST", &format!("/v1/jobs?target=leads&filename={name}"), content).await;
@@ -90,8 +89,8 @@ async fn add(env: &TestEnv, file: usize) -> Option<JobId> {
         let job: Job = serde_json::from_slice(&body).expect("a job");
         return Some(job.id);
     }
-    let said = String::from_utf8_lossy(&body);
-    assert!(matches!(status, 503 | 507) && said.contains("the disk of the database"), "{status}: {said}");
+    let output = String::from_utf8_lossy(&body);
+    assert!(matches!(status, 503 | 507) && output.contains("the disk of the database"), "{status}: {output}");
     None
 }
 
@@ -102,7 +101,7 @@ async fn ended(env: &TestEnv, id: JobId) -> Job {
     job
 }
 
-/// The file's job is complete, and what Marketo said of it is there.
+/// The file's job is complete, and Marketo's reports are there.
 async fn is_complete(env: &TestEnv, file: usize, id: JobId) {
     let job = ended(env, id).await;
     let (_, content, failed) = FILES[file];
@@ -131,7 +130,7 @@ async fn one_fails(start: &Start, at: u64, errno: i32) -> bool {
         env.start().await;
     }
     for file in 0..FILES.len() {
-        // Who was told no sends it again.
+        // A refused client sends it again.
         let id = loop {
             if let Some(id) = add(&env, file).await {
                 break id;
@@ -145,7 +144,7 @@ async fn one_fails(start: &Start, at: u64, errno: i32) -> bool {
     calls(&env) >= at
 }
 
-/// All writes fail from one on, the daemon dies, and the next one has a disk that is well. True if it came to the fault.
+/// All writes fail from one on, the daemon is killed, and the next one has a good disk. True if the fault was reached.
 async fn all_fail(start: &Start, at: u64, errno: i32) -> bool {
     let mut env = start.start_env(Some(Fault { at, on: true, errno })).await;
     let mut jobs = [None, None];

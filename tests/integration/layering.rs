@@ -1,7 +1,7 @@
-//! Does every file import only from floors below its own? The floors are drawn in `docs/ARCHITECTURE.md`.
+//! Layering: every file imports only from lower layers. `docs/architecture.md` shows the layers.
 //!
-//! Read are all paths that begin with `crate::`, `super::`, `self::` or `marqueue::`, in `use` lines and elsewhere.
-//! Comments, texts and the test module at a file's end are passed over: tests may reach up.
+//! The test reads all paths that begin with `crate::`, `super::`, `self::` or `marqueue::`, in `use` lines and elsewhere.
+//! Comments, texts and the test module at a file's end are ignored: tests may import from higher layers.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -9,8 +9,8 @@ use std::path::Path;
 
 mod reader;
 
-/// From the ground up. A module of a floor imports none of the same floor.
-const FLOORS: [&[&str]; 10] = [
+/// From the lowest layer up. A module imports none of its own layer.
+const LAYERS: [&[&str]; 10] = [
     &["clock", "form", "secret", "untrusted_text"],
     &["domain", "error_chain"],
     &["config"],
@@ -24,21 +24,21 @@ const FLOORS: [&[&str]; 10] = [
     &["main"],
 ];
 
-/// The steps of a job's way: each ends in a row, and the next begins with that row.
+/// The steps of a job: each ends in a row, and the next begins with that row.
 const STEPS: [&str; 3] = ["upload", "poll", "fetch_reports"];
 
 /// A file's module path, such as `["schedule", "upload"]`, and its source.
 type Sources = BTreeMap<Vec<String>, String>;
 
-fn floor(module: &str) -> Option<usize> {
-    FLOORS.iter().position(|floor| floor.contains(&module))
+fn layer(module: &str) -> Option<usize> {
+    LAYERS.iter().position(|layer| layer.contains(&module))
 }
 
 /// Why `from` must not import `to`; both are module paths, that of `to` with the item's name behind it.
 fn fault(from: &[String], to: &[String]) -> Option<String> {
     let (own, other) = (from[0].as_str(), to.first().map_or("", String::as_str));
-    let Some(own_floor) = floor(own) else { return Some(format!("{own} is on no floor")) };
-    let Some(other_floor) = floor(other) else { return Some(format!("{other} is on no floor")) };
+    let Some(own_layer) = layer(own) else { return Some(format!("{own} is in no layer")) };
+    let Some(other_layer) = layer(other) else { return Some(format!("{other} is in no layer")) };
     let second = |path: &[String]| path.get(1).cloned().unwrap_or_default();
     if own == other {
         let (here, there) = (second(from), second(to));
@@ -48,7 +48,7 @@ fn fault(from: &[String], to: &[String]) -> Option<String> {
     if own == "simulator" && other == "marketo" && second(to) != "types" {
         return Some("the simulator shares the body types with the client and nothing else".to_owned());
     }
-    (other_floor >= own_floor).then(|| format!("{other} is not below {own}"))
+    (other_layer >= own_layer).then(|| format!("{other} is not below {own}"))
 }
 
 fn faults(sources: &Sources) -> Vec<String> {
@@ -63,9 +63,9 @@ fn faults(sources: &Sources) -> Vec<String> {
     found
 }
 
-/// Files that import each other, directly or around some corners. A file and those below it are one for this: a parent
-/// has its children's words, and they have its.
-fn circles(sources: &Sources) -> Vec<String> {
+/// Files that import each other, directly or indirectly. A file and those in its folder count as one: a parent re-exports
+/// what its children have, and they use what it has.
+fn cycles(sources: &Sources) -> Vec<String> {
     let mut edges: BTreeMap<&[String], BTreeSet<&[String]>> = BTreeMap::new();
     for (from, source) in sources {
         for to in reader::imports(from, source) {
@@ -125,7 +125,7 @@ fn every_file_imports_only_from_lower_layers() {
 
 #[test]
 fn there_is_no_import_cycle() {
-    assert_eq!(circles(&sources()), Vec::<String>::new());
+    assert_eq!(cycles(&sources()), Vec::<String>::new());
 }
 
 #[test]
@@ -146,8 +146,8 @@ fn an_import_from_the_same_or_a_higher_layer_is_reported() {
         ),
         ("intake", "fn f() { crate::api::serve() }", "intake imports api::serve: api is not below intake"),
         ("cli", "use crate::main::x;", "cli imports main::x: main is not below cli"),
-        ("main", "use marqueue::attic::X;", "main imports attic::X: attic is on no floor"),
-        ("attic", "use crate::domain::JobId;", "attic imports domain::JobId: attic is on no floor"),
+        ("main", "use marqueue::attic::X;", "main imports attic::X: attic is in no layer"),
+        ("attic", "use crate::domain::JobId;", "attic imports domain::JobId: attic is in no layer"),
         (
             "simulator::http",
             "use crate::marketo::{Client, types::Import};",
@@ -181,7 +181,7 @@ fn allowed_imports_are_not_reported() {
         ),
     ]);
     assert_eq!(faults(&sources), Vec::<String>::new());
-    assert_eq!(circles(&sources), Vec::<String>::new());
+    assert_eq!(cycles(&sources), Vec::<String>::new());
 }
 
 #[test]
@@ -193,5 +193,5 @@ fn an_indirect_import_cycle_is_reported() {
         ("store::c", "use crate::store::a::A;"),
         ("store::d", "use super::a::A;"),
     ]);
-    assert_eq!(circles(&sources), ["store::a", "store::b", "store::c"]);
+    assert_eq!(cycles(&sources), ["store::a", "store::b", "store::c"]);
 }

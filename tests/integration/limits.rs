@@ -1,4 +1,4 @@
-//! Are the limits kept over kills, clocks that leap, and instances that lead to one Marketo?
+//! Limits of calls and imports over kills, clock jumps, and instances that share one Marketo.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -110,7 +110,7 @@ async fn calls_at_once_are_kept_over_a_kill() {
     assert_eq!(slow.most_at_work(), 3);
 }
 
-/// Has the clock leap while no daemon runs: what was written down seems to be so much older.
+/// Sets the clock while no daemon runs: what was stored seems to be that much older.
 async fn leap(env: &TestEnv, by: Duration) {
     let mut connection: SqliteConnection =
         SqliteConnectOptions::new().filename(env.database()).connect().await.expect("the database opens");

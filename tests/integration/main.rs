@@ -1,4 +1,4 @@
-//! The real binary, the real SQLite and real sockets, with the simulator in the place of Marketo: one module a subject.
+//! Integration tests: the real binary, real SQLite and real sockets, with the simulator as Marketo. One module a subject.
 
 mod backup;
 mod cli;

@@ -1,4 +1,4 @@
-//! Does `/metrics` tell what happened, can it be read by Prometheus, and do the examples name what there is?
+//! Metrics: `/metrics` counts what happens, is valid Prometheus text, and has every metric that the examples use.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -30,7 +30,7 @@ async fn counters_and_gauges_show_events_and_state() {
     assert_eq!(env.ended(id).await.state, JobState::Complete);
     env.json("POST", "/v1/instances/default/pause").await;
     env.add("target=leads&filename=b.csv", "email\na@example.com\n").await;
-    // Counted a moment after the commit.
+    // Counted shortly after the commit.
     let seen = env
         .until("all is counted", async |env| {
             let seen = scrape(env).await;

@@ -1,4 +1,4 @@
-//! Who hears of a job's end, and what? With the real binary, a real command, and a server that answers as it is told.
+//! Notifications: commands and webhooks at the end of a job. With the real binary, a real command, and a web server.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -17,20 +17,20 @@ use sha2::Sha256;
 use crate::support::{TestEnv, leads, quick};
 
 /// Headers and body.
-type Heard = (HeaderMap, Vec<u8>);
+type Received = (HeaderMap, Vec<u8>);
 
-/// A place that is told of things; it refuses as often as it is told to.
+/// A web server that receives notifications, and refuses the first `refuse` of them.
 #[derive(Clone, Default)]
-struct Ear {
-    heard: Arc<Mutex<Vec<Heard>>>,
+struct Receiver {
+    received: Arc<Mutex<Vec<Received>>>,
     refuse: Arc<Mutex<u32>>,
 }
 
-impl Ear {
+impl Receiver {
     async fn open(&self) -> String {
-        async fn hear(State(ear): State<Ear>, headers: HeaderMap, body: Bytes) -> StatusCode {
-            ear.heard.lock().expect("nobody panicked").push((headers, body.to_vec()));
-            let mut refuse = ear.refuse.lock().expect("nobody panicked");
+        async fn receive(State(receiver): State<Receiver>, headers: HeaderMap, body: Bytes) -> StatusCode {
+            receiver.received.lock().expect("nobody panicked").push((headers, body.to_vec()));
+            let mut refuse = receiver.refuse.lock().expect("nobody panicked");
             if *refuse == 0 {
                 return StatusCode::NO_CONTENT;
             }
@@ -39,17 +39,17 @@ impl Ear {
         }
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let url = format!("http://{}/hook?token=x", listener.local_addr().expect("its address"));
-        let routes = Router::new().route("/hook", post(hear)).with_state(self.clone());
+        let routes = Router::new().route("/hook", post(receive)).with_state(self.clone());
         tokio::spawn(async move { axum::serve(listener, routes).await });
         url
     }
 
-    fn heard(&self) -> Vec<Heard> {
-        self.heard.lock().expect("nobody panicked").clone()
+    fn received(&self) -> Vec<Received> {
+        self.received.lock().expect("nobody panicked").clone()
     }
 
     fn jobs(&self) -> Vec<Value> {
-        self.heard()
+        self.received()
             .iter()
             .map(|(_, body)| serde_json::from_slice::<Value>(body).expect("JSON")["job"]["id"].clone())
             .collect()
@@ -58,17 +58,17 @@ impl Ear {
 
 #[tokio::test]
 async fn the_end_of_a_job_is_posted_and_signed() {
-    let ear = Ear::default();
+    let receiver = Receiver::default();
     let mut env = TestEnv::new(quick()).await;
-    env.config = format!("\n[notify]\nurl = {:?}\nsecret = \"whsec\"", ear.open().await);
+    env.config = format!("\n[notify]\nurl = {:?}\nsecret = \"whsec\"", receiver.open().await);
     env.start().await;
     let job = env.add("target=leads&filename=a.csv", leads(&["a@example.com"])).await;
     let ended = env.ended(job.id).await;
-    env.until("it is told", async |_| (!ear.heard().is_empty()).then_some(())).await;
-    let (headers, body) = ear.heard().remove(0);
-    let told: Value = serde_json::from_slice(&body).unwrap();
-    assert_eq!((&told["event"], &told["job"]["state"]), (&json!("job-ended"), &json!("complete")));
-    assert_eq!(told["job"], serde_json::to_value(&ended).unwrap());
+    env.until("the notification arrives", async |_| (!receiver.received().is_empty()).then_some(())).await;
+    let (headers, body) = receiver.received().remove(0);
+    let notification: Value = serde_json::from_slice(&body).unwrap();
+    assert_eq!((&notification["event"], &notification["job"]["state"]), (&json!("job-ended"), &json!("complete")));
+    assert_eq!(notification["job"], serde_json::to_value(&ended).unwrap());
     let header = |name: &str| headers[name].to_str().unwrap().to_owned();
     assert_eq!((header("content-type"), header("marqueue-job")), ("application/json".into(), "1".into()));
     let mut mac = Hmac::<Sha256>::new_from_slice(b"whsec").unwrap();
@@ -81,26 +81,26 @@ async fn the_end_of_a_job_is_posted_and_signed() {
 
 #[tokio::test]
 async fn pending_notifications_survive_kills_and_refusals() {
-    let ear = Ear::default();
-    *ear.refuse.lock().unwrap() = u32::MAX;
+    let receiver = Receiver::default();
+    *receiver.refuse.lock().unwrap() = u32::MAX;
     let mut env = TestEnv::new(quick()).await;
-    env.config = format!("\n[notify]\nurl = {:?}", ear.open().await);
+    env.config = format!("\n[notify]\nurl = {:?}", receiver.open().await);
     env.start().await;
     let first = env.add("target=leads&filename=a.csv", leads(&["a@example.com"])).await.id;
     env.ended(first).await;
-    env.until("it was tried", async |_| (!ear.heard().is_empty()).then_some(())).await;
+    env.until("it was tried", async |_| (!receiver.received().is_empty()).then_some(())).await;
     let second = env.add("target=leads&filename=b.csv", leads(&["b@example.com"])).await.id;
-    assert_eq!(env.ended(second).await.state, JobState::Complete, "nobody waits for the one that is told");
+    assert_eq!(env.ended(second).await.state, JobState::Complete, "no job waits for the receiver");
     env.kill();
-    *ear.refuse.lock().unwrap() = 0;
-    ear.heard.lock().unwrap().clear();
+    *receiver.refuse.lock().unwrap() = 0;
+    receiver.received.lock().unwrap().clear();
     env.start().await;
-    env.until("both are told", async |_| {
-        let jobs = ear.jobs();
+    env.until("both notifications arrive", async |_| {
+        let jobs = receiver.jobs();
         (jobs.contains(&json!(1)) && jobs.contains(&json!(2))).then_some(())
     })
     .await;
-    env.until("nothing is owed any more", async |env| {
+    env.until("no notification is pending any more", async |env| {
         env.get("/metrics").await.contains("marqueue_notices_owed 0").then_some(())
     })
     .await;
@@ -109,7 +109,7 @@ async fn pending_notifications_survive_kills_and_refusals() {
 #[tokio::test]
 async fn command_gets_the_notification_on_stdin_without_secrets() {
     let mut env = TestEnv::new(quick()).await;
-    let (script, out) = (env.folder.path().join("told.sh"), env.folder.path().join("told"));
+    let (script, out) = (env.folder.path().join("notify.sh"), env.folder.path().join("notified"));
     fs::write(&script, "#!/bin/sh\n{ cat; env; echo \"argument=$2\"; } > \"$1.part\" && mv \"$1.part\" \"$1\"\n")
         .unwrap();
     fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
@@ -117,10 +117,10 @@ async fn command_gets_the_notification_on_stdin_without_secrets() {
     env.start().await;
     let id = env.add("target=leads&filename=a.csv", leads(&["a@example.com"])).await.id;
     env.ended(id).await;
-    let said = env.until("it was run", async |_| fs::read_to_string(&out).ok()).await;
-    let (body, rest) = said.split_once('\n').unwrap();
-    let told: Value = serde_json::from_str(body).unwrap();
-    assert_eq!((&told["event"], &told["job"]["id"]), (&json!("job-ended"), &json!(1)));
+    let output = env.until("it was run", async |_| fs::read_to_string(&out).ok()).await;
+    let (body, rest) = output.split_once('\n').unwrap();
+    let notification: Value = serde_json::from_str(body).unwrap();
+    assert_eq!((&notification["event"], &notification["job"]["id"]), (&json!("job-ended"), &json!(1)));
     assert!(rest.contains("argument=two words\n"), "{rest}");
     let ours: Vec<_> = rest.lines().filter(|line| line.starts_with("MARQUEUE_")).collect();
     assert_eq!(ours, ["MARQUEUE_JOB_ID=1"]);
@@ -129,14 +129,14 @@ async fn command_gets_the_notification_on_stdin_without_secrets() {
 #[tokio::test]
 async fn a_command_that_fails_is_run_again() {
     let mut env = TestEnv::new(quick()).await;
-    let (script, count) = (env.folder.path().join("told.sh"), env.folder.path().join("count"));
+    let (script, count) = (env.folder.path().join("notify.sh"), env.folder.path().join("count"));
     fs::write(&script, "#!/bin/sh\nprintf x >> \"$1\"\ntest \"$(cat \"$1\")\" = xx\n").unwrap();
     fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
     env.config = format!("\n[notify]\ncommand = [{script:?}, {count:?}]");
     env.start().await;
     let id = env.add("target=leads&filename=a.csv", leads(&["a@example.com"])).await.id;
     env.ended(id).await;
-    env.until("it was told at the second try", async |env| {
+    env.until("it was delivered at the second try", async |env| {
         let text = env.get("/metrics").await;
         (text.contains("marqueue_notices_total{result=\"told\"} 1") && text.contains("marqueue_notices_owed 0"))
             .then_some(())
@@ -223,12 +223,12 @@ async fn what_a_command_leaves_behind_ends_at_the_timeout() {
     env.start().await;
     let id = env.add("target=leads&filename=a.csv", leads(&["a@example.com"])).await.id;
     env.ended(id).await;
-    env.until("it was told", async |env| {
+    env.until("it was delivered", async |env| {
         env.get("/metrics").await.contains("marqueue_notices_total{result=\"told\"} 1").then_some(())
     })
     .await;
     let left = noted(&pids);
     assert_eq!(left.len(), 1);
     all_have_ended(&mut env, &left).await;
-    assert!(env.get("/metrics").await.contains("marqueue_notices_owed 0"), "and it was told once");
+    assert!(env.get("/metrics").await.contains("marqueue_notices_owed 0"), "and it was delivered once");
 }

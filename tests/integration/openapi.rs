@@ -1,5 +1,5 @@
-//! Is the description of the API that of the API? The real daemon is asked for all that stands in it, and for what does not.
-//! What its answers look like is held against it by `tests/system/openapi.sh`.
+//! The OpenAPI description: a real daemon has exactly the operations that it names. `tests/system/openapi.sh` compares the
+//! responses with it.
 
 use std::collections::BTreeSet;
 use std::fs;

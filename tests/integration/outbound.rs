@@ -1,4 +1,4 @@
-//! What leaves this machine, and what is taken in: proxies of the environment, and answers without an end.
+//! Outgoing connections: proxies of the environment, and responses without an end.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
@@ -25,25 +25,25 @@ fn listen(serve: impl Fn(TcpStream) + Send + Sync + 'static) -> String {
     address.to_string()
 }
 
-/// A proxy that refuses everything, and the first lines that it heard.
+/// A proxy that refuses everything, and the first lines that it received.
 fn proxy() -> (String, Arc<Mutex<Vec<String>>>) {
-    let heard = Arc::new(Mutex::new(Vec::new()));
-    let lines = heard.clone();
+    let received = Arc::new(Mutex::new(Vec::new()));
+    let lines = received.clone();
     let address = listen(move |mut stream| {
         let mut line = String::new();
         BufReader::new(&stream).read_line(&mut line).ok();
         lines.lock().expect("not poisoned").push(line.trim_end().to_owned());
         stream.write_all(b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\nConnection: close\r\n\r\n").ok();
     });
-    (address, heard)
+    (address, received)
 }
 
 #[tokio::test]
 async fn only_https_goes_through_a_proxy_of_the_environment() {
-    let (address, heard) = proxy();
-    let (told, hook) = (Arc::new(Mutex::new(0)), TcpListener::bind("127.0.0.1:0").expect("a free port"));
+    let (address, received) = proxy();
+    let (delivered, hook) = (Arc::new(Mutex::new(0)), TcpListener::bind("127.0.0.1:0").expect("a free port"));
     let hook_url = format!("http://{}/ended", hook.local_addr().expect("its address"));
-    let counted = told.clone();
+    let counted = delivered.clone();
     thread::spawn(move || {
         for mut stream in hook.incoming().flatten() {
             BufReader::new(&stream).read_line(&mut String::new()).ok();
@@ -67,10 +67,13 @@ async fn only_https_goes_through_a_proxy_of_the_environment() {
     env.add("target=leads&format=csv&instance=eu", FILE).await;
     env.ended(here).await;
     env.until("the upload goes to the proxy", async |_| {
-        (!heard.lock().expect("not poisoned").is_empty()).then_some(())
+        (!received.lock().expect("not poisoned").is_empty()).then_some(())
     })
     .await;
-    env.until("the hook is told", async |_| (*told.lock().expect("not poisoned") > 0).then_some(())).await;
+    env.until("the webhook gets the notification", async |_| {
+        (*delivered.lock().expect("not poisoned") > 0).then_some(())
+    })
+    .await;
     // One token for each of the two instances, from the simulator itself.
     assert!(env.simulator.call_log().calls_of(Call::Token) >= 2);
     let mut doctor = std::process::Command::new(crate::support::binary());
@@ -80,8 +83,8 @@ async fn only_https_goes_through_a_proxy_of_the_environment() {
     let output = ran.expect("it does not panic").expect("the doctor runs");
     let found = String::from_utf8_lossy(&output.stdout).into_owned();
     assert_eq!(found.matches("gave a token for them").count(), 2, "{found}");
-    let heard = heard.lock().expect("not poisoned").clone();
-    assert!(heard.iter().all(|line| line == "CONNECT marketo.invalid:443 HTTP/1.1"), "{heard:?}");
+    let received = received.lock().expect("not poisoned").clone();
+    assert!(received.iter().all(|line| line == "CONNECT marketo.invalid:443 HTTP/1.1"), "{received:?}");
 }
 
 #[tokio::test]

@@ -1,5 +1,4 @@
-//! What is there after a power cut? Of the log's last bytes any number may be missing or be anything: what was committed
-//! before them is there, and whole.
+//! Power loss: any number of the log's last bytes may be missing or wrong; what was committed before them is intact.
 
 use std::fs;
 use std::path::{Path, PathBuf};

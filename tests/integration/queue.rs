@@ -1,4 +1,4 @@
-//! Does the queue keep its promises, from the socket to the simulator and back? The real binary, real files.
+//! The queue from the socket to the simulator and back. With the real binary and real files.
 
 use std::time::Duration;
 
@@ -208,9 +208,9 @@ async fn newer_database_version_stops_the_start_and_is_unchanged() {
         .env("MARQUEUE_LOG__FORMAT", "text")
         .output()
         .expect("it runs");
-    let said = String::from_utf8(output.stderr).expect("text");
+    let printed = String::from_utf8(output.stderr).expect("text");
     assert_eq!(output.status.code(), Some(1));
-    assert!(said.contains("was made by a newer marqueue (its schema is 9999"), "{said}");
-    assert_eq!(said.lines().filter(|line| line.contains("ERROR")).count(), 1, "{said}");
+    assert!(printed.contains("was made by a newer marqueue (its schema is 9999"), "{printed}");
+    assert_eq!(printed.lines().filter(|line| line.contains("ERROR")).count(), 1, "{printed}");
     assert!(std::fs::read(env.database()).expect("the file") == before, "the file was changed");
 }

@@ -1,5 +1,5 @@
-//! Does the way from a file to its failure file work as the README tells it? Its commands, typed by a shell as they stand
-//! there, and the same way for each target.
+//! The walk through from a file to its failure file, with the commands of the documentation as they stand there, typed by
+//! a shell; and the same for each target.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
@@ -52,14 +52,14 @@ impl Hand {
         let script = format!("exec {} --listen 127.0.0.1:0 --json", simulate.trim());
         let child = shell(folder.path(), &script).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("bash");
         let mut simulator = Started(child);
-        let mut said = String::new();
+        let mut printed = String::new();
         let mut out = BufReader::new(simulator.0.stdout.take().expect("a pipe"));
-        while serde_json::from_str::<Value>(&said).is_err() {
-            assert!(out.read_line(&mut said).expect("a line") > 0, "the simulator ended: {said}");
+        while serde_json::from_str::<Value>(&printed).is_err() {
+            assert!(out.read_line(&mut printed).expect("a line") > 0, "the simulator ended: {printed}");
         }
-        let said: Value = serde_json::from_str(&said).expect("JSON");
+        let printed: Value = serde_json::from_str(&printed).expect("JSON");
         let script = serve
-            .replace("http://127.0.0.1:8438", said["base_url"].as_str().expect("an address"))
+            .replace("http://127.0.0.1:8438", printed["base_url"].as_str().expect("an address"))
             .replace("marqueue serve", "exec marqueue serve");
         let log = fs::File::create(folder.path().join("log")).expect("a log");
         let child = shell(folder.path(), &script).stdout(Stdio::null()).stderr(log).spawn().expect("bash");
@@ -76,7 +76,7 @@ impl Hand {
         shell(self.folder.path(), script).output().expect("bash")
     }
 
-    /// What a verb says, and how it ends.
+    /// Standard output and exit status of a command.
     fn marqueue(&self, arguments: &str) -> (i32, String) {
         let output = self.run(&format!("marqueue --socket try.sock {arguments}"));
         let text = String::from_utf8(output.stdout).expect("text");
@@ -130,9 +130,9 @@ fn each_target_yields_its_failure_and_warning_files() {
             ["email,color", "ann@example.com,red", "bob@example.com,!fail:no such color", "eve@example.com,!warn:rare"];
         let file: String = rows.iter().map(|row| row.replace(',', &delimiter.to_string()) + "\r\n").collect();
         fs::write(hand.folder.path().join(name), &file).expect("the file");
-        let (status, said) = hand.marqueue(&format!("--json add {target} {name} {options} --wait"));
-        assert_eq!(status, 4, "{said}");
-        let jobs: Value = serde_json::from_str(&said).expect("JSON");
+        let (status, printed) = hand.marqueue(&format!("--json add {target} {name} {options} --wait"));
+        assert_eq!(status, 4, "{printed}");
+        let jobs: Value = serde_json::from_str(&printed).expect("JSON");
         let job = &jobs[0];
         assert_eq!(
             (&job["state"], &job["rows"]["processed"], &job["rows"]["failed"], &job["rows"]["warned"]),
@@ -140,8 +140,8 @@ fn each_target_yields_its_failure_and_warning_files() {
             "{job}"
         );
         let id = job["id"].as_i64().expect("an id");
-        for (verb, kind, cell) in [("failures", "Failure", "no such color"), ("warnings", "Warning", "rare")] {
-            let (status, report) = hand.marqueue(&format!("{verb} {id}"));
+        for (name, kind, cell) in [("failures", "Failure", "no such color"), ("warnings", "Warning", "rare")] {
+            let (status, report) = hand.marqueue(&format!("{name} {id}"));
             assert_eq!(status, 0);
             let header = format!("email,color,Import {kind} Reason").replace(',', &delimiter.to_string());
             assert!(report.starts_with(&header) && report.trim_end().ends_with(cell), "{report}");
@@ -156,7 +156,7 @@ fn each_target_yields_its_failure_and_warning_files() {
     let mut input = shell(hand.folder.path(), "marqueue --socket try.sock --json add leads - --wait");
     let mut child = input.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("bash");
     std::io::Write::write_all(&mut child.stdin.take().expect("a pipe"), b"email\nx@example.com\n").expect("it reads");
-    let mut said = String::new();
-    child.stdout.take().expect("a pipe").read_to_string(&mut said).expect("text");
-    assert_eq!(child.wait().expect("it ends").code(), Some(0), "{said}");
+    let mut printed = String::new();
+    child.stdout.take().expect("a pipe").read_to_string(&mut printed).expect("text");
+    assert_eq!(child.wait().expect("it ends").code(), Some(0), "{printed}");
 }

@@ -1,4 +1,4 @@
-//! Does SIGHUP change what can change while the daemon runs, and leave alone what can't?
+//! Reloading by SIGHUP: what can change while the daemon runs changes, and the rest stays.
 
 use std::fs;
 

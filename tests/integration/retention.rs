@@ -1,4 +1,4 @@
-//! Is erased what was kept for long enough, and is it then in no file of the database? With the real binary.
+//! Retention: expired content is erased, and is then in no file of the database. With the real binary.
 
 use std::fs;
 use std::path::PathBuf;
@@ -138,9 +138,9 @@ async fn erased_content_is_in_no_database_file_and_is_reported() {
         ("POST", "/v1/jobs/1/retry", "content of job 1 was"),
         ("POST", "/v1/jobs/1/retry?rows=failed", "content of job 1 was"),
     ] {
-        let said = refused(&env, method, path).await;
+        let problem = refused(&env, method, path).await;
         let detail = format!("the {what} erased at {at:.0}");
-        assert_eq!(said, (410, "urn:marqueue:problem:erased".into(), detail), "{path}");
+        assert_eq!(problem, (410, "urn:marqueue:problem:erased".into(), detail), "{path}");
     }
     let (_, history) = env.json("GET", "/v1/jobs/1/history").await;
     let last: Vec<_> = history["history"].as_array().unwrap().iter().rev().take(2).map(|line| &line["event"]).collect();

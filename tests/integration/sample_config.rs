@@ -1,4 +1,4 @@
-//! Is the sample configuration true? It parses, it shows the defaults, and it has every key.
+//! The sample configuration: it parses, shows the defaults, and has every key.
 
 use std::path::Path;
 
@@ -50,12 +50,12 @@ fn the_sample_can_be_used_as_it_is() {
 
 #[test]
 fn the_values_behind_comment_marks_are_the_defaults() {
-    let (said, mut unsaid) = (read(&all_said()), read(SAMPLE));
+    let (output, mut unsaid) = (read(&all_said()), read(SAMPLE));
     assert_ne!(all_said(), SAMPLE);
     // This one's default is decided by where standard error goes.
-    assert_eq!((unsaid.log.format, said.log.format), (None, Some(LogFormat::Json)));
-    unsaid.log.format = said.log.format;
-    assert_eq!(said, unsaid);
+    assert_eq!((unsaid.log.format, output.log.format), (None, Some(LogFormat::Json)));
+    unsaid.log.format = output.log.format;
+    assert_eq!(output, unsaid);
 }
 
 #[test]

@@ -1,5 +1,5 @@
-//! Does a client that misbehaves harm anybody but itself? Raw sockets against the real binary, others' jobs in between,
-//! and afterwards nothing is left.
+//! Slow and misbehaving clients: they harm nobody but themselves. Raw sockets against the real binary, other clients' jobs
+//! in between, and nothing is left afterwards.
 
 use std::io::{BufRead, BufReader, ErrorKind};
 use std::process::Command;
@@ -157,18 +157,18 @@ async fn a_file_that_stops_coming_or_drips_is_given_up() {
 async fn too_large_file_is_refused_early_and_the_sender_reads_why() {
     // Long enough for a sender on a loaded machine.
     let mut env = env_with_limits("max_file_bytes = 1000000\nstall_timeout = '10s'").await;
-    let told = "the file has more than 1000000 bytes (api.max_file_bytes)";
+    let expected = "the file has more than 1000000 bytes (api.max_file_bytes)";
     let refused = |answer: &str| {
         assert!(answer.starts_with("HTTP/1.1 413 Payload Too Large\r\n"), "{answer}");
-        assert!(answer.contains("content-type: application/problem+json") && answer.contains(told), "{answer}");
+        assert!(answer.contains("content-type: application/problem+json") && answer.contains(expected), "{answer}");
     };
     // Announced: before a byte of it has come, and without asking for it.
-    refused(&Raw::with(&env, upload(10_000_000_000, 0)).await.until(told).await);
+    refused(&Raw::with(&env, upload(10_000_000_000, 0)).await.until(expected).await);
     let asks = "POST /v1/jobs?target=leads&format=csv HTTP/1.1\r\nHost: d\r\nExpect: 100-continue\r\nContent-Length: 9999999\r\n\r\n";
-    refused(&Raw::with(&env, asks).await.until(told).await);
+    refused(&Raw::with(&env, asks).await.until(expected).await);
     // The plainest of clients sends all of it and only then reads.
     let mut plain = Raw::with(&env, upload(30_000_000, 30_000_000)).await;
-    refused(&plain.until(told).await);
+    refused(&plain.until(expected).await);
     // In chunks, when it is too large.
     let file = rows(20_000_000);
     let mut chunked = Raw::with(
@@ -180,18 +180,18 @@ async fn too_large_file_is_refused_early_and_the_sender_reads_why() {
         chunked.send(format!("{:x}\r\n", piece.len())).await.expect("it is read on");
         chunked.send([piece, b"\r\n"].concat()).await.expect("it is read on");
     }
-    refused(&chunked.until(told).await);
-    // As the verb has it.
+    refused(&chunked.until(expected).await);
+    // As the command line sends it.
     let file = env.folder.path().join("large.csv");
     std::fs::write(&file, rows(30_000_000)).expect("a file");
-    let verb = Command::new(crate::support::binary())
+    let client = Command::new(crate::support::binary())
         .args(["add", "leads"])
         .arg(&file)
         .env("MARQUEUE_SOCKET", env.socket())
         .output()
         .expect("it runs");
-    assert_eq!(verb.status.code(), Some(1));
-    assert!(String::from_utf8_lossy(&verb.stderr).contains(told), "{verb:?}");
+    assert_eq!(client.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&client.stderr).contains(expected), "{client:?}");
     others_are_served(&mut env).await;
     let jobs = env.json("GET", "/v1/jobs").await.1;
     assert_eq!(jobs["jobs"].as_array().expect("jobs").len(), 1);
@@ -218,8 +218,8 @@ async fn a_thousand_idle_connections_make_room_and_are_closed() {
         assert_eq!(raw.rest().await, "");
     }
     all_is_as_before(&mut env, open_files).await;
-    let said = env.log().matches("all connections are taken").count();
-    assert!((1..20).contains(&said), "once for each time that it came to that: {said}");
+    let count = env.log().matches("all connections are taken").count();
+    assert!((1..20).contains(&count), "once for each time that it came to that: {count}");
 }
 
 #[tokio::test]
@@ -277,10 +277,10 @@ async fn a_client_that_never_reads_is_disconnected() {
     env.until("the files' readers are left", async |env| (env.open_files() <= open_files + 8 + 20).then_some(())).await;
     // Events that fill what the system keeps for a reader of them.
     let group = "g".repeat(250);
-    let mut told = 0;
+    let mut changes = 0;
     while env.open_files() > open_files + 8 {
-        told += 1;
-        assert!(told < 5_000, "the readers of events are still there");
+        changes += 1;
+        assert!(changes < 5_000, "the readers of events are still there");
         env.add(&format!("target=leads&format=csv&group={group}"), leads(&["ann@example.com"])).await;
     }
     let grown = env.most_memory() - before;
@@ -384,11 +384,11 @@ async fn events_of_chosen_jobs_begin_with_their_state() {
     assert!(begun.contains("\"id\":3,"), "{begun}");
     env.request("POST", "/v1/instances/default/resume", "").await;
     env.ended(marqueue::domain::JobId(2)).await;
-    let mut said = String::new();
-    while said.matches("\"state\":\"complete\"").count() < 2 || !said.contains("\"id\":1,") {
-        said += &events.until("\n\n").await;
+    let mut printed = String::new();
+    while printed.matches("\"state\":\"complete\"").count() < 2 || !printed.contains("\"id\":1,") {
+        printed += &events.until("\n\n").await;
     }
-    assert!(!said.contains("\"id\":2,") && !said.contains("event: instance"), "{said}");
+    assert!(!printed.contains("\"id\":2,") && !printed.contains("event: instance"), "{printed}");
     for (query, status) in [("job=99", 404), ("job=0", 400), ("job=1,x", 400), ("job=1,,2", 400), ("jobs=1", 400)] {
         assert_eq!(env.request("GET", &format!("/v1/events?{query}"), "").await.0, status, "{query}");
     }
@@ -475,7 +475,7 @@ async fn the_slowest_transfer_makes_room_for_short_requests() {
     }
     let mut drips = Raw::with(&env, head).await;
     let piece = rows(20_000)[..20_000].to_vec();
-    let told = "others need the connection, and this was the slowest of all";
+    let expected = "others need the connection, and this was the slowest of all";
     let mut next = Raw::open(&env).await;
     next.send("GET /healthz HTTP/1.1\r\nHost: d\r\n\r\n").await.expect("it is taken");
     let sending = async {
@@ -492,7 +492,7 @@ async fn the_slowest_transfer_makes_room_for_short_requests() {
         _ = next.until("HTTP/1.1 200") => {}
     }
     let answer = drips.rest().await;
-    assert!(answer.starts_with("HTTP/1.1 400 ") && answer.contains(told), "{answer}");
+    assert!(answer.starts_with("HTTP/1.1 400 ") && answer.contains(expected), "{answer}");
     for raw in &mut fast {
         raw.send(&piece).await.expect("the others go on");
     }
@@ -513,7 +513,7 @@ async fn a_new_connection_is_not_closed_before_its_request() {
         raw.until("HTTP/1.1 200").await;
         events.push(raw);
     }
-    // Each pair comes before either has said what it wants, and two more wait behind them.
+    // Each pair connects before either has sent a request, and two more wait behind them.
     for _ in 0..20 {
         let mut four = Vec::new();
         for _ in 0..4 {
@@ -616,17 +616,17 @@ fn may_open(env: &TestEnv, files: u64) {
 async fn running_out_of_file_descriptors_is_logged_once_and_ends() {
     let mut env = env_with_limits("").await;
     others_are_served(&mut env).await;
-    let told = "no connection can be accepted";
+    let expected = "no connection can be accepted";
     for spell in 1..=2 {
         // Its own are closed for those who come, so there has to be somebody who may stay.
         let mut events = Raw::with(&env, "GET /v1/events HTTP/1.1\r\nHost: d\r\n\r\n").await;
         events.until("\r\n\r\n").await;
         may_open(&env, 3);
         let mut waits = Raw::with(&env, "GET /healthz HTTP/1.1\r\nHost: d\r\n\r\n").await;
-        env.until("it is said", async |env| (env.log().matches(told).count() >= spell).then_some(())).await;
+        env.until("it is logged", async |env| (env.log().matches(expected).count() >= spell).then_some(())).await;
         // Some tries later.
         tokio::time::sleep(Duration::from_millis(700)).await;
-        assert_eq!(env.log().matches(told).count(), spell, "it is said once each time");
+        assert_eq!(env.log().matches(expected).count(), spell, "it is logged once each time");
         may_open(&env, 1024);
         waits.until("HTTP/1.1 200").await;
         others_are_served(&mut env).await;
@@ -646,11 +646,11 @@ async fn low_fd_limit_lowers_connections_or_stops_the_start() {
     };
     let refused = serve(30).output().expect("it runs");
     assert!(!refused.status.success());
-    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
-    assert!(said.contains("this process may open 30 files, and needs at least 72: raise its limit"), "{said}");
+    let printed = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(printed.contains("this process may open 30 files, and needs at least 72: raise its limit"), "{printed}");
     let mut few = serve(100).spawn().expect("it runs");
     let mut lines = BufReader::new(few.stderr.take().expect("it was asked for")).lines().map_while(Result::ok);
-    let line = lines.find(|line| line.contains("api.max_connections is 500")).expect("it is said");
+    let line = lines.find(|line| line.contains("api.max_connections is 500")).expect("it is logged");
     assert!(line.contains("29 connections are taken at once"), "{line}");
     lines.find(|line| line.contains("the daemon is ready")).expect("it starts");
     let mut crowd = Vec::new();

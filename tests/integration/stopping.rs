@@ -1,4 +1,4 @@
-//! What does a stop wait for? Not for the answers to questions, nor for uploads of which nothing has left.
+//! Stopping: the daemon waits for answers to uploads, and not for polls or for uploads that have not begun.
 
 use std::time::{Duration, Instant};
 
@@ -45,7 +45,7 @@ async fn a_stop_does_not_wait_for_polls_and_files() {
 
 #[tokio::test]
 async fn a_stop_does_not_wait_for_an_upload_that_has_not_begun() {
-    // It takes connections and never speaks TLS, so nothing of the upload can leave.
+    // It takes connections and never answers the TLS handshake, so nothing of the upload can leave.
     let mute = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let address = mute.local_addr().expect("its address");
     let mut env = TestEnv::new(quick()).await;

@@ -1,4 +1,4 @@
-//! Does the daemon tell systemd that it lives, for as long as a new start would make nothing better?
+//! systemd's watchdog: the daemon sends its pings while a restart would not help.
 
 use std::fs::{self, File};
 use std::os::unix::net::UnixDatagram;
@@ -17,10 +17,10 @@ impl Drop for Running {
     }
 }
 
-/// What is said next to whoever plays systemd.
-fn said(systemd: &UnixDatagram) -> String {
+/// The next message to systemd's socket.
+fn next_message(systemd: &UnixDatagram) -> String {
     let mut text = [0; 1024];
-    let length = systemd.recv(&mut text).expect("the daemon says something");
+    let length = systemd.recv(&mut text).expect("the daemon sends a message");
     String::from_utf8_lossy(&text[..length]).into_owned()
 }
 
@@ -37,15 +37,15 @@ async fn watchdog_pings_go_on_with_a_deleted_database() {
     command.env("NOTIFY_SOCKET", &path).env("WATCHDOG_USEC", "200000");
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
     let _daemon = Running(command.spawn().expect("the binary starts"));
-    while !said(&systemd).contains("READY=1") {}
-    while !said(&systemd).contains("WATCHDOG=1") {}
+    while !next_message(&systemd).contains("READY=1") {}
+    while !next_message(&systemd).contains("WATCHDOG=1") {}
 
     fs::remove_file(env.database()).expect("the database goes");
     let noticed = || env.log().contains("can't be read");
     while !noticed() {
-        said(&systemd);
+        next_message(&systemd);
     }
     for _ in 0..5 {
-        assert!(said(&systemd).contains("WATCHDOG=1"));
+        assert!(next_message(&systemd).contains("WATCHDOG=1"));
     }
 }

@@ -10,7 +10,7 @@ use marqueue::store::Job;
 
 use super::test_env::TestEnv;
 
-/// Marketo's limits with imports that take no time to speak of.
+/// Marketo's limits with imports that take hardly any time.
 pub fn quick() -> Settings {
     Settings {
         import_base: Duration::from_millis(20),

@@ -1,4 +1,4 @@
-//! What is about the batch: wrong requests, codes that nobody wrote down, and files that are too large.
+//! Errors of one batch: wrong requests, undocumented codes, and files that are too large.
 
 use std::time::Duration;
 
@@ -60,7 +60,7 @@ pub async fn refusing(body: &'static str) -> Fake {
     .await
 }
 
-/// A file that is told from [`FILE`] by its length.
+/// A file that differs from [`FILE`] by its length.
 pub fn long_file() -> String {
     let mut file = String::from("email,firstName\n");
     while file.len() < 120_000 {

@@ -1,4 +1,4 @@
-//! Whatever the size of what Marketo says, what is kept of it is bounded, and says that it was clipped or cut.
+//! Bounds: what is stored of Marketo's texts and files has a maximum size, and shows that it was clipped or cut.
 
 use std::time::Duration;
 
@@ -45,8 +45,8 @@ async fn endless_report_is_cut_at_a_row_and_the_job_completes() {
     assert_eq!(env.get(&format!("/v1/jobs/{id}/warnings")).await, "email,firstName,Import Warning Reason\n");
     let history = env.get(&format!("/v1/jobs/{id}/history")).await;
     for kind in ["failures", "warnings"] {
-        let said = format!("Marketo's {kind} file has more than {limit} bytes");
-        assert!(history.contains("report-cut") && history.contains(&said), "{history}");
+        let output = format!("Marketo's {kind} file has more than {limit} bytes");
+        assert!(history.contains("report-cut") && history.contains(&output), "{history}");
     }
     assert!(env.log().contains("cut"), "{}", env.log());
 }

@@ -1,4 +1,4 @@
-//! Counts that Marketo leaves out, that do not add up, or that its files do not bear out: a job is then not simply complete.
+//! Counts that Marketo leaves out, that do not add up, or that its files contradict: such a job is not simply complete.
 
 use std::process::Command;
 
@@ -15,8 +15,8 @@ impl TestEnv {
     /// The exit status of a command, and what it says.
     pub fn command(&self, arguments: &[&str]) -> (i32, String) {
         let ran = Command::new(binary()).arg("--socket").arg(self.socket()).args(arguments).output().expect("it runs");
-        let said = [ran.stdout, ran.stderr].map(|bytes| String::from_utf8(bytes).expect("text")).concat();
-        (ran.status.code().expect("an exit status"), said)
+        let printed = [ran.stdout, ran.stderr].map(|bytes| String::from_utf8(bytes).expect("text")).concat();
+        (ran.status.code().expect("an exit status"), printed)
     }
 
     /// A complete job of [`THREE`] of whose import every status says `edit`.
@@ -55,13 +55,13 @@ async fn unaccounted_rows_are_shown_everywhere() {
         assert_eq!(history.matches(words).count(), 1, "{history}");
         let id = &id.to_string();
         for command in [&["wait", id][..], &["failures", id]] {
-            let (exit, said) = env.command(command);
-            assert_eq!((exit, said.contains(words)), (4, true), "{command:?}: {said}");
+            let (exit, printed) = env.command(command);
+            assert_eq!((exit, printed.contains(words)), (4, true), "{command:?}: {printed}");
         }
         let unaccounted = rows["unaccounted"].to_string();
         for command in [&["list"][..], &["show", id]] {
-            let (_, said) = env.command(command);
-            assert!(said.contains("UNACCOUNTED") && said.contains(&unaccounted), "{command:?}: {said}");
+            let (_, printed) = env.command(command);
+            assert!(printed.contains("UNACCOUNTED") && printed.contains(&unaccounted), "{command:?}: {printed}");
         }
     }
 }
@@ -81,8 +81,8 @@ async fn a_count_that_marketo_leaves_out_is_unknown_everywhere() {
         let mut env = TestEnv::with_daemon(quick()).await;
         let id = env.counted(edit.clone()).await;
         assert_eq!(env.rows(id).await, rows);
-        let (exit, said) = env.command(&["wait", &id.to_string()]);
-        assert!(exit == 4 && said.contains("unknown failed"), "{exit} {said}");
+        let (exit, printed) = env.command(&["wait", &id.to_string()]);
+        assert!(exit == 4 && printed.contains("unknown failed"), "{exit} {printed}");
         // A file that was not counted is there all the same.
         let (_, failures) = env.request("GET", &format!("/v1/jobs/{id}/failures"), "").await;
         assert!(String::from_utf8_lossy(&failures).contains("No such person"));
@@ -133,8 +133,8 @@ async fn a_count_without_its_file_is_not_the_absence_of_failures() {
             env.simulator.push_fault(Fault::on(Call::Failures, effect).times(u32::MAX));
         }
         let id = env.counted(edit.clone()).await.to_string();
-        let (found, said) = env.command(&["failures", &id]);
-        assert!(found == exit && said.contains(words), "{edit}: {found} {said}");
+        let (found, printed) = env.command(&["failures", &id]);
+        assert!(found == exit && printed.contains(words), "{edit}: {found} {printed}");
         let (waited, _) = env.command(&["wait", &id]);
         assert_eq!(waited, exit, "{edit}");
     }
@@ -151,7 +151,7 @@ async fn a_warning_count_without_its_file_is_reported() {
         env.config = "max_attempts = 1\n".into();
         env.start().await;
         let id = env.counted(edit.clone()).await.to_string();
-        let (found, said) = env.command(&["warnings", &id]);
-        assert!(found == exit && said.contains(words), "{edit}: {found} {said}");
+        let (found, printed) = env.command(&["warnings", &id]);
+        assert!(found == exit && printed.contains(words), "{edit}: {found} {printed}");
     }
 }

@@ -1,4 +1,4 @@
-//! 601 and 602, 603, and the identity endpoint's own refusals.
+//! Errors of credentials: 601, 602 and 603, and refusals of the identity endpoint.
 
 use std::collections::HashMap;
 use std::sync::atomic::AtomicU32;
@@ -94,7 +94,7 @@ async fn a_forbidden_page_of_another_is_no_credentials_fault() {
 #[tokio::test]
 async fn a_token_about_to_expire_is_not_used() {
     let (given, used) = (Arc::new(AtomicU32::new(0)), Arc::new(Mutex::new(Vec::new())));
-    let heard = used.clone();
+    let received = used.clone();
     let fake = Fake::start(move |request| {
         if request.path().contains("/oauth/token") {
             // The first has two seconds left here; for the clock of the other calls' servers it has ended.
@@ -102,7 +102,7 @@ async fn a_token_about_to_expire_is_not_used() {
             return Answer::json(format!(r#"{{"access_token":"{token}","expires_in":{left}}}"#));
         }
         let bearer = |line: &str| line.to_ascii_lowercase().strip_prefix("authorization: bearer ").map(str::to_owned);
-        heard.lock().unwrap().extend(request.head.lines().find_map(bearer));
+        received.lock().unwrap().extend(request.head.lines().find_map(bearer));
         if request.path().contains("/batch/") { Answer::complete(0) } else { Answer::created() }
     })
     .await;
@@ -147,12 +147,12 @@ async fn credentials_refused_by_identity_pause_the_instance() {
     assert_eq!(outcomes(&env.simulator.call_log()), ["ok", "ok"]);
 }
 
-/// The first upload meets a fault for which the instance stops with `reason`; a person resumes it.
+/// The first upload meets a fault that pauses the instance with `reason`; an operator resumes it.
 async fn stopped_until_resumed(env: &mut TestEnv, reason: &str) {
     let first = env.add(LEADS, FILE).await.id;
     let pause = env.paused().await;
     assert_eq!((pause["kind"].as_str(), pause["until"].as_str()), (Some("credentials"), None));
-    assert!(pause["reason"].as_str().is_some_and(|said| said.contains(reason)), "{pause}");
+    assert!(pause["reason"].as_str().is_some_and(|text| text.contains(reason)), "{pause}");
     let second = env.add(LEADS, FILE).await.id;
     for id in [first, second] {
         let text = env.explained(id, "person", false).await;
@@ -234,7 +234,7 @@ async fn instance_fault_does_not_loop_during_an_operators_pause() {
     })
     .await;
     let waiting = env.add(LEADS, FILE).await.id;
-    assert_eq!(env.simulator.call_log().creates.len(), 1, "the person's pause is still one");
+    assert_eq!(env.simulator.call_log().creates.len(), 1, "the operator's pause stays");
     env.until("all goes on", async |env| {
         env.resume().await;
         env.job(id).await.state.is_terminal().then_some(())

@@ -1,4 +1,4 @@
-//! What is about the instance and not the batch: too many calls, and a Marketo that is not there.
+//! Errors of an instance: too many calls, and a Marketo that cannot be reached.
 
 use std::time::{Duration, Instant};
 

@@ -1,4 +1,4 @@
-//! 1016 and 1019: other integrations have imports in the queue that we share with them, and fill lists that we fill.
+//! Errors 1016 and 1019: other integrations share the import queue and fill the same lists.
 
 use std::time::Duration;
 

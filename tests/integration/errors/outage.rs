@@ -1,4 +1,4 @@
-//! Outages of Marketo over a real socket: every waiting job is complete when they are over, however they look.
+//! Outages of Marketo over a real socket: every waiting job is complete after them, whatever their kind.
 
 use std::net::TcpListener;
 use std::sync::Arc;
@@ -91,7 +91,7 @@ async fn after_an_outage_of_any_kind_every_job_is_complete() {
     }
 }
 
-/// Where the address leads nowhere, to no machine, or to something that does not speak TLS.
+/// Where the address leads nowhere, to no machine, or to something without TLS.
 #[tokio::test]
 async fn jobs_of_an_address_that_leads_nowhere_wait_for_it() {
     let gone = TcpListener::bind("127.0.0.1:0").expect("a port");
@@ -135,11 +135,11 @@ async fn jobs_of_an_address_that_leads_nowhere_wait_for_it() {
 async fn content_of_an_exhausted_job_stays_and_is_listed() {
     let fake = refusing(r#"{"success":false,"errors":[{"code":"611","message":"System error"}]}"#).await;
     let mut env = TestEnv::new(quick()).await;
-    let told = env.folder.path().join("told");
+    let reported = env.folder.path().join("told");
     env.config = format!(
         "{}max_attempts = 1\n[retention]\nfiles = \"300ms\"\n[notify]\ncommand = [\"sh\", \"-c\", \"cat >> '{}'\"]\n",
         fake.instance("eu"),
-        told.display()
+        reported.display()
     );
     env.start().await;
     let query = format!("{LEADS}&instance=eu");
@@ -156,9 +156,10 @@ async fn content_of_an_exhausted_job_stays_and_is_listed() {
     let status = env.json("GET", "/v1/status").await.1;
     assert_eq!(status["instances"]["eu"]["queue"]["given_up"]["first"], json!([bad]));
     assert!(env.get("/metrics").await.contains("marqueue_given_up_jobs{instance=\"eu\"} 1"));
-    env.until("somebody is told that it waits", async |_| {
-        let told = std::fs::read_to_string(&told).unwrap_or_default();
-        told.lines()
+    env.until("a notification says that it waits", async |_| {
+        let reported = std::fs::read_to_string(&reported).unwrap_or_default();
+        reported
+            .lines()
             .any(|line| line.contains("\"state\":\"failed\"") && line.contains("\"content_waits\":true"))
             .then_some(())
     })

@@ -1,5 +1,4 @@
-//! A question about an import that finds no good answer says nothing about the import: it is asked again, and nothing is
-//! ever sent again for it.
+//! Failing polls: a poll without a usable answer is repeated, and nothing is sent again because of it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};

@@ -1,4 +1,4 @@
-//! 607 and our own limit on a day's calls: no call until the day's end, whatever happens in between.
+//! Daily quota: 607 and our own limit of a day's calls stop all calls until the end of the day.
 
 use std::time::Duration;
 
@@ -58,7 +58,7 @@ async fn our_own_limit_of_calls_ends_with_the_day_too() {
     assert_eq!((pause["kind"].as_str(), pause["until"].as_str()), (Some("quota"), Some(until.as_str())));
     let text = env.explained(id, "quota", true).await;
     assert!(text.contains("the 1 calls of the day are used up (limits.daily_calls)"), "{text}");
-    // A person may say otherwise, and the limit says the same again.
+    // An operator may resume, and the limit pauses the instance again.
     env.resume().await;
     env.paused().await;
     assert_eq!(env.instance().await["limits"]["calls_today"], 1);

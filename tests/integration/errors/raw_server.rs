@@ -1,4 +1,4 @@
-//! A Marketo that answers as a test says, byte for byte: for what the simulator, which keeps to HTTP, never does.
+//! Raw server: answers byte for byte as a test says, also what the simulator, which keeps to HTTP, never does.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! Imports that Marketo does not end, status words that nobody documents, polls that fail alike, and one id given twice.
+//! Imports that Marketo does not end, undocumented status words, equal poll failures, and one id given twice.
 
 use std::time::Duration;
 
@@ -117,11 +117,11 @@ async fn an_unknown_status_is_explained_in_one_line() {
     env.polled(8).await;
     let text = env.explained(id, "import", true).await;
     assert!(text.contains(paused), "{text}");
-    assert_eq!(env.job(id).await.batches[0].message.as_deref().map(|said| said.starts_with(paused)), Some(true));
+    assert_eq!(env.job(id).await.batches[0].message.as_deref().map(|output| output.starts_with(paused)), Some(true));
     let lines = env.lines(id, "unknown-status").await;
     assert_eq!(lines.len(), 1, "{lines:?}");
-    let said = env.log().matches("Marketo gave an unknown status").count();
-    assert_eq!(said, 1, "a line for each word and not for each poll");
+    let lines = env.log().matches("Marketo gave an unknown status").count();
+    assert_eq!(lines, 1, "a line for each word and not for each poll");
 }
 
 #[tokio::test]
@@ -144,9 +144,10 @@ async fn equal_poll_failures_are_one_history_line() {
     }
     let id = env.add(LEADS, FILE).await.id;
     env.complete(id, 1).await;
-    let said: Vec<_> = env.lines(id, "ask-failed").await.into_iter().map(|line| line["message"].to_string()).collect();
-    assert_eq!(said.len(), 3, "{said:?}");
-    assert!(said[1].contains("611") && said[0] == said[2], "{said:?}");
+    let output: Vec<_> =
+        env.lines(id, "ask-failed").await.into_iter().map(|line| line["message"].to_string()).collect();
+    assert_eq!(output.len(), 3, "{output:?}");
+    assert!(output[1].contains("611") && output[0] == output[2], "{output:?}");
 }
 
 #[tokio::test]
@@ -168,10 +169,10 @@ async fn one_batch_id_for_two_uploads_leaves_neither_simply_complete() {
         assert!(job.batches[0].id_given_twice);
         let lines = env.lines(id, "id-given-twice").await;
         assert_eq!(lines.len(), 1);
-        let said = lines[0]["message"].as_str().expect("words");
-        assert!(said.contains(&format!("batchId {given} for part 1 of job {other} too")), "{said}");
-        let (exit, said) = env.command(&["wait", &id.to_string()]);
-        assert!(exit == 4 && said.contains("for another upload too"), "{exit} {said}");
+        let output = lines[0]["message"].as_str().expect("words");
+        assert!(output.contains(&format!("batchId {given} for part 1 of job {other} too")), "{output}");
+        let (exit, output) = env.command(&["wait", &id.to_string()]);
+        assert!(exit == 4 && output.contains("for another upload too"), "{exit} {output}");
         let (status, _) = env.json("POST", &format!("/v1/jobs/{id}/retry?rows=failed")).await;
         assert_eq!(status, 409, "whose rows these are nobody knows");
     }
@@ -184,9 +185,9 @@ async fn cancel_abandon_gives_up_an_endless_import() {
     let id = env.add(LEADS, STUCK).await.id;
     env.in_state(id, BatchState::Held).await;
     let id = &id.to_string();
-    let (exit, said) = env.command(&["cancel", id]);
-    assert!(exit == 1 && said.contains("--abandon"), "{exit} {said}");
-    let (exit, said) = env.command(&["cancel", id, "--abandon"]);
-    assert!(exit == 0 && said.contains("is cancelled"), "{exit} {said}");
+    let (exit, output) = env.command(&["cancel", id]);
+    assert!(exit == 1 && output.contains("--abandon"), "{exit} {output}");
+    let (exit, output) = env.command(&["cancel", id, "--abandon"]);
+    assert!(exit == 0 && output.contains("is cancelled"), "{exit} {output}");
     tokio::time::timeout(Duration::from_secs(60), async { env.command(&["wait", id]) }).await.expect("it has ended");
 }

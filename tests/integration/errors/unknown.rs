@@ -1,4 +1,4 @@
-//! A create call whose outcome nobody knows: sent again, or held until a person has looked.
+//! Uploads with an unknown outcome: they are sent again, or held for an operator.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -166,7 +166,7 @@ async fn held_batch_that_an_operator_settled_is_polled_to_its_end() {
     assert_eq!((job.rows.processed, job.rows.failed), (Some(1), Some(1)));
     assert!(env.get(&format!("/v1/jobs/{id}/failures")).await.contains("b@example.com"));
     assert_eq!(env.simulator.call_log().creates.len(), 1, "nothing was sent again");
-    // It has been said, and the import is this batch's.
+    // The status was read, so the import is this batch's.
     assert_eq!(env.json("POST", &settle(format!("part=1&marketo_batch_id={import}"))).await.0, 409);
 }
 

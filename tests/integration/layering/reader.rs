@@ -1,4 +1,4 @@
-//! Which paths of this crate does a source file name?
+//! Reader of source files: finds the paths of this crate that a file names.
 
 /// The paths, from the crate's root, with the item's name at their end.
 pub fn imports(module: &[String], source: &str) -> Vec<Vec<String>> {
