@@ -423,7 +423,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_socket_path_that_is_too_long_is_refused_before_anything_is_opened() {
+    fn a_too_long_socket_path_is_refused_before_opening() {
         let path = format!("/{}", "s".repeat(107));
         let Err(error) = Client::new(Path::new(&path), DEFAULT_TIMEOUT) else { panic!("it was taken") };
         assert_eq!(

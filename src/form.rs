@@ -380,7 +380,7 @@ mod tests {
     }
 
     #[test]
-    fn what_stands_before_the_first_and_behind_the_last_boundary_is_passed_over() {
+    fn text_around_the_outer_boundaries_is_ignored() {
         let field = "--XYZ\r\nContent-Disposition: form-data; name=a\r\n\r\n1\r\n--XYZ--";
         for (before, behind) in [("", ""), ("\r\n", "\r\n"), ("a preamble\r\n", "--XYZ\r\nnonsense"), ("--XY\r\n", "x")]
         {
@@ -481,7 +481,7 @@ mod tests {
     }
 
     #[test]
-    fn the_name_of_a_file_may_hold_quotes_backslashes_and_other_alphabets() {
+    fn file_names_may_hold_quotes_backslashes_and_unicode() {
         for (sent, name) in [
             (r#"filename="a \"b\".csv""#, r#"a "b".csv"#),
             (r#"filename="C:\new\x.csv""#, r"C:\new\x.csv"),

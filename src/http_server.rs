@@ -99,7 +99,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn the_socket_of_a_living_daemon_is_left_alone_and_a_dead_ones_is_taken_over() {
+    async fn only_an_abandoned_socket_is_replaced() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("s.sock");
         let first = Socket::listen(&path, 0o660).await.unwrap();

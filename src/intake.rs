@@ -344,7 +344,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_file_of_any_size_is_kept_as_it_came_and_cut_where_it_must_be() {
+    async fn a_file_of_any_size_is_stored_unchanged_and_split() {
         let Door { intake, _folder } = door(100_000, u64::MAX).await;
         for n in [1, 5_000, 10_000, 40_000] {
             let file = rows(n);

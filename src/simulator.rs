@@ -345,7 +345,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_connection_whose_client_has_died_is_open_until_its_call_is_over() {
+    async fn a_lost_clients_connection_stays_open_until_its_call_ends() {
         let pair = Pair::new(quick()).await;
         let client = reqwest::Client::builder().pool_max_idle_per_host(0).build().unwrap();
         let open = |pair: &Pair| pair.simulator.connections();
@@ -392,7 +392,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_token_is_given_to_get_and_to_post_and_only_for_the_credentials() {
+    async fn tokens_need_the_credentials_by_get_and_post() {
         let pair = Pair::new(quick()).await;
         let ask = |secret| {
             let path = format!(
@@ -500,7 +500,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_call_at_once_too_many_is_615_and_its_place_is_free_again_when_the_client_leaves() {
+    async fn too_many_calls_at_once_are_615_until_one_leaves() {
         let pair = Pair::new(Settings { concurrent_calls: 1, ..quick() }).await;
         pair.simulator.push_fault(Fault::on(Call::Status, FaultEffect::delay(Duration::from_secs(3600))));
         let path = "/bulk/v1/leads/batch/1.json";
@@ -515,7 +515,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_lost_request_does_nothing_and_a_lost_answer_everything_and_both_just_close_the_connection() {
+    async fn lost_requests_and_answers_close_the_connection() {
         let pair = Pair::new(quick()).await;
         let upload = pair.raw_upload("email\na@b.c\n");
         pair.simulator.push_fault(Fault::on(Call::Create, FaultEffect::LoseRequest));
@@ -601,7 +601,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_stopped_simulator_listens_no_more_and_leaves_no_call_hanging() {
+    async fn a_stopped_simulator_closes_its_listener_and_calls() {
         let pair = Pair::new(quick()).await;
         pair.simulator.push_fault(Fault::on(Call::Status, FaultEffect::delay(Duration::from_secs(3600))));
         let slow = tokio::spawn(pair.call(Method::GET, "/bulk/v1/leads/batch/1.json").send());

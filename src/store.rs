@@ -256,7 +256,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_second_store_on_the_same_file_is_refused_until_the_first_is_gone() {
+    async fn a_second_store_on_a_file_is_refused_while_one_is_open() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("q.db");
         let first = Store::open(&path).await.unwrap();

@@ -223,7 +223,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_token_that_has_run_out_is_602_and_any_other_that_is_none_601() {
+    fn an_expired_token_is_602_and_an_unknown_one_601() {
         assert_eq!(CompatError::from(AuthError::Expired), CompatError::new(602, "Access token expired"));
         assert_eq!(CompatError::from(AuthError::Invalid), CompatError::new(601, "Access token invalid"));
     }

@@ -93,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_command_line_reads_is_no_key_and_what_is_not_ours_is_passed_over() {
+    fn variables_that_are_no_keys_are_ignored() {
         let names = ["MARQUEUE_SOCKET", "MARQUEUE_CONFIG", "PATH", "marqueue_store__path"];
         let found = variables(names.map(|name| (name.to_owned(), "x".to_owned()))).unwrap();
         assert!(found.is_empty());

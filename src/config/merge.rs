@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn an_instances_name_is_the_same_key_in_the_file_and_in_a_variable() {
+    fn instance_names_match_between_file_and_variables() {
         for name in ["eu-west_1", "0", "client_id"] {
             let file = format!("instances.{name} = {{client_id = 'i', max_attempts = 3}}");
             let variable = format!("MARQUEUE_INSTANCES__{}__MAX_ATTEMPTS", name.to_ascii_uppercase());
@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_given_goes_over_a_secret_file_unless_both_are_variables() {
+    fn a_secret_overrides_a_secret_file_unless_both_are_variables() {
         const GIVEN: (&str, &str) = ("MARQUEUE_INSTANCES__DEFAULT__CLIENT_SECRET", "x");
         const IN_FILE: (&str, &str) = ("MARQUEUE_INSTANCES__DEFAULT__CLIENT_SECRET_FILE", "/t");
         for (file, variables, expected) in [

@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn the_text_of_a_variable_becomes_a_number_only_where_one_belongs() {
+    fn a_variables_text_becomes_a_number_only_where_expected() {
         let from_variable = |text: &str| Value::new(Some(&"V".to_owned()), text);
         assert_eq!(number(from_variable("008")), Ok(8));
         assert_eq!(number(from_variable("true")).unwrap_err(), "must be a whole number, not \"true\"");

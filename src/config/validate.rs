@@ -385,7 +385,7 @@ mod tests {
     }
 
     #[test]
-    fn whatever_is_impossible_is_refused_with_a_sentence_that_names_the_key() {
+    fn impossible_values_are_refused_by_the_name_of_their_key() {
         let long = format!("[api]\nsocket = '/{}'", "s".repeat(107));
         for (lines, message) in [
             ("[instances.default.limits]\nqueued = 12", "instances.default.limits.queued must be from 1 to 10, not 12"),
@@ -670,7 +670,7 @@ mod tests {
     }
 
     #[test]
-    fn against_a_simulator_calls_and_polling_may_be_as_fast_as_one_likes() {
+    fn a_simulator_may_be_called_and_polled_at_any_rate() {
         let text = "[instances.default]
             base_url = 'http://127.0.0.1:9000'
             client_id = 'id'
@@ -691,7 +691,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mistake_in_a_variable_is_named_by_the_variable_and_no_other() {
+    fn a_wrong_variable_is_reported_by_its_name_alone() {
         let said = |variable: &str, value: &str| {
             Config::read(Some((Path::new("m.toml"), GOOD)), [(variable.to_owned(), value.to_owned())])
                 .unwrap_err()

@@ -264,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mark_that_arrives_in_pieces_is_one_and_what_only_begins_like_it_is_not() {
+    fn a_byte_order_mark_is_found_across_chunks() {
         for (bytes, mark) in [(&b"\xef\xbb\xbf\"a\n\",b\n1"[..], true), (b"\xef\xbbx\n1", false), (b"a\n1", false)] {
             for size in 1..=bytes.len() {
                 let mut reader = HeaderReader::default();

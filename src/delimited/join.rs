@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn other_columns_are_said_and_known_before_the_first_of_their_rows() {
+    fn other_columns_are_reported_before_their_first_row() {
         let error = join(&["h,R\n1,a\n", "R\nb\n"], 100).unwrap_err();
         assert_eq!(
             error.to_string(),

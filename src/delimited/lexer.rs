@@ -307,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_inside_quotes_count_and_an_open_quote_is_known_by_its_line() {
+    fn quoted_lines_count_and_an_open_quote_has_its_line() {
         let (found, lexer) = records(Format::Csv, &[b"h\n\"a\nb\",\"c\nd\"\ne,\"f\n\ng"]);
         assert_eq!(
             found.iter().map(|record| (record.line, record.last_line)).collect::<Vec<_>>(),
@@ -368,7 +368,7 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(200))]
 
         #[test]
-        fn leaps_and_steps_find_the_same_records_however_the_bytes_arrive(
+        fn fast_and_slow_paths_find_the_same_records_in_any_chunks(
             bytes in prop::collection::vec(prop::sample::select(b"a,;\t\"\"\n\r".as_slice()), 0..60),
             format in prop::sample::select(Format::ALL.as_slice()),
             size in 1..20_usize,

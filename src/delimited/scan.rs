@@ -447,7 +447,7 @@ mod tests {
     }
 
     #[test]
-    fn a_required_column_that_is_missing_is_named_with_the_one_that_may_be_meant() {
+    fn a_missing_column_is_named_with_a_likely_one() {
         let required = vec![RequiredColumn { column: "email".into(), need: "which program members need" }];
         let rules = ScanRules { required, ..rules(Format::Csv, true) };
         for (bytes, message) in [
@@ -498,7 +498,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_fits_is_one_part_without_mark_and_last_blank_lines() {
+    fn a_fitting_file_is_one_part_without_mark_or_blank_lines() {
         let layout = scan(&rules(Format::Ssv, true), b"\xef\xbb\xbfa;b\r\n1;2\r\n3;\"\n\"\r\n\r\n\n", 4).unwrap();
         assert_eq!(
             layout,

@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn a_part_is_halved_between_records_and_keeps_its_place_in_the_file() {
+    fn a_part_is_split_between_records_in_file_order() {
         assert_eq!(halved(b"1\n2\n\"\n\"\n4").unwrap(), [[100, 104, 2, 11, 21], [104, 109, 2, 13, 23]]);
     }
 

@@ -255,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn uploads_are_numbered_as_they_end_and_a_resume_keeps_the_numbers() {
+    fn uploads_are_numbered_as_they_end_also_over_a_resume() {
         let instance = after(&[failed(1, 10), accepted(2), failed(3, 20)]);
         assert_eq!((instance.uploads_ended, instance.last_success, instance.last_failed), (3, 2, Some(batch(3))));
         for kind in [None, Some(PauseKind::Quota)] {

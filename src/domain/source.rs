@@ -66,7 +66,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_source_comes_back_from_its_parts_and_has_its_type_beside_its_field() {
+    fn a_source_round_trips_through_its_columns() {
         for (source, json) in [
             (Source::Socket { uid: Some(1000) }, r#"{"type":"socket","uid":1000}"#),
             (Source::Socket { uid: None }, r#"{"type":"socket"}"#),

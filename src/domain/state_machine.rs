@@ -291,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn an_import_that_marketo_holds_is_never_sent_again_by_any_event() {
+    fn no_event_resends_an_import_that_marketo_has() {
         for from in [S::Queued, S::Importing, S::Collecting] {
             for event in every_event() {
                 assert_ne!(transition(from, &event), Ok(S::Pending), "{from} + {}", event.name());

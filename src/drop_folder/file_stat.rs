@@ -137,7 +137,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_second_drop_has_another_identity_and_a_change_of_owner_has_not() {
+    fn a_second_drop_changes_the_identity_and_chown_does_not() {
         let first = FileStat::fabricated(7, 100, 5);
         let of = |stamp: FileStat| stamp.identity(Path::new("default/leads/a.csv"));
         for (what, other, differs) in [

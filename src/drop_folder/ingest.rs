@@ -299,7 +299,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_take_that_ended_before_the_removal_is_finished_and_not_repeated() {
+    async fn an_interrupted_removal_is_finished_without_a_second_job() {
         let house = House::new().await;
         let task = house.put("email\na@example.com\n");
         house.received(&task, &leads()).await.unwrap();
@@ -375,7 +375,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_link_or_another_job_toml_in_the_place_of_the_one_seen_stops_the_take() {
+    async fn a_replaced_file_or_job_toml_stops_the_ingest() {
         let house = House::new().await;
         let task = house.put("email\na@example.com\n");
         fs::write(house.path().with_file_name(OPTIONS), "priority = 1").unwrap();

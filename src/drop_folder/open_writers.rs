@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_is_found_while_it_is_open_for_writing_and_not_while_it_is_read() {
+    fn only_files_open_for_writing_are_found() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.csv");
         let file = fs::File::create(&path).unwrap();

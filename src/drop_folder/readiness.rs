@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_heard_counts_no_more_when_events_were_lost_or_the_file_was_away() {
+    fn lost_events_or_a_missing_file_reset_what_is_known() {
         let begin = Instant::now();
         let path = Path::new(PATH);
         let there = BTreeMap::from([(path.to_owned(), FileStat::fabricated(1, 10, 1))]);

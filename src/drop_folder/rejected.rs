@@ -174,7 +174,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_gets_a_number_before_its_ending_and_leaves_room_for_the_reason() {
+    fn a_taken_name_gets_a_number_before_its_extension() {
         for (name, number, expected) in [
             ("leads.csv", 1, "leads.csv"),
             ("leads.csv", 2, "leads-2.csv"),
@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn none_that_was_refused_before_is_replaced_and_one_that_changed_stays() {
+    fn rejecting_replaces_no_file_and_leaves_changed_ones() {
         let folder = tempfile::tempdir().unwrap();
         let tree = DirTree::new(folder.path().canonicalize().unwrap());
         let path = Path::new("default/leads/a.csv");

@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_happens_to_a_file_is_told_by_its_path_in_new_folders_too() {
+    async fn events_name_the_path_also_in_new_folders() {
         let folder = tempfile::tempdir().unwrap();
         let root = folder.path().canonicalize().unwrap().join("drop");
         fs::create_dir(&root).unwrap();

@@ -278,7 +278,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_is_being_answered_stays_and_the_first_to_be_done_makes_room() {
+    async fn a_served_connection_stays_and_the_first_done_is_closed() {
         let places = Arc::new(ConnectionLimiter::new(2));
         let (one, other) = (places.try_take().unwrap(), places.try_take().unwrap());
         one.begin_request();
@@ -345,7 +345,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_slowest_client_makes_room_and_a_quarter_stays_free_of_them() {
+    async fn the_slowest_client_is_closed_and_a_quarter_stays_free() {
         let places = Arc::new(ConnectionLimiter::new(4));
         let all = [300, 100, 200, 400].map(|bytes| slow(&places, bytes));
         let gone = || all.each_ref().map(|place| place.closed().is_cancelled());

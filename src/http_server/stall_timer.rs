@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn a_client_that_moves_enough_may_take_for_ever_and_one_that_drips_may_not() {
+    fn only_transfers_below_the_minimum_rate_are_closed() {
         assert_eq!(gets_through(SECOND * 2, 1_000_000), 0, "nothing at all");
         assert_eq!(gets_through(SECOND, MIN_BYTES), 1_000);
         assert_eq!(gets_through(SECOND / 2, MIN_BYTES / 2), 1_000);

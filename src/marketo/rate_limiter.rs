@@ -313,7 +313,7 @@ mod tests {
     }
 
     #[test]
-    fn calls_of_a_killed_daemon_count_at_once_until_their_time_is_over() {
+    fn calls_of_a_killed_daemon_count_until_their_timeout() {
         let start = Instant::now();
         let at = |s: f64| start + secs(s);
         let mut window = SlidingWindow::new(4, secs(20.0), 3, [at(0.0)], [at(50.0), at(30.0)]);
@@ -341,7 +341,7 @@ mod tests {
     }
 
     #[test]
-    fn a_606_holds_everything_for_a_window_and_a_615_halves_what_goes_at_once() {
+    fn a_606_blocks_a_window_and_a_615_halves_concurrency() {
         let gate = RateLimiter::new(100, secs(20.0), 4, EarlierCallTimes::default());
         gate.lock().in_progress = 4;
         assert_eq!(gate.closed_for(), None);

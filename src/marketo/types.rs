@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn lists_may_be_empty_missing_or_null_and_warnings_are_of_any_kind() {
+    fn lists_may_be_missing_and_warnings_have_any_type() {
         for body in [
             r#"{"success":false}"#,
             r#"{"success":false,"errors":[],"warnings":[]}"#,
@@ -259,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_simulator_writes_has_numbers_and_texts_where_marketo_has_them() {
+    fn the_simulator_writes_marketos_json_types() {
         let import = Import {
             batch_id: Some("7".into()),
             import_id: Some("7".into()),

@@ -404,7 +404,7 @@ mod tests {
     }
 
     #[test]
-    fn each_refusal_has_its_consequence_and_only_some_use_up_an_attempt() {
+    fn each_refusal_has_its_effect_and_few_cost_an_attempt() {
         // What follows where nothing has succeeded since the batch's last upload, and where another upload has.
         for (ask, during, beside) in [
             (ErrorAction::NewToken, "put-back service 16", "put-back service 16"),
@@ -552,7 +552,7 @@ mod tests {
     }
 
     #[test]
-    fn the_wait_for_other_peoples_imports_is_half_of_one_by_the_pace_of_the_last() {
+    fn the_wait_for_foreign_imports_is_half_a_recent_import() {
         for (paces, seconds) in
             [(&[][..], 30), (&[(10, 40)], 30), (&[(10, 100), (10, 200)], 75), (&[(10_000, 1200)], 300)]
         {

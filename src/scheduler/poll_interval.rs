@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn the_third_in_the_queue_is_looked_at_seldom_whatever_it_was_said_to_be() {
+    fn the_third_in_the_queue_is_polled_rarely() {
         assert_eq!(due_in_secs(&flight(100, None, None), 2, &[]), 220);
         assert_eq!(due_in_secs(&flight(100, None, None), 9, &[]), 220);
     }
@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_set_back_brings_the_next_look_at_once_and_the_usual_pauses_after_it() {
+    fn a_clock_set_back_polls_once_then_as_usual() {
         // It is 1000 now; the clock showed 5000 when the import was accepted, and it has not been polled since.
         for (older, not_before) in [(0, None), (5, None), (0, Some(from_ms(5_300_000)))] {
             let ahead = InFlightBatch { not_before, ..flight(4_000, None, Some(5_005)) };

@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn the_same_token_comes_back_with_less_time_left_until_it_expires() {
+    fn a_token_is_reissued_until_it_expires() {
         let settings = Settings::default();
         let (mut access, first) = opened(&settings);
         let life = settings.token_life;
@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn the_hundredth_call_in_a_window_passes_and_the_next_waits_until_the_first_is_a_window_old() {
+    fn call_101_in_a_window_waits_for_the_first_to_leave_it() {
         let settings = Settings::default();
         let (mut access, token) = opened(&settings);
         let mut call = |at| {
@@ -221,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn the_tenth_call_at_once_passes_and_the_eleventh_when_one_has_ended() {
+    fn the_eleventh_call_at_once_waits_for_an_end() {
         let settings = Settings::default();
         let (mut access, token) = opened(&settings);
         for _ in 0..10 {

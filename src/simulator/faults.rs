@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fault_waits_for_its_call_and_strikes_as_often_as_it_is_told() {
+    fn a_fault_hits_its_call_as_often_as_configured() {
         let mut faults = Faults::default();
         faults.push(Fault::on(Call::Create, FaultEffect::http(500)).nth(3).times(2));
         faults.push(Fault::on(Call::Create, FaultEffect::http(502)).times(0));

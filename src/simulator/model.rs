@@ -330,7 +330,7 @@ mod tests {
     }
 
     #[test]
-    fn the_tenth_import_is_queued_and_the_eleventh_is_1016_until_one_has_ended() {
+    fn the_eleventh_import_is_1016_until_one_has_ended() {
         let mut marketo = marketo();
         for _ in 0..10 {
             accepted(&mut marketo, SECOND, lasting(10));
@@ -345,7 +345,7 @@ mod tests {
     }
 
     #[test]
-    fn imports_run_two_at_once_first_in_first_out_and_each_exactly_as_long_as_it_takes() {
+    fn imports_run_two_at_once_in_order_for_their_duration() {
         use RemoteStatus::{Complete, Importing, Queued};
         let mut marketo = marketo();
         let ids = [4, 10, 3, 5].map(|seconds| accepted(&mut marketo, Duration::ZERO, lasting(seconds)));

@@ -245,7 +245,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn imports_start_in_order_as_soon_as_a_slot_is_free_and_never_three_at_once(
+        fn imports_start_in_order_and_never_three_at_once(
             arrivals in prop::collection::vec((0..20u64, 1..30u64), 1..40)
         ) {
             let (mut queue, mut now) = (Queue::new(2), Duration::ZERO);

@@ -306,14 +306,14 @@ mod tests {
     }
 
     #[test]
-    fn without_clients_the_socket_takes_anyone_and_nothing_else_does() {
+    fn without_clients_only_the_socket_is_open() {
         let tokens = tokens(&[]);
         assert_eq!(tokens.verify_client("any", "thing", true), Some(Bearer::Socket));
         assert_eq!(tokens.verify_client("any", "thing", false), None);
     }
 
     #[test]
-    fn the_same_token_comes_again_with_less_time_left_until_it_expires() {
+    fn a_token_is_reissued_until_it_expires() {
         let tokens = tokens(&[("crm", "s")]);
         let (start, second) = (Instant::now(), Duration::from_secs(1));
         let crm = tokens.verify_client("crm", "s", false).unwrap();
@@ -327,7 +327,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_that_has_run_out_is_expired_and_one_that_was_never_given_is_invalid() {
+    fn expired_and_unknown_tokens_are_told_apart() {
         let tokens = tokens(&[("crm", "s")]);
         let start = Instant::now();
         let crm = tokens.verify_client("crm", "s", false).unwrap();

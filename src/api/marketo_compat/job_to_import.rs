@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn whatever_comes_before_importing_is_queued_and_files_still_to_be_fetched_are_importing() {
+    fn pending_is_queued_and_collecting_is_importing() {
         use BatchState as B;
         use JobState::{Cancelled, Complete, Failed, Pending, Running};
         for (state, batches, expected) in [
@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn the_receipt_of_an_upload_has_the_jobs_id_as_marketo_writes_it() {
+    fn an_upload_response_has_the_job_id_as_marketo_writes_it() {
         let pending = [BatchState::Pending];
         assert_eq!(
             json_of(&receipt(&leads(JobState::Pending, &pending))),

@@ -142,7 +142,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_folder_is_made_where_it_was_asked_for_unless_no_socket_could_be_in_it() {
+    fn the_folder_is_made_where_a_socket_path_fits() {
         let parent = tempfile::tempdir().unwrap();
         let made = folder(parent.path()).unwrap();
         assert_eq!(made.path().parent(), Some(parent.path()));

@@ -49,7 +49,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_programs_folder_is_named_only_where_the_shell_would_not_find_it() {
+    fn the_binarys_folder_is_named_only_outside_path() {
         let [own, other] = [(), ()].map(|()| tempfile::tempdir().unwrap());
         let program = own.path().join("marqueue");
         fs::write(&program, "").unwrap();

@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn a_nearly_full_disk_is_a_fault_and_one_too_small_for_a_file_a_warning() {
+    fn a_full_disk_is_a_fault_and_a_small_one_a_warning() {
         for (free, largest, state) in [
             (0, 1, State::Fault),
             (LEAST - 1, 1, State::Fault),

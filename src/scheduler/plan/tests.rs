@@ -165,7 +165,7 @@ fn a_static_list_is_filled_by_one_batch_at_a_time() {
 }
 
 #[test]
-fn a_full_queue_is_tried_again_where_one_of_ours_ended_and_now_and_then_beyond() {
+fn a_full_queue_is_probed_after_ends_and_periodically() {
     // Learnt slots, ours in flight, whether the time to probe has come, uploads.
     for (slots, ours, probe, expected) in [
         (3, 3, false, 0),
@@ -276,7 +276,7 @@ fn while_uploads_fail_each_try_takes_another_batch() {
 }
 
 #[test]
-fn a_pause_that_is_longer_than_any_began_before_the_clock_was_set_back_and_is_over() {
+fn a_pause_longer_than_any_is_over() {
     let mut snapshot = Snapshot { candidates: vec![waiting(1, 1)], ..Snapshot::default() };
     for (quiet, probe, expected) in
         [(300_000, 30_000, 0), (300_001, 0, 1), (0, 300_000, 0), (0, 300_001, 1), (3_600_000, 3_600_000, 1)]
@@ -291,7 +291,7 @@ fn a_pause_that_is_longer_than_any_began_before_the_clock_was_set_back_and_is_ov
 }
 
 #[test]
-fn an_upload_that_waited_at_the_gate_stays_there_when_the_instance_has_closed_since() {
+fn a_waiting_upload_stays_when_the_instance_pauses() {
     let mut open = Snapshot::default();
     open.in_flight = vec![flying(1, 1, BatchState::Queued)];
     let still_open = |instance| {
@@ -316,7 +316,7 @@ fn an_upload_that_waited_at_the_gate_stays_there_when_the_instance_has_closed_si
 }
 
 #[test]
-fn files_whose_pause_began_before_the_clock_was_set_back_are_fetched_once_and_then_as_usual() {
+fn reports_are_fetched_once_after_the_clock_is_set_back() {
     let mut snapshot = Snapshot::default();
     // The import ended at a time that is still to come.
     let ended = Some(from_ms(NOW + 3_600_000));

@@ -343,7 +343,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn after_a_full_disk_it_says_so_and_writes_again_when_there_is_room() {
+    async fn a_full_disk_is_reported_and_writing_resumes_with_room() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("t.db");
         let options = SqliteConnectOptions::new()

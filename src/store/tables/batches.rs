@@ -468,7 +468,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_job_with_a_failed_batch_fails_when_the_others_have_ended_and_says_which() {
+    async fn a_failed_batch_fails_its_job_after_the_others_ended() {
         let store = store().await;
         let id = add(&store, leads(), 2).await;
         let (one, two) = (BatchKey { job: id, part: 1 }, BatchKey { job: id, part: 2 });
@@ -491,7 +491,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_cancel_takes_what_marketo_does_not_have_and_is_refused_where_it_has_all() {
+    async fn cancel_leaves_batches_that_marketo_has() {
         let store = store().await;
         let id = add(&store, leads(), 2).await;
         let one = BatchKey { job: id, part: 1 };
@@ -507,7 +507,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_halved_batch_becomes_two_in_its_place_and_no_attempt_is_used_up() {
+    async fn a_split_batch_becomes_two_and_costs_no_attempt() {
         let store = store().await;
         let id = add(&store, leads(), 3).await;
         let key = BatchKey { job: id, part: 2 };
@@ -537,7 +537,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_held_batch_that_a_person_found_on_marketo_is_followed_from_there() {
+    async fn a_settled_batch_is_polled_from_there() {
         let store = store().await;
         let id = add(&store, leads(), 2).await;
         let (one, two) = (BatchKey { job: id, part: 1 }, BatchKey { job: id, part: 2 });

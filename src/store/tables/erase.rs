@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn content_of_a_job_that_failed_by_its_attempts_has_a_time_of_its_own() {
+    async fn content_of_exhausted_jobs_has_its_own_retention_time() {
         let store = store().await;
         let given_up = Event::AttemptsExhausted { reason: "given up after 8 attempts".into(), unconfirmed_until: None };
         let mut ids = Vec::new();
@@ -215,7 +215,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_job_that_is_sent_again_is_not_erased_and_one_that_is_erased_is_not_sent_again() {
+    async fn erase_and_retry_of_a_job_exclude_each_other() {
         let store = store().await;
         let (again, gone) = (add(&store, leads(), 1).await, add(&store, leads(), 1).await);
         for id in [again, gone] {
@@ -286,7 +286,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_retry_after_the_reports_were_erased_makes_place_for_new_ones() {
+    async fn a_retry_after_erased_reports_stores_new_ones() {
         let store = store().await;
         let id = add(&store, leads(), 1).await;
         store.cancel(id, from_ms(2_000)).await.unwrap();

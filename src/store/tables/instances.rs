@@ -255,7 +255,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_full_queue_teaches_how_many_we_may_have_and_an_acceptance_beyond_it_that_there_are_more() {
+    async fn a_full_queue_sets_the_observed_limit_until_one_more_fits() {
         let store = store().await;
         let id = add(&store, leads(), 4).await;
         let go = async |part, event| {
@@ -310,7 +310,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_service_that_is_down_is_counted_until_an_upload_is_accepted() {
+    async fn service_failures_count_until_an_upload_is_accepted() {
         let store = store().await;
         let key = BatchKey { job: add(&store, leads(), 1).await, part: 1 };
         for at in [1, 150] {
@@ -330,7 +330,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn uploads_that_fail_together_are_one_failure_and_an_acceptance_ends_the_count() {
+    async fn simultaneous_upload_failures_count_once() {
         let store = store().await;
         let id = add(&store, leads(), 3).await;
         let go = async |part, event, at| {

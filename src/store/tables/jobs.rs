@@ -212,7 +212,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_history_begins_with_the_jobs_arrival_and_an_unknown_job_has_none() {
+    async fn a_history_begins_with_the_submission() {
         let store = store().await;
         let id = add(&store, leads(), 1).await;
         let history = store.history(id).await.unwrap();

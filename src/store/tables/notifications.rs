@@ -137,7 +137,7 @@ mod tests {
     const HOUR: Duration = Duration::from_secs(3600);
 
     #[tokio::test]
-    async fn an_end_is_owed_from_its_own_transaction_on_where_somebody_wants_to_hear_of_it() {
+    async fn an_end_and_its_notification_are_one_transaction() {
         let store = store().await;
         let due = async |now| store.due_notifications(from_ms(now), HOUR, 9).await.unwrap();
         let unwanted = add(&store, leads(), 1).await;
@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_job_that_ends_again_is_owed_again_and_an_old_answer_does_not_take_that_back() {
+    async fn a_second_end_is_notified_despite_an_old_response() {
         let store = store().await;
         store.enable_notifications(true).await.unwrap();
         let id = add(&store, leads(), 1).await;

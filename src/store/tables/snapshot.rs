@@ -354,7 +354,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn candidates_come_by_priority_and_age_with_the_first_parts_of_each_job() {
+    async fn candidates_are_first_parts_by_priority_and_age() {
         let store = store().await;
         add(&store, leads(), 3).await;
         add(&store, NewJob { priority: 5, ..leads() }, 1).await;
@@ -395,7 +395,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_waits_behind_its_group_is_not_what_could_be_tried_instead() {
+    async fn jobs_behind_their_group_are_no_alternatives() {
         let store = store().await;
         let waiting = async || store.snapshot("default", from_ms(1), 2, SECOND).await.unwrap().has_untried_batch;
         assert!(!waiting().await);
@@ -459,7 +459,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn each_lost_answer_counts_as_an_import_until_its_time_or_until_the_batch_is_complete() {
+    async fn a_lost_answer_counts_as_an_import_until_its_time() {
         let store = store().await;
         let key = BatchKey { job: add(&store, leads(), 1).await, part: 1 };
         store.record_event(key, Event::UploadBegan, None, from_ms(1)).await.unwrap();
@@ -487,7 +487,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_list_that_another_integration_fills_holds_all_batches_for_it_until_one_tries_again() {
+    async fn a_busy_list_holds_its_batches_until_one_is_tried() {
         let store = store().await;
         let listed = |list| {
             let target = Target::Leads { lookup_field: None, list_id: Some(list), partition: None };

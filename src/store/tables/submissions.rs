@@ -417,7 +417,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_same_key_and_content_give_the_same_job_and_other_content_is_refused() {
+    async fn an_idempotency_key_accepts_only_the_same_content() {
         let store = store().await;
         let (piece, layout) = hashed(1, 7);
         let Inserted::Created(first) = store.add(keyed("k"), layout, piece, from_ms(1)).await.unwrap() else {

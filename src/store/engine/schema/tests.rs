@@ -67,7 +67,7 @@ async fn unused(conn: &mut SqliteConnection) -> BTreeSet<String> {
 }
 
 #[tokio::test]
-async fn a_database_of_each_version_opens_with_all_that_is_in_it_and_the_work_goes_on() {
+async fn databases_of_all_versions_open_and_work_goes_on() {
     let folder = tempfile::tempdir().unwrap();
     for &(version, ..) in MIGRATIONS {
         let path = folder.path().join(format!("{version}.db"));
@@ -156,7 +156,7 @@ async fn goes_on(store: &Store, version: i64) {
 }
 
 #[tokio::test]
-async fn jobs_from_before_sources_were_kept_have_none_and_keep_their_keys() {
+async fn jobs_older_than_sources_have_none_and_keep_their_keys() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("q.db");
     let mut connection = options(&path).create_if_missing(true).connect().await.unwrap();
