@@ -160,13 +160,19 @@ impl TestEnv {
         )
     }
 
+    /// Adds so many jobs to each instance while both are paused, so that all of them compete, and waits for their end.
     async fn both_complete(&mut self, jobs: usize) {
+        const INSTANCES: [&str; 2] = ["default", "twin"];
         let mut ids = Vec::new();
-        for n in 0..jobs {
-            for instance in ["default", "twin"] {
-                let file = format!("email,firstName\n{n}@example.com,!lasts:100ms\n");
+        for instance in INSTANCES {
+            assert_eq!(self.request("POST", &format!("/v1/instances/{instance}/pause"), "").await.0, 200);
+            for n in 0..jobs {
+                let file = format!("email,firstName\n{n}@example.com,!lasts:200ms\n");
                 ids.push(self.add(&format!("{LEADS}&instance={instance}"), file).await.id);
             }
+        }
+        for instance in INSTANCES {
+            assert_eq!(self.request("POST", &format!("/v1/instances/{instance}/resume"), "").await.0, 200);
         }
         for id in ids {
             assert_eq!(self.ended(id).await.state, JobState::Complete);
