@@ -1,5 +1,6 @@
 //! How do clients reach the queue? The native routes, Marketo's own, and the client of the native ones.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::middleware::{from_fn, from_fn_with_state};
@@ -41,6 +42,8 @@ pub struct AppState {
     /// One for each instance of the configuration.
     pub schedulers: Vec<InstanceScheduler>,
     pub started_at: Timestamp,
+    /// The address of the TCP listener; None without one.
+    pub listen: Option<SocketAddr>,
     pub keeper: RetentionTask,
     pub metrics: Arc<Metrics>,
     /// None where there is no drop folder.

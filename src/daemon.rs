@@ -150,6 +150,7 @@ impl Daemon {
             metrics,
             drop: drop_folder.as_ref().map(DropFolder::report),
             started_at: now,
+            listen: tcp.as_ref().map(Tcp::address).transpose()?,
             stop: stop.clone(),
         });
         if let Some(folder) = drop_folder {

@@ -89,6 +89,9 @@ pub struct Status {
     #[schemars(with = "TimestampSchema")]
     pub started_at: Timestamp,
     pub instances: BTreeMap<String, InstanceStatus>,
+    /// Where the daemon listens on TCP. None where it does not, and over TCP.
+    #[serde(default)]
+    pub listen: Option<String>,
     /// None where there is no drop folder, and over TCP.
     #[serde(default)]
     pub drop: Option<DropStatus>,

@@ -39,6 +39,14 @@ impl Tcp {
         Ok(Tcp { listener, tls })
     }
 
+    /// The address that is listened on; with port 0 in the configuration, the port that the system chose.
+    ///
+    /// # Errors
+    /// The system's, if it does not know the listener any more.
+    pub fn address(&self) -> io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+
     /// Serves who comes until the stop.
     pub async fn serve(self, clients: Server) {
         match self.tls {

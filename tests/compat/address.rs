@@ -5,12 +5,12 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::compat_env::{CRM, FORM, Program, address, code, env_with_clients, form};
+use crate::compat_env::{CRM, FORM, Program, code, env_with_clients, form};
 use crate::support::TestEnv;
 
 /// Status, type and body of the answer to a request whose line and headers are written as they are here.
 async fn raw(env: &TestEnv, line: &str, headers: &str, body: &str) -> (u16, String, String) {
-    let mut stream = TcpStream::connect(address(env)).await.expect("the daemon listens");
+    let mut stream = TcpStream::connect(env.tcp_address().await).await.expect("the daemon listens");
     let head =
         format!("{line} HTTP/1.1\r\nHost: d\r\nConnection: close\r\nContent-Length: {}\r\n{headers}\r\n", body.len());
     stream.write_all(format!("{head}{body}").as_bytes()).await.expect("it is sent");
@@ -62,7 +62,7 @@ async fn a_raw_blank_in_the_query_is_taken() {
 #[tokio::test]
 async fn a_raw_blank_is_taken_in_each_request_of_a_connection() {
     let env = env_with_clients(CRM).await;
-    let mut stream = TcpStream::connect(address(&env)).await.expect("the daemon listens");
+    let mut stream = TcpStream::connect(env.tcp_address().await).await.expect("the daemon listens");
     for _ in 0..3 {
         let request = "GET /rest/v1/activities/pagingtoken.json?access_token=x&sinceDatetime=2017-01-01 00:00:00 HTTP/1.1\r\n\
                        accept: text/json\r\nHost: d\r\nConnection: keep-alive\r\n\r\n";

@@ -20,14 +20,6 @@ pub async fn env_with_clients(clients: &str) -> TestEnv {
     env
 }
 
-/// Where the daemon that was started last listens on TCP.
-pub fn address(env: &TestEnv) -> String {
-    let log = env.log();
-    let line = log.lines().rev().find(|line| line.contains("clients can come over TCP")).expect("it listens on TCP");
-    let line: Value = serde_json::from_str(line).expect("a line of JSON");
-    line["address"].as_str().expect("an address").to_owned()
-}
-
 /// A program that was made for Marketo.
 #[derive(Clone)]
 pub struct Program {
@@ -46,7 +38,7 @@ impl Program {
     /// Over TCP, with the token of this client.
     pub async fn of(env: &TestEnv, id: &str) -> Program {
         let secret = if id == "crm" { "crm-secret-4711" } else { "web-secret-4712" };
-        Program::new(format!("http://{}", address(env))).logged_in(id, secret).await
+        Program::new(format!("http://{}", env.tcp_address().await)).logged_in(id, secret).await
     }
 
     /// Over the Unix socket, without a token yet.

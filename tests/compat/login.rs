@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::compat_env::{CRM, Program, WEB, address, code, env_with_clients, json as read};
+use crate::compat_env::{CRM, Program, WEB, code, env_with_clients, json as read};
 use crate::support::{TestEnv, quick};
 
 const TOKEN: &str = "/identity/oauth/token";
@@ -14,7 +14,7 @@ const TOKEN: &str = "/identity/oauth/token";
 async fn credentials_may_stand_in_a_basic_header() {
     const ODD: &str = "[[api.clients]]\nclient_id = \"an id: 1\"\nclient_secret = \"a+b c%41/:x\"\n";
     let env = env_with_clients(&format!("{CRM}{ODD}")).await;
-    let program = Program::new(format!("http://{}", address(&env)));
+    let program = Program::new(format!("http://{}", env.tcp_address().await));
     let grant = [("grant_type", "client_credentials")];
     // As RFC 6749 has it, and as programs do that don't encode.
     for (id, secret, scope) in [
@@ -43,7 +43,7 @@ async fn credentials_may_stand_in_a_basic_header() {
 #[tokio::test]
 async fn a_secret_with_a_percent_sign_may_be_sent_as_it_is() {
     let env = env_with_clients("[[api.clients]]\nclient_id = \"crm\"\nclient_secret = \"50%+x\"\n").await;
-    let program = Program::new(format!("http://{}", address(&env)));
+    let program = Program::new(format!("http://{}", env.tcp_address().await));
     let request = program.call(Method::POST, TOKEN).basic_auth("crm", Some("50%+x"));
     let request = request.form(&[("grant_type", "client_credentials")]);
     assert_eq!(request.send().await.expect("an answer").status(), 200);
@@ -52,7 +52,7 @@ async fn a_secret_with_a_percent_sign_may_be_sent_as_it_is() {
 #[tokio::test]
 async fn get_and_post_return_the_same_token_for_an_hour() {
     let env = env_with_clients(&format!("{CRM}{WEB}")).await;
-    let program = Program::new(format!("http://{}", address(&env)));
+    let program = Program::new(format!("http://{}", env.tcp_address().await));
     let query = "grant_type=client_credentials&client_id=crm&client_secret=crm-secret-4711";
     let got = program.call(Method::GET, &format!("{TOKEN}?{query}")).send().await.expect("an answer");
     assert_eq!(
@@ -73,7 +73,7 @@ async fn get_and_post_return_the_same_token_for_an_hour() {
 #[tokio::test]
 async fn a_refused_login_has_the_identity_services_shape() {
     let env = env_with_clients(CRM).await;
-    let program = Program::new(format!("http://{}", address(&env)));
+    let program = Program::new(format!("http://{}", env.tcp_address().await));
     for (query, http, error) in [
         ("grant_type=client_credentials&client_id=crm&client_secret=wrong", 401, "invalid_client"),
         ("grant_type=client_credentials&client_id=nobody&client_secret=crm-secret-4711", 401, "invalid_client"),
@@ -95,7 +95,7 @@ async fn a_refused_login_has_the_identity_services_shape() {
 #[tokio::test]
 async fn wrong_logins_never_delay_a_right_one_of_their_address() {
     let env = env_with_clients(&format!("{CRM}{WEB}")).await;
-    let program = Program::new(format!("http://{}", address(&env)));
+    let program = Program::new(format!("http://{}", env.tcp_address().await));
     // As behind a proxy: one address for all, and the attacker knows the id.
     let guesses = (0..60).map(|n| {
         let program = program.clone();
@@ -115,7 +115,7 @@ async fn wrong_logins_never_delay_a_right_one_of_their_address() {
 #[tokio::test]
 async fn wrong_logins_one_after_the_other_are_slowed() {
     let env = env_with_clients(CRM).await;
-    let program = Program::new(format!("http://{}", address(&env)));
+    let program = Program::new(format!("http://{}", env.tcp_address().await));
     let began = Instant::now();
     for n in 0..4 {
         assert_eq!(program.login("crm", &format!("guess-{n}")).await.0, 401);
@@ -127,7 +127,7 @@ async fn wrong_logins_one_after_the_other_are_slowed() {
 #[tokio::test]
 async fn a_flood_of_wrong_logins_is_bounded() {
     let mut env = env_with_clients(CRM).await;
-    let program = Program::new(format!("http://{}", address(&env)));
+    let program = Program::new(format!("http://{}", env.tcp_address().await));
     let flood = (0..300).map(|n| {
         let program = program.clone();
         async move { program.login(&format!("made-up-{n}"), "guess").await.0 }
@@ -199,7 +199,7 @@ async fn tokens_survive_a_restart_and_a_kill() {
             assert!(env.terminate().await.success());
         }
         env.start().await;
-        let program = Program::new(format!("http://{}", address(&env)));
+        let program = Program::new(format!("http://{}", env.tcp_address().await));
         for token in &tokens {
             let program = Program { token: token.clone(), ..program.clone() };
             assert_eq!(program.get(&status).await.1["success"], true, "after a kill: {kill}");
@@ -230,7 +230,7 @@ async fn tokens_survive_a_restart_and_a_kill() {
     ] {
         env.api = format!("listen = \"127.0.0.1:0\"\n{clients}");
         env.start().await;
-        let program = Program::new(format!("http://{}", address(&env)));
+        let program = Program::new(format!("http://{}", env.tcp_address().await));
         for token in &tokens {
             let program = Program { token: token.clone(), ..program.clone() };
             let (_, answer) = program.get(&status).await;
@@ -246,29 +246,31 @@ async fn tokens_survive_a_restart_and_a_kill() {
     // Who had left and comes back logs in anew.
     env.api = format!("listen = \"127.0.0.1:0\"\n{CRM}{WEB}");
     env.start().await;
-    let program = Program { token: tokens[0].clone(), ..Program::new(format!("http://{}", address(&env))) };
+    let program = Program { token: tokens[0].clone(), ..Program::new(format!("http://{}", env.tcp_address().await)) };
     assert_eq!(code(&program.get(&status).await.1), "601");
 }
 
 #[tokio::test]
 async fn a_login_works_while_the_database_can_not_be_written() {
     let mut env = env_with_clients(CRM).await;
+    let base = format!("http://{}", env.tcp_address().await);
+    let login = || Program::new(&base).logged_in("crm", "crm-secret-4711");
     let (database, away) = (env.database(), env.folder.path().join("away.db"));
     std::fs::rename(&database, &away).expect("moved away");
-    let program = Program::of(&env, "crm").await;
+    let program = login().await;
     assert_eq!(code(&program.get("/bulk/v1/leads/batch/7.json").await.1), "1013", "the token is good");
     assert!(env.log().contains("a token is in memory only"));
-    assert_eq!(Program::of(&env, "crm").await.token, program.token);
+    assert_eq!(login().await.token, program.token);
     // Once it can be written, a login keeps the token.
     std::fs::rename(&away, &database).expect("put back");
     env.until("the token is kept", async |env| {
         let lines = env.log().matches("in memory only").count();
-        assert_eq!(Program::of(env, "crm").await.token, program.token);
+        assert_eq!(login().await.token, program.token);
         (env.log().matches("in memory only").count() == lines).then_some(())
     })
     .await;
     env.kill();
     env.start().await;
-    let program = Program { base: format!("http://{}", address(&env)), ..program };
+    let program = Program { base: format!("http://{}", env.tcp_address().await), ..program };
     assert_eq!(code(&program.get("/bulk/v1/leads/batch/7.json").await.1), "1013");
 }

@@ -68,7 +68,7 @@ async fn another_daemon_in_the_place_of_marketo_is_named() {
     env.config = format!(
         "limits = {{ calls = 5000, window = \"1s\" }}\n[instances.eu]\nbase_url = \"http://{}\"\nclient_id = \"crm\"\n\
          client_secret = \"crm-secret-4711\"\n",
-        crate::compat_env::address(&behind)
+        behind.tcp_address().await
     );
     env.start().await;
     let (state, detail) = doctor(&env, "eu").await.expect("a finding");

@@ -3,7 +3,7 @@
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::compat_env::{CRM, Program, WEB, address, code, env_with_clients, form, json as read};
+use crate::compat_env::{CRM, Program, WEB, code, env_with_clients, form, json as read};
 use crate::support::{TestEnv, quick};
 
 const LEADS: &str = "/bulk/v1/leads.json";
@@ -106,7 +106,7 @@ async fn path_picks_an_instance_that_the_client_may_use() {
     env.start().await;
     let (crm, web) = (Program::of(&env, "crm").await, Program::of(&env, "web").await);
     // Its address is all that a program has to change.
-    let base = format!("http://{}/instances/eu", address(&env));
+    let base = format!("http://{}/instances/eu", env.tcp_address().await);
     let in_eu = Program::new(base).logged_in("web", "web-secret-4712").await;
     assert_eq!(in_eu.token, web.token);
     let id = in_eu.import(LEADS, FILE).await;
@@ -125,7 +125,7 @@ async fn path_picks_an_instance_that_the_client_may_use() {
     let (_, answer) = crm.upload("/instances/nowhere/bulk/v1/leads.json", form(&[], FILE, &[])).await;
     assert_eq!(code(&answer), "610");
     for (instance, http) in [("eu", 200), ("default", 401), ("nowhere", 401)] {
-        let program = Program::new(format!("http://{}/instances/{instance}", address(&env)));
+        let program = Program::new(format!("http://{}/instances/{instance}", env.tcp_address().await));
         assert_eq!(program.login("web", "web-secret-4712").await.0, http, "{instance}");
     }
 

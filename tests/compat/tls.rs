@@ -6,7 +6,7 @@ use std::process::Command;
 
 use reqwest::Certificate;
 
-use crate::compat_env::{CRM, Program, address};
+use crate::compat_env::{CRM, Program};
 use crate::support::{TestEnv, quick};
 
 const ROOT: &str = include_str!("../tls/root.pem");
@@ -15,7 +15,7 @@ const TWO: [&str; 2] = [include_str!("../tls/two.pem"), include_str!("../tls/two
 
 /// What the certificate of a host of this name is good for.
 async fn reached(env: &TestEnv, name: &str) -> bool {
-    let address: SocketAddr = address(env).parse().expect("an address");
+    let address: SocketAddr = env.tcp_address().await.parse().expect("an address");
     let http = reqwest::Client::builder()
         .no_proxy()
         .tls_certs_only([Certificate::from_pem(ROOT.as_bytes()).expect("the root")])
@@ -54,7 +54,7 @@ async fn tcp_speaks_tls_and_a_new_certificate_needs_no_restart() {
     env.start().await;
     assert!(reached(&env, "one.test").await);
     assert!(!reached(&env, "two.test").await, "it is not that host's certificate");
-    let plain = Program::new(format!("http://{}", address(&env)));
+    let plain = Program::new(format!("http://{}", env.tcp_address().await));
     assert!(plain.http.get(format!("{}/healthz", plain.base)).send().await.is_err());
 
     // A wrong new file keeps the old one.

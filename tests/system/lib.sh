@@ -91,7 +91,7 @@ END
         kill -0 "${pids[-1]}" 2>/dev/null || { cat "$log" >&2; exit 1; }
         sleep 0.1
     done
-    until address=$(grep 'clients can come over TCP' "$log" | grep -om1 '127\.0\.0\.1:[0-9]*'); do sleep 0.1; done
+    address=$("$marqueue" --socket "$socket" status --json | grep -o '"listen": *"[^"]*"' | grep -o '127\.0\.0\.1:[0-9]*')
     url=http://$address
 }
 

@@ -24,9 +24,17 @@ pub(crate) async fn status(State(daemon): State<SharedState>, caller: Identity) 
     for lane in daemon.schedulers.iter().filter(|lane| caller.may_use(lane.name())) {
         instances.insert(lane.name().to_owned(), seen_by(&caller, &daemon, lane).await?);
     }
-    // Its names are not for clients that see only their own jobs.
-    let drop = daemon.drop.as_ref().filter(|_| matches!(caller, Identity::User { .. })).map(of_drop_folder);
-    Ok(Json(Status { version: env!("CARGO_PKG_VERSION").into(), started_at: daemon.started_at, instances, drop }))
+    // The names in the drop folder and the address are not for clients that see only their own jobs.
+    let is_local = matches!(caller, Identity::User { .. });
+    let drop = daemon.drop.as_ref().filter(|_| is_local).map(of_drop_folder);
+    let listen = daemon.listen.filter(|_| is_local).map(|address| address.to_string());
+    Ok(Json(Status {
+        version: env!("CARGO_PKG_VERSION").into(),
+        started_at: daemon.started_at,
+        instances,
+        listen,
+        drop,
+    }))
 }
 
 /// How the drop folder stands.

@@ -9,7 +9,7 @@ use crate::cli::{GlobalArgs, output};
 
 /// Show slots, queue and limits of every instance
 ///
-/// Also what someone should look at in the drop folder: files that are not taken because of their names, and folders that can't be looked at. With --json: an object with "version", "started_at", "instances" by name and "drop".
+/// Also what someone should look at in the drop folder: files that are not taken because of their names, and folders that can't be looked at. With --json: an object with "version", "started_at", "instances" by name, "listen" and "drop".
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
@@ -159,6 +159,7 @@ mod tests {
         let status = Answer {
             version: "0.1.0".into(),
             started_at: at(0),
+            listen: None,
             instances: BTreeMap::from([("default".into(), quiet()), ("emea".into(), busy)]),
             drop: Some(DropStatus::default()),
         };
@@ -188,6 +189,7 @@ mod tests {
         let status = Answer {
             version: "0.1.0".into(),
             started_at: at(0),
+            listen: None,
             instances: BTreeMap::new(),
             drop: Some(DropStatus {
                 left_alone: 12,
