@@ -284,20 +284,24 @@ mod tests {
     #[test]
     fn each_lost_answer_may_have_left_an_import_behind() {
         use Event::UploadBegan;
-        let ghosts = |events: &[(i64, Event)]| (told(events).unconfirmed_imports, told(events).unconfirmed_until);
+        let unconfirmed_imports =
+            |events: &[(i64, Event)]| (told(events).unconfirmed_imports, told(events).unconfirmed_until);
         let twice = [(1, UploadBegan), (2, lost(100)), (3, UploadBegan), (50, lost(150))];
-        assert_eq!(ghosts(&twice), (2, Some(from_ms(150))));
+        assert_eq!(unconfirmed_imports(&twice), (2, Some(from_ms(150))));
         let late = [(1, UploadBegan), (2, lost(100)), (3, UploadBegan), (100, lost(200))];
-        assert_eq!(ghosts(&late), (1, Some(from_ms(200))));
+        assert_eq!(unconfirmed_imports(&late), (1, Some(from_ms(200))));
         let given_up = Event::AttemptsExhausted { reason: "cut".into(), unconfirmed_until: Some(from_ms(99)) };
-        assert_eq!(ghosts(&[(1, UploadBegan), (2, given_up)]), (1, Some(from_ms(99))));
+        assert_eq!(unconfirmed_imports(&[(1, UploadBegan), (2, given_up)]), (1, Some(from_ms(99))));
         let held = Event::Held { reason: "cut".into(), unconfirmed_until: from_ms(99), scope: FailureScope::Batch };
-        assert_eq!(ghosts(&[(1, UploadBegan), (2, held.clone()), (3, Event::Cancelled)]), (1, Some(from_ms(99))));
+        assert_eq!(
+            unconfirmed_imports(&[(1, UploadBegan), (2, held.clone()), (3, Event::Cancelled)]),
+            (1, Some(from_ms(99)))
+        );
         // A person finds one of two.
         let found = Event::Settled { marketo_batch_id: "7".into() };
         let twice = [(1, UploadBegan), (2, held.clone()), (3, Event::Retried), (4, UploadBegan), (5, held), (6, found)];
-        assert_eq!(ghosts(&twice), (1, Some(from_ms(99))));
-        assert_eq!(ghosts(&[&twice[..2], &twice[5..]].concat()), (0, None));
+        assert_eq!(unconfirmed_imports(&twice), (1, Some(from_ms(99))));
+        assert_eq!(unconfirmed_imports(&[&twice[..2], &twice[5..]].concat()), (0, None));
     }
 
     #[test]

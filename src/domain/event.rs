@@ -58,7 +58,7 @@ pub enum FailureScope {
     /// A create of another batch has succeeded since this batch's last upload: the attempt counts.
     Batch,
     /// Nothing of the instance has succeeded since: no attempt counts. Where the failure before this one was another
-    /// batch's, the instance makes no upload before `quiet_until`.
+    /// batch's, the instance makes no upload before `backoff_until`.
     Instance {
         backoff_until: Timestamp,
         /// For how long the batch has been tried alone by then.
@@ -77,15 +77,15 @@ pub enum Event {
     Requeued { defer_reason: DeferReason, reason: String, not_before: Option<Timestamp> },
     /// Marketo refused in passing, or the upload broke off: nothing was made.
     Refused { reason: String, not_before: Timestamp, scope: FailureScope },
-    /// The answer was lost, and the policy is to send again. Until `ghost_until` the import that may exist counts as one.
+    /// The answer was lost, and the policy is to send again. Until `unconfirmed_until` the import that may exist counts as one.
     AnswerLost { reason: String, not_before: Timestamp, unconfirmed_until: Timestamp, scope: FailureScope },
-    /// The answer was lost, and the policy is to ask a person. `ghost_until` as above.
+    /// The answer was lost, and the policy is to ask a person. `unconfirmed_until` as above.
     Held { reason: String, unconfirmed_until: Timestamp, scope: FailureScope },
     /// Marketo found the batch too large (413), and it was cut in two. The attempt is given back.
     Split { reason: String },
     /// Marketo will never take this batch.
     Rejected { reason: String },
-    /// The attempts are used up, or the batch was tried alone for too long. `ghost_until` as above, where the last answer
+    /// The attempts are used up, or the batch was tried alone for too long. `unconfirmed_until` as above, where the last answer
     /// was lost.
     AttemptsExhausted { reason: String, unconfirmed_until: Option<Timestamp> },
     /// Marketo made an import of it.
@@ -135,13 +135,13 @@ impl Event {
     pub fn name(&self) -> &'static str {
         match self {
             Event::UploadBegan => "upload-began",
-            Event::Requeued { .. } => "put-back",
+            Event::Requeued { .. } => "requeued",
             Event::Refused { .. } => "refused",
             Event::AnswerLost { .. } => "answer-lost",
             Event::Held { .. } => "held",
-            Event::Split { .. } => "halved",
+            Event::Split { .. } => "split",
             Event::Rejected { .. } => "rejected",
-            Event::AttemptsExhausted { .. } => "given-up",
+            Event::AttemptsExhausted { .. } => "attempts-exhausted",
             Event::Accepted { .. } => "accepted",
             Event::Settled { .. } => "settled",
             Event::Polled { .. } => "polled",

@@ -21,7 +21,7 @@ pub enum PauseKind {
 impl PauseKind {
     pub fn as_str(self) -> &'static str {
         match self {
-            PauseKind::Operator => "person",
+            PauseKind::Operator => "operator",
             PauseKind::Credentials => "credentials",
             PauseKind::Quota => "quota",
         }
@@ -147,12 +147,12 @@ impl InstanceState {
                 }
             }
             _ => match event.failure_scope() {
-                Some(FailureScope::Instance { backoff_until: quiet_until, .. }) => {
+                Some(FailureScope::Instance { backoff_until, .. }) => {
                     // A held batch is not tried again, so the next failure would be another batch's in any case.
                     let another = self.last_failed.is_some_and(|failed| failed != key);
                     let failed = InstanceState { last_failed: Some(key), ..ended };
                     if another || matches!(event, Event::Held { .. }) {
-                        failed.after_service_failure(quiet_until, now)
+                        failed.after_service_failure(backoff_until, now)
                     } else {
                         // The others may go on, one upload at a time, until one shows whose matter it is.
                         InstanceState { service_failures: failed.service_failures.saturating_add(1), ..failed }

@@ -260,13 +260,13 @@ mod tests {
             table,
             "pending + upload-began = uploading\n\
              pending + cancelled = cancelled\n\
-             uploading + put-back = pending\n\
+             uploading + requeued = pending\n\
              uploading + refused = pending\n\
              uploading + answer-lost = pending\n\
              uploading + held = held\n\
-             uploading + halved = pending\n\
+             uploading + split = pending\n\
              uploading + rejected = failed\n\
-             uploading + given-up = failed\n\
+             uploading + attempts-exhausted = failed\n\
              uploading + accepted = queued\n\
              queued + polled = importing\n\
              queued + unknown-status = queued\n\

@@ -31,7 +31,7 @@ pub enum WaitReason {
     /// It has ended.
     Nothing,
     /// A person: a held batch, or a pause that a person made or has to end.
-    Person,
+    Operator,
     /// The end of the quota's day.
     Quota,
     /// Marketo as a whole to answer again.
@@ -101,7 +101,7 @@ fn reason(
             job.id,
             batch.part,
         );
-        return (WaitReason::Person, text, None);
+        return (WaitReason::Operator, text, None);
     }
     if let Some(paused) = paused(snapshot, job, now) {
         return paused;
@@ -113,7 +113,7 @@ fn reason(
         return on_marketo(job, batch, snapshot, rules, now);
     }
     if let Some(batch) = first(BatchState::Collecting) {
-        let text = match batch.ask_failures.all {
+        let text = match batch.query_failures.all {
             0 => "The import has ended; its failure and warning files are being fetched.".to_owned(),
             n => format!("The import has ended; fetching its files has failed {n} times and is tried again."),
         };
@@ -150,12 +150,12 @@ fn paused(snapshot: &Snapshot, job: &Job, now: Timestamp) -> Option<Reason> {
     let name = &job.instance;
     Some(match pause.kind {
         PauseKind::Operator => (
-            WaitReason::Person,
+            WaitReason::Operator,
             format!("Instance {name} is paused: {}. `marqueue resume {name}` lets it go on.", pause.reason),
             None,
         ),
         PauseKind::Credentials => (
-            WaitReason::Person,
+            WaitReason::Operator,
             format!("Instance {name} has stopped: {}. When that is mended, `marqueue resume {name}`.", pause.reason),
             None,
         ),
@@ -172,7 +172,7 @@ fn on_marketo(job: &Job, batch: &Batch, snapshot: &Snapshot, rules: &SchedulingR
     let (older, until) = next_poll(job, batch, snapshot, rules, now);
     // What was last said instead of an answer, be it an error or a status word that nobody documents.
     let in_vain = match &batch.message {
-        Some(said) if batch.ask_failures.all > 0 => format!(" It was last asked in vain: {said}."),
+        Some(said) if batch.query_failures.all > 0 => format!(" It was last asked in vain: {said}."),
         _ => String::new(),
     };
     if batch.state == BatchState::Importing {
@@ -213,7 +213,7 @@ fn overdue(job: &Job, batch: &Batch, snapshot: &Snapshot, rules: &SchedulingRule
         batch.marketo_batch_id.as_deref().unwrap_or("?"),
         job.id,
     );
-    (WaitReason::Person, text, next_poll(job, batch, snapshot, rules, now).1)
+    (WaitReason::Operator, text, next_poll(job, batch, snapshot, rules, now).1)
 }
 
 fn no_calls(batch: &Batch) -> String {

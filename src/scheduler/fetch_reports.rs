@@ -233,12 +233,12 @@ async fn later(
     // By age nothing is given up while the clock is not to be believed.
     let accepted_at = batch.accepted_at.filter(|_| clock.steady_at(PATIENCE).is_none());
     let counted = if kind == FileKind::Failures { batch.counts.failed } else { batch.counts.warned };
-    if !is_worth_asking_again(counted, batch.ask_failures) {
+    if !is_worth_asking_again(counted, batch.query_failures) {
         tracing::debug!(instance = %desk.name, job = %key.job, part = key.part, file = kind.as_str(), %reason, request_id,
             "Marketo counted no row for the file and does not give one");
         return Ok(FetchedReport::None);
     }
-    match fetch_failed(ask, &reason, accepted_at, batch.ask_failures, &desk.config(), now) {
+    match fetch_failed(ask, &reason, accepted_at, batch.query_failures, &desk.config(), now) {
         PollRetry::GiveUp(reason) => {
             tracing::warn!(instance = %desk.name, job = %key.job, part = key.part, file = kind.as_str(), %reason,
                 request_id, "Marketo does not give the file; the batch ends without it");

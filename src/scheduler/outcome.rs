@@ -225,7 +225,7 @@ pub fn unknown_status_event(
     now: Timestamp,
 ) -> Event {
     let reason = format!("Marketo gave the import's status as \"{word}\", which is none of its documented words");
-    match poll_failed(ErrorAction::Again, &reason, before.accepted_at, before.ask_failures, instance, now) {
+    match poll_failed(ErrorAction::Again, &reason, before.accepted_at, before.query_failures, instance, now) {
         PollRetry::AskAgain(not_before) => Event::UnknownStatus { reason, waited, not_before },
         PollRetry::GiveUp(reason) => Event::ImportLost { counts: before.counts, reason },
     }
@@ -235,7 +235,7 @@ pub fn unknown_status_event(
 #[derive(Clone, Copy, Debug)]
 pub struct PreviousPoll {
     pub accepted_at: Option<Timestamp>,
-    pub ask_failures: QueryFailures,
+    pub query_failures: QueryFailures,
     pub counts: Counts,
     pub waited: Duration,
     pub is_overdue: bool,
@@ -294,13 +294,13 @@ pub fn is_refusal(ask: Option<ErrorAction>) -> bool {
     matches!(ask, None | Some(ErrorAction::Reject))
 }
 
-/// A poll failed. It is asked again, until Marketo surely does not know the import any more. `ask_failures` are those in
+/// A poll failed. It is asked again, until Marketo surely does not know the import any more. `query_failures` are those in
 /// a row before this one.
 pub fn poll_failed(
     ask: ErrorAction,
     reason: &str,
     accepted_at: Option<Timestamp>,
-    ask_failures: QueryFailures,
+    query_failures: QueryFailures,
     instance: &Instance,
     now: Timestamp,
 ) -> PollRetry {
@@ -308,7 +308,7 @@ pub fn poll_failed(
         let known = "what became of the import is unknown: Marketo keeps a batch for seven days";
         return PollRetry::GiveUp(format!("{known}. It says: {reason}"));
     }
-    let failures = ask_failures.plus(is_refusal(Some(ask)));
+    let failures = query_failures.plus(is_refusal(Some(ask)));
     if is_refusal(Some(ask)) && failures.refusals >= instance.max_attempts {
         return PollRetry::GiveUp(format!("Marketo does not know the import any more: {reason}"));
     }
@@ -321,14 +321,14 @@ pub fn fetch_failed(
     ask: Option<ErrorAction>,
     reason: &str,
     accepted_at: Option<Timestamp>,
-    ask_failures: QueryFailures,
+    query_failures: QueryFailures,
     instance: &Instance,
     now: Timestamp,
 ) -> PollRetry {
     if is_forgotten(ask, accepted_at, now) {
         return PollRetry::GiveUp(format!("Marketo keeps a batch's files for seven days. It says: {reason}"));
     }
-    let failures = ask_failures.plus(is_refusal(ask));
+    let failures = query_failures.plus(is_refusal(ask));
     if is_refusal(ask) && failures.refusals >= instance.max_attempts.saturating_mul(MAX_FILE_QUERY_REJECTIONS) {
         return PollRetry::GiveUp(format!(
             "Marketo was asked {} times for the file and does not give it: {reason}",
@@ -620,7 +620,7 @@ mod tests {
     fn asked(waited: Duration) -> PreviousPoll {
         PreviousPoll {
             accepted_at: Some(from_ms(0)),
-            ask_failures: QueryFailures::default(),
+            query_failures: QueryFailures::default(),
             counts: Counts::default(),
             waited,
             is_overdue: false,

@@ -68,7 +68,7 @@ async fn answered(
     let now = clock.now();
     let asked = PreviousPoll {
         accepted_at: batch.accepted_at.filter(|_| clock.steady_at(PATIENCE).is_none()),
-        ask_failures: batch.ask_failures,
+        query_failures: batch.query_failures,
         counts: batch.counts,
         waited: batch.waited,
         is_overdue: batch.overdue_at.is_some(),
@@ -124,7 +124,7 @@ async fn failed(desk: &WorkerContext, key: BatchKey, batch: &Batch, fault: Query
     // By age nothing is given up while the clock is not to be believed.
     let accepted_at = batch.accepted_at.filter(|_| clock.steady_at(PATIENCE).is_none());
     let QueryError { ask, reason, request_id } = fault;
-    match poll_failed(ask, &reason, accepted_at, batch.ask_failures, &desk.config(), now) {
+    match poll_failed(ask, &reason, accepted_at, batch.query_failures, &desk.config(), now) {
         PollRetry::GiveUp(reason) => {
             tracing::warn!(instance = %desk.name, job = %key.job, part = key.part, %reason, request_id, "import lost");
             let event = Event::ImportLost { counts: batch.counts, reason };

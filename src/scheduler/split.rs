@@ -56,7 +56,7 @@ pub(super) async fn split_upload(
                 "the batch is too large; it is cut");
             let halves = halves.map(|half| PartRange { from: half.from, to: half.to, rows: half.rows });
             let halve = || desk.store.split_batch(key, halves.clone(), reason.clone(), request_id.clone(), now);
-            desk.record_with_retry(key, "halved", halve).await
+            desk.record_with_retry(key, "split", halve).await
         }
         Err(_) => {
             let reason = format!("{}, and they are one row, which can't be cut", why.says(bytes));

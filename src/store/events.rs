@@ -60,7 +60,7 @@ impl MetricEvent {
 
     /// A question about an import that found no good answer.
     pub(super) fn query_failed(instance: String, reason: &str) -> MetricEvent {
-        MetricEvent::Event { instance, event: "ask-failed", code: Some(error_code(reason)) }
+        MetricEvent::Event { instance, event: "query-failed", code: Some(error_code(reason)) }
     }
 }
 

@@ -107,7 +107,7 @@ pub struct Batch {
     #[serde(skip)]
     pub counts: Counts,
     #[serde(skip)]
-    pub ask_failures: QueryFailures,
+    pub query_failures: QueryFailures,
     #[serde(skip)]
     pub tried: UploadAttempts,
     /// It failed by its attempts, and its content is kept for someone to send it again.
@@ -141,7 +141,7 @@ impl Batch {
             overdue_at: None,
             id_given_twice: false,
             counts: Counts::default(),
-            ask_failures: QueryFailures::default(),
+            query_failures: QueryFailures::default(),
             tried: UploadAttempts::default(),
             given_up: false,
             waited: Duration::ZERO,

@@ -153,7 +153,7 @@ fn paused_instance_queues_jobs_and_explains_why() {
     let page = cli.run("list --state pending --limit 1 --json").expect(0).json();
     assert_eq!((&page["jobs"][0]["id"], &page["next_before"]), (&json!(2), &json!(2)));
     assert!(cli.run("list --before 2").expect(0).out.contains("people.csv"));
-    assert_eq!(cli.run("explain 1 --json").expect(0).json()["waits_for"], "person");
+    assert_eq!(cli.run("explain 1 --json").expect(0).json()["waits_for"], "operator");
     let status = cli.run("status --json").expect(0).json();
     assert_eq!(status["instances"]["default"]["queue"]["pending_jobs"], 2);
     assert!(cli.run("status").expect(0).out.contains("paused since"));

@@ -115,7 +115,7 @@ async fn leap(env: &TestEnv, by: Duration) {
     let mut connection: SqliteConnection =
         SqliteConnectOptions::new().filename(env.database()).connect().await.expect("the database opens");
     let ms = by.as_millis();
-    let sql = format!("UPDATE call SET started_at = started_at - {ms}, ended_at = ended_at - {ms}");
+    let sql = format!("UPDATE api_call SET started_at = started_at - {ms}, ended_at = ended_at - {ms}");
     let done = sqlx::query(AssertSqlSafe(sql)).execute(&mut connection).await.expect("it is changed");
     assert!(done.rows_affected() > 0);
     connection.close().await.expect("it closes");

@@ -55,7 +55,7 @@ pub struct ModelStore {
     abandoned: Vec<Timestamp>,
     /// The table `call`: when each ended.
     calls: Vec<(Timestamp, Option<Timestamp>)>,
-    /// The table `call_day`: the calls of each day, and those that are doubtful.
+    /// The table `api_call_day`: the calls of each day, and those that are doubtful.
     days: BTreeMap<Timestamp, (u64, u64)>,
     /// The table `clock`.
     clock: Option<ClockRecord>,

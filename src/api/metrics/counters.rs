@@ -113,7 +113,7 @@ impl Counters {
                     "polled" | "import-ended" | "import-lost" => {
                         self.polls.with_label_values(&[instance.as_str(), "answered"]).inc();
                     }
-                    "ask-failed" => self.polls.with_label_values(&[instance.as_str(), "failed"]).inc(),
+                    "query-failed" => self.polls.with_label_values(&[instance.as_str(), "failed"]).inc(),
                     _ => {}
                 }
                 if let Some(code) = code {

@@ -18,6 +18,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (8, "stuck imports", include_str!("../../../migrations/0008_stuck_imports.sql")),
     (11, "api tokens", include_str!("../../../migrations/0011_api_tokens.sql")),
     (12, "clock", include_str!("../../../migrations/0012_clock.sql")),
+    (13, "plain names", include_str!("../../../migrations/0013_plain_names.sql")),
 ];
 
 pub(crate) fn migrator() -> Migrator {

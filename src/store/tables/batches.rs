@@ -109,10 +109,10 @@ impl Store {
                         batch.message = Some(reason.clone());
                     }
                     save(w, key, &batch).await?;
-                    let is_news = history::is_news(w, key, "ask-failed", &reason, now).await?;
+                    let is_news = history::is_news(w, key, "query-failed", &reason, now).await?;
                     if is_news {
                         let (part, state, id) = (Some(key.part), shown_state(&batch).as_str(), request_id.as_deref());
-                        write_history(w, key.job, part, now, "ask-failed", state, Some(&reason), id).await?;
+                        write_history(w, key.job, part, now, "query-failed", state, Some(&reason), id).await?;
                     }
                     w.changes.push(ChangeEvent::Batch(key));
                     let fact = MetricEvent::query_failed(instance_of(w, key.job).await?, &reason);
@@ -284,11 +284,14 @@ async fn load(w: &mut StoreTx<'_>, key: BatchKey) -> Result<BatchProgress, Store
         importing_at: time_column(&row, "importing_at")?,
         polled_at: time_column(&row, "polled_at")?,
         ended_at: time_column(&row, "ended_at")?,
-        query_failures: QueryFailures { all: row.try_get("ask_failures")?, refusals: row.try_get("ask_refusals")? },
+        query_failures: QueryFailures {
+            all: row.try_get("query_failures")?,
+            refusals: row.try_get("query_rejections")?,
+        },
         waited: Duration::from_millis(size_column(&row, "waited_ms")?),
         overdue_at: time_column(&row, "overdue_at")?,
-        unconfirmed_until: time_column(&row, "ghost_until")?,
-        unconfirmed_imports: row.try_get("ghosts")?,
+        unconfirmed_until: time_column(&row, "unconfirmed_until")?,
+        unconfirmed_imports: row.try_get("unconfirmed_imports")?,
         last_upload: optional_size_column(&row, "last_upload")?,
         alone: Duration::from_millis(size_column(&row, "alone_ms")?),
         given_up: row.try_get("given_up")?,
@@ -301,7 +304,7 @@ async fn save(w: &mut StoreTx<'_>, key: BatchKey, batch: &BatchProgress) -> Resu
     sqlx::query(
         "UPDATE batch SET state = ?, attempts = ?, marketo_batch_id = ?, not_before = ?, wait = ?, message = ?,
                           processed = ?, failed = ?, warned = ?, uploaded_at = ?, accepted_at = ?, importing_at = ?,
-                          polled_at = ?, ended_at = ?, ask_failures = ?, ask_refusals = ?, ghost_until = ?, ghosts = ?,
+                          polled_at = ?, ended_at = ?, query_failures = ?, query_rejections = ?, unconfirmed_until = ?, unconfirmed_imports = ?,
                           last_upload = ?, alone_ms = ?, given_up = ?,
                           waited_ms = ?, overdue_at = ?
          WHERE job_id = ? AND part = ?",
@@ -577,7 +580,7 @@ mod tests {
             assert_eq!(failures.failures, QueryFailures { all, refusals });
         }
         let (_, batch) = store.batch(key).await.unwrap();
-        assert_eq!(batch.ask_failures, QueryFailures { all: 3, refusals: 1 });
+        assert_eq!(batch.query_failures, QueryFailures { all: 3, refusals: 1 });
         assert_eq!((batch.state, batch.not_before, batch.attempts), (BatchState::Queued, Some(from_ms(50)), 1));
         let polled = Event::Polled { status: RemoteStatus::Queued, counts: Counts::default(), waited: Duration::ZERO };
         store.record_event(key, polled, None, from_ms(60)).await.unwrap();

@@ -70,7 +70,7 @@ impl Store {
             .write(move |w| {
                 Box::pin(async move {
                     sqlx::query(
-                        "DELETE FROM call WHERE instance = ? AND boot = ? AND coalesce(ended_up, began_up + may_take) < ?",
+                        "DELETE FROM api_call WHERE instance = ? AND boot = ? AND coalesce(ended_up, began_up + may_take) < ?",
                     )
                     .bind(&call.instance)
                     .bind(&call.up.boot)
@@ -90,7 +90,7 @@ impl Store {
                     count_call(&mut *w.conn, &call.instance, day, call.day).await?;
                     note_call(w, &ClockReading { wall: call.at, up: call.up.clone() }).await?;
                     let begun = sqlx::query(
-                        "INSERT INTO call (instance, started_at, boot, began_up, may_take) VALUES (?, ?, ?, ?, ?)",
+                        "INSERT INTO api_call (instance, started_at, boot, began_up, may_take) VALUES (?, ?, ?, ?, ?)",
                     )
                     .bind(&call.instance)
                     .bind(call.at.as_millisecond())
@@ -112,7 +112,7 @@ impl Store {
             .writer
             .write(move |w| {
                 Box::pin(async move {
-                    sqlx::query("UPDATE call SET ended_at = ?, ended_up = ? WHERE id = ?")
+                    sqlx::query("UPDATE api_call SET ended_at = ?, ended_up = ? WHERE id = ?")
                         .bind(now.as_millisecond())
                         .bind(up.ms)
                         .bind(call)
@@ -135,7 +135,7 @@ impl Store {
             .write(move |w| {
                 Box::pin(async move {
                     sqlx::query(
-                        "UPDATE call SET boot = ?1, began_up = ?2, ended_up = iif(ended_at IS NULL, NULL, ?2)
+                        "UPDATE api_call SET boot = ?1, began_up = ?2, ended_up = iif(ended_at IS NULL, NULL, ?2)
                          WHERE boot IS NOT ?1 OR began_up > ?2 OR ended_up > ?2",
                     )
                     .bind(&up.boot)
@@ -143,8 +143,8 @@ impl Store {
                     .execute(&mut *w.conn)
                     .await?;
                     sqlx::query(
-                        "DELETE FROM call_day
-                         WHERE day < ? AND day < (SELECT max(n.day) FROM call_day n WHERE n.instance = call_day.instance)",
+                        "DELETE FROM api_call_day
+                         WHERE day < ? AND day < (SELECT max(n.day) FROM api_call_day n WHERE n.instance = api_call_day.instance)",
                     )
                         .bind(day.as_millisecond())
                         .execute(&mut *w.conn)
@@ -157,12 +157,13 @@ impl Store {
 
     /// The calls of an instance that may still count, after [`Store::adopt_calls`].
     pub async fn earlier_calls(&self, instance: &str, up: &Uptime) -> Result<EarlierCalls, StoreError> {
-        let rows =
-            sqlx::query("SELECT began_up, ended_up, may_take FROM call WHERE instance = ? AND boot = ? ORDER BY id")
-                .bind(instance)
-                .bind(&up.boot)
-                .fetch_all(self.readers())
-                .await?;
+        let rows = sqlx::query(
+            "SELECT began_up, ended_up, may_take FROM api_call WHERE instance = ? AND boot = ? ORDER BY id",
+        )
+        .bind(instance)
+        .bind(&up.boot)
+        .fetch_all(self.readers())
+        .await?;
         let span = |ms: i64| Duration::from_millis(ms.max(0).cast_unsigned());
         let mut calls = EarlierCalls::default();
         for row in &rows {
@@ -195,7 +196,7 @@ async fn quota_day(conn: &mut SqliteConnection, sharing: &[String], day: QuotaDa
     }
     let mut newest = None;
     for name in sharing {
-        let day: Option<i64> = sqlx::query_scalar("SELECT max(day) FROM call_day WHERE instance = ?")
+        let day: Option<i64> = sqlx::query_scalar("SELECT max(day) FROM api_call_day WHERE instance = ?")
             .bind(name)
             .fetch_one(&mut *conn)
             .await?;
@@ -209,7 +210,7 @@ async fn quota_day(conn: &mut SqliteConnection, sharing: &[String], day: QuotaDa
 async fn calls_of_day(conn: &mut SqliteConnection, instance: &str, day: Timestamp) -> Result<u64, StoreError> {
     let calls: i64 = sqlx::query_scalar(
         "SELECT coalesce(sum(calls) FILTER (WHERE day >= ?2), sum(doubtful) FILTER (WHERE day < ?2), 0)
-         FROM call_day WHERE instance = ?1",
+         FROM api_call_day WHERE instance = ?1",
     )
     .bind(instance)
     .bind(day.as_millisecond())
@@ -226,13 +227,13 @@ async fn count_call(
     asked: QuotaDay,
 ) -> Result<(), StoreError> {
     let calls = calls_of_day(conn, instance, day).await?.cast_signed() + 1;
-    sqlx::query("DELETE FROM call_day WHERE instance = ? AND day > ?")
+    sqlx::query("DELETE FROM api_call_day WHERE instance = ? AND day > ?")
         .bind(instance)
         .bind(day.as_millisecond())
         .execute(&mut *conn)
         .await?;
     let done = sqlx::query(
-        "INSERT INTO call_day (instance, day, calls, doubtful) VALUES (?1, ?2, ?3, ?4)
+        "INSERT INTO api_call_day (instance, day, calls, doubtful) VALUES (?1, ?2, ?3, ?4)
          ON CONFLICT (instance, day) DO UPDATE SET calls = ?3, doubtful = doubtful + ?4",
     )
     .bind(instance)
@@ -243,7 +244,7 @@ async fn count_call(
     .await?;
     debug_assert_eq!(done.rows_affected(), 1);
     // They are in the count of the new day from here on.
-    sqlx::query("UPDATE call_day SET doubtful = 0 WHERE instance = ? AND day < ? AND doubtful > 0")
+    sqlx::query("UPDATE api_call_day SET doubtful = 0 WHERE instance = ? AND day < ? AND doubtful > 0")
         .bind(instance)
         .bind(day.as_millisecond())
         .execute(conn)

@@ -72,7 +72,7 @@ async fn follow(w: &mut StoreTx<'_>, reading: &ClockReading) -> Result<Observati
         Some(record) => record.observe(reading),
         None => {
             let is_new: bool = sqlx::query_scalar(
-                "SELECT NOT EXISTS (SELECT 1 FROM job) AND NOT EXISTS (SELECT 1 FROM call_day)
+                "SELECT NOT EXISTS (SELECT 1 FROM job) AND NOT EXISTS (SELECT 1 FROM api_call_day)
                         AND NOT EXISTS (SELECT 1 FROM instance WHERE pause_until IS NOT NULL)",
             )
             .fetch_one(&mut *w.conn)
@@ -82,7 +82,7 @@ async fn follow(w: &mut StoreTx<'_>, reading: &ClockReading) -> Result<Observati
     };
     if seen.shift_ms != 0 {
         for sql in [
-            "UPDATE batch SET ghost_until = ghost_until + ? WHERE ghost_until IS NOT NULL",
+            "UPDATE batch SET unconfirmed_until = unconfirmed_until + ? WHERE unconfirmed_until IS NOT NULL",
             "UPDATE abandoned SET until = until + ?",
         ] {
             sqlx::query(sql).bind(seen.shift_ms).execute(&mut *w.conn).await?;

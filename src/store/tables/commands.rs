@@ -164,7 +164,7 @@ async fn expect_reports_again(w: &mut StoreTx<'_>, id: JobId) -> Result<(), Stor
         for sql in [
             "UPDATE batch SET failures_bytes = NULL, warnings_bytes = NULL WHERE job_id = ?",
             "DELETE FROM chunk WHERE job_id = ? AND kind <> 'file'",
-            "DELETE FROM erasing WHERE job_id = ? AND what = 'reports'",
+            "DELETE FROM pending_erasure WHERE job_id = ? AND what = 'reports'",
         ] {
             sqlx::query(sql).bind(id.0).execute(&mut *w.conn).await?;
         }

@@ -105,7 +105,7 @@ pub(crate) async fn mark_erased(
     let row = sqlx::query(sql).bind(now.as_millisecond()).bind(id.0).fetch_optional(&mut *w.conn).await?;
     let Some(row) = row else { return Ok(false) };
     let state: JobState = crate::store::tables::row_mapping::parse_column(&row, "state")?;
-    sqlx::query("INSERT OR IGNORE INTO erasing (job_id, what) VALUES (?, ?)")
+    sqlx::query("INSERT OR IGNORE INTO pending_erasure (job_id, what) VALUES (?, ?)")
         .bind(id.0)
         .bind(what.as_str())
         .execute(&mut *w.conn)
@@ -118,7 +118,7 @@ pub(crate) async fn mark_erased(
 async fn erase_some(w: &mut StoreTx<'_>, of: Option<JobId>) -> Result<bool, StoreError> {
     let (mut bytes, mut pieces) = (BYTES_PER_TRANSACTION, CHUNKS_PER_TRANSACTION);
     while bytes > 0 && pieces > 0 {
-        let next = sqlx::query("SELECT job_id, what FROM erasing WHERE ?1 IS NULL OR job_id = ?1 LIMIT 1")
+        let next = sqlx::query("SELECT job_id, what FROM pending_erasure WHERE ?1 IS NULL OR job_id = ?1 LIMIT 1")
             .bind(of.map(|id| id.0))
             .fetch_optional(&mut *w.conn)
             .await?;
@@ -135,7 +135,7 @@ async fn erase_some(w: &mut StoreTx<'_>, of: Option<JobId>) -> Result<bool, Stor
         .fetch_all(&mut *w.conn)
         .await?;
         if found.is_empty() {
-            sqlx::query("DELETE FROM erasing WHERE job_id = ? AND what = ?")
+            sqlx::query("DELETE FROM pending_erasure WHERE job_id = ? AND what = ?")
                 .bind(id)
                 .bind(&what)
                 .execute(&mut *w.conn)
@@ -275,11 +275,11 @@ mod tests {
                 .await
                 .unwrap();
         };
-        ghost("UPDATE batch SET ghost_until = 9001, ghosts = 1").await;
+        ghost("UPDATE batch SET unconfirmed_until = 9001, unconfirmed_imports = 1").await;
         assert_eq!(dropped(9_000).await, 0, "an import of it may be there");
-        ghost("INSERT INTO notice (job_id, owed_at, next_at) VALUES (1, 0, 0)").await;
+        ghost("INSERT INTO pending_notification (job_id, enqueued_at, next_at) VALUES (1, 0, 0)").await;
         assert_eq!(dropped(9_001).await, 0, "somebody is to be told of it");
-        ghost("DELETE FROM notice").await;
+        ghost("DELETE FROM pending_notification").await;
         assert_eq!(dropped(9_001).await, 1);
         assert!(matches!(store.job(id).await, Err(StoreError::NoJob(_))));
         assert_eq!(add(&store, leads(), 1).await, JobId(id.0 + 1), "no number is given twice");

@@ -61,7 +61,7 @@ mod tests {
         store.record_event(key, accepted, None, from_ms(2)).await.unwrap();
         let lines = async || {
             let history = store.history(key.job).await.unwrap();
-            history.into_iter().filter(|entry| entry.event == "ask-failed").count()
+            history.into_iter().filter(|entry| entry.event == "query-failed").count()
         };
         let failed = async |reason: &str, at: i64| {
             store.record_query_failure(key, reason.into(), false, from_ms(at), None, from_ms(at)).await.unwrap().is_news

@@ -117,17 +117,19 @@ pub(crate) async fn instance(conn: &mut SqliteConnection, name: &str) -> Result<
             until: time_column(&row, "pause_until")?,
         }),
     };
-    let under = match time_column(&row, "under_at")? {
+    let under = match time_column(&row, "suspended_at")? {
         None => None,
-        Some(at) => Some(Pause { kind: PauseKind::Operator, reason: row.try_get("under_reason")?, at, until: None }),
+        Some(at) => {
+            Some(Pause { kind: PauseKind::Operator, reason: row.try_get("suspended_reason")?, at, until: None })
+        }
     };
     Ok(InstanceState {
         pause,
         suspended_pause: under,
-        observed_slot_limit: row.try_get("slots")?,
-        slot_probe_at: time_column(&row, "slots_probe_at")?,
+        observed_slot_limit: row.try_get("observed_slot_limit")?,
+        slot_probe_at: time_column(&row, "slot_probe_at")?,
         service_failures: row.try_get("service_failures")?,
-        backoff_until: time_column(&row, "quiet_until")?,
+        backoff_until: time_column(&row, "backoff_until")?,
         uploads_ended: size_column(&row, "uploads_ended")?,
         last_success: size_column(&row, "last_success")?,
         last_failed: match row.try_get::<Option<i64>, _>("failed_job")? {
@@ -149,15 +151,15 @@ async fn save_changes(
     let ms = |time: Option<Timestamp>| time.map(Timestamp::as_millisecond);
     let (pause, under) = (after.pause.as_ref(), after.suspended_pause.as_ref());
     sqlx::query(
-        "INSERT INTO instance (name, pause, pause_reason, paused_at, pause_until, under_reason, under_at, slots,
-                               slots_probe_at, service_failures, quiet_until, uploads_ended, last_success, failed_job,
+        "INSERT INTO instance (name, pause, pause_reason, paused_at, pause_until, suspended_reason, suspended_at,
+                               observed_slot_limit, slot_probe_at, service_failures, backoff_until, uploads_ended, last_success, failed_job,
                                failed_part)
          VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
          ON CONFLICT (name) DO UPDATE
          SET pause = excluded.pause, pause_reason = excluded.pause_reason, paused_at = excluded.paused_at,
-             pause_until = excluded.pause_until, under_reason = excluded.under_reason,
-             under_at = excluded.under_at, slots = excluded.slots, slots_probe_at = excluded.slots_probe_at,
-             service_failures = excluded.service_failures, quiet_until = excluded.quiet_until,
+             pause_until = excluded.pause_until, suspended_reason = excluded.suspended_reason,
+             suspended_at = excluded.suspended_at, observed_slot_limit = excluded.observed_slot_limit, slot_probe_at = excluded.slot_probe_at,
+             service_failures = excluded.service_failures, backoff_until = excluded.backoff_until,
              uploads_ended = excluded.uploads_ended, last_success = excluded.last_success,
              failed_job = excluded.failed_job, failed_part = excluded.failed_part",
     )

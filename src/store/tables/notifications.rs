@@ -29,10 +29,12 @@ impl Store {
             .write(move |w| {
                 Box::pin(async move {
                     if wanted {
-                        sqlx::query("INSERT OR IGNORE INTO notify (id) VALUES (1)").execute(&mut *w.conn).await?;
+                        sqlx::query("INSERT OR IGNORE INTO notification_enabled (id) VALUES (1)")
+                            .execute(&mut *w.conn)
+                            .await?;
                     } else {
-                        sqlx::query("DELETE FROM notify").execute(&mut *w.conn).await?;
-                        sqlx::query("DELETE FROM notice").execute(&mut *w.conn).await?;
+                        sqlx::query("DELETE FROM notification_enabled").execute(&mut *w.conn).await?;
+                        sqlx::query("DELETE FROM pending_notification").execute(&mut *w.conn).await?;
                     }
                     Ok(())
                 })
@@ -51,7 +53,7 @@ impl Store {
         let (from, to) = (now.as_millisecond(), after(now, longest).as_millisecond());
         let mut snapshot = self.readers().begin().await?;
         let rows = sqlx::query(
-            "SELECT job_id, owed_at, attempts FROM notice WHERE next_at <= ? OR next_at > ? ORDER BY next_at LIMIT ?",
+            "SELECT job_id, enqueued_at, attempts FROM pending_notification WHERE next_at <= ? OR next_at > ? ORDER BY next_at LIMIT ?",
         )
         .bind(from)
         .bind(to)
@@ -59,7 +61,7 @@ impl Store {
         .fetch_all(&mut *snapshot)
         .await?;
         let next: Option<i64> =
-            sqlx::query_scalar("SELECT min(next_at) FROM notice WHERE next_at > ? AND next_at <= ?")
+            sqlx::query_scalar("SELECT min(next_at) FROM pending_notification WHERE next_at > ? AND next_at <= ?")
                 .bind(from)
                 .bind(to)
                 .fetch_one(&mut *snapshot)
@@ -68,7 +70,7 @@ impl Store {
             let job = JobId(row.try_get("job_id")?);
             Ok(PendingNotification {
                 job,
-                enqueued_at: from_ms(row.try_get("owed_at")?),
+                enqueued_at: from_ms(row.try_get("enqueued_at")?),
                 attempts: row.try_get("attempts")?,
             })
         };
@@ -81,7 +83,7 @@ impl Store {
             .writer
             .write(move |w| {
                 Box::pin(async move {
-                    sqlx::query("DELETE FROM notice WHERE job_id = ? AND owed_at = ?")
+                    sqlx::query("DELETE FROM pending_notification WHERE job_id = ? AND enqueued_at = ?")
                         .bind(notice.job.0)
                         .bind(notice.enqueued_at.as_millisecond())
                         .execute(&mut *w.conn)
@@ -99,7 +101,7 @@ impl Store {
             .write(move |w| {
                 Box::pin(async move {
                     sqlx::query(
-                        "UPDATE notice SET attempts = attempts + 1, next_at = ? WHERE job_id = ? AND owed_at = ?",
+                        "UPDATE pending_notification SET attempts = attempts + 1, next_at = ? WHERE job_id = ? AND enqueued_at = ?",
                     )
                     .bind(next_at.as_millisecond())
                     .bind(notice.job.0)
@@ -114,14 +116,15 @@ impl Store {
 
     /// How many ends are still to be told.
     pub async fn pending_notifications(&self) -> Result<u64, StoreError> {
-        let owed: i64 = sqlx::query_scalar("SELECT count(*) FROM notice").fetch_one(self.readers()).await?;
+        let owed: i64 =
+            sqlx::query_scalar("SELECT count(*) FROM pending_notification").fetch_one(self.readers()).await?;
         Ok(owed.cast_unsigned())
     }
 }
 
 /// Where somebody is to be told of ends, this one is owed from now on.
 pub(crate) async fn enqueue(w: &mut StoreTx<'_>, id: JobId, now: Timestamp) -> Result<(), StoreError> {
-    sqlx::query("INSERT OR REPLACE INTO notice (job_id, owed_at, attempts, next_at) SELECT ?1, ?2, 0, ?2 FROM notify")
+    sqlx::query("INSERT OR REPLACE INTO pending_notification (job_id, enqueued_at, attempts, next_at) SELECT ?1, ?2, 0, ?2 FROM notification_enabled")
         .bind(id.0)
         .bind(now.as_millisecond())
         .execute(&mut *w.conn)

@@ -54,8 +54,8 @@ macro_rules! content_due {
 macro_rules! droppable {
     () => {
         "finished_at > ?1 AND finished_at <= ?2
-         AND NOT EXISTS (SELECT 1 FROM batch b WHERE b.job_id = job.id AND b.ghost_until > ?3)
-         AND NOT EXISTS (SELECT 1 FROM notice n WHERE n.job_id = job.id)"
+         AND NOT EXISTS (SELECT 1 FROM batch b WHERE b.job_id = job.id AND b.unconfirmed_until > ?3)
+         AND NOT EXISTS (SELECT 1 FROM pending_notification n WHERE n.job_id = job.id)"
     };
 }
 

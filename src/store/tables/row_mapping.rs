@@ -68,7 +68,7 @@ pub(crate) fn read_batch(row: &SqliteRow) -> Result<Batch, sqlx::Error> {
     let marketo_batch_id: Option<String> = row.try_get("marketo_batch_id")?;
     let overdue_at = time_column(row, "overdue_at")?;
     let state = if overdue_at.is_some() { BatchState::Held } else { parse_column(row, "state")? };
-    let may_be_imported = marketo_batch_id.is_some() || row.try_get::<u32, _>("ghosts")? > 0;
+    let may_be_imported = marketo_batch_id.is_some() || row.try_get::<u32, _>("unconfirmed_imports")? > 0;
     Ok(Batch {
         part: row.try_get("part")?,
         state,
@@ -90,7 +90,10 @@ pub(crate) fn read_batch(row: &SqliteRow) -> Result<Batch, sqlx::Error> {
         id_given_twice,
         waited: Duration::from_millis(size_column(row, "waited_ms")?),
         counts,
-        ask_failures: QueryFailures { all: row.try_get("ask_failures")?, refusals: row.try_get("ask_refusals")? },
+        query_failures: QueryFailures {
+            all: row.try_get("query_failures")?,
+            refusals: row.try_get("query_rejections")?,
+        },
         tried: UploadAttempts {
             attempts: row.try_get("attempts")?,
             last_upload: optional_size_column(row, "last_upload")?,

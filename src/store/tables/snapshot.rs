@@ -124,7 +124,7 @@ impl Store {
 pub struct OccupiedSlots {
     /// Batches that are `uploading`, `queued` or `importing`.
     pub in_flight: u32,
-    /// As of [`Snapshot::ghosts`].
+    /// As of [`Snapshot::unconfirmed_imports`].
     pub unconfirmed_until: Vec<Timestamp>,
 }
 
@@ -242,20 +242,21 @@ async fn read_unconfirmed(
 ) -> Result<Vec<Timestamp>, StoreError> {
     // Also those of batches that were cancelled or given up: Marketo knows nothing of that.
     let rows = sqlx::query(
-        "SELECT b.ghost_until, b.ghosts FROM batch b JOIN job j ON j.id = b.job_id
-         WHERE b.ghost_until > ?1 AND j.instance = ?2
+        "SELECT b.unconfirmed_until, b.unconfirmed_imports FROM batch b JOIN job j ON j.id = b.job_id
+         WHERE b.unconfirmed_until > ?1 AND j.instance = ?2
          UNION ALL SELECT until, 1 FROM abandoned WHERE until > ?1 AND instance = ?2",
     )
     .bind(now.as_millisecond())
     .bind(name)
     .fetch_all(conn)
     .await?;
-    let mut ghosts = Vec::new();
+    let mut unconfirmed_imports = Vec::new();
     for row in &rows {
-        let (until, number) = (from_ms(row.try_get("ghost_until")?), row.try_get::<u32, _>("ghosts")?);
-        ghosts.extend(std::iter::repeat_n(until, number as usize));
+        let (until, number) =
+            (from_ms(row.try_get("unconfirmed_until")?), row.try_get::<u32, _>("unconfirmed_imports")?);
+        unconfirmed_imports.extend(std::iter::repeat_n(until, number as usize));
     }
-    Ok(ghosts)
+    Ok(unconfirmed_imports)
 }
 
 async fn read_busy_lists(
@@ -466,24 +467,25 @@ mod tests {
         let (not_before, unconfirmed_until, scope) = (from_ms(3), from_ms(800), FailureScope::Batch);
         let lost = Event::AnswerLost { reason: "cut".into(), not_before, unconfirmed_until, scope };
         store.record_event(key, lost, None, from_ms(2)).await.unwrap();
-        let ghosts = async |now| store.snapshot("default", from_ms(now), 2, SECOND).await.unwrap().unconfirmed_until;
-        assert_eq!(ghosts(10).await, [from_ms(800)]);
-        assert_eq!(ghosts(800).await, []);
+        let unconfirmed_imports =
+            async |now| store.snapshot("default", from_ms(now), 2, SECOND).await.unwrap().unconfirmed_until;
+        assert_eq!(unconfirmed_imports(10).await, [from_ms(800)]);
+        assert_eq!(unconfirmed_imports(800).await, []);
         store.record_event(key, Event::UploadBegan, None, from_ms(11)).await.unwrap();
         let held = Event::Held { reason: "cut".into(), unconfirmed_until: from_ms(900), scope: FailureScope::Batch };
         store.record_event(key, held, None, from_ms(12)).await.unwrap();
-        assert_eq!(ghosts(12).await, [from_ms(900), from_ms(900)]);
+        assert_eq!(unconfirmed_imports(12).await, [from_ms(900), from_ms(900)]);
         store.cancel(key.job, from_ms(13)).await.unwrap();
-        assert_eq!(ghosts(14).await.len(), 2, "a cancel calls no import back");
-        assert_eq!(ghosts(900).await, []);
+        assert_eq!(unconfirmed_imports(14).await.len(), 2, "a cancel calls no import back");
+        assert_eq!(unconfirmed_imports(900).await, []);
         store.retry(key.job, from_ms(14)).await.unwrap();
         let accepted = Event::Accepted { marketo_batch_id: "1".into(), status: RemoteStatus::Queued };
         let ended = Event::ImportEnded { counts: Counts::default(), message: "done".into() };
         for event in [Event::UploadBegan, accepted, ended] {
-            assert_eq!(ghosts(15).await.len(), 2);
+            assert_eq!(unconfirmed_imports(15).await.len(), 2);
             store.record_event(key, event, None, from_ms(15)).await.unwrap();
         }
-        assert_eq!(ghosts(15).await, []);
+        assert_eq!(unconfirmed_imports(15).await, []);
     }
 
     #[tokio::test]

@@ -186,6 +186,6 @@ async fn an_answer_that_takes_too_long_is_an_answer_lost() {
     env.simulator.push_fault(Fault::on(Call::Create, FaultEffect::delay(Duration::from_secs(30))));
     let id = env.add(LEADS, FILE).await.id;
     env.in_state(id, BatchState::Held).await;
-    let text = env.explained(id, "person", false).await;
+    let text = env.explained(id, "operator", false).await;
     assert!(text.contains("timed out"), "{text}");
 }

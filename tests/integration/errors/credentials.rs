@@ -155,7 +155,7 @@ async fn stopped_until_resumed(env: &mut TestEnv, reason: &str) {
     assert!(pause["reason"].as_str().is_some_and(|text| text.contains(reason)), "{pause}");
     let second = env.add(LEADS, FILE).await.id;
     for id in [first, second] {
-        let text = env.explained(id, "person", false).await;
+        let text = env.explained(id, "operator", false).await;
         assert!(text.contains(reason) && text.contains("marqueue resume default"), "{text}");
     }
     let waiting = env.in_state(first, BatchState::Pending).await;
@@ -213,7 +213,7 @@ async fn failing_identity_endpoint_makes_uploads_and_polls_back_off() {
     env.complete(id, 1).await;
     let history = env.get(&format!("/v1/jobs/{id}/history")).await;
     assert!(
-        history.contains("ask-failed") && history.contains("no token from Marketo's identity endpoint"),
+        history.contains("query-failed") && history.contains("no token from Marketo's identity endpoint"),
         "{history}"
     );
     assert_eq!(env.simulator.call_log().creates.len(), 2);
@@ -230,7 +230,7 @@ async fn instance_fault_does_not_loop_during_an_operators_pause() {
     env.until("the poll has a pause", async |env| {
         let kind = env.instance().await["pause"]["kind"].take();
         let history = env.get(&format!("/v1/jobs/{id}/history")).await;
-        (kind == "quota" || history.contains("ask-failed")).then_some(())
+        (kind == "quota" || history.contains("query-failed")).then_some(())
     })
     .await;
     let waiting = env.add(LEADS, FILE).await.id;

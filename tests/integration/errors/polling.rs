@@ -152,7 +152,7 @@ async fn what_is_no_file_is_never_stored_as_one() {
     let history = env.get(&format!("/v1/jobs/{id}/history")).await;
     assert_eq!(tries.load(Ordering::SeqCst), 8);
     // The first three say the same, and so do those that are no envelope of Marketo's.
-    assert_eq!(history.matches("ask-failed").count(), 4, "{history}");
+    assert_eq!(history.matches("query-failed").count(), 4, "{history}");
 }
 
 #[tokio::test]
@@ -163,6 +163,6 @@ async fn imports_are_polled_while_an_operator_paused_uploads() {
     assert_eq!(env.json("POST", "/v1/instances/default/pause").await.0, 200);
     let waiting = env.add(LEADS, FILE).await.id;
     env.complete(id, 1).await;
-    env.explained(waiting, "person", false).await;
+    env.explained(waiting, "operator", false).await;
     assert_eq!(env.simulator.call_log().creates.len(), 1);
 }

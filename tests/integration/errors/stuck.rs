@@ -44,7 +44,7 @@ async fn an_endless_import_is_held_and_given_up_by_an_operator() {
     assert!(job.batches[0].marketo_batch_id.is_some() && job.batches[0].overdue_at.is_some());
     let lines = env.lines(id, "overdue").await;
     assert_eq!((lines.len(), &lines[0]["state"]), (1, &json!("held")));
-    let text = env.explained(id, "person", true).await;
+    let text = env.explained(id, "operator", true).await;
     for words in ["still calls the import \"Importing\"", "max_import_time", &format!("cancel {id} --abandon")] {
         assert!(text.contains(words), "{text}");
     }
@@ -131,7 +131,7 @@ async fn an_unknown_status_that_never_ends_is_held_too() {
         .push_fault(Fault::on(Call::Status, FaultEffect::edit(json!({"status": "Cancelled"}))).times(u32::MAX));
     let id = env.add(LEADS, FILE).await.id;
     env.in_state(id, BatchState::Held).await;
-    let text = env.explained(id, "person", true).await;
+    let text = env.explained(id, "operator", true).await;
     assert!(text.contains("\"Cancelled\""), "{text}");
     assert_eq!(env.json("POST", &format!("/v1/jobs/{id}/cancel?abandon=true")).await.0, 200);
 }
@@ -145,7 +145,7 @@ async fn equal_poll_failures_are_one_history_line() {
     let id = env.add(LEADS, FILE).await.id;
     env.complete(id, 1).await;
     let output: Vec<_> =
-        env.lines(id, "ask-failed").await.into_iter().map(|line| line["message"].to_string()).collect();
+        env.lines(id, "query-failed").await.into_iter().map(|line| line["message"].to_string()).collect();
     assert_eq!(output.len(), 3, "{output:?}");
     assert!(output[1].contains("611") && output[0] == output[2], "{output:?}");
 }

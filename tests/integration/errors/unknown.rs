@@ -107,7 +107,7 @@ async fn held() -> (TestEnv, marqueue::domain::JobId, u64) {
     let id = env.add(LEADS, "email,firstName\na@example.com,Ann\nb@example.com,!fail:No\n").await.id;
     env.in_state(id, BatchState::Held).await;
     assert_eq!(env.instance().await["queue"]["held"], json!([id]));
-    let text = env.explained(id, "person", false).await;
+    let text = env.explained(id, "operator", false).await;
     for way in ["retry sends it again", "cancel leaves it", &format!("/v1/jobs/{id}/settle?part=1&marketo_batch_id=ID")]
     {
         assert!(text.contains(way), "{text}");

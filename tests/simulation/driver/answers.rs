@@ -97,7 +97,7 @@ impl Simulation {
         let progress = self.store.batch(key).progress.clone();
         let asked = PreviousPoll {
             accepted_at: progress.accepted_at,
-            ask_failures: progress.query_failures,
+            query_failures: progress.query_failures,
             counts: progress.counts,
             waited: progress.waited,
             is_overdue: progress.overdue_at.is_some(),

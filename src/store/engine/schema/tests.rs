@@ -15,12 +15,30 @@ use crate::scheduler::{SchedulingRules, Step, plan};
 use crate::store::engine::schema::{MIGRATIONS, migrator_to};
 use crate::store::error::StoreError;
 use crate::store::tables::chunks::FileKind;
-use crate::store::{QuotaDay, Store, options};
+use crate::store::{Pause, PauseKind, QueryFailures, QuotaDay, Store, options};
 
 /// A moment at which nothing that the rows wait for is over yet but the shortest pauses.
 const NOW: i64 = 2_800;
 
-/// A database of so many migrations with the rows of that version.
+/// Tables that a later migration renamed, old name first.
+const RENAMED_TABLES: [(&str, &str); 5] = [
+    ("erasing", "pending_erasure"),
+    ("notice", "pending_notification"),
+    ("notify", "notification_enabled"),
+    ("call", "api_call"),
+    ("call_day", "api_call_day"),
+];
+
+/// History events that a later migration renamed, old name first.
+const RENAMED_EVENTS: [(&str, &str); 5] = [
+    ("put-back", "requeued"),
+    ("ask-failed", "query-failed"),
+    ("given-up", "attempts-exhausted"),
+    ("halved", "split"),
+    ("polled", "polled"),
+];
+
+/// Creates a database of version `version` with the rows of that version.
 async fn made(path: &Path, version: i64) {
     let mut conn = options(path).create_if_missing(true).connect().await.unwrap();
     migrator_to(version).run(&mut conn).await.unwrap();
@@ -85,7 +103,8 @@ async fn databases_of_all_versions_open_and_work_goes_on() {
         for (table, rows) in &before {
             // What was half received is swept at each start.
             let swept = i64::from(matches!(table.as_str(), "job" | "chunk"));
-            assert_eq!(after.get(table), Some(&(rows - swept)), "version {version}: {table}");
+            let renamed = RENAMED_TABLES.iter().find(|(old, _)| *old == table).map_or(table.as_str(), |(_, new)| new);
+            assert_eq!(after.get(renamed), Some(&(rows - swept)), "version {version}: {table}");
         }
         let whole: String = sqlx::query_scalar("PRAGMA integrity_check").fetch_one(&mut conn).await.unwrap();
         assert_eq!(whole, "ok", "version {version}");
@@ -122,6 +141,20 @@ async fn reads(store: &Store, version: i64) {
         let instance = store.instance(name).await.unwrap();
         assert_eq!(instance.pause.is_some(), paused, "version {version}: {name}");
     }
+    let default = store.instance("default").await.unwrap();
+    assert_eq!(
+        (default.observed_slot_limit, default.slot_probe_at, default.service_failures, default.backoff_until),
+        (Some(3), Some(from_ms(2_600)), 1, Some(from_ms(2_700))),
+        "version {version}"
+    );
+    let kind = |pause: Option<Pause>| pause.map(|pause| pause.kind);
+    assert_eq!(kind(store.instance("us").await.unwrap().pause), Some(PauseKind::Operator), "version {version}");
+    let eu = store.instance("eu").await.unwrap();
+    let suspended = (version > 1).then_some(PauseKind::Operator);
+    assert_eq!((kind(eu.pause), kind(eu.suspended_pause)), (Some(PauseKind::Quota), suspended), "version {version}");
+    let importing = store.batch(BatchKey { job: JobId(200), part: 3 }).await.unwrap().1;
+    let rejections = u32::from(version > 4);
+    assert_eq!(importing.query_failures, QueryFailures { all: 2, refusals: rejections }, "version {version}");
     let day = QuotaDay { by_clock: from_ms(0), is_clock_steady: true };
     assert_eq!(store.calls_today("default", &["default".to_owned()], day).await.unwrap(), 17);
     let up = Uptime { boot: "another".into(), ms: 5 };
@@ -153,6 +186,30 @@ async fn goes_on(store: &Store, version: i64) {
     for step in [Step::Recover(key(1)), Step::Poll(key(2)), Step::Poll(key(3)), Step::Collect(key(4))] {
         assert!(steps.contains(&step), "version {version}: {step:?} is not in {steps:?}");
     }
+}
+
+#[tokio::test]
+async fn history_of_version_12_gets_the_new_event_names() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("q.db");
+    made(&path, 12).await;
+    let mut conn = options(&path).connect().await.unwrap();
+    sqlx::query("DELETE FROM history WHERE job_id = 200").execute(&mut conn).await.unwrap();
+    for (old, _) in RENAMED_EVENTS {
+        sqlx::query(
+            "INSERT INTO history (job_id, part, at, event, state, message) VALUES (200, 1, 7, ?1, 'pending', ?1)",
+        )
+        .bind(old)
+        .execute(&mut conn)
+        .await
+        .unwrap();
+    }
+    conn.close().await.unwrap();
+    let store = Store::open(&path).await.unwrap();
+    let history = store.history(JobId(200)).await.unwrap();
+    let found: Vec<_> = history.iter().map(|line| (line.message.as_deref().unwrap(), line.event.as_str())).collect();
+    assert_eq!(found, RENAMED_EVENTS);
+    store.close().await;
 }
 
 #[tokio::test]
