@@ -4,6 +4,7 @@ use marqueue::simulator::{Call, Fault, FaultEffect};
 use serde_json::{Value, json};
 
 use crate::cli_env::{CliEnv, at};
+use crate::closed_port::ClosedPort;
 use crate::support::{TestEnv, leads, quick};
 
 #[test]
@@ -108,9 +109,8 @@ async fn credentials_that_only_imports_refuse_make_it_unready() {
 #[tokio::test]
 async fn an_instance_that_can_t_be_reached_is_not_ready() {
     let mut env = TestEnv::new(quick()).await;
-    // A port that nobody listens at any more.
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    env.config = format!("identity_url = \"http://127.0.0.1:{port}/identity\"");
+    let closed = ClosedPort::bind();
+    env.config = format!("identity_url = \"http://{}/identity\"", closed.address());
     env.start().await;
     env.add("target=leads&filename=a.csv", leads(&["a@example.com"])).await;
     let body = env

@@ -4,6 +4,7 @@ mod backup;
 mod cli;
 mod cli_env;
 mod clock;
+mod closed_port;
 mod database_moved;
 mod demo;
 mod disk;

@@ -6,6 +6,7 @@ use marqueue::domain::{BatchState, JobState};
 use marqueue::simulator::{Call, Code, Fault, FaultEffect};
 
 use super::{FILE, LEADS, outcomes};
+use crate::closed_port::ClosedPort;
 use crate::support::{TestEnv, quick};
 
 #[tokio::test]
@@ -110,10 +111,9 @@ async fn outage_is_probed_by_one_upload_and_costs_no_attempt() {
 #[tokio::test]
 async fn an_upload_that_never_left_is_no_attempt() {
     let mut env = TestEnv::new(quick()).await;
-    // A port that nobody listens on, and an identity endpoint that answers.
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
-    let nowhere = listener.local_addr().expect("its address");
-    drop(listener);
+    // The identity endpoint answers, and the instance's address refuses connections.
+    let closed = ClosedPort::bind();
+    let nowhere = closed.address();
     let base = env.simulator.base_url().to_owned();
     env.config = format!(
         "[instances.gone]\nbase_url = \"http://{nowhere}\"\nidentity_url = \"{base}/identity\"\n\

@@ -1,6 +1,5 @@
 //! Outages of Marketo over a real socket: every waiting job is complete after them, whatever their kind.
 
-use std::net::TcpListener;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
@@ -10,6 +9,7 @@ use serde_json::json;
 use super::batch_errors::{long_file, refusing};
 use super::raw_server::{Answer, Fake};
 use super::{FILE, LEADS};
+use crate::closed_port::ClosedPort;
 use crate::support::{TestEnv, quick};
 
 const JOBS: usize = 6;
@@ -94,9 +94,8 @@ async fn after_an_outage_of_any_kind_every_job_is_complete() {
 /// Where the address leads nowhere, to no machine, or to something without TLS.
 #[tokio::test]
 async fn jobs_of_an_address_that_leads_nowhere_wait_for_it() {
-    let gone = TcpListener::bind("127.0.0.1:0").expect("a port");
-    let nowhere = gone.local_addr().expect("its address");
-    drop(gone);
+    let closed = ClosedPort::bind();
+    let nowhere = closed.address();
     let mut env = TestEnv::new(quick()).await;
     let base = env.simulator.base_url().to_owned();
     let instance = |base_url: &str| {
