@@ -30,7 +30,7 @@ pub enum StoreError {
     Damaged(String),
     /// What was being written may be in the file that is gone.
     #[error(
-        "{path} was taken away or replaced while the daemon works on it: put that very file back, or rescue its jobs as docs/ARCHITECTURE.md says before the daemon ends"
+        "{path} was taken away or replaced while the daemon works on it: put that very file back, or copy its files as docs/operations.md says (Recovering a deleted database) before the daemon ends"
     )]
     Moved { path: String },
     #[error("there is no job {0}")]

@@ -1,5 +1,4 @@
-//! The walk through from a file to its failure file, with the commands of the documentation as they stand there, typed by
-//! a shell; and the same for each target.
+//! The tutorial's commands, run by a shell as the page prints them, and the same steps for each target.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
@@ -19,11 +18,12 @@ impl Drop for Started {
     }
 }
 
-/// The shell blocks of the README's chapter "By hand".
+/// Returns the shell blocks of the tutorial's section "Import a file".
 fn blocks() -> Vec<String> {
-    let readme = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).expect("the README");
+    let page =
+        fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/tutorial.md")).expect("the tutorial");
     let chapter =
-        readme.split("\n## By hand\n").nth(1).and_then(|rest| rest.split("\n## ").next()).expect("the chapter");
+        page.split("\n## Import a file\n").nth(1).and_then(|rest| rest.split("\n## ").next()).expect("the chapter");
     chapter.split("```sh\n").skip(1).filter_map(|rest| rest.split("```").next()).map(str::to_owned).collect()
 }
 
@@ -47,7 +47,7 @@ impl Hand {
     /// The first two terminals.
     fn begin() -> Hand {
         let folder = tempfile::tempdir().expect("a folder");
-        let [simulate, serve, _] = &blocks()[..] else { panic!("the README has three terminals") };
+        let [simulate, serve, _] = &blocks()[..] else { panic!("the tutorial has three terminals") };
         // Only the port is changed, so that tests can run side by side.
         let script = format!("exec {} --listen 127.0.0.1:0 --json", simulate.trim());
         let child = shell(folder.path(), &script).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("bash");

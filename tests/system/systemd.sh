@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The Debian package, as the README installs it, in a Debian that is booted for it with a systemd of its own. In there
+# The Debian package, as docs/install.md installs it, in a Debian that is booted for it with a systemd of its own. In there
 # tests/system/systemd/inside.sh does the checks, with the simulator as Marketo.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
@@ -37,7 +37,7 @@ packaging/debian/build
 cp -a "$base" "$root"
 mkdir -p "$share/target"
 cp -a target/debian "$share/target/"
-cp README.md tests/system/systemd/* "$share/"
+cp docs/install.md tests/system/systemd/* "$share/"
 cat > "$root/etc/systemd/system/checks.service" <<'UNIT'
 [Unit]
 After=multi-user.target

@@ -17,10 +17,10 @@ ok() {
     echo "ok: $*"
 }
 
-# The commands of the README's n-th block in "As a service", as they stand there, as root, with the simulator as Marketo.
+# The commands of the n-th block of docs/install.md's "Debian package", as they stand there, as root, with the simulator as Marketo.
 readme() {
-    awk -v wanted="$1" '/^## /{here = /^## As a service/} here && /^```$/{inside = 0} here && inside && n == wanted
-        here && /^```sh$/{inside = 1; n++}' README.md |
+    awk -v wanted="$1" '/^## /{here = /^## Debian package/} here && /^```$/{inside = 0} here && inside && n == wanted
+        here && /^```sh$/{inside = 1; n++}' install.md |
         sed -e 's/sudo //' -e 's,https://123-ABC-456.mktorest.com,http://127.0.0.1:8438,' \
             -e 's/00000000-0000-0000-0000-000000000000/simulator/' -e "s/the client's secret/secret/"
 }
@@ -108,7 +108,7 @@ bash -e /tmp/install > /tmp/last 2>&1 || { cat /tmp/last; false; }
 [[ $(systemctl is-active marqueue.socket || true) == inactive ]]
 [[ $(stat -c '%a %U:%G' /etc/marqueue/marqueue.toml) == '640 root:marqueue' ]]
 [[ $(stat -c '%a %U:%G' /var/spool/marqueue) == '2770 marqueue:marqueue' ]]
-ok "installed as in the README: nothing is started before it is configured, and two lines say what to do"
+ok "installed as on the page: nothing is started before it is configured, and two lines say what to do"
 gzip -dc /usr/share/man/man1/marqueue-add-leads.1.gz | grep 'marqueue add leads people.csv' >/dev/null
 bash -ec '. /usr/share/bash-completion/completions/marqueue; complete -p marqueue' >/dev/null
 [[ -s /usr/share/zsh/vendor-completions/_marqueue && -s /usr/share/fish/vendor_completions.d/marqueue.fish ]]
@@ -132,7 +132,7 @@ bash -e /tmp/member
 [[ $(systemctl is-enabled marqueue.service) == enabled && $(systemctl is-enabled marqueue.socket) == enabled ]]
 [[ $(stat -c '%U:%G' "/proc/$(main_pid)") == marqueue:marqueue ]]
 [[ $(stat -c '%a %U:%G' /run/marqueue/marqueue.sock) == '660 marqueue:marqueue' ]]
-ok "configured as in the README: enabled, active, and run by the user marqueue"
+ok "configured as on the page: enabled, active, and run by the user marqueue"
 
 # The secret.
 [[ $(stat -c '%a %U' /etc/marqueue/client_secret) == '600 root' ]]
@@ -150,7 +150,7 @@ grep -q 'is complete: 2 rows, 2 processed' /tmp/last
 until_so all_complete 2
 [[ ! -e /var/spool/marqueue/default/leads/people.csv ]]
 marqueue show 2 --json | grep '"type": "drop"' >/dev/null
-ok "a member of the group adds a file and waits for its end, and drops one into the folder, as in the README"
+ok "a member of the group adds a file and waits for its end, and drops one into the folder, as on the page"
 marqueue show 1 --json > /tmp/last
 grep -q '"type": "socket"' /tmp/last
 ! grep -q '"uid"' /tmp/last || false
