@@ -22,6 +22,8 @@ mod input;
 mod job_watch;
 mod output;
 mod progress;
+#[cfg(test)]
+mod reference;
 mod report_check;
 mod target_args;
 mod terminal_text;
