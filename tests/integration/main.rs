@@ -17,6 +17,7 @@ mod inspect;
 mod io_faults;
 mod layering;
 mod limits;
+mod links;
 mod metrics;
 mod notification;
 mod openapi;
