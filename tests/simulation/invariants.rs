@@ -9,7 +9,7 @@ pub enum Invariant {
     Queue,
     /// Only transitions of the state machine.
     LegalTransition,
-    /// What Marketo took, and said so, is not sent again unless an operator asks.
+    /// What Marketo accepted, and answered so, is not sent again unless an operator asks.
     NoUnexplainedResend,
     /// Each upload after a batch's first has a reason in its history.
     ReasonRecorded,
@@ -26,7 +26,7 @@ pub enum Invariant {
     Outage,
     /// Where Marketo's queue is full, no more than one upload beyond what it last let us have.
     Probe,
-    /// A question is not repeated sooner than the configuration says.
+    /// A poll is not repeated sooner than the configuration allows.
     Polling,
     /// An instance without credentials or quota makes no call.
     Paused,

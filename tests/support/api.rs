@@ -43,13 +43,13 @@ impl TestEnv {
         body
     }
 
-    /// The address at which the daemon listens on TCP, as its status tells it.
+    /// The address at which the daemon listens on TCP, from its status.
     pub async fn tcp_address(&self) -> String {
         let (_, status) = self.json("GET", "/v1/status").await;
         status["listen"].as_str().unwrap_or_else(|| panic!("it listens on TCP: {status}")).to_owned()
     }
 
-    /// Drops a file in, as `query` says, and gives the job.
+    /// Submits a file with the parameters of `query`. Returns the job.
     pub async fn add(&self, query: &str, file: impl Into<reqwest::Body>) -> Job {
         let (status, body) = self.request("POST", &format!("/v1/jobs?{query}"), file).await;
         assert_eq!(status, 201, "{query}: {}", String::from_utf8_lossy(&body));

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Do programs that were made for Marketo work with the daemon by a changed address?
+# Programs made for Marketo, used with the daemon at another address.
 #
 # Each program imports once into a simulator of Marketo and once into the daemon in front of another one; what it got must
 # be the same. The programs are in tests/system/clients/. At last forty files come at once through marketorestpython.

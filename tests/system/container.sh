@@ -95,10 +95,10 @@ checked "no root, no shell"
 # Configuration by the environment alone; without it, one sentence and status 2.
 status=0
 # podman's own lines are about health checks that it would like systemd to make.
-said=$(podman run --rm --network none marqueue 2>&1) || status=$?
-said=${said##*$'\n'}
-[[ $status == 2 && $said == *instances* ]] || die "without a configuration: status $status, $said"
-checked "without a configuration it says what is missing: $said"
+output=$(podman run --rm --network none marqueue 2>&1) || status=$?
+output=${output##*$'\n'}
+[[ $status == 2 && $output == *instances* ]] || die "without a configuration: status $status, $output"
+checked "without a configuration it names what is missing: $output"
 
 # The simulator has a network of its own with nothing but loopback, and the daemon shares it.
 podman run -d --name simulator --network none --read-only marqueue simulate --listen 127.0.0.1:8438 --speed 5 >/dev/null
@@ -132,7 +132,7 @@ client() {
 
 start
 until_true "the daemon is healthy" podman healthcheck run marqueue
-checked "its own health check says that it is well"
+checked "its own health check succeeds"
 
 printf 'email,firstName\na@example.com,Ann\nb@example.com,Ben\n' > "$work/people.csv"
 client add leads "$work/people.csv" --wait
@@ -158,7 +158,7 @@ until_true "the daemon is healthy again" podman healthcheck run marqueue
 client add leads "$work/people.csv" >/dev/null
 acknowledged=$((acknowledged + 1))
 podman kill -s KILL marqueue >/dev/null
-until_true "it is dead" sh -c "[ \$(podman inspect --format '{{.State.Running}}' marqueue) = false ]"
+until_true "it has stopped" sh -c "[ \$(podman inspect --format '{{.State.Running}}' marqueue) = false ]"
 # A new container on the same volume, as after an update of the image.
 podman rm marqueue >/dev/null
 start
@@ -192,5 +192,5 @@ done
 if plan=$(MARKETO_CLIENT_ID=id compose); then
     die "compose.yaml does without a base URL"
 fi
-checked "compose.yaml says what the test does"
+checked "compose.yaml does what the test does"
 echo "container.sh: all passed"

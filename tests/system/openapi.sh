@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Does the daemon do what its description says? Schemathesis reads /openapi.json, calls everything in it with all that
+# The daemon against its OpenAPI description: Schemathesis reads /openapi.json, calls everything in it with all that
 # is allowed and much that is not, and looks at the answers.
 #
 # Left out: /v1/events, whose answer has no end, and, by schemathesis itself, /openapi.json. It all goes over TCP, where

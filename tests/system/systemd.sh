@@ -52,7 +52,7 @@ UNIT
 mkdir -p "$root/etc/systemd/system/multi-user.target.wants"
 ln -s ../checks.service "$root/etc/systemd/system/multi-user.target.wants/checks.service"
 ln -s /lib/systemd/system/multi-user.target "$root/etc/systemd/system/default.target"
-# What waits for a person at the console.
+# What waits for input at the console.
 ln -s /dev/null "$root/etc/systemd/system/console-getty.service"
 
 touch "$share/log"

@@ -1,17 +1,17 @@
 #!/usr/bin/env bash
-# What has to hold of the package in a system with systemd. Each line says what was found; the last one is "all passed".
+# What has to hold of the package in a system with systemd. Each line is one finding; the last one is "all passed".
 # It ends at the first check that fails.
 set -euEo pipefail
 # A reader that leaves early, as grep -q does, would fail what it reads from: so no -q behind a pipe.
 cd /share
 export USER=ann
 
-told() {
+report_failure() {
     echo "FAILED at line $1: $2"
     systemctl --no-pager --lines 0 status marqueue.service marqueue.socket || true
     journalctl --no-pager -n 40 -o cat -u marqueue -u marqueue.socket -u simulator || true
 }
-trap 'told "$LINENO" "$BASH_COMMAND"' ERR
+trap 'report_failure "$LINENO" "$BASH_COMMAND"' ERR
 
 ok() {
     echo "ok: $*"
@@ -38,12 +38,12 @@ until_so() {
     return 1
 }
 
-# Ends with this status, and says this.
+# Ends with this status, and prints this.
 ends() {
-    local status=$1 said=$2 found=0
+    local status=$1 text=$2 found=0
     shift 2
     "$@" >/tmp/last 2>&1 || found=$?
-    [[ $found == "$status" ]] && grep -q -- "$said" /tmp/last && return 0
+    [[ $found == "$status" ]] && grep -q -- "$text" /tmp/last && return 0
     echo "status $found of: $*"
     cat /tmp/last
     return 1
@@ -154,7 +154,7 @@ ok "a member of the group adds a file and waits for its end, and drops one into 
 marqueue show 1 --json > /tmp/last
 grep -q '"type": "socket"' /tmp/last
 ! grep -q '"uid"' /tmp/last || false
-ok "a job's source says no user id, since the sandbox hides it"
+ok "a job's source has no user id, since the sandbox hides it"
 ends 1 'may not be opened' runuser -u mallory -- marqueue add leads /tmp/people.csv
 ends 1 'Permission denied' runuser -u mallory -- cp /tmp/people.csv /var/spool/marqueue/default/leads/
 [[ $(jobs_in complete) == 2 ]]
@@ -202,7 +202,7 @@ printf '[Service]\nWatchdogSec=3s\n' > /etc/systemd/system/marqueue.service.d/wa
 systemctl daemon-reload
 systemctl restart marqueue
 before=$(main_pid)
-# Lives longer than the watchdog's patience as long as it is well.
+# A healthy daemon runs for longer than the timeout of the watchdog.
 sleep 7
 [[ $(main_pid) == "$before" ]]
 kill -STOP "$before"
@@ -212,7 +212,7 @@ rm -r /etc/systemd/system/marqueue.service.d
 systemctl daemon-reload
 ok "a daemon that hangs is killed by the watchdog and started anew; one that is well is not"
 
-# Restarts under load. A person's restarts count as tries too.
+# Restarts under load. Restarts by an operator count as tries too.
 systemctl reset-failed marqueue.service
 systemctl restart marqueue
 mkdir -p /tmp/load
@@ -289,7 +289,7 @@ until_so sh -c "! test -e $drop/inside.csv && ! test -e $drop/outside.csv"
 until_so all_complete 72
 ok "a file that another user renames in and still writes to is taken when all is written, though the sandbox hides its writer"
 
-# Port 443, for programs that can't be told another, by the drop-in of the page on existing clients.
+# Port 443, for programs that cannot use another, by the drop-in of the page on existing clients.
 mkdir -p /etc/systemd/system/marqueue.service.d
 sed -n '/^   ```ini$/,/^   ```$/p' /usr/share/doc/marqueue/docs/existing-clients.md | sed -n '2,/```/p' |
     sed '/```/d; s/^   //' > /etc/systemd/system/marqueue.service.d/port.conf
