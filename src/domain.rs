@@ -1,4 +1,4 @@
-//! What are the words? Ids, targets, formats, and in [`states`] what a batch may do next.
+//! Domain: ids, targets, formats, events, and the state machines of batches, jobs and instances.
 //!
 //! Everything here is plain data: no clock, no database, no network.
 
@@ -20,10 +20,10 @@ pub use event::{Counts, DeferReason, Event, FailureScope, RemoteStatus};
 pub use source::Source;
 pub use state_machine::{BatchState, IllegalTransitionError, JobState, job_state, transition};
 
-/// How long Marketo knows an import: its id, its status and its files. Not documented; seven days were seen.
+/// How long Marketo knows an import: its id, its status and its reports. Not documented; seven days were observed.
 pub const IMPORT_LIFETIME: Duration = Duration::from_secs(7 * 24 * 3600);
 
-/// The number of a job: whole, rising, never used twice.
+/// The number of a job. Numbers rise and are never used twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(transparent)]
 #[schemars(extend("minimum" = 1))]
@@ -43,10 +43,12 @@ impl FromStr for JobId {
     }
 }
 
-/// One batch: the job it belongs to and its part of that job's file, counted from 1.
+/// Identifies a batch by its job and its number in that job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct BatchKey {
+    /// The job.
     pub job: JobId,
+    /// The number of the batch in the job, from 1.
     pub part: u32,
 }
 
@@ -60,15 +62,19 @@ impl fmt::Display for BatchKey {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Format {
+    /// Fields are separated by commas.
     Csv,
+    /// Fields are separated by tabs.
     Tsv,
+    /// Fields are separated by semicolons.
     Ssv,
 }
 
 impl Format {
+    /// All formats.
     pub const ALL: [Format; 3] = [Format::Csv, Format::Tsv, Format::Ssv];
 
-    /// The name in lower case, as Marketo wants it.
+    /// Returns the name in lower case, as Marketo requires it.
     pub fn as_str(self) -> &'static str {
         match self {
             Format::Csv => "csv",
@@ -77,7 +83,7 @@ impl Format {
         }
     }
 
-    /// The byte between two fields.
+    /// Returns the byte between two fields.
     pub fn delimiter(self) -> u8 {
         match self {
             Format::Csv => b',',
@@ -86,10 +92,10 @@ impl Format {
         }
     }
 
-    /// The format that a file's name ends in (`leads.csv`), in either case; none for any other ending.
+    /// Returns the format of a file name by its extension (`leads.csv`), in either case; none for another extension.
     pub fn from_filename(name: &str) -> Option<Format> {
-        let (_, ending) = name.rsplit_once('.')?;
-        ending.to_ascii_lowercase().parse().ok()
+        let (_, extension) = name.rsplit_once('.')?;
+        extension.to_ascii_lowercase().parse().ok()
     }
 }
 
@@ -111,21 +117,26 @@ impl FromStr for Format {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "type", rename_all = "kebab-case")]
 pub enum Target {
+    /// People (leads).
     Leads {
-        /// The field that finds an existing person; Marketo takes `email` where none is given.
+        /// The field by which an existing person is found; Marketo uses `email` where none is given.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         lookup_field: Option<String>,
         /// A static list that the people join. Marketo imports into one list one file at a time (1019).
         #[serde(default, skip_serializing_if = "Option::is_none")]
         list_id: Option<i64>,
+        /// The lead partition.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         partition: Option<String>,
     },
+    /// Records of a custom object.
     CustomObject {
         /// The object's API name, such as `car_c`.
         name: String,
     },
+    /// Members of a program.
     ProgramMembers {
+        /// The program's id.
         program_id: i64,
         /// The status in the program that the members get.
         status: String,
@@ -133,7 +144,7 @@ pub enum Target {
 }
 
 impl Target {
-    /// The word that stands for the kind of target on the command line and in the API.
+    /// Returns the name of the kind of target on the command line and in the API.
     pub fn kind(&self) -> &'static str {
         match self {
             Target::Leads { .. } => "leads",
@@ -142,7 +153,7 @@ impl Target {
         }
     }
 
-    /// The static list that this import holds while it runs.
+    /// Returns the static list that is busy while this import runs.
     pub fn list_id(&self) -> Option<i64> {
         match self {
             Target::Leads { list_id, .. } => *list_id,
@@ -162,32 +173,38 @@ impl fmt::Display for Target {
     }
 }
 
-/// How an id of Marketo's goes through JSON: a number where it is one, and read from a number or from text.
+/// An id of Marketo in JSON: written as a number where it is one, and read from a number or from text.
 ///
-/// Inside it is text, since nothing is ever counted with it.
+/// Inside the program it is text, since nothing is computed with it.
 pub mod marketo_id {
     use schemars::JsonSchema;
     use serde::{Deserialize, Deserializer, Serializer};
     use serde_json::Value;
 
-    /// How one looks in JSON, for the description of the API.
+    /// The JSON schema of an id.
     #[derive(JsonSchema)]
     #[schemars(untagged, inline)]
     #[allow(dead_code, reason = "it is only described")]
     pub enum Shape {
+        /// An id that fits into a number.
         Number(u64),
+        /// Any other id.
         Text(String),
     }
 
-    /// More digits than any id of Marketo's has.
+    /// The most digits of an id; more than any of Marketo's has.
     pub const MAX_LENGTH: usize = 64;
 
-    /// Whether `id` can be an id of Marketo's: digits and nothing else. An id becomes a segment of the paths that are
-    /// called, so text such as `..` would lead to another path.
+    /// Returns whether `id` can be an id of Marketo: digits and nothing else. It becomes a segment of URL paths, where text
+    /// such as `..` would lead to another endpoint.
     pub fn is_valid(id: &str) -> bool {
         (1..=MAX_LENGTH).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_digit())
     }
 
+    /// Serializes an id as a number where it is one.
+    ///
+    /// # Errors
+    /// The serializer's error.
     pub fn serialize<S: Serializer>(id: &Option<String>, output: S) -> Result<S::Ok, S::Error> {
         match id.as_deref().map(|text| (text, text.parse::<u64>())) {
             Some((_, Ok(number))) => output.serialize_u64(number),
@@ -196,6 +213,10 @@ pub mod marketo_id {
         }
     }
 
+    /// Deserializes an id from a number or from text; anything else is none.
+    ///
+    /// # Errors
+    /// The deserializer's error.
     pub fn deserialize<'de, D: Deserializer<'de>>(input: D) -> Result<Option<String>, D::Error> {
         Ok(match Value::deserialize(input)? {
             Value::String(text) if !text.is_empty() => Some(text),
@@ -205,25 +226,31 @@ pub mod marketo_id {
     }
 }
 
-/// A word that is not one of those that fit its place. Its text names the choices.
+/// A text that names no value of an enum. The message lists the valid names.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("unknown {what} \"{value}\": it is one of {choices}")]
 pub struct ParseEnumError {
+    /// What the enum is, such as `format`.
     pub what: &'static str,
+    /// The invalid text.
     pub value: String,
+    /// The valid names, separated by commas.
     pub choices: String,
 }
 
-/// Finds `word` among `all` by its name: the one way in which words become values here.
+/// Finds the value with this name among `all`.
+///
+/// # Errors
+/// [`ParseEnumError`] where no value has the name.
 pub(crate) fn parse_enum<T: Copy>(
     what: &'static str,
-    word: &str,
+    text: &str,
     all: &[T],
     name: fn(T) -> &'static str,
 ) -> Result<T, ParseEnumError> {
-    all.iter().copied().find(|&value| name(value) == word).ok_or_else(|| ParseEnumError {
+    all.iter().copied().find(|&value| name(value) == text).ok_or_else(|| ParseEnumError {
         what,
-        value: word.to_owned(),
+        value: text.to_owned(),
         choices: all.iter().map(|&value| name(value)).collect::<Vec<_>>().join(", "),
     })
 }

@@ -1,7 +1,8 @@
-//! Where is everything kept? One SQLite file: schema, one writer, readers, and every SQL statement of the house.
+//! Store: the SQLite database with all jobs, their files and what is known of the instances.
 //!
-//! All writing goes through one task (see [`writer`]); a call here returns when its transaction is on the disk, and a
-//! caller that stops waiting undoes nothing. Reading has a small pool of its own.
+//! `engine` opens, writes and checks the database file; `tables` has the SQL statements of each table. One task does all
+//! writes: a write method returns when its transaction is on the disk, and a caller that stops waiting undoes nothing.
+//! Reads use a small pool of read-only connections.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -50,10 +51,10 @@ pub use tables::retention::{EndedRange, RetentionCandidates};
 pub use tables::snapshot::{InFlightBatch, OccupiedSlots, PendingBatch, Snapshot};
 pub use tables::submissions::{Inserted, JobLayout, NewJob, PartRange};
 
-/// How many changes a slow listener may lag behind before it is told to look at everything again.
+/// Change events that a slow subscriber may fall behind by. Beyond them it gets `Lagged` and has to read everything again.
 const MAX_BUFFERED_CHANGES: usize = 4096;
 
-/// Readers: two cores have no use for more, and each keeps a page cache of its own.
+/// Read connections. More bring nothing on a small machine, and each has a page cache of its own.
 const MAX_READERS: u32 = 4;
 
 /// The open database. Clones share it.
@@ -65,16 +66,16 @@ pub struct Store {
 struct Shared {
     writer: Writer,
     readers: SqlitePool,
-    listeners: Arc<events::EventBus>,
-    ground: Arc<DatabaseHealth>,
-    /// Content that became no job was deleted, and may still stand in the log.
-    swept: tokio::sync::Notify,
-    /// Held while a copy is made.
-    copying: tokio::sync::Mutex<()>,
-    /// The row of the table `clock` as it was last written, or what was seen since. Held while the clock is read and while
-    /// what follows from it is written, so that nobody reads rows that are still to be moved.
+    events: Arc<events::EventBus>,
+    health: Arc<DatabaseHealth>,
+    /// Notified when an aborted submission was deleted. Its content may still be in the WAL.
+    submission_aborted: tokio::sync::Notify,
+    /// Locked while a backup is made.
+    backup: tokio::sync::Mutex<()>,
+    /// The row of the table `clock` as it was last written, or a later observation of the same clock. Locked while the clock
+    /// is read and the shift is written, so that no task reads times that are still to be shifted.
     clock: tokio::sync::Mutex<Option<ClockRecord>>,
-    /// Held for as long as the store is open, so that two daemons never work on one file.
+    /// Locked for as long as the store is open, so that two daemons never use one database.
     _lock: DatabaseLock,
 }
 
@@ -87,21 +88,21 @@ impl Store {
         Store::open_with_reserve(path, 0).await
     }
 
-    /// Opens the database, makes or migrates it, and starts the writer task. Of the disk so many bytes are kept for the
-    /// jobs that are there.
+    /// Opens the database, creates or migrates it, and starts the writer task. `reserve` is the size in bytes of the disk
+    /// reserve, which lets accepted jobs finish on a full disk; 0 for none.
     ///
     /// # Errors
-    /// [`StoreError::Open`], [`StoreError::InUse`] or [`StoreError::Newer`]; the file is then as it was.
+    /// [`StoreError::Open`], [`StoreError::InUse`] or [`StoreError::Newer`]. The file is left unchanged then.
     pub async fn open_with_reserve(path: &Path, reserve: u64) -> Result<Store, StoreError> {
         let shown = path.display().to_string();
         let failed = |why: String| StoreError::Open { path: shown.clone(), why };
         let path = &resolve_path(path).map_err(|error| failed(engine::lock::open_error_text(&error)))?;
         let lock =
             DatabaseLock::take(path).map_err(failed)?.ok_or_else(|| StoreError::InUse { path: shown.clone() })?;
-        let ground = Arc::new(DatabaseHealth::new(path));
-        ground.files.record_locked(lock.identity);
+        let health = Arc::new(DatabaseHealth::new(path));
+        health.files.record_locked(lock.identity);
 
-        // Looked at before anything is opened for writing, so that a newer database stays as it is to the byte.
+        // Read before anything is opened for writing, so that no byte of a newer database changes.
         let found =
             engine::schema::version_of(path).await.map_err(|error| failed(StoreError::from(error).to_string()))?;
         if let Some(found) = found
@@ -110,31 +111,31 @@ impl Store {
             return Err(StoreError::Newer { path: shown, found, known: engine::schema::newest() });
         }
         engine::backup::remove_stale_temp_files(path).map_err(|error| failed(error.to_string()))?;
-        // Before the database, which needs some room to be opened at all.
+        // Before the database, which needs some free space to be opened.
         let reserve = DiskReserve::open(path, reserve);
-        let conn = connect(path, &ground).await.map_err(|error| failed(error.to_string()))?;
+        let conn = connect(path, &health).await.map_err(|error| failed(error.to_string()))?;
         let readers = SqlitePoolOptions::new()
             .max_connections(MAX_READERS)
             .min_connections(0)
             .idle_timeout(Duration::from_secs(60))
             .connect_lazy_with(reading(path));
         let changes = broadcast::channel(MAX_BUFFERED_CHANGES).0;
-        let listeners = Arc::new(events::EventBus { changes, facts: std::sync::OnceLock::new() });
+        let events = Arc::new(events::EventBus { changes, metrics: std::sync::OnceLock::new() });
         let writer = Writer::start(WriterTask {
             conn: Some(conn),
             options: options(path),
-            ground: ground.clone(),
+            health: health.clone(),
             reserve,
-            listeners: listeners.clone(),
+            events: events.clone(),
         });
         let store = Store {
             shared: Arc::new(Shared {
                 writer,
                 readers,
-                listeners,
-                ground,
-                swept: tokio::sync::Notify::new(),
-                copying: tokio::sync::Mutex::default(),
+                events,
+                health,
+                submission_aborted: tokio::sync::Notify::new(),
+                backup: tokio::sync::Mutex::default(),
                 clock: tokio::sync::Mutex::default(),
                 _lock: lock,
             }),
@@ -143,45 +144,48 @@ impl Store {
         Ok(store)
     }
 
-    /// Whether a new file could be taken now: the database is ours and whole, its disk has room, and what is written is on
-    /// it. Something really is written for that, into a place of the file that nobody uses.
+    /// Checks that a new file could be accepted now: the database is unchanged and undamaged, its disk has space, and a
+    /// write reaches it. For that it writes the unused `user_version` field of the database header.
     ///
     /// # Errors
-    /// Why not.
+    /// What keeps a file from being accepted.
     pub async fn can_write(&self) -> Result<(), StoreError> {
         self.shared
             .writer
-            .write(|w| {
+            .write(|tx| {
                 Box::pin(async move {
-                    w.room.reserve_for_file(CHUNK_BYTES as u64)?;
-                    sqlx::query("PRAGMA user_version = 1").execute(&mut *w.conn).await?;
+                    tx.budget.reserve_for_file(CHUNK_BYTES as u64)?;
+                    sqlx::query("PRAGMA user_version = 1").execute(&mut *tx.conn).await?;
                     Ok(())
                 })
             })
             .await
     }
 
-    /// Whether there is room for a file that Marketo gives, so that none is fetched in vain.
+    /// Checks that there is space for a report of Marketo, before it is downloaded.
     ///
     /// # Errors
-    /// [`StoreError::Full`], or what else keeps the database from being written.
+    /// [`StoreError::Full`], or another error of writing the database.
     pub async fn has_room_for_report(&self) -> Result<(), StoreError> {
-        self.shared.writer.write(|w| Box::pin(std::future::ready(w.room.reserve_for_report(CHUNK_BYTES as u64)))).await
+        self.shared
+            .writer
+            .write(|tx| Box::pin(std::future::ready(tx.budget.reserve_for_report(CHUNK_BYTES as u64))))
+            .await
     }
 
-    /// Hears of every commit from now on.
+    /// Subscribes to the change events of every commit from now on.
     pub fn subscribe(&self) -> broadcast::Receiver<ChangeEvent> {
-        self.shared.listeners.changes.subscribe()
+        self.shared.events.changes.subscribe()
     }
 
-    /// Waits for the writes under way, then closes the file. Later writes fail with [`StoreError::Closed`].
+    /// Waits for the queued writes, then closes the file. Later writes fail with [`StoreError::Closed`].
     pub async fn close(&self) {
-        // The last to close puts what is in the log into the database, and a reader may not.
+        // The last connection to close copies the WAL into the database. A read-only connection can't, so the writer is last.
         self.shared.readers.close().await;
         self.shared.writer.stop().await;
     }
 
-    /// Returns when the writer has ended, which without [`Store::close`] it does only if it panicked.
+    /// Returns when the writer task has ended. Without [`Store::close`] it ends only by a panic.
     pub async fn writer_ended(&self) {
         self.shared.writer.ended().await;
     }
@@ -190,26 +194,27 @@ impl Store {
         &self.shared.readers
     }
 
-    /// Reads what decides what is done next, from the database that is written to and no other. What it finds damaged is
-    /// remembered.
+    /// Runs a read on which the next step depends. It checks first that the file at the path is still the one that is
+    /// written to, and records damage that the read finds.
     async fn read<T>(&self, read: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
-        self.shared.ground.files.verify_unchanged()?;
-        read.await.inspect_err(|error| self.shared.ground.record_error(error))
+        self.shared.health.files.verify_unchanged()?;
+        read.await.inspect_err(|error| self.shared.health.record_error(error))
     }
 }
 
 /// Opens the writing connection and brings the database to the newest schema.
-async fn connect(path: &Path, ground: &DatabaseHealth) -> Result<SqliteConnection, StoreError> {
+async fn connect(path: &Path, health: &DatabaseHealth) -> Result<SqliteConnection, StoreError> {
     let mut conn = options(path).create_if_missing(true).connect().await?;
     engine::schema::migrator().run(&mut conn).await.map_err(|error| match error {
         MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => error.into(),
         other => StoreError::Refused(other.to_string()),
     })?;
-    ground.files.record_opened()?;
+    health.files.record_opened()?;
     Ok(conn)
 }
 
-/// What can only be said by one who may write (the journal's mode, the page size) stands in the file already.
+/// Options of a read-only connection. Journal mode and page size are not among them: only a writer can set them, and
+/// they are stored in the file.
 fn reading(path: &Path) -> SqliteConnectOptions {
     SqliteConnectOptions::new()
         .filename(path)
@@ -219,10 +224,11 @@ fn reading(path: &Path) -> SqliteConnectOptions {
         .disable_statement_logging()
 }
 
+/// Options of the writing connection.
 fn options(path: &Path) -> SqliteConnectOptions {
     SqliteConnectOptions::new()
         .filename(path)
-        // Where a connection is opened anew, a database that is missing is one that was taken away.
+        // On a reconnect a missing file means that the database was moved. A new one must not take its place.
         .create_if_missing(false)
         .journal_mode(SqliteJournalMode::Wal)
         // An accepted file survives a power cut: the commit waits for the disk.
@@ -231,7 +237,7 @@ fn options(path: &Path) -> SqliteConnectOptions {
         .auto_vacuum(SqliteAutoVacuum::Incremental)
         .page_size(8192)
         .pragma("secure_delete", "ON")
-        // What the log grew to in a busy hour is given back to the disk.
+        // A WAL that has grown under load is truncated after its checkpoint.
         .pragma("journal_size_limit", "16777216")
         .busy_timeout(Duration::from_secs(10))
         .disable_statement_logging()

@@ -1,4 +1,4 @@
-//! How far has a batch come? The columns that events change, and what each event makes of them. Pure.
+//! Progress of a batch: the fields that events change, and how each event changes them. Pure.
 
 use std::time::Duration;
 
@@ -8,70 +8,82 @@ use crate::domain::{
     BatchState, Counts, DeferReason, Event, FailureScope, IllegalTransitionError, RemoteStatus, transition,
 };
 
-/// Questions about an import that failed since the last good answer.
+/// Queries about an import that failed since the last successful one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct QueryFailures {
+    /// All failed queries.
     pub all: u32,
-    /// Of these, those to which Marketo said no. The others had no answer, which says nothing about the import.
+    /// Those that Marketo rejected. The others got no answer, which shows nothing about the import.
     pub refusals: u32,
 }
 
 impl QueryFailures {
-    /// With one more.
+    /// Returns the counts with one more failure.
     pub fn plus(self, refused: bool) -> QueryFailures {
         QueryFailures { all: self.all.saturating_add(1), refusals: self.refusals.saturating_add(refused.into()) }
     }
 }
 
-/// The columns of a batch that events change.
+/// The fields of a batch that events change.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BatchProgress {
+    /// Its state.
     pub state: BatchState,
-    /// Uploads begun that count against `max_attempts`.
+    /// Uploads that count against `max_attempts`.
     pub attempts: u32,
+    /// Marketo's id of its import.
     pub marketo_batch_id: Option<String>,
-    /// The next upload, poll or fetch is not before this.
+    /// The next upload, poll or download is not before this.
     pub not_before: Option<Timestamp>,
+    /// Why the upload was deferred.
     pub wait: Option<DeferReason>,
+    /// Marketo's last message about it, or why it waits.
     pub message: Option<String>,
+    /// Marketo's row counts.
     pub counts: Counts,
+    /// When the last upload began.
     pub uploaded_at: Option<Timestamp>,
+    /// When Marketo accepted the upload.
     pub accepted_at: Option<Timestamp>,
+    /// When a poll first found the import in progress.
     pub importing_at: Option<Timestamp>,
+    /// When the import's status was last queried.
     pub polled_at: Option<Timestamp>,
+    /// When the batch ended; none before.
     pub ended_at: Option<Timestamp>,
+    /// Queries that failed since the last successful one.
     pub query_failures: QueryFailures,
-    /// How long the import has been waited for, as far as the clock could be believed.
+    /// How long the daemon has waited for the import, measured while the clock was steady.
     pub waited: Duration,
-    /// Since when it is held because Marketo does not end it.
+    /// When it became overdue; it is held since then.
     pub overdue_at: Option<Timestamp>,
-    /// Until then the imports count that lost answers may have left behind.
+    /// Until when its unconfirmed imports occupy slots.
     pub unconfirmed_until: Option<Timestamp>,
-    /// How many these are.
+    /// How many unconfirmed imports it has: uploads whose answer was lost, which may exist on Marketo.
     pub unconfirmed_imports: u32,
-    /// The number of its last upload among those of the instance ([`crate::store::Instance::uploads_ended`]).
+    /// The number of its last upload in the instance's order ([`crate::domain::instance::InstanceState::uploads_ended`]).
     pub last_upload: Option<u64>,
-    /// For how long it has been tried while nothing else of the instance waited.
+    /// How long it has been tried while no other batch of the instance was pending.
     pub alone: Duration,
-    /// It failed by its attempts, and its content is kept for someone to send it again.
+    /// It failed because its attempts were used up. Its content is kept for a retry.
     pub given_up: bool,
 }
 
-/// What earlier uploads of a batch say about one of its uploads that failed.
+/// What is known of a batch's upload when it fails.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct UploadAttempts {
     /// Attempts that count, this one included.
     pub attempts: u32,
-    /// As [`Progress::last_upload`]: the upload before this one.
+    /// See [`BatchProgress::last_upload`]: the upload before this one.
     pub last_upload: Option<u64>,
-    /// As [`Progress::alone`].
+    /// See [`BatchProgress::alone`].
     pub alone: Duration,
     /// When this upload began.
     pub began: Option<Timestamp>,
 }
 
 impl BatchProgress {
-    /// A batch to which nothing has happened yet.
+    /// Returns the progress of a new batch.
     pub fn initial() -> BatchProgress {
         BatchProgress {
             state: BatchState::Pending,
@@ -97,18 +109,18 @@ impl BatchProgress {
         }
     }
 
-    /// What is known of the upload that is under way.
+    /// Returns what is known of the upload in progress.
     pub fn upload_attempts(&self) -> UploadAttempts {
         let BatchProgress { attempts, last_upload, alone, uploaded_at, .. } = *self;
         UploadAttempts { attempts, last_upload, alone, began: uploaded_at }
     }
 
-    /// What the batch is when `event` has happened to it.
+    /// Returns the batch after `event`.
     ///
     /// # Errors
-    /// [`Illegal`] where the table of moves has no such move.
+    /// [`IllegalTransitionError`] where the state machine has no such transition.
     pub fn after_event(&self, event: &Event, now: Timestamp) -> Result<BatchProgress, IllegalTransitionError> {
-        // Only what is overdue can be given up: any other import ends by itself.
+        // Only an overdue import can be abandoned: any other ends by itself.
         if matches!(event, Event::Abandoned { .. }) && self.overdue_at.is_none() {
             return Err(IllegalTransitionError { from: self.state, event: event.name() });
         }
@@ -117,55 +129,55 @@ impl BatchProgress {
         Ok(batch)
     }
 
-    /// What the batch is when a question about its import found no good answer, or was refused: it is asked again at
-    /// `not_before`.
-    pub fn after_query_failure(&self, refused: bool, not_before: Timestamp, now: Timestamp) -> BatchProgress {
-        // When the import was last seen at work is what its pace is taken from.
+    /// Returns the batch after a failed query about its import; `is_rejected` where Marketo rejected the query. The next one
+    /// is at `not_before`.
+    pub fn after_query_failure(&self, is_rejected: bool, not_before: Timestamp, now: Timestamp) -> BatchProgress {
+        // The duration of an import is estimated from its status queries alone.
         let polled_at = if self.state == BatchState::Collecting { self.polled_at } else { Some(now) };
         BatchProgress {
-            query_failures: self.query_failures.plus(refused),
+            query_failures: self.query_failures.plus(is_rejected),
             not_before: Some(not_before),
             polled_at,
             ..self.clone()
         }
     }
 
-    /// What an event changes besides the state.
+    /// Changes the fields other than the state.
     fn apply(&mut self, event: &Event, now: Timestamp) {
-        // Whatever the last wait was, it is over; the events that begin one set it anew.
+        // The last delay is over. Events that begin a new one set it below.
         (self.not_before, self.wait) = (None, None);
         match event {
             Event::UploadBegan => {
                 self.attempts += 1;
                 self.uploaded_at = Some(now);
             }
-            Event::Requeued { defer_reason: wait, reason, not_before } => {
+            Event::Requeued { defer_reason, reason, not_before } => {
                 self.attempts = self.attempts.saturating_sub(1);
-                self.wait = Some(*wait);
-                // The other waits are the instance's: any batch may be the one that tries again.
-                self.not_before = not_before.filter(|_| *wait == DeferReason::ListBusy);
+                self.wait = Some(*defer_reason);
+                // The other reasons defer the instance, so any batch may be the next one.
+                self.not_before = not_before.filter(|_| *defer_reason == DeferReason::ListBusy);
                 self.message = Some(reason.clone());
             }
             Event::Refused { reason, not_before, scope } => {
                 self.not_before = Some(*not_before);
                 self.message = Some(reason.clone());
-                self.failed_upload(*scope);
+                self.count_failed_upload(*scope);
             }
             Event::AnswerLost { reason, not_before, unconfirmed_until, scope } => {
                 self.not_before = Some(*not_before);
                 self.message = Some(reason.clone());
-                self.failed_upload(*scope);
-                self.may_exist_remotely(*unconfirmed_until, now);
+                self.count_failed_upload(*scope);
+                self.add_unconfirmed(*unconfirmed_until, now);
             }
             Event::Held { reason, unconfirmed_until, .. } => {
                 self.message = Some(reason.clone());
-                self.may_exist_remotely(*unconfirmed_until, now);
+                self.add_unconfirmed(*unconfirmed_until, now);
             }
             Event::AttemptsExhausted { reason, unconfirmed_until } => {
                 self.message = Some(reason.clone());
                 self.given_up = true;
                 if let Some(until) = unconfirmed_until {
-                    self.may_exist_remotely(*until, now);
+                    self.add_unconfirmed(*until, now);
                 }
             }
             Event::Split { reason } => {
@@ -189,7 +201,7 @@ impl BatchProgress {
                 self.message = None;
                 self.query_failures = QueryFailures::default();
                 self.waited = Duration::ZERO;
-                // It can be seen now, and counts as itself; what other uploads left behind still can't.
+                // This import is confirmed now. Those of other uploads of the batch are not.
                 self.unconfirmed_imports = self.unconfirmed_imports.saturating_sub(1);
                 self.unconfirmed_until = self.unconfirmed_until.filter(|_| self.unconfirmed_imports > 0);
             }
@@ -198,7 +210,7 @@ impl BatchProgress {
                 self.query_failures = QueryFailures::default();
                 self.counts = *counts;
                 self.waited = self.waited.saturating_add(*waited);
-                // What earlier questions brought instead of an answer is over.
+                // The message of a failed query is out of date.
                 self.message = self.message.take().filter(|_| self.overdue_at.is_some());
                 if *status == RemoteStatus::Importing {
                     self.importing_at = self.importing_at.or(Some(now));
@@ -224,7 +236,7 @@ impl BatchProgress {
                 self.query_failures = QueryFailures::default();
                 self.counts = *counts;
                 self.message = Some(message.clone());
-                // First in, first out: what was sent before it has ended too.
+                // Marketo's queue is first in, first out: uploads before this one have ended too.
                 (self.unconfirmed_until, self.unconfirmed_imports) = (None, 0);
             }
             Event::ImportLost { counts, reason } => {
@@ -245,8 +257,8 @@ impl BatchProgress {
         self.ended_at = self.state.is_terminal().then_some(now);
     }
 
-    /// An attempt counts only where the failure is put down to the batch.
-    fn failed_upload(&mut self, scope: FailureScope) {
+    /// Counts the attempt only where the batch is the cause of the failure.
+    fn count_failed_upload(&mut self, scope: FailureScope) {
         match scope {
             FailureScope::Batch => self.alone = Duration::ZERO,
             FailureScope::Instance { tried_alone_for: alone, .. } => {
@@ -257,8 +269,8 @@ impl BatchProgress {
         }
     }
 
-    /// One more import may be there that nobody can see. Those of earlier uploads that still count, count as long as it.
-    fn may_exist_remotely(&mut self, until: Timestamp, now: Timestamp) {
+    /// Adds an unconfirmed import. Those of earlier uploads that still count, count until the same time.
+    fn add_unconfirmed(&mut self, until: Timestamp, now: Timestamp) {
         let others = self.unconfirmed_until.is_some_and(|until| until > now);
         self.unconfirmed_imports = if others { self.unconfirmed_imports + 1 } else { 1 };
         self.unconfirmed_until = self.unconfirmed_until.max(Some(until));
@@ -275,7 +287,7 @@ mod tests {
         Event::AnswerLost { reason: "cut".into(), not_before, unconfirmed_until, scope: FailureScope::Batch }
     }
 
-    fn told(events: &[(i64, Event)]) -> BatchProgress {
+    fn after_events(events: &[(i64, Event)]) -> BatchProgress {
         events
             .iter()
             .fold(BatchProgress::initial(), |batch, (at, event)| batch.after_event(event, from_ms(*at)).unwrap())
@@ -284,24 +296,22 @@ mod tests {
     #[test]
     fn each_lost_answer_may_have_left_an_import_behind() {
         use Event::UploadBegan;
-        let unconfirmed_imports =
-            |events: &[(i64, Event)]| (told(events).unconfirmed_imports, told(events).unconfirmed_until);
+        let unconfirmed = |events: &[(i64, Event)]| {
+            (after_events(events).unconfirmed_imports, after_events(events).unconfirmed_until)
+        };
         let twice = [(1, UploadBegan), (2, lost(100)), (3, UploadBegan), (50, lost(150))];
-        assert_eq!(unconfirmed_imports(&twice), (2, Some(from_ms(150))));
+        assert_eq!(unconfirmed(&twice), (2, Some(from_ms(150))));
         let late = [(1, UploadBegan), (2, lost(100)), (3, UploadBegan), (100, lost(200))];
-        assert_eq!(unconfirmed_imports(&late), (1, Some(from_ms(200))));
-        let given_up = Event::AttemptsExhausted { reason: "cut".into(), unconfirmed_until: Some(from_ms(99)) };
-        assert_eq!(unconfirmed_imports(&[(1, UploadBegan), (2, given_up)]), (1, Some(from_ms(99))));
+        assert_eq!(unconfirmed(&late), (1, Some(from_ms(200))));
+        let exhausted = Event::AttemptsExhausted { reason: "cut".into(), unconfirmed_until: Some(from_ms(99)) };
+        assert_eq!(unconfirmed(&[(1, UploadBegan), (2, exhausted)]), (1, Some(from_ms(99))));
         let held = Event::Held { reason: "cut".into(), unconfirmed_until: from_ms(99), scope: FailureScope::Batch };
-        assert_eq!(
-            unconfirmed_imports(&[(1, UploadBegan), (2, held.clone()), (3, Event::Cancelled)]),
-            (1, Some(from_ms(99)))
-        );
-        // A person finds one of two.
+        assert_eq!(unconfirmed(&[(1, UploadBegan), (2, held.clone()), (3, Event::Cancelled)]), (1, Some(from_ms(99))));
+        // An operator finds one of two.
         let found = Event::Settled { marketo_batch_id: "7".into() };
         let twice = [(1, UploadBegan), (2, held.clone()), (3, Event::Retried), (4, UploadBegan), (5, held), (6, found)];
-        assert_eq!(unconfirmed_imports(&twice), (1, Some(from_ms(99))));
-        assert_eq!(unconfirmed_imports(&[&twice[..2], &twice[5..]].concat()), (0, None));
+        assert_eq!(unconfirmed(&twice), (1, Some(from_ms(99))));
+        assert_eq!(unconfirmed(&[&twice[..2], &twice[5..]].concat()), (0, None));
     }
 
     #[test]
@@ -309,7 +319,7 @@ mod tests {
         let instance = FailureScope::Instance { backoff_until: from_ms(9), tried_alone_for: Duration::from_secs(5) };
         for (scope, attempts, alone) in [(FailureScope::Batch, 1, 0), (instance, 0, 5), (FailureScope::Daemon, 0, 0)] {
             let refused = Event::Refused { reason: "611".into(), not_before: from_ms(9), scope };
-            let batch = told(&[(1, Event::UploadBegan), (2, refused)]);
+            let batch = after_events(&[(1, Event::UploadBegan), (2, refused)]);
             let alone = Duration::from_secs(alone);
             assert_eq!(
                 (batch.attempts, batch.alone, batch.not_before),
@@ -321,8 +331,8 @@ mod tests {
 
     #[test]
     fn a_batch_that_was_given_up_begins_anew_when_it_is_retried() {
-        let given_up = Event::AttemptsExhausted { reason: "611".into(), unconfirmed_until: None };
-        let batch = told(&[(1, Event::UploadBegan), (2, given_up)]);
+        let exhausted = Event::AttemptsExhausted { reason: "611".into(), unconfirmed_until: None };
+        let batch = after_events(&[(1, Event::UploadBegan), (2, exhausted)]);
         assert_eq!((batch.given_up, batch.unconfirmed_imports), (true, 0));
         let batch = BatchProgress { last_upload: Some(7), alone: Duration::from_secs(9), ..batch };
         let again = batch.after_event(&Event::Retried, from_ms(3)).unwrap();
@@ -337,6 +347,6 @@ mod tests {
         let accepted = Event::Accepted { marketo_batch_id: "1".into(), status: RemoteStatus::Queued };
         let ended = Event::ImportEnded { counts: Counts::default(), message: "done".into() };
         let events = [(1, Event::UploadBegan), (2, lost(100)), (3, Event::UploadBegan), (4, accepted), (5, ended)];
-        assert_eq!((told(&events).unconfirmed_imports, told(&events).unconfirmed_until), (0, None));
+        assert_eq!((after_events(&events).unconfirmed_imports, after_events(&events).unconfirmed_until), (0, None));
     }
 }

@@ -1,4 +1,4 @@
-//! What can happen to a batch?
+//! Events of a batch: what can happen to it, with the data of each event.
 
 use std::time::Duration;
 
@@ -8,39 +8,47 @@ use serde::{Deserialize, Serialize};
 /// The four states of an import as Marketo names them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum RemoteStatus {
+    /// It waits in Marketo's queue.
     Queued,
+    /// It is in progress.
     Importing,
+    /// It has ended, with or without failed rows.
     Complete,
+    /// It failed as a whole.
     Failed,
 }
 
-/// Rows of one batch as Marketo counted them. Each may be missing from an answer.
+/// Marketo's row counts of one batch. Each may be missing from a response.
 ///
-/// Processed means succeeded, so a file's rows are `processed + failed`; a row with a warning is a processed one.
+/// Processed means succeeded, so a file has `processed + failed` rows. A row with a warning is a processed one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counts {
+    /// Rows that were imported.
     pub processed: Option<u64>,
+    /// Rows that were not imported.
     pub failed: Option<u64>,
+    /// Imported rows with a warning.
     pub warned: Option<u64>,
 }
 
-/// What an upload that used up no attempt has to wait for.
+/// Why an upload was deferred without using up an attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum DeferReason {
-    /// 1016: ten imports stand in Marketo's queue, ours and others'.
+    /// 1016: Marketo's queue has ten imports, those of other integrations included.
     QueueFull,
-    /// 1019: another import fills the same static list.
+    /// 1019: another import into the same static list is in progress.
     ListBusy,
-    /// 606, 615: too many calls, in the window or at once.
+    /// 606, 615: too many calls within the window, or at the same time.
     Calls,
     /// 607, 401, 603: the instance is paused, not the batch.
     Instance,
-    /// Marketo could not be reached, or said that it is down for everyone (429, 503, 608, 614).
+    /// Marketo was not reachable, or reported that the service is down (429, 503, 608, 614).
     Service,
 }
 
 impl DeferReason {
+    /// Returns the name in the database.
     pub fn as_str(self) -> &'static str {
         match self {
             DeferReason::QueueFull => "queue-full",
@@ -52,86 +60,165 @@ impl DeferReason {
     }
 }
 
-/// What a failed upload is put down to.
+/// The cause to which a failed upload is attributed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FailureScope {
-    /// A create of another batch has succeeded since this batch's last upload: the attempt counts.
+    /// An upload of another batch has succeeded since this batch's last upload: the attempt counts.
     Batch,
-    /// Nothing of the instance has succeeded since: no attempt counts. Where the failure before this one was another
-    /// batch's, the instance makes no upload before `backoff_until`.
+    /// No upload of the instance has succeeded since: the attempt does not count. If the failure before this one was that
+    /// of another batch, the instance makes no upload before `backoff_until`.
     Instance {
+        /// The end of the backoff.
         backoff_until: Timestamp,
-        /// For how long the batch has been tried alone by then.
+        /// How long the batch will have been tried alone by then.
         tried_alone_for: Duration,
     },
-    /// The daemon ended in the middle of it: no attempt counts, and it says nothing about Marketo.
+    /// The daemon ended during the upload: the attempt does not count, and nothing is known about Marketo.
     Daemon,
 }
 
-/// What happened to a batch. Each is recorded in the same transaction as the move that it causes.
+/// An event of a batch. It is recorded in the same transaction as the transition that it causes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
-    /// The next thing to leave is the upload. One attempt is counted.
+    /// The upload is about to be sent. One attempt is counted.
     UploadBegan,
-    /// The upload surely made no import and the batch is not to blame. The attempt is given back.
-    Requeued { defer_reason: DeferReason, reason: String, not_before: Option<Timestamp> },
-    /// Marketo refused in passing, or the upload broke off: nothing was made.
-    Refused { reason: String, not_before: Timestamp, scope: FailureScope },
-    /// The answer was lost, and the policy is to send again. Until `unconfirmed_until` the import that may exist counts as one.
-    AnswerLost { reason: String, not_before: Timestamp, unconfirmed_until: Timestamp, scope: FailureScope },
-    /// The answer was lost, and the policy is to ask a person. `unconfirmed_until` as above.
-    Held { reason: String, unconfirmed_until: Timestamp, scope: FailureScope },
-    /// Marketo found the batch too large (413), and it was cut in two. The attempt is given back.
-    Split { reason: String },
-    /// Marketo will never take this batch.
-    Rejected { reason: String },
+    /// The upload created no import, and the batch is not the cause. The attempt is not counted.
+    Requeued {
+        /// Why the upload is deferred.
+        defer_reason: DeferReason,
+        /// Marketo's message, or the cause of the failure.
+        reason: String,
+        /// When the next attempt may begin; none for at once.
+        not_before: Option<Timestamp>,
+    },
+    /// Marketo refused temporarily, or the upload was interrupted: no import was created.
+    Refused {
+        /// Marketo's message, or the cause of the failure.
+        reason: String,
+        /// When the next attempt may begin.
+        not_before: Timestamp,
+        /// The cause to which the failure is attributed.
+        scope: FailureScope,
+    },
+    /// The answer was lost, and the policy is to send again. The unconfirmed import occupies a slot until `unconfirmed_until`.
+    AnswerLost {
+        /// Marketo's message, or the cause of the failure.
+        reason: String,
+        /// When the next attempt may begin.
+        not_before: Timestamp,
+        /// Until when the unconfirmed import occupies a slot.
+        unconfirmed_until: Timestamp,
+        /// The cause to which the failure is attributed.
+        scope: FailureScope,
+    },
+    /// The answer was lost, and the policy is to ask an operator. `unconfirmed_until` as above.
+    Held {
+        /// Marketo's message, or the cause of the failure.
+        reason: String,
+        /// Until when the unconfirmed import occupies a slot.
+        unconfirmed_until: Timestamp,
+        /// The cause to which the failure is attributed.
+        scope: FailureScope,
+    },
+    /// Marketo found the batch too large (413), and it was split in two. The attempt is not counted.
+    Split {
+        /// Marketo's message, or the cause of the failure.
+        reason: String,
+    },
+    /// Marketo rejected the batch permanently.
+    Rejected {
+        /// Marketo's message, or the cause of the failure.
+        reason: String,
+    },
     /// The attempts are used up, or the batch was tried alone for too long. `unconfirmed_until` as above, where the last answer
     /// was lost.
-    AttemptsExhausted { reason: String, unconfirmed_until: Option<Timestamp> },
-    /// Marketo made an import of it.
-    Accepted { marketo_batch_id: String, status: RemoteStatus },
-    /// A person found the import on Marketo that nobody knew of.
-    Settled { marketo_batch_id: String },
-    /// Marketo was asked: the import waits or is being worked on.
-    /// `waited` is how much longer it was waited for, as far as the clock can be believed.
-    Polled { status: RemoteStatus, counts: Counts, waited: Duration },
-    /// Marketo was asked, and gave a status word that nobody documents: that is no end. It is asked again at `not_before`.
-    UnknownStatus { reason: String, waited: Duration, not_before: Timestamp },
-    /// Marketo has not ended the import within `max_import_time`: it is followed on, and an operator may give it up.
-    Overdue { reason: String },
-    /// An operator gave up an import that Marketo does not end. Until `counts_until` it counts as one of ours.
-    Abandoned { counts_until: Timestamp },
+    AttemptsExhausted {
+        /// Marketo's message, or the cause of the failure.
+        reason: String,
+        /// Until when the unconfirmed import occupies a slot; none where the last answer was not lost.
+        unconfirmed_until: Option<Timestamp>,
+    },
+    /// Marketo accepted the upload and created an import.
+    Accepted {
+        /// Marketo's id of the import.
+        marketo_batch_id: String,
+        /// The import's status.
+        status: RemoteStatus,
+    },
+    /// An operator found the unconfirmed import on Marketo.
+    Settled {
+        /// Marketo's id of the import.
+        marketo_batch_id: String,
+    },
+    /// A poll found the import queued or in progress. `waited` is the time since the last poll, as far as the clock was
+    /// steady.
+    Polled {
+        /// The import's status.
+        status: RemoteStatus,
+        /// Marketo's row counts.
+        counts: Counts,
+        /// Time waited since the last poll.
+        waited: Duration,
+    },
+    /// A poll returned an undocumented status, which is not taken for an end. The next poll is at `not_before`.
+    UnknownStatus {
+        /// Marketo's message, or the cause of the failure.
+        reason: String,
+        /// Time waited since the last poll.
+        waited: Duration,
+        /// When the next attempt may begin.
+        not_before: Timestamp,
+    },
+    /// Marketo has not ended the import within `max_import_time`. It is still polled, and an operator may abandon it.
+    Overdue {
+        /// Marketo's message, or the cause of the failure.
+        reason: String,
+    },
+    /// An operator abandoned an overdue import. It occupies a slot until `counts_until`.
+    Abandoned {
+        /// Until when the abandoned import occupies a slot.
+        counts_until: Timestamp,
+    },
     /// The import ended `Complete`.
-    ImportEnded { counts: Counts, message: String },
+    ImportEnded {
+        /// Marketo's row counts.
+        counts: Counts,
+        /// Marketo's message.
+        message: String,
+    },
     /// The import ended `Failed`, or Marketo no longer knows it.
-    ImportLost { counts: Counts, reason: String },
-    /// The failure and warning files, where there are any, are stored.
+    ImportLost {
+        /// Marketo's row counts.
+        counts: Counts,
+        /// Marketo's message, or the cause of the failure.
+        reason: String,
+    },
+    /// The failure and warning files are stored, where there are any.
     Collected,
-    /// A person said to leave it.
+    /// An operator cancelled it.
     Cancelled,
-    /// A person said to send it again.
+    /// An operator retried it.
     Retried,
 }
 
 impl Event {
-    /// Returns the event as it reads by a clock that was set by so many milliseconds since: as much is left of the time for
-    /// which an unconfirmed import counts.
+    /// Returns the event with its ends of unconfirmed imports shifted by the milliseconds by which the clock was set since.
     pub fn moved(mut self, by_ms: i64) -> Event {
-        let move_end = |until: &mut Timestamp| {
+        let shift = |until: &mut Timestamp| {
             *until = until.saturating_add(SignedDuration::from_millis(by_ms)).unwrap_or(*until);
         };
         match &mut self {
             Event::AnswerLost { unconfirmed_until, .. } | Event::Held { unconfirmed_until, .. } => {
-                move_end(unconfirmed_until)
+                shift(unconfirmed_until)
             }
             Event::AttemptsExhausted { unconfirmed_until: Some(until), .. }
-            | Event::Abandoned { counts_until: until } => move_end(until),
+            | Event::Abandoned { counts_until: until } => shift(until),
             _ => {}
         }
         self
     }
 
-    /// The event's name in the history.
+    /// Returns the name in the history.
     pub fn name(&self) -> &'static str {
         match self {
             Event::UploadBegan => "upload-began",
@@ -156,7 +243,7 @@ impl Event {
         }
     }
 
-    /// Whether an upload ended with it, however.
+    /// Returns whether the event ends an upload, with or without success.
     pub fn ends_upload(&self) -> bool {
         matches!(
             self,
@@ -171,17 +258,15 @@ impl Event {
         )
     }
 
-    /// What a failed upload is put down to; none where the event says it in itself, or is no such failure.
+    /// Returns the cause of a failed upload; none where the event implies it, or is no failure of an upload.
     pub fn failure_scope(&self) -> Option<FailureScope> {
         match self {
-            Event::Refused { scope: blame, .. }
-            | Event::AnswerLost { scope: blame, .. }
-            | Event::Held { scope: blame, .. } => Some(*blame),
+            Event::Refused { scope, .. } | Event::AnswerLost { scope, .. } | Event::Held { scope, .. } => Some(*scope),
             _ => None,
         }
     }
 
-    /// What is to be said of it: Marketo's words, why it happened, or the import's id.
+    /// Returns Marketo's message, the reason of the event, or the import's id.
     pub fn message(&self) -> Option<&str> {
         match self {
             Event::Requeued { reason, .. }

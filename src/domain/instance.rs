@@ -1,4 +1,4 @@
-//! How does an instance stand? Its pauses, and what Marketo's answers taught: what each makes of the record. Pure.
+//! State of an instance: pauses, observed limits and backoff, and how events change them. Pure.
 
 use jiff::Timestamp;
 use schemars::JsonSchema;
@@ -7,18 +7,20 @@ use serde::{Deserialize, Serialize};
 use crate::clock::TimestampSchema;
 use crate::domain::{BatchKey, DeferReason, Event, FailureScope, ParseEnumError};
 
-/// Who stopped an instance.
+/// The kind of a pause.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum PauseKind {
+    /// Requested by an operator, until one resumes.
     Operator,
-    /// 401 from the identity endpoint, or 603: until a person resumes, or the daemon starts anew.
+    /// 401 of the identity endpoint, or 603: until an operator resumes, or the daemon restarts.
     Credentials,
-    /// 607, or our own daily limit: until the day is over.
+    /// 607, or the configured daily limit: until the quota's day is over.
     Quota,
 }
 
 impl PauseKind {
+    /// Returns the name in the database, the API and the metrics.
     pub fn as_str(self) -> &'static str {
         match self {
             PauseKind::Operator => "operator",
@@ -37,73 +39,76 @@ impl std::str::FromStr for PauseKind {
     }
 }
 
-/// Uploads of an instance are stopped.
+/// A pause of an instance.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Pause {
+    /// Who or what caused it.
     pub kind: PauseKind,
+    /// The cause as text.
     pub reason: String,
+    /// When it began.
     #[schemars(with = "TimestampSchema")]
     pub at: Timestamp,
-    /// When it ends by itself; none where it waits for a person.
+    /// When it ends by itself; none where an operator has to end it.
     #[schemars(with = "Option<TimestampSchema>")]
     pub until: Option<Timestamp>,
 }
 
-/// What is remembered of an instance.
+/// The stored state of an instance.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct InstanceState {
-    /// The pause that holds now.
+    /// The pause that is in effect.
     pub pause: Option<Pause>,
-    /// A person's pause that lies under one of another kind, and holds again when that is over.
+    /// An operator's pause that is suspended by one of another kind, and takes effect again after it.
     pub suspended_pause: Option<Pause>,
-    /// How many imports Marketo let us have when it last said that its queue is full.
+    /// How many imports were in Marketo's queue when it last answered that it is full (1016).
     pub observed_slot_limit: Option<u32>,
-    /// When to try one more than that.
+    /// When one more than that is tried.
     pub slot_probe_at: Option<Timestamp>,
-    /// How often in a row an upload failed for a reason that is, or may be, the instance's.
+    /// Failed uploads in a row for which the instance is, or may be, the cause.
     pub service_failures: u32,
     /// No upload before this.
     pub backoff_until: Option<Timestamp>,
-    /// How many uploads have ended. Each is known by its number, which no clock can change.
+    /// How many uploads have ended. They are numbered in this order, which does not depend on the clock.
     pub uploads_ended: u64,
     /// The number of the last one that Marketo accepted; 0 where none was.
     pub last_success: u64,
-    /// The batch whose upload failed last since then, for a reason that may be the instance's or the batch's own.
+    /// The batch whose upload failed last since then, for a reason that may be the instance's or the batch's.
     pub last_failed: Option<BatchKey>,
 }
 
 impl InstanceState {
-    /// A person's pause stops uploads, the others every call: those hold as long as they last, and the person's under
-    /// them and after them.
+    /// Returns the state with a pause added. An operator's pause stops uploads; the other kinds stop all calls, so they
+    /// suspend the operator's pause while they last.
     pub fn with_pause(&self, pause: Pause) -> InstanceState {
-        let by_person = |pause: &&Pause| pause.kind == PauseKind::Operator;
-        let (person, other) = match pause.kind {
-            PauseKind::Operator => (Some(&pause), self.pause.as_ref().filter(|pause| !by_person(pause))),
-            _ => (self.pause.as_ref().filter(by_person).or(self.suspended_pause.as_ref()), Some(&pause)),
+        let by_operator = |pause: &&Pause| pause.kind == PauseKind::Operator;
+        let (operator, other) = match pause.kind {
+            PauseKind::Operator => (Some(&pause), self.pause.as_ref().filter(|pause| !by_operator(pause))),
+            _ => (self.pause.as_ref().filter(by_operator).or(self.suspended_pause.as_ref()), Some(&pause)),
         };
-        let (pause, under) = if other.is_some() { (other, person) } else { (person, None) };
-        InstanceState { pause: pause.cloned(), suspended_pause: under.cloned(), ..self.clone() }
+        let (pause, suspended) = if other.is_some() { (other, operator) } else { (operator, None) };
+        InstanceState { pause: pause.cloned(), suspended_pause: suspended.cloned(), ..self.clone() }
     }
 
-    /// It goes on at once: what earlier refusals taught is forgotten too. Given a kind, only a pause of that kind ends,
-    /// and the person's under it holds again.
+    /// Returns the state without its pause, and without observed limits and backoff, so that work continues at once. Given
+    /// a kind, only a pause of that kind ends, and a suspended one takes effect again.
     pub fn without_pause(&self, kind: Option<PauseKind>) -> InstanceState {
         let own = self.pause.as_ref().map(|pause| pause.kind);
-        // The numbers of uploads go on: batches remember theirs.
+        // The numbers of uploads continue, since batches refer to them.
         let InstanceState { uploads_ended, last_success, .. } = *self;
-        let anew = InstanceState { uploads_ended, last_success, ..InstanceState::default() };
+        let reset = InstanceState { uploads_ended, last_success, ..InstanceState::default() };
         match kind {
-            None => anew,
-            Some(_) if own == kind => InstanceState { pause: self.suspended_pause.clone(), ..anew },
+            None => reset,
+            Some(_) if own == kind => InstanceState { pause: self.suspended_pause.clone(), ..reset },
             Some(_) => self.clone(),
         }
     }
 
-    /// Marketo as a whole did not answer: no upload before `until`.
+    /// Returns the state after Marketo was not reachable: no upload before `until`.
     pub fn after_service_failure(&self, until: Timestamp, now: Timestamp) -> InstanceState {
-        // Uploads that were under way together fail together, and that is one failure. (A pause beyond `until`, which
-        // would be the longer one, began before the clock was set back.)
-        if self.backoff_until.is_some_and(|quiet| now < quiet && quiet <= until) {
+        // Uploads in progress at the same time fail together, which is one failure. (A backoff beyond `until`, which would
+        // be a longer one, began before the clock was set back.)
+        if self.backoff_until.is_some_and(|end| now < end && end <= until) {
             return self.clone();
         }
         InstanceState {
@@ -113,11 +118,11 @@ impl InstanceState {
         }
     }
 
-    /// What the instance learns of what happened to the batch `key`. `in_flight` of its batches hold a slot after it.
+    /// Returns the state after an event of the batch `key`. `in_flight` of the instance's batches occupy a slot after it.
     ///
-    /// Only an accepted create ends a series of failures. Any other answer (1016, 1019, 606, 413, a refusal of one file)
-    /// can come from a gateway while imports fail, and would let all that waits go again, each time. One upload at a
-    /// time costs little then, because the first that is accepted opens the instance.
+    /// Only an accepted upload ends a series of failures. Any other answer (1016, 1019, 606, 413, a rejection of one file)
+    /// can come from a gateway while imports fail, and would let all pending batches be tried again each time. One upload
+    /// at a time costs little, because the first one that is accepted ends the series.
     pub fn after_event(&self, key: BatchKey, event: &Event, in_flight: u32, now: Timestamp) -> InstanceState {
         if !event.ends_upload() {
             return self.clone();
@@ -131,7 +136,7 @@ impl InstanceState {
                 ended.after_service_failure(*until, now)
             }
             Event::Accepted { .. } => {
-                let served = InstanceState {
+                let reset = InstanceState {
                     service_failures: 0,
                     backoff_until: None,
                     last_success: ended.uploads_ended,
@@ -139,11 +144,11 @@ impl InstanceState {
                     ..ended
                 };
                 match self.observed_slot_limit {
-                    // More went in than it last let us have: others have left its queue, so the next may follow at once.
-                    Some(slots) if slots < in_flight => {
-                        InstanceState { observed_slot_limit: Some(in_flight), slot_probe_at: Some(now), ..served }
+                    // More were accepted than the observed limit, so other integrations use fewer slots. The next may follow at once.
+                    Some(limit) if limit < in_flight => {
+                        InstanceState { observed_slot_limit: Some(in_flight), slot_probe_at: Some(now), ..reset }
                     }
-                    _ => served,
+                    _ => reset,
                 }
             }
             _ => match event.failure_scope() {
@@ -154,7 +159,7 @@ impl InstanceState {
                     if another || matches!(event, Event::Held { .. }) {
                         failed.after_service_failure(backoff_until, now)
                     } else {
-                        // The others may go on, one upload at a time, until one shows whose matter it is.
+                        // Other batches are tried, one upload at a time, until one shows whether the instance is the cause.
                         InstanceState { service_failures: failed.service_failures.saturating_add(1), ..failed }
                     }
                 }
@@ -176,8 +181,8 @@ mod tests {
     #[test]
     fn a_persons_pause_lies_under_the_others_and_outlasts_them() {
         use PauseKind::{Credentials, Operator, Quota};
-        // Pauses as they come, what holds then and what lies under it, and what is left when the last is over.
-        for (pauses, holds, under, left) in [
+        // Pauses in their order, the pause in effect, the suspended one, and what is left when the first has ended.
+        for (pauses, in_effect, suspended, left) in [
             (&[Operator][..], Operator, None, None),
             (&[Quota], Quota, None, None),
             (&[Operator, Quota], Quota, Some(Operator), Some(Operator)),
@@ -189,8 +194,12 @@ mod tests {
             let instance =
                 pauses.iter().fold(InstanceState::default(), |instance, &kind| instance.with_pause(pause(kind)));
             let kind = |pause: &Option<Pause>| pause.as_ref().map(|pause| pause.kind);
-            assert_eq!((kind(&instance.pause), kind(&instance.suspended_pause)), (Some(holds), under), "{pauses:?}");
-            assert_eq!(kind(&instance.without_pause(Some(holds)).pause), left, "{pauses:?}");
+            assert_eq!(
+                (kind(&instance.pause), kind(&instance.suspended_pause)),
+                (Some(in_effect), suspended),
+                "{pauses:?}"
+            );
+            assert_eq!(kind(&instance.without_pause(Some(in_effect)).pause), left, "{pauses:?}");
             assert_eq!(instance.without_pause(None), InstanceState::default(), "{pauses:?}");
         }
     }
@@ -217,20 +226,20 @@ mod tests {
 
     #[test]
     fn failures_of_one_batch_after_another_make_the_instance_quiet() {
-        let quiet = |events: &[_]| (after(events).service_failures, after(events).backoff_until);
-        assert_eq!(quiet(&[failed(1, 10)]), (1, None), "it may be the one batch's own");
-        assert_eq!(quiet(&[failed(1, 10), failed(1, 20)]), (2, None));
-        assert_eq!(quiet(&[failed(1, 10), failed(2, 20)]), (2, Some(from_ms(20))));
-        assert_eq!(quiet(&[failed(1, 10), accepted(3), failed(2, 20)]), (1, None));
-        assert_eq!(quiet(&[failed(1, 10), failed(2, 20), accepted(3)]), (0, None));
+        let backoff = |events: &[_]| (after(events).service_failures, after(events).backoff_until);
+        assert_eq!(backoff(&[failed(1, 10)]), (1, None), "the batch may be the cause");
+        assert_eq!(backoff(&[failed(1, 10), failed(1, 20)]), (2, None));
+        assert_eq!(backoff(&[failed(1, 10), failed(2, 20)]), (2, Some(from_ms(20))));
+        assert_eq!(backoff(&[failed(1, 10), accepted(3), failed(2, 20)]), (1, None));
+        assert_eq!(backoff(&[failed(1, 10), failed(2, 20), accepted(3)]), (0, None));
         let scope = FailureScope::Instance { backoff_until: from_ms(30), tried_alone_for: std::time::Duration::ZERO };
         let held = Event::Held { reason: "502".into(), unconfirmed_until: from_ms(99), scope };
-        assert_eq!(quiet(&[(batch(1), held)]), (1, Some(from_ms(30))));
+        assert_eq!(backoff(&[(batch(1), held)]), (1, Some(from_ms(30))));
     }
 
     #[test]
     fn only_an_accepted_upload_ends_a_series_of_failures() {
-        let reason = || String::from("words");
+        let reason = || String::from("reason");
         let series = [failed(1, 10), failed(2, 20)];
         for event in [
             Event::Requeued { defer_reason: DeferReason::QueueFull, reason: reason(), not_before: Some(from_ms(5)) },
@@ -267,9 +276,9 @@ mod tests {
     #[test]
     fn uploads_that_fail_together_are_one_failure() {
         let failed = |instance: InstanceState, at, until| instance.after_service_failure(from_ms(until), from_ms(at));
-        let blip = (0..10).fold(InstanceState::default(), |instance, n| failed(instance, 10 + n, 1_010 + 1_000 * n));
-        assert_eq!((blip.service_failures, blip.backoff_until), (1, Some(from_ms(1_010))));
-        let again = failed(blip, 1_020, 3_020);
+        let outage = (0..10).fold(InstanceState::default(), |instance, n| failed(instance, 10 + n, 1_010 + 1_000 * n));
+        assert_eq!((outage.service_failures, outage.backoff_until), (1, Some(from_ms(1_010))));
+        let again = failed(outage, 1_020, 3_020);
         assert_eq!((again.service_failures, again.backoff_until), (2, Some(from_ms(3_020))));
         // The clock is set back.
         assert_eq!(failed(again, 100, 2_100).backoff_until, Some(from_ms(2_100)));

@@ -1,33 +1,36 @@
-//! Row counts of a job or a batch: what Marketo counted, held against the rows that were sent.
+//! Row counts of a job or a batch: Marketo's counts, compared with the rows that were sent.
 //!
-//! A count that Marketo did not give is unknown, never 0: a job whose failed rows nobody counted must not look clean.
+//! A count that Marketo did not give is unknown and never 0, so that a job with uncounted failed rows does not look complete.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::domain::{BatchState, Counts};
 
-/// Rows of a job or a batch, and what Marketo has said of them so far.
+/// The rows of a job or a batch, and Marketo's counts of them so far.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct RowCounts {
+    /// Rows that were submitted.
     pub total: u64,
-    /// Succeeded; those with a warning are among them. Null where Marketo did not say.
+    /// Rows that were imported, those with a warning included. Null where Marketo did not count them.
     pub processed: Option<u64>,
-    /// Null where Marketo did not say.
+    /// Rows that were not imported. Null where Marketo did not count them.
     pub failed: Option<u64>,
-    /// Null where Marketo did not say.
+    /// Imported rows with a warning. Null where Marketo did not count them.
     pub warned: Option<u64>,
     /// `total - processed - failed` of complete batches: 0 where Marketo's counts add up, negative where it counted more
-    /// rows than were sent, null where it left a count out.
+    /// rows than were sent, null where it gave no count.
     pub unaccounted: Option<i64>,
 }
 
-/// What decides how the counts of a batch are to be read.
+/// The counts of a batch, with what decides how they are interpreted.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct BatchCounts {
+    /// Its state.
     pub state: BatchState,
+    /// Marketo's counts.
     pub counts: Counts,
-    /// Marketo has, or had, an import of the batch, or may have one that nobody can see.
+    /// Whether Marketo has or had an import of the batch, or may have an unconfirmed one.
     pub may_be_imported: bool,
 }
 
@@ -38,22 +41,23 @@ impl Default for RowCounts {
 }
 
 impl RowCounts {
-    /// So many rows, none of which Marketo has been given yet.
+    /// Returns the counts of `total` rows that were not sent yet.
     pub fn uncounted(total: u64) -> RowCounts {
         RowCounts { total, processed: Some(0), failed: Some(0), warned: Some(0), unaccounted: Some(0) }
     }
 
-    /// The rows of a complete import, as Marketo counted them.
+    /// Returns the counts of a complete import.
     pub fn complete(total: u64, counts: Counts) -> RowCounts {
         let Counts { processed, failed, warned } = counts;
         RowCounts { total, processed, failed, warned, unaccounted: difference(total, processed, failed) }
     }
 
+    /// Returns the counts of a batch in any state.
     pub(crate) fn from_batch(total: u64, batch: BatchCounts) -> RowCounts {
         let Counts { processed, failed, warned } = batch.counts;
         let none_is_zero = match batch.state {
             BatchState::Complete => return RowCounts::complete(total, batch.counts),
-            // Marketo has done nothing with its rows yet.
+            // Marketo has not processed its rows yet.
             BatchState::Pending | BatchState::Uploading | BatchState::Queued => true,
             BatchState::Importing | BatchState::Collecting | BatchState::Held => false,
             BatchState::Failed | BatchState::Cancelled => !batch.may_be_imported,
@@ -68,7 +72,7 @@ impl RowCounts {
         }
     }
 
-    /// Adds the counts of one more batch; `total` stays what it is. What is unknown of one is unknown of the sum.
+    /// Adds the counts of a batch, except for `total`. A count that is unknown of one batch is unknown of the sum.
     pub fn add_counts(&mut self, batch: &RowCounts) {
         let sum = |a: Option<u64>, b: Option<u64>| Some(a?.saturating_add(b?));
         self.processed = sum(self.processed, batch.processed);
@@ -77,17 +81,17 @@ impl RowCounts {
         self.unaccounted = self.unaccounted.zip(batch.unaccounted).map(|(a, b)| a.saturating_add(b));
     }
 
-    /// Rows that Marketo is done with; none where a count of them is unknown.
+    /// Returns how many rows Marketo has processed, failed ones included; none where a count is unknown.
     pub fn done(&self) -> Option<u64> {
         Some(self.processed?.saturating_add(self.failed?))
     }
 
-    /// Marketo said of every row of a complete batch what became of it, and of no more rows than were sent.
+    /// Returns whether Marketo counted every row of each complete batch, and no more rows than were sent.
     pub fn is_accounted_for(&self) -> bool {
         self.unaccounted == Some(0)
     }
 
-    /// What is wrong with the counts, in one sentence without its full stop; none where they add up.
+    /// Returns what is wrong with the counts, in one sentence without a full stop; none where they add up.
     pub fn discrepancy(&self) -> Option<String> {
         let count =
             |count: Option<u64>| count.map_or_else(|| "an unknown number".to_owned(), |count| count.to_string());

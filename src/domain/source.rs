@@ -1,27 +1,34 @@
-//! Who dropped a file in?
+//! Source of a job: who submitted its file.
 
 use std::fmt;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// Whoever asked for a job.
+/// Who submitted a job.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "type", rename_all = "kebab-case")]
 pub enum Source {
-    /// A program of this user on this machine, over the Unix socket. Without a user where the daemon can't see whose it is.
+    /// A local program, over the Unix socket.
     Socket {
+        /// Its user id; none where the kernel does not show it to the daemon.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         uid: Option<u32>,
     },
-    /// An entry of `api.clients`, which showed its token.
-    Client { client_id: String },
-    /// A file in the drop folder, by its path there.
-    Drop { path: String },
+    /// A client of the API, authenticated by its token.
+    Client {
+        /// Its entry in `api.clients`.
+        client_id: String,
+    },
+    /// A file in the drop folder.
+    Drop {
+        /// Its path in the drop folder.
+        path: String,
+    },
 }
 
 impl Source {
-    /// The client, where it is one.
+    /// Returns the id of the client, if it is one.
     pub fn client_id(&self) -> Option<&str> {
         match self {
             Source::Client { client_id } => Some(client_id),
@@ -29,7 +36,7 @@ impl Source {
         }
     }
 
-    /// The word and the text that the store keeps of it.
+    /// Returns the values of the columns `source` and `source_name`.
     pub fn to_columns(&self) -> (&'static str, String) {
         match self {
             Source::Socket { uid } => ("socket", uid.map(|uid| uid.to_string()).unwrap_or_default()),
@@ -38,13 +45,13 @@ impl Source {
         }
     }
 
-    /// From what [`Source::parts`] gave; none for anything else.
-    pub fn from_columns(word: &str, text: &str) -> Option<Source> {
-        match word {
-            "socket" if text.is_empty() => Some(Source::Socket { uid: None }),
-            "socket" => text.parse().ok().map(|uid| Source::Socket { uid: Some(uid) }),
-            "client" => Some(Source::Client { client_id: text.to_owned() }),
-            "drop" => Some(Source::Drop { path: text.to_owned() }),
+    /// Returns the source of these column values; none where they are invalid.
+    pub fn from_columns(kind: &str, name: &str) -> Option<Source> {
+        match kind {
+            "socket" if name.is_empty() => Some(Source::Socket { uid: None }),
+            "socket" => name.parse().ok().map(|uid| Source::Socket { uid: Some(uid) }),
+            "client" => Some(Source::Client { client_id: name.to_owned() }),
+            "drop" => Some(Source::Drop { path: name.to_owned() }),
             _ => None,
         }
     }
@@ -73,8 +80,8 @@ mod tests {
             (Source::Client { client_id: "crm".into() }, r#"{"type":"client","client_id":"crm"}"#),
             (Source::Drop { path: "default/leads/a.csv".into() }, r#"{"type":"drop","path":"default/leads/a.csv"}"#),
         ] {
-            let (word, text) = source.to_columns();
-            assert_eq!(Source::from_columns(word, &text).as_ref(), Some(&source));
+            let (kind, name) = source.to_columns();
+            assert_eq!(Source::from_columns(kind, &name).as_ref(), Some(&source));
             assert_eq!(serde_json::to_string(&source).unwrap(), json);
             assert_eq!(serde_json::from_str::<Source>(json).unwrap(), source);
         }

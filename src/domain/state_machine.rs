@@ -1,7 +1,6 @@
-//! What may a batch do next? The table of legal moves, and how a job's state follows from its batches.
+//! State machine: the states of jobs and batches, the legal transitions, and the derivation of a job's state.
 //!
-//! A state is written down before the act that it announces, so a state names what may be going on at this moment,
-//! never what will surely be done.
+//! A state is stored before the action that it stands for, so it names what may be in progress and promises nothing.
 
 use std::fmt;
 use std::str::FromStr;
@@ -16,17 +15,22 @@ use crate::domain::{ParseEnumError, parse_enum};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum JobState {
-    /// The file is still streaming in. The job does not exist for the scheduler, and a restart sweeps it away.
+    /// The file is still being received. The scheduler ignores the job, and a restart deletes it.
     Receiving,
+    /// No batch has been uploaded.
     Pending,
+    /// Some batch has been uploaded, and not all have ended.
     Running,
-    /// Every batch ended `Complete` on Marketo, rows that failed included.
+    /// The imports of all batches ended `Complete`; rows of them may have failed.
     Complete,
+    /// All batches have ended, and some have failed.
     Failed,
+    /// All batches have ended, some are cancelled, and none has failed.
     Cancelled,
 }
 
 impl JobState {
+    /// All states.
     pub const ALL: [JobState; 6] = [
         JobState::Receiving,
         JobState::Pending,
@@ -36,6 +40,7 @@ impl JobState {
         JobState::Cancelled,
     ];
 
+    /// Returns the name in the database and the API.
     pub fn as_str(self) -> &'static str {
         match self {
             JobState::Receiving => "receiving",
@@ -47,7 +52,7 @@ impl JobState {
         }
     }
 
-    /// Nothing more will happen to the job unless a person asks for it.
+    /// Returns whether the job has ended. Only a command of an operator changes it then.
     pub fn is_terminal(self) -> bool {
         matches!(self, JobState::Complete | JobState::Failed | JobState::Cancelled)
     }
@@ -71,22 +76,29 @@ impl FromStr for JobState {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum BatchState {
+    /// It waits for its upload.
     Pending,
-    /// An upload may be under way: written down before the request leaves.
+    /// An upload may be in progress. The state is stored before the request is sent.
     Uploading,
+    /// Its import waits in Marketo's queue.
     Queued,
+    /// Its import is in progress.
     Importing,
-    /// Marketo is done; its failure and warning files are being fetched.
+    /// Its import has ended, and the failure and warning files are being downloaded.
     Collecting,
+    /// Its import has ended, and its reports are stored.
     Complete,
+    /// Marketo rejected it, or its attempts are used up.
     Failed,
+    /// An operator cancelled it.
     Cancelled,
-    /// The outcome of its upload is unknown, and the policy is to ask a person. Batches of which Marketo has not ended the
-    /// import within `max_import_time` are shown as held too; to the table of moves they are what Marketo says.
+    /// The result of its upload is unknown, and the policy is to ask an operator. A batch with an overdue import is shown as
+    /// held too; its stored state remains the status of the import.
     Held,
 }
 
 impl BatchState {
+    /// All states.
     pub const ALL: [BatchState; 9] = [
         BatchState::Pending,
         BatchState::Uploading,
@@ -99,6 +111,7 @@ impl BatchState {
         BatchState::Held,
     ];
 
+    /// Returns the name in the database and the API.
     pub fn as_str(self) -> &'static str {
         match self {
             BatchState::Pending => "pending",
@@ -113,12 +126,13 @@ impl BatchState {
         }
     }
 
-    /// Nothing more will happen to the batch unless a person asks for it.
+    /// Returns whether the batch has ended. Only a command of an operator changes it then.
     pub fn is_terminal(self) -> bool {
         matches!(self, BatchState::Complete | BatchState::Failed | BatchState::Cancelled)
     }
 
-    /// The batch holds, or may hold, one of Marketo's places: an upload under way may already have been accepted.
+    /// Returns whether the batch occupies, or may occupy, a slot of Marketo's queue. An upload in progress may already have
+    /// been accepted.
     pub fn occupies_slot(self) -> bool {
         matches!(self, BatchState::Uploading | BatchState::Queued | BatchState::Importing)
     }
@@ -138,18 +152,20 @@ impl FromStr for BatchState {
     }
 }
 
-/// A move that is not in the table.
+/// A transition that the state machine does not have.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a batch that is {from} can't be moved by \"{event}\"")]
+#[error("event \"{event}\" is not possible for a batch in state {from}")]
 pub struct IllegalTransitionError {
+    /// The batch's state.
     pub from: BatchState,
+    /// The event's name.
     pub event: &'static str,
 }
 
-/// The table of legal moves: the state that follows `from` when `event` happens.
+/// Returns the state of a batch after `event`, from its state `from`.
 ///
 /// # Errors
-/// [`Illegal`] where the event can't happen to a batch in that state. The caller then changes nothing.
+/// [`IllegalTransitionError`] where the event is not possible in that state. The caller then changes nothing.
 pub fn transition(from: BatchState, event: &Event) -> Result<BatchState, IllegalTransitionError> {
     use BatchState as S;
     let to = match (from, event) {
@@ -160,7 +176,7 @@ pub fn transition(from: BatchState, event: &Event) -> Result<BatchState, Illegal
         ) => S::Pending,
         (S::Uploading, Event::Held { .. }) => S::Held,
         (S::Uploading, Event::Rejected { .. } | Event::AttemptsExhausted { .. }) => S::Failed,
-        // A status that has already ended is not trusted from the upload's answer: the next poll brings it with counts.
+        // A final status in the upload's response is ignored: the next poll returns it with counts.
         (S::Uploading, Event::Accepted { status, .. }) => match status {
             RemoteStatus::Queued => S::Queued,
             _ => S::Importing,
@@ -175,7 +191,7 @@ pub fn transition(from: BatchState, event: &Event) -> Result<BatchState, Illegal
         (S::Queued | S::Importing, Event::ImportEnded { .. }) => S::Collecting,
         (S::Queued | S::Importing | S::Collecting, Event::ImportLost { .. }) => S::Failed,
         (S::Collecting, Event::Collected) => S::Complete,
-        // What Marketo holds can't be called back, so only what is not there can be cancelled.
+        // An import can't be undone, so only batches without a known one can be cancelled.
         (S::Pending | S::Held, Event::Cancelled) => S::Cancelled,
         (S::Failed | S::Cancelled | S::Held, Event::Retried) => S::Pending,
         _ => return Err(IllegalTransitionError { from, event: event.name() }),
@@ -183,7 +199,7 @@ pub fn transition(from: BatchState, event: &Event) -> Result<BatchState, Illegal
     Ok(to)
 }
 
-/// A job's state, from those of its batches. The job's file is whole, so it is never `receiving`.
+/// Derives a job's state from those of its batches. The job's file is complete, so the result is never `receiving`.
 pub fn job_state(batches: impl IntoIterator<Item = BatchState>) -> JobState {
     let (mut untouched, mut open, mut failed, mut cancelled) = (true, false, false, false);
     for state in batches {

@@ -1,5 +1,6 @@
-//! What happened, for those who count? Everything that is counted passes through the writer, so it is told here, after
-//! the commit that made it true.
+//! Change events and metric events, published after the commit that they describe.
+//!
+//! The writer task publishes them, since everything that is counted is written by it.
 
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -10,41 +11,77 @@ use crate::domain::row_counts::RowCounts;
 use crate::domain::{BatchKey, Event, JobId, JobState};
 use crate::store::Store;
 
-/// Something was committed. It says where to look, not what is there now.
+/// Names what a commit changed. The new value has to be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ChangeEvent {
+    /// A job was created, or its state or its stored data changed.
     Job(JobId),
+    /// A batch changed.
     Batch(BatchKey),
+    /// A pause or the backoff of the instance changed.
     Instance(String),
-    /// For those who count alone: [`Store::subscribe`] does not have it.
+    /// Delivered to [`Store::subscribe_metrics`] only.
     Metric(MetricEvent),
 }
 
-/// One thing that happened and was committed.
+/// One event that the metrics count.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum MetricEvent {
-    /// A file became a job.
-    Accepted { instance: String, bytes: u64 },
+    /// A file was accepted as a job; its size in bytes.
+    Accepted {
+        /// The name of the instance.
+        instance: String,
+        /// The size of the file in bytes.
+        bytes: u64,
+    },
     /// An event of a batch; `code` is Marketo's code or the HTTP status, where the event is a refusal or a failure.
-    Event { instance: String, event: &'static str, code: Option<String> },
-    /// What Marketo counted of an import that ended.
-    Rows { instance: String, rows: RowCounts },
-    /// A job ended, so long after it was accepted.
-    Ended { instance: String, state: JobState, took: Duration },
-    /// A call is about to leave.
-    Call { instance: String },
-    /// A group of writes was committed.
-    Commit { took: Duration },
-    /// A file of the drop folder was refused.
+    Event {
+        /// The name of the instance.
+        instance: String,
+        /// The event's name.
+        event: &'static str,
+        /// Marketo's error code or the HTTP status; none unless the event is a failure.
+        code: Option<String>,
+    },
+    /// Marketo's row counts of an import that ended.
+    Rows {
+        /// The name of the instance.
+        instance: String,
+        /// The counts.
+        rows: RowCounts,
+    },
+    /// A job ended; `took` is the time since it was accepted.
+    Ended {
+        /// The name of the instance.
+        instance: String,
+        /// The state in which it ended.
+        state: JobState,
+        /// The time since it was accepted.
+        took: Duration,
+    },
+    /// A call to Marketo begins.
+    Call {
+        /// The name of the instance.
+        instance: String,
+    },
+    /// A group of writes was committed; `took` is how long that needed.
+    Commit {
+        /// The duration of the commit.
+        took: Duration,
+    },
+    /// A file of the drop folder was rejected.
     DropRefused,
-    /// Somebody was told of a job's end, or could not be told.
-    Notice { told: bool },
+    /// A notification of a job's end was delivered (`told`), or an attempt failed.
+    Notice {
+        /// Whether it was delivered.
+        told: bool,
+    },
 }
 
 impl MetricEvent {
-    /// `event` as a fact about `instance`.
+    /// Returns the metric event for a batch event of `instance`.
     pub(super) fn from_batch_event(instance: String, event: &Event) -> MetricEvent {
-        let fault = matches!(
+        let is_failure = matches!(
             event,
             Event::Requeued { .. }
                 | Event::Refused { .. }
@@ -54,55 +91,55 @@ impl MetricEvent {
                 | Event::AttemptsExhausted { .. }
                 | Event::ImportLost { .. }
         );
-        let code = if fault { Some(error_code(event.message().unwrap_or_default())) } else { None };
+        let code = if is_failure { Some(error_code(event.message().unwrap_or_default())) } else { None };
         MetricEvent::Event { instance, event: event.name(), code }
     }
 
-    /// A question about an import that found no good answer.
+    /// Returns the metric event for a failed query of an import's status or reports.
     pub(super) fn query_failed(instance: String, reason: &str) -> MetricEvent {
         MetricEvent::Event { instance, event: "query-failed", code: Some(error_code(reason)) }
     }
 }
 
-/// The code that a reason begins with: `1016`, or `http-502`; `other` where it has none.
+/// Returns the code that a reason begins with: `1016`, or `http-502`; `other` where it has none.
 fn error_code(reason: &str) -> String {
     let digits = |text: &str| text.chars().take_while(char::is_ascii_digit).collect::<String>();
     let (own, http) = (digits(reason), digits(reason.strip_prefix("HTTP ").unwrap_or_default()));
     match (own.len(), http.len()) {
-        // Marketo's codes have three or four digits; what is longer is none, and would be a label of its own each time.
+        // Marketo's codes have three or four digits. A longer number is no code, and would create a new label each time.
         (3..=4, _) => own,
         (_, 3) => format!("http-{http}"),
         _ => "other".to_owned(),
     }
 }
 
-/// Those who hear of commits.
+/// The subscribers to commits.
 pub(super) struct EventBus {
     pub changes: broadcast::Sender<ChangeEvent>,
-    /// Set when somebody counts.
-    pub facts: OnceLock<mpsc::UnboundedSender<MetricEvent>>,
+    /// Set when the metrics subscribe.
+    pub metrics: OnceLock<mpsc::UnboundedSender<MetricEvent>>,
 }
 
 impl EventBus {
+    /// Sends an event to its subscribers. To have none is no error.
     pub fn publish(&self, change: ChangeEvent) {
-        // Nobody listening is no fault.
         let _ = match change {
-            ChangeEvent::Metric(fact) => self.facts.get().is_some_and(|facts| facts.send(fact).is_ok()),
+            ChangeEvent::Metric(event) => self.metrics.get().is_some_and(|metrics| metrics.send(event).is_ok()),
             other => self.changes.send(other).is_ok(),
         };
     }
 }
 
 impl Store {
-    /// Every fact from now on; none where somebody has them already.
+    /// Subscribes to all metric events from now on. Returns none if there is a subscriber already.
     pub fn subscribe_metrics(&self) -> Option<mpsc::UnboundedReceiver<MetricEvent>> {
         let (sender, receiver) = mpsc::unbounded_channel();
-        self.shared.listeners.facts.set(sender).is_ok().then_some(receiver)
+        self.shared.events.metrics.set(sender).is_ok().then_some(receiver)
     }
 
-    /// Tells those who count of something that the store itself has no part in.
-    pub fn publish_metric(&self, fact: MetricEvent) {
-        self.shared.listeners.publish(ChangeEvent::Metric(fact));
+    /// Publishes a metric event that belongs to no write.
+    pub fn publish_metric(&self, event: MetricEvent) {
+        self.shared.events.publish(ChangeEvent::Metric(event));
     }
 }
 

@@ -1,4 +1,4 @@
-//! What does a job look like? The records that clients see.
+//! Records of the store: jobs, batches and history entries, in the form in which the API shows them.
 
 use std::time::Duration;
 
@@ -11,31 +11,43 @@ use crate::domain::batch::{QueryFailures, UploadAttempts};
 use crate::domain::row_counts::RowCounts;
 use crate::domain::{BatchState, Counts, Format, JobId, JobState, Source, Target, marketo_id};
 
-/// One job, in the form of the native API.
+/// A job with its batches, in the form of the native API.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Job {
+    /// Its number.
     pub id: JobId,
+    /// Its state, which follows from its batches.
     pub state: JobState,
+    /// Where its rows go on Marketo.
     pub target: Target,
+    /// The name of its instance in the configuration.
     pub instance: String,
+    /// The name of the submitted file.
     pub filename: String,
+    /// How the file separates its fields.
     pub format: Format,
+    /// Higher goes first.
     pub priority: i64,
+    /// Jobs of one group are imported one after another.
     pub group: Option<String>,
-    /// Bytes of the file as it was dropped in.
+    /// Size of the submitted file in bytes.
     pub bytes: u64,
+    /// The rows of all batches.
     pub rows: RowCounts,
+    /// In the order of their rows in the file.
     pub batches: Vec<Batch>,
     /// The job whose failed rows this one sends again.
     pub retry_of: Option<JobId>,
-    /// Who dropped it in; none for jobs from before this was kept.
+    /// Who submitted it; none for jobs of versions that did not store it.
     #[serde(default)]
     pub source: Option<Source>,
+    /// When the file was accepted.
     #[schemars(with = "TimestampSchema")]
     pub created_at: Timestamp,
     /// When the first upload began.
     #[schemars(with = "Option<TimestampSchema>")]
     pub started_at: Option<Timestamp>,
+    /// When the last batch ended; none before.
     #[schemars(with = "Option<TimestampSchema>")]
     pub finished_at: Option<Timestamp>,
     /// When its content was erased; none while it is stored.
@@ -44,21 +56,22 @@ pub struct Job {
     /// When its failure and warning files were erased.
     #[schemars(with = "Option<TimestampSchema>")]
     pub reports_erased_at: Option<Timestamp>,
-    /// Why it failed.
+    /// Why it failed; none unless it has.
     pub error: Option<String>,
-    /// Where the header stands in the file: `from..to` in bytes.
+    /// The header's range in the file: bytes `from..to`.
     #[serde(skip)]
     pub header: (u64, u64),
 }
 
 impl Job {
-    /// It failed by its attempts, and its content is kept for someone to send it again or to erase it.
+    /// Returns whether the job failed because its attempts were used up and its content is still stored, so that an operator can
+    /// retry or erase it.
     pub fn is_content_kept(&self) -> bool {
         let given_up = self.batches.iter().any(|batch| batch.given_up);
         self.state == JobState::Failed && given_up && self.content_erased_at.is_none()
     }
 
-    /// Rows did not arrive although the job is complete. Marketo's count of them can be missing; their file tells too.
+    /// Returns whether Marketo did not import some rows. Its count of them can be missing, so a stored failure file counts too.
     pub fn has_failed_rows(&self) -> bool {
         self.rows.failed.is_some_and(|failed| failed > 0)
             || self.batches.iter().any(|batch| batch.failures_bytes.is_some())
@@ -68,58 +81,72 @@ impl Job {
 /// One batch of a job.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Batch {
+    /// Its number in the job, from 1.
     pub part: u32,
+    /// Its state; `held` also for an overdue import.
     pub state: BatchState,
+    /// Marketo's id of its import.
     #[serde(with = "marketo_id", default)]
     #[schemars(with = "Option<marketo_id::Shape>")]
     pub marketo_batch_id: Option<String>,
-    /// Uploads begun that count against `max_attempts`.
+    /// Uploads that count against `max_attempts`.
     pub attempts: u32,
-    /// Marketo's last words about it, or why it waits.
+    /// Marketo's last message about it, or why it waits.
     pub message: Option<String>,
+    /// Its rows, and what Marketo counted.
     pub rows: RowCounts,
-    /// Its rows in the job's file: bytes `byte_from..byte_to`.
+    /// Its rows in the job's file are the bytes `byte_from..byte_to`.
     pub byte_from: u64,
+    /// See `byte_from`.
     pub byte_to: u64,
+    /// The next upload, poll or download is not before this.
     #[schemars(with = "Option<TimestampSchema>")]
     pub not_before: Option<Timestamp>,
+    /// When the last upload began.
     #[schemars(with = "Option<TimestampSchema>")]
     pub uploaded_at: Option<Timestamp>,
+    /// When Marketo accepted the upload.
     #[schemars(with = "Option<TimestampSchema>")]
     pub accepted_at: Option<Timestamp>,
+    /// When a poll first found the import in progress.
     #[schemars(with = "Option<TimestampSchema>")]
     pub importing_at: Option<Timestamp>,
+    /// When the import's status was last queried.
     #[schemars(with = "Option<TimestampSchema>")]
     pub polled_at: Option<Timestamp>,
+    /// When the batch ended; none before.
     #[schemars(with = "Option<TimestampSchema>")]
     pub ended_at: Option<Timestamp>,
-    /// Bytes of the stored failure file; none where there is no such file.
+    /// Size in bytes of the stored failure file; none where there is no such file.
     pub failures_bytes: Option<u64>,
+    /// Size in bytes of the stored warning file; none where there is no such file.
     pub warnings_bytes: Option<u64>,
-    /// Since when it is held because Marketo has not ended its import within `max_import_time`.
+    /// When it became overdue: Marketo has not ended its import within `max_import_time`. It is held since then.
     #[schemars(with = "Option<TimestampSchema>")]
     #[serde(default)]
     pub overdue_at: Option<Timestamp>,
-    /// Marketo gave its id for another upload too: whose the import's counts and files are is unknown.
+    /// Marketo gave the same id to another upload. To which of the two the import's counts and reports belong is unknown.
     #[serde(default)]
     pub id_given_twice: bool,
-    /// Marketo's counts as they came, where a missing one is not zero.
+    /// Marketo's counts as received; a missing one is not zero.
     #[serde(skip)]
     pub counts: Counts,
+    /// Queries that failed since the last good answer.
     #[serde(skip)]
     pub query_failures: QueryFailures,
+    /// What is known of its last upload.
     #[serde(skip)]
     pub tried: UploadAttempts,
-    /// It failed by its attempts, and its content is kept for someone to send it again.
+    /// It failed because its attempts were used up. Its content is kept for a retry.
     #[serde(default)]
     pub given_up: bool,
-    /// How long its import has been waited for, as far as the clock could be believed.
+    /// How long the daemon has waited for its import, measured while the clock was steady.
     #[serde(skip)]
     pub waited: Duration,
 }
 
 impl Batch {
-    /// A batch of so many rows, bytes `from..to` of the file, to which nothing has happened yet.
+    /// Creates a pending batch of `rows` rows, the bytes `from..to` of the file.
     pub fn new(part: u32, rows: u64, from: u64, to: u64) -> Batch {
         Batch {
             part,
@@ -148,40 +175,45 @@ impl Batch {
         }
     }
 
-    /// Marketo has an import of it that has not ended, as far as is known.
+    /// Returns whether Marketo has an import of it that has not ended, as far as is known.
     pub fn is_on_marketo(&self) -> bool {
         matches!(self.state, BatchState::Queued | BatchState::Importing) || self.overdue_at.is_some()
     }
 }
 
-/// One line of a job's history.
+/// One entry of a job's history.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct HistoryEntry {
+    /// When it happened.
     #[schemars(with = "TimestampSchema")]
     pub at: Timestamp,
-    /// None for what happened to the job as a whole.
+    /// The batch; none for an event of the job as a whole.
     pub part: Option<u32>,
+    /// The event's name.
     pub event: String,
-    /// The state that followed, the batch's or the job's.
+    /// The state after it, the batch's or the job's.
     pub state: String,
+    /// Marketo's message, a reason or an id; see [`crate::domain::Event::message`].
     pub message: Option<String>,
-    /// Marketo's id of the answer; Adobe's support asks for it.
+    /// The `requestId` of Marketo's response, which Adobe's support asks for.
     pub request_id: Option<String>,
 }
 
-/// What of a job is erased.
+/// The data of a job that can be erased.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ErasableData {
-    /// The file as it was dropped in.
+    /// The submitted file.
     Content,
     /// The failure and warning files of its batches.
     Reports,
 }
 
 impl ErasableData {
+    /// Both kinds.
     pub const ALL: [ErasableData; 2] = [ErasableData::Content, ErasableData::Reports];
 
+    /// Returns the name in the database and the API.
     pub fn as_str(self) -> &'static str {
         match self {
             ErasableData::Content => "content",
@@ -189,7 +221,7 @@ impl ErasableData {
         }
     }
 
-    /// The name of its erasure in the history.
+    /// Returns the history event of its erasure.
     pub(crate) fn event(self) -> &'static str {
         match self {
             ErasableData::Content => "content-erased",

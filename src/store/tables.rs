@@ -1,4 +1,4 @@
-//! Tables of the store: one module for each table or question, with its SQL statements.
+//! Tables of the store: one module for each table or kind of query, with its SQL statements.
 
 pub(super) mod api_tokens;
 pub(super) mod batches;

@@ -1,4 +1,4 @@
-//! For the tests of each statement: a store in a folder of its own.
+//! Fixtures of the store's unit tests: a store in a temporary folder, and small jobs.
 
 use crate::clock::from_ms;
 use crate::domain::{Format, JobId, Source, Target};
@@ -39,7 +39,7 @@ pub(super) fn leads() -> NewJob {
     }
 }
 
-/// A file of a header and one row for each part.
+/// Returns a file of a header and one row for each part, with its layout.
 pub(super) fn file(parts: u32) -> (Vec<u8>, JobLayout) {
     let mut bytes = b"email\n".to_vec();
     let header = (0, bytes.len() as u64);
@@ -54,7 +54,7 @@ pub(super) fn file(parts: u32) -> (Vec<u8>, JobLayout) {
     (bytes, layout)
 }
 
-/// Drops a job of so many parts in and gives its id.
+/// Adds a job of `parts` parts and returns its id.
 pub(super) async fn add(store: &Store, new: NewJob, parts: u32) -> JobId {
     let (bytes, layout) = file(parts);
     match store.add(new, layout, CompressedChunk::compress(0, &bytes).unwrap(), from_ms(1_000)).await.unwrap() {

@@ -1,5 +1,6 @@
-//! How is a copy made while the daemon works, and how is it known to be good? SQLite writes it as it all was at one
-//! moment; writers are not held up, only the log grows meanwhile.
+//! Backup: copies the database while the daemon runs, and verifies a copy.
+//!
+//! `VACUUM INTO` copies a snapshot of one moment. It blocks no writer; only the WAL can't be truncated in the meantime.
 
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -15,51 +16,58 @@ use crate::store::engine::schema;
 use crate::store::error::StoreError;
 use crate::store::{Store, reading};
 
-/// What is left to others on the disk where a copy is made.
+/// Space that a backup leaves free on the disk.
 const MIN_FREE_BYTES: u64 = 64 << 20;
 
-/// A copy in a file without a name: it is gone when this is, whatever dies.
+/// A backup in an unlinked file, which the kernel deletes when the file is closed, also after a crash.
 pub struct BackupFile {
+    /// The open file, positioned at its beginning.
     pub file: File,
+    /// Its size in bytes.
     pub bytes: u64,
 }
 
-/// What is in a copy that is good.
+/// What a verified backup contains.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BackupInfo {
+    /// Its size in bytes.
     pub bytes: u64,
+    /// Its jobs, without incomplete submissions.
     pub jobs: u64,
-    /// The version of its tables.
+    /// Its schema version.
     pub schema: i64,
 }
 
-/// Why a copy must not be relied on.
+/// Why a backup can't be used.
 #[derive(Debug, thiserror::Error)]
 pub enum BackupError {
-    #[error("the copy can't be read: {0}")]
+    /// It is no database, or can't be read.
+    #[error("the backup can't be read: {0}")]
     Sql(#[from] sqlx::Error),
-    #[error("the copy is damaged: {0}")]
+    /// SQLite's checks found damage.
+    #[error("the backup is damaged: {0}")]
     Damaged(String),
-    #[error("the copy is of another version: its schema is {0:?}, this program's is {1}")]
+    /// It has another schema version than this program.
+    #[error("the backup is of another version: its schema is {0:?}, this program's is {1}")]
     Version(Option<i64>, i64),
 }
 
 impl Store {
-    /// Makes a copy beside the database. It goes on to its end also where the caller does not wait for it.
+    /// Makes a backup in the database's folder. It runs to its end also if the caller stops waiting.
     ///
     /// # Errors
-    /// [`StoreError::Refused`] if a copy is being made already, or there is no room for one.
+    /// [`StoreError::Refused`] if another backup is running, or there is no space for one.
     pub async fn backup(&self) -> Result<BackupFile, StoreError> {
         let store = self.clone();
-        let making = tokio::spawn(async move {
-            let busy = || StoreError::Refused("a copy is being made already: try again when it is there".to_owned());
-            let _one = store.shared.copying.try_lock().map_err(|_| busy())?;
-            store.make_copy().await
+        let task = tokio::spawn(async move {
+            let busy = || StoreError::Refused("another backup is running: try again when it is complete".to_owned());
+            let _guard = store.shared.backup.try_lock().map_err(|_| busy())?;
+            store.write_backup().await
         });
-        making.await.map_err(|_| StoreError::Closed)?
+        task.await.map_err(|_| StoreError::Closed)?
     }
 
-    async fn make_copy(&self) -> Result<BackupFile, StoreError> {
+    async fn write_backup(&self) -> Result<BackupFile, StoreError> {
         let path = self.path();
         let io = |error: std::io::Error| StoreError::Sql(std::sync::Arc::new(error.into()));
         let mut conn = reading(&path).connect().await?;
@@ -70,27 +78,27 @@ impl Store {
         .await?;
         let needed = used.cast_unsigned() + MIN_FREE_BYTES;
         let disk = rustix::fs::statvfs(parent_folder(&path)).map_err(|error| io(error.into()))?;
-        let room = disk.f_bavail * disk.f_frsize;
-        if room < needed {
-            let text = format!("a copy needs {needed} bytes on the disk of the database, and {room} are free there");
+        let free = disk.f_bavail * disk.f_frsize;
+        if free < needed {
+            let text = format!("a backup needs {needed} bytes on the disk of the database, and {free} are free");
             return Err(StoreError::Refused(text));
         }
-        // Only its owner may read it, as the database.
-        let draft = tempfile::Builder::new()
+        // Readable only by its owner, like the database.
+        let temp_file = tempfile::Builder::new()
             .prefix(&temp_file_prefix(&path))
             .permissions(fs::Permissions::from_mode(0o600))
             .tempfile_in(parent_folder(&path))
             .map_err(io)?;
-        sqlx::query("VACUUM INTO ?").bind(draft.path().to_string_lossy()).execute(&mut conn).await?;
+        sqlx::query("VACUUM INTO ?").bind(temp_file.path().to_string_lossy()).execute(&mut conn).await?;
         conn.close().await?;
-        let file = draft.reopen().map_err(io)?;
-        draft.close().map_err(io)?;
+        let file = temp_file.reopen().map_err(io)?;
+        temp_file.close().map_err(io)?;
         let bytes = file.metadata().map_err(io)?.len();
         Ok(BackupFile { file, bytes })
     }
 }
 
-/// Removes what a daemon left that died while it made a copy. Only for one who holds the database's lock.
+/// Removes temporary files of backups that a crash interrupted. The caller has to hold the database's lock.
 pub(crate) fn remove_stale_temp_files(path: &Path) -> std::io::Result<()> {
     let prefix = temp_file_prefix(path);
     for entry in fs::read_dir(parent_folder(path))? {
@@ -108,10 +116,10 @@ fn temp_file_prefix(path: &Path) -> OsString {
     prefix
 }
 
-/// Reads all of a copy, and says what is in it. Nothing is written, and no file is made beside it.
+/// Verifies a backup by reading all of it, and returns what it contains. Writes nothing and creates no file.
 ///
 /// # Errors
-/// [`BadCopy`]
+/// [`BackupError`]
 pub async fn verify_backup(path: &Path) -> Result<BackupInfo, BackupError> {
     let mut conn = SqliteConnectOptions::new()
         .filename(path)
@@ -127,13 +135,13 @@ pub async fn verify_backup(path: &Path) -> Result<BackupInfo, BackupError> {
 }
 
 async fn verify(conn: &mut SqliteConnection) -> Result<(u64, i64), BackupError> {
-    let said: Vec<String> = sqlx::query_scalar("PRAGMA integrity_check(3)").fetch_all(&mut *conn).await?;
-    if said != ["ok"] {
-        return Err(BackupError::Damaged(said.join("; ")));
+    let findings: Vec<String> = sqlx::query_scalar("PRAGMA integrity_check(3)").fetch_all(&mut *conn).await?;
+    if findings != ["ok"] {
+        return Err(BackupError::Damaged(findings.join("; ")));
     }
-    let strays = sqlx::query("PRAGMA foreign_key_check").fetch_all(&mut *conn).await?;
-    if !strays.is_empty() {
-        return Err(BackupError::Damaged(format!("{} rows belong to no job", strays.len())));
+    let orphans = sqlx::query("PRAGMA foreign_key_check").fetch_all(&mut *conn).await?;
+    if !orphans.is_empty() {
+        return Err(BackupError::Damaged(format!("{} rows belong to no job", orphans.len())));
     }
     let version: Option<i64> =
         sqlx::query_scalar("SELECT max(version) FROM _sqlx_migrations").fetch_one(&mut *conn).await?;
@@ -172,7 +180,7 @@ mod tests {
         }
         copied(&store, &path).await;
         assert_eq!(verify_backup(&path).await.unwrap().jobs, 3);
-        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "nothing is made beside it");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "no file is created beside it");
         let names = fs::read_dir(folder_of(&store)).unwrap().map(|file| file.unwrap().file_name());
         assert!(names.map(|name| name.into_string().unwrap()).all(|name| !name.contains(".copy-")));
         let again = Store::open(&path).await.unwrap();

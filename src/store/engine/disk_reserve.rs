@@ -1,8 +1,8 @@
-//! How do accepted jobs come to their end on a full disk? A file beside the database keeps room for them.
+//! Disk reserve: a file beside the database that keeps space free, so that accepted jobs can finish on a full disk.
 //!
-//! New files are taken only while all of that room is there. Whoever fills the disk, we or another program, the file then
-//! gives a quarter of its room back at a time, so that one that goes on filling does not get all of it at once. When there
-//! is room again it is filled up again, and files are taken.
+//! New files are accepted only while the reserve is complete. When the disk is full, the reserve shrinks by a quarter of its
+//! size at a time, so that another program that fills the disk does not get all of it at once. When there is space
+//! again, the reserve is filled and new files are accepted.
 
 use std::fs::File;
 use std::io;
@@ -14,60 +14,60 @@ use rustix::fs::{FallocateFlags, fallocate, statvfs};
 use crate::store::engine::file_identity::{DatabaseFiles, parent_folder};
 use crate::store::error::StoreError;
 
-/// Some room is given back while this much of the disk is still free, so that no write of ours has to fail first. It is
-/// less for a reserve that is small itself.
+/// The reserve shrinks when less than this is free on the disk, so that no write has to fail first. The limit is smaller
+/// for a small reserve.
 const MIN_FREE_BYTES: u64 = 4 << 20;
 
-/// Room for what a group of writes may need beside the content of files: pages of rows and indexes, and all of it twice,
-/// in the log and in the database.
+/// Space that a group of writes may need besides the content of files: pages of rows and indexes, both in the WAL and in the
+/// database.
 const OVERHEAD_BYTES: u64 = 1 << 20;
 
 /// The reserve of one database.
 pub(crate) struct DiskReserve {
     path: PathBuf,
-    /// What is in the log has to go into the database as well, some time.
-    log: PathBuf,
-    /// Bytes; zero if there is to be none.
+    /// The WAL. Its content needs the same space again in the database.
+    wal: PathBuf,
+    /// Configured size in bytes; 0 for no reserve.
     size: u64,
-    /// Bytes of it that are there.
+    /// Present size in bytes.
     held: u64,
-    /// Why a disk with room enough does not give it.
-    refused: Option<io::Error>,
+    /// The error with which the file system refused to allocate space although enough was free.
+    alloc_error: Option<io::Error>,
 }
 
-/// What may be written before somebody looks again.
+/// Bytes that may be written before the disk is measured again.
 #[derive(Debug)]
 pub(crate) struct DiskBudget {
-    /// Bytes for new files, or why there are none.
+    /// For new files, or why none may be written.
     files: Result<u64, StoreError>,
-    /// Bytes for files that Marketo gives.
+    /// For Marketo's reports.
     reports: u64,
 }
 
 impl DiskReserve {
-    /// Fills the reserve, as far as there is room. `database` is the path of the database.
+    /// Opens the reserve of the database at path `database`, and fills it to `size` bytes as far as there is space.
     pub fn open(database: &Path, size: u64) -> DiskReserve {
         let path = DatabaseFiles::with_suffix(database, "-reserve");
         let held = std::fs::metadata(&path).map_or(0, |file| file.len());
         let mut reserve =
-            DiskReserve { path, log: DatabaseFiles::with_suffix(database, "-wal"), size, held, refused: None };
+            DiskReserve { path, wal: DatabaseFiles::with_suffix(database, "-wal"), size, held, alloc_error: None };
         if held > size {
             reserve.resize(size);
         }
         reserve.measure();
-        if let Some(error) = &reserve.refused {
+        if let Some(error) = &reserve.alloc_error {
             tracing::warn!(file = %reserve.path.display(), %error,
-                "the disk's file system keeps no room: on a full disk jobs have to wait where they are");
+                "the file system can't allocate the disk reserve: on a full disk jobs can't finish");
         }
         reserve
     }
 
-    /// Looks at the disk, gives room back if it is full, and takes it again if it is not.
+    /// Measures the disk, and shrinks or fills the reserve accordingly.
     pub fn measure(&mut self) -> DiskBudget {
-        // A disk that can't be asked is met as it is when it is written to.
+        // Where the free space is unknown, the write itself shows whether there is any.
         let Ok(free) = self.free() else { return DiskBudget::unlimited() };
         let free = match self.held < self.size {
-            // Twice that, or the next file would take it back.
+            // Twice the limit, or the next file would shrink it again.
             true if free >= self.size - self.held + 2 * self.low() => self.fill(free),
             _ if free < self.low() && self.held > 0 => {
                 self.release();
@@ -75,26 +75,26 @@ impl DiskReserve {
             }
             _ => free,
         };
-        // Where no file can keep the reserve, we at least keep off it ourselves.
-        let logged = std::fs::metadata(&self.log).map_or(0, |file| file.len());
+        // Where the file system can't allocate the reserve, new files at least leave that much space free.
+        let wal_bytes = std::fs::metadata(&self.wal).map_or(0, |file| file.len());
         let above = |kept| (free + self.held).saturating_sub(kept + OVERHEAD_BYTES);
         DiskBudget {
-            files: if self.is_short() { Err(StoreError::Full) } else { Ok(above(self.size + self.low() + logged)) },
-            // A quarter is for what is known nowhere else; Marketo keeps its files for some days.
+            files: if self.is_short() { Err(StoreError::Full) } else { Ok(above(self.size + self.low() + wal_bytes)) },
+            // A quarter is kept for what is stored nowhere else. Marketo keeps its reports for some days.
             reports: above(self.size / 4).min(free),
         }
     }
 
-    /// Whether some of it is missing, so that it is worth while to look again.
+    /// Returns whether the reserve is smaller than configured and could be filled.
     pub fn is_short(&self) -> bool {
-        self.held < self.size && self.refused.is_none()
+        self.held < self.size && self.alloc_error.is_none()
     }
 
-    /// Gives a part back: something could not be written.
+    /// Shrinks the reserve after a write failed for lack of space.
     pub fn release(&mut self) {
         if self.held > 0 {
             self.resize(self.held.saturating_sub(self.size.div_ceil(4)));
-            tracing::warn!(left = self.held, "the disk of the database is full: some of the reserve is given back");
+            tracing::warn!(left_bytes = self.held, "disk full: the disk reserve was reduced");
         }
     }
 
@@ -112,18 +112,18 @@ impl DiskReserve {
         match file.and_then(|file| Ok(fallocate(&file, FallocateFlags::empty(), 0, self.size)?)) {
             Ok(()) => {
                 if self.held > 0 {
-                    tracing::info!("the disk of the database has room again");
+                    tracing::info!("the disk has free space again: the disk reserve is complete");
                 }
                 self.held = self.size;
                 self.free().unwrap_or(0)
             }
-            // Somebody was faster. What was got of it is given back.
+            // Another program was faster. What was allocated is released.
             Err(error) if error.kind() == io::ErrorKind::StorageFull => {
                 self.resize(self.held);
                 free
             }
             Err(error) => {
-                self.refused = Some(error);
+                self.alloc_error = Some(error);
                 free
             }
         }
@@ -132,34 +132,35 @@ impl DiskReserve {
     fn resize(&mut self, bytes: u64) {
         match File::options().write(true).open(&self.path).and_then(|file| file.set_len(bytes)) {
             Ok(()) => self.held = bytes,
-            // Somebody else has given it back.
+            // Someone has deleted the file.
             Err(error) if error.kind() == io::ErrorKind::NotFound => self.held = 0,
-            Err(error) => tracing::error!(file = %self.path.display(), %error, "the reserve can't be given back"),
+            Err(error) => tracing::error!(file = %self.path.display(), %error, "the disk reserve can't be resized"),
         }
     }
 }
 
 impl DiskBudget {
+    /// Returns a budget without limits.
     pub fn unlimited() -> DiskBudget {
         DiskBudget { files: Ok(u64::MAX), reports: u64::MAX }
     }
 
-    /// No new files, for this reason.
+    /// Forbids new files, for this reason.
     pub fn refuse(&mut self, error: StoreError) {
         self.files = Err(error);
     }
 
-    /// Takes room for `bytes` of a new file.
+    /// Takes `bytes` of a new file from the budget.
     ///
     /// # Errors
-    /// Why there is none.
+    /// [`StoreError::Full`], or the reason given to [`DiskBudget::refuse`].
     pub fn reserve_for_file(&mut self, bytes: u64) -> Result<(), StoreError> {
-        let room = self.files.as_mut().map_err(|error| error.clone())?;
-        *room = room.checked_sub(with_wal_copy(bytes)).ok_or(StoreError::Full)?;
+        let left = self.files.as_mut().map_err(|error| error.clone())?;
+        *left = left.checked_sub(with_wal_copy(bytes)).ok_or(StoreError::Full)?;
         Ok(())
     }
 
-    /// Takes room for `bytes` of a file that Marketo gives.
+    /// Takes `bytes` of a report from the budget.
     ///
     /// # Errors
     /// [`StoreError::Full`]
@@ -169,7 +170,7 @@ impl DiskBudget {
     }
 }
 
-/// In the log, and in the database.
+/// Each page is written to the WAL and to the database.
 fn with_wal_copy(bytes: u64) -> u64 {
     bytes.saturating_mul(2)
 }

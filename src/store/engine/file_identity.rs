@@ -1,5 +1,6 @@
-//! Are the files at the database's path still those that are open? One that was deleted or replaced goes on taking writes,
-//! and all that it took is gone with the process.
+//! File identity: checks that the files at the database's path are still the open ones.
+//!
+//! An open file that was deleted or replaced still takes writes, and all of them are lost when the process ends.
 
 use std::io;
 use std::os::unix::fs::MetadataExt;
@@ -8,13 +9,13 @@ use std::sync::{Mutex, PoisonError};
 
 use crate::store::error::StoreError;
 
-/// The database, its log and the log's index. SQLite finds the last two by the name of the first.
+/// The database, its WAL and the WAL's index. SQLite finds the last two by the name of the first.
 const SUFFIXES: [&str; 3] = ["", "-wal", "-shm"];
 
-/// What tells a file from another of the same name, as long as it is open.
+/// Device and inode, which identify a file as long as it is open.
 pub(crate) type FileIdentity = (u64, u64);
 
-/// Of a file that no connection has been opened to: there is no such inode.
+/// Stands for a file that was not opened yet; there is no such inode.
 const UNKNOWN: FileIdentity = (0, 0);
 
 /// The files as they were when they were opened.
@@ -24,41 +25,41 @@ pub(crate) struct DatabaseFiles {
 }
 
 impl DatabaseFiles {
-    /// Of a database that nothing is known of yet.
+    /// Creates the record of a database of which no file was opened yet.
     pub fn new(path: &Path) -> DatabaseFiles {
         DatabaseFiles { path: path.to_owned(), open: Mutex::default() }
     }
 
-    /// `path` with one of [`ENDINGS`], or another.
-    pub fn with_suffix(path: &Path, ending: &str) -> PathBuf {
+    /// Returns `path` with a suffix appended, such as `-wal`.
+    pub fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
         let mut name = path.as_os_str().to_owned();
-        name.push(ending);
+        name.push(suffix);
         name.into()
     }
 
-    /// `locked` is the database that is ours. To be called before any connection is opened.
+    /// Records the database file that was locked. Has to be called before a connection is opened.
     pub fn record_locked(&self, locked: FileIdentity) {
-        // The log and its index are not there yet, and not compared before a connection was opened.
+        // The WAL and its index may not exist yet, and are not compared before a connection was opened.
         *self.open.lock().unwrap_or_else(PoisonError::into_inner) = Some([locked, UNKNOWN, UNKNOWN]);
     }
 
-    /// To be called when a connection has just been opened: its files are those that are there now. It may have made the
-    /// log and its index anew; the database itself has to be the one from before.
+    /// Records the files of a connection that was just opened. It may have created the WAL and its index; the database file
+    /// has to be the recorded one.
     ///
     /// # Errors
     /// [`StoreError::Moved`]
     pub fn record_opened(&self) -> Result<(), StoreError> {
         self.verify_same_database()?;
         let mut found = [UNKNOWN; 3];
-        for (found, ending) in found.iter_mut().zip(SUFFIXES) {
-            let path = DatabaseFiles::with_suffix(&self.path, ending);
+        for (found, suffix) in found.iter_mut().zip(SUFFIXES) {
+            let path = DatabaseFiles::with_suffix(&self.path, suffix);
             *found = identity(&path).map_err(|_| StoreError::Moved { path: path.display().to_string() })?;
         }
         *self.open.lock().unwrap_or_else(PoisonError::into_inner) = Some(found);
         Ok(())
     }
 
-    /// Whether a connection that is opened now would find the same database.
+    /// Checks that a connection opened now would find the same database file.
     ///
     /// # Errors
     /// [`StoreError::Moved`]
@@ -66,7 +67,7 @@ impl DatabaseFiles {
         self.compare(1)
     }
 
-    /// Whether all files are still there.
+    /// Checks that all files are still the recorded ones.
     ///
     /// # Errors
     /// [`StoreError::Moved`]
@@ -76,14 +77,14 @@ impl DatabaseFiles {
 
     fn compare(&self, files: usize) -> Result<(), StoreError> {
         let Some(open) = *self.open.lock().unwrap_or_else(PoisonError::into_inner) else { return Ok(()) };
-        for (open, ending) in open.iter().zip(SUFFIXES).take(files) {
-            let path = DatabaseFiles::with_suffix(&self.path, ending);
-            // What can't be asked after (a folder without rights, a disk that fails) is not known to be gone.
-            let is_there = match identity(&path) {
+        for (open, suffix) in open.iter().zip(SUFFIXES).take(files) {
+            let path = DatabaseFiles::with_suffix(&self.path, suffix);
+            // Where the check fails (no permission for the folder, a failing disk), the file may still be there.
+            let is_same = match identity(&path) {
                 Ok(found) => found == *open,
                 Err(error) => error.kind() != io::ErrorKind::NotFound,
             };
-            if !is_there {
+            if !is_same {
                 return Err(StoreError::Moved { path: path.display().to_string() });
             }
         }
@@ -95,7 +96,7 @@ fn identity(path: &Path) -> io::Result<FileIdentity> {
     std::fs::metadata(path).map(|file| (file.dev(), file.ino()))
 }
 
-/// The folder that a file is in.
+/// Returns the folder of a file.
 pub(crate) fn parent_folder(path: &Path) -> PathBuf {
     match path.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder.to_owned(),

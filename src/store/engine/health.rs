@@ -1,4 +1,4 @@
-//! Does the database still stand on good ground? What is known of its files, and whether any of them was found damaged.
+//! Database health: the identity of its files, and whether damage was found.
 
 use std::path::Path;
 use std::sync::OnceLock;
@@ -6,27 +6,29 @@ use std::sync::OnceLock;
 use crate::store::engine::file_identity::DatabaseFiles;
 use crate::store::error::StoreError;
 
+/// The health of the open database.
 pub(crate) struct DatabaseHealth {
     pub files: DatabaseFiles,
-    /// A page that was found damaged does not mend itself, even if the next look at others finds nothing.
+    /// The first damage that was found. It stays set: later reads of other pages do not repair a damaged one.
     damage: OnceLock<String>,
 }
 
 impl DatabaseHealth {
+    /// Creates the record of a database without known damage.
     pub fn new(path: &Path) -> DatabaseHealth {
         DatabaseHealth { files: DatabaseFiles::new(path), damage: OnceLock::new() }
     }
 
-    /// Remembers damage, and says so once.
+    /// Records damage if `error` is one, and logs the first.
     pub fn record_error(&self, error: &StoreError) {
         if let StoreError::Damaged(why) = error
             && self.damage.set(why.clone()).is_ok()
         {
-            tracing::error!(%error, "no new files are taken; jobs go on as far as they can");
+            tracing::error!(%error, "database damaged: new files are refused, accepted jobs continue as far as possible");
         }
     }
 
-    /// Whether nothing was found damaged so far.
+    /// Checks that no damage was found so far.
     ///
     /// # Errors
     /// [`StoreError::Damaged`]

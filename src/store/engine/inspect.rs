@@ -1,8 +1,8 @@
-//! How does the database stand, asked by one who must not change a byte and does not know whether a daemon is at work?
+//! Inspection: reads the database without changing a byte, whether or not a daemon is running.
 //!
-//! A plain read-only connection is not enough: SQLite would make the files of the log where they are missing, and mend
-//! their index. So where an index is there it is only read (`readonly_shm`: without a daemon SQLite then keeps one of its
-//! own in memory), and where there is no log the file is taken as it lies.
+//! A read-only connection is not enough, since SQLite creates a missing WAL and repairs its index. So an existing index is
+//! only read (`readonly_shm`: without a daemon SQLite then builds its own in memory), and a database without a WAL is opened
+//! as immutable.
 
 use std::fs;
 use std::path::Path;
@@ -16,38 +16,46 @@ use crate::store::engine::schema;
 use crate::store::reading;
 use crate::store::tables::instances::unended_by_instance;
 
-/// What was found in a database that this program can work with.
+/// What was found in a database that this program can use.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InspectionReport {
-    /// The version of its tables.
+    /// Its schema version.
     pub schema: i64,
-    /// The version that this program brings it to.
+    /// The schema version to which this program migrates it.
     pub known: i64,
     /// Jobs that have not ended, by instance.
     pub unended: Vec<(String, u64)>,
 }
 
-/// Why a daemon could not work with it, or why that can't be told.
+/// Why a daemon could not use the database, or why that is unknown.
 #[derive(Debug, thiserror::Error)]
 pub enum InspectError {
+    /// It is no database, or can't be read.
     #[error("it can't be read: {0}")]
     Sql(#[from] sqlx::Error),
+    /// SQLite's check found damage.
     #[error("it is damaged: {0}")]
     Damaged(String),
+    /// Its schema is newer than this program.
     #[error("it was made by a newer marqueue (its schema is {found}, this program knows {known})")]
-    Newer { found: i64, known: i64 },
-    #[error("it is a database and none of marqueue's")]
+    Newer {
+        /// The database's schema version.
+        found: i64,
+        /// This program's schema version.
+        known: i64,
+    },
+    /// It has no table of migrations.
+    #[error("it is a database of another program")]
     Foreign,
-    /// What is in the log can't be read without writing, and without it the file is an old one.
-    #[error("its log waits to be read in by a start of the daemon")]
+    /// There is a WAL without an index. It can't be read without writing, and without it the database is out of date.
+    #[error("its write-ahead log is not merged yet: start the daemon once")]
     LogAlone,
 }
 
-/// Reads all of the database and writes nothing, whether or not a daemon is at work. None where there is no file, or an
-/// empty one.
+/// Reads all of the database and writes nothing. Returns none where the file is missing or empty.
 ///
 /// # Errors
-/// [`Unexamined`]
+/// [`InspectError`]
 pub async fn inspect(path: &Path) -> Result<Option<InspectionReport>, InspectError> {
     if size(path) == 0 {
         return Ok(None);
@@ -74,9 +82,9 @@ async fn read_report(conn: &mut SqliteConnection) -> Result<InspectionReport, In
         Some(found) if found > known => return Err(InspectError::Newer { found, known }),
         Some(found) => found,
     };
-    let said: Vec<String> = sqlx::query_scalar("PRAGMA quick_check(3)").fetch_all(&mut *conn).await?;
-    if said != ["ok"] {
-        return Err(InspectError::Damaged(said.join("; ")));
+    let findings: Vec<String> = sqlx::query_scalar("PRAGMA quick_check(3)").fetch_all(&mut *conn).await?;
+    if findings != ["ok"] {
+        return Err(InspectError::Damaged(findings.join("; ")));
     }
     Ok(InspectionReport { schema, known, unended: unended_by_instance(conn).await? })
 }
@@ -110,14 +118,17 @@ mod tests {
         let before = bytes(folder);
         let found = inspect(&path).await.unwrap().unwrap();
         assert_eq!((found.schema, &found.unended[..]), (found.known, &[("default".to_owned(), 3)][..]));
-        // Within one process SQLite has one index for all connections, and the store's may write it.
-        let but_index = |mut files: BTreeMap<PathBuf, Vec<u8>>| {
+        // Within one process all connections share one index, and the store's connection may write it.
+        let without_index = |mut files: BTreeMap<PathBuf, Vec<u8>>| {
             files.retain(|name, _| !name.as_os_str().as_encoded_bytes().ends_with(b"-shm"));
             files
         };
-        assert!(but_index(bytes(folder)) == but_index(before.clone()), "something was written beside a daemon at work");
+        assert!(
+            without_index(bytes(folder)) == without_index(before.clone()),
+            "something was written while a daemon runs"
+        );
 
-        // As a kill leaves it: the log and its index, and nobody who holds them.
+        // As after a kill: WAL and index exist, and no process has them open.
         let killed = tempfile::tempdir().unwrap();
         for (file, content) in before {
             fs::write(killed.path().join(file.file_name().unwrap()), content).unwrap();
@@ -125,7 +136,7 @@ mod tests {
         let path = killed.path().join(path.file_name().unwrap());
         let before = bytes(killed.path());
         assert_eq!(inspect(&path).await.unwrap().unwrap().unended, [("default".to_owned(), 3)]);
-        assert!(bytes(killed.path()) == before, "something was written beside what a kill left");
+        assert!(bytes(killed.path()) == before, "something was written after a kill");
 
         let mut index = path.clone().into_os_string();
         index.push("-shm");
@@ -137,7 +148,7 @@ mod tests {
     #[tokio::test]
     async fn a_database_that_is_closed_is_read_as_it_lies() {
         let folder = tempfile::tempdir().unwrap();
-        // A name that means something in a URI.
+        // A name with characters that are special in a URI.
         let path = folder.path().join("q 1?%.db");
         assert_eq!(inspect(&path).await.unwrap(), None);
         let store = store().await;

@@ -1,10 +1,10 @@
-//! Lock that keeps a second daemon away from a database, and the path that the database really has.
+//! Lock: keeps a second daemon from opening the database, and resolves the database's path.
 //!
-//! Two locks are held. The file `.lock` beside the database is the one that older versions take; it can be removed, and
-//! then keeps nobody out. So the database file itself is locked too, by its inode: no removal, hard link or symbolic
-//! link leads around that lock. It is a `flock`, which on a disk of this machine does not touch the `fcntl` locks that
-//! SQLite takes, so copies, the doctor and `sqlite3` read beside the daemon. Over NFS and SMB both kinds are one
-//! lock, SQLite would be kept out by ours, and there is only the lock beside (the doctor calls such a disk a fault).
+//! Two locks are held. Older versions lock the file `.lock` beside the database; once it is removed, it protects nothing. So
+//! the database file is locked too, by its inode: no removal, hard link or symbolic link bypasses that lock. It is a
+//! `flock`, which on a local disk is independent of the `fcntl` locks that SQLite takes, so backups, the doctor and
+//! `sqlite3` can read while the daemon runs. Over NFS and SMB both kinds are one lock, which would block SQLite. There
+//! only the `.lock` file is used, and the doctor reports such a disk as a fault.
 
 use std::fs::{self, File, TryLockError};
 use std::io;
@@ -16,38 +16,39 @@ use rustix::fs::fstatfs;
 
 use crate::store::engine::file_identity::{DatabaseFiles, FileIdentity, parent_folder};
 
-/// As many as Linux follows.
+/// Symbolic links that are followed, as many as Linux does.
 const MAX_LINKS: usize = 40;
 
-/// Both locks. The operating system gives them back at the process's end, however that comes.
+/// Both locks. The operating system releases them when the process ends, also by a crash.
 ///
-/// `database` has to stay open for as long as SQLite has the file open: to close any descriptor of a file gives up
-/// all `fcntl` locks that the process has on it.
+/// `_database` has to stay open for as long as SQLite has the file open: closing any descriptor of a file releases all
+/// `fcntl` locks that the process has on it.
 pub(crate) struct DatabaseLock {
     _beside: File,
     _database: File,
+    /// The identity of the database file.
     pub identity: FileIdentity,
 }
 
 impl DatabaseLock {
-    /// Takes the lock of the database at `path`, which has to be [`resolved`], and makes the file if there is none. None
-    /// if another process has it.
+    /// Locks the database at `path`, which has to be resolved ([`resolve_path`]), and creates the file if it is missing.
+    /// Returns none if another process has the lock.
     ///
     /// # Errors
     /// Why a file can't be opened or locked, in one sentence.
     pub fn take(path: &Path) -> Result<Option<DatabaseLock>, String> {
-        let beside = restrict_permissions(&DatabaseFiles::with_suffix(path, ".lock"))?;
+        let beside = open_private(&DatabaseFiles::with_suffix(path, ".lock"))?;
         if !try_lock(&beside)? {
             return Ok(None);
         }
-        let database = restrict_permissions(path)?;
+        let database = open_private(path)?;
         if !is_remote(&database) && !try_lock(&database)? {
             return Ok(None);
         }
         let found = database.metadata().map_err(|error| error.to_string())?;
         if found.nlink() > 1 {
             tracing::warn!(file = %path.display(), names = found.nlink(),
-                "the database has further names (hard links): always start with this one, its log lies beside it");
+                "the database has several names (hard links): always use this one, since the WAL is beside it");
         }
         Ok(Some(DatabaseLock { _beside: beside, identity: (found.dev(), found.ino()), _database: database }))
     }
@@ -61,35 +62,36 @@ fn try_lock(file: &File) -> Result<bool, String> {
     }
 }
 
-/// Whether the file is on NFS or SMB, by the magic numbers of `statfs(2)`.
+/// Returns whether the file is on NFS or SMB, by the magic numbers of `statfs(2)`.
 fn is_remote(file: impl AsFd) -> bool {
-    // Some are given as negative numbers of 32 bits.
+    // Some file systems report negative numbers of 32 bits.
     fstatfs(file)
         .is_ok_and(|disk| matches!(disk.f_type as u64 & 0xffff_ffff, 0x6969 | 0x517b | 0xff53_4d42 | 0xfe53_4d42))
 }
 
-/// Opens a file, or makes one that only its owner may read: the database holds personal data, whatever the umask is.
-/// SQLite gives its -wal and -shm the permissions of the database.
-fn restrict_permissions(path: &Path) -> Result<File, String> {
+/// Opens a file, or creates one that only its owner may read, whatever the umask is: the database contains personal data.
+/// SQLite gives the `-wal` and `-shm` files the permissions of the database.
+fn open_private(path: &Path) -> Result<File, String> {
     let opened = File::options().create(true).truncate(false).read(true).write(true).mode(0o600).open(path);
     opened.map_err(|error| open_error_text(&error))
 }
 
+/// Returns the text of an error of opening the database.
 pub(crate) fn open_error_text(error: &io::Error) -> String {
-    format!("{error}; the daemon has to write it, and to make files beside it")
+    format!("{error}; the daemon needs write access to it and its folder")
 }
 
-/// The path that the database at `path` has without symbolic links, whether or not the file is there yet. SQLite puts
-/// the log beside the target of a link, so all that is ours goes there too.
+/// Resolves symbolic links in the path of a database, whether or not the file exists. SQLite puts the WAL beside the target
+/// of a link, so the lock and the reserve belong there too.
 ///
 /// # Errors
-/// What the file system says, mostly that a folder is missing.
+/// The error of the file system, mostly that a folder is missing.
 pub fn resolve_path(path: &Path) -> io::Result<PathBuf> {
     let mut path = path.to_owned();
     for _ in 0..MAX_LINKS {
         match fs::read_link(&path) {
             Ok(target) => path = parent_folder(&path).join(target),
-            // It is no link, or nothing is there yet.
+            // It is no link, or it does not exist.
             Err(_) => {
                 let name = path.file_name().ok_or(io::ErrorKind::IsADirectory)?;
                 return Ok(parent_folder(&path).canonicalize()?.join(name));

@@ -1,7 +1,7 @@
-//! How large is the database, and how does it get smaller? The log is emptied, and free pages are given back.
+//! Maintenance: the size of the database, truncation of the WAL, and incremental vacuum.
 //!
-//! `secure_delete` writes zeros over what is deleted, and the log has the pages as they were until it is overwritten. So
-//! what was erased is in no file only when the log was emptied too.
+//! `secure_delete` overwrites deleted data with zeros, but the WAL keeps old pages until it is overwritten. So erased data is
+//! gone from all files only after the WAL was truncated.
 
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{ConnectOptions, Connection, Row};
@@ -11,20 +11,27 @@ use std::time::Duration;
 use crate::store::error::StoreError;
 use crate::store::{Store, options};
 
-/// Bytes of the database's files, and of the pages in them that nothing stands in.
+/// Sizes in bytes of the database's files and of its unused pages.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct DatabaseSize {
+    /// The database file.
     pub database: u64,
+    /// The WAL.
     pub log: u64,
+    /// Unused pages of the database file.
     pub free: u64,
 }
 
 impl Store {
-    /// The one file, as [`Store::open`] was told.
+    /// Returns the path of the database, with symbolic links resolved.
     pub fn path(&self) -> PathBuf {
         self.readers().connect_options().get_filename().to_owned()
     }
 
+    /// Returns the sizes of the database's files.
+    ///
+    /// # Errors
+    /// An error of reading the database.
     pub async fn database_size(&self) -> Result<DatabaseSize, StoreError> {
         let path = self.path();
         let mut log = path.clone().into_os_string();
@@ -38,8 +45,11 @@ impl Store {
         Ok(DatabaseSize { database: size(path), log: size(log.into()), free: free.cast_unsigned() })
     }
 
-    /// Writes all of the log into the database and makes it empty. False if a reader or a writer was in the way: then it
-    /// is to be tried again. A connection of its own does it, which hardly waits, so that nobody waits for it.
+    /// Copies the whole WAL into the database and truncates it. Returns false if a reader or writer was active: the caller
+    /// has to try again. It uses a connection of its own with a short timeout, so that it does not block the writer.
+    ///
+    /// # Errors
+    /// An error of writing the database.
     pub async fn truncate_wal(&self) -> Result<bool, StoreError> {
         match checkpoint_truncate(with_short_busy_timeout(options(&self.path()))).await {
             Err(error) if is_busy(&error) => Ok(false),
@@ -47,16 +57,19 @@ impl Store {
         }
     }
 
-    /// Gives at most `pages` free pages back to the disk, and says how many are left.
+    /// Returns at most `pages` unused pages to the file system, and returns how many are left.
+    ///
+    /// # Errors
+    /// An error of writing the database.
     pub async fn incremental_vacuum(&self, pages: u32) -> Result<u64, StoreError> {
         self.shared
             .writer
-            .write(move |w| {
+            .write(move |tx| {
                 Box::pin(async move {
-                    // A pragma takes no bound value; this one is a number of ours.
+                    // A pragma takes no bound value. The number can contain no SQL.
                     let sql = sqlx::AssertSqlSafe(format!("PRAGMA incremental_vacuum({pages})"));
-                    sqlx::query(sql).fetch_all(&mut *w.conn).await?;
-                    let left: i64 = sqlx::query_scalar("PRAGMA freelist_count").fetch_one(&mut *w.conn).await?;
+                    sqlx::query(sql).fetch_all(&mut *tx.conn).await?;
+                    let left: i64 = sqlx::query_scalar("PRAGMA freelist_count").fetch_one(&mut *tx.conn).await?;
                     Ok(left.cast_unsigned())
                 })
             })
@@ -64,7 +77,7 @@ impl Store {
     }
 }
 
-/// How long the emptying waits for its turn; for as long it may hold the writer up.
+/// How long a truncation waits for a lock, and so the longest time for which it may block the writer.
 const BUSY_TIMEOUT: Duration = Duration::from_millis(50);
 
 fn with_short_busy_timeout(options: SqliteConnectOptions) -> SqliteConnectOptions {
@@ -73,7 +86,7 @@ fn with_short_busy_timeout(options: SqliteConnectOptions) -> SqliteConnectOption
 
 async fn checkpoint_truncate(options: SqliteConnectOptions) -> Result<bool, sqlx::Error> {
     let mut conn = options.connect().await?;
-    // The bulk first, in a way that holds no writer up.
+    // Most of it first with a passive checkpoint, which blocks no writer.
     sqlx::query("PRAGMA wal_checkpoint(PASSIVE)").fetch_one(&mut conn).await?;
     let busy: i64 = sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)").fetch_one(&mut conn).await?.try_get(0)?;
     conn.close().await?;
@@ -100,7 +113,7 @@ mod tests {
         assert!(!store.truncate_wal().await.unwrap());
         assert!(store.database_size().await.unwrap().log > 0);
         drop(reader);
-        // A dropped transaction is rolled back by its connection's thread in its own time.
+        // A dropped transaction is rolled back later by its connection's thread.
         while !store.truncate_wal().await.unwrap() {
             tokio::task::yield_now().await;
         }

@@ -1,4 +1,4 @@
-//! Which migrations are there? Their texts are part of the program.
+//! Schema: the migrations, compiled into the program, and the version of a database.
 
 use std::borrow::Cow;
 use std::path::Path;
@@ -6,7 +6,7 @@ use std::path::Path;
 use sqlx::migrate::{Migration, MigrationType, Migrator};
 use sqlx::{ConnectOptions, Connection, SqlSafeStr, SqliteConnection};
 
-/// Version, name, text. A released migration is never changed: a checksum in the database would refuse it.
+/// Version, name and SQL. A released migration never changes: sqlx compares it with the checksum in the database.
 const MIGRATIONS: &[(i64, &str, &str)] = &[
     (1, "queue", include_str!("../../../migrations/0001_queue.sql")),
     (2, "lost answers and pauses", include_str!("../../../migrations/0002_lost_answers_and_pauses.sql")),
@@ -21,11 +21,12 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (13, "plain names", include_str!("../../../migrations/0013_plain_names.sql")),
 ];
 
+/// Returns a migrator to the newest version.
 pub(crate) fn migrator() -> Migrator {
     migrator_to(i64::MAX)
 }
 
-/// As a program of that version had it.
+/// Returns a migrator to the version `newest`, for tests with databases of older versions.
 fn migrator_to(newest: i64) -> Migrator {
     Migrator::with_migrations(
         MIGRATIONS
@@ -38,12 +39,12 @@ fn migrator_to(newest: i64) -> Migrator {
     )
 }
 
-/// The version that this program brings a database to.
+/// Returns the version to which this program migrates a database.
 pub(crate) fn newest() -> i64 {
     MIGRATIONS.iter().map(|&(version, ..)| version).max().unwrap_or(0)
 }
 
-/// The version of the database that is there; none where there is no file, or an empty one.
+/// Returns the version of the database at `path`; none where the file is missing or empty.
 pub(crate) async fn version_of(path: &Path) -> Result<Option<i64>, sqlx::Error> {
     if std::fs::metadata(path).map_or(0, |file| file.len()) == 0 {
         return Ok(None);
@@ -54,7 +55,7 @@ pub(crate) async fn version_of(path: &Path) -> Result<Option<i64>, sqlx::Error> 
     Ok(version)
 }
 
-/// The version of the database that `connection` reads; none where it is not one of ours.
+/// Returns the version of the connection's database; none where it belongs to another program.
 pub(crate) async fn version_in(connection: &mut SqliteConnection) -> Result<Option<i64>, sqlx::Error> {
     let migrated: bool =
         sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE name = '_sqlx_migrations')")

@@ -1,8 +1,8 @@
-//! How does something get onto the disk? One task owns the one writing connection and commits what has gathered.
+//! Writer task: owns the one writing connection and commits queued writes in groups.
 //!
-//! Writes that wait at the same time share one transaction and so one wait for the disk; each has a savepoint of its
-//! own, so one that fails takes no other with it. A write, once handed over, is carried out whether or not its caller
-//! still waits: a request that is dropped half-way can't leave half a change.
+//! Writes that are queued at the same time share one transaction, and so one sync of the disk. Each has a savepoint, so a
+//! failed one does not undo the others. A queued write is carried out whether or not its caller still waits, so a dropped
+//! request can't leave half a change.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -19,76 +19,88 @@ use crate::store::engine::health::DatabaseHealth;
 use crate::store::error::StoreError;
 use crate::store::events::{ChangeEvent, EventBus, MetricEvent};
 
-/// How many writes may wait; a caller that finds the queue full waits for its place.
+/// Capacity of the queue; a caller waits while it is full.
 const MAX_QUEUED_WRITES: usize = 1024;
 
-/// The most writes of one transaction: past this the wait of the first outweighs the saving.
+/// The most writes in one transaction. With more, the first one would wait too long.
 const MAX_GROUP_SIZE: usize = 256;
 
-/// How often the disk is looked at while some of the reserve is missing and nothing is written.
+/// How often the free space is measured while the reserve is incomplete and nothing is written.
 const IDLE_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// What is in the log goes into the database, so that the log's room can be used again. Else it would grow to its eight
-/// megabytes first, and then find no room for that.
+/// Copies the WAL into the database, so that its space is used again. Otherwise it would grow to eight megabytes before its
+/// checkpoint, and there may be no space for that.
 const CHECKPOINT: &str = "PRAGMA wal_checkpoint(PASSIVE)";
 
-/// Pages that are free within the database go back to the disk, some at a time.
+/// Returns some unused pages of the database to the file system.
 const SHRINK: &str = "PRAGMA incremental_vacuum(256); PRAGMA wal_checkpoint(PASSIVE)";
 
-/// What a write works on: the connection, the list of what it changed, and how much room there is for the content of
-/// files.
+/// The transaction of one write: its connection, the change events to publish after the commit, and the bytes that it may
+/// write.
 pub(crate) struct StoreTx<'c> {
+    /// The writing connection, within a savepoint.
     pub conn: &'c mut SqliteConnection,
+    /// Events that are published after the commit.
     pub changes: &'c mut Vec<ChangeEvent>,
-    pub room: &'c mut DiskBudget,
+    /// Bytes of content that may be written.
+    pub budget: &'c mut DiskBudget,
 }
 
-/// Tells the caller how it ended, once the transaction has.
+/// Sends the result to the caller after the transaction has ended.
 type Reply = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
 
-/// What a write came to, and its reply for after the commit.
+/// The result of a write, and its reply to be sent after the commit.
 type WriteResult = (Result<(), StoreError>, Reply);
 
-/// One write: carried out in the transaction, or told why there is none.
+/// One queued write. It runs in the transaction, or gets the error that prevents one.
 type WriteRequest =
     Box<dyn for<'c> FnOnce(Result<&'c mut StoreTx<'_>, StoreError>) -> BoxFuture<'c, WriteResult> + Send>;
 
+/// Handle of the writer task.
 pub(crate) struct Writer {
     queue: Mutex<Option<mpsc::Sender<WriteRequest>>>,
     ended: CancellationToken,
 }
 
-/// What the writer task works with.
+/// The state of the writer task.
 pub(crate) struct WriterTask {
-    /// None after a fault, and then to be opened anew with these options.
+    /// None after an error; it is opened again with `options`.
     pub conn: Option<SqliteConnection>,
+    /// Options of the connection.
     pub options: SqliteConnectOptions,
-    pub ground: Arc<DatabaseHealth>,
+    /// The health of the database.
+    pub health: Arc<DatabaseHealth>,
+    /// The disk reserve.
     pub reserve: DiskReserve,
-    pub listeners: Arc<EventBus>,
+    /// The subscribers to commits.
+    pub events: Arc<EventBus>,
 }
 
 impl Writer {
-    pub fn start(desk: WriterTask) -> Writer {
+    /// Starts the task.
+    pub fn start(task: WriterTask) -> Writer {
         let (queue, waiting) = mpsc::channel(MAX_QUEUED_WRITES);
         let ended = CancellationToken::new();
         let guard = ended.clone().drop_guard();
         tokio::spawn(async move {
             let _guard = guard;
-            desk.run(waiting).await;
+            task.run(waiting).await;
         });
         Writer { queue: Mutex::new(Some(queue)), ended }
     }
 
-    /// Carries `write` out and returns what it gave, once it is on the disk.
+    /// Queues a write and returns its result once it is on the disk.
+    ///
+    /// # Errors
+    /// The error of the write or of the commit, or [`StoreError::Closed`].
     pub async fn write<T, F>(&self, write: F) -> Result<T, StoreError>
     where
         T: Send + 'static,
         F: for<'c> FnOnce(&'c mut StoreTx<'_>) -> BoxFuture<'c, Result<T, StoreError>> + Send + 'static,
     {
-        let (answer, answered) = oneshot::channel();
-        let action: WriteRequest = Box::new(move |writing| {
-            let work = writing.map(write);
+        let (sender, receiver) = oneshot::channel();
+        let action: WriteRequest = Box::new(move |tx| {
+            let work = tx.map(write);
             Box::pin(async move {
                 let result = match work {
                     Ok(work) => work.await,
@@ -97,8 +109,8 @@ impl Writer {
                 let written: WriteResult = (
                     result.as_ref().map(drop).map_err(Clone::clone),
                     Box::new(move |commit| {
-                        // Nobody waiting is no fault: the write stands all the same.
-                        let _ = answer.send(commit.and(result));
+                        // The caller may have stopped waiting; the write is not undone.
+                        let _ = sender.send(commit.and(result));
                     }),
                 );
                 written
@@ -106,15 +118,16 @@ impl Writer {
         });
         let queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner).clone();
         queue.ok_or(StoreError::Closed)?.send(action).await.map_err(|_| StoreError::Closed)?;
-        answered.await.map_err(|_| StoreError::Closed)?
+        receiver.await.map_err(|_| StoreError::Closed)?
     }
 
-    /// Takes no more writes and waits for those it has.
+    /// Accepts no more writes and waits for the queued ones.
     pub async fn stop(&self) {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner).take();
         self.ended().await;
     }
 
+    /// Returns when the task has ended.
     pub async fn ended(&self) {
         self.ended.cancelled().await;
     }
@@ -123,12 +136,12 @@ impl Writer {
 impl WriterTask {
     async fn run(mut self, mut waiting: mpsc::Receiver<WriteRequest>) {
         let mut group = Vec::with_capacity(MAX_GROUP_SIZE);
-        let mut seldom = LogThrottle::default();
+        let mut throttle = LogThrottle::default();
         loop {
             tokio::select! {
                 biased;
                 gathered = waiting.recv_many(&mut group, MAX_GROUP_SIZE) => if gathered == 0 { break },
-                // Nothing is written: the disk may have room again all the same.
+                // Nothing is written, but the disk may have free space again.
                 () = tokio::time::sleep(IDLE_CHECK_INTERVAL), if self.reserve.is_short() => {
                     self.reclaim_space(SHRINK).await;
                     continue;
@@ -137,20 +150,20 @@ impl WriterTask {
             if self.reserve.is_short() {
                 self.reclaim_space(CHECKPOINT).await;
             }
-            let begun = Instant::now();
+            let started = Instant::now();
             let mut changes = Vec::new();
             let mut replies = Vec::with_capacity(group.len());
-            let outcome = self.carry_out(&mut group, &mut changes, &mut replies).await;
+            let outcome = self.run_group(&mut group, &mut changes, &mut replies).await;
             match &outcome {
                 Ok(()) => {
-                    changes.push(ChangeEvent::Metric(MetricEvent::Commit { took: begun.elapsed() }));
+                    changes.push(ChangeEvent::Metric(MetricEvent::Commit { took: started.elapsed() }));
                     for change in changes {
-                        self.listeners.publish(change);
+                        self.events.publish(change);
                     }
                 }
                 Err(error) => {
-                    if let Some(unsaid) = seldom.allow() {
-                        tracing::error!(%error, unsaid, "writing to the database failed");
+                    if let Some(suppressed) = throttle.allow() {
+                        tracing::error!(%error, suppressed, "writing to the database failed");
                     }
                     self.reconnect_after(error).await;
                 }
@@ -162,24 +175,24 @@ impl WriterTask {
         if let Some(conn) = self.conn
             && let Err(error) = conn.close().await
         {
-            tracing::warn!(%error, "closing the database failed; the next start replays its log");
+            tracing::warn!(%error, "closing the database failed; the next start replays the WAL");
         }
     }
 
-    /// Carries the group out in one transaction. Every action leaves its reply, whatever fails.
-    async fn carry_out(
+    /// Runs the group in one transaction. Every write leaves its reply, also after an error.
+    async fn run_group(
         &mut self,
         group: &mut Vec<WriteRequest>,
         changes: &mut Vec<ChangeEvent>,
         replies: &mut Vec<Reply>,
     ) -> Result<(), StoreError> {
-        let mut room = self.reserve.measure();
-        if let Err(damaged) = self.ground.check() {
-            room.refuse(damaged);
+        let mut budget = self.reserve.measure();
+        if let Err(damaged) = self.health.check() {
+            budget.refuse(damaged);
         }
-        let ground = self.ground.clone();
+        let health = self.health.clone();
         let outcome = match self.open().await {
-            Ok(conn) => commit(conn, &ground, group.drain(..), changes, &mut room, replies).await,
+            Ok(conn) => commit(conn, &health, group.drain(..), changes, &mut budget, replies).await,
             Err(error) => {
                 for action in group.drain(..) {
                     replies.push(action(Err(error.clone())).await.1);
@@ -187,40 +200,39 @@ impl WriterTask {
                 Err(error)
             }
         };
-        // Asked after the commit, so that nothing is promised that went into a file that was gone before it.
-        outcome.and_then(|()| self.ground.files.verify_unchanged())
+        // Checked after the commit, so that no write is acknowledged that went into a file that was already deleted.
+        outcome.and_then(|()| self.health.files.verify_unchanged())
     }
 
-    /// The connection that is there, or a new one.
+    /// Returns the open connection, or opens a new one.
     async fn open(&mut self) -> Result<&mut SqliteConnection, StoreError> {
         let open = match self.conn.take() {
             Some(open) => {
-                if let Err(moved) = self.ground.files.verify_unchanged() {
-                    // As long as it is open, what is in it can be rescued.
+                if let Err(moved) = self.health.files.verify_unchanged() {
+                    // As long as the file is open, its content can be copied out.
                     self.conn = Some(open);
                     return Err(moved);
                 }
                 open
             }
             None => {
-                self.ground.files.verify_same_database()?;
+                self.health.files.verify_same_database()?;
                 let open = self.options.connect().await?;
-                self.ground.files.record_opened()?;
+                self.health.files.record_opened()?;
                 open
             }
         };
         Ok(self.conn.insert(open))
     }
 
-    /// Makes ready for the next group after one that failed.
+    /// Prepares for the next group after an error: closes the connection, and shrinks the reserve if the disk is full.
     async fn reconnect_after(&mut self, error: &StoreError) {
-        self.ground.record_error(error);
+        self.health.record_error(error);
         if matches!(error, StoreError::Full) {
             self.reserve.release();
         }
-        // A full disk or a failed write may have ended the transaction behind the connection's back. What it then believes
-        // of itself is not worth knowing: the next group has a new one. One to a file that was taken away is the only way
-        // to that file.
+        // After a full disk or a failed write, SQLite may have ended the transaction without the connection's knowledge. So
+        // the next group gets a new connection. A connection to a deleted file is kept, as the only access to that file.
         if !matches!(error, StoreError::Moved { .. })
             && let Some(conn) = self.conn.take()
             && let Err(error) = conn.close().await
@@ -229,33 +241,33 @@ impl WriterTask {
         }
     }
 
-    /// Makes the most of the room that there is.
-    async fn reclaim_space(&mut self, how: &'static str) {
+    /// Measures the disk, and runs `sql` to make space in the database's files.
+    async fn reclaim_space(&mut self, sql: &'static str) {
         self.reserve.measure();
         let done = match self.open().await {
-            Ok(conn) => sqlx::raw_sql(how).execute(conn).await.map(drop).map_err(StoreError::from),
+            Ok(conn) => sqlx::raw_sql(sql).execute(conn).await.map(drop).map_err(StoreError::from),
             Err(error) => Err(error),
         };
         if let Err(error) = done {
-            tracing::debug!(%error, "no room could be made in the database");
+            tracing::debug!(%error, "no space could be made in the database");
             self.reconnect_after(&error).await;
         }
     }
 }
 
-/// Carries the group out in one transaction. Every action leaves its reply, whatever fails.
+/// Runs the writes in one transaction and commits it. Every write leaves its reply, also after an error.
 async fn commit(
     conn: &mut SqliteConnection,
-    ground: &DatabaseHealth,
+    health: &DatabaseHealth,
     group: impl Iterator<Item = WriteRequest>,
     changes: &mut Vec<ChangeEvent>,
-    room: &mut DiskBudget,
+    budget: &mut DiskBudget,
     replies: &mut Vec<Reply>,
 ) -> Result<(), StoreError> {
     let mut transaction = conn.begin_with(BEGIN).await.map_err(StoreError::from);
     for (number, action) in group.enumerate() {
         let reply = match transaction.as_mut() {
-            Ok(open) => match run_in_savepoint(open, ground, number == 0, action, changes, room).await {
+            Ok(open) => match run_in_savepoint(open, health, number == 0, action, changes, budget).await {
                 (reply, Ok(())) => reply,
                 (reply, Err(error)) => {
                     transaction = Err(error);
@@ -266,34 +278,34 @@ async fn commit(
         };
         replies.push(reply);
     }
-    // It takes the last savepoint with it.
+    // The commit includes the last savepoint.
     transaction?.commit().await.map_err(StoreError::from)
 }
 
-/// Each statement is a trip to the connection's thread and back, which takes longer than most of them do: so a
-/// savepoint begins with the transaction or with the end of the one before.
+/// Each call of the connection's thread takes longer than most statements. So a savepoint is begun together with the
+/// transaction, or with the release of the one before.
 const BEGIN: &str = "BEGIN IMMEDIATE; SAVEPOINT one";
 const NEXT: &str = "RELEASE one; SAVEPOINT one";
 const UNDO: &str = "ROLLBACK TO one";
 
-/// Carries one write out in a savepoint of its own.
+/// Runs one write in a savepoint of its own.
 async fn run_in_savepoint(
     transaction: &mut Transaction<'_, Sqlite>,
-    ground: &DatabaseHealth,
+    health: &DatabaseHealth,
     first: bool,
     action: WriteRequest,
     changes: &mut Vec<ChangeEvent>,
-    room: &mut DiskBudget,
+    budget: &mut DiskBudget,
 ) -> (Reply, Result<(), StoreError>) {
-    let known = changes.len();
+    let published_before = changes.len();
     if !first && let Err(error) = sqlx::query(NEXT).execute(&mut **transaction).await.map_err(StoreError::from) {
         return (action(Err(error.clone())).await.1, Err(error));
     }
-    let (written, reply) = action(Ok(&mut StoreTx { conn: &mut *transaction, changes, room })).await;
+    let (written, reply) = action(Ok(&mut StoreTx { conn: &mut *transaction, changes, budget })).await;
     let Err(error) = written else { return (reply, Ok(())) };
-    ground.record_error(&error);
-    changes.truncate(known);
-    // Where there is nothing left to undo, SQLite has rolled all of it back, for the reason that this write was told.
+    health.record_error(&error);
+    changes.truncate(published_before);
+    // If the savepoint is gone, SQLite has rolled back the whole transaction because of this error.
     let undone = sqlx::query(UNDO).execute(&mut **transaction).await;
     (reply, undone.map(drop).map_err(|_| error))
 }
@@ -305,11 +317,11 @@ mod tests {
     use super::*;
 
     fn start(conn: SqliteConnection, options: SqliteConnectOptions, path: &Path) -> Writer {
-        let ground = Arc::new(DatabaseHealth::new(path));
+        let health = Arc::new(DatabaseHealth::new(path));
         let reserve = DiskReserve::open(path, 0);
         let changes = tokio::sync::broadcast::channel(8).0;
-        let listeners = Arc::new(EventBus { changes, facts: std::sync::OnceLock::new() });
-        Writer::start(WriterTask { conn: Some(conn), options, ground, reserve, listeners })
+        let events = Arc::new(EventBus { changes, metrics: std::sync::OnceLock::new() });
+        Writer::start(WriterTask { conn: Some(conn), options, health, reserve, events })
     }
 
     async fn writer() -> Writer {
@@ -321,10 +333,10 @@ mod tests {
 
     async fn insert(writer: &Writer, x: i64) -> Result<i64, StoreError> {
         writer
-            .write(move |w| {
+            .write(move |tx| {
                 Box::pin(async move {
-                    sqlx::query("INSERT INTO t VALUES (?)").bind(x).execute(&mut *w.conn).await?;
-                    Ok(sqlx::query_scalar("SELECT count(*) FROM t").fetch_one(&mut *w.conn).await?)
+                    sqlx::query("INSERT INTO t VALUES (?)").bind(x).execute(&mut *tx.conn).await?;
+                    Ok(sqlx::query_scalar("SELECT count(*) FROM t").fetch_one(&mut *tx.conn).await?)
                 })
             })
             .await
@@ -352,28 +364,28 @@ mod tests {
             .journal_mode(sqlx::sqlite::SqliteJournalMode::Wal);
         let mut conn = options.connect().await.unwrap();
         sqlx::query("CREATE TABLE t (x INTEGER UNIQUE, y BLOB)").execute(&mut conn).await.unwrap();
-        // A limit of this connection, as a disk would be full for it.
+        // A limit of this connection, with the same effect as a full disk.
         sqlx::query("PRAGMA max_page_count = 20").execute(&mut conn).await.unwrap();
         let writer = start(conn, options, &path);
         let large = || {
-            writer.write(|w| {
+            writer.write(|tx| {
                 Box::pin(async move {
-                    sqlx::query("INSERT INTO t VALUES (0, zeroblob(1000000))").execute(&mut *w.conn).await?;
+                    sqlx::query("INSERT INTO t VALUES (0, zeroblob(1000000))").execute(&mut *tx.conn).await?;
                     Ok(())
                 })
             })
         };
         let small = |x: i64| {
-            writer.write(move |w| {
+            writer.write(move |tx| {
                 Box::pin(async move {
-                    sqlx::query("INSERT INTO t (x) VALUES (?)").bind(x).execute(&mut *w.conn).await?;
+                    sqlx::query("INSERT INTO t (x) VALUES (?)").bind(x).execute(&mut *tx.conn).await?;
                     Ok(())
                 })
             })
         };
         let (before, large_once, behind) = tokio::join!(small(1), large(), small(2));
         assert!(matches!(large_once, Err(StoreError::Full)), "{large_once:?}");
-        // The others of its group were rolled back with it, and are told the same.
+        // The others of its group were rolled back with it and get the same error.
         assert!(matches!(before, Err(StoreError::Full)) && matches!(behind, Err(StoreError::Full)));
         small(1).await.unwrap();
         large().await.unwrap();
@@ -382,10 +394,10 @@ mod tests {
     #[tokio::test]
     async fn of_a_write_that_fails_half_way_nothing_stays() {
         let writer = writer().await;
-        let half = writer.write(|w| {
+        let half = writer.write(|tx| {
             Box::pin(async move {
-                sqlx::query("INSERT INTO t VALUES (7)").execute(&mut *w.conn).await?;
-                w.changes.push(ChangeEvent::Instance("never".into()));
+                sqlx::query("INSERT INTO t VALUES (7)").execute(&mut *tx.conn).await?;
+                tx.changes.push(ChangeEvent::Instance("never".into()));
                 Err::<(), _>(StoreError::Refused("no".into()))
             })
         });
@@ -400,7 +412,7 @@ mod tests {
         {
             let dropped = insert(&writer, 1);
             tokio::pin!(dropped);
-            // One look hands the write over; then its caller loses interest.
+            // The first poll queues the write; then the caller stops waiting.
             assert!(futures_util::poll!(dropped.as_mut()).is_pending());
         }
         assert_eq!(insert(&writer, 2).await.unwrap(), 2);

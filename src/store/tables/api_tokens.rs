@@ -1,4 +1,4 @@
-//! Access tokens that the API has given, by their hashes.
+//! Access tokens of the API's clients, stored as hashes.
 
 use jiff::Timestamp;
 use sqlx::Row;
@@ -8,19 +8,21 @@ use crate::clock::from_ms;
 use crate::store::Store;
 use crate::store::error::StoreError;
 
-/// A token without the token.
+/// The record of an access token; the token itself is not stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoredToken {
+    /// The hash by which the token is found.
     pub token_sha256: [u8; 32],
-    /// Empty for whoever may use the socket.
+    /// The client; empty for users of the socket.
     pub client_id: String,
-    /// A hash of the client's secret, under the token as its key.
+    /// A hash of the client's secret with the token as its key, which shows whether the secret has changed.
     pub secret_check: [u8; 32],
+    /// When the token was issued.
     pub issued_at: Timestamp,
 }
 
 impl StoredToken {
-    fn of_row(row: &SqliteRow) -> Result<StoredToken, sqlx::Error> {
+    fn from_row(row: &SqliteRow) -> Result<StoredToken, sqlx::Error> {
         let hash = |column| {
             let bytes: Vec<u8> = row.try_get(column)?;
             bytes.try_into().map_err(|_| sqlx::Error::Decode(format!("{column} has not 32 bytes").into()))
@@ -35,29 +37,29 @@ impl StoredToken {
 }
 
 impl Store {
-    /// All tokens that are kept, those that have expired too.
+    /// Returns all stored tokens, expired ones included.
     ///
     /// # Errors
-    /// What keeps the database from being read.
+    /// An error of reading the database.
     pub async fn api_tokens(&self) -> Result<Vec<StoredToken>, StoreError> {
         let rows = sqlx::query("SELECT token_sha256, client_id, secret_check, issued_at FROM api_token")
             .fetch_all(self.readers())
             .await?;
-        Ok(rows.iter().map(StoredToken::of_row).collect::<Result<_, _>>()?)
+        Ok(rows.iter().map(StoredToken::from_row).collect::<Result<_, _>>()?)
     }
 
-    /// Keeps a token, and drops those that were given before `drop_before`.
+    /// Stores a token, and deletes those that were issued before `issued_before`.
     ///
     /// # Errors
-    /// What keeps the database from being written.
-    pub async fn insert_api_token(&self, token: StoredToken, drop_before: Timestamp) -> Result<(), StoreError> {
+    /// An error of writing the database.
+    pub async fn insert_api_token(&self, token: StoredToken, issued_before: Timestamp) -> Result<(), StoreError> {
         self.shared
             .writer
-            .write(move |w| {
+            .write(move |tx| {
                 Box::pin(async move {
                     sqlx::query("DELETE FROM api_token WHERE issued_at < ?")
-                        .bind(drop_before.as_millisecond())
-                        .execute(&mut *w.conn)
+                        .bind(issued_before.as_millisecond())
+                        .execute(&mut *tx.conn)
                         .await?;
                     sqlx::query(
                         "INSERT OR IGNORE INTO api_token (token_sha256, client_id, secret_check, issued_at)
@@ -67,7 +69,7 @@ impl Store {
                     .bind(token.client_id)
                     .bind(token.secret_check.as_slice())
                     .bind(token.issued_at.as_millisecond())
-                    .execute(&mut *w.conn)
+                    .execute(&mut *tx.conn)
                     .await?;
                     Ok(())
                 })
@@ -75,19 +77,19 @@ impl Store {
             .await
     }
 
-    /// Drops the tokens with these hashes.
+    /// Deletes the tokens with these hashes.
     ///
     /// # Errors
-    /// What keeps the database from being written.
+    /// An error of writing the database.
     pub async fn delete_api_tokens(&self, hashes: Vec<[u8; 32]>) -> Result<(), StoreError> {
         self.shared
             .writer
-            .write(move |w| {
+            .write(move |tx| {
                 Box::pin(async move {
                     for hash in hashes {
                         sqlx::query("DELETE FROM api_token WHERE token_sha256 = ?")
                             .bind(hash.to_vec())
-                            .execute(&mut *w.conn)
+                            .execute(&mut *tx.conn)
                             .await?;
                     }
                     Ok(())

@@ -1,4 +1,4 @@
-//! What happened to a batch, and so to its job? An event, the move it causes and the line in the history are one write.
+//! Events of batches: applies an event to a batch, its job and its instance, and writes the history, in one transaction.
 
 use std::time::Duration;
 
@@ -18,21 +18,21 @@ use crate::store::tables::submissions::PartRange;
 use crate::store::tables::{duplicate_batch_ids, history, instances, submissions};
 use crate::store::{ChangeEvent, Store};
 
-/// What came of writing down that a question found no good answer.
+/// The result of [`Store::record_query_failure`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RecordedQueryFailure {
-    /// Such failures in a row, this one included.
+    /// Failures in a row, this one included.
     pub failures: QueryFailures,
-    /// The history did not say the same already.
+    /// Whether the history got an entry: its last one did not say the same.
     pub is_news: bool,
 }
 
 impl Store {
-    /// Records an event of a batch: the move, the columns, the history, the job's state and what the instance learns
-    /// of it are one transaction. `request_id` is Marketo's, where an answer brought the event.
+    /// Records an event of a batch and returns the batch's new state. The batch, the history, the job's state and the
+    /// instance's state change in one transaction. `request_id` is Marketo's, where a response caused the event.
     ///
     /// # Errors
-    /// [`StoreError::Illegal`] where the table of moves has no such move; nothing is changed then.
+    /// [`StoreError::Illegal`] where the state machine has no such transition; nothing is changed then.
     pub async fn record_event(
         &self,
         key: BatchKey,
@@ -42,11 +42,11 @@ impl Store {
     ) -> Result<BatchState, StoreError> {
         self.shared
             .writer
-            .write(move |w| Box::pin(async move { apply_event(w, key, &event, request_id.as_deref(), now).await }))
+            .write(move |tx| Box::pin(async move { apply_event(tx, key, &event, request_id.as_deref(), now).await }))
             .await
     }
 
-    /// Cuts a batch in two that Marketo found too large: it keeps the first half, and the second becomes a batch of the
+    /// Splits a batch that Marketo found too large (413): it keeps the first half, and the second becomes a new batch of the
     /// same job, with the next free number.
     ///
     /// # Errors
@@ -61,30 +61,33 @@ impl Store {
     ) -> Result<(), StoreError> {
         self.shared
             .writer
-            .write(move |w| {
+            .write(move |tx| {
                 Box::pin(async move {
                     let [first, second] = &halves;
-                    apply_event(w, key, &Event::Split { reason }, request_id.as_deref(), now).await?;
+                    apply_event(tx, key, &Event::Split { reason }, request_id.as_deref(), now).await?;
                     sqlx::query("UPDATE batch SET byte_from = ?, byte_to = ?, rows = ? WHERE job_id = ? AND part = ?")
                         .bind(first.from.cast_signed())
                         .bind(first.to.cast_signed())
                         .bind(first.rows.cast_signed())
                         .bind(key.job.0)
                         .bind(key.part)
-                        .execute(&mut *w.conn)
+                        .execute(&mut *tx.conn)
                         .await?;
                     let last: u32 = sqlx::query_scalar("SELECT max(part) FROM batch WHERE job_id = ?")
                         .bind(key.job.0)
-                        .fetch_one(&mut *w.conn)
+                        .fetch_one(&mut *tx.conn)
                         .await?;
-                    submissions::insert_batch(w, key.job, last + 1, second).await
+                    submissions::insert_batch(tx, key.job, last + 1, second).await
                 })
             })
             .await
     }
 
-    /// A question about an import (its status, its files) found no good answer, or was refused: it is asked again at
-    /// `not_before`. The batch stays what it is. A reason that the history had last gets no line of its own.
+    /// Records that a query about an import (its status, its reports) failed or was rejected; it is sent again at
+    /// `not_before`. The batch's state stays. A reason that the last history entry has already gets no new entry.
+    ///
+    /// # Errors
+    /// [`StoreError::NoBatch`] where the batch has no import that could be queried.
     pub async fn record_query_failure(
         &self,
         key: BatchKey,
@@ -96,35 +99,38 @@ impl Store {
     ) -> Result<RecordedQueryFailure, StoreError> {
         self.shared
             .writer
-            .write(move |w| {
+            .write(move |tx| {
                 Box::pin(async move {
-                    let before = load(w, key).await?;
-                    let asked = [BatchState::Queued, BatchState::Importing, BatchState::Collecting];
-                    if !asked.contains(&before.state) {
+                    let before = load(tx, key).await?;
+                    let queried = [BatchState::Queued, BatchState::Importing, BatchState::Collecting];
+                    if !queried.contains(&before.state) {
                         return Err(StoreError::NoBatch(key));
                     }
                     let mut batch = before.after_query_failure(refused, not_before, now);
-                    // Of an import that has ended the message is Marketo's last word.
+                    // Of an import that has ended, Marketo's last message is kept.
                     if batch.state != BatchState::Collecting {
                         batch.message = Some(reason.clone());
                     }
-                    save(w, key, &batch).await?;
-                    let is_news = history::is_news(w, key, "query-failed", &reason, now).await?;
+                    save(tx, key, &batch).await?;
+                    let is_news = history::is_news(tx, key, "query-failed", &reason, now).await?;
                     if is_news {
                         let (part, state, id) = (Some(key.part), shown_state(&batch).as_str(), request_id.as_deref());
-                        write_history(w, key.job, part, now, "query-failed", state, Some(&reason), id).await?;
+                        write_history(tx, key.job, part, now, "query-failed", state, Some(&reason), id).await?;
                     }
-                    w.changes.push(ChangeEvent::Batch(key));
-                    let fact = MetricEvent::query_failed(instance_of(w, key.job).await?, &reason);
-                    w.changes.push(ChangeEvent::Metric(fact));
+                    tx.changes.push(ChangeEvent::Batch(key));
+                    let fact = MetricEvent::query_failed(instance_of(tx, key.job).await?, &reason);
+                    tx.changes.push(ChangeEvent::Metric(fact));
                     Ok(RecordedQueryFailure { failures: batch.query_failures, is_news })
                 })
             })
             .await
     }
 
-    /// Notes the sizes of a batch's stored failure and warning files; none where there is no file. `cuts` say of which
-    /// only the beginning is stored, and go into the history.
+    /// Sets the sizes in bytes of a batch's stored failure and warning files; none where there is no file. `cuts` are
+    /// history messages about reports of which only the beginning is stored.
+    ///
+    /// # Errors
+    /// An error of writing the database.
     pub async fn set_report_sizes(
         &self,
         key: BatchKey,
@@ -135,7 +141,7 @@ impl Store {
     ) -> Result<(), StoreError> {
         self.shared
             .writer
-            .write(move |w| {
+            .write(move |tx| {
                 Box::pin(async move {
                     sqlx::query(
                         "UPDATE batch SET failures_bytes = ?, warnings_bytes = ? WHERE job_id = ? AND part = ?",
@@ -144,11 +150,11 @@ impl Store {
                     .bind(warnings_bytes.map(u64::cast_signed))
                     .bind(key.job.0)
                     .bind(key.part)
-                    .execute(&mut *w.conn)
+                    .execute(&mut *tx.conn)
                     .await?;
                     for cut in &cuts {
                         let (part, state) = (Some(key.part), BatchState::Collecting.as_str());
-                        write_history(w, key.job, part, now, "report-cut", state, Some(cut), None).await?;
+                        write_history(tx, key.job, part, now, "report-cut", state, Some(cut), None).await?;
                     }
                     Ok(())
                 })
@@ -157,55 +163,56 @@ impl Store {
     }
 }
 
+/// Applies an event within a transaction; see [`Store::record_event`].
 pub(crate) async fn apply_event(
-    w: &mut StoreTx<'_>,
+    tx: &mut StoreTx<'_>,
     key: BatchKey,
     event: &Event,
     request_id: Option<&str>,
     now: Timestamp,
 ) -> Result<BatchState, StoreError> {
-    let before = load(w, key).await?;
+    let before = load(tx, key).await?;
     let batch = before.after_event(event, now)?;
-    save(w, key, &batch).await?;
-    // A poll that brought no news is not history: at one in five seconds it would bury what is.
+    save(tx, key, &batch).await?;
+    // A poll without a change gets no entry: one in five seconds would hide the others.
     let news = match event {
         Event::Polled { .. } => batch.state != before.state,
-        Event::UnknownStatus { reason, .. } => history::is_news(w, key, event.name(), reason, now).await?,
+        Event::UnknownStatus { reason, .. } => history::is_news(tx, key, event.name(), reason, now).await?,
         _ => true,
     };
     if news {
         let (part, state) = (Some(key.part), shown_state(&batch).as_str());
         let message = event.message().or(batch.message.as_deref());
-        write_history(w, key.job, part, now, event.name(), state, message, request_id).await?;
+        write_history(tx, key.job, part, now, event.name(), state, message, request_id).await?;
     }
     match event {
         Event::Accepted { marketo_batch_id, .. } => {
-            duplicate_batch_ids::check_batch_id(w, key, marketo_batch_id, now).await?
+            duplicate_batch_ids::check_batch_id(tx, key, marketo_batch_id, now).await?
         }
-        Event::Abandoned { counts_until } => abandon(w, key, *counts_until, now).await?,
+        Event::Abandoned { counts_until } => abandon(tx, key, *counts_until, now).await?,
         _ => {}
     }
     if news || batch.counts != before.counts || batch.message != before.message {
-        w.changes.push(ChangeEvent::Batch(key));
+        tx.changes.push(ChangeEvent::Batch(key));
     }
     if let Event::ImportEnded { counts, .. } | Event::ImportLost { counts, .. } = event {
-        let rows = RowCounts::complete(rows_sent(w, key).await?, *counts);
-        set_counts_in_doubt(w, key, event, rows, now).await?;
+        let rows = RowCounts::complete(rows_sent(tx, key).await?, *counts);
+        check_counts(tx, key, event, rows, now).await?;
     }
-    publish_metrics(w, key, event).await?;
-    update_job_state(w, key.job, now).await?;
-    instances::update_from_event(w, key, event, now).await?;
+    publish_metrics(tx, key, event).await?;
+    update_job_state(tx, key.job, now).await?;
+    instances::update_from_event(tx, key, event, now).await?;
     Ok(batch.state)
 }
 
-/// An import that is overdue is held, whatever Marketo last said of it.
+/// Returns the state to show: an overdue import is held, whatever its status on Marketo.
 fn shown_state(batch: &BatchProgress) -> BatchState {
     if batch.overdue_at.is_some() { BatchState::Held } else { batch.state }
 }
 
-/// The import that the batch was given up with counts as one of ours until then.
-async fn abandon(w: &mut StoreTx<'_>, key: BatchKey, until: Timestamp, now: Timestamp) -> Result<(), StoreError> {
-    sqlx::query("DELETE FROM abandoned WHERE until <= ?").bind(now.as_millisecond()).execute(&mut *w.conn).await?;
+/// Stores an abandoned import, which occupies a slot until `until`.
+async fn abandon(tx: &mut StoreTx<'_>, key: BatchKey, until: Timestamp, now: Timestamp) -> Result<(), StoreError> {
+    sqlx::query("DELETE FROM abandoned WHERE until <= ?").bind(now.as_millisecond()).execute(&mut *tx.conn).await?;
     sqlx::query(
         "INSERT INTO abandoned (instance, marketo_batch_id, until)
          SELECT j.instance, coalesce(b.marketo_batch_id, ''), ?
@@ -214,56 +221,56 @@ async fn abandon(w: &mut StoreTx<'_>, key: BatchKey, until: Timestamp, now: Time
     .bind(until.as_millisecond())
     .bind(key.job.0)
     .bind(key.part)
-    .execute(&mut *w.conn)
+    .execute(&mut *tx.conn)
     .await?;
     Ok(())
 }
 
-/// Holds Marketo's counts of an import that ended against the rows that were sent. The history says where they differ.
-async fn set_counts_in_doubt(
-    w: &mut StoreTx<'_>,
+/// Compares Marketo's counts of an ended import with the rows that were sent. A difference goes into the history.
+async fn check_counts(
+    tx: &mut StoreTx<'_>,
     key: BatchKey,
     event: &Event,
     mut rows: RowCounts,
     now: Timestamp,
 ) -> Result<(), StoreError> {
-    // An import that failed as a whole has imported no row that it does not name.
+    // An import that failed as a whole has imported no row that it does not count.
     if matches!(event, Event::ImportLost { .. }) {
         rows.unaccounted = Some(0);
-    } else if let Some(doubt) = rows.discrepancy() {
+    } else if let Some(discrepancy) = rows.discrepancy() {
         let state = BatchState::Collecting.as_str();
-        write_history(w, key.job, Some(key.part), now, "counts-differ", state, Some(&doubt), None).await?;
+        write_history(tx, key.job, Some(key.part), now, "counts-differ", state, Some(&discrepancy), None).await?;
     }
-    let instance = instance_of(w, key.job).await?;
-    w.changes.push(ChangeEvent::Metric(MetricEvent::Rows { instance, rows }));
+    let instance = instance_of(tx, key.job).await?;
+    tx.changes.push(ChangeEvent::Metric(MetricEvent::Rows { instance, rows }));
     Ok(())
 }
 
-async fn rows_sent(w: &mut StoreTx<'_>, key: BatchKey) -> Result<u64, StoreError> {
+async fn rows_sent(tx: &mut StoreTx<'_>, key: BatchKey) -> Result<u64, StoreError> {
     let rows: i64 = sqlx::query_scalar("SELECT rows FROM batch WHERE job_id = ? AND part = ?")
         .bind(key.job.0)
         .bind(key.part)
-        .fetch_one(&mut *w.conn)
+        .fetch_one(&mut *tx.conn)
         .await?;
     Ok(rows.cast_unsigned())
 }
 
-/// Tells those who count.
-async fn publish_metrics(w: &mut StoreTx<'_>, key: BatchKey, event: &Event) -> Result<(), StoreError> {
-    let instance = instance_of(w, key.job).await?;
-    w.changes.push(ChangeEvent::Metric(MetricEvent::from_batch_event(instance, event)));
+/// Publishes the metric event.
+async fn publish_metrics(tx: &mut StoreTx<'_>, key: BatchKey, event: &Event) -> Result<(), StoreError> {
+    let instance = instance_of(tx, key.job).await?;
+    tx.changes.push(ChangeEvent::Metric(MetricEvent::from_batch_event(instance, event)));
     Ok(())
 }
 
-async fn instance_of(w: &mut StoreTx<'_>, id: JobId) -> Result<String, StoreError> {
-    Ok(sqlx::query_scalar("SELECT instance FROM job WHERE id = ?").bind(id.0).fetch_one(&mut *w.conn).await?)
+async fn instance_of(tx: &mut StoreTx<'_>, id: JobId) -> Result<String, StoreError> {
+    Ok(sqlx::query_scalar("SELECT instance FROM job WHERE id = ?").bind(id.0).fetch_one(&mut *tx.conn).await?)
 }
 
-async fn load(w: &mut StoreTx<'_>, key: BatchKey) -> Result<BatchProgress, StoreError> {
+async fn load(tx: &mut StoreTx<'_>, key: BatchKey) -> Result<BatchProgress, StoreError> {
     let row = sqlx::query("SELECT * FROM batch WHERE job_id = ? AND part = ?")
         .bind(key.job.0)
         .bind(key.part)
-        .fetch_optional(&mut *w.conn)
+        .fetch_optional(&mut *tx.conn)
         .await?
         .ok_or(StoreError::NoBatch(key))?;
     Ok(BatchProgress {
@@ -271,7 +278,7 @@ async fn load(w: &mut StoreTx<'_>, key: BatchKey) -> Result<BatchProgress, Store
         attempts: row.try_get("attempts")?,
         marketo_batch_id: row.try_get("marketo_batch_id")?,
         not_before: time_column(&row, "not_before")?,
-        // Each event sets the wait anew, so the old one need not be read.
+        // Each event sets the defer reason, so the old one need not be read.
         wait: None,
         message: row.try_get("message")?,
         counts: Counts {
@@ -298,7 +305,7 @@ async fn load(w: &mut StoreTx<'_>, key: BatchKey) -> Result<BatchProgress, Store
     })
 }
 
-async fn save(w: &mut StoreTx<'_>, key: BatchKey, batch: &BatchProgress) -> Result<(), StoreError> {
+async fn save(tx: &mut StoreTx<'_>, key: BatchKey, batch: &BatchProgress) -> Result<(), StoreError> {
     let ms = |time: Option<Timestamp>| time.map(Timestamp::as_millisecond);
     let count = |count: Option<u64>| count.map(u64::cast_signed);
     sqlx::query(
@@ -334,16 +341,16 @@ async fn save(w: &mut StoreTx<'_>, key: BatchKey, batch: &BatchProgress) -> Resu
     .bind(ms(batch.overdue_at))
     .bind(key.job.0)
     .bind(key.part)
-    .execute(&mut *w.conn)
+    .execute(&mut *tx.conn)
     .await?;
     Ok(())
 }
 
-/// Makes the job what its batches make it.
-async fn update_job_state(w: &mut StoreTx<'_>, id: JobId, now: Timestamp) -> Result<(), StoreError> {
+/// Derives the job's state from its batches. When the job ends, queues its notification and writes the history.
+async fn update_job_state(tx: &mut StoreTx<'_>, id: JobId, now: Timestamp) -> Result<(), StoreError> {
     let rows = sqlx::query("SELECT part, state, message FROM batch WHERE job_id = ? ORDER BY byte_from")
         .bind(id.0)
-        .fetch_all(&mut *w.conn)
+        .fetch_all(&mut *tx.conn)
         .await?;
     let mut states = Vec::with_capacity(rows.len());
     let mut error = None;
@@ -370,17 +377,21 @@ async fn update_job_state(w: &mut StoreTx<'_>, id: JobId, now: Timestamp) -> Res
     .bind(now.as_millisecond())
     .bind(id.0)
     .bind(state.as_str())
-    .fetch_optional(&mut *w.conn)
+    .fetch_optional(&mut *tx.conn)
     .await?;
     if let Some(row) = done {
         if ended {
             let took = now.as_millisecond() - row.try_get::<i64, _>("created_at")?;
             let took = std::time::Duration::from_millis(took.max(0).cast_unsigned());
-            w.changes.push(ChangeEvent::Metric(MetricEvent::Ended { instance: row.try_get("instance")?, state, took }));
-            enqueue(w, id, now).await?;
-            write_history(w, id, None, now, "ended", state.as_str(), error.as_deref(), None).await?;
+            tx.changes.push(ChangeEvent::Metric(MetricEvent::Ended {
+                instance: row.try_get("instance")?,
+                state,
+                took,
+            }));
+            enqueue(tx, id, now).await?;
+            write_history(tx, id, None, now, "ended", state.as_str(), error.as_deref(), None).await?;
         }
-        w.changes.push(ChangeEvent::Job(id));
+        tx.changes.push(ChangeEvent::Job(id));
     }
     Ok(())
 }
@@ -425,12 +436,16 @@ mod tests {
         let events: Vec<_> = history.iter().map(|entry| entry.event.as_str()).collect();
         assert_eq!(events, ["received", "upload-began", "accepted", "polled", "import-ended", "collected", "ended"]);
         assert_eq!(history[2].request_id.as_deref(), Some("r2"));
-        let mut heard = Vec::new();
+        let mut received = Vec::new();
         while let Ok(change) = listener.try_recv() {
-            heard.push(change);
+            received.push(change);
         }
-        assert_eq!(heard.iter().filter(|change| **change == ChangeEvent::Job(key.job)).count(), 2, "running, complete");
-        assert_eq!(heard.iter().filter(|change| **change == ChangeEvent::Batch(key)).count(), 5);
+        assert_eq!(
+            received.iter().filter(|change| **change == ChangeEvent::Job(key.job)).count(),
+            2,
+            "running, complete"
+        );
+        assert_eq!(received.iter().filter(|change| **change == ChangeEvent::Batch(key)).count(), 5);
     }
 
     #[tokio::test]
@@ -449,12 +464,12 @@ mod tests {
         let store = store().await;
         let key = BatchKey { job: add(&store, leads(), 1).await, part: 1 };
         store.record_event(key, Event::UploadBegan, None, from_ms(1)).await.unwrap();
-        let back = Event::Requeued {
+        let requeued = Event::Requeued {
             defer_reason: DeferReason::ListBusy,
             reason: "list".into(),
             not_before: Some(from_ms(9)),
         };
-        store.record_event(key, back, None, from_ms(2)).await.unwrap();
+        store.record_event(key, requeued, None, from_ms(2)).await.unwrap();
         let (job, batch) = store.batch(key).await.unwrap();
         assert_eq!((batch.attempts, batch.not_before, job.state), (0, Some(from_ms(9)), JobState::Pending));
         store.record_event(key, Event::UploadBegan, None, from_ms(9)).await.unwrap();
@@ -593,7 +608,7 @@ mod tests {
                 .all,
             1
         );
-        // What the import took is not what its files took.
+        // The time of the last status query is not changed by a query of the reports.
         store.record_event(key, ended(1, 1), None, from_ms(80)).await.unwrap();
         store.record_query_failure(key, "404".into(), true, from_ms(95), None, from_ms(90)).await.unwrap();
         assert_eq!(store.batch(key).await.unwrap().1.polled_at, Some(from_ms(80)));

@@ -1,7 +1,8 @@
-//! Call ledger: each call to Marketo is written down before it leaves, so that a restart forgets none that still counts.
+//! Call ledger: records each call to Marketo before it is sent, so that after a restart all calls within the limits' windows
+//! are known.
 //!
-//! How long ago a call was is told by the machine's uptime and not by the time of day, which may have been set meanwhile.
-//! Calls of another boot count from the start on as if they had been a moment before.
+//! The age of a call is measured by the machine's uptime. The time of day is not used, since it may be set in between.
+//! Calls of another boot are treated as if they had been made when the daemon started.
 
 use std::time::Duration;
 
@@ -14,60 +15,66 @@ use crate::store::events::MetricEvent;
 use crate::store::tables::clock::note_call;
 use crate::store::{ChangeEvent, Store};
 
-/// Which day of the quota a moment is in, as far as that can be told.
+/// The quota's day at a moment, as far as it is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct QuotaDay {
-    /// When the day began that the clock shows.
+    /// When the day began, according to the clock.
     pub by_clock: Timestamp,
-    /// Whether the clock's word is taken. Where it is not, the day is the newest that a call was counted for.
+    /// Whether the clock is steady. If not, the day is the newest one that has a call.
     pub is_clock_steady: bool,
 }
 
-/// Whether a call may leave.
+/// Whether a call may be sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CallAdmission {
-    /// It may, and this is its number for [`Store::end_call`].
+    /// It may; its number for [`Store::end_call`].
     Call(i64),
-    /// The day that began then has had all its calls.
-    DayUsedUp { day: Timestamp },
+    /// The day that began at `day` has had all its calls.
+    DayUsedUp {
+        /// When that day began.
+        day: Timestamp,
+    },
 }
 
-/// A call that is about to leave.
+/// A call that is about to be sent.
 #[derive(Clone, Debug)]
 pub struct NewCall {
+    /// The name of the instance.
     pub instance: String,
-    /// The instances that lead to the same Marketo, this one included: the day's calls are theirs together.
+    /// The instances with the same Marketo subscription, this one included: they share the day's calls.
     pub sharing: Vec<String>,
-    /// How long calls count after their end.
+    /// How long a call counts after its end.
     pub window: Duration,
-    /// How long this one may take at most.
+    /// The longest time that this call may take.
     pub may_take: Duration,
     /// The quota's day.
     pub day: QuotaDay,
     /// How many calls a day may have; none without a limit.
     pub daily: Option<u64>,
+    /// The time of day.
     pub at: Timestamp,
+    /// The uptime at the same moment.
     pub up: Uptime,
 }
 
-/// The calls of earlier processes that may still count.
+/// Calls of earlier processes that may still count.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct EarlierCalls {
     /// How long ago each ended.
     pub ended_ago: Vec<Duration>,
-    /// How long each may still be under way of which no end was written down.
+    /// For each call without a recorded end, how long it may still take.
     pub may_last: Vec<Duration>,
 }
 
 impl Store {
-    /// Writes down that a call is about to leave, before it does.
+    /// Records a call before it is sent, unless the day's calls are used up.
     ///
     /// # Errors
-    /// What writing the database reports. The call must not leave then.
+    /// An error of writing the database. The call must not be sent then.
     pub async fn begin_call(&self, call: NewCall) -> Result<CallAdmission, StoreError> {
         self.shared
             .writer
-            .write(move |w| {
+            .write(move |tx| {
                 Box::pin(async move {
                     sqlx::query(
                         "DELETE FROM api_call WHERE instance = ? AND boot = ? AND coalesce(ended_up, began_up + may_take) < ?",
@@ -75,20 +82,20 @@ impl Store {
                     .bind(&call.instance)
                     .bind(&call.up.boot)
                     .bind(call.up.ms.saturating_sub(ms(call.window)))
-                    .execute(&mut *w.conn)
+                    .execute(&mut *tx.conn)
                     .await?;
-                    let day = quota_day(&mut *w.conn, &call.sharing, call.day).await?;
+                    let day = quota_day(&mut *tx.conn, &call.sharing, call.day).await?;
                     if let Some(daily) = call.daily {
                         let mut today = 0;
                         for name in &call.sharing {
-                            today += calls_of_day(&mut *w.conn, name, day).await?;
+                            today += calls_of_day(&mut *tx.conn, name, day).await?;
                         }
                         if today >= daily {
                             return Ok(CallAdmission::DayUsedUp { day });
                         }
                     }
-                    count_call(&mut *w.conn, &call.instance, day, call.day).await?;
-                    note_call(w, &ClockReading { wall: call.at, up: call.up.clone() }).await?;
+                    count_call(&mut *tx.conn, &call.instance, day, call.day).await?;
+                    note_call(tx, &ClockReading { wall: call.at, up: call.up.clone() }).await?;
                     let begun = sqlx::query(
                         "INSERT INTO api_call (instance, started_at, boot, began_up, may_take) VALUES (?, ?, ?, ?, ?)",
                     )
@@ -97,26 +104,29 @@ impl Store {
                     .bind(&call.up.boot)
                     .bind(call.up.ms)
                     .bind(ms(call.may_take))
-                    .execute(&mut *w.conn)
+                    .execute(&mut *tx.conn)
                     .await?;
-                    w.changes.push(ChangeEvent::Metric(MetricEvent::Call { instance: call.instance }));
+                    tx.changes.push(ChangeEvent::Metric(MetricEvent::Call { instance: call.instance }));
                     Ok(CallAdmission::Call(begun.last_insert_rowid()))
                 })
             })
             .await
     }
 
-    /// Writes down that a call is over. One for which this never happens counts as under way for as long as it may take.
+    /// Records the end of a call. A call without one counts as in progress for as long as it may take.
+    ///
+    /// # Errors
+    /// An error of writing the database.
     pub async fn end_call(&self, call: i64, now: Timestamp, up: Uptime) -> Result<(), StoreError> {
         self.shared
             .writer
-            .write(move |w| {
+            .write(move |tx| {
                 Box::pin(async move {
                     sqlx::query("UPDATE api_call SET ended_at = ?, ended_up = ? WHERE id = ?")
                         .bind(now.as_millisecond())
                         .bind(up.ms)
                         .bind(call)
-                        .execute(&mut *w.conn)
+                        .execute(&mut *tx.conn)
                         .await?;
                     Ok(())
                 })
@@ -124,15 +134,16 @@ impl Store {
             .await
     }
 
-    /// At a start: how long ago the calls of another boot were can't be told, so they are taken to have been made now.
-    /// Also drops the counts of days before `day`, but for the newest: while the clock is not believed, it goes on.
+    /// Takes over the calls of earlier processes when the daemon starts. The age of calls of another boot is unknown, so they
+    /// are dated to now. Also deletes the counts of days before `day`, except for the newest day, which continues while the
+    /// clock is not steady.
     ///
     /// # Errors
-    /// What writing the database reports.
+    /// An error of writing the database.
     pub async fn adopt_calls(&self, day: Timestamp, up: Uptime) -> Result<(), StoreError> {
         self.shared
             .writer
-            .write(move |w| {
+            .write(move |tx| {
                 Box::pin(async move {
                     sqlx::query(
                         "UPDATE api_call SET boot = ?1, began_up = ?2, ended_up = iif(ended_at IS NULL, NULL, ?2)
@@ -140,14 +151,14 @@ impl Store {
                     )
                     .bind(&up.boot)
                     .bind(up.ms)
-                    .execute(&mut *w.conn)
+                    .execute(&mut *tx.conn)
                     .await?;
                     sqlx::query(
                         "DELETE FROM api_call_day
                          WHERE day < ? AND day < (SELECT max(n.day) FROM api_call_day n WHERE n.instance = api_call_day.instance)",
                     )
                         .bind(day.as_millisecond())
-                        .execute(&mut *w.conn)
+                        .execute(&mut *tx.conn)
                         .await?;
                     Ok(())
                 })
@@ -155,7 +166,10 @@ impl Store {
             .await
     }
 
-    /// The calls of an instance that may still count, after [`Store::adopt_calls`].
+    /// Returns the calls of an instance that may still count. [`Store::adopt_calls`] has to be called before.
+    ///
+    /// # Errors
+    /// An error of reading the database.
     pub async fn earlier_calls(&self, instance: &str, up: &Uptime) -> Result<EarlierCalls, StoreError> {
         let rows = sqlx::query(
             "SELECT began_up, ended_up, may_take FROM api_call WHERE instance = ? AND boot = ? ORDER BY id",
@@ -167,21 +181,21 @@ impl Store {
         let span = |ms: i64| Duration::from_millis(ms.max(0).cast_unsigned());
         let mut calls = EarlierCalls::default();
         for row in &rows {
-            let over: i64 = row.try_get::<i64, _>("began_up")?.saturating_add(row.try_get("may_take")?);
+            let latest_end: i64 = row.try_get::<i64, _>("began_up")?.saturating_add(row.try_get("may_take")?);
             match row.try_get::<Option<i64>, _>("ended_up")? {
                 Some(ended) => calls.ended_ago.push(span(up.ms - ended)),
-                None if over > up.ms => calls.may_last.push(span(over - up.ms)),
-                None => calls.ended_ago.push(span(up.ms - over)),
+                None if latest_end > up.ms => calls.may_last.push(span(latest_end - up.ms)),
+                None => calls.ended_ago.push(span(up.ms - latest_end)),
             }
         }
         Ok(calls)
     }
 
-    /// Returns how many calls of `instance` count for the quota's day. `sharing` are the instances of the same Marketo,
-    /// this one included.
+    /// Returns how many calls of `instance` count for the quota's day. `sharing` are the instances with the same Marketo
+    /// subscription, this one included.
     ///
     /// # Errors
-    /// What reading the database reports.
+    /// An error of reading the database.
     pub async fn calls_today(&self, instance: &str, sharing: &[String], day: QuotaDay) -> Result<u64, StoreError> {
         let mut conn = self.readers().begin().await?;
         let day = quota_day(&mut conn, sharing, day).await?;
@@ -189,7 +203,8 @@ impl Store {
     }
 }
 
-/// A clock that was set must not begin a new day and with it a new count. So while it is not believed, the newest day goes on.
+/// Returns the day for which calls count. A clock that was set must not begin a new day and a new count, so the newest day
+/// continues while the clock is not steady.
 async fn quota_day(conn: &mut SqliteConnection, sharing: &[String], day: QuotaDay) -> Result<Timestamp, StoreError> {
     if day.is_clock_steady {
         return Ok(day.by_clock);
@@ -205,8 +220,8 @@ async fn quota_day(conn: &mut SqliteConnection, sharing: &[String], day: QuotaDa
     Ok(newest.map_or(day.by_clock, from_ms))
 }
 
-/// The calls of an instance that count for a day: those of later days too, for the clock was set back since, and those of
-/// which it was not clear whether they were of the day before.
+/// Returns the calls of an instance that count for a day. Calls of later days count too, since the clock was set back after
+/// them, and so do doubtful calls of earlier days.
 async fn calls_of_day(conn: &mut SqliteConnection, instance: &str, day: Timestamp) -> Result<u64, StoreError> {
     let calls: i64 = sqlx::query_scalar(
         "SELECT coalesce(sum(calls) FILTER (WHERE day >= ?2), sum(doubtful) FILTER (WHERE day < ?2), 0)
@@ -219,12 +234,12 @@ async fn calls_of_day(conn: &mut SqliteConnection, instance: &str, day: Timestam
     Ok(calls.cast_unsigned())
 }
 
-/// Counts one more call for `day`, which is not that of the clock where the clock is not believed.
+/// Counts one more call for `day`, which differs from the clock's day where the clock is not steady.
 async fn count_call(
     conn: &mut SqliteConnection,
     instance: &str,
     day: Timestamp,
-    asked: QuotaDay,
+    clock_day: QuotaDay,
 ) -> Result<(), StoreError> {
     let calls = calls_of_day(conn, instance, day).await?.cast_signed() + 1;
     sqlx::query("DELETE FROM api_call_day WHERE instance = ? AND day > ?")
@@ -239,11 +254,11 @@ async fn count_call(
     .bind(instance)
     .bind(day.as_millisecond())
     .bind(calls)
-    .bind(i64::from(asked.by_clock != day))
+    .bind(i64::from(clock_day.by_clock != day))
     .execute(&mut *conn)
     .await?;
     debug_assert_eq!(done.rows_affected(), 1);
-    // They are in the count of the new day from here on.
+    // The count of the new day includes them from now on.
     sqlx::query("UPDATE api_call_day SET doubtful = 0 WHERE instance = ? AND day < ? AND doubtful > 0")
         .bind(instance)
         .bind(day.as_millisecond())
@@ -293,7 +308,7 @@ mod tests {
             may_take: Duration::from_millis(50),
             day: steady(0),
             daily: None,
-            // The time of day is another matter than the uptime.
+            // The time of day is independent of the uptime.
             at: from_ms(1_000_000 - at),
             up: up(at),
         }
@@ -315,7 +330,7 @@ mod tests {
         assert_eq!(store.earlier_calls("default", &up(60)).await.unwrap(), earlier(&[40], &[20]));
         assert_eq!(store.earlier_calls("default", &up(90)).await.unwrap(), earlier(&[70, 10], &[]));
         assert_eq!((today(&store, steady(0)).await, today(&store, steady(1)).await), (2, 0));
-        // A new call lets go of those that no longer count.
+        // A new call deletes those that no longer count.
         begin(&store, call("default", 150)).await;
         assert_eq!(store.earlier_calls("default", &up(150)).await.unwrap(), earlier(&[70], &[50]));
     }
@@ -329,7 +344,7 @@ mod tests {
         let other = |ms| Uptime { boot: "two".into(), ms };
         store.adopt_calls(from_ms(0), other(7)).await.unwrap();
         assert_eq!(store.earlier_calls("default", &other(7)).await.unwrap(), earlier(&[0], &[50]));
-        // A container's uptime may begin anew within one boot of the machine.
+        // The uptime of a container may restart within one boot of the machine.
         store.adopt_calls(from_ms(0), other(3)).await.unwrap();
         assert_eq!(store.earlier_calls("default", &other(3)).await.unwrap(), earlier(&[0], &[50]));
         store.adopt_calls(from_ms(0), other(13)).await.unwrap();
@@ -357,14 +372,14 @@ mod tests {
             store.begin_call(NewCall { day, daily: Some(4), sharing, ..call("default", 5) }).await.unwrap()
         };
         assert!(matches!(begin(steady(10)).await, CallAdmission::Call(_)));
-        // The clock leapt forward, and a restart asks which days may go.
+        // The clock jumps forward, and a restart deletes old days.
         store.adopt_calls(from_ms(18), up(6)).await.unwrap();
         for calls in [2, 3, 4] {
             assert!(matches!(begin(doubted(18)).await, CallAdmission::Call(_)));
             assert_eq!(today(&store, doubted(18)).await, calls);
         }
         assert_eq!(begin(doubted(18)).await, CallAdmission::DayUsedUp { day: from_ms(10) });
-        // It was right. Three calls may have been of the new day.
+        // The clock was right. Three calls may have been made on the new day.
         assert_eq!(today(&store, steady(18)).await, 3);
         assert!(matches!(begin(steady(18)).await, CallAdmission::Call(_)));
         assert_eq!(begin(steady(18)).await, CallAdmission::DayUsedUp { day: from_ms(18) });
@@ -377,7 +392,7 @@ mod tests {
         for day in [steady(10), steady(18), steady(18), doubted(10)] {
             begin(&store, NewCall { day, ..call("default", 5) }).await;
         }
-        assert_eq!(today(&store, doubted(10)).await, 3, "the newest day goes on");
+        assert_eq!(today(&store, doubted(10)).await, 3, "the newest day continues");
         assert_eq!(today(&store, steady(10)).await, 4);
         begin(&store, NewCall { day: steady(10), ..call("default", 5) }).await;
         assert_eq!((today(&store, steady(10)).await, today(&store, steady(18)).await), (5, 0));

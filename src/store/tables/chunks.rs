@@ -1,4 +1,4 @@
-//! How are files kept? In compressed pieces of one size, so that neither memory nor a transaction grows with a file.
+//! Chunks: stores files in compressed chunks of one size, so that neither memory nor a transaction grows with a file.
 
 use sqlx::Row;
 
@@ -7,17 +7,17 @@ use crate::store::Store;
 use crate::store::engine::writer::StoreTx;
 use crate::store::error::StoreError;
 
-/// Bytes of a file in one piece, before compression; the last piece of a file may have fewer. A piece is what a
-/// streaming reader or writer holds in memory, and what one small transaction writes.
+/// Size of a chunk in bytes before compression; the last chunk of a file may be smaller. A reader or writer holds one
+/// chunk in memory, and one transaction writes one.
 pub const CHUNK_BYTES: usize = 256 * 1024;
 
-/// Fast, and already near what customer lists allow.
+/// Fast, and higher levels hardly compress lists of customers better.
 const ZSTD_LEVEL: i32 = 1;
 
-/// Which of the files of a job.
+/// The kinds of files of a job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum FileKind {
-    /// The file as it was dropped in. Its part is 0.
+    /// The submitted file. Its part is 0.
     File,
     /// Marketo's failure file of one batch.
     Failures,
@@ -26,6 +26,7 @@ pub enum FileKind {
 }
 
 impl FileKind {
+    /// Returns the name in the database and the API.
     pub fn as_str(self) -> &'static str {
         match self {
             FileKind::File => "file",
@@ -35,7 +36,7 @@ impl FileKind {
     }
 }
 
-/// One compressed piece, ready to be written.
+/// One compressed chunk, ready to be written.
 pub struct CompressedChunk {
     pub(crate) from: u64,
     pub(crate) bytes: usize,
@@ -43,70 +44,79 @@ pub struct CompressedChunk {
 }
 
 impl CompressedChunk {
-    /// Compresses the piece of a file that begins at byte `from`.
+    /// Compresses the chunk of a file that begins at byte `from`.
     ///
     /// # Errors
-    /// What zstd reports, which is a lack of memory.
+    /// The error of zstd, which is a lack of memory.
     pub fn compress(from: u64, bytes: &[u8]) -> std::io::Result<CompressedChunk> {
         let mut compressor = zstd::bulk::Compressor::new(ZSTD_LEVEL)?;
-        // SQLite does not notice a page of content that was overwritten, and other rows than those that were dropped in
-        // must never reach Marketo.
+        // SQLite does not detect an overwritten page of content, and Marketo must get no other rows than those that were
+        // submitted.
         compressor.include_checksum(true)?;
         Ok(CompressedChunk { from, bytes: bytes.len(), data: compressor.compress(bytes)? })
     }
 }
 
 async fn insert(
-    w: &mut StoreTx<'_>,
+    tx: &mut StoreTx<'_>,
     job: JobId,
     kind: FileKind,
     part: u32,
-    piece: CompressedChunk,
+    chunk: CompressedChunk,
 ) -> Result<(), StoreError> {
-    let bytes = piece.data.len() as u64;
+    let bytes = chunk.data.len() as u64;
     match kind {
-        FileKind::File => w.room.reserve_for_file(bytes)?,
-        FileKind::Failures | FileKind::Warnings => w.room.reserve_for_report(bytes)?,
+        FileKind::File => tx.budget.reserve_for_file(bytes)?,
+        FileKind::Failures | FileKind::Warnings => tx.budget.reserve_for_report(bytes)?,
     }
     sqlx::query("INSERT INTO chunk (job_id, kind, part, byte_from, bytes, packed) VALUES (?, ?, ?, ?, ?, ?)")
         .bind(job.0)
         .bind(kind.as_str())
         .bind(part)
-        .bind(piece.from.cast_signed())
-        .bind(i64::try_from(piece.bytes).unwrap_or(i64::MAX))
-        .bind(piece.data)
-        .execute(&mut *w.conn)
+        .bind(chunk.from.cast_signed())
+        .bind(i64::try_from(chunk.bytes).unwrap_or(i64::MAX))
+        .bind(chunk.data)
+        .execute(&mut *tx.conn)
         .await?;
     Ok(())
 }
 
 impl Store {
-    /// Keeps a piece of a file that is still streaming in.
-    pub async fn insert_chunk(&self, job: JobId, piece: CompressedChunk) -> Result<(), StoreError> {
-        self.shared.writer.write(move |w| Box::pin(insert(w, job, FileKind::File, 0, piece))).await
+    /// Stores a chunk of a submission.
+    ///
+    /// # Errors
+    /// [`StoreError::Full`], or another error of writing the database.
+    pub async fn insert_chunk(&self, job: JobId, chunk: CompressedChunk) -> Result<(), StoreError> {
+        self.shared.writer.write(move |tx| Box::pin(insert(tx, job, FileKind::File, 0, chunk))).await
     }
 
-    /// Keeps a piece of a batch's failure or warning file that is being fetched.
+    /// Stores a chunk of a batch's failure or warning file that is being downloaded.
+    ///
+    /// # Errors
+    /// [`StoreError::Full`], or another error of writing the database.
     pub async fn insert_report_chunk(
         &self,
         key: BatchKey,
         kind: FileKind,
-        piece: CompressedChunk,
+        chunk: CompressedChunk,
     ) -> Result<(), StoreError> {
-        self.shared.writer.write(move |w| Box::pin(insert(w, key.job, kind, key.part, piece))).await
+        self.shared.writer.write(move |tx| Box::pin(insert(tx, key.job, kind, key.part, chunk))).await
     }
 
-    /// Forgets what was fetched of a batch's file: a fetch that broke off begins again.
+    /// Deletes what was downloaded of a batch's report: an interrupted download begins again.
+    ///
+    /// # Errors
+    /// An error of writing the database.
     pub async fn delete_report(&self, key: BatchKey, kind: FileKind) -> Result<(), StoreError> {
         self.shared
             .writer
-            .write(move |w| {
+            .write(move |tx| {
                 Box::pin(async move {
                     sqlx::query("DELETE FROM chunk WHERE job_id = ? AND kind = ? AND part = ?")
                         .bind(key.job.0)
                         .bind(kind.as_str())
                         .bind(key.part)
-                        .execute(&mut *w.conn)
+                        .execute(&mut *tx.conn)
                         .await?;
                     Ok(())
                 })
@@ -114,14 +124,14 @@ impl Store {
             .await
     }
 
-    /// A reader of the bytes `from..to` of a file; `part` is 0 for the file dropped in.
+    /// Returns a reader of the bytes `from..to` of a file; `part` is 0 for the submitted file.
     pub fn content(&self, job: JobId, kind: FileKind, part: u32, from: u64, to: u64) -> ContentReader {
         ContentReader { store: self.clone(), job, kind, part, at: from, to }
     }
 }
 
-/// Reads a span of a stored file piece by piece. Between two pieces it holds nothing of the database, so a slow
-/// receiver keeps no old snapshot alive.
+/// Reads a range of a stored file chunk by chunk. Between two chunks it has no transaction open, so a slow receiver does
+/// not keep the WAL from being truncated.
 pub struct ContentReader {
     store: Store,
     job: JobId,
@@ -132,27 +142,27 @@ pub struct ContentReader {
 }
 
 impl ContentReader {
-    /// The next bytes of the span; none at its end.
+    /// Returns the next bytes of the range; none at its end.
     ///
     /// # Errors
-    /// [`StoreError::Erased`] if the content has been erased, or what reading the database reports.
+    /// [`StoreError::Erased`] if the content was erased, [`StoreError::Damaged`], or another error of reading the database.
     pub async fn next(&mut self) -> Result<Option<Vec<u8>>, StoreError> {
         if self.at >= self.to {
             return Ok(None);
         }
-        let (from, mut piece) = self.store.read(self.read_chunk()).await?;
-        let end = self.to.min(from + piece.len() as u64);
+        let (from, mut chunk) = self.store.read(self.read_chunk()).await?;
+        let end = self.to.min(from + chunk.len() as u64);
         if end <= self.at {
             return Err(self.missing_error().await);
         }
-        // Both lie within the piece, whose length is a usize.
-        piece.truncate((end - from) as usize);
-        piece.drain(..(self.at - from) as usize);
+        // Both are at most the chunk's length, which is a usize.
+        chunk.truncate((end - from) as usize);
+        chunk.drain(..(self.at - from) as usize);
         self.at = end;
-        Ok(Some(piece))
+        Ok(Some(chunk))
     }
 
-    /// The piece that has the next byte, and where it begins.
+    /// Returns the chunk with the next byte, and the chunk's position.
     async fn read_chunk(&self) -> Result<(u64, Vec<u8>), StoreError> {
         let row = sqlx::query(
             "SELECT byte_from, bytes, packed FROM chunk
@@ -168,15 +178,15 @@ impl ContentReader {
         let from = row.try_get::<i64, _>("byte_from")?.cast_unsigned();
         let bytes = usize::try_from(row.try_get::<i64, _>("bytes")?).unwrap_or(0);
         let damaged = |why: String| StoreError::Damaged(format!("the content of job {}: {why}", self.job));
-        let piece = zstd::bulk::decompress(row.try_get::<&[u8], _>("packed")?, bytes)
+        let chunk = zstd::bulk::decompress(row.try_get::<&[u8], _>("packed")?, bytes)
             .map_err(|error| damaged(error.to_string()))?;
-        match piece.len() == bytes {
-            true => Ok((from, piece)),
-            false => Err(damaged("a piece has not the size that it had".into())),
+        match chunk.len() == bytes {
+            true => Ok((from, chunk)),
+            false => Err(damaged("a chunk does not have its recorded size".into())),
         }
     }
 
-    /// Why there is nothing where something was.
+    /// Returns the reason why stored data is missing.
     async fn missing_error(&self) -> StoreError {
         match self.store.job(self.job).await.and_then(|job| job.still_has(self.kind.into())) {
             Err(erased) => erased,
@@ -192,8 +202,8 @@ mod tests {
 
     async fn read(mut content: ContentReader) -> Vec<u8> {
         let mut all = Vec::new();
-        while let Some(piece) = content.next().await.unwrap() {
-            all.extend(piece);
+        while let Some(chunk) = content.next().await.unwrap() {
+            all.extend(chunk);
         }
         all
     }
@@ -203,9 +213,9 @@ mod tests {
         let store = store().await;
         let key = BatchKey { job: add(&store, leads(), 1).await, part: 1 };
         let bytes: Vec<u8> = (0..1000_u32).map(|n| (n % 251) as u8).collect();
-        for (n, piece) in bytes.chunks(300).enumerate() {
-            let piece = CompressedChunk::compress(n as u64 * 300, piece).unwrap();
-            store.insert_report_chunk(key, FileKind::Failures, piece).await.unwrap();
+        for (n, chunk) in bytes.chunks(300).enumerate() {
+            let chunk = CompressedChunk::compress(n as u64 * 300, chunk).unwrap();
+            store.insert_report_chunk(key, FileKind::Failures, chunk).await.unwrap();
         }
         for (from, to) in [(0, 1000), (0, 1), (299, 301), (300, 600), (599, 1000), (700, 700)] {
             let read = read(store.content(key.job, FileKind::Failures, 1, from, to)).await;
@@ -221,9 +231,9 @@ mod tests {
         for at in 0..whole.len() {
             let mut packed = whole.clone();
             packed[at] ^= 0x41;
-            let write = store.shared.writer.write(move |w| {
+            let write = store.shared.writer.write(move |tx| {
                 Box::pin(async move {
-                    sqlx::query("UPDATE chunk SET packed = ?").bind(packed).execute(&mut *w.conn).await?;
+                    sqlx::query("UPDATE chunk SET packed = ?").bind(packed).execute(&mut *tx.conn).await?;
                     Ok(())
                 })
             });

@@ -1,4 +1,4 @@
-//! Table `clock`: what was last known of the clock, and the stored times that are moved when it is set.
+//! Table `clock`: the last observation of the clock, and the shift of stored times when the clock was set.
 
 use std::time::Duration;
 
@@ -10,10 +10,12 @@ use crate::store::Store;
 use crate::store::engine::writer::StoreTx;
 use crate::store::error::StoreError;
 
-/// A reading of the clock after which all stored times are in accord with it.
+/// A reading of the clock, after which all stored times have been shifted to match it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ObservedClock {
+    /// Time of day and uptime.
     pub reading: ClockReading,
+    /// What is known of the clock since.
     pub record: ClockRecord,
 }
 
@@ -30,16 +32,16 @@ impl ObservedClock {
 }
 
 impl Store {
-    /// Reads the clock. If it was set since the last time, or the machine was started anew, the ends of unconfirmed imports
-    /// are moved along: as much time is left of them as before. Writes nothing otherwise.
+    /// Reads the clock. If it was set since the last observation, or the machine was restarted, the ends of unconfirmed
+    /// imports are shifted, so that as much time is left of them as before. Otherwise nothing is written.
     ///
     /// # Errors
-    /// What writing the database reports. Nothing is moved then, and the next observation tries it again.
+    /// An error of writing the database. Nothing is shifted then, and the next observation tries it again.
     pub async fn observe_clock(&self, clock: &Clock) -> Result<ObservedClock, StoreError> {
         self.observe(|| clock.reading()).await
     }
 
-    /// As [`Store::observe_clock`]. The reading is made while no other observation is, so that none overtakes another.
+    /// See [`Store::observe_clock`]. The clock is read under the lock, so that observations are recorded in their order.
     async fn observe(&self, read: impl FnOnce() -> ClockReading) -> Result<ObservedClock, StoreError> {
         let mut known = self.shared.clock.lock().await;
         let reading = read();
@@ -51,13 +53,13 @@ impl Store {
                 return Ok(ObservedClock { reading, record });
             }
         }
-        let seen = reading.clone();
-        let written = self.shared.writer.write(move |w| Box::pin(async move { follow(w, &seen).await }));
+        let observed = reading.clone();
+        let written = self.shared.writer.write(move |tx| Box::pin(async move { record_reading(tx, &observed).await }));
         let Observation { record, shift_ms } = written.await?;
         if shift_ms.saturating_abs() >= 60_000 {
             tracing::warn!(
                 seconds = shift_ms / 1000,
-                "the clock was set, or the machine was started anew: for an hour no age ends or erases anything"
+                "the clock was set or the machine was restarted: nothing expires by its age for an hour"
             );
         }
         *known = Some(record.clone());
@@ -65,30 +67,30 @@ impl Store {
     }
 }
 
-/// Moves what is to be moved and writes the row, in one transaction. It is computed from the row again, so a daemon that
-/// was killed before the commit has moved nothing, and one that was killed behind it moves nothing twice.
-async fn follow(w: &mut StoreTx<'_>, reading: &ClockReading) -> Result<Observation, StoreError> {
-    let seen = match load(&mut *w.conn).await? {
+/// Shifts the stored times and writes the row, in one transaction. The shift is computed from the stored row, so a kill
+/// before the commit shifts nothing, and a kill after it shifts nothing twice.
+async fn record_reading(tx: &mut StoreTx<'_>, reading: &ClockReading) -> Result<Observation, StoreError> {
+    let observation = match load(&mut *tx.conn).await? {
         Some(record) => record.observe(reading),
         None => {
             let is_new: bool = sqlx::query_scalar(
                 "SELECT NOT EXISTS (SELECT 1 FROM job) AND NOT EXISTS (SELECT 1 FROM api_call_day)
                         AND NOT EXISTS (SELECT 1 FROM instance WHERE pause_until IS NOT NULL)",
             )
-            .fetch_one(&mut *w.conn)
+            .fetch_one(&mut *tx.conn)
             .await?;
             Observation { record: ClockRecord::begin(reading, is_new), shift_ms: 0 }
         }
     };
-    if seen.shift_ms != 0 {
+    if observation.shift_ms != 0 {
         for sql in [
             "UPDATE batch SET unconfirmed_until = unconfirmed_until + ? WHERE unconfirmed_until IS NOT NULL",
             "UPDATE abandoned SET until = until + ?",
         ] {
-            sqlx::query(sql).bind(seen.shift_ms).execute(&mut *w.conn).await?;
+            sqlx::query(sql).bind(observation.shift_ms).execute(&mut *tx.conn).await?;
         }
     }
-    let record = &seen.record;
+    let record = &observation.record;
     sqlx::query(
         "INSERT INTO clock (id, boot, offset_ms, steady_since_up, seen_up, seen_wall) VALUES (1, ?, ?, ?, ?, ?)
          ON CONFLICT (id) DO UPDATE
@@ -100,9 +102,9 @@ async fn follow(w: &mut StoreTx<'_>, reading: &ClockReading) -> Result<Observati
     .bind(record.steady_since_up)
     .bind(record.seen_up)
     .bind(record.seen_wall.as_millisecond())
-    .execute(&mut *w.conn)
+    .execute(&mut *tx.conn)
     .await?;
-    Ok(seen)
+    Ok(observation)
 }
 
 async fn load(conn: &mut SqliteConnection) -> Result<Option<ClockRecord>, StoreError> {
@@ -119,9 +121,9 @@ async fn load(conn: &mut SqliteConnection) -> Result<Option<ClockRecord>, StoreE
     }))
 }
 
-/// Notes the moment of a call in the call's own transaction, so that after another boot as little as possible is unknown.
-/// A reading that does not fit the record is one of a clock that was set and not observed yet, and is left out.
-pub(super) async fn note_call(w: &mut StoreTx<'_>, reading: &ClockReading) -> Result<(), StoreError> {
+/// Records the moment of a call in the call's transaction, so that after a reboot as little time as possible is unknown. A
+/// reading that does not match the row is from a clock that was set and not observed yet, and is ignored.
+pub(super) async fn note_call(tx: &mut StoreTx<'_>, reading: &ClockReading) -> Result<(), StoreError> {
     sqlx::query(
         "UPDATE clock SET seen_up = ?1, seen_wall = ?2
          WHERE boot = ?3 AND seen_up <= ?1 AND abs(?2 - ?1 - offset_ms) < 1000",
@@ -129,7 +131,7 @@ pub(super) async fn note_call(w: &mut StoreTx<'_>, reading: &ClockReading) -> Re
     .bind(reading.up.ms)
     .bind(reading.wall.as_millisecond())
     .bind(&reading.up.boot)
-    .execute(&mut *w.conn)
+    .execute(&mut *tx.conn)
     .await?;
     Ok(())
 }
@@ -200,11 +202,11 @@ mod tests {
         let store = store().await;
         observe(&store, "a", 0, 0).await;
         lose_an_answer(&store).await;
-        let noted = store.shared.writer.write(|w| {
+        let noted = store.shared.writer.write(|tx| {
             Box::pin(async move {
-                note_call(w, &reading("a", 600, 600)).await?;
-                // The clock was set, and nobody has observed that yet.
-                note_call(w, &reading("a", 700, DAY)).await
+                note_call(tx, &reading("a", 600, 600)).await?;
+                // The clock was set, and that was not observed yet.
+                note_call(tx, &reading("a", 700, DAY)).await
             })
         });
         noted.await.unwrap();

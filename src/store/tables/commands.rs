@@ -1,4 +1,4 @@
-//! What did a person say? Cancel, retry, and where an import is that nobody could see.
+//! Commands of an operator: cancel, abandon, retry and settle.
 
 use std::time::Duration;
 
@@ -15,17 +15,17 @@ use crate::store::models::{Batch, Job};
 use crate::store::tables::batches::apply_event;
 use crate::store::tables::jobs;
 
-/// What a person's order did to a job's batches.
+/// What a command did to the batches of a job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CommandOutcome {
-    /// Batches that it moved.
+    /// How many batches changed their state.
     pub moved: u32,
-    /// The job's state now.
+    /// The job's state after it.
     pub state: JobState,
 }
 
 impl Store {
-    /// Cancels what Marketo does not have yet. Batches that it has run to their end: nothing calls an import back.
+    /// Cancels the batches that Marketo does not have yet. The others run to their end, since an import can't be undone.
     ///
     /// # Errors
     /// [`StoreError::Refused`] if there is nothing to cancel.
@@ -33,16 +33,16 @@ impl Store {
         self.run_command(id, JobCommand::Cancel, now).await
     }
 
-    /// Cancels like [`Store::cancel`], and gives up imports that are overdue. Each of these counts as one of ours for as long
-    /// as it may be on Marketo.
+    /// Cancels like [`Store::cancel`], and abandons overdue imports. Each of these occupies a slot for as long as it may be on
+    /// Marketo.
     ///
     /// # Errors
-    /// [`StoreError::Refused`] if there is nothing to cancel and none to give up.
+    /// [`StoreError::Refused`] if there is nothing to cancel and nothing to abandon.
     pub async fn abandon(&self, id: JobId, now: Timestamp) -> Result<CommandOutcome, StoreError> {
         self.run_command(id, JobCommand::Abandon, now).await
     }
 
-    /// Sends the batches again that failed, were cancelled or are held. Those that are complete stay so.
+    /// Requeues the batches that failed, were cancelled or are held. Complete ones stay complete.
     ///
     /// # Errors
     /// [`StoreError::Refused`] if there is nothing to send, [`StoreError::Erased`] if the content has been erased.
@@ -50,14 +50,14 @@ impl Store {
         self.run_command(id, JobCommand::Retry, now).await
     }
 
-    /// A person found the import on Marketo that a held batch became: it is followed to its end from here on.
+    /// Records the import that an operator found on Marketo for a held batch. It is polled to its end from now on.
     ///
     /// # Errors
-    /// [`StoreError::Illegal`] if the batch is not held, [`StoreError::Refused`] if the import is another batch's.
+    /// [`StoreError::Illegal`] if the batch is not held, [`StoreError::Refused`] if the import belongs to another batch.
     pub async fn settle(&self, key: BatchKey, marketo_batch_id: String, now: Timestamp) -> Result<(), StoreError> {
         self.shared
             .writer
-            .write(move |w| {
+            .write(move |tx| {
                 Box::pin(async move {
                     let other = sqlx::query(
                         "SELECT b.job_id, b.part FROM batch b JOIN job j ON j.id = b.job_id
@@ -65,41 +65,41 @@ impl Store {
                     )
                     .bind(&marketo_batch_id)
                     .bind(key.job.0)
-                    .fetch_optional(&mut *w.conn)
+                    .fetch_optional(&mut *tx.conn)
                     .await?;
                     if let Some(other) = other {
                         let (job, part): (i64, u32) = (other.try_get("job_id")?, other.try_get("part")?);
-                        let taken = format!("Marketo's batch {marketo_batch_id} is part {part} of job {job}");
-                        return Err(StoreError::Refused(taken));
+                        let text = format!("Marketo's batch {marketo_batch_id} is part {part} of job {job}");
+                        return Err(StoreError::Refused(text));
                     }
-                    apply_event(w, key, &Event::Settled { marketo_batch_id }, None, now).await.map(drop)
+                    apply_event(tx, key, &Event::Settled { marketo_batch_id }, None, now).await.map(drop)
                 })
             })
             .await
     }
 
-    async fn run_command(&self, id: JobId, order: JobCommand, now: Timestamp) -> Result<CommandOutcome, StoreError> {
+    async fn run_command(&self, id: JobId, command: JobCommand, now: Timestamp) -> Result<CommandOutcome, StoreError> {
         self.shared
             .writer
-            .write(move |w| {
+            .write(move |tx| {
                 Box::pin(async move {
-                    let job = jobs::job(&mut *w.conn, id).await?;
-                    if order == JobCommand::Retry {
+                    let job = jobs::job(&mut *tx.conn, id).await?;
+                    if command == JobCommand::Retry {
                         job.still_has(ErasableData::Content)?;
-                        // What comes now is not what was erased.
-                        expect_reports_again(w, id).await?;
+                        // The reports to come are not the ones that were erased.
+                        clear_erased_reports(tx, id).await?;
                     }
                     let mut moved = 0;
                     for batch in &job.batches {
-                        if let Some(event) = order.event_for(batch, now) {
-                            apply_event(w, BatchKey { job: id, part: batch.part }, &event, None, now).await?;
+                        if let Some(event) = command.event_for(batch, now) {
+                            apply_event(tx, BatchKey { job: id, part: batch.part }, &event, None, now).await?;
                             moved += 1;
                         }
                     }
                     if moved == 0 {
-                        return Err(StoreError::Refused(no_effect_message(&job, order)));
+                        return Err(StoreError::Refused(no_effect_message(&job, command)));
                     }
-                    let state = jobs::job(&mut *w.conn, id).await?.state;
+                    let state = jobs::job(&mut *tx.conn, id).await?.state;
                     Ok(CommandOutcome { moved, state })
                 })
             })
@@ -107,7 +107,7 @@ impl Store {
     }
 }
 
-/// What a person may say of a job as a whole.
+/// A command for a job as a whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum JobCommand {
     Cancel,
@@ -115,13 +115,13 @@ enum JobCommand {
     Retry,
 }
 
-/// An import that is given up counts for at least so long: Marketo has just said that it has it.
+/// The least time for which an abandoned import occupies a slot: a recent poll found it on Marketo.
 const MIN_ABANDONED_TIME: Duration = Duration::from_secs(24 * 3600);
 
 impl JobCommand {
-    /// What happens to `batch`; none where it stays as it is.
+    /// Returns the event for `batch`; none where it stays unchanged.
     fn event_for(self, batch: &Batch, now: Timestamp) -> Option<Event> {
-        // It is shown as held, and is what Marketo last said: only giving it up moves it.
+        // It is shown as held, and its stored state is that of the import: only an abandon changes it.
         if batch.overdue_at.is_some() {
             let counts_until =
                 after(batch.accepted_at.unwrap_or(now), IMPORT_LIFETIME).max(after(now, MIN_ABANDONED_TIME));
@@ -132,16 +132,16 @@ impl JobCommand {
     }
 }
 
-fn no_effect_message(job: &Job, order: JobCommand) -> String {
+fn no_effect_message(job: &Job, command: JobCommand) -> String {
     let Job { id, state, .. } = job;
     if let Some(batch) = job.batches.iter().find(|batch| batch.overdue_at.is_some()) {
         let import = batch.marketo_batch_id.as_deref().unwrap_or_default();
         return format!(
-            "part {} of job {id} is still on Marketo (its batch {import}), which does not end it: \"marqueue cancel {id} --abandon\" gives it up",
+            "part {} of job {id} is still on Marketo (its batch {import}), which has not ended it: \"marqueue cancel {id} --abandon\" abandons it",
             batch.part
         );
     }
-    match (order, state.is_terminal()) {
+    match (command, state.is_terminal()) {
         (JobCommand::Cancel | JobCommand::Abandon, true) => format!("job {id} has ended: it is {state}"),
         (JobCommand::Cancel | JobCommand::Abandon, false) => {
             format!("job {id} can't be cancelled: Marketo has all of it already, and an import can't be called back")
@@ -153,12 +153,12 @@ fn no_effect_message(job: &Job, order: JobCommand) -> String {
     }
 }
 
-/// A job that is sent again will have failure and warning files again. Where the old ones are still being erased, their
-/// sizes are forgotten and the rest of them goes at once: the two must not be mixed up.
-async fn expect_reports_again(w: &mut StoreTx<'_>, id: JobId) -> Result<(), StoreError> {
+/// Deletes the rest of erased reports, and their sizes. A retried job gets new reports, which must not be mixed with chunks
+/// of old ones that are still being erased.
+async fn clear_erased_reports(tx: &mut StoreTx<'_>, id: JobId) -> Result<(), StoreError> {
     let erased = sqlx::query("UPDATE job SET reports_erased_at = NULL WHERE id = ? AND reports_erased_at IS NOT NULL")
         .bind(id.0)
-        .execute(&mut *w.conn)
+        .execute(&mut *tx.conn)
         .await?;
     if erased.rows_affected() > 0 {
         for sql in [
@@ -166,7 +166,7 @@ async fn expect_reports_again(w: &mut StoreTx<'_>, id: JobId) -> Result<(), Stor
             "DELETE FROM chunk WHERE job_id = ? AND kind <> 'file'",
             "DELETE FROM pending_erasure WHERE job_id = ? AND what = 'reports'",
         ] {
-            sqlx::query(sql).bind(id.0).execute(&mut *w.conn).await?;
+            sqlx::query(sql).bind(id.0).execute(&mut *tx.conn).await?;
         }
     }
     Ok(())

@@ -1,4 +1,5 @@
-//! One id of Marketo's given for two uploads: whose the counts and files of that import are, nobody knows.
+//! Duplicate batch ids: marks batches for which Marketo gave the same id. To which of them the import's counts and reports
+//! belong is unknown.
 
 use jiff::Timestamp;
 use sqlx::Row;
@@ -10,16 +11,15 @@ use crate::store::error::StoreError;
 use crate::store::tables::jobs::write_history;
 use crate::store::tables::notifications::enqueue;
 
-/// Marketo gave `id` for the upload of `key`. If another upload of the instance got the same one within the time that
-/// Marketo knows an id, both are marked: their
-/// counts are unknown from then on, so that neither is simply complete.
+/// Checks the id that Marketo gave to the upload of `key`. If another upload of the instance got the same id within the
+/// time for which Marketo knows an id, both batches are marked. Their counts are unknown from then on.
 pub(crate) async fn check_batch_id(
-    w: &mut StoreTx<'_>,
+    tx: &mut StoreTx<'_>,
     key: BatchKey,
     id: &str,
     now: Timestamp,
 ) -> Result<(), StoreError> {
-    // The history has the ids of earlier uploads too; this one's line is its last.
+    // The history has the ids of earlier uploads too. The last entry is that of this upload.
     let since = now.as_millisecond().saturating_sub(i64::try_from(IMPORT_LIFETIME.as_millis()).unwrap_or(i64::MAX));
     let rows = sqlx::query(
         "SELECT h.job_id, h.part FROM history h JOIN job j ON j.id = h.job_id
@@ -31,30 +31,30 @@ pub(crate) async fn check_batch_id(
     .bind(id)
     .bind(since)
     .bind(key.job.0)
-    .fetch_all(&mut *w.conn)
+    .fetch_all(&mut *tx.conn)
     .await?;
     let mut first = None;
     for row in &rows {
         let other = BatchKey { job: JobId(row.try_get("job_id")?), part: row.try_get("part")? };
         first = first.or(Some(other));
         if other != key {
-            mark_conflict(w, other, key, id, now).await?;
+            mark_conflict(tx, other, key, id, now).await?;
         }
     }
     match first {
-        Some(other) => mark_conflict(w, key, other, id, now).await,
+        Some(other) => mark_conflict(tx, key, other, id, now).await,
         None => Ok(()),
     }
 }
 
 async fn mark_conflict(
-    w: &mut StoreTx<'_>,
+    tx: &mut StoreTx<'_>,
     key: BatchKey,
     other: BatchKey,
     id: &str,
     now: Timestamp,
 ) -> Result<(), StoreError> {
-    // One that has another import by now is not concerned.
+    // A batch that has another import by now is not affected.
     let marked = sqlx::query(
         "UPDATE batch SET id_given_twice = 1 WHERE job_id = ? AND part = ? AND marketo_batch_id = ?
          RETURNING state, (SELECT state FROM job WHERE id = job_id) IN ('complete', 'failed', 'cancelled') AS ended",
@@ -62,23 +62,24 @@ async fn mark_conflict(
     .bind(key.job.0)
     .bind(key.part)
     .bind(id)
-    .fetch_optional(&mut *w.conn)
+    .fetch_optional(&mut *tx.conn)
     .await?;
     let Some(marked) = marked else { return Ok(()) };
-    let which = if key == other {
+    let other_upload = if key == other {
         "an earlier upload of this part".to_owned()
     } else {
         format!("part {} of job {}", other.part, other.job)
     };
-    let text =
-        format!("Marketo gave its batchId {id} for {which} too: whose the import's counts and files are is unknown");
+    let text = format!(
+        "Marketo gave its batchId {id} for {other_upload} too: to which of them the import's counts and reports belong is unknown"
+    );
     let state: String = marked.try_get("state")?;
-    write_history(w, key.job, Some(key.part), now, "id-given-twice", &state, Some(&text), None).await?;
-    w.changes.push(ChangeEvent::Batch(key));
+    write_history(tx, key.job, Some(key.part), now, "id-given-twice", &state, Some(&text), None).await?;
+    tx.changes.push(ChangeEvent::Batch(key));
     if marked.try_get("ended")? {
-        // Its end was told as that of a job whose counts are known.
-        enqueue(w, key.job, now).await?;
-        w.changes.push(ChangeEvent::Job(key.job));
+        // Its notification said that its counts are known.
+        enqueue(tx, key.job, now).await?;
+        tx.changes.push(ChangeEvent::Job(key.job));
     }
     tracing::error!(job = %key.job, part = key.part, marketo_batch_id = id, "{text}");
     Ok(())
@@ -128,9 +129,9 @@ mod tests {
         for (key, other) in [(one, two), (two, one)] {
             let job = store.job(key.job).await.unwrap();
             assert_eq!((job.rows.processed, job.rows.unaccounted), (None, None), "{key}");
-            let said = lines(&store, key.job).await;
-            assert_eq!(said.len(), 1, "{said:?}");
-            assert!(said[0].contains(&format!("for part 1 of job {} too", other.job)), "{said:?}");
+            let messages = lines(&store, key.job).await;
+            assert_eq!(messages.len(), 1, "{messages:?}");
+            assert!(messages[0].contains(&format!("for part 1 of job {} too", other.job)), "{messages:?}");
         }
         assert!(store.job(three.job).await.unwrap().rows.is_accounted_for());
         assert_eq!(lines(&store, three.job).await, [""; 0]);

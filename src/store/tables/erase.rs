@@ -1,5 +1,7 @@
-//! How is something erased? First it is marked, and from then on nobody reads it; then it goes a few pieces at a time, so
-//! that the writer is never held for long. What a death leaves half erased is listed, and the next pass goes on with it.
+//! Erasure: marks the content or the reports of a job as erased, then deletes their chunks.
+//!
+//! Once marked, the data is not read any more. The chunks are deleted a few at a time, so that the writer is not blocked. Table
+//! `pending_erasure` lists what is left, and the next retention run continues after a crash.
 
 use jiff::Timestamp;
 use sqlx::Row;
@@ -22,12 +24,13 @@ impl From<FileKind> for ErasableData {
     }
 }
 
-/// The most that one transaction erases: bytes as they are stored, and pieces.
+/// How many compressed bytes one transaction deletes.
 const BYTES_PER_TRANSACTION: i64 = 1 << 20;
+/// How many chunks one transaction deletes.
 const CHUNKS_PER_TRANSACTION: u32 = 64;
 
 impl Job {
-    /// When `what` was erased, if it was.
+    /// Returns when `what` was erased, if it was.
     pub fn erased_at(&self, what: ErasableData) -> Option<Timestamp> {
         match what {
             ErasableData::Content => self.content_erased_at,
@@ -35,8 +38,10 @@ impl Job {
         }
     }
 
+    /// Checks that `what` was not erased.
+    ///
     /// # Errors
-    /// [`StoreError::Erased`] where `what` was erased.
+    /// [`StoreError::Erased`] where it was.
     pub fn still_has(&self, what: ErasableData) -> Result<(), StoreError> {
         match self.erased_at(what) {
             None => Ok(()),
@@ -44,8 +49,10 @@ impl Job {
         }
     }
 
+    /// Checks that the job has ended: data that is still to be sent is never erased.
+    ///
     /// # Errors
-    /// [`StoreError::Refused`] if it has not ended: what is still to be sent is never erased.
+    /// [`StoreError::Refused`] if it has not.
     pub fn can_be_erased(&self) -> Result<(), StoreError> {
         if self.state.is_terminal() {
             return Ok(());
@@ -56,19 +63,19 @@ impl Job {
 }
 
 impl Store {
-    /// Erases the content and the reports of an ended job, for `reason`. On return no reader gets them and no piece of
-    /// them is in a row; [`Store::scrub`] then takes them out of the log.
+    /// Erases the content and the reports of an ended job, for `reason`. On return all their chunks are deleted;
+    /// [`Store::truncate_wal`] then removes them from the WAL.
     ///
     /// # Errors
-    /// [`StoreError::Refused`] if the job has not ended.
+    /// [`StoreError::Refused`] if the job has not ended, or an error of writing the database.
     pub async fn erase(&self, id: JobId, reason: &'static str, now: Timestamp) -> Result<(), StoreError> {
         self.shared
             .writer
-            .write(move |w| {
+            .write(move |tx| {
                 Box::pin(async move {
-                    jobs::job(&mut *w.conn, id).await?.can_be_erased()?;
+                    jobs::job(&mut *tx.conn, id).await?.can_be_erased()?;
                     for what in ErasableData::ALL {
-                        mark_erased(w, id, what, reason, now).await?;
+                        mark_erased(tx, id, what, reason, now).await?;
                     }
                     Ok(())
                 })
@@ -78,15 +85,18 @@ impl Store {
         Ok(())
     }
 
-    /// Erases some of what is marked, of one job or of any. True while there is more.
+    /// Deletes some chunks of data that is marked as erased, of one job or of all. Returns whether there is more.
+    ///
+    /// # Errors
+    /// An error of writing the database.
     pub async fn erase_chunks(&self, of: Option<JobId>) -> Result<bool, StoreError> {
-        self.shared.writer.write(move |w| Box::pin(erase_some(w, of))).await
+        self.shared.writer.write(move |tx| Box::pin(delete_some_chunks(tx, of))).await
     }
 }
 
-/// From here on it counts as erased. False if it did already, or the job has not ended.
+/// Marks `what` of a job as erased. Returns false if it was already, or if the job has not ended.
 pub(crate) async fn mark_erased(
-    w: &mut StoreTx<'_>,
+    tx: &mut StoreTx<'_>,
     id: JobId,
     what: ErasableData,
     reason: &str,
@@ -102,53 +112,53 @@ pub(crate) async fn mark_erased(
              RETURNING state"
         }
     };
-    let row = sqlx::query(sql).bind(now.as_millisecond()).bind(id.0).fetch_optional(&mut *w.conn).await?;
+    let row = sqlx::query(sql).bind(now.as_millisecond()).bind(id.0).fetch_optional(&mut *tx.conn).await?;
     let Some(row) = row else { return Ok(false) };
     let state: JobState = crate::store::tables::row_mapping::parse_column(&row, "state")?;
     sqlx::query("INSERT OR IGNORE INTO pending_erasure (job_id, what) VALUES (?, ?)")
         .bind(id.0)
         .bind(what.as_str())
-        .execute(&mut *w.conn)
+        .execute(&mut *tx.conn)
         .await?;
-    write_history(w, id, None, now, what.event(), state.as_str(), Some(reason), None).await?;
-    w.changes.push(ChangeEvent::Job(id));
+    write_history(tx, id, None, now, what.event(), state.as_str(), Some(reason), None).await?;
+    tx.changes.push(ChangeEvent::Job(id));
     Ok(true)
 }
 
-async fn erase_some(w: &mut StoreTx<'_>, of: Option<JobId>) -> Result<bool, StoreError> {
-    let (mut bytes, mut pieces) = (BYTES_PER_TRANSACTION, CHUNKS_PER_TRANSACTION);
-    while bytes > 0 && pieces > 0 {
+async fn delete_some_chunks(tx: &mut StoreTx<'_>, of: Option<JobId>) -> Result<bool, StoreError> {
+    let (mut bytes, mut chunks) = (BYTES_PER_TRANSACTION, CHUNKS_PER_TRANSACTION);
+    while bytes > 0 && chunks > 0 {
         let next = sqlx::query("SELECT job_id, what FROM pending_erasure WHERE ?1 IS NULL OR job_id = ?1 LIMIT 1")
             .bind(of.map(|id| id.0))
-            .fetch_optional(&mut *w.conn)
+            .fetch_optional(&mut *tx.conn)
             .await?;
         let Some(next) = next else { return Ok(false) };
         let (id, what): (i64, String) = (next.try_get("job_id")?, next.try_get("what")?);
-        // The length stands at the row's beginning: nothing of the piece is read for it.
+        // SQLite takes the length from the row's header, without reading the chunk.
         let found = sqlx::query(
-            "SELECT rowid AS piece, length(packed) AS bytes FROM chunk
+            "SELECT rowid AS chunk, length(packed) AS bytes FROM chunk
              WHERE job_id = ? AND (kind = 'file') = (? = 'content') LIMIT ?",
         )
         .bind(id)
         .bind(&what)
-        .bind(pieces)
-        .fetch_all(&mut *w.conn)
+        .bind(chunks)
+        .fetch_all(&mut *tx.conn)
         .await?;
         if found.is_empty() {
             sqlx::query("DELETE FROM pending_erasure WHERE job_id = ? AND what = ?")
                 .bind(id)
                 .bind(&what)
-                .execute(&mut *w.conn)
+                .execute(&mut *tx.conn)
                 .await?;
-            pieces -= 1;
+            chunks -= 1;
         }
-        for piece in found {
+        for chunk in found {
             sqlx::query("DELETE FROM chunk WHERE rowid = ?")
-                .bind(piece.try_get::<i64, _>("piece")?)
-                .execute(&mut *w.conn)
+                .bind(chunk.try_get::<i64, _>("chunk")?)
+                .execute(&mut *tx.conn)
                 .await?;
-            pieces -= 1;
-            bytes -= piece.try_get::<i64, _>("bytes")?;
+            chunks -= 1;
+            bytes -= chunk.try_get::<i64, _>("bytes")?;
             if bytes <= 0 {
                 break;
             }
@@ -173,29 +183,30 @@ mod tests {
     #[tokio::test]
     async fn content_of_exhausted_jobs_has_its_own_retention_time() {
         let store = store().await;
-        let given_up = Event::AttemptsExhausted { reason: "given up after 8 attempts".into(), unconfirmed_until: None };
+        let exhausted =
+            Event::AttemptsExhausted { reason: "given up after 8 attempts".into(), unconfirmed_until: None };
         let mut ids = Vec::new();
-        for (end, event) in [(2_500, given_up), (2_600, Event::Rejected { reason: "1006".into() })] {
+        for (end, event) in [(2_500, exhausted), (2_600, Event::Rejected { reason: "1006".into() })] {
             let id = add(&store, leads(), 1).await;
             let key = BatchKey { job: id, part: 1 };
             store.record_event(key, Event::UploadBegan, None, from_ms(end)).await.unwrap();
             store.record_event(key, event, None, from_ms(end)).await.unwrap();
             ids.push(id);
         }
-        let waiting = async || store.find_exhausted_jobs("default", None).await.unwrap().first;
-        assert_eq!((waiting().await, store.find_exhausted_jobs("other", None).await.unwrap().jobs), (vec![ids[0]], 0));
+        let kept = async || store.find_exhausted_jobs("default", None).await.unwrap().first;
+        assert_eq!((kept().await, store.find_exhausted_jobs("other", None).await.unwrap().jobs), (vec![ids[0]], 0));
         assert_eq!(store.find_exhausted_jobs("default", Some("crm")).await.unwrap().jobs, 0, "it is not this client's");
-        let due = async |given_up_until| {
+        let expired = async |given_up_until| {
             let ended = EndedRange { given_up_until: from_ms(given_up_until), ..ended(0, 3_000) };
             (store.find_expired(ErasableData::Content, ended).await.unwrap().first, ended)
         };
-        assert_eq!(due(2_499).await.0, [ids[1]]);
-        assert_eq!(due(2_500).await.0, ids);
-        let ended = due(2_499).await.1;
+        assert_eq!(expired(2_499).await.0, [ids[1]]);
+        assert_eq!(expired(2_500).await.0, ids);
+        let ended = expired(2_499).await.1;
         assert_eq!(store.mark_expired(ErasableData::Content, ended, "test", from_ms(9_000)).await.unwrap(), 1);
         assert!(store.job(ids[0]).await.unwrap().is_content_kept());
         store.retry(ids[0], from_ms(9_001)).await.unwrap();
-        assert_eq!(waiting().await, []);
+        assert_eq!(kept().await, []);
         assert!(!store.job(ids[0]).await.unwrap().is_content_kept());
     }
 
@@ -217,20 +228,20 @@ mod tests {
     #[tokio::test]
     async fn erase_and_retry_of_a_job_exclude_each_other() {
         let store = store().await;
-        let (again, gone) = (add(&store, leads(), 1).await, add(&store, leads(), 1).await);
-        for id in [again, gone] {
+        let (retried, erased) = (add(&store, leads(), 1).await, add(&store, leads(), 1).await);
+        for id in [retried, erased] {
             store.cancel(id, from_ms(2_000)).await.unwrap();
         }
-        store.retry(again, from_ms(3_000)).await.unwrap();
+        store.retry(retried, from_ms(3_000)).await.unwrap();
         assert_eq!(
             store.mark_expired(ErasableData::Content, ended(0, 9_000), "test", from_ms(9_000)).await.unwrap(),
             1
         );
-        assert!(store.job(again).await.unwrap().content_erased_at.is_none());
-        let error = store.retry(gone, from_ms(9_001)).await.unwrap_err();
-        assert_eq!(error.to_string(), format!("the content of job {gone} was erased at 1970-01-01T00:00:09Z"));
-        assert_eq!(store.job(gone).await.unwrap().finished_at, Some(from_ms(2_000)), "it was not touched");
-        let error = store.erase(again, "test", from_ms(9_002)).await.unwrap_err();
+        assert!(store.job(retried).await.unwrap().content_erased_at.is_none());
+        let error = store.retry(erased, from_ms(9_001)).await.unwrap_err();
+        assert_eq!(error.to_string(), format!("the content of job {erased} was erased at 1970-01-01T00:00:09Z"));
+        assert_eq!(store.job(erased).await.unwrap().finished_at, Some(from_ms(2_000)), "it was not changed");
+        let error = store.erase(retried, "test", from_ms(9_002)).await.unwrap_err();
         assert!(matches!(error, StoreError::Refused(_)), "{error}");
     }
 
@@ -267,22 +278,22 @@ mod tests {
         let dropped = async |now| store.delete_expired_records(ended(0, 5_000), from_ms(now)).await.unwrap().0;
         assert_eq!(dropped(9_000).await, 0, "its content is stored");
         store.erase(id, "test", from_ms(3_000)).await.unwrap();
-        let ghost = async |sql| {
+        let execute = async |sql| {
             store
                 .shared
                 .writer
-                .write(move |w| Box::pin(async move { Ok(sqlx::query(sql).execute(&mut *w.conn).await.map(drop)?) }))
+                .write(move |tx| Box::pin(async move { Ok(sqlx::query(sql).execute(&mut *tx.conn).await.map(drop)?) }))
                 .await
                 .unwrap();
         };
-        ghost("UPDATE batch SET unconfirmed_until = 9001, unconfirmed_imports = 1").await;
-        assert_eq!(dropped(9_000).await, 0, "an import of it may be there");
-        ghost("INSERT INTO pending_notification (job_id, enqueued_at, next_at) VALUES (1, 0, 0)").await;
-        assert_eq!(dropped(9_001).await, 0, "somebody is to be told of it");
-        ghost("DELETE FROM pending_notification").await;
+        execute("UPDATE batch SET unconfirmed_until = 9001, unconfirmed_imports = 1").await;
+        assert_eq!(dropped(9_000).await, 0, "it has an unconfirmed import");
+        execute("INSERT INTO pending_notification (job_id, enqueued_at, next_at) VALUES (1, 0, 0)").await;
+        assert_eq!(dropped(9_001).await, 0, "its notification is pending");
+        execute("DELETE FROM pending_notification").await;
         assert_eq!(dropped(9_001).await, 1);
         assert!(matches!(store.job(id).await, Err(StoreError::NoJob(_))));
-        assert_eq!(add(&store, leads(), 1).await, JobId(id.0 + 1), "no number is given twice");
+        assert_eq!(add(&store, leads(), 1).await, JobId(id.0 + 1), "no id is used twice");
     }
 
     #[tokio::test]

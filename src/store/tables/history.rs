@@ -1,4 +1,4 @@
-//! History lines that repeat: which of them are news.
+//! History entries that repeat: decides which of them are written.
 
 use jiff::Timestamp;
 use sqlx::Row;
@@ -8,16 +8,16 @@ use crate::domain::BatchKey;
 use crate::store::engine::writer::StoreTx;
 use crate::store::error::StoreError;
 
-/// So many lines of one kind about a batch are written as they come. An import is asked after for up to 14 days, and
-/// answers that alternate would bury what else the history says.
-const MAX_LINES: i64 = 50;
+/// Entries of one event and batch that are written without a limit of their rate. An import is polled for up to 14 days,
+/// and failures that alternate would hide the other entries.
+const MAX_ENTRIES: i64 = 50;
 
-/// Beyond them, one line in this time.
-const PAUSE: std::time::Duration = std::time::Duration::from_secs(3600);
+/// Beyond [`MAX_ENTRIES`], one entry in this time.
+const MIN_INTERVAL: std::time::Duration = std::time::Duration::from_secs(3600);
 
-/// Whether a line of `event` with `message` says something that the last line about the batch does not say.
+/// Returns whether an entry of `event` with `message` differs from the last one of the batch, and is not too frequent.
 pub(crate) async fn is_news(
-    w: &mut StoreTx<'_>,
+    tx: &mut StoreTx<'_>,
     key: BatchKey,
     event: &str,
     message: &str,
@@ -26,7 +26,7 @@ pub(crate) async fn is_news(
     let last = sqlx::query("SELECT event, message FROM history WHERE job_id = ? AND part = ? ORDER BY id DESC LIMIT 1")
         .bind(key.job.0)
         .bind(key.part)
-        .fetch_optional(&mut *w.conn)
+        .fetch_optional(&mut *tx.conn)
         .await?;
     if let Some(last) = last
         && last.try_get::<&str, _>("event")? == event
@@ -34,16 +34,16 @@ pub(crate) async fn is_news(
     {
         return Ok(false);
     }
-    let (lines, latest): (i64, Option<i64>) =
+    let (entries, latest): (i64, Option<i64>) =
         sqlx::query_as("SELECT count(*), max(at) FROM history WHERE job_id = ? AND part = ? AND event = ?")
             .bind(key.job.0)
             .bind(key.part)
             .bind(event)
-            .fetch_one(&mut *w.conn)
+            .fetch_one(&mut *tx.conn)
             .await?;
-    // A clock that was set back must not silence it.
-    let recent = latest.map(from_ms).is_some_and(|at| at <= now && now < after(at, PAUSE));
-    Ok(lines < MAX_LINES || !recent)
+    // An entry of the future is one from before the clock was set back, and suppresses nothing.
+    let recent = latest.map(from_ms).is_some_and(|at| at <= now && now < after(at, MIN_INTERVAL));
+    Ok(entries < MAX_ENTRIES || !recent)
 }
 
 #[cfg(test)]
@@ -70,13 +70,13 @@ mod tests {
             assert_eq!(failed(reason, 10).await, news, "{reason}");
         }
         assert_eq!(lines().await, 3);
-        // Answers that alternate.
+        // Failures that alternate.
         for at in 0..200 {
             failed(if at % 2 == 0 { "a" } else { "b" }, 100 + at).await;
         }
         assert_eq!(lines().await, 50);
         assert!(failed("c", 100 + 3_600_000 + 100).await);
         assert!(!failed("d", 100 + 3_600_000 + 101).await);
-        assert_eq!(store.batch(key).await.unwrap().1.message.as_deref(), Some("d"), "the record has the last words");
+        assert_eq!(store.batch(key).await.unwrap().1.message.as_deref(), Some("d"), "the batch has the last message");
     }
 }

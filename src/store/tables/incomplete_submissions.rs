@@ -1,4 +1,4 @@
-//! What becomes of a file that never became a job? It is erased a few pieces at a time.
+//! Incomplete submissions: deletes files that never became jobs, a few chunks at a time.
 
 use crate::domain::JobId;
 use crate::store::Store;
@@ -6,20 +6,24 @@ use crate::store::engine::writer::StoreTx;
 use crate::store::error::StoreError;
 
 impl Store {
-    /// Drops what streamed in of a file that was refused or cut off. A job that was finished is not touched. A few pieces
-    /// at a time, so that a large one holds nobody up. It then still stands in the log, until [`Store::scrub`].
+    /// Deletes what was received of a file that was rejected or interrupted. A complete job is not changed. Each transaction
+    /// deletes a few chunks, so that a large file does not block the writer. The content stays in the WAL until
+    /// [`Store::truncate_wal`].
+    ///
+    /// # Errors
+    /// An error of writing the database.
     pub async fn abort_submission(&self, id: JobId) -> Result<(), StoreError> {
-        while self.shared.writer.write(move |w| Box::pin(erase_chunks(w, id))).await? {}
-        self.shared.swept.notify_one();
+        while self.shared.writer.write(move |tx| Box::pin(erase_chunks(tx, id))).await? {}
+        self.shared.submission_aborted.notify_one();
         Ok(())
     }
 
-    /// Returns when something was dropped that never became a job, since the last time that this returned.
+    /// Returns when an incomplete submission has been deleted since the last call returned.
     pub async fn wait_for_incomplete_submissions(&self) {
-        self.shared.swept.notified().await;
+        self.shared.submission_aborted.notified().await;
     }
 
-    /// Drops what a daemon that died left half received. None of it was acknowledged.
+    /// Deletes incomplete submissions of an earlier process. None of them was acknowledged.
     pub(crate) async fn erase_incomplete_submissions(&self) -> Result<(), StoreError> {
         let left: Vec<i64> =
             sqlx::query_scalar("SELECT id FROM job WHERE state = 'receiving'").fetch_all(self.readers()).await?;
@@ -30,23 +34,23 @@ impl Store {
     }
 }
 
-/// How many pieces of a file one transaction erases.
-const CHUNKS_AT_ONCE: u32 = 8;
+/// How many chunks of a file one transaction deletes.
+const CHUNKS_PER_TRANSACTION: u32 = 8;
 
-/// Erases some pieces of a half-received file, or the last of it. True while there is more.
-async fn erase_chunks(w: &mut StoreTx<'_>, id: JobId) -> Result<bool, StoreError> {
-    let pieces = sqlx::query(
+/// Deletes some chunks of an incomplete submission, or finally its row. Returns whether there is more.
+async fn erase_chunks(tx: &mut StoreTx<'_>, id: JobId) -> Result<bool, StoreError> {
+    let chunks = sqlx::query(
         "DELETE FROM chunk WHERE rowid IN
          (SELECT c.rowid FROM chunk c JOIN job j ON j.id = c.job_id
           WHERE c.job_id = ? AND j.state = 'receiving' LIMIT ?)",
     )
     .bind(id.0)
-    .bind(CHUNKS_AT_ONCE)
-    .execute(&mut *w.conn)
+    .bind(CHUNKS_PER_TRANSACTION)
+    .execute(&mut *tx.conn)
     .await?;
-    if pieces.rows_affected() > 0 {
+    if chunks.rows_affected() > 0 {
         return Ok(true);
     }
-    sqlx::query("DELETE FROM job WHERE id = ? AND state = 'receiving'").bind(id.0).execute(&mut *w.conn).await?;
+    sqlx::query("DELETE FROM job WHERE id = ? AND state = 'receiving'").bind(id.0).execute(&mut *tx.conn).await?;
     Ok(false)
 }

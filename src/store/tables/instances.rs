@@ -1,4 +1,4 @@
-//! Where is it kept how an instance stands, which of its calls still count, and how much waits for it?
+//! Instances: pauses, observed limits and backoff of each instance, and the depth of its queue.
 
 use jiff::Timestamp;
 use sqlx::{Row, SqliteConnection, SqliteExecutor};
@@ -11,23 +11,33 @@ use crate::store::error::StoreError;
 use crate::store::tables::row_mapping::{size_column, time_column};
 use crate::store::{ChangeEvent, Store};
 
-/// What waits for one instance.
+/// The queue of one instance.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct QueueDepth {
+    /// Jobs of which no batch has been uploaded.
     pub pending_jobs: u64,
+    /// Batches that wait for their upload, those of running jobs included.
     pub pending_batches: u64,
+    /// Jobs that have begun and not ended.
     pub running_jobs: u64,
-    /// When the oldest pending job came in.
+    /// When the oldest pending job was accepted.
     pub oldest_pending_at: Option<Timestamp>,
 }
 
 impl Store {
+    /// Returns the state of an instance; the default for one that has no row.
+    ///
+    /// # Errors
+    /// An error of reading the database.
     pub async fn instance(&self, name: &str) -> Result<InstanceState, StoreError> {
         let mut conn = self.readers().acquire().await?;
         instance(&mut conn, name).await
     }
 
-    /// Stops the uploads of an instance; see [`Instance::paused`].
+    /// Pauses an instance; see [`InstanceState::with_pause`].
+    ///
+    /// # Errors
+    /// An error of writing the database.
     pub async fn pause(
         &self,
         name: &str,
@@ -37,38 +47,47 @@ impl Store {
         now: Timestamp,
     ) -> Result<(), StoreError> {
         let pause = Pause { kind, reason: reason.to_owned(), at: now, until };
-        self.change(name, move |instance| instance.with_pause(pause)).await
+        self.update_instance(name, move |instance| instance.with_pause(pause)).await
     }
 
-    /// Lets uploads go on; see [`Instance::resumed`].
+    /// Ends a pause; see [`InstanceState::without_pause`].
+    ///
+    /// # Errors
+    /// An error of writing the database.
     pub async fn resume(&self, name: &str, kind: Option<PauseKind>) -> Result<(), StoreError> {
-        self.change(name, move |instance| instance.without_pause(kind)).await
+        self.update_instance(name, move |instance| instance.without_pause(kind)).await
     }
 
-    /// Marketo as a whole can't be reached (not even for a token): no upload before `until`.
+    /// Records that Marketo is not reachable, not even for a token: no upload before `until`.
+    ///
+    /// # Errors
+    /// An error of writing the database.
     pub async fn record_service_failure(&self, name: &str, until: Timestamp, now: Timestamp) -> Result<(), StoreError> {
-        self.change(name, move |instance| instance.after_service_failure(until, now)).await
+        self.update_instance(name, move |instance| instance.after_service_failure(until, now)).await
     }
 
-    async fn change<F>(&self, name: &str, change: F) -> Result<(), StoreError>
+    async fn update_instance<F>(&self, name: &str, change: F) -> Result<(), StoreError>
     where
         F: FnOnce(&InstanceState) -> InstanceState + Send + 'static,
     {
         let name = name.to_owned();
         self.shared
             .writer
-            .write(move |w| {
+            .write(move |tx| {
                 Box::pin(async move {
-                    let before = instance(&mut *w.conn, &name).await?;
-                    save_changes(w, &name, &before, &change(&before)).await?;
-                    w.changes.push(ChangeEvent::Instance(name));
+                    let before = instance(&mut *tx.conn, &name).await?;
+                    save_changes(tx, &name, &before, &change(&before)).await?;
+                    tx.changes.push(ChangeEvent::Instance(name));
                     Ok(())
                 })
             })
             .await
     }
 
-    /// How much waits for an instance.
+    /// Returns how many jobs and batches of an instance are pending or running.
+    ///
+    /// # Errors
+    /// An error of reading the database.
     pub async fn queue_depth(&self, name: &str) -> Result<QueueDepth, StoreError> {
         let row = sqlx::query(
             "SELECT count(*) FILTER (WHERE state = 'pending') AS pending,
@@ -89,13 +108,17 @@ impl Store {
         })
     }
 
-    /// How many jobs have not ended, for each instance that has any: also those that the configuration no longer names.
+    /// Returns the number of unended jobs of each instance that has any, instances that were removed from the configuration
+    /// included.
+    ///
+    /// # Errors
+    /// An error of reading the database.
     pub async fn unended_by_instance(&self) -> Result<Vec<(String, u64)>, StoreError> {
         Ok(unended_by_instance(self.readers()).await?)
     }
 }
 
-/// How many jobs of each instance have not ended.
+/// Reads the number of unended jobs of each instance that has any.
 pub(crate) async fn unended_by_instance(reader: impl SqliteExecutor<'_>) -> Result<Vec<(String, u64)>, sqlx::Error> {
     let rows = sqlx::query(
         "SELECT instance, count(*) AS jobs FROM job WHERE state IN ('pending', 'running') GROUP BY instance",
@@ -105,6 +128,7 @@ pub(crate) async fn unended_by_instance(reader: impl SqliteExecutor<'_>) -> Resu
     rows.iter().map(|row| Ok((row.try_get("instance")?, size_column(row, "jobs")?))).collect()
 }
 
+/// Reads the state of an instance.
 pub(crate) async fn instance(conn: &mut SqliteConnection, name: &str) -> Result<InstanceState, StoreError> {
     let row = sqlx::query("SELECT * FROM instance WHERE name = ?").bind(name).fetch_optional(conn).await?;
     let Some(row) = row else { return Ok(InstanceState::default()) };
@@ -117,7 +141,7 @@ pub(crate) async fn instance(conn: &mut SqliteConnection, name: &str) -> Result<
             until: time_column(&row, "pause_until")?,
         }),
     };
-    let under = match time_column(&row, "suspended_at")? {
+    let suspended = match time_column(&row, "suspended_at")? {
         None => None,
         Some(at) => {
             Some(Pause { kind: PauseKind::Operator, reason: row.try_get("suspended_reason")?, at, until: None })
@@ -125,7 +149,7 @@ pub(crate) async fn instance(conn: &mut SqliteConnection, name: &str) -> Result<
     };
     Ok(InstanceState {
         pause,
-        suspended_pause: under,
+        suspended_pause: suspended,
         observed_slot_limit: row.try_get("observed_slot_limit")?,
         slot_probe_at: time_column(&row, "slot_probe_at")?,
         service_failures: row.try_get("service_failures")?,
@@ -140,7 +164,7 @@ pub(crate) async fn instance(conn: &mut SqliteConnection, name: &str) -> Result<
 }
 
 async fn save_changes(
-    w: &mut StoreTx<'_>,
+    tx: &mut StoreTx<'_>,
     name: &str,
     before: &InstanceState,
     after: &InstanceState,
@@ -149,7 +173,7 @@ async fn save_changes(
         return Ok(());
     }
     let ms = |time: Option<Timestamp>| time.map(Timestamp::as_millisecond);
-    let (pause, under) = (after.pause.as_ref(), after.suspended_pause.as_ref());
+    let (pause, suspended) = (after.pause.as_ref(), after.suspended_pause.as_ref());
     sqlx::query(
         "INSERT INTO instance (name, pause, pause_reason, paused_at, pause_until, suspended_reason, suspended_at,
                                observed_slot_limit, slot_probe_at, service_failures, backoff_until, uploads_ended, last_success, failed_job,
@@ -168,8 +192,8 @@ async fn save_changes(
     .bind(pause.map(|pause| pause.reason.as_str()))
     .bind(ms(pause.map(|pause| pause.at)))
     .bind(ms(pause.and_then(|pause| pause.until)))
-    .bind(under.map(|under| under.reason.as_str()))
-    .bind(ms(under.map(|under| under.at)))
+    .bind(suspended.map(|pause| pause.reason.as_str()))
+    .bind(ms(suspended.map(|pause| pause.at)))
     .bind(after.observed_slot_limit)
     .bind(ms(after.slot_probe_at))
     .bind(after.service_failures)
@@ -178,14 +202,14 @@ async fn save_changes(
     .bind(after.last_success.cast_signed())
     .bind(after.last_failed.map(|key| key.job.0))
     .bind(after.last_failed.map(|key| key.part))
-    .execute(&mut *w.conn)
+    .execute(&mut *tx.conn)
     .await?;
     Ok(())
 }
 
-/// What an instance learns of what happened to one of its batches, in the transaction of that event.
+/// Updates the instance's state after an event of one of its batches, in the transaction of that event.
 pub(crate) async fn update_from_event(
-    w: &mut StoreTx<'_>,
+    tx: &mut StoreTx<'_>,
     key: BatchKey,
     event: &Event,
     now: Timestamp,
@@ -193,21 +217,21 @@ pub(crate) async fn update_from_event(
     if !event.ends_upload() {
         return Ok(());
     }
-    let (name, in_flight) = in_flight(w, key).await?;
-    let before = instance(&mut *w.conn, &name).await?;
+    let (name, in_flight) = in_flight(tx, key).await?;
+    let before = instance(&mut *tx.conn, &name).await?;
     let after = before.after_event(key, event, in_flight, now);
-    save_changes(w, &name, &before, &after).await?;
+    save_changes(tx, &name, &before, &after).await?;
     sqlx::query("UPDATE batch SET last_upload = ? WHERE job_id = ? AND part = ?")
         .bind(after.uploads_ended.cast_signed())
         .bind(key.job.0)
         .bind(key.part)
-        .execute(&mut *w.conn)
+        .execute(&mut *tx.conn)
         .await?;
     Ok(())
 }
 
-/// The instance of a batch, and how many of its batches hold a slot.
-async fn in_flight(w: &mut StoreTx<'_>, key: BatchKey) -> Result<(String, u32), StoreError> {
+/// Returns the instance of a batch, and how many of the instance's batches occupy a slot.
+async fn in_flight(tx: &mut StoreTx<'_>, key: BatchKey) -> Result<(String, u32), StoreError> {
     let row = sqlx::query(
         "SELECT j.instance, (SELECT count(*) FROM batch b JOIN job o ON o.id = b.job_id
                              WHERE b.state IN ('uploading', 'queued', 'importing', 'collecting', 'held')
@@ -215,7 +239,7 @@ async fn in_flight(w: &mut StoreTx<'_>, key: BatchKey) -> Result<(String, u32), 
          FROM job j WHERE j.id = ?",
     )
     .bind(key.job.0)
-    .fetch_one(&mut *w.conn)
+    .fetch_one(&mut *tx.conn)
     .await?;
     Ok((row.try_get("instance")?, row.try_get("n")?))
 }
@@ -276,14 +300,14 @@ mod tests {
             not_before: Some(from_ms(900)),
         };
         go(3, full).await;
-        let learnt = store.instance("default").await.unwrap();
-        assert_eq!((learnt.observed_slot_limit, learnt.slot_probe_at), (Some(2), Some(from_ms(900))));
-        // The batch itself may go as soon as a slot is free.
+        let instance = store.instance("default").await.unwrap();
+        assert_eq!((instance.observed_slot_limit, instance.slot_probe_at), (Some(2), Some(from_ms(900))));
+        // The batch itself may be uploaded as soon as a slot is free.
         assert_eq!(store.batch(BatchKey { job: id, part: 3 }).await.unwrap().1.not_before, None);
         go(3, Event::UploadBegan).await;
         go(3, accepted("3")).await;
-        let learnt = store.instance("default").await.unwrap();
-        assert_eq!((learnt.observed_slot_limit, learnt.slot_probe_at), (Some(3), Some(from_ms(5))));
+        let instance = store.instance("default").await.unwrap();
+        assert_eq!((instance.observed_slot_limit, instance.slot_probe_at), (Some(3), Some(from_ms(5))));
     }
 
     #[tokio::test]
@@ -322,13 +346,13 @@ mod tests {
                 Event::Requeued { defer_reason: DeferReason::Service, reason: "503".into(), not_before: Some(until) };
             store.record_event(key, back, None, from_ms(at)).await.unwrap();
         }
-        let learnt = store.instance("default").await.unwrap();
-        assert_eq!((learnt.service_failures, learnt.backoff_until), (2, Some(from_ms(200))));
+        let instance = store.instance("default").await.unwrap();
+        assert_eq!((instance.service_failures, instance.backoff_until), (2, Some(from_ms(200))));
         store.record_event(key, Event::UploadBegan, None, from_ms(300)).await.unwrap();
         let accepted = Event::Accepted { marketo_batch_id: "1".into(), status: RemoteStatus::Queued };
         store.record_event(key, accepted, None, from_ms(301)).await.unwrap();
-        let learnt = store.instance("default").await.unwrap();
-        assert_eq!((learnt.service_failures, learnt.backoff_until), (0, None));
+        let instance = store.instance("default").await.unwrap();
+        assert_eq!((instance.service_failures, instance.backoff_until), (0, None));
     }
 
     #[tokio::test]
@@ -350,11 +374,11 @@ mod tests {
             )
             .await;
         }
-        let learnt = store.instance("default").await.unwrap();
-        assert_eq!((learnt.service_failures, learnt.backoff_until), (1, Some(from_ms(100))));
+        let instance = store.instance("default").await.unwrap();
+        assert_eq!((instance.service_failures, instance.backoff_until), (1, Some(from_ms(100))));
         go(1, Event::UploadBegan, 100).await;
         go(1, Event::Rejected { reason: "1006".into() }, 101).await;
-        assert_eq!(store.instance("default").await.unwrap().service_failures, 1, "a gateway may have said that");
+        assert_eq!(store.instance("default").await.unwrap().service_failures, 1, "a gateway may have sent that");
         go(2, Event::UploadBegan, 102).await;
         let accepted = Event::Accepted { marketo_batch_id: "1".into(), status: RemoteStatus::Queued };
         go(2, accepted, 103).await;

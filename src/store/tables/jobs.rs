@@ -1,4 +1,4 @@
-//! How are jobs read? One, many, a batch, a history.
+//! Jobs: reads jobs, batches and histories, and writes history entries.
 
 use jiff::Timestamp;
 use sqlx::sqlite::SqliteRow;
@@ -13,13 +13,19 @@ use crate::store::models::{Batch, HistoryEntry, Job};
 use crate::store::tables::row_mapping::{read_batch, read_job};
 
 impl Store {
-    /// One job with its batches.
+    /// Returns a job with its batches.
+    ///
+    /// # Errors
+    /// [`StoreError::NoJob`], or an error of reading the database.
     pub async fn job(&self, id: JobId) -> Result<Job, StoreError> {
         let mut conn = self.readers().acquire().await?;
         job(&mut conn, id).await
     }
 
-    /// Jobs, newest first: at most `limit`, with ids below `before`, in `state` only if one is given.
+    /// Returns at most `limit` jobs, newest first, with ids below `before`; with `state`, only those in it.
+    ///
+    /// # Errors
+    /// An error of reading the database.
     pub async fn jobs(
         &self,
         state: Option<JobState>,
@@ -49,7 +55,10 @@ impl Store {
         with_batches(&mut snapshot, &rows).await
     }
 
-    /// Like [`Store::jobs`], of one client's jobs only; with `instances`, of those only.
+    /// Returns jobs like [`Store::jobs`], only those of one client; with `instances`, only those of these instances.
+    ///
+    /// # Errors
+    /// An error of reading the database.
     pub async fn jobs_of(
         &self,
         client_id: &str,
@@ -58,7 +67,7 @@ impl Store {
         limit: u32,
         before: Option<JobId>,
     ) -> Result<Vec<Job>, StoreError> {
-        // A list of names is plain JSON.
+        // SQLite takes a list as JSON.
         let instances = instances.map(|names| serde_json::json!(names).to_string());
         let mut snapshot = self.readers().begin().await?;
         let rows = sqlx::query(
@@ -77,7 +86,10 @@ impl Store {
         with_batches(&mut snapshot, &rows).await
     }
 
-    /// What happened to a job, oldest first.
+    /// Returns the history of a job, oldest entry first.
+    ///
+    /// # Errors
+    /// [`StoreError::NoJob`], or an error of reading the database.
     pub async fn history(&self, id: JobId) -> Result<Vec<HistoryEntry>, StoreError> {
         let rows =
             sqlx::query("SELECT at, part, event, state, message, request_id FROM history WHERE job_id = ? ORDER BY id")
@@ -85,7 +97,7 @@ impl Store {
                 .fetch_all(self.readers())
                 .await?;
         if rows.is_empty() {
-            // Every job has a first line, so this tells an unknown id from a job without news.
+            // Every job has an entry, so the id is unknown or the job is still being received.
             self.job(id).await?;
         }
         rows.iter()
@@ -102,7 +114,10 @@ impl Store {
             .collect()
     }
 
-    /// The job of a batch, and the batch.
+    /// Returns the job of a batch, and the batch.
+    ///
+    /// # Errors
+    /// [`StoreError::NoJob`] or [`StoreError::NoBatch`], or an error of reading the database.
     pub async fn batch(&self, key: BatchKey) -> Result<(Job, Batch), StoreError> {
         let job = self.job(key.job).await?;
         let batch = job.batches.iter().find(|batch| batch.part == key.part).cloned();
@@ -110,6 +125,7 @@ impl Store {
     }
 }
 
+/// Reads a job with its batches.
 pub(crate) async fn job(conn: &mut SqliteConnection, id: JobId) -> Result<Job, StoreError> {
     let row = sqlx::query("SELECT * FROM job WHERE id = ? AND state <> 'receiving'")
         .bind(id.0)
@@ -141,10 +157,10 @@ async fn add_batches(conn: &mut SqliteConnection, job: &mut Job) -> Result<(), S
     Ok(())
 }
 
-/// Adds a line to a job's history. `state` is what followed.
+/// Adds an entry to a job's history. `state` is the state after the event.
 #[allow(clippy::too_many_arguments, reason = "they are the columns of one row")]
 pub(crate) async fn write_history(
-    w: &mut StoreTx<'_>,
+    tx: &mut StoreTx<'_>,
     job: JobId,
     part: Option<u32>,
     at: Timestamp,
@@ -163,7 +179,7 @@ pub(crate) async fn write_history(
     .bind(state)
     .bind(message)
     .bind(request_id)
-    .execute(&mut *w.conn)
+    .execute(&mut *tx.conn)
     .await?;
     Ok(())
 }
@@ -230,7 +246,7 @@ mod tests {
         let json = serde_json::to_value(&job).unwrap();
         assert_eq!(json["batches"][0]["marketo_batch_id"], 3404);
         assert_eq!(json["created_at"], "1970-01-01T00:00:01Z");
-        // Where the header stands is for the workers alone.
+        // The header's range is not part of the API.
         job.header = (0, 0);
         assert_eq!(serde_json::from_value::<Job>(json).unwrap(), job);
     }

@@ -1,4 +1,5 @@
-//! Who is still to be told of which job's end? One line for each, written with the end itself, gone when it was told.
+//! Outbox of notifications: a row is written in the transaction that ends a job, and deleted when its notification was
+//! delivered.
 
 use std::time::Duration;
 
@@ -11,30 +12,34 @@ use crate::store::Store;
 use crate::store::engine::writer::StoreTx;
 use crate::store::error::StoreError;
 
-/// An end that is still to be told.
+/// A notification that is still to be delivered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PendingNotification {
+    /// The job that ended.
     pub job: JobId,
-    /// When it ended: a job that is sent again ends again.
+    /// When it ended. A job that is retried ends again.
     pub enqueued_at: Timestamp,
-    /// How often it was tried in vain.
+    /// Failed attempts.
     pub attempts: u32,
 }
 
 impl Store {
-    /// Whether ends are owed to somebody from now on. Where they are not, those that are owed are let go.
-    pub async fn enable_notifications(&self, wanted: bool) -> Result<(), StoreError> {
+    /// Sets whether ends of jobs are queued for notification from now on. Disabling it deletes the queued ones.
+    ///
+    /// # Errors
+    /// An error of writing the database.
+    pub async fn enable_notifications(&self, enabled: bool) -> Result<(), StoreError> {
         self.shared
             .writer
-            .write(move |w| {
+            .write(move |tx| {
                 Box::pin(async move {
-                    if wanted {
+                    if enabled {
                         sqlx::query("INSERT OR IGNORE INTO notification_enabled (id) VALUES (1)")
-                            .execute(&mut *w.conn)
+                            .execute(&mut *tx.conn)
                             .await?;
                     } else {
-                        sqlx::query("DELETE FROM notification_enabled").execute(&mut *w.conn).await?;
-                        sqlx::query("DELETE FROM pending_notification").execute(&mut *w.conn).await?;
+                        sqlx::query("DELETE FROM notification_enabled").execute(&mut *tx.conn).await?;
+                        sqlx::query("DELETE FROM pending_notification").execute(&mut *tx.conn).await?;
                     }
                     Ok(())
                 })
@@ -42,8 +47,11 @@ impl Store {
             .await
     }
 
-    /// Those to try at `now`, and when to look again. A pause that seems longer than `longest` began before the clock was
-    /// set back, and is over.
+    /// Returns at most `limit` notifications that are due at `now`, and when the next one is. A delay longer than `longest`
+    /// began before the clock was set back, and counts as over.
+    ///
+    /// # Errors
+    /// An error of reading the database.
     pub async fn due_notifications(
         &self,
         now: Timestamp,
@@ -77,16 +85,19 @@ impl Store {
         Ok((rows.iter().map(read).collect::<Result<_, sqlx::Error>>()?, next.map(from_ms)))
     }
 
-    /// It was told, or is given up. One that has come to be owed anew meanwhile stays.
-    pub async fn notification_delivered(&self, notice: PendingNotification) -> Result<(), StoreError> {
+    /// Deletes a notification that was delivered or given up. If the job has ended again in the meantime, its new row stays.
+    ///
+    /// # Errors
+    /// An error of writing the database.
+    pub async fn notification_delivered(&self, notification: PendingNotification) -> Result<(), StoreError> {
         self.shared
             .writer
-            .write(move |w| {
+            .write(move |tx| {
                 Box::pin(async move {
                     sqlx::query("DELETE FROM pending_notification WHERE job_id = ? AND enqueued_at = ?")
-                        .bind(notice.job.0)
-                        .bind(notice.enqueued_at.as_millisecond())
-                        .execute(&mut *w.conn)
+                        .bind(notification.job.0)
+                        .bind(notification.enqueued_at.as_millisecond())
+                        .execute(&mut *tx.conn)
                         .await?;
                     Ok(())
                 })
@@ -94,19 +105,26 @@ impl Store {
             .await
     }
 
-    /// It could not be told, and is tried again at `next_at`.
-    pub async fn notification_failed(&self, notice: PendingNotification, next_at: Timestamp) -> Result<(), StoreError> {
+    /// Records a failed attempt; the next one is at `next_at`.
+    ///
+    /// # Errors
+    /// An error of writing the database.
+    pub async fn notification_failed(
+        &self,
+        notification: PendingNotification,
+        next_at: Timestamp,
+    ) -> Result<(), StoreError> {
         self.shared
             .writer
-            .write(move |w| {
+            .write(move |tx| {
                 Box::pin(async move {
                     sqlx::query(
                         "UPDATE pending_notification SET attempts = attempts + 1, next_at = ? WHERE job_id = ? AND enqueued_at = ?",
                     )
                     .bind(next_at.as_millisecond())
-                    .bind(notice.job.0)
-                    .bind(notice.enqueued_at.as_millisecond())
-                    .execute(&mut *w.conn)
+                    .bind(notification.job.0)
+                    .bind(notification.enqueued_at.as_millisecond())
+                    .execute(&mut *tx.conn)
                     .await?;
                     Ok(())
                 })
@@ -114,20 +132,23 @@ impl Store {
             .await
     }
 
-    /// How many ends are still to be told.
+    /// Returns how many notifications are still to be delivered.
+    ///
+    /// # Errors
+    /// An error of reading the database.
     pub async fn pending_notifications(&self) -> Result<u64, StoreError> {
-        let owed: i64 =
+        let pending: i64 =
             sqlx::query_scalar("SELECT count(*) FROM pending_notification").fetch_one(self.readers()).await?;
-        Ok(owed.cast_unsigned())
+        Ok(pending.cast_unsigned())
     }
 }
 
-/// Where somebody is to be told of ends, this one is owed from now on.
-pub(crate) async fn enqueue(w: &mut StoreTx<'_>, id: JobId, now: Timestamp) -> Result<(), StoreError> {
+/// Queues the notification of a job's end, where notifications are enabled.
+pub(crate) async fn enqueue(tx: &mut StoreTx<'_>, id: JobId, now: Timestamp) -> Result<(), StoreError> {
     sqlx::query("INSERT OR REPLACE INTO pending_notification (job_id, enqueued_at, attempts, next_at) SELECT ?1, ?2, 0, ?2 FROM notification_enabled")
         .bind(id.0)
         .bind(now.as_millisecond())
-        .execute(&mut *w.conn)
+        .execute(&mut *tx.conn)
         .await?;
     Ok(())
 }
@@ -143,19 +164,19 @@ mod tests {
     async fn an_end_and_its_notification_are_one_transaction() {
         let store = store().await;
         let due = async |now| store.due_notifications(from_ms(now), HOUR, 9).await.unwrap();
-        let unwanted = add(&store, leads(), 1).await;
-        store.cancel(unwanted, from_ms(1_000)).await.unwrap();
+        let earlier = add(&store, leads(), 1).await;
+        store.cancel(earlier, from_ms(1_000)).await.unwrap();
         store.enable_notifications(true).await.unwrap();
         assert_eq!(due(2_000).await, (vec![], None));
         let id = add(&store, leads(), 1).await;
         store.cancel(id, from_ms(2_000)).await.unwrap();
-        let notice = PendingNotification { job: id, enqueued_at: from_ms(2_000), attempts: 0 };
-        assert_eq!(due(2_000).await, (vec![notice], None));
-        store.notification_failed(notice, from_ms(5_000)).await.unwrap();
+        let notification = PendingNotification { job: id, enqueued_at: from_ms(2_000), attempts: 0 };
+        assert_eq!(due(2_000).await, (vec![notification], None));
+        store.notification_failed(notification, from_ms(5_000)).await.unwrap();
         assert_eq!(due(3_000).await, (vec![], Some(from_ms(5_000))));
-        assert_eq!(due(5_000).await.0, [PendingNotification { attempts: 1, ..notice }]);
+        assert_eq!(due(5_000).await.0, [PendingNotification { attempts: 1, ..notification }]);
         assert_eq!(due(-9_000_000).await.0.len(), 1, "the clock was set back");
-        store.notification_delivered(notice).await.unwrap();
+        store.notification_delivered(notification).await.unwrap();
         assert_eq!(store.pending_notifications().await.unwrap(), 0);
     }
 

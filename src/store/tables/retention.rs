@@ -1,5 +1,6 @@
-//! What has been kept for long enough? Looked for and dealt with in one transaction each, so that a job that is sent
-//! again meanwhile is no longer found.
+//! Retention: finds data of ended jobs that has expired, and marks or deletes it.
+//!
+//! Search and change are one transaction, so that a job that is retried in between is not found.
 
 use jiff::Timestamp;
 use schemars::JsonSchema;
@@ -14,44 +15,47 @@ use crate::store::models::ErasableData;
 use crate::store::tables::erase::mark_erased;
 use crate::store::tables::row_mapping::size_column;
 
-/// Which ended jobs: those whose end is after `after` and not after `until`.
+/// Selects jobs by their end: after `after`, and not after `until`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EndedRange {
+    /// The end is later than this.
     pub after: Timestamp,
+    /// The end is not later than this.
     pub until: Timestamp,
-    /// In place of `until` for the content of jobs that failed by their attempts; not after it.
+    /// Replaces `until` for the content of jobs whose attempts were used up; not later than `until`.
     pub given_up_until: Timestamp,
 }
 
-/// Jobs of which something is to be erased, or that wait for someone, and what is stored of it.
+/// Jobs whose data is to be erased, or that wait for an operator, and the size of that data.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct RetentionCandidates {
+    /// How many jobs.
     pub jobs: u64,
-    /// Before compression; of records 0.
+    /// Size in bytes before compression; 0 for records.
     pub bytes: u64,
-    /// The jobs that ended first, [`MAX_LISTED`] at most.
+    /// The jobs that ended first, at most [`MAX_LISTED`].
     pub first: Vec<JobId>,
 }
 
-/// How many jobs are named of those that are due.
+/// How many candidates are listed by their ids.
 pub const MAX_LISTED: u32 = 100;
 
-/// How many jobs one transaction marks, or records it drops.
+/// How many jobs one transaction marks, or how many records it deletes.
 const JOBS_PER_TRANSACTION: u32 = 32;
 
-/// How many lines of history one transaction drops beyond the last of its jobs.
-const HISTORY_LINES_PER_TRANSACTION: u64 = 500;
+/// How many history entries one transaction deletes; the last job may add to it.
+const HISTORY_ENTRIES_PER_TRANSACTION: u64 = 500;
 
-/// The content of a job that failed by its attempts stays longer: someone may still send it again.
-macro_rules! content_due {
+/// The content of a job whose attempts were used up is kept longer, so that an operator can retry it.
+macro_rules! content_expired {
     () => {
         "finished_at > ?1 AND finished_at <= ?2 AND content_erased_at IS NULL
          AND (finished_at <= ?3 OR NOT EXISTS (SELECT 1 FROM batch b WHERE b.job_id = job.id AND b.given_up = 1))"
     };
 }
 
-/// The record of a job stays while an import that nobody can see may count for it, or somebody is to be told of it.
-macro_rules! droppable {
+/// The record of a job stays while it has an unconfirmed import or a pending notification.
+macro_rules! record_expired {
     () => {
         "finished_at > ?1 AND finished_at <= ?2
          AND NOT EXISTS (SELECT 1 FROM batch b WHERE b.job_id = job.id AND b.unconfirmed_until > ?3)
@@ -60,12 +64,15 @@ macro_rules! droppable {
 }
 
 impl Store {
-    /// What there is to erase of jobs that ended then.
+    /// Returns the jobs that ended in `ended` and whose content or reports are to be erased.
+    ///
+    /// # Errors
+    /// An error of reading the database.
     pub async fn find_expired(&self, what: ErasableData, ended: EndedRange) -> Result<RetentionCandidates, StoreError> {
         let mut snapshot = self.readers().begin().await?;
         let sql = match what {
             ErasableData::Content => {
-                concat!("SELECT count(*) AS jobs, coalesce(sum(bytes), 0) AS bytes FROM job WHERE ", content_due!())
+                concat!("SELECT count(*) AS jobs, coalesce(sum(bytes), 0) AS bytes FROM job WHERE ", content_expired!())
             }
             ErasableData::Reports => {
                 "SELECT count(*) AS jobs,
@@ -84,8 +91,11 @@ impl Store {
         Ok(RetentionCandidates { jobs: size_column(&row, "jobs")?, bytes: size_column(&row, "bytes")?, first })
     }
 
-    /// The jobs of an instance that failed by their attempts and whose content is kept for someone to send them again;
-    /// with `client_id` only those of that client.
+    /// Returns the jobs of an instance whose attempts were used up and whose content is kept for a retry; with `client_id`
+    /// only those of that client.
+    ///
+    /// # Errors
+    /// An error of reading the database.
     pub async fn find_exhausted_jobs(
         &self,
         name: &str,
@@ -101,41 +111,50 @@ impl Store {
         .bind(client_id)
         .fetch_all(self.readers())
         .await?;
-        let mut waiting = RetentionCandidates { jobs: rows.len() as u64, ..RetentionCandidates::default() };
+        let mut exhausted = RetentionCandidates { jobs: rows.len() as u64, ..RetentionCandidates::default() };
         for row in &rows {
-            waiting.bytes += size_column(row, "bytes")?;
-            if waiting.first.len() < MAX_LISTED as usize {
-                waiting.first.push(JobId(row.try_get("id")?));
+            exhausted.bytes += size_column(row, "bytes")?;
+            if exhausted.first.len() < MAX_LISTED as usize {
+                exhausted.first.push(JobId(row.try_get("id")?));
             }
         }
-        Ok(waiting)
+        Ok(exhausted)
     }
 
-    /// The records that are to be dropped of jobs that ended then.
+    /// Returns the jobs that ended in `ended` and whose records are to be deleted.
+    ///
+    /// # Errors
+    /// An error of reading the database.
     pub async fn find_expired_records(
         &self,
         ended: EndedRange,
         now: Timestamp,
     ) -> Result<RetentionCandidates, StoreError> {
         let (after, until) = (ended.after.as_millisecond(), ended.until.as_millisecond());
-        let jobs: i64 = sqlx::query_scalar(concat!("SELECT count(*) FROM job WHERE ", droppable!()))
+        let jobs: i64 = sqlx::query_scalar(concat!("SELECT count(*) FROM job WHERE ", record_expired!()))
             .bind(after)
             .bind(until)
             .bind(now.as_millisecond())
             .fetch_one(self.readers())
             .await?;
-        let first: Vec<i64> =
-            sqlx::query_scalar(concat!("SELECT id FROM job WHERE ", droppable!(), " ORDER BY finished_at LIMIT ?4"))
-                .bind(after)
-                .bind(until)
-                .bind(now.as_millisecond())
-                .bind(MAX_LISTED)
-                .fetch_all(self.readers())
-                .await?;
+        let first: Vec<i64> = sqlx::query_scalar(concat!(
+            "SELECT id FROM job WHERE ",
+            record_expired!(),
+            " ORDER BY finished_at LIMIT ?4"
+        ))
+        .bind(after)
+        .bind(until)
+        .bind(now.as_millisecond())
+        .bind(MAX_LISTED)
+        .fetch_all(self.readers())
+        .await?;
         Ok(RetentionCandidates { jobs: jobs.cast_unsigned(), bytes: 0, first: first.into_iter().map(JobId).collect() })
     }
 
-    /// Marks some of what is due as erased, for `reason`. Returns how many jobs; 0: there are no more.
+    /// Marks some expired data as erased, for `reason`. Returns the number of jobs; 0 when there are no more.
+    ///
+    /// # Errors
+    /// An error of writing the database.
     pub async fn mark_expired(
         &self,
         what: ErasableData,
@@ -145,11 +164,11 @@ impl Store {
     ) -> Result<u64, StoreError> {
         self.shared
             .writer
-            .write(move |w| {
+            .write(move |tx| {
                 Box::pin(async move {
                     let mut marked = 0;
-                    for id in select_expired(&mut *w.conn, what, ended, JOBS_PER_TRANSACTION).await? {
-                        marked += u64::from(mark_erased(w, id, what, reason, now).await?);
+                    for id in select_expired(&mut *tx.conn, what, ended, JOBS_PER_TRANSACTION).await? {
+                        marked += u64::from(mark_erased(tx, id, what, reason, now).await?);
                     }
                     Ok(marked)
                 })
@@ -157,10 +176,12 @@ impl Store {
             .await
     }
 
-    /// Drops some records that are due and of which nothing is stored any more. Returns how many, and whether there may
-    /// be more.
+    /// Deletes some expired records of jobs without stored chunks. Returns how many, and whether there may be more.
+    ///
+    /// # Errors
+    /// An error of writing the database.
     pub async fn delete_expired_records(&self, ended: EndedRange, now: Timestamp) -> Result<(u64, bool), StoreError> {
-        self.shared.writer.write(move |w| Box::pin(delete_records(w, ended, now))).await
+        self.shared.writer.write(move |tx| Box::pin(delete_records(tx, ended, now))).await
     }
 }
 
@@ -171,7 +192,9 @@ async fn select_expired(
     limit: u32,
 ) -> Result<Vec<JobId>, StoreError> {
     let sql = match what {
-        ErasableData::Content => concat!("SELECT id FROM job WHERE ", content_due!(), " ORDER BY finished_at LIMIT ?4"),
+        ErasableData::Content => {
+            concat!("SELECT id FROM job WHERE ", content_expired!(), " ORDER BY finished_at LIMIT ?4")
+        }
         ErasableData::Reports => {
             "SELECT id FROM job WHERE finished_at > ?1 AND finished_at <= ?2 AND reports_erased_at IS NULL
              ORDER BY finished_at LIMIT ?4"
@@ -187,34 +210,34 @@ async fn select_expired(
     Ok(ids.into_iter().map(JobId).collect())
 }
 
-async fn delete_records(w: &mut StoreTx<'_>, ended: EndedRange, now: Timestamp) -> Result<(u64, bool), StoreError> {
-    let due = sqlx::query(concat!(
+async fn delete_records(tx: &mut StoreTx<'_>, ended: EndedRange, now: Timestamp) -> Result<(u64, bool), StoreError> {
+    let expired = sqlx::query(concat!(
         "SELECT id FROM job WHERE ",
-        droppable!(),
+        record_expired!(),
         " AND NOT EXISTS (SELECT 1 FROM chunk c WHERE c.job_id = job.id) ORDER BY finished_at LIMIT ?4"
     ))
     .bind(ended.after.as_millisecond())
     .bind(ended.until.as_millisecond())
     .bind(now.as_millisecond())
     .bind(JOBS_PER_TRANSACTION)
-    .fetch_all(&mut *w.conn)
+    .fetch_all(&mut *tx.conn)
     .await?;
-    let (mut dropped, mut lines) = (0, 0);
-    for row in &due {
+    let (mut deleted, mut entries) = (0, 0);
+    for row in &expired {
         let id: i64 = row.try_get("id")?;
         let done = sqlx::query("DELETE FROM history WHERE id IN (SELECT id FROM history WHERE job_id = ? LIMIT ?)")
             .bind(id)
-            .bind(HISTORY_LINES_PER_TRANSACTION.cast_signed())
-            .execute(&mut *w.conn)
+            .bind(HISTORY_ENTRIES_PER_TRANSACTION.cast_signed())
+            .execute(&mut *tx.conn)
             .await?;
-        lines += done.rows_affected();
-        if done.rows_affected() < HISTORY_LINES_PER_TRANSACTION {
-            sqlx::query("DELETE FROM job WHERE id = ?").bind(id).execute(&mut *w.conn).await?;
-            dropped += 1;
+        entries += done.rows_affected();
+        if done.rows_affected() < HISTORY_ENTRIES_PER_TRANSACTION {
+            sqlx::query("DELETE FROM job WHERE id = ?").bind(id).execute(&mut *tx.conn).await?;
+            deleted += 1;
         }
-        if lines >= HISTORY_LINES_PER_TRANSACTION {
-            return Ok((dropped, true));
+        if entries >= HISTORY_ENTRIES_PER_TRANSACTION {
+            return Ok((deleted, true));
         }
     }
-    Ok((dropped, due.len() == JOBS_PER_TRANSACTION as usize))
+    Ok((deleted, expired.len() == JOBS_PER_TRANSACTION as usize))
 }

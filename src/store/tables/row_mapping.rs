@@ -1,4 +1,4 @@
-//! How is a row read? From columns to records, one function a type.
+//! Row mapping: reads jobs and batches from rows of the database.
 
 use std::time::Duration;
 
@@ -12,6 +12,7 @@ use crate::domain::row_counts::{BatchCounts, RowCounts};
 use crate::domain::{BatchState, Counts, JobId, Source, Target};
 use crate::store::models::{Batch, Job};
 
+/// Reads a row of table `job`, without its batches.
 pub(crate) fn read_job(row: &SqliteRow) -> Result<Job, sqlx::Error> {
     Ok(Job {
         id: JobId(row.try_get("id")?),
@@ -38,8 +39,8 @@ pub(crate) fn read_job(row: &SqliteRow) -> Result<Job, sqlx::Error> {
 }
 
 fn read_source(row: &SqliteRow) -> Result<Option<Source>, sqlx::Error> {
-    let (word, text): (Option<&str>, Option<&str>) = (row.try_get("source")?, row.try_get("source_name")?);
-    Ok(word.zip(text).and_then(|(word, text)| Source::from_columns(word, text)))
+    let (kind, name): (Option<&str>, Option<&str>) = (row.try_get("source")?, row.try_get("source_name")?);
+    Ok(kind.zip(name).and_then(|(kind, name)| Source::from_columns(kind, name)))
 }
 
 fn read_target(row: &SqliteRow) -> Result<Target, sqlx::Error> {
@@ -54,10 +55,11 @@ fn read_target(row: &SqliteRow) -> Result<Target, sqlx::Error> {
     })
 }
 
+/// Reads a row of table `batch`.
 pub(crate) fn read_batch(row: &SqliteRow) -> Result<Batch, sqlx::Error> {
     let id_given_twice = row.try_get("id_given_twice")?;
     let counts = match id_given_twice {
-        // They may be another upload's.
+        // They may belong to another upload.
         true => Counts::default(),
         false => Counts {
             processed: optional_size_column(row, "processed")?,
@@ -104,7 +106,7 @@ pub(crate) fn read_batch(row: &SqliteRow) -> Result<Batch, sqlx::Error> {
     })
 }
 
-/// A word of ours that the schema's `CHECK` vouches for.
+/// Reads a column with the name of an enum's value. The schema's `CHECK` allows no other text.
 pub(crate) fn parse_column<T>(row: &SqliteRow, column: &str) -> Result<T, sqlx::Error>
 where
     T: std::str::FromStr<Err: std::error::Error + Send + Sync + 'static>,
@@ -112,14 +114,17 @@ where
     row.try_get::<&str, _>(column)?.parse().map_err(|error| sqlx::Error::Decode(Box::new(error)))
 }
 
+/// Reads a column with milliseconds since 1970.
 pub(crate) fn time_column(row: &SqliteRow, column: &str) -> Result<Option<Timestamp>, sqlx::Error> {
     Ok(row.try_get::<Option<i64>, _>(column)?.map(from_ms))
 }
 
+/// Reads a column with a number that is not negative.
 pub(crate) fn size_column(row: &SqliteRow, column: &str) -> Result<u64, sqlx::Error> {
     Ok(row.try_get::<i64, _>(column)?.cast_unsigned())
 }
 
+/// Reads such a column that may be null.
 pub(crate) fn optional_size_column(row: &SqliteRow, column: &str) -> Result<Option<u64>, sqlx::Error> {
     Ok(row.try_get::<Option<i64>, _>(column)?.map(i64::cast_unsigned))
 }

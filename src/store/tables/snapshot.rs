@@ -1,6 +1,6 @@
-//! What does the scheduler look at? All of an instance that can matter to its next step, read in one go.
+//! Snapshot: what the scheduler needs to plan the next steps of an instance, read in one transaction.
 //!
-//! The statements here only leave out what can't be chosen; what is chosen, [`crate::scheduler`] decides.
+//! The statements only leave out batches that can't be chosen. The choice is made by [`crate::scheduler`].
 
 use std::time::Duration;
 
@@ -16,45 +16,47 @@ use crate::store::models::Job;
 use crate::store::tables::instances::instance;
 use crate::store::tables::row_mapping::{optional_size_column, parse_column, size_column, time_column};
 
-/// The most pending batches that a snapshot holds.
+/// The largest number of pending batches in a snapshot.
 ///
 /// A plan starts at most ten uploads. Of the first twenty jobs in the order of priority and age at most ten have
 /// batches in flight, so the ten that are next in fair order are always among them; each brings at most ten batches.
 const MAX_CANDIDATES: u32 = 200;
 
-/// Of how many ended imports the pace is taken, and among how many of the last ones they are looked for: imports of a
-/// few rows are over before anybody sees them importing, and a year of those is not to be read at each look.
+/// How many ended imports are used to estimate durations.
 const RECENT_IMPORTS: u32 = 20;
+/// Among how many of the last imports these are searched. Imports of a few rows end before a poll finds them in progress,
+/// and the statement must not read a year of those each time.
 const RECENT_IMPORTS_SEARCHED: u32 = 1_000;
 
-/// An instance, its batches in flight, and those pending batches that may be next.
+/// An instance, its batches in flight, and the pending batches that may be next.
 #[derive(Clone, Debug, Default)]
 pub struct Snapshot {
+    /// The instance's state.
     pub instance: InstanceState,
     /// Batches that are `uploading`, `queued`, `importing`, `collecting` or `held`.
     pub in_flight: Vec<InFlightBatch>,
-    /// Pending batches that may go now, by priority and age.
+    /// Pending batches that may be uploaded now, by priority and age.
     pub candidates: Vec<PendingBatch>,
-    /// Batches of other instances that hold slots at the same Marketo.
+    /// Batches of other instances that occupy slots of the same Marketo subscription.
     pub in_flight_elsewhere: u32,
-    /// Until when each import counts that a lost answer may have left behind, or that an operator gave up, those of such
-    /// other instances included. Those of complete batches are left out: the import that was lost stood before theirs.
+    /// For each unconfirmed or abandoned import, until when it occupies a slot; with those of such other instances.
+    /// Unconfirmed imports of complete batches are left out: they came first in Marketo's queue, so they have ended too.
     pub unconfirmed_until: Vec<Timestamp>,
-    /// Static lists that another integration's import fills (1019), and when each is tried again.
+    /// Static lists that are busy with another integration's import (1019), and when each is tried again.
     pub busy_lists: Vec<(i64, Timestamp)>,
-    /// When the next pending batch may go that may not yet.
+    /// When the next deferred batch may be uploaded.
     pub next_due: Option<Timestamp>,
-    /// Some batch waits to be uploaded, now or later, that need not wait for its group.
+    /// Whether a batch is pending, due or deferred, that need not wait for its group.
     pub has_untried_batch: bool,
-    /// Rows of the imports that ended last and how long each was seen importing.
+    /// Of imports that ended last, the rows and the time between the first and the last poll that found each in progress.
     pub recent_durations: Vec<(u64, Duration)>,
-    /// When the clock can be believed again; none where it can be.
+    /// When the clock will be steady again; none where it is.
     pub clock_steady_at: Option<Timestamp>,
 }
 
 impl Snapshot {
-    /// Returns when the pause ends by itself; none where there is none, or where it waits for a person. A clock that was set
-    /// ends no pause before it can be believed: what Marketo counts goes by Marketo's clock.
+    /// Returns when the pause ends by itself; none without a pause, or where an operator has to end it. A clock that was set
+    /// ends no pause before it is steady, since Marketo's quota follows Marketo's clock.
     pub fn pause_ends_at(&self) -> Option<Timestamp> {
         let until = self.instance.pause.as_ref()?.until?;
         Some(self.clock_steady_at.map_or(until, |steady_at| until.max(steady_at)))
@@ -64,34 +66,49 @@ impl Snapshot {
 /// A batch in flight.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InFlightBatch {
+    /// The batch.
     pub key: BatchKey,
+    /// Its stored state.
     pub state: BatchState,
+    /// Its job's group.
     pub group: Option<String>,
+    /// The static list that it imports into.
     pub list_id: Option<i64>,
+    /// How many rows it has.
     pub rows: u64,
+    /// The next poll or download is not before this.
     pub not_before: Option<Timestamp>,
+    /// When Marketo accepted the upload.
     pub accepted_at: Option<Timestamp>,
+    /// When a poll first found the import in progress.
     pub importing_at: Option<Timestamp>,
+    /// When the import's status was last queried.
     pub polled_at: Option<Timestamp>,
-    /// It is held because Marketo does not end its import. It is followed, and keeps its slot.
+    /// It is held because Marketo has not ended its import in time. It is still polled, and keeps its slot.
     pub is_overdue: bool,
 }
 
 /// A batch that waits to be uploaded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PendingBatch {
+    /// The batch.
     pub key: BatchKey,
+    /// Its job's priority.
     pub priority: i64,
+    /// Its job's group.
     pub group: Option<String>,
+    /// The static list that it imports into.
     pub list_id: Option<i64>,
-    /// The number of its last upload among those of the instance.
+    /// The number of its last upload in the instance's order of uploads.
     pub last_upload: Option<u64>,
 }
 
 impl Store {
-    /// All of `name` that a plan made at `now` has to know. `parts` is the most batches of one job that it could use.
-    /// `longest` is the longest pause of a batch: one that seems to be longer began before the clock was set back, and
-    /// holds nothing.
+    /// Reads the snapshot of instance `name` at `now`. `parts` is the largest number of batches of one job that a plan uses.
+    /// `longest` is the longest delay of a batch: a longer one began before the clock was set back, and counts as over.
+    ///
+    /// # Errors
+    /// [`StoreError::Moved`], or another error of reading the database.
     pub async fn snapshot(
         &self,
         name: &str,
@@ -119,29 +136,35 @@ impl Store {
     }
 }
 
-/// What an instance holds of Marketo's queue.
+/// The slots of Marketo's queue that an instance occupies.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct OccupiedSlots {
     /// Batches that are `uploading`, `queued` or `importing`.
     pub in_flight: u32,
-    /// As of [`Snapshot::unconfirmed_imports`].
+    /// See [`Snapshot::unconfirmed_until`].
     pub unconfirmed_until: Vec<Timestamp>,
 }
 
 impl Store {
-    /// What an instance holds of Marketo's queue at `now`.
+    /// Returns the slots that an instance occupies at `now`.
+    ///
+    /// # Errors
+    /// [`StoreError::Moved`], or another error of reading the database.
     pub async fn occupied_slots(&self, name: &str, now: Timestamp) -> Result<OccupiedSlots, StoreError> {
         self.read(async {
             let mut conn = self.readers().begin().await?;
-            let flights = read_in_flight(&mut conn, name).await?;
-            let in_flight = flights.iter().filter(|flight| flight.state.occupies_slot()).count();
+            let batches = read_in_flight(&mut conn, name).await?;
+            let in_flight = batches.iter().filter(|batch| batch.state.occupies_slot()).count();
             let in_flight = u32::try_from(in_flight).unwrap_or(u32::MAX);
             Ok(OccupiedSlots { in_flight, unconfirmed_until: read_unconfirmed(&mut conn, name, now).await? })
         })
         .await
     }
 
-    /// The oldest unended job of the group that `job` is in, where that is an older one.
+    /// Returns the oldest unended job of the job's group, if it is older than the job.
+    ///
+    /// # Errors
+    /// An error of reading the database.
     pub async fn blocking_job_in_group(&self, job: &Job) -> Result<Option<JobId>, StoreError> {
         let oldest: Option<i64> = sqlx::query_scalar(
             "SELECT min(id) FROM job WHERE instance = ? AND job_group = ? AND state IN ('pending', 'running') AND id < ?",
@@ -182,8 +205,9 @@ async fn read_in_flight(conn: &mut SqliteConnection, name: &str) -> Result<Vec<I
         .collect()
 }
 
-/// While uploads fail one after another, those come first that were not tried since the last success, then those whose
-/// last upload is the oldest: each try takes another batch, and no number of them that fail hides one that would not.
+/// Reads the pending batches that may be next. While uploads fail in a row, batches that were not tried since the last
+/// success come first, then those with the oldest last upload. So each attempt takes another batch, and failing batches
+/// do not hide one that would succeed.
 async fn read_candidates(
     conn: &mut SqliteConnection,
     name: &str,
@@ -240,7 +264,7 @@ async fn read_unconfirmed(
     name: &str,
     now: Timestamp,
 ) -> Result<Vec<Timestamp>, StoreError> {
-    // Also those of batches that were cancelled or given up: Marketo knows nothing of that.
+    // Also those of batches that were cancelled or have failed: that does not change Marketo's queue.
     let rows = sqlx::query(
         "SELECT b.unconfirmed_until, b.unconfirmed_imports FROM batch b JOIN job j ON j.id = b.job_id
          WHERE b.unconfirmed_until > ?1 AND j.instance = ?2
@@ -250,13 +274,13 @@ async fn read_unconfirmed(
     .bind(name)
     .fetch_all(conn)
     .await?;
-    let mut unconfirmed_imports = Vec::new();
+    let mut ends = Vec::new();
     for row in &rows {
         let (until, number) =
             (from_ms(row.try_get("unconfirmed_until")?), row.try_get::<u32, _>("unconfirmed_imports")?);
-        unconfirmed_imports.extend(std::iter::repeat_n(until, number as usize));
+        ends.extend(std::iter::repeat_n(until, number as usize));
     }
-    Ok(unconfirmed_imports)
+    Ok(ends)
 }
 
 async fn read_busy_lists(
@@ -326,9 +350,9 @@ async fn read_recent_durations(conn: &mut SqliteConnection, name: &str) -> Resul
     .bind(RECENT_IMPORTS)
     .fetch_all(conn)
     .await?;
-    let pace =
+    let duration =
         |row| Ok((size_column(row, "rows")?, Duration::from_millis(optional_size_column(row, "took")?.unwrap_or(0))));
-    rows.iter().map(pace).collect()
+    rows.iter().map(duration).collect()
 }
 
 #[cfg(test)]
@@ -367,11 +391,11 @@ mod tests {
     #[tokio::test]
     async fn while_uploads_fail_a_batch_that_was_not_tried_is_in_sight() {
         let store = store().await;
-        // More than a snapshot holds, all of them urgent and all of them tried; the last parts of the last one were not.
+        // More than a snapshot holds, all of high priority and tried; some parts of the last one were not tried.
         for _ in 0..=MAX_CANDIDATES / 2 {
             add(&store, NewJob { priority: 5, ..leads() }, 3).await;
         }
-        let calm = add(&store, leads(), 1).await;
+        let normal = add(&store, leads(), 1).await;
         let scope = FailureScope::Instance { backoff_until: from_ms(9), tried_alone_for: Duration::ZERO };
         let refused = Event::Refused { reason: "611".into(), not_before: from_ms(9), scope };
         for job in 1..=i64::from(MAX_CANDIDATES / 2) {
@@ -383,13 +407,13 @@ mod tests {
         }
         let all = keys(&store, 2_000).await;
         assert_eq!(all.len(), MAX_CANDIDATES as usize);
-        // Two parts of a job at a time are looked at here: of each job the one that is left, and one that was tried.
+        // Two parts of a job are read at a time: of each job the untried one, and one that was tried.
         let first = i64::from(MAX_CANDIDATES / 2);
         let mut expected: Vec<_> = (1..=first).map(|job| format!("{job}/3")).collect();
         expected.extend([
             format!("{}/1", first + 1),
             format!("{}/2", first + 1),
-            format!("{calm}/1"),
+            format!("{normal}/1"),
             "1/1".to_owned(),
         ]);
         assert_eq!(all[..expected.len()], expected);
@@ -405,7 +429,7 @@ mod tests {
         add(&store, NewJob { instance: "other".into(), ..leads() }, 1).await;
         assert!(waiting().await);
         store.record_event(key, Event::UploadBegan, None, from_ms(1)).await.unwrap();
-        assert!(!waiting().await, "the other of its group waits for it");
+        assert!(!waiting().await, "the other job of its group waits for it");
         let listed = add(&store, listed(7), 2).await;
         store.record_event(BatchKey { job: listed, part: 1 }, Event::UploadBegan, None, from_ms(1)).await.unwrap();
         assert!(waiting().await, "the other part for its list would be next");
@@ -418,8 +442,8 @@ mod tests {
         add(&store, NewJob { priority: 9, ..grouped("a") }, 1).await;
         add(&store, grouped("b"), 1).await;
         assert_eq!(keys(&store, 2_000).await, ["1/1", "3/1"]);
-        let ahead = async |id| store.blocking_job_in_group(&store.job(JobId(id)).await.unwrap()).await.unwrap();
-        assert_eq!([ahead(1).await, ahead(2).await, ahead(3).await], [None, Some(JobId(1)), None]);
+        let blocking = async |id| store.blocking_job_in_group(&store.job(JobId(id)).await.unwrap()).await.unwrap();
+        assert_eq!([blocking(1).await, blocking(2).await, blocking(3).await], [None, Some(JobId(1)), None]);
         store.cancel(JobId(1), from_ms(2_000)).await.unwrap();
         assert_eq!(keys(&store, 2_000).await, ["2/1", "3/1"]);
     }
@@ -434,9 +458,9 @@ mod tests {
         let key = BatchKey { job: JobId(1), part: 1 };
         store.record_event(key, Event::UploadBegan, None, from_ms(2_000)).await.unwrap();
         assert_eq!(keys(&store, 2_000).await, ["3/1"]);
-        let flights = store.snapshot("default", from_ms(2_000), 2, SECOND).await.unwrap().in_flight;
-        assert_eq!(flights.len(), 1);
-        assert_eq!((flights[0].key, flights[0].state, flights[0].list_id), (key, BatchState::Uploading, Some(7)));
+        let in_flight = store.snapshot("default", from_ms(2_000), 2, SECOND).await.unwrap().in_flight;
+        assert_eq!(in_flight.len(), 1);
+        assert_eq!((in_flight[0].key, in_flight[0].state, in_flight[0].list_id), (key, BatchState::Uploading, Some(7)));
     }
 
     #[tokio::test]
@@ -444,17 +468,17 @@ mod tests {
         let store = store().await;
         let key = BatchKey { job: add(&store, leads(), 1).await, part: 1 };
         store.record_event(key, Event::UploadBegan, None, from_ms(1)).await.unwrap();
-        let back = Event::Requeued {
+        let requeued = Event::Requeued {
             defer_reason: DeferReason::ListBusy,
             reason: "1019".into(),
             not_before: Some(from_ms(500)),
         };
-        store.record_event(key, back, None, from_ms(2)).await.unwrap();
+        store.record_event(key, requeued, None, from_ms(2)).await.unwrap();
         let snapshot = store.snapshot("default", from_ms(499), 2, SECOND).await.unwrap();
         assert_eq!((snapshot.candidates.len(), snapshot.next_due), (0, Some(from_ms(500))));
         let snapshot = store.snapshot("default", from_ms(500), 2, SECOND).await.unwrap();
         assert_eq!((snapshot.candidates.len(), snapshot.next_due), (1, None));
-        // No pause is longer than a second here: the clock was set back, and how much of it is over can't be told.
+        // No delay is longer than a second here: the clock was set back, and how much of the delay is over is unknown.
         let snapshot = store.snapshot("default", from_ms(-501), 2, SECOND).await.unwrap();
         assert_eq!((snapshot.candidates.len(), snapshot.next_due, snapshot.busy_lists), (1, None, vec![]));
     }
@@ -467,25 +491,25 @@ mod tests {
         let (not_before, unconfirmed_until, scope) = (from_ms(3), from_ms(800), FailureScope::Batch);
         let lost = Event::AnswerLost { reason: "cut".into(), not_before, unconfirmed_until, scope };
         store.record_event(key, lost, None, from_ms(2)).await.unwrap();
-        let unconfirmed_imports =
+        let unconfirmed =
             async |now| store.snapshot("default", from_ms(now), 2, SECOND).await.unwrap().unconfirmed_until;
-        assert_eq!(unconfirmed_imports(10).await, [from_ms(800)]);
-        assert_eq!(unconfirmed_imports(800).await, []);
+        assert_eq!(unconfirmed(10).await, [from_ms(800)]);
+        assert_eq!(unconfirmed(800).await, []);
         store.record_event(key, Event::UploadBegan, None, from_ms(11)).await.unwrap();
         let held = Event::Held { reason: "cut".into(), unconfirmed_until: from_ms(900), scope: FailureScope::Batch };
         store.record_event(key, held, None, from_ms(12)).await.unwrap();
-        assert_eq!(unconfirmed_imports(12).await, [from_ms(900), from_ms(900)]);
+        assert_eq!(unconfirmed(12).await, [from_ms(900), from_ms(900)]);
         store.cancel(key.job, from_ms(13)).await.unwrap();
-        assert_eq!(unconfirmed_imports(14).await.len(), 2, "a cancel calls no import back");
-        assert_eq!(unconfirmed_imports(900).await, []);
+        assert_eq!(unconfirmed(14).await.len(), 2, "a cancel ends no import");
+        assert_eq!(unconfirmed(900).await, []);
         store.retry(key.job, from_ms(14)).await.unwrap();
         let accepted = Event::Accepted { marketo_batch_id: "1".into(), status: RemoteStatus::Queued };
         let ended = Event::ImportEnded { counts: Counts::default(), message: "done".into() };
         for event in [Event::UploadBegan, accepted, ended] {
-            assert_eq!(unconfirmed_imports(15).await.len(), 2);
+            assert_eq!(unconfirmed(15).await.len(), 2);
             store.record_event(key, event, None, from_ms(15)).await.unwrap();
         }
-        assert_eq!(unconfirmed_imports(15).await, []);
+        assert_eq!(unconfirmed(15).await, []);
     }
 
     #[tokio::test]
@@ -499,12 +523,12 @@ mod tests {
         add(&store, listed(7), 1).await;
         let other = add(&store, listed(8), 1).await;
         store.record_event(key, Event::UploadBegan, None, from_ms(1)).await.unwrap();
-        let back = Event::Requeued {
+        let requeued = Event::Requeued {
             defer_reason: DeferReason::ListBusy,
             reason: "1019".into(),
             not_before: Some(from_ms(500)),
         };
-        store.record_event(key, back, None, from_ms(2)).await.unwrap();
+        store.record_event(key, requeued, None, from_ms(2)).await.unwrap();
         let snapshot = store.snapshot("default", from_ms(3), 2, SECOND).await.unwrap();
         assert_eq!((snapshot.busy_lists, snapshot.next_due), (vec![(7, from_ms(500))], Some(from_ms(500))));
         assert_eq!(snapshot.candidates.iter().map(|waiting| waiting.key.job).collect::<Vec<_>>(), [other]);
@@ -515,13 +539,13 @@ mod tests {
     #[tokio::test]
     async fn the_pace_is_taken_from_imports_that_were_seen_importing() {
         let store = store().await;
-        for seen in [true, false] {
+        for is_polled in [true, false] {
             let key = BatchKey { job: add(&store, leads(), 1).await, part: 1 };
             let counts = Counts::default();
             store.record_event(key, Event::UploadBegan, None, from_ms(1)).await.unwrap();
             let accepted = Event::Accepted { marketo_batch_id: "1".into(), status: RemoteStatus::Queued };
             store.record_event(key, accepted, None, from_ms(2)).await.unwrap();
-            if seen {
+            if is_polled {
                 let importing = Event::Polled { status: RemoteStatus::Importing, counts, waited: Duration::ZERO };
                 store.record_event(key, importing, None, from_ms(100)).await.unwrap();
             }
@@ -531,7 +555,7 @@ mod tests {
                 .unwrap();
             store.record_event(key, Event::Collected, None, from_ms(400)).await.unwrap();
         }
-        let paces = store.snapshot("default", from_ms(500), 2, SECOND).await.unwrap().recent_durations;
-        assert_eq!(paces, [(1, Duration::from_millis(250))]);
+        let durations = store.snapshot("default", from_ms(500), 2, SECOND).await.unwrap().recent_durations;
+        assert_eq!(durations, [(1, Duration::from_millis(250))]);
     }
 }

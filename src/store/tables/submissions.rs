@@ -1,4 +1,4 @@
-//! How does a job come into being? Whole in one transaction, or piece by piece with a last one that makes it count.
+//! Submissions: creates a job from a file, in one transaction or chunk by chunk with a final commit.
 
 use jiff::Timestamp;
 use sqlx::query::Query;
@@ -16,93 +16,108 @@ use crate::store::tables::jobs;
 use crate::store::tables::target_columns::TargetColumns;
 use crate::store::{ChangeEvent, Store};
 
-/// What a client says of a file.
+/// The parameters of a new job.
 #[derive(Clone, Debug)]
 pub struct NewJob {
+    /// The name of its instance.
     pub instance: String,
+    /// Where its rows go on Marketo.
     pub target: Target,
+    /// The name of the file.
     pub filename: String,
+    /// How the file separates its fields.
     pub format: Format,
-    /// Higher first.
+    /// Higher goes first.
     pub priority: i64,
-    /// Jobs of one group are imported one after the other, in the order of their ids.
+    /// Jobs of one group are imported one after another, in the order of their ids.
     pub group: Option<String>,
+    /// A second submission with the same key and content returns the first job.
     pub idempotency_key: Option<String>,
     /// The job whose failed rows this one sends again.
     pub retry_of: Option<JobId>,
+    /// Who submits it.
     pub source: Source,
 }
 
-/// What reading the file showed.
+/// What was found by reading the file.
 #[derive(Clone, Debug)]
 pub struct JobLayout {
+    /// Size of the file in bytes.
     pub bytes: u64,
-    /// Where the header stands, its line end included, a byte-order mark not.
+    /// The header's range in bytes, with its line end and without a byte-order mark.
     pub header: (u64, u64),
+    /// Rows of the file, without the header.
     pub rows: u64,
-    /// In order, at least one.
+    /// The ranges of its batches, in order; at least one.
     pub parts: Vec<PartRange>,
-    /// Of the whole content; needed with an idempotency key.
+    /// The hash of the whole content; needed with an idempotency key.
     pub sha256: Option<[u8; 32]>,
-    /// What was found that does not keep the file from being imported: a line of the history each.
+    /// Findings that do not prevent the import; each becomes a history entry.
     pub warnings: Vec<String>,
 }
 
-/// The rows of one batch: bytes `from..to` of the file.
+/// The rows of one batch: the bytes `from..to` of the file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PartRange {
+    /// The first byte.
     pub from: u64,
+    /// The byte behind the last one.
     pub to: u64,
+    /// How many rows these bytes are.
     pub rows: u64,
 }
 
-/// What became of a file.
+/// The result of a submission.
 #[derive(Debug)]
 pub enum Inserted {
+    /// A new job.
     Created(Job),
-    /// The idempotency key and the content were seen before: this is the job that they made then.
+    /// The job that an earlier submission with the same idempotency key and content created.
     Existing(Job),
 }
 
 impl Store {
-    /// Takes a file that is wholly at hand, in one piece: on return the job is on the disk.
+    /// Adds a job of a file that is a single chunk, in one transaction. On return the job is on the disk.
     ///
     /// # Errors
-    /// [`StoreError::KeyReused`] for an idempotency key that stands for something else.
+    /// [`StoreError::KeyReused`] where the idempotency key belongs to another job, or [`StoreError::Full`].
     pub async fn add(
         &self,
         new: NewJob,
         layout: JobLayout,
-        piece: CompressedChunk,
+        chunk: CompressedChunk,
         now: Timestamp,
     ) -> Result<Inserted, StoreError> {
         self.shared
             .writer
-            .write(move |w| {
+            .write(move |tx| {
                 Box::pin(async move {
-                    if let Some(same) = find_by_idempotency_key(w, &new, &layout).await? {
+                    if let Some(same) = find_by_idempotency_key(tx, &new, &layout).await? {
                         return Ok(Inserted::Existing(same));
                     }
-                    let id = insert_whole(w, &new, &layout, piece, now).await?;
-                    insert_batches(w, id, &layout).await?;
-                    write_warnings(w, id, &layout, now).await?;
-                    publish_accepted(w, id, &new, &layout);
+                    let id = insert_with_content(tx, &new, &layout, chunk, now).await?;
+                    insert_batches(tx, id, &layout).await?;
+                    write_warnings(tx, id, &layout, now).await?;
+                    publish_accepted(tx, id, &new, &layout);
                     Ok(Inserted::Created(to_record(id, new, &layout, now)))
                 })
             })
             .await
     }
 
-    /// Makes the place for a file that streams in. Until [`Store::finish_receiving`] it counts for nothing.
-    pub async fn begin_submission(&self, new: NewJob, now: Timestamp) -> Result<JobId, StoreError> {
-        self.shared.writer.write(move |w| Box::pin(async move { begin(w, &new, now).await })).await
-    }
-
-    /// Makes a job of what streamed in, unless the key shows that it was there before: the caller then abandons what it
-    /// sent.
+    /// Begins the submission of a file in several chunks. Until [`Store::commit_submission`] it is no job.
     ///
     /// # Errors
-    /// As [`Store::add`]; the caller abandons what it sent then too.
+    /// [`StoreError::Full`], or another error of writing the database.
+    pub async fn begin_submission(&self, new: NewJob, now: Timestamp) -> Result<JobId, StoreError> {
+        self.shared.writer.write(move |tx| Box::pin(async move { begin(tx, &new, now).await })).await
+    }
+
+    /// Turns the received chunks into a job, unless its idempotency key belongs to an earlier job. Then the caller has to
+    /// call [`Store::abort_submission`].
+    ///
+    /// # Errors
+    /// As [`Store::add`]; the caller has to abort the submission then too.
     pub async fn commit_submission(
         &self,
         id: JobId,
@@ -112,19 +127,19 @@ impl Store {
     ) -> Result<Inserted, StoreError> {
         self.shared
             .writer
-            .write(move |w| {
+            .write(move |tx| {
                 Box::pin(async move {
-                    if let Some(same) = find_by_idempotency_key(w, &new, &layout).await? {
+                    if let Some(same) = find_by_idempotency_key(tx, &new, &layout).await? {
                         return Ok(Inserted::Existing(same));
                     }
-                    finish(w, id, &new, &layout, now).await.map(Inserted::Created)
+                    finish(tx, id, &new, &layout, now).await.map(Inserted::Created)
                 })
             })
             .await
     }
 }
 
-/// The job's own row. [`bind_row`] binds what it takes.
+/// Inserts the row of table `job`; [`bind_row`] binds its values.
 macro_rules! insert_row {
     () => {
         "INSERT INTO job (instance, state, target, lookup_field, list_id, partition_name, object_name, program_id,
@@ -134,7 +149,7 @@ macro_rules! insert_row {
     };
 }
 
-/// Without a layout the job is `receiving`, and [`finish`] brings what is missing; else it is `pending`.
+/// Binds the values of `insert_row!`. Without a layout the job is `receiving`, and [`finish`] sets the missing values.
 fn bind_row<'q>(
     sql: &'static str,
     new: &'q NewJob,
@@ -164,27 +179,27 @@ fn bind_row<'q>(
         .bind(layout.map_or(0, |layout| layout.header.0.cast_signed()))
         .bind(layout.map_or(0, |layout| layout.header.1.cast_signed()))
         .bind(layout.map_or(0, |layout| layout.rows.cast_signed()))
-        // Two files of one key may stream in at once: the key is the job's that is whole first.
+        // Two submissions with one key may be received at the same time. The first one that is complete gets the key.
         .bind(layout.and(new.idempotency_key.as_deref()))
         .bind(layout.and_then(|layout| layout.sha256.as_ref()).map(<[u8; 32]>::as_slice))
         .bind(source)
         .bind(source_name)
 }
 
-async fn begin(w: &mut StoreTx<'_>, new: &NewJob, now: Timestamp) -> Result<JobId, StoreError> {
-    // Two pieces at least will come.
-    w.room.reserve_for_file(CHUNK_BYTES as u64)?;
-    let done = bind_row(insert_row!(), new, None, now).execute(&mut *w.conn).await?;
+async fn begin(tx: &mut StoreTx<'_>, new: &NewJob, now: Timestamp) -> Result<JobId, StoreError> {
+    // At least this much will follow.
+    tx.budget.reserve_for_file(CHUNK_BYTES as u64)?;
+    let done = bind_row(insert_row!(), new, None, now).execute(&mut *tx.conn).await?;
     Ok(JobId(done.last_insert_rowid()))
 }
 
-/// The job's row, its content and the first line of its history in one trip to the connection's thread: nearly all of
-/// what an accepted file costs is such trips. Ids only rise, so the highest is that of the first statement.
-async fn insert_whole(
-    w: &mut StoreTx<'_>,
+/// Inserts the job's row, its content and its first history entry with one call of the connection's thread: such calls are
+/// nearly all the cost of a submission. Ids only rise, so `max(id)` is the id of the first statement.
+async fn insert_with_content(
+    tx: &mut StoreTx<'_>,
     new: &NewJob,
     layout: &JobLayout,
-    piece: CompressedChunk,
+    chunk: CompressedChunk,
     now: Timestamp,
 ) -> Result<JobId, StoreError> {
     const SQL: &str = concat!(
@@ -193,23 +208,23 @@ async fn insert_whole(
          INSERT INTO chunk (job_id, kind, part, byte_from, bytes, packed) SELECT max(id), 'file', 0, ?, ?, ? FROM job;
          INSERT INTO history (job_id, at, event, state, message) SELECT max(id), ?, 'received', 'pending', ? FROM job"
     );
-    w.room.reserve_for_file(piece.data.len() as u64)?;
+    tx.budget.reserve_for_file(chunk.data.len() as u64)?;
     let rows = bind_row(SQL, new, Some(layout), now)
-        .bind(piece.from.cast_signed())
-        .bind(i64::try_from(piece.bytes).unwrap_or(i64::MAX))
-        .bind(piece.data)
+        .bind(chunk.from.cast_signed())
+        .bind(i64::try_from(chunk.bytes).unwrap_or(i64::MAX))
+        .bind(chunk.data)
         .bind(now.as_millisecond())
         .bind(accepted_message(new))
-        // Not one: that would stop at the first row, before the second statement.
-        .fetch_all(&mut *w.conn)
+        // `fetch_one` would stop at the first row, before the second statement.
+        .fetch_all(&mut *tx.conn)
         .await?;
     let row = rows.first().ok_or(sqlx::Error::RowNotFound)?;
     Ok(JobId(row.try_get("id")?))
 }
 
-/// The job that the same key made before, if there is one.
+/// Returns the job that an earlier submission with the same key created, if there is one.
 async fn find_by_idempotency_key(
-    w: &mut StoreTx<'_>,
+    tx: &mut StoreTx<'_>,
     new: &NewJob,
     layout: &JobLayout,
 ) -> Result<Option<Job>, StoreError> {
@@ -220,10 +235,10 @@ async fn find_by_idempotency_key(
     )
     .bind(key)
     .bind(new.source.client_id().unwrap_or_default())
-    .fetch_optional(&mut *w.conn)
+    .fetch_optional(&mut *tx.conn)
     .await?;
     let Some(row) = row else { return Ok(None) };
-    let job = jobs::job(&mut *w.conn, JobId(row.try_get("id")?)).await?;
+    let job = jobs::job(&mut *tx.conn, JobId(row.try_get("id")?)).await?;
     let content: Option<Vec<u8>> = row.try_get("content_sha256")?;
     let same = content.as_deref() == layout.sha256.as_ref().map(<[u8; 32]>::as_slice)
         && job.instance == new.instance
@@ -232,20 +247,21 @@ async fn find_by_idempotency_key(
     if same { Ok(Some(job)) } else { Err(StoreError::KeyReused(key.clone())) }
 }
 
-/// What a history says of a job's arrival.
+/// Returns the message of the history entry of a submission.
 fn accepted_message(new: &NewJob) -> String {
     format!("from {}", new.source)
 }
 
-/// Makes what streamed in count. What was said of the file behind it may differ from what was known at its beginning.
+/// Turns a received file into a pending job. The parameters may differ from those at its beginning, because a client can
+/// send form fields behind the file.
 async fn finish(
-    w: &mut StoreTx<'_>,
+    tx: &mut StoreTx<'_>,
     id: JobId,
     new: &NewJob,
     layout: &JobLayout,
     now: Timestamp,
 ) -> Result<Job, StoreError> {
-    let said = TargetColumns::from_target(&new.target);
+    let target = TargetColumns::from_target(&new.target);
     let (source, source_name) = new.source.to_columns();
     let done = sqlx::query(
         "UPDATE job SET state = 'pending', bytes = ?, header_from = ?, header_to = ?, rows = ?, idempotency_key = ?,
@@ -259,51 +275,51 @@ async fn finish(
     .bind(layout.rows.cast_signed())
     .bind(&new.idempotency_key)
     .bind(layout.sha256.as_ref().map(<[u8; 32]>::as_slice))
-    .bind(said.lookup_field)
-    .bind(said.list_id)
-    .bind(said.partition)
-    .bind(said.object)
-    .bind(said.program)
-    .bind(said.status)
+    .bind(target.lookup_field)
+    .bind(target.list_id)
+    .bind(target.partition)
+    .bind(target.object)
+    .bind(target.program)
+    .bind(target.status)
     .bind(new.format.as_str())
     .bind(source)
     .bind(source_name)
     .bind(id.0)
-    .execute(&mut *w.conn)
+    .execute(&mut *tx.conn)
     .await?;
     if done.rows_affected() == 0 {
         return Err(StoreError::NoJob(id));
     }
-    insert_batches(w, id, layout).await?;
-    let (state, arrival) = (JobState::Pending.as_str(), accepted_message(new));
-    jobs::write_history(w, id, None, now, "received", state, Some(&arrival), None).await?;
-    write_warnings(w, id, layout, now).await?;
-    publish_accepted(w, id, new, layout);
-    jobs::job(&mut *w.conn, id).await
+    insert_batches(tx, id, layout).await?;
+    let (state, message) = (JobState::Pending.as_str(), accepted_message(new));
+    jobs::write_history(tx, id, None, now, "received", state, Some(&message), None).await?;
+    write_warnings(tx, id, layout, now).await?;
+    publish_accepted(tx, id, new, layout);
+    jobs::job(&mut *tx.conn, id).await
 }
 
-async fn write_warnings(w: &mut StoreTx<'_>, id: JobId, layout: &JobLayout, now: Timestamp) -> Result<(), StoreError> {
+async fn write_warnings(tx: &mut StoreTx<'_>, id: JobId, layout: &JobLayout, now: Timestamp) -> Result<(), StoreError> {
     for warning in &layout.warnings {
-        jobs::write_history(w, id, None, now, "warned", JobState::Pending.as_str(), Some(warning), None).await?;
+        jobs::write_history(tx, id, None, now, "warned", JobState::Pending.as_str(), Some(warning), None).await?;
     }
     Ok(())
 }
 
-/// Says that there is a new job.
-fn publish_accepted(w: &mut StoreTx<'_>, id: JobId, new: &NewJob, layout: &JobLayout) {
-    w.changes.push(ChangeEvent::Job(id));
-    w.changes.push(ChangeEvent::Metric(MetricEvent::Accepted { instance: new.instance.clone(), bytes: layout.bytes }));
+/// Publishes the events of a new job.
+fn publish_accepted(tx: &mut StoreTx<'_>, id: JobId, new: &NewJob, layout: &JobLayout) {
+    tx.changes.push(ChangeEvent::Job(id));
+    tx.changes.push(ChangeEvent::Metric(MetricEvent::Accepted { instance: new.instance.clone(), bytes: layout.bytes }));
 }
 
-async fn insert_batches(w: &mut StoreTx<'_>, id: JobId, layout: &JobLayout) -> Result<(), StoreError> {
+async fn insert_batches(tx: &mut StoreTx<'_>, id: JobId, layout: &JobLayout) -> Result<(), StoreError> {
     for (part, rows) in (1_u32..).zip(&layout.parts) {
-        insert_batch(w, id, part, rows).await?;
+        insert_batch(tx, id, part, rows).await?;
     }
     Ok(())
 }
 
 pub(crate) async fn insert_batch(
-    w: &mut StoreTx<'_>,
+    tx: &mut StoreTx<'_>,
     id: JobId,
     part: u32,
     rows: &PartRange,
@@ -314,12 +330,12 @@ pub(crate) async fn insert_batch(
         .bind(rows.from.cast_signed())
         .bind(rows.to.cast_signed())
         .bind(rows.rows.cast_signed())
-        .execute(&mut *w.conn)
+        .execute(&mut *tx.conn)
         .await?;
     Ok(())
 }
 
-/// The job that was just written whole, as reading it would give it: that is two trips less.
+/// Returns the new job as reading it would give it, without two more queries.
 fn to_record(id: JobId, new: NewJob, layout: &JobLayout, now: Timestamp) -> Job {
     let batch = |(part, rows): (u32, &PartRange)| Batch::new(part, rows.rows, rows.from, rows.to);
     Job {
@@ -373,12 +389,12 @@ mod tests {
         ] {
             let (bytes, layout) = file(2);
             let new = NewJob { target: target.clone(), group: Some("g".into()), priority: -3, ..leads() };
-            let piece = CompressedChunk::compress(0, &bytes).unwrap();
-            let Inserted::Created(job) = store.add(new, layout, piece, from_ms(5)).await.unwrap() else { panic!() };
+            let chunk = CompressedChunk::compress(0, &bytes).unwrap();
+            let Inserted::Created(job) = store.add(new, layout, chunk, from_ms(5)).await.unwrap() else { panic!() };
             assert_eq!(job.target, target);
             assert_eq!((job.state, job.priority, job.group.as_deref()), (JobState::Pending, -3, Some("g")));
             assert_eq!((job.rows.total, job.batches.len(), job.created_at), (2, 2, from_ms(5)));
-            assert_eq!(store.job(job.id).await.unwrap(), job, "what is answered is what is stored");
+            assert_eq!(store.job(job.id).await.unwrap(), job, "the returned job equals the stored one");
             let mut content = store.content(job.id, FileKind::File, 0, 0, job.bytes);
             assert_eq!(content.next().await.unwrap().unwrap(), bytes);
             assert_eq!(store.history(job.id).await.unwrap().len(), 1);
@@ -400,7 +416,7 @@ mod tests {
             store.snapshot("default", from_ms(4), 10, std::time::Duration::MAX).await.unwrap().candidates.len(),
             1
         );
-        // Too late: it is a job now.
+        // It is a job now, so the abort does nothing.
         store.abort_submission(id).await.unwrap();
         assert_eq!(store.job(id).await.unwrap().state, JobState::Pending);
     }
@@ -419,21 +435,21 @@ mod tests {
     #[tokio::test]
     async fn an_idempotency_key_accepts_only_the_same_content() {
         let store = store().await;
-        let (piece, layout) = hashed(1, 7);
-        let Inserted::Created(first) = store.add(keyed("k"), layout, piece, from_ms(1)).await.unwrap() else {
+        let (chunk, layout) = hashed(1, 7);
+        let Inserted::Created(first) = store.add(keyed("k"), layout, chunk, from_ms(1)).await.unwrap() else {
             panic!()
         };
-        let (piece, layout) = hashed(1, 7);
-        let Inserted::Existing(again) = store.add(keyed("k"), layout, piece, from_ms(2)).await.unwrap() else {
+        let (chunk, layout) = hashed(1, 7);
+        let Inserted::Existing(again) = store.add(keyed("k"), layout, chunk, from_ms(2)).await.unwrap() else {
             panic!()
         };
         assert_eq!(again.id, first.id);
-        let (piece, layout) = hashed(1, 8);
-        let error = store.add(keyed("k"), layout, piece, from_ms(3)).await.unwrap_err();
+        let (chunk, layout) = hashed(1, 8);
+        let error = store.add(keyed("k"), layout, chunk, from_ms(3)).await.unwrap_err();
         assert!(matches!(error, StoreError::KeyReused(_)));
-        let (piece, layout) = hashed(1, 7);
+        let (chunk, layout) = hashed(1, 7);
         let other = NewJob { target: Target::CustomObject { name: "car_c".into() }, ..keyed("k") };
-        assert!(matches!(store.add(other, layout, piece, from_ms(3)).await, Err(StoreError::KeyReused(_))));
+        assert!(matches!(store.add(other, layout, chunk, from_ms(3)).await, Err(StoreError::KeyReused(_))));
     }
 
     #[tokio::test]
@@ -442,13 +458,13 @@ mod tests {
         let from = |client: &str| NewJob { source: Source::Client { client_id: client.into() }, ..keyed("k") };
         let mut ids = Vec::new();
         for (new, hash) in [(from("crm"), 1), (from("web"), 2), (keyed("k"), 3)] {
-            let (piece, layout) = hashed(1, hash);
-            let Inserted::Created(job) = store.add(new.clone(), layout, piece, from_ms(1)).await.unwrap() else {
+            let (chunk, layout) = hashed(1, hash);
+            let Inserted::Created(job) = store.add(new.clone(), layout, chunk, from_ms(1)).await.unwrap() else {
                 panic!()
             };
             assert_eq!(job.source, Some(new.source.clone()));
-            let (piece, layout) = hashed(1, hash);
-            let Inserted::Existing(same) = store.add(new, layout, piece, from_ms(2)).await.unwrap() else { panic!() };
+            let (chunk, layout) = hashed(1, hash);
+            let Inserted::Existing(same) = store.add(new, layout, chunk, from_ms(2)).await.unwrap() else { panic!() };
             assert_eq!(same.id, job.id);
             ids.push(job.id.0);
         }

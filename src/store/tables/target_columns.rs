@@ -1,8 +1,8 @@
-//! How is a target written? In columns of its job's row.
+//! Columns of table `job` that store a target.
 
 use crate::domain::Target;
 
-/// A target in the job's columns.
+/// A target as the columns of its job.
 #[derive(Default)]
 pub(crate) struct TargetColumns<'a> {
     pub(crate) lookup_field: Option<&'a str>,
@@ -14,6 +14,7 @@ pub(crate) struct TargetColumns<'a> {
 }
 
 impl TargetColumns<'_> {
+    /// Returns the columns of a target.
     pub(crate) fn from_target(target: &Target) -> TargetColumns<'_> {
         match target {
             Target::Leads { lookup_field, list_id, partition } => TargetColumns {

@@ -1,7 +1,7 @@
-//! Does a database of each earlier version open with all that is in it, and does the work go on?
+//! Tests of migrations: a database of each earlier version opens with all its rows, and its jobs continue.
 //!
-//! `tests/schema/` has rows for each version: for all its tables, and all states of jobs and batches. A new migration needs
-//! a file of its own there, with rows in what is new; the last one is where to begin.
+//! `tests/schema/` has rows for each version: for all tables, and all states of jobs and batches. A new migration needs a
+//! file there, with rows in its new tables and columns; copy the last one.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
@@ -17,7 +17,7 @@ use crate::store::error::StoreError;
 use crate::store::tables::chunks::FileKind;
 use crate::store::{Pause, PauseKind, QueryFailures, QuotaDay, Store, options};
 
-/// A moment at which nothing that the rows wait for is over yet but the shortest pauses.
+/// A moment at which only the shortest delays of the rows are over.
 const NOW: i64 = 2_800;
 
 /// Tables that a later migration renamed, old name first.
@@ -49,7 +49,7 @@ async fn made(path: &Path, version: i64) {
     conn.close().await.unwrap();
 }
 
-/// The tables, and how many rows each has.
+/// Returns the number of rows of each table.
 async fn counts(conn: &mut SqliteConnection) -> BTreeMap<String, i64> {
     let tables: Vec<String> =
         sqlx::query_scalar("SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE '%sqlite%' AND name NOT LIKE '\\_sqlx%' ESCAPE '\\'")
@@ -65,7 +65,7 @@ async fn counts(conn: &mut SqliteConnection) -> BTreeMap<String, i64> {
     counts
 }
 
-/// The words that a `CHECK` allows for a column and that no row has, as `table.column=word`.
+/// Returns the values that a `CHECK` allows for a column and that no row has, as `table.column=value`.
 async fn unused(conn: &mut SqliteConnection) -> BTreeSet<String> {
     let tables: Vec<(String, String)> =
         sqlx::query_as("SELECT name, sql FROM sqlite_schema WHERE type = 'table'").fetch_all(&mut *conn).await.unwrap();
@@ -73,12 +73,13 @@ async fn unused(conn: &mut SqliteConnection) -> BTreeSet<String> {
     for (table, text) in tables {
         // Such as `CHECK (state IN ('pending', 'running'))`, a whole clause and not a part of one.
         for check in text.split("CHECK (").skip(1) {
-            let Some((column, words)) = check.split_once(" IN (") else { continue };
-            let Some((words, _)) = words.split_once("))").filter(|_| !column.contains([' ', '('])) else { continue };
+            let Some((column, values)) = check.split_once(" IN (") else { continue };
+            let Some((values, _)) = values.split_once("))").filter(|_| !column.contains([' ', '('])) else { continue };
             let sql = format!("SELECT DISTINCT {column} FROM {table}");
             let used: Vec<Option<String>> = sqlx::query_scalar(AssertSqlSafe(sql)).fetch_all(&mut *conn).await.unwrap();
-            let words = words.split('\'').skip(1).step_by(2).filter(|word| !used.contains(&Some((*word).to_owned())));
-            unused.extend(words.map(|word| format!("{table}.{column}={word}")));
+            let values =
+                values.split('\'').skip(1).step_by(2).filter(|value| !used.contains(&Some((*value).to_owned())));
+            unused.extend(values.map(|value| format!("{table}.{column}={value}")));
         }
     }
     unused
@@ -94,17 +95,17 @@ async fn databases_of_all_versions_open_and_work_goes_on() {
         let before = counts(&mut conn).await;
         let empty: Vec<_> = before.iter().filter(|(_, rows)| **rows == 0).collect();
         assert!(empty.is_empty(), "version {version}: its rows leave out {empty:?}");
-        assert_eq!(unused(&mut conn).await, BTreeSet::new(), "version {version}: its rows leave out words");
+        assert_eq!(unused(&mut conn).await, BTreeSet::new(), "version {version}: its rows leave out values");
         conn.close().await.unwrap();
 
         let store = Store::open(&path).await.unwrap();
         let mut conn = options(&path).connect().await.unwrap();
         let after = counts(&mut conn).await;
         for (table, rows) in &before {
-            // What was half received is swept at each start.
-            let swept = i64::from(matches!(table.as_str(), "job" | "chunk"));
+            // An incomplete submission is deleted at each start.
+            let deleted = i64::from(matches!(table.as_str(), "job" | "chunk"));
             let renamed = RENAMED_TABLES.iter().find(|(old, _)| *old == table).map_or(table.as_str(), |(_, new)| new);
-            assert_eq!(after.get(renamed), Some(&(rows - swept)), "version {version}: {table}");
+            assert_eq!(after.get(renamed), Some(&(rows - deleted)), "version {version}: {table}");
         }
         let whole: String = sqlx::query_scalar("PRAGMA integrity_check").fetch_one(&mut conn).await.unwrap();
         assert_eq!(whole, "ok", "version {version}");
@@ -115,7 +116,7 @@ async fn databases_of_all_versions_open_and_work_goes_on() {
     }
 }
 
-/// All that is there can be read.
+/// Reads all rows.
 async fn reads(store: &Store, version: i64) {
     let jobs = store.jobs(None, 100, None).await.unwrap();
     let states: Vec<_> = jobs.iter().rev().map(|job| (job.id.0, job.state, job.batches.len())).collect();
@@ -163,7 +164,7 @@ async fn reads(store: &Store, version: i64) {
     assert_eq!((calls.ended_ago.len(), calls.may_last.len()), (1, 1), "version {version}");
 }
 
-/// The first plan takes up what was under way.
+/// The first plan continues what was in progress.
 async fn goes_on(store: &Store, version: i64) {
     let text = "[instances.default]\nbase_url = 'http://127.0.0.1:1'\nclient_id = 'a'\nclient_secret = 'b'";
     let config = crate::config::Config::read(Some((Path::new("m.toml"), text)), Vec::new()).unwrap();
