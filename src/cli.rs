@@ -1,16 +1,12 @@
-//! What can a person type? The verbs, the options that all of them share, and the exit status that each ends with.
+//! Command line: the commands, the options that all of them share, and the dispatch to each command.
 //!
-//! [`main`] carries `serve` out itself, and gives `demo`, which has a daemon in this process, a runtime of many threads. All
-//! others are carried out by [`run`], a file a verb. Standard output has what was asked for and nothing else; progress, hints and errors go to standard error.
+//! [`main`] runs `serve` itself, and gives `demo`, which has a daemon in this process, a multi-thread runtime. [`run`]
+//! runs all other commands, one file each. Standard output has the requested data and nothing else; progress, hints and
+//! errors go to standard error.
 
 use std::path::PathBuf;
-use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
-use jiff::SignedDuration;
-
-use crate::client::{Client, DEFAULT_SOCKET, DEFAULT_TIMEOUT};
-use crate::domain::JobId;
 
 mod commands;
 mod demo;
@@ -18,6 +14,7 @@ mod doctor;
 mod entry;
 mod exit_status;
 mod format;
+mod global;
 mod input;
 mod job_watch;
 mod output;
@@ -30,6 +27,7 @@ mod terminal_text;
 
 pub use entry::main;
 pub use exit_status::{CliError, ExitStatus};
+pub use global::GlobalArgs;
 pub use output::note;
 
 /// The whole command line.
@@ -56,58 +54,20 @@ Examples:
   marqueue failures 12 -o failed.csv"
 )]
 pub struct Cli {
+    /// The options of every command.
     #[command(flatten)]
     pub global: GlobalArgs,
+    /// The command to run.
     #[command(subcommand)]
-    pub verb: CliCommand,
+    pub command: CliCommand,
 }
 
-/// So that a verb's own options stand together in its help.
-const EVERYWHERE: &str = "Options of every verb";
-
-/// What every verb takes.
-#[derive(Args, Clone, Debug)]
-pub struct GlobalArgs {
-    /// Where the daemon listens [env: MARQUEUE_SOCKET]
-    // Not clap's own `env`: with the variable set, "marqueue" alone would no longer show the help.
-    #[arg(long, global = true, help_heading = EVERYWHERE, value_name = "PATH", default_value_os_t = default_socket())]
-    pub socket: PathBuf,
-    /// How long the daemon may say nothing; waiting for a job has no end [default: 30s]
-    #[arg(long, global = true, help_heading = EVERYWHERE, value_name = "TIME", value_parser = parse_duration)]
-    pub timeout: Option<Duration>,
-    /// Write JSON, and nothing else, to standard output
-    #[arg(long, global = true, help_heading = EVERYWHERE)]
-    pub json: bool,
-}
-
-fn default_socket() -> PathBuf {
-    std::env::var_os("MARQUEUE_SOCKET").filter(|path| !path.is_empty()).unwrap_or(DEFAULT_SOCKET.into()).into()
-}
-
-fn parse_duration(text: &str) -> Result<Duration, String> {
-    let time = text.parse::<SignedDuration>().ok().and_then(|time| Duration::try_from(time).ok());
-    time.filter(|time| !time.is_zero()).ok_or_else(|| "a time is a number with a unit, such as 30s or 2m".to_owned())
-}
-
-/// Reads a job's number.
-fn parse_job_id(text: &str) -> Result<JobId, String> {
-    match text.parse::<JobId>() {
-        Ok(id) if id.0 > 0 => Ok(id),
-        _ => Err("a job's number is whole, and at least 1".to_owned()),
-    }
-}
-
-impl GlobalArgs {
-    fn client(&self) -> Result<Client, CliError> {
-        Ok(Client::new(&self.socket, self.timeout.unwrap_or(DEFAULT_TIMEOUT))?)
-    }
-}
-
+/// All commands. Those that need no runtime of many threads are in [`ClientCommand`].
 #[derive(Debug, Subcommand)]
 pub enum CliCommand {
     Serve(Serve),
     #[command(flatten)]
-    Asked(ClientCommand),
+    Client(ClientCommand),
     Demo(demo::Demo),
 }
 
@@ -119,7 +79,7 @@ Examples:
   marqueue serve --config /etc/marqueue/marqueue.toml --paused
   MARQUEUE_STORE__PATH=/var/lib/marqueue/queue.db marqueue serve -c marqueue.toml")]
 pub struct Serve {
-    /// The configuration, in TOML; without it the environment has to say all
+    /// The configuration file, in TOML [default: only the environment]
     #[arg(long, short, value_name = "FILE", env = "MARQUEUE_CONFIG")]
     pub config: Option<PathBuf>,
     /// Start with the uploads of every instance paused, as "marqueue pause" does; for a restored database
@@ -127,7 +87,7 @@ pub struct Serve {
     pub paused: bool,
 }
 
-/// The verbs that [`run`] carries out.
+/// The commands that [`run`] runs.
 #[derive(Debug, Subcommand)]
 pub enum ClientCommand {
     Add(commands::add::Add),
@@ -154,35 +114,35 @@ pub enum ClientCommand {
     Man(commands::man::Manual),
 }
 
-/// Carries a verb out, on the ambient tokio runtime. What goes wrong is said on standard error.
-pub async fn run(verb: ClientCommand, global: &GlobalArgs) -> ExitStatus {
-    let done = match verb {
-        ClientCommand::Add(verb) => verb.run(global).await,
-        ClientCommand::List(verb) => verb.run(global).await,
-        ClientCommand::Show(verb) => verb.run(global).await,
-        ClientCommand::Wait(verb) => verb.run(global).await,
-        ClientCommand::Failures(verb) => verb.run(global).await,
-        ClientCommand::Warnings(verb) => verb.run(global).await,
-        ClientCommand::File(verb) => verb.run(global).await,
-        ClientCommand::Retry(verb) => verb.run(global).await,
-        ClientCommand::Cancel(verb) => verb.run(global).await,
-        ClientCommand::Erase(verb) => verb.run(global).await,
-        ClientCommand::Retention(verb) => verb.run(global).await,
-        ClientCommand::Backup(verb) => verb.run(global).await,
-        ClientCommand::Explain(verb) => verb.run(global).await,
-        ClientCommand::Pause(verb) => verb.run(global).await,
-        ClientCommand::Resume(verb) => verb.run(global).await,
-        ClientCommand::Health(verb) => verb.run(global).await,
-        ClientCommand::Doctor(verb) => verb.run(global).await,
-        ClientCommand::Status(verb) => verb.run(global).await,
-        ClientCommand::Check(verb) => verb.run(global).await,
-        ClientCommand::Simulate(verb) => verb.run(global).await,
-        ClientCommand::Completions(verb) => verb.run(),
-        ClientCommand::Man(verb) => verb.run(global),
+/// Runs a command on the ambient tokio runtime, and writes its error to standard error.
+pub async fn run(command: ClientCommand, global: &GlobalArgs) -> ExitStatus {
+    let result = match command {
+        ClientCommand::Add(args) => args.run(global).await,
+        ClientCommand::List(args) => args.run(global).await,
+        ClientCommand::Show(args) => args.run(global).await,
+        ClientCommand::Wait(args) => args.run(global).await,
+        ClientCommand::Failures(args) => args.run(global).await,
+        ClientCommand::Warnings(args) => args.run(global).await,
+        ClientCommand::File(args) => args.run(global).await,
+        ClientCommand::Retry(args) => args.run(global).await,
+        ClientCommand::Cancel(args) => args.run(global).await,
+        ClientCommand::Erase(args) => args.run(global).await,
+        ClientCommand::Retention(args) => args.run(global).await,
+        ClientCommand::Backup(args) => args.run(global).await,
+        ClientCommand::Explain(args) => args.run(global).await,
+        ClientCommand::Pause(args) => args.run(global).await,
+        ClientCommand::Resume(args) => args.run(global).await,
+        ClientCommand::Health(args) => args.run(global).await,
+        ClientCommand::Doctor(args) => args.run(global).await,
+        ClientCommand::Status(args) => args.run(global).await,
+        ClientCommand::Check(args) => args.run(global).await,
+        ClientCommand::Simulate(args) => args.run(global).await,
+        ClientCommand::Completions(args) => args.run(),
+        ClientCommand::Man(args) => args.run(global),
     };
-    done.unwrap_or_else(|failure| {
-        output::note(&format!("error: {}", format::sanitize(&failure.to_string())));
-        failure.exit()
+    result.unwrap_or_else(|error| {
+        output::note(&format!("error: {}", format::sanitize(&error.to_string())));
+        error.exit()
     })
 }
 
@@ -192,7 +152,7 @@ mod tests {
 
     use super::*;
 
-    /// The command and all below it, with its words.
+    /// Collects the commands below `command`, each with its full name.
     fn commands(command: &clap::Command, words: &str, found: &mut Vec<(String, clap::Command)>) {
         for below in command.get_subcommands().filter(|below| below.get_name() != "help") {
             let words = format!("{words} {}", below.get_name());
@@ -202,12 +162,12 @@ mod tests {
     }
 
     #[test]
-    fn the_definition_is_sound() {
+    fn the_command_definition_is_valid() {
         Cli::command().debug_assert();
     }
 
     #[test]
-    fn the_help_of_every_verb_shows_an_example_of_it() {
+    fn the_help_of_every_command_has_an_example() {
         let mut found = Vec::new();
         commands(&Cli::command(), "marqueue", &mut found);
         assert!(found.len() > 20, "{}", found.len());
@@ -219,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn every_example_can_be_typed() {
+    fn every_example_parses() {
         let mut found = vec![("marqueue".to_owned(), Cli::command())];
         commands(&Cli::command(), "marqueue", &mut found);
         for (_, mut command) in found {
@@ -235,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn what_all_verbs_share_may_stand_before_the_verb_and_behind_it() {
+    fn global_options_may_precede_or_follow_the_command() {
         for line in [
             "marqueue --socket /s --json list",
             "marqueue list --socket /s --json",

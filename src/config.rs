@@ -1,10 +1,10 @@
-//! What was the daemon told to do? Reads a TOML file and the environment over it, and checks every value.
+//! Configuration: reads a TOML file and the environment over it, and validates every value.
 //!
-//! Everything is checked before anything is opened, so a mistake stops the start with one sentence and never shows
-//! itself hours later. The `config` crate reads the file and lays the environment over it. It is made to get by with
-//! what it finds, so what it lets pass is looked at here: [`layers`] holds each source against the keys before one can
-//! replace the other, and [`strict`] takes its values as what they are, where its own deserializer takes
-//! `socket_mode = 660` and `max_attempts = true` without a word.
+//! Everything is validated before anything is opened, so a mistake stops the start with one sentence instead of causing
+//! a failure hours later. The `config` crate reads the file and lays the environment over it. That crate is lenient, so
+//! two modules check what it lets pass: [`merge`] checks the keys of each source before one can replace the other, and
+//! [`strict_de`] keeps a value's type, where the crate's own deserializer accepts `socket_mode = 660` and `max_attempts
+//! = true`.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -82,7 +82,8 @@ pub struct Retention {
     /// The content of its file.
     #[serde(deserialize_with = "parse::duration")]
     pub files: Duration,
-    /// The content of the file of a job that failed by its attempts, which waits for someone. Never shorter than `files`.
+    /// The content of the file of a job that failed by its attempts, which waits for someone. Never shorter than
+    /// `files`.
     #[serde(deserialize_with = "parse::duration")]
     pub failed_files: Duration,
     /// Its failure and warning files.
@@ -117,9 +118,11 @@ pub struct Api {
 pub struct Connections {
     /// At once, of all listeners together; at least 1. Its key is `max_connections`.
     pub max: u32,
-    /// From a connection's first moment, or the last answer on it, to the end of the next request's head; at least 10 ms.
+    /// From a connection's first moment, or the last answer on it, to the end of the next request's head; at least 10
+    /// ms.
     pub idle_timeout: Duration,
-    /// How long a client may keep us waiting for the next bytes of its body, or until it reads its answer; at least 10 ms.
+    /// How long a client may keep us waiting for the next bytes of its body, or until it reads its answer; at least 10
+    /// ms.
     pub stall_timeout: Duration,
 }
 

@@ -1,4 +1,4 @@
-//! Who opens everything, starts it, drains it, and reports to systemd?
+//! The daemon: opens its parts, starts them, stops them in order, and reports to systemd.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -29,8 +29,8 @@ pub mod logging;
 mod reload;
 mod systemd;
 
-/// How long uploads whose bytes are under way may take once the daemon is told to stop. An upload that takes longer is left,
-/// and its outcome is then unknown; systemd's own patience is 90 seconds.
+/// How long uploads whose bytes are under way may take once the daemon is told to stop. An upload that takes longer is
+/// left, and its outcome is then unknown; systemd's own patience is 90 seconds.
 const DRAIN_TIME: Duration = Duration::from_secs(60);
 
 /// How long requests under way may take beyond that. A client that sends slowly, or nothing, has no 201 yet and loses
@@ -289,8 +289,8 @@ pub async fn serve(
 /// runtime's own.
 const OWN_FILES: u32 = 64;
 
-/// What clients may take, as far as there are file descriptors for it: those of the database and of calls to Marketo are
-/// kept free. Raises the process's own limit on them as far as it may.
+/// What clients may take, as far as there are file descriptors for it: those of the database and of calls to Marketo
+/// are kept free. Raises the process's own limit on them as far as it may.
 ///
 /// # Errors
 /// Not even one connection is possible; the text says which limit to raise.

@@ -1,10 +1,10 @@
-//! What would Marketo do? A stand-in with Marketo's rules and limits, its faults on demand, and a ledger of all it saw.
+//! Simulator of Marketo: Marketo's rules and limits, injected faults, and a log of all calls.
 //!
-//! [`rules`] is Marketo as a plain value whose every call takes the time; around it are its socket and the [`Fault`]s on
-//! the way to it. It is written from Adobe's documentation and shares nothing with the client but the shapes of the
-//! bodies, so that the two can't be wrong in the same way: it refuses what Marketo refuses.
+//! [`model`] is Marketo as a plain value whose every method takes the time. The socket and the injected [`Fault`]s are
+//! around it. It is written from Adobe's documentation and shares only the shapes of the bodies with the client, so
+//! that both cannot have the same mistake: it refuses what Marketo refuses.
 //!
-//! Cells of an uploaded file can say what becomes of it, and scripts can look in from outside; [`HELP`] tells how.
+//! Cells of an uploaded file can control its import, and scripts can read the simulator's log; [`HELP`] explains both.
 
 mod admission;
 pub mod call_log;

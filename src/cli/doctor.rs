@@ -1,5 +1,6 @@
-//! Is all as the service needs it? The configuration is read as the service reads it, and each thing that it names is
-//! looked at; nothing is written, and no daemon is needed.
+//! The `doctor` command: reads the configuration as the service does, and checks each thing that it names.
+//!
+//! It writes nothing and needs no daemon.
 
 use std::path::PathBuf;
 
@@ -7,7 +8,8 @@ use clap::Args;
 
 use crate::cli::doctor::finding::{Finding, State};
 use crate::cli::exit_status::{CliError, ExitStatus};
-use crate::cli::{GlobalArgs, output};
+use crate::cli::global::GlobalArgs;
+use crate::cli::output;
 use crate::config::{Config, ConfigError};
 
 mod credentials;
@@ -22,9 +24,13 @@ mod tls;
 
 /// Look at all that the service needs, and say of each thing that it is fine, or what to do
 ///
-/// The configuration is read as "serve" reads it, environment included. Then come database, disk, socket, daemon, drop folder, TLS files, the credentials (by asking Marketo's identity endpoint for a token, which counts against no limit), clock and limits. Nothing is written, no secret is shown, and no daemon is needed; one that systemd starts for whoever opens its socket is started. The whole database is read, which takes a while where it is large.
+/// The configuration is read as "serve" reads it, environment included. Then come database, disk, socket, daemon, drop
+/// folder, TLS files, the credentials (by asking Marketo's identity endpoint for a token, which counts against no
+/// limit), clock and limits. Nothing is written, no secret is shown, and no daemon is needed; one that systemd starts
+/// for whoever opens its socket is started. The whole database is read, which takes a while where it is large.
 ///
-/// Rights are those of who asks, so ask as the service's user: sudo -u marqueue marqueue doctor --config /etc/marqueue/marqueue.toml
+/// Rights are those of who asks, so ask as the service's user: sudo -u marqueue marqueue doctor --config
+/// /etc/marqueue/marqueue.toml
 ///
 /// The socket is the configuration's, whatever --socket says. Ends with 0 if nothing is a fault, 1 if something is, 2 if the configuration is wrong. With --json: an array of objects with "check", "state" ("fine", "warning" or "fault"), "detail" and "advice".
 #[derive(Args, Debug)]
@@ -33,7 +39,7 @@ Examples:
   marqueue doctor --config /etc/marqueue/marqueue.toml
   marqueue doctor --config /etc/marqueue/marqueue.toml --json")]
 pub struct Doctor {
-    /// The configuration, in TOML; without it the environment has to say all
+    /// The configuration file, in TOML [default: only the environment]
     #[arg(long, short, value_name = "FILE", env = "MARQUEUE_CONFIG")]
     config: Option<PathBuf>,
 }

@@ -1,6 +1,6 @@
-//! Entry point of the binary: parses the arguments, builds the runtime, carries the command out, returns its exit status.
+//! Entry point of the binary: parses the arguments, builds the runtime, runs the command, returns its exit status.
 //!
-//! It stands in the library so that the asynchronous code is compiled once: a binary that blocks on a library's future
+//! It is part of the library so that the asynchronous code is compiled once: a binary that blocks on a library's future
 //! compiles that future, and everything below it, a second time.
 
 use std::io;
@@ -22,42 +22,42 @@ pub fn main() -> ExitCode {
     if arguments.next().is_some_and(|name| name == supervisor::NAME) {
         return supervisor::main(arguments);
     }
-    let Cli { global, verb } = match Cli::try_parse() {
+    let Cli { global, command } = match Cli::try_parse() {
         Ok(cli) => cli,
-        Err(error) => return misused(&error),
+        Err(error) => return report_usage(&error),
     };
-    let exit = match verb {
-        CliCommand::Serve(command) => block_on(Runtime::new(), serve(command)),
+    let exit = match command {
+        CliCommand::Serve(args) => block_on(Runtime::new(), serve(args)),
         CliCommand::Demo(demo) => block_on(Runtime::new(), demo.run(&global)),
-        CliCommand::Asked(verb) => {
-            block_on(Builder::new_current_thread().enable_all().build(), run_command(verb, &global))
+        CliCommand::Client(command) => {
+            block_on(Builder::new_current_thread().enable_all().build(), run_command(command, &global))
         }
     };
     exit.into()
 }
 
-/// Shows the help that was asked for, or what is wrong with the command line.
-fn misused(error: &clap::Error) -> ExitCode {
-    // An argument is quoted there, and a file's name may be one.
+/// Writes the requested help, or what is wrong with the command line.
+fn report_usage(error: &clap::Error) -> ExitCode {
+    // The message quotes arguments, and an argument may be a file name with control characters.
     if std::env::args_os().any(|argument| argument.to_string_lossy().contains(is_unsafe)) {
         crate::cli::output::note(error.render().to_string().trim_end());
     } else {
-        // Where it can't be written, the exit status says it.
+        // If it can't be written, the exit status still reports it.
         drop(error.print());
     }
     ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(u8::from(ExitStatus::Usage)))
 }
 
-async fn serve(serve: Serve) -> ExitStatus {
-    let config = match Config::load(serve.config.as_deref()) {
+async fn serve(args: Serve) -> ExitStatus {
+    let config = match Config::load(args.config.as_deref()) {
         Ok(config) => config,
-        Err(error) => return failed(ExitStatus::Usage, &error),
+        Err(error) => return report_failure(ExitStatus::Usage, &error),
     };
     let level = match daemon::logging::init(&config.log) {
         Ok(level) => level,
-        Err(error) => return failed(ExitStatus::Usage, &format!("{error:#}")),
+        Err(error) => return report_failure(ExitStatus::Usage, &format!("{error:#}")),
     };
-    match daemon::serve(config, serve.paused, &level, || Config::load(serve.config.as_deref())).await {
+    match daemon::serve(config, args.paused, &level, || Config::load(args.config.as_deref())).await {
         Ok(()) => ExitStatus::Done,
         Err(error) => {
             tracing::error!("{error:#}");
@@ -70,16 +70,16 @@ fn block_on(runtime: io::Result<Runtime>, work: impl Future<Output = ExitStatus>
     match runtime {
         Ok(runtime) => {
             let exit = runtime.block_on(work);
-            // Standard input is read by a thread that nothing interrupts, so its end is not waited for.
+            // A thread that reads standard input cannot be interrupted, so the shutdown does not wait for it.
             runtime.shutdown_background();
             exit
         }
-        Err(error) => failed(ExitStatus::Failed, &format!("the program can't start its threads: {error}")),
+        Err(error) => report_failure(ExitStatus::Failed, &format!("the program can't start its threads: {error}")),
     }
 }
 
-/// Reports an error before there is a log, as one line on standard error.
-fn failed(exit: ExitStatus, error: &dyn std::fmt::Display) -> ExitStatus {
+/// Writes an error that occurs before logging has started, as one line on standard error.
+fn report_failure(exit: ExitStatus, error: &dyn std::fmt::Display) -> ExitStatus {
     crate::cli::output::note(&format!("error: {error}"));
     exit
 }

@@ -1,4 +1,4 @@
-//! With which exit status does a verb end, and what does it say when it can't do its work?
+//! Exit statuses of the commands, and the errors that lead to them.
 
 use std::io;
 use std::process::ExitCode;
@@ -7,23 +7,25 @@ use crate::client::ClientError;
 use crate::domain::JobState;
 use crate::store::Job;
 
-/// How a verb ended. Scripts rely on the numbers.
+/// Exit status of a command. Scripts rely on the numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ExitStatus {
+    /// The command did its work.
     Done = 0,
     /// A job failed or was cancelled, a file can't be read, or the request was refused.
     Failed = 1,
     /// Wrong usage or configuration.
     Usage = 2,
+    /// No daemon answers at the socket.
     NoDaemon = 3,
     /// All jobs are complete, and some of their rows failed, or Marketo's counts do not add up to the rows sent.
     SomeRowsFailed = 4,
-    /// Ctrl-C while waiting: what a shell gives a program that SIGINT ended.
+    /// Ctrl-C while waiting: the status that a shell reports for a program ended by SIGINT.
     Interrupted = 130,
 }
 
 impl ExitStatus {
-    /// What ended jobs come to.
+    /// Returns the exit status for jobs that have ended.
     pub(super) fn of<'a>(jobs: impl IntoIterator<Item = &'a Job>) -> ExitStatus {
         let of_one = |job: &Job| match job.state {
             JobState::Complete if job.has_failed_rows() || !job.rows.is_accounted_for() => ExitStatus::SomeRowsFailed,
@@ -33,11 +35,11 @@ impl ExitStatus {
         jobs.into_iter().map(of_one).fold(ExitStatus::Done, ExitStatus::and)
     }
 
-    /// The graver of what jobs and files came to.
+    /// Returns the more severe of two statuses.
     pub(super) fn and(self, other: ExitStatus) -> ExitStatus {
         [ExitStatus::NoDaemon, ExitStatus::Usage, ExitStatus::Failed, ExitStatus::SomeRowsFailed]
             .into_iter()
-            .find(|&grave| self == grave || other == grave)
+            .find(|&severe| self == severe || other == severe)
             .unwrap_or(ExitStatus::Done)
     }
 }
@@ -54,28 +56,32 @@ impl From<ExitStatus> for ExitCode {
     }
 }
 
-/// Why a verb could not do its work. Its text is one sentence for the person who typed it.
+/// Error of a command. Its text is one sentence for the user of the command line.
 #[derive(Debug, thiserror::Error)]
 pub enum CliError {
+    /// The daemon refused the request, or could not be reached.
     #[error(transparent)]
     Client(#[from] ClientError),
+    /// Arguments that do not go together.
     #[error("{0}")]
     Usage(String),
-    /// What was named on the command line is there to be read or written, and can't be.
+    /// A file named on the command line can't be read or written.
     #[error("{0}")]
     Input(String),
+    /// Standard output is not writable.
     #[error("standard output can't be written: {0}")]
     Output(#[from] io::Error),
 }
 
 impl CliError {
+    /// Returns the exit status for this error.
     pub fn exit(&self) -> ExitStatus {
         match self {
             CliError::Usage(_) | CliError::Client(ClientError::SocketPathTooLong(_)) => ExitStatus::Usage,
             CliError::Client(ClientError::NoDaemon { .. } | ClientError::Broken(_) | ClientError::Silent { .. }) => {
                 ExitStatus::NoDaemon
             }
-            // Who may not open the socket is refused by it: to start a daemon, or to wait for one, would not help.
+            // A user without permission on the socket gets 1: starting a daemon, or waiting for one, would not help.
             CliError::Client(ClientError::Refused(_) | ClientError::NotAllowed { .. } | ClientError::Content(_)) => {
                 ExitStatus::Failed
             }
@@ -116,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failed_job_weighs_more_than_failed_rows() {
+    fn a_failed_job_outranks_failed_rows() {
         let job = |state, failed| {
             let mut job = samples::job(1, state);
             job.rows = samples::rows(10, (Some(10 - failed), Some(failed), Some(0)));
@@ -144,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn a_daemon_that_is_gone_weighs_most() {
+    fn a_missing_daemon_outranks_all() {
         assert_eq!(ExitStatus::Failed.and(ExitStatus::NoDaemon), ExitStatus::NoDaemon);
         assert_eq!(ExitStatus::SomeRowsFailed.and(ExitStatus::Failed), ExitStatus::Failed);
         assert_eq!(ExitStatus::Done.and(ExitStatus::Done), ExitStatus::Done);

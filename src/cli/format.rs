@@ -1,4 +1,4 @@
-//! How do jobs read on a terminal? Pure: records in, text out. Times are UTC to the second.
+//! Text format of jobs, counts, times and tables on a terminal: records in, text out. Times are UTC, to the second.
 
 use jiff::Timestamp;
 
@@ -39,8 +39,8 @@ pub fn count(number: u64, one: &str) -> String {
     }
 }
 
-/// `1000 rows, 997 processed, 2 failed, 1 with a warning, 1 unaccounted for`; what is 0 is left out but for the processed
-/// rows, and what Marketo did not count is unknown.
+/// `1000 rows, 997 processed, 2 failed, 1 with a warning, 1 unaccounted for`; what is 0 is left out but for the
+/// processed rows, and what Marketo did not count is unknown.
 pub fn outcome_label(rows: &RowCounts) -> String {
     let mut text = format!("{}, {} processed", count(rows.total, "row"), count_or_unknown(rows.processed));
     for (number, what) in [(rows.failed, "failed"), (rows.warned, "with a warning")] {

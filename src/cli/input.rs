@@ -1,4 +1,4 @@
-//! Which file is meant, in which format, and can it be read?
+//! Input file of a command: its path or standard input, its format, and its bytes.
 
 use std::io;
 use std::path::{Path, PathBuf};

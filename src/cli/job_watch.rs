@@ -1,5 +1,4 @@
-//! Following jobs until they end: by their events, or by asking again and again where the daemon has no place for one who
-//! waits.
+//! Waiting for jobs to end: by their events, or by polling where the daemon has no free event stream.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -94,8 +93,8 @@ impl JobWatch<'_> {
         }
     }
 
-    /// Reads the events of these jobs until all have ended or events may have been missed. The first events tell how the
-    /// jobs are now, so one connection is enough.
+    /// Reads the events of these jobs until all have ended or events may have been missed. The first events tell how
+    /// the jobs are now, so one connection is enough.
     async fn listen(&mut self, ids: &[JobId]) -> Result<(), ClientError> {
         let mut events = self.client.events_of(ids).await?;
         self.answered = true;

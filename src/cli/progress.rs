@@ -1,4 +1,4 @@
-//! What does a person see while files are sent and jobs run? Bars where standard error is a terminal, lines elsewhere.
+//! Progress of uploads and jobs: bars where standard error is a terminal, lines elsewhere.
 
 use std::collections::BTreeMap;
 use std::io::{self, IsTerminal};

@@ -1,4 +1,4 @@
-//! What is to be imported, and where to? The part of the line that `add` and `check` have in common.
+//! Target and format arguments, which `add` and `check` share.
 
 use std::path::PathBuf;
 

@@ -1,4 +1,4 @@
-//! Content of a file as a terminal may show it: lines stay lines, and nothing in them steers the terminal.
+//! File content for a terminal: keeps line ends, and escapes every other control character.
 
 use std::fmt::Write;
 

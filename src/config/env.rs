@@ -1,7 +1,7 @@
-//! What does the environment say? `MARQUEUE_` and a key, with `__` between its levels.
+//! Environment variables: `MARQUEUE_` and a key, with `__` between its levels.
 //!
-//! `config` has a source for the environment, which can neither address the entries of a list nor tell which variable
-//! a value came from.
+//! `config` has a source for the environment, but that source can neither address the entries of a list nor report
+//! which variable a value came from.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! Why is there no configuration?
+//! Errors of the configuration.
 
 use std::fmt;
 use std::path::PathBuf;

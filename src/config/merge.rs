@@ -1,7 +1,7 @@
-//! What do the file and the variables say together?
+//! Merging of the configuration file and the environment variables.
 //!
-//! The `config` crate reads the file and lays the variables over it. It never objects: a value of another kind
-//! replaces what was there, so the file and each variable are first held against the keys by themselves.
+//! The `config` crate reads the file and lays the variables over it. It accepts a value of any kind in place of
+//! another, so the file and each variable are first checked against the keys separately.
 
 use std::path::Path;
 

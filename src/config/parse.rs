@@ -1,6 +1,6 @@
-//! How are durations, times of day, permission bits and Marketo's addresses read from text?
+//! Parsers of durations, times of day, permission bits and URLs.
 //!
-//! Reasons are ends of sentences that begin with the key.
+//! The reasons they return are ends of sentences that begin with the key.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! What may stand in the file? Its keys as they are written, with their types and defaults and nothing checked further.
+//! Configuration keys as they are written: their types and defaults, not yet validated.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

@@ -1,4 +1,5 @@
-//! Shared limits: instances that lead to one Marketo have one set of limits, since Marketo counts for all of them together.
+//! Shared limits: instances that lead to one Marketo have one set of limits, since Marketo counts for all of them
+//! together.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,8 +14,8 @@ pub fn sharing(instances: &BTreeMap<String, Instance>, name: &str) -> Vec<String
     same.map(|(name, _)| name.clone()).collect()
 }
 
-/// Gives instances with the same base URL the strictest limits of them all, and says which these are. Instances with the
-/// same credentials and other base URLs only get a warning: whether they are one Marketo can't be told from here.
+/// Gives instances with the same base URL the strictest limits of them all, and says which these are. Instances with
+/// the same credentials and other base URLs only get a warning: whether they are one Marketo can't be told from here.
 pub fn share_limits(instances: &mut BTreeMap<String, Instance>) -> Vec<Warning> {
     let names: Vec<String> = instances.keys().cloned().collect();
     let mut warnings = Vec::new();

@@ -1,7 +1,6 @@
-//! How does a value of the `config` crate become one of ours, and stay of its kind on the way?
+//! Strict deserializer: converts values of the `config` crate without changing their kind.
 //!
-//! That crate's own deserializer is obliging: where a whole number belongs it takes `true`, `"yes"` and `1.5`, and
-//! where text belongs it takes `660`.
+//! That crate's own deserializer accepts `true`, `"yes"` and `1.5` for a whole number, and `660` for text.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! Which values are possible? From the keys as they were written to a checked [`Config`].
+//! Validation: turns the keys as written into a checked [`Config`].
 
 use std::collections::BTreeSet;
 use std::fmt;

@@ -1,6 +1,6 @@
-//! Where do log lines go, in what form, and which of them?
+//! Logging: format, filter and target of log lines.
 //!
-//! Standard error: standard output belongs to what a verb prints. systemd's journal keeps both.
+//! Lines go to standard error, because standard output belongs to the output of commands. systemd's journal keeps both.
 
 use std::env;
 use std::fmt;

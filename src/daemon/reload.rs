@@ -1,12 +1,13 @@
-//! What of a new configuration can be put in force while the daemon runs, and what waits for the next start?
+//! Configuration reload: which part of a new configuration takes effect at once, and which needs a restart.
 
 use crate::config;
 use crate::config::{Config, Instance};
 
-/// The part of `new` that can be in force at once, over what is in force now; and the keys whose change needs a restart.
+/// The part of `new` that can be in force at once, over what is in force now; and the keys whose change needs a
+/// restart.
 ///
-/// Limits, polling, credentials and whatever else an instance has, but for the addresses of its Marketo: its imports are
-/// there. Of the rest, the log's level.
+/// Limits, polling, credentials and whatever else an instance has, but for the addresses of its Marketo: its imports
+/// are there. Of the rest, the log's level.
 pub fn merge_reloadable(now: &Config, new: Config) -> (Config, Vec<String>) {
     // Taken apart, so that a part that is added has to be thought of here.
     let Config { store, retention, api, drop, notify, instances, log, warnings } = new;

@@ -1,6 +1,6 @@
-//! What do the daemon and systemd say to each other? The socket it is given, that it is ready, that it is alive.
+//! Protocol with systemd: socket activation, readiness, reload, stop and watchdog notifications.
 //!
-//! Where there is no systemd, all of this is silence.
+//! Without systemd none of these functions has an effect.
 
 use std::os::unix::net::UnixListener;
 use std::path::Path;
@@ -57,8 +57,8 @@ pub fn watchdog() -> Option<Duration> {
     sd_notify::watchdog_enabled()
 }
 
-/// Gives a sign of life twice in each `patience`, as long as each lane looks at its rows and the store answers. An answer
-/// is also that the disk is full or the database gone: a new start would make no room, and lose the last copy.
+/// Gives a sign of life twice in each `patience`, as long as each lane looks at its rows and the store answers. An
+/// answer is also that the disk is full or the database gone: a new start would make no room, and lose the last copy.
 pub async fn watchdog_loop(patience: Duration, lanes: Vec<InstanceScheduler>, store: Store) {
     loop {
         for lane in &lanes {

@@ -1,7 +1,7 @@
-//! May this call come in? Tokens and the three limits on calls: in a window, at once, in a day.
+//! Admission of calls: tokens, and the three limits on calls (in a window, at once, in a day).
 //!
-//! A refused call counts against no limit (Adobe does not say; counting it would lock a client out that keeps calling),
-//! but the ledger's highest numbers count every call that came, since they are to judge the client.
+//! A refused call counts against no limit. Adobe does not document this; counting it would lock out a client that keeps
+//! calling. The call log's highest numbers count every call, because they measure the client.
 
 use std::collections::{HashSet, VecDeque};
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! What did the client do? The record by which a test judges it: highest numbers, every create call, every import.
+//! Call log: the highest numbers, every create call and every import, by which a test checks the client.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

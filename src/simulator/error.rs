@@ -1,4 +1,4 @@
-//! How does Marketo say no? Its error codes with its words, and the refusals that are bare HTTP statuses.
+//! Refusals of the simulator: Marketo's error codes with their messages, and bare HTTP statuses.
 
 use serde::{Deserialize, Serialize};
 

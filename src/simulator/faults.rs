@@ -1,7 +1,7 @@
-//! What goes wrong on the way, and when? One-shot faults that a test aims at the calls to come.
+//! Fault injection: one-shot faults for calls to come.
 //!
-//! *Request lost* and *answer lost* are two faults: to the client they look the same, and on the other side the one has
-//! done nothing and the other everything.
+//! *Request lost* and *answer lost* are two faults. The client sees the same, but in the first case the simulator has
+//! not executed the call, and in the second it has.
 
 use std::time::Duration;
 
@@ -51,8 +51,8 @@ pub enum FaultEffect {
     /// The call is carried out, and its good answer is spoiled.
     Garble(Corruption),
     /// The call is carried out, and its good answer says other things of the import: these members of the entry in
-    /// `result` are replaced, and those that are null are left out. This is how counts go missing or do not add up, how a
-    /// `batchId` is given twice or is no number, and how a status word comes that nobody documents.
+    /// `result` are replaced, and those that are null are left out. This is how counts go missing or do not add up, how
+    /// a `batchId` is given twice or is no number, and how a status word comes that nobody documents.
     Edit(serde_json::Map<String, serde_json::Value>),
     /// The call is carried out, and the answer comes so many milliseconds later.
     DelayMs(u64),
@@ -142,7 +142,8 @@ impl Faults {
         }
     }
 
-    /// A call of this kind arrives: what befalls it. The oldest fault that is due strikes, the others come a call nearer.
+    /// A call of this kind arrives: what befalls it. The oldest fault that is due strikes, the others come a call
+    /// nearer.
     pub fn strike(&mut self, call: Call) -> Option<FaultEffect> {
         let mut effect = None;
         for fault in self.0.iter_mut().filter(|fault| fault.call == call) {

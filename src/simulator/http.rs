@@ -1,8 +1,8 @@
-//! How is one request answered? Marketo's HTTP skin around the rules, with the faults in between.
+//! HTTP handler: answers one request from the model, with the injected faults.
 //!
-//! Paths are matched by [`Route`] and not by axum's router: what Marketo checks first (the path's form, the token, the
-//! limits, and the method only then) is an order that a router does not have. A call that is to get no answer ends in
-//! [`Lost`], on which hyper closes the connection.
+//! Paths are matched by [`Route`] and not by axum's router, because a router does not have Marketo's order of checks:
+//! the path's form, the token, the limits, and only then the method. A call that is to get no answer ends in
+//! [`ConnectionDropped`], on which hyper closes the connection.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};

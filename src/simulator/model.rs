@@ -1,4 +1,4 @@
-//! What does Marketo do with this call, at this time? Its rules as a plain value: no clock, no socket.
+//! Model of Marketo: its rules as a plain value, with no clock and no socket.
 //!
 //! Every `now` is the time since the simulator's start, and never less than the one before.
 

@@ -1,7 +1,7 @@
-//! Where does each import stand? First in, first out, so many at once.
+//! Import queue: first in, first out, with a limited number of imports processed at once.
 //!
-//! What an import takes is known when it is accepted, and none overtakes another, so its start and its end are too:
-//! nothing here ticks, and where an import stands is asked of the time alone.
+//! The duration of an import is known when it is accepted, and no import overtakes another. Its start and its end are
+//! therefore known too: there is no timer, and the state of an import depends on the time alone.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! What goes back over the wire? Marketo's envelopes, files and bare statuses as HTTP responses, spoiled on demand.
+//! HTTP responses: Marketo's JSON envelopes, files and bare statuses, corrupted where a fault says so.
 
 use std::io;
 

@@ -1,4 +1,4 @@
-//! Which call is this path? Marketo's table of endpoints, exactly, and the simulator's own three.
+//! Routes: Marketo's table of endpoints, matched exactly, and the simulator's own three.
 
 use percent_encoding::percent_decode_str;
 

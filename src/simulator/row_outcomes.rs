@@ -1,5 +1,5 @@
-//! What becomes of each row of an uploaded file? Marketo's header checks, its natural failures, and the cells that a test
-//! aims with.
+//! Row outcomes of an uploaded file: Marketo's header checks, its usual failures, and the cells by which a test sets
+//! the outcome.
 
 use std::time::Duration;
 
@@ -40,9 +40,8 @@ enum RowOutcome {
 
 /// Reads a file whose people are found by the column `lookup`; custom objects have none that the simulator knows of.
 ///
-/// # Errors
-/// 1003 for an empty file; 1006 for a header without `lookup` or with a byte-order mark. A file of only a header is taken
-/// (not documented) and imports no rows.
+/// # Errors 1003 for an empty file; 1006 for a header without `lookup` or with a byte-order mark. A file of only a
+/// header is taken (not documented) and imports no rows.
 pub(super) fn read(
     bytes: &[u8],
     format: Format,

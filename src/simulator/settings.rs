@@ -1,4 +1,4 @@
-//! Which Marketo is it? The numbers of an instance; unless told otherwise, the published ones.
+//! Settings of the simulated instance. The defaults are Marketo's published numbers.
 
 use std::time::Duration;
 
@@ -43,7 +43,8 @@ pub struct Settings {
     /// Separate the failure and warning files of TSV and SSV imports by commas. Not documented, so try both.
     pub reports_in_csv: bool,
     /// Take what published clients send and Marketo is known to have taken, though its documentation has it otherwise:
-    /// the token as the query or form parameter `access_token`, parameters in the form, and any type of the file's part.
+    /// the token as the query or form parameter `access_token`, parameters in the form, and any type of the file's
+    /// part.
     pub lenient: bool,
 }
 

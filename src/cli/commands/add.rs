@@ -1,16 +1,17 @@
-//! How does a file get into the queue?
+//! The `add` command: uploads a file to the daemon's queue.
 
 use clap::Args;
 
 use crate::api::dto::SubmittedJob;
 use crate::cli::commands::wait;
 use crate::cli::exit_status::{CliError, ExitStatus};
+use crate::cli::global::GlobalArgs;
 use crate::cli::input;
 use crate::cli::input::{FormatOption, Input};
 use crate::cli::job_watch::{KnownState, WatchResult, ctrl_c, still_running_notice, wait_for_jobs};
 use crate::cli::progress::Progress;
 use crate::cli::target_args::TargetArgs;
-use crate::cli::{GlobalArgs, format, output};
+use crate::cli::{format, output};
 use crate::client::{AddedJob, Client, ClientError, NewFile};
 use crate::delimited::Warning;
 use crate::domain::{JobId, Target};

@@ -1,4 +1,5 @@
-//! How is the database copied while the daemon works? It sends a copy; here it is looked at, and named only when it is good.
+//! The `backup` command: receives a copy of the database from the running daemon, verifies it, and only then gives it
+//! its name.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -10,8 +11,9 @@ use tempfile::NamedTempFile;
 
 use crate::cli::exit_status::{CliError, ExitStatus};
 use crate::cli::format::count;
+use crate::cli::global::GlobalArgs;
+use crate::cli::output;
 use crate::cli::progress::Progress;
-use crate::cli::{GlobalArgs, output};
 use crate::store::{BackupInfo, verify_backup};
 
 /// Write a consistent copy of the database to a file, while the daemon works

@@ -1,9 +1,10 @@
-//! How is a job stopped?
+//! The `cancel` command: cancels a job.
 
 use clap::Args;
 
 use crate::cli::exit_status::{CliError, ExitStatus};
-use crate::cli::{GlobalArgs, format, output};
+use crate::cli::global::GlobalArgs;
+use crate::cli::{format, output};
 use crate::client as api;
 use crate::domain::JobId;
 
@@ -17,7 +18,7 @@ Examples:
   marqueue cancel 12 --abandon")]
 pub struct Cancel {
     /// The job's number
-    #[arg(value_parser = crate::cli::parse_job_id)]
+    #[arg(value_parser = crate::cli::global::parse_job_id)]
     id: JobId,
     /// Also give up imports that Marketo has not ended within max_import_time; they count as ours for days still
     #[arg(long)]

@@ -1,4 +1,4 @@
-//! Would a file be taken, and how would it be cut? The checks of the daemon, without a daemon.
+//! The `check` command: validates a file as the daemon would, and shows its batches, without a daemon.
 
 use std::path::PathBuf;
 
@@ -8,10 +8,11 @@ use tokio::io::AsyncReadExt;
 
 use crate::cli::exit_status::{CliError, ExitStatus};
 use crate::cli::format::{count, sanitize};
+use crate::cli::global::GlobalArgs;
 use crate::cli::input;
 use crate::cli::input::{FormatOption, Input};
+use crate::cli::output;
 use crate::cli::target_args::TargetArgs;
-use crate::cli::{GlobalArgs, output};
 use crate::delimited::{FileLayout, ScanRules, Scanner, ValidationError, Warning, lookup_column, required_columns};
 use crate::domain::Target;
 use crate::marketo::max_content_bytes;

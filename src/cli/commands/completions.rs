@@ -1,4 +1,4 @@
-//! How does a shell learn the verbs?
+//! The `completions` command: writes a shell's completion script.
 
 use clap::{Args, CommandFactory};
 use clap_complete::Shell;

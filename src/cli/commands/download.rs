@@ -1,4 +1,4 @@
-//! Which rows failed, which had warnings, and what was dropped in? The files as they are, to standard output or a file.
+//! The `failures`, `warnings` and `file` commands: download a job's files to standard output or a file.
 
 use std::fs;
 use std::io::{self, IsTerminal, Write};
@@ -7,10 +7,11 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use crate::cli::exit_status::{CliError, ExitStatus};
+use crate::cli::global::GlobalArgs;
+use crate::cli::output;
 use crate::cli::report_check;
 use crate::cli::report_check::CheckedReport;
 use crate::cli::terminal_text::TerminalText;
-use crate::cli::{GlobalArgs, output};
 use crate::client::{Client, ClientError, Download, JobFile};
 use crate::delimited::Joiner;
 use crate::domain::{JobId, JobState};
@@ -73,7 +74,7 @@ struct Report {
 #[derive(Args, Debug)]
 struct OutputTarget {
     /// The job's number
-    #[arg(value_parser = crate::cli::parse_job_id)]
+    #[arg(value_parser = crate::cli::global::parse_job_id)]
     id: JobId,
     /// Where to write it [default: standard output]
     #[arg(long, short, value_name = "FILE")]
@@ -178,13 +179,13 @@ async fn copy(download: Option<Download>, to: &mut impl Write, terminal: bool) -
             Some(shown) => to.write_all(shown.push(&bytes).as_bytes()),
             None => to.write_all(&bytes),
         };
-        if !output::unless_nobody_reads(written)? {
+        if !output::check_pipe(written)? {
             return Ok(CopyResult { whole: false, ..copied });
         }
     }
     countable = countable && counter.end(&mut unused).is_ok();
     copied.rows = countable.then(|| counter.rows());
     let rest = shown.map(TerminalText::finish).unwrap_or_default();
-    output::unless_nobody_reads(to.write_all(rest.as_bytes()).and_then(|()| to.flush()))?;
+    output::check_pipe(to.write_all(rest.as_bytes()).and_then(|()| to.flush()))?;
     Ok(copied)
 }

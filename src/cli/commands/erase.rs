@@ -1,10 +1,11 @@
-//! How is something erased before its time, and all that is due at once?
+//! The `erase` and `retention` commands: erase one job's data early, or all data that is due.
 
 use clap::Args;
 
 use crate::cli::exit_status::{CliError, ExitStatus};
 use crate::cli::format::{count, time};
-use crate::cli::{GlobalArgs, output};
+use crate::cli::global::GlobalArgs;
+use crate::cli::output;
 use crate::domain::JobId;
 use crate::retention::{EraseReport, RetentionRun};
 use crate::store::RetentionCandidates;
@@ -19,7 +20,7 @@ Examples:
   marqueue erase 12")]
 pub struct Erase {
     /// The job's number
-    #[arg(value_parser = crate::cli::parse_job_id)]
+    #[arg(value_parser = crate::cli::global::parse_job_id)]
     id: JobId,
     /// Only say what would be erased
     #[arg(long)]

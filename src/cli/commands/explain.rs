@@ -1,9 +1,10 @@
-//! Why is a job where it is?
+//! The `explain` command: shows why a job is in its state.
 
 use clap::Args;
 
 use crate::cli::exit_status::{CliError, ExitStatus};
-use crate::cli::{GlobalArgs, format, output};
+use crate::cli::global::GlobalArgs;
+use crate::cli::{format, output};
 use crate::domain::JobId;
 use crate::scheduler::explain::Explanation;
 
@@ -16,7 +17,7 @@ Examples:
   marqueue explain 12")]
 pub struct Explain {
     /// The job's number
-    #[arg(value_parser = crate::cli::parse_job_id)]
+    #[arg(value_parser = crate::cli::global::parse_job_id)]
     id: JobId,
 }
 

@@ -1,4 +1,4 @@
-//! Is the daemon well? For health checks of containers, and for people.
+//! The `health` command: liveness and readiness of the daemon, for health checks of containers and for operators.
 
 use std::time::Duration;
 
@@ -6,13 +6,15 @@ use clap::Args;
 use serde_json::json;
 
 use crate::cli::exit_status::{CliError, ExitStatus};
-use crate::cli::{GlobalArgs, output};
+use crate::cli::global::GlobalArgs;
+use crate::cli::output;
 use crate::client::ClientError;
 
 /// Well within what a container's health check waits by default.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Ask whether the daemon lives, or with --ready whether its store writes and the credentials of an instance at least work
+/// Ask whether the daemon lives, or with --ready whether its store writes and the credentials of an instance at least
+/// work
 ///
 /// Ends with 0 if so, 1 if it is not ready, 3 if it does not answer within ten seconds, or --timeout. With --json: with --ready an object with "ready", "store", "credentials" and "paused", else one with "lives".
 #[derive(Args, Debug)]

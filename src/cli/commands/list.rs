@@ -1,11 +1,12 @@
-//! Which jobs are there?
+//! The `list` command: shows jobs in a table.
 
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 
 use crate::cli::exit_status::{CliError, ExitStatus};
 use crate::cli::format::{UNACCOUNTED, row_cells, sanitize, state_label, table, time, without_idle_column};
-use crate::cli::{GlobalArgs, output};
+use crate::cli::global::GlobalArgs;
+use crate::cli::output;
 use crate::domain::{JobId, JobState};
 use crate::store::Job;
 

@@ -1,4 +1,4 @@
-//! How do the verbs come into the manual?
+//! The `man` command: writes the manual pages.
 
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
@@ -9,7 +9,8 @@ use clap_mangen::Man;
 use clap_mangen::roff::{Roff, roman};
 
 use crate::cli::exit_status::{CliError, ExitStatus};
-use crate::cli::{Cli, GlobalArgs, output};
+use crate::cli::global::GlobalArgs;
+use crate::cli::{Cli, output};
 
 /// Write the manual's pages, one a verb, into a folder
 ///

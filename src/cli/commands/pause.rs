@@ -1,9 +1,10 @@
-//! How are an instance's uploads stopped, and let go on?
+//! The `pause` and `resume` commands: stop an instance's uploads and let them continue.
 
 use clap::Args;
 
 use crate::cli::exit_status::{CliError, ExitStatus};
-use crate::cli::{GlobalArgs, output};
+use crate::cli::global::GlobalArgs;
+use crate::cli::output;
 
 /// Stop the uploads to an instance; what Marketo has goes on, and files are still taken
 ///

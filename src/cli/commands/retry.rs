@@ -1,9 +1,10 @@
-//! How is a job sent again?
+//! The `retry` command: sends a job's failed batches or failed rows again.
 
 use clap::Args;
 
 use crate::cli::exit_status::{CliError, ExitStatus};
-use crate::cli::{GlobalArgs, format, output};
+use crate::cli::global::GlobalArgs;
+use crate::cli::{format, output};
 use crate::domain::JobId;
 
 /// Send a job again that failed, was cancelled or is held; or only its rows that failed
@@ -16,7 +17,7 @@ Examples:
   marqueue retry 12 --failed-rows --json")]
 pub struct Retry {
     /// The job's number
-    #[arg(value_parser = crate::cli::parse_job_id)]
+    #[arg(value_parser = crate::cli::global::parse_job_id)]
     id: JobId,
     /// Make a new job of only those rows
     #[arg(long)]

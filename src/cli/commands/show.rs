@@ -1,4 +1,4 @@
-//! How is one job, what are its batches, and what happened to it?
+//! The `show` command: shows one job, its batches and its history.
 
 use clap::Args;
 use serde::Serialize;
@@ -7,7 +7,8 @@ use crate::cli::exit_status::{CliError, ExitStatus};
 use crate::cli::format::{
     UNACCOUNTED, outcome_label, row_cells, sanitize, state_label, table, time, without_idle_column,
 };
-use crate::cli::{GlobalArgs, output};
+use crate::cli::global::GlobalArgs;
+use crate::cli::output;
 use crate::domain::JobId;
 use crate::store::{Batch, HistoryEntry, Job};
 
@@ -21,7 +22,7 @@ Examples:
   marqueue show 12 --json")]
 pub struct Show {
     /// The job's number
-    #[arg(value_parser = crate::cli::parse_job_id)]
+    #[arg(value_parser = crate::cli::global::parse_job_id)]
     id: JobId,
 }
 

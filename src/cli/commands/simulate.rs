@@ -1,4 +1,4 @@
-//! How does one try things out without Marketo?
+//! The `simulate` command: runs the Marketo simulator.
 
 use clap::Args;
 use serde_json::json;
@@ -6,7 +6,8 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::cli::exit_status::{CliError, ExitStatus};
-use crate::cli::{GlobalArgs, output};
+use crate::cli::global::GlobalArgs;
+use crate::cli::output;
 use crate::simulator;
 use crate::simulator::{Settings, Simulator};
 

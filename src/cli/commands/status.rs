@@ -1,11 +1,12 @@
-//! How do the daemon and its instances stand?
+//! The `status` command: shows the state of the daemon, its instances and its drop folder.
 
 use clap::Args;
 
 use crate::api::dto::{DropStatus, IgnoredFile, InstanceStatus, Status as Answer};
 use crate::cli::exit_status::{CliError, ExitStatus};
 use crate::cli::format::{count, sanitize, table, time};
-use crate::cli::{GlobalArgs, output};
+use crate::cli::global::GlobalArgs;
+use crate::cli::output;
 
 /// Show slots, queue and limits of every instance
 ///

@@ -1,20 +1,21 @@
-//! When have these jobs ended, and how?
+//! The `wait` command: waits until jobs end.
 
 use clap::Args;
 
 use crate::cli::exit_status::{CliError, ExitStatus};
+use crate::cli::global::GlobalArgs;
 use crate::cli::job_watch::{KnownState, WatchResult, wait_for_jobs};
 use crate::cli::progress::Progress;
-use crate::cli::{GlobalArgs, format, output};
+use crate::cli::{format, output};
 use crate::domain::{JobId, JobState};
 use crate::store::Job;
 
 /// Wait until each of these jobs has ended
 ///
-/// Exit status: 1 if any job failed or was cancelled, else 4 if any row failed or is in none of Marketo's counts, else 0; 130 at Ctrl-C. The jobs go on in
-/// the daemon whether or not somebody waits. A daemon that goes away meanwhile is given five seconds to come back. Where
-/// half of api.max_connections wait already, it asks once a second. With
-/// --json: an array of the jobs, in the order of the numbers.
+/// Exit status: 1 if any job failed or was cancelled, else 4 if any row failed or is in none of Marketo's counts, else
+/// 0; 130 at Ctrl-C. The jobs go on in the daemon whether or not somebody waits. A daemon that goes away meanwhile is
+/// given five seconds to come back. Where half of api.max_connections wait already, it asks once a second. With --json:
+/// an array of the jobs, in the order of the numbers.
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
@@ -22,7 +23,7 @@ Examples:
   marqueue wait 12 13 14 --json")]
 pub struct Wait {
     /// The jobs' numbers
-    #[arg(required = true, value_name = "ID", value_parser = crate::cli::parse_job_id)]
+    #[arg(required = true, value_name = "ID", value_parser = crate::cli::global::parse_job_id)]
     ids: Vec<JobId>,
 }
 

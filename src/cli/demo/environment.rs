@@ -1,5 +1,5 @@
-//! Where does the demonstration take place? A folder that is gone afterwards, with a daemon, its database and socket, and
-//! the stand-in for Marketo, all in this process.
+//! Environment of the demo: a temporary folder, a daemon with its database and socket, and the simulator, all in this
+//! process.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,4 +1,4 @@
-//! How does the live table read? Records and the size of the terminal in, lines out.
+//! Live table of the demo: lays records out for a terminal's size. Pure: records in, lines out.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! Where does the demonstration show itself? A table that is drawn over and over on a terminal, plain lines elsewhere.
+//! Output of the demo: a table that is redrawn on a terminal, plain lines elsewhere.
 
 use std::collections::BTreeMap;
 use std::io;

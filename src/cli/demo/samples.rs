@@ -1,6 +1,6 @@
-//! What goes through the demonstration? Files of every kind and target, made up anew each time and always the same.
+//! Sample files of the demo, of every format and target. Each run generates the same content.
 //!
-//! Every person has an address at `example.com`, which belongs to nobody.
+//! Every record has an address at `example.com`, which is reserved for examples.
 
 use csv::WriterBuilder;
 

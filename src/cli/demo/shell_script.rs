@@ -1,4 +1,4 @@
-//! How does one do the same by hand? Commands that can be copied as they are.
+//! Shell script that repeats the demo by hand, ready to be copied.
 
 use std::env;
 use std::ffi::OsStr;

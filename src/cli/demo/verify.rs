@@ -1,4 +1,4 @@
-//! Did all go as it should? What came of the jobs, and what the stand-in for Marketo counted, against what was expected.
+//! Verification of the demo: compares the jobs' ends and the simulator's counts with what was expected.
 
 use crate::cli::format::{count, count_or_unknown, summary_line, table};
 use crate::config::Limits;

@@ -1,4 +1,4 @@
-//! Does Marketo know the credentials, and does it have the same time?
+//! Checks of the credentials and of the clock against Marketo's.
 
 use std::time::Duration;
 

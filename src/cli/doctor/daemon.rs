@@ -1,4 +1,4 @@
-//! Does a daemon answer, and how does it stand? If none does: could one listen?
+//! Check of the daemon: its state where one answers, and whether one could listen where none does.
 
 use std::fs;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
@@ -6,10 +6,10 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::api::dto::{InstanceStatus, Status};
-use crate::cli::GlobalArgs;
 use crate::cli::doctor::disk;
 use crate::cli::doctor::finding::Finding;
 use crate::cli::format::time;
+use crate::cli::global::GlobalArgs;
 use crate::client::{Client, ClientError};
 use crate::config::Config;
 use crate::daemon::connections;

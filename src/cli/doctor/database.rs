@@ -1,4 +1,4 @@
-//! Can the daemon work with its database, or make one? And does it hold jobs that nobody will send?
+//! Check of the database: whether the daemon can use or create it, and whether it has jobs that no instance will send.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;

@@ -1,4 +1,4 @@
-//! What may this user do there, what kind of disk is it, and how much room is on it?
+//! Checks of the database's disk: permissions, kind of file system and free space.
 
 use std::path::{Path, PathBuf};
 
@@ -60,7 +60,8 @@ pub fn check_access(check: &str, path: &Path, kind: Access) -> Option<Finding> {
     Some(Finding::error(check, detail, advice))
 }
 
-/// Kind and room of the disk that the database is on. Nothing where its folder can't be looked at: that is said already.
+/// Kind and room of the disk that the database is on. Nothing where its folder can't be looked at: that is said
+/// already.
 pub fn check_disk(config: &Config) -> Vec<Finding> {
     let database = resolve_path(&config.store.path).unwrap_or_else(|_| config.store.path.clone());
     let folder = folder(&database);

@@ -1,4 +1,4 @@
-//! Can files be taken from the drop folder, and do refused ones wait there?
+//! Check of the drop folder: whether files can be taken from it, and whether rejected files wait there.
 
 use std::path::Path;
 

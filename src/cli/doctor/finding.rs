@@ -1,4 +1,4 @@
-//! What is said of one thing? Fine, or what to do.
+//! Findings of the checks: the state of one thing, and what to do about it.
 
 use serde::Serialize;
 

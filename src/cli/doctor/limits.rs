@@ -1,4 +1,4 @@
-//! What is left of Marketo's limits for others who use the same instance, and do the retention times fit each other?
+//! Checks of the limits, as a share of Marketo's, and of the retention times against each other.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Addresses of instances that lead back to the daemon, or to another one, and not to Marketo.
+//! Check for addresses of instances that lead back to this daemon, or to another one, and not to Marketo.
 
 use std::net::{IpAddr, SocketAddr};
 

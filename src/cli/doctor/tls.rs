@@ -1,4 +1,4 @@
-//! Are the TLS files good, and for how long?
+//! Check of the TLS files: whether they can be loaded, and when the certificate expires.
 
 use jiff::Timestamp;
 use jiff::civil::DateTime;
