@@ -220,7 +220,7 @@ fn bad_input_is_refused_in_one_line_and_changes_nothing() {
         ("add leads", 2, "<FILE>"),
         ("list --state done", 2, "[possible values: receiving, pending, running, complete, failed, cancelled]"),
         ("list --limit 0", 1, "limit must be from 1 to 10000, not \"0\""),
-        ("show seven", 2, "a job's number is whole, and at least 1"),
+        ("show seven", 2, "a job's number is a whole number of at least 1"),
         ("show 7", 1, "there is no job 7"),
         ("wait 7", 1, "there is no job 7"),
         ("failures 7", 1, "there is no job 7"),
