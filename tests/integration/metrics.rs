@@ -49,7 +49,7 @@ async fn counters_and_gauges_show_events_and_state() {
         ("queue_jobs{instance=\"default\",state=\"pending\"}", 1.0),
         ("queue_jobs{instance=\"default\",state=\"running\"}", 0.0),
         ("slots_used{instance=\"default\",state=\"importing\"}", 0.0),
-        ("instance_paused{instance=\"default\",kind=\"person\"}", 1.0),
+        ("instance_paused{instance=\"default\",kind=\"operator\"}", 1.0),
         ("instance_paused{instance=\"default\",kind=\"credentials\"}", 0.0),
         ("credentials_ok{instance=\"default\"}", 1.0),
         ("drop_refused_total", 0.0),
