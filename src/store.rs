@@ -6,8 +6,9 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use futures_util::future::BoxFuture;
 use sqlx::migrate::MigrateError;
 use sqlx::sqlite::{
     SqliteAutoVacuum, SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
@@ -27,7 +28,7 @@ use crate::clock::ClockRecord;
 use crate::store::engine::disk_reserve::DiskReserve;
 use crate::store::engine::health::DatabaseHealth;
 use crate::store::engine::lock::DatabaseLock;
-use crate::store::engine::writer::{Writer, WriterTask};
+use crate::store::engine::writer::{StoreTx, Writer, WriterTask};
 
 pub use crate::domain::batch::{BatchProgress, QueryFailures, UploadAttempts};
 pub use crate::domain::instance::{InstanceState, Pause, PauseKind};
@@ -150,16 +151,14 @@ impl Store {
     /// # Errors
     /// What keeps a file from being accepted.
     pub async fn can_write(&self) -> Result<(), StoreError> {
-        self.shared
-            .writer
-            .write(|tx| {
-                Box::pin(async move {
-                    tx.budget.reserve_for_file(CHUNK_BYTES as u64)?;
-                    sqlx::query("PRAGMA user_version = 1").execute(&mut *tx.conn).await?;
-                    Ok(())
-                })
+        self.write("can_write", |tx| {
+            Box::pin(async move {
+                tx.budget.reserve_for_file(CHUNK_BYTES as u64)?;
+                sqlx::query("PRAGMA user_version = 1").execute(&mut *tx.conn).await?;
+                Ok(())
             })
-            .await
+        })
+        .await
     }
 
     /// Checks that there is space for a report of Marketo, before it is downloaded.
@@ -167,10 +166,10 @@ impl Store {
     /// # Errors
     /// [`StoreError::Full`], or another error of writing the database.
     pub async fn has_room_for_report(&self) -> Result<(), StoreError> {
-        self.shared
-            .writer
-            .write(|tx| Box::pin(std::future::ready(tx.budget.reserve_for_report(CHUNK_BYTES as u64))))
-            .await
+        self.write("has_room_for_report", |tx| {
+            Box::pin(std::future::ready(tx.budget.reserve_for_report(CHUNK_BYTES as u64)))
+        })
+        .await
     }
 
     /// Subscribes to the change events of every commit from now on.
@@ -190,6 +189,25 @@ impl Store {
         self.shared.writer.ended().await;
     }
 
+    /// Runs `write` in the writer task and returns its result once it is on the disk. `name` identifies the write in traces.
+    ///
+    /// # Errors
+    /// The error of the write or of its commit, or [`StoreError::Closed`].
+    async fn write<T, F>(&self, name: &'static str, write: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: for<'c> FnOnce(&'c mut StoreTx<'_>) -> BoxFuture<'c, Result<T, StoreError>> + Send + 'static,
+    {
+        let queued = Instant::now();
+        let result = self.shared.writer.write(write).await;
+        match &result {
+            Ok(_) => tracing::trace!(write = name, took = ?queued.elapsed(), "write committed"),
+            Err(error) => tracing::debug!(write = name, took = ?queued.elapsed(), %error, "write failed"),
+        }
+        result
+    }
+
+    /// Returns the pool of read-only connections.
     fn readers(&self) -> &SqlitePool {
         &self.shared.readers
     }

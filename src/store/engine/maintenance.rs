@@ -62,18 +62,16 @@ impl Store {
     /// # Errors
     /// An error of writing the database.
     pub async fn incremental_vacuum(&self, pages: u32) -> Result<u64, StoreError> {
-        self.shared
-            .writer
-            .write(move |tx| {
-                Box::pin(async move {
-                    // A pragma takes no bound value. The number can contain no SQL.
-                    let sql = sqlx::AssertSqlSafe(format!("PRAGMA incremental_vacuum({pages})"));
-                    sqlx::query(sql).fetch_all(&mut *tx.conn).await?;
-                    let left: i64 = sqlx::query_scalar("PRAGMA freelist_count").fetch_one(&mut *tx.conn).await?;
-                    Ok(left.cast_unsigned())
-                })
+        self.write("incremental_vacuum", move |tx| {
+            Box::pin(async move {
+                // A pragma takes no bound value. The number can contain no SQL.
+                let sql = sqlx::AssertSqlSafe(format!("PRAGMA incremental_vacuum({pages})"));
+                sqlx::query(sql).fetch_all(&mut *tx.conn).await?;
+                let left: i64 = sqlx::query_scalar("PRAGMA freelist_count").fetch_one(&mut *tx.conn).await?;
+                Ok(left.cast_unsigned())
             })
-            .await
+        })
+        .await
     }
 }
 

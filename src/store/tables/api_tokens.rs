@@ -53,28 +53,26 @@ impl Store {
     /// # Errors
     /// An error of writing the database.
     pub async fn insert_api_token(&self, token: StoredToken, issued_before: Timestamp) -> Result<(), StoreError> {
-        self.shared
-            .writer
-            .write(move |tx| {
-                Box::pin(async move {
-                    sqlx::query("DELETE FROM api_token WHERE issued_at < ?")
-                        .bind(issued_before.as_millisecond())
-                        .execute(&mut *tx.conn)
-                        .await?;
-                    sqlx::query(
-                        "INSERT OR IGNORE INTO api_token (token_sha256, client_id, secret_check, issued_at)
-                         VALUES (?, ?, ?, ?)",
-                    )
-                    .bind(token.token_sha256.as_slice())
-                    .bind(token.client_id)
-                    .bind(token.secret_check.as_slice())
-                    .bind(token.issued_at.as_millisecond())
+        self.write("insert_api_token", move |tx| {
+            Box::pin(async move {
+                sqlx::query("DELETE FROM api_token WHERE issued_at < ?")
+                    .bind(issued_before.as_millisecond())
                     .execute(&mut *tx.conn)
                     .await?;
-                    Ok(())
-                })
+                sqlx::query(
+                    "INSERT OR IGNORE INTO api_token (token_sha256, client_id, secret_check, issued_at)
+                         VALUES (?, ?, ?, ?)",
+                )
+                .bind(token.token_sha256.as_slice())
+                .bind(token.client_id)
+                .bind(token.secret_check.as_slice())
+                .bind(token.issued_at.as_millisecond())
+                .execute(&mut *tx.conn)
+                .await?;
+                Ok(())
             })
-            .await
+        })
+        .await
     }
 
     /// Deletes the tokens with these hashes.
@@ -82,20 +80,18 @@ impl Store {
     /// # Errors
     /// An error of writing the database.
     pub async fn delete_api_tokens(&self, hashes: Vec<[u8; 32]>) -> Result<(), StoreError> {
-        self.shared
-            .writer
-            .write(move |tx| {
-                Box::pin(async move {
-                    for hash in hashes {
-                        sqlx::query("DELETE FROM api_token WHERE token_sha256 = ?")
-                            .bind(hash.to_vec())
-                            .execute(&mut *tx.conn)
-                            .await?;
-                    }
-                    Ok(())
-                })
+        self.write("delete_api_tokens", move |tx| {
+            Box::pin(async move {
+                for hash in hashes {
+                    sqlx::query("DELETE FROM api_token WHERE token_sha256 = ?")
+                        .bind(hash.to_vec())
+                        .execute(&mut *tx.conn)
+                        .await?;
+                }
+                Ok(())
             })
-            .await
+        })
+        .await
     }
 }
 

@@ -40,10 +40,10 @@ impl Store {
         request_id: Option<String>,
         now: Timestamp,
     ) -> Result<BatchState, StoreError> {
-        self.shared
-            .writer
-            .write(move |tx| Box::pin(async move { apply_event(tx, key, &event, request_id.as_deref(), now).await }))
-            .await
+        self.write("record_event", move |tx| {
+            Box::pin(async move { apply_event(tx, key, &event, request_id.as_deref(), now).await })
+        })
+        .await
     }
 
     /// Splits a batch that Marketo found too large (413): it keeps the first half, and the second becomes a new batch of the
@@ -59,28 +59,26 @@ impl Store {
         request_id: Option<String>,
         now: Timestamp,
     ) -> Result<(), StoreError> {
-        self.shared
-            .writer
-            .write(move |tx| {
-                Box::pin(async move {
-                    let [first, second] = &halves;
-                    apply_event(tx, key, &Event::Split { reason }, request_id.as_deref(), now).await?;
-                    sqlx::query("UPDATE batch SET byte_from = ?, byte_to = ?, rows = ? WHERE job_id = ? AND part = ?")
-                        .bind(first.from.cast_signed())
-                        .bind(first.to.cast_signed())
-                        .bind(first.rows.cast_signed())
-                        .bind(key.job.0)
-                        .bind(key.part)
-                        .execute(&mut *tx.conn)
-                        .await?;
-                    let last: u32 = sqlx::query_scalar("SELECT max(part) FROM batch WHERE job_id = ?")
-                        .bind(key.job.0)
-                        .fetch_one(&mut *tx.conn)
-                        .await?;
-                    submissions::insert_batch(tx, key.job, last + 1, second).await
-                })
+        self.write("split_batch", move |tx| {
+            Box::pin(async move {
+                let [first, second] = &halves;
+                apply_event(tx, key, &Event::Split { reason }, request_id.as_deref(), now).await?;
+                sqlx::query("UPDATE batch SET byte_from = ?, byte_to = ?, rows = ? WHERE job_id = ? AND part = ?")
+                    .bind(first.from.cast_signed())
+                    .bind(first.to.cast_signed())
+                    .bind(first.rows.cast_signed())
+                    .bind(key.job.0)
+                    .bind(key.part)
+                    .execute(&mut *tx.conn)
+                    .await?;
+                let last: u32 = sqlx::query_scalar("SELECT max(part) FROM batch WHERE job_id = ?")
+                    .bind(key.job.0)
+                    .fetch_one(&mut *tx.conn)
+                    .await?;
+                submissions::insert_batch(tx, key.job, last + 1, second).await
             })
-            .await
+        })
+        .await
     }
 
     /// Records that a query about an import (its status, its reports) failed or was rejected; it is sent again at
@@ -97,33 +95,31 @@ impl Store {
         request_id: Option<String>,
         now: Timestamp,
     ) -> Result<RecordedQueryFailure, StoreError> {
-        self.shared
-            .writer
-            .write(move |tx| {
-                Box::pin(async move {
-                    let before = load(tx, key).await?;
-                    let queried = [BatchState::Queued, BatchState::Importing, BatchState::Collecting];
-                    if !queried.contains(&before.state) {
-                        return Err(StoreError::NoBatch(key));
-                    }
-                    let mut batch = before.after_query_failure(refused, not_before, now);
-                    // Of an import that has ended, Marketo's last message is kept.
-                    if batch.state != BatchState::Collecting {
-                        batch.message = Some(reason.clone());
-                    }
-                    save(tx, key, &batch).await?;
-                    let is_news = history::is_news(tx, key, "query-failed", &reason, now).await?;
-                    if is_news {
-                        let (part, state, id) = (Some(key.part), shown_state(&batch).as_str(), request_id.as_deref());
-                        write_history(tx, key.job, part, now, "query-failed", state, Some(&reason), id).await?;
-                    }
-                    tx.changes.push(ChangeEvent::Batch(key));
-                    let fact = MetricEvent::query_failed(instance_of(tx, key.job).await?, &reason);
-                    tx.changes.push(ChangeEvent::Metric(fact));
-                    Ok(RecordedQueryFailure { failures: batch.query_failures, is_news })
-                })
+        self.write("record_query_failure", move |tx| {
+            Box::pin(async move {
+                let before = load(tx, key).await?;
+                let queried = [BatchState::Queued, BatchState::Importing, BatchState::Collecting];
+                if !queried.contains(&before.state) {
+                    return Err(StoreError::NoBatch(key));
+                }
+                let mut batch = before.after_query_failure(refused, not_before, now);
+                // Of an import that has ended, Marketo's last message is kept.
+                if batch.state != BatchState::Collecting {
+                    batch.message = Some(reason.clone());
+                }
+                save(tx, key, &batch).await?;
+                let is_news = history::is_news(tx, key, "query-failed", &reason, now).await?;
+                if is_news {
+                    let (part, state, id) = (Some(key.part), shown_state(&batch).as_str(), request_id.as_deref());
+                    write_history(tx, key.job, part, now, "query-failed", state, Some(&reason), id).await?;
+                }
+                tx.changes.push(ChangeEvent::Batch(key));
+                let fact = MetricEvent::query_failed(instance_of(tx, key.job).await?, &reason);
+                tx.changes.push(ChangeEvent::Metric(fact));
+                Ok(RecordedQueryFailure { failures: batch.query_failures, is_news })
             })
-            .await
+        })
+        .await
     }
 
     /// Sets the sizes in bytes of a batch's stored failure and warning files; none where there is no file. `cuts` are
@@ -139,27 +135,23 @@ impl Store {
         cuts: Vec<String>,
         now: Timestamp,
     ) -> Result<(), StoreError> {
-        self.shared
-            .writer
-            .write(move |tx| {
-                Box::pin(async move {
-                    sqlx::query(
-                        "UPDATE batch SET failures_bytes = ?, warnings_bytes = ? WHERE job_id = ? AND part = ?",
-                    )
+        self.write("set_report_sizes", move |tx| {
+            Box::pin(async move {
+                sqlx::query("UPDATE batch SET failures_bytes = ?, warnings_bytes = ? WHERE job_id = ? AND part = ?")
                     .bind(failures_bytes.map(u64::cast_signed))
                     .bind(warnings_bytes.map(u64::cast_signed))
                     .bind(key.job.0)
                     .bind(key.part)
                     .execute(&mut *tx.conn)
                     .await?;
-                    for cut in &cuts {
-                        let (part, state) = (Some(key.part), BatchState::Collecting.as_str());
-                        write_history(tx, key.job, part, now, "report-cut", state, Some(cut), None).await?;
-                    }
-                    Ok(())
-                })
+                for cut in &cuts {
+                    let (part, state) = (Some(key.part), BatchState::Collecting.as_str());
+                    write_history(tx, key.job, part, now, "report-cut", state, Some(cut), None).await?;
+                }
+                Ok(())
             })
-            .await
+        })
+        .await
     }
 }
 

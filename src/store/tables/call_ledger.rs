@@ -72,9 +72,7 @@ impl Store {
     /// # Errors
     /// An error of writing the database. The call must not be sent then.
     pub async fn begin_call(&self, call: NewCall) -> Result<CallAdmission, StoreError> {
-        self.shared
-            .writer
-            .write(move |tx| {
+        self.write("begin_call", move |tx| {
                 Box::pin(async move {
                     sqlx::query(
                         "DELETE FROM api_call WHERE instance = ? AND boot = ? AND coalesce(ended_up, began_up + may_take) < ?",
@@ -118,20 +116,18 @@ impl Store {
     /// # Errors
     /// An error of writing the database.
     pub async fn end_call(&self, call: i64, now: Timestamp, up: Uptime) -> Result<(), StoreError> {
-        self.shared
-            .writer
-            .write(move |tx| {
-                Box::pin(async move {
-                    sqlx::query("UPDATE api_call SET ended_at = ?, ended_up = ? WHERE id = ?")
-                        .bind(now.as_millisecond())
-                        .bind(up.ms)
-                        .bind(call)
-                        .execute(&mut *tx.conn)
-                        .await?;
-                    Ok(())
-                })
+        self.write("end_call", move |tx| {
+            Box::pin(async move {
+                sqlx::query("UPDATE api_call SET ended_at = ?, ended_up = ? WHERE id = ?")
+                    .bind(now.as_millisecond())
+                    .bind(up.ms)
+                    .bind(call)
+                    .execute(&mut *tx.conn)
+                    .await?;
+                Ok(())
             })
-            .await
+        })
+        .await
     }
 
     /// Takes over the calls of earlier processes when the daemon starts. The age of calls of another boot is unknown, so they
@@ -141,9 +137,7 @@ impl Store {
     /// # Errors
     /// An error of writing the database.
     pub async fn adopt_calls(&self, day: Timestamp, up: Uptime) -> Result<(), StoreError> {
-        self.shared
-            .writer
-            .write(move |tx| {
+        self.write("adopt_calls", move |tx| {
                 Box::pin(async move {
                     sqlx::query(
                         "UPDATE api_call SET boot = ?1, began_up = ?2, ended_up = iif(ended_at IS NULL, NULL, ?2)

@@ -87,7 +87,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::Full`], or another error of writing the database.
     pub async fn insert_chunk(&self, job: JobId, chunk: CompressedChunk) -> Result<(), StoreError> {
-        self.shared.writer.write(move |tx| Box::pin(insert(tx, job, FileKind::File, 0, chunk))).await
+        self.write("insert_chunk", move |tx| Box::pin(insert(tx, job, FileKind::File, 0, chunk))).await
     }
 
     /// Stores a chunk of a batch's failure or warning file that is being downloaded.
@@ -100,7 +100,7 @@ impl Store {
         kind: FileKind,
         chunk: CompressedChunk,
     ) -> Result<(), StoreError> {
-        self.shared.writer.write(move |tx| Box::pin(insert(tx, key.job, kind, key.part, chunk))).await
+        self.write("insert_report_chunk", move |tx| Box::pin(insert(tx, key.job, kind, key.part, chunk))).await
     }
 
     /// Deletes what was downloaded of a batch's report: an interrupted download begins again.
@@ -108,20 +108,18 @@ impl Store {
     /// # Errors
     /// An error of writing the database.
     pub async fn delete_report(&self, key: BatchKey, kind: FileKind) -> Result<(), StoreError> {
-        self.shared
-            .writer
-            .write(move |tx| {
-                Box::pin(async move {
-                    sqlx::query("DELETE FROM chunk WHERE job_id = ? AND kind = ? AND part = ?")
-                        .bind(key.job.0)
-                        .bind(kind.as_str())
-                        .bind(key.part)
-                        .execute(&mut *tx.conn)
-                        .await?;
-                    Ok(())
-                })
+        self.write("delete_report", move |tx| {
+            Box::pin(async move {
+                sqlx::query("DELETE FROM chunk WHERE job_id = ? AND kind = ? AND part = ?")
+                    .bind(key.job.0)
+                    .bind(kind.as_str())
+                    .bind(key.part)
+                    .execute(&mut *tx.conn)
+                    .await?;
+                Ok(())
             })
-            .await
+        })
+        .await
     }
 
     /// Returns a reader of the bytes `from..to` of a file; `part` is 0 for the submitted file.

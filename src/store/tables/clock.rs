@@ -54,7 +54,7 @@ impl Store {
             }
         }
         let observed = reading.clone();
-        let written = self.shared.writer.write(move |tx| Box::pin(async move { record_reading(tx, &observed).await }));
+        let written = self.write("observe", move |tx| Box::pin(async move { record_reading(tx, &observed).await }));
         let Observation { record, shift_ms } = written.await?;
         if shift_ms.saturating_abs() >= 60_000 {
             tracing::warn!(

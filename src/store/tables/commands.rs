@@ -55,55 +55,51 @@ impl Store {
     /// # Errors
     /// [`StoreError::Illegal`] if the batch is not held, [`StoreError::Refused`] if the import belongs to another batch.
     pub async fn settle(&self, key: BatchKey, marketo_batch_id: String, now: Timestamp) -> Result<(), StoreError> {
-        self.shared
-            .writer
-            .write(move |tx| {
-                Box::pin(async move {
-                    let other = sqlx::query(
-                        "SELECT b.job_id, b.part FROM batch b JOIN job j ON j.id = b.job_id
+        self.write("settle", move |tx| {
+            Box::pin(async move {
+                let other = sqlx::query(
+                    "SELECT b.job_id, b.part FROM batch b JOIN job j ON j.id = b.job_id
                          WHERE b.marketo_batch_id = ? AND j.instance = (SELECT instance FROM job WHERE id = ?)",
-                    )
-                    .bind(&marketo_batch_id)
-                    .bind(key.job.0)
-                    .fetch_optional(&mut *tx.conn)
-                    .await?;
-                    if let Some(other) = other {
-                        let (job, part): (i64, u32) = (other.try_get("job_id")?, other.try_get("part")?);
-                        let text = format!("Marketo's batch {marketo_batch_id} is part {part} of job {job}");
-                        return Err(StoreError::Refused(text));
-                    }
-                    apply_event(tx, key, &Event::Settled { marketo_batch_id }, None, now).await.map(drop)
-                })
+                )
+                .bind(&marketo_batch_id)
+                .bind(key.job.0)
+                .fetch_optional(&mut *tx.conn)
+                .await?;
+                if let Some(other) = other {
+                    let (job, part): (i64, u32) = (other.try_get("job_id")?, other.try_get("part")?);
+                    let text = format!("Marketo's batch {marketo_batch_id} is part {part} of job {job}");
+                    return Err(StoreError::Refused(text));
+                }
+                apply_event(tx, key, &Event::Settled { marketo_batch_id }, None, now).await.map(drop)
             })
-            .await
+        })
+        .await
     }
 
     async fn run_command(&self, id: JobId, command: JobCommand, now: Timestamp) -> Result<CommandOutcome, StoreError> {
-        self.shared
-            .writer
-            .write(move |tx| {
-                Box::pin(async move {
-                    let job = jobs::job(&mut *tx.conn, id).await?;
-                    if command == JobCommand::Retry {
-                        job.still_has(ErasableData::Content)?;
-                        // The reports to come are not the ones that were erased.
-                        clear_erased_reports(tx, id).await?;
+        self.write("run_command", move |tx| {
+            Box::pin(async move {
+                let job = jobs::job(&mut *tx.conn, id).await?;
+                if command == JobCommand::Retry {
+                    job.still_has(ErasableData::Content)?;
+                    // The reports to come are not the ones that were erased.
+                    clear_erased_reports(tx, id).await?;
+                }
+                let mut moved = 0;
+                for batch in &job.batches {
+                    if let Some(event) = command.event_for(batch, now) {
+                        apply_event(tx, BatchKey { job: id, part: batch.part }, &event, None, now).await?;
+                        moved += 1;
                     }
-                    let mut moved = 0;
-                    for batch in &job.batches {
-                        if let Some(event) = command.event_for(batch, now) {
-                            apply_event(tx, BatchKey { job: id, part: batch.part }, &event, None, now).await?;
-                            moved += 1;
-                        }
-                    }
-                    if moved == 0 {
-                        return Err(StoreError::Refused(no_effect_message(&job, command)));
-                    }
-                    let state = jobs::job(&mut *tx.conn, id).await?.state;
-                    Ok(CommandOutcome { moved, state })
-                })
+                }
+                if moved == 0 {
+                    return Err(StoreError::Refused(no_effect_message(&job, command)));
+                }
+                let state = jobs::job(&mut *tx.conn, id).await?.state;
+                Ok(CommandOutcome { moved, state })
             })
-            .await
+        })
+        .await
     }
 }
 

@@ -69,18 +69,16 @@ impl Store {
     /// # Errors
     /// [`StoreError::Refused`] if the job has not ended, or an error of writing the database.
     pub async fn erase(&self, id: JobId, reason: &'static str, now: Timestamp) -> Result<(), StoreError> {
-        self.shared
-            .writer
-            .write(move |tx| {
-                Box::pin(async move {
-                    jobs::job(&mut *tx.conn, id).await?.can_be_erased()?;
-                    for what in ErasableData::ALL {
-                        mark_erased(tx, id, what, reason, now).await?;
-                    }
-                    Ok(())
-                })
+        self.write("erase", move |tx| {
+            Box::pin(async move {
+                jobs::job(&mut *tx.conn, id).await?.can_be_erased()?;
+                for what in ErasableData::ALL {
+                    mark_erased(tx, id, what, reason, now).await?;
+                }
+                Ok(())
             })
-            .await?;
+        })
+        .await?;
         while self.erase_chunks(Some(id)).await? {}
         Ok(())
     }
@@ -90,7 +88,7 @@ impl Store {
     /// # Errors
     /// An error of writing the database.
     pub async fn erase_chunks(&self, of: Option<JobId>) -> Result<bool, StoreError> {
-        self.shared.writer.write(move |tx| Box::pin(delete_some_chunks(tx, of))).await
+        self.write("erase_chunks", move |tx| Box::pin(delete_some_chunks(tx, of))).await
     }
 }
 

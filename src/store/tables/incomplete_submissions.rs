@@ -13,7 +13,7 @@ impl Store {
     /// # Errors
     /// An error of writing the database.
     pub async fn abort_submission(&self, id: JobId) -> Result<(), StoreError> {
-        while self.shared.writer.write(move |tx| Box::pin(erase_chunks(tx, id))).await? {}
+        while self.write("abort_submission", move |tx| Box::pin(erase_chunks(tx, id))).await? {}
         self.shared.submission_aborted.notify_one();
         Ok(())
     }

@@ -71,17 +71,15 @@ impl Store {
         F: FnOnce(&InstanceState) -> InstanceState + Send + 'static,
     {
         let name = name.to_owned();
-        self.shared
-            .writer
-            .write(move |tx| {
-                Box::pin(async move {
-                    let before = instance(&mut *tx.conn, &name).await?;
-                    save_changes(tx, &name, &before, &change(&before)).await?;
-                    tx.changes.push(ChangeEvent::Instance(name));
-                    Ok(())
-                })
+        self.write("update_instance", move |tx| {
+            Box::pin(async move {
+                let before = instance(&mut *tx.conn, &name).await?;
+                save_changes(tx, &name, &before, &change(&before)).await?;
+                tx.changes.push(ChangeEvent::Instance(name));
+                Ok(())
             })
-            .await
+        })
+        .await
     }
 
     /// Returns how many jobs and batches of an instance are pending or running.

@@ -29,22 +29,20 @@ impl Store {
     /// # Errors
     /// An error of writing the database.
     pub async fn enable_notifications(&self, enabled: bool) -> Result<(), StoreError> {
-        self.shared
-            .writer
-            .write(move |tx| {
-                Box::pin(async move {
-                    if enabled {
-                        sqlx::query("INSERT OR IGNORE INTO notification_enabled (id) VALUES (1)")
-                            .execute(&mut *tx.conn)
-                            .await?;
-                    } else {
-                        sqlx::query("DELETE FROM notification_enabled").execute(&mut *tx.conn).await?;
-                        sqlx::query("DELETE FROM pending_notification").execute(&mut *tx.conn).await?;
-                    }
-                    Ok(())
-                })
+        self.write("enable_notifications", move |tx| {
+            Box::pin(async move {
+                if enabled {
+                    sqlx::query("INSERT OR IGNORE INTO notification_enabled (id) VALUES (1)")
+                        .execute(&mut *tx.conn)
+                        .await?;
+                } else {
+                    sqlx::query("DELETE FROM notification_enabled").execute(&mut *tx.conn).await?;
+                    sqlx::query("DELETE FROM pending_notification").execute(&mut *tx.conn).await?;
+                }
+                Ok(())
             })
-            .await
+        })
+        .await
     }
 
     /// Returns at most `limit` notifications that are due at `now`, and when the next one is. A delay longer than `longest`
@@ -90,19 +88,17 @@ impl Store {
     /// # Errors
     /// An error of writing the database.
     pub async fn notification_delivered(&self, notification: PendingNotification) -> Result<(), StoreError> {
-        self.shared
-            .writer
-            .write(move |tx| {
-                Box::pin(async move {
-                    sqlx::query("DELETE FROM pending_notification WHERE job_id = ? AND enqueued_at = ?")
-                        .bind(notification.job.0)
-                        .bind(notification.enqueued_at.as_millisecond())
-                        .execute(&mut *tx.conn)
-                        .await?;
-                    Ok(())
-                })
+        self.write("notification_delivered", move |tx| {
+            Box::pin(async move {
+                sqlx::query("DELETE FROM pending_notification WHERE job_id = ? AND enqueued_at = ?")
+                    .bind(notification.job.0)
+                    .bind(notification.enqueued_at.as_millisecond())
+                    .execute(&mut *tx.conn)
+                    .await?;
+                Ok(())
             })
-            .await
+        })
+        .await
     }
 
     /// Records a failed attempt; the next one is at `next_at`.
@@ -114,9 +110,7 @@ impl Store {
         notification: PendingNotification,
         next_at: Timestamp,
     ) -> Result<(), StoreError> {
-        self.shared
-            .writer
-            .write(move |tx| {
+        self.write("notification_failed", move |tx| {
                 Box::pin(async move {
                     sqlx::query(
                         "UPDATE pending_notification SET attempts = attempts + 1, next_at = ? WHERE job_id = ? AND enqueued_at = ?",

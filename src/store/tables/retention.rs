@@ -162,18 +162,16 @@ impl Store {
         reason: &'static str,
         now: Timestamp,
     ) -> Result<u64, StoreError> {
-        self.shared
-            .writer
-            .write(move |tx| {
-                Box::pin(async move {
-                    let mut marked = 0;
-                    for id in select_expired(&mut *tx.conn, what, ended, JOBS_PER_TRANSACTION).await? {
-                        marked += u64::from(mark_erased(tx, id, what, reason, now).await?);
-                    }
-                    Ok(marked)
-                })
+        self.write("mark_expired", move |tx| {
+            Box::pin(async move {
+                let mut marked = 0;
+                for id in select_expired(&mut *tx.conn, what, ended, JOBS_PER_TRANSACTION).await? {
+                    marked += u64::from(mark_erased(tx, id, what, reason, now).await?);
+                }
+                Ok(marked)
             })
-            .await
+        })
+        .await
     }
 
     /// Deletes some expired records of jobs without stored chunks. Returns how many, and whether there may be more.
@@ -181,7 +179,7 @@ impl Store {
     /// # Errors
     /// An error of writing the database.
     pub async fn delete_expired_records(&self, ended: EndedRange, now: Timestamp) -> Result<(u64, bool), StoreError> {
-        self.shared.writer.write(move |tx| Box::pin(delete_records(tx, ended, now))).await
+        self.write("delete_expired_records", move |tx| Box::pin(delete_records(tx, ended, now))).await
     }
 }
 

@@ -88,21 +88,19 @@ impl Store {
         chunk: CompressedChunk,
         now: Timestamp,
     ) -> Result<Inserted, StoreError> {
-        self.shared
-            .writer
-            .write(move |tx| {
-                Box::pin(async move {
-                    if let Some(same) = find_by_idempotency_key(tx, &new, &layout).await? {
-                        return Ok(Inserted::Existing(same));
-                    }
-                    let id = insert_with_content(tx, &new, &layout, chunk, now).await?;
-                    insert_batches(tx, id, &layout).await?;
-                    write_warnings(tx, id, &layout, now).await?;
-                    publish_accepted(tx, id, &new, &layout);
-                    Ok(Inserted::Created(to_record(id, new, &layout, now)))
-                })
+        self.write("add", move |tx| {
+            Box::pin(async move {
+                if let Some(same) = find_by_idempotency_key(tx, &new, &layout).await? {
+                    return Ok(Inserted::Existing(same));
+                }
+                let id = insert_with_content(tx, &new, &layout, chunk, now).await?;
+                insert_batches(tx, id, &layout).await?;
+                write_warnings(tx, id, &layout, now).await?;
+                publish_accepted(tx, id, &new, &layout);
+                Ok(Inserted::Created(to_record(id, new, &layout, now)))
             })
-            .await
+        })
+        .await
     }
 
     /// Begins the submission of a file in several chunks. Until [`Store::commit_submission`] it is no job.
@@ -110,7 +108,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::Full`], or another error of writing the database.
     pub async fn begin_submission(&self, new: NewJob, now: Timestamp) -> Result<JobId, StoreError> {
-        self.shared.writer.write(move |tx| Box::pin(async move { begin(tx, &new, now).await })).await
+        self.write("begin_submission", move |tx| Box::pin(async move { begin(tx, &new, now).await })).await
     }
 
     /// Turns the received chunks into a job, unless its idempotency key belongs to an earlier job. Then the caller has to
@@ -125,17 +123,15 @@ impl Store {
         layout: JobLayout,
         now: Timestamp,
     ) -> Result<Inserted, StoreError> {
-        self.shared
-            .writer
-            .write(move |tx| {
-                Box::pin(async move {
-                    if let Some(same) = find_by_idempotency_key(tx, &new, &layout).await? {
-                        return Ok(Inserted::Existing(same));
-                    }
-                    finish(tx, id, &new, &layout, now).await.map(Inserted::Created)
-                })
+        self.write("commit_submission", move |tx| {
+            Box::pin(async move {
+                if let Some(same) = find_by_idempotency_key(tx, &new, &layout).await? {
+                    return Ok(Inserted::Existing(same));
+                }
+                finish(tx, id, &new, &layout, now).await.map(Inserted::Created)
             })
-            .await
+        })
+        .await
     }
 }
 
