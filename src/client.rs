@@ -12,8 +12,9 @@ use serde::de::DeserializeOwned;
 
 use crate::api::dto::{History, InstanceStatus, JobsPage, Problem, Readiness, Status};
 use crate::domain::{JobId, JobState};
+use crate::error_chain::innermost;
 use crate::marketo::answering_daemon;
-use crate::marketo::outbound::{ReadError, read_body};
+use crate::marketo::outbound::{ReadError, client_builder, read_body};
 use crate::retention::{EraseReport, RetentionRun};
 use crate::scheduler::explain::Explanation;
 use crate::store::{HistoryEntry, Job};
@@ -194,9 +195,7 @@ impl Client {
         if socket.as_os_str().len() > MAX_SOCKET_PATH_BYTES {
             return Err(ClientError::SocketPathTooLong(socket.to_owned()));
         }
-        // reqwest asks for one even where no TLS is spoken. Where another was chosen before, that choice stands.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let http = reqwest::Client::builder()
+        let http = client_builder()
             .unix_socket(socket)
             .no_proxy()
             // A connection that is kept for later takes a place from another client, and may be closed for one.
@@ -407,15 +406,6 @@ fn kind(error: &reqwest::Error) -> Option<ErrorKind> {
         cause = deeper.source();
     }
     None
-}
-
-/// The cause of the causes: what wraps it repeats the URL, whose host is made up.
-fn innermost(error: &reqwest::Error) -> String {
-    let mut cause: &dyn Error = error;
-    while let Some(deeper) = cause.source() {
-        cause = deeper;
-    }
-    cause.to_string()
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
-//! What time is it? The one place that asks the machine; everything else is told.
+//! Clock: the only code that reads the machine's time; all other code takes it as an argument.
 //!
-//! Wall-clock times are whole milliseconds, as the database keeps them. What must not follow a clock that is set back
-//! (the window of calls, a token's life) is measured by [`std::time::Instant`] where it is used.
+//! Wall-clock times are whole milliseconds, as in the database. Durations that must not depend on a clock that can be
+//! set (the window of calls, a token's lifetime) are measured with [`std::time::Instant`] where they are used.
 
 use std::fs;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -18,17 +18,18 @@ pub use monitor::{ClockReading, ClockRecord, Observation, PATIENCE};
 /// The longest sleep before the clock is read again, so that a clock that was set is noticed.
 const MAX_SLEEP: Duration = Duration::from_secs(30);
 
-/// Two readings of the uptime around one of the time of day are of one moment if they are no further apart (milliseconds),
-/// and how often that is tried.
+/// The maximum difference in milliseconds of two uptime readings around one of the time of day, so that all three count
+/// as one moment; and the number of tries.
 const READING_MS: i64 = 100;
 const READINGS: u32 = 5;
 
 /// The system's clock, or one that a test sets.
 #[derive(Clone, Debug, Default)]
 pub enum Clock {
+    /// The system's clock.
     #[default]
     System,
-    /// Runs as the system's, so many milliseconds beside it. The uptime is the system's.
+    /// The system's clock plus an offset in milliseconds. The uptime is the system's.
     Adjustable(Arc<AtomicI64>),
 }
 
@@ -38,29 +39,32 @@ impl Clock {
         Clock::Adjustable(Arc::default())
     }
 
-    /// Moves an adjustable clock by so many milliseconds, forwards or backwards. The system's is not ours to move.
+    /// Sets an adjustable clock forward by `by_ms` milliseconds, or back by a negative number. Has no effect on the
+    /// system's clock.
     pub fn leap(&self, by_ms: i64) {
-        if let Clock::Adjustable(ahead) = self {
-            ahead.fetch_add(by_ms, Ordering::SeqCst);
+        if let Clock::Adjustable(offset) = self {
+            offset.fetch_add(by_ms, Ordering::SeqCst);
         }
     }
 
+    /// Returns the time of day, in whole milliseconds.
     pub fn now(&self) -> Timestamp {
-        #[allow(clippy::disallowed_methods, reason = "this is the one place")]
+        #[allow(clippy::disallowed_methods, reason = "the clock is the only code that reads the time")]
         let system = Timestamp::now().as_millisecond();
         match self {
             Clock::System => from_ms(system),
-            Clock::Adjustable(ahead) => from_ms(system.saturating_add(ahead.load(Ordering::SeqCst))),
+            Clock::Adjustable(offset) => from_ms(system.saturating_add(offset.load(Ordering::SeqCst))),
         }
     }
 
-    /// What no setting of a clock moves, and what goes on over a restart of the daemon.
+    /// Returns the machine's uptime. Setting the clock does not change it, and it continues over a restart of the
+    /// daemon.
     pub fn uptime(&self) -> Uptime {
         Uptime::of_the_machine()
     }
 
-    /// Reads time of day and uptime of one moment. A process that is stopped between the two reads again, for the time in
-    /// between would look like a clock that was set.
+    /// Reads time of day and uptime of one moment. Where the process was suspended between the two, it reads again: the
+    /// time in between would look like a clock that was set.
     pub fn reading(&self) -> ClockReading {
         let mut up = self.uptime();
         for _ in 0..READINGS {
@@ -73,25 +77,26 @@ impl Clock {
         ClockReading { wall: self.now(), up }
     }
 
-    /// Returns when `until` has come, or after half a minute: the caller looks again either way.
+    /// Returns at `until`, or after 30 seconds: callers check the time again in both cases.
     pub async fn sleep_until(&self, until: Timestamp) {
         let left = Duration::try_from(until.duration_since(self.now())).unwrap_or(Duration::ZERO);
-        // A timer may fire a hair before a wall clock reaches the same moment.
+        // A timer may fire slightly before the wall clock reaches the same moment.
         tokio::time::sleep(left.min(MAX_SLEEP) + Duration::from_millis(1)).await;
     }
 }
 
-/// How long the machine has been running. Two of them can be compared where they are of the same boot.
+/// How long the machine has been running. Two uptimes can be compared where they are of the same boot.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Uptime {
-    /// Which start of the machine it counts from.
+    /// The id of the boot that it counts from.
     pub boot: String,
     /// Milliseconds, suspended time included.
     pub ms: i64,
 }
 
 impl Uptime {
-    /// As Linux says. Where it does not, that of this process, which no other can be compared with.
+    /// Reads the uptime from Linux. Where that fails, it returns the process's own running time with a boot id of its
+    /// own.
     fn of_the_machine() -> Uptime {
         static PROCESS: LazyLock<(String, Instant)> =
             LazyLock::new(|| (format!("process-{:032x}", rand::random::<u128>()), Instant::now()));
@@ -108,39 +113,17 @@ impl Uptime {
     }
 }
 
-/// How long a fault that comes again and again is left unsaid.
-const LOG_INTERVAL: Duration = Duration::from_secs(30);
-
-/// For what may go wrong a thousand times a second: it is said at once, and then once in a while.
-#[derive(Debug, Default)]
-pub struct LogThrottle {
-    last_logged: Option<Instant>,
-    suppressed: u64,
-}
-
-impl LogThrottle {
-    /// Whether it is to be said now, and how often it was left unsaid since the last time.
-    pub fn allow(&mut self) -> Option<u64> {
-        if self.last_logged.is_some_and(|said| said.elapsed() < LOG_INTERVAL) {
-            self.suppressed += 1;
-            return None;
-        }
-        self.last_logged = Some(Instant::now());
-        Some(std::mem::take(&mut self.suppressed))
-    }
-}
-
-/// Milliseconds since 1970 as a time; one that no calendar can hold becomes the nearest that it can.
+/// Returns the time of so many milliseconds since 1970; outside of the representable range, the nearest time in it.
 pub fn from_ms(ms: i64) -> Timestamp {
     Timestamp::from_millisecond(ms).unwrap_or(if ms < 0 { Timestamp::MIN } else { Timestamp::MAX })
 }
 
-/// `at` later by `by`, or the last moment that a calendar can hold.
+/// Returns the time `by` after `at`, or the last representable time.
 pub fn after(at: Timestamp, by: Duration) -> Timestamp {
     from_ms(at.as_millisecond().saturating_add(i64::try_from(by.as_millis()).unwrap_or(i64::MAX)))
 }
 
-/// How a time looks in JSON, for the description of the API: [`Timestamp`] itself can't say it.
+/// The JSON schema of a time. [`Timestamp`] has none of its own.
 pub struct TimestampSchema;
 
 impl JsonSchema for TimestampSchema {
@@ -163,33 +146,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_comes_again_and_again_is_said_once() {
-        let mut seldom = LogThrottle::default();
-        assert_eq!([seldom.allow(), seldom.allow(), seldom.allow()], [Some(0), None, None]);
-        // As if half a minute had passed.
-        seldom.last_logged = None;
-        assert_eq!(seldom.allow(), Some(2));
-    }
-
-    #[test]
-    fn adjustable_clock_leaps_and_its_uptime_does_not() {
+    fn setting_the_adjustable_clock_keeps_its_uptime() {
         const DAY_MS: i64 = 86_400_000;
         let clock = Clock::adjustable();
         let before = clock.reading();
         clock.clone().leap(DAY_MS);
-        let leapt = clock.reading();
-        assert!(leapt.wall.as_millisecond() - before.wall.as_millisecond() >= DAY_MS - 1_000);
-        assert!(leapt.up.ms - before.up.ms < DAY_MS / 2);
+        let moved = clock.reading();
+        assert!(moved.wall.as_millisecond() - before.wall.as_millisecond() >= DAY_MS - 1_000);
+        assert!(moved.up.ms - before.up.ms < DAY_MS / 2);
     }
 
     #[test]
-    fn the_systems_time_survives_a_round_through_milliseconds() {
+    fn system_time_has_whole_milliseconds() {
         let now = Clock::System.now();
         assert_eq!(from_ms(now.as_millisecond()), now);
     }
 
     #[test]
-    fn a_sum_past_the_calendar_is_its_end() {
+    fn sum_beyond_the_range_is_its_end() {
         assert_eq!(after(Timestamp::MAX, Duration::from_secs(1)), Timestamp::MAX);
     }
 }

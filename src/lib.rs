@@ -1,6 +1,7 @@
 //! A job-queue daemon for Adobe Marketo's Bulk Import API.
 
 pub mod api;
+pub mod backoff;
 pub mod cli;
 pub mod client;
 pub mod clock;
@@ -13,6 +14,7 @@ pub mod error_chain;
 pub mod form;
 pub mod http_server;
 pub mod intake;
+pub mod log_throttle;
 pub mod marketo;
 pub mod notification;
 pub mod retention;

@@ -1,4 +1,4 @@
-//! How does one speak to Marketo? Wire shapes, token, limits, what each error asks for, the client.
+//! Marketo client: calls, response types, access token, rate limiter and the classification of errors.
 
 mod client;
 mod daemon_id;

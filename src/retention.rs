@@ -1,9 +1,10 @@
-//! Who erases what was kept for long enough? One keeper, in steps so small that files go on coming in meanwhile. It also
-//! empties the log of uploads that broke off.
+//! Retention: erases files, reports and records whose retention period is over, in small steps between other writes.
 //!
-//! What is erased is gone for good, so a wrong clock must not erase anything early. By age nothing is erased before the
-//! clock has run evenly for an hour, neither after a start nor after a leap; what seems to have ended before this program
-//! was written, or ends in the future, is left to a person.
+//! Erased data cannot be restored, so a wrong clock must not erase anything early. Nothing is erased by age until the
+//! clock has been steady for an hour, after a start and after it was set. A job whose end lies before this program
+//! existed, or in the future, is left to an operator.
+//!
+//! The task also truncates the WAL, which may still contain erased data or an incomplete submission.
 
 use std::ops::AddAssign;
 use std::sync::Arc;
@@ -21,81 +22,91 @@ use crate::config;
 use crate::domain::JobId;
 use crate::store::{EndedRange, ErasableData, Job, RetentionCandidates, Store, StoreError};
 
-/// No job ended before this: a clock said so that had not been set (2025-01-01).
+/// No job ended before this (2025-01-01, milliseconds since 1970). An earlier end comes from a clock that was not set.
 const FIRST_END_MS: i64 = 1_735_689_600_000;
 
-/// How often it is looked whether something is due: ten times in the shortest span, within these.
-const RUN_INTERVAL: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(60));
+/// The bounds of the interval between two runs, which is a tenth of the shortest retention period.
+const MIN_RUN_INTERVAL: Duration = Duration::from_millis(100);
+const MAX_RUN_INTERVAL: Duration = Duration::from_secs(60);
 
-/// How long a person waits for the log to be emptied; after that it is done without them.
+/// How long a request waits for the WAL to be truncated. After that the background task does it.
 const TRUNCATE_TIMEOUT: Duration = Duration::from_secs(5);
 const TRUNCATE_RETRY: Duration = Duration::from_millis(20);
 const TRUNCATE_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Free bytes that are worth giving back to the disk: the next files need some anyway.
+/// The free bytes in the database from which on they are returned to the disk. Fewer are kept for the next files.
 const MIN_RECLAIM_BYTES: u64 = 1 << 20;
-/// How many pages one step gives back, and how many are kept.
+/// The number of pages that one step returns, and the number that is kept.
 const PAGES_PER_STEP: u32 = 64;
 const PAGES_KEPT: u64 = 64;
 
-/// Clones are the same keeper.
+/// The retention task. Clones share one state.
 #[derive(Clone)]
 pub struct RetentionTask {
     store: Store,
     clock: Clock,
     periods: config::Retention,
-    /// One pass at a time.
+    /// Held during a run, so that there is one at a time.
     run_lock: Arc<Mutex<()>>,
-    /// Something was erased and may still stand in the log.
+    /// Whether erased data may still be in the WAL.
     dirty: Arc<AtomicBool>,
-    /// There is something to tidy up.
+    /// Wakes the background task after an erasure.
     wake: Arc<Notify>,
 }
 
-/// What a pass erased, or would erase.
+/// What a run erased, or would erase.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct RetentionRun {
-    /// The daemon's time, from which the ages are counted.
+    /// The daemon's time, to which the ages are relative.
     #[schemars(with = "TimestampSchema")]
     pub at: Timestamp,
+    /// Whether nothing was erased, and the counts are of what is due.
     pub dry_run: bool,
+    /// Jobs whose content is due (`retention.files`, `retention.failed_files`).
     pub content: RetentionCandidates,
+    /// Jobs whose reports are due (`retention.reports`).
     pub reports: RetentionCandidates,
+    /// Jobs whose records are due (`retention.jobs`).
     pub records: RetentionCandidates,
-    /// Nothing of what was erased stands in any file of the database any more. False: soon.
+    /// Whether no file of the database contains erased data any more. Where false, the WAL is truncated soon.
     pub clean: bool,
 }
 
 /// What was erased of one job, or would be.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct EraseReport {
+    /// The job.
     pub job: JobId,
+    /// Whether nothing was erased.
     pub dry_run: bool,
-    /// Of content and reports, before compression. 0: they were erased before.
+    /// The bytes of content and reports, before compression. 0: they were erased before.
     pub bytes: u64,
+    /// When the content was erased.
     #[schemars(with = "Option<TimestampSchema>")]
     pub content_erased_at: Option<Timestamp>,
+    /// When the reports were erased.
     #[schemars(with = "Option<TimestampSchema>")]
     pub reports_erased_at: Option<Timestamp>,
-    /// As of [`Pass::clean`].
+    /// As [`RetentionRun::clean`].
     pub clean: bool,
 }
 
 impl RetentionTask {
-    pub fn new(store: Store, clock: Clock, keep: config::Retention) -> RetentionTask {
-        // A daemon that was killed may have left something in the log.
+    /// Builds the task with the configured retention periods.
+    pub fn new(store: Store, clock: Clock, periods: config::Retention) -> RetentionTask {
+        // A daemon that was killed may have left erased data in the WAL.
         let dirty = Arc::new(AtomicBool::new(true));
-        RetentionTask { store, clock, periods: keep, run_lock: Arc::default(), dirty, wake: Arc::default() }
+        RetentionTask { store, clock, periods, run_lock: Arc::default(), dirty, wake: Arc::default() }
     }
 
-    /// Erases what is due by now, or only says what is.
+    /// Erases what is due now. With `dry_run` it only counts it.
     ///
     /// # Errors
-    /// What the store reports; what was begun is gone on with at the next pass.
+    /// A database error. The next run continues an erasure that was begun.
     pub async fn run_once(&self, dry_run: bool) -> Result<RetentionRun, StoreError> {
-        let _one = self.run_lock.lock().await;
+        let _guard = self.run_lock.lock().await;
         let at = self.clock.now();
-        let mut pass = RetentionRun {
+        let mut run = RetentionRun {
             at,
             dry_run,
             content: self.store.find_expired(ErasableData::Content, self.content_ended(at)).await?,
@@ -106,23 +117,23 @@ impl RetentionTask {
             records: self.store.find_expired_records(ended(at, self.periods.jobs), at).await?,
             clean: !self.dirty.load(Ordering::Relaxed),
         };
-        let something = [&pass.content, &pass.reports, &pass.records].into_iter().any(|due| due.jobs > 0);
-        if something && !dry_run {
+        let is_any_due = [&run.content, &run.reports, &run.records].into_iter().any(|due| due.jobs > 0);
+        if is_any_due && !dry_run {
             self.dirty.store(true, Ordering::Relaxed);
-            pass.content.jobs = self.mark(ErasableData::Content, self.content_ended(at), at).await?;
-            pass.reports.jobs = self.mark(ErasableData::Reports, ended(at, self.periods.reports), at).await?;
+            run.content.jobs = self.mark(ErasableData::Content, self.content_ended(at), at).await?;
+            run.reports.jobs = self.mark(ErasableData::Reports, ended(at, self.periods.reports), at).await?;
             while throttled(self.store.erase_chunks(None)).await? {}
-            pass.records.jobs = self.drop_records(at).await?;
-            pass.clean = self.truncate_wal(TRUNCATE_TIMEOUT).await?;
+            run.records.jobs = self.drop_records(at).await?;
+            run.clean = self.truncate_wal(TRUNCATE_TIMEOUT).await?;
             self.wake.notify_one();
         }
-        Ok(pass)
+        Ok(run)
     }
 
-    /// Erases content and reports of an ended job at once, or only says what there is.
+    /// Erases content and reports of an ended job now. With `dry_run` it only counts their bytes.
     ///
     /// # Errors
-    /// [`StoreError::Refused`] if it has not ended.
+    /// [`StoreError::Refused`] if the job has not ended; else a database error.
     pub async fn erase(&self, id: JobId, dry_run: bool) -> Result<EraseReport, StoreError> {
         let before = self.store.job(id).await?;
         before.can_be_erased()?;
@@ -130,7 +141,7 @@ impl RetentionTask {
         if !dry_run {
             self.dirty.store(true, Ordering::Relaxed);
             let erased = self.store.erase(id, "a client asked for it", self.clock.now()).await;
-            // Somebody else's scrub may have come between, and what was marked is still to be erased.
+            // Another truncation of the WAL may have reset the flag in between.
             self.dirty.store(true, Ordering::Relaxed);
             erased?;
             clean = self.truncate_wal(TRUNCATE_TIMEOUT).await?;
@@ -147,18 +158,18 @@ impl RetentionTask {
         })
     }
 
-    /// Erases what is due, until the stop.
+    /// Erases what is due at regular intervals until the stop.
     pub async fn run(self, stop: CancellationToken) {
         let shortest = self.periods.files.min(self.periods.reports).min(self.periods.jobs);
-        let look = (shortest / 10).clamp(RUN_INTERVAL.0, RUN_INTERVAL.1);
-        // Who keeps things for a minute can't wait for an hour.
+        let interval = (shortest / 10).clamp(MIN_RUN_INTERVAL, MAX_RUN_INTERVAL);
+        // A retention period below an hour requires less patience with the clock.
         let patience = PATIENCE.min(shortest);
-        let work = async {
+        let erase_regularly = async {
             loop {
                 match self.store.observe_clock(&self.clock).await {
                     Ok(clock) if clock.steady_at(patience).is_some() => {}
                     Ok(_) => match self.run_once(false).await {
-                        Ok(pass) => log_run(&pass),
+                        Ok(run) => log_run(&run),
                         Err(error) => log_error(&error),
                     },
                     Err(error) => log_error(&error),
@@ -166,10 +177,10 @@ impl RetentionTask {
                 if let Err(error) = self.reclaim_space().await {
                     log_error(&error);
                 }
-                // Somebody was in the way of the scrub, and is soon gone.
-                let look = if self.dirty.load(Ordering::Relaxed) { look.min(TRUNCATE_INTERVAL) } else { look };
+                // A reader prevented the truncation of the WAL. It is repeated sooner.
+                let wait = if self.dirty.load(Ordering::Relaxed) { interval.min(TRUNCATE_INTERVAL) } else { interval };
                 tokio::select! {
-                    () = tokio::time::sleep(look) => {}
+                    () = tokio::time::sleep(wait) => {}
                     () = self.wake.notified() => {}
                     () = self.store.wait_for_incomplete_submissions() => self.dirty.store(true, Ordering::Relaxed),
                 }
@@ -177,13 +188,13 @@ impl RetentionTask {
         };
         tokio::select! {
             () = stop.cancelled() => {}
-            () = work => {}
+            () = erase_regularly => {}
         }
     }
 
-    /// Ends what an earlier pass or a daemon that died had begun, and gives free pages back.
+    /// Finishes erasures of an earlier run or process, and returns free pages to the disk.
     async fn reclaim_space(&self) -> Result<(), StoreError> {
-        let _one = self.run_lock.lock().await;
+        let _guard = self.run_lock.lock().await;
         if self.dirty.load(Ordering::Relaxed) {
             while throttled(self.store.erase_chunks(None)).await? {}
         }
@@ -197,8 +208,8 @@ impl RetentionTask {
         Ok(())
     }
 
-    /// The jobs whose content is due. That of a job that failed by its attempts waits for someone, so it stays longer; with
-    /// the record everything goes.
+    /// Returns the range of jobs whose content is due. The content of a job that failed after all its attempts is kept
+    /// longer, for a retry, but not longer than its record.
     fn content_ended(&self, at: Timestamp) -> EndedRange {
         let config::Retention { files, failed_files, jobs, .. } = self.periods;
         EndedRange { given_up_until: ended(at, failed_files.max(files).min(jobs)).until, ..ended(at, files.min(jobs)) }
@@ -206,9 +217,9 @@ impl RetentionTask {
 
     async fn mark(&self, what: ErasableData, due: EndedRange, at: Timestamp) -> Result<u64, StoreError> {
         let mut jobs = 0;
-        // A record does not go before what it is about.
-        let with_record = (ended(at, self.periods.jobs), "the time of its record was over");
-        for (due, reason) in [(due, "its time was over"), with_record] {
+        // Content and reports are erased before their record.
+        let with_record = (ended(at, self.periods.jobs), "retention.jobs is over");
+        for (due, reason) in [(due, "its retention period is over"), with_record] {
             while added(&mut jobs, throttled(self.store.mark_expired(what, due, reason, at)).await?) {}
         }
         Ok(jobs)
@@ -226,17 +237,18 @@ impl RetentionTask {
         }
     }
 
-    /// Tries at least once. Readers that are in the way are gone soon; a copy that is being made is not.
+    /// Truncates the WAL, and retries for `patience` while a reader prevents it. Returns whether it was truncated.
+    /// Queries end soon, a backup may take longer.
     async fn truncate_wal(&self, patience: Duration) -> Result<bool, StoreError> {
         let deadline = Instant::now() + patience;
         loop {
-            // Whoever erases something after this says so again.
+            // Reset before the truncation: an erasure during it sets the flag again.
             self.dirty.store(false, Ordering::Relaxed);
             match self.store.truncate_wal().await {
                 Ok(true) => return Ok(true),
-                scrubbed => {
+                failed => {
                     self.dirty.store(true, Ordering::Relaxed);
-                    scrubbed?;
+                    failed?;
                 }
             }
             if Instant::now() >= deadline {
@@ -247,7 +259,7 @@ impl RetentionTask {
     }
 }
 
-/// The jobs whose end is longer ago than that.
+/// Returns the range of jobs that ended longer than `keep` ago.
 fn ended(at: Timestamp, keep: Duration) -> EndedRange {
     let keep = i64::try_from(keep.as_millis()).unwrap_or(i64::MAX);
     let until = from_ms(at.as_millisecond().saturating_sub(keep));
@@ -260,30 +272,30 @@ fn stored_bytes(job: &Job) -> u64 {
     content + if job.reports_erased_at.is_none() { job.batches.iter().map(reports).sum() } else { 0 }
 }
 
-/// Adds, and says whether there was anything to add.
+/// Adds `more`, and returns whether it is not zero.
 fn added<T: AddAssign + Default + PartialEq + Copy>(sum: &mut T, more: T) -> bool {
     *sum += more;
     more != T::default()
 }
 
-/// One step, then a rest as long as the step took: at most half of the writer's time is spent here.
+/// Runs one step, then waits as long as it took, so that at most half of the writer's time is spent on retention.
 async fn throttled<T>(step: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
-    let begun = Instant::now();
-    let done = step.await;
-    tokio::time::sleep(begun.elapsed()).await;
-    done
+    let started = Instant::now();
+    let result = step.await;
+    tokio::time::sleep(started.elapsed()).await;
+    result
 }
 
-fn log_run(pass: &RetentionRun) {
-    let (content, reports, records) = (pass.content.jobs, pass.reports.jobs, pass.records.jobs);
+fn log_run(run: &RetentionRun) {
+    let (content, reports, records) = (run.content.jobs, run.reports.jobs, run.records.jobs);
     if content + reports + records > 0 {
-        tracing::info!(content, reports, records, clean = pass.clean, "erased what was kept for long enough");
+        tracing::info!(content, reports, records, clean = run.clean, "expired data erased");
     }
 }
 
 fn log_error(error: &StoreError) {
-    // A closed store is the daemon's end.
+    // The store closes when the daemon stops.
     if !matches!(error, StoreError::Closed) {
-        tracing::error!(%error, "what is due could not be erased; it is tried again");
+        tracing::error!(%error, "erasing expired data failed; retrying");
     }
 }

@@ -3,8 +3,9 @@
 use reqwest::{Method, Response};
 
 use crate::api::dto::EventData;
-use crate::client::{Client, ClientError, MAX_PROBLEM_BYTES, innermost};
+use crate::client::{Client, ClientError, MAX_PROBLEM_BYTES};
 use crate::domain::JobId;
+use crate::error_chain::innermost;
 
 /// The events from the moment of the call on. They end when the daemon does; to go on is the caller's matter.
 pub struct EventStream {

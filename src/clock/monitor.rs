@@ -1,7 +1,7 @@
-//! Clock monitor: the time of day held against the machine's uptime, so that a clock that is set is noticed and ages are
-//! believed only after it has run evenly for a while.
+//! Clock monitor: compares the time of day with the machine's uptime to detect that the clock was set. Ages are used
+//! only after the clock has been steady for a while.
 //!
-//! The record is kept in the database, so a restart of the daemon forgets nothing of it.
+//! Its record is kept in the database, so it continues over a restart of the daemon.
 
 use std::time::Duration;
 
@@ -9,20 +9,22 @@ use jiff::Timestamp;
 
 use super::{Uptime, from_ms};
 
-/// How long the clock has to run evenly before ages may end something. A clock that is wrong at the boot is corrected within
-/// this, as a rule.
+/// How long the clock has to be steady before anything is ended or erased by age. A clock that is wrong at boot is
+/// usually corrected within this time.
 pub const PATIENCE: Duration = Duration::from_secs(3600);
 
-/// A correction from here on moves the stored times that are measured from a moment. Smaller ones are noise of the reading.
+/// The smallest change of the clock (milliseconds) that shifts stored times. Smaller ones are reading noise.
 const SHIFT_MS: i64 = 1_000;
 
-/// Clocks are corrected a little all the time. From here on ages are not believed for a while.
+/// The smallest change of the clock (milliseconds) after which it is not steady. Smaller corrections are normal.
 const LEAP_MS: i64 = 60_000;
 
 /// The time of day and the uptime of one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClockReading {
+    /// The time of day.
     pub wall: Timestamp,
+    /// The uptime.
     pub up: Uptime,
 }
 
@@ -33,14 +35,15 @@ impl ClockReading {
     }
 }
 
-/// What was last known of the clock.
+/// The last observation of the clock.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClockRecord {
-    /// The start of the machine that the uptimes below count from.
+    /// The boot that the uptimes below count from.
     pub boot: String,
     /// Time of day minus uptime, in milliseconds. It changes only when the clock is set.
     pub offset_ms: i64,
-    /// The uptime since which the clock has run evenly, in milliseconds; below 0 where it was even before this boot.
+    /// The uptime since which the clock has been steady, in milliseconds; negative where it was steady before this
+    /// boot.
     pub steady_since_up: i64,
     /// The uptime when the record was last written, in milliseconds.
     pub seen_up: i64,
@@ -48,24 +51,28 @@ pub struct ClockRecord {
     pub seen_wall: Timestamp,
 }
 
-/// What an observation changes.
+/// The result of an observation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Observation {
+    /// The new record.
     pub record: ClockRecord,
-    /// By how many milliseconds stored times are to be moved so that as much is left of them as before.
+    /// The milliseconds by which stored times are to be shifted, so that the time left until them stays the same.
     pub shift_ms: i64,
 }
 
 impl ClockRecord {
-    /// Begins the record of a database. Where nothing in it has an age (`is_new`), there is nothing to be doubted, and
-    /// the clock counts as steady from the beginning.
+    /// Begins the record of a database. In a new database (`is_new`) nothing has an age that could be wrong, so the
+    /// clock counts as steady from the beginning.
     pub fn begin(reading: &ClockReading, is_new: bool) -> ClockRecord {
         let patience = i64::try_from(PATIENCE.as_millis()).unwrap_or(i64::MAX);
         let up = reading.up.ms;
-        ClockRecord { steady_since_up: if is_new { up.saturating_sub(patience) } else { up }, ..Self::anew(reading) }
+        ClockRecord {
+            steady_since_up: if is_new { up.saturating_sub(patience) } else { up },
+            ..Self::starting_at(reading)
+        }
     }
 
-    fn anew(reading: &ClockReading) -> ClockRecord {
+    fn starting_at(reading: &ClockReading) -> ClockRecord {
         ClockRecord {
             boot: reading.up.boot.clone(),
             offset_ms: reading.offset_ms(),
@@ -75,16 +82,16 @@ impl ClockRecord {
         }
     }
 
-    /// Holds a reading against the record.
+    /// Compares a reading with the record.
     ///
-    /// How long the machine was off before another boot can't be told. Stored times then keep the time that they had left
-    /// when the record was last written, which may be more than is right and is never less.
+    /// After another boot it is unknown how long the machine was off. Stored times then keep the time that they had
+    /// left when the record was last written, which may be too much and is never too little.
     pub fn observe(&self, reading: &ClockReading) -> Observation {
-        // An uptime that is less by a moment is a reading that was overtaken; a container's begins again from 0.
+        // A slightly smaller uptime is a reading that another one overtook. A container's uptime begins again from 0.
         let is_same_boot = self.boot == reading.up.boot && reading.up.ms.saturating_add(LEAP_MS) >= self.seen_up;
         if !is_same_boot {
             let shift_ms = reading.wall.as_millisecond().saturating_sub(self.seen_wall.as_millisecond());
-            return Observation { record: Self::anew(reading), shift_ms };
+            return Observation { record: Self::starting_at(reading), shift_ms };
         }
         let moved = reading.offset_ms().saturating_sub(self.offset_ms);
         let mut record =
@@ -99,7 +106,7 @@ impl ClockRecord {
         Observation { record, shift_ms: moved }
     }
 
-    /// Returns when the clock will have run evenly for `patience`; none where it has by now.
+    /// Returns when the clock will have been steady for `patience`; none where it has been.
     pub fn steady_at(&self, reading: &ClockReading, patience: Duration) -> Option<Timestamp> {
         let patience = i64::try_from(patience.as_millis()).unwrap_or(i64::MAX);
         let left = patience.saturating_sub(reading.up.ms.saturating_sub(self.steady_since_up));
@@ -122,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn even_clock_shifts_nothing_and_keeps_its_start() {
+    fn steady_clock_shifts_nothing_and_keeps_its_start() {
         let begun = ClockRecord::begin(&reading("a", 5_000, 1_000_000), false);
         let later = reading("a", 5_000 + HOUR, 1_000_000 + HOUR + 999);
         let seen = begun.observe(&later);
@@ -139,7 +146,7 @@ mod tests {
             let leapt = reading("a", 60_000, 9 * HOUR + 60_000 + leap);
             let seen = begun.observe(&leapt);
             assert_eq!((seen.shift_ms, is_steady(&seen.record, &leapt)), (leap, steady), "{leap}");
-            assert_eq!(seen.record.observe(&leapt).shift_ms, 0, "a leap is seen once");
+            assert_eq!(seen.record.observe(&leapt).shift_ms, 0, "a change is reported once");
         }
     }
 
@@ -150,7 +157,7 @@ mod tests {
         let soon = reading("a", HOUR, 8 * 24 * HOUR + HOUR);
         assert_eq!(seen.steady_at(&soon, PATIENCE), Some(from_ms(8 * 24 * HOUR + HOUR + 10)));
         assert!(is_steady(&seen, &reading("a", HOUR + 10, 0)));
-        assert_eq!(seen.steady_at(&soon, Duration::from_secs(60)), None, "who keeps things for less waits for less");
+        assert_eq!(seen.steady_at(&soon, Duration::from_secs(60)), None, "a shorter retention period waits for less");
     }
 
     #[test]
@@ -164,14 +171,14 @@ mod tests {
     }
 
     #[test]
-    fn reading_that_was_overtaken_is_no_other_boot() {
+    fn overtaken_reading_is_not_another_boot() {
         let begun = ClockRecord::begin(&reading("a", 5 * HOUR, 9 * HOUR), true);
         let seen = begun.observe(&reading("a", 5 * HOUR - 20, 9 * HOUR - 20));
         assert_eq!((seen.shift_ms, seen.record.seen_up), (0, 5 * HOUR));
     }
 
     #[test]
-    fn first_record_of_a_database_with_ages_is_not_believed() {
+    fn first_record_of_a_database_with_ages_is_not_steady() {
         let first = reading("a", 5 * HOUR, 9 * HOUR);
         assert!(!is_steady(&ClockRecord::begin(&first, false), &first));
         assert!(is_steady(&ClockRecord::begin(&first, true), &first));

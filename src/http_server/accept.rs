@@ -11,12 +11,12 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::clock::LogThrottle;
 use crate::config::Connections;
 use crate::http_server::connection;
 use crate::http_server::connection_limit::ConnectionLimiter;
 use crate::http_server::peer::Peer;
 use crate::http_server::uid_map;
+use crate::log_throttle::LogThrottle;
 
 /// The pause after a connection could not be accepted. Somebody else has to free what is missing, and says nothing.
 const ACCEPT_RETRY: Duration = Duration::from_millis(200);

@@ -1,5 +1,7 @@
-//! How is a call made, and how did it end? The kinds of end of an upload are types of their own, because what may be done
-//! next differs: never sent, broken off, refused, answer lost.
+//! HTTP client for one instance: uploads a file, queries an import's status and fetches its reports.
+//!
+//! An upload can end in four kinds of error, because the possible next actions differ: never sent, broken off, refused,
+//! answer lost.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -23,101 +25,128 @@ use crate::marketo::response::{ApiResponse, error_text, is_file, read, read_rest
 use crate::marketo::token::{AccessToken, CredentialStatus, IDENTITY_TIMEOUT, TokenCache, TokenError};
 use crate::untrusted_text::{MAX_ID_BYTES, clip, mask_addresses};
 
-/// How long a connection may take to be made, where a whole call has more.
+/// The timeout of connecting, where the timeout of the call is longer.
 const MAX_CONNECT_TIME: Duration = Duration::from_secs(30);
 
-/// Speaks to one instance. It keeps no limits: each call but the token's needs a [`crate::marketo::Permit`] first.
+/// Makes the calls to one instance. It does not limit them: each call except the token's needs a
+/// [`CallPermit`](crate::marketo::CallPermit) first.
 pub struct Client {
     http: reqwest::Client,
     base_url: String,
     tokens: TokenCache,
 }
 
-/// What to upload; the content comes as a stream of its own.
+/// The parameters of an upload. Its content is a separate stream.
 pub struct UploadRequest<'a> {
+    /// What the rows become.
     pub target: &'a Target,
+    /// The file name in the request.
     pub filename: &'a str,
+    /// The delimiter of the file.
     pub format: Format,
-    /// Bytes of the content.
+    /// The length of the content in bytes.
     pub bytes: u64,
 }
 
-/// An import that Marketo made.
+/// An import that Marketo created.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CreatedImport {
+    /// Its id at Marketo.
     pub marketo_batch_id: String,
+    /// Its status.
     pub status: RemoteStatus,
+    /// The id of the request at Marketo.
     pub request_id: Option<String>,
 }
 
-/// Why there is no import, or none that we know of.
+/// Why an upload created no import, or none that is known.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum UploadError {
-    /// Nothing of the request left: there was no way to Marketo.
+    /// Nothing of the request was sent: Marketo is unreachable.
     #[error("{0}")]
     NeverSent(String),
-    /// It was told to stop before anything of the request had left.
-    #[error("the daemon was told to stop before the upload began")]
+    /// The daemon stopped before anything of the request was sent.
+    #[error("the daemon stopped before the upload began")]
     Stopped,
-    /// The request broke off before all of it had left, so there is no import. What breaks each time it is sent may be
-    /// too large for someone in between, or too slow for the time that a call has.
+    /// The connection broke before the whole request was sent, so there is no import. Where this repeats, the file may
+    /// be too large for a proxy, or too large to be sent within `request_timeout`.
     #[error("{0}")]
     BrokenOff(String),
-    /// Marketo said no, so there is no import. [`Ask::OutcomeUnknown`] never stands here.
+    /// Marketo refused the upload, so there is no import. The action is never [`ErrorAction::OutcomeUnknown`].
     #[error("{reason}")]
-    Refused { ask: ErrorAction, reason: String, request_id: Option<String> },
-    /// All of it may have arrived, and no answer says what became of it.
+    Refused {
+        /// What to do.
+        action: ErrorAction,
+        /// Marketo's message.
+        reason: String,
+        /// The id of the request at Marketo.
+        request_id: Option<String>,
+    },
+    /// The whole request may have arrived, and its outcome is unknown.
     #[error("{reason}")]
-    AnswerLost { reason: String, request_id: Option<String> },
+    AnswerLost {
+        /// Why there is no usable answer.
+        reason: String,
+        /// The id of the request at Marketo.
+        request_id: Option<String>,
+    },
 }
 
-/// A question about an import that found no good answer. It says nothing about the import.
+/// A failed query about an import. It says nothing about the import itself.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{reason}")]
 pub struct QueryError {
-    pub ask: ErrorAction,
+    /// What to do.
+    pub action: ErrorAction,
+    /// Marketo's message, or why there is none.
     pub reason: String,
+    /// The id of the request at Marketo.
     pub request_id: Option<String>,
 }
 
-/// How an import stands.
+/// The status of an import.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ImportStatus {
-    /// None where Marketo's word is none of the four that it documents.
+    /// None where it is not one of the four documented ones.
     pub status: Option<RemoteStatus>,
-    /// The word as it came, clipped.
-    pub word: String,
+    /// The status as Marketo sent it, clipped.
+    pub status_text: String,
+    /// The row counts.
     pub counts: Counts,
+    /// Marketo's text about the import.
     pub message: Option<String>,
+    /// The id of the request at Marketo.
     pub request_id: Option<String>,
 }
 
-/// Which of the two files about an ended import.
+/// The kind of a report about an ended import.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReportKind {
+    /// The rows that failed.
     Failures,
+    /// The rows imported with a warning.
     Warnings,
 }
 
-/// The answer to a request for such a file.
+/// The response to a request for a report.
 pub enum Report {
-    /// 404, or nothing in it.
+    /// There is none: 404, or an empty body.
     None,
-    /// Its bytes as they come.
+    /// The report.
     File(ReportFile),
 }
 
-/// A failure or warning file on its way here.
+/// A report that is being received.
 pub struct ReportFile {
     first: Option<Bytes>,
     rest: Response,
 }
 
 impl ReportFile {
-    /// The next bytes; none at the end.
+    /// Returns the next bytes; none at the end.
     ///
     /// # Errors
-    /// The reason in one sentence, when the connection broke.
+    /// The reason as text, when the connection broke.
     pub async fn next(&mut self) -> Result<Option<Bytes>, String> {
         match self.first.take() {
             Some(first) => Ok(Some(first)),
@@ -127,19 +156,21 @@ impl ReportFile {
 }
 
 impl Client {
+    /// Builds the client of an instance.
+    ///
     /// # Errors
-    /// The reason in one sentence, when the TLS library can't be set up (no root certificates on the machine, say).
+    /// The reason as text, when TLS cannot be set up (for example without root certificates on the machine).
     pub fn new(instance: &config::Instance) -> Result<Client, String> {
         let build = |url: &str, timeout: Duration| {
             let http = client_for(url)
                 .default_headers(HeaderMap::from_iter([(DAEMON_HEADER, daemon_id().clone())]))
                 .timeout(timeout)
                 .connect_timeout(timeout.min(MAX_CONNECT_TIME))
-                // Marketo closes the connection after each answer; one kept here may be closed under an upload's feet,
-                // and then nobody knows whether it arrived.
+                // Marketo closes the connection after each response. A pooled connection could be closed during an
+                // upload, whose outcome would then be unknown.
                 .pool_max_idle_per_host(0);
             http.build().map_err(|error| {
-                format!("{}: Marketo's certificate is checked by this machine's (ca-certificates)", reason(&error))
+                format!("{}: TLS needs this machine's root certificates (package ca-certificates)", reason(&error))
             })
         };
         let identity = build(&instance.identity_url, IDENTITY_TIMEOUT)?;
@@ -150,35 +181,38 @@ impl Client {
         })
     }
 
-    /// The token for the next calls. Needs no permit: these calls count against no limit.
+    /// Returns a token for the next calls. Needs no permit, because token requests count against no limit.
+    ///
+    /// # Errors
+    /// [`TokenError`].
     pub async fn token(&self) -> Result<AccessToken, TokenError> {
         self.tokens.get().await
     }
 
-    /// The ids of marqueue daemons that answer at the addresses of the instance, where Marketo should. Nothing is said of
-    /// the credentials, and the calls, which have no token, count against no limit.
+    /// Returns the ids of marqueue daemons that answer at the instance's addresses in Marketo's place. The calls have
+    /// no token, do not use the credentials and count against no limit.
     pub async fn answering_daemons(&self) -> Vec<String> {
         let call = self.http.get(format!("{}/bulk/v1/leads.json", self.base_url)).send();
         let (call, identity) = tokio::join!(call, self.tokens.ask_without_credentials());
-        let answers = [call.ok(), identity.ok()];
-        answers.iter().flatten().filter_map(|answer| answering_daemon(answer.headers())).collect()
+        let responses = [call.ok(), identity.ok()];
+        responses.iter().flatten().filter_map(|response| answering_daemon(response.headers())).collect()
     }
 
-    /// How the last request for a token went.
+    /// Returns the result of the last token request.
     pub fn credential_status(&self) -> CredentialStatus {
         self.tokens.credential_status()
     }
 
-    /// What time it was there when the identity endpoint last answered, to the second; none where it did not say.
+    /// Returns the server's time of the identity endpoint's last response, to the second; none where it had no `Date`.
     pub fn server_time(&self) -> Option<Timestamp> {
         self.tokens.server_time()
     }
 
-    /// Sends a file. `content` yields exactly `upload.bytes` bytes. When `stop` is over before any of them has left,
-    /// nothing is sent; after that the upload goes on to its end.
+    /// Uploads a file. `content` yields exactly `upload.bytes` bytes. If `stop` completes before the first byte is
+    /// sent, nothing is sent; after that the upload continues to its end.
     ///
     /// # Errors
-    /// See [`CreateFault`]. A refused token is given up, so that [`Client::token`] fetches another.
+    /// [`UploadError`]. A refused token is dropped, so that [`Client::token`] fetches another.
     pub async fn create<S>(
         &self,
         token: &AccessToken,
@@ -191,13 +225,13 @@ impl Client {
     {
         let frame = MultipartFrame::new(upload.filename);
         let (path, parameters) = create_path(upload.target, upload.format);
-        // Whether the first bytes are taken, or the stop comes before them: the first of the two to ask decides it.
+        // Whether the first bytes are sent or the stop comes before them. The first of the two to set it decides.
         let begun = Arc::new(OnceLock::new());
-        // Which bytes were ever taken from here decides between "never sent", "broken off" and "answer lost".
+        // The bytes that the HTTP client has taken decide between "never sent", "broken off" and "answer lost".
         let all_handed_over = Arc::new(AtomicBool::new(false));
         let head = {
             let (bytes, begun) = (Bytes::copy_from_slice(frame.head.as_ref()), begun.clone());
-            let stopped = || std::io::Error::other("it was told to stop");
+            let stopped = || std::io::Error::other("the daemon stopped");
             stream::once(async move { if *begun.get_or_init(|| true) { Ok(bytes) } else { Err(stopped()) } })
         };
         let tail = {
@@ -228,19 +262,22 @@ impl Client {
                 sending.await
             }
         };
-        let answer = match sent {
-            Ok(answer) => answer,
+        let response = match sent {
+            Ok(response) => response,
             Err(error) if begun.get() != Some(&true) => return Err(UploadError::NeverSent(reason(&error))),
             Err(error) if !all_handed_over.load(Ordering::SeqCst) => {
-                return Err(UploadError::BrokenOff(format!("it broke off while it was sent: {}", reason(&error))));
+                return Err(UploadError::BrokenOff(format!(
+                    "the connection broke during the upload: {}",
+                    reason(&error)
+                )));
             }
             Err(error) => return Err(UploadError::AnswerLost { reason: reason(&error), request_id: None }),
         };
-        let ApiResponse { http, envelope, excerpt } = read(answer).await;
+        let ApiResponse { http, envelope, excerpt } = read(response).await;
         let Some(envelope) = envelope else {
             return Err(match classify(http, None) {
                 ErrorAction::OutcomeUnknown => UploadError::AnswerLost { reason: excerpt, request_id: None },
-                ask => self.refusal(token, ask, excerpt, None).await.into(),
+                action => self.refusal(token, action, excerpt, None).await.into(),
             });
         };
         let request_id = envelope.request_id.clone();
@@ -249,51 +286,50 @@ impl Client {
                 ErrorAction::OutcomeUnknown => {
                     UploadError::AnswerLost { reason: error_text(http, &envelope), request_id }
                 }
-                ask => self.refusal(token, ask, error_text(http, &envelope), request_id).await.into(),
+                action => self.refusal(token, action, error_text(http, &envelope), request_id).await.into(),
             });
         }
-        // A success without an id is an import that can't be asked after.
-        let made = envelope.result.first();
-        match made.and_then(|import| import.id().map(|id| (id.to_owned(), import.remote_status()))) {
+        // A success without an id means an import that cannot be polled.
+        let created = envelope.result.first();
+        match created.and_then(|import| import.id().map(|id| (id.to_owned(), import.remote_status()))) {
             Some((marketo_batch_id, _)) if !marketo_id::is_valid(&marketo_batch_id) => {
                 let shown = clip(&mask_addresses(&marketo_batch_id), MAX_ID_BYTES).into_owned();
-                let reason =
-                    format!("Marketo said that it made an import, and gave \"{shown}\" as its batchId: no number");
+                let reason = format!("Marketo created an import, and its batchId \"{shown}\" is not a number");
                 Err(UploadError::AnswerLost { reason, request_id })
             }
             Some((marketo_batch_id, status)) => {
                 Ok(CreatedImport { marketo_batch_id, status: status.unwrap_or(RemoteStatus::Queued), request_id })
             }
             None => {
-                let reason = "Marketo said that it made an import, and not which".to_owned();
+                let reason = "Marketo created an import, and its answer has no batchId".to_owned();
                 Err(UploadError::AnswerLost { reason, request_id })
             }
         }
     }
 
-    /// How the import `id` stands.
+    /// Queries the status of the import `id`.
     ///
     /// # Errors
-    /// See [`AskFault`]: it says nothing about the import.
+    /// [`QueryError`]; it says nothing about the import.
     pub async fn status(&self, token: &AccessToken, target: &Target, id: &str) -> Result<ImportStatus, QueryError> {
-        let answer = read(self.get(token, target, id, "").await?).await;
-        let Some(envelope) = answer.envelope else {
-            return Err(self.refusal(token, classify(answer.http, None), answer.excerpt, None).await);
+        let response = read(self.get(token, target, id, "").await?).await;
+        let Some(envelope) = response.envelope else {
+            return Err(self.refusal(token, classify(response.http, None), response.excerpt, None).await);
         };
         let request_id = envelope.request_id.clone();
         if !envelope.success {
-            let ask = classify(answer.http, Some(&envelope.errors));
-            return Err(self.refusal(token, ask, error_text(answer.http, &envelope), request_id).await);
+            let action = classify(response.http, Some(&envelope.errors));
+            return Err(self.refusal(token, action, error_text(response.http, &envelope), request_id).await);
         }
         let import = envelope.result.into_iter().next().unwrap_or_default();
         let (status, counts) = (import.remote_status(), import.counts());
-        Ok(ImportStatus { status, word: import.status, counts, message: import.message, request_id })
+        Ok(ImportStatus { status, status_text: import.status, counts, message: import.message, request_id })
     }
 
-    /// The failure or warning file of the import `id`.
+    /// Requests a report of the import `id`.
     ///
     /// # Errors
-    /// See [`AskFault`]; also where Marketo's error envelope came in the file's place.
+    /// [`QueryError`]; also where the response is an error envelope instead of a file.
     pub async fn report(
         &self,
         token: &AccessToken,
@@ -305,68 +341,69 @@ impl Client {
             ReportKind::Failures => "failures",
             ReportKind::Warnings => "warnings",
         };
-        let mut answer = self.get(token, target, id, file).await?;
-        let http = answer.status().as_u16();
+        let mut response = self.get(token, target, id, file).await?;
+        let http = response.status().as_u16();
         if http == 404 {
             return Ok(Report::None);
         }
-        let kind = answer.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).map(str::to_owned);
-        let lost = |error| QueryError { ask: ErrorAction::OutcomeUnknown, reason: reason(&error), request_id: None };
+        let content_type =
+            response.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).map(str::to_owned);
+        let lost = |error| QueryError { action: ErrorAction::OutcomeUnknown, reason: reason(&error), request_id: None };
         let mut begins = Vec::new();
         if http == 200 {
             loop {
-                match is_file(kind.as_deref(), &begins) {
-                    Some(true) => return Ok(Report::File(ReportFile { first: Some(begins.into()), rest: answer })),
+                match is_file(content_type.as_deref(), &begins) {
+                    Some(true) => return Ok(Report::File(ReportFile { first: Some(begins.into()), rest: response })),
                     Some(false) => break,
-                    None => match answer.chunk().await.map_err(lost)? {
+                    None => match response.chunk().await.map_err(lost)? {
                         Some(more) => begins.extend_from_slice(&more),
                         None => return Ok(Report::None),
                     },
                 }
             }
         }
-        let read = read_rest(answer, begins).await;
+        let read = read_rest(response, begins).await;
         match read.envelope {
             Some(envelope) => {
-                let (request_id, ask) = (envelope.request_id.clone(), classify(http, Some(&envelope.errors)));
-                Err(self.refusal(token, ask, error_text(http, &envelope), request_id).await)
+                let (request_id, action) = (envelope.request_id.clone(), classify(http, Some(&envelope.errors)));
+                Err(self.refusal(token, action, error_text(http, &envelope), request_id).await)
             }
             None => Err(self.refusal(token, classify(http, None), read.excerpt, None).await),
         }
     }
 
-    /// Asks about the import `id`; `file` as in [`import_path`].
+    /// Makes a GET call about the import `id`; `file` is as in [`import_path`].
     async fn get(&self, token: &AccessToken, target: &Target, id: &str, file: &str) -> Result<Response, QueryError> {
         // A database of an earlier version may hold an id of another form.
         if !marketo_id::is_valid(id) {
-            let reason = format!("Marketo's batchId \"{id}\" is no number and can't be asked after");
-            return Err(QueryError { ask: ErrorAction::Reject, reason, request_id: None });
+            let reason = format!("Marketo's batchId \"{id}\" is not a number and cannot be queried");
+            return Err(QueryError { action: ErrorAction::Reject, reason, request_id: None });
         }
         let request = self.http.get(format!("{}{}", self.base_url, import_path(target, id, file)));
         request.header(AUTHORIZATION, format!("Bearer {}", token.text())).send().await.map_err(|error| QueryError {
-            ask: ErrorAction::OutcomeUnknown,
+            action: ErrorAction::OutcomeUnknown,
             reason: reason(&error),
             request_id: None,
         })
     }
 
-    /// Gives a refused token up, so that the next call fetches another.
+    /// Builds the error of a refused call. Drops a refused token, so that the next call fetches another.
     async fn refusal(
         &self,
         token: &AccessToken,
-        ask: ErrorAction,
+        action: ErrorAction,
         reason: String,
         request_id: Option<String>,
     ) -> QueryError {
-        if ask == ErrorAction::NewToken {
+        if action == ErrorAction::NewToken {
             self.tokens.invalidate(token).await;
         }
-        QueryError { ask, reason, request_id }
+        QueryError { action, reason, request_id }
     }
 }
 
 impl From<QueryError> for UploadError {
-    fn from(fault: QueryError) -> Self {
-        UploadError::Refused { ask: fault.ask, reason: fault.reason, request_id: fault.request_id }
+    fn from(error: QueryError) -> Self {
+        UploadError::Refused { action: error.action, reason: error.reason, request_id: error.request_id }
     }
 }

@@ -1,12 +1,13 @@
-//! Where does each call go? The twelve paths of the bulk import, and their parameters.
+//! Endpoints: the twelve paths of Marketo's Bulk Import API, and their query parameters.
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use crate::domain::{Format, Target};
 
-/// What stands as it is in a path segment.
+/// Characters other than these are percent-encoded in a path segment.
 const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'_').remove(b'-').remove(b'.').remove(b'~');
 
+/// Returns the path and the query parameters of the call that creates an import.
 pub(super) fn create_path(target: &Target, format: Format) -> (String, Vec<(&'static str, String)>) {
     let mut parameters = vec![("format", format.as_str().to_owned())];
     let path = match target {
@@ -26,7 +27,7 @@ pub(super) fn create_path(target: &Target, format: Format) -> (String, Vec<(&'st
     (path, parameters)
 }
 
-/// The path about the import `id`: its status where `file` is empty, else its `failures` or `warnings`.
+/// Returns the path of the import `id`: of its status where `file` is empty, else of its `failures` or `warnings`.
 pub(super) fn import_path(target: &Target, id: &str, file: &str) -> String {
     let id = segment(id);
     let status = if file.is_empty() { "status" } else { file };
@@ -57,7 +58,7 @@ mod tests {
     }
 
     #[test]
-    fn the_twelve_paths_are_marketos() {
+    fn paths_are_marketos() {
         let mut paths = Vec::new();
         for target in targets() {
             paths.push(create_path(&target, Format::Csv).0);
@@ -83,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn parameters_go_out_under_marketos_names() {
+    fn parameters_have_marketos_names() {
         let parameters = targets().map(|target| {
             let named = create_path(&target, Format::Ssv).1;
             named.into_iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join("&")
@@ -99,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_can_not_break_out_of_its_place_in_the_path() {
+    fn name_stays_within_its_path_segment() {
         let target = Target::CustomObject { name: "../x?y".into() };
         assert_eq!(create_path(&target, Format::Csv).0, "/bulk/v1/customobjects/..%2Fx%3Fy/import.json");
     }

@@ -1,56 +1,58 @@
-//! What does an answer ask of us? One table from HTTP statuses and error codes to the next thing to do.
+//! Error codes: one table from HTTP statuses and Marketo's error codes to an action.
 //!
-//! The rows are those of Adobe's error-code pages; what follows from each depends on the call (an upload whose outcome
-//! is unknown is another matter than a poll), and that is decided where the call was made.
+//! The codes are those of Adobe's page "Error Codes" of the Marketo REST API. What an action means for a batch depends
+//! on the call (an upload of unknown outcome differs from a poll), and the caller decides it.
 
 use crate::marketo::types::ApiError;
 
-/// What to do about an answer that is not a success.
+/// The action for a response that is not a success.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ErrorAction {
-    /// 600 (an empty one), 601, 602: the token is not good, or not any more. The same call again, with a new one.
+    /// 600 (empty token), 601 (invalid), 602 (expired): repeat the call with a new token.
     NewToken,
-    /// 603: these credentials may not. The instance stops.
+    /// 603 (access denied): the credentials lack a permission, and the instance pauses.
     StopForCredentials,
-    /// 606: too many calls in the window.
+    /// 606: too many calls in the window; wait for one window.
     WaitWindow,
-    /// 615: too many calls at once.
+    /// 615: too many concurrent calls; send fewer at once.
     FewerAtOnce,
-    /// 607: the day's calls are used up.
+    /// 607: the daily quota is used up; pause until it is reset.
     DayIsOver,
-    /// 1016: ten imports in the queue, ours and others'.
+    /// 1016: the import queue is full. It holds ten imports of all integrations.
     QueueFull,
-    /// 1019: another import fills the same static list.
+    /// 1019: another import into the same static list is under way.
     ListBusy,
-    /// 608, 614, HTTP 429 and 503, or something that is not Marketo at all: nothing was done, for anybody.
+    /// 608, 614, HTTP 429 and 503, or a response that is not Marketo's: the service is unavailable, and nothing was
+    /// done.
     ServiceDown,
-    /// 611, and codes that nobody wrote down: nothing was done, and it may go better another time.
+    /// 611, and undocumented codes: nothing was done, and a retry may succeed.
     Again,
-    /// Whether it was done is not known: 502, 604, 713, 719, other HTTP 5xx, an empty or garbled body.
+    /// 502, 604, 713, 719, other HTTP 5xx, an empty or unreadable body: whether it was done is unknown.
     OutcomeUnknown,
-    /// HTTP 413.
+    /// HTTP 413 or error 413: the upload is too large.
     TooLarge,
-    /// The request itself is wrong, and will be the next time too.
+    /// The request is invalid, and a retry would fail too.
     Reject,
 }
 
-/// Reads an answer's HTTP status and the errors in its body, if it had a body that could be read.
+/// Returns the action for a response, by its HTTP status and the errors in its body. `errors` is none where the body
+/// was not Marketo's.
 pub fn classify(http: u16, errors: Option<&[ApiError]>) -> ErrorAction {
     if http == 413 {
         return ErrorAction::TooLarge;
     }
-    if let Some(ask) = errors.and_then(|errors| errors.iter().find_map(by_error)) {
-        return ask;
+    if let Some(action) = errors.and_then(|errors| errors.iter().find_map(by_error)) {
+        return action;
     }
     match (http, errors) {
-        // It said that it failed, and not in words that anyone knows.
+        // A failure without a known code.
         (200..=299, Some(_)) => ErrorAction::Again,
         (401, _) => ErrorAction::NewToken,
-        // Only 603 says that the credentials may not. A 403 without it is a firewall's or a filter's.
+        // Only error 603 means missing permissions. A 403 without it comes from a firewall or a filter.
         (403, Some(_)) => ErrorAction::Again,
         (429 | 503, _) => ErrorAction::ServiceDown,
         (400..=499, Some(_)) => ErrorAction::Reject,
-        // No word of Marketo's in a refusal or a redirection: a proxy spoke, or the address is wrong.
+        // A refusal or redirect without Marketo's body comes from a proxy, or the address is wrong.
         (300..=407 | 409..=499, None) => ErrorAction::ServiceDown,
         _ => ErrorAction::OutcomeUnknown,
     }
@@ -81,7 +83,7 @@ fn by_code(code: u32) -> Option<ErrorAction> {
     })
 }
 
-/// Bodies have been seen that leave the code out.
+/// Some responses lack the code.
 fn by_text(message: &str) -> Option<ErrorAction> {
     let message = message.to_ascii_lowercase();
     if message.contains("imports currently being processed") {
@@ -102,8 +104,8 @@ mod tests {
     }
 
     #[test]
-    fn each_code_asks_for_what_adobe_says() {
-        for (codes, ask) in [
+    fn each_code_has_the_action_of_adobes_page() {
+        for (codes, action) in [
             (&["600", "601", "602"][..], ErrorAction::NewToken),
             (&["603"], ErrorAction::StopForCredentials),
             (&["606"], ErrorAction::WaitWindow),
@@ -117,13 +119,13 @@ mod tests {
             (&["1003", "1006", "1013", "1025", "605", "609", "610", "612", "613", "702", "709"], ErrorAction::Reject),
         ] {
             for code in codes {
-                assert_eq!(classify(200, Some(&error(Some(code), ""))), ask, "{code}");
+                assert_eq!(classify(200, Some(&error(Some(code), ""))), action, "{code}");
             }
         }
     }
 
     #[test]
-    fn a_text_without_a_code_is_known_by_its_words() {
+    fn error_without_a_code_is_classified_by_its_message() {
         let full = error(None, "There are 10 imports currently being processed. Please try again later");
         assert_eq!(classify(200, Some(&full)), ErrorAction::QueueFull);
         assert_eq!(classify(200, Some(&error(None, "Empty file"))), ErrorAction::Reject);
@@ -132,8 +134,8 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_without_a_readable_body_is_judged_by_its_status() {
-        for (http, ask) in [
+    fn response_without_readable_body_is_classified_by_status() {
+        for (http, action) in [
             (200, ErrorAction::OutcomeUnknown),
             (302, ErrorAction::ServiceDown),
             (401, ErrorAction::NewToken),
@@ -147,12 +149,12 @@ mod tests {
             (503, ErrorAction::ServiceDown),
             (504, ErrorAction::OutcomeUnknown),
         ] {
-            assert_eq!(classify(http, None), ask, "HTTP {http}");
+            assert_eq!(classify(http, None), action, "HTTP {http}");
         }
     }
 
     #[test]
-    fn a_known_code_weighs_more_than_the_status_around_it() {
+    fn known_code_takes_precedence_over_http_status() {
         assert_eq!(classify(500, Some(&error(Some("1016"), ""))), ErrorAction::QueueFull);
         assert_eq!(classify(400, Some(&error(Some("1003"), ""))), ErrorAction::Reject);
         assert_eq!(classify(404, Some(&error(None, "Not found"))), ErrorAction::Reject);

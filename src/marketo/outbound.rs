@@ -1,43 +1,49 @@
-//! Outbound HTTP: how a client is built that leaves this machine, and how an answer is read whole.
+//! Outbound HTTP: builds the clients for calls to other machines, and reads response bodies with a size limit.
 
 use reqwest::{ClientBuilder, Response, redirect};
 
 use crate::config;
 use crate::error_chain::reason;
 
-/// Returns the beginnings of a client for calls to `url`.
-///
-/// Where `url` is on this machine, no proxy of the environment is used: plain `http://` is accepted for loopback only,
-/// where nobody else reads it, and a proxy would read it. A client is therefore for one host, not for two. Redirects are
-/// not followed: the request would go somewhere that nobody wrote into the configuration.
-pub fn client_for(url: &str) -> ClientBuilder {
-    // Another part of the process may have chosen before; then that choice stands.
+/// Returns a client builder that uses the process's TLS provider, which reqwest needs even for plain HTTP.
+pub(crate) fn client_builder() -> ClientBuilder {
+    // Where another part of the process has installed a provider before, that one stays.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let client = reqwest::Client::builder()
-        .user_agent(concat!("marqueue/", env!("CARGO_PKG_VERSION")))
-        .redirect(redirect::Policy::none());
+    reqwest::Client::builder()
+}
+
+/// Returns a builder of a client for calls to the host of `url`.
+///
+/// A client for a loopback address does not use the proxy of the environment: plain `http://` is accepted for loopback
+/// only, because nobody else reads it there, and a proxy would. A client is therefore for one host. Redirects are not
+/// followed, because the request would go to a host that is not in the configuration.
+pub fn client_for(url: &str) -> ClientBuilder {
+    let client =
+        client_builder().user_agent(concat!("marqueue/", env!("CARGO_PKG_VERSION"))).redirect(redirect::Policy::none());
     if config::is_loopback(url) { client.no_proxy() } else { client }
 }
 
-/// An answer could not be read to its end.
+/// Why a response body could not be read to its end.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
+    /// The connection failed.
     #[error("{}", reason(.0))]
     Broken(reqwest::Error),
-    #[error("its body is longer than {0} bytes")]
+    /// The body is longer than this many bytes.
+    #[error("the body is longer than {0} bytes")]
     TooLong(usize),
 }
 
-/// Reads the rest of an answer behind `body`, of which some has come. At most `max_bytes` are kept in memory.
+/// Reads the rest of a response body after `body`, the part that has arrived. Returns at most `max_bytes` bytes.
 ///
 /// # Errors
-/// [`ReadError`]. The caller drops the answer then, which closes its connection.
-pub async fn read_body(answer: &mut Response, mut body: Vec<u8>, max_bytes: usize) -> Result<Vec<u8>, ReadError> {
-    while let Some(piece) = answer.chunk().await.map_err(ReadError::Broken)? {
-        if body.len() + piece.len() > max_bytes {
+/// [`ReadError`]. The caller then drops the response, which closes its connection.
+pub async fn read_body(response: &mut Response, mut body: Vec<u8>, max_bytes: usize) -> Result<Vec<u8>, ReadError> {
+    while let Some(chunk) = response.chunk().await.map_err(ReadError::Broken)? {
+        if body.len() + chunk.len() > max_bytes {
             return Err(ReadError::TooLong(max_bytes));
         }
-        body.extend_from_slice(&piece);
+        body.extend_from_slice(&chunk);
     }
     Ok(body)
 }

@@ -1,131 +1,134 @@
-//! When may the next call leave? The window of calls, the calls at once, and what 606 and 615 add to them.
+//! Rate limiter: counts calls in Marketo's sliding window and the concurrent calls, and applies the errors 606 and 615.
 //!
-//! A call counts in the window from the moment it is let go until one window after its *end*. Marketo sees it
-//! somewhere between, so however long calls are on the way, no span of one window can see more of them than the limit.
-//! Times are [`Instant`]s: a wall clock that is set must not open the gate. What a daemon that was killed had under way is
-//! still at Marketo, for all that can be known, until the time that a call may take is over.
+//! A call counts in the window from its start until one window after its *end*. Marketo receives it at some time in
+//! between, so that however long calls take, Marketo counts at most the limit in any window. Times are [`Instant`]s,
+//! because setting the wall clock must not admit calls. A call that was under way when a daemon was killed may still be
+//! under way at Marketo until the timeout of the call is over.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Notify;
 
-/// How long a 615 holds everything, before fewer calls at once go on.
+/// How long no call is admitted after error 615, before fewer concurrent calls continue.
 const AT_ONCE_PAUSE: Duration = Duration::from_secs(1);
 
-/// The arithmetic of the gate, without waiting.
+/// The state of the rate limiter, without waiting. Pure: the caller passes the time.
 #[derive(Debug)]
 pub struct SlidingWindow {
     calls: usize,
     window: Duration,
-    at_once: usize,
+    max_concurrent: usize,
     in_progress: usize,
-    /// Until when each call may be under way that an earlier process began and did not see end.
-    unseen: Vec<Instant>,
-    /// When each call ended that may still count, oldest first.
+    /// Until when each call of an earlier process may be under way whose end is unknown.
+    unfinished: Vec<Instant>,
+    /// The ends of the calls that may still count, oldest first.
     ended: VecDeque<Instant>,
-    /// Nothing leaves before this.
+    /// No call is admitted before this.
     blocked_until: Option<Instant>,
-    /// After a 615: so many at once, until then.
-    fewer: Option<(usize, Instant)>,
+    /// After error 615: the reduced number of concurrent calls, and until when it applies.
+    reduced: Option<(usize, Instant)>,
 }
 
-/// What [`Window::look`] found.
+/// The result of [`SlidingWindow::decide`].
 #[derive(Debug, PartialEq, Eq)]
 pub enum Decision {
+    /// A call may start.
     Go,
-    /// Not before this.
+    /// A call may start at this time at the earliest.
     At(Instant),
-    /// When a call under way ends.
+    /// A call may start when one under way ends.
     Later,
 }
 
 impl SlidingWindow {
-    /// At most `calls` in any `window` and `at_once` at once. `ended` is when earlier calls ended that may still count,
-    /// `unseen` until when others may be under way.
+    /// Builds a window that admits at most `calls` in any `window`, and `max_concurrent` at a time. `ended` are the
+    /// ends of earlier calls that may still count, `unfinished` the times until when others may be under way.
     pub fn new(
         calls: u32,
         window: Duration,
-        at_once: u32,
+        max_concurrent: u32,
         ended: impl IntoIterator<Item = Instant>,
-        unseen: impl IntoIterator<Item = Instant>,
+        unfinished: impl IntoIterator<Item = Instant>,
     ) -> SlidingWindow {
         let mut ended: Vec<Instant> = ended.into_iter().collect();
         ended.sort_unstable();
         SlidingWindow {
-            unseen: unseen.into_iter().collect(),
+            unfinished: unfinished.into_iter().collect(),
             calls: calls as usize,
             window,
-            at_once: at_once as usize,
+            max_concurrent: max_concurrent as usize,
             in_progress: 0,
             ended: ended.into(),
             blocked_until: None,
-            fewer: None,
+            reduced: None,
         }
     }
 
-    /// Other limits from `now` on. Calls that ended so long ago that only a longer window counts them are forgotten
-    /// already, so nothing leaves until none of them can count.
-    pub fn set_limits(&mut self, calls: u32, window: Duration, at_once: u32, now: Instant) {
+    /// Changes the limits. Where the window becomes longer, calls that only the longer one would count were dropped
+    /// already, so no call is admitted until none of them can count.
+    pub fn set_limits(&mut self, calls: u32, window: Duration, max_concurrent: u32, now: Instant) {
         if window > self.window {
             self.blocked_until = self.blocked_until.max(Some(now + (window - self.window)));
         }
         self.calls = calls as usize;
         self.window = window;
-        self.at_once = at_once as usize;
+        self.max_concurrent = max_concurrent as usize;
     }
 
-    /// Whether a call may leave.
+    /// Returns whether a call may start at `now`.
     pub fn decide(&mut self, now: Instant) -> Decision {
-        for over in self.unseen.extract_if(.., |until| *until <= now) {
-            let place = self.ended.partition_point(|&ended| ended <= over);
-            self.ended.insert(place, over);
+        for over in self.unfinished.extract_if(.., |until| *until <= now) {
+            let index = self.ended.partition_point(|&ended| ended <= over);
+            self.ended.insert(index, over);
         }
         while self.ended.front().is_some_and(|&ended| ended + self.window <= now) {
             self.ended.pop_front();
         }
         self.blocked_until = self.blocked_until.filter(|&until| until > now);
-        self.fewer = self.fewer.filter(|&(_, until)| until > now);
+        self.reduced = self.reduced.filter(|&(_, until)| until > now);
         if let Some(until) = self.blocked_until {
             return Decision::At(until);
         }
-        let at_once = self.fewer.map_or(self.at_once, |(fewer, _)| fewer.min(self.at_once));
-        let first_unseen = self.unseen.iter().min();
-        if self.in_progress() >= at_once {
-            return first_unseen.map_or(Decision::Later, |&until| Decision::At(until));
+        let max_concurrent = self.reduced.map_or(self.max_concurrent, |(reduced, _)| reduced.min(self.max_concurrent));
+        let first_unfinished = self.unfinished.iter().min();
+        if self.in_progress() >= max_concurrent {
+            return first_unfinished.map_or(Decision::Later, |&until| Decision::At(until));
         }
         if self.in_progress() + self.ended.len() < self.calls {
             return Decision::Go;
         }
-        let first = self.ended.front().or(first_unseen);
+        let first = self.ended.front().or(first_unfinished);
         first.map_or(Decision::Later, |&oldest| Decision::At(oldest + self.window))
     }
 
     fn in_progress(&self) -> usize {
-        self.in_progress + self.unseen.len()
+        self.in_progress + self.unfinished.len()
     }
 
-    /// A call leaves: [`Window::look`] said that it may.
+    /// Counts a call that starts. The caller checks [`SlidingWindow::decide`] before.
     pub fn begin(&mut self) {
         self.in_progress += 1;
     }
 
-    /// A call is over.
+    /// Counts a call that has ended.
     pub fn end(&mut self, now: Instant) {
         self.in_progress -= 1;
         self.ended.push_back(now);
     }
 
-    /// 606: nothing leaves until a whole window has passed.
+    /// Applies error 606: no call is admitted for one window.
     pub fn window_is_full(&mut self, now: Instant) {
         self.blocked_until = self.blocked_until.max(Some(now + self.window));
     }
 
-    /// 615: a short wait, then half as many at once, until a window has passed without another.
+    /// Applies error 615: a short wait, then half as many concurrent calls until a window has passed without another
+    /// 615.
     pub fn too_many_at_once(&mut self, now: Instant) {
         let half = (self.in_progress() / 2).max(1);
-        self.fewer = Some((half, now + self.window.max(AT_ONCE_PAUSE)));
+        self.reduced = Some((half, now + self.window.max(AT_ONCE_PAUSE)));
         self.blocked_until = self.blocked_until.max(Some(now + AT_ONCE_PAUSE));
     }
 }
@@ -133,13 +136,13 @@ impl SlidingWindow {
 /// The calls of earlier processes that still count.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct EarlierCallTimes {
-    /// How long ago each ended.
+    /// The time since the end of each call.
     pub ended_ago: Vec<Duration>,
-    /// How long each may still be under way whose end was not seen.
+    /// How long each call may still be under way whose end is unknown.
     pub may_last: Vec<Duration>,
 }
 
-/// The gate that every call to one instance passes, tokens' apart. Clones are the same gate.
+/// The rate limiter of one endpoint, which every call except the token's passes. Clones share one state.
 #[derive(Clone, Debug)]
 pub struct RateLimiter {
     shared: Arc<Shared>,
@@ -149,36 +152,37 @@ pub struct RateLimiter {
 struct Shared {
     window: Mutex<SlidingWindow>,
     changed: Notify,
-    /// Who waits first goes first.
+    /// Admits waiting calls in order.
     turn: tokio::sync::Mutex<()>,
 }
 
 impl RateLimiter {
-    /// A gate for at most `calls` in any `window` and `at_once` at once. The `earlier` calls count too.
-    pub fn new(calls: u32, window: Duration, at_once: u32, earlier: EarlierCallTimes) -> RateLimiter {
+    /// Builds a limiter that admits at most `calls` in any `window`, and `max_concurrent` at a time. The `earlier`
+    /// calls count too.
+    pub fn new(calls: u32, window: Duration, max_concurrent: u32, earlier: EarlierCallTimes) -> RateLimiter {
         let now = Instant::now();
-        // An age from before the machine's first moment can't be told, so it counts in full.
+        // An `Instant` before the machine's start cannot be represented. Such a call counts as ended now.
         let ended = earlier.ended_ago.into_iter().map(|age| now.checked_sub(age).unwrap_or(now));
-        let unseen = earlier.may_last.into_iter().map(|left| now + left);
+        let unfinished = earlier.may_last.into_iter().map(|left| now + left);
         RateLimiter {
             shared: Arc::new(Shared {
-                window: Mutex::new(SlidingWindow::new(calls, window, at_once, ended, unseen)),
+                window: Mutex::new(SlidingWindow::new(calls, window, max_concurrent, ended, unfinished)),
                 changed: Notify::new(),
                 turn: tokio::sync::Mutex::new(()),
             }),
         }
     }
 
-    /// Waits until one more call may leave. The call is over when the permit is dropped.
+    /// Waits until a call may start. The call ends when the permit is dropped.
     pub async fn acquire(&self) -> CallPermit {
         let _turn = self.shared.turn.lock().await;
         loop {
             let changed = self.shared.changed.notified();
-            let look = self.lock().decide(Instant::now());
-            match look {
+            let decision = self.window().decide(Instant::now());
+            match decision {
                 Decision::Go => {
-                    self.lock().begin();
-                    return CallPermit { gate: self.clone() };
+                    self.window().begin();
+                    return CallPermit { limiter: self.clone() };
                 }
                 Decision::At(when) => {
                     let _ = tokio::time::timeout_at(when.into(), changed).await;
@@ -188,54 +192,54 @@ impl RateLimiter {
         }
     }
 
-    /// See [`Window::change`].
-    pub fn set_limits(&self, calls: u32, window: Duration, at_once: u32) {
-        self.lock().set_limits(calls, window, at_once, Instant::now());
+    /// Changes the limits; see [`SlidingWindow::set_limits`].
+    pub fn set_limits(&self, calls: u32, window: Duration, max_concurrent: u32) {
+        self.window().set_limits(calls, window, max_concurrent, Instant::now());
         self.shared.changed.notify_one();
     }
 
-    /// See [`Window::window_is_full`].
+    /// Applies error 606; see [`SlidingWindow::window_is_full`].
     pub fn window_is_full(&self) {
-        self.lock().window_is_full(Instant::now());
+        self.window().window_is_full(Instant::now());
     }
 
-    /// See [`Window::too_many_at_once`].
+    /// Applies error 615; see [`SlidingWindow::too_many_at_once`].
     pub fn too_many_at_once(&self) {
-        self.lock().too_many_at_once(Instant::now());
+        self.window().too_many_at_once(Instant::now());
     }
 
-    /// How long no call may leave, by what is known now; none if one may, or as soon as one under way has ended.
+    /// Returns how long no call is admitted; none if one is admitted now, or as soon as one under way ends.
     pub fn closed_for(&self) -> Option<Duration> {
         let now = Instant::now();
-        match self.lock().decide(now) {
+        match self.window().decide(now) {
             Decision::At(when) => Some(when.saturating_duration_since(now)),
             Decision::Go | Decision::Later => None,
         }
     }
 
-    /// Calls that count in the window now, and how many are let through in one.
+    /// Returns the number of calls that count in the window now, and the limit.
     pub fn used(&self) -> (u32, u32) {
-        let mut window = self.lock();
+        let mut window = self.window();
         window.decide(Instant::now());
         let used = window.in_progress() + window.ended.len();
         (u32::try_from(used).unwrap_or(u32::MAX), u32::try_from(window.calls).unwrap_or(u32::MAX))
     }
 
-    fn lock(&self) -> MutexGuard<'_, SlidingWindow> {
-        self.shared.window.lock().unwrap_or_else(PoisonError::into_inner)
+    fn window(&self) -> MutexGuard<'_, SlidingWindow> {
+        self.shared.window.lock()
     }
 }
 
-/// One call under way.
+/// A call that is under way until this is dropped.
 #[derive(Debug)]
 pub struct CallPermit {
-    gate: RateLimiter,
+    limiter: RateLimiter,
 }
 
 impl Drop for CallPermit {
     fn drop(&mut self) {
-        self.gate.lock().end(Instant::now());
-        self.gate.shared.changed.notify_one();
+        self.limiter.window().end(Instant::now());
+        self.limiter.shared.changed.notify_one();
     }
 }
 
@@ -243,16 +247,16 @@ impl Drop for CallPermit {
 mod tests {
     use super::*;
 
-    fn window(calls: usize, at_once: usize) -> (SlidingWindow, Instant) {
+    fn window(calls: usize, max_concurrent: usize) -> (SlidingWindow, Instant) {
         let window = SlidingWindow {
             calls,
             window: Duration::from_secs(20),
-            at_once,
+            max_concurrent,
             in_progress: 0,
-            unseen: Vec::new(),
+            unfinished: Vec::new(),
             ended: VecDeque::new(),
             blocked_until: None,
-            fewer: None,
+            reduced: None,
         };
         (window, Instant::now())
     }
@@ -262,21 +266,21 @@ mod tests {
     }
 
     #[test]
-    fn a_call_counts_until_one_window_after_its_end() {
+    fn call_counts_until_one_window_after_its_end() {
         let (mut window, start) = window(1, 5);
         assert_eq!(window.decide(start), Decision::Go);
         window.in_progress += 1;
-        assert_eq!(window.decide(start + secs(60.0)), Decision::Later, "it may reach Marketo only now");
+        assert_eq!(window.decide(start + secs(60.0)), Decision::Later, "Marketo may receive it only now");
         window.end(start + secs(60.0));
         assert_eq!(window.decide(start + secs(61.0)), Decision::At(start + secs(80.0)));
         assert_eq!(window.decide(start + secs(80.0)), Decision::Go);
     }
 
     #[test]
-    fn however_calls_come_no_window_holds_more_than_the_limit() {
+    fn no_window_has_more_calls_than_the_limit() {
         let (mut window, start) = window(50, 5);
         let mut begun = Vec::new();
-        // A thousand tenths of a second; a call lasts between one and three of them.
+        // 300 seconds in steps of a tenth; a call lasts between one and three steps.
         let mut ends: Vec<(u32, usize)> = Vec::new();
         for tenth in 0..3000_u32 {
             let now = start + Duration::from_millis(u64::from(tenth) * 100);
@@ -297,17 +301,17 @@ mod tests {
             let within = begun[n..].iter().take_while(|&&at| at < from + secs(20.0)).count();
             assert!(within <= 50, "{within} calls in one window");
         }
-        assert!(begun.len() > 600, "the gate also lets through what it may: {}", begun.len());
+        assert!(begun.len() > 600, "the limiter admits what the limit allows: {}", begun.len());
     }
 
     #[tokio::test]
-    async fn calls_of_before_the_start_count_too() {
+    async fn calls_before_the_start_count_too() {
         let earlier = EarlierCallTimes { ended_ago: vec![secs(1.0), secs(30.0)], may_last: Vec::new() };
-        let gate = RateLimiter::new(2, secs(20.0), 5, earlier);
-        assert_eq!(gate.used(), (1, 2));
-        let _permit = gate.acquire().await;
-        assert_eq!(gate.used(), (2, 2));
-        let second = gate.acquire();
+        let limiter = RateLimiter::new(2, secs(20.0), 5, earlier);
+        assert_eq!(limiter.used(), (1, 2));
+        let _permit = limiter.acquire().await;
+        assert_eq!(limiter.used(), (2, 2));
+        let second = limiter.acquire();
         tokio::pin!(second);
         assert!(futures_util::poll!(second.as_mut()).is_pending());
     }
@@ -321,19 +325,19 @@ mod tests {
         window.begin();
         assert_eq!(window.decide(start), Decision::At(at(30.0)), "three at once");
         window.end(at(5.0));
-        // Two that ended, and two that may be under way: the fourth of the window is past.
+        // Two that ended and two that may be under way use up the four of the window.
         assert_eq!(window.decide(at(5.0)), Decision::At(at(20.0)));
         assert_eq!(window.decide(at(20.0)), Decision::Go);
-        // The one of which the end was not seen counts for a window from then on.
+        // The call of unknown end counts for one window from then on.
         assert_eq!(window.decide(at(31.0)), Decision::Go);
         assert_eq!((window.in_progress(), window.ended.iter().copied().collect::<Vec<_>>()), (1, vec![at(30.0)]));
     }
 
     #[tokio::test]
-    async fn the_end_of_a_call_lets_the_next_go() {
-        let gate = RateLimiter::new(100, secs(20.0), 1, EarlierCallTimes::default());
-        let first = gate.acquire().await;
-        let second = gate.acquire();
+    async fn end_of_a_call_admits_the_next() {
+        let limiter = RateLimiter::new(100, secs(20.0), 1, EarlierCallTimes::default());
+        let first = limiter.acquire().await;
+        let second = limiter.acquire();
         tokio::pin!(second);
         assert!(futures_util::poll!(second.as_mut()).is_pending());
         drop(first);
@@ -341,14 +345,14 @@ mod tests {
     }
 
     #[test]
-    fn a_606_blocks_a_window_and_a_615_halves_concurrency() {
-        let gate = RateLimiter::new(100, secs(20.0), 4, EarlierCallTimes::default());
-        gate.lock().in_progress = 4;
-        assert_eq!(gate.closed_for(), None);
-        gate.too_many_at_once();
-        assert!(gate.closed_for().is_some_and(|shut| shut <= AT_ONCE_PAUSE));
+    fn error_606_blocks_a_window_and_615_halves_concurrency() {
+        let limiter = RateLimiter::new(100, secs(20.0), 4, EarlierCallTimes::default());
+        limiter.window().in_progress = 4;
+        assert_eq!(limiter.closed_for(), None);
+        limiter.too_many_at_once();
+        assert!(limiter.closed_for().is_some_and(|shut| shut <= AT_ONCE_PAUSE));
         let now = Instant::now();
-        let mut window = gate.lock();
+        let mut window = limiter.window();
         window.in_progress = 1;
         assert!(matches!(window.decide(now), Decision::At(_)));
         assert_eq!(window.decide(now + secs(2.0)), Decision::Go);
@@ -356,9 +360,9 @@ mod tests {
         assert_eq!(window.decide(now + secs(2.0)), Decision::Later);
         assert_eq!(window.decide(now + secs(21.0)), Decision::Go);
         drop(window);
-        gate.window_is_full();
+        limiter.window_is_full();
         let now = Instant::now();
-        let mut window = gate.lock();
+        let mut window = limiter.window();
         assert!(matches!(window.decide(now + secs(19.0)), Decision::At(_)));
         assert_eq!(window.decide(now + secs(20.1)), Decision::Go);
     }

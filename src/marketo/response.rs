@@ -1,4 +1,4 @@
-//! What did Marketo say? Its JSON answers read, and put into words where they are refusals.
+//! Responses: reads Marketo's JSON bodies, and turns refusals into messages.
 
 use reqwest::Response;
 
@@ -6,42 +6,43 @@ use crate::marketo::outbound::read_body;
 use crate::marketo::types::{Envelope, Import};
 use crate::untrusted_text::{MAX_ID_BYTES, clip, mask_addresses, remark};
 
-/// More than any of Marketo's JSON answers has; the rest of a longer one is not read.
+/// The maximum length of a JSON body in bytes; more than any of Marketo's has. A longer one is not read to its end.
 const MAX_RESPONSE_BYTES: usize = 1024 * 1024;
 
 /// A byte-order mark.
 const BOM: &[u8] = b"\xef\xbb\xbf";
 
-/// Nothing that anybody sends begins with more white space.
+/// The maximum length of leading white space in bytes; more than any response has.
 const MAX_BLANK_BYTES: usize = 4096;
 
-/// An answer with its body read.
+/// A response whose body was read.
 pub(super) struct ApiResponse {
     pub http: u16,
     pub envelope: Option<Envelope<Import>>,
-    /// What to say of it where there is no envelope.
+    /// The message for a response without an envelope.
     pub excerpt: String,
 }
 
-pub(super) async fn read(answer: Response) -> ApiResponse {
-    read_rest(answer, Vec::new()).await
+/// Reads the body of a response.
+pub(super) async fn read(response: Response) -> ApiResponse {
+    read_rest(response, Vec::new()).await
 }
 
-/// Reads the rest of a body of which some has come.
-pub(super) async fn read_rest(mut answer: Response, begins: Vec<u8>) -> ApiResponse {
-    let http = answer.status().as_u16();
-    let body = read_body(&mut answer, begins, MAX_RESPONSE_BYTES).await;
+/// Reads the rest of a body; `begins` is the part that has arrived.
+pub(super) async fn read_rest(mut response: Response, begins: Vec<u8>) -> ApiResponse {
+    let http = response.status().as_u16();
+    let body = read_body(&mut response, begins, MAX_RESPONSE_BYTES).await;
     let excerpt = match &body {
-        Err(broken) => format!("HTTP {http}, and the answer broke off: {broken}"),
+        Err(error) => format!("HTTP {http}, and reading the body failed: {error}"),
         Ok(body) if body.is_empty() => format!("HTTP {http} with an empty body"),
-        Ok(_) => format!("HTTP {http} with a body that is none of Marketo's"),
+        Ok(_) => format!("HTTP {http} with a body that is not Marketo's"),
     };
     ApiResponse { http, envelope: body.ok().and_then(|body| read_envelope(&body)), excerpt }
 }
 
-/// Reads a body that is one of Marketo's answers: an object that says whether it was a success.
+/// Parses a body, and returns none where it is not one of Marketo's: an object with a boolean `success`.
 ///
-/// Public to the fuzzers: whatever the bytes, it returns.
+/// Public for the fuzzers, which check that it returns for any bytes.
 pub fn read_envelope(body: &[u8]) -> Option<Envelope<Import>> {
     let value: serde_json::Value = serde_json::from_slice(body.strip_prefix(BOM).unwrap_or(body)).ok()?;
     value.get("success")?.as_bool()?;
@@ -50,7 +51,7 @@ pub fn read_envelope(body: &[u8]) -> Option<Envelope<Import>> {
     Some(envelope)
 }
 
-/// Clips what is kept of an answer. The errors are clipped where they are put into words, for what they ask is read first.
+/// Clips the texts of a response that are kept. The errors are clipped in [`error_text`], after they were classified.
 fn clip_messages(envelope: &mut Envelope<Import>) {
     let clipped = |text: &str| clip(&mask_addresses(text), MAX_ID_BYTES).into_owned();
     envelope.request_id = envelope.request_id.as_deref().map(clipped);
@@ -60,13 +61,13 @@ fn clip_messages(envelope: &mut Envelope<Import>) {
     }
 }
 
-/// Whether an answer that was asked for as a file is one, by its Content-Type and by how it begins; none while more of it
-/// has to come.
+/// Returns whether the response to a request for a file is a file, by its Content-Type and its first bytes; none where
+/// more bytes are needed.
 ///
-/// No file has the type of an envelope, or of a page of someone who stands between, and neither of them always has its
-/// own: a header never begins with a brace, a bracket or a `<`.
+/// An envelope or a proxy's page may have any Content-Type, so the first bytes are checked too: a header line never
+/// begins with a brace, a bracket or a `<`.
 ///
-/// Public to the fuzzers: no envelope may pass, however it comes.
+/// Public for the fuzzers, which check that no envelope is taken for a file.
 pub fn is_file(content_type: Option<&str>, begins: &[u8]) -> Option<bool> {
     let kind = content_type.unwrap_or_default().to_ascii_lowercase();
     if kind.contains("json") || kind.contains("html") {
@@ -81,9 +82,9 @@ pub fn is_file(content_type: Option<&str>, begins: &[u8]) -> Option<bool> {
     }
 }
 
-/// Marketo's own words, with their codes; clipped, and without e-mail addresses.
+/// Returns Marketo's error messages with their codes, clipped and without e-mail addresses.
 pub(super) fn error_text(http: u16, envelope: &Envelope<Import>) -> String {
-    let said: Vec<String> = envelope
+    let messages: Vec<String> = envelope
         .errors
         .iter()
         .map(|error| match &error.code {
@@ -91,7 +92,7 @@ pub(super) fn error_text(http: u16, envelope: &Envelope<Import>) -> String {
             None => error.message.clone(),
         })
         .collect();
-    if said.is_empty() { format!("HTTP {http}: Marketo refused and did not say why") } else { remark(&said.join("; ")) }
+    if messages.is_empty() { format!("HTTP {http}: Marketo gave no reason") } else { remark(&messages.join("; ")) }
 }
 
 #[cfg(test)]
@@ -99,7 +100,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_can_be_a_file_is_taken_for_one() {
+    fn only_a_possible_file_is_taken_for_one() {
         assert_eq!(is_file(Some("text/csv;charset=UTF-8"), b"email,Import Failure Reason\n"), Some(true));
         assert_eq!(is_file(Some("text/csv"), b"\xef\xbb\xbfemail\n"), Some(true));
         assert_eq!(is_file(None, b""), None);
@@ -136,14 +137,14 @@ mod tests {
         assert!(envelope.result[0].status.len() < 250);
         let message = envelope.result[0].message.as_deref().unwrap();
         assert!(message.starts_with("***@*** xx") && message.len() < 2_100 && message.contains("clipped"), "{message}");
-        let words = error_text(200, &envelope);
-        assert!(words.starts_with("1006: Field '***@***' not found; xx") && words.len() < 2_100, "{words}");
-        // What an error asks for is read in all of it.
+        let text = error_text(200, &envelope);
+        assert!(text.starts_with("1006: Field '***@***' not found; xx") && text.len() < 2_100, "{text}");
+        // Errors are classified by their whole text.
         assert_eq!(envelope.errors[1].message.len(), 500_000);
     }
 
     #[test]
-    fn only_an_object_that_says_whether_it_succeeded_is_an_answer() {
+    fn only_an_object_with_success_is_an_envelope() {
         assert!(read_envelope(br#"{"requestId":"1","success":true,"result":[]}"#).is_some());
         assert!(read_envelope(b"\xef\xbb\xbf{\"success\":false}").is_some());
         for body in [&b""[..], b"null", b"[]", b"{}", br#"{"success":"yes"}"#, br#"{"success":true"#, b"<html>"] {

@@ -1,7 +1,7 @@
-//! What do Marketo's bodies look like? Written once for both sides: the client reads them, the simulator writes them.
+//! Body types of Marketo's API, shared by the client, which reads them, and the simulator, which writes them.
 //!
-//! Reading is lenient wherever bodies seen in the wild differ: a number may be text and text a number, a list may be
-//! missing or null, and anything unknown is passed over. Writing is what Adobe's pages show.
+//! Reading is lenient where real responses differ from Adobe's pages: a number may be text and text a number, a list
+//! may be missing or null, and unknown fields are ignored. Writing follows Adobe's pages.
 
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
@@ -10,23 +10,23 @@ use serde_json::Value;
 
 use crate::domain::{Counts, RemoteStatus, marketo_id};
 
-/// `{"requestId", "success", "result", "errors", "warnings"}`: the frame of every answer but the token's.
+/// The envelope of every response except the token's: `{"requestId", "success", "result", "errors", "warnings"}`.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", bound(deserialize = "T: DeserializeOwned"))]
 pub struct Envelope<T> {
-    /// Adobe's support asks for it.
+    /// The id of the request at Marketo, which Adobe's support needs.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "lenient")]
     pub request_id: Option<String>,
-    /// Missing is read as false: only an answer that says so has succeeded.
+    /// Whether the call succeeded. A missing field is read as false.
     #[serde(default)]
     pub success: bool,
-    /// Can be empty although `success` is true.
+    /// The results. Can be empty although `success` is true.
     #[serde(default = "Vec::<T>::new", skip_serializing_if = "Vec::is_empty", deserialize_with = "list")]
     pub result: Vec<T>,
-    /// Can be empty although `success` is false.
+    /// The errors. Can be empty although `success` is false.
     #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "list")]
     pub errors: Vec<ApiError>,
-    /// Texts or objects; nothing here decides by them.
+    /// The warnings: texts or objects, which have no effect here.
     #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "list")]
     pub warnings: Vec<Value>,
 }
@@ -34,55 +34,62 @@ pub struct Envelope<T> {
 /// One entry of `errors`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ApiError {
-    /// Digits, such as `"1016"`; some bodies have a number, some leave it out.
+    /// Digits, such as `"1016"`. Some responses have a number, some lack it.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "marketo_id::deserialize")]
     pub code: Option<String>,
+    /// Marketo's text.
     #[serde(default, deserialize_with = "lenient")]
     pub message: String,
 }
 
-/// The one entry of `result` in the answers to a create call and to a status call.
+/// The entry of `result` in the responses to a create call and to a status call.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Import {
+    /// The import's id.
     #[serde(default, skip_serializing_if = "Option::is_none", with = "marketo_id")]
     #[schemars(with = "marketo_id::Shape")]
     pub batch_id: Option<String>,
-    /// Missing from custom objects' answers, and sometimes from others'.
+    /// The same id. Missing for custom objects, and sometimes for other targets.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "marketo_id::deserialize")]
     pub import_id: Option<String>,
     /// `import`; custom objects only.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "lenient")]
     pub operation: Option<String>,
-    /// One of [`RemoteStatus`], kept as text here so that a new word of Marketo's breaks no reading.
+    /// One of [`RemoteStatus`]. It is kept as text, so that an undocumented status does not make the response
+    /// unreadable.
     #[serde(default, deserialize_with = "lenient")]
     pub status: String,
-    /// Custom objects only.
+    /// The name of the custom object; custom objects only.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "lenient")]
     pub object_api_name: Option<String>,
+    /// Rows processed.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "count")]
     pub num_of_leads_processed: Option<u64>,
-    /// Custom objects' name for the same count.
+    /// Rows processed, for custom objects.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "count")]
     pub num_of_objects_processed: Option<u64>,
+    /// Rows that failed.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "count")]
     pub num_of_rows_failed: Option<u64>,
+    /// Rows imported with a warning.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "count")]
     pub num_of_rows_with_warning: Option<u64>,
     /// Such as `2 second(s)`; custom objects only.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "lenient")]
     pub import_time: Option<String>,
+    /// Marketo's text about the import.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "lenient")]
     pub message: Option<String>,
 }
 
 impl Import {
-    /// The batch's id, from whichever field has it.
+    /// Returns the import's id, from either field.
     pub fn id(&self) -> Option<&str> {
         self.batch_id.as_deref().or(self.import_id.as_deref())
     }
 
-    /// The status, where it is one of the four known words, in either case.
+    /// Returns the status, where it is one of the four documented ones. Letter case is ignored.
     pub fn remote_status(&self) -> Option<RemoteStatus> {
         [
             ("queued", RemoteStatus::Queued),
@@ -91,9 +98,10 @@ impl Import {
             ("failed", RemoteStatus::Failed),
         ]
         .into_iter()
-        .find_map(|(word, status)| self.status.eq_ignore_ascii_case(word).then_some(status))
+        .find_map(|(name, status)| self.status.eq_ignore_ascii_case(name).then_some(status))
     }
 
+    /// Returns the row counts that the response has.
     pub fn counts(&self) -> Counts {
         Counts {
             processed: self.num_of_leads_processed.or(self.num_of_objects_processed),
@@ -103,40 +111,46 @@ impl Import {
     }
 }
 
-/// The token endpoint's good answer.
+/// The token endpoint's success response.
 #[derive(Clone, Deserialize, Serialize, JsonSchema)]
 pub struct TokenBody {
+    /// The token.
     pub access_token: String,
+    /// `bearer`.
     #[serde(default, deserialize_with = "lenient")]
     pub token_type: String,
-    /// Seconds left. Until it expires the same token comes back with less, down to 0.
+    /// The remaining lifetime in seconds. Until a token expires, the endpoint returns the same one with less, down to
+    /// 0.
     #[serde(default, deserialize_with = "count")]
     pub expires_in: Option<u64>,
+    /// The API user.
     #[serde(default, deserialize_with = "lenient")]
     pub scope: String,
 }
 
-/// The token endpoint's refusal: HTTP 401, and not the usual envelope.
+/// The token endpoint's error response: HTTP 401, without the usual envelope.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 pub struct TokenErrorBody {
+    /// The OAuth error code.
     #[serde(default)]
     pub error: String,
+    /// The error's text.
     #[serde(default)]
     pub error_description: String,
 }
 
-/// Null, or something of another type, is the default: a field that only informs must not cost the answer.
+/// Reads a value; null or another type gives the default. An informational field must not make the response unreadable.
 fn lenient<'de, D: Deserializer<'de>, T: DeserializeOwned + Default>(input: D) -> Result<T, D::Error> {
     Ok(T::deserialize(Value::deserialize(input)?).unwrap_or_default())
 }
 
-/// A list; null is an empty one, and an entry that can't be read is passed over.
+/// Reads a list; null gives an empty one, and unreadable entries are skipped.
 fn list<'de, D: Deserializer<'de>, T: DeserializeOwned>(input: D) -> Result<Vec<T>, D::Error> {
     let Value::Array(entries) = Value::deserialize(input)? else { return Ok(Vec::new()) };
     Ok(entries.into_iter().filter_map(|entry| T::deserialize(entry).ok()).collect())
 }
 
-/// A whole number that is not negative, or its digits as text.
+/// Reads a non-negative integer, or its digits as text.
 fn count<'de, D: Deserializer<'de>>(input: D) -> Result<Option<u64>, D::Error> {
     Ok(match Value::deserialize(input)? {
         Value::Number(number) => number.as_u64(),
@@ -154,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn a_queued_import_is_read_for_each_target() {
+    fn queued_import_is_read_for_each_target() {
         let leads = import(
             r#"{"requestId":"a1#1","result":[{"batchId":77,"importId":"77","status":"Queued"}],"success":true}"#,
         );
@@ -170,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn an_id_may_be_text_and_may_stand_in_import_id_alone() {
+    fn id_may_be_text_and_in_import_id_only() {
         assert_eq!(import(r#"{"success":true,"result":[{"batchId":"12"}]}"#).result[0].id(), Some("12"));
         assert_eq!(import(r#"{"success":true,"result":[{"importId":13}]}"#).result[0].id(), Some("13"));
         assert_eq!(import(r#"{"success":true,"result":[{"status":"Queued"}]}"#).result[0].id(), None);
@@ -192,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_code_may_be_text_a_number_or_left_out() {
+    fn error_code_may_be_text_number_or_missing() {
         for (body, code, message) in [
             (r#"{"success":false,"errors":[{"code":"1016","message":"Too many"}]}"#, Some("1016"), "Too many"),
             (r#"{"success":false,"errors":[{"code":615,"message":"At once"}]}"#, Some("615"), "At once"),
@@ -217,26 +231,26 @@ mod tests {
     }
 
     #[test]
-    fn a_success_that_is_not_said_is_none() {
+    fn missing_success_is_read_as_false() {
         assert!(!import(r#"{"requestId":"x","result":[]}"#).success);
     }
 
     #[test]
-    fn an_unknown_status_is_kept_and_is_none_of_the_four() {
+    fn unknown_status_is_kept_as_text() {
         let answer = import(r#"{"success":true,"result":[{"batchId":1,"status":"Paused"}]}"#);
         assert_eq!(answer.result[0].remote_status(), None);
         assert_eq!(answer.result[0].status, "Paused");
     }
 
     #[test]
-    fn a_token_may_have_no_time_left() {
+    fn token_may_have_no_lifetime_left() {
         let token: TokenBody =
             serde_json::from_str(r#"{"access_token":"t","token_type":"bearer","expires_in":0,"scope":"s"}"#).unwrap();
         assert_eq!(token.expires_in, Some(0));
     }
 
     #[test]
-    fn a_refusal_of_the_credentials_has_a_shape_of_its_own() {
+    fn refused_credentials_have_their_own_body_type() {
         let error: TokenErrorBody =
             serde_json::from_str(r#"{"error":"unauthorized","error_description":"No client with requested id"}"#)
                 .unwrap();
@@ -247,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn an_import_in_which_every_row_failed_is_complete_all_the_same() {
+    fn import_whose_rows_all_failed_is_complete() {
         let answer = import(
             r#"{"requestId":"9#9","result":[{"batchId":5,"operation":"import","status":"Complete","objectApiName":"boat_c",
                "numOfObjectsProcessed":0,"numOfRowsFailed":2,"numOfRowsWithWarning":0,"importTime":"1 second(s)",

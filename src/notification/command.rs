@@ -1,9 +1,11 @@
-//! Notification commands: run in a process group of their own, a few at once, and ended whole when their time is over.
+//! Notification commands: runs each in its own process group, a few at a time, and kills the whole group after a
+//! timeout.
 
 use std::process::Stdio;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::process::{Child, ChildStdin, Command};
@@ -14,67 +16,70 @@ use tokio::time::{Instant, timeout_at};
 use crate::domain::JobId;
 use crate::notification::supervisor;
 
-/// The variable of a command that tells which job it is about.
+/// The environment variable with the job's id.
 const JOB: &str = "MARQUEUE_JOB_ID";
 
-/// The daemon's own binary, also when its file was replaced since the start.
+/// The daemon's own binary, even if its file was replaced since the start.
 const OWN_BINARY: &str = "/proc/self/exe";
 
-/// A command, as it is configured.
+/// The configured command.
 pub(super) struct Commands {
     program: String,
     arguments: Vec<String>,
     timeout: Duration,
-    may_run: Arc<Semaphore>,
-    /// Those that have reported their end and left something running. Dropping this ends them.
-    left: Mutex<JoinSet<()>>,
+    slots: Arc<Semaphore>,
+    /// The groups whose command has ended and that still have running processes. Dropping this kills them.
+    background: Mutex<JoinSet<()>>,
 }
 
 impl Commands {
-    pub fn new(program: &str, arguments: &[String], timeout: Duration, at_once: u32) -> Commands {
+    /// Builds the command; at most `max_concurrent` groups run at a time, each at most for `timeout`.
+    pub fn new(program: &str, arguments: &[String], timeout: Duration, max_concurrent: u32) -> Commands {
         Commands {
             program: program.to_owned(),
             arguments: arguments.to_vec(),
             timeout,
-            may_run: Arc::new(Semaphore::new(at_once as usize)),
-            left: Mutex::default(),
+            slots: Arc::new(Semaphore::new(max_concurrent as usize)),
+            background: Mutex::default(),
         }
     }
 
-    /// Runs the command with `body` and a line feed on its standard input, and returns when it has ended. What it has
-    /// started in the background may go on until `timeout` after the command's start, and holds its place among those
-    /// that run at once until then.
+    /// Runs the command with `body` and a line feed on its standard input, and returns when it has ended. Its
+    /// background processes may run until `timeout` after the command's start, and occupy the command's slot until
+    /// then.
     ///
     /// # Errors
-    /// The reason in one sentence.
+    /// The reason as text.
     pub async fn run(&self, job: JobId, body: &[u8]) -> Result<(), String> {
-        let permit = self.may_run.clone().acquire_owned().await.map_err(|error| error.to_string())?;
+        let permit = self.slots.clone().acquire_owned().await.map_err(|error| error.to_string())?;
         let end = Instant::now() + self.timeout;
         let mut group = self.start(job)?;
-        let told = timeout_at(end, group.report(body)).await;
-        let told = told.map_err(|_| format!("it took longer than {:?} (notify.timeout)", self.timeout))?;
-        let mut left = self.left.lock().unwrap_or_else(PoisonError::into_inner);
-        while left.try_join_next().is_some() {}
-        left.spawn(group.end_by(end, permit));
-        told.map_err(|words| format!("{} {words}", self.program))
+        let reported = timeout_at(end, group.report(body)).await;
+        let result = reported.map_err(|_| format!("it took longer than {:?} (notify.timeout)", self.timeout))?;
+        let mut background = self.background.lock();
+        while background.try_join_next().is_some() {}
+        background.spawn(group.end_by(end, permit));
+        result.map_err(|reason| format!("{} {reason}", self.program))
     }
 
     fn start(&self, job: JobId) -> Result<Group, String> {
         let mut command = Command::new(OWN_BINARY);
         command.arg0(supervisor::NAME).arg(&self.program).args(&self.arguments).process_group(0).kill_on_drop(true);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
-        // The daemon's own may have secrets.
+        // The daemon's own variables may hold secrets.
         for (name, _) in std::env::vars_os().filter(|(name, _)| name.as_encoded_bytes().starts_with(b"MARQUEUE_")) {
             command.env_remove(name);
         }
-        let mut child =
-            command.env(JOB, job.to_string()).spawn().map_err(|error| format!("no process can be started: {error}"))?;
+        let mut child = command
+            .env(JOB, job.to_string())
+            .spawn()
+            .map_err(|error| format!("the process could not be started: {error}"))?;
         let input = child.stdin.take();
         Ok(Group { child, input })
     }
 }
 
-/// A supervisor with all that it has started. Dropped, all of it is killed.
+/// The process group of a supervisor. All of it is killed on drop.
 struct Group {
     child: Child,
     /// The supervisor kills its group when this closes.
@@ -82,9 +87,9 @@ struct Group {
 }
 
 impl Group {
-    /// How the command ended.
+    /// Returns how the command ended.
     async fn report(&mut self, body: &[u8]) -> Result<(), String> {
-        let lost = |error: std::io::Error| format!("was lost: {error}");
+        let lost = |error: std::io::Error| format!("could not be supervised: {error}");
         if let Some(input) = &mut self.input {
             let length = body.len() as u64 + 1;
             input.write_all(&[&length.to_le_bytes(), body, b"\n"].concat()).await.map_err(lost)?;
@@ -95,21 +100,21 @@ impl Group {
         }
         match line.trim_end() {
             supervisor::SUCCESS => Ok(()),
-            "" => Err("was lost: nothing is known of its end".to_owned()),
-            words => Err(words.to_owned()),
+            "" => Err("ended without a report of its exit status".to_owned()),
+            reason => Err(reason.to_owned()),
         }
     }
 
     async fn end_by(mut self, end: Instant, _permit: OwnedSemaphorePermit) {
         if timeout_at(end, self.child.wait()).await.is_err() {
-            tracing::warn!("what a notification command left running was ended (notify.timeout)");
+            tracing::warn!("background processes of a notification command killed (notify.timeout)");
         }
     }
 }
 
 impl Drop for Group {
     fn drop(&mut self) {
-        // It has an id until its end was waited for, so the number can't be another process's by now.
+        // A child keeps its id until it was waited for, so the id cannot belong to another process.
         if let Some(pid) = self.child.id().and_then(|id| Pid::from_raw(id.cast_signed())) {
             let _ = kill_process_group(pid, Signal::KILL);
         }

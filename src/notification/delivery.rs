@@ -1,4 +1,4 @@
-//! How is somebody told? A command gets the words on its standard input, a URL gets them as a POST.
+//! Delivery: passes a notification to the command's standard input, or sends it to the URL as a POST.
 
 use std::time::Duration;
 
@@ -10,12 +10,14 @@ use sha2::Sha256;
 use crate::config;
 use crate::config::NotificationChannel;
 use crate::domain::JobId;
+use crate::error_chain::innermost;
 use crate::marketo::outbound::client_for;
 use crate::notification::command::Commands;
 use crate::secret::Secret;
 
+/// Delivers notifications over the configured channel.
 pub(super) struct Delivery {
-    way: Transport,
+    transport: Transport,
     timeout: Duration,
 }
 
@@ -25,29 +27,35 @@ enum Transport {
 }
 
 impl Delivery {
-    /// `at_once`: how many commands run at the same time.
-    pub fn new(config: &config::Notify, at_once: u32) -> Result<Option<Delivery>, String> {
-        let way = match &config.way {
+    /// Returns none where no notification is configured. At most `max_concurrent` commands run at a time.
+    ///
+    /// # Errors
+    /// The reason as text, when TLS cannot be set up.
+    pub fn new(config: &config::Notify, max_concurrent: u32) -> Result<Option<Delivery>, String> {
+        let transport = match &config.way {
             None => return Ok(None),
             Some(NotificationChannel::Command { program, arguments }) => {
-                Transport::Command(Commands::new(program, arguments, config.timeout, at_once))
+                Transport::Command(Commands::new(program, arguments, config.timeout, max_concurrent))
             }
             Some(NotificationChannel::Url { url, secret }) => {
                 let http = client_for(url).build().map_err(|error| format!("notify.url: {error}"))?;
                 Transport::Url { http, url: url.clone(), secret: secret.clone() }
             }
         };
-        Ok(Some(Delivery { way, timeout: config.timeout }))
+        Ok(Some(Delivery { transport, timeout: config.timeout }))
     }
 
-    /// Tells `body`, and says why that failed. No reason holds anything of what was told or answered.
+    /// Delivers `body`.
+    ///
+    /// # Errors
+    /// The reason as text. It contains nothing of the body or of the response.
     pub async fn send(&self, job: JobId, body: Vec<u8>, now: Timestamp) -> Result<(), String> {
-        match &self.way {
+        match &self.transport {
             Transport::Command(commands) => commands.run(job, &body).await,
             Transport::Url { http, url, secret } => {
-                let telling = post(http, url, secret.as_ref(), job, body, now);
-                let over = |_| format!("it took longer than {:?} (notify.timeout)", self.timeout);
-                tokio::time::timeout(self.timeout, telling).await.map_err(over)?
+                let request = post(http, url, secret.as_ref(), job, body, now);
+                let timed_out = |_| format!("it took longer than {:?} (notify.timeout)", self.timeout);
+                tokio::time::timeout(self.timeout, request).await.map_err(timed_out)?
             }
         }
     }
@@ -70,26 +78,22 @@ async fn post(
     if let Some(secret) = secret {
         request = request.header("Marqueue-Signature", signature(secret, &at, &body));
     }
-    // The URL may hold a secret of its own.
-    let answer = request.body(body).send().await.map_err(|error| innermost(&error.without_url()))?;
-    if answer.status().is_success() { Ok(()) } else { Err(format!("it answered HTTP {}", answer.status().as_u16())) }
-}
-
-fn innermost(error: &dyn std::error::Error) -> String {
-    let mut cause = error;
-    while let Some(deeper) = cause.source() {
-        cause = deeper;
+    // The URL may contain a secret.
+    let response = request.body(body).send().await.map_err(|error| innermost(&error.without_url()))?;
+    if response.status().is_success() {
+        Ok(())
+    } else {
+        Err(format!("the response was HTTP {}", response.status().as_u16()))
     }
-    cause.to_string()
 }
 
-/// `sha256=` and, in hex digits, the HMAC-SHA256 of the time, a dot and the body.
+/// Returns `sha256=` and the hexadecimal HMAC-SHA256 of the time, a dot and the body.
 fn signature(secret: &Secret, at: &str, body: &[u8]) -> String {
-    let mut mac = Hmac::<Sha256>::new_from_slice(secret.expose().as_bytes()).expect("a key of any length will do");
+    let mut mac = Hmac::<Sha256>::new_from_slice(secret.expose().as_bytes()).expect("HMAC takes a key of any length");
     mac.update(at.as_bytes());
     mac.update(b".");
     mac.update(body);
-    mac.finalize().into_bytes().iter().fold("sha256=".to_owned(), |text, byte| format!("{text}{byte:02x}"))
+    format!("sha256={}", hex::encode(mac.finalize().into_bytes()))
 }
 
 #[cfg(test)]
@@ -97,7 +101,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_signature_can_be_made_again_by_others() {
+    fn signature_matches_openssl() {
         // printf '1785578400.{}' | openssl dgst -sha256 -hmac whsec
         assert_eq!(signature(&Secret::new("whsec"), "1785578400", b"{}"), EXPECTED);
     }

@@ -15,34 +15,34 @@ use rustix::io::Errno;
 use rustix::process::{Pid, Signal, WaitOptions};
 use rustix::process::{getpgrp, getpid, kill_current_process_group, set_child_subreaper, waitpgid};
 
-/// The name under which the daemon calls its own binary for this.
+/// The name (argument 0) under which the daemon starts its own binary as a supervisor.
 pub const NAME: &str = "marqueue-notify";
 
-/// What is reported of a command that was successful.
+/// The report of a successful command.
 pub(super) const SUCCESS: &str = "ok";
 
-/// Body of the process that is called [`NAME`]: `arguments` are the command's program and its arguments. Standard input has
-/// the number of bytes of the command's input in eight bytes, least significant first, then these bytes, and stays open. One line
-/// on standard output is the report.
+/// Runs the supervisor process [`NAME`]. `arguments` are the command's program and its arguments. Standard input has
+/// the length of the command's input in eight bytes, least significant first, then the input, and stays open. The
+/// report is one line on standard output.
 pub fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
     match supervise(arguments) {
         Ok(()) => ExitCode::SUCCESS,
-        // The daemon sees that there is no report.
+        // The daemon detects the missing report.
         Err(_) => ExitCode::FAILURE,
     }
 }
 
 fn supervise(mut arguments: impl Iterator<Item = OsString>) -> io::Result<()> {
     let program = arguments.next().ok_or(io::ErrorKind::InvalidInput)?;
-    // It must be the group's leader: it kills its whole group.
+    // This process must be the group's leader, because it kills its own group.
     if getpgrp() != getpid() {
         return Err(io::ErrorKind::InvalidInput.into());
     }
-    // Processes that the command leaves behind become children of this one, so that their end is seen.
+    // Orphaned processes of the command become children of this process, so that it can wait for them.
     set_child_subreaper(Some(getpid()))?;
     let input = read_input()?;
     thread::spawn(|| {
-        // Until the daemon closes its end, or is gone.
+        // The read ends when the daemon closes its end of the pipe or exits.
         let _ = io::copy(&mut io::stdin().lock(), &mut io::sink());
         let _ = kill_current_process_group(Signal::KILL);
     });
@@ -50,23 +50,23 @@ fn supervise(mut arguments: impl Iterator<Item = OsString>) -> io::Result<()> {
         Command::new(program).args(arguments).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
     let mut child = match command {
         Ok(child) => child,
-        Err(error) => return report(&format!("can't be run: {error}")),
+        Err(error) => return report(&format!("cannot be run: {error}")),
     };
     if let Some(mut pipe) = child.stdin.take() {
-        // A command that does not read it may still do what it has to.
+        // A write error is ignored: a command need not read its input.
         thread::spawn(move || pipe.write_all(&input));
     }
     wait_for_group(Pid::from_child(&child))
 }
 
-/// Reports the end of `command`, and returns when the whole group has ended but for this process.
+/// Reports the end of `command`, and returns when all other processes of the group have ended.
 fn wait_for_group(command: Pid) -> io::Result<()> {
     loop {
         match waitpgid(getpgrp(), WaitOptions::empty()) {
             Ok(Some((ended, status))) if ended == command => {
                 let status = ExitStatus::from_raw(status.as_raw());
-                let words = if status.success() { SUCCESS.to_owned() } else { format!("ended with {status}") };
-                report(&words)?;
+                let text = if status.success() { SUCCESS.to_owned() } else { format!("ended with {status}") };
+                report(&text)?;
             }
             Ok(_) | Err(Errno::INTR) => {}
             Err(Errno::CHILD) => return Ok(()),
@@ -88,8 +88,8 @@ fn read_input() -> io::Result<Vec<u8>> {
     }
 }
 
-fn report(words: &str) -> io::Result<()> {
+fn report(text: &str) -> io::Result<()> {
     let mut stdout = io::stdout().lock();
-    writeln!(stdout, "{words}")?;
+    writeln!(stdout, "{text}")?;
     stdout.flush()
 }

@@ -1,4 +1,4 @@
-//! Why is a job where it is? What it waits for, in words and with a time. Pure: from the same snapshot that the plan sees.
+//! Explanation: what a job waits for, as text and with a time. A pure function of the snapshot that the plan uses.
 
 use jiff::Timestamp;
 use schemars::JsonSchema;
@@ -11,55 +11,58 @@ use crate::scheduler::plan::SchedulingRules;
 use crate::scheduler::poll_interval;
 use crate::store::{Batch, Job, Snapshot};
 
-/// The answer to `explain`.
+/// What a job waits for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Explanation {
+    /// The job.
     pub id: JobId,
+    /// The job's state.
     pub state: JobState,
-    /// What it waits for, as a word for programs; see [`WaitsFor`].
+    /// What it waits for, for programs.
     pub waits_for: WaitReason,
-    /// The same as one or two sentences.
+    /// The same in one or two sentences.
     pub text: String,
-    /// When that is looked at again at the latest; none where nobody knows.
+    /// When the job is checked again at the latest; none where that is unknown.
     #[schemars(with = "Option<TimestampSchema>")]
     pub until: Option<Timestamp>,
 }
 
+/// What a job can wait for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum WaitReason {
-    /// It has ended.
+    /// Nothing: the job has ended.
     Nothing,
-    /// A person: a held batch, or a pause that a person made or has to end.
+    /// An operator: a batch is held, or the instance has a pause that an operator made or has to end.
     Operator,
-    /// The end of the quota's day.
+    /// The end of the quota day.
     Quota,
-    /// Marketo as a whole to answer again.
+    /// The end of the instance's backoff: Marketo is unreachable, or all uploads fail.
     Service,
-    /// A pause after a refusal.
+    /// The end of the batch's backoff after a refusal.
     Backoff,
     /// An earlier job of its group.
     Group,
     /// Another import into its static list.
     List,
-    /// A place in Marketo's queue.
+    /// A slot in Marketo's queue.
     Slot,
-    /// The next call: too many have been made in the window.
+    /// The rate limiter: the limit of calls in the window is reached.
     Calls,
-    /// Its turn: it may go at the next look.
+    /// The next plan, which may upload it.
     Turn,
     /// The upload that is under way.
     Upload,
-    /// Its place at the front of Marketo's queue.
+    /// Marketo's queue.
     MarketoQueue,
-    /// The import to end.
+    /// The end of the import.
     Import,
     /// Marketo's failure and warning files.
     Files,
 }
 
-/// Explains `job`. `ahead` is the oldest unended job of its group, if it is in one and not that itself; `calls_at` is
-/// when the next call may leave, where none may now.
+/// Explains what `job` waits for. `ahead` is the oldest unended job of its group, if that is another job; `calls_at` is
+/// the time of the next possible call, if none is possible at `now`.
 pub fn explain(
     job: &Job,
     ahead: Option<JobId>,
@@ -95,7 +98,7 @@ fn reason(
     }
     if let Some(batch) = first(BatchState::Held) {
         let text = format!(
-            "Whether Marketo has part {} is unknown ({}), and the policy is to ask a person: retry sends it again, cancel leaves it, and POST /v1/jobs/{}/settle?part={}&marketo_batch_id=ID follows the import that was found there.",
+            "Whether Marketo has part {} is unknown ({}), and unknown_outcome is \"hold\": retry sends it again, cancel gives it up, and POST /v1/jobs/{}/settle?part={}&marketo_batch_id=ID follows an import that an operator has found in Marketo.",
             batch.part,
             batch.message.as_deref().unwrap_or("its answer was lost"),
             job.id,
@@ -115,7 +118,7 @@ fn reason(
     if let Some(batch) = first(BatchState::Collecting) {
         let text = match batch.query_failures.all {
             0 => "The import has ended; its failure and warning files are being fetched.".to_owned(),
-            n => format!("The import has ended; fetching its files has failed {n} times and is tried again."),
+            n => format!("The import has ended; fetching its files has failed {n} times and is retried."),
         };
         return (WaitReason::Files, text, batch.not_before);
     }
@@ -127,7 +130,7 @@ fn reason(
                 None => (waits_for, text, until),
             }
         }
-        None => (WaitReason::Turn, "It is being settled.".into(), None),
+        None => (WaitReason::Turn, "Its last batch has ended, and the job is about to end.".into(), None),
     }
 }
 
@@ -137,7 +140,7 @@ fn paused(snapshot: &Snapshot, job: &Job, now: Timestamp) -> Option<Reason> {
     if ends_at.is_some_and(|until| until <= now) {
         return None;
     }
-    // A person's pause stops uploads; what Marketo has goes on.
+    // An operator's pause stops uploads only. Imports that Marketo has continue.
     let only_uploads = pause.kind == PauseKind::Operator;
     if only_uploads
         && job
@@ -151,17 +154,20 @@ fn paused(snapshot: &Snapshot, job: &Job, now: Timestamp) -> Option<Reason> {
     Some(match pause.kind {
         PauseKind::Operator => (
             WaitReason::Operator,
-            format!("Instance {name} is paused: {}. `marqueue resume {name}` lets it go on.", pause.reason),
+            format!("Instance {name} is paused: {}. `marqueue resume {name}` ends the pause.", pause.reason),
             None,
         ),
         PauseKind::Credentials => (
             WaitReason::Operator,
-            format!("Instance {name} has stopped: {}. When that is mended, `marqueue resume {name}`.", pause.reason),
+            format!(
+                "Instance {name} is paused: {}. Correct the credentials, then run `marqueue resume {name}`.",
+                pause.reason
+            ),
             None,
         ),
         PauseKind::Quota => (
             WaitReason::Quota,
-            format!("Instance {name} makes no calls until the day is over: {}.", pause.reason),
+            format!("Instance {name} makes no calls until the quota day is over: {}.", pause.reason),
             ends_at,
         ),
     })
@@ -170,25 +176,31 @@ fn paused(snapshot: &Snapshot, job: &Job, now: Timestamp) -> Option<Reason> {
 fn on_marketo(job: &Job, batch: &Batch, snapshot: &Snapshot, rules: &SchedulingRules, now: Timestamp) -> Reason {
     let id = batch.marketo_batch_id.as_deref().unwrap_or("?");
     let (older, until) = next_poll(job, batch, snapshot, rules, now);
-    // What was last said instead of an answer, be it an error or a status word that nobody documents.
-    let in_vain = match &batch.message {
-        Some(said) if batch.query_failures.all > 0 => format!(" It was last asked in vain: {said}."),
+    // The last error or undocumented status.
+    let last_error = match &batch.message {
+        Some(message) if batch.query_failures.all > 0 => format!(" The last poll failed: {message}."),
         _ => String::new(),
     };
     if batch.state == BatchState::Importing {
-        let text = format!("Marketo is importing part {} (its batch {id}).{in_vain}", batch.part);
+        let text = format!("Marketo is importing part {} (its batch {id}).{last_error}", batch.part);
         return (WaitReason::Import, text, until);
     }
     let text = match older {
-        0 => format!("Part {} is in Marketo's queue (its batch {id}), the first of ours.{in_vain}", batch.part),
+        0 => format!(
+            "Part {} is in Marketo's queue (its batch {id}), with none of our imports before it.{last_error}",
+            batch.part
+        ),
         older => {
-            format!("Part {} is in Marketo's queue (its batch {id}), behind {older} of ours.{in_vain}", batch.part)
+            format!(
+                "Part {} is in Marketo's queue (its batch {id}), with {older} of our imports before it.{last_error}",
+                batch.part
+            )
         }
     };
     (WaitReason::MarketoQueue, text, until)
 }
 
-/// How many of our imports may end before the batch's, and when it is asked after next.
+/// Returns how many of our imports may end before the batch's, and when it is polled next.
 fn next_poll(
     job: &Job,
     batch: &Batch,
@@ -206,9 +218,9 @@ fn next_poll(
 }
 
 fn overdue(job: &Job, batch: &Batch, snapshot: &Snapshot, rules: &SchedulingRules, now: Timestamp) -> Reason {
-    let said = batch.message.as_deref().unwrap_or("Marketo has not ended the import within max_import_time");
+    let message = batch.message.as_deref().unwrap_or("the import has not ended within max_import_time");
     let text = format!(
-        "Part {} is held (Marketo's batch {}): {said}. It is asked after on, and ends as usual if Marketo ends it; its place counts as taken until then. `marqueue cancel {} --abandon` gives it up; it can't be retried before.",
+        "Part {} is held (Marketo's batch {}): {message}. It is polled on, and ends as usual if Marketo ends the import; it occupies its slot until then. `marqueue cancel {} --abandon` gives it up; before that it cannot be retried.",
         batch.part,
         batch.marketo_batch_id.as_deref().unwrap_or("?"),
         job.id,
@@ -218,8 +230,13 @@ fn overdue(job: &Job, batch: &Batch, snapshot: &Snapshot, rules: &SchedulingRule
 
 fn no_calls(batch: &Batch) -> String {
     match &batch.message {
-        Some(said) => format!("Part {} goes as soon as a call may leave. Marketo said last: {said}", batch.part),
-        None => format!("Part {} goes as soon as a call may leave: too many were made in the window.", batch.part),
+        Some(message) => {
+            format!("Part {} waits for the next possible call. Marketo's last message: {message}", batch.part)
+        }
+        None => format!(
+            "Part {} waits for the next possible call: the limit of calls in the window is reached.",
+            batch.part
+        ),
     }
 }
 
@@ -233,29 +250,31 @@ fn pending(
 ) -> Reason {
     let instance = &snapshot.instance;
     if let Some(until) = instance.backoff_until.filter(|&until| until > now) {
-        let said = batch.message.as_ref().map(|said| format!(", the last about this file: {said}")).unwrap_or_default();
-        let times = instance.service_failures;
+        let message =
+            batch.message.as_ref().map(|message| format!(", the last for this file: {message}")).unwrap_or_default();
+        let failures = instance.service_failures;
         let text = format!(
-            "Marketo can't be reached or says that it is down ({times} times in a row{said}), or no upload succeeds. No attempt is used up."
+            "Marketo is unreachable or unavailable, or no upload succeeds ({failures} failures in a row{message}). No attempt is used up."
         );
         return (WaitReason::Service, text, Some(until));
     }
     let list = job.target.list_id();
     if let Some((list, until)) = snapshot.busy_lists.iter().find(|&&(busy, _)| list == Some(busy)) {
-        let text = format!("Another integration's import fills static list {list}, and Marketo takes one at a time.");
+        let text = format!(
+            "Another integration imports into static list {list}, and Marketo allows one import at a time for a list."
+        );
         return (WaitReason::List, text, Some(*until));
     }
     if let Some(until) = batch.not_before.filter(|&until| until > now) {
-        let said = batch.message.as_deref().unwrap_or("no reason was given");
-        let text =
-            format!("Part {} was refused and is tried again: {said} (attempts used: {}).", batch.part, batch.attempts);
+        let message = batch.message.as_deref().unwrap_or("no reason was given");
+        let text = format!("Part {} failed and is retried: {message} (attempts used: {}).", batch.part, batch.attempts);
         return (WaitReason::Backoff, text, Some(until));
     }
     if let Some(ahead) = ahead {
         return (
             WaitReason::Group,
             format!(
-                "Its group \"{}\" is imported in order, and job {ahead} is before it.",
+                "Its group \"{}\" is imported in order, and job {ahead} comes first.",
                 job.group.as_deref().unwrap_or_default()
             ),
             None,
@@ -265,26 +284,23 @@ fn pending(
         && let Some(flight) = snapshot.in_flight.iter().find(|f| f.list_id == Some(list) && f.state.occupies_slot())
     {
         let text = format!(
-            "Marketo imports into one static list one file at a time, and job {} is importing into list {list}.",
+            "Marketo allows one import at a time for a static list, and job {} is importing into list {list}.",
             flight.key.job
         );
         return (WaitReason::List, text, None);
     }
-    let held = snapshot.in_flight.iter().filter(|flight| flight.state.occupies_slot()).count()
+    let occupied = snapshot.in_flight.iter().filter(|flight| flight.state.occupies_slot()).count()
         + snapshot.unconfirmed_until.len();
     let before = snapshot.candidates.iter().take_while(|candidate| candidate.key.job != job.id).count();
-    if let Some(slots) = instance.observed_slot_limit.filter(|&slots| held >= slots as usize) {
+    if let Some(slots) = instance.observed_slot_limit.filter(|&slots| occupied >= slots as usize) {
         let text = format!(
-            "Marketo's queue is full: it has {held} of our imports (it last let us have {slots}), and others' besides. It goes when one of ours ends, or at the next try."
+            "Marketo's queue is full: it has {occupied} of our imports (at most {slots} were accepted) and those of other integrations. The job continues when one of ours ends, or at the next probe."
         );
         return (WaitReason::Slot, text, instance.slot_probe_at);
     }
-    if held >= rules.max_in_flight as usize {
-        let text = format!(
-            "All {} places that we may take on Marketo are taken; {before} batches are before it.",
-            rules.max_in_flight
-        );
+    if occupied >= rules.max_in_flight as usize {
+        let text = format!("All {} slots are occupied; {before} batches are before it.", rules.max_in_flight);
         return (WaitReason::Slot, text, None);
     }
-    (WaitReason::Turn, "It is next: it is uploaded as soon as a call may leave.".into(), None)
+    (WaitReason::Turn, "It is next: it is uploaded with the next possible call.".into(), None)
 }

@@ -1,28 +1,26 @@
-//! Watch: when this process last heard of each import, by a clock that nobody sets.
+//! Import watch: when this process last received the status of each import, on the monotonic clock.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
 
 use crate::domain::BatchKey;
 
+/// The time of the last status response of each import.
 #[derive(Debug, Default)]
 pub(super) struct ImportWatch(Mutex<HashMap<BatchKey, Instant>>);
 
 impl ImportWatch {
-    /// Marketo said now how the import stands. Returns what passed since it last did; none where another process heard that.
+    /// Records that a status response arrived now. Returns the time since the one before, if this process received it.
     pub fn record_answer(&self, key: BatchKey) -> Option<Duration> {
         let now = Instant::now();
-        self.times().insert(key, now).map(|before| now.saturating_duration_since(before))
+        self.0.lock().insert(key, now).map(|before| now.saturating_duration_since(before))
     }
 
-    /// The import has ended.
+    /// Forgets an import that has ended.
     pub fn forget(&self, key: BatchKey) {
-        self.times().remove(&key);
-    }
-
-    fn times(&self) -> MutexGuard<'_, HashMap<BatchKey, Instant>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock().remove(&key);
     }
 }
 
@@ -32,7 +30,7 @@ mod tests {
     use crate::domain::JobId;
 
     #[test]
-    fn only_what_was_heard_before_is_timed() {
+    fn first_response_has_no_time_before_it() {
         let (watch, key) = (ImportWatch::default(), BatchKey { job: JobId(1), part: 1 });
         assert_eq!(watch.record_answer(key), None);
         assert!(watch.record_answer(key).is_some());

@@ -1,21 +1,22 @@
-//! Who looks at the rows, and who carries the steps out? One lane for each instance: a loop that plans, and a task for
-//! each step.
+//! Instance scheduler: the loop that plans the steps of one instance and starts a task for each step.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use parking_lot::Mutex;
 use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::clock::{Clock, LogThrottle, after};
+use crate::clock::{Clock, after};
 use crate::config;
 use crate::domain::BatchKey;
 use crate::domain::instance::PauseKind;
+use crate::log_throttle::LogThrottle;
 use crate::marketo::{Client, CredentialStatus};
 use crate::scheduler::plan::{SchedulingRules, Step, Work, plan};
 use crate::scheduler::shared_endpoint::SharedEndpoint;
@@ -23,35 +24,40 @@ use crate::scheduler::worker_context::{STORE_RETRY_DELAY, WorkerContext};
 use crate::scheduler::{fetch_reports, poll, upload};
 use crate::store::{ObservedClock, Snapshot, Store, StoreError};
 
-/// Two looks are at least so far apart: files may arrive by the thousand in a second, and one look sees them all.
+/// The minimum time between two ticks. Thousands of files may arrive within a second; one tick plans for all of them.
 const DEBOUNCE: Duration = Duration::from_millis(5);
 
-/// Whoever waits for a look asks for it again after this.
+/// How often a waiting [`InstanceScheduler::tick`] repeats its wake-up.
 const TICK_RETRY: Duration = Duration::from_millis(50);
 
-/// One instance at work. Clones are the same lane.
+/// The scheduler of one instance. Clones share one state.
 #[derive(Clone)]
 pub struct InstanceScheduler {
-    desk: Arc<WorkerContext>,
+    context: Arc<WorkerContext>,
     busy: Arc<Mutex<HashMap<BatchKey, Work>>>,
     wake: Arc<Notify>,
-    /// Of steps that failed at the store: one a second for each batch in flight, while it fails.
-    failed: Arc<Mutex<LogThrottle>>,
-    /// How many times it has looked.
+    /// Throttles the log lines of failed steps: while the store fails, one a second for each batch in flight.
+    step_errors: Arc<Mutex<LogThrottle>>,
+    /// The number of ticks.
     ticks: Arc<watch::Sender<u64>>,
 }
 
-/// A lane could not be opened.
+/// Why a scheduler could not be opened or reloaded.
 #[derive(Debug, thiserror::Error)]
 pub enum SchedulerError {
-    #[error("instance {name}: {why}")]
-    Client { name: String, why: String },
+    /// The HTTP client of instance `name` could not be built.
+    #[error("instance {name}: {reason}")]
+    Client { name: String, reason: String },
+    /// The database failed.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
 
 impl InstanceScheduler {
-    /// Makes ready what the lane needs.
+    /// Opens the scheduler of the instance `name`, without starting it. Ends a pause for credentials.
+    ///
+    /// # Errors
+    /// [`SchedulerError`].
     pub async fn open(
         name: &str,
         config: config::Instance,
@@ -60,118 +66,120 @@ impl InstanceScheduler {
         clock: Clock,
         stop: CancellationToken,
     ) -> Result<InstanceScheduler, SchedulerError> {
-        let client = Client::new(&config).map_err(|why| SchedulerError::Client { name: name.to_owned(), why })?;
-        // New credentials come with a new start: whether they are better shows when they are tried.
+        let client = Client::new(&config).map_err(|reason| SchedulerError::Client { name: name.to_owned(), reason })?;
+        // The configuration may have new credentials since the last run. Refused ones pause the instance again.
         store.resume(name, Some(PauseKind::Credentials)).await?;
-        let desk = WorkerContext::new(name, config, client, store, endpoint, clock, stop);
+        let context = WorkerContext::new(name, config, client, store, endpoint, clock, stop);
         Ok(InstanceScheduler {
-            desk: Arc::new(desk),
+            context: Arc::new(context),
             busy: Arc::default(),
             wake: Arc::default(),
             ticks: Arc::default(),
-            failed: Arc::default(),
+            step_errors: Arc::default(),
         })
     }
 
-    /// Goes by another configuration of the same Marketo from now on. Calls under way end as they began. A pause for
-    /// credentials is over: whether they are better now shows when they are tried.
+    /// Replaces the configuration with another one for the same base URL. Calls under way end with the old one. Ends a
+    /// pause for credentials: the new ones may be valid, and refused ones pause the instance again.
     ///
     /// # Errors
-    /// See [`OpenError`]. Without a client the lane goes on as before; where only the pause could not be ended, it goes by
-    /// `config` already.
+    /// [`SchedulerError::Client`]: nothing was changed. [`SchedulerError::Store`]: `config` is in effect, and the pause
+    /// was not ended.
     pub async fn reload(&self, config: config::Instance) -> Result<(), SchedulerError> {
-        let desk = &self.desk;
-        let old = desk.config();
+        let context = &self.context;
+        let old = context.config();
         let credentials = |of: &config::Instance| (of.client_id.clone(), of.client_secret.clone());
         let renewed = credentials(&old) != credentials(&config);
         let client = if renewed || old.request_timeout != config.request_timeout {
-            Some(Client::new(&config).map_err(|why| SchedulerError::Client { name: desk.name.clone(), why })?)
+            Some(Client::new(&config).map_err(|reason| SchedulerError::Client { name: context.name.clone(), reason })?)
         } else {
             None
         };
-        desk.reload(config, client);
-        desk.store.resume(&desk.name, Some(PauseKind::Credentials)).await?;
+        context.reload(config, client);
+        context.store.resume(&context.name, Some(PauseKind::Credentials)).await?;
         self.wake.notify_one();
         Ok(())
     }
 
-    /// Has it look at the rows now, and returns when it has, whether or not they could be read.
+    /// Triggers a tick and returns when it is over, even if the rows could not be read.
     pub async fn tick(&self) {
-        let mut looks = self.ticks.subscribe();
-        // A look that is under way began before, and ends as the next.
-        let enough = *looks.borrow_and_update() + 2;
+        let mut ticks = self.ticks.subscribe();
+        // A tick that is under way may have read the rows before this call, so the one after it is awaited.
+        let target = *ticks.borrow_and_update() + 2;
         loop {
             self.wake.notify_one();
-            if tokio::time::timeout(TICK_RETRY, looks.wait_for(|&looks| looks >= enough)).await.is_ok() {
+            if tokio::time::timeout(TICK_RETRY, ticks.wait_for(|&ticks| ticks >= target)).await.is_ok() {
                 return;
             }
         }
     }
 
+    /// Returns the instance's name.
     pub fn name(&self) -> &str {
-        &self.desk.name
+        &self.context.name
     }
 
+    /// Returns the configuration in effect.
     pub fn config(&self) -> Arc<config::Instance> {
-        self.desk.config()
+        self.context.config()
     }
 
-    /// How the last request for a token went.
+    /// Returns the result of the last token request.
     pub fn credential_status(&self) -> CredentialStatus {
-        self.desk.client().credential_status()
+        self.context.client().credential_status()
     }
 
-    /// Calls that count in the window now.
+    /// Returns the number of calls that count in the sliding window.
     pub fn calls_used(&self) -> u32 {
-        self.desk.endpoint.rate_limiter.used().0
+        self.context.endpoint.rate_limiter.used().0
     }
 
-    /// When the next call may leave, where none may at `now`.
+    /// Returns the time of the next possible call; none where one is possible at `now`.
     pub fn next_call_at(&self, now: Timestamp) -> Option<Timestamp> {
-        self.desk.endpoint.rate_limiter.closed_for().map(|shut| after(now, shut))
+        self.context.endpoint.rate_limiter.closed_for().map(|closed_for| after(now, closed_for))
     }
 
-    /// What a plan made now would see.
+    /// Returns the input of a plan made at that time.
     ///
     /// # Errors
-    /// What reading the database reports.
+    /// A database error.
     pub async fn snapshot(&self, clock: &ObservedClock) -> Result<Snapshot, StoreError> {
-        self.desk.snapshot(clock).await
+        self.context.snapshot(clock).await
     }
 
-    /// Reads the clock, after which the stored times are in accord with it.
+    /// Reads the clock. Where the clock was set since the last reading, the stored times are shifted to match it.
     ///
     /// # Errors
-    /// What writing the database reports, where the clock was set.
+    /// A database error, where stored times had to be shifted.
     pub async fn observe(&self) -> Result<ObservedClock, StoreError> {
-        self.desk.observe().await
+        self.context.observe().await
     }
 
-    /// The calls of this instance that count for the quota's day.
+    /// Returns the number of calls that count for the instance's quota day.
     ///
     /// # Errors
-    /// What reading the database reports.
+    /// A database error.
     pub async fn calls_today(&self, clock: &ObservedClock) -> Result<u64, StoreError> {
-        self.desk.calls_today(clock).await
+        self.context.calls_today(clock).await
     }
 
-    /// Plans and has the steps carried out until the stop. Steps under way then go on in `tasks`.
+    /// Plans and starts steps until the stop. Steps under way then go on in `tasks`.
     pub async fn run(self, tasks: TaskTracker) {
-        let desk = &self.desk;
-        let mut changes = desk.store.subscribe();
-        let mut seldom = LogThrottle::default();
-        while !desk.stop.is_cancelled() {
-            // Who is at work is asked before the rows are: whoever ends between the two is then seen at work and not
-            // overlooked. The other way round an upload could end unseen, and its slot be given away.
-            let busy = self.busy().clone();
-            let looked = async {
+        let context = &self.context;
+        let mut changes = context.store.subscribe();
+        let mut throttle = LogThrottle::default();
+        while !context.stop.is_cancelled() {
+            // The busy set is read before the snapshot. In the other order an upload could finish in between: it would
+            // be in neither, and its slot would be given to another batch.
+            let busy = self.busy.lock().clone();
+            let read = async {
                 let clock = self.observe().await?;
                 Ok((self.snapshot(&clock).await?, clock.now()))
             };
-            let next_look = match looked.await {
+            let next_wake = match read.await {
                 Ok((snapshot, now)) => {
-                    let plan = plan(&snapshot, &busy, &SchedulingRules::from_instance(&desk.config()), now);
-                    self.ticks.send_modify(|looks| *looks += 1);
+                    let plan = plan(&snapshot, &busy, &SchedulingRules::from_instance(&context.config()), now);
+                    self.ticks.send_modify(|ticks| *ticks += 1);
                     for step in plan.steps {
                         self.start(step, &tasks);
                     }
@@ -179,92 +187,86 @@ impl InstanceScheduler {
                 }
                 Err(StoreError::Closed) => return,
                 Err(error) => {
-                    if let Some(unsaid) = seldom.allow() {
-                        tracing::error!(instance = %desk.name, %error, unsaid, "the queue can't be read; trying again");
+                    if let Some(suppressed) = throttle.allow() {
+                        tracing::error!(instance = %context.name, %error, suppressed, "reading the queue failed; retrying");
                     }
-                    // It lives, and to be started anew would not help: of a database that was taken away this process has the
-                    // last copy.
-                    self.ticks.send_modify(|looks| *looks += 1);
-                    pause(&desk.stop, STORE_RETRY_DELAY).await;
+                    // The tick counts for the watchdog: a restart would not help. Of a database whose file was deleted,
+                    // this process has the last copy.
+                    self.ticks.send_modify(|ticks| *ticks += 1);
+                    sleep_until_stop(&context.stop, STORE_RETRY_DELAY).await;
                     continue;
                 }
             };
             tokio::select! {
-                () = desk.stop.cancelled() => return,
+                () = context.stop.cancelled() => return,
                 () = self.wake.notified() => {}
-                () = desk.clock.sleep_until(next_look) => {}
+                () = context.clock.sleep_until(next_wake) => {}
                 change = changes.recv() => if change == Err(RecvError::Closed) { return },
             }
-            pause(&desk.stop, DEBOUNCE).await;
-            // All that has changed meanwhile is seen by the next look.
+            sleep_until_stop(&context.stop, DEBOUNCE).await;
+            // The next tick reads all changes that are queued by now.
             while !matches!(changes.try_recv(), Err(TryRecvError::Empty | TryRecvError::Closed)) {}
         }
     }
 
     fn start(&self, step: Step, tasks: &TaskTracker) {
-        let lane = self.clone();
-        let at_work = match step.work() {
+        let scheduler = self.clone();
+        let busy_guard = match step.work() {
             None => None,
-            Some((key, work)) => match BusyGuard::begin(lane.clone(), key, work) {
-                Some(at_work) => Some(at_work),
+            Some((key, work)) => match BusyGuard::begin(scheduler.clone(), key, work) {
+                Some(guard) => Some(guard),
                 None => return,
             },
         };
         tasks.spawn(async move {
-            let done = match step {
-                Step::Upload(key) => upload::upload(&lane.desk, key).await,
-                Step::Recover(key) => upload::recover(&lane.desk, key).await,
-                Step::Poll(key) => poll::poll(&lane.desk, key).await,
-                Step::Collect(key) => fetch_reports::fetch_reports(&lane.desk, key).await,
+            let context = &scheduler.context;
+            let result = match step {
+                Step::Upload(key) => upload::upload(context, key).await,
+                Step::Recover(key) => upload::recover(context, key).await,
+                Step::Poll(key) => poll::poll(context, key).await,
+                Step::Collect(key) => fetch_reports::fetch_reports(context, key).await,
                 Step::Resume => {
-                    tracing::info!(instance = %lane.desk.name, "the pause is over");
-                    lane.desk.store.resume(&lane.desk.name, Some(PauseKind::Quota)).await
+                    tracing::info!(instance = %context.name, "instance resumed: its quota pause is over");
+                    context.store.resume(&context.name, Some(PauseKind::Quota)).await
                 }
             };
-            if let Err(error) = done {
-                if let Some(unsaid) = lane.allow_log() {
-                    tracing::error!(instance = %lane.desk.name, ?step, %error, unsaid, "a step could not be recorded");
+            if let Err(error) = result {
+                let suppressed = scheduler.step_errors.lock().allow();
+                if let Some(suppressed) = suppressed {
+                    tracing::error!(instance = %context.name, ?step, %error, suppressed, "step failed; retrying");
                 }
-                // The same step is planned again at once, and would fail again at once.
-                pause(&lane.desk.stop, STORE_RETRY_DELAY).await;
+                // The next tick plans the same step again. Without the wait it would fail again at once.
+                sleep_until_stop(&context.stop, STORE_RETRY_DELAY).await;
             }
-            drop(at_work);
+            drop(busy_guard);
         });
-    }
-
-    fn allow_log(&self) -> Option<u64> {
-        self.failed.lock().unwrap_or_else(PoisonError::into_inner).allow()
-    }
-
-    fn busy(&self) -> MutexGuard<'_, HashMap<BatchKey, Work>> {
-        self.busy.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// A worker is at a batch for as long as this lives, however the worker ends.
+/// Marks a batch as busy until it is dropped, however the worker ends.
 struct BusyGuard {
-    lane: InstanceScheduler,
+    scheduler: InstanceScheduler,
     key: BatchKey,
 }
 
 impl BusyGuard {
-    /// None if another worker is at the batch: it has one at a time.
-    fn begin(lane: InstanceScheduler, key: BatchKey, work: Work) -> Option<BusyGuard> {
-        match lane.busy().entry(key) {
+    /// Returns none if the batch has a worker already.
+    fn begin(scheduler: InstanceScheduler, key: BatchKey, work: Work) -> Option<BusyGuard> {
+        match scheduler.busy.lock().entry(key) {
             Entry::Occupied(_) => return None,
-            Entry::Vacant(free) => free.insert(work),
+            Entry::Vacant(vacant) => vacant.insert(work),
         };
-        Some(BusyGuard { lane, key })
+        Some(BusyGuard { scheduler, key })
     }
 }
 
 impl Drop for BusyGuard {
     fn drop(&mut self) {
-        self.lane.busy().remove(&self.key);
-        self.lane.wake.notify_one();
+        self.scheduler.busy.lock().remove(&self.key);
+        self.scheduler.wake.notify_one();
     }
 }
 
-async fn pause(stop: &CancellationToken, pause: Duration) {
-    let _ = tokio::time::timeout(pause, stop.cancelled()).await;
+async fn sleep_until_stop(stop: &CancellationToken, time: Duration) {
+    let _ = tokio::time::timeout(time, stop.cancelled()).await;
 }

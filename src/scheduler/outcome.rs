@@ -1,10 +1,11 @@
-//! An answer came, or did not: what follows? Pure: from the answer or fault, the batch's attempts and the policy to the
-//! event that is recorded, and what the instance as a whole does.
+//! Outcome: maps Marketo's response, or the error in its place, to the event that is recorded and to the effect on the
+//! instance. Pure functions of the response, the batch's attempts and the policy.
 
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
+use crate::backoff;
 use crate::clock::after;
 use crate::config::{Instance, UnknownOutcome};
 use crate::domain::batch::{QueryFailures, UploadAttempts};
@@ -12,35 +13,41 @@ use crate::domain::instance::PauseKind;
 use crate::domain::row_counts::RowCounts;
 use crate::domain::{Counts, DeferReason, Event, FailureScope, IMPORT_LIFETIME, RemoteStatus};
 use crate::marketo::{ErrorAction, ReportKind, UploadError};
-use crate::scheduler::next_day;
+use crate::scheduler::quota_day::next_day;
 use crate::store::Snapshot;
 
-/// How many of the longest pauses between polls an import is taken to exist that a lost answer may have left behind.
-/// Nobody can see it, and most imports are over by then; if it is not, Marketo's own 1016 says so.
+/// How long an unconfirmed import occupies a slot, in multiples of `polling.max`. Most imports have ended by then. If
+/// one has not, Marketo's error 1016 (queue full) shows it.
 const UNCONFIRMED_POLLS: u32 = 10;
 
-/// For how long a batch is tried that waits alone: no other upload shows whether it or the instance is to blame.
+/// How long a batch is retried while no other batch waits. Without another upload it is unknown whether the batch or
+/// the instance causes the failures.
 const MAX_TRIED_ALONE: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
-/// A file that Marketo counted rows for and does not give is asked for so many times `max_attempts`: with the usual
-/// pauses that is three quarters of an hour, for a failed row that is never heard of is worse than a job that ends late.
+/// How often a report is requested that Marketo counted rows for and does not return, in multiples of `max_attempts`.
+/// With the default backoff that takes 45 minutes: a failed row that is not reported is worse than a job that ends
+/// late.
 const MAX_FILE_QUERY_REJECTIONS: u32 = 2;
 
-/// What an answer asks of the instance as a whole, besides the batch.
+/// The effect of a response on the whole instance.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum InstanceAction {
-    /// No call leaves until the window has passed.
+    /// No call is sent until the window has passed (error 606).
     WindowFull,
+    /// Fewer calls are sent at once for a while (error 615).
     TooManyConcurrent,
+    /// The instance pauses, until `until` or until it is resumed.
     Pause {
+        /// The cause of the pause.
         kind: PauseKind,
+        /// The end of the pause; none where an operator has to end it.
         until: Option<Timestamp>,
     },
 }
 
-/// What follows for the instance from an answer to any call. None where it is about the one batch.
-pub fn instance_action(ask: ErrorAction, instance: &Instance, now: Timestamp) -> Option<InstanceAction> {
-    match ask {
+/// Returns the effect of an error on the instance. None where the error applies to the batch only.
+pub fn instance_action(action: ErrorAction, instance: &Instance, now: Timestamp) -> Option<InstanceAction> {
+    match action {
         ErrorAction::WaitWindow => Some(InstanceAction::WindowFull),
         ErrorAction::FewerAtOnce => Some(InstanceAction::TooManyConcurrent),
         ErrorAction::DayIsOver => Some(InstanceAction::Pause {
@@ -52,39 +59,43 @@ pub fn instance_action(ask: ErrorAction, instance: &Instance, now: Timestamp) ->
     }
 }
 
-/// A batch whose upload failed, and what is known around it: what becomes of the batch follows from that and the fault.
+/// A failed upload: together with the error it determines what happens to the batch.
 pub struct FailedUpload<'a> {
+    /// The batch's attempts, this one included.
     pub tried: UploadAttempts,
-    /// The instance before it.
-    pub seen: &'a Snapshot,
+    /// The instance before the outcome is recorded.
+    pub snapshot: &'a Snapshot,
+    /// The instance's configuration.
     pub instance: &'a Instance,
+    /// The time of the outcome.
     pub now: Timestamp,
 }
 
 impl FailedUpload<'_> {
-    /// The event that follows from `fault`.
-    pub fn event(&self, fault: UploadError) -> Event {
-        let put_back = |wait, reason, not_before| Event::Requeued { defer_reason: wait, reason, not_before };
-        let later = Some(after(self.now, foreign_queue_delay(&self.seen.recent_durations, self.instance)));
-        match fault {
-            // Nothing of the batch had left, so it can't be to blame.
-            UploadError::NeverSent(reason) => put_back(DeferReason::Service, reason, Some(self.backoff_until())),
-            UploadError::Stopped => put_back(DeferReason::Instance, fault.to_string(), None),
+    /// Returns the event to record for `error`.
+    pub fn event(&self, error: UploadError) -> Event {
+        let requeue = |defer_reason, reason, not_before| Event::Requeued { defer_reason, reason, not_before };
+        let later = Some(after(self.now, foreign_queue_delay(&self.snapshot.recent_durations, self.instance)));
+        match error {
+            // Nothing of the batch was sent, so the batch is not the cause.
+            UploadError::NeverSent(reason) => requeue(DeferReason::Service, reason, Some(self.backoff_until())),
+            UploadError::Stopped => requeue(DeferReason::Instance, error.to_string(), None),
             UploadError::BrokenOff(reason) => self.retry_event(reason),
             UploadError::AnswerLost { reason, .. } => self.answer_lost(reason),
-            UploadError::Refused { ask, reason, .. } => match ask {
+            UploadError::Refused { action, reason, .. } => match action {
                 ErrorAction::StopForCredentials | ErrorAction::DayIsOver => {
-                    put_back(DeferReason::Instance, reason, None)
+                    requeue(DeferReason::Instance, reason, None)
                 }
-                ErrorAction::WaitWindow | ErrorAction::FewerAtOnce => put_back(DeferReason::Calls, reason, None),
-                ErrorAction::QueueFull => put_back(DeferReason::QueueFull, reason, later),
-                ErrorAction::ListBusy => put_back(DeferReason::ListBusy, reason, later),
-                // While others get through it is about this batch: something in between that takes no such file, say.
+                ErrorAction::WaitWindow | ErrorAction::FewerAtOnce => requeue(DeferReason::Calls, reason, None),
+                ErrorAction::QueueFull => requeue(DeferReason::QueueFull, reason, later),
+                ErrorAction::ListBusy => requeue(DeferReason::ListBusy, reason, later),
+                // While other uploads succeed, the batch is the cause: a proxy that does not accept its file, for
+                // example.
                 ErrorAction::ServiceDown if self.counts_as_attempt() => self.retry_event(reason),
-                // A refused token is renewed where the call is made. That it comes here means that the new one was refused
-                // too, which identity had just given: the credentials are good, and Marketo's parts do not agree.
+                // The caller renews a refused token once. Here the new token was refused too, although the identity
+                // endpoint had just issued it: the credentials are valid and Marketo's services disagree.
                 ErrorAction::ServiceDown | ErrorAction::NewToken => {
-                    put_back(DeferReason::Service, reason, Some(self.backoff_until()))
+                    requeue(DeferReason::Service, reason, Some(self.backoff_until()))
                 }
                 ErrorAction::Again => self.retry_event(reason),
                 ErrorAction::OutcomeUnknown => self.answer_lost(reason),
@@ -93,38 +104,39 @@ impl FailedUpload<'_> {
         }
     }
 
-    /// The event that follows where the daemon ended while the upload was under way: whether Marketo has it is unknown.
+    /// Returns the event for an upload that was under way when the daemon ended: whether Marketo has it is unknown.
     pub fn interrupted(&self, reason: String) -> Event {
         let scope = if self.counts_as_attempt() { FailureScope::Batch } else { FailureScope::Daemon };
         self.outcome_unknown(reason, scope)
     }
 
-    /// Whether the attempt counts: only if a create of another batch has succeeded since this batch's last upload.
-    /// (One of its own would have ended its uploads.) Polls, files and tokens prove nothing about creates.
+    /// Returns whether the attempt counts: only if the create call of another batch has succeeded since this batch's
+    /// last upload. (One of its own would have ended its uploads.) Polls, reports and tokens prove nothing about create
+    /// calls.
     fn counts_as_attempt(&self) -> bool {
-        self.tried.last_upload.is_some_and(|last| self.seen.instance.last_success > last)
+        self.tried.last_upload.is_some_and(|last| self.snapshot.instance.last_success > last)
     }
 
-    /// What the failure is put down to, where it may be the batch's or the instance's.
+    /// Returns the scope of a failure that the batch or the instance may have caused.
     fn failure_scope(&self) -> FailureScope {
         if self.counts_as_attempt() {
             return FailureScope::Batch;
         }
-        let quiet_until = self.backoff_until();
-        FailureScope::Instance { backoff_until: quiet_until, tried_alone_for: self.tried_alone_for(quiet_until) }
+        let backoff_until = self.backoff_until();
+        FailureScope::Instance { backoff_until, tried_alone_for: self.tried_alone_for(backoff_until) }
     }
 
-    /// For how long the batch will have been tried alone at `next`. Times in which the daemon did not run, or a clock
-    /// leapt, add nothing: an upload has an end by its timeout.
+    /// Returns how long the batch will have been tried alone at `next`. Time in which the daemon did not run, or by
+    /// which the clock was set, is not added: an upload adds at most its timeout.
     fn tried_alone_for(&self, next: Timestamp) -> Duration {
-        if self.seen.has_untried_batch {
+        if self.snapshot.has_untried_batch {
             return self.tried.alone;
         }
         let upload = self.tried.began.map_or(Duration::ZERO, |began| span(began, self.now));
         self.tried.alone + upload.min(self.instance.request_timeout) + span(self.now, next)
     }
 
-    /// Nothing was made, and the batch may be to blame.
+    /// Returns the event of an upload that made no import and that the batch may have failed.
     fn retry_event(&self, reason: String) -> Event {
         let scope = self.failure_scope();
         if let Some(tries) = self.exhausted(scope) {
@@ -140,7 +152,7 @@ impl FailedUpload<'_> {
         self.outcome_unknown(reason, self.failure_scope())
     }
 
-    /// Nobody knows whether Marketo has it.
+    /// Returns the event of an upload of which it is unknown whether Marketo has it.
     fn outcome_unknown(&self, reason: String, scope: FailureScope) -> Event {
         let unconfirmed_until = after(self.now, self.instance.polling.max * UNCONFIRMED_POLLS);
         if self.instance.unknown_outcome == UnknownOutcome::Hold {
@@ -148,21 +160,21 @@ impl FailedUpload<'_> {
         }
         if let Some(tries) = self.exhausted(scope) {
             let reason = format!(
-                "given up after {tries}; whether Marketo has the last one is unknown, for its answer was lost: {reason}"
+                "given up after {tries}; whether Marketo has the last one is unknown, because its answer was lost: {reason}"
             );
             return Event::AttemptsExhausted { reason, unconfirmed_until: Some(unconfirmed_until) };
         }
         Event::AnswerLost { reason, not_before: self.next_try(scope), unconfirmed_until, scope }
     }
 
-    /// How often, or for how long, the batch was tried in vain, where that is enough.
+    /// Returns how often, or how long, the batch was tried, where that is the maximum.
     fn exhausted(&self, scope: FailureScope) -> Option<String> {
         match scope {
             FailureScope::Batch if self.tried.attempts >= self.instance.max_attempts => {
                 Some(format!("{} attempts", self.tried.attempts))
             }
-            FailureScope::Instance { backoff_until: quiet_until, tried_alone_for: alone }
-                if alone >= MAX_TRIED_ALONE + span(self.now, quiet_until) =>
+            FailureScope::Instance { backoff_until, tried_alone_for }
+                if tried_alone_for >= MAX_TRIED_ALONE + span(self.now, backoff_until) =>
             {
                 Some("attempts for seven days".to_owned())
             }
@@ -172,108 +184,121 @@ impl FailedUpload<'_> {
 
     fn next_try(&self, scope: FailureScope) -> Timestamp {
         match scope {
-            FailureScope::Instance { backoff_until: quiet_until, .. } => quiet_until,
-            FailureScope::Batch | FailureScope::Daemon => after(self.now, backoff(self.instance, self.tried.attempts)),
+            FailureScope::Instance { backoff_until, .. } => backoff_until,
+            FailureScope::Batch | FailureScope::Daemon => {
+                after(self.now, instance_backoff(self.instance, self.tried.attempts))
+            }
         }
     }
 
     fn backoff_until(&self) -> Timestamp {
-        service_backoff_until(self.seen, self.instance, self.now)
+        service_backoff_until(self.snapshot, self.instance, self.now)
     }
 }
 
-/// How long it is from one moment to a later one; nothing where it is not later.
+/// Returns the time between two moments; zero where the second is not later.
 fn span(from: Timestamp, to: Timestamp) -> Duration {
     Duration::try_from(to.duration_since(from)).unwrap_or_default()
 }
 
-/// Until when Marketo as a whole is left alone after one more failed upload.
-pub fn service_backoff_until(seen: &Snapshot, instance: &Instance, now: Timestamp) -> Timestamp {
-    after(now, backoff(instance, seen.instance.service_failures.saturating_add(1)))
+/// Returns the end of the instance's backoff after one more failed upload.
+pub fn service_backoff_until(snapshot: &Snapshot, instance: &Instance, now: Timestamp) -> Timestamp {
+    after(now, instance_backoff(instance, snapshot.instance.service_failures.saturating_add(1)))
 }
 
-/// How long to wait for someone else's import to end before the next whole file is sent to find out. By the pace of the
-/// last imports that is half of one, so that about one upload is refused for each of ours that is imported beside them;
-/// never less than the longest pause between polls, nor more than the longest one after a fault.
-fn foreign_queue_delay(paces: &[(u64, Duration)], instance: &Instance) -> Duration {
-    let (least, most) = (instance.polling.max, instance.backoff_max.max(instance.polling.max));
-    let all: Duration = paces.iter().map(|&(_, took)| took).sum();
-    let imports = u32::try_from(paces.len()).unwrap_or(u32::MAX).max(1);
-    (all / imports / 2).clamp(least, most)
+/// Returns the wait before the next upload while imports of other integrations fill the queue. Only an upload of a
+/// whole file shows whether it is still full. The wait is half the mean duration of the recent imports, so that about
+/// one upload is refused for each import of ours. It is at least `polling.max` and at most the longest backoff.
+fn foreign_queue_delay(recent_durations: &[(u64, Duration)], instance: &Instance) -> Duration {
+    let (min, max) = (instance.polling.max, instance.backoff_max.max(instance.polling.max));
+    let total: Duration = recent_durations.iter().map(|&(_, duration)| duration).sum();
+    let imports = u32::try_from(recent_durations.len()).unwrap_or(u32::MAX).max(1);
+    (total / imports / 2).clamp(min, max)
 }
 
-/// What the answer to a poll says of the import. `waited` is how much longer it was waited for.
+/// Returns the event of a poll that returned a known status. `waited` is the time to add to the import's waiting time.
 pub fn poll_event(status: RemoteStatus, counts: Counts, message: Option<String>, waited: Duration) -> Event {
     match status {
         RemoteStatus::Queued | RemoteStatus::Importing => Event::Polled { status, counts, waited },
         RemoteStatus::Complete => Event::ImportEnded { counts, message: message.unwrap_or_default() },
         RemoteStatus::Failed => {
             let reason = message.filter(|message| !message.is_empty());
-            let reason = reason.unwrap_or_else(|| "the import failed, and Marketo did not say why".into());
+            let reason = reason.unwrap_or_else(|| "the import failed, and Marketo gave no reason".into());
             Event::ImportLost { counts, reason }
         }
     }
 }
 
-/// A poll brought a status word that nobody documents. That is no end: Marketo is asked again, as long as it knows the
-/// import. `before` is the batch as it was.
+/// Returns the event of a poll that returned an undocumented status. It does not end the import: the import is polled
+/// again as long as Marketo knows it. `previous` is the batch before the poll.
 pub fn unknown_status_event(
-    word: &str,
-    before: PreviousPoll,
+    status_text: &str,
+    previous: PreviousPoll,
     waited: Duration,
     instance: &Instance,
     now: Timestamp,
 ) -> Event {
-    let reason = format!("Marketo gave the import's status as \"{word}\", which is none of its documented words");
-    match poll_failed(ErrorAction::Again, &reason, before.accepted_at, before.query_failures, instance, now) {
-        PollRetry::AskAgain(not_before) => Event::UnknownStatus { reason, waited, not_before },
-        PollRetry::GiveUp(reason) => Event::ImportLost { counts: before.counts, reason },
+    let reason =
+        format!("Marketo returned the import status \"{status_text}\", which is not one of its documented statuses");
+    match poll_failed(ErrorAction::Again, &reason, previous.accepted_at, previous.query_failures, instance, now) {
+        PollRetry::RetryAt(not_before) => Event::UnknownStatus { reason, waited, not_before },
+        PollRetry::GiveUp(reason) => Event::ImportLost { counts: previous.counts, reason },
     }
 }
 
-/// What is known of a batch whose import is asked after.
+/// The batch's import before a poll.
 #[derive(Clone, Copy, Debug)]
 pub struct PreviousPoll {
+    /// When Marketo accepted the upload; none where the clock is too uncertain to judge its age.
     pub accepted_at: Option<Timestamp>,
+    /// The consecutive failures before this poll.
     pub query_failures: QueryFailures,
+    /// The row counts of the last response.
     pub counts: Counts,
+    /// How long the import has been waited for.
     pub waited: Duration,
+    /// Whether the batch is held because the import did not end in time.
     pub is_overdue: bool,
 }
 
-/// How much longer an import was waited for. `watched` is what passed since Marketo last said how it stands, by a clock that
-/// nobody sets; none where this process has not heard that. The wall clock is not asked: it may have leapt, and nothing tells
-/// how long the daemon was down. No single pause decides by itself that an import is overdue.
+/// Returns the time to add to the import's waiting time. `watched` is the time since the last status response on the
+/// monotonic clock; none where this process received none. The wall clock is not used: it may have been set, and the
+/// length of a downtime is unknown. A single interval adds at most half of `max_import_time`, so that it cannot make an
+/// import overdue.
 pub fn believed_wait(watched: Option<Duration>, instance: &Instance) -> Duration {
     watched.unwrap_or_default().min(instance.max_import_time / 2)
 }
 
-/// What follows where Marketo has not ended the import within `max_import_time`: it is held from then on. `word` is what
-/// Marketo called it last, and `waited` how much longer it was waited for.
-pub fn overdue_event(word: &str, before: PreviousPoll, waited: Duration, instance: &Instance) -> Option<Event> {
+/// Returns the event of an import that has not ended within `max_import_time`: its batch is held from then on.
+/// `status_text` is its last status, and `waited` the time to add to its waiting time.
+pub fn overdue_event(
+    status_text: &str,
+    previous: PreviousPoll,
+    waited: Duration,
+    instance: &Instance,
+) -> Option<Event> {
     let max = instance.max_import_time;
-    if before.is_overdue || before.waited.saturating_add(waited) < max {
+    if previous.is_overdue || previous.waited.saturating_add(waited) < max {
         return None;
     }
     let max = SignedDuration::try_from(max).unwrap_or(SignedDuration::MAX);
     Some(Event::Overdue {
-        reason: format!(
-            "Marketo still calls the import \"{word}\" and has not ended it within {max:#} (max_import_time)"
-        ),
+        reason: format!("the import is still \"{status_text}\" and has not ended within {max:#} (max_import_time)"),
     })
 }
 
-/// What follows from a question about an import that found no good answer. Never another upload.
+/// What follows from a failed query about an import. It is never another upload.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PollRetry {
-    /// It is asked again then.
-    AskAgain(Timestamp),
-    /// There is no use in asking on, for this reason.
+    /// The query is repeated at this time.
+    RetryAt(Timestamp),
+    /// The query is not repeated, for this reason.
     GiveUp(String),
 }
 
-/// Whether Marketo may have such a file of an ended import of `sent` rows. A call is saved where it counted no row for it.
-/// Where it did not count, it is asked; so it is for failures where its counts do not add up to what was sent.
+/// Returns whether Marketo may have this report of an ended import of `sent` rows. It has none, and the call is saved,
+/// where it counted no row for it. A report without a count is requested, and so is the failure file where the counts
+/// do not add up to `sent`.
 pub fn may_have_report(report: ReportKind, counts: Counts, sent: u64) -> bool {
     match report {
         ReportKind::Failures => counts.failed != Some(0) || !RowCounts::complete(sent, counts).is_accounted_for(),
@@ -281,75 +306,80 @@ pub fn may_have_report(report: ReportKind, counts: Counts, sent: u64) -> bool {
     }
 }
 
-/// A file that Marketo counted no row for is only hoped for, where its counts do not add up: so often is it asked for.
+/// How often a report is requested that Marketo counted no row for (its counts do not add up, so it may exist).
 const MAX_UNCOUNTED_TRIES: u32 = 3;
 
-/// Whether a file that could not be had is asked for once more. `before` are the failures in a row before this one.
-pub fn is_worth_asking_again(counted: Option<u64>, before: QueryFailures) -> bool {
+/// Returns whether a failed fetch of a report is repeated. `before` are the consecutive failures before this one.
+pub fn is_worth_retrying(counted: Option<u64>, before: QueryFailures) -> bool {
     counted != Some(0) || before.all + 1 < MAX_UNCOUNTED_TRIES
 }
 
-/// Whether Marketo said no to a question about an import (none: it has no such file), rather than nothing.
-pub fn is_refusal(ask: Option<ErrorAction>) -> bool {
-    matches!(ask, None | Some(ErrorAction::Reject))
+/// Returns whether Marketo rejected a query about an import, rather than not answering it. None stands for a missing
+/// report.
+pub fn is_refusal(action: Option<ErrorAction>) -> bool {
+    matches!(action, None | Some(ErrorAction::Reject))
 }
 
-/// A poll failed. It is asked again, until Marketo surely does not know the import any more. `query_failures` are those in
-/// a row before this one.
+/// Returns what follows from a failed poll. It is repeated until Marketo no longer knows the import. `query_failures`
+/// are the consecutive failures before this one.
 pub fn poll_failed(
-    ask: ErrorAction,
+    action: ErrorAction,
     reason: &str,
     accepted_at: Option<Timestamp>,
     query_failures: QueryFailures,
     instance: &Instance,
     now: Timestamp,
 ) -> PollRetry {
-    if is_forgotten(Some(ask), accepted_at, now) {
-        let known = "what became of the import is unknown: Marketo keeps a batch for seven days";
-        return PollRetry::GiveUp(format!("{known}. It says: {reason}"));
+    if is_forgotten(Some(action), accepted_at, now) {
+        return PollRetry::GiveUp(format!(
+            "the import's outcome is unknown, because Marketo keeps a batch for seven days. Its last answer: {reason}"
+        ));
     }
-    let failures = query_failures.plus(is_refusal(Some(ask)));
-    if is_refusal(Some(ask)) && failures.refusals >= instance.max_attempts {
-        return PollRetry::GiveUp(format!("Marketo does not know the import any more: {reason}"));
+    let failures = query_failures.plus(is_refusal(Some(action)));
+    if is_refusal(Some(action)) && failures.refusals >= instance.max_attempts {
+        return PollRetry::GiveUp(format!("Marketo no longer knows the import: {reason}"));
     }
-    PollRetry::AskAgain(after(now, backoff(instance, failures.all).max(instance.polling.min)))
+    PollRetry::RetryAt(after(now, instance_backoff(instance, failures.all).max(instance.polling.min)))
 }
 
-/// A failure or warning file could not be had: `ask` is why, or none where Marketo has none although it counted rows for
-/// it (it may only be late).
+/// Returns what follows from a failed fetch of a report. `action` is the error's; none where Marketo has no report
+/// although it counted rows for it (it may be late). `query_failures` are the consecutive failures before this one.
 pub fn fetch_failed(
-    ask: Option<ErrorAction>,
+    action: Option<ErrorAction>,
     reason: &str,
     accepted_at: Option<Timestamp>,
     query_failures: QueryFailures,
     instance: &Instance,
     now: Timestamp,
 ) -> PollRetry {
-    if is_forgotten(ask, accepted_at, now) {
-        return PollRetry::GiveUp(format!("Marketo keeps a batch's files for seven days. It says: {reason}"));
-    }
-    let failures = query_failures.plus(is_refusal(ask));
-    if is_refusal(ask) && failures.refusals >= instance.max_attempts.saturating_mul(MAX_FILE_QUERY_REJECTIONS) {
+    if is_forgotten(action, accepted_at, now) {
         return PollRetry::GiveUp(format!(
-            "Marketo was asked {} times for the file and does not give it: {reason}",
+            "Marketo keeps the files of a batch for seven days. Its last answer: {reason}"
+        ));
+    }
+    let failures = query_failures.plus(is_refusal(action));
+    if is_refusal(action) && failures.refusals >= instance.max_attempts.saturating_mul(MAX_FILE_QUERY_REJECTIONS) {
+        return PollRetry::GiveUp(format!(
+            "Marketo did not return the file in {} attempts: {reason}",
             failures.refusals
         ));
     }
-    PollRetry::AskAgain(after(now, backoff(instance, failures.all)))
+    PollRetry::RetryAt(after(now, instance_backoff(instance, failures.all)))
 }
 
-/// Whether Marketo has forgotten the import by now. What can't be reached, or gives no answer, has not said so: after a
-/// long silence it is given as long again.
-fn is_forgotten(ask: Option<ErrorAction>, accepted_at: Option<Timestamp>, now: Timestamp) -> bool {
-    let silent = matches!(ask, Some(ErrorAction::OutcomeUnknown | ErrorAction::ServiceDown | ErrorAction::NewToken));
-    let remembered = if silent { IMPORT_LIFETIME * 2 } else { IMPORT_LIFETIME };
-    accepted_at.is_some_and(|accepted| after(accepted, remembered) <= now)
+/// Returns whether Marketo has deleted the import by its age. Where Marketo is unreachable or does not answer, it has
+/// not confirmed that, so twice the lifetime has to pass.
+fn is_forgotten(action: Option<ErrorAction>, accepted_at: Option<Timestamp>, now: Timestamp) -> bool {
+    let is_unanswered =
+        matches!(action, Some(ErrorAction::OutcomeUnknown | ErrorAction::ServiceDown | ErrorAction::NewToken));
+    let lifetime = if is_unanswered { IMPORT_LIFETIME * 2 } else { IMPORT_LIFETIME };
+    accepted_at.is_some_and(|accepted| after(accepted, lifetime) <= now)
 }
 
-/// The pause after the `n`th failure in a row, counted from 1: doubling from `backoff_min` up to `backoff_max`.
-pub fn backoff(instance: &Instance, n: u32) -> Duration {
-    let doubled = 2_u32.saturating_pow(n.saturating_sub(1));
-    instance.backoff_min.saturating_mul(doubled).min(instance.backoff_max)
+/// Returns the backoff after the `n`th consecutive failure, counted from 1: doubling from `backoff_min` up to
+/// `backoff_max`.
+pub fn instance_backoff(instance: &Instance, n: u32) -> Duration {
+    backoff::doubled(instance.backoff_min, n.saturating_sub(1), instance.backoff_max)
 }
 
 #[cfg(test)]
@@ -357,7 +387,7 @@ mod tests {
     use super::*;
     use crate::clock::from_ms;
 
-    /// Eight attempts, pauses from one second to five minutes.
+    /// Eight attempts, backoff from one second to five minutes.
     fn instance() -> Instance {
         let text = "[instances.default]\nbase_url = \"https://123-ABC-456.mktorest.com\"\nclient_id = \"a\"\n\
                     client_secret = \"b\"\n";
@@ -372,14 +402,14 @@ mod tests {
         }
     }
 
-    fn refused(ask: ErrorAction) -> UploadError {
-        UploadError::Refused { ask, reason: "words".into(), request_id: None }
+    fn refused(action: ErrorAction) -> UploadError {
+        UploadError::Refused { action, reason: "message".into(), request_id: None }
     }
 
     #[test]
-    fn pauses_double_between_the_two_limits() {
+    fn backoff_doubles_between_its_two_limits() {
         let instance = instance();
-        let secs: Vec<u64> = [1, 2, 3, 8, 9, 10, 40, u32::MAX].map(|n| backoff(&instance, n).as_secs()).into();
+        let secs: Vec<u64> = [1, 2, 3, 8, 9, 10, 40, u32::MAX].map(|n| instance_backoff(&instance, n).as_secs()).into();
         assert_eq!(secs, [1, 2, 4, 128, 256, 300, 300, 300]);
     }
 
@@ -390,13 +420,13 @@ mod tests {
 
     /// The instance with its last success: before the batch's last upload, or after it.
     fn success(last_success: u64, service_failures: u32) -> Snapshot {
-        let mut seen = failed(service_failures);
-        (seen.instance.last_success, seen.instance.uploads_ended) = (last_success, 9);
-        seen
+        let mut snapshot = failed(service_failures);
+        (snapshot.instance.last_success, snapshot.instance.uploads_ended) = (last_success, 9);
+        snapshot
     }
 
-    fn after_upload(fault: UploadError, tried: UploadAttempts, seen: &Snapshot, instance: &Instance) -> Event {
-        FailedUpload { tried, seen, instance, now: from_ms(0) }.event(fault)
+    fn after_upload(error: UploadError, tried: UploadAttempts, snapshot: &Snapshot, instance: &Instance) -> Event {
+        FailedUpload { tried, snapshot, instance, now: from_ms(0) }.event(error)
     }
 
     fn lost() -> UploadError {
@@ -404,9 +434,9 @@ mod tests {
     }
 
     #[test]
-    fn each_refusal_has_its_effect_and_few_cost_an_attempt() {
-        // What follows where nothing has succeeded since the batch's last upload, and where another upload has.
-        for (ask, during, beside) in [
+    fn each_refusal_has_its_effect_and_few_count_as_attempt() {
+        // The event where nothing has succeeded since the batch's last upload, and where another upload has.
+        for (action, during, beside) in [
             (ErrorAction::NewToken, "put-back service 16", "put-back service 16"),
             (ErrorAction::StopForCredentials, "put-back instance", "put-back instance"),
             (ErrorAction::DayIsOver, "put-back instance", "put-back instance"),
@@ -423,54 +453,54 @@ mod tests {
             let seconds = |at: Timestamp| at.as_millisecond() / 1000;
             let counts = |scope| if scope == FailureScope::Batch { " counts" } else { "" };
             let shown = |event| match event {
-                Event::Requeued { defer_reason: wait, not_before: Some(at), .. } => {
-                    format!("put-back {} {}", wait.as_str(), seconds(at))
+                Event::Requeued { defer_reason, not_before: Some(at), .. } => {
+                    format!("put-back {} {}", defer_reason.as_str(), seconds(at))
                 }
-                Event::Requeued { defer_reason: wait, .. } => format!("put-back {}", wait.as_str()),
+                Event::Requeued { defer_reason, .. } => format!("put-back {}", defer_reason.as_str()),
                 Event::Refused { not_before, scope, .. } => format!("refused {}{}", seconds(not_before), counts(scope)),
                 Event::AnswerLost { not_before, scope, .. } => {
                     format!("answer-lost {}{}", seconds(not_before), counts(scope))
                 }
                 other => other.name().to_owned(),
             };
-            for (seen, expected) in [(success(5, 4), during), (success(6, 4), beside)] {
-                let event = after_upload(refused(ask), tried(3), &seen, &instance());
-                assert_eq!(shown(event), expected, "{ask:?}");
+            for (snapshot, expected) in [(success(5, 4), during), (success(6, 4), beside)] {
+                let event = after_upload(refused(action), tried(3), &snapshot, &instance());
+                assert_eq!(shown(event), expected, "{action:?}");
             }
         }
     }
 
     #[test]
-    fn an_attempt_counts_only_after_anothers_success() {
+    fn attempt_counts_only_after_success_of_another_batch() {
         for (last_upload, last_success, counts) in
             [(None, 0, false), (None, 9, false), (Some(5), 0, false), (Some(5), 5, false), (Some(5), 6, true)]
         {
             let tried = UploadAttempts { last_upload, ..tried(8) };
-            let seen = success(last_success, 0);
-            for fault in [refused(ErrorAction::Again), lost(), UploadError::BrokenOff("cut".into())] {
-                let event = after_upload(fault.clone(), tried, &seen, &instance());
+            let snapshot = success(last_success, 0);
+            for error in [refused(ErrorAction::Again), lost(), UploadError::BrokenOff("cut".into())] {
+                let event = after_upload(error.clone(), tried, &snapshot, &instance());
                 assert_eq!(
                     matches!(event, Event::AttemptsExhausted { .. }),
                     counts,
-                    "{fault:?} {last_upload:?} {last_success}"
+                    "{error:?} {last_upload:?} {last_success}"
                 );
             }
-            let first = FailedUpload { tried, seen: &seen, instance: &instance(), now: from_ms(0) };
+            let first = FailedUpload { tried, snapshot: &snapshot, instance: &instance(), now: from_ms(0) };
             let killed = first.interrupted("the daemon ended".into());
             assert_eq!(matches!(killed, Event::AttemptsExhausted { .. }), counts, "{last_upload:?} {last_success}");
         }
     }
 
     #[test]
-    fn the_last_attempt_ends_the_batch_with_marketos_words() {
+    fn last_attempt_ends_the_batch_with_marketos_message() {
         let beside = success(6, 0);
-        let after_upload = |fault, attempts| after_upload(fault, tried(attempts), &beside, &instance());
+        let after_upload = |error, attempts| after_upload(error, tried(attempts), &beside, &instance());
         let Event::AttemptsExhausted { reason, unconfirmed_until: None } = after_upload(refused(ErrorAction::Again), 8)
         else {
             panic!("not given up")
         };
-        assert_eq!(reason, "given up after 8 attempts; the last answer was: words");
-        // What the last one may have left behind counts all the same.
+        assert_eq!(reason, "given up after 8 attempts; the last answer was: message");
+        // The import of the last attempt may exist and is unconfirmed.
         let given_up = after_upload(lost(), 8);
         assert!(
             matches!(given_up, Event::AttemptsExhausted { unconfirmed_until: Some(until), .. } if until == from_ms(300_000))
@@ -478,23 +508,23 @@ mod tests {
         let broken = || UploadError::BrokenOff("it broke off".into());
         assert!(matches!(after_upload(broken(), 7), Event::Refused { .. }));
         assert!(matches!(after_upload(broken(), 8), Event::AttemptsExhausted { unconfirmed_until: None, .. }));
-        // What never left was never an attempt.
+        // An upload that was never sent is no attempt.
         let never = UploadError::NeverSent("no route".into());
         assert!(matches!(after_upload(never, 800), Event::Requeued { .. }));
     }
 
     #[test]
-    fn a_batch_that_waits_alone_is_tried_for_seven_days() {
+    fn batch_that_waits_alone_is_tried_for_seven_days() {
         let instance = instance();
-        let mut seen = success(5, 20);
-        for (waiting, fault) in
+        let mut snapshot = success(5, 20);
+        for (waiting, error) in
             [(false, refused(ErrorAction::Again)), (false, lost()), (true, refused(ErrorAction::Again))]
         {
-            seen.has_untried_batch = waiting;
+            snapshot.has_untried_batch = waiting;
             let mut batch = UploadAttempts { last_upload: Some(9), ..tried(1) };
             let mut tries = 0;
             let reason = loop {
-                match after_upload(fault.clone(), batch, &seen, &instance) {
+                match after_upload(error.clone(), batch, &snapshot, &instance) {
                     Event::AttemptsExhausted { reason, .. } => break Some(reason),
                     event if tries < 3_000 => {
                         let Some(FailureScope::Instance { tried_alone_for: alone, .. }) = event.failure_scope() else {
@@ -510,16 +540,16 @@ mod tests {
             assert_eq!((tries, reason.is_some()), expected, "{reason:?}");
             assert!(reason.is_none_or(|reason| reason.starts_with("given up after attempts for seven days; ")));
         }
-        // The clock leapt by a month in the middle of an upload.
-        let leapt = UploadAttempts { began: Some(from_ms(-30 * 24 * 3_600_000)), ..tried(1) };
-        seen.has_untried_batch = false;
-        let scope = after_upload(lost(), leapt, &seen, &instance).failure_scope();
+        // The clock was set by a month during an upload.
+        let moved = UploadAttempts { began: Some(from_ms(-30 * 24 * 3_600_000)), ..tried(1) };
+        snapshot.has_untried_batch = false;
+        let scope = after_upload(lost(), moved, &snapshot, &instance).failure_scope();
         let Some(FailureScope::Instance { tried_alone_for: alone, .. }) = scope else { panic!("{scope:?}") };
         assert_eq!(alone, instance.request_timeout + Duration::from_secs(300));
     }
 
     #[test]
-    fn a_lost_answer_is_sent_again_or_held_as_the_policy_says() {
+    fn lost_answer_is_sent_again_or_held_by_policy() {
         let mut instance = instance();
         let lost = |tried, instance: &_| after_upload(lost(), tried, &failed(0), instance);
         let (reason, unconfirmed_until) = (String::from("cut"), from_ms(300_000));
@@ -532,18 +562,18 @@ mod tests {
     }
 
     #[test]
-    fn credentials_and_the_days_quota_stop_the_instance() {
+    fn refused_credentials_and_used_up_quota_pause_instance() {
         let now = "2026-03-10T12:00:00Z".parse().unwrap();
         let mut instance = instance();
-        let whole = |ask, now| instance_action(ask, &instance, now);
+        let action_of = |action, now| instance_action(action, &instance, now);
         let pause = |kind, until: Option<&str>| {
             Some(InstanceAction::Pause { kind, until: until.map(|until| until.parse().unwrap()) })
         };
-        assert_eq!(whole(ErrorAction::StopForCredentials, now), pause(PauseKind::Credentials, None));
-        assert_eq!(whole(ErrorAction::NewToken, now), None);
-        assert_eq!(whole(ErrorAction::DayIsOver, now), pause(PauseKind::Quota, Some("2026-03-11T06:00:00Z")));
-        assert_eq!(whole(ErrorAction::WaitWindow, now), Some(InstanceAction::WindowFull));
-        assert_eq!(whole(ErrorAction::Reject, now), None);
+        assert_eq!(action_of(ErrorAction::StopForCredentials, now), pause(PauseKind::Credentials, None));
+        assert_eq!(action_of(ErrorAction::NewToken, now), None);
+        assert_eq!(action_of(ErrorAction::DayIsOver, now), pause(PauseKind::Quota, Some("2026-03-11T06:00:00Z")));
+        assert_eq!(action_of(ErrorAction::WaitWindow, now), Some(InstanceAction::WindowFull));
+        assert_eq!(action_of(ErrorAction::Reject, now), None);
         instance.limits.daily_reset = jiff::civil::time(12, 0, 1, 0);
         assert_eq!(
             super::instance_action(ErrorAction::DayIsOver, &instance, now),
@@ -552,72 +582,81 @@ mod tests {
     }
 
     #[test]
-    fn the_wait_for_foreign_imports_is_half_a_recent_import() {
-        for (paces, seconds) in
+    fn wait_for_foreign_imports_is_half_a_recent_import() {
+        for (recent_durations, seconds) in
             [(&[][..], 30), (&[(10, 40)], 30), (&[(10, 100), (10, 200)], 75), (&[(10_000, 1200)], 300)]
         {
-            let paces: Vec<_> = paces.iter().map(|&(rows, secs)| (rows, Duration::from_secs(secs))).collect();
-            assert_eq!(foreign_queue_delay(&paces, &instance()), Duration::from_secs(seconds), "{paces:?}");
+            let recent_durations: Vec<_> =
+                recent_durations.iter().map(|&(rows, secs)| (rows, Duration::from_secs(secs))).collect();
+            assert_eq!(
+                foreign_queue_delay(&recent_durations, &instance()),
+                Duration::from_secs(seconds),
+                "{recent_durations:?}"
+            );
         }
-        let mut patient = instance();
-        patient.polling.max = Duration::from_secs(900);
-        assert_eq!(foreign_queue_delay(&[], &patient), Duration::from_secs(900));
+        let mut slow = instance();
+        slow.polling.max = Duration::from_secs(900);
+        assert_eq!(foreign_queue_delay(&[], &slow), Duration::from_secs(900));
     }
 
     #[test]
-    fn a_question_is_asked_until_marketo_surely_has_no_answer() {
+    fn query_is_repeated_until_marketo_has_deleted_the_import() {
         const DAY: i64 = 24 * 3600;
-        let said = |next: PollRetry| match next {
-            PollRetry::AskAgain(at) => format!("at {}", at.as_millisecond() / 1000),
+        let shown = |next: PollRetry| match next {
+            PollRetry::RetryAt(at) => format!("at {}", at.as_millisecond() / 1000),
             PollRetry::GiveUp(reason) => reason,
         };
-        // What the answer asks for (none: a file is late), failures in a row with this one, seconds since the acceptance;
-        // what follows of a poll, and of a fetch.
-        for (ask, failures, age, polled, fetched) in [
+        // The error action (none: a report is late), consecutive failures with this one, seconds since the acceptance;
+        // the result of a poll, and of a fetch.
+        for (action, failures, age, polled, fetched) in [
             (Some(ErrorAction::OutcomeUnknown), 1, 60, "at 65", "at 61"),
             (Some(ErrorAction::OutcomeUnknown), 5, 60, "at 76", "at 76"),
             (Some(ErrorAction::ServiceDown), 500, DAY, "at 86700", "at 86700"),
             (Some(ErrorAction::NewToken), 500, 7 * DAY, "at 605100", "at 605100"),
             (Some(ErrorAction::Reject), 7, 60, "at 124", "at 124"),
-            (Some(ErrorAction::Reject), 8, 60, "Marketo does not know the import any more: w", "at 188"),
+            (Some(ErrorAction::Reject), 8, 60, "Marketo no longer knows the import: w", "at 188"),
             (None, 8, 60, "at 188", "at 188"),
-            (None, 16, 60, "at 360", "Marketo was asked 16 times for the file and does not give it: w"),
+            (None, 16, 60, "at 360", "Marketo did not return the file in 16 attempts: w"),
             (Some(ErrorAction::Reject), 1, 7 * DAY - 1, "at 604804", "at 604800"),
             (Some(ErrorAction::OutcomeUnknown), 1, 7 * DAY, "at 604805", "at 604801"),
             (
                 Some(ErrorAction::OutcomeUnknown),
                 1,
                 14 * DAY,
-                "what became of the import is unknown: Marketo keeps a batch for seven days. It says: w",
-                "Marketo keeps a batch's files for seven days. It says: w",
+                "the import's outcome is unknown, because Marketo keeps a batch for seven days. Its last answer: w",
+                "Marketo keeps the files of a batch for seven days. Its last answer: w",
             ),
             (
                 Some(ErrorAction::Reject),
                 1,
                 7 * DAY,
-                "what became of the import is unknown: Marketo keeps a batch for seven days. It says: w",
-                "Marketo keeps a batch's files for seven days. It says: w",
+                "the import's outcome is unknown, because Marketo keeps a batch for seven days. Its last answer: w",
+                "Marketo keeps the files of a batch for seven days. Its last answer: w",
             ),
         ] {
             let (accepted, now) = (Some(from_ms(0)), from_ms(age * 1000));
-            let before = (1..failures).fold(QueryFailures::default(), |before, _| before.plus(is_refusal(ask)));
-            let poll = poll_failed(ask.unwrap_or(ErrorAction::Again), "w", accepted, before, &instance(), now);
-            assert_eq!(said(poll), polled, "{ask:?} {failures}");
-            assert_eq!(said(fetch_failed(ask, "w", accepted, before, &instance(), now)), fetched, "{ask:?} {failures}");
+            let before = (1..failures).fold(QueryFailures::default(), |before, _| before.plus(is_refusal(action)));
+            let poll = poll_failed(action.unwrap_or(ErrorAction::Again), "w", accepted, before, &instance(), now);
+            assert_eq!(shown(poll), polled, "{action:?} {failures}");
+            assert_eq!(
+                shown(fetch_failed(action, "w", accepted, before, &instance(), now)),
+                fetched,
+                "{action:?} {failures}"
+            );
         }
     }
 
     #[test]
-    fn a_file_that_nobody_counted_is_asked_for_three_times() {
+    fn report_without_counted_rows_is_requested_three_times() {
         let before = |all| QueryFailures { all, refusals: 0 };
         for (counted, all, again) in
             [(Some(0), 0, true), (Some(0), 1, true), (Some(0), 2, false), (Some(1), 9, true), (None, 9, true)]
         {
-            assert_eq!(is_worth_asking_again(counted, before(all)), again, "{counted:?} {all}");
+            assert_eq!(is_worth_retrying(counted, before(all)), again, "{counted:?} {all}");
         }
     }
 
-    fn asked(waited: Duration) -> PreviousPoll {
+    fn previous(waited: Duration) -> PreviousPoll {
         PreviousPoll {
             accepted_at: Some(from_ms(0)),
             query_failures: QueryFailures::default(),
@@ -628,23 +667,22 @@ mod tests {
     }
 
     #[test]
-    fn an_import_that_does_not_end_is_held_once() {
+    fn import_that_does_not_end_is_held_once() {
         let day = Duration::from_secs(24 * 3600);
         let instance = instance();
-        assert_eq!(overdue_event("Importing", asked(2 * day), day - Duration::from_secs(1), &instance), None);
-        let Some(Event::Overdue { reason }) = overdue_event("Queued", asked(2 * day), day, &instance) else { panic!() };
+        assert_eq!(overdue_event("Importing", previous(2 * day), day - Duration::from_secs(1), &instance), None);
+        let Some(Event::Overdue { reason }) = overdue_event("Queued", previous(2 * day), day, &instance) else {
+            panic!()
+        };
+        assert_eq!(reason, "the import is still \"Queued\" and has not ended within 72h (max_import_time)");
         assert_eq!(
-            reason,
-            "Marketo still calls the import \"Queued\" and has not ended it within 72h (max_import_time)"
-        );
-        assert_eq!(
-            overdue_event("Importing", PreviousPoll { is_overdue: true, ..asked(9 * day) }, day, &instance),
+            overdue_event("Importing", PreviousPoll { is_overdue: true, ..previous(9 * day) }, day, &instance),
             None
         );
     }
 
     #[test]
-    fn only_what_this_process_watched_counts_as_waited() {
+    fn only_time_watched_by_this_process_counts_as_waited() {
         let (instance, second) = (instance(), Duration::from_secs(1));
         assert_eq!(believed_wait(Some(30 * second), &instance), 30 * second);
         assert_eq!(believed_wait(None, &instance), Duration::ZERO);
@@ -652,18 +690,19 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_status_is_asked_after_until_marketo_forgets() {
+    fn unknown_status_is_polled_until_the_import_is_deleted() {
         let (instance, day) = (instance(), 24 * 3600 * 1000);
-        let said =
-            |now_ms| unknown_status_event("Paused", asked(Duration::ZERO), Duration::ZERO, &instance, from_ms(now_ms));
-        let reason = "Marketo gave the import's status as \"Paused\", which is none of its documented words";
+        let event = |now_ms| {
+            unknown_status_event("Paused", previous(Duration::ZERO), Duration::ZERO, &instance, from_ms(now_ms))
+        };
+        let reason = "Marketo returned the import status \"Paused\", which is not one of its documented statuses";
         let again = Event::UnknownStatus { reason: reason.into(), waited: Duration::ZERO, not_before: from_ms(7_000) };
-        assert_eq!(said(2_000), again);
-        assert!(matches!(said(7 * day), Event::ImportLost { reason: lost, .. } if lost.ends_with(reason)));
+        assert_eq!(event(2_000), again);
+        assert!(matches!(event(7 * day), Event::ImportLost { reason: lost, .. } if lost.ends_with(reason)));
     }
 
     #[test]
-    fn a_file_is_asked_for_unless_marketo_surely_has_none() {
+    fn report_is_requested_unless_marketo_has_none() {
         use ReportKind::{Failures, Warnings};
         let counts = |processed, failed, warned| Counts { processed, failed, warned };
         for (report, counts, asked) in [
@@ -682,18 +721,18 @@ mod tests {
     }
 
     #[test]
-    fn answers_that_stay_away_are_no_refusals_however_many_they_are() {
+    fn missing_answers_do_not_count_as_refusals() {
         let mut before = QueryFailures::default();
         for _ in 0..100 {
             before = before.plus(false);
         }
-        // Seven times no, and then once more.
+        // Seven refusals, and then an eighth.
         for refusals in 1..=8 {
             let (now, accepted) = (from_ms(60_000), Some(from_ms(0)));
             let poll = poll_failed(ErrorAction::Reject, "w", accepted, before, &instance(), now);
             assert_eq!(matches!(poll, PollRetry::GiveUp(_)), refusals == 8, "refused {refusals} times");
             let fetch = fetch_failed(None, "w", accepted, before, &instance(), now);
-            assert!(matches!(fetch, PollRetry::AskAgain(_)), "refused {refusals} times");
+            assert!(matches!(fetch, PollRetry::RetryAt(_)), "refused {refusals} times");
             before = before.plus(true);
         }
     }

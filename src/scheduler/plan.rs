@@ -1,4 +1,4 @@
-//! What is to be done now? A pure function of the rows and the time.
+//! Plan: the next steps of one instance, as a pure function of its rows and the time.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -15,20 +15,23 @@ use crate::store::Snapshot;
 
 mod fair_queue;
 
-/// One thing to do.
+/// One step of a plan, with the batch that it is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
+    /// Uploads a pending batch.
     Upload(BatchKey),
+    /// Polls the import of a batch.
     Poll(BatchKey),
+    /// Fetches the reports of an ended import.
     Collect(BatchKey),
-    /// The batch is `uploading` and nobody is at it: whoever was has died, and how its upload ended is unknown.
+    /// Settles a batch that is `uploading` and has no worker: its process ended, and the upload's outcome is unknown.
     Recover(BatchKey),
-    /// A pause is over.
+    /// Ends a pause whose time is over.
     Resume,
 }
 
 impl Step {
-    /// The batch that the step is about, and what a worker is then at.
+    /// Returns the step's batch, and the work of its worker.
     pub fn work(self) -> Option<(BatchKey, Work)> {
         match self {
             Step::Upload(key) | Step::Recover(key) => Some((key, Work::Upload)),
@@ -38,32 +41,37 @@ impl Step {
     }
 }
 
-/// What a worker is at.
+/// The work of a worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Work {
-    /// Its batch holds a slot, whatever its row says: the row may not be written yet.
+    /// An upload. The batch occupies a slot even before its row shows it.
     Upload,
+    /// A query about an import.
     Poll,
 }
 
-/// The steps to take, and when to look again if nothing happens before.
+/// The steps to start, and when to plan again at the latest.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Plan {
+    /// The steps that are due.
     pub steps: Vec<Step>,
+    /// When a further step is due at the earliest; none where only a change can make one due.
     pub next_wake: Option<Timestamp>,
 }
 
-/// The part of an instance's configuration that plans follow.
+/// The part of an instance's configuration that plans depend on.
 #[derive(Clone, Copy, Debug)]
 pub struct SchedulingRules {
-    /// The most batches in flight.
+    /// The maximum number of batches in flight.
     pub max_in_flight: u32,
+    /// The bounds of the poll interval.
     pub polling: config::Polling,
-    /// The longest pause after a fault.
+    /// The longest backoff after a failure.
     pub backoff_max: Duration,
 }
 
 impl SchedulingRules {
+    /// Returns the rules of an instance's configuration.
     pub fn from_instance(instance: &config::Instance) -> SchedulingRules {
         let limits = &instance.limits;
         SchedulingRules {
@@ -73,20 +81,21 @@ impl SchedulingRules {
         }
     }
 
-    /// No pause of a batch, or of the instance's uploads, is longer. (Those of whole days are no pauses in this sense.)
+    /// Returns the longest wait of a batch or of the instance's uploads. (Quota pauses are longer and do not count
+    /// here.)
     pub fn longest_pause(&self) -> Duration {
         self.backoff_max.max(self.polling.max)
     }
 }
 
-/// Any batch that Marketo holds in its queue may start at any moment, and it starts up to two. So an `importing` below
-/// that is kept only by not having more than that in flight.
+/// Marketo starts up to two of the queued imports at any moment. An `importing` limit below two is therefore met only
+/// by having no more batches than that in flight.
 fn max_in_flight(importing: u32, queued: u32) -> u32 {
-    const MARKETOS_OWN: u32 = 2;
-    if importing < MARKETOS_OWN { importing.min(queued) } else { queued }
+    const MARKETO_CONCURRENCY: u32 = 2;
+    if importing < MARKETO_CONCURRENCY { importing.min(queued) } else { queued }
 }
 
-/// What to do at `now`. `busy` are the batches that a worker is at.
+/// Returns the plan at `now`. `busy` are the batches that have a worker.
 pub fn plan(snapshot: &Snapshot, busy: &HashMap<BatchKey, Work>, rules: &SchedulingRules, now: Timestamp) -> Plan {
     let mut plan = Plan::default();
     let pause = snapshot.instance.pause.as_ref();
@@ -103,7 +112,7 @@ pub fn plan(snapshot: &Snapshot, busy: &HashMap<BatchKey, Work>, rules: &Schedul
             plan.steps.push(Step::Recover(flight.key));
         }
     }
-    // A person stops uploads; without credentials or calls nothing can be asked either.
+    // An operator's pause stops uploads only. A pause for credentials or quota stops queries too.
     if pause.is_none_or(|pause| pause.kind == PauseKind::Operator) {
         plan.plan_queries(snapshot, busy, rules, now);
     }
@@ -113,14 +122,14 @@ pub fn plan(snapshot: &Snapshot, busy: &HashMap<BatchKey, Work>, rules: &Schedul
     plan
 }
 
-/// Whether an upload that was planned may still leave: it may have waited long at the gate, and others have taught since
-/// that Marketo's queue is full, or that Marketo is not there.
+/// Returns whether a planned upload may still be sent. While it waited at the rate limiter, other uploads may have
+/// found that Marketo's queue is full or that Marketo is unreachable.
 pub fn may_still_upload(snapshot: &Snapshot, rules: &SchedulingRules, now: Timestamp) -> bool {
-    let nobody = HashMap::new();
+    let busy = HashMap::new();
     let instance = &snapshot.instance;
     instance.pause.is_none()
         && pending_until(instance.backoff_until, rules.longest_pause(), now).is_none()
-        && FreeSlots::of(snapshot, &FairQueue::of(snapshot, &nobody), rules, now).free > 0
+        && FreeSlots::of(snapshot, &FairQueue::of(snapshot, &busy), rules, now).free > 0
 }
 
 impl Plan {
@@ -131,7 +140,7 @@ impl Plan {
         };
     }
 
-    /// Polls and collects that are due.
+    /// Adds the polls and report fetches that are due.
     fn plan_queries(
         &mut self,
         snapshot: &Snapshot,
@@ -163,7 +172,7 @@ impl Plan {
         }
     }
 
-    /// As many uploads as there are free slots, in fair order.
+    /// Adds as many uploads as there are free slots, in fair order.
     fn plan_uploads(
         &mut self,
         snapshot: &Snapshot,
@@ -176,56 +185,58 @@ impl Plan {
             return;
         }
         let instance = &snapshot.instance;
-        if let Some(quiet_until) = pending_until(instance.backoff_until, rules.longest_pause(), now) {
-            return self.wake_at(Some(quiet_until));
+        if let Some(backoff_until) = pending_until(instance.backoff_until, rules.longest_pause(), now) {
+            return self.wake_at(Some(backoff_until));
         }
-        let mut board = FairQueue::of(snapshot, busy);
-        let slots = FreeSlots::of(snapshot, &board, rules, now);
+        let mut queue = FairQueue::of(snapshot, busy);
+        let slots = FreeSlots::of(snapshot, &queue, rules, now);
         for _ in 0..slots.free {
-            let Some(next) = board.next() else { return };
+            let Some(next) = queue.next() else { return };
             self.steps.push(Step::Upload(next.key));
-            board.take(next);
+            queue.take(next);
         }
-        // The candidates that are left wait for a slot: a batch's end wakes us, or the moment that frees one.
+        // The remaining candidates wait for a slot, which a batch's end or the passing of time makes free.
         self.wake_at(slots.more_at);
     }
 }
 
-/// `until`, where it is still to come. No pause is longer than `longest`: one that seems to be began before the clock was
-/// set back, and is over.
+/// Returns `until` where it is in the future. No wait is longer than `longest`: one that appears to be began before the
+/// clock was set back, and is over.
 fn pending_until(until: Option<Timestamp>, longest: Duration, now: Timestamp) -> Option<Timestamp> {
     until.filter(|&until| now < until && until <= after(now, longest))
 }
 
-/// How many uploads may begin, and when there may be more if nothing ends before.
+/// How many uploads may begin, and when more may begin without a batch's end.
 struct FreeSlots {
     free: u32,
     more_at: Option<Timestamp>,
 }
 
 impl FreeSlots {
-    fn of(snapshot: &Snapshot, board: &FairQueue<'_>, rules: &SchedulingRules, now: Timestamp) -> FreeSlots {
-        let ghosts: Vec<Timestamp> = snapshot.unconfirmed_until.iter().copied().filter(|&until| until > now).collect();
-        let held = board.in_flight + snapshot.in_flight_elsewhere + u32::try_from(ghosts.len()).unwrap_or(u32::MAX);
-        let ghost_gone = ghosts.into_iter().min();
-        let mut free = rules.max_in_flight.saturating_sub(held);
-        // Where Marketo did not answer last, one upload shows whether it does again, and not ten.
+    fn of(snapshot: &Snapshot, queue: &FairQueue<'_>, rules: &SchedulingRules, now: Timestamp) -> FreeSlots {
+        let unconfirmed: Vec<Timestamp> =
+            snapshot.unconfirmed_until.iter().copied().filter(|&until| until > now).collect();
+        let unconfirmed_count = u32::try_from(unconfirmed.len()).unwrap_or(u32::MAX);
+        let occupied = queue.in_flight + snapshot.in_flight_elsewhere + unconfirmed_count;
+        let first_expiry = unconfirmed.into_iter().min();
+        let mut free = rules.max_in_flight.saturating_sub(occupied);
+        // After a failure of the service, a single upload tests whether it works again.
         if snapshot.instance.service_failures > 0 {
-            free = free.min(1_u32.saturating_sub(board.uploads));
+            free = free.min(1_u32.saturating_sub(queue.uploads));
         }
-        // Marketo's queue was full at so many of ours: a slot that one of ours left is free, and now and then one more
-        // is tried.
-        let Some(learnt) = snapshot.instance.observed_slot_limit else {
-            return FreeSlots { free, more_at: ghost_gone };
+        // Marketo's queue was full with this many imports of ours (error 1016). Slots below that number are free, and
+        // from time to time one upload probes for another.
+        let Some(observed_limit) = snapshot.instance.observed_slot_limit else {
+            return FreeSlots { free, more_at: first_expiry };
         };
         let probe_at = pending_until(snapshot.instance.slot_probe_at, rules.longest_pause(), now);
-        let within = learnt.saturating_sub(board.in_flight);
+        let within = observed_limit.saturating_sub(queue.in_flight);
         if within > 0 || probe_at.is_some() {
-            return FreeSlots { free: free.min(within), more_at: ghost_gone.into_iter().chain(probe_at).min() };
+            return FreeSlots { free: free.min(within), more_at: first_expiry.into_iter().chain(probe_at).min() };
         }
-        // The one that is tried counts as soon as it is under way: until it has ended, no other is tried.
-        let beyond = learnt.saturating_add(1).saturating_sub(board.in_flight);
-        FreeSlots { free: free.min(beyond), more_at: ghost_gone }
+        // A probe counts as in flight from its start, so there is only one at a time.
+        let beyond = observed_limit.saturating_add(1).saturating_sub(queue.in_flight);
+        FreeSlots { free: free.min(beyond), more_at: first_expiry }
     }
 }
 

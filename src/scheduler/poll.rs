@@ -1,10 +1,10 @@
-//! How does an import stand? Whatever a poll brings, and whatever becomes of it, the file is never sent again for it.
+//! Poll worker: asks Marketo for the status of one import. No result of a poll makes the file be sent again.
 
 use crate::clock::PATIENCE;
 use crate::domain::row_counts::RowCounts;
 use crate::domain::{BatchKey, Event, RemoteStatus};
 use crate::marketo::{ErrorAction, ImportStatus, QueryError};
-use crate::scheduler::api_call::{Admission, ErrorScope};
+use crate::scheduler::api_call::{Admission, Denial, ErrorScope};
 use crate::scheduler::outcome::{
     PollRetry, PreviousPoll, believed_wait, is_refusal, overdue_event, poll_event, poll_failed, unknown_status_event,
 };
@@ -12,133 +12,140 @@ use crate::scheduler::redaction::without_values;
 use crate::scheduler::worker_context::WorkerContext;
 use crate::store::{Batch, StoreError};
 
-pub(super) async fn poll(desk: &WorkerContext, key: BatchKey) -> Result<(), StoreError> {
-    let (job, batch) = desk.store.batch(key).await?;
+/// Polls the import of a batch, and records the result.
+///
+/// # Errors
+/// A database error.
+pub(super) async fn poll(context: &WorkerContext, key: BatchKey) -> Result<(), StoreError> {
+    let (job, batch) = context.store.batch(key).await?;
     let Some(id) = batch.marketo_batch_id.clone() else { return Ok(()) };
     if !batch.is_on_marketo() {
         return Ok(());
     }
     let mut renewed = false;
     loop {
-        let (token, pass) = match desk.admit_call().await? {
-            Admission::Admitted(token, pass) => (token, pass),
-            Admission::NotNow => return Ok(()),
-            Admission::Unreachable(reason) => {
-                return failed(
-                    desk,
-                    key,
-                    &batch,
-                    QueryError { ask: ErrorAction::ServiceDown, reason, request_id: None },
-                )
-                .await;
+        let (token, guard) = match context.admit_call().await? {
+            Admission::Admitted(token, guard) => (token, guard),
+            Admission::Denied(Denial::NotNow) => return Ok(()),
+            Admission::Denied(Denial::Unreachable(reason)) => {
+                let error = QueryError { action: ErrorAction::ServiceDown, reason, request_id: None };
+                return record_failure(context, key, &batch, error).await;
             }
         };
-        let client = desk.client();
-        let Some(answer) = desk.run_until_stop(pass, client.status(&token, &job.target, &id)).await else {
+        let client = context.client();
+        let Some(response) = context.run_until_stop(guard, client.status(&token, &job.target, &id)).await else {
             return Ok(());
         };
-        match answer {
+        match response {
             Ok(mut status) => {
                 if let Some(message) = status.message.take() {
-                    status.message = Some(without_values(desk, &job, message).await);
+                    status.message = Some(without_values(context, &job, message).await);
                 }
-                return answered(desk, key, &batch, &id, status).await;
+                return record_status(context, key, &batch, &id, status).await;
             }
-            Err(fault) => match desk.handle_refusal(fault.ask, &fault.reason, &mut renewed).await? {
+            Err(error) => match context.handle_refusal(error.action, &error.reason, &mut renewed).await? {
                 ErrorScope::Retry => {}
                 ErrorScope::Instance => return Ok(()),
                 ErrorScope::Batch => {
-                    let reason = without_values(desk, &job, fault.reason).await;
-                    return failed(desk, key, &batch, QueryError { reason, ..fault }).await;
+                    let reason = without_values(context, &job, error.reason).await;
+                    return record_failure(context, key, &batch, QueryError { reason, ..error }).await;
                 }
             },
         }
     }
 }
 
-async fn answered(
-    desk: &WorkerContext,
+async fn record_status(
+    context: &WorkerContext,
     key: BatchKey,
     batch: &Batch,
     id: &str,
-    answer: ImportStatus,
+    response: ImportStatus,
 ) -> Result<(), StoreError> {
-    let ImportStatus { status, word, counts, message, request_id } = answer;
-    let (clock, config) = (desk.observe().await?, desk.config());
+    let ImportStatus { status, status_text, counts, message, request_id } = response;
+    let (clock, config) = (context.observe().await?, context.config());
     let now = clock.now();
-    let asked = PreviousPoll {
+    let previous = PreviousPoll {
         accepted_at: batch.accepted_at.filter(|_| clock.steady_at(PATIENCE).is_none()),
         query_failures: batch.query_failures,
         counts: batch.counts,
         waited: batch.waited,
         is_overdue: batch.overdue_at.is_some(),
     };
-    let waited = believed_wait(desk.import_watch.record_answer(key), &config);
+    let waited = believed_wait(context.import_watch.record_answer(key), &config);
     let event = match status {
         Some(status) => poll_event(status, counts, message, waited),
-        None => unknown_status_event(&word, asked, waited, &config, now),
+        None => unknown_status_event(&status_text, previous, waited, &config, now),
     };
     if let Event::ImportEnded { .. } | Event::ImportLost { .. } = event {
-        desk.import_watch.forget(key);
-        tracing::info!(instance = %desk.name, job = %key.job, part = key.part, marketo_batch_id = id, status = word,
-            processed = counts.processed, failed = counts.failed, warned = counts.warned, request_id,
-            "the import ended");
+        context.import_watch.forget(key);
+        tracing::info!(instance = %context.name, job = %key.job, part = key.part, marketo_batch_id = id,
+            status = status_text, processed = counts.processed, failed = counts.failed, warned = counts.warned,
+            request_id, "import ended");
         let sent = batch.rows.total;
-        let doubt = RowCounts::complete(sent, counts).discrepancy().filter(|_| status == Some(RemoteStatus::Complete));
-        if let Some(doubt) = doubt {
-            tracing::warn!(instance = %desk.name, job = %key.job, part = key.part, marketo_batch_id = id, sent, doubt,
-                "Marketo's counts do not add up");
+        let discrepancy =
+            RowCounts::complete(sent, counts).discrepancy().filter(|_| status == Some(RemoteStatus::Complete));
+        if let Some(discrepancy) = discrepancy {
+            tracing::warn!(instance = %context.name, job = %key.job, part = key.part, marketo_batch_id = id, sent,
+                discrepancy, "Marketo's row counts do not add up");
         }
-        return unless_given_up(desk.store.record_event(key, event, request_id, now).await);
+        return ignore_given_up(context.store.record_event(key, event, request_id, now).await);
     }
-    // Each poll brings it again, and once is enough.
+    // Each poll returns the same unknown status. It is logged once.
     if let Event::UnknownStatus { reason, .. } = &event
         && batch.message.as_ref() != Some(reason)
     {
-        tracing::warn!(instance = %desk.name, job = %key.job, part = key.part, marketo_batch_id = id, status = word,
-            request_id, "Marketo gave an unknown status; the import is asked after on");
+        tracing::warn!(instance = %context.name, job = %key.job, part = key.part, marketo_batch_id = id,
+            status = status_text, request_id, "Marketo returned an unknown import status; polling continues");
     }
-    if let Err(error) = desk.store.record_event(key, event, request_id, now).await {
-        return unless_given_up::<()>(Err(error));
+    if let Err(error) = context.store.record_event(key, event, request_id, now).await {
+        return ignore_given_up::<()>(Err(error));
     }
-    if let Some(event) = overdue_event(&word, asked, waited, &config) {
-        tracing::error!(instance = %desk.name, job = %key.job, part = key.part, marketo_batch_id = id, status = word,
-            "Marketo does not end the import; the batch is held, and an operator may give it up");
-        return unless_given_up(desk.store.record_event(key, event, None, now).await);
+    if let Some(event) = overdue_event(&status_text, previous, waited, &config) {
+        tracing::error!(instance = %context.name, job = %key.job, part = key.part, marketo_batch_id = id,
+            status = status_text,
+            "import is overdue (max_import_time); the batch is held until it ends or is abandoned");
+        return ignore_given_up(context.store.record_event(key, event, None, now).await);
     }
     Ok(())
 }
 
-/// An operator may have given up the import while it was asked after: then the answer is about nothing that there is. No
-/// upload of the batch can have begun since, for a batch has one worker at a time.
-fn unless_given_up<T>(recorded: Result<T, StoreError>) -> Result<(), StoreError> {
+/// Ignores the result of a write about a batch that an operator gave up during the poll: there is nothing left to
+/// record. No new upload of the batch can have begun, because a batch has at most one worker.
+fn ignore_given_up<T>(recorded: Result<T, StoreError>) -> Result<(), StoreError> {
     match recorded {
         Ok(_) | Err(StoreError::Illegal(_) | StoreError::NoBatch(_)) => Ok(()),
         Err(error) => Err(error),
     }
 }
 
-async fn failed(desk: &WorkerContext, key: BatchKey, batch: &Batch, fault: QueryError) -> Result<(), StoreError> {
-    let clock = desk.observe().await?;
+async fn record_failure(
+    context: &WorkerContext,
+    key: BatchKey,
+    batch: &Batch,
+    error: QueryError,
+) -> Result<(), StoreError> {
+    let clock = context.observe().await?;
     let now = clock.now();
-    // By age nothing is given up while the clock is not to be believed.
+    // No import is given up by age while the clock may be wrong.
     let accepted_at = batch.accepted_at.filter(|_| clock.steady_at(PATIENCE).is_none());
-    let QueryError { ask, reason, request_id } = fault;
-    match poll_failed(ask, &reason, accepted_at, batch.query_failures, &desk.config(), now) {
+    let QueryError { action, reason, request_id } = error;
+    match poll_failed(action, &reason, accepted_at, batch.query_failures, &context.config(), now) {
         PollRetry::GiveUp(reason) => {
-            tracing::warn!(instance = %desk.name, job = %key.job, part = key.part, %reason, request_id, "import lost");
+            tracing::warn!(instance = %context.name, job = %key.job, part = key.part, %reason, request_id,
+                "import lost");
             let event = Event::ImportLost { counts: batch.counts, reason };
-            desk.import_watch.forget(key);
-            unless_given_up(desk.store.record_event(key, event, request_id, now).await)?;
+            context.import_watch.forget(key);
+            ignore_given_up(context.store.record_event(key, event, request_id, now).await)?;
         }
-        PollRetry::AskAgain(not_before) => {
-            let (refused, said, answer) = (is_refusal(Some(ask)), reason.clone(), request_id.clone());
-            let asked = desk.store.record_query_failure(key, reason, refused, not_before, request_id, now).await;
-            let is_news = asked.as_ref().is_ok_and(|asked| asked.is_news);
-            unless_given_up(asked)?;
+        PollRetry::RetryAt(not_before) => {
+            let (refused, logged_reason, logged_id) = (is_refusal(Some(action)), reason.clone(), request_id.clone());
+            let recorded = context.store.record_query_failure(key, reason, refused, not_before, request_id, now).await;
+            let is_news = recorded.as_ref().is_ok_and(|recorded| recorded.is_news);
+            ignore_given_up(recorded)?;
             if is_news {
-                tracing::warn!(instance = %desk.name, job = %key.job, part = key.part, reason = said,
-                    request_id = answer, %not_before, "a poll failed; the import goes on");
+                tracing::warn!(instance = %context.name, job = %key.job, part = key.part, reason = logged_reason,
+                    request_id = logged_id, %not_before, "poll failed; it is retried");
             }
         }
     }

@@ -1,46 +1,47 @@
-//! Marketo's words without values of rows: what stands in history, log and answers names nobody.
+//! Redaction: removes values of rows from Marketo's messages before they reach history, log or API responses.
 
 use crate::delimited;
 use crate::marketo::UploadError;
 use crate::scheduler::worker_context::WorkerContext;
 use crate::store::{FileKind, Job, StoreError};
 
-/// What Marketo said about a job's file, without the values of its first line where that may not be a header.
+/// Returns Marketo's message about a job's file without the values of the file's first line, where that may be a row
+/// instead of a header.
 ///
-/// Only a file that was not checked has such a line. The header is read from the store for it: a refusal and the end of an
-/// import are rare.
-pub(super) async fn without_values(desk: &WorkerContext, job: &Job, text: String) -> String {
+/// Only a file that was not checked can have such a line. The header is read from the store each time; refusals and
+/// ends of imports are rare.
+pub(super) async fn without_values(context: &WorkerContext, job: &Job, text: String) -> String {
     if text.is_empty() {
         return text;
     }
-    match columns(desk, job).await {
+    match columns(context, job).await {
         Ok(columns) => delimited::without_values(&text, &columns),
-        // It can't be known what may be shown.
+        // Without the header it is unknown which parts are values.
         Err(error) => {
-            tracing::warn!(job = %job.id, %error, "the header can't be read, so Marketo's words are left out");
-            "Marketo's words are left out, for the file's header can't be read".to_owned()
+            tracing::warn!(job = %job.id, %error, "reading the header failed; Marketo's message is left out");
+            "Marketo's message is left out, because the file's header could not be read".to_owned()
         }
     }
 }
 
-/// The same for an upload's end.
-pub(super) async fn upload_error_without_values(desk: &WorkerContext, job: &Job, fault: UploadError) -> UploadError {
-    match fault {
-        UploadError::Refused { ask, reason, request_id } => {
-            UploadError::Refused { ask, reason: without_values(desk, job, reason).await, request_id }
+/// Redacts the message of a failed upload; see [`without_values`].
+pub(super) async fn upload_error_without_values(context: &WorkerContext, job: &Job, error: UploadError) -> UploadError {
+    match error {
+        UploadError::Refused { action, reason, request_id } => {
+            UploadError::Refused { action, reason: without_values(context, job, reason).await, request_id }
         }
         UploadError::AnswerLost { reason, request_id } => {
-            UploadError::AnswerLost { reason: without_values(desk, job, reason).await, request_id }
+            UploadError::AnswerLost { reason: without_values(context, job, reason).await, request_id }
         }
         other => other,
     }
 }
 
-async fn columns(desk: &WorkerContext, job: &Job) -> Result<Vec<String>, StoreError> {
-    let mut content = desk.store.content(job.id, FileKind::File, 0, job.header.0, job.header.1);
+async fn columns(context: &WorkerContext, job: &Job) -> Result<Vec<String>, StoreError> {
+    let mut content = context.store.content(job.id, FileKind::File, 0, job.header.0, job.header.1);
     let mut header = Vec::new();
-    while let Some(piece) = content.next().await? {
-        header.extend(piece);
+    while let Some(chunk) = content.next().await? {
+        header.extend(chunk);
     }
     Ok(delimited::columns(&header, job.format))
 }

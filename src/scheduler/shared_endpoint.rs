@@ -1,4 +1,5 @@
-//! Endpoint: what the instances with one base URL share, since Marketo's limits are for all of them together.
+//! Shared endpoint: the state that instances with one base URL share, because Marketo's limits apply to all of them
+//! together.
 
 use std::sync::Arc;
 
@@ -9,23 +10,23 @@ use crate::config::Limits;
 use crate::marketo::{EarlierCallTimes, RateLimiter};
 use crate::store::{Store, StoreError};
 
-/// One Marketo. Clones are the same one.
+/// One Marketo base URL. Clones share one state.
 #[derive(Clone)]
 pub struct SharedEndpoint {
-    /// The instances that lead to it.
+    /// The instances with this base URL.
     pub(super) names: Arc<Vec<String>>,
     pub(super) rate_limiter: RateLimiter,
-    /// Held from the look at who is in flight to the record that one more is: of those that leave the gate together each
-    /// then sees the one before.
+    /// Held from the check of free slots to the record that an upload has begun. Of several uploads that the rate
+    /// limiter admits together, each then counts those before it.
     pub(super) begin: Arc<Mutex<()>>,
 }
 
 impl SharedEndpoint {
-    /// Makes the gate of the instances `names`, which have the same `limits`. Calls of an earlier process that may still
-    /// count are counted.
+    /// Opens the endpoint of the instances `names`, which have the same `limits`. Its rate limiter counts the calls of
+    /// earlier processes that may still count at Marketo.
     ///
     /// # Errors
-    /// What reading the database reports.
+    /// A database error.
     pub async fn open(
         names: Vec<String>,
         limits: &Limits,
@@ -38,7 +39,7 @@ impl SharedEndpoint {
             earlier.ended_ago.extend(calls.ended_ago);
             earlier.may_last.extend(calls.may_last);
         }
-        let gate = RateLimiter::new(limits.calls, limits.window, limits.concurrent_calls, earlier);
-        Ok(SharedEndpoint { names: Arc::new(names), rate_limiter: gate, begin: Arc::default() })
+        let rate_limiter = RateLimiter::new(limits.calls, limits.window, limits.concurrent_calls, earlier);
+        Ok(SharedEndpoint { names: Arc::new(names), rate_limiter, begin: Arc::default() })
     }
 }

@@ -1,5 +1,7 @@
-//! How does a batch get to Marketo? The intent is on the disk before the request leaves, and how it ended is recorded
-//! before anything else is done about it.
+//! Upload worker: sends one batch to Marketo, in three steps: begin, send, record.
+//!
+//! The begin of the upload is on disk before the request is sent, and its outcome is recorded before any other effect.
+//! After a crash the row therefore shows whether Marketo may have the batch.
 
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt, stream};
@@ -7,8 +9,8 @@ use jiff::Timestamp;
 
 use crate::domain::batch::UploadAttempts;
 use crate::domain::{BatchKey, BatchState, DeferReason, Event};
-use crate::marketo::{CreatedImport, ErrorAction, UploadError, UploadRequest, max_content_bytes};
-use crate::scheduler::api_call::Admission;
+use crate::marketo::{AccessToken, CreatedImport, ErrorAction, UploadError, UploadRequest, max_content_bytes};
+use crate::scheduler::api_call::{Admission, CallGuard, Denial};
 use crate::scheduler::outcome::{FailedUpload, service_backoff_until};
 use crate::scheduler::plan::{SchedulingRules, may_still_upload};
 use crate::scheduler::redaction::upload_error_without_values;
@@ -16,164 +18,242 @@ use crate::scheduler::split::{TooLarge, split_upload};
 use crate::scheduler::worker_context::WorkerContext;
 use crate::store::{Batch, ContentReader, FileKind, Job, StoreError};
 
-/// Uploads a pending batch, if the instance still lets it.
-pub(super) async fn upload(desk: &WorkerContext, key: BatchKey) -> Result<(), StoreError> {
-    let (job, mut batch) = desk.store.batch(key).await?;
-    let (mut begun, mut renewed, mut began) = (false, false, None);
-    loop {
-        let (token, pass) = match desk.admit_call().await {
-            Ok(Admission::Admitted(token, pass)) => (token, pass),
-            Ok(other) => return not_admitted(desk, key, other, begun).await,
-            // A refused token was the last that Marketo said: the batch must not be left as if that were not known.
-            Err(error) if begun => return put_back(desk, key, DeferReason::Instance, error.to_string(), None).await,
-            Err(error) => return Err(error),
-        };
-        if !begun {
-            // The wait at the gate may have been long: what was planned may have been cancelled, retried or paused since, or
-            // uploads of the same plan may have been told that the queue is full.
-            let begin = desk.endpoint.begin.lock().await;
-            let clock = desk.observe().await?;
-            let now = clock.now();
-            let open =
-                may_still_upload(&desk.snapshot(&clock).await?, &SchedulingRules::from_instance(&desk.config()), now);
-            (_, batch) = desk.store.batch(key).await?;
-            if !open || batch.state != BatchState::Pending {
-                pass.finish().await;
-                return Ok(());
-            }
-            if let Err(error) = desk.store.record_event(key, Event::UploadBegan, None, now).await {
-                pass.finish().await;
-                // Cancelled between the two.
-                return if matches!(error, StoreError::Illegal(_)) { Ok(()) } else { Err(error) };
-            }
-            drop(begin);
-            (begun, began) = (true, Some(now));
-        }
-        let (content, bytes) = content(desk, &job, &batch);
-        let limit = desk.config().limits.upload_bytes;
-        if bytes > max_content_bytes(&job.filename, limit) {
-            pass.finish().await;
-            return split_upload(desk, key, &job, &batch, TooLarge::ForUs(limit), None).await;
-        }
-        let upload = UploadRequest { target: &job.target, filename: &job.filename, format: job.format, bytes };
-        let sent = desk.client().create(&token, upload, content, desk.stop.cancelled()).await;
-        let fault = match sent {
-            Ok(created) => {
-                let recorded = accepted(desk, key, created).await;
-                pass.finish().await;
-                return recorded;
-            }
-            Err(fault) => upload_error_without_values(desk, &job, fault).await,
-        };
-        pass.finish().await;
-        let asked = match &fault {
-            UploadError::Refused { ask: ErrorAction::NewToken, .. } if !renewed => {
-                renewed = true;
-                continue;
-            }
-            UploadError::Refused { ask, reason, .. } => Some((*ask, reason.clone())),
-            _ => None,
-        };
-        if let UploadError::Refused { ask: ErrorAction::TooLarge, request_id, .. } = fault {
-            return split_upload(desk, key, &job, &batch, TooLarge::ForMarketo, request_id).await;
-        }
-        let (seen, now) = desk.seen().await;
-        let request_id = request_id(&fault);
-        let tried = UploadAttempts { attempts: batch.attempts + 1, began, ..batch.tried };
-        let event = FailedUpload { tried, seen: &seen, instance: &desk.config(), now }.event(fault);
-        record(desk, key, event, request_id).await?;
-        // The batch first: a death between the two must not make an unknown outcome of a refusal.
-        if let Some((ask, reason)) = asked {
-            desk.handle_refusal(ask, &reason, &mut renewed).await?;
-        }
-        return Ok(());
-    }
+/// An upload that is recorded as begun.
+struct BegunUpload {
+    job: Job,
+    /// The batch before the upload began.
+    batch: Batch,
+    began_at: Timestamp,
 }
 
-/// Settles a batch that was being uploaded when the daemon died: whether Marketo has it is unknown.
-pub(super) async fn recover(desk: &WorkerContext, key: BatchKey) -> Result<(), StoreError> {
-    let (_, batch) = desk.store.batch(key).await?;
-    let reason = "the daemon ended while the upload was under way".to_owned();
-    let clock = desk.observe().await?;
-    let (seen, now) = (desk.snapshot(&clock).await?, clock.now());
-    let event = FailedUpload { tried: batch.tried, seen: &seen, instance: &desk.config(), now }.interrupted(reason);
-    record(desk, key, event, None).await
+/// How one request ended.
+enum SendOutcome {
+    Accepted(CreatedImport),
+    Failed(UploadError),
+    /// The batch is larger than `limits.upload_bytes`. No request was made.
+    OverLimit(u64),
 }
 
-async fn not_admitted(desk: &WorkerContext, key: BatchKey, why: Admission<'_>, begun: bool) -> Result<(), StoreError> {
-    let (seen, now) = desk.seen().await;
-    let (reason, until) = match why {
-        Admission::Unreachable(reason) => (reason, Some(service_backoff_until(&seen, &desk.config(), now))),
-        _ => ("the instance is paused".to_owned(), None),
+/// Uploads a pending batch, if the instance still allows it.
+///
+/// # Errors
+/// A database error.
+pub(super) async fn upload(context: &WorkerContext, key: BatchKey) -> Result<(), StoreError> {
+    let (job, _) = context.store.batch(key).await?;
+    let (token, guard) = match context.admit_call().await? {
+        Admission::Admitted(token, guard) => (token, guard),
+        Admission::Denied(Denial::NotNow) => return Ok(()),
+        Admission::Denied(Denial::Unreachable(reason)) => return record_unreachable(context, reason).await,
     };
-    if begun {
-        // A refused token was the last that Marketo said, so there is no import.
-        let wait = if until.is_some() { DeferReason::Service } else { DeferReason::Instance };
-        return put_back(desk, key, wait, reason, until).await;
+    let upload = match begin(context, key, job).await {
+        Ok(Some(upload)) => upload,
+        not_begun => {
+            guard.finish().await;
+            return not_begun.map(drop);
+        }
+    };
+    let outcome = send(context, &upload, &token).await;
+    if !is_refused_token(&outcome) {
+        return record_outcome(context, key, &upload, outcome, guard).await;
     }
-    if let Some(until) = until {
-        tracing::warn!(instance = %desk.name, %reason, %until, "Marketo can't be reached");
-        desk.store.record_service_failure(&desk.name, until, now).await?;
+    // Marketo refused the token and made no import. The batch is sent once more with a new token.
+    guard.finish().await;
+    let (token, guard) = match context.admit_call().await {
+        Ok(Admission::Admitted(token, guard)) => (token, guard),
+        Ok(Admission::Denied(denial)) => return requeue_denied(context, key, denial).await,
+        Err(error) => return requeue(context, key, DeferReason::Instance, error.to_string(), None).await,
+    };
+    let outcome = send(context, &upload, &token).await;
+    record_outcome(context, key, &upload, outcome, guard).await
+}
+
+/// Step 1: checks that the batch may still be uploaded, and records that its upload begins. Returns none where it may
+/// not.
+async fn begin(context: &WorkerContext, key: BatchKey, job: Job) -> Result<Option<BegunUpload>, StoreError> {
+    // The wait at the rate limiter may have been long: the batch may have been cancelled or retried since the plan, the
+    // instance paused, or its queue found full by another upload.
+    let _one_at_a_time = context.endpoint.begin.lock().await;
+    let clock = context.observe().await?;
+    let began_at = clock.now();
+    let rules = SchedulingRules::from_instance(&context.config());
+    let may_upload = may_still_upload(&context.snapshot(&clock).await?, &rules, began_at);
+    let (_, batch) = context.store.batch(key).await?;
+    if !may_upload || batch.state != BatchState::Pending {
+        return Ok(None);
+    }
+    match context.store.record_event(key, Event::UploadBegan, None, began_at).await {
+        Ok(_) => Ok(Some(BegunUpload { job, batch, began_at })),
+        // The batch was cancelled after it was read.
+        Err(StoreError::Illegal(_)) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Step 2: sends the header and the batch's rows.
+async fn send(context: &WorkerContext, upload: &BegunUpload, token: &AccessToken) -> SendOutcome {
+    let BegunUpload { job, batch, .. } = upload;
+    let (content, bytes) = content(context, job, batch);
+    let limit = context.config().limits.upload_bytes;
+    if bytes > max_content_bytes(&job.filename, limit) {
+        return SendOutcome::OverLimit(limit);
+    }
+    let request = UploadRequest { target: &job.target, filename: &job.filename, format: job.format, bytes };
+    match context.client().create(token, request, content, context.stop.cancelled()).await {
+        Ok(created) => SendOutcome::Accepted(created),
+        Err(error) => SendOutcome::Failed(upload_error_without_values(context, job, error).await),
+    }
+}
+
+fn is_refused_token(outcome: &SendOutcome) -> bool {
+    matches!(outcome, SendOutcome::Failed(UploadError::Refused { action: ErrorAction::NewToken, .. }))
+}
+
+/// Step 3: records the outcome of the request and the end of the call.
+async fn record_outcome(
+    context: &WorkerContext,
+    key: BatchKey,
+    upload: &BegunUpload,
+    outcome: SendOutcome,
+    guard: CallGuard<'_>,
+) -> Result<(), StoreError> {
+    let BegunUpload { job, batch, .. } = upload;
+    match outcome {
+        SendOutcome::Accepted(created) => {
+            let recorded = record_accepted(context, key, created).await;
+            guard.finish().await;
+            recorded
+        }
+        SendOutcome::OverLimit(limit) => {
+            guard.finish().await;
+            split_upload(context, key, job, batch, TooLarge::ForUs(limit), None).await
+        }
+        SendOutcome::Failed(UploadError::Refused { action: ErrorAction::TooLarge, request_id, .. }) => {
+            guard.finish().await;
+            split_upload(context, key, job, batch, TooLarge::ForMarketo, request_id).await
+        }
+        SendOutcome::Failed(error) => {
+            guard.finish().await;
+            record_failed(context, key, upload, error).await
+        }
+    }
+}
+
+async fn record_accepted(context: &WorkerContext, key: BatchKey, created: CreatedImport) -> Result<(), StoreError> {
+    let CreatedImport { marketo_batch_id, status, request_id } = created;
+    tracing::info!(instance = %context.name, job = %key.job, part = key.part, marketo_batch_id, ?status, request_id,
+        "upload accepted");
+    let event = Event::Accepted { marketo_batch_id, status };
+    // An earlier import of the batch may be in the watch.
+    context.import_watch.forget(key);
+    context.import_watch.record_answer(key);
+    context.record_event(key, event, request_id).await.map(drop)
+}
+
+async fn record_failed(
+    context: &WorkerContext,
+    key: BatchKey,
+    upload: &BegunUpload,
+    error: UploadError,
+) -> Result<(), StoreError> {
+    let refusal = match &error {
+        UploadError::Refused { action, reason, .. } => Some((*action, reason.clone())),
+        _ => None,
+    };
+    let request_id = request_id(&error);
+    let (snapshot, now) = context.snapshot_or_default().await;
+    let BegunUpload { batch, began_at, .. } = upload;
+    let tried = UploadAttempts { attempts: batch.attempts + 1, began: Some(*began_at), ..batch.tried };
+    let event = FailedUpload { tried, snapshot: &snapshot, instance: &context.config(), now }.event(error);
+    record_event(context, key, event, request_id).await?;
+    // The batch is recorded before the instance. In the other order a crash in between would leave the batch
+    // `uploading`, and the refusal would be taken for an unknown outcome.
+    if let Some((action, reason)) = refusal {
+        // A refused token was renewed before this attempt.
+        let mut renewed = true;
+        context.handle_refusal(action, &reason, &mut renewed).await?;
     }
     Ok(())
 }
 
-async fn put_back(
-    desk: &WorkerContext,
+/// Settles a batch whose upload was under way when the daemon stopped: whether Marketo has it is unknown.
+///
+/// # Errors
+/// A database error.
+pub(super) async fn recover(context: &WorkerContext, key: BatchKey) -> Result<(), StoreError> {
+    let (_, batch) = context.store.batch(key).await?;
+    let reason = "the daemon ended while the upload was under way".to_owned();
+    let clock = context.observe().await?;
+    let (snapshot, now) = (context.snapshot(&clock).await?, clock.now());
+    let failed = FailedUpload { tried: batch.tried, snapshot: &snapshot, instance: &context.config(), now };
+    let event = failed.interrupted(reason);
+    record_event(context, key, event, None).await
+}
+
+/// Records that no token could be obtained before the upload began.
+async fn record_unreachable(context: &WorkerContext, reason: String) -> Result<(), StoreError> {
+    let (snapshot, now) = context.snapshot_or_default().await;
+    let until = service_backoff_until(&snapshot, &context.config(), now);
+    tracing::warn!(instance = %context.name, %reason, %until, "Marketo is unreachable; uploads wait");
+    context.store.record_service_failure(&context.name, until, now).await
+}
+
+/// Puts a batch back whose upload has begun and cannot be repeated with a new token.
+async fn requeue_denied(context: &WorkerContext, key: BatchKey, denial: Denial) -> Result<(), StoreError> {
+    match denial {
+        Denial::NotNow => requeue(context, key, DeferReason::Instance, "the instance is paused".to_owned(), None).await,
+        Denial::Unreachable(reason) => {
+            let (snapshot, now) = context.snapshot_or_default().await;
+            let until = service_backoff_until(&snapshot, &context.config(), now);
+            requeue(context, key, DeferReason::Service, reason, Some(until)).await
+        }
+    }
+}
+
+async fn requeue(
+    context: &WorkerContext,
     key: BatchKey,
-    wait: DeferReason,
+    defer_reason: DeferReason,
     reason: String,
     not_before: Option<Timestamp>,
 ) -> Result<(), StoreError> {
-    record(desk, key, Event::Requeued { defer_reason: wait, reason, not_before }, None).await
+    record_event(context, key, Event::Requeued { defer_reason, reason, not_before }, None).await
 }
 
-async fn accepted(desk: &WorkerContext, key: BatchKey, created: CreatedImport) -> Result<(), StoreError> {
-    let CreatedImport { marketo_batch_id, status, request_id } = created;
-    tracing::info!(instance = %desk.name, job = %key.job, part = key.part, marketo_batch_id, ?status, request_id,
-        "Marketo took the batch");
-    let event = Event::Accepted { marketo_batch_id, status };
-    // Another import of the batch may have been watched before.
-    desk.import_watch.forget(key);
-    desk.import_watch.record_answer(key);
-    desk.record_event(key, event, request_id).await.map(drop)
-}
-
-async fn record(
-    desk: &WorkerContext,
+async fn record_event(
+    context: &WorkerContext,
     key: BatchKey,
     event: Event,
     request_id: Option<String>,
 ) -> Result<(), StoreError> {
     let (event_name, message) = (event.name(), event.message().map(str::to_owned));
-    let state = desk.record_event(key, event, request_id.clone()).await?;
-    tracing::warn!(instance = %desk.name, job = %key.job, part = key.part, event = event_name, %state, request_id,
-        message, "the upload did not succeed");
+    let state = context.record_event(key, event, request_id.clone()).await?;
+    tracing::warn!(instance = %context.name, job = %key.job, part = key.part, event = event_name, %state, request_id,
+        message, "upload failed");
     Ok(())
 }
 
-fn request_id(fault: &UploadError) -> Option<String> {
-    match fault {
+fn request_id(error: &UploadError) -> Option<String> {
+    match error {
         UploadError::NeverSent(_) | UploadError::Stopped | UploadError::BrokenOff(_) => None,
         UploadError::Refused { request_id, .. } | UploadError::AnswerLost { request_id, .. } => request_id.clone(),
     }
 }
 
-/// The header and the batch's rows, as they stand in the store, and how many bytes they are.
+/// Returns the header and the batch's rows as stored, and their length in bytes.
 fn content(
-    desk: &WorkerContext,
+    context: &WorkerContext,
     job: &Job,
     batch: &Batch,
 ) -> (impl Stream<Item = std::io::Result<Bytes>> + Send + use<>, u64) {
-    let span = |(from, to)| desk.store.content(job.id, FileKind::File, 0, from, to);
+    let range = |(from, to)| context.store.content(job.id, FileKind::File, 0, from, to);
     let rows = (batch.byte_from, batch.byte_to);
     let bytes = (job.header.1 - job.header.0) + (rows.1 - rows.0);
-    (pieces(span(job.header)).chain(pieces(span(rows))), bytes)
+    (chunks(range(job.header)).chain(chunks(range(rows))), bytes)
 }
 
-fn pieces(content: ContentReader) -> impl Stream<Item = std::io::Result<Bytes>> + Send {
+fn chunks(content: ContentReader) -> impl Stream<Item = std::io::Result<Bytes>> + Send {
     stream::try_unfold(content, async |mut content| {
-        let piece = content.next().await.map_err(std::io::Error::other)?;
-        Ok(piece.map(|piece| (Bytes::from(piece), content)))
+        let chunk = content.next().await.map_err(std::io::Error::other)?;
+        Ok(chunk.map(|chunk| (Bytes::from(chunk), content)))
     })
 }

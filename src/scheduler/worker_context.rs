@@ -1,23 +1,25 @@
-//! What does a worker need to carry out a step for an instance?
+//! Worker context: what the workers of one instance share, and the database operations that they have in common.
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use parking_lot::RwLock;
 use tokio_util::sync::CancellationToken;
 
-use crate::clock::{Clock, LogThrottle, PATIENCE};
+use crate::clock::{Clock, PATIENCE};
 use crate::config;
 use crate::domain::instance::PauseKind;
 use crate::domain::{BatchKey, BatchState, Event};
+use crate::log_throttle::LogThrottle;
 use crate::marketo::Client;
 use crate::scheduler::import_watch::ImportWatch;
 use crate::scheduler::plan::SchedulingRules;
+use crate::scheduler::quota_day::{day_of, next_day};
 use crate::scheduler::shared_endpoint::SharedEndpoint;
-use crate::scheduler::{day_of, next_day};
 use crate::store::{ObservedClock, QuotaDay, Snapshot, Store, StoreError};
 
-/// How long to wait when the database did not do as it was told.
+/// The wait after a database operation that failed.
 pub(super) const STORE_RETRY_DELAY: Duration = Duration::from_secs(1);
 
 /// Shared by the workers of one instance.
@@ -25,15 +27,15 @@ pub(super) struct WorkerContext {
     pub name: String,
     reloadable: RwLock<ReloadableConfig>,
     pub store: Store,
-    /// Shared with the other instances that lead to the same Marketo.
+    /// Shared with the other instances that have the same base URL.
     pub endpoint: SharedEndpoint,
     pub import_watch: ImportWatch,
     pub clock: Clock,
-    /// When this is cancelled, no call leaves any more; those under way end.
+    /// After this is cancelled no new call is sent; calls under way end.
     pub stop: CancellationToken,
 }
 
-/// What a reload of the configuration replaces. Who is in the middle of something keeps what it began with.
+/// The parts that a reload of the configuration replaces. A worker that holds the old ones goes on with them.
 struct ReloadableConfig {
     config: Arc<config::Instance>,
     client: Arc<Client>,
@@ -49,10 +51,10 @@ impl WorkerContext {
         clock: Clock,
         stop: CancellationToken,
     ) -> WorkerContext {
-        let terms = RwLock::new(ReloadableConfig { config: Arc::new(config), client: Arc::new(client) });
+        let reloadable = RwLock::new(ReloadableConfig { config: Arc::new(config), client: Arc::new(client) });
         WorkerContext {
             name: name.to_owned(),
-            reloadable: terms,
+            reloadable,
             store,
             endpoint,
             import_watch: ImportWatch::default(),
@@ -62,65 +64,65 @@ impl WorkerContext {
     }
 
     pub fn config(&self) -> Arc<config::Instance> {
-        self.reloadable.read().unwrap_or_else(PoisonError::into_inner).config.clone()
+        self.reloadable.read().config.clone()
     }
 
     pub fn client(&self) -> Arc<Client> {
-        self.reloadable.read().unwrap_or_else(PoisonError::into_inner).client.clone()
+        self.reloadable.read().client.clone()
     }
 
-    /// Goes by `config` from now on, and speaks through `client` where there is a new one.
+    /// Replaces the configuration, and the client where a new one is given.
     pub fn reload(&self, config: config::Instance, client: Option<Client>) {
         let limits = &config.limits;
         self.endpoint.rate_limiter.set_limits(limits.calls, limits.window, limits.concurrent_calls);
-        let mut terms = self.reloadable.write().unwrap_or_else(PoisonError::into_inner);
-        terms.config = Arc::new(config);
+        let mut reloadable = self.reloadable.write();
+        reloadable.config = Arc::new(config);
         if let Some(client) = client {
-            terms.client = Arc::new(client);
+            reloadable.client = Arc::new(client);
         }
     }
 
-    /// Reads the clock, after which the stored times are in accord with it.
+    /// Reads the clock. Where the clock was set since the last reading, the stored times are shifted to match it.
     ///
     /// # Errors
-    /// What writing the database reports, where the clock was set.
+    /// A database error, where stored times had to be shifted.
     pub async fn observe(&self) -> Result<ObservedClock, StoreError> {
         self.store.observe_clock(&self.clock).await
     }
 
-    /// The quota's day at a moment.
+    /// Returns the quota day of a clock reading.
     pub fn quota_day(&self, clock: &ObservedClock) -> QuotaDay {
         let by_clock = day_of(clock.now(), self.config().limits.daily_reset);
         QuotaDay { by_clock, is_clock_steady: clock.steady_at(PATIENCE).is_none() }
     }
 
-    /// The calls of this instance that count for the quota's day.
+    /// Returns the number of calls that count for the instance's quota day.
     ///
     /// # Errors
-    /// What reading the database reports.
+    /// A database error.
     pub async fn calls_today(&self, clock: &ObservedClock) -> Result<u64, StoreError> {
         self.store.calls_today(&self.name, &self.endpoint.names, self.quota_day(clock)).await
     }
 
-    /// What a plan made now would see, and when that is. It only sizes pauses: where it can't be read, nothing is seen.
-    pub async fn seen(&self) -> (Snapshot, Timestamp) {
+    /// Returns the current snapshot and its time. An empty snapshot replaces one that cannot be read: the result only
+    /// sets the length of waits.
+    pub async fn snapshot_or_default(&self) -> (Snapshot, Timestamp) {
         match self.observe().await {
             Ok(clock) => (self.snapshot(&clock).await.unwrap_or_default(), clock.now()),
             Err(_) => (Snapshot::default(), self.clock.now()),
         }
     }
 
-    /// What a plan made at that moment would see.
+    /// Returns the input of a plan made at that time.
     ///
     /// # Errors
-    /// What reading the database reports.
+    /// A database error.
     pub async fn snapshot(&self, clock: &ObservedClock) -> Result<Snapshot, StoreError> {
         let (now, config) = (clock.now(), self.config());
         let rules = SchedulingRules::from_instance(&config);
         let mut snapshot = self.store.snapshot(&self.name, now, rules.max_in_flight, rules.longest_pause()).await?;
         snapshot.clock_steady_at = clock.steady_at(PATIENCE);
-        // A pause for the quota ends with the day in which it began. One that seems to end later began before the clock was
-        // set back.
+        // A quota pause ends with the quota day in which it began. A later end means that the clock was set back since.
         let day_ends = next_day(now, config.limits.daily_reset);
         if snapshot.clock_steady_at.is_none()
             && let Some(pause) = &mut snapshot.instance.pause
@@ -131,14 +133,17 @@ impl WorkerContext {
             self.store.pause(&self.name, PauseKind::Quota, &pause.reason, pause.until, now).await?;
         }
         for other in self.endpoint.names.iter().filter(|&name| *name != self.name) {
-            let held = self.store.occupied_slots(other, now).await?;
-            snapshot.in_flight_elsewhere += held.in_flight;
-            snapshot.unconfirmed_until.extend(held.unconfirmed_until);
+            let occupied = self.store.occupied_slots(other, now).await?;
+            snapshot.in_flight_elsewhere += occupied.in_flight;
+            snapshot.unconfirmed_until.extend(occupied.unconfirmed_until);
         }
         Ok(snapshot)
     }
 
-    /// Records what Marketo said of an upload, see [`Desk::insist`].
+    /// Records how an upload ended; see [`WorkerContext::record_with_retry`].
+    ///
+    /// # Errors
+    /// A permanent database error, or [`StoreError::Closed`].
     pub async fn record_event(
         &self,
         key: BatchKey,
@@ -148,7 +153,8 @@ impl WorkerContext {
         let name = event.name();
         let computed = self.observe().await.ok();
         self.record_with_retry(key, name, || async {
-            // The clock may be set while the store fails, and then the stored times are moved without this one.
+            // The clock may be set while the store fails. The stored times are then shifted, and the event's are not
+            // yet.
             let clock = self.observe().await?;
             let moved = computed.as_ref().map_or(0, |computed| clock.record.offset_ms - computed.record.offset_ms);
             self.store.record_event(key, event.clone().moved(moved), request_id.clone(), clock.now()).await
@@ -156,8 +162,11 @@ impl WorkerContext {
         .await
     }
 
-    /// Writes down what became of an upload. It is known here and nowhere else, so a store that fails (a full disk, say) is
-    /// asked again until it takes it or is closed.
+    /// Writes the outcome of an upload, and retries each second while the store fails with a transient error (a full
+    /// disk, for example). Only this process knows the outcome, so it must not be dropped.
+    ///
+    /// # Errors
+    /// A permanent database error, or [`StoreError::Closed`].
     pub async fn record_with_retry<T, F>(
         &self,
         key: BatchKey,
@@ -167,17 +176,17 @@ impl WorkerContext {
     where
         F: Future<Output = Result<T, StoreError>>,
     {
-        let mut seldom = LogThrottle::default();
+        let mut throttle = LogThrottle::default();
         loop {
             match write().await {
                 Err(error) if error.is_transient() => {
-                    if seldom.allow().is_some() {
+                    if throttle.allow().is_some() {
                         tracing::error!(instance = %self.name, job = %key.job, part = key.part, event = what, %error,
-                            "what became of an upload can't be written down yet");
+                            "recording an upload's outcome failed; retrying");
                     }
                     tokio::time::sleep(STORE_RETRY_DELAY).await;
                 }
-                written => return written,
+                result => return result,
             }
         }
     }

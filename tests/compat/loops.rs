@@ -39,7 +39,7 @@ async fn instance_that_points_back_pauses_and_makes_no_jobs() {
     for name in ["eu", "us"] {
         let job = env.add(&format!("target=leads&format=csv&instance={name}"), leads(&["a@example.com"])).await;
         let reason = env
-            .until("the instance pauses", async |env| {
+            .until("instance paused", async |env| {
                 let pause = env.json("GET", "/v1/status").await.1["instances"][name]["pause"].clone();
                 (pause["kind"] == "credentials").then(|| pause["reason"].as_str().expect("a reason").to_owned())
             })

@@ -97,7 +97,7 @@ async fn row_too_large_for_marketo_fails_alone() {
     let job = env.ended(id).await;
     assert_eq!((job.state, job.rows.processed), (JobState::Failed, Some(2)), "{job:?}");
     let error = job.error.expect("it says why");
-    assert!(error.contains("too large (413), and they are one row"), "{error}");
+    assert!(error.contains("too large (413); they are one row"), "{error}");
 }
 
 /// Two batches, each with a row that fails; in the second the column `phone` has a value.

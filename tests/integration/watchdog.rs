@@ -41,7 +41,7 @@ async fn watchdog_pings_go_on_with_a_deleted_database() {
     while !next_message(&systemd).contains("WATCHDOG=1") {}
 
     fs::remove_file(env.database()).expect("the database goes");
-    let noticed = || env.log().contains("can't be read");
+    let noticed = || env.log().contains("reading the queue failed");
     while !noticed() {
         next_message(&systemd);
     }

@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::Semaphore;
 
-use crate::clock::LogThrottle;
+use crate::log_throttle::LogThrottle;
 
 const BUCKETS: usize = 1024;
 

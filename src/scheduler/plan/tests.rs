@@ -1,5 +1,5 @@
-//! The limits as tables of arithmetic. `a/b` is part b of job a.
-#![allow(clippy::field_reassign_with_default, reason = "a snapshot is told in sentences, one for each part of it")]
+//! Tests of the plan: limits, order, pauses and intervals. `a/b` is part b of job a.
+#![allow(clippy::field_reassign_with_default, reason = "one statement for each part of a snapshot reads better")]
 
 use std::time::Duration;
 
@@ -23,11 +23,11 @@ fn key(job: i64, part: u32) -> BatchKey {
     BatchKey { job: JobId(job), part }
 }
 
-fn waiting(job: i64, part: u32) -> PendingBatch {
+fn pending(job: i64, part: u32) -> PendingBatch {
     PendingBatch { key: key(job, part), priority: 0, group: None, list_id: None, last_upload: None }
 }
 
-fn flying(job: i64, part: u32, state: BatchState) -> InFlightBatch {
+fn in_flight(job: i64, part: u32, state: BatchState) -> InFlightBatch {
     InFlightBatch {
         is_overdue: false,
         key: key(job, part),
@@ -55,10 +55,10 @@ fn planned(snapshot: &Snapshot, rules: &SchedulingRules) -> Plan {
 }
 
 #[test]
-fn so_many_uploads_begin_as_slots_are_free() {
+fn uploads_fill_the_free_slots() {
     use BatchState as S;
-    // importing, queued, what is in flight, lost answers, and how many of twenty waiting batches may go.
-    for (importing, queued, flights, ghosts, free) in [
+    // importing, queued, batches in flight, unconfirmed imports, and how many of twenty pending batches are uploaded.
+    for (importing, queued, flights, unconfirmed, free) in [
         (2, 10, vec![], 0, 10),
         (2, 10, vec![S::Queued; 4], 0, 6),
         (2, 10, vec![S::Uploading, S::Queued, S::Importing, S::Importing], 0, 6),
@@ -76,27 +76,27 @@ fn so_many_uploads_begin_as_slots_are_free() {
         (1, 10, vec![], 1, 0),
     ] {
         let mut snapshot = Snapshot::default();
-        snapshot.in_flight = (100..).zip(&flights).map(|(job, &state)| flying(job, 1, state)).collect();
-        snapshot.candidates = (1..=20).map(|job| waiting(job, 1)).collect();
-        snapshot.unconfirmed_until = vec![from_ms(NOW + 1); ghosts];
+        snapshot.in_flight = (100..).zip(&flights).map(|(job, &state)| in_flight(job, 1, state)).collect();
+        snapshot.candidates = (1..=20).map(|job| pending(job, 1)).collect();
+        snapshot.unconfirmed_until = vec![from_ms(NOW + 1); unconfirmed];
         let busy = snapshot.in_flight.iter().map(|flight| (flight.key, Work::Upload)).collect();
         let plan = plan(&snapshot, &busy, &rules(importing, queued), from_ms(NOW));
-        assert_eq!(uploads(&plan).len(), free, "{importing} {queued} {flights:?} {ghosts}");
+        assert_eq!(uploads(&plan).len(), free, "{importing} {queued} {flights:?} {unconfirmed}");
     }
 }
 
 #[test]
-fn an_upload_whose_row_is_not_written_yet_holds_its_slot() {
-    let snapshot = Snapshot { candidates: (1..=12).map(|job| waiting(job, 1)).collect(), ..Snapshot::default() };
-    // Jobs 1 and 2 are candidates still; job 99 is not even in sight.
+fn upload_without_a_row_yet_occupies_its_slot() {
+    let snapshot = Snapshot { candidates: (1..=12).map(|job| pending(job, 1)).collect(), ..Snapshot::default() };
+    // Jobs 1 and 2 are still candidates; job 99 is not in the snapshot.
     let busy = [1, 2, 99].map(|job| (key(job, 1), Work::Upload)).into();
     let plan = plan(&snapshot, &busy, &rules(2, 10), from_ms(NOW));
     assert_eq!(uploads(&plan), ["3/1", "4/1", "5/1", "6/1", "7/1", "8/1", "9/1"]);
 }
 
 #[test]
-fn a_lost_answers_slot_is_free_again_when_its_time_is_over() {
-    let mut snapshot = Snapshot { candidates: vec![waiting(1, 1)], ..Snapshot::default() };
+fn slot_of_an_unconfirmed_import_is_freed_when_it_expires() {
+    let mut snapshot = Snapshot { candidates: vec![pending(1, 1)], ..Snapshot::default() };
     snapshot.unconfirmed_until = vec![from_ms(NOW + 5)];
     let waits = planned(&snapshot, &rules(1, 10));
     assert_eq!((uploads(&waits).len(), waits.next_wake), (0, Some(from_ms(NOW + 5))));
@@ -105,23 +105,23 @@ fn a_lost_answers_slot_is_free_again_when_its_time_is_over() {
 }
 
 #[test]
-fn the_order_is_priority_then_the_fewest_in_flight_then_age() {
+fn order_is_priority_then_fewest_in_flight_then_age() {
     let mut snapshot = Snapshot::default();
     // Job 1 is large and has three batches on Marketo; 2 and 3 came later; 4 is urgent and large.
-    snapshot.in_flight = (1..=3).map(|part| flying(1, part, BatchState::Queued)).collect();
-    snapshot.candidates = (4..=10).map(|part| waiting(1, part)).collect();
-    snapshot.candidates.extend([waiting(2, 1), waiting(2, 2), waiting(3, 1)]);
-    snapshot.candidates.extend([1, 2].map(|part| PendingBatch { priority: 7, ..waiting(4, part) }));
+    snapshot.in_flight = (1..=3).map(|part| in_flight(1, part, BatchState::Queued)).collect();
+    snapshot.candidates = (4..=10).map(|part| pending(1, part)).collect();
+    snapshot.candidates.extend([pending(2, 1), pending(2, 2), pending(3, 1)]);
+    snapshot.candidates.extend([1, 2].map(|part| PendingBatch { priority: 7, ..pending(4, part) }));
     let plan = planned(&snapshot, &rules(2, 10));
     assert_eq!(uploads(&plan), ["4/1", "4/2", "2/1", "3/1", "2/2", "1/4", "1/5"]);
 }
 
 #[test]
 fn a_group_has_one_batch_at_a_time_in_the_order_of_its_jobs() {
-    let grouped = |job, part| PendingBatch { group: Some("g".into()), ..waiting(job, part) };
+    let grouped = |job, part| PendingBatch { group: Some("g".into()), ..pending(job, part) };
     let mut snapshot = Snapshot::default();
     snapshot.candidates =
-        vec![grouped(5, 1), grouped(5, 2), PendingBatch { priority: 9, ..grouped(6, 1) }, waiting(7, 1)];
+        vec![grouped(5, 1), grouped(5, 2), PendingBatch { priority: 9, ..grouped(6, 1) }, pending(7, 1)];
     assert_eq!(uploads(&planned(&snapshot, &rules(2, 10))), ["5/1", "7/1"]);
     for (state, expected) in [
         (BatchState::Uploading, &["7/1"][..]),
@@ -131,8 +131,8 @@ fn a_group_has_one_batch_at_a_time_in_the_order_of_its_jobs() {
         (BatchState::Collecting, &["5/2", "7/1"]),
     ] {
         let group = Some(String::from("g"));
-        snapshot.in_flight = vec![InFlightBatch { group, ..flying(5, 1, state) }];
-        snapshot.candidates = vec![grouped(5, 2), grouped(6, 1), waiting(7, 1)];
+        snapshot.in_flight = vec![InFlightBatch { group, ..in_flight(5, 1, state) }];
+        snapshot.candidates = vec![grouped(5, 2), grouped(6, 1), pending(7, 1)];
         let busy = [(key(5, 1), Work::Poll)].into();
         let plan = plan(&snapshot, &busy, &rules(2, 10), from_ms(NOW));
         assert_eq!(uploads(&plan), expected, "{state}");
@@ -140,13 +140,14 @@ fn a_group_has_one_batch_at_a_time_in_the_order_of_its_jobs() {
 }
 
 #[test]
-fn while_an_upload_is_out_of_sight_no_group_and_no_list_goes_on() {
-    // Job 6 waits at the gate. Job 5 of the same group had failed and was retried, so that 6 is no candidate any more.
+fn unknown_upload_blocks_groups_and_lists() {
+    // Job 6 waits at the rate limiter. Job 5 of the same group had failed and was retried, so 6 is no candidate any
+    // more.
     let mut snapshot = Snapshot::default();
     snapshot.candidates = vec![
-        PendingBatch { group: Some("g".into()), ..waiting(5, 1) },
-        PendingBatch { list_id: Some(7), ..waiting(8, 1) },
-        waiting(9, 1),
+        PendingBatch { group: Some("g".into()), ..pending(5, 1) },
+        PendingBatch { list_id: Some(7), ..pending(8, 1) },
+        pending(9, 1),
     ];
     let busy = [(key(6, 1), Work::Upload)].into();
     assert_eq!(uploads(&plan(&snapshot, &busy, &rules(2, 10), from_ms(NOW))), ["9/1"]);
@@ -154,10 +155,10 @@ fn while_an_upload_is_out_of_sight_no_group_and_no_list_goes_on() {
 }
 
 #[test]
-fn a_static_list_is_filled_by_one_batch_at_a_time() {
-    let listed = |job, part, list| PendingBatch { list_id: Some(list), ..waiting(job, part) };
+fn static_list_has_one_batch_at_a_time() {
+    let listed = |job, part, list| PendingBatch { list_id: Some(list), ..pending(job, part) };
     let mut snapshot = Snapshot::default();
-    snapshot.in_flight = vec![InFlightBatch { list_id: Some(8), ..flying(1, 1, BatchState::Queued) }];
+    snapshot.in_flight = vec![InFlightBatch { list_id: Some(8), ..in_flight(1, 1, BatchState::Queued) }];
     snapshot.candidates = vec![listed(2, 1, 7), listed(2, 2, 7), listed(3, 1, 7), listed(4, 1, 8), listed(5, 1, 9)];
     assert_eq!(uploads(&planned(&snapshot, &rules(2, 10))), ["2/1", "5/1"]);
     snapshot.busy_lists = vec![(9, from_ms(NOW + 1))];
@@ -166,7 +167,7 @@ fn a_static_list_is_filled_by_one_batch_at_a_time() {
 
 #[test]
 fn a_full_queue_is_probed_after_ends_and_periodically() {
-    // Learnt slots, ours in flight, whether the time to probe has come, uploads.
+    // Observed slot limit, ours in flight, whether a probe is due, uploads.
     for (slots, ours, probe, expected) in [
         (3, 3, false, 0),
         (3, 2, false, 1),
@@ -175,7 +176,7 @@ fn a_full_queue_is_probed_after_ends_and_periodically() {
         (3, 1, true, 2),
         (0, 0, false, 0),
         (0, 0, true, 1),
-        // The one that is tried is still on its way.
+        // The probe is still under way.
         (0, 1, true, 0),
         (3, 4, true, 0),
         (3, 9, true, 0),
@@ -183,8 +184,8 @@ fn a_full_queue_is_probed_after_ends_and_periodically() {
         (10, 9, false, 1),
     ] {
         let mut snapshot = Snapshot::default();
-        snapshot.in_flight = (100..100 + ours).map(|job| flying(job, 1, BatchState::Queued)).collect();
-        snapshot.candidates = (1..=20).map(|job| waiting(job, 1)).collect();
+        snapshot.in_flight = (100..100 + ours).map(|job| in_flight(job, 1, BatchState::Queued)).collect();
+        snapshot.candidates = (1..=20).map(|job| pending(job, 1)).collect();
         let probe_at = from_ms(if probe { NOW } else { NOW + 7_000 });
         snapshot.instance = InstanceState {
             observed_slot_limit: Some(slots),
@@ -194,21 +195,21 @@ fn a_full_queue_is_probed_after_ends_and_periodically() {
         let plan = planned(&snapshot, &rules(2, 10));
         assert_eq!(uploads(&plan).len(), expected, "{slots} {ours} {probe}");
         if !probe {
-            assert!(plan.next_wake.is_some_and(|look| look <= probe_at), "it looks again when it may probe");
+            assert!(plan.next_wake.is_some_and(|wake| wake <= probe_at), "it plans again when a probe is due");
         }
     }
 }
 
 #[test]
-fn a_pause_stops_what_it_must_and_no_more() {
+fn pause_stops_the_steps_of_its_kind_only() {
     let mut snapshot = Snapshot::default();
     let old = from_ms(NOW - 60_000);
     snapshot.in_flight = vec![
-        InFlightBatch { accepted_at: Some(old), ..flying(1, 1, BatchState::Queued) },
-        flying(2, 1, BatchState::Uploading),
-        flying(3, 1, BatchState::Collecting),
+        InFlightBatch { accepted_at: Some(old), ..in_flight(1, 1, BatchState::Queued) },
+        in_flight(2, 1, BatchState::Uploading),
+        in_flight(3, 1, BatchState::Collecting),
     ];
-    snapshot.candidates = vec![waiting(4, 1)];
+    snapshot.candidates = vec![pending(4, 1)];
     let (recover, poll, collect) = (Step::Recover(key(2, 1)), Step::Poll(key(1, 1)), Step::Collect(key(3, 1)));
     for (kind, until, steps) in [
         (PauseKind::Operator, None, vec![recover, collect, poll]),
@@ -227,17 +228,17 @@ fn a_pause_stops_what_it_must_and_no_more() {
 }
 
 #[test]
-fn while_the_service_is_down_nothing_is_uploaded() {
-    let mut snapshot = Snapshot { candidates: vec![waiting(1, 1)], ..Snapshot::default() };
+fn backoff_stops_uploads() {
+    let mut snapshot = Snapshot { candidates: vec![pending(1, 1)], ..Snapshot::default() };
     snapshot.instance.backoff_until = Some(from_ms(NOW + 50));
     let plan = planned(&snapshot, &rules(2, 10));
     assert_eq!((uploads(&plan).len(), plan.next_wake), (0, Some(from_ms(NOW + 50))));
 }
 
 #[test]
-fn one_upload_shows_whether_the_service_is_there_again() {
-    let mut snapshot = Snapshot { candidates: (1..=20).map(|job| waiting(job, 1)).collect(), ..Snapshot::default() };
-    snapshot.in_flight = vec![flying(100, 1, BatchState::Queued)];
+fn single_upload_tests_whether_the_service_works_again() {
+    let mut snapshot = Snapshot { candidates: (1..=20).map(|job| pending(job, 1)).collect(), ..Snapshot::default() };
+    snapshot.in_flight = vec![in_flight(100, 1, BatchState::Queued)];
     snapshot.instance =
         InstanceState { service_failures: 3, backoff_until: Some(from_ms(NOW)), ..InstanceState::default() };
     assert_eq!(uploads(&planned(&snapshot, &rules(2, 10))), ["1/1"]);
@@ -248,71 +249,71 @@ fn one_upload_shows_whether_the_service_is_there_again() {
 }
 
 #[test]
-fn while_uploads_fail_each_try_takes_another_batch() {
+fn while_uploads_fail_each_attempt_takes_another_batch() {
     // Job 1 is urgent, 2 and 3 are of a group, 4 and 5 go to one list. The last success was upload 10.
-    let grouped = |job| PendingBatch { group: Some("g".into()), ..waiting(job, 1) };
-    let listed = |job| PendingBatch { list_id: Some(7), ..waiting(job, 1) };
-    let urgent = PendingBatch { priority: 9, ..waiting(1, 1) };
+    let grouped = |job| PendingBatch { group: Some("g".into()), ..pending(job, 1) };
+    let listed = |job| PendingBatch { list_id: Some(7), ..pending(job, 1) };
+    let urgent = PendingBatch { priority: 9, ..pending(1, 1) };
     let mut snapshot =
         Snapshot { candidates: vec![urgent, grouped(2), grouped(3), listed(4), listed(5)], ..Snapshot::default() };
     snapshot.instance = InstanceState { service_failures: 1, last_success: 10, ..InstanceState::default() };
     let mut order = Vec::new();
     for upload in 11..20 {
         let tried = uploads(&planned(&snapshot, &rules(2, 10)));
-        let [next] = &tried[..] else { panic!("one upload tries alone: {tried:?}") };
+        let [next] = &tried[..] else { panic!("more than one upload: {tried:?}") };
         let failed = snapshot.candidates.iter_mut().find(|candidate| candidate.key.to_string() == *next).unwrap();
         failed.last_upload = Some(upload);
         order.push(next.clone());
     }
     // Job 3 waits for 2, whatever happens.
     assert_eq!(order, ["1/1", "2/1", "4/1", "5/1", "1/1", "2/1", "4/1", "5/1", "1/1"]);
-    // One that came in since goes first; uploads from before the last success are as good as none.
-    snapshot.candidates.push(waiting(6, 1));
-    snapshot.candidates.push(PendingBatch { last_upload: Some(9), priority: 1, ..waiting(7, 1) });
+    // A new batch comes first; uploads from before the last success do not count.
+    snapshot.candidates.push(pending(6, 1));
+    snapshot.candidates.push(PendingBatch { last_upload: Some(9), priority: 1, ..pending(7, 1) });
     assert_eq!(uploads(&planned(&snapshot, &rules(2, 10))), ["7/1"]);
-    // After a success all go again, in fair order.
+    // After a success all are uploaded, in fair order.
     snapshot.instance = InstanceState { last_success: 20, ..InstanceState::default() };
     assert_eq!(uploads(&planned(&snapshot, &rules(2, 10))), ["1/1", "7/1", "2/1", "4/1", "6/1"]);
 }
 
 #[test]
-fn a_pause_longer_than_any_is_over() {
-    let mut snapshot = Snapshot { candidates: vec![waiting(1, 1)], ..Snapshot::default() };
-    for (quiet, probe, expected) in
+fn wait_beyond_the_maximum_is_over() {
+    let mut snapshot = Snapshot { candidates: vec![pending(1, 1)], ..Snapshot::default() };
+    for (backoff, probe, expected) in
         [(300_000, 30_000, 0), (300_001, 0, 1), (0, 300_000, 0), (0, 300_001, 1), (3_600_000, 3_600_000, 1)]
     {
-        snapshot.instance.backoff_until = Some(from_ms(NOW + quiet));
+        snapshot.instance.backoff_until = Some(from_ms(NOW + backoff));
         (snapshot.instance.observed_slot_limit, snapshot.instance.slot_probe_at) =
             (Some(0), Some(from_ms(NOW + probe)));
-        assert_eq!(uploads(&planned(&snapshot, &rules(2, 10))).len(), expected, "{quiet} {probe}");
-        // What is planned may also leave, or the same upload would be planned over and over.
-        assert_eq!(may_still_upload(&snapshot, &rules(2, 10), from_ms(NOW)), expected == 1, "{quiet} {probe}");
+        assert_eq!(uploads(&planned(&snapshot, &rules(2, 10))).len(), expected, "{backoff} {probe}");
+        // A planned upload may also be sent. Otherwise the same upload would be planned again and again.
+        assert_eq!(may_still_upload(&snapshot, &rules(2, 10), from_ms(NOW)), expected == 1, "{backoff} {probe}");
     }
 }
 
 #[test]
-fn a_waiting_upload_stays_when_the_instance_pauses() {
+fn planned_upload_is_not_sent_when_the_instance_pauses() {
     let mut open = Snapshot::default();
-    open.in_flight = vec![flying(1, 1, BatchState::Queued)];
-    let still_open = |instance| {
+    open.in_flight = vec![in_flight(1, 1, BatchState::Queued)];
+    let may_upload = |instance| {
         let snapshot = Snapshot { instance, ..open.clone() };
         may_still_upload(&snapshot, &rules(2, 10), from_ms(NOW))
     };
     let later = Some(from_ms(NOW + 1));
-    assert!(still_open(InstanceState::default()));
-    assert!(!still_open(InstanceState {
+    assert!(may_upload(InstanceState::default()));
+    assert!(!may_upload(InstanceState {
         observed_slot_limit: Some(1),
         slot_probe_at: later,
         ..InstanceState::default()
     }));
-    assert!(still_open(InstanceState {
+    assert!(may_upload(InstanceState {
         observed_slot_limit: Some(2),
         slot_probe_at: later,
         ..InstanceState::default()
     }));
-    assert!(!still_open(InstanceState { backoff_until: later, ..InstanceState::default() }));
+    assert!(!may_upload(InstanceState { backoff_until: later, ..InstanceState::default() }));
     let pause = Pause { kind: PauseKind::Operator, reason: "r".into(), at: from_ms(NOW), until: None };
-    assert!(!still_open(InstanceState { pause: Some(pause), ..InstanceState::default() }));
+    assert!(!may_upload(InstanceState { pause: Some(pause), ..InstanceState::default() }));
 }
 
 #[test]
@@ -323,41 +324,42 @@ fn reports_are_fetched_once_after_the_clock_is_set_back() {
     for (not_before, steps) in [(3_660_000, vec![Step::Collect(key(1, 1))]), (60_000, vec![])] {
         let not_before = Some(from_ms(NOW + not_before));
         snapshot.in_flight =
-            vec![InFlightBatch { not_before, polled_at: ended, ..flying(1, 1, BatchState::Collecting) }];
+            vec![InFlightBatch { not_before, polled_at: ended, ..in_flight(1, 1, BatchState::Collecting) }];
         assert_eq!(planned(&snapshot, &rules(2, 10)).steps, steps, "{not_before:?}");
     }
 }
 
 #[test]
-fn a_batch_that_a_worker_is_at_is_left_to_it() {
+fn batch_with_a_worker_gets_no_step() {
     let mut snapshot = Snapshot::default();
     let old = Some(from_ms(NOW - 60_000));
     snapshot.in_flight = vec![
-        InFlightBatch { accepted_at: old, ..flying(1, 1, BatchState::Queued) },
-        flying(2, 1, BatchState::Uploading),
-        flying(3, 1, BatchState::Collecting),
+        InFlightBatch { accepted_at: old, ..in_flight(1, 1, BatchState::Queued) },
+        in_flight(2, 1, BatchState::Uploading),
+        in_flight(3, 1, BatchState::Collecting),
     ];
     let busy = [(key(1, 1), Work::Poll), (key(2, 1), Work::Upload), (key(3, 1), Work::Poll)].into();
     assert_eq!(plan(&snapshot, &busy, &rules(2, 10), from_ms(NOW)), Plan::default());
 }
 
 #[test]
-fn only_the_two_oldest_imports_are_asked_after_soon() {
+fn only_the_two_oldest_imports_are_polled_soon() {
     let mut snapshot = Snapshot::default();
     snapshot.in_flight = (1..=10)
         .map(|job| InFlightBatch {
             accepted_at: Some(from_ms(NOW - 20_000 + job)),
-            ..flying(job, 1, BatchState::Queued)
+            ..in_flight(job, 1, BatchState::Queued)
         })
         .collect();
     let steps = planned(&snapshot, &rules(2, 10)).steps;
     assert_eq!(steps, [Step::Poll(key(1, 1)), Step::Poll(key(2, 1))]);
 }
+
 #[test]
-fn quota_pause_does_not_end_before_the_clock_is_believed() {
+fn quota_pause_does_not_end_before_the_clock_is_steady() {
     let pause =
         |until| Some(Pause { kind: PauseKind::Quota, reason: "607".into(), at: from_ms(1), until: Some(until) });
-    // When the pause ends, when the clock can be believed, and when to look again; none where the pause is over.
+    // When the pause ends, when the clock is steady, and when to plan again; none where the pause is over.
     for (until, steady_at, next) in [
         (NOW, None, None),
         (NOW, Some(NOW + 7), Some(NOW + 7)),
@@ -365,7 +367,7 @@ fn quota_pause_does_not_end_before_the_clock_is_believed() {
         (NOW + 9, Some(NOW + 7), Some(NOW + 9)),
         (NOW + 9, None, Some(NOW + 9)),
     ] {
-        let mut snapshot = Snapshot { candidates: vec![waiting(1, 1)], ..Snapshot::default() };
+        let mut snapshot = Snapshot { candidates: vec![pending(1, 1)], ..Snapshot::default() };
         snapshot.instance.pause = pause(from_ms(until));
         snapshot.clock_steady_at = steady_at.map(from_ms);
         let plan = planned(&snapshot, &rules(2, 10));

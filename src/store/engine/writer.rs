@@ -13,7 +13,7 @@ use sqlx::{ConnectOptions, Connection, Sqlite, SqliteConnection, Transaction};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
-use crate::clock::LogThrottle;
+use crate::log_throttle::LogThrottle;
 use crate::store::engine::disk_reserve::{DiskBudget, DiskReserve};
 use crate::store::engine::health::DatabaseHealth;
 use crate::store::error::StoreError;

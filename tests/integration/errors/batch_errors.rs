@@ -173,7 +173,7 @@ async fn upload_that_always_breaks_off_blocks_nothing_and_ends() {
     };
     let error = job.error.expect("a reason");
     assert!(
-        error.starts_with("given up after 3 attempts") && error.contains("it broke off while it was sent"),
+        error.starts_with("given up after 3 attempts") && error.contains("the connection broke during the upload"),
         "{error}"
     );
 }

@@ -95,7 +95,7 @@ async fn outage_is_probed_by_one_upload_and_costs_no_attempt() {
         env.simulator.push_fault(Fault::on(Call::Create, effect.clone()).times(6));
         env.resume().await;
         let text = env.explained(ids[7], "service", true).await;
-        assert!(text.contains("says that it is down ("), "{text}");
+        assert!(text.contains("unavailable, or no upload succeeds ("), "{text}");
         for id in ids {
             let job = env.ended(id).await;
             assert_eq!((job.state, job.batches[0].attempts), (JobState::Complete, 1), "{effect:?}");

@@ -61,7 +61,7 @@ async fn import_unknown_to_marketo_ends_its_job_with_the_reason() {
     let job = env.ended(id).await;
     assert_eq!(job.state, JobState::Failed);
     let error = job.error.expect("a reason");
-    assert!(error.starts_with("Marketo does not know the import any more: 1013: Import '"), "{error}");
+    assert!(error.starts_with("Marketo no longer knows the import: 1013: Import '"), "{error}");
     let ledger = env.simulator.call_log();
     assert_eq!((ledger.creates.len(), ledger.errors_of("1013")), (1, 3));
 }
@@ -117,7 +117,10 @@ async fn missing_report_ends_the_job_and_is_in_its_history() {
     assert_eq!((job.rows.failed, job.batches[0].failures_bytes), (Some(1), None));
     assert_eq!(env.simulator.call_log().calls_of(Call::Failures), 4);
     let history = env.get(&format!("/v1/jobs/{id}/history")).await;
-    assert!(history.contains("complete without the failures file. Marketo was asked 4 times"), "{history}");
+    assert!(
+        history.contains("complete without the failures file. Marketo did not return the file in 4 attempts"),
+        "{history}"
+    );
 }
 
 /// Whatever its type says: an envelope, an envelope cut off, and a page of something in between.

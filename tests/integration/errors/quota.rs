@@ -39,7 +39,7 @@ async fn used_up_daily_quota_stops_calls_over_restarts_then_ends() {
     env.kill();
     env.start().await;
     let text = env.explained(id, "quota", true).await;
-    assert!(text.contains("makes no calls until the day is over: 607: Daily quota reached"), "{text}");
+    assert!(text.contains("makes no calls until the quota day is over: 607: Daily quota reached"), "{text}");
     let waiting = env.job(id).await;
     assert_eq!((waiting.state, waiting.batches[0].attempts), (JobState::Pending, 0));
     assert_eq!(outcomes(&env.simulator.call_log()), ["607"]);

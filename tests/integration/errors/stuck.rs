@@ -45,7 +45,7 @@ async fn an_endless_import_is_held_and_given_up_by_an_operator() {
     let lines = env.lines(id, "overdue").await;
     assert_eq!((lines.len(), &lines[0]["state"]), (1, &json!("held")));
     let text = env.explained(id, "operator", true).await;
-    for words in ["still calls the import \"Importing\"", "max_import_time", &format!("cancel {id} --abandon")] {
+    for words in ["the import is still \"Importing\"", "max_import_time", &format!("cancel {id} --abandon")] {
         assert!(text.contains(words), "{text}");
     }
     let instance = env.instance().await;
@@ -83,7 +83,7 @@ async fn a_held_import_that_marketo_ends_is_complete_as_usual() {
         env.in_state(id, BatchState::Held).await;
     }
     let lines = env.lines(queued, "overdue").await;
-    assert!(lines[0]["message"].as_str().is_some_and(|text| text.contains("still calls the import \"Queued\"")));
+    assert!(lines[0]["message"].as_str().is_some_and(|text| text.contains("the import is still \"Queued\"")));
     env.simulator.end_stuck_imports();
     for id in [ids[0], ids[1], queued] {
         let job = env.complete(id, 1).await;
@@ -113,14 +113,14 @@ async fn an_unknown_status_is_explained_in_one_line() {
     let edit = |word| Fault::on(Call::Status, FaultEffect::edit(json!({"status": word}))).times(u32::MAX);
     env.simulator.push_fault(edit("Paused"));
     let id = env.add(LEADS, FILE).await.id;
-    let paused = "Marketo gave the import's status as \"Paused\"";
+    let paused = "Marketo returned the import status \"Paused\"";
     env.polled(8).await;
     let text = env.explained(id, "import", true).await;
     assert!(text.contains(paused), "{text}");
     assert_eq!(env.job(id).await.batches[0].message.as_deref().map(|output| output.starts_with(paused)), Some(true));
     let lines = env.lines(id, "unknown-status").await;
     assert_eq!(lines.len(), 1, "{lines:?}");
-    let lines = env.log().matches("Marketo gave an unknown status").count();
+    let lines = env.log().matches("Marketo returned an unknown import status").count();
     assert_eq!(lines, 1, "a line for each word and not for each poll");
 }
 

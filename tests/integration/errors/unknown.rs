@@ -108,7 +108,8 @@ async fn held() -> (TestEnv, marqueue::domain::JobId, u64) {
     env.in_state(id, BatchState::Held).await;
     assert_eq!(env.instance().await["queue"]["held"], json!([id]));
     let text = env.explained(id, "operator", false).await;
-    for way in ["retry sends it again", "cancel leaves it", &format!("/v1/jobs/{id}/settle?part=1&marketo_batch_id=ID")]
+    for way in
+        ["retry sends it again", "cancel gives it up", &format!("/v1/jobs/{id}/settle?part=1&marketo_batch_id=ID")]
     {
         assert!(text.contains(way), "{text}");
     }
@@ -210,7 +211,7 @@ async fn a_batch_id_that_is_no_number_is_an_unknown_outcome() {
         let job = env.in_state(job, BatchState::Held).await;
         assert_eq!(job.batches[0].marketo_batch_id, None, "{id}");
         let message = job.batches[0].message.clone().expect("a reason");
-        assert!(message.contains("as its batchId: no number"), "{id}: {message}");
+        assert!(message.contains("is not a number"), "{id}: {message}");
         assert_eq!(env.json("POST", &format!("/v1/jobs/{}/cancel", job.id)).await.0, 200);
     }
     assert_eq!(strays.load(Ordering::SeqCst), 0, "nothing was asked about such an id");

@@ -20,7 +20,8 @@ impl Simulation {
         let Some(key) = worker.key else { return Ok(Next::Ended) };
         self.note(|| format!("{key} {:?} gets {answer:?}", worker.task));
         let refusal = match &answer {
-            Answer::NotCreated(UploadError::Refused { ask, reason, .. }) | Answer::Unanswered { ask, reason } => {
+            Answer::NotCreated(UploadError::Refused { action: ask, reason, .. })
+            | Answer::Unanswered { ask, reason } => {
                 self.checker.answered(key, *ask);
                 Some((*ask, reason.clone()))
             }
@@ -47,7 +48,7 @@ impl Simulation {
                 self.daemon.as_mut().map(|daemon| daemon.watched.insert(key, at));
                 self.record(key, Event::Accepted { marketo_batch_id: id.to_string(), status })?;
             }
-            (Task::Upload, Answer::NotCreated(UploadError::Refused { ask: ErrorAction::TooLarge, .. })) => {
+            (Task::Upload, Answer::NotCreated(UploadError::Refused { action: ErrorAction::TooLarge, .. })) => {
                 if self.store.batch(key).rows() > 1 {
                     self.record(key, Event::Split { reason: "413".into() })?;
                     self.store.halve(key);
@@ -180,7 +181,7 @@ impl Simulation {
             _ => {}
         }
         let seen = self.seen(now);
-        let mut event = FailedUpload { tried, seen: &seen, instance: &self.config, now }.event(fault);
+        let mut event = FailedUpload { tried, snapshot: &seen, instance: &self.config, now }.event(fault);
         if let (Mutation::BlamesBatch, Event::Refused { scope: blame, .. } | Event::AnswerLost { scope: blame, .. }) =
             (self.mutation, &mut event)
         {
@@ -203,7 +204,7 @@ impl Simulation {
         }
         match poll_failed(ask, reason, progress.accepted_at, progress.query_failures, &self.config, now) {
             PollRetry::GiveUp(reason) => self.record(key, Event::ImportLost { counts: progress.counts, reason })?,
-            PollRetry::AskAgain(not_before) => self.ask_again(key, is_refusal(Some(ask)), not_before),
+            PollRetry::RetryAt(not_before) => self.ask_again(key, is_refusal(Some(ask)), not_before),
         }
         Ok(Next::Ended)
     }
@@ -222,7 +223,7 @@ impl Simulation {
                 self.ask_again(key, is_refusal(ask), now);
                 self.next_report(worker, report)
             }
-            PollRetry::AskAgain(not_before) => {
+            PollRetry::RetryAt(not_before) => {
                 self.ask_again(key, is_refusal(ask), not_before);
                 Ok(Next::Ended)
             }

@@ -66,7 +66,7 @@ impl Simulation {
         match worker.task {
             Task::Recover => {
                 let (tried, seen) = (progress.upload_attempts(), self.seen(now));
-                let upload = FailedUpload { tried, seen: &seen, instance: &self.config, now };
+                let upload = FailedUpload { tried, snapshot: &seen, instance: &self.config, now };
                 let event = upload.interrupted("the daemon ended".into());
                 self.record(key, event)?;
                 return Ok(Next::Ended);
@@ -233,7 +233,7 @@ impl Simulation {
         }
         if upload && worker.key.is_some_and(|key| self.refused.contains(&key.job)) {
             let refused =
-                UploadError::Refused { ask: ErrorAction::Again, reason: "611: always".into(), request_id: None };
+                UploadError::Refused { action: ErrorAction::Again, reason: "611: always".into(), request_id: None };
             return Stage::Back { call, answer: Answer::NotCreated(refused) };
         }
         let fault = if faulty { self.rng.random_range(0..10) } else { 99 };

@@ -28,7 +28,7 @@ impl Simulation {
             }
             return match worker.task {
                 Task::Upload if unknown => Answer::NotCreated(UploadError::AnswerLost { reason, request_id: None }),
-                Task::Upload => Answer::NotCreated(UploadError::Refused { ask, reason, request_id: None }),
+                Task::Upload => Answer::NotCreated(UploadError::Refused { action: ask, reason, request_id: None }),
                 _ => Answer::Unanswered { ask, reason },
             };
         }
@@ -36,7 +36,9 @@ impl Simulation {
         let answer = match worker.task {
             Task::Upload => match self.create(key) {
                 Ok((id, status)) => Answer::Created { id, status },
-                Err((ask, reason)) => Answer::NotCreated(UploadError::Refused { ask, reason, request_id: None }),
+                Err((ask, reason)) => {
+                    Answer::NotCreated(UploadError::Refused { action: ask, reason, request_id: None })
+                }
             },
             Task::Poll => match self.marketo.status(self.at, &ImportPath::Leads, &id) {
                 Ok(import) => {

@@ -83,7 +83,7 @@ impl Simulation {
             Outage::Unreachable => UploadError::NeverSent(reason),
             Outage::BrokenOff => UploadError::BrokenOff(reason),
             _ if outage.leaves_outcome_unknown() => UploadError::AnswerLost { reason, request_id: None },
-            _ => UploadError::Refused { ask, reason, request_id: None },
+            _ => UploadError::Refused { action: ask, reason, request_id: None },
         })
     }
 }
