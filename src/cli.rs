@@ -45,7 +45,7 @@ Exit status:
     2  wrong usage or configuration
     3  no daemon answers
     4  done, but some rows failed
-  130  stopped by Ctrl-C while waiting; the job goes on in the daemon
+  130  stopped by Ctrl-C while waiting; the job continues in the daemon
 
 Examples:
   marqueue serve --config /etc/marqueue/marqueue.toml

@@ -33,22 +33,28 @@ pub use shared::{share_limits, sharing};
 /// The whole configuration, checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
+    /// The database.
     pub store: Store,
+    /// How long data of ended jobs is kept.
     pub retention: Retention,
+    /// The listeners and their clients.
     pub api: Api,
+    /// The drop folder.
     pub drop: DropFolder,
     /// By name; never empty.
     pub instances: BTreeMap<String, Instance>,
+    /// How ended jobs are reported.
     pub notify: Notify,
+    /// The log lines.
     pub log: Log,
-    /// What works and should not stay as it is, such as a secret that everyone can read. To be logged once.
+    /// Problems that do not prevent the start, such as a secret that everyone can read. To be logged once.
     pub warnings: Vec<Warning>,
 }
 
-/// What works and should not stay as it is.
+/// A problem that does not prevent the start.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Warning {
-    /// What is so, in one sentence.
+    /// The problem, in one sentence.
     pub text: String,
     /// What to do about it.
     pub advice: &'static str,
@@ -66,23 +72,24 @@ impl fmt::Display for Warning {
     }
 }
 
+/// The database.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Store {
-    /// The one SQLite file.
+    /// The SQLite file.
     pub path: PathBuf,
-    /// Bytes of its disk that are kept for the jobs that are there; 0 for none.
+    /// Bytes of disk space that are reserved for accepted jobs; 0 for none.
     pub reserve_bytes: u64,
 }
 
-/// How long what belongs to an ended job is kept, counted from its end.
+/// How long the data of an ended job is kept, counted from its end.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Retention {
     /// The content of its file.
     #[serde(deserialize_with = "parse::duration")]
     pub files: Duration,
-    /// The content of the file of a job that failed by its attempts, which waits for someone. Never shorter than
+    /// The content of the file of a job that used up its attempts, which waits for an operator. Never shorter than
     /// `files`.
     #[serde(deserialize_with = "parse::duration")]
     pub failed_files: Duration,
@@ -94,18 +101,20 @@ pub struct Retention {
     pub jobs: Duration,
 }
 
+/// The listeners and their clients.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Api {
-    /// At most 107 bytes: what a Unix socket's address can hold.
+    /// Path of the Unix socket. At most 107 bytes, the size of its address.
     pub socket: PathBuf,
     /// Permission bits, at most `0o777`.
     pub socket_mode: u32,
-    /// No TCP without it. Never set while `clients` is empty.
+    /// Address of the TCP listener; none without it. Never set while `clients` is empty.
     pub listen: Option<SocketAddr>,
     /// TLS for the TCP listener; plain HTTP without it. Never set without `listen`.
     pub tls: Option<TlsFiles>,
-    /// Bytes of one dropped file.
+    /// Maximum size of one submitted file, in bytes.
     pub max_file_bytes: u64,
+    /// Limits of connections.
     pub connections: Connections,
     /// Whether the Marketo-compatible API takes a token as query or form parameter too.
     pub legacy_tokens: bool,
@@ -113,91 +122,99 @@ pub struct Api {
     pub clients: Vec<ApiClient>,
 }
 
-/// What clients may take of the daemon, whichever way they come.
+/// Limits of client connections, over all listeners.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Connections {
-    /// At once, of all listeners together; at least 1. Its key is `max_connections`.
+    /// Maximum of open connections, of all listeners together; at least 1. Its key is `max_connections`.
     pub max: u32,
-    /// From a connection's first moment, or the last answer on it, to the end of the next request's head; at least 10
-    /// ms.
+    /// Maximum time from the opening of a connection, or its last response, to the end of the next request's head; at
+    /// least 10 ms.
     pub idle_timeout: Duration,
-    /// How long a client may keep us waiting for the next bytes of its body, or until it reads its answer; at least 10
-    /// ms.
+    /// Maximum time to wait for the next bytes of a request body, or for a client to read its response; at least 10 ms.
     pub stall_timeout: Duration,
 }
 
+/// A client of the TCP listener.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ApiClient {
+    /// Its name.
     pub client_id: String,
+    /// Its password.
     pub client_secret: Secret,
-    /// The instances it may use, each of them configured; all without it.
+    /// The instances that it may use, each of them configured; all without it.
     pub instances: Option<Vec<String>>,
-    /// The one that it means where its address names none.
+    /// The instance of a request whose address names none.
     pub instance: String,
 }
 
-/// PEM files, which are read when the daemon starts and when it is told to read them again.
+/// PEM files, which are read at the start and at each reload.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TlsFiles {
-    /// The certificate, and those between it and its root.
+    /// The certificate with its chain, without the root.
     pub cert: PathBuf,
+    /// The private key.
     pub key: PathBuf,
 }
 
+/// The drop folder.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct DropFolder {
-    /// No drop folder without it.
+    /// Path of the folder; no drop folder without it.
     pub path: Option<PathBuf>,
-    /// How long a file must be unchanged where no event tells that it is complete, or the daemon cannot see who has it
-    /// open; from 10 ms to a day.
+    /// How long a file must be unchanged if no event shows that it is complete, or if the daemon cannot detect who has
+    /// it open; from 10 ms to a day.
     #[serde(deserialize_with = "parse::duration")]
     pub settle: Duration,
 }
 
-/// One Marketo subscription, and how it is to be treated.
+/// One Marketo subscription, with its limits.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Instance {
-    /// Where `/bulk/v1` begins; no `/` at the end.
+    /// URL before `/bulk/v1`; no `/` at the end.
     pub base_url: String,
-    /// Where `/oauth/token` begins; no `/` at the end.
+    /// URL before `/oauth/token`; no `/` at the end.
     pub identity_url: String,
     pub client_id: String,
     pub client_secret: Secret,
+    /// What to do after an upload without a response.
     pub unknown_outcome: UnknownOutcome,
-    /// Uploads of one batch that use up an attempt; at least 1.
+    /// Maximum of attempts to upload one batch; at least 1.
     pub max_attempts: u32,
-    /// The first pause after a passing fault. More than zero, and at most `backoff_max`.
+    /// First delay after a transient error. More than zero, and at most `backoff_max`.
     pub backoff_min: Duration,
+    /// Longest delay after transient errors.
     pub backoff_max: Duration,
-    /// Of one whole call, upload included; at least 1 s.
+    /// Timeout of one whole call, upload included; at least 1 s.
     pub request_timeout: Duration,
     /// How long Marketo may take for one import, its queue included, before the batch is held. More than zero.
     pub max_import_time: Duration,
+    /// Our share of Marketo's limits.
     pub limits: Limits,
+    /// Interval of status calls.
     pub polling: Polling,
 }
 
 impl Instance {
-    /// Whether this is a simulator on this machine and not Marketo.
+    /// Returns whether this is a simulator on this machine and not Marketo.
     pub fn is_loopback(&self) -> bool {
         is_loopback(&self.base_url)
     }
 }
 
-/// Whether a URL's host is this machine.
+/// Returns whether a URL's host is this machine.
 pub fn is_loopback(url: &str) -> bool {
     url::Url::parse(url).is_ok_and(|url| parse::is_loopback(&url))
 }
 
-/// What to do with a batch whose upload left and whose answer did not come back.
+/// What to do with a batch whose upload was sent but whose response did not arrive.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum UnknownOutcome {
-    /// Send it again: imports update what is there, so a second one does no harm to most data.
+    /// Send it again: imports update existing records, so a second one does no harm to most data.
     #[default]
     Resubmit,
-    /// Leave it to a person.
+    /// Leave the decision to an operator.
     Hold,
 }
 
@@ -205,80 +222,100 @@ pub enum UnknownOutcome {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Limits {
-    /// Imports worked on at once: 1 or 2.
+    /// Maximum of imports that Marketo processes at once: 1 or 2.
     pub importing: u32,
-    /// Imports in Marketo's queue, those worked on included: from `importing` to 10.
+    /// Maximum of imports in Marketo's queue, those being processed included: from `importing` to 10.
     pub queued: u32,
-    /// Bytes of a whole multipart body.
+    /// Maximum size of a whole multipart body, in bytes.
     pub upload_bytes: u64,
-    /// Calls in one `window`.
+    /// Maximum of calls in one `window`.
     pub calls: u32,
+    /// Length of the sliding window of calls.
     #[serde(deserialize_with = "parse::duration")]
     pub window: Duration,
+    /// Maximum of calls at once.
     pub concurrent_calls: u32,
-    /// 0: no limit of our own.
+    /// Maximum of calls in one quota day; 0 for no limit of our own.
     pub daily_calls: u64,
-    /// When the day of Marketo's quota begins, in UTC.
+    /// Start of Marketo's quota day, in UTC.
     #[serde(deserialize_with = "parse::time_of_day")]
     pub daily_reset: civil::Time,
 }
 
-/// How often Marketo is asked for news; `min` is at most `max`.
+/// Interval of status calls to Marketo; `min` is at most `max`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Polling {
+    /// Shortest interval.
     #[serde(deserialize_with = "parse::duration")]
     pub min: Duration,
+    /// Longest interval.
     #[serde(deserialize_with = "parse::duration")]
     pub max: Duration,
 }
 
-/// Who hears that a job has ended.
+/// Notification of ended jobs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Notify {
-    /// Nobody without it.
+    /// No notification without it.
     pub way: Option<NotificationChannel>,
-    /// Of one attempt; at least 1 s.
+    /// Timeout of one attempt; at least 1 s.
     pub timeout: Duration,
 }
 
+/// How a notification is sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NotificationChannel {
+    /// Runs a program.
     Command {
+        /// The program's name or path.
         program: String,
+        /// Its arguments.
         arguments: Vec<String>,
     },
+    /// Sends an HTTP request.
     Url {
+        /// The URL, which may hold a token.
         url: String,
-        /// Signs what is sent.
+        /// Signs the payload.
         secret: Option<Secret>,
     },
 }
 
+/// The log lines.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Log {
-    /// Without it: text where standard error is a terminal, JSON elsewhere.
+    /// The format. Without it: text where standard error is a terminal, JSON elsewhere.
     pub format: Option<LogFormat>,
+    /// The least severe level to write.
     pub level: LogLevel,
 }
 
+/// Format of log lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LogFormat {
+    /// One line of text for each event.
     Text,
+    /// One JSON object for each event.
     Json,
 }
 
-/// The least grave events that are written.
+/// Level of log events, from the most severe to the least.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LogLevel {
+    /// An operator must act.
     Error,
+    /// The service is degraded.
     Warn,
+    /// Changes of state.
     #[default]
     Info,
+    /// Each call.
     Debug,
+    /// Details of each call.
     Trace,
 }
 
@@ -312,7 +349,8 @@ impl Default for Limits {
             window: Duration::from_secs(20),
             concurrent_calls: 5,
             daily_calls: 0,
-            // "12:00 AM CST", and whether that follows daylight saving is not said: the later of the two readings.
+            // "12:00 AM CST", and Adobe does not document whether that follows daylight saving: this is the later of
+            // both.
             daily_reset: civil::time(6, 0, 0, 0),
         }
     }
@@ -325,11 +363,11 @@ impl Default for Polling {
 }
 
 impl Config {
-    /// Reads `file`, where there is one, and the process's environment over it. Relative paths are kept as they are:
-    /// they count from the working directory.
+    /// Reads `file`, if given, and the process's environment over it. Relative paths are kept: they are relative to the
+    /// working directory.
     ///
     /// # Errors
-    /// [`ConfigError`] at the first thing that is unreadable, unknown, of a wrong type, impossible or missing.
+    /// [`ConfigError`] for the first key or file that is unreadable, unknown, of a wrong type, out of range or missing.
     pub fn load(file: Option<&Path>) -> Result<Config, ConfigError> {
         let environment = env::process_variables()?;
         let Some(path) = file else { return Config::read(None, environment) };
@@ -343,8 +381,8 @@ impl Config {
         Ok(config)
     }
 
-    /// Like [`Config::load`], from the text of a file and from variables that are handed in. Variables that don't begin
-    /// with `MARQUEUE_` are passed over. Only the files that `client_secret_file` and `client_id_file` name are opened.
+    /// Like [`Config::load`], from the text of a file and from given variables. Variables without the prefix
+    /// `MARQUEUE_` are ignored. Only the files that `client_secret_file` and `client_id_file` name are opened.
     ///
     /// # Errors
     /// As of [`Config::load`].
@@ -373,7 +411,7 @@ mod tests {
     ];
 
     #[test]
-    fn what_is_not_said_is_as_the_contract_has_it() {
+    fn default_values_are_those_of_the_contract() {
         let config = Config::read(None, variables(&LEAST)).unwrap();
         let instance = Instance {
             base_url: "https://123-abc-456.mktorest.com".into(),
@@ -430,7 +468,7 @@ mod tests {
     }
 
     #[test]
-    fn the_environment_goes_over_the_file() {
+    fn the_environment_overrides_the_file() {
         let text = "[store]\npath = 'file.db'\n[log]\nlevel = 'warn'";
         let mut environment = variables(&LEAST);
         environment.extend(variables(&[("MARQUEUE_STORE__PATH", "variable.db"), ("MARQUEUE_LOG__FORMAT", "json")]));

@@ -29,39 +29,41 @@ pub mod logging;
 mod reload;
 mod systemd;
 
-/// How long uploads whose bytes are under way may take once the daemon is told to stop. An upload that takes longer is
-/// left, and its outcome is then unknown; systemd's own patience is 90 seconds.
+/// How long running uploads may take once a stop is requested. An upload that takes longer is aborted, and its outcome
+/// is then unknown; systemd's own stop timeout is 90 seconds.
 const DRAIN_TIME: Duration = Duration::from_secs(60);
 
-/// How long requests under way may take beyond that. A client that sends slowly, or nothing, has no 201 yet and loses
-/// nothing by it.
+/// How long open requests may take after that. A client that is still sending has received no 201, so closing its
+/// connection loses nothing.
 const RESPONSE_TIME: Duration = Duration::from_secs(5);
 
-/// A daemon at work.
+/// A running daemon.
 pub struct Daemon {
     store: Store,
-    lanes: Vec<InstanceScheduler>,
+    schedulers: Vec<InstanceScheduler>,
     intake: Intake,
     stop: CancellationToken,
-    /// Uploads, polls, fetches, takes from the drop folder.
+    /// Tasks of the schedulers, the drop folder, retention and notifications.
     tasks: TaskTracker,
     /// The listeners and their connections.
     served: TaskTracker,
-    /// Of the TCP listener.
+    /// TLS configuration of the TCP listener.
     tls: Option<Arc<Tls>>,
 }
 
 impl Daemon {
-    /// Opens what the configuration names and goes to work. On return clients are answered.
+    /// Opens the database, the listeners and the drop folder, and starts all tasks. On return, clients are served.
+    ///
+    /// With `paused`, the uploads of every instance are paused first.
     ///
     /// # Errors
-    /// One sentence that names the file, socket or key. Nothing is left running, and no job has been touched.
+    /// One sentence that names the file, socket or key. No task is left running, and no job has changed.
     pub async fn start(config: &Config, clock: Clock, paused: bool) -> anyhow::Result<Daemon> {
         let socket = Socket::listen(&config.api.socket, config.api.socket_mode).await?;
         Daemon::start_at(socket, config, clock, paused).await
     }
 
-    /// Like [`Daemon::start`], at a socket that is listened on already.
+    /// Like [`Daemon::start`], with a socket that is already open.
     async fn start_at(socket: Socket, config: &Config, clock: Clock, paused: bool) -> anyhow::Result<Daemon> {
         let connections = connections(config)?;
         let stop = CancellationToken::new();
@@ -79,14 +81,14 @@ impl Daemon {
         if !ended.is_empty()
             && let Err(error) = store.delete_api_tokens(ended).await
         {
-            tracing::warn!(%error, "tokens of clients that have left the configuration could not be erased");
+            tracing::warn!(%error, "tokens of removed clients could not be deleted");
         }
-        // Before anything is decided by a stored time: the clock may have been set while no daemon ran.
+        // This precedes every decision based on a stored time, because the clock may have been set while no daemon ran.
         store.observe_clock(&clock).await.with_context(at_the_database)?;
-        // No instance still counts a day that began before the oldest that one is in.
+        // The oldest quota day that any instance is in: calls of earlier days no longer count.
         let days = config.instances.values().map(|instance| day_of(now, instance.limits.daily_reset));
         store.adopt_calls(days.min().unwrap_or(now), clock.uptime()).await.with_context(at_the_database)?;
-        let mut lanes = Vec::new();
+        let mut schedulers = Vec::new();
         let mut endpoints: BTreeMap<Vec<String>, SharedEndpoint> = BTreeMap::new();
         for (name, instance) in &config.instances {
             let names = config::sharing(&config.instances, name);
@@ -103,7 +105,7 @@ impl Daemon {
                     .await
                     .with_context(at_the_database)?;
             }
-            let lane = InstanceScheduler::open(
+            let scheduler = InstanceScheduler::open(
                 name,
                 instance.clone(),
                 endpoint,
@@ -112,11 +114,11 @@ impl Daemon {
                 stop.child_token(),
             )
             .await;
-            lanes.push(lane.with_context(at_the_database)?);
+            schedulers.push(scheduler.with_context(at_the_database)?);
         }
         for (name, jobs) in store.unended_by_instance().await.with_context(at_the_database)? {
             if !config.instances.contains_key(&name) {
-                tracing::warn!(instance = %name, jobs, "jobs wait for an instance that is not in the configuration");
+                tracing::warn!(instance = %name, jobs, "jobs of an instance that is not in the configuration");
             }
         }
         let intake = Intake::new(store.clone(), clock.clone(), config);
@@ -124,12 +126,12 @@ impl Daemon {
         let tasks = TaskTracker::new();
         let notifier = Notifier::open(&config.notify, store.clone(), clock.clone()).await;
         let notifier = notifier.map_err(anyhow::Error::msg).with_context(at_the_database)?;
-        // From here on nothing fails any more, so that a start that does leaves nothing at work.
-        for lane in &lanes {
-            tasks.spawn(lane.clone().run(tasks.clone()));
+        // Tasks start only after the last step that can fail, so a failed start leaves no task running.
+        for scheduler in &schedulers {
+            tasks.spawn(scheduler.clone().run(tasks.clone()));
         }
-        let keeper = RetentionTask::new(store.clone(), clock.clone(), config.retention.clone());
-        tasks.spawn(keeper.clone().run(stop.clone()));
+        let retention = RetentionTask::new(store.clone(), clock.clone(), config.retention.clone());
+        tasks.spawn(retention.clone().run(stop.clone()));
         if let Some(notifier) = notifier {
             tasks.spawn(notifier.run(stop.clone()));
         }
@@ -145,8 +147,8 @@ impl Daemon {
             tokens,
             guesses: LoginThrottle::default(),
             legacy_tokens: LegacyTokens::new(config.api.legacy_tokens),
-            schedulers: lanes.clone(),
-            keeper,
+            schedulers: schedulers.clone(),
+            keeper: retention,
             metrics,
             drop: drop_folder.as_ref().map(DropFolder::report),
             started_at: now,
@@ -170,31 +172,32 @@ impl Daemon {
         }
         tracing::info!(socket = %config.api.socket.display(), database = %config.store.path.display(),
             instances = config.instances.len(), version = env!("CARGO_PKG_VERSION"), "the daemon is ready");
-        Ok(Daemon { store, lanes, intake, stop, tasks, served, tls })
+        Ok(Daemon { store, schedulers, intake, stop, tasks, served, tls })
     }
 
-    /// Puts in force what of `new` can be while the daemon runs, and says what can't. `now` is what is in force.
+    /// Applies the part of `new` that can change while the daemon runs, and logs the keys that need a restart. `now` is
+    /// the active configuration, and is updated.
     async fn reload(&self, now: &mut Config, level: &logging::Level, new: Result<Config, ConfigError>) {
         match self.tls.as_ref().map(|tls| tls.reload()) {
             Some(Ok(())) => tracing::info!("the TLS files were read again"),
-            Some(Err(error)) => tracing::error!(%error, "the TLS files were read again; the old ones stay in force"),
+            Some(Err(error)) => tracing::error!(%error, "the TLS files can't be reloaded; the old ones stay in force"),
             None => {}
         }
         let (config, later) = match new {
             Ok(new) => reload::merge_reloadable(now, new),
             Err(error) => {
-                tracing::error!(%error, "the new configuration is wrong; the old one stays in force");
+                tracing::error!(%error, "the new configuration is invalid; the old one stays in force");
                 return;
             }
         };
         for warning in &config.warnings {
             tracing::warn!("{warning}");
         }
-        for lane in &self.lanes {
-            if let Some(instance) = config.instances.get(lane.name())
-                && let Err(error) = lane.reload(instance.clone()).await
+        for scheduler in &self.schedulers {
+            if let Some(instance) = config.instances.get(scheduler.name())
+                && let Err(error) = scheduler.reload(instance.clone()).await
             {
-                tracing::error!(instance = lane.name(), %error, "the new configuration is not in force everywhere");
+                tracing::error!(instance = scheduler.name(), %error, "the new configuration can't be applied to the instance");
             }
         }
         self.intake.reload(&config);
@@ -203,12 +206,12 @@ impl Daemon {
         }
         *now = config;
         if !later.is_empty() {
-            tracing::warn!(keys = later.join(", "), "some changes wait for a restart of the daemon");
+            tracing::warn!(keys = later.join(", "), "some changes need a restart of the daemon");
         }
         tracing::info!("the configuration was read again");
     }
 
-    /// Returns when the daemon can't go on by itself.
+    /// Returns when the daemon has to stop because a part of it has failed.
     async fn broken(&self) {
         tokio::select! {
             () = self.store.writer_ended() => {}
@@ -216,14 +219,16 @@ impl Daemon {
         }
     }
 
-    /// Begins no upload any more, lets those under way end and be recorded, answers what was asked, and closes the
-    /// database.
+    /// Stops the daemon: starts no more uploads, waits for running ones and for open requests, and closes the database.
     pub async fn stop(self) {
         self.stop.cancel();
         self.tasks.close();
         self.served.close();
         if tokio::time::timeout(DRAIN_TIME, self.tasks.wait()).await.is_err() {
-            tracing::warn!(tasks = self.tasks.len(), "some work did not end in time; the next start takes it up");
+            tracing::warn!(
+                tasks = self.tasks.len(),
+                "some tasks did not end in time; the next start resumes their work"
+            );
         }
         if tokio::time::timeout(RESPONSE_TIME, self.served.wait()).await.is_err() {
             tracing::warn!("some clients did not end their requests in time");
@@ -233,20 +238,20 @@ impl Daemon {
 }
 
 /// Runs the daemon until SIGTERM or SIGINT. A second one does not wait for uploads. SIGHUP has it `read` its
-/// configuration and its TLS files again. `paused`: no upload begins before a person says so.
+/// configuration and its TLS files again. With `paused`, no upload begins before an operator resumes the instance.
 ///
 /// # Errors
-/// As [`Daemon::start`]; also if the daemon broke down.
+/// As [`Daemon::start`]; also if a part of the running daemon has failed.
 pub async fn serve(
     mut config: Config,
     paused: bool,
     level: &logging::Level,
     read: impl Fn() -> Result<Config, ConfigError>,
 ) -> anyhow::Result<()> {
-    // Heard from the first moment on, so that none is missed while the database opens.
-    let mut terminate = signal(SignalKind::terminate()).context("SIGTERM can't be waited for")?;
-    let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT can't be waited for")?;
-    let mut hangup = signal(SignalKind::hangup()).context("SIGHUP can't be waited for")?;
+    // Signals are handled before the database opens, so that none is missed.
+    let mut terminate = signal(SignalKind::terminate()).context("the handler of SIGTERM can't be installed")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("the handler of SIGINT can't be installed")?;
+    let mut hangup = signal(SignalKind::hangup()).context("the handler of SIGHUP can't be installed")?;
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
@@ -255,8 +260,8 @@ pub async fn serve(
         None => Daemon::start(&config, Clock::System, paused).await?,
     };
     systemd::ready();
-    let alive = systemd::watchdog()
-        .map(|patience| tokio::spawn(systemd::watchdog_loop(patience, daemon.lanes.clone(), daemon.store.clone())));
+    let watchdog = systemd::watchdog()
+        .map(|timeout| tokio::spawn(systemd::watchdog_loop(timeout, daemon.schedulers.clone(), daemon.store.clone())));
     let broken = loop {
         tokio::select! {
             _ = terminate.recv() => break false,
@@ -270,30 +275,30 @@ pub async fn serve(
         }
     };
     systemd::stopping();
-    // systemd gives the stop a time of its own, and a lane that makes no more plans would hold this for ever.
-    if let Some(alive) = alive {
-        alive.abort();
+    // The watchdog ends first: systemd has a separate timeout for the stop, and a stopped scheduler answers no tick.
+    if let Some(watchdog) = watchdog {
+        watchdog.abort();
     }
-    tracing::info!("stopping: no new uploads; those under way end");
+    tracing::info!("stopping: no new uploads; running uploads end first");
     tokio::select! {
         () = daemon.stop() => {}
-        _ = terminate.recv() => tracing::warn!("told twice to stop: leaving at once"),
-        _ = interrupt.recv() => tracing::warn!("told twice to stop: leaving at once"),
+        _ = terminate.recv() => tracing::warn!("second stop signal: stopping at once"),
+        _ = interrupt.recv() => tracing::warn!("second stop signal: stopping at once"),
     }
-    anyhow::ensure!(!broken, "the daemon could not go on; its log says why");
+    anyhow::ensure!(!broken, "the daemon has failed; its log has the reason");
     tracing::info!("stopped");
     Ok(())
 }
 
-/// Files that are open whoever is connected: the database, its readers and its log, the socket, the drop folder, the
-/// runtime's own.
+/// File descriptors that are open without any connection: the database, its readers and its log, the socket, the drop
+/// folder, the runtime's own.
 const OWN_FILES: u32 = 64;
 
-/// What clients may take, as far as there are file descriptors for it: those of the database and of calls to Marketo
-/// are kept free. Raises the process's own limit on them as far as it may.
+/// Returns the connection limits, reduced to the file descriptors that are available. Descriptors for the database and
+/// for calls to Marketo are reserved. Raises the process's soft limit on open files as far as permitted.
 ///
 /// # Errors
-/// Not even one connection is possible; the text says which limit to raise.
+/// Not even one connection is possible; the text names the limit to raise.
 pub fn connections(config: &Config) -> anyhow::Result<Connections> {
     let calls = config.instances.values().map(|instance| instance.limits.concurrent_calls + 2);
     let wanted = config.api.connections;

@@ -5,16 +5,17 @@ use std::fmt;
 use config::{Value, ValueKind};
 use serde::{Deserialize, Deserializer};
 
-/// Text that never shows itself: both ways of printing give `[secret]`, and it can't be serialised.
+/// Text that is never printed: both formats give `[secret]`, and it can't be serialised.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(String);
 
 impl Secret {
+    /// Wraps a text.
     pub fn new(text: impl Into<String>) -> Self {
         Secret(text.into())
     }
 
-    /// The text itself. Whoever calls this sees to it that it reaches no log and no URL.
+    /// Returns the text. The caller must not write it to a log or a URL.
     pub fn expose(&self) -> &str {
         &self.0
     }
@@ -33,7 +34,7 @@ impl fmt::Display for Secret {
 }
 
 impl<'de> Deserialize<'de> for Secret {
-    /// By hand, because serde's own message for a wrong type quotes the value.
+    /// Not derived, because serde's message for a wrong type quotes the value.
     fn deserialize<D: Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
         match Value::deserialize(input)?.kind {
             ValueKind::String(text) => Ok(Secret(text)),

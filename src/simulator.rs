@@ -41,31 +41,31 @@ use crate::simulator::model::MarketoModel;
 
 use crate::clock::Clock;
 
-/// How to make it do what one wants to see; for the help of the `simulate` verb.
+/// Explains the control cells and paths; part of the help of the `simulate` command.
 pub const HELP: &str = "\
-Cells of an uploaded file say what becomes of it:
+Cells of an uploaded file control its import:
   !fail:REASON          the row fails with this reason
   !warn:REASON          the row is imported with this warning
   !lasts:5s             the import takes exactly so long (ms, s, m, h), whatever --speed says
-  !stuck                the import never ends, and keeps its place among those worked on
+  !stuck                the import never ends, and keeps its processing slot
   !batch-failed:REASON  the whole import ends as Failed with this message
 Rows of leads and program members without a value in the lookup field fail, and an e-mail address without an @ is a
 warning. A space around a name in the header fails every row.
 
-Paths of its own, which count as no calls:
-  GET  /simulator/ledger   what it saw: highest numbers, every create call, every import
-  POST /simulator/foreign  {\"imports\": 9}: other integrations' imports that stand in the queue
+Paths of the simulator itself, which do not count as calls:
+  GET  /simulator/ledger   its call log: highest numbers, every create call, every import
+  POST /simulator/foreign  {\"imports\": 9}: other integrations' imports in the queue
   POST /simulator/faults   {\"call\": \"create\", \"nth\": 1, \"times\": 1, \"effect\": EFFECT}
 CALL is token, create, status, failures, warnings or other. EFFECT is \"lose-request\", \"lose-answer\",
 {\"error\": {\"code\": \"1016\", \"message\": \"…\"}}, {\"http\": {\"status\": 502}} (both take \"executed\": true),
 {\"garble\": \"empty\"} (or \"cut\", \"torn\"), {\"delay-ms\": 500} or {\"edit\": {\"status\": \"Paused\",
-\"numOfRowsFailed\": null}}, which replaces what the answer says of the import; null leaves it out.";
+\"numOfRowsFailed\": null}}, which replaces members of the import in the response; null removes one.";
 
-/// Where Adobe's \"12:00 AM CST\" lies after midnight, UTC.
+/// Seconds from midnight UTC to Adobe's \"12:00 AM CST\", when the daily quota is reset.
 const RESET: u64 = 6 * 3600;
 const DAY: u64 = 24 * 3600;
 
-/// A running simulator. It ends when this is dropped.
+/// A running simulator. It stops when this is dropped.
 pub struct Simulator {
     base_url: String,
     shared: Arc<Shared>,
@@ -74,10 +74,10 @@ pub struct Simulator {
 }
 
 impl Simulator {
-    /// Serves on this listener, on the ambient tokio runtime, with time as it passes.
+    /// Serves on this listener, on the ambient tokio runtime, in real time.
     ///
     /// # Errors
-    /// When the listener can't say its own address.
+    /// The listener has no local address.
     pub fn start(listener: TcpListener, settings: Settings) -> io::Result<Simulator> {
         let base_url = format!("http://{}", listener.local_addr()?);
         let shared = Arc::new(Shared::new(MarketoModel::new(settings, until_reset())));
@@ -91,26 +91,27 @@ impl Simulator {
         Ok(Simulator { base_url, shared, tasks, stop: stop.drop_guard() })
     }
 
-    /// Such as `http://127.0.0.1:40123`; the identity URL is this and `/identity`.
+    /// Returns the base URL, such as `http://127.0.0.1:40123`; the identity URL is this and `/identity`.
     pub fn base_url(&self) -> &str {
         &self.base_url
     }
 
-    /// All that it saw up to now.
+    /// Returns the log of all calls up to now.
     pub fn call_log(&self) -> CallLog {
         self.shared.with(|marketo, now| marketo.ledger(now))
     }
 
+    /// Adds a fault for calls to come.
     pub fn push_fault(&self, fault: Fault) {
         self.shared.faults().push(fault);
     }
 
-    /// From now on every token given so far is invalid (601).
+    /// Revokes every token issued so far: calls with one get error 601.
     pub fn revoke_tokens(&self) {
         self.shared.with(|marketo, _| marketo.revoke_tokens());
     }
 
-    /// Other integrations' imports in the queue, from now until told otherwise. They take no processing slot.
+    /// Sets the number of other integrations' imports in the queue, until the next call. They take no processing slot.
     pub fn set_other_imports(&self, number: usize) {
         self.shared.with(|marketo, now| marketo.set_foreign_imports(now, number));
     }
@@ -120,8 +121,7 @@ impl Simulator {
         self.shared.with(|marketo, now| marketo.end_stuck(now));
     }
 
-    /// Connections that are open now. One that the client has closed, dead or alive, is among them until its call has
-    /// been seen to.
+    /// Returns the number of open connections. One that the client has closed counts until its call has been handled.
     pub fn connections(&self) -> usize {
         // One task is the listener.
         self.tasks.len().saturating_sub(1)
@@ -138,10 +138,10 @@ impl Simulator {
 /// Serves on `listen`, such as `127.0.0.1:8080`, until cancelled.
 ///
 /// # Errors
-/// When the address can't be listened on.
+/// The address can't be bound.
 pub async fn run(listen: &str, settings: Settings, cancel: CancellationToken) -> io::Result<()> {
     let simulator = Simulator::start(TcpListener::bind(listen).await?, settings)?;
-    tracing::info!(base_url = simulator.base_url(), "the simulator listens");
+    tracing::info!(base_url = simulator.base_url(), "simulator listening");
     cancel.cancelled().await;
     simulator.stop().await;
     Ok(())
@@ -150,7 +150,7 @@ pub async fn run(listen: &str, settings: Settings, cancel: CancellationToken) ->
 async fn accept(listener: TcpListener, shared: Arc<Shared>, tasks: TaskTracker, stop: CancellationToken) -> Infallible {
     loop {
         let Ok((stream, _)) = listener.accept().await else {
-            // Out of descriptors, mostly: that passes, and asking at once would only spin.
+            // Usually the process has no free file descriptor. A retry without a pause would only use CPU time.
             tokio::time::sleep(Duration::from_millis(100)).await;
             continue;
         };
@@ -159,13 +159,13 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>, tasks: TaskTracker, 
         tasks.spawn(async move {
             let service = service_fn(|request: hyper::Request<_>| http::serve(&shared, request.map(Body::new)));
             let connection = http1::Builder::new().serve_connection(TokioIo::new(stream), service);
-            // A connection that ends in an error is one that the client, or a fault, broke off.
+            // A connection that ends in an error was aborted by the client or by a fault.
             stop.run_until_cancelled(connection).await.map(Result::ok);
         });
     }
 }
 
-/// From now to the next reset of the daily quota.
+/// Returns the time from now to the next reset of the daily quota.
 fn until_reset() -> Duration {
     let second = Clock::System.now().as_second().cast_unsigned() % DAY;
     Duration::from_secs(match (RESET + DAY - second) % DAY {
@@ -310,7 +310,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_import_tells_that_it_was_asked_after_and_only_when_it_was() {
+    async fn an_import_records_its_first_status_call() {
         let pair = Pair::new(quick()).await;
         for file in ["email\na@b.c\n", "email\nb@b.c\n"] {
             json(pair.upload(LEADS, file)).await;
@@ -326,7 +326,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_answer_can_say_other_things_of_an_import() {
+    async fn a_fault_can_edit_the_import_in_a_response() {
         let pair = Pair::new(quick()).await;
         pair.simulator
             .push_fault(Fault::on(Call::Create, FaultEffect::edit(json!({"batchId": "..", "importId": null}))));
@@ -336,9 +336,9 @@ mod tests {
         pair.simulator.push_fault(Fault::on(Call::Status, FaultEffect::edit(edit)));
         let id = pair.simulator.call_log().imports[0].id;
         let path = format!("/bulk/v1/leads/batch/{id}.json");
-        let told = pair.get(&path).await;
-        assert_eq!(told["success"], true);
-        let import = &told["result"][0];
+        let response = pair.get(&path).await;
+        assert_eq!(response["success"], true);
+        let import = &response["result"][0];
         assert_eq!((&import["status"], &import["numOfLeadsProcessed"]), (&json!("Paused"), &json!(7)));
         assert_eq!((import.get("numOfRowsFailed"), &import["numOfRowsWithWarning"]), (None, &json!(0)));
         assert_eq!(pair.get(&path).await["result"][0]["status"], "Complete");

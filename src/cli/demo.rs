@@ -129,7 +129,7 @@ async fn run_demo(env: &DemoEnv, json: bool) -> anyhow::Result<()> {
     let took = began.elapsed().as_secs();
     drop(renderer);
 
-    let ledger = env.ledger();
+    let ledger = env.call_log();
     let mut expected = Vec::new();
     for &(sample, id) in &result.added {
         let job = result.jobs.iter().find(|job| job.id == id);

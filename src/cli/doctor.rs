@@ -22,15 +22,15 @@ mod limits;
 mod loops;
 mod tls;
 
-/// Look at all that the service needs, and say of each thing that it is fine, or what to do
+/// Check everything that the service needs, and show for each thing that it is fine, or what to do
 ///
 /// The configuration is read as "serve" reads it, environment included. Then come database, disk, socket, daemon, drop
 /// folder, TLS files, the credentials (by asking Marketo's identity endpoint for a token, which counts against no
-/// limit), clock and limits. Nothing is written, no secret is shown, and no daemon is needed; one that systemd starts
-/// for whoever opens its socket is started. The whole database is read, which takes a while where it is large.
+/// limit), clock and limits. Nothing is written, no secret is shown, and no daemon is needed; a daemon with socket
+/// activation is started by the check. The whole database is read, which takes a while where it is large.
 ///
-/// Rights are those of who asks, so ask as the service's user: sudo -u marqueue marqueue doctor --config
-/// /etc/marqueue/marqueue.toml
+/// Permissions are checked for the current user, so run it as the service's user: sudo -u marqueue marqueue doctor
+/// --config /etc/marqueue/marqueue.toml
 ///
 /// The socket is the configuration's, whatever --socket says. Ends with 0 if nothing is a fault, 1 if something is, 2 if the configuration is wrong. With --json: an array of objects with "check", "state" ("fine", "warning" or "fault"), "detail" and "advice".
 #[derive(Args, Debug)]
@@ -45,6 +45,10 @@ pub struct Doctor {
 }
 
 impl Doctor {
+    /// Runs all checks.
+    ///
+    /// # Errors
+    /// Standard output is not writable. A fault is no error here, but part of the exit status.
     pub async fn run(self, global: &GlobalArgs) -> Result<ExitStatus, CliError> {
         let (findings, exit) = match Config::load(self.config.as_deref()) {
             Ok(config) => {
@@ -76,8 +80,9 @@ impl Doctor {
                 Some(file) => file.display().to_string(),
                 None => "the environment".to_owned(),
             };
-            let said = format!("{from} can be used, and the secrets that it names can be read by those who need them");
-            findings.push(Finding::ok(CHECK, said));
+            let detail =
+                format!("{from} can be used, and the secrets that it names can be read by those who need them");
+            findings.push(Finding::ok(CHECK, detail));
         }
         findings
     }
@@ -89,9 +94,9 @@ fn invalid_configuration(error: &ConfigError) -> Finding {
         ConfigError::Unreadable { cause, .. } if cause.kind() == denied => disk::AS_SERVICE,
         ConfigError::Unreadable { .. } => "name the file with --config",
         ConfigError::InEnvironment { .. } | ConfigError::Variable { .. } => {
-            "mend the variable; config/marqueue.toml of the source explains every key"
+            "correct the variable; config/marqueue.toml of the source explains every key"
         }
-        _ => "mend the key; config/marqueue.toml of the source explains every one",
+        _ => "correct the key; config/marqueue.toml of the source explains every one",
     };
     Finding::error("configuration", error.to_string(), advice)
 }

@@ -1,5 +1,6 @@
 //! Text format of jobs, counts, times and tables on a terminal: records in, text out. Times are UTC, to the second.
 
+use console::measure_text_width;
 use jiff::Timestamp;
 
 use crate::domain::JobState;
@@ -7,30 +8,42 @@ use crate::domain::row_counts::RowCounts;
 use crate::store::Job;
 use crate::untrusted_text;
 
-/// Rows of cells with each column as wide as its widest cell. The last column is not padded.
+/// Lays rows of cells out as lines, with each column as wide as its widest cell on a terminal. Trailing blanks are cut.
 pub fn table(rows: &[Vec<String>]) -> String {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
-    let width = |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max();
+    let width =
+        |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|cell| measure_text_width(cell)).max();
     let widths: Vec<usize> = (0..columns).map(|column| width(column).unwrap_or(0)).collect();
     let mut text = String::new();
     for row in rows {
-        let cells: Vec<String> = row.iter().zip(&widths).map(|(cell, &width)| format!("{cell:<width$}")).collect();
+        let cells: Vec<String> = row.iter().zip(&widths).map(|(cell, &width)| pad_right(cell, width)).collect();
         text += cells.join("  ").trim_end();
         text.push('\n');
     }
     text
 }
 
-/// As one line, with what could steer the terminal escaped: names and messages come from elsewhere.
+/// Pads a cell with blanks at its right to `width` columns of the terminal.
+pub fn pad_right(cell: &str, width: usize) -> String {
+    format!("{cell}{}", padding(cell, width))
+}
+
+/// Returns the blanks that widen a cell to `width` columns of the terminal.
+pub fn padding(cell: &str, width: usize) -> String {
+    " ".repeat(width.saturating_sub(measure_text_width(cell)))
+}
+
+/// Escapes control characters, so that an untrusted name or message stays one line and cannot control the terminal.
 pub fn sanitize(text: &str) -> String {
     untrusted_text::escape(text).into_owned()
 }
 
+/// Formats a time in UTC, to the second.
 pub fn time(at: Timestamp) -> String {
     format!("{at:.0}")
 }
 
-/// `2 rows`, `1 row`, `2 batches`.
+/// Formats a number with its noun: `2 rows`, `1 row`, `2 batches`.
 pub fn count(number: u64, one: &str) -> String {
     if number == 1 {
         format!("1 {one}")
@@ -39,8 +52,8 @@ pub fn count(number: u64, one: &str) -> String {
     }
 }
 
-/// `1000 rows, 997 processed, 2 failed, 1 with a warning, 1 unaccounted for`; what is 0 is left out but for the
-/// processed rows, and what Marketo did not count is unknown.
+/// Formats the counts of rows: `1000 rows, 997 processed, 2 failed, 1 with a warning, 1 unaccounted for`. A count of 0
+/// is left out, except that of processed rows; a count that Marketo did not give is `unknown`.
 pub fn outcome_label(rows: &RowCounts) -> String {
     let mut text = format!("{}, {} processed", count(rows.total, "row"), count_or_unknown(rows.processed));
     for (number, what) in [(rows.failed, "failed"), (rows.warned, "with a warning")] {
@@ -57,12 +70,12 @@ pub fn outcome_label(rows: &RowCounts) -> String {
     text
 }
 
-/// A count, or `unknown` where Marketo did not give it.
+/// Formats a count, or `unknown` if Marketo did not give it.
 pub fn count_or_unknown(count: Option<u64>) -> String {
     count.map_or_else(|| "unknown".to_owned(), |count| count.to_string())
 }
 
-/// The cells DONE, FAILED and UNACCOUNTED of a table; `?` is what Marketo did not count.
+/// Returns the cells DONE, FAILED and UNACCOUNTED of a table; `?` is a count that Marketo did not give.
 pub fn row_cells(rows: &RowCounts) -> [String; 3] {
     let cell = |count: Option<String>| count.unwrap_or_else(|| "?".to_owned());
     let done = cell(rows.done().map(|done| done.to_string()));
@@ -73,10 +86,10 @@ pub fn row_cells(rows: &RowCounts) -> [String; 3] {
     ]
 }
 
-/// The column of rows that are in none of Marketo's counts.
+/// Head of the column for rows that are in none of Marketo's counts.
 pub const UNACCOUNTED: &str = "UNACCOUNTED";
 
-/// Takes the column `name` out of a table, its head included, where it is 0 in every row.
+/// Removes the column `name` from a table, its head included, if it is 0 in every row.
 pub fn without_idle_column(mut table: Vec<Vec<String>>, name: &str) -> Vec<Vec<String>> {
     let column = table.first().and_then(|head| head.iter().position(|cell| cell == name));
     if let Some(column) = column.filter(|&column| table.iter().skip(1).all(|row| row[column] == "0")) {
@@ -87,7 +100,7 @@ pub fn without_idle_column(mut table: Vec<Vec<String>>, name: &str) -> Vec<Vec<S
     table
 }
 
-/// A job's state; while it is running, also those of its batches.
+/// Returns a job's state; for a running job, with the states of its batches.
 pub fn state_label(job: &Job) -> String {
     if job.state != JobState::Running {
         return job.state.to_string();
@@ -99,14 +112,14 @@ pub fn state_label(job: &Job) -> String {
             None => states.push((batch.state.as_str(), 1)),
         }
     }
-    let words: Vec<String> = match states[..] {
+    let labels: Vec<String> = match states[..] {
         [(state, 1)] => vec![state.to_owned()],
         _ => states.iter().map(|(state, number)| format!("{number} {state}")).collect(),
     };
-    format!("running ({})", words.join(", "))
+    format!("running ({})", labels.join(", "))
 }
 
-/// One line about a job that has ended: what came of it.
+/// Returns one line about an ended job: its state and its counts of rows, or its error.
 pub fn summary_line(job: &Job) -> String {
     let (id, file) = (job.id, sanitize(&job.filename));
     match (job.state, &job.error) {
@@ -115,7 +128,7 @@ pub fn summary_line(job: &Job) -> String {
     }
 }
 
-/// Records to try the texts on.
+/// Records for tests of the texts.
 #[cfg(test)]
 pub mod samples {
     use super::*;
@@ -181,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_can_t_steer_the_terminal() {
+    fn names_cannot_control_the_terminal() {
         assert_eq!(sanitize("a\x1b[2J\nb.csv"), r"a\u{1b}[2J\nb.csv");
     }
 
@@ -201,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_line_about_a_job_tells_what_came_of_it() {
+    fn the_summary_line_has_the_outcome() {
         let mut job = samples::job(7, JobState::Complete);
         for (counts, text) in [
             ((Some(8), Some(2), Some(1)), "8 processed, 2 failed, 1 with a warning"),

@@ -10,14 +10,14 @@ use tokio::io::AsyncRead;
 use crate::cli::exit_status::CliError;
 use crate::domain::Format;
 
-/// What stands for standard input.
+/// The file argument for standard input.
 const STDIN: &str = "-";
 
-/// The option that says how fields are separated.
+/// The format option.
 #[derive(Args, Clone, Copy, Debug)]
 pub struct FormatOption {
     /// How fields are separated: by comma, tab or semicolon [default: by the file's ending; csv for standard input]
-    #[arg(long, global = true, value_parser = PossibleValuesParser::new(Format::ALL.map(Format::as_str)).try_map(|word| word.parse::<Format>()))]
+    #[arg(long, global = true, value_parser = PossibleValuesParser::new(Format::ALL.map(Format::as_str)).try_map(|text| text.parse::<Format>()))]
     pub format: Option<Format>,
 }
 
@@ -25,26 +25,28 @@ pub struct FormatOption {
 #[derive(Clone, Debug)]
 pub struct Input {
     path: PathBuf,
-    /// The name that goes with the content.
+    /// The name that is sent with the content.
     pub filename: String,
     pub format: Format,
 }
 
-/// The content of a source.
+/// The content of an input.
 pub struct OpenInput {
     pub content: Box<dyn AsyncRead + Send + Unpin>,
-    /// None where nobody can know: of standard input, of a pipe.
+    /// Size in bytes; none for standard input and for a pipe.
     pub bytes: Option<u64>,
 }
 
 impl Input {
-    /// As it was typed.
+    /// Returns the path as it was typed.
     pub fn shown(&self) -> String {
         self.path.display().to_string()
     }
 
+    /// Opens the file or standard input.
+    ///
     /// # Errors
-    /// [`Failure::Input`] where it can't be read.
+    /// [`CliError::Input`] if it can't be read.
     pub async fn open(&self) -> Result<OpenInput, CliError> {
         if self.path == Path::new(STDIN) {
             return Ok(OpenInput { content: Box::new(tokio::io::stdin()), bytes: None });
@@ -59,17 +61,18 @@ impl Input {
     }
 }
 
+/// Makes an error of a failed read.
 pub fn unreadable(error: &io::Error) -> CliError {
     CliError::Input(format!("the file can't be read: {error}"))
 }
 
-/// The files in their order. Nothing is opened.
+/// Returns the inputs in the order of the files. Nothing is opened.
 ///
 /// # Errors
-/// [`Failure::Usage`] where a format is not known, or standard input is named twice.
+/// [`CliError::Usage`] if a format is unknown, or standard input is named twice.
 pub fn inputs(files: &[PathBuf], option: FormatOption) -> Result<Vec<Input>, CliError> {
     if files.iter().filter(|path| *path == Path::new(STDIN)).count() > 1 {
-        return Err(CliError::Usage("standard input can be read only once, and - stands there twice".to_owned()));
+        return Err(CliError::Usage("standard input can be read only once, but - is given twice".to_owned()));
     }
     files.iter().map(|path| input(path, option.format)).collect()
 }
@@ -82,7 +85,7 @@ fn input(path: &Path, format: Option<Format>) -> Result<Input, CliError> {
     let filename = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
     let format = format.or_else(|| Format::from_filename(&filename)).ok_or_else(|| {
         CliError::Usage(format!(
-            "the name {} does not end in .csv, .tsv or .ssv: say how its fields are separated with --format csv, tsv or ssv",
+            "the name {} does not end in .csv, .tsv or .ssv: give its format with --format csv, tsv or ssv",
             path.display()
         ))
     })?;
@@ -119,23 +122,20 @@ mod tests {
     }
 
     #[test]
-    fn an_ending_that_says_nothing_is_wrong_usage() {
+    fn an_unknown_ending_is_a_usage_error() {
         assert_eq!(
             read(&["a.csv", "in/people.xlsx"], None).unwrap_err(),
-            "the name in/people.xlsx does not end in .csv, .tsv or .ssv: say how its fields are separated with --format csv, tsv or ssv"
+            "the name in/people.xlsx does not end in .csv, .tsv or .ssv: give its format with --format csv, tsv or ssv"
         );
     }
 
     #[test]
     fn standard_input_is_read_once() {
-        assert_eq!(
-            read(&["-", "-"], None).unwrap_err(),
-            "standard input can be read only once, and - stands there twice"
-        );
+        assert_eq!(read(&["-", "-"], None).unwrap_err(), "standard input can be read only once, but - is given twice");
     }
 
     #[tokio::test]
-    async fn what_can_t_be_read_is_told_before_anything_is_sent() {
+    async fn an_unreadable_file_is_reported_before_sending() {
         let folder = tempfile::tempdir().unwrap();
         for (path, expected) in [
             (folder.path().join("none"), "the file can't be read: No such file or directory (os error 2)"),

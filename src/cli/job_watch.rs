@@ -10,34 +10,34 @@ use crate::client::{Client, ClientError};
 use crate::domain::JobId;
 use crate::store::Job;
 
-/// A daemon that goes away may be on its way back, as after an update: so often it is tried, with so long between.
+/// How often a daemon that no longer answers is tried again, and the pause between. It may restart, as after an update.
 const TRIES: u32 = 20;
 const PAUSE: Duration = Duration::from_millis(250);
 
-/// The pause between two looks at jobs whose events can't be had.
+/// Interval of polls while no event stream is available.
 const POLL: Duration = Duration::from_secs(1);
 
-/// Whether the daemon has answered with these jobs before.
+/// Where the ids of the jobs come from.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum KnownState {
-    /// It accepted them, so a daemon that does not answer is waited for.
+    /// The daemon accepted the jobs, so a missing daemon is retried.
     Accepted,
-    /// They are numbers that somebody typed.
+    /// The user typed the numbers.
     Typed,
 }
 
-/// How following came to its end.
+/// Result of waiting.
 pub enum WatchResult {
     /// The jobs are in the order of the ids.
     Ended(Vec<Job>),
-    /// By Ctrl-C; that the jobs go on was said.
+    /// Ctrl-C. The notice that the jobs continue has been written.
     Interrupted,
 }
 
-/// Returns when each job has ended, or at Ctrl-C.
+/// Waits until each job has ended, or until Ctrl-C.
 ///
 /// # Errors
-/// The daemon can't say how the jobs stand.
+/// The daemon can't be reached, or refuses the request for a job.
 pub async fn wait_for_jobs(
     client: &Client,
     ids: &[JobId],
@@ -62,7 +62,7 @@ pub async fn wait_for_jobs(
 struct JobWatch<'a> {
     client: &'a Client,
     ended: BTreeMap<JobId, Job>,
-    /// The daemon was there, and knew the jobs.
+    /// Whether the daemon has answered for these jobs.
     answered: bool,
     progress: &'a mut Progress,
 }
@@ -77,14 +77,14 @@ impl JobWatch<'_> {
                 return Ok(());
             }
             let mut pause = PAUSE;
-            let looked = match self.listen(&open).await {
+            let result = match self.listen(&open).await {
                 Err(error) if error.is_too_many_waiting() => {
                     pause = POLL;
                     self.poll(&open).await
                 }
                 listened => listened,
             };
-            match looked {
+            match result {
                 Ok(()) => tries = 0,
                 Err(error) if self.answered && tries < TRIES && error.is_transient() => tries += 1,
                 Err(error) => return Err(error),
@@ -93,8 +93,8 @@ impl JobWatch<'_> {
         }
     }
 
-    /// Reads the events of these jobs until all have ended or events may have been missed. The first events tell how
-    /// the jobs are now, so one connection is enough.
+    /// Reads the events of these jobs until all have ended or events may have been missed. The first events hold
+    /// the current state of the jobs, so one connection is enough.
     async fn listen(&mut self, ids: &[JobId]) -> Result<(), ClientError> {
         let mut events = self.client.events_of(ids).await?;
         self.answered = true;
@@ -108,7 +108,7 @@ impl JobWatch<'_> {
         Ok(())
     }
 
-    /// Asks for each of these jobs, one short request after the other.
+    /// Requests each of these jobs, one after the other.
     async fn poll(&mut self, ids: &[JobId]) -> Result<(), ClientError> {
         for &id in ids {
             let job = self.client.job(id, None).await?;
@@ -126,23 +126,23 @@ impl JobWatch<'_> {
     }
 }
 
-/// Returns at Ctrl-C; never where signals can't be listened to, and then Ctrl-C does what it always did.
+/// Waits for Ctrl-C. Never returns if the signal handler can't be installed; Ctrl-C then ends the process.
 pub async fn ctrl_c() {
     if tokio::signal::ctrl_c().await.is_err() {
         std::future::pending::<()>().await;
     }
 }
 
-/// What to say to a person who stops waiting.
+/// Returns the notice for a user who stops waiting.
 pub fn still_running_notice(ids: &[JobId]) -> String {
     match ids {
-        [id] => format!("job {id} goes on in the daemon: \"marqueue show {id}\" tells how it stands"),
+        [id] => format!("job {id} continues in the daemon: \"marqueue show {id}\" shows its state"),
         ids => {
-            let words: Vec<String> = ids.iter().map(JobId::to_string).collect();
+            let numbers: Vec<String> = ids.iter().map(JobId::to_string).collect();
             format!(
-                "jobs {} go on in the daemon: \"marqueue wait {}\" waits for them again",
-                words.join(", "),
-                words.join(" ")
+                "jobs {} continue in the daemon: \"marqueue wait {}\" waits for them again",
+                numbers.join(", "),
+                numbers.join(" ")
             )
         }
     }
@@ -153,14 +153,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn who_stops_waiting_is_told_where_to_look() {
+    fn the_notice_names_the_command_to_continue() {
         assert_eq!(
             still_running_notice(&[JobId(4)]),
-            "job 4 goes on in the daemon: \"marqueue show 4\" tells how it stands"
+            "job 4 continues in the daemon: \"marqueue show 4\" shows its state"
         );
         assert_eq!(
             still_running_notice(&[JobId(4), JobId(6)]),
-            "jobs 4, 6 go on in the daemon: \"marqueue wait 4 6\" waits for them again"
+            "jobs 4, 6 continue in the daemon: \"marqueue wait 4 6\" waits for them again"
         );
     }
 }

@@ -11,37 +11,39 @@ use crate::domain::JobId;
 use crate::store::Job;
 use crate::untrusted_text::escape_lines;
 
-/// Shows on standard error how things go.
+/// Progress display on standard error.
 pub struct Progress {
-    /// None where standard error is no terminal.
+    /// None if standard error is no terminal.
     screen: Option<MultiProgress>,
     bars: BTreeMap<JobId, ProgressBar>,
-    said: BTreeMap<JobId, String>,
+    /// The last line written for each job, where there is no terminal.
+    lines: BTreeMap<JobId, String>,
 }
 
 impl Progress {
+    /// Creates a display for this standard error.
     pub fn new() -> Progress {
         let screen = io::stderr().is_terminal().then(MultiProgress::new);
-        Progress { screen, bars: BTreeMap::new(), said: BTreeMap::new() }
+        Progress { screen, bars: BTreeMap::new(), lines: BTreeMap::new() }
     }
 
-    /// Says something above the bars.
+    /// Writes a text above the bars.
     pub fn note(&self, text: &str) {
         match &self.screen {
-            // Fails only where there is nobody to tell.
+            // An error is ignored: standard error is the only channel that could report it.
             Some(screen) => drop(screen.println(escape_lines(text))),
             None => output::note(text),
         }
     }
 
-    /// A bar of bytes that are sent; one that is nowhere to be seen where there is no terminal.
+    /// Adds a bar for an upload of `bytes` bytes; a hidden one if there is no terminal.
     pub fn upload(&self, filename: &str, bytes: Option<u64>) -> ProgressBar {
         self.transfer(filename, bytes, "sent")
     }
 
-    /// A bar of bytes that come.
+    /// Adds a bar for a download of `bytes` bytes.
     pub fn download(&self, name: &str, bytes: Option<u64>) -> ProgressBar {
-        self.transfer(name, bytes, "here")
+        self.transfer(name, bytes, "received")
     }
 
     fn transfer(&self, name: &str, bytes: Option<u64>, done: &str) -> ProgressBar {
@@ -56,13 +58,13 @@ impl Progress {
         screen.add(bar.with_style(template(&style.replace("DONE", done))).with_prefix(sanitize(name)))
     }
 
-    /// The job is like this now.
+    /// Shows the current state of a job.
     pub fn job(&mut self, job: &Job) {
         let Some(screen) = &self.screen else {
             let line = line(job);
-            if self.said.get(&job.id) != Some(&line) {
+            if self.lines.get(&job.id) != Some(&line) {
                 output::note(&line);
-                self.said.insert(job.id, line);
+                self.lines.insert(job.id, line);
             }
             return;
         };
@@ -73,7 +75,7 @@ impl Progress {
             screen.add(bar)
         });
         bar.set_length(job.rows.total);
-        // What is known: a batch whose counts Marketo leaves out adds nothing.
+        // A batch without counts from Marketo adds nothing.
         bar.set_position(job.batches.iter().filter_map(|batch| batch.rows.done()).sum());
         if job.state.is_terminal() {
             bar.abandon_with_message(job.state.to_string());
@@ -82,16 +84,16 @@ impl Progress {
         }
     }
 
-    /// Takes the bars away, before the last words are said.
+    /// Removes the bars, before the results are written.
     pub fn clear(&mut self) {
-        // A bar that is dropped unfinished would be drawn once more.
+        // An unfinished bar would be drawn once more when it is dropped.
         for bar in std::mem::take(&mut self.bars).into_values() {
             bar.finish_and_clear();
         }
     }
 }
 
-/// Changes when a state does, and not with every row.
+/// Returns a line that changes with a state, and not with every row.
 fn line(job: &Job) -> String {
     format!("job {}: {}: {}", job.id, sanitize(&job.filename), state_label(job))
 }
@@ -121,7 +123,7 @@ mod tests {
     #[test]
     fn bars_follow_uploads_and_jobs() {
         let nowhere = MultiProgress::with_draw_target(indicatif::ProgressDrawTarget::hidden());
-        let mut progress = Progress { screen: Some(nowhere), bars: BTreeMap::new(), said: BTreeMap::new() };
+        let mut progress = Progress { screen: Some(nowhere), bars: BTreeMap::new(), lines: BTreeMap::new() };
         assert_eq!(progress.upload("a\t.csv", Some(2048)).length(), Some(2048));
         assert_eq!(progress.upload("-", None).length(), None);
         let mut job = samples::job(3, JobState::Running);

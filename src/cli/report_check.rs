@@ -7,14 +7,14 @@ use crate::domain::row_counts::RowCounts;
 use crate::domain::{BatchState, JobId};
 use crate::store::Job;
 
-/// What is to be said of a file that was fetched, and the exit status that goes with it.
+/// Result of the check: the exit status, and a note for the user.
 #[derive(Debug, PartialEq, Eq)]
 pub struct CheckedReport {
     pub exit: ExitStatus,
     pub note: Option<String>,
 }
 
-/// Marketo's counts of the job's complete batches, or of `part` alone; none where no such batch is complete.
+/// Returns Marketo's counts of the job's complete batches, or of `part` alone; none if no such batch is complete.
 pub fn marketo_counts(job: &Job, part: Option<u32>) -> Option<RowCounts> {
     let complete = |batch: &&crate::store::Batch| {
         batch.state == BatchState::Complete && part.is_none_or(|part| batch.part == part)
@@ -28,13 +28,13 @@ pub fn marketo_counts(job: &Job, part: Option<u32>) -> Option<RowCounts> {
     Some(rows)
 }
 
-/// Holds the rows of a file against the counts. `in_file` is none where the rows could not be counted.
+/// Compares the rows of a file with the counts. `in_file` is none if the rows could not be counted.
 pub fn check(job: JobId, file: JobFile, in_file: Option<u64>, rows: &RowCounts) -> CheckedReport {
     let (counted, none, what) = match file {
         JobFile::Warnings => (rows.warned, format!("no row of job {job} has a warning"), "with a warning"),
         _ => (rows.failed, format!("no row of job {job} has failed"), "failed"),
     };
-    // Rows in no count are no matter of warnings: a row with one is among the processed ones.
+    // Unaccounted rows do not concern warnings: a row with a warning is among the processed ones.
     let doubt = rows.discrepancy().filter(|_| file != JobFile::Warnings);
     let unclear =
         |note: String| CheckedReport { exit: ExitStatus::SomeRowsFailed, note: Some(format!("job {job}: {note}")) };

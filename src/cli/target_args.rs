@@ -58,6 +58,7 @@ Examples:
 const FILES: &str = "Files to import, each a job of its own; - is standard input";
 
 impl TargetArgs {
+    /// Returns the target and the files.
     pub fn into_parts(self) -> (Target, Vec<PathBuf>) {
         match self {
             TargetArgs::Leads { files, lookup_field, list_id, partition } => {

@@ -4,15 +4,15 @@ use std::fmt::Write;
 
 use crate::untrusted_text::escape_lines;
 
-/// Makes of a file's bytes, in whatever pieces they come, the text to be shown.
+/// Converts a file's bytes, in chunks of any size, to text that is safe for a terminal.
 #[derive(Default)]
 pub struct TerminalText {
-    /// The beginning of a character, or of a line end, whose rest is still to come.
+    /// The start of an incomplete character or line end.
     unended: Vec<u8>,
 }
 
 impl TerminalText {
-    /// The text of the next bytes.
+    /// Converts the next bytes.
     pub fn push(&mut self, bytes: &[u8]) -> String {
         self.unended.extend_from_slice(bytes);
         let (text, unended) = shown(&self.unended, false);
@@ -20,7 +20,7 @@ impl TerminalText {
         text
     }
 
-    /// The text of what is left at the end.
+    /// Converts the rest at the end of the file.
     pub fn finish(self) -> String {
         shown(&self.unended, true).0
     }

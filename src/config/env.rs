@@ -9,10 +9,10 @@ use crate::config::error::ConfigError;
 
 const PREFIX: &str = "MARQUEUE_";
 
-/// The command line reads these; they are no keys.
+/// Variables of the command line, which are no keys.
 const COMMAND_LINE_VARIABLES: [&str; 2] = ["MARQUEUE_CONFIG", "MARQUEUE_SOCKET"];
 
-/// Numbers above this are refused, because entries up to the number are made.
+/// Highest index of a list's entry. A higher one is rejected, because all entries below it are created.
 const LAST_ENTRY: usize = 999;
 
 pub(super) struct Variable {
@@ -20,10 +20,10 @@ pub(super) struct Variable {
     pub(super) text: String,
 }
 
-/// By the keys that they set, as error texts and `config` have them: `api.clients[0].client_id`.
+/// Variables by the keys that they set, in the form of error texts and `config`: `api.clients[0].client_id`.
 pub(super) type Variables = BTreeMap<String, Variable>;
 
-/// The process's own variables, as far as they concern us.
+/// Returns the process's variables that begin with the prefix.
 pub(super) fn process_variables() -> Result<Vec<(String, String)>, ConfigError> {
     std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value)))
@@ -35,7 +35,7 @@ pub(super) fn process_variables() -> Result<Vec<(String, String)>, ConfigError> 
         .collect()
 }
 
-/// Those of the variables that set a key.
+/// Returns the variables that set a key.
 pub(super) fn variables(environment: impl IntoIterator<Item = (String, String)>) -> Result<Variables, ConfigError> {
     environment
         .into_iter()
@@ -47,7 +47,7 @@ pub(super) fn variables(environment: impl IntoIterator<Item = (String, String)>)
         .collect()
 }
 
-/// None where a level is empty or no name of a key, or an entry's number too high.
+/// Returns the key of a variable; none if a level is empty or no name of a key, or an entry's index is too high.
 fn key(name: &str) -> Option<String> {
     let name = name.to_ascii_lowercase();
     let levels: Vec<&str> = name.split("__").collect();
@@ -55,7 +55,7 @@ fn key(name: &str) -> Option<String> {
     if levels.iter().any(|level| level.is_empty() || !level.bytes().all(plain)) {
         return None;
     }
-    // The lists, and the one within one.
+    // The lists, of which `api.clients` contains another one.
     let ([table @ "api", list @ "clients", entry, rest @ ..] | [table @ "notify", list @ "command", entry, rest @ ..]) =
         levels.as_slice()
     else {

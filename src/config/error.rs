@@ -3,36 +3,41 @@
 use std::fmt;
 use std::path::PathBuf;
 
-/// Why there is no configuration. Each text is one sentence that names the key and where its value came from.
+/// Error of the configuration. Each text is one sentence that names the key and where its value came from.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
+    /// The file can't be read.
     #[error("the configuration {} can't be read: {cause}", path.display())]
     Unreadable { path: PathBuf, cause: std::io::Error },
-    /// The text of TOML errors is not passed on: it quotes the line, which may hold a secret.
+    /// The file is no TOML. The text of the parser's error is left out: it quotes the line, which may hold a secret.
     #[error("{}:{line}: this is not TOML: {reason}", path.display())]
     Syntax { path: PathBuf, line: usize, reason: String },
+    /// A key of the file is invalid.
     #[error("{key} {reason} (in {})", path.display())]
     InFile { key: String, reason: String, path: PathBuf },
+    /// A key that a variable sets is invalid.
     #[error("{key} {reason} (set by {variable})")]
     InEnvironment { key: String, reason: String, variable: String },
-    /// Neither the file nor the environment has the key.
+    /// A key that neither the file nor the environment sets is invalid.
     #[error("{key} {reason}")]
     Nowhere { key: String, reason: String },
+    /// A variable is invalid.
     #[error("the environment variable {variable} {reason}")]
     Variable { variable: String, reason: &'static str },
-    /// The text is TOML and each source is good, and yet the `config` crate does not put them together.
-    #[error("the configuration can't be put together: {0}")]
+    /// Each source is valid, but the `config` crate can't merge them.
+    #[error("the sources of the configuration can't be merged: {0}")]
     Layers(#[from] ::config::ConfigError),
 }
 
 impl ConfigError {
+    /// Returns the error for a variable that names no key.
     pub(crate) fn no_key(variable: &str) -> Self {
         let reason = "names no key: write __ between two levels, and at most 999 for an entry";
         ConfigError::Variable { variable: variable.to_owned(), reason }
     }
 }
 
-/// What is wrong with which key: `{key} {reason}` is a sentence.
+/// An invalid key: `{key} {reason}` is a sentence.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct KeyError {
     pub(crate) key: String,

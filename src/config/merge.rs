@@ -16,7 +16,7 @@ use crate::config::raw::Raw;
 
 type Builder = ConfigBuilder<DefaultState>;
 
-/// The file with the variables over it.
+/// Returns the file's keys with the variables over them.
 pub(super) fn merge(file: Option<(&Path, &str)>, variables: &Variables) -> Result<Raw, ConfigError> {
     let path = file.map(|(path, _)| path);
     let mut builder = Builder::default();
@@ -37,7 +37,7 @@ pub(super) fn merge(file: Option<(&Path, &str)>, variables: &Variables) -> Resul
     raw::deserialize_raw(builder.build()?.collect()?).map_err(|problem| with_location(problem, path, variables))
 }
 
-/// The file by itself.
+/// Returns the file's keys alone.
 pub(super) fn from_file(path: &Path, text: &str) -> Result<Raw, ConfigError> {
     // `config` gives a syntax error's line only together with the line's text, which may hold a secret.
     let table = text.parse::<toml::Table>().map_err(|error| ConfigError::Syntax {
@@ -46,15 +46,15 @@ pub(super) fn from_file(path: &Path, text: &str) -> Result<Raw, ConfigError> {
         reason: error.message().replace('\n', ", "),
     })?;
     let in_file = |KeyError { key, reason }| ConfigError::InFile { key, reason, path: path.to_owned() };
-    // `config` would take it for text, and respell it.
+    // `config` would convert it to text in another form.
     if let Some(key) = table.iter().find_map(|(key, value)| find_date(key.clone(), value)) {
         return Err(in_file(KeyError::new(key, "must not be a date or a time: text stands in quotes")));
     }
-    // Before it is laid under anything, because there a key of `"store.path"` would be taken for two levels.
+    // This precedes the merge, where a key of `"store.path"` would be taken for two levels.
     raw::deserialize_raw(source(text).collect()?).map_err(in_file)
 }
 
-/// With the place that has the key: a variable of the key, or of something inside of it, goes before the file.
+/// Adds the source of the key to the error: a variable of the key, or of one inside it, comes before the file.
 pub(super) fn with_location(problem: KeyError, file: Option<&Path>, variables: &Variables) -> ConfigError {
     let inside =
         |inner: &str| inner.strip_prefix(&problem.key).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
@@ -90,7 +90,7 @@ fn line_of(text: &str, offset: usize) -> usize {
     text.bytes().take(offset).filter(|&byte| byte == b'\n').count() + 1
 }
 
-/// The key of a date or a time in `value`, which is that of `key`.
+/// Returns the key of a date or a time in `value`, which is the value of `key`.
 fn find_date(key: String, value: &toml::Value) -> Option<String> {
     match value {
         toml::Value::Datetime(_) => Some(key),

@@ -10,7 +10,7 @@ use jiff::{SpanRelativeTo, civil};
 use serde::{Deserialize, Deserializer};
 use url::{Host, Url};
 
-/// Longer ones are mistakes, and would carry a date out of what a timestamp can hold.
+/// Maximum duration. A longer one is a mistake, and would exceed the range of a timestamp.
 const MAX_DURATION: Duration = Duration::from_secs(36_500 * 24 * 60 * 60);
 
 pub(super) fn duration<'de, D: Deserializer<'de>>(input: D) -> Result<Duration, D::Error> {
@@ -20,7 +20,7 @@ pub(super) fn duration<'de, D: Deserializer<'de>>(input: D) -> Result<Duration, 
     }
 }
 
-/// `"250ms"`, `"20s"`, `"7d"`, `"1h30m"`; a day has 24 hours.
+/// Parses a duration: `"250ms"`, `"20s"`, `"7d"`, `"1h30m"`; a day has 24 hours.
 fn parse_duration(text: &str) -> Result<Duration, String> {
     if text.trim().parse::<f64>().is_ok() {
         return Err(format!("must have a unit, such as \"{}s\"", text.trim()));
@@ -45,7 +45,7 @@ pub(super) fn time_of_day<'de, D: Deserializer<'de>>(input: D) -> Result<civil::
     }
 }
 
-/// `"06:00"`, or with seconds.
+/// Parses a time of day: `"06:00"`, or with seconds.
 fn parse_time_of_day(text: &str) -> Result<civil::Time, String> {
     let parts: Vec<&str> = text.split(':').collect();
     let digits = parts.iter().all(|part| part.len() == 2 && part.bytes().all(|byte| byte.is_ascii_digit()));
@@ -59,7 +59,7 @@ fn parse_time_of_day(text: &str) -> Result<civil::Time, String> {
     time.ok_or_else(|| format!("must be a time of day in UTC from \"00:00\" to \"23:59:59\", not \"{text}\""))
 }
 
-/// Permission bits in octal: `"0660"`.
+/// Parses permission bits in octal: `"0660"`.
 pub(super) fn parse_mode(text: &str) -> Result<u32, String> {
     let octal = !text.is_empty() && text.bytes().all(|byte| matches!(byte, b'0'..=b'7'));
     u32::from_str_radix(text, 8)
@@ -68,22 +68,22 @@ pub(super) fn parse_mode(text: &str) -> Result<u32, String> {
         .ok_or_else(|| format!("must be octal digits from \"0000\" to \"0777\", not \"{text}\""))
 }
 
-/// Marketo's base URL as people have it: its admin page shows it with `/rest` at the end.
+/// Parses Marketo's base URL. `/rest` at the end is removed, because Marketo's admin page shows the URL with it.
 pub(super) fn parse_base_url(text: &str) -> Result<Url, String> {
     parse_url(text, "/rest")
 }
 
-/// The identity URL; some paste the whole token endpoint.
+/// Parses the identity URL. `/oauth/token` at the end is removed, because users paste the whole token endpoint.
 pub(super) fn parse_identity_url(text: &str) -> Result<Url, String> {
     parse_url(text, "/oauth/token")
 }
 
-/// Where somebody is told of something. Its query stays: some services keep a token there.
+/// Parses the URL of notifications. Its query is kept, because some services have a token there.
 pub(super) fn parse_hook(text: &str) -> Result<Url, String> {
     safe_url(text)
 }
 
-/// TLS, unless the machine is left by nobody.
+/// Parses a URL that uses TLS, or whose host is this machine.
 fn safe_url(text: &str) -> Result<Url, String> {
     // The text is not shown: it may hold a password.
     let url = Url::parse(text).map_err(|error| format!("must be a URL, such as \"https://a.example\": {error}"))?;
@@ -111,7 +111,7 @@ fn parse_url(text: &str, surplus: &str) -> Result<Url, String> {
     Ok(url)
 }
 
-/// As text without a `/` at the end, so that paths can be put behind it. ([`Url`] itself always has one.)
+/// Returns a URL without a `/` at the end, so that paths can be appended. ([`Url`] itself always has one.)
 pub(super) fn without_slash(url: &Url) -> String {
     url.as_str().trim_end_matches('/').to_owned()
 }

@@ -134,7 +134,7 @@ impl Default for RawNotify {
 }
 
 impl Raw {
-    /// A secret itself is given, rather than the name of a file that has it.
+    /// Returns whether a secret is given inline rather than by a file.
     pub(super) fn has_inline_secret(&self) -> bool {
         let mut instances = self.instances.values().map(|instance| &instance.client_secret);
         instances.any(Option::is_some)
@@ -143,7 +143,7 @@ impl Raw {
     }
 }
 
-/// The table as typed keys.
+/// Deserializes a table to typed keys.
 pub(super) fn deserialize_raw(table: Map<String, Value>) -> Result<Raw, KeyError> {
     serde_path_to_error::deserialize(StrictValue(table.into()))
         .map_err(|error| KeyError::new(error.path().to_string(), reword_serde_message(&error.inner().to_string())))

@@ -8,13 +8,13 @@ use crate::config::Warning;
 use crate::config::error::KeyError;
 use crate::secret::Secret;
 
-/// What to do about a secret that everyone can read.
+/// Advice for a secret that everyone can read.
 pub(super) const SECRET_FILE_ADVICE: &str =
     "take that right away (chmod o-r), and have a new secret made if others use this machine";
 
-/// The value of `key`, which is given as it is or, as `{key}_file`, by the path of a file that holds it.
+/// Returns the value of `key`, which is given inline or, as `{key}_file`, by the path of a file.
 ///
-/// A line end at the end of the file is left out: editors and `echo` put one there.
+/// A line end at the end of the file is removed, because editors and `echo` write one.
 pub(super) fn from_value_or_file(
     key: &str,
     given: Option<Secret>,
@@ -44,7 +44,7 @@ pub(super) fn from_value_or_file(
     }
 }
 
-/// A file whose permissions can't be told has just been read, so the doubt is not worth a warning.
+/// Returns whether everyone can read a file. A file whose permissions can't be read gets no warning: it was just read.
 pub(super) fn is_world_readable(path: &Path) -> bool {
     fs::metadata(path).is_ok_and(|metadata| metadata.permissions().mode() & 0o004 != 0)
 }

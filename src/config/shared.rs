@@ -5,17 +5,18 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::config::{Instance, Limits, Warning};
 
-const ADVICE: &str = "name each Marketo once; what differs between jobs can be told apart by their groups and clients";
+const ADVICE: &str = "name each Marketo once; use groups and clients to distinguish jobs";
 
-/// The instances with the base URL of `name`, itself included, in the order of their names.
+/// Returns the instances with the base URL of `name`, itself included, in the order of their names.
 pub fn sharing(instances: &BTreeMap<String, Instance>, name: &str) -> Vec<String> {
     let Some(own) = instances.get(name).map(|instance| url_key(&instance.base_url)) else { return Vec::new() };
     let same = instances.iter().filter(|(_, other)| url_key(&other.base_url) == own);
     same.map(|(name, _)| name.clone()).collect()
 }
 
-/// Gives instances with the same base URL the strictest limits of them all, and says which these are. Instances with
-/// the same credentials and other base URLs only get a warning: whether they are one Marketo can't be told from here.
+/// Gives instances with the same base URL the strictest limits of them all, and returns warnings that name them.
+/// Instances with the same credentials and other base URLs only get a warning, because nothing shows whether they lead to
+/// one Marketo.
 pub fn share_limits(instances: &mut BTreeMap<String, Instance>) -> Vec<Warning> {
     let names: Vec<String> = instances.keys().cloned().collect();
     let mut warnings = Vec::new();
@@ -43,11 +44,11 @@ pub fn share_limits(instances: &mut BTreeMap<String, Instance>) -> Vec<Warning> 
         by_credentials.entry(credentials).or_default().push(name);
     }
     for names in by_credentials.into_values() {
-        let places: BTreeSet<String> = names.iter().map(|name| url_key(&instances[*name].base_url)).collect();
-        if places.len() > 1 {
+        let urls: BTreeSet<String> = names.iter().map(|name| url_key(&instances[*name].base_url)).collect();
+        if urls.len() > 1 {
             let text = format!(
                 "instances {} have the same credentials and different base_urls: if they lead to one Marketo, its limits \
-                 are passed",
+                 are exceeded",
                 names.join(", ")
             );
             warnings.push(Warning::new(text, ADVICE));
@@ -56,20 +57,20 @@ pub fn share_limits(instances: &mut BTreeMap<String, Instance>) -> Vec<Warning> 
     warnings
 }
 
-/// Where a base URL leads: it has been normalised, but for a dot at the end of its host's name.
+/// Returns the key for comparing base URLs. They are normalised already, except for a dot at the end of the host.
 fn url_key(base_url: &str) -> String {
     let mut url = match url::Url::parse(base_url) {
         Ok(url) => url,
         Err(_) => return base_url.to_owned(),
     };
     if let Some(host) = url.host_str().and_then(|host| host.strip_suffix('.')).map(str::to_owned) {
-        // A host that can't be set without its dot is another one.
+        // A host that can't be set without its dot is a different host.
         let _ = url.set_host(Some(&host));
     }
     url.as_str().trim_end_matches('/').to_owned()
 }
 
-/// What keeps both: the fewer calls in the longer window, and the smaller of all else.
+/// Returns limits that keep both: the fewer calls in the longer window, and the smaller of every other limit.
 fn strictest(one: Limits, other: Limits) -> Limits {
     Limits {
         importing: one.importing.min(other.importing),

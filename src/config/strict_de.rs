@@ -9,8 +9,8 @@ use serde::de::value::{Error, MapDeserializer, SeqDeserializer};
 use serde::de::{Deserialize, Deserializer, Error as _, IntoDeserializer, Visitor};
 use serde::forward_to_deserialize_any;
 
-/// A value that has an origin came from a variable, and is text. It becomes a number only where a number belongs, so a
-/// secret of `00123` or `true` is what it says.
+/// Value of a key. A value with an origin is the text of a variable. It becomes a number only for a key of that type,
+/// so a secret of `00123` or `true` stays text.
 pub(super) struct StrictValue(pub(super) Value);
 
 impl StrictValue {
@@ -30,7 +30,7 @@ impl<'de> Deserializer<'de> for StrictValue {
 
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
         match self.0.kind {
-            // What `config` puts before an entry that a variable has added, where there was none.
+            // `config` adds this value before a list entry that a variable has added.
             ValueKind::Nil => {
                 visitor.visit_map(MapDeserializer::<_, Error>::new(std::iter::empty::<(String, StrictValue)>()))
             }
@@ -43,7 +43,7 @@ impl<'de> Deserializer<'de> for StrictValue {
             ValueKind::String(text) => visitor.visit_string(text),
             ValueKind::Array(list) => visitor.visit_seq(SeqDeserializer::new(list.into_iter().map(StrictValue))),
             ValueKind::Table(table) => {
-                // Sorted, so that the same mistakes always give the same first error.
+                // Sorted, so that the same mistakes always lead to the same first error.
                 let sorted: BTreeMap<_, _> = table.into_iter().map(|(key, value)| (key, StrictValue(value))).collect();
                 visitor.visit_map(MapDeserializer::new(sorted.into_iter()))
             }
@@ -58,7 +58,7 @@ impl<'de> Deserializer<'de> for StrictValue {
         self.number(visitor)
     }
 
-    /// A variable says `true` or `false` as text.
+    /// A variable has `true` or `false` as text.
     fn deserialize_bool<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
         match (self.0.origin(), &self.0.kind) {
             (Some(_), ValueKind::String(text)) => match text.parse() {

@@ -19,19 +19,20 @@ use crate::secret::Secret;
 /// The longest path that fits into a Unix socket's address on Linux, its closing zero left out.
 const MAX_SOCKET_PATH_BYTES: usize = 107;
 
-/// Where a client names no instance and has none of its own.
+/// Instance of a client that names none and has none of its own.
 const DEFAULT_INSTANCE: &str = "default";
 
-/// With less no client could do anything.
+/// Minimum of timeouts. With less no client could complete a request.
 const MIN_TIMEOUT: Duration = Duration::from_millis(10);
 
-/// No program writes to a share more slowly than that.
+/// Maximum of `drop.settle`. No program writes to a share more slowly.
 const MAX_SETTLE: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// Marketo's own limit on calls, for all that use an instance together.
+/// Marketo's limit on calls, for all integrations of an instance.
 const MARKETO_CALLS: u128 = 100;
 const MARKETO_WINDOW: Duration = Duration::from_secs(20);
 
+/// Validates all keys, and returns the configuration with its warnings.
 pub(super) fn validate(raw: Raw) -> Result<Config, KeyError> {
     let mut warnings = Vec::new();
     not_empty("store.path", &raw.store.path)?;
@@ -99,11 +100,11 @@ fn api(raw: RawApi, instances: &BTreeSet<&str>, warnings: &mut Vec<Warning>) -> 
         && !address.ip().is_loopback()
     {
         let text = format!(
-            "api.listen is {address}, beyond this machine, and without api.tls_cert: secrets, tokens and files pass in clear text"
+            "api.listen is {address}, beyond this machine, and without api.tls_cert: secrets, tokens and files are sent in clear text"
         );
         warnings.push(Warning::new(
             text,
-            "give it api.tls_cert and api.tls_key, or listen on loopback behind something that speaks TLS",
+            "give it api.tls_cert and api.tls_key, or listen on loopback behind a proxy with TLS",
         ));
     }
     within("api.max_file_bytes", raw.max_file_bytes, 1..=i64::MAX as u64)?;
@@ -172,7 +173,8 @@ fn client_instances(
     Ok(Some(named))
 }
 
-/// The instance that a client means where its address names none. Many programs keep only the host of their address.
+/// Returns the instance of a client's requests whose address names none. Many programs keep only the host of an
+/// address.
 fn client_instance(
     all: &str,
     client_id: &str,
@@ -224,7 +226,7 @@ fn instance(name: &str, raw: RawInstance, warnings: &mut Vec<Warning>) -> Result
         let url = parse::parse_identity_url(&text).map_err(|reason| KeyError::new(key("identity_url"), reason))?;
         Ok(parse::without_slash(&url))
     });
-    // Against a simulator anything goes that makes sense at all: its clock may run faster than ours.
+    // For a simulator the limits are wider, because its clock may run faster than ours.
     let simulated = parse::is_loopback(&base_url);
     let base_url = parse::without_slash(&base_url);
     let identity_url = identity_url.transpose()?.unwrap_or_else(|| format!("{base_url}/identity"));
@@ -293,7 +295,7 @@ fn limits(all: &str, limits: &Limits, simulated: bool) -> Result<(), KeyError> {
     within(&key("concurrent_calls"), limits.concurrent_calls, 1..=10)?;
     more_than_zero(&key("window"), limits.window)?;
     within(&key("calls"), limits.calls, 1..=if simulated { u32::MAX } else { 100 })?;
-    // That many windows cover any twenty seconds, and each of them can be full.
+    // The number of windows that overlap any twenty seconds; each of them can be full.
     let windows = MARKETO_WINDOW.as_nanos().div_ceil(limits.window.as_nanos());
     let calls = windows.max(1) * u128::from(limits.calls);
     if calls > MARKETO_CALLS && !simulated {

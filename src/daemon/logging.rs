@@ -19,10 +19,10 @@ use tracing_subscriber::{EnvFilter, Registry, reload};
 use crate::config::{Log, LogFormat, LogLevel};
 use crate::untrusted_text::{escape, escape_json, mask_addresses, mask_addresses_in_json};
 
-/// Starts logging for the whole process. `RUST_LOG`, where it is set, goes over `level`.
+/// Starts logging for the whole process. `RUST_LOG`, where it is set, overrides the configured level.
 ///
 /// # Errors
-/// `RUST_LOG` is no filter, or logging has been started before.
+/// `RUST_LOG` is no valid filter, or logging has been started before.
 pub fn init(log: &Log) -> anyhow::Result<Level> {
     let rust_log = env::var("RUST_LOG").ok();
     let filter = filter(log.level, rust_log.as_deref()).context("RUST_LOG can't be read")?;
@@ -33,7 +33,7 @@ pub fn init(log: &Log) -> anyhow::Result<Level> {
     Ok(Level { rust_log, change })
 }
 
-/// Which lines are written, to be changed while the process runs.
+/// Handle that changes the log level while the process runs.
 pub struct Level {
     rust_log: Option<String>,
     change: FilterHandle,
@@ -42,18 +42,18 @@ pub struct Level {
 type FilterHandle = reload::Handle<EnvFilter, Registry>;
 
 impl Level {
-    /// Writes what `level` says from now on. `RUST_LOG`, where it was set at the start, goes over it still.
+    /// Sets the level of the lines to write. `RUST_LOG`, where it was set at the start, still overrides it.
     ///
     /// # Errors
-    /// What `tracing` reports of a subscriber that is gone.
+    /// The subscriber no longer exists.
     pub fn set(&self, level: LogLevel) -> anyhow::Result<()> {
         let filter = filter(level, self.rust_log.as_deref()).context("RUST_LOG can't be read")?;
         self.change.reload(filter).context("the log level can't be changed")
     }
 }
 
-/// What other crates say below `info` is left out unless `RUST_LOG` asks for it: an HTTP library's finer lines hold
-/// headers, and ours hold tokens.
+/// Lines of other crates below `info` are left out unless `RUST_LOG` enables them: an HTTP library logs headers, and
+/// ours hold tokens.
 fn filter(level: LogLevel, rust_log: Option<&str>) -> Result<EnvFilter, tracing_subscriber::filter::ParseError> {
     let own = match level {
         LogLevel::Error => "error",
@@ -82,7 +82,7 @@ where
             let fields = debug_fn(write_field).delimited(" ");
             Box::new(filtered.with(lines.fmt_fields(fields).with_writer(writer).with_ansi(colours)))
         }
-        // The fields stand beside the message: whoever searches for a job then needs no knowledge of how we nest.
+        // The fields are on the same level as the message, so a search for a job needs no knowledge of the nesting.
         LogFormat::Json => {
             let lines = lines.json().flatten_event(true).with_span_list(false);
             Box::new(filtered.with(lines.with_writer(SafeJson(writer))))
@@ -91,8 +91,8 @@ where
     (subscriber, handle)
 }
 
-/// Writes a field of a text line: `name=value`, the message without its name. Values come from outside too, so none can
-/// end the line, steer a terminal or show an e-mail address.
+/// Writes a field of a text line: `name=value`, the message without its name. Values may be untrusted, so none can
+/// end the line, control a terminal or show an e-mail address.
 fn write_field(line: &mut Writer<'_>, field: &Field, value: &dyn fmt::Debug) -> fmt::Result {
     let value = format!("{value:?}");
     let value = mask_addresses(&value);
@@ -105,10 +105,10 @@ fn write_field(line: &mut Writer<'_>, field: &Field, value: &dyn fmt::Debug) -> 
     }
 }
 
-/// Makes writers of JSON lines in which no text can steer a terminal or shows an e-mail address.
+/// Makes writers of JSON lines in which no text controls a terminal or shows an e-mail address.
 struct SafeJson<M>(M);
 
-/// Such a writer.
+/// Writer of JSON lines with escaped text.
 struct SafeJsonLine<W>(W);
 
 impl<'a, M: MakeWriter<'a>> MakeWriter<'a> for SafeJson<M> {
@@ -120,7 +120,7 @@ impl<'a, M: MakeWriter<'a>> MakeWriter<'a> for SafeJson<M> {
 }
 
 impl<W: io::Write> io::Write for SafeJsonLine<W> {
-    /// Takes a whole line, as tracing gives it.
+    /// Writes a whole line, which is what tracing passes.
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         let text = String::from_utf8_lossy(line);
         self.0.write_all(escape_json(&mask_addresses_in_json(&text)).as_bytes())?;
@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn text_from_outside_cannot_forge_lines_or_show_addresses() {
+    fn untrusted_text_cannot_forge_lines_or_show_addresses() {
         const NAME: &str = "a.csv\n2026-01-01T00:00:00Z ERROR forged\x1b[2J\u{9b}1m\u{202e}\u{2028} bob@example.com";
         for (format, colours) in [(LogFormat::Text, false), (LogFormat::Text, true), (LogFormat::Json, false)] {
             let written = Written::default();
@@ -220,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn finer_lines_are_ours_alone_unless_they_are_asked_for() {
+    fn debug_lines_are_ours_alone_unless_rust_log_says_so() {
         let lines = |level, rust_log| written(LogFormat::Text, false, level, rust_log).lines().count();
         assert_eq!(lines(LogLevel::Error, None), 0);
         assert_eq!(lines(LogLevel::Info, None), 1);
@@ -248,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn a_filter_that_is_none_is_refused() {
+    fn an_invalid_filter_is_refused() {
         assert!(filter(LogLevel::Info, Some("marqueue=loud")).is_err());
     }
 }

@@ -3,18 +3,17 @@
 use crate::config;
 use crate::config::{Config, Instance};
 
-/// The part of `new` that can be in force at once, over what is in force now; and the keys whose change needs a
-/// restart.
+/// Returns `now` with the part of `new` that takes effect at once, and the keys whose change needs a restart.
 ///
 /// Limits, polling, credentials and whatever else an instance has, but for the addresses of its Marketo: its imports
 /// are there. Of the rest, the log's level.
 pub fn merge_reloadable(now: &Config, new: Config) -> (Config, Vec<String>) {
-    // Taken apart, so that a part that is added has to be thought of here.
+    // Destructured, so that a new field does not compile until it is handled here.
     let Config { store, retention, api, drop, notify, instances, log, warnings } = new;
-    let mut later = Vec::new();
-    let mut waits_unless = |same: bool, key: String| {
+    let mut restart_keys = Vec::new();
+    let mut restart_unless = |same: bool, key: String| {
         if !same {
-            later.push(key);
+            restart_keys.push(key);
         }
     };
     for (key, same) in [
@@ -25,26 +24,29 @@ pub fn merge_reloadable(now: &Config, new: Config) -> (Config, Vec<String>) {
         ("notify", now.notify == notify),
         ("log.format", now.log.format == log.format),
     ] {
-        waits_unless(same, key.to_owned());
+        restart_unless(same, key.to_owned());
     }
     let mut merged = Config { warnings, ..now.clone() };
     merged.log.level = log.level;
-    for (name, held) in &mut merged.instances {
+    for (name, current) in &mut merged.instances {
         let Some(instance) = instances.get(name) else {
-            waits_unless(false, format!("instances.{name} (taken out)"));
+            restart_unless(false, format!("instances.{name} (taken out)"));
             continue;
         };
-        waits_unless(held.base_url == instance.base_url, format!("instances.{name}.base_url"));
-        waits_unless(held.identity_url == instance.identity_url, format!("instances.{name}.identity_url"));
-        *held =
-            Instance { base_url: held.base_url.clone(), identity_url: held.identity_url.clone(), ..instance.clone() };
+        restart_unless(current.base_url == instance.base_url, format!("instances.{name}.base_url"));
+        restart_unless(current.identity_url == instance.identity_url, format!("instances.{name}.identity_url"));
+        *current = Instance {
+            base_url: current.base_url.clone(),
+            identity_url: current.identity_url.clone(),
+            ..instance.clone()
+        };
     }
     for name in instances.keys() {
-        waits_unless(now.instances.contains_key(name), format!("instances.{name}"));
+        restart_unless(now.instances.contains_key(name), format!("instances.{name}"));
     }
-    // An address that waits for the restart may have been one of several that share limits.
+    // An instance whose new address needs a restart may share limits with others, so the limits are shared anew.
     config::share_limits(&mut merged.instances);
-    (merged, later)
+    (merged, restart_keys)
 }
 
 #[cfg(test)]
@@ -102,10 +104,10 @@ mod tests {
             client_id = "a"
             client_secret = "s"
         "#;
-        let (merged, later) = merge_reloadable(&read(BEFORE), read(after));
+        let (merged, restart_keys) = merge_reloadable(&read(BEFORE), read(after));
         let keys = ["store", "retention", "api", "drop", "log.format", "instances.default.base_url"];
         let more = ["instances.default.identity_url", "instances.second"];
-        assert_eq!(later, [&keys[..], &more[..]].concat());
+        assert_eq!(restart_keys, [&keys[..], &more[..]].concat());
         let mut expected = read(BEFORE);
         expected.instances.get_mut("default").unwrap().client_id = "b".into();
         assert_eq!(merged, expected);
@@ -116,7 +118,7 @@ mod tests {
         let two = format!(
             "{BEFORE}\n[instances.second]\nbase_url = \"http://127.0.0.1:2\"\nclient_id = \"x\"\nclient_secret = \"y\""
         );
-        let (merged, later) = merge_reloadable(&read(&two), read(BEFORE));
-        assert_eq!((merged, later), (read(&two), vec!["instances.second (taken out)".to_owned()]));
+        let (merged, restart_keys) = merge_reloadable(&read(&two), read(BEFORE));
+        assert_eq!((merged, restart_keys), (read(&two), vec!["instances.second (taken out)".to_owned()]));
     }
 }

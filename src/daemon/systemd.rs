@@ -13,66 +13,66 @@ use sd_notify::NotifyState;
 use crate::scheduler::InstanceScheduler;
 use crate::store::Store;
 
-/// The socket that systemd listens on for us (`marqueue.socket`), where there is one. `path` is where clients look.
+/// Returns the listening socket that systemd passes (`marqueue.socket`), if any. `path` is the configured address.
 ///
 /// # Errors
-/// Where systemd hands over more than that one, or something else.
+/// systemd passes more than one socket, or something that is no listening Unix socket.
 pub fn socket(path: &Path) -> anyhow::Result<Option<UnixListener>> {
     let mut handed = ListenFd::from_env();
     if handed.len() > 1 {
-        anyhow::bail!(
-            "systemd hands over {} sockets, and one Unix socket is expected: see marqueue.socket",
-            handed.len()
-        );
+        anyhow::bail!("systemd passes {} sockets, but one Unix socket is expected: see marqueue.socket", handed.len());
     }
-    let listener = handed.take_unix_listener(0).context("what systemd hands over is no listening Unix socket")?;
+    let listener =
+        handed.take_unix_listener(0).context("the file descriptor that systemd passes is no listening Unix socket")?;
     let found = listener.as_ref().and_then(|listener| listener.local_addr().ok());
     if let Some(found) = found.as_ref().and_then(|address| address.as_pathname()).filter(|&found| found != path) {
         tracing::warn!(systemd = %found.display(), configuration = %path.display(),
-            "systemd's socket is not at api.socket, where clients on this machine look for it");
+            "systemd's socket is not at api.socket, the path that local clients use");
     }
     Ok(listener)
 }
 
-/// Clients are answered, or the new configuration is in force.
+/// Reports that the daemon serves clients, or that a reload has ended.
 pub fn ready() {
     notify(&[NotifyState::Ready]);
 }
 
-/// A reload has begun. [`ready`] ends it.
+/// Reports that a reload has begun. [`ready`] ends it.
 pub fn reloading() {
-    // systemd compares it with when it asked.
+    // systemd compares this time with the time of its request.
     match NotifyState::monotonic_usec_now() {
         Ok(now) => notify(&[NotifyState::Reloading, now]),
-        Err(error) => tracing::warn!(%error, "there is no monotonic clock"),
+        Err(error) => tracing::warn!(%error, "the monotonic clock can't be read"),
     }
 }
 
+/// Reports that the daemon stops.
 pub fn stopping() {
     notify(&[NotifyState::Stopping]);
 }
 
-/// How long systemd waits for a sign of life before it starts the daemon anew; none if it does not watch.
+/// Returns the watchdog timeout, after which systemd restarts the daemon; none if the watchdog is off.
 pub fn watchdog() -> Option<Duration> {
     sd_notify::watchdog_enabled()
 }
 
-/// Gives a sign of life twice in each `patience`, as long as each lane looks at its rows and the store answers. An
-/// answer is also that the disk is full or the database gone: a new start would make no room, and lose the last copy.
-pub async fn watchdog_loop(patience: Duration, lanes: Vec<InstanceScheduler>, store: Store) {
+/// Notifies systemd's watchdog twice in each `timeout`, as long as each scheduler completes a tick and the store
+/// answers. A full disk or a deleted database file is an answer too: a restart would free no space, and would lose the
+/// last copy.
+pub async fn watchdog_loop(timeout: Duration, schedulers: Vec<InstanceScheduler>, store: Store) {
     loop {
-        for lane in &lanes {
-            lane.tick().await;
+        for scheduler in &schedulers {
+            scheduler.tick().await;
         }
-        // The next write finds out for itself what is wrong, and says it.
+        // The error is ignored here: the next write meets it too, and reports it.
         let _ = store.can_write().await;
         notify(&[NotifyState::Watchdog]);
-        tokio::time::sleep(patience / 2).await;
+        tokio::time::sleep(timeout / 2).await;
     }
 }
 
 fn notify(state: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(state) {
-        tracing::warn!(%error, "systemd can't be told how the daemon is");
+        tracing::warn!(%error, "the state can't be reported to systemd");
     }
 }

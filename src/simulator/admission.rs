@@ -13,14 +13,14 @@ use crate::simulator::settings::Settings;
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
-/// Tokens given and calls counted. Every `now` is the time since the simulator's start.
+/// Issued tokens and counted calls. Every `now` is the time since the simulator's start.
 #[derive(Debug)]
 pub(super) struct AdmissionControl {
     /// From the start to the first reset of the daily quota.
     first_reset: Duration,
     token: Option<(String, Duration)>,
     expired: HashSet<String>,
-    came: VecDeque<Duration>,
+    arrived: VecDeque<Duration>,
     admitted: VecDeque<Duration>,
     present: usize,
     present_admitted: usize,
@@ -35,7 +35,7 @@ impl AdmissionControl {
             first_reset,
             token: None,
             expired: HashSet::new(),
-            came: VecDeque::new(),
+            arrived: VecDeque::new(),
             admitted: VecDeque::new(),
             present: 0,
             present_admitted: 0,
@@ -45,7 +45,10 @@ impl AdmissionControl {
         }
     }
 
-    /// The token for these credentials: until it expires the same one, with less time left.
+    /// Issues a token for these credentials. Until it expires, the same token is returned with its remaining lifetime.
+    ///
+    /// # Errors
+    /// The credentials are not those of the settings.
     pub fn issue(
         &mut self,
         now: Duration,
@@ -71,7 +74,10 @@ impl AdmissionControl {
         })
     }
 
-    /// 602 for a token that has run out, 601 for any other that is not the one in force.
+    /// Checks a token.
+    ///
+    /// # Errors
+    /// 602 for an expired token, 601 for any other that is not the current one.
     pub fn check(&mut self, now: Duration, token: Option<&str>) -> Result<(), ApiRefusal> {
         self.expire(now);
         match (token, &self.token) {
@@ -81,7 +87,7 @@ impl AdmissionControl {
         }
     }
 
-    /// From now on every token given so far is invalid.
+    /// Revokes every token issued so far.
     pub fn revoke(&mut self) {
         self.token = None;
         self.expired.clear();
@@ -93,13 +99,13 @@ impl AdmissionControl {
         }
     }
 
-    /// A call begins. Whatever the answer, [`leave`](Access::leave) is owed when it ends.
+    /// Records the begin of a call. Whatever the result, [`leave`](AdmissionControl::leave) must follow when it ends.
     pub fn enter(&mut self, now: Duration, settings: &Settings, token: Option<&str>) -> Result<(), ApiRefusal> {
         self.present += 1;
         self.most_at_once = self.most_at_once.max(self.present);
-        slide(&mut self.came, now, settings.window);
-        self.came.push_back(now);
-        self.most_in_window = self.most_in_window.max(self.came.len());
+        slide(&mut self.arrived, now, settings.window);
+        self.arrived.push_back(now);
+        self.most_in_window = self.most_in_window.max(self.arrived.len());
 
         self.check(now, token)?;
         let day = match now.checked_sub(self.first_reset) {
@@ -129,14 +135,14 @@ impl AdmissionControl {
         Ok(())
     }
 
-    /// A call ends that began with this answer of [`enter`](Access::enter).
+    /// Records the end of a call. `was_admitted` is the result of [`enter`](AdmissionControl::enter).
     pub fn leave(&mut self, was_admitted: bool) {
         self.present = self.present.saturating_sub(1);
         self.present_admitted = self.present_admitted.saturating_sub(usize::from(was_admitted));
     }
 }
 
-/// Forgets the calls that lie a whole window back or more.
+/// Removes the calls that are a whole window old or older.
 fn slide(calls: &mut VecDeque<Duration>, now: Duration, window: Duration) {
     while calls.front().is_some_and(|&at| at + window <= now) {
         calls.pop_front();

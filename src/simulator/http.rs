@@ -228,7 +228,7 @@ fn tool(shared: &Shared, route: &Route, method: &Method, body: &[u8]) -> Simulat
     struct OtherIntegration {
         imports: usize,
     }
-    let told = match (route, method) {
+    let result = match (route, method) {
         (Route::Ledger, &Method::GET) => {
             return SimulatorResponse::json(StatusCode::OK, &shared.with(|marketo, now| marketo.ledger(now)));
         }
@@ -244,7 +244,7 @@ fn tool(shared: &Shared, route: &Route, method: &Method, body: &[u8]) -> Simulat
             );
         }
     };
-    match told {
+    match result {
         Ok(()) => SimulatorResponse::json(StatusCode::OK, &json!({"ok": true})),
         Err(error) => SimulatorResponse::text(StatusCode::BAD_REQUEST, format!("The body can't be read: {error}\n")),
     }

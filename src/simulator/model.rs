@@ -25,25 +25,25 @@ pub use crate::simulator::queue::ImportPath;
 #[derive(Debug)]
 pub struct MarketoModel {
     settings: Settings,
-    access: AdmissionControl,
+    admission: AdmissionControl,
     queue: Queue,
-    /// What is counted as it happens; [`Marketo::ledger`] adds the rest.
-    seen: CallLog,
+    /// Counts made as calls happen; [`MarketoModel::ledger`] adds the rest.
+    log: CallLog,
 }
 
-/// A create call as it came.
+/// A create call as received.
 #[derive(Clone, Debug)]
 pub struct Upload {
     pub place: ImportPath,
     pub path: String,
     pub query: BTreeMap<String, String>,
-    /// Of the whole body. One that is too large need not be in `form`.
+    /// Size of the whole body in bytes. The form of a body that is too large may be left out.
     pub body_bytes: u64,
-    /// The form's parts, or why it can't be read.
+    /// The form's parts, or the reason why it can't be read.
     pub form: Result<Vec<Part>, String>,
-    /// Refused before the rules look at it: by [`Marketo::enter`], or by a fault.
+    /// A refusal from [`MarketoModel::enter`] or from a fault, before the create rules apply.
     pub turned_away: Option<ApiRefusal>,
-    /// A fault keeps the outcome from the client; for the ledger.
+    /// Whether a fault hides the outcome from the client; recorded in the call log.
     pub answer_lost: bool,
 }
 
@@ -56,7 +56,7 @@ pub struct Part {
     pub bytes: Bytes,
 }
 
-/// The two files that an import leaves.
+/// The two reports of an import.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Report {
     Failures,
@@ -64,58 +64,63 @@ pub enum Report {
 }
 
 impl MarketoModel {
-    /// `first_reset` is the time from the start to the first reset of the daily quota; later ones follow daily.
+    /// Creates an instance. `first_reset` is the time from the start to the first reset of the daily quota; later ones
+    /// follow daily.
     pub fn new(settings: Settings, first_reset: Duration) -> MarketoModel {
         MarketoModel {
-            access: AdmissionControl::new(first_reset),
+            admission: AdmissionControl::new(first_reset),
             queue: Queue::new(settings.importing),
-            seen: CallLog::default(),
+            log: CallLog::default(),
             settings,
         }
     }
 
+    /// Returns the settings of the instance.
     pub fn settings(&self) -> &Settings {
         &self.settings
     }
 
-    /// The token for these credentials; the error is an HTTP 401.
+    /// Issues a token for these credentials.
+    ///
+    /// # Errors
+    /// The body of an HTTP 401 if the credentials are wrong.
     pub fn issue_token(
         &mut self,
         now: Duration,
         id: &str,
         secret: &str,
     ) -> Result<types::TokenBody, types::TokenErrorBody> {
-        self.access.issue(now, &self.settings, id, secret)
+        self.admission.issue(now, &self.settings, id, secret)
     }
 
-    /// From now on every token given so far is 601.
+    /// Revokes every token issued so far: calls with one get error 601.
     pub fn revoke_tokens(&mut self) {
-        self.access.revoke();
+        self.admission.revoke();
     }
 
-    /// A call begins, with the token that it carries. Whatever the answer, [`leave`](Marketo::leave) is owed.
+    /// Records the begin of a call with this token. Whatever the result, [`leave`](MarketoModel::leave) must follow.
     ///
     /// # Errors
     /// 601 and 602 for the token; 606, 607 and 615 for too many calls. Token calls are only counted.
     pub fn enter(&mut self, now: Duration, call: Call, token: Option<&str>) -> Result<(), ApiRefusal> {
-        *self.seen.calls.entry(call).or_default() += 1;
+        *self.log.calls.entry(call).or_default() += 1;
         match call {
             Call::Token => Ok(()),
-            _ => self.access.enter(now, &self.settings, token),
+            _ => self.admission.enter(now, &self.settings, token),
         }
     }
 
-    /// A call ends that began with this answer of [`enter`](Marketo::enter).
+    /// Records the end of a call. `was_admitted` is the result of [`enter`](MarketoModel::enter).
     pub fn leave(&mut self, call: Call, was_admitted: bool) {
         if call != Call::Token {
-            self.access.leave(was_admitted);
+            self.admission.leave(was_admitted);
         }
     }
 
-    /// An upload: an import is queued, or nothing has changed.
+    /// Queues an import for an upload. Without success nothing changes but the call log.
     ///
-    /// # Errors
-    /// HTTP 413; 1003, 1006, 1013 for a wrong request; 1016 and 1019 while there is no room for it.
+    /// # Errors HTTP 413; 1003, 1006, 1013 for an invalid request; 1016 if the queue is full; 1019 if the static list
+    /// has a running import.
     pub fn create(&mut self, now: Duration, upload: Upload) -> Result<types::Import, ApiRefusal> {
         let part = match &upload.form {
             Ok(parts) => file_part(parts, self.settings.lenient),
@@ -135,7 +140,7 @@ impl MarketoModel {
             bytes: bytes.len() as u64,
             sha256: Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect(),
         });
-        self.seen.creates.push(call_log::Create {
+        self.log.creates.push(call_log::Create {
             at: now,
             file,
             outcome,
@@ -147,7 +152,7 @@ impl MarketoModel {
         answer.map(|(_, receipt)| receipt)
     }
 
-    /// Checks the request first and the room last: which of two faults Marketo names is not documented.
+    /// Checks the request first and the queue last. Which of two errors Marketo reports is not documented.
     fn accept(&mut self, now: Duration, upload: &Upload, file: &Bytes) -> Result<(u64, types::Import), ApiRefusal> {
         let given = |name: &str| {
             let in_query = upload.query.get(name).map(String::as_str);
@@ -186,13 +191,15 @@ impl MarketoModel {
         Ok((import.id, import.receipt()))
     }
 
+    /// Returns the status of an import.
+    ///
     /// # Errors
-    /// 1013 for an id that was never given to such an import, or too long ago. Adobe does not say what comes then.
+    /// 1013 for an id of no such import, or of one that has expired. Adobe does not document this case.
     pub fn status(&self, now: Duration, place: &ImportPath, id: &str) -> Result<types::Import, ApiRefusal> {
         Ok(self.import(now, place, id)?.answer(now, &self.settings))
     }
 
-    /// The file of rows that failed, or were warned of; empty where there is none.
+    /// Returns the report of failed rows or of rows with a warning; empty if there is none.
     ///
     /// # Errors
     /// HTTP 404 where there is none, of custom objects always; 1013 as for a status.
@@ -218,57 +225,57 @@ impl MarketoModel {
             .ok_or_else(|| ApiRefusal::new(1013, format!("Import '{id}' not found")))
     }
 
-    /// Other integrations' imports in the queue, from now until told otherwise. They take no processing slot.
+    /// Sets the number of other integrations' imports in the queue, until the next call. They take no processing slot.
     pub fn set_foreign_imports(&mut self, now: Duration, number: usize) {
         self.queue.set_foreign(now, number);
     }
 
-    /// Ends the imports that a cell `!stuck` keeps from ending. They end as if they had taken no longer.
+    /// Ends now the imports that a cell `!stuck` keeps from ending.
     pub fn end_stuck(&mut self, now: Duration) {
         self.queue.end_stuck(now);
     }
 
-    /// The imports made here that have not ended, by batch id.
+    /// Returns the batch ids of this client's imports that have not ended.
     pub fn unended(&self, now: Duration) -> impl Iterator<Item = u64> {
         self.queue.unended(now)
     }
 
-    /// Counts an answer that is an error.
+    /// Counts an error response.
     pub fn note_error(&mut self, refusal: &ApiRefusal) {
-        *self.seen.errors.entry(refusal.name()).or_default() += 1;
+        *self.log.errors.entry(refusal.name()).or_default() += 1;
     }
 
-    /// A question about an import came, whatever its answer will be.
+    /// Records a status or report call for an import, whatever its result.
     pub fn note_asked(&mut self, now: Duration, id: &str) {
         if let Ok(number) = id.parse() {
             self.queue.note_asked(now, number);
         }
     }
 
-    /// Counts a call that a fault dropped before it came here.
+    /// Counts a call that a fault dropped before it was executed.
     pub fn note_lost_request(&mut self) {
-        self.seen.lost_requests += 1;
+        self.log.lost_requests += 1;
     }
 
-    /// All that was seen up to now.
+    /// Returns the log of all calls up to now.
     pub fn ledger(&self, now: Duration) -> CallLog {
         let mut ledger = CallLog {
-            most_calls_in_window: self.access.most_in_window,
-            most_concurrent_calls: self.access.most_at_once,
-            ..self.seen.clone()
+            most_calls_in_window: self.admission.most_in_window,
+            most_concurrent_calls: self.admission.most_at_once,
+            ..self.log.clone()
         };
         self.queue.report(now, &mut ledger);
         ledger
     }
 }
 
-/// The text of the part of this name.
+/// Returns the text of the part with this name.
 pub(super) fn text<'a>(parts: &'a [Part], name: &str) -> Option<&'a str> {
     let part = parts.iter().find(|part| part.name == name)?;
     std::str::from_utf8(&part.bytes).ok()
 }
 
-/// The one part that is named `file`, has a filename, and is `text/csv`, or `of_any_type`.
+/// Returns the name and content of the part `file`. It needs a filename, and the type `text/csv` unless `of_any_type`.
 fn file_part(parts: &[Part], of_any_type: bool) -> Result<(&str, &Bytes), ApiRefusal> {
     let refuse = |reason: &str| ApiRefusal::new(1003, reason);
     let part = parts.iter().find(|part| part.name == "file");

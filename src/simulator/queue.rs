@@ -109,7 +109,7 @@ impl Queue {
         self.slots = slots;
     }
 
-    /// Other integrations' imports. They stand in the queue until told otherwise and take no processing slot.
+    /// Sets the number of other integrations' imports in the queue. They take no processing slot.
     pub fn set_foreign(&mut self, now: Duration, number: usize) {
         self.foreign = number;
         self.most = self.most.max(self.len(now));

@@ -64,7 +64,7 @@ pub(super) fn read(
         Some(name) => Some((name, column(name).ok_or_else(|| unknown_header(name))?)),
         None => None,
     };
-    let judge = RowEvaluator {
+    let evaluator = RowEvaluator {
         spaced: header.iter().any(|field| field.trim_ascii().len() != field.len()),
         fields: header.len(),
         email: lookup.and(column("email")),
@@ -83,7 +83,7 @@ pub(super) fn read(
                 rows.batch_failed = Some(reason);
             }
         }
-        match judge.row_outcome(&record) {
+        match evaluator.row_outcome(&record) {
             RowOutcome::Fine => {}
             RowOutcome::Warned(reason) => warnings.push((record, reason)),
             RowOutcome::Failed(reason) => failures.push((record, reason)),

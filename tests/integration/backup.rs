@@ -22,7 +22,7 @@ fn a_copy_is_checked_and_only_its_owner_may_read_it() {
     assert_eq!((&copied["bytes"], &copied["jobs"]), (&json!(file.len()), &json!(1)));
     assert_eq!(file.permissions().mode() & 0o777, 0o600);
     let output = cli.run("backup other.db").expect(0).out;
-    assert_eq!(output, format!("other.db: {} bytes with 1 job, checked\n", file.len()));
+    assert_eq!(output, format!("other.db: {} bytes with 1 job, verified\n", file.len()));
     let left = fs::read_dir(cli.env.folder.path()).unwrap().map(|file| file.unwrap().file_name());
     let left: Vec<_> = left.map(|name| name.into_string().unwrap()).filter(|name| name.contains("backup-")).collect();
     assert!(left.is_empty(), "{left:?}");
@@ -33,7 +33,7 @@ fn a_file_that_is_there_is_not_replaced_unless_told_so() {
     let cli = CliEnv::new();
     cli.file("precious.db", "mine");
     let ran = cli.run("backup precious.db").expect(1);
-    assert_eq!(ran.err, "error: precious.db is there already: name another file, or replace it with --force\n");
+    assert_eq!(ran.err, "error: precious.db exists already: name another file, or replace it with --force\n");
     assert_eq!(fs::read_to_string(cli.path("precious.db")).unwrap(), "mine");
     cli.run("backup precious.db --force").expect(0);
     assert!(fs::read(cli.path("precious.db")).unwrap().starts_with(b"SQLite format 3\0"));

@@ -225,13 +225,13 @@ fn bad_input_is_refused_in_one_line_and_changes_nothing() {
         ("wait 7", 1, "there is no job 7"),
         ("failures 7", 1, "there is no job 7"),
         ("file 7 -o made.csv", 1, "there is no job 7"),
-        ("failures 7 --json", 2, "with --json, say where to write it with -o FILE"),
+        ("failures 7 --json", 2, "with --json, name an output file with -o FILE"),
         ("cancel 7", 1, "there is no job 7"),
         ("retry 7", 1, "there is no job 7"),
         ("explain 7", 1, "there is no job 7"),
         ("pause nope", 1, "there is no instance \"nope\" in the configuration: it has default"),
         ("simulate --speed 0", 2, "a speed is a number above 0"),
-        ("simulate --listen nowhere", 2, "nowhere can't be listened on"),
+        ("simulate --listen nowhere", 2, "nowhere can't be bound"),
     ] {
         let ran = cli.run(words).expect(status);
         assert!(ran.err.starts_with("error: ") && ran.err.contains(sentence), "{words}: {ran:?}");
@@ -424,7 +424,7 @@ fn ctrl_c_ends_wait_and_not_the_job() {
     let mut waiting = cli.spawn("add leads people.csv --wait");
     let mut output = until_printed(&mut waiting, "job 1: people.csv: pending");
     signal(&waiting, "INT");
-    assert_eq!(output.next().as_deref(), Some("job 1 goes on in the daemon: \"marqueue show 1\" tells how it stands"));
+    assert_eq!(output.next().as_deref(), Some("job 1 continues in the daemon: \"marqueue show 1\" shows its state"));
     let ran = ended(waiting).expect(130);
     assert_eq!(ran.out, "");
     cli.run("resume").expect(0);

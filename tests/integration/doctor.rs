@@ -217,7 +217,7 @@ async fn each_fault_is_reported_with_advice() {
             exit: 1,
             check: "database",
             state: "fault",
-            detail: "the folder FOLDER/data can't be looked at: No such file or directory (os error 2)",
+            detail: "the folder FOLDER/data can't be read: No such file or directory (os error 2)",
             advice: "make it, for the service's user (install -d -o marqueue FOLDER/data)",
         },
         Broken {
@@ -227,7 +227,7 @@ async fn each_fault_is_reported_with_advice() {
             exit: 1,
             check: "socket",
             state: "fault",
-            detail: "the folder FOLDER/run can't be looked at: No such file or directory (os error 2)",
+            detail: "the folder FOLDER/run can't be read: No such file or directory (os error 2)",
             advice: "make it, for the service's user (install -d -o marqueue FOLDER/run)",
         },
         Broken {
@@ -237,7 +237,7 @@ async fn each_fault_is_reported_with_advice() {
             exit: 1,
             check: "socket",
             state: "fault",
-            detail: "FOLDER/run/m.sock is there and is no socket",
+            detail: "FOLDER/run/m.sock exists and is no socket",
             advice: "move it away, or choose another api.socket",
         },
         Broken {
@@ -256,7 +256,7 @@ async fn each_fault_is_reported_with_advice() {
             exit: 1,
             check: "socket",
             state: "fault",
-            detail: "what listens at FOLDER/run/m.sock is no marqueue (",
+            detail: "the process that listens at FOLDER/run/m.sock is no marqueue (",
             advice: "see what it is (ss -xlp), and stop it or choose another api.socket",
         },
         Broken {
@@ -287,7 +287,7 @@ async fn each_fault_is_reported_with_advice() {
             check: "credentials of default",
             state: "fault",
             detail: "no token from Marketo's identity endpoint: ",
-            advice: "see that this machine reaches IDENTITY (name, firewall, proxy), and that it is the right address",
+            advice: "make sure that this machine reaches IDENTITY (name, firewall, proxy), and that it is the right address",
         },
         Broken {
             what: "nobody says what time it is",
@@ -296,8 +296,8 @@ async fn each_fault_is_reported_with_advice() {
             exit: 1,
             check: "clock",
             state: "warning",
-            detail: "no identity endpoint said what time it is",
-            advice: "see that the clock is kept (timedatectl)",
+            detail: "no identity endpoint returned its time",
+            advice: "make sure that the clock is synchronised (timedatectl)",
         },
         Broken {
             what: "the clock is wrong",
@@ -307,7 +307,7 @@ async fn each_fault_is_reported_with_advice() {
             check: "clock",
             state: "fault",
             detail: "it is ",
-            advice: "have it kept by NTP (timedatectl set-ntp true)",
+            advice: "synchronise it with NTP (timedatectl set-ntp true)",
         },
         Broken {
             what: "the certificate is another key's",
@@ -348,8 +348,8 @@ async fn each_fault_is_reported_with_advice() {
             exit: 0,
             check: "drop folder",
             state: "warning",
-            detail: "1 file of refused content in FOLDER/drop/rejected",
-            advice: "read the .reason.txt beside each, mend it and drop it in again, or remove both",
+            detail: "1 file rejected in FOLDER/drop/rejected",
+            advice: "read the .reason.txt beside each, correct it and drop it in again, or remove both",
         },
         Broken {
             what: "the disk has no room for the largest file",
@@ -379,7 +379,7 @@ async fn each_fault_is_reported_with_advice() {
             check: "configuration",
             state: "fault",
             detail: "drop.paht is not a key: here belongs `path` or `settle` (in FOLDER/m.toml)",
-            advice: "mend the key; config/marqueue.toml of the source explains every one",
+            advice: "correct the key; config/marqueue.toml of the source explains every one",
         },
         Broken {
             what: "the secret's file is missing",
@@ -389,7 +389,7 @@ async fn each_fault_is_reported_with_advice() {
             check: "configuration",
             state: "fault",
             detail: "instances.default.client_secret_file names FOLDER/secret, which can't be read: No such file",
-            advice: "mend the key; config/marqueue.toml of the source explains every one",
+            advice: "correct the key; config/marqueue.toml of the source explains every one",
         },
     ] {
         let mut place = Place::new().await;

@@ -10,7 +10,7 @@ use crate::support::{TestEnv, leads, quick};
 #[test]
 fn health_reports_whether_the_daemon_runs_and_is_ready() {
     let cli = CliEnv::new();
-    assert_eq!(cli.run("health").expect(0).out, "the daemon lives\n");
+    assert_eq!(cli.run("health").expect(0).out, "ok\n");
     assert_eq!(cli.run("health --ready").expect(0).out, "the daemon is ready\n");
     assert_eq!(cli.run("health --json").expect(0).json(), json!({"lives": true}));
     let ready = cli.run("health --ready --json").expect(0).json();

@@ -82,7 +82,7 @@ async fn only_https_goes_through_a_proxy_of_the_environment() {
     let ran = tokio::task::spawn_blocking(move || doctor.output()).await;
     let output = ran.expect("it does not panic").expect("the doctor runs");
     let found = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert_eq!(found.matches("gave a token for them").count(), 2, "{found}");
+    assert_eq!(found.matches("issued a token for them").count(), 2, "{found}");
     let received = received.lock().expect("not poisoned").clone();
     assert!(received.iter().all(|line| line == "CONNECT marketo.invalid:443 HTTP/1.1"), "{received:?}");
 }

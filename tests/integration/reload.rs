@@ -68,7 +68,7 @@ async fn wrong_file_changes_nothing_and_restart_keys_are_named() {
 
     env.api = "max_file_bytes = 5".to_owned();
     reload(&mut env, "limits = { queued = 9, calls = 5000, window = \"1s\" }");
-    until_logged(&mut env, "some changes wait for a restart").await;
+    until_logged(&mut env, "some changes need a restart").await;
     until_logged(&mut env, "the configuration was read again").await;
     assert_eq!(limit(&env).await, 9);
     let job = env.add("target=leads&filename=l.csv", leads(&["a@example.com"])).await;

@@ -16,7 +16,7 @@ use crate::client::{AddedJob, Client, ClientError, NewFile};
 use crate::delimited::Warning;
 use crate::domain::{JobId, Target};
 
-/// Put files into the queue; on return they are on the daemon's disk for good
+/// Add files to the queue; on return they are stored durably by the daemon
 ///
 /// A file that is refused or can't be read is reported, the others go on, and the exit status is 1. With --json: an array
 /// of the jobs that were made (with --wait: as they ended, or with exit status 3 as they were accepted), in the order of the
@@ -30,7 +30,7 @@ Examples:
   generate-members | marqueue add program-members 1044 - --status Registered")]
 pub struct Add {
     #[command(subcommand)]
-    onto: TargetArgs,
+    target: TargetArgs,
     #[command(flatten)]
     options: Options,
 }
@@ -59,7 +59,7 @@ struct Options {
     wait: bool,
 }
 
-/// It travels in a header of HTTP.
+/// Parses an idempotency key, which is sent in an HTTP header.
 fn idempotency_key(text: &str) -> Result<String, String> {
     if text.is_empty() || text.bytes().any(|byte| !(b' '..=b'~').contains(&byte)) {
         return Err("a key has at least one character, and only printable ones of ASCII".to_owned());
@@ -68,8 +68,12 @@ fn idempotency_key(text: &str) -> Result<String, String> {
 }
 
 impl Add {
+    /// Sends the files, and with `--wait` waits for their jobs.
+    ///
+    /// # Errors The arguments do not go together, or standard output is not writable. A rejected file is no error here,
+    /// but part of the exit status.
     pub async fn run(self, global: &GlobalArgs) -> Result<ExitStatus, CliError> {
-        let (target, files) = self.onto.into_parts();
+        let (target, files) = self.target.into_parts();
         let sources = input::inputs(&files, self.options.format)?;
         if self.options.idempotency_key.is_some() && sources.len() > 1 {
             let text = format!("--idempotency-key goes with one file, and {} are given", sources.len());
@@ -93,7 +97,7 @@ impl Add {
                 Ok(WatchResult::Ended(ended)) => wait::print_results(&ended, global)?,
                 Ok(WatchResult::Interrupted) => return Ok(ExitStatus::Interrupted),
                 Err(error) => {
-                    // They are on the daemon's disk, so nothing that goes wrong from here on is their failure.
+                    // The jobs are stored by the daemon, so an error from here on does not mean that they failed.
                     output::note(&format!("error: {error}"));
                     output::note(&still_running_notice(&ids(&jobs)));
                     if global.json {
@@ -113,7 +117,7 @@ impl Add {
 }
 
 impl Options {
-    /// Sends one file after the other; `jobs` are those that were made.
+    /// Sends one file after the other, and appends the jobs to `jobs`.
     async fn send_all(
         &self,
         client: &Client,
@@ -143,8 +147,8 @@ impl Options {
                     return Ok(ExitStatus::NoDaemon);
                 }
                 Err(failure) => {
-                    let said = format!("{}: {failure}", source.shown());
-                    progress.note(&format!("error: {}", format::sanitize(&said)));
+                    let text = format!("{}: {failure}", source.shown());
+                    progress.note(&format!("error: {}", format::sanitize(&text)));
                     exit = exit.and(failure.exit());
                 }
             }
@@ -206,7 +210,7 @@ mod tests {
     use crate::domain::JobState;
 
     #[test]
-    fn an_accepted_file_is_told_with_its_number() {
+    fn an_accepted_file_is_reported_with_its_job() {
         let mut added = AddedJob { job: samples::job(12, JobState::Pending), seen_before: false, warnings: Vec::new() };
         assert_eq!(accepted(&added), "job 12: people.csv, 10 rows in 1 batch");
         added.seen_before = true;
@@ -214,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_that_no_header_takes_is_wrong_usage() {
+    fn a_key_that_no_header_accepts_is_a_usage_error() {
         assert!(idempotency_key("2026-08-01 nightly").is_ok());
         for key in ["", "a\nb", "schlüssel"] {
             assert!(idempotency_key(key).is_err(), "{key}");

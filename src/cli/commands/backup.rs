@@ -16,7 +16,7 @@ use crate::cli::output;
 use crate::cli::progress::Progress;
 use crate::store::{BackupInfo, verify_backup};
 
-/// Write a consistent copy of the database to a file, while the daemon works
+/// Write a consistent copy of the database to a file, while the daemon runs
 ///
 /// All of the copy is checked before the file gets its name. It holds what the database holds, personal data too: only its owner may read it. With --json: an object with "file", "bytes", "jobs" and "schema".
 #[derive(Args, Debug)]
@@ -27,7 +27,7 @@ Examples:
 pub struct Backup {
     /// The file to write
     file: PathBuf,
-    /// Replace the file if it is there
+    /// Replace the file if it exists
     #[arg(long)]
     force: bool,
 }
@@ -40,6 +40,10 @@ struct BackupResult<'a> {
 }
 
 impl Backup {
+    /// Receives the copy into a temporary file, verifies it, and renames it.
+    ///
+    /// # Errors
+    /// The file exists or is not writable, the daemon refuses, or the copy is damaged.
     pub async fn run(self, global: &GlobalArgs) -> Result<ExitStatus, CliError> {
         let path = self.file.as_path();
         if path.is_dir() {
@@ -53,21 +57,21 @@ impl Backup {
             Some(folder) if !folder.as_os_str().is_empty() => folder,
             _ => Path::new("."),
         };
-        // Made with 0600, and removed again unless all went well.
-        let mut draft = NamedTempFile::with_prefix_in(".marqueue-backup-", folder).map_err(unwritable)?;
+        // Created with mode 0600, and removed on every error.
+        let mut temp_file = NamedTempFile::with_prefix_in(".marqueue-backup-", folder).map_err(unwritable)?;
         let progress = Progress::new();
         let mut download = global.client()?.backup().await?;
         let bar = progress.download("backup", download.bytes());
         while let Some(bytes) = download.next().await? {
-            draft.write_all(&bytes).map_err(unwritable)?;
+            temp_file.write_all(&bytes).map_err(unwritable)?;
             bar.inc(bytes.len() as u64);
         }
         bar.finish_and_clear();
-        draft.as_file().sync_all().map_err(unwritable)?;
-        let bad = |error| CliError::Input(format!("{error}; nothing was kept of it: try again"));
-        let copy = verify_backup(draft.path()).await.map_err(bad)?;
-        let kept = if self.force { draft.persist(path) } else { draft.persist_noclobber(path) };
-        kept.map_err(|error| match error.error.kind() {
+        temp_file.as_file().sync_all().map_err(unwritable)?;
+        let bad = |error| CliError::Input(format!("{error}; the copy was deleted: try again"));
+        let copy = verify_backup(temp_file.path()).await.map_err(bad)?;
+        let renamed = if self.force { temp_file.persist(path) } else { temp_file.persist_noclobber(path) };
+        renamed.map_err(|error| match error.error.kind() {
             io::ErrorKind::AlreadyExists => already_exists(path),
             _ => unwritable(error.error),
         })?;
@@ -76,12 +80,12 @@ impl Backup {
             output::print_json(&BackupResult { file: path, copy: &copy })?;
         } else {
             let jobs = count(copy.jobs, "job");
-            output::print(&format!("{}: {} bytes with {jobs}, checked\n", path.display(), copy.bytes))?;
+            output::print(&format!("{}: {} bytes with {jobs}, verified\n", path.display(), copy.bytes))?;
         }
         Ok(ExitStatus::Done)
     }
 }
 
 fn already_exists(path: &Path) -> CliError {
-    CliError::Input(format!("{} is there already: name another file, or replace it with --force", path.display()))
+    CliError::Input(format!("{} exists already: name another file, or replace it with --force", path.display()))
 }

@@ -19,14 +19,14 @@ use crate::marketo::max_content_bytes;
 
 const READ_BYTES: usize = 128 * 1024;
 
-/// Columns that are named in a line; of more only the number is told.
+/// Maximum of column names in a line; of more columns only the number is shown.
 const NAMED_COLUMNS: usize = 8;
 
-/// Check files as "add" would, and show how they would be cut; nothing is sent, and no daemon is needed
+/// Check files as "add" would, and show how they would be split; nothing is sent, and no daemon is needed
 ///
-/// Without a target, only what every target asks of a file is checked. The exit status is 1 if a file would be refused or
+/// Without a target, only the rules of every target are checked. The exit status is 1 if a file would be refused or
 /// can't be read. A warning does not refuse a file. With --json: an array with an object a file, which has "file", "format",
-/// "ok", "warnings", and either "layout" or "fault" (a word) and "detail".
+/// "ok", "warnings", and either "layout" or "fault" (a code) and "detail".
 #[derive(Args, Debug)]
 #[command(
     subcommand_negates_reqs = true,
@@ -38,7 +38,7 @@ Examples:
 )]
 pub struct Check {
     #[command(subcommand)]
-    onto: Option<TargetArgs>,
+    target: Option<TargetArgs>,
     /// Files to check; - is standard input
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
@@ -49,7 +49,7 @@ pub struct Check {
     upload_bytes: u64,
 }
 
-/// What was found about one file.
+/// Result for one file.
 #[derive(Serialize)]
 struct Finding {
     file: String,
@@ -65,10 +65,14 @@ struct Finding {
 }
 
 impl Check {
+    /// Checks the files.
+    ///
+    /// # Errors
+    /// A file's format is unknown, or standard output is not writable.
     pub async fn run(self, global: &GlobalArgs) -> Result<ExitStatus, CliError> {
-        let (target, files) = match self.onto {
-            Some(onto) => {
-                let (target, files) = onto.into_parts();
+        let (target, files) = match self.target {
+            Some(target) => {
+                let (target, files) = target.into_parts();
                 (Some(target), [self.files, files].concat())
             }
             None => (None, self.files),
@@ -137,7 +141,7 @@ async fn scan(source: &Input, rules: ScanRules) -> Result<Result<FileLayout, Val
     }
 }
 
-/// What a person is told: of a good file on standard output, else as an error.
+/// Returns the text for a valid file, or the error for an invalid one.
 fn render(finding: &Finding) -> Result<String, String> {
     let file = sanitize(&finding.file);
     let Some(layout) = &finding.layout else {
@@ -188,7 +192,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_good_file_is_told_with_its_rows_and_columns() {
+    async fn a_valid_file_shows_its_rows_and_columns() {
         assert_eq!(
             check("a.tsv", "\u{feff}email\tx\na@b.c\t1\nd@b.c\t2\n", 10_000_000, None).await.unwrap(),
             "a.tsv: 2 rows, 2 columns (email, x), 1 upload; the byte-order mark before the header is left out\n\
@@ -197,7 +201,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_large_file_is_told_with_its_parts() {
+    async fn a_large_file_shows_its_parts() {
         let rows: String = (0..5).map(|row| format!("{row}@example.com\n")).collect();
         let room = 10_000 - max_content_bytes("a.csv", 10_000);
         assert_eq!(
@@ -210,7 +214,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn of_many_columns_only_the_first_are_named() {
+    async fn only_the_first_of_many_columns_are_named() {
         let header: Vec<String> = (1..=10).map(|column| format!("c{column}")).collect();
         let file = format!("{}\n{}\n", header.join(","), "1,".repeat(9) + "1");
         let text = check("a.csv", &file, 10_000_000, None).await.unwrap();
@@ -218,7 +222,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_bad_file_is_told_with_its_fault() {
+    async fn an_invalid_file_shows_its_fault() {
         let members = Target::ProgramMembers { program_id: 1, status: "Member".into() };
         for (content, target, expected) in [
             ("", None, "error: a.csv: the file is empty"),

@@ -16,7 +16,7 @@ use crate::client::{Client, ClientError, Download, JobFile};
 use crate::delimited::Joiner;
 use crate::domain::{JobId, JobState};
 
-/// The kind of refusal where Marketo gave no such file.
+/// Problem type of a report that Marketo did not provide.
 const NO_REPORT: &str = "urn:marqueue:problem:no-report";
 
 /// Get the rows that failed, with Marketo's reasons
@@ -49,7 +49,7 @@ pub struct Warnings {
     report: Report,
 }
 
-/// Get the file as it was dropped in
+/// Get the file as it was submitted
 ///
 /// With --json, which needs -o: an object with "file" and "bytes".
 #[derive(Args, Debug)]
@@ -82,18 +82,30 @@ struct OutputTarget {
 }
 
 impl Failures {
+    /// Downloads the file.
+    ///
+    /// # Errors
+    /// The daemon refuses or can't be reached, or the output is not writable.
     pub async fn run(self, global: &GlobalArgs) -> Result<ExitStatus, CliError> {
         self.report.run(global, JobFile::Failures).await
     }
 }
 
 impl Warnings {
+    /// Downloads the file.
+    ///
+    /// # Errors
+    /// The daemon refuses or can't be reached, or the output is not writable.
     pub async fn run(self, global: &GlobalArgs) -> Result<ExitStatus, CliError> {
         self.report.run(global, JobFile::Warnings).await
     }
 }
 
 impl File {
+    /// Downloads the file.
+    ///
+    /// # Errors
+    /// The daemon refuses or can't be reached, or the output is not writable.
     pub async fn run(self, global: &GlobalArgs) -> Result<ExitStatus, CliError> {
         self.to.fetch(global, JobFile::File, None).await?;
         Ok(ExitStatus::Done)
@@ -116,21 +128,21 @@ impl Report {
     }
 }
 
-/// What came of a file.
+/// Result of a download.
 struct CopyResult {
     bytes: u64,
-    /// Rows below its header; none where it has none that could be read.
+    /// Rows below the header; none if they could not be counted.
     rows: Option<u64>,
-    /// False where nobody read standard output to its end.
+    /// False if the reader of standard output closed it before the end.
     whole: bool,
 }
 
 impl OutputTarget {
-    /// What came. A file is only made once the daemon has agreed to give its content.
+    /// Downloads the file. The output file is created only after the daemon has accepted the request.
     async fn fetch(&self, global: &GlobalArgs, file: JobFile, part: Option<u32>) -> Result<CopyResult, CliError> {
         let path = self.output.as_deref().filter(|path| *path != Path::new("-"));
         if global.json && path.is_none() {
-            let text = "the file itself would go to standard output: with --json, say where to write it with -o FILE";
+            let text = "the file itself would go to standard output: with --json, name an output file with -o FILE";
             return Err(CliError::Usage(text.to_owned()));
         }
         let download = open(&global.client()?, self.id, file, part).await?;

@@ -22,7 +22,7 @@ pub struct Erase {
     /// The job's number
     #[arg(value_parser = crate::cli::global::parse_job_id)]
     id: JobId,
-    /// Only say what would be erased
+    /// Only show what would be erased
     #[arg(long)]
     dry_run: bool,
 }
@@ -36,12 +36,16 @@ Examples:
   marqueue retention --dry-run
   marqueue retention")]
 pub struct Retention {
-    /// Only say what would be erased
+    /// Only show what would be erased
     #[arg(long)]
     dry_run: bool,
 }
 
 impl Erase {
+    /// Requests the erasure.
+    ///
+    /// # Errors
+    /// The daemon refuses, or can't be reached.
     pub async fn run(self, global: &GlobalArgs) -> Result<ExitStatus, CliError> {
         let erasure = global.client()?.erase(self.id, self.dry_run).await?;
         if global.json {
@@ -54,19 +58,23 @@ impl Erase {
 }
 
 impl Retention {
+    /// Requests the erasure.
+    ///
+    /// # Errors
+    /// The daemon refuses, or can't be reached.
     pub async fn run(self, global: &GlobalArgs) -> Result<ExitStatus, CliError> {
         let pass = global.client()?.retention(self.dry_run).await?;
         if global.json {
             output::print_json(&pass)?;
         } else {
-            output::print(&passed(&pass))?;
+            output::print(&retention_text(&pass))?;
         }
         Ok(ExitStatus::Done)
     }
 }
 
-/// Where the log is still in somebody's way.
-const SOON: &str = "it leaves the database's log as soon as nobody reads there\n";
+/// Note for data that is still in the write-ahead log because a reader holds it open.
+const SOON: &str = "it is removed from the database's log as soon as no reader uses it\n";
 
 fn erased(erasure: &EraseReport) -> String {
     let (id, bytes) = (erasure.job, erasure.bytes);
@@ -81,15 +89,15 @@ fn erased(erasure: &EraseReport) -> String {
     text
 }
 
-fn passed(pass: &RetentionRun) -> String {
-    let verb = if pass.dry_run { "would be erased" } else { "were erased" };
+fn retention_text(pass: &RetentionRun) -> String {
+    let action = if pass.dry_run { "would be erased" } else { "were erased" };
     let line = |due: &RetentionCandidates, what: &str| {
         let first: Vec<String> = due.first.iter().take(5).map(JobId::to_string).collect();
         let dots = if due.jobs > first.len() as u64 { ", …" } else { "" };
         let of = if due.jobs == 0 { String::new() } else { format!(": {}{dots}", first.join(", ")) };
         format!("{what} of {}{of}\n", count(due.jobs, "job"))
     };
-    let mut text = format!("at {} {verb}:\n", time(pass.at));
+    let mut text = format!("at {} {action}:\n", time(pass.at));
     text += &line(&pass.content, "the content");
     text += &line(&pass.reports, "the failures and warnings");
     text += &line(&pass.records, "the record");
@@ -120,7 +128,7 @@ mod tests {
             clean: true,
         };
         assert_eq!(
-            passed(&pass),
+            retention_text(&pass),
             "at 2026-08-01T10:00:00Z would be erased:\n\
              the content of 7 jobs: 1, 2, 3, 4, 5, …\n\
              the failures and warnings of 1 job: 1\n\
@@ -129,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn an_erasure_says_what_is_gone_and_what_is_not_yet() {
+    fn an_erasure_shows_what_was_erased() {
         let mut erasure = EraseReport {
             job: JobId(3),
             dry_run: true,
@@ -142,7 +150,7 @@ mod tests {
         (erasure.dry_run, erasure.clean) = (false, false);
         assert_eq!(
             erased(&erasure),
-            "job 3: 20 bytes were erased\nit leaves the database's log as soon as nobody reads there\n"
+            "job 3: 20 bytes were erased\nit is removed from the database's log as soon as no reader uses it\n"
         );
         (erasure.bytes, erasure.clean) = (0, true);
         assert_eq!(erased(&erasure), "job 3 has nothing to erase any more\n");

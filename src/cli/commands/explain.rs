@@ -8,9 +8,9 @@ use crate::cli::{format, output};
 use crate::domain::JobId;
 use crate::scheduler::explain::Explanation;
 
-/// Say why a job is where it is: what it waits for, and until when
+/// Show why a job is in its state: what it waits for, and until when
 ///
-/// With --json: an object with "id", "state", "waits_for" (a word), "text" and "until".
+/// With --json: an object with "id", "state", "waits_for" (a code), "text" and "until".
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
@@ -22,6 +22,10 @@ pub struct Explain {
 }
 
 impl Explain {
+    /// Shows the explanation.
+    ///
+    /// # Errors
+    /// The daemon refuses, or can't be reached.
     pub async fn run(self, global: &GlobalArgs) -> Result<ExitStatus, CliError> {
         let explanation = global.client()?.explain(self.id).await?;
         if global.json {
@@ -34,12 +38,12 @@ impl Explain {
 }
 
 fn sentences(explanation: &Explanation) -> String {
-    let mut said =
+    let mut text =
         format!("job {} is {}. {}\n", explanation.id, explanation.state, format::sanitize(&explanation.text));
     if let Some(until) = explanation.until {
-        said += &format!("It is looked at again at {} at the latest.\n", format::time(until));
+        text += &format!("The next check is at {} at the latest.\n", format::time(until));
     }
-    said
+    text
 }
 
 #[cfg(test)]
@@ -61,7 +65,7 @@ mod tests {
         assert_eq!(
             sentences(&explanation),
             "job 3 is running. Marketo is importing part 1 (its batch 7).\n\
-             It is looked at again at 2026-08-01T10:00:05Z at the latest.\n"
+             The next check is at 2026-08-01T10:00:05Z at the latest.\n"
         );
     }
 }

@@ -10,11 +10,11 @@ use crate::cli::global::GlobalArgs;
 use crate::cli::output;
 use crate::client::ClientError;
 
-/// Well within what a container's health check waits by default.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// Default timeout, shorter than that of a container's health check.
+const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Ask whether the daemon lives, or with --ready whether its store writes and the credentials of an instance at least
-/// work
+/// Check whether the daemon answers, or with --ready whether its store writes and the credentials of an instance at
+/// least work
 ///
 /// Ends with 0 if so, 1 if it is not ready, 3 if it does not answer within ten seconds, or --timeout. With --json: with --ready an object with "ready", "store", "credentials" and "paused", else one with "lives".
 #[derive(Args, Debug)]
@@ -24,7 +24,7 @@ Examples:
   marqueue health --ready --json
   marqueue health --ready --instance eu")]
 pub struct Health {
-    /// Ask whether it is ready, and not only whether it lives
+    /// Check whether it is ready, and not only whether it answers
     #[arg(long)]
     ready: bool,
     /// With --ready: only this instance
@@ -33,8 +33,12 @@ pub struct Health {
 }
 
 impl Health {
+    /// Checks the daemon.
+    ///
+    /// # Errors
+    /// The daemon does not answer in time, or is not ready.
     pub async fn run(self, global: &GlobalArgs) -> Result<ExitStatus, CliError> {
-        match tokio::time::timeout(global.timeout.unwrap_or(PATIENCE), self.ask(global)).await {
+        match tokio::time::timeout(global.timeout.unwrap_or(TIMEOUT), self.ask(global)).await {
             Ok(done) => done,
             Err(_) => Err(ClientError::Broken("it does not answer".to_owned()).into()),
         }
@@ -47,7 +51,7 @@ impl Health {
             if global.json {
                 output::print_json(&json!({"lives": true}))?;
             } else {
-                output::print("the daemon lives\n")?;
+                output::print("ok\n")?;
             }
             return Ok(ExitStatus::Done);
         }

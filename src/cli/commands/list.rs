@@ -20,7 +20,7 @@ Examples:
   marqueue list --limit 200 --before 1500 --json")]
 pub struct List {
     /// Only jobs in this state
-    #[arg(long, value_parser = PossibleValuesParser::new(JobState::ALL.map(JobState::as_str)).try_map(|word| word.parse::<JobState>()))]
+    #[arg(long, value_parser = PossibleValuesParser::new(JobState::ALL.map(JobState::as_str)).try_map(|text| text.parse::<JobState>()))]
     state: Option<JobState>,
     /// At most so many [default: 50]
     #[arg(long, value_name = "N")]
@@ -31,6 +31,10 @@ pub struct List {
 }
 
 impl List {
+    /// Lists the jobs.
+    ///
+    /// # Errors
+    /// The daemon refuses, or can't be reached.
     pub async fn run(self, global: &GlobalArgs) -> Result<ExitStatus, CliError> {
         let page = global.client()?.list(self.state, self.limit, self.before).await?;
         if global.json {

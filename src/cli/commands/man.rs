@@ -12,7 +12,7 @@ use crate::cli::exit_status::{CliError, ExitStatus};
 use crate::cli::global::GlobalArgs;
 use crate::cli::{Cli, output};
 
-/// Write the manual's pages, one a verb, into a folder
+/// Write the manual pages, one for each command, into a folder
 ///
 /// With --json: an object, the folder and how many pages it has.
 #[derive(Args, Debug)]
@@ -23,12 +23,16 @@ Examples:
   marqueue man /usr/local/share/man/man1"
 )]
 pub struct Manual {
-    /// The folder; it has to be there
+    /// The folder, which must exist
     #[arg(value_name = "DIR")]
     folder: PathBuf,
 }
 
 impl Manual {
+    /// Writes the pages.
+    ///
+    /// # Errors
+    /// A page is not writable.
     pub fn run(self, global: &GlobalArgs) -> Result<ExitStatus, CliError> {
         let mut all = without_help(Cli::command());
         all.build();
@@ -43,12 +47,12 @@ impl Manual {
     }
 }
 
-/// `marqueue help` says what the pages say.
+/// Removes the `help` commands, which only repeat the pages.
 fn without_help(command: Command) -> Command {
     command.disable_help_subcommand(true).mut_subcommands(without_help)
 }
 
-/// Writes the page of a command, and those of all below it. How many there are.
+/// Writes the page of a command and those of its subcommands. Returns their number.
 fn write_pages(command: &Command, folder: &Path) -> Result<usize, CliError> {
     let mut pages = 1;
     for below in command.get_subcommands() {
@@ -71,7 +75,7 @@ fn write_page(command: &Command, file: &Path) -> io::Result<()> {
     if command.has_subcommands() {
         man.render_subcommands_section(&mut page)?;
     }
-    // The crate would fill these lines into one paragraph.
+    // The crate would join these lines into one paragraph.
     let mut tables = Roff::new();
     for (heading, lines) in command.get_after_help().map(|help| sections(&help.to_string())).unwrap_or_default() {
         tables.control("SH", [heading.to_uppercase().as_str()]).control("nf", []);
@@ -84,7 +88,7 @@ fn write_page(command: &Command, file: &Path) -> io::Result<()> {
     page.flush()
 }
 
-/// The help's last part, which is "Heading:" and indented lines, as often as needed.
+/// Splits the last part of the help, which is any number of "Heading:" with indented lines.
 fn sections(help: &str) -> Vec<(String, Vec<String>)> {
     let mut found: Vec<(String, Vec<String>)> = Vec::new();
     for line in help.lines().filter(|line| !line.is_empty()) {

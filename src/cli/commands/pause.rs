@@ -35,6 +35,10 @@ pub struct Resume {
 }
 
 impl Pause {
+    /// Runs the command.
+    ///
+    /// # Errors
+    /// The daemon refuses or can't be reached, or standard output is not writable.
     pub async fn run(self, global: &GlobalArgs) -> Result<ExitStatus, CliError> {
         let status = global.client()?.pause(&self.instance).await?;
         if global.json {
@@ -47,6 +51,10 @@ impl Pause {
 }
 
 impl Resume {
+    /// Runs the command.
+    ///
+    /// # Errors
+    /// The daemon refuses or can't be reached, or standard output is not writable.
     pub async fn run(self, global: &GlobalArgs) -> Result<ExitStatus, CliError> {
         let status = global.client()?.resume(&self.instance).await?;
         if global.json {

@@ -25,6 +25,10 @@ pub struct Retry {
 }
 
 impl Retry {
+    /// Runs the command.
+    ///
+    /// # Errors
+    /// The daemon refuses or can't be reached, or standard output is not writable.
     pub async fn run(self, global: &GlobalArgs) -> Result<ExitStatus, CliError> {
         let job = global.client()?.retry(self.id, self.failed_rows).await?;
         if global.json {

@@ -34,6 +34,10 @@ struct Shown<'a> {
 }
 
 impl Show {
+    /// Runs the command.
+    ///
+    /// # Errors
+    /// The daemon refuses or can't be reached, or standard output is not writable.
     pub async fn run(self, global: &GlobalArgs) -> Result<ExitStatus, CliError> {
         let client = global.client()?;
         let job = client.job(self.id, None).await?;

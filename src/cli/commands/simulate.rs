@@ -11,7 +11,7 @@ use crate::cli::output;
 use crate::simulator;
 use crate::simulator::{Settings, Simulator};
 
-/// Run a stand-in for Marketo with its rules and limits, until Ctrl-C or SIGTERM
+/// Run a simulator of Marketo with its rules and limits, until Ctrl-C or SIGTERM
 ///
 /// With --json: an object with "base_url", "client_id" and "client_secret", once it listens.
 #[derive(Args, Debug)]
@@ -20,10 +20,10 @@ pub struct Simulate {
     /// Where to listen; port 0 takes a free one
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8438")]
     listen: String,
-    /// How many times as fast as Marketo an import goes
+    /// Factor by which an import is faster than at Marketo
     #[arg(long, value_name = "N", default_value_t = 1.0, value_parser = speed)]
     speed: f64,
-    /// Take what older clients send too: the token and parameters in the form, any type of the file's part
+    /// Also accept what older clients send: the token and parameters in the form, any type of the file's part
     #[arg(long)]
     lenient: bool,
 }
@@ -45,11 +45,15 @@ fn speed(text: &str) -> Result<f64, String> {
 }
 
 impl Simulate {
+    /// Runs the simulator until SIGINT or SIGTERM.
+    ///
+    /// # Errors
+    /// The address can't be bound, or standard output is not writable.
     pub async fn run(self, global: &GlobalArgs) -> Result<ExitStatus, CliError> {
         let settings = Settings { speed: self.speed, lenient: self.lenient, ..Settings::default() };
         let (id, secret) = (settings.client_id.clone(), settings.client_secret.clone());
-        let unusable = |error| CliError::Usage(format!("{} can't be listened on: {error}", self.listen));
-        // Signals first: who reads the address may send one at once.
+        let unusable = |error| CliError::Usage(format!("{} can't be bound: {error}", self.listen));
+        // The signal handlers come first: a script that reads the address may send a signal at once.
         let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
         let listener = TcpListener::bind(&self.listen).await.map_err(unusable)?;
         let simulator = Simulator::start(listener, settings).map_err(unusable)?;
@@ -70,14 +74,14 @@ impl Simulate {
 
 fn how_to_use(url: &str, id: &str, secret: &str) -> String {
     format!(
-        "Marketo's stand-in listens at {url}. An instance of the configuration that uses it:\n\
+        "The simulator listens at {url}. An instance of the configuration that uses it:\n\
          \n\
          [instances.default]\n\
          base_url = \"{url}\"\n\
          client_id = \"{id}\"\n\
          client_secret = \"{secret}\"\n\
          \n\
-         \"marqueue simulate --help\" tells how to make rows fail. Ctrl-C ends it.\n"
+         \"marqueue simulate --help\" explains how to make rows fail. Ctrl-C stops it.\n"
     )
 }
 

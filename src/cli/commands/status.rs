@@ -10,7 +10,7 @@ use crate::cli::output;
 
 /// Show slots, queue and limits of every instance
 ///
-/// Also what someone should look at in the drop folder: files that are not taken because of their names, and folders that can't be looked at. With --json: an object with "version", "started_at", "instances" by name, "listen" and "drop".
+/// Also shows problems of the drop folder: files that are ignored because of their names, and folders that can't be read. With --json: an object with "version", "started_at", "instances" by name, "listen" and "drop".
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
@@ -19,18 +19,22 @@ Examples:
 pub struct Status {}
 
 impl Status {
+    /// Runs the command.
+    ///
+    /// # Errors
+    /// The daemon refuses or can't be reached, or standard output is not writable.
     pub async fn run(self, global: &GlobalArgs) -> Result<ExitStatus, CliError> {
         let status = global.client()?.status().await?;
         if global.json {
             output::print_json(&status)?;
         } else {
-            output::print(&answer(&status))?;
+            output::print(&render(&status))?;
         }
         Ok(ExitStatus::Done)
     }
 }
 
-fn answer(status: &Answer) -> String {
+fn render(status: &Answer) -> String {
     let mut text = format!("marqueue {}, since {}\n", sanitize(&status.version), time(status.started_at));
     for (name, status) in &status.instances {
         text += &format!("\n{}\n", sanitize(name));
@@ -44,7 +48,7 @@ fn answer(status: &Answer) -> String {
     text
 }
 
-/// What someone should look at there.
+/// Returns the problems of the drop folder.
 fn drop_folder(drop: &DropStatus) -> Vec<Vec<String>> {
     let faults = drop.faults.iter().map(|(folder, why)| (format!("  {}", sanitize(folder)), sanitize(why)));
     let files = drop.files.iter().map(|file| ("  left alone".to_owned(), left_alone(file)));
@@ -57,7 +61,7 @@ fn drop_folder(drop: &DropStatus) -> Vec<Vec<String>> {
 }
 
 fn left_alone(file: &IgnoredFile) -> String {
-    // A blank at the end shows only so.
+    // The quotes make a blank at the end visible.
     format!("\"{}\": {}", sanitize(&file.path), sanitize(&file.reason))
 }
 
@@ -74,15 +78,15 @@ fn instance(status: &InstanceStatus) -> Vec<(&'static str, String)> {
         (None, None) => "uploads go on".to_owned(),
     };
     let taken = slots.uploading + slots.queued + slots.importing + slots.unknown;
-    let mut places = format!(
+    let mut slots_text = format!(
         "{taken} of {} taken: {} uploading, {} queued, {} importing",
         slots.limit, slots.uploading, slots.queued, slots.importing
     );
     if slots.unknown > 0 {
-        places += &format!(", {} unknown", slots.unknown);
+        slots_text += &format!(", {} unknown", slots.unknown);
     }
     if let Some(learnt) = slots.learnt {
-        places += &format!("; Marketo last let us have {learnt}");
+        slots_text += &format!("; Marketo last let us have {learnt}");
     }
     let mut waiting = format!(
         "{} pending ({}), {} running, {} collecting",
@@ -99,7 +103,7 @@ fn instance(status: &InstanceStatus) -> Vec<(&'static str, String)> {
         "{} of {} in {} s, at most {} at once; {}{of_day} today",
         limits.calls_used, limits.calls, limits.window, limits.concurrent_calls, limits.calls_today
     );
-    let mut lines = vec![("state", state), ("slots", places), ("queue", waiting), ("calls", calls)];
+    let mut lines = vec![("state", state), ("slots", slots_text), ("queue", waiting), ("calls", calls)];
     if !queue.held.is_empty() {
         let held: Vec<String> = queue.held.iter().map(ToString::to_string).collect();
         lines.push(("held", format!("jobs {}: retry or cancel them", held.join(", "))));
@@ -165,7 +169,7 @@ mod tests {
             drop: Some(DropStatus::default()),
         };
         assert_eq!(
-            answer(&status),
+            render(&status),
             "marqueue 0.1.0, since 2026-08-01T10:00:00Z\n\
              \n\
              default\n\
@@ -199,7 +203,7 @@ mod tests {
             }),
         };
         assert_eq!(
-            answer(&status),
+            render(&status),
             "marqueue 0.1.0, since 2026-08-01T10:00:00Z\n\
              \n\
              drop folder\n\

@@ -13,8 +13,7 @@ use crate::store::Job;
 /// Wait until each of these jobs has ended
 ///
 /// Exit status: 1 if any job failed or was cancelled, else 4 if any row failed or is in none of Marketo's counts, else
-/// 0; 130 at Ctrl-C. The jobs go on in the daemon whether or not somebody waits. A daemon that goes away meanwhile is
-/// given five seconds to come back. Where half of api.max_connections wait already, it asks once a second. With --json:
+/// 0; 130 at Ctrl-C. The jobs go on in the daemon whether or not somebody waits. A daemon that stops meanwhile has five seconds to restart. Where half of api.max_connections wait already, it asks once a second. With --json:
 /// an array of the jobs, in the order of the numbers.
 #[derive(Args, Debug)]
 #[command(after_help = "\
@@ -28,6 +27,10 @@ pub struct Wait {
 }
 
 impl Wait {
+    /// Runs the command.
+    ///
+    /// # Errors
+    /// The daemon refuses or can't be reached, or standard output is not writable.
     pub async fn run(self, global: &GlobalArgs) -> Result<ExitStatus, CliError> {
         let client = global.client()?;
         match wait_for_jobs(&client, &self.ids, KnownState::Typed, &mut Progress::new()).await? {
@@ -37,7 +40,10 @@ impl Wait {
     }
 }
 
-/// The last words about jobs that have ended.
+/// Writes the results of ended jobs, and returns the exit status for them.
+///
+/// # Errors
+/// Standard output is not writable.
 pub fn print_results(jobs: &[Job], global: &GlobalArgs) -> Result<ExitStatus, CliError> {
     if global.json {
         output::print_json(jobs)?;

@@ -9,33 +9,34 @@ use anyhow::Context;
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 
+use crate::cli::demo::samples::Sample;
 use crate::client::{AddedJob, Client, ClientError, DEFAULT_TIMEOUT, NewFile};
 use crate::clock::Clock;
 use crate::config::{Config, Limits};
 use crate::daemon::Daemon;
 use crate::simulator::{CallLog, Settings, Simulator};
 
-use crate::cli::demo::samples::Sample;
-
+/// Prefix of the folder's name.
 const PREFIX: &str = "marqueue-demo-";
 
-/// Where the path of a socket surely fits.
-const SHORT: &str = "/tmp";
+/// A parent folder whose path is short enough for a socket below it.
+const SHORT_PARENT: &str = "/tmp";
 
-/// The daemon and all that it needs.
+/// A daemon with its folder, a client of it, and the simulator.
 pub struct DemoEnv {
     folder: TempDir,
     daemon: Daemon,
     simulator: Simulator,
+    /// Client of the daemon.
     pub client: Client,
-    /// What the daemon keeps to.
+    /// Limits of the daemon.
     pub limits: Limits,
-    /// What the stand-in for Marketo keeps to.
+    /// Settings of the simulator.
     pub settings: Settings,
 }
 
 impl DemoEnv {
-    /// On return the daemon answers.
+    /// Creates the folder and starts the simulator and the daemon. On return, the daemon serves clients.
     ///
     /// # Errors
     /// One sentence. No folder is left.
@@ -43,17 +44,17 @@ impl DemoEnv {
         let folder = folder(&std::env::temp_dir())?;
         let [file, database, socket] =
             ["marqueue.toml", "marqueue.db", "marqueue.sock"].map(|name| folder.path().join(name));
-        // Marketo's limits, and imports that an eye can follow: some 200 rows in 2 s.
+        // Marketo's limits, and imports slow enough for a viewer: some 200 rows in 2 s.
         let settings = Settings {
             import_base: Duration::from_millis(800),
             import_per_row: Duration::from_millis(6),
             ..Settings::default()
         };
-        let listener = TcpListener::bind("127.0.0.1:0").await.context("no port of 127.0.0.1 can be listened on")?;
-        let simulator = Simulator::start(listener, settings.clone()).context("the stand-in for Marketo can't start")?;
+        let listener = TcpListener::bind("127.0.0.1:0").await.context("no port of 127.0.0.1 can be bound")?;
+        let simulator = Simulator::start(listener, settings.clone()).context("the simulator can't start")?;
         let text = configuration(&database.to_string_lossy(), &socket.to_string_lossy(), simulator.base_url());
         fs::write(&file, &text).with_context(|| format!("{} can't be written", file.display()))?;
-        // Variables that were set for another daemon are none of this one's.
+        // The environment is not read: its variables may be those of another daemon.
         let config = Config::read(Some((&file, &text)), [])?;
         let limits = config.instances.values().next().context("the configuration has no instance")?.limits.clone();
         let daemon = Daemon::start(&config, Clock::System, false).await?;
@@ -61,12 +62,13 @@ impl DemoEnv {
         Ok(DemoEnv { folder, daemon, simulator, client, limits, settings })
     }
 
+    /// Returns the folder.
     pub fn path(&self) -> &Path {
         self.folder.path()
     }
 
-    /// All that the stand-in for Marketo saw up to now.
-    pub fn ledger(&self) -> CallLog {
+    /// Returns the simulator's log of all calls up to now.
+    pub fn call_log(&self) -> CallLog {
         self.simulator.call_log()
     }
 
@@ -74,13 +76,19 @@ impl DemoEnv {
         self.path().join(sample.filename)
     }
 
-    /// Puts the sample's file into the folder.
+    /// Writes the sample's file into the folder.
+    ///
+    /// # Errors
+    /// The file is not writable.
     pub fn write(&self, sample: &Sample) -> anyhow::Result<()> {
         let path = self.file(sample);
         fs::write(&path, sample.content()?).with_context(|| format!("{} can't be written", path.display()))
     }
 
-    /// Drops the sample's file into the queue, as `marqueue add` does.
+    /// Adds the sample's file to the queue, as `marqueue add` does.
+    ///
+    /// # Errors
+    /// As [`Client::add`].
     pub async fn add(&self, sample: &Sample) -> Result<AddedJob, ClientError> {
         let new = NewFile {
             target: sample.target.clone(),
@@ -96,7 +104,10 @@ impl DemoEnv {
         self.client.add(&new, content, |_| {}).await
     }
 
-    /// Ends all, and removes the folder.
+    /// Stops the daemon and the simulator, and removes the folder.
+    ///
+    /// # Errors
+    /// The folder can't be removed.
     pub async fn close(self) -> anyhow::Result<()> {
         self.daemon.stop().await;
         self.simulator.stop().await;
@@ -105,20 +116,20 @@ impl DemoEnv {
     }
 }
 
-/// A new folder in this one; in a short one where the path of a socket in it would be too long, or hard to quote.
+/// Creates a folder in `parent`, or in [`SHORT_PARENT`] if the socket's path would be too long or hard to quote.
 fn folder(parent: &Path) -> anyhow::Result<TempDir> {
     let make = |parent: &Path| {
         let made = tempfile::Builder::new().prefix(PREFIX).tempdir_in(parent);
-        made.with_context(|| format!("no folder can be made in {}", parent.display()))
+        made.with_context(|| format!("no folder can be created in {}", parent.display()))
     };
     let folder = make(parent)?;
     let quotable = |path: &str| !path.contains(|letter: char| letter == '\'' || letter.is_control());
     let fits = folder.path().to_str().is_some_and(quotable)
         && Client::new(&folder.path().join("marqueue.sock"), DEFAULT_TIMEOUT).is_ok();
-    if fits { Ok(folder) } else { make(Path::new(SHORT)) }
+    if fits { Ok(folder) } else { make(Path::new(SHORT_PARENT)) }
 }
 
-/// A configuration as a person would write it. The paths have no `'`.
+/// Returns the text of a configuration file. The paths must have no `'`.
 pub fn configuration(database: &str, socket: &str, base_url: &str) -> String {
     format!(
         "[store]\n\
@@ -149,7 +160,7 @@ mod tests {
         for name in ["d".repeat(100), "it's".to_owned()] {
             let odd = parent.path().join(name);
             fs::create_dir(&odd).unwrap();
-            assert_eq!(folder(&odd).unwrap().path().parent(), Some(Path::new(SHORT)));
+            assert_eq!(folder(&odd).unwrap().path().parent(), Some(Path::new(SHORT_PARENT)));
             assert_eq!(fs::read_dir(&odd).unwrap().count(), 0);
         }
     }
@@ -157,6 +168,6 @@ mod tests {
     #[test]
     fn where_no_folder_can_be_made_it_is_said_in_a_sentence() {
         let error = folder(Path::new("/nowhere/at/all")).unwrap_err();
-        assert!(format!("{error:#}").starts_with("no folder can be made in /nowhere/at/all: "), "{error:#}");
+        assert!(format!("{error:#}").starts_with("no folder can be created in /nowhere/at/all: "), "{error:#}");
     }
 }

@@ -5,15 +5,15 @@ use std::collections::BTreeMap;
 use console::{Style, measure_text_width};
 
 use crate::api::dto::InstanceStatus;
-use crate::cli::format::{row_cells, sanitize};
+use crate::cli::format::{padding, row_cells, sanitize};
 use crate::domain::{BatchState, JobState, Target};
 use crate::store::Job;
 
-/// Cells of a job's bar, for which only wide terminals have room.
+/// Width of a job's bar in columns. Only wide terminals have room for it.
 const BAR: u64 = 20;
 
-/// What a job's one word is taken from while it runs: the first of these that one of its batches is in.
-const SHOWN_FIRST: [BatchState; 6] = [
+/// Order in which the states of batches are used as the label of a running job: the first that any batch has.
+const LABEL_PRIORITY: [BatchState; 6] = [
     BatchState::Held,
     BatchState::Importing,
     BatchState::Collecting,
@@ -22,17 +22,17 @@ const SHOWN_FIRST: [BatchState; 6] = [
     BatchState::Pending,
 ];
 
-/// How all stands at one moment.
+/// Snapshot of all jobs and of the instance.
 pub struct LiveTable {
     /// Oldest first.
     pub jobs: Vec<Job>,
     pub instance: InstanceStatus,
-    /// Imports that Marketo works on at once.
+    /// Maximum of imports that Marketo processes at once.
     pub importing: u32,
 }
 
 impl LiveTable {
-    /// Lines that fit into this terminal, with one line of it to spare.
+    /// Returns lines that fit into a terminal of this size, with one line left free.
     pub fn frame(&self, width: usize, height: usize) -> Vec<String> {
         let room = height.saturating_sub(1);
         let top = [self.slots(), String::new()];
@@ -51,13 +51,13 @@ impl LiveTable {
         frame.into_iter().map(|line| console::truncate_str(&line, width, "…").into_owned()).collect()
     }
 
-    /// A line for each job below a head.
+    /// Returns a head and one line for each job.
     pub fn table(&self, width: usize) -> Vec<String> {
         let wide = lines(&self.jobs, true);
         if wide.iter().all(|line| measure_text_width(line) <= width) { wide } else { lines(&self.jobs, false) }
     }
 
-    /// Only what has not ended, and in the last line how many others there are.
+    /// Returns the head, the jobs that have not ended, and a last line that counts the others.
     fn shortened(&self, table: Vec<String>, room: usize) -> Vec<String> {
         let mut table = table.into_iter();
         let mut kept: Vec<String> = table.next().into_iter().collect();
@@ -66,7 +66,7 @@ impl LiveTable {
             if !job.state.is_terminal() && kept.len() + 1 < room {
                 kept.push(line);
             } else {
-                *others.entry(word(job)).or_default() += 1;
+                *others.entry(label(job)).or_default() += 1;
             }
         }
         let others: Vec<String> = others.iter().map(|(state, number)| format!("{number} {state}")).collect();
@@ -92,17 +92,17 @@ impl LiveTable {
     }
 }
 
-/// The one word for how a job stands.
-fn word(job: &Job) -> &'static str {
+/// Returns the label of a job: its state, or that of its foremost batch.
+fn label(job: &Job) -> &'static str {
     if job.state != JobState::Running {
         return job.state.as_str();
     }
-    let foremost = SHOWN_FIRST.into_iter().find(|&state| job.batches.iter().any(|batch| batch.state == state));
+    let foremost = LABEL_PRIORITY.into_iter().find(|&state| job.batches.iter().any(|batch| batch.state == state));
     foremost.map_or(job.state.as_str(), BatchState::as_str)
 }
 
-fn colour(word: &str) -> Style {
-    match word {
+fn colour(label: &str) -> Style {
+    match label {
         "complete" => Style::new().green(),
         "failed" | "cancelled" | "held" => Style::new().red(),
         "importing" => Style::new().yellow(),
@@ -118,7 +118,7 @@ fn bar(style: Style, done: u64, all: u64, cells: u64) -> String {
     style.apply_to(format!("{}{}", repeated("█", full), repeated("░", cells - full))).to_string()
 }
 
-/// Its kind and its key.
+/// Returns the short form of a target: its kind and its key.
 fn short(target: &Target) -> String {
     match target {
         Target::ProgramMembers { program_id, .. } => format!("{} {program_id}", target.kind()),
@@ -130,7 +130,7 @@ fn short(target: &Target) -> String {
 struct Cell {
     text: String,
     style: Style,
-    /// Of the column, at least.
+    /// Minimum width of the column.
     width: usize,
     right: bool,
 }
@@ -165,7 +165,7 @@ fn cells(job: &Job, wide: bool) -> Vec<Cell> {
     let rows = &job.rows;
     let [done, ..] = row_cells(rows);
     let ended = job.batches.iter().filter(|batch| batch.ended_at.is_some()).count();
-    let word = word(job);
+    let label = label(job);
     let number = |number: Option<u64>, style: Style| match number {
         Some(0) => Cell { style: Style::new().dim(), ..right("-") },
         Some(number) => Cell { style, ..right(number) },
@@ -175,14 +175,14 @@ fn cells(job: &Job, wide: bool) -> Vec<Cell> {
         right(job.id),
         left(sanitize(&job.filename)),
         left(sanitize(&if wide { job.target.to_string() } else { short(&job.target) })),
-        Cell { style: colour(word), ..left(word) },
+        Cell { style: colour(label), ..left(label) },
         right(format!("{ended}/{}", job.batches.len())),
         right(done),
         number(rows.failed, Style::new().red()),
         number(rows.warned, Style::new().yellow()),
     ];
     if wide {
-        cells.insert(4, left(bar(colour(word), rows.done().unwrap_or(0), rows.total, BAR)));
+        cells.insert(4, left(bar(colour(label), rows.done().unwrap_or(0), rows.total, BAR)));
     }
     cells
 }
@@ -190,20 +190,20 @@ fn cells(job: &Job, wide: bool) -> Vec<Cell> {
 fn line(row: &[Cell], widths: &[usize]) -> String {
     let mut text = String::new();
     for (index, (cell, &width)) in row.iter().zip(widths).enumerate() {
-        // Numbers stand at the right of their columns and need less air between them.
+        // Numbers are aligned right, so one blank between two of them is enough.
         let gap = match index {
             0 => "",
             _ if cell.right && row[index - 1].right => " ",
             _ => "  ",
         };
-        let padding = " ".repeat(width.saturating_sub(measure_text_width(&cell.text)));
+        let padding = padding(&cell.text, width);
         let styled = cell.style.apply_to(&cell.text);
         text += &if cell.right { format!("{gap}{padding}{styled}") } else { format!("{gap}{styled}{padding}") };
     }
     text
 }
 
-/// Why some jobs wait for others, or have more than one batch.
+/// Explains why some jobs wait for others or have more than one batch.
 fn legend(jobs: &[Job]) -> Vec<String> {
     let mut lists: BTreeMap<i64, Vec<&Job>> = BTreeMap::new();
     let mut groups: BTreeMap<&str, Vec<&Job>> = BTreeMap::new();
@@ -247,7 +247,7 @@ mod tests {
     use crate::api::dto::{Limits, Queue, Slots};
     use crate::cli::format::samples::{batch, job};
 
-    fn board(jobs: Vec<Job>) -> LiveTable {
+    fn table(jobs: Vec<Job>) -> LiveTable {
         let slots = Slots { uploading: 1, queued: 3, importing: 2, unknown: 0, limit: 10, learnt: None };
         let queue = Queue::default();
         let limits =
@@ -271,9 +271,9 @@ mod tests {
     fn slots_stand_above_a_line_for_each_job() {
         let mut member = running(12);
         member.target = Target::ProgramMembers { program_id: 1044, status: "Registered".into() };
-        let board = board(vec![job(3, JobState::Complete), member]);
+        let table = table(vec![job(3, JobState::Complete), member]);
         assert_eq!(
-            plainly(&board.frame(80, 24)),
+            plainly(&table.frame(80, 24)),
             [
                 "importing ██ 2/2   queued ██████░░░░ 6/10   calls 7/50 in 20 s",
                 "",
@@ -285,16 +285,16 @@ mod tests {
             ]
         );
         assert_eq!(
-            plainly(&board.frame(120, 24))[4],
+            plainly(&table.frame(120, 24))[4],
             " 12  people.csv  program-members 1044 (Registered)  importing   ██████████░░░░░░░░░░    0/2 10/20    1    -"
         );
     }
 
     #[test]
     fn a_frame_fits_into_any_terminal() {
-        let board = board((1..=15).map(running).collect());
+        let table = table((1..=15).map(running).collect());
         for (width, height) in [(80, 24), (80, 12), (40, 6), (10, 3), (1, 1), (300, 100)] {
-            let frame = board.frame(width, height);
+            let frame = table.frame(width, height);
             assert!(frame.len() < height || frame.is_empty(), "{width}x{height}: {frame:#?}");
             assert!(frame.iter().all(|line| measure_text_width(line) <= width), "{width}x{height}: {frame:#?}");
         }
@@ -304,7 +304,7 @@ mod tests {
     fn on_a_low_terminal_those_that_have_ended_are_only_counted() {
         let states = [JobState::Complete, JobState::Pending, JobState::Complete, JobState::Pending, JobState::Pending];
         let jobs = (1..).zip(states).map(|(id, state)| job(id, state)).collect();
-        let frame = plainly(&board(jobs).frame(80, 7));
+        let frame = plainly(&table(jobs).frame(80, 7));
         let (ids, last) = (&frame[3..frame.len() - 1], &frame[frame.len() - 1]);
         assert!(ids.len() == 2 && ids[0].starts_with("  2 ") && ids[1].starts_with("  4 "), "{frame:#?}");
         assert_eq!(last, "and 2 complete, 1 pending");

@@ -11,15 +11,18 @@ use crate::cli::output;
 use crate::domain::JobId;
 use crate::store::Job;
 
+/// Where the demo writes its progress.
 pub enum Renderer {
+    /// A terminal: the table is redrawn in place.
     Screen(LiveScreen),
-    /// What was last said of each job.
+    /// No terminal: a line for each change. Holds the last label of each job.
     Lines(BTreeMap<JobId, String>),
-    /// For JSON, which comes at the end.
+    /// Nothing: JSON is written at the end.
     Silent,
 }
 
 impl Renderer {
+    /// Selects the output for this standard output. With `json` nothing is rendered.
     pub fn new(json: bool) -> Renderer {
         let term = Term::buffered_stdout();
         if json {
@@ -31,7 +34,10 @@ impl Renderer {
         }
     }
 
-    /// Says something that stays: above the table, where there is one.
+    /// Writes a text that stays, above the table if there is one.
+    ///
+    /// # Errors
+    /// Standard output is not writable.
     pub fn print(&mut self, text: &str) -> io::Result<()> {
         match self {
             Renderer::Screen(screen) => screen.print(text),
@@ -40,31 +46,37 @@ impl Renderer {
         }
     }
 
-    /// Things are like this now.
-    pub fn show(&mut self, board: &LiveTable) -> io::Result<()> {
+    /// Shows a new snapshot.
+    ///
+    /// # Errors
+    /// Standard output is not writable.
+    pub fn show(&mut self, table: &LiveTable) -> io::Result<()> {
         match self {
-            Renderer::Screen(screen) => screen.show(board),
-            Renderer::Lines(said) => {
-                let mut lines = board.jobs.iter().filter_map(|job| change(said, job));
+            Renderer::Screen(screen) => screen.show(table),
+            Renderer::Lines(labels) => {
+                let mut lines = table.jobs.iter().filter_map(|job| change(labels, job));
                 lines.try_for_each(|line| output::print(&format!("{line}\n")))
             }
             Renderer::Silent => Ok(()),
         }
     }
 
-    /// All has ended: the whole table stays, however low the terminal is.
-    pub fn finish(&mut self, board: &LiveTable) -> io::Result<()> {
+    /// Shows the last snapshot. The whole table stays, even if the terminal is too low for it.
+    ///
+    /// # Errors
+    /// Standard output is not writable.
+    pub fn finish(&mut self, table: &LiveTable) -> io::Result<()> {
         match self {
-            Renderer::Screen(screen) => screen.finish(board),
-            _ => self.show(board),
+            Renderer::Screen(screen) => screen.finish(table),
+            _ => self.show(table),
         }
     }
 }
 
-/// What there is to say of a job; nothing where it stands as it did.
-fn change(said: &mut BTreeMap<JobId, String>, job: &Job) -> Option<String> {
+/// Returns a line about a job whose label has changed; none if it has not.
+fn change(labels: &mut BTreeMap<JobId, String>, job: &Job) -> Option<String> {
     let label = state_label(job);
-    let line = match said.get(&job.id) {
+    let line = match labels.get(&job.id) {
         Some(last) if *last == label => return None,
         None => {
             let (target, rows) = (sanitize(&job.target.to_string()), count(job.rows.total, "row"));
@@ -74,29 +86,29 @@ fn change(said: &mut BTreeMap<JobId, String>, job: &Job) -> Option<String> {
         Some(_) if job.state.is_terminal() => summary_line(job),
         Some(_) => format!("job {}: {}: {label}", job.id, sanitize(&job.filename)),
     };
-    said.insert(job.id, label);
+    labels.insert(job.id, label);
     Some(line)
 }
 
-/// The lower part of a terminal, drawn in place.
+/// The lower part of a terminal, redrawn in place.
 pub struct LiveScreen {
     term: Term,
-    /// Lines that the next frame goes over.
+    /// Lines of the last frame, which the next one overwrites.
     drawn: usize,
     /// Rows and columns at the last frame.
     size: (u16, u16),
 }
 
 impl LiveScreen {
-    fn show(&mut self, board: &LiveTable) -> io::Result<()> {
+    fn show(&mut self, table: &LiveTable) -> io::Result<()> {
         let size = self.term.size();
         if self.drawn > 0 && size != self.size {
-            // The terminal has broken the old lines anew, and nobody knows into how many.
+            // The terminal has rewrapped the old lines into an unknown number of lines.
             self.term.clear_screen()?;
             self.drawn = 0;
         }
         self.size = size;
-        self.draw(&board.frame(size.1.into(), size.0.into()))
+        self.draw(&table.frame(size.1.into(), size.0.into()))
     }
 
     fn draw(&mut self, lines: &[String]) -> io::Result<()> {
@@ -112,7 +124,7 @@ impl LiveScreen {
         self.term.flush()
     }
 
-    /// Each line is written over the old one before what is left of that is erased, so that nothing flickers.
+    /// Overwrites the old lines. Each line is written before the rest of the old one is erased, to avoid flicker.
     fn write_over<'a>(&self, lines: impl Iterator<Item = &'a str>) -> io::Result<()> {
         self.term.move_cursor_up(self.drawn)?;
         for line in lines {
@@ -122,8 +134,8 @@ impl LiveScreen {
         self.term.clear_to_end_of_screen()
     }
 
-    fn finish(&mut self, board: &LiveTable) -> io::Result<()> {
-        self.draw(&board.table(self.term.size().1.into()))?;
+    fn finish(&mut self, table: &LiveTable) -> io::Result<()> {
+        self.draw(&table.table(self.term.size().1.into()))?;
         self.drawn = 0;
         self.term.show_cursor()?;
         self.term.flush()
@@ -132,7 +144,7 @@ impl LiveScreen {
 
 impl Drop for LiveScreen {
     fn drop(&mut self) {
-        // Where it can't be written there is nobody to see a cursor.
+        // If the terminal is not writable, its cursor does not matter.
         let _ = self.term.show_cursor().and_then(|()| self.term.flush());
     }
 }
@@ -145,18 +157,18 @@ mod tests {
 
     #[test]
     fn each_change_of_a_state_is_one_line() {
-        let (mut said, mut lines) = (BTreeMap::new(), Vec::new());
+        let (mut labels, mut lines) = (BTreeMap::new(), Vec::new());
         let mut job = job(7, JobState::Pending);
-        lines.push(change(&mut said, &job));
-        lines.push(change(&mut said, &job));
+        lines.push(change(&mut labels, &job));
+        lines.push(change(&mut labels, &job));
         job.state = JobState::Running;
         for rows in [3, 5] {
             job.batches = vec![batch(1, BatchState::Importing)];
             job.rows.processed = Some(rows);
-            lines.push(change(&mut said, &job));
+            lines.push(change(&mut labels, &job));
         }
         job.state = JobState::Complete;
-        lines.push(change(&mut said, &job));
+        lines.push(change(&mut labels, &job));
         let lines: Vec<String> = lines.into_iter().flatten().collect();
         assert_eq!(
             lines,

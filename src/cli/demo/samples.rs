@@ -15,10 +15,10 @@ const COMPANIES: [&str; 7] =
 const COUNTRIES: [&str; 5] = ["Portugal", "Norway", "France", "Germany", "India"];
 const GOODS: [&str; 5] = ["Hatchback", "Estate", "Van", "Roadster", "Pickup"];
 
-const PEOPLE: [&str; 5] = ["email", "firstName", "lastName", "company", "country"];
-const THINGS: [&str; 5] = ["number", "email", "model", "price", "boughtOn"];
+const PERSON_FIELDS: [&str; 5] = ["email", "firstName", "lastName", "company", "country"];
+const OBJECT_FIELDS: [&str; 5] = ["number", "email", "model", "price", "boughtOn"];
 
-/// One file, and what has to come of it.
+/// One file, and its expected result.
 pub struct Sample {
     pub filename: &'static str,
     pub target: Target,
@@ -27,7 +27,7 @@ pub struct Sample {
     pub rows: u64,
     pub failed: u64,
     pub warned: u64,
-    /// It has a mistake that the daemon finds before it takes the file.
+    /// Whether the daemon rejects it, because of a mistake in its last row.
     pub refused: bool,
 }
 
@@ -36,26 +36,27 @@ impl Sample {
         Sample { filename, target, priority: 0, group: None, rows, failed, warned, refused: false }
     }
 
+    /// Returns the format, by the file's ending.
     pub fn format(&self) -> Format {
         Format::from_filename(self.filename).expect("the names below end in a format")
     }
 
-    /// The file's bytes.
+    /// Generates the file's content.
     ///
     /// # Errors
-    /// None in practice: they are written to memory.
+    /// None in practice: the content is written to memory.
     pub fn content(&self) -> anyhow::Result<Vec<u8>> {
         let things = matches!(self.target, Target::CustomObject { .. });
         let mut writer = WriterBuilder::new().delimiter(self.format().delimiter()).flexible(true).from_writer(vec![]);
         if things {
-            writer.write_record(THINGS)?
+            writer.write_record(OBJECT_FIELDS)?
         } else {
-            writer.write_record(PEOPLE)?
+            writer.write_record(PERSON_FIELDS)?
         }
         for row in 0..self.rows {
-            let mut record = if things { self.thing(row) } else { self.person(row) };
+            let mut record = if things { self.object_record(row) } else { self.person_record(row) };
             if self.refused && row + 1 == self.rows {
-                // What an unquoted comma in a company's name does.
+                // An unquoted comma in a company's name adds a field.
                 record.insert(4, " Inc.".to_owned());
             }
             writer.write_record(record)?;
@@ -63,18 +64,18 @@ impl Sample {
         Ok(writer.into_inner().map_err(|error| error.into_error())?)
     }
 
-    fn person(&self, row: u64) -> Vec<String> {
+    fn person_record(&self, row: u64) -> Vec<String> {
         let (email, country) = match self.row_outcome(row) {
             RowOutcome::Fine => (address(row), of(&COUNTRIES, row)),
             RowOutcome::Warned => (address(row).replace('@', "."), of(&COUNTRIES, row)),
             RowOutcome::Failed(nth) if nth % 2 == 1 => (String::new(), of(&COUNTRIES, row)),
             RowOutcome::Failed(_) => (address(row), "!fail:Bad country"),
         };
-        let words = [of(&FIRST, row), of(&LAST, row), of(&COMPANIES, row), country].map(str::to_owned);
-        [vec![email], words.to_vec()].concat()
+        let fields = [of(&FIRST, row), of(&LAST, row), of(&COMPANIES, row), country].map(str::to_owned);
+        [vec![email], fields.to_vec()].concat()
     }
 
-    fn thing(&self, row: u64) -> Vec<String> {
+    fn object_record(&self, row: u64) -> Vec<String> {
         let price = match self.row_outcome(row) {
             RowOutcome::Fine => format!("{}.{:02}", 9_000 + row * 37 % 8_000, row * 7 % 100),
             RowOutcome::Warned => "!warn:Price was left empty".to_owned(),
@@ -85,7 +86,7 @@ impl Sample {
         vec![number, address(row), of(&GOODS, row).to_owned(), price, bought]
     }
 
-    /// Those that fail and those with a warning are spread over the file.
+    /// Returns the outcome of a row. The failing rows and those with a warning are spread over the file.
     fn row_outcome(&self, row: u64) -> RowOutcome {
         let odd = self.failed + self.warned;
         let Some(apart) = self.rows.checked_div(odd) else { return RowOutcome::Fine };
@@ -100,7 +101,7 @@ impl Sample {
 enum RowOutcome {
     Fine,
     Warned,
-    /// The how-manieth of them.
+    /// With its index among the failing rows.
     Failed(u64),
 }
 
@@ -108,12 +109,12 @@ fn address(row: u64) -> String {
     format!("{}{}@example.com", of(&FIRST, row).to_lowercase().replace('ë', "e"), row + 1)
 }
 
-fn of(words: &[&'static str], row: u64) -> &'static str {
+fn of(values: &[&'static str], row: u64) -> &'static str {
     // The remainder is smaller than a length.
-    words[(row % words.len() as u64) as usize]
+    values[(row % values.len() as u64) as usize]
 }
 
-/// In the order in which they are dropped in.
+/// Returns all samples, in the order in which they are added.
 pub fn samples() -> Vec<Sample> {
     let leads = || Target::Leads { lookup_field: None, list_id: None, partition: None };
     let list = || Target::Leads { lookup_field: None, list_id: Some(1001), partition: None };

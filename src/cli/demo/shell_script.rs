@@ -8,13 +8,13 @@ use crate::cli::demo::environment::configuration;
 
 const SIMULATOR_ADDRESS: &str = "127.0.0.1:8438";
 
-/// Commands for a shell; all leave nothing behind but one folder.
+/// Returns shell commands that repeat the demo. They create one folder, which is left.
 pub fn shell_script() -> String {
     let own = env::current_exe().unwrap_or_default();
     commands(unless_found(&own, env::var_os("PATH").as_deref()))
 }
 
-/// The folder of the program, where typing its name would not start it.
+/// Returns the program's folder, unless `path` already finds this program.
 fn unless_found<'a>(own: &'a Path, path: Option<&OsStr>) -> Option<&'a Path> {
     let name = own.file_name()?;
     let found = |folder: PathBuf| folder.join(name).canonicalize().ok();
@@ -31,14 +31,14 @@ fn commands(program: Option<&Path>) -> String {
          cat > marqueue.toml <<'END'\n\
          {configuration}\
          END\n\
-         marqueue simulate --listen {SIMULATOR_ADDRESS} --speed 20 > simulate.log & stand_in=$!\n\
+         marqueue simulate --listen {SIMULATOR_ADDRESS} --speed 20 > simulate.log & simulator=$!\n\
          marqueue serve --config marqueue.toml 2> serve.log & daemon=$!\n\
          export MARQUEUE_SOCKET=\"$PWD/marqueue.sock\"\n\
          until marqueue status; do sleep 1; done\n\
          printf 'email,note\\nada@example.com,\\nalan@example.com,!fail:Blocked\\n' > people.csv\n\
          marqueue add leads people.csv --wait\n\
          marqueue failures 1\n\
-         kill $daemon $stand_in\n"
+         kill $daemon $simulator\n"
     )
 }
 

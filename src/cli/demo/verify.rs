@@ -1,5 +1,6 @@
 //! Verification of the demo: compares the jobs' ends and the simulator's counts with what was expected.
 
+use crate::cli::demo::samples::Sample;
 use crate::cli::format::{count, count_or_unknown, summary_line, table};
 use crate::config::Limits;
 use crate::domain::row_counts::RowCounts;
@@ -7,9 +8,7 @@ use crate::domain::{Counts, JobState};
 use crate::simulator::{Call, CallLog, Settings};
 use crate::store::Job;
 
-use crate::cli::demo::samples::Sample;
-
-/// Every way in which it did not; none is as it should be.
+/// Returns every difference from the expected result; none means that the demo has succeeded.
 pub fn faults(jobs: &[(&Sample, &Job)], ledger: &CallLog, settings: &Settings, own: &Limits) -> Vec<String> {
     let mut faults = Vec::new();
     for (sample, job) in jobs {
@@ -17,32 +16,32 @@ pub fn faults(jobs: &[(&Sample, &Job)], ledger: &CallLog, settings: &Settings, o
         let (failed, warned) = (Some(sample.failed), Some(sample.warned));
         let expected = RowCounts::complete(sample.rows, Counts { processed: Some(processed), failed, warned });
         if job.state != JobState::Complete || job.rows != expected {
-            faults.push(format!("{}, and not as it was made to end", summary_line(job)));
+            faults.push(format!("{}, which is not its expected end", summary_line(job)));
         }
     }
     let batches: usize = jobs.iter().map(|(_, job)| job.batches.len()).sum();
     let imports = ledger.imports.len();
     if imports != batches {
-        faults.push(format!("Marketo's stand-in has {imports} imports of {batches} batches"));
+        faults.push(format!("the simulator has {imports} imports of {batches} batches"));
     }
     for Counted { what, most, limit, .. } in counted(ledger, settings, own) {
         if most > limit {
-            faults.push(format!("Marketo's stand-in counted {most} {what}, and {limit} are allowed"));
+            faults.push(format!("the simulator counted {most} {what}, but {limit} are allowed"));
         }
     }
     for (error, times) in &ledger.errors {
-        faults.push(format!("Marketo's stand-in answered {error}, {}", count(*times, "time")));
+        faults.push(format!("the simulator answered {error}, {}", count(*times, "time")));
     }
     faults
 }
 
-/// What was counted of one of Marketo's limits.
+/// The highest number of one of Marketo's limits.
 struct Counted {
     what: String,
     most: usize,
-    /// What the daemon keeps to.
+    /// The daemon's limit.
     own: u32,
-    /// What Marketo allows.
+    /// Marketo's limit.
     limit: usize,
 }
 
@@ -57,7 +56,7 @@ fn counted(ledger: &CallLog, settings: &Settings, own: &Limits) -> [Counted; 4] 
     ]
 }
 
-/// What came of it, in numbers. Those of Marketo's side are the ledger's.
+/// Returns the totals of the jobs, and the highest numbers of the call log.
 pub fn summary<'a>(
     jobs: impl IntoIterator<Item = &'a Job>,
     ledger: &CallLog,
@@ -71,7 +70,7 @@ pub fn summary<'a>(
         rows.total += job.rows.total;
         rows.add_counts(&job.rows);
     }
-    let head = ["COUNTED BY THE STAND-IN", "MOST", "OUR LIMIT", "MARKETO'S"].map(str::to_owned).to_vec();
+    let head = ["COUNTED BY THE SIMULATOR", "MOST", "OUR LIMIT", "MARKETO'S"].map(str::to_owned).to_vec();
     let line = |Counted { what, most, own, limit }| vec![what, most.to_string(), own.to_string(), limit.to_string()];
     let counted: Vec<_> = [head].into_iter().chain(counted(ledger, settings, own).map(line)).collect();
     let kinds = [Call::Create, Call::Status, Call::Failures, Call::Warnings].map(|kind| ledger.calls_of(kind));
@@ -83,7 +82,7 @@ pub fn summary<'a>(
          {}: {} processed, {} failed, {} with a warning\n\
          \n\
          {}\
-         {all} calls: {creates} uploads, {statuses} questions, {failures} failure and {warnings} warning files; \
+         {all} calls: {creates} uploads, {statuses} status calls, {failures} failure and {warnings} warning files; \
          {refused} refused\n",
         count(number, "job"),
         count(batches, "batch"),
@@ -147,9 +146,9 @@ mod tests {
             (spoilt(|job, _| job.state = JobState::Cancelled), "is cancelled"),
             (
                 spoilt(|job, _| job.rows.failed = job.rows.failed.map(|failed| failed + 1)),
-                "and not as it was made to end",
+                "which is not its expected end",
             ),
-            (spoilt(|job, _| job.rows.warned = Some(0)), "and not as it was made to end"),
+            (spoilt(|job, _| job.rows.warned = Some(0)), "which is not its expected end"),
             (spoilt(|_, ledger| ledger.imports.extend_from_within(..)), "has 2 imports of 1 batches"),
             (spoilt(|_, ledger| ledger.most_queued = 11), "counted 11 imports in its queue, and 10 are allowed"),
             (spoilt(|_, ledger| ledger.most_importing = 3), "counted 3 imports worked on at once"),
@@ -173,12 +172,12 @@ mod tests {
             "1 job in 1 batch\n\
              180 rows: 177 processed, 3 failed, 1 with a warning\n\
              \n\
-             COUNTED BY THE STAND-IN    MOST  OUR LIMIT  MARKETO'S\n\
+             COUNTED BY THE SIMULATOR   MOST  OUR LIMIT  MARKETO'S\n\
              imports in its queue       10    10         10\n\
              imports worked on at once  2     2          2\n\
              calls in 20 s              44    50         100\n\
              calls at once              0     5          10\n\
-             57 calls: 17 uploads, 40 questions, 0 failure and 0 warning files; 1 refused\n"
+             57 calls: 17 uploads, 40 status calls, 0 failure and 0 warning files; 1 refused\n"
         );
     }
 }

@@ -12,35 +12,36 @@ use crate::marketo::{Client, TokenError};
 
 const CLOCK: &str = "clock";
 
-/// A `Date` has whole seconds, and its answer was a while on the way.
-const CLOSE_ENOUGH: SignedDuration = SignedDuration::from_secs(60);
+/// Accepted difference: the `Date` header has whole seconds, and the response takes time.
+const MAX_CLOCK_OFFSET: SignedDuration = SignedDuration::from_secs(60);
 
+/// Requests a token for each instance, and compares the clock with the `Date` of the responses.
 pub async fn check_credentials(config: &Config) -> Vec<Finding> {
-    let asked = join_all(config.instances.iter().map(|(name, instance)| ask(name, instance))).await;
+    let asked = join_all(config.instances.iter().map(|(name, instance)| check_instance(name, instance))).await;
     let (mut findings, ahead): (Vec<Finding>, Vec<Option<SignedDuration>>) = asked.into_iter().unzip();
     findings.push(clock(ahead.into_iter().flatten().max_by_key(|ahead| ahead.abs())));
     findings
 }
 
-/// Also how far our clock is ahead of theirs, if they said what time it is.
-async fn ask(name: &str, instance: &Instance) -> (Finding, Option<SignedDuration>) {
+/// Checks the credentials of an instance. Also returns how far our clock is ahead, if the response has a `Date`.
+async fn check_instance(name: &str, instance: &Instance) -> (Finding, Option<SignedDuration>) {
     let check = format!("credentials of {name}");
     let client = match Client::new(instance) {
         Ok(client) => client,
         Err(error) => {
             let advice = "install the root certificates (ca-certificates)";
-            return (Finding::error(check, format!("TLS can't be spoken: {error}"), advice), None);
+            return (Finding::error(check, format!("TLS can't be used: {error}"), advice), None);
         }
     };
     let asked = client.token().await;
     let ahead = client.server_time().map(|theirs| ahead_of(theirs, Clock::System.now()));
-    let place = &instance.identity_url;
+    let url = &instance.identity_url;
     let finding = match asked {
-        Ok(_) => Finding::ok(check, format!("{place} gave a token for them")),
-        Err(TokenError::Rejected(words)) => {
-            let advice = match words.starts_with("603") {
+        Ok(_) => Finding::ok(check, format!("{url} issued a token for them")),
+        Err(TokenError::Rejected(reason)) => {
+            let advice = match reason.starts_with("603") {
                 true => {
-                    "see in Marketo's Admin > Security that the allowlist of IP addresses has this machine's, and that \
+                    "make sure in Marketo's Admin > Security that the allowlist of IP addresses has this machine's, and that \
                          the role of the API user may import"
                         .to_owned()
                 }
@@ -48,18 +49,20 @@ async fn ask(name: &str, instance: &Instance) -> (Finding, Option<SignedDuration
                     format!("copy id and secret again from Admin > Integration > LaunchPoint into [instances.{name}]")
                 }
             };
-            Finding::error(check, TokenError::Rejected(words).to_string(), advice)
+            Finding::error(check, TokenError::Rejected(reason).to_string(), advice)
         }
         Err(error @ TokenError::Transient(_)) => Finding::error(
             check,
             error.to_string(),
-            format!("see that this machine reaches {place} (name, firewall, proxy), and that it is the right address"),
+            format!(
+                "make sure that this machine reaches {url} (name, firewall, proxy), and that it is the right address"
+            ),
         ),
     };
     (finding, ahead)
 }
 
-/// Theirs has whole seconds, the rest cut off: any moment within that second is no difference.
+/// Returns how far `ours` is ahead. Their time is cut to whole seconds, so an offset within that second counts as zero.
 fn ahead_of(theirs: Timestamp, ours: Timestamp) -> SignedDuration {
     let ahead = ours.duration_since(theirs);
     if ahead.is_positive() { (ahead - SignedDuration::from_secs(1)).max(SignedDuration::ZERO) } else { ahead }
@@ -67,17 +70,17 @@ fn ahead_of(theirs: Timestamp, ours: Timestamp) -> SignedDuration {
 
 fn clock(ahead: Option<SignedDuration>) -> Finding {
     let Some(ahead) = ahead else {
-        let advice = "see that the clock is kept (timedatectl)";
-        return Finding::warning(CLOCK, "no identity endpoint said what time it is", advice);
+        let advice = "make sure that the clock is synchronised (timedatectl)";
+        return Finding::warning(CLOCK, "no identity endpoint returned its time", advice);
     };
-    if ahead.abs() <= CLOSE_ENOUGH {
+    if ahead.abs() <= MAX_CLOCK_OFFSET {
         return Finding::ok(CLOCK, "it agrees with Marketo's to the minute");
     }
     let by = Duration::from_secs(ahead.unsigned_abs().as_secs());
     let way = if ahead.is_positive() { "ahead of" } else { "behind" };
     let by = SignedDuration::try_from(by).unwrap_or(ahead);
-    let detail = format!("it is {by:#} {way} Marketo's, and what is erased and when goes by it");
-    Finding::error(CLOCK, detail, "have it kept by NTP (timedatectl set-ntp true)")
+    let detail = format!("it is {by:#} {way} Marketo's, and the times of retention depend on it");
+    Finding::error(CLOCK, detail, "synchronise it with NTP (timedatectl set-ntp true)")
 }
 
 #[cfg(test)]
@@ -94,7 +97,7 @@ mod tests {
         }
         assert_eq!(clock(None).state, State::Warning);
         let said = clock(Some(SignedDuration::from_mins(-125))).detail;
-        assert_eq!(said, "it is 2h 5m behind Marketo's, and what is erased and when goes by it");
+        assert_eq!(said, "it is 2h 5m behind Marketo's, and the times of retention depend on it");
     }
 
     #[test]

@@ -17,9 +17,10 @@ use crate::daemon::connections;
 const SOCKET: &str = "socket";
 const DAEMON: &str = "daemon";
 
-/// Well beyond what a daemon that is well takes.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// Default timeout, much longer than a working daemon needs.
+const TIMEOUT: Duration = Duration::from_secs(10);
 
+/// Checks the daemon and its socket.
 pub async fn check_daemon(config: &Config, global: &GlobalArgs) -> Vec<Finding> {
     let socket = config.api.socket.as_path();
     let asked = match client(config, global) {
@@ -27,18 +28,18 @@ pub async fn check_daemon(config: &Config, global: &GlobalArgs) -> Vec<Finding> 
         Err(error) => Err(error),
     };
     let mut findings = match asked {
-        Ok(status) => answers(config, &status),
-        Err(ClientError::NoDaemon { .. }) => nobody(socket),
+        Ok(status) => running(config, &status),
+        Err(ClientError::NoDaemon { .. }) => not_running(socket),
         Err(error @ ClientError::NotAllowed { .. }) => {
             let advice = "ask as the service's user (sudo -u marqueue), or become a member of its group";
             vec![Finding::error(SOCKET, error.to_string().replace(": its", "; its"), advice)]
         }
         Err(ClientError::Silent { why, .. }) => {
             let detail = format!("something listens at {} and does not answer ({why})", socket.display());
-            vec![Finding::error(DAEMON, detail, "look at its log, and start it again")]
+            vec![Finding::error(DAEMON, detail, "read its log, and restart it")]
         }
         Err(error) => {
-            let detail = format!("what listens at {} is no marqueue ({error})", socket.display());
+            let detail = format!("the process that listens at {} is no marqueue ({error})", socket.display());
             vec![Finding::error(SOCKET, detail, FOREIGN)]
         }
     };
@@ -49,22 +50,25 @@ pub async fn check_daemon(config: &Config, global: &GlobalArgs) -> Vec<Finding> 
     }
     if global.socket != config.api.socket {
         let detail =
-            format!("the other verbs ask at {}, and this daemon is at {}", global.socket.display(), socket.display());
+            format!("the other commands use {}, but this daemon is at {}", global.socket.display(), socket.display());
         findings.push(Finding::warning(SOCKET, detail, format!("export MARQUEUE_SOCKET={}", socket.display())));
     }
     findings.push(descriptors(config));
     findings
 }
 
-/// For questions to the daemon of this configuration.
+/// Returns a client for the daemon of this configuration.
+///
+/// # Errors
+/// The socket's path is too long.
 pub fn client(config: &Config, global: &GlobalArgs) -> Result<Client, ClientError> {
-    Client::new(&config.api.socket, global.timeout.unwrap_or(PATIENCE))
+    Client::new(&config.api.socket, global.timeout.unwrap_or(TIMEOUT))
 }
 
 const FOREIGN: &str = "see what it is (ss -xlp), and stop it or choose another api.socket";
 
-/// A daemon is there.
-fn answers(config: &Config, status: &Status) -> Vec<Finding> {
+/// Returns the findings about a daemon that answers.
+fn running(config: &Config, status: &Status) -> Vec<Finding> {
     let shown = config.api.socket.display();
     let ours = env!("CARGO_PKG_VERSION");
     let version = &status.version;
@@ -94,7 +98,7 @@ fn answers(config: &Config, status: &Status) -> Vec<Finding> {
     findings
 }
 
-/// What keeps the uploads of an instance from going on.
+/// Returns a finding if the uploads of an instance are stopped.
 fn uploads(name: &str, status: &InstanceStatus) -> Option<Finding> {
     let check = format!("uploads of {name}");
     if let Some(pause) = &status.pause {
@@ -108,25 +112,25 @@ fn uploads(name: &str, status: &InstanceStatus) -> Option<Finding> {
     }
     if !status.queue.held.is_empty() {
         let jobs: Vec<String> = status.queue.held.iter().map(ToString::to_string).collect();
-        let detail = format!("jobs wait for a person: {}", jobs.join(", "));
-        return Some(Finding::warning(check, detail, "marqueue explain ID says what to decide"));
+        let detail = format!("jobs wait for an operator: {}", jobs.join(", "));
+        return Some(Finding::warning(check, detail, "marqueue explain ID shows what to decide"));
     }
     None
 }
 
-/// No daemon is there.
-fn nobody(socket: &Path) -> Vec<Finding> {
+/// Returns the findings if no daemon answers.
+fn not_running(socket: &Path) -> Vec<Finding> {
     let shown = socket.display();
     match fs::symlink_metadata(socket) {
         Ok(there) if !there.file_type().is_socket() => {
             let advice = "move it away, or choose another api.socket";
-            return vec![Finding::error(SOCKET, format!("{shown} is there and is no socket"), advice)];
+            return vec![Finding::error(SOCKET, format!("{shown} exists and is no socket"), advice)];
         }
         _ => {}
     }
     let folder = disk::folder(socket);
     let missing = fs::metadata(&folder).is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound);
-    let place = if missing && folder.starts_with("/run") {
+    let socket_finding = if missing && folder.starts_with("/run") {
         let advice = format!("systemd makes it with the service; without systemd, mkdir {}", folder.display());
         Finding::warning(SOCKET, format!("the folder {} is not there", folder.display()), advice)
     } else {
@@ -134,10 +138,10 @@ fn nobody(socket: &Path) -> Vec<Finding> {
             .unwrap_or_else(|| Finding::ok(SOCKET, format!("a daemon can listen at {shown}")))
     };
     let advice = "start one (systemctl start marqueue, or marqueue serve)";
-    vec![place, Finding::warning(DAEMON, format!("no daemon answers at {shown}"), advice)]
+    vec![socket_finding, Finding::warning(DAEMON, format!("no daemon answers at {shown}"), advice)]
 }
 
-/// The limit is that of who asks; a service may have another.
+/// Checks the current user's limit on open files. A service may have another limit.
 fn descriptors(config: &Config) -> Finding {
     const CHECK: &str = "open files";
     const ADVICE: &str =

@@ -14,11 +14,12 @@ use crate::store::{InspectError, InspectionReport, inspect, resolve_path};
 
 const CHECK: &str = "database";
 
+/// Checks the database.
 pub async fn check_database(config: &Config) -> Vec<Finding> {
-    // What can't be resolved is said below, of the path as it was written.
+    // If the path can't be resolved, the checks below report the path as written.
     let path = &resolve_path(&config.store.path).unwrap_or_else(|_| config.store.path.clone());
-    if let Some(shut) = disk::check_folder_access(CHECK, &disk::folder(path)) {
-        return vec![shut];
+    if let Some(denied) = disk::check_folder_access(CHECK, &disk::folder(path)) {
+        return vec![denied];
     }
     let shown = path.display();
     let mode = match fs::metadata(path) {
@@ -28,18 +29,18 @@ pub async fn check_database(config: &Config) -> Vec<Finding> {
         }
         Ok(file) => file.permissions().mode(),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            return vec![Finding::ok(CHECK, format!("{shown} is not there yet, and the first start can make it"))];
+            return vec![Finding::ok(CHECK, format!("{shown} does not exist yet, and the first start can create it"))];
         }
         Err(error) => {
-            return vec![Finding::error(CHECK, format!("{shown} can't be looked at: {error}"), disk::AS_SERVICE)];
+            return vec![Finding::error(CHECK, format!("{shown} can't be read: {error}"), disk::AS_SERVICE)];
         }
     };
     if let Some(refused) = disk::check_access(CHECK, path, Access::READ_OK | Access::WRITE_OK) {
         return vec![refused];
     }
     let mut findings = match inspect(path).await {
-        Ok(found) => good(path, found, config),
-        Err(error) => vec![bad(path, &error)],
+        Ok(found) => valid(path, found, config),
+        Err(error) => vec![invalid(path, &error)],
     };
     if mode & 0o077 != 0 {
         let detail = format!("others than its owner have rights on {shown}, which holds personal data");
@@ -48,16 +49,16 @@ pub async fn check_database(config: &Config) -> Vec<Finding> {
     findings
 }
 
-fn good(path: &Path, found: Option<InspectionReport>, config: &Config) -> Vec<Finding> {
+fn valid(path: &Path, found: Option<InspectionReport>, config: &Config) -> Vec<Finding> {
     let shown = path.display();
     let Some(InspectionReport { schema, known, unended }) = found else {
         return vec![Finding::ok(CHECK, format!("{shown} is empty, and the first start fills it"))];
     };
     let mut findings = vec![if schema < known {
-        let detail = format!("{shown} is whole, and the next start brings it from schema {schema} to {known}");
+        let detail = format!("{shown} is intact, and the next start brings it from schema {schema} to {known}");
         Finding::ok(CHECK, detail).with_hint("make a copy before (marqueue backup FILE)")
     } else {
-        Finding::ok(CHECK, format!("{shown} is whole, and its schema is this program's ({schema})"))
+        Finding::ok(CHECK, format!("{shown} is intact, and its schema is this program's ({schema})"))
     }];
     for (name, jobs) in unended {
         if !config.instances.contains_key(&name) {
@@ -73,11 +74,11 @@ fn waiting(jobs: u64) -> String {
     format!("{} {}", count(jobs, "job"), if jobs == 1 { "waits" } else { "wait" })
 }
 
-fn bad(path: &Path, error: &InspectError) -> Finding {
+fn invalid(path: &Path, error: &InspectError) -> Finding {
     let detail = format!("{}: {error}", path.display());
     let advice = match error {
         InspectError::LogAlone => {
-            return Finding::warning(CHECK, detail, "start the daemon, and ask again");
+            return Finding::warning(CHECK, detail, "start the daemon, and run the check again");
         }
         InspectError::Newer { .. } => "install that version again",
         InspectError::Foreign => "name another store.path",

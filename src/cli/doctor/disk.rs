@@ -9,22 +9,22 @@ use crate::cli::doctor::finding::Finding;
 use crate::config::Config;
 use crate::store::resolve_path;
 
-/// Who is refused is mostly not the one whom it is about.
-pub const AS_SERVICE: &str =
-    "ask as the service's user (sudo -u marqueue marqueue doctor …), or give that user the rights (chown, chmod)";
+/// Advice for a refused access: the current user is usually not the service's.
+pub const AS_SERVICE: &str = "run the check as the service's user (sudo -u marqueue marqueue doctor …), or give that user the rights (chown, chmod)";
 
-/// With less than this beside the reserve, the next files may be refused.
-const LEAST: u64 = 16 << 20;
+/// Minimum of free bytes beside the reserve. With less, the next files may be refused.
+const MIN_FREE: u64 = 16 << 20;
 
-/// As root everything may be done, which says nothing of the service's user.
+/// Warns if the user is root: root has all permissions, so the checks do not cover the service's user.
 pub fn user() -> Option<Finding> {
-    const ADVICE: &str = "if the service has a user of its own, ask as that one (sudo -u marqueue marqueue doctor …)";
+    const ADVICE: &str =
+        "if the service has its own user, run the check as that user (sudo -u marqueue marqueue doctor …)";
     geteuid()
         .is_root()
-        .then(|| Finding::warning("user", "root may do everything, so no right is put to the test", ADVICE))
+        .then(|| Finding::warning("user", "root has all permissions, so no permission is tested", ADVICE))
 }
 
-/// The folder that a file is in.
+/// Returns the folder of a file.
 pub fn folder(path: &Path) -> PathBuf {
     match path.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder.to_owned(),
@@ -32,7 +32,7 @@ pub fn folder(path: &Path) -> PathBuf {
     }
 }
 
-/// What keeps this user from making and removing files in `folder`, as a finding of `check`.
+/// Returns a finding of `check` if this user can't create and delete files in `folder`.
 pub fn check_folder_access(check: &str, folder: &Path) -> Option<Finding> {
     let shown = folder.display();
     if let Err(error) = std::fs::metadata(folder) {
@@ -40,34 +40,34 @@ pub fn check_folder_access(check: &str, folder: &Path) -> Option<Finding> {
             std::io::ErrorKind::NotFound => format!("make it, for the service's user (install -d -o marqueue {shown})"),
             _ => AS_SERVICE.to_owned(),
         };
-        return Some(Finding::error(check, format!("the folder {shown} can't be looked at: {error}"), advice));
+        return Some(Finding::error(check, format!("the folder {shown} can't be read: {error}"), advice));
     }
     if !folder.is_dir() {
-        return Some(Finding::error(check, format!("{shown} is no folder"), "move it away, or name another place"));
+        return Some(Finding::error(check, format!("{shown} is no folder"), "move it away, or name another path"));
     }
     check_access(check, folder, Access::READ_OK | Access::WRITE_OK | Access::EXEC_OK)
 }
 
-/// What keeps this user from that kind of access.
+/// Returns a finding of `check` if this user lacks that kind of access.
 pub fn check_access(check: &str, path: &Path, kind: Access) -> Option<Finding> {
     let error = access(path, kind).err()?;
     let error = std::io::Error::from(error);
-    let detail = format!("user {} has not all the rights needed on {}: {error}", geteuid().as_raw(), path.display());
+    let detail = format!("user {} lacks permissions on {}: {error}", geteuid().as_raw(), path.display());
     let advice = match error.kind() {
-        std::io::ErrorKind::ReadOnlyFilesystem => "mount it for writing, or name another place",
+        std::io::ErrorKind::ReadOnlyFilesystem => "mount it for writing, or name another path",
         _ => AS_SERVICE,
     };
     Some(Finding::error(check, detail, advice))
 }
 
-/// Kind and room of the disk that the database is on. Nothing where its folder can't be looked at: that is said
-/// already.
+/// Checks the kind and the free space of the database's disk. Returns nothing if the folder can't be read, which
+/// another check reports.
 pub fn check_disk(config: &Config) -> Vec<Finding> {
     let database = resolve_path(&config.store.path).unwrap_or_else(|_| config.store.path.clone());
     let folder = folder(&database);
     let kind = statfs(&folder).ok().map(|disk| kind(disk.f_type as u64, &folder));
     let room = statvfs(&folder).ok().map(|disk| {
-        // What the reserve has already is not free any more.
+        // The bytes of the reserve are not free any more, but count as free here.
         let mut reserve = database.into_os_string();
         reserve.push("-reserve");
         let held = std::fs::metadata(reserve).map_or(0, |file| file.len());
@@ -77,7 +77,7 @@ pub fn check_disk(config: &Config) -> Vec<Finding> {
     kind.into_iter().chain(room).collect()
 }
 
-/// By the magic numbers of `statfs(2)`.
+/// Checks the kind of file system by the magic numbers of `statfs(2)`.
 fn kind(magic: u64, folder: &Path) -> Finding {
     const CHECK: &str = "file system";
     let shown = folder.display();
@@ -116,11 +116,11 @@ fn kind(magic: u64, folder: &Path) -> Finding {
     }
 }
 
-/// `free` is what is there for new files, beside the reserve for those that were accepted.
+/// Checks the free space. `free` is in bytes, without the reserve for accepted files.
 fn room(free: u64, largest: u64, folder: &Path) -> Finding {
     const CHECK: &str = "space";
     let detail = format!("{} MB are free for new files on the disk of {}", free / 1_000_000, folder.display());
-    if free < LEAST {
+    if free < MIN_FREE {
         return Finding::error(CHECK, detail, "make room, or new files are refused (507); accepted ones go on");
     }
     if free < largest {
@@ -155,13 +155,13 @@ mod tests {
     fn a_full_disk_is_a_fault_and_a_small_one_a_warning() {
         for (free, largest, state) in [
             (0, 1, State::Fault),
-            (LEAST - 1, 1, State::Fault),
-            (LEAST, LEAST, State::Fine),
-            (LEAST, LEAST + 1, State::Warning),
+            (MIN_FREE - 1, 1, State::Fault),
+            (MIN_FREE, MIN_FREE, State::Fine),
+            (MIN_FREE, MIN_FREE + 1, State::Warning),
         ] {
             assert_eq!(room(free, largest, Path::new("/x")).state, state, "{free}");
         }
-        let said = room(1_000_000, 1, Path::new("/x"));
-        assert_eq!(said.detail, "1 MB are free for new files on the disk of /x");
+        let finding = room(1_000_000, 1, Path::new("/x"));
+        assert_eq!(finding.detail, "1 MB are free for new files on the disk of /x");
     }
 }

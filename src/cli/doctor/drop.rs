@@ -10,15 +10,16 @@ use crate::drop_folder::rejected_files;
 
 const CHECK: &str = "drop folder";
 
+/// Checks the drop folder.
 pub fn check_drop_folder(config: &Config) -> Vec<Finding> {
     let Some(path) = &config.drop.path else { return Vec::new() };
     let shown = path.display();
     if !path.exists() {
-        // The start makes it, and what is missing above it.
+        // The daemon's start creates it, with its missing parents.
         let above = path.ancestors().skip(1).find(|folder| folder.exists());
         let above = above.filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
         return vec![disk::check_folder_access(CHECK, above).unwrap_or_else(|| {
-            Finding::ok(CHECK, format!("{shown} is not there yet, and the next start can make it"))
+            Finding::ok(CHECK, format!("{shown} does not exist yet, and the next start can create it"))
         })];
     }
     let mut folders = vec![path.clone()];
@@ -32,17 +33,17 @@ pub fn check_drop_folder(config: &Config) -> Vec<Finding> {
     match rejected_files(path) {
         Ok(0) => {}
         Ok(files) => {
-            let detail = format!("{} of refused content in {}", count(files, "file"), rejected.display());
-            let advice = "read the .reason.txt beside each, mend it and drop it in again, or remove both";
+            let detail = format!("{} rejected in {}", count(files, "file"), rejected.display());
+            let advice = "read the .reason.txt beside each, correct it and drop it in again, or remove both";
             findings.push(Finding::warning(CHECK, detail, advice));
         }
         Err(error) => {
-            let detail = format!("{} can't be looked at: {error}", rejected.display());
+            let detail = format!("{} can't be read: {error}", rejected.display());
             findings.push(Finding::error(CHECK, detail, disk::AS_SERVICE));
         }
     }
     if findings.is_empty() {
-        findings.push(Finding::ok(CHECK, format!("files can be taken from {shown}, and none was refused")));
+        findings.push(Finding::ok(CHECK, format!("files can be taken from {shown}, and none was rejected")));
     }
     findings
 }

@@ -4,13 +4,15 @@ use serde::Serialize;
 
 use crate::cli::format::{sanitize, table};
 
+/// Severity of a finding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum State {
+    /// Nothing to do.
     Fine,
-    /// It works, and should not stay so.
+    /// It works, but should be changed.
     Warning,
-    /// The daemon does not start so, or sends nothing, or what it holds is in danger.
+    /// The daemon can't start or can't send, or its data is in danger.
     Fault,
 }
 
@@ -24,26 +26,31 @@ impl State {
     }
 }
 
+/// Result of one check.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Finding {
-    /// What was looked at.
+    /// The thing that was checked.
     pub check: String,
+    /// Its severity.
     pub state: State,
-    /// How it is: a sentence without its full stop.
+    /// What was found: a sentence without its full stop.
     pub detail: String,
-    /// What to do; the sentence's end. Where all is fine there may be none.
+    /// What to do, as the end of the sentence. May be absent if nothing is wrong.
     pub advice: Option<String>,
 }
 
 impl Finding {
+    /// Creates a finding that needs no action.
     pub fn ok(check: impl Into<String>, detail: impl Into<String>) -> Finding {
         Finding { check: check.into(), state: State::Fine, detail: detail.into(), advice: None }
     }
 
+    /// Creates a warning.
     pub fn warning(check: impl Into<String>, detail: impl Into<String>, advice: impl Into<String>) -> Finding {
         Finding::new(State::Warning, check, detail, advice)
     }
 
+    /// Creates a fault.
     pub fn error(check: impl Into<String>, detail: impl Into<String>, advice: impl Into<String>) -> Finding {
         Finding::new(State::Fault, check, detail, advice)
     }
@@ -52,7 +59,7 @@ impl Finding {
         Finding { check: check.into(), state, detail: detail.into(), advice: Some(advice.into()) }
     }
 
-    /// Fine, with something to consider.
+    /// Adds advice to a finding that needs no action.
     pub fn with_hint(self, advice: impl Into<String>) -> Finding {
         Finding { advice: Some(advice.into()), ..self }
     }
@@ -65,7 +72,7 @@ impl Finding {
     }
 }
 
-/// A line each, and one that counts them.
+/// Returns one line for each finding, and one with their numbers.
 pub fn render(findings: &[Finding]) -> String {
     let line = |found: &Finding| vec![found.state.as_str().to_owned(), found.check.clone(), found.sentence()];
     let mut text = table(&findings.iter().map(line).collect::<Vec<_>>());

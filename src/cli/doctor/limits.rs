@@ -5,16 +5,17 @@ use std::time::Duration;
 use crate::cli::doctor::finding::Finding;
 use crate::config::{Config, Instance, Limits, Retention};
 
-/// Marketo's own, for all that use an instance together; the configuration's checks keep ours within them.
+/// Marketo's limits for all integrations of an instance. The configuration's validation keeps ours within them.
 const IMPORTS: u32 = 10;
 const CALLS: f64 = 100.0;
 const WINDOW: Duration = Duration::from_secs(20);
 const AT_ONCE: u32 = 10;
 
-/// What Adobe advises one integration to take.
+/// Adobe's advice for one integration.
 const FAIR_CALLS: f64 = 50.0;
 const FAIR_AT_ONCE: u32 = 5;
 
+/// Checks the limits of each instance, and the retention times.
 pub fn check_limits(config: &Config) -> Vec<Finding> {
     let instances = config.instances.iter().map(|(name, instance)| limits(format!("limits of {name}"), instance));
     instances.chain([retention(&config.retention)]).collect()
@@ -25,7 +26,7 @@ fn limits(check: String, instance: &Instance) -> Finding {
         return Finding::ok(check, "it is a simulator on this machine, and its limits are its own");
     }
     let Limits { importing, queued, calls, window, concurrent_calls, .. } = instance.limits;
-    // The most that any twenty seconds can see; less than one is left out of sight by rounding.
+    // Maximum of calls in any twenty seconds. Rounding hides a difference of less than one.
     let calls = f64::from(calls) * (WINDOW.as_secs_f64() / window.as_secs_f64()).max(1.0);
     let taken = format!(
         "{importing} of 2 imports at once, {queued} of {IMPORTS} in the queue, {calls:.0} of {CALLS} calls in 20 s and \
@@ -38,7 +39,7 @@ fn limits(check: String, instance: &Instance) -> Finding {
     }
     let fine = Finding::ok(check, taken);
     if queued == IMPORTS {
-        let advice = "where other programs import into this instance too, lower queued, for none is left to them while \
+        let advice = "where other programs import into this instance too, lower queued, because none is left to them while \
                       ours is full";
         return fine.with_hint(advice);
     }
@@ -50,7 +51,7 @@ fn retention(retention: &Retention) -> Finding {
     let Retention { files, failed_files, reports, jobs } = retention;
     if jobs < files || jobs < reports || jobs < failed_files {
         let detail =
-            "retention.jobs is shorter than files, failed_files or reports, and with the record the rest goes too";
+            "retention.jobs is shorter than files, failed_files or reports, and the record is erased with all the rest";
         return Finding::warning(CHECK, detail, "make jobs the longest of them");
     }
     if reports < files {
@@ -74,7 +75,7 @@ mod tests {
     }
 
     #[test]
-    fn what_leaves_nothing_to_others_is_told() {
+    fn limits_that_leave_others_nothing_are_reported() {
         for (lines, state, advised, said) in [
             ("", State::Fine, true, "10 of 10 in the queue, 50 of 100 calls in 20 s and 5 of 10"),
             ("limits.queued = 8", State::Fine, false, "8 of 10 in the queue"),
@@ -90,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn a_record_that_goes_before_its_files_is_told() {
+    fn a_record_erased_before_its_files_is_reported() {
         for (lines, state) in [
             ("", State::Fine),
             ("[retention]\njobs = '1d'", State::Warning),

@@ -14,14 +14,23 @@ use crate::marketo::Client;
 const ADVICE: &str = "give the daemon Marketo's own address; where a name server of yours leads Marketo's name here, the \
                       daemon has to use another";
 
+/// Checks that no instance's address leads to this daemon or to another one.
 pub async fn check_loops(config: &Config, own: &client::Client) -> Vec<Finding> {
     let own = own.daemon_id().await.ok().flatten();
-    let looks = config.instances.iter().map(|(name, instance)| ask(name, instance, config.api.listen, own.as_deref()));
-    join_all(looks).await.into_iter().flatten().collect()
+    let checks = config
+        .instances
+        .iter()
+        .map(|(name, instance)| check_instance(name, instance, config.api.listen, own.as_deref()));
+    join_all(checks).await.into_iter().flatten().collect()
 }
 
-/// By asking, where a daemon is at work, and else by the address that it will listen on. None where all is well.
-async fn ask(name: &str, instance: &Instance, listen: Option<SocketAddr>, own: Option<&str>) -> Option<Finding> {
+/// Checks one instance: by a request if the daemon runs, else by the address that it will listen on.
+async fn check_instance(
+    name: &str,
+    instance: &Instance,
+    listen: Option<SocketAddr>,
+    own: Option<&str>,
+) -> Option<Finding> {
     let check = format!("address of {name}");
     let back = || {
         let detail =
@@ -44,7 +53,7 @@ async fn ask(name: &str, instance: &Instance, listen: Option<SocketAddr>, own: O
     }
     (!answered_by.is_empty()).then(|| {
         let detail = format!("at the address of instance {name} a marqueue daemon answers, and not Marketo");
-        Finding::warning(check.clone(), detail, "see that this is meant")
+        Finding::warning(check.clone(), detail, "make sure that this is intended")
     })
 }
 
@@ -83,7 +92,7 @@ mod tests {
             ("http://127.0.0.1:8438", "127.0.0.1:8437", false),
             ("http://127.0.0.2:8437", "127.0.0.1:8437", false),
             ("https://127.0.0.1", "0.0.0.0:443", true),
-            // Of the range for documentation, which is nobody's.
+            // An address of the range for documentation, which is never assigned.
             ("https://192.0.2.1", "0.0.0.0:443", false),
             ("https://nowhere.invalid", "0.0.0.0:443", false),
         ] {

@@ -15,9 +15,10 @@ use crate::http_server::Tls;
 
 const CHECK: &str = "TLS files";
 
-/// Time enough to get another.
+/// Days before its end at which a certificate is reported. Enough time to get a new one.
 const SOON_DAYS: i64 = 14;
 
+/// Checks the TLS files of the configuration, if any.
 pub fn check_tls(config: &Config) -> Option<Finding> {
     let files = config.api.tls.as_ref()?;
     if let Err(error) = Tls::load(files.clone()) {
@@ -31,24 +32,24 @@ fn age(files: &TlsFiles, now: Timestamp) -> Finding {
     let shown = files.cert.display();
     let leaf = CertificateDer::pem_file_iter(&files.cert).ok().and_then(|mut chain| chain.next()?.ok());
     let Some((from, until)) = leaf.as_deref().and_then(validity) else {
-        return Finding::ok(CHECK, format!("{shown} and its key belong together, and its end can't be told"));
+        return Finding::ok(CHECK, format!("{shown} and its key belong together, but its end can't be read"));
     };
-    const ADVICE: &str = "have a new one made, put it there and reload the service (systemctl reload marqueue)";
+    const ADVICE: &str = "get a new one, install it at that path and reload the service (systemctl reload marqueue)";
     let days = until.duration_since(now).as_hours() / 24;
     if now > until {
-        Finding::error(CHECK, format!("the certificate {shown} ended on {}", time(until)), ADVICE)
+        Finding::error(CHECK, format!("the certificate {shown} expired on {}", time(until)), ADVICE)
     } else if now < from {
-        let detail = format!("the certificate {shown} begins only on {}", time(from));
-        Finding::error(CHECK, detail, "wait, mend the clock, or have another one made")
+        let detail = format!("the certificate {shown} is valid only from {}", time(from));
+        Finding::error(CHECK, detail, "wait, correct the clock, or get another one")
     } else if days < SOON_DAYS {
-        Finding::warning(CHECK, format!("the certificate {shown} ends on {}", time(until)), ADVICE)
+        Finding::warning(CHECK, format!("the certificate {shown} expires on {}", time(until)), ADVICE)
     } else {
-        Finding::ok(CHECK, format!("{shown} and its key belong together, and last until {}", time(until)))
+        Finding::ok(CHECK, format!("{shown} and its key belong together, and are valid until {}", time(until)))
     }
 }
 
-/// From when until when a certificate is good: the two times of its fifth field, or fourth where it gives no version
-/// (RFC 5280, 4.1). No library at hand gives them, and the way to them is short.
+/// Returns the validity of a certificate: the two times of its fifth field, or of its fourth if it has no version (RFC
+/// 5280, 4.1). No dependency provides them, and the parser is short.
 fn validity(certificate: &[u8]) -> Option<(Timestamp, Timestamp)> {
     const SEQUENCE: u8 = 0x30;
     const VERSION: u8 = 0xa0;
@@ -64,10 +65,10 @@ fn validity(certificate: &[u8]) -> Option<(Timestamp, Timestamp)> {
     let (tag, times, _) = element(rest)?;
     let (from_tag, from, times) = element(times)?;
     let (until_tag, until, _) = element(times)?;
-    (tag == SEQUENCE).then_some((moment(from_tag, from)?, moment(until_tag, until)?))
+    (tag == SEQUENCE).then_some((parse_time(from_tag, from)?, parse_time(until_tag, until)?))
 }
 
-/// The first element of DER: its tag, its content, and what follows it.
+/// Parses the first element of DER: its tag, its content, and the bytes after it.
 fn element(der: &[u8]) -> Option<(u8, &[u8], &[u8])> {
     let (&tag, rest) = der.split_first()?;
     let (&short, mut rest) = rest.split_first()?;
@@ -84,8 +85,8 @@ fn element(der: &[u8]) -> Option<(u8, &[u8], &[u8])> {
     Some((tag, content, after))
 }
 
-/// `UTCTime` has two digits of the year, of 1950 to 2049; `GeneralizedTime` four.
-fn moment(tag: u8, text: &[u8]) -> Option<Timestamp> {
+/// Parses a time. `UTCTime` has two digits of the year, of 1950 to 2049; `GeneralizedTime` four.
+fn parse_time(tag: u8, text: &[u8]) -> Option<Timestamp> {
     let text = std::str::from_utf8(text).ok()?;
     let text = match (tag, text.get(..2)?.parse::<u8>().ok()?) {
         (0x17, 50..) => format!("19{text}"),
@@ -109,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn a_certificate_is_good_between_its_two_times() {
+    fn a_certificate_is_valid_between_its_two_times() {
         let leaf = CertificateDer::pem_file_iter(files().cert).unwrap().next().unwrap().unwrap();
         let (from, until) = validity(&leaf).unwrap();
         assert!(from < until);
@@ -126,16 +127,16 @@ mod tests {
     }
 
     #[test]
-    fn both_ways_to_write_a_time_are_read() {
+    fn both_formats_of_a_time_are_parsed() {
         let at = |text: &str| Some(text.parse::<Timestamp>().unwrap());
-        assert_eq!(moment(0x17, b"490102030405Z"), at("2049-01-02T03:04:05Z"));
-        assert_eq!(moment(0x17, b"500102030405Z"), at("1950-01-02T03:04:05Z"));
-        assert_eq!(moment(0x18, b"20500102030405Z"), at("2050-01-02T03:04:05Z"));
-        assert_eq!(moment(0x18, b"soon"), None);
+        assert_eq!(parse_time(0x17, b"490102030405Z"), at("2049-01-02T03:04:05Z"));
+        assert_eq!(parse_time(0x17, b"500102030405Z"), at("1950-01-02T03:04:05Z"));
+        assert_eq!(parse_time(0x18, b"20500102030405Z"), at("2050-01-02T03:04:05Z"));
+        assert_eq!(parse_time(0x18, b"soon"), None);
     }
 
     #[test]
-    fn half_a_certificate_has_no_times_and_breaks_nothing() {
+    fn a_truncated_certificate_has_no_times() {
         let leaf = CertificateDer::pem_file_iter(files().cert).unwrap().next().unwrap().unwrap();
         for length in 0..leaf.len() {
             assert_eq!(validity(&leaf[..length]), None);
