@@ -63,6 +63,7 @@ pub struct Cli {
 }
 
 /// All commands. Those that need no runtime of many threads are in [`ClientCommand`].
+#[allow(missing_docs, reason = "a docstring here would replace the help text of the command")]
 #[derive(Debug, Subcommand)]
 pub enum CliCommand {
     Serve(Serve),
@@ -88,6 +89,7 @@ pub struct Serve {
 }
 
 /// The commands that [`run`] runs.
+#[allow(missing_docs, reason = "a docstring here would replace the help text of the command")]
 #[derive(Debug, Subcommand)]
 pub enum ClientCommand {
     Add(commands::add::Add),

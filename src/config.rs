@@ -175,7 +175,9 @@ pub struct Instance {
     pub base_url: String,
     /// URL before `/oauth/token`; no `/` at the end.
     pub identity_url: String,
+    /// Client id of the API user.
     pub client_id: String,
+    /// Client secret of the API user.
     pub client_secret: Secret,
     /// What to do after an upload without a response.
     pub unknown_outcome: UnknownOutcome,

@@ -4,6 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 /// Error of the configuration. Each text is one sentence that names the key and where its value came from.
+#[allow(missing_docs, reason = "the message of the variant names its fields")]
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// The file can't be read.

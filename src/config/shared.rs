@@ -137,7 +137,7 @@ mod tests {
             said(&config),
             [
                 "instances x, y have the same credentials and different base_urls: if they lead to one Marketo, its limits \
-              are passed"
+              are exceeded"
             ]
         );
     }

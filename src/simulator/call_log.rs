@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::domain::{Counts, RemoteStatus};
 
-/// Everything that the simulator saw up to now. Times are seconds since its start.
+/// Log of all calls up to now. Times are seconds since the simulator's start.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct CallLog {
     /// Imports in the queue at once: those being processed and other integrations' included.
@@ -37,10 +37,15 @@ pub struct CallLog {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Call {
+    /// A request for a token.
     Token,
+    /// An upload.
     Create,
+    /// A status call.
     Status,
+    /// A download of the failed rows.
     Failures,
+    /// A download of the rows with a warning.
     Warnings,
     /// Anything that is no endpoint.
     Other,
@@ -49,14 +54,18 @@ pub enum Call {
 /// One create call.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Create {
+    /// When its last byte arrived.
     #[serde(with = "seconds")]
     pub at: Duration,
+    /// The path of the request.
     pub path: String,
+    /// The query parameters.
     pub query: BTreeMap<String, String>,
     /// The whole body, as its Content-Length said.
     pub body_bytes: u64,
     /// The part that holds the file, where the body was read and has one.
     pub file: Option<File>,
+    /// The result.
     pub outcome: Outcome,
     /// A fault kept the outcome from the client.
     pub answer_lost: bool,
@@ -65,21 +74,25 @@ pub struct Create {
 /// The file of a create call.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct File {
+    /// Its name.
     pub name: String,
+    /// Its size in bytes.
     pub bytes: u64,
-    /// Of the file alone, in lower-case hex digits.
+    /// SHA-256 of the file alone, in lower-case hex digits.
     pub sha256: String,
 }
 
-/// What the rules made of a create call.
+/// Result of a create call.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Outcome {
-    /// The batch's id.
+    /// An import was queued; the batch id.
     Accepted(u64),
+    /// The call was refused.
     Refused {
-        /// As in [`Ledger::errors`].
+        /// As in [`CallLog::errors`].
         code: String,
+        /// Marketo's message.
         message: String,
     },
 }
@@ -87,35 +100,41 @@ pub enum Outcome {
 /// One import.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Import {
+    /// The batch id.
     pub id: u64,
+    /// When it was accepted.
     #[serde(with = "seconds")]
     pub accepted: Duration,
-    /// None until then.
+    /// When its processing started; none until then.
     #[serde(with = "seconds::maybe")]
     pub started: Option<Duration>,
+    /// When it ended; none until then.
     #[serde(with = "seconds::maybe")]
     pub ended: Option<Duration>,
+    /// Number of rows.
     pub rows: u64,
+    /// Its current status.
     pub status: RemoteStatus,
-    /// How its rows end, known from the start.
+    /// The counts at its end, known from the start.
     pub counts: Counts,
-    /// When it was first asked after by its id: whoever does so has had the answer to its upload. None until then.
+    /// When the first status or report call for its id arrived, which proves that the client received the response to its
+    /// upload. None until then.
     #[serde(with = "seconds::maybe")]
     pub asked: Option<Duration>,
 }
 
 impl CallLog {
-    /// How many calls of this kind came.
+    /// Returns the number of calls of this kind.
     pub fn calls_of(&self, kind: Call) -> u64 {
         self.calls.get(&kind).copied().unwrap_or(0)
     }
 
-    /// How many answers had this code.
+    /// Returns the number of responses with this code.
     pub fn errors_of(&self, code: &str) -> u64 {
         self.errors.get(code).copied().unwrap_or(0)
     }
 
-    /// The create calls that became imports.
+    /// Returns the create calls that became imports.
     pub fn accepted(&self) -> impl Iterator<Item = &Create> {
         self.creates.iter().filter(|create| matches!(create.outcome, Outcome::Accepted(_)))
     }

@@ -2,11 +2,16 @@
 
 use serde::{Deserialize, Serialize};
 
-/// A call that was not carried out.
+/// Refusal of a call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ApiRefusal {
     /// HTTP 200 with `success: false`.
-    Error { code: Option<Code>, message: String },
+    Error {
+        /// The code; left out of the body if none.
+        code: Option<Code>,
+        /// Marketo's message.
+        message: String,
+    },
     /// A plain HTTP status, its body no envelope.
     Http(u16),
 }
@@ -15,7 +20,9 @@ pub enum ApiRefusal {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Code {
+    /// Text of digits.
     Text(String),
+    /// A JSON number.
     Number(u32),
 }
 
@@ -24,7 +31,7 @@ impl ApiRefusal {
         ApiRefusal::Error { code: Some(Code::Text(code.to_string())), message: message.into() }
     }
 
-    /// The name that the ledger counts it by: `1016`, `http 413`, or `no code`.
+    /// Returns the name by which the call log counts it: `1016`, `http 413`, or `no code`.
     pub fn name(&self) -> String {
         match self {
             ApiRefusal::Error { code: Some(Code::Text(code)), .. } => code.clone(),
@@ -34,7 +41,7 @@ impl ApiRefusal {
         }
     }
 
-    /// What stands in the body, if only for people.
+    /// Returns the message of the body.
     pub fn message(&self) -> String {
         match self {
             ApiRefusal::Error { message, .. } => message.clone(),

@@ -14,6 +14,7 @@ use crate::simulator::error::{ApiRefusal, Code};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Fault {
+    /// The kind of call.
     pub call: Call,
     /// It strikes at the `nth` such call from now; 1 is the next one.
     #[serde(default = "one")]
@@ -21,6 +22,7 @@ pub struct Fault {
     /// And at the ones after it, until it has struck so many times.
     #[serde(default = "one")]
     pub times: u32,
+    /// What happens to the call.
     pub effect: FaultEffect,
 }
 
@@ -33,6 +35,7 @@ pub enum FaultEffect {
         /// Left out of the body where it is none.
         #[serde(default)]
         code: Option<Code>,
+        /// Marketo's message.
         message: String,
         /// Whether the call is carried out all the same.
         #[serde(default)]
@@ -40,7 +43,9 @@ pub enum FaultEffect {
     },
     /// A plain HTTP status with a body that is no envelope. A 404 for a file that comes late is this.
     Http {
+        /// The HTTP status.
         status: u16,
+        /// Whether the call is executed all the same.
         #[serde(default)]
         executed: bool,
     },
@@ -71,15 +76,17 @@ pub enum Corruption {
 }
 
 impl Fault {
-    /// At the next call of this kind.
+    /// Creates a fault for the next call of this kind.
     pub fn on(call: Call, effect: FaultEffect) -> Fault {
         Fault { call, nth: 1, times: 1, effect }
     }
 
+    /// Applies the fault first to the `nth` call; 1 is the next one.
     pub fn nth(self, nth: u32) -> Fault {
         Fault { nth, ..self }
     }
 
+    /// Applies the fault to so many calls.
     pub fn times(self, times: u32) -> Fault {
         Fault { times, ..self }
     }
@@ -96,7 +103,7 @@ impl FaultEffect {
         FaultEffect::Http { status, executed: false }
     }
 
-    /// The members of `changes` in place of those of the import; see [`Effect::Edit`].
+    /// The members of `changes` in place of those of the import; see [`FaultEffect::Edit`].
     pub fn edit(changes: serde_json::Value) -> FaultEffect {
         match changes {
             serde_json::Value::Object(changes) => FaultEffect::Edit(changes),
@@ -104,6 +111,7 @@ impl FaultEffect {
         }
     }
 
+    /// The call is executed, and its response is delayed by this time.
     pub fn delay(time: Duration) -> FaultEffect {
         FaultEffect::DelayMs(u64::try_from(time.as_millis()).unwrap_or(u64::MAX))
     }
@@ -142,8 +150,8 @@ impl Faults {
         }
     }
 
-    /// A call of this kind arrives: what befalls it. The oldest fault that is due strikes, the others come a call
-    /// nearer.
+    /// Returns the effect on a call of this kind that arrives now: that of the oldest fault that is due. The other faults
+    /// count the call.
     pub fn strike(&mut self, call: Call) -> Option<FaultEffect> {
         let mut effect = None;
         for fault in self.0.iter_mut().filter(|fault| fault.call == call) {

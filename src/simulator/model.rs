@@ -34,8 +34,11 @@ pub struct MarketoModel {
 /// A create call as received.
 #[derive(Clone, Debug)]
 pub struct Upload {
+    /// The kind of import.
     pub place: ImportPath,
+    /// The path of the request.
     pub path: String,
+    /// The query parameters.
     pub query: BTreeMap<String, String>,
     /// Size of the whole body in bytes. The form of a body that is too large may be left out.
     pub body_bytes: u64,
@@ -50,16 +53,22 @@ pub struct Upload {
 /// One part of a form.
 #[derive(Clone, Debug)]
 pub struct Part {
+    /// Its name.
     pub name: String,
+    /// Its file name.
     pub filename: Option<String>,
+    /// Its content type.
     pub content_type: Option<String>,
+    /// Its content.
     pub bytes: Bytes,
 }
 
 /// The two reports of an import.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Report {
+    /// The rows that failed.
     Failures,
+    /// The rows with a warning.
     Warnings,
 }
 

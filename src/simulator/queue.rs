@@ -18,9 +18,11 @@ const FIRST_ID: u64 = 1001;
 /// The three kinds of import, each with paths of its own.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ImportPath {
+    /// Leads.
     Leads,
     /// With the object's API name.
     CustomObject(String),
+    /// Program members.
     ProgramMembers,
 }
 
@@ -34,7 +36,7 @@ pub(super) struct Queue {
     pub most: usize,
 }
 
-/// One import, its whole life known.
+/// One import, with its start and end.
 #[derive(Debug)]
 pub(super) struct Import {
     pub id: u64,

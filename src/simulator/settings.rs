@@ -2,12 +2,14 @@
 
 use std::time::Duration;
 
-/// What the simulator keeps to. [`Default`] has Marketo's real numbers.
+/// Rules and limits of the simulator. [`Default`] has Marketo's real numbers.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// The one pair of credentials that gets a token.
+    /// The client id of the only valid credentials.
     pub client_id: String,
+    /// The secret of the credentials.
     pub client_secret: String,
+    /// Lifetime of a token.
     pub token_life: Duration,
     /// Imports processed at once.
     pub importing: usize,
@@ -17,6 +19,7 @@ pub struct Settings {
     pub max_body: u64,
     /// Calls in any `window`; one more is 606.
     pub calls: usize,
+    /// Length of the sliding window of calls.
     pub window: Duration,
     /// Calls at once; one more is 615.
     pub concurrent_calls: usize,
@@ -29,6 +32,7 @@ pub struct Settings {
     /// Published samples say 1 to 2 s for 3 rows and 15 to 30 minutes for ten thousand through one vendor's pipeline;
     /// the defaults make that 1.36 s and 20 minutes.
     pub import_base: Duration,
+    /// Additional time of an import for each row.
     pub import_per_row: Duration,
     /// Divides what an import takes, and nothing else: the windows of calls and the life of a token stay as they are,
     /// so that it refuses what Marketo refuses.
@@ -75,7 +79,7 @@ impl Default for Settings {
 }
 
 impl Settings {
-    /// What an import of `rows` rows takes.
+    /// Returns the duration of an import of `rows` rows takes.
     pub fn import_time(&self, rows: u64) -> Duration {
         let rows = u32::try_from(rows).unwrap_or(u32::MAX);
         let whole = self.import_base.saturating_add(self.import_per_row.saturating_mul(rows));

@@ -150,7 +150,7 @@ mod tests {
             ),
             (spoilt(|job, _| job.rows.warned = Some(0)), "which is not its expected end"),
             (spoilt(|_, ledger| ledger.imports.extend_from_within(..)), "has 2 imports of 1 batches"),
-            (spoilt(|_, ledger| ledger.most_queued = 11), "counted 11 imports in its queue, and 10 are allowed"),
+            (spoilt(|_, ledger| ledger.most_queued = 11), "counted 11 imports in its queue, but 10 are allowed"),
             (spoilt(|_, ledger| ledger.most_importing = 3), "counted 3 imports worked on at once"),
             (spoilt(|_, ledger| ledger.most_calls_in_window = 101), "counted 101 calls in 20 s"),
             (spoilt(|_, ledger| ledger.most_concurrent_calls = 11), "counted 11 calls at once"),
