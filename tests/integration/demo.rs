@@ -56,7 +56,7 @@ fn demo_runs_every_target_cleans_up_and_prints_commands() {
         assert!(out.contains(text), "{text} in: {out}");
     }
 
-    let (_, by_hand) = out.split_once("The same by hand, in a new folder:\n\n").unwrap();
+    let (_, by_hand) = out.split_once("To repeat this by hand in a new folder:\n\n").unwrap();
     let (commands, _) = by_hand.rsplit_once("\n\n").unwrap();
     let printed = typed(commands, temporary.path());
     assert!(printed.contains("job 1: people.csv is complete: 2 rows, 1 processed, 1 failed\n"), "{printed}");
@@ -101,5 +101,5 @@ fn demo_reports_a_folder_that_cannot_be_made() {
     let ran = demo(Path::new("/nowhere/at/all"), &[]).wait_with_output().unwrap();
     let err = String::from_utf8(ran.stderr).unwrap();
     assert_eq!((ran.status.code(), ran.stdout.len(), err.lines().count()), (Some(1), 0, 1), "{err}");
-    assert!(err.starts_with("error: no folder can be made in /nowhere/at/all: "), "{err}");
+    assert!(err.starts_with("error: no folder can be created in /nowhere/at/all: "), "{err}");
 }
