@@ -31,7 +31,8 @@ async fn forty_files_at_once_pass_through_within_marketos_limits() {
 async fn no_window_has_too_many_calls_over_restarts() {
     let settings = Settings { window: Duration::from_secs(2), ..quick() };
     let mut env = TestEnv::new(settings).await;
-    env.config = "limits = { calls = 12, window = \"2s\", concurrent_calls = 3 }\n".into();
+    // Calls that a kill cut off hold their places until their timeout, which is two minutes unless configured.
+    env.config = "request_timeout = \"5s\"\nlimits = { calls = 12, window = \"2s\", concurrent_calls = 3 }\n".into();
     env.start().await;
     let mut ids = Vec::new();
     for n in 0..8 {
