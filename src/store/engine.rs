@@ -1,7 +1,6 @@
 //! SQLite engine of the store: opens, writes, checks and copies the database file. Knows nothing of jobs.
 
 pub(super) mod backup;
-pub(super) mod connection;
 pub(super) mod disk_reserve;
 pub(super) mod file_identity;
 pub(super) mod health;

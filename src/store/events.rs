@@ -9,7 +9,7 @@ use tokio::sync::{broadcast, mpsc};
 
 use crate::domain::row_counts::RowCounts;
 use crate::domain::{BatchKey, Event, JobId, JobState};
-use crate::store::store::Store;
+use crate::store::Store;
 
 /// Names what a commit changed. The new value has to be read.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -2,7 +2,7 @@
 
 use crate::clock::from_ms;
 use crate::domain::{Format, JobId, Source, Target};
-use crate::store::store::Store;
+use crate::store::Store;
 use crate::store::tables::chunks::CompressedChunk;
 use crate::store::tables::submissions::{Inserted, JobLayout, NewJob, PartRange};
 

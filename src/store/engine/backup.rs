@@ -11,11 +11,10 @@ use serde::{Deserialize, Serialize};
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{ConnectOptions, Connection, SqliteConnection};
 
-use crate::store::engine::connection::read_options;
 use crate::store::engine::file_identity::parent_folder;
 use crate::store::engine::schema;
 use crate::store::error::StoreError;
-use crate::store::store::Store;
+use crate::store::{Store, reading};
 
 /// Space that a backup leaves free on the disk.
 const MIN_FREE_BYTES: u64 = 64 << 20;
@@ -71,7 +70,7 @@ impl Store {
     async fn write_backup(&self) -> Result<BackupFile, StoreError> {
         let path = self.path();
         let io = |error: std::io::Error| StoreError::Sql(std::sync::Arc::new(error.into()));
-        let mut conn = read_options(&path).connect().await?;
+        let mut conn = reading(&path).connect().await?;
         let used: i64 = sqlx::query_scalar(
             "SELECT (SELECT page_count FROM pragma_page_count) * (SELECT page_size FROM pragma_page_size)",
         )

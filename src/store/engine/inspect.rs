@@ -10,10 +10,10 @@ use std::path::Path;
 use percent_encoding::{NON_ALPHANUMERIC, percent_encode};
 use sqlx::{ConnectOptions, Connection, SqliteConnection};
 
-use crate::store::engine::connection::read_options;
 use crate::store::engine::file_identity::DatabaseFiles;
 use crate::store::engine::lock::resolve_path;
 use crate::store::engine::schema;
+use crate::store::reading;
 use crate::store::tables::instances::unended_by_instance;
 
 /// What was found in a database that this program can use.
@@ -63,9 +63,9 @@ pub async fn inspect(path: &Path) -> Result<Option<InspectionReport>, InspectErr
     let path = &resolve_path(path).map_err(sqlx::Error::from)?;
     let options = if DatabaseFiles::with_suffix(path, "-shm").exists() {
         let path = percent_encode(path.as_os_str().as_encoded_bytes(), NON_ALPHANUMERIC);
-        read_options(Path::new(&format!("file:{path}?readonly_shm=1")))
+        reading(Path::new(&format!("file:{path}?readonly_shm=1")))
     } else if size(&DatabaseFiles::with_suffix(path, "-wal")) == 0 {
-        read_options(path).immutable(true)
+        reading(path).immutable(true)
     } else {
         return Err(InspectError::LogAlone);
     };
@@ -99,9 +99,8 @@ mod tests {
     use std::path::PathBuf;
 
     use super::*;
-    use crate::store::engine::connection::write_options;
-    use crate::store::store::Store;
     use crate::store::test_util::{add, leads, store};
+    use crate::store::{Store, options};
 
     fn bytes(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
         let files = fs::read_dir(folder).unwrap().map(|file| file.unwrap().path());
@@ -165,7 +164,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("q.db");
         Store::open(&path).await.unwrap().close().await;
-        let mut conn = write_options(&path).connect().await.unwrap();
+        let mut conn = options(&path).connect().await.unwrap();
         sqlx::query("INSERT INTO _sqlx_migrations VALUES (9999, 'later', 0, 1, x'00', 0)")
             .execute(&mut conn)
             .await
@@ -174,7 +173,7 @@ mod tests {
         assert!(matches!(inspect(&path).await, Err(InspectError::Newer { found: 9999, .. })));
 
         let other = folder.path().join("other.db");
-        let mut conn = write_options(&other).create_if_missing(true).connect().await.unwrap();
+        let mut conn = options(&other).create_if_missing(true).connect().await.unwrap();
         sqlx::query("CREATE TABLE theirs (x)").execute(&mut conn).await.unwrap();
         conn.close().await.unwrap();
         assert!(matches!(inspect(&other).await, Err(InspectError::Foreign)));

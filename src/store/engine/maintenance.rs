@@ -8,9 +8,8 @@ use sqlx::{ConnectOptions, Connection, Row};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::store::engine::connection::write_options;
 use crate::store::error::StoreError;
-use crate::store::store::Store;
+use crate::store::{Store, options};
 
 /// Sizes in bytes of the database's files and of its unused pages.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -52,7 +51,7 @@ impl Store {
     /// # Errors
     /// An error of writing the database.
     pub async fn truncate_wal(&self) -> Result<bool, StoreError> {
-        match checkpoint_truncate(with_short_busy_timeout(write_options(&self.path()))).await {
+        match checkpoint_truncate(with_short_busy_timeout(options(&self.path()))).await {
             Err(error) if is_busy(&error) => Ok(false),
             done => Ok(done?),
         }

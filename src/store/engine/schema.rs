@@ -49,7 +49,7 @@ pub(crate) async fn version_of(path: &Path) -> Result<Option<i64>, sqlx::Error> 
     if std::fs::metadata(path).map_or(0, |file| file.len()) == 0 {
         return Ok(None);
     }
-    let mut connection = crate::store::engine::connection::read_options(path).connect().await?;
+    let mut connection = crate::store::reading(path).connect().await?;
     let version = version_in(&mut connection).await?;
     connection.close().await?;
     Ok(version)

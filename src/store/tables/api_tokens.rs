@@ -5,8 +5,8 @@ use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
 
 use crate::clock::from_ms;
+use crate::store::Store;
 use crate::store::error::StoreError;
-use crate::store::store::Store;
 
 /// The record of an access token; the token itself is not stored.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -10,14 +10,13 @@ use crate::domain::row_counts::RowCounts;
 use crate::domain::{BatchKey, BatchState, Counts, DeferReason, Event, JobId, job_state};
 use crate::store::engine::writer::StoreTx;
 use crate::store::error::StoreError;
-use crate::store::events::ChangeEvent;
 use crate::store::events::MetricEvent;
-use crate::store::store::Store;
 use crate::store::tables::jobs::write_history;
 use crate::store::tables::notifications::enqueue;
 use crate::store::tables::row_mapping::{optional_size_column, parse_column, size_column, time_column};
 use crate::store::tables::submissions::PartRange;
 use crate::store::tables::{duplicate_batch_ids, history, instances, submissions};
+use crate::store::{ChangeEvent, Store};
 
 /// The result of [`Store::record_query_failure`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

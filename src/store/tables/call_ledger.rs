@@ -11,10 +11,9 @@ use sqlx::{Row, SqliteConnection};
 
 use crate::clock::{ClockReading, Uptime, from_ms};
 use crate::store::error::StoreError;
-use crate::store::events::ChangeEvent;
 use crate::store::events::MetricEvent;
-use crate::store::store::Store;
 use crate::store::tables::clock::note_call;
+use crate::store::{ChangeEvent, Store};
 
 /// The quota's day at a moment, as far as it is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

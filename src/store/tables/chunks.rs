@@ -3,9 +3,9 @@
 use sqlx::Row;
 
 use crate::domain::{BatchKey, JobId};
+use crate::store::Store;
 use crate::store::engine::writer::StoreTx;
 use crate::store::error::StoreError;
-use crate::store::store::Store;
 
 /// Size of a chunk in bytes before compression; the last chunk of a file may be smaller. A reader or writer holds one
 /// chunk in memory, and one transaction writes one.

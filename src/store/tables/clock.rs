@@ -6,9 +6,9 @@ use jiff::Timestamp;
 use sqlx::{Row, SqliteConnection};
 
 use crate::clock::{Clock, ClockReading, ClockRecord, Observation, from_ms};
+use crate::store::Store;
 use crate::store::engine::writer::StoreTx;
 use crate::store::error::StoreError;
-use crate::store::store::Store;
 
 /// A reading of the clock, after which all stored times have been shifted to match it.
 #[derive(Clone, Debug, PartialEq, Eq)]

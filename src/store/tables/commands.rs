@@ -7,11 +7,11 @@ use sqlx::Row;
 
 use crate::clock::after;
 use crate::domain::{BatchKey, Event, IMPORT_LIFETIME, JobId, JobState, transition};
+use crate::store::Store;
 use crate::store::engine::writer::StoreTx;
 use crate::store::error::StoreError;
 use crate::store::models::ErasableData;
 use crate::store::models::{Batch, Job};
-use crate::store::store::Store;
 use crate::store::tables::batches::apply_event;
 use crate::store::tables::jobs;
 

@@ -5,9 +5,9 @@ use jiff::Timestamp;
 use sqlx::Row;
 
 use crate::domain::{BatchKey, IMPORT_LIFETIME, JobId};
+use crate::store::ChangeEvent;
 use crate::store::engine::writer::StoreTx;
 use crate::store::error::StoreError;
-use crate::store::events::ChangeEvent;
 use crate::store::tables::jobs::write_history;
 use crate::store::tables::notifications::enqueue;
 
@@ -90,7 +90,7 @@ mod tests {
     use super::*;
     use crate::clock::{after, from_ms};
     use crate::domain::{Counts, Event, RemoteStatus};
-    use crate::store::store::Store;
+    use crate::store::Store;
     use crate::store::tables::submissions::NewJob;
     use crate::store::test_util::{add, leads, store};
 

@@ -9,12 +9,11 @@ use sqlx::Row;
 use crate::domain::{JobId, JobState};
 use crate::store::engine::writer::StoreTx;
 use crate::store::error::StoreError;
-use crate::store::events::ChangeEvent;
 use crate::store::models::{ErasableData, Job};
-use crate::store::store::Store;
 use crate::store::tables::chunks::FileKind;
 use crate::store::tables::jobs;
 use crate::store::tables::jobs::write_history;
+use crate::store::{ChangeEvent, Store};
 
 impl From<FileKind> for ErasableData {
     fn from(kind: FileKind) -> ErasableData {

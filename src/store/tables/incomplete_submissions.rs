@@ -1,9 +1,9 @@
 //! Incomplete submissions: deletes files that never became jobs, a few chunks at a time.
 
 use crate::domain::JobId;
+use crate::store::Store;
 use crate::store::engine::writer::StoreTx;
 use crate::store::error::StoreError;
-use crate::store::store::Store;
 
 impl Store {
     /// Deletes what was received of a file that was rejected or interrupted. A complete job is not changed. Each transaction

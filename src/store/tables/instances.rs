@@ -8,9 +8,8 @@ use crate::domain::instance::{InstanceState, Pause, PauseKind};
 use crate::domain::{BatchKey, Event, JobId, ParseEnumError};
 use crate::store::engine::writer::StoreTx;
 use crate::store::error::StoreError;
-use crate::store::events::ChangeEvent;
-use crate::store::store::Store;
 use crate::store::tables::row_mapping::{size_column, time_column};
+use crate::store::{ChangeEvent, Store};
 
 /// The queue of one instance.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

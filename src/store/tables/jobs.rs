@@ -6,10 +6,10 @@ use sqlx::{Row, SqliteConnection};
 
 use crate::clock::from_ms;
 use crate::domain::{BatchKey, JobId, JobState};
+use crate::store::Store;
 use crate::store::engine::writer::StoreTx;
 use crate::store::error::StoreError;
 use crate::store::models::{Batch, HistoryEntry, Job};
-use crate::store::store::Store;
 use crate::store::tables::row_mapping::{read_batch, read_job};
 
 impl Store {

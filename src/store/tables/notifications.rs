@@ -8,9 +8,9 @@ use sqlx::Row;
 
 use crate::clock::{after, from_ms};
 use crate::domain::JobId;
+use crate::store::Store;
 use crate::store::engine::writer::StoreTx;
 use crate::store::error::StoreError;
-use crate::store::store::Store;
 
 /// A notification that is still to be delivered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -8,10 +8,10 @@ use serde::{Deserialize, Serialize};
 use sqlx::{Row, SqliteConnection};
 
 use crate::domain::JobId;
+use crate::store::Store;
 use crate::store::engine::writer::StoreTx;
 use crate::store::error::StoreError;
 use crate::store::models::ErasableData;
-use crate::store::store::Store;
 use crate::store::tables::erase::mark_erased;
 use crate::store::tables::row_mapping::size_column;
 

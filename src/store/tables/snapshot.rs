@@ -10,9 +10,9 @@ use sqlx::{Row, SqliteConnection};
 use crate::clock::{after, from_ms};
 use crate::domain::instance::InstanceState;
 use crate::domain::{BatchKey, BatchState, JobId};
+use crate::store::Store;
 use crate::store::error::StoreError;
 use crate::store::models::Job;
-use crate::store::store::Store;
 use crate::store::tables::instances::instance;
 use crate::store::tables::row_mapping::{optional_size_column, parse_column, size_column, time_column};
 
@@ -359,7 +359,7 @@ async fn read_recent_durations(conn: &mut SqliteConnection, name: &str) -> Resul
 mod tests {
     use super::*;
     use crate::domain::{Counts, DeferReason, Event, FailureScope, RemoteStatus, Target};
-    use crate::store::store::Store;
+    use crate::store::Store;
     use crate::store::tables::submissions::NewJob;
     use crate::store::test_util::{add, leads, store};
 

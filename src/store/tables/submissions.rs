@@ -9,13 +9,12 @@ use crate::domain::row_counts::RowCounts;
 use crate::domain::{Format, JobId, JobState, Source, Target};
 use crate::store::engine::writer::StoreTx;
 use crate::store::error::StoreError;
-use crate::store::events::ChangeEvent;
 use crate::store::events::MetricEvent;
 use crate::store::models::{Batch, Job};
-use crate::store::store::Store;
 use crate::store::tables::chunks::{CHUNK_BYTES, CompressedChunk};
 use crate::store::tables::jobs;
 use crate::store::tables::target_columns::TargetColumns;
+use crate::store::{ChangeEvent, Store};
 
 /// The parameters of a new job.
 #[derive(Clone, Debug)]
