@@ -64,28 +64,42 @@ pub fn escape_json(document: &str) -> Cow<'_, str> {
     Cow::Owned(escaped)
 }
 
-/// What stands for an e-mail address.
+/// Replaces an e-mail address.
 const MASK: &str = "***@***";
 
-/// `text` with each e-mail address replaced by `***@***`.
+/// The longest quoted local part that is looked for, in bytes. RFC 5321 allows 64; percent-encoding triples them.
+const MAX_QUOTED_BYTES: usize = 256;
+
+/// Returns `text` with each e-mail address replaced by `***@***`.
+///
+/// Three forms are found: plain (`john@example.com`), with a quoted local part (`"john doe"@example.com`, RFC 5322), and
+/// percent-encoded as in a URL (`john%40example.com`).
 pub fn mask_addresses(text: &str) -> Cow<'_, str> {
     let mut masked = String::new();
     let mut copied = 0;
-    for at in memchr::memchr_iter(b'@', text.as_bytes()) {
+    for at in memchr::memchr2_iter(b'@', b'%', text.as_bytes()) {
         if at < copied {
             continue;
         }
-        let before = &text[copied..at];
-        let local = before.len() - before.trim_end_matches(is_of_local_part).len();
-        let after = &text[at + 1..];
+        let (before, rest) = (&text[copied..at], &text[at..]);
+        let (local, sign) = if rest.starts_with('@') {
+            (plain_local_part(before), 1)
+        } else if rest.starts_with("%40") {
+            (encoded_local_part(before), 3)
+        } else {
+            continue;
+        };
+        let after = &text[at + sign..];
         let domain = &after[..after.find(|letter| !is_of_domain(letter)).unwrap_or(after.len())];
         let domain = domain.trim_end_matches(['.', '-']);
-        if local == 0 || !domain.contains('.') {
+        // "5%40.5" is no address.
+        let is_domain = domain.contains('.') && (sign == 1 || !domain.starts_with('.'));
+        if local == 0 || !is_domain {
             continue;
         }
         masked += &text[copied..at - local];
         masked += MASK;
-        copied = at + 1 + domain.len();
+        copied = at + sign + domain.len();
     }
     if copied == 0 {
         return Cow::Borrowed(text);
@@ -94,7 +108,46 @@ pub fn mask_addresses(text: &str) -> Cow<'_, str> {
     Cow::Owned(masked)
 }
 
-/// What a local part has besides, such as `/` and `=`, stands between an address and what is before it more often.
+/// Returns the length of the local part at the end of `before`, in bytes; 0 if there is none.
+fn plain_local_part(before: &str) -> usize {
+    match before.len() - before.trim_end_matches(is_of_local_part).len() {
+        // A field of a CSV file doubles its quotes.
+        0 if before.ends_with("\"\"") => quoted_local_part(before, "\"\""),
+        0 => quoted_local_part(before, "\""),
+        length => length,
+    }
+}
+
+/// Like [`plain_local_part`], before a percent-encoded `@`.
+fn encoded_local_part(before: &str) -> usize {
+    if before.ends_with("%22") {
+        return quoted_local_part(before, "%22");
+    }
+    let run = &before[before.trim_end_matches(is_of_local_part).len()..];
+    // An encoded delimiter, such as the `=` of `email%3Djohn`, stands before the address and not in it.
+    let is_delimiter = |at: usize| {
+        let byte = run.get(at + 1..at + 3).and_then(|digits| u8::from_str_radix(digits, 16).ok());
+        byte.is_some_and(|byte| byte.is_ascii() && !is_of_local_part(char::from(byte)))
+    };
+    let delimiter = run.rmatch_indices('%').map(|(at, _)| at).find(|&at| is_delimiter(at));
+    run.len() - delimiter.map_or(0, |at| at + 3)
+}
+
+/// Returns the length of the quoted string at the end of `before`, quotes included; 0 if there is none that holds a letter
+/// or a digit.
+fn quoted_local_part(before: &str, quote: &str) -> usize {
+    let Some(content) = before.strip_suffix(quote) else { return 0 };
+    let content = &content[content.floor_char_boundary(content.len().saturating_sub(MAX_QUOTED_BYTES))..];
+    // `\"` within the quotes is data.
+    let opening = content.rmatch_indices(quote).map(|(at, _)| at).find(|&at| !content[..at].ends_with('\\'));
+    let Some(opening) = opening else { return 0 };
+    // A quote directly behind a word closes an earlier string: `"a","@example.com"` holds no address.
+    let is_word =
+        content[opening..].contains(char::is_alphanumeric) && !content[..opening].ends_with(char::is_alphanumeric);
+    if is_word && !content[opening..].contains('\n') { content.len() - opening + quote.len() } else { 0 }
+}
+
+/// Further characters of a local part, such as `/` and `=`, are left out: they delimit an address more often.
 fn is_of_local_part(letter: char) -> bool {
     letter.is_alphanumeric() || "._%+-~!#$&*^".contains(letter)
 }
@@ -103,11 +156,49 @@ fn is_of_domain(letter: char) -> bool {
     letter.is_alphanumeric() || letter == '.' || letter == '-'
 }
 
-/// [`mask_addresses`] within the texts of a JSON document, whose own escapes are no part of an address.
+/// Masks as [`mask_addresses`] does, within the texts of a JSON document. The document stays valid JSON.
 pub fn mask_addresses_in_json(document: &str) -> Cow<'_, str> {
-    if !document.contains('@') {
+    // `@` itself, as `%40` or as `\u0040`.
+    if !document.contains('@') && !document.contains("40") {
         return Cow::Borrowed(document);
     }
+    if serde_json::from_str::<serde::de::IgnoredAny>(document).is_err() {
+        return mask_between_escapes(document);
+    }
+    let mut masked = String::with_capacity(document.len());
+    let mut rest = document;
+    while let Some(at) = rest.find('"') {
+        let end = at + literal_bytes(&rest[at..]);
+        let literal = &rest[at..end];
+        masked += &rest[..at];
+        // Decoded first, since `\"` within it may open a quoted local part.
+        match serde_json::from_str::<String>(literal) {
+            Ok(text) if matches!(mask_addresses(&text), Cow::Owned(_)) => {
+                masked += &serde_json::Value::from(mask_addresses(&text)).to_string();
+            }
+            _ => masked += literal,
+        }
+        rest = &rest[end..];
+    }
+    masked += rest;
+    Cow::Owned(masked)
+}
+
+/// Returns the length of the string literal at the start of a valid JSON text, quotes included.
+fn literal_bytes(json: &str) -> usize {
+    let mut at = 1;
+    while let Some(found) = memchr::memchr2(b'"', b'\\', &json.as_bytes()[at..]) {
+        at += found;
+        if json.as_bytes()[at] == b'"' {
+            return at + 1;
+        }
+        at += 2;
+    }
+    json.len()
+}
+
+/// Masks what stands between the escapes of a broken JSON document: its `\n` is not the letter `n` of a local part.
+fn mask_between_escapes(document: &str) -> Cow<'_, str> {
     let mut masked = String::with_capacity(document.len());
     let mut rest = document;
     while let Some(at) = rest.find('\\') {
@@ -187,11 +278,41 @@ mod tests {
     }
 
     #[test]
+    fn addresses_with_a_quoted_local_part_are_masked() {
+        for (text, masked) in [
+            (r#"Lead "john doe"@example.com is bad"#, "Lead ***@*** is bad"),
+            (r#""john \"x\" doe"@example.com"#, "***@***"),
+            (r#"1,"""john doe""@example.com",x"#, r#"1,"***@***",x"#),
+            (r#""a","john doe"@example.com"#, r#""a",***@***"#),
+            (r#""a","@example.com" ""@example.com"#, r#""a","@example.com" ""@example.com"#),
+            (r#"says "hello", then @example.com"#, r#"says "hello", then @example.com"#),
+        ] {
+            assert_eq!(mask_addresses(text), masked);
+        }
+    }
+
+    #[test]
+    fn percent_encoded_addresses_are_masked() {
+        for (text, masked) in [
+            ("GET /x?email=john%40example.com&y=1", "GET /x?email=***@***&y=1"),
+            ("email%3Djohn%2Bx%40mail.example.com%26y", "email%3D***@***%26y"),
+            ("%22john%20doe%22%40example.com", "***@***"),
+            ("100%40 and 5%40.5 and a%40localhost", "100%40 and 5%40.5 and a%40localhost"),
+            ("a@example.com,b%40example.org", "***@***,***@***"),
+        ] {
+            assert_eq!(mask_addresses(text), masked);
+        }
+    }
+
+    #[test]
     fn masking_leaves_a_json_document_whole() {
         for (text, masked) in [
             ("\nbob@example.com", "\n***@***"),
             ("\u{1}bob@example.com\\bob@example.com\"", "\u{1}***@***\\***@***\""),
             ("no address\n", "no address\n"),
+            ("\"john doe\"@example.com\n", "***@***\n"),
+            ("john%40example.com\n", "***@***\n"),
+            ("@example.com", "@example.com"),
         ] {
             let document = serde_json::json!({ "a": text }).to_string();
             let read: serde_json::Value = serde_json::from_str(&mask_addresses_in_json(&document)).unwrap();
