@@ -1,14 +1,14 @@
-//! What is in a delimited file, and where may it be cut? Dialects, record ends, checks, cutting, joining.
+//! Delimited text: parsing, validation, splitting and joining of CSV, TSV and SSV files.
 //!
-//! Bytes in, values out: nothing here reads a file or a socket. Each reader is pushed the bytes as they stream in,
-//! sees each once, and holds no more than a header and a few counters, whatever the size of the file.
+//! Nothing here does I/O. Each reader takes the bytes of a file in pieces, reads each byte once, and holds no more than
+//! a header and a few counters, whatever the size of the file.
 //!
 //! The dialect is RFC 4180 with the delimiter of the [`Format`](crate::domain::Format). A quote opens only at the start of
 //! a field, `""` inside quotes is one quote, and LF or CRLF outside quotes ends a record, the last of which may lack its
 //! end. A lone CR is data.
 //!
-//! The checks refuse what is certain to fail on Marketo, or to be read there as something else, and nothing that may be
-//! right. No message holds a value of a row: names of the header stand in it only where they surely are names.
+//! The checks refuse only what is certain to fail on Marketo or to be misread there. No message holds a value of a row:
+//! a column's name is shown only where it cannot be a value.
 
 mod column_names;
 mod encoding;

@@ -1,11 +1,11 @@
-//! The drop folder: files that are put into it become jobs.
+//! Drop folder: files that are put into it become jobs.
 //!
-//! Each part of it, the folder of an instance or what is outside of those, has a task of its own ([`folder`]), with its own
-//! looks and its own events. So a part that hangs or can't be read stops no other.
+//! Each part of the drop folder (the folder of one instance, or everything outside of those) has its own task
+//! ([`folder_task`]) with its own scans and events. So a part that hangs or cannot be read does not stop the others.
 //!
-//! As with the queue itself, a look carries no memory that matters: what lies in the folder says what is to be done, so
-//! a restart is the first look and not a second program. Events only make it prompt, and tell when a writer is done
-//! ([`whole`]). How one file becomes one job is told in [`take`].
+//! The folder's content alone decides what is done; no scan depends on the memory of an earlier one. So a restart needs no
+//! recovery code: it is another first scan. Events only make scans prompt and show when a writer has closed a file
+//! ([`readiness`]). [`ingest`] describes how one file becomes exactly one job.
 
 use std::io;
 use std::path::PathBuf;
@@ -40,19 +40,19 @@ mod watcher;
 pub use rejected::rejected_files;
 pub use report::{DropReport, PartState};
 
-/// How long the start waits for a folder to be made and listened to. One that takes longer hangs, and is looked at when it
-/// goes on; the daemon does without it until then.
+/// How long the start waits for a folder to be created and watched. The daemon starts without a folder that takes longer,
+/// such as one on a share that does not answer, and scans it as soon as it answers.
 const PREPARATION: Duration = Duration::from_secs(10);
 
-/// The drop folder can't be used.
+/// The drop folder cannot be created or written to.
 #[derive(Debug, thiserror::Error)]
-#[error("the drop folder {} can't be made ready: {why}", path.display())]
+#[error("cannot use the drop folder {} (drop.path): {why}", path.display())]
 pub struct DropFolderError {
     path: PathBuf,
     why: io::Error,
 }
 
-/// The drop folder, made ready.
+/// The drop folder with its folders created and watched.
 pub struct DropFolder {
     tasks: Vec<FolderTask>,
     root: PathBuf,
@@ -60,11 +60,11 @@ pub struct DropFolder {
 }
 
 impl DropFolder {
-    /// Makes the folder of each instance, where it is missing. None if the configuration names no drop folder.
+    /// Creates the missing folders of each instance and watches them. Returns `None` if `drop.path` is not set.
     ///
     /// # Errors
-    /// [`DropFolderError`]: the folder itself can't be made or written to. A single folder in it that is in another's way
-    /// is logged and tried again.
+    /// [`DropFolderError`] if the drop folder itself cannot be created or written to. A single folder in it that fails is
+    /// logged and tried again.
     pub async fn open(config: &Config, intake: Intake, clock: Clock) -> Result<Option<DropFolder>, DropFolderError> {
         let Some(path) = &config.drop.path else { return Ok(None) };
         let failed = |why| DropFolderError { path: path.clone(), why };
@@ -79,7 +79,7 @@ impl DropFolder {
         let mut tasks: Vec<_> = parts
             .map(|part| FolderTask::new(part, hands.clone(), instances.clone(), config.drop.settle, report.clone()))
             .collect();
-        // Before anybody is told that the daemon is ready, so that nothing that is written from then on goes unheard.
+        // Watched before the daemon reports that it is ready, so that no event after that is missed.
         let preparations: Vec<_> = tasks.iter().map(FolderTask::prepare).collect();
         let until = tokio::time::Instant::now() + PREPARATION;
         for (task, mut preparation) in tasks.iter_mut().zip(preparations) {
@@ -91,23 +91,24 @@ impl DropFolder {
         let tree = hands.tree.clone();
         let tidied = task::spawn_blocking(move || setup::remove_stale_rejected(&tree));
         if let Ok(Ok(Err(error))) = tokio::time::timeout(PREPARATION, tidied).await {
-            tracing::debug!(%error, "the rejected files can't be looked at");
+            tracing::debug!(%error, "folder of rejected files not readable");
         }
         Ok(Some(DropFolder { tasks, root, report }))
     }
 
-    /// For those who ask how it stands.
+    /// Returns a handle on the state of the drop folder, for the status and the metrics.
     pub fn report(&self) -> DropReport {
         self.report.clone()
     }
 
-    /// Takes files until the stop. A take under way is then left; it is whole or undone at the next start.
+    /// Ingests files until `stop` is cancelled. An ingestion under way is abandoned then; the next start finishes or
+    /// repeats it.
     pub async fn run(self, stop: CancellationToken) {
-        tracing::info!(folder = %self.root.display(), "files are taken from the drop folder");
+        tracing::info!(folder = %self.root.display(), "drop folder watched");
         let mut running: JoinSet<()> = self.tasks.into_iter().map(|task| task.run(stop.clone())).collect();
         while let Some(ended) = running.join_next().await {
             if let Err(error) = ended {
-                tracing::error!(%error, "a folder of the drop folder is not looked at any more");
+                tracing::error!(%error, "drop folder task failed; restart the daemon to ingest the files of its folder");
             }
         }
     }

@@ -1,5 +1,7 @@
-//! How does a file come in? Checked and cut while it streams, stored piece by piece, and a job only when all of it is
-//! on the disk.
+//! Intake: receives a file from any source and makes it a job.
+//!
+//! The file is checked and split into parts while it is received, and stored chunk by chunk. It becomes a job only when
+//! all of it is on the disk.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -24,59 +26,59 @@ use crate::intake::chunk_writer::{ChunkWriter, MAX_PENDING_CHUNKS_TOTAL};
 use crate::intake::lenient_scanner::LenientScanner;
 use crate::intake::validate::validate_parameters;
 
-/// The door for files, whichever way they come. Clones are the same door.
+/// Receives files from the HTTP API, the Marketo-compatible API and the drop folder. Clones share one state.
 #[derive(Clone)]
 pub struct Intake {
     store: Store,
     clock: Clock,
     max_file_bytes: u64,
-    /// The most bytes of an upload, by instance.
+    /// `limits.upload_bytes` of each instance, by its name.
     upload_bytes: Arc<RwLock<BTreeMap<String, u64>>>,
-    /// A permit for each piece that is on its way to the disk.
+    /// A permit for each chunk that is being written.
     pieces: Arc<Semaphore>,
 }
 
-/// Why a file was not accepted. Nothing of it is kept.
+/// A file that was not accepted. Nothing of it is stored.
 #[derive(Debug, thiserror::Error)]
 pub enum IntakeError {
     #[error("there is no instance \"{name}\" in the configuration: it has {known}")]
     UnknownInstance { name: String, known: String },
-    /// Something that was said of the file is not possible.
+    /// A parameter of the job is not valid.
     #[error("{0}")]
     Wrong(String),
-    /// The file itself is at fault.
+    /// The file is not valid.
     #[error(transparent)]
     File(#[from] ValidationError),
     #[error("the file has more than {0} bytes (api.max_file_bytes)")]
     TooLarge(u64),
-    /// The sender went away or broke off.
-    #[error("the file broke off: {0}")]
+    /// The connection was closed, or reading the source failed, before the end of the file.
+    #[error("the file was cut off: {0}")]
     CutOff(String),
     #[error(transparent)]
     Store(#[from] StoreError),
 }
 
-/// A file that was taken in.
+/// A file that was accepted.
 #[derive(Debug)]
 pub struct Received {
     pub added: Inserted,
-    /// What was found in it that does not keep it from being imported. The history of a new job has it too.
+    /// Findings that do not prevent the import. A new job's history has them too.
     pub warnings: Vec<Warning>,
 }
 
-/// What comes from one who may say more of a file behind it.
+/// A message of a sender whose parameters may follow the file, as in a multipart form.
 #[derive(Debug)]
 pub enum Incoming {
     Content(Bytes),
-    /// Everything that was said, now that the file is over.
+    /// All parameters, known only after the end of the file.
     Metadata(Box<NewJob>),
 }
 
-/// What is asked of a file before it is a job.
+/// The checks that a file must pass before it becomes a job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Checks {
     All,
-    /// What Marketo asks when it takes a file. All else becomes a row that failed, there as here.
+    /// Only what Marketo checks when it accepts an upload. Every other fault ends as a failed row, as on Marketo.
     MarketoOnly,
     None,
 }
@@ -93,12 +95,12 @@ impl Intake {
         }
     }
 
-    /// Cuts the files that come from now on by the limits of `config`.
+    /// Applies the upload limits of `config` to files received from now on.
     pub fn reload(&self, config: &Config) {
         *self.upload_bytes.write().unwrap_or_else(PoisonError::into_inner) = upload_bytes(config);
     }
 
-    /// Refuses a file whose size is known before it comes.
+    /// Refuses a file whose announced size, in bytes, exceeds `api.max_file_bytes`.
     ///
     /// # Errors
     /// [`IntakeError::TooLarge`].
@@ -106,11 +108,11 @@ impl Intake {
         if bytes > self.max_file_bytes { Err(IntakeError::TooLarge(self.max_file_bytes)) } else { Ok(()) }
     }
 
-    /// Takes a file in. On return the job is on the disk, and nothing that is killed or full afterwards undoes it.
-    /// With `check` false the file is sent as it is: it is only cut.
+    /// Receives a file. On return the job is on the disk: no crash and no full disk undoes it afterwards.
+    /// With `check` false the file is not checked, only split.
     ///
     /// # Errors
-    /// See [`IntakeError`]. A caller that stops waiting leaves nothing behind either, unless the last bytes had come.
+    /// See [`IntakeError`]. Dropping the future leaves nothing stored either, unless all bytes had been received.
     pub async fn receive<E: std::fmt::Display>(
         &self,
         new: NewJob,
@@ -120,7 +122,7 @@ impl Intake {
         self.receive_with_warnings(new, check, body).await.map(|received| received.added)
     }
 
-    /// Like [`Intake::receive`], for a sender who is told what was found in the file.
+    /// Does the same as [`Intake::receive`] and returns the warnings about the file too.
     ///
     /// # Errors
     /// As of [`Intake::receive`].
@@ -134,9 +136,9 @@ impl Intake {
         self.receive_keyed(new, Checks::of(check), key, content(body)).await
     }
 
-    /// Like [`Intake::receive`], with the checks that Marketo makes, for a sender that may say things of the file behind
-    /// it: `new` is what it has said so far. Of its target the kind, the name and the program stay; the format may have
-    /// been another, and the file is then read once more, from the disk.
+    /// Receives a file of a multipart form, whose fields may follow the file, with the checks that Marketo makes.
+    /// `new` has the parameters known so far. The target's kind, name and program must not change. If the format
+    /// changes, the stored file is scanned again.
     ///
     /// # Errors
     /// As of [`Intake::receive`].
@@ -149,8 +151,11 @@ impl Intake {
         self.receive_keyed(new, Checks::MarketoOnly, key, body).await.map(|received| received.added)
     }
 
-    /// Like [`Intake::receive`], for a file that may come again and be the same one. Its key is made of `identity`, which
-    /// is what tells it apart besides its content, and of the content, which is known only at the end.
+    /// Receives a file that may be received again after a crash and must then give the same job. Its idempotency key is
+    /// made of `identity`, which distinguishes it from other files of the same content, and of the content's hash.
+    ///
+    /// # Errors
+    /// As of [`Intake::receive`].
     pub(crate) async fn receive_file<E: std::fmt::Display>(
         &self,
         new: NewJob,
@@ -165,7 +170,7 @@ impl Intake {
         self.receive_keyed(new, Checks::of(check), Some(key), content(body)).await.map(|received| received.added)
     }
 
-    /// `key` gives the idempotency key when the content's hash is known.
+    /// Receives a file; `key` returns the idempotency key from the content's hash.
     async fn receive_keyed<E: std::fmt::Display>(
         &self,
         mut new: NewJob,
@@ -229,7 +234,7 @@ impl Intake {
         if let Inserted::Created(job) = &added {
             tracing::info!(job = %job.id, instance = %job.instance, target = job.target.kind(), rows = job.rows.total,
                 bytes = job.bytes, batches = job.batches.len(), source = job.source.as_ref().map(tracing::field::display),
-                warnings = warnings.len(), "a file was accepted");
+                warnings = warnings.len(), "file accepted");
         }
         Ok(Received { added, warnings })
     }
@@ -244,12 +249,12 @@ impl Intake {
         })
     }
 
-    /// For those who count.
+    /// Counts a file of the drop folder that was refused, for the metrics.
     pub(crate) fn count_rejected_file(&self) {
         self.store.publish_metric(MetricEvent::DropRefused);
     }
 
-    /// The most bytes of the header and the rows of one batch.
+    /// Returns the most bytes of header and rows in one batch.
     fn max_part_bytes(&self, new: &NewJob) -> Result<u64, IntakeError> {
         let limits = self.upload_bytes.read().unwrap_or_else(PoisonError::into_inner);
         match limits.get(&new.instance) {
@@ -293,18 +298,18 @@ mod tests {
     use crate::domain::{Format, JobId, JobState, Source};
     use crate::store::FileKind;
 
-    struct Door {
+    struct Fixture {
         intake: Intake,
         _folder: tempfile::TempDir,
     }
 
-    async fn door(upload_bytes: u64, max_file_bytes: u64) -> Door {
+    async fn fixture(upload_bytes: u64, max_file_bytes: u64) -> Fixture {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(&folder.path().join("q.db")).await.unwrap();
         let upload_bytes = Arc::new(RwLock::new([("default".to_owned(), upload_bytes)].into()));
         let pieces = Arc::new(Semaphore::new(MAX_PENDING_CHUNKS_TOTAL));
         let intake = Intake { store, clock: Clock::System, max_file_bytes, upload_bytes, pieces };
-        Door { intake, _folder: folder }
+        Fixture { intake, _folder: folder }
     }
 
     fn leads() -> NewJob {
@@ -345,7 +350,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_file_of_any_size_is_stored_unchanged_and_split() {
-        let Door { intake, _folder } = door(100_000, u64::MAX).await;
+        let Fixture { intake, _folder } = fixture(100_000, u64::MAX).await;
         for n in [1, 5_000, 10_000, 40_000] {
             let file = rows(n);
             let Inserted::Created(job) = intake.receive(leads(), true, body(&file)).await.unwrap() else { panic!() };
@@ -357,7 +362,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_refused_file_leaves_nothing_whether_small_or_large() {
-        let Door { intake, _folder } = door(10_000_000, 2_000_000).await;
+        let Fixture { intake, _folder } = fixture(10_000_000, 2_000_000).await;
         let mut ragged = rows(40_000);
         ragged.extend(b"one field too many,x,y\n");
         for (file, fault) in [
@@ -369,15 +374,15 @@ mod tests {
             let error = intake.receive(leads(), true, body(&file)).await.unwrap_err().to_string();
             assert!(error.contains(fault), "{error}");
         }
-        // The sweep is a task of its own; the write after it shows that it has come and gone.
+        // The deletion is a task of its own; the write after it shows that it has ended.
         let file = rows(1);
         let Inserted::Created(job) = intake.receive(leads(), true, body(&file)).await.unwrap() else { panic!() };
         assert_eq!(intake.store.jobs(None, 100, None).await.unwrap(), [job]);
     }
 
     #[tokio::test]
-    async fn a_sender_that_breaks_off_leaves_nothing() {
-        let Door { intake, _folder } = door(10_000_000, u64::MAX).await;
+    async fn an_interrupted_upload_leaves_nothing() {
+        let Fixture { intake, _folder } = fixture(10_000_000, u64::MAX).await;
         let half = rows(40_000);
         let broken =
             body(&half).map(|piece| piece.map_err(|never| match never {})).chain(stream::once(async { Err("reset") }));
@@ -388,7 +393,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_same_key_gives_the_same_job_for_large_files_too() {
-        let Door { intake, _folder } = door(10_000_000, u64::MAX).await;
+        let Fixture { intake, _folder } = fixture(10_000_000, u64::MAX).await;
         let keyed = || NewJob { idempotency_key: Some("k".into()), ..leads() };
         let file = rows(40_000);
         let Inserted::Created(first) = intake.receive(keyed(), true, body(&file)).await.unwrap() else { panic!() };
@@ -399,8 +404,8 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_said_of_a_file_must_be_possible() {
-        let Door { intake, _folder } = door(10_000_000, u64::MAX).await;
+    async fn impossible_parameters_are_refused() {
+        let Fixture { intake, _folder } = fixture(10_000_000, u64::MAX).await;
         let file = rows(1);
         for (new, fault) in [
             (

@@ -1,33 +1,34 @@
-//! Text from outside (file names, Marketo's words, rows of a file): made fit to be shown, logged and kept.
+//! Untrusted text (file names, Marketo's messages, rows of a file): escaping, masking and clipping before it is shown,
+//! logged or stored.
 //!
-//! Such text can hold line ends, which forge lines of a log, and escape sequences, which steer the terminal of whoever
-//! reads it. It can be of any length, and it can hold an e-mail address.
+//! Such text can hold line ends, which forge log lines, and escape sequences, which control the reader's terminal. It can
+//! be of any length, and it can hold e-mail addresses.
 
 use std::borrow::Cow;
 use std::fmt::Write;
 
-/// The longest name of a file, in bytes: what Linux takes, and what the database keeps.
+/// The longest file name, in bytes: the limit of Linux, and of the database.
 pub const MAX_NAME_BYTES: usize = 255;
 
-/// The longest remark of Marketo's that is kept, in bytes. Its own messages have less than 300.
+/// The longest message of Marketo's that is stored, in bytes. Its own messages have less than 300.
 pub const MAX_REMARK_BYTES: usize = 2_000;
 
-/// The longest id of Marketo's that is kept, in bytes. A `requestId` has about 20.
+/// The longest id of Marketo's that is stored, in bytes. A `requestId` has about 20.
 pub const MAX_ID_BYTES: usize = 200;
 
-/// Whether a character acts on what shows it instead of being shown: control characters (C0, DEL and C1), the
-/// separators of lines and paragraphs, and what reorders text (<https://www.unicode.org/reports/tr9/>).
+/// Returns whether a character affects the display instead of being shown: control characters (C0, DEL and C1), line and
+/// paragraph separators, and characters that reorder text (<https://www.unicode.org/reports/tr9/>).
 pub fn is_unsafe(letter: char) -> bool {
     letter.is_control()
         || matches!(letter, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{206f}')
 }
 
-/// `text` as one line: each character that [`is_unsafe`] is shown as Rust writes it, such as `\n` or `\u{1b}`.
+/// Returns `text` as one line: each unsafe character ([`is_unsafe`]) becomes a Rust escape, such as `\n` or `\u{1b}`.
 pub fn escape(text: &str) -> Cow<'_, str> {
     escape_all(text, is_unsafe)
 }
 
-/// Like [`escape`], for text of several lines: line ends and tabs stay.
+/// Escapes as [`escape`] does, but keeps line ends and tabs, for text of several lines.
 pub fn escape_lines(text: &str) -> Cow<'_, str> {
     escape_all(text, |letter| is_unsafe(letter) && !matches!(letter, '\n' | '\t'))
 }
@@ -46,8 +47,8 @@ fn escape_all(text: &str, acts: impl Fn(char) -> bool) -> Cow<'_, str> {
     Cow::Owned(escaped)
 }
 
-/// A JSON document with what [`is_unsafe`] in its texts as `\u` escapes, so that it says the same. JSON itself leaves
-/// all but C0 as it is.
+/// Returns an equal JSON document in which unsafe characters ([`is_unsafe`]) are `\u` escapes. JSON itself requires that
+/// only for C0.
 pub fn escape_json(document: &str) -> Cow<'_, str> {
     let acts = |letter: char| is_unsafe(letter) && letter >= '\u{7f}';
     if !document.contains(acts) {
@@ -56,7 +57,7 @@ pub fn escape_json(document: &str) -> Cow<'_, str> {
     let mut escaped = String::with_capacity(document.len() + 16);
     for letter in document.chars() {
         match acts(letter) {
-            // All of them are of the basic plane. Writing to text does not fail.
+            // All of them are in the basic plane, so four digits do. Writing to a String cannot fail.
             true => drop(write!(escaped, "\\u{:04x}", u32::from(letter))),
             false => escaped.push(letter),
         }
@@ -212,14 +213,14 @@ fn mask_between_escapes(document: &str) -> Cow<'_, str> {
     Cow::Owned(masked)
 }
 
-/// A remark of Marketo's as it is kept and passed on: of at most [`MAX_REMARK_BYTES`], which it then says, and without
-/// e-mail addresses.
+/// Returns a message of Marketo's as it is stored and passed on: without e-mail addresses, and clipped to
+/// [`MAX_REMARK_BYTES`] with a note.
 pub fn remark(text: &str) -> String {
-    // The other way round half an address could be left at the end.
+    // Clipped after masking: in the other order a clipped address could remain at the end.
     clip(&mask_addresses(text), MAX_REMARK_BYTES).into_owned()
 }
 
-/// The beginning of `text` if it has more than `max_bytes`, with a note behind it that says so.
+/// Returns `text`, or its first `max_bytes` bytes with a note if it is longer.
 pub fn clip(text: &str, max_bytes: usize) -> Cow<'_, str> {
     if text.len() <= max_bytes {
         return Cow::Borrowed(text);
@@ -228,7 +229,7 @@ pub fn clip(text: &str, max_bytes: usize) -> Cow<'_, str> {
     Cow::Owned(format!("{kept}… (clipped: it had {} bytes)", text.len()))
 }
 
-/// `stem` and `ending` as the name of a file, of which the stem is shortened where it would be too long.
+/// Returns the file name made of `stem` and `ending`. The stem is shortened if the name would exceed [`MAX_NAME_BYTES`].
 pub fn file_name(stem: &str, ending: &str) -> String {
     let room = MAX_NAME_BYTES.saturating_sub(ending.len());
     format!("{}{ending}", &stem[..stem.floor_char_boundary(room)])

@@ -1,4 +1,4 @@
-//! Why is a file refused at the door?
+//! Validation errors: each reason for which a file is refused, with its message.
 
 use std::fmt::Write as _;
 
@@ -9,7 +9,7 @@ use crate::domain::Format;
 
 /// The first thing in a file, in the file's order, that keeps it from being imported.
 ///
-/// Its text is for the person who made the file. Lines and columns count from 1, byte offsets from 0.
+/// Its message is for whoever made the file. Lines and columns count from 1, byte offsets from 0.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ValidationError {
     #[error("the file is empty")]
@@ -136,7 +136,7 @@ pub enum RaggedSign {
 }
 
 impl ValidationError {
-    /// A word for programs, which stays when the text changes.
+    /// Returns the machine-readable code, which stays the same when the message changes.
     pub fn code(&self) -> &'static str {
         match self {
             ValidationError::Empty => "empty",

@@ -1,4 +1,4 @@
-//! Which rows failed, as they were sent? A failure file without its reasons is a file that can be sent again.
+//! Failed rows: strips the reason column from a failure file, so that its rows can be sent again.
 
 use crate::delimited::column_names;
 use crate::delimited::column_names::{WITHHELD, clip};
@@ -81,7 +81,7 @@ impl FailedRowExtractor {
     /// Takes bytes of the failure file and adds to `out` what they give.
     ///
     /// # Errors
-    /// [`StripFault`]; what was added to `out` is of no use then.
+    /// [`FailedRowError`]; `out` must then be discarded.
     pub fn push(&mut self, mut bytes: &[u8], out: &mut Vec<u8>) -> Result<(), FailedRowError> {
         if self.format.is_none() {
             let end = self.header.push(&mut self.lexer, bytes);
@@ -105,7 +105,7 @@ impl FailedRowExtractor {
     /// The end of the failure file.
     ///
     /// # Errors
-    /// As for [`StripReason::push`].
+    /// As for [`FailedRowExtractor::push`].
     pub fn finish(mut self, out: &mut Vec<u8>) -> Result<FailedRows, FailedRowError> {
         let Some(format) = self.format else { return Err(FailedRowError::NoRows) };
         if let Some(line) = self.lexer.open_quote() {
@@ -183,7 +183,7 @@ impl FailedRowExtractor {
             let without = |all: &[String], those: &[String]| -> Vec<String> {
                 all.iter().filter(|name| !those.contains(name)).cloned().collect()
             };
-            // Of a file that was not checked, the first line may be a person.
+            // In a file that was not checked, the first line may be a row with personal data.
             let shown = |names: Vec<String>| -> Vec<String> {
                 if column_names::may_be_displayed(&self.sent) {
                     names

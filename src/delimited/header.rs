@@ -1,4 +1,4 @@
-//! What does the header say, and will Marketo take it?
+//! Header: reads the column names of a file and checks them against Marketo's rules.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;

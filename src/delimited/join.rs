@@ -1,4 +1,4 @@
-//! How do the failure files of a job's batches become one file?
+//! Joiner: makes one file of the failure or warning files of a job's batches.
 
 use crate::delimited::header;
 use crate::delimited::header::{HeaderReader, MAX_HEADER_BYTES};

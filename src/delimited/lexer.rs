@@ -1,7 +1,7 @@
-//! Where does a record end, and how many fields has it?
+//! Lexer: finds the end of each record and counts its fields.
 //!
-//! There are two ways through the same states: [`Lexer::next_record`] leaps from one quote or line end to the next, for
-//! whole files, and [`Lexer::step`] goes byte by byte, for those who must know each field. A test holds them together.
+//! One state machine has two drivers: [`Lexer::next_record`] searches for the next quote or line end and is fast enough
+//! for whole files; [`Lexer::step`] goes byte by byte for callers that need each field. A property test compares both.
 
 use memchr::{memchr_iter, memchr2};
 
@@ -81,13 +81,13 @@ impl Lexer {
         }
     }
 
-    /// Whether [`Lexer::next_record`] looks for CRs at the ends of fields in the bytes to come. That takes one more pass
-    /// over them, which a caller spares where they hold no CR but those of CRLF.
+    /// Sets whether [`Lexer::next_record`] looks for CRs at the ends of fields in the next bytes. That takes another pass
+    /// over them, which is not needed where every CR belongs to a CRLF.
     pub fn watch_cr(&mut self, watch: bool) {
         self.watches_cr = watch;
     }
 
-    /// The last byte was a CR outside of quotes. Only known while CRs are watched.
+    /// Returns whether the last byte was a CR outside of quotes. Only known while CRs are watched.
     pub fn is_behind_cr(&self) -> bool {
         self.crs > 0
     }
@@ -112,12 +112,12 @@ impl Lexer {
         self.record_line
     }
 
-    /// The record under way, if a byte of it has been seen.
+    /// Returns the unfinished record, if it has at least one byte.
     pub fn unended(&self) -> Option<Record> {
         (self.bytes > 0).then(|| self.record())
     }
 
-    /// Goes on to the next end of a record: how many bytes that took, and the record. None when `bytes` end before.
+    /// Reads to the next end of a record. Returns the number of bytes read and the record, or `None` if `bytes` end before.
     #[inline]
     pub fn next_record(&mut self, bytes: &[u8]) -> Option<(usize, Record)> {
         self.first = match bytes.first() {
@@ -149,7 +149,7 @@ impl Lexer {
                         self.bytes += at as u64;
                         return Some((at, self.end()));
                     }
-                    // A quote behind a delimiter is for the arm above.
+                    // A quote after a delimiter is handled by the first arm.
                     if self.state == State::Bare {
                         at += 1;
                         self.crs = 0;
@@ -167,7 +167,7 @@ impl Lexer {
                     at += 1;
                     self.state = State::Quoted;
                 }
-                // The next arm would do for this, but files whose every field is quoted would take three times as long.
+                // The next arm would give the same result, but fully quoted files would take three times as long.
                 State::QuoteSeen if rest[0] == self.delimiter => {
                     at += 1;
                     self.delimiters += 1;

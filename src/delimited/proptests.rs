@@ -1,4 +1,4 @@
-//! Does every byte survive being cut, cut again, joined and stripped? Any table, any dialect, any limit, any chunking.
+//! Property tests: splitting, halving, joining and stripping lose no byte, for any table, dialect, limit and chunking.
 //!
 //! The `csv` crate is the oracle: it shares nothing with the lexer here.
 

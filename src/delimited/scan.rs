@@ -1,4 +1,4 @@
-//! Is a file fit to be imported, and where are its header, its rows and its parts? One pass answers all.
+//! Scanner: validates a file and finds its header, rows and parts in one pass.
 
 use std::ops::Range;
 
@@ -18,13 +18,13 @@ use crate::delimited::utf8::{Utf8Error, Utf8Validator};
 use crate::delimited::warning::Warning;
 use crate::domain::Format;
 
-/// The bytes that go through all checks before the next are touched: they stay in the processor's cache between them.
+/// The bytes that pass through all checks before the next are read. A block of this size stays in the processor's cache.
 const BLOCK: usize = 32 * 1024;
 
-/// Of a record that does not lie within one block, so much is held for the checks of its row.
+/// The most bytes that are kept of a record that spans several blocks, for the checks of its row.
 const HELD_BYTES: usize = MAX_HEADER_BYTES as usize;
 
-/// What is asked of a file.
+/// The rules by which a file is scanned.
 #[derive(Clone, Debug)]
 pub struct ScanRules {
     pub format: Format,
@@ -38,7 +38,7 @@ pub struct ScanRules {
     pub lookup: Option<String>,
 }
 
-/// What is where in a file. Upload n is the bytes of `header`, then those of `parts[n]`.
+/// Where the header and the parts of a file are. Upload n is the bytes of `header`, then those of `parts[n]`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct FileLayout {
     /// Of the whole file.
@@ -104,7 +104,7 @@ impl Scanner {
     /// Takes the next bytes of the file, however it is split.
     ///
     /// # Errors
-    /// The first [`Fault`] in the file's order. The scanner is of no more use then.
+    /// The first [`ValidationError`] in the file's order. The scanner must not be used afterwards.
     pub fn push(&mut self, mut bytes: &[u8]) -> Result<(), ValidationError> {
         if let Some(opening) = &mut self.opening {
             let (first, rest) = bytes.split_at(bytes.len().min(OPENING_BYTES - opening.len()));
@@ -150,7 +150,7 @@ impl Scanner {
         self.held.len()
     }
 
-    /// Looks at what kind of file it is, once.
+    /// Detects the kind of the file from its first bytes, once.
     fn open(&mut self) -> Result<(), ValidationError> {
         let Some(opening) = self.opening.take() else { return Ok(()) };
         match FileKind::of(&opening) {
@@ -174,7 +174,7 @@ impl Scanner {
         }
         let carried = self.utf8.carried().to_vec();
         let Err(fault) = self.utf8.push(block) else { return self.lex(block) };
-        // What lies before the fault comes first, and tells the line.
+        // A fault before this one is reported first; and the lexer has to know the line.
         let (begin, offset) = (self.at, fault.offset());
         let good = offset.saturating_sub(begin) as usize;
         self.lex(&block[..good])?;
@@ -188,8 +188,8 @@ impl Scanner {
         }
     }
 
-    /// Looks no further into a record than one byte beyond what fits, so that the same fault is found however the bytes
-    /// arrive, and a quote without end costs no reading of the whole file.
+    /// Reads a record only to one byte beyond its limit. So the same fault is found however the bytes arrive, and an
+    /// unclosed quote does not cause the whole file to be read.
     fn lex(&mut self, mut bytes: &[u8]) -> Result<(), ValidationError> {
         if self.table.is_none() {
             let limit = MAX_HEADER_BYTES.min(self.rules.max_part_bytes);

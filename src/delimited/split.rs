@@ -1,4 +1,4 @@
-//! Where are rows cut into parts that one upload takes, and how is a part cut again that was too large after all?
+//! Splitting: distributes rows over parts that fit into one upload, and halves a part that Marketo refused as too large.
 
 use serde::Serialize;
 
@@ -19,7 +19,7 @@ pub struct FilePart {
     pub first_line: u64,
 }
 
-/// Fills parts with rows, each as full as it goes.
+/// Fills parts with rows, each up to the limit.
 #[derive(Clone, Debug)]
 pub(super) struct Splitter {
     /// The most bytes of rows in a part.
@@ -28,7 +28,7 @@ pub(super) struct Splitter {
     next_row: u64,
 }
 
-/// A state of a [`Cutter`] to which it can be put back.
+/// A state of a [`Splitter`] to which it can be rolled back.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct RecordOffset {
     parts: usize,
@@ -94,11 +94,11 @@ pub struct Bisector {
     /// Records that have ended, and where the last of them did.
     rows: u64,
     ended: u64,
-    /// The best place so far: the second half as far as it is known.
+    /// The best split point so far, as the second half up to the bytes read.
     cut: Option<FilePart>,
 }
 
-/// A part that can't be cut, for it has one row.
+/// A part that cannot be split, because it has one row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("row {row} on line {line} is too large for Marketo by itself")]
 pub struct SingleRowError {
@@ -123,7 +123,7 @@ impl Bisector {
     }
 
     /// # Errors
-    /// [`SingleRow`] when there is nothing to cut between.
+    /// [`SingleRowError`] if the part has fewer than two rows.
     pub fn finish(mut self) -> Result<[FilePart; 2], SingleRowError> {
         if let Some(record) = self.lexer.unended() {
             self.begin(record.line);

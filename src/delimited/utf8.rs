@@ -1,8 +1,8 @@
-//! Is it UTF-8 throughout, and if not, where does it stop being so?
+//! UTF-8 validation of a file that arrives in pieces, with the offset of the first invalid byte.
 
 use memchr::memchr;
 
-/// Follows the bytes of a file, a sequence that a push has cut in two included.
+/// Validates the bytes of a file, including a sequence that is split between two pushes.
 #[derive(Debug, Default)]
 pub(super) struct Utf8Validator {
     /// Bytes seen so far.

@@ -1,5 +1,6 @@
-//! What lies in the drop folder? Looked at and touched from one open folder to the next, so that no symbolic link leads
-//! out of it, not even one that is put in a folder's place at the last moment.
+//! Directory walk: lists the drop folder relative to open directories (`openat`).
+//!
+//! So no symbolic link leads out of the drop folder, not even one that replaces a folder during the walk.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
@@ -16,15 +17,15 @@ use crate::drop_folder::file_stat::FileStat;
 use crate::drop_folder::names::{EntryKind, REJECTED, SetAside};
 use crate::drop_folder::temp_file::TempFile;
 
-/// Deeper ones are no place for files anyway, and each level holds a folder open.
+/// The deepest folder that is listed. No valid path is as deep, and each level keeps a directory open.
 const MAX_DEPTH: usize = 16;
-/// Of `job.toml` and its reason; the rest is not read.
+/// The most bytes that are read of `job.toml` and of its reason.
 const MAX_TEXT_BYTES: u64 = 64 * 1024;
 
 const NO_FILE: &str = "it is not a file, and links are not followed";
 
 const FOLDER: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
-/// Without `NONBLOCK` a pipe of a file's name would be waited for.
+/// Without `NONBLOCK`, opening a named pipe would block.
 const FILE: OFlags = OFlags::RDONLY.union(OFlags::NOFOLLOW).union(OFlags::NONBLOCK).union(OFlags::CLOEXEC);
 
 /// The drop folder. All paths here are relative to it.
@@ -33,28 +34,28 @@ pub(super) struct DirTree {
     root: PathBuf,
 }
 
-/// What one walk found.
+/// The result of one walk.
 #[derive(Debug, Default)]
 pub(super) struct Listing {
-    /// Files with one of the known endings, and each `job.toml`.
+    /// Files with a known extension, and each `job.toml`.
     pub(super) files: BTreeMap<PathBuf, FileStat>,
-    /// What stands in each folder's `job.toml`, by the folder.
+    /// The content of each `job.toml`, by its folder.
     pub(super) options: BTreeMap<PathBuf, Result<String, String>>,
-    /// The reasons that were given for a wrong `job.toml`, by the folder.
+    /// The reasons written for an invalid `job.toml`, by its folder.
     pub(super) reasons: BTreeMap<PathBuf, String>,
-    /// What could not be looked at, and why; also links, which are not followed.
+    /// Entries that could not be read, each with the reason; also links, which are not followed.
     pub(super) passed_over: BTreeMap<PathBuf, String>,
-    /// Files that are not for the queue, by their names' endings.
+    /// Files that are ignored because of their extension.
     pub(super) left_alone: BTreeMap<PathBuf, FileStat>,
-    /// Taken files on the way to their removal, where a stop of the daemon left them.
+    /// Ingested files whose removal was interrupted by a stop of the daemon.
     pub(super) set_aside: Vec<PathBuf>,
-    /// Half-written texts and copies of ours, where a stop of the daemon left them.
+    /// Temporary files of the daemon, left behind by a stop.
     pub(super) drafts: Vec<PathBuf>,
-    /// Folders that other machines may write to.
+    /// Folders on file systems that other machines may write to.
     pub(super) shared: BTreeSet<PathBuf>,
 }
 
-/// A part of the drop folder that is looked at by itself, so that nothing in it holds up the others.
+/// A part of the drop folder that has its own task, so that it cannot block the others.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Part {
     /// The folder of an instance.
@@ -64,7 +65,7 @@ pub(super) enum Part {
 }
 
 impl DirTree {
-    /// `root` has to be absolute and without symbolic links, as events give it.
+    /// `root` has to be absolute and without symbolic links, because events report such paths.
     pub(super) fn new(root: PathBuf) -> DirTree {
         DirTree { root }
     }
@@ -73,7 +74,7 @@ impl DirTree {
         &self.root
     }
 
-    /// Opened anew for each look: what is mounted there may have changed.
+    /// Opens the root. This is done for each scan, because another file system may have been mounted there.
     pub(super) fn open_root(&self) -> io::Result<OwnedFd> {
         Ok(open(&self.root, FOLDER.difference(OFlags::NOFOLLOW), Mode::empty())?)
     }
@@ -86,7 +87,7 @@ impl DirTree {
         Ok(folder)
     }
 
-    /// Makes a folder and those above it, where they are missing.
+    /// Creates a folder and its parents where they are missing.
     pub(super) fn make_folder(&self, path: &Path) -> io::Result<OwnedFd> {
         let mut folder = self.open_root()?;
         for name in path {
@@ -99,10 +100,10 @@ impl DirTree {
         Ok(folder)
     }
 
-    /// Everything in this part.
+    /// Lists a part.
     ///
     /// # Errors
-    /// The part's own folder can't be opened or listed.
+    /// The part's own folder cannot be opened or listed.
     pub(super) fn walk(&self, part: &Part) -> io::Result<Listing> {
         let mut look = Listing::default();
         let (path, others) = match part {
@@ -116,7 +117,7 @@ impl DirTree {
 
 /// `others` are folders to leave out.
 fn walk(folder: BorrowedFd<'_>, path: &Path, others: Option<&BTreeSet<String>>, look: &mut Listing) -> io::Result<()> {
-    // One whose kind can't be told is treated with the care that a share needs.
+    // A file system of unknown type is treated as a share.
     if !fstatfs(folder).is_ok_and(|found| is_of_this_machine(found.f_type as u64)) {
         look.shared.insert(path.to_owned());
     }
@@ -142,16 +143,16 @@ fn walk(folder: BorrowedFd<'_>, path: &Path, others: Option<&BTreeSet<String>>, 
         if let Err(error) = entry_of(folder, entry.file_type(), name, &at, look)
             && error.kind() != io::ErrorKind::NotFound
         {
-            // Half a folder is none: its job.toml may be in the other half.
+            // A folder that was listed in part is skipped: its job.toml may be in the missing part.
             look.files.retain(|path, _| !path.starts_with(&at));
-            look.passed_over.insert(at, format!("it can't be looked at: {error}"));
+            look.passed_over.insert(at, format!("it cannot be read: {error}"));
         }
     }
     Ok(())
 }
 
 fn entry_of(folder: BorrowedFd<'_>, kind: FileType, name: &OsStr, at: &Path, look: &mut Listing) -> io::Result<()> {
-    // Not every file system says in its listing what a name stands for.
+    // Not every file system gives the type of an entry in its listing.
     let kind = if kind == FileType::Unknown { FileStat::of(folder, name)?.kind() } else { kind };
     let pass_over = |look: &mut Listing, why: &str| drop(look.passed_over.insert(at.to_owned(), why.to_owned()));
     match (EntryKind::of(at), kind) {
@@ -203,7 +204,7 @@ fn parent(path: &Path) -> PathBuf {
 }
 
 fn read_text(folder: BorrowedFd<'_>, name: &OsStr) -> io::Result<(FileStat, Result<String, String>)> {
-    // One that can't be read must count as wrong: passing it over would send its folder's files elsewhere.
+    // A job.toml that cannot be read counts as invalid: without its options the files would be imported in another way.
     let file = match openat(folder, name, FILE, Mode::empty()) {
         Ok(file) => File::from(file),
         Err(error) => return Ok((FileStat::of(folder, name)?, Err(format!("it can't be read: {error}")))),
@@ -222,14 +223,14 @@ fn read_text(folder: BorrowedFd<'_>, name: &OsStr) -> io::Result<(FileStat, Resu
     Ok((stamp, text))
 }
 
-/// Opens a file for reading; none if it is not a file any more.
+/// Opens a file for reading; `None` if it is no regular file any more.
 pub(super) fn open_file(folder: impl AsFd, name: &OsStr) -> io::Result<Option<(File, FileStat)>> {
     match openat(folder, name, FILE, Mode::empty()) {
         Ok(file) => {
             let stamp = FileStat::of_open(&file)?;
             Ok(stamp.is_file().then(|| (File::from(file), stamp)))
         }
-        // LOOP: a symbolic link has taken its place; NXIO: a socket.
+        // LOOP: it was replaced by a symbolic link; NXIO: by a socket.
         Err(Errno::NOENT | Errno::LOOP | Errno::NXIO) => Ok(None),
         Err(error) => Err(error.into()),
     }

@@ -1,4 +1,4 @@
-//! Is this still the same file? What the file system says of it, and what of that tells two files apart.
+//! File identity: the attributes by which a changed or replaced file is recognized.
 
 use std::ffi::OsStr;
 use std::io;
@@ -8,7 +8,7 @@ use std::path::Path;
 
 use rustix::fs::{AtFlags, CWD, FileType, Statx, StatxFlags, StatxTimestamp, statx};
 
-/// A file at one moment.
+/// The attributes of a file at one moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct FileStat {
     device: (u32, u32),
@@ -17,25 +17,25 @@ pub(super) struct FileStat {
     /// Seconds and nanoseconds since 1970, as are the other times. Only for comparing: the share's clock is its own.
     pub(super) modified: (i64, u32),
     changed: (i64, u32),
-    /// When the inode was made; not every file system keeps it.
+    /// When the inode was created; not every file system records it.
     born: Option<(i64, u32)>,
     links: u32,
     kind: FileType,
 }
 
 impl FileStat {
-    /// Of `name` in `folder`. A symbolic link is looked at itself.
+    /// Reads the attributes of `name` in `folder`. Symbolic links are not followed.
     pub(super) fn of(folder: impl AsFd, name: &OsStr) -> io::Result<FileStat> {
         FileStat::ask(folder, name.as_bytes(), AtFlags::SYMLINK_NOFOLLOW)
     }
 
-    /// Of an open file or folder, whatever its path shows by now.
+    /// Reads the attributes of an open file or folder, independent of its path.
     pub(super) fn of_open(file: impl AsFd) -> io::Result<FileStat> {
         FileStat::ask(file, b"", AtFlags::EMPTY_PATH)
     }
 
-    /// Of the file that a link in `/proc/PID/fd` leads to. What the kernel knows already has to do: a server that does not
-    /// answer is not asked.
+    /// Reads the attributes of the file behind a link in `/proc/PID/fd`, from the kernel's cache only, so that a server that
+    /// does not answer is not waited for.
     pub(super) fn of_process_file(link: &Path) -> io::Result<FileStat> {
         let found = statx(CWD, link, AtFlags::STATX_DONT_SYNC, StatxFlags::BASIC_STATS | StatxFlags::BTIME)?;
         Ok(FileStat::from(&found))
@@ -54,7 +54,7 @@ impl FileStat {
         self.kind
     }
 
-    /// The same inode on the same device.
+    /// Returns whether both are the same inode on the same device.
     pub(super) fn is_same_inode(&self, other: &FileStat) -> bool {
         (self.device, self.inode) == (other.device, other.inode)
     }
@@ -67,26 +67,25 @@ impl FileStat {
         self.device == other.device
     }
 
-    /// The same inode, and nothing shows that it was written to since.
+    /// Returns whether both are the same inode, not written to in between.
     pub(super) fn is_unchanged(&self, other: &FileStat) -> bool {
         self.is_same_inode(other) && (self.bytes, self.modified) == (other.bytes, other.modified)
     }
 
-    /// The numbers that [`Stamp::is_unchanged`] compares, but for the device, whose number can be another after each boot.
+    /// Returns the numbers that [`FileStat::is_unchanged`] compares, without the device, whose number may change at a boot.
     pub(super) fn state(&self) -> Vec<u8> {
         let numbers = [self.inode.cast_signed(), self.bytes.cast_signed(), self.modified.0, self.modified.1.into()];
         numbers.into_iter().flat_map(i64::to_be_bytes).collect()
     }
 
-    /// What the idempotency key of a file at `path` is made of, besides its content. It has to stay the same for as long
-    /// as it is the same drop, and to differ for a second drop of the same content under the same name.
+    /// Returns the part of the idempotency key of a file at `path` that does not depend on its content. It is the same as
+    /// long as the file is the same drop, and differs for a second drop of the same content under the same name.
     ///
-    /// An inode's number is soon used again, and `cp -p` and `rsync` keep the time of modification, so the two and the
-    /// content can all be those of the last drop. What then differs is when the inode was made. The time of the last
-    /// change would differ too, but a mere `chown -R`, which many a container does at its start, alters it, and after a
-    /// kill at the wrong moment a second job would be the consequence. It stands in only where there is no time of birth,
-    /// and for hard links: of these the same inode can be dropped twice. The device is not part of it: its number
-    /// can be another after each boot.
+    /// Inode numbers are soon reused, and `cp -p` and `rsync` keep the modification time. So inode, modification time and
+    /// content can all equal those of the last drop; only the inode's creation time differs then. The change time (ctime)
+    /// would differ too, but a `chown -R`, which many containers run at their start, alters it: after a crash between commit
+    /// and removal, that would give a second job. So ctime is used only where there is no creation time, and for hard
+    /// links, of which the same inode can be dropped twice. The device is left out, because its number may change at a boot.
     pub(super) fn identity(&self, path: &Path) -> Vec<u8> {
         let since = self.born.filter(|_| self.links == 1).unwrap_or(self.changed);
         let mut identity = path.as_os_str().as_bytes().to_vec();

@@ -1,5 +1,5 @@
-//! Folder task: looks at one part of the drop folder, at every event and every few seconds, and hands out what is complete,
-//! one file at a time.
+//! Folder task: scans one part of the drop folder after each event and every few seconds, and ingests complete files one
+//! at a time.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::ffi::OsStr;
@@ -26,42 +26,42 @@ use crate::drop_folder::watcher::FolderWatcher;
 
 mod options;
 
-/// Network shares give no events.
+/// The interval of scans without an event: network shares give none.
 const RESCAN: Duration = Duration::from_secs(10);
-/// After a passing fault, such as a full disk.
+/// The delay after a transient error, such as a full disk.
 const RETRY: Duration = Duration::from_secs(10);
-/// Two looks are at least so far apart, so that one sees the many files of one moment.
+/// The least time between two scans, so that many files that arrive together need one scan.
 const DEBOUNCE: Duration = Duration::from_millis(50);
 
-/// What is known of one part, and what is under way there.
+/// The state of one part and of the ingestion under way there.
 pub(super) struct FolderTask {
     part: Part,
-    /// Of the part: its folder at the top, or `.`.
+    /// The part's top-level folder, or `.`.
     name: String,
     hands: Arc<IngestContext>,
     instances: Arc<BTreeSet<String>>,
     settle: Duration,
     report: DropReport,
     events: FolderWatcher,
-    /// One that took longer than the start waits.
+    /// A preparation that took longer than the start waits for it.
     preparation: Option<JoinHandle<io::Result<FileStat>>>,
-    /// The part's own folder, which is listened to; another one if something was mounted over it.
+    /// The part's own folder, as it was when it was watched. It differs if something was mounted over it since.
     folder: Option<FileStat>,
     watched: FileTracker,
-    /// The same of the files that are left alone, so that none is reported while its writer is about to rename it.
+    /// The same for ignored files, so that none is reported while its writer is about to rename it.
     others: FileTracker,
-    /// What a stop left undone was ended.
+    /// The cleanup after the last stop was done.
     is_tidied: bool,
-    /// Whole files that wait for the one before them.
+    /// Complete files that wait for the ingestion under way.
     queue: VecDeque<IngestTask>,
     busy: Option<Arc<IngestTask>>,
-    /// Files that are not to be tried again before then.
+    /// The earliest time of the next attempt, by file.
     later: HashMap<PathBuf, Instant>,
-    /// Files whose job is on the disk and that could not be removed.
+    /// Files that are stored as jobs but could not be removed.
     taken: HashMap<PathBuf, FileStat>,
     /// Each `job.toml` that was complete when it was read.
     known_options: HashMap<PathBuf, FileStat>,
-    /// What was last logged of each file, so that it is not said again at every look.
+    /// The last warning logged for each file, so that it is not repeated at every scan.
     said: HashMap<PathBuf, String>,
 }
 
@@ -99,17 +99,17 @@ impl FolderTask {
         }
     }
 
-    /// Makes the part's folders and listens to them, on a thread of its own.
+    /// Creates the part's folders and watches them, on a blocking thread.
     pub(super) fn prepare(&self) -> JoinHandle<io::Result<FileStat>> {
         let (tree, part, events) = (self.hands.tree.clone(), self.part.clone(), self.events.clone());
         task::spawn_blocking(move || setup::prepare(&tree, &part, &events))
     }
 
-    /// Takes in how the preparation went.
+    /// Records the result of the preparation.
     ///
     /// # Errors
-    /// What the configuration has to be mended for. Something that lies in the way of a folder is no such thing: it is
-    /// logged, and looks try again.
+    /// An error that needs a change of the configuration. A file in the way of a folder is logged instead, and each scan
+    /// tries again.
     pub(super) fn is_prepared(&mut self, prepared: Result<io::Result<FileStat>, JoinError>) -> io::Result<()> {
         match prepared.unwrap_or_else(|error| Err(io::Error::other(error))) {
             Ok(folder) => self.folder = Some(folder),
@@ -119,9 +119,9 @@ impl FolderTask {
         Ok(())
     }
 
-    /// The first look waits for the preparation, and not the daemon's start.
+    /// Leaves the preparation to the first scan, so that the daemon's start does not wait for it.
     pub(super) fn is_late(&mut self, preparation: JoinHandle<io::Result<FileStat>>) {
-        tracing::error!(part = self.name, "a folder of the drop folder can't be made ready in time");
+        tracing::error!(part = self.name, "drop folder not ready in time; its files wait");
         self.preparation = Some(preparation);
     }
 
@@ -129,13 +129,13 @@ impl FolderTask {
         let what = if is_in_the_way(error) {
             "something that is no folder is in a folder's way".to_owned()
         } else {
-            format!("it can't be looked at: {error}")
+            format!("it cannot be read: {error}")
         };
         self.report.scan_finished(&self.name, Some(what.clone()));
-        self.log_once(PathBuf::from(&self.name), format!("a folder of the drop folder takes no files: {what}"));
+        self.log_once(PathBuf::from(&self.name), format!("drop folder not usable; its files wait: {what}"));
     }
 
-    /// Takes files until the stop.
+    /// Ingests files until `stop` is cancelled.
     pub(super) async fn run(mut self, stop: CancellationToken) {
         let mut takes = JoinSet::new();
         let (events, report, name) = (self.events.clone(), self.report.clone(), self.name.clone());
@@ -161,7 +161,7 @@ impl FolderTask {
         }
     }
 
-    /// Looks at all there is and queues what is whole. Gives the time of the next look, if nothing is heard before.
+    /// Scans the part and queues complete files. Returns the time of the next scan unless an event comes before.
     async fn scan(&mut self) -> Instant {
         let looked = self.list().await;
         let now = Instant::now();
@@ -196,14 +196,14 @@ impl FolderTask {
         let (is_first, is_idle) = (!self.is_tidied, self.busy.is_none());
         let looked = task::spawn_blocking(move || {
             let looked = setup::list(&tree, &part, &events, known)?;
-            // A take that is under way sets files aside itself.
+            // An ingestion under way sets files aside itself.
             let left = if is_idle { setup::remove_stale_files(&tree, &looked.0, is_first) } else { Vec::new() };
             Ok((looked, left))
         });
         let (looked, left) = looked.await.unwrap_or_else(|error| Err(io::Error::other(error)))?;
         self.is_tidied = true;
         for (path, error) in left {
-            self.log_once(path, format!("a taken file can be neither removed nor restored yet: {error}"));
+            self.log_once(path, format!("ingested file neither removed nor restored yet: {error}"));
         }
         Ok(looked)
     }
@@ -220,12 +220,12 @@ impl FolderTask {
         self.later.retain(|path, _| is_there(path));
         self.taken.retain(|path, stamp| look.files.get(path).is_some_and(|found| found.is_unchanged(stamp)));
         for (path, why) in &look.passed_over {
-            self.log_once(path.clone(), format!("something in the drop folder is passed over: {why}"));
+            self.log_once(path.clone(), format!("entry of the drop folder skipped: {why}"));
         }
     }
 
-    /// Reports the files that are not for the queue, once each, when they have settled: before that a program may be about
-    /// to rename them. Gives the time at which the next one will have.
+    /// Reports each ignored file once, when it is unchanged for long enough: before that a program may be about to rename
+    /// it. Returns the time at which the next one is due.
     fn report_left_alone(&mut self, look: &Listing, now: Instant) -> Instant {
         let mut next = now + RESCAN;
         self.report.retain_ignored(&self.name, |path| look.left_alone.contains_key(path));
@@ -235,13 +235,13 @@ impl FolderTask {
             if at > now {
                 next = next.min(at);
             } else if self.report.record_ignored(&self.name, path, &why) {
-                tracing::warn!(file = %path.display(), "a file in the drop folder is left alone: {why}");
+                tracing::warn!(file = %path.display(), "file ignored: {why}");
             }
         }
         next
     }
 
-    /// Those of the files that are complete, and when the next one will be if nothing happens.
+    /// Returns the complete files of `files`, and the time at which the next one becomes complete if nothing changes.
     async fn complete(&self, look: &Listing, paths: Vec<PathBuf>, now: Instant) -> (BTreeSet<PathBuf>, Instant) {
         let mut next = now + RESCAN;
         let mut sight = Visibility { is_full: true, settle: self.settle };
@@ -253,7 +253,7 @@ impl FolderTask {
             }
             Some(at)
         };
-        // First as if all could be seen: nothing is complete before that, and mostly there is nothing to look for.
+        // First with full visibility assumed: no file is complete before that time, and mostly this spares the scan of /proc.
         let files = paths.into_iter().filter_map(|path| Some((look.files.get(&path).copied()?, path)));
         let due: Vec<_> = files.filter(|(_, path)| at_most(path, sight).is_some_and(|at| at <= now)).collect();
         if due.is_empty() {
@@ -283,7 +283,7 @@ impl FolderTask {
         let (complete, next_look) = self.complete(look, files.cloned().collect(), now).await;
         let mut complete: Vec<_> =
             complete.into_iter().filter_map(|path| Some((*look.files.get(&path)?, path))).collect();
-        // The one that was written first goes first.
+        // In the order in which they were written.
         complete.sort_by_key(|(stamp, _)| stamp.modified);
         for (stamp, path) in complete {
             if let Some(order) = self.order(&path, look, options) {
@@ -293,7 +293,7 @@ impl FolderTask {
         next_look
     }
 
-    /// What is to be done with a whole file; none if it has to wait for its options.
+    /// Returns what is to be done with a complete file; `None` if it has to wait for its options.
     fn order(
         &self,
         path: &Path,
@@ -319,7 +319,7 @@ impl FolderTask {
         Some(IngestRequest::Take { job, check: options.check(), options: written_down })
     }
 
-    /// Begins the next file, if none is under way.
+    /// Starts to ingest the next file, if none is under way.
     fn start(&mut self, takes: &mut JoinSet<IngestOutcome>) {
         if self.busy.is_none()
             && let Some(task) = self.queue.pop_front()
@@ -339,12 +339,12 @@ impl FolderTask {
             IngestOutcome::Changed => {}
             IngestOutcome::Later(why) => {
                 self.later.insert(path.clone(), Instant::now() + RETRY);
-                self.log_once(path, format!("a dropped file has to wait: {why}"));
+                self.log_once(path, format!("file waits: {why}"));
             }
             IngestOutcome::NotRemoved(why) => {
                 self.later.insert(path.clone(), Instant::now() + RETRY);
                 self.taken.insert(path.clone(), task.stamp);
-                self.log_once(path, format!("a dropped file stays: {why}"));
+                self.log_once(path, format!("ingested file not removed: {why}"));
             }
         }
     }

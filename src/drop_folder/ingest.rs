@@ -1,13 +1,14 @@
-//! How does one file become one job, whatever is killed in between?
+//! Ingestion: makes one dropped file exactly one job, whenever the daemon crashes.
 //!
-//! 1. The file is opened, and is the one that was looked at.
-//! 2. It streams in. If it changed meanwhile, or a program has it open for writing, it was not whole, and nothing is kept.
-//! 3. The job is committed, under a key made of path, identity and content.
+//! 1. The file is opened; it must be the one that was listed.
+//! 2. It is received. If it changed meanwhile, or a program has it open for writing, it was not complete, and nothing is
+//!    stored.
+//! 3. The job is committed, under an idempotency key made of path, identity and content.
 //! 4. The file is removed, if it is still the one that was read and no program has it open for writing (see [`removal`]).
 //!
-//! A kill before 3 leaves the file and no job; one between 3 and 4 leaves both, and the next take finds the job by its
-//! key, and goes on to 4. That the removal reaches the disk is not waited for: a file that a power cut brings back is
-//! found in the same way. The key lives as long as the job's record, so this would fail only if the record were erased
+//! A crash before step 3 leaves the file and no job. A crash between steps 3 and 4 leaves both; the next ingestion finds
+//! the job by its key and goes on to step 4. The removal is not flushed to the disk: a file that returns after a power cut
+//! is recognized in the same way. The key is kept as long as the job's record, so this fails only if the record is erased
 //! (`retention.jobs`) before the next start.
 
 use std::ffi::{OsStr, OsString};
@@ -36,19 +37,19 @@ use crate::store::{Inserted, NewJob, StoreError};
 
 const IN_USE: &str = "its job is on the disk, but a program has it open for writing";
 
-/// What is read at once.
+/// The most bytes of one read.
 const READ_BYTES: usize = 256 * 1024;
 
-/// What takes need; shared by all of them.
+/// What every ingestion needs; shared by all folder tasks.
 pub(super) struct IngestContext {
     pub(super) tree: DirTree,
     pub(super) intake: Intake,
     pub(super) clock: Clock,
-    /// Two files of one name must not get one name among the rejected ones.
+    /// Keeps two files of the same name from getting the same name among the rejected files.
     pub(super) choosing: Arc<NameLock>,
 }
 
-/// One file, and what is to be done with it.
+/// One file and what is to be done with it.
 #[derive(Debug)]
 pub(super) struct IngestTask {
     pub(super) path: PathBuf,
@@ -61,23 +62,23 @@ pub(super) enum IngestRequest {
     Take {
         job: Box<NewJob>,
         check: bool,
-        /// The `job.toml` that the job was made from.
+        /// The `job.toml` that gave the job's parameters.
         options: Option<FileStat>,
     },
     Refuse(String),
-    /// Its job is on the disk, and only the removal failed.
+    /// The job is stored, and only the removal failed.
     Remove,
 }
 
-/// What became of it.
+/// The result of an ingestion.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum IngestOutcome {
     Over,
-    /// It is not what it was, so the next look judges it anew.
+    /// The file changed; the next scan decides anew.
     Changed,
-    /// It stays where it is, and is tried again later.
+    /// The file stays and is tried again later.
     Later(String),
-    /// Its job is on the disk, but it can't be removed.
+    /// The job is stored, but the file cannot be removed.
     NotRemoved(String),
 }
 
@@ -97,19 +98,21 @@ impl IngestContext {
             Err(error) => return IngestOutcome::Later(format!("it can't be read: {error}")),
         };
         match self.receive(task, job, check, file).await {
-            Ok(id) => tracing::info!(file = %task.path.display(), job = id, "a dropped file was taken"),
+            Ok(id) => tracing::info!(file = %task.path.display(), job = id, "dropped file accepted"),
             Err(IntakeError::Store(StoreError::KeyReused(_))) => {
-                // Path, identity and content are in the key, so it is this file: only its options are others by now.
-                tracing::info!(file = %task.path.display(), "a dropped file was taken before, with other options");
+                // The key has path, identity and content, so it is the same file; only its options differ by now.
+                tracing::info!(file = %task.path.display(), "dropped file already accepted with other options; it is removed");
             }
             Err(IntakeError::CutOff(_)) => return IngestOutcome::Changed,
-            Err(IntakeError::Store(error)) => return IngestOutcome::Later(format!("it can't be stored: {error}")),
+            Err(IntakeError::Store(error)) => {
+                return IngestOutcome::Later(format!("the job cannot be stored: {error}"));
+            }
             Err(refused) => return self.refuse(task, refused.to_string()).await,
         }
         self.remove(task).await
     }
 
-    /// Steps 2 and 3.
+    /// Does steps 2 and 3.
     async fn receive(&self, task: &IngestTask, job: &NewJob, check: bool, file: File) -> Result<i64, IntakeError> {
         let identity = task.stamp.identity(&task.path);
         let name = task.path.file_name().unwrap_or_default().to_owned();
@@ -119,7 +122,7 @@ impl IngestContext {
         }
     }
 
-    /// The file, if it and its `job.toml` are still those of the look.
+    /// Opens the file, if it and its `job.toml` are unchanged since the scan.
     async fn open(&self, task: &IngestTask, options: Option<FileStat>) -> io::Result<Option<File>> {
         let (tree, path, stamp) = (self.tree.clone(), task.path.clone(), task.stamp);
         blocking(move || {
@@ -146,9 +149,9 @@ impl IngestContext {
             reject(&tree, &RejectedFile { path: &path, stamp: &stamp, reason: &reason, at }, &choosing)
         });
         match moved.await.or_else(not_found_as_none) {
-            // The reason may name columns: it stands beside the file and not in the log.
+            // The reason may name columns, so it is written beside the file and not to the log.
             Ok(Some(name)) => {
-                tracing::warn!(file = %task.path.display(), rejected = %name.display(), "a dropped file was refused");
+                tracing::warn!(file = %task.path.display(), rejected = %name.display(), "dropped file rejected");
                 self.intake.count_rejected_file();
                 IngestOutcome::Over
             }
@@ -159,7 +162,7 @@ impl IngestContext {
         }
     }
 
-    /// Step 4.
+    /// Does step 4.
     async fn remove(&self, task: &IngestTask) -> IngestOutcome {
         let (tree, path, stamp) = (self.tree.clone(), task.path.clone(), task.stamp);
         let removed = blocking(move || {
@@ -177,17 +180,17 @@ impl IngestContext {
     }
 }
 
-/// The file's bytes as they were at `stamp`, and an error behind them if they may be others, or not all.
+/// Streams the file's bytes, and ends with an error if the file may have changed since `stamp`.
 fn body(file: File, stamp: FileStat, name: OsString) -> io::Result<impl Stream<Item = io::Result<Bytes>>> {
     let same_file = file.try_clone()?;
-    // No more than it had, so that one that grows without end is not followed.
+    // At most its size at the scan, so that a file that grows forever ends.
     let reader = tokio::fs::File::from_std(file).take(stamp.bytes);
     let last = stream::once(blocking(move || {
         let found = FileStat::of_open(&same_file)?;
         if open_writers::is_open_for_writing(&found, &name) {
             return Err(io::Error::other("a program has it open for writing"));
         }
-        // In this order: who has closed it by now has written before.
+        // Writers are checked before the attributes. In the other order a program could write and close in between.
         let found = FileStat::of_open(&same_file)?;
         if found.is_unchanged(&stamp) { Ok(()) } else { Err(io::Error::other("it changed while it was read")) }
     }));
@@ -195,13 +198,13 @@ fn body(file: File, stamp: FileStat, name: OsString) -> io::Result<impl Stream<I
     Ok(ReaderStream::with_capacity(reader, READ_BYTES).chain(last))
 }
 
-/// The open folder that a file lies in, and its name there.
+/// Returns the file's folder, opened, and its name there.
 fn split(tree: &DirTree, path: &Path) -> io::Result<(OwnedFd, OsString)> {
     let folder = tree.open_folder(path.parent().unwrap_or(Path::new("")))?;
     Ok((folder, path.file_name().unwrap_or_default().to_owned()))
 }
 
-/// A file or folder that is away, or a link by now, is nothing to be reported.
+/// Returns whether the error only shows that the file or its folder was removed or became a link.
 fn not_found_as_none<T>(error: io::Error) -> io::Result<Option<T>> {
     match error.kind() {
         io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => Ok(None),
@@ -249,7 +252,7 @@ mod tests {
             House { hands, store, folder }
         }
 
-        /// The same disk after the process has ended, however it did.
+        /// Opens the same folder and database again, as after a crash.
         async fn reopened(self) -> House {
             self.store.close().await;
             let folder = self.folder;
@@ -273,7 +276,7 @@ mod tests {
             IngestTask { path: PATH.into(), stamp: FileStat::of(folder, &name).unwrap(), order }
         }
 
-        /// Steps 1 to 3.
+        /// Does steps 1 to 3.
         async fn received(&self, task: &IngestTask, job: &NewJob) -> Result<i64, IntakeError> {
             let file = self.hands.open(task, None).await.unwrap().unwrap();
             self.hands.receive(task, job, true, file).await
@@ -330,7 +333,7 @@ mod tests {
         fs::rename(draft, house.path()).unwrap();
         assert_eq!(house.hands.remove(&task).await, IngestOutcome::Changed);
         assert_eq!(fs::read_to_string(house.path()).unwrap(), "email\nb@example.com\n");
-        // It is not taken for the one that was looked at either.
+        // It is not taken for the listed file either.
         assert_eq!(house.hands.run(&task).await, IngestOutcome::Changed);
         assert_eq!(house.hands.run(&house.task()).await, IngestOutcome::Over);
         assert_eq!(house.jobs().await, 2);
@@ -343,7 +346,7 @@ mod tests {
         let file = house.hands.open(&task, None).await.unwrap().unwrap();
         fs::write(house.path(), "email\na@example.com\nb@example.com\n").unwrap();
         let error = house.hands.receive(&task, &leads(), true, file).await.unwrap_err();
-        assert_eq!(error.to_string(), "the file broke off: it changed while it was read");
+        assert_eq!(error.to_string(), "the file was cut off: it changed while it was read");
         assert_eq!((house.jobs().await, house.path().exists()), (0, true));
     }
 
@@ -396,7 +399,7 @@ mod tests {
         let task = house.put("email\na@example.com\n");
         house.store.close().await;
         let outcome = house.hands.run(&task).await;
-        assert_eq!(outcome, IngestOutcome::Later("it can't be stored: the database is closed".into()));
+        assert_eq!(outcome, IngestOutcome::Later("the job cannot be stored: the database is closed".into()));
         assert!(house.path().exists());
     }
 }

@@ -1,4 +1,4 @@
-//! Names in the drop folder: which are taken, which are left alone, and which are the daemon's own.
+//! Names in the drop folder: which files are ingested, which are ignored, and which belong to the daemon.
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -9,37 +9,36 @@ use sha2::{Digest, Sha256};
 use crate::domain::Format;
 use crate::drop_folder::file_stat::FileStat;
 
-/// The folder at the top for what is refused. Configuration sees to it that no instance has this name.
+/// The top-level folder of refused files. The configuration does not allow an instance of this name.
 pub(super) const REJECTED: &str = "rejected";
 pub(super) const README: &str = "README.txt";
 pub(super) const OPTIONS: &str = "job.toml";
 pub(super) const OPTIONS_REASON: &str = "job.toml.reason.txt";
 
-/// What a file system takes as a name, in bytes.
+/// The longest file name, in bytes.
 pub(super) const MAX_NAME: usize = 255;
 
-/// What programs give a file while they are still writing it. Names that begin with a dot are left alone as well; the walk
-/// sees to those.
+/// Extensions of files that are still being written. Names that begin with a dot are ignored as well, in the walk.
 const UNFINISHED: [&str; 3] = ["part", "tmp", "filepart"];
 
-/// What a name says of a file.
+/// The kind of a directory entry, by its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum EntryKind {
-    /// It ends in one of the formats.
+    /// Its extension is that of a format.
     Known,
     /// Its writer will rename it.
     Unfinished,
     Options,
     OptionsReason,
-    /// The explanation that the daemon puts at the top.
+    /// The README that the daemon writes at the top level.
     Readme,
     /// Any other.
     Unknown,
 }
 
 impl EntryKind {
-    /// `path` is the file's, from the drop folder on. Small and capital letters of endings are the same: Windows, where many
-    /// files come from, makes no difference either.
+    /// Returns the kind of a file. `path` is relative to the drop folder. Extensions are case-insensitive, as on Windows,
+    /// where many files come from.
     pub(super) fn of(path: &Path) -> EntryKind {
         let name = path.file_name().unwrap_or_default();
         if name == OPTIONS {
@@ -64,7 +63,7 @@ impl EntryKind {
     }
 }
 
-/// Why a file of another name is not taken, and what to do.
+/// Returns why a file of this name is not ingested, and what to do.
 pub(super) fn ignored_reason(path: &Path) -> String {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let ending = name.rsplit_once('.').map(|(_, ending)| ending.trim().to_ascii_lowercase()).unwrap_or_default();
@@ -78,11 +77,11 @@ pub(super) fn ignored_reason(path: &Path) -> String {
     format!("its name ends in none of .csv, .tsv and .ssv: {advice}")
 }
 
-/// The name of a taken file between its job and its removal. It shows which file it was and in what state, so that a later
-/// start can tell whether something was written to it since.
+/// The name of an ingested file between the commit of its job and its removal. It holds the file's name and state, so that
+/// a later start recognizes whether the file was written to since.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct SetAside {
-    /// The name that it had; shortened where names may not be longer.
+    /// The original name, shortened if the new name would be too long.
     pub(super) original: OsString,
     mark: String,
 }
@@ -96,7 +95,7 @@ impl SetAside {
         SetAside { original, mark: mark(stamp) }
     }
 
-    /// None if this is no such name.
+    /// Parses a name; `None` if it is not that of a set-aside file.
     pub(super) fn read(name: &OsStr) -> Option<SetAside> {
         let name = name.as_bytes().strip_prefix(b".")?;
         let (before, mark) = name.split_at_checked(name.len().checked_sub(MARK_DIGITS)?)?;
@@ -114,7 +113,7 @@ impl SetAside {
         name
     }
 
-    /// Whether the file is as it was when it was taken.
+    /// Returns whether the file is unchanged since it was read.
     pub(super) fn is_of(&self, stamp: &FileStat) -> bool {
         self.mark == mark(stamp)
     }
@@ -125,13 +124,13 @@ fn mark(stamp: &FileStat) -> String {
     hash.iter().take(MARK_DIGITS / 2).fold(String::new(), |mark, byte| format!("{mark}{byte:02x}"))
 }
 
-/// The name with `suffix` before its ending, in at most `room` bytes.
+/// Returns the name with `suffix` before its extension, in at most `room` bytes.
 pub(super) fn shortened(name: &OsStr, suffix: &str, room: usize) -> OsString {
     let name = name.as_bytes();
     let ending = name.iter().rposition(|byte| *byte == b'.').filter(|at| *at > 0).unwrap_or(name.len());
     let (stem, ending) = name.split_at(ending);
     let mut length = stem.len().min(room.saturating_sub(suffix.len() + ending.len().min(100)));
-    // Not in the middle of a letter.
+    // Not within a UTF-8 sequence.
     while length < stem.len() && length > 0 && stem[length] & 0xC0 == 0x80 {
         length -= 1;
     }

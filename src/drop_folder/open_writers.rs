@@ -1,9 +1,9 @@
-//! Open writers: the files that a program of this machine has open for writing, as far as this process may know.
+//! Open writers: finds the files that a program of this machine has open for writing, as far as `/proc` shows them.
 //!
-//! The source is `/proc`: descriptors of each process, and shared mappings that outlive their descriptor. It shows the
-//! programs of the same user; to root those of all. What it cannot show is told as [`Writers::all_seen`] being false: then
-//! a file may be open without a trace, and the caller has to wait for it to settle. Not shown at all are descriptors that
-//! lie in a socket's queue or were handed to the kernel alone (fixed files of io_uring).
+//! `/proc` lists the descriptors of each process, and shared mappings that outlive their descriptor. It shows the
+//! processes of the same user; to root it shows all. If some processes are not visible, the result says so: then a file
+//! may be open without a trace, and the caller has to wait until it is unchanged for a while. Never shown are
+//! descriptors in a socket's queue and descriptors held by the kernel alone (fixed files of io_uring).
 
 use std::collections::HashSet;
 use std::ffi::{OsStr, OsString};
@@ -19,12 +19,12 @@ use crate::drop_folder::file_stat::FileStat;
 /// may be processes outside that share the file.
 const FIRST_PID_NAMESPACE: &str = "pid:[4026531836]";
 
-/// What one scan found.
+/// The result of one scan of `/proc`.
 #[derive(Debug, Default)]
 pub(super) struct OpenFiles {
     /// Files with a writer, as device and inode.
     open: HashSet<(u64, u64)>,
-    /// Every process of this machine could be looked at.
+    /// Every process of this machine was visible.
     pub(super) all_seen: bool,
 }
 
@@ -42,8 +42,8 @@ struct Wanted {
     files: Vec<(FileStat, OsString)>,
 }
 
-/// Finds out which of `files` are open for writing. Takes some milliseconds for each hundred processes. Processes that end
-/// meanwhile are left out.
+/// Returns which of `files` are open for writing. Takes some milliseconds for each hundred processes. Processes that end
+/// during the scan are left out.
 pub(super) fn scan(files: Vec<(FileStat, OsString)>) -> OpenFiles {
     let wanted = Wanted {
         inodes: files.iter().map(|(stamp, _)| stamp.device_and_inode().1).collect(),
@@ -68,7 +68,7 @@ pub(super) fn scan(files: Vec<(FileStat, OsString)>) -> OpenFiles {
     found
 }
 
-/// Whether the file is open for writing by a program that can be seen.
+/// Returns whether a visible process has the file open for writing.
 pub(super) fn is_open_for_writing(stamp: &FileStat, name: &OsStr) -> bool {
     scan(vec![(*stamp, name.to_owned())]).has(stamp)
 }
@@ -97,7 +97,7 @@ fn descriptors(process: &Path, wanted: &Wanted, open: &mut HashSet<(u64, u64)>) 
     Ok(())
 }
 
-/// The file of this descriptor, if it is one of those wanted and open for writing.
+/// Returns the file of this descriptor, if it is one of the wanted files and open for writing.
 fn descriptor(process: &Path, number: &OsStr, wanted: &Wanted) -> io::Result<Option<(u64, u64)>> {
     let link = process.join("fd").join(number);
     let target = fs::read_link(&link)?;
@@ -134,7 +134,7 @@ fn name_of(target: &Path) -> &OsStr {
     OsStr::from_bytes(name.strip_suffix(b" (deleted)").unwrap_or(name))
 }
 
-/// Files that are mapped, shared and writable. Such a mapping may be all that a writer has left of the file.
+/// Returns files that are mapped shared and writable. A writer may have closed the descriptor and kept such a mapping.
 fn mappings(process: &Path, wanted: &Wanted, open: &mut HashSet<(u64, u64)>) -> io::Result<()> {
     for line in fs::read(process.join("maps"))?.split(|byte| *byte == b'\n') {
         let Some(mapping) = Mapping::read(line) else { continue };

@@ -1,4 +1,6 @@
-//! What does a folder say of the files in it? The path gives instance and target, `job.toml` the rest.
+//! Path target: derives the parameters of a job from the path of its folder and from `job.toml`.
+//!
+//! The path gives the instance and the target, `job.toml` the other options.
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
@@ -12,20 +14,20 @@ use crate::store::NewJob;
 
 const BELONG: &str = "files belong into leads, custom-objects/NAME or program-members/ID/STATUS below";
 
-/// Where a file of a folder goes.
+/// The instance and the target of the files of a folder.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct FolderTarget {
     pub(super) instance: String,
     pub(super) target: Target,
 }
 
-/// What `job.toml` may say. There is nothing in it that has to be said.
+/// The keys of `job.toml`, all optional.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct FolderOptions {
     priority: i64,
     group: Option<String>,
-    /// Over the one that the file's name ends in, such as `ssv` for a `.csv` with semicolons.
+    /// Overrides the format of the file's extension, such as `ssv` for a `.csv` with semicolons.
     format: Option<Format>,
     check: Option<bool>,
     lookup_field: Option<String>,
@@ -36,7 +38,7 @@ pub(super) struct FolderOptions {
 /// Reads a folder's path, which is relative to the drop folder.
 ///
 /// # Errors
-/// A sentence on where files belong.
+/// A sentence that names the folders in which files belong.
 pub(super) fn parse_folder(folder: &Path, instances: &BTreeSet<String>) -> Result<FolderTarget, String> {
     let names: Option<Vec<&str>> = folder.iter().map(OsStr::to_str).collect();
     let names = names.ok_or("the name of a folder that it lay in is not UTF-8")?;
@@ -62,8 +64,8 @@ pub(super) fn parse_folder(folder: &Path, instances: &BTreeSet<String>) -> Resul
 }
 
 impl FolderOptions {
-    /// Reads `job.toml` for the files of a place. What would be refused with every file is refused here, so that the
-    /// files can wait until it is mended.
+    /// Reads `job.toml` for the files of a folder. Options with which every file would be refused are refused here, so
+    /// that the files wait until `job.toml` is corrected.
     ///
     /// # Errors
     /// A sentence that names the key or the line.
@@ -92,7 +94,7 @@ impl FolderOptions {
         self.check.unwrap_or(true)
     }
 
-    /// `path` is the file's, from the drop folder on.
+    /// Returns the job's parameters. `path` is the file's, relative to the drop folder.
     pub(super) fn job(&self, place: &FolderTarget, path: &Path, filename: &str, format: Format) -> NewJob {
         let target = match &place.target {
             Target::Leads { .. } => Target::Leads {

@@ -1,19 +1,19 @@
-//! Completeness of a dropped file, as far as events, times and open descriptors can tell.
+//! Readiness: decides when a dropped file is complete, from events, times and open descriptors.
 //!
-//! Three things are known of a file, none of them always:
+//! There are three sources, and none is always available:
 //!
-//! - Who has it open for writing ([`crate::drop_folder::open_writers`]). While a program that can be seen has, the file is not complete,
-//!   whatever else is known; the caller sees to that. Where all programs can be seen, nothing more is needed than that
-//!   nobody is just between two of them.
-//! - Events. They tell of programs that cannot be seen too: a file that was written and not closed waits for its close,
-//!   under whatever name. After a close it has to be quiet for a while, since programs that append a row at a time open it
-//!   again for the next.
-//! - Times. Where not all programs can be seen (other users' processes, a sandbox, a network share), a file has to be
-//!   unchanged for `drop.settle`, whatever event told of it. Who writes more slowly than that to a share has to use another
-//!   name and rename after the close. Times are this process's own: the share's clock may be another's.
+//! - Open writers ([`crate::drop_folder::open_writers`]). While a visible program has the file open for writing, it is not
+//!   complete; the caller checks that. Where all programs are visible, only a short wait is needed besides, for a writer
+//!   that opens the file again.
+//! - Events. They also come from programs that are not visible: a file that was written and not closed waits for its
+//!   close, also after a rename. After a close it has to be unchanged for a while, because programs that append one row at
+//!   a time open it again for the next.
+//! - Times. Where not all programs are visible (other users' processes, a sandbox, a network share), a file has to be
+//!   unchanged for `drop.settle`, whatever its events. A program that writes more slowly to a share has to use another
+//!   name and rename the file after the close. Times are from this process's clock, because a share's clock may differ.
 //!
-//! A file with nothing in it is often made first and filled later, by scanners, SMB and some SFTP clients. It waits longer
-//! before it counts as complete, and is refused.
+//! Scanners, SMB and some SFTP clients create an empty file first and fill it later. So an empty file waits longer before
+//! it counts as complete; then it is refused.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
@@ -21,50 +21,51 @@ use std::time::{Duration, Instant};
 
 use crate::drop_folder::file_stat::FileStat;
 
-/// After a close: programs that append a row at a time open the file again for the next.
+/// The wait after a close: programs that append one row at a time open the file again for the next.
 pub(super) const MIN_UNCHANGED: Duration = Duration::from_secs(2);
-/// How long a file with nothing in it waits for its content.
+/// How long an empty file waits for its content.
 pub(super) const EMPTY_FILE_WAIT: Duration = Duration::from_secs(3 * 60);
-/// The same of one that was renamed in, which is rarely a placeholder, by a program that may still have it open unseen.
+/// The same for an empty file that was renamed in. It is rarely a placeholder, but a program that is not visible may still
+/// have it open.
 pub(super) const EMPTY_RENAMED_WAIT: Duration = Duration::from_secs(60);
 
-/// The last that was heard of a file.
+/// The last event of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum FsEvent {
-    /// Its name appeared, by which way does not show: opened to be written, or linked as it is.
+    /// Its name appeared: it was created for writing or linked; the event does not show which.
     Appeared,
-    /// Not closed since, under this name or the one before.
+    /// Written and not closed since, under this name or the one before a rename.
     Written,
     Closed,
     RenamedIn,
 }
 
-/// How far this process can see who has a file open, and how long to wait where it can't.
+/// Whether all programs that may have a file open are visible, and how long to wait where they are not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Visibility {
-    /// Every program that may have it open can be looked at.
+    /// Every program that may have it open is visible.
     pub(super) is_full: bool,
-    /// `drop.settle`
+    /// `drop.settle`: how long a file has to be unchanged where not all programs are visible.
     pub(super) settle: Duration,
 }
 
 #[derive(Debug)]
 struct Observation {
     stamp: FileStat,
-    /// Since when it is as it is.
+    /// When it last changed.
     since: Instant,
     signal: Option<FsEvent>,
 }
 
-/// What is known of each file that is there.
+/// Tracks each existing file from scan to scan.
 #[derive(Debug, Default)]
 pub(super) struct FileTracker {
     files: HashMap<PathBuf, Observation>,
 }
 
 impl FileTracker {
-    /// Takes in what a look found, and what was heard before it. A change that nothing was heard of ends what was known
-    /// from earlier events: it came from somewhere that does not tell.
+    /// Records the files found by a scan and the events before it. A change without an event discards the file's earlier
+    /// events: it was made from somewhere that gives no events, such as another machine.
     pub(super) fn observe(
         &mut self,
         found: &BTreeMap<PathBuf, FileStat>,
@@ -90,26 +91,26 @@ impl FileTracker {
         }
     }
 
-    /// Events were lost: what they told last may not be true any more.
+    /// Discards the events of all files, because some were lost.
     pub(super) fn forget_signals(&mut self) {
         for seen in self.files.values_mut() {
             seen.signal = None;
         }
     }
 
-    /// Since when the file has been as it is.
+    /// Returns since when the file is unchanged.
     pub(super) fn unchanged_since(&self, path: &Path) -> Option<Instant> {
         self.files.get(path).map(|seen| seen.since)
     }
 
-    /// When the file will be complete if nothing happens to it and no program that can be seen has it open; none if that
-    /// takes an event.
+    /// Returns when the file will be complete, if it does not change and no visible program has it open for writing.
+    /// `None` if it is complete only after a further event.
     pub(super) fn ready_at(&self, path: &Path, sight: Visibility) -> Option<Instant> {
         let seen = self.files.get(path)?;
         let Visibility { is_full, settle } = sight;
         let is_empty = seen.stamp.bytes == 0;
         let wait = match seen.signal {
-            // Moved in as it is, and nobody is left who could fill it.
+            // It was renamed as it is, and no writer is left.
             Some(FsEvent::RenamedIn) if is_full => Duration::ZERO,
             Some(FsEvent::Written | FsEvent::Appeared) if is_empty && !is_full => return None,
             Some(FsEvent::Written) if !is_full => return None,
@@ -134,8 +135,8 @@ mod tests {
     const ALL: Visibility = Visibility { is_full: true, settle: SETTLE };
     const SOME: Visibility = Visibility { is_full: false, settle: SETTLE };
 
-    /// What is known after looks: the second of each, the stamp found and what was heard before it. Gives the second from
-    /// which on the file is whole.
+    /// Observes scans, each given as its second, the state found and the event before it. Returns the second from which
+    /// on the file is complete.
     fn whole_from(looks: &[(u64, FileStat, Option<FsEvent>)], sight: Visibility) -> Option<u64> {
         let begin = Instant::now();
         let mut watched = FileTracker::default();
@@ -147,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_is_complete_as_soon_as_all_that_is_known_says_so() {
+    fn readiness_follows_events_times_and_visibility() {
         let (empty, half, all) =
             (FileStat::fabricated(1, 0, 1), FileStat::fabricated(1, 10, 1), FileStat::fabricated(1, 20, 2));
         let other = FileStat::fabricated(2, 20, 2);

@@ -1,7 +1,7 @@
-//! Where does a refused file go, and what is said of it?
+//! Rejected files: moves a refused file to `rejected/` and writes the reason beside it.
 //!
-//! The reason is written before the file is moved, so no file lies there without one. A reason without its file is what
-//! a kill between the two leaves, or a person who took the file away: the next file of that name takes its place.
+//! The reason is written before the file is moved, so that no file is there without a reason. A reason without its file is
+//! left by a crash between the two steps, or by an operator who removed the file: the next file of that name replaces it.
 
 use std::ffi::{OsStr, OsString};
 use std::io;
@@ -24,24 +24,24 @@ use crate::untrusted_text::escape;
 
 const REASON: &str = ".reason.txt";
 
-/// Where a name among the rejected files is being chosen: two files must not get one. Only the folder `rejected` itself
-/// is waited for while it is held, so that an instance's folder that hangs holds up no other's.
+/// Held while a name among the rejected files is chosen, so that two files do not get the same. While it is held only the
+/// folder `rejected` is accessed, so that an instance's folder that hangs does not block the others.
 pub(super) type NameLock = Mutex<()>;
 
-/// A refused file, and what is said of it.
+/// A refused file and the reason.
 pub(super) struct RejectedFile<'a> {
-    /// From the drop folder on.
+    /// Relative to the drop folder.
     pub(super) path: &'a Path,
     pub(super) stamp: &'a FileStat,
     pub(super) reason: &'a str,
     pub(super) at: Timestamp,
 }
 
-/// Moves a refused file to the rejected ones and writes down why. Gives the name that it has there; none if it is not the
-/// file any more that its stamp is of.
+/// Moves a refused file to `rejected/` and writes the reason. Returns its name there; `None` if the file changed since
+/// `stamp`.
 ///
 /// # Errors
-/// What the file system says. The file is then still in its place.
+/// An error of the file system. The file is then still in its folder.
 pub(super) fn reject(tree: &DirTree, refused: &RejectedFile<'_>, choosing: &NameLock) -> io::Result<Option<OsString>> {
     let (folder, name) = (
         tree.open_folder(refused.path.parent().unwrap_or(Path::new("")))?,
@@ -54,7 +54,7 @@ pub(super) fn reject(tree: &DirTree, refused: &RejectedFile<'_>, choosing: &Name
     }
     if refused.stamp.is_same_device(&FileStat::of_open(&rejected)?) {
         let renamed = placed(&rejected, refused, choosing, |as_name| {
-            // Writing the reason took its time.
+            // The file may have changed while the reason was written.
             if !is_same() {
                 return Err(io::ErrorKind::NotFound.into());
             }
@@ -77,12 +77,12 @@ pub(super) fn reject(tree: &DirTree, refused: &RejectedFile<'_>, choosing: &Name
             }
             _ => Ok(()),
         })?;
-    // One that was written to meanwhile stays as well, to be looked at again.
+    // A file that was written to meanwhile stays as well and is ingested again.
     removal::remove(&folder, name, refused.stamp)?;
     Ok(Some(as_name))
 }
 
-/// Finds a free name among the rejected files, writes the reason under it and has `place` put the file there.
+/// Finds a free name among the rejected files, writes the reason for it and calls `place` to put the file there.
 fn placed(
     rejected: &OwnedFd,
     refused: &RejectedFile<'_>,
@@ -91,8 +91,8 @@ fn placed(
 ) -> io::Result<OsString> {
     let RejectedFile { path, reason, at, .. } = refused;
     let text = format!(
-        "{}.\n\nFile: {}\nRefused at: {at}\n\nNothing of it was imported. To try again, mend the file and put it \
-         back; what lies in this folder is not looked at.\n",
+        "{}.\n\nFile: {}\nRefused at: {at}\n\nNothing of it was imported. To try again, correct the file and put it \
+         back; files in this folder are not imported.\n",
         escape(reason),
         escape(&path.to_string_lossy())
     );
@@ -120,10 +120,10 @@ fn is_another_mount(error: &io::Error) -> bool {
     error.raw_os_error() == Some(Errno::XDEV.raw_os_error())
 }
 
-/// How many refused files lie in the drop folder `root`, each until a person takes it away.
+/// Returns the number of refused files in the drop folder `root`. They stay until an operator removes them.
 ///
 /// # Errors
-/// What the file system says; a folder that is not there yet holds none.
+/// An error of the file system. A folder that does not exist yet counts as empty.
 pub fn rejected_files(root: &Path) -> io::Result<u64> {
     let entries = match std::fs::read_dir(root.join(REJECTED)) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
@@ -158,7 +158,7 @@ fn exists(folder: impl AsFd, name: &OsStr) -> io::Result<bool> {
     }
 }
 
-/// A copy among the rejected files that has no name yet; none if the file is not the one any more that `stamp` is of.
+/// Copies a file to a temporary file among the rejected ones. Returns `None` if the file changed since `stamp`.
 fn copy(folder: &OwnedFd, name: &OsStr, stamp: &FileStat, rejected: &OwnedFd) -> io::Result<Option<TempFile>> {
     let opened = dir_walk::open_file(folder, name)?;
     let Some((mut from, _)) = opened.filter(|(_, found)| found.is_unchanged(stamp)) else { return Ok(None) };
@@ -203,7 +203,7 @@ mod tests {
             reject(&tree, &refused, &NameLock::default()).unwrap()
         };
         assert_eq!(reject(&put("one")).unwrap(), "a.csv");
-        // What a kill between the two steps leaves: a reason of a file that never came.
+        // A crash between the two steps leaves a reason without its file.
         fs::write(tree.root().join("rejected/a-2.csv.reason.txt"), "of the one before").unwrap();
         let second = put("two");
         assert_eq!(reject(&second).unwrap(), "a-2.csv");

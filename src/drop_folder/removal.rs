@@ -1,10 +1,10 @@
-//! Removal of a file whose job is on the disk, so that nothing is lost that a program writes to it meanwhile.
+//! Removal of an ingested file without losing data that a program writes to it in the meantime.
 //!
-//! No call removes a file only if nobody has it open. So the file first gets another name in its folder: from then on
-//! nobody opens it any more by the name that programs know. If it is then still what was read, and no program has it open
-//! for writing, it is removed; else it gets its name back. The other name ([`SetAside`]) shows the state in which the file
-//! was taken, and is given only to files whose job (or copy) is on the disk. So a start after a kill between the steps knows what to
-//! do with it.
+//! No system call removes a file only if no process has it open. So the file is first renamed within its folder: from then
+//! on no program opens it by its known name. If it is then unchanged since it was read, and no program has it open for
+//! writing, it is removed; otherwise it gets its name back. The other name ([`SetAside`]) holds the state of the file when
+//! it was read, and is given only to files whose job (or copy) is on the disk. So a start after a crash between the steps
+//! can finish the removal.
 
 use std::ffi::OsStr;
 use std::io;
@@ -21,16 +21,16 @@ use crate::drop_folder::temp_file::rename_new;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Removal {
     Removed,
-    /// There is another file of the name, or more was written to it, or it is gone: none of this concerns the job.
+    /// The file was replaced, written to or removed. The job is not affected.
     Changed,
     /// A program has it open for writing, so it stays.
     InUse,
 }
 
-/// Removes the file `name` if it is still as `stamp` has it and no program writes to it.
+/// Removes the file `name` if it is unchanged since `stamp` and no program has it open for writing.
 ///
 /// # Errors
-/// What the file system says; the file is then there under one of its two names.
+/// An error of the file system. The file then still exists under one of its two names.
 pub(super) fn remove(folder: &OwnedFd, name: &OsStr, stamp: &FileStat) -> io::Result<Removal> {
     match FileStat::of(folder, name) {
         Ok(found) if found.is_unchanged(stamp) => {}
@@ -47,8 +47,8 @@ pub(super) fn remove(folder: &OwnedFd, name: &OsStr, stamp: &FileStat) -> io::Re
     finish(folder, &aside, Some(name))
 }
 
-/// The second half of [`remove`], for a file that was set aside; also by a daemon that was killed then. `name` is what it
-/// was called, where that is longer than the other name tells.
+/// Finishes [`remove`] for a file that was set aside, also after a crash. `name` is its full name, where the name of the
+/// set-aside file had to be shortened.
 pub(super) fn finish(folder: &OwnedFd, aside: &SetAside, name: Option<&OsStr>) -> io::Result<Removal> {
     let aside_name = aside.name();
     let found = match FileStat::of(folder, &aside_name) {

@@ -1,15 +1,14 @@
-//! Report on the drop folder for those who ask the daemon: whether its parts can be looked at, and which files lie there
-//! that are not for the queue.
+//! Drop folder report: whether each part can be scanned, and which files are ignored. Shown in the status and the metrics.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// A look that takes longer hangs: on a share that does not answer, or on a disk in trouble.
+/// A scan that takes longer is reported as stuck: a share does not answer, or a disk fails.
 pub(super) const STUCK_AFTER: Duration = Duration::from_secs(30);
 
-/// How the drop folder stands. Clones are the same.
+/// The state of the drop folder. Clones share it.
 #[derive(Clone, Default)]
 pub struct DropReport {
     parts: Arc<Mutex<BTreeMap<String, PartReport>>>,
@@ -17,26 +16,26 @@ pub struct DropReport {
 
 #[derive(Debug, Default)]
 struct PartReport {
-    /// Since when a look is under way.
+    /// When the scan under way began.
     looking_since: Option<Instant>,
-    /// Why the last look failed.
+    /// The error of the last scan.
     fault: Option<String>,
     left_alone: BTreeMap<PathBuf, String>,
 }
 
-/// How one part of the drop folder stands: an instance's folder, or what is outside of those.
+/// The state of one part of the drop folder: an instance's folder, or everything outside of those.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PartState {
-    /// It is looked at.
+    /// The last scan succeeded.
     Fine,
-    /// The last look failed; it is tried again.
+    /// The last scan failed; it is tried again.
     Failed(String),
-    /// A look does not end.
+    /// A scan does not end.
     Stuck(String),
 }
 
 impl DropReport {
-    /// By the part's folder, `.` being the top.
+    /// By the part's folder; `.` is the top level.
     pub fn states(&self) -> BTreeMap<String, PartState> {
         let state = |part: &PartReport| match (part.looking_since.map(|since| since.elapsed()), &part.fault) {
             (Some(time), _) if time >= STUCK_AFTER => {
@@ -48,7 +47,7 @@ impl DropReport {
         self.locked().iter().map(|(name, part)| (name.clone(), state(part))).collect()
     }
 
-    /// The files that are left alone because of their names, from the drop folder on, and why each is.
+    /// Returns the ignored files, relative to the drop folder, each with the reason.
     pub fn ignored_files(&self) -> BTreeMap<PathBuf, String> {
         self.locked().values().flat_map(|part| part.left_alone.clone()).collect()
     }
@@ -65,12 +64,12 @@ impl DropReport {
         self.locked().entry(part.to_owned()).or_default().fault = fault;
     }
 
-    /// Keeps of the files left alone those that `is_there`.
+    /// Removes ignored files for which `is_there` returns false.
     pub(super) fn retain_ignored(&self, part: &str, is_there: impl Fn(&Path) -> bool) {
         self.locked().entry(part.to_owned()).or_default().left_alone.retain(|path, _| is_there(path));
     }
 
-    /// Whether the file was not known yet.
+    /// Returns whether the file was not known yet.
     pub(super) fn record_ignored(&self, part: &str, path: &Path, why: &str) -> bool {
         let mut parts = self.locked();
         let left_alone = &mut parts.entry(part.to_owned()).or_default().left_alone;
@@ -81,7 +80,7 @@ impl DropReport {
         self.parts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Awaits a look at `part`, and says in the log if it takes longer than `patience`, and when it has ended after all.
+    /// Awaits a scan of `part`. Logs if it takes longer than `patience`, and when it ends after that.
     pub(super) async fn watch_scan<T>(&self, part: &str, patience: Duration, look: impl Future<Output = T>) -> T {
         self.scan_started(part);
         let mut look = std::pin::pin!(look);
@@ -91,10 +90,10 @@ impl DropReport {
                 tracing::error!(
                     part,
                     seconds = patience.as_secs(),
-                    "looking at a folder of the drop folder does not end; its files wait, those of others do not"
+                    "drop folder scan stuck; its files wait, other folders are not affected"
                 );
                 let looked = look.await;
-                tracing::info!(part, "looking at a folder of the drop folder has ended after all");
+                tracing::info!(part, "stuck drop folder scan ended");
                 looked
             }
         };
@@ -118,7 +117,7 @@ mod tests {
         }
         report.scan_started("default");
         report.scan_ended("default");
-        // As if it had begun long ago.
+        // As if the scan had begun long ago.
         let long_ago = Instant::now().checked_sub(STUCK_AFTER).unwrap();
         report.locked().get_mut("eu").unwrap().looking_since = Some(long_ago);
         let stuck = PartState::Stuck("looking at its folder has not ended for 30 s".to_owned());

@@ -1,5 +1,5 @@
-//! Preparation and looks: what has to be there before files can come, and what is there now. All of it waits for the disk
-//! or the share, so it is done on threads where waiting does no harm.
+//! Setup and listing of a part of the drop folder. Everything here blocks on the disk or a share, so it runs on blocking
+//! threads.
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
@@ -18,11 +18,14 @@ use crate::drop_folder::watcher::{FolderWatcher, PendingFsEvents};
 
 const EXPLANATION: &str = include_str!("README.txt");
 
-/// What a look gives: everything that is there, what was heard since the last look, and the part's own folder.
+/// The result of a scan: everything in the part, the events since the last scan, and the part's own folder.
 pub(super) type ListingResult = (Listing, PendingFsEvents, FileStat);
 
-/// Looks at a part. If its folder is not the one that was `known` (a share may have been mounted over it), it is made ready
+/// Lists a part. If its folder is not the one that was `known` (a share may have been mounted over it), it is prepared
 /// first.
+///
+/// # Errors
+/// The folder cannot be prepared or listed.
 pub(super) fn list(
     tree: &DirTree,
     part: &Part,
@@ -34,7 +37,7 @@ pub(super) fn list(
         (Some(folder), Some(known)) if folder.is_same_inode(&known) => folder,
         _ => prepare(tree, part, events)?,
     };
-    // Heard before looking: what happens in between is heard the next time.
+    // Events are taken before the listing, so that a change in between is in the next set of events.
     let heard = events.take_pending();
     let look = tree.walk(part)?;
     if let Part::Rest(_) = part {
@@ -43,7 +46,10 @@ pub(super) fn list(
     Ok((look, heard, folder))
 }
 
-/// Makes the folders that are missing, and listens to them. Gives the part's own folder.
+/// Creates the missing folders and watches them. Returns the part's own folder.
+///
+/// # Errors
+/// A folder cannot be created or opened.
 pub(super) fn prepare(tree: &DirTree, part: &Part, events: &FolderWatcher) -> io::Result<FileStat> {
     match part {
         Part::Instance(instance) => {
@@ -55,7 +61,7 @@ pub(super) fn prepare(tree: &DirTree, part: &Part, events: &FolderWatcher) -> io
             tree.make_folder(Path::new(REJECTED))?;
             let root = tree.open_root()?;
             match FileStat::of(&root, OsStr::new(README)) {
-                // Whoever has written into it keeps it.
+                // It may have been edited.
                 Ok(_) => {}
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {
                     write_text(&root, OsStr::new(README), EXPLANATION)?;
@@ -66,13 +72,13 @@ pub(super) fn prepare(tree: &DirTree, part: &Part, events: &FolderWatcher) -> io
     }
     let (path, mode) = match part {
         Part::Instance(instance) => (tree.root().join(instance), RecursiveMode::Recursive),
-        // The instances' folders are listened to by themselves.
+        // The task of each instance watches that instance's folder.
         Part::Rest(_) => (tree.root().to_owned(), RecursiveMode::NonRecursive),
     };
-    // Without events takes are slower, and that is all.
+    // Without events files are ingested later, at the next periodic scan.
     if let Err(error) = events.watch(tree.root(), &path, mode) {
         tracing::warn!(folder = %path.display(), %error,
-            "the drop folder can't be watched: it is only looked at from time to time");
+            "drop folder not watched; it is scanned every few seconds instead");
     }
     folder_of(tree, part)
 }
@@ -85,17 +91,17 @@ fn folder_of(tree: &DirTree, part: &Part) -> io::Result<FileStat> {
     FileStat::of_open(tree.open_folder(path)?)
 }
 
-/// Listens to the folders at the top that are no instance's, too: their files are refused.
+/// Also watches the top-level folders that belong to no instance, whose files are refused.
 fn watch_unknown_folders(tree: &DirTree, look: &Listing, events: &FolderWatcher) {
     let tops = look.files.keys().filter(|path| path.iter().count() > 1).filter_map(|path| path.iter().next());
     for top in tops.collect::<BTreeSet<_>>() {
         if let Err(error) = events.watch_also(&tree.root().join(top)) {
-            tracing::debug!(folder = %top.display(), %error, "the folder can't be watched");
+            tracing::debug!(folder = %top.display(), %error, "folder not watched");
         }
     }
 }
 
-/// Writes down why a folder's `job.toml` is wrong, or takes away what was written.
+/// Writes the reason for which a folder's `job.toml` is not valid, or removes the file with the reason.
 pub(super) fn write_readme(tree: &DirTree, folder: &Path, reason: Option<&str>) -> io::Result<()> {
     let folder = tree.open_folder(folder)?;
     match reason {
@@ -104,12 +110,12 @@ pub(super) fn write_readme(tree: &DirTree, folder: &Path, reason: Option<&str>) 
     }
 }
 
-/// Ends what a stop of the daemon left undone: half-written texts are removed, if this is the `first` look at the part, and
-/// taken files that were set aside are removed or get their names back. Gives those of which neither was possible, and why.
-/// Not to be called while a file of the part is being taken.
+/// Cleans up after a stop or crash of the daemon. Temporary files are removed if this is the `first` scan of the part.
+/// Ingested files that were set aside are removed or get their names back. Returns those for which neither was possible,
+/// and why. Must not be called while a file of the part is being ingested.
 pub(super) fn remove_stale_files(tree: &DirTree, look: &Listing, first: bool) -> Vec<(PathBuf, io::Error)> {
     let in_folder = |path: &Path| tree.open_folder(path.parent().unwrap_or(Path::new("")));
-    // Later ones may be in use.
+    // On a later scan they may be in use.
     for path in look.drafts.iter().filter(|_| first) {
         let _ = in_folder(path)
             .and_then(|folder| Ok(unlinkat(folder, path.file_name().unwrap_or_default(), AtFlags::empty())?));
@@ -122,7 +128,7 @@ pub(super) fn remove_stale_files(tree: &DirTree, look: &Listing, first: bool) ->
     look.set_aside.iter().filter_map(finish).collect()
 }
 
-/// Removes copies that a stop of the daemon left among the rejected files.
+/// Removes temporary copies that a stop of the daemon left among the rejected files.
 pub(super) fn remove_stale_rejected(tree: &DirTree) -> io::Result<()> {
     let rejected = tree.open_folder(Path::new(REJECTED))?;
     for entry in rustix::fs::Dir::read_from(&rejected)? {

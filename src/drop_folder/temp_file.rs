@@ -1,7 +1,7 @@
-//! Drafts: files of the daemon's own that get their name when they are whole and on the disk.
+//! Temporary files: written by the daemon, and renamed to their final name once they are complete and on the disk.
 //!
-//! Others may write into the same folders, and put a pipe, a link or a device where a draft would lie. So a draft is made
-//! exclusively, under a name that nobody can know before; nothing that exists is ever opened for writing.
+//! Other users may write into the same folders and create a pipe, a link or a device under a predictable name. So a
+//! temporary file is created exclusively under a random name; no existing file is ever opened for writing.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
@@ -17,7 +17,7 @@ use rustix::io::Errno;
 const START: &str = ".marqueue-";
 const DIGITS: usize = 32;
 
-/// A file without its final name. It is removed if it does not get one.
+/// A file without its final name. It is removed on drop unless it was renamed.
 #[derive(Debug)]
 pub(super) struct TempFile {
     folder: OwnedFd,
@@ -28,7 +28,7 @@ pub(super) struct TempFile {
 
 impl TempFile {
     /// # Errors
-    /// The file system's, or there is no randomness to be had.
+    /// An error of the file system, or of the system's random generator.
     pub(super) fn create(folder: impl AsFd, mode: u32) -> io::Result<TempFile> {
         let folder = folder.as_fd().try_clone_to_owned()?;
         let mut random = [0; DIGITS / 2];
@@ -39,7 +39,7 @@ impl TempFile {
         Ok(TempFile { folder, name, file, is_named: false })
     }
 
-    /// Whether this is a draft's name, left by a daemon that was killed.
+    /// Returns whether `name` is that of a temporary file, left behind by a daemon that crashed.
     pub(super) fn is_name(name: &OsStr) -> bool {
         let digits = name.as_bytes().strip_prefix(START.as_bytes());
         digits.is_some_and(|digits| digits.len() == DIGITS && digits.iter().all(u8::is_ascii_hexdigit))
@@ -49,7 +49,7 @@ impl TempFile {
         &mut self.file
     }
 
-    /// Gives it its name, in the same folder, over whatever has the name.
+    /// Renames it to its final name in the same folder and replaces a file of that name.
     pub(super) fn replace(mut self, name: &OsStr) -> io::Result<()> {
         self.file.sync_all()?;
         renameat(&self.folder, &self.name, &self.folder, name)?;
@@ -57,16 +57,16 @@ impl TempFile {
         Ok(())
     }
 
-    /// Gives it its name, in the same folder.
+    /// Renames it to its final name in the same folder.
     ///
     /// # Errors
-    /// [`io::ErrorKind::AlreadyExists`] with the draft, if there is one of the name.
+    /// [`io::ErrorKind::AlreadyExists`] with the temporary file, if a file of that name exists.
     pub(super) fn place(mut self, name: &OsStr) -> Result<(), (io::Error, TempFile)> {
         let placed = self.file.sync_all().and_then(|()| rename_new(&self.folder, &self.name, &self.folder, name));
         match placed {
             Ok(()) => {
                 self.is_named = true;
-                // The original is removed next.
+                // The caller removes the original next, so the copy must be on the disk.
                 rustix::fs::fsync(&self.folder).map_err(|error| (error.into(), self))
             }
             Err(error) => Err((error, self)),
@@ -82,15 +82,15 @@ impl Drop for TempFile {
     }
 }
 
-/// Writes a small text so that it is there whole or not at all, and on the disk.
+/// Writes a small text file atomically and flushes it to the disk.
 pub(super) fn write_text(folder: impl AsFd, name: &OsStr, text: &str) -> io::Result<()> {
     let mut draft = TempFile::create(folder, 0o666)?;
     draft.file().write_all(text.as_bytes())?;
     draft.replace(name)
 }
 
-/// Renames without replacing. Not every file system can do that at once; on those a file that comes in between the look and
-/// the rename would be replaced.
+/// Renames without replacing. Not every file system can do that atomically; on those a file that is created between the
+/// check and the rename is replaced.
 pub(super) fn rename_new(from: &OwnedFd, name: &OsStr, to: &OwnedFd, new_name: &OsStr) -> io::Result<()> {
     match renameat_with(from, name, to, new_name, RenameFlags::NOREPLACE) {
         Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => {}

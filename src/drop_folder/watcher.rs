@@ -1,5 +1,7 @@
-//! What does the kernel tell of the drop folder? It makes takes prompt, and shows when a writer is done; without it, and
-//! on network shares, looking at all of it every few seconds has to do.
+//! Watcher: collects file system events (inotify) of the drop folder.
+//!
+//! Events start a scan promptly and show when a writer has closed a file. Where there are none, as on network shares, only
+//! the periodic scans find files.
 
 use std::collections::HashMap;
 use std::os::unix::ffi::OsStrExt;
@@ -12,7 +14,7 @@ use tokio::sync::Notify;
 
 use crate::drop_folder::readiness::FsEvent;
 
-/// The ears. Clones are the same.
+/// Watches the folders of one part. Clones share one state.
 #[derive(Clone, Default)]
 pub(super) struct FolderWatcher {
     shared: Arc<WatcherShared>,
@@ -26,16 +28,17 @@ struct WatcherShared {
     wake: Notify,
 }
 
-/// Files of any name of which a beginning was heard and no end yet: their writers have them open. A file keeps this when it
-/// is renamed within the folder, whoever its writer is. It takes no more room than the files.
+/// Files that were opened for writing and not closed yet. A file stays among them when it is renamed within the folder.
+/// There is at most one entry a file.
 #[derive(Debug, Default)]
 struct OpenedFiles {
     files: HashMap<PathBuf, FsEvent>,
-    /// What is known of the file that is just being renamed, and the number that ties both halves of that together.
+    /// The state of a file that is being renamed, and the cookie that connects both events of a rename.
     renamed: Option<(usize, Option<FsEvent>)>,
 }
 
-/// What was heard since one last asked: of each file the last, so that it takes no more room than the files.
+/// The events since the last call of [`FolderWatcher::take_pending`]: the last one of each file, so that the memory is
+/// bounded by the number of files.
 #[derive(Debug, Default)]
 pub(super) struct PendingFsEvents {
     /// By the path below the watched folder.
@@ -45,10 +48,10 @@ pub(super) struct PendingFsEvents {
 }
 
 impl FolderWatcher {
-    /// Listens to `folder` from now on, and to nothing else any more. Paths are told from `root` on.
+    /// Watches `folder` and stops watching everything else. Paths are reported relative to `root`.
     ///
     /// # Errors
-    /// What the kernel says, such as that there are too many watches.
+    /// An error of the kernel, such as too many watches.
     pub(super) fn watch(&self, root: &Path, folder: &Path, mode: RecursiveMode) -> Result<(), notify::Error> {
         let mut slot = self.slot();
         *slot = None;
@@ -60,10 +63,10 @@ impl FolderWatcher {
         Ok(())
     }
 
-    /// Listens to `folder` and all below it too.
+    /// Also watches `folder` and everything below it.
     ///
     /// # Errors
-    /// As of [`Events::watch`].
+    /// As of [`FolderWatcher::watch`].
     pub(super) fn watch_also(&self, folder: &Path) -> Result<(), notify::Error> {
         self.slot().as_mut().map_or(Ok(()), |watcher| watcher.watch(folder, RecursiveMode::Recursive))
     }
@@ -76,7 +79,7 @@ impl FolderWatcher {
         std::mem::take(&mut self.shared.locked())
     }
 
-    /// Returns when there is a reason to look.
+    /// Returns when an event calls for a scan.
     pub(super) async fn changed(&self) {
         self.shared.wake.notified().await;
     }
@@ -84,7 +87,7 @@ impl FolderWatcher {
 
 impl WatcherShared {
     fn handle(&self, event: notify::Result<Event>, root: &Path) {
-        let event = event.inspect_err(|error| tracing::warn!(%error, "the drop folder can't be watched well"));
+        let event = event.inspect_err(|error| tracing::warn!(%error, "events of the drop folder lost"));
         let Some(event) = event.ok().filter(|event| !event.need_rescan()) else {
             self.locked().lost = true;
             *self.unclosed() = OpenedFiles::default();
@@ -96,8 +99,8 @@ impl WatcherShared {
         for path in event.paths {
             let Ok(path) = path.strip_prefix(root) else { continue };
             let Some(signal) = self.unclosed().record(event.kind, path, tracker) else { continue };
-            // Each piece of a large file is one of these; the close that follows is reason enough. Names with a dot are
-            // not taken, and some are the daemon's own.
+            // Each write to a large file gives one of these; the close that follows starts the scan. Names that begin with
+            // a dot are not ingested, and some are temporary files of the daemon.
             is_reason_to_look |= signal != FsEvent::Written && !is_hidden(path);
             self.locked().signals.insert(path.to_owned(), signal);
         }
@@ -116,7 +119,7 @@ impl WatcherShared {
 }
 
 impl OpenedFiles {
-    /// Takes in what happened to the file, and gives what that says of it.
+    /// Records an event of a file. Returns what the event means for the file's completeness.
     fn record(&mut self, kind: EventKind, path: &Path, tracker: Option<usize>) -> Option<FsEvent> {
         match kind {
             EventKind::Create(CreateKind::File) => self.begun(path, FsEvent::Appeared),
@@ -131,11 +134,11 @@ impl OpenedFiles {
             }
             EventKind::Modify(ModifyKind::Name(RenameMode::From)) => {
                 let known = self.forget(path);
-                // Without a number it is the watched folder itself.
+                // Without a cookie it is the watched folder itself.
                 self.renamed = tracker.map(|tracker| (tracker, known));
                 None
             }
-            // A folder that was moved in is one as well; there is no file of its path, so this does no harm.
+            // A folder that was moved in gives this event too. No file has its path, so the entry has no effect.
             EventKind::Modify(ModifyKind::Name(RenameMode::To)) => {
                 self.forget(path);
                 match self.renamed.take().filter(|(number, _)| Some(*number) == tracker) {
@@ -152,7 +155,7 @@ impl OpenedFiles {
         Some(signal)
     }
 
-    /// What was known of the file, or of the files of a folder, is not true any more.
+    /// Discards the state of a file, or of all files of a folder.
     fn forget(&mut self, path: &Path) -> Option<FsEvent> {
         let known = self.files.remove(path);
         self.files.retain(|other, _| !other.starts_with(path));
@@ -171,12 +174,12 @@ mod tests {
 
     use super::*;
 
-    /// Hears until `path` has the signal.
+    /// Waits for events until `path` has the signal.
     async fn hears(events: &FolderWatcher, path: &str, signal: FsEvent) {
         let mut all = HashMap::new();
         let heard = async {
             while all.get(Path::new(path)) != Some(&signal) {
-                // Not each signal is a reason to look.
+                // Not every event starts a scan.
                 let _ = tokio::time::timeout(std::time::Duration::from_millis(20), events.changed()).await;
                 all.extend(events.take_pending().signals);
             }
@@ -215,7 +218,7 @@ mod tests {
         hears(&events, "a.csv", FsEvent::Written).await;
         drop(file);
         hears(&events, "a.csv", FsEvent::Closed).await;
-        // Closed before it got its name, so nobody is left.
+        // It was closed before it was renamed, so no writer is left.
         fs::write(root.join("c.part"), "email\n").unwrap();
         fs::rename(root.join("c.part"), root.join("c.csv")).unwrap();
         hears(&events, "c.csv", FsEvent::RenamedIn).await;

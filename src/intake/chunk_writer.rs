@@ -1,4 +1,6 @@
-//! Where is a file while it streams in? Its last piece in memory, a few on their way, those before them in the store.
+//! Chunk writer: compresses and stores a file chunk by chunk while it is received.
+//!
+//! The last chunk is in memory, a bounded number are being written, and all earlier ones are in the store.
 
 use tokio::task::JoinSet;
 
@@ -8,22 +10,22 @@ use crate::intake::lenient_scanner::LenientScanner;
 use crate::intake::{Intake, IntakeError};
 use crate::store::{CHUNK_BYTES, CompressedChunk, FileKind, Inserted, JobLayout, NewJob, Store};
 
-/// How many pieces of one file may be on their way to the disk. While one waits there, the next are read and compressed;
-/// the writer commits what has gathered together.
+/// The most chunks of one file that are being written at a time. While one waits for the disk, the next are read and
+/// compressed; the store's writer commits all that are waiting in one transaction.
 const MAX_PENDING_CHUNKS: usize = 6;
 
-/// How many of all files together. The writer has more than it can take by then; what comes beyond waits with its sender,
-/// and not in memory.
+/// The most chunks of all files together that are being written at a time. This many saturate the store's writer; further
+/// senders wait, so that their data does not fill the memory.
 pub(super) const MAX_PENDING_CHUNKS_TOTAL: usize = 32;
 
-/// What has streamed in so far: the last piece in memory, a few on their way, those before them in the store.
+/// A file that is being received: its last chunk, the writes that have not ended, and the submission that they belong to.
 pub(super) struct ChunkWriter<'a> {
     intake: &'a Intake,
     new: NewJob,
     piece: Vec<u8>,
-    /// Bytes of the pieces before.
+    /// Bytes of all chunks before `piece`.
     given: u64,
-    // Dropped before the guard below, so that no piece sets out after the sweep.
+    // Dropped before the guard below, so that no chunk is written after the submission is deleted.
     under_way: JoinSet<Result<(), IntakeError>>,
     receiving: Option<AbortOnDrop>,
 }
@@ -73,7 +75,7 @@ impl<'a> ChunkWriter<'a> {
         Ok(())
     }
 
-    /// Waits until one of the pieces under way is on the disk; false if there is none.
+    /// Waits until one of the pending chunks is on the disk. Returns false if none is pending.
     async fn wait_for_chunk(&mut self) -> Result<bool, IntakeError> {
         match self.under_way.join_next().await {
             None => Ok(false),
@@ -82,7 +84,7 @@ impl<'a> ChunkWriter<'a> {
         }
     }
 
-    /// Reads what has come once more, by other rules: the pieces on the disk, and the last one in memory.
+    /// Scans everything received so far again with other rules: the chunks on the disk, then the last one in memory.
     pub(super) async fn scan_again(&mut self, rules: ScanRules) -> Result<LenientScanner, IntakeError> {
         while self.wait_for_chunk().await? {}
         let mut scan = LenientScanner::new(rules);
@@ -96,11 +98,11 @@ impl<'a> ChunkWriter<'a> {
         Ok(scan)
     }
 
-    /// Makes the job. A small file is one transaction; a larger one becomes a job with its last.
+    /// Creates the job. A file of one chunk is stored in one transaction; a larger one becomes a job in its last transaction.
     pub(super) async fn finish(mut self, new: NewJob, layout: JobLayout) -> Result<Inserted, IntakeError> {
         let Intake { store, clock, .. } = self.intake;
         let Some(receiving) = &self.receiving else {
-            // It has rows, so the one piece is not empty.
+            // The file has rows, so its only chunk is not empty.
             let piece = CompressedChunk::compress(0, &self.piece).map_err(no_memory)?;
             return Ok(store.add(new, layout, piece, clock.now()).await?);
         };
@@ -109,12 +111,12 @@ impl<'a> ChunkWriter<'a> {
             self.store_chunk().await?;
         }
         while self.wait_for_chunk().await? {}
-        // From here on the guard's sweep finds either nothing to sweep or a job that it does not touch.
+        // From here on the guard's deletion finds no open submission: a job that was committed is not deleted.
         Ok(store.commit_submission(id, new, layout, clock.now()).await?)
     }
 }
 
-/// Compression takes about a millisecond a piece: too long for a thread that serves others.
+/// Compresses a chunk on a blocking thread: it takes about a millisecond, too long for a thread that serves requests.
 async fn compress(from: u64, piece: Vec<u8>) -> Result<CompressedChunk, IntakeError> {
     let packed = tokio::task::spawn_blocking(move || CompressedChunk::compress(from, &piece)).await;
     packed.map_err(|error| IntakeError::Wrong(error.to_string()))?.map_err(no_memory)
@@ -124,7 +126,7 @@ fn no_memory(error: std::io::Error) -> IntakeError {
     IntakeError::Wrong(format!("the file could not be compressed: {error}"))
 }
 
-/// Sweeps what streamed in if it does not become a job, however the request ended.
+/// Deletes the stored chunks of a file that did not become a job, however the request ended.
 struct AbortOnDrop {
     store: Store,
     id: JobId,
@@ -133,11 +135,11 @@ struct AbortOnDrop {
 impl Drop for AbortOnDrop {
     fn drop(&mut self) {
         let (store, id) = (self.store.clone(), self.id);
-        // A daemon that is going down sweeps at its next start.
+        // A daemon that is stopping deletes them at its next start.
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             runtime.spawn(async move {
                 if let Err(error) = store.abort_submission(id).await {
-                    tracing::warn!(job = %id, %error, "a broken-off file could not be swept; the next start does it");
+                    tracing::warn!(job = %id, %error, "chunks of an incomplete upload not deleted; the next start deletes them");
                 }
             });
         }

@@ -1,8 +1,8 @@
-//! What if a file's reading finds a fault, and the file still comes?
+//! Lenient scanner: keeps the first fault of a file while the rest of the file is still received.
 
 use crate::delimited::{FileLayout, ScanRules, Scanner, ValidationError};
 
-/// A scanner that is of no more use once it has found a fault, and the fault.
+/// A scanner that ignores all bytes after the first fault, and that fault.
 pub(super) struct LenientScanner {
     scanner: Scanner,
     pub(super) fault: Option<ValidationError>,

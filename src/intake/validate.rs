@@ -1,13 +1,17 @@
-//! Can what was said of a file be true? Marketo's names and ids have a form.
+//! Validation of a job's parameters: lengths, characters and ranges that Marketo's names and ids have.
 
 use crate::domain::Target;
 use crate::intake::IntakeError;
 use crate::store::NewJob;
 use crate::untrusted_text::MAX_NAME_BYTES;
 
-/// The longest of each text that is said of a file. None of Marketo's names comes near it.
+/// The longest text parameter, in bytes. All of Marketo's names are far shorter.
 const MAX_PARAMETER_BYTES: usize = MAX_NAME_BYTES;
 
+/// Checks the parameters of a job before its file is stored.
+///
+/// # Errors
+/// [`IntakeError::Wrong`] with the parameter and the rule that it breaks.
 pub(crate) fn validate_parameters(new: &NewJob) -> Result<(), IntakeError> {
     let mut texts = vec![("filename", Some(new.filename.as_str()))];
     texts.extend([("group", new.group.as_deref()), ("idempotency key", new.idempotency_key.as_deref())]);
@@ -39,7 +43,7 @@ pub(crate) fn validate_parameters(new: &NewJob) -> Result<(), IntakeError> {
         return Err(IntakeError::Wrong(format!("the {what} {fault}")));
     }
     match &new.target {
-        // It becomes a segment of the path that is called.
+        // It becomes a path segment of the request to Marketo.
         Target::CustomObject { name }
             if !name.chars().all(|letter| letter.is_ascii_alphanumeric() || letter == '_') =>
         {

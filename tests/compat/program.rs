@@ -164,7 +164,7 @@ async fn each_response_has_a_request_id_which_is_logged() {
     assert_eq!(answer.headers()["x-request-id"], "my-call-17");
     let answer: Value = answer.json().await.expect("JSON");
     let log = env.log();
-    let line = log.lines().find(|line| line.contains("a file was accepted")).expect("the line");
+    let line = log.lines().find(|line| line.contains("file accepted")).expect("the line");
     for id in ["my-call-17", answer["requestId"].as_str().expect("an id"), "client crm"] {
         assert!(line.contains(id), "{id}: {line}");
     }

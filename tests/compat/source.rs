@@ -51,7 +51,7 @@ async fn source_is_named_in_the_job_its_history_and_the_log() {
         assert!(shown.lines().any(|line| line == format!("source    {words}")), "{shown}");
         let log = env.log();
         let accepted =
-            |line: &&str| line.contains("a file was accepted") && line.contains(&format!("\"source\":\"{words}\""));
+            |line: &&str| line.contains("file accepted") && line.contains(&format!("\"source\":\"{words}\""));
         assert!(log.lines().any(|line| accepted(&line)), "{words}");
     }
 }

@@ -303,10 +303,10 @@ async fn a_file_of_another_ending_is_reported_once() {
     another_is_taken(&mut env, "A.CSV").await;
     another_is_taken(&mut env, "b.csv").await;
     for name in names {
-        let is_of_it = |line: &&str| line.contains("is left alone") && line.contains(&format!("leads/{name}"));
+        let is_of_it = |line: &&str| line.contains("file ignored") && line.contains(&format!("leads/{name}"));
         assert!(env.log().lines().any(|line| is_of_it(&line)), "{name} is in the log:\n{}", env.log());
     }
-    assert_eq!(env.log().lines().filter(|line| line.contains("is left alone")).count(), names.len(), "each once");
+    assert_eq!(env.log().lines().filter(|line| line.contains("file ignored")).count(), names.len(), "each once");
     for path in &expected {
         fs::remove_file(at(&env, path)).expect("it is taken away");
     }

@@ -147,7 +147,7 @@ async fn a_file_that_stops_coming_or_drips_is_given_up() {
     let (stopped, never_begun, ()) = tokio::join!(stopped.rest(), never_begun.rest(), dripping);
     for answer in [stopped, never_begun] {
         assert!(answer.starts_with("HTTP/1.1 400 Bad Request\r\n"), "{answer}");
-        assert!(answer.contains("the file broke off: nothing more came for 300ms (api.stall_timeout)"), "{answer}");
+        assert!(answer.contains("the file was cut off: nothing more came for 300ms (api.stall_timeout)"), "{answer}");
     }
     others_are_served(&mut env).await;
     all_is_as_before(&mut env, open_files).await;

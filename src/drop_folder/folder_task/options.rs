@@ -1,4 +1,4 @@
-//! Options of a part's folders: reads each `job.toml` when it is complete, and writes down beside it what is wrong.
+//! Options of the folders of a part: reads each complete `job.toml` and writes a file beside it if it is not valid.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
@@ -14,8 +14,8 @@ use crate::drop_folder::setup;
 use crate::untrusted_text::escape_lines;
 
 impl FolderTask {
-    /// The options of each folder that has some; none while they are being written or wrong. What is wrong is written
-    /// down beside them.
+    /// Returns the options of each folder with a `job.toml`; `None` while it is being written or not valid. What is wrong
+    /// is written to a file beside it.
     pub(super) async fn options(&mut self, look: &Listing, now: Instant) -> HashMap<PathBuf, Option<FolderOptions>> {
         let mut all = HashMap::new();
         let mut reasons = look.reasons.keys().map(|folder| (folder.clone(), None)).collect::<BTreeMap<_, _>>();
@@ -32,7 +32,7 @@ impl FolderTask {
             let path = folder.join(OPTIONS);
             if look.files.contains_key(&path) && !self.known_options.contains_key(&path) {
                 all.insert(folder.clone(), None);
-                // What was said of it may still be true.
+                // The reason from before may still hold.
                 reasons.remove(folder);
                 continue;
             }
@@ -41,7 +41,7 @@ impl FolderTask {
                 .and_then(|place| FolderOptions::read(text.as_ref().map_err(String::clone)?, &place));
             if let Err(reason) = &read {
                 let reason = escape_lines(reason);
-                let reason = format!("{reason}.\n\nNo file of this folder is imported until {OPTIONS} is mended.\n");
+                let reason = format!("{reason}.\n\nNo file of this folder is imported until {OPTIONS} is corrected.\n");
                 reasons.insert(folder.clone(), Some(reason));
             }
             all.insert(folder.clone(), read.ok());
@@ -49,15 +49,16 @@ impl FolderTask {
         for (folder, reason) in reasons {
             let path = folder.join(OPTIONS);
             match &reason {
-                // The reason may quote what stands there; it is not for the log.
-                Some(_) => self.log_once(path, format!("{OPTIONS} is wrong; its files wait; see {OPTIONS_REASON}")),
+                // The reason may quote the file, so it does not go to the log.
+                Some(_) => self
+                    .log_once(path, format!("{OPTIONS} not valid; the files of its folder wait; see {OPTIONS_REASON}")),
                 None => drop(self.said.remove(&path)),
             }
             if look.reasons.get(&folder) != reason.as_ref() {
                 let tree = self.hands.tree.clone();
                 let written = task::spawn_blocking(move || setup::write_readme(&tree, &folder, reason.as_deref()));
                 if let Ok(Err(error)) = written.await {
-                    tracing::debug!(%error, "the reason for a wrong {OPTIONS} can't be written");
+                    tracing::debug!(%error, "reason for an invalid {OPTIONS} not written");
                 }
             }
         }
