@@ -1,8 +1,8 @@
-# marqueue in a container: a build stage, and a runtime stage that holds the program, the libraries it is linked with and
-# the certificates it trusts. No shell, no package manager, no root.
+# marqueue in a container: a build stage, and a runtime stage with the program, its shared libraries and the trusted
+# certificates. The runtime stage has no shell and no package manager and does not run as root.
 #
 #   docker build -t marqueue .
-#   podman build --format docker -t marqueue .        # its own format knows no HEALTHCHECK
+#   podman build --format docker -t marqueue .        # podman's own format has no HEALTHCHECK
 ARG BUILD_IMAGE=rust:1-slim-bookworm
 ARG RUNTIME_IMAGE=scratch
 
@@ -10,7 +10,7 @@ FROM ${BUILD_IMAGE} AS build
 WORKDIR /src
 COPY . .
 RUN cargo build --locked --release --bin marqueue --config 'profile.release.strip="symbols"'
-# What the program needs beside itself, as ldd says it, in a tree of its own.
+# The program with the libraries that ldd lists, in a tree of its own.
 RUN set -eu; \
     mkdir -p /image/usr/bin /image/etc/ssl/certs /image/tmp /image/var/lib /image/run /owned; \
     cp target/release/marqueue /image/usr/bin/; \
@@ -26,20 +26,21 @@ RUN set -eu; \
 
 FROM ${RUNTIME_IMAGE}
 COPY --from=build /image /
-# Not every builder keeps the owner of what it copies from a stage.
+# Not every builder keeps the owner of files copied from a stage.
 COPY --from=build --chown=10001:10001 /owned /var/lib/marqueue
 COPY --from=build --chown=10001:10001 /owned /run/marqueue
-# All of it can be set by the environment: MARQUEUE_INSTANCES__DEFAULT__BASE_URL and so on.
+# Every key can be set by the environment, such as MARQUEUE_INSTANCES__DEFAULT__BASE_URL.
 ENV MARQUEUE_STORE__PATH=/var/lib/marqueue/marqueue.db \
     MARQUEUE_API__SOCKET=/run/marqueue/marqueue.sock \
     MARQUEUE_SOCKET=/run/marqueue/marqueue.sock
 USER 10001:10001
 WORKDIR /var/lib/marqueue
-# The database. The socket's folder is for a mount of its own, through which clients come.
+# The database. Mount the socket's folder separately to give clients access.
 VOLUME /var/lib/marqueue
-# It asks the daemon, as any client does.
+# The check is a request to the daemon, like that of any client.
 HEALTHCHECK --interval=30s --timeout=10s --start-period=60s --retries=3 CMD ["/usr/bin/marqueue", "health"]
-# The daemon lets uploads under way end; give it the time (docker stop -t 90, stop_grace_period in compose.yaml).
+# On a stop the daemon finishes uploads under way, so allow 90 seconds (docker stop -t 90, stop_grace_period in
+# compose.yaml).
 STOPSIGNAL SIGTERM
 ENTRYPOINT ["/usr/bin/marqueue"]
 CMD ["serve"]
