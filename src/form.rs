@@ -1,86 +1,101 @@
-//! Reader of `multipart/form-data` (RFC 7578): takes a form's bytes as they come and gives its parts as events.
+//! Streaming parser of `multipart/form-data` (RFC 7578): a form's bytes in, its parts as events out.
 //!
-//! The reader that comes with the HTTP server takes in whatever is at hand before it looks at it, and gathers a part's
-//! head, or what stands before the first part, until that ends. From a fast sender, or one without ends, that is memory
-//! without a limit, so the reading is done here: bytes in, events out, no socket. The Marketo-compatible API and the
-//! simulator share it.
+//! The parser of the HTTP server's library buffers all available bytes before it parses them, and buffers a part's head
+//! and the preamble until they end. With a fast client, or one that never ends them, that is memory without a limit. This
+//! parser has no socket and bounded memory. The Marketo-compatible API and the simulator share it.
 
 use bytes::{Buf, Bytes, BytesMut};
 use memchr::memmem::Finder;
 
-/// Of a part's head, and of what stands before the first part.
+/// The longest head of a part, and the longest preamble before the first part.
 const MAX_HEAD_BYTES: usize = 16 * 1024;
 const MAX_PREAMBLE_BYTES: usize = 64 * 1024;
 
-/// RFC 2046 has boundaries of at most 70; some programs' are longer.
+/// The longest boundary. RFC 2046 allows 70 bytes; some programs send longer ones.
 const MAX_BOUNDARY_BYTES: usize = 200;
 
-/// Why a form can't be read.
+/// Why a form can't be parsed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FormError {
+    /// The request is not a form.
     #[error("the Content-Type is not multipart/form-data")]
     NotAForm,
-    #[error("the Content-Type names no boundary")]
+    /// The parameter `boundary` is missing or invalid.
+    #[error("the Content-Type has no valid boundary")]
     NoBoundary,
-    #[error("what stands before the first part is too long")]
+    /// The preamble exceeds its limit.
+    #[error("the preamble before the first part is longer than {MAX_PREAMBLE_BYTES} bytes")]
     LongPreamble,
-    #[error("the head of a part is too long")]
+    /// A head exceeds its limit.
+    #[error("the head of a part is longer than {MAX_HEAD_BYTES} bytes")]
     LongHead,
-    #[error("the head of a part can't be read")]
+    /// A head has no valid `Content-Disposition`.
+    #[error("the head of a part is invalid")]
     BadHead,
-    #[error("a boundary is followed by something that does not belong there")]
+    /// A boundary's line is invalid.
+    #[error("a boundary is not followed by a line end")]
     BadBoundary,
-    #[error("a part is encoded as base64, which a form's parts must not be")]
+    /// A part has a transfer encoding.
+    #[error("a part is encoded as base64, which RFC 7578 does not allow")]
     Encoded,
+    /// The last boundary is missing.
     #[error("the form ends before its last boundary")]
     CutOff,
 }
 
-/// What a form consists of, in this order: for each part its head, its content in any number of pieces, its end.
+/// An event of a form. Each part has its head, its content in any number of chunks, and its end.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum FormEvent {
+    /// A part begins.
     Head(PartHead),
+    /// Content of the part, never empty.
     Content(Bytes),
+    /// The part ends.
     PartEnd,
-    /// The last boundary has come. What follows it is passed over.
+    /// The last boundary. What follows it is ignored.
     End,
 }
 
-/// What a part says of itself.
+/// Head of a part.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PartHead {
+    /// Name of the field.
     pub name: String,
+    /// Name of the file, where the part is one.
     pub filename: Option<String>,
+    /// Media type, where the part has one.
     pub content_type: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     Preamble,
-    /// Behind a boundary's text.
+    /// After a boundary's text, before its line end.
     Boundary,
     Head,
     Content,
     End,
 }
 
-/// Reads one form.
+/// Parser of one form.
 #[derive(Debug)]
 pub struct FormReader {
     /// Finds `\r\n--boundary`.
     boundary: Finder<'static>,
     buffer: BytesMut,
     state: State,
-    /// Bytes passed over before the first part.
-    passed: usize,
+    /// Bytes of the preamble so far.
+    preamble: usize,
     /// A part has ended.
     has_parts: bool,
-    over: bool,
+    is_finished: bool,
 }
 
 impl FormReader {
+    /// Makes a parser for a body with this `Content-Type`.
+    ///
     /// # Errors
-    /// [`FormFault::NotAForm`] and [`FormFault::NoBoundary`].
+    /// [`FormError::NotAForm`] and [`FormError::NoBoundary`].
     pub fn new(content_type: &str) -> Result<FormReader, FormError> {
         let (kind, parameters) = content_type.split_once(';').unwrap_or((content_type, ""));
         if !kind.trim().eq_ignore_ascii_case("multipart/form-data") {
@@ -91,56 +106,56 @@ impl FormReader {
             return Err(FormError::NoBoundary);
         }
         let boundary = Finder::new(format!("\r\n--{boundary}").as_bytes()).into_owned();
-        // The first boundary may be the first line, without a line end before it: so one is put there.
+        // The first boundary may be the first line. A line end is put before it, so that it is found like the others.
         Ok(FormReader {
             boundary,
             buffer: b"\r\n"[..].into(),
             state: State::Preamble,
-            passed: 0,
+            preamble: 0,
             has_parts: false,
-            over: false,
+            is_finished: false,
         })
     }
 
-    /// The next bytes of the form, once [`FormReader::next_event`] has nothing left.
+    /// Adds the next bytes of the form, once [`FormReader::next_event`] returns none.
     pub fn push(&mut self, bytes: &[u8]) {
         self.buffer.extend_from_slice(bytes);
     }
 
-    /// The last boundary has come.
+    /// Returns whether the last boundary was parsed.
     pub fn has_ended(&self) -> bool {
         self.state == State::End
     }
 
-    /// No more bytes will come.
+    /// Records that no more bytes will arrive.
     pub fn finish(&mut self) {
-        self.over = true;
+        self.is_finished = true;
     }
 
-    /// The next event; none where more bytes are needed, and after the end.
+    /// Returns the next event; none where more bytes are needed, and after the end.
     ///
     /// # Errors
-    /// [`FormFault`]; the reader is of no more use then.
+    /// [`FormError`]; the parser can't be used after that.
     pub fn next_event(&mut self) -> Result<Option<FormEvent>, FormError> {
         loop {
             let (state, event) = match self.state {
                 State::Preamble => match self.boundary.find(&self.buffer) {
-                    Some(at) if self.passed + at > MAX_PREAMBLE_BYTES => return Err(FormError::LongPreamble),
+                    Some(at) if self.preamble + at > MAX_PREAMBLE_BYTES => return Err(FormError::LongPreamble),
                     Some(at) => {
                         self.buffer.advance(at + self.boundary.needle().len());
                         (State::Boundary, None)
                     }
                     None => {
-                        let passed = self.surely_content();
-                        self.buffer.advance(passed);
-                        self.passed += passed;
-                        if self.passed > MAX_PREAMBLE_BYTES {
+                        let skipped = self.content_length();
+                        self.buffer.advance(skipped);
+                        self.preamble += skipped;
+                        if self.preamble > MAX_PREAMBLE_BYTES {
                             return Err(FormError::LongPreamble);
                         }
-                        return self.more();
+                        return self.need_more();
                     }
                 },
-                State::Boundary => match behind_boundary(&self.buffer)? {
+                State::Boundary => match boundary_end(&self.buffer)? {
                     Some((length, true)) => {
                         self.buffer.advance(length);
                         (State::End, Some(FormEvent::End))
@@ -149,16 +164,18 @@ impl FormReader {
                         self.buffer.advance(length);
                         (State::Head, None)
                     }
-                    None if self.ends_here() => (State::End, Some(FormEvent::End)),
-                    None => return self.more(),
+                    None if self.ends_without_dashes() => (State::End, Some(FormEvent::End)),
+                    None => return self.need_more(),
                 },
-                State::Head if self.buffer.is_empty() && self.ends_here() => (State::End, Some(FormEvent::End)),
+                State::Head if self.buffer.is_empty() && self.ends_without_dashes() => {
+                    (State::End, Some(FormEvent::End))
+                }
                 State::Head => match head_length(&self.buffer) {
                     Some(length) if length <= MAX_HEAD_BYTES => {
                         let head = self.buffer.split_to(length);
-                        (State::Content, Some(FormEvent::Head(head_of(&head)?)))
+                        (State::Content, Some(FormEvent::Head(parse_head(&head)?)))
                     }
-                    None if self.buffer.len() <= MAX_HEAD_BYTES => return self.more(),
+                    None if self.buffer.len() <= MAX_HEAD_BYTES => return self.need_more(),
                     _ => return Err(FormError::LongHead),
                 },
                 State::Content => match self.boundary.find(&self.buffer) {
@@ -168,8 +185,8 @@ impl FormReader {
                         (State::Boundary, Some(FormEvent::PartEnd))
                     }
                     Some(at) => (State::Content, Some(FormEvent::Content(self.buffer.split_to(at).freeze()))),
-                    None => match self.surely_content() {
-                        0 => return self.more(),
+                    None => match self.content_length() {
+                        0 => return self.need_more(),
                         length => (State::Content, Some(FormEvent::Content(self.buffer.split_to(length).freeze()))),
                     },
                 },
@@ -185,27 +202,27 @@ impl FormReader {
         }
     }
 
-    /// How much of the buffer can't belong to a boundary that is yet to come, whatever comes. It holds none by now.
-    fn surely_content(&self) -> usize {
+    /// Returns how many bytes of the buffer can't be the begin of a boundary. The buffer contains no whole one.
+    fn content_length(&self) -> usize {
         let needle = self.boundary.needle();
         let from = self.buffer.len().saturating_sub(needle.len() - 1);
         let begins = |at: &usize| needle.starts_with(&self.buffer[*at..]);
         (from..self.buffer.len()).find(begins).unwrap_or(self.buffer.len())
     }
 
-    /// The body ends behind a boundary that lacks its closing `--`, as that of Talend and of Adobe's Java sample does. It
-    /// is complete: a body that was cut off is an error of the connection, and one that ends elsewhere is none.
-    fn ends_here(&self) -> bool {
-        self.over && self.has_parts && self.buffer.iter().all(|byte| matches!(byte, b' ' | b'\t'))
+    /// Returns whether the body ends after a boundary without its closing `--`, as that of Talend and of Adobe's Java sample
+    /// does. Such a form is complete: a truncated body would be an error of the connection.
+    fn ends_without_dashes(&self) -> bool {
+        self.is_finished && self.has_parts && self.buffer.iter().all(|byte| matches!(byte, b' ' | b'\t'))
     }
 
-    fn more(&self) -> Result<Option<FormEvent>, FormError> {
-        if self.over { Err(FormError::CutOff) } else { Ok(None) }
+    fn need_more(&self) -> Result<Option<FormEvent>, FormError> {
+        if self.is_finished { Err(FormError::CutOff) } else { Ok(None) }
     }
 }
 
-/// How long what ends a boundary's line is, and whether the boundary is the last.
-fn behind_boundary(bytes: &[u8]) -> Result<Option<(usize, bool)>, FormError> {
+/// Returns the length of a boundary's line end, and whether the boundary is the last one.
+fn boundary_end(bytes: &[u8]) -> Result<Option<(usize, bool)>, FormError> {
     if bytes.starts_with(b"--") {
         return Ok(Some((2, true)));
     }
@@ -219,17 +236,17 @@ fn behind_boundary(bytes: &[u8]) -> Result<Option<(usize, bool)>, FormError> {
     }
 }
 
-/// The length of a part's head, the blank line at its end included.
+/// Returns the length of a part's head, with the empty line at its end.
 fn head_length(bytes: &[u8]) -> Option<usize> {
-    // A head may be nothing but its end.
+    // A head may be only its end.
     if bytes.starts_with(b"\r\n") {
         return Some(2);
     }
     memchr::memmem::find(bytes, b"\r\n\r\n").map(|at| at + 4)
 }
 
-fn head_of(bytes: &[u8]) -> Result<PartHead, FormError> {
-    // A name in another encoding is replaced, and then matches none that we know.
+fn parse_head(bytes: &[u8]) -> Result<PartHead, FormError> {
+    // Invalid UTF-8 is replaced, so a name in another encoding matches no known field.
     let text = String::from_utf8_lossy(bytes);
     let (mut head, mut content_type) = (None, None);
     for line in unfolded(&text) {
@@ -237,29 +254,29 @@ fn head_of(bytes: &[u8]) -> Result<PartHead, FormError> {
         let name = name.trim();
         if name.eq_ignore_ascii_case("content-disposition") {
             let (kind, parameters) = value.split_once(';').ok_or(FormError::BadHead)?;
-            // Of two, another reader may take the other.
+            // With two of them, another parser in between may have used the other one.
             if !kind.trim().eq_ignore_ascii_case("form-data") || head.is_some() {
                 return Err(FormError::BadHead);
             }
             head = Some(PartHead {
                 name: parameter(parameters, "name").ok_or(FormError::BadHead)?,
                 filename: parameter(parameters, "filename")
-                    .or_else(|| encoded(parameters))
-                    .or_else(|| continued(parameters)),
+                    .or_else(|| encoded_filename(parameters))
+                    .or_else(|| continued_filename(parameters)),
                 content_type: None,
             });
         } else if name.eq_ignore_ascii_case("content-type") {
             content_type = Some(value.trim().to_owned());
         } else if name.eq_ignore_ascii_case("content-transfer-encoding") && value.trim().eq_ignore_ascii_case("base64")
         {
-            // Forms have no such encoding (RFC 7578, section 4.7). Taken as it is, the file would be rows of nonsense.
+            // RFC 7578, section 4.7, does not allow it. Taken undecoded, the file would be invalid rows.
             return Err(FormError::Encoded);
         }
     }
     Ok(PartHead { content_type, ..head.unwrap_or_default() })
 }
 
-/// The lines of a head, those that were folded (RFC 5322, section 2.2.3) made one again: Python's `email` folds long ones.
+/// Returns the lines of a head, with folded lines (RFC 5322, section 2.2.3) joined: Python's `email` folds long ones.
 fn unfolded(head: &str) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
     for line in head.split("\r\n").filter(|line| !line.is_empty()) {
@@ -271,38 +288,39 @@ fn unfolded(head: &str) -> Vec<String> {
     lines
 }
 
-/// `filename*=UTF-8''na%C3%AFve.csv`, which forms must not have and some have.
-fn encoded(parameters: &str) -> Option<String> {
+/// Returns the name of `filename*=UTF-8''na%C3%AFve.csv`, which RFC 7578 does not allow and some programs send.
+fn encoded_filename(parameters: &str) -> Option<String> {
     let value = parameter(parameters, "filename*")?;
     let name = value.split('\'').nth(2)?;
     Some(percent_encoding::percent_decode_str(name).decode_utf8_lossy().into_owned())
 }
 
-/// `filename*0="long"; filename*1*=%20name`: a name in pieces (RFC 2231, section 3), as Python's `email` cuts a long one.
-fn continued(parameters: &str) -> Option<String> {
+/// Returns the name of `filename*0="long"; filename*1*=%20name`: a continued name (RFC 2231, section 3), as Python's
+/// `email` writes a long one.
+fn continued_filename(parameters: &str) -> Option<String> {
     let mut name = String::new();
-    for piece in 0.. {
-        if let Some(plain) = parameter(parameters, &format!("filename*{piece}")) {
+    for section in 0.. {
+        if let Some(plain) = parameter(parameters, &format!("filename*{section}")) {
             name += &plain;
             continue;
         }
-        let Some(value) = parameter(parameters, &format!("filename*{piece}*")) else { break };
-        // The first says which encoding it is, and in which language.
-        let value = if piece == 0 { value.split('\'').nth(2).unwrap_or_default() } else { &value };
+        let Some(value) = parameter(parameters, &format!("filename*{section}*")) else { break };
+        // The first section begins with the encoding and the language.
+        let value = if section == 0 { value.split('\'').nth(2).unwrap_or_default() } else { &value };
         name += &percent_encoding::percent_decode_str(value).decode_utf8_lossy();
     }
     (!name.is_empty()).then_some(name)
 }
 
-/// The value of `; name=value` or `; name="value"`. Within quotes `\"` is a quote; any other backslash is one, since the
-/// names of files that some systems send have them.
+/// Returns the value of `; name=value` or `; name="value"`. Within quotes `\"` is a quote. Any other backslash is kept,
+/// since some systems send file names with backslashes.
 fn parameter(parameters: &str, wanted: &str) -> Option<String> {
     let mut rest = parameters;
     loop {
         rest = rest.trim_start_matches([';', ' ', '\t']);
-        let (name, behind) = rest.split_once('=')?;
+        let (name, after) = rest.split_once('=')?;
         let mut value = String::new();
-        if let Some(quoted) = behind.trim_start().strip_prefix('"') {
+        if let Some(quoted) = after.trim_start().strip_prefix('"') {
             let mut letters = quoted.chars();
             loop {
                 match letters.next()? {
@@ -313,9 +331,9 @@ fn parameter(parameters: &str, wanted: &str) -> Option<String> {
             }
             rest = letters.as_str();
         } else {
-            let end = behind.find(';').unwrap_or(behind.len());
-            value.push_str(behind[..end].trim());
-            rest = &behind[end..];
+            let end = after.find(';').unwrap_or(after.len());
+            value.push_str(after[..end].trim());
+            rest = &after[end..];
         }
         if name.trim().eq_ignore_ascii_case(wanted) {
             return Some(value);
@@ -329,7 +347,7 @@ mod tests {
 
     const KIND: &str = "multipart/form-data; boundary=XYZ";
 
-    /// The parts of a form that comes in pieces of `size` bytes: name, filename, content.
+    /// The parts of a form that arrives in chunks of `size` bytes: name, filename, content.
     fn parts(content_type: &str, body: &[u8], size: usize) -> Result<Vec<(String, Option<String>, String)>, FormError> {
         let mut reader = FormReader::new(content_type)?;
         let mut parts = Vec::new();
@@ -351,7 +369,7 @@ mod tests {
         }
     }
 
-    /// The same however the bytes come.
+    /// Parses the body in chunks of several sizes, which must not matter.
     fn read(body: &str) -> Result<Vec<(String, Option<String>, String)>, FormError> {
         let whole = parts(KIND, body.as_bytes(), body.len().max(1));
         for size in [1, 2, 3, 7, 16] {
@@ -365,7 +383,7 @@ mod tests {
     }
 
     #[test]
-    fn fields_and_files_come_as_they_were_sent() {
+    fn fields_and_files_are_parsed_as_sent() {
         let body = "--XYZ\r\nContent-Disposition: form-data; name=\"format\"\r\n\r\ncsv\r\n\
                     --XYZ\r\ncontent-disposition:form-data;filename=a.csv; name=file\r\nContent-Type: text/csv\r\n\r\n\
                     email\r\n--XY\r\n-\r\n\r\n--XYZ \t\r\nContent-Disposition: form-data; name=empty\r\n\r\n\r\n--XYZ--\r\n";
@@ -380,7 +398,7 @@ mod tests {
     }
 
     #[test]
-    fn text_around_the_outer_boundaries_is_ignored() {
+    fn preamble_and_epilogue_are_ignored() {
         let field = "--XYZ\r\nContent-Disposition: form-data; name=a\r\n\r\n1\r\n--XYZ--";
         for (before, behind) in [("", ""), ("\r\n", "\r\n"), ("a preamble\r\n", "--XYZ\r\nnonsense"), ("--XY\r\n", "x")]
         {
@@ -390,7 +408,7 @@ mod tests {
     }
 
     #[test]
-    fn a_form_without_its_end_is_cut_off() {
+    fn a_truncated_form_is_refused() {
         let whole = "--XYZ\r\nContent-Disposition: form-data; name=a\r\n\r\nvalue\r\n--XYZ--";
         let without_dashes = whole.len() - 2;
         for length in (0..whole.len()).filter(|&length| length != without_dashes) {
@@ -432,7 +450,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_form_is_said_to_be_none() {
+    fn invalid_forms_are_refused() {
         for (body, fault) in [
             ("--XYZ\r\n\r\n--XYZ--", FormError::CutOff),
             ("--XYZnext\r\n", FormError::BadBoundary),
@@ -470,7 +488,7 @@ mod tests {
     }
 
     #[test]
-    fn a_boundary_may_stand_in_quotes_beside_other_parameters() {
+    fn a_boundary_may_be_quoted_beside_other_parameters() {
         for kind in [
             "Multipart/Form-Data; charset=utf-8; boundary=\"XYZ\"",
             "multipart/form-data;boundary=XYZ;charset=utf-8",
@@ -481,7 +499,7 @@ mod tests {
     }
 
     #[test]
-    fn file_names_may_hold_quotes_backslashes_and_unicode() {
+    fn file_names_may_have_quotes_backslashes_and_any_alphabet() {
         for (sent, name) in [
             (r#"filename="a \"b\".csv""#, r#"a "b".csv"#),
             (r#"filename="C:\new\x.csv""#, r"C:\new\x.csv"),
@@ -496,7 +514,7 @@ mod tests {
     }
 
     #[test]
-    fn a_limit_is_the_same_however_the_bytes_come() {
+    fn limits_do_not_depend_on_the_chunks() {
         for (longest, fits) in [(MAX_PREAMBLE_BYTES, true), (MAX_PREAMBLE_BYTES + 1, false)] {
             // The line end that is put before the first line counts too.
             let body = format!("{}\r\n--XYZ--", "x".repeat(longest - 2));
@@ -510,7 +528,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_without_an_end_is_gathered() {
+    fn endless_heads_and_preambles_are_not_buffered() {
         let mut reader = FormReader::new(KIND).unwrap();
         let mut pushed = 0;
         let fault = loop {
@@ -539,7 +557,7 @@ mod tests {
     }
 
     #[test]
-    fn content_is_passed_on_as_it_comes_and_not_held() {
+    fn content_is_passed_on_at_once() {
         let mut reader = FormReader::new(KIND).unwrap();
         reader.push(b"--XYZ\r\nContent-Disposition: form-data; name=file\r\n\r\n");
         assert!(matches!(reader.next_event(), Ok(Some(FormEvent::Head(_)))));

@@ -2,4 +2,5 @@
 
 pub mod identity;
 pub mod login_throttle;
+pub(super) mod middleware;
 pub mod tokens;

@@ -1,5 +1,6 @@
-//! What goes over the native API besides the records of [`crate::store`]? Both sides use these types, so what the daemon
-//! writes is what the command line reads.
+//! Types of the native API's request and response bodies, besides the records of [`crate::store`].
+//!
+//! Daemon and command line share them, so that what the one writes is what the other reads.
 
 use std::collections::BTreeMap;
 
@@ -17,77 +18,86 @@ pub use crate::retention::{EraseReport, RetentionRun};
 pub use crate::scheduler::explain::Explanation;
 pub use crate::store::RetentionCandidates;
 
-/// A refusal, as RFC 9457 has it: `application/problem+json`.
+/// An error response: RFC 9457's `application/problem+json`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Problem {
-    /// What kind of refusal, for programs: `about:blank` where the status says it all, else
-    /// `urn:marqueue:problem:` and a word.
+    /// Type of the problem, for programs: `about:blank` where the status says enough, else `urn:marqueue:problem:` and a
+    /// name.
     #[serde(rename = "type")]
     pub kind: String,
-    /// The kind in words.
+    /// The type in words.
     pub title: String,
+    /// HTTP status.
     pub status: u16,
-    /// What is wrong this time, in one sentence.
+    /// What is wrong with this request, in one sentence.
     pub detail: String,
 }
 
-/// `POST /v1/jobs`: the job, and what was found in its file.
+/// Response of `POST /v1/jobs`: the job, and the warnings about its file.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct SubmittedJob {
     #[serde(flatten)]
     pub job: Job,
-    /// What does not keep the file from being imported and is likely to go wrong.
+    /// Likely mistakes in the file that do not prevent its import.
     #[serde(default)]
     pub warnings: Vec<Warning>,
 }
 
-/// `GET /v1/jobs`
+/// Response of `GET /v1/jobs`: one page of jobs, newest first.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct JobsPage {
+    /// Jobs of the page.
     pub jobs: Vec<Job>,
-    /// What to give as `before` for the next page; none on the last.
+    /// Value of `before` for the next page; none on the last page.
     pub next_before: Option<JobId>,
 }
 
-/// `GET /v1/jobs/{id}/history`
+/// Response of `GET /v1/jobs/{id}/history`.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct History {
+    /// Events of the job and its batches, oldest first.
     pub history: Vec<HistoryEntry>,
 }
 
-/// `GET /readyz`
+/// Response of `GET /readyz`.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Readiness {
+    /// Whether the daemon accepts files and can import those of an instance at least.
     pub ready: bool,
+    /// Whether the database can be written.
     pub store: ComponentHealth,
-    /// By instance.
+    /// Whether Marketo accepts the credentials, by instance.
     pub credentials: BTreeMap<String, ComponentHealth>,
-    /// Of each instance's folder in the drop folder, and of its top as `.`; empty without a drop folder. It changes nothing
-    /// about `ready`: what comes by other ways is accepted.
+    /// Health of each instance's folder in the drop folder, and of the drop folder itself as `.`; empty without a drop
+    /// folder. It does not affect `ready`, because files are accepted by other ways.
     #[serde(default)]
     pub drop: BTreeMap<String, ComponentHealth>,
-    /// Instances that upload nothing now, with the reason.
+    /// Paused instances, with the reason.
     #[serde(default)]
     pub paused: BTreeMap<String, Pause>,
 }
 
-/// Whether one thing is as it must be.
+/// Health of one component.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct ComponentHealth {
+    /// Whether the component works.
     pub ok: bool,
     /// Of the store: `writes`, `does not write`; of credentials: `worked`, `untried`, `refused`, `unreachable`; of the drop
     /// folder: `fine`, `failed`, `stuck`.
     pub state: String,
-    /// Why not.
+    /// Why it does not work.
     pub reason: Option<String>,
 }
 
-/// `GET /v1/status`
+/// Response of `GET /v1/status`.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Status {
+    /// Version of the daemon.
     pub version: String,
+    /// When the daemon started.
     #[schemars(with = "TimestampSchema")]
     pub started_at: Timestamp,
+    /// Instances by name.
     pub instances: BTreeMap<String, InstanceStatus>,
     /// Where the daemon listens on TCP. None where it does not, and over TCP.
     #[serde(default)]
@@ -97,102 +107,122 @@ pub struct Status {
     pub drop: Option<DropStatus>,
 }
 
-/// What someone should look at in the drop folder.
+/// Files and folders of the drop folder that need an operator's attention.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct DropStatus {
-    /// How many files lie there that are not taken because of their names.
+    /// Number of files that are ignored because of their names.
     pub left_alone: u64,
     /// The first hundred of them.
     pub files: Vec<IgnoredFile>,
-    /// Folders that can't be looked at now, and why; the top is `.`.
+    /// Folders that can't be read now, and why; the drop folder itself is `.`.
     pub faults: BTreeMap<String, String>,
 }
 
-/// A file that is not taken because of its name.
+/// A file that is ignored because of its name.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct IgnoredFile {
-    /// From the drop folder on.
+    /// Path relative to the drop folder.
     pub path: String,
     /// Why, and what to do.
     pub reason: String,
 }
 
-/// How one instance stands.
+/// Status of one instance.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct InstanceStatus {
-    /// None where uploads go on.
+    /// None where the instance is not paused.
     pub pause: Option<Pause>,
-    /// Marketo as a whole does not answer; it is tried again then.
+    /// End of the backoff after Marketo did not answer; no call is made until then.
     #[schemars(with = "Option<TimestampSchema>")]
     pub quiet_until: Option<Timestamp>,
+    /// Use of Marketo's import queue.
     pub slots: Slots,
+    /// Jobs and batches of the instance.
     pub queue: Queue,
+    /// Use of the limits on calls.
     pub limits: Limits,
 }
 
-/// Marketo's places, as far as we take them.
+/// Slots of Marketo's import queue that this daemon occupies, by the state of the batch.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Slots {
+    /// Uploads under way.
     pub uploading: u32,
+    /// Imports that wait on Marketo.
     pub queued: u32,
+    /// Imports that Marketo runs.
     pub importing: u32,
-    /// Imports that lost answers may have left behind and that count until it is over with them.
+    /// Unconfirmed imports: an upload's response was lost, and the import may exist. Each counts for the longest time that
+    /// it could take.
     pub unknown: u32,
-    /// The most of all these together.
+    /// The most slots that are occupied at once.
     pub limit: u32,
-    /// How many Marketo let us have when it last said that its queue is full; none where it did not.
+    /// Slots that were occupied when Marketo last answered 1016 (import queue full); none where it did not.
     pub learnt: Option<u32>,
 }
 
-/// What waits here.
+/// Jobs and batches that have not ended.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 pub struct Queue {
+    /// Jobs of which no batch was uploaded.
     pub pending_jobs: u64,
+    /// Batches that wait to be uploaded.
     pub pending_batches: u64,
+    /// Jobs with an uploaded batch.
     pub running_jobs: u64,
+    /// Batches whose failure and warning files are downloaded.
     pub collecting: u32,
-    /// Jobs with a batch of which a person has to say what to do.
+    /// Jobs with a batch that needs an operator's decision.
     pub held: Vec<JobId>,
-    /// Jobs that failed by their attempts: their content is kept until someone retries or erases them, for
+    /// Jobs that failed after all their attempts. Their content is kept until an operator retries or erases them, for
     /// `retention.failed_files` at most.
     #[serde(default)]
     pub given_up: RetentionCandidates,
+    /// When the oldest pending job was accepted.
     #[schemars(with = "Option<TimestampSchema>")]
     pub oldest_pending_at: Option<Timestamp>,
 }
 
-/// What is left of the limits on calls.
+/// Use of the limits on calls to Marketo.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Limits {
-    /// Calls that count in the window now, and the most that may.
+    /// Calls in the sliding window now.
     pub calls_used: u32,
+    /// The most calls in the window (`limits.calls`).
     pub calls: u32,
-    /// Seconds.
+    /// Length of the window in seconds.
     pub window: f64,
+    /// The most calls at the same time.
     pub concurrent_calls: u32,
-    /// Calls since the quota's day began, and our own limit of them; 0: none of our own.
+    /// Calls since the quota's day began.
     pub calls_today: u64,
+    /// The most calls in a day (`limits.daily_calls`); 0: no limit.
     pub daily_calls: u64,
 }
 
-/// How many jobs one `GET /v1/events?job=` can follow.
+/// The most jobs that one `GET /v1/events?job=` follows.
 pub const MAX_FOLLOWED: usize = 1000;
 
-/// The data of one server-sent event of `GET /v1/events`. The event's name is `job`, `instance`, or `missed` where the
-/// listener was too slow and some events were dropped.
+/// Data of one server-sent event of `GET /v1/events`. The event's name is `job`, `instance`, or `missed` where the
+/// client read too slowly and events were dropped.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "type", rename_all = "kebab-case")]
 pub enum EventData {
-    /// A job or one of its batches changed; this is the job as it is now.
+    /// A job or one of its batches changed.
     Job {
+        /// The job as it is now.
         job: Box<Job>,
-        /// The batch that changed, where it was one.
+        /// The batch that changed; none where it was the job itself.
         part: Option<u32>,
     },
+    /// The state of an instance changed.
     Instance {
+        /// Name of the instance.
         name: String,
     },
+    /// Events were dropped.
     Missed {
+        /// Number of dropped events.
         count: u64,
     },
 }

@@ -1,8 +1,8 @@
-//! How does a program that speaks to Marketo speak to the queue, unchanged? Marketo's token endpoint and its twelve paths
-//! of the bulk import, with its shapes and codes; nothing of the simulator's is used but the shapes of the bodies.
+//! Marketo-compatible API: Marketo's token endpoint and the twelve paths of its bulk import API, with its response shapes
+//! and error codes, for programs that are written for Marketo.
 //!
-//! A job is what such a program calls an import: its upload is accepted when it is on the disk, whatever Marketo's queue
-//! holds, and `batchId` is the job's id.
+//! A job stands for such a program's import. Its upload is accepted once it is on the disk, however full Marketo's import
+//! queue is, and `batchId` is the job's id.
 
 use axum::extract::{Request, State};
 use axum::http::Method;
@@ -16,7 +16,7 @@ use crate::api::auth::identity;
 use crate::api::auth::identity::Identity;
 use crate::api::auth::tokens::AuthError;
 use crate::api::openapi::route::{Access, Route};
-use crate::api::{AppState, SharedState};
+use crate::api::state::{AppState, SharedState};
 use crate::domain::JobId;
 use crate::http_server::Peer;
 use crate::secret::Secret;
@@ -25,7 +25,7 @@ use crate::store::{FileKind, Job};
 mod address;
 mod endpoints;
 mod job_to_import;
-mod legacy_tokens;
+pub(super) mod legacy_tokens;
 mod oauth;
 mod openapi;
 mod report;
@@ -39,72 +39,72 @@ pub(super) use address::by_address;
 use crate::api::marketo_compat::endpoints::{Endpoint, ImportQuery, ImportTarget};
 use crate::api::marketo_compat::response::{CompatError, CompatResponse, RequestId};
 
-/// The wildcards that answer, with the calls that stand behind them.
+/// Returns the routes: wildcard paths, each with the operations that it serves.
 pub(super) fn routes() -> Vec<Route> {
-    let route = |path, handler, operations| Route { path, door: Access::Marketo, handler, operations };
+    let route = |path, handler, operations| Route { path, access: Access::Marketo, handler, operations };
     vec![
         route("/identity/oauth/token", any(oauth::token), openapi::logins("")),
         route("/instances/{name}/identity/oauth/token", any(oauth::token), openapi::logins("/instances/{name}")),
         route("/bulk/{*path}", any(bulk), openapi::imports("")),
         route("/instances/{name}/bulk/{*path}", any(bulk), openapi::imports("/instances/{name}")),
-        // The rest of Marketo's API is not here, and is said to be not in its own shape.
+        // The rest of Marketo's API is not served: it answers 610 in Marketo's shape.
         route("/rest/{*path}", any(bulk), Vec::new()),
         route("/instances/{name}/rest/{*path}", any(bulk), Vec::new()),
     ]
 }
 
-/// Also whatever else begins as a path of Marketo's.
+/// Handles the bulk import API, and every other path that begins like one of Marketo's.
 pub(super) async fn bulk(State(daemon): State<SharedState>, request: Request) -> Response {
     let id = RequestId::of(request.headers());
     let span = id.span();
     async {
-        let answer = answer(&daemon, request).await.unwrap_or_else(|refusal| {
-            match refusal.code() {
-                // A stranger can have as many of these as it likes, and a client that comes with an old token has some.
-                code @ (601 | 602) => tracing::debug!(code, "a call was refused"),
-                code => tracing::info!(code, "a call was refused"),
+        let response = handle(&daemon, request).await.unwrap_or_else(|error| {
+            match error.code() {
+                // Anyone can cause any number of these, and a client whose token expired causes some.
+                code @ (601 | 602) => tracing::debug!(code, "call refused"),
+                code => tracing::info!(code, "call refused"),
             }
-            CompatResponse::Refusal(refusal)
+            CompatResponse::Refusal(error)
         });
-        id.on(answer)
+        id.on(response)
     }
     .instrument(span)
     .await
 }
 
-/// In Marketo's order: who is it, is there such a path, may it be called so.
-async fn answer(daemon: &AppState, request: Request) -> Result<CompatResponse, CompatError> {
+/// Checks in Marketo's order: the token, the path, the method.
+async fn handle(daemon: &AppState, request: Request) -> Result<CompatResponse, CompatError> {
     let (mut head, body) = request.into_parts();
-    // From here on the address has no token in it, whatever is done with it.
+    // From here on the address contains no token, so it can be logged.
     let (uri, tokens) = legacy_tokens::take_from_query(std::mem::take(&mut head.uri));
     head.uri = uri;
-    let (instance, call) = endpoints::parse(head.uri.path());
-    let asked = Asked { instance, call, method: head.method.clone() };
+    let (instance, endpoint) = endpoints::parse(head.uri.path());
+    let call = Call { instance, endpoint, method: head.method.clone() };
     let caller = identify(daemon, &head, &tokens)?;
-    if let (None, Endpoint::Create(place), &Method::POST) = (&caller, &asked.call, &asked.method) {
+    if let (None, Endpoint::Create(target), &Method::POST) = (&caller, &call.endpoint, &call.method) {
         if !daemon.legacy_tokens.are_accepted() {
             return Err(daemon.legacy_tokens.disabled_error());
         }
-        let sender = upload::Sender::InForm(&asked);
-        let order = upload::UploadRequest { place: place.clone(), sender, query: head.uri.query() };
-        return upload::create(daemon, order, &head.headers, body).await.map(receipt);
+        let sender = upload::Sender::InForm(&call);
+        let upload = upload::UploadRequest { target: target.clone(), sender, query: head.uri.query() };
+        return upload::create(daemon, upload, &head.headers, body).await.map(receipt);
     }
     let caller = caller.ok_or(AuthError::Invalid)?;
-    let instance = asked.admit(daemon, &caller)?;
-    match asked.call {
-        Endpoint::Create(ref place) => {
-            let place = place.clone();
+    let instance = call.authorize(daemon, &caller)?;
+    match call.endpoint {
+        Endpoint::Create(ref target) => {
+            let target = target.clone();
             let sender = match caller {
                 Identity::Client(_) => upload::Sender::Known(caller, instance),
-                // Who shows a token behind all is that client, on the socket too.
-                Identity::User { .. } => upload::Sender::OnSocket(&asked, caller, instance),
+                // The form may have a token, which then identifies the sender, on the socket too.
+                Identity::User { .. } => upload::Sender::OnSocket(&call, caller, instance),
             };
-            let order = upload::UploadRequest { place, sender, query: head.uri.query() };
-            upload::create(daemon, order, &head.headers, body).await.map(receipt)
+            let upload = upload::UploadRequest { target, sender, query: head.uri.query() };
+            upload::create(daemon, upload, &head.headers, body).await.map(receipt)
         }
-        Endpoint::Import(place, id, about) => {
-            let job = find(daemon, &caller, &instance, &place, &id).await?;
-            match about {
+        Endpoint::Import(target, id, query) => {
+            let job = find_job(daemon, &caller, &instance, &target, &id).await?;
+            match query {
                 ImportQuery::Status => Ok(CompatResponse::Import(job_to_import::status(&job))),
                 ImportQuery::Failures => report::report(daemon, &job, FileKind::Failures).await,
                 ImportQuery::Warnings => report::report(daemon, &job, FileKind::Warnings).await,
@@ -122,8 +122,8 @@ fn not_found() -> CompatError {
     CompatError::new(610, "Requested resource not found")
 }
 
-/// The one who sent this, by the token in the header or else in the query. None where neither has one and the connection
-/// asks for one: an upload may have it in its form.
+/// Returns the sender, by the token in the header or else in the query. None where neither has a token and the
+/// connection needs one: an upload may have it in its form.
 fn identify(daemon: &AppState, head: &Parts, tokens: &[Secret]) -> Result<Option<Identity>, CompatError> {
     let peer = identity::peer(&head.extensions);
     let (token, more) = match tokens {
@@ -137,21 +137,21 @@ fn identify(daemon: &AppState, head: &Parts, tokens: &[Secret]) -> Result<Option
         [token, more @ ..] => (token, more),
     };
     if !more.is_empty() {
-        return Err(legacy_tokens::refused_error("the query has two different ones"));
+        return Err(legacy_tokens::refused_error("the query has two different tokens"));
     }
-    of_legacy_token(daemon, peer, token, "the query").map(Some)
+    identify_legacy_token(daemon, peer, token, "the query").map(Some)
 }
 
-/// The one who sent this token outside the header.
-fn of_legacy_token(
+/// Returns the sender of a token outside the header. `location` is where it stood, for the log.
+fn identify_legacy_token(
     daemon: &AppState,
     peer: Option<Peer>,
     token: &Secret,
-    place: &str,
+    location: &str,
 ) -> Result<Identity, CompatError> {
     let caller = Identity::from_token(peer, token.expose(), &daemon.tokens);
     if let Ok(caller) = &caller {
-        daemon.legacy_tokens.log_client_once(caller, place);
+        daemon.legacy_tokens.log_client_once(caller, location);
     }
     if !daemon.legacy_tokens.are_accepted() {
         return Err(daemon.legacy_tokens.disabled_error());
@@ -159,28 +159,29 @@ fn of_legacy_token(
     Ok(caller?)
 }
 
-/// What a request is for, by its path and its method.
-struct Asked {
-    /// The one that the path names.
+/// A call by its path and method.
+struct Call {
+    /// Instance in the path.
     instance: Option<String>,
-    call: Endpoint,
+    endpoint: Endpoint,
     method: Method,
 }
 
-impl Asked {
-    /// The instance that this caller is served on.
+impl Call {
+    /// Returns the instance that this sender uses.
     ///
     /// # Errors
-    /// 603 where it may not use it, 610 where there is no such call or instance, 605 where the call has another method.
-    fn admit(&self, daemon: &AppState, caller: &Identity) -> Result<String, CompatError> {
+    /// 603 where the sender may not use it, 610 where there is no such endpoint or instance, 605 where the endpoint has
+    /// another method.
+    fn authorize(&self, daemon: &AppState, caller: &Identity) -> Result<String, CompatError> {
         let instance = self.instance.clone().unwrap_or_else(|| caller.default_instance().to_owned());
         if !caller.may_use(&instance) {
             return Err(CompatError::new(603, "Access denied"));
         }
-        if self.call == Endpoint::Unknown || daemon.scheduler(&instance).is_none() {
+        if self.endpoint == Endpoint::Unknown || daemon.scheduler(&instance).is_none() {
             return Err(not_found());
         }
-        let method = match self.call {
+        let method = match self.endpoint {
             Endpoint::Create(_) => Method::POST,
             _ => Method::GET,
         };
@@ -191,13 +192,15 @@ impl Asked {
     }
 }
 
-/// The job with this id, if it is the caller's, of this instance and of this kind. Anything else is not found, in words
-/// that don't tell whether it is there.
-async fn find(
+/// Returns the job with this id, if it belongs to the sender, to this instance and to this target.
+///
+/// # Errors
+/// 1013 for every other job, so that the response does not reveal whether it exists; 608 where the database fails.
+async fn find_job(
     daemon: &AppState,
     caller: &Identity,
     instance: &str,
-    place: &ImportTarget,
+    target: &ImportTarget,
     id: &str,
 ) -> Result<Job, CompatError> {
     let not_found =
@@ -205,13 +208,13 @@ async fn find(
     let digits = !id.is_empty() && id.bytes().all(|byte| byte.is_ascii_digit());
     let id: JobId = id.parse().ok().filter(|_| digits).ok_or_else(not_found)?;
     let job = daemon.store.job(id).await.map_err(|error| CompatError::of_store(error, not_found))?;
-    let known = job.instance == instance && place.is_of(&job.target) && caller.owns(&job);
-    if known { Ok(job) } else { Err(not_found()) }
+    let is_visible = job.instance == instance && target.matches(&job.target) && caller.owns(&job);
+    if is_visible { Ok(job) } else { Err(not_found()) }
 }
 
 impl From<AuthError> for CompatError {
-    fn from(denied: AuthError) -> Self {
-        match denied {
+    fn from(error: AuthError) -> Self {
+        match error {
             AuthError::Invalid => CompatError::new(601, "Access token invalid"),
             AuthError::Expired => CompatError::new(602, "Access token expired"),
         }
@@ -223,7 +226,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_expired_token_is_602_and_an_unknown_one_601() {
+    fn an_expired_token_is_602_and_an_invalid_one_601() {
         assert_eq!(CompatError::from(AuthError::Expired), CompatError::new(602, "Access token expired"));
         assert_eq!(CompatError::from(AuthError::Invalid), CompatError::new(601, "Access token invalid"));
     }

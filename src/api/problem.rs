@@ -1,4 +1,4 @@
-//! How is a request refused? As RFC 9457 says, with one sentence on what is wrong this time.
+//! Error responses as problem documents (RFC 9457), and the extractors that answer with them.
 
 use axum::Json;
 use axum::extract::{FromRequestParts, Request};
@@ -19,11 +19,11 @@ const KIND_PREFIX: &str = "urn:marqueue:problem:";
 
 const TOO_MANY_WAITING: &str = "too-many-waiting";
 
-/// When to ask again, in seconds.
+/// Value of `Retry-After`, in seconds.
 const RETRY_AFTER_SECONDS: u16 = 2;
 
 impl Problem {
-    /// A refusal that its status explains.
+    /// Makes a problem whose status says enough.
     pub(super) fn plain(status: StatusCode, detail: impl Into<String>) -> Problem {
         Problem {
             kind: "about:blank".into(),
@@ -33,27 +33,28 @@ impl Problem {
         }
     }
 
-    /// A refusal of a kind that programs may want to tell from others of the same status.
-    pub(super) fn of_kind(status: StatusCode, word: &str, title: &str, detail: impl Into<String>) -> Problem {
+    /// Makes a problem with a type of its own, which programs can tell from others of the same status.
+    pub(super) fn of_kind(status: StatusCode, code: &str, title: &str, detail: impl Into<String>) -> Problem {
         Problem {
-            kind: format!("{KIND_PREFIX}{word}"),
+            kind: format!("{KIND_PREFIX}{code}"),
             title: title.into(),
             status: status.as_u16(),
             detail: detail.into(),
         }
     }
 
-    /// So many answers wait that one more would keep short requests out.
+    /// Makes the 503 of a request whose response would wait while too many others do.
     pub(super) fn too_many_waiting() -> Problem {
-        let detail = "so many answers wait already that the places of api.max_connections are kept for short requests";
-        Problem::of_kind(StatusCode::SERVICE_UNAVAILABLE, TOO_MANY_WAITING, "Too many answers wait", detail)
+        let detail = "half of api.max_connections wait for events or jobs already: the rest is kept for short requests";
+        Problem::of_kind(StatusCode::SERVICE_UNAVAILABLE, TOO_MANY_WAITING, "Too many responses wait", detail)
     }
 
-    /// Whether the same request may be answered in a while, as the daemon has less to do then.
+    /// Returns whether the request was refused because too many responses wait; it may succeed later.
     pub fn is_too_many_waiting(&self) -> bool {
         self.kind.strip_prefix(KIND_PREFIX) == Some(TOO_MANY_WAITING)
     }
 
+    /// Makes a 400.
     pub(super) fn bad_request(detail: impl Into<String>) -> Problem {
         Problem::plain(StatusCode::BAD_REQUEST, detail)
     }
@@ -84,18 +85,18 @@ impl From<StoreError> for Problem {
             StoreError::KeyReused(_) => Problem::of_kind(
                 StatusCode::UNPROCESSABLE_ENTITY,
                 "idempotency-key-reused",
-                "The idempotency key stands for something else",
+                "The idempotency key was used with another file",
                 detail,
             ),
             StoreError::Full => Problem::plain(StatusCode::INSUFFICIENT_STORAGE, detail),
-            // Not ours to answer with "it is your fault" or "it is a mistake in the program": it passes when it is mended.
+            // Neither the client's mistake (4xx) nor a defect of the program (500): it works again once the disk is repaired.
             StoreError::Disk(_) | StoreError::Damaged(_) | StoreError::Moved { .. } => {
                 Problem::plain(StatusCode::SERVICE_UNAVAILABLE, detail)
             }
             StoreError::Closed => Problem::plain(StatusCode::SERVICE_UNAVAILABLE, "the daemon is stopping"),
             StoreError::Open { .. } | StoreError::InUse { .. } | StoreError::Newer { .. } | StoreError::Sql(_) => {
                 tracing::error!(%error, "a request failed at the database");
-                Problem::plain(StatusCode::INTERNAL_SERVER_ERROR, "the daemon's database failed; its log says how")
+                Problem::plain(StatusCode::INTERNAL_SERVER_ERROR, "the daemon's database failed: see its log")
             }
         }
     }
@@ -125,8 +126,8 @@ impl From<ParseEnumError> for Problem {
 
 impl From<JoinError> for Problem {
     fn from(fault: JoinError) -> Self {
-        let detail = format!("{fault}; each batch's file is to be had with ?part=");
-        Problem::of_kind(StatusCode::CONFLICT, "parts-differ", "The batches' files can't be made one", detail)
+        let detail = format!("{fault}; download each batch's file with ?part=");
+        Problem::of_kind(StatusCode::CONFLICT, "parts-differ", "The batches' files can't be joined", detail)
     }
 }
 
@@ -137,7 +138,7 @@ impl From<FailedRowError> for Problem {
     }
 }
 
-/// Parameters of the query, refused as everything is where they can't be read.
+/// Extractor of the query's parameters. Answers with a problem document where they can't be parsed.
 pub(crate) struct Query<T>(pub T);
 
 impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Query<T> {
@@ -151,18 +152,18 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Query<T> {
     }
 }
 
-/// Refuses every parameter.
+/// Middleware of routes without parameters: refuses a request that has any.
 pub(super) async fn no_parameters(request: Request, next: Next) -> Result<Response, Problem> {
     let query = request.uri().query().unwrap_or_default();
     match url::form_urlencoded::parse(query.as_bytes()).next() {
         Some((name, _)) => {
-            Err(Problem::bad_request(format!("{} takes no parameters: leave {name} out", request.uri().path())))
+            Err(Problem::bad_request(format!("{} takes no parameters: remove {name}", request.uri().path())))
         }
         None => Ok(next.run(request).await),
     }
 }
 
-/// One segment of the path.
+/// Extractor of the path's only variable segment.
 pub(crate) struct PathSegment(pub String);
 
 impl<S: Send + Sync> FromRequestParts<S> for PathSegment {
@@ -176,18 +177,20 @@ impl<S: Send + Sync> FromRequestParts<S> for PathSegment {
     }
 }
 
-/// Reads a job's id from the path.
+/// Parses a job's id of a path or a parameter.
 pub(super) fn job_id(text: &str) -> Result<JobId, Problem> {
     match text.parse::<JobId>() {
         Ok(id) if id.0 > 0 => Ok(id),
-        _ => Err(Problem::bad_request(format!("\"{text}\" is no job id: ids are whole numbers from 1"))),
+        _ => Err(Problem::bad_request(format!("\"{text}\" is not a job id: ids are whole numbers from 1"))),
     }
 }
 
+/// Handler of unknown paths.
 pub(super) async fn no_such_path(uri: Uri) -> Problem {
-    Problem::plain(StatusCode::NOT_FOUND, format!("there is nothing at {}", uri.path()))
+    Problem::plain(StatusCode::NOT_FOUND, format!("there is no route {}", uri.path()))
 }
 
+/// Handler of known paths with a method that they do not have.
 pub(super) async fn wrong_method(method: Method, uri: Uri) -> Problem {
-    Problem::plain(StatusCode::METHOD_NOT_ALLOWED, format!("{method} can't be done to {}", uri.path()))
+    Problem::plain(StatusCode::METHOD_NOT_ALLOWED, format!("method {method} is not allowed for {}", uri.path()))
 }

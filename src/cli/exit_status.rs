@@ -108,10 +108,10 @@ mod tests {
         for (failure, status) in [
             (CliError::Usage(String::new()), 2),
             (ClientError::SocketPathTooLong("/x".into()).into(), 2),
-            (ClientError::NoDaemon { socket: "/x".into(), why: String::new() }.into(), 3),
+            (ClientError::NoDaemon { socket: "/x".into(), reason: String::new() }.into(), 3),
             (ClientError::Broken(String::new()).into(), 3),
-            (ClientError::Silent { socket: "/x".into(), why: String::new() }.into(), 3),
-            (ClientError::NotAllowed { socket: "/x".into(), why: String::new() }.into(), 1),
+            (ClientError::Silent { socket: "/x".into(), reason: String::new() }.into(), 3),
+            (ClientError::NotAllowed { socket: "/x".into(), reason: String::new() }.into(), 1),
             (ClientError::Refused(problem).into(), 1),
             (ClientError::Content(gone()).into(), 1),
             (CliError::Input(String::new()), 1),

@@ -1,24 +1,23 @@
-//! What changes while one looks? The daemon's server-sent events, one after the other.
+//! Event stream of the client: reads the daemon's server-sent events.
 
 use reqwest::{Method, Response};
 
 use crate::api::dto::EventData;
-use crate::client::{Client, ClientError, MAX_PROBLEM_BYTES};
+use crate::client::http_client::{Client, ClientError, MAX_PROBLEM_BYTES};
 use crate::domain::JobId;
 use crate::error_chain::innermost;
 
-/// The events from the moment of the call on. They end when the daemon does; to go on is the caller's matter.
+/// Events since the call. The stream ends when the daemon stops; the caller reconnects.
 pub struct EventStream {
     response: Response,
     lines: LineBuffer,
 }
 
 impl Client {
-    /// Each of these jobs as it is now, then their changes: at most [`MAX_FOLLOWED`] of them.
+    /// Follows at most [`MAX_FOLLOWED`] jobs: one event with the current state of each, then their changes.
     ///
     /// # Errors
-    /// Any [`ClientError`] but that of content. Where [`ClientError::is_too_many_waiting`], the jobs can be asked for one
-    /// by one.
+    /// Every [`ClientError`] but [`ClientError::Content`]. Where [`ClientError::is_too_many_waiting`], poll the jobs instead.
     ///
     /// [`MAX_FOLLOWED`]: crate::api::dto::MAX_FOLLOWED
     pub async fn events_of(&self, jobs: &[JobId]) -> Result<EventStream, ClientError> {
@@ -29,12 +28,12 @@ impl Client {
 }
 
 impl EventStream {
-    /// The next event; none when the daemon closed the stream.
+    /// Returns the next event; none when the daemon closed the stream.
     ///
     /// # Errors
-    /// [`ClientError::Broken`] when the connection is lost, or an event can't be read.
+    /// [`ClientError::Broken`] when the connection is lost, or an event can't be parsed.
     pub async fn next(&mut self) -> Result<Option<EventData>, ClientError> {
-        let broken = |why: String| ClientError::Broken(why);
+        let broken = |reason: String| ClientError::Broken(reason);
         loop {
             if let Some(data) = self.lines.next_data() {
                 return serde_json::from_str(&data).map(Some).map_err(|error| broken(error.to_string()));
@@ -50,18 +49,18 @@ impl EventStream {
     }
 }
 
-/// Takes the stream apart: `data:` lines up to a blank one are an event, and all else (names, comments) is passed over,
-/// since the data say what they are.
+/// Parses the stream: `data:` lines up to an empty line are an event. Names and comments are ignored, since the data have
+/// their type.
 #[derive(Default)]
 struct LineBuffer {
     unread: Vec<u8>,
-    /// Bytes of `unread` in which no line ends.
+    /// Bytes of `unread` that contain no line end.
     searched: usize,
     data: Option<String>,
 }
 
 impl LineBuffer {
-    /// Bytes of the event that is not whole yet.
+    /// Returns the buffered bytes of the incomplete event.
     fn held_bytes(&self) -> usize {
         self.unread.len() + self.data.as_ref().map_or(0, String::len)
     }

@@ -1,41 +1,48 @@
-//! How does a file get to the daemon? Streamed, with a word after each piece that left.
+//! Upload of the client: streams a file to the daemon and reports progress.
 
 use std::io;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::{StreamExt, stream};
+use parking_lot::Mutex;
 use reqwest::{Body, Method, StatusCode};
 use tokio::io::AsyncRead;
 use tokio::time::Instant;
 use tokio_util::io::ReaderStream;
 
 use crate::api::dto::SubmittedJob;
-use crate::client::{Client, ClientError, read};
+use crate::client::http_client::{Client, ClientError, read};
 use crate::delimited::Warning;
 use crate::domain::{Format, Target};
 use crate::store::Job;
 
-const PIECE_BYTES: usize = 64 * 1024;
+/// Bytes that are read at once.
+const CHUNK_BYTES: usize = 64 * 1024;
 
-/// What is to be said of a file.
+/// Settings of a new job.
 #[derive(Clone, Debug)]
 pub struct NewFile {
+    /// Where the rows go.
     pub target: Target,
+    /// Name of the file.
     pub filename: String,
+    /// Format of the file.
     pub format: Format,
-    /// The daemon's default where there is none.
+    /// None: the daemon's default.
     pub instance: Option<String>,
-    /// Higher first.
+    /// Higher first; default 0.
     pub priority: i64,
+    /// Jobs of one group are imported one after the other.
     pub group: Option<String>,
+    /// The same key and the same file return the same job.
     pub idempotency_key: Option<String>,
-    /// Without it the daemon takes the file as it is.
+    /// Whether the daemon checks the file.
     pub check: bool,
 }
 
 impl NewFile {
-    /// As the daemon reads them.
+    /// Returns the parameters of the query.
     pub fn parameters(&self) -> Vec<(&'static str, String)> {
         let mut parameters = vec![
             ("target", self.target.kind().to_owned()),
@@ -66,35 +73,38 @@ impl NewFile {
     }
 }
 
-/// What became of a file.
+/// Result of an upload.
 #[derive(Clone, Debug)]
 pub struct AddedJob {
+    /// The job.
     pub job: Job,
-    /// The idempotency key and the content were seen before: this is the job that they made then.
+    /// Whether the job existed already, made with the same idempotency key and content.
     pub seen_before: bool,
-    /// What the daemon found in the file.
+    /// Warnings of the daemon's checks.
     pub warnings: Vec<Warning>,
 }
 
 impl Client {
-    /// Sends a file; on return the job is on the daemon's disk for good. `progress` is told the bytes sent so far.
+    /// Uploads a file. On return the job is durably stored by the daemon. `progress` gets the bytes sent so far.
     ///
     /// # Errors
-    /// Any [`ClientError`]; after [`ClientError::Broken`] and [`ClientError::Silent`] only a second call with the same idempotency key is safe.
+    /// Every [`ClientError`]. After [`ClientError::Broken`] and [`ClientError::Silent`] the job may exist: retry with the
+    /// same idempotency key only.
     pub async fn add(
         &self,
         new: &NewFile,
         content: impl AsyncRead + Send + 'static,
         mut progress: impl FnMut(u64) + Send + 'static,
     ) -> Result<AddedJob, ClientError> {
-        let upload = Arc::new(Mutex::new(UploadState { since: Instant::now(), ours: false, unreadable: None }));
+        let upload =
+            Arc::new(Mutex::new(UploadState { since: Instant::now(), awaits_content: false, read_error: None }));
         let (state, mut sent) = (upload.clone(), 0);
-        let mut content = Box::pin(ReaderStream::with_capacity(content, PIECE_BYTES));
+        let mut content = Box::pin(ReaderStream::with_capacity(content, CHUNK_BYTES));
         let body = stream::poll_fn(move |cx| {
             let polled = content.poll_next_unpin(cx);
-            let mut state = locked(&state);
+            let mut state = state.lock();
             state.since = Instant::now();
-            state.ours = polled.is_pending();
+            state.awaits_content = polled.is_pending();
             polled.map(|piece| match piece? {
                 Ok(piece) => {
                     sent += piece.len() as u64;
@@ -102,7 +112,7 @@ impl Client {
                     Some(Ok(piece))
                 }
                 Err(error) => {
-                    state.unreadable = Some(error);
+                    state.read_error = Some(error);
                     Some(Err(io::Error::other("the content can't be read")))
                 }
             })
@@ -111,38 +121,34 @@ impl Client {
         if let Some(key) = &new.idempotency_key {
             request = request.header("idempotency-key", key);
         }
-        let answer = tokio::select! {
-            answer = self.send(request.body(Body::wrap_stream(body))) => answer,
-            () = stalled(&upload, self.silence.timeout) => Err(self.silence.broken()),
+        let result = tokio::select! {
+            result = self.send(request.body(Body::wrap_stream(body))) => result,
+            () = wait_for_stall(&upload, self.read_timeout.timeout) => Err(self.read_timeout.error()),
         };
-        if let Some(error) = locked(&upload).unreadable.take() {
+        if let Some(error) = upload.lock().read_error.take() {
             return Err(ClientError::Content(error));
         }
-        let answer = answer?;
-        let seen_before = answer.status() != StatusCode::CREATED;
-        let SubmittedJob { job, warnings } = self.silence.within(Duration::ZERO, read(answer)).await??;
+        let response = result?;
+        let seen_before = response.status() != StatusCode::CREATED;
+        let SubmittedJob { job, warnings } = self.read_timeout.run(Duration::ZERO, read(response)).await??;
         Ok(AddedJob { job, seen_before, warnings })
     }
 }
 
-/// How a file that is being sent stands. The HTTP client tells only that the body failed, and nothing of how far it is.
+/// State of an upload under way. The HTTP client reports neither its progress nor the cause of a failed body.
 struct UploadState {
-    /// Of the last piece that left, or that was asked for.
+    /// When the last chunk was sent or requested.
     since: Instant,
-    /// The daemon has taken all there was, and it is our own content that is slow.
-    ours: bool,
-    unreadable: Option<io::Error>,
+    /// The daemon has read everything so far, and the next chunk of the content is awaited.
+    awaits_content: bool,
+    read_error: Option<io::Error>,
 }
 
-fn locked(upload: &Mutex<UploadState>) -> MutexGuard<'_, UploadState> {
-    upload.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Returns when the daemon has neither taken a piece nor answered for so long.
-async fn stalled(upload: &Mutex<UploadState>, timeout: Duration) {
+/// Returns when the daemon has neither read a chunk nor answered for `timeout`.
+async fn wait_for_stall(upload: &Mutex<UploadState>, timeout: Duration) {
     loop {
-        let since = match &*locked(upload) {
-            UploadState { ours: true, .. } => Instant::now(),
+        let since = match &*upload.lock() {
+            UploadState { awaits_content: true, .. } => Instant::now(),
             UploadState { since, .. } => *since,
         };
         if since.elapsed() >= timeout {
@@ -192,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_as_usual_is_not_said() {
+    fn only_settings_that_differ_from_the_default_are_sent() {
         let new = NewFile {
             target: Target::CustomObject { name: "car_c".into() },
             filename: "a.csv".into(),

@@ -1,4 +1,4 @@
-//! How do clients come in? From any listener, to the same routes, within limits that all listeners share.
+//! Accept loop: accepts connections from any listener and serves them with the same routes, within shared limits.
 
 use std::future::{Ready, ready};
 use std::io::{self, ErrorKind};
@@ -18,17 +18,18 @@ use crate::http_server::peer::Peer;
 use crate::http_server::uid_map;
 use crate::log_throttle::LogThrottle;
 
-/// The pause after a connection could not be accepted. Somebody else has to free what is missing, and says nothing.
+/// Pause after a failed accept. The missing resource is freed elsewhere, and no event tells when.
 const ACCEPT_RETRY: Duration = Duration::from_millis(200);
 
-/// Where connections come from.
+/// Source of connections.
 pub trait Listener: Send + Sync + 'static {
+    /// An open connection.
     type Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static;
-    /// What is to be done before HTTP is spoken, such as a TLS handshake. It takes a place already, and has
-    /// `api.idle_timeout` to end.
+    /// What happens before HTTP, such as a TLS handshake. It occupies a permit and has to end within
+    /// `api.idle_timeout`.
     type Handshake: Future<Output = io::Result<Self::Stream>> + Send + 'static;
 
-    /// The next connection, and who is at its other end: each request on it has that beside it.
+    /// Accepts the next connection. The peer is stored in the extensions of each of its requests.
     fn accept(&self) -> impl Future<Output = io::Result<(Self::Handshake, Peer)>> + Send;
 }
 
@@ -43,34 +44,35 @@ impl Listener for UnixListener {
     }
 }
 
-/// Whoever speaks to the daemon. Clones are the same.
+/// HTTP server: routes, limits and the tasks of the connections. Clones share all of them.
 #[derive(Clone)]
 pub struct Server {
     routes: Router,
     limits: Connections,
-    places: Arc<ConnectionLimiter>,
-    /// The connections.
+    limiter: Arc<ConnectionLimiter>,
+    /// One task for each connection.
     tasks: TaskTracker,
     stop: CancellationToken,
 }
 
 impl Server {
+    /// Makes a server that listens nowhere yet. It stops accepting when `stop` is cancelled.
     pub fn new(routes: Router, limits: Connections, tasks: TaskTracker, stop: CancellationToken) -> Server {
-        Server { routes, limits, places: Arc::new(ConnectionLimiter::new(limits.max as usize)), tasks, stop }
+        Server { routes, limits, limiter: Arc::new(ConnectionLimiter::new(limits.max as usize)), tasks, stop }
     }
 
-    /// The same with places of its own: a quarter of them for the first, the rest for the second. Strangers on the second
-    /// listener then can't keep the first one's clients out.
+    /// Splits the connection limit: a quarter for the first server, the rest for the second. Unknown clients of the second
+    /// then can't use up the connections of the first.
     pub fn split_limits(self) -> (Server, Server) {
-        let few = (self.limits.max / 4).max(1);
-        let with = |most| {
-            let limits = Connections { max: most, ..self.limits };
-            Server { limits, places: Arc::new(ConnectionLimiter::new(most as usize)), ..self.clone() }
+        let quarter = (self.limits.max / 4).max(1);
+        let with_limit = |max| {
+            let limits = Connections { max, ..self.limits };
+            Server { limits, limiter: Arc::new(ConnectionLimiter::new(max as usize)), ..self.clone() }
         };
-        (with(few), with((self.limits.max - few).max(1)))
+        (with_limit(quarter), with_limit((self.limits.max - quarter).max(1)))
     }
 
-    /// Serves who comes until the stop. Requests under way then are answered to their end, by tasks of their own.
+    /// Serves connections until the stop. Requests under way are then completed by the connections' own tasks.
     pub async fn serve(self, listener: impl Listener) {
         let stop = self.stop.clone();
         tokio::select! {
@@ -80,21 +82,21 @@ impl Server {
     }
 
     async fn accept(self, listener: impl Listener) -> std::convert::Infallible {
-        let (mut failing, mut crowded) = (false, LogThrottle::default());
+        let (mut failing, mut limit_log) = (false, LogThrottle::default());
         loop {
-            let (opening, peer) = match listener.accept().await {
+            let (handshake, peer) = match listener.accept().await {
                 Ok(accepted) => accepted,
-                // The one client that it was has left again.
+                // The client closed the connection before it was accepted.
                 Err(error) if matches!(error.kind(), ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset) => {
                     continue;
                 }
                 Err(error) => {
                     if !failing {
-                        tracing::error!(%error, "no connection can be accepted; it is tried until one can");
+                        tracing::error!(%error, "connections can't be accepted; retrying");
                     }
                     failing = true;
-                    // It may be file descriptors that are missing, and an idle client has one.
-                    self.places.close_one();
+                    // The process may have no free file descriptor: an idle connection holds one.
+                    self.limiter.close_one();
                     tokio::time::sleep(ACCEPT_RETRY).await;
                     continue;
                 }
@@ -103,21 +105,21 @@ impl Server {
                 tracing::info!("connections are accepted again");
             }
             failing = false;
-            let place = match self.places.try_take() {
-                Some(place) => place,
+            let permit = match self.limiter.try_acquire() {
+                Some(permit) => permit,
                 None => {
-                    if let Some(left_out) = crowded.allow() {
+                    if let Some(suppressed) = limit_log.allow() {
                         tracing::warn!(
                             connections = self.limits.max,
-                            left_out,
-                            "all connections are taken (api.max_connections): idle and slow ones are closed for those who come, who wait where there is none"
+                            suppressed,
+                            "api.max_connections reached: idle and slow connections are closed, new ones wait"
                         );
                     }
-                    self.places.take().await
+                    self.limiter.acquire().await
                 }
             };
             let (routes, stop) = (self.routes.clone(), self.stop.clone());
-            self.tasks.spawn(connection::serve(opening, peer, routes, self.limits, place, stop));
+            self.tasks.spawn(connection::serve(handshake, peer, routes, self.limits, permit, stop));
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What comes in behind a request's head, and what goes out? Bodies that end, whatever the client does.
+//! Request and response bodies with time limits: a slow or silent client can't keep either open.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -13,50 +13,52 @@ use hyper::body::{Frame, Incoming, SizeHint};
 use crate::http_server::connection_limit::ConnectionPermit;
 use crate::http_server::stall_timer::{ClientWait, Direction, StallError, TransferSpeed};
 
-/// How long the rest of a body that nobody wants is read.
+/// How long the rest of an unread request body is read and discarded.
 const DRAIN_TIME: Duration = Duration::from_secs(60);
 
 /// Why a body ended early.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum BodyError {
-    #[error("nothing more came for {0:?} (api.stall_timeout)")]
+    /// The client sent next to nothing for `api.stall_timeout`.
+    #[error("the body stalled for {0:?} (api.stall_timeout)")]
     Stalled(Duration),
-    #[error(
-        "others need the connection, and this was the slowest of all (api.max_connections): send it again in a while"
-    )]
+    /// Another client needed the connection.
+    #[error("closed as the slowest connection because api.max_connections is reached: retry later")]
     Slowest,
+    /// The connection failed.
     #[error(transparent)]
     Lost(#[from] hyper::Error),
 }
 
-/// A request's body, for as long as it keeps coming.
+/// A request's body that fails when the client stalls.
 ///
-/// A client that is still sending when the connection closes finds a broken pipe, and never reads why it was refused. So
-/// where the rest is not wanted, the answer leaves at once, and the rest is read beside it until the client has had
-/// enough, or we have. One that waits to be asked for its body (`Expect: 100-continue`) and was not has nothing to send.
+/// A client that is still sending when the connection closes gets a broken pipe and never reads the response. So where
+/// the handler does not read the whole body, the rest is read and discarded while the response is sent, for
+/// [`DRAIN_TIME`] at most. A client that sent `Expect: 100-continue` and got no 100 sends no body, so nothing is drained.
 pub(super) struct RequestBody {
-    /// Taken when it is dropped.
+    /// Taken when the body is dropped, to drain its rest.
     incoming: Option<Incoming>,
-    waited: ClientWait,
+    wait: ClientWait,
     speed: Arc<TransferSpeed>,
     stall_timeout: Duration,
-    /// The client is sending, or will without being asked.
-    sends: bool,
+    /// The client sends its body, or will without a 100.
+    client_sends: bool,
 }
 
 impl RequestBody {
+    /// Wraps the body of a request. `expects_continue`: the request has `Expect: 100-continue`.
     pub(super) fn new(
         incoming: Incoming,
         stall_timeout: Duration,
-        waits_to_be_asked: bool,
+        expects_continue: bool,
         speed: Arc<TransferSpeed>,
     ) -> RequestBody {
         RequestBody {
             incoming: Some(incoming),
-            waited: ClientWait::new(Direction::In, stall_timeout),
+            wait: ClientWait::new(Direction::In, stall_timeout),
             speed,
             stall_timeout,
-            sends: !waits_to_be_asked,
+            client_sends: !expects_continue,
         }
     }
 }
@@ -66,20 +68,20 @@ impl hyper::body::Body for RequestBody {
     type Error = BodyError;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        self.sends = true;
+        self.client_sends = true;
         let this = &mut *self;
         let Some(incoming) = &mut this.incoming else { return Poll::Ready(None) };
         match Pin::new(incoming).poll_frame(cx) {
             Poll::Ready(frame) => {
                 let bytes = frame.as_ref().and_then(|frame| frame.as_ref().ok()?.data_ref()).map_or(0, Bytes::len);
-                this.waited.moved(bytes, &this.speed);
+                this.wait.record_transfer(bytes, &this.speed);
                 Poll::Ready(frame.map(|frame| frame.map_err(BodyError::from)))
             }
             Poll::Pending => {
-                let why = ready!(this.waited.poll_wait(cx, &this.speed));
-                // Its rest is not waited for either.
+                let error = ready!(this.wait.poll_wait(cx, &this.speed));
+                // The rest is not drained either.
                 this.incoming = None;
-                Poll::Ready(Some(Err(match why {
+                Poll::Ready(Some(Err(match error {
                     StallError::Stalled => BodyError::Stalled(this.stall_timeout),
                     StallError::Slowest => BodyError::Slowest,
                 })))
@@ -98,7 +100,8 @@ impl hyper::body::Body for RequestBody {
 
 impl Drop for RequestBody {
     fn drop(&mut self) {
-        let Some(rest) = self.incoming.take().filter(|rest| self.sends && !hyper::body::Body::is_end_stream(rest))
+        let Some(rest) =
+            self.incoming.take().filter(|rest| self.client_sends && !hyper::body::Body::is_end_stream(rest))
         else {
             return;
         };
@@ -110,15 +113,16 @@ impl Drop for RequestBody {
     }
 }
 
-/// An answer's body. While it lasts the client is being served.
+/// A response's body. It keeps the request's guard until it is sent.
 pub(super) struct ResponseBody {
     body: Body,
-    _visit: RequestGuard,
+    _guard: RequestGuard,
 }
 
 impl ResponseBody {
-    pub(super) fn new(body: Body, visit: RequestGuard) -> ResponseBody {
-        ResponseBody { body, _visit: visit }
+    /// Wraps the body of a handler's response.
+    pub(super) fn new(body: Body, guard: RequestGuard) -> ResponseBody {
+        ResponseBody { body, _guard: guard }
     }
 }
 
@@ -139,13 +143,14 @@ impl hyper::body::Body for ResponseBody {
     }
 }
 
-/// A request under way, from its head to the end of its answer.
+/// Marks a connection as busy, from a request's head to the end of its response.
 pub(super) struct RequestGuard(Arc<ConnectionPermit>);
 
 impl RequestGuard {
-    pub(super) fn begin(place: Arc<ConnectionPermit>) -> RequestGuard {
-        place.begin_request();
-        RequestGuard(place)
+    /// Marks the connection as busy.
+    pub(super) fn begin(permit: Arc<ConnectionPermit>) -> RequestGuard {
+        permit.begin_request();
+        RequestGuard(permit)
     }
 }
 

@@ -1,4 +1,4 @@
-//! How is one client served? HTTP/1.1 over any stream, with an end to everything that the client could draw out.
+//! Connection: serves HTTP/1.1 to one client over any stream, with a time limit on everything that waits for the client.
 
 use std::convert::Infallible;
 use std::future::poll_fn;
@@ -28,86 +28,87 @@ use crate::http_server::connection_limit::ConnectionPermit;
 use crate::http_server::peer::Peer;
 use crate::http_server::timed_stream::TimedStream;
 
-/// The most that is kept of what one client sends, or is to be sent: a request's head has to fit into it.
+/// Read and write buffer of a connection, in bytes. A request's head has to fit into it.
 const BUFFER_BYTES: usize = 64 * 1024;
 
-/// How long what a client still sends is read after the last answer. If it were not, the answer might be lost with it.
+/// How long a client's remaining data is read after the last response. Closing with unread data resets the connection,
+/// and the client could lose the response.
 const LINGER: Duration = Duration::from_secs(2);
 
-/// How long a stop waits for the request of one who is connected. It may be on its way already, and who is closed now would be
-/// refused where a moment later the next daemon would have answered.
-const LAST_REQUEST: Duration = Duration::from_secs(1);
+/// How long a stop waits for a request of an open connection. The request may have been sent already. Closing at once
+/// would fail it, while the restarted daemon could answer a new connection.
+const LAST_REQUEST_TIME: Duration = Duration::from_secs(1);
 
-/// Serves one client until it leaves, is silent for too long, or has to leave.
+/// Serves one client until it closes the connection, is idle for too long, or the connection is closed for another one.
 pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
-    opening: impl Future<Output = io::Result<S>>,
+    handshake: impl Future<Output = io::Result<S>>,
     peer: Peer,
     routes: Router,
     limits: Connections,
-    place: ConnectionPermit,
+    permit: ConnectionPermit,
     stop: CancellationToken,
 ) {
-    let place = Arc::new(place);
+    let permit = Arc::new(permit);
     let opened = tokio::select! {
-        opened = tokio::time::timeout(limits.idle_timeout, opening) => opened,
-        () = place.closed().cancelled() => return,
+        opened = tokio::time::timeout(limits.idle_timeout, handshake) => opened,
+        () = permit.closed().cancelled() => return,
         () = stop.cancelled() => return,
     };
     let stream = match opened {
         Ok(Ok(stream)) => stream,
-        Ok(Err(error)) => return tracing::debug!(%error, "a connection could not be opened"),
-        Err(_late) => return,
+        Ok(Err(error)) => return tracing::debug!(%error, "handshake failed"),
+        Err(_elapsed) => return,
     };
-    let requests = Requests { routes: TowerToHyperService::new(routes), limits, peer, place: place.clone() };
-    let stream = TokioIo::new(TimedStream::new(stream, limits.stall_timeout, place.clone()));
+    let requests = Requests { routes: TowerToHyperService::new(routes), limits, peer, permit: permit.clone() };
+    let stream = TokioIo::new(TimedStream::new(stream, limits.stall_timeout, permit.clone()));
     let mut connection = Builder::new()
         .timer(TokioTimer::new())
-        // From the connection's first moment, or the last answer, to the end of the next request's head.
+        // From the handshake or the previous response to the end of the next request's head.
         .header_read_timeout(limits.idle_timeout)
         .max_buf_size(BUFFER_BYTES)
         .serve_connection(stream, requests);
-    let mut told = false;
+    let mut is_closing = false;
     loop {
-        let mut patience = Duration::ZERO;
+        let mut request_time = Duration::ZERO;
         tokio::select! {
-            // How it ended is the client's affair: whatever a request was to do, its handler has said.
-            _ended = poll_fn(|cx| connection.poll_without_shutdown(cx)) => break,
-            () = place.closed().cancelled(), if !told => {}
-            () = stop.cancelled(), if !told => patience = LAST_REQUEST,
+        // The connection's error is ignored: each handler has reported its own result.
+        _ended = poll_fn(|cx| connection.poll_without_shutdown(cx)) => break,
+        () = permit.closed().cancelled(), if !is_closing => {}
+        () = stop.cancelled(), if !is_closing => request_time = LAST_REQUEST_TIME,
         }
-        told = true;
-        let asks = poll_fn(|cx| match connection.poll_without_shutdown(cx) {
+        is_closing = true;
+        let request_arrives = poll_fn(|cx| match connection.poll_without_shutdown(cx) {
             Poll::Ready(_ended) => Poll::Ready(false),
-            Poll::Pending if place.is_idle() => Poll::Pending,
+            Poll::Pending if permit.is_idle() => Poll::Pending,
             Poll::Pending => Poll::Ready(true),
         });
-        match tokio::time::timeout(patience, asks).await {
-            // The answer under way is the last.
+        match tokio::time::timeout(request_time, request_arrives).await {
+            // The response under way is the last one.
             Ok(true) => Pin::new(&mut connection).graceful_shutdown(),
             Ok(false) => break,
-            Err(_quiet) => return,
+            Err(_elapsed) => return,
         }
     }
     let mut stream = connection.into_parts().io.into_inner();
-    let farewell = async {
+    let drain = async {
         stream.shutdown().await?;
         let mut rest = [0; 4096];
         while stream.read(&mut rest).await? > 0 {}
         io::Result::Ok(())
     };
     tokio::select! {
-        _ended = tokio::time::timeout(LINGER, farewell) => {}
-        () = place.closed().cancelled() => {}
+        _ended = tokio::time::timeout(LINGER, drain) => {}
+        () = permit.closed().cancelled() => {}
         () = stop.cancelled() => {}
     }
 }
 
-/// The routes, for one client.
+/// Service of one connection: adds peer and permit to each request.
 struct Requests {
     routes: TowerToHyperService<Router>,
     limits: Connections,
     peer: Peer,
-    place: Arc<ConnectionPermit>,
+    permit: Arc<ConnectionPermit>,
 }
 
 impl Service<Request<Incoming>> for Requests {
@@ -116,16 +117,16 @@ impl Service<Request<Incoming>> for Requests {
     type Future = BoxFuture<'static, Result<Response<ResponseBody>, Infallible>>;
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
-        let visit = RequestGuard::begin(self.place.clone());
-        let waits_to_be_asked = request.headers().contains_key(EXPECT);
+        let guard = RequestGuard::begin(self.permit.clone());
+        let expects_continue = request.headers().contains_key(EXPECT);
         let stall_timeout = self.limits.stall_timeout;
-        let speed = self.place.speed();
-        let upload = |incoming| Body::new(RequestBody::new(incoming, stall_timeout, waits_to_be_asked, speed));
+        let speed = self.permit.speed();
+        let upload = |incoming| Body::new(RequestBody::new(incoming, stall_timeout, expects_continue, speed));
         let mut request = request.map(upload);
         request.extensions_mut().insert(self.peer);
-        request.extensions_mut().insert(self.place.clone());
-        let answer = self.routes.call(request);
-        async move { Ok(answer.await?.map(|body| ResponseBody::new(body, visit))) }.boxed()
+        request.extensions_mut().insert(self.permit.clone());
+        let response = self.routes.call(request);
+        async move { Ok(response.await?.map(|body| ResponseBody::new(body, guard))) }.boxed()
     }
 }
 
@@ -137,23 +138,23 @@ mod tests {
     use crate::http_server::connection_limit::ConnectionLimiter;
 
     #[tokio::test]
-    async fn who_asks_in_the_moment_of_the_stop_is_answered() {
+    async fn a_request_sent_during_the_stop_is_answered() {
         let limits =
             Connections { max: 1, idle_timeout: Duration::from_secs(60), stall_timeout: Duration::from_secs(60) };
         let slow = get(async || {
             tokio::task::yield_now().await;
             "answered"
         });
-        // Of what is ready at once, a random one is seen first.
+        // Where several branches are ready at once, `select!` picks a random one.
         for _ in 0..40 {
-            let place = Arc::new(ConnectionLimiter::new(1)).try_take().unwrap();
+            let permit = Arc::new(ConnectionLimiter::new(1)).try_acquire().unwrap();
             let (mut client, server) = tokio::io::duplex(4096);
             let stop = CancellationToken::new();
-            let opening = async { io::Result::Ok(server) };
+            let handshake = async { io::Result::Ok(server) };
             let routes = Router::new().route("/", slow.clone());
             let peer = Peer::Socket { uid: None };
-            let served = tokio::spawn(serve(opening, peer, routes, limits, place, stop.clone()));
-            // It has been accepted, and waits for the request.
+            let served = tokio::spawn(serve(handshake, peer, routes, limits, permit, stop.clone()));
+            // The connection is accepted, and the task waits for the request.
             tokio::task::yield_now().await;
             stop.cancel();
             client.write_all(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await.unwrap();

@@ -1,36 +1,36 @@
-//! How many connections does the system allow? Each takes a file descriptor, and the database needs some too.
+//! File descriptor limit: computes how many connections it allows beside the daemon's other open files, and raises it.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// Not even one connection is possible.
+/// The limit does not allow even one connection.
 #[derive(Debug, thiserror::Error)]
-#[error("this process may open {may} files, and needs at least {needs}: raise its limit (ulimit -n, LimitNOFILE)")]
+#[error("this process may open {limit} files, and needs at least {needed}: raise its limit (ulimit -n, LimitNOFILE)")]
 pub struct FdLimitError {
-    may: u64,
-    needs: u64,
+    limit: u64,
+    needed: u64,
 }
 
-/// How many of the `wanted` connections are possible beside `others` open files. The process's own limit is raised as far
-/// as that takes, and as far as it may: it is low for the sake of programs that `select`, which this one does not.
+/// Returns how many of the `wanted` connections are possible beside `others` open files. Raises the process's soft limit
+/// as far as needed and allowed: the default is low for programs that use `select`, which this one does not.
 ///
 /// # Errors
-/// [`TooFew`].
+/// [`FdLimitError`] where not even one connection is possible.
 pub fn max_connections(wanted: u32, others: u32) -> Result<u32, FdLimitError> {
-    let needs = u64::from(wanted) + u64::from(others);
+    let needed = u64::from(wanted) + u64::from(others);
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
-    let mut may = current.unwrap_or(u64::MAX);
-    if may < needs {
-        let raised = maximum.unwrap_or(u64::MAX).min(needs);
-        if raised > may && setrlimit(Resource::Nofile, Rlimit { current: Some(raised), maximum }).is_ok() {
-            may = raised;
+    let mut limit = current.unwrap_or(u64::MAX);
+    if limit < needed {
+        let raised = maximum.unwrap_or(u64::MAX).min(needed);
+        if raised > limit && setrlimit(Resource::Nofile, Rlimit { current: Some(raised), maximum }).is_ok() {
+            limit = raised;
         }
     }
-    possible(wanted, others, may)
+    connections_within(wanted, others, limit)
 }
 
-fn possible(wanted: u32, others: u32, may: u64) -> Result<u32, FdLimitError> {
-    match may.saturating_sub(others.into()).min(wanted.into()) {
-        0 => Err(FdLimitError { may, needs: u64::from(others) + 1 }),
+fn connections_within(wanted: u32, others: u32, limit: u64) -> Result<u32, FdLimitError> {
+    match limit.saturating_sub(others.into()).min(wanted.into()) {
+        0 => Err(FdLimitError { limit, needed: u64::from(others) + 1 }),
         connections => Ok(u32::try_from(connections).unwrap_or(wanted)),
     }
 }
@@ -40,17 +40,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn connections_get_what_the_others_leave() {
-        for (wanted, others, may, connections) in
+    fn connections_get_the_remaining_descriptors() {
+        for (wanted, others, limit, connections) in
             [(500, 70, 1024, Some(500)), (500, 70, 570, Some(500)), (500, 70, 256, Some(186)), (1, 70, 71, Some(1))]
         {
-            assert_eq!(possible(wanted, others, may).ok(), connections);
+            assert_eq!(connections_within(wanted, others, limit).ok(), connections);
         }
-        let error = possible(500, 70, 64).unwrap_err();
+        let error = connections_within(500, 70, 64).unwrap_err();
         assert_eq!(
             error.to_string(),
             "this process may open 64 files, and needs at least 71: raise its limit (ulimit -n, LimitNOFILE)"
         );
-        assert!(possible(500, 70, 70).is_err());
+        assert!(connections_within(500, 70, 70).is_err());
     }
 }

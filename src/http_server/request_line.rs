@@ -1,37 +1,37 @@
-//! Request lines with blanks in their query: makes them readable before the HTTP library sees them.
+//! Request line repair: replaces blanks in a request's query before the HTTP library parses it.
 //!
-//! Java's `HttpURLConnection` sends an address as it was written, so Talend and programs made after Adobe's pages send
+//! Java's `HttpURLConnection` sends an address unencoded, so Talend and programs after Adobe's samples send
 //! `?programMemberStatus=On List`. The library answers such a line with 400, without a body and before any handler runs.
 
 use bytes::{Buf, BytesMut};
 use memchr::{memchr, memrchr};
 
-/// A longer line is passed on as it is.
+/// A longer line is passed on unchanged.
 const MAX_LINE_BYTES: usize = 8 * 1024;
 
-/// Holds the first line of a request until it is whole, and writes `+` for each blank in its query.
+/// Buffers the first line of a request until it is complete, and writes `+` for each blank in its query.
 ///
-/// Only bytes that are a whole request line are changed, and none is added or removed: where a request begins and ends
-/// stays as the client and every proxy before us understood it.
+/// Only bytes of a complete request line are changed, and none is added or removed: a request's boundaries stay as the
+/// client and every proxy in between understood them.
 #[derive(Debug, Default)]
 pub(super) struct RequestLine {
     held: BytesMut,
-    /// The line of the request under way has been passed on, or is ready in `held`.
+    /// The line of the request under way is passed on, or ready in `held`.
     is_read: bool,
 }
 
 impl RequestLine {
-    /// The next bytes begin another request. Where some of it has come already, it is passed on as it is.
+    /// Prepares for the next request. Where some of it has arrived already, it is passed on unchanged.
     pub(super) fn reset(&mut self) {
         self.is_read = !self.held.is_empty();
     }
 
-    /// Whether bytes have to come through [`RequestLine::push`].
+    /// Returns whether incoming bytes have to pass through [`RequestLine::push`].
     pub(super) fn is_wanted(&self) -> bool {
         !self.is_read
     }
 
-    /// Takes bytes that came from the client.
+    /// Adds bytes from the client.
     pub(super) fn push(&mut self, bytes: &[u8]) {
         self.held.extend_from_slice(bytes);
         match memchr(b'\n', &self.held) {
@@ -42,21 +42,21 @@ impl RequestLine {
         self.is_read = true;
     }
 
-    /// No more bytes come: what is held is passed on.
+    /// Records that no more bytes will arrive: the buffered ones are passed on.
     pub(super) fn finish(&mut self) {
         self.is_read = true;
     }
 
-    /// Moves up to `most` bytes that are ready into `to`; false if there are none.
-    pub(super) fn take(&mut self, most: usize, to: impl FnOnce(&[u8])) -> bool {
-        let length = if self.is_read { self.held.len().min(most) } else { 0 };
+    /// Moves up to `max_bytes` ready bytes into `to`; returns false if there are none.
+    pub(super) fn take(&mut self, max_bytes: usize, to: impl FnOnce(&[u8])) -> bool {
+        let length = if self.is_read { self.held.len().min(max_bytes) } else { 0 };
         if length == 0 {
             return false;
         }
         to(&self.held[..length]);
         self.held.advance(length);
         if self.held.is_empty() {
-            // The buffer of a connection that rests for hours is not kept.
+            // The buffer is freed, because the connection may be idle for hours.
             self.held = BytesMut::new();
         }
         true
@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn whatever_is_no_such_line_passes_as_it_is() {
+    fn other_lines_are_not_changed() {
         for line in [
             "GET /a?b=c HTTP/1.1\r\n",
             "GET /a b?c=d HTTP/1.1\r\n",

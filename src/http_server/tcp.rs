@@ -1,4 +1,4 @@
-//! How does the daemon listen on TCP? Plainly, or within TLS.
+//! TCP listener, with TLS or without.
 
 use std::future::{Ready, ready};
 use std::io;
@@ -13,7 +13,7 @@ use crate::http_server::accept::{Listener, Server};
 use crate::http_server::peer::Peer;
 use crate::http_server::tls::Tls;
 
-/// The address can't be listened on.
+/// The daemon can't listen on the address.
 #[derive(Debug, thiserror::Error)]
 #[error("api.listen: {address} can't be listened on: {cause}")]
 pub struct BindError {
@@ -21,37 +21,39 @@ pub struct BindError {
     cause: io::Error,
 }
 
-/// A listener that serves nobody yet.
+/// A TCP listener that does not accept yet.
 pub struct Tcp {
     listener: TcpListener,
     tls: Option<Arc<Tls>>,
 }
 
 impl Tcp {
+    /// Listens on `address`.
+    ///
     /// # Errors
-    /// [`NoAddress`]
+    /// [`BindError`]
     pub async fn listen(address: SocketAddr, tls: Option<Arc<Tls>>) -> Result<Tcp, BindError> {
-        let no_address = |cause| BindError { address, cause };
-        let listener = TcpListener::bind(address).await.map_err(no_address)?;
-        // Where port 0 was asked for, this says which one it is.
-        let address = listener.local_addr().map_err(no_address)?;
-        tracing::info!(%address, tls = tls.is_some(), "clients can come over TCP");
+        let bind_error = |cause| BindError { address, cause };
+        let listener = TcpListener::bind(address).await.map_err(bind_error)?;
+        // Where the configured port is 0, this has the port that was chosen.
+        let address = listener.local_addr().map_err(bind_error)?;
+        tracing::info!(%address, tls = tls.is_some(), "listening on TCP");
         Ok(Tcp { listener, tls })
     }
 
-    /// The address that is listened on; with port 0 in the configuration, the port that the system chose.
+    /// Returns the address of the listener; with port 0 in the configuration, with the port that the system chose.
     ///
     /// # Errors
-    /// The system's, if it does not know the listener any more.
+    /// The system's error.
     pub fn address(&self) -> io::Result<SocketAddr> {
         self.listener.local_addr()
     }
 
-    /// Serves who comes until the stop.
-    pub async fn serve(self, clients: Server) {
+    /// Serves connections until the server stops.
+    pub async fn serve(self, server: Server) {
         match self.tls {
-            None => clients.serve(self.listener).await,
-            Some(tls) => clients.serve(TlsListener { listener: self.listener, tls }).await,
+            None => server.serve(self.listener).await,
+            Some(tls) => server.serve(TlsListener { listener: self.listener, tls }).await,
         }
     }
 }
@@ -83,7 +85,7 @@ impl Listener for TlsListener {
 
 async fn accept(listener: &TcpListener) -> io::Result<(TcpStream, Peer)> {
     let (stream, address) = TcpListener::accept(listener).await?;
-    // An answer is small and whole: nothing is gained by waiting for more to send with it.
+    // Responses are small and complete: waiting for more data to send (Nagle's algorithm) gains nothing.
     stream.set_nodelay(true).ok();
     Ok((stream, Peer::Tcp(address.ip())))
 }

@@ -1,4 +1,4 @@
-//! A client's stream: breaks off when an answer has not left for too long, and mends request lines as they come in.
+//! Stream of a client's connection: fails writes that stall, and repairs request lines as they arrive.
 
 use std::io::{self, ErrorKind, IoSlice};
 use std::pin::Pin;
@@ -12,28 +12,29 @@ use crate::http_server::connection_limit::ConnectionPermit;
 use crate::http_server::request_line::RequestLine;
 use crate::http_server::stall_timer::{ClientWait, Direction, StallError};
 
-/// Bytes that are read at once while a request's first line is awaited.
+/// Bytes that are read at once while a request's first line is incomplete.
 const LINE_CHUNK: usize = 4 * 1024;
 
-/// A client's stream. Writes fail once they have waited for too long; its place learns when an answer has left.
+/// A client's stream. Writes fail once they have stalled, and the connection's permit learns when a response is sent.
 pub(super) struct TimedStream<S> {
     inner: S,
-    waited: ClientWait,
-    place: Arc<ConnectionPermit>,
+    wait: ClientWait,
+    permit: Arc<ConnectionPermit>,
     line: RequestLine,
 }
 
 impl<S: Unpin> TimedStream<S> {
-    pub(super) fn new(inner: S, stall_timeout: Duration, place: Arc<ConnectionPermit>) -> TimedStream<S> {
+    /// Wraps a connection's stream.
+    pub(super) fn new(inner: S, stall_timeout: Duration, permit: Arc<ConnectionPermit>) -> TimedStream<S> {
         TimedStream {
             inner,
-            waited: ClientWait::new(Direction::Out, stall_timeout),
-            place,
+            wait: ClientWait::new(Direction::Out, stall_timeout),
+            permit,
             line: RequestLine::default(),
         }
     }
 
-    /// One write, flush or shutdown of the stream within.
+    /// Polls one write, flush or shutdown of the inner stream.
     fn poll_out<T>(
         &mut self,
         cx: &mut Context<'_>,
@@ -42,14 +43,14 @@ impl<S: Unpin> TimedStream<S> {
     ) -> Poll<io::Result<T>> {
         let polled = act(Pin::new(&mut self.inner), cx);
         match &polled {
-            Poll::Ready(Ok(done)) => self.waited.moved(bytes(done), &self.place.speed()),
+            Poll::Ready(Ok(done)) => self.wait.record_transfer(bytes(done), &self.permit.speed()),
             Poll::Ready(Err(_)) => {}
             Poll::Pending => {
-                let why = match ready!(self.waited.poll_wait(cx, &self.place.speed())) {
-                    StallError::Stalled => "the client does not read its answer",
-                    StallError::Slowest => "the client reads its answer slowest of all, and others need the connection",
+                let reason = match ready!(self.wait.poll_wait(cx, &self.permit.speed())) {
+                    StallError::Stalled => "the client does not read the response (api.stall_timeout)",
+                    StallError::Slowest => "closed as the slowest connection because api.max_connections is reached",
                 };
-                return Poll::Ready(Err(io::Error::new(ErrorKind::TimedOut, why)));
+                return Poll::Ready(Err(io::Error::new(ErrorKind::TimedOut, reason)));
             }
         }
         polled
@@ -96,7 +97,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for TimedStream<S> {
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.poll_out(cx, |inner, cx| inner.poll_flush(cx), |()| 0))?;
-        if self.place.flushed() {
+        if self.permit.record_flush() {
             self.line.reset();
         }
         Poll::Ready(Ok(()))

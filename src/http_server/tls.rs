@@ -1,8 +1,9 @@
-//! How is TLS spoken, and how does it get a new certificate while connections go on?
+//! TLS: loads certificate and key, and replaces them while connections stay open.
 
 use std::path::PathBuf;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 
+use parking_lot::RwLock;
 use rustls::ServerConfig;
 use rustls::crypto::ring;
 use rustls::pki_types::pem::{self, PemObject};
@@ -11,26 +12,32 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::config::TlsFiles;
 
-/// Why the files are no good.
+/// Why the certificate or the key can't be used.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
-    #[error("api.tls_cert names {path}, which can't be used: {cause}")]
+    /// The certificate file can't be read.
+    #[error("api.tls_cert: {path} can't be read: {cause}")]
     Cert { path: PathBuf, cause: pem::Error },
-    #[error("api.tls_cert names {0}, which holds no certificate in PEM form")]
+    /// The certificate file is empty.
+    #[error("api.tls_cert: {0} has no certificate in PEM format")]
     NoCert(PathBuf),
-    #[error("api.tls_key names {path}, which can't be used: {cause}")]
+    /// The key file can't be read.
+    #[error("api.tls_key: {path} can't be read: {cause}")]
     Key { path: PathBuf, cause: pem::Error },
+    /// Certificate and key do not match.
     #[error("api.tls_cert and api.tls_key can't be used together: {0}")]
     Pair(rustls::Error),
 }
 
-/// The certificate in force and where it came from. A handshake takes the one that is in force when it begins.
+/// The current certificate and its files. A handshake uses the certificate that is current when it begins.
 pub struct Tls {
     files: TlsFiles,
     current: RwLock<Arc<ServerConfig>>,
 }
 
 impl Tls {
+    /// Loads certificate and key.
+    ///
     /// # Errors
     /// [`TlsError`]
     pub fn load(files: TlsFiles) -> Result<Tls, TlsError> {
@@ -38,18 +45,18 @@ impl Tls {
         Ok(Tls { files, current })
     }
 
-    /// Reads the files again, for connections that come from now on.
+    /// Reads the files again, for new connections.
     ///
     /// # Errors
-    /// [`TlsError`]; what was in force stays so.
+    /// [`TlsError`]; the current certificate stays in use.
     pub fn reload(&self) -> Result<(), TlsError> {
         let fresh = read(&self.files)?;
-        *self.current.write().unwrap_or_else(PoisonError::into_inner) = fresh;
+        *self.current.write() = fresh;
         Ok(())
     }
 
     pub(super) fn acceptor(&self) -> TlsAcceptor {
-        self.current.read().unwrap_or_else(PoisonError::into_inner).clone().into()
+        self.current.read().clone().into()
     }
 }
 
@@ -88,13 +95,13 @@ mod tests {
     }
 
     #[test]
-    fn files_that_are_no_good_are_told_so_by_their_keys() {
+    fn an_error_names_the_key_of_the_wrong_file() {
         let folder = tempfile::tempdir().unwrap();
         for (pair, expected) in [
-            (("", ONE.1), "which holds no certificate in PEM form"),
-            ((ONE.1, ONE.1), "which holds no certificate in PEM form"),
-            ((ONE.0, ""), "api.tls_key names "),
-            ((ONE.0, ONE.0), "api.tls_key names "),
+            (("", ONE.1), "has no certificate in PEM format"),
+            ((ONE.1, ONE.1), "has no certificate in PEM format"),
+            ((ONE.0, ""), "api.tls_key: "),
+            ((ONE.0, ONE.0), "api.tls_key: "),
             ((ONE.0, TWO.1), "api.tls_cert and api.tls_key can't be used together: "),
         ] {
             let error = Tls::load(files(folder.path(), pair)).err().unwrap().to_string();
@@ -102,19 +109,19 @@ mod tests {
         }
         let nowhere = TlsFiles { cert: folder.path().join("none"), key: folder.path().join("none") };
         let error = Tls::load(nowhere).err().unwrap().to_string();
-        assert!(error.starts_with("api.tls_cert names ") && error.contains("No such file"), "{error}");
+        assert!(error.starts_with("api.tls_cert: ") && error.contains("No such file"), "{error}");
     }
 
     #[test]
-    fn a_wrong_new_file_leaves_the_old_one_in_force() {
+    fn a_failed_reload_keeps_the_current_certificate() {
         let folder = tempfile::tempdir().unwrap();
         let tls = Tls::load(files(folder.path(), ONE)).unwrap();
-        let first = tls.current.read().unwrap().clone();
+        let first = tls.current.read().clone();
         files(folder.path(), (TWO.0, ONE.1));
         tls.reload().unwrap_err();
-        assert!(Arc::ptr_eq(&first, &tls.current.read().unwrap()));
+        assert!(Arc::ptr_eq(&first, &tls.current.read()));
         files(folder.path(), TWO);
         tls.reload().unwrap();
-        assert!(!Arc::ptr_eq(&first, &tls.current.read().unwrap()));
+        assert!(!Arc::ptr_eq(&first, &tls.current.read()));
     }
 }

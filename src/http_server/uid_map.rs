@@ -1,19 +1,19 @@
-//! Whose is a user id that the kernel gives?
+//! User ids of peers: decides whether an id from the kernel identifies a user.
 //!
-//! In a user namespace (`PrivateUsers=yes`, a container without rights) only some ids are mapped. Everyone else's comes as
-//! one and the same that is nobody's, and is better not written down.
+//! In a user namespace (`PrivateUsers=yes`, an unprivileged container) only some ids are mapped. The kernel reports all
+//! others as the same overflow id, which identifies nobody and is not stored.
 
 use std::fs;
 use std::ops::RangeInclusive;
 use std::sync::LazyLock;
 
-/// The ids that this process can see. They can't change while it runs.
+/// The mapped ids of this process's namespace. They can't change while it runs.
 static MAPPED: LazyLock<Option<Vec<RangeInclusive<u32>>>> =
     LazyLock::new(|| fs::read_to_string("/proc/self/uid_map").ok().map(|map| ranges(&map)));
 
-/// The id, if it is that user's; none if it stands for whoever is not mapped.
+/// Returns the id if it is mapped; none if it is the overflow id.
 pub fn map_uid(uid: u32) -> Option<u32> {
-    // Without /proc nothing is known of namespaces, and most processes are in none.
+    // Without /proc the map is unknown, and most processes run in the initial namespace.
     MAPPED.as_ref().is_none_or(|mapped| is_in(mapped, uid)).then_some(uid)
 }
 
@@ -21,7 +21,7 @@ fn is_in(mapped: &[RangeInclusive<u32>], uid: u32) -> bool {
     mapped.iter().any(|ids| ids.contains(&uid))
 }
 
-/// A line for each range: the first id inside, the first outside, how many.
+/// Parses the map. Each line is a range: first id inside, first id outside, count.
 fn ranges(map: &str) -> Vec<RangeInclusive<u32>> {
     let range = |line: &str| {
         let numbers: Vec<u32> = line.split_whitespace().filter_map(|number| number.parse().ok()).collect();
@@ -38,7 +38,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_id_that_is_not_mapped_is_nobodys() {
+    fn an_unmapped_id_is_ignored() {
         // user_namespaces(7): the ids that are not mapped are seen as 65534.
         const SANDBOX: &str = "         0          0          1\n       998        998          1\n";
         for (map, uid, mapped) in [
@@ -56,7 +56,7 @@ mod tests {
     }
 
     #[test]
-    fn ones_own_id_is_seen() {
+    fn the_own_id_is_mapped() {
         let own = rustix::process::getuid().as_raw();
         assert_eq!(map_uid(own), Some(own));
     }

@@ -317,7 +317,7 @@ fn stopped_daemon_is_reported_as_silent_after_a_timeout() {
         let ran = cli.run(&format!("{words} --timeout 300ms")).expect(3);
         let expected = format!(
             "error: the daemon at {} does not answer (nothing came for 300ms): it is stopped or has too much \
-             to do, and may still do as it was asked\n",
+             to do, and may still carry out the request\n",
             cli.env.socket().display()
         );
         assert_eq!((ran.err, ran.out.as_str()), (expected, ""), "{words}");

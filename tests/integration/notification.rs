@@ -101,7 +101,7 @@ async fn pending_notifications_survive_kills_and_refusals() {
     })
     .await;
     env.until("no notification is pending any more", async |env| {
-        env.get("/metrics").await.contains("marqueue_notices_owed 0").then_some(())
+        env.get("/metrics").await.contains("marqueue_notifications_pending 0").then_some(())
     })
     .await;
 }
@@ -138,8 +138,9 @@ async fn a_command_that_fails_is_run_again() {
     env.ended(id).await;
     env.until("it was delivered at the second try", async |env| {
         let text = env.get("/metrics").await;
-        (text.contains("marqueue_notices_total{result=\"told\"} 1") && text.contains("marqueue_notices_owed 0"))
-            .then_some(())
+        (text.contains("marqueue_notifications_total{result=\"delivered\"} 1")
+            && text.contains("marqueue_notifications_pending 0"))
+        .then_some(())
     })
     .await;
     assert_eq!(fs::read_to_string(&count).unwrap(), "xx");
@@ -224,11 +225,11 @@ async fn what_a_command_leaves_behind_ends_at_the_timeout() {
     let id = env.add("target=leads&filename=a.csv", leads(&["a@example.com"])).await.id;
     env.ended(id).await;
     env.until("it was delivered", async |env| {
-        env.get("/metrics").await.contains("marqueue_notices_total{result=\"told\"} 1").then_some(())
+        env.get("/metrics").await.contains("marqueue_notifications_total{result=\"delivered\"} 1").then_some(())
     })
     .await;
     let left = noted(&pids);
     assert_eq!(left.len(), 1);
     all_have_ended(&mut env, &left).await;
-    assert!(env.get("/metrics").await.contains("marqueue_notices_owed 0"), "and it was delivered once");
+    assert!(env.get("/metrics").await.contains("marqueue_notifications_pending 0"), "and it was delivered once");
 }

@@ -57,7 +57,7 @@ async fn what_is_described_is_there_and_what_is_not_described_is_not() {
         } else {
             let text = answer.text().await.expect("text");
             !(status == 405
-                || text.contains("there is nothing at")
+                || text.contains("there is no route")
                 || text.contains("\"code\":\"605\"")
                 || text.contains("\"code\":\"610\""))
         };
@@ -121,5 +121,5 @@ fn routes_come_from_the_one_list() {
             adders.extend(std::iter::repeat_n((file.file_name().expect("a name").to_owned(), call), times));
         }
     }
-    assert_eq!(adders, [("api.rs".into(), ".route(")]);
+    assert_eq!(adders, [("router.rs".into(), ".route(")]);
 }

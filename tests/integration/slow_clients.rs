@@ -147,7 +147,7 @@ async fn a_file_that_stops_coming_or_drips_is_given_up() {
     let (stopped, never_begun, ()) = tokio::join!(stopped.rest(), never_begun.rest(), dripping);
     for answer in [stopped, never_begun] {
         assert!(answer.starts_with("HTTP/1.1 400 Bad Request\r\n"), "{answer}");
-        assert!(answer.contains("the file was cut off: nothing more came for 300ms (api.stall_timeout)"), "{answer}");
+        assert!(answer.contains("the file was cut off: the body stalled for 300ms (api.stall_timeout)"), "{answer}");
     }
     others_are_served(&mut env).await;
     all_is_as_before(&mut env, open_files).await;
@@ -218,7 +218,7 @@ async fn a_thousand_idle_connections_make_room_and_are_closed() {
         assert_eq!(raw.rest().await, "");
     }
     all_is_as_before(&mut env, open_files).await;
-    let count = env.log().matches("all connections are taken").count();
+    let count = env.log().matches("api.max_connections reached").count();
     assert!((1..20).contains(&count), "once for each time that it came to that: {count}");
 }
 
@@ -312,7 +312,7 @@ async fn a_connection_above_the_limit_waits_and_is_served() {
         busy.push(Raw::with(&env, &upload(file.len(), 1000)).await);
     }
     let mut next = Raw::with(&env, "GET /healthz HTTP/1.1\r\nHost: d\r\n\r\n").await;
-    env.until("it has come in", async |env| env.log().contains("all connections are taken").then_some(())).await;
+    env.until("it has come in", async |env| env.log().contains("api.max_connections reached").then_some(())).await;
     let mut first = busy.remove(0);
     first.send(&file[1000..]).await.expect("it is taken");
     first.until("HTTP/1.1 201").await;
@@ -475,7 +475,7 @@ async fn the_slowest_transfer_makes_room_for_short_requests() {
     }
     let mut drips = Raw::with(&env, head).await;
     let piece = rows(20_000)[..20_000].to_vec();
-    let expected = "others need the connection, and this was the slowest of all";
+    let expected = "closed as the slowest connection because api.max_connections is reached";
     let mut next = Raw::open(&env).await;
     next.send("GET /healthz HTTP/1.1\r\nHost: d\r\n\r\n").await.expect("it is taken");
     let sending = async {
@@ -616,7 +616,7 @@ fn may_open(env: &TestEnv, files: u64) {
 async fn running_out_of_file_descriptors_is_logged_once_and_ends() {
     let mut env = env_with_limits("").await;
     others_are_served(&mut env).await;
-    let expected = "no connection can be accepted";
+    let expected = "connections can't be accepted";
     for spell in 1..=2 {
         // Its own are closed for those who come, so there has to be somebody who may stay.
         let mut events = Raw::with(&env, "GET /v1/events HTTP/1.1\r\nHost: d\r\n\r\n").await;

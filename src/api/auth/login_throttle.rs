@@ -1,14 +1,14 @@
-//! Guesses: delays the answers to wrong logins, with bounded memory, connections and work.
+//! Login throttle: delays the responses to failed logins, with bounded memory, connections and work.
 //!
-//! A right secret is never delayed: behind a proxy all clients have one address, and one client's wrong secret would keep
-//! out the others. So every login is judged at once, and only the answer to a wrong one waits, twice as long each time.
-//! Wrong logins of one address and client id wait one after the other, so it gains nothing to send many at once or to
-//! hang up. The waits are kept in a table of fixed size, found by a keyed hash, so two pairs share an entry by chance
-//! alone. Only so many answers wait at once, because each holds a connection; a wrong login beyond them is refused at
-//! once, and costs what any request costs.
+//! A correct secret is never delayed: behind a proxy all clients have one address, and one client's wrong secret would
+//! lock out the others. So every login is checked at once, and only the response to a failed one waits, twice as long
+//! each time. Failed logins of one address and client id wait one after the other, so sending many at once or closing
+//! the connection gains nothing. The delays are kept in a table of fixed size that is indexed by a keyed hash, so an
+//! attacker can't choose which pairs share an entry. At most [`MAX_WAITING`] responses wait at once, because each holds
+//! a connection. A failed login beyond them is refused at once, at the cost of any other request.
 //!
-//! A guesser can tell a wrong secret from the missing answer, so the delays do not protect a short secret: `client_secret`
-//! has to be long and random.
+//! An attacker recognises a wrong secret by the missing response, so the delays do not protect a short secret:
+//! `client_secret` has to be long and random.
 
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
@@ -20,21 +20,23 @@ use tokio::sync::Semaphore;
 
 use crate::log_throttle::LogThrottle;
 
+/// Entries of the table.
 const BUCKETS: usize = 1024;
 
-/// The wait of the first wrong login, and the longest between two.
+/// Delay of the first failed login, and the longest delay between two.
 const MIN_DELAY: Duration = Duration::from_millis(100);
 const MAX_DELAY: Duration = Duration::from_secs(5);
 
-/// After so long without another wrong login an entry starts anew.
+/// After this time without a failed login an entry starts again at [`MIN_DELAY`].
 const BUCKET_LIFETIME: Duration = Duration::from_secs(600);
 
-/// An answer that would wait longer than this is a refusal instead, at once.
+/// A response that would wait longer than this is refused at once instead.
 const MAX_WAIT: Duration = Duration::from_secs(15);
 
-/// How many answers wait at once, for all addresses together.
+/// Responses that wait at once, for all addresses together.
 pub const MAX_WAITING: usize = 16;
 
+/// Delays of failed logins, by address and client id.
 pub struct LoginThrottle {
     hasher: RandomState,
     entries: Mutex<Box<[Bucket]>>,
@@ -45,11 +47,11 @@ pub struct LoginThrottle {
 #[derive(Clone, Copy, Default)]
 struct Bucket {
     wrong: u32,
-    /// When the last answer leaves, or left.
+    /// When the last response is sent, or was sent.
     answered_at: Option<Instant>,
 }
 
-/// Too many wrong logins wait for their answers already.
+/// Too many failed logins wait for their responses already.
 #[derive(Debug, PartialEq, Eq)]
 pub struct ThrottledError;
 
@@ -65,23 +67,24 @@ impl Default for LoginThrottle {
 }
 
 impl LoginThrottle {
-    /// Waits until a wrong login may be answered. `peer` is none for the socket.
+    /// Waits until a failed login may be answered. `peer` is none for the Unix socket.
     ///
     /// # Errors
-    /// [`Crowded`], at once.
+    /// [`ThrottledError`], at once, where [`MAX_WAITING`] responses wait or this one would wait too long.
     pub async fn delay(&self, peer: Option<IpAddr>, client_id: &str) -> Result<(), ThrottledError> {
-        let _waits = self.waiting.try_acquire().map_err(|_| ThrottledError)?;
+        let _permit = self.waiting.try_acquire().map_err(|_| ThrottledError)?;
         let answered_at = self.next_reply_at(self.bucket(peer, client_id), Instant::now()).ok_or(ThrottledError)?;
         tokio::time::sleep_until(answered_at.into()).await;
         Ok(())
     }
 
-    /// Whether a login that was refused at once is to be logged now, and how many were left out since the last.
+    /// Returns whether a login that was refused at once is to be logged now, with the number of suppressed log lines
+    /// since the last one.
     pub fn may_log_refusal(&self) -> Option<u64> {
         self.refused.lock().unwrap_or_else(PoisonError::into_inner).allow()
     }
 
-    /// When a wrong login of this entry is answered; none where that is too late.
+    /// Returns when a failed login of this entry is answered; none where that is later than [`MAX_WAIT`].
     fn next_reply_at(&self, entry: usize, now: Instant) -> Option<Instant> {
         let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
         let entry = &mut entries[entry];
@@ -97,7 +100,7 @@ impl LoginThrottle {
     }
 
     fn bucket(&self, peer: Option<IpAddr>, client_id: &str) -> usize {
-        // Whoever has one IPv6 address has a network of them.
+        // A host with one IPv6 address usually has a whole /64 network.
         let network = peer.map(|peer| match peer.to_canonical() {
             IpAddr::V4(address) => u128::from(address.to_bits()),
             IpAddr::V6(address) => address.to_bits() >> 64,
@@ -113,54 +116,54 @@ mod tests {
     const MS: Duration = Duration::from_millis(1);
 
     #[test]
-    fn each_wrong_login_waits_twice_as_long_up_to_a_limit() {
-        let guesses = LoginThrottle::default();
+    fn each_failed_login_doubles_the_delay_up_to_a_limit() {
+        let throttle = LoginThrottle::default();
         let mut now = Instant::now();
         for pause in [100, 200, 400, 800, 1600, 3200, 5000, 5000].map(|pause| MS * pause) {
-            assert_eq!(guesses.next_reply_at(7, now), Some(now + pause));
+            assert_eq!(throttle.next_reply_at(7, now), Some(now + pause));
             now += pause;
         }
-        assert_eq!(guesses.next_reply_at(8, now), Some(now + MIN_DELAY), "another entry is not concerned");
+        assert_eq!(throttle.next_reply_at(8, now), Some(now + MIN_DELAY), "another entry is not affected");
     }
 
     #[test]
-    fn wrong_logins_at_once_wait_one_behind_the_other() {
-        let guesses = LoginThrottle::default();
+    fn concurrent_failed_logins_wait_one_after_the_other() {
+        let throttle = LoginThrottle::default();
         let now = Instant::now();
         for wait in [100, 300, 700, 1_500, 3_100, 6_300, 11_300].map(|wait| MS * wait) {
-            assert_eq!(guesses.next_reply_at(7, now), Some(now + wait));
+            assert_eq!(throttle.next_reply_at(7, now), Some(now + wait));
         }
-        assert_eq!(guesses.next_reply_at(7, now), None, "it would be 16.3 s");
-        assert_eq!(guesses.next_reply_at(7, now), None);
+        assert_eq!(throttle.next_reply_at(7, now), None, "it would be 16.3 s");
+        assert_eq!(throttle.next_reply_at(7, now), None);
         let later = now + MS * 11_300;
-        assert_eq!(guesses.next_reply_at(7, later), Some(later + MAX_DELAY), "refusals add nothing to the waits");
+        assert_eq!(throttle.next_reply_at(7, later), Some(later + MAX_DELAY), "refusals do not lengthen the delay");
     }
 
     #[test]
-    fn wrong_logins_are_forgotten_after_a_while() {
-        let guesses = LoginThrottle::default();
+    fn an_entry_is_reset_after_its_lifetime() {
+        let throttle = LoginThrottle::default();
         let now = Instant::now();
         for n in 0..8 {
-            assert!(guesses.next_reply_at(3, now + MAX_DELAY * 3 * n).is_some());
+            assert!(throttle.next_reply_at(3, now + MAX_DELAY * 3 * n).is_some());
         }
         let later = now + MAX_DELAY * 24 + BUCKET_LIFETIME;
-        assert_eq!(guesses.next_reply_at(3, later), Some(later + MIN_DELAY));
+        assert_eq!(throttle.next_reply_at(3, later), Some(later + MIN_DELAY));
     }
 
     #[tokio::test]
-    async fn only_so_many_answers_wait_at_once() {
-        let guesses = LoginThrottle::default();
+    async fn at_most_max_waiting_responses_wait_at_once() {
+        let throttle = LoginThrottle::default();
         let ids: Vec<String> = (0..=MAX_WAITING).map(|n| format!("guess-{n}")).collect();
-        let waits = ids.iter().map(|id| guesses.delay(None, id));
+        let waits = ids.iter().map(|id| throttle.delay(None, id));
         let answers = futures_util::future::join_all(waits).await;
         assert_eq!(answers.iter().filter(|answer| answer.is_ok()).count(), MAX_WAITING);
-        assert_eq!(guesses.delay(None, "later").await, Ok(()), "places are free again");
+        assert_eq!(throttle.delay(None, "later").await, Ok(()), "permits are free again");
     }
 
     #[test]
-    fn a_network_of_version_six_is_one_peer() {
-        let guesses = LoginThrottle::default();
-        let entry = |address: &str, id| guesses.bucket(Some(address.parse().unwrap()), id);
+    fn an_ipv6_network_is_one_peer() {
+        let throttle = LoginThrottle::default();
+        let entry = |address: &str, id| throttle.bucket(Some(address.parse().unwrap()), id);
         assert_eq!(entry("2001:db8::1", "crm"), entry("2001:db8::ffff:2", "crm"));
         assert_eq!(entry("::ffff:10.0.0.1", "crm"), entry("10.0.0.1", "crm"));
     }

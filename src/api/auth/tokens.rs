@@ -1,10 +1,12 @@
-//! Whose token is this? Given for the entries of `api.clients`, as Marketo's identity service gives them: for an hour, the
-//! same one again until then.
+//! Access tokens: issues them to the clients of `api.clients` and verifies them.
+//!
+//! As at Marketo's identity service a token is valid for an hour, and until then a login gives the same token again.
 //!
 //! Neither a secret nor a token is compared as text. Both are hashed with a key that only this process knows, and the
-//! hashes are compared or looked up: how long that takes tells of bytes that nobody outside can choose or foresee.
-//! Tokens outlive a restart, as hashes in the database: many programs for Marketo do not log in again when a token is refused
-//! before its time. A token ends by its time, when its client leaves the configuration, or when its secret changes.
+//! hashes are compared or looked up. The time that a comparison takes then depends on bytes that an attacker can
+//! neither choose nor predict. Tokens survive a restart as hashes in the database, because many programs for Marketo do
+//! not log in again when a token is refused before it expires. A token becomes invalid when it expires, when its client
+//! is removed from the configuration, or when the client's secret changes.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -20,60 +22,68 @@ use crate::config::ApiClient;
 use crate::secret::Secret;
 use crate::store::StoredToken;
 
-/// As long as Marketo's.
+/// Validity of a token, the same as Marketo's.
 const TOKEN_LIFETIME: Duration = Duration::from_secs(3600);
 
-/// How long a token is known to have expired. Some programs log in again on 602 and not on 601.
+/// How long an expired token is remembered, so that it is answered with 602 and not with 601. Some programs log in again
+/// on 602 only.
 const RECORD_LIFETIME: Duration = Duration::from_secs(8 * 24 * 3600);
 
-/// A clock that is corrected between two starts may seem to stand before the time at which a token was given.
+/// Largest difference by which a token may have been issued in the future, because the clock was corrected between two
+/// starts.
 const CLOCK_STEP: Duration = Duration::from_secs(60);
 
 /// An entry of `api.clients`, without its secret.
 #[derive(Debug, PartialEq, Eq)]
 pub struct RegisteredClient {
+    /// `client_id`.
     pub id: String,
-    /// Those it may use; none: all.
+    /// Instances that the client may use; none: all.
     pub instances: Option<Vec<String>>,
-    /// The one that it means where its address names none.
+    /// Instance that is used where the request's address names none.
     pub instance: String,
 }
 
-/// Who has shown a token.
+/// Owner of a token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Bearer {
+    /// A client of `api.clients`.
     Client(Arc<RegisteredClient>),
-    /// Whoever may write to the socket: where there are no clients, the socket gives tokens to anyone, for programs that
-    /// don't go on without one.
+    /// Any local user who may write to the socket. Where no clients are configured, the socket issues a token to every
+    /// login, for programs that do not work without one.
     Socket,
 }
 
-/// A token as it is given.
+/// A token as a login returns it.
 #[derive(Debug, PartialEq, Eq)]
 pub struct IssuedToken {
+    /// The token, 32 hexadecimal digits.
     pub token: String,
+    /// Time until it expires.
     pub left: Duration,
+    /// Its owner.
     pub bearer: Bearer,
-    /// What is to be kept of it, unless that is known to be on the disk: see [`Tokens::kept`].
+    /// What is to be stored of it; none where it is stored already, see [`TokenTable::mark_stored`].
     pub to_keep: Option<StoredToken>,
 }
 
-/// Why a token is none.
+/// Why a token is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AuthError {
-    /// None was shown, or one that was never given, or not by this process.
+    /// None was sent, or it is unknown (Marketo's 601).
     Invalid,
+    /// Its time is over (Marketo's 602).
     Expired,
 }
 
-/// There is no randomness to be had.
+/// The operating system's random number generator failed.
 #[derive(Debug, thiserror::Error)]
-#[error("the operating system gives no random numbers, so no token can be made: {0}")]
+#[error("the operating system returned no random numbers, so no token can be issued: {0}")]
 pub struct RandomError(#[from] SysError);
 
 type Fingerprint = [u8; 32];
 
-/// All tokens in force.
+/// Valid and recently expired tokens of all clients.
 pub struct TokenTable {
     key: [u8; 32],
     clients: BTreeMap<String, Entry>,
@@ -86,8 +96,8 @@ struct Entry {
     fingerprint: Fingerprint,
 }
 
-/// For each holder the token that it is given, and all that are known. The socket's holder is the empty name, which no
-/// client has.
+/// The token that a login returns, by owner, and all known tokens, by hash. The socket's owner name is empty, which no
+/// client's id is.
 #[derive(Default)]
 struct IssuedTokens {
     current: HashMap<String, Current>,
@@ -103,16 +113,18 @@ struct Current {
 
 struct Known {
     bearer: Bearer,
-    /// None: it had expired before the start.
+    /// None where it had expired before the daemon started.
     until: Option<Instant>,
     issued_at: Timestamp,
-    /// Of a token from before the start, until it is shown: whether the secret is still the same.
+    /// Set for a token from an earlier start until it is used first: hash that shows whether the secret is unchanged.
     secret_check: Option<Fingerprint>,
 }
 
 impl TokenTable {
+    /// Creates the table for these clients, without any token.
+    ///
     /// # Errors
-    /// [`NoRandom`].
+    /// [`RandomError`] where no hash key can be generated.
     pub fn new(clients: &[ApiClient]) -> Result<TokenTable, RandomError> {
         let mut key = [0; 32];
         SysRng.try_fill_bytes(&mut key)?;
@@ -129,23 +141,24 @@ impl TokenTable {
         Ok(TokenTable { key, clients: clients.iter().map(entry).collect(), given: Mutex::default() })
     }
 
-    /// Whose credentials these are; none where they are wrong. `on_socket`: where nobody is named in the configuration,
-    /// the socket's permissions have said already who may come.
+    /// Returns the owner of these credentials; none where they are wrong. With `on_socket`, and where no clients are
+    /// configured, all credentials are accepted: the socket's permissions have decided already who may connect.
     pub fn verify_client(&self, id: &str, secret: &str, on_socket: bool) -> Option<Bearer> {
         if on_socket && self.clients.is_empty() {
             return Some(Bearer::Socket);
         }
-        // Hashed for an unknown id too, so that the time tells nobody which ids there are.
-        let shown = fingerprint(&self.key, secret.as_bytes());
+        // The secret is hashed for an unknown id too, so that the response time does not reveal which ids exist.
+        let sent = fingerprint(&self.key, secret.as_bytes());
         let entry = self.clients.get(id)?;
-        (shown == entry.fingerprint).then(|| Bearer::Client(entry.client.clone()))
+        (sent == entry.fingerprint).then(|| Bearer::Client(entry.client.clone()))
     }
 
+    /// Returns whether `api.clients` has a client with this id.
     pub fn is_registered(&self, id: &str) -> bool {
         self.clients.contains_key(id)
     }
 
-    /// Takes up the tokens of earlier starts. Gives the hashes of those whose client is not in the configuration any more.
+    /// Loads the tokens of earlier starts. Returns the hashes of those whose client is no longer configured.
     pub fn restore(&self, stored: Vec<StoredToken>, now: Instant, at: Timestamp) -> Vec<[u8; 32]> {
         let mut book = self.book();
         let mut ended = Vec::new();
@@ -159,7 +172,7 @@ impl TokenTable {
                 }
             };
             let (age, step) = (at.duration_since(token.issued_at), SignedDuration::try_from(CLOCK_STEP));
-            // Of one from a time that is still to come nobody can tell how much of its hour has passed.
+            // Where a token was issued in the future, its age is unknown. It is accepted within [`CLOCK_STEP`] only.
             let left = match Duration::try_from(age) {
                 Ok(age) => TOKEN_LIFETIME.checked_sub(age).filter(|left| !left.is_zero()),
                 Err(_) => step.is_ok_and(|step| -age <= step).then_some(TOKEN_LIFETIME),
@@ -175,11 +188,11 @@ impl TokenTable {
         ended
     }
 
-    /// The token of this bearer: until it expires the same one, with less time left. After a restart it is a new one, since
-    /// of the old one only the hash is known; the old one is good as well.
+    /// Returns the token of this owner: the same one until it expires. After a restart it is a new one, since only the
+    /// hash of the old one is known; the old one stays valid.
     ///
     /// # Errors
-    /// [`NoRandom`].
+    /// [`RandomError`] where no token can be generated.
     pub fn issue(&self, bearer: Bearer, now: Instant, at: Timestamp) -> Result<IssuedToken, RandomError> {
         let holder = holder(&bearer);
         let mut book = self.book();
@@ -204,7 +217,7 @@ impl TokenTable {
         Ok(IssuedToken { token: current.token.clone(), left: current.until - now, to_keep, bearer: bearer.clone() })
     }
 
-    /// The token that this bearer is given now is on the disk.
+    /// Records that this owner's current token is stored in the database.
     pub fn mark_stored(&self, bearer: &Bearer, token: &str) {
         if let Some(current) = self.book().current.get_mut(holder(bearer))
             && current.token == token
@@ -213,21 +226,21 @@ impl TokenTable {
         }
     }
 
-    /// When tokens were given that need not be kept any longer at `at`.
+    /// Returns the issue time before which tokens need not be stored any longer at `at`.
     pub fn drop_before(at: Timestamp) -> Timestamp {
         at.checked_sub(RECORD_LIFETIME).unwrap_or(Timestamp::MIN)
     }
 
-    /// Who has this token.
+    /// Returns the owner of this token.
     ///
     /// # Errors
-    /// [`Denied`].
+    /// [`AuthError`] where it is unknown or expired.
     pub fn verify_token(&self, token: &str, now: Instant) -> Result<Bearer, AuthError> {
-        let place = self.lookup_hash(token);
+        let hash = self.lookup_hash(token);
         let mut book = self.book();
-        let Some(known) = book.known.get_mut(&place) else { return Err(AuthError::Invalid) };
+        let Some(known) = book.known.get_mut(&hash) else { return Err(AuthError::Invalid) };
         if known.secret_check.is_some_and(|check| check != self.secret_check(&known.bearer, token)) {
-            book.known.remove(&place);
+            book.known.remove(&hash);
             return Err(AuthError::Invalid);
         }
         known.secret_check = None;
@@ -237,15 +250,16 @@ impl TokenTable {
         }
     }
 
-    /// Where a token is known. Its own hash may be on the disk, so the place is one that nobody outside can foresee.
+    /// Returns the key of a token in `known`. The token's plain hash may be on the disk, so it is hashed again with a key
+    /// that only this process knows.
     fn lookup_hash(&self, token: &str) -> Fingerprint {
         fingerprint(&self.key, &sha256(token))
     }
 
-    /// The bearer's secret, hashed under the token: only who has the token could try secrets against it.
+    /// Returns the owner's secret, hashed with the token as the key: only an owner of the token could test secrets with it.
     fn secret_check(&self, bearer: &Bearer, token: &str) -> Fingerprint {
         let secret = self.clients.get(holder(bearer)).map_or("", |entry| entry.secret.expose());
-        let mut check = Hmac::<Sha256>::new_from_slice(token.as_bytes()).expect("a key of any length will do");
+        let mut check = Hmac::<Sha256>::new_from_slice(token.as_bytes()).expect("HMAC takes keys of any length");
         check.update(secret.as_bytes());
         check.finalize().into_bytes().into()
     }
@@ -288,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_clients_own_secret_is_right() {
+    fn only_a_clients_own_secret_is_accepted() {
         let tokens = tokens(&[("crm", "s1"), ("web", "s2")]);
         for (id, secret, on_socket, right) in [
             ("crm", "s1", false, true),
@@ -306,14 +320,14 @@ mod tests {
     }
 
     #[test]
-    fn without_clients_only_the_socket_is_open() {
+    fn without_clients_only_the_socket_accepts_any_login() {
         let tokens = tokens(&[]);
         assert_eq!(tokens.verify_client("any", "thing", true), Some(Bearer::Socket));
         assert_eq!(tokens.verify_client("any", "thing", false), None);
     }
 
     #[test]
-    fn a_token_is_reissued_until_it_expires() {
+    fn a_login_returns_the_same_token_until_it_expires() {
         let tokens = tokens(&[("crm", "s")]);
         let (start, second) = (Instant::now(), Duration::from_secs(1));
         let crm = tokens.verify_client("crm", "s", false).unwrap();
@@ -327,7 +341,7 @@ mod tests {
     }
 
     #[test]
-    fn expired_and_unknown_tokens_are_told_apart() {
+    fn an_old_token_is_expired_and_an_unknown_one_invalid() {
         let tokens = tokens(&[("crm", "s")]);
         let start = Instant::now();
         let crm = tokens.verify_client("crm", "s", false).unwrap();
@@ -339,7 +353,7 @@ mod tests {
         for other in ["", "x", &token[1..], &token.to_uppercase().replace(|c: char| c.is_ascii_digit(), "f")] {
             assert_eq!(at(Duration::ZERO, other), Err(AuthError::Invalid), "{other}");
         }
-        // It stays known as such for some days, and no longer: what is kept does not grow for ever.
+        // It is remembered as expired for some days only, so that the table does not grow without a limit.
         tokens.issue(crm.clone(), start + TOKEN_LIFETIME, after(AT, TOKEN_LIFETIME)).unwrap();
         tokens.issue(crm.clone(), start + TOKEN_LIFETIME * 2, after(AT, TOKEN_LIFETIME * 2)).unwrap();
         assert_eq!(tokens.verify_token(&token, start + TOKEN_LIFETIME * 2), Err(AuthError::Expired));
@@ -352,7 +366,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_outlives_a_restart_until_its_time() {
+    fn a_token_survives_a_restart_until_it_expires() {
         let before = tokens(&[("crm", "s"), ("web", "t")]);
         let crm = before.verify_client("crm", "s", false).unwrap();
         let given = before.issue(crm.clone(), Instant::now(), AT).unwrap();
@@ -376,7 +390,7 @@ mod tests {
             assert_eq!(tokens.restore(vec![stored.clone()], now, at), [[0; 32]; 0]);
             assert_eq!(tokens.verify_token(&given.token, now + later), expected, "{at} and {later:?}");
             assert_eq!(tokens.verify_token(&given.token, now + later), expected, "and again");
-            // A login gives a new one beside it.
+            // A login issues a new token, and the old one stays valid.
             let crm = tokens.verify_client("crm", "s", false).unwrap();
             let next = tokens.issue(crm.clone(), now, at).unwrap();
             assert_ne!(next.token, given.token);
@@ -386,7 +400,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_ends_when_its_client_leaves_or_its_secret_changes() {
+    fn removing_a_client_or_its_secret_invalidates_its_token() {
         let before = tokens(&[("crm", "s")]);
         let given = before.issue(before.verify_client("crm", "s", false).unwrap(), Instant::now(), AT).unwrap();
         let stored = given.to_keep.unwrap();
@@ -399,7 +413,7 @@ mod tests {
             assert_eq!(left.restore(vec![stored.clone()], now, AT), [stored.token_sha256]);
             assert_eq!(left.verify_token(&given.token, now), Err(AuthError::Invalid));
         }
-        // The socket's own end where clients come into the configuration.
+        // The socket's tokens become invalid when clients are configured.
         let nobody = tokens(&[]);
         let given = nobody.issue(nobody.verify_client("", "", true).unwrap(), now, AT).unwrap();
         let stored = given.to_keep.unwrap();

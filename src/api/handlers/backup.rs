@@ -1,5 +1,6 @@
-//! `GET /v1/backup`: how does a copy of the database get to a client? Made here, where it is read, and streamed to who asks,
-//! who may be another user in another place.
+//! `GET /v1/backup`: makes a copy of the database and streams it to the client.
+//!
+//! The daemon makes the copy and not the client, because the client may be another user, without access to the database.
 
 use axum::body::Body;
 use axum::extract::State;
@@ -7,12 +8,12 @@ use axum::http::header::{CONTENT_DISPOSITION, CONTENT_LENGTH, CONTENT_TYPE};
 use axum::response::{IntoResponse, Response};
 use tokio_util::io::ReaderStream;
 
-use crate::api::SharedState;
 use crate::api::auth::identity::RequestConnection;
 use crate::api::dto::Problem;
+use crate::api::state::SharedState;
 
-/// Bytes read at once.
-const PIECE: usize = 256 * 1024;
+/// Bytes that are read at once.
+const CHUNK_BYTES: usize = 256 * 1024;
 
 pub(crate) async fn backup(
     State(daemon): State<SharedState>,
@@ -20,8 +21,8 @@ pub(crate) async fn backup(
 ) -> Result<Response, Problem> {
     connection.check_may_wait()?;
     let copy = daemon.store.backup().await?;
-    tracing::info!(bytes = copy.bytes, "a copy of the database goes to a client");
-    let body = ReaderStream::with_capacity(tokio::fs::File::from_std(copy.file), PIECE);
+    tracing::info!(bytes = copy.bytes, "backup sent to a client");
+    let body = ReaderStream::with_capacity(tokio::fs::File::from_std(copy.file), CHUNK_BYTES);
     let headers = [
         (CONTENT_TYPE, "application/vnd.sqlite3".to_owned()),
         (CONTENT_LENGTH, copy.bytes.to_string()),

@@ -1,4 +1,4 @@
-//! `POST /v1/jobs`: what does a client say of its file? The parameters, read strictly; the body goes on to intake.
+//! `POST /v1/jobs`: parses the parameters strictly and passes the body on to [`crate::intake`].
 
 use std::collections::BTreeMap;
 
@@ -9,14 +9,15 @@ use axum::http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use axum::http::{HeaderMap, StatusCode};
 use schemars::JsonSchema;
 
-use crate::api::SharedState;
 use crate::api::auth::identity::{DEFAULT_INSTANCE, Identity};
 use crate::api::dto::{Problem, SubmittedJob};
 use crate::api::problem::Query;
+use crate::api::state::SharedState;
 use crate::domain::{Format, Source, Target};
 use crate::intake::Received;
 use crate::store::{Inserted, NewJob};
 
+/// Handles `POST /v1/jobs`.
 pub(in crate::api) async fn create(
     State(daemon): State<SharedState>,
     caller: Identity,
@@ -28,7 +29,8 @@ pub(in crate::api) async fn create(
     let key = match headers.get("idempotency-key") {
         None => None,
         Some(key) => {
-            let key = key.to_str().map_err(|_| Problem::bad_request("the Idempotency-Key is not plain ASCII text"))?;
+            let key =
+                key.to_str().map_err(|_| Problem::bad_request("the header Idempotency-Key must be ASCII text"))?;
             Some(key.to_owned())
         }
     };
@@ -48,37 +50,41 @@ pub(in crate::api) async fn create(
     Ok((status, Json(SubmittedJob { job, warnings })))
 }
 
-/// The body is the file itself: one in a frame, or packed, would be taken for a file of strange rows.
+/// Refuses a multipart form and a compressed body: either would be read as a file of invalid rows.
 fn reject_content_encoding(headers: &HeaderMap) -> Result<(), Problem> {
-    let is = |name, fits: fn(&str) -> bool| {
-        headers.get(name).and_then(|value| value.to_str().ok()).is_some_and(|value| fits(&value.to_ascii_lowercase()))
+    let header_is = |name, matches: fn(&str) -> bool| {
+        headers
+            .get(name)
+            .and_then(|value| value.to_str().ok())
+            .is_some_and(|value| matches(&value.to_ascii_lowercase()))
     };
-    let wrong = if is(CONTENT_TYPE, |kind| kind.starts_with("multipart/")) {
+    let wrong = if header_is(CONTENT_TYPE, |kind| kind.starts_with("multipart/")) {
         "the body must be the file itself, not a multipart form (curl: -T FILE, or --data-binary @FILE)"
-    } else if is(CONTENT_ENCODING, |encoding| encoding != "identity") {
-        "the body must be the file as it is, not compressed"
+    } else if header_is(CONTENT_ENCODING, |encoding| encoding != "identity") {
+        "the body must be the file itself, not compressed"
     } else {
         return Ok(());
     };
     Err(Problem::plain(StatusCode::UNSUPPORTED_MEDIA_TYPE, wrong))
 }
 
-/// What may stand in the query. [`read`] reads it by hand, because which are allowed depends on `target`; this describes it.
+/// Parameters of the query, for the OpenAPI description only. [`read`] parses them without it, because which are allowed
+/// depends on `target`.
 #[derive(JsonSchema)]
 #[allow(dead_code, reason = "it is only described")]
 pub(crate) struct CreateJobQuery {
     #[schemars(extend("enum" = ["leads", "custom-object", "program-members"]))]
     target: String,
-    /// The file's name; its ending is the format where none is said.
+    /// The file's name; its extension gives the format where `format` is missing.
     filename: Option<String>,
     format: Option<Format>,
-    /// Unless it is said, the client's own (`instance` of its entry in `api.clients`), or `default`.
+    /// Default: the client's own (`instance` of its entry in `api.clients`), or `default`.
     instance: Option<String>,
-    /// Higher first; 0 unless it is said.
+    /// Higher first; default 0.
     priority: Option<i64>,
     /// Jobs of one group are imported one after the other, in order.
     group: Option<String>,
-    /// Whether to look for what Marketo would refuse; true unless it is said.
+    /// Whether to check for what Marketo would refuse; default true.
     check: Option<bool>,
     /// Leads: the field that finds an existing person.
     lookup_field: Option<String>,
@@ -90,11 +96,11 @@ pub(crate) struct CreateJobQuery {
     name: Option<String>,
     /// Program members.
     program_id: Option<i64>,
-    /// Program members: the status in the program that they get.
+    /// Program members: their new status in the program.
     status: Option<String>,
 }
 
-/// The parameters that are still to be read; one that nothing asked for is a mistake and said to be one.
+/// Parameters that are still to be read. One that is left over at the end is refused.
 struct Parameters(BTreeMap<String, String>);
 
 impl Parameters {
@@ -113,20 +119,20 @@ impl Parameters {
         self.0.remove(name)
     }
 
-    fn need(&mut self, name: &str, target: &str) -> Result<String, Problem> {
+    fn require(&mut self, name: &str, target: &str) -> Result<String, Problem> {
         self.take(name).ok_or_else(|| Problem::bad_request(format!("target={target} needs the parameter {name}")))
     }
 
     fn number(&mut self, name: &str) -> Result<Option<i64>, Problem> {
-        self.take(name).map(|text| whole(name, &text)).transpose()
+        self.take(name).map(|text| parse_integer(name, &text)).transpose()
     }
 }
 
-fn whole(name: &str, text: &str) -> Result<i64, Problem> {
+fn parse_integer(name: &str, text: &str) -> Result<i64, Problem> {
     text.parse().map_err(|_| Problem::bad_request(format!("{name} must be a whole number, not \"{text}\"")))
 }
 
-/// What is said of a file, and whether to check it. Public to the fuzzers: what is accepted is what was meant.
+/// Parses the parameters of a new job; the second value is whether to check the file. Public for the fuzzers.
 ///
 /// # Errors
 /// 400, with a sentence on what is wrong.
@@ -139,12 +145,12 @@ pub fn read(
     let target = target(&mut parameters)?;
     let filename = parameters.take("filename");
     let format = match (parameters.take("format"), &filename) {
-        (Some(word), _) => word.parse::<Format>()?,
+        (Some(format), _) => format.parse::<Format>()?,
         (None, Some(name)) => Format::from_filename(name).ok_or_else(|| {
-            Problem::bad_request(format!("\"{name}\" does not end in .csv, .tsv or .ssv: say format="))
+            Problem::bad_request(format!("\"{name}\" does not end in .csv, .tsv or .ssv: add format="))
         })?,
         (None, None) => {
-            return Err(Problem::bad_request("say format= (csv, tsv or ssv), or filename= with that ending"));
+            return Err(Problem::bad_request("format= (csv, tsv or ssv) is missing, or filename= with that extension"));
         }
     };
     let check = match parameters.take("check").as_deref() {
@@ -154,7 +160,7 @@ pub fn read(
     };
     let new = NewJob {
         instance: parameters.take("instance").unwrap_or_else(|| DEFAULT_INSTANCE.into()),
-        // Only the name: the folders it lay in are the client's own affair.
+        // Only the file's name is kept. The client's folders mean nothing here and may be private.
         filename: match filename {
             Some(name) => name.rsplit(['/', '\\']).next().unwrap_or_default().to_owned(),
             None => format!("{}.{format}", target.kind()),
@@ -177,22 +183,22 @@ pub fn read(
 }
 
 fn target(parameters: &mut Parameters) -> Result<Target, Problem> {
-    let word = parameters
-        .take("target")
-        .ok_or_else(|| Problem::bad_request("say target=: it is one of leads, custom-object, program-members"))?;
-    match word.as_str() {
+    let kind = parameters.take("target").ok_or_else(|| {
+        Problem::bad_request("target= is missing: it is one of leads, custom-object, program-members")
+    })?;
+    match kind.as_str() {
         "leads" => Ok(Target::Leads {
             lookup_field: parameters.take("lookup_field"),
             list_id: parameters.number("list_id")?,
             partition: parameters.take("partition"),
         }),
-        "custom-object" => Ok(Target::CustomObject { name: parameters.need("name", &word)? }),
+        "custom-object" => Ok(Target::CustomObject { name: parameters.require("name", &kind)? }),
         "program-members" => Ok(Target::ProgramMembers {
-            program_id: whole("program_id", &parameters.need("program_id", &word)?)?,
-            status: parameters.need("status", &word)?,
+            program_id: parse_integer("program_id", &parameters.require("program_id", &kind)?)?,
+            status: parameters.require("status", &kind)?,
         }),
         _ => Err(Problem::bad_request(format!(
-            "unknown target \"{word}\": it is one of leads, custom-object, program-members"
+            "unknown target \"{kind}\": it is one of leads, custom-object, program-members"
         ))),
     }
 }
@@ -226,13 +232,13 @@ mod tests {
     }
 
     #[test]
-    fn each_mistake_has_its_own_sentence() {
+    fn each_wrong_query_has_its_own_error() {
         for (query, detail) in [
-            ("", "say target=: it is one of leads, custom-object, program-members"),
+            ("", "target= is missing: it is one of leads, custom-object, program-members"),
             ("target=people", "unknown target \"people\": it is one of leads, custom-object, program-members"),
-            ("target=leads", "say format= (csv, tsv or ssv), or filename= with that ending"),
+            ("target=leads", "format= (csv, tsv or ssv) is missing, or filename= with that extension"),
             ("target=leads&format=CSV", "unknown format \"CSV\": it is one of csv, tsv, ssv"),
-            ("target=leads&filename=a.xlsx", "\"a.xlsx\" does not end in .csv, .tsv or .ssv: say format="),
+            ("target=leads&filename=a.xlsx", "\"a.xlsx\" does not end in .csv, .tsv or .ssv: add format="),
             ("target=leads&format=csv&list_id=x", "list_id must be a whole number, not \"x\""),
             ("target=leads&format=csv&name=x", "there is no parameter name for target=leads"),
             ("target=leads&format=csv&priority=1&priority=2", "the parameter priority is given twice"),
@@ -249,11 +255,13 @@ mod tests {
     }
 
     #[test]
-    fn what_is_described_is_what_is_read() {
+    fn the_description_lists_the_parameters_that_are_read() {
         let described = schemars::schema_for!(CreateJobQuery);
         let described = described.get("properties").and_then(|fields| fields.as_object()).unwrap();
         let source = include_str!("create.rs").split("#[cfg(test)]").next().unwrap();
-        let read = ["take(\"", "need(\"", "number(\"", "whole(\""].iter().flat_map(|call| source.split(call).skip(1));
+        let read = ["take(\"", "require(\"", "number(\"", "parse_integer(\""]
+            .iter()
+            .flat_map(|call| source.split(call).skip(1));
         let read: std::collections::BTreeSet<&str> = read.map(|rest| rest.split('"').next().unwrap()).collect();
         assert_eq!(described.keys().map(String::as_str).collect::<std::collections::BTreeSet<_>>(), read);
     }

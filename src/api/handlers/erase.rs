@@ -1,20 +1,21 @@
-//! What is erased on a client's word? One job, or all that is due; with `dry_run` it is only said.
+//! `POST /v1/jobs/{id}/erase` and `POST /v1/retention`: erase one job's data, or all data past its retention period.
+//! With `dry_run` they only report what would be erased.
 
 use axum::Json;
 use axum::extract::State;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::api::SharedState;
 use crate::api::auth::identity::RequestConnection;
 use crate::api::dto::Problem;
 use crate::api::problem::{PathSegment, Query, job_id};
+use crate::api::state::SharedState;
 use crate::retention::{EraseReport, RetentionRun};
 
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct EraseQuery {
-    /// Only say what would be erased.
+    /// Only report what would be erased.
     #[schemars(with = "Option<bool>")]
     dry_run: Option<String>,
 }
@@ -29,6 +30,7 @@ impl EraseQuery {
     }
 }
 
+/// Handles `POST /v1/jobs/{id}/erase`.
 pub(crate) async fn job(
     State(daemon): State<SharedState>,
     connection: RequestConnection,
@@ -37,14 +39,15 @@ pub(crate) async fn job(
 ) -> Result<Json<EraseReport>, Problem> {
     let (id, dry_run) = (job_id(&id)?, how.dry_run()?);
     connection.check_may_wait()?;
-    let keeper = daemon.keeper.clone();
-    let erasure = run_detached(async move { keeper.erase(id, dry_run).await }).await?;
+    let retention = daemon.retention.clone();
+    let erasure = run_detached(async move { retention.erase(id, dry_run).await }).await?;
     if !dry_run {
-        tracing::info!(job = %id, bytes = erasure.bytes, clean = erasure.clean, "erased by a client");
+        tracing::info!(job = %id, bytes = erasure.bytes, clean = erasure.clean, "job data erased by a client");
     }
     Ok(Json(erasure))
 }
 
+/// Handles `POST /v1/retention`.
 pub(crate) async fn due(
     State(daemon): State<SharedState>,
     connection: RequestConnection,
@@ -52,21 +55,21 @@ pub(crate) async fn due(
 ) -> Result<Json<RetentionRun>, Problem> {
     let dry_run = how.dry_run()?;
     connection.check_may_wait()?;
-    let keeper = daemon.keeper.clone();
-    let pass = run_detached(async move { keeper.run_once(dry_run).await }).await?;
+    let retention = daemon.retention.clone();
+    let pass = run_detached(async move { retention.run_once(dry_run).await }).await?;
     if !dry_run {
         tracing::info!(
             content = pass.content.jobs,
             reports = pass.reports.jobs,
             records = pass.records.jobs,
             clean = pass.clean,
-            "what is due was erased by a client"
+            "expired data erased by a client"
         );
     }
     Ok(Json(pass))
 }
 
-/// Goes on to its end also where the client does not wait for it.
+/// Runs `work` to its end, also where the client closes the connection before.
 async fn run_detached<T: Send + 'static>(
     work: impl Future<Output = Result<T, crate::store::StoreError>> + Send + 'static,
 ) -> Result<T, Problem> {
@@ -74,7 +77,7 @@ async fn run_detached<T: Send + 'static>(
         Ok(done) => Ok(done?),
         Err(_) => Err(Problem::plain(
             axum::http::StatusCode::INTERNAL_SERVER_ERROR,
-            "the work broke off; the daemon's log says why",
+            "the work was aborted: see the daemon's log",
         )),
     }
 }

@@ -1,4 +1,4 @@
-//! `GET /v1/events`: server-sent events of every change, each with the thing as it is now.
+//! `GET /v1/events`: server-sent events of every change, each with the current state of the job or instance.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::convert::Infallible;
@@ -11,36 +11,38 @@ use serde::Deserialize;
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 
-use crate::api::SharedState;
 use crate::api::auth::identity::{Identity, RequestConnection};
 use crate::api::dto::{EventData, MAX_FOLLOWED, Problem};
 use crate::api::problem::{Query, job_id};
+use crate::api::state::SharedState;
 use crate::domain::JobId;
 use crate::store::{ChangeEvent, StoreError};
 
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct EventsQuery {
-    /// Ids with commas between them, at most 1000: first an event for each of these jobs as it is now, then only their
-    /// changes. So nothing is missed between a look at a job and its events.
+    /// Ids separated by commas, at most 1000. The stream begins with one event for each of these jobs, and then has only
+    /// their changes. So no change is missed between reading a job and following it.
     job: Option<String>,
 }
 
 impl EventsQuery {
-    /// Without repetitions, in the order given; none: all jobs.
+    /// Parses the ids, without repetitions, in the order given; none: all jobs.
     fn jobs(&self) -> Result<Option<Vec<JobId>>, Problem> {
         let Some(text) = self.job.as_deref().filter(|text| !text.is_empty()) else { return Ok(None) };
         let mut seen = BTreeSet::new();
         let mut jobs = text.split(',').map(job_id).collect::<Result<Vec<_>, _>>()?;
         jobs.retain(|&id| seen.insert(id));
         if jobs.len() > MAX_FOLLOWED {
-            let detail = format!("job names {} jobs, and at most {MAX_FOLLOWED} can be followed", jobs.len());
+            let detail =
+                format!("the parameter job has {} ids, and at most {MAX_FOLLOWED} jobs can be followed", jobs.len());
             return Err(Problem::bad_request(detail));
         }
         Ok(Some(jobs))
     }
 }
 
+/// Handles `GET /v1/events`.
 pub(crate) async fn events(
     State(daemon): State<SharedState>,
     caller: Identity,
@@ -48,7 +50,7 @@ pub(crate) async fn events(
     Query(which): Query<EventsQuery>,
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, Problem> {
     let jobs = which.jobs()?;
-    // Listens before it looks, so that a change between the two is not missed.
+    // Subscribed before the jobs are read. In the other order a change in between would be missed.
     let changes = daemon.store.subscribe();
     for &id in jobs.iter().flatten() {
         if !caller.owns(&daemon.store.job(id).await?) {
@@ -63,14 +65,14 @@ pub(crate) async fn events(
     Ok(Sse::new(events.take_until(stop.cancelled_owned())).keep_alive(KeepAlive::default()))
 }
 
-/// One who reads events.
+/// State of one client's event stream.
 struct EventFollower {
     daemon: SharedState,
     caller: Identity,
     changes: Receiver<ChangeEvent>,
-    /// Jobs that are to be told of as they are, before any change.
+    /// Jobs whose current state is still to be sent, before any change.
     first: VecDeque<JobId>,
-    /// None: of all jobs and instances.
+    /// The jobs that are followed; none: all jobs and instances.
     only: Option<BTreeSet<JobId>>,
 }
 
@@ -99,8 +101,7 @@ impl EventFollower {
         }
     }
 
-    /// The job as it is now. One that is gone by now is no news, nor is one that the follower did not ask for or does not
-    /// own.
+    /// Returns an event with the job's current state; none where the job is erased, not followed, or of another client.
     async fn job(&self, id: JobId, part: Option<u32>) -> Option<EventData> {
         if self.only.as_ref().is_some_and(|only| !only.contains(&id)) {
             return None;
@@ -120,7 +121,7 @@ async fn next(mut follower: EventFollower) -> Option<(Result<Event, Infallible>,
             EventData::Instance { .. } => "instance",
             EventData::Missed { .. } => "missed",
         };
-        // Plain data of our own always becomes JSON; if it did not, there would be no event to send.
+        // Serialising this type does not fail. If it did, the event would be left out.
         if let Ok(event) = Event::default().event(name).json_data(&data) {
             return Some((Ok(event), follower));
         }

@@ -1,10 +1,10 @@
-//! Health: `/healthz` tells that the daemon answers, `/readyz` whether its store writes and its credentials work.
+//! `/healthz`: the daemon answers. `/readyz`: the database can be written and Marketo accepts the credentials.
 //!
-//! One instance whose credentials are refused does not make the daemon unready: jobs of the others go on, and files are
-//! taken in for all. It is unready where the store does not write, or no instance has credentials that work.
+//! The daemon is not ready where the database can't be written, or no instance has working credentials. One instance with
+//! refused credentials is not enough: jobs of the others go on, and files are accepted for all.
 //!
-//! Credentials that nobody has tried yet count as good: a token is only asked for when there is something to send, and
-//! files are taken in safely without one. A daemon that has just started would otherwise never be given its first file.
+//! Untried credentials count as working. A token is only requested when there is something to upload, and files are
+//! accepted without one. Otherwise a load balancer would never send a file to a daemon that has just started.
 
 use std::collections::BTreeMap;
 
@@ -16,21 +16,22 @@ use axum::response::{IntoResponse, Response};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::api::SharedState;
 use crate::api::auth::identity;
 use crate::api::dto::{ComponentHealth, Problem, Readiness};
 use crate::api::problem::Query;
+use crate::api::state::SharedState;
 use crate::domain::instance::{Pause, PauseKind};
 use crate::drop_folder::{DropReport, PartState};
 use crate::http_server::Peer;
 use crate::marketo::CredentialStatus;
 
-/// It answers, so it lives.
+/// Handles `GET /healthz`.
 pub(crate) async fn healthz() -> &'static str {
     "ok\n"
 }
 
-/// A refusal with what it is about beside it, as RFC 9457 allows.
+/// Response of `/readyz` with status 503: a problem document with the readiness as extension members (RFC 9457,
+/// section 3.2).
 #[derive(Serialize, JsonSchema)]
 pub(crate) struct NotReady<'a> {
     #[serde(flatten)]
@@ -41,19 +42,20 @@ pub(crate) struct NotReady<'a> {
 
 #[derive(Deserialize, JsonSchema)]
 pub(crate) struct ReadyQuery {
-    /// Only this instance: 503 where its own credentials do not work.
+    /// Only this instance: 503 where Marketo refuses its credentials.
     instance: Option<String>,
 }
 
+/// Handles `GET /readyz`.
 pub(crate) async fn readyz(
     State(daemon): State<SharedState>,
     extensions: Extensions,
     Query(ReadyQuery { instance }): Query<ReadyQuery>,
 ) -> Result<Response, Problem> {
     let instance = instance.filter(|name| !name.is_empty());
-    // It needs no token, so over TCP anyone may ask: instances and reasons are for this machine.
+    // The route needs no token, so over TCP anyone may call it. Instances and reasons are sent over the socket only.
     let on_socket = matches!(identity::peer(&extensions), Some(Peer::Socket { .. }));
-    // Nothing is given away over TCP by this: that an instance is ready is to be seen there in any case.
+    // This reveals no more than the status of a known instance does.
     if let Some(name) = &instance
         && daemon.scheduler(name).is_none()
     {
@@ -62,22 +64,22 @@ pub(crate) async fn readyz(
     let mut credentials = BTreeMap::new();
     let mut paused = BTreeMap::new();
     let mut readable = Ok(());
-    for lane in &daemon.schedulers {
-        // What a plan looks at has to be readable, whichever instance is asked for.
-        let looked = async { lane.snapshot(&lane.observe().await?).await };
-        let pause = match looked.await {
+    for scheduler in &daemon.schedulers {
+        // The rows that a scheduler reads have to be readable, whichever instance is asked for.
+        let read = async { scheduler.snapshot(&scheduler.observe().await?).await };
+        let pause = match read.await {
             Ok(snapshot) => snapshot.instance.pause,
             Err(error) => {
                 readable = Err(error);
                 None
             }
         };
-        if instance.as_ref().is_none_or(|name| name == lane.name()) {
+        if instance.as_ref().is_none_or(|name| name == scheduler.name()) {
             credentials.insert(
-                lane.name().to_owned(),
-                ComponentHealth::of_credentials(lane.credential_status(), pause.as_ref()),
+                scheduler.name().to_owned(),
+                ComponentHealth::of_credentials(scheduler.credential_status(), pause.as_ref()),
             );
-            paused.extend(pause.map(|pause| (lane.name().to_owned(), pause)));
+            paused.extend(pause.map(|pause| (scheduler.name().to_owned(), pause)));
         }
     }
     let written = match readable {
@@ -90,37 +92,37 @@ pub(crate) async fn readyz(
             ComponentHealth { ok: false, state: "does not write".to_owned(), reason: Some(error.to_string()) }
         }
     };
-    let ready = store.ok && credentials.values().any(|answers| answers.ok);
+    let ready = store.ok && credentials.values().any(|health| health.ok);
     let drop = daemon.drop.iter().flat_map(DropReport::states);
     let drop = drop.map(|(part, state)| (part, ComponentHealth::from(state))).collect();
     let mut readiness = Readiness { ready, store, credentials, drop, paused };
-    let mut why = readiness.why_not();
+    let mut detail = readiness.describe_faults();
     if !on_socket {
         readiness.credentials.clear();
         readiness.drop.clear();
         readiness.paused.clear();
         readiness.store.reason = None;
-        why = "it is not ready; over the Unix socket it says why".to_owned();
+        detail = "the daemon is not ready: ask over the Unix socket for the reason".to_owned();
     }
     if ready {
         return Ok(Json(readiness).into_response());
     }
-    let problem = Problem::plain(StatusCode::SERVICE_UNAVAILABLE, why);
+    let problem = Problem::plain(StatusCode::SERVICE_UNAVAILABLE, detail);
     let body = NotReady { problem, readiness: &readiness };
     let kind = [(CONTENT_TYPE, "application/problem+json")];
     Ok((StatusCode::SERVICE_UNAVAILABLE, kind, Json(body)).into_response())
 }
 
 impl Readiness {
-    /// All that is wrong, in one sentence.
-    fn why_not(&self) -> String {
-        let reason = |answers: &ComponentHealth| answers.reason.clone().unwrap_or_default();
+    /// Describes all faults in one sentence.
+    fn describe_faults(&self) -> String {
+        let reason = |health: &ComponentHealth| health.reason.clone().unwrap_or_default();
         let mut faults = Vec::new();
         if !self.store.ok {
-            faults.push(format!("the store does not write: {}", reason(&self.store)));
+            faults.push(format!("the database can't be written: {}", reason(&self.store)));
         }
-        for (name, answers) in self.credentials.iter().filter(|(_, answers)| !answers.ok) {
-            faults.push(format!("instance {name}: {}", reason(answers)));
+        for (name, health) in self.credentials.iter().filter(|(_, health)| !health.ok) {
+            faults.push(format!("instance {name}: {}", reason(health)));
         }
         faults.join("; ")
     }
@@ -138,10 +140,10 @@ impl From<PartState> for ComponentHealth {
 }
 
 impl ComponentHealth {
-    /// What is known of an instance's credentials. Marketo may refuse them where its identity endpoint does not, so the
-    /// pause that follows counts too.
-    pub(crate) fn of_credentials(trial: CredentialStatus, pause: Option<&Pause>) -> ComponentHealth {
-        let (ok, state, reason) = match trial {
+    /// Makes the health of an instance's credentials. Marketo's API may refuse them (603) where its identity endpoint
+    /// does not, so a pause for them counts too.
+    pub(crate) fn of_credentials(status: CredentialStatus, pause: Option<&Pause>) -> ComponentHealth {
+        let (ok, state, reason) = match status {
             _ if pause.is_some_and(|pause| pause.kind == PauseKind::Credentials) => {
                 (false, "refused", pause.map(|pause| pause.reason.clone()))
             }

@@ -1,4 +1,4 @@
-//! How do jobs stand? List, show and wait, history, explain, cancel.
+//! Routes of existing jobs: list, show and wait, history, explain, cancel.
 
 use std::time::Duration;
 
@@ -12,37 +12,39 @@ use tokio::sync::broadcast::error::RecvError;
 use crate::api::auth::identity::{Identity, RequestConnection};
 use crate::api::dto::{History, JobsPage, Problem};
 use crate::api::problem::{PathSegment, Query, job_id};
-use crate::api::{AppState, SharedState};
+use crate::api::state::{AppState, SharedState};
 use crate::domain::{JobId, JobState};
 use crate::scheduler::explain::Explanation;
 use crate::scheduler::{SchedulingRules, explain as reasons};
 use crate::store::{ChangeEvent, Job};
 
+/// Jobs of a page, by default and at most.
 const DEFAULT_LIMIT: u32 = 50;
 const MAX_LIMIT: u32 = 10_000;
 
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ListQuery {
-    /// Only those in this state.
+    /// Only jobs in this state.
     #[schemars(with = "Option<JobState>")]
     state: Option<String>,
-    /// How many; 50 unless it is said.
+    /// The most jobs of the page; default 50.
     #[schemars(with = "Option<u32>", range(min = 1, max = 10_000))]
     limit: Option<String>,
-    /// Only those with an id below this one: `next_before` of the page before.
+    /// Only jobs with an id below this one: `next_before` of the previous page.
     #[schemars(with = "Option<JobId>")]
     before: Option<String>,
 }
 
+/// Handles `GET /v1/jobs`.
 pub(crate) async fn list(
     State(daemon): State<SharedState>,
     caller: Identity,
     Query(page): Query<ListQuery>,
 ) -> Result<Json<JobsPage>, Problem> {
-    // An empty parameter is one that was left out, as `?state=&limit=` in the contract shows it.
+    // An empty parameter counts as missing: `?state=&limit=` is allowed.
     let given = |text: Option<String>| text.filter(|text| !text.is_empty());
-    let state = given(page.state).map(|word| word.parse::<JobState>()).transpose()?;
+    let state = given(page.state).map(|state| state.parse::<JobState>()).transpose()?;
     let before = given(page.before).map(|id| job_id(&id)).transpose()?;
     let limit = match given(page.limit) {
         None => DEFAULT_LIMIT,
@@ -51,7 +53,7 @@ pub(crate) async fn list(
             _ => return Err(Problem::bad_request(format!("limit must be from 1 to {MAX_LIMIT}, not \"{text}\""))),
         },
     };
-    // One more than asked for tells whether there is a next page.
+    // One job more is read, to know whether there is a next page.
     let mut jobs = match &caller {
         Identity::User { .. } => daemon.store.jobs(state, limit + 1, before).await?,
         Identity::Client(client) => {
@@ -67,14 +69,15 @@ pub(crate) async fn list(
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct WaitQuery {
-    /// A duration such as `30s`: the answer comes when the job has ended, or then. An hour is the most. Where too many
-    /// answers wait it comes at once.
+    /// A duration such as `30s`, at most an hour: the response is sent when the job has ended, or after this time. It is
+    /// sent at once where too many responses wait.
     wait: Option<String>,
 }
 
-/// The longest that one request waits; a client that wants more asks again.
+/// The longest time that one request waits.
 const MAX_WAIT: Duration = Duration::from_secs(3600);
 
+/// Handles `GET /v1/jobs/{id}`.
 pub(crate) async fn show(
     State(daemon): State<SharedState>,
     connection: RequestConnection,
@@ -94,34 +97,35 @@ pub(crate) async fn show(
     Ok(Json(wait_for_end(&daemon, id, wait.min(MAX_WAIT)).await?))
 }
 
-/// The job when it has ended, or as it is after `wait`.
+/// Returns the job when it has ended, or its state after `wait`.
 async fn wait_for_end(daemon: &AppState, id: JobId, wait: Duration) -> Result<Job, Problem> {
     let deadline = tokio::time::Instant::now() + wait;
-    // Listens before it looks, so that an end between the two is not missed.
+    // Subscribed before the job is read. In the other order its end could fall in between and be missed.
     let mut changes = daemon.store.subscribe();
     loop {
         let job = daemon.store.job(id).await?;
         if job.state.is_terminal() {
             return Ok(job);
         }
-        let about_it = async {
+        let job_changed = async {
             loop {
                 match changes.recv().await {
                     Ok(ChangeEvent::Job(changed)) if changed == id => return,
-                    // Some were missed; this one may be among them.
+                    // Events were dropped; one of this job may be among them.
                     Err(RecvError::Lagged(_) | RecvError::Closed) => return,
                     Ok(_) => {}
                 }
             }
         };
         tokio::select! {
-            () = about_it => {}
+            () = job_changed => {}
             () = tokio::time::sleep_until(deadline) => return Ok(daemon.store.job(id).await?),
             () = daemon.stop.cancelled() => return Ok(job),
         }
     }
 }
 
+/// Handles `GET /v1/jobs/{id}/history`.
 pub(crate) async fn history(
     State(daemon): State<SharedState>,
     PathSegment(id): PathSegment,
@@ -129,25 +133,26 @@ pub(crate) async fn history(
     Ok(Json(History { history: daemon.store.history(job_id(&id)?).await? }))
 }
 
+/// Handles `GET /v1/jobs/{id}/explain`.
 pub(crate) async fn explain(
     State(daemon): State<SharedState>,
     PathSegment(id): PathSegment,
 ) -> Result<Json<Explanation>, Problem> {
     let job = daemon.store.job(job_id(&id)?).await?;
-    let Some(lane) = daemon.scheduler(&job.instance) else {
-        let detail = format!("instance \"{}\" is not in the configuration any more, so its jobs wait", job.instance);
+    let Some(scheduler) = daemon.scheduler(&job.instance) else {
+        let detail = format!("instance \"{}\" is no longer configured, so its jobs wait", job.instance);
         return Err(Problem::plain(axum::http::StatusCode::CONFLICT, detail));
     };
-    let clock = lane.observe().await?;
+    let clock = scheduler.observe().await?;
     let now = clock.now();
     let ahead = daemon.store.blocking_job_in_group(&job).await?;
-    let snapshot = lane.snapshot(&clock).await?;
+    let snapshot = scheduler.snapshot(&clock).await?;
     Ok(Json(reasons::explain(
         &job,
         ahead,
         &snapshot,
-        &SchedulingRules::from_instance(&lane.config()),
-        lane.next_call_at(now),
+        &SchedulingRules::from_instance(&scheduler.config()),
+        scheduler.next_call_at(now),
         now,
     )))
 }
@@ -160,6 +165,7 @@ pub(crate) struct CancelQuery {
     abandon: Option<String>,
 }
 
+/// Handles `POST /v1/jobs/{id}/cancel`.
 pub(crate) async fn cancel(
     State(daemon): State<SharedState>,
     PathSegment(id): PathSegment,
@@ -172,12 +178,12 @@ pub(crate) async fn cancel(
         Some(other) => return Err(Problem::bad_request(format!("abandon must be true or false, not \"{other}\""))),
     };
     if abandon {
-        // How long the import still counts is measured from now, so the stored times must be in accord with it.
+        // The abandoned import occupies its slot for a time that starts now, so the stored times must agree with the clock.
         let now = daemon.store.observe_clock(&daemon.clock).await?.now();
         daemon.store.abandon(id, now).await?
     } else {
         daemon.store.cancel(id, now).await?
     };
-    tracing::info!(job = %id, abandon, "cancelled by a client");
+    tracing::info!(job = %id, abandon, "job cancelled by a client");
     Ok(Json(daemon.store.job(id).await?))
 }

@@ -1,4 +1,4 @@
-//! Which files belong to a job? The one dropped in, and its batches' failure and warning files as one.
+//! A job's files: the submitted one, and the failure and warning files of its batches, joined.
 
 use axum::body::Body;
 use axum::extract::State;
@@ -10,9 +10,9 @@ use futures_util::stream;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::api::SharedState;
 use crate::api::dto::Problem;
 use crate::api::problem::{PathSegment, Query, job_id};
+use crate::api::state::SharedState;
 use crate::delimited::Joiner;
 use crate::domain::Format;
 use crate::store::{ContentReader, ErasableData, FileKind, Job, Store};
@@ -20,10 +20,11 @@ use crate::store::{ContentReader, ErasableData, FileKind, Job, Store};
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ReportQuery {
-    /// Of this batch only.
+    /// Only the file of this batch.
     part: Option<u32>,
 }
 
+/// Handles `GET /v1/jobs/{id}/failures`.
 pub(crate) async fn failures(
     State(daemon): State<SharedState>,
     PathSegment(id): PathSegment,
@@ -32,6 +33,7 @@ pub(crate) async fn failures(
     report(&daemon.store, &id, part, FileKind::Failures).await
 }
 
+/// Handles `GET /v1/jobs/{id}/warnings`.
 pub(crate) async fn warnings(
     State(daemon): State<SharedState>,
     PathSegment(id): PathSegment,
@@ -52,11 +54,12 @@ async fn report(store: &Store, id: &str, part: Option<u32>, kind: FileKind) -> R
         .into_response())
 }
 
+/// Handles `GET /v1/jobs/{id}/file`.
 pub(crate) async fn file(State(daemon): State<SharedState>, PathSegment(id): PathSegment) -> Result<Response, Problem> {
     let job = daemon.store.job(job_id(&id)?).await?;
     job.still_has(ErasableData::Content)?;
     let mut content = daemon.store.content(job.id, FileKind::File, 0, 0, job.bytes);
-    // Asked for before the answer begins, so that content that is gone is a refusal and not a broken answer.
+    // The first chunk is read before the response begins, so that erased content gives an error and not a truncated file.
     let first = content.next().await?;
     let body = stream::try_unfold((first, content), async |(first, mut content)| {
         let piece = match first {
@@ -81,17 +84,21 @@ fn attachment(name: &str) -> (axum::http::HeaderName, String) {
     (CONTENT_DISPOSITION, format!("attachment; filename=\"{plain}\""))
 }
 
-/// The failure or warning files of a job's batches as one: one header, then all rows, in the order of the file.
+/// The failure or warning files of a job's batches, joined: one header, then all rows in the order of the submitted file.
 pub(crate) struct JoinedReport {
-    /// The parts that are still to come, the next one last.
+    /// Files that are still to be read, the next one last.
     parts: Vec<(u32, ContentReader)>,
     joiner: Joiner,
-    at: Option<ContentReader>,
+    /// The file that is read now.
+    current: Option<ContentReader>,
 }
 
 impl JoinedReport {
+    /// Opens the files of a job, or of one of its parts.
+    ///
     /// # Errors
-    /// 404 where there is no such file; 409 where the batches' columns differ, so that no one file can be made of theirs.
+    /// 404 where there is no such file; 409 where the files' columns differ, so that they can't be joined; 410 where they
+    /// are erased.
     pub async fn open(store: &Store, job: &Job, kind: FileKind, part: Option<u32>) -> Result<JoinedReport, Problem> {
         if let Some(part) = part
             && !job.batches.iter().any(|batch| batch.part == part)
@@ -112,7 +119,7 @@ impl JoinedReport {
             .collect();
         if sizes.is_empty() {
             let detail = if job.state.is_terminal() {
-                format!("job {} has no {} file: {}", job.id, kind.as_str(), why_none(job, kind, part))
+                format!("job {} has no {} file: {}", job.id, kind.as_str(), explain_missing_report(job, kind, part))
             } else {
                 format!("job {} has no {} file yet: it is {}", job.id, kind.as_str(), job.state)
             };
@@ -123,24 +130,27 @@ impl JoinedReport {
         if sizes.len() > 1 {
             compare_headers(sizes.iter().map(open)).await?;
         }
-        Ok(JoinedReport { parts: sizes.iter().map(open).rev().collect(), joiner: Joiner::new(), at: None })
+        Ok(JoinedReport { parts: sizes.iter().map(open).rev().collect(), joiner: Joiner::new(), current: None })
     }
 
-    /// The next bytes; none at the end.
+    /// Returns the next bytes; none at the end.
+    ///
+    /// # Errors
+    /// 503 and 500 of the database; 409 where a file can't be joined.
     pub async fn next(&mut self) -> Result<Option<Vec<u8>>, Problem> {
         loop {
             let mut out = Vec::new();
-            let Some(content) = &mut self.at else {
+            let Some(content) = &mut self.current else {
                 let Some((part, content)) = self.parts.pop() else { return Ok(None) };
                 self.joiner.begin(part);
-                self.at = Some(content);
+                self.current = Some(content);
                 continue;
             };
             match content.next().await? {
                 Some(piece) => self.joiner.push(&piece, &mut out)?,
                 None => {
                     self.joiner.end(&mut out)?;
-                    self.at = None;
+                    self.current = None;
                 }
             }
             if !out.is_empty() {
@@ -150,18 +160,18 @@ impl JoinedReport {
     }
 }
 
-/// Why an ended job has no such file, by what Marketo counted.
-fn why_none(job: &Job, kind: FileKind, part: Option<u32>) -> String {
+/// Explains why an ended job has no such file, from Marketo's counts.
+fn explain_missing_report(job: &Job, kind: FileKind, part: Option<u32>) -> String {
     let of_part = part.and_then(|part| job.batches.iter().find(|batch| batch.part == part)).map(|batch| batch.rows);
     let rows = of_part.unwrap_or(job.rows);
     match if kind == FileKind::Failures { rows.failed } else { rows.warned } {
-        Some(0) => "Marketo counted no row for it".to_owned(),
-        Some(counted) => format!("Marketo counted {counted} rows for it, and gave none or an empty one"),
-        None => "Marketo gave neither a count nor a file".to_owned(),
+        Some(0) => "Marketo counted no such rows".to_owned(),
+        Some(counted) => format!("Marketo counted {counted} such rows, but its file is missing or empty"),
+        None => "Marketo returned neither a count nor a file".to_owned(),
     }
 }
 
-/// Whether the files' headers are the same, before any of an answer is sent that could not be ended.
+/// Compares the files' headers before the response begins, because an error can't be reported after that.
 async fn compare_headers(parts: impl Iterator<Item = (u32, ContentReader)>) -> Result<(), Problem> {
     let (mut joiner, mut out) = (Joiner::new(), Vec::new());
     for (part, mut content) in parts {
@@ -171,7 +181,7 @@ async fn compare_headers(parts: impl Iterator<Item = (u32, ContentReader)>) -> R
             joiner.push(&piece, &mut out)?;
             out.clear();
         }
-        // Only a file that is all header has ended here: the others go on, perhaps within a quoted field.
+        // Only a file without rows has ended here. Another one may stop within a quoted field.
         if !joiner.in_rows() {
             joiner.end(&mut out)?;
             out.clear();

@@ -1,4 +1,4 @@
-//! `POST /v1/jobs/{id}/retry`: the batches that failed once more, or a new job of the rows that failed.
+//! `POST /v1/jobs/{id}/retry`: uploads the failed batches again, or makes a new job of the failed rows.
 
 use axum::Json;
 use axum::extract::State;
@@ -12,7 +12,7 @@ use crate::api::auth::identity::Identity;
 use crate::api::dto::Problem;
 use crate::api::handlers::reports::JoinedReport;
 use crate::api::problem::{PathSegment, Query, job_id};
-use crate::api::{AppState, SharedState};
+use crate::api::state::{AppState, SharedState};
 use crate::delimited;
 use crate::delimited::FailedRowExtractor;
 use crate::domain::Format;
@@ -22,11 +22,12 @@ use crate::untrusted_text::file_name;
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct RetryQuery {
-    /// `failed`: a new job of only the rows that failed.
+    /// `failed`: a new job of only the failed rows.
     #[schemars(extend("enum" = ["failed"]))]
     rows: Option<String>,
 }
 
+/// Handles `POST /v1/jobs/{id}/retry`.
 pub(crate) async fn retry(
     State(daemon): State<SharedState>,
     caller: Identity,
@@ -37,39 +38,41 @@ pub(crate) async fn retry(
     match rows.as_deref() {
         None | Some("") => {
             daemon.store.retry(id, daemon.clock.now()).await?;
-            tracing::info!(job = %id, "sent again by a client");
+            tracing::info!(job = %id, "job retried by a client");
             Ok((StatusCode::OK, Json(daemon.store.job(id).await?)))
         }
-        Some("failed") => failed_rows(&daemon, &caller, daemon.store.job(id).await?).await,
-        Some(other) => Err(Problem::bad_request(format!("rows must be \"failed\" where it is given, not \"{other}\""))),
+        Some("failed") => retry_failed_rows(&daemon, &caller, daemon.store.job(id).await?).await,
+        Some(other) => Err(Problem::bad_request(format!("rows must be \"failed\" or missing, not \"{other}\""))),
     }
 }
 
-async fn failed_rows(daemon: &AppState, caller: &Identity, job: Job) -> Result<(StatusCode, Json<Job>), Problem> {
+/// Makes a new job of an ended job's failed rows.
+async fn retry_failed_rows(daemon: &AppState, caller: &Identity, job: Job) -> Result<(StatusCode, Json<Job>), Problem> {
     let refused = |detail: String| Err(Problem::plain(StatusCode::CONFLICT, detail));
     if !job.state.is_terminal() {
         return refused(format!("job {} is {}: its failed rows are known when it has ended", job.id, job.state));
     }
     if let Some(batch) = job.batches.iter().find(|batch| batch.id_given_twice) {
         return refused(format!(
-            "whose the failed rows of part {} of job {} are is unknown: Marketo gave its batchId for another upload too",
+            "it is unknown to which job the failed rows of part {} of job {} belong: Marketo returned the same batchId for \
+             another upload",
             batch.part, job.id
         ));
     }
     if !job.has_failed_rows() {
         return refused(match job.rows.discrepancy() {
-            None => format!("no row of job {} has failed", job.id),
-            Some(doubt) => format!("which rows of job {} failed is unknown. {doubt}", job.id),
+            None => format!("job {} has no failed rows", job.id),
+            Some(discrepancy) => format!("it is unknown which rows of job {} failed. {discrepancy}", job.id),
         });
     }
     let columns = sent_columns(daemon, &job).await?;
-    // Read twice: the first time shows whether the rows can be had at all and how they are separated, before anything
-    // of a new job is there.
+    // The files are read twice. The first pass finds out whether the rows can be extracted and which delimiter they have,
+    // before a job is created.
     let format = format_of_rows(daemon, &job, columns.clone()).await?;
     let new = NewJob {
         instance: job.instance.clone(),
         target: job.target.clone(),
-        filename: renamed(&job.filename, format),
+        filename: failed_rows_filename(&job.filename, format),
         format,
         priority: job.priority,
         group: job.group.clone(),
@@ -78,13 +81,13 @@ async fn failed_rows(daemon: &AppState, caller: &Identity, job: Job) -> Result<(
         source: caller.source(),
     };
     let rows = rows(daemon, &job, columns).await?;
-    // The checks at the door were made when these rows first came in.
+    // The rows were checked when they were first accepted.
     match daemon.intake.receive(new, false, rows).await? {
         Inserted::Created(job) | Inserted::Existing(job) => Ok((StatusCode::CREATED, Json(job))),
     }
 }
 
-/// The columns that were sent, by the job's own header.
+/// Returns the columns that were uploaded, from the job's header.
 async fn sent_columns(daemon: &AppState, job: &Job) -> Result<Vec<String>, Problem> {
     let mut content = daemon.store.content(job.id, FileKind::File, 0, job.header.0, job.header.1);
     let mut header = Vec::new();
@@ -94,16 +97,18 @@ async fn sent_columns(daemon: &AppState, job: &Job) -> Result<Vec<String>, Probl
     Ok(delimited::columns(&header, job.format))
 }
 
+/// Returns the format of the failed rows.
 async fn format_of_rows(daemon: &AppState, job: &Job, columns: Vec<String>) -> Result<Format, Problem> {
     let mut joined = JoinedReport::open(&daemon.store, job, FileKind::Failures, None).await?;
-    let (mut strip, mut out) = (FailedRowExtractor::new(columns), Vec::new());
+    let (mut extractor, mut out) = (FailedRowExtractor::new(columns), Vec::new());
     while let Some(piece) = joined.next().await? {
-        strip.push(&piece, &mut out)?;
+        extractor.push(&piece, &mut out)?;
         out.clear();
     }
-    Ok(strip.finish(&mut out)?.format)
+    Ok(extractor.finish(&mut out)?.format)
 }
 
+/// Streams the failed rows, with the header and without Marketo's column of reasons.
 async fn rows(
     daemon: &AppState,
     job: &Job,
@@ -112,21 +117,21 @@ async fn rows(
     let joined = JoinedReport::open(&daemon.store, job, FileKind::Failures, None).await?;
     let state = Some((joined, FailedRowExtractor::new(columns)));
     Ok(stream::try_unfold(state, async |state| {
-        let Some((mut joined, mut strip)) = state else { return Ok(None) };
+        let Some((mut joined, mut extractor)) = state else { return Ok(None) };
         let mut out = Vec::new();
         while let Some(piece) = joined.next().await.map_err(|problem| problem.detail)? {
-            strip.push(&piece, &mut out).map_err(|fault| fault.to_string())?;
+            extractor.push(&piece, &mut out).map_err(|error| error.to_string())?;
             if !out.is_empty() {
-                return Ok(Some((Bytes::from(out), Some((joined, strip)))));
+                return Ok(Some((Bytes::from(out), Some((joined, extractor)))));
             }
         }
-        strip.finish(&mut out).map_err(|fault| fault.to_string())?;
+        extractor.finish(&mut out).map_err(|error| error.to_string())?;
         Ok(Some((Bytes::from(out), None)))
     }))
 }
 
-/// `leads.csv` becomes `leads-failed-rows.csv`, shortened to what a name may have.
-fn renamed(filename: &str, format: Format) -> String {
+/// Makes `leads-failed-rows.csv` of `leads.csv`, shortened to the longest allowed name.
+fn failed_rows_filename(filename: &str, format: Format) -> String {
     let stem = match Format::from_filename(filename) {
         Some(_) => filename.rsplit_once('.').map_or(filename, |(stem, _)| stem),
         None => filename,

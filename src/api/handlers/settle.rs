@@ -1,13 +1,13 @@
-//! `POST /v1/jobs/{id}/settle`: a person looked and found the import that a held batch became. Which one is it?
+//! `POST /v1/jobs/{id}/settle`: an operator gives the id of the import that a held batch became on Marketo.
 
 use axum::Json;
 use axum::extract::State;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::api::SharedState;
 use crate::api::dto::Problem;
 use crate::api::problem::{PathSegment, Query, job_id};
+use crate::api::state::SharedState;
 use crate::domain::{BatchKey, marketo_id};
 use crate::store::Job;
 
@@ -22,6 +22,7 @@ pub(crate) struct SettleQuery {
     marketo_batch_id: Option<String>,
 }
 
+/// Handles `POST /v1/jobs/{id}/settle`.
 pub(crate) async fn settle(
     State(daemon): State<SharedState>,
     PathSegment(id): PathSegment,
@@ -34,9 +35,9 @@ pub(crate) async fn settle(
         .map_err(|_| Problem::bad_request(format!("part must be the number of the held batch, not \"{part}\"")))?;
     let marketo_batch_id = found.marketo_batch_id.unwrap_or_default();
     if !marketo_id::is_valid(&marketo_batch_id) {
-        return Err(Problem::bad_request("marketo_batch_id must be the id that Marketo shows for the import: digits"));
+        return Err(Problem::bad_request("marketo_batch_id must be the import's id on Marketo: digits only"));
     }
     daemon.store.settle(BatchKey { job, part }, marketo_batch_id.clone(), daemon.clock.now()).await?;
-    tracing::info!(%job, part, marketo_batch_id, "settled by a client");
+    tracing::info!(%job, part, marketo_batch_id, "held batch settled by a client");
     Ok(Json(daemon.store.job(job).await?))
 }

@@ -1,9 +1,9 @@
-//! Addresses of Marketo's calls as programs write them, and the form in which the routes know them.
+//! Address normalisation: turns the addresses that programs write for Marketo's API into those of the routes.
 //!
-//! Some programs append `/bulk/…` to an address that ends in a slash or in `/rest`, and some step out of `/rest` with dots.
-//! Only an address that begins as one of Marketo's is changed, and only into another of Marketo's: the native API and the
-//! page are matched exactly, so that what a proxy in front allows or denies by path holds. For the same reason dots do not
-//! lead out of `/instances/NAME`.
+//! Some programs append `/bulk/…` to an address that ends in a slash or in `/rest`, and some leave `/rest` with `..`.
+//! Only an address that begins like one of Marketo's is changed, and only into another of Marketo's. The native API is
+//! matched exactly, so that a proxy in front can allow and deny it by path. For the same reason `..` can't leave
+//! `/instances/NAME`.
 
 use axum::Router;
 use axum::extract::Request;
@@ -16,13 +16,13 @@ use hyper_util::service::TowerToHyperService;
 use crate::api::marketo_compat::response::{CompatError, CompatResponse, RequestId};
 use crate::marketo::{DAEMON_HEADER, daemon_id, is_own_call};
 
-/// What Marketo's addresses begin with, behind an instance or not.
+/// First segments of Marketo's addresses, after an instance or without one.
 const ROOTS: [&str; 3] = ["identity", "bulk", "rest"];
 
-/// Serves Marketo's addresses by `marketo`, all others by `native`.
+/// Makes a router that serves Marketo's addresses with `marketo` and all others with `native`.
 pub(crate) fn by_address(marketo: Router, native: Router) -> Router {
     let (marketo, native) = (TowerToHyperService::new(marketo), TowerToHyperService::new(native));
-    // Before routing, which reads an address as it stands.
+    // The address is normalised before routing.
     Router::new().fallback(async move |mut request: Request| {
         let Some(path) = canonical(request.uri().path()) else { return native.call(request).await };
         if path != request.uri().path() {
@@ -34,29 +34,29 @@ pub(crate) fn by_address(marketo: Router, native: Router) -> Router {
                 *request.uri_mut() = Uri::from(address);
             }
         }
-        let answered = match is_own_call(request.headers()) {
+        let result = match is_own_call(request.headers()) {
             true => Ok(own_call(request.headers())),
             false => marketo.call(request).await,
         };
-        answered.map(|mut answer: Response| {
-            answer.headers_mut().insert(DAEMON_HEADER, daemon_id().clone());
-            answer
+        result.map(|mut response: Response| {
+            response.headers_mut().insert(DAEMON_HEADER, daemon_id().clone());
+            response
         })
     })
 }
 
-/// The daemon has called itself. Taken as a client's, its upload would be a job that is uploaded here once more, and so on.
-/// The answer stops the instance that made the call, with the reason.
+/// Answers a call of the daemon to itself. Its upload would otherwise become a job that is uploaded here again, without
+/// an end. The response's 603 pauses the instance that made the call, with the reason.
 fn own_call(headers: &HeaderMap) -> Response {
     let id = RequestId::of(headers);
-    id.span().in_scope(|| tracing::error!("the daemon was called by itself: an instance's address leads back to it"));
-    let reason = "Access denied: this address leads back to the marqueue daemon that makes the call, and not to Marketo; mend \
+    id.span().in_scope(|| tracing::error!("the daemon called itself: an instance's address leads back to it"));
+    let reason = "Access denied: this address leads back to the marqueue daemon that makes the call, and not to Marketo: correct \
                   base_url and identity_url of the instance, or the name server that the daemon uses";
     id.on(CompatResponse::Refusal(CompatError::new(603, reason)))
 }
 
-/// One of Marketo's paths as the routes know it; none if it is not Marketo's. One that can't be resolved stays as it is,
-/// and then is none of the calls that there are.
+/// Returns one of Marketo's paths as the routes have it; none if it is not Marketo's. One that can't be resolved stays
+/// unchanged and then matches no endpoint.
 fn canonical(path: &str) -> Option<String> {
     let segments: Vec<&str> = path.split('/').filter(|segment| !segment.is_empty()).collect();
     let (prefix, rest) = match segments.as_slice() {
@@ -64,22 +64,21 @@ fn canonical(path: &str) -> Option<String> {
         [first, ..] if ROOTS.contains(first) => segments.split_at(0),
         _ => return None,
     };
-    Some(resolved(prefix, rest, path.ends_with('/')).unwrap_or_else(|| path.to_owned()))
+    Some(resolve(prefix, rest, path.ends_with('/')).unwrap_or_else(|| path.to_owned()))
 }
 
-/// None where dots lead out of what was named, or to something else than Marketo's.
-fn resolved(prefix: &[&str], rest: &[&str], mut closing_slash: bool) -> Option<String> {
-    if prefix.last().is_some_and(|name| dots(name).is_some()) {
+/// Resolves dot segments. None where they lead out of the instance or out of Marketo's paths.
+fn resolve(prefix: &[&str], rest: &[&str], mut closing_slash: bool) -> Option<String> {
+    if prefix.last().is_some_and(|name| dot_segment(name).is_some()) {
         return None;
     }
     let mut kept: Vec<&str> = Vec::new();
     for (at, segment) in rest.iter().enumerate() {
-        match dots(segment) {
-            Some(up) => {
+        match dot_segment(segment) {
+            Some(DotSegment::Current) => closing_slash |= at + 1 == rest.len(),
+            Some(DotSegment::Parent) => {
                 closing_slash |= at + 1 == rest.len();
-                if up {
-                    kept.pop()?;
-                }
+                kept.pop()?;
             }
             None => kept.push(segment),
         }
@@ -95,11 +94,19 @@ fn resolved(prefix: &[&str], rest: &[&str], mut closing_slash: bool) -> Option<S
     Some(format!("/{}{}", all.join("/"), if closing_slash { "/" } else { "" }))
 }
 
-/// Whether the segment steps up, if it is one of dots, which may be written in percent signs too.
-fn dots(segment: &str) -> Option<bool> {
+/// A segment of dots.
+enum DotSegment {
+    /// `.`
+    Current,
+    /// `..`
+    Parent,
+}
+
+/// Parses a segment of dots, which may be percent-encoded.
+fn dot_segment(segment: &str) -> Option<DotSegment> {
     match segment.to_ascii_lowercase().replace("%2e", ".").as_str() {
-        "." => Some(false),
-        ".." => Some(true),
+        "." => Some(DotSegment::Current),
+        ".." => Some(DotSegment::Parent),
         _ => None,
     }
 }
@@ -109,8 +116,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_address_of_marketos_is_resolved() {
-        for (written, known) in [
+    fn an_address_of_marketo_is_normalised() {
+        for (written, expected) in [
             ("/bulk/v1/leads.json", "/bulk/v1/leads.json"),
             ("//bulk/v1/leads.json", "/bulk/v1/leads.json"),
             ("//identity//oauth/token", "/identity/oauth/token"),
@@ -128,12 +135,12 @@ mod tests {
             ("/bulk/v1/leads.json/.", "/bulk/v1/leads.json/"),
             ("/bulk/v1/customobjects/a%2Fb/import.json", "/bulk/v1/customobjects/a%2Fb/import.json"),
         ] {
-            assert_eq!(canonical(written).as_deref(), Some(known), "{written}");
+            assert_eq!(canonical(written).as_deref(), Some(expected), "{written}");
         }
     }
 
     #[test]
-    fn dots_lead_neither_out_of_marketos_nor_out_of_an_instance() {
+    fn dots_leave_neither_marketos_paths_nor_an_instance() {
         for path in [
             "/bulk/../v1/jobs",
             "/rest/../metrics",
@@ -148,12 +155,12 @@ mod tests {
             "/instances/eu/v1/jobs",
             "/instances",
         ] {
-            assert_eq!(canonical(path).as_deref(), Some(path), "it stays, and is no call");
+            assert_eq!(canonical(path).as_deref(), Some(path), "it is unchanged, and matches no endpoint");
         }
     }
 
     #[test]
-    fn what_does_not_begin_as_marketos_is_left_alone() {
+    fn other_addresses_are_not_normalised() {
         for path in [
             "/",
             "",

@@ -1,45 +1,55 @@
-//! Which of Marketo's calls is this path? Its table, exactly, with the name of an instance before it or not.
+//! Marketo's endpoints: the table of the twelve paths, and the parser of paths.
 
 use percent_encoding::percent_decode_str;
 
 use crate::domain::Target;
 
-/// The three kinds of import.
+/// Target of an import as its path gives it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum ImportTarget {
+    /// Leads.
     Leads,
-    /// With the object's API name.
+    /// A custom object, by its API name.
     CustomObject(String),
-    /// With the program's id, which only the call that creates an import has.
+    /// Program members. Only the path that creates an import has the program's id.
     ProgramMembers(Option<i64>),
 }
 
+/// What is read of an import.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ImportQuery {
+    /// Its status and counts.
     Status,
+    /// The file of failed rows.
     Failures,
+    /// The file of rows with warnings.
     Warnings,
 }
 
+/// Endpoint of a path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Endpoint {
+    /// Creates an import.
     Create(ImportTarget),
-    /// About the import with this id, as it was written.
+    /// Reads the import with this id, as the path has it.
     Import(ImportTarget, String, ImportQuery),
+    /// None of Marketo's twelve.
     Unknown,
 }
 
 impl ImportTarget {
-    pub(super) fn is_of(&self, target: &Target) -> bool {
+    /// Returns whether a job's target is this one.
+    pub(super) fn matches(&self, target: &Target) -> bool {
         match (self, target) {
             (ImportTarget::Leads, Target::Leads { .. })
             | (ImportTarget::ProgramMembers(_), Target::ProgramMembers { .. }) => true,
-            (ImportTarget::CustomObject(name), Target::CustomObject { name: of }) => name == of,
+            (ImportTarget::CustomObject(name), Target::CustomObject { name: other }) => name == other,
             _ => false,
         }
     }
 }
 
+/// Kind of an import's target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum TargetKind {
     Leads,
@@ -47,14 +57,15 @@ pub(super) enum TargetKind {
     ProgramMembers,
 }
 
+/// What an endpoint of the table does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Action {
     Create(TargetKind),
     Import(TargetKind, ImportQuery),
 }
 
-/// Marketo's table, below `/bulk/v1/`.
-pub(super) const CALLS: [(&str, Action); 12] = [
+/// Marketo's endpoints below `/bulk/v1/`.
+pub(super) const ENDPOINTS: [(&str, Action); 12] = [
     ("leads.json", Action::Create(TargetKind::Leads)),
     ("leads/batch/{batchId}.json", Action::Import(TargetKind::Leads, ImportQuery::Status)),
     ("leads/batch/{batchId}/failures.json", Action::Import(TargetKind::Leads, ImportQuery::Failures)),
@@ -84,23 +95,23 @@ pub(super) const CALLS: [(&str, Action); 12] = [
     ),
 ];
 
-/// The instance that a path names, if it does, and the call.
+/// Parses a path into the instance, if it names one, and the endpoint.
 pub(super) fn parse(path: &str) -> (Option<String>, Endpoint) {
     let parts: Option<Vec<_>> =
         path.split('/').skip(1).map(|part| percent_decode_str(part).decode_utf8().ok()).collect();
     let Some(parts) = parts else { return (None, Endpoint::Unknown) };
     let parts: Vec<&str> = parts.iter().map(AsRef::as_ref).collect();
     match parts.as_slice() {
-        ["instances", name, rest @ ..] => (Some((*name).to_owned()), call(rest)),
-        rest => (None, call(rest)),
+        ["instances", name, rest @ ..] => (Some((*name).to_owned()), endpoint(rest)),
+        rest => (None, endpoint(rest)),
     }
 }
 
-fn call(parts: &[&str]) -> Endpoint {
+fn endpoint(parts: &[&str]) -> Endpoint {
     let ["bulk", "v1", rest @ ..] = parts else { return Endpoint::Unknown };
-    let fits = CALLS.iter().find_map(|(template, what)| Some((*what, values(template, rest)?)));
-    let Some((what, values)) = fits else { return Endpoint::Unknown };
-    match (what, values.as_slice()) {
+    let found = ENDPOINTS.iter().find_map(|(template, action)| Some((*action, match_template(template, rest)?)));
+    let Some((action, values)) = found else { return Endpoint::Unknown };
+    match (action, values.as_slice()) {
         (Action::Create(TargetKind::Leads), []) => Endpoint::Create(ImportTarget::Leads),
         (Action::Create(TargetKind::CustomObject), [name]) => {
             Endpoint::Create(ImportTarget::CustomObject((*name).to_owned()))
@@ -109,21 +120,21 @@ fn call(parts: &[&str]) -> Endpoint {
             Ok(id @ 1..) => Endpoint::Create(ImportTarget::ProgramMembers(Some(id))),
             _ => Endpoint::Unknown,
         },
-        (Action::Import(TargetKind::Leads, about), [id]) => {
-            Endpoint::Import(ImportTarget::Leads, (*id).to_owned(), about)
+        (Action::Import(TargetKind::Leads, query), [id]) => {
+            Endpoint::Import(ImportTarget::Leads, (*id).to_owned(), query)
         }
-        (Action::Import(TargetKind::CustomObject, about), [name, id]) => {
-            Endpoint::Import(ImportTarget::CustomObject((*name).to_owned()), (*id).to_owned(), about)
+        (Action::Import(TargetKind::CustomObject, query), [name, id]) => {
+            Endpoint::Import(ImportTarget::CustomObject((*name).to_owned()), (*id).to_owned(), query)
         }
-        (Action::Import(TargetKind::ProgramMembers, about), [id]) => {
-            Endpoint::Import(ImportTarget::ProgramMembers(None), (*id).to_owned(), about)
+        (Action::Import(TargetKind::ProgramMembers, query), [id]) => {
+            Endpoint::Import(ImportTarget::ProgramMembers(None), (*id).to_owned(), query)
         }
         _ => Endpoint::Unknown,
     }
 }
 
-/// What stands where the template has braces, if the parts of a path fit it.
-fn values<'a>(template: &str, parts: &[&'a str]) -> Option<Vec<&'a str>> {
+/// Returns the path's values of the template's placeholders, if the path matches the template.
+fn match_template<'a>(template: &str, parts: &[&'a str]) -> Option<Vec<&'a str>> {
     let mut values = Vec::new();
     let mut parts = parts.iter();
     for wanted in template.split('/') {
@@ -142,9 +153,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_of_the_twelve_paths_is_its_call_for_any_instance() {
+    fn each_of_the_twelve_paths_is_parsed_for_any_instance() {
         let car = || ImportTarget::CustomObject("car_c".into());
-        let about = |place, about| Endpoint::Import(place, "7".into(), about);
+        let about = |target, query| Endpoint::Import(target, "7".into(), query);
         for (path, expected) in [
             ("leads.json", Endpoint::Create(ImportTarget::Leads)),
             ("leads/batch/7.json", about(ImportTarget::Leads, ImportQuery::Status)),
@@ -171,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn a_path_that_is_nearly_one_is_none() {
+    fn similar_paths_are_unknown() {
         for path in [
             "/",
             "/rest/bulk/v1/leads.json",

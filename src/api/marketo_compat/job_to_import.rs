@@ -1,10 +1,10 @@
-//! How does a job look to a program that knows Marketo's imports? One import, its counts the sums of its batches'.
+//! Mapping of a job to one of Marketo's imports: its counts are the sums of its batches' counts.
 
 use crate::domain::{BatchState, JobState, Target};
 use crate::marketo::types::Import;
 use crate::store::{Batch, Job};
 
-/// The answer to an upload.
+/// Returns the response to an upload.
 pub(super) fn receipt(job: &Job) -> Import {
     let id = job.id.to_string();
     let object = object(job);
@@ -17,13 +17,13 @@ pub(super) fn receipt(job: &Job) -> Import {
     }
 }
 
-/// The answer to the question how it stands.
+/// Returns the response to a status request.
 pub(super) fn status(job: &Job) -> Import {
     let of_object = object(job).is_some();
-    // A count that Marketo did not give is left out here as there.
+    // A count that Marketo did not return is left out here too.
     let processed = job.rows.processed;
     Import {
-        status: word(job).to_owned(),
+        status: import_status(job).to_owned(),
         num_of_leads_processed: processed.filter(|_| !of_object),
         num_of_objects_processed: processed.filter(|_| of_object),
         num_of_rows_failed: job.rows.failed,
@@ -42,19 +42,21 @@ fn object(job: &Job) -> Option<&str> {
     }
 }
 
-fn word(job: &Job) -> &'static str {
+/// Returns Marketo's status of the job.
+fn import_status(job: &Job) -> &'static str {
     match job.state {
         JobState::Complete => "Complete",
         JobState::Failed | JobState::Cancelled => "Failed",
         JobState::Receiving | JobState::Pending => "Queued",
-        JobState::Running if job.batches.iter().any(begun) => "Importing",
+        JobState::Running if job.batches.iter().any(has_begun) => "Importing",
         JobState::Running => "Queued",
     }
 }
 
-/// Marketo has begun with it. One whose files are still to be fetched is not over yet: who reads `Complete` asks for them.
-fn begun(batch: &Batch) -> bool {
-    // One that Marketo does not end is held here; there it is still at work.
+/// Returns whether Marketo has begun with the batch. A batch whose reports are still to be fetched counts as importing:
+/// a program that reads `Complete` downloads them at once.
+fn has_begun(batch: &Batch) -> bool {
+    // An import beyond `max_import_time` is held here, and still runs on Marketo.
     batch.overdue_at.is_some()
         || matches!(
             batch.state,
@@ -71,18 +73,18 @@ fn message(job: &Job) -> String {
         JobState::Failed => job.error.clone().unwrap_or_else(|| "Import failed".into()),
         JobState::Cancelled => "Import cancelled before it was done".into(),
         JobState::Complete => match job.batches.as_slice() {
-            // Marketo's own words, where it had them for the whole file.
+            // Marketo's own message, where the job is one import.
             [only] if only.message.is_some() => only.message.clone().unwrap_or_default(),
             _ if job.has_failed_rows() => format!("Import completed with errors, {}", counts(job)),
             _ if !job.rows.is_accounted_for() => format!("Import completed, {}", counts(job)),
             _ => format!("Import succeeded, {}", counts(job)),
         },
-        _ if word(job) == "Importing" => format!("Import in progress, {}", counts(job)),
+        _ if import_status(job) == "Importing" => format!("Import in progress, {}", counts(job)),
         _ => "Import queued".into(),
     }
 }
 
-/// As Marketo puts it.
+/// Formats the counts as Marketo does.
 fn counts(job: &Job) -> String {
     let rows = &job.rows;
     let mut text = match rows.processed {
@@ -95,8 +97,8 @@ fn counts(job: &Job) -> String {
     if let Some(warned) = rows.warned.filter(|&warned| warned > 0) {
         text += &format!(", {warned} warning.");
     }
-    if let Some(doubt) = rows.discrepancy() {
-        text += &format!(" ({doubt})");
+    if let Some(discrepancy) = rows.discrepancy() {
+        text += &format!(" ({discrepancy})");
     }
     text
 }
@@ -155,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn pending_is_queued_and_collecting_is_importing() {
+    fn job_states_map_to_marketos_statuses() {
         use BatchState as B;
         use JobState::{Cancelled, Complete, Failed, Pending, Running};
         for (state, batches, expected) in [
@@ -176,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn an_upload_response_has_the_job_id_as_marketo_writes_it() {
+    fn a_receipt_has_the_jobs_id_in_marketos_types() {
         let pending = [BatchState::Pending];
         assert_eq!(
             json_of(&receipt(&leads(JobState::Pending, &pending))),
@@ -187,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn counts_are_sums_and_the_message_says_them_in_marketos_words() {
+    fn counts_are_sums_and_the_message_is_marketos() {
         let mut two = leads(JobState::Complete, &[BatchState::Complete, BatchState::Complete]);
         two.rows = rows(10, Some(8), Some(2), Some(1));
         assert_eq!(
@@ -200,12 +202,12 @@ mod tests {
         let succeeded = "Import succeeded, 10 records imported (10 members)";
         assert_eq!(status(&two).message.as_deref(), Some(succeeded));
         let mut one = leads(JobState::Complete, &[BatchState::Complete]);
-        one.batches[0].message = Some("Marketo's own words".into());
-        assert_eq!(status(&one).message.as_deref(), Some("Marketo's own words"));
+        one.batches[0].message = Some("Marketo's own message".into());
+        assert_eq!(status(&one).message.as_deref(), Some("Marketo's own message"));
     }
 
     #[test]
-    fn a_count_that_marketo_did_not_give_is_left_out() {
+    fn a_count_that_marketo_did_not_return_is_left_out() {
         let mut two = leads(JobState::Complete, &[BatchState::Complete, BatchState::Complete]);
         for (counted, json, message) in [
             (
@@ -235,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn an_object_is_counted_under_its_own_name_and_has_a_time() {
+    fn a_custom_object_has_its_own_count_and_a_time() {
         let mut car = job(Target::CustomObject { name: "car_c".into() }, JobState::Complete, &[BatchState::Complete]);
         car.rows.processed = Some(10);
         assert_eq!(
@@ -247,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn what_failed_or_was_cancelled_says_why() {
+    fn failed_and_cancelled_jobs_have_a_reason() {
         let mut failed = leads(JobState::Failed, &[BatchState::Failed]);
         failed.error = Some("1006: Header field 'x' not found".into());
         assert_eq!(status(&failed).message, failed.error);

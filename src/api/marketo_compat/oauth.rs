@@ -1,4 +1,4 @@
-//! How does a program get its token? As from Marketo's identity service, in its shapes, which are OAuth's.
+//! Token endpoint: issues access tokens in the shapes of Marketo's identity service, which are OAuth's (RFC 6749).
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -20,31 +20,33 @@ use crate::api::auth::identity;
 use crate::api::auth::identity::{Identity, RequestConnection};
 use crate::api::auth::tokens::{Bearer, IssuedToken, TokenTable};
 use crate::api::marketo_compat::response::RequestId;
-use crate::api::{AppState, SharedState};
+use crate::api::state::{AppState, SharedState};
 use crate::http_server::Peer;
 use crate::marketo::types::{TokenBody, TokenErrorBody};
 use crate::secret::Secret;
 use crate::store::StoredToken;
 
-/// More than any id and secret take.
+/// The longest form; larger than any id and secret.
 const MAX_FORM_BYTES: usize = 16 * 1024;
 
-/// Anyone may send one, and has a place while it comes.
+/// How long a form may take. Anyone may send one, and it occupies a connection.
 const FORM_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A login does not wait longer for the database.
+/// How long a login waits for the database.
 const STORE_TIMEOUT: Duration = Duration::from_secs(2);
 
-type LoginRefusal = (StatusCode, &'static str, &'static str);
+/// Status, OAuth error code and description.
+type LoginError = (StatusCode, &'static str, &'static str);
 
-const BAD_CREDENTIALS: LoginRefusal = (StatusCode::UNAUTHORIZED, "invalid_client", "Bad client credentials");
+const BAD_CREDENTIALS: LoginError = (StatusCode::UNAUTHORIZED, "invalid_client", "Bad client credentials");
 
+/// Handles `GET` and `POST /identity/oauth/token`.
 pub(super) async fn token(State(daemon): State<SharedState>, request: Request) -> Response {
     let id = RequestId::of(request.headers());
     let span = id.span();
-    let answer = async {
+    let response = async {
         match login(&daemon, request).await {
-            Ok(given) => given,
+            Ok(response) => response,
             Err((status, error, description)) => {
                 let body = TokenErrorBody { error: error.to_owned(), error_description: description.to_owned() };
                 let mut response = (status, Json(body)).into_response();
@@ -62,66 +64,67 @@ pub(super) async fn token(State(daemon): State<SharedState>, request: Request) -
     .instrument(span)
     .await;
     let head = [(CONTENT_TYPE, "application/json;charset=UTF-8"), (CACHE_CONTROL, "no-store"), (PRAGMA, "no-cache")];
-    id.stamp((head, answer).into_response())
+    id.add_to((head, response).into_response())
 }
 
-async fn login(daemon: &AppState, request: Request) -> Result<Response, LoginRefusal> {
+async fn login(daemon: &AppState, request: Request) -> Result<Response, LoginError> {
     let peer = identity::peer(request.extensions());
     let connection = RequestConnection::of(request.extensions());
-    let instance = instance(request.uri().path());
-    let basic = basic(request.headers());
-    let parameters = parameters(request).await?;
+    let instance = instance_in_path(request.uri().path());
+    let basic = basic_credentials(request.headers());
+    let parameters = read_parameters(request).await?;
     let value = |name: &str| parameters.get(name).map(String::as_str).unwrap_or_default();
     match value("grant_type") {
         "client_credentials" => {}
         "" => return Err((StatusCode::BAD_REQUEST, "invalid_request", "Missing grant type")),
         _ => return Err((StatusCode::BAD_REQUEST, "unsupported_grant_type", "Unsupported grant type")),
     }
-    let shown = match basic {
-        // A client names itself in one way. Where it does so in both, the parameters are Marketo's own.
-        Some(shown) if value("client_secret").is_empty() => shown,
+    let credentials = match basic {
+        // Where a client sends both, the parameters count, as at Marketo.
+        Some(credentials) if value("client_secret").is_empty() => credentials,
         _ => vec![(value("client_id").to_owned(), Secret::new(value("client_secret")))],
     };
-    let id = shown.first().map_or("", |(id, _)| id.as_str());
+    let id = credentials.first().map_or("", |(id, _)| id.as_str());
     let (on_socket, address) = match peer {
         Some(Peer::Socket { .. }) => (true, None),
         Some(Peer::Tcp(address)) => (false, Some(address)),
         None => (false, None),
     };
-    let judge = |(id, secret): &(String, Secret)| daemon.tokens.verify_client(id, secret.expose(), on_socket);
-    let bearer = shown.iter().find_map(judge);
-    if let Some(bearer) = bearer.filter(|bearer| knows(daemon, bearer, instance.as_deref())) {
-        return given(daemon, bearer).await;
+    let verify = |(id, secret): &(String, Secret)| daemon.tokens.verify_client(id, secret.expose(), on_socket);
+    let bearer = credentials.iter().find_map(verify);
+    if let Some(bearer) = bearer.filter(|bearer| may_use_instance(daemon, bearer, instance.as_deref())) {
+        return issue_token(daemon, bearer).await;
     }
-    // What was sent as an id may be anything, a secret too, so only one that is known is written down.
+    // The id of a request may be anything, also a secret, so only a registered one is logged.
     let client_id = daemon.tokens.is_registered(id).then_some(id);
     let peer = address.map(tracing::field::display::<IpAddr>);
-    if connection.may_wait() && daemon.guesses.delay(address, id).await.is_ok() {
-        tracing::warn!(client_id, peer, "a login was refused");
+    if connection.may_wait() && daemon.login_throttle.delay(address, id).await.is_ok() {
+        tracing::warn!(client_id, peer, "login refused");
         return Err(BAD_CREDENTIALS);
     }
-    // Nothing slows these down, so not each of them may have a line.
-    if let Some(left_out) = daemon.guesses.may_log_refusal() {
-        tracing::warn!(client_id, peer, left_out, "a login was refused, and many wrong ones wait for their answers");
+    // These are not delayed, so their log lines are limited.
+    if let Some(suppressed) = daemon.login_throttle.may_log_refusal() {
+        tracing::warn!(client_id, peer, suppressed, "login refused at once: too many failed logins wait already");
     }
     Err((StatusCode::TOO_MANY_REQUESTS, "slow_down", "Too many failed logins: try again later"))
 }
 
-/// To an instance that a client may not use, it is unknown.
-fn knows(daemon: &AppState, bearer: &Bearer, instance: Option<&str>) -> bool {
+/// Returns whether the owner may use the instance in the path. Where it may not, the login fails.
+fn may_use_instance(daemon: &AppState, bearer: &Bearer, instance: Option<&str>) -> bool {
     let Some(instance) = instance else { return true };
-    let may = match bearer {
+    let is_allowed = match bearer {
         Bearer::Client(client) => Identity::Client(client.clone()).may_use(instance),
         Bearer::Socket => true,
     };
-    may && daemon.scheduler(instance).is_some()
+    is_allowed && daemon.scheduler(instance).is_some()
 }
 
-async fn given(daemon: &AppState, bearer: Bearer) -> Result<Response, LoginRefusal> {
+/// Issues the owner's token and stores it.
+async fn issue_token(daemon: &AppState, bearer: Bearer) -> Result<Response, LoginError> {
     match daemon.tokens.issue(bearer, Instant::now(), daemon.clock.now()) {
         Ok(IssuedToken { token, left, bearer, to_keep }) => {
             if let Some(stored) = to_keep
-                && keep(daemon, stored).await
+                && store_token(daemon, stored).await
             {
                 daemon.tokens.mark_stored(&bearer, &token);
             }
@@ -138,15 +141,15 @@ async fn given(daemon: &AppState, bearer: Bearer) -> Result<Response, LoginRefus
             Ok(Json(token).into_response())
         }
         Err(error) => {
-            tracing::error!(%error, "no token could be given");
-            Err((StatusCode::SERVICE_UNAVAILABLE, "temporarily_unavailable", "No token can be made now"))
+            tracing::error!(%error, "token can't be issued");
+            Err((StatusCode::SERVICE_UNAVAILABLE, "temporarily_unavailable", "No token can be issued now"))
         }
     }
 }
 
-/// Puts a token's hash on the disk, if that goes. A full or damaged disk is no reason to refuse a login: the token then
-/// ends with this daemon, unless a later login can keep it.
-async fn keep(daemon: &AppState, stored: StoredToken) -> bool {
+/// Stores a token's hash. Returns false where that fails, because a full or damaged disk is no reason to refuse a login:
+/// the token then becomes invalid at the next restart, unless a later login stores it.
+async fn store_token(daemon: &AppState, stored: StoredToken) -> bool {
     let drop_before = TokenTable::drop_before(stored.issued_at);
     let client_id = stored.client_id.clone();
     let error = match tokio::time::timeout(STORE_TIMEOUT, daemon.store.insert_api_token(stored, drop_before)).await {
@@ -154,13 +157,14 @@ async fn keep(daemon: &AppState, stored: StoredToken) -> bool {
         Ok(Err(error)) => error.to_string(),
         Err(_) => format!("the database did not answer within {STORE_TIMEOUT:?}"),
     };
-    tracing::warn!(client_id, error, "a token is in memory only, and ends with this daemon");
+    tracing::warn!(client_id, error, "token can't be stored: it becomes invalid when the daemon restarts");
     false
 }
 
-/// Id and secret of an `Authorization: Basic` header (RFC 6749, section 2.3.1), which Go's OAuth library tries first. They
-/// are encoded as in a form, and not every program does so: both readings, the standard's first.
-fn basic(headers: &HeaderMap) -> Option<Vec<(String, Secret)>> {
+/// Returns id and secret of an `Authorization: Basic` header (RFC 6749, section 2.3.1), which Go's OAuth library tries
+/// first. The standard encodes them as in a form, and not every program does so: the result has both readings, the
+/// standard's first.
+fn basic_credentials(headers: &HeaderMap) -> Option<Vec<(String, Secret)>> {
     let (kind, encoded) = headers.get(AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
     if !kind.eq_ignore_ascii_case("basic") {
         return None;
@@ -176,14 +180,14 @@ fn basic(headers: &HeaderMap) -> Option<Vec<(String, Secret)>> {
     Some(standard.into_iter().chain([(id.to_owned(), Secret::new(secret))]).collect())
 }
 
-/// The one that a path names.
-fn instance(path: &str) -> Option<String> {
+/// Returns the instance that a path names.
+fn instance_in_path(path: &str) -> Option<String> {
     let name = path.strip_prefix("/instances/")?.split('/').next()?;
     Some(percent_encoding::percent_decode_str(name).decode_utf8_lossy().into_owned())
 }
 
-/// From the query, and with POST from the form too.
-async fn parameters(request: Request) -> Result<BTreeMap<String, String>, LoginRefusal> {
+/// Reads the parameters of the query, and with POST those of the form too.
+async fn read_parameters(request: Request) -> Result<BTreeMap<String, String>, LoginError> {
     let pairs = |text: &[u8]| url::form_urlencoded::parse(text).into_owned().collect::<Vec<_>>();
     let mut parameters: BTreeMap<_, _> =
         pairs(request.uri().query().unwrap_or_default().as_bytes()).into_iter().collect();

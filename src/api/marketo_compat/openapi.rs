@@ -1,15 +1,15 @@
-//! What is said of Marketo's calls? One operation for each line of the table in [`crate::api::marketo_compat::endpoints`], for each way to name the
-//! instance.
+//! OpenAPI operations of the Marketo-compatible API: one for each endpoint of
+//! [`crate::api::marketo_compat::endpoints`], with and without an instance in the path.
 
 use axum::http::Method;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 
-use crate::api::marketo_compat::endpoints::{Action, CALLS, ImportQuery, TargetKind};
+use crate::api::marketo_compat::endpoints::{Action, ENDPOINTS, ImportQuery, TargetKind};
 use crate::api::openapi::route::{Operation, of};
 use crate::domain::Format;
 use crate::marketo::types::{Envelope, Import, TokenBody, TokenErrorBody};
 
-/// What a login says of itself.
+/// Parameters of a login.
 #[derive(JsonSchema)]
 #[allow(dead_code, reason = "it is only described")]
 struct Login {
@@ -19,14 +19,14 @@ struct Login {
     client_secret: String,
 }
 
-/// What may stand in an upload's query, or in its form.
+/// Parameters of an upload of leads, in its query or its form.
 #[derive(JsonSchema)]
 #[allow(dead_code, reason = "it is only described")]
 #[schemars(rename_all = "camelCase")]
-struct OfLeads {
-    /// `csv` unless it is said.
+struct LeadParameters {
+    /// Default `csv`.
     format: Option<Format>,
-    /// The field that finds an existing person; `email` unless it is said.
+    /// The field that finds an existing person; default `email`.
     lookup_field: Option<String>,
     /// A static list that they join.
     #[schemars(range(min = 1))]
@@ -36,32 +36,32 @@ struct OfLeads {
 
 #[derive(JsonSchema)]
 #[allow(dead_code, reason = "it is only described")]
-struct OfObjects {
-    /// `csv` unless it is said.
+struct CustomObjectParameters {
+    /// Default `csv`.
     format: Option<Format>,
 }
 
 #[derive(JsonSchema)]
 #[allow(dead_code, reason = "it is only described")]
 #[schemars(rename_all = "camelCase")]
-struct OfMembers {
-    /// `csv` unless it is said.
+struct MemberParameters {
+    /// Default `csv`.
     format: Option<Format>,
-    /// The status in the program that they get. It may stand in the form instead.
+    /// New status of the members in the program. It may be in the form instead.
     program_member_status: Option<String>,
 }
 
 const JSON: &str = "application/json";
 
-/// The token endpoint, below this.
+/// Returns the operations of the token endpoint below a path.
 pub(super) fn logins(below: &str) -> Vec<Operation> {
     let login = |id: &str, method| {
-        let login = Operation::new(named(id, below), "Gives a token, as Marketo's identity service does")
-            .json::<TokenBody>(200, "The token, and how long it is good")
-            .json::<TokenErrorBody>(400, "Something is missing")
+        let login = Operation::new(operation_id(id, below), "Issues a token, as Marketo's identity service does")
+            .json::<TokenBody>(200, "The token, and for how long it is valid")
+            .json::<TokenErrorBody>(400, "A parameter is missing")
             .json::<TokenErrorBody>(401, "The credentials are wrong")
-            .json::<TokenErrorBody>(429, "The credentials are wrong, and too many wrong logins wait for their answers")
-            .json::<TokenErrorBody>(503, "No token can be made now");
+            .json::<TokenErrorBody>(429, "The credentials are wrong, and too many failed logins wait already")
+            .json::<TokenErrorBody>(503, "No token can be issued now");
         Operation { method, path: format!("{below}/identity/oauth/token"), ..login }
     };
     vec![
@@ -72,51 +72,53 @@ pub(super) fn logins(below: &str) -> Vec<Operation> {
     ]
 }
 
-/// Marketo's twelve calls, below this.
+/// Returns the operations of Marketo's twelve endpoints below a path.
 pub(super) fn imports(below: &str) -> Vec<Operation> {
-    CALLS.iter().map(|&(template, what)| import(below, template, what)).collect()
+    ENDPOINTS.iter().map(|&(template, action)| import(below, template, action)).collect()
 }
 
-fn import(below: &str, template: &str, what: Action) -> Operation {
-    let (kind, verb, says, method) = match what {
-        Action::Create(kind) => (kind, "import", "Drops a file in; the batch's id is the job's", Method::POST),
-        Action::Import(kind, ImportQuery::Status) => (kind, "status", "How an import stands", Method::GET),
-        Action::Import(kind, ImportQuery::Failures) => (kind, "failures", "The rows that failed, and why", Method::GET),
+fn import(below: &str, template: &str, action: Action) -> Operation {
+    let (kind, verb, summary, method) = match action {
+        Action::Create(kind) => (kind, "import", "Submits a file; batchId is the job's id", Method::POST),
+        Action::Import(kind, ImportQuery::Status) => (kind, "status", "The status of an import", Method::GET),
+        Action::Import(kind, ImportQuery::Failures) => {
+            (kind, "failures", "The failed rows, with Marketo's reasons", Method::GET)
+        }
         Action::Import(kind, ImportQuery::Warnings) => {
-            (kind, "warnings", "The rows with warnings, and why", Method::GET)
+            (kind, "warnings", "The rows with warnings, with Marketo's reasons", Method::GET)
         }
     };
-    let word = match kind {
+    let name = match kind {
         TargetKind::Leads => "Leads",
         TargetKind::CustomObject => "CustomObjects",
         TargetKind::ProgramMembers => "ProgramMembers",
     };
-    let operation = Operation::new(named(&format!("{verb}{word}"), below), says);
-    let operation = match what {
+    let operation = Operation::new(operation_id(&format!("{verb}{name}"), below), summary);
+    let operation = match action {
         Action::Create(kind) => {
             let create = match kind {
-                TargetKind::Leads => operation.query::<OfLeads>(),
-                TargetKind::CustomObject => operation.query::<OfObjects>(),
-                TargetKind::ProgramMembers => operation.query::<OfMembers>(),
+                TargetKind::Leads => operation.query::<LeadParameters>(),
+                TargetKind::CustomObject => operation.query::<CustomObjectParameters>(),
+                TargetKind::ProgramMembers => operation.query::<MemberParameters>(),
             };
             create
                 .body("multipart/form-data", form)
-                .json::<Envelope<Import>>(200, "Its receipt, or why it was refused")
+                .json::<Envelope<Import>>(200, "The import's id, or why the upload was refused")
                 .json::<Envelope<Import>>(413, "The file is larger than api.max_file_bytes")
         }
         Action::Import(_, ImportQuery::Status) => {
-            operation.json::<Envelope<Import>>(200, "One import, or why there is none")
+            operation.json::<Envelope<Import>>(200, "The import, or why there is none")
         }
         Action::Import(..) => operation
-            .text(200, "All batches' files as one", "text/csv")
-            .answer(200, "The file, or an envelope that says why there is none", JSON, of::<Envelope<Import>>)
+            .text(200, "The files of all batches, joined", "text/csv")
+            .response(200, "The file, or an envelope with the reason why there is none", JSON, of::<Envelope<Import>>)
             .empty(404, "There is no such file"),
     };
     Operation { method, path: format!("{below}/bulk/v1/{template}"), ..operation }
 }
 
-/// An id for each way to name the instance.
-fn named(id: &str, below: &str) -> String {
+/// Returns the operation's id, which differs with an instance in the path.
+fn operation_id(id: &str, below: &str) -> String {
     if below.is_empty() { id.to_owned() } else { format!("{id}OfInstance") }
 }
 
@@ -136,9 +138,12 @@ mod tests {
     use crate::api::marketo_compat::upload::PARAMETERS;
 
     #[test]
-    fn the_parameters_that_are_described_are_those_that_are_read() {
-        let schemas =
-            [schemars::schema_for!(OfLeads), schemars::schema_for!(OfObjects), schemars::schema_for!(OfMembers)];
+    fn the_description_lists_the_parameters_that_are_read() {
+        let schemas = [
+            schemars::schema_for!(LeadParameters),
+            schemars::schema_for!(CustomObjectParameters),
+            schemars::schema_for!(MemberParameters),
+        ];
         let fields = schemas.iter().filter_map(|schema| schema.get("properties")?.as_object());
         let described: BTreeSet<&str> = fields.flat_map(|fields| fields.keys()).map(String::as_str).collect();
         assert_eq!(described, BTreeSet::from(PARAMETERS));

@@ -1,35 +1,37 @@
-//! Which rows failed, or were warned of? As Marketo sends them: the bytes of its own file.
+//! Failure and warning files in the Marketo-compatible API: the bytes of Marketo's own files.
 
 use axum::body::Body;
 use axum::http::StatusCode;
 use bytes::Bytes;
 use futures_util::stream;
 
-use crate::api::AppState;
 use crate::api::handlers::reports::JoinedReport;
 use crate::api::marketo_compat::response::{CompatError, CompatResponse};
+use crate::api::state::AppState;
 use crate::domain::Target;
 use crate::store::{FileKind, Job};
 
+/// Returns a job's failure or warning file. Where there is none it is empty, as at Marketo, except for custom objects.
+///
 /// # Errors
-/// HTTP 404 where the file was erased, and where a custom object's import has none; for the others it is empty then, as Marketo has it. 1003
-/// where the batches' files have other columns each, so that they are no one file.
+/// HTTP 404 where the file is erased, and where a custom object's import has none. 1003 where the columns of the
+/// batches' files differ, so that they can't be joined. 608 where the database fails.
 pub(super) async fn report(daemon: &AppState, job: &Job, kind: FileKind) -> Result<CompatResponse, CompatError> {
-    // An import is over when all of it is: till then there is no file, as there is none on Marketo.
+    // There is no file until the whole job has ended, as Marketo has none until the import has ended.
     let opened = match job.state.is_terminal() {
         true => JoinedReport::open(&daemon.store, job, kind, None).await,
-        false => return none(job),
+        false => return no_file(job),
     };
     let mut joined = match opened {
         Ok(joined) => joined,
-        Err(problem) if problem.status == StatusCode::NOT_FOUND => return none(job),
-        Err(problem) => return Err(refusal(problem.status, problem.detail)),
+        Err(problem) if problem.status == StatusCode::NOT_FOUND => return no_file(job),
+        Err(problem) => return Err(compat_error(problem.status, problem.detail)),
     };
-    // Asked for before the answer begins, so that a file that is gone is none and not a broken one.
+    // The first chunk is read before the response begins, so that an erased file gives an error and not a truncated file.
     let first = match joined.next().await {
         Ok(Some(first)) => first,
-        Ok(None) => return none(job),
-        Err(problem) => return Err(refusal(problem.status, problem.detail)),
+        Ok(None) => return no_file(job),
+        Err(problem) => return Err(compat_error(problem.status, problem.detail)),
     };
     let body = stream::try_unfold((Some(first), joined), async |(first, mut joined)| {
         let piece = match first {
@@ -41,17 +43,18 @@ pub(super) async fn report(daemon: &AppState, job: &Job, kind: FileKind) -> Resu
     Ok(CompatResponse::File(Body::from_stream(body)))
 }
 
-fn none(job: &Job) -> Result<CompatResponse, CompatError> {
+/// Returns the response of an import without such a file.
+fn no_file(job: &Job) -> Result<CompatResponse, CompatError> {
     match job.target {
         Target::CustomObject { .. } => Err(CompatError::bare(StatusCode::NOT_FOUND)),
         Target::Leads { .. } | Target::ProgramMembers { .. } => Ok(CompatResponse::File(Body::empty())),
     }
 }
 
-fn refusal(status: u16, detail: String) -> CompatError {
+fn compat_error(status: u16, detail: String) -> CompatError {
     match StatusCode::from_u16(status) {
         Ok(StatusCode::CONFLICT) => CompatError::new(1003, detail),
-        // It was erased. An empty file would say that no row had failed.
+        // The file is erased. An empty file would mean that no row had failed.
         Ok(StatusCode::GONE) => CompatError::bare(StatusCode::NOT_FOUND),
         _ => CompatError::new(608, detail),
     }

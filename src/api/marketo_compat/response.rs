@@ -1,5 +1,5 @@
-//! What does an answer of Marketo's look like? Its envelope with HTTP 200 for nearly everything, its files, its few bare
-//! statuses; and the id that every answer has.
+//! Responses in Marketo's shapes: the envelope with HTTP 200 for nearly everything, files, the few bare HTTP statuses, and
+//! the request id of every response.
 
 use axum::Json;
 use axum::body::Body;
@@ -14,16 +14,20 @@ const JSON: HeaderValue = HeaderValue::from_static("application/json;charset=UTF
 const CSV: HeaderValue = HeaderValue::from_static("text/csv;charset=UTF-8");
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// A longer id of a client's is left out: it goes into the log.
+/// The longest id of a client that is used. It is logged, so a longer one is ignored.
 const MAX_REQUEST_ID_BYTES: usize = 128;
 
+/// Response to a call.
 pub(super) enum CompatResponse {
+    /// One import in an envelope.
     Import(Import),
+    /// A failure or warning file.
     File(Body),
+    /// An error.
     Refusal(CompatError),
 }
 
-/// Why a call was not carried out. Nothing has changed.
+/// Why a call was refused. It has changed nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct CompatError {
     http: StatusCode,
@@ -32,63 +36,66 @@ pub(super) struct CompatError {
 }
 
 impl CompatError {
-    /// One of Marketo's codes, with HTTP 200 as it has it.
+    /// Makes an error with one of Marketo's codes, which has HTTP status 200.
     pub(super) fn new(code: u16, message: impl Into<String>) -> CompatError {
         CompatError { http: StatusCode::OK, code, message: message.into() }
     }
 
-    /// One that is a bare HTTP status on Marketo: a file that is too large, or that there is not. Of the latter there is no
-    /// body either, as programs read the one that there is.
+    /// Makes an error that is a bare HTTP status at Marketo: a file that is too large (413) or missing (404). The latter
+    /// has no body, because programs would read it as the file.
     pub(super) fn bare(http: StatusCode) -> CompatError {
         let message = http.canonical_reason().unwrap_or("Error").to_owned();
         CompatError { http, code: http.as_u16(), message }
     }
 
+    /// Returns Marketo's code.
     pub(super) fn code(&self) -> u16 {
         self.code
     }
 
-    /// A program that is told 608 comes again, which is right for a full disk and for a daemon that is stopping. Of the
-    /// latter it is not known whether it took the file; then it is imported twice, which updates what is there.
+    /// Makes the error of a failed database. Programs retry after 608, which is right for a full disk and for a daemon that
+    /// is stopping. The latter may have accepted the file already. It is then imported twice, which updates the same records.
     pub(super) fn of_store(error: StoreError, not_found: impl FnOnce() -> CompatError) -> CompatError {
         match error {
             StoreError::NoJob(_) => not_found(),
             error => {
-                tracing::error!(%error, "a call failed at the database");
+                tracing::error!(%error, "call failed: the database returned an error");
                 CompatError::new(608, "API Temporarily Unavailable")
             }
         }
     }
 }
 
-/// Marketo's name of one answer, and the client's own for its call.
+/// Id of a request: the one in Marketo's form, and the client's own.
 pub(super) struct RequestId {
     own: String,
-    given: Option<HeaderValue>,
+    of_client: Option<HeaderValue>,
 }
 
 impl RequestId {
-    /// Two hexadecimal numbers, as Marketo's are.
+    /// Makes an id of two hexadecimal numbers, as Marketo's are.
     pub(super) fn new() -> RequestId {
         let (short, long) = (rand::random::<u16>(), rand::random::<u64>() >> 20);
-        RequestId { own: format!("{short:x}#{long:x}"), given: None }
+        RequestId { own: format!("{short:x}#{long:x}"), of_client: None }
     }
 
+    /// Makes an id for a request with these headers.
     pub(super) fn of(headers: &HeaderMap) -> RequestId {
-        let given = headers.get(X_REQUEST_ID).filter(|id| id.len() <= MAX_REQUEST_ID_BYTES && id.to_str().is_ok());
-        RequestId { given: given.cloned(), ..RequestId::new() }
+        let of_client = headers.get(X_REQUEST_ID).filter(|id| id.len() <= MAX_REQUEST_ID_BYTES && id.to_str().is_ok());
+        RequestId { of_client: of_client.cloned(), ..RequestId::new() }
     }
 
-    /// Each log line below it has the ids.
+    /// Makes a span that adds the ids to each log line in it.
     pub(super) fn span(&self) -> tracing::Span {
-        let given = self.given.as_ref().and_then(|id| id.to_str().ok());
-        // Of the gravest level, so that it is there for whatever line is written.
-        tracing::error_span!("call", request_id = %self.own, x_request_id = given)
+        let of_client = self.of_client.as_ref().and_then(|id| id.to_str().ok());
+        // Of the highest level, so that the log filter never removes it.
+        tracing::error_span!("call", request_id = %self.own, x_request_id = of_client)
     }
 
-    pub(super) fn on(self, answer: CompatResponse) -> Response {
+    /// Makes the HTTP response with this id.
+    pub(super) fn on(self, response: CompatResponse) -> Response {
         let own = Some(self.own.clone());
-        let (status, kind, body) = match answer {
+        let (status, kind, body) = match response {
             CompatResponse::File(body) => (StatusCode::OK, CSV, body),
             CompatResponse::Import(import) => {
                 let success = Envelope {
@@ -101,7 +108,7 @@ impl RequestId {
                 (StatusCode::OK, JSON, Json(success).into_response().into_body())
             }
             CompatResponse::Refusal(refusal) if refusal.http == StatusCode::NOT_FOUND => {
-                return self.stamp(StatusCode::NOT_FOUND.into_response());
+                return self.add_to(StatusCode::NOT_FOUND.into_response());
             }
             CompatResponse::Refusal(refusal) => {
                 let error = ApiError { code: Some(refusal.code.to_string()), message: refusal.message };
@@ -115,12 +122,12 @@ impl RequestId {
                 (refusal.http, JSON, Json(failure).into_response().into_body())
             }
         };
-        self.stamp((status, [(CONTENT_TYPE, kind)], body).into_response())
+        self.add_to((status, [(CONTENT_TYPE, kind)], body).into_response())
     }
 
-    /// Puts the client's id, or else ours, into the answer's head: files and refused logins have no other place for it.
-    pub(super) fn stamp(self, mut response: Response) -> Response {
-        if let Some(id) = self.given.or_else(|| HeaderValue::try_from(self.own).ok()) {
+    /// Puts the client's id, or else the own one, into the header `X-Request-Id`: files and failed logins have no envelope.
+    pub(super) fn add_to(self, mut response: Response) -> Response {
+        if let Some(id) = self.of_client.or_else(|| HeaderValue::try_from(self.own).ok()) {
             response.headers_mut().insert(X_REQUEST_ID, id);
         }
         response

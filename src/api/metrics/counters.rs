@@ -1,4 +1,4 @@
-//! What has happened since the start? Counters that grow by the store's facts.
+//! Counters and histograms: grow by the store's metric events.
 
 use prometheus::{Histogram, HistogramVec, IntCounter, IntCounterVec};
 
@@ -7,11 +7,12 @@ use crate::domain::JobState;
 use crate::domain::row_counts::RowCounts;
 use crate::store::MetricEvent;
 
-/// From a batch of three rows to one that waited for a day.
+/// Buckets from a batch of three rows to one that waited for a day, in seconds.
 const JOB_SECONDS: [f64; 11] = [1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 1_800.0, 3_600.0, 14_400.0, 43_200.0, 86_400.0];
-/// From a disk with a cache of its own to one in trouble.
+/// Buckets from a disk with a write cache to a failing one, in seconds.
 const COMMIT_SECONDS: [f64; 10] = [0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.1, 0.25, 1.0, 5.0];
 
+/// All counters and histograms.
 pub(super) struct Counters {
     accepted: IntCounterVec,
     accepted_bytes: IntCounterVec,
@@ -26,13 +27,14 @@ pub(super) struct Counters {
     calls: IntCounterVec,
     commits: Histogram,
     drop_refused: IntCounter,
-    notices: IntCounterVec,
+    notifications: IntCounterVec,
 }
 
-/// The rows of an import that ended, by the label `result`. Each result is there, so that it can be watched from 0 on.
-fn by_result(rows: &RowCounts) -> [(&'static str, u64); 5] {
+/// Returns the rows of an ended import by the label `result`. Every result is present, so that each series starts at 0.
+fn rows_by_result(rows: &RowCounts) -> [(&'static str, u64); 5] {
     let difference = rows.unaccounted.unwrap_or(0);
-    let (less, more) = if difference < 0 { (0, difference.unsigned_abs()) } else { (difference.unsigned_abs(), 0) };
+    let (missing, surplus) =
+        if difference < 0 { (0, difference.unsigned_abs()) } else { (difference.unsigned_abs(), 0) };
     let unknown = if rows.unaccounted.is_none() {
         rows.total.saturating_sub(rows.processed.unwrap_or(0)).saturating_sub(rows.failed.unwrap_or(0))
     } else {
@@ -41,68 +43,70 @@ fn by_result(rows: &RowCounts) -> [(&'static str, u64); 5] {
     [
         ("processed", rows.processed.unwrap_or(0)),
         ("failed", rows.failed.unwrap_or(0)),
-        ("unaccounted", less),
-        ("surplus", more),
+        ("unaccounted", missing),
+        ("surplus", surplus),
         ("unknown", unknown),
     ]
 }
 
 impl Counters {
-    pub fn new(maker: &MetricsBuilder) -> Counters {
+    /// Registers all counters.
+    pub fn new(builder: &MetricsBuilder) -> Counters {
         Counters {
-            accepted: maker.counters("marqueue_jobs_accepted_total", "Files that became jobs.", INSTANCE),
-            accepted_bytes: maker.counters(
+            accepted: builder.counters("marqueue_jobs_accepted_total", "Files that became jobs.", INSTANCE),
+            accepted_bytes: builder.counters(
                 "marqueue_accepted_bytes_total",
                 "Bytes of the files that became jobs.",
                 INSTANCE,
             ),
-            events: maker.counters(
+            events: builder.counters(
                 "marqueue_batch_events_total",
                 "Events of batches, as in a job's history.",
                 &["instance", "event"],
             ),
-            uploads: maker.counters("marqueue_uploads_total", "Uploads begun.", INSTANCE),
-            polls: maker.counters(
+            uploads: builder.counters("marqueue_uploads_total", "Started uploads.", INSTANCE),
+            polls: builder.counters(
                 "marqueue_polls_total",
-                "Questions about imports that had an end.",
+                "Status polls of imports, by result.",
                 &["instance", "result"],
             ),
-            errors: maker.counters(
+            errors: builder.counters(
                 "marqueue_errors_total",
-                "Refusals and failures by Marketo's code, by http-STATUS, or other.",
+                "Errors of calls to Marketo: Marketo's error code, http-STATUS, or other.",
                 &["instance", "code"],
             ),
-            rows: maker.counters(
+            rows: builder.counters(
                 "marqueue_rows_total",
-                "Rows of imports that ended, as Marketo counted them: processed, failed, unaccounted (sent, and in neither \
-                 count), surplus (counted beyond those sent), unknown (sent, and a count was left out).",
+                "Rows of ended imports, as Marketo counted them: processed, failed, unaccounted (sent, and in neither \
+                 count), surplus (counted beyond those sent), unknown (sent, and Marketo returned no count).",
                 &["instance", "result"],
             ),
-            warned: maker.counters(
-                "marqueue_rows_warned_total",
-                "Rows among the processed ones that have a warning.",
-                INSTANCE,
-            ),
-            ended: maker.counters("marqueue_jobs_ended_total", "Jobs that ended.", &["instance", "state"]),
-            duration: maker.histograms(
+            warned: builder.counters("marqueue_rows_warned_total", "Processed rows with a warning.", INSTANCE),
+            ended: builder.counters("marqueue_jobs_ended_total", "Jobs that ended.", &["instance", "state"]),
+            duration: builder.histograms(
                 "marqueue_job_duration_seconds",
-                "From a job's acceptance to its end, of jobs that are complete.",
+                "Time from a job's acceptance to its end, of complete jobs.",
                 &JOB_SECONDS,
                 INSTANCE,
             ),
-            calls: maker.counters("marqueue_calls_total", "Calls to Marketo, those for tokens left out.", INSTANCE),
-            commits: maker.histogram(
+            calls: builder.counters("marqueue_calls_total", "Calls to Marketo, without those for tokens.", INSTANCE),
+            commits: builder.histogram(
                 "marqueue_commit_duration_seconds",
-                "How long a transaction took from its begin until it was on the disk; many writes share one.",
+                "Time from a transaction's begin until it was on the disk; many writes share one.",
                 &COMMIT_SECONDS,
             ),
-            drop_refused: maker.counter("marqueue_drop_refused_total", "Files of the drop folder that were refused."),
-            notices: maker.counters("marqueue_notices_total", "Attempts to tell somebody of a job's end.", &["result"]),
+            drop_refused: builder.counter("marqueue_drop_refused_total", "Refused files of the drop folder."),
+            notifications: builder.counters(
+                "marqueue_notifications_total",
+                "Attempts to deliver a notification of a job's end.",
+                &["result"],
+            ),
         }
     }
 
-    pub fn add(&self, fact: MetricEvent) {
-        match fact {
+    /// Adds an event.
+    pub fn add(&self, event: MetricEvent) {
+        match event {
             MetricEvent::Accepted { instance, bytes } => {
                 self.accepted.with_label_values(&[&instance]).inc();
                 self.accepted_bytes.with_label_values(&[&instance]).inc_by(bytes);
@@ -122,7 +126,7 @@ impl Counters {
                 self.events.with_label_values(&[instance.as_str(), event]).inc();
             }
             MetricEvent::Rows { instance, rows } => {
-                for (result, number) in by_result(&rows) {
+                for (result, number) in rows_by_result(&rows) {
                     self.rows.with_label_values(&[instance.as_str(), result]).inc_by(number);
                 }
                 self.warned.with_label_values(&[&instance]).inc_by(rows.warned.unwrap_or(0));
@@ -136,8 +140,8 @@ impl Counters {
             MetricEvent::Call { instance } => self.calls.with_label_values(&[&instance]).inc(),
             MetricEvent::Commit { took } => self.commits.observe(took.as_secs_f64()),
             MetricEvent::DropRefused => self.drop_refused.inc(),
-            MetricEvent::Notice { told } => {
-                self.notices.with_label_values(&[if told { "told" } else { "failed" }]).inc()
+            MetricEvent::Notice { told: delivered } => {
+                self.notifications.with_label_values(&[if delivered { "delivered" } else { "failed" }]).inc()
             }
         }
     }
@@ -149,7 +153,7 @@ mod tests {
     use crate::domain::Counts;
 
     #[test]
-    fn rows_in_no_count_are_metered_by_what_is_known_of_them() {
+    fn rows_are_counted_by_what_marketo_reported() {
         for (total, processed, failed, expected) in [
             (3, Some(2), Some(1), [2, 1, 0, 0, 0]),
             (3, Some(1), Some(1), [1, 1, 1, 0, 0]),
@@ -158,7 +162,7 @@ mod tests {
             (3, None, None, [0, 0, 0, 0, 3]),
         ] {
             let rows = RowCounts::complete(total, Counts { processed, failed, warned: None });
-            assert_eq!(by_result(&rows).map(|(_, number)| number), expected, "{rows:?}");
+            assert_eq!(rows_by_result(&rows).map(|(_, number)| number), expected, "{rows:?}");
         }
     }
 }

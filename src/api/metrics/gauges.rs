@@ -1,4 +1,4 @@
-//! How does it all stand now? Gauges that are set when they are asked for.
+//! Gauges: set at each scrape from the current state.
 
 use std::time::Duration;
 
@@ -11,9 +11,11 @@ use crate::domain::instance::PauseKind;
 use crate::drop_folder::{DropReport, PartState};
 use crate::store::DatabaseSize;
 
-const PAUSES: [PauseKind; 3] = [PauseKind::Operator, PauseKind::Credentials, PauseKind::Quota];
+/// Values of the label `kind`.
+const PAUSE_KINDS: [PauseKind; 3] = [PauseKind::Operator, PauseKind::Credentials, PauseKind::Quota];
 
-pub(super) struct Gauges {
+/// All gauges.
+pub(in crate::api) struct Gauges {
     started: IntGauge,
     jobs: IntGaugeVec,
     batches: IntGaugeVec,
@@ -26,106 +28,112 @@ pub(super) struct Gauges {
     calls_today: IntGaugeVec,
     day_left: IntGaugeVec,
     paused: IntGaugeVec,
-    quiet: IntGaugeVec,
+    backoff: IntGaugeVec,
     credentials: IntGaugeVec,
     database: IntGauge,
     log: IntGauge,
     free: IntGauge,
-    notices: IntGauge,
+    notifications: IntGauge,
     drop_left_alone: IntGauge,
     drop_ok: IntGaugeVec,
 }
 
 impl Gauges {
-    pub fn new(maker: &MetricsBuilder) -> Gauges {
+    /// Registers all gauges.
+    pub(super) fn new(builder: &MetricsBuilder) -> Gauges {
         Gauges {
-            started: maker.gauge("marqueue_start_time_seconds", "When the daemon started, since 1970."),
-            jobs: maker.gauges("marqueue_queue_jobs", "Jobs that have not ended.", &["instance", "state"]),
-            batches: maker.gauges("marqueue_queue_batches", "Batches that wait to be uploaded.", INSTANCE),
-            held: maker.gauges("marqueue_held_jobs", "Jobs of which a person has to say what to do.", INSTANCE),
-            given_up: maker.gauges(
-                "marqueue_given_up_jobs",
-                "Jobs that failed by their attempts and whose content waits for a person.",
+            started: builder.gauge("marqueue_start_time_seconds", "When the daemon started, in seconds since 1970."),
+            jobs: builder.gauges("marqueue_queue_jobs", "Jobs that have not ended.", &["instance", "state"]),
+            batches: builder.gauges("marqueue_queue_batches", "Batches that wait to be uploaded.", INSTANCE),
+            held: builder.gauges(
+                "marqueue_held_jobs",
+                "Jobs with a batch that needs an operator's decision.",
                 INSTANCE,
             ),
-            oldest: maker.gauges(
+            given_up: builder.gauges(
+                "marqueue_given_up_jobs",
+                "Jobs that failed after all attempts and whose content is kept for an operator.",
+                INSTANCE,
+            ),
+            oldest: builder.gauges(
                 "marqueue_oldest_pending_age_seconds",
                 "Age of the oldest pending job; 0 where there is none.",
                 INSTANCE,
             ),
-            slots: maker.gauges(
+            slots: builder.gauges(
                 "marqueue_slots_used",
-                "Places on Marketo that are taken by us.",
+                "Slots of Marketo's import queue that the daemon occupies.",
                 &["instance", "state"],
             ),
-            slots_limit: maker.gauges("marqueue_slots_limit", "The most places on Marketo that we take.", INSTANCE),
-            calls_left: maker.gauges(
-                "marqueue_window_calls_left",
-                "Calls that may still leave in the window.",
-                INSTANCE,
-            ),
-            calls_today: maker.gauges("marqueue_day_calls_used", "Calls since the quota's day began.", INSTANCE),
-            day_left: maker.gauges(
+            slots_limit: builder.gauges("marqueue_slots_limit", "The most slots that the daemon occupies.", INSTANCE),
+            calls_left: builder.gauges("marqueue_window_calls_left", "Calls left in the sliding window.", INSTANCE),
+            calls_today: builder.gauges("marqueue_day_calls_used", "Calls since the quota's day began.", INSTANCE),
+            day_left: builder.gauges(
                 "marqueue_day_calls_left",
                 "Calls left of limits.daily_calls, where there is such a limit.",
                 INSTANCE,
             ),
-            paused: maker.gauges(
+            paused: builder.gauges(
                 "marqueue_instance_paused",
-                "1 where uploads are paused, by what paused them.",
+                "1 where uploads are paused, by the kind of the pause.",
                 &["instance", "kind"],
             ),
-            quiet: maker.gauges("marqueue_instance_quiet", "1 while Marketo as a whole does not answer.", INSTANCE),
-            credentials: maker.gauges(
-                "marqueue_credentials_ok",
-                "1 where the last request for a token worked and Marketo takes the credentials, 0 where not; absent before the first.",
+            backoff: builder.gauges(
+                "marqueue_instance_backoff",
+                "1 while the daemon backs off because Marketo does not answer.",
                 INSTANCE,
             ),
-            database: maker.gauge("marqueue_database_size_bytes", "Bytes of the database's file."),
-            log: maker.gauge("marqueue_database_log_bytes", "Bytes of the database's write-ahead log."),
-            free: maker.gauge("marqueue_database_free_bytes", "Bytes of the database's file that nothing stands in."),
-            notices: maker.gauge("marqueue_notices_owed", "Ends of jobs of which somebody is still to be told."),
-            drop_left_alone: maker.gauge(
-                "marqueue_drop_left_alone_files",
-                "Files of the drop folder that are not taken because of their names.",
+            credentials: builder.gauges(
+                "marqueue_credentials_ok",
+                "1 where Marketo accepts the credentials, 0 where not; absent before the first request for a token.",
+                INSTANCE,
             ),
-            drop_ok: maker.gauges(
+            database: builder.gauge("marqueue_database_size_bytes", "Bytes of the database's file."),
+            log: builder.gauge("marqueue_database_log_bytes", "Bytes of the database's write-ahead log."),
+            free: builder.gauge("marqueue_database_free_bytes", "Unused bytes of the database's file."),
+            notifications: builder
+                .gauge("marqueue_notifications_pending", "Notifications that are still to be delivered."),
+            drop_left_alone: builder.gauge(
+                "marqueue_drop_left_alone_files",
+                "Files of the drop folder that are ignored because of their names.",
+            ),
+            drop_ok: builder.gauges(
                 "marqueue_drop_folder_ok",
-                "1 where a folder of the drop folder can be looked at, 0 where not; the top is \".\".",
+                "1 where a folder of the drop folder can be read, 0 where not; the drop folder itself is \".\".",
                 &["folder"],
             ),
         }
     }
 
-    /// The daemon as a whole.
-    pub fn whole(&self, started_at: Timestamp, space: DatabaseSize, notices_owed: u64) {
+    /// Sets the gauges of the daemon as a whole.
+    pub fn set_daemon(&self, started_at: Timestamp, space: DatabaseSize, pending_notifications: u64) {
         self.started.set(started_at.as_second());
         self.database.set(space.database.cast_signed());
         self.log.set(space.log.cast_signed());
         self.free.set(space.free.cast_signed());
-        self.notices.set(notices_owed.cast_signed());
+        self.notifications.set(pending_notifications.cast_signed());
     }
 
-    /// What lies in the drop folder, and whether that can be seen.
-    pub fn drop_folder(&self, report: &DropReport) {
+    /// Sets the gauges of the drop folder.
+    pub fn set_drop_folder(&self, report: &DropReport) {
         self.drop_left_alone.set((report.ignored_files().len() as u64).cast_signed());
         for (part, state) in report.states() {
             self.drop_ok.with_label_values(&[&part]).set((state == PartState::Fine).into());
         }
     }
 
-    /// Whether an instance's credentials work; nothing where nobody has tried them.
-    pub fn credentials(&self, name: &str, answers: &ComponentHealth) {
-        if answers.state == "untried" {
-            // It fails where there was none before either.
+    /// Sets the gauge of an instance's credentials; removes it where they are untried.
+    pub fn set_credentials(&self, name: &str, health: &ComponentHealth) {
+        if health.state == "untried" {
+            // The removal fails where the gauge was never set.
             drop(self.credentials.remove_label_values(&[name]));
         } else {
-            self.credentials.with_label_values(&[name]).set(answers.ok.into());
+            self.credentials.with_label_values(&[name]).set(health.ok.into());
         }
     }
 
-    /// One instance.
-    pub fn instance(&self, name: &str, status: &InstanceStatus, now: Timestamp) {
+    /// Sets the gauges of one instance.
+    pub fn set_instance(&self, name: &str, status: &InstanceStatus, now: Timestamp) {
         let set = |gauges: &IntGaugeVec, labels: &[&str], value: u64| {
             let labels: Vec<&str> = std::iter::once(name).chain(labels.iter().copied()).collect();
             gauges.with_label_values(&labels).set(value.cast_signed());
@@ -152,10 +160,10 @@ impl Gauges {
         if limits.daily_calls > 0 {
             set(&self.day_left, &[], limits.daily_calls.saturating_sub(limits.calls_today));
         }
-        for kind in PAUSES {
-            let holds = status.pause.as_ref().is_some_and(|pause| pause.kind == kind);
-            set(&self.paused, &[kind.as_str()], holds.into());
+        for kind in PAUSE_KINDS {
+            let is_paused = status.pause.as_ref().is_some_and(|pause| pause.kind == kind);
+            set(&self.paused, &[kind.as_str()], is_paused.into());
         }
-        set(&self.quiet, &[], status.quiet_until.is_some().into());
+        set(&self.backoff, &[], status.quiet_until.is_some().into());
     }
 }

@@ -1,46 +1,60 @@
-//! How is a metric made? Under its name, with its help, and known to the registry.
+//! Metrics registry: makes metrics by name and help text, and registers them.
 
 use prometheus::core::Collector;
 use prometheus::{
     Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
 };
 
-/// Names and texts are of this house, so none of it can go wrong: the tests make them all.
-const GOOD: &str = "the names of the metrics are good, and each is there once";
+/// Reason for the `expect`s: the names are constants, and the tests register all of them.
+const VALID_NAMES: &str = "metric names are valid and unique";
 
-/// The label of nearly all.
+/// Labels of a metric by instance.
 pub(super) const INSTANCE: &[&str] = &["instance"];
 
+/// Makes metrics and registers them.
 #[derive(Default)]
-pub(super) struct MetricsBuilder(pub Registry);
+pub(super) struct MetricsBuilder {
+    /// Registry of the metrics made so far.
+    pub registry: Registry,
+}
 
 impl MetricsBuilder {
+    /// Makes a counter.
     pub fn counter(&self, name: &str, help: &str) -> IntCounter {
-        self.keep(IntCounter::new(name, help).expect(GOOD))
+        self.register(IntCounter::new(name, help).expect(VALID_NAMES))
     }
 
+    /// Makes a family of counters with these labels.
     pub fn counters(&self, name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
-        self.keep(IntCounterVec::new(Opts::new(name, help), labels).expect(GOOD))
+        self.register(IntCounterVec::new(Opts::new(name, help), labels).expect(VALID_NAMES))
     }
 
+    /// Makes a gauge.
     pub fn gauge(&self, name: &str, help: &str) -> IntGauge {
-        self.keep(IntGauge::new(name, help).expect(GOOD))
+        self.register(IntGauge::new(name, help).expect(VALID_NAMES))
     }
 
+    /// Makes a family of gauges with these labels.
     pub fn gauges(&self, name: &str, help: &str, labels: &[&str]) -> IntGaugeVec {
-        self.keep(IntGaugeVec::new(Opts::new(name, help), labels).expect(GOOD))
+        self.register(IntGaugeVec::new(Opts::new(name, help), labels).expect(VALID_NAMES))
     }
 
+    /// Makes a histogram.
     pub fn histogram(&self, name: &str, help: &str, buckets: &[f64]) -> Histogram {
-        self.keep(Histogram::with_opts(HistogramOpts::new(name, help).buckets(buckets.to_vec())).expect(GOOD))
+        self.register(
+            Histogram::with_opts(HistogramOpts::new(name, help).buckets(buckets.to_vec())).expect(VALID_NAMES),
+        )
     }
 
+    /// Makes a family of histograms with these labels.
     pub fn histograms(&self, name: &str, help: &str, buckets: &[f64], labels: &[&str]) -> HistogramVec {
-        self.keep(HistogramVec::new(HistogramOpts::new(name, help).buckets(buckets.to_vec()), labels).expect(GOOD))
+        self.register(
+            HistogramVec::new(HistogramOpts::new(name, help).buckets(buckets.to_vec()), labels).expect(VALID_NAMES),
+        )
     }
 
-    fn keep<C: Collector + Clone + 'static>(&self, made: C) -> C {
-        self.0.register(Box::new(made.clone())).expect(GOOD);
-        made
+    fn register<C: Collector + Clone + 'static>(&self, metric: C) -> C {
+        self.registry.register(Box::new(metric.clone())).expect(VALID_NAMES);
+        metric
     }
 }

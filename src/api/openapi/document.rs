@@ -1,5 +1,7 @@
-//! `GET /openapi.json`: what can be asked of the daemon, and how does it answer? Told from the routes that the router is made
-//! of, and in the types that the answers are made of, so that it can't say what is not so.
+//! `GET /openapi.json`: the OpenAPI document.
+//!
+//! It is made from the routes that the router is made of and from the types that the handlers return, so that it can't
+//! differ from what the daemon does.
 
 use axum::Extension;
 use axum::http::header::CONTENT_TYPE;
@@ -13,16 +15,17 @@ use crate::api::dto::Problem;
 use crate::api::openapi::route::{Access, Operation, Route, Shape, of};
 use crate::domain::JobId;
 
-/// The description as it is sent.
+/// The document as it is sent.
 #[derive(Clone)]
 pub(crate) struct Document(Bytes);
 
+/// Handles `GET /openapi.json`.
 pub(crate) async fn openapi(Extension(Document(text)): Extension<Document>) -> Response {
     ([(CONTENT_TYPE, "application/json")], text).into_response()
 }
 
 impl Document {
-    /// Describes these routes.
+    /// Makes the document of these routes.
     pub fn of(routes: &[Route]) -> Document {
         Document(Bytes::from(describe(routes).to_string()))
     }
@@ -37,7 +40,7 @@ fn describe(routes: &[Route]) -> Value {
     for route in routes {
         for operation in &route.operations {
             let path = paths.entry(&operation.path).or_insert_with(|| json!({}));
-            path[operation.method.as_str().to_ascii_lowercase()] = operation_of(operation, route.door, &mut types);
+            path[operation.method.as_str().to_ascii_lowercase()] = operation_of(operation, route.access, &mut types);
         }
     }
     json!({
@@ -48,10 +51,10 @@ fn describe(routes: &[Route]) -> Value {
             "version": env!("CARGO_PKG_VERSION"),
             "license": { "name": "MIT OR Apache-2.0", "identifier": "MIT OR Apache-2.0" },
         },
-        "servers": [{ "url": "/", "description": "Whichever listener this was read from" }],
+        "servers": [{ "url": "/", "description": "The listener that this document was read from" }],
         "tags": [
-            { "name": "native", "description": "Errors are RFC 9457's" },
-            { "name": "marketo", "description": "As Marketo answers: HTTP 200 for nearly all, and `success` tells" },
+            { "name": "native", "description": "Errors are problem documents (RFC 9457)" },
+            { "name": "marketo", "description": "Marketo's own shapes: HTTP 200 for nearly all responses, and `success` shows whether the call succeeded" },
         ],
         "paths": paths,
         "components": {
@@ -59,32 +62,32 @@ fn describe(routes: &[Route]) -> Value {
             "securitySchemes": { "token": {
                 "type": "http",
                 "scheme": "bearer",
-                "description": "From /identity/oauth/token. On the Unix socket none is needed",
+                "description": "From /identity/oauth/token. The Unix socket needs none",
             } },
         },
     })
 }
 
-fn operation_of(operation: &Operation, door: Access, types: &mut SchemaGenerator) -> Value {
-    let mut answers = Map::new();
-    for (status, says) in door.responses() {
-        answers.insert(
+fn operation_of(operation: &Operation, access: Access, types: &mut SchemaGenerator) -> Value {
+    let mut responses = Map::new();
+    for (status, description) in access.responses() {
+        responses.insert(
             status.to_string(),
-            json!({ "description": says, "content": content(&[("application/problem+json", of::<Problem>)], types) }),
+            json!({ "description": description, "content": content(&[("application/problem+json", of::<Problem>)], types) }),
         );
     }
-    // What a route says of its own goes over what all behind the door have.
-    for (status, answer) in &operation.answers {
-        let content = content(&answer.content, types);
-        answers.insert(status.to_string(), json!({ "description": answer.says, "content": content }));
+    // A route's own responses replace those of its access rule.
+    for (status, response) in &operation.responses {
+        let content = content(&response.content, types);
+        responses.insert(status.to_string(), json!({ "description": response.description, "content": content }));
     }
     let mut described = json!({
         "operationId": operation.id,
-        "summary": operation.says,
-        "tags": [if door == Access::Marketo { "marketo" } else { "native" }],
+        "summary": operation.summary,
+        "tags": [if access == Access::Marketo { "marketo" } else { "native" }],
         "parameters": parameters(operation),
-        "responses": answers,
-        "security": if operation.is_open(door) { json!([]) } else { json!([{ "token": [] }, {}]) },
+        "responses": responses,
+        "security": if operation.is_open(access) { json!([]) } else { json!([{ "token": [] }, {}]) },
     });
     if !operation.body.is_empty() {
         described["requestBody"] = json!({ "required": true, "content": content(&operation.body, types) });
@@ -96,25 +99,25 @@ fn content(kinds: &[(&'static str, Shape)], types: &mut SchemaGenerator) -> Valu
     kinds.iter().map(|(kind, shape)| ((*kind).to_owned(), json!({ "schema": shape(types) }))).collect()
 }
 
-/// Those of the path, of the query and of the head.
+/// Returns the parameters of the path, of the query and of the headers.
 fn parameters(operation: &Operation) -> Vec<Value> {
     let in_path = operation.path.split('{').skip(1).filter_map(|rest| rest.split_once('}')).map(|(name, _)| {
         let mut types = inline();
         let schema = match name {
             "id" | "batchId" | "programId" => json!(types.subschema_for::<JobId>()),
-            // More is not a name of Marketo's.
+            // Marketo's API names have no other characters.
             "apiName" => json!({ "type": "string", "pattern": "^[A-Za-z0-9_]+$" }),
             _ => json!({ "type": "string", "minLength": 1 }),
         };
         json!({ "name": name, "in": "path", "required": true, "schema": schema })
     });
     let in_head = operation.headers.iter().map(
-        |(name, says)| json!({ "name": name, "in": "header", "description": says, "schema": { "type": "string" } }),
+        |(name, description)| json!({ "name": name, "in": "header", "description": description, "schema": { "type": "string" } }),
     );
     in_path.chain(operation.query.map(in_query).unwrap_or_default()).chain(in_head).collect()
 }
 
-/// The fields of a type, as parameters of a query.
+/// Returns the fields of a type as parameters of the query.
 fn in_query(fields: Shape) -> Vec<Value> {
     let schema = fields(&mut inline());
     let required = schema.get("required").and_then(Value::as_array).cloned().unwrap_or_default();
@@ -123,18 +126,19 @@ fn in_query(fields: Shape) -> Vec<Value> {
         .into_iter()
         .map(|(name, mut schema)| {
             let required = required.iter().any(|field| *field == *name);
-            let says = schema.as_object_mut().and_then(|schema| schema.remove("description"));
-            let mut parameter = json!({ "name": name, "in": "query", "required": required, "schema": given(schema) });
-            if let Some(says) = says {
-                parameter["description"] = says;
+            let description = schema.as_object_mut().and_then(|schema| schema.remove("description"));
+            let mut parameter =
+                json!({ "name": name, "in": "query", "required": required, "schema": without_null(schema) });
+            if let Some(description) = description {
+                parameter["description"] = description;
             }
             parameter
         })
         .collect()
 }
 
-/// A parameter that is given is something: null is how a type says that it may be left out.
-fn given(mut schema: Value) -> Value {
+/// Removes null from a schema: it only means that the parameter may be missing.
+fn without_null(mut schema: Value) -> Value {
     let not_null = |schemas: &[Value]| schemas.iter().find(|schema| schema["type"] != "null").cloned();
     if let Some(some) = schema["anyOf"].as_array().and_then(|schemas| not_null(schemas)) {
         return some;
@@ -143,8 +147,8 @@ fn given(mut schema: Value) -> Value {
     {
         schema["type"] = kind;
     }
-    if let Some(words) = schema.get_mut("enum").and_then(Value::as_array_mut) {
-        words.retain(|word| !word.is_null());
+    if let Some(values) = schema.get_mut("enum").and_then(Value::as_array_mut) {
+        values.retain(|value| !value.is_null());
     }
     for key in ["default", "anyOf", "type", "enum"] {
         if schema[key].is_null() {
@@ -154,7 +158,7 @@ fn given(mut schema: Value) -> Value {
     schema
 }
 
-/// Parameters are read, and small: each says all of its own.
+/// Returns a generator for parameters: each schema is complete in itself, without references.
 fn inline() -> SchemaGenerator {
     SchemaSettings::draft2020_12().for_deserialize().with(|settings| settings.inline_subschemas = true).into_generator()
 }

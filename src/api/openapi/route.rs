@@ -1,5 +1,6 @@
-//! What is a route? Its path, who may come in, what answers, and what is said of it: the router and the description are
-//! both made from this, so that neither has what the other has not.
+//! Route: path, access rule, handler and description.
+//!
+//! Router and OpenAPI document are both made from routes, so that neither has a route that the other lacks.
 
 use std::collections::BTreeMap;
 
@@ -11,173 +12,199 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde_json::Value;
 
 use crate::api::dto::Problem;
-use crate::api::{SharedState, problem};
+use crate::api::problem;
+use crate::api::state::SharedState;
 
-/// Who may come in, and what is asked of them before the route is.
+/// Access rule of a route, checked before its handler runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Access {
-    /// It asks by itself who is there, or need not know.
+    /// Everyone; the handler checks the sender itself, or need not know it.
     Public,
-    /// Whoever is known.
+    /// Every sender with an identity.
     Authenticated,
-    /// Whoever may see the job in the path.
+    /// The owner of the job in the path.
     JobOwner,
-    /// Who may use the Unix socket.
+    /// Users of the Unix socket without a client's token.
     LocalOnly,
-    /// In Marketo's way.
+    /// As at Marketo: the handler checks the token and answers in Marketo's shapes.
     Marketo,
 }
 
 impl Access {
-    /// What each route behind it may answer, whatever it is.
+    /// Returns the error responses that all routes with this rule have in common.
     pub fn responses(self) -> Vec<(u16, &'static str)> {
-        let mut answers = match self {
+        let mut responses = match self {
             Access::Public | Access::Marketo => return Vec::new(),
             Access::Authenticated => Vec::new(),
-            Access::JobOwner => vec![(404, "There is no such job, or nothing of it")],
-            Access::LocalOnly => vec![(403, "This is done over the Unix socket only")],
+            Access::JobOwner => vec![(404, "There is no such job, or it has no such file")],
+            Access::LocalOnly => vec![(403, "This route is served over the Unix socket only")],
         };
-        answers.extend([
-            (400, "A parameter is wrong, missing or not known"),
+        responses.extend([
+            (400, "A parameter is invalid, missing or unknown"),
             (401, "There is no valid token"),
-            (500, "The database failed; the daemon's log says how"),
-            (503, "The daemon is stopping, or its disk fails"),
+            (500, "The database failed: see the daemon's log"),
+            (503, "The daemon is stopping, or its disk failed"),
         ]);
-        answers
+        responses
     }
 }
 
+/// A path with its handlers and their descriptions.
 pub(crate) struct Route {
+    /// The path as axum writes it.
     pub path: &'static str,
-    pub door: Access,
+    /// Who may use it.
+    pub access: Access,
+    /// The handlers of all methods.
     pub handler: MethodRouter<SharedState>,
+    /// The descriptions of all methods.
     pub operations: Vec<Operation>,
 }
 
 impl Route {
-    pub fn new(path: &'static str, door: Access) -> Route {
-        Route { path, door, handler: MethodRouter::new(), operations: Vec::new() }
+    /// Makes a route without a method.
+    pub fn new(path: &'static str, access: Access) -> Route {
+        Route { path, access, handler: MethodRouter::new(), operations: Vec::new() }
     }
 
+    /// Adds the method GET.
     pub fn get<H: Handler<T, SharedState>, T: 'static>(self, handler: H, operation: Operation) -> Route {
         self.on(Method::GET, get(handler), operation)
     }
 
+    /// Adds the method POST.
     pub fn post<H: Handler<T, SharedState>, T: 'static>(self, handler: H, operation: Operation) -> Route {
         self.on(Method::POST, post(handler), operation)
     }
 
-    /// A parameter that is not known is a mistake everywhere: where an operation has none, that is seen to here; on the
-    /// others, what reads theirs says so.
+    /// Adds a method. Unknown parameters are refused everywhere: here where the operation has none, and by the handler's
+    /// extractor where it has some.
     fn on(mut self, method: Method, handler: MethodRouter<SharedState>, operation: Operation) -> Route {
-        let bare = operation.query.is_none() && self.door != Access::Public;
-        let handler = if bare { handler.layer(from_fn(problem::no_parameters)) } else { handler };
+        let without_parameters = operation.query.is_none() && self.access != Access::Public;
+        let handler = if without_parameters { handler.layer(from_fn(problem::no_parameters)) } else { handler };
         self.handler = self.handler.merge(handler);
         self.operations.push(Operation { method, path: self.path.to_owned(), ..operation });
         self
     }
 }
 
-/// The shape of something, as a type of ours has it.
+/// Makes the schema of a type.
 pub(crate) type Shape = fn(&mut SchemaGenerator) -> Schema;
 
-/// One method of one path, described.
+/// Description of one method of a path.
 pub(crate) struct Operation {
+    /// The method.
     pub method: Method,
+    /// The path as OpenAPI writes it.
     pub path: String,
+    /// `operationId`.
     pub id: String,
-    pub says: String,
-    /// The type that holds the parameters of the query.
+    /// One sentence.
+    pub summary: String,
+    /// The type whose fields are the parameters of the query.
     pub query: Option<Shape>,
-    /// Parameters that stand elsewhere.
+    /// Parameters in headers: name and description.
     pub headers: Vec<(&'static str, &'static str)>,
-    /// The body that it wants: media types with their shapes.
+    /// Request body: media types with their schemas.
     pub body: Vec<(&'static str, Shape)>,
-    /// By status.
-    pub answers: BTreeMap<u16, ResponseSpec>,
+    /// Responses by status.
+    pub responses: BTreeMap<u16, ResponseSpec>,
 }
 
+/// Description of one response.
 pub(crate) struct ResponseSpec {
-    pub says: &'static str,
+    /// One sentence.
+    pub description: &'static str,
+    /// Media types with their schemas.
     pub content: Vec<(&'static str, Shape)>,
 }
 
 impl Operation {
-    pub fn new(id: impl Into<String>, says: impl Into<String>) -> Operation {
+    /// Makes a description without parameters, body and responses.
+    pub fn new(id: impl Into<String>, summary: impl Into<String>) -> Operation {
         Operation {
             method: Method::GET,
             path: String::new(),
             id: id.into(),
-            says: says.into(),
+            summary: summary.into(),
             query: None,
             headers: Vec::new(),
             body: Vec::new(),
-            answers: BTreeMap::new(),
+            responses: BTreeMap::new(),
         }
     }
 
-    /// Whether no token is needed anywhere.
-    pub fn is_open(&self, door: Access) -> bool {
-        door == Access::Public || self.path.ends_with("/oauth/token")
+    /// Returns whether the operation needs no token, over TCP too.
+    pub fn is_open(&self, access: Access) -> bool {
+        access == Access::Public || self.path.ends_with("/oauth/token")
     }
 
-    /// Takes the parameters that are the fields of this type.
+    /// Adds the fields of this type as parameters of the query.
     pub fn query<T: JsonSchema>(mut self) -> Operation {
         self.query = Some(T::json_schema);
         self
     }
 
-    pub fn header(mut self, name: &'static str, says: &'static str) -> Operation {
-        self.headers.push((name, says));
+    /// Adds a parameter in a header.
+    pub fn header(mut self, name: &'static str, description: &'static str) -> Operation {
+        self.headers.push((name, description));
         self
     }
 
+    /// Adds a media type of the request body.
     pub fn body(mut self, kind: &'static str, shape: Shape) -> Operation {
         self.body.push((kind, shape));
         self
     }
 
-    /// Answers with this type.
-    pub fn json<T: JsonSchema>(self, status: u16, says: &'static str) -> Operation {
-        self.answer(status, says, "application/json", of::<T>)
+    /// Adds a response with this type as JSON.
+    pub fn json<T: JsonSchema>(self, status: u16, description: &'static str) -> Operation {
+        self.response(status, description, "application/json", of::<T>)
     }
 
-    /// Answers with text of this kind.
-    pub fn text(self, status: u16, says: &'static str, kind: &'static str) -> Operation {
-        self.answer(status, says, kind, text)
+    /// Adds a response with text of this media type.
+    pub fn text(self, status: u16, description: &'static str, kind: &'static str) -> Operation {
+        self.response(status, description, kind, text)
     }
 
-    pub fn error(self, status: u16, says: &'static str) -> Operation {
-        self.answer(status, says, "application/problem+json", of::<Problem>)
+    /// Adds a response with a problem document.
+    pub fn error(self, status: u16, description: &'static str) -> Operation {
+        self.response(status, description, "application/problem+json", of::<Problem>)
     }
 
-    /// Answers with no body.
-    pub fn empty(mut self, status: u16, says: &'static str) -> Operation {
-        self.answers.insert(status, ResponseSpec { says, content: Vec::new() });
+    /// Adds a response without a body.
+    pub fn empty(mut self, status: u16, description: &'static str) -> Operation {
+        self.responses.insert(status, ResponseSpec { description, content: Vec::new() });
         self
     }
 
-    pub fn answer(mut self, status: u16, says: &'static str, kind: &'static str, shape: Shape) -> Operation {
-        self.answers.entry(status).or_insert(ResponseSpec { says, content: Vec::new() }).content.push((kind, shape));
+    /// Adds a response with this media type and schema.
+    pub fn response(mut self, status: u16, description: &'static str, kind: &'static str, shape: Shape) -> Operation {
+        self.responses
+            .entry(status)
+            .or_insert(ResponseSpec { description, content: Vec::new() })
+            .content
+            .push((kind, shape));
         self
     }
 }
 
-/// This type, by its name.
+/// Returns a reference to the schema of this type.
 pub(crate) fn of<T: JsonSchema>(generator: &mut SchemaGenerator) -> Schema {
     generator.subschema_for::<T>()
 }
 
+/// Returns the schema of text.
 pub(crate) fn text(_: &mut SchemaGenerator) -> Schema {
     json_schema!({ "type": "string" })
 }
 
-/// Bytes that are no text.
+/// Returns the schema of binary data.
 pub(crate) fn bytes(_: &mut SchemaGenerator) -> Schema {
     json_schema!({ "contentMediaType": "application/octet-stream" })
 }
 
-/// Any JSON object.
+/// Returns the schema of any JSON object.
 pub(crate) fn object(_: &mut SchemaGenerator) -> Schema {
     json_schema!({ "type": "object", "additionalProperties": Value::Bool(true) })
 }

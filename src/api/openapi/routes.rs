@@ -1,49 +1,51 @@
-//! Which routes are there? All of them, with what is said of each.
+//! Table of all routes, with the description of each.
 
 use crate::api::dto::{EventData, History, InstanceStatus, JobsPage, Readiness, Status, SubmittedJob};
-use crate::api::handlers::{backup, create, erase, events, health, jobs, reports, retry, settle, status};
+use crate::api::handlers::{
+    backup, create, erase, events, health, instances, jobs, metrics, reports, retry, settle, status,
+};
+use crate::api::marketo_compat;
 use crate::api::openapi::document;
 use crate::api::openapi::route::{Access, Operation, Route, bytes, object, of};
-use crate::api::{marketo_compat, metrics};
 use crate::retention::{EraseReport, RetentionRun};
 use crate::scheduler::explain::Explanation;
 use crate::store::Job;
 
-/// Whoever looks for a route finds it here.
+/// Returns all routes of the daemon.
 pub(crate) fn all() -> Vec<Route> {
-    let mut routes = of_jobs();
-    routes.extend(of_one_job());
-    routes.extend(of_the_daemon());
+    let mut routes = job_collection_routes();
+    routes.extend(job_routes());
+    routes.extend(daemon_routes());
     routes.extend(marketo_compat::routes());
     routes
 }
 
-fn of_jobs() -> Vec<Route> {
-    let add = Operation::new("addJob", "Drops a file in. It is taken once it is on the disk for good")
+fn job_collection_routes() -> Vec<Route> {
+    let add = Operation::new("addJob", "Submits a file. The response is sent once the file is durably stored")
         .query::<create::CreateJobQuery>()
-        .header("Idempotency-Key", "The same key and the same file give the same job")
+        .header("Idempotency-Key", "The same key and the same file return the same job")
         .body("application/octet-stream", bytes)
         .json::<SubmittedJob>(201, "The job")
-        .json::<SubmittedJob>(200, "The job that this key made before")
+        .json::<SubmittedJob>(200, "The job that was made with this key before")
         .error(403, "The client may not use this instance")
         .error(413, "The file is larger than api.max_file_bytes")
-        .error(415, "The body is not the file as it is, but a form or packed")
-        .error(422, "The file can't be imported, or the key stands for something else")
+        .error(415, "The body is a form or compressed, and not the file itself")
+        .error(422, "The file can't be imported, or the key was used with another file")
         .error(507, "The disk is full");
     let list = Operation::new("listJobs", "Jobs, newest first")
         .query::<jobs::ListQuery>()
-        .json::<JobsPage>(200, "One page of them");
+        .json::<JobsPage>(200, "One page of jobs");
     vec![Route::new("/v1/jobs", Access::Authenticated).post(create::create, add).get(jobs::list, list)]
 }
 
-fn of_one_job() -> Vec<Route> {
+fn job_routes() -> Vec<Route> {
     let job = |path| Route::new(path, Access::JobOwner);
-    let report = |id: &str, says: &str| {
-        Operation::new(id, says)
+    let report = |id: &str, summary: &str| {
+        Operation::new(id, summary)
             .query::<reports::ReportQuery>()
-            .text(200, "All batches' files as one, in the order of the file", "text/csv")
-            .error(409, "The batches' files differ in their columns: ask for each with part")
-            .error(410, "It was erased")
+            .text(200, "The files of all batches, joined in the order of the submitted file", "text/csv")
+            .error(409, "The columns of the batches' files differ: download each with part")
+            .error(410, "The data was erased")
     };
     vec![
         job("/v1/jobs/{id}").get(
@@ -52,28 +54,30 @@ fn of_one_job() -> Vec<Route> {
                 .query::<jobs::WaitQuery>()
                 .json::<Job>(200, "The job"),
         ),
-        job("/v1/jobs/{id}/failures").get(reports::failures, report("jobFailures", "The rows that failed, and why")),
-        job("/v1/jobs/{id}/warnings").get(reports::warnings, report("jobWarnings", "The rows with warnings, and why")),
+        job("/v1/jobs/{id}/failures")
+            .get(reports::failures, report("jobFailures", "The failed rows, with Marketo's reasons")),
+        job("/v1/jobs/{id}/warnings")
+            .get(reports::warnings, report("jobWarnings", "The rows with warnings, with Marketo's reasons")),
         job("/v1/jobs/{id}/file").get(
             reports::file,
-            Operation::new("jobFile", "The file as it was dropped in")
+            Operation::new("jobFile", "The submitted file")
                 .text(200, "A csv or ssv file", "text/csv")
                 .text(200, "A tsv file", "text/tab-separated-values")
-                .error(410, "It was erased"),
+                .error(410, "The data was erased"),
         ),
         job("/v1/jobs/{id}/history").get(
             jobs::history,
-            Operation::new("jobHistory", "What happened to a job, oldest first").json::<History>(200, "Its history"),
+            Operation::new("jobHistory", "Events of a job, oldest first").json::<History>(200, "Its history"),
         ),
         job("/v1/jobs/{id}/explain").get(
             jobs::explain,
-            Operation::new("explainJob", "Why a job is where it is: what it waits for, and until when")
+            Operation::new("explainJob", "What a job waits for, and until when")
                 .json::<Explanation>(200, "The reason")
-                .error(409, "Its instance is not in the configuration any more"),
+                .error(409, "The job's instance is no longer configured"),
         ),
         job("/v1/jobs/{id}/cancel").post(
             jobs::cancel,
-            Operation::new("cancelJob", "Leaves what Marketo does not have yet")
+            Operation::new("cancelJob", "Cancels the batches that Marketo does not have yet")
                 .query::<jobs::CancelQuery>()
                 .json::<Job>(200, "The job")
                 .error(409, "There is nothing left to cancel")
@@ -81,20 +85,20 @@ fn of_one_job() -> Vec<Route> {
         ),
         job("/v1/jobs/{id}/retry").post(
             retry::retry,
-            Operation::new("retryJob", "Sends the batches that failed once more, or the failed rows as a new job")
+            Operation::new("retryJob", "Uploads the failed batches again, or makes a new job of the failed rows")
                 .query::<retry::RetryQuery>()
                 .json::<Job>(200, "The job")
-                .json::<Job>(201, "The new job of the rows that failed")
-                .error(409, "There is nothing to send again, or it can't be had")
-                .error(410, "It was erased")
-                .error(413, "The rows are more than api.max_file_bytes")
-                .error(422, "The rows make no file that can be imported")
+                .json::<Job>(201, "The new job of the failed rows")
+                .error(409, "There is nothing to retry, or the failed rows can't be extracted")
+                .error(410, "The data was erased")
+                .error(413, "The failed rows are larger than api.max_file_bytes")
+                .error(422, "The failed rows are not a file that can be imported")
                 .error(507, "The disk is full"),
         ),
-        // Whoever says it has looked on Marketo, where the imports of all are.
+        // An operator finds the id in Marketo's user interface, which shows the imports of all clients.
         Route::new("/v1/jobs/{id}/settle", Access::LocalOnly).post(
             settle::settle,
-            Operation::new("settleJob", "Says which import a held batch has become")
+            Operation::new("settleJob", "Records the Marketo import that a held batch became")
                 .query::<settle::SettleQuery>()
                 .json::<Job>(200, "The job")
                 .error(404, "There is no such job, or no such batch")
@@ -112,11 +116,11 @@ fn of_one_job() -> Vec<Route> {
     ]
 }
 
-fn of_the_daemon() -> Vec<Route> {
-    let known = |path| Route::new(path, Access::Authenticated);
-    let instance = |id: &str, says: &str| {
-        Operation::new(id, says)
-            .json::<InstanceStatus>(200, "How the instance stands")
+fn daemon_routes() -> Vec<Route> {
+    let authenticated = |path| Route::new(path, Access::Authenticated);
+    let instance = |id: &str, summary: &str| {
+        Operation::new(id, summary)
+            .json::<InstanceStatus>(200, "The instance's status")
             .error(403, "The client may not use this instance")
             .error(404, "There is no such instance")
             .error(507, "The disk is full")
@@ -124,7 +128,7 @@ fn of_the_daemon() -> Vec<Route> {
     vec![
         Route::new("/v1/retention", Access::LocalOnly).post(
             erase::due,
-            Operation::new("eraseDue", "Erases what is older than the configuration keeps")
+            Operation::new("eraseDue", "Erases all data past its retention period")
                 .query::<erase::EraseQuery>()
                 .json::<RetentionRun>(200, "What was erased")
                 .error(507, "The disk is full"),
@@ -132,44 +136,61 @@ fn of_the_daemon() -> Vec<Route> {
         Route::new("/v1/backup", Access::LocalOnly).get(
             backup::backup,
             Operation::new("backup", "A copy of the database as it is now")
-                .answer(200, "An SQLite database", "application/vnd.sqlite3", bytes)
+                .response(200, "An SQLite database", "application/vnd.sqlite3", bytes)
                 .error(507, "The disk is full"),
         ),
-        known("/metrics").get(
+        authenticated("/metrics").get(
             metrics::metrics,
-            Operation::new("metrics", "For Prometheus")
-                .text(200, "Prometheus's text format", "text/plain")
-                .error(403, "The client may use some instances only, and this tells of all"),
+            Operation::new("metrics", "Metrics for Prometheus")
+                .text(200, "Prometheus' text format", "text/plain")
+                .error(403, "The client may use some instances only, and the metrics cover all"),
         ),
-        known("/v1/events").get(
+        authenticated("/v1/events").get(
             events::events,
-            Operation::new("events", "Every change, or those of some jobs, as server-sent events")
+            Operation::new("events", "All changes, or those of some jobs, as server-sent events")
                 .query::<events::EventsQuery>()
                 .error(404, "There is no such job")
-                .error(503, "The daemon is stopping, its disk fails, or too many answers wait: Retry-After tells when to come again")
-                // One event's data: an answer is a stream of them.
-                .answer(200, "Without an end; the data of each event", "text/event-stream", of::<EventData>),
+                .error(
+                    503,
+                    "The daemon is stopping, its disk failed, or too many responses wait: retry after Retry-After",
+                )
+                // The schema is that of one event's data; the response is a stream of events.
+                .response(
+                    200,
+                    "An endless stream; the schema is that of each event's data",
+                    "text/event-stream",
+                    of::<EventData>,
+                ),
         ),
-        known("/v1/status").get(
+        authenticated("/v1/status").get(
             status::status,
-            Operation::new("status", "Slots, queue and limits of each instance")
-                .json::<Status>(200, "How it all stands"),
+            Operation::new("status", "Slots, queue and limits of each instance").json::<Status>(200, "The status"),
         ),
-        known("/v1/instances/{name}/pause").post(status::pause, instance("pauseInstance", "Stops its uploads")),
-        known("/v1/instances/{name}/resume").post(status::resume, instance("resumeInstance", "Lets uploads go on")),
+        authenticated("/v1/instances/{name}/pause")
+            .post(instances::pause, instance("pauseInstance", "Stops the uploads of an instance")),
+        authenticated("/v1/instances/{name}/resume")
+            .post(instances::resume, instance("resumeInstance", "Restarts the uploads of an instance")),
         Route::new("/healthz", Access::Public)
-            .get(health::healthz, Operation::new("healthz", "It lives").text(200, "ok", "text/plain")),
+            .get(health::healthz, Operation::new("healthz", "The daemon answers").text(200, "ok", "text/plain")),
         Route::new("/readyz", Access::Public).get(
             health::readyz,
-            Operation::new("readyz", "Its store writes, and the credentials of an instance at least work")
-                .query::<health::ReadyQuery>()
-                .error(404, "There is no such instance")
-                .json::<Readiness>(200, "It is ready")
-                .answer(503, "It is not, and this is why", "application/problem+json", of::<health::NotReady<'static>>),
+            Operation::new(
+                "readyz",
+                "The database can be written, and Marketo accepts the credentials of at least one instance",
+            )
+            .query::<health::ReadyQuery>()
+            .error(404, "There is no such instance")
+            .json::<Readiness>(200, "The daemon is ready")
+            .response(
+                503,
+                "The daemon is not ready, with the reason",
+                "application/problem+json",
+                of::<health::NotReady<'static>>,
+            ),
         ),
         Route::new("/openapi.json", Access::Public).get(
             document::openapi,
-            Operation::new("openapi", "This description").answer(200, "OpenAPI 3.1", "application/json", object),
+            Operation::new("openapi", "This document").response(200, "OpenAPI 3.1", "application/json", object),
         ),
     ]
 }

@@ -34,7 +34,7 @@ pub async fn check_daemon(config: &Config, global: &GlobalArgs) -> Vec<Finding> 
             let advice = "ask as the service's user (sudo -u marqueue), or become a member of its group";
             vec![Finding::error(SOCKET, error.to_string().replace(": its", "; its"), advice)]
         }
-        Err(ClientError::Silent { why, .. }) => {
+        Err(ClientError::Silent { reason: why, .. }) => {
             let detail = format!("something listens at {} and does not answer ({why})", socket.display());
             vec![Finding::error(DAEMON, detail, "read its log, and restart it")]
         }
