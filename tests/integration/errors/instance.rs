@@ -125,7 +125,7 @@ async fn an_upload_that_never_left_is_no_attempt() {
     let text = env
         .until("it was tried more often than it may be", async |env| {
             let text = env.json("GET", &format!("/v1/jobs/{id}/explain")).await.1.to_string();
-            ["(5 times", "(6 times", "(7 times"].iter().any(|times| text.contains(times)).then_some(text)
+            ["(5 failures", "(6 failures", "(7 failures"].iter().any(|times| text.contains(times)).then_some(text)
         })
         .await;
     assert!(text.contains("\"service\"") && text.to_lowercase().contains("refused"), "{text}");

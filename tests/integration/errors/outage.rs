@@ -112,7 +112,10 @@ async fn jobs_of_an_address_that_leads_nowhere_wait_for_it() {
         let text = env
             .until("it was tried more often than it may be", async |env| {
                 let text = env.json("GET", &format!("/v1/jobs/{}/explain", jobs[0])).await.1.to_string();
-                ["(5 times", "(6 times", "(7 times", "(8 times"].iter().any(|n| text.contains(n)).then_some(text)
+                ["(5 failures", "(6 failures", "(7 failures", "(8 failures"]
+                    .iter()
+                    .any(|n| text.contains(n))
+                    .then_some(text)
             })
             .await;
         assert!(text.contains("\"service\""), "{base_url}: {text}");
