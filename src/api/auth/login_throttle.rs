@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::Semaphore;
 
+use crate::backoff;
 use crate::log_throttle::LogThrottle;
 
 /// Entries of the table.
@@ -90,7 +91,7 @@ impl LoginThrottle {
         let entry = &mut entries[entry];
         let recent = entry.answered_at.filter(|&last| now < last + BUCKET_LIFETIME);
         let wrong = if recent.is_some() { entry.wrong } else { 0 };
-        let pause = MIN_DELAY.saturating_mul(2_u32.saturating_pow(wrong)).min(MAX_DELAY);
+        let pause = backoff::doubled(MIN_DELAY, wrong, MAX_DELAY);
         let answered_at = recent.map_or(now, |last| last.max(now)) + pause;
         if answered_at > now + MAX_WAIT {
             return None;
