@@ -36,6 +36,7 @@ pub struct Problem {
 /// Response of `POST /v1/jobs`: the job, and the warnings about its file.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct SubmittedJob {
+    /// The job.
     #[serde(flatten)]
     pub job: Job,
     /// Likely mistakes in the file that do not prevent its import.

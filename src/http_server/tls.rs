@@ -17,13 +17,23 @@ use crate::config::TlsFiles;
 pub enum TlsError {
     /// The certificate file can't be read.
     #[error("api.tls_cert: {path} can't be read: {cause}")]
-    Cert { path: PathBuf, cause: pem::Error },
+    Cert {
+        /// Path of the certificate file.
+        path: PathBuf,
+        /// The error of the file or its format.
+        cause: pem::Error,
+    },
     /// The certificate file is empty.
     #[error("api.tls_cert: {0} has no certificate in PEM format")]
     NoCert(PathBuf),
     /// The key file can't be read.
     #[error("api.tls_key: {path} can't be read: {cause}")]
-    Key { path: PathBuf, cause: pem::Error },
+    Key {
+        /// Path of the key file.
+        path: PathBuf,
+        /// The error of the file or its format.
+        cause: pem::Error,
+    },
     /// Certificate and key do not match.
     #[error("api.tls_cert and api.tls_key can't be used together: {0}")]
     Pair(rustls::Error),
