@@ -71,13 +71,13 @@ impl DropFolder {
         std::fs::create_dir_all(path).map_err(failed)?;
         let tree = DirTree::new(path.canonicalize().map_err(failed)?);
         tree.open_root().map_err(failed)?;
-        let hands = Arc::new(IngestContext { tree, intake, clock, choosing: Arc::default() });
+        let context = Arc::new(IngestContext { tree, intake, clock, name_lock: Arc::default() });
         let instances: Arc<std::collections::BTreeSet<String>> = Arc::new(config.instances.keys().cloned().collect());
         let parts = instances.iter().cloned().map(Part::Instance).chain([Part::Rest(instances.as_ref().clone())]);
         let report = DropReport::default();
-        let root = hands.tree.root().to_owned();
+        let root = context.tree.root().to_owned();
         let mut tasks: Vec<_> = parts
-            .map(|part| FolderTask::new(part, hands.clone(), instances.clone(), config.drop.settle, report.clone()))
+            .map(|part| FolderTask::new(part, context.clone(), instances.clone(), config.drop.settle, report.clone()))
             .collect();
         // Watched before the daemon reports that it is ready, so that no event after that is missed.
         let preparations: Vec<_> = tasks.iter().map(FolderTask::prepare).collect();
@@ -88,7 +88,7 @@ impl DropFolder {
                 Err(_) => task.is_late(preparation),
             }
         }
-        let tree = hands.tree.clone();
+        let tree = context.tree.clone();
         let tidied = task::spawn_blocking(move || setup::remove_stale_rejected(&tree));
         if let Ok(Ok(Err(error))) = tokio::time::timeout(PREPARATION, tidied).await {
             tracing::debug!(%error, "folder of rejected files not readable");

@@ -35,25 +35,33 @@ pub struct Intake {
     /// `limits.upload_bytes` of each instance, by its name.
     upload_bytes: Arc<RwLock<BTreeMap<String, u64>>>,
     /// A permit for each chunk that is being written.
-    pieces: Arc<Semaphore>,
+    chunk_permits: Arc<Semaphore>,
 }
 
 /// A file that was not accepted. Nothing of it is stored.
 #[derive(Debug, thiserror::Error)]
 pub enum IntakeError {
+    /// The configuration has no instance of this name.
     #[error("there is no instance \"{name}\" in the configuration: it has {known}")]
-    UnknownInstance { name: String, known: String },
+    UnknownInstance {
+        /// The name that was given.
+        name: String,
+        /// The instances of the configuration, joined by commas.
+        known: String,
+    },
     /// A parameter of the job is not valid.
     #[error("{0}")]
     Wrong(String),
     /// The file is not valid.
     #[error(transparent)]
     File(#[from] ValidationError),
+    /// The file exceeds `api.max_file_bytes`, given in bytes.
     #[error("the file has more than {0} bytes (api.max_file_bytes)")]
     TooLarge(u64),
     /// The connection was closed, or reading the source failed, before the end of the file.
     #[error("the file was cut off: {0}")]
     CutOff(String),
+    /// The store refused the job or failed.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
@@ -61,6 +69,7 @@ pub enum IntakeError {
 /// A file that was accepted.
 #[derive(Debug)]
 pub struct Received {
+    /// The job, new or found by its idempotency key.
     pub added: Inserted,
     /// Findings that do not prevent the import. A new job's history has them too.
     pub warnings: Vec<Warning>,
@@ -69,6 +78,7 @@ pub struct Received {
 /// A message of a sender whose parameters may follow the file, as in a multipart form.
 #[derive(Debug)]
 pub enum Incoming {
+    /// The next bytes of the file.
     Content(Bytes),
     /// All parameters, known only after the end of the file.
     Metadata(Box<NewJob>),
@@ -84,6 +94,7 @@ enum Checks {
 }
 
 impl Intake {
+    /// Returns an intake that stores jobs in `store`, with the limits of `config`.
     pub fn new(store: Store, clock: Clock, config: &Config) -> Intake {
         let upload_bytes = Arc::new(RwLock::new(upload_bytes(config)));
         Intake {
@@ -91,7 +102,7 @@ impl Intake {
             clock,
             max_file_bytes: config.api.max_file_bytes,
             upload_bytes,
-            pieces: Arc::new(Semaphore::new(MAX_PENDING_CHUNKS_TOTAL)),
+            chunk_permits: Arc::new(Semaphore::new(MAX_PENDING_CHUNKS_TOTAL)),
         }
     }
 
@@ -184,17 +195,17 @@ impl Intake {
         }
         let mut scan = LenientScanner::new(rules.clone());
         let mut hash = key.is_some().then(Sha256::new);
-        let mut kept = ChunkWriter::new(self, new.clone());
+        let mut writer = ChunkWriter::new(self, new.clone());
         let mut body = std::pin::pin!(body);
         while let Some(incoming) = body.next().await {
             let bytes = match incoming.map_err(|error| IntakeError::CutOff(error.to_string()))? {
                 Incoming::Content(bytes) => bytes,
-                Incoming::Metadata(said) => {
-                    new = *said;
+                Incoming::Metadata(metadata) => {
+                    new = *metadata;
                     continue;
                 }
             };
-            self.check_announced_size(kept.bytes() + bytes.len() as u64)?;
+            self.check_announced_size(writer.bytes() + bytes.len() as u64)?;
             scan.push(&bytes);
             if let (Checks::All | Checks::None, Some(fault)) = (checks, &scan.fault) {
                 return Err(fault.clone().into());
@@ -202,14 +213,14 @@ impl Intake {
             if let Some(hash) = &mut hash {
                 hash.update(&bytes);
             }
-            kept.push(&bytes).await?;
+            writer.push(&bytes).await?;
         }
         if checks == Checks::MarketoOnly {
             validate_parameters(&new)?;
         }
         if new.format != rules.format {
             rules.format = new.format;
-            scan = kept.scan_again(rules).await?;
+            scan = writer.scan_again(rules).await?;
         }
         let mut layout = scan.finish()?;
         if checks == Checks::MarketoOnly {
@@ -230,7 +241,7 @@ impl Intake {
             warnings: warnings.iter().map(|warning| warning.detail.clone()).collect(),
         };
         new.idempotency_key = key.zip(sha256).map(|(key, sha256)| key(sha256));
-        let added = kept.finish(new, layout).await?;
+        let added = writer.finish(new, layout).await?;
         if let Inserted::Created(job) = &added {
             tracing::info!(job = %job.id, instance = %job.instance, target = job.target.kind(), rows = job.rows.total,
                 bytes = job.bytes, batches = job.batches.len(), source = job.source.as_ref().map(tracing::field::display),
@@ -278,7 +289,7 @@ impl Checks {
 }
 
 fn content<E>(body: impl Stream<Item = Result<Bytes, E>>) -> impl Stream<Item = Result<Incoming, E>> {
-    body.map(|piece| piece.map(Incoming::Content))
+    body.map(|chunk| chunk.map(Incoming::Content))
 }
 
 fn has_columns(columns: &[String], target: &Target) -> Result<(), ValidationError> {
@@ -307,8 +318,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(&folder.path().join("q.db")).await.unwrap();
         let upload_bytes = Arc::new(RwLock::new([("default".to_owned(), upload_bytes)].into()));
-        let pieces = Arc::new(Semaphore::new(MAX_PENDING_CHUNKS_TOTAL));
-        let intake = Intake { store, clock: Clock::System, max_file_bytes, upload_bytes, pieces };
+        let chunk_permits = Arc::new(Semaphore::new(MAX_PENDING_CHUNKS_TOTAL));
+        let intake = Intake { store, clock: Clock::System, max_file_bytes, upload_bytes, chunk_permits };
         Fixture { intake, _folder: folder }
     }
 
@@ -335,15 +346,15 @@ mod tests {
     }
 
     fn body(file: &[u8]) -> impl Stream<Item = Result<Bytes, Infallible>> + use<> {
-        let pieces: Vec<_> = file.chunks(7_777).map(|piece| Ok(Bytes::copy_from_slice(piece))).collect();
-        stream::iter(pieces)
+        let chunks: Vec<_> = file.chunks(7_777).map(|chunk| Ok(Bytes::copy_from_slice(chunk))).collect();
+        stream::iter(chunks)
     }
 
     async fn stored(store: &Store, id: JobId, bytes: u64) -> Vec<u8> {
         let mut content = store.content(id, FileKind::File, 0, 0, bytes);
         let mut file = Vec::new();
-        while let Some(piece) = content.next().await.unwrap() {
-            file.extend(piece);
+        while let Some(chunk) = content.next().await.unwrap() {
+            file.extend(chunk);
         }
         file
     }
@@ -385,7 +396,7 @@ mod tests {
         let Fixture { intake, _folder } = fixture(10_000_000, u64::MAX).await;
         let half = rows(40_000);
         let broken =
-            body(&half).map(|piece| piece.map_err(|never| match never {})).chain(stream::once(async { Err("reset") }));
+            body(&half).map(|chunk| chunk.map_err(|never| match never {})).chain(stream::once(async { Err("reset") }));
         let error = intake.receive(leads(), true, broken).await.unwrap_err();
         assert!(matches!(error, IntakeError::CutOff(_)), "{error}");
         assert_eq!(intake.store.jobs(None, 100, None).await.unwrap().len(), 0);

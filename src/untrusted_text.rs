@@ -33,13 +33,13 @@ pub fn escape_lines(text: &str) -> Cow<'_, str> {
     escape_all(text, |letter| is_unsafe(letter) && !matches!(letter, '\n' | '\t'))
 }
 
-fn escape_all(text: &str, acts: impl Fn(char) -> bool) -> Cow<'_, str> {
-    if !text.contains(&acts) {
+fn escape_all(text: &str, is_escaped: impl Fn(char) -> bool) -> Cow<'_, str> {
+    if !text.contains(&is_escaped) {
         return Cow::Borrowed(text);
     }
     let mut escaped = String::with_capacity(text.len() + 16);
     for letter in text.chars() {
-        match acts(letter) {
+        match is_escaped(letter) {
             true => escaped.extend(letter.escape_default()),
             false => escaped.push(letter),
         }
@@ -50,13 +50,13 @@ fn escape_all(text: &str, acts: impl Fn(char) -> bool) -> Cow<'_, str> {
 /// Returns an equal JSON document in which unsafe characters ([`is_unsafe`]) are `\u` escapes. JSON itself requires that
 /// only for C0.
 pub fn escape_json(document: &str) -> Cow<'_, str> {
-    let acts = |letter: char| is_unsafe(letter) && letter >= '\u{7f}';
-    if !document.contains(acts) {
+    let is_escaped = |letter: char| is_unsafe(letter) && letter >= '\u{7f}';
+    if !document.contains(is_escaped) {
         return Cow::Borrowed(document);
     }
     let mut escaped = String::with_capacity(document.len() + 16);
     for letter in document.chars() {
-        match acts(letter) {
+        match is_escaped(letter) {
             // All of them are in the basic plane, so four digits do. Writing to a String cannot fail.
             true => drop(write!(escaped, "\\u{:04x}", u32::from(letter))),
             false => escaped.push(letter),
@@ -240,7 +240,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_acts_on_a_terminal_is_shown_escaped() {
+    fn terminal_control_characters_are_escaped() {
         for (text, shown) in [
             ("plain größe 名前.csv", "plain größe 名前.csv"),
             ("a\x1b[2J\nb\r\tc\x7f", r"a\u{1b}[2J\nb\r\tc\u{7f}"),
@@ -254,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn json_says_the_same_when_it_is_escaped() {
+    fn escaped_json_has_the_same_value() {
         for text in ["\x1b\n\"\\", "\u{9b}2J\u{7f}", "\u{202e}\u{2028}", "größe"] {
             let document = serde_json::json!({ "a": text }).to_string();
             let escaped = escape_json(&document);

@@ -1,4 +1,4 @@
-//! Names of columns: which of them Marketo can know, and which may stand in a message.
+//! Column names: checks them against Marketo's API names, and decides which may be shown in a message.
 //!
 //! Marketo's API names of fields begin with a letter and hold letters, digits and `_`, for people, custom objects and
 //! program members alike (Adobe, "Field Management": the API name of a field).
@@ -31,11 +31,12 @@ const WELL_KNOWN: [&str; 22] = [
     "sfdccontactid",
 ];
 
-/// Why a name is none of Marketo's.
+/// The reason for which a name cannot be an API name of Marketo's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NameError {
     /// `|`, which some programs put between columns.
     Pipe,
+    /// A blank within the name.
     Blank,
     /// A character that does not show, or a line end.
     Invisible(char),
@@ -47,11 +48,12 @@ pub enum NameError {
     Other(char),
 }
 
-/// A column in a message. Its name is left out where it may be a value, because the file lacks its header.
+/// A column in a message. Its name is left out if it may be a value, because the file lacks its header.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ColumnName {
     /// Counted from 1.
     pub column: usize,
+    /// The name, unless it may be a value.
     pub name: Option<String>,
 }
 
@@ -94,11 +96,11 @@ impl fmt::Display for NameError {
     }
 }
 
-/// What keeps `name` from being an API name; none where it is one.
+/// Returns why `name` is no API name; `None` if it is one.
 pub(super) fn check_name(name: &str) -> Option<NameError> {
     let first = name.chars().next()?;
     let is_inner = |letter: char| letter.is_ascii_alphanumeric() || letter == '_';
-    // An invisible character is the hardest to find, so it is told before others.
+    // An invisible character is the hardest to find, so it is reported before others.
     if let Some(letter) = name.chars().find(|&letter| is_invisible(letter)) {
         return Some(NameError::Invisible(letter));
     }
@@ -114,19 +116,19 @@ pub(super) fn check_name(name: &str) -> Option<NameError> {
     }
 }
 
-/// Whether the names of a header may stand in messages: they are surely names, and not the values of a first row that
-/// stands where the header should be.
+/// Returns whether the names of a header may be shown in messages: they are certainly names, and not values of a first row
+/// in a file without a header.
 pub(super) fn may_be_displayed(names: &[String]) -> bool {
     names.iter().all(|name| check_name(name).is_none()) || names.iter().any(|name| is_well_known(name))
 }
 
-/// The `index`th of the names for a message.
+/// Returns the column of `index` for a message.
 pub(super) fn displayed(names: &[String], index: usize) -> ColumnName {
     let name = may_be_displayed(names).then(|| clip(&names[index]));
     ColumnName { column: index + 1, name }
 }
 
-/// A name short enough for a sentence.
+/// Returns a name shortened to fit in a sentence.
 pub(super) fn clip(name: &str) -> String {
     match name.char_indices().nth(60) {
         Some((end, _)) => format!("{}…", &name[..end]),
@@ -134,16 +136,16 @@ pub(super) fn clip(name: &str) -> String {
     }
 }
 
-/// `text` without the names of a header, where these may be values: of a file without a header Marketo names the first
-/// person when it says that a field is not known.
+/// Returns `text` without the names of a header, if these may be values: for a file without a header, Marketo's message
+/// about an unknown field quotes the first row.
 ///
-/// A value stands for itself only between other characters than letters and digits, so no word is cut.
+/// A value is replaced only where no letter or digit is next to it, so that no longer word is cut.
 pub fn without_values(text: &str, names: &[String]) -> String {
     if may_be_displayed(names) {
         return text.to_owned();
     }
     let mut values: Vec<&str> = names.iter().map(|name| name.trim()).filter(|name| !name.is_empty()).collect();
-    // A value may be the beginning of a longer one.
+    // Longer values first, because a value may be the beginning of a longer one.
     values.sort_by_key(|value| std::cmp::Reverse(value.len()));
     values.into_iter().fold(text.to_owned(), |text, value| without_value(&text, value))
 }
@@ -164,12 +166,12 @@ fn without_value(text: &str, value: &str) -> String {
     kept + rest
 }
 
-/// What stands in a message where a value was.
+/// Replaces a value in a message.
 pub(super) const WITHHELD: &str = "…";
 
 fn is_well_known(name: &str) -> bool {
     let letters: String = name.chars().filter(|letter| letter.is_alphanumeric()).flat_map(char::to_lowercase).collect();
-    // An address that begins or ends with such a word is none.
+    // An e-mail address that begins or ends with such a word is not a name.
     !name.contains('@') && WELL_KNOWN.contains(&letters.as_str())
 }
 
@@ -223,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn marketos_words_lose_the_values_of_a_first_row() {
+    fn values_of_a_first_row_are_withheld_from_messages() {
         let names = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>();
         let row = names(&["Ana", "Ana Maria", "212-555", "a"]);
         for (text, kept) in [
@@ -239,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn names_are_shown_only_where_they_surely_are_names() {
+    fn names_are_shown_only_if_they_cannot_be_values() {
         let shown = |names: &[&str]| may_be_displayed(&names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>());
         assert!(shown(&["vin", "color"]));
         assert!(shown(&["Email Address", "First Name"]));

@@ -1,8 +1,8 @@
-//! Encodings: what a text that is not UTF-8 may be instead. Always a guess, for any byte has a meaning in most of them.
+//! Encoding detection: guesses the encoding of text that is not UTF-8. Most encodings accept any byte, so it stays a guess.
 
 use std::fmt;
 
-/// How many bytes from the first wrong one on are looked at.
+/// The number of bytes that are inspected, from the first invalid one on.
 pub(super) const EVIDENCE_BYTES: usize = 32;
 
 /// A guess at the encoding of text that is not UTF-8.
@@ -16,11 +16,12 @@ pub enum Encoding {
     Windows1252OrLatin1,
     /// Bytes beyond ASCII stand close together, as in scripts other than Latin.
     OtherScript,
+    /// None of the others.
     Unknown,
 }
 
 impl Encoding {
-    /// Guesses from the bytes beginning with the first that is not UTF-8. `ends` says that the file ends with them.
+    /// Guesses from the bytes beginning with the first that is not UTF-8. `ends` is true if the file ends with them.
     pub(super) fn guess(evidence: &[u8], ends: bool) -> Encoding {
         let Some(&first) = evidence.first() else { return Encoding::Unknown };
         // One byte alone may as well be the accented last letter of another encoding.
@@ -63,7 +64,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_bytes_themselves_give_the_guess() {
+    fn the_encoding_is_guessed_from_the_bytes() {
         for (evidence, ends, guess) in [
             (&b"\x93Jo\x94,O\x92Hara\n"[..], false, Encoding::Windows1252),
             (b"\x93\xc9cole\x94", false, Encoding::Windows1252),

@@ -12,78 +12,158 @@ use crate::domain::Format;
 /// Its message is for whoever made the file. Lines and columns count from 1, byte offsets from 0.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ValidationError {
+    /// The file has no content.
     #[error("the file is empty")]
     Empty,
+    /// There is no row after the header.
     #[error("the file has a header and no rows{}", lone_cr_hint(*.lone_cr))]
     HeaderOnly {
         /// The header holds a CR without LF, as all of a file does whose lines end so.
         lone_cr: bool,
     },
+    /// The first bytes are those of another kind of file.
     #[error("{0}")]
     OtherKind(FileKind),
+    /// A byte sequence is not UTF-8.
     #[error("byte offset {offset} on line {line} is not UTF-8: {encoding}")]
-    NotUtf8 { offset: u64, line: u64, encoding: Encoding },
+    NotUtf8 {
+        /// The offset of the first invalid byte, from 0.
+        offset: u64,
+        /// The line of the file, counted from 1.
+        line: u64,
+        /// The encoding that the bytes probably have.
+        encoding: Encoding,
+    },
+    /// A NUL byte.
     #[error("byte offset {offset} on line {line} is NUL, which no text holds: take it out")]
-    Nul { offset: u64, line: u64 },
+    Nul {
+        /// The offset of the byte, from 0.
+        offset: u64,
+        /// The line of the file, counted from 1.
+        line: u64,
+    },
+    /// The first line is blank.
     #[error("line 1 is blank, but the header with the field names has to stand there")]
     BlankHeader,
+    /// Two byte-order marks at the start.
     #[error("the file begins with two byte-order marks: save it with one or none")]
     SecondMark,
+    /// The first line is Excel's `sep=` hint.
     #[error("line 1 is Excel's hint at the delimiter (\"sep=\") and no header: take the line out{}", sep_hint(*.format))]
     SepLine {
         /// The format that the hint names, where the file was read as another.
         format: Option<Format>,
     },
+    /// The first line has an e-mail address, so it is a row.
     #[error(
         "column {column} of line 1 holds an \"@\", as no field name does: the header with the field names is missing"
     )]
-    NoHeader { column: usize },
+    NoHeader {
+        /// The column, counted from 1.
+        column: usize,
+    },
+    /// The header has the reason column of a failure or warning file.
     #[error(
         "column {column} of the header is {name:?}, so this is a file that Marketo gave back: send its corrected rows with \
          \"marqueue retry ID --with FILE\", or take the column out"
     )]
-    ReasonColumn { column: usize, name: &'static str },
+    ReasonColumn {
+        /// The column, counted from 1.
+        column: usize,
+        /// The column's name, as Marketo writes it.
+        name: &'static str,
+    },
+    /// A column's name cannot be an API name.
     #[error("{column} {fault}")]
-    BadName { column: ColumnName, fault: NameError },
+    BadName {
+        /// The column.
+        column: ColumnName,
+        /// The reason.
+        fault: NameError,
+    },
+    /// A row equals the header.
     #[error("line {line} is the header once more: were two files put one behind the other? Take the line out")]
-    HeaderAgain { line: u64 },
+    HeaderAgain {
+        /// The line of the file, counted from 1.
+        line: u64,
+    },
+    /// A row begins with a byte-order mark.
     #[error(
         "line {line} begins with a byte-order mark: were two files put one behind the other? Take it out, and a second header"
     )]
-    MarkInside { line: u64 },
+    MarkInside {
+        /// The line of the file, counted from 1.
+        line: u64,
+    },
+    /// Rows without a value in any column.
     #[error("{}", empty_rows(*.line, *.rows, *.stopped))]
     EmptyRows {
         /// The line of the first.
         line: u64,
+        /// The number of such rows.
         rows: u64,
         /// There may be more: the reading stopped before the file's end.
         stopped: bool,
     },
+    /// A field without quotes ends with a CR that belongs to no line end.
     #[error("line {line} has a CR (carriage return) at the end of a field without quotes: take it out")]
-    CrInField { line: u64 },
+    CrInField {
+        /// The line of the file, counted from 1.
+        line: u64,
+    },
+    /// A backslash before a quote within a quoted field.
     #[error("line {line} has a backslash before a quote in a quoted field: {BACKSLASH}")]
-    BackslashQuote { line: u64 },
+    BackslashQuote {
+        /// The line of the file, counted from 1.
+        line: u64,
+    },
+    /// A blank line before the last row.
     #[error("line {line} is blank: Marketo would count it as a row that failed, so take it out")]
-    BlankLine { line: u64 },
+    BlankLine {
+        /// The line of the file, counted from 1.
+        line: u64,
+    },
+    /// A column without a name.
     #[error("column {column} of the header has no name{}", last_hint(*.last))]
     UnnamedColumn {
+        /// The column, counted from 1.
         column: usize,
         /// It is the last column.
         last: bool,
     },
+    /// A column's name begins or ends with a blank.
     #[error("{column} has space around its name: take the space away")]
-    SpacedColumn { column: ColumnName },
+    SpacedColumn {
+        /// The column.
+        column: ColumnName,
+    },
+    /// Two columns of the same name.
     #[error("{second} has the name of column {first} too: take one out")]
-    DoubledColumn { first: usize, second: ColumnName },
+    DoubledColumn {
+        /// The first of them, counted from 1.
+        first: usize,
+        /// The second of them.
+        second: ColumnName,
+    },
+    /// The header has several columns only in another format.
     #[error("the header has one column as {format}, and several as {other}: say that the format is {other}")]
-    WrongDelimiter { format: Format, other: Format },
+    WrongDelimiter {
+        /// The format with which the file was read.
+        format: Format,
+        /// The format that gives several columns.
+        other: Format,
+    },
+    /// The header lacks a required column.
     #[error("the header has no column {column:?}, {need}{}", similar_hint(.similar))]
     MissingColumn {
+        /// The name of the missing column.
         column: String,
+        /// The reason for which it is required, as the end of the sentence.
         need: &'static str,
         /// A column, by number and name, that may be meant.
         similar: Option<(usize, String)>,
     },
+    /// Rows with another number of fields than the header.
     #[error("{}", ragged(*.columns, .rows, *.stopped))]
     Ragged {
         /// Of the header.
@@ -93,17 +173,30 @@ pub enum ValidationError {
         /// There may be more: the reading stopped at the last of `rows`.
         stopped: bool,
     },
+    /// The header is larger than the limit.
     #[error("the header does not end within {limit} bytes{}", header_hint(*.lone_cr, *.open_quote))]
-    HeaderTooLarge { limit: u64, lone_cr: bool, open_quote: Option<u64> },
+    HeaderTooLarge {
+        /// The limit, in bytes.
+        limit: u64,
+        /// The header holds a CR without LF.
+        lone_cr: bool,
+        /// The line of a quote that is still open at the limit.
+        open_quote: Option<u64>,
+    },
+    /// A record does not fit into one upload.
     #[error("the record on line {line} is over the {limit} bytes that one upload has for rows{}", quote_hint(*.open_quote))]
     RecordTooLarge {
+        /// The first line of the record, counted from 1.
         line: u64,
+        /// The limit, in bytes.
         limit: u64,
         /// The line of the quote in which the record was when it grew too large.
         open_quote: Option<u64>,
     },
+    /// The file ends within a quoted field.
     #[error("the quote opened on line {line} has no end{}", backslash_hint(*.backslash))]
     UnclosedQuote {
+        /// The line of the opening quote, counted from 1.
         line: u64,
         /// The record holds a backslash before a quote.
         backslash: bool,
@@ -115,9 +208,11 @@ const BACKSLASH: &str = "a backslash does not escape a quote, so write the quote
 /// A row that has another number of fields than the header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RaggedRow {
+    /// The first line of the row, counted from 1.
     pub line: u64,
     /// Beyond `line` where quotes hold line ends.
     pub last_line: u64,
+    /// The number of its fields.
     pub fields: u64,
     /// What in the row may be the cause.
     pub sign: Option<RaggedSign>,
@@ -130,6 +225,7 @@ pub enum RaggedSign {
     TrailingDelimiter,
     /// It ends with the header: a file was put behind one that lacked its last line end.
     HeaderBehind,
+    /// It has a backslash before a quote in a quoted field.
     BackslashQuote,
     /// U+201C or its like.
     CurlyQuote(char),

@@ -7,10 +7,10 @@ use crate::delimited::header::{HeaderReader, MAX_HEADER_BYTES};
 use crate::delimited::lexer::{LexEvent, Lexer, Record};
 use crate::domain::Format;
 
-/// Takes the last column off a failure or warning file. Every other byte stays as it is.
+/// Removes the last column of a failure or warning file. Every other byte stays as it is.
 ///
-/// Nothing published says with which delimiter Marketo answers an import that was not `csv`, so it is found from the
-/// header: it is the one that makes the columns those that were sent.
+/// Adobe does not document the delimiter of the failure file of an import that was not `csv`. So it is found from the
+/// header: it is the one with which the columns equal those that were sent.
 #[derive(Debug)]
 pub struct FailedRowExtractor {
     sent: Vec<String>,
@@ -27,31 +27,50 @@ pub struct FailedRowExtractor {
     previous: u8,
 }
 
-/// What came of a failure file.
+/// The result of stripping a failure file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FailedRows {
-    /// Of the failure file, so also of what was made of it.
+    /// The format of the failure file and of the output.
     pub format: Format,
+    /// The number of rows.
     pub rows: u64,
 }
 
-/// Why a failure file can't be sent again.
+/// A failure file whose rows cannot be sent again.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FailedRowError {
+    /// There is no row.
     #[error("the file has no rows")]
     NoRows,
+    /// The last column is not the reason column.
     #[error("the file's last column is neither \"Import Failure Reason\" nor \"Import Warning Reason\"")]
     NoReason,
+    /// Columns that were sent are missing.
     #[error("the file lacks {}, sent but not given back by Marketo", names(.0))]
     Missing(Vec<String>),
+    /// There are columns that were not sent.
     #[error("the file has {}, not among the columns that were sent", names(.0))]
     NotSent(Vec<String>),
+    /// The columns are in another order than sent.
     #[error("the file has the columns that were sent in another order")]
     OtherOrder,
+    /// A row has another number of fields than the header.
     #[error("the row on line {line} has {fields} fields where the header has {columns}")]
-    Ragged { line: u64, fields: u64, columns: u64 },
+    Ragged {
+        /// The line of the row, counted from 1.
+        line: u64,
+        /// The number of its fields.
+        fields: u64,
+        /// The number of columns of the header.
+        columns: u64,
+    },
+    /// The file ends within a quoted field.
     #[error("the quote opened on line {line} has no end")]
-    UnclosedQuote { line: u64 },
+    UnclosedQuote {
+        /// The line of the opening quote, counted from 1.
+        line: u64,
+    },
+    /// The header is larger than [`MAX_HEADER_BYTES`](crate::delimited::MAX_HEADER_BYTES).
     #[error("the header does not end within {MAX_HEADER_BYTES} bytes")]
     HeaderTooLarge,
 }
@@ -78,7 +97,7 @@ impl FailedRowExtractor {
         }
     }
 
-    /// Takes bytes of the failure file and adds to `out` what they give.
+    /// Reads bytes of the failure file and appends the resulting bytes to `out`.
     ///
     /// # Errors
     /// [`FailedRowError`]; `out` must then be discarded.
@@ -92,7 +111,7 @@ impl FailedRowExtractor {
             bytes = &bytes[n..];
             let format = self.find_format()?;
             self.format = Some(format);
-            // The header is cut like any row. The mark before it is not a byte of the first name.
+            // The header is stripped like any row. The byte-order mark before it is not part of the first name.
             self.lexer = Lexer::new(format, 1);
             let header = std::mem::take(&mut self.header);
             let marked = header.bytes();
@@ -102,7 +121,7 @@ impl FailedRowExtractor {
         self.strip(bytes, out)
     }
 
-    /// The end of the failure file.
+    /// Ends the failure file.
     ///
     /// # Errors
     /// As for [`FailedRowExtractor::push`].
@@ -142,15 +161,14 @@ impl FailedRowExtractor {
         Ok(())
     }
 
-    /// The record is at its end. A row whose fields can't be told apart for sure is refused and not guessed at: it would
-    /// be imported.
+    /// Ends a record. A row whose fields are ambiguous is refused instead of guessed, because it would be imported.
     fn record(&mut self, record: &Record, line_end: &[u8], out: &mut Vec<u8>) -> Result<(), FailedRowError> {
         let columns = self.sent.len() as u64 + 1;
         if record.fields != columns {
             return Err(FailedRowError::Ragged { line: record.line, fields: record.fields, columns });
         }
         if !self.kept {
-            // One empty field: bare, it would be a blank line.
+            // One empty field: without quotes it would be a blank line.
             out.extend_from_slice(b"\"\"");
         }
         out.extend_from_slice(line_end);
@@ -219,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn the_reasons_go_and_every_other_byte_stays() {
+    fn reasons_are_removed_and_every_other_byte_stays() {
         for (sent, text, kept, format, rows) in [
             (vec!["a", "b"], "a,b,Import Failure Reason\n1,2,no\n", "a,b\n1,2\n", Format::Csv, 1),
             (
@@ -248,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_can_not_be_sent_again_says_why() {
+    fn a_file_that_cannot_be_sent_again_gives_the_reason() {
         for (text, message) in [
             ("", "the file has no rows"),
             ("a,b,Import Failure Reason\n\n", "the file has no rows"),

@@ -1,26 +1,32 @@
-//! File kinds: what a file is that is no delimited text in UTF-8, by its first bytes.
+//! File kind: detects files that are not delimited text, by their first bytes.
 
 use std::fmt;
 
-/// How many of the first bytes are looked at. The mark of a tar archive is the last, at byte 257.
+/// The number of bytes that are inspected. The mark of a tar archive is the last, at byte 257.
 pub(super) const OPENING_BYTES: usize = 512;
 
 /// What a file is instead of a table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FileKind {
+    /// A gzip archive.
     Gzip,
-    /// With a name for people: `xz`, `a tar archive`.
+    /// An archive, with its display name: `xz`, `a tar archive`.
     Archive(&'static str),
-    /// A zip archive that names itself as an Office document.
+    /// A zip archive whose first entry is that of an Office document.
     OfficeZip,
+    /// An OpenDocument file, such as `.ods`.
     OpenDocument,
     /// The compound file of Office 97 to 2003: `.xls`, also `.doc` and others.
     OldOffice,
+    /// A PDF document.
     Pdf,
+    /// An encrypted file.
     Encrypted,
+    /// A database file, with its display name.
     Database(&'static str),
     /// Text of another kind.
     Markup(&'static str),
+    /// Text in UTF-16 or UTF-32.
     Unicode {
         /// `UTF-16` or `UTF-32`, with the order of the bytes.
         encoding: &'static str,
@@ -79,7 +85,7 @@ impl FileKind {
         wide(opening)
     }
 
-    /// A word for programs.
+    /// Returns the machine-readable code.
     pub fn code(self) -> &'static str {
         match self {
             FileKind::Unicode { .. } => "not-utf8",
@@ -122,7 +128,7 @@ impl fmt::Display for FileKind {
     }
 }
 
-/// What a zip archive is, by the name of its first entry.
+/// Returns the kind of a zip archive, by the name of its first entry.
 fn zip(opening: &[u8]) -> FileKind {
     let length = opening.get(26..28).map_or(0, |bytes| usize::from(u16::from_le_bytes([bytes[0], bytes[1]])));
     let name = opening.get(30..30 + length).unwrap_or_default();
@@ -204,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn a_table_is_no_other_kind() {
+    fn delimited_text_is_no_other_kind() {
         for text in [
             &b""[..],
             b"email,firstName\nana@example.com,Ana\n",

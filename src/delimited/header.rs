@@ -12,8 +12,8 @@ use crate::delimited::lexer::{LexEvent, Lexer};
 use crate::delimited::warning::Warning;
 use crate::domain::{Format, Target};
 
-/// No header is larger, whatever an upload takes: it is the one thing that is held in memory. Marketo's longest names
-/// and its most columns stay far below.
+/// The largest header, in bytes. The header is held in memory, so it has a limit of its own; Marketo's longest names and
+/// most columns stay far below.
 pub const MAX_HEADER_BYTES: u64 = 1024 * 1024;
 
 pub(super) const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
@@ -21,12 +21,13 @@ pub(super) const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 /// A column that the header must have.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RequiredColumn {
+    /// The API name of the column.
     pub column: String,
-    /// The end of the sentence "the header has no column …".
+    /// Completes the sentence "the header has no column …".
     pub need: &'static str,
 }
 
-/// The columns without which an import to `target` is refused.
+/// Returns the columns without which an import to `target` is refused.
 ///
 /// Leads without a lookup field may lack `email`, Marketo's default for it: Adobe's pages do not forbid that.
 pub fn required_columns(target: &Target) -> Vec<RequiredColumn> {
@@ -41,9 +42,9 @@ pub fn required_columns(target: &Target) -> Vec<RequiredColumn> {
     }
 }
 
-/// The column by which Marketo finds or makes a record, where a file has it: a row without a value there fails.
+/// Returns the column by which Marketo finds or creates a record. A row without a value there fails.
 ///
-/// Without a target it is that of leads and program members. The dedupe fields of a custom object are not known here.
+/// Without a target it is that of leads and program members. The dedupe fields of a custom object are not known.
 pub fn lookup_column(target: Option<&Target>) -> Option<String> {
     match target {
         Some(Target::Leads { lookup_field: Some(field), .. }) => Some(field.clone()),
@@ -52,7 +53,7 @@ pub fn lookup_column(target: Option<&Target>) -> Option<String> {
     }
 }
 
-/// The names in a header, without quotes, byte-order mark and line end. Bytes that are not UTF-8 are replaced.
+/// Returns the names in a header, without quotes, byte-order mark and line end. Bytes that are not UTF-8 are replaced.
 pub fn columns(header: &[u8], format: Format) -> Vec<String> {
     let header = without_byte_order_mark(header);
     let mut lexer = Lexer::new(format, 1);
@@ -70,7 +71,7 @@ pub fn columns(header: &[u8], format: Format) -> Vec<String> {
     names.into_iter().map(|name| String::from_utf8_lossy(&name).into_owned()).collect()
 }
 
-/// A header without byte-order mark and line end.
+/// Returns a header without byte-order mark and line end.
 pub(super) fn without_byte_order_mark(header: &[u8]) -> &[u8] {
     let header = header.strip_prefix(BYTE_ORDER_MARK).unwrap_or(header);
     match header.strip_suffix(b"\n") {
@@ -79,7 +80,7 @@ pub(super) fn without_byte_order_mark(header: &[u8]) -> &[u8] {
     }
 }
 
-/// The byte-order mark at the start of a header, or nothing.
+/// Returns the byte-order mark at the start of a header, or nothing.
 pub(super) fn byte_order_mark(header: &[u8]) -> &[u8] {
     if header.starts_with(BYTE_ORDER_MARK) { BYTE_ORDER_MARK } else { &[] }
 }
@@ -100,7 +101,8 @@ pub(super) struct HeaderReader {
 }
 
 impl HeaderReader {
-    /// Takes bytes up to the header's end: how many that were, if the end is among them; otherwise all are taken.
+    /// Reads bytes up to the header's end. Returns the number of bytes read if the end is among them, otherwise `None`:
+    /// then all were read.
     pub fn push(&mut self, lexer: &mut Lexer, input: &[u8]) -> Option<usize> {
         let mut taken = 0;
         while !self.begun {
@@ -112,7 +114,7 @@ impl HeaderReader {
                     taken += 1;
                 }
                 Some(_) => {
-                    // Not a mark: what looked like one is the beginning of a name.
+                    // Not a mark: the first bytes begin a name.
                     lexer.next_record(&BYTE_ORDER_MARK[..seen]);
                     self.begun = true;
                 }
@@ -125,7 +127,7 @@ impl HeaderReader {
         end.map(|n| taken + n)
     }
 
-    /// The bytes so far, mark and line end included.
+    /// Returns the bytes so far, mark and line end included.
     pub fn bytes(&self) -> &[u8] {
         &self.bytes
     }
@@ -138,7 +140,7 @@ impl HeaderReader {
         self.bytes.is_empty() || self.bytes == BYTE_ORDER_MARK
     }
 
-    /// The header holds a CR that is not part of its line end.
+    /// Returns whether the header holds a CR that is not part of its line end.
     pub fn has_lone_cr(&self) -> bool {
         memchr(b'\r', without_byte_order_mark(&self.bytes)).is_some()
     }
@@ -199,8 +201,8 @@ pub(super) fn check(
     missing.map_or(Ok(()), Err)
 }
 
-/// The first of the required columns that the header lacks, with the one that may be meant by its letters: that holds
-/// nothing but those of a name that was given with the file.
+/// Returns the first required column that the header lacks, with a column that may be meant. That one's name may be shown:
+/// it has only the letters of a name that was given with the file.
 fn missing_column(names: &[String], required: &[RequiredColumn]) -> Option<ValidationError> {
     let RequiredColumn { column, need } = required.iter().find(|required| !names.contains(&required.column))?;
     let similar = names.iter().position(|name| name.trim() == name && letters(name) == letters(column));
@@ -235,7 +237,7 @@ pub(super) fn case_warning(names: &[String]) -> Option<Warning> {
     Some(Warning::columns_differ_in_case(column(first), column(second), pairs.len() - 1))
 }
 
-/// A name as people may mistake it for another: `E-mail` for `email`.
+/// Normalizes a name for comparison: `E-mail` equals `email`.
 fn letters(name: &str) -> String {
     name.chars().filter(|letter| letter.is_alphanumeric()).flat_map(char::to_lowercase).collect()
 }

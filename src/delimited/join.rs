@@ -12,7 +12,7 @@ use crate::domain::Format;
 /// held. The delimiter is found from the header: it is the one with which the last column is Marketo's reason.
 #[derive(Debug, Default)]
 pub struct Joiner {
-    /// The header that is kept, without mark and line end.
+    /// The joined file's header, without byte-order mark and line end.
     header: Option<Vec<u8>>,
     format: Option<Format>,
     line_end: &'static [u8],
@@ -21,7 +21,7 @@ pub struct Joiner {
     rows: u64,
     /// The output so far lacks its last line end.
     open_line: bool,
-    /// The part that ended inside quotes, which would swallow what comes after.
+    /// The part that ended within quotes: its open quote would extend over the next file.
     open_quote: Option<u32>,
 }
 
@@ -33,34 +33,47 @@ enum Reading {
     Rows(Lexer),
 }
 
-/// Why files can't be one. Each is still whole by itself.
+/// Files that cannot be joined. Each is still complete by itself.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum JoinError {
+    /// The header differs from that of the files before it.
     #[error("the columns of part {part} are not those of the parts before it, so the parts can't be one file")]
-    OtherColumns { part: u32 },
+    OtherColumns {
+        /// The batch's part, as in [`Joiner::begin`].
+        part: u32,
+    },
+    /// A file ends within a quoted field.
     #[error("part {part} ends inside quotes, so no other can follow it in one file")]
-    OpenQuote { part: u32 },
+    OpenQuote {
+        /// The batch's part, as in [`Joiner::begin`].
+        part: u32,
+    },
+    /// The header is larger than [`MAX_HEADER_BYTES`](crate::delimited::MAX_HEADER_BYTES).
     #[error("the header of part {part} does not end within {MAX_HEADER_BYTES} bytes")]
-    HeaderTooLarge { part: u32 },
+    HeaderTooLarge {
+        /// The batch's part, as in [`Joiner::begin`].
+        part: u32,
+    },
 }
 
 impl Joiner {
+    /// Returns a joiner without any file.
     pub fn new() -> Self {
         Joiner::default()
     }
 
-    /// The next file is that of `part`. An empty one adds nothing.
+    /// Begins the file of `part`. An empty file adds nothing.
     pub fn begin(&mut self, part: u32) {
         self.part = part;
         // Names hold neither quotes nor line ends, so any delimiter finds the header's end.
         self.reading = Reading::Header(HeaderReader::default(), Lexer::new(Format::Csv, 1));
     }
 
-    /// Takes bytes of the file under way and adds to `out` what they give.
+    /// Reads bytes of the current file and appends the resulting bytes to `out`.
     ///
     /// # Errors
-    /// [`JoinFault`]; the joiner is of no more use then. Other columns are known as soon as [`Joiner::in_rows`] is true
-    /// or [`Joiner::end`] was called, so a caller that can't take back its output joins the files' beginnings first.
+    /// [`JoinError`]; the joiner must not be used afterwards. Differing columns are found before [`Joiner::in_rows`] is
+    /// true or [`Joiner::end`] returns, so a caller that cannot revoke its output joins the files' beginnings first.
     pub fn push(&mut self, mut bytes: &[u8], out: &mut Vec<u8>) -> Result<(), JoinError> {
         if let Reading::Header(reader, lexer) = &mut self.reading {
             let end = reader.push(lexer, bytes);
@@ -74,7 +87,7 @@ impl Joiner {
         self.rows_in(bytes, out)
     }
 
-    /// The file under way is at its end.
+    /// Ends the current file.
     ///
     /// # Errors
     /// As for [`Joiner::push`].
@@ -91,12 +104,12 @@ impl Joiner {
         Ok(())
     }
 
-    /// The header of the file under way is the one of the files before it.
+    /// Returns whether the current file's header was read and equals that of the files before it.
     pub fn in_rows(&self) -> bool {
         matches!(self.reading, Reading::Rows(_))
     }
 
-    /// Rows of all files so far; blank lines are none.
+    /// Returns the number of rows so far. Blank lines are not counted.
     pub fn rows(&self) -> u64 {
         self.rows
     }
@@ -128,7 +141,7 @@ impl Joiner {
         if let Some(part) = self.open_quote {
             return Err(JoinError::OpenQuote { part });
         }
-        // Only at the start of a file: within one the line is open because its rest is still to come.
+        // Only at the start of a file: within a file the rest of the line is still to come.
         if self.open_line && lexer.unended().is_none() {
             out.extend_from_slice(self.line_end);
         }
@@ -159,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn the_header_stands_once_and_every_row_as_it_was() {
+    fn the_joined_file_has_one_header_and_all_rows() {
         for (parts, joined, rows) in [
             (vec!["h,R\n1,a\n", "h,R\n2,b\n"], "h,R\n1,a\n2,b\n", 2),
             (vec!["h,R\r\n1,a", "h,R\n2,b"], "h,R\r\n1,a\r\n2,b", 2),
@@ -193,13 +206,13 @@ mod tests {
     }
 
     #[test]
-    fn nothing_follows_a_part_that_ends_inside_quotes() {
+    fn no_part_can_follow_one_that_ends_within_quotes() {
         assert_eq!(join(&["h,R\n1,\"a\n"], 4).unwrap().1, 1);
         assert_eq!(join(&["h,R\n1,\"a\n", "h,R\n2,b\n"], 4), Err(JoinError::OpenQuote { part: 1 }));
     }
 
     #[test]
-    fn a_header_without_end_is_not_gathered_for_ever() {
+    fn an_endless_header_is_not_buffered() {
         let text = "h".repeat(MAX_HEADER_BYTES as usize + 1);
         assert_eq!(join(&[&text], 4096), Err(JoinError::HeaderTooLarge { part: 1 }));
     }

@@ -1,6 +1,6 @@
 //! Property tests: splitting, halving, joining and stripping lose no byte, for any table, dialect, limit and chunking.
 //!
-//! The `csv` crate is the oracle: it shares nothing with the lexer here.
+//! The `csv` crate is the oracle: it shares no code with the lexer.
 
 use csv::{ByteRecord, ReaderBuilder, Terminator};
 use proptest::prelude::*;
@@ -30,7 +30,7 @@ fn range(bytes: &[u8], from: u64, to: u64) -> &[u8] {
     &bytes[from as usize..to as usize]
 }
 
-/// What holds of every layout: the reason for the parts' bounds.
+/// Checks the invariants of every layout.
 fn assert_cut(format: Format, bytes: &[u8], layout: &FileLayout, limit: u64) {
     let header = range(bytes, layout.header.start, layout.header.end);
     let rows_end = layout.parts.last().expect("a layout has rows").to;

@@ -1,5 +1,5 @@
-//! Which files are refused, which are only warned of, and which must pass: each kind of file that people have sent, however
-//! its bytes arrive.
+//! Tests of validation: files that are refused, files that get a warning, and files that must pass, however their bytes
+//! arrive.
 
 use crate::delimited::*;
 use crate::domain::{Format, Target};

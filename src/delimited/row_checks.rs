@@ -1,7 +1,6 @@
-//! Row checks: what in the rows of a file makes Marketo refuse or misread them.
+//! Row checks: find rows that Marketo would refuse or misread.
 //!
-//! Nearly every row passes by its first byte and what the lexer has counted. Only a row with a sign of a fault is read
-//! field by field.
+//! Nearly every row passes by its first byte and the lexer's counts. Only a suspicious row is read field by field.
 
 use memchr::{memchr, memmem};
 
@@ -17,7 +16,7 @@ use crate::domain::Format;
 /// what is wrong, and where all rows are, reading on would find nothing else.
 const RAGGED_ROWS: usize = 5;
 
-/// The checks of the rows of one file, with what was counted so far.
+/// The checks of the rows of one file, with their counts so far.
 #[derive(Debug)]
 pub(super) struct RowChecks {
     format: Format,
@@ -31,7 +30,7 @@ pub(super) struct RowChecks {
     without_lookup: Rows,
 }
 
-/// Some rows of a file.
+/// A count of rows and the line of the first.
 #[derive(Clone, Copy, Debug, Default)]
 struct Rows {
     number: u64,
@@ -115,7 +114,7 @@ impl RowChecks {
         }
     }
 
-    /// What does not keep the file from being imported.
+    /// Returns the findings that do not prevent the import.
     pub fn warnings(&self) -> Vec<Warning> {
         let Rows { number, first_line } = self.without_lookup;
         let lookup = self.lookup.filter(|_| number > 0);
@@ -127,7 +126,7 @@ impl RowChecks {
         ValidationError::Ragged { columns: self.names.len() as u64, rows: self.ragged.clone(), stopped }
     }
 
-    /// Every field is empty, or holds nothing but blanks.
+    /// Returns whether every field is empty or holds only blanks.
     fn has_no_value(&self, bytes: &[u8]) -> bool {
         let delimiter = self.format.delimiter();
         bytes.iter().all(|byte| *byte == delimiter || b"\" \t\r\n".contains(byte))
@@ -137,7 +136,7 @@ impl RowChecks {
     fn is_header(&self, bytes: &[u8]) -> bool {
         let unquoted = bytes.strip_prefix(b"\"").unwrap_or(bytes);
         let name = self.names.first().map(String::as_bytes).unwrap_or_default();
-        // The first byte alone tells nearly every row apart.
+        // The first byte alone decides for nearly every row.
         unquoted.first() == name.first() && unquoted.starts_with(name) && columns(bytes, self.format) == self.names
     }
 
@@ -149,7 +148,7 @@ impl RowChecks {
         }
     }
 
-    /// What may have given the row another number of fields.
+    /// Returns the probable cause of the row's different number of fields.
     fn sign(&self, fields: u64, bytes: &[u8]) -> Option<RaggedSign> {
         let line = header::without_byte_order_mark(bytes);
         let (expected, delimiter) = (self.names.len(), self.format.delimiter());
@@ -170,7 +169,7 @@ impl RowChecks {
             .map(RaggedSign::CurlyQuote)
     }
 
-    /// A quote behind a backslash closed a quoted field, and more of the field follows.
+    /// Returns whether a quote after a backslash closed a quoted field and more of the field follows.
     fn has_escaped_quote(&self, bytes: &[u8]) -> bool {
         let mut lexer = Lexer::new(self.format, 1);
         let (mut previous, mut closed_behind_backslash) = (0, false);
@@ -190,7 +189,7 @@ impl RowChecks {
     /// Whether the field of a column is empty, or holds nothing but blanks. The row has the right number of fields.
     fn is_empty(&self, record: &Record, bytes: &[u8], column: usize) -> bool {
         let delimiter = self.format.delimiter();
-        // Of the last column the last byte nearly always tells, of the others the first.
+        // The last byte decides nearly always for the last column, the first byte for the others.
         let rest = if column + 1 == self.names.len() && column > 0 {
             match header::without_byte_order_mark(bytes).last() {
                 Some(&byte) if byte == delimiter || b"\" \t".contains(&byte) => behind(bytes, column, delimiter),
@@ -206,18 +205,18 @@ impl RowChecks {
                 inner.trim_ascii().is_empty()
             }
             Some(_) => false,
-            // The last row of a file may end with its last delimiter; a very large row is not at hand as a whole.
+            // The last row of a file may end with its last delimiter; of a very large row only the beginning is kept.
             None => record.bytes == bytes.len() as u64 && bytes.last() == Some(&delimiter),
         }
     }
 }
 
-/// What follows the delimiter before a column; none where that is nothing, or beyond the end of `bytes`.
+/// Returns the bytes after the delimiter before a column; `None` if there are none or they are beyond the end of `bytes`.
 fn behind(bytes: &[u8], column: usize, delimiter: u8) -> Option<&[u8]> {
     (0..column).try_fold(bytes, |rest, _| rest.get(field_end(rest, delimiter)? + 1..)).filter(|rest| !rest.is_empty())
 }
 
-/// Where the delimiter behind the first field stands.
+/// Returns the position of the delimiter after the first field.
 fn field_end(bytes: &[u8], delimiter: u8) -> Option<usize> {
     if bytes.first() != Some(&b'"') {
         return memchr(delimiter, bytes);
@@ -238,7 +237,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_column_is_found_behind_quotes_of_any_kind() {
+    fn a_column_is_found_after_quotes_of_any_kind() {
         let line = b"a,\"b,\"\"c\"\"\",,\"\",\"d\"e,f";
         let begins: Vec<_> = (0..7).map(|column| behind(line, column, b',').map(|rest| rest[0])).collect();
         assert_eq!(begins, [Some(b'a'), Some(b'"'), Some(b','), Some(b'"'), Some(b'"'), Some(b'f'), None]);

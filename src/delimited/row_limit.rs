@@ -1,9 +1,9 @@
-//! Limit on the size of a file that comes from outside: finds the end of the last row within it.
+//! Row limit: finds the end of the last row within a maximum file size.
 
 use crate::delimited::lexer::Lexer;
 use crate::domain::Format;
 
-/// Sees the bytes of a file as they come, and says where to cut it once it has more than the limit.
+/// Reads the bytes of a file as they arrive and returns where to cut it once it exceeds the limit.
 #[derive(Debug)]
 pub struct RowLimit {
     lexer: Lexer,
@@ -14,11 +14,12 @@ pub struct RowLimit {
 }
 
 impl RowLimit {
+    /// Returns a limit of `max_bytes` for a file of `format`.
     pub fn new(format: Format, max_bytes: u64) -> RowLimit {
         RowLimit { lexer: Lexer::new(format, 1), max_bytes, seen: 0, last_end: 0 }
     }
 
-    /// Takes the next bytes. Returns how many bytes of the file to keep as soon as it has more than the limit: up to the
+    /// Reads the next bytes. Returns how many bytes of the file to keep as soon as it has more than the limit: up to the
     /// end of a row, and none at all where not even the header ends within the limit.
     pub fn push(&mut self, bytes: &[u8]) -> Option<u64> {
         let room = usize::try_from(self.max_bytes - self.seen).unwrap_or(usize::MAX);
@@ -38,7 +39,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn file_is_cut_behind_the_last_row_within_the_limit() {
+    fn file_is_cut_after_the_last_row_within_the_limit() {
         let file = "a,b\n1,\"x\ny\"\r\n2,z\n3";
         for (max_bytes, kept) in [(0, 0), (3, 0), (4, 4), (8, 4), (12, 4), (13, 13), (16, 13), (17, 17)] {
             for size in 1..=file.len() {

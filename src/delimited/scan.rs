@@ -27,12 +27,14 @@ const HELD_BYTES: usize = MAX_HEADER_BYTES as usize;
 /// The rules by which a file is scanned.
 #[derive(Clone, Debug)]
 pub struct ScanRules {
+    /// The format that determines the delimiter.
     pub format: Format,
     /// The most bytes that header and rows of one part may have together: an upload's size without its framing.
     pub max_part_bytes: u64,
     /// Without it the file is sent as it is, byte-order mark included. A file without rows, and a record that no upload
     /// takes, are refused all the same.
     pub check: bool,
+    /// The columns that the header must have.
     pub required: Vec<RequiredColumn>,
     /// The column by which Marketo finds a record. The file may lack it; a row without a value there is warned of.
     pub lookup: Option<String>,
@@ -47,7 +49,9 @@ pub struct FileLayout {
     pub bom: bool,
     /// The range of the header, line end included; the byte-order mark too, but only in a file that was not checked.
     pub header: Range<u64>,
+    /// The names of the header.
     pub columns: Vec<String>,
+    /// The number of rows, without the header.
     pub rows: u64,
     /// In order and without gaps. Blank lines at the end of the file belong to none.
     pub parts: Vec<FilePart>,
@@ -87,6 +91,7 @@ struct Table {
 }
 
 impl Scanner {
+    /// Returns a scanner at the start of a file.
     pub fn new(rules: ScanRules) -> Self {
         Scanner {
             opening: rules.check.then(Vec::new),
@@ -467,7 +472,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fault_far_into_a_file_has_its_byte_and_its_line() {
+    fn a_late_fault_is_reported_with_its_offset_and_line() {
         let rules = ScanRules { max_part_bytes: 1000, ..rules(Format::Csv, true) };
         let mut bytes = b"a,b\n".to_vec();
         bytes.extend(b"1,\"\n\"\n".repeat(50_000));
@@ -480,7 +485,7 @@ mod tests {
     }
 
     #[test]
-    fn without_checks_only_what_can_not_be_sent_is_refused() {
+    fn without_checks_only_unsendable_files_are_refused() {
         let rules = rules(Format::Csv, false);
         for (bytes, code) in [
             (&b""[..], "empty"),

@@ -12,6 +12,7 @@ pub struct FilePart {
     pub from: u64,
     /// Offset behind the last byte.
     pub to: u64,
+    /// The number of rows.
     pub rows: u64,
     /// Number of the first row, counted from 1 over the whole file without its header.
     pub first_row: u64,
@@ -45,8 +46,8 @@ impl Splitter {
         self.max_part_bytes
     }
 
-    /// Adds the row from `from` to `to`, which follows the one before without a gap. One that is larger than the room
-    /// stands alone in its part.
+    /// Adds the row from `from` to `to`, which follows the one before without a gap. A row above the limit has a part of its
+    /// own.
     pub fn add(&mut self, from: u64, to: u64, line: u64) {
         let first_row = self.next_row;
         self.next_row += 1;
@@ -63,12 +64,12 @@ impl Splitter {
         RecordOffset { parts: self.parts.len(), last: self.parts.last().copied(), next_row: self.next_row }
     }
 
-    /// How many rows were added since `milestone`.
+    /// Returns the number of rows added since `milestone`.
     pub fn rows_since(&self, milestone: &RecordOffset) -> u64 {
         self.next_row - milestone.next_row
     }
 
-    /// Forgets the rows since `milestone`.
+    /// Removes the rows added since `milestone`.
     pub fn roll_back(&mut self, milestone: RecordOffset) {
         self.parts.truncate(milestone.parts);
         if let (Some(part), Some(last)) = (self.parts.last_mut(), milestone.last) {
@@ -102,16 +103,20 @@ pub struct Bisector {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("row {row} on line {line} is too large for Marketo by itself")]
 pub struct SingleRowError {
+    /// The number of the row, counted from 1 over the whole file without its header.
     pub row: u64,
+    /// The line of the row, counted from 1 over the whole file.
     pub line: u64,
 }
 
 impl Bisector {
+    /// Returns a bisector for `part` of a file of `format`.
     pub fn new(format: Format, part: FilePart) -> Self {
         let lexer = Lexer::new(format, part.first_line);
         Bisector { lexer, part, at: part.from, rows: 0, ended: part.from, cut: None }
     }
 
+    /// Reads the next bytes of the part.
     pub fn push(&mut self, mut bytes: &[u8]) {
         while let Some((n, record)) = self.lexer.next_record(bytes) {
             self.at += n as u64;
@@ -169,13 +174,13 @@ mod tests {
     }
 
     #[test]
-    fn a_large_row_is_parted_from_the_others_on_its_wider_side() {
+    fn a_large_row_is_split_off_on_its_wider_side() {
         assert_eq!(halved(b"a\nb\nlarge row\n").unwrap(), [[100, 104, 2, 11, 21], [104, 114, 1, 13, 23]]);
         assert_eq!(halved(b"large row\nb\nc\n").unwrap(), [[100, 110, 1, 11, 21], [110, 114, 2, 12, 22]]);
     }
 
     #[test]
-    fn one_row_can_not_be_cut_and_says_so() {
+    fn one_row_cannot_be_split() {
         let error = halved(b"\"one\n row\"\n").unwrap_err();
         assert_eq!(error, SingleRowError { row: 11, line: 21 });
         assert_eq!(error.to_string(), "row 11 on line 21 is too large for Marketo by itself");

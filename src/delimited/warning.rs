@@ -3,10 +3,10 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// One finding that does not refuse a file.
+/// One finding that does not prevent the import.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Warning {
-    /// A word for programs: `empty-lookup-value` or `columns-differ-in-case`.
+    /// The machine-readable code: `empty-lookup-value` or `columns-differ-in-case`.
     pub code: String,
     /// The warning in one sentence, without a value of any row.
     pub detail: String,

@@ -44,13 +44,13 @@ pub(super) struct Listing {
     /// The reasons written for an invalid `job.toml`, by its folder.
     pub(super) reasons: BTreeMap<PathBuf, String>,
     /// Entries that could not be read, each with the reason; also links, which are not followed.
-    pub(super) passed_over: BTreeMap<PathBuf, String>,
+    pub(super) skipped: BTreeMap<PathBuf, String>,
     /// Files that are ignored because of their extension.
-    pub(super) left_alone: BTreeMap<PathBuf, FileStat>,
+    pub(super) ignored: BTreeMap<PathBuf, FileStat>,
     /// Ingested files whose removal was interrupted by a stop of the daemon.
     pub(super) set_aside: Vec<PathBuf>,
     /// Temporary files of the daemon, left behind by a stop.
-    pub(super) drafts: Vec<PathBuf>,
+    pub(super) temp_files: Vec<PathBuf>,
     /// Folders on file systems that other machines may write to.
     pub(super) shared: BTreeSet<PathBuf>,
 }
@@ -105,82 +105,87 @@ impl DirTree {
     /// # Errors
     /// The part's own folder cannot be opened or listed.
     pub(super) fn walk(&self, part: &Part) -> io::Result<Listing> {
-        let mut look = Listing::default();
-        let (path, others) = match part {
+        let mut listing = Listing::default();
+        let (path, excluded) = match part {
             Part::Instance(name) => (Path::new(name), None),
             Part::Rest(instances) => (Path::new(""), Some(instances)),
         };
-        walk(self.open_folder(path)?.as_fd(), path, others, &mut look)?;
-        Ok(look)
+        walk(self.open_folder(path)?.as_fd(), path, excluded, &mut listing)?;
+        Ok(listing)
     }
 }
 
 /// `others` are folders to leave out.
-fn walk(folder: BorrowedFd<'_>, path: &Path, others: Option<&BTreeSet<String>>, look: &mut Listing) -> io::Result<()> {
+fn walk(
+    folder: BorrowedFd<'_>,
+    path: &Path,
+    excluded: Option<&BTreeSet<String>>,
+    listing: &mut Listing,
+) -> io::Result<()> {
     // A file system of unknown type is treated as a share.
     if !fstatfs(folder).is_ok_and(|found| is_of_this_machine(found.f_type as u64)) {
-        look.shared.insert(path.to_owned());
+        listing.shared.insert(path.to_owned());
     }
     for entry in Dir::read_from(folder)? {
         let entry = entry?;
         let name = OsStr::from_bytes(entry.file_name().to_bytes());
         let at = path.join(name);
         let is_other = |names: &BTreeSet<String>| name.to_str().is_some_and(|name| names.contains(name));
-        if others.is_some_and(is_other) {
+        if excluded.is_some_and(is_other) {
             continue;
         }
         if name.as_bytes().starts_with(b".") {
             if SetAside::read(name).is_some() {
-                look.set_aside.push(at);
+                listing.set_aside.push(at);
             } else if TempFile::is_name(name) {
-                look.drafts.push(at);
+                listing.temp_files.push(at);
             }
             continue;
         }
         if at == Path::new(REJECTED) {
             continue;
         }
-        if let Err(error) = entry_of(folder, entry.file_type(), name, &at, look)
+        if let Err(error) = entry_of(folder, entry.file_type(), name, &at, listing)
             && error.kind() != io::ErrorKind::NotFound
         {
             // A folder that was listed in part is skipped: its job.toml may be in the missing part.
-            look.files.retain(|path, _| !path.starts_with(&at));
-            look.passed_over.insert(at, format!("it cannot be read: {error}"));
+            listing.files.retain(|path, _| !path.starts_with(&at));
+            listing.skipped.insert(at, format!("it cannot be read: {error}"));
         }
     }
     Ok(())
 }
 
-fn entry_of(folder: BorrowedFd<'_>, kind: FileType, name: &OsStr, at: &Path, look: &mut Listing) -> io::Result<()> {
+fn entry_of(folder: BorrowedFd<'_>, kind: FileType, name: &OsStr, at: &Path, listing: &mut Listing) -> io::Result<()> {
     // Not every file system gives the type of an entry in its listing.
     let kind = if kind == FileType::Unknown { FileStat::of(folder, name)?.kind() } else { kind };
-    let pass_over = |look: &mut Listing, why: &str| drop(look.passed_over.insert(at.to_owned(), why.to_owned()));
+    let skip = |listing: &mut Listing, why: &str| drop(listing.skipped.insert(at.to_owned(), why.to_owned()));
     match (EntryKind::of(at), kind) {
         (_, FileType::Directory) if at.components().count() <= MAX_DEPTH => {
-            walk(openat(folder, name, FOLDER, Mode::empty())?.as_fd(), at, None, look)?;
+            walk(openat(folder, name, FOLDER, Mode::empty())?.as_fd(), at, None, listing)?;
         }
-        (_, FileType::Directory) => pass_over(look, "it is too deep in other folders"),
+        (_, FileType::Directory) => skip(listing, "it is too deep in other folders"),
         (EntryKind::Options, FileType::RegularFile) => {
-            let (stamp, text) = read_text(folder, name)?;
-            look.files.insert(at.to_owned(), stamp);
-            look.options.insert(parent(at), text);
+            let (stat, text) = read_text(folder, name)?;
+            listing.files.insert(at.to_owned(), stat);
+            listing.options.insert(parent(at), text);
         }
-        (EntryKind::Options, _) => drop(look.options.insert(parent(at), Err(NO_FILE.to_owned()))),
+        (EntryKind::Options, _) => drop(listing.options.insert(parent(at), Err(NO_FILE.to_owned()))),
         (EntryKind::OptionsReason, FileType::RegularFile) => {
-            look.reasons.insert(parent(at), read_text(folder, name)?.1.unwrap_or_default());
+            listing.reasons.insert(parent(at), read_text(folder, name)?.1.unwrap_or_default());
         }
         (EntryKind::OptionsReason | EntryKind::Readme | EntryKind::Unfinished, _) => {}
         (EntryKind::Known | EntryKind::Unknown, FileType::Symlink) => {
-            pass_over(look, "it is a symbolic link, which is not followed");
+            skip(listing, "it is a symbolic link, which is not followed");
         }
         (known, FileType::RegularFile) => {
-            let stamp = FileStat::of(folder, name)?;
-            if stamp.is_file() {
-                let files = if known == EntryKind::Known { &mut look.files } else { &mut look.left_alone };
-                files.insert(at.to_owned(), stamp);
+            let stat = FileStat::of(folder, name)?;
+            if stat.is_file() {
+                let files = if known == EntryKind::Known { &mut listing.files } else { &mut listing.ignored };
+                files.insert(at.to_owned(), stat);
             }
         }
-        (EntryKind::Known | EntryKind::Unknown, _) => pass_over(look, "it is not a regular file"),
+        (EntryKind::Known | EntryKind::Unknown, _) => skip(listing, "it is not a regular file"),
     }
     Ok(())
 }
@@ -209,9 +214,9 @@ fn read_text(folder: BorrowedFd<'_>, name: &OsStr) -> io::Result<(FileStat, Resu
         Ok(file) => File::from(file),
         Err(error) => return Ok((FileStat::of(folder, name)?, Err(format!("it can't be read: {error}")))),
     };
-    let stamp = FileStat::of_open(&file)?;
-    if !stamp.is_file() {
-        return Ok((stamp, Err(NO_FILE.to_owned())));
+    let stat = FileStat::of_open(&file)?;
+    if !stat.is_file() {
+        return Ok((stat, Err(NO_FILE.to_owned())));
     }
     let mut text = Vec::new();
     let read = file.take(MAX_TEXT_BYTES + 1).read_to_end(&mut text);
@@ -220,15 +225,15 @@ fn read_text(folder: BorrowedFd<'_>, name: &OsStr) -> io::Result<(FileStat, Resu
         Ok(bytes) if bytes as u64 > MAX_TEXT_BYTES => Err(format!("it has more than {MAX_TEXT_BYTES} bytes")),
         Ok(_) => String::from_utf8(text).map_err(|_| "it is not UTF-8".to_owned()),
     };
-    Ok((stamp, text))
+    Ok((stat, text))
 }
 
 /// Opens a file for reading; `None` if it is no regular file any more.
 pub(super) fn open_file(folder: impl AsFd, name: &OsStr) -> io::Result<Option<(File, FileStat)>> {
     match openat(folder, name, FILE, Mode::empty()) {
         Ok(file) => {
-            let stamp = FileStat::of_open(&file)?;
-            Ok(stamp.is_file().then(|| (File::from(file), stamp)))
+            let stat = FileStat::of_open(&file)?;
+            Ok(stat.is_file().then(|| (File::from(file), stat)))
         }
         // LOOP: it was replaced by a symbolic link; NXIO: by a socket.
         Err(Errno::NOENT | Errno::LOOP | Errno::NXIO) => Ok(None),

@@ -138,7 +138,7 @@ mod tests {
     #[test]
     fn a_second_drop_changes_the_identity_and_chown_does_not() {
         let first = FileStat::fabricated(7, 100, 5);
-        let of = |stamp: FileStat| stamp.identity(Path::new("default/leads/a.csv"));
+        let of = |stat: FileStat| stat.identity(Path::new("default/leads/a.csv"));
         for (what, other, differs) in [
             ("another inode", FileStat { inode: 8, ..first }, true),
             ("its number used again", FileStat { born: Some((2, 0)), ..first }, true),
@@ -153,13 +153,13 @@ mod tests {
     }
 
     #[test]
-    fn where_birth_does_not_tell_drops_apart_the_last_change_does() {
+    fn without_a_creation_time_ctime_distinguishes_drops() {
         let path = Path::new("a.csv");
-        for stamp in [
+        for stat in [
             FileStat { links: 2, ..FileStat::fabricated(7, 1, 1) },
             FileStat { born: None, ..FileStat::fabricated(7, 1, 1) },
         ] {
-            assert_ne!(stamp.identity(path), FileStat { changed: (9, 9), ..stamp }.identity(path));
+            assert_ne!(stat.identity(path), FileStat { changed: (9, 9), ..stat }.identity(path));
         }
     }
 }

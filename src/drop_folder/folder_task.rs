@@ -38,7 +38,7 @@ pub(super) struct FolderTask {
     part: Part,
     /// The part's top-level folder, or `.`.
     name: String,
-    hands: Arc<IngestContext>,
+    context: Arc<IngestContext>,
     instances: Arc<BTreeSet<String>>,
     settle: Duration,
     report: DropReport,
@@ -47,9 +47,9 @@ pub(super) struct FolderTask {
     preparation: Option<JoinHandle<io::Result<FileStat>>>,
     /// The part's own folder, as it was when it was watched. It differs if something was mounted over it since.
     folder: Option<FileStat>,
-    watched: FileTracker,
+    tracker: FileTracker,
     /// The same for ignored files, so that none is reported while its writer is about to rename it.
-    others: FileTracker,
+    ignored_tracker: FileTracker,
     /// The cleanup after the last stop was done.
     is_tidied: bool,
     /// Complete files that wait for the ingestion under way.
@@ -58,17 +58,17 @@ pub(super) struct FolderTask {
     /// The earliest time of the next attempt, by file.
     later: HashMap<PathBuf, Instant>,
     /// Files that are stored as jobs but could not be removed.
-    taken: HashMap<PathBuf, FileStat>,
+    unremoved: HashMap<PathBuf, FileStat>,
     /// Each `job.toml` that was complete when it was read.
     known_options: HashMap<PathBuf, FileStat>,
     /// The last warning logged for each file, so that it is not repeated at every scan.
-    said: HashMap<PathBuf, String>,
+    logged: HashMap<PathBuf, String>,
 }
 
 impl FolderTask {
     pub(super) fn new(
         part: Part,
-        hands: Arc<IngestContext>,
+        context: Arc<IngestContext>,
         instances: Arc<BTreeSet<String>>,
         settle: Duration,
         report: DropReport,
@@ -80,28 +80,28 @@ impl FolderTask {
         FolderTask {
             part,
             name,
-            hands,
+            context,
             instances,
             settle,
             report,
             events: FolderWatcher::default(),
             preparation: None,
             folder: None,
-            watched: FileTracker::default(),
-            others: FileTracker::default(),
+            tracker: FileTracker::default(),
+            ignored_tracker: FileTracker::default(),
             is_tidied: false,
             queue: VecDeque::new(),
             busy: None,
             later: HashMap::new(),
-            taken: HashMap::new(),
+            unremoved: HashMap::new(),
             known_options: HashMap::new(),
-            said: HashMap::new(),
+            logged: HashMap::new(),
         }
     }
 
     /// Creates the part's folders and watches them, on a blocking thread.
     pub(super) fn prepare(&self) -> JoinHandle<io::Result<FileStat>> {
-        let (tree, part, events) = (self.hands.tree.clone(), self.part.clone(), self.events.clone());
+        let (tree, part, events) = (self.context.tree.clone(), self.part.clone(), self.events.clone());
         task::spawn_blocking(move || setup::prepare(&tree, &part, &events))
     }
 
@@ -137,25 +137,25 @@ impl FolderTask {
 
     /// Ingests files until `stop` is cancelled.
     pub(super) async fn run(mut self, stop: CancellationToken) {
-        let mut takes = JoinSet::new();
+        let mut running = JoinSet::new();
         let (events, report, name) = (self.events.clone(), self.report.clone(), self.name.clone());
         loop {
             let begun = Instant::now();
-            let next_look = tokio::select! {
+            let next_scan = tokio::select! {
                 () = stop.cancelled() => return,
-                next_look = report.watch_scan(&name, STUCK_AFTER, self.scan()) => next_look,
+                next_scan = report.watch_scan(&name, STUCK_AFTER, self.scan()) => next_scan,
             };
             let breath = begun.elapsed().saturating_mul(4).max(DEBOUNCE);
             loop {
-                self.start(&mut takes);
+                self.start(&mut running);
                 tokio::select! {
                     () = stop.cancelled() => return,
-                    Some(done) = takes.join_next() => self.done(done),
+                    Some(done) = running.join_next() => self.done(done),
                     () = events.changed() => {
                         let _ = tokio::time::timeout(breath, stop.cancelled()).await;
                         break;
                     }
-                    () = tokio::time::sleep_until(next_look.into()) => break,
+                    () = tokio::time::sleep_until(next_scan.into()) => break,
                 }
             }
         }
@@ -163,10 +163,10 @@ impl FolderTask {
 
     /// Scans the part and queues complete files. Returns the time of the next scan unless an event comes before.
     async fn scan(&mut self) -> Instant {
-        let looked = self.list().await;
+        let listed = self.list().await;
         let now = Instant::now();
-        let (look, heard, folder) = match looked {
-            Ok(looked) => looked,
+        let (listing, pending, folder) = match listed {
+            Ok(listed) => listed,
             Err(error) => {
                 self.folder = None;
                 self.queue.clear();
@@ -175,16 +175,16 @@ impl FolderTask {
             }
         };
         self.report.scan_finished(&self.name, None);
-        if heard.lost || self.folder.is_none_or(|known| !known.is_same_inode(&folder)) {
-            self.watched.forget_signals();
+        if pending.lost || self.folder.is_none_or(|known| !known.is_same_inode(&folder)) {
+            self.tracker.forget_signals();
         }
         self.folder = Some(folder);
-        self.watched.observe(&look.files, &heard.signals, now);
-        self.others.observe(&look.left_alone, &heard.signals, now);
-        self.forget_what_is_gone(&look);
-        let next_report = self.report_left_alone(&look, now);
-        let options = self.options(&look, now).await;
-        self.queue(&look, &options, now).await.min(next_report)
+        self.tracker.observe(&listing.files, &pending.signals, now);
+        self.ignored_tracker.observe(&listing.ignored, &pending.signals, now);
+        self.forget_removed_files(&listing);
+        let next_report = self.report_ignored(&listing, now);
+        let options = self.options(&listing, now).await;
+        self.queue(&listing, &options, now).await.min(next_report)
     }
 
     async fn list(&mut self) -> io::Result<ListingResult> {
@@ -192,45 +192,47 @@ impl FolderTask {
             self.is_prepared(preparation.await)?;
         }
         let (tree, part, events, known) =
-            (self.hands.tree.clone(), self.part.clone(), self.events.clone(), self.folder);
+            (self.context.tree.clone(), self.part.clone(), self.events.clone(), self.folder);
         let (is_first, is_idle) = (!self.is_tidied, self.busy.is_none());
-        let looked = task::spawn_blocking(move || {
-            let looked = setup::list(&tree, &part, &events, known)?;
+        let listed = task::spawn_blocking(move || {
+            let listed = setup::list(&tree, &part, &events, known)?;
             // An ingestion under way sets files aside itself.
-            let left = if is_idle { setup::remove_stale_files(&tree, &looked.0, is_first) } else { Vec::new() };
-            Ok((looked, left))
+            let left = if is_idle { setup::remove_stale_files(&tree, &listed.0, is_first) } else { Vec::new() };
+            Ok((listed, left))
         });
-        let (looked, left) = looked.await.unwrap_or_else(|error| Err(io::Error::other(error)))?;
+        let (listed, left) = listed.await.unwrap_or_else(|error| Err(io::Error::other(error)))?;
         self.is_tidied = true;
         for (path, error) in left {
             self.log_once(path, format!("ingested file neither removed nor restored yet: {error}"));
         }
-        Ok(looked)
+        Ok(listed)
     }
 
-    fn forget_what_is_gone(&mut self, look: &Listing) {
-        let options: BTreeSet<PathBuf> = look.options.keys().map(|folder| folder.join(OPTIONS)).collect();
+    fn forget_removed_files(&mut self, listing: &Listing) {
+        let options: BTreeSet<PathBuf> = listing.options.keys().map(|folder| folder.join(OPTIONS)).collect();
         let is_there = |path: &Path| {
-            look.files.contains_key(path)
-                || look.passed_over.contains_key(path)
+            listing.files.contains_key(path)
+                || listing.skipped.contains_key(path)
                 || options.contains(path)
-                || look.set_aside.iter().any(|aside| aside == path)
+                || listing.set_aside.iter().any(|aside| aside == path)
         };
-        self.said.retain(|path, _| is_there(path));
+        self.logged.retain(|path, _| is_there(path));
         self.later.retain(|path, _| is_there(path));
-        self.taken.retain(|path, stamp| look.files.get(path).is_some_and(|found| found.is_unchanged(stamp)));
-        for (path, why) in &look.passed_over {
+        self.unremoved.retain(|path, stat| listing.files.get(path).is_some_and(|found| found.is_unchanged(stat)));
+        for (path, why) in &listing.skipped {
             self.log_once(path.clone(), format!("entry of the drop folder skipped: {why}"));
         }
     }
 
     /// Reports each ignored file once, when it is unchanged for long enough: before that a program may be about to rename
     /// it. Returns the time at which the next one is due.
-    fn report_left_alone(&mut self, look: &Listing, now: Instant) -> Instant {
+    fn report_ignored(&mut self, listing: &Listing, now: Instant) -> Instant {
         let mut next = now + RESCAN;
-        self.report.retain_ignored(&self.name, |path| look.left_alone.contains_key(path));
-        for path in look.left_alone.keys() {
-            let Some(at) = self.others.unchanged_since(path).map(|since| since + self.settle) else { continue };
+        self.report.retain_ignored(&self.name, |path| listing.ignored.contains_key(path));
+        for path in listing.ignored.keys() {
+            let Some(at) = self.ignored_tracker.unchanged_since(path).map(|since| since + self.settle) else {
+                continue;
+            };
             let why = ignored_reason(path);
             if at > now {
                 next = next.min(at);
@@ -242,11 +244,11 @@ impl FolderTask {
     }
 
     /// Returns the complete files of `files`, and the time at which the next one becomes complete if nothing changes.
-    async fn complete(&self, look: &Listing, paths: Vec<PathBuf>, now: Instant) -> (BTreeSet<PathBuf>, Instant) {
+    async fn complete(&self, listing: &Listing, paths: Vec<PathBuf>, now: Instant) -> (BTreeSet<PathBuf>, Instant) {
         let mut next = now + RESCAN;
-        let mut sight = Visibility { is_full: true, settle: self.settle };
-        let mut at_most = |path: &PathBuf, sight: Visibility| {
-            let at = self.watched.ready_at(path, sight)?;
+        let mut visibility = Visibility { is_full: true, settle: self.settle };
+        let mut at_most = |path: &PathBuf, visibility: Visibility| {
+            let at = self.tracker.ready_at(path, visibility)?;
             let at = self.later.get(path).map_or(at, |later| at.max(*later));
             if at > now {
                 next = next.min(at);
@@ -254,18 +256,18 @@ impl FolderTask {
             Some(at)
         };
         // First with full visibility assumed: no file is complete before that time, and mostly this spares the scan of /proc.
-        let files = paths.into_iter().filter_map(|path| Some((look.files.get(&path).copied()?, path)));
-        let due: Vec<_> = files.filter(|(_, path)| at_most(path, sight).is_some_and(|at| at <= now)).collect();
+        let files = paths.into_iter().filter_map(|path| Some((listing.files.get(&path).copied()?, path)));
+        let due: Vec<_> = files.filter(|(_, path)| at_most(path, visibility).is_some_and(|at| at <= now)).collect();
         if due.is_empty() {
             return (BTreeSet::new(), next);
         }
-        let wanted = due.iter().map(|(stamp, path)| (*stamp, path.file_name().unwrap_or_default().to_owned()));
+        let wanted = due.iter().map(|(stat, path)| (*stat, path.file_name().unwrap_or_default().to_owned()));
         let wanted = wanted.collect();
         let writers = task::spawn_blocking(move || open_writers::scan(wanted)).await.unwrap_or_default();
-        let complete = due.into_iter().filter(|(stamp, path)| {
-            let is_shared = path.parent().is_some_and(|folder| look.shared.contains(folder));
-            sight.is_full = writers.all_seen && !is_shared;
-            at_most(path, sight).is_some_and(|at| at <= now) && !writers.has(stamp)
+        let complete = due.into_iter().filter(|(stat, path)| {
+            let is_shared = path.parent().is_some_and(|folder| listing.shared.contains(folder));
+            visibility.is_full = writers.all_seen && !is_shared;
+            at_most(path, visibility).is_some_and(|at| at <= now) && !writers.has(stat)
         });
         let complete = complete.map(|(_, path)| path).collect();
         (complete, next)
@@ -273,34 +275,34 @@ impl FolderTask {
 
     async fn queue(
         &mut self,
-        look: &Listing,
+        listing: &Listing,
         options: &HashMap<PathBuf, Option<FolderOptions>>,
         now: Instant,
     ) -> Instant {
         self.queue.clear();
         let is_busy = |path: &PathBuf| self.busy.as_ref().is_some_and(|task| task.path == *path);
-        let files = look.files.keys().filter(|path| EntryKind::of(path) == EntryKind::Known && !is_busy(path));
-        let (complete, next_look) = self.complete(look, files.cloned().collect(), now).await;
+        let files = listing.files.keys().filter(|path| EntryKind::of(path) == EntryKind::Known && !is_busy(path));
+        let (complete, next_scan) = self.complete(listing, files.cloned().collect(), now).await;
         let mut complete: Vec<_> =
-            complete.into_iter().filter_map(|path| Some((*look.files.get(&path)?, path))).collect();
+            complete.into_iter().filter_map(|path| Some((*listing.files.get(&path)?, path))).collect();
         // In the order in which they were written.
-        complete.sort_by_key(|(stamp, _)| stamp.modified);
-        for (stamp, path) in complete {
-            if let Some(order) = self.order(&path, look, options) {
-                self.queue.push_back(IngestTask { path, stamp, order });
+        complete.sort_by_key(|(stat, _)| stat.modified);
+        for (stat, path) in complete {
+            if let Some(order) = self.order(&path, listing, options) {
+                self.queue.push_back(IngestTask { path, stat, order });
             }
         }
-        next_look
+        next_scan
     }
 
     /// Returns what is to be done with a complete file; `None` if it has to wait for its options.
     fn order(
         &self,
         path: &Path,
-        look: &Listing,
+        listing: &Listing,
         options: &HashMap<PathBuf, Option<FolderOptions>>,
     ) -> Option<IngestRequest> {
-        if self.taken.contains_key(path) {
+        if self.unremoved.contains_key(path) {
             return Some(IngestRequest::Remove);
         }
         let folder = path.parent().unwrap_or(Path::new(""));
@@ -314,19 +316,19 @@ impl FolderTask {
         };
         let none = Some(FolderOptions::default());
         let options = options.get(folder).unwrap_or(&none).as_ref()?;
-        let written_down = look.files.get(&folder.join(OPTIONS)).copied();
+        let written_down = listing.files.get(&folder.join(OPTIONS)).copied();
         let job = Box::new(options.job(&place, path, name, format));
         Some(IngestRequest::Take { job, check: options.check(), options: written_down })
     }
 
     /// Starts to ingest the next file, if none is under way.
-    fn start(&mut self, takes: &mut JoinSet<IngestOutcome>) {
+    fn start(&mut self, running: &mut JoinSet<IngestOutcome>) {
         if self.busy.is_none()
             && let Some(task) = self.queue.pop_front()
         {
-            let (hands, task) = (self.hands.clone(), Arc::new(task));
+            let (context, task) = (self.context.clone(), Arc::new(task));
             self.busy = Some(task.clone());
-            takes.spawn(async move { hands.run(&task).await });
+            running.spawn(async move { context.run(&task).await });
         }
     }
 
@@ -335,7 +337,7 @@ impl FolderTask {
         let outcome = done.unwrap_or_else(|error| IngestOutcome::Later(format!("taking it broke down: {error}")));
         let path = task.path.clone();
         match outcome {
-            IngestOutcome::Over => drop(self.taken.remove(&path)),
+            IngestOutcome::Over => drop(self.unremoved.remove(&path)),
             IngestOutcome::Changed => {}
             IngestOutcome::Later(why) => {
                 self.later.insert(path.clone(), Instant::now() + RETRY);
@@ -343,16 +345,16 @@ impl FolderTask {
             }
             IngestOutcome::NotRemoved(why) => {
                 self.later.insert(path.clone(), Instant::now() + RETRY);
-                self.taken.insert(path.clone(), task.stamp);
+                self.unremoved.insert(path.clone(), task.stat);
                 self.log_once(path, format!("ingested file not removed: {why}"));
             }
         }
     }
 
     fn log_once(&mut self, path: PathBuf, what: String) {
-        if self.said.get(&path) != Some(&what) {
+        if self.logged.get(&path) != Some(&what) {
             tracing::warn!(file = %path.display(), "{what}");
-            self.said.insert(path, what);
+            self.logged.insert(path, what);
         }
     }
 }

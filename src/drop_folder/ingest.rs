@@ -46,14 +46,14 @@ pub(super) struct IngestContext {
     pub(super) intake: Intake,
     pub(super) clock: Clock,
     /// Keeps two files of the same name from getting the same name among the rejected files.
-    pub(super) choosing: Arc<NameLock>,
+    pub(super) name_lock: Arc<NameLock>,
 }
 
 /// One file and what is to be done with it.
 #[derive(Debug)]
 pub(super) struct IngestTask {
     pub(super) path: PathBuf,
-    pub(super) stamp: FileStat,
+    pub(super) stat: FileStat,
     pub(super) order: IngestRequest,
 }
 
@@ -114,9 +114,9 @@ impl IngestContext {
 
     /// Does steps 2 and 3.
     async fn receive(&self, task: &IngestTask, job: &NewJob, check: bool, file: File) -> Result<i64, IntakeError> {
-        let identity = task.stamp.identity(&task.path);
+        let identity = task.stat.identity(&task.path);
         let name = task.path.file_name().unwrap_or_default().to_owned();
-        let body = body(file, task.stamp, name).map_err(|error| IntakeError::CutOff(error.to_string()))?;
+        let body = body(file, task.stat, name).map_err(|error| IntakeError::CutOff(error.to_string()))?;
         match self.intake.receive_file(job.clone(), check, identity, body).await? {
             Inserted::Created(job) | Inserted::Existing(job) => Ok(job.id.0),
         }
@@ -124,7 +124,7 @@ impl IngestContext {
 
     /// Opens the file, if it and its `job.toml` are unchanged since the scan.
     async fn open(&self, task: &IngestTask, options: Option<FileStat>) -> io::Result<Option<File>> {
-        let (tree, path, stamp) = (self.tree.clone(), task.path.clone(), task.stamp);
+        let (tree, path, stat) = (self.tree.clone(), task.path.clone(), task.stat);
         blocking(move || {
             let (folder, name) = split(&tree, &path)?;
             let same_options = match (FileStat::of(&folder, OsStr::new(OPTIONS)), options) {
@@ -133,20 +133,20 @@ impl IngestContext {
                 _ => false,
             };
             let opened = dir_walk::open_file(&folder, &name)?;
-            Ok(opened.filter(|(_, found)| same_options && found.is_unchanged(&stamp)).map(|(file, _)| file))
+            Ok(opened.filter(|(_, found)| same_options && found.is_unchanged(&stat)).map(|(file, _)| file))
         })
         .await
         .or_else(not_found_as_none)
     }
 
     async fn refuse(&self, task: &IngestTask, reason: String) -> IngestOutcome {
-        let (tree, path, stamp, at) = (self.tree.clone(), task.path.clone(), task.stamp, self.clock.now());
-        let choosing = self.choosing.clone();
+        let (tree, path, stat, at) = (self.tree.clone(), task.path.clone(), task.stat, self.clock.now());
+        let name_lock = self.name_lock.clone();
         let moved = blocking(move || {
-            if open_writers::is_open_for_writing(&stamp, path.file_name().unwrap_or_default()) {
+            if open_writers::is_open_for_writing(&stat, path.file_name().unwrap_or_default()) {
                 return Ok(None);
             }
-            reject(&tree, &RejectedFile { path: &path, stamp: &stamp, reason: &reason, at }, &choosing)
+            reject(&tree, &RejectedFile { path: &path, stat: &stat, reason: &reason, at }, &name_lock)
         });
         match moved.await.or_else(not_found_as_none) {
             // The reason may name columns, so it is written beside the file and not to the log.
@@ -164,10 +164,10 @@ impl IngestContext {
 
     /// Does step 4.
     async fn remove(&self, task: &IngestTask) -> IngestOutcome {
-        let (tree, path, stamp) = (self.tree.clone(), task.path.clone(), task.stamp);
+        let (tree, path, stat) = (self.tree.clone(), task.path.clone(), task.stat);
         let removed = blocking(move || {
             let (folder, name) = split(&tree, &path)?;
-            removal::remove(&folder, &name, &stamp).map(Some)
+            removal::remove(&folder, &name, &stat).map(Some)
         });
         match removed.await.or_else(not_found_as_none) {
             Ok(Some(Removal::Removed)) => IngestOutcome::Over,
@@ -181,10 +181,10 @@ impl IngestContext {
 }
 
 /// Streams the file's bytes, and ends with an error if the file may have changed since `stamp`.
-fn body(file: File, stamp: FileStat, name: OsString) -> io::Result<impl Stream<Item = io::Result<Bytes>>> {
+fn body(file: File, stat: FileStat, name: OsString) -> io::Result<impl Stream<Item = io::Result<Bytes>>> {
     let same_file = file.try_clone()?;
     // At most its size at the scan, so that a file that grows forever ends.
-    let reader = tokio::fs::File::from_std(file).take(stamp.bytes);
+    let reader = tokio::fs::File::from_std(file).take(stat.bytes);
     let last = stream::once(blocking(move || {
         let found = FileStat::of_open(&same_file)?;
         if open_writers::is_open_for_writing(&found, &name) {
@@ -192,7 +192,7 @@ fn body(file: File, stamp: FileStat, name: OsString) -> io::Result<impl Stream<I
         }
         // Writers are checked before the attributes. In the other order a program could write and close in between.
         let found = FileStat::of_open(&same_file)?;
-        if found.is_unchanged(&stamp) { Ok(()) } else { Err(io::Error::other("it changed while it was read")) }
+        if found.is_unchanged(&stat) { Ok(()) } else { Err(io::Error::other("it changed while it was read")) }
     }));
     let last = last.filter_map(async |unchanged| unchanged.err().map(Err));
     Ok(ReaderStream::with_capacity(reader, READ_BYTES).chain(last))
@@ -229,40 +229,40 @@ mod tests {
 
     const PATH: &str = "default/leads/a.csv";
 
-    struct House {
-        hands: IngestContext,
+    struct IngestFixture {
+        context: IngestContext,
         store: Store,
         folder: tempfile::TempDir,
     }
 
-    async fn hands(folder: &Path) -> (IngestContext, Store) {
+    async fn context(folder: &Path) -> (IngestContext, Store) {
         let store = Store::open(&folder.join("q.db")).await.unwrap();
         let text = "[instances.default]\nbase_url = 'http://127.0.0.1:1'\nclient_id = 'i'\nclient_secret = 's'";
         let config = Config::read(Some((Path::new("m.toml"), text)), []).unwrap();
         let intake = Intake::new(store.clone(), Clock::System, &config);
         let tree = DirTree::new(folder.canonicalize().unwrap().join("drop"));
-        (IngestContext { tree, intake, clock: Clock::System, choosing: Arc::default() }, store)
+        (IngestContext { tree, intake, clock: Clock::System, name_lock: Arc::default() }, store)
     }
 
-    impl House {
-        async fn new() -> House {
+    impl IngestFixture {
+        async fn new() -> IngestFixture {
             let folder = tempfile::tempdir().unwrap();
             fs::create_dir_all(folder.path().join("drop/default/leads")).unwrap();
-            let (hands, store) = hands(folder.path()).await;
-            House { hands, store, folder }
+            let (context, store) = context(folder.path()).await;
+            IngestFixture { context, store, folder }
         }
 
         /// Opens the same folder and database again, as after a crash.
-        async fn reopened(self) -> House {
+        async fn reopened(self) -> IngestFixture {
             self.store.close().await;
             let folder = self.folder;
-            drop((self.hands, self.store));
-            let (hands, store) = hands(folder.path()).await;
-            House { hands, store, folder }
+            drop((self.context, self.store));
+            let (context, store) = context(folder.path()).await;
+            IngestFixture { context, store, folder }
         }
 
         fn path(&self) -> PathBuf {
-            self.hands.tree.root().join(PATH)
+            self.context.tree.root().join(PATH)
         }
 
         fn put(&self, content: &str) -> IngestTask {
@@ -272,14 +272,14 @@ mod tests {
 
         fn task(&self) -> IngestTask {
             let order = IngestRequest::Take { job: Box::new(leads()), check: true, options: None };
-            let (folder, name) = split(&self.hands.tree, Path::new(PATH)).unwrap();
-            IngestTask { path: PATH.into(), stamp: FileStat::of(folder, &name).unwrap(), order }
+            let (folder, name) = split(&self.context.tree, Path::new(PATH)).unwrap();
+            IngestTask { path: PATH.into(), stat: FileStat::of(folder, &name).unwrap(), order }
         }
 
         /// Does steps 1 to 3.
         async fn received(&self, task: &IngestTask, job: &NewJob) -> Result<i64, IntakeError> {
-            let file = self.hands.open(task, None).await.unwrap().unwrap();
-            self.hands.receive(task, job, true, file).await
+            let file = self.context.open(task, None).await.unwrap().unwrap();
+            self.context.receive(task, job, true, file).await
         }
 
         async fn jobs(&self) -> usize {
@@ -303,103 +303,104 @@ mod tests {
 
     #[tokio::test]
     async fn an_interrupted_removal_is_finished_without_a_second_job() {
-        let house = House::new().await;
-        let task = house.put("email\na@example.com\n");
-        house.received(&task, &leads()).await.unwrap();
-        let house = house.reopened().await;
-        assert_eq!((house.jobs().await, house.path().exists()), (1, true));
-        assert_eq!(house.hands.run(&house.task()).await, IngestOutcome::Over);
-        assert_eq!((house.jobs().await, house.path().exists()), (1, false));
+        let fixture = IngestFixture::new().await;
+        let task = fixture.put("email\na@example.com\n");
+        fixture.received(&task, &leads()).await.unwrap();
+        let fixture = fixture.reopened().await;
+        assert_eq!((fixture.jobs().await, fixture.path().exists()), (1, true));
+        assert_eq!(fixture.context.run(&fixture.task()).await, IngestOutcome::Over);
+        assert_eq!((fixture.jobs().await, fixture.path().exists()), (1, false));
     }
 
     #[tokio::test]
-    async fn it_is_not_repeated_with_other_options_either() {
-        let house = House::new().await;
-        let task = house.put("email\na@example.com\n");
+    async fn a_file_is_not_ingested_again_with_other_options() {
+        let fixture = IngestFixture::new().await;
+        let task = fixture.put("email\na@example.com\n");
         let other = Target::Leads { lookup_field: None, list_id: Some(7), partition: None };
-        house.received(&task, &NewJob { target: other, ..leads() }).await.unwrap();
-        let house = house.reopened().await;
-        assert_eq!(house.hands.run(&house.task()).await, IngestOutcome::Over);
-        assert_eq!((house.jobs().await, house.path().exists()), (1, false));
+        fixture.received(&task, &NewJob { target: other, ..leads() }).await.unwrap();
+        let fixture = fixture.reopened().await;
+        assert_eq!(fixture.context.run(&fixture.task()).await, IngestOutcome::Over);
+        assert_eq!((fixture.jobs().await, fixture.path().exists()), (1, false));
     }
 
     #[tokio::test]
-    async fn a_file_that_is_put_in_its_place_meanwhile_is_not_removed() {
-        let house = House::new().await;
-        let task = house.put("email\na@example.com\n");
-        house.received(&task, &leads()).await.unwrap();
-        let draft = house.path().with_extension("part");
-        fs::write(&draft, "email\nb@example.com\n").unwrap();
-        fs::rename(draft, house.path()).unwrap();
-        assert_eq!(house.hands.remove(&task).await, IngestOutcome::Changed);
-        assert_eq!(fs::read_to_string(house.path()).unwrap(), "email\nb@example.com\n");
+    async fn a_file_that_replaces_the_ingested_one_is_not_removed() {
+        let fixture = IngestFixture::new().await;
+        let task = fixture.put("email\na@example.com\n");
+        fixture.received(&task, &leads()).await.unwrap();
+        let temp_file = fixture.path().with_extension("part");
+        fs::write(&temp_file, "email\nb@example.com\n").unwrap();
+        fs::rename(temp_file, fixture.path()).unwrap();
+        assert_eq!(fixture.context.remove(&task).await, IngestOutcome::Changed);
+        assert_eq!(fs::read_to_string(fixture.path()).unwrap(), "email\nb@example.com\n");
         // It is not taken for the listed file either.
-        assert_eq!(house.hands.run(&task).await, IngestOutcome::Changed);
-        assert_eq!(house.hands.run(&house.task()).await, IngestOutcome::Over);
-        assert_eq!(house.jobs().await, 2);
+        assert_eq!(fixture.context.run(&task).await, IngestOutcome::Changed);
+        assert_eq!(fixture.context.run(&fixture.task()).await, IngestOutcome::Over);
+        assert_eq!(fixture.jobs().await, 2);
     }
 
     #[tokio::test]
     async fn a_file_that_grows_while_it_is_read_becomes_no_job() {
-        let house = House::new().await;
-        let task = house.put("email\na@example.com\n");
-        let file = house.hands.open(&task, None).await.unwrap().unwrap();
-        fs::write(house.path(), "email\na@example.com\nb@example.com\n").unwrap();
-        let error = house.hands.receive(&task, &leads(), true, file).await.unwrap_err();
+        let fixture = IngestFixture::new().await;
+        let task = fixture.put("email\na@example.com\n");
+        let file = fixture.context.open(&task, None).await.unwrap().unwrap();
+        fs::write(fixture.path(), "email\na@example.com\nb@example.com\n").unwrap();
+        let error = fixture.context.receive(&task, &leads(), true, file).await.unwrap_err();
         assert_eq!(error.to_string(), "the file was cut off: it changed while it was read");
-        assert_eq!((house.jobs().await, house.path().exists()), (0, true));
+        assert_eq!((fixture.jobs().await, fixture.path().exists()), (0, true));
     }
 
     #[tokio::test]
     async fn a_file_with_a_writer_becomes_no_job_and_is_not_refused() {
-        let house = House::new().await;
+        let fixture = IngestFixture::new().await;
         for content in ["email\na@example.com\n", "email\n"] {
-            let task = house.put(content);
-            let writer = File::options().append(true).open(house.path()).unwrap();
-            assert_eq!(house.hands.run(&task).await, IngestOutcome::Changed, "{content}");
-            assert_eq!((house.jobs().await, house.path().exists()), (0, true), "{content}");
+            let task = fixture.put(content);
+            let writer = File::options().append(true).open(fixture.path()).unwrap();
+            assert_eq!(fixture.context.run(&task).await, IngestOutcome::Changed, "{content}");
+            assert_eq!((fixture.jobs().await, fixture.path().exists()), (0, true), "{content}");
             drop(writer);
         }
     }
 
     #[tokio::test]
-    async fn what_is_written_after_the_job_is_stored_is_not_lost() {
-        let house = House::new().await;
-        let task = house.put("email\na@example.com\n");
-        house.received(&task, &leads()).await.unwrap();
-        let mut writer = File::options().append(true).open(house.path()).unwrap();
-        assert_eq!(house.hands.remove(&task).await, IngestOutcome::NotRemoved(IN_USE.to_owned()));
+    async fn data_written_after_the_commit_is_not_lost() {
+        let fixture = IngestFixture::new().await;
+        let task = fixture.put("email\na@example.com\n");
+        fixture.received(&task, &leads()).await.unwrap();
+        let mut writer = File::options().append(true).open(fixture.path()).unwrap();
+        assert_eq!(fixture.context.remove(&task).await, IngestOutcome::NotRemoved(IN_USE.to_owned()));
         writer.write_all(b"b@example.com\n").unwrap();
         drop(writer);
-        assert_eq!(house.hands.remove(&task).await, IngestOutcome::Changed);
-        assert_eq!(house.hands.run(&house.task()).await, IngestOutcome::Over);
-        let rows: Vec<u64> = house.store.jobs(None, 9, None).await.unwrap().iter().map(|job| job.rows.total).collect();
-        assert_eq!((rows, house.path().exists()), (vec![2, 1], false));
+        assert_eq!(fixture.context.remove(&task).await, IngestOutcome::Changed);
+        assert_eq!(fixture.context.run(&fixture.task()).await, IngestOutcome::Over);
+        let rows: Vec<u64> =
+            fixture.store.jobs(None, 9, None).await.unwrap().iter().map(|job| job.rows.total).collect();
+        assert_eq!((rows, fixture.path().exists()), (vec![2, 1], false));
     }
 
     #[tokio::test]
     async fn a_replaced_file_or_job_toml_stops_the_ingest() {
-        let house = House::new().await;
-        let task = house.put("email\na@example.com\n");
-        fs::write(house.path().with_file_name(OPTIONS), "priority = 1").unwrap();
-        assert_eq!(house.hands.run(&task).await, IngestOutcome::Changed);
-        fs::remove_file(house.path().with_file_name(OPTIONS)).unwrap();
-        let outside = house.folder.path().join("outside");
-        fs::rename(house.path().parent().unwrap(), &outside).unwrap();
-        std::os::unix::fs::symlink(&outside, house.path().parent().unwrap()).unwrap();
-        assert_eq!(house.hands.run(&task).await, IngestOutcome::Changed);
-        assert_eq!(house.hands.remove(&task).await, IngestOutcome::Changed);
+        let fixture = IngestFixture::new().await;
+        let task = fixture.put("email\na@example.com\n");
+        fs::write(fixture.path().with_file_name(OPTIONS), "priority = 1").unwrap();
+        assert_eq!(fixture.context.run(&task).await, IngestOutcome::Changed);
+        fs::remove_file(fixture.path().with_file_name(OPTIONS)).unwrap();
+        let outside = fixture.folder.path().join("outside");
+        fs::rename(fixture.path().parent().unwrap(), &outside).unwrap();
+        std::os::unix::fs::symlink(&outside, fixture.path().parent().unwrap()).unwrap();
+        assert_eq!(fixture.context.run(&task).await, IngestOutcome::Changed);
+        assert_eq!(fixture.context.remove(&task).await, IngestOutcome::Changed);
         assert!(outside.join("a.csv").exists());
-        assert_eq!(house.jobs().await, 0);
+        assert_eq!(fixture.jobs().await, 0);
     }
 
     #[tokio::test]
-    async fn a_store_that_cannot_take_it_leaves_the_file_for_later() {
-        let house = House::new().await;
-        let task = house.put("email\na@example.com\n");
-        house.store.close().await;
-        let outcome = house.hands.run(&task).await;
+    async fn a_store_error_leaves_the_file_for_a_later_attempt() {
+        let fixture = IngestFixture::new().await;
+        let task = fixture.put("email\na@example.com\n");
+        fixture.store.close().await;
+        let outcome = fixture.context.run(&task).await;
         assert_eq!(outcome, IngestOutcome::Later("the job cannot be stored: the database is closed".into()));
-        assert!(house.path().exists());
+        assert!(fixture.path().exists());
     }
 }

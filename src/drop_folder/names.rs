@@ -90,9 +90,9 @@ const SET_ASIDE: &str = ".taken-";
 const MARK_DIGITS: usize = 16;
 
 impl SetAside {
-    pub(super) fn new(name: &OsStr, stamp: &FileStat) -> SetAside {
+    pub(super) fn new(name: &OsStr, stat: &FileStat) -> SetAside {
         let original = shortened(name, "", MAX_NAME - 1 - SET_ASIDE.len() - MARK_DIGITS);
-        SetAside { original, mark: mark(stamp) }
+        SetAside { original, mark: mark(stat) }
     }
 
     /// Parses a name; `None` if it is not that of a set-aside file.
@@ -114,13 +114,13 @@ impl SetAside {
     }
 
     /// Returns whether the file is unchanged since it was read.
-    pub(super) fn is_of(&self, stamp: &FileStat) -> bool {
-        self.mark == mark(stamp)
+    pub(super) fn is_of(&self, stat: &FileStat) -> bool {
+        self.mark == mark(stat)
     }
 }
 
-fn mark(stamp: &FileStat) -> String {
-    let hash = Sha256::digest(stamp.state());
+fn mark(stat: &FileStat) -> String {
+    let hash = Sha256::digest(stat.state());
     hash.iter().take(MARK_DIGITS / 2).fold(String::new(), |mark, byte| format!("{mark}{byte:02x}"))
 }
 
@@ -142,7 +142,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn endings_decide_and_capitals_make_no_difference() {
+    fn extensions_decide_and_are_case_insensitive() {
         for (path, name) in [
             ("default/leads/a.csv", EntryKind::Known),
             ("default/leads/A.CSV", EntryKind::Known),
@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_left_alone_comes_with_what_to_do() {
+    fn an_ignored_file_is_reported_with_advice() {
         for (name, advice) in [
             ("a.csv.GZ", "unpack the archive"),
             ("a.xlsx", "save the workbook as CSV"),
@@ -179,15 +179,15 @@ mod tests {
 
     #[test]
     fn a_set_aside_name_gives_the_original_and_its_state_back() {
-        let stamp = FileStat::fabricated(7, 100, 5);
+        let stat = FileStat::fabricated(7, 100, 5);
         for name in ["a.csv", "a b.c.SSV", "ü.taken-x.csv"] {
-            let aside = SetAside::new(OsStr::new(name), &stamp);
+            let aside = SetAside::new(OsStr::new(name), &stat);
             let read = SetAside::read(&aside.name()).unwrap();
             assert_eq!((read.original.as_os_str(), read.clone()), (OsStr::new(name), aside));
-            assert!(read.is_of(&stamp) && !read.is_of(&FileStat::fabricated(7, 101, 5)));
+            assert!(read.is_of(&stat) && !read.is_of(&FileStat::fabricated(7, 101, 5)));
         }
         let long = format!("{}.csv", "ü".repeat(125));
-        let aside = SetAside::new(OsStr::new(&long), &stamp);
+        let aside = SetAside::new(OsStr::new(&long), &stat);
         assert!(aside.name().len() <= MAX_NAME && aside.original.as_bytes().ends_with("ü.csv".as_bytes()));
         for other in [".a.csv", "a.csv.taken-0123456789abcdef", ".taken-0123456789abcdef", ".a.taken-0123456789abcdeX"]
         {

@@ -246,9 +246,9 @@ mod tests {
             let mut mapper = Command::new(&program);
             let mapper = mapper.arg(&path).arg(rights).stdin(Stdio::piped()).stdout(Stdio::piped());
             let mut mapper = mapper.spawn().unwrap();
-            let mut said = String::new();
-            BufReader::new(mapper.stdout.take().unwrap()).read_line(&mut said).unwrap();
-            assert_eq!(said, "mapped\n");
+            let mut output = String::new();
+            BufReader::new(mapper.stdout.take().unwrap()).read_line(&mut output).unwrap();
+            assert_eq!(output, "mapped\n");
             assert!(is_open(&path), "{rights}");
             drop(mapper.stdin.take());
             assert!(mapper.wait().unwrap().success());

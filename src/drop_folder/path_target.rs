@@ -12,7 +12,7 @@ use crate::domain::{Format, Source, Target};
 use crate::intake::validate::validate_parameters;
 use crate::store::NewJob;
 
-const BELONG: &str = "files belong into leads, custom-objects/NAME or program-members/ID/STATUS below";
+const VALID_FOLDERS: &str = "files belong into leads, custom-objects/NAME or program-members/ID/STATUS below";
 
 /// The instance and the target of the files of a folder.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,9 +41,9 @@ pub(super) struct FolderOptions {
 /// A sentence that names the folders in which files belong.
 pub(super) fn parse_folder(folder: &Path, instances: &BTreeSet<String>) -> Result<FolderTarget, String> {
     let names: Option<Vec<&str>> = folder.iter().map(OsStr::to_str).collect();
-    let names = names.ok_or("the name of a folder that it lay in is not UTF-8")?;
+    let names = names.ok_or("the name of a folder above it is not UTF-8")?;
     let Some((&instance, below)) = names.split_first() else {
-        return Err(format!("it lay in no instance's folder: {BELONG} that"));
+        return Err(format!("it is in no instance's folder: {VALID_FOLDERS} that"));
     };
     if !instances.contains(instance) {
         let known = instances.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
@@ -58,7 +58,7 @@ pub(super) fn parse_folder(folder: &Path, instances: &BTreeSet<String>) -> Resul
                 .ok_or_else(|| format!("program-members/{id}: the id of a program is a whole number, not \"{id}\""))?;
             Target::ProgramMembers { program_id, status: status.to_owned() }
         }
-        _ => return Err(format!("{} is no place for files: {BELONG} {instance}", folder.display())),
+        _ => return Err(format!("{} is not a folder for files: {VALID_FOLDERS} {instance}", folder.display())),
     };
     Ok(FolderTarget { instance: instance.to_owned(), target })
 }
@@ -69,23 +69,23 @@ impl FolderOptions {
     ///
     /// # Errors
     /// A sentence that names the key or the line.
-    pub(super) fn read(text: &str, place: &FolderTarget) -> Result<FolderOptions, String> {
+    pub(super) fn read(text: &str, folder_target: &FolderTarget) -> Result<FolderOptions, String> {
         let options: FolderOptions = toml::from_str(text).map_err(|error| {
             let line = error.span().map(|span| text[..span.start.min(text.len())].matches('\n').count() + 1);
             let line = line.map(|line| format!("line {line}: ")).unwrap_or_default();
             format!("{line}{}", error.message().trim_end().replace('\n', "; "))
         })?;
-        if !matches!(place.target, Target::Leads { .. }) {
+        if !matches!(folder_target.target, Target::Leads { .. }) {
             let only_leads = [
                 ("lookup_field", options.lookup_field.is_some()),
                 ("list_id", options.list_id.is_some()),
                 ("partition", options.partition.is_some()),
             ];
-            if let Some((key, _)) = only_leads.into_iter().find(|(_, said)| *said) {
-                return Err(format!("{key} is for leads, and these files are for {}", place.target.kind()));
+            if let Some((key, _)) = only_leads.into_iter().find(|(_, is_set)| *is_set) {
+                return Err(format!("{key} is for leads, and these files are for {}", folder_target.target.kind()));
             }
         }
-        validate_parameters(&options.job(place, Path::new("any.csv"), "any.csv", Format::Csv))
+        validate_parameters(&options.job(folder_target, Path::new("any.csv"), "any.csv", Format::Csv))
             .map_err(|error| error.to_string())?;
         Ok(options)
     }
@@ -95,8 +95,8 @@ impl FolderOptions {
     }
 
     /// Returns the job's parameters. `path` is the file's, relative to the drop folder.
-    pub(super) fn job(&self, place: &FolderTarget, path: &Path, filename: &str, format: Format) -> NewJob {
-        let target = match &place.target {
+    pub(super) fn job(&self, folder_target: &FolderTarget, path: &Path, filename: &str, format: Format) -> NewJob {
+        let target = match &folder_target.target {
             Target::Leads { .. } => Target::Leads {
                 lookup_field: self.lookup_field.clone(),
                 list_id: self.list_id,
@@ -105,7 +105,7 @@ impl FolderOptions {
             other => other.clone(),
         };
         NewJob {
-            instance: place.instance.clone(),
+            instance: folder_target.instance.clone(),
             target,
             filename: filename.to_owned(),
             format: self.format.unwrap_or(format),
@@ -122,7 +122,7 @@ impl FolderOptions {
 mod tests {
     use super::*;
 
-    fn place_of(folder: &str) -> Result<FolderTarget, String> {
+    fn target_of(folder: &str) -> Result<FolderTarget, String> {
         parse_folder(Path::new(folder), &BTreeSet::from(["default".to_owned(), "eu".to_owned()]))
     }
 
@@ -133,28 +133,31 @@ mod tests {
             ("eu/custom-objects/car_c", "eu", "custom-object car_c"),
             ("default/program-members/1044/On List", "default", "program-members 1044 (On List)"),
         ] {
-            let place = place_of(folder).unwrap();
-            assert_eq!((place.instance.as_str(), place.target.to_string().as_str()), (instance, target));
+            let folder_target = target_of(folder).unwrap();
+            assert_eq!(
+                (folder_target.instance.as_str(), folder_target.target.to_string().as_str()),
+                (instance, target)
+            );
         }
     }
 
     #[test]
-    fn a_folder_that_is_no_place_for_files_says_where_they_belong() {
+    fn a_wrong_folder_gives_the_folders_for_files() {
         for (folder, reason) in [
-            ("", "it lay in no instance's folder: files belong into"),
+            ("", "it is in no instance's folder: files belong into"),
             ("us/leads", "there is no instance \"us\" in the configuration: it has default, eu"),
             (
                 "default",
-                "default is no place for files: files belong into leads, custom-objects/NAME or program-members",
+                "default is not a folder for files: files belong into leads, custom-objects/NAME or program-members",
             ),
-            ("default/leads/old", "default/leads/old is no place for files"),
-            ("default/lead", "default/lead is no place for files"),
-            ("default/custom-objects", "default/custom-objects is no place"),
-            ("default/program-members/1044", "default/program-members/1044 is no place"),
+            ("default/leads/old", "default/leads/old is not a folder for files"),
+            ("default/lead", "default/lead is not a folder for files"),
+            ("default/custom-objects", "default/custom-objects is not a folder"),
+            ("default/program-members/1044", "default/program-members/1044 is not a folder"),
             ("default/program-members/x/Member", "the id of a program is a whole number, not \"x\""),
             ("default/program-members/-1/Member", "the id of a program is a whole number, not \"-1\""),
         ] {
-            let error = place_of(folder).unwrap_err();
+            let error = target_of(folder).unwrap_err();
             assert!(error.contains(reason), "{folder}: {error}");
         }
     }
@@ -162,19 +165,19 @@ mod tests {
     #[test]
     fn job_toml_gives_each_option_of_its_files() {
         let text = "priority = 5\ngroup = \"g\"\nlookup_field = \"id\"\nlist_id = 7\npartition = \"EU\"\nformat = \"ssv\"\ncheck = false";
-        let place = place_of("eu/leads").unwrap();
-        let options = FolderOptions::read(text, &place).unwrap();
-        let job = options.job(&place, Path::new("eu/leads/a.csv"), "a.csv", Format::Csv);
+        let folder_target = target_of("eu/leads").unwrap();
+        let options = FolderOptions::read(text, &folder_target).unwrap();
+        let job = options.job(&folder_target, Path::new("eu/leads/a.csv"), "a.csv", Format::Csv);
         let target = Target::Leads { lookup_field: Some("id".into()), list_id: Some(7), partition: Some("EU".into()) };
         assert_eq!((job.target, job.format, job.priority, job.group.as_deref()), (target, Format::Ssv, 5, Some("g")));
         assert_eq!((job.instance.as_str(), job.filename.as_str(), options.check()), ("eu", "a.csv", false));
-        let nothing_said = FolderOptions::read("", &place).unwrap();
-        assert!(nothing_said.check());
-        assert_eq!(nothing_said.job(&place, Path::new("a.tsv"), "a.tsv", Format::Tsv).format, Format::Tsv);
+        let no_options = FolderOptions::read("", &folder_target).unwrap();
+        assert!(no_options.check());
+        assert_eq!(no_options.job(&folder_target, Path::new("a.tsv"), "a.tsv", Format::Tsv).format, Format::Tsv);
     }
 
     #[test]
-    fn a_wrong_job_toml_is_told_so_in_one_line() {
+    fn an_invalid_job_toml_gives_a_message_of_one_line() {
         for (folder, text, reason) in [
             ("default/leads", "priority = 1\nprio = 2", "line 2: unknown field `prio`, expected one of"),
             ("default/leads", "priority = \"high\"", "line 1: invalid type: string \"high\", expected i64"),
@@ -187,7 +190,7 @@ mod tests {
                 "list_id is for leads, and these files are for custom-object",
             ),
         ] {
-            let error = FolderOptions::read(text, &place_of(folder).unwrap()).unwrap_err();
+            let error = FolderOptions::read(text, &target_of(folder).unwrap()).unwrap_err();
             assert!(error.contains(reason) && !error.contains('\n'), "{text}: {error}");
         }
     }

@@ -51,7 +51,7 @@ pub(super) struct Visibility {
 
 #[derive(Debug)]
 struct Observation {
-    stamp: FileStat,
+    stat: FileStat,
     /// When it last changed.
     since: Instant,
     signal: Option<FsEvent>,
@@ -69,23 +69,23 @@ impl FileTracker {
     pub(super) fn observe(
         &mut self,
         found: &BTreeMap<PathBuf, FileStat>,
-        heard: &HashMap<PathBuf, FsEvent>,
+        events: &HashMap<PathBuf, FsEvent>,
         now: Instant,
     ) {
         self.files.retain(|path, _| found.contains_key(path));
-        for (path, stamp) in found {
-            let signal = heard.get(path).copied();
+        for (path, stat) in found {
+            let signal = events.get(path).copied();
             match self.files.get_mut(path) {
-                Some(seen) => {
-                    let unchanged = seen.stamp.is_unchanged(stamp);
+                Some(observation) => {
+                    let unchanged = observation.stat.is_unchanged(stat);
                     if !unchanged || signal.is_some() {
-                        seen.since = now;
-                        seen.signal = signal.or(seen.signal.filter(|_| unchanged));
+                        observation.since = now;
+                        observation.signal = signal.or(observation.signal.filter(|_| unchanged));
                     }
-                    seen.stamp = *stamp;
+                    observation.stat = *stat;
                 }
                 None => {
-                    self.files.insert(path.clone(), Observation { stamp: *stamp, since: now, signal });
+                    self.files.insert(path.clone(), Observation { stat: *stat, since: now, signal });
                 }
             }
         }
@@ -93,23 +93,23 @@ impl FileTracker {
 
     /// Discards the events of all files, because some were lost.
     pub(super) fn forget_signals(&mut self) {
-        for seen in self.files.values_mut() {
-            seen.signal = None;
+        for observation in self.files.values_mut() {
+            observation.signal = None;
         }
     }
 
     /// Returns since when the file is unchanged.
     pub(super) fn unchanged_since(&self, path: &Path) -> Option<Instant> {
-        self.files.get(path).map(|seen| seen.since)
+        self.files.get(path).map(|observation| observation.since)
     }
 
     /// Returns when the file will be complete, if it does not change and no visible program has it open for writing.
     /// `None` if it is complete only after a further event.
-    pub(super) fn ready_at(&self, path: &Path, sight: Visibility) -> Option<Instant> {
-        let seen = self.files.get(path)?;
-        let Visibility { is_full, settle } = sight;
-        let is_empty = seen.stamp.bytes == 0;
-        let wait = match seen.signal {
+    pub(super) fn ready_at(&self, path: &Path, visibility: Visibility) -> Option<Instant> {
+        let observation = self.files.get(path)?;
+        let Visibility { is_full, settle } = visibility;
+        let is_empty = observation.stat.bytes == 0;
+        let wait = match observation.signal {
             // It was renamed as it is, and no writer is left.
             Some(FsEvent::RenamedIn) if is_full => Duration::ZERO,
             Some(FsEvent::Written | FsEvent::Appeared) if is_empty && !is_full => return None,
@@ -121,7 +121,7 @@ impl FileTracker {
             // `truncate` by path writes without an open file, and so without a close.
             Some(FsEvent::RenamedIn | FsEvent::Written | FsEvent::Appeared) | None => settle,
         };
-        Some(seen.since + wait)
+        Some(observation.since + wait)
     }
 }
 
@@ -137,14 +137,14 @@ mod tests {
 
     /// Observes scans, each given as its second, the state found and the event before it. Returns the second from which
     /// on the file is complete.
-    fn whole_from(looks: &[(u64, FileStat, Option<FsEvent>)], sight: Visibility) -> Option<u64> {
+    fn ready_from(scans: &[(u64, FileStat, Option<FsEvent>)], visibility: Visibility) -> Option<u64> {
         let begin = Instant::now();
-        let mut watched = FileTracker::default();
-        for &(second, stamp, signal) in looks {
-            let heard = signal.map(|signal| (PathBuf::from(PATH), signal)).into_iter().collect();
-            watched.observe(&BTreeMap::from([(PATH.into(), stamp)]), &heard, begin + Duration::from_secs(second));
+        let mut tracker = FileTracker::default();
+        for &(second, stat, signal) in scans {
+            let events = signal.map(|signal| (PathBuf::from(PATH), signal)).into_iter().collect();
+            tracker.observe(&BTreeMap::from([(PATH.into(), stat)]), &events, begin + Duration::from_secs(second));
         }
-        watched.ready_at(Path::new(PATH), sight).map(|at| (at - begin).as_secs())
+        tracker.ready_at(Path::new(PATH), visibility).map(|at| (at - begin).as_secs())
     }
 
     #[test]
@@ -154,7 +154,7 @@ mod tests {
         let other = FileStat::fabricated(2, 20, 2);
         use FsEvent::{Appeared, Closed, RenamedIn, Written};
         // The second from which it is complete where all programs can be seen, and where only some can.
-        for (what, looks, of_all, of_some) in [
+        for (what, scans, of_all, of_some) in [
             ("renamed in", vec![(0, all, Some(RenamedIn))], Some(0), Some(5)),
             ("renamed in and written", vec![(0, half, Some(RenamedIn)), (1, all, Some(Written))], Some(6), None),
             ("renamed in, changed from afar", vec![(0, half, Some(RenamedIn)), (1, all, None)], Some(6), Some(6)),
@@ -172,7 +172,7 @@ mod tests {
             ("grows from afar", vec![(0, half, None), (4, all, None), (6, all, None)], Some(9), Some(9)),
             ("another one in its place", vec![(0, all, Some(RenamedIn)), (3, other, None)], Some(8), Some(8)),
         ] {
-            assert_eq!((whole_from(&looks, ALL), whole_from(&looks, SOME)), (of_all, of_some), "{what}");
+            assert_eq!((ready_from(&scans, ALL), ready_from(&scans, SOME)), (of_all, of_some), "{what}");
         }
     }
 
@@ -181,15 +181,15 @@ mod tests {
         let begin = Instant::now();
         let path = Path::new(PATH);
         let there = BTreeMap::from([(path.to_owned(), FileStat::fabricated(1, 10, 1))]);
-        let heard = HashMap::from([(path.to_owned(), FsEvent::Written)]);
-        let mut watched = FileTracker::default();
-        watched.observe(&there, &heard, begin);
-        assert_eq!(watched.ready_at(path, SOME), None);
-        watched.forget_signals();
-        assert_eq!(watched.ready_at(path, SOME), Some(begin + SETTLE));
-        watched.observe(&there, &heard, begin);
-        watched.observe(&BTreeMap::new(), &HashMap::new(), begin);
-        watched.observe(&there, &HashMap::new(), begin);
-        assert_eq!(watched.ready_at(path, SOME), Some(begin + SETTLE));
+        let events = HashMap::from([(path.to_owned(), FsEvent::Written)]);
+        let mut tracker = FileTracker::default();
+        tracker.observe(&there, &events, begin);
+        assert_eq!(tracker.ready_at(path, SOME), None);
+        tracker.forget_signals();
+        assert_eq!(tracker.ready_at(path, SOME), Some(begin + SETTLE));
+        tracker.observe(&there, &events, begin);
+        tracker.observe(&BTreeMap::new(), &HashMap::new(), begin);
+        tracker.observe(&there, &HashMap::new(), begin);
+        assert_eq!(tracker.ready_at(path, SOME), Some(begin + SETTLE));
     }
 }

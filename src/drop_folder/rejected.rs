@@ -32,7 +32,7 @@ pub(super) type NameLock = Mutex<()>;
 pub(super) struct RejectedFile<'a> {
     /// Relative to the drop folder.
     pub(super) path: &'a Path,
-    pub(super) stamp: &'a FileStat,
+    pub(super) stat: &'a FileStat,
     pub(super) reason: &'a str,
     pub(super) at: Timestamp,
 }
@@ -42,18 +42,18 @@ pub(super) struct RejectedFile<'a> {
 ///
 /// # Errors
 /// An error of the file system. The file is then still in its folder.
-pub(super) fn reject(tree: &DirTree, refused: &RejectedFile<'_>, choosing: &NameLock) -> io::Result<Option<OsString>> {
+pub(super) fn reject(tree: &DirTree, refused: &RejectedFile<'_>, name_lock: &NameLock) -> io::Result<Option<OsString>> {
     let (folder, name) = (
         tree.open_folder(refused.path.parent().unwrap_or(Path::new("")))?,
         refused.path.file_name().unwrap_or_default(),
     );
     let rejected = tree.make_folder(Path::new(REJECTED))?;
-    let is_same = || FileStat::of(&folder, name).is_ok_and(|found| found.is_unchanged(refused.stamp));
+    let is_same = || FileStat::of(&folder, name).is_ok_and(|found| found.is_unchanged(refused.stat));
     if !is_same() {
         return Ok(None);
     }
-    if refused.stamp.is_same_device(&FileStat::of_open(&rejected)?) {
-        let renamed = placed(&rejected, refused, choosing, |as_name| {
+    if refused.stat.is_same_device(&FileStat::of_open(&rejected)?) {
+        let renamed = move_under_free_name(&rejected, refused, name_lock, |as_name| {
             // The file may have changed while the reason was written.
             if !is_same() {
                 return Err(io::ErrorKind::NotFound.into());
@@ -67,26 +67,27 @@ pub(super) fn reject(tree: &DirTree, refused: &RejectedFile<'_>, choosing: &Name
             renamed => return renamed.map(Some),
         }
     }
-    let Some(draft) = copy(&folder, name, refused.stamp, &rejected)? else { return Ok(None) };
-    let mut draft = Some(draft);
-    let as_name =
-        placed(&rejected, refused, choosing, |as_name| match draft.take().map(|draft| draft.place(as_name)) {
+    let Some(temp_file) = copy(&folder, name, refused.stat, &rejected)? else { return Ok(None) };
+    let mut temp_file = Some(temp_file);
+    let as_name = move_under_free_name(&rejected, refused, name_lock, |as_name| {
+        match temp_file.take().map(|temp_file| temp_file.place(as_name)) {
             Some(Err((error, unplaced))) => {
-                draft = Some(unplaced);
+                temp_file = Some(unplaced);
                 Err(error)
             }
             _ => Ok(()),
-        })?;
+        }
+    })?;
     // A file that was written to meanwhile stays as well and is ingested again.
-    removal::remove(&folder, name, refused.stamp)?;
+    removal::remove(&folder, name, refused.stat)?;
     Ok(Some(as_name))
 }
 
 /// Finds a free name among the rejected files, writes the reason for it and calls `place` to put the file there.
-fn placed(
+fn move_under_free_name(
     rejected: &OwnedFd,
     refused: &RejectedFile<'_>,
-    choosing: &NameLock,
+    name_lock: &NameLock,
     mut place: impl FnMut(&OsStr) -> io::Result<()>,
 ) -> io::Result<OsString> {
     let RejectedFile { path, reason, at, .. } = refused;
@@ -96,7 +97,7 @@ fn placed(
         escape(reason),
         escape(&path.to_string_lossy())
     );
-    let _one_at_a_time = choosing.lock().unwrap_or_else(PoisonError::into_inner);
+    let _one_at_a_time = name_lock.lock().unwrap_or_else(PoisonError::into_inner);
     let mut number = 1_u64;
     loop {
         let as_name = numbered(path.file_name().unwrap_or_default(), number);
@@ -159,12 +160,12 @@ fn exists(folder: impl AsFd, name: &OsStr) -> io::Result<bool> {
 }
 
 /// Copies a file to a temporary file among the rejected ones. Returns `None` if the file changed since `stamp`.
-fn copy(folder: &OwnedFd, name: &OsStr, stamp: &FileStat, rejected: &OwnedFd) -> io::Result<Option<TempFile>> {
+fn copy(folder: &OwnedFd, name: &OsStr, stat: &FileStat, rejected: &OwnedFd) -> io::Result<Option<TempFile>> {
     let opened = dir_walk::open_file(folder, name)?;
-    let Some((mut from, _)) = opened.filter(|(_, found)| found.is_unchanged(stamp)) else { return Ok(None) };
-    let mut draft = TempFile::create(rejected, 0o640)?;
-    io::copy(&mut from, draft.file())?;
-    Ok(Some(draft))
+    let Some((mut from, _)) = opened.filter(|(_, found)| found.is_unchanged(stat)) else { return Ok(None) };
+    let mut temp_file = TempFile::create(rejected, 0o640)?;
+    io::copy(&mut from, temp_file.file())?;
+    Ok(Some(temp_file))
 }
 
 #[cfg(test)]
@@ -198,8 +199,8 @@ mod tests {
             fs::write(tree.root().join(path), text).unwrap();
             FileStat::of(tree.open_folder(path.parent().unwrap()).unwrap(), OsStr::new("a.csv")).unwrap()
         };
-        let reject = |stamp: &FileStat| {
-            let refused = RejectedFile { path, stamp, reason: "the file is empty", at: Timestamp::UNIX_EPOCH };
+        let reject = |stat: &FileStat| {
+            let refused = RejectedFile { path, stat, reason: "the file is empty", at: Timestamp::UNIX_EPOCH };
             reject(&tree, &refused, &NameLock::default()).unwrap()
         };
         assert_eq!(reject(&put("one")).unwrap(), "a.csv");
@@ -218,17 +219,17 @@ mod tests {
     }
 
     #[test]
-    fn a_file_goes_over_to_another_device_as_a_copy() {
+    fn a_file_is_copied_to_another_device() {
         let folder = tempfile::tempdir().unwrap();
         let tree = DirTree::new(folder.path().canonicalize().unwrap());
         let (from, to) = (tree.make_folder(Path::new("a")).unwrap(), tree.make_folder(Path::new("b")).unwrap());
         fs::write(tree.root().join("a/x.csv"), "rows").unwrap();
-        let stamp = FileStat::of(&from, OsStr::new("x.csv")).unwrap();
-        let draft = copy(&from, OsStr::new("x.csv"), &stamp, &to).unwrap().unwrap();
+        let stat = FileStat::of(&from, OsStr::new("x.csv")).unwrap();
+        let temp_file = copy(&from, OsStr::new("x.csv"), &stat, &to).unwrap().unwrap();
         fs::write(tree.root().join("b/y.csv"), "theirs").unwrap();
-        let (error, draft) = draft.place(OsStr::new("y.csv")).unwrap_err();
+        let (error, temp_file) = temp_file.place(OsStr::new("y.csv")).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::AlreadyExists);
-        draft.place(OsStr::new("z.csv")).unwrap();
+        temp_file.place(OsStr::new("z.csv")).unwrap();
         assert_eq!(fs::read_to_string(tree.root().join("b/y.csv")).unwrap(), "theirs");
         assert_eq!(fs::read_to_string(tree.root().join("b/z.csv")).unwrap(), "rows");
         assert_eq!(fs::read_dir(tree.root().join("b")).unwrap().count(), 2);

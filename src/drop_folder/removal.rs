@@ -31,14 +31,14 @@ pub(super) enum Removal {
 ///
 /// # Errors
 /// An error of the file system. The file then still exists under one of its two names.
-pub(super) fn remove(folder: &OwnedFd, name: &OsStr, stamp: &FileStat) -> io::Result<Removal> {
+pub(super) fn remove(folder: &OwnedFd, name: &OsStr, stat: &FileStat) -> io::Result<Removal> {
     match FileStat::of(folder, name) {
-        Ok(found) if found.is_unchanged(stamp) => {}
+        Ok(found) if found.is_unchanged(stat) => {}
         Ok(_) => return Ok(Removal::Changed),
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Removal::Changed),
         Err(error) => return Err(error),
     }
-    let aside = SetAside::new(name, stamp);
+    let aside = SetAside::new(name, stat);
     match rename_new(folder, name, folder, &aside.name()) {
         Ok(()) => {}
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Removal::Changed),
@@ -92,8 +92,8 @@ mod tests {
             FileStat::of(&self.open, OsStr::new(name)).unwrap()
         }
 
-        fn remove(&self, stamp: &FileStat) -> Removal {
-            remove(&self.open, OsStr::new("a.csv"), stamp).unwrap()
+        fn remove(&self, stat: &FileStat) -> Removal {
+            remove(&self.open, OsStr::new("a.csv"), stat).unwrap()
         }
 
         fn names(&self) -> Vec<String> {
@@ -107,25 +107,25 @@ mod tests {
     #[test]
     fn a_file_with_a_writer_stays_under_its_name() {
         let folder = Folder::new();
-        let stamp = folder.put("a.csv");
+        let stat = folder.put("a.csv");
         let mut writer = File::options().append(true).open(folder.folder.path().join("a.csv")).unwrap();
-        assert_eq!(folder.remove(&stamp), Removal::InUse);
+        assert_eq!(folder.remove(&stat), Removal::InUse);
         assert_eq!(folder.names(), ["a.csv"]);
         writer.write_all(b"b@example.com\n").unwrap();
         drop(writer);
-        assert_eq!(folder.remove(&stamp), Removal::Changed);
+        assert_eq!(folder.remove(&stat), Removal::Changed);
         assert_eq!(folder.names(), ["a.csv"]);
-        let stamp = FileStat::of(&folder.open, OsStr::new("a.csv")).unwrap();
-        assert_eq!(folder.remove(&stamp), Removal::Removed);
+        let stat = FileStat::of(&folder.open, OsStr::new("a.csv")).unwrap();
+        assert_eq!(folder.remove(&stat), Removal::Removed);
         assert_eq!(folder.names(), [""; 0]);
     }
 
     #[test]
-    fn what_a_kill_left_set_aside_is_removed_or_restored() {
+    fn set_aside_files_are_removed_or_restored_after_a_crash() {
         let folder = Folder::new();
         let (open, path) = (&folder.open, folder.folder.path());
-        let set_aside = |stamp: &FileStat| {
-            let aside = SetAside::new(OsStr::new("a.csv"), stamp);
+        let set_aside = |stat: &FileStat| {
+            let aside = SetAside::new(OsStr::new("a.csv"), stat);
             fs::rename(path.join("a.csv"), path.join(aside.name())).unwrap();
             aside
         };
@@ -150,10 +150,10 @@ mod tests {
     #[test]
     fn another_file_of_the_name_is_not_removed() {
         let folder = Folder::new();
-        let stamp = folder.put("a.csv");
+        let stat = folder.put("a.csv");
         folder.put("b.csv");
         fs::rename(folder.folder.path().join("b.csv"), folder.folder.path().join("a.csv")).unwrap();
-        assert_eq!(folder.remove(&stamp), Removal::Changed);
+        assert_eq!(folder.remove(&stat), Removal::Changed);
         assert_eq!(folder.names(), ["a.csv"]);
     }
 }

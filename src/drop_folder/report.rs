@@ -20,7 +20,7 @@ struct PartReport {
     looking_since: Option<Instant>,
     /// The error of the last scan.
     fault: Option<String>,
-    left_alone: BTreeMap<PathBuf, String>,
+    ignored: BTreeMap<PathBuf, String>,
 }
 
 /// The state of one part of the drop folder: an instance's folder, or everything outside of those.
@@ -49,7 +49,7 @@ impl DropReport {
 
     /// Returns the ignored files, relative to the drop folder, each with the reason.
     pub fn ignored_files(&self) -> BTreeMap<PathBuf, String> {
-        self.locked().values().flat_map(|part| part.left_alone.clone()).collect()
+        self.locked().values().flat_map(|part| part.ignored.clone()).collect()
     }
 
     pub(super) fn scan_started(&self, part: &str) {
@@ -66,14 +66,14 @@ impl DropReport {
 
     /// Removes ignored files for which `is_there` returns false.
     pub(super) fn retain_ignored(&self, part: &str, is_there: impl Fn(&Path) -> bool) {
-        self.locked().entry(part.to_owned()).or_default().left_alone.retain(|path, _| is_there(path));
+        self.locked().entry(part.to_owned()).or_default().ignored.retain(|path, _| is_there(path));
     }
 
     /// Returns whether the file was not known yet.
     pub(super) fn record_ignored(&self, part: &str, path: &Path, why: &str) -> bool {
         let mut parts = self.locked();
-        let left_alone = &mut parts.entry(part.to_owned()).or_default().left_alone;
-        left_alone.insert(path.to_owned(), why.to_owned()).is_none()
+        let ignored = &mut parts.entry(part.to_owned()).or_default().ignored;
+        ignored.insert(path.to_owned(), why.to_owned()).is_none()
     }
 
     fn locked(&self) -> MutexGuard<'_, BTreeMap<String, PartReport>> {
@@ -81,24 +81,24 @@ impl DropReport {
     }
 
     /// Awaits a scan of `part`. Logs if it takes longer than `patience`, and when it ends after that.
-    pub(super) async fn watch_scan<T>(&self, part: &str, patience: Duration, look: impl Future<Output = T>) -> T {
+    pub(super) async fn watch_scan<T>(&self, part: &str, patience: Duration, scan: impl Future<Output = T>) -> T {
         self.scan_started(part);
-        let mut look = std::pin::pin!(look);
-        let looked = match tokio::time::timeout(patience, &mut look).await {
-            Ok(looked) => looked,
+        let mut scan = std::pin::pin!(scan);
+        let result = match tokio::time::timeout(patience, &mut scan).await {
+            Ok(result) => result,
             Err(_) => {
                 tracing::error!(
                     part,
                     seconds = patience.as_secs(),
                     "drop folder scan stuck; its files wait, other folders are not affected"
                 );
-                let looked = look.await;
+                let result = scan.await;
                 tracing::info!(part, "stuck drop folder scan ended");
-                looked
+                result
             }
         };
         self.scan_ended(part);
-        looked
+        result
     }
 }
 
@@ -107,11 +107,11 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_look_that_does_not_end_is_reported_until_it_has() {
+    async fn a_stuck_scan_is_reported_until_it_ends() {
         let report = DropReport::default();
         let (end, ended) = tokio::sync::oneshot::channel();
         let watching = report.clone();
-        let look = tokio::spawn(async move { watching.watch_scan("eu", Duration::from_millis(1), ended).await });
+        let scan = tokio::spawn(async move { watching.watch_scan("eu", Duration::from_millis(1), ended).await });
         while report.states().is_empty() {
             tokio::task::yield_now().await;
         }
@@ -123,12 +123,12 @@ mod tests {
         let stuck = PartState::Stuck("looking at its folder has not ended for 30 s".to_owned());
         assert_eq!(report.states(), BTreeMap::from([("default".into(), PartState::Fine), ("eu".into(), stuck)]));
         end.send(7).unwrap();
-        assert_eq!(look.await.unwrap(), Ok(7));
+        assert_eq!(scan.await.unwrap(), Ok(7));
         assert_eq!(report.states()["eu"], PartState::Fine);
     }
 
     #[test]
-    fn a_file_left_alone_is_new_once_until_it_is_away() {
+    fn an_ignored_file_is_new_once_until_it_is_removed() {
         let report = DropReport::default();
         let path = Path::new("eu/leads/a.zip");
         assert!(report.record_ignored("eu", path, "unpack it"));

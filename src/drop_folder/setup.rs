@@ -38,12 +38,12 @@ pub(super) fn list(
         _ => prepare(tree, part, events)?,
     };
     // Events are taken before the listing, so that a change in between is in the next set of events.
-    let heard = events.take_pending();
-    let look = tree.walk(part)?;
+    let pending = events.take_pending();
+    let listing = tree.walk(part)?;
     if let Part::Rest(_) = part {
-        watch_unknown_folders(tree, &look, events);
+        watch_unknown_folders(tree, &listing, events);
     }
-    Ok((look, heard, folder))
+    Ok((listing, pending, folder))
 }
 
 /// Creates the missing folders and watches them. Returns the part's own folder.
@@ -92,8 +92,8 @@ fn folder_of(tree: &DirTree, part: &Part) -> io::Result<FileStat> {
 }
 
 /// Also watches the top-level folders that belong to no instance, whose files are refused.
-fn watch_unknown_folders(tree: &DirTree, look: &Listing, events: &FolderWatcher) {
-    let tops = look.files.keys().filter(|path| path.iter().count() > 1).filter_map(|path| path.iter().next());
+fn watch_unknown_folders(tree: &DirTree, listing: &Listing, events: &FolderWatcher) {
+    let tops = listing.files.keys().filter(|path| path.iter().count() > 1).filter_map(|path| path.iter().next());
     for top in tops.collect::<BTreeSet<_>>() {
         if let Err(error) = events.watch_also(&tree.root().join(top)) {
             tracing::debug!(folder = %top.display(), %error, "folder not watched");
@@ -113,10 +113,10 @@ pub(super) fn write_readme(tree: &DirTree, folder: &Path, reason: Option<&str>) 
 /// Cleans up after a stop or crash of the daemon. Temporary files are removed if this is the `first` scan of the part.
 /// Ingested files that were set aside are removed or get their names back. Returns those for which neither was possible,
 /// and why. Must not be called while a file of the part is being ingested.
-pub(super) fn remove_stale_files(tree: &DirTree, look: &Listing, first: bool) -> Vec<(PathBuf, io::Error)> {
+pub(super) fn remove_stale_files(tree: &DirTree, listing: &Listing, first: bool) -> Vec<(PathBuf, io::Error)> {
     let in_folder = |path: &Path| tree.open_folder(path.parent().unwrap_or(Path::new("")));
     // On a later scan they may be in use.
-    for path in look.drafts.iter().filter(|_| first) {
+    for path in listing.temp_files.iter().filter(|_| first) {
         let _ = in_folder(path)
             .and_then(|folder| Ok(unlinkat(folder, path.file_name().unwrap_or_default(), AtFlags::empty())?));
     }
@@ -125,7 +125,7 @@ pub(super) fn remove_stale_files(tree: &DirTree, look: &Listing, first: bool) ->
         let done = in_folder(path).and_then(|folder| removal::finish(&folder, &aside, None));
         done.err().map(|error| (path.clone(), error))
     };
-    look.set_aside.iter().filter_map(finish).collect()
+    listing.set_aside.iter().filter_map(finish).collect()
 }
 
 /// Removes temporary copies that a stop of the daemon left among the rejected files.

@@ -84,9 +84,9 @@ impl Drop for TempFile {
 
 /// Writes a small text file atomically and flushes it to the disk.
 pub(super) fn write_text(folder: impl AsFd, name: &OsStr, text: &str) -> io::Result<()> {
-    let mut draft = TempFile::create(folder, 0o666)?;
-    draft.file().write_all(text.as_bytes())?;
-    draft.replace(name)
+    let mut temp_file = TempFile::create(folder, 0o666)?;
+    temp_file.file().write_all(text.as_bytes())?;
+    temp_file.replace(name)
 }
 
 /// Renames without replacing. Not every file system can do that atomically; on those a file that is created between the
@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn a_draft_that_gets_no_name_is_removed() {
+    fn a_temporary_file_without_a_final_name_is_removed() {
         let folder = tempfile::tempdir().unwrap();
         fs::create_dir(folder.path().join("taken")).unwrap();
         let open = File::open(folder.path()).unwrap();

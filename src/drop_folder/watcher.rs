@@ -23,7 +23,7 @@ pub(super) struct FolderWatcher {
 
 #[derive(Default)]
 struct WatcherShared {
-    heard: Mutex<PendingFsEvents>,
+    pending: Mutex<PendingFsEvents>,
     unclosed: Mutex<OpenedFiles>,
     wake: Notify,
 }
@@ -55,9 +55,9 @@ impl FolderWatcher {
     pub(super) fn watch(&self, root: &Path, folder: &Path, mode: RecursiveMode) -> Result<(), notify::Error> {
         let mut slot = self.slot();
         *slot = None;
-        let (heard, below) = (self.shared.clone(), root.to_owned());
-        let hear = move |event| heard.handle(event, &below);
-        let mut watcher = RecommendedWatcher::new(hear, Config::default().with_follow_symlinks(false))?;
+        let (pending, below) = (self.shared.clone(), root.to_owned());
+        let handler = move |event| pending.handle(event, &below);
+        let mut watcher = RecommendedWatcher::new(handler, Config::default().with_follow_symlinks(false))?;
         watcher.watch(folder, mode)?;
         *slot = Some(watcher);
         Ok(())
@@ -114,7 +114,7 @@ impl WatcherShared {
     }
 
     fn locked(&self) -> MutexGuard<'_, PendingFsEvents> {
-        self.heard.lock().unwrap_or_else(PoisonError::into_inner)
+        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -177,15 +177,15 @@ mod tests {
     /// Waits for events until `path` has the signal.
     async fn hears(events: &FolderWatcher, path: &str, signal: FsEvent) {
         let mut all = HashMap::new();
-        let heard = async {
+        let pending = async {
             while all.get(Path::new(path)) != Some(&signal) {
                 // Not every event starts a scan.
                 let _ = tokio::time::timeout(std::time::Duration::from_millis(20), events.changed()).await;
                 all.extend(events.take_pending().signals);
             }
         };
-        let heard = tokio::time::timeout(std::time::Duration::from_secs(60), heard).await;
-        assert!(heard.is_ok(), "{path} was never {signal:?}: {all:?}");
+        let pending = tokio::time::timeout(std::time::Duration::from_secs(60), pending).await;
+        assert!(pending.is_ok(), "{path} was never {signal:?}: {all:?}");
     }
 
     #[tokio::test]
@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_rename_carries_on_that_the_writer_has_not_closed() {
+    async fn a_renamed_file_still_counts_as_not_closed() {
         let folder = tempfile::tempdir().unwrap();
         let root = folder.path().canonicalize().unwrap();
         let events = FolderWatcher::default();
@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn lost_events_are_known_to_be_lost() {
+    fn lost_events_are_detected() {
         let ears = WatcherShared::default();
         let overflow = Event::new(EventKind::Other).set_flag(notify::event::Flag::Rescan);
         ears.handle(Ok(overflow), Path::new("/drop"));

@@ -22,62 +22,62 @@ pub(super) const MAX_PENDING_CHUNKS_TOTAL: usize = 32;
 pub(super) struct ChunkWriter<'a> {
     intake: &'a Intake,
     new: NewJob,
-    piece: Vec<u8>,
+    chunk: Vec<u8>,
     /// Bytes of all chunks before `piece`.
-    given: u64,
+    stored_bytes: u64,
     // Dropped before the guard below, so that no chunk is written after the submission is deleted.
-    under_way: JoinSet<Result<(), IntakeError>>,
-    receiving: Option<AbortOnDrop>,
+    pending: JoinSet<Result<(), IntakeError>>,
+    submission: Option<AbortOnDrop>,
 }
 
 impl<'a> ChunkWriter<'a> {
     pub(super) fn new(intake: &'a Intake, new: NewJob) -> ChunkWriter<'a> {
-        ChunkWriter { intake, new, piece: Vec::new(), given: 0, under_way: JoinSet::new(), receiving: None }
+        ChunkWriter { intake, new, chunk: Vec::new(), stored_bytes: 0, pending: JoinSet::new(), submission: None }
     }
 
     pub(super) fn bytes(&self) -> u64 {
-        self.given + self.piece.len() as u64
+        self.stored_bytes + self.chunk.len() as u64
     }
 
     pub(super) async fn push(&mut self, mut bytes: &[u8]) -> Result<(), IntakeError> {
-        while self.piece.len() + bytes.len() > CHUNK_BYTES {
-            let (now, later) = bytes.split_at(CHUNK_BYTES - self.piece.len());
-            self.piece.extend_from_slice(now);
+        while self.chunk.len() + bytes.len() > CHUNK_BYTES {
+            let (now, later) = bytes.split_at(CHUNK_BYTES - self.chunk.len());
+            self.chunk.extend_from_slice(now);
             bytes = later;
             self.store_chunk().await?;
         }
-        self.piece.extend_from_slice(bytes);
+        self.chunk.extend_from_slice(bytes);
         Ok(())
     }
 
     async fn store_chunk(&mut self) -> Result<(), IntakeError> {
         let Intake { store, clock, .. } = self.intake;
-        let id = match &self.receiving {
-            Some(receiving) => receiving.id,
+        let id = match &self.submission {
+            Some(submission) => submission.id,
             None => {
                 let id = store.begin_submission(self.new.clone(), clock.now()).await?;
-                self.receiving = Some(AbortOnDrop { store: store.clone(), id });
+                self.submission = Some(AbortOnDrop { store: store.clone(), id });
                 id
             }
         };
-        let piece = std::mem::replace(&mut self.piece, Vec::with_capacity(CHUNK_BYTES));
-        let (from, store) = (self.given, store.clone());
-        self.given += piece.len() as u64;
-        if self.under_way.len() >= MAX_PENDING_CHUNKS {
+        let chunk = std::mem::replace(&mut self.chunk, Vec::with_capacity(CHUNK_BYTES));
+        let (from, store) = (self.stored_bytes, store.clone());
+        self.stored_bytes += chunk.len() as u64;
+        if self.pending.len() >= MAX_PENDING_CHUNKS {
             self.wait_for_chunk().await?;
         }
-        let permit = self.intake.pieces.clone().acquire_owned().await;
+        let permit = self.intake.chunk_permits.clone().acquire_owned().await;
         let permit = permit.map_err(|error| IntakeError::Wrong(error.to_string()))?;
-        self.under_way.spawn(async move {
+        self.pending.spawn(async move {
             let _until_stored = permit;
-            Ok(store.insert_chunk(id, compress(from, piece).await?).await?)
+            Ok(store.insert_chunk(id, compress(from, chunk).await?).await?)
         });
         Ok(())
     }
 
     /// Waits until one of the pending chunks is on the disk. Returns false if none is pending.
     async fn wait_for_chunk(&mut self) -> Result<bool, IntakeError> {
-        match self.under_way.join_next().await {
+        match self.pending.join_next().await {
             None => Ok(false),
             Some(Ok(stored)) => stored.map(|()| true),
             Some(Err(error)) => Err(IntakeError::Wrong(error.to_string())),
@@ -88,26 +88,26 @@ impl<'a> ChunkWriter<'a> {
     pub(super) async fn scan_again(&mut self, rules: ScanRules) -> Result<LenientScanner, IntakeError> {
         while self.wait_for_chunk().await? {}
         let mut scan = LenientScanner::new(rules);
-        if let Some(receiving) = &self.receiving {
-            let mut content = self.intake.store.content(receiving.id, FileKind::File, 0, 0, self.given);
-            while let Some(piece) = content.next().await? {
-                scan.push(&piece);
+        if let Some(submission) = &self.submission {
+            let mut content = self.intake.store.content(submission.id, FileKind::File, 0, 0, self.stored_bytes);
+            while let Some(chunk) = content.next().await? {
+                scan.push(&chunk);
             }
         }
-        scan.push(&self.piece);
+        scan.push(&self.chunk);
         Ok(scan)
     }
 
     /// Creates the job. A file of one chunk is stored in one transaction; a larger one becomes a job in its last transaction.
     pub(super) async fn finish(mut self, new: NewJob, layout: JobLayout) -> Result<Inserted, IntakeError> {
         let Intake { store, clock, .. } = self.intake;
-        let Some(receiving) = &self.receiving else {
+        let Some(submission) = &self.submission else {
             // The file has rows, so its only chunk is not empty.
-            let piece = CompressedChunk::compress(0, &self.piece).map_err(no_memory)?;
-            return Ok(store.add(new, layout, piece, clock.now()).await?);
+            let chunk = CompressedChunk::compress(0, &self.chunk).map_err(compression_error)?;
+            return Ok(store.add(new, layout, chunk, clock.now()).await?);
         };
-        let id = receiving.id;
-        if !self.piece.is_empty() {
+        let id = submission.id;
+        if !self.chunk.is_empty() {
             self.store_chunk().await?;
         }
         while self.wait_for_chunk().await? {}
@@ -117,12 +117,12 @@ impl<'a> ChunkWriter<'a> {
 }
 
 /// Compresses a chunk on a blocking thread: it takes about a millisecond, too long for a thread that serves requests.
-async fn compress(from: u64, piece: Vec<u8>) -> Result<CompressedChunk, IntakeError> {
-    let packed = tokio::task::spawn_blocking(move || CompressedChunk::compress(from, &piece)).await;
-    packed.map_err(|error| IntakeError::Wrong(error.to_string()))?.map_err(no_memory)
+async fn compress(from: u64, chunk: Vec<u8>) -> Result<CompressedChunk, IntakeError> {
+    let packed = tokio::task::spawn_blocking(move || CompressedChunk::compress(from, &chunk)).await;
+    packed.map_err(|error| IntakeError::Wrong(error.to_string()))?.map_err(compression_error)
 }
 
-fn no_memory(error: std::io::Error) -> IntakeError {
+fn compression_error(error: std::io::Error) -> IntakeError {
     IntakeError::Wrong(format!("the file could not be compressed: {error}"))
 }
 

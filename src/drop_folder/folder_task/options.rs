@@ -16,28 +16,28 @@ use crate::untrusted_text::escape_lines;
 impl FolderTask {
     /// Returns the options of each folder with a `job.toml`; `None` while it is being written or not valid. What is wrong
     /// is written to a file beside it.
-    pub(super) async fn options(&mut self, look: &Listing, now: Instant) -> HashMap<PathBuf, Option<FolderOptions>> {
+    pub(super) async fn options(&mut self, listing: &Listing, now: Instant) -> HashMap<PathBuf, Option<FolderOptions>> {
         let mut all = HashMap::new();
-        let mut reasons = look.reasons.keys().map(|folder| (folder.clone(), None)).collect::<BTreeMap<_, _>>();
+        let mut reasons = listing.reasons.keys().map(|folder| (folder.clone(), None)).collect::<BTreeMap<_, _>>();
         let is_known = |path: &PathBuf| {
-            let (known, found) = (self.known_options.get(path), look.files.get(path));
+            let (known, found) = (self.known_options.get(path), listing.files.get(path));
             known.zip(found).is_some_and(|(known, found)| known.is_unchanged(found))
         };
-        let new = look.options.keys().map(|folder| folder.join(OPTIONS)).filter(|path| !is_known(path));
-        let complete = self.complete(look, new.collect(), now).await.0;
-        self.known_options.retain(|path, known| look.files.get(path).is_some_and(|found| known.is_unchanged(found)));
+        let new = listing.options.keys().map(|folder| folder.join(OPTIONS)).filter(|path| !is_known(path));
+        let complete = self.complete(listing, new.collect(), now).await.0;
+        self.known_options.retain(|path, known| listing.files.get(path).is_some_and(|found| known.is_unchanged(found)));
         self.known_options
-            .extend(complete.into_iter().filter_map(|path| Some((path.clone(), *look.files.get(&path)?))));
-        for (folder, text) in &look.options {
+            .extend(complete.into_iter().filter_map(|path| Some((path.clone(), *listing.files.get(&path)?))));
+        for (folder, text) in &listing.options {
             let path = folder.join(OPTIONS);
-            if look.files.contains_key(&path) && !self.known_options.contains_key(&path) {
+            if listing.files.contains_key(&path) && !self.known_options.contains_key(&path) {
                 all.insert(folder.clone(), None);
                 // The reason from before may still hold.
                 reasons.remove(folder);
                 continue;
             }
             let read = parse_folder(folder, &self.instances)
-                .map_err(|_| "it has no effect here, where no files are taken".to_owned())
+                .map_err(|_| "it has no effect here, because no files are imported from this folder".to_owned())
                 .and_then(|place| FolderOptions::read(text.as_ref().map_err(String::clone)?, &place));
             if let Err(reason) = &read {
                 let reason = escape_lines(reason);
@@ -52,10 +52,10 @@ impl FolderTask {
                 // The reason may quote the file, so it does not go to the log.
                 Some(_) => self
                     .log_once(path, format!("{OPTIONS} not valid; the files of its folder wait; see {OPTIONS_REASON}")),
-                None => drop(self.said.remove(&path)),
+                None => drop(self.logged.remove(&path)),
             }
-            if look.reasons.get(&folder) != reason.as_ref() {
-                let tree = self.hands.tree.clone();
+            if listing.reasons.get(&folder) != reason.as_ref() {
+                let tree = self.context.tree.clone();
                 let written = task::spawn_blocking(move || setup::write_readme(&tree, &folder, reason.as_deref()));
                 if let Ok(Err(error)) = written.await {
                     tracing::debug!(%error, "reason for an invalid {OPTIONS} not written");
