@@ -39,6 +39,7 @@ impl Report {
     }
 }
 
+/// Returns the median; of an even number of values the upper one of the two in the middle.
 pub fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     values[values.len() / 2]

@@ -47,7 +47,12 @@ pub struct InstanceScheduler {
 pub enum SchedulerError {
     /// The HTTP client of instance `name` could not be built.
     #[error("instance {name}: {reason}")]
-    Client { name: String, reason: String },
+    Client {
+        /// The instance.
+        name: String,
+        /// Why.
+        reason: String,
+    },
     /// The database failed.
     #[error(transparent)]
     Store(#[from] StoreError),
