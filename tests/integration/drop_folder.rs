@@ -369,7 +369,7 @@ async fn a_refused_file_is_kept_with_its_reason_and_replaces_none() {
         ("eu/leads/b.csv", "b.csv", "email\nx\n", "there is no instance \"eu\" in the configuration: it has default"),
         ("default/program-members/x/Member/c.csv", "c.csv", "email\nx\n", "is a whole number, not \"x\""),
         ("default/d.csv", "d.csv", "email\nx\n", "default is not a folder for files"),
-        ("e.csv", "e.csv", "email\nx\n", "it lay in no instance's folder"),
+        ("e.csv", "e.csv", "email\nx\n", "it is in no instance's folder"),
         ("default/program-members/7/Member/f.csv", "f.csv", "name\nx\n", "the header has no column \"email\""),
     ] {
         rename_in(&env, path, content);

@@ -180,8 +180,8 @@ async fn a_small_file_does_not_wait_for_forty_batches_of_a_large_one() {
     assert_eq!(env.ended(small.id).await.state, JobState::Complete);
     let ledger = env.simulator.call_log();
     let place = ledger.accepted().position(|create| create.path.contains("car_c")).expect("it was sent");
-    // Uploads that were under way when it came are before it, and no more than those.
-    assert!(place <= before + 2, "{before} imports were there before it came, and it was number {place}");
+    // Uploads that were under way when it came are before it: at most as many as there may be calls at once.
+    assert!(place <= before + 5, "{before} imports were there before it came, and it was number {place}");
     assert_eq!(env.ended(large.id).await.state, JobState::Complete);
 }
 
