@@ -19,7 +19,7 @@ pub fn print(text: &str) -> io::Result<()> {
 /// Writes one JSON document to standard output.
 ///
 /// # Errors
-/// As [`print`].
+/// As [`print()`].
 pub fn print_json<T: Serialize + ?Sized>(value: &T) -> io::Result<()> {
     let mut text = serde_json::to_string_pretty(value)?;
     text.push('\n');

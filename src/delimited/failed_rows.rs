@@ -70,7 +70,7 @@ pub enum FailedRowError {
         /// The line of the opening quote, counted from 1.
         line: u64,
     },
-    /// The header is larger than [`MAX_HEADER_BYTES`](crate::delimited::MAX_HEADER_BYTES).
+    /// The header is larger than [`MAX_HEADER_BYTES`].
     #[error("the header does not end within {MAX_HEADER_BYTES} bytes")]
     HeaderTooLarge,
 }

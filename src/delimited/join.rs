@@ -48,7 +48,7 @@ pub enum JoinError {
         /// The batch's part, as in [`Joiner::begin`].
         part: u32,
     },
-    /// The header is larger than [`MAX_HEADER_BYTES`](crate::delimited::MAX_HEADER_BYTES).
+    /// The header is larger than [`MAX_HEADER_BYTES`].
     #[error("the header of part {part} does not end within {MAX_HEADER_BYTES} bytes")]
     HeaderTooLarge {
         /// The batch's part, as in [`Joiner::begin`].
