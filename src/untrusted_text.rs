@@ -220,13 +220,17 @@ pub fn remark(text: &str) -> String {
     clip(&mask_addresses(text), MAX_REMARK_BYTES).into_owned()
 }
 
-/// Returns `text`, or its first `max_bytes` bytes with a note if it is longer.
+/// Returns `text`, or as much of its beginning as fits into `max_bytes` bytes together with a note if it is longer.
+///
+/// A clipped text is left as it is by a second call: it may be stored, read and clipped again. Only where the note alone
+/// is longer than `max_bytes` does the result exceed it.
 pub fn clip(text: &str, max_bytes: usize) -> Cow<'_, str> {
     if text.len() <= max_bytes {
         return Cow::Borrowed(text);
     }
-    let kept = &text[..text.floor_char_boundary(max_bytes)];
-    Cow::Owned(format!("{kept}… (clipped: it had {} bytes)", text.len()))
+    let note = format!("… (clipped: it had {} bytes)", text.len());
+    let kept = &text[..text.floor_char_boundary(max_bytes.saturating_sub(note.len()))];
+    Cow::Owned(format!("{kept}{note}"))
 }
 
 /// Returns the file name made of `stem` and `ending`. The stem is shortened if the name would exceed [`MAX_NAME_BYTES`].
@@ -324,9 +328,21 @@ mod tests {
     #[test]
     fn long_text_is_clipped_between_characters_and_says_so() {
         assert_eq!(clip("größe", 7), "größe");
-        assert_eq!(clip("größe", 3), "gr… (clipped: it had 7 bytes)");
+        assert_eq!(clip("größe", 3), "… (clipped: it had 7 bytes)");
+        let long = "größe ".repeat(10);
+        assert_eq!(clip(&long, 33), "gr… (clipped: it had 80 bytes)");
         let kept = remark(&"a@example.com ".repeat(100_000));
-        assert!(kept.len() < 2_100 && kept.ends_with("(clipped: it had 800000 bytes)"), "{kept}");
+        assert!(kept.len() <= MAX_REMARK_BYTES && kept.ends_with("(clipped: it had 800000 bytes)"), "{kept}");
+    }
+
+    #[test]
+    fn clipped_text_is_not_clipped_again() {
+        for length in 190..260 {
+            let once = clip(&"ü".repeat(length), MAX_ID_BYTES).into_owned();
+            assert_eq!(clip(&once, MAX_ID_BYTES), once);
+            let remark_once = remark(&"x".repeat(10 * length));
+            assert_eq!(remark(&remark_once), remark_once);
+        }
     }
 
     #[test]
