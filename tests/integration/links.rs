@@ -127,3 +127,47 @@ fn anchors_are_made_as_web_renderers_do() {
     assert_eq!(anchor(" What is erased, and when"), "what-is-erased-and-when");
     assert_eq!(anchor("`job.toml`: options"), "jobtoml-options");
 }
+
+/// Returns the repository's files and folders that the Debian package has below its folder of documentation.
+fn packaged_documents() -> BTreeSet<PathBuf> {
+    let manifest = fs::read_to_string(repository().join("Cargo.toml")).expect("the manifest");
+    let mut documents = BTreeSet::new();
+    for line in manifest.lines() {
+        let fields: Vec<_> = line.split('"').collect();
+        let [_, from, _, to, _, _, _] = fields[..] else { continue };
+        let Some(folder) = to.strip_prefix("usr/share/doc/marqueue/") else { continue };
+        let from = Path::new(from);
+        // The third-party licences are generated; licences stand beside the pages.
+        if from.starts_with("target") || from.parent() != Some(Path::new(folder.trim_end_matches('/'))) {
+            continue;
+        }
+        documents.insert(from.parent().expect("a folder").to_path_buf());
+        let name = from.file_name().and_then(|name| name.to_str()).expect("a name");
+        let (begins, ends) = name.split_once('*').unwrap_or((name, ""));
+        for entry in fs::read_dir(repository().join(from.parent().expect("a folder"))).expect("the folder") {
+            let found = entry.expect("an entry").file_name().into_string().expect("a name of text");
+            if found == name || (name.contains('*') && found.starts_with(begins) && found.ends_with(ends)) {
+                documents.insert(from.with_file_name(found));
+            }
+        }
+    }
+    documents
+}
+
+#[test]
+fn links_of_packaged_pages_resolve_in_the_package() {
+    let packaged = packaged_documents();
+    let mut count = 0;
+    let mut broken = Vec::new();
+    for page in packaged.iter().filter(|path| path.extension().is_some_and(|extension| extension == "md")) {
+        for (file, _) in relative_links(page) {
+            count += 1;
+            let file: PathBuf = file.components().collect();
+            if !packaged.contains(&file) {
+                broken.push(format!("{} links to {}, which is not packaged", page.display(), file.display()));
+            }
+        }
+    }
+    assert!(count > 20, "only {count} links were found");
+    assert!(broken.is_empty(), "{}", broken.join("\n"));
+}

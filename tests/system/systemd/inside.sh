@@ -17,12 +17,44 @@ ok() {
     echo "ok: $*"
 }
 
-# The commands of the n-th block of docs/install.md's "Debian package", as they stand there, as root, with the simulator as Marketo.
+# The commands of the n-th block below a heading of one of the package's pages, as they stand there, as root.
+recipe() {
+    local page=/usr/share/doc/marqueue/docs/$1
+    # Before the package is installed.
+    [[ -e $page ]] || page=$1
+    awk -v heading="$2" -v wanted="$3" '/^#+ /{here = ($0 ~ "^#+ " heading "$")} here && /^```$/{inside = 0}
+        here && inside && n == wanted
+        here && /^```sh$/{inside = 1; n++}' "$page" > /tmp/recipe
+    [[ -s /tmp/recipe ]] || { echo "$1 has no block $3 below $2" >&2; return 1; }
+    sed -e 's/sudo //' /tmp/recipe
+}
+
+# Of docs/install.md, with the simulator as Marketo.
 readme() {
-    awk -v wanted="$1" '/^## /{here = /^## Debian package/} here && /^```$/{inside = 0} here && inside && n == wanted
-        here && /^```sh$/{inside = 1; n++}' install.md |
-        sed -e 's/sudo //' -e 's,https://123-ABC-456.mktorest.com,http://127.0.0.1:8438,' \
-            -e 's/00000000-0000-0000-0000-000000000000/simulator/' -e "s/the client's secret/secret/"
+    recipe install.md 'Debian package' "$1" | sed -e 's,https://123-ABC-456.mktorest.com,http://127.0.0.1:8438,' \
+        -e 's/00000000-0000-0000-0000-000000000000/simulator/' -e "s/the client's secret/secret/"
+}
+
+# Runs a block of docs/operations.md.
+operate() {
+    recipe operations.md "$1" "$2" > /tmp/operate
+    bash -e /tmp/operate > /tmp/last 2>&1 || { cat /tmp/operate /tmp/last; return 1; }
+}
+
+# Starts what a block of docs/operations.md runs in the foreground, and waits until it answers. end_foreground ends it.
+foreground() {
+    recipe operations.md "$1" "$2" > /tmp/foreground
+    bash -ec "exec $(cat /tmp/foreground)" > /tmp/foreground.log 2>&1 &
+    foreground=$!
+    until_so marqueue health || { cat /tmp/foreground.log; false; }
+}
+
+end_foreground() {
+    local status=0
+    kill "$foreground"
+    wait "$foreground" || status=$?
+    [[ $status == 143 ]] || { echo "status $status"; cat /tmp/foreground.log; false; }
+    [[ -z $(find /run -maxdepth 1 -name 'marqueue-service*') && ! -e /run/systemd/system/marqueue-serve.service ]]
 }
 
 # Asks until it is so, for half a minute or $patience.
@@ -311,11 +343,79 @@ systemctl daemon-reload
 systemctl restart marqueue
 ok "with the drop-in of the page the daemon listens on port 443, and is still no root"
 
+# The recipes of the page on operations.
+systemctl reset-failed marqueue.service
+ends 2 'Usage: marqueue-service doctor' marqueue-service
+ends 1 'marqueue.socket is active' marqueue-service serve --paused
+ends 2 'needs root' runuser -u ann -- /usr/sbin/marqueue-service doctor
+operate 'When something is wrong' 1
+! grep -i 'fault\|missing' /tmp/last || false
+ends 0 '"check"' marqueue-service doctor --json
+ends 2 'unexpected argument' marqueue-service doctor --nonsense
+mv /etc/marqueue/client_secret /tmp/
+ends 1 'client_secret' marqueue-service doctor
+mv /tmp/client_secret /etc/marqueue/
+[[ -z $(find /run -maxdepth 1 -name 'marqueue-service*') && ! -e /run/systemd/system/marqueue-doctor.service ]]
+ok "marqueue-service doctor sees what the unit has, and fails with the status of doctor"
+
+pending_only() {
+    [[ $(jobs_in pending) == "$1" && $(jobs_in complete) == "$2" ]]
+}
+marqueue pause >/dev/null
+ann marqueue add leads /home/ann/people.csv >/dev/null
+operate Backup 1
+ann marqueue add leads /home/ann/people.csv >/dev/null
+pending_only 2 72
+operate Restore 1
+foreground Restore 2
+pending_only 1 72
+marqueue status | grep -i paused >/dev/null
+ends 1 'marqueue-serve.service runs already' marqueue-service serve
+end_foreground
+[[ $(systemctl is-active marqueue.socket || true) == inactive ]]
+operate Restore 3
+until_so all_complete 73
+[[ $(marqueue list --limit 10000 --json | grep -c '"filename"') == 73 ]]
+ok "a backup is restored by the page's commands: what it has goes on, and what came after it is not there"
+
+operate 'What is erased, and when' 1
+marqueue show 12 --json | grep -c content_erased >/dev/null
+rm /var/lib/marqueue/marqueue.db*
+until_so ends 1 '' marqueue health --ready
+operate 'Recovering a deleted database' 1
+until_so marqueue health --ready
+all_complete 73
+ok "a deleted database is recovered from the running daemon by the page's commands"
+
+marqueue pause >/dev/null
+ann marqueue add leads /home/ann/people.csv >/dev/null
+printf 'email\nlater@example.com\n' > /var/spool/marqueue/default/leads/.later.csv
+operate 'Moving to another machine' 1
+[[ $(systemctl is-enabled marqueue.service || true) == disabled && $(systemctl is-active marqueue.socket || true) == inactive ]]
+dpkg --purge marqueue > /tmp/last 2>&1 || { cat /tmp/last; false; }
+rm -rf /var/lib/marqueue /var/spool/marqueue /etc/marqueue
+dpkg -i target/debian/marqueue_*.deb > /tmp/last 2>&1 || { cat /tmp/last; false; }
+operate 'Moving to another machine' 2
+foreground 'Moving to another machine' 3
+operate 'Moving to another machine' 4
+[[ ! -s /tmp/last ]] || { cat /tmp/last; false; }
+pending_only 1 73
+end_foreground
+operate 'Moving to another machine' 5
+until_so all_complete 74
+[[ -s /var/spool/marqueue/default/leads/.later.csv ]]
+cmp /tmp/good.toml /etc/marqueue/marqueue.toml
+ok "the daemon moves to another machine by the page's commands, with its jobs, secrets and dropped files"
+
+BODY='{"event": "job-ended"}' TIMESTAMP=1700000000 SECRET=secret operate 'A URL' 1
+grep -q "$(printf '%s' '1700000000.{"event": "job-ended"}' | openssl dgst -sha256 -mac HMAC -macopt key:secret | sed 's/.*= *//')" /tmp/last
+ok "the page's line computes the signature of a notification"
+
 # Upgrade.
 before=$(main_pid)
 dpkg -i target/debian/marqueue_*.deb > /tmp/last 2>&1 || { cat /tmp/last; false; }
 until_so anew "$before"
-all_complete 72
+all_complete 74
 cmp /tmp/good.toml /etc/marqueue/marqueue.toml
 [[ $(stat -c '%a %U:%G' /etc/marqueue/marqueue.toml) == '640 root:marqueue' ]]
 ! grep -q '^marqueue: ' /tmp/last || false
@@ -330,7 +430,7 @@ dpkg -r marqueue > /tmp/last 2>&1 || { cat /tmp/last; false; }
 dpkg -i target/debian/marqueue_*.deb > /tmp/last 2>&1 || { cat /tmp/last; false; }
 [[ $(systemctl is-active marqueue.service || true) == inactive ]]
 systemctl enable --quiet --now marqueue
-all_complete 72
+all_complete 74
 ok "removal stops it and keeps jobs and configuration, for when it comes back"
 
 dpkg --purge marqueue > /tmp/last 2>&1 || { cat /tmp/last; false; }
