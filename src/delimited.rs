@@ -34,7 +34,9 @@ pub use encoding::Encoding;
 pub use error::{RaggedRow, RaggedSign, ValidationError};
 pub use failed_rows::{FailedRowError, FailedRowExtractor, FailedRows};
 pub use file_kind::FileKind;
-pub use header::{MAX_HEADER_BYTES, RequiredColumn, columns, lookup_column, required_columns};
+pub use header::{
+    MAX_HEADER_BYTES, RequiredColumn, columns, columns_required_at_upload, lookup_column, required_columns,
+};
 pub use join::{JoinError, Joiner};
 pub use row_limit::RowLimit;
 pub use scan::{FileLayout, ScanRules, Scanner};

@@ -13,7 +13,9 @@ use tokio::sync::Semaphore;
 
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::delimited::{RequiredColumn, ScanRules, ValidationError, Warning, lookup_column, required_columns};
+use crate::delimited::{
+    RequiredColumn, ScanRules, ValidationError, Warning, columns_required_at_upload, lookup_column, required_columns,
+};
 use crate::domain::Target;
 use crate::marketo::max_content_bytes;
 use crate::store::{Inserted, JobLayout, MetricEvent, NewJob, PartRange, Store, StoreError};
@@ -293,7 +295,7 @@ fn content<E>(body: impl Stream<Item = Result<Bytes, E>>) -> impl Stream<Item = 
 }
 
 fn has_columns(columns: &[String], target: &Target) -> Result<(), ValidationError> {
-    match required_columns(target).into_iter().find(|required| !columns.contains(&required.column)) {
+    match columns_required_at_upload(target).into_iter().find(|required| !columns.contains(&required.column)) {
         Some(RequiredColumn { column, need }) => Err(ValidationError::MissingColumn { column, need, similar: None }),
         None => Ok(()),
     }

@@ -64,7 +64,7 @@ pub enum ValidationError {
     },
     /// The header has the reason column of a failure or warning file.
     #[error(
-        "column {column} of the header is {name:?}, so this is a file that Marketo gave back: send its corrected rows with \
+        "column {column} of the header is {name:?}, so this is a report of Marketo: send its corrected rows with \
          \"marqueue retry ID --with FILE\", or take the column out"
     )]
     ReasonColumn {

@@ -1,4 +1,7 @@
-//! Failed rows: strips the reason column from a failure file, so that its rows can be sent again.
+//! Failed rows: removes added columns from failure files, so that their rows can be sent again.
+
+use std::collections::BTreeSet;
+use std::ops::{Range, RangeTo};
 
 use crate::delimited::column_names;
 use crate::delimited::column_names::{WITHHELD, clip};
@@ -7,24 +10,29 @@ use crate::delimited::header::{HeaderReader, MAX_HEADER_BYTES};
 use crate::delimited::lexer::{LexEvent, Lexer, Record};
 use crate::domain::Format;
 
-/// Removes the last column of a failure or warning file. Every other byte stays as it is.
+/// Removes columns that Marketo or marqueue added to rows: the reason column at the end, the column `Line` at the
+/// beginning. Every other byte stays as it is.
 ///
 /// Adobe does not document the delimiter of the failure file of an import that was not `csv`. So it is found from the
-/// header: it is the one with which the columns equal those that were sent.
+/// header: it is the one with which the columns are the expected ones.
 #[derive(Debug)]
 pub struct FailedRowExtractor {
-    sent: Vec<String>,
+    expected: ExpectedColumns,
     header: HeaderReader,
+    /// Until the header has been read.
     lexer: Lexer,
-    format: Option<Format>,
-    rows: u64,
-    /// Delimiters seen in this record.
-    delimiters: usize,
-    /// A byte of this record was kept.
-    kept: bool,
-    /// A CR that begins a record waits for the next byte: with an LF it is a blank line, which is dropped.
-    held_cr: bool,
-    previous: u8,
+    rows: Option<ColumnRemover>,
+}
+
+/// The columns that a file of failed rows may have.
+#[derive(Clone, Debug)]
+enum ExpectedColumns {
+    /// Those that were sent, and the reason column.
+    SentAndReason(Vec<String>),
+    /// Any, and the reason column.
+    AnyAndReason,
+    /// Any. The reason column and `Line` are removed where they were not sent.
+    Corrected { sent: Vec<String>, format: Format },
 }
 
 /// The result of stripping a failure file.
@@ -35,6 +43,9 @@ pub struct FailedRows {
     /// The number of rows.
     pub rows: u64,
 }
+
+/// The column that marqueue adds to a report: the line of the row in the submitted file.
+const LINE_COLUMN: &str = "Line";
 
 /// A failure file whose rows cannot be sent again.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -81,159 +92,339 @@ fn names(columns: &[String]) -> String {
 }
 
 impl FailedRowExtractor {
-    /// `sent` are the columns of the file that was imported, as [`columns`](crate::delimited::header::columns) reads them.
-    pub fn new(sent: Vec<String>) -> Self {
-        FailedRowExtractor {
-            sent,
-            header: HeaderReader::default(),
-            // Until the format is known. Names hold neither quotes nor line ends, so any finds the header's end.
-            lexer: Lexer::new(Format::Csv, 1),
-            format: None,
-            rows: 0,
-            delimiters: 0,
-            kept: false,
-            held_cr: false,
-            previous: 0,
-        }
+    /// Extracts the rows of a failure file as they were sent. `sent` are the columns of the file that was imported, as
+    /// [`columns`](crate::delimited::header::columns) reads them; another column is an error.
+    pub fn of_sent_columns(sent: Vec<String>) -> Self {
+        FailedRowExtractor::new(ExpectedColumns::SentAndReason(sent))
     }
 
-    /// Reads bytes of the failure file and appends the resulting bytes to `out`.
+    /// Removes the reason column of a failure or warning file, whatever its other columns are.
+    pub fn of_report() -> Self {
+        FailedRowExtractor::new(ExpectedColumns::AnyAndReason)
+    }
+
+    /// Reads a failure file that was corrected by hand. A first column `Line` and a last column of reasons are removed,
+    /// unless the columns that were `sent` have them. `format` is used where the header does not show another one.
+    pub fn of_corrected_file(sent: Vec<String>, format: Format) -> Self {
+        FailedRowExtractor::new(ExpectedColumns::Corrected { sent, format })
+    }
+
+    fn new(expected: ExpectedColumns) -> Self {
+        // Names hold neither quotes nor line ends, so any format finds the header's end.
+        let lexer = Lexer::new(Format::Csv, 1);
+        FailedRowExtractor { expected, header: HeaderReader::default(), lexer, rows: None }
+    }
+
+    /// Returns the format of the file, once its header has been read.
+    pub fn format(&self) -> Option<Format> {
+        self.rows.as_ref().map(|rows| rows.format)
+    }
+
+    /// Reads bytes of the file and appends the resulting bytes to `out`.
     ///
     /// # Errors
     /// [`FailedRowError`]; `out` must then be discarded.
     pub fn push(&mut self, mut bytes: &[u8], out: &mut Vec<u8>) -> Result<(), FailedRowError> {
-        if self.format.is_none() {
+        if self.rows.is_none() {
             let end = self.header.push(&mut self.lexer, bytes);
             if self.header.bytes().len() as u64 > MAX_HEADER_BYTES {
                 return Err(FailedRowError::HeaderTooLarge);
             }
             let Some(n) = end else { return Ok(()) };
             bytes = &bytes[n..];
-            let format = self.find_format()?;
-            self.format = Some(format);
-            // The header is stripped like any row. The byte-order mark before it is not part of the first name.
-            self.lexer = Lexer::new(format, 1);
-            let header = std::mem::take(&mut self.header);
-            let marked = header.bytes();
-            self.strip(&marked[header::byte_order_mark(marked).len()..], out)?;
-            self.rows = 0;
+            self.begin_rows(out)?;
         }
-        self.strip(bytes, out)
+        match &mut self.rows {
+            Some(rows) => rows.push(bytes, out),
+            None => Ok(()),
+        }
     }
 
-    /// Ends the failure file.
+    /// Ends the file.
     ///
     /// # Errors
     /// As for [`FailedRowExtractor::push`].
     pub fn finish(mut self, out: &mut Vec<u8>) -> Result<FailedRows, FailedRowError> {
-        let Some(format) = self.format else { return Err(FailedRowError::NoRows) };
-        if let Some(line) = self.lexer.open_quote() {
-            return Err(FailedRowError::UnclosedQuote { line });
+        if self.rows.is_none() && !self.header.is_empty() {
+            self.begin_rows(out)?;
         }
-        if let Some(record) = self.lexer.unended() {
-            self.record(&record, b"", out)?;
+        match self.rows {
+            Some(rows) => rows.finish(out),
+            None => Err(FailedRowError::NoRows),
         }
-        if self.rows == 0 { Err(FailedRowError::NoRows) } else { Ok(FailedRows { format, rows: self.rows }) }
     }
 
-    fn strip(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Result<(), FailedRowError> {
-        for &byte in bytes {
-            let first = self.lexer.unended().is_none();
-            match self.lexer.step(byte) {
-                LexEvent::End(record) if record.blank => self.begin_record(),
-                LexEvent::End(record) => {
-                    let line_end: &[u8] = if self.previous == b'\r' { b"\r\n" } else { b"\n" };
-                    self.record(&record, line_end, out)?;
-                }
-                _ if first && byte == b'\r' => self.held_cr = true,
-                mark => {
-                    if std::mem::take(&mut self.held_cr) {
-                        self.keep(b'\r', out);
-                    }
-                    self.delimiters += usize::from(mark == LexEvent::Delimiter);
-                    if self.delimiters < self.sent.len() {
-                        self.keep(byte, out);
-                    }
-                }
+    /// Reads the header, which is treated like any row.
+    fn begin_rows(&mut self, out: &mut Vec<u8>) -> Result<(), FailedRowError> {
+        let header = std::mem::take(&mut self.header);
+        let header = header.bytes();
+        let mut rows = self.expected.remover(header)?;
+        // The byte-order mark is not part of the first name.
+        rows.push(&header[header::byte_order_mark(header).len()..], out)?;
+        rows.rows = 0;
+        self.rows = Some(rows);
+        Ok(())
+    }
+}
+
+impl ExpectedColumns {
+    /// Finds the format of the file and the columns to remove, from its header.
+    fn remover(&self, header: &[u8]) -> Result<ColumnRemover, FailedRowError> {
+        match self {
+            ExpectedColumns::SentAndReason(sent) => {
+                let format = find_format(header, sent)?;
+                Ok(ColumnRemover::new(format, ..sent.len(), sent.len() + 1))
             }
-            self.previous = byte;
+            ExpectedColumns::AnyAndReason => {
+                let read = |format| (format, header::columns(header, format));
+                let is_report = |(_, names): &(Format, Vec<String>)| names.last().is_some_and(|n| header::is_reason(n));
+                let (format, names) = Format::ALL.into_iter().map(read).find(is_report).ok_or(FailedRowError::NoReason)?;
+                Ok(ColumnRemover::new(format, ..names.len() - 1, names.len()))
+            }
+            ExpectedColumns::Corrected { sent, format } => {
+                let candidates = [*format].into_iter().chain(Format::ALL);
+                let mut read = candidates.map(|format| CorrectedHeader::read(header, format, sent));
+                let found = read.find(|header| header.has_sent_columns);
+                let CorrectedHeader { format, kept, columns, .. } =
+                    found.unwrap_or_else(|| CorrectedHeader::read(header, *format, sent));
+                let rows = ColumnRemover::new(format, ..kept.end, columns);
+                Ok(ColumnRemover { kept, keeps_blank_lines: true, ..rows })
+            }
+        }
+    }
+}
+
+/// The header of a corrected file, read in one format.
+struct CorrectedHeader {
+    format: Format,
+    /// The columns that are kept, counted from 0.
+    kept: Range<usize>,
+    columns: usize,
+    /// Those that are kept are those that were sent, in any order.
+    has_sent_columns: bool,
+}
+
+impl CorrectedHeader {
+    fn read(header: &[u8], format: Format, sent: &[String]) -> CorrectedHeader {
+        let names = header::columns(header, format);
+        let was_added = |name: &String, is_added: fn(&str) -> bool| is_added(name) && !sent.contains(name);
+        let from = usize::from(names.first().is_some_and(|name| was_added(name, |name| name == LINE_COLUMN)));
+        let has_reason = names.len() > from && names.last().is_some_and(|name| was_added(name, header::is_reason));
+        let kept = from..names.len() - usize::from(has_reason);
+        let sorted = |names: &[String]| names.iter().cloned().collect::<BTreeSet<_>>();
+        let has_sent_columns = sorted(&names[kept.clone()]) == sorted(sent);
+        CorrectedHeader { format, kept, columns: names.len(), has_sent_columns }
+    }
+}
+
+/// Removes columns at the beginning and at the end of each record. Every other byte stays.
+#[derive(Debug)]
+struct ColumnRemover {
+    format: Format,
+    lexer: Lexer,
+    /// The columns that are kept, counted from 0.
+    kept: Range<usize>,
+    /// The number of columns of the header.
+    columns: usize,
+    keeps_blank_lines: bool,
+    /// Records so far.
+    rows: u64,
+    /// The field of this record that is being read, counted from 0.
+    field: usize,
+    /// A byte of this record was written.
+    wrote: bool,
+    /// A CR waits for the next byte: before an LF it belongs to the line end. It is of a field that is kept or not.
+    held_cr: Option<bool>,
+}
+
+impl ColumnRemover {
+    fn new(format: Format, kept: RangeTo<usize>, columns: usize) -> Self {
+        ColumnRemover {
+            format,
+            lexer: Lexer::new(format, 1),
+            kept: 0..kept.end,
+            columns,
+            keeps_blank_lines: false,
+            rows: 0,
+            field: 0,
+            wrote: false,
+            held_cr: None,
+        }
+    }
+
+    fn push(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Result<(), FailedRowError> {
+        for &byte in bytes {
+            let event = self.lexer.step(byte);
+            if let LexEvent::End(record) = event {
+                let line_end: &[u8] = if self.held_cr.is_some() { b"\r\n" } else { b"\n" };
+                self.held_cr = None;
+                if !record.blank {
+                    self.end_record(&record, line_end, out)?;
+                } else if self.keeps_blank_lines {
+                    out.extend_from_slice(line_end);
+                }
+                continue;
+            }
+            self.write_held_cr(out);
+            let mut is_kept = self.kept.contains(&self.field);
+            if event == LexEvent::Delimiter {
+                self.field += 1;
+                is_kept &= self.kept.contains(&self.field);
+            }
+            if byte == b'\r' {
+                self.held_cr = Some(is_kept);
+            } else if is_kept {
+                self.write(byte, out);
+            }
         }
         Ok(())
     }
 
+    fn finish(mut self, out: &mut Vec<u8>) -> Result<FailedRows, FailedRowError> {
+        if let Some(line) = self.lexer.open_quote() {
+            return Err(FailedRowError::UnclosedQuote { line });
+        }
+        if let Some(record) = self.lexer.unended() {
+            self.write_held_cr(out);
+            self.end_record(&record, b"", out)?;
+        }
+        if self.rows == 0 { Err(FailedRowError::NoRows) } else { Ok(FailedRows { format: self.format, rows: self.rows }) }
+    }
+
     /// Ends a record. A row whose fields are ambiguous is refused instead of guessed, because it would be imported.
-    fn record(&mut self, record: &Record, line_end: &[u8], out: &mut Vec<u8>) -> Result<(), FailedRowError> {
-        let columns = self.sent.len() as u64 + 1;
-        if record.fields != columns {
+    fn end_record(&mut self, record: &Record, line_end: &[u8], out: &mut Vec<u8>) -> Result<(), FailedRowError> {
+        let columns = self.columns as u64;
+        if record.fields != columns && self.kept != (0..self.columns) {
             return Err(FailedRowError::Ragged { line: record.line, fields: record.fields, columns });
         }
-        if !self.kept {
+        if !self.wrote {
             // One empty field: without quotes it would be a blank line.
             out.extend_from_slice(b"\"\"");
         }
         out.extend_from_slice(line_end);
         self.rows += 1;
-        self.begin_record();
+        self.field = 0;
+        self.wrote = false;
         Ok(())
     }
 
-    fn begin_record(&mut self) {
-        self.delimiters = 0;
-        self.kept = false;
-        self.held_cr = false;
-    }
-
-    fn keep(&mut self, byte: u8, out: &mut Vec<u8>) {
-        out.push(byte);
-        self.kept = true;
-    }
-
-    fn find_format(&self) -> Result<Format, FailedRowError> {
-        let mut fault = FailedRowError::NoReason;
-        for format in Format::ALL {
-            let mut found = header::columns(self.header.bytes(), format);
-            if !found.pop().is_some_and(|name| header::is_reason(&name)) {
-                continue;
-            }
-            if found == self.sent {
-                return Ok(format);
-            }
-            let without = |all: &[String], those: &[String]| -> Vec<String> {
-                all.iter().filter(|name| !those.contains(name)).cloned().collect()
-            };
-            // In a file that was not checked, the first line may be a row with personal data.
-            let shown = |names: Vec<String>| -> Vec<String> {
-                if column_names::may_be_displayed(&self.sent) {
-                    names
-                } else {
-                    names.iter().map(|_| WITHHELD.to_owned()).collect()
-                }
-            };
-            let (missing, not_sent) = (without(&self.sent, &found), without(&found, &self.sent));
-            fault = match (missing.is_empty(), not_sent.is_empty()) {
-                (false, _) => FailedRowError::Missing(shown(missing)),
-                (true, false) => FailedRowError::NotSent(shown(not_sent)),
-                (true, true) => FailedRowError::OtherOrder,
-            };
+    fn write_held_cr(&mut self, out: &mut Vec<u8>) {
+        if self.held_cr.take() == Some(true) {
+            self.write(b'\r', out);
         }
-        Err(fault)
     }
+
+    fn write(&mut self, byte: u8, out: &mut Vec<u8>) {
+        out.push(byte);
+        self.wrote = true;
+    }
+}
+
+/// Finds the format with which the columns are those that were sent and the reason column.
+fn find_format(header: &[u8], sent: &[String]) -> Result<Format, FailedRowError> {
+    let mut fault = FailedRowError::NoReason;
+    for format in Format::ALL {
+        let mut found = header::columns(header, format);
+        if !found.pop().is_some_and(|name| header::is_reason(&name)) {
+            continue;
+        }
+        if found == sent {
+            return Ok(format);
+        }
+        let without = |all: &[String], those: &[String]| -> Vec<String> {
+            all.iter().filter(|name| !those.contains(name)).cloned().collect()
+        };
+        // In a file that was not checked, the first line may be a row with personal data.
+        let shown = |names: Vec<String>| -> Vec<String> {
+            if column_names::may_be_displayed(sent) {
+                names
+            } else {
+                names.iter().map(|_| WITHHELD.to_owned()).collect()
+            }
+        };
+        let (missing, not_sent) = (without(sent, &found), without(&found, sent));
+        fault = match (missing.is_empty(), not_sent.is_empty()) {
+            (false, _) => FailedRowError::Missing(shown(missing)),
+            (true, false) => FailedRowError::NotSent(shown(not_sent)),
+            (true, true) => FailedRowError::OtherOrder,
+        };
+    }
+    Err(fault)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn strip(sent: &[&str], text: &str, size: usize) -> Result<(String, FailedRows), FailedRowError> {
-        let mut strip = FailedRowExtractor::new(sent.iter().map(|&name| name.to_owned()).collect());
+    fn names(sent: &[&str]) -> Vec<String> {
+        sent.iter().map(|&name| name.to_owned()).collect()
+    }
+
+    fn extract(
+        mut extractor: FailedRowExtractor,
+        text: &str,
+        size: usize,
+    ) -> Result<(String, FailedRows), FailedRowError> {
         let mut out = Vec::new();
         for chunk in text.as_bytes().chunks(size) {
             let mut piece = Vec::new();
-            strip.push(chunk, &mut piece)?;
+            extractor.push(chunk, &mut piece)?;
             out.append(&mut piece);
         }
-        let stripped = strip.finish(&mut out)?;
-        Ok((String::from_utf8(out).unwrap(), stripped))
+        let rows = extractor.finish(&mut out)?;
+        Ok((String::from_utf8(out).unwrap(), rows))
+    }
+
+    fn strip(sent: &[&str], text: &str, size: usize) -> Result<(String, FailedRows), FailedRowError> {
+        extract(FailedRowExtractor::of_sent_columns(names(sent)), text, size)
+    }
+
+    #[test]
+    fn report_loses_its_reasons_whatever_its_columns_are() {
+        for (text, kept) in [
+            ("b,Import Failure Reason\n2,no\n", "b\n2\n"),
+            ("b\ta\tImport Warning Reason\r\n2\t\"x\r\ny\"\tno\r\n", "b\ta\r\n2\t\"x\r\ny\"\r\n"),
+        ] {
+            for size in [1, 2, 3, 100] {
+                assert_eq!(extract(FailedRowExtractor::of_report(), text, size).unwrap().0, kept);
+            }
+        }
+        let error = extract(FailedRowExtractor::of_report(), "a,b\n1,2\n", 3).unwrap_err();
+        assert_eq!(error, FailedRowError::NoReason);
+    }
+
+    #[test]
+    fn added_columns_of_a_corrected_file_are_removed() {
+        let corrected = |sent: &[&str], text: &str, size| {
+            extract(FailedRowExtractor::of_corrected_file(names(sent), Format::Csv), text, size)
+        };
+        for (sent, text, kept, format) in [
+            (vec!["a", "b"], "Line,a,b,Import Failure Reason\n7,1,2,no\n", "a,b\n1,2\n", Format::Csv),
+            (vec!["a", "b"], "\u{feff}a,b,Import Failure Reason\r\n1,2,no\r\n", "a,b\r\n1,2\r\n", Format::Csv),
+            // As a spreadsheet of another country writes it.
+            (vec!["a", "b"], "Line;a;b;Import Failure Reason\n7;1;2;no", "a;b\n1;2", Format::Ssv),
+            (vec!["a", "b"], "b\ta\n2\t1\n", "b\ta\n2\t1\n", Format::Tsv),
+            // The job's own header has them.
+            (vec!["Line", "a"], "Line,a,Import Failure Reason\n7,1,no\n", "Line,a\n7,1\n", Format::Csv),
+            (
+                vec!["a", "Import Failure Reason"],
+                "Line,a,Import Failure Reason\n7,1,old\n",
+                "a,Import Failure Reason\n1,old\n",
+                Format::Csv,
+            ),
+            // Columns may be added and removed; blank lines stay, so that the lines of errors are right.
+            (vec!["a", "b"], "Line,a,c\r\n7,1,3\r\n\r\n8,,\r\n", "a,c\r\n1,3\r\n\r\n,\r\n", Format::Csv),
+            (vec!["a"], "Line,a\r\n7,\r\n", "a\r\n\"\"\r\n", Format::Csv),
+        ] {
+            for size in [1, 2, 3, 100] {
+                let (text, rows) = corrected(&sent, text, size).unwrap();
+                assert_eq!((&text[..], rows.format), (kept, format), "by {size}");
+            }
+        }
+        let ragged = corrected(&["a", "b"], "Line,a,b,Import Failure Reason\n7,1,no\n", 5).unwrap_err();
+        assert_eq!(ragged.to_string(), "the row on line 2 has 3 fields where the header has 4");
+        // A file without added columns is checked like any other afterwards.
+        assert_eq!(corrected(&["a", "b"], "a,b\n1\n", 5).unwrap().0, "a,b\n1\n");
     }
 
     #[test]

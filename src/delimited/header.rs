@@ -27,10 +27,23 @@ pub struct RequiredColumn {
     pub need: &'static str,
 }
 
-/// Returns the columns without which an import to `target` is refused.
+/// Returns the columns that a file for `target` must have in the native ways in.
 ///
-/// Leads without a lookup field may lack `email`, Marketo's default for it: Adobe's pages do not forbid that.
+/// `email` is Marketo's default lookup field for leads: without it, and without another lookup field, every row fails.
 pub fn required_columns(target: &Target) -> Vec<RequiredColumn> {
+    match target {
+        Target::Leads { lookup_field: None, .. } => {
+            let need = "which is the lookup field unless another one is given";
+            vec![RequiredColumn { column: "email".to_owned(), need }]
+        }
+        _ => columns_required_at_upload(target),
+    }
+}
+
+/// Returns the columns without which Marketo refuses an upload to `target` at once.
+///
+/// Leads without a lookup field may lack `email`: Adobe's pages do not say that such an upload is refused.
+pub fn columns_required_at_upload(target: &Target) -> Vec<RequiredColumn> {
     match target {
         Target::Leads { lookup_field: Some(field), .. } => {
             vec![RequiredColumn { column: field.clone(), need: "which is the lookup field" }]
@@ -259,9 +272,9 @@ mod tests {
     fn program_members_need_email_and_leads_their_lookup_field() {
         let names = |target| required_columns(&target).into_iter().map(|r| r.column).collect::<Vec<_>>();
         let leads = |lookup_field| Target::Leads { lookup_field, list_id: None, partition: None };
+        assert_eq!(names(leads(None)), ["email"]);
         assert_eq!(names(Target::ProgramMembers { program_id: 1, status: "Member".into() }), ["email"]);
         assert_eq!(names(leads(Some("id".into()))), ["id"]);
-        assert!(names(leads(None)).is_empty());
         assert!(names(Target::CustomObject { name: "boat_c".into() }).is_empty());
     }
 

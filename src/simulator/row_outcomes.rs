@@ -59,6 +59,12 @@ pub(super) fn read(
     if marked {
         return Err(unknown_header(&cell(&header, 0)));
     }
+    // No field has the name of a column that Marketo adds to its reports.
+    for reason in ["Import Failure Reason", "Import Warning Reason"] {
+        if header.iter().any(|field| field == reason.as_bytes()) {
+            return Err(unknown_header(reason));
+        }
+    }
     let column = |name: &str| header.iter().position(|field| field.trim_ascii() == name.as_bytes());
     let lookup = match lookup {
         Some(name) => Some((name, column(name).ok_or_else(|| unknown_header(name))?)),
@@ -211,6 +217,15 @@ mod tests {
         assert_eq!(marked.message(), "Header field 'email' not found");
         let object = read("\u{feff}vin\n1\n".as_bytes(), Format::Csv, None, &Settings::default()).unwrap_err();
         assert_eq!(object.message(), "Header field 'vin' not found");
+    }
+
+    #[test]
+    fn the_reason_column_of_a_report_is_an_unknown_field() {
+        for reason in ["Import Failure Reason", "Import Warning Reason"] {
+            let refusal = leads(&format!("email,{reason}\na@b.c,no\n")).unwrap_err();
+            let message = format!("Header field '{reason}' not found");
+            assert_eq!((refusal.name(), refusal.message()), ("1006".into(), message));
+        }
     }
 
     #[test]

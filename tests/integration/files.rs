@@ -167,6 +167,78 @@ async fn the_failed_rows_of_all_batches_become_one_new_job() {
 }
 
 #[tokio::test]
+async fn corrected_failure_file_becomes_a_new_job() {
+    let mut env = TestEnv::new(Settings { drop_empty_columns: false, ..instant() }).await;
+    env.config = "limits = { calls = 5000, window = \"1s\" }\n".into();
+    env.start().await;
+    let file = "email,name\na@example.com,A\nb@example.com,!fail:bad\n";
+    let id = env.add("target=leads&filename=people.csv&list_id=4&group=g&priority=3", file).await.id;
+    assert_eq!(env.ended(id).await.rows.failed, Some(1));
+    let failures = env.get(&format!("/v1/jobs/{id}/failures")).await;
+    assert_eq!(failures, "email,name,Import Failure Reason\nb@example.com,!fail:bad,bad\n");
+    assert_eq!(env.get(&format!("/v1/jobs/{id}/failures?reason=false")).await, "email,name\nb@example.com,!fail:bad\n");
+
+    // As a person edits it, with the reason column still there.
+    let corrected = failures.replace("!fail:bad,", "B,");
+    let retry = format!("/v1/jobs/{id}/retry?rows=corrected");
+    let (status, body) = env.request("POST", &retry, corrected).await;
+    let again: Job = serde_json::from_slice(&body).expect("a job");
+    assert_eq!((status, again.retry_of, again.filename.as_str()), (201, Some(id), "people-corrected.csv"));
+    assert_eq!((again.priority, again.group.as_deref(), again.target.list_id()), (3, Some("g"), Some(4)));
+    let ended = env.ended(again.id).await;
+    assert_eq!((ended.rows.processed, ended.rows.failed), (Some(1), Some(0)));
+    assert_eq!(env.get(&format!("/v1/jobs/{}/file", again.id)).await, "email,name\nb@example.com,B\n");
+
+    // With the column of lines, as a spreadsheet of another country saves it.
+    let (status, body) = env.request("POST", &retry, "\u{feff}Line;email;name\r\n3;b@example.com;B\r\n").await;
+    let again: Job = serde_json::from_slice(&body).expect("a job");
+    assert_eq!((status, again.filename.as_str()), (201, "people-corrected.ssv"));
+    let ended = env.ended(again.id).await;
+    assert_eq!((ended.rows.processed, ended.rows.failed), (Some(1), Some(0)));
+
+    let jobs = async |env: &TestEnv| env.json("GET", "/v1/jobs").await.1["jobs"].as_array().map(Vec::len);
+    assert_eq!(jobs(&env).await, Some(3));
+    for (path, body, expected) in [
+        (&retry[..], "email,name,Import Failure Reason\nb@example.com,no\n", (422, "line 2 has 2 fields")),
+        (&retry, "email,name\nb@example.com\n", (422, "line 2 has 1 field")),
+        (&retry, "", (422, "")),
+        ("/v1/jobs/1/retry", "email\nb@example.com\n", (400, "a body is allowed with rows=corrected only")),
+        ("/v1/jobs/1/retry?check=false", "", (400, "rows=corrected only")),
+        ("/v1/jobs/1/retry?rows=right", "", (400, "\"corrected\"")),
+    ] {
+        let (status, problem) = env.request("POST", path, body).await;
+        let problem = String::from_utf8(problem).expect("text");
+        assert!(status == expected.0 && problem.contains(expected.1), "{path} {body:?}: {status} {problem}");
+    }
+    assert_eq!(jobs(&env).await, Some(3), "what is refused makes no job");
+}
+
+#[tokio::test]
+async fn corrected_rows_of_a_job_under_way_are_refused() {
+    let mut env = TestEnv::with_daemon(quick()).await;
+    env.json("POST", "/v1/instances/default/pause").await;
+    let id = env.add("target=leads&filename=people.csv", leads(&["a@example.com"])).await.id;
+    let (status, problem) = env.request("POST", &format!("/v1/jobs/{id}/retry?rows=corrected"), "email\n").await;
+    let problem = String::from_utf8(problem).expect("text");
+    assert!(status == 409 && problem.contains("its failed rows are known when it has ended"), "{status} {problem}");
+    env.terminate().await;
+}
+
+#[tokio::test]
+async fn leads_without_email_and_lookup_field_are_refused() {
+    let env = TestEnv::with_daemon(quick()).await;
+    let path = "/v1/jobs?target=leads&filename=people.csv";
+    let (status, problem) = env.request("POST", path, "mail,name\na@example.com,A\n").await;
+    let problem = String::from_utf8(problem).expect("text");
+    assert_eq!(status, 422, "{problem}");
+    assert!(problem.contains("no column \\\"email\\\", which is the lookup field unless another one is given"), "{problem}");
+    for allowed in [format!("{path}&check=false"), format!("{path}&lookup_field=name")] {
+        let (status, body) = env.request("POST", &allowed, "mail,name\na@example.com,A\n").await;
+        assert_eq!(status, 201, "{}", String::from_utf8_lossy(&body));
+    }
+}
+
+#[tokio::test]
 async fn a_small_file_does_not_wait_for_forty_batches_of_a_large_one() {
     let mut env = TestEnv::new(Settings { import_base: Duration::from_millis(60), ..instant() }).await;
     env.config = "limits = { upload_bytes = 2000, calls = 5000, window = \"1s\" }\n".into();

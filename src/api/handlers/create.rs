@@ -26,14 +26,7 @@ pub(in crate::api) async fn create(
     body: Body,
 ) -> Result<(StatusCode, Json<SubmittedJob>), Problem> {
     reject_content_encoding(&headers)?;
-    let key = match headers.get("idempotency-key") {
-        None => None,
-        Some(key) => {
-            let key =
-                key.to_str().map_err(|_| Problem::bad_request("the header Idempotency-Key must be ASCII text"))?;
-            Some(key.to_owned())
-        }
-    };
+    let key = idempotency_key(&headers)?;
     if parameters.iter().all(|(name, _)| name != "instance") {
         parameters.push(("instance".to_owned(), caller.default_instance().to_owned()));
     }
@@ -50,8 +43,15 @@ pub(in crate::api) async fn create(
     Ok((status, Json(SubmittedJob { job, warnings })))
 }
 
+/// Returns the header `Idempotency-Key`.
+pub(super) fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
+    let Some(key) = headers.get("idempotency-key") else { return Ok(None) };
+    let key = key.to_str().map_err(|_| Problem::bad_request("the header Idempotency-Key must be ASCII text"))?;
+    Ok(Some(key.to_owned()))
+}
+
 /// Refuses a multipart form and a compressed body: either would be read as a file of invalid rows.
-fn reject_content_encoding(headers: &HeaderMap) -> Result<(), Problem> {
+pub(super) fn reject_content_encoding(headers: &HeaderMap) -> Result<(), Problem> {
     let header_is = |name, matches: fn(&str) -> bool| {
         headers
             .get(name)

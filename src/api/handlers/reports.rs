@@ -6,14 +6,14 @@ use axum::http::StatusCode;
 use axum::http::header::{CONTENT_DISPOSITION, CONTENT_LENGTH, CONTENT_TYPE};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use futures_util::stream;
+use futures_util::{Stream, stream};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::api::dto::Problem;
 use crate::api::problem::{PathSegment, Query, job_id};
 use crate::api::state::SharedState;
-use crate::delimited::Joiner;
+use crate::delimited::{FailedRowExtractor, FailedRows, Joiner};
 use crate::domain::Format;
 use crate::store::{ContentReader, ErasableData, FileKind, Job, Store};
 
@@ -22,36 +22,78 @@ use crate::store::{ContentReader, ErasableData, FileKind, Job, Store};
 pub(crate) struct ReportQuery {
     /// Only the file of this batch.
     part: Option<u32>,
+    /// Whether the last column has Marketo's reasons; default true.
+    reason: Option<bool>,
 }
 
 /// Handles `GET /v1/jobs/{id}/failures`.
 pub(crate) async fn failures(
     State(daemon): State<SharedState>,
     PathSegment(id): PathSegment,
-    Query(ReportQuery { part }): Query<ReportQuery>,
+    Query(query): Query<ReportQuery>,
 ) -> Result<Response, Problem> {
-    report(&daemon.store, &id, part, FileKind::Failures).await
+    report(&daemon.store, &id, FileKind::Failures, query).await
 }
 
 /// Handles `GET /v1/jobs/{id}/warnings`.
 pub(crate) async fn warnings(
     State(daemon): State<SharedState>,
     PathSegment(id): PathSegment,
-    Query(ReportQuery { part }): Query<ReportQuery>,
+    Query(query): Query<ReportQuery>,
 ) -> Result<Response, Problem> {
-    report(&daemon.store, &id, part, FileKind::Warnings).await
+    report(&daemon.store, &id, FileKind::Warnings, query).await
 }
 
-async fn report(store: &Store, id: &str, part: Option<u32>, kind: FileKind) -> Result<Response, Problem> {
+async fn report(store: &Store, id: &str, kind: FileKind, query: ReportQuery) -> Result<Response, Problem> {
     let job = store.job(job_id(id)?).await?;
-    let joined = JoinedReport::open(store, &job, kind, part).await?;
+    let joined = JoinedReport::open(store, &job, kind, query.part).await?;
     let name = format!("job-{}-{}.csv", job.id, kind.as_str());
-    let body = stream::try_unfold(joined, async |mut joined| {
-        let piece = joined.next().await.map_err(|problem| problem.detail)?;
-        Ok::<_, String>(piece.map(|piece| (Bytes::from(piece), joined)))
-    });
-    Ok(([(CONTENT_TYPE, "text/csv; charset=utf-8".to_owned()), attachment(&name)], Body::from_stream(body))
-        .into_response())
+    let body = if query.reason == Some(false) {
+        // The first pass finds rows whose reason can't be told from their fields, before the response begins.
+        extract_rows(JoinedReport::open(store, &job, kind, query.part).await?, FailedRowExtractor::of_report()).await?;
+        Body::from_stream(extracted_rows(joined, FailedRowExtractor::of_report()))
+    } else {
+        Body::from_stream(stream::try_unfold(joined, async |mut joined| {
+            let piece = joined.next().await.map_err(|problem| problem.detail)?;
+            Ok::<_, String>(piece.map(|piece| (Bytes::from(piece), joined)))
+        }))
+    };
+    Ok(([(CONTENT_TYPE, "text/csv; charset=utf-8".to_owned()), attachment(&name)], body).into_response())
+}
+
+/// Reads a report through an extractor and throws the rows away.
+///
+/// # Errors
+/// As of [`JoinedReport::next`]; 409 where the rows can't be extracted.
+pub(super) async fn extract_rows(
+    mut report: JoinedReport,
+    mut extractor: FailedRowExtractor,
+) -> Result<FailedRows, Problem> {
+    let mut out = Vec::new();
+    while let Some(piece) = report.next().await? {
+        extractor.push(&piece, &mut out)?;
+        out.clear();
+    }
+    Ok(extractor.finish(&mut out)?)
+}
+
+/// Streams the rows of a report through an extractor.
+pub(super) fn extracted_rows(
+    report: JoinedReport,
+    extractor: FailedRowExtractor,
+) -> impl Stream<Item = Result<Bytes, String>> {
+    stream::try_unfold(Some((report, extractor)), async |state| {
+        let Some((mut report, mut extractor)) = state else { return Ok(None) };
+        let mut out = Vec::new();
+        while let Some(piece) = report.next().await.map_err(|problem| problem.detail)? {
+            extractor.push(&piece, &mut out).map_err(|error| error.to_string())?;
+            if !out.is_empty() {
+                return Ok(Some((Bytes::from(out), Some((report, extractor)))));
+            }
+        }
+        extractor.finish(&mut out).map_err(|error| error.to_string())?;
+        Ok(Some((Bytes::from(out), None)))
+    })
 }
 
 /// Handles `GET /v1/jobs/{id}/file`.

@@ -1,30 +1,40 @@
-//! `POST /v1/jobs/{id}/retry`: uploads the failed batches again, or makes a new job of the failed rows.
+//! `POST /v1/jobs/{id}/retry`: uploads the failed batches again, or makes a new job of the failed rows, as they were or
+//! corrected.
 
 use axum::Json;
+use axum::body::{Body, BodyDataStream, HttpBody};
 use axum::extract::State;
-use axum::http::StatusCode;
+use axum::http::{HeaderMap, StatusCode};
 use bytes::Bytes;
-use futures_util::{Stream, stream};
+use futures_util::{StreamExt, stream};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::api::auth::identity::Identity;
 use crate::api::dto::Problem;
-use crate::api::handlers::reports::JoinedReport;
+use crate::api::handlers::create::{idempotency_key, reject_content_encoding};
+use crate::api::handlers::reports::{JoinedReport, extract_rows, extracted_rows};
 use crate::api::problem::{PathSegment, Query, job_id};
 use crate::api::state::{AppState, SharedState};
 use crate::delimited;
 use crate::delimited::FailedRowExtractor;
 use crate::domain::Format;
-use crate::store::{FileKind, Inserted, Job, NewJob};
+use crate::intake::IntakeError;
+use crate::store::{ErasableData, FileKind, Inserted, Job, NewJob};
 use crate::untrusted_text::file_name;
 
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct RetryQuery {
-    /// `failed`: a new job of only the failed rows.
-    #[schemars(extend("enum" = ["failed"]))]
+    /// `failed`: a new job of only the failed rows, as they were sent. `corrected`: a new job of the body, a failure file
+    /// that was corrected; a first column `Line` and a last column of Marketo's reasons are removed unless the job's own
+    /// header has them.
+    #[schemars(extend("enum" = ["failed", "corrected"]))]
     rows: Option<String>,
+    /// The format of the body. Default: the one with which the header has the job's columns, else the job's.
+    format: Option<Format>,
+    /// Whether to check the body for what Marketo would refuse; default true.
+    check: Option<bool>,
 }
 
 /// Handles `POST /v1/jobs/{id}/retry`.
@@ -32,17 +42,33 @@ pub(crate) async fn retry(
     State(daemon): State<SharedState>,
     caller: Identity,
     PathSegment(id): PathSegment,
-    Query(RetryQuery { rows }): Query<RetryQuery>,
+    Query(query): Query<RetryQuery>,
+    headers: HeaderMap,
+    body: Body,
 ) -> Result<(StatusCode, Json<Job>), Problem> {
     let id = job_id(&id)?;
-    match rows.as_deref() {
+    let is_corrected = query.rows.as_deref() == Some("corrected");
+    if !is_corrected && (query.format.is_some() || query.check.is_some()) {
+        return Err(Problem::bad_request("format and check are allowed with rows=corrected only"));
+    }
+    if !is_corrected && body.size_hint().exact() != Some(0) {
+        return Err(Problem::bad_request("a body is allowed with rows=corrected only"));
+    }
+    match query.rows.as_deref() {
         None | Some("") => {
             daemon.store.retry(id, daemon.clock.now()).await?;
             tracing::info!(job = %id, "job retried by a client");
             Ok((StatusCode::OK, Json(daemon.store.job(id).await?)))
         }
         Some("failed") => retry_failed_rows(&daemon, &caller, daemon.store.job(id).await?).await,
-        Some(other) => Err(Problem::bad_request(format!("rows must be \"failed\" or missing, not \"{other}\""))),
+        Some("corrected") => {
+            reject_content_encoding(&headers)?;
+            let key = idempotency_key(&headers)?;
+            retry_corrected_rows(&daemon, &caller, daemon.store.job(id).await?, CorrectedFile { query, key, body }).await
+        }
+        Some(other) => {
+            Err(Problem::bad_request(format!("rows must be \"failed\", \"corrected\" or missing, not \"{other}\"")))
+        }
     }
 }
 
@@ -66,13 +92,14 @@ async fn retry_failed_rows(daemon: &AppState, caller: &Identity, job: Job) -> Re
         });
     }
     let columns = sent_columns(daemon, &job).await?;
+    let open = || JoinedReport::open(&daemon.store, &job, FileKind::Failures, None);
     // The files are read twice. The first pass finds out whether the rows can be extracted and which delimiter they have,
     // before a job is created.
-    let format = format_of_rows(daemon, &job, columns.clone()).await?;
+    let format = extract_rows(open().await?, FailedRowExtractor::of_sent_columns(columns.clone())).await?.format;
     let new = NewJob {
         instance: job.instance.clone(),
         target: job.target.clone(),
-        filename: failed_rows_filename(&job.filename, format),
+        filename: derived_filename(&job.filename, "failed-rows", format),
         format,
         priority: job.priority,
         group: job.group.clone(),
@@ -80,11 +107,84 @@ async fn retry_failed_rows(daemon: &AppState, caller: &Identity, job: Job) -> Re
         retry_of: Some(job.id),
         source: caller.source(),
     };
-    let rows = rows(daemon, &job, columns).await?;
+    let rows = extracted_rows(open().await?, FailedRowExtractor::of_sent_columns(columns));
     // The rows were checked when they were first accepted.
     match daemon.intake.receive(new, false, rows).await? {
         Inserted::Created(job) | Inserted::Existing(job) => Ok((StatusCode::CREATED, Json(job))),
     }
+}
+
+/// A failure file that was corrected, as it was sent.
+struct CorrectedFile {
+    query: RetryQuery,
+    /// The idempotency key.
+    key: Option<String>,
+    body: Body,
+}
+
+/// Makes a new job, with the target and options of an ended one, of its failure file that was corrected.
+async fn retry_corrected_rows(
+    daemon: &AppState,
+    caller: &Identity,
+    job: Job,
+    file: CorrectedFile,
+) -> Result<(StatusCode, Json<Job>), Problem> {
+    if !job.state.is_terminal() {
+        let detail = format!("job {} is {}: its failed rows are known when it has ended", job.id, job.state);
+        return Err(Problem::plain(StatusCode::CONFLICT, detail));
+    }
+    job.still_has(ErasableData::Content)?;
+    if let Some(announced) = file.body.size_hint().exact() {
+        daemon.intake.check_announced_size(announced)?;
+    }
+    let sent = sent_columns(daemon, &job).await?;
+    let mut rows = CorrectedRows {
+        extractor: FailedRowExtractor::of_corrected_file(sent, file.query.format.unwrap_or(job.format)),
+        body: file.body.into_data_stream(),
+    };
+    // The header is read first, since it decides on the format of the new job.
+    let mut begins = Vec::new();
+    while rows.extractor.format().is_none() {
+        let Some(bytes) = rows.body.next().await else { break };
+        let bytes = bytes.map_err(|error| IntakeError::CutOff(error.to_string()))?;
+        rows.extractor.push(&bytes, &mut begins)?;
+    }
+    let format = rows.extractor.format().or(file.query.format).unwrap_or(job.format);
+    let new = NewJob {
+        instance: job.instance.clone(),
+        target: job.target.clone(),
+        filename: derived_filename(&job.filename, "corrected", format),
+        format,
+        priority: job.priority,
+        group: job.group.clone(),
+        idempotency_key: file.key,
+        retry_of: Some(job.id),
+        source: caller.source(),
+    };
+    let begins = stream::iter([Ok(Bytes::from(begins))]);
+    let rest = stream::try_unfold(Some(rows), async |rows| {
+        let Some(mut rows) = rows else { return Ok(None) };
+        let mut out = Vec::new();
+        while out.is_empty() {
+            let Some(bytes) = rows.body.next().await else {
+                rows.extractor.finish(&mut out).map_err(|error| error.to_string())?;
+                return Ok(Some((Bytes::from(out), None)));
+            };
+            let bytes = bytes.map_err(|error| error.to_string())?;
+            rows.extractor.push(&bytes, &mut out).map_err(|error| error.to_string())?;
+        }
+        Ok(Some((Bytes::from(out), Some(rows))))
+    });
+    match daemon.intake.receive(new, file.query.check.unwrap_or(true), begins.chain(rest)).await? {
+        Inserted::Created(job) => Ok((StatusCode::CREATED, Json(job))),
+        Inserted::Existing(job) => Ok((StatusCode::OK, Json(job))),
+    }
+}
+
+/// A corrected file under way.
+struct CorrectedRows {
+    extractor: FailedRowExtractor,
+    body: BodyDataStream,
 }
 
 /// Returns the columns that were uploaded, from the job's header.
@@ -97,44 +197,11 @@ async fn sent_columns(daemon: &AppState, job: &Job) -> Result<Vec<String>, Probl
     Ok(delimited::columns(&header, job.format))
 }
 
-/// Returns the format of the failed rows.
-async fn format_of_rows(daemon: &AppState, job: &Job, columns: Vec<String>) -> Result<Format, Problem> {
-    let mut joined = JoinedReport::open(&daemon.store, job, FileKind::Failures, None).await?;
-    let (mut extractor, mut out) = (FailedRowExtractor::new(columns), Vec::new());
-    while let Some(piece) = joined.next().await? {
-        extractor.push(&piece, &mut out)?;
-        out.clear();
-    }
-    Ok(extractor.finish(&mut out)?.format)
-}
-
-/// Streams the failed rows, with the header and without Marketo's column of reasons.
-async fn rows(
-    daemon: &AppState,
-    job: &Job,
-    columns: Vec<String>,
-) -> Result<impl Stream<Item = Result<Bytes, String>> + use<>, Problem> {
-    let joined = JoinedReport::open(&daemon.store, job, FileKind::Failures, None).await?;
-    let state = Some((joined, FailedRowExtractor::new(columns)));
-    Ok(stream::try_unfold(state, async |state| {
-        let Some((mut joined, mut extractor)) = state else { return Ok(None) };
-        let mut out = Vec::new();
-        while let Some(piece) = joined.next().await.map_err(|problem| problem.detail)? {
-            extractor.push(&piece, &mut out).map_err(|error| error.to_string())?;
-            if !out.is_empty() {
-                return Ok(Some((Bytes::from(out), Some((joined, extractor)))));
-            }
-        }
-        extractor.finish(&mut out).map_err(|error| error.to_string())?;
-        Ok(Some((Bytes::from(out), None)))
-    }))
-}
-
-/// Makes `leads-failed-rows.csv` of `leads.csv`, shortened to the longest allowed name.
-fn failed_rows_filename(filename: &str, format: Format) -> String {
+/// Makes `leads-failed-rows.csv` of `leads.csv` and `failed-rows`, shortened to the longest allowed name.
+fn derived_filename(filename: &str, suffix: &str, format: Format) -> String {
     let stem = match Format::from_filename(filename) {
         Some(_) => filename.rsplit_once('.').map_or(filename, |(stem, _)| stem),
         None => filename,
     };
-    file_name(stem, &format!("-failed-rows.{format}"))
+    file_name(stem, &format!("-{suffix}.{format}"))
 }

@@ -107,6 +107,8 @@ pub(crate) struct Operation {
     pub headers: Vec<(&'static str, &'static str)>,
     /// Request body: media types with their schemas.
     pub body: Vec<(&'static str, Shape)>,
+    /// Whether a request must have a body, where there is one.
+    pub body_is_required: bool,
     /// Responses by status.
     pub responses: BTreeMap<u16, ResponseSpec>,
 }
@@ -130,6 +132,7 @@ impl Operation {
             query: None,
             headers: Vec::new(),
             body: Vec::new(),
+            body_is_required: true,
             responses: BTreeMap::new(),
         }
     }
@@ -155,6 +158,12 @@ impl Operation {
     pub fn body(mut self, kind: &'static str, shape: Shape) -> Operation {
         self.body.push((kind, shape));
         self
+    }
+
+    /// Adds a media type of a request body that may be left out.
+    pub fn optional_body(mut self, kind: &'static str, shape: Shape) -> Operation {
+        self.body_is_required = false;
+        self.body(kind, shape)
     }
 
     /// Adds a response with this type as JSON.

@@ -87,11 +87,14 @@ fn job_routes() -> Vec<Route> {
             retry::retry,
             Operation::new("retryJob", "Uploads the failed batches again, or makes a new job of the failed rows")
                 .query::<retry::RetryQuery>()
+                .header("Idempotency-Key", "With rows=corrected: the same key and body return the same job")
+                .optional_body("application/octet-stream", bytes)
                 .json::<Job>(200, "The job")
                 .json::<Job>(201, "The new job of the failed rows")
                 .error(409, "There is nothing to retry, or the failed rows can't be extracted")
                 .error(410, "The data was erased")
                 .error(413, "The failed rows are larger than api.max_file_bytes")
+                .error(415, "The body is a form or compressed, and not the file itself")
                 .error(422, "The failed rows are not a file that can be imported")
                 .error(507, "The disk is full"),
         ),
