@@ -129,6 +129,24 @@ async fn an_import_that_is_not_there_is_1013_however_absurd_its_id() {
 }
 
 #[tokio::test]
+async fn report_of_an_import_under_way_is_an_error() {
+    let mut env = env_with_clients(CRM).await;
+    env.json("POST", "/v1/instances/default/pause").await;
+    let program = Program::of(&env, "crm").await;
+    let id = program.import(LEADS, FILE).await;
+    for file in ["failures", "warnings"] {
+        let (http, answer) = program.get(&format!("/bulk/v1/leads/batch/{id}/{file}.json")).await;
+        assert_eq!((http, code(&answer)), (409, "1003"), "{answer}");
+    }
+    env.json("POST", "/v1/instances/default/resume").await;
+    program.ended(&format!("/bulk/v1/leads/batch/{id}.json")).await;
+    for file in ["failures", "warnings"] {
+        assert_eq!(program.file(&format!("/bulk/v1/leads/batch/{id}/{file}.json")).await.0, 200);
+    }
+    env.terminate().await;
+}
+
+#[tokio::test]
 async fn a_call_without_a_good_token_is_601_and_reads_no_further() {
     let env = env_with_clients(CRM).await;
     let program = Program::of(&env, "crm").await;

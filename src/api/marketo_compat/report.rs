@@ -14,15 +14,14 @@ use crate::store::{FileKind, Job};
 /// Returns a job's failure or warning file. Where there is none it is empty, as at Marketo, except for custom objects.
 ///
 /// # Errors
-/// HTTP 404 where the file is erased, and where a custom object's import has none. 1003 where the columns of the
+/// HTTP 409 and 1003 until the whole job has ended. HTTP 404 where the file is erased, and where a custom object's import has none. 1003 where the columns of the
 /// batches' files differ, so that they can't be joined. 608 where the database fails.
 pub(super) async fn report(daemon: &AppState, job: &Job, kind: FileKind) -> Result<CompatResponse, CompatError> {
-    // There is no file until the whole job has ended, as Marketo has none until the import has ended.
-    let opened = match job.state.is_terminal() {
-        true => JoinedReport::open(&daemon.store, job, kind, None).await,
-        false => return no_file(job),
-    };
-    let mut joined = match opened {
+    if !job.state.is_terminal() {
+        let message = "Import has not ended: this file exists when its status is Complete or Failed";
+        return Err(CompatError::too_early(message));
+    }
+    let mut joined = match JoinedReport::open(&daemon.store, job, kind, None).await {
         Ok(joined) => joined,
         Err(problem) if problem.status == StatusCode::NOT_FOUND => return no_file(job),
         Err(problem) => return Err(compat_error(problem.status, problem.detail)),

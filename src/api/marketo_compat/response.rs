@@ -48,6 +48,13 @@ impl CompatError {
         CompatError { http, code: http.as_u16(), message }
     }
 
+    /// Makes the error of a call that asks for a file too early. Adobe does not document what Marketo answers. An empty
+    /// file would mean that no row has failed, so this is an error for programs that read the HTTP status (409) as well as
+    /// for those that read the envelope (1003).
+    pub(super) fn too_early(message: impl Into<String>) -> CompatError {
+        CompatError { http: StatusCode::CONFLICT, ..CompatError::new(1003, message) }
+    }
+
     /// Returns Marketo's code.
     pub(super) fn code(&self) -> u16 {
         self.code
