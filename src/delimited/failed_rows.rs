@@ -178,7 +178,8 @@ impl ExpectedColumns {
             ExpectedColumns::AnyAndReason => {
                 let read = |format| (format, header::columns(header, format));
                 let is_report = |(_, names): &(Format, Vec<String>)| names.last().is_some_and(|n| header::is_reason(n));
-                let (format, names) = Format::ALL.into_iter().map(read).find(is_report).ok_or(FailedRowError::NoReason)?;
+                let (format, names) =
+                    Format::ALL.into_iter().map(read).find(is_report).ok_or(FailedRowError::NoReason)?;
                 Ok(ColumnRemover::new(format, ..names.len() - 1, names.len()))
             }
             ExpectedColumns::Corrected { sent, format } => {
@@ -288,7 +289,11 @@ impl ColumnRemover {
             self.write_held_cr(out);
             self.end_record(&record, b"", out)?;
         }
-        if self.rows == 0 { Err(FailedRowError::NoRows) } else { Ok(FailedRows { format: self.format, rows: self.rows }) }
+        if self.rows == 0 {
+            Err(FailedRowError::NoRows)
+        } else {
+            Ok(FailedRows { format: self.format, rows: self.rows })
+        }
     }
 
     /// Ends a record. A row whose fields are ambiguous is refused instead of guessed, because it would be imported.

@@ -199,8 +199,12 @@ async fn corrected_failure_file_becomes_a_new_job() {
     let jobs = async |env: &TestEnv| env.json("GET", "/v1/jobs").await.1["jobs"].as_array().map(Vec::len);
     assert_eq!(jobs(&env).await, Some(3));
     for (path, body, expected) in [
-        (&retry[..], "email,name,Import Failure Reason\nb@example.com,no\n", (422, "line 2 has 2 fields")),
-        (&retry, "email,name\nb@example.com\n", (422, "line 2 has 1 field")),
+        (
+            &retry[..],
+            "email,name,Import Failure Reason\nb@example.com,no\n",
+            (422, "the row on line 2 has 2 fields where the header has 3"),
+        ),
+        (&retry, "email,name\nb@example.com\n", (422, "the header has 2 fields, but line 2 has 1")),
         (&retry, "", (422, "")),
         ("/v1/jobs/1/retry", "email\nb@example.com\n", (400, "a body is allowed with rows=corrected only")),
         ("/v1/jobs/1/retry?check=false", "", (400, "rows=corrected only")),
@@ -231,7 +235,10 @@ async fn leads_without_email_and_lookup_field_are_refused() {
     let (status, problem) = env.request("POST", path, "mail,name\na@example.com,A\n").await;
     let problem = String::from_utf8(problem).expect("text");
     assert_eq!(status, 422, "{problem}");
-    assert!(problem.contains("no column \\\"email\\\", which is the lookup field unless another one is given"), "{problem}");
+    assert!(
+        problem.contains("no column \\\"email\\\", which is the lookup field unless another one is given"),
+        "{problem}"
+    );
     for allowed in [format!("{path}&check=false"), format!("{path}&lookup_field=name")] {
         let (status, body) = env.request("POST", &allowed, "mail,name\na@example.com,A\n").await;
         assert_eq!(status, 201, "{}", String::from_utf8_lossy(&body));

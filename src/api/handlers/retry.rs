@@ -1,12 +1,14 @@
 //! `POST /v1/jobs/{id}/retry`: uploads the failed batches again, or makes a new job of the failed rows, as they were or
 //! corrected.
 
+use std::sync::{Arc, OnceLock};
+
 use axum::Json;
 use axum::body::{Body, BodyDataStream, HttpBody};
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use bytes::Bytes;
-use futures_util::{StreamExt, stream};
+use futures_util::{Stream, StreamExt, stream};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -17,7 +19,7 @@ use crate::api::handlers::reports::{JoinedReport, extract_rows, extracted_rows};
 use crate::api::problem::{PathSegment, Query, job_id};
 use crate::api::state::{AppState, SharedState};
 use crate::delimited;
-use crate::delimited::FailedRowExtractor;
+use crate::delimited::{FailedRowError, FailedRowExtractor};
 use crate::domain::Format;
 use crate::intake::IntakeError;
 use crate::store::{ErasableData, FileKind, Inserted, Job, NewJob};
@@ -64,7 +66,8 @@ pub(crate) async fn retry(
         Some("corrected") => {
             reject_content_encoding(&headers)?;
             let key = idempotency_key(&headers)?;
-            retry_corrected_rows(&daemon, &caller, daemon.store.job(id).await?, CorrectedFile { query, key, body }).await
+            retry_corrected_rows(&daemon, &caller, daemon.store.job(id).await?, CorrectedFile { query, key, body })
+                .await
         }
         Some(other) => {
             Err(Problem::bad_request(format!("rows must be \"failed\", \"corrected\" or missing, not \"{other}\"")))
@@ -138,18 +141,16 @@ async fn retry_corrected_rows(
         daemon.intake.check_announced_size(announced)?;
     }
     let sent = sent_columns(daemon, &job).await?;
-    let mut rows = CorrectedRows {
-        extractor: FailedRowExtractor::of_corrected_file(sent, file.query.format.unwrap_or(job.format)),
-        body: file.body.into_data_stream(),
-    };
+    let mut extractor = FailedRowExtractor::of_corrected_file(sent, file.query.format.unwrap_or(job.format));
+    let mut body = file.body.into_data_stream();
     // The header is read first, since it decides on the format of the new job.
     let mut begins = Vec::new();
-    while rows.extractor.format().is_none() {
-        let Some(bytes) = rows.body.next().await else { break };
+    while extractor.format().is_none() {
+        let Some(bytes) = body.next().await else { break };
         let bytes = bytes.map_err(|error| IntakeError::CutOff(error.to_string()))?;
-        rows.extractor.push(&bytes, &mut begins)?;
+        extractor.push(&bytes, &mut begins).map_err(invalid_rows)?;
     }
-    let format = rows.extractor.format().or(file.query.format).unwrap_or(job.format);
+    let format = extractor.format().or(file.query.format).unwrap_or(job.format);
     let new = NewJob {
         instance: job.instance.clone(),
         target: job.target.clone(),
@@ -161,30 +162,55 @@ async fn retry_corrected_rows(
         retry_of: Some(job.id),
         source: caller.source(),
     };
-    let begins = stream::iter([Ok(Bytes::from(begins))]);
-    let rest = stream::try_unfold(Some(rows), async |rows| {
-        let Some(mut rows) = rows else { return Ok(None) };
-        let mut out = Vec::new();
-        while out.is_empty() {
-            let Some(bytes) = rows.body.next().await else {
-                rows.extractor.finish(&mut out).map_err(|error| error.to_string())?;
-                return Ok(Some((Bytes::from(out), None)));
-            };
-            let bytes = bytes.map_err(|error| error.to_string())?;
-            rows.extractor.push(&bytes, &mut out).map_err(|error| error.to_string())?;
-        }
-        Ok(Some((Bytes::from(out), Some(rows))))
-    });
-    match daemon.intake.receive(new, file.query.check.unwrap_or(true), begins.chain(rest)).await? {
-        Inserted::Created(job) => Ok((StatusCode::CREATED, Json(job))),
-        Inserted::Existing(job) => Ok((StatusCode::OK, Json(job))),
+    let fault = Arc::new(OnceLock::new());
+    let rows = CorrectedRows { extractor, body, fault: fault.clone() };
+    let begins = stream::iter([Ok::<_, String>(Bytes::from(begins))]);
+    let received = daemon.intake.receive(new, file.query.check.unwrap_or(true), begins.chain(rows.stream())).await;
+    match received {
+        Ok(Inserted::Created(job)) => Ok((StatusCode::CREATED, Json(job))),
+        Ok(Inserted::Existing(job)) => Ok((StatusCode::OK, Json(job))),
+        Err(error) => Err(fault.get().cloned().map_or_else(|| error.into(), invalid_rows)),
     }
 }
 
-/// A corrected file under way.
+/// Makes the problem of a corrected file whose added columns can't be removed.
+fn invalid_rows(error: FailedRowError) -> Problem {
+    let detail = error.to_string();
+    Problem::of_kind(StatusCode::UNPROCESSABLE_ENTITY, "invalid-rows", "The file can't be imported", detail)
+}
+
+/// The rest of a corrected file, behind its header.
 struct CorrectedRows {
     extractor: FailedRowExtractor,
     body: BodyDataStream,
+    /// Gets the error that ended the stream: the receiver of a stream sees only that it was cut off.
+    fault: Arc<OnceLock<FailedRowError>>,
+}
+
+impl CorrectedRows {
+    fn stream(self) -> impl Stream<Item = Result<Bytes, String>> {
+        stream::try_unfold(Some(self), async |rows| {
+            let Some(mut rows) = rows else { return Ok(None) };
+            let mut out = Vec::new();
+            while out.is_empty() {
+                let Some(bytes) = rows.body.next().await else {
+                    let fault = rows.fault;
+                    rows.extractor.finish(&mut out).map_err(|error| record(&fault, error))?;
+                    return Ok(Some((Bytes::from(out), None)));
+                };
+                let bytes = bytes.map_err(|error| error.to_string())?;
+                rows.extractor.push(&bytes, &mut out).map_err(|error| record(&rows.fault, error))?;
+            }
+            Ok(Some((Bytes::from(out), Some(rows))))
+        })
+    }
+}
+
+fn record(fault: &OnceLock<FailedRowError>, error: FailedRowError) -> String {
+    let text = error.to_string();
+    // It is set once: the stream ends with it.
+    let _ = fault.set(error);
+    text
 }
 
 /// Returns the columns that were uploaded, from the job's header.

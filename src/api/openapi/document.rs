@@ -90,7 +90,8 @@ fn operation_of(operation: &Operation, access: Access, types: &mut SchemaGenerat
         "security": if operation.is_open(access) { json!([]) } else { json!([{ "token": [] }, {}]) },
     });
     if !operation.body.is_empty() {
-        described["requestBody"] = json!({ "required": operation.body_is_required, "content": content(&operation.body, types) });
+        described["requestBody"] =
+            json!({ "required": operation.body_is_required, "content": content(&operation.body, types) });
     }
     described
 }
