@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 mod commands;
+mod completion;
 mod demo;
 mod doctor;
 mod entry;
@@ -17,6 +18,7 @@ mod format;
 mod global;
 mod input;
 mod job_watch;
+mod manual;
 mod output;
 mod progress;
 #[cfg(test)]

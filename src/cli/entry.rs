@@ -9,6 +9,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use tokio::runtime::{Builder, Runtime};
 
+use crate::cli::completion;
 use crate::cli::exit_status::ExitStatus;
 use crate::cli::{Cli, CliCommand, Serve, run as run_command};
 use crate::config::Config;
@@ -21,6 +22,9 @@ pub fn main() -> ExitCode {
     let mut arguments = std::env::args_os();
     if arguments.next().is_some_and(|name| name == supervisor::NAME) {
         return supervisor::main(arguments);
+    }
+    if completion::answer() {
+        return ExitCode::SUCCESS;
     }
     let Cli { global, command } = match Cli::try_parse() {
         Ok(cli) => cli,

@@ -39,7 +39,7 @@ impl GlobalArgs {
 }
 
 /// Returns the socket of the environment, or the default one.
-fn default_socket() -> PathBuf {
+pub(super) fn default_socket() -> PathBuf {
     std::env::var_os("MARQUEUE_SOCKET").filter(|path| !path.is_empty()).unwrap_or(DEFAULT_SOCKET.into()).into()
 }
 

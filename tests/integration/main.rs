@@ -5,6 +5,7 @@ mod cli;
 mod cli_env;
 mod clock;
 mod closed_port;
+mod completion;
 mod database_moved;
 mod demo;
 mod disk;

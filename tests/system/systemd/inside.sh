@@ -142,6 +142,7 @@ bash -e /tmp/install > /tmp/last 2>&1 || { cat /tmp/last; false; }
 [[ $(stat -c '%a %U:%G' /var/spool/marqueue) == '2770 marqueue:marqueue' ]]
 ok "installed as on the page: nothing is started before it is configured, and two lines say what to do"
 gzip -dc /usr/share/man/man1/marqueue-add-leads.1.gz | grep 'marqueue add leads people.csv' >/dev/null
+gzip -dc /usr/share/man/man5/marqueue.toml.5.gz | grep '^marqueue.toml \\- ' >/dev/null
 bash -ec '. /usr/share/bash-completion/completions/marqueue; complete -p marqueue' >/dev/null
 [[ -s /usr/share/zsh/vendor-completions/_marqueue && -s /usr/share/fish/vendor_completions.d/marqueue.fish ]]
 gzip -dc /usr/share/doc/marqueue/third-party-licences.gz | grep '^=== tokio-' >/dev/null
