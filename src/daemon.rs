@@ -16,7 +16,7 @@ use crate::api::marketo_compat::LegacyTokens;
 use crate::clock::Clock;
 use crate::config;
 use crate::config::{Config, ConfigError, Connections};
-use crate::domain::instance::PauseKind;
+use crate::domain::instance::{Pause, PauseKind};
 use crate::drop_folder::DropFolder;
 use crate::http_server::{Server, Socket, Tcp, Tls, max_connections};
 use crate::intake::Intake;
@@ -100,10 +100,9 @@ impl Daemon {
             };
             endpoints.insert(names, endpoint.clone());
             if paused {
-                store
-                    .pause(name, PauseKind::Operator, "the daemon was started with --paused", None, now)
-                    .await
-                    .with_context(at_the_database)?;
+                let reason = "the daemon was started with --paused".to_owned();
+                let pause = Pause { kind: PauseKind::Operator, reason, at: now, until: None };
+                store.pause(name, pause).await.with_context(at_the_database)?;
             }
             let scheduler = InstanceScheduler::open(
                 name,

@@ -309,7 +309,7 @@ mod tests {
 
     use super::*;
     use crate::domain::{Format, JobId, JobState, Source};
-    use crate::store::FileKind;
+    use crate::store::StoredFile;
 
     struct Fixture {
         intake: Intake,
@@ -353,7 +353,7 @@ mod tests {
     }
 
     async fn stored(store: &Store, id: JobId, bytes: u64) -> Vec<u8> {
-        let mut content = store.content(id, FileKind::File, 0, 0, bytes);
+        let mut content = store.content(StoredFile::submitted(id), 0..bytes);
         let mut file = Vec::new();
         while let Some(chunk) = content.next().await.unwrap() {
             file.extend(chunk);

@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use crate::clock::{Clock, after};
 use crate::log_throttle::LogThrottle;
 use crate::notification::delivery::Delivery;
-use crate::store::{Job, MetricEvent, PendingNotification, Store, StoreError};
+use crate::store::{DueNotifications, Job, MetricEvent, PendingNotification, Store, StoreError};
 use crate::{backoff, config};
 
 /// The maximum number of concurrent deliveries.
@@ -59,7 +59,11 @@ impl Notifier {
     /// The reason as text, when TLS cannot be set up or the database fails.
     pub async fn open(config: &config::Notify, store: Store, clock: Clock) -> Result<Option<Notifier>, String> {
         let delivery = Delivery::new(config, MAX_CONCURRENT)?;
-        store.enable_notifications(delivery.is_some()).await.map_err(|error| error.to_string())?;
+        let enabled = match &delivery {
+            Some(_) => store.enable_notifications().await,
+            None => store.disable_notifications().await,
+        };
+        enabled.map_err(|error| error.to_string())?;
         Ok(delivery.map(|delivery| Notifier { store, clock, delivery }))
     }
 
@@ -99,9 +103,10 @@ impl Notifier {
     /// Delivers what is due, and returns the time of the next delivery.
     async fn deliver_due(&self) -> Result<Timestamp, StoreError> {
         loop {
-            let (due, next) = self.store.due_notifications(self.clock.now(), MAX_BACKOFF, MAX_CONCURRENT).await?;
+            let DueNotifications { due, next_due_at } =
+                self.store.due_notifications(self.clock.now(), MAX_BACKOFF, MAX_CONCURRENT).await?;
             if due.is_empty() {
-                return Ok(next.unwrap_or(Timestamp::MAX));
+                return Ok(next_due_at.unwrap_or(Timestamp::MAX));
             }
             for delivered in
                 futures_util::future::join_all(due.into_iter().map(|notification| self.deliver(notification))).await

@@ -212,7 +212,7 @@ impl RetentionTask {
     /// longer, for a retry, but not longer than its record.
     fn content_ended(&self, at: Timestamp) -> EndedRange {
         let config::Retention { files, failed_files, jobs, .. } = self.periods;
-        EndedRange { given_up_until: ended(at, failed_files.max(files).min(jobs)).until, ..ended(at, files.min(jobs)) }
+        EndedRange { exhausted_until: ended(at, failed_files.max(files).min(jobs)).until, ..ended(at, files.min(jobs)) }
     }
 
     async fn mark(&self, what: ErasableData, due: EndedRange, at: Timestamp) -> Result<u64, StoreError> {
@@ -228,10 +228,9 @@ impl RetentionTask {
     async fn drop_records(&self, at: Timestamp) -> Result<u64, StoreError> {
         let mut jobs = 0;
         loop {
-            let (dropped, more) =
-                throttled(self.store.delete_expired_records(ended(at, self.periods.jobs), at)).await?;
-            jobs += dropped;
-            if !more {
+            let deleted = throttled(self.store.delete_expired_records(ended(at, self.periods.jobs), at)).await?;
+            jobs += deleted.jobs;
+            if !deleted.has_more {
                 return Ok(jobs);
             }
         }
@@ -263,7 +262,7 @@ impl RetentionTask {
 fn ended(at: Timestamp, keep: Duration) -> EndedRange {
     let keep = i64::try_from(keep.as_millis()).unwrap_or(i64::MAX);
     let until = from_ms(at.as_millisecond().saturating_sub(keep));
-    EndedRange { after: from_ms(FIRST_END_MS), until, given_up_until: until }
+    EndedRange { after: from_ms(FIRST_END_MS), until, exhausted_until: until }
 }
 
 fn stored_bytes(job: &Job) -> u64 {

@@ -19,9 +19,19 @@ pub struct QueryFailures {
 
 impl QueryFailures {
     /// Returns the counts with one more failure.
-    pub fn plus(self, refused: bool) -> QueryFailures {
-        QueryFailures { all: self.all.saturating_add(1), refusals: self.refusals.saturating_add(refused.into()) }
+    pub fn plus(self, kind: QueryFailureKind) -> QueryFailures {
+        let refused = u32::from(kind == QueryFailureKind::Rejected);
+        QueryFailures { all: self.all.saturating_add(1), refusals: self.refusals.saturating_add(refused) }
     }
+}
+
+/// How a query about an import failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum QueryFailureKind {
+    /// Marketo rejected it.
+    Rejected,
+    /// It got no answer, or none that says something about the import.
+    Unanswered,
 }
 
 /// The fields of a batch that events change.
@@ -66,7 +76,7 @@ pub struct BatchProgress {
     /// How long it has been tried while no other batch of the instance was pending.
     pub alone: Duration,
     /// It failed because its attempts were used up. Its content is kept for a retry.
-    pub given_up: bool,
+    pub attempts_exhausted: bool,
 }
 
 /// What is known of a batch's upload when it fails.
@@ -105,7 +115,7 @@ impl BatchProgress {
             unconfirmed_imports: 0,
             last_upload: None,
             alone: Duration::ZERO,
-            given_up: false,
+            attempts_exhausted: false,
         }
     }
 
@@ -129,13 +139,17 @@ impl BatchProgress {
         Ok(batch)
     }
 
-    /// Returns the batch after a failed query about its import; `is_rejected` where Marketo rejected the query. The next one
-    /// is at `not_before`.
-    pub fn after_query_failure(&self, is_rejected: bool, not_before: Timestamp, now: Timestamp) -> BatchProgress {
+    /// Returns the state to show: an overdue import is held, whatever its status on Marketo.
+    pub fn shown_state(&self) -> BatchState {
+        if self.overdue_at.is_some() { BatchState::Held } else { self.state }
+    }
+
+    /// Returns the batch after a failed query about its import. The next one is at `not_before`.
+    pub fn after_query_failure(&self, kind: QueryFailureKind, not_before: Timestamp, now: Timestamp) -> BatchProgress {
         // The duration of an import is estimated from its status queries alone.
         let polled_at = if self.state == BatchState::Collecting { self.polled_at } else { Some(now) };
         BatchProgress {
-            query_failures: self.query_failures.plus(is_rejected),
+            query_failures: self.query_failures.plus(kind),
             not_before: Some(not_before),
             polled_at,
             ..self.clone()
@@ -175,7 +189,7 @@ impl BatchProgress {
             }
             Event::AttemptsExhausted { reason, unconfirmed_until } => {
                 self.message = Some(reason.clone());
-                self.given_up = true;
+                self.attempts_exhausted = true;
                 if let Some(until) = unconfirmed_until {
                     self.add_unconfirmed(*until, now);
                 }
@@ -218,7 +232,7 @@ impl BatchProgress {
             }
             Event::UnknownStatus { reason, waited, not_before } => {
                 self.polled_at = Some(now);
-                self.query_failures = self.query_failures.plus(false);
+                self.query_failures = self.query_failures.plus(QueryFailureKind::Unanswered);
                 self.waited = self.waited.saturating_add(*waited);
                 self.message = Some(reason.clone());
                 self.not_before = Some(*not_before);
@@ -247,7 +261,7 @@ impl BatchProgress {
             Event::Collected | Event::Cancelled => {}
             Event::Retried => {
                 self.attempts = 0;
-                (self.last_upload, self.alone, self.given_up) = (None, Duration::ZERO, false);
+                (self.last_upload, self.alone, self.attempts_exhausted) = (None, Duration::ZERO, false);
                 self.counts = Counts::default();
                 self.marketo_batch_id = None;
                 self.message = None;
@@ -330,14 +344,14 @@ mod tests {
     }
 
     #[test]
-    fn a_batch_that_was_given_up_begins_anew_when_it_is_retried() {
+    fn a_batch_that_was_attempts_exhausted_begins_anew_when_it_is_retried() {
         let exhausted = Event::AttemptsExhausted { reason: "611".into(), unconfirmed_until: None };
         let batch = after_events(&[(1, Event::UploadBegan), (2, exhausted)]);
-        assert_eq!((batch.given_up, batch.unconfirmed_imports), (true, 0));
+        assert_eq!((batch.attempts_exhausted, batch.unconfirmed_imports), (true, 0));
         let batch = BatchProgress { last_upload: Some(7), alone: Duration::from_secs(9), ..batch };
         let again = batch.after_event(&Event::Retried, from_ms(3)).unwrap();
         assert_eq!(
-            (again.attempts, again.given_up, again.upload_attempts()),
+            (again.attempts, again.attempts_exhausted, again.upload_attempts()),
             (0, false, UploadAttempts { began: Some(from_ms(1)), ..UploadAttempts::default() })
         );
     }

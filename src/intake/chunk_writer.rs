@@ -8,7 +8,7 @@ use crate::delimited::ScanRules;
 use crate::domain::JobId;
 use crate::intake::lenient_scanner::LenientScanner;
 use crate::intake::{Intake, IntakeError};
-use crate::store::{CHUNK_BYTES, CompressedChunk, FileKind, Inserted, JobLayout, NewJob, Store};
+use crate::store::{CHUNK_BYTES, CompressedChunk, Inserted, JobLayout, NewJob, Store, StoredFile};
 
 /// The most chunks of one file that are being written at a time. While one waits for the disk, the next are read and
 /// compressed; the store's writer commits all that are waiting in one transaction.
@@ -89,7 +89,7 @@ impl<'a> ChunkWriter<'a> {
         while self.wait_for_chunk().await? {}
         let mut scan = LenientScanner::new(rules);
         if let Some(submission) = &self.submission {
-            let mut content = self.intake.store.content(submission.id, FileKind::File, 0, 0, self.stored_bytes);
+            let mut content = self.intake.store.content(StoredFile::submitted(submission.id), 0..self.stored_bytes);
             while let Some(chunk) = content.next().await? {
                 scan.push(&chunk);
             }

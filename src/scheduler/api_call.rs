@@ -6,7 +6,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use crate::clock::PATIENCE;
-use crate::domain::instance::PauseKind;
+use crate::domain::instance::{Pause, PauseKind};
 use crate::marketo::{AccessToken, CallPermit, ErrorAction, TokenError};
 use crate::scheduler::outcome::{InstanceAction, instance_action};
 use crate::scheduler::quota_day::next_day;
@@ -174,6 +174,7 @@ impl WorkerContext {
 
     async fn pause(&self, kind: PauseKind, reason: &str, until: Option<Timestamp>) -> Result<(), StoreError> {
         tracing::warn!(instance = %self.name, kind = kind.as_str(), reason, until = ?until, "instance paused");
-        self.store.pause(&self.name, kind, reason, until, self.clock.now()).await
+        let pause = Pause { kind, reason: reason.to_owned(), at: self.clock.now(), until };
+        self.store.pause(&self.name, pause).await
     }
 }

@@ -5,9 +5,11 @@ use crate::delimited::RowLimit;
 use crate::domain::{BatchKey, BatchState, Event, Format};
 use crate::marketo::{ErrorAction, QueryError, Report, ReportFile, ReportKind};
 use crate::scheduler::api_call::{Admission, Denial, ErrorScope};
-use crate::scheduler::outcome::{PollRetry, fetch_failed, is_refusal, is_worth_retrying, may_have_report};
+use crate::scheduler::outcome::{PollRetry, fetch_failed, is_worth_retrying, may_have_report, query_failure_kind};
 use crate::scheduler::worker_context::WorkerContext;
-use crate::store::{Batch, CHUNK_BYTES, CompressedChunk, FileKind, Job, RecordedQueryFailure, StoreError};
+use crate::store::{
+    Batch, CHUNK_BYTES, CompressedChunk, FileKind, Job, QueryFailure, RecordedQueryFailure, ReportSizes, StoreError,
+};
 
 /// Fetches the reports of a batch, and records the batch as complete when it has them.
 ///
@@ -45,7 +47,8 @@ pub(super) async fn fetch_reports(context: &WorkerContext, key: BatchKey) -> Res
         }
     }
     let [failures, warnings] = sizes;
-    context.store.set_report_sizes(key, failures, warnings, truncations, context.clock.now()).await?;
+    let stored = ReportSizes { failures, warnings, truncations };
+    context.store.set_report_sizes(key, stored, context.clock.now()).await?;
     context.store.record_event(key, Event::Collected, None, context.clock.now()).await?;
     tracing::info!(instance = %context.name, job = %key.job, part = key.part, failures_bytes = failures,
         warnings_bytes = warnings, "batch complete");
@@ -249,13 +252,14 @@ async fn record_failure(
             tracing::warn!(instance = %context.name, job = %key.job, part = key.part, file = kind.as_str(), %reason,
                 request_id, "report not available; the batch completes without it");
             let reason = format!("complete without the {} file. {reason}", kind.as_str());
-            context.store.record_query_failure(key, reason, is_refusal(action), now, request_id, now).await?;
+            let failure = QueryFailure { reason, kind: query_failure_kind(action), not_before: now, request_id };
+            context.store.record_query_failure(key, failure, now).await?;
             Ok(FetchedReport::None)
         }
         PollRetry::RetryAt(not_before) => {
-            let (refused, logged_reason, logged_id) = (is_refusal(action), reason.clone(), request_id.clone());
-            let RecordedQueryFailure { is_news, .. } =
-                context.store.record_query_failure(key, reason, refused, not_before, request_id, now).await?;
+            let (logged_reason, logged_id) = (reason.clone(), request_id.clone());
+            let failure = QueryFailure { reason, kind: query_failure_kind(action), not_before, request_id };
+            let RecordedQueryFailure { is_news, .. } = context.store.record_query_failure(key, failure, now).await?;
             if is_news {
                 tracing::warn!(instance = %context.name, job = %key.job, part = key.part, file = kind.as_str(),
                     reason = logged_reason, request_id = logged_id, %not_before, "fetching a report failed; it is retried");

@@ -8,7 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 use crate::backoff;
 use crate::clock::after;
 use crate::config::{Instance, UnknownOutcome};
-use crate::domain::batch::{QueryFailures, UploadAttempts};
+use crate::domain::batch::{QueryFailureKind, QueryFailures, UploadAttempts};
 use crate::domain::instance::PauseKind;
 use crate::domain::row_counts::RowCounts;
 use crate::domain::{Counts, DeferReason, Event, FailureScope, IMPORT_LIFETIME, RemoteStatus};
@@ -316,8 +316,11 @@ pub fn is_worth_retrying(counted: Option<u64>, before: QueryFailures) -> bool {
 
 /// Returns whether Marketo rejected a query about an import, rather than not answering it. None stands for a missing
 /// report.
-pub fn is_refusal(action: Option<ErrorAction>) -> bool {
-    matches!(action, None | Some(ErrorAction::Reject))
+pub fn query_failure_kind(action: Option<ErrorAction>) -> QueryFailureKind {
+    match action {
+        None | Some(ErrorAction::Reject) => QueryFailureKind::Rejected,
+        Some(_) => QueryFailureKind::Unanswered,
+    }
 }
 
 /// Returns what follows from a failed poll. It is repeated until Marketo no longer knows the import. `query_failures`
@@ -335,8 +338,9 @@ pub fn poll_failed(
             "the import's outcome is unknown, because Marketo keeps a batch for seven days. Its last answer: {reason}"
         ));
     }
-    let failures = query_failures.plus(is_refusal(Some(action)));
-    if is_refusal(Some(action)) && failures.refusals >= instance.max_attempts {
+    let kind = query_failure_kind(Some(action));
+    let failures = query_failures.plus(kind);
+    if kind == QueryFailureKind::Rejected && failures.refusals >= instance.max_attempts {
         return PollRetry::GiveUp(format!("Marketo no longer knows the import: {reason}"));
     }
     PollRetry::RetryAt(after(now, instance_backoff(instance, failures.all).max(instance.polling.min)))
@@ -357,8 +361,10 @@ pub fn fetch_failed(
             "Marketo keeps the files of a batch for seven days. Its last answer: {reason}"
         ));
     }
-    let failures = query_failures.plus(is_refusal(action));
-    if is_refusal(action) && failures.refusals >= instance.max_attempts.saturating_mul(MAX_FILE_QUERY_REJECTIONS) {
+    let kind = query_failure_kind(action);
+    let failures = query_failures.plus(kind);
+    let max_refusals = instance.max_attempts.saturating_mul(MAX_FILE_QUERY_REJECTIONS);
+    if kind == QueryFailureKind::Rejected && failures.refusals >= max_refusals {
         return PollRetry::GiveUp(format!(
             "Marketo did not return the file in {} attempts: {reason}",
             failures.refusals
@@ -635,7 +641,8 @@ mod tests {
             ),
         ] {
             let (accepted, now) = (Some(from_ms(0)), from_ms(age * 1000));
-            let before = (1..failures).fold(QueryFailures::default(), |before, _| before.plus(is_refusal(action)));
+            let before =
+                (1..failures).fold(QueryFailures::default(), |before, _| before.plus(query_failure_kind(action)));
             let poll = poll_failed(action.unwrap_or(ErrorAction::Again), "w", accepted, before, &instance(), now);
             assert_eq!(shown(poll), polled, "{action:?} {failures}");
             assert_eq!(
@@ -724,7 +731,7 @@ mod tests {
     fn missing_answers_do_not_count_as_refusals() {
         let mut before = QueryFailures::default();
         for _ in 0..100 {
-            before = before.plus(false);
+            before = before.plus(QueryFailureKind::Unanswered);
         }
         // Seven refusals, and then an eighth.
         for refusals in 1..=8 {
@@ -733,7 +740,7 @@ mod tests {
             assert_eq!(matches!(poll, PollRetry::GiveUp(_)), refusals == 8, "refused {refusals} times");
             let fetch = fetch_failed(None, "w", accepted, before, &instance(), now);
             assert!(matches!(fetch, PollRetry::RetryAt(_)), "refused {refusals} times");
-            before = before.plus(true);
+            before = before.plus(QueryFailureKind::Rejected);
         }
     }
 }

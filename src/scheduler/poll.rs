@@ -6,11 +6,12 @@ use crate::domain::{BatchKey, Event, RemoteStatus};
 use crate::marketo::{ErrorAction, ImportStatus, QueryError};
 use crate::scheduler::api_call::{Admission, Denial, ErrorScope};
 use crate::scheduler::outcome::{
-    PollRetry, PreviousPoll, believed_wait, is_refusal, overdue_event, poll_event, poll_failed, unknown_status_event,
+    PollRetry, PreviousPoll, believed_wait, overdue_event, poll_event, poll_failed, query_failure_kind,
+    unknown_status_event,
 };
 use crate::scheduler::redaction::without_values;
 use crate::scheduler::worker_context::WorkerContext;
-use crate::store::{Batch, StoreError};
+use crate::store::{Batch, QueryFailure, StoreError};
 
 /// Polls the import of a batch, and records the result.
 ///
@@ -139,8 +140,9 @@ async fn record_failure(
             ignore_given_up(context.store.record_event(key, event, request_id, now).await)?;
         }
         PollRetry::RetryAt(not_before) => {
-            let (refused, logged_reason, logged_id) = (is_refusal(Some(action)), reason.clone(), request_id.clone());
-            let recorded = context.store.record_query_failure(key, reason, refused, not_before, request_id, now).await;
+            let (logged_reason, logged_id) = (reason.clone(), request_id.clone());
+            let failure = QueryFailure { reason, kind: query_failure_kind(Some(action)), not_before, request_id };
+            let recorded = context.store.record_query_failure(key, failure, now).await;
             let is_news = recorded.as_ref().is_ok_and(|recorded| recorded.is_news);
             ignore_given_up(recorded)?;
             if is_news {

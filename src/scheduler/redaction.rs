@@ -3,7 +3,7 @@
 use crate::delimited;
 use crate::marketo::UploadError;
 use crate::scheduler::worker_context::WorkerContext;
-use crate::store::{FileKind, Job, StoreError};
+use crate::store::{Job, StoreError, StoredFile};
 
 /// Returns Marketo's message about a job's file without the values of the file's first line, where that may be a row
 /// instead of a header.
@@ -38,7 +38,7 @@ pub(super) async fn upload_error_without_values(context: &WorkerContext, job: &J
 }
 
 async fn columns(context: &WorkerContext, job: &Job) -> Result<Vec<String>, StoreError> {
-    let mut content = context.store.content(job.id, FileKind::File, 0, job.header.0, job.header.1);
+    let mut content = context.store.content(StoredFile::submitted(job.id), job.header.0..job.header.1);
     let mut header = Vec::new();
     while let Some(chunk) = content.next().await? {
         header.extend(chunk);

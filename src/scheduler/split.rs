@@ -4,7 +4,7 @@ use crate::delimited;
 use crate::delimited::Bisector;
 use crate::domain::{BatchKey, Event};
 use crate::scheduler::worker_context::WorkerContext;
-use crate::store::{Batch, FileKind, Job, PartRange, StoreError};
+use crate::store::{Batch, BatchSplit, Job, PartRange, StoreError, StoredFile};
 
 /// Which limit an upload exceeds.
 #[derive(Clone, Copy)]
@@ -46,7 +46,7 @@ pub(super) async fn split_upload(
         first_line: 1,
     };
     let mut bisector = Bisector::new(job.format, whole);
-    let mut content = context.store.content(job.id, FileKind::File, 0, batch.byte_from, batch.byte_to);
+    let mut content = context.store.content(StoredFile::submitted(job.id), batch.byte_from..batch.byte_to);
     while let Some(chunk) = content.next().await? {
         bisector.push(&chunk);
     }
@@ -58,8 +58,8 @@ pub(super) async fn split_upload(
             tracing::warn!(instance = %context.name, job = %key.job, part = key.part, bytes, request_id, %reason,
                 "batch is too large; it was split in two");
             let halves = halves.map(|half| PartRange { from: half.from, to: half.to, rows: half.rows });
-            let split = || context.store.split_batch(key, halves.clone(), reason.clone(), request_id.clone(), now);
-            context.record_with_retry(key, "split", split).await
+            let split = BatchSplit { halves, reason, request_id };
+            context.record_with_retry(key, "split", || context.store.split_batch(key, split.clone(), now)).await
         }
         Err(_) => {
             let reason = format!("{}; they are one row, which cannot be split", limit.reason(bytes));

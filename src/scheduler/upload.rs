@@ -16,7 +16,7 @@ use crate::scheduler::plan::{SchedulingRules, may_still_upload};
 use crate::scheduler::redaction::upload_error_without_values;
 use crate::scheduler::split::{TooLarge, split_upload};
 use crate::scheduler::worker_context::WorkerContext;
-use crate::store::{Batch, ContentReader, FileKind, Job, StoreError};
+use crate::store::{Batch, ContentReader, Job, StoreError, StoredFile};
 
 /// An upload that is recorded as begun.
 struct BegunUpload {
@@ -245,7 +245,7 @@ fn content(
     job: &Job,
     batch: &Batch,
 ) -> (impl Stream<Item = std::io::Result<Bytes>> + Send + use<>, u64) {
-    let range = |(from, to)| context.store.content(job.id, FileKind::File, 0, from, to);
+    let range = |(from, to)| context.store.content(StoredFile::submitted(job.id), from..to);
     let rows = (batch.byte_from, batch.byte_to);
     let bytes = (job.header.1 - job.header.0) + (rows.1 - rows.0);
     (chunks(range(job.header)).chain(chunks(range(rows))), bytes)

@@ -130,7 +130,7 @@ impl WorkerContext {
             && pause.until.is_some_and(|until| until > day_ends)
         {
             (pause.at, pause.until) = (now, Some(day_ends));
-            self.store.pause(&self.name, PauseKind::Quota, &pause.reason, pause.until, now).await?;
+            self.store.pause(&self.name, pause.clone()).await?;
         }
         for other in self.endpoint.names.iter().filter(|&name| *name != self.name) {
             let occupied = self.store.occupied_slots(other, now).await?;

@@ -1,11 +1,16 @@
-//! SQLite engine of the store: opens, writes, checks and copies the database file. Knows nothing of jobs.
+//! SQLite engine of the store: opens, writes, checks and copies the database file. Knows no job.
 
 pub(super) mod backup;
+pub(super) mod connection;
+pub(super) mod database_paths;
 pub(super) mod disk_reserve;
-pub(super) mod file_identity;
+mod file_identity;
+mod group_commit;
 pub(super) mod health;
-pub(super) mod inspect;
 pub(super) mod lock;
 pub(super) mod maintenance;
 pub(super) mod schema;
+pub(super) mod transaction;
+mod write_request;
 pub(super) mod writer;
+pub(super) mod writer_task;

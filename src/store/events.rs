@@ -9,7 +9,6 @@ use tokio::sync::{broadcast, mpsc};
 
 use crate::domain::row_counts::RowCounts;
 use crate::domain::{BatchKey, Event, JobId, JobState};
-use crate::store::Store;
 
 /// Names what a commit changed. The new value has to be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,7 +19,7 @@ pub enum ChangeEvent {
     Batch(BatchKey),
     /// A pause or the backoff of the instance changed.
     Instance(String),
-    /// Delivered to [`Store::subscribe_metrics`] only.
+    /// Delivered to [`crate::store::Store::subscribe_metrics`] only.
     Metric(MetricEvent),
 }
 
@@ -113,33 +112,40 @@ fn error_code(reason: &str) -> String {
     }
 }
 
+/// Change events that a slow subscriber may fall behind by. Beyond them it gets `Lagged` and has to read everything again.
+const MAX_BUFFERED_CHANGES: usize = 4096;
+
 /// The subscribers to commits.
 pub(super) struct EventBus {
-    pub changes: broadcast::Sender<ChangeEvent>,
+    changes: broadcast::Sender<ChangeEvent>,
     /// Set when the metrics subscribe.
-    pub metrics: OnceLock<mpsc::UnboundedSender<MetricEvent>>,
+    metrics: OnceLock<mpsc::UnboundedSender<MetricEvent>>,
+}
+
+impl Default for EventBus {
+    fn default() -> EventBus {
+        EventBus { changes: broadcast::channel(MAX_BUFFERED_CHANGES).0, metrics: OnceLock::new() }
+    }
 }
 
 impl EventBus {
+    /// Subscribes to the change events from now on.
+    pub fn subscribe(&self) -> broadcast::Receiver<ChangeEvent> {
+        self.changes.subscribe()
+    }
+
+    /// Subscribes to all metric events from now on. Returns none if there is a subscriber already.
+    pub fn subscribe_metrics(&self) -> Option<mpsc::UnboundedReceiver<MetricEvent>> {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        self.metrics.set(sender).is_ok().then_some(receiver)
+    }
+
     /// Sends an event to its subscribers. To have none is no error.
     pub fn publish(&self, change: ChangeEvent) {
         let _ = match change {
             ChangeEvent::Metric(event) => self.metrics.get().is_some_and(|metrics| metrics.send(event).is_ok()),
             other => self.changes.send(other).is_ok(),
         };
-    }
-}
-
-impl Store {
-    /// Subscribes to all metric events from now on. Returns none if there is a subscriber already.
-    pub fn subscribe_metrics(&self) -> Option<mpsc::UnboundedReceiver<MetricEvent>> {
-        let (sender, receiver) = mpsc::unbounded_channel();
-        self.shared.events.metrics.set(sender).is_ok().then_some(receiver)
-    }
-
-    /// Publishes a metric event that belongs to no write.
-    pub fn publish_metric(&self, event: MetricEvent) {
-        self.shared.events.publish(ChangeEvent::Metric(event));
     }
 }
 

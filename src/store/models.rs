@@ -67,8 +67,8 @@ impl Job {
     /// Returns whether the job failed because its attempts were used up and its content is still stored, so that an operator can
     /// retry or erase it.
     pub fn is_content_kept(&self) -> bool {
-        let given_up = self.batches.iter().any(|batch| batch.given_up);
-        self.state == JobState::Failed && given_up && self.content_erased_at.is_none()
+        let exhausted = self.batches.iter().any(|batch| batch.attempts_exhausted);
+        self.state == JobState::Failed && exhausted && self.content_erased_at.is_none()
     }
 
     /// Returns whether Marketo did not import some rows. Its count of them can be missing, so a stored failure file counts too.
@@ -138,8 +138,8 @@ pub struct Batch {
     #[serde(skip)]
     pub tried: UploadAttempts,
     /// It failed because its attempts were used up. Its content is kept for a retry.
-    #[serde(default)]
-    pub given_up: bool,
+    #[serde(default, rename = "given_up")]
+    pub attempts_exhausted: bool,
     /// How long the daemon has waited for its import, measured while the clock was steady.
     #[serde(skip)]
     pub waited: Duration,
@@ -170,7 +170,7 @@ impl Batch {
             counts: Counts::default(),
             query_failures: QueryFailures::default(),
             tried: UploadAttempts::default(),
-            given_up: false,
+            attempts_exhausted: false,
             waited: Duration::ZERO,
         }
     }
@@ -179,6 +179,17 @@ impl Batch {
     pub fn is_on_marketo(&self) -> bool {
         matches!(self.state, BatchState::Queued | BatchState::Importing) || self.overdue_at.is_some()
     }
+}
+
+/// A page of the list of jobs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct JobPage {
+    /// Only jobs in this state; none for jobs in any.
+    pub state: Option<JobState>,
+    /// The most jobs of the page.
+    pub limit: u32,
+    /// Only jobs with smaller ids.
+    pub before: Option<JobId>,
 }
 
 /// One entry of a job's history.

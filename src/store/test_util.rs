@@ -2,9 +2,9 @@
 
 use crate::clock::from_ms;
 use crate::domain::{Format, JobId, Source, Target};
-use crate::store::Store;
+use crate::store::handle::Store;
+use crate::store::new_job::{Inserted, JobLayout, NewJob, PartRange};
 use crate::store::tables::chunks::CompressedChunk;
-use crate::store::tables::submissions::{Inserted, JobLayout, NewJob, PartRange};
 
 pub(super) struct Fixture {
     pub store: Store,

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use marqueue::clock::from_ms;
 use marqueue::domain::{BatchKey, Event, Format, JobId, Source, Target};
-use marqueue::store::{CompressedChunk, FileKind, Inserted, JobLayout, NewJob, PartRange, Store};
+use marqueue::store::{CompressedChunk, Inserted, JobLayout, NewJob, PartRange, Store, StoredFile};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{ConnectOptions, Connection};
 
@@ -177,7 +177,7 @@ async fn the_daemon_opens_what_is_left_with_intact_jobs() {
             let found = store.jobs(None, 100, None).await.expect("jobs");
             assert_eq!(found.len() as i64, *jobs, "commit {nth}, {length} bytes");
             for job in found {
-                let mut content = store.content(job.id, FileKind::File, 0, 0, job.bytes);
+                let mut content = store.content(StoredFile::submitted(job.id), 0..job.bytes);
                 let number = usize::try_from(job.id.0).expect("small") - 1;
                 assert!(content.next().await.expect("content").expect("a piece") == file(number), "job {}", job.id);
                 assert_eq!((job.batches.len(), store.history(job.id).await.expect("lines").is_empty()), (1, false));

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use marqueue::clock::{ClockReading, ClockRecord, PATIENCE, after, from_ms};
-use marqueue::domain::batch::BatchProgress;
+use marqueue::domain::batch::{BatchProgress, QueryFailureKind};
 use marqueue::domain::instance::InstanceState;
 use marqueue::domain::{
     BatchKey, BatchState, DeferReason, Event, IllegalTransitionError, JobId, JobState, job_state, transition,
@@ -129,9 +129,9 @@ impl ModelStore {
         key
     }
 
-    /// `store::moves::ask_failed`.
-    pub fn ask_failed(&mut self, key: BatchKey, refused: bool, not_before: Timestamp, now: Timestamp) {
-        self.change(key, |batch| batch.progress = batch.progress.after_query_failure(refused, not_before, now));
+    /// `StoreTx::record_query_failure`.
+    pub fn ask_failed(&mut self, key: BatchKey, kind: QueryFailureKind, not_before: Timestamp, now: Timestamp) {
+        self.change(key, |batch| batch.progress = batch.progress.after_query_failure(kind, not_before, now));
     }
 
     /// For a mutation: a requeue that keeps the attempt.

@@ -71,7 +71,7 @@ fn one_file_that_is_always_refused_fails_and_eleven_complete() {
         expect_valid(run, &simulation, "eleven");
         assert!(good.iter().all(|&id| simulation.job_state(id) == JobState::Complete));
         let batch = simulation.batch_of(bad);
-        assert_eq!((simulation.job_state(bad), batch.attempts, batch.given_up), (JobState::Failed, 8, true));
+        assert_eq!((simulation.job_state(bad), batch.attempts, batch.attempts_exhausted), (JobState::Failed, 8, true));
     }
 }
 
@@ -103,7 +103,7 @@ fn a_file_that_waits_alone_fails_after_seven_days_and_no_sooner() {
     assert_eq!((simulation.job_state(bad), simulation.batch_of(bad).attempts), (JobState::Pending, 0));
     let run = simulation.run_for(4 * HOUR);
     expect_valid(run, &simulation, "seven days");
-    assert_eq!((simulation.job_state(bad), simulation.batch_of(bad).given_up), (JobState::Failed, true));
+    assert_eq!((simulation.job_state(bad), simulation.batch_of(bad).attempts_exhausted), (JobState::Failed, true));
 }
 
 #[test]

@@ -9,7 +9,7 @@ use crate::api::dto::{InstanceStatus, Problem};
 use crate::api::handlers::status::visible_status;
 use crate::api::problem::PathSegment;
 use crate::api::state::{AppState, SharedState};
-use crate::domain::instance::PauseKind;
+use crate::domain::instance::{Pause, PauseKind};
 use crate::scheduler::InstanceScheduler;
 
 /// Reason that is stored with an operator's pause.
@@ -22,7 +22,8 @@ pub(crate) async fn pause(
     PathSegment(name): PathSegment,
 ) -> Result<Json<InstanceStatus>, Problem> {
     let scheduler = find_scheduler(&daemon, &caller, &name)?;
-    daemon.store.pause(&name, PauseKind::Operator, PAUSE_REASON, None, daemon.clock.now()).await?;
+    let (reason, at) = (PAUSE_REASON.to_owned(), daemon.clock.now());
+    daemon.store.pause(&name, Pause { kind: PauseKind::Operator, reason, at, until: None }).await?;
     tracing::info!(instance = %name, "instance paused by a client");
     Ok(Json(visible_status(&caller, &daemon, scheduler).await?))
 }

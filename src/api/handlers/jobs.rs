@@ -16,7 +16,7 @@ use crate::api::state::{AppState, SharedState};
 use crate::domain::{JobId, JobState};
 use crate::scheduler::explain::Explanation;
 use crate::scheduler::{SchedulingRules, explain as reasons};
-use crate::store::{ChangeEvent, Job};
+use crate::store::{ChangeEvent, Job, JobPage};
 
 /// Jobs of a page, by default and at most.
 const DEFAULT_LIMIT: u32 = 50;
@@ -57,7 +57,8 @@ pub(crate) async fn list(
     let mut jobs = match &caller {
         Identity::User { .. } => daemon.store.jobs(state, limit + 1, before).await?,
         Identity::Client(client) => {
-            daemon.store.jobs_of(&client.id, client.instances.as_deref(), state, limit + 1, before).await?
+            let page = JobPage { state, limit: limit + 1, before };
+            daemon.store.jobs_of(&client.id, client.instances.as_deref(), page).await?
         }
     };
     let more = jobs.len() > limit as usize;

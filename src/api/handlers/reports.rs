@@ -15,7 +15,7 @@ use crate::api::problem::{PathSegment, Query, job_id};
 use crate::api::state::SharedState;
 use crate::delimited::{FailedRowExtractor, FailedRows, Joiner};
 use crate::domain::Format;
-use crate::store::{ContentReader, ErasableData, FileKind, Job, Store};
+use crate::store::{ContentReader, ErasableData, FileKind, Job, Store, StoredFile};
 
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -100,7 +100,7 @@ pub(super) fn extracted_rows(
 pub(crate) async fn file(State(daemon): State<SharedState>, PathSegment(id): PathSegment) -> Result<Response, Problem> {
     let job = daemon.store.job(job_id(&id)?).await?;
     job.still_has(ErasableData::Content)?;
-    let mut content = daemon.store.content(job.id, FileKind::File, 0, 0, job.bytes);
+    let mut content = daemon.store.content(StoredFile::submitted(job.id), 0..job.bytes);
     // The first chunk is read before the response begins, so that erased content gives an error and not a truncated file.
     let first = content.next().await?;
     let body = stream::try_unfold((first, content), async |(first, mut content)| {
@@ -168,7 +168,8 @@ impl JoinedReport {
             return Err(Problem::of_kind(StatusCode::NOT_FOUND, "no-report", "There is no such file", detail));
         }
         job.still_has(ErasableData::Reports)?;
-        let open = |&(part, bytes): &(u32, u64)| (part, store.content(job.id, kind, part, 0, bytes));
+        let open =
+            |&(part, bytes): &(u32, u64)| (part, store.content(StoredFile { job: job.id, kind, part }, 0..bytes));
         if sizes.len() > 1 {
             compare_headers(sizes.iter().map(open)).await?;
         }

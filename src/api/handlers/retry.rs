@@ -22,7 +22,7 @@ use crate::delimited;
 use crate::delimited::{FailedRowError, FailedRowExtractor};
 use crate::domain::Format;
 use crate::intake::IntakeError;
-use crate::store::{ErasableData, FileKind, Inserted, Job, NewJob};
+use crate::store::{ErasableData, FileKind, Inserted, Job, NewJob, StoredFile};
 use crate::untrusted_text::file_name;
 
 #[derive(Deserialize, JsonSchema)]
@@ -215,7 +215,7 @@ fn record(fault: &OnceLock<FailedRowError>, error: FailedRowError) -> String {
 
 /// Returns the columns that were uploaded, from the job's header.
 async fn sent_columns(daemon: &AppState, job: &Job) -> Result<Vec<String>, Problem> {
-    let mut content = daemon.store.content(job.id, FileKind::File, 0, job.header.0, job.header.1);
+    let mut content = daemon.store.content(StoredFile::submitted(job.id), job.header.0..job.header.1);
     let mut header = Vec::new();
     while let Some(piece) = content.next().await? {
         header.extend(piece);

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{FallocateFlags, fallocate, statvfs};
 
-use crate::store::engine::file_identity::{DatabaseFiles, parent_folder};
+use crate::store::engine::database_paths::{parent_folder, reserve_path, wal_path};
 use crate::store::error::StoreError;
 
 /// The reserve shrinks when less than this is free on the disk, so that no write has to fail first. The limit is smaller
@@ -47,10 +47,9 @@ pub(crate) struct DiskBudget {
 impl DiskReserve {
     /// Opens the reserve of the database at path `database`, and fills it to `size` bytes as far as there is space.
     pub fn open(database: &Path, size: u64) -> DiskReserve {
-        let path = DatabaseFiles::with_suffix(database, "-reserve");
+        let path = reserve_path(database);
         let held = std::fs::metadata(&path).map_or(0, |file| file.len());
-        let mut reserve =
-            DiskReserve { path, wal: DatabaseFiles::with_suffix(database, "-wal"), size, held, alloc_error: None };
+        let mut reserve = DiskReserve { path, wal: wal_path(database), size, held, alloc_error: None };
         if held > size {
             reserve.resize(size);
         }

@@ -5,12 +5,11 @@
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
 
+use parking_lot::Mutex;
+
+use crate::store::engine::database_paths::{wal_index_path, wal_path};
 use crate::store::error::StoreError;
-
-/// The database, its WAL and the WAL's index. SQLite finds the last two by the name of the first.
-const SUFFIXES: [&str; 3] = ["", "-wal", "-shm"];
 
 /// Device and inode, which identify a file as long as it is open.
 pub(crate) type FileIdentity = (u64, u64);
@@ -20,27 +19,22 @@ const UNKNOWN: FileIdentity = (0, 0);
 
 /// The files as they were when they were opened.
 pub(crate) struct DatabaseFiles {
-    path: PathBuf,
+    /// The database, its WAL and the WAL's index.
+    paths: [PathBuf; 3],
     open: Mutex<Option<[FileIdentity; 3]>>,
 }
 
 impl DatabaseFiles {
     /// Creates the record of a database of which no file was opened yet.
     pub fn new(path: &Path) -> DatabaseFiles {
-        DatabaseFiles { path: path.to_owned(), open: Mutex::default() }
-    }
-
-    /// Returns `path` with a suffix appended, such as `-wal`.
-    pub fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
-        let mut name = path.as_os_str().to_owned();
-        name.push(suffix);
-        name.into()
+        let paths = [path.to_owned(), wal_path(path), wal_index_path(path)];
+        DatabaseFiles { paths, open: Mutex::default() }
     }
 
     /// Records the database file that was locked. Has to be called before a connection is opened.
     pub fn record_locked(&self, locked: FileIdentity) {
         // The WAL and its index may not exist yet, and are not compared before a connection was opened.
-        *self.open.lock().unwrap_or_else(PoisonError::into_inner) = Some([locked, UNKNOWN, UNKNOWN]);
+        *self.open.lock() = Some([locked, UNKNOWN, UNKNOWN]);
     }
 
     /// Records the files of a connection that was just opened. It may have created the WAL and its index; the database file
@@ -51,11 +45,10 @@ impl DatabaseFiles {
     pub fn record_opened(&self) -> Result<(), StoreError> {
         self.verify_same_database()?;
         let mut found = [UNKNOWN; 3];
-        for (found, suffix) in found.iter_mut().zip(SUFFIXES) {
-            let path = DatabaseFiles::with_suffix(&self.path, suffix);
-            *found = identity(&path).map_err(|_| StoreError::Moved { path: path.display().to_string() })?;
+        for (found, path) in found.iter_mut().zip(&self.paths) {
+            *found = identity(path).map_err(|_| StoreError::Moved { path: path.display().to_string() })?;
         }
-        *self.open.lock().unwrap_or_else(PoisonError::into_inner) = Some(found);
+        *self.open.lock() = Some(found);
         Ok(())
     }
 
@@ -72,15 +65,14 @@ impl DatabaseFiles {
     /// # Errors
     /// [`StoreError::Moved`]
     pub fn verify_unchanged(&self) -> Result<(), StoreError> {
-        self.compare(SUFFIXES.len())
+        self.compare(self.paths.len())
     }
 
     fn compare(&self, files: usize) -> Result<(), StoreError> {
-        let Some(open) = *self.open.lock().unwrap_or_else(PoisonError::into_inner) else { return Ok(()) };
-        for (open, suffix) in open.iter().zip(SUFFIXES).take(files) {
-            let path = DatabaseFiles::with_suffix(&self.path, suffix);
+        let Some(open) = *self.open.lock() else { return Ok(()) };
+        for (open, path) in open.iter().zip(&self.paths).take(files) {
             // Where the check fails (no permission for the folder, a failing disk), the file may still be there.
-            let is_same = match identity(&path) {
+            let is_same = match identity(path) {
                 Ok(found) => found == *open,
                 Err(error) => error.kind() != io::ErrorKind::NotFound,
             };
@@ -94,12 +86,4 @@ impl DatabaseFiles {
 
 fn identity(path: &Path) -> io::Result<FileIdentity> {
     std::fs::metadata(path).map(|file| (file.dev(), file.ino()))
-}
-
-/// Returns the folder of a file.
-pub(crate) fn parent_folder(path: &Path) -> PathBuf {
-    match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder.to_owned(),
-        _ => PathBuf::from("."),
-    }
 }

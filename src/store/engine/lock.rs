@@ -14,7 +14,8 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::fstatfs;
 
-use crate::store::engine::file_identity::{DatabaseFiles, FileIdentity, parent_folder};
+use crate::store::engine::database_paths::{lock_path, parent_folder};
+use crate::store::engine::file_identity::FileIdentity;
 
 /// Symbolic links that are followed, as many as Linux does.
 const MAX_LINKS: usize = 40;
@@ -37,7 +38,7 @@ impl DatabaseLock {
     /// # Errors
     /// Why a file can't be opened or locked, in one sentence.
     pub fn take(path: &Path) -> Result<Option<DatabaseLock>, String> {
-        let beside = open_private(&DatabaseFiles::with_suffix(path, ".lock"))?;
+        let beside = open_private(&lock_path(path))?;
         if !try_lock(&beside)? {
             return Ok(None);
         }

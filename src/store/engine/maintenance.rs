@@ -3,13 +3,18 @@
 //! `secure_delete` overwrites deleted data with zeros, but the WAL keeps old pages until it is overwritten. So erased data is
 //! gone from all files only after the WAL was truncated.
 
-use sqlx::sqlite::SqliteConnectOptions;
-use sqlx::{ConnectOptions, Connection, Row};
-use std::path::PathBuf;
+use std::path::Path;
 use std::time::Duration;
 
+use sqlx::{ConnectOptions, Connection, Row};
+
+use crate::store::engine::connection::writer_options;
+use crate::store::engine::database_paths::wal_path;
+use crate::store::engine::transaction::{ReadTx, StoreTx};
 use crate::store::error::StoreError;
-use crate::store::{Store, options};
+
+/// How long a truncation waits for a lock, and so the longest time for which it may block the writer.
+const BUSY_TIMEOUT: Duration = Duration::from_millis(50);
 
 /// Sizes in bytes of the database's files and of its unused pages.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -22,68 +27,47 @@ pub struct DatabaseSize {
     pub free: u64,
 }
 
-impl Store {
-    /// Returns the path of the database, with symbolic links resolved.
-    pub fn path(&self) -> PathBuf {
-        self.readers().connect_options().get_filename().to_owned()
-    }
-
-    /// Returns the sizes of the database's files.
-    ///
-    /// # Errors
-    /// An error of reading the database.
-    pub async fn database_size(&self) -> Result<DatabaseSize, StoreError> {
-        let path = self.path();
-        let mut log = path.clone().into_os_string();
-        log.push("-wal");
-        let size = |path: PathBuf| std::fs::metadata(path).map_or(0, |file| file.len());
+impl ReadTx<'_> {
+    /// Returns the sizes of the files of the database at `path`.
+    pub(crate) async fn database_size(&mut self, path: &Path) -> Result<DatabaseSize, StoreError> {
+        let size = |path: &Path| std::fs::metadata(path).map_or(0, |file| file.len());
         let free: i64 = sqlx::query_scalar(
             "SELECT (SELECT freelist_count FROM pragma_freelist_count) * (SELECT page_size FROM pragma_page_size)",
         )
-        .fetch_one(self.readers())
+        .fetch_one(&mut *self.conn)
         .await?;
-        Ok(DatabaseSize { database: size(path), log: size(log.into()), free: free.cast_unsigned() })
+        Ok(DatabaseSize { database: size(path), log: size(&wal_path(path)), free: free.cast_unsigned() })
     }
+}
 
-    /// Copies the whole WAL into the database and truncates it. Returns false if a reader or writer was active: the caller
-    /// has to try again. It uses a connection of its own with a short timeout, so that it does not block the writer.
-    ///
-    /// # Errors
-    /// An error of writing the database.
-    pub async fn truncate_wal(&self) -> Result<bool, StoreError> {
-        match checkpoint_truncate(with_short_busy_timeout(options(&self.path()))).await {
-            Err(error) if is_busy(&error) => Ok(false),
-            done => Ok(done?),
-        }
+impl StoreTx<'_> {
+    /// Writes the unused `user_version` field of the database header, as the smallest write that reaches the disk.
+    pub(crate) async fn write_header(&mut self) -> Result<(), StoreError> {
+        sqlx::query("PRAGMA user_version = 1").execute(&mut *self.conn).await?;
+        Ok(())
     }
 
     /// Returns at most `pages` unused pages to the file system, and returns how many are left.
-    ///
-    /// # Errors
-    /// An error of writing the database.
-    pub async fn incremental_vacuum(&self, pages: u32) -> Result<u64, StoreError> {
-        self.write("incremental_vacuum", move |tx| {
-            Box::pin(async move {
-                // A pragma takes no bound value. The number can contain no SQL.
-                let sql = sqlx::AssertSqlSafe(format!("PRAGMA incremental_vacuum({pages})"));
-                sqlx::query(sql).fetch_all(&mut *tx.conn).await?;
-                let left: i64 = sqlx::query_scalar("PRAGMA freelist_count").fetch_one(&mut *tx.conn).await?;
-                Ok(left.cast_unsigned())
-            })
-        })
-        .await
+    pub(crate) async fn incremental_vacuum(&mut self, pages: u32) -> Result<u64, StoreError> {
+        // A pragma takes no bound value. The number can contain no SQL.
+        let sql = sqlx::AssertSqlSafe(format!("PRAGMA incremental_vacuum({pages})"));
+        sqlx::query(sql).fetch_all(&mut *self.conn).await?;
+        let left: i64 = sqlx::query_scalar("PRAGMA freelist_count").fetch_one(&mut *self.conn).await?;
+        Ok(left.cast_unsigned())
     }
 }
 
-/// How long a truncation waits for a lock, and so the longest time for which it may block the writer.
-const BUSY_TIMEOUT: Duration = Duration::from_millis(50);
-
-fn with_short_busy_timeout(options: SqliteConnectOptions) -> SqliteConnectOptions {
-    options.create_if_missing(false).busy_timeout(BUSY_TIMEOUT)
+/// Copies the whole WAL of the database at `path` into the database and truncates it. Returns false if a reader or writer was
+/// active. It uses a connection of its own with a short timeout, so that it does not block the writer.
+pub(crate) async fn truncate_wal(path: &Path) -> Result<bool, StoreError> {
+    match checkpoint_truncate(path).await {
+        Err(error) if is_busy(&error) => Ok(false),
+        done => Ok(done?),
+    }
 }
 
-async fn checkpoint_truncate(options: SqliteConnectOptions) -> Result<bool, sqlx::Error> {
-    let mut conn = options.connect().await?;
+async fn checkpoint_truncate(path: &Path) -> Result<bool, sqlx::Error> {
+    let mut conn = writer_options(path).busy_timeout(BUSY_TIMEOUT).connect().await?;
     // Most of it first with a passive checkpoint, which blocks no writer.
     sqlx::query("PRAGMA wal_checkpoint(PASSIVE)").fetch_one(&mut conn).await?;
     let busy: i64 = sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)").fetch_one(&mut conn).await?.try_get(0)?;
@@ -105,7 +89,7 @@ mod tests {
         let store = store().await;
         add(&store, leads(), 1).await;
         assert!(store.database_size().await.unwrap().log > 0);
-        let mut reader = store.readers().begin().await.unwrap();
+        let mut reader = store.shared.readers.begin().await.unwrap();
         sqlx::query("SELECT count(*) FROM job").fetch_one(&mut *reader).await.unwrap();
         add(&store, leads(), 1).await;
         assert!(!store.truncate_wal().await.unwrap());

@@ -3,8 +3,12 @@
 use std::borrow::Cow;
 use std::path::Path;
 
-use sqlx::migrate::{Migration, MigrationType, Migrator};
+use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
 use sqlx::{ConnectOptions, Connection, SqlSafeStr, SqliteConnection};
+
+use crate::store::engine::connection::{reader_options, writer_options};
+use crate::store::engine::health::DatabaseHealth;
+use crate::store::error::StoreError;
 
 /// Version, name and SQL. A released migration never changes: sqlx compares it with the checksum in the database.
 const MIGRATIONS: &[(i64, &str, &str)] = &[
@@ -21,8 +25,19 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (13, "plain names", include_str!("../../../migrations/0013_plain_names.sql")),
 ];
 
+/// Opens the writing connection and brings the database to the newest schema.
+pub(crate) async fn open_newest(path: &Path, health: &DatabaseHealth) -> Result<SqliteConnection, StoreError> {
+    let mut conn = writer_options(path).create_if_missing(true).connect().await?;
+    migrator().run(&mut conn).await.map_err(|error| match error {
+        MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => error.into(),
+        other => StoreError::Refused(other.to_string()),
+    })?;
+    health.files.record_opened()?;
+    Ok(conn)
+}
+
 /// Returns a migrator to the newest version.
-pub(crate) fn migrator() -> Migrator {
+fn migrator() -> Migrator {
     migrator_to(i64::MAX)
 }
 
@@ -49,7 +64,7 @@ pub(crate) async fn version_of(path: &Path) -> Result<Option<i64>, sqlx::Error> 
     if std::fs::metadata(path).map_or(0, |file| file.len()) == 0 {
         return Ok(None);
     }
-    let mut connection = crate::store::reading(path).connect().await?;
+    let mut connection = reader_options(path).connect().await?;
     let version = version_in(&mut connection).await?;
     connection.close().await?;
     Ok(version)

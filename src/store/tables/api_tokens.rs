@@ -1,11 +1,11 @@
 //! Access tokens of the API's clients, stored as hashes.
 
 use jiff::Timestamp;
-use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
+use sqlx::{FromRow, Row};
 
 use crate::clock::from_ms;
-use crate::store::Store;
+use crate::store::engine::transaction::{ReadTx, StoreTx};
 use crate::store::error::StoreError;
 
 /// The record of an access token; the token itself is not stored.
@@ -21,7 +21,7 @@ pub struct StoredToken {
     pub issued_at: Timestamp,
 }
 
-impl StoredToken {
+impl FromRow<'_, SqliteRow> for StoredToken {
     fn from_row(row: &SqliteRow) -> Result<StoredToken, sqlx::Error> {
         let hash = |column| {
             let bytes: Vec<u8> = row.try_get(column)?;
@@ -36,68 +36,55 @@ impl StoredToken {
     }
 }
 
-impl Store {
+impl ReadTx<'_> {
     /// Returns all stored tokens, expired ones included.
-    ///
-    /// # Errors
-    /// An error of reading the database.
-    pub async fn api_tokens(&self) -> Result<Vec<StoredToken>, StoreError> {
-        let rows = sqlx::query("SELECT token_sha256, client_id, secret_check, issued_at FROM api_token")
-            .fetch_all(self.readers())
+    pub(crate) async fn api_tokens(&mut self) -> Result<Vec<StoredToken>, StoreError> {
+        let tokens = sqlx::query_as("SELECT token_sha256, client_id, secret_check, issued_at FROM api_token")
+            .fetch_all(&mut *self.conn)
             .await?;
-        Ok(rows.iter().map(StoredToken::from_row).collect::<Result<_, _>>()?)
+        Ok(tokens)
     }
+}
 
+impl StoreTx<'_> {
     /// Stores a token, and deletes those that were issued before `issued_before`.
-    ///
-    /// # Errors
-    /// An error of writing the database.
-    pub async fn insert_api_token(&self, token: StoredToken, issued_before: Timestamp) -> Result<(), StoreError> {
-        self.write("insert_api_token", move |tx| {
-            Box::pin(async move {
-                sqlx::query("DELETE FROM api_token WHERE issued_at < ?")
-                    .bind(issued_before.as_millisecond())
-                    .execute(&mut *tx.conn)
-                    .await?;
-                sqlx::query(
-                    "INSERT OR IGNORE INTO api_token (token_sha256, client_id, secret_check, issued_at)
-                         VALUES (?, ?, ?, ?)",
-                )
-                .bind(token.token_sha256.as_slice())
-                .bind(token.client_id)
-                .bind(token.secret_check.as_slice())
-                .bind(token.issued_at.as_millisecond())
-                .execute(&mut *tx.conn)
-                .await?;
-                Ok(())
-            })
-        })
-        .await
+    pub(crate) async fn insert_api_token(
+        &mut self,
+        token: StoredToken,
+        issued_before: Timestamp,
+    ) -> Result<(), StoreError> {
+        sqlx::query("DELETE FROM api_token WHERE issued_at < ?")
+            .bind(issued_before.as_millisecond())
+            .execute(&mut *self.conn)
+            .await?;
+        sqlx::query(
+            "INSERT OR IGNORE INTO api_token (token_sha256, client_id, secret_check, issued_at) VALUES (?, ?, ?, ?)",
+        )
+        .bind(token.token_sha256.as_slice())
+        .bind(token.client_id)
+        .bind(token.secret_check.as_slice())
+        .bind(token.issued_at.as_millisecond())
+        .execute(&mut *self.conn)
+        .await?;
+        Ok(())
     }
 
     /// Deletes the tokens with these hashes.
-    ///
-    /// # Errors
-    /// An error of writing the database.
-    pub async fn delete_api_tokens(&self, hashes: Vec<[u8; 32]>) -> Result<(), StoreError> {
-        self.write("delete_api_tokens", move |tx| {
-            Box::pin(async move {
-                for hash in hashes {
-                    sqlx::query("DELETE FROM api_token WHERE token_sha256 = ?")
-                        .bind(hash.to_vec())
-                        .execute(&mut *tx.conn)
-                        .await?;
-                }
-                Ok(())
-            })
-        })
-        .await
+    pub(crate) async fn delete_api_tokens(&mut self, hashes: Vec<[u8; 32]>) -> Result<(), StoreError> {
+        for hash in hashes {
+            sqlx::query("DELETE FROM api_token WHERE token_sha256 = ?")
+                .bind(hash.to_vec())
+                .execute(&mut *self.conn)
+                .await?;
+        }
+        Ok(())
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::handle::Store;
 
     #[tokio::test]
     async fn tokens_are_kept_until_they_are_old_or_dropped() {

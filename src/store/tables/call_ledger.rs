@@ -7,13 +7,13 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use sqlx::{Row, SqliteConnection};
+use sqlx::Row;
 
 use crate::clock::{ClockReading, Uptime, from_ms};
+use crate::store::engine::transaction::{ReadTx, StoreTx};
 use crate::store::error::StoreError;
 use crate::store::events::MetricEvent;
-use crate::store::tables::clock::note_call;
-use crate::store::{ChangeEvent, Store};
+use crate::store::tables::row_mapping::duration_value;
 
 /// The quota's day at a moment, as far as it is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,111 +66,111 @@ pub struct EarlierCalls {
     pub may_last: Vec<Duration>,
 }
 
-impl Store {
+impl StoreTx<'_> {
     /// Records a call before it is sent, unless the day's calls are used up.
-    ///
-    /// # Errors
-    /// An error of writing the database. The call must not be sent then.
-    pub async fn begin_call(&self, call: NewCall) -> Result<CallAdmission, StoreError> {
-        self.write("begin_call", move |tx| {
-                Box::pin(async move {
-                    sqlx::query(
-                        "DELETE FROM api_call WHERE instance = ? AND boot = ? AND coalesce(ended_up, began_up + may_take) < ?",
-                    )
-                    .bind(&call.instance)
-                    .bind(&call.up.boot)
-                    .bind(call.up.ms.saturating_sub(ms(call.window)))
-                    .execute(&mut *tx.conn)
-                    .await?;
-                    let day = quota_day(&mut *tx.conn, &call.sharing, call.day).await?;
-                    if let Some(daily) = call.daily {
-                        let mut today = 0;
-                        for name in &call.sharing {
-                            today += calls_of_day(&mut *tx.conn, name, day).await?;
-                        }
-                        if today >= daily {
-                            return Ok(CallAdmission::DayUsedUp { day });
-                        }
-                    }
-                    count_call(&mut *tx.conn, &call.instance, day, call.day).await?;
-                    note_call(tx, &ClockReading { wall: call.at, up: call.up.clone() }).await?;
-                    let begun = sqlx::query(
-                        "INSERT INTO api_call (instance, started_at, boot, began_up, may_take) VALUES (?, ?, ?, ?, ?)",
-                    )
-                    .bind(&call.instance)
-                    .bind(call.at.as_millisecond())
-                    .bind(&call.up.boot)
-                    .bind(call.up.ms)
-                    .bind(ms(call.may_take))
-                    .execute(&mut *tx.conn)
-                    .await?;
-                    tx.changes.push(ChangeEvent::Metric(MetricEvent::Call { instance: call.instance }));
-                    Ok(CallAdmission::Call(begun.last_insert_rowid()))
-                })
-            })
-            .await
+    pub(crate) async fn begin_call(&mut self, call: NewCall) -> Result<CallAdmission, StoreError> {
+        sqlx::query(
+            "DELETE FROM api_call WHERE instance = ? AND boot = ? AND coalesce(ended_up, began_up + may_take) < ?",
+        )
+        .bind(&call.instance)
+        .bind(&call.up.boot)
+        .bind(call.up.ms.saturating_sub(duration_value(call.window)))
+        .execute(&mut *self.conn)
+        .await?;
+        let day = self.quota_day(&call.sharing, call.day).await?;
+        if let Some(daily) = call.daily {
+            let mut today = 0;
+            for name in &call.sharing {
+                today += self.calls_of_day(name, day).await?;
+            }
+            if today >= daily {
+                return Ok(CallAdmission::DayUsedUp { day });
+            }
+        }
+        self.count_call(&call, day).await?;
+        self.note_call(&ClockReading { wall: call.at, up: call.up.clone() }).await?;
+        let begun =
+            sqlx::query("INSERT INTO api_call (instance, started_at, boot, began_up, may_take) VALUES (?, ?, ?, ?, ?)")
+                .bind(&call.instance)
+                .bind(call.at.as_millisecond())
+                .bind(&call.up.boot)
+                .bind(call.up.ms)
+                .bind(duration_value(call.may_take))
+                .execute(&mut *self.conn)
+                .await?;
+        self.count(MetricEvent::Call { instance: call.instance });
+        Ok(CallAdmission::Call(begun.last_insert_rowid()))
     }
 
-    /// Records the end of a call. A call without one counts as in progress for as long as it may take.
-    ///
-    /// # Errors
-    /// An error of writing the database.
-    pub async fn end_call(&self, call: i64, now: Timestamp, up: Uptime) -> Result<(), StoreError> {
-        self.write("end_call", move |tx| {
-            Box::pin(async move {
-                sqlx::query("UPDATE api_call SET ended_at = ?, ended_up = ? WHERE id = ?")
-                    .bind(now.as_millisecond())
-                    .bind(up.ms)
-                    .bind(call)
-                    .execute(&mut *tx.conn)
-                    .await?;
-                Ok(())
-            })
-        })
-        .await
+    /// Records the end of a call.
+    pub(crate) async fn end_call(&mut self, call: i64, now: Timestamp, up: Uptime) -> Result<(), StoreError> {
+        sqlx::query("UPDATE api_call SET ended_at = ?, ended_up = ? WHERE id = ?")
+            .bind(now.as_millisecond())
+            .bind(up.ms)
+            .bind(call)
+            .execute(&mut *self.conn)
+            .await?;
+        Ok(())
     }
 
-    /// Takes over the calls of earlier processes when the daemon starts. The age of calls of another boot is unknown, so they
-    /// are dated to now. Also deletes the counts of days before `day`, except for the newest day, which continues while the
-    /// clock is not steady.
-    ///
-    /// # Errors
-    /// An error of writing the database.
-    pub async fn adopt_calls(&self, day: Timestamp, up: Uptime) -> Result<(), StoreError> {
-        self.write("adopt_calls", move |tx| {
-                Box::pin(async move {
-                    sqlx::query(
-                        "UPDATE api_call SET boot = ?1, began_up = ?2, ended_up = iif(ended_at IS NULL, NULL, ?2)
-                         WHERE boot IS NOT ?1 OR began_up > ?2 OR ended_up > ?2",
-                    )
-                    .bind(&up.boot)
-                    .bind(up.ms)
-                    .execute(&mut *tx.conn)
-                    .await?;
-                    sqlx::query(
-                        "DELETE FROM api_call_day
-                         WHERE day < ? AND day < (SELECT max(n.day) FROM api_call_day n WHERE n.instance = api_call_day.instance)",
-                    )
-                        .bind(day.as_millisecond())
-                        .execute(&mut *tx.conn)
-                        .await?;
-                    Ok(())
-                })
-            })
-            .await
+    /// Dates the calls of another boot to now, and deletes the counts of days before `day`, except for the newest day.
+    pub(crate) async fn adopt_calls(&mut self, day: Timestamp, up: Uptime) -> Result<(), StoreError> {
+        sqlx::query(
+            "UPDATE api_call SET boot = ?1, began_up = ?2, ended_up = iif(ended_at IS NULL, NULL, ?2)
+             WHERE boot IS NOT ?1 OR began_up > ?2 OR ended_up > ?2",
+        )
+        .bind(&up.boot)
+        .bind(up.ms)
+        .execute(&mut *self.conn)
+        .await?;
+        sqlx::query(
+            "DELETE FROM api_call_day
+             WHERE day < ? AND day < (SELECT max(n.day) FROM api_call_day n WHERE n.instance = api_call_day.instance)",
+        )
+        .bind(day.as_millisecond())
+        .execute(&mut *self.conn)
+        .await?;
+        Ok(())
     }
 
-    /// Returns the calls of an instance that may still count. [`Store::adopt_calls`] has to be called before.
-    ///
-    /// # Errors
-    /// An error of reading the database.
-    pub async fn earlier_calls(&self, instance: &str, up: &Uptime) -> Result<EarlierCalls, StoreError> {
+    /// Counts one more call for `day`, which differs from the clock's day where the clock is not steady.
+    async fn count_call(&mut self, call: &NewCall, day: Timestamp) -> Result<(), StoreError> {
+        let calls = self.calls_of_day(&call.instance, day).await?.cast_signed() + 1;
+        sqlx::query("DELETE FROM api_call_day WHERE instance = ? AND day > ?")
+            .bind(&call.instance)
+            .bind(day.as_millisecond())
+            .execute(&mut *self.conn)
+            .await?;
+        let done = sqlx::query(
+            "INSERT INTO api_call_day (instance, day, calls, doubtful) VALUES (?1, ?2, ?3, ?4)
+             ON CONFLICT (instance, day) DO UPDATE SET calls = ?3, doubtful = doubtful + ?4",
+        )
+        .bind(&call.instance)
+        .bind(day.as_millisecond())
+        .bind(calls)
+        .bind(i64::from(call.day.by_clock != day))
+        .execute(&mut *self.conn)
+        .await?;
+        debug_assert_eq!(done.rows_affected(), 1);
+        // The count of the new day includes them from now on.
+        sqlx::query("UPDATE api_call_day SET doubtful = 0 WHERE instance = ? AND day < ? AND doubtful > 0")
+            .bind(&call.instance)
+            .bind(day.as_millisecond())
+            .execute(&mut *self.conn)
+            .await?;
+        Ok(())
+    }
+}
+
+impl ReadTx<'_> {
+    /// Returns the calls of an instance that may still count.
+    pub(crate) async fn earlier_calls(&mut self, instance: &str, up: &Uptime) -> Result<EarlierCalls, StoreError> {
         let rows = sqlx::query(
             "SELECT began_up, ended_up, may_take FROM api_call WHERE instance = ? AND boot = ? ORDER BY id",
         )
         .bind(instance)
         .bind(&up.boot)
-        .fetch_all(self.readers())
+        .fetch_all(&mut *self.conn)
         .await?;
         let span = |ms: i64| Duration::from_millis(ms.max(0).cast_unsigned());
         let mut calls = EarlierCalls::default();
@@ -186,88 +186,53 @@ impl Store {
     }
 
     /// Returns how many calls of `instance` count for the quota's day. `sharing` are the instances with the same Marketo
-    /// subscription, this one included.
-    ///
-    /// # Errors
-    /// An error of reading the database.
-    pub async fn calls_today(&self, instance: &str, sharing: &[String], day: QuotaDay) -> Result<u64, StoreError> {
-        let mut conn = self.readers().begin().await?;
-        let day = quota_day(&mut conn, sharing, day).await?;
-        calls_of_day(&mut conn, instance, day).await
+    /// subscription.
+    pub(crate) async fn calls_today(
+        &mut self,
+        instance: &str,
+        sharing: &[String],
+        day: QuotaDay,
+    ) -> Result<u64, StoreError> {
+        let day = self.quota_day(sharing, day).await?;
+        self.calls_of_day(instance, day).await
     }
-}
 
-/// Returns the day for which calls count. A clock that was set must not begin a new day and a new count, so the newest day
-/// continues while the clock is not steady.
-async fn quota_day(conn: &mut SqliteConnection, sharing: &[String], day: QuotaDay) -> Result<Timestamp, StoreError> {
-    if day.is_clock_steady {
-        return Ok(day.by_clock);
+    /// Returns the day for which calls count. A clock that was set must not begin a new day and a new count, so the newest day
+    /// continues while the clock is not steady.
+    async fn quota_day(&mut self, sharing: &[String], day: QuotaDay) -> Result<Timestamp, StoreError> {
+        if day.is_clock_steady {
+            return Ok(day.by_clock);
+        }
+        let mut newest = None;
+        for name in sharing {
+            let day: Option<i64> = sqlx::query_scalar("SELECT max(day) FROM api_call_day WHERE instance = ?")
+                .bind(name)
+                .fetch_one(&mut *self.conn)
+                .await?;
+            newest = newest.max(day);
+        }
+        Ok(newest.map_or(day.by_clock, from_ms))
     }
-    let mut newest = None;
-    for name in sharing {
-        let day: Option<i64> = sqlx::query_scalar("SELECT max(day) FROM api_call_day WHERE instance = ?")
-            .bind(name)
-            .fetch_one(&mut *conn)
-            .await?;
-        newest = newest.max(day);
-    }
-    Ok(newest.map_or(day.by_clock, from_ms))
-}
 
-/// Returns the calls of an instance that count for a day. Calls of later days count too, since the clock was set back after
-/// them, and so do doubtful calls of earlier days.
-async fn calls_of_day(conn: &mut SqliteConnection, instance: &str, day: Timestamp) -> Result<u64, StoreError> {
-    let calls: i64 = sqlx::query_scalar(
-        "SELECT coalesce(sum(calls) FILTER (WHERE day >= ?2), sum(doubtful) FILTER (WHERE day < ?2), 0)
-         FROM api_call_day WHERE instance = ?1",
-    )
-    .bind(instance)
-    .bind(day.as_millisecond())
-    .fetch_one(conn)
-    .await?;
-    Ok(calls.cast_unsigned())
-}
-
-/// Counts one more call for `day`, which differs from the clock's day where the clock is not steady.
-async fn count_call(
-    conn: &mut SqliteConnection,
-    instance: &str,
-    day: Timestamp,
-    clock_day: QuotaDay,
-) -> Result<(), StoreError> {
-    let calls = calls_of_day(conn, instance, day).await?.cast_signed() + 1;
-    sqlx::query("DELETE FROM api_call_day WHERE instance = ? AND day > ?")
+    /// Returns the calls of an instance that count for a day. Calls of later days count too, since the clock was set back after
+    /// them, and so do doubtful calls of earlier days.
+    async fn calls_of_day(&mut self, instance: &str, day: Timestamp) -> Result<u64, StoreError> {
+        let calls: i64 = sqlx::query_scalar(
+            "SELECT coalesce(sum(calls) FILTER (WHERE day >= ?2), sum(doubtful) FILTER (WHERE day < ?2), 0)
+             FROM api_call_day WHERE instance = ?1",
+        )
         .bind(instance)
         .bind(day.as_millisecond())
-        .execute(&mut *conn)
+        .fetch_one(&mut *self.conn)
         .await?;
-    let done = sqlx::query(
-        "INSERT INTO api_call_day (instance, day, calls, doubtful) VALUES (?1, ?2, ?3, ?4)
-         ON CONFLICT (instance, day) DO UPDATE SET calls = ?3, doubtful = doubtful + ?4",
-    )
-    .bind(instance)
-    .bind(day.as_millisecond())
-    .bind(calls)
-    .bind(i64::from(clock_day.by_clock != day))
-    .execute(&mut *conn)
-    .await?;
-    debug_assert_eq!(done.rows_affected(), 1);
-    // The count of the new day includes them from now on.
-    sqlx::query("UPDATE api_call_day SET doubtful = 0 WHERE instance = ? AND day < ? AND doubtful > 0")
-        .bind(instance)
-        .bind(day.as_millisecond())
-        .execute(conn)
-        .await?;
-    Ok(())
-}
-
-fn ms(span: Duration) -> i64 {
-    i64::try_from(span.as_millis()).unwrap_or(i64::MAX)
+        Ok(calls.cast_unsigned())
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::handle::Store;
     use crate::store::test_util::store;
 
     fn steady(day: i64) -> QuotaDay {

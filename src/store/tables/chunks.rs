@@ -1,11 +1,11 @@
-//! Chunks: stores files in compressed chunks of one size, so that neither memory nor a transaction grows with a file.
+//! Table `chunk`: stores files in compressed chunks of one size, so that neither memory nor a transaction grows with a file.
 
 use sqlx::Row;
 
 use crate::domain::{BatchKey, JobId};
-use crate::store::Store;
-use crate::store::engine::writer::StoreTx;
+use crate::store::engine::transaction::{ReadTx, StoreTx};
 use crate::store::error::StoreError;
+use crate::store::models::ErasableData;
 
 /// Size of a chunk in bytes before compression; the last chunk of a file may be smaller. A reader or writer holds one
 /// chunk in memory, and one transaction writes one.
@@ -57,201 +57,100 @@ impl CompressedChunk {
     }
 }
 
-async fn insert(
-    tx: &mut StoreTx<'_>,
-    job: JobId,
-    kind: FileKind,
-    part: u32,
-    chunk: CompressedChunk,
-) -> Result<(), StoreError> {
-    let bytes = chunk.data.len() as u64;
-    match kind {
-        FileKind::File => tx.budget.reserve_for_file(bytes)?,
-        FileKind::Failures | FileKind::Warnings => tx.budget.reserve_for_report(bytes)?,
-    }
-    sqlx::query("INSERT INTO chunk (job_id, kind, part, byte_from, bytes, packed) VALUES (?, ?, ?, ?, ?, ?)")
-        .bind(job.0)
-        .bind(kind.as_str())
-        .bind(part)
-        .bind(chunk.from.cast_signed())
-        .bind(i64::try_from(chunk.bytes).unwrap_or(i64::MAX))
-        .bind(chunk.data)
-        .execute(&mut *tx.conn)
-        .await?;
-    Ok(())
+/// Names one stored file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StoredFile {
+    /// Its job.
+    pub job: JobId,
+    /// Its kind.
+    pub kind: FileKind,
+    /// The batch of a report; 0 for the submitted file.
+    pub part: u32,
 }
 
-impl Store {
-    /// Stores a chunk of a submission.
-    ///
-    /// # Errors
-    /// [`StoreError::Full`], or another error of writing the database.
-    pub async fn insert_chunk(&self, job: JobId, chunk: CompressedChunk) -> Result<(), StoreError> {
-        self.write("insert_chunk", move |tx| Box::pin(insert(tx, job, FileKind::File, 0, chunk))).await
+impl StoredFile {
+    /// Names the submitted file of a job.
+    pub fn submitted(job: JobId) -> StoredFile {
+        StoredFile { job, kind: FileKind::File, part: 0 }
     }
 
-    /// Stores a chunk of a batch's failure or warning file that is being downloaded.
-    ///
-    /// # Errors
-    /// [`StoreError::Full`], or another error of writing the database.
-    pub async fn insert_report_chunk(
-        &self,
-        key: BatchKey,
-        kind: FileKind,
-        chunk: CompressedChunk,
-    ) -> Result<(), StoreError> {
-        self.write("insert_report_chunk", move |tx| Box::pin(insert(tx, key.job, kind, key.part, chunk))).await
-    }
-
-    /// Deletes what was downloaded of a batch's report: an interrupted download begins again.
-    ///
-    /// # Errors
-    /// An error of writing the database.
-    pub async fn delete_report(&self, key: BatchKey, kind: FileKind) -> Result<(), StoreError> {
-        self.write("delete_report", move |tx| {
-            Box::pin(async move {
-                sqlx::query("DELETE FROM chunk WHERE job_id = ? AND kind = ? AND part = ?")
-                    .bind(key.job.0)
-                    .bind(kind.as_str())
-                    .bind(key.part)
-                    .execute(&mut *tx.conn)
-                    .await?;
-                Ok(())
-            })
-        })
-        .await
-    }
-
-    /// Returns a reader of the bytes `from..to` of a file; `part` is 0 for the submitted file.
-    pub fn content(&self, job: JobId, kind: FileKind, part: u32, from: u64, to: u64) -> ContentReader {
-        ContentReader { store: self.clone(), job, kind, part, at: from, to }
+    /// Names a report of a batch.
+    pub fn report(key: BatchKey, kind: FileKind) -> StoredFile {
+        StoredFile { job: key.job, kind, part: key.part }
     }
 }
 
-/// Reads a range of a stored file chunk by chunk. Between two chunks it has no transaction open, so a slow receiver does
-/// not keep the WAL from being truncated.
-pub struct ContentReader {
-    store: Store,
-    job: JobId,
-    kind: FileKind,
-    part: u32,
-    at: u64,
-    to: u64,
+/// A chunk as it was before compression.
+pub(crate) struct Chunk {
+    /// Its position in the file.
+    pub from: u64,
+    /// Its bytes.
+    pub bytes: Vec<u8>,
 }
 
-impl ContentReader {
-    /// Returns the next bytes of the range; none at its end.
-    ///
-    /// # Errors
-    /// [`StoreError::Erased`] if the content was erased, [`StoreError::Damaged`], or another error of reading the database.
-    pub async fn next(&mut self) -> Result<Option<Vec<u8>>, StoreError> {
-        if self.at >= self.to {
-            return Ok(None);
+impl StoreTx<'_> {
+    /// Stores a chunk of a file.
+    pub(crate) async fn insert_chunk(&mut self, file: StoredFile, chunk: CompressedChunk) -> Result<(), StoreError> {
+        let bytes = chunk.data.len() as u64;
+        match file.kind {
+            FileKind::File => self.budget.reserve_for_file(bytes)?,
+            FileKind::Failures | FileKind::Warnings => self.budget.reserve_for_report(bytes)?,
         }
-        let (from, mut chunk) = self.store.read(self.read_chunk()).await?;
-        let end = self.to.min(from + chunk.len() as u64);
-        if end <= self.at {
-            return Err(self.missing_error().await);
-        }
-        // Both are at most the chunk's length, which is a usize.
-        chunk.truncate((end - from) as usize);
-        chunk.drain(..(self.at - from) as usize);
-        self.at = end;
-        Ok(Some(chunk))
+        sqlx::query("INSERT INTO chunk (job_id, kind, part, byte_from, bytes, packed) VALUES (?, ?, ?, ?, ?, ?)")
+            .bind(file.job.0)
+            .bind(file.kind.as_str())
+            .bind(file.part)
+            .bind(chunk.from.cast_signed())
+            .bind(i64::try_from(chunk.bytes).unwrap_or(i64::MAX))
+            .bind(chunk.data)
+            .execute(&mut *self.conn)
+            .await?;
+        Ok(())
     }
 
-    /// Returns the chunk with the next byte, and the chunk's position.
-    async fn read_chunk(&self) -> Result<(u64, Vec<u8>), StoreError> {
+    /// Deletes all chunks of a file.
+    pub(crate) async fn delete_file(&mut self, file: StoredFile) -> Result<(), StoreError> {
+        sqlx::query("DELETE FROM chunk WHERE job_id = ? AND kind = ? AND part = ?")
+            .bind(file.job.0)
+            .bind(file.kind.as_str())
+            .bind(file.part)
+            .execute(&mut *self.conn)
+            .await?;
+        Ok(())
+    }
+}
+
+impl ReadTx<'_> {
+    /// Returns the last chunk of a file that begins at or before byte `at`; none where there is none.
+    pub(crate) async fn chunk_at(&mut self, file: StoredFile, at: u64) -> Result<Option<Chunk>, StoreError> {
         let row = sqlx::query(
             "SELECT byte_from, bytes, packed FROM chunk
              WHERE job_id = ? AND kind = ? AND part = ? AND byte_from <= ? ORDER BY byte_from DESC LIMIT 1",
         )
-        .bind(self.job.0)
-        .bind(self.kind.as_str())
-        .bind(self.part)
-        .bind(self.at.cast_signed())
-        .fetch_optional(self.store.readers())
+        .bind(file.job.0)
+        .bind(file.kind.as_str())
+        .bind(file.part)
+        .bind(at.cast_signed())
+        .fetch_optional(&mut *self.conn)
         .await?;
-        let Some(row) = row else { return Err(self.missing_error().await) };
+        let Some(row) = row else { return Ok(None) };
         let from = row.try_get::<i64, _>("byte_from")?.cast_unsigned();
-        let bytes = usize::try_from(row.try_get::<i64, _>("bytes")?).unwrap_or(0);
-        let damaged = |why: String| StoreError::Damaged(format!("the content of job {}: {why}", self.job));
-        let chunk = zstd::bulk::decompress(row.try_get::<&[u8], _>("packed")?, bytes)
+        let size = usize::try_from(row.try_get::<i64, _>("bytes")?).unwrap_or(0);
+        let damaged = |why: String| StoreError::Damaged(format!("the content of job {}: {why}", file.job));
+        let bytes = zstd::bulk::decompress(row.try_get::<&[u8], _>("packed")?, size)
             .map_err(|error| damaged(error.to_string()))?;
-        match chunk.len() == bytes {
-            true => Ok((from, chunk)),
+        match bytes.len() == size {
+            true => Ok(Some(Chunk { from, bytes })),
             false => Err(damaged("a chunk does not have its recorded size".into())),
-        }
-    }
-
-    /// Returns the reason why stored data is missing.
-    async fn missing_error(&self) -> StoreError {
-        match self.store.job(self.job).await.and_then(|job| job.still_has(self.kind.into())) {
-            Err(erased) => erased,
-            Ok(()) => StoreError::Refused(format!("the content of job {} is no longer stored", self.job)),
         }
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::store::test_util::{add, leads, store};
-
-    async fn read(mut content: ContentReader) -> Vec<u8> {
-        let mut all = Vec::new();
-        while let Some(chunk) = content.next().await.unwrap() {
-            all.extend(chunk);
+impl From<FileKind> for ErasableData {
+    fn from(kind: FileKind) -> ErasableData {
+        match kind {
+            FileKind::File => ErasableData::Content,
+            FileKind::Failures | FileKind::Warnings => ErasableData::Reports,
         }
-        all
-    }
-
-    #[tokio::test]
-    async fn any_span_of_a_file_in_pieces_reads_as_it_was_written() {
-        let store = store().await;
-        let key = BatchKey { job: add(&store, leads(), 1).await, part: 1 };
-        let bytes: Vec<u8> = (0..1000_u32).map(|n| (n % 251) as u8).collect();
-        for (n, chunk) in bytes.chunks(300).enumerate() {
-            let chunk = CompressedChunk::compress(n as u64 * 300, chunk).unwrap();
-            store.insert_report_chunk(key, FileKind::Failures, chunk).await.unwrap();
-        }
-        for (from, to) in [(0, 1000), (0, 1), (299, 301), (300, 600), (599, 1000), (700, 700)] {
-            let read = read(store.content(key.job, FileKind::Failures, 1, from, to)).await;
-            assert_eq!(read, bytes[from as usize..to as usize], "{from}..{to}");
-        }
-    }
-
-    #[tokio::test]
-    async fn a_byte_that_was_overwritten_is_noticed_wherever_it_stands() {
-        let store = store().await;
-        let id = add(&store, leads(), 1).await;
-        let whole: Vec<u8> = sqlx::query_scalar("SELECT packed FROM chunk").fetch_one(store.readers()).await.unwrap();
-        for at in 0..whole.len() {
-            let mut packed = whole.clone();
-            packed[at] ^= 0x41;
-            let write = store.shared.writer.write(move |tx| {
-                Box::pin(async move {
-                    sqlx::query("UPDATE chunk SET packed = ?").bind(packed).execute(&mut *tx.conn).await?;
-                    Ok(())
-                })
-            });
-            write.await.unwrap();
-            let read = store.content(id, FileKind::File, 0, 0, 8).next().await;
-            assert!(matches!(read, Err(StoreError::Damaged(_))), "byte {at}: {read:?}");
-        }
-        assert!(matches!(store.can_write().await, Err(StoreError::Damaged(_))), "no new file beside damaged ones");
-    }
-
-    #[tokio::test]
-    async fn content_that_is_gone_is_an_error_and_not_an_empty_file() {
-        let store = store().await;
-        let key = BatchKey { job: add(&store, leads(), 1).await, part: 1 };
-        store
-            .insert_report_chunk(key, FileKind::Warnings, CompressedChunk::compress(0, b"abc").unwrap())
-            .await
-            .unwrap();
-        store.delete_report(key, FileKind::Warnings).await.unwrap();
-        let error = store.content(key.job, FileKind::Warnings, 1, 0, 3).next().await.unwrap_err();
-        assert!(error.to_string().contains("no longer stored"), "{error}");
     }
 }

@@ -4,85 +4,86 @@
 use jiff::Timestamp;
 use sqlx::Row;
 
-use crate::domain::{BatchKey, IMPORT_LIFETIME, JobId};
-use crate::store::ChangeEvent;
-use crate::store::engine::writer::StoreTx;
+use crate::domain::{BatchKey, BatchState, IMPORT_LIFETIME, JobId};
+use crate::store::engine::transaction::StoreTx;
 use crate::store::error::StoreError;
-use crate::store::tables::jobs::write_history;
-use crate::store::tables::notifications::enqueue;
+use crate::store::events::ChangeEvent;
+use crate::store::tables::history::NewHistoryEntry;
+use crate::store::tables::row_mapping::{duration_value, parse_column};
 
-/// Checks the id that Marketo gave to the upload of `key`. If another upload of the instance got the same id within the
-/// time for which Marketo knows an id, both batches are marked. Their counts are unknown from then on.
-pub(crate) async fn check_batch_id(
-    tx: &mut StoreTx<'_>,
-    key: BatchKey,
-    id: &str,
-    now: Timestamp,
-) -> Result<(), StoreError> {
-    // The history has the ids of earlier uploads too. The last entry is that of this upload.
-    let since = now.as_millisecond().saturating_sub(i64::try_from(IMPORT_LIFETIME.as_millis()).unwrap_or(i64::MAX));
-    let rows = sqlx::query(
-        "SELECT h.job_id, h.part FROM history h JOIN job j ON j.id = h.job_id
-         WHERE h.message = ?1 AND h.event IN ('accepted', 'settled') AND h.at > ?2
-           AND h.id <> (SELECT max(id) FROM history WHERE job_id = ?3)
-           AND j.instance = (SELECT instance FROM job WHERE id = ?3)
-         GROUP BY h.job_id, h.part ORDER BY min(h.id)",
-    )
-    .bind(id)
-    .bind(since)
-    .bind(key.job.0)
-    .fetch_all(&mut *tx.conn)
-    .await?;
-    let mut first = None;
-    for row in &rows {
-        let other = BatchKey { job: JobId(row.try_get("job_id")?), part: row.try_get("part")? };
-        first = first.or(Some(other));
-        if other != key {
-            mark_conflict(tx, other, key, id, now).await?;
+impl StoreTx<'_> {
+    /// Checks the id that Marketo gave to the upload of `key`. If another upload of the instance got the same id within the
+    /// time for which Marketo knows an id, both batches are marked. Their counts are unknown from then on.
+    pub(crate) async fn check_batch_id(&mut self, key: BatchKey, id: &str, now: Timestamp) -> Result<(), StoreError> {
+        // The history has the ids of earlier uploads too. The last entry is that of this upload.
+        let rows = sqlx::query(
+            "SELECT h.job_id, h.part FROM history h JOIN job j ON j.id = h.job_id
+             WHERE h.message = ?1 AND h.event IN ('accepted', 'settled') AND h.at > ?2
+               AND h.id <> (SELECT max(id) FROM history WHERE job_id = ?3)
+               AND j.instance = (SELECT instance FROM job WHERE id = ?3)
+             GROUP BY h.job_id, h.part ORDER BY min(h.id)",
+        )
+        .bind(id)
+        .bind(now.as_millisecond().saturating_sub(duration_value(IMPORT_LIFETIME)))
+        .bind(key.job.0)
+        .fetch_all(&mut *self.conn)
+        .await?;
+        let mut first = None;
+        for row in &rows {
+            let other = BatchKey { job: JobId(row.try_get("job_id")?), part: row.try_get("part")? };
+            first = first.or(Some(other));
+            if other != key {
+                self.mark_duplicate_id(DuplicateId { key: other, other: key, id }, now).await?;
+            }
+        }
+        match first {
+            Some(other) => self.mark_duplicate_id(DuplicateId { key, other, id }, now).await,
+            None => Ok(()),
         }
     }
-    match first {
-        Some(other) => mark_conflict(tx, key, other, id, now).await,
-        None => Ok(()),
+
+    async fn mark_duplicate_id(&mut self, duplicate: DuplicateId<'_>, now: Timestamp) -> Result<(), StoreError> {
+        let DuplicateId { key, other, id } = duplicate;
+        // A batch that has another import by now is not affected.
+        let marked = sqlx::query(
+            "UPDATE batch SET id_given_twice = 1 WHERE job_id = ? AND part = ? AND marketo_batch_id = ?
+             RETURNING state, (SELECT state FROM job WHERE id = job_id) IN ('complete', 'failed', 'cancelled') AS ended",
+        )
+        .bind(key.job.0)
+        .bind(key.part)
+        .bind(id)
+        .fetch_optional(&mut *self.conn)
+        .await?;
+        let Some(marked) = marked else { return Ok(()) };
+        let other_upload = if key == other {
+            "an earlier upload of this part".to_owned()
+        } else {
+            format!("part {} of job {}", other.part, other.job)
+        };
+        let text = format!(
+            "Marketo gave its batchId {id} for {other_upload} too: to which of them the import's counts and reports belong is unknown"
+        );
+        let state: BatchState = parse_column(&marked, "state")?;
+        let entry = NewHistoryEntry::of_batch(key, now, "id-given-twice", state);
+        self.insert_history(NewHistoryEntry { message: Some(&text), ..entry }).await?;
+        self.publish(ChangeEvent::Batch(key));
+        if marked.try_get("ended")? {
+            // Its notification said that its counts are known.
+            self.enqueue_notification(key.job, now).await?;
+            self.publish(ChangeEvent::Job(key.job));
+        }
+        tracing::error!(job = %key.job, part = key.part, marketo_batch_id = id, "{text}");
+        Ok(())
     }
 }
 
-async fn mark_conflict(
-    tx: &mut StoreTx<'_>,
+/// A batch whose id Marketo gave to another upload too.
+#[derive(Clone, Copy)]
+struct DuplicateId<'a> {
     key: BatchKey,
+    /// The batch of the other upload; the same one where it was uploaded twice.
     other: BatchKey,
-    id: &str,
-    now: Timestamp,
-) -> Result<(), StoreError> {
-    // A batch that has another import by now is not affected.
-    let marked = sqlx::query(
-        "UPDATE batch SET id_given_twice = 1 WHERE job_id = ? AND part = ? AND marketo_batch_id = ?
-         RETURNING state, (SELECT state FROM job WHERE id = job_id) IN ('complete', 'failed', 'cancelled') AS ended",
-    )
-    .bind(key.job.0)
-    .bind(key.part)
-    .bind(id)
-    .fetch_optional(&mut *tx.conn)
-    .await?;
-    let Some(marked) = marked else { return Ok(()) };
-    let other_upload = if key == other {
-        "an earlier upload of this part".to_owned()
-    } else {
-        format!("part {} of job {}", other.part, other.job)
-    };
-    let text = format!(
-        "Marketo gave its batchId {id} for {other_upload} too: to which of them the import's counts and reports belong is unknown"
-    );
-    let state: String = marked.try_get("state")?;
-    write_history(tx, key.job, Some(key.part), now, "id-given-twice", &state, Some(&text), None).await?;
-    tx.changes.push(ChangeEvent::Batch(key));
-    if marked.try_get("ended")? {
-        // Its notification said that its counts are known.
-        enqueue(tx, key.job, now).await?;
-        tx.changes.push(ChangeEvent::Job(key.job));
-    }
-    tracing::error!(job = %key.job, part = key.part, marketo_batch_id = id, "{text}");
-    Ok(())
+    id: &'a str,
 }
 
 #[cfg(test)]
@@ -90,8 +91,8 @@ mod tests {
     use super::*;
     use crate::clock::{after, from_ms};
     use crate::domain::{Counts, Event, RemoteStatus};
-    use crate::store::Store;
-    use crate::store::tables::submissions::NewJob;
+    use crate::store::handle::Store;
+    use crate::store::new_job::NewJob;
     use crate::store::test_util::{add, leads, store};
 
     async fn upload(store: &Store, key: BatchKey, id: &str, at: Timestamp) {

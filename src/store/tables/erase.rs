@@ -7,22 +7,12 @@ use jiff::Timestamp;
 use sqlx::Row;
 
 use crate::domain::{JobId, JobState};
-use crate::store::engine::writer::StoreTx;
+use crate::store::engine::transaction::StoreTx;
 use crate::store::error::StoreError;
+use crate::store::events::ChangeEvent;
 use crate::store::models::{ErasableData, Job};
-use crate::store::tables::chunks::FileKind;
-use crate::store::tables::jobs;
-use crate::store::tables::jobs::write_history;
-use crate::store::{ChangeEvent, Store};
-
-impl From<FileKind> for ErasableData {
-    fn from(kind: FileKind) -> ErasableData {
-        match kind {
-            FileKind::File => ErasableData::Content,
-            FileKind::Failures | FileKind::Warnings => ErasableData::Reports,
-        }
-    }
-}
+use crate::store::tables::history::NewHistoryEntry;
+use crate::store::tables::row_mapping::parse_column;
 
 /// How many compressed bytes one transaction deletes.
 const BYTES_PER_TRANSACTION: i64 = 1 << 20;
@@ -62,107 +52,95 @@ impl Job {
     }
 }
 
-impl Store {
-    /// Erases the content and the reports of an ended job, for `reason`. On return all their chunks are deleted;
-    /// [`Store::truncate_wal`] then removes them from the WAL.
-    ///
-    /// # Errors
-    /// [`StoreError::Refused`] if the job has not ended, or an error of writing the database.
-    pub async fn erase(&self, id: JobId, reason: &'static str, now: Timestamp) -> Result<(), StoreError> {
-        self.write("erase", move |tx| {
-            Box::pin(async move {
-                jobs::job(&mut *tx.conn, id).await?.can_be_erased()?;
-                for what in ErasableData::ALL {
-                    mark_erased(tx, id, what, reason, now).await?;
-                }
-                Ok(())
-            })
-        })
-        .await?;
-        while self.erase_chunks(Some(id)).await? {}
+impl StoreTx<'_> {
+    /// Marks the content and the reports of an ended job as erased, for `reason`.
+    pub(crate) async fn mark_job_erased(
+        &mut self,
+        id: JobId,
+        reason: &'static str,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        self.job(id).await?.can_be_erased()?;
+        for what in ErasableData::ALL {
+            self.mark_erased(id, what, reason, now).await?;
+        }
         Ok(())
     }
 
-    /// Deletes some chunks of data that is marked as erased, of one job or of all. Returns whether there is more.
-    ///
-    /// # Errors
-    /// An error of writing the database.
-    pub async fn erase_chunks(&self, of: Option<JobId>) -> Result<bool, StoreError> {
-        self.write("erase_chunks", move |tx| Box::pin(delete_some_chunks(tx, of))).await
-    }
-}
-
-/// Marks `what` of a job as erased. Returns false if it was already, or if the job has not ended.
-pub(crate) async fn mark_erased(
-    tx: &mut StoreTx<'_>,
-    id: JobId,
-    what: ErasableData,
-    reason: &str,
-    now: Timestamp,
-) -> Result<bool, StoreError> {
-    let sql = match what {
-        ErasableData::Content => {
-            "UPDATE job SET content_erased_at = ? WHERE id = ? AND finished_at IS NOT NULL AND content_erased_at IS NULL
-             RETURNING state"
-        }
-        ErasableData::Reports => {
-            "UPDATE job SET reports_erased_at = ? WHERE id = ? AND finished_at IS NOT NULL AND reports_erased_at IS NULL
-             RETURNING state"
-        }
-    };
-    let row = sqlx::query(sql).bind(now.as_millisecond()).bind(id.0).fetch_optional(&mut *tx.conn).await?;
-    let Some(row) = row else { return Ok(false) };
-    let state: JobState = crate::store::tables::row_mapping::parse_column(&row, "state")?;
-    sqlx::query("INSERT OR IGNORE INTO pending_erasure (job_id, what) VALUES (?, ?)")
-        .bind(id.0)
-        .bind(what.as_str())
-        .execute(&mut *tx.conn)
-        .await?;
-    write_history(tx, id, None, now, what.event(), state.as_str(), Some(reason), None).await?;
-    tx.changes.push(ChangeEvent::Job(id));
-    Ok(true)
-}
-
-async fn delete_some_chunks(tx: &mut StoreTx<'_>, of: Option<JobId>) -> Result<bool, StoreError> {
-    let (mut bytes, mut chunks) = (BYTES_PER_TRANSACTION, CHUNKS_PER_TRANSACTION);
-    while bytes > 0 && chunks > 0 {
-        let next = sqlx::query("SELECT job_id, what FROM pending_erasure WHERE ?1 IS NULL OR job_id = ?1 LIMIT 1")
-            .bind(of.map(|id| id.0))
-            .fetch_optional(&mut *tx.conn)
+    /// Marks `what` of a job as erased. Returns false if it was already, or if the job has not ended.
+    pub(crate) async fn mark_erased(
+        &mut self,
+        id: JobId,
+        what: ErasableData,
+        reason: &str,
+        now: Timestamp,
+    ) -> Result<bool, StoreError> {
+        let sql = match what {
+            ErasableData::Content => {
+                "UPDATE job SET content_erased_at = ?
+                 WHERE id = ? AND finished_at IS NOT NULL AND content_erased_at IS NULL RETURNING state"
+            }
+            ErasableData::Reports => {
+                "UPDATE job SET reports_erased_at = ?
+                 WHERE id = ? AND finished_at IS NOT NULL AND reports_erased_at IS NULL RETURNING state"
+            }
+        };
+        let row = sqlx::query(sql).bind(now.as_millisecond()).bind(id.0).fetch_optional(&mut *self.conn).await?;
+        let Some(row) = row else { return Ok(false) };
+        let state: JobState = parse_column(&row, "state")?;
+        sqlx::query("INSERT OR IGNORE INTO pending_erasure (job_id, what) VALUES (?, ?)")
+            .bind(id.0)
+            .bind(what.as_str())
+            .execute(&mut *self.conn)
             .await?;
-        let Some(next) = next else { return Ok(false) };
-        let (id, what): (i64, String) = (next.try_get("job_id")?, next.try_get("what")?);
-        // SQLite takes the length from the row's header, without reading the chunk.
-        let found = sqlx::query(
-            "SELECT rowid AS chunk, length(packed) AS bytes FROM chunk
-             WHERE job_id = ? AND (kind = 'file') = (? = 'content') LIMIT ?",
-        )
-        .bind(id)
-        .bind(&what)
-        .bind(chunks)
-        .fetch_all(&mut *tx.conn)
-        .await?;
-        if found.is_empty() {
-            sqlx::query("DELETE FROM pending_erasure WHERE job_id = ? AND what = ?")
-                .bind(id)
-                .bind(&what)
-                .execute(&mut *tx.conn)
+        let entry = NewHistoryEntry::of_job(id, now, what.event(), state);
+        self.insert_history(NewHistoryEntry { message: Some(reason), ..entry }).await?;
+        self.publish(ChangeEvent::Job(id));
+        Ok(true)
+    }
+
+    /// Deletes some chunks of data that is marked as erased, of one job or of all. Returns whether there is more.
+    pub(crate) async fn erase_chunks(&mut self, of: Option<JobId>) -> Result<bool, StoreError> {
+        let (mut bytes, mut chunks) = (BYTES_PER_TRANSACTION, CHUNKS_PER_TRANSACTION);
+        while bytes > 0 && chunks > 0 {
+            let next = sqlx::query("SELECT job_id, what FROM pending_erasure WHERE ?1 IS NULL OR job_id = ?1 LIMIT 1")
+                .bind(of.map(|id| id.0))
+                .fetch_optional(&mut *self.conn)
                 .await?;
-            chunks -= 1;
-        }
-        for chunk in found {
-            sqlx::query("DELETE FROM chunk WHERE rowid = ?")
-                .bind(chunk.try_get::<i64, _>("chunk")?)
-                .execute(&mut *tx.conn)
-                .await?;
-            chunks -= 1;
-            bytes -= chunk.try_get::<i64, _>("bytes")?;
-            if bytes <= 0 {
-                break;
+            let Some(next) = next else { return Ok(false) };
+            let (id, what): (i64, String) = (next.try_get("job_id")?, next.try_get("what")?);
+            // SQLite takes the length from the row's header, without reading the chunk.
+            let found = sqlx::query(
+                "SELECT rowid AS chunk, length(packed) AS bytes FROM chunk
+                 WHERE job_id = ? AND (kind = 'file') = (? = 'content') LIMIT ?",
+            )
+            .bind(id)
+            .bind(&what)
+            .bind(chunks)
+            .fetch_all(&mut *self.conn)
+            .await?;
+            if found.is_empty() {
+                sqlx::query("DELETE FROM pending_erasure WHERE job_id = ? AND what = ?")
+                    .bind(id)
+                    .bind(&what)
+                    .execute(&mut *self.conn)
+                    .await?;
+                chunks -= 1;
+            }
+            for chunk in found {
+                sqlx::query("DELETE FROM chunk WHERE rowid = ?")
+                    .bind(chunk.try_get::<i64, _>("chunk")?)
+                    .execute(&mut *self.conn)
+                    .await?;
+                chunks -= 1;
+                bytes -= chunk.try_get::<i64, _>("bytes")?;
+                if bytes <= 0 {
+                    break;
+                }
             }
         }
+        Ok(true)
     }
-    Ok(true)
 }
 
 #[cfg(test)]
@@ -175,7 +153,7 @@ mod tests {
     use crate::store::test_util::{add, leads, store};
 
     fn ended(after: i64, until: i64) -> EndedRange {
-        EndedRange { after: from_ms(after), until: from_ms(until), given_up_until: from_ms(until) }
+        EndedRange { after: from_ms(after), until: from_ms(until), exhausted_until: from_ms(until) }
     }
 
     #[tokio::test]
@@ -194,8 +172,8 @@ mod tests {
         let kept = async || store.find_exhausted_jobs("default", None).await.unwrap().first;
         assert_eq!((kept().await, store.find_exhausted_jobs("other", None).await.unwrap().jobs), (vec![ids[0]], 0));
         assert_eq!(store.find_exhausted_jobs("default", Some("crm")).await.unwrap().jobs, 0, "it is not this client's");
-        let expired = async |given_up_until| {
-            let ended = EndedRange { given_up_until: from_ms(given_up_until), ..ended(0, 3_000) };
+        let expired = async |exhausted_until| {
+            let ended = EndedRange { exhausted_until: from_ms(exhausted_until), ..ended(0, 3_000) };
             (store.find_expired(ErasableData::Content, ended).await.unwrap().first, ended)
         };
         assert_eq!(expired(2_499).await.0, [ids[1]]);
@@ -261,7 +239,7 @@ mod tests {
         }
         assert!(steps > 2, "{steps}");
         let left = async || {
-            sqlx::query_scalar::<_, i64>("SELECT count(*) FROM chunk").fetch_one(store.readers()).await.unwrap()
+            sqlx::query_scalar::<_, i64>("SELECT count(*) FROM chunk").fetch_one(&store.shared.readers).await.unwrap()
         };
         assert_eq!(left().await, 1);
         while store.erase_chunks(None).await.unwrap() {}
@@ -273,14 +251,14 @@ mod tests {
         let store = store().await;
         let id = add(&store, leads(), 1).await;
         store.cancel(id, from_ms(2_000)).await.unwrap();
-        let dropped = async |now| store.delete_expired_records(ended(0, 5_000), from_ms(now)).await.unwrap().0;
+        let dropped = async |now| store.delete_expired_records(ended(0, 5_000), from_ms(now)).await.unwrap().jobs;
         assert_eq!(dropped(9_000).await, 0, "its content is stored");
         store.erase(id, "test", from_ms(3_000)).await.unwrap();
         let execute = async |sql| {
             store
-                .shared
-                .writer
-                .write(move |tx| Box::pin(async move { Ok(sqlx::query(sql).execute(&mut *tx.conn).await.map(drop)?) }))
+                .write("test", move |tx| {
+                    Box::pin(async move { Ok(sqlx::query(sql).execute(&mut *tx.conn).await.map(drop)?) })
+                })
                 .await
                 .unwrap();
         };

@@ -1,15 +1,17 @@
-//! Instances: pauses, observed limits and backoff of each instance, and the depth of its queue.
+//! Table `instance`: pauses, observed limits and backoff of each instance, and the depth of its queue.
 
 use jiff::Timestamp;
-use sqlx::{Row, SqliteConnection, SqliteExecutor};
+use sqlx::sqlite::SqliteRow;
+use sqlx::{FromRow, Row};
 
 use crate::clock::from_ms;
 use crate::domain::instance::{InstanceState, Pause, PauseKind};
-use crate::domain::{BatchKey, Event, JobId, ParseEnumError};
-use crate::store::engine::writer::StoreTx;
+use crate::domain::{BatchKey, Event, JobId};
+use crate::store::engine::transaction::{ReadTx, StoreTx};
 use crate::store::error::StoreError;
-use crate::store::tables::row_mapping::{size_column, time_column};
-use crate::store::{ChangeEvent, Store};
+use crate::store::events::ChangeEvent;
+use crate::store::tables::column_values::ColumnValues;
+use crate::store::tables::row_mapping::{optional_parse_column, size_column, time_column, time_value};
 
 /// The queue of one instance.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -24,70 +26,161 @@ pub struct QueueDepth {
     pub oldest_pending_at: Option<Timestamp>,
 }
 
-impl Store {
-    /// Returns the state of an instance; the default for one that has no row.
-    ///
-    /// # Errors
-    /// An error of reading the database.
-    pub async fn instance(&self, name: &str) -> Result<InstanceState, StoreError> {
-        let mut conn = self.readers().acquire().await?;
-        instance(&mut conn, name).await
+impl FromRow<'_, SqliteRow> for QueueDepth {
+    fn from_row(row: &SqliteRow) -> Result<QueueDepth, sqlx::Error> {
+        Ok(QueueDepth {
+            pending_jobs: size_column(row, "pending")?,
+            pending_batches: size_column(row, "batches")?,
+            running_jobs: size_column(row, "running")?,
+            oldest_pending_at: time_column(row, "oldest")?,
+        })
+    }
+}
+
+impl FromRow<'_, SqliteRow> for InstanceState {
+    fn from_row(row: &SqliteRow) -> Result<InstanceState, sqlx::Error> {
+        let pause = match optional_parse_column(row, "pause")? {
+            None => None,
+            Some(kind) => Some(Pause {
+                kind,
+                reason: row.try_get("pause_reason")?,
+                at: from_ms(row.try_get("paused_at")?),
+                until: time_column(row, "pause_until")?,
+            }),
+        };
+        let suspended_pause = match time_column(row, "suspended_at")? {
+            None => None,
+            Some(at) => {
+                Some(Pause { kind: PauseKind::Operator, reason: row.try_get("suspended_reason")?, at, until: None })
+            }
+        };
+        Ok(InstanceState {
+            pause,
+            suspended_pause,
+            observed_slot_limit: row.try_get("observed_slot_limit")?,
+            slot_probe_at: time_column(row, "slot_probe_at")?,
+            service_failures: row.try_get("service_failures")?,
+            backoff_until: time_column(row, "backoff_until")?,
+            uploads_ended: size_column(row, "uploads_ended")?,
+            last_success: size_column(row, "last_success")?,
+            last_failed: match row.try_get::<Option<i64>, _>("failed_job")? {
+                None => None,
+                Some(job) => Some(BatchKey { job: JobId(job), part: row.try_get("failed_part")? }),
+            },
+        })
+    }
+}
+
+/// Returns the row of an instance.
+fn instance_columns<'a>(name: &'a str, state: &'a InstanceState) -> ColumnValues {
+    let (pause, suspended) = (state.pause.as_ref(), state.suspended_pause.as_ref());
+    ColumnValues::default()
+        .set("name", name)
+        .set("pause", pause.map(|pause| pause.kind.as_str()))
+        .set("pause_reason", pause.map(|pause| pause.reason.as_str()))
+        .set("paused_at", time_value(pause.map(|pause| pause.at)))
+        .set("pause_until", time_value(pause.and_then(|pause| pause.until)))
+        .set("suspended_reason", suspended.map(|pause| pause.reason.as_str()))
+        .set("suspended_at", time_value(suspended.map(|pause| pause.at)))
+        .set("observed_slot_limit", state.observed_slot_limit)
+        .set("slot_probe_at", time_value(state.slot_probe_at))
+        .set("service_failures", state.service_failures)
+        .set("backoff_until", time_value(state.backoff_until))
+        .set("uploads_ended", state.uploads_ended.cast_signed())
+        .set("last_success", state.last_success.cast_signed())
+        .set("failed_job", state.last_failed.map(|key| key.job.0))
+        .set("failed_part", state.last_failed.map(|key| key.part))
+}
+
+impl StoreTx<'_> {
+    /// Adds a pause to an instance.
+    pub(crate) async fn pause_instance(&mut self, name: String, pause: Pause) -> Result<(), StoreError> {
+        let before = self.instance(&name).await?;
+        self.change_instance(name, &before, &before.with_pause(pause)).await
     }
 
-    /// Pauses an instance; see [`InstanceState::with_pause`].
-    ///
-    /// # Errors
-    /// An error of writing the database.
-    pub async fn pause(
-        &self,
-        name: &str,
-        kind: PauseKind,
-        reason: &str,
-        until: Option<Timestamp>,
+    /// Ends a pause of an instance; with `kind`, only one of that kind.
+    pub(crate) async fn resume_instance(&mut self, name: String, kind: Option<PauseKind>) -> Result<(), StoreError> {
+        let before = self.instance(&name).await?;
+        self.change_instance(name, &before, &before.without_pause(kind)).await
+    }
+
+    /// Records that Marketo is not reachable: no upload of the instance before `until`.
+    pub(crate) async fn record_service_failure(
+        &mut self,
+        name: String,
+        until: Timestamp,
         now: Timestamp,
     ) -> Result<(), StoreError> {
-        let pause = Pause { kind, reason: reason.to_owned(), at: now, until };
-        self.update_instance(name, move |instance| instance.with_pause(pause)).await
+        let before = self.instance(&name).await?;
+        self.change_instance(name, &before, &before.after_service_failure(until, now)).await
     }
 
-    /// Ends a pause; see [`InstanceState::without_pause`].
-    ///
-    /// # Errors
-    /// An error of writing the database.
-    pub async fn resume(&self, name: &str, kind: Option<PauseKind>) -> Result<(), StoreError> {
-        self.update_instance(name, move |instance| instance.without_pause(kind)).await
+    async fn change_instance(
+        &mut self,
+        name: String,
+        before: &InstanceState,
+        after: &InstanceState,
+    ) -> Result<(), StoreError> {
+        self.save_instance(&name, before, after).await?;
+        self.publish(ChangeEvent::Instance(name));
+        Ok(())
     }
 
-    /// Records that Marketo is not reachable, not even for a token: no upload before `until`.
-    ///
-    /// # Errors
-    /// An error of writing the database.
-    pub async fn record_service_failure(&self, name: &str, until: Timestamp, now: Timestamp) -> Result<(), StoreError> {
-        self.update_instance(name, move |instance| instance.after_service_failure(until, now)).await
+    async fn save_instance(
+        &mut self,
+        name: &str,
+        before: &InstanceState,
+        after: &InstanceState,
+    ) -> Result<(), StoreError> {
+        if before != after {
+            instance_columns(name, after).upsert_into("instance", "name").execute(&mut *self.conn).await?;
+        }
+        Ok(())
     }
 
-    async fn update_instance<F>(&self, name: &str, change: F) -> Result<(), StoreError>
-    where
-        F: FnOnce(&InstanceState) -> InstanceState + Send + 'static,
-    {
-        let name = name.to_owned();
-        self.write("update_instance", move |tx| {
-            Box::pin(async move {
-                let before = instance(&mut *tx.conn, &name).await?;
-                save_changes(tx, &name, &before, &change(&before)).await?;
-                tx.changes.push(ChangeEvent::Instance(name));
-                Ok(())
-            })
-        })
-        .await
+    /// Updates the instance's state after an event of one of its batches, in the transaction of that event.
+    pub(crate) async fn update_instance_after(
+        &mut self,
+        name: &str,
+        key: BatchKey,
+        event: &Event,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        if !event.ends_upload() {
+            return Ok(());
+        }
+        let in_flight = self.count_occupied_slots(name).await?;
+        let before = self.instance(name).await?;
+        let after = before.after_event(key, event, in_flight, now);
+        self.save_instance(name, &before, &after).await?;
+        sqlx::query("UPDATE batch SET last_upload = ? WHERE job_id = ? AND part = ?")
+            .bind(after.uploads_ended.cast_signed())
+            .bind(key.job.0)
+            .bind(key.part)
+            .execute(&mut *self.conn)
+            .await?;
+        Ok(())
+    }
+}
+
+impl ReadTx<'_> {
+    /// Returns the state of an instance; the default for one that has no row.
+    pub(crate) async fn instance(&mut self, name: &str) -> Result<InstanceState, StoreError> {
+        let state: Option<InstanceState> = sqlx::query_as(
+            "SELECT pause, pause_reason, paused_at, pause_until, suspended_reason, suspended_at, observed_slot_limit,
+                    slot_probe_at, service_failures, backoff_until, uploads_ended, last_success, failed_job, failed_part
+             FROM instance WHERE name = ?",
+        )
+        .bind(name)
+        .fetch_optional(&mut *self.conn)
+        .await?;
+        Ok(state.unwrap_or_default())
     }
 
     /// Returns how many jobs and batches of an instance are pending or running.
-    ///
-    /// # Errors
-    /// An error of reading the database.
-    pub async fn queue_depth(&self, name: &str) -> Result<QueueDepth, StoreError> {
-        let row = sqlx::query(
+    pub(crate) async fn queue_depth(&mut self, name: &str) -> Result<QueueDepth, StoreError> {
+        let depth = sqlx::query_as(
             "SELECT count(*) FILTER (WHERE state = 'pending') AS pending,
                     count(*) FILTER (WHERE state = 'running') AS running,
                     min(created_at) FILTER (WHERE state = 'pending') AS oldest,
@@ -96,165 +189,42 @@ impl Store {
              FROM job WHERE instance = ?1 AND state IN ('pending', 'running')",
         )
         .bind(name)
-        .fetch_one(self.readers())
+        .fetch_one(&mut *self.conn)
         .await?;
-        Ok(QueueDepth {
-            pending_jobs: size_column(&row, "pending")?,
-            pending_batches: size_column(&row, "batches")?,
-            running_jobs: size_column(&row, "running")?,
-            oldest_pending_at: time_column(&row, "oldest")?,
-        })
+        Ok(depth)
     }
 
-    /// Returns the number of unended jobs of each instance that has any, instances that were removed from the configuration
-    /// included.
-    ///
-    /// # Errors
-    /// An error of reading the database.
-    pub async fn unended_by_instance(&self) -> Result<Vec<(String, u64)>, StoreError> {
-        Ok(unended_by_instance(self.readers()).await?)
-    }
-}
-
-/// Reads the number of unended jobs of each instance that has any.
-pub(crate) async fn unended_by_instance(reader: impl SqliteExecutor<'_>) -> Result<Vec<(String, u64)>, sqlx::Error> {
-    let rows = sqlx::query(
-        "SELECT instance, count(*) AS jobs FROM job WHERE state IN ('pending', 'running') GROUP BY instance",
-    )
-    .fetch_all(reader)
-    .await?;
-    rows.iter().map(|row| Ok((row.try_get("instance")?, size_column(row, "jobs")?))).collect()
-}
-
-/// Reads the state of an instance.
-pub(crate) async fn instance(conn: &mut SqliteConnection, name: &str) -> Result<InstanceState, StoreError> {
-    let row = sqlx::query("SELECT * FROM instance WHERE name = ?").bind(name).fetch_optional(conn).await?;
-    let Some(row) = row else { return Ok(InstanceState::default()) };
-    let pause = match row.try_get::<Option<&str>, _>("pause")? {
-        None => None,
-        Some(kind) => Some(Pause {
-            kind: kind.parse().map_err(|error: ParseEnumError| sqlx::Error::Decode(Box::new(error)))?,
-            reason: row.try_get("pause_reason")?,
-            at: from_ms(row.try_get("paused_at")?),
-            until: time_column(&row, "pause_until")?,
-        }),
-    };
-    let suspended = match time_column(&row, "suspended_at")? {
-        None => None,
-        Some(at) => {
-            Some(Pause { kind: PauseKind::Operator, reason: row.try_get("suspended_reason")?, at, until: None })
-        }
-    };
-    Ok(InstanceState {
-        pause,
-        suspended_pause: suspended,
-        observed_slot_limit: row.try_get("observed_slot_limit")?,
-        slot_probe_at: time_column(&row, "slot_probe_at")?,
-        service_failures: row.try_get("service_failures")?,
-        backoff_until: time_column(&row, "backoff_until")?,
-        uploads_ended: size_column(&row, "uploads_ended")?,
-        last_success: size_column(&row, "last_success")?,
-        last_failed: match row.try_get::<Option<i64>, _>("failed_job")? {
-            None => None,
-            Some(job) => Some(BatchKey { job: JobId(job), part: row.try_get("failed_part")? }),
-        },
-    })
-}
-
-async fn save_changes(
-    tx: &mut StoreTx<'_>,
-    name: &str,
-    before: &InstanceState,
-    after: &InstanceState,
-) -> Result<(), StoreError> {
-    if before == after {
-        return Ok(());
-    }
-    let ms = |time: Option<Timestamp>| time.map(Timestamp::as_millisecond);
-    let (pause, suspended) = (after.pause.as_ref(), after.suspended_pause.as_ref());
-    sqlx::query(
-        "INSERT INTO instance (name, pause, pause_reason, paused_at, pause_until, suspended_reason, suspended_at,
-                               observed_slot_limit, slot_probe_at, service_failures, backoff_until, uploads_ended, last_success, failed_job,
-                               failed_part)
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
-         ON CONFLICT (name) DO UPDATE
-         SET pause = excluded.pause, pause_reason = excluded.pause_reason, paused_at = excluded.paused_at,
-             pause_until = excluded.pause_until, suspended_reason = excluded.suspended_reason,
-             suspended_at = excluded.suspended_at, observed_slot_limit = excluded.observed_slot_limit, slot_probe_at = excluded.slot_probe_at,
-             service_failures = excluded.service_failures, backoff_until = excluded.backoff_until,
-             uploads_ended = excluded.uploads_ended, last_success = excluded.last_success,
-             failed_job = excluded.failed_job, failed_part = excluded.failed_part",
-    )
-    .bind(name)
-    .bind(pause.map(|pause| pause.kind.as_str()))
-    .bind(pause.map(|pause| pause.reason.as_str()))
-    .bind(ms(pause.map(|pause| pause.at)))
-    .bind(ms(pause.and_then(|pause| pause.until)))
-    .bind(suspended.map(|pause| pause.reason.as_str()))
-    .bind(ms(suspended.map(|pause| pause.at)))
-    .bind(after.observed_slot_limit)
-    .bind(ms(after.slot_probe_at))
-    .bind(after.service_failures)
-    .bind(ms(after.backoff_until))
-    .bind(after.uploads_ended.cast_signed())
-    .bind(after.last_success.cast_signed())
-    .bind(after.last_failed.map(|key| key.job.0))
-    .bind(after.last_failed.map(|key| key.part))
-    .execute(&mut *tx.conn)
-    .await?;
-    Ok(())
-}
-
-/// Updates the instance's state after an event of one of its batches, in the transaction of that event.
-pub(crate) async fn update_from_event(
-    tx: &mut StoreTx<'_>,
-    key: BatchKey,
-    event: &Event,
-    now: Timestamp,
-) -> Result<(), StoreError> {
-    if !event.ends_upload() {
-        return Ok(());
-    }
-    let (name, in_flight) = in_flight(tx, key).await?;
-    let before = instance(&mut *tx.conn, &name).await?;
-    let after = before.after_event(key, event, in_flight, now);
-    save_changes(tx, &name, &before, &after).await?;
-    sqlx::query("UPDATE batch SET last_upload = ? WHERE job_id = ? AND part = ?")
-        .bind(after.uploads_ended.cast_signed())
-        .bind(key.job.0)
-        .bind(key.part)
-        .execute(&mut *tx.conn)
+    /// Returns the number of unended jobs of each instance that has any.
+    pub(crate) async fn unended_by_instance(&mut self) -> Result<Vec<(String, u64)>, sqlx::Error> {
+        let rows = sqlx::query(
+            "SELECT instance, count(*) AS jobs FROM job WHERE state IN ('pending', 'running') GROUP BY instance",
+        )
+        .fetch_all(&mut *self.conn)
         .await?;
-    Ok(())
-}
-
-/// Returns the instance of a batch, and how many of the instance's batches occupy a slot.
-async fn in_flight(tx: &mut StoreTx<'_>, key: BatchKey) -> Result<(String, u32), StoreError> {
-    let row = sqlx::query(
-        "SELECT j.instance, (SELECT count(*) FROM batch b JOIN job o ON o.id = b.job_id
-                             WHERE b.state IN ('uploading', 'queued', 'importing', 'collecting', 'held')
-                               AND b.state NOT IN ('collecting', 'held') AND o.instance = j.instance) AS n
-         FROM job j WHERE j.id = ?",
-    )
-    .bind(key.job.0)
-    .fetch_one(&mut *tx.conn)
-    .await?;
-    Ok((row.try_get("instance")?, row.try_get("n")?))
+        rows.iter().map(|row| Ok((row.try_get("instance")?, size_column(row, "jobs")?))).collect()
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::domain::{DeferReason, FailureScope, RemoteStatus};
+    use crate::store::handle::Store;
+    use crate::store::new_job::NewJob;
     use crate::store::test_util::{add, leads, store};
     use std::time::Duration;
 
     #[tokio::test]
     async fn a_persons_pause_outlasts_a_quota_and_a_resume_lifts_all() {
         let store = store().await;
-        store.pause("default", PauseKind::Quota, "607", Some(from_ms(99)), from_ms(1)).await.unwrap();
-        store.pause("default", PauseKind::Operator, "asked for", None, from_ms(2)).await.unwrap();
-        store.pause("default", PauseKind::Quota, "607", Some(from_ms(99)), from_ms(3)).await.unwrap();
+        let quota = |at| {
+            let (kind, reason) = (PauseKind::Quota, "607".to_owned());
+            Pause { kind, reason, at: from_ms(at), until: Some(from_ms(99)) }
+        };
+        let asked_for = Pause { kind: PauseKind::Operator, reason: "asked for".into(), at: from_ms(2), until: None };
+        store.pause("default", quota(1)).await.unwrap();
+        store.pause("default", asked_for).await.unwrap();
+        store.pause("default", quota(3)).await.unwrap();
         let pause = store.instance("default").await.unwrap().pause.unwrap();
         assert_eq!((pause.kind, pause.at, pause.until), (PauseKind::Quota, from_ms(3), Some(from_ms(99))));
         store.resume("default", Some(PauseKind::Quota)).await.unwrap();
@@ -269,7 +239,7 @@ mod tests {
         let store = store().await;
         let key = BatchKey { job: add(&store, leads(), 3).await, part: 2 };
         add(&store, leads(), 1).await;
-        add(&store, crate::store::tables::submissions::NewJob { instance: "other".into(), ..leads() }, 1).await;
+        add(&store, NewJob { instance: "other".into(), ..leads() }, 1).await;
         store.record_event(key, Event::UploadBegan, None, from_ms(1)).await.unwrap();
         let depth = store.queue_depth("default").await.unwrap();
         let oldest_pending_at = Some(from_ms(1_000));

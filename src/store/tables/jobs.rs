@@ -1,194 +1,123 @@
-//! Jobs: reads jobs, batches and histories, and writes history entries.
+//! Table `job`: reads jobs with their batches.
 
-use jiff::Timestamp;
-use sqlx::sqlite::SqliteRow;
-use sqlx::{Row, SqliteConnection};
-
-use crate::clock::from_ms;
 use crate::domain::{BatchKey, JobId, JobState};
-use crate::store::Store;
-use crate::store::engine::writer::StoreTx;
+use crate::store::engine::transaction::ReadTx;
 use crate::store::error::StoreError;
-use crate::store::models::{Batch, HistoryEntry, Job};
-use crate::store::tables::row_mapping::{read_batch, read_job};
+use crate::store::models::{Batch, Job, JobPage};
+use crate::store::tables::batch_columns::batch_columns;
+use crate::store::tables::job_columns::job_columns;
 
-impl Store {
+impl ReadTx<'_> {
     /// Returns a job with its batches.
-    ///
-    /// # Errors
-    /// [`StoreError::NoJob`], or an error of reading the database.
-    pub async fn job(&self, id: JobId) -> Result<Job, StoreError> {
-        let mut conn = self.readers().acquire().await?;
-        job(&mut conn, id).await
+    pub(crate) async fn job(&mut self, id: JobId) -> Result<Job, StoreError> {
+        let sql = concat!("SELECT ", job_columns!(), " FROM job WHERE id = ? AND state <> 'receiving'");
+        let mut job: Job =
+            sqlx::query_as(sql).bind(id.0).fetch_optional(&mut *self.conn).await?.ok_or(StoreError::NoJob(id))?;
+        self.add_batches(&mut job).await?;
+        Ok(job)
     }
 
-    /// Returns at most `limit` jobs, newest first, with ids below `before`; with `state`, only those in it.
-    ///
-    /// # Errors
-    /// An error of reading the database.
-    pub async fn jobs(
-        &self,
-        state: Option<JobState>,
-        limit: u32,
-        before: Option<JobId>,
-    ) -> Result<Vec<Job>, StoreError> {
-        let before = before.map_or(i64::MAX, |id| id.0);
-        let mut snapshot = self.readers().begin().await?;
-        let rows =
-            match state {
-                None => {
-                    sqlx::query("SELECT * FROM job WHERE id < ? AND state <> 'receiving' ORDER BY id DESC LIMIT ?")
-                        .bind(before)
-                        .bind(limit)
-                        .fetch_all(&mut *snapshot)
-                        .await?
-                }
-                Some(state) => sqlx::query(
-                    "SELECT * FROM job WHERE state = ? AND state <> 'receiving' AND id < ? ORDER BY id DESC LIMIT ?",
-                )
-                .bind(state.as_str())
-                .bind(before)
-                .bind(limit)
-                .fetch_all(&mut *snapshot)
-                .await?,
-            };
-        with_batches(&mut snapshot, &rows).await
+    /// Returns the jobs of a page, newest first.
+    pub(crate) async fn jobs(&mut self, page: JobPage) -> Result<Vec<Job>, StoreError> {
+        let before = page.before.map_or(i64::MAX, |id| id.0);
+        let query = match page.state {
+            None => sqlx::query_as(concat!(
+                "SELECT ",
+                job_columns!(),
+                " FROM job WHERE id < ? AND state <> 'receiving' ORDER BY id DESC LIMIT ?"
+            )),
+            Some(state) => sqlx::query_as(concat!(
+                "SELECT ",
+                job_columns!(),
+                " FROM job WHERE state = ? AND state <> 'receiving' AND id < ? ORDER BY id DESC LIMIT ?"
+            ))
+            .bind(state.as_str()),
+        };
+        let jobs = query.bind(before).bind(page.limit).fetch_all(&mut *self.conn).await?;
+        self.with_batches(jobs).await
     }
 
-    /// Returns jobs like [`Store::jobs`], only those of one client; with `instances`, only those of these instances.
-    ///
-    /// # Errors
-    /// An error of reading the database.
-    pub async fn jobs_of(
-        &self,
+    /// Returns the jobs of a page that one client submitted, newest first; with `instances`, only those of these instances.
+    pub(crate) async fn jobs_of(
+        &mut self,
         client_id: &str,
         instances: Option<&[String]>,
-        state: Option<JobState>,
-        limit: u32,
-        before: Option<JobId>,
+        page: JobPage,
     ) -> Result<Vec<Job>, StoreError> {
         // SQLite takes a list as JSON.
         let instances = instances.map(|names| serde_json::json!(names).to_string());
-        let mut snapshot = self.readers().begin().await?;
-        let rows = sqlx::query(
-            "SELECT * FROM job
+        let jobs = sqlx::query_as(concat!(
+            "SELECT ",
+            job_columns!(),
+            " FROM job
              WHERE source = 'client' AND source_name = ?1 AND id < ?2 AND state <> 'receiving'
                    AND (?3 IS NULL OR state = ?3) AND (?4 IS NULL OR instance IN (SELECT value FROM json_each(?4)))
-             ORDER BY id DESC LIMIT ?5",
-        )
+             ORDER BY id DESC LIMIT ?5"
+        ))
         .bind(client_id)
-        .bind(before.map_or(i64::MAX, |id| id.0))
-        .bind(state.map(JobState::as_str))
+        .bind(page.before.map_or(i64::MAX, |id| id.0))
+        .bind(page.state.map(JobState::as_str))
         .bind(instances)
-        .bind(limit)
-        .fetch_all(&mut *snapshot)
+        .bind(page.limit)
+        .fetch_all(&mut *self.conn)
         .await?;
-        with_batches(&mut snapshot, &rows).await
-    }
-
-    /// Returns the history of a job, oldest entry first.
-    ///
-    /// # Errors
-    /// [`StoreError::NoJob`], or an error of reading the database.
-    pub async fn history(&self, id: JobId) -> Result<Vec<HistoryEntry>, StoreError> {
-        let rows =
-            sqlx::query("SELECT at, part, event, state, message, request_id FROM history WHERE job_id = ? ORDER BY id")
-                .bind(id.0)
-                .fetch_all(self.readers())
-                .await?;
-        if rows.is_empty() {
-            // Every job has an entry, so the id is unknown or the job is still being received.
-            self.job(id).await?;
-        }
-        rows.iter()
-            .map(|row| {
-                Ok(HistoryEntry {
-                    at: from_ms(row.try_get("at")?),
-                    part: row.try_get("part")?,
-                    event: row.try_get("event")?,
-                    state: row.try_get("state")?,
-                    message: row.try_get("message")?,
-                    request_id: row.try_get("request_id")?,
-                })
-            })
-            .collect()
+        self.with_batches(jobs).await
     }
 
     /// Returns the job of a batch, and the batch.
-    ///
-    /// # Errors
-    /// [`StoreError::NoJob`] or [`StoreError::NoBatch`], or an error of reading the database.
-    pub async fn batch(&self, key: BatchKey) -> Result<(Job, Batch), StoreError> {
+    pub(crate) async fn batch(&mut self, key: BatchKey) -> Result<(Job, Batch), StoreError> {
         let job = self.job(key.job).await?;
         let batch = job.batches.iter().find(|batch| batch.part == key.part).cloned();
         batch.map(|batch| (job, batch)).ok_or(StoreError::NoBatch(key))
     }
-}
 
-/// Reads a job with its batches.
-pub(crate) async fn job(conn: &mut SqliteConnection, id: JobId) -> Result<Job, StoreError> {
-    let row = sqlx::query("SELECT * FROM job WHERE id = ? AND state <> 'receiving'")
-        .bind(id.0)
-        .fetch_optional(&mut *conn)
-        .await?
-        .ok_or(StoreError::NoJob(id))?;
-    let mut job = read_job(&row)?;
-    add_batches(conn, &mut job).await?;
-    Ok(job)
-}
-
-async fn with_batches(conn: &mut SqliteConnection, rows: &[SqliteRow]) -> Result<Vec<Job>, StoreError> {
-    let mut jobs = rows.iter().map(read_job).collect::<Result<Vec<Job>, sqlx::Error>>()?;
-    for job in &mut jobs {
-        add_batches(conn, job).await?;
-    }
-    Ok(jobs)
-}
-
-async fn add_batches(conn: &mut SqliteConnection, job: &mut Job) -> Result<(), StoreError> {
-    let rows = sqlx::query("SELECT * FROM batch WHERE job_id = ? ORDER BY byte_from")
+    /// Returns the oldest unended job of the job's group, if it is older than the job.
+    pub(crate) async fn blocking_job_in_group(&mut self, job: &Job) -> Result<Option<JobId>, StoreError> {
+        let oldest: Option<i64> = sqlx::query_scalar(
+            "SELECT min(id) FROM job WHERE instance = ? AND job_group = ? AND state IN ('pending', 'running') AND id < ?",
+        )
+        .bind(&job.instance)
+        .bind(&job.group)
         .bind(job.id.0)
-        .fetch_all(&mut *conn)
+        .fetch_one(&mut *self.conn)
         .await?;
-    job.batches = rows.iter().map(read_batch).collect::<Result<_, _>>()?;
-    for batch in &job.batches {
-        job.rows.add_counts(&batch.rows);
+        Ok(oldest.map(JobId))
     }
-    Ok(())
-}
 
-/// Adds an entry to a job's history. `state` is the state after the event.
-#[allow(clippy::too_many_arguments, reason = "they are the columns of one row")]
-pub(crate) async fn write_history(
-    tx: &mut StoreTx<'_>,
-    job: JobId,
-    part: Option<u32>,
-    at: Timestamp,
-    event: &str,
-    state: &str,
-    message: Option<&str>,
-    request_id: Option<&str>,
-) -> Result<(), StoreError> {
-    sqlx::query(
-        "INSERT INTO history (job_id, part, at, event, state, message, request_id) VALUES (?, ?, ?, ?, ?, ?, ?)",
-    )
-    .bind(job.0)
-    .bind(part)
-    .bind(at.as_millisecond())
-    .bind(event)
-    .bind(state)
-    .bind(message)
-    .bind(request_id)
-    .execute(&mut *tx.conn)
-    .await?;
-    Ok(())
+    /// Returns how many jobs there are, without incomplete submissions.
+    pub(crate) async fn count_jobs(&mut self) -> Result<u64, sqlx::Error> {
+        let jobs: i64 = sqlx::query_scalar("SELECT count(*) FROM job WHERE state <> 'receiving'")
+            .fetch_one(&mut *self.conn)
+            .await?;
+        Ok(jobs.cast_unsigned())
+    }
+
+    async fn with_batches(&mut self, mut jobs: Vec<Job>) -> Result<Vec<Job>, StoreError> {
+        for job in &mut jobs {
+            self.add_batches(job).await?;
+        }
+        Ok(jobs)
+    }
+
+    async fn add_batches(&mut self, job: &mut Job) -> Result<(), StoreError> {
+        job.batches =
+            sqlx::query_as(concat!("SELECT ", batch_columns!(), " FROM batch WHERE job_id = ? ORDER BY byte_from"))
+                .bind(job.id.0)
+                .fetch_all(&mut *self.conn)
+                .await?;
+        for batch in &job.batches {
+            job.rows.add_counts(&batch.rows);
+        }
+        Ok(())
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::Source;
-    use crate::store::tables::submissions::NewJob;
+    use crate::clock::from_ms;
+    use crate::domain::{JobState, Source};
+    use crate::store::new_job::NewJob;
     use crate::store::test_util::{add, leads, store};
 
     #[tokio::test]
@@ -217,14 +146,18 @@ mod tests {
         ] {
             add(&store, NewJob { source, instance: instance.into(), ..leads() }, 1).await;
         }
-        let ids = |jobs: Vec<Job>| jobs.into_iter().map(|job| job.id.0).collect::<Vec<_>>();
-        assert_eq!(ids(store.jobs_of("crm", None, None, 9, None).await.unwrap()), [5, 1]);
-        assert_eq!(ids(store.jobs_of("crm", None, None, 9, Some(JobId(5))).await.unwrap()), [1]);
-        assert_eq!(ids(store.jobs_of("crm", None, None, 1, None).await.unwrap()), [5]);
-        assert_eq!(ids(store.jobs_of("crm", Some(&["eu".into(), "us".into()]), None, 9, None).await.unwrap()), [5]);
-        assert_eq!(ids(store.jobs_of("crm", None, Some(JobState::Failed), 9, None).await.unwrap()), [0; 0]);
-        assert_eq!(ids(store.jobs_of("crm", None, Some(JobState::Pending), 9, None).await.unwrap()), [5, 1]);
-        assert_eq!(ids(store.jobs_of("", None, None, 9, None).await.unwrap()), [0; 0]);
+        let ids = async |client_id: &str, instances: Option<&[String]>, page: JobPage| {
+            let jobs = store.jobs_of(client_id, instances, page).await.unwrap();
+            jobs.into_iter().map(|job| job.id.0).collect::<Vec<_>>()
+        };
+        let all = JobPage { state: None, limit: 9, before: None };
+        assert_eq!(ids("crm", None, all).await, [5, 1]);
+        assert_eq!(ids("crm", None, JobPage { before: Some(JobId(5)), ..all }).await, [1]);
+        assert_eq!(ids("crm", None, JobPage { limit: 1, ..all }).await, [5]);
+        assert_eq!(ids("crm", Some(&["eu".into(), "us".into()]), all).await, [5]);
+        assert_eq!(ids("crm", None, JobPage { state: Some(JobState::Failed), ..all }).await, [0; 0]);
+        assert_eq!(ids("crm", None, JobPage { state: Some(JobState::Pending), ..all }).await, [5, 1]);
+        assert_eq!(ids("", None, all).await, [0; 0]);
     }
 
     #[tokio::test]

@@ -5,14 +5,12 @@
 use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use sqlx::{Row, SqliteConnection};
+use sqlx::Row;
 
 use crate::domain::JobId;
-use crate::store::Store;
-use crate::store::engine::writer::StoreTx;
+use crate::store::engine::transaction::{ReadTx, StoreTx};
 use crate::store::error::StoreError;
 use crate::store::models::ErasableData;
-use crate::store::tables::erase::mark_erased;
 use crate::store::tables::row_mapping::size_column;
 
 /// Selects jobs by their end: after `after`, and not after `until`.
@@ -23,7 +21,7 @@ pub struct EndedRange {
     /// The end is not later than this.
     pub until: Timestamp,
     /// Replaces `until` for the content of jobs whose attempts were used up; not later than `until`.
-    pub given_up_until: Timestamp,
+    pub exhausted_until: Timestamp,
 }
 
 /// Jobs whose data is to be erased, or that wait for an operator, and the size of that data.
@@ -63,13 +61,22 @@ macro_rules! record_expired {
     };
 }
 
-impl Store {
+/// What [`crate::store::Store::delete_expired_records`] did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DeletedRecords {
+    /// How many jobs were deleted.
+    pub jobs: u64,
+    /// Whether there may be more.
+    pub has_more: bool,
+}
+
+impl ReadTx<'_> {
     /// Returns the jobs that ended in `ended` and whose content or reports are to be erased.
-    ///
-    /// # Errors
-    /// An error of reading the database.
-    pub async fn find_expired(&self, what: ErasableData, ended: EndedRange) -> Result<RetentionCandidates, StoreError> {
-        let mut snapshot = self.readers().begin().await?;
+    pub(crate) async fn find_expired(
+        &mut self,
+        what: ErasableData,
+        ended: EndedRange,
+    ) -> Result<RetentionCandidates, StoreError> {
         let sql = match what {
             ErasableData::Content => {
                 concat!("SELECT count(*) AS jobs, coalesce(sum(bytes), 0) AS bytes FROM job WHERE ", content_expired!())
@@ -84,20 +91,17 @@ impl Store {
         let row = sqlx::query(sql)
             .bind(ended.after.as_millisecond())
             .bind(ended.until.as_millisecond())
-            .bind(ended.given_up_until.as_millisecond())
-            .fetch_one(&mut *snapshot)
+            .bind(ended.exhausted_until.as_millisecond())
+            .fetch_one(&mut *self.conn)
             .await?;
-        let first = select_expired(&mut snapshot, what, ended, MAX_LISTED).await?;
+        let first = self.expired_ids(what, ended, MAX_LISTED).await?;
         Ok(RetentionCandidates { jobs: size_column(&row, "jobs")?, bytes: size_column(&row, "bytes")?, first })
     }
 
     /// Returns the jobs of an instance whose attempts were used up and whose content is kept for a retry; with `client_id`
     /// only those of that client.
-    ///
-    /// # Errors
-    /// An error of reading the database.
-    pub async fn find_exhausted_jobs(
-        &self,
+    pub(crate) async fn find_exhausted_jobs(
+        &mut self,
         name: &str,
         client_id: Option<&str>,
     ) -> Result<RetentionCandidates, StoreError> {
@@ -109,7 +113,7 @@ impl Store {
         )
         .bind(name)
         .bind(client_id)
-        .fetch_all(self.readers())
+        .fetch_all(&mut *self.conn)
         .await?;
         let mut exhausted = RetentionCandidates { jobs: rows.len() as u64, ..RetentionCandidates::default() };
         for row in &rows {
@@ -122,120 +126,107 @@ impl Store {
     }
 
     /// Returns the jobs that ended in `ended` and whose records are to be deleted.
-    ///
-    /// # Errors
-    /// An error of reading the database.
-    pub async fn find_expired_records(
-        &self,
+    pub(crate) async fn find_expired_records(
+        &mut self,
         ended: EndedRange,
         now: Timestamp,
     ) -> Result<RetentionCandidates, StoreError> {
-        let (after, until) = (ended.after.as_millisecond(), ended.until.as_millisecond());
         let jobs: i64 = sqlx::query_scalar(concat!("SELECT count(*) FROM job WHERE ", record_expired!()))
-            .bind(after)
-            .bind(until)
+            .bind(ended.after.as_millisecond())
+            .bind(ended.until.as_millisecond())
             .bind(now.as_millisecond())
-            .fetch_one(self.readers())
+            .fetch_one(&mut *self.conn)
             .await?;
         let first: Vec<i64> = sqlx::query_scalar(concat!(
             "SELECT id FROM job WHERE ",
             record_expired!(),
             " ORDER BY finished_at LIMIT ?4"
         ))
-        .bind(after)
-        .bind(until)
+        .bind(ended.after.as_millisecond())
+        .bind(ended.until.as_millisecond())
         .bind(now.as_millisecond())
         .bind(MAX_LISTED)
-        .fetch_all(self.readers())
+        .fetch_all(&mut *self.conn)
         .await?;
         Ok(RetentionCandidates { jobs: jobs.cast_unsigned(), bytes: 0, first: first.into_iter().map(JobId).collect() })
     }
 
+    async fn expired_ids(
+        &mut self,
+        what: ErasableData,
+        ended: EndedRange,
+        limit: u32,
+    ) -> Result<Vec<JobId>, StoreError> {
+        let sql = match what {
+            ErasableData::Content => {
+                concat!("SELECT id FROM job WHERE ", content_expired!(), " ORDER BY finished_at LIMIT ?4")
+            }
+            ErasableData::Reports => {
+                "SELECT id FROM job WHERE finished_at > ?1 AND finished_at <= ?2 AND reports_erased_at IS NULL
+                 ORDER BY finished_at LIMIT ?4"
+            }
+        };
+        let ids: Vec<i64> = sqlx::query_scalar(sql)
+            .bind(ended.after.as_millisecond())
+            .bind(ended.until.as_millisecond())
+            .bind(ended.exhausted_until.as_millisecond())
+            .bind(limit)
+            .fetch_all(&mut *self.conn)
+            .await?;
+        Ok(ids.into_iter().map(JobId).collect())
+    }
+}
+
+impl StoreTx<'_> {
     /// Marks some expired data as erased, for `reason`. Returns the number of jobs; 0 when there are no more.
-    ///
-    /// # Errors
-    /// An error of writing the database.
-    pub async fn mark_expired(
-        &self,
+    pub(crate) async fn mark_expired(
+        &mut self,
         what: ErasableData,
         ended: EndedRange,
         reason: &'static str,
         now: Timestamp,
     ) -> Result<u64, StoreError> {
-        self.write("mark_expired", move |tx| {
-            Box::pin(async move {
-                let mut marked = 0;
-                for id in select_expired(&mut *tx.conn, what, ended, JOBS_PER_TRANSACTION).await? {
-                    marked += u64::from(mark_erased(tx, id, what, reason, now).await?);
-                }
-                Ok(marked)
-            })
-        })
-        .await
+        let mut marked = 0;
+        for id in self.expired_ids(what, ended, JOBS_PER_TRANSACTION).await? {
+            marked += u64::from(self.mark_erased(id, what, reason, now).await?);
+        }
+        Ok(marked)
     }
 
-    /// Deletes some expired records of jobs without stored chunks. Returns how many, and whether there may be more.
-    ///
-    /// # Errors
-    /// An error of writing the database.
-    pub async fn delete_expired_records(&self, ended: EndedRange, now: Timestamp) -> Result<(u64, bool), StoreError> {
-        self.write("delete_expired_records", move |tx| Box::pin(delete_records(tx, ended, now))).await
-    }
-}
-
-async fn select_expired(
-    conn: &mut SqliteConnection,
-    what: ErasableData,
-    ended: EndedRange,
-    limit: u32,
-) -> Result<Vec<JobId>, StoreError> {
-    let sql = match what {
-        ErasableData::Content => {
-            concat!("SELECT id FROM job WHERE ", content_expired!(), " ORDER BY finished_at LIMIT ?4")
-        }
-        ErasableData::Reports => {
-            "SELECT id FROM job WHERE finished_at > ?1 AND finished_at <= ?2 AND reports_erased_at IS NULL
-             ORDER BY finished_at LIMIT ?4"
-        }
-    };
-    let ids: Vec<i64> = sqlx::query_scalar(sql)
+    /// Deletes some expired records of jobs without stored chunks.
+    pub(crate) async fn delete_expired_records(
+        &mut self,
+        ended: EndedRange,
+        now: Timestamp,
+    ) -> Result<DeletedRecords, StoreError> {
+        let expired = sqlx::query(concat!(
+            "SELECT id FROM job WHERE ",
+            record_expired!(),
+            " AND NOT EXISTS (SELECT 1 FROM chunk c WHERE c.job_id = job.id) ORDER BY finished_at LIMIT ?4"
+        ))
         .bind(ended.after.as_millisecond())
         .bind(ended.until.as_millisecond())
-        .bind(ended.given_up_until.as_millisecond())
-        .bind(limit)
-        .fetch_all(conn)
+        .bind(now.as_millisecond())
+        .bind(JOBS_PER_TRANSACTION)
+        .fetch_all(&mut *self.conn)
         .await?;
-    Ok(ids.into_iter().map(JobId).collect())
-}
-
-async fn delete_records(tx: &mut StoreTx<'_>, ended: EndedRange, now: Timestamp) -> Result<(u64, bool), StoreError> {
-    let expired = sqlx::query(concat!(
-        "SELECT id FROM job WHERE ",
-        record_expired!(),
-        " AND NOT EXISTS (SELECT 1 FROM chunk c WHERE c.job_id = job.id) ORDER BY finished_at LIMIT ?4"
-    ))
-    .bind(ended.after.as_millisecond())
-    .bind(ended.until.as_millisecond())
-    .bind(now.as_millisecond())
-    .bind(JOBS_PER_TRANSACTION)
-    .fetch_all(&mut *tx.conn)
-    .await?;
-    let (mut deleted, mut entries) = (0, 0);
-    for row in &expired {
-        let id: i64 = row.try_get("id")?;
-        let done = sqlx::query("DELETE FROM history WHERE id IN (SELECT id FROM history WHERE job_id = ? LIMIT ?)")
-            .bind(id)
-            .bind(HISTORY_ENTRIES_PER_TRANSACTION.cast_signed())
-            .execute(&mut *tx.conn)
-            .await?;
-        entries += done.rows_affected();
-        if done.rows_affected() < HISTORY_ENTRIES_PER_TRANSACTION {
-            sqlx::query("DELETE FROM job WHERE id = ?").bind(id).execute(&mut *tx.conn).await?;
-            deleted += 1;
+        let (mut deleted, mut entries) = (0, 0);
+        for row in &expired {
+            let id: i64 = row.try_get("id")?;
+            let done = sqlx::query("DELETE FROM history WHERE id IN (SELECT id FROM history WHERE job_id = ? LIMIT ?)")
+                .bind(id)
+                .bind(HISTORY_ENTRIES_PER_TRANSACTION.cast_signed())
+                .execute(&mut *self.conn)
+                .await?;
+            entries += done.rows_affected();
+            if done.rows_affected() < HISTORY_ENTRIES_PER_TRANSACTION {
+                sqlx::query("DELETE FROM job WHERE id = ?").bind(id).execute(&mut *self.conn).await?;
+                deleted += 1;
+            }
+            if entries >= HISTORY_ENTRIES_PER_TRANSACTION {
+                return Ok(DeletedRecords { jobs: deleted, has_more: true });
+            }
         }
-        if entries >= HISTORY_ENTRIES_PER_TRANSACTION {
-            return Ok((deleted, true));
-        }
+        Ok(DeletedRecords { jobs: deleted, has_more: expired.len() == JOBS_PER_TRANSACTION as usize })
     }
-    Ok((deleted, expired.len() == JOBS_PER_TRANSACTION as usize))
 }

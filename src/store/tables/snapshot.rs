@@ -5,22 +5,13 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use sqlx::{Row, SqliteConnection};
 
-use crate::clock::{after, from_ms};
 use crate::domain::instance::InstanceState;
-use crate::domain::{BatchKey, BatchState, JobId};
-use crate::store::Store;
+use crate::store::engine::transaction::ReadTx;
 use crate::store::error::StoreError;
-use crate::store::models::Job;
-use crate::store::tables::instances::instance;
-use crate::store::tables::row_mapping::{optional_size_column, parse_column, size_column, time_column};
-
-/// The largest number of pending batches in a snapshot.
-///
-/// A plan starts at most ten uploads. Of the first twenty jobs in the order of priority and age at most ten have
-/// batches in flight, so the ten that are next in fair order are always among them; each brings at most ten batches.
-const MAX_CANDIDATES: u32 = 200;
+use crate::store::tables::candidates::{PendingBatch, SnapshotQuery};
+use crate::store::tables::occupied_slots::InFlightBatch;
+use crate::store::tables::row_mapping::{optional_size_column, size_column};
 
 /// How many ended imports are used to estimate durations.
 const RECENT_IMPORTS: u32 = 20;
@@ -63,304 +54,55 @@ impl Snapshot {
     }
 }
 
-/// A batch in flight.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct InFlightBatch {
-    /// The batch.
-    pub key: BatchKey,
-    /// Its stored state.
-    pub state: BatchState,
-    /// Its job's group.
-    pub group: Option<String>,
-    /// The static list that it imports into.
-    pub list_id: Option<i64>,
-    /// How many rows it has.
-    pub rows: u64,
-    /// The next poll or download is not before this.
-    pub not_before: Option<Timestamp>,
-    /// When Marketo accepted the upload.
-    pub accepted_at: Option<Timestamp>,
-    /// When a poll first found the import in progress.
-    pub importing_at: Option<Timestamp>,
-    /// When the import's status was last queried.
-    pub polled_at: Option<Timestamp>,
-    /// It is held because Marketo has not ended its import in time. It is still polled, and keeps its slot.
-    pub is_overdue: bool,
-}
-
-/// A batch that waits to be uploaded.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PendingBatch {
-    /// The batch.
-    pub key: BatchKey,
-    /// Its job's priority.
-    pub priority: i64,
-    /// Its job's group.
-    pub group: Option<String>,
-    /// The static list that it imports into.
-    pub list_id: Option<i64>,
-    /// The number of its last upload in the instance's order of uploads.
-    pub last_upload: Option<u64>,
-}
-
-impl Store {
-    /// Reads the snapshot of instance `name` at `now`. `parts` is the largest number of batches of one job that a plan uses.
-    /// `longest` is the longest delay of a batch: a longer one began before the clock was set back, and counts as over.
-    ///
-    /// # Errors
-    /// [`StoreError::Moved`], or another error of reading the database.
-    pub async fn snapshot(
-        &self,
-        name: &str,
-        now: Timestamp,
-        parts: u32,
-        longest: Duration,
-    ) -> Result<Snapshot, StoreError> {
-        self.read(async {
-            let mut conn = self.readers().begin().await?;
-            let instance = instance(&mut conn, name).await?;
-            Ok(Snapshot {
-                in_flight: read_in_flight(&mut conn, name).await?,
-                in_flight_elsewhere: 0,
-                candidates: read_candidates(&mut conn, name, now, parts, longest, &instance).await?,
-                unconfirmed_until: read_unconfirmed(&mut conn, name, now).await?,
-                busy_lists: read_busy_lists(&mut conn, name, now, longest).await?,
-                next_due: read_next_due(&mut conn, name, now, longest).await?,
-                has_untried_batch: read_has_untried_batch(&mut conn, name).await?,
-                recent_durations: read_recent_durations(&mut conn, name).await?,
-                clock_steady_at: None,
-                instance,
-            })
+impl ReadTx<'_> {
+    /// Returns the snapshot of an instance.
+    pub(crate) async fn snapshot(&mut self, query: SnapshotQuery<'_>) -> Result<Snapshot, StoreError> {
+        let name = query.instance;
+        let instance = self.instance(name).await?;
+        Ok(Snapshot {
+            in_flight: self.in_flight(name).await?,
+            in_flight_elsewhere: 0,
+            candidates: self.candidates(&query, &instance).await?,
+            unconfirmed_until: self.unconfirmed_until(name, query.now).await?,
+            busy_lists: self.busy_lists(&query).await?,
+            next_due: self.next_due(&query).await?,
+            has_untried_batch: self.has_untried_batch(name).await?,
+            recent_durations: self.recent_durations(name).await?,
+            clock_steady_at: None,
+            instance,
         })
-        .await
-    }
-}
-
-/// The slots of Marketo's queue that an instance occupies.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct OccupiedSlots {
-    /// Batches that are `uploading`, `queued` or `importing`.
-    pub in_flight: u32,
-    /// See [`Snapshot::unconfirmed_until`].
-    pub unconfirmed_until: Vec<Timestamp>,
-}
-
-impl Store {
-    /// Returns the slots that an instance occupies at `now`.
-    ///
-    /// # Errors
-    /// [`StoreError::Moved`], or another error of reading the database.
-    pub async fn occupied_slots(&self, name: &str, now: Timestamp) -> Result<OccupiedSlots, StoreError> {
-        self.read(async {
-            let mut conn = self.readers().begin().await?;
-            let batches = read_in_flight(&mut conn, name).await?;
-            let in_flight = batches.iter().filter(|batch| batch.state.occupies_slot()).count();
-            let in_flight = u32::try_from(in_flight).unwrap_or(u32::MAX);
-            Ok(OccupiedSlots { in_flight, unconfirmed_until: read_unconfirmed(&mut conn, name, now).await? })
-        })
-        .await
     }
 
-    /// Returns the oldest unended job of the job's group, if it is older than the job.
-    ///
-    /// # Errors
-    /// An error of reading the database.
-    pub async fn blocking_job_in_group(&self, job: &Job) -> Result<Option<JobId>, StoreError> {
-        let oldest: Option<i64> = sqlx::query_scalar(
-            "SELECT min(id) FROM job WHERE instance = ? AND job_group = ? AND state IN ('pending', 'running') AND id < ?",
+    /// Returns the rows and the duration of imports that ended last.
+    async fn recent_durations(&mut self, name: &str) -> Result<Vec<(u64, Duration)>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT b.rows, b.polled_at - b.importing_at AS took
+             FROM (SELECT job_id, rows, polled_at, importing_at, ended_at FROM batch
+                   WHERE state = 'complete' ORDER BY ended_at DESC LIMIT ?) b
+             JOIN job j ON j.id = b.job_id
+             WHERE b.polled_at > b.importing_at AND j.instance = ?
+             ORDER BY b.ended_at DESC LIMIT ?",
         )
-        .bind(&job.instance)
-        .bind(&job.group)
-        .bind(job.id.0)
-        .fetch_one(self.readers())
+        .bind(RECENT_IMPORTS_SEARCHED)
+        .bind(name)
+        .bind(RECENT_IMPORTS)
+        .fetch_all(&mut *self.conn)
         .await?;
-        Ok(oldest.map(JobId))
+        let duration = |row| {
+            Ok((size_column(row, "rows")?, Duration::from_millis(optional_size_column(row, "took")?.unwrap_or(0))))
+        };
+        rows.iter().map(duration).collect()
     }
-}
-
-async fn read_in_flight(conn: &mut SqliteConnection, name: &str) -> Result<Vec<InFlightBatch>, StoreError> {
-    let rows = sqlx::query(
-        "SELECT b.*, j.job_group, j.list_id FROM batch b JOIN job j ON j.id = b.job_id
-         WHERE b.state IN ('uploading', 'queued', 'importing', 'collecting', 'held') AND j.instance = ?
-         ORDER BY b.job_id, b.part",
-    )
-    .bind(name)
-    .fetch_all(conn)
-    .await?;
-    rows.iter()
-        .map(|row| {
-            Ok(InFlightBatch {
-                key: BatchKey { job: JobId(row.try_get("job_id")?), part: row.try_get("part")? },
-                state: parse_column(row, "state")?,
-                group: row.try_get("job_group")?,
-                list_id: row.try_get("list_id")?,
-                rows: size_column(row, "rows")?,
-                not_before: time_column(row, "not_before")?,
-                accepted_at: time_column(row, "accepted_at")?,
-                importing_at: time_column(row, "importing_at")?,
-                polled_at: time_column(row, "polled_at")?,
-                is_overdue: time_column(row, "overdue_at")?.is_some(),
-            })
-        })
-        .collect()
-}
-
-/// Reads the pending batches that may be next. While uploads fail in a row, batches that were not tried since the last
-/// success come first, then those with the oldest last upload. So each attempt takes another batch, and failing batches
-/// do not hide one that would succeed.
-async fn read_candidates(
-    conn: &mut SqliteConnection,
-    name: &str,
-    now: Timestamp,
-    parts: u32,
-    longest: Duration,
-    instance: &InstanceState,
-) -> Result<Vec<PendingBatch>, StoreError> {
-    let rotate_after = if instance.service_failures > 0 { instance.last_success.cast_signed() } else { i64::MAX };
-    let rows = sqlx::query(
-        "SELECT j.id, j.priority, j.job_group, j.list_id, b.part, b.last_upload
-         FROM job j JOIN batch b ON b.job_id = j.id AND b.state = 'pending'
-         WHERE j.instance = ?1 AND j.state IN ('pending', 'running')
-           AND (b.not_before IS NULL OR b.not_before <= ?2 OR b.not_before > ?5)
-           AND b.part IN (SELECT p.part FROM batch p WHERE p.job_id = j.id AND p.state = 'pending'
-                          ORDER BY iif(p.last_upload > ?6, p.last_upload, 0), p.byte_from LIMIT ?3)
-           AND (j.job_group IS NULL
-                OR NOT EXISTS (SELECT 1 FROM job o
-                               WHERE o.instance = j.instance AND o.job_group = j.job_group AND o.id < j.id
-                                 AND o.state IN ('pending', 'running')))
-           AND (j.list_id IS NULL
-                OR NOT EXISTS (SELECT 1 FROM batch f JOIN job o ON o.id = f.job_id
-                               WHERE f.state IN ('uploading', 'queued', 'importing', 'collecting', 'held')
-                                 AND f.state NOT IN ('collecting', 'held')
-                                 AND o.instance = j.instance AND o.list_id = j.list_id)
-                  AND j.list_id NOT IN (SELECT o.list_id FROM batch f JOIN job o ON o.id = f.job_id
-                                        WHERE f.not_before > ?2 AND f.not_before <= ?5 AND f.state = 'pending'
-                                          AND f.wait = 'list-busy' AND o.instance = ?1 AND o.list_id IS NOT NULL))
-         ORDER BY iif(b.last_upload > ?6, b.last_upload, 0), j.priority DESC, j.id, b.byte_from LIMIT ?4",
-    )
-    .bind(name)
-    .bind(now.as_millisecond())
-    .bind(parts)
-    .bind(MAX_CANDIDATES)
-    .bind(after(now, longest).as_millisecond())
-    .bind(rotate_after)
-    .fetch_all(conn)
-    .await?;
-    rows.iter()
-        .map(|row| {
-            Ok(PendingBatch {
-                key: BatchKey { job: JobId(row.try_get("id")?), part: row.try_get("part")? },
-                priority: row.try_get("priority")?,
-                group: row.try_get("job_group")?,
-                list_id: row.try_get("list_id")?,
-                last_upload: optional_size_column(row, "last_upload")?,
-            })
-        })
-        .collect()
-}
-
-async fn read_unconfirmed(
-    conn: &mut SqliteConnection,
-    name: &str,
-    now: Timestamp,
-) -> Result<Vec<Timestamp>, StoreError> {
-    // Also those of batches that were cancelled or have failed: that does not change Marketo's queue.
-    let rows = sqlx::query(
-        "SELECT b.unconfirmed_until, b.unconfirmed_imports FROM batch b JOIN job j ON j.id = b.job_id
-         WHERE b.unconfirmed_until > ?1 AND j.instance = ?2
-         UNION ALL SELECT until, 1 FROM abandoned WHERE until > ?1 AND instance = ?2",
-    )
-    .bind(now.as_millisecond())
-    .bind(name)
-    .fetch_all(conn)
-    .await?;
-    let mut ends = Vec::new();
-    for row in &rows {
-        let (until, number) =
-            (from_ms(row.try_get("unconfirmed_until")?), row.try_get::<u32, _>("unconfirmed_imports")?);
-        ends.extend(std::iter::repeat_n(until, number as usize));
-    }
-    Ok(ends)
-}
-
-async fn read_busy_lists(
-    conn: &mut SqliteConnection,
-    name: &str,
-    now: Timestamp,
-    longest: Duration,
-) -> Result<Vec<(i64, Timestamp)>, StoreError> {
-    let rows = sqlx::query(
-        "SELECT j.list_id, max(b.not_before) AS until FROM batch b JOIN job j ON j.id = b.job_id
-         WHERE b.not_before > ? AND b.not_before <= ? AND b.state = 'pending' AND b.wait = 'list-busy'
-           AND j.list_id IS NOT NULL AND j.instance = ?
-         GROUP BY j.list_id",
-    )
-    .bind(now.as_millisecond())
-    .bind(after(now, longest).as_millisecond())
-    .bind(name)
-    .fetch_all(conn)
-    .await?;
-    rows.iter().map(|row| Ok((row.try_get("list_id")?, from_ms(row.try_get("until")?)))).collect()
-}
-
-async fn read_next_due(
-    conn: &mut SqliteConnection,
-    name: &str,
-    now: Timestamp,
-    longest: Duration,
-) -> Result<Option<Timestamp>, StoreError> {
-    let due: Option<i64> = sqlx::query_scalar(
-        "SELECT b.not_before FROM batch b JOIN job j ON j.id = b.job_id
-         WHERE b.not_before > ? AND b.not_before <= ? AND b.state = 'pending' AND j.instance = ?
-         ORDER BY b.not_before LIMIT 1",
-    )
-    .bind(now.as_millisecond())
-    .bind(after(now, longest).as_millisecond())
-    .bind(name)
-    .fetch_optional(conn)
-    .await?;
-    Ok(due.map(from_ms))
-}
-
-async fn read_has_untried_batch(conn: &mut SqliteConnection, name: &str) -> Result<bool, StoreError> {
-    let waiting = sqlx::query_scalar(
-        "SELECT EXISTS (SELECT 1 FROM batch b JOIN job j ON j.id = b.job_id
-                        WHERE b.state = 'pending' AND j.instance = ?1 AND j.state IN ('pending', 'running')
-                          AND (j.job_group IS NULL
-                               OR NOT EXISTS (SELECT 1 FROM job o
-                                              WHERE o.instance = j.instance AND o.job_group = j.job_group
-                                                AND o.id < j.id AND o.state IN ('pending', 'running'))))",
-    )
-    .bind(name)
-    .fetch_one(conn)
-    .await?;
-    Ok(waiting)
-}
-
-async fn read_recent_durations(conn: &mut SqliteConnection, name: &str) -> Result<Vec<(u64, Duration)>, StoreError> {
-    let rows = sqlx::query(
-        "SELECT b.rows, b.polled_at - b.importing_at AS took
-         FROM (SELECT * FROM batch WHERE state = 'complete' ORDER BY ended_at DESC LIMIT ?) b
-         JOIN job j ON j.id = b.job_id
-         WHERE b.polled_at > b.importing_at AND j.instance = ?
-         ORDER BY b.ended_at DESC LIMIT ?",
-    )
-    .bind(RECENT_IMPORTS_SEARCHED)
-    .bind(name)
-    .bind(RECENT_IMPORTS)
-    .fetch_all(conn)
-    .await?;
-    let duration =
-        |row| Ok((size_column(row, "rows")?, Duration::from_millis(optional_size_column(row, "took")?.unwrap_or(0))));
-    rows.iter().map(duration).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::{Counts, DeferReason, Event, FailureScope, RemoteStatus, Target};
-    use crate::store::Store;
-    use crate::store::tables::submissions::NewJob;
+    use crate::clock::from_ms;
+    use crate::domain::{BatchKey, BatchState, Counts, DeferReason, Event, FailureScope, JobId, RemoteStatus, Target};
+    use crate::store::handle::Store;
+    use crate::store::new_job::NewJob;
+    use crate::store::tables::candidates::MAX_CANDIDATES;
     use crate::store::test_util::{add, leads, store};
 
     const SECOND: Duration = Duration::from_secs(1);

@@ -1,334 +1,166 @@
 //! Submissions: creates a job from a file, in one transaction or chunk by chunk with a final commit.
 
 use jiff::Timestamp;
-use sqlx::query::Query;
-use sqlx::sqlite::SqliteArguments;
-use sqlx::{Row, Sqlite};
+use sqlx::Row;
+use sqlx::sqlite::SqliteRow;
 
 use crate::domain::row_counts::RowCounts;
-use crate::domain::{Format, JobId, JobState, Source, Target};
-use crate::store::engine::writer::StoreTx;
+use crate::domain::{BatchKey, JobId, JobState};
+use crate::store::engine::transaction::StoreTx;
 use crate::store::error::StoreError;
-use crate::store::events::MetricEvent;
+use crate::store::events::{ChangeEvent, MetricEvent};
 use crate::store::models::{Batch, Job};
+use crate::store::new_job::{Inserted, JobLayout, NewJob, PartRange};
 use crate::store::tables::chunks::{CHUNK_BYTES, CompressedChunk};
-use crate::store::tables::jobs;
-use crate::store::tables::target_columns::TargetColumns;
-use crate::store::{ChangeEvent, Store};
+use crate::store::tables::history::NewHistoryEntry;
+use crate::store::tables::job_columns::{new_job_columns, received_columns, receiving_job_columns};
 
-/// The parameters of a new job.
-#[derive(Clone, Debug)]
-pub struct NewJob {
-    /// The name of its instance.
-    pub instance: String,
-    /// Where its rows go on Marketo.
-    pub target: Target,
-    /// The name of the file.
-    pub filename: String,
-    /// How the file separates its fields.
-    pub format: Format,
-    /// Higher goes first.
-    pub priority: i64,
-    /// Jobs of one group are imported one after another, in the order of their ids.
-    pub group: Option<String>,
-    /// A second submission with the same key and content returns the first job.
-    pub idempotency_key: Option<String>,
-    /// The job whose failed rows this one sends again.
-    pub retry_of: Option<JobId>,
-    /// Who submits it.
-    pub source: Source,
-}
-
-/// What was found by reading the file.
-#[derive(Clone, Debug)]
-pub struct JobLayout {
-    /// Size of the file in bytes.
-    pub bytes: u64,
-    /// The header's range in bytes, with its line end and without a byte-order mark.
-    pub header: (u64, u64),
-    /// Rows of the file, without the header.
-    pub rows: u64,
-    /// The ranges of its batches, in order; at least one.
-    pub parts: Vec<PartRange>,
-    /// The hash of the whole content; needed with an idempotency key.
-    pub sha256: Option<[u8; 32]>,
-    /// Findings that do not prevent the import; each becomes a history entry.
-    pub warnings: Vec<String>,
-}
-
-/// The rows of one batch: the bytes `from..to` of the file.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PartRange {
-    /// The first byte.
-    pub from: u64,
-    /// The byte behind the last one.
-    pub to: u64,
-    /// How many rows these bytes are.
-    pub rows: u64,
-}
-
-/// The result of a submission.
-#[derive(Debug)]
-pub enum Inserted {
-    /// A new job.
-    Created(Job),
-    /// The job that an earlier submission with the same idempotency key and content created.
-    Existing(Job),
-}
-
-impl Store {
-    /// Adds a job of a file that is a single chunk, in one transaction. On return the job is on the disk.
-    ///
-    /// # Errors
-    /// [`StoreError::KeyReused`] where the idempotency key belongs to another job, or [`StoreError::Full`].
-    pub async fn add(
-        &self,
+impl StoreTx<'_> {
+    /// Adds a job of a file that is a single chunk.
+    pub(crate) async fn add_job(
+        &mut self,
         new: NewJob,
         layout: JobLayout,
         chunk: CompressedChunk,
         now: Timestamp,
     ) -> Result<Inserted, StoreError> {
-        self.write("add", move |tx| {
-            Box::pin(async move {
-                if let Some(same) = find_by_idempotency_key(tx, &new, &layout).await? {
-                    return Ok(Inserted::Existing(same));
-                }
-                let id = insert_with_content(tx, &new, &layout, chunk, now).await?;
-                insert_batches(tx, id, &layout).await?;
-                write_warnings(tx, id, &layout, now).await?;
-                publish_accepted(tx, id, &new, &layout);
-                Ok(Inserted::Created(to_record(id, new, &layout, now)))
-            })
-        })
-        .await
+        if let Some(same) = self.find_by_idempotency_key(&new, &layout).await? {
+            return Ok(Inserted::Existing(same));
+        }
+        let id = self.insert_job_with_content(&new, &layout, chunk, now).await?;
+        self.insert_batches(id, &layout).await?;
+        self.insert_warnings(id, &layout, now).await?;
+        self.publish_accepted(id, &new, &layout);
+        Ok(Inserted::Created(to_record(id, new, &layout, now)))
     }
 
-    /// Begins the submission of a file in several chunks. Until [`Store::commit_submission`] it is no job.
-    ///
-    /// # Errors
-    /// [`StoreError::Full`], or another error of writing the database.
-    pub async fn begin_submission(&self, new: NewJob, now: Timestamp) -> Result<JobId, StoreError> {
-        self.write("begin_submission", move |tx| Box::pin(async move { begin(tx, &new, now).await })).await
+    /// Inserts the row of a job whose file is still to be received.
+    pub(crate) async fn begin_submission(&mut self, new: NewJob, now: Timestamp) -> Result<JobId, StoreError> {
+        // At least this much will follow.
+        self.budget.reserve_for_file(CHUNK_BYTES as u64)?;
+        let row = receiving_job_columns(&new, now);
+        let done = row.insert_into("job").execute(&mut *self.conn).await?;
+        Ok(JobId(done.last_insert_rowid()))
     }
 
-    /// Turns the received chunks into a job, unless its idempotency key belongs to an earlier job. Then the caller has to
-    /// call [`Store::abort_submission`].
-    ///
-    /// # Errors
-    /// As [`Store::add`]; the caller has to abort the submission then too.
-    pub async fn commit_submission(
-        &self,
+    /// Turns a received file into a pending job, unless its idempotency key belongs to an earlier one. The parameters may differ
+    /// from those at its beginning, because a client can send form fields behind the file.
+    pub(crate) async fn commit_submission(
+        &mut self,
         id: JobId,
         new: NewJob,
         layout: JobLayout,
         now: Timestamp,
     ) -> Result<Inserted, StoreError> {
-        self.write("commit_submission", move |tx| {
-            Box::pin(async move {
-                if let Some(same) = find_by_idempotency_key(tx, &new, &layout).await? {
-                    return Ok(Inserted::Existing(same));
-                }
-                finish(tx, id, &new, &layout, now).await.map(Inserted::Created)
-            })
+        if let Some(same) = self.find_by_idempotency_key(&new, &layout).await? {
+            return Ok(Inserted::Existing(same));
+        }
+        let row = received_columns(&new, &layout);
+        let update = row.update("job", "WHERE id = ? AND state = 'receiving'").bind(id.0);
+        if update.execute(&mut *self.conn).await?.rows_affected() == 0 {
+            return Err(StoreError::NoJob(id));
+        }
+        self.insert_batches(id, &layout).await?;
+        let message = accepted_message(&new);
+        self.insert_history(NewHistoryEntry {
+            message: Some(&message),
+            ..NewHistoryEntry::of_job(id, now, "received", JobState::Pending)
         })
-        .await
-    }
-}
-
-/// Inserts the row of table `job`; [`bind_row`] binds its values.
-macro_rules! insert_row {
-    () => {
-        "INSERT INTO job (instance, state, target, lookup_field, list_id, partition_name, object_name, program_id,
-                          member_status, filename, format, priority, job_group, retry_of, created_at, bytes,
-                          header_from, header_to, rows, idempotency_key, content_sha256, source, source_name)
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
-    };
-}
-
-/// Binds the values of `insert_row!`. Without a layout the job is `receiving`, and [`finish`] sets the missing values.
-fn bind_row<'q>(
-    sql: &'static str,
-    new: &'q NewJob,
-    layout: Option<&'q JobLayout>,
-    now: Timestamp,
-) -> Query<'q, Sqlite, SqliteArguments> {
-    let TargetColumns { lookup_field, list_id, partition, object, program, status } =
-        TargetColumns::from_target(&new.target);
-    let (source, source_name) = new.source.to_columns();
-    sqlx::query(sql)
-        .bind(&new.instance)
-        .bind(if layout.is_some() { JobState::Pending } else { JobState::Receiving }.as_str())
-        .bind(new.target.kind())
-        .bind(lookup_field)
-        .bind(list_id)
-        .bind(partition)
-        .bind(object)
-        .bind(program)
-        .bind(status)
-        .bind(&new.filename)
-        .bind(new.format.as_str())
-        .bind(new.priority)
-        .bind(&new.group)
-        .bind(new.retry_of.map(|id| id.0))
-        .bind(now.as_millisecond())
-        .bind(layout.map_or(0, |layout| layout.bytes.cast_signed()))
-        .bind(layout.map_or(0, |layout| layout.header.0.cast_signed()))
-        .bind(layout.map_or(0, |layout| layout.header.1.cast_signed()))
-        .bind(layout.map_or(0, |layout| layout.rows.cast_signed()))
-        // Two submissions with one key may be received at the same time. The first one that is complete gets the key.
-        .bind(layout.and(new.idempotency_key.as_deref()))
-        .bind(layout.and_then(|layout| layout.sha256.as_ref()).map(<[u8; 32]>::as_slice))
-        .bind(source)
-        .bind(source_name)
-}
-
-async fn begin(tx: &mut StoreTx<'_>, new: &NewJob, now: Timestamp) -> Result<JobId, StoreError> {
-    // At least this much will follow.
-    tx.budget.reserve_for_file(CHUNK_BYTES as u64)?;
-    let done = bind_row(insert_row!(), new, None, now).execute(&mut *tx.conn).await?;
-    Ok(JobId(done.last_insert_rowid()))
-}
-
-/// Inserts the job's row, its content and its first history entry with one call of the connection's thread: such calls are
-/// nearly all the cost of a submission. Ids only rise, so `max(id)` is the id of the first statement.
-async fn insert_with_content(
-    tx: &mut StoreTx<'_>,
-    new: &NewJob,
-    layout: &JobLayout,
-    chunk: CompressedChunk,
-    now: Timestamp,
-) -> Result<JobId, StoreError> {
-    const SQL: &str = concat!(
-        insert_row!(),
-        " RETURNING id;
-         INSERT INTO chunk (job_id, kind, part, byte_from, bytes, packed) SELECT max(id), 'file', 0, ?, ?, ? FROM job;
-         INSERT INTO history (job_id, at, event, state, message) SELECT max(id), ?, 'received', 'pending', ? FROM job"
-    );
-    tx.budget.reserve_for_file(chunk.data.len() as u64)?;
-    let rows = bind_row(SQL, new, Some(layout), now)
-        .bind(chunk.from.cast_signed())
-        .bind(i64::try_from(chunk.bytes).unwrap_or(i64::MAX))
-        .bind(chunk.data)
-        .bind(now.as_millisecond())
-        .bind(accepted_message(new))
-        // `fetch_one` would stop at the first row, before the second statement.
-        .fetch_all(&mut *tx.conn)
         .await?;
-    let row = rows.first().ok_or(sqlx::Error::RowNotFound)?;
-    Ok(JobId(row.try_get("id")?))
-}
+        self.insert_warnings(id, &layout, now).await?;
+        self.publish_accepted(id, &new, &layout);
+        self.job(id).await.map(Inserted::Created)
+    }
 
-/// Returns the job that an earlier submission with the same key created, if there is one.
-async fn find_by_idempotency_key(
-    tx: &mut StoreTx<'_>,
-    new: &NewJob,
-    layout: &JobLayout,
-) -> Result<Option<Job>, StoreError> {
-    let Some(key) = &new.idempotency_key else { return Ok(None) };
-    let row = sqlx::query(
-        "SELECT id, content_sha256 FROM job
-         WHERE idempotency_key = ? AND iif(source = 'client', source_name, '') = ?",
-    )
-    .bind(key)
-    .bind(new.source.client_id().unwrap_or_default())
-    .fetch_optional(&mut *tx.conn)
-    .await?;
-    let Some(row) = row else { return Ok(None) };
-    let job = jobs::job(&mut *tx.conn, JobId(row.try_get("id")?)).await?;
-    let content: Option<Vec<u8>> = row.try_get("content_sha256")?;
-    let same = content.as_deref() == layout.sha256.as_ref().map(<[u8; 32]>::as_slice)
-        && job.instance == new.instance
-        && job.target == new.target
-        && job.format == new.format;
-    if same { Ok(Some(job)) } else { Err(StoreError::KeyReused(key.clone())) }
+    /// Inserts a pending batch.
+    pub(crate) async fn insert_batch(&mut self, key: BatchKey, rows: &PartRange) -> Result<(), StoreError> {
+        sqlx::query(
+            "INSERT INTO batch (job_id, part, state, byte_from, byte_to, rows) VALUES (?, ?, 'pending', ?, ?, ?)",
+        )
+        .bind(key.job.0)
+        .bind(key.part)
+        .bind(rows.from.cast_signed())
+        .bind(rows.to.cast_signed())
+        .bind(rows.rows.cast_signed())
+        .execute(&mut *self.conn)
+        .await?;
+        Ok(())
+    }
+
+    /// Inserts the job's row, its content and its first history entry with one call of the connection's thread: such calls are
+    /// nearly all the cost of a submission. Ids only rise, so `max(id)` is the id of the first statement.
+    async fn insert_job_with_content(
+        &mut self,
+        new: &NewJob,
+        layout: &JobLayout,
+        chunk: CompressedChunk,
+        now: Timestamp,
+    ) -> Result<JobId, StoreError> {
+        const CONTENT_AND_HISTORY: &str = " RETURNING id;
+             INSERT INTO chunk (job_id, kind, part, byte_from, bytes, packed) SELECT max(id), 'file', 0, ?, ?, ? FROM job;
+             INSERT INTO history (job_id, at, event, state, message) SELECT max(id), ?, 'received', 'pending', ? FROM job";
+        self.budget.reserve_for_file(chunk.data.len() as u64)?;
+        let row = new_job_columns(new, layout, now);
+        let rows: Vec<SqliteRow> = row
+            .insert_into_with("job", CONTENT_AND_HISTORY)
+            .bind(chunk.from.cast_signed())
+            .bind(i64::try_from(chunk.bytes).unwrap_or(i64::MAX))
+            .bind(chunk.data)
+            .bind(now.as_millisecond())
+            .bind(accepted_message(new))
+            // `fetch_one` would stop at the first row, before the second statement.
+            .fetch_all(&mut *self.conn)
+            .await?;
+        let row = rows.first().ok_or(sqlx::Error::RowNotFound)?;
+        Ok(JobId(row.try_get("id")?))
+    }
+
+    /// Returns the job that an earlier submission with the same key created, if there is one.
+    async fn find_by_idempotency_key(&mut self, new: &NewJob, layout: &JobLayout) -> Result<Option<Job>, StoreError> {
+        let Some(key) = &new.idempotency_key else { return Ok(None) };
+        let row = sqlx::query(
+            "SELECT id, content_sha256 FROM job
+             WHERE idempotency_key = ? AND iif(source = 'client', source_name, '') = ?",
+        )
+        .bind(key)
+        .bind(new.source.client_id().unwrap_or_default())
+        .fetch_optional(&mut *self.conn)
+        .await?;
+        let Some(row) = row else { return Ok(None) };
+        let job = self.job(JobId(row.try_get("id")?)).await?;
+        let content: Option<Vec<u8>> = row.try_get("content_sha256")?;
+        let same = content.as_deref() == layout.sha256.as_ref().map(<[u8; 32]>::as_slice)
+            && job.instance == new.instance
+            && job.target == new.target
+            && job.format == new.format;
+        if same { Ok(Some(job)) } else { Err(StoreError::KeyReused(key.clone())) }
+    }
+
+    async fn insert_batches(&mut self, job: JobId, layout: &JobLayout) -> Result<(), StoreError> {
+        for (part, rows) in (1_u32..).zip(&layout.parts) {
+            self.insert_batch(BatchKey { job, part }, rows).await?;
+        }
+        Ok(())
+    }
+
+    async fn insert_warnings(&mut self, id: JobId, layout: &JobLayout, now: Timestamp) -> Result<(), StoreError> {
+        for warning in &layout.warnings {
+            let entry = NewHistoryEntry::of_job(id, now, "warned", JobState::Pending);
+            self.insert_history(NewHistoryEntry { message: Some(warning), ..entry }).await?;
+        }
+        Ok(())
+    }
+
+    /// Publishes the events of a new job.
+    fn publish_accepted(&mut self, id: JobId, new: &NewJob, layout: &JobLayout) {
+        self.publish(ChangeEvent::Job(id));
+        self.count(MetricEvent::Accepted { instance: new.instance.clone(), bytes: layout.bytes });
+    }
 }
 
 /// Returns the message of the history entry of a submission.
 fn accepted_message(new: &NewJob) -> String {
     format!("from {}", new.source)
-}
-
-/// Turns a received file into a pending job. The parameters may differ from those at its beginning, because a client can
-/// send form fields behind the file.
-async fn finish(
-    tx: &mut StoreTx<'_>,
-    id: JobId,
-    new: &NewJob,
-    layout: &JobLayout,
-    now: Timestamp,
-) -> Result<Job, StoreError> {
-    let target = TargetColumns::from_target(&new.target);
-    let (source, source_name) = new.source.to_columns();
-    let done = sqlx::query(
-        "UPDATE job SET state = 'pending', bytes = ?, header_from = ?, header_to = ?, rows = ?, idempotency_key = ?,
-                        content_sha256 = ?, lookup_field = ?, list_id = ?, partition_name = ?, object_name = ?,
-                        program_id = ?, member_status = ?, format = ?, source = ?, source_name = ?
-         WHERE id = ? AND state = 'receiving'",
-    )
-    .bind(layout.bytes.cast_signed())
-    .bind(layout.header.0.cast_signed())
-    .bind(layout.header.1.cast_signed())
-    .bind(layout.rows.cast_signed())
-    .bind(&new.idempotency_key)
-    .bind(layout.sha256.as_ref().map(<[u8; 32]>::as_slice))
-    .bind(target.lookup_field)
-    .bind(target.list_id)
-    .bind(target.partition)
-    .bind(target.object)
-    .bind(target.program)
-    .bind(target.status)
-    .bind(new.format.as_str())
-    .bind(source)
-    .bind(source_name)
-    .bind(id.0)
-    .execute(&mut *tx.conn)
-    .await?;
-    if done.rows_affected() == 0 {
-        return Err(StoreError::NoJob(id));
-    }
-    insert_batches(tx, id, layout).await?;
-    let (state, message) = (JobState::Pending.as_str(), accepted_message(new));
-    jobs::write_history(tx, id, None, now, "received", state, Some(&message), None).await?;
-    write_warnings(tx, id, layout, now).await?;
-    publish_accepted(tx, id, new, layout);
-    jobs::job(&mut *tx.conn, id).await
-}
-
-async fn write_warnings(tx: &mut StoreTx<'_>, id: JobId, layout: &JobLayout, now: Timestamp) -> Result<(), StoreError> {
-    for warning in &layout.warnings {
-        jobs::write_history(tx, id, None, now, "warned", JobState::Pending.as_str(), Some(warning), None).await?;
-    }
-    Ok(())
-}
-
-/// Publishes the events of a new job.
-fn publish_accepted(tx: &mut StoreTx<'_>, id: JobId, new: &NewJob, layout: &JobLayout) {
-    tx.changes.push(ChangeEvent::Job(id));
-    tx.changes.push(ChangeEvent::Metric(MetricEvent::Accepted { instance: new.instance.clone(), bytes: layout.bytes }));
-}
-
-async fn insert_batches(tx: &mut StoreTx<'_>, id: JobId, layout: &JobLayout) -> Result<(), StoreError> {
-    for (part, rows) in (1_u32..).zip(&layout.parts) {
-        insert_batch(tx, id, part, rows).await?;
-    }
-    Ok(())
-}
-
-pub(crate) async fn insert_batch(
-    tx: &mut StoreTx<'_>,
-    id: JobId,
-    part: u32,
-    rows: &PartRange,
-) -> Result<(), StoreError> {
-    sqlx::query("INSERT INTO batch (job_id, part, state, byte_from, byte_to, rows) VALUES (?, ?, 'pending', ?, ?, ?)")
-        .bind(id.0)
-        .bind(part)
-        .bind(rows.from.cast_signed())
-        .bind(rows.to.cast_signed())
-        .bind(rows.rows.cast_signed())
-        .execute(&mut *tx.conn)
-        .await?;
-    Ok(())
 }
 
 /// Returns the new job as reading it would give it, without two more queries.
@@ -362,7 +194,9 @@ fn to_record(id: JobId, new: NewJob, layout: &JobLayout, now: Timestamp) -> Job 
 mod tests {
     use super::*;
     use crate::clock::from_ms;
-    use crate::store::tables::chunks::FileKind;
+    use crate::domain::{Format, Source, Target};
+    use crate::store::new_job::Inserted;
+    use crate::store::tables::chunks::StoredFile;
     use crate::store::test_util::{file, leads, store};
 
     fn keyed(key: &str) -> NewJob {
@@ -391,7 +225,7 @@ mod tests {
             assert_eq!((job.state, job.priority, job.group.as_deref()), (JobState::Pending, -3, Some("g")));
             assert_eq!((job.rows.total, job.batches.len(), job.created_at), (2, 2, from_ms(5)));
             assert_eq!(store.job(job.id).await.unwrap(), job, "the returned job equals the stored one");
-            let mut content = store.content(job.id, FileKind::File, 0, 0, job.bytes);
+            let mut content = store.content(StoredFile::submitted(job.id), 0..job.bytes);
             assert_eq!(content.next().await.unwrap().unwrap(), bytes);
             assert_eq!(store.history(job.id).await.unwrap().len(), 1);
         }
@@ -424,7 +258,8 @@ mod tests {
         store.insert_chunk(id, CompressedChunk::compress(0, b"email\n").unwrap()).await.unwrap();
         store.abort_submission(id).await.unwrap();
         assert!(matches!(store.job(id).await, Err(StoreError::NoJob(_))));
-        let left: i64 = sqlx::query_scalar("SELECT count(*) FROM chunk").fetch_one(store.readers()).await.unwrap();
+        let left: i64 =
+            sqlx::query_scalar("SELECT count(*) FROM chunk").fetch_one(&store.shared.readers).await.unwrap();
         assert_eq!(left, 0);
     }
 

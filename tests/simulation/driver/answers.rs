@@ -3,12 +3,13 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
+use marqueue::domain::batch::QueryFailureKind;
 use marqueue::domain::instance::{Pause, PauseKind};
 use marqueue::domain::{BatchKey, BatchState, Counts, Event, FailureScope, RemoteStatus};
 use marqueue::marketo::{ErrorAction, UploadError};
 use marqueue::scheduler::outcome::{
-    FailedUpload, InstanceAction, PollRetry, PreviousPoll, believed_wait, fetch_failed, instance_action, is_refusal,
-    overdue_event, poll_event, poll_failed, unknown_status_event,
+    FailedUpload, InstanceAction, PollRetry, PreviousPoll, believed_wait, fetch_failed, instance_action, overdue_event,
+    poll_event, poll_failed, query_failure_kind, unknown_status_event,
 };
 
 use super::{Done, Mutation, Next, Simulation};
@@ -204,7 +205,7 @@ impl Simulation {
         }
         match poll_failed(ask, reason, progress.accepted_at, progress.query_failures, &self.config, now) {
             PollRetry::GiveUp(reason) => self.record(key, Event::ImportLost { counts: progress.counts, reason })?,
-            PollRetry::RetryAt(not_before) => self.ask_again(key, is_refusal(Some(ask)), not_before),
+            PollRetry::RetryAt(not_before) => self.ask_again(key, query_failure_kind(Some(ask)), not_before),
         }
         Ok(Next::Ended)
     }
@@ -220,20 +221,20 @@ impl Simulation {
         let (now, progress) = (self.now(), self.store.batch(key).progress.clone());
         match fetch_failed(ask, reason, progress.accepted_at, progress.query_failures, &self.config, now) {
             PollRetry::GiveUp(_) => {
-                self.ask_again(key, is_refusal(ask), now);
+                self.ask_again(key, query_failure_kind(ask), now);
                 self.next_report(worker, report)
             }
             PollRetry::RetryAt(not_before) => {
-                self.ask_again(key, is_refusal(ask), not_before);
+                self.ask_again(key, query_failure_kind(ask), not_before);
                 Ok(Next::Ended)
             }
         }
     }
 
-    pub(super) fn ask_again(&mut self, key: BatchKey, refused: bool, not_before: Timestamp) {
+    pub(super) fn ask_again(&mut self, key: BatchKey, kind: QueryFailureKind, not_before: Timestamp) {
         let now = self.now();
         self.note(|| format!("{key} is asked after again at {not_before}"));
-        self.store.ask_failed(key, refused, not_before, now);
+        self.store.ask_failed(key, kind, not_before, now);
         self.checker.progress_made();
         self.wake();
     }

@@ -12,10 +12,10 @@ use sqlx::{AssertSqlSafe, ConnectOptions, Connection, SqliteConnection};
 use crate::clock::{Uptime, from_ms};
 use crate::domain::{BatchKey, JobId, JobState};
 use crate::scheduler::{SchedulingRules, Step, plan};
+use crate::store::engine::connection::writer_options;
 use crate::store::engine::schema::{MIGRATIONS, migrator_to};
 use crate::store::error::StoreError;
-use crate::store::tables::chunks::FileKind;
-use crate::store::{Pause, PauseKind, QueryFailures, QuotaDay, Store, options};
+use crate::store::{Pause, PauseKind, QueryFailures, QuotaDay, Store, StoredFile};
 
 /// A moment at which only the shortest delays of the rows are over.
 const NOW: i64 = 2_800;
@@ -40,7 +40,7 @@ const RENAMED_EVENTS: [(&str, &str); 5] = [
 
 /// Creates a database of version `version` with the rows of that version.
 async fn made(path: &Path, version: i64) {
-    let mut conn = options(path).create_if_missing(true).connect().await.unwrap();
+    let mut conn = writer_options(path).create_if_missing(true).connect().await.unwrap();
     migrator_to(version).run(&mut conn).await.unwrap();
     let rows = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/schema/{version:04}.sql"));
     let rows = std::fs::read_to_string(&rows)
@@ -91,7 +91,7 @@ async fn databases_of_all_versions_open_and_work_goes_on() {
     for &(version, ..) in MIGRATIONS {
         let path = folder.path().join(format!("{version}.db"));
         made(&path, version).await;
-        let mut conn = options(&path).connect().await.unwrap();
+        let mut conn = writer_options(&path).connect().await.unwrap();
         let before = counts(&mut conn).await;
         let empty: Vec<_> = before.iter().filter(|(_, rows)| **rows == 0).collect();
         assert!(empty.is_empty(), "version {version}: its rows leave out {empty:?}");
@@ -99,7 +99,7 @@ async fn databases_of_all_versions_open_and_work_goes_on() {
         conn.close().await.unwrap();
 
         let store = Store::open(&path).await.unwrap();
-        let mut conn = options(&path).connect().await.unwrap();
+        let mut conn = writer_options(&path).connect().await.unwrap();
         let after = counts(&mut conn).await;
         for (table, rows) in &before {
             // An incomplete submission is deleted at each start.
@@ -134,7 +134,7 @@ async fn reads(store: &Store, version: i64) {
         ],
         "version {version}"
     );
-    let mut content = store.content(JobId(100), FileKind::File, 0, 0, 22);
+    let mut content = store.content(StoredFile::submitted(JobId(100)), 0..22);
     assert_eq!(content.next().await.unwrap().unwrap(), b"email\na1@example.com.\n", "version {version}");
     assert_eq!(store.history(JobId(301)).await.unwrap()[0].request_id.as_deref(), Some("r#1"));
     assert!(matches!(store.job(JobId(90)).await, Err(StoreError::NoJob(_))));
@@ -194,7 +194,7 @@ async fn history_of_version_12_gets_the_new_event_names() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("q.db");
     made(&path, 12).await;
-    let mut conn = options(&path).connect().await.unwrap();
+    let mut conn = writer_options(&path).connect().await.unwrap();
     sqlx::query("DELETE FROM history WHERE job_id = 200").execute(&mut conn).await.unwrap();
     for (old, _) in RENAMED_EVENTS {
         sqlx::query(
@@ -217,7 +217,7 @@ async fn history_of_version_12_gets_the_new_event_names() {
 async fn jobs_older_than_sources_have_none_and_keep_their_keys() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("q.db");
-    let mut connection = options(&path).create_if_missing(true).connect().await.unwrap();
+    let mut connection = writer_options(&path).create_if_missing(true).connect().await.unwrap();
     migrator_to(2).run(&mut connection).await.unwrap();
     let job = "INSERT INTO job (instance, state, target, filename, format, created_at, idempotency_key)
                VALUES ('default', 'pending', 'leads', 'a.csv', 'csv', 1, 'k')";
@@ -227,7 +227,7 @@ async fn jobs_older_than_sources_have_none_and_keep_their_keys() {
     assert_eq!(store.job(JobId(1)).await.unwrap().source, None);
     store.close().await;
     drop(store);
-    let mut connection = options(&path).connect().await.unwrap();
+    let mut connection = writer_options(&path).connect().await.unwrap();
     let again = sqlx::query(job).execute(&mut connection).await.unwrap_err();
     assert!(again.as_database_error().is_some_and(|error| error.is_unique_violation()), "{again}");
 }

@@ -10,11 +10,11 @@ use std::path::Path;
 use percent_encoding::{NON_ALPHANUMERIC, percent_encode};
 use sqlx::{ConnectOptions, Connection, SqliteConnection};
 
-use crate::store::engine::file_identity::DatabaseFiles;
+use crate::store::engine::connection::reader_options;
+use crate::store::engine::database_paths::{wal_index_path, wal_path};
 use crate::store::engine::lock::resolve_path;
 use crate::store::engine::schema;
-use crate::store::reading;
-use crate::store::tables::instances::unended_by_instance;
+use crate::store::engine::transaction::ReadTx;
 
 /// What was found in a database that this program can use.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,11 +61,11 @@ pub async fn inspect(path: &Path) -> Result<Option<InspectionReport>, InspectErr
         return Ok(None);
     }
     let path = &resolve_path(path).map_err(sqlx::Error::from)?;
-    let options = if DatabaseFiles::with_suffix(path, "-shm").exists() {
+    let options = if wal_index_path(path).exists() {
         let path = percent_encode(path.as_os_str().as_encoded_bytes(), NON_ALPHANUMERIC);
-        reading(Path::new(&format!("file:{path}?readonly_shm=1")))
-    } else if size(&DatabaseFiles::with_suffix(path, "-wal")) == 0 {
-        reading(path).immutable(true)
+        reader_options(Path::new(&format!("file:{path}?readonly_shm=1")))
+    } else if size(&wal_path(path)) == 0 {
+        reader_options(path).immutable(true)
     } else {
         return Err(InspectError::LogAlone);
     };
@@ -86,7 +86,7 @@ async fn read_report(conn: &mut SqliteConnection) -> Result<InspectionReport, In
     if findings != ["ok"] {
         return Err(InspectError::Damaged(findings.join("; ")));
     }
-    Ok(InspectionReport { schema, known, unended: unended_by_instance(conn).await? })
+    Ok(InspectionReport { schema, known, unended: ReadTx::new(conn).unended_by_instance().await? })
 }
 
 fn size(path: &Path) -> u64 {
@@ -99,8 +99,9 @@ mod tests {
     use std::path::PathBuf;
 
     use super::*;
+    use crate::store::engine::connection::writer_options;
+    use crate::store::handle::Store;
     use crate::store::test_util::{add, leads, store};
-    use crate::store::{Store, options};
 
     fn bytes(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
         let files = fs::read_dir(folder).unwrap().map(|file| file.unwrap().path());
@@ -138,11 +139,10 @@ mod tests {
         assert_eq!(inspect(&path).await.unwrap().unwrap().unended, [("default".to_owned(), 3)]);
         assert!(bytes(killed.path()) == before, "something was written after a kill");
 
-        let mut index = path.clone().into_os_string();
-        index.push("-shm");
+        let index = wal_index_path(&path);
         fs::remove_file(&index).unwrap();
         assert!(matches!(inspect(&path).await, Err(InspectError::LogAlone)));
-        assert!(!Path::new(&index).exists());
+        assert!(!index.exists());
     }
 
     #[tokio::test]
@@ -164,7 +164,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("q.db");
         Store::open(&path).await.unwrap().close().await;
-        let mut conn = options(&path).connect().await.unwrap();
+        let mut conn = writer_options(&path).connect().await.unwrap();
         sqlx::query("INSERT INTO _sqlx_migrations VALUES (9999, 'later', 0, 1, x'00', 0)")
             .execute(&mut conn)
             .await
@@ -173,7 +173,7 @@ mod tests {
         assert!(matches!(inspect(&path).await, Err(InspectError::Newer { found: 9999, .. })));
 
         let other = folder.path().join("other.db");
-        let mut conn = options(&other).create_if_missing(true).connect().await.unwrap();
+        let mut conn = writer_options(&other).create_if_missing(true).connect().await.unwrap();
         sqlx::query("CREATE TABLE theirs (x)").execute(&mut conn).await.unwrap();
         conn.close().await.unwrap();
         assert!(matches!(inspect(&other).await, Err(InspectError::Foreign)));

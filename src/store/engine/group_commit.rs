@@ -1,0 +1,92 @@
+//! Group commit: runs the writes of a group in one transaction.
+//!
+//! Each write has a savepoint, so a failed one does not undo the others.
+
+use std::sync::Arc;
+
+use sqlx::{Connection, Sqlite, SqliteConnection, Transaction};
+
+use crate::store::engine::disk_reserve::DiskBudget;
+use crate::store::engine::health::DatabaseHealth;
+use crate::store::engine::transaction::StoreTx;
+use crate::store::engine::write_request::{Reply, WriteRequest};
+use crate::store::error::StoreError;
+use crate::store::events::ChangeEvent;
+
+/// Each call of the connection's thread takes longer than most statements. So a savepoint is begun together with the
+/// transaction, or with the release of the one before.
+const BEGIN: &str = "BEGIN IMMEDIATE; SAVEPOINT one";
+const NEXT: &str = "RELEASE one; SAVEPOINT one";
+const UNDO: &str = "ROLLBACK TO one";
+
+/// What a group of writes may use, and what it leaves.
+pub(crate) struct WriteGroup {
+    health: Arc<DatabaseHealth>,
+    budget: DiskBudget,
+    /// Events to publish if the commit has succeeded.
+    pub changes: Vec<ChangeEvent>,
+    /// The reply of each write, also after an error.
+    pub replies: Vec<Reply>,
+}
+
+impl WriteGroup {
+    /// Creates a group that has run no write.
+    pub fn new(health: Arc<DatabaseHealth>, budget: DiskBudget) -> WriteGroup {
+        WriteGroup { health, budget, changes: Vec::new(), replies: Vec::new() }
+    }
+
+    /// Runs the writes in one transaction and commits it.
+    ///
+    /// # Errors
+    /// An error of the transaction as a whole. That of a single write goes to its caller only.
+    pub async fn commit(
+        &mut self,
+        conn: &mut SqliteConnection,
+        writes: &mut Vec<WriteRequest>,
+    ) -> Result<(), StoreError> {
+        let mut transaction = conn.begin_with(BEGIN).await.map_err(StoreError::from);
+        for write in writes.drain(..) {
+            match transaction.as_mut() {
+                Ok(open) => {
+                    if let Err(error) = self.run_in_savepoint(open, write).await {
+                        transaction = Err(error);
+                    }
+                }
+                Err(error) => {
+                    let error = error.clone();
+                    self.refuse(write, error).await;
+                }
+            }
+        }
+        // The commit includes the last savepoint.
+        transaction?.commit().await.map_err(StoreError::from)
+    }
+
+    /// Lets a write fail with `error`, without running it.
+    pub async fn refuse(&mut self, write: WriteRequest, error: StoreError) {
+        self.replies.push(write(Err(error)).await.1);
+    }
+
+    /// Runs one write in a savepoint of its own.
+    async fn run_in_savepoint(
+        &mut self,
+        transaction: &mut Transaction<'_, Sqlite>,
+        write: WriteRequest,
+    ) -> Result<(), StoreError> {
+        let published_before = self.changes.len();
+        let is_first = self.replies.is_empty();
+        if !is_first && let Err(error) = sqlx::query(NEXT).execute(&mut **transaction).await.map_err(StoreError::from) {
+            self.refuse(write, error.clone()).await;
+            return Err(error);
+        }
+        let mut tx = StoreTx::new(transaction, &mut self.changes, &mut self.budget);
+        let (written, reply) = write(Ok(&mut tx)).await;
+        self.replies.push(reply);
+        let Err(error) = written else { return Ok(()) };
+        self.health.record_error(&error);
+        self.changes.truncate(published_before);
+        // If the savepoint is gone, SQLite has rolled back the whole transaction because of this error.
+        let undone = sqlx::query(UNDO).execute(&mut **transaction).await;
+        undone.map(drop).map_err(|_| error)
+    }
+}

@@ -1,0 +1,90 @@
+//! Batches: records what happened to them, and an operator's commands.
+
+use jiff::Timestamp;
+
+use crate::domain::{BatchKey, BatchState, Event, JobId};
+use crate::store::batch_changes::{BatchSplit, QueryFailure, RecordedQueryFailure, ReportSizes};
+use crate::store::error::StoreError;
+use crate::store::handle::Store;
+use crate::store::tables::commands::{CommandOutcome, JobCommand};
+
+impl Store {
+    /// Records an event of a batch and returns the batch's new state. The batch, the history, the job's state and the
+    /// instance's state change in one transaction. `request_id` is Marketo's, where a response caused the event.
+    ///
+    /// # Errors
+    /// [`StoreError::Illegal`] where the state machine has no such transition; nothing is changed then.
+    pub async fn record_event(
+        &self,
+        key: BatchKey,
+        event: Event,
+        request_id: Option<String>,
+        now: Timestamp,
+    ) -> Result<BatchState, StoreError> {
+        self.write("record_event", move |tx| Box::pin(tx.record_event(key, event, request_id, now))).await
+    }
+
+    /// Records that a query about an import (its status, its reports) failed or was rejected. The batch's state stays. A reason
+    /// that the last history entry has already gets no new entry.
+    ///
+    /// # Errors
+    /// [`StoreError::NoBatch`] where the batch has no import that could be queried.
+    pub async fn record_query_failure(
+        &self,
+        key: BatchKey,
+        failure: QueryFailure,
+        now: Timestamp,
+    ) -> Result<RecordedQueryFailure, StoreError> {
+        self.write("record_query_failure", move |tx| Box::pin(tx.record_query_failure(key, failure, now))).await
+    }
+
+    /// Splits a batch that Marketo found too large (413): it keeps the first half, and the second becomes a new batch of the
+    /// same job, with the next free number.
+    ///
+    /// # Errors
+    /// [`StoreError::Illegal`] if the batch is not being uploaded.
+    pub async fn split_batch(&self, key: BatchKey, split: BatchSplit, now: Timestamp) -> Result<(), StoreError> {
+        self.write("split_batch", move |tx| Box::pin(tx.split_batch(key, split, now))).await
+    }
+
+    /// Stores the sizes of a batch's stored failure and warning files.
+    ///
+    /// # Errors
+    /// An error of writing the database.
+    pub async fn set_report_sizes(&self, key: BatchKey, sizes: ReportSizes, now: Timestamp) -> Result<(), StoreError> {
+        self.write("set_report_sizes", move |tx| Box::pin(tx.set_report_sizes(key, sizes, now))).await
+    }
+
+    /// Cancels the batches that Marketo does not have yet. The others run to their end, since an import can't be undone.
+    ///
+    /// # Errors
+    /// [`StoreError::Refused`] if there is nothing to cancel.
+    pub async fn cancel(&self, id: JobId, now: Timestamp) -> Result<CommandOutcome, StoreError> {
+        self.write("cancel", move |tx| Box::pin(tx.run_command(id, JobCommand::Cancel, now))).await
+    }
+
+    /// Cancels like [`Store::cancel`], and abandons overdue imports. Each of these occupies a slot for as long as it may be on
+    /// Marketo.
+    ///
+    /// # Errors
+    /// [`StoreError::Refused`] if there is nothing to cancel and nothing to abandon.
+    pub async fn abandon(&self, id: JobId, now: Timestamp) -> Result<CommandOutcome, StoreError> {
+        self.write("abandon", move |tx| Box::pin(tx.run_command(id, JobCommand::Abandon, now))).await
+    }
+
+    /// Requeues the batches that failed, were cancelled or are held. Complete ones stay complete.
+    ///
+    /// # Errors
+    /// [`StoreError::Refused`] if there is nothing to send, [`StoreError::Erased`] if the content has been erased.
+    pub async fn retry(&self, id: JobId, now: Timestamp) -> Result<CommandOutcome, StoreError> {
+        self.write("retry", move |tx| Box::pin(tx.run_command(id, JobCommand::Retry, now))).await
+    }
+
+    /// Records the import that an operator found on Marketo for a held batch. It is polled to its end from now on.
+    ///
+    /// # Errors
+    /// [`StoreError::Illegal`] if the batch is not held, [`StoreError::Refused`] if the import belongs to another batch.
+    pub async fn settle(&self, key: BatchKey, marketo_batch_id: String, now: Timestamp) -> Result<(), StoreError> {
+        self.write("settle", move |tx| Box::pin(tx.settle(key, marketo_batch_id, now))).await
+    }
+}

@@ -1,0 +1,321 @@
+//! Events of batches: applies an event to a batch, its job and its instance, and writes the history, in one transaction.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use sqlx::Row;
+
+use crate::domain::row_counts::RowCounts;
+use crate::domain::{BatchKey, BatchState, Event, JobId, JobState, job_state};
+use crate::store::engine::transaction::{ReadTx, StoreTx};
+use crate::store::error::StoreError;
+use crate::store::events::{ChangeEvent, MetricEvent};
+use crate::store::tables::history::NewHistoryEntry;
+use crate::store::tables::row_mapping::parse_column;
+
+impl StoreTx<'_> {
+    /// Records an event of a batch and returns the batch's new state. `request_id` is Marketo's, where a response caused the
+    /// event.
+    pub(crate) async fn record_event(
+        &mut self,
+        key: BatchKey,
+        event: Event,
+        request_id: Option<String>,
+        now: Timestamp,
+    ) -> Result<BatchState, StoreError> {
+        self.apply_event(key, &event, request_id.as_deref(), now).await
+    }
+
+    /// Applies an event to its batch, and to the job and the instance of the batch.
+    pub(crate) async fn apply_event(
+        &mut self,
+        key: BatchKey,
+        event: &Event,
+        request_id: Option<&str>,
+        now: Timestamp,
+    ) -> Result<BatchState, StoreError> {
+        let before = self.batch_progress(key).await?;
+        let batch = before.after_event(event, now)?;
+        self.save_progress(key, &batch).await?;
+        // A poll without a change gets no entry: one in five seconds would hide the others.
+        let is_news = match event {
+            Event::Polled { .. } => batch.state != before.state,
+            Event::UnknownStatus { reason, .. } => self.is_new_entry(key, event.name(), reason, now).await?,
+            _ => true,
+        };
+        if is_news {
+            let message = event.message().or(batch.message.as_deref());
+            let entry = NewHistoryEntry::of_batch(key, now, event.name(), batch.shown_state());
+            self.insert_history(NewHistoryEntry { message, request_id, ..entry }).await?;
+        }
+        match event {
+            Event::Accepted { marketo_batch_id, .. } => self.check_batch_id(key, marketo_batch_id, now).await?,
+            Event::Abandoned { counts_until } => self.insert_abandoned(key, *counts_until, now).await?,
+            _ => {}
+        }
+        if is_news || batch.counts != before.counts || batch.message != before.message {
+            self.publish(ChangeEvent::Batch(key));
+        }
+        let instance = self.instance_of(key.job).await?;
+        if let Event::ImportEnded { counts, .. } | Event::ImportLost { counts, .. } = event {
+            let mut rows = RowCounts::complete(self.rows_sent(key).await?, *counts);
+            // An import that failed as a whole has imported no row that it does not count.
+            if matches!(event, Event::ImportLost { .. }) {
+                rows.unaccounted = Some(0);
+            }
+            self.record_discrepancy(key, &rows, now).await?;
+            self.count(MetricEvent::Rows { instance: instance.clone(), rows });
+        }
+        self.count(MetricEvent::from_batch_event(instance.clone(), event));
+        self.update_job_state(key.job, now).await?;
+        self.update_instance_after(&instance, key, event, now).await?;
+        Ok(batch.state)
+    }
+
+    /// Stores an abandoned import, which occupies a slot until `until`.
+    async fn insert_abandoned(&mut self, key: BatchKey, until: Timestamp, now: Timestamp) -> Result<(), StoreError> {
+        sqlx::query("DELETE FROM abandoned WHERE until <= ?")
+            .bind(now.as_millisecond())
+            .execute(&mut *self.conn)
+            .await?;
+        sqlx::query(
+            "INSERT INTO abandoned (instance, marketo_batch_id, until)
+             SELECT j.instance, coalesce(b.marketo_batch_id, ''), ?
+             FROM batch b JOIN job j ON j.id = b.job_id WHERE b.job_id = ? AND b.part = ?",
+        )
+        .bind(until.as_millisecond())
+        .bind(key.job.0)
+        .bind(key.part)
+        .execute(&mut *self.conn)
+        .await?;
+        Ok(())
+    }
+
+    /// Writes a history entry where Marketo's counts of an ended import differ from the rows that were sent.
+    async fn record_discrepancy(&mut self, key: BatchKey, rows: &RowCounts, now: Timestamp) -> Result<(), StoreError> {
+        let Some(discrepancy) = rows.discrepancy() else { return Ok(()) };
+        let entry = NewHistoryEntry::of_batch(key, now, "counts-differ", BatchState::Collecting);
+        self.insert_history(NewHistoryEntry { message: Some(&discrepancy), ..entry }).await
+    }
+
+    /// Derives the job's state from its batches. When the job ends, queues its notification and writes the history.
+    async fn update_job_state(&mut self, id: JobId, now: Timestamp) -> Result<(), StoreError> {
+        let derived = self.derive_job_state(id).await?;
+        let state = derived.state;
+        let error = derived.error.as_deref().filter(|_| state.is_terminal());
+        let changed = sqlx::query(
+            "UPDATE job SET state = ?1, error = ?2, finished_at = ?3,
+                            started_at = CASE WHEN ?1 = 'running' THEN coalesce(started_at, ?4) ELSE started_at END
+             WHERE id = ?5 AND state <> ?1 RETURNING instance, created_at",
+        )
+        .bind(state.as_str())
+        .bind(error)
+        .bind(state.is_terminal().then_some(now.as_millisecond()))
+        .bind(now.as_millisecond())
+        .bind(id.0)
+        .fetch_optional(&mut *self.conn)
+        .await?;
+        let Some(changed) = changed else { return Ok(()) };
+        if state.is_terminal() {
+            let took = now.as_millisecond() - changed.try_get::<i64, _>("created_at")?;
+            let took = Duration::from_millis(took.max(0).cast_unsigned());
+            self.count(MetricEvent::Ended { instance: changed.try_get("instance")?, state, took });
+            self.enqueue_notification(id, now).await?;
+            let entry = NewHistoryEntry::of_job(id, now, "ended", state);
+            self.insert_history(NewHistoryEntry { message: error, ..entry }).await?;
+        }
+        self.publish(ChangeEvent::Job(id));
+        Ok(())
+    }
+}
+
+impl ReadTx<'_> {
+    /// Returns the name of the instance of a job.
+    pub(crate) async fn instance_of(&mut self, id: JobId) -> Result<String, StoreError> {
+        Ok(sqlx::query_scalar("SELECT instance FROM job WHERE id = ?").bind(id.0).fetch_one(&mut *self.conn).await?)
+    }
+
+    async fn derive_job_state(&mut self, id: JobId) -> Result<DerivedState, StoreError> {
+        let rows = sqlx::query("SELECT part, state, message FROM batch WHERE job_id = ? ORDER BY byte_from")
+            .bind(id.0)
+            .fetch_all(&mut *self.conn)
+            .await?;
+        let mut states = Vec::with_capacity(rows.len());
+        let mut error = None;
+        for row in &rows {
+            let state: BatchState = parse_column(row, "state")?;
+            if state == BatchState::Failed && error.is_none() {
+                let message = row.try_get::<Option<String>, _>("message")?.unwrap_or_default();
+                let part: u32 = row.try_get("part")?;
+                error = Some(if rows.len() == 1 { message } else { format!("part {part}: {message}") });
+            }
+            states.push(state);
+        }
+        Ok(DerivedState { state: job_state(states), error })
+    }
+}
+
+/// What the batches of a job say about it.
+struct DerivedState {
+    state: JobState,
+    /// The message of the first failed batch.
+    error: Option<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::from_ms;
+    use crate::domain::{Counts, DeferReason, FailureScope, RemoteStatus};
+    use crate::store::tables::commands::CommandOutcome;
+    use crate::store::test_util::{add, leads, store};
+
+    fn accepted(id: &str) -> Event {
+        Event::Accepted { marketo_batch_id: id.into(), status: RemoteStatus::Queued }
+    }
+
+    fn ended(processed: u64, failed: u64) -> Event {
+        let counts = Counts { processed: Some(processed), failed: Some(failed), warned: None };
+        Event::ImportEnded { counts, message: "done".into() }
+    }
+
+    #[tokio::test]
+    async fn a_batch_walks_to_its_end_and_takes_its_job_along() {
+        let store = store().await;
+        let key = BatchKey { job: add(&store, leads(), 1).await, part: 1 };
+        let mut listener = store.subscribe();
+        let importing =
+            Event::Polled { status: RemoteStatus::Importing, counts: Counts::default(), waited: Duration::ZERO };
+        for (at, event) in
+            [(1, Event::UploadBegan), (2, accepted("3404")), (3, importing), (4, ended(0, 1)), (5, Event::Collected)]
+        {
+            store.record_event(key, event, Some(format!("r{at}")), from_ms(at)).await.unwrap();
+        }
+        let (job, batch) = store.batch(key).await.unwrap();
+        assert_eq!(
+            (job.state, job.started_at, job.finished_at),
+            (JobState::Complete, Some(from_ms(1)), Some(from_ms(5)))
+        );
+        assert_eq!((job.rows.total, job.rows.failed, batch.state), (1, Some(1), BatchState::Complete));
+        assert_eq!((batch.marketo_batch_id.as_deref(), batch.importing_at), (Some("3404"), Some(from_ms(3))));
+        let history = store.history(key.job).await.unwrap();
+        let events: Vec<_> = history.iter().map(|entry| entry.event.as_str()).collect();
+        assert_eq!(events, ["received", "upload-began", "accepted", "polled", "import-ended", "collected", "ended"]);
+        assert_eq!(history[2].request_id.as_deref(), Some("r2"));
+        let mut received = Vec::new();
+        while let Ok(change) = listener.try_recv() {
+            received.push(change);
+        }
+        assert_eq!(
+            received.iter().filter(|change| **change == ChangeEvent::Job(key.job)).count(),
+            2,
+            "running, complete"
+        );
+        assert_eq!(received.iter().filter(|change| **change == ChangeEvent::Batch(key)).count(), 5);
+    }
+
+    #[tokio::test]
+    async fn an_illegal_move_changes_nothing() {
+        let store = store().await;
+        let key = BatchKey { job: add(&store, leads(), 1).await, part: 1 };
+        let before = store.job(key.job).await.unwrap();
+        let error = store.record_event(key, Event::Collected, None, from_ms(1)).await.unwrap_err();
+        assert!(matches!(error, StoreError::Illegal(_)));
+        assert_eq!(store.job(key.job).await.unwrap(), before);
+        assert_eq!(store.history(key.job).await.unwrap().len(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_put_back_gives_the_attempt_back_and_a_refusal_keeps_it() {
+        let store = store().await;
+        let key = BatchKey { job: add(&store, leads(), 1).await, part: 1 };
+        store.record_event(key, Event::UploadBegan, None, from_ms(1)).await.unwrap();
+        let requeued = Event::Requeued {
+            defer_reason: DeferReason::ListBusy,
+            reason: "list".into(),
+            not_before: Some(from_ms(9)),
+        };
+        store.record_event(key, requeued, None, from_ms(2)).await.unwrap();
+        let (job, batch) = store.batch(key).await.unwrap();
+        assert_eq!((batch.attempts, batch.not_before, job.state), (0, Some(from_ms(9)), JobState::Pending));
+        store.record_event(key, Event::UploadBegan, None, from_ms(9)).await.unwrap();
+        store
+            .record_event(
+                key,
+                Event::Refused { reason: "611".into(), not_before: from_ms(20), scope: FailureScope::Batch },
+                None,
+                from_ms(10),
+            )
+            .await
+            .unwrap();
+        assert_eq!(store.batch(key).await.unwrap().1.attempts, 1);
+    }
+
+    #[tokio::test]
+    async fn a_failed_batch_fails_its_job_after_the_others_ended() {
+        let store = store().await;
+        let id = add(&store, leads(), 2).await;
+        let (one, two) = (BatchKey { job: id, part: 1 }, BatchKey { job: id, part: 2 });
+        store.record_event(one, Event::UploadBegan, None, from_ms(1)).await.unwrap();
+        store
+            .record_event(one, Event::Rejected { reason: "1006: no such field".into() }, None, from_ms(2))
+            .await
+            .unwrap();
+        assert_eq!(store.job(id).await.unwrap().state, JobState::Running);
+        store.record_event(two, Event::UploadBegan, None, from_ms(3)).await.unwrap();
+        store.record_event(two, accepted("9"), None, from_ms(4)).await.unwrap();
+        store.record_event(two, ended(1, 0), None, from_ms(5)).await.unwrap();
+        store.record_event(two, Event::Collected, None, from_ms(6)).await.unwrap();
+        let job = store.job(id).await.unwrap();
+        assert_eq!((job.state, job.error.as_deref()), (JobState::Failed, Some("part 1: 1006: no such field")));
+        let settled = store.retry(id, from_ms(7)).await.unwrap();
+        assert_eq!(settled, CommandOutcome { moved: 1, state: JobState::Running });
+        let job = store.job(id).await.unwrap();
+        assert_eq!((job.error, job.finished_at, job.batches[1].state), (None, None, BatchState::Complete));
+    }
+
+    #[tokio::test]
+    async fn cancel_leaves_batches_that_marketo_has() {
+        let store = store().await;
+        let id = add(&store, leads(), 2).await;
+        let one = BatchKey { job: id, part: 1 };
+        store.record_event(one, Event::UploadBegan, None, from_ms(1)).await.unwrap();
+        store.record_event(one, accepted("9"), None, from_ms(2)).await.unwrap();
+        assert_eq!(store.cancel(id, from_ms(3)).await.unwrap(), CommandOutcome { moved: 1, state: JobState::Running });
+        assert!(store.cancel(id, from_ms(4)).await.unwrap_err().to_string().contains("can't be called back"));
+        store.record_event(one, ended(1, 0), None, from_ms(5)).await.unwrap();
+        store.record_event(one, Event::Collected, None, from_ms(6)).await.unwrap();
+        assert_eq!(store.job(id).await.unwrap().state, JobState::Cancelled);
+        assert!(store.cancel(id, from_ms(7)).await.unwrap_err().to_string().contains("has ended"));
+        assert_eq!(store.retry(id, from_ms(8)).await.unwrap().moved, 1);
+    }
+
+    #[tokio::test]
+    async fn a_settled_batch_is_polled_from_there() {
+        let store = store().await;
+        let id = add(&store, leads(), 2).await;
+        let (one, two) = (BatchKey { job: id, part: 1 }, BatchKey { job: id, part: 2 });
+        for key in [one, two] {
+            store.record_event(key, Event::UploadBegan, None, from_ms(1)).await.unwrap();
+        }
+        store.record_event(two, accepted("3405"), None, from_ms(2)).await.unwrap();
+        assert!(matches!(store.settle(one, "3404".into(), from_ms(2)).await, Err(StoreError::Illegal(_))));
+        let held = Event::Held { reason: "502".into(), unconfirmed_until: from_ms(9_999), scope: FailureScope::Daemon };
+        store.record_event(one, held, None, from_ms(3)).await.unwrap();
+        let taken = store.settle(one, "3405".into(), from_ms(4)).await.unwrap_err().to_string();
+        assert_eq!(taken, format!("Marketo's batch 3405 is part 2 of job {id}"));
+        assert_eq!(
+            store.snapshot("default", from_ms(4), 10, std::time::Duration::MAX).await.unwrap().unconfirmed_until,
+            [from_ms(9_999)]
+        );
+        store.settle(one, "3404".into(), from_ms(5)).await.unwrap();
+        let (_, batch) = store.batch(one).await.unwrap();
+        assert_eq!((batch.state, batch.accepted_at), (BatchState::Queued, Some(from_ms(5))));
+        assert_eq!(batch.marketo_batch_id.as_deref(), Some("3404"));
+        assert_eq!(
+            store.snapshot("default", from_ms(5), 10, std::time::Duration::MAX).await.unwrap().unconfirmed_until,
+            []
+        );
+        assert_eq!(store.history(id).await.unwrap().last().unwrap().event, "settled");
+    }
+}
