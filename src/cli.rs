@@ -26,6 +26,7 @@ mod reference;
 mod report_check;
 mod target_args;
 mod terminal_text;
+mod usage_hint;
 
 pub use entry::main;
 pub use exit_status::{CliError, ExitStatus};

@@ -15,10 +15,12 @@ pub mod instance;
 pub mod row_counts;
 mod source;
 mod state_machine;
+mod submission_channel;
 
 pub use event::{Counts, DeferReason, Event, FailureScope, RemoteStatus};
 pub use source::Source;
 pub use state_machine::{BatchState, IllegalTransitionError, JobState, job_state, transition};
+pub use submission_channel::SubmissionChannel;
 
 /// How long Marketo knows an import: its id, its status and its reports. Not documented; seven days were observed.
 pub const IMPORT_LIFETIME: Duration = Duration::from_secs(7 * 24 * 3600);

@@ -16,7 +16,7 @@ use crate::config::Config;
 use crate::delimited::{
     RequiredColumn, ScanRules, ValidationError, Warning, columns_required_at_upload, lookup_column, required_columns,
 };
-use crate::domain::Target;
+use crate::domain::{SubmissionChannel, Target};
 use crate::marketo::max_content_bytes;
 use crate::store::{Inserted, JobLayout, MetricEvent, NewJob, PartRange, Store, StoreError};
 
@@ -66,6 +66,16 @@ pub enum IntakeError {
     /// The store refused the job or failed.
     #[error(transparent)]
     Store(#[from] StoreError),
+}
+
+impl IntakeError {
+    /// Returns the message. Where an option would correct the fault, it names the option as `channel` has it.
+    pub fn message(&self, channel: SubmissionChannel) -> String {
+        match self {
+            IntakeError::File(fault) => fault.message(channel),
+            other => other.to_string(),
+        }
+    }
 }
 
 /// A file that was accepted.

@@ -18,6 +18,9 @@ pub use crate::retention::{EraseReport, RetentionRun};
 pub use crate::scheduler::explain::Explanation;
 pub use crate::store::RetentionCandidates;
 
+/// The `User-Agent` of this program's own client, so that errors name options as the command line has them.
+pub const COMMAND_LINE_AGENT: &str = concat!("marqueue-cli/", env!("CARGO_PKG_VERSION"));
+
 /// An error response: RFC 9457's `application/problem+json`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Problem {

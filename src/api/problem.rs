@@ -11,7 +11,7 @@ use serde::de::DeserializeOwned;
 
 use crate::api::dto::Problem;
 use crate::delimited::{FailedRowError, JoinError};
-use crate::domain::{JobId, ParseEnumError};
+use crate::domain::{JobId, ParseEnumError, SubmissionChannel};
 use crate::intake::IntakeError;
 use crate::store::StoreError;
 
@@ -104,7 +104,14 @@ impl From<StoreError> for Problem {
 
 impl From<IntakeError> for Problem {
     fn from(error: IntakeError) -> Self {
-        let detail = error.to_string();
+        Problem::of_intake(error, SubmissionChannel::HttpApi)
+    }
+}
+
+impl Problem {
+    /// Makes the problem of a refused file. Its text names options as `channel` has them.
+    pub(super) fn of_intake(error: IntakeError, channel: SubmissionChannel) -> Problem {
+        let detail = error.message(channel);
         match error {
             IntakeError::Store(error) => error.into(),
             IntakeError::File(fault) => {

@@ -11,6 +11,7 @@ use tokio::runtime::{Builder, Runtime};
 
 use crate::cli::completion;
 use crate::cli::exit_status::ExitStatus;
+use crate::cli::usage_hint::usage_hint;
 use crate::cli::{Cli, CliCommand, Serve, run as run_command};
 use crate::config::Config;
 use crate::daemon;
@@ -48,6 +49,11 @@ fn report_usage(error: &clap::Error) -> ExitCode {
     } else {
         // If it can't be written, the exit status still reports it.
         drop(error.print());
+    }
+    let arguments: Vec<String> =
+        std::env::args_os().skip(1).map(|argument| argument.to_string_lossy().into_owned()).collect();
+    if let Some(hint) = usage_hint(error, &arguments) {
+        crate::cli::output::note(&hint);
     }
     ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(u8::from(ExitStatus::Usage)))
 }

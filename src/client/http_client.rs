@@ -10,7 +10,7 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use serde::de::DeserializeOwned;
 
-use crate::api::dto::{History, InstanceStatus, JobsPage, Problem, Readiness, Status};
+use crate::api::dto::{COMMAND_LINE_AGENT, History, InstanceStatus, JobsPage, Problem, Readiness, Status};
 use crate::domain::{JobId, JobState};
 use crate::error_chain::innermost;
 use crate::marketo::answering_daemon;
@@ -210,6 +210,7 @@ impl Client {
             return Err(ClientError::SocketPathTooLong(socket.to_owned()));
         }
         let http = client_builder()
+            .user_agent(COMMAND_LINE_AGENT)
             .unix_socket(socket)
             .no_proxy()
             // An idle connection would count against api.max_connections, and the daemon may close it.

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use crate::delimited::column_names::{ColumnName, NameError};
 use crate::delimited::encoding::Encoding;
 use crate::delimited::file_kind::FileKind;
-use crate::domain::Format;
+use crate::domain::{Format, SubmissionChannel};
 
 /// The first thing in a file, in the file's order, that keeps it from being imported.
 ///
@@ -203,6 +203,9 @@ pub enum ValidationError {
     },
 }
 
+/// Why leads need the column `email`. Another lookup field can be given.
+pub(super) const DEFAULT_LOOKUP_NEED: &str = "which is the lookup field unless another one is given";
+
 const BACKSLASH: &str = "a backslash does not escape a quote, so write the quote twice";
 
 /// A row that has another number of fields than the header.
@@ -232,6 +235,20 @@ pub enum RaggedSign {
 }
 
 impl ValidationError {
+    /// Returns the message. Where an option would correct the fault, it names the option as `channel` has it.
+    pub fn message(&self, channel: SubmissionChannel) -> String {
+        let option = match self {
+            ValidationError::WrongDelimiter { other, .. } | ValidationError::SepLine { format: Some(other) } => {
+                channel.set_option("format", other.as_str())
+            }
+            ValidationError::MissingColumn { need, .. } if *need == DEFAULT_LOOKUP_NEED => {
+                channel.set_option("lookup_field", "FIELD")
+            }
+            _ => return self.to_string(),
+        };
+        format!("{self} ({option})")
+    }
+
     /// Returns the machine-readable code, which stays the same when the message changes.
     pub fn code(&self) -> &'static str {
         match self {
@@ -337,4 +354,31 @@ fn ragged(columns: u64, rows: &[RaggedRow], stopped: bool) -> String {
         text += ", and the check stopped there";
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::delimited::required_columns;
+    use crate::domain::Target;
+
+    #[test]
+    fn a_message_names_the_option_of_the_channel() {
+        let wrong = ValidationError::WrongDelimiter { format: Format::Csv, other: Format::Ssv };
+        let general = "the header has one column as csv, and several as ssv: say that the format is ssv";
+        for (channel, option) in [
+            (SubmissionChannel::CommandLine, "--format ssv"),
+            (SubmissionChannel::HttpApi, "format=ssv"),
+            (SubmissionChannel::DropFolder, "format = \"ssv\" in job.toml"),
+        ] {
+            assert_eq!(wrong.message(channel), format!("{general} ({option})"));
+        }
+        let command_line = |error: &ValidationError| error.message(SubmissionChannel::CommandLine);
+        assert!(command_line(&ValidationError::SepLine { format: Some(Format::Tsv) }).ends_with(" (--format tsv)"));
+        assert_eq!(command_line(&ValidationError::Empty), "the file is empty");
+        let leads = Target::Leads { lookup_field: None, list_id: None, partition: None };
+        let required = required_columns(&leads).remove(0);
+        let missing = ValidationError::MissingColumn { column: required.column, need: required.need, similar: None };
+        assert!(command_line(&missing).ends_with(" (--lookup-field FIELD)"), "{missing}");
+    }
 }

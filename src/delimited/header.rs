@@ -7,7 +7,7 @@ use memchr::memchr;
 
 use crate::delimited::column_names;
 use crate::delimited::column_names::{NameError, clip, displayed};
-use crate::delimited::error::ValidationError;
+use crate::delimited::error::{DEFAULT_LOOKUP_NEED, ValidationError};
 use crate::delimited::lexer::{LexEvent, Lexer};
 use crate::delimited::warning::Warning;
 use crate::domain::{Format, Target};
@@ -33,8 +33,7 @@ pub struct RequiredColumn {
 pub fn required_columns(target: &Target) -> Vec<RequiredColumn> {
     match target {
         Target::Leads { lookup_field: None, .. } => {
-            let need = "which is the lookup field unless another one is given";
-            vec![RequiredColumn { column: "email".to_owned(), need }]
+            vec![RequiredColumn { column: "email".to_owned(), need: DEFAULT_LOOKUP_NEED }]
         }
         _ => columns_required_at_upload(target),
     }

@@ -24,6 +24,7 @@ use tokio::io::AsyncReadExt;
 use tokio_util::io::ReaderStream;
 
 use crate::clock::Clock;
+use crate::domain::SubmissionChannel;
 use crate::drop_folder::dir_walk;
 use crate::drop_folder::dir_walk::DirTree;
 use crate::drop_folder::file_stat::FileStat;
@@ -107,7 +108,7 @@ impl IngestContext {
             Err(IntakeError::Store(error)) => {
                 return IngestOutcome::Later(format!("the job cannot be stored: {error}"));
             }
-            Err(refused) => return self.refuse(task, refused.to_string()).await,
+            Err(refused) => return self.refuse(task, refused.message(SubmissionChannel::DropFolder)).await,
         }
         self.remove(task).await
     }

@@ -375,6 +375,19 @@ fn socket_without_permission_is_not_a_missing_daemon() {
 }
 
 #[test]
+fn a_refusal_names_the_option_that_corrects_it() {
+    let cli = CliEnv::new();
+    cli.file("people.csv", "email;note\na@example.com;\n");
+    for words in ["add leads people.csv", "check leads people.csv"] {
+        let ran = cli.run(words).expect(1);
+        assert!(ran.err.ends_with("several as ssv: say that the format is ssv (--format ssv)\n"), "{ran:?}");
+    }
+    cli.run("add leads people.csv --format ssv").expect(0);
+    let ran = cli.run("add people.csv --wait").expect(2);
+    assert!(ran.err.contains("did you mean \"marqueue add leads people.csv --wait\"?"), "{ran:?}");
+}
+
+#[test]
 fn commands_without_a_daemon_connect_to_none() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("people.csv");

@@ -371,6 +371,12 @@ async fn a_refused_file_is_kept_with_its_reason_and_replaces_none() {
         ("default/d.csv", "d.csv", "email\nx\n", "default is not a folder for files"),
         ("e.csv", "e.csv", "email\nx\n", "it is in no instance's folder"),
         ("default/program-members/7/Member/f.csv", "f.csv", "name\nx\n", "the header has no column \"email\""),
+        (
+            "default/leads/g.csv",
+            "g.csv",
+            "email;x\na@b.c;1\n",
+            "say that the format is ssv (format = \"ssv\" in job.toml)",
+        ),
     ] {
         rename_in(&env, path, content);
         let printed = there(&mut env, &format!("rejected/{kept}.reason.txt")).await;

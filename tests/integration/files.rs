@@ -236,7 +236,7 @@ async fn leads_without_email_and_lookup_field_are_refused() {
     let problem = String::from_utf8(problem).expect("text");
     assert_eq!(status, 422, "{problem}");
     assert!(
-        problem.contains("no column \\\"email\\\", which is the lookup field unless another one is given"),
+        problem.contains("which is the lookup field unless another one is given (lookup_field=FIELD)"),
         "{problem}"
     );
     for allowed in [format!("{path}&check=false"), format!("{path}&lookup_field=name")] {

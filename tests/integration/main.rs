@@ -27,6 +27,7 @@ mod power_loss;
 mod queue;
 mod readme_walkthrough;
 mod reload;
+mod remote_access;
 mod retention;
 mod sample_config;
 mod slow_clients;

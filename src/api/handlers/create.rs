@@ -5,15 +5,15 @@ use std::collections::BTreeMap;
 use axum::Json;
 use axum::body::{Body, HttpBody};
 use axum::extract::State;
-use axum::http::header::{CONTENT_ENCODING, CONTENT_TYPE};
+use axum::http::header::{CONTENT_ENCODING, CONTENT_TYPE, USER_AGENT};
 use axum::http::{HeaderMap, StatusCode};
 use schemars::JsonSchema;
 
 use crate::api::auth::identity::{DEFAULT_INSTANCE, Identity};
-use crate::api::dto::{Problem, SubmittedJob};
+use crate::api::dto::{COMMAND_LINE_AGENT, Problem, SubmittedJob};
 use crate::api::problem::Query;
 use crate::api::state::SharedState;
-use crate::domain::{Format, Source, Target};
+use crate::domain::{Format, Source, SubmissionChannel, Target};
 use crate::intake::Received;
 use crate::store::{Inserted, NewJob};
 
@@ -35,12 +35,20 @@ pub(in crate::api) async fn create(
     if let Some(announced) = body.size_hint().exact() {
         daemon.intake.check_announced_size(announced)?;
     }
-    let Received { added, warnings } = daemon.intake.receive_with_warnings(new, check, body.into_data_stream()).await?;
+    let received = daemon.intake.receive_with_warnings(new, check, body.into_data_stream()).await;
+    let Received { added, warnings } =
+        received.map_err(|error| Problem::of_intake(error, submission_channel(&headers)))?;
     let (status, job) = match added {
         Inserted::Created(job) => (StatusCode::CREATED, job),
         Inserted::Existing(job) => (StatusCode::OK, job),
     };
     Ok((status, Json(SubmittedJob { job, warnings })))
+}
+
+/// Returns the interface that the file's sender uses: the command line sends a `User-Agent` of its own.
+fn submission_channel(headers: &HeaderMap) -> SubmissionChannel {
+    let agent = headers.get(USER_AGENT).and_then(|agent| agent.to_str().ok()).unwrap_or_default();
+    if agent.starts_with(COMMAND_LINE_AGENT) { SubmissionChannel::CommandLine } else { SubmissionChannel::HttpApi }
 }
 
 /// Returns the header `Idempotency-Key`.

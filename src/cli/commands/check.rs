@@ -14,7 +14,7 @@ use crate::cli::input::{FormatOption, Input};
 use crate::cli::output;
 use crate::cli::target_args::TargetArgs;
 use crate::delimited::{FileLayout, ScanRules, Scanner, ValidationError, Warning, lookup_column, required_columns};
-use crate::domain::Target;
+use crate::domain::{SubmissionChannel, Target};
 use crate::marketo::max_content_bytes;
 
 const READ_BYTES: usize = 128 * 1024;
@@ -119,7 +119,9 @@ async fn check_file(source: &Input, upload_bytes: u64, target: Option<&Target>) 
             finding.warnings = std::mem::take(&mut layout.warnings);
             (finding.ok, finding.layout) = (true, Some(layout));
         }
-        Ok(Err(fault)) => (finding.fault, finding.detail) = (Some(fault.code()), Some(fault.to_string())),
+        Ok(Err(fault)) => {
+            (finding.fault, finding.detail) = (Some(fault.code()), Some(fault.message(SubmissionChannel::CommandLine)))
+        }
         Err(failure) => (finding.fault, finding.detail) = (Some("unreadable"), Some(failure.to_string())),
     }
     finding
