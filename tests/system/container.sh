@@ -140,8 +140,12 @@ checked "a file from outside, through the mounted socket"
 curl -sS --fail --unix-socket "$work/run/marqueue.sock" http://marqueue/v1/jobs/1 | grep -q '"state":"complete"' ||
     die "curl sees no complete job 1"
 
+podman exec -i marqueue marqueue add leads - --wait < "$work/people.csv"
+podman exec marqueue marqueue file 2 | cmp - "$work/people.csv" || die "the file comes back changed"
+checked "without the program on the host: a file through podman exec"
+
 # Twenty files, and a stop with uploads and imports under way.
-acknowledged=1
+acknowledged=2
 for _ in {1..20}; do
     client add leads "$work/people.csv" >/dev/null
     acknowledged=$((acknowledged + 1))
