@@ -112,7 +112,7 @@ mod tests {
             "MARQUEUE_API__CLIENTS__4000000000__CLIENT_ID",
         ] {
             let error = variables([(name.to_owned(), "x".to_owned())]).err().unwrap();
-            let reason = "names no key: write __ between two levels, and at most 999 for an entry";
+            let reason = "names no key: separate levels by __, and number the entries of a list from 0 to 999";
             assert_eq!(error.to_string(), format!("the environment variable {name} {reason}"));
         }
     }

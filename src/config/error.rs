@@ -1,4 +1,4 @@
-//! Errors of the configuration.
+//! Errors of the configuration, which stop the start, and warnings, which do not.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -7,11 +7,11 @@ use std::path::PathBuf;
 #[allow(missing_docs, reason = "the message of the variant names its fields")]
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
-    /// The file can't be read.
-    #[error("the configuration {} can't be read: {cause}", path.display())]
+    /// The file cannot be read.
+    #[error("the configuration {} cannot be read: {cause}", path.display())]
     Unreadable { path: PathBuf, cause: std::io::Error },
-    /// The file is no TOML. The text of the parser's error is left out: it quotes the line, which may hold a secret.
-    #[error("{}:{line}: this is not TOML: {reason}", path.display())]
+    /// The file is not valid TOML. The text of the parser's error is left out: it quotes the line, which may hold a secret.
+    #[error("{}:{line}: not valid TOML: {reason}", path.display())]
     Syntax { path: PathBuf, line: usize, reason: String },
     /// A key of the file is invalid.
     #[error("{key} {reason} (in {})", path.display())]
@@ -25,15 +25,15 @@ pub enum ConfigError {
     /// A variable is invalid.
     #[error("the environment variable {variable} {reason}")]
     Variable { variable: String, reason: &'static str },
-    /// Each source is valid, but the `config` crate can't merge them.
-    #[error("the sources of the configuration can't be merged: {0}")]
+    /// Each source is valid, but the `config` crate cannot merge them.
+    #[error("the sources of the configuration cannot be merged: {0}")]
     Layers(#[from] ::config::ConfigError),
 }
 
 impl ConfigError {
     /// Returns the error for a variable that names no key.
     pub(crate) fn no_key(variable: &str) -> Self {
-        let reason = "names no key: write __ between two levels, and at most 999 for an entry";
+        let reason = "names no key: separate levels by __, and number the entries of a list from 0 to 999";
         ConfigError::Variable { variable: variable.to_owned(), reason }
     }
 }
@@ -54,5 +54,26 @@ impl KeyError {
 impl fmt::Display for KeyError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {}", self.key, self.reason)
+    }
+}
+
+/// A problem that does not prevent the start.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Warning {
+    /// The problem, in one sentence.
+    pub text: String,
+    /// What to do about it.
+    pub advice: &'static str,
+}
+
+impl Warning {
+    pub(crate) fn new(text: String, advice: &'static str) -> Warning {
+        Warning { text, advice }
+    }
+}
+
+impl fmt::Display for Warning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
     }
 }

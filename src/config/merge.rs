@@ -48,7 +48,7 @@ pub(super) fn from_file(path: &Path, text: &str) -> Result<Raw, ConfigError> {
     let in_file = |KeyError { key, reason }| ConfigError::InFile { key, reason, path: path.to_owned() };
     // `config` would convert it to text in another form.
     if let Some(key) = table.iter().find_map(|(key, value)| find_date(key.clone(), value)) {
-        return Err(in_file(KeyError::new(key, "must not be a date or a time: text stands in quotes")));
+        return Err(in_file(KeyError::new(key, "must not be a date or a time: write it as text in quotes")));
     }
     // This precedes the merge, where a key of `"store.path"` would be taken for two levels.
     raw::deserialize_raw(source(text).collect()?).map_err(in_file)
@@ -202,7 +202,7 @@ mod tests {
             (
                 "MARQUEUE_STORE__CLIENT_SECRET_FILE",
                 "x",
-                "store.client_secret_file is not a key: here belongs `path` or `reserve_bytes`",
+                "store.client_secret_file is not a known key: expected `path` or `reserve_bytes`",
             ),
             ("MARQUEUE_API__CLIENTS__CRM__CLIENT_ID", "x", "api.clients must be a list, not a table"),
             ("MARQUEUE_API__CLIENTS__0", "x", "api.clients[0] must be a table, not string"),
@@ -238,7 +238,7 @@ mod tests {
     fn a_key_in_quotes_is_one_level() {
         for file in ["\"store.path\" = 'a'", "\"api.clients[0].client_id\" = 'a'"] {
             let said = laid_over(file, &[]).unwrap_err();
-            assert!(said.contains(" is not a key: here belongs one of `store`,"), "{said}");
+            assert!(said.contains(" is not a known key: expected one of `store`,"), "{said}");
         }
         let said = laid_over("instances.\"a.client_secret\" = 's'", &[]).unwrap_err();
         assert_eq!(said, "instances.a.client_secret must be a table, not string (in m.toml)");
@@ -251,7 +251,7 @@ mod tests {
             ("instances.default.client_secret = 2026-01-31 12:00:00Z", "instances.default.client_secret"),
             ("api.clients = [{}, {client_id = 12:00:00}]", "api.clients[1].client_id"),
         ] {
-            let reason = "must not be a date or a time: text stands in quotes";
+            let reason = "must not be a date or a time: write it as text in quotes";
             assert_eq!(laid_over(file, &[]).unwrap_err(), format!("{key} {reason} (in m.toml)"));
         }
     }

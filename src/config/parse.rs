@@ -1,6 +1,6 @@
 //! Parsers of durations, times of day, permission bits and URLs.
 //!
-//! The reasons they return are ends of sentences that begin with the key.
+//! An error is the end of a sentence that begins with the key.
 
 use std::time::Duration;
 
@@ -41,7 +41,7 @@ fn parse_duration(text: &str) -> Result<Duration, String> {
 pub(super) fn time_of_day<'de, D: Deserializer<'de>>(input: D) -> Result<civil::Time, D::Error> {
     match Value::deserialize(input)?.kind {
         ValueKind::String(text) => parse_time_of_day(&text).map_err(serde::de::Error::custom),
-        other => Err(serde::de::Error::custom(format!("must be text such as \"06:00\", not {other}"))),
+        other => Err(serde::de::Error::custom(format!("must be text, such as \"06:00\", not {other}"))),
     }
 }
 
@@ -90,22 +90,25 @@ fn safe_url(text: &str) -> Result<Url, String> {
     match url.scheme() {
         "https" => Ok(url),
         "http" if is_loopback(&url) => Ok(url),
-        _ => Err("must begin with https:// (http:// is only for loopback, where a simulator is)".to_owned()),
+        _ => {
+            Err("must begin with https:// (http:// is allowed only for loopback addresses, as of a simulator)"
+                .to_owned())
+        }
     }
 }
 
 fn parse_url(text: &str, surplus: &str) -> Result<Url, String> {
     let mut url = safe_url(text)?;
     if !url.username().is_empty() || url.password().is_some() {
-        return Err("must have no user and no password".to_owned());
+        return Err("must not have a user name or a password".to_owned());
     }
     if url.query().is_some() || url.fragment().is_some() {
-        return Err("must have no query and no fragment".to_owned());
+        return Err("must not have a query or a fragment".to_owned());
     }
     let path = url.path().trim_end_matches('/');
     let path = path.strip_suffix(surplus).unwrap_or(path).trim_end_matches('/').to_owned();
     if path.contains("//") {
-        return Err("must have no // in its path: Marketo refuses it".to_owned());
+        return Err("must not have // in its path: Marketo rejects it".to_owned());
     }
     url.set_path(&path);
     Ok(url)
@@ -130,7 +133,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn durations_are_read_in_the_units_that_people_write() {
+    fn durations_have_units() {
         for (text, milliseconds) in [
             ("250ms", 250),
             ("20s", 20_000),
@@ -147,12 +150,12 @@ mod tests {
     }
 
     #[test]
-    fn a_number_without_a_unit_is_told_so() {
+    fn a_number_without_a_unit_is_refused() {
         assert_eq!(parse_duration("20").unwrap_err(), "must have a unit, such as \"20s\"");
     }
 
     #[test]
-    fn what_is_no_duration_is_refused() {
+    fn texts_that_are_no_durations_are_refused() {
         for text in ["", "soon", "5x", "-5s", "5s ago", "1 month", "1y", "36501d", "99999999999999999999d"] {
             let reason = parse_duration(text).unwrap_err();
             assert!(reason.ends_with(&format!("not \"{text}\"")), "{text}: {reason}");
@@ -211,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn a_url_with_more_than_a_place_is_refused() {
+    fn a_url_with_user_query_or_fragment_is_refused() {
         for text in [
             "",
             "a.mktorest.com",

@@ -8,8 +8,10 @@ use config::{Map, Value};
 use serde::Deserialize;
 
 use crate::config::error::KeyError;
+use crate::config::instance::{Limits, Polling, UnknownOutcome};
+use crate::config::parse;
+use crate::config::sections::{DropFolder, Log, Retention, Store};
 use crate::config::strict_de::StrictValue;
-use crate::config::{DropFolder, Limits, Log, Polling, Retention, Store, UnknownOutcome, parse};
 use crate::secret::Secret;
 
 #[derive(Debug, Default, PartialEq, Deserialize)]
@@ -149,11 +151,11 @@ pub(super) fn deserialize_raw(table: Map<String, Value>) -> Result<Raw, KeyError
         .map_err(|error| KeyError::new(error.path().to_string(), reword_serde_message(&error.inner().to_string())))
 }
 
-/// serde's words as the end of a sentence that begins with the key.
+/// Rewords a message of serde as the end of a sentence that begins with the key.
 fn reword_serde_message(message: &str) -> String {
     let two = |start: &str| message.strip_prefix(start)?.split_once(", expected ");
     if let Some((_, choices)) = two("unknown field ") {
-        return format!("is not a key: here belongs {choices}");
+        return format!("is not a known key: expected {choices}");
     }
     if let Some((found, choices)) = two("unknown variant ") {
         return format!("must be {choices}, not {found}");

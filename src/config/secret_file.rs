@@ -4,13 +4,12 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use crate::config::Warning;
-use crate::config::error::KeyError;
+use crate::config::error::{KeyError, Warning};
 use crate::secret::Secret;
 
-/// Advice for a secret that everyone can read.
+/// Advice for a secret that every user of this machine can read.
 pub(super) const SECRET_FILE_ADVICE: &str =
-    "take that right away (chmod o-r), and have a new secret made if others use this machine";
+    "remove the permission (chmod o-r), and replace the secret if others use this machine";
 
 /// Returns the value of `key`, which is given inline or, as `{key}_file`, by the path of a file.
 ///
@@ -22,21 +21,21 @@ pub(super) fn from_value_or_file(
     warnings: &mut Vec<Warning>,
 ) -> Result<Secret, KeyError> {
     match (given, file) {
-        (Some(_), Some(_)) => Err(KeyError::new(key, format!("and {key}_file are both given: keep one"))),
-        (None, None) => Err(KeyError::new(key, format!("is missing: write it, or {key}_file"))),
-        (Some(secret), None) if secret.expose().is_empty() => Err(KeyError::new(key, "is empty")),
+        (Some(_), Some(_)) => Err(KeyError::new(key, format!("and {key}_file are both set: remove one"))),
+        (None, None) => Err(KeyError::new(key, format!("is missing: set it or {key}_file"))),
+        (Some(secret), None) if secret.expose().is_empty() => Err(KeyError::new(key, "must not be empty")),
         (Some(secret), None) => Ok(secret),
         (None, Some(path)) => {
             let file_key = format!("{key}_file");
             let text = fs::read_to_string(&path).map_err(|cause| {
-                KeyError::new(&file_key, format!("names {}, which can't be read: {cause}", path.display()))
+                KeyError::new(&file_key, format!("names {}, which cannot be read: {cause}", path.display()))
             })?;
             let text = text.trim_end_matches(['\r', '\n']);
             if text.is_empty() {
                 return Err(KeyError::new(file_key, format!("names {}, which is empty", path.display())));
             }
             if key.ends_with("secret") && is_world_readable(&path) {
-                let text = format!("{file_key} names {}, which everyone can read", path.display());
+                let text = format!("{file_key} names {}, which every user of this machine can read", path.display());
                 warnings.push(Warning::new(text, SECRET_FILE_ADVICE));
             }
             Ok(Secret::new(text))
@@ -44,7 +43,28 @@ pub(super) fn from_value_or_file(
     }
 }
 
-/// Returns whether everyone can read a file. A file whose permissions can't be read gets no warning: it was just read.
+/// Returns the client id of `table`, given inline or by a file.
+pub(super) fn client_id(
+    table: &str,
+    given: Option<Secret>,
+    file: Option<PathBuf>,
+    warnings: &mut Vec<Warning>,
+) -> Result<String, KeyError> {
+    from_value_or_file(&format!("{table}.client_id"), given, file, warnings).map(|id| id.expose().to_owned())
+}
+
+/// Returns the client secret of `table`, given inline or by a file.
+pub(super) fn client_secret(
+    table: &str,
+    given: Option<Secret>,
+    file: Option<PathBuf>,
+    warnings: &mut Vec<Warning>,
+) -> Result<Secret, KeyError> {
+    from_value_or_file(&format!("{table}.client_secret"), given, file, warnings)
+}
+
+/// Returns whether every user of this machine can read a file. A file whose permissions cannot be read gets no warning:
+/// it was just read.
 pub(super) fn is_world_readable(path: &Path) -> bool {
     fs::metadata(path).is_ok_and(|metadata| metadata.permissions().mode() & 0o004 != 0)
 }
@@ -79,7 +99,7 @@ mod tests {
         let shown = path.display();
         assert_eq!(
             read().to_string(),
-            format!("k.client_secret_file names {shown}, which can't be read: No such file or directory (os error 2)")
+            format!("k.client_secret_file names {shown}, which cannot be read: No such file or directory (os error 2)")
         );
         fs::write(&path, "\n").unwrap();
         assert_eq!(read().to_string(), format!("k.client_secret_file names {shown}, which is empty"));

@@ -3,7 +3,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::config::{Instance, Limits, Warning};
+use crate::config::error::Warning;
+use crate::config::instance::{Instance, Limits};
 
 const ADVICE: &str = "name each Marketo once; use groups and clients to distinguish jobs";
 

@@ -113,6 +113,7 @@ async fn an_address_beyond_this_machine_without_tls_is_warned_of() {
     env.api = format!("listen = \"0.0.0.0:0\"\n{CRM}");
     env.start().await;
     let log = env.log();
-    let warned = |line: &&str| line.contains("WARN") && line.contains("api.listen is 0.0.0.0:0, beyond this machine");
+    let warned =
+        |line: &&str| line.contains("WARN") && line.contains("api.listen is 0.0.0.0:0, which other machines can reach");
     assert!(log.lines().any(|line| warned(&line)), "{log}");
 }

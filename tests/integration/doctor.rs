@@ -334,8 +334,8 @@ async fn each_fault_is_reported_with_advice() {
             exit: 0,
             check: "configuration",
             state: "warning",
-            detail: "instances.default.client_secret_file names FOLDER/secret, which everyone can read",
-            advice: "take that right away (chmod o-r), and have a new secret made if others use this machine",
+            detail: "instances.default.client_secret_file names FOLDER/secret, which every user of this machine can read",
+            advice: "remove the permission (chmod o-r), and replace the secret if others use this machine",
         },
         Broken {
             what: "a file was refused",
@@ -378,7 +378,7 @@ async fn each_fault_is_reported_with_advice() {
             exit: 2,
             check: "configuration",
             state: "fault",
-            detail: "drop.paht is not a key: here belongs `path` or `settle` (in FOLDER/m.toml)",
+            detail: "drop.paht is not a known key: expected `path` or `settle` (in FOLDER/m.toml)",
             advice: "correct the key; config/marqueue.toml of the source explains every one",
         },
         Broken {
@@ -388,7 +388,7 @@ async fn each_fault_is_reported_with_advice() {
             exit: 2,
             check: "configuration",
             state: "fault",
-            detail: "instances.default.client_secret_file names FOLDER/secret, which can't be read: No such file",
+            detail: "instances.default.client_secret_file names FOLDER/secret, which cannot be read: No such file",
             advice: "correct the key; config/marqueue.toml of the source explains every one",
         },
     ] {

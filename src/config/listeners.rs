@@ -1,0 +1,62 @@
+//! Configuration of the listeners: the Unix socket, TCP with TLS, their limits and their clients.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::secret::Secret;
+
+/// The listeners and their clients.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Api {
+    /// Path of the Unix socket. At most 107 bytes, the size of its address.
+    pub socket: PathBuf,
+    /// Permission bits, at most `0o777`.
+    pub socket_mode: u32,
+    /// Address of the TCP listener; none without it. Never set while `clients` is empty.
+    pub listen: Option<SocketAddr>,
+    /// TLS for the TCP listener; plain HTTP without it. Never set without `listen`.
+    pub tls: Option<TlsFiles>,
+    /// Maximum size of one submitted file, in bytes.
+    pub max_file_bytes: u64,
+    /// Limits of connections.
+    pub connections: Connections,
+    /// Whether the Marketo-compatible API takes a token as query or form parameter too.
+    pub legacy_tokens: bool,
+    /// Who may use the TCP listener. No two have the same id.
+    pub clients: Vec<ApiClient>,
+}
+
+/// Limits of client connections, over all listeners.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Connections {
+    /// Maximum of open connections, of all listeners together; at least 1. Its key is `max_connections`.
+    pub max: u32,
+    /// Maximum time from the opening of a connection, or its last response, to the end of the next request's head; at
+    /// least 10 ms.
+    pub idle_timeout: Duration,
+    /// Maximum time to wait for the next bytes of a request body, or for a client to read its response; at least 10 ms.
+    pub stall_timeout: Duration,
+}
+
+/// A client of the TCP listener.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ApiClient {
+    /// Its name.
+    pub client_id: String,
+    /// Its password.
+    pub client_secret: Secret,
+    /// The instances that it may use, each of them configured; all without it.
+    pub instances: Option<Vec<String>>,
+    /// The instance of a request whose address names none.
+    pub instance: String,
+}
+
+/// PEM files, which are read at the start and at each reload.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsFiles {
+    /// The certificate with its chain, without the root.
+    pub cert: PathBuf,
+    /// The private key.
+    pub key: PathBuf,
+}
