@@ -16,29 +16,35 @@ mod error;
 mod failed_rows;
 mod file_kind;
 mod header;
+mod hints;
 mod join;
+mod layout;
 mod lexer;
 #[cfg(test)]
 mod proptests;
+mod ragged_row;
 #[cfg(test)]
 mod refusal_tests;
 mod row_checks;
 mod row_limit;
 mod scan;
 mod split;
+mod table;
 mod utf8;
 mod warning;
 
 pub use column_names::{ColumnName, NameError, without_values};
 pub use encoding::Encoding;
-pub use error::{RaggedRow, RaggedSign, ValidationError};
+pub use error::ValidationError;
 pub use failed_rows::{FailedRowError, FailedRowExtractor, FailedRows};
 pub use file_kind::FileKind;
 pub use header::{
     MAX_HEADER_BYTES, RequiredColumn, columns, columns_required_at_upload, lookup_column, required_columns,
 };
 pub use join::{JoinError, Joiner};
+pub use layout::{FileLayout, ScanRules};
+pub use ragged_row::{RaggedRow, RaggedSign};
 pub use row_limit::RowLimit;
-pub use scan::{FileLayout, ScanRules, Scanner};
+pub use scan::Scanner;
 pub use split::{Bisector, FilePart, SingleRowError};
 pub use warning::Warning;

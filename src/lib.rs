@@ -2,12 +2,14 @@
 
 pub mod api;
 pub mod backoff;
+pub mod byte_order_mark;
 pub mod cli;
 pub mod client;
 pub mod clock;
 pub mod config;
 pub mod daemon;
 pub mod delimited;
+pub mod disk;
 pub mod domain;
 pub mod drop_folder;
 pub mod error_chain;

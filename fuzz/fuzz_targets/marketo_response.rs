@@ -6,11 +6,12 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
+use marqueue::byte_order_mark::without_mark;
 use marqueue::marketo::{ErrorAction, classify, is_file, read_envelope};
 use serde_json::Value;
 
 fuzz_target!(|body: &[u8]| {
-    let plain = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
+    let plain = without_mark(body);
     let output = serde_json::from_slice::<Value>(plain).ok().and_then(|value| value.get("success")?.as_bool());
     let envelope = read_envelope(body);
     assert_eq!(envelope.as_ref().map(|envelope| envelope.success), output, "success is exactly what the body says");

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::{Uptime, from_ms};
+use crate::clock::timestamps::from_ms;
+use crate::clock::uptime::Uptime;
 
 /// How long the clock has to be steady before anything is ended or erased by age. A clock that is wrong at boot is
 /// usually corrected within this time.
@@ -61,18 +62,16 @@ pub struct Observation {
 }
 
 impl ClockRecord {
-    /// Begins the record of a database. In a new database (`is_new`) nothing has an age that could be wrong, so the
-    /// clock counts as steady from the beginning.
-    pub fn begin(reading: &ClockReading, is_new: bool) -> ClockRecord {
+    /// Begins the record of a new database. Nothing in it has an age that could be wrong, so the clock counts as steady.
+    pub fn begin_steady(reading: &ClockReading) -> ClockRecord {
         let patience = i64::try_from(PATIENCE.as_millis()).unwrap_or(i64::MAX);
-        let up = reading.up.ms;
-        ClockRecord {
-            steady_since_up: if is_new { up.saturating_sub(patience) } else { up },
-            ..Self::starting_at(reading)
-        }
+        let steady_since_up = reading.up.ms.saturating_sub(patience);
+        ClockRecord { steady_since_up, ..Self::begin_unsteady(reading) }
     }
 
-    fn starting_at(reading: &ClockReading) -> ClockRecord {
+    /// Begins the record of a database with ages, or after another boot: the clock counts as steady after
+    /// [`PATIENCE`].
+    pub fn begin_unsteady(reading: &ClockReading) -> ClockRecord {
         ClockRecord {
             boot: reading.up.boot.clone(),
             offset_ms: reading.offset_ms(),
@@ -91,7 +90,7 @@ impl ClockRecord {
         let is_same_boot = self.boot == reading.up.boot && reading.up.ms.saturating_add(LEAP_MS) >= self.seen_up;
         if !is_same_boot {
             let shift_ms = reading.wall.as_millisecond().saturating_sub(self.seen_wall.as_millisecond());
-            return Observation { record: Self::starting_at(reading), shift_ms };
+            return Observation { record: Self::begin_unsteady(reading), shift_ms };
         }
         let moved = reading.offset_ms().saturating_sub(self.offset_ms);
         let mut record =
@@ -130,7 +129,7 @@ mod tests {
 
     #[test]
     fn steady_clock_shifts_nothing_and_keeps_its_start() {
-        let begun = ClockRecord::begin(&reading("a", 5_000, 1_000_000), false);
+        let begun = ClockRecord::begin_unsteady(&reading("a", 5_000, 1_000_000));
         let later = reading("a", 5_000 + HOUR, 1_000_000 + HOUR + 999);
         let seen = begun.observe(&later);
         assert_eq!((seen.shift_ms, seen.record.offset_ms, seen.record.seen_up), (0, 995_000, 5_000 + HOUR));
@@ -139,7 +138,7 @@ mod tests {
 
     #[test]
     fn set_clock_shifts_by_what_it_was_set_either_way() {
-        let begun = ClockRecord::begin(&reading("a", 0, 9 * HOUR), true);
+        let begun = ClockRecord::begin_steady(&reading("a", 0, 9 * HOUR));
         for (leap, steady) in
             [(1_000, true), (-1_000, true), (59_999, true), (60_000, false), (-60_000, false), (-8 * HOUR, false)]
         {
@@ -152,7 +151,7 @@ mod tests {
 
     #[test]
     fn clock_is_steady_an_hour_after_a_leap() {
-        let begun = ClockRecord::begin(&reading("a", 0, 0), true);
+        let begun = ClockRecord::begin_steady(&reading("a", 0, 0));
         let seen = begun.observe(&reading("a", 10, 8 * 24 * HOUR + 10)).record;
         let soon = reading("a", HOUR, 8 * 24 * HOUR + HOUR);
         assert_eq!(seen.steady_at(&soon, PATIENCE), Some(from_ms(8 * 24 * HOUR + HOUR + 10)));
@@ -162,7 +161,7 @@ mod tests {
 
     #[test]
     fn another_boot_keeps_the_time_that_was_left() {
-        let begun = ClockRecord::begin(&reading("a", 5 * HOUR, 9 * HOUR), true);
+        let begun = ClockRecord::begin_steady(&reading("a", 5 * HOUR, 9 * HOUR));
         for other in [reading("b", 7, 10 * HOUR), reading("a", 7, 10 * HOUR), reading("b", 6 * HOUR, HOUR)] {
             let seen = begun.observe(&other);
             assert_eq!(seen.shift_ms, other.wall.as_millisecond() - 9 * HOUR);
@@ -172,7 +171,7 @@ mod tests {
 
     #[test]
     fn overtaken_reading_is_not_another_boot() {
-        let begun = ClockRecord::begin(&reading("a", 5 * HOUR, 9 * HOUR), true);
+        let begun = ClockRecord::begin_steady(&reading("a", 5 * HOUR, 9 * HOUR));
         let seen = begun.observe(&reading("a", 5 * HOUR - 20, 9 * HOUR - 20));
         assert_eq!((seen.shift_ms, seen.record.seen_up), (0, 5 * HOUR));
     }
@@ -180,7 +179,7 @@ mod tests {
     #[test]
     fn first_record_of_a_database_with_ages_is_not_steady() {
         let first = reading("a", 5 * HOUR, 9 * HOUR);
-        assert!(!is_steady(&ClockRecord::begin(&first, false), &first));
-        assert!(is_steady(&ClockRecord::begin(&first, true), &first));
+        assert!(!is_steady(&ClockRecord::begin_unsteady(&first), &first));
+        assert!(is_steady(&ClockRecord::begin_steady(&first), &first));
     }
 }

@@ -20,12 +20,19 @@ pub enum Encoding {
     Unknown,
 }
 
+/// What follows the inspected bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum AfterEvidence {
+    FileEnd,
+    MoreBytes,
+}
+
 impl Encoding {
-    /// Guesses from the bytes beginning with the first that is not UTF-8. `ends` is true if the file ends with them.
-    pub(super) fn guess(evidence: &[u8], ends: bool) -> Encoding {
+    /// Guesses from the bytes beginning with the first that is not UTF-8.
+    pub(super) fn guess(evidence: &[u8], after: AfterEvidence) -> Encoding {
         let Some(&first) = evidence.first() else { return Encoding::Unknown };
         // One byte alone may as well be the accented last letter of another encoding.
-        if ends
+        if after == AfterEvidence::FileEnd
             && evidence.len() > 1
             && std::str::from_utf8(evidence).is_err_and(|error| error.valid_up_to() == 0 && error.error_len().is_none())
         {
@@ -61,25 +68,26 @@ impl fmt::Display for Encoding {
 
 #[cfg(test)]
 mod tests {
+    use super::AfterEvidence::{FileEnd, MoreBytes};
     use super::*;
 
     #[test]
     fn the_encoding_is_guessed_from_the_bytes() {
-        for (evidence, ends, guess) in [
-            (&b"\x93Jo\x94,O\x92Hara\n"[..], false, Encoding::Windows1252),
-            (b"\x93\xc9cole\x94", false, Encoding::Windows1252),
-            (b"\xe9\n", false, Encoding::Windows1252OrLatin1),
-            (b"\xe9\xe9e", false, Encoding::Windows1252OrLatin1),
+        for (evidence, after, guess) in [
+            (&b"\x93Jo\x94,O\x92Hara\n"[..], MoreBytes, Encoding::Windows1252),
+            (b"\x93\xc9cole\x94", MoreBytes, Encoding::Windows1252),
+            (b"\xe9\n", MoreBytes, Encoding::Windows1252OrLatin1),
+            (b"\xe9\xe9e", MoreBytes, Encoding::Windows1252OrLatin1),
             // "Иван" in Windows-1251, "山田" in Shift_JIS.
-            (b"\xc8\xe2\xe0\xed,", false, Encoding::OtherScript),
-            (b"\x8e\x52\x93\x63", false, Encoding::Windows1252),
-            (b"\x8fd", false, Encoding::Unknown),
-            (b"\xe2\x82", true, Encoding::CutOff),
-            (b"\xe2\x82", false, Encoding::Windows1252OrLatin1),
-            (b"\xe9", true, Encoding::Windows1252OrLatin1),
-            (b"\x93", true, Encoding::Windows1252),
+            (b"\xc8\xe2\xe0\xed,", MoreBytes, Encoding::OtherScript),
+            (b"\x8e\x52\x93\x63", MoreBytes, Encoding::Windows1252),
+            (b"\x8fd", MoreBytes, Encoding::Unknown),
+            (b"\xe2\x82", FileEnd, Encoding::CutOff),
+            (b"\xe2\x82", MoreBytes, Encoding::Windows1252OrLatin1),
+            (b"\xe9", FileEnd, Encoding::Windows1252OrLatin1),
+            (b"\x93", FileEnd, Encoding::Windows1252),
         ] {
-            assert_eq!(Encoding::guess(evidence, ends), guess, "{evidence:x?}");
+            assert_eq!(Encoding::guess(evidence, after), guess, "{evidence:x?}");
         }
     }
 }

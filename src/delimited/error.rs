@@ -1,16 +1,19 @@
 //! Validation errors: each reason for which a file is refused, with its message.
 
-use std::fmt::Write as _;
-
 use crate::delimited::column_names::{ColumnName, NameError};
 use crate::delimited::encoding::Encoding;
 use crate::delimited::file_kind::FileKind;
+use crate::delimited::hints::{
+    BACKSLASH, backslash_hint, empty_rows, header_hint, last_hint, lone_cr_hint, quote_hint, sep_hint, similar_hint,
+};
+use crate::delimited::ragged_row::{RaggedRow, ragged};
 use crate::domain::{Format, SubmissionChannel};
 
 /// The first thing in a file, in the file's order, that keeps it from being imported.
 ///
 /// Its message is for whoever made the file. Lines and columns count from 1, byte offsets from 0.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, strum::IntoStaticStr)]
+#[strum(serialize_all = "kebab-case")]
 pub enum ValidationError {
     /// The file has no content.
     #[error("the file is empty")]
@@ -36,6 +39,7 @@ pub enum ValidationError {
     },
     /// A NUL byte.
     #[error("byte offset {offset} on line {line} is NUL, which no text holds: take it out")]
+    #[strum(serialize = "nul-byte")]
     Nul {
         /// The offset of the byte, from 0.
         offset: u64,
@@ -165,6 +169,7 @@ pub enum ValidationError {
     },
     /// Rows with another number of fields than the header.
     #[error("{}", ragged(*.columns, .rows, *.stopped))]
+    #[strum(serialize = "ragged-rows")]
     Ragged {
         /// Of the header.
         columns: u64,
@@ -206,34 +211,6 @@ pub enum ValidationError {
 /// Why leads need the column `email`. Another lookup field can be given.
 pub(super) const DEFAULT_LOOKUP_NEED: &str = "which is the lookup field unless another one is given";
 
-const BACKSLASH: &str = "a backslash does not escape a quote, so write the quote twice";
-
-/// A row that has another number of fields than the header.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RaggedRow {
-    /// The first line of the row, counted from 1.
-    pub line: u64,
-    /// Beyond `line` where quotes hold line ends.
-    pub last_line: u64,
-    /// The number of its fields.
-    pub fields: u64,
-    /// What in the row may be the cause.
-    pub sign: Option<RaggedSign>,
-}
-
-/// What in a row may have given it another number of fields.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RaggedSign {
-    /// It has only empty fields beyond those of the header.
-    TrailingDelimiter,
-    /// It ends with the header: a file was put behind one that lacked its last line end.
-    HeaderBehind,
-    /// It has a backslash before a quote in a quoted field.
-    BackslashQuote,
-    /// U+201C or its like.
-    CurlyQuote(char),
-}
-
 impl ValidationError {
     /// Returns the message. Where an option would correct the fault, it names the option as `channel` has it.
     pub fn message(&self, channel: SubmissionChannel) -> String {
@@ -252,108 +229,10 @@ impl ValidationError {
     /// Returns the machine-readable code, which stays the same when the message changes.
     pub fn code(&self) -> &'static str {
         match self {
-            ValidationError::Empty => "empty",
-            ValidationError::HeaderOnly { .. } => "header-only",
             ValidationError::OtherKind(kind) => kind.code(),
-            ValidationError::NotUtf8 { .. } => "not-utf8",
-            ValidationError::Nul { .. } => "nul-byte",
-            ValidationError::BlankHeader => "blank-header",
-            ValidationError::SecondMark => "second-mark",
-            ValidationError::SepLine { .. } => "sep-line",
-            ValidationError::NoHeader { .. } => "no-header",
-            ValidationError::ReasonColumn { .. } => "reason-column",
-            ValidationError::BadName { .. } => "bad-name",
-            ValidationError::HeaderAgain { .. } => "header-again",
-            ValidationError::MarkInside { .. } => "mark-inside",
-            ValidationError::EmptyRows { .. } => "empty-rows",
-            ValidationError::CrInField { .. } => "cr-in-field",
-            ValidationError::BackslashQuote { .. } => "backslash-quote",
-            ValidationError::BlankLine { .. } => "blank-line",
-            ValidationError::UnnamedColumn { .. } => "unnamed-column",
-            ValidationError::SpacedColumn { .. } => "spaced-column",
-            ValidationError::DoubledColumn { .. } => "doubled-column",
-            ValidationError::WrongDelimiter { .. } => "wrong-delimiter",
-            ValidationError::MissingColumn { .. } => "missing-column",
-            ValidationError::Ragged { .. } => "ragged-rows",
-            ValidationError::HeaderTooLarge { .. } => "header-too-large",
-            ValidationError::RecordTooLarge { .. } => "record-too-large",
-            ValidationError::UnclosedQuote { .. } => "unclosed-quote",
+            other => other.into(),
         }
     }
-}
-
-fn lone_cr_hint(lone_cr: bool) -> &'static str {
-    if lone_cr { ": its lines end with CR alone, so save it with LF or CRLF" } else { "" }
-}
-
-fn sep_hint(format: Option<Format>) -> String {
-    format.map(|format| format!(", and say that the format is {format}")).unwrap_or_default()
-}
-
-fn backslash_hint(backslash: bool) -> String {
-    if backslash { format!(": {BACKSLASH}") } else { String::new() }
-}
-
-fn empty_rows(line: u64, rows: u64, stopped: bool) -> String {
-    let least = if stopped { "at least " } else { "" };
-    if rows == 1 && !stopped {
-        format!("1 row has no value in any column, on line {line}: take it out")
-    } else {
-        let (have, them) = if rows == 1 { ("row has", "it") } else { ("rows have", "them") };
-        format!("{least}{rows} {have} no value in any column, the first on line {line}: take {them} out")
-    }
-}
-
-fn last_hint(last: bool) -> &'static str {
-    if last { ": is there a delimiter too many at the end of line 1?" } else { "" }
-}
-
-fn similar_hint(similar: &Option<(usize, String)>) -> String {
-    similar.as_ref().map(|(column, name)| format!(": is column {column}, {name:?}, meant?")).unwrap_or_default()
-}
-
-fn quote_hint(open_quote: Option<u64>) -> String {
-    open_quote.map(|line| format!(": does the quote opened on line {line} lack its end?")).unwrap_or_default()
-}
-
-fn header_hint(lone_cr: bool, open_quote: Option<u64>) -> String {
-    if open_quote.is_some() { quote_hint(open_quote) } else { lone_cr_hint(lone_cr).to_owned() }
-}
-
-fn ragged(columns: u64, rows: &[RaggedRow], stopped: bool) -> String {
-    let mut text = format!("the header has {columns} {}, but", if columns == 1 { "field" } else { "fields" });
-    for (index, row) in rows.iter().enumerate() {
-        let and = match index {
-            0 => "",
-            _ if index + 1 == rows.len() => " and",
-            _ => ",",
-        };
-        // Writing to a String can't fail.
-        let _ = match row.last_line {
-            last if last == row.line => write!(text, "{and} line {} has {}", row.line, row.fields),
-            last => write!(text, "{and} the row from line {} to {last} has {}", row.line, row.fields),
-        };
-    }
-    if let Some((line, sign)) = rows.iter().find_map(|row| row.sign.map(|sign| (row.line, sign))) {
-        // Writing to a String can't fail.
-        let _ = match sign {
-            RaggedSign::TrailingDelimiter => write!(text, ": is there a delimiter too many at the end of line {line}?"),
-            RaggedSign::HeaderBehind => {
-                write!(text, ": was a second file put behind line {line}, which then lacked its line end?")
-            }
-            RaggedSign::BackslashQuote => write!(text, ": {BACKSLASH}"),
-            RaggedSign::CurlyQuote(letter) => write!(
-                text,
-                ": are the curly quotes (U+{:04X}) on line {line} meant as quotes? Only straight ones (\") are",
-                u32::from(letter)
-            ),
-        };
-    } else if rows.first().is_some_and(|row| row.last_line > row.line) {
-        text += ": does a quote lack its end?";
-    } else if stopped {
-        text += ", and the check stopped there";
-    }
-    text
 }
 
 #[cfg(test)]

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::byte_order_mark::without_mark;
+
 /// The number of bytes that are inspected. The mark of a tar archive is the last, at byte 257.
 pub(super) const OPENING_BYTES: usize = 512;
 
@@ -78,7 +80,7 @@ impl FileKind {
         if opening.get(257..262) == Some(b"ustar") {
             return Some(FileKind::Archive("a tar archive"));
         }
-        let text = opening.strip_prefix(b"\xef\xbb\xbf").unwrap_or(opening).trim_ascii_start();
+        let text = without_mark(opening).trim_ascii_start();
         if text.starts_with(b"{") || text.starts_with(b"[") {
             return Some(FileKind::Markup("JSON"));
         }

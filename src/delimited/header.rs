@@ -5,6 +5,7 @@ use std::collections::hash_map::Entry;
 
 use memchr::memchr;
 
+use crate::byte_order_mark::{BYTE_ORDER_MARK, without_mark};
 use crate::delimited::column_names;
 use crate::delimited::column_names::{NameError, clip, displayed};
 use crate::delimited::error::{DEFAULT_LOOKUP_NEED, ValidationError};
@@ -15,8 +16,6 @@ use crate::domain::{Format, Target};
 /// The largest header, in bytes. The header is held in memory, so it has a limit of its own; Marketo's longest names and
 /// most columns stay far below.
 pub const MAX_HEADER_BYTES: u64 = 1024 * 1024;
-
-pub(super) const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// A column that the header must have.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,7 +66,7 @@ pub fn lookup_column(target: Option<&Target>) -> Option<String> {
 
 /// Returns the names in a header, without quotes, byte-order mark and line end. Bytes that are not UTF-8 are replaced.
 pub fn columns(header: &[u8], format: Format) -> Vec<String> {
-    let header = without_byte_order_mark(header);
+    let header = line_content(header);
     let mut lexer = Lexer::new(format, 1);
     let mut names = Vec::new();
     let mut name = Vec::new();
@@ -84,8 +83,8 @@ pub fn columns(header: &[u8], format: Format) -> Vec<String> {
 }
 
 /// Returns a header without byte-order mark and line end.
-pub(super) fn without_byte_order_mark(header: &[u8]) -> &[u8] {
-    let header = header.strip_prefix(BYTE_ORDER_MARK).unwrap_or(header);
+pub(super) fn line_content(header: &[u8]) -> &[u8] {
+    let header = without_mark(header);
     match header.strip_suffix(b"\n") {
         Some(line) => line.strip_suffix(b"\r").unwrap_or(line),
         None => header,
@@ -154,7 +153,7 @@ impl HeaderReader {
 
     /// Returns whether the header holds a CR that is not part of its line end.
     pub fn has_lone_cr(&self) -> bool {
-        memchr(b'\r', without_byte_order_mark(&self.bytes)).is_some()
+        memchr(b'\r', line_content(&self.bytes)).is_some()
     }
 }
 
@@ -165,13 +164,13 @@ pub(super) fn check(
     names: &[String],
     required: &[RequiredColumn],
 ) -> Result<(), ValidationError> {
-    if without_byte_order_mark(header).is_empty() {
+    if line_content(header).is_empty() {
         return Err(ValidationError::BlankHeader);
     }
     if header.strip_prefix(BYTE_ORDER_MARK).is_some_and(|rest| rest.starts_with(BYTE_ORDER_MARK)) {
         return Err(ValidationError::SecondMark);
     }
-    if let Some(named) = sep_line(without_byte_order_mark(header)) {
+    if let Some(named) = sep_line(line_content(header)) {
         return Err(ValidationError::SepLine { format: named.filter(|&named| named != format) });
     }
     if names.len() == 1 {

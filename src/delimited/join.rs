@@ -117,7 +117,7 @@ impl Joiner {
     fn header_ended(&mut self, out: &mut Vec<u8>) -> Result<(), JoinError> {
         let Reading::Header(reader, lexer) = &self.reading else { return Ok(()) };
         let (bytes, line) = (reader.bytes(), lexer.line());
-        let content = header::without_byte_order_mark(bytes);
+        let content = header::line_content(bytes);
         match &self.header {
             Some(header) if header != content => return Err(JoinError::OtherColumns { part: self.part }),
             Some(_) => {}

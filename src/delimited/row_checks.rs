@@ -4,17 +4,26 @@
 
 use memchr::{memchr, memmem};
 
+use crate::byte_order_mark::BYTE_ORDER_MARK;
 use crate::delimited::column_names::is_curly_quote;
-use crate::delimited::error::{RaggedRow, RaggedSign, ValidationError};
+use crate::delimited::error::ValidationError;
 use crate::delimited::header;
-use crate::delimited::header::{BYTE_ORDER_MARK, columns};
+use crate::delimited::header::columns;
 use crate::delimited::lexer::{LexEvent, Lexer, Record};
+use crate::delimited::ragged_row::{RaggedRow, RaggedSign};
 use crate::delimited::warning::Warning;
 use crate::domain::Format;
 
 /// A file is refused at the latest when this many of its rows have another number of fields than the header. They show
 /// what is wrong, and where all rows are, reading on would find nothing else.
 const RAGGED_ROWS: usize = 5;
+
+/// Whether a file was read to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reading {
+    Finished,
+    Stopped,
+}
 
 /// The checks of the rows of one file, with their counts so far.
 #[derive(Debug)]
@@ -51,7 +60,7 @@ impl RowChecks {
     pub fn new(header: &[u8], format: Format, names: &[String], lookup: Option<&str>) -> RowChecks {
         RowChecks {
             format,
-            header: header::without_byte_order_mark(header).to_owned(),
+            header: header::line_content(header).to_owned(),
             names: names.to_owned(),
             lookup: lookup.and_then(|lookup| names.iter().position(|name| name == lookup)),
             ragged: Vec::new(),
@@ -76,7 +85,7 @@ impl RowChecks {
         }
         if fields != self.names.len() as u64 {
             self.ragged.push(RaggedRow { line, last_line, fields, sign: self.sign(fields, bytes) });
-            return if self.ragged.len() == RAGGED_ROWS { Err(self.ragged_rows(true)) } else { Ok(()) };
+            return if self.ragged.len() == RAGGED_ROWS { Err(self.ragged_rows(Reading::Stopped)) } else { Ok(()) };
         }
         if self.is_header(bytes) {
             return Err(ValidationError::HeaderAgain { line });
@@ -103,13 +112,16 @@ impl RowChecks {
         }
     }
 
-    /// A fault that was counted in the rows so far, the first in the file's order. `stopped` says that the file was not
-    /// read to its end.
-    pub fn counted(&self, stopped: bool) -> Option<ValidationError> {
+    /// Returns a fault that was counted in the rows so far, the first in the file's order.
+    pub fn counted(&self, reading: Reading) -> Option<ValidationError> {
         let Rows { number, first_line } = self.without_values;
         match self.ragged.first() {
-            Some(ragged) if number == 0 || ragged.line < first_line => Some(self.ragged_rows(false)),
-            _ if number > 0 => Some(ValidationError::EmptyRows { line: first_line, rows: number, stopped }),
+            Some(ragged) if number == 0 || ragged.line < first_line => Some(self.ragged_rows(Reading::Finished)),
+            _ if number > 0 => Some(ValidationError::EmptyRows {
+                line: first_line,
+                rows: number,
+                stopped: reading == Reading::Stopped,
+            }),
             _ => None,
         }
     }
@@ -122,7 +134,8 @@ impl RowChecks {
         lookup.into_iter().chain(header::case_warning(&self.names)).collect()
     }
 
-    fn ragged_rows(&self, stopped: bool) -> ValidationError {
+    fn ragged_rows(&self, reading: Reading) -> ValidationError {
+        let stopped = reading == Reading::Stopped;
         ValidationError::Ragged { columns: self.names.len() as u64, rows: self.ragged.clone(), stopped }
     }
 
@@ -143,14 +156,14 @@ impl RowChecks {
     /// A value that ends with a mark and the header: a file of one column was put behind one without its last line end.
     fn is_behind_mark(&self, bytes: &[u8]) -> bool {
         memchr(BYTE_ORDER_MARK[0], bytes).is_some() && {
-            let line = header::without_byte_order_mark(bytes);
+            let line = header::line_content(bytes);
             line.strip_suffix(self.header.as_slice()).is_some_and(|rest| rest.ends_with(BYTE_ORDER_MARK))
         }
     }
 
     /// Returns the probable cause of the row's different number of fields.
     fn sign(&self, fields: u64, bytes: &[u8]) -> Option<RaggedSign> {
-        let line = header::without_byte_order_mark(bytes);
+        let line = header::line_content(bytes);
         let (expected, delimiter) = (self.names.len(), self.format.delimiter());
         if fields > expected as u64 && columns(bytes, self.format).iter().skip(expected).all(|value| value.is_empty()) {
             return Some(RaggedSign::TrailingDelimiter);
@@ -191,7 +204,7 @@ impl RowChecks {
         let delimiter = self.format.delimiter();
         // The last byte decides nearly always for the last column, the first byte for the others.
         let rest = if column + 1 == self.names.len() && column > 0 {
-            match header::without_byte_order_mark(bytes).last() {
+            match header::line_content(bytes).last() {
                 Some(&byte) if byte == delimiter || b"\" \t".contains(&byte) => behind(bytes, column, delimiter),
                 _ => return false,
             }
@@ -200,7 +213,7 @@ impl RowChecks {
         };
         match rest.and_then(|rest| Some((rest, rest.first()?))) {
             Some((rest, &byte)) if byte == delimiter || b"\" \t\r\n".contains(&byte) => {
-                let field = header::without_byte_order_mark(&rest[..field_end(rest, delimiter).unwrap_or(rest.len())]);
+                let field = header::line_content(&rest[..field_end(rest, delimiter).unwrap_or(rest.len())]);
                 let inner = field.strip_prefix(b"\"").and_then(|field| field.strip_suffix(b"\"")).unwrap_or(field);
                 inner.trim_ascii().is_empty()
             }

@@ -1,64 +1,24 @@
 //! Scanner: validates a file and finds its header, rows and parts in one pass.
 
-use std::ops::Range;
-
-use serde::Serialize;
-
 use memchr::{memchr, memmem};
 
-use crate::delimited::encoding::{EVIDENCE_BYTES, Encoding};
+use crate::delimited::encoding::{AfterEvidence, EVIDENCE_BYTES, Encoding};
 use crate::delimited::error::ValidationError;
 use crate::delimited::file_kind::{FileKind, OPENING_BYTES};
 use crate::delimited::header;
-use crate::delimited::header::{HeaderReader, MAX_HEADER_BYTES, RequiredColumn};
-use crate::delimited::lexer::{Lexer, Record};
-use crate::delimited::row_checks::RowChecks;
-use crate::delimited::split::{FilePart, RecordOffset, Splitter};
+use crate::delimited::header::{HeaderReader, MAX_HEADER_BYTES};
+use crate::delimited::layout::{FileLayout, ScanRules};
+use crate::delimited::lexer::Lexer;
+use crate::delimited::row_checks::{Reading, RowChecks};
+use crate::delimited::split::Splitter;
+use crate::delimited::table::Table;
 use crate::delimited::utf8::{Utf8Error, Utf8Validator};
-use crate::delimited::warning::Warning;
-use crate::domain::Format;
 
 /// The bytes that pass through all checks before the next are read. A block of this size stays in the processor's cache.
 const BLOCK: usize = 32 * 1024;
 
 /// The most bytes that are kept of a record that spans several blocks, for the checks of its row.
 const HELD_BYTES: usize = MAX_HEADER_BYTES as usize;
-
-/// The rules by which a file is scanned.
-#[derive(Clone, Debug)]
-pub struct ScanRules {
-    /// The format that determines the delimiter.
-    pub format: Format,
-    /// The most bytes that header and rows of one part may have together: an upload's size without its framing.
-    pub max_part_bytes: u64,
-    /// Without it the file is sent as it is, byte-order mark included. A file without rows, and a record that no upload
-    /// takes, are refused all the same.
-    pub check: bool,
-    /// The columns that the header must have.
-    pub required: Vec<RequiredColumn>,
-    /// The column by which Marketo finds a record. The file may lack it; a row without a value there is warned of.
-    pub lookup: Option<String>,
-}
-
-/// Where the header and the parts of a file are. Upload n is the bytes of `header`, then those of `parts[n]`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct FileLayout {
-    /// Of the whole file.
-    pub bytes: u64,
-    /// The file begins with a byte-order mark.
-    pub bom: bool,
-    /// The range of the header, line end included; the byte-order mark too, but only in a file that was not checked.
-    pub header: Range<u64>,
-    /// The names of the header.
-    pub columns: Vec<String>,
-    /// The number of rows, without the header.
-    pub rows: u64,
-    /// In order and without gaps. Blank lines at the end of the file belong to none.
-    pub parts: Vec<FilePart>,
-    /// What does not keep the file from being imported; none in a file that was not checked.
-    #[serde(skip)]
-    pub warnings: Vec<Warning>,
-}
 
 /// Reads a file as it streams in.
 #[derive(Debug)]
@@ -77,17 +37,6 @@ pub struct Scanner {
     at: u64,
     /// The beginning of the record under way, where an earlier block has it.
     held: Vec<u8>,
-}
-
-#[derive(Debug)]
-struct Table {
-    header: Range<u64>,
-    columns: Vec<String>,
-    cutter: Splitter,
-    /// Blank lines that may turn out to be the last of the file: the line of the first, and where the rows ended.
-    blank: Option<(u64, RecordOffset)>,
-    /// None where the file is sent as it is.
-    checks: Option<RowChecks>,
 }
 
 impl Scanner {
@@ -132,16 +81,16 @@ impl Scanner {
         self.end().map_err(|fault| self.first_of(fault))?;
         let bom = self.header.has_mark();
         let lone_cr = self.header.has_lone_cr();
-        let Some(Table { header, columns, mut cutter, blank, checks }) = self.table else {
+        let Some(Table { header, columns, mut splitter, blank, checks }) = self.table else {
             return Err(ValidationError::HeaderOnly { lone_cr });
         };
-        if let Some(fault) = checks.as_ref().and_then(|checks| checks.counted(false)) {
+        if let Some(fault) = checks.as_ref().and_then(|checks| checks.counted(Reading::Finished)) {
             return Err(fault);
         }
-        if let Some((_, milestone)) = blank {
-            cutter.roll_back(milestone);
+        if let Some((_, offset)) = blank {
+            splitter.roll_back(offset);
         }
-        let parts = cutter.into_parts();
+        let parts = splitter.into_parts();
         if parts.is_empty() {
             return Err(ValidationError::HeaderOnly { lone_cr });
         }
@@ -175,7 +124,11 @@ impl Scanner {
         if let Some((offset, evidence)) = &mut self.evidence {
             evidence.extend_from_slice(window(block, (EVIDENCE_BYTES - evidence.len()) as u64));
             let offset = *offset;
-            return if evidence.len() < EVIDENCE_BYTES { Ok(()) } else { Err(self.not_utf8(offset, false)) };
+            return if evidence.len() < EVIDENCE_BYTES {
+                Ok(())
+            } else {
+                Err(self.not_utf8(offset, AfterEvidence::MoreBytes))
+            };
         }
         let carried = self.utf8.carried().to_vec();
         let Err(fault) = self.utf8.push(block) else { return self.lex(block) };
@@ -213,7 +166,7 @@ impl Scanner {
         }
         let Some(table) = &mut self.table else { return Ok(()) };
         self.lexer.watch_cr(table.checks.is_some() && has_stray_cr(bytes));
-        let limit = table.cutter.max_part_bytes();
+        let limit = table.splitter.max_part_bytes();
         while !bytes.is_empty() {
             let window = window(bytes, limit + 1 - self.lexer.unended_bytes());
             let Some((n, record)) = self.lexer.next_record(window) else {
@@ -251,18 +204,18 @@ impl Scanner {
         let room = self.rules.max_part_bytes - (bytes.len() as u64 - mark);
         let checks =
             self.rules.check.then(|| RowChecks::new(bytes, self.rules.format, &columns, self.rules.lookup.as_deref()));
-        Ok(Table { header: mark..self.at, columns, cutter: Splitter::new(room, 1), blank: None, checks })
+        Ok(Table { header: mark..self.at, columns, splitter: Splitter::new(room, 1), blank: None, checks })
     }
 
     fn end(&mut self) -> Result<(), ValidationError> {
         if let Some((offset, _)) = self.evidence {
-            return Err(self.not_utf8(offset, true));
+            return Err(self.not_utf8(offset, AfterEvidence::FileEnd));
         }
         if self.rules.check
             && let Err(fault) = self.utf8.finish()
         {
             self.evidence = Some((fault.offset(), self.utf8.carried().to_vec()));
-            return Err(self.not_utf8(fault.offset(), true));
+            return Err(self.not_utf8(fault.offset(), AfterEvidence::FileEnd));
         }
         if self.header.is_empty() {
             return Err(ValidationError::Empty);
@@ -277,16 +230,16 @@ impl Scanner {
         table.row(&record, &self.held, self.at)
     }
 
-    fn not_utf8(&self, offset: u64, ends: bool) -> ValidationError {
+    fn not_utf8(&self, offset: u64, after: AfterEvidence) -> ValidationError {
         let evidence = self.evidence.as_ref().map(|(_, evidence)| evidence.as_slice()).unwrap_or_default();
-        ValidationError::NotUtf8 { offset, line: self.lexer.line(), encoding: Encoding::guess(evidence, ends) }
+        ValidationError::NotUtf8 { offset, line: self.lexer.line(), encoding: Encoding::guess(evidence, after) }
     }
 
     /// What was counted in the rows lies before anything that was found later.
     fn first_of(&self, fault: ValidationError) -> ValidationError {
         match fault {
             ValidationError::Ragged { ref rows, .. } => {
-                let counted = self.table.as_ref().and_then(|table| table.checks.as_ref()?.counted(true));
+                let counted = self.table.as_ref().and_then(|table| table.checks.as_ref()?.counted(Reading::Stopped));
                 // Of rows without values, the count ends where the reading did.
                 let line = rows.first().map_or(0, |row| row.line);
                 counted
@@ -295,7 +248,9 @@ impl Scanner {
                     )
                     .unwrap_or(fault)
             }
-            _ => self.table.as_ref().and_then(|table| table.checks.as_ref()?.counted(true)).unwrap_or(fault),
+            _ => {
+                self.table.as_ref().and_then(|table| table.checks.as_ref()?.counted(Reading::Stopped)).unwrap_or(fault)
+            }
         }
     }
 }
@@ -319,40 +274,12 @@ fn window(bytes: &[u8], most: u64) -> &[u8] {
     &bytes[..bytes.len().min(usize::try_from(most).unwrap_or(usize::MAX))]
 }
 
-impl Table {
-    /// Adds the record that ends at offset `to`; `bytes` are its own, or the beginning of a very large one.
-    fn row(&mut self, record: &Record, bytes: &[u8], to: u64) -> Result<(), ValidationError> {
-        let columns = self.columns.len();
-        if record.blank {
-            let milestone = self.cutter.record_offset();
-            self.blank.get_or_insert((record.line, milestone));
-        } else {
-            let blank = self.blank.take();
-            if let Some(checks) = &mut self.checks {
-                match blank {
-                    Some((line, _)) if columns > 1 => return Err(ValidationError::BlankLine { line }),
-                    // In a table of one column a blank line is a row with an empty field.
-                    Some((line, milestone)) => checks.blank_rows(line, self.cutter.rows_since(&milestone)),
-                    None => {}
-                }
-                checks.row(record, bytes)?;
-            }
-        }
-        if record.bytes > self.cutter.max_part_bytes() {
-            return Err(ValidationError::RecordTooLarge {
-                line: record.line,
-                limit: self.cutter.max_part_bytes(),
-                open_quote: None,
-            });
-        }
-        self.cutter.add(to - record.bytes, to, record.line);
-        Ok(())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::delimited::header::RequiredColumn;
+    use crate::delimited::split::FilePart;
+    use crate::domain::Format;
 
     fn rules(format: Format, check: bool) -> ScanRules {
         ScanRules { format, max_part_bytes: 40, check, required: Vec::new(), lookup: None }

@@ -64,18 +64,18 @@ impl Splitter {
         RecordOffset { parts: self.parts.len(), last: self.parts.last().copied(), next_row: self.next_row }
     }
 
-    /// Returns the number of rows added since `milestone`.
-    pub fn rows_since(&self, milestone: &RecordOffset) -> u64 {
-        self.next_row - milestone.next_row
+    /// Returns the number of rows added since `offset`.
+    pub fn rows_since(&self, offset: &RecordOffset) -> u64 {
+        self.next_row - offset.next_row
     }
 
-    /// Removes the rows added since `milestone`.
-    pub fn roll_back(&mut self, milestone: RecordOffset) {
-        self.parts.truncate(milestone.parts);
-        if let (Some(part), Some(last)) = (self.parts.last_mut(), milestone.last) {
+    /// Removes the rows added since `offset`.
+    pub fn roll_back(&mut self, offset: RecordOffset) {
+        self.parts.truncate(offset.parts);
+        if let (Some(part), Some(last)) = (self.parts.last_mut(), offset.last) {
             *part = last;
         }
-        self.next_row = milestone.next_row;
+        self.next_row = offset.next_row;
     }
 
     pub fn into_parts(self) -> Vec<FilePart> {

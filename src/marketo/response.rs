@@ -2,15 +2,13 @@
 
 use reqwest::Response;
 
+use crate::byte_order_mark::{BYTE_ORDER_MARK, without_mark};
 use crate::marketo::outbound::read_body;
 use crate::marketo::types::{Envelope, Import};
 use crate::untrusted_text::{MAX_ID_BYTES, clip, mask_addresses, remark};
 
 /// The maximum length of a JSON body in bytes; more than any of Marketo's has. A longer one is not read to its end.
 const MAX_RESPONSE_BYTES: usize = 1024 * 1024;
-
-/// A byte-order mark.
-const BOM: &[u8] = b"\xef\xbb\xbf";
 
 /// The maximum length of leading white space in bytes; more than any response has.
 const MAX_BLANK_BYTES: usize = 4096;
@@ -44,7 +42,7 @@ pub(super) async fn read_rest(mut response: Response, begins: Vec<u8>) -> ApiRes
 ///
 /// Public for the fuzzers, which check that it returns for any bytes.
 pub fn read_envelope(body: &[u8]) -> Option<Envelope<Import>> {
-    let value: serde_json::Value = serde_json::from_slice(body.strip_prefix(BOM).unwrap_or(body)).ok()?;
+    let value: serde_json::Value = serde_json::from_slice(without_mark(body)).ok()?;
     value.get("success")?.as_bool()?;
     let mut envelope: Envelope<Import> = serde_json::from_value(value).ok()?;
     clip_messages(&mut envelope);
@@ -73,9 +71,9 @@ pub fn is_file(content_type: Option<&str>, begins: &[u8]) -> Option<bool> {
     if kind.contains("json") || kind.contains("html") {
         return Some(false);
     }
-    let text = begins.strip_prefix(BOM).unwrap_or(begins).trim_ascii_start();
+    let text = without_mark(begins).trim_ascii_start();
     match text.first() {
-        Some(_) if text.len() < BOM.len() && BOM.starts_with(text) => None,
+        Some(_) if text.len() < BYTE_ORDER_MARK.len() && BYTE_ORDER_MARK.starts_with(text) => None,
         Some(first) => Some(!b"{[<".contains(first)),
         None if begins.len() > MAX_BLANK_BYTES => Some(false),
         None => None,

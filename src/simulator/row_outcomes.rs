@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use csv::{ByteRecord, ReaderBuilder, WriterBuilder};
 
+use crate::byte_order_mark::BYTE_ORDER_MARK;
 use crate::domain::Format;
 
 use crate::simulator::error::ApiRefusal;
@@ -48,7 +49,7 @@ pub(super) fn read(
     lookup: Option<&str>,
     settings: &Settings,
 ) -> Result<RowCounts, ApiRefusal> {
-    let marked = bytes.starts_with(b"\xef\xbb\xbf");
+    let marked = bytes.starts_with(BYTE_ORDER_MARK);
     let mut reader =
         ReaderBuilder::new().delimiter(format.delimiter()).flexible(true).has_headers(false).from_reader(bytes);
     let mut records = reader.byte_records();

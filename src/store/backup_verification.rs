@@ -78,7 +78,7 @@ mod tests {
     use std::path::PathBuf;
 
     use super::*;
-    use crate::store::engine::database_paths::parent_folder;
+    use crate::disk::parent_folder;
     use crate::store::handle::Store;
     use crate::store::test_util::{add, leads, store};
 
@@ -110,7 +110,7 @@ mod tests {
     }
 
     fn folder_of(store: &Store) -> PathBuf {
-        parent_folder(&store.path())
+        parent_folder(&store.path()).to_owned()
     }
 
     #[tokio::test]

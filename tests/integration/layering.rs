@@ -11,7 +11,7 @@ mod reader;
 
 /// From the lowest layer up. A module imports none of its own layer.
 const LAYERS: [&[&str]; 10] = [
-    &["backoff", "clock", "form", "log_throttle", "secret", "untrusted_text"],
+    &["backoff", "byte_order_mark", "clock", "disk", "form", "log_throttle", "secret", "untrusted_text"],
     &["domain", "error_chain"],
     &["config"],
     &["delimited", "store", "marketo"],

@@ -169,7 +169,7 @@ impl ModelStore {
     /// `store::clock::follow`: moves the ends of unconfirmed imports by what the clock was set.
     pub fn observe_clock(&mut self, reading: &ClockReading, moves_ends: bool) {
         let Some(known) = &self.clock else {
-            self.clock = Some(ClockRecord::begin(reading, true));
+            self.clock = Some(ClockRecord::begin_steady(reading));
             return;
         };
         let seen = known.observe(reading);

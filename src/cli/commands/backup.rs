@@ -14,6 +14,7 @@ use crate::cli::format::count;
 use crate::cli::global::GlobalArgs;
 use crate::cli::output;
 use crate::cli::progress::Progress;
+use crate::disk::parent_folder;
 use crate::store::{BackupInfo, verify_backup};
 
 /// Write a consistent copy of the database to a file, while the daemon runs
@@ -53,12 +54,9 @@ impl Backup {
             return Err(already_exists(path));
         }
         let unwritable = |error: io::Error| CliError::Input(format!("{} can't be written: {error}", path.display()));
-        let folder = match path.parent() {
-            Some(folder) if !folder.as_os_str().is_empty() => folder,
-            _ => Path::new("."),
-        };
         // Created with mode 0600, and removed on every error.
-        let mut temp_file = NamedTempFile::with_prefix_in(".marqueue-backup-", folder).map_err(unwritable)?;
+        let mut temp_file =
+            NamedTempFile::with_prefix_in(".marqueue-backup-", parent_folder(path)).map_err(unwritable)?;
         let progress = Progress::new();
         let mut download = global.client()?.backup().await?;
         let bar = progress.download("backup", download.bytes());
@@ -75,7 +73,7 @@ impl Backup {
             io::ErrorKind::AlreadyExists => already_exists(path),
             _ => unwritable(error.error),
         })?;
-        File::open(folder).and_then(|folder| folder.sync_all()).map_err(unwritable)?;
+        File::open(parent_folder(path)).and_then(|folder| folder.sync_all()).map_err(unwritable)?;
         if global.json {
             output::print_json(&BackupResult { file: path, copy: &copy })?;
         } else {

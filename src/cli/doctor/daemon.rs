@@ -13,6 +13,7 @@ use crate::cli::global::GlobalArgs;
 use crate::client::{Client, ClientError};
 use crate::config::Config;
 use crate::daemon::connections;
+use crate::disk::parent_folder;
 
 const SOCKET: &str = "socket";
 const DAEMON: &str = "daemon";
@@ -128,13 +129,13 @@ fn not_running(socket: &Path) -> Vec<Finding> {
         }
         _ => {}
     }
-    let folder = disk::folder(socket);
-    let missing = fs::metadata(&folder).is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound);
+    let folder = parent_folder(socket);
+    let missing = fs::metadata(folder).is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound);
     let socket_finding = if missing && folder.starts_with("/run") {
         let advice = format!("systemd makes it with the service; without systemd, mkdir {}", folder.display());
         Finding::warning(SOCKET, format!("the folder {} is not there", folder.display()), advice)
     } else {
-        disk::check_folder_access(SOCKET, &folder)
+        disk::check_folder_access(SOCKET, folder)
             .unwrap_or_else(|| Finding::ok(SOCKET, format!("a daemon can listen at {shown}")))
     };
     let advice = "start one (systemctl start marqueue, or marqueue serve)";

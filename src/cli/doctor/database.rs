@@ -10,6 +10,7 @@ use crate::cli::doctor::disk;
 use crate::cli::doctor::finding::Finding;
 use crate::cli::format::count;
 use crate::config::Config;
+use crate::disk::parent_folder;
 use crate::store::{InspectError, InspectionReport, inspect, resolve_path};
 
 const CHECK: &str = "database";
@@ -18,7 +19,7 @@ const CHECK: &str = "database";
 pub async fn check_database(config: &Config) -> Vec<Finding> {
     // If the path can't be resolved, the checks below report the path as written.
     let path = &resolve_path(&config.store.path).unwrap_or_else(|_| config.store.path.clone());
-    if let Some(denied) = disk::check_folder_access(CHECK, &disk::folder(path)) {
+    if let Some(denied) = disk::check_folder_access(CHECK, parent_folder(path)) {
         return vec![denied];
     }
     let shown = path.display();

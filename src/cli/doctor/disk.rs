@@ -1,12 +1,13 @@
 //! Checks of the database's disk: permissions, kind of file system and free space.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use rustix::fs::{Access, access, statfs, statvfs};
+use rustix::fs::{Access, access, statfs};
 use rustix::process::geteuid;
 
 use crate::cli::doctor::finding::Finding;
 use crate::config::Config;
+use crate::disk::{free_bytes, parent_folder};
 use crate::store::resolve_path;
 
 /// Advice for a refused access: the current user is usually not the service's.
@@ -22,14 +23,6 @@ pub fn user() -> Option<Finding> {
     geteuid()
         .is_root()
         .then(|| Finding::warning("user", "root has all permissions, so no permission is tested", ADVICE))
-}
-
-/// Returns the folder of a file.
-pub fn folder(path: &Path) -> PathBuf {
-    match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder.to_owned(),
-        _ => PathBuf::from("."),
-    }
 }
 
 /// Returns a finding of `check` if this user can't create and delete files in `folder`.
@@ -64,15 +57,14 @@ pub fn check_access(check: &str, path: &Path, kind: Access) -> Option<Finding> {
 /// another check reports.
 pub fn check_disk(config: &Config) -> Vec<Finding> {
     let database = resolve_path(&config.store.path).unwrap_or_else(|_| config.store.path.clone());
-    let folder = folder(&database);
+    let folder = parent_folder(&database).to_owned();
     let kind = statfs(&folder).ok().map(|disk| kind(disk.f_type as u64, &folder));
-    let room = statvfs(&folder).ok().map(|disk| {
+    let room = free_bytes(&folder).ok().map(|free| {
         // The bytes of the reserve are not free any more, but count as free here.
         let mut reserve = database.into_os_string();
         reserve.push("-reserve");
         let held = std::fs::metadata(reserve).map_or(0, |file| file.len());
-        let free = disk.f_bavail.saturating_mul(disk.f_frsize).saturating_add(held);
-        room(free.saturating_sub(config.store.reserve_bytes), config.api.max_file_bytes, &folder)
+        room(free.saturating_add(held).saturating_sub(config.store.reserve_bytes), config.api.max_file_bytes, &folder)
     });
     kind.into_iter().chain(room).collect()
 }

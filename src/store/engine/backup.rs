@@ -11,8 +11,8 @@ use std::sync::Arc;
 
 use sqlx::{ConnectOptions, Connection};
 
+use crate::disk::{free_bytes, parent_folder};
 use crate::store::engine::connection::reader_options;
-use crate::store::engine::database_paths::parent_folder;
 use crate::store::error::StoreError;
 
 /// Space that a backup leaves free on the disk.
@@ -39,8 +39,7 @@ pub(crate) async fn write_backup(path: &Path) -> Result<BackupFile, StoreError> 
     .fetch_one(&mut conn)
     .await?;
     let needed = used.cast_unsigned() + MIN_FREE_BYTES;
-    let disk = rustix::fs::statvfs(parent_folder(path)).map_err(|error| io(error.into()))?;
-    let free = disk.f_bavail * disk.f_frsize;
+    let free = free_bytes(parent_folder(path)).map_err(io)?;
     if free < needed {
         let text = format!("a backup needs {needed} bytes on the disk of the database, and {free} are free");
         return Err(StoreError::Refused(text));

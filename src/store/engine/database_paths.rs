@@ -22,14 +22,6 @@ pub(crate) fn lock_path(database: &Path) -> PathBuf {
     with_suffix(database, ".lock")
 }
 
-/// Returns the folder of a file.
-pub(crate) fn parent_folder(path: &Path) -> PathBuf {
-    match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder.to_owned(),
-        _ => PathBuf::from("."),
-    }
-}
-
 fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(suffix);

@@ -9,9 +9,10 @@ use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{FallocateFlags, fallocate, statvfs};
+use rustix::fs::{FallocateFlags, fallocate};
 
-use crate::store::engine::database_paths::{parent_folder, reserve_path, wal_path};
+use crate::disk::{free_bytes, parent_folder};
+use crate::store::engine::database_paths::{reserve_path, wal_path};
 use crate::store::error::StoreError;
 
 /// The reserve shrinks when less than this is free on the disk, so that no write has to fail first. The limit is smaller
@@ -102,8 +103,7 @@ impl DiskReserve {
     }
 
     fn free(&self) -> io::Result<u64> {
-        let disk = statvfs(parent_folder(&self.path))?;
-        Ok(disk.f_bavail.saturating_mul(disk.f_frsize))
+        free_bytes(parent_folder(&self.path))
     }
 
     fn fill(&mut self, free: u64) -> u64 {

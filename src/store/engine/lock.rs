@@ -14,7 +14,8 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::fstatfs;
 
-use crate::store::engine::database_paths::{lock_path, parent_folder};
+use crate::disk::parent_folder;
+use crate::store::engine::database_paths::lock_path;
 use crate::store::engine::file_identity::FileIdentity;
 
 /// Symbolic links that are followed, as many as Linux does.

@@ -19,7 +19,8 @@ impl StoreTx<'_> {
                 )
                 .fetch_one(&mut *self.conn)
                 .await?;
-                Observation { record: ClockRecord::begin(&reading, is_new), shift_ms: 0 }
+                let begin = if is_new { ClockRecord::begin_steady } else { ClockRecord::begin_unsteady };
+                Observation { record: begin(&reading), shift_ms: 0 }
             }
         };
         if observation.shift_ms != 0 {
