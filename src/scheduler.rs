@@ -5,7 +5,9 @@
 //! instance; instances share only the database and, where they have one base URL, a [`SharedEndpoint`].
 
 mod api_call;
+mod chunked_report;
 pub mod explain;
+mod fair_queue;
 mod fetch_reports;
 mod import_watch;
 mod instance_scheduler;
@@ -17,10 +19,13 @@ mod quota_day;
 mod redaction;
 mod shared_endpoint;
 mod split;
+mod step;
 mod upload;
 mod worker_context;
 
 pub use instance_scheduler::{InstanceScheduler, SchedulerError};
-pub use plan::{Plan, SchedulingRules, Step, Work, may_still_upload, plan};
+pub use plan::{Plan, SchedulingRules, may_still_upload, plan};
 pub use quota_day::{day_of, next_day};
 pub use shared_endpoint::SharedEndpoint;
+pub use step::{Step, Work};
+pub use worker_context::InstanceSetup;

@@ -19,7 +19,7 @@ use marqueue::api::handlers::create;
 use marqueue::api::dto::Problem;
 use marqueue::clock::Clock;
 use marqueue::config::Config;
-use marqueue::daemon::Daemon;
+use marqueue::daemon::{Daemon, StartMode};
 use tokio::runtime::Runtime;
 
 /// A daemon that runs as long as this process, and its socket.
@@ -33,7 +33,7 @@ static DAEMON: LazyLock<(PathBuf, Daemon, Runtime)> = LazyLock::new(|| {
     );
     let config = Config::read(Some(("m.toml".as_ref(), &config)), []).expect("a configuration");
     let runtime = Runtime::new().expect("a runtime");
-    let daemon = runtime.block_on(Daemon::start(&config, Clock::System, false)).expect("a daemon");
+    let daemon = runtime.block_on(Daemon::start(&config, Clock::System, StartMode::Normal)).expect("a daemon");
     (socket, daemon, runtime)
 });
 

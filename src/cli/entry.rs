@@ -15,6 +15,7 @@ use crate::cli::usage_hint::usage_hint;
 use crate::cli::{Cli, CliCommand, Serve, run as run_command};
 use crate::config::Config;
 use crate::daemon;
+use crate::daemon::StartMode;
 use crate::notification::supervisor;
 use crate::untrusted_text::is_unsafe;
 
@@ -67,7 +68,8 @@ async fn serve(args: Serve) -> ExitStatus {
         Ok(level) => level,
         Err(error) => return report_failure(ExitStatus::Usage, &format!("{error:#}")),
     };
-    match daemon::serve(config, args.paused, &level, || Config::load(args.config.as_deref())).await {
+    let mode = if args.paused { StartMode::Paused } else { StartMode::Normal };
+    match daemon::serve(config, mode, &level, || Config::load(args.config.as_deref())).await {
         Ok(()) => ExitStatus::Done,
         Err(error) => {
             tracing::error!("{error:#}");

@@ -28,7 +28,8 @@ pub fn init(log: &Log) -> anyhow::Result<Level> {
     let filter = filter(log.level, rust_log.as_deref()).context("RUST_LOG can't be read")?;
     let terminal = io::stderr().is_terminal();
     let format = log.format.unwrap_or(if terminal { LogFormat::Text } else { LogFormat::Json });
-    let (subscriber, change) = subscriber(format, terminal, filter, io::stderr);
+    let colours = if terminal { Colours::On } else { Colours::Off };
+    let (subscriber, change) = subscriber(format, colours, filter, io::stderr);
     subscriber.try_init().context("logging was started twice")?;
     Ok(Level { rust_log, change })
 }
@@ -65,9 +66,16 @@ fn filter(level: LogLevel, rust_log: Option<&str>) -> Result<EnvFilter, tracing_
     EnvFilter::builder().parse(rust_log.filter(|text| !text.trim().is_empty()).unwrap_or(own))
 }
 
+/// Whether text lines have colours. JSON lines have none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Colours {
+    On,
+    Off,
+}
+
 fn subscriber<W>(
     format: LogFormat,
-    colours: bool,
+    colours: Colours,
     filter: EnvFilter,
     writer: W,
 ) -> (Box<dyn Subscriber + Send + Sync>, FilterHandle)
@@ -80,7 +88,7 @@ where
     let subscriber: Box<dyn Subscriber + Send + Sync> = match format {
         LogFormat::Text => {
             let fields = debug_fn(write_field).delimited(" ");
-            Box::new(filtered.with(lines.fmt_fields(fields).with_writer(writer).with_ansi(colours)))
+            Box::new(filtered.with(lines.fmt_fields(fields).with_writer(writer).with_ansi(colours == Colours::On)))
         }
         // The fields are on the same level as the message, so a search for a job needs no knowledge of the nesting.
         LogFormat::Json => {
@@ -134,7 +142,9 @@ impl<W: io::Write> io::Write for SafeJsonLine<W> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::{Arc, Mutex};
+    use std::sync::Arc;
+
+    use parking_lot::Mutex;
 
     use super::*;
     use crate::untrusted_text;
@@ -144,7 +154,7 @@ mod tests {
 
     impl io::Write for Written {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.0.lock().unwrap().write(bytes)
+            self.0.lock().write(bytes)
         }
 
         fn flush(&mut self) -> io::Result<()> {
@@ -152,7 +162,7 @@ mod tests {
         }
     }
 
-    fn written(format: LogFormat, colours: bool, level: LogLevel, rust_log: Option<&str>) -> String {
+    fn written(format: LogFormat, colours: Colours, level: LogLevel, rust_log: Option<&str>) -> String {
         let written = Written::default();
         let writer = written.clone();
         let (subscriber, _) = subscriber(format, colours, filter(level, rust_log).unwrap(), move || writer.clone());
@@ -161,19 +171,19 @@ mod tests {
             tracing::debug!(target: "marqueue::intake", "ours, fine");
             tracing::debug!(target: "hyper", "theirs, fine");
         });
-        String::from_utf8(written.0.lock().unwrap().clone()).unwrap()
+        String::from_utf8(written.0.lock().clone()).unwrap()
     }
 
     #[test]
     fn json_lines_have_their_fields_beside_the_message() {
-        let line = written(LogFormat::Json, true, LogLevel::Info, None);
+        let line = written(LogFormat::Json, Colours::On, LogLevel::Info, None);
         let json: serde_json::Value = serde_json::from_str(&line).unwrap();
         assert_eq!((&json["message"], &json["job"], &json["level"]), (&"job stored".into(), &7.into(), &"INFO".into()));
     }
 
     #[test]
     fn text_has_no_colours_where_there_is_no_terminal() {
-        let line = written(LogFormat::Text, false, LogLevel::Info, None);
+        let line = written(LogFormat::Text, Colours::Off, LogLevel::Info, None);
         assert!(line.ends_with(" INFO marqueue::intake: job stored job=7\n"), "{line:?}");
         assert!(!line.contains('\u{1b}'));
     }
@@ -181,7 +191,9 @@ mod tests {
     #[test]
     fn untrusted_text_cannot_forge_lines_or_show_addresses() {
         const NAME: &str = "a.csv\n2026-01-01T00:00:00Z ERROR forged\x1b[2J\u{9b}1m\u{202e}\u{2028} bob@example.com";
-        for (format, colours) in [(LogFormat::Text, false), (LogFormat::Text, true), (LogFormat::Json, false)] {
+        for (format, colours) in
+            [(LogFormat::Text, Colours::Off), (LogFormat::Text, Colours::On), (LogFormat::Json, Colours::Off)]
+        {
             let written = Written::default();
             let writer = written.clone();
             let (subscriber, _) =
@@ -192,12 +204,13 @@ mod tests {
                 let error: &dyn std::error::Error = &io::Error::other(NAME);
                 tracing::warn!(file = %NAME, plain = NAME, debug = ?NAME, error, "{NAME}");
             });
-            let text = String::from_utf8(written.0.lock().unwrap().clone()).unwrap();
+            let text = String::from_utf8(written.0.lock().clone()).unwrap();
             assert_eq!(text.matches('\n').count(), 1, "{text:?}");
             assert!(!text.contains("bob") && !text.contains("example"), "{text}");
             // Of the colours the escape sequences are ours.
-            let is_unsafe =
-                |letter| letter != '\n' && !(colours && letter == '\x1b') && untrusted_text::is_unsafe(letter);
+            let is_unsafe = |letter| {
+                letter != '\n' && !(colours == Colours::On && letter == '\x1b') && untrusted_text::is_unsafe(letter)
+            };
             assert!(!text.contains(is_unsafe) && !text.contains("\x1b[2J"), "{text:?}");
             if format == LogFormat::Json {
                 let json: serde_json::Value = serde_json::from_str(&text).unwrap();
@@ -211,17 +224,17 @@ mod tests {
         let written = Written::default();
         let writer = written.clone();
         let (subscriber, _) =
-            subscriber(LogFormat::Text, false, filter(LogLevel::Info, None).unwrap(), move || writer.clone());
+            subscriber(LogFormat::Text, Colours::Off, filter(LogLevel::Info, None).unwrap(), move || writer.clone());
         tracing::subscriber::with_default(subscriber, || {
             tracing::info!(target: "t", job = 7, part = Some(1), none = None::<u8>, name = "a b", shown = %"a b", "said");
         });
-        let text = String::from_utf8(written.0.lock().unwrap().clone()).unwrap();
+        let text = String::from_utf8(written.0.lock().clone()).unwrap();
         assert!(text.ends_with(" INFO t: said job=7 part=1 name=\"a b\" shown=a b\n"), "{text}");
     }
 
     #[test]
     fn debug_lines_are_ours_alone_unless_rust_log_says_so() {
-        let lines = |level, rust_log| written(LogFormat::Text, false, level, rust_log).lines().count();
+        let lines = |level, rust_log| written(LogFormat::Text, Colours::Off, level, rust_log).lines().count();
         assert_eq!(lines(LogLevel::Error, None), 0);
         assert_eq!(lines(LogLevel::Info, None), 1);
         assert_eq!(lines(LogLevel::Debug, None), 2);
@@ -236,13 +249,13 @@ mod tests {
             let written = Written::default();
             let writer = written.clone();
             let (subscriber, change) =
-                subscriber(format, false, filter(LogLevel::Warn, None).unwrap(), move || writer.clone());
+                subscriber(format, Colours::Off, filter(LogLevel::Warn, None).unwrap(), move || writer.clone());
             tracing::subscriber::with_default(subscriber, || {
                 tracing::info!("before");
                 change.reload(filter(LogLevel::Info, None).unwrap()).unwrap();
                 tracing::info!("after");
             });
-            let text = String::from_utf8(written.0.lock().unwrap().clone()).unwrap();
+            let text = String::from_utf8(written.0.lock().clone()).unwrap();
             assert!(!text.contains("before") && text.contains("after"), "{text}");
         }
     }

@@ -3,11 +3,20 @@
 use crate::config;
 use crate::config::{Config, Instance};
 
-/// Returns `now` with the part of `new` that takes effect at once, and the keys whose change needs a restart.
+/// The result of a reload.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Reloaded {
+    /// The old configuration with the part of the new one that takes effect at once.
+    pub config: Config,
+    /// The keys whose change needs a restart.
+    pub restart_keys: Vec<String>,
+}
+
+/// Merges the part of `new` that takes effect at once into `now`.
 ///
-/// Limits, polling, credentials and whatever else an instance has, but for the addresses of its Marketo: its imports
-/// are there. Of the rest, the log's level.
-pub fn merge_reloadable(now: &Config, new: Config) -> (Config, Vec<String>) {
+/// It consists of the log level and all keys of the instances, except the addresses of their Marketo: their imports are
+/// there.
+pub fn merge_reloadable(now: &Config, new: Config) -> Reloaded {
     // Destructured, so that a new field does not compile until it is handled here.
     let Config { store, retention, api, drop, notify, instances, log, warnings } = new;
     let mut restart_keys = Vec::new();
@@ -30,7 +39,7 @@ pub fn merge_reloadable(now: &Config, new: Config) -> (Config, Vec<String>) {
     merged.log.level = log.level;
     for (name, current) in &mut merged.instances {
         let Some(instance) = instances.get(name) else {
-            restart_unless(false, format!("instances.{name} (taken out)"));
+            restart_unless(false, format!("instances.{name} (removed)"));
             continue;
         };
         restart_unless(current.base_url == instance.base_url, format!("instances.{name}.base_url"));
@@ -46,7 +55,7 @@ pub fn merge_reloadable(now: &Config, new: Config) -> (Config, Vec<String>) {
     }
     // An instance whose new address needs a restart may share limits with others, so the limits are shared anew.
     config::share_limits(&mut merged.instances);
-    (merged, restart_keys)
+    Reloaded { config: merged, restart_keys }
 }
 
 #[cfg(test)]
@@ -79,11 +88,12 @@ mod tests {
             [instances.default.polling]
             min = "1s"
         "#;
-        assert_eq!(merge_reloadable(&read(BEFORE), read(after)), (read(after), Vec::new()));
+        let expected = Reloaded { config: read(after), restart_keys: Vec::new() };
+        assert_eq!(merge_reloadable(&read(BEFORE), read(after)), expected);
     }
 
     #[test]
-    fn what_needs_a_restart_is_named_and_left_as_it_was() {
+    fn keys_that_need_a_restart_are_named_and_unchanged() {
         let after = r#"
             [store]
             path = "other.db"
@@ -104,7 +114,7 @@ mod tests {
             client_id = "a"
             client_secret = "s"
         "#;
-        let (merged, restart_keys) = merge_reloadable(&read(BEFORE), read(after));
+        let Reloaded { config: merged, restart_keys } = merge_reloadable(&read(BEFORE), read(after));
         let keys = ["store", "retention", "api", "drop", "log.format", "instances.default.base_url"];
         let more = ["instances.default.identity_url", "instances.second"];
         assert_eq!(restart_keys, [&keys[..], &more[..]].concat());
@@ -114,11 +124,11 @@ mod tests {
     }
 
     #[test]
-    fn an_instance_that_is_taken_out_goes_on_until_the_restart() {
+    fn a_removed_instance_continues_until_the_restart() {
         let two = format!(
             "{BEFORE}\n[instances.second]\nbase_url = \"http://127.0.0.1:2\"\nclient_id = \"x\"\nclient_secret = \"y\""
         );
-        let (merged, restart_keys) = merge_reloadable(&read(&two), read(BEFORE));
-        assert_eq!((merged, restart_keys), (read(&two), vec!["instances.second (taken out)".to_owned()]));
+        let Reloaded { config: merged, restart_keys } = merge_reloadable(&read(&two), read(BEFORE));
+        assert_eq!((merged, restart_keys), (read(&two), vec!["instances.second (removed)".to_owned()]));
     }
 }

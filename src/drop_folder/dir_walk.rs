@@ -145,7 +145,7 @@ fn walk(
         if at == Path::new(REJECTED) {
             continue;
         }
-        if let Err(error) = entry_of(folder, entry.file_type(), name, &at, listing)
+        if let Err(error) = list_entry(folder, entry.file_type(), &at, listing)
             && error.kind() != io::ErrorKind::NotFound
         {
             // A folder that was listed in part is skipped: its job.toml may be in the missing part.
@@ -156,7 +156,9 @@ fn walk(
     Ok(())
 }
 
-fn entry_of(folder: BorrowedFd<'_>, kind: FileType, name: &OsStr, at: &Path, listing: &mut Listing) -> io::Result<()> {
+/// Adds the entry `at`, a file or folder in `folder`, to the listing.
+fn list_entry(folder: BorrowedFd<'_>, kind: FileType, at: &Path, listing: &mut Listing) -> io::Result<()> {
+    let name = at.file_name().unwrap_or_default();
     // Not every file system gives the type of an entry in its listing.
     let kind = if kind == FileType::Unknown { FileStat::of(folder, name)?.kind() } else { kind };
     let skip = |listing: &mut Listing, why: &str| drop(listing.skipped.insert(at.to_owned(), why.to_owned()));
@@ -168,11 +170,11 @@ fn entry_of(folder: BorrowedFd<'_>, kind: FileType, name: &OsStr, at: &Path, lis
         (EntryKind::Options, FileType::RegularFile) => {
             let (stat, text) = read_text(folder, name)?;
             listing.files.insert(at.to_owned(), stat);
-            listing.options.insert(parent(at), text);
+            listing.options.insert(parent(at).to_owned(), text);
         }
-        (EntryKind::Options, _) => drop(listing.options.insert(parent(at), Err(NO_FILE.to_owned()))),
+        (EntryKind::Options, _) => drop(listing.options.insert(parent(at).to_owned(), Err(NO_FILE.to_owned()))),
         (EntryKind::OptionsReason, FileType::RegularFile) => {
-            listing.reasons.insert(parent(at), read_text(folder, name)?.1.unwrap_or_default());
+            listing.reasons.insert(parent(at).to_owned(), read_text(folder, name)?.1.unwrap_or_default());
         }
         (EntryKind::OptionsReason | EntryKind::Readme | EntryKind::Unfinished, _) => {}
         (EntryKind::Known | EntryKind::Unknown, FileType::Symlink) => {
@@ -204,8 +206,9 @@ fn is_of_this_machine(magic: u64) -> bool {
     )
 }
 
-fn parent(path: &Path) -> PathBuf {
-    path.parent().map(Path::to_owned).unwrap_or_default()
+/// Returns the folder of a path that is relative to the drop folder; empty for an entry of the drop folder itself.
+pub(super) fn parent(path: &Path) -> &Path {
+    path.parent().unwrap_or(Path::new(""))
 }
 
 fn read_text(folder: BorrowedFd<'_>, name: &OsStr) -> io::Result<(FileStat, Result<String, String>)> {

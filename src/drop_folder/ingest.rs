@@ -33,7 +33,7 @@ use crate::drop_folder::open_writers;
 use crate::drop_folder::rejected::{NameLock, RejectedFile, reject};
 use crate::drop_folder::removal;
 use crate::drop_folder::removal::Removal;
-use crate::intake::{Intake, IntakeError};
+use crate::intake::{Checks, Intake, IntakeError};
 use crate::store::{Inserted, NewJob, StoreError};
 
 const IN_USE: &str = "its job is on the disk, but a program has it open for writing";
@@ -62,7 +62,7 @@ pub(super) struct IngestTask {
 pub(super) enum IngestRequest {
     Take {
         job: Box<NewJob>,
-        check: bool,
+        checks: Checks,
         /// The `job.toml` that gave the job's parameters.
         options: Option<FileStat>,
     },
@@ -86,19 +86,25 @@ pub(super) enum IngestOutcome {
 impl IngestContext {
     pub(super) async fn run(&self, task: &IngestTask) -> IngestOutcome {
         match &task.order {
-            IngestRequest::Take { job, check, options } => self.ingest(task, job, *check, *options).await,
+            IngestRequest::Take { job, checks, options } => self.ingest(task, job, *checks, *options).await,
             IngestRequest::Refuse(reason) => self.refuse(task, reason.clone()).await,
             IngestRequest::Remove => self.remove(task).await,
         }
     }
 
-    async fn ingest(&self, task: &IngestTask, job: &NewJob, check: bool, options: Option<FileStat>) -> IngestOutcome {
+    async fn ingest(
+        &self,
+        task: &IngestTask,
+        job: &NewJob,
+        checks: Checks,
+        options: Option<FileStat>,
+    ) -> IngestOutcome {
         let file = match self.open(task, options).await {
             Ok(Some(file)) => file,
             Ok(None) => return IngestOutcome::Changed,
             Err(error) => return IngestOutcome::Later(format!("it can't be read: {error}")),
         };
-        match self.receive(task, job, check, file).await {
+        match self.receive(task, job, checks, file).await {
             Ok(id) => tracing::info!(file = %task.path.display(), job = id, "dropped file accepted"),
             Err(IntakeError::Store(StoreError::KeyReused(_))) => {
                 // The key has path, identity and content, so it is the same file; only its options differ by now.
@@ -114,11 +120,11 @@ impl IngestContext {
     }
 
     /// Does steps 2 and 3.
-    async fn receive(&self, task: &IngestTask, job: &NewJob, check: bool, file: File) -> Result<i64, IntakeError> {
+    async fn receive(&self, task: &IngestTask, job: &NewJob, checks: Checks, file: File) -> Result<i64, IntakeError> {
         let identity = task.stat.identity(&task.path);
         let name = task.path.file_name().unwrap_or_default().to_owned();
         let body = body(file, task.stat, name).map_err(|error| IntakeError::CutOff(error.to_string()))?;
-        match self.intake.receive_file(job.clone(), check, identity, body).await? {
+        match self.intake.receive_file(job.clone(), checks, identity, body).await? {
             Inserted::Created(job) | Inserted::Existing(job) => Ok(job.id.0),
         }
     }
@@ -201,7 +207,7 @@ fn body(file: File, stat: FileStat, name: OsString) -> io::Result<impl Stream<It
 
 /// Returns the file's folder, opened, and its name there.
 fn split(tree: &DirTree, path: &Path) -> io::Result<(OwnedFd, OsString)> {
-    let folder = tree.open_folder(path.parent().unwrap_or(Path::new("")))?;
+    let folder = tree.open_folder(dir_walk::parent(path))?;
     Ok((folder, path.file_name().unwrap_or_default().to_owned()))
 }
 
@@ -272,7 +278,7 @@ mod tests {
         }
 
         fn task(&self) -> IngestTask {
-            let order = IngestRequest::Take { job: Box::new(leads()), check: true, options: None };
+            let order = IngestRequest::Take { job: Box::new(leads()), checks: Checks::All, options: None };
             let (folder, name) = split(&self.context.tree, Path::new(PATH)).unwrap();
             IngestTask { path: PATH.into(), stat: FileStat::of(folder, &name).unwrap(), order }
         }
@@ -280,7 +286,7 @@ mod tests {
         /// Does steps 1 to 3.
         async fn received(&self, task: &IngestTask, job: &NewJob) -> Result<i64, IntakeError> {
             let file = self.context.open(task, None).await.unwrap().unwrap();
-            self.context.receive(task, job, true, file).await
+            self.context.receive(task, job, Checks::All, file).await
         }
 
         async fn jobs(&self) -> usize {
@@ -346,7 +352,7 @@ mod tests {
         let task = fixture.put("email\na@example.com\n");
         let file = fixture.context.open(&task, None).await.unwrap().unwrap();
         fs::write(fixture.path(), "email\na@example.com\nb@example.com\n").unwrap();
-        let error = fixture.context.receive(&task, &leads(), true, file).await.unwrap_err();
+        let error = fixture.context.receive(&task, &leads(), Checks::All, file).await.unwrap_err();
         assert_eq!(error.to_string(), "the file was cut off: it changed while it was read");
         assert_eq!((fixture.jobs().await, fixture.path().exists()), (0, true));
     }

@@ -121,7 +121,7 @@ impl SetAside {
 
 fn mark(stat: &FileStat) -> String {
     let hash = Sha256::digest(stat.state());
-    hash.iter().take(MARK_DIGITS / 2).fold(String::new(), |mark, byte| format!("{mark}{byte:02x}"))
+    hex::encode(&hash[..MARK_DIGITS / 2])
 }
 
 /// Returns the name with `suffix` before its extension, in at most `room` bytes.

@@ -9,6 +9,7 @@ use std::path::Path;
 use serde::Deserialize;
 
 use crate::domain::{Format, Source, Target};
+use crate::intake::Checks;
 use crate::intake::validate::validate_parameters;
 use crate::store::NewJob;
 
@@ -90,8 +91,8 @@ impl FolderOptions {
         Ok(options)
     }
 
-    pub(super) fn check(&self) -> bool {
-        self.check.unwrap_or(true)
+    pub(super) fn checks(&self) -> Checks {
+        if self.check.unwrap_or(true) { Checks::All } else { Checks::None }
     }
 
     /// Returns the job's parameters. `path` is the file's, relative to the drop folder.
@@ -170,9 +171,9 @@ mod tests {
         let job = options.job(&folder_target, Path::new("eu/leads/a.csv"), "a.csv", Format::Csv);
         let target = Target::Leads { lookup_field: Some("id".into()), list_id: Some(7), partition: Some("EU".into()) };
         assert_eq!((job.target, job.format, job.priority, job.group.as_deref()), (target, Format::Ssv, 5, Some("g")));
-        assert_eq!((job.instance.as_str(), job.filename.as_str(), options.check()), ("eu", "a.csv", false));
+        assert_eq!((job.instance.as_str(), job.filename.as_str(), options.checks()), ("eu", "a.csv", Checks::None));
         let no_options = FolderOptions::read("", &folder_target).unwrap();
-        assert!(no_options.check());
+        assert_eq!(no_options.checks(), Checks::All);
         assert_eq!(no_options.job(&folder_target, Path::new("a.tsv"), "a.tsv", Format::Tsv).format, Format::Tsv);
     }
 

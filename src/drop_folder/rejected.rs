@@ -8,9 +8,9 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
-use std::sync::{Mutex, PoisonError};
 
 use jiff::Timestamp;
+use parking_lot::Mutex;
 use rustix::fs::{AtFlags, unlinkat};
 use rustix::io::Errno;
 
@@ -43,10 +43,8 @@ pub(super) struct RejectedFile<'a> {
 /// # Errors
 /// An error of the file system. The file is then still in its folder.
 pub(super) fn reject(tree: &DirTree, refused: &RejectedFile<'_>, name_lock: &NameLock) -> io::Result<Option<OsString>> {
-    let (folder, name) = (
-        tree.open_folder(refused.path.parent().unwrap_or(Path::new("")))?,
-        refused.path.file_name().unwrap_or_default(),
-    );
+    let (folder, name) =
+        (tree.open_folder(dir_walk::parent(refused.path))?, refused.path.file_name().unwrap_or_default());
     let rejected = tree.make_folder(Path::new(REJECTED))?;
     let is_same = || FileStat::of(&folder, name).is_ok_and(|found| found.is_unchanged(refused.stat));
     if !is_same() {
@@ -97,7 +95,7 @@ fn move_under_free_name(
         escape(reason),
         escape(&path.to_string_lossy())
     );
-    let _one_at_a_time = name_lock.lock().unwrap_or_else(PoisonError::into_inner);
+    let _one_at_a_time = name_lock.lock();
     let mut number = 1_u64;
     loop {
         let as_name = numbered(path.file_name().unwrap_or_default(), number);

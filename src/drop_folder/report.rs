@@ -2,8 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+use parking_lot::{Mutex, MutexGuard};
 
 /// A scan that takes longer is reported as stuck: a share does not answer, or a disk fails.
 pub(super) const STUCK_AFTER: Duration = Duration::from_secs(30);
@@ -77,7 +79,7 @@ impl DropReport {
     }
 
     fn locked(&self) -> MutexGuard<'_, BTreeMap<String, PartReport>> {
-        self.parts.lock().unwrap_or_else(PoisonError::into_inner)
+        self.parts.lock()
     }
 
     /// Awaits a scan of `part`. Logs if it takes longer than `patience`, and when it ends after that.

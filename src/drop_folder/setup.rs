@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use notify::RecursiveMode;
 use rustix::fs::{AtFlags, unlinkat};
 
-use crate::drop_folder::dir_walk::{DirTree, Listing, Part};
+use crate::drop_folder::dir_walk::{DirTree, Listing, Part, parent};
 use crate::drop_folder::file_stat::FileStat;
 use crate::drop_folder::names::{OPTIONS_REASON, README, REJECTED, SetAside};
 use crate::drop_folder::removal;
@@ -18,8 +18,15 @@ use crate::drop_folder::watcher::{FolderWatcher, PendingFsEvents};
 
 const EXPLANATION: &str = include_str!("README.txt");
 
-/// The result of a scan: everything in the part, the events since the last scan, and the part's own folder.
-pub(super) type ListingResult = (Listing, PendingFsEvents, FileStat);
+/// The result of a scan.
+pub(super) struct ScanResult {
+    /// Everything in the part.
+    pub(super) listing: Listing,
+    /// The events since the last scan.
+    pub(super) events: PendingFsEvents,
+    /// The part's own folder.
+    pub(super) folder: FileStat,
+}
 
 /// Lists a part. If its folder is not the one that was `known` (a share may have been mounted over it), it is prepared
 /// first.
@@ -31,7 +38,7 @@ pub(super) fn list(
     part: &Part,
     events: &FolderWatcher,
     known: Option<FileStat>,
-) -> io::Result<ListingResult> {
+) -> io::Result<ScanResult> {
     let folder = folder_of(tree, part).ok();
     let folder = match (folder, known) {
         (Some(folder), Some(known)) if folder.is_same_inode(&known) => folder,
@@ -43,7 +50,7 @@ pub(super) fn list(
     if let Part::Rest(_) = part {
         watch_unknown_folders(tree, &listing, events);
     }
-    Ok((listing, pending, folder))
+    Ok(ScanResult { listing, events: pending, folder })
 }
 
 /// Creates the missing folders and watches them. Returns the part's own folder.
@@ -110,13 +117,20 @@ pub(super) fn write_readme(tree: &DirTree, folder: &Path, reason: Option<&str>) 
     }
 }
 
-/// Cleans up after a stop or crash of the daemon. Temporary files are removed if this is the `first` scan of the part.
-/// Ingested files that were set aside are removed or get their names back. Returns those for which neither was possible,
+/// Which files of an earlier process a cleanup removes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Cleanup {
+    /// Temporary files too: at the first scan of the part none is in use.
+    All,
+    /// Only ingested files that were set aside.
+    SetAside,
+}
+
+/// Cleans up after a stop or crash of the daemon. Ingested files that were set aside are removed or get their names back. Returns those for which neither was possible,
 /// and why. Must not be called while a file of the part is being ingested.
-pub(super) fn remove_stale_files(tree: &DirTree, listing: &Listing, first: bool) -> Vec<(PathBuf, io::Error)> {
-    let in_folder = |path: &Path| tree.open_folder(path.parent().unwrap_or(Path::new("")));
-    // On a later scan they may be in use.
-    for path in listing.temp_files.iter().filter(|_| first) {
+pub(super) fn remove_stale_files(tree: &DirTree, listing: &Listing, cleanup: Cleanup) -> Vec<(PathBuf, io::Error)> {
+    let in_folder = |path: &Path| tree.open_folder(parent(path));
+    for path in listing.temp_files.iter().filter(|_| cleanup == Cleanup::All) {
         let _ = in_folder(path)
             .and_then(|folder| Ok(unlinkat(folder, path.file_name().unwrap_or_default(), AtFlags::empty())?));
     }
@@ -139,4 +153,10 @@ pub(super) fn remove_stale_rejected(tree: &DirTree) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// Returns whether something that is no folder is where a folder is needed.
+pub(super) fn is_in_the_way(error: &io::Error) -> bool {
+    // LOOP: a symbolic link.
+    error.kind() == io::ErrorKind::NotADirectory || error.raw_os_error() == Some(rustix::io::Errno::LOOP.raw_os_error())
 }

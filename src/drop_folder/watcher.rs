@@ -6,10 +6,11 @@
 use std::collections::HashMap;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use notify::event::{AccessKind, AccessMode, CreateKind, ModifyKind, RenameMode};
 use notify::{Config, Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher};
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Notify;
 
 use crate::drop_folder::readiness::FsEvent;
@@ -72,7 +73,7 @@ impl FolderWatcher {
     }
 
     fn slot(&self) -> MutexGuard<'_, Option<RecommendedWatcher>> {
-        self.watcher.lock().unwrap_or_else(PoisonError::into_inner)
+        self.watcher.lock()
     }
 
     pub(super) fn take_pending(&self) -> PendingFsEvents {
@@ -110,11 +111,11 @@ impl WatcherShared {
     }
 
     fn unclosed(&self) -> MutexGuard<'_, OpenedFiles> {
-        self.unclosed.lock().unwrap_or_else(PoisonError::into_inner)
+        self.unclosed.lock()
     }
 
     fn locked(&self) -> MutexGuard<'_, PendingFsEvents> {
-        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
+        self.pending.lock()
     }
 }
 

@@ -2,12 +2,16 @@
 //!
 //! The last chunk is in memory, a bounded number are being written, and all earlier ones are in the store.
 
+use std::sync::Arc;
+
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
+use crate::clock::Clock;
 use crate::delimited::ScanRules;
 use crate::domain::JobId;
+use crate::intake::error::IntakeError;
 use crate::intake::lenient_scanner::LenientScanner;
-use crate::intake::{Intake, IntakeError};
 use crate::store::{CHUNK_BYTES, CompressedChunk, Inserted, JobLayout, NewJob, Store, StoredFile};
 
 /// The most chunks of one file that are being written at a time. While one waits for the disk, the next are read and
@@ -16,14 +20,29 @@ const MAX_PENDING_CHUNKS: usize = 6;
 
 /// The most chunks of all files together that are being written at a time. This many saturate the store's writer; further
 /// senders wait, so that their data does not fill the memory.
-pub(super) const MAX_PENDING_CHUNKS_TOTAL: usize = 32;
+const MAX_PENDING_CHUNKS_TOTAL: usize = 32;
+
+/// Where chunks are stored. Clones share one state.
+#[derive(Clone)]
+pub(super) struct ChunkStore {
+    pub(super) store: Store,
+    clock: Clock,
+    /// A permit for each chunk that is being written.
+    permits: Arc<Semaphore>,
+}
+
+impl ChunkStore {
+    pub(super) fn new(store: Store, clock: Clock) -> ChunkStore {
+        ChunkStore { store, clock, permits: Arc::new(Semaphore::new(MAX_PENDING_CHUNKS_TOTAL)) }
+    }
+}
 
 /// A file that is being received: its last chunk, the writes that have not ended, and the submission that they belong to.
 pub(super) struct ChunkWriter<'a> {
-    intake: &'a Intake,
+    target: &'a ChunkStore,
     new: NewJob,
     chunk: Vec<u8>,
-    /// Bytes of all chunks before `piece`.
+    /// Bytes of all chunks before `chunk`.
     stored_bytes: u64,
     // Dropped before the guard below, so that no chunk is written after the submission is deleted.
     pending: JoinSet<Result<(), IntakeError>>,
@@ -31,8 +50,8 @@ pub(super) struct ChunkWriter<'a> {
 }
 
 impl<'a> ChunkWriter<'a> {
-    pub(super) fn new(intake: &'a Intake, new: NewJob) -> ChunkWriter<'a> {
-        ChunkWriter { intake, new, chunk: Vec::new(), stored_bytes: 0, pending: JoinSet::new(), submission: None }
+    pub(super) fn new(target: &'a ChunkStore, new: NewJob) -> ChunkWriter<'a> {
+        ChunkWriter { target, new, chunk: Vec::new(), stored_bytes: 0, pending: JoinSet::new(), submission: None }
     }
 
     pub(super) fn bytes(&self) -> u64 {
@@ -51,7 +70,7 @@ impl<'a> ChunkWriter<'a> {
     }
 
     async fn store_chunk(&mut self) -> Result<(), IntakeError> {
-        let Intake { store, clock, .. } = self.intake;
+        let ChunkStore { store, clock, .. } = self.target;
         let id = match &self.submission {
             Some(submission) => submission.id,
             None => {
@@ -66,7 +85,7 @@ impl<'a> ChunkWriter<'a> {
         if self.pending.len() >= MAX_PENDING_CHUNKS {
             self.wait_for_chunk().await?;
         }
-        let permit = self.intake.chunk_permits.clone().acquire_owned().await;
+        let permit = self.target.permits.clone().acquire_owned().await;
         let permit = permit.map_err(|error| IntakeError::Wrong(error.to_string()))?;
         self.pending.spawn(async move {
             let _until_stored = permit;
@@ -89,7 +108,7 @@ impl<'a> ChunkWriter<'a> {
         while self.wait_for_chunk().await? {}
         let mut scan = LenientScanner::new(rules);
         if let Some(submission) = &self.submission {
-            let mut content = self.intake.store.content(StoredFile::submitted(submission.id), 0..self.stored_bytes);
+            let mut content = self.target.store.content(StoredFile::submitted(submission.id), 0..self.stored_bytes);
             while let Some(chunk) = content.next().await? {
                 scan.push(&chunk);
             }
@@ -100,7 +119,7 @@ impl<'a> ChunkWriter<'a> {
 
     /// Creates the job. A file of one chunk is stored in one transaction; a larger one becomes a job in its last transaction.
     pub(super) async fn finish(mut self, new: NewJob, layout: JobLayout) -> Result<Inserted, IntakeError> {
-        let Intake { store, clock, .. } = self.intake;
+        let ChunkStore { store, clock, .. } = self.target;
         let Some(submission) = &self.submission else {
             // The file has rows, so its only chunk is not empty.
             let chunk = CompressedChunk::compress(0, &self.chunk).map_err(compression_error)?;

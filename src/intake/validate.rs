@@ -1,7 +1,7 @@
 //! Validation of a job's parameters: lengths, characters and ranges that Marketo's names and ids have.
 
 use crate::domain::Target;
-use crate::intake::IntakeError;
+use crate::intake::error::IntakeError;
 use crate::store::NewJob;
 use crate::untrusted_text::MAX_NAME_BYTES;
 

@@ -1,29 +1,24 @@
-//! HTTP client for one instance: uploads a file, queries an import's status and fetches its reports.
+//! HTTP client for one instance: queries an import's status and requests its reports. [`create_import`] uploads files.
 //!
-//! An upload can end in four kinds of error, because the possible next actions differ: never sent, broken off, refused,
-//! answer lost.
+//! [`create_import`]: crate::marketo::create_import
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use bytes::Bytes;
-use futures_util::{Stream, StreamExt, stream};
 use jiff::Timestamp;
 use reqwest::Response;
-use reqwest::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap};
+use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap};
 
 use crate::config;
-use crate::domain::{Counts, Format, RemoteStatus, Target, marketo_id};
+use crate::domain::{Counts, RemoteStatus, Target, marketo_id};
 use crate::error_chain::reason;
+use crate::marketo::call_error::QueryError;
 use crate::marketo::daemon_id::{DAEMON_HEADER, answering_daemon, daemon_id};
-use crate::marketo::endpoints::{create_path, import_path};
+use crate::marketo::endpoints::import_path;
 use crate::marketo::error_codes::{ErrorAction, classify};
-use crate::marketo::multipart::MultipartFrame;
 use crate::marketo::outbound::client_for;
-use crate::marketo::response::{ApiResponse, error_text, is_file, read, read_rest};
+use crate::marketo::report::{Report, ReportFile, ReportKind};
+use crate::marketo::response::{error_text, is_file, read, read_rest};
 use crate::marketo::token::{AccessToken, CredentialStatus, IDENTITY_TIMEOUT, TokenCache, TokenError};
-use crate::untrusted_text::{MAX_ID_BYTES, clip, mask_addresses};
 
 /// The timeout of connecting, where the timeout of the call is longer.
 const MAX_CONNECT_TIME: Duration = Duration::from_secs(30);
@@ -31,77 +26,9 @@ const MAX_CONNECT_TIME: Duration = Duration::from_secs(30);
 /// Makes the calls to one instance. It does not limit them: each call except the token's needs a
 /// [`CallPermit`](crate::marketo::CallPermit) first.
 pub struct Client {
-    http: reqwest::Client,
-    base_url: String,
+    pub(super) http: reqwest::Client,
+    pub(super) base_url: String,
     tokens: TokenCache,
-}
-
-/// The parameters of an upload. Its content is a separate stream.
-pub struct UploadRequest<'a> {
-    /// What the rows become.
-    pub target: &'a Target,
-    /// The file name in the request.
-    pub filename: &'a str,
-    /// The delimiter of the file.
-    pub format: Format,
-    /// The length of the content in bytes.
-    pub bytes: u64,
-}
-
-/// An import that Marketo created.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CreatedImport {
-    /// Its id at Marketo.
-    pub marketo_batch_id: String,
-    /// Its status.
-    pub status: RemoteStatus,
-    /// The id of the request at Marketo.
-    pub request_id: Option<String>,
-}
-
-/// Why an upload created no import, or none that is known.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum UploadError {
-    /// Nothing of the request was sent: Marketo is unreachable.
-    #[error("{0}")]
-    NeverSent(String),
-    /// The daemon stopped before anything of the request was sent.
-    #[error("the daemon stopped before the upload began")]
-    Stopped,
-    /// The connection broke before the whole request was sent, so there is no import. Where this repeats, the file may
-    /// be too large for a proxy, or too large to be sent within `request_timeout`.
-    #[error("{0}")]
-    BrokenOff(String),
-    /// Marketo refused the upload, so there is no import. The action is never [`ErrorAction::OutcomeUnknown`].
-    #[error("{reason}")]
-    Refused {
-        /// What to do.
-        action: ErrorAction,
-        /// Marketo's message.
-        reason: String,
-        /// The id of the request at Marketo.
-        request_id: Option<String>,
-    },
-    /// The whole request may have arrived, and its outcome is unknown.
-    #[error("{reason}")]
-    AnswerLost {
-        /// Why there is no usable answer.
-        reason: String,
-        /// The id of the request at Marketo.
-        request_id: Option<String>,
-    },
-}
-
-/// A failed query about an import. It says nothing about the import itself.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{reason}")]
-pub struct QueryError {
-    /// What to do.
-    pub action: ErrorAction,
-    /// Marketo's message, or why there is none.
-    pub reason: String,
-    /// The id of the request at Marketo.
-    pub request_id: Option<String>,
 }
 
 /// The status of an import.
@@ -117,42 +44,6 @@ pub struct ImportStatus {
     pub message: Option<String>,
     /// The id of the request at Marketo.
     pub request_id: Option<String>,
-}
-
-/// The kind of a report about an ended import.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ReportKind {
-    /// The rows that failed.
-    Failures,
-    /// The rows imported with a warning.
-    Warnings,
-}
-
-/// The response to a request for a report.
-pub enum Report {
-    /// There is none: 404, or an empty body.
-    None,
-    /// The report.
-    File(ReportFile),
-}
-
-/// A report that is being received.
-pub struct ReportFile {
-    first: Option<Bytes>,
-    rest: Response,
-}
-
-impl ReportFile {
-    /// Returns the next bytes; none at the end.
-    ///
-    /// # Errors
-    /// The reason as text, when the connection broke.
-    pub async fn next(&mut self) -> Result<Option<Bytes>, String> {
-        match self.first.take() {
-            Some(first) => Ok(Some(first)),
-            None => self.rest.chunk().await.map_err(|error| reason(&error)),
-        }
-    }
 }
 
 impl Client {
@@ -206,105 +97,6 @@ impl Client {
     /// Returns the server's time of the identity endpoint's last response, to the second; none where it had no `Date`.
     pub fn server_time(&self) -> Option<Timestamp> {
         self.tokens.server_time()
-    }
-
-    /// Uploads a file. `content` yields exactly `upload.bytes` bytes. If `stop` completes before the first byte is
-    /// sent, nothing is sent; after that the upload continues to its end.
-    ///
-    /// # Errors
-    /// [`UploadError`]. A refused token is dropped, so that [`Client::token`] fetches another.
-    pub async fn create<S>(
-        &self,
-        token: &AccessToken,
-        upload: UploadRequest<'_>,
-        content: S,
-        stop: impl Future<Output = ()>,
-    ) -> Result<CreatedImport, UploadError>
-    where
-        S: Stream<Item = std::io::Result<Bytes>> + Send + 'static,
-    {
-        let frame = MultipartFrame::new(upload.filename);
-        let (path, parameters) = create_path(upload.target, upload.format);
-        // Whether the first bytes are sent or the stop comes before them. The first of the two to set it decides.
-        let begun = Arc::new(OnceLock::new());
-        // The bytes that the HTTP client has taken decide between "never sent", "broken off" and "answer lost".
-        let all_handed_over = Arc::new(AtomicBool::new(false));
-        let head = {
-            let (bytes, begun) = (Bytes::copy_from_slice(frame.head.as_ref()), begun.clone());
-            let stopped = || std::io::Error::other("the daemon stopped");
-            stream::once(async move { if *begun.get_or_init(|| true) { Ok(bytes) } else { Err(stopped()) } })
-        };
-        let tail = {
-            let (bytes, all_handed_over) = (Bytes::copy_from_slice(frame.tail.as_ref()), all_handed_over.clone());
-            stream::once(async move {
-                all_handed_over.store(true, Ordering::SeqCst);
-                Ok(bytes)
-            })
-        };
-        let body = head.chain(content).chain(tail);
-        let sending = self
-            .http
-            .post(format!("{}{path}", self.base_url))
-            .query(&parameters)
-            .header(AUTHORIZATION, format!("Bearer {}", token.text()))
-            .header(CONTENT_TYPE, frame.content_type())
-            .header(CONTENT_LENGTH, frame.body_bytes(upload.bytes))
-            .body(reqwest::Body::wrap_stream(body))
-            .send();
-        tokio::pin!(sending);
-        let sent = tokio::select! {
-            biased;
-            sent = &mut sending => sent,
-            () = stop => {
-                if !*begun.get_or_init(|| false) {
-                    return Err(UploadError::Stopped);
-                }
-                sending.await
-            }
-        };
-        let response = match sent {
-            Ok(response) => response,
-            Err(error) if begun.get() != Some(&true) => return Err(UploadError::NeverSent(reason(&error))),
-            Err(error) if !all_handed_over.load(Ordering::SeqCst) => {
-                return Err(UploadError::BrokenOff(format!(
-                    "the connection broke during the upload: {}",
-                    reason(&error)
-                )));
-            }
-            Err(error) => return Err(UploadError::AnswerLost { reason: reason(&error), request_id: None }),
-        };
-        let ApiResponse { http, envelope, excerpt } = read(response).await;
-        let Some(envelope) = envelope else {
-            return Err(match classify(http, None) {
-                ErrorAction::OutcomeUnknown => UploadError::AnswerLost { reason: excerpt, request_id: None },
-                action => self.refusal(token, action, excerpt, None).await.into(),
-            });
-        };
-        let request_id = envelope.request_id.clone();
-        if !envelope.success {
-            return Err(match classify(http, Some(&envelope.errors)) {
-                ErrorAction::OutcomeUnknown => {
-                    UploadError::AnswerLost { reason: error_text(http, &envelope), request_id }
-                }
-                action => self.refusal(token, action, error_text(http, &envelope), request_id).await.into(),
-            });
-        }
-        // A success without an id means an import that cannot be polled.
-        let created = envelope.result.first();
-        match created.and_then(|import| import.id().map(|id| (id.to_owned(), import.remote_status()))) {
-            Some((marketo_batch_id, _)) if !marketo_id::is_valid(&marketo_batch_id) => {
-                let shown = clip(&mask_addresses(&marketo_batch_id), MAX_ID_BYTES).into_owned();
-                let reason = format!("Marketo created an import, and its batchId \"{shown}\" is not a number");
-                Err(UploadError::AnswerLost { reason, request_id })
-            }
-            Some((marketo_batch_id, status)) => {
-                Ok(CreatedImport { marketo_batch_id, status: status.unwrap_or(RemoteStatus::Queued), request_id })
-            }
-            None => {
-                let reason = "Marketo created an import, and its answer has no batchId".to_owned();
-                Err(UploadError::AnswerLost { reason, request_id })
-            }
-        }
     }
 
     /// Queries the status of the import `id`.
@@ -388,7 +180,7 @@ impl Client {
     }
 
     /// Builds the error of a refused call. Drops a refused token, so that the next call fetches another.
-    async fn refusal(
+    pub(super) async fn refusal(
         &self,
         token: &AccessToken,
         action: ErrorAction,
@@ -399,11 +191,5 @@ impl Client {
             self.tokens.invalidate(token).await;
         }
         QueryError { action, reason, request_id }
-    }
-}
-
-impl From<QueryError> for UploadError {
-    fn from(error: QueryError) -> Self {
-        UploadError::Refused { action: error.action, reason: error.reason, request_id: error.request_id }
     }
 }

@@ -7,8 +7,15 @@ use crate::domain::{Format, Target};
 /// Characters other than these are percent-encoded in a path segment.
 const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'_').remove(b'-').remove(b'.').remove(b'~');
 
+/// The call that creates an import.
+pub(super) struct CreateRequest {
+    pub(super) path: String,
+    /// The parameters of the query.
+    pub(super) parameters: Vec<(&'static str, String)>,
+}
+
 /// Returns the path and the query parameters of the call that creates an import.
-pub(super) fn create_path(target: &Target, format: Format) -> (String, Vec<(&'static str, String)>) {
+pub(super) fn create_request(target: &Target, format: Format) -> CreateRequest {
     let mut parameters = vec![("format", format.as_str().to_owned())];
     let path = match target {
         Target::Leads { lookup_field, list_id, partition } => {
@@ -24,7 +31,7 @@ pub(super) fn create_path(target: &Target, format: Format) -> (String, Vec<(&'st
             format!("/bulk/v1/program/{program_id}/members/import.json")
         }
     };
-    (path, parameters)
+    CreateRequest { path, parameters }
 }
 
 /// Returns the path of the import `id`: of its status where `file` is empty, else of its `failures` or `warnings`.
@@ -61,7 +68,7 @@ mod tests {
     fn paths_are_marketos() {
         let mut paths = Vec::new();
         for target in targets() {
-            paths.push(create_path(&target, Format::Csv).0);
+            paths.push(create_request(&target, Format::Csv).path);
             paths.extend(["", "failures", "warnings"].map(|file| import_path(&target, "77", file)));
         }
         assert_eq!(
@@ -86,7 +93,7 @@ mod tests {
     #[test]
     fn parameters_have_marketos_names() {
         let parameters = targets().map(|target| {
-            let named = create_path(&target, Format::Ssv).1;
+            let named = create_request(&target, Format::Ssv).parameters;
             named.into_iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join("&")
         });
         assert_eq!(
@@ -102,6 +109,6 @@ mod tests {
     #[test]
     fn name_stays_within_its_path_segment() {
         let target = Target::CustomObject { name: "../x?y".into() };
-        assert_eq!(create_path(&target, Format::Csv).0, "/bulk/v1/customobjects/..%2Fx%3Fy/import.json");
+        assert_eq!(create_request(&target, Format::Csv).path, "/bulk/v1/customobjects/..%2Fx%3Fy/import.json");
     }
 }

@@ -12,8 +12,27 @@ use std::time::{Duration, Instant};
 use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Notify;
 
+use crate::config;
+
 /// How long no call is admitted after error 615, before fewer concurrent calls continue.
 const AT_ONCE_PAUSE: Duration = Duration::from_secs(1);
+
+/// Limits of calls.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CallLimits {
+    /// The most calls in any `window`.
+    pub calls: u32,
+    /// The length of the sliding window.
+    pub window: Duration,
+    /// The most calls at a time.
+    pub max_concurrent: u32,
+}
+
+impl From<&config::Limits> for CallLimits {
+    fn from(limits: &config::Limits) -> CallLimits {
+        CallLimits { calls: limits.calls, window: limits.window, max_concurrent: limits.concurrent_calls }
+    }
+}
 
 /// The state of the rate limiter, without waiting. Pure: the caller passes the time.
 #[derive(Debug)]
@@ -44,12 +63,10 @@ pub enum Decision {
 }
 
 impl SlidingWindow {
-    /// Builds a window that admits at most `calls` in any `window`, and `max_concurrent` at a time. `ended` are the
-    /// ends of earlier calls that may still count, `unfinished` the times until when others may be under way.
+    /// Builds a window with these limits. `ended` are the ends of earlier calls that may still count, `unfinished` the
+    /// times until when others may be under way.
     pub fn new(
-        calls: u32,
-        window: Duration,
-        max_concurrent: u32,
+        limits: CallLimits,
         ended: impl IntoIterator<Item = Instant>,
         unfinished: impl IntoIterator<Item = Instant>,
     ) -> SlidingWindow {
@@ -57,9 +74,9 @@ impl SlidingWindow {
         ended.sort_unstable();
         SlidingWindow {
             unfinished: unfinished.into_iter().collect(),
-            calls: calls as usize,
-            window,
-            max_concurrent: max_concurrent as usize,
+            calls: limits.calls as usize,
+            window: limits.window,
+            max_concurrent: limits.max_concurrent as usize,
             in_progress: 0,
             ended: ended.into(),
             blocked_until: None,
@@ -69,7 +86,8 @@ impl SlidingWindow {
 
     /// Changes the limits. Where the window becomes longer, calls that only the longer one would count were dropped
     /// already, so no call is admitted until none of them can count.
-    pub fn set_limits(&mut self, calls: u32, window: Duration, max_concurrent: u32, now: Instant) {
+    pub fn set_limits(&mut self, limits: CallLimits, now: Instant) {
+        let CallLimits { calls, window, max_concurrent } = limits;
         if window > self.window {
             self.blocked_until = self.blocked_until.max(Some(now + (window - self.window)));
         }
@@ -157,16 +175,15 @@ struct Shared {
 }
 
 impl RateLimiter {
-    /// Builds a limiter that admits at most `calls` in any `window`, and `max_concurrent` at a time. The `earlier`
-    /// calls count too.
-    pub fn new(calls: u32, window: Duration, max_concurrent: u32, earlier: EarlierCallTimes) -> RateLimiter {
+    /// Builds a limiter with these limits. The `earlier` calls count too.
+    pub fn new(limits: CallLimits, earlier: EarlierCallTimes) -> RateLimiter {
         let now = Instant::now();
         // An `Instant` before the machine's start cannot be represented. Such a call counts as ended now.
         let ended = earlier.ended_ago.into_iter().map(|age| now.checked_sub(age).unwrap_or(now));
         let unfinished = earlier.may_last.into_iter().map(|left| now + left);
         RateLimiter {
             shared: Arc::new(Shared {
-                window: Mutex::new(SlidingWindow::new(calls, window, max_concurrent, ended, unfinished)),
+                window: Mutex::new(SlidingWindow::new(limits, ended, unfinished)),
                 changed: Notify::new(),
                 turn: tokio::sync::Mutex::new(()),
             }),
@@ -193,8 +210,8 @@ impl RateLimiter {
     }
 
     /// Changes the limits; see [`SlidingWindow::set_limits`].
-    pub fn set_limits(&self, calls: u32, window: Duration, max_concurrent: u32) {
-        self.window().set_limits(calls, window, max_concurrent, Instant::now());
+    pub fn set_limits(&self, limits: CallLimits) {
+        self.window().set_limits(limits, Instant::now());
         self.shared.changed.notify_one();
     }
 
@@ -217,12 +234,12 @@ impl RateLimiter {
         }
     }
 
-    /// Returns the number of calls that count in the window now, and the limit.
-    pub fn used(&self) -> (u32, u32) {
+    /// Returns the number of calls that count in the window now.
+    pub fn used(&self) -> u32 {
         let mut window = self.window();
         window.decide(Instant::now());
         let used = window.in_progress() + window.ended.len();
-        (u32::try_from(used).unwrap_or(u32::MAX), u32::try_from(window.calls).unwrap_or(u32::MAX))
+        u32::try_from(used).unwrap_or(u32::MAX)
     }
 
     fn window(&self) -> MutexGuard<'_, SlidingWindow> {
@@ -263,6 +280,10 @@ mod tests {
 
     fn secs(secs: f64) -> Duration {
         Duration::from_secs_f64(secs)
+    }
+
+    fn limits(calls: u32, window: f64, max_concurrent: u32) -> CallLimits {
+        CallLimits { calls, window: secs(window), max_concurrent }
     }
 
     #[test]
@@ -307,10 +328,10 @@ mod tests {
     #[tokio::test]
     async fn calls_before_the_start_count_too() {
         let earlier = EarlierCallTimes { ended_ago: vec![secs(1.0), secs(30.0)], may_last: Vec::new() };
-        let limiter = RateLimiter::new(2, secs(20.0), 5, earlier);
-        assert_eq!(limiter.used(), (1, 2));
+        let limiter = RateLimiter::new(limits(2, 20.0, 5), earlier);
+        assert_eq!(limiter.used(), 1);
         let _permit = limiter.acquire().await;
-        assert_eq!(limiter.used(), (2, 2));
+        assert_eq!(limiter.used(), 2);
         let second = limiter.acquire();
         tokio::pin!(second);
         assert!(futures_util::poll!(second.as_mut()).is_pending());
@@ -320,7 +341,7 @@ mod tests {
     fn calls_of_a_killed_daemon_count_until_their_timeout() {
         let start = Instant::now();
         let at = |s: f64| start + secs(s);
-        let mut window = SlidingWindow::new(4, secs(20.0), 3, [at(0.0)], [at(50.0), at(30.0)]);
+        let mut window = SlidingWindow::new(limits(4, 20.0, 3), [at(0.0)], [at(50.0), at(30.0)]);
         assert_eq!(window.decide(start), Decision::Go);
         window.begin();
         assert_eq!(window.decide(start), Decision::At(at(30.0)), "three at once");
@@ -335,7 +356,7 @@ mod tests {
 
     #[tokio::test]
     async fn end_of_a_call_admits_the_next() {
-        let limiter = RateLimiter::new(100, secs(20.0), 1, EarlierCallTimes::default());
+        let limiter = RateLimiter::new(limits(100, 20.0, 1), EarlierCallTimes::default());
         let first = limiter.acquire().await;
         let second = limiter.acquire();
         tokio::pin!(second);
@@ -346,7 +367,7 @@ mod tests {
 
     #[test]
     fn error_606_blocks_a_window_and_615_halves_concurrency() {
-        let limiter = RateLimiter::new(100, secs(20.0), 4, EarlierCallTimes::default());
+        let limiter = RateLimiter::new(limits(100, 20.0, 4), EarlierCallTimes::default());
         limiter.window().in_progress = 4;
         assert_eq!(limiter.closed_for(), None);
         limiter.too_many_at_once();

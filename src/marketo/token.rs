@@ -124,13 +124,13 @@ impl TokenCache {
             return Ok(cached.token.clone());
         }
         *cached = None;
-        let mut is_after_expiry = false;
+        let mut source = TokenSource::First;
         for _ in 0..MAX_TRIES {
             let fresh = self.fetch().await?;
             let left = fresh.expires_in.map_or(DEFAULT_LIFETIME, Duration::from_secs);
-            let Some(used_for) = usable_for(left, is_after_expiry) else {
+            let Some(used_for) = usable_for(left, source) else {
                 tokio::time::sleep(left + RETRY_DELAY).await;
-                is_after_expiry = true;
+                source = TokenSource::AfterExpiry;
                 continue;
             };
             let token = AccessToken(fresh.access_token.into());
@@ -223,11 +223,20 @@ fn parse_date(date: &str) -> Option<Timestamp> {
     jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(date).ok()
 }
 
+/// How a token was obtained. The identity service returns the same token until it expires.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum TokenSource {
+    /// By a first request: it may be about to expire.
+    First,
+    /// By a request after the expiry of the token before: it is new.
+    AfterExpiry,
+}
+
 /// Returns how long to use a token with this remaining lifetime; none in its last seconds. Where it was fetched after
-/// the one before expired (`is_after_expiry`), it is new and its lifetime is short, so half of that is used.
-fn usable_for(left: Duration, is_after_expiry: bool) -> Option<Duration> {
+/// the one before expired, it is new and its lifetime is short, so half of that is used.
+fn usable_for(left: Duration, source: TokenSource) -> Option<Duration> {
     let used = left.min(MAX_LIFETIME).saturating_sub(EXPIRY_MARGIN);
-    let used = if is_after_expiry { used.max(left.min(EXPIRY_MARGIN) / 2) } else { used };
+    let used = if source == TokenSource::AfterExpiry { used.max(left.min(EXPIRY_MARGIN) / 2) } else { used };
     (!used.is_zero()).then_some(used)
 }
 
@@ -253,7 +262,8 @@ mod tests {
             (3600, Some(3_590_000), Some(3_590_000)),
             (u64::MAX, Some(86_390_000), Some(86_390_000)),
         ] {
-            let used = [false, true].map(|is_after_expiry| usable_for(Duration::from_secs(left), is_after_expiry));
+            let used = [TokenSource::First, TokenSource::AfterExpiry]
+                .map(|source| usable_for(Duration::from_secs(left), source));
             assert_eq!(used, [first, later].map(|used| used.map(Duration::from_millis)), "{left} s");
         }
     }

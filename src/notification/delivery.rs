@@ -23,7 +23,7 @@ pub(super) struct Delivery {
 
 enum Transport {
     Command(Commands),
-    Url { http: reqwest::Client, url: String, secret: Option<Secret> },
+    Url(Endpoint),
 }
 
 impl Delivery {
@@ -39,7 +39,7 @@ impl Delivery {
             }
             Some(NotificationChannel::Url { url, secret }) => {
                 let http = client_for(url).build().map_err(|error| format!("notify.url: {error}"))?;
-                Transport::Url { http, url: url.clone(), secret: secret.clone() }
+                Transport::Url(Endpoint { http, url: url.clone(), secret: secret.clone() })
             }
         };
         Ok(Some(Delivery { transport, timeout: config.timeout }))
@@ -52,38 +52,41 @@ impl Delivery {
     pub async fn send(&self, job: JobId, body: Vec<u8>, now: Timestamp) -> Result<(), String> {
         match &self.transport {
             Transport::Command(commands) => commands.run(job, &body).await,
-            Transport::Url { http, url, secret } => {
-                let request = post(http, url, secret.as_ref(), job, body, now);
+            Transport::Url(endpoint) => {
                 let timed_out = |_| format!("it took longer than {:?} (notify.timeout)", self.timeout);
-                tokio::time::timeout(self.timeout, request).await.map_err(timed_out)?
+                tokio::time::timeout(self.timeout, endpoint.post(job, body, now)).await.map_err(timed_out)?
             }
         }
     }
 }
 
-async fn post(
-    http: &reqwest::Client,
-    url: &str,
-    secret: Option<&Secret>,
-    job: JobId,
-    body: Vec<u8>,
-    now: Timestamp,
-) -> Result<(), String> {
-    let at = now.as_second().to_string();
-    let mut request = http
-        .post(url)
-        .header(CONTENT_TYPE, "application/json")
-        .header("Marqueue-Job", job.to_string())
-        .header("Marqueue-Timestamp", &at);
-    if let Some(secret) = secret {
-        request = request.header("Marqueue-Signature", signature(secret, &at, &body));
-    }
-    // The URL may contain a secret.
-    let response = request.body(body).send().await.map_err(|error| innermost(&error.without_url()))?;
-    if response.status().is_success() {
-        Ok(())
-    } else {
-        Err(format!("the response was HTTP {}", response.status().as_u16()))
+/// The URL that is called.
+struct Endpoint {
+    http: reqwest::Client,
+    url: String,
+    /// Signs the payload.
+    secret: Option<Secret>,
+}
+
+impl Endpoint {
+    async fn post(&self, job: JobId, body: Vec<u8>, now: Timestamp) -> Result<(), String> {
+        let at = now.as_second().to_string();
+        let mut request = self
+            .http
+            .post(&self.url)
+            .header(CONTENT_TYPE, "application/json")
+            .header("Marqueue-Job", job.to_string())
+            .header("Marqueue-Timestamp", &at);
+        if let Some(secret) = &self.secret {
+            request = request.header("Marqueue-Signature", signature(secret, &at, &body));
+        }
+        // The URL may contain a secret.
+        let response = request.body(body).send().await.map_err(|error| innermost(&error.without_url()))?;
+        if response.status().is_success() {
+            Ok(())
+        } else {
+            Err(format!("the response was HTTP {}", response.status().as_u16()))
+        }
     }
 }
 

@@ -27,6 +27,21 @@ pub(super) enum Denial {
     Unreachable(String),
 }
 
+/// The result of a request for a token.
+enum TokenRequest {
+    Granted(AccessToken),
+    Denied(Denial),
+}
+
+/// Whether a call was repeated with a new token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum TokenUse {
+    /// The token may have expired: where it is refused, the call is repeated with a new one.
+    First,
+    /// The token was renewed for this call.
+    Renewed,
+}
+
 /// One call that is recorded in the call ledger.
 pub(super) struct CallGuard<'c> {
     context: &'c WorkerContext,
@@ -78,7 +93,7 @@ impl WorkerContext {
     pub(super) async fn admit_call(&self) -> Result<Admission<'_>, StoreError> {
         // The token is checked before the rate limiter, so that a call without a token does not wait there. It is
         // checked again afterwards, because the wait may have been longer than the token's remaining time.
-        if let Err(denial) = self.token().await? {
+        if let TokenRequest::Denied(denial) = self.token().await? {
             return Ok(Admission::Denied(denial));
         }
         let permit = tokio::select! {
@@ -87,8 +102,8 @@ impl WorkerContext {
             permit = self.endpoint.rate_limiter.acquire() => permit,
         };
         let token = match self.token().await? {
-            Ok(token) => token,
-            Err(denial) => return Ok(Admission::Denied(denial)),
+            TokenRequest::Granted(token) => token,
+            TokenRequest::Denied(denial) => return Ok(Admission::Denied(denial)),
         };
         // The instance may have been paused during the wait at the rate limiter.
         let pause = self.store.instance(&self.name).await?.pause;
@@ -128,27 +143,28 @@ impl WorkerContext {
         }
     }
 
-    async fn token(&self) -> Result<Result<AccessToken, Denial>, StoreError> {
+    async fn token(&self) -> Result<TokenRequest, StoreError> {
         let client = self.client();
         let token = tokio::select! {
             biased;
-            () = self.stop.cancelled() => return Ok(Err(Denial::NotNow)),
+            () = self.stop.cancelled() => return Ok(TokenRequest::Denied(Denial::NotNow)),
             token = client.token() => token,
         };
-        Ok(match token {
-            Ok(token) => Ok(token),
-            Err(error @ TokenError::Transient(_)) => Err(Denial::Unreachable(error.to_string())),
+        let denial = match token {
+            Ok(token) => return Ok(TokenRequest::Granted(token)),
+            Err(error @ TokenError::Transient(_)) => Denial::Unreachable(error.to_string()),
             // A reload brought new credentials while the old ones were tried.
-            Err(TokenError::Rejected(_)) if !Arc::ptr_eq(&client, &self.client()) => Err(Denial::NotNow),
+            Err(TokenError::Rejected(_)) if !Arc::ptr_eq(&client, &self.client()) => Denial::NotNow,
             Err(error @ TokenError::Rejected(_)) => {
                 self.pause(PauseKind::Credentials, &error.to_string(), None).await?;
-                Err(Denial::NotNow)
+                Denial::NotNow
             }
-        })
+        };
+        Ok(TokenRequest::Denied(denial))
     }
 
-    /// Applies the effect of a refusal on the instance, and returns what the refusal applies to. `renewed` records that
-    /// the token was renewed already. A second refused token applies to the batch, which then waits.
+    /// Applies the effect of a refusal on the instance, and returns what the refusal applies to. A second refused token
+    /// applies to the batch, which then waits.
     ///
     /// # Errors
     /// A database error.
@@ -156,10 +172,10 @@ impl WorkerContext {
         &self,
         action: ErrorAction,
         reason: &str,
-        renewed: &mut bool,
+        token: &mut TokenUse,
     ) -> Result<ErrorScope, StoreError> {
-        if action == ErrorAction::NewToken && !*renewed {
-            *renewed = true;
+        if action == ErrorAction::NewToken && *token == TokenUse::First {
+            *token = TokenUse::Renewed;
             return Ok(ErrorScope::Retry);
         }
         match instance_action(action, &self.config(), self.clock.now()) {

@@ -12,17 +12,17 @@ use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::clock::{Clock, after};
+use crate::clock::after;
 use crate::config;
 use crate::domain::BatchKey;
 use crate::domain::instance::PauseKind;
 use crate::log_throttle::LogThrottle;
 use crate::marketo::{Client, CredentialStatus};
-use crate::scheduler::plan::{SchedulingRules, Step, Work, plan};
-use crate::scheduler::shared_endpoint::SharedEndpoint;
-use crate::scheduler::worker_context::{STORE_RETRY_DELAY, WorkerContext};
+use crate::scheduler::plan::{SchedulingRules, plan};
+use crate::scheduler::step::{Step, Work};
+use crate::scheduler::worker_context::{InstanceSetup, STORE_RETRY_DELAY, WorkerContext};
 use crate::scheduler::{fetch_reports, poll, upload};
-use crate::store::{ObservedClock, Snapshot, Store, StoreError};
+use crate::store::{ObservedClock, Snapshot, StoreError};
 
 /// The minimum time between two ticks. Thousands of files may arrive within a second; one tick plans for all of them.
 const DEBOUNCE: Duration = Duration::from_millis(5);
@@ -59,22 +59,16 @@ pub enum SchedulerError {
 }
 
 impl InstanceScheduler {
-    /// Opens the scheduler of the instance `name`, without starting it. Ends a pause for credentials.
+    /// Opens the scheduler of an instance, without starting it. Ends a pause for credentials.
     ///
     /// # Errors
     /// [`SchedulerError`].
-    pub async fn open(
-        name: &str,
-        config: config::Instance,
-        endpoint: SharedEndpoint,
-        store: Store,
-        clock: Clock,
-        stop: CancellationToken,
-    ) -> Result<InstanceScheduler, SchedulerError> {
-        let client = Client::new(&config).map_err(|reason| SchedulerError::Client { name: name.to_owned(), reason })?;
+    pub async fn open(setup: InstanceSetup) -> Result<InstanceScheduler, SchedulerError> {
+        let client =
+            Client::new(&setup.config).map_err(|reason| SchedulerError::Client { name: setup.name.clone(), reason })?;
         // The configuration may have new credentials since the last run. Refused ones pause the instance again.
-        store.resume(name, Some(PauseKind::Credentials)).await?;
-        let context = WorkerContext::new(name, config, client, store, endpoint, clock, stop);
+        setup.store.resume(&setup.name, Some(PauseKind::Credentials)).await?;
+        let context = WorkerContext::new(setup, client);
         Ok(InstanceScheduler {
             context: Arc::new(context),
             busy: Arc::default(),
@@ -136,7 +130,7 @@ impl InstanceScheduler {
 
     /// Returns the number of calls that count in the sliding window.
     pub fn calls_used(&self) -> u32 {
-        self.context.endpoint.rate_limiter.used().0
+        self.context.endpoint.rate_limiter.used()
     }
 
     /// Returns the time of the next possible call; none where one is possible at `now`.

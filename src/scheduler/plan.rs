@@ -9,46 +9,11 @@ use crate::clock::after;
 use crate::config;
 use crate::domain::instance::PauseKind;
 use crate::domain::{BatchKey, BatchState};
-use crate::scheduler::plan::fair_queue::FairQueue;
+use crate::scheduler::fair_queue::FairQueue;
 use crate::scheduler::poll_interval;
+use crate::scheduler::poll_interval::PollSchedule;
+use crate::scheduler::step::{Step, Work};
 use crate::store::Snapshot;
-
-mod fair_queue;
-
-/// One step of a plan, with the batch that it is about.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Step {
-    /// Uploads a pending batch.
-    Upload(BatchKey),
-    /// Polls the import of a batch.
-    Poll(BatchKey),
-    /// Fetches the reports of an ended import.
-    Collect(BatchKey),
-    /// Settles a batch that is `uploading` and has no worker: its process ended, and the upload's outcome is unknown.
-    Recover(BatchKey),
-    /// Ends a pause whose time is over.
-    Resume,
-}
-
-impl Step {
-    /// Returns the step's batch, and the work of its worker.
-    pub fn work(self) -> Option<(BatchKey, Work)> {
-        match self {
-            Step::Upload(key) | Step::Recover(key) => Some((key, Work::Upload)),
-            Step::Poll(key) | Step::Collect(key) => Some((key, Work::Poll)),
-            Step::Resume => None,
-        }
-    }
-}
-
-/// The work of a worker.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Work {
-    /// An upload. The batch occupies a slot even before its row shows it.
-    Upload,
-    /// A query about an import.
-    Poll,
-}
 
 /// The steps to start, and when to plan again at the latest.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -148,10 +113,9 @@ impl Plan {
         rules: &SchedulingRules,
         now: Timestamp,
     ) {
-        let polls = poll_interval::in_order(&snapshot.in_flight).map(|(flight, older)| {
-            let due = poll_interval::due(flight, older, &snapshot.recent_durations, &rules.polling, now);
-            (Step::Poll(flight.key), flight.key, due)
-        });
+        let schedule = PollSchedule { recent_durations: &snapshot.recent_durations, polling: &rules.polling, now };
+        let polls = poll_interval::in_order(&snapshot.in_flight)
+            .map(|(flight, older)| (Step::Poll(flight.key), flight.key, schedule.due(flight, older)));
         let collects =
             snapshot.in_flight.iter().filter(|flight| flight.state == BatchState::Collecting).map(|flight| {
                 (

@@ -4,10 +4,9 @@ use crate::clock::PATIENCE;
 use crate::domain::row_counts::RowCounts;
 use crate::domain::{BatchKey, Event, RemoteStatus};
 use crate::marketo::{ErrorAction, ImportStatus, QueryError};
-use crate::scheduler::api_call::{Admission, Denial, ErrorScope};
+use crate::scheduler::api_call::{Admission, Denial, ErrorScope, TokenUse};
 use crate::scheduler::outcome::{
-    PollRetry, PreviousPoll, believed_wait, overdue_event, poll_event, poll_failed, query_failure_kind,
-    unknown_status_event,
+    FailedQuery, PollRetry, PreviousPoll, believed_wait, overdue_event, poll_event, query_failure_kind,
 };
 use crate::scheduler::redaction::without_values;
 use crate::scheduler::worker_context::WorkerContext;
@@ -23,14 +22,15 @@ pub(super) async fn poll(context: &WorkerContext, key: BatchKey) -> Result<(), S
     if !batch.is_on_marketo() {
         return Ok(());
     }
-    let mut renewed = false;
+    let import = PolledImport { context, key, batch: &batch, id: &id };
+    let mut token_use = TokenUse::First;
     loop {
         let (token, guard) = match context.admit_call().await? {
             Admission::Admitted(token, guard) => (token, guard),
             Admission::Denied(Denial::NotNow) => return Ok(()),
             Admission::Denied(Denial::Unreachable(reason)) => {
                 let error = QueryError { action: ErrorAction::ServiceDown, reason, request_id: None };
-                return record_failure(context, key, &batch, error).await;
+                return import.record_failure(error).await;
             }
         };
         let client = context.client();
@@ -42,73 +42,114 @@ pub(super) async fn poll(context: &WorkerContext, key: BatchKey) -> Result<(), S
                 if let Some(message) = status.message.take() {
                     status.message = Some(without_values(context, &job, message).await);
                 }
-                return record_status(context, key, &batch, &id, status).await;
+                return import.record_status(status).await;
             }
-            Err(error) => match context.handle_refusal(error.action, &error.reason, &mut renewed).await? {
+            Err(error) => match context.handle_refusal(error.action, &error.reason, &mut token_use).await? {
                 ErrorScope::Retry => {}
                 ErrorScope::Instance => return Ok(()),
                 ErrorScope::Batch => {
                     let reason = without_values(context, &job, error.reason).await;
-                    return record_failure(context, key, &batch, QueryError { reason, ..error }).await;
+                    return import.record_failure(QueryError { reason, ..error }).await;
                 }
             },
         }
     }
 }
 
-async fn record_status(
-    context: &WorkerContext,
+/// An import whose status is asked for.
+struct PolledImport<'a> {
+    context: &'a WorkerContext,
     key: BatchKey,
-    batch: &Batch,
-    id: &str,
-    response: ImportStatus,
-) -> Result<(), StoreError> {
-    let ImportStatus { status, status_text, counts, message, request_id } = response;
-    let (clock, config) = (context.observe().await?, context.config());
-    let now = clock.now();
-    let previous = PreviousPoll {
-        accepted_at: batch.accepted_at.filter(|_| clock.steady_at(PATIENCE).is_none()),
-        query_failures: batch.query_failures,
-        counts: batch.counts,
-        waited: batch.waited,
-        is_overdue: batch.overdue_at.is_some(),
-    };
-    let waited = believed_wait(context.import_watch.record_answer(key), &config);
-    let event = match status {
-        Some(status) => poll_event(status, counts, message, waited),
-        None => unknown_status_event(&status_text, previous, waited, &config, now),
-    };
-    if let Event::ImportEnded { .. } | Event::ImportLost { .. } = event {
-        context.import_watch.forget(key);
-        tracing::info!(instance = %context.name, job = %key.job, part = key.part, marketo_batch_id = id,
-            status = status_text, processed = counts.processed, failed = counts.failed, warned = counts.warned,
-            request_id, "import ended");
-        let sent = batch.rows.total;
-        let discrepancy =
-            RowCounts::complete(sent, counts).discrepancy().filter(|_| status == Some(RemoteStatus::Complete));
-        if let Some(discrepancy) = discrepancy {
-            tracing::warn!(instance = %context.name, job = %key.job, part = key.part, marketo_batch_id = id, sent,
-                discrepancy, "Marketo's row counts do not add up");
+    /// The batch before the poll.
+    batch: &'a Batch,
+    /// Marketo's id of the import.
+    id: &'a str,
+}
+
+impl PolledImport<'_> {
+    /// Records the status in a response.
+    async fn record_status(&self, response: ImportStatus) -> Result<(), StoreError> {
+        let PolledImport { context, key, batch, id } = *self;
+        let ImportStatus { status, status_text, counts, message, request_id } = response;
+        let (clock, config) = (context.observe().await?, context.config());
+        let now = clock.now();
+        let previous = PreviousPoll {
+            accepted_at: batch.accepted_at.filter(|_| clock.steady_at(PATIENCE).is_none()),
+            query_failures: batch.query_failures,
+            counts: batch.counts,
+            waited: batch.waited,
+            is_overdue: batch.overdue_at.is_some(),
+        };
+        let waited = believed_wait(context.import_watch.record_answer(key), &config);
+        let event = match status {
+            Some(status) => poll_event(status, counts, message, waited),
+            None => previous.unknown_status_event(&status_text, waited, &config, now),
+        };
+        if let Event::ImportEnded { .. } | Event::ImportLost { .. } = event {
+            context.import_watch.forget(key);
+            tracing::info!(instance = %context.name, job = %key.job, part = key.part, marketo_batch_id = id,
+                status = status_text, processed = counts.processed, failed = counts.failed, warned = counts.warned,
+                request_id, "import ended");
+            let sent = batch.rows.total;
+            let discrepancy =
+                RowCounts::complete(sent, counts).discrepancy().filter(|_| status == Some(RemoteStatus::Complete));
+            if let Some(discrepancy) = discrepancy {
+                tracing::warn!(instance = %context.name, job = %key.job, part = key.part, marketo_batch_id = id, sent,
+                    discrepancy, "Marketo's row counts do not add up");
+            }
+            return ignore_given_up(context.store.record_event(key, event, request_id, now).await);
         }
-        return ignore_given_up(context.store.record_event(key, event, request_id, now).await);
+        // Each poll returns the same unknown status. It is logged once.
+        if let Event::UnknownStatus { reason, .. } = &event
+            && batch.message.as_ref() != Some(reason)
+        {
+            tracing::warn!(instance = %context.name, job = %key.job, part = key.part, marketo_batch_id = id,
+                status = status_text, request_id, "Marketo returned an unknown import status; polling continues");
+        }
+        if let Err(error) = context.store.record_event(key, event, request_id, now).await {
+            return ignore_given_up::<()>(Err(error));
+        }
+        if let Some(event) = overdue_event(&status_text, previous, waited, &config) {
+            tracing::error!(instance = %context.name, job = %key.job, part = key.part, marketo_batch_id = id,
+                status = status_text,
+                "import is overdue (max_import_time); the batch is held until it ends or is abandoned");
+            return ignore_given_up(context.store.record_event(key, event, None, now).await);
+        }
+        Ok(())
     }
-    // Each poll returns the same unknown status. It is logged once.
-    if let Event::UnknownStatus { reason, .. } = &event
-        && batch.message.as_ref() != Some(reason)
-    {
-        tracing::warn!(instance = %context.name, job = %key.job, part = key.part, marketo_batch_id = id,
-            status = status_text, request_id, "Marketo returned an unknown import status; polling continues");
+
+    /// Records a failed poll: the time of the next one, or that the import is lost.
+    async fn record_failure(&self, error: QueryError) -> Result<(), StoreError> {
+        let PolledImport { context, key, batch, .. } = *self;
+        let clock = context.observe().await?;
+        let now = clock.now();
+        // No import is given up by age while the clock may be wrong.
+        let accepted_at = batch.accepted_at.filter(|_| clock.steady_at(PATIENCE).is_none());
+        let QueryError { action, reason, request_id } = error;
+        let failed =
+            FailedQuery { action: Some(action), reason: &reason, accepted_at, failures_before: batch.query_failures };
+        match failed.after_poll(&context.config(), now) {
+            PollRetry::GiveUp(reason) => {
+                tracing::warn!(instance = %context.name, job = %key.job, part = key.part, %reason, request_id,
+                    "import lost");
+                let event = Event::ImportLost { counts: batch.counts, reason };
+                context.import_watch.forget(key);
+                ignore_given_up(context.store.record_event(key, event, request_id, now).await)?;
+            }
+            PollRetry::RetryAt(not_before) => {
+                let (logged_reason, logged_id) = (reason.clone(), request_id.clone());
+                let failure = QueryFailure { reason, kind: query_failure_kind(Some(action)), not_before, request_id };
+                let recorded = context.store.record_query_failure(key, failure, now).await;
+                let is_news = recorded.as_ref().is_ok_and(|recorded| recorded.is_news);
+                ignore_given_up(recorded)?;
+                if is_news {
+                    tracing::warn!(instance = %context.name, job = %key.job, part = key.part, reason = logged_reason,
+                        request_id = logged_id, %not_before, "poll failed; it is retried");
+                }
+            }
+        }
+        Ok(())
     }
-    if let Err(error) = context.store.record_event(key, event, request_id, now).await {
-        return ignore_given_up::<()>(Err(error));
-    }
-    if let Some(event) = overdue_event(&status_text, previous, waited, &config) {
-        tracing::error!(instance = %context.name, job = %key.job, part = key.part, marketo_batch_id = id,
-            status = status_text,
-            "import is overdue (max_import_time); the batch is held until it ends or is abandoned");
-        return ignore_given_up(context.store.record_event(key, event, None, now).await);
-    }
-    Ok(())
 }
 
 /// Ignores the result of a write about a batch that an operator gave up during the poll: there is nothing left to
@@ -118,38 +159,4 @@ fn ignore_given_up<T>(recorded: Result<T, StoreError>) -> Result<(), StoreError>
         Ok(_) | Err(StoreError::Illegal(_) | StoreError::NoBatch(_)) => Ok(()),
         Err(error) => Err(error),
     }
-}
-
-async fn record_failure(
-    context: &WorkerContext,
-    key: BatchKey,
-    batch: &Batch,
-    error: QueryError,
-) -> Result<(), StoreError> {
-    let clock = context.observe().await?;
-    let now = clock.now();
-    // No import is given up by age while the clock may be wrong.
-    let accepted_at = batch.accepted_at.filter(|_| clock.steady_at(PATIENCE).is_none());
-    let QueryError { action, reason, request_id } = error;
-    match poll_failed(action, &reason, accepted_at, batch.query_failures, &context.config(), now) {
-        PollRetry::GiveUp(reason) => {
-            tracing::warn!(instance = %context.name, job = %key.job, part = key.part, %reason, request_id,
-                "import lost");
-            let event = Event::ImportLost { counts: batch.counts, reason };
-            context.import_watch.forget(key);
-            ignore_given_up(context.store.record_event(key, event, request_id, now).await)?;
-        }
-        PollRetry::RetryAt(not_before) => {
-            let (logged_reason, logged_id) = (reason.clone(), request_id.clone());
-            let failure = QueryFailure { reason, kind: query_failure_kind(Some(action)), not_before, request_id };
-            let recorded = context.store.record_query_failure(key, failure, now).await;
-            let is_news = recorded.as_ref().is_ok_and(|recorded| recorded.is_news);
-            ignore_given_up(recorded)?;
-            if is_news {
-                tracing::warn!(instance = %context.name, job = %key.job, part = key.part, reason = logged_reason,
-                    request_id = logged_id, %not_before, "poll failed; it is retried");
-            }
-        }
-    }
-    Ok(())
 }

@@ -36,33 +36,39 @@ pub(crate) fn in_order(flights: &[InFlightBatch]) -> impl Iterator<Item = (&InFl
     on_marketo.into_iter().enumerate().map(move |(position, flight)| (flight, older((position, flight))))
 }
 
-/// Returns when to poll `flight`, which has `older` of our imports before it in Marketo's queue.
-pub(crate) fn due(
-    flight: &InFlightBatch,
-    older: usize,
-    recent_durations: &[(u64, Duration)],
-    polling: &Polling,
-    now: Timestamp,
-) -> Timestamp {
-    let accepted = flight.accepted_at.unwrap_or(now);
-    let last = flight.polled_at.unwrap_or(accepted);
-    // The clock was set back, so the time since the last poll is unknown. The import is polled now, which sets a new
-    // start.
-    if last > now {
-        return now;
-    }
-    let due = if older >= ACTIVE_IMPORTS {
-        after(last, polling.max * IDLE_FACTOR)
-    } else {
-        match (flight.importing_at, expected(flight.rows, recent_durations)) {
-            (Some(began), Some(duration)) if after(began, duration) > last => {
-                after(began, duration).clamp(after(last, polling.min), after(last, polling.max))
-            }
-            (Some(began), Some(duration)) => after(last, interval(after(began, duration), last, polling)),
-            (began, _) => after(last, interval(began.unwrap_or(accepted), last, polling)),
+/// What the time of a poll depends on, besides the import itself.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct PollSchedule<'a> {
+    /// Rows and duration of the imports that ended last.
+    pub recent_durations: &'a [(u64, Duration)],
+    pub polling: &'a Polling,
+    pub now: Timestamp,
+}
+
+impl PollSchedule<'_> {
+    /// Returns when to poll `flight`, which has `older` of our imports before it in Marketo's queue.
+    pub(crate) fn due(&self, flight: &InFlightBatch, older: usize) -> Timestamp {
+        let PollSchedule { recent_durations, polling, now } = *self;
+        let accepted = flight.accepted_at.unwrap_or(now);
+        let last = flight.polled_at.unwrap_or(accepted);
+        // The clock was set back, so the time since the last poll is unknown. The import is polled now, which sets a new
+        // start.
+        if last > now {
+            return now;
         }
-    };
-    flight.not_before.map_or(due, |not_before| due.max(not_before))
+        let due = if older >= ACTIVE_IMPORTS {
+            after(last, polling.max * IDLE_FACTOR)
+        } else {
+            match (flight.importing_at, expected(flight.rows, recent_durations)) {
+                (Some(began), Some(duration)) if after(began, duration) > last => {
+                    after(began, duration).clamp(after(last, polling.min), after(last, polling.max))
+                }
+                (Some(began), Some(duration)) => after(last, interval(after(began, duration), last, polling)),
+                (began, _) => after(last, interval(began.unwrap_or(accepted), last, polling)),
+            }
+        };
+        flight.not_before.map_or(due, |not_before| due.max(not_before))
+    }
 }
 
 fn interval(since: Timestamp, last: Timestamp, polling: &Polling) -> Duration {
@@ -102,7 +108,10 @@ mod tests {
     }
 
     fn due_in_secs(flight: &InFlightBatch, older: usize, recent_durations: &[(u64, Duration)]) -> i64 {
-        due(flight, older, recent_durations, &POLLING, from_ms(1_000_000)).as_millisecond() / 1000
+        PollSchedule { recent_durations, polling: &POLLING, now: from_ms(1_000_000) }
+            .due(flight, older)
+            .as_millisecond()
+            / 1000
     }
 
     #[test]

@@ -39,7 +39,7 @@ impl SharedEndpoint {
             earlier.ended_ago.extend(calls.ended_ago);
             earlier.may_last.extend(calls.may_last);
         }
-        let rate_limiter = RateLimiter::new(limits.calls, limits.window, limits.concurrent_calls, earlier);
+        let rate_limiter = RateLimiter::new(limits.into(), earlier);
         Ok(SharedEndpoint { names: Arc::new(names), rate_limiter, begin: Arc::default() })
     }
 }

@@ -24,6 +24,15 @@ impl TooLarge {
     }
 }
 
+/// A batch that is too large to upload.
+pub(super) struct OversizedBatch<'a> {
+    pub(super) job: &'a Job,
+    pub(super) batch: &'a Batch,
+    pub(super) limit: TooLarge,
+    /// The id of the refused request at Marketo.
+    pub(super) request_id: Option<String>,
+}
+
 /// Splits a batch that is being uploaded into two. A batch of one row cannot be split, and fails.
 ///
 /// # Errors
@@ -31,11 +40,9 @@ impl TooLarge {
 pub(super) async fn split_upload(
     context: &WorkerContext,
     key: BatchKey,
-    job: &Job,
-    batch: &Batch,
-    limit: TooLarge,
-    request_id: Option<String>,
+    oversized: OversizedBatch<'_>,
 ) -> Result<(), StoreError> {
+    let OversizedBatch { job, batch, limit, request_id } = oversized;
     let header = job.header.1 - job.header.0;
     // The numbers of the first row and line are used in messages about the file only; none are produced here.
     let whole = delimited::FilePart {

@@ -10,16 +10,17 @@ use jiff::Timestamp;
 use crate::domain::batch::UploadAttempts;
 use crate::domain::{BatchKey, BatchState, DeferReason, Event};
 use crate::marketo::{AccessToken, CreatedImport, ErrorAction, UploadError, UploadRequest, max_content_bytes};
-use crate::scheduler::api_call::{Admission, CallGuard, Denial};
+use crate::scheduler::api_call::{Admission, CallGuard, Denial, TokenUse};
 use crate::scheduler::outcome::{FailedUpload, service_backoff_until};
 use crate::scheduler::plan::{SchedulingRules, may_still_upload};
 use crate::scheduler::redaction::upload_error_without_values;
-use crate::scheduler::split::{TooLarge, split_upload};
+use crate::scheduler::split::{OversizedBatch, TooLarge, split_upload};
 use crate::scheduler::worker_context::WorkerContext;
 use crate::store::{Batch, ContentReader, Job, StoreError, StoredFile};
 
 /// An upload that is recorded as begun.
 struct BegunUpload {
+    key: BatchKey,
     job: Job,
     /// The batch before the upload began.
     batch: Batch,
@@ -54,17 +55,20 @@ pub(super) async fn upload(context: &WorkerContext, key: BatchKey) -> Result<(),
     };
     let outcome = send(context, &upload, &token).await;
     if !is_refused_token(&outcome) {
-        return record_outcome(context, key, &upload, outcome, guard).await;
+        return record_outcome(context, &upload, outcome, guard).await;
     }
     // Marketo refused the token and made no import. The batch is sent once more with a new token.
     guard.finish().await;
     let (token, guard) = match context.admit_call().await {
         Ok(Admission::Admitted(token, guard)) => (token, guard),
         Ok(Admission::Denied(denial)) => return requeue_denied(context, key, denial).await,
-        Err(error) => return requeue(context, key, DeferReason::Instance, error.to_string(), None).await,
+        Err(error) => {
+            let event = requeued(DeferReason::Instance, error.to_string(), None);
+            return record_event(context, key, event, None).await;
+        }
     };
     let outcome = send(context, &upload, &token).await;
-    record_outcome(context, key, &upload, outcome, guard).await
+    record_outcome(context, &upload, outcome, guard).await
 }
 
 /// Step 1: checks that the batch may still be uploaded, and records that its upload begins. Returns none where it may
@@ -82,7 +86,7 @@ async fn begin(context: &WorkerContext, key: BatchKey, job: Job) -> Result<Optio
         return Ok(None);
     }
     match context.store.record_event(key, Event::UploadBegan, None, began_at).await {
-        Ok(_) => Ok(Some(BegunUpload { job, batch, began_at })),
+        Ok(_) => Ok(Some(BegunUpload { key, job, batch, began_at })),
         // The batch was cancelled after it was read.
         Err(StoreError::Illegal(_)) => Ok(None),
         Err(error) => Err(error),
@@ -92,12 +96,13 @@ async fn begin(context: &WorkerContext, key: BatchKey, job: Job) -> Result<Optio
 /// Step 2: sends the header and the batch's rows.
 async fn send(context: &WorkerContext, upload: &BegunUpload, token: &AccessToken) -> SendOutcome {
     let BegunUpload { job, batch, .. } = upload;
-    let (content, bytes) = content(context, job, batch);
+    let bytes = (job.header.1 - job.header.0) + (batch.byte_to - batch.byte_from);
     let limit = context.config().limits.upload_bytes;
     if bytes > max_content_bytes(&job.filename, limit) {
         return SendOutcome::OverLimit(limit);
     }
     let request = UploadRequest { target: &job.target, filename: &job.filename, format: job.format, bytes };
+    let content = content(context, job, batch);
     match context.client().create(token, request, content, context.stop.cancelled()).await {
         Ok(created) => SendOutcome::Accepted(created),
         Err(error) => SendOutcome::Failed(upload_error_without_values(context, job, error).await),
@@ -111,29 +116,28 @@ fn is_refused_token(outcome: &SendOutcome) -> bool {
 /// Step 3: records the outcome of the request and the end of the call.
 async fn record_outcome(
     context: &WorkerContext,
-    key: BatchKey,
     upload: &BegunUpload,
     outcome: SendOutcome,
     guard: CallGuard<'_>,
 ) -> Result<(), StoreError> {
-    let BegunUpload { job, batch, .. } = upload;
+    let too_large = |limit, request_id| OversizedBatch { job: &upload.job, batch: &upload.batch, limit, request_id };
     match outcome {
         SendOutcome::Accepted(created) => {
-            let recorded = record_accepted(context, key, created).await;
+            let recorded = record_accepted(context, upload.key, created).await;
             guard.finish().await;
             recorded
         }
         SendOutcome::OverLimit(limit) => {
             guard.finish().await;
-            split_upload(context, key, job, batch, TooLarge::ForUs(limit), None).await
+            split_upload(context, upload.key, too_large(TooLarge::ForUs(limit), None)).await
         }
         SendOutcome::Failed(UploadError::Refused { action: ErrorAction::TooLarge, request_id, .. }) => {
             guard.finish().await;
-            split_upload(context, key, job, batch, TooLarge::ForMarketo, request_id).await
+            split_upload(context, upload.key, too_large(TooLarge::ForMarketo, request_id)).await
         }
         SendOutcome::Failed(error) => {
             guard.finish().await;
-            record_failed(context, key, upload, error).await
+            record_failed(context, upload, error).await
         }
     }
 }
@@ -149,12 +153,7 @@ async fn record_accepted(context: &WorkerContext, key: BatchKey, created: Create
     context.record_event(key, event, request_id).await.map(drop)
 }
 
-async fn record_failed(
-    context: &WorkerContext,
-    key: BatchKey,
-    upload: &BegunUpload,
-    error: UploadError,
-) -> Result<(), StoreError> {
+async fn record_failed(context: &WorkerContext, upload: &BegunUpload, error: UploadError) -> Result<(), StoreError> {
     let refusal = match &error {
         UploadError::Refused { action, reason, .. } => Some((*action, reason.clone())),
         _ => None,
@@ -164,13 +163,13 @@ async fn record_failed(
     let BegunUpload { batch, began_at, .. } = upload;
     let tried = UploadAttempts { attempts: batch.attempts + 1, began: Some(*began_at), ..batch.tried };
     let event = FailedUpload { tried, snapshot: &snapshot, instance: &context.config(), now }.event(error);
-    record_event(context, key, event, request_id).await?;
+    record_event(context, upload.key, event, request_id).await?;
     // The batch is recorded before the instance. In the other order a crash in between would leave the batch
     // `uploading`, and the refusal would be taken for an unknown outcome.
     if let Some((action, reason)) = refusal {
         // A refused token was renewed before this attempt.
-        let mut renewed = true;
-        context.handle_refusal(action, &reason, &mut renewed).await?;
+        let mut token_use = TokenUse::Renewed;
+        context.handle_refusal(action, &reason, &mut token_use).await?;
     }
     Ok(())
 }
@@ -199,24 +198,19 @@ async fn record_unreachable(context: &WorkerContext, reason: String) -> Result<(
 
 /// Puts a batch back whose upload has begun and cannot be repeated with a new token.
 async fn requeue_denied(context: &WorkerContext, key: BatchKey, denial: Denial) -> Result<(), StoreError> {
-    match denial {
-        Denial::NotNow => requeue(context, key, DeferReason::Instance, "the instance is paused".to_owned(), None).await,
+    let event = match denial {
+        Denial::NotNow => requeued(DeferReason::Instance, "the instance is paused".to_owned(), None),
         Denial::Unreachable(reason) => {
             let (snapshot, now) = context.snapshot_or_default().await;
             let until = service_backoff_until(&snapshot, &context.config(), now);
-            requeue(context, key, DeferReason::Service, reason, Some(until)).await
+            requeued(DeferReason::Service, reason, Some(until))
         }
-    }
+    };
+    record_event(context, key, event, None).await
 }
 
-async fn requeue(
-    context: &WorkerContext,
-    key: BatchKey,
-    defer_reason: DeferReason,
-    reason: String,
-    not_before: Option<Timestamp>,
-) -> Result<(), StoreError> {
-    record_event(context, key, Event::Requeued { defer_reason, reason, not_before }, None).await
+fn requeued(defer_reason: DeferReason, reason: String, not_before: Option<Timestamp>) -> Event {
+    Event::Requeued { defer_reason, reason, not_before }
 }
 
 async fn record_event(
@@ -239,16 +233,14 @@ fn request_id(error: &UploadError) -> Option<String> {
     }
 }
 
-/// Returns the header and the batch's rows as stored, and their length in bytes.
+/// Returns the header and the batch's rows as stored.
 fn content(
     context: &WorkerContext,
     job: &Job,
     batch: &Batch,
-) -> (impl Stream<Item = std::io::Result<Bytes>> + Send + use<>, u64) {
+) -> impl Stream<Item = std::io::Result<Bytes>> + Send + use<> {
     let range = |(from, to)| context.store.content(StoredFile::submitted(job.id), from..to);
-    let rows = (batch.byte_from, batch.byte_to);
-    let bytes = (job.header.1 - job.header.0) + (rows.1 - rows.0);
-    (chunks(range(job.header)).chain(chunks(range(rows))), bytes)
+    chunks(range(job.header)).chain(chunks(range((batch.byte_from, batch.byte_to))))
 }
 
 fn chunks(content: ContentReader) -> impl Stream<Item = std::io::Result<Bytes>> + Send {

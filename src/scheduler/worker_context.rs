@@ -22,6 +22,22 @@ use crate::store::{ObservedClock, QuotaDay, Snapshot, Store, StoreError};
 /// The wait after a database operation that failed.
 pub(super) const STORE_RETRY_DELAY: Duration = Duration::from_secs(1);
 
+/// What the scheduler of one instance needs.
+pub struct InstanceSetup {
+    /// The instance's name.
+    pub name: String,
+    /// Its configuration.
+    pub config: config::Instance,
+    /// The state that it shares with the other instances of its base URL.
+    pub endpoint: SharedEndpoint,
+    /// The database.
+    pub store: Store,
+    /// The clock.
+    pub clock: Clock,
+    /// After this is cancelled no new call is sent; calls under way end.
+    pub stop: CancellationToken,
+}
+
 /// Shared by the workers of one instance.
 pub(super) struct WorkerContext {
     pub name: String,
@@ -42,25 +58,10 @@ struct ReloadableConfig {
 }
 
 impl WorkerContext {
-    pub fn new(
-        name: &str,
-        config: config::Instance,
-        client: Client,
-        store: Store,
-        endpoint: SharedEndpoint,
-        clock: Clock,
-        stop: CancellationToken,
-    ) -> WorkerContext {
+    pub fn new(setup: InstanceSetup, client: Client) -> WorkerContext {
+        let InstanceSetup { name, config, endpoint, store, clock, stop } = setup;
         let reloadable = RwLock::new(ReloadableConfig { config: Arc::new(config), client: Arc::new(client) });
-        WorkerContext {
-            name: name.to_owned(),
-            reloadable,
-            store,
-            endpoint,
-            import_watch: ImportWatch::default(),
-            clock,
-            stop,
-        }
+        WorkerContext { name, reloadable, store, endpoint, import_watch: ImportWatch::default(), clock, stop }
     }
 
     pub fn config(&self) -> Arc<config::Instance> {
@@ -73,8 +74,7 @@ impl WorkerContext {
 
     /// Replaces the configuration, and the client where a new one is given.
     pub fn reload(&self, config: config::Instance, client: Option<Client>) {
-        let limits = &config.limits;
-        self.endpoint.rate_limiter.set_limits(limits.calls, limits.window, limits.concurrent_calls);
+        self.endpoint.rate_limiter.set_limits((&config.limits).into());
         let mut reloadable = self.reloadable.write();
         reloadable.config = Arc::new(config);
         if let Some(client) = client {

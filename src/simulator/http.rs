@@ -5,7 +5,6 @@
 //! [`ConnectionDropped`], on which hyper closes the connection.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use axum::body::Body;
@@ -15,6 +14,7 @@ use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::response::Response;
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
+use parking_lot::{Mutex, MutexGuard};
 use serde::Deserialize;
 use serde_json::json;
 
@@ -53,12 +53,12 @@ impl Shared {
 
     /// Asks the rules at this time, which is taken under their lock so that it never goes back.
     pub fn with<T>(&self, ask: impl FnOnce(&mut MarketoModel, Duration) -> T) -> T {
-        let mut marketo = self.marketo.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut marketo = self.marketo.lock();
         ask(&mut marketo, self.started.elapsed())
     }
 
     pub fn faults(&self) -> MutexGuard<'_, Faults> {
-        self.faults.lock().unwrap_or_else(PoisonError::into_inner)
+        self.faults.lock()
     }
 }
 

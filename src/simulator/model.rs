@@ -147,7 +147,7 @@ impl MarketoModel {
         let file = part.ok().map(|(name, bytes)| call_log::File {
             name: name.to_owned(),
             bytes: bytes.len() as u64,
-            sha256: Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect(),
+            sha256: hex::encode(Sha256::digest(bytes)),
         });
         self.log.creates.push(call_log::Create {
             at: now,

@@ -6,7 +6,7 @@ use std::time::Duration;
 use jiff::tz::Offset;
 use marqueue::clock::{Clock, after};
 use marqueue::config::Config;
-use marqueue::daemon::Daemon;
+use marqueue::daemon::{Daemon, StartMode};
 use marqueue::domain::{BatchState, JobState};
 use marqueue::simulator::{Call, Fault, FaultEffect, Settings};
 use serde_json::Value;
@@ -24,7 +24,7 @@ async fn start(env: &TestEnv, clock: &Clock) -> Daemon {
     let file = env.config_file();
     let text = std::fs::read_to_string(&file).expect("the configuration is there");
     let config = Config::read(Some((Path::new(&file), &text)), []).expect("the configuration is right");
-    Daemon::start(&config, clock.clone(), false).await.expect("the daemon starts")
+    Daemon::start(&config, clock.clone(), StartMode::Normal).await.expect("the daemon starts")
 }
 
 /// Imports that do not end by themselves while the test runs.

@@ -13,9 +13,9 @@
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
 use std::net::IpAddr;
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 
 use crate::backoff;
@@ -82,12 +82,12 @@ impl LoginThrottle {
     /// Returns whether a login that was refused at once is to be logged now, with the number of suppressed log lines
     /// since the last one.
     pub fn may_log_refusal(&self) -> Option<u64> {
-        self.refused.lock().unwrap_or_else(PoisonError::into_inner).allow()
+        self.refused.lock().allow()
     }
 
     /// Returns when a failed login of this entry is answered; none where that is later than [`MAX_WAIT`].
     fn next_reply_at(&self, entry: usize, now: Instant) -> Option<Instant> {
-        let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut entries = self.entries.lock();
         let entry = &mut entries[entry];
         let recent = entry.answered_at.filter(|&last| now < last + BUCKET_LIFETIME);
         let wrong = if recent.is_some() { entry.wrong } else { 0 };

@@ -3,20 +3,22 @@
 //! As at Marketo's identity service a token is valid for an hour, and until then a login gives the same token again.
 //!
 //! Neither a secret nor a token is compared as text. Both are hashed with a key that only this process knows, and the
-//! hashes are compared or looked up. The time that a comparison takes then depends on bytes that an attacker can
-//! neither choose nor predict. Tokens survive a restart as hashes in the database, because many programs for Marketo do
+//! hashes are looked up, or compared in constant time. The time of a lookup depends on bytes that an attacker can neither
+//! choose nor predict. Tokens survive a restart as hashes in the database, because many programs for Marketo do
 //! not log in again when a token is refused before it expires. A token becomes invalid when it expires, when its client
 //! is removed from the configuration, or when the client's secret changes.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use hmac::{Hmac, Mac};
 use jiff::{SignedDuration, Timestamp};
+use parking_lot::{Mutex, MutexGuard};
 use rand::TryRng;
 use rand::rngs::{SysError, SysRng};
 use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq;
 
 use crate::config::ApiClient;
 use crate::secret::Secret;
@@ -135,7 +137,7 @@ impl TokenTable {
                 instance: client.instance.clone(),
             };
             let secret = client.client_secret.clone();
-            let fingerprint = fingerprint(&key, secret.expose().as_bytes());
+            let fingerprint = keyed_hash(&key, secret.expose().as_bytes());
             (client.client_id.clone(), Entry { client: Arc::new(known), secret, fingerprint })
         };
         Ok(TokenTable { key, clients: clients.iter().map(entry).collect(), given: Mutex::default() })
@@ -148,9 +150,9 @@ impl TokenTable {
             return Some(Bearer::Socket);
         }
         // The secret is hashed for an unknown id too, so that the response time does not reveal which ids exist.
-        let sent = fingerprint(&self.key, secret.as_bytes());
+        let sent = keyed_hash(&self.key, secret.as_bytes());
         let entry = self.clients.get(id)?;
-        (sent == entry.fingerprint).then(|| Bearer::Client(entry.client.clone()))
+        bool::from(sent.ct_eq(&entry.fingerprint)).then(|| Bearer::Client(entry.client.clone()))
     }
 
     /// Returns whether `api.clients` has a client with this id.
@@ -183,7 +185,7 @@ impl TokenTable {
                 issued_at: token.issued_at,
                 secret_check: Some(token.secret_check),
             };
-            book.known.insert(fingerprint(&self.key, &token.token_sha256), known);
+            book.known.insert(keyed_hash(&self.key, &token.token_sha256), known);
         }
         ended
     }
@@ -199,7 +201,7 @@ impl TokenTable {
         if book.current.get(holder).is_none_or(|current| now >= current.until) {
             let mut random = [0; 16];
             SysRng.try_fill_bytes(&mut random)?;
-            let token = format!("{:032x}", u128::from_be_bytes(random));
+            let token = hex::encode(random);
             let until = now + TOKEN_LIFETIME;
             book.known.retain(|_, known| at.duration_since(known.issued_at).unsigned_abs() <= RECORD_LIFETIME);
             let known = Known { bearer: bearer.clone(), until: Some(until), issued_at: at, secret_check: None };
@@ -239,7 +241,7 @@ impl TokenTable {
         let hash = self.lookup_hash(token);
         let mut book = self.book();
         let Some(known) = book.known.get_mut(&hash) else { return Err(AuthError::Invalid) };
-        if known.secret_check.is_some_and(|check| check != self.secret_check(&known.bearer, token)) {
+        if known.secret_check.is_some_and(|check| !bool::from(check.ct_eq(&self.secret_check(&known.bearer, token)))) {
             book.known.remove(&hash);
             return Err(AuthError::Invalid);
         }
@@ -253,19 +255,17 @@ impl TokenTable {
     /// Returns the key of a token in `known`. The token's plain hash may be on the disk, so it is hashed again with a key
     /// that only this process knows.
     fn lookup_hash(&self, token: &str) -> Fingerprint {
-        fingerprint(&self.key, &sha256(token))
+        keyed_hash(&self.key, &sha256(token))
     }
 
     /// Returns the owner's secret, hashed with the token as the key: only an owner of the token could test secrets with it.
     fn secret_check(&self, bearer: &Bearer, token: &str) -> Fingerprint {
         let secret = self.clients.get(holder(bearer)).map_or("", |entry| entry.secret.expose());
-        let mut check = Hmac::<Sha256>::new_from_slice(token.as_bytes()).expect("HMAC takes keys of any length");
-        check.update(secret.as_bytes());
-        check.finalize().into_bytes().into()
+        keyed_hash(token.as_bytes(), secret.as_bytes())
     }
 
     fn book(&self) -> MutexGuard<'_, IssuedTokens> {
-        self.given.lock().unwrap_or_else(PoisonError::into_inner)
+        self.given.lock()
     }
 }
 
@@ -280,8 +280,9 @@ fn sha256(text: &str) -> Fingerprint {
     Sha256::digest(text).into()
 }
 
-fn fingerprint(key: &[u8; 32], bytes: &[u8]) -> Fingerprint {
-    Sha256::new().chain_update(key).chain_update(bytes).finalize().into()
+fn keyed_hash(key: &[u8], bytes: &[u8]) -> Fingerprint {
+    let mac = Hmac::<Sha256>::new_from_slice(key).expect("HMAC takes keys of any length");
+    mac.chain_update(bytes).finalize().into_bytes().into()
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ use crate::api::dto::{COMMAND_LINE_AGENT, Problem, SubmittedJob};
 use crate::api::problem::Query;
 use crate::api::state::SharedState;
 use crate::domain::{Format, Source, SubmissionChannel, Target};
-use crate::intake::Received;
+use crate::intake::{Checks, Received};
 use crate::store::{Inserted, NewJob};
 
 /// Handles `POST /v1/jobs`.
@@ -35,7 +35,8 @@ pub(in crate::api) async fn create(
     if let Some(announced) = body.size_hint().exact() {
         daemon.intake.check_announced_size(announced)?;
     }
-    let received = daemon.intake.receive_with_warnings(new, check, body.into_data_stream()).await;
+    let checks = if check { Checks::All } else { Checks::None };
+    let received = daemon.intake.receive_with_warnings(new, checks, body.into_data_stream()).await;
     let Received { added, warnings } =
         received.map_err(|error| Problem::of_intake(error, submission_channel(&headers)))?;
     let (status, job) = match added {

@@ -10,7 +10,7 @@ use crate::api::auth::identity::RequestConnection;
 use crate::api::dto::Problem;
 use crate::api::problem::{PathSegment, Query, job_id};
 use crate::api::state::SharedState;
-use crate::retention::{EraseReport, RetentionRun};
+use crate::retention::{EraseMode, EraseReport, RetentionRun};
 
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -21,10 +21,10 @@ pub(crate) struct EraseQuery {
 }
 
 impl EraseQuery {
-    fn dry_run(&self) -> Result<bool, Problem> {
+    fn mode(&self) -> Result<EraseMode, Problem> {
         match self.dry_run.as_deref() {
-            None | Some("" | "false") => Ok(false),
-            Some("true") => Ok(true),
+            None | Some("" | "false") => Ok(EraseMode::Erase),
+            Some("true") => Ok(EraseMode::DryRun),
             Some(other) => Err(Problem::bad_request(format!("dry_run must be true or false, not \"{other}\""))),
         }
     }
@@ -37,11 +37,11 @@ pub(crate) async fn job(
     PathSegment(id): PathSegment,
     Query(how): Query<EraseQuery>,
 ) -> Result<Json<EraseReport>, Problem> {
-    let (id, dry_run) = (job_id(&id)?, how.dry_run()?);
+    let (id, mode) = (job_id(&id)?, how.mode()?);
     connection.check_may_wait()?;
     let retention = daemon.retention.clone();
-    let erasure = run_detached(async move { retention.erase(id, dry_run).await }).await?;
-    if !dry_run {
+    let erasure = run_detached(async move { retention.erase(id, mode).await }).await?;
+    if mode == EraseMode::Erase {
         tracing::info!(job = %id, bytes = erasure.bytes, clean = erasure.clean, "job data erased by a client");
     }
     Ok(Json(erasure))
@@ -53,11 +53,11 @@ pub(crate) async fn due(
     connection: RequestConnection,
     Query(how): Query<EraseQuery>,
 ) -> Result<Json<RetentionRun>, Problem> {
-    let dry_run = how.dry_run()?;
+    let mode = how.mode()?;
     connection.check_may_wait()?;
     let retention = daemon.retention.clone();
-    let pass = run_detached(async move { retention.run_once(dry_run).await }).await?;
-    if !dry_run {
+    let pass = run_detached(async move { retention.run_once(mode).await }).await?;
+    if mode == EraseMode::Erase {
         tracing::info!(
             content = pass.content.jobs,
             reports = pass.reports.jobs,

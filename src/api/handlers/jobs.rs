@@ -14,8 +14,8 @@ use crate::api::dto::{History, JobsPage, Problem};
 use crate::api::problem::{PathSegment, Query, job_id};
 use crate::api::state::{AppState, SharedState};
 use crate::domain::{JobId, JobState};
-use crate::scheduler::explain::Explanation;
-use crate::scheduler::{SchedulingRules, explain as reasons};
+use crate::scheduler::SchedulingRules;
+use crate::scheduler::explain::{ExplainedJob, Explanation};
 use crate::store::{ChangeEvent, Job, JobPage};
 
 /// Jobs of a page, by default and at most.
@@ -148,14 +148,15 @@ pub(crate) async fn explain(
     let now = clock.now();
     let ahead = daemon.store.blocking_job_in_group(&job).await?;
     let snapshot = scheduler.snapshot(&clock).await?;
-    Ok(Json(reasons::explain(
-        &job,
+    let explained = ExplainedJob {
+        job: &job,
         ahead,
-        &snapshot,
-        &SchedulingRules::from_instance(&scheduler.config()),
-        scheduler.next_call_at(now),
+        snapshot: &snapshot,
+        rules: &SchedulingRules::from_instance(&scheduler.config()),
+        next_call_at: scheduler.next_call_at(now),
         now,
-    )))
+    };
+    Ok(Json(explained.explain()))
 }
 
 #[derive(Deserialize, JsonSchema)]

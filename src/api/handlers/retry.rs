@@ -21,7 +21,7 @@ use crate::api::state::{AppState, SharedState};
 use crate::delimited;
 use crate::delimited::{FailedRowError, FailedRowExtractor};
 use crate::domain::Format;
-use crate::intake::IntakeError;
+use crate::intake::{Checks, IntakeError};
 use crate::store::{ErasableData, FileKind, Inserted, Job, NewJob, StoredFile};
 use crate::untrusted_text::file_name;
 
@@ -112,7 +112,7 @@ async fn retry_failed_rows(daemon: &AppState, caller: &Identity, job: Job) -> Re
     };
     let rows = extracted_rows(open().await?, FailedRowExtractor::of_sent_columns(columns));
     // The rows were checked when they were first accepted.
-    match daemon.intake.receive(new, false, rows).await? {
+    match daemon.intake.receive(new, Checks::None, rows).await? {
         Inserted::Created(job) | Inserted::Existing(job) => Ok((StatusCode::CREATED, Json(job))),
     }
 }
@@ -165,7 +165,8 @@ async fn retry_corrected_rows(
     let fault = Arc::new(OnceLock::new());
     let rows = CorrectedRows { extractor, body, fault: fault.clone() };
     let begins = stream::iter([Ok::<_, String>(Bytes::from(begins))]);
-    let received = daemon.intake.receive(new, file.query.check.unwrap_or(true), begins.chain(rows.stream())).await;
+    let checks = if file.query.check.unwrap_or(true) { Checks::All } else { Checks::None };
+    let received = daemon.intake.receive(new, checks, begins.chain(rows.stream())).await;
     match received {
         Ok(Inserted::Created(job)) => Ok((StatusCode::CREATED, Json(job))),
         Ok(Inserted::Existing(job)) => Ok((StatusCode::OK, Json(job))),

@@ -13,7 +13,7 @@ use crate::cli::demo::samples::Sample;
 use crate::client::{AddedJob, Client, ClientError, DEFAULT_TIMEOUT, NewFile};
 use crate::clock::Clock;
 use crate::config::{Config, Limits};
-use crate::daemon::Daemon;
+use crate::daemon::{Daemon, StartMode};
 use crate::simulator::{CallLog, Settings, Simulator};
 
 /// Prefix of the folder's name.
@@ -57,7 +57,7 @@ impl DemoEnv {
         // The environment is not read: its variables may be those of another daemon.
         let config = Config::read(Some((&file, &text)), [])?;
         let limits = config.instances.values().next().context("the configuration has no instance")?.limits.clone();
-        let daemon = Daemon::start(&config, Clock::System, false).await?;
+        let daemon = Daemon::start(&config, Clock::System, StartMode::Normal).await?;
         let client = Client::new(&socket, DEFAULT_TIMEOUT)?;
         Ok(DemoEnv { folder, daemon, simulator, client, limits, settings })
     }

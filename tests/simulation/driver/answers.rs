@@ -8,8 +8,8 @@ use marqueue::domain::instance::{Pause, PauseKind};
 use marqueue::domain::{BatchKey, BatchState, Counts, Event, FailureScope, RemoteStatus};
 use marqueue::marketo::{ErrorAction, UploadError};
 use marqueue::scheduler::outcome::{
-    FailedUpload, InstanceAction, PollRetry, PreviousPoll, believed_wait, fetch_failed, instance_action, overdue_event,
-    poll_event, poll_failed, query_failure_kind, unknown_status_event,
+    FailedQuery, FailedUpload, InstanceAction, PollRetry, PreviousPoll, believed_wait, instance_action, overdue_event,
+    poll_event, query_failure_kind,
 };
 
 use super::{Done, Mutation, Next, Simulation};
@@ -114,7 +114,7 @@ impl Simulation {
         let word = if status.is_some() { "Importing" } else { "Paused" };
         let event = match status {
             Some(status) => poll_event(status, counts, message, waited),
-            None => unknown_status_event(word, asked, waited, &self.config, now),
+            None => asked.unknown_status_event(word, waited, &self.config, now),
         };
         let goes_on = !matches!(event, Event::ImportEnded { .. } | Event::ImportLost { .. });
         self.record(key, event)?;
@@ -203,7 +203,13 @@ impl Simulation {
             self.wake();
             return Ok(Next::Ended);
         }
-        match poll_failed(ask, reason, progress.accepted_at, progress.query_failures, &self.config, now) {
+        let failed = FailedQuery {
+            action: Some(ask),
+            reason,
+            accepted_at: progress.accepted_at,
+            failures_before: progress.query_failures,
+        };
+        match failed.after_poll(&self.config, now) {
             PollRetry::GiveUp(reason) => self.record(key, Event::ImportLost { counts: progress.counts, reason })?,
             PollRetry::RetryAt(not_before) => self.ask_again(key, query_failure_kind(Some(ask)), not_before),
         }
@@ -219,7 +225,13 @@ impl Simulation {
         reason: &str,
     ) -> Done<Next> {
         let (now, progress) = (self.now(), self.store.batch(key).progress.clone());
-        match fetch_failed(ask, reason, progress.accepted_at, progress.query_failures, &self.config, now) {
+        let failed = FailedQuery {
+            action: ask,
+            reason,
+            accepted_at: progress.accepted_at,
+            failures_before: progress.query_failures,
+        };
+        match failed.after_fetch(&self.config, now) {
             PollRetry::GiveUp(_) => {
                 self.ask_again(key, query_failure_kind(ask), now);
                 self.next_report(worker, report)

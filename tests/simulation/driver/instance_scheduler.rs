@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use marqueue::clock::{after, from_ms};
 use marqueue::domain::instance::PauseKind;
 use marqueue::domain::{BatchKey, BatchState, Event, FailureScope};
-use marqueue::marketo::{Decision, EarlierCallTimes, SlidingWindow};
+use marqueue::marketo::{CallLimits, Decision, EarlierCallTimes, SlidingWindow};
 use marqueue::scheduler::{Plan, Step, Work, next_day, plan};
 use marqueue::simulator::Call;
 use rand::RngExt;
@@ -32,8 +32,7 @@ impl Simulation {
         self.store.instance = self.store.instance.without_pause(Some(PauseKind::Credentials));
         let ended = earlier.ended_ago.into_iter().map(|age| self.instant().checked_sub(age).unwrap_or(self.epoch));
         let unseen = earlier.may_last.into_iter().map(|left| self.instant() + left);
-        let limits = &self.config.limits;
-        let rate_limiter = SlidingWindow::new(limits.calls, window, limits.concurrent_calls, ended, unseen);
+        let rate_limiter = SlidingWindow::new(CallLimits::from(&self.config.limits), ended, unseen);
         self.daemon = Some(Daemon {
             busy: HashMap::new(),
             workers: Vec::new(),

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use crate::domain::{BatchKey, BatchState, JobId};
-use crate::scheduler::plan::Work;
+use crate::scheduler::step::Work;
 use crate::store::{PendingBatch, Snapshot};
 
 /// The pending batches, and the batches in flight by job, group and list.

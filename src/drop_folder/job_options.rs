@@ -1,4 +1,4 @@
-//! Options of the folders of a part: reads each complete `job.toml` and writes a file beside it if it is not valid.
+//! Job options of the folders of a part: reads each complete `job.toml` and writes a file beside it if it is not valid.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
@@ -24,7 +24,7 @@ impl FolderTask {
             known.zip(found).is_some_and(|(known, found)| known.is_unchanged(found))
         };
         let new = listing.options.keys().map(|folder| folder.join(OPTIONS)).filter(|path| !is_known(path));
-        let complete = self.complete(listing, new.collect(), now).await.0;
+        let complete = self.complete(listing, new.collect(), now).await.paths;
         self.known_options.retain(|path, known| listing.files.get(path).is_some_and(|found| known.is_unchanged(found)));
         self.known_options
             .extend(complete.into_iter().filter_map(|path| Some((path.clone(), *listing.files.get(&path)?))));
@@ -38,7 +38,7 @@ impl FolderTask {
             }
             let read = parse_folder(folder, &self.instances)
                 .map_err(|_| "it has no effect here, because no files are imported from this folder".to_owned())
-                .and_then(|place| FolderOptions::read(text.as_ref().map_err(String::clone)?, &place));
+                .and_then(|target| FolderOptions::read(text.as_ref().map_err(String::clone)?, &target));
             if let Err(reason) = &read {
                 let reason = escape_lines(reason);
                 let reason = format!("{reason}.\n\nNo file of this folder is imported until {OPTIONS} is corrected.\n");

@@ -1,0 +1,116 @@
+//! The explained job: checks in the order in which the plan does what the job waits for.
+
+use jiff::Timestamp;
+
+use crate::domain::instance::PauseKind;
+use crate::domain::{BatchState, JobId};
+use crate::scheduler::explain::explanation::{Explanation, Wait, WaitReason};
+use crate::scheduler::plan::SchedulingRules;
+use crate::store::{Batch, Job, Snapshot};
+
+/// A job and what the explanation depends on.
+#[derive(Clone, Copy, Debug)]
+pub struct ExplainedJob<'a> {
+    /// The job.
+    pub job: &'a Job,
+    /// The oldest unended job of its group, if that is another job.
+    pub ahead: Option<JobId>,
+    /// The input of the plan.
+    pub snapshot: &'a Snapshot,
+    /// The rules of the plan.
+    pub rules: &'a SchedulingRules,
+    /// The time of the next possible call, if none is possible now.
+    pub next_call_at: Option<Timestamp>,
+    /// The time of the snapshot.
+    pub now: Timestamp,
+}
+
+impl ExplainedJob<'_> {
+    /// Explains what the job waits for.
+    pub fn explain(&self) -> Explanation {
+        let Wait { waits_for, text, until } = self.wait();
+        Explanation { id: self.job.id, state: self.job.state, waits_for, text, until }
+    }
+
+    fn wait(&self) -> Wait {
+        let job = self.job;
+        if job.state.is_terminal() {
+            let text = match &job.error {
+                Some(error) => format!("It has failed: {error}"),
+                None => format!("It has ended: it is {}.", job.state),
+            };
+            return Wait::new(WaitReason::Nothing, text);
+        }
+        let first = |state: BatchState| job.batches.iter().find(|batch| batch.state == state);
+        if let Some(batch) = job.batches.iter().find(|batch| batch.overdue_at.is_some()) {
+            return self.overdue(batch);
+        }
+        if let Some(batch) = first(BatchState::Held) {
+            return self.held(batch);
+        }
+        if let Some(paused) = self.paused() {
+            return paused;
+        }
+        if let Some(batch) = first(BatchState::Uploading) {
+            return Wait::new(WaitReason::Upload, format!("Part {} is being uploaded to Marketo.", batch.part));
+        }
+        if let Some(batch) = first(BatchState::Importing).or_else(|| first(BatchState::Queued)) {
+            return self.on_marketo(batch);
+        }
+        if let Some(batch) = first(BatchState::Collecting) {
+            let text = match batch.query_failures.all {
+                0 => "The import has ended; its failure and warning files are being fetched.".to_owned(),
+                n => format!("The import has ended; fetching its files has failed {n} times and is retried."),
+            };
+            return Wait::new(WaitReason::Files, text).until(batch.not_before);
+        }
+        match first(BatchState::Pending) {
+            Some(batch) => self.pending(batch),
+            None => Wait::new(WaitReason::Turn, "Its last batch has ended, and the job is about to end."),
+        }
+    }
+
+    fn held(&self, batch: &Batch) -> Wait {
+        let text = format!(
+            "Whether Marketo has part {} is unknown ({}), and unknown_outcome is \"hold\": retry sends it again, cancel gives it up, and POST /v1/jobs/{}/settle?part={}&marketo_batch_id=ID follows an import that an operator has found in Marketo.",
+            batch.part,
+            batch.message.as_deref().unwrap_or("its answer was lost"),
+            self.job.id,
+            batch.part,
+        );
+        Wait::new(WaitReason::Operator, text)
+    }
+
+    fn paused(&self) -> Option<Wait> {
+        let pause = self.snapshot.instance.pause.as_ref()?;
+        let ends_at = self.snapshot.pause_ends_at();
+        if ends_at.is_some_and(|until| until <= self.now) {
+            return None;
+        }
+        // An operator's pause stops uploads only. Imports that Marketo has continue.
+        let is_under_way = |batch: &Batch| {
+            batch.is_on_marketo() || matches!(batch.state, BatchState::Uploading | BatchState::Collecting)
+        };
+        if pause.kind == PauseKind::Operator && self.job.batches.iter().any(is_under_way) {
+            return None;
+        }
+        let (name, reason) = (&self.job.instance, &pause.reason);
+        Some(match pause.kind {
+            PauseKind::Operator => Wait::new(
+                WaitReason::Operator,
+                format!("Instance {name} is paused: {reason}. `marqueue resume {name}` ends the pause."),
+            ),
+            PauseKind::Credentials => Wait::new(
+                WaitReason::Operator,
+                format!(
+                    "Instance {name} is paused: {reason}. Correct the credentials, then run `marqueue resume {name}`."
+                ),
+            ),
+            PauseKind::Quota => Wait::new(
+                WaitReason::Quota,
+                format!("Instance {name} makes no calls until the quota day is over: {reason}."),
+            )
+            .until(ends_at),
+        })
+    }
+}
