@@ -26,6 +26,7 @@ pub use backup_verification::{BackupError, BackupInfo, verify_backup};
 pub use batch_changes::{BatchSplit, QueryFailure, RecordedQueryFailure, ReportSizes};
 pub use content::ContentReader;
 pub use engine::backup::BackupFile;
+pub use engine::database_paths::reserve_path;
 pub use engine::lock::resolve_path;
 pub use engine::maintenance::DatabaseSize;
 pub use error::StoreError;

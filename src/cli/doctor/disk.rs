@@ -8,7 +8,7 @@ use rustix::process::geteuid;
 use crate::cli::doctor::finding::Finding;
 use crate::config::Config;
 use crate::disk::{free_bytes, parent_folder};
-use crate::store::resolve_path;
+use crate::store::{reserve_path, resolve_path};
 
 /// Advice for a refused access: the current user is usually not the service's.
 pub const AS_SERVICE: &str = "run the check as the service's user (sudo -u marqueue marqueue doctor …), or give that user the rights (chown, chmod)";
@@ -61,9 +61,7 @@ pub fn check_disk(config: &Config) -> Vec<Finding> {
     let kind = statfs(&folder).ok().map(|disk| kind(disk.f_type as u64, &folder));
     let room = free_bytes(&folder).ok().map(|free| {
         // The bytes of the reserve are not free any more, but count as free here.
-        let mut reserve = database.into_os_string();
-        reserve.push("-reserve");
-        let held = std::fs::metadata(reserve).map_or(0, |file| file.len());
+        let held = std::fs::metadata(reserve_path(&database)).map_or(0, |file| file.len());
         room(free.saturating_add(held).saturating_sub(config.store.reserve_bytes), config.api.max_file_bytes, &folder)
     });
     kind.into_iter().chain(room).collect()

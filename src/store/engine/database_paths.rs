@@ -13,7 +13,7 @@ pub(crate) fn wal_index_path(database: &Path) -> PathBuf {
 }
 
 /// Returns the path of the disk reserve.
-pub(crate) fn reserve_path(database: &Path) -> PathBuf {
+pub fn reserve_path(database: &Path) -> PathBuf {
     with_suffix(database, "-reserve")
 }
 
