@@ -126,7 +126,7 @@ impl Notifier {
                 StoreError::Refused(error.to_string())
             })?;
         let sent = self.delivery.send(job.id, body, now).await;
-        self.store.publish_metric(MetricEvent::Notice { told: sent.is_ok() });
+        self.store.publish_metric(MetricEvent::NotificationAttempt { is_delivered: sent.is_ok() });
         let Err(reason) = sent else {
             tracing::debug!(job = %job.id, "notification delivered");
             return self.store.notification_delivered(notification).await;

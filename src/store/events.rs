@@ -70,10 +70,10 @@ pub enum MetricEvent {
     },
     /// A file of the drop folder was rejected.
     DropRefused,
-    /// A notification of a job's end was delivered (`told`), or an attempt failed.
-    Notice {
+    /// The delivery of a notification of a job's end was attempted.
+    NotificationAttempt {
         /// Whether it was delivered.
-        told: bool,
+        is_delivered: bool,
     },
 }
 

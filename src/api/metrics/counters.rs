@@ -140,8 +140,8 @@ impl Counters {
             MetricEvent::Call { instance } => self.calls.with_label_values(&[&instance]).inc(),
             MetricEvent::Commit { took } => self.commits.observe(took.as_secs_f64()),
             MetricEvent::DropRefused => self.drop_refused.inc(),
-            MetricEvent::Notice { told: delivered } => {
-                self.notifications.with_label_values(&[if delivered { "delivered" } else { "failed" }]).inc()
+            MetricEvent::NotificationAttempt { is_delivered } => {
+                self.notifications.with_label_values(&[if is_delivered { "delivered" } else { "failed" }]).inc()
             }
         }
     }
