@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::domain::{
-    BatchState, Counts, DeferReason, Event, FailureScope, IllegalTransitionError, RemoteStatus, transition,
-};
+use crate::domain::event::{DeferReason, Event, FailureScope};
+use crate::domain::import::{Counts, RemoteStatus};
+use crate::domain::state_machine::{BatchState, IllegalTransitionError, transition};
 
 /// Queries about an import that failed since the last successful one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -4,36 +4,14 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
+use strum::IntoStaticStr;
 
-/// The four states of an import as Marketo names them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub enum RemoteStatus {
-    /// It waits in Marketo's queue.
-    Queued,
-    /// It is in progress.
-    Importing,
-    /// It has ended, with or without failed rows.
-    Complete,
-    /// It failed as a whole.
-    Failed,
-}
-
-/// Marketo's row counts of one batch. Each may be missing from a response.
-///
-/// Processed means succeeded, so a file has `processed + failed` rows. A row with a warning is a processed one.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Counts {
-    /// Rows that were imported.
-    pub processed: Option<u64>,
-    /// Rows that were not imported.
-    pub failed: Option<u64>,
-    /// Imported rows with a warning.
-    pub warned: Option<u64>,
-}
+use crate::domain::import::{Counts, RemoteStatus};
 
 /// Why an upload was deferred without using up an attempt.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, IntoStaticStr)]
 #[serde(rename_all = "kebab-case")]
+#[strum(serialize_all = "kebab-case")]
 pub enum DeferReason {
     /// 1016: Marketo's queue has ten imports, those of other integrations included.
     QueueFull,
@@ -50,13 +28,7 @@ pub enum DeferReason {
 impl DeferReason {
     /// Returns the name in the database.
     pub fn as_str(self) -> &'static str {
-        match self {
-            DeferReason::QueueFull => "queue-full",
-            DeferReason::ListBusy => "list-busy",
-            DeferReason::Calls => "calls",
-            DeferReason::Instance => "instance",
-            DeferReason::Service => "service",
-        }
+        self.into()
     }
 }
 
@@ -78,7 +50,8 @@ pub enum FailureScope {
 }
 
 /// An event of a batch. It is recorded in the same transaction as the transition that it causes.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, IntoStaticStr)]
+#[strum(serialize_all = "kebab-case")]
 pub enum Event {
     /// The upload is about to be sent. One attempt is counted.
     UploadBegan,
@@ -220,27 +193,7 @@ impl Event {
 
     /// Returns the name in the history.
     pub fn name(&self) -> &'static str {
-        match self {
-            Event::UploadBegan => "upload-began",
-            Event::Requeued { .. } => "requeued",
-            Event::Refused { .. } => "refused",
-            Event::AnswerLost { .. } => "answer-lost",
-            Event::Held { .. } => "held",
-            Event::Split { .. } => "split",
-            Event::Rejected { .. } => "rejected",
-            Event::AttemptsExhausted { .. } => "attempts-exhausted",
-            Event::Accepted { .. } => "accepted",
-            Event::Settled { .. } => "settled",
-            Event::Polled { .. } => "polled",
-            Event::UnknownStatus { .. } => "unknown-status",
-            Event::Overdue { .. } => "overdue",
-            Event::Abandoned { .. } => "abandoned",
-            Event::ImportEnded { .. } => "import-ended",
-            Event::ImportLost { .. } => "import-lost",
-            Event::Collected => "collected",
-            Event::Cancelled => "cancelled",
-            Event::Retried => "retried",
-        }
+        self.into()
     }
 
     /// Returns whether the event ends an upload, with or without success.

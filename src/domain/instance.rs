@@ -3,13 +3,17 @@
 use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use strum::IntoStaticStr;
 
 use crate::clock::TimestampSchema;
-use crate::domain::{BatchKey, DeferReason, Event, FailureScope, ParseEnumError};
+use crate::domain::enum_text::{ParseEnumError, parse_enum};
+use crate::domain::event::{DeferReason, Event, FailureScope};
+use crate::domain::ids::BatchKey;
 
 /// The kind of a pause.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema, IntoStaticStr)]
 #[serde(rename_all = "lowercase")]
+#[strum(serialize_all = "lowercase")]
 pub enum PauseKind {
     /// Requested by an operator, until one resumes.
     Operator,
@@ -22,11 +26,7 @@ pub enum PauseKind {
 impl PauseKind {
     /// Returns the name in the database, the API and the metrics.
     pub fn as_str(self) -> &'static str {
-        match self {
-            PauseKind::Operator => "operator",
-            PauseKind::Credentials => "credentials",
-            PauseKind::Quota => "quota",
-        }
+        self.into()
     }
 }
 
@@ -34,8 +34,7 @@ impl std::str::FromStr for PauseKind {
     type Err = ParseEnumError;
 
     fn from_str(text: &str) -> Result<Self, ParseEnumError> {
-        let all = [PauseKind::Operator, PauseKind::Credentials, PauseKind::Quota];
-        crate::domain::parse_enum("pause", text, &all, PauseKind::as_str)
+        parse_enum("pause", text, &[PauseKind::Operator, PauseKind::Credentials, PauseKind::Quota])
     }
 }
 

@@ -5,7 +5,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::domain::{BatchState, Counts};
+use crate::domain::import::Counts;
+use crate::domain::state_machine::BatchState;
 
 /// The rows of a job or a batch, and Marketo's counts of them so far.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

@@ -2,18 +2,20 @@
 //!
 //! A state is stored before the action that it stands for, so it names what may be in progress and promises nothing.
 
-use std::fmt;
 use std::str::FromStr;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use strum::{Display, IntoStaticStr};
 
-use crate::domain::event::{Event, RemoteStatus};
-use crate::domain::{ParseEnumError, parse_enum};
+use crate::domain::enum_text::{ParseEnumError, parse_enum};
+use crate::domain::event::Event;
+use crate::domain::import::RemoteStatus;
 
 /// The state of a job, as clients see it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema, Display, IntoStaticStr)]
 #[serde(rename_all = "lowercase")]
+#[strum(serialize_all = "lowercase")]
 pub enum JobState {
     /// The file is still being received. The scheduler ignores the job, and a restart deletes it.
     Receiving,
@@ -42,14 +44,7 @@ impl JobState {
 
     /// Returns the name in the database and the API.
     pub fn as_str(self) -> &'static str {
-        match self {
-            JobState::Receiving => "receiving",
-            JobState::Pending => "pending",
-            JobState::Running => "running",
-            JobState::Complete => "complete",
-            JobState::Failed => "failed",
-            JobState::Cancelled => "cancelled",
-        }
+        self.into()
     }
 
     /// Returns whether the job has ended. Only a command of an operator changes it then.
@@ -58,23 +53,18 @@ impl JobState {
     }
 }
 
-impl fmt::Display for JobState {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
 impl FromStr for JobState {
     type Err = ParseEnumError;
 
     fn from_str(text: &str) -> Result<Self, ParseEnumError> {
-        parse_enum("state", text, &JobState::ALL, JobState::as_str)
+        parse_enum("state", text, &JobState::ALL)
     }
 }
 
 /// The state of a batch.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema, Display, IntoStaticStr)]
 #[serde(rename_all = "lowercase")]
+#[strum(serialize_all = "lowercase")]
 pub enum BatchState {
     /// It waits for its upload.
     Pending,
@@ -113,17 +103,7 @@ impl BatchState {
 
     /// Returns the name in the database and the API.
     pub fn as_str(self) -> &'static str {
-        match self {
-            BatchState::Pending => "pending",
-            BatchState::Uploading => "uploading",
-            BatchState::Queued => "queued",
-            BatchState::Importing => "importing",
-            BatchState::Collecting => "collecting",
-            BatchState::Complete => "complete",
-            BatchState::Failed => "failed",
-            BatchState::Cancelled => "cancelled",
-            BatchState::Held => "held",
-        }
+        self.into()
     }
 
     /// Returns whether the batch has ended. Only a command of an operator changes it then.
@@ -138,17 +118,11 @@ impl BatchState {
     }
 }
 
-impl fmt::Display for BatchState {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
 impl FromStr for BatchState {
     type Err = ParseEnumError;
 
     fn from_str(text: &str) -> Result<Self, ParseEnumError> {
-        parse_enum("state", text, &BatchState::ALL, BatchState::as_str)
+        parse_enum("state", text, &BatchState::ALL)
     }
 }
 
@@ -224,7 +198,8 @@ mod tests {
     use jiff::Timestamp;
 
     use super::*;
-    use crate::domain::event::{Counts, DeferReason, FailureScope};
+    use crate::domain::event::{DeferReason, FailureScope};
+    use crate::domain::import::Counts;
     use BatchState as S;
 
     fn every_event() -> Vec<Event> {

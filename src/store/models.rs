@@ -5,6 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use strum::IntoStaticStr;
 
 use crate::clock::TimestampSchema;
 use crate::domain::batch::{QueryFailures, UploadAttempts};
@@ -211,8 +212,9 @@ pub struct HistoryEntry {
 }
 
 /// The data of a job that can be erased.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, IntoStaticStr)]
 #[serde(rename_all = "lowercase")]
+#[strum(serialize_all = "lowercase")]
 pub enum ErasableData {
     /// The submitted file.
     Content,
@@ -226,10 +228,7 @@ impl ErasableData {
 
     /// Returns the name in the database and the API.
     pub fn as_str(self) -> &'static str {
-        match self {
-            ErasableData::Content => "content",
-            ErasableData::Reports => "reports",
-        }
+        self.into()
     }
 
     /// Returns the history event of its erasure.

@@ -1,6 +1,7 @@
 //! Table `chunk`: stores files in compressed chunks of one size, so that neither memory nor a transaction grows with a file.
 
 use sqlx::Row;
+use strum::IntoStaticStr;
 
 use crate::domain::{BatchKey, JobId};
 use crate::store::engine::transaction::{ReadTx, StoreTx};
@@ -15,7 +16,8 @@ pub const CHUNK_BYTES: usize = 256 * 1024;
 const ZSTD_LEVEL: i32 = 1;
 
 /// The kinds of files of a job.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, IntoStaticStr)]
+#[strum(serialize_all = "lowercase")]
 pub enum FileKind {
     /// The submitted file. Its part is 0.
     File,
@@ -28,11 +30,7 @@ pub enum FileKind {
 impl FileKind {
     /// Returns the name in the database and the API.
     pub fn as_str(self) -> &'static str {
-        match self {
-            FileKind::File => "file",
-            FileKind::Failures => "failures",
-            FileKind::Warnings => "warnings",
-        }
+        self.into()
     }
 }
 
