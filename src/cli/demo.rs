@@ -15,9 +15,9 @@ use crate::cli::demo::environment::DemoEnv;
 use crate::cli::demo::live_table::LiveTable;
 use crate::cli::demo::renderer::Renderer;
 use crate::cli::demo::samples::Sample;
-use crate::cli::exit_status::ExitStatus;
+use crate::cli::exit_status::{CliError, ExitStatus};
 use crate::cli::global::GlobalArgs;
-use crate::cli::{format, output};
+use crate::cli::{error_report, format, output};
 use crate::client::{ClientError, JobFile};
 use crate::domain::{JobId, JobState};
 use crate::store::Job;
@@ -54,7 +54,7 @@ impl Demo {
     /// Runs the demo on the ambient tokio runtime, and writes its error to standard error.
     pub async fn run(self, global: &GlobalArgs) -> ExitStatus {
         self.show(global).await.unwrap_or_else(|error| {
-            output::note(&format!("error: {error:#}"));
+            error_report::report(&CliError::Input(format!("{error:#}")), global);
             ExitStatus::Failed
         })
     }
@@ -65,7 +65,7 @@ impl Demo {
         let env = DemoEnv::open().await?;
         let path = env.path().display().to_string();
         let result = tokio::select! {
-            result = tokio::time::timeout(MAX_TIME, run_demo(&env, global.json)) => Some(result),
+            result = tokio::time::timeout(MAX_TIME, run_demo(&env, global)) => Some(result),
             () = stops.next() => None,
         };
         // If this is cancelled, the drop of the environment still removes the folder.
@@ -113,12 +113,12 @@ impl StopSignals {
 }
 
 /// Runs the demo in an open environment, and verifies the result.
-async fn run_demo(env: &DemoEnv, json: bool) -> anyhow::Result<()> {
+async fn run_demo(env: &DemoEnv, global: &GlobalArgs) -> anyhow::Result<()> {
     let samples = samples::samples();
     for sample in &samples {
         env.write(sample)?;
     }
-    let mut renderer = Renderer::new(json);
+    let mut renderer = if global.json { Renderer::Silent } else { Renderer::for_stdout() };
     renderer.print(&format!(
         "A daemon, a Marketo simulator and {} files, in {}.\nNothing leaves this machine.",
         samples.len(),
@@ -136,7 +136,7 @@ async fn run_demo(env: &DemoEnv, json: bool) -> anyhow::Result<()> {
         expected.push((sample, job.with_context(|| format!("job {id} is not in the list of jobs"))?));
     }
     let faults = verify::faults(&expected, &ledger, &env.settings, &env.limits);
-    if json {
+    if global.json {
         let refused: Vec<_> =
             result.refused.iter().map(|(file, reason)| json!({"file": file, "reason": reason})).collect();
         output::print_json(&json!({"jobs": result.jobs, "refused": refused, "ledger": ledger}))?;

@@ -2,14 +2,14 @@
 //!
 //! It writes nothing and needs no daemon.
 
-use std::path::PathBuf;
-
 use clap::Args;
 
+use crate::cli::config_file::{ConfigFile, ConfigOption};
 use crate::cli::doctor::finding::{Finding, State};
 use crate::cli::exit_status::{CliError, ExitStatus};
 use crate::cli::global::GlobalArgs;
 use crate::cli::output;
+use crate::cli::render::Screen;
 use crate::config::{Config, ConfigError};
 
 mod credentials;
@@ -30,18 +30,16 @@ mod tls;
 /// activation is started by the check. The whole database is read, which takes a while where it is large.
 ///
 /// Permissions are checked for the current user, so run it as the service's user: sudo -u marqueue marqueue doctor
-/// --config /etc/marqueue/marqueue.toml
 ///
-/// The socket is the configuration's, whatever --socket says. Ends with 0 if nothing is a fault, 1 if something is, 2 if the configuration is wrong. With --json: an array of objects with "check", "state" ("fine", "warning" or "fault"), "detail" and "advice".
+/// Faults come last, each with its advice. The socket is the configuration's. Ends with 0 if nothing is a fault, 1 if something is, 2 if the configuration is wrong or a TLS file is missing. With --json: an array of objects with "check", "state" ("fine", "warning" or "fault"), "detail" and "advice".
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
-  marqueue doctor --config /etc/marqueue/marqueue.toml
-  marqueue doctor --config /etc/marqueue/marqueue.toml --json")]
+  marqueue doctor
+  marqueue doctor --config marqueue.toml --json")]
 pub struct Doctor {
-    /// The configuration file, in TOML [default: only the environment]
-    #[arg(long, short, value_name = "FILE", env = "MARQUEUE_CONFIG")]
-    config: Option<PathBuf>,
+    #[command(flatten)]
+    config: ConfigOption,
 }
 
 impl Doctor {
@@ -50,11 +48,13 @@ impl Doctor {
     /// # Errors
     /// Standard output is not writable. A fault is no error here, but part of the exit status.
     pub async fn run(self, global: &GlobalArgs) -> Result<ExitStatus, CliError> {
-        let (findings, exit) = match Config::load(self.config.as_deref()) {
+        let file = self.config.file();
+        let (findings, exit) = match file.load() {
             Ok(config) => {
-                let mut findings = self.configuration(&config);
+                let mut findings = configuration(&file, &config);
                 findings.extend(check_all(&config, global).await);
                 let exit = match findings.iter().map(|found| found.state).max() {
+                    _ if tls::is_file_missing(&config) => ExitStatus::Usage,
                     Some(State::Fault) => ExitStatus::Failed,
                     _ => ExitStatus::Done,
                 };
@@ -65,27 +65,23 @@ impl Doctor {
         if global.json {
             output::print_json(&findings)?;
         } else {
-            output::print(&finding::render(&findings))?;
+            output::print(&finding::render(&findings, &Screen::stdout()))?;
         }
         Ok(exit)
     }
+}
 
-    fn configuration(&self, config: &Config) -> Vec<Finding> {
-        const CHECK: &str = "configuration";
-        let warnings = config.warnings.iter();
-        let mut findings: Vec<Finding> =
-            warnings.map(|warning| Finding::warning(CHECK, &warning.text, warning.advice)).collect();
-        if findings.is_empty() {
-            let from = match &self.config {
-                Some(file) => file.display().to_string(),
-                None => "the environment".to_owned(),
-            };
-            let detail =
-                format!("{from} can be used, and the secrets that it names can be read by those who need them");
-            findings.push(Finding::ok(CHECK, detail));
-        }
-        findings
+/// Returns the warnings about the configuration, or that there are none. Each names the file that was read.
+fn configuration(file: &ConfigFile, config: &Config) -> Vec<Finding> {
+    const CHECK: &str = "configuration";
+    let detail = format!("{file} can be used, and the secrets that it names can be read by those who need them");
+    let warnings = config.warnings.iter();
+    let mut findings: Vec<Finding> =
+        warnings.map(|warning| Finding::warning(CHECK, &warning.text, warning.advice)).collect();
+    if findings.is_empty() {
+        findings.push(Finding::ok(CHECK, detail));
     }
+    findings
 }
 
 fn invalid_configuration(error: &ConfigError) -> Finding {

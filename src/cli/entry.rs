@@ -6,16 +6,14 @@
 use std::io;
 use std::process::ExitCode;
 
-use clap::Parser;
 use tokio::runtime::{Builder, Runtime};
 
+use crate::cli::command_line::{Cli, CliCommand, ClientCommand};
 use crate::cli::completion;
 use crate::cli::exit_status::ExitStatus;
+use crate::cli::global::GlobalArgs;
 use crate::cli::usage_hint::usage_hint;
-use crate::cli::{Cli, CliCommand, Serve, run as run_command};
-use crate::config::Config;
-use crate::daemon;
-use crate::daemon::StartMode;
+use crate::cli::{error_report, output};
 use crate::notification::supervisor;
 use crate::untrusted_text::is_unsafe;
 
@@ -25,18 +23,18 @@ pub fn main() -> ExitCode {
     if arguments.next().is_some_and(|name| name == supervisor::NAME) {
         return supervisor::main(arguments);
     }
-    if completion::answer() {
+    if completion::answer(Cli::definition) {
         return ExitCode::SUCCESS;
     }
-    let Cli { global, command } = match Cli::try_parse() {
+    let Cli { global, command } = match Cli::parse_arguments(std::env::args_os()) {
         Ok(cli) => cli,
         Err(error) => return report_usage(&error),
     };
     let exit = match command {
-        CliCommand::Serve(args) => block_on(Runtime::new(), serve(args)),
+        CliCommand::Serve(args) => block_on(Runtime::new(), args.run()),
         CliCommand::Demo(demo) => block_on(Runtime::new(), demo.run(&global)),
         CliCommand::Client(command) => {
-            block_on(Builder::new_current_thread().enable_all().build(), run_command(command, &global))
+            block_on(Builder::new_current_thread().enable_all().build(), run(command, &global))
         }
     };
     exit.into()
@@ -44,9 +42,14 @@ pub fn main() -> ExitCode {
 
 /// Writes the requested help, or what is wrong with the command line.
 fn report_usage(error: &clap::Error) -> ExitCode {
+    let is_error = error.exit_code() != 0;
+    if is_error && std::env::args_os().any(|argument| argument == "--json") {
+        let text = error.render().to_string();
+        let text = text.strip_prefix("error: ").unwrap_or(&text).split("\n\nUsage:").next().unwrap_or_default();
+        error_report::report_usage(&text.split_whitespace().collect::<Vec<_>>().join(" "));
     // The message quotes arguments, and an argument may be a file name with control characters.
-    if std::env::args_os().any(|argument| argument.to_string_lossy().contains(is_unsafe)) {
-        crate::cli::output::note(error.render().to_string().trim_end());
+    } else if std::env::args_os().any(|argument| argument.to_string_lossy().contains(is_unsafe)) {
+        output::note(error.render().to_string().trim_end());
     } else {
         // If it can't be written, the exit status still reports it.
         drop(error.print());
@@ -54,28 +57,41 @@ fn report_usage(error: &clap::Error) -> ExitCode {
     let arguments: Vec<String> =
         std::env::args_os().skip(1).map(|argument| argument.to_string_lossy().into_owned()).collect();
     if let Some(hint) = usage_hint(error, &arguments) {
-        crate::cli::output::note(&hint);
+        output::note(&hint);
     }
     ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(u8::from(ExitStatus::Usage)))
 }
 
-async fn serve(args: Serve) -> ExitStatus {
-    let config = match Config::load(args.config.as_deref()) {
-        Ok(config) => config,
-        Err(error) => return report_failure(ExitStatus::Usage, &error),
+/// Runs a command on the ambient tokio runtime, and writes its error to standard error.
+async fn run(command: ClientCommand, global: &GlobalArgs) -> ExitStatus {
+    let result = match command {
+        ClientCommand::Add(args) => args.run(global).await,
+        ClientCommand::List(args) => args.run(global).await,
+        ClientCommand::Show(args) => args.run(global).await,
+        ClientCommand::Wait(args) => args.run(global).await,
+        ClientCommand::Failures(args) => args.run(global).await,
+        ClientCommand::Warnings(args) => args.run(global).await,
+        ClientCommand::File(args) => args.run(global).await,
+        ClientCommand::Retry(args) => args.run(global).await,
+        ClientCommand::Cancel(args) => args.run(global).await,
+        ClientCommand::Erase(args) => args.run(global).await,
+        ClientCommand::Retention(args) => args.run(global).await,
+        ClientCommand::Backup(args) => args.run(global).await,
+        ClientCommand::Explain(args) => args.run(global).await,
+        ClientCommand::Pause(args) => args.run(global).await,
+        ClientCommand::Resume(args) => args.run(global).await,
+        ClientCommand::Health(args) => args.run(global).await,
+        ClientCommand::Doctor(args) => args.run(global).await,
+        ClientCommand::Status(args) => args.run(global).await,
+        ClientCommand::Check(args) => args.run(global).await,
+        ClientCommand::Simulate(args) => args.run(global).await,
+        ClientCommand::Completions(args) => args.run(Cli::definition()),
+        ClientCommand::Man(args) => args.run(Cli::definition(), global),
     };
-    let level = match daemon::logging::init(&config.log) {
-        Ok(level) => level,
-        Err(error) => return report_failure(ExitStatus::Usage, &format!("{error:#}")),
-    };
-    let mode = if args.paused { StartMode::Paused } else { StartMode::Normal };
-    match daemon::serve(config, mode, &level, || Config::load(args.config.as_deref())).await {
-        Ok(()) => ExitStatus::Done,
-        Err(error) => {
-            tracing::error!("{error:#}");
-            ExitStatus::Failed
-        }
-    }
+    result.unwrap_or_else(|error| {
+        error_report::report(&error, global);
+        error.exit()
+    })
 }
 
 fn block_on(runtime: io::Result<Runtime>, work: impl Future<Output = ExitStatus>) -> ExitStatus {
@@ -86,12 +102,9 @@ fn block_on(runtime: io::Result<Runtime>, work: impl Future<Output = ExitStatus>
             runtime.shutdown_background();
             exit
         }
-        Err(error) => report_failure(ExitStatus::Failed, &format!("the program can't start its threads: {error}")),
+        Err(error) => {
+            output::note(&format!("error: the program can't start its threads: {error}"));
+            ExitStatus::Failed
+        }
     }
-}
-
-/// Writes an error that occurs before logging has started, as one line on standard error.
-fn report_failure(exit: ExitStatus, error: &dyn std::fmt::Display) -> ExitStatus {
-    crate::cli::output::note(&format!("error: {error}"));
-    exit
 }

@@ -65,7 +65,7 @@ pub enum CliError {
     /// Arguments that do not go together.
     #[error("{0}")]
     Usage(String),
-    /// A file named on the command line can't be read or written.
+    /// The command can't do its work, for example because a file can't be read or written.
     #[error("{0}")]
     Input(String),
     /// Standard output is not writable.

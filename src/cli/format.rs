@@ -1,46 +1,14 @@
-//! Text format of jobs, counts, times and tables on a terminal: records in, text out. Times are UTC, to the second.
+//! Text of jobs and counts: records in, text and its meaning out.
 
-use console::measure_text_width;
-use jiff::Timestamp;
-
-use crate::domain::JobState;
+use crate::cli::render::{Cell, Tone};
 use crate::domain::row_counts::RowCounts;
+use crate::domain::{BatchState, JobState};
 use crate::store::Job;
 use crate::untrusted_text;
-
-/// Lays rows of cells out as lines, with each column as wide as its widest cell on a terminal. Trailing blanks are cut.
-pub fn table(rows: &[Vec<String>]) -> String {
-    let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
-    let width =
-        |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|cell| measure_text_width(cell)).max();
-    let widths: Vec<usize> = (0..columns).map(|column| width(column).unwrap_or(0)).collect();
-    let mut text = String::new();
-    for row in rows {
-        let cells: Vec<String> = row.iter().zip(&widths).map(|(cell, &width)| pad_right(cell, width)).collect();
-        text += cells.join("  ").trim_end();
-        text.push('\n');
-    }
-    text
-}
-
-/// Pads a cell with blanks at its right to `width` columns of the terminal.
-pub fn pad_right(cell: &str, width: usize) -> String {
-    format!("{cell}{}", padding(cell, width))
-}
-
-/// Returns the blanks that widen a cell to `width` columns of the terminal.
-pub fn padding(cell: &str, width: usize) -> String {
-    " ".repeat(width.saturating_sub(measure_text_width(cell)))
-}
 
 /// Escapes control characters, so that an untrusted name or message stays one line and cannot control the terminal.
 pub fn sanitize(text: &str) -> String {
     untrusted_text::escape(text).into_owned()
-}
-
-/// Formats a time in UTC, to the second.
-pub fn time(at: Timestamp) -> String {
-    format!("{at:.0}")
 }
 
 /// Formats a number with its noun: `2 rows`, `1 row`, `2 batches`.
@@ -52,15 +20,20 @@ pub fn count(number: u64, one: &str) -> String {
     }
 }
 
+/// Formats a number of bytes: `20.0 MB`.
+pub fn byte_count(bytes: u64) -> String {
+    match bytes {
+        ..1_000 => format!("{bytes} B"),
+        1_000..1_000_000 => format!("{} kB", bytes / 1_000),
+        1_000_000..1_000_000_000 => format!("{:.1} MB", bytes as f64 / 1e6),
+        _ => format!("{:.1} GB", bytes as f64 / 1e9),
+    }
+}
+
 /// Formats the counts of rows: `1000 rows, 997 processed, 2 failed, 1 with a warning, 1 unaccounted for`. A count of 0
 /// is left out, except that of processed rows; a count that Marketo did not give is `unknown`.
 pub fn outcome_label(rows: &RowCounts) -> String {
-    let mut text = format!("{}, {} processed", count(rows.total, "row"), count_or_unknown(rows.processed));
-    for (number, what) in [(rows.failed, "failed"), (rows.warned, "with a warning")] {
-        if number != Some(0) {
-            text += &format!(", {} {what}", count_or_unknown(number));
-        }
-    }
+    let mut text = processed_label(rows, [(rows.failed, "failed"), (rows.warned, "with a warning")]);
     match rows.unaccounted {
         Some(0) => {}
         Some(more) if more < 0 => text += &format!(", {} more counted than sent", more.unsigned_abs()),
@@ -70,40 +43,108 @@ pub fn outcome_label(rows: &RowCounts) -> String {
     text
 }
 
+/// Formats the number of rows and of processed ones, followed by `others` that are not 0.
+fn processed_label<const N: usize>(rows: &RowCounts, others: [(Option<u64>, &str); N]) -> String {
+    let mut text = format!("{}, {} processed", count(rows.total, "row"), count_or_unknown(rows.processed));
+    for (number, what) in others {
+        if number != Some(0) {
+            text += &format!(", {} {what}", count_or_unknown(number));
+        }
+    }
+    text
+}
+
+/// Says which rows of a complete job were not imported, or may not have been: `2 rows failed, 1 row unaccounted for`.
+/// None where each row was imported.
+fn shortfall(job: &Job) -> Option<String> {
+    let mut parts = Vec::new();
+    match job.rows.failed {
+        Some(0) if job.has_failed_rows() => parts.push("some rows failed".to_owned()),
+        Some(0) => {}
+        Some(failed) => parts.push(format!("{} failed", count(failed, "row"))),
+        None if job.has_failed_rows() => parts.push("some rows failed".to_owned()),
+        None => parts.push("failed rows unknown".to_owned()),
+    }
+    match job.rows.unaccounted {
+        Some(0) => {}
+        Some(more) if more < 0 => parts.push(format!("{} counted too many", count(more.unsigned_abs(), "row"))),
+        Some(less) => parts.push(format!("{} unaccounted for", count(less.unsigned_abs(), "row"))),
+        None if job.rows.failed.is_none() => {}
+        None => parts.push("processed rows unknown".to_owned()),
+    }
+    (!parts.is_empty()).then(|| parts.join(", "))
+}
+
 /// Formats a count, or `unknown` if Marketo did not give it.
 pub fn count_or_unknown(count: Option<u64>) -> String {
     count.map_or_else(|| "unknown".to_owned(), |count| count.to_string())
 }
 
-/// Returns the cells DONE, FAILED and UNACCOUNTED of a table; `?` is a count that Marketo did not give.
-pub fn row_cells(rows: &RowCounts) -> [String; 3] {
-    let cell = |count: Option<String>| count.unwrap_or_else(|| "?".to_owned());
-    let done = cell(rows.done().map(|done| done.to_string()));
-    [
-        format!("{done}/{}", rows.total),
-        cell(rows.failed.map(|failed| failed.to_string())),
-        cell(rows.unaccounted.map(|unaccounted| unaccounted.to_string())),
-    ]
+/// Formats how many rows Marketo has processed, of how many: `300/1000`, or `?/1000` where it did not tell.
+pub fn done_label(rows: &RowCounts) -> String {
+    format!("{}/{}", rows.done().map_or_else(|| "?".to_owned(), |done| done.to_string()), rows.total)
+}
+
+/// Returns the cell of the rows that are in none of Marketo's counts.
+pub fn unaccounted_cell(rows: &RowCounts) -> Cell {
+    match rows.unaccounted {
+        Some(0) => Cell::toned("0", Tone::Faint),
+        Some(number) => Cell::toned(number.to_string(), Tone::Attention),
+        None => Cell::toned("?", Tone::Attention),
+    }
 }
 
 /// Head of the column for rows that are in none of Marketo's counts.
 pub const UNACCOUNTED: &str = "UNACCOUNTED";
 
-/// Removes the column `name` from a table, its head included, if it is 0 in every row.
-pub fn without_idle_column(mut table: Vec<Vec<String>>, name: &str) -> Vec<Vec<String>> {
-    let column = table.first().and_then(|head| head.iter().position(|cell| cell == name));
-    if let Some(column) = column.filter(|&column| table.iter().skip(1).all(|row| row[column] == "0")) {
-        for row in &mut table {
-            row.remove(column);
-        }
-    }
-    table
+/// Order in which the states of batches stand for a running job: the first that any batch has.
+const LABEL_PRIORITY: [BatchState; 6] = [
+    BatchState::Held,
+    BatchState::Importing,
+    BatchState::Collecting,
+    BatchState::Uploading,
+    BatchState::Queued,
+    BatchState::Pending,
+];
+
+/// Returns the state of a running job's foremost batch; none if the job does not run.
+pub fn foremost_state(job: &Job) -> Option<BatchState> {
+    let any = |state: &BatchState| job.batches.iter().any(|batch| batch.state == *state);
+    LABEL_PRIORITY.into_iter().find(any).filter(|_| job.state == JobState::Running)
 }
 
-/// Returns a job's state; for a running job, with the states of its batches.
+/// Returns what a job's state means to its reader.
+pub fn state_tone(job: &Job) -> Tone {
+    match job.state {
+        JobState::Complete if shortfall(job).is_some() => Tone::Attention,
+        JobState::Complete => Tone::Good,
+        JobState::Failed => Tone::Fault,
+        JobState::Cancelled => Tone::Attention,
+        JobState::Running => foremost_state(job).map_or(Tone::Active, batch_tone),
+        JobState::Receiving | JobState::Pending => Tone::Faint,
+    }
+}
+
+/// Returns what a batch's state means to its reader.
+pub fn batch_tone(state: BatchState) -> Tone {
+    match state {
+        BatchState::Complete => Tone::Good,
+        BatchState::Failed => Tone::Fault,
+        BatchState::Cancelled | BatchState::Held => Tone::Attention,
+        BatchState::Pending => Tone::Faint,
+        BatchState::Uploading | BatchState::Queued | BatchState::Importing | BatchState::Collecting => Tone::Active,
+    }
+}
+
+/// Returns a job's state; for a running job, with the states of its batches, and for a complete one, with the rows that
+/// were not imported.
 pub fn state_label(job: &Job) -> String {
-    if job.state != JobState::Running {
-        return job.state.to_string();
+    match job.state {
+        JobState::Running => {}
+        JobState::Complete => {
+            return shortfall(job).map_or_else(|| "complete".to_owned(), |rows| format!("complete, {rows}"));
+        }
+        state => return state.to_string(),
     }
     let mut states: Vec<(&str, u64)> = Vec::new();
     for batch in &job.batches {
@@ -119,11 +160,39 @@ pub fn state_label(job: &Job) -> String {
     format!("running ({})", labels.join(", "))
 }
 
+/// Returns the cell of a job's state, for a table with a line for each job: of a running job, only the state of its
+/// foremost batch.
+pub fn state_cell(job: &Job) -> Cell {
+    let label = match foremost_state(job) {
+        Some(state) if job.batches.len() == 1 => format!("running ({state})"),
+        Some(state) => {
+            let ended = job.batches.iter().filter(|batch| batch.ended_at.is_some()).count();
+            format!("running ({state}, {ended}/{} done)", job.batches.len())
+        }
+        None => state_label(job),
+    };
+    Cell::toned(label, state_tone(job))
+}
+
+/// Returns the cell of a number of rows that were not imported as they should: 0 is of no interest, `?` is a count that
+/// Marketo did not give.
+pub fn count_cell(number: Option<u64>, tone: Tone) -> Cell {
+    match number {
+        Some(0) => Cell::toned("0", Tone::Faint),
+        Some(number) => Cell::toned(number.to_string(), tone),
+        None => Cell::toned("?", Tone::Attention),
+    }
+}
+
 /// Returns one line about an ended job: its state and its counts of rows, or its error.
 pub fn summary_line(job: &Job) -> String {
     let (id, file) = (job.id, sanitize(&job.filename));
     match (job.state, &job.error) {
         (JobState::Failed, Some(error)) => format!("job {id}: {file} has failed: {}", sanitize(error)),
+        (JobState::Complete, _) => {
+            let outcome = processed_label(&job.rows, [(job.rows.warned, "with a warning")]);
+            format!("job {id}: {file} is {}: {outcome}", state_label(job))
+        }
         (state, _) => format!("job {id}: {file} is {state}: {}", outcome_label(&job.rows)),
     }
 }
@@ -131,6 +200,8 @@ pub fn summary_line(job: &Job) -> String {
 /// Records for tests of the texts.
 #[cfg(test)]
 pub mod samples {
+    use jiff::Timestamp;
+
     use super::*;
     use crate::domain::{BatchState, Counts, Format, JobId, Source, Target};
     use crate::store::Batch;
@@ -181,19 +252,6 @@ mod tests {
     use crate::domain::BatchState as S;
 
     #[test]
-    fn columns_are_as_wide_as_their_widest_cell() {
-        let rows = [vec!["ID".into(), "FILE".into(), "X".into()], vec!["12345".into(), "größe".into(), String::new()]];
-        assert_eq!(table(&rows), "ID     FILE   X\n12345  größe\n");
-        assert_eq!(table(&[]), "");
-    }
-
-    #[test]
-    fn times_are_utc_to_the_second() {
-        assert_eq!(time(samples::at(0)), "2026-08-01T10:00:00Z");
-        assert_eq!(time(crate::clock::from_ms(1_785_578_400_999)), "2026-08-01T10:00:00Z");
-    }
-
-    #[test]
     fn names_cannot_control_the_terminal() {
         assert_eq!(sanitize("a\x1b[2J\nb.csv"), r"a\u{1b}[2J\nb.csv");
     }
@@ -210,6 +268,7 @@ mod tests {
             assert_eq!(state_label(&job), text);
         }
         job.state = JobState::Complete;
+        job.rows = samples::rows(10, (Some(10), Some(0), Some(0)));
         assert_eq!(state_label(&job), "complete");
     }
 
@@ -217,14 +276,18 @@ mod tests {
     fn the_summary_line_has_the_outcome() {
         let mut job = samples::job(7, JobState::Complete);
         for (counts, text) in [
-            ((Some(8), Some(2), Some(1)), "8 processed, 2 failed, 1 with a warning"),
-            ((Some(8), Some(0), Some(0)), "8 processed, 2 unaccounted for"),
-            ((Some(10), Some(1), Some(0)), "10 processed, 1 failed, 1 more counted than sent"),
-            ((Some(10), None, Some(0)), "10 processed, unknown failed, unknown unaccounted for"),
-            ((None, None, None), "unknown processed, unknown failed, unknown with a warning, unknown unaccounted for"),
+            ((Some(10), Some(0), Some(0)), "complete: 10 rows, 10 processed"),
+            ((Some(8), Some(2), Some(1)), "complete, 2 rows failed: 10 rows, 8 processed, 1 with a warning"),
+            ((Some(0), Some(10), Some(0)), "complete, 10 rows failed: 10 rows, 0 processed"),
+            ((Some(8), Some(1), Some(0)), "complete, 1 row failed, 1 row unaccounted for: 10 rows, 8 processed"),
+            ((Some(10), Some(1), Some(0)), "complete, 1 row failed, 1 row counted too many: 10 rows, 10 processed"),
+            ((Some(10), None, Some(0)), "complete, failed rows unknown: 10 rows, 10 processed"),
+            ((None, Some(0), Some(0)), "complete, processed rows unknown: 10 rows, unknown processed"),
         ] {
             job.rows = samples::rows(10, counts);
-            assert_eq!(summary_line(&job), format!("job 7: people.csv is complete: 10 rows, {text}"));
+            assert_eq!(summary_line(&job), format!("job 7: people.csv is {text}"));
+            let is_clean = counts.0 == Some(10) && counts.1 == Some(0);
+            assert_eq!(state_tone(&job), if is_clean { Tone::Good } else { Tone::Attention }, "{text}");
         }
         job.state = JobState::Failed;
         job.error = Some("1006: field 'x' not found".into());
@@ -232,5 +295,13 @@ mod tests {
         job.state = JobState::Cancelled;
         job.rows = RowCounts::uncounted(1);
         assert_eq!(summary_line(&job), "job 7: people.csv is cancelled: 1 row, 0 processed");
+    }
+
+    #[test]
+    fn a_stored_failure_file_means_failed_rows_without_a_count() {
+        let mut job = samples::job(7, JobState::Complete);
+        job.rows = samples::rows(10, (Some(10), Some(0), Some(0)));
+        job.batches[0].failures_bytes = Some(20);
+        assert_eq!((state_label(&job).as_str(), state_tone(&job)), ("complete, some rows failed", Tone::Attention));
     }
 }

@@ -13,13 +13,16 @@ use crate::domain::JobId;
 /// The heading that separates these options from a command's own in its help.
 const HEADING: &str = "Options of every command";
 
-/// The options of every command.
+/// The options for commands that ask a daemon, by their ids.
+pub(super) const DAEMON_OPTIONS: [&str; 2] = ["socket", "timeout"];
+
+/// The options that stand before or behind every command. Commands that ask no daemon hide those of [`DAEMON_OPTIONS`].
 #[derive(Args, Clone, Debug)]
 pub struct GlobalArgs {
-    /// The daemon's socket [env: MARQUEUE_SOCKET]
+    /// The daemon's socket [default: /run/marqueue/marqueue.sock] [env: MARQUEUE_SOCKET]
     // Not clap's own `env`: with the variable set, "marqueue" alone would no longer show the help.
-    #[arg(long, global = true, help_heading = HEADING, value_name = "PATH", default_value_os_t = default_socket())]
-    pub socket: PathBuf,
+    #[arg(long, global = true, help_heading = HEADING, value_name = "PATH")]
+    pub socket: Option<PathBuf>,
     /// The longest time to wait for the daemon's next bytes; waiting for a job has no limit [default: 30s]
     #[arg(long, global = true, help_heading = HEADING, value_name = "TIME", value_parser = parse_duration)]
     pub timeout: Option<Duration>,
@@ -29,12 +32,17 @@ pub struct GlobalArgs {
 }
 
 impl GlobalArgs {
+    /// Returns the daemon's socket: the one given, that of the environment, or the default one.
+    pub(super) fn socket(&self) -> PathBuf {
+        self.socket.clone().unwrap_or_else(default_socket)
+    }
+
     /// Returns a client for the daemon at `socket`, with the timeout given or the default one.
     ///
     /// # Errors
     /// [`CliError::Client`] if the socket's path is too long.
     pub(super) fn client(&self) -> Result<Client, CliError> {
-        Ok(Client::new(&self.socket, self.timeout.unwrap_or(DEFAULT_TIMEOUT))?)
+        Ok(Client::new(&self.socket(), self.timeout.unwrap_or(DEFAULT_TIMEOUT))?)
     }
 }
 

@@ -1,11 +1,13 @@
 //! Waiting for jobs to end: by their events, or by polling where the daemon has no free event stream.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::time::Duration;
 
 use crate::api::dto::{EventData, MAX_FOLLOWED};
+use crate::cli::job_progress::JobProgress;
 use crate::cli::output;
-use crate::cli::progress::Progress;
 use crate::client::{Client, ClientError};
 use crate::domain::JobId;
 use crate::store::Job;
@@ -16,6 +18,9 @@ const PAUSE: Duration = Duration::from_millis(250);
 
 /// Interval of polls while no event stream is available.
 const POLL: Duration = Duration::from_secs(1);
+
+/// How often the progress is redrawn, for its times and its reasons.
+const REFRESH: Duration = Duration::from_secs(1);
 
 /// Where the ids of the jobs come from.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -28,35 +33,61 @@ pub enum KnownState {
 
 /// Result of waiting.
 pub enum WatchResult {
-    /// The jobs are in the order of the ids.
-    Ended(Vec<Job>),
+    /// All jobs have ended.
+    Ended(EndedJobs),
     /// Ctrl-C. The notice that the jobs continue has been written.
     Interrupted,
 }
 
-/// Waits until each job has ended, or until Ctrl-C.
+/// Jobs that have ended.
+pub struct EndedJobs {
+    /// In the order of the ids.
+    pub jobs: Vec<Job>,
+    /// Whether the user has seen the result of each on the terminal.
+    pub are_shown: bool,
+}
+
+/// Waits until each job has ended, or until Ctrl-C, and shows their progress.
 ///
 /// # Errors
 /// The daemon can't be reached, or refuses the request for a job.
-pub async fn wait_for_jobs(
-    client: &Client,
-    ids: &[JobId],
-    known: KnownState,
-    progress: &mut Progress,
-) -> Result<WatchResult, ClientError> {
-    let mut following = JobWatch { client, ended: BTreeMap::new(), answered: known == KnownState::Accepted, progress };
+pub async fn wait_for_jobs(client: &Client, ids: &[JobId], known: KnownState) -> Result<WatchResult, ClientError> {
+    let progress = RefCell::new(JobProgress::new(ids.len()));
+    let is_accepted = known == KnownState::Accepted;
+    let mut watch = JobWatch { client, ended: BTreeMap::new(), answered: is_accepted, progress: &progress };
     let done = tokio::select! {
-        done = following.until_ended(ids) => done,
+        done = watch.until_ended(ids) => done,
+        never = refresh(client, &progress) => match never {},
         () = ctrl_c() => {
-            progress.clear();
+            progress.borrow_mut().clear();
             output::note(&still_running_notice(ids));
             return Ok(WatchResult::Interrupted);
         }
     };
-    let mut ended = std::mem::take(&mut following.ended);
+    let mut ended = std::mem::take(&mut watch.ended);
+    let mut progress = progress.borrow_mut();
     progress.clear();
     done?;
-    Ok(WatchResult::Ended(ids.iter().filter_map(|id| ended.remove(id)).collect()))
+    let jobs = ids.iter().filter_map(|id| ended.remove(id)).collect();
+    Ok(WatchResult::Ended(EndedJobs { jobs, are_shown: progress.is_live() }))
+}
+
+/// Redraws the progress from time to time, and asks why jobs wait.
+async fn refresh(client: &Client, progress: &RefCell<JobProgress>) -> Infallible {
+    if !progress.borrow().is_live() {
+        std::future::pending::<()>().await;
+    }
+    loop {
+        tokio::time::sleep(REFRESH).await;
+        let unexplained = progress.borrow().unexplained();
+        for id in unexplained {
+            // A reason that can't be had is not shown. Whether the daemon answers is the watch's concern.
+            if let Ok(explanation) = client.explain(id).await {
+                progress.borrow_mut().explain(id, explanation.text);
+            }
+        }
+        progress.borrow_mut().redraw();
+    }
 }
 
 struct JobWatch<'a> {
@@ -64,7 +95,7 @@ struct JobWatch<'a> {
     ended: BTreeMap<JobId, Job>,
     /// Whether the daemon has answered for these jobs.
     answered: bool,
-    progress: &'a mut Progress,
+    progress: &'a RefCell<JobProgress>,
 }
 
 impl JobWatch<'_> {
@@ -119,7 +150,7 @@ impl JobWatch<'_> {
     }
 
     fn record(&mut self, job: Job) {
-        self.progress.job(&job);
+        self.progress.borrow_mut().record(&job);
         if job.state.is_terminal() {
             self.ended.insert(job.id, job);
         }

@@ -3,9 +3,9 @@
 use std::fmt::Write;
 use std::path::Path;
 
-use clap::{Arg, Command, CommandFactory};
+use clap::{Arg, Command};
 
-use super::Cli;
+use crate::cli::command_line::Cli;
 
 /// The page's first lines.
 const HEAD: &str = "\
@@ -49,9 +49,8 @@ fn write_section(page: &mut String, command: &Command, words: &str) {
 /// Returns what an argument means, with its default.
 fn meaning(arg: &Arg) -> String {
     let mut text = arg.get_long_help().or(arg.get_help()).map(ToString::to_string).unwrap_or_default();
-    // The socket's default depends on the environment of whoever writes the page.
     let defaults = arg.get_default_values();
-    if !defaults.is_empty() && arg.get_id() != "socket" && arg.get_action().takes_values() {
+    if !defaults.is_empty() && arg.get_action().takes_values() {
         let values: Vec<_> = defaults.iter().map(|value| value.to_string_lossy()).collect();
         write!(text, " [default: {}]", values.join(" ")).expect("a String takes text");
     }
@@ -65,7 +64,7 @@ fn cell(text: &str) -> String {
 
 #[test]
 fn the_command_page_is_current() {
-    let mut all = Cli::command();
+    let mut all = Cli::definition();
     all.build();
     let mut page = HEAD.to_owned();
     write_section(&mut page, &all, "marqueue");

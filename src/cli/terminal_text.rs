@@ -15,25 +15,32 @@ impl TerminalText {
     /// Converts the next bytes.
     pub fn push(&mut self, bytes: &[u8]) -> String {
         self.unended.extend_from_slice(bytes);
-        let (text, unended) = shown(&self.unended, false);
+        let (text, unended) = escaped(&self.unended, Rest::Follows);
         self.unended.drain(..self.unended.len() - unended);
         text
     }
 
     /// Converts the rest at the end of the file.
     pub fn finish(self) -> String {
-        shown(&self.unended, true).0
+        escaped(&self.unended, Rest::None).0
     }
 }
 
-/// The text of `bytes`, and how many bytes at their end have to wait for more.
-fn shown(bytes: &[u8], ended: bool) -> (String, usize) {
+/// Whether more bytes follow.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Rest {
+    Follows,
+    None,
+}
+
+/// Returns the text of `bytes`, and how many bytes at their end have to wait for more.
+fn escaped(bytes: &[u8], rest: Rest) -> (String, usize) {
     let mut text = String::new();
     let mut chunks = bytes.utf8_chunks().peekable();
     while let Some(chunk) = chunks.next() {
         let is_last = chunks.peek().is_none();
         let mut valid = chunk.valid();
-        let waits = is_last && !ended;
+        let waits = is_last && rest == Rest::Follows;
         if waits && chunk.invalid().is_empty() && valid.ends_with('\r') {
             valid = &valid[..valid.len() - 1];
             text += &lines(valid);

@@ -24,7 +24,8 @@ fn a_copy_is_checked_and_only_its_owner_may_read_it() {
     let output = cli.run("backup other.db").expect(0).out;
     assert_eq!(output, format!("other.db: {} bytes with 1 job, verified\n", file.len()));
     let left = fs::read_dir(cli.env.folder.path()).unwrap().map(|file| file.unwrap().file_name());
-    let left: Vec<_> = left.map(|name| name.into_string().unwrap()).filter(|name| name.contains("backup-")).collect();
+    let left: Vec<_> =
+        left.map(|name| name.into_string().unwrap()).filter(|name| name.starts_with(".marqueue-")).collect();
     assert!(left.is_empty(), "{left:?}");
 }
 

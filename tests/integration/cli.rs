@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::cli_env::{CliEnv, at, binary, ended, on_terminal, run, signal, until_printed};
+use crate::cli_env::{CliEnv, Size, at, binary, ended, on_terminal, run, shown_on_terminal, signal, until_printed};
 
 const PEOPLE: &str = "email,note\na@example.com,\nb@example.com,\n";
 const TWO_FAIL: &str = "email,note\na@example.com,\nb@example.com,!fail:No such field\nc@example.com,!fail:Bad\n";
@@ -46,8 +46,8 @@ fn failed_rows_set_the_exit_status_and_can_be_fetched() {
     let cli = CliEnv::new();
     cli.file("people.csv", TWO_FAIL);
     let ran = cli.run("add leads people.csv --wait").expect(4);
-    assert_eq!(ran.out, "job 1: people.csv is complete: 3 rows, 1 processed, 2 failed\n");
-    assert!(ran.err.contains("job 1: people.csv: complete\n"), "{}", ran.err);
+    assert_eq!(ran.out, "job 1: people.csv is complete, 2 rows failed: 3 rows, 1 processed\n");
+    assert!(ran.err.contains("job 1: people.csv: complete, 2 rows failed\n"), "{}", ran.err);
     assert!(ran.err.ends_with("\"marqueue failures 1\" gives the rows that failed\n"), "{}", ran.err);
     cli.run("wait 1").expect(4);
 
@@ -57,13 +57,13 @@ fn failed_rows_set_the_exit_status_and_can_be_fetched() {
     assert_eq!(cli.run("failures 1 --part 1 -o out.csv").expect(0).out, "");
     assert_eq!(fs::read_to_string(cli.path("out.csv")).unwrap(), failures);
     assert_eq!(
-        cli.run("failures 1 -o out.csv --json").expect(0).json(),
+        cli.run("failures 1 -o out.csv --force --json").expect(0).json(),
         json!({"file": "out.csv", "bytes": failures.len()})
     );
     assert_eq!(cli.run("file 1").expect(0).out, TWO_FAIL);
 
     // What an earlier run left there must not be taken for this job's warnings.
-    let ran = cli.run("warnings 1 -o out.csv").expect(0);
+    let ran = cli.run("warnings 1 -o out.csv --force").expect(0);
     assert_eq!((ran.out.as_str(), ran.err.as_str()), ("", "no row of job 1 has a warning\n"));
     assert_eq!(fs::read_to_string(cli.path("out.csv")).unwrap(), "");
 
@@ -135,7 +135,7 @@ fn failed_import_sets_the_exit_status_and_can_be_retried() {
     cli.file("good.csv", TWO_FAIL);
     let ran = cli.run("add leads bad.csv good.csv --wait").expect(1);
     assert!(ran.out.starts_with("job 1: bad.csv has failed: ") && ran.out.contains("Out of order"), "{}", ran.out);
-    assert!(ran.out.contains("\njob 2: good.csv is complete: "), "{}", ran.out);
+    assert!(ran.out.contains("\njob 2: good.csv is complete, 2 rows failed: "), "{}", ran.out);
     let ran = cli.run("failures 1").expect(1);
     assert_eq!((ran.out.as_str(), ran.err.lines().count()), ("", 1), "{}", ran.err);
     assert!(cli.run("retry 1").expect(0).out.starts_with("job 1 is "));
@@ -199,6 +199,7 @@ fn bad_input_is_refused_in_one_line_and_changes_nothing() {
         cli.file(name, content);
     }
     cli.file("ragged.csv", "email,note\na@example.com\n");
+    cli.file("there.csv", "mine");
     fs::create_dir(cli.path("folder.csv")).unwrap();
     for (words, status, sentence) in [
         ("add leads none.csv", 1, "none.csv: the file can't be read: No such file or directory (os error 2)"),
@@ -225,10 +226,11 @@ fn bad_input_is_refused_in_one_line_and_changes_nothing() {
         ("wait 7", 1, "there is no job 7"),
         ("failures 7", 1, "there is no job 7"),
         ("file 7 -o made.csv", 1, "there is no job 7"),
-        ("failures 7 --json", 2, "with --json, name an output file with -o FILE"),
+        ("file 7 -o there.csv", 1, "there.csv exists already: name another file, or replace it with --force"),
         ("cancel 7", 1, "there is no job 7"),
         ("retry 7", 1, "there is no job 7"),
         ("explain 7", 1, "there is no job 7"),
+        ("status nope", 1, "there is no instance \"nope\" in the configuration: it has default"),
         ("pause nope", 1, "there is no instance \"nope\" in the configuration: it has default"),
         ("simulate --speed 0", 2, "a speed is a number above 0"),
         ("simulate --listen nowhere", 2, "nowhere can't be bound"),
@@ -239,6 +241,7 @@ fn bad_input_is_refused_in_one_line_and_changes_nothing() {
         assert!(status == 2 || ran.err.lines().count() == 1, "{words}: {ran:?}");
     }
     assert!(!cli.path("made.csv").exists());
+    assert_eq!(fs::read_to_string(cli.path("there.csv")).unwrap(), "mine");
     assert_eq!(cli.run("list --json").expect(0).json(), json!({"jobs": [], "next_before": null}));
     assert_eq!(cli.run("status --json").json()["instances"]["default"]["pause"], Value::Null);
 }
@@ -250,7 +253,9 @@ fn a_refused_file_does_not_keep_the_others_out() {
     cli.file("empty.csv", "");
     let ran = cli.run("add leads people.csv empty.csv none.csv people.csv --json").expect(1);
     assert_eq!(ran.json().as_array().unwrap().len(), 2);
-    assert_eq!(ran.err.lines().filter(|line| line.starts_with("error: ")).count(), 2, "{}", ran.err);
+    let problems: Vec<Value> = ran.err.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let files: Vec<&str> = problems.iter().map(|problem| problem["file"].as_str().unwrap()).collect();
+    assert_eq!(files, ["empty.csv", "none.csv"], "{}", ran.err);
 }
 
 #[test]
@@ -420,7 +425,7 @@ fn man_has_a_page_for_each_command() {
     for name in commands {
         let page = page(&format!("-{name}"));
         assert!(page.contains(".SH EXAMPLES\n.nf\nmarqueue "), "{name}: {page}");
-        assert!(page.contains("\\fB\\-\\-socket\\fR"), "{name}: {page}");
+        assert!(page.contains("\\fB\\-\\-json\\fR"), "{name}: {page}");
     }
     assert!(page("").contains(".SH \"EXIT STATUS\"\n.nf\n0  done\n"), "{}", page(""));
     assert!(page("-add-program-members").contains("\\-\\-status"));
@@ -544,4 +549,63 @@ fn a_file_without_a_header_is_refused_without_its_values() {
         assert!(!format!("{}{}", ran.out, ran.err).contains("ana@"), "{}{}", ran.out, ran.err);
     }
     cli.run("add leads people.csv --no-check").expect(0);
+}
+
+#[test]
+fn errors_are_problem_documents_with_json() {
+    let cli = CliEnv::new();
+    for (words, status, kind, detail) in [
+        ("show 7 --json", 1, "about:blank", "there is no job 7"),
+        ("failures 7 --json", 2, "urn:marqueue:problem:usage", "with --json, name an output file with -o FILE"),
+        ("show seven --json", 2, "urn:marqueue:problem:usage", "a job's number is a whole number of at least 1"),
+        ("backup . --json", 1, "urn:marqueue:problem:failed", ". is a folder: name a file in it"),
+    ] {
+        let ran = cli.run(words).expect(status);
+        let problem: Value = serde_json::from_str(&ran.err).unwrap_or_else(|error| panic!("{error}: {ran:?}"));
+        assert_eq!((&problem["type"], &problem["exit_status"]), (&json!(kind), &json!(status)), "{words}");
+        assert!(problem["detail"].as_str().unwrap().contains(detail), "{words}: {problem}");
+        assert_eq!(ran.out, "", "{words}");
+    }
+    let ran = at(&cli.path("none.sock"), "list --json").expect(3);
+    assert_eq!(serde_json::from_str::<Value>(&ran.err).unwrap()["type"], "urn:marqueue:problem:no-daemon");
+}
+
+#[test]
+fn no_message_depends_on_what_the_terminal_can_show() {
+    let cli = CliEnv::new();
+    cli.file("people.csv", TWO_FAIL);
+    for (words, status, text) in [
+        ("add leads none.csv", 1, "error: none.csv: the file can't be read"),
+        ("add leads people.csv --wait", 4, ": people.csv is complete, 2 rows failed: 3 rows, 1 processed"),
+        ("wait 1", 4, "\"marqueue failures 1\" gives the rows that failed"),
+        ("show 7", 1, "error: there is no job 7"),
+        ("failures 1 -o people.csv", 1, "error: people.csv exists already"),
+        ("backup .", 1, "error: . is a folder"),
+        ("list --state pending", 0, "there are no such jobs"),
+        ("check none.csv", 1, "error: none.csv: the file can't be read"),
+        ("health --ready", 0, "the daemon is ready"),
+    ] {
+        for terminal in [Some("dumb"), None, Some("xterm-256color")] {
+            let mut command = cli.command(words);
+            command.env_remove("TERM").env_remove("NO_COLOR").envs(terminal.map(|kind| ("TERM", kind)));
+            let shown = shown_on_terminal(command, Size { columns: 200, lines: 50 });
+            assert_eq!(shown.status, status, "{words} with {terminal:?}: {shown:?}");
+            assert!(shown.text.contains(text), "{words} with {terminal:?}: {shown:?}");
+            let may_have_sequences = terminal == Some("xterm-256color");
+            assert!(may_have_sequences || !shown.text.contains('\x1b'), "{words} with {terminal:?}: {shown:?}");
+        }
+    }
+}
+
+#[test]
+fn a_missing_tls_file_is_a_fault_of_the_configuration() {
+    let cli = CliEnv::new();
+    let text = fs::read_to_string(cli.env.config_file()).unwrap();
+    let client = "clients = [{ client_id = 'crm', client_secret = 'x' }]";
+    let tls = format!("[api]\nlisten = '127.0.0.1:0'\ntls_cert = 'none.pem'\ntls_key = 'none.key'\n{client}\n");
+    cli.file("tls.toml", &text.replace("[api]\n", &tls));
+    let ran = cli.run("serve --config tls.toml").expect(2);
+    assert!(ran.err.starts_with("error: api.tls_cert: none.pem can't be read: "), "{ran:?}");
+    let ran = cli.run("doctor --config tls.toml").expect(2);
+    assert!(ran.out.contains("none.pem can't be read"), "{ran:?}");
 }

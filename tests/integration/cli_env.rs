@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+use rustix::termios::{Winsize, tcsetwinsize};
 use serde_json::Value;
 use tokio::runtime::Runtime;
 
@@ -102,12 +103,35 @@ pub fn run(mut command: Command, input: &str) -> Ran {
     ended(child)
 }
 
-/// What a run of the binary shows on a terminal, which is its standard output and its standard error.
-pub fn on_terminal(mut command: Command) -> String {
+/// The size of a terminal.
+#[derive(Clone, Copy, Debug)]
+pub struct Size {
+    pub columns: u16,
+    pub lines: u16,
+}
+
+/// What a run of the binary showed on a terminal, and how it ended.
+#[derive(Debug)]
+pub struct Screen {
+    pub status: i32,
+    pub text: String,
+}
+
+/// What a successful run of the binary shows on a terminal.
+pub fn on_terminal(command: Command) -> String {
+    let shown = shown_on_terminal(command, Size { columns: 80, lines: 24 });
+    assert_eq!(shown.status, 0, "{shown:?}");
+    shown.text
+}
+
+/// Runs the binary on a terminal of this size, which is its standard output and its standard error.
+pub fn shown_on_terminal(mut command: Command, size: Size) -> Screen {
     let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
     let ours = openpt(flags).expect("a terminal");
     grantpt(&ours).expect("it is ours");
     unlockpt(&ours).expect("it can be opened");
+    let size = Winsize { ws_row: size.lines, ws_col: size.columns, ws_xpixel: 0, ws_ypixel: 0 };
+    tcsetwinsize(&ours, size).expect("its size can be set");
     let theirs = ptsname(&ours, Vec::new()).expect("its name").into_string().expect("text");
     let open = || File::options().read(true).write(true).open(&theirs).expect("the terminal opens");
     command.stdin(Stdio::null()).stdout(open()).stderr(open());
@@ -117,9 +141,9 @@ pub fn on_terminal(mut command: Command) -> String {
     let mut shown = Vec::new();
     // Linux reports an error when nobody has the terminal open any more.
     let _ = File::from(ours).read_to_end(&mut shown);
-    assert!(child.wait().expect("it ends").success(), "{}", String::from_utf8_lossy(&shown));
+    let status = child.wait().expect("it ends").code().unwrap_or(-1);
     // The terminal itself puts a CR before each LF.
-    String::from_utf8(shown).expect("text").replace("\r\n", "\n")
+    Screen { status, text: String::from_utf8(shown).expect("text").replace("\r\n", "\n") }
 }
 
 /// How a started one ended.

@@ -30,6 +30,7 @@ mod reload;
 mod remote_access;
 mod retention;
 mod sample_config;
+mod screens;
 mod slow_clients;
 mod stopping;
 #[path = "../support/mod.rs"]

@@ -147,7 +147,7 @@ fn each_target_yields_its_failure_and_warning_files() {
             assert!(report.starts_with(&header) && report.trim_end().ends_with(cell), "{report}");
             assert_eq!(report.lines().count(), 2);
         }
-        let output = hand.run(&format!("marqueue --socket try.sock file {id} -o back && cmp back {name}"));
+        let output = hand.run(&format!("marqueue --socket try.sock file {id} -o back --force && cmp back {name}"));
         assert!(output.status.success(), "the file comes back as it was dropped in");
         let history = hand.json(&format!("show {id}"));
         assert!(history.to_string().contains("upload-began"), "{history}");

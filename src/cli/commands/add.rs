@@ -4,13 +4,14 @@ use clap::Args;
 
 use crate::api::dto::SubmittedJob;
 use crate::cli::commands::wait;
+use crate::cli::error_report::{report, report_file};
 use crate::cli::exit_status::{CliError, ExitStatus};
 use crate::cli::global::GlobalArgs;
 use crate::cli::input;
 use crate::cli::input::{FormatOption, Input};
 use crate::cli::job_watch::{KnownState, WatchResult, ctrl_c, still_running_notice, wait_for_jobs};
-use crate::cli::progress::Progress;
 use crate::cli::target_args::TargetArgs;
+use crate::cli::transfer_bar::{Direction, TransferBar};
 use crate::cli::{format, output};
 use crate::client::{AddedJob, Client, ClientError, NewFile};
 use crate::delimited::Warning;
@@ -80,12 +81,11 @@ impl Add {
             return Err(CliError::Usage(text));
         }
         let client = global.client()?;
-        let mut progress = Progress::new();
         let mut jobs = Vec::new();
+        let submission = Submission { client: &client, target: &target, options: &self.options, global };
         let sent = tokio::select! {
-            sent = self.options.send_all(&client, &target, &sources, &progress, global, &mut jobs) => sent?,
+            sent = submission.send_all(&sources, &mut jobs) => sent?,
             () = ctrl_c() => {
-                progress.clear();
                 if !jobs.is_empty() {
                     output::note(&still_running_notice(&ids(&jobs)));
                 }
@@ -93,12 +93,12 @@ impl Add {
             }
         };
         let ended = if self.options.wait && sent != ExitStatus::NoDaemon && !jobs.is_empty() {
-            match wait_for_jobs(&client, &ids(&jobs), KnownState::Accepted, &mut progress).await {
+            match wait_for_jobs(&client, &ids(&jobs), KnownState::Accepted).await {
                 Ok(WatchResult::Ended(ended)) => wait::print_results(&ended, global)?,
                 Ok(WatchResult::Interrupted) => return Ok(ExitStatus::Interrupted),
                 Err(error) => {
                     // The jobs are stored by the daemon, so an error from here on does not mean that they failed.
-                    output::note(&format!("error: {error}"));
+                    report(&error.into(), global);
                     output::note(&still_running_notice(&ids(&jobs)));
                     if global.json {
                         output::print_json(&jobs)?;
@@ -116,39 +116,38 @@ impl Add {
     }
 }
 
-impl Options {
+/// What all files of one command share.
+struct Submission<'a> {
+    client: &'a Client,
+    target: &'a Target,
+    options: &'a Options,
+    global: &'a GlobalArgs,
+}
+
+impl Submission<'_> {
     /// Sends one file after the other, and appends the jobs to `jobs`.
-    async fn send_all(
-        &self,
-        client: &Client,
-        target: &Target,
-        sources: &[Input],
-        progress: &Progress,
-        global: &GlobalArgs,
-        jobs: &mut Vec<SubmittedJob>,
-    ) -> Result<ExitStatus, CliError> {
+    async fn send_all(&self, sources: &[Input], jobs: &mut Vec<SubmittedJob>) -> Result<ExitStatus, CliError> {
         let mut exit = ExitStatus::Done;
         for source in sources {
-            match self.send(client, target, source, progress).await {
+            match self.send(source).await {
                 Ok(added) => {
                     let line = accepted(&added);
-                    if self.wait {
-                        progress.note(&line);
-                    } else if !global.json {
+                    if self.options.wait {
+                        output::note(&line);
+                    } else if !self.global.json {
                         output::print(&format!("{line}\n"))?;
                     }
                     for warning in &added.warnings {
-                        progress.note(&warned(source, warning));
+                        output::note(&warned(source, warning));
                     }
                     jobs.push(SubmittedJob { job: added.job, warnings: added.warnings });
                 }
                 Err(failure) if failure.exit() == ExitStatus::NoDaemon => {
-                    progress.note(&format!("error: {}", format::sanitize(&failure.to_string())));
+                    report(&failure, self.global);
                     return Ok(ExitStatus::NoDaemon);
                 }
                 Err(failure) => {
-                    let text = format!("{}: {failure}", source.shown());
-                    progress.note(&format!("error: {}", format::sanitize(&text)));
+                    report_file(&source.shown(), &failure, self.global);
                     exit = exit.and(failure.exit());
                 }
             }
@@ -156,28 +155,21 @@ impl Options {
         Ok(exit)
     }
 
-    async fn send(
-        &self,
-        client: &Client,
-        target: &Target,
-        source: &Input,
-        progress: &Progress,
-    ) -> Result<AddedJob, CliError> {
+    async fn send(&self, source: &Input) -> Result<AddedJob, CliError> {
         let opened = source.open().await?;
+        let options = self.options;
         let new = NewFile {
-            target: target.clone(),
+            target: self.target.clone(),
             filename: source.filename.clone(),
             format: source.format,
-            instance: self.instance.clone(),
-            priority: self.priority,
-            group: self.group.clone(),
-            idempotency_key: self.idempotency_key.clone(),
-            check: !self.no_check,
+            instance: options.instance.clone(),
+            priority: options.priority,
+            group: options.group.clone(),
+            idempotency_key: options.idempotency_key.clone(),
+            check: !options.no_check,
         };
-        let bar = progress.upload(&source.filename, opened.bytes);
-        let moved = bar.clone();
-        let added = client.add(&new, opened.content, move |sent| moved.set_position(sent)).await;
-        bar.finish_and_clear();
+        let bar = TransferBar::new(&source.filename, Direction::Upload, opened.bytes);
+        let added = self.client.add(&new, opened.content, bar.updater()).await;
         added.map_err(|error| match error {
             ClientError::Content(error) => input::unreadable(&error),
             error => error.into(),

@@ -1,20 +1,18 @@
 //! The `backup` command: receives a copy of the database from the running daemon, verifies it, and only then gives it
 //! its name.
 
-use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
 use serde::Serialize;
-use tempfile::NamedTempFile;
 
 use crate::cli::exit_status::{CliError, ExitStatus};
 use crate::cli::format::count;
 use crate::cli::global::GlobalArgs;
 use crate::cli::output;
-use crate::cli::progress::Progress;
-use crate::disk::parent_folder;
+use crate::cli::output_file::{ForceOption, OutputFile, Readers, unwritable};
+use crate::cli::transfer_bar::{Direction, TransferBar};
 use crate::store::{BackupInfo, verify_backup};
 
 /// Write a consistent copy of the database to a file, while the daemon runs
@@ -28,9 +26,8 @@ Examples:
 pub struct Backup {
     /// The file to write
     file: PathBuf,
-    /// Replace the file if it exists
-    #[arg(long)]
-    force: bool,
+    #[command(flatten)]
+    force: ForceOption,
 }
 
 #[derive(Serialize)]
@@ -47,33 +44,20 @@ impl Backup {
     /// The file exists or is not writable, the daemon refuses, or the copy is damaged.
     pub async fn run(self, global: &GlobalArgs) -> Result<ExitStatus, CliError> {
         let path = self.file.as_path();
-        if path.is_dir() {
-            return Err(CliError::Input(format!("{} is a folder: name a file in it", path.display())));
-        }
-        if !self.force && fs::symlink_metadata(path).is_ok() {
-            return Err(already_exists(path));
-        }
-        let unwritable = |error: io::Error| CliError::Input(format!("{} can't be written: {error}", path.display()));
-        // Created with mode 0600, and removed on every error.
-        let mut temp_file =
-            NamedTempFile::with_prefix_in(".marqueue-backup-", parent_folder(path)).map_err(unwritable)?;
-        let progress = Progress::new();
+        // Created first: a folder that is not writable should be reported before the copy is made.
+        let mut file = OutputFile::create(path, self.force.existing(), Readers::Owner)?;
         let mut download = global.client()?.backup().await?;
-        let bar = progress.download("backup", download.bytes());
+        let bar = TransferBar::new("backup", Direction::Download, download.bytes());
+        let (mut received, mut show) = (0, bar.updater());
         while let Some(bytes) = download.next().await? {
-            temp_file.write_all(&bytes).map_err(unwritable)?;
-            bar.inc(bytes.len() as u64);
+            file.write_all(&bytes).map_err(|error| unwritable(path, &error))?;
+            received += bytes.len() as u64;
+            show(received);
         }
-        bar.finish_and_clear();
-        temp_file.as_file().sync_all().map_err(unwritable)?;
+        drop(bar);
         let bad = |error| CliError::Input(format!("{error}; the copy was deleted: try again"));
-        let copy = verify_backup(temp_file.path()).await.map_err(bad)?;
-        let renamed = if self.force { temp_file.persist(path) } else { temp_file.persist_noclobber(path) };
-        renamed.map_err(|error| match error.error.kind() {
-            io::ErrorKind::AlreadyExists => already_exists(path),
-            _ => unwritable(error.error),
-        })?;
-        File::open(parent_folder(path)).and_then(|folder| folder.sync_all()).map_err(unwritable)?;
+        let copy = verify_backup(file.temporary_path()).await.map_err(bad)?;
+        file.finish()?;
         if global.json {
             output::print_json(&BackupResult { file: path, copy: &copy })?;
         } else {
@@ -82,8 +66,4 @@ impl Backup {
         }
         Ok(ExitStatus::Done)
     }
-}
-
-fn already_exists(path: &Path) -> CliError {
-    CliError::Input(format!("{} exists already: name another file, or replace it with --force", path.display()))
 }

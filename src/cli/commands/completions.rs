@@ -1,6 +1,6 @@
 //! The `completions` command: writes a shell's completion script.
 
-use clap::Args;
+use clap::{Args, Command};
 use clap_complete::Shell;
 
 use crate::cli::completion;
@@ -23,12 +23,12 @@ pub struct Completions {
 }
 
 impl Completions {
-    /// Writes the script.
+    /// Writes the script for the commands below `all`.
     ///
     /// # Errors
     /// Standard output is not writable.
-    pub fn run(self) -> Result<ExitStatus, CliError> {
-        output::print(&String::from_utf8_lossy(&completion::script(self.shell)))?;
+    pub fn run(self, all: Command) -> Result<ExitStatus, CliError> {
+        output::print(&String::from_utf8_lossy(&completion::script(self.shell, all)))?;
         Ok(ExitStatus::Done)
     }
 }

@@ -1,6 +1,5 @@
 //! The `failures`, `warnings` and `file` commands: download a job's files to standard output or a file.
 
-use std::fs;
 use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 
@@ -9,6 +8,7 @@ use clap::Args;
 use crate::cli::exit_status::{CliError, ExitStatus};
 use crate::cli::global::GlobalArgs;
 use crate::cli::output;
+use crate::cli::output_file::{ForceOption, OutputFile, Readers, unwritable};
 use crate::cli::report_check;
 use crate::cli::report_check::CheckedReport;
 use crate::cli::terminal_text::TerminalText;
@@ -28,7 +28,7 @@ const NO_REPORT: &str = "urn:marqueue:problem:no-report";
 #[command(after_help = "\
 Examples:
   marqueue failures 12
-  marqueue failures 12 --part 2 -o failed.csv")]
+  marqueue failures 12 --part 2 -o failed.csv --force")]
 pub struct Failures {
     #[command(flatten)]
     report: Report,
@@ -79,6 +79,8 @@ struct OutputTarget {
     /// Where to write it [default: standard output]
     #[arg(long, short, value_name = "FILE")]
     output: Option<PathBuf>,
+    #[command(flatten)]
+    force: ForceOption,
 }
 
 impl Failures {
@@ -145,19 +147,23 @@ impl OutputTarget {
             let text = "the file itself would go to standard output: with --json, name an output file with -o FILE";
             return Err(CliError::Usage(text.to_owned()));
         }
+        let existing = self.force.existing();
+        if let Some(path) = path {
+            OutputFile::check(path, existing)?;
+        }
         let download = open(&global.client()?, self.id, file, part).await?;
         let Some(path) = path else {
             let mut out = io::stdout().lock();
-            let terminal = out.is_terminal();
-            return copy(download, &mut out, terminal).await;
+            let shown = Shown::on(&out);
+            return copy(download, &mut out, shown).await;
         };
-        let unwritable = |error| CliError::Input(format!("{} can't be written: {error}", path.display()));
-        let mut target = fs::File::create(path).map_err(unwritable)?;
-        let terminal = target.is_terminal();
-        let copied = copy(download, &mut target, terminal).await.map_err(|failure| match failure {
-            CliError::Output(error) => unwritable(error),
+        let mut target = OutputFile::create(path, existing, Readers::Umask)?;
+        let shown = Shown::on(target.as_file());
+        let copied = copy(download, &mut target, shown).await.map_err(|failure| match failure {
+            CliError::Output(error) => unwritable(path, &error),
             failure => failure,
         })?;
+        target.finish()?;
         if global.json {
             output::print_json(&serde_json::json!({"file": path, "bytes": copied.bytes}))?;
         }
@@ -176,11 +182,26 @@ async fn open(client: &Client, id: JobId, file: JobFile, part: Option<u32>) -> R
     }
 }
 
-/// To a file or a pipe the bytes go as they are; on a terminal nothing in them may steer it.
-async fn copy(download: Option<Download>, to: &mut impl Write, terminal: bool) -> Result<CopyResult, CliError> {
+/// How the bytes of a file are written.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Shown {
+    /// As they are, to a file or a pipe.
+    Raw,
+    /// Escaped, so that nothing in them controls the terminal.
+    Escaped,
+}
+
+impl Shown {
+    fn on(target: &impl IsTerminal) -> Shown {
+        if target.is_terminal() { Shown::Escaped } else { Shown::Raw }
+    }
+}
+
+/// Writes the downloaded file, and counts its rows.
+async fn copy(download: Option<Download>, to: &mut impl Write, shown: Shown) -> Result<CopyResult, CliError> {
     let mut copied = CopyResult { bytes: 0, rows: Some(0), whole: true };
     let Some(mut download) = download else { return Ok(copied) };
-    let mut shown = terminal.then(TerminalText::default);
+    let mut shown = (shown == Shown::Escaped).then(TerminalText::default);
     let (mut counter, mut unused, mut countable) = (Joiner::new(), Vec::new(), true);
     counter.begin(1);
     while let Some(bytes) = download.next().await? {

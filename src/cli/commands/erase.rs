@@ -3,9 +3,10 @@
 use clap::Args;
 
 use crate::cli::exit_status::{CliError, ExitStatus};
-use crate::cli::format::{count, time};
+use crate::cli::format::count;
 use crate::cli::global::GlobalArgs;
 use crate::cli::output;
+use crate::cli::render::time;
 use crate::domain::JobId;
 use crate::retention::{EraseReport, RetentionRun};
 use crate::store::RetentionCandidates;
@@ -97,7 +98,7 @@ fn retention_text(pass: &RetentionRun) -> String {
         let of = if due.jobs == 0 { String::new() } else { format!(": {}{dots}", first.join(", ")) };
         format!("{what} of {}{of}\n", count(due.jobs, "job"))
     };
-    let mut text = format!("at {} {action}:\n", time(pass.at));
+    let mut text = format!("at {} {action}:\n", time::exact(pass.at));
     text += &line(&pass.content, "the content");
     text += &line(&pass.reports, "the failures and warnings");
     text += &line(&pass.records, "the record");
@@ -129,7 +130,7 @@ mod tests {
         };
         assert_eq!(
             retention_text(&pass),
-            "at 2026-08-01T10:00:00Z would be erased:\n\
+            "at 2026-08-01T10:00:00.000Z would be erased:\n\
              the content of 7 jobs: 1, 2, 3, 4, 5, …\n\
              the failures and warnings of 1 job: 1\n\
              the record of 0 jobs\n"

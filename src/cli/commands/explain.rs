@@ -4,6 +4,7 @@ use clap::Args;
 
 use crate::cli::exit_status::{CliError, ExitStatus};
 use crate::cli::global::GlobalArgs;
+use crate::cli::render::{Screen, width};
 use crate::cli::{format, output};
 use crate::domain::JobId;
 use crate::scheduler::explain::Explanation;
@@ -31,19 +32,21 @@ impl Explain {
         if global.json {
             output::print_json(&explanation)?;
         } else {
-            output::print(&sentences(&explanation))?;
+            output::print(&sentences(&explanation, &Screen::stdout()))?;
         }
         Ok(ExitStatus::Done)
     }
 }
 
-fn sentences(explanation: &Explanation) -> String {
-    let mut text =
-        format!("job {} is {}. {}\n", explanation.id, explanation.state, format::sanitize(&explanation.text));
-    if let Some(until) = explanation.until {
-        text += &format!("The next check is at {} at the latest.\n", format::time(until));
-    }
-    text
+fn sentences(explanation: &Explanation, screen: &Screen) -> String {
+    let text = format!("job {} is {}. {}", explanation.id, explanation.state, format::sanitize(&explanation.text));
+    let until = explanation.until.map(|until| format!("The next check is {} at the latest.", screen.at(until)));
+    let paragraphs = [text].into_iter().chain(until);
+    let lines = paragraphs.flat_map(|text| match screen.width {
+        Some(columns) => width::wrap(&text, columns),
+        None => vec![text],
+    });
+    lines.map(|line| line + "\n").collect()
 }
 
 #[cfg(test)]
@@ -63,9 +66,9 @@ mod tests {
             until: Some(samples::at(5)),
         };
         assert_eq!(
-            sentences(&explanation),
+            sentences(&explanation, &Screen::PLAIN),
             "job 3 is running. Marketo is importing part 1 (its batch 7).\n\
-             The next check is at 2026-08-01T10:00:05Z at the latest.\n"
+             The next check is at 2026-08-01T10:00:05.000Z at the latest.\n"
         );
     }
 }

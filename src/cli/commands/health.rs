@@ -67,10 +67,6 @@ impl Health {
         }
         match detail {
             None => Ok(ExitStatus::Done),
-            Some(detail) if global.json => {
-                output::note(&format!("error: the daemon is not ready: {detail}"));
-                Ok(ExitStatus::Failed)
-            }
             Some(detail) => Err(CliError::Input(format!("the daemon is not ready: {detail}"))),
         }
     }

@@ -4,14 +4,22 @@ use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 
 use crate::cli::exit_status::{CliError, ExitStatus};
-use crate::cli::format::{UNACCOUNTED, row_cells, sanitize, state_label, table, time, without_idle_column};
+use crate::cli::format::{UNACCOUNTED, count_cell, done_label, state_cell, unaccounted_cell};
 use crate::cli::global::GlobalArgs;
 use crate::cli::output;
+use crate::cli::render::{Cell, Column, Screen, Table, Tone};
 use crate::domain::{JobId, JobState};
 use crate::store::Job;
 
+/// The fewest jobs of a page, also on a terminal that is too low for them.
+const MIN_PAGE: usize = 5;
+
+/// The most jobs that the daemon gives at once.
+const MAX_PAGE: u32 = 10_000;
+
 /// List jobs, newest first
 ///
+/// On a terminal, as many as it has lines for, with times relative to now; elsewhere 50, with exact times and all columns.
 /// With --json: an object with the page's "jobs", and in "next_before" what to give as --before for the next page.
 #[derive(Args, Debug)]
 #[command(after_help = "\
@@ -22,7 +30,7 @@ pub struct List {
     /// Only jobs in this state
     #[arg(long, value_parser = PossibleValuesParser::new(JobState::ALL.map(JobState::as_str)).try_map(|text| text.parse::<JobState>()))]
     state: Option<JobState>,
-    /// At most so many [default: 50]
+    /// At most so many [default: as many as the terminal has lines for, else 50]
     #[arg(long, value_name = "N")]
     limit: Option<u32>,
     /// Only jobs older than this one
@@ -36,7 +44,9 @@ impl List {
     /// # Errors
     /// The daemon refuses, or can't be reached.
     pub async fn run(self, global: &GlobalArgs) -> Result<ExitStatus, CliError> {
-        let page = global.client()?.list(self.state, self.limit, self.before).await?;
+        let screen = Screen::stdout();
+        let limit = self.limit.or(screen.height.filter(|_| !global.json).map(page_size));
+        let page = global.client()?.list(self.state, limit, self.before).await?;
         if global.json {
             output::print_json(&page)?;
             return Ok(ExitStatus::Done);
@@ -45,33 +55,47 @@ impl List {
             output::note("there are no such jobs");
             return Ok(ExitStatus::Done);
         }
-        output::print(&jobs(&page.jobs))?;
+        output::print(&jobs(&page.jobs, &screen))?;
         if let Some(before) = page.next_before {
-            output::note(&format!("there are more: marqueue list --before {before}"));
+            let state = self.state.map(|state| format!(" --state {state}")).unwrap_or_default();
+            output::note(&format!("there are more: marqueue list{state} --before {before}"));
         }
         Ok(ExitStatus::Done)
     }
 }
 
-fn jobs(jobs: &[Job]) -> String {
-    let head = ["ID", "STATE", "DONE", "FAILED", UNACCOUNTED, "TARGET", "INSTANCE", "CREATED", "FILE"]
-        .map(str::to_owned)
-        .to_vec();
-    let row = |job: &Job| {
-        let [done, failed, unaccounted] = row_cells(&job.rows);
-        vec![
-            job.id.to_string(),
-            state_label(job),
-            done,
-            failed,
-            unaccounted,
-            sanitize(&job.target.to_string()),
-            sanitize(&job.instance),
-            time(job.created_at),
-            sanitize(&job.filename),
-        ]
-    };
-    table(&without_idle_column([head].into_iter().chain(jobs.iter().map(row)).collect(), UNACCOUNTED))
+/// Returns how many jobs fit on a screen of this many lines, below the table's head and above the note and the prompt.
+fn page_size(height: usize) -> u32 {
+    u32::try_from(height.saturating_sub(3).max(MIN_PAGE)).unwrap_or(MAX_PAGE).min(MAX_PAGE)
+}
+
+fn jobs(jobs: &[Job], screen: &Screen) -> String {
+    let mut table = Table::new(vec![
+        Column::right("ID"),
+        Column::left("STATE"),
+        Column::right("DONE"),
+        Column::right("FAILED").optional(1),
+        Column::right(UNACCOUNTED).optional(2),
+        Column::left("TARGET").shortened(10).optional(4),
+        Column::left("INSTANCE").shortened(7).optional(3),
+        Column::left("CREATED").at_least(10),
+        Column::left("FILE").shortened(14),
+    ]);
+    for job in jobs {
+        table.push([
+            job.id.to_string().into(),
+            state_cell(job),
+            done_label(&job.rows).into(),
+            count_cell(job.rows.failed, Tone::Attention),
+            unaccounted_cell(&job.rows),
+            job.target.to_string().into(),
+            Cell::from(&job.instance),
+            screen.time(job.created_at).into(),
+            Cell::from(&job.filename),
+        ]);
+    }
+    table.remove_idle(UNACCOUNTED, "0");
+    table.render(screen)
 }
 
 #[cfg(test)]
@@ -89,11 +113,30 @@ mod tests {
         let mut done = samples::job(9, JobState::Pending);
         done.target = Target::CustomObject { name: "car_c".into() };
         assert_eq!(
-            jobs(&[running, done]),
-            "ID   STATE                DONE      FAILED  TARGET               INSTANCE  CREATED               FILE\n\
-             112  running (importing)  300/1000  2       leads                default   2026-08-01T10:00:00Z  people.csv\n\
-             9    pending              0/10      0       custom-object car_c  default   2026-08-01T10:00:00Z  people.csv\n"
+            jobs(&[running, done], &Screen::PLAIN),
+            " ID  STATE                    DONE  FAILED  TARGET               INSTANCE  CREATED                   FILE\n\
+             112  running (importing)  300/1000       2  leads                default   2026-08-01T10:00:00.000Z  people.csv\n\
+             \x20 9  pending                  0/10       0  custom-object car_c  default   2026-08-01T10:00:00.000Z  people.csv\n"
         );
+    }
+
+    #[test]
+    fn a_list_fits_a_narrow_terminal() {
+        let mut job = samples::job(112, JobState::Complete);
+        job.rows = samples::rows(1000, (Some(988), Some(12), Some(0)));
+        job.target = Target::ProgramMembers { program_id: 1044, status: "Registered".into() };
+        job.filename = "webinar-registrations-2026-08-01-emea.csv".into();
+        let screen = Screen { width: Some(80), now: Some(samples::at(200)), ..Screen::PLAIN };
+        assert_eq!(
+            jobs(&[job], &screen),
+            " ID  STATE                          DONE  TARGET      CREATED     FILE\n\
+             112  complete, 12 rows failed  1000/1000  progr…red)  3 min ago   webinar…ea.csv\n"
+        );
+    }
+
+    #[test]
+    fn a_page_has_as_many_jobs_as_the_terminal_has_lines() {
+        assert_eq!([page_size(24), page_size(2), page_size(100_000)], [21, 5, 10_000]);
     }
 
     #[test]
@@ -102,12 +145,18 @@ mod tests {
         jobs_of[0].rows = samples::rows(10, (Some(8), Some(1), Some(0)));
         jobs_of[1].rows = samples::rows(10, (Some(10), None, Some(0)));
         jobs_of[2].rows = samples::rows(10, (Some(10), Some(0), Some(0)));
+        let text = jobs(&jobs_of, &Screen::PLAIN);
+        let rows: Vec<Vec<&str>> = text.lines().map(|line| line.split_whitespace().take(5).collect()).collect();
         assert_eq!(
-            jobs(&jobs_of),
-            "ID  STATE     DONE   FAILED  UNACCOUNTED  TARGET  INSTANCE  CREATED               FILE\n\
-             9   complete  9/10   1       1            leads   default   2026-08-01T10:00:00Z  people.csv\n\
-             8   complete  ?/10   ?       ?            leads   default   2026-08-01T10:00:00Z  people.csv\n\
-             7   complete  10/10  0       0            leads   default   2026-08-01T10:00:00Z  people.csv\n"
+            rows,
+            [
+                ["ID", "STATE", "DONE", "FAILED", "UNACCOUNTED"],
+                ["9", "complete,", "1", "row", "failed,"],
+                ["8", "complete,", "failed", "rows", "unknown"],
+                ["7", "complete", "10/10", "0", "0"],
+            ]
         );
+        assert!(text.lines().nth(1).unwrap().contains("9/10       1            1"), "{text}");
+        assert!(text.lines().nth(2).unwrap().contains("?/10       ?            ?"), "{text}");
     }
 }

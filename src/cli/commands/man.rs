@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::{Args, Command};
 
 use crate::cli::exit_status::{CliError, ExitStatus};
 use crate::cli::global::GlobalArgs;
@@ -27,12 +27,12 @@ pub struct Manual {
 }
 
 impl Manual {
-    /// Writes the pages.
+    /// Writes the pages of `all`, of the commands below it, and of the configuration.
     ///
     /// # Errors
     /// A page is not writable.
-    pub fn run(self, global: &GlobalArgs) -> Result<ExitStatus, CliError> {
-        let mut pages = manual::command_pages();
+    pub fn run(self, all: Command, global: &GlobalArgs) -> Result<ExitStatus, CliError> {
+        let mut pages = manual::command_pages(all);
         pages.push(manual::config_page());
         for page in &pages {
             let file = self.folder.join(&page.file_name);

@@ -5,10 +5,11 @@ use serde::Serialize;
 
 use crate::cli::exit_status::{CliError, ExitStatus};
 use crate::cli::format::{
-    UNACCOUNTED, outcome_label, row_cells, sanitize, state_label, table, time, without_idle_column,
+    UNACCOUNTED, batch_tone, count_cell, done_label, outcome_label, state_label, state_tone, unaccounted_cell,
 };
 use crate::cli::global::GlobalArgs;
 use crate::cli::output;
+use crate::cli::render::{Cell, Column, Screen, Table, Tone};
 use crate::domain::JobId;
 use crate::store::{Batch, HistoryEntry, Job};
 
@@ -45,69 +46,92 @@ impl Show {
         if global.json {
             output::print_json(&Shown { job: &job, history: &history })?;
         } else {
-            output::print(&format!("{}\n{}\n{}", record(&job), batches(&job.batches), events(&history)))?;
+            let screen = Screen::stdout();
+            let parts = [record(&job, &screen), batches(&job.batches, &screen), events(&history, &screen)];
+            output::print(&parts.join("\n"))?;
         }
         Ok(ExitStatus::Done)
     }
 }
 
-fn record(job: &Job) -> String {
-    let mut lines = vec![
-        ("job", job.id.to_string()),
-        ("state", state_label(job)),
-        ("target", sanitize(&job.target.to_string())),
-        ("instance", sanitize(&job.instance)),
-        ("file", format!("{} ({}, {} bytes)", sanitize(&job.filename), job.format, job.bytes)),
-        ("rows", outcome_label(&job.rows)),
-        ("priority", job.priority.to_string()),
+fn record(job: &Job, screen: &Screen) -> String {
+    let mut table = Table::of_values();
+    table.push_value("job", job.id.to_string());
+    table.push_value("state", Cell::toned(state_label(job), state_tone(job)));
+    table.push_value("target", job.target.to_string());
+    table.push_value("instance", &job.instance);
+    table.push_value("file", format!("{} ({}, {} bytes)", job.filename, job.format, job.bytes));
+    table.push_value("rows", outcome_label(&job.rows));
+    table.push_value("priority", job.priority.to_string());
+    let optional = [
+        ("group", job.group.clone()),
+        ("rows from", job.retry_of.map(|id| format!("the failed rows of job {id}"))),
+        ("source", job.source.as_ref().map(ToString::to_string)),
+        ("created", Some(screen.time(job.created_at))),
+        ("started", job.started_at.map(|at| screen.time(at))),
+        ("finished", job.finished_at.map(|at| screen.time(at))),
+        ("content", job.content_erased_at.map(|at| format!("erased {}", screen.at(at)))),
+        ("content", job.is_content_kept().then(|| "kept for someone to retry the job, or to erase it".to_owned())),
+        ("reports", job.reports_erased_at.map(|at| format!("erased {}", screen.at(at)))),
     ];
-    lines.extend(job.group.as_ref().map(|group| ("group", sanitize(group))));
-    lines.extend(job.retry_of.map(|id| ("rows from", format!("the failed rows of job {id}"))));
-    lines.extend(job.source.as_ref().map(|source| ("source", sanitize(&source.to_string()))));
-    lines.push(("created", time(job.created_at)));
-    lines.extend(job.started_at.map(|at| ("started", time(at))));
-    lines.extend(job.finished_at.map(|at| ("finished", time(at))));
-    lines.extend(job.content_erased_at.map(|at| ("content", format!("erased at {}", time(at)))));
-    let waits = "kept for someone to retry the job, or to erase it";
-    lines.extend(job.is_content_kept().then(|| ("content", waits.to_owned())));
-    lines.extend(job.reports_erased_at.map(|at| ("reports", format!("erased at {}", time(at)))));
-    lines.extend(job.error.as_ref().map(|error| ("error", sanitize(error))));
-    table(&lines.into_iter().map(|(name, value)| vec![name.to_owned(), value]).collect::<Vec<_>>())
+    for (name, value) in optional {
+        if let Some(value) = value {
+            table.push_value(name, value);
+        }
+    }
+    if let Some(error) = &job.error {
+        table.push_value("error", Cell::toned(error, Tone::Fault));
+    }
+    table.render(screen)
 }
 
-fn batches(batches: &[Batch]) -> String {
-    let head = ["PART", "STATE", "MARKETO ID", "ATTEMPTS", "DONE", "FAILED", UNACCOUNTED, "MESSAGE"]
-        .map(str::to_owned)
-        .to_vec();
-    let row = |batch: &Batch| {
-        let [done, failed, unaccounted] = row_cells(&batch.rows);
-        vec![
-            batch.part.to_string(),
-            batch.state.to_string(),
-            sanitize(batch.marketo_batch_id.as_deref().unwrap_or("-")),
-            batch.attempts.to_string(),
-            done,
-            failed,
-            unaccounted,
-            sanitize(batch.message.as_deref().unwrap_or_default()),
-        ]
-    };
-    table(&without_idle_column([head].into_iter().chain(batches.iter().map(row)).collect(), UNACCOUNTED))
+fn batches(batches: &[Batch], screen: &Screen) -> String {
+    let mut table = Table::new(vec![
+        Column::right("PART"),
+        Column::left("STATE"),
+        Column::left("MARKETO ID").shortened(8),
+        Column::right("ATTEMPTS").optional(1),
+        Column::right("DONE"),
+        Column::right("FAILED"),
+        Column::right(UNACCOUNTED).optional(2),
+        Column::left("MESSAGE").wrapped(20),
+    ]);
+    for batch in batches {
+        table.push([
+            batch.part.to_string().into(),
+            Cell::toned(batch.state.as_str(), batch_tone(batch.state)),
+            batch.marketo_batch_id.as_deref().unwrap_or("-").into(),
+            batch.attempts.to_string().into(),
+            done_label(&batch.rows).into(),
+            count_cell(batch.rows.failed, Tone::Attention),
+            unaccounted_cell(&batch.rows),
+            batch.message.as_deref().unwrap_or_default().into(),
+        ]);
+    }
+    table.remove_idle(UNACCOUNTED, "0");
+    table.render(screen)
 }
 
-fn events(history: &[HistoryEntry]) -> String {
-    let head = ["AT", "PART", "EVENT", "STATE", "REQUEST ID", "MESSAGE"].map(str::to_owned).to_vec();
-    let row = |entry: &HistoryEntry| {
-        vec![
-            time(entry.at),
-            entry.part.map_or_else(|| "-".to_owned(), |part| part.to_string()),
-            entry.event.clone(),
-            entry.state.clone(),
-            sanitize(entry.request_id.as_deref().unwrap_or("-")),
-            sanitize(entry.message.as_deref().unwrap_or_default()),
-        ]
-    };
-    table(&[head].into_iter().chain(history.iter().map(row)).collect::<Vec<_>>())
+fn events(history: &[HistoryEntry], screen: &Screen) -> String {
+    let mut table = Table::new(vec![
+        Column::left("AT").at_least(10),
+        Column::right("PART"),
+        Column::left("EVENT"),
+        Column::left("STATE"),
+        Column::left("REQUEST ID").at_least(16).optional(1),
+        Column::left("MESSAGE").wrapped(20),
+    ]);
+    for entry in history {
+        table.push([
+            screen.time(entry.at).into(),
+            entry.part.map_or_else(|| "-".to_owned(), |part| part.to_string()).into(),
+            Cell::from(&entry.event),
+            Cell::from(&entry.state),
+            entry.request_id.as_deref().unwrap_or("-").into(),
+            entry.message.as_deref().unwrap_or_default().into(),
+        ]);
+    }
+    table.render(screen)
 }
 
 #[cfg(test)]
@@ -125,9 +149,9 @@ mod tests {
         job.finished_at = Some(samples::at(62));
         job.content_erased_at = Some(samples::at(90));
         assert_eq!(
-            record(&job),
+            record(&job, &Screen::PLAIN),
             "job       12\n\
-             state     complete\n\
+             state     complete, 1 row failed\n\
              target    leads\n\
              instance  default\n\
              file      people.csv (csv, 1234 bytes)\n\
@@ -135,10 +159,10 @@ mod tests {
              priority  0\n\
              group     nightly\n\
              source    the socket, user 1000\n\
-             created   2026-08-01T10:00:00Z\n\
-             started   2026-08-01T10:00:01Z\n\
-             finished  2026-08-01T10:01:02Z\n\
-             content   erased at 2026-08-01T10:01:30Z\n"
+             created   2026-08-01T10:00:00.000Z\n\
+             started   2026-08-01T10:00:01.000Z\n\
+             finished  2026-08-01T10:01:02.000Z\n\
+             content   erased at 2026-08-01T10:01:30.000Z\n"
         );
     }
 
@@ -149,9 +173,9 @@ mod tests {
         batch.attempts = 1;
         batch.message = Some("Import succeeded".into());
         assert_eq!(
-            batches(&[batch]),
+            batches(&[batch], &Screen::PLAIN),
             "PART  STATE     MARKETO ID  ATTEMPTS  DONE  FAILED  MESSAGE\n\
-             1     complete  3404        1         0/10  0       Import succeeded\n"
+             \x20  1  complete  3404               1  0/10       0  Import succeeded\n"
         );
         let entry = HistoryEntry {
             at: samples::at(0),
@@ -168,10 +192,10 @@ mod tests {
             ..entry.clone()
         };
         assert_eq!(
-            events(&[entry, other]),
-            "AT                    PART  EVENT     STATE    REQUEST ID  MESSAGE\n\
-             2026-08-01T10:00:00Z  -     received  pending  -\n\
-             2026-08-01T10:00:00Z  1     accepted  pending  e42b#1\n"
+            events(&[entry, other], &Screen::PLAIN),
+            "AT                        PART  EVENT     STATE    REQUEST ID        MESSAGE\n\
+             2026-08-01T10:00:00.000Z     -  received  pending  -\n\
+             2026-08-01T10:00:00.000Z     1  accepted  pending  e42b#1\n"
         );
     }
 

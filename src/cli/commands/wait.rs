@@ -4,16 +4,16 @@ use clap::Args;
 
 use crate::cli::exit_status::{CliError, ExitStatus};
 use crate::cli::global::GlobalArgs;
-use crate::cli::job_watch::{KnownState, WatchResult, wait_for_jobs};
-use crate::cli::progress::Progress;
+use crate::cli::job_watch::{EndedJobs, KnownState, WatchResult, wait_for_jobs};
+use crate::cli::render::Screen;
 use crate::cli::{format, output};
 use crate::domain::{JobId, JobState};
-use crate::store::Job;
 
 /// Wait until each of these jobs has ended
 ///
 /// Exit status: 1 if any job failed or was cancelled, else 4 if any row failed or is in none of Marketo's counts, else
-/// 0; 130 at Ctrl-C. The jobs go on in the daemon whether or not somebody waits. A daemon that stops meanwhile has five seconds to restart. Where half of api.max_connections wait already, it asks once a second. With --json:
+/// 0; 130 at Ctrl-C. On a terminal, the results go up line by line, and below them stands what runs, what waits and why,
+/// and how long the rest may take. The jobs go on in the daemon whether or not somebody waits. A daemon that stops meanwhile has five seconds to restart. Where half of api.max_connections wait already, it asks once a second. With --json:
 /// an array of the jobs, in the order of the numbers.
 #[derive(Args, Debug)]
 #[command(after_help = "\
@@ -33,8 +33,8 @@ impl Wait {
     /// The daemon refuses or can't be reached, or standard output is not writable.
     pub async fn run(self, global: &GlobalArgs) -> Result<ExitStatus, CliError> {
         let client = global.client()?;
-        match wait_for_jobs(&client, &self.ids, KnownState::Typed, &mut Progress::new()).await? {
-            WatchResult::Ended(jobs) => Ok(print_results(&jobs, global)?),
+        match wait_for_jobs(&client, &self.ids, KnownState::Typed).await? {
+            WatchResult::Ended(ended) => Ok(print_results(&ended, global)?),
             WatchResult::Interrupted => Ok(ExitStatus::Interrupted),
         }
     }
@@ -44,16 +44,23 @@ impl Wait {
 ///
 /// # Errors
 /// Standard output is not writable.
-pub fn print_results(jobs: &[Job], global: &GlobalArgs) -> Result<ExitStatus, CliError> {
+pub fn print_results(ended: &EndedJobs, global: &GlobalArgs) -> Result<ExitStatus, CliError> {
+    let jobs = ended.jobs.as_slice();
     if global.json {
         output::print_json(jobs)?;
         return Ok(ExitStatus::of(jobs));
     }
+    let screen = Screen::stdout();
+    // What has been shown on the terminal is not repeated there.
+    if !ended.are_shown || screen.width.is_none() {
+        let line = |job| format!("{}\n", screen.paint(format::state_tone(job), &format::summary_line(job)));
+        output::print(&jobs.iter().map(line).collect::<String>())?;
+    }
+    let with_failures: Vec<JobId> = jobs.iter().filter(|job| job.has_failed_rows()).map(|job| job.id).collect();
+    if let Some(hint) = failures_hint(&with_failures) {
+        output::note(&hint);
+    }
     for job in jobs {
-        output::print(&format!("{}\n", format::summary_line(job)))?;
-        if job.has_failed_rows() {
-            output::note(&format!("\"marqueue failures {}\" gives the rows that failed", job.id));
-        }
         for batch in job.batches.iter().filter(|batch| batch.id_given_twice) {
             output::note(&format!(
                 "job {}: whose the counts and files of part {} are is unknown: Marketo gave its batchId for another upload too",
@@ -65,4 +72,30 @@ pub fn print_results(jobs: &[Job], global: &GlobalArgs) -> Result<ExitStatus, Cl
         }
     }
     Ok(ExitStatus::of(jobs))
+}
+
+/// Returns the command that gives the failed rows of these jobs.
+fn failures_hint(jobs: &[JobId]) -> Option<String> {
+    match jobs {
+        [] => None,
+        [id] => Some(format!("\"marqueue failures {id}\" gives the rows that failed")),
+        ids => {
+            let ids: Vec<String> = ids.iter().map(JobId::to_string).collect();
+            Some(format!("\"marqueue failures ID\" gives the rows that failed, of jobs {}", ids.join(", ")))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_hint_names_all_jobs_with_failed_rows() {
+        assert_eq!(failures_hint(&[]), None);
+        let one = failures_hint(&[JobId(4)]).unwrap();
+        assert_eq!(one, "\"marqueue failures 4\" gives the rows that failed");
+        let many = failures_hint(&[JobId(4), JobId(7)]).unwrap();
+        assert_eq!(many, "\"marqueue failures ID\" gives the rows that failed, of jobs 4, 7");
+    }
 }

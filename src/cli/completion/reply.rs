@@ -3,10 +3,9 @@
 use std::ffi::OsString;
 use std::io::{self, Write};
 
-use clap::CommandFactory;
+use clap::Command;
 use clap_complete::engine::{CompletionCandidate, complete};
 
-use crate::cli::Cli;
 use crate::cli::completion::candidates::with_candidates;
 use crate::cli::format::sanitize;
 
@@ -24,10 +23,10 @@ enum AskingShell {
     Fish,
 }
 
-/// Answers the completion script of a shell. Returns false if the program was not run by one.
+/// Answers the completion script of a shell, with the commands below `definition`. Returns false if the program was not run by one.
 ///
 /// Nothing is written where there are no candidates or something fails: a message would stand in the command line.
-pub fn answer() -> bool {
+pub fn answer(definition: fn() -> Command) -> bool {
     // Another program's variable of this name must not keep the daemon from starting, so other values are ignored.
     let shell = match std::env::var(SHELL_VARIABLE).as_deref() {
         Ok("bash") => AskingShell::Bash,
@@ -42,17 +41,17 @@ pub fn answer() -> bool {
     let words: Vec<OsString> = arguments.collect();
     let index = std::env::var(INDEX_VARIABLE).ok().and_then(|index| index.parse().ok());
     // An error of the write has nobody to be shown to.
-    let _ = io::stdout().lock().write_all(reply(shell, words, index).as_bytes());
+    let _ = io::stdout().lock().write_all(reply(shell, definition(), words, index).as_bytes());
     true
 }
 
-fn reply(shell: AskingShell, mut words: Vec<OsString>, index: Option<usize>) -> String {
+fn reply(shell: AskingShell, all: Command, mut words: Vec<OsString>, index: Option<usize>) -> String {
     let index = index.unwrap_or(words.len().saturating_sub(1));
     if words.len() <= index {
         words.resize(index + 1, OsString::new());
     }
     let word = words[index].to_string_lossy().into_owned();
-    let mut command = with_candidates(Cli::command(), &words);
+    let mut command = with_candidates(all, &words);
     let current_dir = std::env::current_dir().ok();
     let found = complete(&mut command, words, index, current_dir.as_deref()).unwrap_or_default();
     let is_option = |candidate: &CompletionCandidate| candidate.get_value().to_string_lossy().starts_with("--");

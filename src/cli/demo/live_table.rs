@@ -2,25 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use console::{Style, measure_text_width};
-
 use crate::api::dto::InstanceStatus;
-use crate::cli::format::{padding, row_cells, sanitize};
-use crate::domain::{BatchState, JobState, Target};
+use crate::cli::format::{count_cell, done_label, foremost_state, sanitize, state_tone};
+use crate::cli::render::{Cell, Column, Screen, Table, Tone, bar, width};
+use crate::domain::Target;
 use crate::store::Job;
 
 /// Width of a job's bar in columns. Only wide terminals have room for it.
-const BAR: u64 = 20;
-
-/// Order in which the states of batches are used as the label of a running job: the first that any batch has.
-const LABEL_PRIORITY: [BatchState; 6] = [
-    BatchState::Held,
-    BatchState::Importing,
-    BatchState::Collecting,
-    BatchState::Uploading,
-    BatchState::Queued,
-    BatchState::Pending,
-];
+const BAR: usize = 20;
 
 /// Snapshot of all jobs and of the instance.
 pub struct LiveTable {
@@ -32,12 +21,12 @@ pub struct LiveTable {
 }
 
 impl LiveTable {
-    /// Returns lines that fit into a terminal of this size, with one line left free.
-    pub fn frame(&self, width: usize, height: usize) -> Vec<String> {
+    /// Returns lines that fit into a terminal of this height, with one line left free.
+    pub fn frame(&self, screen: &Screen, height: usize) -> Vec<String> {
         let room = height.saturating_sub(1);
-        let top = [self.slots(), String::new()];
-        let (table, legend) = (self.table(width), legend(&self.jobs));
-        let legend = [vec![String::new()], legend].concat();
+        let top = [self.slots(screen), String::new()];
+        let table = self.table(screen);
+        let legend = [vec![String::new()], legend(&self.jobs, screen)].concat();
         let mut frame = top.to_vec();
         if top.len() + table.len() + legend.len() <= room {
             frame.extend(table);
@@ -48,13 +37,40 @@ impl LiveTable {
             frame.extend(self.shortened(table, room.saturating_sub(top.len())));
         }
         frame.truncate(room);
-        frame.into_iter().map(|line| console::truncate_str(&line, width, "…").into_owned()).collect()
+        match screen.width {
+            Some(columns) => frame.into_iter().map(|line| width::shorten_end(&line, columns)).collect(),
+            None => frame,
+        }
     }
 
     /// Returns a head and one line for each job.
-    pub fn table(&self, width: usize) -> Vec<String> {
-        let wide = lines(&self.jobs, true);
-        if wide.iter().all(|line| measure_text_width(line) <= width) { wide } else { lines(&self.jobs, false) }
+    pub fn table(&self, screen: &Screen) -> Vec<String> {
+        let mut table = Table::new(vec![
+            Column::right("JOB"),
+            Column::left("FILE").shortened(12),
+            Column::left("TARGET").shortened(12),
+            Column::left("STATE").at_least(10),
+            Column::left("DONE").optional(1),
+            Column::right("BATCH"),
+            Column::right("ROWS"),
+            Column::right("FAIL"),
+            Column::right("WARN"),
+        ]);
+        for job in &self.jobs {
+            let tone = state_tone(job);
+            table.push([
+                job.id.to_string().into(),
+                Cell::from(&job.filename),
+                short(&job.target).into(),
+                Cell::toned(label(job), tone),
+                Cell::bar(job.rows.done().unwrap_or(0), job.rows.total, BAR, tone),
+                ended_batches(job).into(),
+                done_label(&job.rows).into(),
+                count_cell(job.rows.failed, Tone::Attention),
+                count_cell(job.rows.warned, Tone::Attention),
+            ]);
+        }
+        table.lines(screen)
     }
 
     /// Returns the head, the jobs that have not ended, and a last line that counts the others.
@@ -74,17 +90,17 @@ impl LiveTable {
         kept
     }
 
-    fn slots(&self) -> String {
+    fn slots(&self, screen: &Screen) -> String {
         let InstanceStatus { slots, limits, .. } = &self.instance;
         let taken = slots.uploading + slots.queued + slots.importing + slots.unknown;
-        let of = |style: Style, used: u32, limit: u32| {
-            let cells = bar(style, used.into(), limit.into(), limit.into());
-            format!("{cells} {used}/{limit}")
+        let of = |used: u32, limit: u32| {
+            let cells = bar(used.into(), limit.into(), limit as usize);
+            format!("{} {used}/{limit}", screen.paint(Tone::Active, &cells))
         };
         format!(
             "importing {}   queued {}   calls {}/{} in {} s",
-            of(Style::new().yellow(), slots.importing, self.importing),
-            of(Style::new().cyan(), taken, slots.limit),
+            of(slots.importing, self.importing),
+            of(taken, slots.limit),
             limits.calls_used,
             limits.calls,
             limits.window
@@ -94,28 +110,11 @@ impl LiveTable {
 
 /// Returns the label of a job: its state, or that of its foremost batch.
 fn label(job: &Job) -> &'static str {
-    if job.state != JobState::Running {
-        return job.state.as_str();
-    }
-    let foremost = LABEL_PRIORITY.into_iter().find(|&state| job.batches.iter().any(|batch| batch.state == state));
-    foremost.map_or(job.state.as_str(), BatchState::as_str)
+    foremost_state(job).map_or(job.state.as_str(), |state| state.as_str())
 }
 
-fn colour(label: &str) -> Style {
-    match label {
-        "complete" => Style::new().green(),
-        "failed" | "cancelled" | "held" => Style::new().red(),
-        "importing" => Style::new().yellow(),
-        "collecting" => Style::new().magenta(),
-        "uploading" | "queued" => Style::new().cyan(),
-        _ => Style::new().dim(),
-    }
-}
-
-fn bar(style: Style, done: u64, all: u64, cells: u64) -> String {
-    let full = (done * cells).checked_div(all).unwrap_or(cells).min(cells);
-    let repeated = |cell: &str, times: u64| cell.repeat(usize::try_from(times).unwrap_or(0));
-    style.apply_to(format!("{}{}", repeated("█", full), repeated("░", cells - full))).to_string()
+fn ended_batches(job: &Job) -> String {
+    format!("{}/{}", job.batches.iter().filter(|batch| batch.ended_at.is_some()).count(), job.batches.len())
 }
 
 /// Returns the short form of a target: its kind and its key.
@@ -126,85 +125,8 @@ fn short(target: &Target) -> String {
     }
 }
 
-/// One field of the table.
-struct Cell {
-    text: String,
-    style: Style,
-    /// Minimum width of the column.
-    width: usize,
-    right: bool,
-}
-
-fn left(text: impl Into<String>) -> Cell {
-    Cell { text: text.into(), style: Style::new(), width: 0, right: false }
-}
-
-fn right(text: impl ToString) -> Cell {
-    Cell { right: true, ..left(text.to_string()) }
-}
-
-fn lines(jobs: &[Job], wide: bool) -> Vec<String> {
-    let mut head =
-        vec![right("JOB"), left("FILE"), left("TARGET"), Cell { width: 10, ..left("STATE") }, right("BATCH")];
-    head.extend([right("ROWS"), Cell { width: 4, ..right("FAIL") }, right("WARN")]);
-    if wide {
-        head.insert(4, left("DONE"));
-    }
-    for cell in &mut head {
-        cell.style = Style::new().bold();
-    }
-    let rows: Vec<Vec<Cell>> = [head].into_iter().chain(jobs.iter().map(|job| cells(job, wide))).collect();
-    let widest = |column: usize| {
-        rows.iter().map(|row| row[column].width.max(measure_text_width(&row[column].text))).max().unwrap_or(0)
-    };
-    let widths: Vec<usize> = (0..rows[0].len()).map(widest).collect();
-    rows.iter().map(|row| line(row, &widths)).collect()
-}
-
-fn cells(job: &Job, wide: bool) -> Vec<Cell> {
-    let rows = &job.rows;
-    let [done, ..] = row_cells(rows);
-    let ended = job.batches.iter().filter(|batch| batch.ended_at.is_some()).count();
-    let label = label(job);
-    let number = |number: Option<u64>, style: Style| match number {
-        Some(0) => Cell { style: Style::new().dim(), ..right("-") },
-        Some(number) => Cell { style, ..right(number) },
-        None => right("?"),
-    };
-    let mut cells = vec![
-        right(job.id),
-        left(sanitize(&job.filename)),
-        left(sanitize(&if wide { job.target.to_string() } else { short(&job.target) })),
-        Cell { style: colour(label), ..left(label) },
-        right(format!("{ended}/{}", job.batches.len())),
-        right(done),
-        number(rows.failed, Style::new().red()),
-        number(rows.warned, Style::new().yellow()),
-    ];
-    if wide {
-        cells.insert(4, left(bar(colour(label), rows.done().unwrap_or(0), rows.total, BAR)));
-    }
-    cells
-}
-
-fn line(row: &[Cell], widths: &[usize]) -> String {
-    let mut text = String::new();
-    for (index, (cell, &width)) in row.iter().zip(widths).enumerate() {
-        // Numbers are aligned right, so one blank between two of them is enough.
-        let gap = match index {
-            0 => "",
-            _ if cell.right && row[index - 1].right => " ",
-            _ => "  ",
-        };
-        let padding = padding(&cell.text, width);
-        let styled = cell.style.apply_to(&cell.text);
-        text += &if cell.right { format!("{gap}{padding}{styled}") } else { format!("{gap}{styled}{padding}") };
-    }
-    text
-}
-
 /// Explains why some jobs wait for others or have more than one batch.
-fn legend(jobs: &[Job]) -> Vec<String> {
+fn legend(jobs: &[Job], screen: &Screen) -> Vec<String> {
     let mut lists: BTreeMap<i64, Vec<&Job>> = BTreeMap::new();
     let mut groups: BTreeMap<&str, Vec<&Job>> = BTreeMap::new();
     let mut lines = Vec::new();
@@ -232,7 +154,7 @@ fn legend(jobs: &[Job]) -> Vec<String> {
     for (group, jobs) in groups.iter().filter(|(_, jobs)| jobs.len() > 1) {
         lines.push(format!("jobs {}: one group ({}), so one after the other", ids(jobs), sanitize(group)));
     }
-    lines.into_iter().map(|line| Style::new().dim().apply_to(line).to_string()).collect()
+    lines.into_iter().map(|line| screen.paint(Tone::Faint, &line)).collect()
 }
 
 fn ids(jobs: &[&Job]) -> String {
@@ -241,11 +163,10 @@ fn ids(jobs: &[&Job]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use console::strip_ansi_codes;
-
     use super::*;
     use crate::api::dto::{Limits, Queue, Slots};
     use crate::cli::format::samples::{batch, job};
+    use crate::domain::{BatchState, JobState};
 
     fn table(jobs: Vec<Job>) -> LiveTable {
         let slots = Slots { uploading: 1, queued: 3, importing: 2, unknown: 0, limit: 10, learnt: None };
@@ -263,8 +184,8 @@ mod tests {
         job
     }
 
-    fn plainly(lines: &[String]) -> Vec<String> {
-        lines.iter().map(|line| strip_ansi_codes(line).into_owned()).collect()
+    fn at(width: usize) -> Screen {
+        Screen { width: Some(width), ..Screen::PLAIN }
     }
 
     #[test]
@@ -273,30 +194,30 @@ mod tests {
         member.target = Target::ProgramMembers { program_id: 1044, status: "Registered".into() };
         let table = table(vec![job(3, JobState::Complete), member]);
         assert_eq!(
-            plainly(&table.frame(80, 24)),
+            table.frame(&at(80), 24),
             [
                 "importing ██ 2/2   queued ██████░░░░ 6/10   calls 7/50 in 20 s",
                 "",
-                "JOB  FILE        TARGET                STATE       BATCH  ROWS FAIL WARN",
-                "  3  people.csv  leads                 complete      0/1  0/10    -    -",
-                " 12  people.csv  program-members 1044  importing     0/2 10/20    1    -",
+                "JOB  FILE        TARGET                STATE       BATCH   ROWS  FAIL  WARN",
+                "  3  people.csv  leads                 complete      0/1   0/10     0     0",
+                " 12  people.csv  program-members 1044  importing     0/2  10/20     1     0",
                 "",
                 "job 12: too large for one upload, so it goes in 2 batches",
             ]
         );
         assert_eq!(
-            plainly(&table.frame(120, 24))[4],
-            " 12  people.csv  program-members 1044 (Registered)  importing   ██████████░░░░░░░░░░    0/2 10/20    1    -"
+            table.frame(&at(120), 24)[4],
+            " 12  people.csv  program-members 1044  importing   ██████████░░░░░░░░░░    0/2  10/20     1     0"
         );
     }
 
     #[test]
     fn a_frame_fits_into_any_terminal() {
         let table = table((1..=15).map(running).collect());
-        for (width, height) in [(80, 24), (80, 12), (40, 6), (10, 3), (1, 1), (300, 100)] {
-            let frame = table.frame(width, height);
-            assert!(frame.len() < height || frame.is_empty(), "{width}x{height}: {frame:#?}");
-            assert!(frame.iter().all(|line| measure_text_width(line) <= width), "{width}x{height}: {frame:#?}");
+        for (columns, height) in [(80, 24), (80, 12), (40, 6), (10, 3), (1, 1), (300, 100)] {
+            let frame = table.frame(&at(columns), height);
+            assert!(frame.len() < height || frame.is_empty(), "{columns}x{height}: {frame:#?}");
+            assert!(frame.iter().all(|line| width::width(line) <= columns), "{columns}x{height}: {frame:#?}");
         }
     }
 
@@ -304,7 +225,7 @@ mod tests {
     fn on_a_low_terminal_those_that_have_ended_are_only_counted() {
         let states = [JobState::Complete, JobState::Pending, JobState::Complete, JobState::Pending, JobState::Pending];
         let jobs = (1..).zip(states).map(|(id, state)| job(id, state)).collect();
-        let frame = plainly(&table(jobs).frame(80, 7));
+        let frame = table(jobs).frame(&at(80), 7);
         let (ids, last) = (&frame[3..frame.len() - 1], &frame[frame.len() - 1]);
         assert!(ids.len() == 2 && ids[0].starts_with("  2 ") && ids[1].starts_with("  4 "), "{frame:#?}");
         assert_eq!(last, "and 2 complete, 1 pending");
@@ -321,13 +242,13 @@ mod tests {
         }
         jobs[4].priority = 10;
         assert_eq!(
-            plainly(&legend(&jobs)),
+            legend(&jobs, &Screen::PLAIN),
             [
                 "job 5: priority 10, so it goes before all that wait",
                 "jobs 1, 2: one static list (7), so one import at a time",
                 "jobs 3, 4: one group (nightly), so one after the other",
             ]
         );
-        assert!(legend(&jobs[1..3]).is_empty());
+        assert!(legend(&jobs[1..3], &Screen::PLAIN).is_empty());
     }
 }

@@ -8,13 +8,14 @@ use console::Term;
 use crate::cli::demo::live_table::LiveTable;
 use crate::cli::format::{count, sanitize, state_label, summary_line};
 use crate::cli::output;
+use crate::cli::render::{LiveArea, Screen};
 use crate::domain::JobId;
 use crate::store::Job;
 
 /// Where the demo writes its progress.
 pub enum Renderer {
     /// A terminal: the table is redrawn in place.
-    Screen(LiveScreen),
+    Screen(LiveArea),
     /// No terminal: a line for each change. Holds the last label of each job.
     Lines(BTreeMap<JobId, String>),
     /// Nothing: JSON is written at the end.
@@ -22,13 +23,10 @@ pub enum Renderer {
 }
 
 impl Renderer {
-    /// Selects the output for this standard output. With `json` nothing is rendered.
-    pub fn new(json: bool) -> Renderer {
-        let term = Term::buffered_stdout();
-        if json {
-            Renderer::Silent
-        } else if term.is_term() && !console::is_dumb() {
-            Renderer::Screen(LiveScreen { term, drawn: 0, size: (0, 0) })
+    /// Selects the output for what standard output can show.
+    pub fn for_stdout() -> Renderer {
+        if Screen::stdout().can_redraw {
+            Renderer::Screen(LiveArea::new(Term::buffered_stdout()))
         } else {
             Renderer::Lines(BTreeMap::new())
         }
@@ -40,7 +38,7 @@ impl Renderer {
     /// Standard output is not writable.
     pub fn print(&mut self, text: &str) -> io::Result<()> {
         match self {
-            Renderer::Screen(screen) => screen.print(text),
+            Renderer::Screen(area) => area.print(text),
             Renderer::Lines(_) => output::print(&format!("{text}\n")),
             Renderer::Silent => Ok(()),
         }
@@ -52,7 +50,10 @@ impl Renderer {
     /// Standard output is not writable.
     pub fn show(&mut self, table: &LiveTable) -> io::Result<()> {
         match self {
-            Renderer::Screen(screen) => screen.show(table),
+            Renderer::Screen(area) => {
+                let screen = Screen::stdout();
+                area.draw(&table.frame(&screen, screen.height.unwrap_or(usize::MAX)))
+            }
             Renderer::Lines(labels) => {
                 let mut lines = table.jobs.iter().filter_map(|job| change(labels, job));
                 lines.try_for_each(|line| output::print(&format!("{line}\n")))
@@ -67,7 +68,7 @@ impl Renderer {
     /// Standard output is not writable.
     pub fn finish(&mut self, table: &LiveTable) -> io::Result<()> {
         match self {
-            Renderer::Screen(screen) => screen.finish(table),
+            Renderer::Screen(area) => area.print(&table.table(&Screen::stdout()).join("\n")),
             _ => self.show(table),
         }
     }
@@ -88,65 +89,6 @@ fn change(labels: &mut BTreeMap<JobId, String>, job: &Job) -> Option<String> {
     };
     labels.insert(job.id, label);
     Some(line)
-}
-
-/// The lower part of a terminal, redrawn in place.
-pub struct LiveScreen {
-    term: Term,
-    /// Lines of the last frame, which the next one overwrites.
-    drawn: usize,
-    /// Rows and columns at the last frame.
-    size: (u16, u16),
-}
-
-impl LiveScreen {
-    fn show(&mut self, table: &LiveTable) -> io::Result<()> {
-        let size = self.term.size();
-        if self.drawn > 0 && size != self.size {
-            // The terminal has rewrapped the old lines into an unknown number of lines.
-            self.term.clear_screen()?;
-            self.drawn = 0;
-        }
-        self.size = size;
-        self.draw(&table.frame(size.1.into(), size.0.into()))
-    }
-
-    fn draw(&mut self, lines: &[String]) -> io::Result<()> {
-        self.term.hide_cursor()?;
-        self.write_over(lines.iter().map(String::as_str))?;
-        self.drawn = lines.len();
-        self.term.flush()
-    }
-
-    fn print(&mut self, text: &str) -> io::Result<()> {
-        self.write_over(text.lines().chain([""]))?;
-        self.drawn = 0;
-        self.term.flush()
-    }
-
-    /// Overwrites the old lines. Each line is written before the rest of the old one is erased, to avoid flicker.
-    fn write_over<'a>(&self, lines: impl Iterator<Item = &'a str>) -> io::Result<()> {
-        self.term.move_cursor_up(self.drawn)?;
-        for line in lines {
-            self.term.write_str(line)?;
-            self.term.write_str("\x1b[K\n")?;
-        }
-        self.term.clear_to_end_of_screen()
-    }
-
-    fn finish(&mut self, table: &LiveTable) -> io::Result<()> {
-        self.draw(&table.table(self.term.size().1.into()))?;
-        self.drawn = 0;
-        self.term.show_cursor()?;
-        self.term.flush()
-    }
-}
-
-impl Drop for LiveScreen {
-    fn drop(&mut self) {
-        // If the terminal is not writable, its cursor does not matter.
-        let _ = self.term.show_cursor().and_then(|()| self.term.flush());
-    }
 }
 
 #[cfg(test)]

@@ -1,7 +1,8 @@
 //! Verification of the demo: compares the jobs' ends and the simulator's counts with what was expected.
 
 use crate::cli::demo::samples::Sample;
-use crate::cli::format::{count, count_or_unknown, summary_line, table};
+use crate::cli::format::{count, count_or_unknown, summary_line};
+use crate::cli::render::{Column, Screen, Table};
 use crate::config::Limits;
 use crate::domain::row_counts::RowCounts;
 use crate::domain::{Counts, JobState};
@@ -70,9 +71,15 @@ pub fn summary<'a>(
         rows.total += job.rows.total;
         rows.add_counts(&job.rows);
     }
-    let head = ["COUNTED BY THE SIMULATOR", "MOST", "OUR LIMIT", "MARKETO'S"].map(str::to_owned).to_vec();
-    let line = |Counted { what, most, own, limit }| vec![what, most.to_string(), own.to_string(), limit.to_string()];
-    let counted: Vec<_> = [head].into_iter().chain(counted(ledger, settings, own).map(line)).collect();
+    let mut table = Table::new(vec![
+        Column::left("COUNTED BY THE SIMULATOR"),
+        Column::right("MOST"),
+        Column::right("OUR LIMIT"),
+        Column::right("MARKETO'S"),
+    ]);
+    for Counted { what, most, own, limit } in counted(ledger, settings, own) {
+        table.push([what.into(), most.to_string().into(), own.to_string().into(), limit.to_string().into()]);
+    }
     let kinds = [Call::Create, Call::Status, Call::Failures, Call::Warnings].map(|kind| ledger.calls_of(kind));
     let [creates, statuses, failures, warnings] = kinds;
     let all: u64 = kinds.iter().sum();
@@ -90,7 +97,7 @@ pub fn summary<'a>(
         count_or_unknown(rows.processed),
         count_or_unknown(rows.failed),
         count_or_unknown(rows.warned),
-        table(&counted)
+        table.render(&Screen::PLAIN)
     )
 }
 
@@ -173,10 +180,10 @@ mod tests {
              180 rows: 177 processed, 3 failed, 1 with a warning\n\
              \n\
              COUNTED BY THE SIMULATOR   MOST  OUR LIMIT  MARKETO'S\n\
-             imports in its queue       10    10         10\n\
-             imports worked on at once  2     2          2\n\
-             calls in 20 s              44    50         100\n\
-             calls at once              0     5          10\n\
+             imports in its queue         10         10         10\n\
+             imports worked on at once     2          2          2\n\
+             calls in 20 s                44         50        100\n\
+             calls at once                 0          5         10\n\
              57 calls: 17 uploads, 40 status calls, 0 failure and 0 warning files; 1 refused\n"
         );
     }

@@ -8,8 +8,8 @@ use std::time::Duration;
 use crate::api::dto::{InstanceStatus, Status};
 use crate::cli::doctor::disk;
 use crate::cli::doctor::finding::Finding;
-use crate::cli::format::time;
 use crate::cli::global::GlobalArgs;
+use crate::cli::render::time::to_the_second;
 use crate::client::{Client, ClientError};
 use crate::config::Config;
 use crate::daemon::connections;
@@ -49,9 +49,9 @@ pub async fn check_daemon(config: &Config, global: &GlobalArgs) -> Vec<Finding> 
             format!("api.socket_mode {:04o} lets every user of this machine use the daemon", config.api.socket_mode);
         findings.push(Finding::warning(SOCKET, detail, "\"0660\" leaves it to the service's user and group"));
     }
-    if global.socket != config.api.socket {
-        let detail =
-            format!("the other commands use {}, but this daemon is at {}", global.socket.display(), socket.display());
+    let usual = global.socket();
+    if usual != config.api.socket {
+        let detail = format!("the other commands use {}, but this daemon is at {}", usual.display(), socket.display());
         findings.push(Finding::warning(SOCKET, detail, format!("export MARQUEUE_SOCKET={}", socket.display())));
     }
     findings.push(descriptors(config));
@@ -74,7 +74,7 @@ fn running(config: &Config, status: &Status) -> Vec<Finding> {
     let ours = env!("CARGO_PKG_VERSION");
     let version = &status.version;
     let mut findings = vec![if version == ours {
-        let since = time(status.started_at);
+        let since = to_the_second(status.started_at);
         Finding::ok(DAEMON, format!("marqueue {version} answers at {shown}, since {since}"))
     } else {
         let detail = format!("marqueue {version} answers at {shown}, and this program is {ours}");
@@ -103,12 +103,12 @@ fn running(config: &Config, status: &Status) -> Vec<Finding> {
 fn uploads(name: &str, status: &InstanceStatus) -> Option<Finding> {
     let check = format!("uploads of {name}");
     if let Some(pause) = &status.pause {
-        let until = pause.until.map(|until| format!(", until {}", time(until))).unwrap_or_default();
-        let detail = format!("they are paused since {}{until}: {}", time(pause.at), pause.reason);
+        let until = pause.until.map(|until| format!(", until {}", to_the_second(until))).unwrap_or_default();
+        let detail = format!("they are paused since {}{until}: {}", to_the_second(pause.at), pause.reason);
         return Some(Finding::warning(check, detail, format!("when the reason is gone, marqueue resume {name}")));
     }
     if let Some(until) = status.quiet_until {
-        let detail = format!("Marketo does not answer, and is tried again at {}", time(until));
+        let detail = format!("Marketo does not answer, and is tried again at {}", to_the_second(until));
         return Some(Finding::warning(check, detail, "see what the daemon's log says of it"));
     }
     if !status.queue.held.is_empty() {

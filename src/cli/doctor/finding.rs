@@ -2,7 +2,8 @@
 
 use serde::Serialize;
 
-use crate::cli::format::{sanitize, table};
+use crate::cli::format::count;
+use crate::cli::render::{Cell, Column, Screen, Table, Tone};
 
 /// Severity of a finding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -22,6 +23,14 @@ impl State {
             State::Fine => "fine",
             State::Warning => "warning",
             State::Fault => "fault",
+        }
+    }
+
+    fn tone(self) -> Tone {
+        match self {
+            State::Fine => Tone::Good,
+            State::Warning => Tone::Attention,
+            State::Fault => Tone::Fault,
         }
     }
 }
@@ -63,26 +72,36 @@ impl Finding {
     pub fn with_hint(self, advice: impl Into<String>) -> Finding {
         Finding { advice: Some(advice.into()), ..self }
     }
-
-    fn sentence(&self) -> String {
-        match &self.advice {
-            Some(advice) => format!("{}: {}.", sanitize(&self.detail), sanitize(advice)),
-            None => format!("{}.", sanitize(&self.detail)),
-        }
-    }
 }
 
-/// Returns one line for each finding, and one with their numbers.
-pub fn render(findings: &[Finding]) -> String {
-    let line = |found: &Finding| vec![found.state.as_str().to_owned(), found.check.clone(), found.sentence()];
-    let mut text = table(&findings.iter().map(line).collect::<Vec<_>>());
-    let count = |state| findings.iter().filter(|found| found.state == state).count();
-    let (faults, warnings) = (count(State::Fault), count(State::Warning));
-    text += &match (faults, warnings) {
-        (0, 0) => "\nAll is fine.\n".to_owned(),
-        _ => format!("\nFaults: {faults}. Warnings: {warnings}.\n"),
+/// Returns the findings, faults last, each with its advice in a line below; and a line with their numbers.
+pub fn render(findings: &[Finding], screen: &Screen) -> String {
+    let mut table = Table::new(vec![Column::left(""), Column::left(""), Column::left("").wrapped(20)]).without_head();
+    let mut sorted: Vec<&Finding> = findings.iter().collect();
+    sorted.sort_by_key(|found| found.state);
+    for found in sorted {
+        let tone = found.state.tone();
+        let detail_tone = if found.state == State::Fault { tone } else { Tone::Plain };
+        table.push([
+            Cell::toned(found.state.as_str(), tone),
+            Cell::from(&found.check),
+            Cell::toned(&found.detail, detail_tone),
+        ]);
+        if let Some(advice) = &found.advice {
+            table.push(["".into(), "".into(), format!("-> {advice}").into()]);
+        }
+    }
+    let number = |state| findings.iter().filter(|found| found.state == state).count() as u64;
+    let (faults, warnings) = (number(State::Fault), number(State::Warning));
+    let summary = match (faults, warnings) {
+        (0, 0) => screen.paint(Tone::Good, "All is fine."),
+        (0, warnings) => screen.paint(Tone::Attention, &format!("No fault, {}.", count(warnings, "warning"))),
+        (faults, warnings) => {
+            let text = format!("{}, {}.", count(faults, "fault"), count(warnings, "warning"));
+            screen.paint(Tone::Fault, &text)
+        }
     };
-    text
+    format!("{}\n{summary}\n", table.render(screen))
 }
 
 #[cfg(test)]
@@ -90,21 +109,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_finding_is_a_line_with_one_sentence() {
+    fn faults_are_last_and_have_their_advice_below() {
         let mut findings = vec![
-            Finding::ok("database", "/q.db can be made"),
-            Finding::warning("retention", "records go first", "keep them longer"),
             Finding::error("credentials of eu", "a\x1bb", "copy them again"),
+            Finding::warning("retention", "records go first", "keep them longer"),
+            Finding::ok("database", "/q.db can be made"),
         ];
         assert_eq!(
-            render(&findings),
-            "fine     database           /q.db can be made.\n\
-             warning  retention          records go first: keep them longer.\n\
-             fault    credentials of eu  a\\u{1b}b: copy them again.\n\
+            render(&findings, &Screen::PLAIN),
+            "fine     database           /q.db can be made\n\
+             warning  retention          records go first\n\
+             \x20                           -> keep them longer\n\
+             fault    credentials of eu  a\\u{1b}b\n\
+             \x20                           -> copy them again\n\
              \n\
-             Faults: 1. Warnings: 1.\n"
+             1 fault, 1 warning.\n"
         );
-        findings.truncate(1);
-        assert!(render(&findings).ends_with("\nAll is fine.\n"));
+        findings.retain(|found| found.state != State::Fault);
+        assert!(render(&findings, &Screen::PLAIN).ends_with("\nNo fault, 1 warning.\n"));
+        findings.retain(|found| found.state == State::Fine);
+        assert!(render(&findings, &Screen::PLAIN).ends_with("\nAll is fine.\n"));
     }
 }

@@ -2,10 +2,9 @@
 
 use std::io;
 
-use clap::{Command, CommandFactory};
+use clap::Command;
 use clap_mangen::Man;
 
-use crate::cli::Cli;
 use crate::cli::manual::roff_text::{Page, terms_section, title, verbatim_section};
 use crate::client::DEFAULT_SOCKET;
 
@@ -19,10 +18,9 @@ const FILES: [(&str, &str); 4] = [
     ("/usr/share/doc/marqueue/README.md", "The documentation, with pages for users and operators."),
 ];
 
-/// Returns the pages of all commands.
-pub fn command_pages() -> Vec<Page> {
-    // The default of this machine's environment must not stand in a page.
-    let mut all = without_help(Cli::command()).mut_arg("socket", |socket| socket.default_value(DEFAULT_SOCKET));
+/// Returns the pages of `all` and of the commands below it.
+pub fn command_pages(all: Command) -> Vec<Page> {
+    let mut all = without_help(all);
     all.build();
     let exit_status = help_sections(&all).into_iter().find(|section| section.heading == EXIT_STATUS);
     let mut pages = Vec::new();
@@ -139,6 +137,7 @@ fn parse_sections(help: &str) -> Vec<HelpSection> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::command_line::Cli;
 
     #[test]
     fn what_follows_the_options_keeps_its_lines() {
@@ -153,7 +152,7 @@ mod tests {
 
     #[test]
     fn every_page_has_all_sections() {
-        let pages = command_pages();
+        let pages = command_pages(Cli::definition());
         assert!(pages.len() > 20, "{}", pages.len());
         for Page { file_name, text } in pages {
             let name = file_name.strip_suffix(".1").unwrap();
@@ -180,7 +179,7 @@ mod tests {
     fn no_text_is_read_as_a_request() {
         let known =
             [".TH ", ".SH ", ".SS ", ".TP", ".PP", ".nf", ".fi", ".BR ", ".RS", ".RE", ".IP ", ".br", ".ie ", ".el "];
-        for Page { file_name, text } in command_pages() {
+        for Page { file_name, text } in command_pages(Cli::definition()) {
             for line in text.lines().filter(|line| line.starts_with(['.', '\''])) {
                 assert!(known.iter().any(|request| line.starts_with(request)), "{file_name}: {line}");
             }
