@@ -9,8 +9,8 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
+use marqueue::api::dto::JobDto;
 use marqueue::simulator::Settings;
-use marqueue::store::Job;
 use serde::Deserialize;
 
 use crate::bench_daemon::BenchDaemon;
@@ -92,7 +92,7 @@ async fn round(by_rows: bool) -> Round {
 
 #[derive(Deserialize)]
 struct Page {
-    jobs: Vec<Job>,
+    jobs: Vec<JobDto>,
 }
 
 fn asked<T: serde::de::DeserializeOwned>(daemon: &BenchDaemon, path: &str) -> T {

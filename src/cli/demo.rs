@@ -11,6 +11,7 @@ use serde_json::json;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{Instant, MissedTickBehavior};
 
+use crate::api::dto::JobDto;
 use crate::cli::demo::environment::DemoEnv;
 use crate::cli::demo::live_table::LiveTable;
 use crate::cli::demo::renderer::Renderer;
@@ -20,7 +21,6 @@ use crate::cli::global::GlobalArgs;
 use crate::cli::{error_report, format, output};
 use crate::client::{ClientError, JobFile};
 use crate::domain::{JobId, JobState};
-use crate::store::Job;
 
 mod environment;
 mod live_table;
@@ -154,7 +154,7 @@ async fn run_demo(env: &DemoEnv, global: &GlobalArgs) -> anyhow::Result<()> {
 
 /// Result of the imports.
 struct DemoResult<'a> {
-    jobs: Vec<Job>,
+    jobs: Vec<JobDto>,
     added: Vec<(&'a Sample, JobId)>,
     /// Names and reasons of the rejected files.
     refused: Vec<(&'static str, String)>,
@@ -211,8 +211,8 @@ async fn read_table(env: &DemoEnv) -> anyhow::Result<LiveTable> {
 }
 
 /// Returns the failure file of one job, with the command that downloads it.
-async fn failures(env: &DemoEnv, jobs: &[Job]) -> anyhow::Result<String> {
-    let some_failed = |job: &&Job| job.state == JobState::Complete && job.has_failed_rows();
+async fn failures(env: &DemoEnv, jobs: &[JobDto]) -> anyhow::Result<String> {
+    let some_failed = |job: &&JobDto| job.state == JobState::Complete && job.has_failed_rows();
     let job = jobs.iter().find(some_failed).context("no row has failed, but some should have")?;
     let mut download = env.client.file(job.id, JobFile::Failures, None).await?;
     let mut file = Vec::new();

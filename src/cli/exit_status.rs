@@ -3,9 +3,9 @@
 use std::io;
 use std::process::ExitCode;
 
+use crate::api::dto::JobDto;
 use crate::client::ClientError;
 use crate::domain::JobState;
-use crate::store::Job;
 
 /// Exit status of a command. Scripts rely on the numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,8 +26,8 @@ pub enum ExitStatus {
 
 impl ExitStatus {
     /// Returns the exit status for jobs that have ended.
-    pub(super) fn of<'a>(jobs: impl IntoIterator<Item = &'a Job>) -> ExitStatus {
-        let of_one = |job: &Job| match job.state {
+    pub(super) fn of<'a>(jobs: impl IntoIterator<Item = &'a JobDto>) -> ExitStatus {
+        let of_one = |job: &JobDto| match job.state {
             JobState::Complete if job.has_failed_rows() || !job.rows.is_accounted_for() => ExitStatus::SomeRowsFailed,
             JobState::Complete => ExitStatus::Done,
             _ => ExitStatus::Failed,

@@ -185,7 +185,7 @@ pub fn count_cell(number: Option<u64>, tone: Tone) -> Cell {
 }
 
 /// Returns one line about an ended job: its state and its counts of rows, or its error.
-pub fn summary_line(job: &Job) -> String {
+pub fn summary_line(job: &JobDto) -> String {
     let (id, file) = (job.id, sanitize(&job.filename));
     match (job.state, &job.error) {
         (JobState::Failed, Some(error)) => format!("job {id}: {file} has failed: {}", sanitize(error)),
@@ -203,6 +203,7 @@ pub mod samples {
     use jiff::Timestamp;
 
     use super::*;
+    use crate::api::dto::BatchDto;
     use crate::domain::{BatchState, Counts, Format, JobId, Source, Target};
     use crate::store::Batch;
 
@@ -211,8 +212,8 @@ pub mod samples {
         Timestamp::from_second(1_785_578_400 + second).unwrap()
     }
 
-    pub fn job(id: i64, state: JobState) -> Job {
-        Job {
+    pub fn job(id: i64, state: JobState) -> JobDto {
+        JobDto {
             id: JobId(id),
             state,
             target: Target::Leads { lookup_field: None, list_id: None, partition: None },
@@ -232,7 +233,6 @@ pub mod samples {
             content_erased_at: None,
             reports_erased_at: None,
             error: None,
-            header: (0, 6),
         }
     }
 
@@ -241,8 +241,8 @@ pub mod samples {
         RowCounts::complete(total, Counts { processed, failed, warned })
     }
 
-    pub fn batch(part: u32, state: BatchState) -> Batch {
-        Batch { state, ..Batch::new(part, 10, 6, 1234) }
+    pub fn batch(part: u32, state: BatchState) -> BatchDto {
+        BatchDto { state, ..BatchDto::from(Batch::new(part, 10, 6, 1234)) }
     }
 }
 

@@ -10,7 +10,6 @@ use crate::cli::job_progress::JobProgress;
 use crate::cli::output;
 use crate::client::{Client, ClientError};
 use crate::domain::JobId;
-use crate::store::Job;
 
 /// How often a daemon that no longer answers is tried again, and the pause between. It may restart, as after an update.
 const TRIES: u32 = 20;
@@ -92,7 +91,7 @@ async fn refresh(client: &Client, progress: &RefCell<JobProgress>) -> Infallible
 
 struct JobWatch<'a> {
     client: &'a Client,
-    ended: BTreeMap<JobId, Job>,
+    ended: BTreeMap<JobId, JobDto>,
     /// Whether the daemon has answered for these jobs.
     answered: bool,
     progress: &'a RefCell<JobProgress>,

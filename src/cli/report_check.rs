@@ -1,11 +1,11 @@
 //! Check of a failure or warning file against Marketo's counts: an empty file is not proof that no row failed.
 
+use crate::api::dto::{BatchDto, JobDto};
 use crate::cli::exit_status::ExitStatus;
 use crate::cli::format::count;
 use crate::client::JobFile;
 use crate::domain::row_counts::RowCounts;
 use crate::domain::{BatchState, JobId};
-use crate::store::Job;
 
 /// Result of the check: the exit status, and a note for the user.
 #[derive(Debug, PartialEq, Eq)]
@@ -15,10 +15,9 @@ pub struct CheckedReport {
 }
 
 /// Returns Marketo's counts of the job's complete batches, or of `part` alone; none if no such batch is complete.
-pub fn marketo_counts(job: &Job, part: Option<u32>) -> Option<RowCounts> {
-    let complete = |batch: &&crate::store::Batch| {
-        batch.state == BatchState::Complete && part.is_none_or(|part| batch.part == part)
-    };
+pub fn marketo_counts(job: &JobDto, part: Option<u32>) -> Option<RowCounts> {
+    let complete =
+        |batch: &&BatchDto| batch.state == BatchState::Complete && part.is_none_or(|part| batch.part == part);
     let mut batches = job.batches.iter().filter(complete);
     let mut rows = batches.next()?.rows;
     for batch in batches {

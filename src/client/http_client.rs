@@ -10,14 +10,14 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use serde::de::DeserializeOwned;
 
-use crate::api::dto::{COMMAND_LINE_AGENT, History, InstanceStatus, JobsPage, Problem, Readiness, Status};
+use crate::api::dto::{
+    COMMAND_LINE_AGENT, EraseReportDto, ExplanationDto, History, HistoryEntryDto, InstanceStatus, JobDto, JobsPage, NotReady, Problem, Readiness,
+    RetentionRunDto, Status,
+};
 use crate::domain::{JobId, JobState};
 use crate::error_chain::innermost;
 use crate::marketo::answering_daemon;
 use crate::marketo::outbound::{ReadError, client_builder, read_body};
-use crate::retention::{EraseReport, RetentionRun};
-use crate::scheduler::explain::Explanation;
-use crate::store::{HistoryEntry, Job};
 
 /// Default path of the daemon's socket.
 pub const DEFAULT_SOCKET: &str = "/run/marqueue/marqueue.sock";
@@ -181,15 +181,6 @@ impl ReadTimeout {
     }
 }
 
-/// Response of `/readyz` where the daemon is not ready.
-#[derive(serde::Deserialize)]
-struct ProblemBody {
-    #[serde(flatten)]
-    problem: Problem,
-    #[serde(flatten)]
-    readiness: Readiness,
-}
-
 /// Extra time for requests that read the whole database before they answer.
 const BACKUP_TIMEOUT: Duration = Duration::from_secs(3600);
 
@@ -263,7 +254,7 @@ impl Client {
                 Err(refusal(response).await)
             };
         }
-        let refused: ProblemBody = read(response).await?;
+        let refused: NotReady = read(response).await?;
         Ok((refused.readiness, Some(refused.problem.detail)))
     }
 
@@ -290,7 +281,7 @@ impl Client {
     ///
     /// # Errors
     /// [`ClientError`]
-    pub async fn job(&self, id: JobId, wait: Option<Duration>) -> Result<Job, ClientError> {
+    pub async fn job(&self, id: JobId, wait: Option<Duration>) -> Result<JobDto, ClientError> {
         let parameter = wait.map(|wait| ("wait", format!("{}ms", wait.as_millis())));
         let request = self.request(Method::GET, &format!("/v1/jobs/{id}")).query(parameter.as_slice());
         self.read_timeout.run(wait.unwrap_or_default(), async { read(self.send(request).await?).await }).await?
@@ -300,7 +291,7 @@ impl Client {
     ///
     /// # Errors
     /// [`ClientError`]
-    pub async fn history(&self, id: JobId) -> Result<Vec<HistoryEntry>, ClientError> {
+    pub async fn history(&self, id: JobId) -> Result<Vec<HistoryEntryDto>, ClientError> {
         let response: History = self.call(self.request(Method::GET, &format!("/v1/jobs/{id}/history"))).await?;
         Ok(response.history)
     }
@@ -309,7 +300,7 @@ impl Client {
     ///
     /// # Errors
     /// [`ClientError`]
-    pub async fn explain(&self, id: JobId) -> Result<Explanation, ClientError> {
+    pub async fn explain(&self, id: JobId) -> Result<ExplanationDto, ClientError> {
         self.call(self.request(Method::GET, &format!("/v1/jobs/{id}/explain"))).await
     }
 
@@ -328,7 +319,7 @@ impl Client {
     ///
     /// # Errors
     /// [`ClientError`]
-    pub async fn cancel(&self, id: JobId, what: Cancel) -> Result<Job, ClientError> {
+    pub async fn cancel(&self, id: JobId, what: Cancel) -> Result<JobDto, ClientError> {
         let abandon = (what == Cancel::Abandon).then_some(("abandon", "true"));
         self.call(self.request(Method::POST, &format!("/v1/jobs/{id}/cancel")).query(abandon.as_slice())).await
     }
@@ -337,7 +328,7 @@ impl Client {
     ///
     /// # Errors
     /// [`ClientError`]
-    pub async fn retry(&self, id: JobId, failed_rows: bool) -> Result<Job, ClientError> {
+    pub async fn retry(&self, id: JobId, failed_rows: bool) -> Result<JobDto, ClientError> {
         let rows = failed_rows.then_some(("rows", "failed"));
         self.call(self.request(Method::POST, &format!("/v1/jobs/{id}/retry")).query(rows.as_slice())).await
     }
@@ -356,7 +347,7 @@ impl Client {
     ///
     /// # Errors
     /// [`ClientError`]
-    pub async fn erase(&self, id: JobId, dry_run: bool) -> Result<EraseReport, ClientError> {
+    pub async fn erase(&self, id: JobId, dry_run: bool) -> Result<EraseReportDto, ClientError> {
         let dry_run = dry_run.then_some(("dry_run", "true"));
         let request = self.request(Method::POST, &format!("/v1/jobs/{id}/erase")).query(dry_run.as_slice());
         self.read_timeout.run(BACKUP_TIMEOUT, async { read(self.send(request).await?).await }).await?
@@ -366,7 +357,7 @@ impl Client {
     ///
     /// # Errors
     /// [`ClientError`]
-    pub async fn retention(&self, dry_run: bool) -> Result<RetentionRun, ClientError> {
+    pub async fn retention(&self, dry_run: bool) -> Result<RetentionRunDto, ClientError> {
         let dry_run = dry_run.then_some(("dry_run", "true"));
         let request = self.request(Method::POST, "/v1/retention").query(dry_run.as_slice());
         self.read_timeout.run(BACKUP_TIMEOUT, async { read(self.send(request).await?).await }).await?

@@ -11,11 +11,9 @@ use tokio::io::AsyncRead;
 use tokio::time::Instant;
 use tokio_util::io::ReaderStream;
 
-use crate::api::dto::SubmittedJob;
+use crate::api::dto::{JobDto, SubmittedJob, Warning};
 use crate::client::http_client::{Client, ClientError, read};
-use crate::delimited::Warning;
 use crate::domain::{Format, Target};
-use crate::store::Job;
 
 /// Bytes that are read at once.
 const CHUNK_BYTES: usize = 64 * 1024;
@@ -77,7 +75,7 @@ impl NewFile {
 #[derive(Clone, Debug)]
 pub struct AddedJob {
     /// The job.
-    pub job: Job,
+    pub job: JobDto,
     /// Whether the job existed already, made with the same idempotency key and content.
     pub seen_before: bool,
     /// Warnings of the daemon's checks.

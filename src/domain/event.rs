@@ -9,8 +9,7 @@ use strum::IntoStaticStr;
 use crate::domain::import::{Counts, RemoteStatus};
 
 /// Why an upload was deferred without using up an attempt.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, IntoStaticStr)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, IntoStaticStr)]
 #[strum(serialize_all = "kebab-case")]
 pub enum DeferReason {
     /// 1016: Marketo's queue has ten imports, those of other integrations included.

@@ -5,7 +5,6 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use strum::IntoStaticStr;
 
-use crate::clock::TimestampSchema;
 use crate::domain::enum_text::{ParseEnumError, parse_enum};
 use crate::domain::event::{DeferReason, Event, FailureScope};
 use crate::domain::ids::BatchKey;
@@ -39,17 +38,15 @@ impl std::str::FromStr for PauseKind {
 }
 
 /// A pause of an instance.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pause {
     /// Who or what caused it.
     pub kind: PauseKind,
     /// The cause as text.
     pub reason: String,
     /// When it began.
-    #[schemars(with = "TimestampSchema")]
     pub at: Timestamp,
     /// When it ends by itself; none where an operator has to end it.
-    #[schemars(with = "Option<TimestampSchema>")]
     pub until: Option<Timestamp>,
 }
 

@@ -3,14 +3,14 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use serde::Serialize;
 use tokio::sync::broadcast::error::RecvError;
 use tokio_util::sync::CancellationToken;
 
+use crate::api::dto::JobEndedNotification;
 use crate::clock::{Clock, after};
 use crate::log_throttle::LogThrottle;
 use crate::notification::delivery::Delivery;
-use crate::store::{DueNotifications, Job, MetricEvent, PendingNotification, Store, StoreError};
+use crate::store::{DueNotifications, MetricEvent, PendingNotification, Store, StoreError};
 use crate::{backoff, config};
 
 /// The maximum number of concurrent deliveries.
@@ -34,15 +34,6 @@ pub struct Notifier {
     store: Store,
     clock: Clock,
     delivery: Delivery,
-}
-
-/// The JSON body of a notification.
-#[derive(Serialize)]
-struct Payload<'a> {
-    event: &'static str,
-    job: &'a Job,
-    /// The job failed after all its attempts, and its content is kept for a retry or until it is erased.
-    content_waits: bool,
 }
 
 impl Notifier {
@@ -120,23 +111,22 @@ impl Notifier {
             return self.store.notification_delivered(notification).await;
         }
         let now = self.clock.now();
-        let body = serde_json::to_vec(&Payload { event: "job-ended", job: &job, content_waits: job.is_content_kept() })
-            .map_err(|error| {
-                // These types always serialize.
-                StoreError::Refused(error.to_string())
-            })?;
-        let sent = self.delivery.send(job.id, body, now).await;
+        let id = job.id;
+        // This type always serializes.
+        let body = serde_json::to_vec(&JobEndedNotification::new(job))
+            .map_err(|error| StoreError::Refused(error.to_string()))?;
+        let sent = self.delivery.send(id, body, now).await;
         self.store.publish_metric(MetricEvent::NotificationAttempt { is_delivered: sent.is_ok() });
         let Err(reason) = sent else {
-            tracing::debug!(job = %job.id, "notification delivered");
+            tracing::debug!(job = %id, "notification delivered");
             return self.store.notification_delivered(notification).await;
         };
         if now >= after(notification.enqueued_at, MAX_RETRY_TIME) {
-            tracing::error!(job = %job.id, %reason, "notification dropped: delivery failed for three days");
+            tracing::error!(job = %id, %reason, "notification dropped: delivery failed for three days");
             return self.store.notification_delivered(notification).await;
         }
         let backoff = backoff::doubled(MIN_BACKOFF, notification.attempts, MAX_BACKOFF);
-        tracing::warn!(job = %job.id, %reason, attempts = notification.attempts + 1, ?backoff,
+        tracing::warn!(job = %id, %reason, attempts = notification.attempts + 1, ?backoff,
             "notification failed; it is retried");
         self.store.notification_failed(notification, after(self.clock.now(), backoff)).await
     }

@@ -1,18 +1,14 @@
-//! Results of erasures, as the API returns them.
+//! Results of erasures.
 
 use jiff::Timestamp;
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
 
-use crate::clock::TimestampSchema;
 use crate::domain::JobId;
 use crate::store::RetentionCandidates;
 
 /// What a run erased, or would erase.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RetentionRun {
     /// The daemon's time, to which the ages are relative.
-    #[schemars(with = "TimestampSchema")]
     pub at: Timestamp,
     /// Whether nothing was erased, and the counts are of what is due.
     pub dry_run: bool,
@@ -27,7 +23,7 @@ pub struct RetentionRun {
 }
 
 /// What was erased of one job, or would be.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EraseReport {
     /// The job.
     pub job: JobId,
@@ -36,10 +32,8 @@ pub struct EraseReport {
     /// The bytes of content and reports, before compression. 0: they were erased before.
     pub bytes: u64,
     /// When the content was erased.
-    #[schemars(with = "Option<TimestampSchema>")]
     pub content_erased_at: Option<Timestamp>,
     /// When the reports were erased.
-    #[schemars(with = "Option<TimestampSchema>")]
     pub reports_erased_at: Option<Timestamp>,
     /// As [`RetentionRun::clean`].
     pub clean: bool,

@@ -1,19 +1,16 @@
-//! Records of the store: jobs, batches and history entries, in the form in which the API shows them.
+//! Records of the store: jobs, batches and history entries.
 
 use std::time::Duration;
 
 use jiff::Timestamp;
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
 use strum::IntoStaticStr;
 
-use crate::clock::TimestampSchema;
 use crate::domain::batch::{QueryFailures, UploadAttempts};
 use crate::domain::row_counts::RowCounts;
-use crate::domain::{BatchState, Counts, Format, JobId, JobState, Source, Target, marketo_id};
+use crate::domain::{BatchState, Counts, Format, JobId, JobState, Source, Target};
 
-/// A job with its batches, in the form of the native API.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+/// A job with its batches.
+#[derive(Clone, Debug, PartialEq)]
 pub struct Job {
     /// Its number.
     pub id: JobId,
@@ -40,27 +37,20 @@ pub struct Job {
     /// The job whose failed rows this one sends again.
     pub retry_of: Option<JobId>,
     /// Who submitted it; none for jobs of versions that did not store it.
-    #[serde(default)]
     pub source: Option<Source>,
     /// When the file was accepted.
-    #[schemars(with = "TimestampSchema")]
     pub created_at: Timestamp,
     /// When the first upload began.
-    #[schemars(with = "Option<TimestampSchema>")]
     pub started_at: Option<Timestamp>,
     /// When the last batch ended; none before.
-    #[schemars(with = "Option<TimestampSchema>")]
     pub finished_at: Option<Timestamp>,
     /// When its content was erased; none while it is stored.
-    #[schemars(with = "Option<TimestampSchema>")]
     pub content_erased_at: Option<Timestamp>,
     /// When its failure and warning files were erased.
-    #[schemars(with = "Option<TimestampSchema>")]
     pub reports_erased_at: Option<Timestamp>,
     /// Why it failed; none unless it has.
     pub error: Option<String>,
     /// The header's range in the file: bytes `from..to`.
-    #[serde(skip)]
     pub header: (u64, u64),
 }
 
@@ -80,15 +70,13 @@ impl Job {
 }
 
 /// One batch of a job.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Batch {
     /// Its number in the job, from 1.
     pub part: u32,
     /// Its state; `held` also for an overdue import.
     pub state: BatchState,
     /// Marketo's id of its import.
-    #[serde(with = "marketo_id", default)]
-    #[schemars(with = "Option<marketo_id::Shape>")]
     pub marketo_batch_id: Option<String>,
     /// Uploads that count against `max_attempts`.
     pub attempts: u32,
@@ -101,48 +89,34 @@ pub struct Batch {
     /// See `byte_from`.
     pub byte_to: u64,
     /// The next upload, poll or download is not before this.
-    #[schemars(with = "Option<TimestampSchema>")]
     pub not_before: Option<Timestamp>,
     /// When the last upload began.
-    #[schemars(with = "Option<TimestampSchema>")]
     pub uploaded_at: Option<Timestamp>,
     /// When Marketo accepted the upload.
-    #[schemars(with = "Option<TimestampSchema>")]
     pub accepted_at: Option<Timestamp>,
     /// When a poll first found the import in progress.
-    #[schemars(with = "Option<TimestampSchema>")]
     pub importing_at: Option<Timestamp>,
     /// When the import's status was last queried.
-    #[schemars(with = "Option<TimestampSchema>")]
     pub polled_at: Option<Timestamp>,
     /// When the batch ended; none before.
-    #[schemars(with = "Option<TimestampSchema>")]
     pub ended_at: Option<Timestamp>,
     /// Size in bytes of the stored failure file; none where there is no such file.
     pub failures_bytes: Option<u64>,
     /// Size in bytes of the stored warning file; none where there is no such file.
     pub warnings_bytes: Option<u64>,
     /// When it became overdue: Marketo has not ended its import within `max_import_time`. It is held since then.
-    #[schemars(with = "Option<TimestampSchema>")]
-    #[serde(default)]
     pub overdue_at: Option<Timestamp>,
     /// Marketo gave the same id to another upload. To which of the two the import's counts and reports belong is unknown.
-    #[serde(default)]
     pub id_given_twice: bool,
     /// Marketo's counts as received; a missing one is not zero.
-    #[serde(skip)]
     pub counts: Counts,
     /// Queries that failed since the last good answer.
-    #[serde(skip)]
     pub query_failures: QueryFailures,
     /// What is known of its last upload.
-    #[serde(skip)]
     pub tried: UploadAttempts,
     /// It failed because its attempts were used up. Its content is kept for a retry.
-    #[serde(default, rename = "given_up")]
     pub attempts_exhausted: bool,
     /// How long the daemon has waited for its import, measured while the clock was steady.
-    #[serde(skip)]
     pub waited: Duration,
 }
 
@@ -194,10 +168,9 @@ pub struct JobPage {
 }
 
 /// One entry of a job's history.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct HistoryEntry {
     /// When it happened.
-    #[schemars(with = "TimestampSchema")]
     pub at: Timestamp,
     /// The batch; none for an event of the job as a whole.
     pub part: Option<u32>,
@@ -212,8 +185,7 @@ pub struct HistoryEntry {
 }
 
 /// The data of a job that can be erased.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, IntoStaticStr)]
-#[serde(rename_all = "lowercase")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, IntoStaticStr)]
 #[strum(serialize_all = "lowercase")]
 pub enum ErasableData {
     /// The submitted file.

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use marqueue::domain::BatchState;
 use marqueue::domain::instance::PauseKind;
 use marqueue::simulator::call_log::Outcome;
-use marqueue::store::{Batch, Job};
+use marqueue::api::dto::{BatchDto, JobDto};
 
 use super::clients::POLL_PAUSE;
 use super::scenario::client;
@@ -63,10 +63,10 @@ pub async fn look(env: &TestEnv, trace: &Trace) {
 }
 
 /// The batches whose upload has an unknown outcome. One that Marketo does not end has its id, and is waited for.
-fn held(job: &Job) -> impl Iterator<Item = &Batch> {
+fn held(job: &JobDto) -> impl Iterator<Item = &BatchDto> {
     job.batches.iter().filter(|batch| batch.state == BatchState::Held && batch.marketo_batch_id.is_none())
 }
 
-fn id(batch: &Batch) -> Option<String> {
+fn id(batch: &BatchDto) -> Option<String> {
     batch.marketo_batch_id.clone()
 }

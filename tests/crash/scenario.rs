@@ -5,10 +5,10 @@ use std::fmt;
 use std::path::Path;
 use std::time::Duration;
 
+use marqueue::api::dto::JobDto;
 use marqueue::client::{Client, ClientError, JobFile};
 use marqueue::domain::JobId;
 use marqueue::simulator::Settings;
-use marqueue::store::Job;
 use rand::RngExt;
 use rand::rngs::Xoshiro256PlusPlus;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
@@ -214,11 +214,11 @@ impl Scenario {
 
     /// The imports that the daemon lists.
     async fn known_imports(&self) -> BTreeSet<u64> {
-        let ids = |job: Job| job.batches.into_iter().filter_map(|batch| batch.marketo_batch_id?.parse().ok());
+        let ids = |job: JobDto| job.batches.into_iter().filter_map(|batch| batch.marketo_batch_id?.parse().ok());
         self.jobs().await.into_iter().flat_map(ids).collect()
     }
 
-    async fn jobs(&self) -> Vec<Job> {
+    async fn jobs(&self) -> Vec<JobDto> {
         let page = client(&self.env).list(None, Some(10_000), None).await.expect("a list of jobs");
         assert_eq!(page.next_before, None);
         page.jobs
@@ -275,7 +275,7 @@ impl Scenario {
         (trace, stats)
     }
 
-    async fn found(&self, job: Job) -> FinalJob {
+    async fn found(&self, job: JobDto) -> FinalJob {
         let content = self.file(job.id, JobFile::File).await.unwrap_or_default();
         let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("text");
         let failures = self.file(job.id, JobFile::Failures).await.map(text);

@@ -3,9 +3,9 @@
 
 use std::collections::BTreeSet;
 
+use marqueue::api::dto::JobDto;
 use marqueue::domain::JobId;
 use marqueue::simulator::CallLog;
-use marqueue::store::Job;
 
 use super::files::File;
 
@@ -65,7 +65,7 @@ pub struct DaemonRun {
 /// A job as it is at the end, and its files.
 #[derive(Clone, Debug)]
 pub struct FinalJob {
-    pub job: Job,
+    pub job: JobDto,
     pub content: Vec<u8>,
     pub failures: Option<String>,
     pub warnings: Option<String>,

@@ -4,12 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::time::Duration;
 
+use marqueue::api::dto::JobDto;
 use marqueue::clock::from_ms;
 use marqueue::domain::row_counts::RowCounts;
 use marqueue::domain::{Counts, JobId, RemoteStatus, Target};
 use marqueue::simulator::CallLog;
 use marqueue::simulator::call_log::{Create, File as SentFile, Import, Outcome};
-use marqueue::store::Job;
 
 use super::files::File;
 use super::trace::{DaemonRun, FinalJob, Limits, Reply, Submission, Trace};
@@ -80,7 +80,7 @@ fn found(id: i64, file: &File) -> FinalJob {
         warned: end.warned,
         unaccounted: Some(0),
     };
-    let job = Job {
+    let job = JobDto {
         id: JobId(id),
         state: end.state,
         target: file.target.clone(),
@@ -100,7 +100,6 @@ fn found(id: i64, file: &File) -> FinalJob {
         started_at: None,
         finished_at: None,
         error: None,
-        header: (0, 0),
     };
     FinalJob { job, content: file.content.clone(), failures: end.failures, warnings: end.warnings }
 }

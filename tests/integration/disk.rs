@@ -140,7 +140,7 @@ async fn files_that_fill_the_disk_leave_the_reserve_for_their_end() {
             assert_eq!(status, 507, "{}", String::from_utf8_lossy(&body));
             break;
         }
-        jobs.push(serde_json::from_slice::<marqueue::store::Job>(&body).expect("a job").id);
+        jobs.push(serde_json::from_slice::<marqueue::api::dto::JobDto>(&body).expect("a job").id);
     }
     assert!(jobs.len() > 2, "the disk has room for some: {}", jobs.len());
     assert_eq!(reserve(&disk), RESERVE, "new files keep off the reserve");

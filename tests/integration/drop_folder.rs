@@ -8,8 +8,8 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
 use crate::support::{TestEnv, leads, quick};
+use marqueue::api::dto::JobDto;
 use marqueue::domain::{Format, Target};
-use marqueue::store::Job;
 
 /// An environment with a drop folder, and no daemon yet. Its instance is paused by none; its imports take no time.
 async fn env_with_drop_folder() -> TestEnv {
@@ -45,7 +45,7 @@ fn rename_in(env: &TestEnv, path: &str, content: impl AsRef<[u8]>) {
     fs::rename(draft, at(env, path)).expect("it is renamed");
 }
 
-async fn jobs(env: &TestEnv) -> Vec<Job> {
+async fn jobs(env: &TestEnv) -> Vec<JobDto> {
     let page: marqueue::api::dto::JobsPage =
         serde_json::from_str(&env.get("/v1/jobs?limit=10000").await).expect("a page of jobs");
     assert_eq!(page.next_before, None);
@@ -53,7 +53,7 @@ async fn jobs(env: &TestEnv) -> Vec<Job> {
 }
 
 /// The job of the file of this name, when there is one.
-async fn job_of(env: &mut TestEnv, filename: &str) -> Job {
+async fn job_of(env: &mut TestEnv, filename: &str) -> JobDto {
     let look = async |env: &mut TestEnv| jobs(env).await.into_iter().find(|job| job.filename == filename);
     env.until(&format!("{filename} becomes a job"), look).await
 }

@@ -15,9 +15,9 @@ mod stuck;
 mod unknown;
 
 use crate::support::TestEnv;
+use marqueue::api::dto::JobDto;
 use marqueue::domain::{JobId, JobState};
 use marqueue::simulator::call_log::{CallLog, Outcome};
-use marqueue::store::Job;
 use serde_json::Value;
 
 /// A file of one row.
@@ -56,7 +56,7 @@ impl TestEnv {
     }
 
     /// The job, complete, with so many attempts used by its one batch.
-    async fn complete(&mut self, id: JobId, attempts: u32) -> Job {
+    async fn complete(&mut self, id: JobId, attempts: u32) -> JobDto {
         let job = self.ended(id).await;
         assert_eq!((job.state, job.batches[0].attempts), (JobState::Complete, attempts), "{job:?}");
         job

@@ -4,9 +4,9 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use crate::support::{TestEnv, leads, quick};
+use marqueue::api::dto::JobDto;
 use marqueue::domain::{BatchState, Format, JobState};
 use marqueue::simulator::{Call, Fault, FaultEffect, Settings};
-use marqueue::store::Job;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
@@ -34,7 +34,7 @@ fn table(format: Format, bytes: usize) -> String {
 }
 
 /// Checks that what was uploaded is the file: each upload the header and its rows, all rows joined the file's own bytes.
-fn assert_sent_as_it_was(env: &TestEnv, job: &Job, file: &str, limit: u64) {
+fn assert_sent_as_it_was(env: &TestEnv, job: &JobDto, file: &str, limit: u64) {
     let header = file.find('\n').expect("a header") + 1;
     let mut at = header as u64;
     let ledger = env.simulator.call_log();
@@ -101,7 +101,7 @@ async fn row_too_large_for_marketo_fails_alone() {
 }
 
 /// Two batches, each with a row that fails; in the second the column `phone` has a value.
-async fn two_batches(second_phone: &str) -> (TestEnv, Job) {
+async fn two_batches(second_phone: &str) -> (TestEnv, JobDto) {
     let mut env = TestEnv::new(instant()).await;
     env.config = "limits = { upload_bytes = 1000, calls = 5000, window = \"1s\" }\n".into();
     env.start().await;
@@ -158,7 +158,7 @@ async fn the_failed_rows_of_all_batches_become_one_new_job() {
     assert_eq!(env.ended(id).await.rows.failed, Some(2));
     let (status, again) = env.json("POST", &format!("/v1/jobs/{id}/retry?rows=failed")).await;
     assert_eq!(status, 201, "{again}");
-    let again: Job = serde_json::from_value(again).expect("a job");
+    let again: JobDto = serde_json::from_value(again).expect("a job");
     assert_eq!((again.retry_of, again.filename.as_str()), (Some(id), "people-failed-rows.ssv"));
     assert_eq!((again.priority, again.group.as_deref(), again.target.list_id()), (3, Some("g"), Some(4)));
     let rows = env.get(&format!("/v1/jobs/{}/file", again.id)).await;
@@ -182,7 +182,7 @@ async fn corrected_failure_file_becomes_a_new_job() {
     let corrected = failures.replace("!fail:bad,", "B,");
     let retry = format!("/v1/jobs/{id}/retry?rows=corrected");
     let (status, body) = env.request("POST", &retry, corrected).await;
-    let again: Job = serde_json::from_slice(&body).expect("a job");
+    let again: JobDto = serde_json::from_slice(&body).expect("a job");
     assert_eq!((status, again.retry_of, again.filename.as_str()), (201, Some(id), "people-corrected.csv"));
     assert_eq!((again.priority, again.group.as_deref(), again.target.list_id()), (3, Some("g"), Some(4)));
     let ended = env.ended(again.id).await;
@@ -191,7 +191,7 @@ async fn corrected_failure_file_becomes_a_new_job() {
 
     // With the column of lines, as a spreadsheet of another country saves it.
     let (status, body) = env.request("POST", &retry, "\u{feff}Line;email;name\r\n3;b@example.com;B\r\n").await;
-    let again: Job = serde_json::from_slice(&body).expect("a job");
+    let again: JobDto = serde_json::from_slice(&body).expect("a job");
     assert_eq!((status, again.filename.as_str()), (201, "people-corrected.ssv"));
     let ended = env.ended(again.id).await;
     assert_eq!((ended.rows.processed, ended.rows.failed), (Some(1), Some(0)));
@@ -303,7 +303,7 @@ async fn imports_of_one_list_or_group_run_one_after_another() {
     }
     let ledger = env.simulator.call_log();
     assert_eq!(ledger.errors_of("1019"), 0);
-    let group: Vec<Job> = {
+    let group: Vec<JobDto> = {
         let mut jobs = Vec::new();
         for &id in ids.iter().skip(1).step_by(2) {
             jobs.push(env.job(id).await);

@@ -2,8 +2,8 @@
 
 use std::fs;
 
+use marqueue::api::dto::JobDto;
 use marqueue::domain::{BatchState, JobId};
-use marqueue::store::Job;
 
 use crate::support::TestEnv;
 
@@ -14,7 +14,7 @@ impl TestEnv {
     }
 
     /// The job when its first batch is in `state`.
-    pub async fn in_state(&mut self, id: JobId, state: BatchState) -> Job {
+    pub async fn in_state(&mut self, id: JobId, state: BatchState) -> JobDto {
         self.until(&format!("the batch of job {id} is {state}"), async |env| {
             let job = env.job(id).await;
             assert!(!job.state.is_terminal(), "job {id} was never seen {state}: {job:?}");

@@ -8,8 +8,9 @@ use std::process::Command;
 use std::time::Duration;
 
 use futures_util::{StreamExt, stream};
+use marqueue::api::dto::JobDto;
 use marqueue::domain::{JobId, JobState};
-use marqueue::store::{Job, Store};
+use marqueue::store::Store;
 
 use crate::support::{TestEnv, quick};
 
@@ -86,7 +87,7 @@ async fn add(env: &TestEnv, file: usize) -> Option<JobId> {
     let (name, content, _) = FILES[file];
     let (status, body) = env.request("POST", &format!("/v1/jobs?target=leads&filename={name}"), content).await;
     if status == 201 {
-        let job: Job = serde_json::from_slice(&body).expect("a job");
+        let job: JobDto = serde_json::from_slice(&body).expect("a job");
         return Some(job.id);
     }
     let output = String::from_utf8_lossy(&body);
@@ -95,8 +96,8 @@ async fn add(env: &TestEnv, file: usize) -> Option<JobId> {
 }
 
 /// The job when it has ended. The daemon is not asked again and again: there are many of these at once.
-async fn ended(env: &TestEnv, id: JobId) -> Job {
-    let job: Job = serde_json::from_str(&env.get(&format!("/v1/jobs/{id}?wait=100s")).await).expect("a job");
+async fn ended(env: &TestEnv, id: JobId) -> JobDto {
+    let job: JobDto = serde_json::from_str(&env.get(&format!("/v1/jobs/{id}?wait=100s")).await).expect("a job");
     assert!(job.state.is_terminal(), "{job:?}\n{}", env.log());
     job
 }

@@ -13,15 +13,17 @@ use std::path::Path;
 mod reader;
 
 /// From the lowest layer up. A module imports none of its own layer.
-const LAYERS: [&[&str]; 10] = [
+const LAYERS: [&[&str]; 11] = [
     &["backoff", "byte_order_mark", "clock", "disk", "form", "log_throttle", "secret", "untrusted_text"],
     &["domain", "error_chain"],
     &["config"],
     &["delimited", "store", "marketo"],
-    &["intake", "scheduler", "retention", "notification", "simulator", "http_server"],
+    &["intake", "scheduler", "retention", "simulator", "http_server"],
     &["drop_folder"],
     &["api"],
-    &["client", "daemon"],
+    // A notification carries the job in the form of the API.
+    &["client", "notification"],
+    &["daemon"],
     // The command `demo` has a daemon in its own process.
     &["cli"],
     &["main"],

@@ -92,7 +92,7 @@ async fn instances_have_slots_of_their_own() {
 }
 
 /// Kills the daemon when the batch is in `state`, starts it again, and gives the job at its end.
-async fn killed_in(state: BatchState, policy: &str) -> (TestEnv, marqueue::store::Job) {
+async fn killed_in(state: BatchState, policy: &str) -> (TestEnv, marqueue::api::dto::JobDto) {
     use marqueue::simulator::call_log::Call;
     use marqueue::simulator::{Fault, FaultEffect};
     let mut env = TestEnv::new(quick()).await;

@@ -3,8 +3,8 @@
 use std::fs;
 use std::path::PathBuf;
 
+use marqueue::api::dto::JobDto;
 use marqueue::domain::JobState;
-use marqueue::store::Job;
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
 
@@ -58,7 +58,7 @@ fn space(env: &TestEnv) -> u64 {
     files(env).iter().map(|path| fs::metadata(path).map_or(0, |file| file.len())).sum()
 }
 
-async fn complete(env: &mut TestEnv, query: &str, file: &[u8]) -> Job {
+async fn complete(env: &mut TestEnv, query: &str, file: &[u8]) -> JobDto {
     let id = env.add(query, file.to_vec()).await.id;
     let job = env.ended(id).await;
     assert_eq!(job.state, JobState::Complete);
@@ -207,7 +207,7 @@ async fn an_idempotency_key_lasts_as_long_as_its_record() {
             .send()
             .await
             .unwrap();
-        (answer.status().as_u16(), answer.json::<Job>().await.unwrap())
+        (answer.status().as_u16(), answer.json::<JobDto>().await.unwrap())
     };
     let (status, job) = add(&env).await;
     assert_eq!(status, 201);

@@ -4,9 +4,9 @@ use std::fmt::Write as _;
 use std::fs;
 use std::time::Duration;
 
+use marqueue::api::dto::JobDto;
 use marqueue::domain::JobId;
 use marqueue::simulator::Settings;
-use marqueue::store::Job;
 
 use super::test_env::TestEnv;
 
@@ -50,18 +50,18 @@ impl TestEnv {
     }
 
     /// Submits a file with the parameters of `query`. Returns the job.
-    pub async fn add(&self, query: &str, file: impl Into<reqwest::Body>) -> Job {
+    pub async fn add(&self, query: &str, file: impl Into<reqwest::Body>) -> JobDto {
         let (status, body) = self.request("POST", &format!("/v1/jobs?{query}"), file).await;
         assert_eq!(status, 201, "{query}: {}", String::from_utf8_lossy(&body));
         serde_json::from_slice(&body).expect("a job")
     }
 
-    pub async fn job(&self, id: JobId) -> Job {
+    pub async fn job(&self, id: JobId) -> JobDto {
         serde_json::from_str(&self.get(&format!("/v1/jobs/{id}")).await).expect("a job")
     }
 
     /// The job when it has ended.
-    pub async fn ended(&mut self, id: JobId) -> Job {
+    pub async fn ended(&mut self, id: JobId) -> JobDto {
         self.until(&format!("job {id} ends"), async |env| {
             let job = env.job(id).await;
             job.state.is_terminal().then_some(job)

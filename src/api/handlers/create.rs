@@ -43,7 +43,7 @@ pub(in crate::api) async fn create(
         Inserted::Created(job) => (StatusCode::CREATED, job),
         Inserted::Existing(job) => (StatusCode::OK, job),
     };
-    Ok((status, Json(SubmittedJob { job, warnings })))
+    Ok((status, Json(SubmittedJob { job: job.into(), warnings })))
 }
 
 /// Returns the interface that the file's sender uses: the command line sends a `User-Agent` of its own.

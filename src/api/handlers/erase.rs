@@ -7,10 +7,10 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::api::auth::identity::RequestConnection;
-use crate::api::dto::Problem;
+use crate::api::dto::{EraseReportDto, Problem, RetentionRunDto};
 use crate::api::problem::{PathSegment, Query, job_id};
 use crate::api::state::SharedState;
-use crate::retention::{EraseMode, EraseReport, RetentionRun};
+use crate::retention::EraseMode;
 
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -36,7 +36,7 @@ pub(crate) async fn job(
     connection: RequestConnection,
     PathSegment(id): PathSegment,
     Query(how): Query<EraseQuery>,
-) -> Result<Json<EraseReport>, Problem> {
+) -> Result<Json<EraseReportDto>, Problem> {
     let (id, mode) = (job_id(&id)?, how.mode()?);
     connection.check_may_wait()?;
     let retention = daemon.retention.clone();
@@ -44,7 +44,7 @@ pub(crate) async fn job(
     if mode == EraseMode::Erase {
         tracing::info!(job = %id, bytes = erasure.bytes, clean = erasure.clean, "job data erased by a client");
     }
-    Ok(Json(erasure))
+    Ok(Json(erasure.into()))
 }
 
 /// Handles `POST /v1/retention`.
@@ -52,7 +52,7 @@ pub(crate) async fn due(
     State(daemon): State<SharedState>,
     connection: RequestConnection,
     Query(how): Query<EraseQuery>,
-) -> Result<Json<RetentionRun>, Problem> {
+) -> Result<Json<RetentionRunDto>, Problem> {
     let mode = how.mode()?;
     connection.check_may_wait()?;
     let retention = daemon.retention.clone();
@@ -66,7 +66,7 @@ pub(crate) async fn due(
             "expired data erased by a client"
         );
     }
-    Ok(Json(pass))
+    Ok(Json(pass.into()))
 }
 
 /// Runs `work` to its end, also where the client closes the connection before.

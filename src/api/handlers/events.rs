@@ -107,7 +107,7 @@ impl EventFollower {
             return None;
         }
         match self.daemon.store.job(id).await {
-            Ok(job) if self.caller.owns(&job) => Some(EventData::Job { job: Box::new(job), part }),
+            Ok(job) if self.caller.owns(&job) => Some(EventData::Job { job: Box::new(job.into()), part }),
             _ => None,
         }
     }

@@ -14,13 +14,13 @@ use axum::http::header::CONTENT_TYPE;
 use axum::http::{Extensions, StatusCode};
 use axum::response::{IntoResponse, Response};
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
 use crate::api::auth::identity;
-use crate::api::dto::{ComponentHealth, Problem, Readiness};
+use crate::api::dto::{ComponentHealth, NotReady, PauseDto, Problem, Readiness};
 use crate::api::problem::Query;
 use crate::api::state::SharedState;
-use crate::domain::instance::{Pause, PauseKind};
+use crate::domain::instance::PauseKind;
 use crate::drop_folder::{DropReport, PartState};
 use crate::http_server::Peer;
 use crate::marketo::CredentialStatus;
@@ -28,16 +28,6 @@ use crate::marketo::CredentialStatus;
 /// Handles `GET /healthz`.
 pub(crate) async fn healthz() -> &'static str {
     "ok\n"
-}
-
-/// Response of `/readyz` with status 503: a problem document with the readiness as extension members (RFC 9457,
-/// section 3.2).
-#[derive(Serialize, JsonSchema)]
-pub(crate) struct NotReady<'a> {
-    #[serde(flatten)]
-    problem: Problem,
-    #[serde(flatten)]
-    readiness: &'a Readiness,
 }
 
 #[derive(Deserialize, JsonSchema)]
@@ -68,7 +58,7 @@ pub(crate) async fn readyz(
         // The rows that a scheduler reads have to be readable, whichever instance is asked for.
         let read = async { scheduler.snapshot(&scheduler.observe().await?).await };
         let pause = match read.await {
-            Ok(snapshot) => snapshot.instance.pause,
+            Ok(snapshot) => snapshot.instance.pause.map(PauseDto::from),
             Err(error) => {
                 readable = Err(error);
                 None
@@ -108,7 +98,7 @@ pub(crate) async fn readyz(
         return Ok(Json(readiness).into_response());
     }
     let problem = Problem::plain(StatusCode::SERVICE_UNAVAILABLE, detail);
-    let body = NotReady { problem, readiness: &readiness };
+    let body = NotReady { problem, readiness };
     let kind = [(CONTENT_TYPE, "application/problem+json")];
     Ok((StatusCode::SERVICE_UNAVAILABLE, kind, Json(body)).into_response())
 }
@@ -142,7 +132,7 @@ impl From<PartState> for ComponentHealth {
 impl ComponentHealth {
     /// Makes the health of an instance's credentials. Marketo's API may refuse them (603) where its identity endpoint
     /// does not, so a pause for them counts too.
-    pub(crate) fn of_credentials(status: CredentialStatus, pause: Option<&Pause>) -> ComponentHealth {
+    pub(crate) fn of_credentials(status: CredentialStatus, pause: Option<&PauseDto>) -> ComponentHealth {
         let (ok, state, reason) = match status {
             _ if pause.is_some_and(|pause| pause.kind == PauseKind::Credentials) => {
                 (false, "refused", pause.map(|pause| pause.reason.clone()))

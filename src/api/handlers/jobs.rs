@@ -10,12 +10,12 @@ use serde::Deserialize;
 use tokio::sync::broadcast::error::RecvError;
 
 use crate::api::auth::identity::{Identity, RequestConnection};
-use crate::api::dto::{History, JobsPage, Problem};
+use crate::api::dto::{ExplanationDto, History, HistoryEntryDto, JobDto, JobsPage, Problem};
 use crate::api::problem::{PathSegment, Query, job_id};
 use crate::api::state::{AppState, SharedState};
 use crate::domain::{JobId, JobState};
 use crate::scheduler::SchedulingRules;
-use crate::scheduler::explain::{ExplainedJob, Explanation};
+use crate::scheduler::explain::ExplainedJob;
 use crate::store::{ChangeEvent, Job, JobPage};
 
 /// Jobs of a page, by default and at most.
@@ -64,7 +64,7 @@ pub(crate) async fn list(
     let more = jobs.len() > limit as usize;
     jobs.truncate(limit as usize);
     let next_before = if more { jobs.last().map(|job| job.id) } else { None };
-    Ok(Json(JobsPage { jobs, next_before }))
+    Ok(Json(JobsPage { jobs: jobs.into_iter().map(JobDto::from).collect(), next_before }))
 }
 
 #[derive(Deserialize, JsonSchema)]
@@ -84,18 +84,18 @@ pub(crate) async fn show(
     connection: RequestConnection,
     PathSegment(id): PathSegment,
     Query(WaitQuery { wait }): Query<WaitQuery>,
-) -> Result<Json<Job>, Problem> {
+) -> Result<Json<JobDto>, Problem> {
     let id = job_id(&id)?;
-    let Some(wait) = wait.filter(|wait| !wait.is_empty()) else { return Ok(Json(daemon.store.job(id).await?)) };
+    let Some(wait) = wait.filter(|wait| !wait.is_empty()) else { return Ok(Json(daemon.store.job(id).await?.into())) };
     let wait = wait
         .parse::<SignedDuration>()
         .ok()
         .and_then(|wait| Duration::try_from(wait).ok())
         .ok_or_else(|| Problem::bad_request(format!("wait must be a duration such as 30s, not \"{wait}\"")))?;
     if !connection.may_wait() {
-        return Ok(Json(daemon.store.job(id).await?));
+        return Ok(Json(daemon.store.job(id).await?.into()));
     }
-    Ok(Json(wait_for_end(&daemon, id, wait.min(MAX_WAIT)).await?))
+    Ok(Json(wait_for_end(&daemon, id, wait.min(MAX_WAIT)).await?.into()))
 }
 
 /// Returns the job when it has ended, or its state after `wait`.
@@ -131,14 +131,15 @@ pub(crate) async fn history(
     State(daemon): State<SharedState>,
     PathSegment(id): PathSegment,
 ) -> Result<Json<History>, Problem> {
-    Ok(Json(History { history: daemon.store.history(job_id(&id)?).await? }))
+    let history = daemon.store.history(job_id(&id)?).await?;
+    Ok(Json(History { history: history.into_iter().map(HistoryEntryDto::from).collect() }))
 }
 
 /// Handles `GET /v1/jobs/{id}/explain`.
 pub(crate) async fn explain(
     State(daemon): State<SharedState>,
     PathSegment(id): PathSegment,
-) -> Result<Json<Explanation>, Problem> {
+) -> Result<Json<ExplanationDto>, Problem> {
     let job = daemon.store.job(job_id(&id)?).await?;
     let Some(scheduler) = daemon.scheduler(&job.instance) else {
         let detail = format!("instance \"{}\" is no longer configured, so its jobs wait", job.instance);
@@ -156,7 +157,7 @@ pub(crate) async fn explain(
         next_call_at: scheduler.next_call_at(now),
         now,
     };
-    Ok(Json(explained.explain()))
+    Ok(Json(explained.explain().into()))
 }
 
 #[derive(Deserialize, JsonSchema)]
@@ -172,7 +173,7 @@ pub(crate) async fn cancel(
     State(daemon): State<SharedState>,
     PathSegment(id): PathSegment,
     Query(CancelQuery { abandon }): Query<CancelQuery>,
-) -> Result<Json<Job>, Problem> {
+) -> Result<Json<JobDto>, Problem> {
     let (id, now) = (job_id(&id)?, daemon.clock.now());
     let abandon = match abandon.as_deref() {
         None | Some("" | "false") => false,
@@ -187,5 +188,5 @@ pub(crate) async fn cancel(
         daemon.store.cancel(id, now).await?
     };
     tracing::info!(job = %id, abandon, "job cancelled by a client");
-    Ok(Json(daemon.store.job(id).await?))
+    Ok(Json(daemon.store.job(id).await?.into()))
 }

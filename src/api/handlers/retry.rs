@@ -13,7 +13,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::api::auth::identity::Identity;
-use crate::api::dto::Problem;
+use crate::api::dto::{JobDto, Problem};
 use crate::api::handlers::create::{idempotency_key, reject_content_encoding};
 use crate::api::handlers::reports::{JoinedReport, extract_rows, extracted_rows};
 use crate::api::problem::{PathSegment, Query, job_id};
@@ -47,7 +47,7 @@ pub(crate) async fn retry(
     Query(query): Query<RetryQuery>,
     headers: HeaderMap,
     body: Body,
-) -> Result<(StatusCode, Json<Job>), Problem> {
+) -> Result<(StatusCode, Json<JobDto>), Problem> {
     let id = job_id(&id)?;
     let is_corrected = query.rows.as_deref() == Some("corrected");
     if !is_corrected && (query.format.is_some() || query.check.is_some()) {
@@ -60,7 +60,7 @@ pub(crate) async fn retry(
         None | Some("") => {
             daemon.store.retry(id, daemon.clock.now()).await?;
             tracing::info!(job = %id, "job retried by a client");
-            Ok((StatusCode::OK, Json(daemon.store.job(id).await?)))
+            Ok((StatusCode::OK, Json(daemon.store.job(id).await?.into())))
         }
         Some("failed") => retry_failed_rows(&daemon, &caller, daemon.store.job(id).await?).await,
         Some("corrected") => {
@@ -76,7 +76,11 @@ pub(crate) async fn retry(
 }
 
 /// Makes a new job of an ended job's failed rows.
-async fn retry_failed_rows(daemon: &AppState, caller: &Identity, job: Job) -> Result<(StatusCode, Json<Job>), Problem> {
+async fn retry_failed_rows(
+    daemon: &AppState,
+    caller: &Identity,
+    job: Job,
+) -> Result<(StatusCode, Json<JobDto>), Problem> {
     let refused = |detail: String| Err(Problem::plain(StatusCode::CONFLICT, detail));
     if !job.state.is_terminal() {
         return refused(format!("job {} is {}: its failed rows are known when it has ended", job.id, job.state));
@@ -113,7 +117,7 @@ async fn retry_failed_rows(daemon: &AppState, caller: &Identity, job: Job) -> Re
     let rows = extracted_rows(open().await?, FailedRowExtractor::of_sent_columns(columns));
     // The rows were checked when they were first accepted.
     match daemon.intake.receive(new, Checks::None, rows).await? {
-        Inserted::Created(job) | Inserted::Existing(job) => Ok((StatusCode::CREATED, Json(job))),
+        Inserted::Created(job) | Inserted::Existing(job) => Ok((StatusCode::CREATED, Json(job.into()))),
     }
 }
 
@@ -131,7 +135,7 @@ async fn retry_corrected_rows(
     caller: &Identity,
     job: Job,
     file: CorrectedFile,
-) -> Result<(StatusCode, Json<Job>), Problem> {
+) -> Result<(StatusCode, Json<JobDto>), Problem> {
     if !job.state.is_terminal() {
         let detail = format!("job {} is {}: its failed rows are known when it has ended", job.id, job.state);
         return Err(Problem::plain(StatusCode::CONFLICT, detail));
@@ -168,8 +172,8 @@ async fn retry_corrected_rows(
     let checks = if file.query.check.unwrap_or(true) { Checks::All } else { Checks::None };
     let received = daemon.intake.receive(new, checks, begins.chain(rows.stream())).await;
     match received {
-        Ok(Inserted::Created(job)) => Ok((StatusCode::CREATED, Json(job))),
-        Ok(Inserted::Existing(job)) => Ok((StatusCode::OK, Json(job))),
+        Ok(Inserted::Created(job)) => Ok((StatusCode::CREATED, Json(job.into()))),
+        Ok(Inserted::Existing(job)) => Ok((StatusCode::OK, Json(job.into()))),
         Err(error) => Err(fault.get().cloned().map_or_else(|| error.into(), invalid_rows)),
     }
 }

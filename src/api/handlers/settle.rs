@@ -5,11 +5,10 @@ use axum::extract::State;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::api::dto::Problem;
+use crate::api::dto::{JobDto, Problem};
 use crate::api::problem::{PathSegment, Query, job_id};
 use crate::api::state::SharedState;
 use crate::domain::{BatchKey, marketo_id};
-use crate::store::Job;
 
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -27,7 +26,7 @@ pub(crate) async fn settle(
     State(daemon): State<SharedState>,
     PathSegment(id): PathSegment,
     Query(found): Query<SettleQuery>,
-) -> Result<Json<Job>, Problem> {
+) -> Result<Json<JobDto>, Problem> {
     let job = job_id(&id)?;
     let part = found.part.unwrap_or_default();
     let part = part
@@ -39,5 +38,5 @@ pub(crate) async fn settle(
     }
     daemon.store.settle(BatchKey { job, part }, marketo_batch_id.clone(), daemon.clock.now()).await?;
     tracing::info!(%job, part, marketo_batch_id, "held batch settled by a client");
-    Ok(Json(daemon.store.job(job).await?))
+    Ok(Json(daemon.store.job(job).await?.into()))
 }

@@ -6,7 +6,7 @@ use axum::Json;
 use axum::extract::State;
 
 use crate::api::auth::identity::Identity;
-use crate::api::dto::{DropStatus, IgnoredFile, InstanceStatus, Limits, Problem, Queue, Slots, Status};
+use crate::api::dto::{DropStatus, IgnoredFile, InstanceStatus, Limits, PauseDto, Problem, Queue, Slots, Status};
 use crate::api::state::{AppState, SharedState};
 use crate::domain::BatchState;
 use crate::drop_folder::{DropReport, PartState};
@@ -64,7 +64,7 @@ pub(super) async fn visible_status(
 ) -> Result<InstanceStatus, StoreError> {
     let mut status = instance_status(daemon, scheduler).await?;
     if let Identity::Client(client) = caller {
-        status.queue.given_up = daemon.store.find_exhausted_jobs(scheduler.name(), Some(&client.id)).await?;
+        status.queue.given_up = daemon.store.find_exhausted_jobs(scheduler.name(), Some(&client.id)).await?.into();
         for id in std::mem::take(&mut status.queue.held) {
             if caller.owns(&daemon.store.job(id).await?) {
                 status.queue.held.push(id);
@@ -112,7 +112,7 @@ pub(crate) async fn instance_status(
             running_jobs: depth.running_jobs,
             collecting: count(BatchState::Collecting),
             held,
-            given_up: daemon.store.find_exhausted_jobs(scheduler.name(), None).await?,
+            given_up: daemon.store.find_exhausted_jobs(scheduler.name(), None).await?.into(),
             oldest_pending_at: depth.oldest_pending_at,
         },
         limits: Limits {
@@ -123,6 +123,6 @@ pub(crate) async fn instance_status(
             calls_today,
             daily_calls: limits.daily_calls,
         },
-        pause: snapshot.instance.pause,
+        pause: snapshot.instance.pause.map(PauseDto::from),
     })
 }

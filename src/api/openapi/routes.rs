@@ -1,15 +1,15 @@
 //! Table of all routes, with the description of each.
 
-use crate::api::dto::{EventData, History, InstanceStatus, JobsPage, Readiness, Status, SubmittedJob};
+use crate::api::dto::{
+    EraseReportDto, EventData, ExplanationDto, History, InstanceStatus, JobDto, JobsPage, NotReady, Readiness,
+    RetentionRunDto, Status, SubmittedJob,
+};
 use crate::api::handlers::{
     backup, create, erase, events, health, instances, jobs, metrics, reports, retry, settle, status,
 };
 use crate::api::marketo_compat;
 use crate::api::openapi::document;
 use crate::api::openapi::route::{Access, Operation, Route, bytes, object, of};
-use crate::retention::{EraseReport, RetentionRun};
-use crate::scheduler::explain::Explanation;
-use crate::store::Job;
 
 /// Returns all routes of the daemon.
 pub(crate) fn all() -> Vec<Route> {
@@ -52,7 +52,7 @@ fn job_routes() -> Vec<Route> {
             jobs::show,
             Operation::new("showJob", "One job with its batches")
                 .query::<jobs::WaitQuery>()
-                .json::<Job>(200, "The job"),
+                .json::<JobDto>(200, "The job"),
         ),
         job("/v1/jobs/{id}/failures")
             .get(reports::failures, report("jobFailures", "The failed rows, with Marketo's reasons")),
@@ -72,14 +72,14 @@ fn job_routes() -> Vec<Route> {
         job("/v1/jobs/{id}/explain").get(
             jobs::explain,
             Operation::new("explainJob", "What a job waits for, and until when")
-                .json::<Explanation>(200, "The reason")
+                .json::<ExplanationDto>(200, "The reason")
                 .error(409, "The job's instance is no longer configured"),
         ),
         job("/v1/jobs/{id}/cancel").post(
             jobs::cancel,
             Operation::new("cancelJob", "Cancels the batches that Marketo does not have yet")
                 .query::<jobs::CancelQuery>()
-                .json::<Job>(200, "The job")
+                .json::<JobDto>(200, "The job")
                 .error(409, "There is nothing left to cancel")
                 .error(507, "The disk is full"),
         ),
@@ -89,8 +89,8 @@ fn job_routes() -> Vec<Route> {
                 .query::<retry::RetryQuery>()
                 .header("Idempotency-Key", "With rows=corrected: the same key and body return the same job")
                 .optional_body("application/octet-stream", bytes)
-                .json::<Job>(200, "The job")
-                .json::<Job>(201, "The new job of the failed rows")
+                .json::<JobDto>(200, "The job")
+                .json::<JobDto>(201, "The new job of the failed rows")
                 .error(409, "There is nothing to retry, or the failed rows can't be extracted")
                 .error(410, "The data was erased")
                 .error(413, "The failed rows are larger than api.max_file_bytes")
@@ -103,7 +103,7 @@ fn job_routes() -> Vec<Route> {
             settle::settle,
             Operation::new("settleJob", "Records the Marketo import that a held batch became")
                 .query::<settle::SettleQuery>()
-                .json::<Job>(200, "The job")
+                .json::<JobDto>(200, "The job")
                 .error(404, "There is no such job, or no such batch")
                 .error(409, "The batch is not held")
                 .error(507, "The disk is full"),
@@ -112,7 +112,7 @@ fn job_routes() -> Vec<Route> {
             erase::job,
             Operation::new("eraseJob", "Erases the content and the reports of a job that has ended")
                 .query::<erase::EraseQuery>()
-                .json::<EraseReport>(200, "What was erased")
+                .json::<EraseReportDto>(200, "What was erased")
                 .error(409, "The job has not ended")
                 .error(507, "The disk is full"),
         ),
@@ -133,7 +133,7 @@ fn daemon_routes() -> Vec<Route> {
             erase::due,
             Operation::new("eraseDue", "Erases all data past its retention period")
                 .query::<erase::EraseQuery>()
-                .json::<RetentionRun>(200, "What was erased")
+                .json::<RetentionRunDto>(200, "What was erased")
                 .error(507, "The disk is full"),
         ),
         Route::new("/v1/backup", Access::LocalOnly).get(
@@ -188,7 +188,7 @@ fn daemon_routes() -> Vec<Route> {
                 503,
                 "The daemon is not ready, with the reason",
                 "application/problem+json",
-                of::<health::NotReady<'static>>,
+                of::<NotReady>,
             ),
         ),
         Route::new("/openapi.json", Access::Public).get(

@@ -2,14 +2,13 @@
 
 use clap::Args;
 
+use crate::api::dto::{EraseReportDto, RetentionCandidatesDto, RetentionRunDto};
 use crate::cli::exit_status::{CliError, ExitStatus};
 use crate::cli::format::count;
 use crate::cli::global::GlobalArgs;
 use crate::cli::output;
 use crate::cli::render::time;
 use crate::domain::JobId;
-use crate::retention::{EraseReport, RetentionRun};
-use crate::store::RetentionCandidates;
 
 /// Erase the content, the failures and the warnings of a job for good; its record stays
 ///
@@ -77,7 +76,7 @@ impl Retention {
 /// Note for data that is still in the write-ahead log because a reader holds it open.
 const SOON: &str = "it is removed from the database's log as soon as no reader uses it\n";
 
-fn erased(erasure: &EraseReport) -> String {
+fn erased(erasure: &EraseReportDto) -> String {
     let (id, bytes) = (erasure.job, erasure.bytes);
     let mut text = match (bytes, erasure.dry_run) {
         (0, _) => format!("job {id} has nothing to erase any more\n"),
@@ -90,9 +89,9 @@ fn erased(erasure: &EraseReport) -> String {
     text
 }
 
-fn retention_text(pass: &RetentionRun) -> String {
+fn retention_text(pass: &RetentionRunDto) -> String {
     let action = if pass.dry_run { "would be erased" } else { "were erased" };
-    let line = |due: &RetentionCandidates, what: &str| {
+    let line = |due: &RetentionCandidatesDto, what: &str| {
         let first: Vec<String> = due.first.iter().take(5).map(JobId::to_string).collect();
         let dots = if due.jobs > first.len() as u64 { ", …" } else { "" };
         let of = if due.jobs == 0 { String::new() } else { format!(": {}{dots}", first.join(", ")) };
@@ -115,12 +114,12 @@ mod tests {
 
     #[test]
     fn what_is_due_has_a_line_for_each_kind() {
-        let due = |ids: std::ops::Range<i64>| RetentionCandidates {
+        let due = |ids: std::ops::Range<i64>| RetentionCandidatesDto {
             jobs: ids.clone().count() as u64,
             bytes: 7,
             first: ids.map(JobId).collect(),
         };
-        let pass = RetentionRun {
+        let pass = RetentionRunDto {
             at: samples::at(0),
             dry_run: true,
             content: due(1..8),
@@ -139,7 +138,7 @@ mod tests {
 
     #[test]
     fn an_erasure_shows_what_was_erased() {
-        let mut erasure = EraseReport {
+        let mut erasure = EraseReportDto {
             job: JobId(3),
             dry_run: true,
             bytes: 20,

@@ -2,12 +2,12 @@
 
 use clap::Args;
 
+use crate::api::dto::ExplanationDto;
 use crate::cli::exit_status::{CliError, ExitStatus};
 use crate::cli::global::GlobalArgs;
 use crate::cli::render::{Screen, width};
 use crate::cli::{format, output};
 use crate::domain::JobId;
-use crate::scheduler::explain::Explanation;
 
 /// Show why a job is in its state: what it waits for, and until when
 ///
@@ -58,7 +58,7 @@ mod tests {
 
     #[test]
     fn the_reason_comes_with_its_time() {
-        let explanation = Explanation {
+        let explanation = ExplanationDto {
             id: JobId(3),
             state: JobState::Running,
             waits_for: WaitReason::Import,

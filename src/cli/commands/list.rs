@@ -3,13 +3,13 @@
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 
+use crate::api::dto::JobDto;
 use crate::cli::exit_status::{CliError, ExitStatus};
 use crate::cli::format::{UNACCOUNTED, count_cell, done_label, state_cell, unaccounted_cell};
 use crate::cli::global::GlobalArgs;
 use crate::cli::output;
 use crate::cli::render::{Cell, Column, Screen, Table, Tone};
 use crate::domain::{JobId, JobState};
-use crate::store::Job;
 
 /// The fewest jobs of a page, also on a terminal that is too low for them.
 const MIN_PAGE: usize = 5;

@@ -3,6 +3,7 @@
 use clap::Args;
 use serde::Serialize;
 
+use crate::api::dto::{BatchDto, HistoryEntryDto, JobDto};
 use crate::cli::exit_status::{CliError, ExitStatus};
 use crate::cli::format::{
     UNACCOUNTED, batch_tone, count_cell, done_label, outcome_label, state_label, state_tone, unaccounted_cell,
@@ -11,7 +12,6 @@ use crate::cli::global::GlobalArgs;
 use crate::cli::output;
 use crate::cli::render::{Cell, Column, Screen, Table, Tone};
 use crate::domain::JobId;
-use crate::store::{Batch, HistoryEntry, Job};
 
 /// Show one job with its batches and its history
 ///
@@ -30,8 +30,8 @@ pub struct Show {
 #[derive(Serialize)]
 struct Shown<'a> {
     #[serde(flatten)]
-    job: &'a Job,
-    history: &'a [HistoryEntry],
+    job: &'a JobDto,
+    history: &'a [HistoryEntryDto],
 }
 
 impl Show {
@@ -177,7 +177,7 @@ mod tests {
             "PART  STATE     MARKETO ID  ATTEMPTS  DONE  FAILED  MESSAGE\n\
              \x20  1  complete  3404               1  0/10       0  Import succeeded\n"
         );
-        let entry = HistoryEntry {
+        let entry = HistoryEntryDto {
             at: samples::at(0),
             part: None,
             event: "received".into(),
@@ -185,7 +185,7 @@ mod tests {
             message: None,
             request_id: None,
         };
-        let other = HistoryEntry {
+        let other = HistoryEntryDto {
             part: Some(1),
             event: "accepted".into(),
             request_id: Some("e42b#1".into()),

@@ -248,7 +248,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::api::dto::{Limits, Queue, Slots};
+    use crate::api::dto::{Limits, PauseDto, Queue, RetentionCandidatesDto, Slots};
     use crate::cli::format::samples::at;
     use crate::domain::instance::{Pause, PauseKind};
     use crate::store::RetentionCandidates;
@@ -272,7 +272,7 @@ mod tests {
 
     fn busy() -> InstanceStatus {
         let mut busy = quiet();
-        busy.pause = Some(Pause { kind: PauseKind::Quota, reason: "607".into(), at: at(0), until: Some(at(3600)) });
+        busy.pause = Some(PauseDto { kind: PauseKind::Quota, reason: "607".into(), at: at(0), until: Some(at(3600)) });
         busy.slots = Slots { uploading: 1, queued: 3, importing: 2, unknown: 1, limit: 10, learnt: Some(6) };
         busy.queue = Queue {
             pending_jobs: 1,
@@ -280,7 +280,7 @@ mod tests {
             running_jobs: 6,
             collecting: 1,
             held: vec![JobId(4), JobId(5)],
-            given_up: RetentionCandidates { jobs: 3, bytes: 70, first: vec![JobId(7), JobId(9)] },
+            given_up: RetentionCandidatesDto { jobs: 3, bytes: 70, first: vec![JobId(7), JobId(9)] },
             oldest_pending_at: Some(at(1)),
         };
         busy.limits.daily_calls = 10_000;

@@ -8,9 +8,9 @@ use std::time::Duration;
 use tokio::runtime::Builder;
 
 use crate::api::dto::InstanceStatus;
+use crate::api::dto::JobDto;
 use crate::cli::global::default_socket;
 use crate::client::{Client, ClientError, DEFAULT_SOCKET};
-use crate::store::Job;
 
 /// The longest time that a user waits for a daemon that hangs. One that is well answers in a few milliseconds.
 const MAX_WAIT: Duration = Duration::from_millis(400);
@@ -41,7 +41,7 @@ pub fn socket_of(words: &[OsString]) -> PathBuf {
 }
 
 /// Returns the newest jobs; none if the daemon does not answer in time.
-pub fn jobs(socket: &Path) -> Vec<Job> {
+pub fn jobs(socket: &Path) -> Vec<JobDto> {
     ask(socket, async |client| client.list(None, Some(MAX_JOBS), None).await).map(|page| page.jobs).unwrap_or_default()
 }
 

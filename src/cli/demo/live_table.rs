@@ -14,7 +14,7 @@ const BAR: usize = 20;
 /// Snapshot of all jobs and of the instance.
 pub struct LiveTable {
     /// Oldest first.
-    pub jobs: Vec<Job>,
+    pub jobs: Vec<JobDto>,
     pub instance: InstanceStatus,
     /// Maximum of imports that Marketo processes at once.
     pub importing: u32,
@@ -157,7 +157,7 @@ fn legend(jobs: &[Job], screen: &Screen) -> Vec<String> {
     lines.into_iter().map(|line| screen.paint(Tone::Faint, &line)).collect()
 }
 
-fn ids(jobs: &[&Job]) -> String {
+fn ids(jobs: &[&JobDto]) -> String {
     jobs.iter().map(|job| job.id.to_string()).collect::<Vec<_>>().join(", ")
 }
 
@@ -168,7 +168,7 @@ mod tests {
     use crate::cli::format::samples::{batch, job};
     use crate::domain::{BatchState, JobState};
 
-    fn table(jobs: Vec<Job>) -> LiveTable {
+    fn table(jobs: Vec<JobDto>) -> LiveTable {
         let slots = Slots { uploading: 1, queued: 3, importing: 2, unknown: 0, limit: 10, learnt: None };
         let queue = Queue::default();
         let limits =
@@ -177,7 +177,7 @@ mod tests {
         LiveTable { jobs, instance, importing: 2 }
     }
 
-    fn running(id: i64) -> Job {
+    fn running(id: i64) -> JobDto {
         let mut job = job(id, JobState::Running);
         job.batches = vec![batch(1, BatchState::Queued), batch(2, BatchState::Importing)];
         (job.rows.total, job.rows.processed, job.rows.failed) = (20, Some(9), Some(1));
@@ -233,7 +233,7 @@ mod tests {
 
     #[test]
     fn jobs_that_wait_for_each_other_are_explained() {
-        let mut jobs: Vec<Job> = (1..=5).map(|id| job(id, JobState::Pending)).collect();
+        let mut jobs: Vec<JobDto> = (1..=5).map(|id| job(id, JobState::Pending)).collect();
         for job in &mut jobs[..2] {
             job.target = Target::Leads { lookup_field: None, list_id: Some(7), partition: None };
         }

@@ -5,12 +5,12 @@ use std::io;
 
 use console::Term;
 
+use crate::api::dto::JobDto;
 use crate::cli::demo::live_table::LiveTable;
 use crate::cli::format::{count, sanitize, state_label, summary_line};
 use crate::cli::output;
 use crate::cli::render::{LiveArea, Screen};
 use crate::domain::JobId;
-use crate::store::Job;
 
 /// Where the demo writes its progress.
 pub enum Renderer {
@@ -75,7 +75,7 @@ impl Renderer {
 }
 
 /// Returns a line about a job whose label has changed; none if it has not.
-fn change(labels: &mut BTreeMap<JobId, String>, job: &Job) -> Option<String> {
+fn change(labels: &mut BTreeMap<JobId, String>, job: &JobDto) -> Option<String> {
     let label = state_label(job);
     let line = match labels.get(&job.id) {
         Some(last) if *last == label => return None,

@@ -1,5 +1,6 @@
 //! Verification of the demo: compares the jobs' ends and the simulator's counts with what was expected.
 
+use crate::api::dto::JobDto;
 use crate::cli::demo::samples::Sample;
 use crate::cli::format::{count, count_or_unknown, summary_line};
 use crate::cli::render::{Column, Screen, Table};
@@ -7,10 +8,9 @@ use crate::config::Limits;
 use crate::domain::row_counts::RowCounts;
 use crate::domain::{Counts, JobState};
 use crate::simulator::{Call, CallLog, Settings};
-use crate::store::Job;
 
 /// Returns every difference from the expected result; none means that the demo has succeeded.
-pub fn faults(jobs: &[(&Sample, &Job)], ledger: &CallLog, settings: &Settings, own: &Limits) -> Vec<String> {
+pub fn faults(jobs: &[(&Sample, &JobDto)], ledger: &CallLog, settings: &Settings, own: &Limits) -> Vec<String> {
     let mut faults = Vec::new();
     for (sample, job) in jobs {
         let processed = sample.rows - sample.failed;
@@ -59,7 +59,7 @@ fn counted(ledger: &CallLog, settings: &Settings, own: &Limits) -> [Counted; 4] 
 
 /// Returns the totals of the jobs, and the highest numbers of the call log.
 pub fn summary<'a>(
-    jobs: impl IntoIterator<Item = &'a Job>,
+    jobs: impl IntoIterator<Item = &'a JobDto>,
     ledger: &CallLog,
     settings: &Settings,
     own: &Limits,
@@ -114,7 +114,7 @@ mod tests {
         Limits { calls: 50, ..Limits::default() }
     }
 
-    fn good() -> (Sample, Job, CallLog) {
+    fn good() -> (Sample, JobDto, CallLog) {
         let sample = crate::cli::demo::samples::samples().swap_remove(0);
         let mut job = job(1, JobState::Complete);
         let counts = (Some(sample.rows - sample.failed), Some(sample.failed), Some(sample.warned));
@@ -133,7 +133,7 @@ mod tests {
         (sample, job, ledger)
     }
 
-    fn found((sample, job, ledger): &(Sample, Job, CallLog)) -> Vec<String> {
+    fn found((sample, job, ledger): &(Sample, JobDto, CallLog)) -> Vec<String> {
         faults(&[(sample, job)], ledger, &Settings::default(), &limits())
     }
 
@@ -144,7 +144,7 @@ mod tests {
 
     #[test]
     fn whatever_went_otherwise_is_found() {
-        let spoilt = |spoil: fn(&mut Job, &mut CallLog)| {
+        let spoilt = |spoil: fn(&mut JobDto, &mut CallLog)| {
             let mut all = good();
             spoil(&mut all.1, &mut all.2);
             found(&all).join("; ")

@@ -1,14 +1,13 @@
-//! The explanation, as the API returns it.
+//! The explanation of what a job waits for.
 
 use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::clock::TimestampSchema;
 use crate::domain::{JobId, JobState};
 
 /// What a job waits for.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Explanation {
     /// The job.
     pub id: JobId,
@@ -19,7 +18,6 @@ pub struct Explanation {
     /// The same in one or two sentences.
     pub text: String,
     /// When the job is checked again at the latest; none where that is unknown.
-    #[schemars(with = "Option<TimestampSchema>")]
     pub until: Option<Timestamp>,
 }
 

@@ -3,8 +3,6 @@
 //! Search and change are one transaction, so that a job that is retried in between is not found.
 
 use jiff::Timestamp;
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
 use sqlx::Row;
 
 use crate::domain::JobId;
@@ -25,7 +23,7 @@ pub struct EndedRange {
 }
 
 /// Jobs whose data is to be erased, or that wait for an operator, and the size of that data.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RetentionCandidates {
     /// How many jobs.
     pub jobs: u64,

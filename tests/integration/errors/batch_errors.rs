@@ -97,10 +97,7 @@ async fn one_file_that_is_always_refused_fails_and_eleven_complete() {
         let error = job.error.expect("a reason");
         assert!(error.starts_with("given up after 8 attempts; the last answer was: "), "{error}");
         assert!(error.ends_with(words), "{error}");
-        assert_eq!(
-            (job.state, job.batches[0].attempts, job.batches[0].attempts_exhausted),
-            (JobState::Failed, 8, true)
-        );
+        assert_eq!((job.state, job.batches[0].attempts, job.batches[0].given_up), (JobState::Failed, 8, true));
     }
 }
 
