@@ -7,26 +7,57 @@ use std::collections::{HashSet, VecDeque};
 use std::time::Duration;
 
 use crate::marketo::types::{TokenBody, TokenErrorBody};
-
 use crate::simulator::error::ApiRefusal;
 use crate::simulator::settings::Settings;
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
+
+/// Whether a call was admitted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Admission {
+    /// It counts against the limits until its end.
+    Admitted,
+    /// It was refused and counts against no limit.
+    Refused,
+}
+
+impl Admission {
+    /// Returns the admission of a call with this result.
+    pub fn of<T, E>(result: &Result<T, E>) -> Admission {
+        match result {
+            Ok(_) => Admission::Admitted,
+            Err(_) => Admission::Refused,
+        }
+    }
+}
 
 /// Issued tokens and counted calls. Every `now` is the time since the simulator's start.
 #[derive(Debug)]
 pub(super) struct AdmissionControl {
     /// From the start to the first reset of the daily quota.
     first_reset: Duration,
-    token: Option<(String, Duration)>,
+    /// The valid token.
+    token: Option<ValidToken>,
     expired: HashSet<String>,
+    /// Times of all calls in the window.
     arrived: VecDeque<Duration>,
+    /// Times of the admitted calls in the window.
     admitted: VecDeque<Duration>,
-    present: usize,
-    present_admitted: usize,
-    today: (u128, u64),
-    pub most_in_window: usize,
-    pub most_at_once: usize,
+    under_way: usize,
+    admitted_under_way: usize,
+    /// Admitted calls since the last reset of the daily quota.
+    calls_today: u64,
+    /// Number of resets so far.
+    day: u128,
+    pub max_in_window: usize,
+    pub max_at_once: usize,
+}
+
+/// The token that all logins get until it expires.
+#[derive(Debug)]
+struct ValidToken {
+    text: String,
+    until: Duration,
 }
 
 impl AdmissionControl {
@@ -37,11 +68,12 @@ impl AdmissionControl {
             expired: HashSet::new(),
             arrived: VecDeque::new(),
             admitted: VecDeque::new(),
-            present: 0,
-            present_admitted: 0,
-            today: (0, 0),
-            most_in_window: 0,
-            most_at_once: 0,
+            under_way: 0,
+            admitted_under_way: 0,
+            calls_today: 0,
+            day: 0,
+            max_in_window: 0,
+            max_at_once: 0,
         }
     }
 
@@ -63,13 +95,14 @@ impl AdmissionControl {
             });
         }
         self.expire(now);
-        let (token, until) = self
-            .token
-            .get_or_insert_with(|| (format!("{:032x}:sim", rand::random::<u128>()), now + settings.token_life));
+        let token = self.token.get_or_insert_with(|| ValidToken {
+            text: format!("{:032x}:sim", rand::random::<u128>()),
+            until: now + settings.token_life,
+        });
         Ok(TokenBody {
-            access_token: token.clone(),
+            access_token: token.text.clone(),
             token_type: "bearer".into(),
-            expires_in: Some(until.saturating_sub(now).as_secs()),
+            expires_in: Some(token.until.saturating_sub(now).as_secs()),
             scope: "simulator@localhost".into(),
         })
     }
@@ -81,7 +114,7 @@ impl AdmissionControl {
     pub fn check(&mut self, now: Duration, token: Option<&str>) -> Result<(), ApiRefusal> {
         self.expire(now);
         match (token, &self.token) {
-            (Some(token), Some((valid, _))) if token == valid => Ok(()),
+            (Some(token), Some(valid)) if token == valid.text => Ok(()),
             (Some(token), _) if self.expired.contains(token) => Err(ApiRefusal::new(602, "Access token expired")),
             _ => Err(ApiRefusal::new(601, "Access token invalid")),
         }
@@ -94,29 +127,29 @@ impl AdmissionControl {
     }
 
     fn expire(&mut self, now: Duration) {
-        if let Some((token, _)) = self.token.take_if(|(_, until)| *until <= now) {
-            self.expired.insert(token);
+        if let Some(token) = self.token.take_if(|token| token.until <= now) {
+            self.expired.insert(token.text);
         }
     }
 
-    /// Records the begin of a call. Whatever the result, [`leave`](AdmissionControl::leave) must follow when it ends.
-    pub fn enter(&mut self, now: Duration, settings: &Settings, token: Option<&str>) -> Result<(), ApiRefusal> {
-        self.present += 1;
-        self.most_at_once = self.most_at_once.max(self.present);
-        slide(&mut self.arrived, now, settings.window);
+    /// Records the begin of a call. Whatever the result, [`end_call`](AdmissionControl::end_call) must follow when it ends.
+    pub fn begin_call(&mut self, now: Duration, settings: &Settings, token: Option<&str>) -> Result<(), ApiRefusal> {
+        self.under_way += 1;
+        self.max_at_once = self.max_at_once.max(self.under_way);
+        drop_calls_before_window(&mut self.arrived, now, settings.window);
         self.arrived.push_back(now);
-        self.most_in_window = self.most_in_window.max(self.arrived.len());
+        self.max_in_window = self.max_in_window.max(self.arrived.len());
 
         self.check(now, token)?;
         let day = match now.checked_sub(self.first_reset) {
             Some(past) => 1 + past.as_nanos() / DAY.as_nanos(),
             None => 0,
         };
-        if self.today.0 != day {
-            self.today = (day, 0);
+        if self.day != day {
+            (self.day, self.calls_today) = (day, 0);
         }
-        slide(&mut self.admitted, now, settings.window);
-        if self.today.1 >= settings.daily_calls {
+        drop_calls_before_window(&mut self.admitted, now, settings.window);
+        if self.calls_today >= settings.daily_calls {
             return Err(ApiRefusal::new(607, "Daily quota reached"));
         }
         if self.admitted.len() >= settings.calls {
@@ -126,24 +159,26 @@ impl AdmissionControl {
                 format!("Max rate limit '{}' exceeded within '{seconds}' secs", settings.calls),
             ));
         }
-        if self.present_admitted >= settings.concurrent_calls {
+        if self.admitted_under_way >= settings.concurrent_calls {
             return Err(ApiRefusal::new(615, "Concurrent access limit reached"));
         }
         self.admitted.push_back(now);
-        self.today.1 += 1;
-        self.present_admitted += 1;
+        self.calls_today += 1;
+        self.admitted_under_way += 1;
         Ok(())
     }
 
-    /// Records the end of a call. `was_admitted` is the result of [`enter`](AdmissionControl::enter).
-    pub fn leave(&mut self, was_admitted: bool) {
-        self.present = self.present.saturating_sub(1);
-        self.present_admitted = self.present_admitted.saturating_sub(usize::from(was_admitted));
+    /// Records the end of a call, with the result of its [`begin_call`](AdmissionControl::begin_call).
+    pub fn end_call(&mut self, admission: Admission) {
+        self.under_way = self.under_way.saturating_sub(1);
+        if admission == Admission::Admitted {
+            self.admitted_under_way = self.admitted_under_way.saturating_sub(1);
+        }
     }
 }
 
 /// Removes the calls that are a whole window old or older.
-fn slide(calls: &mut VecDeque<Duration>, now: Duration, window: Duration) {
+fn drop_calls_before_window(calls: &mut VecDeque<Duration>, now: Duration, window: Duration) {
     while calls.front().is_some_and(|&at| at + window <= now) {
         calls.pop_front();
     }
@@ -211,8 +246,8 @@ mod tests {
         let settings = Settings::default();
         let (mut access, token) = opened(&settings);
         let mut call = |at| {
-            let answer = access.enter(at, &settings, Some(&token));
-            access.leave(answer.is_ok());
+            let answer = access.begin_call(at, &settings, Some(&token));
+            access.end_call(Admission::of(&answer));
             code(answer)
         };
         for n in 0..100 {
@@ -223,7 +258,7 @@ mod tests {
         assert_eq!(call(SECOND * 21), "ok");
         assert_eq!(call(SECOND * 21), "606");
         // The 99 that are left of the first hundred, and the four above.
-        assert_eq!(access.most_in_window, 103);
+        assert_eq!(access.max_in_window, 103);
     }
 
     #[test]
@@ -231,15 +266,15 @@ mod tests {
         let settings = Settings::default();
         let (mut access, token) = opened(&settings);
         for _ in 0..10 {
-            assert_eq!(code(access.enter(SECOND, &settings, Some(&token))), "ok");
+            assert_eq!(code(access.begin_call(SECOND, &settings, Some(&token))), "ok");
         }
-        assert_eq!(code(access.enter(SECOND, &settings, Some(&token))), "615");
-        access.leave(false);
-        assert_eq!(code(access.enter(SECOND, &settings, Some(&token))), "615");
-        access.leave(false);
-        access.leave(true);
-        assert_eq!(code(access.enter(SECOND, &settings, Some(&token))), "ok");
-        assert_eq!(access.most_at_once, 11);
+        assert_eq!(code(access.begin_call(SECOND, &settings, Some(&token))), "615");
+        access.end_call(Admission::Refused);
+        assert_eq!(code(access.begin_call(SECOND, &settings, Some(&token))), "615");
+        access.end_call(Admission::Refused);
+        access.end_call(Admission::Admitted);
+        assert_eq!(code(access.begin_call(SECOND, &settings, Some(&token))), "ok");
+        assert_eq!(access.max_at_once, 11);
     }
 
     #[test]
@@ -248,8 +283,8 @@ mod tests {
         let mut access = AdmissionControl::new(SECOND * 60);
         let token = access.issue(Duration::ZERO, &settings, "simulator", "secret").ok().unwrap().access_token;
         let mut call = |at| {
-            let answer = access.enter(at, &settings, Some(&token));
-            access.leave(answer.is_ok());
+            let answer = access.begin_call(at, &settings, Some(&token));
+            access.end_call(Admission::of(&answer));
             code(answer)
         };
         for reset in [Duration::ZERO, SECOND * 60, SECOND * 60 + DAY] {
@@ -262,8 +297,8 @@ mod tests {
     fn a_call_without_a_token_counts_against_no_limit_but_is_seen() {
         let settings = Settings { calls: 1, ..Settings::default() };
         let (mut access, token) = opened(&settings);
-        assert_eq!(code(access.enter(SECOND, &settings, None)), "601");
-        assert_eq!(code(access.enter(SECOND, &settings, Some(&token))), "ok");
-        assert_eq!(access.most_in_window, 2);
+        assert_eq!(code(access.begin_call(SECOND, &settings, None)), "601");
+        assert_eq!(code(access.begin_call(SECOND, &settings, Some(&token))), "ok");
+        assert_eq!(access.max_in_window, 2);
     }
 }

@@ -11,13 +11,13 @@ use crate::domain::{Counts, RemoteStatus};
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct CallLog {
     /// Imports in the queue at once: those being processed and other integrations' included.
-    pub most_queued: usize,
+    pub max_queued: usize,
     /// Imports being processed at once.
-    pub most_importing: usize,
+    pub max_importing: usize,
     /// Calls that came within one window, refused ones included, token calls not.
-    pub most_calls_in_window: usize,
+    pub max_calls_in_window: usize,
     /// Calls under way at once, refused ones included, token calls not.
-    pub most_concurrent_calls: usize,
+    pub max_concurrent_calls: usize,
     /// How many calls of each kind came.
     pub calls: BTreeMap<Call, u64>,
     /// How many answers were errors, by code (`1016`) or HTTP status (`http 413`), those of faults included.
@@ -140,16 +140,16 @@ impl CallLog {
     }
 }
 
-/// The most intervals that cover one instant; an end at the instant of a start leaves room for it.
-pub(super) fn most_at_once(intervals: impl Iterator<Item = (Duration, Duration)>) -> usize {
+/// Returns the most intervals that cover one instant. An interval does not cover its end.
+pub(super) fn max_overlap(intervals: impl Iterator<Item = (Duration, Duration)>) -> usize {
     let mut edges: Vec<(Duration, i64)> = intervals.flat_map(|(start, end)| [(start, 1), (end, -1)]).collect();
     edges.sort_unstable();
-    let (mut at_once, mut most) = (0, 0);
+    let (mut at_once, mut max) = (0, 0);
     for (_, step) in edges {
         at_once += step;
-        most = most.max(at_once);
+        max = max.max(at_once);
     }
-    usize::try_from(most).unwrap_or(0)
+    usize::try_from(max).unwrap_or(0)
 }
 
 mod seconds {
@@ -190,21 +190,21 @@ mod tests {
     #[test]
     fn an_end_at_the_instant_of_a_start_leaves_room_for_it() {
         let seconds = |(start, end)| (Duration::from_secs(start), Duration::from_secs(end));
-        for (intervals, most) in [
+        for (intervals, expected) in [
             (vec![], 0),
             (vec![(0, 2), (2, 4)], 1),
             (vec![(0, 3), (2, 4)], 2),
             (vec![(0, 9), (1, 3), (3, 5), (4, 6)], 3),
         ] {
-            assert_eq!(most_at_once(intervals.clone().into_iter().map(seconds)), most, "{intervals:?}");
+            assert_eq!(max_overlap(intervals.clone().into_iter().map(seconds)), expected, "{intervals:?}");
         }
     }
 
     #[test]
     fn a_ledger_is_read_back_from_its_json() {
-        let mut ledger = CallLog { busy: Duration::from_millis(1500), ..CallLog::default() };
-        ledger.calls.insert(Call::Create, 2);
-        ledger.imports.push(Import {
+        let mut call_log = CallLog { busy: Duration::from_millis(1500), ..CallLog::default() };
+        call_log.calls.insert(Call::Create, 2);
+        call_log.imports.push(Import {
             id: 7,
             accepted: Duration::from_secs(1),
             started: Some(Duration::from_secs(2)),
@@ -214,7 +214,7 @@ mod tests {
             counts: Counts::default(),
             asked: None,
         });
-        let json = serde_json::to_value(&ledger).unwrap();
+        let json = serde_json::to_value(&call_log).unwrap();
         assert_eq!(json["busy"], 1.5);
         assert_eq!(json["calls"]["create"], 2);
         let again: CallLog = serde_json::from_value(json).unwrap();

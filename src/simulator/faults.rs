@@ -16,10 +16,10 @@ use crate::simulator::error::{ApiRefusal, Code};
 pub struct Fault {
     /// The kind of call.
     pub call: Call,
-    /// It strikes at the `nth` such call from now; 1 is the next one.
+    /// It begins with the `nth` such call from now; 1 is the next one.
     #[serde(default = "one")]
     pub nth: u32,
-    /// And at the ones after it, until it has struck so many times.
+    /// Number of calls that it affects.
     #[serde(default = "one")]
     pub times: u32,
     /// What happens to the call.
@@ -75,6 +75,13 @@ pub enum Corruption {
     Torn,
 }
 
+/// Error that a fault puts in place of the response.
+pub(super) struct InjectedRefusal {
+    pub refusal: ApiRefusal,
+    /// Whether the call is executed all the same.
+    pub is_executed: bool,
+}
+
 impl Fault {
     /// Creates a fault for the next call of this kind.
     pub fn on(call: Call, effect: FaultEffect) -> Fault {
@@ -116,16 +123,20 @@ impl FaultEffect {
         FaultEffect::DelayMs(u64::try_from(time.as_millis()).unwrap_or(u64::MAX))
     }
 
-    /// The error that it answers with, and whether the call is carried out all the same.
-    pub(super) fn refusal(&self) -> Option<(ApiRefusal, bool)> {
+    /// Returns the error of the response; none where the effect has none.
+    pub(super) fn refusal(&self) -> Option<InjectedRefusal> {
         match self.clone() {
-            FaultEffect::Error { code, message, executed } => Some((ApiRefusal::Error { code, message }, executed)),
-            FaultEffect::Http { status, executed } => Some((ApiRefusal::Http(status), executed)),
+            FaultEffect::Error { code, message, executed } => {
+                Some(InjectedRefusal { refusal: ApiRefusal::Error { code, message }, is_executed: executed })
+            }
+            FaultEffect::Http { status, executed } => {
+                Some(InjectedRefusal { refusal: ApiRefusal::Http(status), is_executed: executed })
+            }
             _ => None,
         }
     }
 
-    /// Whether the call is carried out and the client can't learn how it ended.
+    /// Returns whether the call is executed and the client can't learn its outcome.
     pub(super) fn hides_outcome(&self) -> bool {
         match self {
             FaultEffect::Error { executed, .. } | FaultEffect::Http { executed, .. } => *executed,
@@ -144,6 +155,7 @@ fn one() -> u32 {
 pub(super) struct Faults(Vec<Fault>);
 
 impl Faults {
+    /// Adds a fault.
     pub fn push(&mut self, fault: Fault) {
         if fault.times > 0 {
             self.0.push(fault);
@@ -152,7 +164,7 @@ impl Faults {
 
     /// Returns the effect on a call of this kind that arrives now: that of the oldest fault that is due. The other faults
     /// count the call.
-    pub fn strike(&mut self, call: Call) -> Option<FaultEffect> {
+    pub fn next_effect(&mut self, call: Call) -> Option<FaultEffect> {
         let mut effect = None;
         for fault in self.0.iter_mut().filter(|fault| fault.call == call) {
             if fault.nth > 1 {
@@ -173,7 +185,7 @@ mod tests {
 
     fn struck(faults: &mut Faults, calls: usize) -> Vec<Option<u16>> {
         (0..calls)
-            .map(|_| match faults.strike(Call::Create) {
+            .map(|_| match faults.next_effect(Call::Create) {
                 Some(FaultEffect::Http { status, .. }) => Some(status),
                 _ => None,
             })
@@ -187,7 +199,7 @@ mod tests {
         faults.push(Fault::on(Call::Status, FaultEffect::http(501)));
         faults.push(Fault::on(Call::Create, FaultEffect::http(502)));
         assert_eq!(struck(&mut faults, 3), [Some(500), Some(502), None]);
-        assert_eq!(faults.strike(Call::Status), Some(FaultEffect::http(501)));
+        assert_eq!(faults.next_effect(Call::Status), Some(FaultEffect::http(501)));
     }
 
     #[test]

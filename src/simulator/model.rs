@@ -2,7 +2,6 @@
 //!
 //! Every `now` is the time since the simulator's start, and never less than the one before.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -10,16 +9,17 @@ use sha2::{Digest, Sha256};
 
 use crate::domain::Format;
 use crate::marketo::types;
-
-use crate::simulator::admission::AdmissionControl;
+use crate::simulator::admission::{Admission, AdmissionControl};
 use crate::simulator::call_log;
 use crate::simulator::call_log::{Call, CallLog, Outcome};
+use crate::simulator::create_request::{file_part, text};
 use crate::simulator::error::ApiRefusal;
-use crate::simulator::queue::{Import, Queue};
+use crate::simulator::queue::{Import, NewImport, Queue};
 use crate::simulator::row_outcomes;
 use crate::simulator::settings::Settings;
 
-pub use crate::simulator::queue::ImportPath;
+pub use crate::simulator::create_request::{CreateRequest, FormPart};
+pub use crate::simulator::queue::ImportKind;
 
 /// A Marketo instance.
 #[derive(Debug)]
@@ -27,40 +27,8 @@ pub struct MarketoModel {
     settings: Settings,
     admission: AdmissionControl,
     queue: Queue,
-    /// Counts made as calls happen; [`MarketoModel::ledger`] adds the rest.
+    /// Counts made as calls happen; [`MarketoModel::call_log`] adds the rest.
     log: CallLog,
-}
-
-/// A create call as received.
-#[derive(Clone, Debug)]
-pub struct Upload {
-    /// The kind of import.
-    pub place: ImportPath,
-    /// The path of the request.
-    pub path: String,
-    /// The query parameters.
-    pub query: BTreeMap<String, String>,
-    /// Size of the whole body in bytes. The form of a body that is too large may be left out.
-    pub body_bytes: u64,
-    /// The form's parts, or the reason why it can't be read.
-    pub form: Result<Vec<Part>, String>,
-    /// A refusal from [`MarketoModel::enter`] or from a fault, before the create rules apply.
-    pub turned_away: Option<ApiRefusal>,
-    /// Whether a fault hides the outcome from the client; recorded in the call log.
-    pub answer_lost: bool,
-}
-
-/// One part of a form.
-#[derive(Clone, Debug)]
-pub struct Part {
-    /// Its name.
-    pub name: String,
-    /// Its file name.
-    pub filename: Option<String>,
-    /// Its content type.
-    pub content_type: Option<String>,
-    /// Its content.
-    pub bytes: Bytes,
 }
 
 /// The two reports of an import.
@@ -70,6 +38,12 @@ pub enum Report {
     Failures,
     /// The rows with a warning.
     Warnings,
+}
+
+/// An import that was queued, with the body of the response.
+struct AcceptedImport {
+    id: u64,
+    receipt: types::Import,
 }
 
 impl MarketoModel {
@@ -107,47 +81,48 @@ impl MarketoModel {
         self.admission.revoke();
     }
 
-    /// Records the begin of a call with this token. Whatever the result, [`leave`](MarketoModel::leave) must follow.
+    /// Records the begin of a call with this token. Whatever the result, [`end_call`](MarketoModel::end_call) must follow.
     ///
     /// # Errors
     /// 601 and 602 for the token; 606, 607 and 615 for too many calls. Token calls are only counted.
-    pub fn enter(&mut self, now: Duration, call: Call, token: Option<&str>) -> Result<(), ApiRefusal> {
+    pub fn begin_call(&mut self, now: Duration, call: Call, token: Option<&str>) -> Result<(), ApiRefusal> {
         *self.log.calls.entry(call).or_default() += 1;
         match call {
             Call::Token => Ok(()),
-            _ => self.admission.enter(now, &self.settings, token),
+            _ => self.admission.begin_call(now, &self.settings, token),
         }
     }
 
-    /// Records the end of a call. `was_admitted` is the result of [`enter`](MarketoModel::enter).
-    pub fn leave(&mut self, call: Call, was_admitted: bool) {
+    /// Records the end of a call, with the result of its [`begin_call`](MarketoModel::begin_call).
+    pub fn end_call(&mut self, call: Call, admission: Admission) {
         if call != Call::Token {
-            self.admission.leave(was_admitted);
+            self.admission.end_call(admission);
         }
     }
 
     /// Queues an import for an upload. Without success nothing changes but the call log.
     ///
-    /// # Errors HTTP 413; 1003, 1006, 1013 for an invalid request; 1016 if the queue is full; 1019 if the static list
+    /// # Errors
+    /// HTTP 413; 1003, 1006, 1013 for an invalid request; 1016 if the queue is full; 1019 if the static list
     /// has a running import.
-    pub fn create(&mut self, now: Duration, upload: Upload) -> Result<types::Import, ApiRefusal> {
+    pub fn create(&mut self, now: Duration, upload: CreateRequest) -> Result<types::Import, ApiRefusal> {
         let part = match &upload.form {
-            Ok(parts) => file_part(parts, self.settings.lenient),
+            Ok(parts) => file_part(parts, &self.settings),
             Err(reason) => Err(ApiRefusal::new(1003, format!("The form can't be read: {reason}"))),
         };
-        let answer = match &upload.turned_away {
+        let answer = match &upload.refusal {
             Some(refusal) => Err(refusal.clone()),
             None if upload.body_bytes > self.settings.max_body => Err(ApiRefusal::Http(413)),
-            None => part.clone().and_then(|(_, bytes)| self.accept(now, &upload, bytes)),
+            None => part.clone().and_then(|file| self.accept(now, &upload, file.bytes)),
         };
         let outcome = match &answer {
-            Ok((id, _)) => Outcome::Accepted(*id),
+            Ok(accepted) => Outcome::Accepted(accepted.id),
             Err(refusal) => Outcome::Refused { code: refusal.name(), message: refusal.message() },
         };
-        let file = part.ok().map(|(name, bytes)| call_log::File {
-            name: name.to_owned(),
-            bytes: bytes.len() as u64,
-            sha256: hex::encode(Sha256::digest(bytes)),
+        let file = part.ok().map(|file| call_log::File {
+            name: file.name.to_owned(),
+            bytes: file.bytes.len() as u64,
+            sha256: hex::encode(Sha256::digest(file.bytes)),
         });
         self.log.creates.push(call_log::Create {
             at: now,
@@ -158,11 +133,11 @@ impl MarketoModel {
             body_bytes: upload.body_bytes,
             answer_lost: upload.answer_lost,
         });
-        answer.map(|(_, receipt)| receipt)
+        answer.map(|accepted| accepted.receipt)
     }
 
     /// Checks the request first and the queue last. Which of two errors Marketo reports is not documented.
-    fn accept(&mut self, now: Duration, upload: &Upload, file: &Bytes) -> Result<(u64, types::Import), ApiRefusal> {
+    fn accept(&mut self, now: Duration, upload: &CreateRequest, file: &Bytes) -> Result<AcceptedImport, ApiRefusal> {
         let given = |name: &str| {
             let in_query = upload.query.get(name).map(String::as_str);
             let in_form =
@@ -173,16 +148,16 @@ impl MarketoModel {
             .and_then(|word| word.parse().ok())
             .ok_or_else(|| ApiRefusal::new(1003, "Value for 'format' is required: csv, tsv or ssv"))?;
         let (mut lookup, mut list) = (None, None);
-        match upload.place {
-            ImportPath::CustomObject(_) => {}
-            ImportPath::Leads => {
+        match upload.kind {
+            ImportKind::CustomObject(_) => {}
+            ImportKind::Leads => {
                 lookup = Some(given("lookupField").unwrap_or("email"));
                 list = match given("listId").map(str::parse) {
                     Some(Err(_)) => return Err(ApiRefusal::new(1013, "Static list not found")),
                     number => number.and_then(Result::ok),
                 };
             }
-            ImportPath::ProgramMembers => {
+            ImportKind::ProgramMembers => {
                 given("programMemberStatus")
                     .ok_or_else(|| ApiRefusal::new(1003, "Value for 'programMemberStatus' is required"))?;
                 lookup = Some("email");
@@ -195,48 +170,48 @@ impl MarketoModel {
         if list.is_some_and(|list| self.queue.holds_list(now, list)) {
             return Err(ApiRefusal::new(1019, "Import in progress"));
         }
-        let takes = rows.lasts.unwrap_or_else(|| self.settings.import_time(rows.total));
-        let import = self.queue.push(now, upload.place.clone(), list, rows, takes);
-        Ok((import.id, import.receipt()))
+        let duration = rows.duration.unwrap_or_else(|| self.settings.import_time(rows.total));
+        let import = self.queue.push(now, NewImport { kind: upload.kind.clone(), list, rows, duration });
+        Ok(AcceptedImport { id: import.id, receipt: import.receipt() })
     }
 
     /// Returns the status of an import.
     ///
     /// # Errors
     /// 1013 for an id of no such import, or of one that has expired. Adobe does not document this case.
-    pub fn status(&self, now: Duration, place: &ImportPath, id: &str) -> Result<types::Import, ApiRefusal> {
-        Ok(self.import(now, place, id)?.answer(now, &self.settings))
+    pub fn status(&self, now: Duration, kind: &ImportKind, id: &str) -> Result<types::Import, ApiRefusal> {
+        Ok(self.import(now, kind, id)?.status_response(now, &self.settings))
     }
 
     /// Returns the report of failed rows or of rows with a warning; empty if there is none.
     ///
     /// # Errors
     /// HTTP 404 where there is none, of custom objects always; 1013 as for a status.
-    pub fn report(&self, now: Duration, place: &ImportPath, id: &str, report: Report) -> Result<Bytes, ApiRefusal> {
-        let import = self.import(now, place, id)?;
+    pub fn report(&self, now: Duration, kind: &ImportKind, id: &str, report: Report) -> Result<Bytes, ApiRefusal> {
+        let import = self.import(now, kind, id)?;
         let file = match report {
             _ if now < import.ends || import.rows.batch_failed.is_some() => &[],
             Report::Failures => import.rows.failures.as_slice(),
             Report::Warnings => import.rows.warnings.as_slice(),
         };
-        match place {
-            ImportPath::CustomObject(_) if file.is_empty() => Err(ApiRefusal::Http(404)),
+        match kind {
+            ImportKind::CustomObject(_) if file.is_empty() => Err(ApiRefusal::Http(404)),
             _ if file.is_empty() && self.settings.no_file_is_404 => Err(ApiRefusal::Http(404)),
             _ => Ok(Bytes::copy_from_slice(file)),
         }
     }
 
-    fn import(&self, now: Duration, place: &ImportPath, id: &str) -> Result<&Import, ApiRefusal> {
+    fn import(&self, now: Duration, kind: &ImportKind, id: &str) -> Result<&Import, ApiRefusal> {
         id.parse()
             .ok()
             .and_then(|number| self.queue.find(number))
-            .filter(|import| import.place == *place && now < import.accepted.saturating_add(self.settings.batch_life))
+            .filter(|import| import.kind == *kind && now < import.accepted.saturating_add(self.settings.batch_life))
             .ok_or_else(|| ApiRefusal::new(1013, format!("Import '{id}' not found")))
     }
 
     /// Sets the number of other integrations' imports in the queue, until the next call. They take no processing slot.
-    pub fn set_foreign_imports(&mut self, now: Duration, number: usize) {
-        self.queue.set_foreign(now, number);
+    pub fn set_other_imports(&mut self, now: Duration, number: usize) {
+        self.queue.set_other_imports(now, number);
     }
 
     /// Ends now the imports that a cell `!stuck` keeps from ending.
@@ -250,52 +225,32 @@ impl MarketoModel {
     }
 
     /// Counts an error response.
-    pub fn note_error(&mut self, refusal: &ApiRefusal) {
+    pub fn record_error(&mut self, refusal: &ApiRefusal) {
         *self.log.errors.entry(refusal.name()).or_default() += 1;
     }
 
     /// Records a status or report call for an import, whatever its result.
-    pub fn note_asked(&mut self, now: Duration, id: &str) {
+    pub fn record_query(&mut self, now: Duration, id: &str) {
         if let Ok(number) = id.parse() {
-            self.queue.note_asked(now, number);
+            self.queue.record_query(now, number);
         }
     }
 
     /// Counts a call that a fault dropped before it was executed.
-    pub fn note_lost_request(&mut self) {
+    pub fn record_lost_request(&mut self) {
         self.log.lost_requests += 1;
     }
 
     /// Returns the log of all calls up to now.
-    pub fn ledger(&self, now: Duration) -> CallLog {
-        let mut ledger = CallLog {
-            most_calls_in_window: self.admission.most_in_window,
-            most_concurrent_calls: self.admission.most_at_once,
+    pub fn call_log(&self, now: Duration) -> CallLog {
+        let mut call_log = CallLog {
+            max_calls_in_window: self.admission.max_in_window,
+            max_concurrent_calls: self.admission.max_at_once,
             ..self.log.clone()
         };
-        self.queue.report(now, &mut ledger);
-        ledger
+        self.queue.report(now, &mut call_log);
+        call_log
     }
-}
-
-/// Returns the text of the part with this name.
-pub(super) fn text<'a>(parts: &'a [Part], name: &str) -> Option<&'a str> {
-    let part = parts.iter().find(|part| part.name == name)?;
-    std::str::from_utf8(&part.bytes).ok()
-}
-
-/// Returns the name and content of the part `file`. It needs a filename, and the type `text/csv` unless `of_any_type`.
-fn file_part(parts: &[Part], of_any_type: bool) -> Result<(&str, &Bytes), ApiRefusal> {
-    let refuse = |reason: &str| ApiRefusal::new(1003, reason);
-    let part = parts.iter().find(|part| part.name == "file");
-    let part = part.ok_or_else(|| refuse("The form has no part named 'file'"))?;
-    let name = part.filename.as_deref().filter(|name| !name.is_empty());
-    let name = name.ok_or_else(|| refuse("The part 'file' has no filename"))?;
-    let kind = part.content_type.as_deref().unwrap_or_default().split(';').next().unwrap_or_default();
-    if !of_any_type && !kind.trim().eq_ignore_ascii_case("text/csv") {
-        return Err(refuse("The Content-Type of the part 'file' is not text/csv"));
-    }
-    Ok((name, &part.bytes))
 }
 
 #[cfg(test)]
@@ -311,29 +266,29 @@ mod tests {
         MarketoModel::new(Settings::default(), DAY)
     }
 
-    fn upload(place: ImportPath, query: &[(&str, &str)], file: &str) -> Upload {
-        Upload {
-            place,
+    fn upload(kind: ImportKind, query: &[(&str, &str)], file: &str) -> CreateRequest {
+        CreateRequest {
+            kind,
             path: "/somewhere".into(),
             query: query.iter().map(|&(name, value)| (name.into(), value.into())).collect(),
             body_bytes: 100 + file.len() as u64,
-            form: Ok(vec![Part {
+            form: Ok(vec![FormPart {
                 name: "file".into(),
                 filename: Some("some.csv".into()),
                 content_type: Some("text/csv".into()),
                 bytes: Bytes::copy_from_slice(file.as_bytes()),
             }]),
-            turned_away: None,
+            refusal: None,
             answer_lost: false,
         }
     }
 
     /// Leads whose import lasts so many seconds.
-    fn lasting(seconds: u32) -> Upload {
-        upload(ImportPath::Leads, &[("format", "csv")], &format!("email,x\na@b.c,!lasts:{seconds}s\n"))
+    fn lasting(seconds: u32) -> CreateRequest {
+        upload(ImportKind::Leads, &[("format", "csv")], &format!("email,x\na@b.c,!lasts:{seconds}s\n"))
     }
 
-    fn accepted(marketo: &mut MarketoModel, now: Duration, upload: Upload) -> String {
+    fn accepted(marketo: &mut MarketoModel, now: Duration, upload: CreateRequest) -> String {
         marketo.create(now, upload).unwrap().batch_id.unwrap()
     }
 
@@ -342,7 +297,7 @@ mod tests {
     }
 
     fn status(marketo: &MarketoModel, now: Duration, id: &str) -> RemoteStatus {
-        marketo.status(now, &ImportPath::Leads, id).unwrap().remote_status().unwrap()
+        marketo.status(now, &ImportKind::Leads, id).unwrap().remote_status().unwrap()
     }
 
     #[test]
@@ -356,8 +311,8 @@ mod tests {
         accepted(&mut marketo, SECOND * 11, lasting(10));
         accepted(&mut marketo, SECOND * 11, lasting(10));
         assert_eq!(refused(marketo.create(SECOND * 11, lasting(10))), "1016");
-        let ledger = marketo.ledger(SECOND * 11);
-        assert_eq!((ledger.most_queued, ledger.creates.len(), ledger.accepted().count()), (10, 15, 12));
+        let call_log = marketo.call_log(SECOND * 11);
+        assert_eq!((call_log.max_queued, call_log.creates.len(), call_log.accepted().count()), (10, 15, 12));
     }
 
     #[test]
@@ -376,17 +331,17 @@ mod tests {
         ] {
             assert_eq!(ids.each_ref().map(|id| status(&marketo, now, id)), expected, "{now:?}");
         }
-        let ledger = marketo.ledger(SECOND * 60);
-        assert_eq!((ledger.most_importing, ledger.busy), (2, SECOND * 22));
-        assert_eq!((ledger.imports[3].started, ledger.imports[3].ended), (Some(SECOND * 7), Some(SECOND * 12)));
-        assert_eq!(marketo.ledger(SECOND * 5).busy, SECOND * 10);
+        let call_log = marketo.call_log(SECOND * 60);
+        assert_eq!((call_log.max_importing, call_log.busy), (2, SECOND * 22));
+        assert_eq!((call_log.imports[3].started, call_log.imports[3].ended), (Some(SECOND * 7), Some(SECOND * 12)));
+        assert_eq!(marketo.call_log(SECOND * 5).busy, SECOND * 10);
     }
 
     #[test]
     fn a_stuck_import_keeps_its_place_until_it_is_ended() {
         use RemoteStatus::{Complete, Importing, Queued};
         let mut marketo = marketo();
-        let stuck = || upload(ImportPath::Leads, &[("format", "csv")], "email,x\na@b.c,!stuck\n");
+        let stuck = || upload(ImportKind::Leads, &[("format", "csv")], "email,x\na@b.c,!stuck\n");
         let files = [stuck(), lasting(2), stuck(), lasting(4), lasting(3)];
         let ids = files.map(|file| accepted(&mut marketo, Duration::ZERO, file));
         let now = SECOND * 1_000_000;
@@ -402,14 +357,14 @@ mod tests {
         assert_eq!(at(&mut marketo, now), [Complete, Complete, Complete, Importing, Importing]);
         assert_eq!(at(&mut marketo, now + SECOND * 3), [Complete, Complete, Complete, Importing, Complete]);
         assert_eq!(at(&mut marketo, now + SECOND * 4), [Complete; 5]);
-        assert!(marketo.ledger(now + SECOND * 4).most_importing <= 2);
+        assert!(marketo.call_log(now + SECOND * 4).max_importing <= 2);
     }
 
     #[test]
     fn an_idle_slot_starts_an_import_at_once() {
         let mut marketo = marketo();
         let import =
-            marketo.create(SECOND * 9, upload(ImportPath::Leads, &[("format", "csv")], "email\na@b.c\n")).unwrap();
+            marketo.create(SECOND * 9, upload(ImportKind::Leads, &[("format", "csv")], "email\na@b.c\n")).unwrap();
         assert_eq!(import.remote_status(), Some(RemoteStatus::Importing));
         let ends = SECOND * 10 + Duration::from_millis(120);
         assert_eq!(status(&marketo, ends - TICK, import.id().unwrap()), RemoteStatus::Importing);
@@ -419,19 +374,19 @@ mod tests {
     #[test]
     fn other_integrations_imports_fill_the_queue() {
         let mut marketo = marketo();
-        marketo.set_foreign_imports(SECOND, 9);
+        marketo.set_other_imports(SECOND, 9);
         accepted(&mut marketo, SECOND, lasting(5));
         assert_eq!(refused(marketo.create(SECOND, lasting(5))), "1016");
-        marketo.set_foreign_imports(SECOND, 8);
+        marketo.set_other_imports(SECOND, 8);
         accepted(&mut marketo, SECOND, lasting(5));
-        assert_eq!(marketo.ledger(SECOND).most_queued, 10);
+        assert_eq!(marketo.call_log(SECOND).max_queued, 10);
     }
 
     #[test]
     fn a_static_list_is_imported_to_one_file_at_a_time() {
         let mut marketo = marketo();
         let into =
-            |list| upload(ImportPath::Leads, &[("format", "csv"), ("listId", list)], "email,x\na@b.c,!lasts:5s\n");
+            |list| upload(ImportKind::Leads, &[("format", "csv"), ("listId", list)], "email,x\na@b.c,!lasts:5s\n");
         accepted(&mut marketo, SECOND, into("7"));
         assert_eq!(refused(marketo.create(SECOND, into("7"))), "1019");
         accepted(&mut marketo, SECOND, into("8"));
@@ -444,23 +399,23 @@ mod tests {
     fn a_wrong_request_is_refused_and_takes_no_place() {
         let mut marketo = marketo();
         let csv = ("format", "csv");
-        let part = |change: fn(&mut Part)| {
-            let mut upload = upload(ImportPath::Leads, &[csv], "email\na@b.c\n");
+        let part = |change: fn(&mut FormPart)| {
+            let mut upload = upload(ImportKind::Leads, &[csv], "email\na@b.c\n");
             upload.form.as_mut().unwrap().iter_mut().for_each(change);
             upload
         };
-        let mut large = upload(ImportPath::Leads, &[csv], "email\na@b.c\n");
+        let mut large = upload(ImportKind::Leads, &[csv], "email\na@b.c\n");
         large.body_bytes = 10_000_001;
-        let mut garbled = upload(ImportPath::Leads, &[csv], "");
+        let mut garbled = upload(ImportKind::Leads, &[csv], "");
         garbled.form = Err("no boundary".into());
         for (upload, code) in [
-            (upload(ImportPath::Leads, &[], "email\na@b.c\n"), "1003"),
-            (upload(ImportPath::Leads, &[("format", "CSV")], "email\na@b.c\n"), "1003"),
-            (upload(ImportPath::Leads, &[csv], ""), "1003"),
-            (upload(ImportPath::Leads, &[csv], "name\nA\n"), "1006"),
-            (upload(ImportPath::Leads, &[csv, ("lookupField", "id")], "email\na@b.c\n"), "1006"),
-            (upload(ImportPath::ProgramMembers, &[csv], "email\na@b.c\n"), "1003"),
-            (upload(ImportPath::ProgramMembers, &[csv, ("programMemberStatus", "In")], "name\nA\n"), "1006"),
+            (upload(ImportKind::Leads, &[], "email\na@b.c\n"), "1003"),
+            (upload(ImportKind::Leads, &[("format", "CSV")], "email\na@b.c\n"), "1003"),
+            (upload(ImportKind::Leads, &[csv], ""), "1003"),
+            (upload(ImportKind::Leads, &[csv], "name\nA\n"), "1006"),
+            (upload(ImportKind::Leads, &[csv, ("lookupField", "id")], "email\na@b.c\n"), "1006"),
+            (upload(ImportKind::ProgramMembers, &[csv], "email\na@b.c\n"), "1003"),
+            (upload(ImportKind::ProgramMembers, &[csv, ("programMemberStatus", "In")], "name\nA\n"), "1006"),
             (part(|part| part.name = "data".into()), "1003"),
             (part(|part| part.filename = None), "1003"),
             (part(|part| part.content_type = None), "1003"),
@@ -470,8 +425,8 @@ mod tests {
         ] {
             assert_eq!(refused(marketo.create(SECOND, upload.clone())), code, "{upload:?}");
         }
-        let ledger = marketo.ledger(SECOND);
-        assert_eq!((ledger.creates.len(), ledger.imports.len(), ledger.most_queued), (13, 0, 0));
+        let call_log = marketo.call_log(SECOND);
+        assert_eq!((call_log.creates.len(), call_log.imports.len(), call_log.max_queued), (13, 0, 0));
     }
 
     #[test]
@@ -485,8 +440,8 @@ mod tests {
     fn a_status_counts_so_far_and_then_in_full() {
         let mut marketo = marketo();
         let file = "email,x\na@b.c,!lasts:10s\nb@b.c,\nc@b.c,!fail:No\nd,\n";
-        let id = accepted(&mut marketo, Duration::ZERO, upload(ImportPath::Leads, &[("format", "csv")], file));
-        let ask = |now| marketo.status(now, &ImportPath::Leads, &id).unwrap();
+        let id = accepted(&mut marketo, Duration::ZERO, upload(ImportKind::Leads, &[("format", "csv")], file));
+        let ask = |now| marketo.status(now, &ImportKind::Leads, &id).unwrap();
         let counts = |processed, failed, warned| Counts {
             processed: Some(processed),
             failed: Some(failed),
@@ -504,7 +459,7 @@ mod tests {
     #[test]
     fn custom_objects_have_no_import_id_and_say_what_they_are() {
         let mut marketo = marketo();
-        let boats = ImportPath::CustomObject("boat_c".into());
+        let boats = ImportKind::CustomObject("boat_c".into());
         let file = "hull,x\n1,!lasts:2s\n";
         let receipt = marketo.create(SECOND, upload(boats.clone(), &[("format", "csv")], file)).unwrap();
         let id = receipt.batch_id.clone().unwrap();
@@ -521,22 +476,22 @@ mod tests {
     fn reports_are_there_when_the_import_has_ended() {
         let mut marketo = marketo();
         let file = "email,x\na@b.c,!lasts:2s\nb@b.c,!fail:No\n";
-        let id = accepted(&mut marketo, Duration::ZERO, upload(ImportPath::Leads, &[("format", "csv")], file));
-        let failures = |now| marketo.report(now, &ImportPath::Leads, &id, Report::Failures).unwrap();
+        let id = accepted(&mut marketo, Duration::ZERO, upload(ImportKind::Leads, &[("format", "csv")], file));
+        let failures = |now| marketo.report(now, &ImportKind::Leads, &id, Report::Failures).unwrap();
         assert!(failures(SECOND * 2 - TICK).is_empty());
         assert_eq!(failures(SECOND * 2), "email,x,Import Failure Reason\nb@b.c,!fail:No,No\n");
-        assert!(marketo.report(SECOND * 2, &ImportPath::Leads, &id, Report::Warnings).unwrap().is_empty());
+        assert!(marketo.report(SECOND * 2, &ImportKind::Leads, &id, Report::Warnings).unwrap().is_empty());
         let mut strict = MarketoModel::new(Settings { no_file_is_404: true, ..Settings::default() }, DAY);
         let id = accepted(&mut strict, Duration::ZERO, lasting(1));
-        assert_eq!(strict.report(SECOND, &ImportPath::Leads, &id, Report::Failures), Err(ApiRefusal::Http(404)));
+        assert_eq!(strict.report(SECOND, &ImportKind::Leads, &id, Report::Failures), Err(ApiRefusal::Http(404)));
     }
 
     #[test]
     fn an_import_can_fail_as_a_whole() {
         let mut marketo = marketo();
         let file = "email,x,y\na@b.c,!lasts:2s,!batch-failed:Out of order\n";
-        let id = accepted(&mut marketo, Duration::ZERO, upload(ImportPath::Leads, &[("format", "csv")], file));
-        let ended = marketo.status(SECOND * 2, &ImportPath::Leads, &id).unwrap();
+        let id = accepted(&mut marketo, Duration::ZERO, upload(ImportKind::Leads, &[("format", "csv")], file));
+        let ended = marketo.status(SECOND * 2, &ImportKind::Leads, &id).unwrap();
         assert_eq!(ended.remote_status(), Some(RemoteStatus::Failed));
         assert_eq!(ended.message.as_deref(), Some("Out of order"));
         assert_eq!(ended.counts(), Counts { processed: Some(0), failed: Some(0), warned: Some(0) });
@@ -547,10 +502,10 @@ mod tests {
         let mut marketo = marketo();
         let id = accepted(&mut marketo, SECOND, lasting(1));
         assert_eq!(status(&marketo, SECOND + DAY * 7 - TICK, &id), RemoteStatus::Complete);
-        assert_eq!(refused(marketo.status(SECOND + DAY * 7, &ImportPath::Leads, &id)), "1013");
-        assert_eq!(refused(marketo.status(SECOND, &ImportPath::ProgramMembers, &id)), "1013");
+        assert_eq!(refused(marketo.status(SECOND + DAY * 7, &ImportKind::Leads, &id)), "1013");
+        assert_eq!(refused(marketo.status(SECOND, &ImportKind::ProgramMembers, &id)), "1013");
         for unknown in ["1", "9999", "x", "-1"] {
-            assert_eq!(refused(marketo.status(SECOND, &ImportPath::Leads, unknown)), "1013");
+            assert_eq!(refused(marketo.status(SECOND, &ImportKind::Leads, unknown)), "1013");
         }
     }
 
@@ -558,10 +513,10 @@ mod tests {
     fn the_ledger_keeps_each_create_call_with_its_file_and_outcome() {
         let mut marketo = marketo();
         let id = accepted(&mut marketo, SECOND, lasting(1));
-        let mut turned_away = lasting(1);
-        turned_away.turned_away = Some(ApiRefusal::new(606, "Slow down"));
-        assert_eq!(refused(marketo.create(SECOND * 2, turned_away)), "606");
-        let creates = marketo.ledger(SECOND * 2).creates;
+        let mut refusal = lasting(1);
+        refusal.refusal = Some(ApiRefusal::new(606, "Slow down"));
+        assert_eq!(refused(marketo.create(SECOND * 2, refusal)), "606");
+        let creates = marketo.call_log(SECOND * 2).creates;
         assert_eq!(creates[0].outcome, Outcome::Accepted(id.parse().unwrap()));
         assert_eq!(creates[1].outcome, Outcome::Refused { code: "606".into(), message: "Slow down".into() });
         let file = creates[1].file.as_ref().unwrap();

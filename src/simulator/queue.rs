@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use crate::domain::{Counts, RemoteStatus};
 use crate::marketo::types;
-
 use crate::simulator::call_log;
 use crate::simulator::row_outcomes::RowCounts;
 use crate::simulator::settings::Settings;
@@ -17,7 +16,7 @@ const FIRST_ID: u64 = 1001;
 
 /// The three kinds of import, each with paths of its own.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ImportPath {
+pub enum ImportKind {
     /// Leads.
     Leads,
     /// With the object's API name.
@@ -30,34 +29,44 @@ pub enum ImportPath {
 #[derive(Debug)]
 pub(super) struct Queue {
     imports: Vec<Import>,
-    /// When each processing slot will have done all that is accepted.
+    /// When each processing slot has processed all imports that were accepted.
     slots: Vec<Duration>,
-    foreign: usize,
-    pub most: usize,
+    other_imports: usize,
+    pub max_len: usize,
+}
+
+/// An import to be queued.
+pub(super) struct NewImport {
+    pub kind: ImportKind,
+    /// The static list that its rows join.
+    pub list: Option<i64>,
+    pub rows: RowCounts,
+    /// From its start to its end.
+    pub duration: Duration,
 }
 
 /// One import, with its start and end.
 #[derive(Debug)]
 pub(super) struct Import {
     pub id: u64,
-    pub place: ImportPath,
+    pub kind: ImportKind,
     pub list: Option<i64>,
     pub accepted: Duration,
     pub starts: Duration,
     pub ends: Duration,
-    takes: Duration,
+    duration: Duration,
     pub rows: RowCounts,
     pub asked: Option<Duration>,
 }
 
 impl Queue {
     pub fn new(slots: usize) -> Queue {
-        Queue { imports: Vec::new(), slots: vec![Duration::ZERO; slots], foreign: 0, most: 0 }
+        Queue { imports: Vec::new(), slots: vec![Duration::ZERO; slots], other_imports: 0, max_len: 0 }
     }
 
     /// Imports that have not ended, other integrations' included.
     pub fn len(&self, now: Duration) -> usize {
-        self.foreign + self.unended(now).count()
+        self.other_imports + self.unended(now).count()
     }
 
     /// Those that have not ended, other integrations' left out.
@@ -70,32 +79,26 @@ impl Queue {
         self.imports.iter().any(|import| import.list == Some(list) && now < import.ends)
     }
 
-    /// Puts an import behind the others; the caller has seen that there is room.
-    pub fn push(
-        &mut self,
-        now: Duration,
-        place: ImportPath,
-        list: Option<i64>,
-        rows: RowCounts,
-        takes: Duration,
-    ) -> &Import {
+    /// Appends an import. The caller has checked that the queue is not full.
+    pub fn push(&mut self, now: Duration, new: NewImport) -> &Import {
+        let NewImport { kind, list, rows, duration } = new;
         let (mut starts, mut ends) = (Duration::MAX, Duration::MAX);
         if let Some(slot) = self.slots.iter_mut().min() {
             starts = now.max(*slot);
-            ends = starts.saturating_add(takes);
+            ends = starts.saturating_add(duration);
             *slot = ends;
         }
         let id = FIRST_ID + self.imports.len() as u64;
-        self.imports.push(Import { id, place, list, accepted: now, starts, ends, takes, rows, asked: None });
-        self.most = self.most.max(self.len(now));
+        self.imports.push(Import { id, kind, list, accepted: now, starts, ends, duration, rows, asked: None });
+        self.max_len = self.max_len.max(self.len(now));
         &self.imports[self.imports.len() - 1]
     }
 
     /// Ends the imports that would never end by themselves. Those behind them start as if the slots had come free now.
     pub fn end_stuck(&mut self, now: Duration) {
         for import in &mut self.imports {
-            if import.takes == Duration::MAX {
-                import.takes = Duration::ZERO;
+            if import.duration == Duration::MAX {
+                import.duration = Duration::ZERO;
                 import.ends = if import.starts <= now { now } else { import.ends };
             }
         }
@@ -104,7 +107,7 @@ impl Queue {
         slots.resize(self.slots.len(), now);
         for import in self.imports.iter_mut().filter(|import| now < import.starts) {
             if let Some(slot) = slots.iter_mut().min() {
-                (import.starts, import.ends) = (*slot, slot.saturating_add(import.takes));
+                (import.starts, import.ends) = (*slot, slot.saturating_add(import.duration));
                 *slot = import.ends;
             }
         }
@@ -112,29 +115,29 @@ impl Queue {
     }
 
     /// Sets the number of other integrations' imports in the queue. They take no processing slot.
-    pub fn set_foreign(&mut self, now: Duration, number: usize) {
-        self.foreign = number;
-        self.most = self.most.max(self.len(now));
+    pub fn set_other_imports(&mut self, now: Duration, number: usize) {
+        self.other_imports = number;
+        self.max_len = self.max_len.max(self.len(now));
     }
 
     pub fn find(&self, id: u64) -> Option<&Import> {
         self.imports.get(index(id)?)
     }
 
-    /// Somebody asks after an import.
-    pub fn note_asked(&mut self, now: Duration, id: u64) {
+    /// Records a status or report call for an import.
+    pub fn record_query(&mut self, now: Duration, id: u64) {
         if let Some(import) = index(id).and_then(|index| self.imports.get_mut(index)) {
             import.asked.get_or_insert(now);
         }
     }
 
-    /// Fills in what a ledger says of imports.
-    pub fn report(&self, now: Duration, ledger: &mut call_log::CallLog) {
+    /// Adds the imports and their counts to the log.
+    pub fn report(&self, now: Duration, call_log: &mut call_log::CallLog) {
         let started = || self.imports.iter().filter(|import| import.starts <= now);
-        ledger.most_queued = self.most;
-        ledger.most_importing = call_log::most_at_once(started().map(|import| (import.starts, import.ends)));
-        ledger.busy = started().map(|import| import.ends.min(now) - import.starts).sum();
-        ledger.imports = self.imports.iter().map(|import| import.record(now)).collect();
+        call_log.max_queued = self.max_len;
+        call_log.max_importing = call_log::max_overlap(started().map(|import| (import.starts, import.ends)));
+        call_log.busy = started().map(|import| import.ends.min(now) - import.starts).sum();
+        call_log.imports = self.imports.iter().map(|import| import.record(now)).collect();
     }
 }
 
@@ -152,7 +155,7 @@ impl Import {
         }
     }
 
-    /// The answer to the call that created it; however short the import, it has not ended yet.
+    /// Returns the response to its create call. However short the import is, it has not ended yet.
     pub fn receipt(&self) -> types::Import {
         let status = if self.accepted < self.starts { RemoteStatus::Queued } else { RemoteStatus::Importing };
         let mut answer = types::Import {
@@ -160,15 +163,15 @@ impl Import {
             status: format!("{status:?}"),
             ..types::Import::default()
         };
-        match &self.place {
-            ImportPath::CustomObject(name) => answer.object_api_name = Some(name.clone()),
+        match &self.kind {
+            ImportKind::CustomObject(name) => answer.object_api_name = Some(name.clone()),
             _ => answer.import_id = answer.batch_id.clone(),
         }
         answer
     }
 
-    /// The answer to a status call.
-    pub fn answer(&self, now: Duration, settings: &Settings) -> types::Import {
+    /// Returns the response to a status call.
+    pub fn status_response(&self, now: Duration, settings: &Settings) -> types::Import {
         let status = self.status(now);
         let mut answer = types::Import { status: format!("{status:?}"), ..self.receipt() };
         let counts = match status {
@@ -181,7 +184,7 @@ impl Import {
         answer.num_of_rows_with_warning = counts.warned;
         let ended = self.ends <= now;
         answer.message = ended.then(|| self.message());
-        if let ImportPath::CustomObject(_) = self.place {
+        if let ImportKind::CustomObject(_) = self.kind {
             answer.operation = Some("import".into());
             answer.num_of_objects_processed = counts.processed;
             answer.import_time = ended.then(|| format!("{} second(s)", (self.ends - self.starts).as_secs()));
@@ -191,7 +194,7 @@ impl Import {
         answer
     }
 
-    /// How its rows end: in an import that fails as a whole none is done.
+    /// Returns the counts at its end. An import that fails as a whole has processed no row.
     fn counts(&self) -> Counts {
         let rows = &self.rows;
         let numbers = if rows.batch_failed.is_some() { [0; 3] } else { [rows.processed(), rows.failed, rows.warned] };
@@ -199,7 +202,7 @@ impl Import {
         Counts { processed, failed, warned }
     }
 
-    /// The same share of each count as of the time.
+    /// Returns the same share of each count as of its duration.
     fn so_far(&self, now: Duration) -> Counts {
         let (passed, whole) = ((now - self.starts).as_nanos(), (self.ends - self.starts).as_nanos().max(1));
         let share = |count: u64| u64::try_from(u128::from(count) * passed / whole).unwrap_or(count);
@@ -251,13 +254,14 @@ mod tests {
             arrivals in prop::collection::vec((0..20u64, 1..30u64), 1..40)
         ) {
             let (mut queue, mut now) = (Queue::new(2), Duration::ZERO);
-            for (gap, takes) in arrivals {
+            for (gap, seconds) in arrivals {
                 now += Duration::from_secs(gap);
-                queue.push(now, ImportPath::Leads, None, RowCounts::default(), Duration::from_secs(takes));
+                let duration = Duration::from_secs(seconds);
+                queue.push(now, NewImport { kind: ImportKind::Leads, list: None, rows: RowCounts::default(), duration });
             }
-            let mut ledger = call_log::CallLog::default();
-            queue.report(Duration::from_secs(10_000), &mut ledger);
-            prop_assert!(ledger.most_importing <= 2);
+            let mut call_log = call_log::CallLog::default();
+            queue.report(Duration::from_secs(10_000), &mut call_log);
+            prop_assert!(call_log.max_importing <= 2);
             prop_assert!(queue.imports.is_sorted_by_key(|import| import.starts));
             for (n, import) in queue.imports.iter().enumerate().filter(|(_, import)| import.accepted < import.starts) {
                 let before = |other: &&Import| other.starts < import.starts && import.starts <= other.ends;

@@ -11,7 +11,6 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use crate::marketo::types::{Envelope, Import};
-
 use crate::simulator::error::ApiRefusal;
 use crate::simulator::faults::Corruption;
 
@@ -26,6 +25,7 @@ pub(super) struct SimulatorResponse {
 }
 
 impl SimulatorResponse {
+    /// Makes a response with a JSON body.
     pub fn json(status: StatusCode, body: &impl Serialize) -> SimulatorResponse {
         match serde_json::to_vec(body) {
             Ok(text) => SimulatorResponse { status, content_type: JSON, body: text.into() },
@@ -33,11 +33,12 @@ impl SimulatorResponse {
         }
     }
 
+    /// Makes a response with plain text.
     pub fn text(status: StatusCode, body: String) -> SimulatorResponse {
         SimulatorResponse { status, content_type: "text/plain;charset=UTF-8", body: body.into() }
     }
 
-    /// The answer to a create call or a status call.
+    /// Makes the response to a create call or a status call.
     pub fn import(import: Import) -> SimulatorResponse {
         let envelope = Envelope {
             request_id: Some(request_id()),
@@ -49,13 +50,15 @@ impl SimulatorResponse {
         SimulatorResponse::json(StatusCode::OK, &envelope)
     }
 
+    /// Makes a response with a report.
     pub fn file(body: Bytes) -> SimulatorResponse {
         SimulatorResponse { status: StatusCode::OK, content_type: "text/csv;charset=UTF-8", body }
     }
 
+    /// Makes the response to a refused call.
     pub fn refusal(refusal: &ApiRefusal) -> SimulatorResponse {
         match refusal {
-            // Not an envelope of the wire module: a fault's code may be a number, which that never writes.
+            // Not the `Envelope` of the client's types: a fault's code may be a number, which that never has.
             ApiRefusal::Error { code, message } => {
                 let error = match code {
                     Some(code) => json!({"code": code, "message": message}),
@@ -72,13 +75,14 @@ impl SimulatorResponse {
         }
     }
 
+    /// Returns the response as it is sent.
     pub fn response(self) -> Response {
         let body = Body::from(self.body.clone());
-        self.with(body)
+        self.with_body(body)
     }
 
-    /// With these members in place of those of the first entry of `result`; one that is null is left out. An answer
-    /// without such an entry stays as it is.
+    /// Replaces members of the first entry of `result`; null removes one. A response without such an entry is not
+    /// changed.
     pub fn edited(mut self, changes: &Map<String, Value>) -> SimulatorResponse {
         let body = serde_json::from_slice(&self.body).map(|mut body: Value| {
             if let Some(Value::Object(import)) = body.pointer_mut("/result/0") {
@@ -97,6 +101,7 @@ impl SimulatorResponse {
         self
     }
 
+    /// Returns the response with a corrupted body.
     pub fn corrupted(mut self, how: Corruption) -> Response {
         let half = self.body.slice(..self.body.len() / 2);
         match how {
@@ -109,14 +114,14 @@ impl SimulatorResponse {
                     Err(io::Error::other("torn off"))
                 };
                 let body = Body::from_stream(stream::iter([Ok(half)]).chain(stream::once(torn)));
-                return self.with(body);
+                return self.with_body(body);
             }
         }
         self.response()
     }
 
-    /// `body`, announced as long as the answer is.
-    fn with(self, body: Body) -> Response {
+    /// Returns a response with `body`, and the Content-Length of the undamaged one.
+    fn with_body(self, body: Body) -> Response {
         let mut response = Response::new(body);
         *response.status_mut() = self.status;
         let headers = response.headers_mut();

@@ -3,21 +3,26 @@
 use percent_encoding::percent_decode_str;
 
 use crate::simulator::call_log::Call;
-use crate::simulator::model::{ImportPath, Report};
+use crate::simulator::model::Report;
+use crate::simulator::queue::ImportKind;
 
-/// What a path stands for; the method is looked at later, since Marketo answers 605 only to one that may call at all.
+/// Route of a path. The method is checked later, because Marketo answers 605 only to a caller with a valid token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Route {
+    /// A token.
     Token,
-    Create(ImportPath),
-    Status(ImportPath, String),
-    Report(ImportPath, String, Report),
+    /// An upload.
+    Create(ImportKind),
+    /// The status of the import with this id.
+    Status(ImportKind, String),
+    /// A report of the import with this id.
+    Report(ImportKind, String, Report),
     /// `/simulator/ledger`
-    Ledger,
+    CallLog,
     /// `/simulator/faults`
     Faults,
     /// `/simulator/foreign`
-    Foreign,
+    OtherImports,
     /// A path with `//`, which never reaches Marketo's API.
     Malformed,
     /// Such as `/rest/bulk/…`: the bulk endpoints have no `/rest` before them.
@@ -25,7 +30,8 @@ pub(super) enum Route {
 }
 
 impl Route {
-    pub fn of(path: &str) -> Route {
+    /// Returns the route of a path.
+    pub fn parse(path: &str) -> Route {
         if path.contains("//") {
             return Route::Malformed;
         }
@@ -35,14 +41,15 @@ impl Route {
         let parts: Vec<&str> = parts.iter().map(AsRef::as_ref).collect();
         match parts.as_slice() {
             ["identity", "oauth", "token"] => Route::Token,
-            ["simulator", "ledger"] => Route::Ledger,
+            ["simulator", "ledger"] => Route::CallLog,
             ["simulator", "faults"] => Route::Faults,
-            ["simulator", "foreign"] => Route::Foreign,
+            ["simulator", "foreign"] => Route::OtherImports,
             ["bulk", "v1", rest @ ..] => bulk(rest).unwrap_or(Route::Unknown),
             _ => Route::Unknown,
         }
     }
 
+    /// Returns the kind of call as which the route counts.
     pub fn call(&self) -> Call {
         match self {
             Route::Token => Call::Token,
@@ -57,33 +64,35 @@ impl Route {
 
 fn bulk(parts: &[&str]) -> Option<Route> {
     match *parts {
-        ["leads.json"] => Some(Route::Create(ImportPath::Leads)),
+        ["leads.json"] => Some(Route::Create(ImportKind::Leads)),
         ["leads", "batch", file] => {
-            Some(Route::Status(ImportPath::Leads, file.strip_suffix(".json").filter(|id| !id.is_empty())?.to_owned()))
+            Some(Route::Status(ImportKind::Leads, file.strip_suffix(".json").filter(|id| !id.is_empty())?.to_owned()))
         }
-        ["leads", "batch", id, file] => asked(ImportPath::Leads, id, file).filter(|route| route.call() != Call::Status),
+        ["leads", "batch", id, file] => {
+            import_query(ImportKind::Leads, id, file).filter(|route| route.call() != Call::Status)
+        }
         ["customobjects", name, "import.json"] if !name.is_empty() => {
-            Some(Route::Create(ImportPath::CustomObject(name.to_owned())))
+            Some(Route::Create(ImportKind::CustomObject(name.to_owned())))
         }
         ["customobjects", name, "import", id, file] if !name.is_empty() => {
-            asked(ImportPath::CustomObject(name.to_owned()), id, file)
+            import_query(ImportKind::CustomObject(name.to_owned()), id, file)
         }
         ["program", program, "members", "import.json"] if program.parse::<u64>().is_ok() => {
-            Some(Route::Create(ImportPath::ProgramMembers))
+            Some(Route::Create(ImportKind::ProgramMembers))
         }
-        ["program", "members", "import", id, file] => asked(ImportPath::ProgramMembers, id, file),
+        ["program", "members", "import", id, file] => import_query(ImportKind::ProgramMembers, id, file),
         _ => None,
     }
 }
 
-fn asked(place: ImportPath, id: &str, file: &str) -> Option<Route> {
+fn import_query(kind: ImportKind, id: &str, file: &str) -> Option<Route> {
     if id.is_empty() {
         return None;
     }
     match file {
-        "status.json" => Some(Route::Status(place, id.to_owned())),
-        "failures.json" => Some(Route::Report(place, id.to_owned(), Report::Failures)),
-        "warnings.json" => Some(Route::Report(place, id.to_owned(), Report::Warnings)),
+        "status.json" => Some(Route::Status(kind, id.to_owned())),
+        "failures.json" => Some(Route::Report(kind, id.to_owned(), Report::Failures)),
+        "warnings.json" => Some(Route::Report(kind, id.to_owned(), Report::Warnings)),
         _ => None,
     }
 }
@@ -94,30 +103,30 @@ mod tests {
 
     #[test]
     fn the_thirteen_endpoints_are_these() {
-        let boat = || ImportPath::CustomObject("boat_c".into());
+        let boat = || ImportKind::CustomObject("boat_c".into());
         let id = || String::from("7");
         for (path, route) in [
             ("/identity/oauth/token", Route::Token),
-            ("/bulk/v1/leads.json", Route::Create(ImportPath::Leads)),
-            ("/bulk/v1/leads/batch/7.json", Route::Status(ImportPath::Leads, id())),
-            ("/bulk/v1/leads/batch/7/failures.json", Route::Report(ImportPath::Leads, id(), Report::Failures)),
-            ("/bulk/v1/leads/batch/7/warnings.json", Route::Report(ImportPath::Leads, id(), Report::Warnings)),
+            ("/bulk/v1/leads.json", Route::Create(ImportKind::Leads)),
+            ("/bulk/v1/leads/batch/7.json", Route::Status(ImportKind::Leads, id())),
+            ("/bulk/v1/leads/batch/7/failures.json", Route::Report(ImportKind::Leads, id(), Report::Failures)),
+            ("/bulk/v1/leads/batch/7/warnings.json", Route::Report(ImportKind::Leads, id(), Report::Warnings)),
             ("/bulk/v1/customobjects/boat_c/import.json", Route::Create(boat())),
             ("/bulk/v1/customobjects/boat%5Fc/import/7/status.json", Route::Status(boat(), id())),
             ("/bulk/v1/customobjects/boat_c/import/7/failures.json", Route::Report(boat(), id(), Report::Failures)),
             ("/bulk/v1/customobjects/boat_c/import/7/warnings.json", Route::Report(boat(), id(), Report::Warnings)),
-            ("/bulk/v1/program/1044/members/import.json", Route::Create(ImportPath::ProgramMembers)),
-            ("/bulk/v1/program/members/import/7/status.json", Route::Status(ImportPath::ProgramMembers, id())),
+            ("/bulk/v1/program/1044/members/import.json", Route::Create(ImportKind::ProgramMembers)),
+            ("/bulk/v1/program/members/import/7/status.json", Route::Status(ImportKind::ProgramMembers, id())),
             (
                 "/bulk/v1/program/members/import/7/failures.json",
-                Route::Report(ImportPath::ProgramMembers, id(), Report::Failures),
+                Route::Report(ImportKind::ProgramMembers, id(), Report::Failures),
             ),
             (
                 "/bulk/v1/program/members/import/7/warnings.json",
-                Route::Report(ImportPath::ProgramMembers, id(), Report::Warnings),
+                Route::Report(ImportKind::ProgramMembers, id(), Report::Warnings),
             ),
         ] {
-            assert_eq!(Route::of(path), route, "{path}");
+            assert_eq!(Route::parse(path), route, "{path}");
         }
     }
 
@@ -137,10 +146,10 @@ mod tests {
             "/bulk/v1/customobjects/%ff/import.json",
             "/oauth/token",
         ] {
-            assert_eq!(Route::of(path), Route::Unknown, "{path}");
+            assert_eq!(Route::parse(path), Route::Unknown, "{path}");
         }
         for path in ["//bulk/v1/leads.json", "/bulk//v1/leads.json", "/identity//oauth/token"] {
-            assert_eq!(Route::of(path), Route::Malformed, "{path}");
+            assert_eq!(Route::parse(path), Route::Malformed, "{path}");
         }
     }
 }

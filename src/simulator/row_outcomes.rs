@@ -7,7 +7,6 @@ use csv::{ByteRecord, ReaderBuilder, WriterBuilder};
 
 use crate::byte_order_mark::BYTE_ORDER_MARK;
 use crate::domain::Format;
-
 use crate::simulator::error::ApiRefusal;
 use crate::simulator::settings::Settings;
 
@@ -21,7 +20,7 @@ pub(super) struct RowCounts {
     pub failures: Vec<u8>,
     pub warnings: Vec<u8>,
     /// From a cell `!lasts:5s`, or without end from a cell `!stuck`.
-    pub lasts: Option<Duration>,
+    pub duration: Option<Duration>,
     /// From a cell `!batch-failed:reason`.
     pub batch_failed: Option<String>,
 }
@@ -41,7 +40,8 @@ enum RowOutcome {
 
 /// Reads a file whose people are found by the column `lookup`; custom objects have none that the simulator knows of.
 ///
-/// # Errors 1003 for an empty file; 1006 for a header without `lookup` or with a byte-order mark. A file of only a
+/// # Errors
+/// 1003 for an empty file; 1006 for a header without `lookup` or with a byte-order mark. A file of only a
 /// header is taken (not documented) and imports no rows.
 pub(super) fn read(
     bytes: &[u8],
@@ -49,7 +49,7 @@ pub(super) fn read(
     lookup: Option<&str>,
     settings: &Settings,
 ) -> Result<RowCounts, ApiRefusal> {
-    let marked = bytes.starts_with(BYTE_ORDER_MARK);
+    let has_byte_order_mark = bytes.starts_with(BYTE_ORDER_MARK);
     let mut reader =
         ReaderBuilder::new().delimiter(format.delimiter()).flexible(true).has_headers(false).from_reader(bytes);
     let mut records = reader.byte_records();
@@ -57,7 +57,7 @@ pub(super) fn read(
         Some(Ok(header)) if !bytes.trim_ascii().is_empty() => header,
         _ => return Err(ApiRefusal::new(1003, "Empty File")),
     };
-    if marked {
+    if has_byte_order_mark {
         return Err(unknown_header(&cell(&header, 0)));
     }
     // No field has the name of a column that Marketo adds to its reports.
@@ -72,7 +72,7 @@ pub(super) fn read(
         None => None,
     };
     let evaluator = RowEvaluator {
-        spaced: header.iter().any(|field| field.trim_ascii().len() != field.len()),
+        has_padded_name: header.iter().any(|field| field.trim_ascii().len() != field.len()),
         fields: header.len(),
         email: lookup.and(column("email")),
         lookup,
@@ -82,23 +82,24 @@ pub(super) fn read(
     for record in records.map_while(Result::ok) {
         rows.total += 1;
         for field in record.iter() {
-            if let Some(text) = marker(field, "!lasts:") {
-                rows.lasts = duration(&text).or(rows.lasts);
+            if let Some(text) = control_value(field, "!lasts:") {
+                rows.duration = parse_duration(&text).or(rows.duration);
             } else if field == b"!stuck" {
-                rows.lasts = Some(Duration::MAX);
-            } else if let Some(reason) = marker(field, "!batch-failed:") {
+                rows.duration = Some(Duration::MAX);
+            } else if let Some(reason) = control_value(field, "!batch-failed:") {
                 rows.batch_failed = Some(reason);
             }
         }
         match evaluator.row_outcome(&record) {
             RowOutcome::Fine => {}
-            RowOutcome::Warned(reason) => warnings.push((record, reason)),
-            RowOutcome::Failed(reason) => failures.push((record, reason)),
+            RowOutcome::Warned(reason) => warnings.push(ReportedRow { record, reason }),
+            RowOutcome::Failed(reason) => failures.push(ReportedRow { record, reason }),
         }
     }
     (rows.failed, rows.warned) = (failures.len() as u64, warnings.len() as u64);
-    rows.failures = report(&header, &failures, "Import Failure Reason", format, settings);
-    rows.warnings = report(&header, &warnings, "Import Warning Reason", format, settings);
+    let writer = ReportWriter { header: &header, format, settings };
+    rows.failures = writer.write(&failures, "Import Failure Reason");
+    rows.warnings = writer.write(&warnings, "Import Warning Reason");
     Ok(rows)
 }
 
@@ -108,7 +109,7 @@ fn unknown_header(name: &str) -> ApiRefusal {
 
 /// What the header says about every row.
 struct RowEvaluator<'a> {
-    spaced: bool,
+    has_padded_name: bool,
     fields: usize,
     email: Option<usize>,
     lookup: Option<(&'a str, usize)>,
@@ -116,10 +117,10 @@ struct RowEvaluator<'a> {
 
 impl RowEvaluator<'_> {
     fn row_outcome(&self, row: &ByteRecord) -> RowOutcome {
-        if self.spaced {
+        if self.has_padded_name {
             return RowOutcome::Failed("missing.dedupe.fields".into());
         }
-        if let Some(reason) = row.iter().find_map(|field| marker(field, "!fail:")) {
+        if let Some(reason) = row.iter().find_map(|field| control_value(field, "!fail:")) {
             return RowOutcome::Failed(reason);
         }
         if row.len() != self.fields {
@@ -130,7 +131,7 @@ impl RowEvaluator<'_> {
         {
             return RowOutcome::Failed(format!("Value for lookup field '{name}' not found"));
         }
-        if let Some(reason) = row.iter().find_map(|field| marker(field, "!warn:")) {
+        if let Some(reason) = row.iter().find_map(|field| control_value(field, "!warn:")) {
             return RowOutcome::Warned(reason);
         }
         match self.email.map(|column| cell(row, column)) {
@@ -147,12 +148,12 @@ fn cell(record: &ByteRecord, column: usize) -> String {
 }
 
 /// What follows `word` in a cell that begins with it.
-fn marker(field: &[u8], word: &str) -> Option<String> {
+fn control_value(field: &[u8], word: &str) -> Option<String> {
     field.strip_prefix(word.as_bytes()).map(|rest| String::from_utf8_lossy(rest).into_owned())
 }
 
 /// `250ms`, `5s`, `2m`, `1h`.
-fn duration(text: &str) -> Option<Duration> {
+fn parse_duration(text: &str) -> Option<Duration> {
     let digits = text.find(|letter: char| !letter.is_ascii_digit())?;
     let number: u32 = text[..digits].parse().ok()?;
     let unit = match &text[digits..] {
@@ -165,29 +166,38 @@ fn duration(text: &str) -> Option<Duration> {
     Some(unit.saturating_mul(number))
 }
 
-/// The sent columns and the reason; empty where no row is listed.
-fn report(
-    header: &ByteRecord,
-    rows: &[(ByteRecord, String)],
-    reason: &str,
+/// A row of a report.
+struct ReportedRow {
+    record: ByteRecord,
+    reason: String,
+}
+
+/// Writer of the reports of one file.
+struct ReportWriter<'a> {
+    header: &'a ByteRecord,
     format: Format,
-    settings: &Settings,
-) -> Vec<u8> {
-    if rows.is_empty() {
-        return Vec::new();
+    settings: &'a Settings,
+}
+
+impl ReportWriter<'_> {
+    /// Returns the rows with the columns that were sent and a last column `reason_column`; empty where there is no row.
+    fn write(&self, rows: &[ReportedRow], reason_column: &str) -> Vec<u8> {
+        if rows.is_empty() {
+            return Vec::new();
+        }
+        let is_empty = |column: usize| rows.iter().all(|row| cell(&row.record, column).is_empty());
+        let kept: Vec<usize> =
+            (0..self.header.len()).filter(|&column| !self.settings.drop_empty_columns || !is_empty(column)).collect();
+        let format = if self.settings.reports_in_csv { Format::Csv } else { self.format };
+        let mut writer = WriterBuilder::new().delimiter(format.delimiter()).flexible(true).from_writer(Vec::new());
+        let listed = rows.iter().map(|row| (&row.record, row.reason.as_str()));
+        for (record, last) in std::iter::once((self.header, reason_column)).chain(listed) {
+            let fields = kept.iter().map(|&column| record.get(column).unwrap_or_default());
+            // Writing to a vector does not fail.
+            writer.write_record(fields.chain([last.as_bytes()])).ok();
+        }
+        writer.into_inner().unwrap_or_default()
     }
-    let kept: Vec<usize> = (0..header.len())
-        .filter(|&column| !settings.drop_empty_columns || rows.iter().any(|(row, _)| !cell(row, column).is_empty()))
-        .collect();
-    let format = if settings.reports_in_csv { Format::Csv } else { format };
-    let mut writer = WriterBuilder::new().delimiter(format.delimiter()).flexible(true).from_writer(Vec::new());
-    let listed = rows.iter().map(|(row, why)| (row, why.as_str()));
-    for (row, last) in std::iter::once((header, reason)).chain(listed) {
-        let fields = kept.iter().map(|&column| row.get(column).unwrap_or_default());
-        // A vector takes every write.
-        writer.write_record(fields.chain([last.as_bytes()])).ok();
-    }
-    writer.into_inner().unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -214,8 +224,8 @@ mod tests {
     fn a_header_without_the_lookup_field_is_1006() {
         let refusal = leads("Email,name\na@b.c,A\n").unwrap_err();
         assert_eq!((refusal.name(), refusal.message()), ("1006".into(), "Header field 'email' not found".into()));
-        let marked = leads("\u{feff}email,name\na@b.c,A\n").unwrap_err();
-        assert_eq!(marked.message(), "Header field 'email' not found");
+        let with_mark = leads("\u{feff}email,name\na@b.c,A\n").unwrap_err();
+        assert_eq!(with_mark.message(), "Header field 'email' not found");
         let object = read("\u{feff}vin\n1\n".as_bytes(), Format::Csv, None, &Settings::default()).unwrap_err();
         assert_eq!(object.message(), "Header field 'vin' not found");
     }
@@ -290,9 +300,9 @@ mod tests {
     #[test]
     fn cells_can_set_how_long_the_import_lasts_and_make_it_fail() {
         let rows = leads("email,a,b\na@b.c,!lasts:250ms,!batch-failed:Broken\n").unwrap();
-        assert_eq!((rows.lasts, rows.batch_failed.as_deref()), (Some(Duration::from_millis(250)), Some("Broken")));
+        assert_eq!((rows.duration, rows.batch_failed.as_deref()), (Some(Duration::from_millis(250)), Some("Broken")));
         for (text, expected) in [("5s", Some(5)), ("2m", Some(120)), ("1h", Some(3600)), ("5", None), ("s", None)] {
-            assert_eq!(duration(text), expected.map(Duration::from_secs), "{text}");
+            assert_eq!(parse_duration(text), expected.map(Duration::from_secs), "{text}");
         }
     }
 }

@@ -27,7 +27,7 @@ async fn forty_uploads_at_once_are_all_taken_and_none_sees_1016() {
     }
     let ledger = env.simulator.call_log();
     assert_eq!(ledger.imports.len(), 40, "each was imported, and none twice");
-    assert!(ledger.most_queued <= 10 && ledger.most_importing <= 2);
+    assert!(ledger.max_queued <= 10 && ledger.max_importing <= 2);
 }
 
 /// A file of so many rows with a column that makes them long.

@@ -220,8 +220,8 @@ impl<'a> Oracle<'a> {
         for (invariant, what, most, allowed) in [
             (Invariant::Queue, "imports in the queue", most_queued(call_log), limits.in_flight),
             (Invariant::Queue, "imports at work", importing, limits.in_flight.min(AT_WORK)),
-            (Invariant::Calls, "calls in one window", call_log.most_calls_in_window, limits.calls),
-            (Invariant::Calls, "calls at once", call_log.most_concurrent_calls, limits.calls_at_once),
+            (Invariant::Calls, "calls in one window", call_log.max_calls_in_window, limits.calls),
+            (Invariant::Calls, "calls at once", call_log.max_concurrent_calls, limits.calls_at_once),
         ] {
             if most > allowed {
                 self.fault(invariant, format!("{most} {what}, where {allowed} are allowed"));

@@ -132,11 +132,11 @@ const MUTATIONS: [(&str, Invariant, Mutation); 30] = [
         Some(())
     }),
     ("one call too many is made in a window", Invariant::Calls, |trace| {
-        trace.call_log.most_calls_in_window = trace.limits.calls + 1;
+        trace.call_log.max_calls_in_window = trace.limits.calls + 1;
         Some(())
     }),
     ("one call too many is made at once", Invariant::Calls, |trace| {
-        trace.call_log.most_concurrent_calls = trace.limits.calls_at_once + 1;
+        trace.call_log.max_concurrent_calls = trace.limits.calls_at_once + 1;
         Some(())
     }),
     ("a job of a group does not wait for the one before", Invariant::Group, |trace| {

@@ -141,7 +141,7 @@ async fn a_clock_jump_over_a_restart_opens_no_call_window() {
     for id in ids {
         assert_eq!(env.ended(id).await.state, JobState::Complete);
     }
-    let most = env.simulator.call_log().most_calls_in_window;
+    let most = env.simulator.call_log().max_calls_in_window;
     assert!(most <= 12, "{most} calls in one window");
 }
 
@@ -195,12 +195,12 @@ async fn two_instances_of_one_marketo_share_its_limits() {
     assert!(env.log().contains(warning), "{}", env.log());
     env.both_complete(10).await;
     let ledger = env.simulator.call_log();
-    assert_eq!(ledger.most_queued, 4);
-    assert!(ledger.most_concurrent_calls <= 2, "{} calls at once", ledger.most_concurrent_calls);
+    assert_eq!(ledger.max_queued, 4);
+    assert!(ledger.max_concurrent_calls <= 2, "{} calls at once", ledger.max_concurrent_calls);
     // The fewer calls in the longer window.
     let status = env.instance_status("default").await;
     assert_eq!((&status["limits"]["calls"], &status["limits"]["window"]), (&30.into(), &1.5.into()));
-    assert!(ledger.most_calls_in_window <= 30);
+    assert!(ledger.max_calls_in_window <= 30);
     let mut doctor = std::process::Command::new(crate::support::binary());
     doctor.args(["doctor", "--json", "--config"]).arg(env.config_file());
     let ran = tokio::task::spawn_blocking(move || doctor.output()).await;
@@ -222,7 +222,7 @@ async fn a_reload_of_one_of_two_instances_limits_both() {
     })
     .await;
     env.both_complete(4).await;
-    assert_eq!(env.simulator.call_log().most_queued, 1);
+    assert_eq!(env.simulator.call_log().max_queued, 1);
 }
 
 #[tokio::test]

@@ -21,9 +21,9 @@ async fn forty_files_at_once_pass_through_within_marketos_limits() {
     }
     let ledger = env.simulator.call_log();
     assert_eq!(ledger.imports.len(), 40, "each file was imported, and none twice");
-    assert!(ledger.most_queued <= 10 && ledger.most_importing <= 2);
+    assert!(ledger.max_queued <= 10 && ledger.max_importing <= 2);
     assert_eq!(ledger.errors_of("1016"), 0, "alone in the queue, we never meet its end");
-    assert!(ledger.most_concurrent_calls <= 5, "{}", ledger.most_concurrent_calls);
+    assert!(ledger.max_concurrent_calls <= 5, "{}", ledger.max_concurrent_calls);
     assert_eq!(ledger.calls_of(call_log::Call::Token), 1, "one token, however many calls wait for it");
 }
 
@@ -54,8 +54,8 @@ async fn no_window_has_too_many_calls_over_restarts() {
         assert_eq!(env.ended(id).await.state, JobState::Complete);
     }
     let ledger = env.simulator.call_log();
-    assert!(ledger.most_calls_in_window <= 12, "{} calls in one window", ledger.most_calls_in_window);
-    assert!(ledger.most_concurrent_calls <= 3);
+    assert!(ledger.max_calls_in_window <= 12, "{} calls in one window", ledger.max_calls_in_window);
+    assert!(ledger.max_concurrent_calls <= 3);
 }
 
 #[tokio::test]
@@ -70,7 +70,7 @@ async fn an_importing_limit_of_one_has_one_import_in_flight() {
     for id in ids {
         env.ended(id).await;
     }
-    assert_eq!(env.simulator.call_log().most_queued, 1);
+    assert_eq!(env.simulator.call_log().max_queued, 1);
 }
 
 #[tokio::test]

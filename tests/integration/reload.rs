@@ -35,7 +35,7 @@ async fn a_lower_limit_holds_from_the_next_upload_on() {
     let job = env.ended(job.id).await;
     assert_eq!((job.state, job.rows.processed), (JobState::Complete, Some(120)));
     let ledger = env.simulator.call_log();
-    assert_eq!(ledger.most_queued, 1);
+    assert_eq!(ledger.max_queued, 1);
     assert!(ledger.creates.iter().all(|create| create.body_bytes <= 1000));
 }
 

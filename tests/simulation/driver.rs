@@ -226,7 +226,7 @@ impl Simulation {
                 self.other_imports = [0, 0, 3, 7, 9, 10][self.rng.random_range(0..6)];
                 let other_imports = self.other_imports;
                 self.note(|| format!("{other_imports} imports of others"));
-                self.marketo.set_foreign_imports(self.at, other_imports);
+                self.marketo.set_other_imports(self.at, other_imports);
             }
             85..88 => {
                 self.kill();
@@ -267,7 +267,7 @@ impl Simulation {
         self.faults_ceased = true;
         self.stats.amid_faults = self.stats.uploads;
         self.faults = FaultSettings { fault: 0.0, unreachable: false, locked_out: false, outage: None };
-        self.marketo.set_foreign_imports(self.at, 0);
+        self.marketo.set_other_imports(self.at, 0);
         self.marketo.end_stuck(self.at);
         while !self.orphaned.is_empty() {
             self.orphaned_upload_arrives();
@@ -328,8 +328,8 @@ impl Simulation {
     }
 
     fn calls_within_limits(&self) -> CheckResult {
-        let ledger = self.marketo.ledger(self.at);
-        let (in_window, at_once) = (ledger.most_calls_in_window, ledger.most_concurrent_calls);
+        let ledger = self.marketo.call_log(self.at);
+        let (in_window, at_once) = (ledger.max_calls_in_window, ledger.max_concurrent_calls);
         let limits = &self.config.limits;
         let over = in_window > limits.calls as usize || at_once > limits.concurrent_calls as usize;
         if over && !self.blind_restart {

@@ -6,6 +6,7 @@
 use marqueue::domain::{BatchKey, Counts, RemoteStatus};
 use marqueue::marketo::{ErrorAction, UploadError};
 use marqueue::scheduler::Work;
+use marqueue::simulator::Admission;
 
 /// What a worker is to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,7 +51,7 @@ pub enum Stage {
     /// Marketo is at it.
     Inside {
         call: usize,
-        admitted: bool,
+        admission: Admission,
         outcome: ServerOutcome,
     },
     /// Its answer is on the way, or will never come.

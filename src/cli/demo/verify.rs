@@ -50,10 +50,10 @@ fn counted(ledger: &CallLog, settings: &Settings, own: &Limits) -> [Counted; 4] 
     let counted = |what: &str, most, own, limit| Counted { what: what.to_owned(), most, own, limit };
     let calls = format!("calls in {} s", settings.window.as_secs());
     [
-        counted("imports in its queue", ledger.most_queued, own.queued, settings.queued),
-        counted("imports worked on at once", ledger.most_importing, own.importing, settings.importing),
-        counted(&calls, ledger.most_calls_in_window, own.calls, settings.calls),
-        counted("calls at once", ledger.most_concurrent_calls, own.concurrent_calls, settings.concurrent_calls),
+        counted("imports in its queue", ledger.max_queued, own.queued, settings.queued),
+        counted("imports worked on at once", ledger.max_importing, own.importing, settings.importing),
+        counted(&calls, ledger.max_calls_in_window, own.calls, settings.calls),
+        counted("calls at once", ledger.max_concurrent_calls, own.concurrent_calls, settings.concurrent_calls),
     ]
 }
 
@@ -119,7 +119,7 @@ mod tests {
         let mut job = job(1, JobState::Complete);
         let counts = (Some(sample.rows - sample.failed), Some(sample.failed), Some(sample.warned));
         job.rows = crate::cli::format::samples::rows(sample.rows, counts);
-        let mut ledger = CallLog { most_queued: 10, most_importing: 2, ..CallLog::default() };
+        let mut ledger = CallLog { max_queued: 10, max_importing: 2, ..CallLog::default() };
         ledger.imports.push(Import {
             id: 1,
             accepted: Duration::ZERO,
@@ -157,10 +157,10 @@ mod tests {
             ),
             (spoilt(|job, _| job.rows.warned = Some(0)), "which is not its expected end"),
             (spoilt(|_, ledger| ledger.imports.extend_from_within(..)), "has 2 imports of 1 batches"),
-            (spoilt(|_, ledger| ledger.most_queued = 11), "counted 11 imports in its queue, but 10 are allowed"),
-            (spoilt(|_, ledger| ledger.most_importing = 3), "counted 3 imports worked on at once"),
-            (spoilt(|_, ledger| ledger.most_calls_in_window = 101), "counted 101 calls in 20 s"),
-            (spoilt(|_, ledger| ledger.most_concurrent_calls = 11), "counted 11 calls at once"),
+            (spoilt(|_, ledger| ledger.max_queued = 11), "counted 11 imports in its queue, but 10 are allowed"),
+            (spoilt(|_, ledger| ledger.max_importing = 3), "counted 3 imports worked on at once"),
+            (spoilt(|_, ledger| ledger.max_calls_in_window = 101), "counted 101 calls in 20 s"),
+            (spoilt(|_, ledger| ledger.max_concurrent_calls = 11), "counted 11 calls at once"),
             (spoilt(|_, ledger| ledger.errors = [("1016".into(), 2)].into()), "answered 1016, 2 times"),
         ] {
             assert!(fault.contains(text), "{text}: {fault}");
@@ -170,7 +170,7 @@ mod tests {
     #[test]
     fn the_numbers_of_marketos_side_are_the_ledgers() {
         let (_, job, mut ledger) = good();
-        ledger.most_calls_in_window = 44;
+        ledger.max_calls_in_window = 44;
         ledger.calls.insert(Call::Create, 17);
         ledger.calls.insert(Call::Status, 40);
         ledger.errors.insert("1016".into(), 1);

@@ -31,7 +31,7 @@ async fn three_slots_beside_seven_other_imports_are_used() {
     }
     let ledger = env.simulator.call_log();
     assert_eq!(ledger.imports.len(), JOBS);
-    assert_eq!(ledger.most_queued, 10);
+    assert_eq!(ledger.max_queued, 10);
     let refused = ledger.errors_of("1016");
     // Here two imports last as long as the pause between two tries, as they do where they last under a minute.
     assert!(
@@ -75,7 +75,7 @@ async fn all_ten_slots_are_used_after_other_imports_have_ended() {
     assert!(took < Duration::from_secs(2), "each try that succeeds is followed by the next at once: {took:?}");
     let refused = ledger.creates.len() - before - 7;
     assert!(refused <= 1, "{refused} refused on the way");
-    assert!(ledger.most_queued <= 10);
+    assert!(ledger.max_queued <= 10);
 }
 
 #[tokio::test]

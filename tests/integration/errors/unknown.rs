@@ -44,7 +44,7 @@ async fn an_unknown_outcome_is_sent_again_where_the_policy_says_so() {
         assert_eq!(history.matches("answer-lost").count(), 1, "{history}");
     }
     let ledger = env.simulator.call_log();
-    assert!(ledger.most_queued <= 10 && ledger.most_importing <= 2);
+    assert!(ledger.max_queued <= 10 && ledger.max_importing <= 2);
 }
 
 /// The connection closes before the request was read. If the last of it had not been handed over by then, there is surely

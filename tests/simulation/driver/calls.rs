@@ -9,7 +9,7 @@ use marqueue::marketo::types::ApiError;
 use marqueue::marketo::{Decision, ErrorAction, ReportKind, UploadError, classify};
 use marqueue::scheduler::outcome::{FailedUpload, may_have_report, service_backoff_until};
 use marqueue::scheduler::{day_of, may_still_upload, next_day};
-use marqueue::simulator::Call;
+use marqueue::simulator::{Admission, Call};
 use marqueue::store::QuotaDay;
 use rand::RngExt;
 
@@ -35,9 +35,9 @@ impl Simulation {
                 worker.stage = self.arrive(&worker, call);
                 Ok(Next::Goes(worker))
             }
-            Stage::Inside { call, admitted, outcome } => {
+            Stage::Inside { call, admission, outcome } => {
                 let answer = self.serve(&worker, outcome);
-                self.marketo.leave(Call::Other, admitted);
+                self.marketo.end_call(Call::Other, admission);
                 worker.stage = Stage::Back { call, answer };
                 Ok(Next::Goes(worker))
             }
@@ -245,7 +245,7 @@ impl Simulation {
             0 => return Stage::Back { call, answer: never("the connection was refused") },
             1 => {
                 self.note(|| "a request is lost".into());
-                self.marketo.note_lost_request();
+                self.marketo.record_lost_request();
                 self.stats.lost_requests += 1;
                 return Stage::Back { call, answer: lost("the request was lost") };
             }
@@ -256,8 +256,8 @@ impl Simulation {
             Task::Poll => Call::Status,
             _ => Call::Failures,
         };
-        let entered = self.marketo.enter(self.at, kind, Some(&worker.token));
-        let admitted = entered.is_ok();
+        let entered = self.marketo.begin_call(self.at, kind, Some(&worker.token));
+        let admission = Admission::of(&entered);
         let outcome = match (entered, fault) {
             (Err(refusal), _) => {
                 let (ask, reason) = reading(&refusal);
@@ -274,6 +274,6 @@ impl Simulation {
             }
             (Ok(()), _) => ServerOutcome::Served,
         };
-        Stage::Inside { call, admitted, outcome }
+        Stage::Inside { call, admission, outcome }
     }
 }

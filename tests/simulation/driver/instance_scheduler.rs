@@ -9,7 +9,7 @@ use marqueue::domain::instance::PauseKind;
 use marqueue::domain::{BatchKey, BatchState, Event, FailureScope};
 use marqueue::marketo::{CallLimits, Decision, EarlierCallTimes, SlidingWindow};
 use marqueue::scheduler::{Plan, Step, Work, next_day, plan};
-use marqueue::simulator::Call;
+use marqueue::simulator::{Admission, Call};
 use rand::RngExt;
 
 use super::{Daemon, Mutation, Next, OrphanedUpload, Simulation};
@@ -57,11 +57,14 @@ impl Simulation {
                         self.blind_restart = true;
                     }
                 }
-                Stage::Inside { admitted, .. } => {
-                    if let Some(key) = worker.key.filter(|_| admitted && worker.task == Task::Upload) {
+                Stage::Inside { admission, .. } => {
+                    if let Some(key) = worker.key
+                        && admission == Admission::Admitted
+                        && worker.task == Task::Upload
+                    {
                         let _ = self.create(key);
                     }
-                    self.marketo.leave(Call::Other, admitted);
+                    self.marketo.end_call(Call::Other, admission);
                 }
                 _ => {}
             }

@@ -7,8 +7,8 @@ use marqueue::domain::{BatchKey, RemoteStatus};
 use marqueue::marketo::types::ApiError;
 use marqueue::marketo::{ErrorAction, UploadError, classify};
 use marqueue::simulator::model;
-use marqueue::simulator::model::{ImportPath, Part};
-use marqueue::simulator::{ApiRefusal, Call};
+use marqueue::simulator::model::{FormPart, ImportKind};
+use marqueue::simulator::{Admission, ApiRefusal, Call};
 use rand::RngExt;
 
 use super::{OrphanedUpload, Simulation};
@@ -40,7 +40,7 @@ impl Simulation {
                     Answer::NotCreated(UploadError::Refused { action: ask, reason, request_id: None })
                 }
             },
-            Task::Poll => match self.marketo.status(self.at, &ImportPath::Leads, &id) {
+            Task::Poll => match self.marketo.status(self.at, &ImportKind::Leads, &id) {
                 Ok(import) => {
                     let (mut status, mut counts) = (import.remote_status(), import.counts());
                     // Any count may be missing, and a status may be one that is not documented.
@@ -61,7 +61,7 @@ impl Simulation {
                     Report::Failures => model::Report::Failures,
                     Report::Warnings => model::Report::Warnings,
                 };
-                match self.marketo.report(self.at, &ImportPath::Leads, &id, report) {
+                match self.marketo.report(self.at, &ImportKind::Leads, &id, report) {
                     Ok(bytes) => Answer::Report { there: !bytes.is_empty() && !matches!(outcome, ServerOutcome::Late) },
                     Err(ApiRefusal::Http(404)) => Answer::Report { there: false },
                     Err(refusal) => no_answer(&refusal),
@@ -100,18 +100,18 @@ impl Simulation {
         }
         let mut query = BTreeMap::from([("format".to_owned(), "csv".to_owned())]);
         list.map(|list| query.insert("listId".into(), list.to_string()));
-        let upload = model::Upload {
-            place: ImportPath::Leads,
+        let upload = model::CreateRequest {
+            kind: ImportKind::Leads,
             path: String::new(),
             query,
             body_bytes: 1_000 * u64::from(batch.rows()),
-            form: Ok(vec![Part {
+            form: Ok(vec![FormPart {
                 name: "file".into(),
                 filename: Some(key.to_string()),
                 content_type: Some("text/csv".into()),
                 bytes: Bytes::from(file),
             }]),
-            turned_away: None,
+            refusal: None,
             answer_lost: false,
         };
         match self.marketo.create(self.at, upload) {
@@ -133,11 +133,11 @@ impl Simulation {
         let number = self.rng.random_range(0..self.orphaned.len());
         let OrphanedUpload { key, token } = self.orphaned.swap_remove(number);
         self.note(|| format!("a killed daemon's upload of {key} add_file"));
-        let entered = self.marketo.enter(self.at, Call::Create, Some(&token));
+        let entered = self.marketo.begin_call(self.at, Call::Create, Some(&token));
         if entered.is_ok() {
             let _ = self.create(key);
         }
-        self.marketo.leave(Call::Create, entered.is_ok());
+        self.marketo.end_call(Call::Create, Admission::of(&entered));
     }
 }
 
