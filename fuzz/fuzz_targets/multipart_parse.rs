@@ -39,7 +39,7 @@ fuzz_target!(|input: &[u8]| {
         };
         let mut expected = pairs(&uri);
         expected.retain(|(name, _)| name != "access_token");
-        let (rest, _) = take_from_query(uri);
+        let rest = take_from_query(uri).uri;
         assert_eq!((rest.path(), pairs(&rest)), ("/bulk/v1/leads.json", expected));
     }
 });

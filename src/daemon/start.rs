@@ -104,7 +104,7 @@ impl Daemon {
             clock,
             tokens,
             login_throttle: LoginThrottle::default(),
-            legacy_tokens: LegacyTokens::new(config.api.legacy_tokens),
+            legacy_tokens: LegacyTokens::new(&config.api),
             schedulers: schedulers.clone(),
             retention,
             metrics,

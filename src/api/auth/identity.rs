@@ -219,7 +219,7 @@ mod tests {
     #[test]
     fn a_token_identifies_its_client_over_socket_and_tcp() {
         let tokens = tokens(&["crm"]);
-        let given = tokens.issue(tokens.verify_client("crm", "s", false).unwrap(), Instant::now(), AT).unwrap();
+        let given = tokens.issue(tokens.verify_client("crm", "s", None).unwrap(), Instant::now(), AT).unwrap();
         for peer in [SOCKET, TCP] {
             for kind in ["Bearer", "bearer"] {
                 let caller =
@@ -240,7 +240,9 @@ mod tests {
     #[test]
     fn a_token_of_the_socket_is_invalid_over_tcp() {
         let tokens = tokens(&[]);
-        let given = tokens.issue(tokens.verify_client("any", "thing", true).unwrap(), Instant::now(), AT).unwrap();
+        let given = tokens
+            .issue(tokens.verify_client("any", "thing", Some(Peer::Socket { uid: None })).unwrap(), Instant::now(), AT)
+            .unwrap();
         let headers = authorization(&format!("Bearer {}", given.token));
         assert_eq!(Identity::from_headers(SOCKET, &headers, &tokens), Ok(Identity::User { uid: Some(1000) }));
         assert_eq!(Identity::from_headers(TCP, &headers, &tokens), Err(AuthError::Invalid));

@@ -21,6 +21,7 @@ use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
 use crate::config::ApiClient;
+use crate::http_server::Peer;
 use crate::secret::Secret;
 use crate::store::StoredToken;
 
@@ -143,10 +144,10 @@ impl TokenTable {
         Ok(TokenTable { key, clients: clients.iter().map(entry).collect(), given: Mutex::default() })
     }
 
-    /// Returns the owner of these credentials; none where they are wrong. With `on_socket`, and where no clients are
-    /// configured, all credentials are accepted: the socket's permissions have decided already who may connect.
-    pub fn verify_client(&self, id: &str, secret: &str, on_socket: bool) -> Option<Bearer> {
-        if on_socket && self.clients.is_empty() {
+    /// Returns the owner of these credentials; none where they are wrong. On the socket, where no clients are configured,
+    /// all credentials are accepted: the socket's permissions have decided already who may connect.
+    pub fn verify_client(&self, id: &str, secret: &str, peer: Option<Peer>) -> Option<Bearer> {
+        if matches!(peer, Some(Peer::Socket { .. })) && self.clients.is_empty() {
             return Some(Bearer::Socket);
         }
         // The secret is hashed for an unknown id too, so that the response time does not reveal which ids exist.
@@ -287,7 +288,12 @@ fn keyed_hash(key: &[u8], bytes: &[u8]) -> Fingerprint {
 
 #[cfg(test)]
 mod tests {
+    use std::net::{IpAddr, Ipv4Addr};
+
     use super::*;
+
+    const SOCKET: Option<Peer> = Some(Peer::Socket { uid: Some(1000) });
+    const TCP: Option<Peer> = Some(Peer::Tcp(IpAddr::V4(Ipv4Addr::LOCALHOST)));
     use crate::clock::after;
 
     const AT: Timestamp = Timestamp::UNIX_EPOCH;
@@ -305,33 +311,33 @@ mod tests {
     #[test]
     fn only_a_clients_own_secret_is_accepted() {
         let tokens = tokens(&[("crm", "s1"), ("web", "s2")]);
-        for (id, secret, on_socket, right) in [
-            ("crm", "s1", false, true),
-            ("crm", "s1", true, true),
-            ("crm", "s2", false, false),
-            ("crm", "S1", false, false),
-            ("crm", "", false, false),
-            ("CRM", "s1", false, false),
-            ("nobody", "s1", false, false),
-            ("nobody", "s1", true, false),
-            ("", "", true, false),
+        for (id, secret, peer, right) in [
+            ("crm", "s1", TCP, true),
+            ("crm", "s1", SOCKET, true),
+            ("crm", "s2", TCP, false),
+            ("crm", "S1", TCP, false),
+            ("crm", "", TCP, false),
+            ("CRM", "s1", TCP, false),
+            ("nobody", "s1", TCP, false),
+            ("nobody", "s1", SOCKET, false),
+            ("", "", SOCKET, false),
         ] {
-            assert_eq!(tokens.verify_client(id, secret, on_socket).is_some(), right, "{id} {secret} {on_socket}");
+            assert_eq!(tokens.verify_client(id, secret, peer).is_some(), right, "{id} {secret} {peer:?}");
         }
     }
 
     #[test]
     fn without_clients_only_the_socket_accepts_any_login() {
         let tokens = tokens(&[]);
-        assert_eq!(tokens.verify_client("any", "thing", true), Some(Bearer::Socket));
-        assert_eq!(tokens.verify_client("any", "thing", false), None);
+        assert_eq!(tokens.verify_client("any", "thing", SOCKET), Some(Bearer::Socket));
+        assert_eq!(tokens.verify_client("any", "thing", TCP), None);
     }
 
     #[test]
     fn a_login_returns_the_same_token_until_it_expires() {
         let tokens = tokens(&[("crm", "s")]);
         let (start, second) = (Instant::now(), Duration::from_secs(1));
-        let crm = tokens.verify_client("crm", "s", false).unwrap();
+        let crm = tokens.verify_client("crm", "s", TCP).unwrap();
         let first = tokens.issue(crm.clone(), start, AT).unwrap();
         assert_eq!((first.token.len(), first.left), (32, TOKEN_LIFETIME));
         let again = tokens.issue(crm.clone(), start + second * 3599, AT).unwrap();
@@ -345,7 +351,7 @@ mod tests {
     fn an_old_token_is_expired_and_an_unknown_one_invalid() {
         let tokens = tokens(&[("crm", "s")]);
         let start = Instant::now();
-        let crm = tokens.verify_client("crm", "s", false).unwrap();
+        let crm = tokens.verify_client("crm", "s", TCP).unwrap();
         let token = tokens.issue(crm.clone(), start, AT).unwrap().token;
         let at = |time, token: &str| tokens.verify_token(token, start + time);
         assert_eq!(at(Duration::ZERO, &token), Ok(crm.clone()));
@@ -369,7 +375,7 @@ mod tests {
     #[test]
     fn a_token_survives_a_restart_until_it_expires() {
         let before = tokens(&[("crm", "s"), ("web", "t")]);
-        let crm = before.verify_client("crm", "s", false).unwrap();
+        let crm = before.verify_client("crm", "s", TCP).unwrap();
         let given = before.issue(crm.clone(), Instant::now(), AT).unwrap();
         let stored = given.to_keep.clone().unwrap();
         assert!(!format!("{stored:?}").contains(&given.token));
@@ -392,7 +398,7 @@ mod tests {
             assert_eq!(tokens.verify_token(&given.token, now + later), expected, "{at} and {later:?}");
             assert_eq!(tokens.verify_token(&given.token, now + later), expected, "and again");
             // A login issues a new token, and the old one stays valid.
-            let crm = tokens.verify_client("crm", "s", false).unwrap();
+            let crm = tokens.verify_client("crm", "s", TCP).unwrap();
             let next = tokens.issue(crm.clone(), now, at).unwrap();
             assert_ne!(next.token, given.token);
             assert_eq!(tokens.verify_token(&next.token, now), Ok(crm));
@@ -403,7 +409,7 @@ mod tests {
     #[test]
     fn removing_a_client_or_its_secret_invalidates_its_token() {
         let before = tokens(&[("crm", "s")]);
-        let given = before.issue(before.verify_client("crm", "s", false).unwrap(), Instant::now(), AT).unwrap();
+        let given = before.issue(before.verify_client("crm", "s", TCP).unwrap(), Instant::now(), AT).unwrap();
         let stored = given.to_keep.unwrap();
         let now = Instant::now();
         let changed = tokens(&[("crm", "another")]);
@@ -416,7 +422,7 @@ mod tests {
         }
         // The socket's tokens become invalid when clients are configured.
         let nobody = tokens(&[]);
-        let given = nobody.issue(nobody.verify_client("", "", true).unwrap(), now, AT).unwrap();
+        let given = nobody.issue(nobody.verify_client("", "", SOCKET).unwrap(), now, AT).unwrap();
         let stored = given.to_keep.unwrap();
         assert_eq!(before.restore(vec![stored.clone()], now, AT), [stored.token_sha256]);
         let nobody = tokens(&[]);
@@ -428,7 +434,7 @@ mod tests {
     fn each_client_has_a_token_of_its_own() {
         let tokens = tokens(&[("crm", "s"), ("web", "s")]);
         let now = Instant::now();
-        let [crm, web] = ["crm", "web"].map(|id| tokens.verify_client(id, "s", false).unwrap());
+        let [crm, web] = ["crm", "web"].map(|id| tokens.verify_client(id, "s", TCP).unwrap());
         let [first, second] = [&crm, &web].map(|bearer| tokens.issue(bearer.clone(), now, AT).unwrap().token);
         assert_ne!(first, second);
         assert_eq!((tokens.verify_token(&first, now), tokens.verify_token(&second, now)), (Ok(crm), Ok(web)));

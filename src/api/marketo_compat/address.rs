@@ -64,11 +64,21 @@ fn canonical(path: &str) -> Option<String> {
         [first, ..] if ROOTS.contains(first) => segments.split_at(0),
         _ => return None,
     };
-    Some(resolve(prefix, rest, path.ends_with('/')).unwrap_or_else(|| path.to_owned()))
+    let split = SplitPath { prefix, rest, has_closing_slash: path.ends_with('/') };
+    Some(resolve(&split).unwrap_or_else(|| path.to_owned()))
+}
+
+/// A path by its segments.
+struct SplitPath<'a> {
+    /// `instances` and the instance's name, or nothing.
+    prefix: &'a [&'a str],
+    rest: &'a [&'a str],
+    has_closing_slash: bool,
 }
 
 /// Resolves dot segments. None where they lead out of the instance or out of Marketo's paths.
-fn resolve(prefix: &[&str], rest: &[&str], mut closing_slash: bool) -> Option<String> {
+fn resolve(path: &SplitPath<'_>) -> Option<String> {
+    let SplitPath { prefix, rest, has_closing_slash: mut closing_slash } = *path;
     if prefix.last().is_some_and(|name| dot_segment(name).is_some()) {
         return None;
     }

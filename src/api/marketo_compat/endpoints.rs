@@ -95,15 +95,25 @@ pub(super) const ENDPOINTS: [(&str, Action); 12] = [
     ),
 ];
 
-/// Parses a path into the instance, if it names one, and the endpoint.
-pub(super) fn parse(path: &str) -> (Option<String>, Endpoint) {
-    let parts: Option<Vec<_>> =
-        path.split('/').skip(1).map(|part| percent_decode_str(part).decode_utf8().ok()).collect();
-    let Some(parts) = parts else { return (None, Endpoint::Unknown) };
-    let parts: Vec<&str> = parts.iter().map(AsRef::as_ref).collect();
-    match parts.as_slice() {
-        ["instances", name, rest @ ..] => (Some((*name).to_owned()), endpoint(rest)),
-        rest => (None, endpoint(rest)),
+/// A path by what it names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct CallPath {
+    /// None where the path names no instance.
+    pub instance: Option<String>,
+    pub endpoint: Endpoint,
+}
+
+impl CallPath {
+    /// Parses a path.
+    pub(super) fn parse(path: &str) -> CallPath {
+        let parts: Option<Vec<_>> =
+            path.split('/').skip(1).map(|part| percent_decode_str(part).decode_utf8().ok()).collect();
+        let Some(parts) = parts else { return CallPath { instance: None, endpoint: Endpoint::Unknown } };
+        let parts: Vec<&str> = parts.iter().map(AsRef::as_ref).collect();
+        match parts.as_slice() {
+            ["instances", name, rest @ ..] => CallPath { instance: Some((*name).to_owned()), endpoint: endpoint(rest) },
+            rest => CallPath { instance: None, endpoint: endpoint(rest) },
+        }
     }
 }
 
@@ -176,8 +186,10 @@ mod tests {
                 about(ImportTarget::ProgramMembers(None), ImportQuery::Warnings),
             ),
         ] {
-            assert_eq!(parse(&format!("/bulk/v1/{path}")), (None, expected.clone()), "{path}");
-            assert_eq!(parse(&format!("/instances/eu/bulk/v1/{path}")), (Some("eu".into()), expected), "{path}");
+            let call = CallPath { instance: None, endpoint: expected };
+            assert_eq!(CallPath::parse(&format!("/bulk/v1/{path}")), call, "{path}");
+            let of_instance = CallPath { instance: Some("eu".into()), ..call };
+            assert_eq!(CallPath::parse(&format!("/instances/eu/bulk/v1/{path}")), of_instance, "{path}");
         }
     }
 
@@ -201,7 +213,7 @@ mod tests {
             "/bulk/v1/program/99999999999999999999/members/import.json",
             "/bulk/v1/customobjects/%ff/import.json",
         ] {
-            assert_eq!(parse(path).1, Endpoint::Unknown, "{path}");
+            assert_eq!(CallPath::parse(path).endpoint, Endpoint::Unknown, "{path}");
         }
     }
 }

@@ -15,6 +15,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::api::auth::identity::Identity;
 use crate::api::marketo_compat::response::CompatError;
+use crate::config;
 use crate::secret::Secret;
 
 /// Name of the parameter.
@@ -36,6 +37,7 @@ const BLOCK_BYTES: usize = 256 * 1024;
 
 /// Setting and limits for legacy tokens, and the clients that send them.
 pub struct LegacyTokens {
+    /// `api.legacy_tokens`.
     accepted: bool,
     buffers: Semaphore,
     /// Clients that were logged since the start.
@@ -43,9 +45,13 @@ pub struct LegacyTokens {
 }
 
 impl LegacyTokens {
-    /// Makes the limits. `accepted` is `api.legacy_tokens`.
-    pub fn new(accepted: bool) -> LegacyTokens {
-        LegacyTokens { accepted, buffers: Semaphore::new(MAX_HELD_FORMS), logged: Mutex::default() }
+    /// Makes the limits of this configuration.
+    pub fn new(config: &config::Api) -> LegacyTokens {
+        LegacyTokens {
+            accepted: config.legacy_tokens,
+            buffers: Semaphore::new(MAX_HELD_FORMS),
+            logged: Mutex::default(),
+        }
     }
 
     /// Returns whether legacy tokens are accepted.
@@ -98,14 +104,22 @@ pub(super) fn refused_error(reason: &str) -> CompatError {
     CompatError::new(601, format!("Access token invalid: {reason}"))
 }
 
-/// Returns the address without its tokens, and the tokens of its query. An empty one counts as missing.
+/// An address whose tokens were removed.
+pub struct StrippedAddress {
+    /// The address without its tokens.
+    pub uri: Uri,
+    /// Its different tokens. An empty one counts as missing.
+    pub tokens: Vec<Secret>,
+}
+
+/// Removes the tokens from an address's query.
 ///
 /// Public for the fuzzers: nothing else of the query changes.
-pub fn take_from_query(uri: Uri) -> (Uri, Vec<Secret>) {
-    let Some(query) = uri.query() else { return (uri, Vec::new()) };
+pub fn take_from_query(uri: Uri) -> StrippedAddress {
+    let Some(query) = uri.query() else { return StrippedAddress { uri, tokens: Vec::new() } };
     let pairs = || url::form_urlencoded::parse(query.as_bytes());
     if !pairs().any(|(name, _)| name == ACCESS_TOKEN) {
-        return (uri, Vec::new());
+        return StrippedAddress { uri, tokens: Vec::new() };
     }
     let mut tokens: Vec<Secret> = Vec::new();
     let mut rest = url::form_urlencoded::Serializer::new(String::new());
@@ -120,8 +134,8 @@ pub fn take_from_query(uri: Uri) -> (Uri, Vec<Secret>) {
     let path = uri.path();
     let text = if rest.is_empty() { path.to_owned() } else { format!("{path}?{rest}") };
     // Both parts come from a valid address. If they make no valid one, nothing of the query is kept.
-    let kept = PathAndQuery::try_from(text).map(Uri::from).unwrap_or_default();
-    (kept, tokens)
+    let uri = PathAndQuery::try_from(text).map(Uri::from).unwrap_or_default();
+    StrippedAddress { uri, tokens }
 }
 
 /// Buffered content of a file whose sender is not known yet.
@@ -165,7 +179,7 @@ mod tests {
             ("/a?access_token=t&access_token=u", "/a", &["t", "u"]),
             ("/a?access_token", "/a", &[]),
         ] {
-            let (uri, found) = take_from_query(given.parse().unwrap());
+            let StrippedAddress { uri, tokens: found } = take_from_query(given.parse().unwrap());
             assert_eq!(uri.to_string(), left, "{given}");
             assert_eq!(found.iter().map(Secret::expose).collect::<Vec<_>>(), tokens, "{given}");
         }

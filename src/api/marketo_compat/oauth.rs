@@ -35,10 +35,28 @@ const FORM_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a login waits for the database.
 const STORE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Status, OAuth error code and description.
-type LoginError = (StatusCode, &'static str, &'static str);
+/// Why a login is refused.
+struct LoginError {
+    status: StatusCode,
+    /// OAuth's error code.
+    code: &'static str,
+    description: &'static str,
+}
 
-const BAD_CREDENTIALS: LoginError = (StatusCode::UNAUTHORIZED, "invalid_client", "Bad client credentials");
+impl LoginError {
+    const fn new(status: StatusCode, code: &'static str, description: &'static str) -> LoginError {
+        LoginError { status, code, description }
+    }
+}
+
+const BAD_CREDENTIALS: LoginError =
+    LoginError::new(StatusCode::UNAUTHORIZED, "invalid_client", "Bad client credentials");
+
+/// Credentials of a login.
+struct Credentials {
+    id: String,
+    secret: Secret,
+}
 
 /// Handles `GET` and `POST /identity/oauth/token`.
 pub(super) async fn token(State(daemon): State<SharedState>, request: Request) -> Response {
@@ -47,8 +65,8 @@ pub(super) async fn token(State(daemon): State<SharedState>, request: Request) -
     let response = async {
         match login(&daemon, request).await {
             Ok(response) => response,
-            Err((status, error, description)) => {
-                let body = TokenErrorBody { error: error.to_owned(), error_description: description.to_owned() };
+            Err(LoginError { status, code, description }) => {
+                let body = TokenErrorBody { error: code.to_owned(), error_description: description.to_owned() };
                 let mut response = (status, Json(body)).into_response();
                 if status == StatusCode::UNAUTHORIZED {
                     // RFC 6749, section 5.2.
@@ -76,21 +94,20 @@ async fn login(daemon: &AppState, request: Request) -> Result<Response, LoginErr
     let value = |name: &str| parameters.get(name).map(String::as_str).unwrap_or_default();
     match value("grant_type") {
         "client_credentials" => {}
-        "" => return Err((StatusCode::BAD_REQUEST, "invalid_request", "Missing grant type")),
-        _ => return Err((StatusCode::BAD_REQUEST, "unsupported_grant_type", "Unsupported grant type")),
+        "" => return Err(LoginError::new(StatusCode::BAD_REQUEST, "invalid_request", "Missing grant type")),
+        _ => return Err(LoginError::new(StatusCode::BAD_REQUEST, "unsupported_grant_type", "Unsupported grant type")),
     }
     let credentials = match basic {
         // Where a client sends both, the parameters count, as at Marketo.
         Some(credentials) if value("client_secret").is_empty() => credentials,
-        _ => vec![(value("client_id").to_owned(), Secret::new(value("client_secret")))],
+        _ => vec![Credentials { id: value("client_id").to_owned(), secret: Secret::new(value("client_secret")) }],
     };
-    let id = credentials.first().map_or("", |(id, _)| id.as_str());
-    let (on_socket, address) = match peer {
-        Some(Peer::Socket { .. }) => (true, None),
-        Some(Peer::Tcp(address)) => (false, Some(address)),
-        None => (false, None),
+    let id = credentials.first().map_or("", |given| given.id.as_str());
+    let address = match peer {
+        Some(Peer::Tcp(address)) => Some(address),
+        Some(Peer::Socket { .. }) | None => None,
     };
-    let verify = |(id, secret): &(String, Secret)| daemon.tokens.verify_client(id, secret.expose(), on_socket);
+    let verify = |given: &Credentials| daemon.tokens.verify_client(&given.id, given.secret.expose(), peer);
     let bearer = credentials.iter().find_map(verify);
     if let Some(bearer) = bearer.filter(|bearer| may_use_instance(daemon, bearer, instance.as_deref())) {
         return issue_token(daemon, bearer).await;
@@ -106,7 +123,7 @@ async fn login(daemon: &AppState, request: Request) -> Result<Response, LoginErr
     if let Some(suppressed) = daemon.login_throttle.may_log_refusal() {
         tracing::warn!(client_id, peer, suppressed, "login refused at once: too many failed logins wait already");
     }
-    Err((StatusCode::TOO_MANY_REQUESTS, "slow_down", "Too many failed logins: try again later"))
+    Err(LoginError::new(StatusCode::TOO_MANY_REQUESTS, "slow_down", "Too many failed logins: try again later"))
 }
 
 /// Returns whether the owner may use the instance in the path. Where it may not, the login fails.
@@ -142,7 +159,8 @@ async fn issue_token(daemon: &AppState, bearer: Bearer) -> Result<Response, Logi
         }
         Err(error) => {
             tracing::error!(%error, "token can't be issued");
-            Err((StatusCode::SERVICE_UNAVAILABLE, "temporarily_unavailable", "No token can be issued now"))
+            let status = StatusCode::SERVICE_UNAVAILABLE;
+            Err(LoginError::new(status, "temporarily_unavailable", "No token can be issued now"))
         }
     }
 }
@@ -164,7 +182,7 @@ async fn store_token(daemon: &AppState, stored: StoredToken) -> bool {
 /// Returns id and secret of an `Authorization: Basic` header (RFC 6749, section 2.3.1), which Go's OAuth library tries
 /// first. The standard encodes them as in a form, and not every program does so: the result has both readings, the
 /// standard's first.
-fn basic_credentials(headers: &HeaderMap) -> Option<Vec<(String, Secret)>> {
+fn basic_credentials(headers: &HeaderMap) -> Option<Vec<Credentials>> {
     let (kind, encoded) = headers.get(AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
     if !kind.eq_ignore_ascii_case("basic") {
         return None;
@@ -176,8 +194,9 @@ fn basic_credentials(headers: &HeaderMap) -> Option<Vec<(String, Secret)>> {
         let spaced = text.replace('+', " ");
         percent_encoding::percent_decode_str(&spaced).decode_utf8().ok().map(Cow::into_owned)
     };
-    let standard = decoded(id).zip(decoded(secret)).map(|(id, secret)| (id, Secret::new(secret)));
-    Some(standard.into_iter().chain([(id.to_owned(), Secret::new(secret))]).collect())
+    let standard = decoded(id).zip(decoded(secret)).map(|(id, secret)| Credentials { id, secret: Secret::new(secret) });
+    let plain = Credentials { id: id.to_owned(), secret: Secret::new(secret) };
+    Some(standard.into_iter().chain([plain]).collect())
 }
 
 /// Returns the instance that a path names.
@@ -194,13 +213,17 @@ async fn read_parameters(request: Request) -> Result<BTreeMap<String, String>, L
     match *request.method() {
         Method::GET => {}
         Method::POST => {
-            let too_long = (StatusCode::PAYLOAD_TOO_LARGE, "invalid_request", "The form is too long");
-            let too_slow = (StatusCode::REQUEST_TIMEOUT, "invalid_request", "The form did not come in time");
+            let too_long = LoginError::new(StatusCode::PAYLOAD_TOO_LARGE, "invalid_request", "The form is too long");
+            let too_slow =
+                LoginError::new(StatusCode::REQUEST_TIMEOUT, "invalid_request", "The form did not come in time");
             let form = tokio::time::timeout(FORM_TIMEOUT, to_bytes(request.into_body(), MAX_FORM_BYTES));
             let form = form.await.map_err(|_| too_slow)?.map_err(|_| too_long)?;
             parameters.extend(pairs(&form));
         }
-        _ => return Err((StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "Only GET and POST are supported")),
+        _ => {
+            let status = StatusCode::METHOD_NOT_ALLOWED;
+            return Err(LoginError::new(status, "method_not_allowed", "Only GET and POST are supported"));
+        }
     }
     Ok(parameters)
 }

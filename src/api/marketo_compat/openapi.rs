@@ -136,7 +136,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
-    use crate::api::marketo_compat::upload::PARAMETERS;
+    use crate::api::marketo_compat::form_fields::PARAMETERS;
 
     #[test]
     fn the_description_lists_the_parameters_that_are_read() {

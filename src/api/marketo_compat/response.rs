@@ -55,6 +55,11 @@ impl CompatError {
         CompatError { http: StatusCode::CONFLICT, ..CompatError::new(1003, message) }
     }
 
+    /// Makes the error of a path or an instance that does not exist.
+    pub(super) fn not_found() -> CompatError {
+        CompatError::new(610, "Requested resource not found")
+    }
+
     /// Returns Marketo's code.
     pub(super) fn code(&self) -> u16 {
         self.code
