@@ -120,9 +120,9 @@ impl Daemon {
         let clients = Server::new(routes, connections, served.clone(), stop.clone());
         match tcp {
             Some(tcp) => {
-                let (of_this_machine, others) = clients.split_limits();
-                served.spawn(tcp.serve(others));
-                served.spawn(socket.serve(of_this_machine));
+                let split = clients.split_limits();
+                served.spawn(tcp.serve(split.rest));
+                served.spawn(socket.serve(split.quarter));
             }
             None => {
                 served.spawn(socket.serve(clients));

@@ -1,48 +1,22 @@
 //! Accept loop: accepts connections from any listener and serves them with the same routes, within shared limits.
 
-use std::future::{Ready, ready};
-use std::io::{self, ErrorKind};
+use std::io::ErrorKind;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{UnixListener, UnixStream};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::config::Connections;
 use crate::http_server::connection;
+use crate::http_server::connection::ConnectionContext;
 use crate::http_server::connection_limit::ConnectionLimiter;
-use crate::http_server::peer::Peer;
-use crate::http_server::uid_map;
+use crate::http_server::listener::Listener;
 use crate::log_throttle::LogThrottle;
 
 /// Pause after a failed accept. The missing resource is freed elsewhere, and no event tells when.
 const ACCEPT_RETRY: Duration = Duration::from_millis(200);
-
-/// Source of connections.
-pub trait Listener: Send + Sync + 'static {
-    /// An open connection.
-    type Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static;
-    /// What happens before HTTP, such as a TLS handshake. It occupies a permit and has to end within
-    /// `api.idle_timeout`.
-    type Handshake: Future<Output = io::Result<Self::Stream>> + Send + 'static;
-
-    /// Accepts the next connection. The peer is stored in the extensions of each of its requests.
-    fn accept(&self) -> impl Future<Output = io::Result<(Self::Handshake, Peer)>> + Send;
-}
-
-impl Listener for UnixListener {
-    type Stream = UnixStream;
-    type Handshake = Ready<io::Result<UnixStream>>;
-
-    async fn accept(&self) -> io::Result<(Self::Handshake, Peer)> {
-        let (stream, _) = UnixListener::accept(self).await?;
-        let peer = Peer::Socket { uid: uid_map::map_uid(stream.peer_cred()?.uid()) };
-        Ok((ready(Ok(stream)), peer))
-    }
-}
 
 /// HTTP server: routes, limits and the tasks of the connections. Clones share all of them.
 #[derive(Clone)]
@@ -55,21 +29,28 @@ pub struct Server {
     stop: CancellationToken,
 }
 
+/// Two servers that share routes and tasks and have each a part of the connection limit.
+pub struct SplitServer {
+    /// Has a quarter of the limit.
+    pub quarter: Server,
+    /// Has the rest.
+    pub rest: Server,
+}
+
 impl Server {
     /// Makes a server that listens nowhere yet. It stops accepting when `stop` is cancelled.
     pub fn new(routes: Router, limits: Connections, tasks: TaskTracker, stop: CancellationToken) -> Server {
         Server { routes, limits, limiter: Arc::new(ConnectionLimiter::new(limits.max as usize)), tasks, stop }
     }
 
-    /// Splits the connection limit: a quarter for the first server, the rest for the second. Unknown clients of the second
-    /// then can't use up the connections of the first.
-    pub fn split_limits(self) -> (Server, Server) {
+    /// Splits the connection limit, so that unknown clients of one listener can't use up the connections of the other.
+    pub fn split_limits(self) -> SplitServer {
         let quarter = (self.limits.max / 4).max(1);
         let with_limit = |max| {
             let limits = Connections { max, ..self.limits };
             Server { limits, limiter: Arc::new(ConnectionLimiter::new(max as usize)), ..self.clone() }
         };
-        (with_limit(quarter), with_limit((self.limits.max - quarter).max(1)))
+        SplitServer { quarter: with_limit(quarter), rest: with_limit((self.limits.max - quarter).max(1)) }
     }
 
     /// Serves connections until the stop. Requests under way are then completed by the connections' own tasks.
@@ -84,7 +65,7 @@ impl Server {
     async fn accept(self, listener: impl Listener) -> std::convert::Infallible {
         let (mut failing, mut limit_log) = (false, LogThrottle::default());
         loop {
-            let (handshake, peer) = match listener.accept().await {
+            let accepted = match listener.accept().await {
                 Ok(accepted) => accepted,
                 // The client closed the connection before it was accepted.
                 Err(error) if matches!(error.kind(), ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset) => {
@@ -118,8 +99,9 @@ impl Server {
                     self.limiter.acquire().await
                 }
             };
-            let (routes, stop) = (self.routes.clone(), self.stop.clone());
-            self.tasks.spawn(connection::serve(handshake, peer, routes, self.limits, permit, stop));
+            let context =
+                ConnectionContext { routes: self.routes.clone(), limits: self.limits, permit, stop: self.stop.clone() };
+            self.tasks.spawn(connection::serve(accepted, context));
         }
     }
 }

@@ -30,6 +30,15 @@ pub(super) enum BodyError {
     Lost(#[from] hyper::Error),
 }
 
+/// When a client sends the body of its request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum BodyStart {
+    /// With the head.
+    AtOnce,
+    /// After a 100, for which it asked with `Expect: 100-continue`.
+    AfterContinue,
+}
+
 /// A request's body that fails when the client stalls.
 ///
 /// A client that is still sending when the connection closes gets a broken pipe and never reads the response. So where
@@ -46,11 +55,11 @@ pub(super) struct RequestBody {
 }
 
 impl RequestBody {
-    /// Wraps the body of a request. `expects_continue`: the request has `Expect: 100-continue`.
+    /// Wraps the body of a request.
     pub(super) fn new(
         incoming: Incoming,
         stall_timeout: Duration,
-        expects_continue: bool,
+        start: BodyStart,
         speed: Arc<TransferSpeed>,
     ) -> RequestBody {
         RequestBody {
@@ -58,7 +67,7 @@ impl RequestBody {
             wait: ClientWait::new(Direction::In, stall_timeout),
             speed,
             stall_timeout,
-            client_sends: !expects_continue,
+            client_sends: start == BodyStart::AtOnce,
         }
     }
 }

@@ -23,8 +23,9 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Connections;
-use crate::http_server::body::{RequestBody, RequestGuard, ResponseBody};
+use crate::http_server::body::{BodyStart, RequestBody, RequestGuard, ResponseBody};
 use crate::http_server::connection_limit::ConnectionPermit;
+use crate::http_server::listener::Accepted;
 use crate::http_server::peer::Peer;
 use crate::http_server::timed_stream::TimedStream;
 
@@ -39,15 +40,21 @@ const LINGER: Duration = Duration::from_secs(2);
 /// would fail it, while the restarted daemon could answer a new connection.
 const LAST_REQUEST_TIME: Duration = Duration::from_secs(1);
 
+/// What a connection needs of its server.
+pub(super) struct ConnectionContext {
+    pub routes: Router,
+    pub limits: Connections,
+    pub permit: ConnectionPermit,
+    /// Cancelled when the server stops.
+    pub stop: CancellationToken,
+}
+
 /// Serves one client until it closes the connection, is idle for too long, or the connection is closed for another one.
 pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
-    handshake: impl Future<Output = io::Result<S>>,
-    peer: Peer,
-    routes: Router,
-    limits: Connections,
-    permit: ConnectionPermit,
-    stop: CancellationToken,
+    Accepted { handshake, peer }: Accepted<impl Future<Output = io::Result<S>>>,
+    context: ConnectionContext,
 ) {
+    let ConnectionContext { routes, limits, permit, stop } = context;
     let permit = Arc::new(permit);
     let opened = tokio::select! {
         opened = tokio::time::timeout(limits.idle_timeout, handshake) => opened,
@@ -118,10 +125,13 @@ impl Service<Request<Incoming>> for Requests {
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
         let guard = RequestGuard::begin(self.permit.clone());
-        let expects_continue = request.headers().contains_key(EXPECT);
+        let start = match request.headers().contains_key(EXPECT) {
+            true => BodyStart::AfterContinue,
+            false => BodyStart::AtOnce,
+        };
         let stall_timeout = self.limits.stall_timeout;
         let speed = self.permit.speed();
-        let upload = |incoming| Body::new(RequestBody::new(incoming, stall_timeout, expects_continue, speed));
+        let upload = |incoming| Body::new(RequestBody::new(incoming, stall_timeout, start, speed));
         let mut request = request.map(upload);
         request.extensions_mut().insert(self.peer);
         request.extensions_mut().insert(self.permit.clone());
@@ -152,8 +162,9 @@ mod tests {
             let stop = CancellationToken::new();
             let handshake = async { io::Result::Ok(server) };
             let routes = Router::new().route("/", slow.clone());
-            let peer = Peer::Socket { uid: None };
-            let served = tokio::spawn(serve(handshake, peer, routes, limits, permit, stop.clone()));
+            let accepted = Accepted { handshake, peer: Peer::Socket { uid: None } };
+            let context = ConnectionContext { routes, limits, permit, stop: stop.clone() };
+            let served = tokio::spawn(serve(accepted, context));
             // The connection is accepted, and the task waits for the request.
             tokio::task::yield_now().await;
             stop.cancel();

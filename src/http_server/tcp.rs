@@ -9,7 +9,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::Accept;
 use tokio_rustls::server::TlsStream;
 
-use crate::http_server::accept::{Listener, Server};
+use crate::http_server::accept::Server;
+use crate::http_server::listener::{Accepted, Listener};
 use crate::http_server::peer::Peer;
 use crate::http_server::tls::Tls;
 
@@ -62,9 +63,9 @@ impl Listener for TcpListener {
     type Stream = TcpStream;
     type Handshake = Ready<io::Result<TcpStream>>;
 
-    async fn accept(&self) -> io::Result<(Self::Handshake, Peer)> {
-        let (stream, peer) = accept(self).await?;
-        Ok((ready(Ok(stream)), peer))
+    async fn accept(&self) -> io::Result<Accepted<Self::Handshake>> {
+        let Accepted { handshake: stream, peer } = accept(self).await?;
+        Ok(Accepted { handshake: ready(Ok(stream)), peer })
     }
 }
 
@@ -77,15 +78,16 @@ impl Listener for TlsListener {
     type Stream = TlsStream<TcpStream>;
     type Handshake = Accept<TcpStream>;
 
-    async fn accept(&self) -> io::Result<(Self::Handshake, Peer)> {
-        let (stream, peer) = accept(&self.listener).await?;
-        Ok((self.tls.acceptor().accept(stream), peer))
+    async fn accept(&self) -> io::Result<Accepted<Self::Handshake>> {
+        let Accepted { handshake: stream, peer } = accept(&self.listener).await?;
+        Ok(Accepted { handshake: self.tls.acceptor().accept(stream), peer })
     }
 }
 
-async fn accept(listener: &TcpListener) -> io::Result<(TcpStream, Peer)> {
+/// Accepts a connection whose handshake is still to be chosen.
+async fn accept(listener: &TcpListener) -> io::Result<Accepted<TcpStream>> {
     let (stream, address) = TcpListener::accept(listener).await?;
     // Responses are small and complete: waiting for more data to send (Nagle's algorithm) gains nothing.
     stream.set_nodelay(true).ok();
-    Ok((stream, Peer::Tcp(address.ip())))
+    Ok(Accepted { handshake: stream, peer: Peer::Tcp(address.ip()) })
 }
