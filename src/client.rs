@@ -1,9 +1,18 @@
 //! Client of the native API over the Unix socket: routes, uploads and the event stream.
 
+mod download;
+mod error;
 mod events;
 mod http_client;
+mod jobs;
+mod response;
+mod status;
 mod upload;
 
+pub use download::{Download, JobFile};
+pub use error::ClientError;
 pub use events::EventStream;
-pub use http_client::{Cancel, Client, ClientError, DEFAULT_SOCKET, DEFAULT_TIMEOUT, Download, JobFile};
+pub use http_client::{Client, DEFAULT_SOCKET, DEFAULT_TIMEOUT};
+pub use jobs::{Cancel, RetryScope};
+pub use status::ReadinessReport;
 pub use upload::{AddedJob, NewFile};

@@ -3,7 +3,9 @@
 use reqwest::{Method, Response};
 
 use crate::api::dto::EventData;
-use crate::client::http_client::{Client, ClientError, MAX_PROBLEM_BYTES};
+use crate::client::error::ClientError;
+use crate::client::http_client::Client;
+use crate::client::response::MAX_PROBLEM_BYTES;
 use crate::domain::JobId;
 use crate::error_chain::innermost;
 

@@ -12,7 +12,9 @@ use tokio::time::Instant;
 use tokio_util::io::ReaderStream;
 
 use crate::api::dto::{JobDto, SubmittedJob, Warning};
-use crate::client::http_client::{Client, ClientError, read};
+use crate::client::error::ClientError;
+use crate::client::http_client::Client;
+use crate::client::response::read;
 use crate::domain::{Format, Target};
 
 /// Bytes that are read at once.

@@ -3,10 +3,11 @@
 
 use std::collections::BTreeSet;
 
+use marqueue::api::dto::{BatchDto, JobDto};
+use marqueue::client::RetryScope;
 use marqueue::domain::BatchState;
 use marqueue::domain::instance::PauseKind;
 use marqueue::simulator::call_log::Outcome;
-use marqueue::api::dto::{BatchDto, JobDto};
 
 use super::clients::POLL_PAUSE;
 use super::scenario::client;
@@ -56,7 +57,7 @@ pub async fn look(env: &TestEnv, trace: &Trace) {
         }
         let left = client.job(job.id, None).await.expect("the job");
         if held(&left).next().is_some() {
-            client.retry(job.id, false).await.expect("what Marketo does not have is sent again");
+            client.retry(job.id, RetryScope::FailedBatches).await.expect("what Marketo does not have is sent again");
         }
     }
     client.resume(INSTANCE).await.expect("it is resumed");

@@ -8,7 +8,7 @@ use serde_json::json;
 use crate::cli::exit_status::{CliError, ExitStatus};
 use crate::cli::global::GlobalArgs;
 use crate::cli::output;
-use crate::client::ClientError;
+use crate::client::{ClientError, ReadinessReport};
 
 /// Default timeout, shorter than that of a container's health check.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -55,7 +55,7 @@ impl Health {
             }
             return Ok(ExitStatus::Done);
         }
-        let (readiness, detail) = client.readyz(self.instance.as_deref()).await?;
+        let ReadinessReport { readiness, fault } = client.readyz(self.instance.as_deref()).await?;
         if global.json {
             output::print_json(&readiness)?;
         } else if readiness.ready {
@@ -65,9 +65,9 @@ impl Health {
             let reason = answers.reason.as_deref().unwrap_or(&answers.state);
             output::note(&format!("drop folder {folder}: {reason}"));
         }
-        match detail {
+        match fault {
             None => Ok(ExitStatus::Done),
-            Some(detail) => Err(CliError::Input(format!("the daemon is not ready: {detail}"))),
+            Some(fault) => Err(CliError::Input(format!("the daemon is not ready: {fault}"))),
         }
     }
 }

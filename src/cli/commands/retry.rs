@@ -5,6 +5,7 @@ use clap::Args;
 use crate::cli::exit_status::{CliError, ExitStatus};
 use crate::cli::global::GlobalArgs;
 use crate::cli::{format, output};
+use crate::client::RetryScope;
 use crate::domain::JobId;
 
 /// Send a job again that failed, was cancelled or is held; or only its rows that failed
@@ -30,7 +31,8 @@ impl Retry {
     /// # Errors
     /// The daemon refuses or can't be reached, or standard output is not writable.
     pub async fn run(self, global: &GlobalArgs) -> Result<ExitStatus, CliError> {
-        let job = global.client()?.retry(self.id, self.failed_rows).await?;
+        let scope = if self.failed_rows { RetryScope::FailedRows } else { RetryScope::FailedBatches };
+        let job = global.client()?.retry(self.id, scope).await?;
         if global.json {
             output::print_json(&job)?;
         } else if self.failed_rows {

@@ -1,0 +1,78 @@
+//! Downloads of the client: a job's files, and a copy of the database.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use reqwest::{Method, Response};
+
+use crate::client::error::ClientError;
+use crate::client::http_client::{Client, LONG_TIMEOUT};
+use crate::client::response::ReadTimeout;
+use crate::domain::JobId;
+use crate::error_chain::innermost;
+
+/// One of a job's files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum JobFile {
+    /// The submitted file.
+    File,
+    /// The failed rows, with Marketo's reasons.
+    Failures,
+    /// The rows with warnings, with Marketo's reasons.
+    Warnings,
+}
+
+impl JobFile {
+    fn as_str(self) -> &'static str {
+        match self {
+            JobFile::File => "file",
+            JobFile::Failures => "failures",
+            JobFile::Warnings => "warnings",
+        }
+    }
+}
+
+/// A file that is being downloaded.
+pub struct Download {
+    response: Response,
+    read_timeout: ReadTimeout,
+}
+
+impl Download {
+    /// Returns the size in bytes, where the daemon sent it.
+    pub fn bytes(&self) -> Option<u64> {
+        self.response.content_length()
+    }
+
+    /// Returns the next bytes; none at the end.
+    ///
+    /// # Errors
+    /// [`ClientError::Broken`] when the connection is lost before the file's end, [`ClientError::Silent`] after the timeout.
+    pub async fn next(&mut self) -> Result<Option<Bytes>, ClientError> {
+        let piece = self.read_timeout.run(Duration::ZERO, self.response.chunk()).await?;
+        piece.map_err(|error| ClientError::Broken(innermost(&error)))
+    }
+}
+
+impl Client {
+    /// Downloads one of a job's files, or with `part` the failures or warnings of one batch.
+    ///
+    /// # Errors
+    /// [`ClientError`]
+    pub async fn file(&self, id: JobId, file: JobFile, part: Option<u32>) -> Result<Download, ClientError> {
+        let path = format!("/v1/jobs/{id}/{}", file.as_str());
+        let part = part.map(|part| ("part", part));
+        let request = self.request(Method::GET, &path).query(part.as_slice());
+        Ok(Download { response: self.send_in_time(request).await?, read_timeout: self.read_timeout.clone() })
+    }
+
+    /// Downloads a copy of the database. The daemon makes the copy before it answers, which takes time.
+    ///
+    /// # Errors
+    /// [`ClientError`]
+    pub async fn backup(&self) -> Result<Download, ClientError> {
+        let request = self.request(Method::GET, "/v1/backup");
+        let response = self.read_timeout.run(LONG_TIMEOUT, self.send(request)).await??;
+        Ok(Download { response, read_timeout: self.read_timeout.clone() })
+    }
+}

@@ -1,0 +1,115 @@
+//! Jobs: one method for each route that reads or changes them.
+
+use std::time::Duration;
+
+use reqwest::Method;
+
+use crate::api::dto::{EraseReportDto, ExplanationDto, History, HistoryEntryDto, JobDto, JobsPage, RetentionRunDto};
+use crate::client::error::ClientError;
+use crate::client::http_client::{Client, LONG_TIMEOUT};
+use crate::client::response::read;
+use crate::domain::{JobId, JobState};
+
+/// What is cancelled of a job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cancel {
+    /// Batches that Marketo does not have yet.
+    Waiting,
+    /// Also imports that Marketo has not ended within `max_import_time`.
+    Abandon,
+}
+
+/// What is uploaded again of a job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RetryScope {
+    /// Its failed batches, as part of the same job.
+    FailedBatches,
+    /// Its failed rows, as a new job.
+    FailedRows,
+}
+
+impl Client {
+    /// Returns a page of jobs, newest first.
+    ///
+    /// # Errors
+    /// [`ClientError`]
+    pub async fn list(
+        &self,
+        state: Option<JobState>,
+        limit: Option<u32>,
+        before: Option<JobId>,
+    ) -> Result<JobsPage, ClientError> {
+        let parameters = [
+            state.map(|state| ("state", state.to_string())),
+            limit.map(|limit| ("limit", limit.to_string())),
+            before.map(|before| ("before", before.to_string())),
+        ];
+        let parameters: Vec<_> = parameters.into_iter().flatten().collect();
+        self.call(self.request(Method::GET, "/v1/jobs").query(&parameters)).await
+    }
+
+    /// Returns one job: at once, or when it has ended or `wait` is over.
+    ///
+    /// # Errors
+    /// [`ClientError`]
+    pub async fn job(&self, id: JobId, wait: Option<Duration>) -> Result<JobDto, ClientError> {
+        let parameter = wait.map(|wait| ("wait", format!("{}ms", wait.as_millis())));
+        let request = self.request(Method::GET, &format!("/v1/jobs/{id}")).query(parameter.as_slice());
+        self.read_timeout.run(wait.unwrap_or_default(), async { read(self.send(request).await?).await }).await?
+    }
+
+    /// Returns the events of a job, oldest first.
+    ///
+    /// # Errors
+    /// [`ClientError`]
+    pub async fn history(&self, id: JobId) -> Result<Vec<HistoryEntryDto>, ClientError> {
+        let response: History = self.call(self.request(Method::GET, &format!("/v1/jobs/{id}/history"))).await?;
+        Ok(response.history)
+    }
+
+    /// Returns what a job waits for.
+    ///
+    /// # Errors
+    /// [`ClientError`]
+    pub async fn explain(&self, id: JobId) -> Result<ExplanationDto, ClientError> {
+        self.call(self.request(Method::GET, &format!("/v1/jobs/{id}/explain"))).await
+    }
+
+    /// Cancels the batches that Marketo does not have yet; with [`Cancel::Abandon`] also overdue imports.
+    ///
+    /// # Errors
+    /// [`ClientError`]
+    pub async fn cancel(&self, id: JobId, what: Cancel) -> Result<JobDto, ClientError> {
+        let abandon = (what == Cancel::Abandon).then_some(("abandon", "true"));
+        self.call(self.request(Method::POST, &format!("/v1/jobs/{id}/cancel")).query(abandon.as_slice())).await
+    }
+
+    /// Uploads a job's failed batches again, or makes a new job of only the failed rows.
+    ///
+    /// # Errors
+    /// [`ClientError`]
+    pub async fn retry(&self, id: JobId, scope: RetryScope) -> Result<JobDto, ClientError> {
+        let rows = (scope == RetryScope::FailedRows).then_some(("rows", "failed"));
+        self.call(self.request(Method::POST, &format!("/v1/jobs/{id}/retry")).query(rows.as_slice())).await
+    }
+
+    /// Erases content and reports of an ended job, or with `dry_run` only reports what there is.
+    ///
+    /// # Errors
+    /// [`ClientError`]
+    pub async fn erase(&self, id: JobId, dry_run: bool) -> Result<EraseReportDto, ClientError> {
+        let dry_run = dry_run.then_some(("dry_run", "true"));
+        let request = self.request(Method::POST, &format!("/v1/jobs/{id}/erase")).query(dry_run.as_slice());
+        self.read_timeout.run(LONG_TIMEOUT, async { read(self.send(request).await?).await }).await?
+    }
+
+    /// Erases all data past its retention period, or with `dry_run` only reports what there is.
+    ///
+    /// # Errors
+    /// [`ClientError`]
+    pub async fn retention(&self, dry_run: bool) -> Result<RetentionRunDto, ClientError> {
+        let dry_run = dry_run.then_some(("dry_run", "true"));
+        let request = self.request(Method::POST, "/v1/retention").query(dry_run.as_slice());
+        self.read_timeout.run(LONG_TIMEOUT, async { read(self.send(request).await?).await }).await?
+    }
+}
