@@ -1,9 +1,9 @@
 //! Text of jobs and counts: records in, text and its meaning out.
 
+use crate::api::dto::JobDto;
 use crate::cli::render::{Cell, Tone};
 use crate::domain::row_counts::RowCounts;
 use crate::domain::{BatchState, JobState};
-use crate::store::Job;
 use crate::untrusted_text;
 
 /// Escapes control characters, so that an untrusted name or message stays one line and cannot control the terminal.
@@ -56,7 +56,7 @@ fn processed_label<const N: usize>(rows: &RowCounts, others: [(Option<u64>, &str
 
 /// Says which rows of a complete job were not imported, or may not have been: `2 rows failed, 1 row unaccounted for`.
 /// None where each row was imported.
-fn shortfall(job: &Job) -> Option<String> {
+fn shortfall(job: &JobDto) -> Option<String> {
     let mut parts = Vec::new();
     match job.rows.failed {
         Some(0) if job.has_failed_rows() => parts.push("some rows failed".to_owned()),
@@ -108,13 +108,13 @@ const LABEL_PRIORITY: [BatchState; 6] = [
 ];
 
 /// Returns the state of a running job's foremost batch; none if the job does not run.
-pub fn foremost_state(job: &Job) -> Option<BatchState> {
+pub fn foremost_state(job: &JobDto) -> Option<BatchState> {
     let any = |state: &BatchState| job.batches.iter().any(|batch| batch.state == *state);
     LABEL_PRIORITY.into_iter().find(any).filter(|_| job.state == JobState::Running)
 }
 
 /// Returns what a job's state means to its reader.
-pub fn state_tone(job: &Job) -> Tone {
+pub fn state_tone(job: &JobDto) -> Tone {
     match job.state {
         JobState::Complete if shortfall(job).is_some() => Tone::Attention,
         JobState::Complete => Tone::Good,
@@ -138,7 +138,7 @@ pub fn batch_tone(state: BatchState) -> Tone {
 
 /// Returns a job's state; for a running job, with the states of its batches, and for a complete one, with the rows that
 /// were not imported.
-pub fn state_label(job: &Job) -> String {
+pub fn state_label(job: &JobDto) -> String {
     match job.state {
         JobState::Running => {}
         JobState::Complete => {
@@ -162,7 +162,7 @@ pub fn state_label(job: &Job) -> String {
 
 /// Returns the cell of a job's state, for a table with a line for each job: of a running job, only the state of its
 /// foremost batch.
-pub fn state_cell(job: &Job) -> Cell {
+pub fn state_cell(job: &JobDto) -> Cell {
     let label = match foremost_state(job) {
         Some(state) if job.batches.len() == 1 => format!("running ({state})"),
         Some(state) => {

@@ -1,4 +1,4 @@
-//! Job progress: shows jobs that are waited for, as a table that is redrawn on a terminal, or as a line for each change.
+//! JobDto progress: shows jobs that are waited for, as a table that is redrawn on a terminal, or as a line for each change.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -7,11 +7,11 @@ use console::Term;
 use jiff::SignedDuration;
 use tokio::time::Instant;
 
+use crate::api::dto::JobDto;
 use crate::cli::format::{done_label, foremost_state, sanitize, state_cell, state_label, state_tone, summary_line};
 use crate::cli::output;
 use crate::cli::render::{Cell, Column, LiveArea, Screen, Table, Tone, time, width};
 use crate::domain::{BatchState, JobId, JobState};
-use crate::store::Job;
 
 /// Columns of a job's bar.
 const BAR: usize = 10;
@@ -43,7 +43,7 @@ enum Display {
 struct WatchedJobs {
     /// How many jobs are waited for.
     expected: usize,
-    jobs: BTreeMap<JobId, Job>,
+    jobs: BTreeMap<JobId, JobDto>,
     /// Why a job waits, as the daemon explains it.
     reasons: BTreeMap<JobId, String>,
     began: Instant,
@@ -69,7 +69,7 @@ impl JobProgress {
     }
 
     /// Shows the current state of a job. An ended one is shown once, as a line that stays.
-    pub fn record(&mut self, job: &Job) {
+    pub fn record(&mut self, job: &JobDto) {
         let had_ended = self.watched.jobs.get(&job.id).is_some_and(|job| job.state.is_terminal());
         self.watched.record(job);
         match &mut self.display {
@@ -118,19 +118,19 @@ impl JobProgress {
 }
 
 impl WatchedJobs {
-    fn record(&mut self, job: &Job) {
+    fn record(&mut self, job: &JobDto) {
         if self.jobs.insert(job.id, job.clone()).is_none() {
             self.rows_before += done_rows(job);
         }
     }
 
     /// Returns the jobs that are under way.
-    fn running(&self) -> impl Iterator<Item = &Job> {
+    fn running(&self) -> impl Iterator<Item = &JobDto> {
         self.jobs.values().filter(|job| !job.state.is_terminal() && !is_waiting(job))
     }
 
     /// Returns the jobs of which nothing is under way.
-    fn waiting(&self) -> impl Iterator<Item = &Job> {
+    fn waiting(&self) -> impl Iterator<Item = &JobDto> {
         self.jobs.values().filter(|job| is_waiting(job))
     }
 
@@ -165,7 +165,7 @@ impl WatchedJobs {
         lines
     }
 
-    fn row(&self, job: &Job) -> [Cell; 6] {
+    fn row(&self, job: &JobDto) -> [Cell; 6] {
         let reason = self.reasons.get(&job.id).filter(|_| is_waiting(job));
         let bar = match is_waiting(job) {
             true => "".into(),
@@ -207,12 +207,12 @@ impl WatchedJobs {
 }
 
 /// Returns whether nothing of the job is under way.
-fn is_waiting(job: &Job) -> bool {
+fn is_waiting(job: &JobDto) -> bool {
     let waits = matches!(foremost_state(job), None | Some(BatchState::Pending | BatchState::Held));
     !job.state.is_terminal() && waits
 }
 
-fn done_rows(job: &Job) -> u64 {
+fn done_rows(job: &JobDto) -> u64 {
     if job.state.is_terminal() {
         return job.rows.total;
     }
@@ -225,7 +225,7 @@ mod tests {
     use super::*;
     use crate::cli::format::samples;
 
-    fn watched(expected: usize, jobs: Vec<Job>) -> WatchedJobs {
+    fn watched(expected: usize, jobs: Vec<JobDto>) -> WatchedJobs {
         let mut watched = WatchedJobs {
             expected,
             jobs: BTreeMap::new(),
@@ -239,7 +239,7 @@ mod tests {
         watched
     }
 
-    fn importing(id: i64) -> Job {
+    fn importing(id: i64) -> JobDto {
         let mut job = samples::job(id, JobState::Running);
         job.batches = vec![samples::batch(1, BatchState::Importing)];
         job

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::time::Duration;
 
-use crate::api::dto::{EventData, MAX_FOLLOWED};
+use crate::api::dto::{EventData, JobDto, MAX_FOLLOWED};
 use crate::cli::job_progress::JobProgress;
 use crate::cli::output;
 use crate::client::{Client, ClientError};
@@ -41,7 +41,7 @@ pub enum WatchResult {
 /// Jobs that have ended.
 pub struct EndedJobs {
     /// In the order of the ids.
-    pub jobs: Vec<Job>,
+    pub jobs: Vec<JobDto>,
     /// Whether the user has seen the result of each on the terminal.
     pub are_shown: bool,
 }
@@ -148,7 +148,7 @@ impl JobWatch<'_> {
         Ok(())
     }
 
-    fn record(&mut self, job: Job) {
+    fn record(&mut self, job: JobDto) {
         self.progress.borrow_mut().record(&job);
         if job.state.is_terminal() {
             self.ended.insert(job.id, job);

@@ -9,6 +9,7 @@ use clap::Args;
 use tempfile::{Builder, NamedTempFile};
 
 use crate::cli::exit_status::CliError;
+use crate::disk::parent_folder;
 
 /// What happens to a file that has the name already.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,7 +92,7 @@ impl OutputFile {
         };
         let mut builder = Builder::new();
         builder.prefix(".marqueue-").permissions(Permissions::from_mode(mode));
-        let file = builder.tempfile_in(folder(&path)).map_err(unwritable)?;
+        let file = builder.tempfile_in(parent_folder(&path)).map_err(unwritable)?;
         Ok(OutputFile { path, existing, content: Content::Temporary(file) })
     }
 
@@ -131,7 +132,7 @@ impl OutputFile {
             ErrorKind::AlreadyExists => already_exists(&path),
             _ => unwritable(error.error),
         })?;
-        File::open(folder(&path)).and_then(|folder| folder.sync_all()).map_err(unwritable)
+        File::open(parent_folder(&path)).and_then(|folder| folder.sync_all()).map_err(unwritable)
     }
 }
 
@@ -148,14 +149,6 @@ impl Write for OutputFile {
             Content::Temporary(file) => file.flush(),
             Content::Special(file) => file.flush(),
         }
-    }
-}
-
-/// Returns the folder of a file.
-fn folder(path: &Path) -> &Path {
-    match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        _ => Path::new("."),
     }
 }
 

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use serde::{Deserialize, Serialize};
 use strum::IntoStaticStr;
 
 use crate::domain::import::{Counts, RemoteStatus};

@@ -285,7 +285,7 @@ async fn no_more_calls_run_at_once_than_configured() {
     assert_eq!(env.ended(large.id).await.state, JobState::Complete);
     let log = env.simulator.call_log();
     assert_eq!(log.accepted().count(), large.batches.len());
-    assert_eq!(log.most_concurrent_calls, 3);
+    assert_eq!(log.max_concurrent_calls, 3);
 }
 
 #[tokio::test]

@@ -38,7 +38,7 @@ impl Explain {
     }
 }
 
-fn sentences(explanation: &Explanation, screen: &Screen) -> String {
+fn sentences(explanation: &ExplanationDto, screen: &Screen) -> String {
     let text = format!("job {} is {}. {}", explanation.id, explanation.state, format::sanitize(&explanation.text));
     let until = explanation.until.map(|until| format!("The next check is {} at the latest.", screen.at(until)));
     let paragraphs = [text].into_iter().chain(until);

@@ -69,7 +69,7 @@ fn page_size(height: usize) -> u32 {
     u32::try_from(height.saturating_sub(3).max(MIN_PAGE)).unwrap_or(MAX_PAGE).min(MAX_PAGE)
 }
 
-fn jobs(jobs: &[Job], screen: &Screen) -> String {
+fn jobs(jobs: &[JobDto], screen: &Screen) -> String {
     let mut table = Table::new(vec![
         Column::right("ID"),
         Column::left("STATE"),

@@ -54,7 +54,7 @@ impl Show {
     }
 }
 
-fn record(job: &Job, screen: &Screen) -> String {
+fn record(job: &JobDto, screen: &Screen) -> String {
     let mut table = Table::of_values();
     table.push_value("job", job.id.to_string());
     table.push_value("state", Cell::toned(state_label(job), state_tone(job)));
@@ -85,7 +85,7 @@ fn record(job: &Job, screen: &Screen) -> String {
     table.render(screen)
 }
 
-fn batches(batches: &[Batch], screen: &Screen) -> String {
+fn batches(batches: &[BatchDto], screen: &Screen) -> String {
     let mut table = Table::new(vec![
         Column::right("PART"),
         Column::left("STATE"),
@@ -112,7 +112,7 @@ fn batches(batches: &[Batch], screen: &Screen) -> String {
     table.render(screen)
 }
 
-fn events(history: &[HistoryEntry], screen: &Screen) -> String {
+fn events(history: &[HistoryEntryDto], screen: &Screen) -> String {
     let mut table = Table::new(vec![
         Column::left("AT").at_least(10),
         Column::right("PART"),

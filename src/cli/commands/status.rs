@@ -250,8 +250,7 @@ mod tests {
     use super::*;
     use crate::api::dto::{Limits, PauseDto, Queue, RetentionCandidatesDto, Slots};
     use crate::cli::format::samples::at;
-    use crate::domain::instance::{Pause, PauseKind};
-    use crate::store::RetentionCandidates;
+    use crate::domain::instance::PauseKind;
 
     fn quiet() -> InstanceStatus {
         InstanceStatus {

@@ -2,7 +2,6 @@
 
 use clap::Args;
 
-use crate::api::dto::JobDto;
 use crate::cli::exit_status::{CliError, ExitStatus};
 use crate::cli::global::GlobalArgs;
 use crate::cli::job_watch::{EndedJobs, KnownState, WatchResult, wait_for_jobs};

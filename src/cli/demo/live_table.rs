@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use crate::api::dto::InstanceStatus;
+use crate::api::dto::JobDto;
 use crate::cli::format::{count_cell, done_label, foremost_state, sanitize, state_tone};
 use crate::cli::render::{Cell, Column, Screen, Table, Tone, bar, width};
 use crate::domain::Target;
-use crate::store::Job;
 
 /// Width of a job's bar in columns. Only wide terminals have room for it.
 const BAR: usize = 20;
@@ -109,11 +109,11 @@ impl LiveTable {
 }
 
 /// Returns the label of a job: its state, or that of its foremost batch.
-fn label(job: &Job) -> &'static str {
+fn label(job: &JobDto) -> &'static str {
     foremost_state(job).map_or(job.state.as_str(), |state| state.as_str())
 }
 
-fn ended_batches(job: &Job) -> String {
+fn ended_batches(job: &JobDto) -> String {
     format!("{}/{}", job.batches.iter().filter(|batch| batch.ended_at.is_some()).count(), job.batches.len())
 }
 
@@ -126,9 +126,9 @@ fn short(target: &Target) -> String {
 }
 
 /// Explains why some jobs wait for others or have more than one batch.
-fn legend(jobs: &[Job], screen: &Screen) -> Vec<String> {
-    let mut lists: BTreeMap<i64, Vec<&Job>> = BTreeMap::new();
-    let mut groups: BTreeMap<&str, Vec<&Job>> = BTreeMap::new();
+fn legend(jobs: &[JobDto], screen: &Screen) -> Vec<String> {
+    let mut lists: BTreeMap<i64, Vec<&JobDto>> = BTreeMap::new();
+    let mut groups: BTreeMap<&str, Vec<&JobDto>> = BTreeMap::new();
     let mut lines = Vec::new();
     for job in jobs {
         if let Some(list) = job.target.list_id() {
