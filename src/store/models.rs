@@ -156,17 +156,6 @@ impl Batch {
     }
 }
 
-/// A page of the list of jobs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct JobPage {
-    /// Only jobs in this state; none for jobs in any.
-    pub state: Option<JobState>,
-    /// The most jobs of the page.
-    pub limit: u32,
-    /// Only jobs with smaller ids.
-    pub before: Option<JobId>,
-}
-
 /// One entry of a job's history.
 #[derive(Clone, Debug, PartialEq)]
 pub struct HistoryEntry {

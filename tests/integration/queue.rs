@@ -215,3 +215,52 @@ async fn newer_database_version_stops_the_start_and_is_unchanged() {
     assert_eq!(printed.lines().filter(|line| line.contains("ERROR")).count(), 1, "{printed}");
     assert!(std::fs::read(env.database()).expect("the file") == before, "the file was changed");
 }
+
+#[tokio::test]
+async fn list_is_filtered_by_what_users_look_for() {
+    let mut env = TestEnv::with_daemon(quick()).await;
+    let file = "email,note\na@example.com,\nb@example.com,!fail:bad\n";
+    let first = env.add("target=leads&filename=People-May.csv&group=nightly", file).await.id;
+    let second = env.add("target=custom-object&name=car_c&filename=cars.csv", "vin\n1\n").await.id;
+    env.ended(first).await;
+    env.ended(second).await;
+    let (status, _) = env.json("POST", "/v1/instances/default/pause").await;
+    assert_eq!(status, 200);
+    let third = env.add("target=leads&filename=people-june.csv", leads(&["c@example.com"])).await.id;
+    let created = env.json("GET", &format!("/v1/jobs/{third}")).await.1["created_at"].as_str().expect("a time").to_owned();
+    for (query, expected) in [
+        ("", vec![third, second, first]),
+        ("state=pending", vec![third]),
+        ("target=leads", vec![third, first]),
+        ("target=custom-object", vec![second]),
+        ("group=nightly", vec![first]),
+        ("failures=true", vec![first]),
+        ("failures=false", vec![third, second, first]),
+        ("q=PEOPLE", vec![third, first]),
+        ("q=people&limit=1", vec![third]),
+        ("instance=default&source=socket&q=cars", vec![second]),
+        ("instance=eu", vec![]),
+        ("source=drop", vec![]),
+        ("since=1h", vec![third, second, first]),
+        ("since=0s", vec![]),
+        ("since=2020-01-01T00:00:00Z&state=complete", vec![second, first]),
+        (&format!("since={created}"), vec![third]),
+    ] {
+        let (status, page) = env.json("GET", &format!("/v1/jobs?{query}")).await;
+        assert_eq!(status, 200, "{query}: {page}");
+        let ids = page["jobs"].as_array().expect("jobs").iter().map(|job| job["id"].as_i64().expect("an id"));
+        assert_eq!(ids.collect::<Vec<_>>(), expected.iter().map(|id| id.0).collect::<Vec<_>>(), "{query}");
+    }
+    for (query, detail) in [
+        ("target=lead", "target must be one of leads, custom-object, program-members"),
+        ("source=tcp", "source must be one of socket, client, drop"),
+        ("since=yesterday", "since must be a time such as"),
+        ("since=-1h", "since must be a time such as"),
+        ("failures=yes", "failures must be one of true, false"),
+    ] {
+        let (status, problem) = env.json("GET", &format!("/v1/jobs?{query}")).await;
+        assert_eq!(status, 400, "{query}: {problem}");
+        assert!(problem["detail"].as_str().is_some_and(|text| text.starts_with(detail)), "{query}: {problem}");
+    }
+    env.terminate().await;
+}

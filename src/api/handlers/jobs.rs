@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State;
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use tokio::sync::broadcast::error::RecvError;
@@ -16,7 +16,7 @@ use crate::api::state::{AppState, SharedState};
 use crate::domain::{JobId, JobState};
 use crate::scheduler::SchedulingRules;
 use crate::scheduler::explain::ExplainedJob;
-use crate::store::{ChangeEvent, Job, JobPage};
+use crate::store::{ChangeEvent, ClientScope, Job, JobFilter, JobPage};
 
 /// Jobs of a page, by default and at most.
 const DEFAULT_LIMIT: u32 = 50;
@@ -28,6 +28,23 @@ pub(crate) struct ListQuery {
     /// Only jobs in this state.
     #[schemars(with = "Option<JobState>")]
     state: Option<String>,
+    /// Only jobs of this instance.
+    instance: Option<String>,
+    /// Only jobs of this kind of target.
+    #[schemars(extend("enum" = TARGETS))]
+    target: Option<String>,
+    /// Only jobs of this group.
+    group: Option<String>,
+    /// Only jobs that came over the socket, from a client over TCP, or from the drop folder.
+    #[schemars(extend("enum" = SOURCES))]
+    source: Option<String>,
+    /// Only jobs that were accepted since then: a time (RFC 3339), or a duration such as `2h` before now.
+    since: Option<String>,
+    /// `true`: only jobs with rows that failed.
+    #[schemars(with = "Option<bool>")]
+    failures: Option<String>,
+    /// Only jobs whose file name has this part, in capital or small letters.
+    q: Option<String>,
     /// The most jobs of the page; default 50.
     #[schemars(with = "Option<u32>", range(min = 1, max = 10_000))]
     limit: Option<String>,
@@ -36,33 +53,72 @@ pub(crate) struct ListQuery {
     before: Option<String>,
 }
 
+const TARGETS: [&str; 3] = ["leads", "custom-object", "program-members"];
+const SOURCES: [&str; 3] = ["socket", "client", "drop"];
+
+impl ListQuery {
+    /// Parses the page, with one job more than its limit. An empty parameter counts as missing: `?state=&limit=` is allowed.
+    fn page(self, caller: &Identity, now: Timestamp) -> Result<(JobPage, usize), Problem> {
+        let given = |text: Option<String>| text.filter(|text| !text.is_empty());
+        let limit = match given(self.limit) {
+            None => DEFAULT_LIMIT,
+            Some(text) => match text.parse() {
+                Ok(limit @ 1..=MAX_LIMIT) => limit,
+                _ => return Err(Problem::bad_request(format!("limit must be from 1 to {MAX_LIMIT}, not \"{text}\""))),
+            },
+        };
+        let visible_to = match caller {
+            Identity::User { .. } => None,
+            Identity::Client(client) => {
+                Some(ClientScope { client_id: client.id.clone(), instances: client.instances.clone() })
+            }
+        };
+        let filter = JobFilter {
+            state: given(self.state).map(|state| state.parse::<JobState>()).transpose()?,
+            instance: given(self.instance),
+            target: given(self.target).map(|kind| one_of("target", kind, &TARGETS)).transpose()?,
+            group: given(self.group),
+            source: given(self.source).map(|kind| one_of("source", kind, &SOURCES)).transpose()?,
+            since: given(self.since).map(|since| parse_since(&since, now)).transpose()?,
+            has_failed_rows: given(self.failures)
+                .map(|text| one_of("failures", text, &["true", "false"]))
+                .transpose()?
+                .is_some_and(|text| text == "true"),
+            name_part: given(self.q),
+            visible_to,
+        };
+        let before = given(self.before).map(|id| job_id(&id)).transpose()?;
+        Ok((JobPage { filter, limit: limit + 1, before }, limit as usize))
+    }
+}
+
+fn one_of(parameter: &str, value: String, allowed: &[&str]) -> Result<String, Problem> {
+    if allowed.contains(&&value[..]) {
+        return Ok(value);
+    }
+    let allowed = allowed.join(", ");
+    Err(Problem::bad_request(format!("{parameter} must be one of {allowed}, not \"{value}\"")))
+}
+
+/// Parses a time, or a duration before `now`.
+fn parse_since(text: &str, now: Timestamp) -> Result<Timestamp, Problem> {
+    let duration = || text.parse::<SignedDuration>().ok().filter(|duration| !duration.is_negative());
+    let since = text.parse::<Timestamp>().ok().or_else(|| now.checked_sub(duration()?).ok());
+    let wanted = "a time such as 2026-01-31T12:00:00Z, or a duration such as 2h";
+    since.ok_or_else(|| Problem::bad_request(format!("since must be {wanted}, not \"{text}\"")))
+}
+
 /// Handles `GET /v1/jobs`.
 pub(crate) async fn list(
     State(daemon): State<SharedState>,
     caller: Identity,
-    Query(page): Query<ListQuery>,
+    Query(query): Query<ListQuery>,
 ) -> Result<Json<JobsPage>, Problem> {
-    // An empty parameter counts as missing: `?state=&limit=` is allowed.
-    let given = |text: Option<String>| text.filter(|text| !text.is_empty());
-    let state = given(page.state).map(|state| state.parse::<JobState>()).transpose()?;
-    let before = given(page.before).map(|id| job_id(&id)).transpose()?;
-    let limit = match given(page.limit) {
-        None => DEFAULT_LIMIT,
-        Some(text) => match text.parse() {
-            Ok(limit @ 1..=MAX_LIMIT) => limit,
-            _ => return Err(Problem::bad_request(format!("limit must be from 1 to {MAX_LIMIT}, not \"{text}\""))),
-        },
-    };
     // One job more is read, to know whether there is a next page.
-    let mut jobs = match &caller {
-        Identity::User { .. } => daemon.store.jobs(state, limit + 1, before).await?,
-        Identity::Client(client) => {
-            let page = JobPage { state, limit: limit + 1, before };
-            daemon.store.jobs_of(&client.id, client.instances.as_deref(), page).await?
-        }
-    };
-    let more = jobs.len() > limit as usize;
-    jobs.truncate(limit as usize);
+    let (page, limit) = query.page(&caller, daemon.clock.now())?;
+    let mut jobs = daemon.store.find_jobs(&page).await?;
+    let more = jobs.len() > limit;
+    jobs.truncate(limit);
     let next_before = if more { jobs.last().map(|job| job.id) } else { None };
     Ok(Json(JobsPage { jobs: jobs.into_iter().map(JobDto::from).collect(), next_before }))
 }

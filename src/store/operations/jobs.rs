@@ -6,7 +6,8 @@ use crate::domain::{BatchKey, JobId, JobState};
 use crate::store::engine::transaction::ReadTx;
 use crate::store::error::StoreError;
 use crate::store::handle::Store;
-use crate::store::models::{Batch, ErasableData, HistoryEntry, Job, JobPage};
+use crate::store::job_filter::{JobFilter, JobPage};
+use crate::store::models::{Batch, ErasableData, HistoryEntry, Job};
 use crate::store::tables::retention::{DeletedRecords, EndedRange, RetentionCandidates};
 
 impl Store {
@@ -29,22 +30,17 @@ impl Store {
         limit: u32,
         before: Option<JobId>,
     ) -> Result<Vec<Job>, StoreError> {
-        let mut conn = self.read_transaction().await?;
-        ReadTx::new(&mut conn).jobs(JobPage { state, limit, before }).await
+        let filter = JobFilter { state, ..JobFilter::default() };
+        self.find_jobs(&JobPage { filter, limit, before }).await
     }
 
-    /// Returns the jobs of a page that one client submitted, newest first; with `instances`, only those of these instances.
+    /// Returns the jobs of a page, newest first.
     ///
     /// # Errors
     /// An error of reading the database.
-    pub async fn jobs_of(
-        &self,
-        client_id: &str,
-        instances: Option<&[String]>,
-        page: JobPage,
-    ) -> Result<Vec<Job>, StoreError> {
+    pub async fn find_jobs(&self, page: &JobPage) -> Result<Vec<Job>, StoreError> {
         let mut conn = self.read_transaction().await?;
-        ReadTx::new(&mut conn).jobs_of(client_id, instances, page).await
+        ReadTx::new(&mut conn).jobs(page).await
     }
 
     /// Returns the history of a job, oldest entry first.

@@ -1,9 +1,12 @@
 //! Table `job`: reads jobs with their batches.
 
-use crate::domain::{BatchKey, JobId, JobState};
+use sqlx::{QueryBuilder, Sqlite};
+
+use crate::domain::{BatchKey, JobId};
 use crate::store::engine::transaction::ReadTx;
 use crate::store::error::StoreError;
-use crate::store::models::{Batch, Job, JobPage};
+use crate::store::job_filter::{ClientScope, JobFilter, JobPage};
+use crate::store::models::{Batch, Job};
 use crate::store::tables::batch_columns::batch_columns;
 use crate::store::tables::job_columns::job_columns;
 
@@ -18,49 +21,14 @@ impl ReadTx<'_> {
     }
 
     /// Returns the jobs of a page, newest first.
-    pub(crate) async fn jobs(&mut self, page: JobPage) -> Result<Vec<Job>, StoreError> {
-        let before = page.before.map_or(i64::MAX, |id| id.0);
-        let query = match page.state {
-            None => sqlx::query_as(concat!(
-                "SELECT ",
-                job_columns!(),
-                " FROM job WHERE id < ? AND state <> 'receiving' ORDER BY id DESC LIMIT ?"
-            )),
-            Some(state) => sqlx::query_as(concat!(
-                "SELECT ",
-                job_columns!(),
-                " FROM job WHERE state = ? AND state <> 'receiving' AND id < ? ORDER BY id DESC LIMIT ?"
-            ))
-            .bind(state.as_str()),
-        };
-        let jobs = query.bind(before).bind(page.limit).fetch_all(&mut *self.conn).await?;
-        self.with_batches(jobs).await
-    }
-
-    /// Returns the jobs of a page that one client submitted, newest first; with `instances`, only those of these instances.
-    pub(crate) async fn jobs_of(
-        &mut self,
-        client_id: &str,
-        instances: Option<&[String]>,
-        page: JobPage,
-    ) -> Result<Vec<Job>, StoreError> {
-        // SQLite takes a list as JSON.
-        let instances = instances.map(|names| serde_json::json!(names).to_string());
-        let jobs = sqlx::query_as(concat!(
-            "SELECT ",
-            job_columns!(),
-            " FROM job
-             WHERE source = 'client' AND source_name = ?1 AND id < ?2 AND state <> 'receiving'
-                   AND (?3 IS NULL OR state = ?3) AND (?4 IS NULL OR instance IN (SELECT value FROM json_each(?4)))
-             ORDER BY id DESC LIMIT ?5"
-        ))
-        .bind(client_id)
-        .bind(page.before.map_or(i64::MAX, |id| id.0))
-        .bind(page.state.map(JobState::as_str))
-        .bind(instances)
-        .bind(page.limit)
-        .fetch_all(&mut *self.conn)
-        .await?;
+    pub(crate) async fn jobs(&mut self, page: &JobPage) -> Result<Vec<Job>, StoreError> {
+        let mut query = QueryBuilder::new(concat!("SELECT ", job_columns!(), " FROM job WHERE state <> 'receiving'"));
+        if let Some(before) = page.before {
+            query.push(" AND id < ").push_bind(before.0);
+        }
+        push_conditions(&mut query, &page.filter);
+        query.push(" ORDER BY id DESC LIMIT ").push_bind(page.limit);
+        let jobs = query.build_query_as().fetch_all(&mut *self.conn).await?;
         self.with_batches(jobs).await
     }
 
@@ -112,13 +80,47 @@ impl ReadTx<'_> {
     }
 }
 
+/// Adds the conditions of a filter. Only those that are set stand in the statement, so that SQLite uses the index of each.
+fn push_conditions(query: &mut QueryBuilder<Sqlite>, filter: &JobFilter) {
+    let equals = |query: &mut QueryBuilder<Sqlite>, column: &str, value: &Option<String>| {
+        if let Some(value) = value {
+            query.push(" AND ").push(column).push(" = ").push_bind(value.clone());
+        }
+    };
+    if let Some(state) = filter.state {
+        query.push(" AND state = ").push_bind(state.as_str());
+    }
+    equals(query, "instance", &filter.instance);
+    equals(query, "target", &filter.target);
+    equals(query, "job_group", &filter.group);
+    equals(query, "source", &filter.source);
+    if let Some(since) = filter.since {
+        query.push(" AND created_at >= ").push_bind(since.as_millisecond());
+    }
+    if filter.has_failed_rows {
+        query.push(" AND EXISTS (SELECT 1 FROM batch WHERE batch.job_id = job.id AND batch.failed > 0)");
+    }
+    if let Some(part) = &filter.name_part {
+        query.push(" AND instr(lower(filename), lower(").push_bind(part.clone()).push(")) > 0");
+    }
+    if let Some(ClientScope { client_id, instances }) = &filter.visible_to {
+        query.push(" AND source = 'client' AND source_name = ").push_bind(client_id.clone());
+        if let Some(instances) = instances {
+            // SQLite takes a list as JSON.
+            let names = serde_json::json!(instances).to_string();
+            query.push(" AND instance IN (SELECT value FROM json_each(").push_bind(names).push("))");
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::clock::from_ms;
-    use crate::domain::{JobState, Source};
+    use crate::domain::{JobState, Source, Target};
     use crate::store::new_job::NewJob;
-    use crate::store::test_util::{add, leads, store};
+    use crate::store::tables::chunks::CompressedChunk;
+    use crate::store::test_util::{add, file, leads, store};
 
     #[tokio::test]
     async fn jobs_are_listed_newest_first_and_page_by_page() {
@@ -146,18 +148,58 @@ mod tests {
         ] {
             add(&store, NewJob { source, instance: instance.into(), ..leads() }, 1).await;
         }
-        let ids = async |client_id: &str, instances: Option<&[String]>, page: JobPage| {
-            let jobs = store.jobs_of(client_id, instances, page).await.unwrap();
+        let ids = async |filter: JobFilter, limit: u32, before: Option<JobId>| {
+            let jobs = store.find_jobs(&JobPage { filter, limit, before }).await.unwrap();
             jobs.into_iter().map(|job| job.id.0).collect::<Vec<_>>()
         };
-        let all = JobPage { state: None, limit: 9, before: None };
-        assert_eq!(ids("crm", None, all).await, [5, 1]);
-        assert_eq!(ids("crm", None, JobPage { before: Some(JobId(5)), ..all }).await, [1]);
-        assert_eq!(ids("crm", None, JobPage { limit: 1, ..all }).await, [5]);
-        assert_eq!(ids("crm", Some(&["eu".into(), "us".into()]), all).await, [5]);
-        assert_eq!(ids("crm", None, JobPage { state: Some(JobState::Failed), ..all }).await, [0; 0]);
-        assert_eq!(ids("crm", None, JobPage { state: Some(JobState::Pending), ..all }).await, [5, 1]);
-        assert_eq!(ids("", None, all).await, [0; 0]);
+        let of = |client_id: &str, instances: Option<&[&str]>| JobFilter {
+            visible_to: Some(ClientScope {
+                client_id: client_id.into(),
+                instances: instances.map(|names| names.iter().map(|&name| name.to_owned()).collect()),
+            }),
+            ..JobFilter::default()
+        };
+        assert_eq!(ids(of("crm", None), 9, None).await, [5, 1]);
+        assert_eq!(ids(of("crm", None), 9, Some(JobId(5))).await, [1]);
+        assert_eq!(ids(of("crm", None), 1, None).await, [5]);
+        assert_eq!(ids(of("crm", Some(&["eu", "us"])), 9, None).await, [5]);
+        let in_state = |state| JobFilter { state: Some(state), ..of("crm", None) };
+        assert_eq!(ids(in_state(JobState::Failed), 9, None).await, [0; 0]);
+        assert_eq!(ids(in_state(JobState::Pending), 9, None).await, [5, 1]);
+        assert_eq!(ids(of("", None), 9, None).await, [0; 0]);
+        let source = JobFilter { source: Some("drop".into()), ..JobFilter::default() };
+        assert_eq!(ids(source, 9, None).await, [4]);
+    }
+
+    #[tokio::test]
+    async fn jobs_are_selected_by_each_condition_and_by_all() {
+        let store = store().await;
+        let car = Target::CustomObject { name: "car_c".into() };
+        let new = |name: &str, group: Option<&str>| NewJob {
+            filename: name.into(),
+            group: group.map(str::to_owned),
+            ..leads()
+        };
+        add(&store, new("People-May.csv", Some("g")), 1).await;
+        add(&store, NewJob { target: car, instance: "eu".into(), ..new("cars.csv", None) }, 1).await;
+        let (bytes, layout) = file(1);
+        let chunk = CompressedChunk::compress(0, &bytes).unwrap();
+        store.add(new("people%.csv", None), layout, chunk, from_ms(5_000)).await.unwrap();
+        let ids = async |filter: JobFilter| {
+            let jobs = store.find_jobs(&JobPage { filter, limit: 9, before: None }).await.unwrap();
+            jobs.into_iter().map(|job| job.id.0).collect::<Vec<_>>()
+        };
+        let all = JobFilter::default;
+        let some = |text: &str| Some(text.to_owned());
+        assert_eq!(ids(all()).await, [3, 2, 1]);
+        assert_eq!(ids(JobFilter { instance: some("eu"), ..all() }).await, [2]);
+        assert_eq!(ids(JobFilter { target: some("custom-object"), ..all() }).await, [2]);
+        assert_eq!(ids(JobFilter { group: some("g"), ..all() }).await, [1]);
+        assert_eq!(ids(JobFilter { since: Some(from_ms(5_000)), ..all() }).await, [3]);
+        assert_eq!(ids(JobFilter { name_part: some("PEOPLE"), ..all() }).await, [3, 1]);
+        assert_eq!(ids(JobFilter { name_part: some("%"), ..all() }).await, [3], "no pattern");
+        assert_eq!(ids(JobFilter { name_part: some("people"), group: some("g"), ..all() }).await, [1]);
+        assert_eq!(ids(JobFilter { has_failed_rows: true, ..all() }).await, [0; 0]);
     }
 
     #[tokio::test]
