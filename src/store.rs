@@ -6,6 +6,7 @@
 
 mod backup_verification;
 mod batch_changes;
+mod change_log;
 mod content;
 mod engine;
 mod error;
@@ -25,6 +26,7 @@ pub use crate::domain::instance::{InstanceState, Pause, PauseKind};
 pub use crate::domain::row_counts::RowCounts;
 pub use backup_verification::{BackupError, BackupInfo, verify_backup};
 pub use batch_changes::{BatchSplit, QueryFailure, RecordedQueryFailure, ReportSizes};
+pub use change_log::{ChangeSubscription, SequencedChange};
 pub use content::ContentReader;
 pub use engine::backup::BackupFile;
 pub use engine::database_paths::reserve_path;

@@ -9,7 +9,7 @@ use crate::domain::import::Counts;
 use crate::domain::state_machine::BatchState;
 
 /// The rows of a job or a batch, and Marketo's counts of them so far.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 pub struct RowCounts {
     /// Rows that were submitted.
     pub total: u64,

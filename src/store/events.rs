@@ -9,9 +9,10 @@ use tokio::sync::{broadcast, mpsc};
 
 use crate::domain::row_counts::RowCounts;
 use crate::domain::{BatchKey, Event, JobId, JobState};
+use crate::store::change_log::{ChangeLog, ChangeSubscription};
 
 /// Names what a commit changed. The new value has to be read.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum ChangeEvent {
     /// A job was created, or its state or its stored data changed.
     Job(JobId),
@@ -24,7 +25,7 @@ pub enum ChangeEvent {
 }
 
 /// One event that the metrics count.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum MetricEvent {
     /// A file was accepted as a job; its size in bytes.
     Accepted {
@@ -118,13 +119,18 @@ const MAX_BUFFERED_CHANGES: usize = 4096;
 /// The subscribers to commits.
 pub(super) struct EventBus {
     changes: broadcast::Sender<ChangeEvent>,
+    log: ChangeLog,
     /// Set when the metrics subscribe.
     metrics: OnceLock<mpsc::UnboundedSender<MetricEvent>>,
 }
 
 impl Default for EventBus {
     fn default() -> EventBus {
-        EventBus { changes: broadcast::channel(MAX_BUFFERED_CHANGES).0, metrics: OnceLock::new() }
+        EventBus {
+            changes: broadcast::channel(MAX_BUFFERED_CHANGES).0,
+            log: ChangeLog::default(),
+            metrics: OnceLock::new(),
+        }
     }
 }
 
@@ -132,6 +138,11 @@ impl EventBus {
     /// Subscribes to the change events from now on.
     pub fn subscribe(&self) -> broadcast::Receiver<ChangeEvent> {
         self.changes.subscribe()
+    }
+
+    /// Subscribes to the change events after a known one; see [`ChangeLog::subscribe_after`].
+    pub fn subscribe_after(&self, known: Option<u64>) -> ChangeSubscription {
+        self.log.subscribe_after(known)
     }
 
     /// Subscribes to all metric events from now on. Returns none if there is a subscriber already.
@@ -144,7 +155,10 @@ impl EventBus {
     pub fn publish(&self, change: ChangeEvent) {
         let _ = match change {
             ChangeEvent::Metric(event) => self.metrics.get().is_some_and(|metrics| metrics.send(event).is_ok()),
-            other => self.changes.send(other).is_ok(),
+            other => {
+                self.log.append(other.clone());
+                self.changes.send(other).is_ok()
+            }
         };
     }
 }

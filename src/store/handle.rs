@@ -11,6 +11,7 @@ use sqlx::{Sqlite, Transaction};
 use tokio::sync::{Mutex, Notify, broadcast, mpsc};
 
 use crate::clock::ClockRecord;
+use crate::store::change_log::ChangeSubscription;
 use crate::store::engine::connection::{reader_pool, writer_options};
 use crate::store::engine::disk_reserve::DiskReserve;
 use crate::store::engine::health::DatabaseHealth;
@@ -106,6 +107,11 @@ impl Store {
     /// Subscribes to the change events of every commit from now on.
     pub fn subscribe(&self) -> broadcast::Receiver<ChangeEvent> {
         self.shared.events.subscribe()
+    }
+
+    /// Subscribes to the change events after number `known` since the store was opened; none for those from now on.
+    pub fn subscribe_after(&self, known: Option<u64>) -> ChangeSubscription {
+        self.shared.events.subscribe_after(known)
     }
 
     /// Subscribes to all metric events from now on. Returns none if there is a subscriber already.

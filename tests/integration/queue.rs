@@ -227,7 +227,8 @@ async fn list_is_filtered_by_what_users_look_for() {
     let (status, _) = env.json("POST", "/v1/instances/default/pause").await;
     assert_eq!(status, 200);
     let third = env.add("target=leads&filename=people-june.csv", leads(&["c@example.com"])).await.id;
-    let created = env.json("GET", &format!("/v1/jobs/{third}")).await.1["created_at"].as_str().expect("a time").to_owned();
+    let created =
+        env.json("GET", &format!("/v1/jobs/{third}")).await.1["created_at"].as_str().expect("a time").to_owned();
     for (query, expected) in [
         ("", vec![third, second, first]),
         ("state=pending", vec![third]),

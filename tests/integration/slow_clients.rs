@@ -396,6 +396,43 @@ async fn events_of_chosen_jobs_begin_with_their_state() {
     assert_eq!(env.request("GET", &format!("/v1/events?job={}", many.join(",")), "").await.0, 400);
 }
 
+#[tokio::test]
+async fn follower_that_comes_back_gets_what_it_missed() {
+    let mut env = env_with_limits("").await;
+    env.request("POST", "/v1/instances/default/pause", "").await;
+    let add = async |env: &TestEnv| env.add("target=leads&format=csv", leads(&["ann@example.com"])).await.id;
+    let follow = async |env: &TestEnv, last: &str| {
+        let header = if last.is_empty() { String::new() } else { format!("Last-Event-ID: {last}\r\n") };
+        Raw::with(env, format!("GET /v1/events HTTP/1.1\r\nHost: d\r\n{header}\r\n")).await
+    };
+    let mut events = follow(&env, "").await;
+    events.until("\r\n\r\n").await;
+    let first = add(&env).await;
+    let seen = events.until("\n\n").await;
+    let id = seen.lines().find_map(|line| line.strip_prefix("id: ")).expect("an id").trim().to_owned();
+    drop(events);
+    let second = add(&env).await;
+    env.request("POST", &format!("/v1/jobs/{second}/cancel"), "").await;
+
+    // What came in between, each job once with its state now, then what comes.
+    let mut events = follow(&env, &id).await;
+    let mut seen = events.until(&format!("\"id\":{second},")).await;
+    let third = add(&env).await;
+    while !seen.contains(&format!("\"id\":{third},")) {
+        seen += &events.until("\n\n").await;
+    }
+    assert!(seen.contains("\"state\":\"cancelled\""), "{seen}");
+    assert!(!seen.contains(&format!("\"id\":{first},")) && !seen.contains("event: missed"), "{seen}");
+    drop(events);
+
+    // After a restart the changes are not known any more, and that is said.
+    env.terminate().await;
+    env.start().await;
+    let mut events = follow(&env, &id).await;
+    let seen = events.until("\n\n").await + &events.until("\n\n").await;
+    assert!(seen.contains("event: missed") && seen.contains("\"count\":null"), "{seen}");
+}
+
 // The simulator goes on while commands are waited for.
 #[tokio::test(flavor = "multi_thread")]
 async fn many_waiting_commands_do_not_delay_others() {

@@ -27,7 +27,7 @@ pub enum EventData {
     },
     /// Events were dropped.
     Missed {
-        /// Number of dropped events.
-        count: u64,
+        /// How many events were dropped; none where that is unknown, as after a restart of the daemon.
+        count: Option<u64>,
     },
 }

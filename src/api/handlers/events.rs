@@ -1,14 +1,17 @@
 //! `GET /v1/events`: server-sent events of every change, each with the current state of the job or instance.
+//!
+//! Each event has an id: the start of the daemon and the number of the change. A client that comes back sends the last one as
+//! `Last-Event-ID`, as browsers do, and first gets what has changed since.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeSet, HashSet, VecDeque};
 use std::convert::Infallible;
 
 use axum::extract::State;
+use axum::http::HeaderMap;
 use axum::response::sse::{Event, KeepAlive, Sse};
 use futures_util::{Stream, StreamExt, stream};
 use schemars::JsonSchema;
 use serde::Deserialize;
-use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 
 use crate::api::auth::identity::{Identity, RequestConnection};
@@ -16,7 +19,7 @@ use crate::api::dto::{EventData, MAX_FOLLOWED, Problem};
 use crate::api::problem::{Query, job_id};
 use crate::api::state::SharedState;
 use crate::domain::JobId;
-use crate::store::{ChangeEvent, StoreError};
+use crate::store::{ChangeEvent, ChangeSubscription, SequencedChange, StoreError};
 
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -48,10 +51,16 @@ pub(crate) async fn events(
     caller: Identity,
     connection: RequestConnection,
     Query(which): Query<EventsQuery>,
+    headers: HeaderMap,
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, Problem> {
     let jobs = which.jobs()?;
+    let last = headers.get("last-event-id").and_then(|id| id.to_str().ok());
+    let stream_ids = EventIds { started_ms: daemon.started_at.as_millisecond() };
+    // A stream of some jobs begins with their states, so nothing is sent again on it.
+    let known = last.filter(|_| jobs.is_none()).map(|last| stream_ids.parse(last));
     // Subscribed before the jobs are read. In the other order a change in between would be missed.
-    let changes = daemon.store.subscribe();
+    let changes = daemon.store.subscribe_after(known.flatten());
+    let has_gap = known == Some(None) || changes.missed.is_none();
     for &id in jobs.iter().flatten() {
         if !caller.owns(&daemon.store.job(id).await?) {
             return Err(StoreError::NoJob(id).into());
@@ -60,7 +69,10 @@ pub(crate) async fn events(
     connection.check_may_wait()?;
     let only = jobs.as_ref().map(|jobs| jobs.iter().copied().collect());
     let stop = daemon.stop.clone();
-    let follower = EventFollower { daemon, caller, changes, first: jobs.unwrap_or_default().into(), only };
+    let first = jobs.unwrap_or_default().into_iter().map(ChangeEvent::Job);
+    let first = first.map(|change| SequencedChange { number: changes.latest, change });
+    let first = first.chain(latest_of_each(&changes)).collect();
+    let follower = EventFollower { daemon, caller, changes, stream_ids, has_gap, first, only };
     let events = stream::unfold(follower, next);
     Ok(Sse::new(events.take_until(stop.cancelled_owned())).keep_alive(KeepAlive::default()))
 }
@@ -69,34 +81,77 @@ pub(crate) async fn events(
 struct EventFollower {
     daemon: SharedState,
     caller: Identity,
-    changes: Receiver<ChangeEvent>,
-    /// Jobs whose current state is still to be sent, before any change.
-    first: VecDeque<JobId>,
+    changes: ChangeSubscription,
+    stream_ids: EventIds,
+    /// Changes since the client's last event are not known any more, and the client is still to be told.
+    has_gap: bool,
+    /// Changes that are still to be sent before any new one.
+    first: VecDeque<SequencedChange>,
     /// The jobs that are followed; none: all jobs and instances.
     only: Option<BTreeSet<JobId>>,
 }
 
+/// Ids of events: `<start of the daemon in milliseconds>-<number of the change>`.
+#[derive(Clone, Copy)]
+struct EventIds {
+    started_ms: i64,
+}
+
+impl EventIds {
+    fn of(self, number: u64) -> String {
+        format!("{}-{number}", self.started_ms)
+    }
+
+    /// Returns the number of the change; none where the id is not of this start of the daemon.
+    fn parse(self, id: &str) -> Option<u64> {
+        let (started, number) = id.rsplit_once('-')?;
+        (started.parse() == Ok(self.started_ms)).then(|| number.parse().ok()).flatten()
+    }
+}
+
+/// Returns the missed changes, oldest first: of a job or batch that changed several times only the last one, since each event
+/// has the current state.
+fn latest_of_each(changes: &ChangeSubscription) -> Vec<SequencedChange> {
+    let mut seen = HashSet::new();
+    let mut kept: Vec<_> =
+        changes.missed.iter().flatten().rev().filter(|missed| seen.insert(&missed.change)).cloned().collect();
+    kept.reverse();
+    kept
+}
+
+/// An event, and the id with which the client can come back behind it.
+struct NumberedEvent {
+    id: Option<u64>,
+    data: EventData,
+}
+
 impl EventFollower {
-    async fn next(&mut self) -> Option<EventData> {
+    async fn next(&mut self) -> Option<NumberedEvent> {
+        if std::mem::take(&mut self.has_gap) {
+            return Some(NumberedEvent { id: Some(self.changes.latest), data: EventData::Missed { count: None } });
+        }
         loop {
-            if let Some(id) = self.first.pop_front() {
-                match self.job(id, None).await {
-                    Some(data) => return Some(data),
-                    None => continue,
+            let next = match self.first.pop_front() {
+                Some(first) => Ok(first),
+                None => self.changes.receiver.recv().await,
+            };
+            let SequencedChange { number, change } = match next {
+                Ok(change) => change,
+                Err(RecvError::Lagged(count)) => {
+                    return Some(NumberedEvent { id: None, data: EventData::Missed { count: Some(count) } });
                 }
-            }
-            let data = match self.changes.recv().await {
-                Ok(ChangeEvent::Job(id)) => self.job(id, None).await,
-                Ok(ChangeEvent::Batch(key)) => self.job(key.job, Some(key.part)).await,
-                Ok(ChangeEvent::Metric(_)) => None,
-                Ok(ChangeEvent::Instance(name)) => {
-                    (self.only.is_none() && self.caller.may_use(&name)).then_some(EventData::Instance { name })
-                }
-                Err(RecvError::Lagged(count)) => Some(EventData::Missed { count }),
                 Err(RecvError::Closed) => return None,
             };
-            if data.is_some() {
-                return data;
+            let data = match change {
+                ChangeEvent::Job(id) => self.job(id, None).await,
+                ChangeEvent::Batch(key) => self.job(key.job, Some(key.part)).await,
+                ChangeEvent::Metric(_) => None,
+                ChangeEvent::Instance(name) => {
+                    (self.only.is_none() && self.caller.may_use(&name)).then_some(EventData::Instance { name })
+                }
+            };
+            if let Some(data) = data {
+                return Some(NumberedEvent { id: Some(number), data });
             }
         }
     }
@@ -115,15 +170,33 @@ impl EventFollower {
 
 async fn next(mut follower: EventFollower) -> Option<(Result<Event, Infallible>, EventFollower)> {
     loop {
-        let data = follower.next().await?;
+        let NumberedEvent { id, data } = follower.next().await?;
         let name = match data {
             EventData::Job { .. } => "job",
             EventData::Instance { .. } => "instance",
             EventData::Missed { .. } => "missed",
         };
+        let event = match id {
+            Some(number) => Event::default().id(follower.stream_ids.of(number)),
+            None => Event::default(),
+        };
         // Serialising this type does not fail. If it did, the event would be left out.
-        if let Ok(event) = Event::default().event(name).json_data(&data) {
+        if let Ok(event) = event.event(name).json_data(&data) {
             return Some((Ok(event), follower));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn id_of_another_start_is_not_known() {
+        let ids = EventIds { started_ms: 1_700_000_000_000 };
+        assert_eq!(ids.parse(&ids.of(7)), Some(7));
+        for id in ["", "7", "1700000000001-7", "1700000000000-x", "1700000000000-"] {
+            assert_eq!(ids.parse(id), None, "{id}");
         }
     }
 }
