@@ -162,7 +162,7 @@ fn an_event_has_its_type_and_the_job() {
     assert_json(&EventData::Job { job: job.clone(), part: None }, &with_job("null"));
     assert_json(&EventData::Job { job, part: Some(1) }, &with_job("1"));
     assert_json(&EventData::Instance { name: "eu".into() }, r#"{"type":"instance","name":"eu"}"#);
-    assert_json(&EventData::Missed { count: 3 }, r#"{"type":"missed","count":3}"#);
+    assert_json(&EventData::Missed { count: Some(3) }, r#"{"type":"missed","count":3}"#);
 }
 
 #[test]
