@@ -23,7 +23,7 @@ mod step;
 mod upload;
 mod worker_context;
 
-pub use instance_scheduler::{InstanceScheduler, SchedulerError};
+pub use instance_scheduler::{InstanceScheduler, SchedulerError, SecretRenewal};
 pub use plan::{Plan, SchedulingRules, may_still_upload, plan};
 pub use quota_day::{day_of, next_day};
 pub use shared_endpoint::SharedEndpoint;

@@ -1,5 +1,6 @@
 //! Configuration of an instance: address, credentials, limits and polling of one Marketo subscription.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use jiff::civil;
@@ -19,6 +20,8 @@ pub struct Instance {
     pub client_id: String,
     /// Client secret of the API user.
     pub client_secret: Secret,
+    /// The file that the client secret was read from; none where it stands in the configuration itself.
+    pub client_secret_file: Option<PathBuf>,
     /// What to do after an upload without a response.
     pub unknown_outcome: UnknownOutcome,
     /// Maximum of attempts to upload one batch; at least 1.

@@ -72,6 +72,7 @@ mod tests {
             identity_url: "https://123-abc-456.mktorest.com/identity".into(),
             client_id: "id".into(),
             client_secret: Secret::new("00123"),
+            client_secret_file: None,
             unknown_outcome: UnknownOutcome::Resubmit,
             max_attempts: 8,
             backoff_min: Duration::from_secs(1),

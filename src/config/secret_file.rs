@@ -27,19 +27,26 @@ pub(super) fn from_value_or_file(
         (Some(secret), None) => Ok(secret),
         (None, Some(path)) => {
             let file_key = format!("{key}_file");
-            let text = fs::read_to_string(&path).map_err(|cause| {
-                KeyError::new(&file_key, format!("names {}, which cannot be read: {cause}", path.display()))
-            })?;
-            let text = text.trim_end_matches(['\r', '\n']);
-            if text.is_empty() {
-                return Err(KeyError::new(file_key, format!("names {}, which is empty", path.display())));
-            }
+            let secret = read_secret_file(&path).map_err(|fault| KeyError::new(&file_key, format!("names {fault}")))?;
             if key.ends_with("secret") && is_world_readable(&path) {
                 let text = format!("{file_key} names {}, which every user of this machine can read", path.display());
                 warnings.push(Warning::new(text, SECRET_FILE_ADVICE));
             }
-            Ok(Secret::new(text))
+            Ok(secret)
         }
+    }
+}
+
+/// Reads a secret from a file, without a line end at its end.
+///
+/// # Errors
+/// The file cannot be read or is empty; the text begins with its path.
+pub fn read_secret_file(path: &Path) -> Result<Secret, String> {
+    let text =
+        fs::read_to_string(path).map_err(|cause| format!("{}, which cannot be read: {cause}", path.display()))?;
+    match text.trim_end_matches(['\r', '\n']) {
+        "" => Err(format!("{}, which is empty", path.display())),
+        secret => Ok(Secret::new(secret)),
     }
 }
 

@@ -42,6 +42,17 @@ pub struct InstanceScheduler {
     ticks: Arc<watch::Sender<u64>>,
 }
 
+/// Whether an instance has another secret than before.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SecretRenewal {
+    /// The file has another secret, which is used from now on.
+    Renewed,
+    /// The file has the same secret, or the secret stands in the configuration itself.
+    Same,
+    /// The file cannot be read. The text begins with its path.
+    Unreadable(String),
+}
+
 /// Why a scheduler could not be opened or reloaded.
 #[derive(Debug, thiserror::Error)]
 pub enum SchedulerError {
@@ -98,6 +109,23 @@ impl InstanceScheduler {
         context.store.resume(&context.name, Some(PauseKind::Credentials)).await?;
         self.wake.notify_one();
         Ok(())
+    }
+
+    /// Reads the file of the instance's secret again, and uses the secret from now on if it is another one.
+    ///
+    /// # Errors
+    /// As of [`InstanceScheduler::reload`].
+    pub async fn renew_secret(&self) -> Result<SecretRenewal, SchedulerError> {
+        let config = self.config();
+        let Some(path) = &config.client_secret_file else { return Ok(SecretRenewal::Same) };
+        match config::read_secret_file(path) {
+            Err(fault) => Ok(SecretRenewal::Unreadable(fault)),
+            Ok(secret) if secret == config.client_secret => Ok(SecretRenewal::Same),
+            Ok(secret) => {
+                self.reload(config::Instance { client_secret: secret, ..config::Instance::clone(&config) }).await?;
+                Ok(SecretRenewal::Renewed)
+            }
+        }
     }
 
     /// Triggers a tick and returns when it is over, even if the rows could not be read.

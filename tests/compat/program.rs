@@ -131,9 +131,11 @@ async fn status_is_queued_then_importing_and_failed_if_cancelled() {
     let status = async |id| program.get(&format!("/bulk/v1/leads/batch/{id}.json")).await.1["result"][0].take();
     let waiting = status(first).await;
     assert_eq!((&waiting["status"], &waiting["numOfLeadsProcessed"]), (&json!("Queued"), &json!(0)));
-    // There are no files yet.
-    let failures = program.file(&format!("/bulk/v1/leads/batch/{first}/failures.json")).await;
-    assert_eq!(failures, (200, "text/csv;charset=UTF-8".into(), String::new()));
+    // There are no files yet: an empty one would mean that no row has failed.
+    for file in ["failures", "warnings"] {
+        let path = format!("/bulk/v1/leads/batch/{first}/{file}.json");
+        assert_eq!(program.file(&path).await, (404, String::new(), String::new()));
+    }
     assert_eq!(env.json("POST", &format!("/v1/jobs/{second}/cancel")).await.0, 200);
     let cancelled = status(second).await;
     assert_eq!(cancelled["status"], "Failed");
@@ -142,6 +144,8 @@ async fn status_is_queued_then_importing_and_failed_if_cancelled() {
     env.until("it is importing", async |_| (status(first).await["status"] == "Importing").then_some(())).await;
     let ended = program.ended(&format!("/bulk/v1/leads/batch/{first}.json")).await;
     assert_eq!(ended["result"][0]["status"], "Complete");
+    let failures = program.file(&format!("/bulk/v1/leads/batch/{first}/failures.json")).await;
+    assert_eq!(failures, (200, "text/csv;charset=UTF-8".into(), String::new()));
 }
 
 #[tokio::test]

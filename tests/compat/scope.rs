@@ -173,13 +173,13 @@ async fn client_without_a_path_uses_its_default_instance() {
     assert_eq!(read(native.expect("an answer")).await.1["instance"], "eu");
 
     let log = env.log();
-    let warned = |id: &str| log.contains(&format!("the client {id} may use the instances default, eu"));
+    let warned = |id: &str| log.contains(&format!("client {id} may use several instances (default, eu)"));
     assert_eq!((warned("crm"), warned("web")), (false, true));
     let mut doctor = tokio::process::Command::new(crate::support::binary());
     let doctor = doctor.args(["doctor", "--config"]).arg(env.config_file()).output().await.expect("it runs");
     let printed = String::from_utf8(doctor.stdout).expect("text");
     assert!(
-        printed.contains("the client web may use the instances default, eu") && !printed.contains("the client crm"),
+        printed.contains("client web may use several instances (default, eu)") && !printed.contains("client crm may"),
         "{printed}"
     );
 }

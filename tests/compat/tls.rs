@@ -96,7 +96,7 @@ async fn wrong_files_and_a_taken_address_stop_the_start_with_the_key() {
             ),
             "api.tls_cert and api.tls_key can't be used together",
         ),
-        ("listen = \"127.0.0.1:0\"\n".into(), "api.listen needs an entry in [[api.clients]]"),
+        ("listen = \"127.0.0.1:0\"\n".into(), "api.listen needs at least one entry in [[api.clients]]"),
     ] {
         env.api = api;
         env.write_config();

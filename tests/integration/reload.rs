@@ -59,6 +59,49 @@ async fn new_credentials_end_the_pause_of_refused_ones() {
 }
 
 #[tokio::test]
+async fn resume_reads_the_secret_file_again() {
+    let mut env = TestEnv::new(quick()).await;
+    env.write_config();
+    let secret = env.folder.path().join("secret");
+    let inline = fs::read_to_string(env.config_file()).unwrap();
+    let in_file = inline.replace("client_secret = \"secret\"", &format!("client_secret_file = {secret:?}"));
+    env.start().await;
+    fs::write(&secret, "a wrong one\n").unwrap();
+    fs::write(env.config_file(), &in_file).unwrap();
+    env.signal("HUP");
+    until_logged(&mut env, "the configuration was read again").await;
+    let job = env.add("target=leads&filename=l.csv", leads(&["a@example.com"])).await;
+    let paused = async |env: &mut TestEnv| {
+        env.until("the pause", async |env| {
+            let status = env.json("GET", "/v1/status").await.1;
+            (status["instances"]["default"]["pause"]["kind"] == "credentials").then_some(())
+        })
+        .await;
+    };
+    paused(&mut env).await;
+
+    // The same secret: the answer says so, and what to do.
+    let (status, resumed) = env.json("POST", "/v1/instances/default/resume").await;
+    let note = format!(
+        "the client secret is the one that Marketo refused: write the new one into {} and resume again",
+        secret.display()
+    );
+    assert_eq!((status, resumed["note"].as_str()), (200, Some(&note[..])));
+    paused(&mut env).await;
+
+    fs::remove_file(&secret).unwrap();
+    let resumed = env.json("POST", "/v1/instances/default/resume").await.1;
+    let note = resumed["note"].as_str().expect("a note");
+    assert!(note.contains("still used") && note.contains("cannot be read"), "{note}");
+    paused(&mut env).await;
+
+    fs::write(&secret, "secret\n").unwrap();
+    let (status, resumed) = env.json("POST", "/v1/instances/default/resume").await;
+    assert_eq!((status, &resumed["note"]), (200, &serde_json::Value::Null));
+    assert_eq!(env.ended(job.id).await.state, JobState::Complete);
+}
+
+#[tokio::test]
 async fn wrong_file_changes_nothing_and_restart_keys_are_named() {
     let mut env = TestEnv::with_daemon(quick()).await;
     reload(&mut env, "limits = { queued = 11 }");

@@ -54,6 +54,9 @@ pub struct IgnoredFile {
 pub struct InstanceStatus {
     /// None where the instance is not paused.
     pub pause: Option<PauseDto>,
+    /// What an operator should know of the request that was answered with this status.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
     /// End of the backoff after Marketo did not answer; no call is made until then.
     #[schemars(with = "Option<TimestampSchema>")]
     pub quiet_until: Option<Timestamp>,

@@ -6,11 +6,14 @@ use axum::http::StatusCode;
 
 use crate::api::auth::identity::Identity;
 use crate::api::dto::{InstanceStatus, Problem};
-use crate::api::handlers::status::visible_status;
+use crate::api::handlers::status::{instance_status, visible_status};
 use crate::api::problem::PathSegment;
 use crate::api::state::{AppState, SharedState};
 use crate::domain::instance::{Pause, PauseKind};
-use crate::scheduler::InstanceScheduler;
+use crate::scheduler::{InstanceScheduler, SchedulerError, SecretRenewal};
+
+/// Where systemd shows a unit its credentials, as they were at its start.
+const CREDENTIALS: &str = "/run/credentials";
 
 /// Reason that is stored with an operator's pause.
 const PAUSE_REASON: &str = "an operator paused it";
@@ -35,9 +38,38 @@ pub(crate) async fn resume(
     PathSegment(name): PathSegment,
 ) -> Result<Json<InstanceStatus>, Problem> {
     let scheduler = find_scheduler(&daemon, &caller, &name)?;
+    let pause = instance_status(&daemon, scheduler).await?.pause;
+    let note = if pause.is_some_and(|pause| pause.kind == PauseKind::Credentials) {
+        renew_secret(scheduler).await?
+    } else {
+        None
+    };
     daemon.store.resume(&name, None).await?;
     tracing::info!(instance = %name, "instance resumed by a client");
-    Ok(Json(visible_status(&caller, &daemon, scheduler).await?))
+    Ok(Json(InstanceStatus { note, ..visible_status(&caller, &daemon, scheduler).await? }))
+}
+
+/// Reads the secret again that Marketo refused. Returns what to do where it is still the same.
+///
+/// It may be right by now, if it was changed on Marketo, so the instance resumes all the same.
+async fn renew_secret(scheduler: &InstanceScheduler) -> Result<Option<String>, Problem> {
+    let failed = |error: SchedulerError| Problem::plain(StatusCode::INTERNAL_SERVER_ERROR, error.to_string());
+    let name = scheduler.name();
+    let config = scheduler.config();
+    let advice = match &config.client_secret_file {
+        Some(path) if path.starts_with(CREDENTIALS) => {
+            "change the unit's credential and restart the service, which reads its credentials at the start".to_owned()
+        }
+        Some(path) => format!("write the new one into {} and resume again", path.display()),
+        None => format!("change instances.{name}.client_secret in the configuration and reload it"),
+    };
+    Ok(match scheduler.renew_secret().await.map_err(failed)? {
+        SecretRenewal::Renewed => None,
+        SecretRenewal::Same => Some(format!("the client secret is the one that Marketo refused: {advice}")),
+        SecretRenewal::Unreadable(fault) => {
+            Some(format!("the client secret that Marketo refused is still used: its file is {fault}"))
+        }
+    })
 }
 
 /// Returns the scheduler of an instance that this sender may use.

@@ -124,5 +124,6 @@ pub(crate) async fn instance_status(
             daily_calls: limits.daily_calls,
         },
         pause: snapshot.instance.pause.map(PauseDto::from),
+        note: None,
     })
 }

@@ -112,8 +112,7 @@ fn import(below: &str, template: &str, action: Action) -> Operation {
         Action::Import(..) => operation
             .text(200, "The files of all batches, joined", "text/csv")
             .response(200, "The file, or an envelope with the reason why there is none", JSON, of::<Envelope<Import>>)
-            .json::<Envelope<Import>>(409, "The import has not ended")
-            .empty(404, "There is no such file"),
+            .empty(404, "There is no such file, or not yet"),
     };
     Operation { method, path: format!("{below}/bulk/v1/{template}"), ..operation }
 }

@@ -14,12 +14,13 @@ use crate::store::{FileKind, Job};
 /// Returns a job's failure or warning file. Where there is none it is empty, as at Marketo, except for custom objects.
 ///
 /// # Errors
-/// HTTP 409 and 1003 until the whole job has ended. HTTP 404 where the file is erased, and where a custom object's import has none. 1003 where the columns of the
+/// HTTP 404 until the whole job has ended, where the file is erased, and where a custom object's import has none. 1003 where the columns of the
 /// batches' files differ, so that they can't be joined. 608 where the database fails.
 pub(super) async fn report(daemon: &AppState, job: &Job, kind: FileKind) -> Result<CompatResponse, CompatError> {
     if !job.state.is_terminal() {
-        let message = "Import has not ended: this file exists when its status is Complete or Failed";
-        return Err(CompatError::too_early(message));
+        // Adobe does not document what Marketo answers then. An empty file would mean that no row has failed; 404 is what
+        // Marketo answers for custom objects without such a file, and an error to every program that reads the status.
+        return Err(CompatError::bare(StatusCode::NOT_FOUND));
     }
     let mut joined = match JoinedReport::open(&daemon.store, job, kind, None).await {
         Ok(joined) => joined,

@@ -48,14 +48,7 @@ impl CompatError {
         CompatError { http, code: http.as_u16(), message }
     }
 
-    /// Makes the error of a call that asks for a file too early. Adobe does not document what Marketo answers. An empty
-    /// file would mean that no row has failed, so this is an error for programs that read the HTTP status (409) as well as
-    /// for those that read the envelope (1003).
-    pub(super) fn too_early(message: impl Into<String>) -> CompatError {
-        CompatError { http: StatusCode::CONFLICT, ..CompatError::new(1003, message) }
-    }
-
-    /// Makes the error of a path or an instance that does not exist.
+    /// Makes the error of a path that does not exist.
     pub(super) fn not_found() -> CompatError {
         CompatError::new(610, "Requested resource not found")
     }

@@ -92,7 +92,7 @@ fn overview(status: &Answer, screen: &Screen) -> String {
 }
 
 fn instance_row(name: &str, status: &InstanceStatus) -> [Cell; 10] {
-    let InstanceStatus { pause, quiet_until, slots, queue, limits } = status;
+    let InstanceStatus { pause, quiet_until, slots, queue, limits, note: _ } = status;
     let uploads = match (pause, quiet_until) {
         (Some(pause), _) => Cell::toned(format!("paused ({})", pause.kind.as_str()), Tone::Attention),
         (None, Some(_)) => Cell::toned("in backoff", Tone::Attention),
@@ -255,6 +255,7 @@ mod tests {
     fn quiet() -> InstanceStatus {
         InstanceStatus {
             pause: None,
+            note: None,
             quiet_until: None,
             slots: Slots { uploading: 0, queued: 0, importing: 0, unknown: 0, limit: 10, learnt: None },
             queue: Queue::default(),

@@ -173,7 +173,7 @@ mod tests {
         let queue = Queue::default();
         let limits =
             Limits { calls_used: 7, calls: 50, window: 20.0, concurrent_calls: 5, calls_today: 0, daily_calls: 0 };
-        let instance = InstanceStatus { pause: None, quiet_until: None, slots, queue, limits };
+        let instance = InstanceStatus { pause: None, note: None, quiet_until: None, slots, queue, limits };
         LiveTable { jobs, instance, importing: 2 }
     }
 

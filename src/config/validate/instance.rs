@@ -45,6 +45,7 @@ pub(super) fn validate_instance(
     let base_url = parse::without_slash(&base_url);
     let identity_url = identity_url.transpose()?.unwrap_or_else(|| format!("{base_url}/identity"));
     let client_id = client_id(&table, raw.client_id, raw.client_id_file, warnings)?;
+    let client_secret_file = raw.client_secret_file.clone();
     let client_secret = client_secret(&table, raw.client_secret, raw.client_secret_file, warnings)?;
     within(&key("max_attempts"), raw.max_attempts, 1..=u32::MAX)?;
     above_zero(&key("backoff_min"), raw.backoff_min)?;
@@ -58,6 +59,7 @@ pub(super) fn validate_instance(
         identity_url,
         client_id,
         client_secret,
+        client_secret_file,
         unknown_outcome: raw.unknown_outcome,
         max_attempts: raw.max_attempts,
         backoff_min: raw.backoff_min,
