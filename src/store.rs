@@ -10,6 +10,7 @@ mod change_log;
 mod content;
 mod engine;
 mod error;
+mod event_bus;
 mod events;
 mod handle;
 mod inspection;

@@ -2,14 +2,10 @@
 //!
 //! The writer task publishes them, since everything that is counted is written by it.
 
-use std::sync::OnceLock;
 use std::time::Duration;
-
-use tokio::sync::{broadcast, mpsc};
 
 use crate::domain::row_counts::RowCounts;
 use crate::domain::{BatchKey, Event, JobId, JobState};
-use crate::store::change_log::{ChangeLog, ChangeSubscription};
 
 /// Names what a commit changed. The new value has to be read.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -110,56 +106,6 @@ fn error_code(reason: &str) -> String {
         (3..=4, _) => own,
         (_, 3) => format!("http-{http}"),
         _ => "other".to_owned(),
-    }
-}
-
-/// Change events that a slow subscriber may fall behind by. Beyond them it gets `Lagged` and has to read everything again.
-const MAX_BUFFERED_CHANGES: usize = 4096;
-
-/// The subscribers to commits.
-pub(super) struct EventBus {
-    changes: broadcast::Sender<ChangeEvent>,
-    log: ChangeLog,
-    /// Set when the metrics subscribe.
-    metrics: OnceLock<mpsc::UnboundedSender<MetricEvent>>,
-}
-
-impl Default for EventBus {
-    fn default() -> EventBus {
-        EventBus {
-            changes: broadcast::channel(MAX_BUFFERED_CHANGES).0,
-            log: ChangeLog::default(),
-            metrics: OnceLock::new(),
-        }
-    }
-}
-
-impl EventBus {
-    /// Subscribes to the change events from now on.
-    pub fn subscribe(&self) -> broadcast::Receiver<ChangeEvent> {
-        self.changes.subscribe()
-    }
-
-    /// Subscribes to the change events after a known one; see [`ChangeLog::subscribe_after`].
-    pub fn subscribe_after(&self, known: Option<u64>) -> ChangeSubscription {
-        self.log.subscribe_after(known)
-    }
-
-    /// Subscribes to all metric events from now on. Returns none if there is a subscriber already.
-    pub fn subscribe_metrics(&self) -> Option<mpsc::UnboundedReceiver<MetricEvent>> {
-        let (sender, receiver) = mpsc::unbounded_channel();
-        self.metrics.set(sender).is_ok().then_some(receiver)
-    }
-
-    /// Sends an event to its subscribers. To have none is no error.
-    pub fn publish(&self, change: ChangeEvent) {
-        let _ = match change {
-            ChangeEvent::Metric(event) => self.metrics.get().is_some_and(|metrics| metrics.send(event).is_ok()),
-            other => {
-                self.log.append(other.clone());
-                self.changes.send(other).is_ok()
-            }
-        };
     }
 }
 

@@ -21,7 +21,8 @@ use crate::store::engine::writer::Writer;
 use crate::store::engine::writer_task::WriterTask;
 use crate::store::engine::{backup, schema};
 use crate::store::error::StoreError;
-use crate::store::events::{ChangeEvent, EventBus, MetricEvent};
+use crate::store::event_bus::EventBus;
+use crate::store::events::{ChangeEvent, MetricEvent};
 
 /// The open database. Clones share it.
 #[derive(Clone)]

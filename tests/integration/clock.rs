@@ -24,7 +24,17 @@ async fn start(env: &TestEnv, clock: &Clock) -> Daemon {
     let file = env.config_file();
     let text = std::fs::read_to_string(&file).expect("the configuration is there");
     let config = Config::read(Some((Path::new(&file), &text)), []).expect("the configuration is right");
-    Daemon::start(&config, clock.clone(), StartMode::Normal).await.expect("the daemon starts")
+    let patience = tokio::time::Instant::now() + Duration::from_secs(30);
+    loop {
+        match Daemon::start(&config, clock.clone(), StartMode::Normal).await {
+            // A process that another test starts right now has the lock's file open until it executes its program.
+            Err(error) if error.to_string().contains("is at work on the database") => {
+                assert!(tokio::time::Instant::now() < patience, "in vain: {error}");
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+            started => return started.expect("the daemon starts"),
+        }
+    }
 }
 
 /// Imports that do not end by themselves while the test runs.

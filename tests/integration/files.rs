@@ -270,8 +270,9 @@ async fn a_small_file_is_next_while_a_large_one_holds_the_slots() {
     let log = env.simulator.call_log();
     let place = log.accepted().position(|create| create.path.contains("car_c"));
     assert_eq!(place, Some(2), "only the two batches that held the slots were sent before it");
+    // Another upload may have begun in the slot of the small file's import, which has ended.
     let states = env.job(large).await.batches.into_iter().map(|batch| batch.state);
-    assert_eq!(states.filter(|&state| state == BatchState::Uploading).count(), 1, "its upload is still held open");
+    assert!(states.filter(|&state| state == BatchState::Uploading).count() >= 1, "its upload is still held open");
 }
 
 #[tokio::test]

@@ -48,7 +48,9 @@ const ROOTS_WITH_TYPES: [&str; 8] = [
 const INNER_LAYERS: [(&str, &[&[&str]]); 1] = [(
     "store",
     &[
-        &["error", "events", "models", "new_job", "batch_changes"],
+        &["error", "events", "models", "new_job", "batch_changes", "job_filter"],
+        &["change_log"],
+        &["event_bus"],
         &["engine"],
         &["tables"],
         &["handle", "inspection", "backup_verification"],

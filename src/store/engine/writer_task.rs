@@ -15,7 +15,8 @@ use crate::store::engine::group_commit::WriteGroup;
 use crate::store::engine::health::DatabaseHealth;
 use crate::store::engine::write_request::WriteRequest;
 use crate::store::error::StoreError;
-use crate::store::events::{ChangeEvent, EventBus, MetricEvent};
+use crate::store::event_bus::EventBus;
+use crate::store::events::{ChangeEvent, MetricEvent};
 
 /// The most writes in one transaction. With more, the first one would wait too long.
 const MAX_GROUP_SIZE: usize = 256;
