@@ -202,9 +202,9 @@ pub fn summary_line(job: &JobDto) -> String {
 pub mod samples {
     use jiff::Timestamp;
 
-    use super::*;
-    use crate::api::dto::BatchDto;
-    use crate::domain::{BatchState, Counts, Format, JobId, Source, Target};
+    use crate::api::dto::{BatchDto, JobDto};
+    use crate::domain::row_counts::RowCounts;
+    use crate::domain::{BatchState, Counts, Format, JobId, JobState, Source, Target};
     use crate::store::Batch;
 
     /// 2026-08-01T10:00:00Z and some seconds.

@@ -106,10 +106,10 @@ pub struct Import {
     #[serde(with = "seconds")]
     pub accepted: Duration,
     /// When its processing started; none until then.
-    #[serde(with = "seconds::maybe")]
+    #[serde(with = "optional_seconds")]
     pub started: Option<Duration>,
     /// When it ended; none until then.
-    #[serde(with = "seconds::maybe")]
+    #[serde(with = "optional_seconds")]
     pub ended: Option<Duration>,
     /// Number of rows.
     pub rows: u64,
@@ -119,7 +119,7 @@ pub struct Import {
     pub counts: Counts,
     /// When the first status or report call for its id arrived, which proves that the client received the response to its
     /// upload. None until then.
-    #[serde(with = "seconds::maybe")]
+    #[serde(with = "optional_seconds")]
     pub asked: Option<Duration>,
 }
 
@@ -165,21 +165,24 @@ mod seconds {
     pub fn deserialize<'de, D: Deserializer<'de>>(input: D) -> Result<Duration, D::Error> {
         Duration::try_from_secs_f64(f64::deserialize(input)?).map_err(D::Error::custom)
     }
+}
 
-    pub mod maybe {
-        use super::*;
+mod optional_seconds {
+    use std::time::Duration;
 
-        pub fn serialize<S: Serializer>(time: &Option<Duration>, output: S) -> Result<S::Ok, S::Error> {
-            match time {
-                Some(time) => super::serialize(time, output),
-                None => output.serialize_none(),
-            }
+    use serde::de::Error;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub fn serialize<S: Serializer>(time: &Option<Duration>, output: S) -> Result<S::Ok, S::Error> {
+        match time {
+            Some(time) => output.serialize_some(&time.as_secs_f64()),
+            None => output.serialize_none(),
         }
+    }
 
-        pub fn deserialize<'de, D: Deserializer<'de>>(input: D) -> Result<Option<Duration>, D::Error> {
-            let seconds = Option::<f64>::deserialize(input)?;
-            seconds.map(|seconds| Duration::try_from_secs_f64(seconds).map_err(D::Error::custom)).transpose()
-        }
+    pub fn deserialize<'de, D: Deserializer<'de>>(input: D) -> Result<Option<Duration>, D::Error> {
+        let seconds = Option::<f64>::deserialize(input)?;
+        seconds.map(|seconds| Duration::try_from_secs_f64(seconds).map_err(D::Error::custom)).transpose()
     }
 }
 

@@ -32,18 +32,6 @@ const LAYERS: [&[&str]; 11] = [
 /// The steps of a job: each ends in a row, and the next begins with that row.
 const STEPS: [&str; 3] = ["upload", "poll", "fetch_reports"];
 
-/// Folders of which some file still imports from the folder's own root file. The list is only to become shorter.
-const ROOTS_WITH_TYPES: [&str; 8] = [
-    "api::marketo_compat",
-    "cli",
-    "clock",
-    "config",
-    "drop_folder::folder_task",
-    "intake",
-    "scheduler::plan",
-    "simulator",
-];
-
 /// The order within a folder, from the lowest layer up: a file imports none of a higher layer.
 const INNER_LAYERS: [(&str, &[&[&str]]); 1] = [(
     "store",
@@ -98,8 +86,7 @@ fn inner_fault(sources: &Sources, from: &[String], to: &[String]) -> Option<Stri
     // The file that has the item: the longest prefix that is a file. A path without an item is that of `pub(in …)`.
     let file = (1..=to.len()).rev().map(|length| &to[..length]).find(|path| sources.contains_key(*path))?;
     let is_root = file.len() < from.len().min(to.len()) && from.starts_with(file);
-    let is_listed = ROOTS_WITH_TYPES.contains(&file.join("::").as_str());
-    (is_root && !is_listed).then(|| "a root file only declares and re-exports".to_owned())
+    is_root.then(|| "a root file only declares and re-exports".to_owned())
 }
 
 fn faults(sources: &Sources) -> Vec<String> {
