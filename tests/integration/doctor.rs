@@ -451,7 +451,7 @@ async fn permissions_are_checked_for_the_calling_user() {
     assert!(detail.starts_with("user ") && detail.ends_with("/data: Permission denied (os error 13)"), "{detail}");
     assert_eq!(
         refused["advice"],
-        "run the check as the service's user (sudo -u marqueue marqueue doctor …), or give that user the rights (chown, chmod)"
+        "run the check as the service does (sudo marqueue-service doctor; without systemd: as its user), or give that user the rights (chown, chmod)"
     );
     fs::set_permissions(place.path("data"), Permissions::from_mode(0o700)).unwrap();
 }

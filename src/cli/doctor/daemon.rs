@@ -32,7 +32,7 @@ pub async fn check_daemon(config: &Config, global: &GlobalArgs) -> Vec<Finding> 
         Ok(status) => running(config, &status),
         Err(ClientError::NoDaemon { .. }) => not_running(socket),
         Err(error @ ClientError::NotAllowed { .. }) => {
-            let advice = "ask as the service's user (sudo -u marqueue), or become a member of its group";
+            let advice = "ask as the service does (sudo marqueue-service doctor), or become a member of its group";
             vec![Finding::error(SOCKET, error.to_string().replace(": its", "; its"), advice)]
         }
         Err(ClientError::Silent { reason: why, .. }) => {

@@ -11,15 +11,14 @@ use crate::disk::{free_bytes, parent_folder};
 use crate::store::{reserve_path, resolve_path};
 
 /// Advice for a refused access: the current user is usually not the service's.
-pub const AS_SERVICE: &str = "run the check as the service's user (sudo -u marqueue marqueue doctor …), or give that user the rights (chown, chmod)";
+pub const AS_SERVICE: &str = "run the check as the service does (sudo marqueue-service doctor; without systemd: as its user), or give that user the rights (chown, chmod)";
 
 /// Minimum of free bytes beside the reserve. With less, the next files may be refused.
 const MIN_FREE: u64 = 16 << 20;
 
 /// Warns if the user is root: root has all permissions, so the checks do not cover the service's user.
 pub fn user() -> Option<Finding> {
-    const ADVICE: &str =
-        "if the service has its own user, run the check as that user (sudo -u marqueue marqueue doctor …)";
+    const ADVICE: &str = "if the service has its own user, run the check as the service does (sudo marqueue-service doctor; without systemd: as its user)";
     geteuid()
         .is_root()
         .then(|| Finding::warning("user", "root has all permissions, so no permission is tested", ADVICE))
