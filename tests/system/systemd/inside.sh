@@ -206,14 +206,14 @@ min = "250ms"
 END
 before=$(main_pid)
 systemctl reload marqueue
-until_so sh -c "marqueue status | grep 'of 90 in 20 s'"
+until_so sh -c "marqueue status default | grep 'of 90 in 20 s'"
 [[ $(main_pid) == "$before" ]]
 ok "systemctl reload puts a limit in force"
 cp -a /etc/marqueue/marqueue.toml /tmp/good.toml
 printf 'calls = "many"\n' >> /etc/marqueue/marqueue.toml
 systemctl reload marqueue
 until_so sh -c "journalctl -u marqueue -o cat | grep 'the old one stays in force'"
-marqueue status | grep 'of 90 in 20 s' >/dev/null
+marqueue status default | grep 'of 90 in 20 s' >/dev/null
 [[ $(main_pid) == "$before" && $(systemctl is-active marqueue) == active ]]
 cp -a /tmp/good.toml /etc/marqueue/marqueue.toml
 systemctl reload marqueue
