@@ -350,6 +350,8 @@ ends 2 'Usage: marqueue-service doctor' marqueue-service
 ends 1 'marqueue.socket is active' marqueue-service serve --paused
 ends 2 'needs root' runuser -u ann -- /usr/sbin/marqueue-service doctor
 operate 'When something is wrong' 1
+marqueue-service doctor > /tmp/last 2>&1
+grep -q 'issued a token' /tmp/last
 ! grep -w 'fault\|missing' /tmp/last || false
 ends 0 '"check"' marqueue-service doctor --json
 ends 2 'unexpected argument' marqueue-service doctor --nonsense
