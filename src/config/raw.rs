@@ -34,6 +34,7 @@ pub(super) struct RawApi {
     pub(super) listen: Option<String>,
     pub(super) tls_cert: Option<PathBuf>,
     pub(super) tls_key: Option<PathBuf>,
+    pub(super) plaintext_beyond_loopback: bool,
     pub(super) max_file_bytes: u64,
     pub(super) max_connections: u32,
     #[serde(deserialize_with = "parse::duration")]
@@ -52,6 +53,7 @@ impl Default for RawApi {
             listen: None,
             tls_cert: None,
             tls_key: None,
+            plaintext_beyond_loopback: false,
             max_file_bytes: 1 << 30,
             max_connections: 500,
             idle_timeout: Duration::from_secs(60),

@@ -108,9 +108,16 @@ async fn wrong_files_and_a_taken_address_stop_the_start_with_the_key() {
 }
 
 #[tokio::test]
-async fn an_address_beyond_this_machine_without_tls_is_warned_of() {
+async fn an_address_beyond_this_machine_needs_tls_or_permission() {
     let mut env = TestEnv::new(quick()).await;
     env.api = format!("listen = \"0.0.0.0:0\"\n{CRM}");
+    env.write_config();
+    let ended = Command::new(crate::support::binary()).args(["serve", "--config"]).arg(env.config_file()).output();
+    let ended = ended.expect("it runs");
+    let words = String::from_utf8_lossy(&ended.stderr).into_owned();
+    assert!(ended.status.code() == Some(2) && words.contains("api.plaintext_beyond_loopback = true"), "{words}");
+
+    env.api = format!("listen = \"0.0.0.0:0\"\nplaintext_beyond_loopback = true\n{CRM}");
     env.start().await;
     let log = env.log();
     let warned =

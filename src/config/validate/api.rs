@@ -28,7 +28,8 @@ pub(super) fn validate_api(
         return Err(KeyError::new("api.listen", reason));
     }
     let tls = validate_tls(raw.tls_cert, raw.tls_key, listen)?;
-    warnings.extend(exposure_warning(listen, tls.as_ref()));
+    warnings.extend(tls.as_ref().and_then(readable_key_warning));
+    warnings.extend(validate_exposure(listen, tls.as_ref(), raw.plaintext_beyond_loopback)?);
     within("api.max_file_bytes", raw.max_file_bytes, 1..=i64::MAX as u64)?;
     within("api.max_connections", raw.max_connections, 1..=u32::MAX)?;
     at_least("api.idle_timeout", raw.idle_timeout, MIN_TIMEOUT)?;
@@ -87,20 +88,26 @@ fn validate_tls(
     }
 }
 
-/// Returns the warning of a private key that others can read, or of a TCP address that others can reach without TLS.
-fn exposure_warning(listen: Option<SocketAddr>, tls: Option<&TlsFiles>) -> Option<Warning> {
-    match (listen, tls) {
-        (_, Some(TlsFiles { key, .. })) => secret_file::is_world_readable(key).then(|| {
-            let text = format!("api.tls_key names {}, which every user of this machine can read", key.display());
-            Warning::new(text, secret_file::SECRET_FILE_ADVICE)
-        }),
-        (Some(address), None) if !address.ip().is_loopback() => Some(Warning::new(
-            format!(
-                "api.listen is {address}, which other machines can reach, and api.tls_cert is not set: secrets, tokens \
-                 and files are sent unencrypted"
-            ),
-            "set api.tls_cert and api.tls_key, or listen on a loopback address behind a proxy with TLS",
-        )),
-        _ => None,
+/// Returns the warning of a private key that others can read.
+fn readable_key_warning(TlsFiles { key, .. }: &TlsFiles) -> Option<Warning> {
+    secret_file::is_world_readable(key).then(|| {
+        let text = format!("api.tls_key names {}, which every user of this machine can read", key.display());
+        Warning::new(text, secret_file::SECRET_FILE_ADVICE)
+    })
+}
+
+/// Refuses an address that other machines can reach without TLS. Returns a warning where `is_allowed`.
+fn validate_exposure(
+    listen: Option<SocketAddr>,
+    tls: Option<&TlsFiles>,
+    is_allowed: bool,
+) -> Result<Option<Warning>, KeyError> {
+    let Some(address) = listen.filter(|address| tls.is_none() && !address.ip().is_loopback()) else { return Ok(None) };
+    let fault = "other machines can reach, and api.tls_cert is not set: secrets, tokens and files are sent unencrypted";
+    let advice = "set api.tls_cert and api.tls_key, or listen on a loopback address behind a proxy with TLS";
+    if is_allowed {
+        return Ok(Some(Warning::new(format!("api.listen is {address}, which {fault}"), advice)));
     }
+    let reason = format!("is {address}, which {fault}; {advice} (or allow it: api.plaintext_beyond_loopback = true)");
+    Err(KeyError::new("api.listen", reason))
 }

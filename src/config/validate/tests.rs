@@ -236,23 +236,20 @@ fn a_clients_instance_is_its_own_its_only_one_or_default() {
 }
 
 #[test]
-fn an_address_beyond_this_machine_without_tls_gives_a_warning() {
-    let of = |api: &str| {
+fn an_address_beyond_this_machine_needs_tls_or_permission() {
+    let config = |api: &str| {
         let client = "[[api.clients]]\nclient_id = 'a'\nclient_secret = 'x'";
         read(&format!("{GOOD}[api]\n{api}\n{client}"))
-            .unwrap()
-            .warnings
-            .iter()
-            .map(ToString::to_string)
-            .collect::<Vec<_>>()
-            .join("\n")
     };
+    let of = |api: &str| config(api).unwrap().warnings.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
     let tls = "tls_cert = '/c'\ntls_key = '/k'";
     for address in ["0.0.0.0:8437", "[::]:8437", "10.0.0.1:8437"] {
-        assert!(
-            of(&format!("listen = '{address}'"))
-                .starts_with(&format!("api.listen is {address}, which other machines can reach"))
-        );
+        let message = format!("api.listen is {address}, which other machines can reach");
+        let refused = config(&format!("listen = '{address}'")).unwrap_err().to_string();
+        assert!(refused.starts_with(&message), "{refused}");
+        assert!(refused.contains("api.plaintext_beyond_loopback = true"), "{refused}");
+        let allowed = of(&format!("listen = '{address}'\nplaintext_beyond_loopback = true"));
+        assert!(allowed.starts_with(&message), "{allowed}");
         assert_eq!(of(&format!("listen = '{address}'\n{tls}")), "");
     }
     for address in ["127.0.0.1:8437", "127.9.9.9:1", "[::1]:8437"] {
