@@ -9,10 +9,10 @@ mod response;
 mod status;
 mod upload;
 
-pub use download::{Download, JobFile};
+pub use download::{Download, FileView, JobFile};
 pub use error::ClientError;
 pub use events::EventStream;
 pub use http_client::{Client, DEFAULT_SOCKET, DEFAULT_TIMEOUT};
 pub use jobs::{Cancel, RetryScope};
 pub use status::ReadinessReport;
-pub use upload::{AddedJob, NewFile};
+pub use upload::{AddedJob, CorrectedFile, NewFile};

@@ -110,7 +110,7 @@ impl From<IntakeError> for Problem {
 
 impl Problem {
     /// Makes the problem of a refused file. Its text names options as `channel` has them.
-    pub(super) fn of_intake(error: IntakeError, channel: SubmissionChannel) -> Problem {
+    pub(in crate::api) fn of_intake(error: IntakeError, channel: SubmissionChannel) -> Problem {
         let detail = error.message(channel);
         match error {
             IntakeError::Store(error) => error.into(),

@@ -17,8 +17,13 @@ const STDIN: &str = "-";
 #[derive(Args, Clone, Copy, Debug)]
 pub struct FormatOption {
     /// How fields are separated: by comma, tab or semicolon [default: by the file's ending; csv for standard input]
-    #[arg(long, global = true, value_parser = PossibleValuesParser::new(Format::ALL.map(Format::as_str)).try_map(|text| text.parse::<Format>()))]
+    #[arg(long, global = true, value_parser = parse_format())]
     pub format: Option<Format>,
+}
+
+/// Returns the parser of a format option.
+pub fn parse_format() -> impl TypedValueParser<Value = Format> {
+    PossibleValuesParser::new(Format::ALL.map(Format::as_str)).try_map(|text| text.parse::<Format>())
 }
 
 /// One file to send or to check.
@@ -48,17 +53,25 @@ impl Input {
     /// # Errors
     /// [`CliError::Input`] if it can't be read.
     pub async fn open(&self) -> Result<OpenInput, CliError> {
-        if self.path == Path::new(STDIN) {
-            return Ok(OpenInput { content: Box::new(tokio::io::stdin()), bytes: None });
-        }
-        let file = tokio::fs::File::open(&self.path).await.map_err(|error| unreadable(&error))?;
-        let metadata = file.metadata().await.map_err(|error| unreadable(&error))?;
-        if metadata.is_dir() {
-            return Err(CliError::Input("it is a folder, and a file is needed".to_owned()));
-        }
-        let bytes = metadata.is_file().then_some(metadata.len());
-        Ok(OpenInput { content: Box::new(file), bytes })
+        open(&self.path).await
     }
+}
+
+/// Opens a file, or standard input for `-`.
+///
+/// # Errors
+/// [`CliError::Input`] if it can't be read.
+pub async fn open(path: &Path) -> Result<OpenInput, CliError> {
+    if path == Path::new(STDIN) {
+        return Ok(OpenInput { content: Box::new(tokio::io::stdin()), bytes: None });
+    }
+    let file = tokio::fs::File::open(path).await.map_err(|error| unreadable(&error))?;
+    let metadata = file.metadata().await.map_err(|error| unreadable(&error))?;
+    if metadata.is_dir() {
+        return Err(CliError::Input("it is a folder, and a file is needed".to_owned()));
+    }
+    let bytes = metadata.is_file().then_some(metadata.len());
+    Ok(OpenInput { content: Box::new(file), bytes })
 }
 
 /// Makes an error of a failed read.

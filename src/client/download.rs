@@ -32,6 +32,15 @@ impl JobFile {
     }
 }
 
+/// Which part of a job's file is downloaded, and how.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FileView {
+    /// Only the failures or warnings of this batch; none for those of all.
+    pub part: Option<u32>,
+    /// Whether the column of Marketo's reasons is left out.
+    pub without_reasons: bool,
+}
+
 /// A file that is being downloaded.
 pub struct Download {
     response: Response,
@@ -55,14 +64,16 @@ impl Download {
 }
 
 impl Client {
-    /// Downloads one of a job's files, or with `part` the failures or warnings of one batch.
+    /// Downloads one of a job's files.
     ///
     /// # Errors
     /// [`ClientError`]
-    pub async fn file(&self, id: JobId, file: JobFile, part: Option<u32>) -> Result<Download, ClientError> {
+    pub async fn file(&self, id: JobId, file: JobFile, view: FileView) -> Result<Download, ClientError> {
         let path = format!("/v1/jobs/{id}/{}", file.as_str());
-        let part = part.map(|part| ("part", part));
-        let request = self.request(Method::GET, &path).query(part.as_slice());
+        let part = view.part.map(|part| ("part", part.to_string()));
+        let reason = view.without_reasons.then(|| ("reason", "false".to_owned()));
+        let parameters: Vec<_> = part.into_iter().chain(reason).collect();
+        let request = self.request(Method::GET, &path).query(&parameters);
         Ok(Download { response: self.send_in_time(request).await?, read_timeout: self.read_timeout.clone() })
     }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use futures_util::{StreamExt, stream};
 use parking_lot::Mutex;
-use reqwest::{Body, Method, StatusCode};
+use reqwest::{Body, Method, RequestBuilder, Response, StatusCode};
 use tokio::io::AsyncRead;
 use tokio::time::Instant;
 use tokio_util::io::ReaderStream;
@@ -15,7 +15,7 @@ use crate::api::dto::{JobDto, SubmittedJob, Warning};
 use crate::client::error::ClientError;
 use crate::client::http_client::Client;
 use crate::client::response::read;
-use crate::domain::{Format, Target};
+use crate::domain::{Format, JobId, Target};
 
 /// Bytes that are read at once.
 const CHUNK_BYTES: usize = 64 * 1024;
@@ -73,6 +73,17 @@ impl NewFile {
     }
 }
 
+/// A failure file that was corrected, to be sent for the job whose rows it has.
+#[derive(Clone, Copy, Debug)]
+pub struct CorrectedFile {
+    /// The job.
+    pub job: JobId,
+    /// Its format; none where the header shows it, or it is the job's.
+    pub format: Option<Format>,
+    /// Whether the daemon checks it.
+    pub check: bool,
+}
+
 /// Result of an upload.
 #[derive(Clone, Debug)]
 pub struct AddedJob {
@@ -94,8 +105,45 @@ impl Client {
         &self,
         new: &NewFile,
         content: impl AsyncRead + Send + 'static,
-        mut progress: impl FnMut(u64) + Send + 'static,
+        progress: impl FnMut(u64) + Send + 'static,
     ) -> Result<AddedJob, ClientError> {
+        let mut request = self.request(Method::POST, "/v1/jobs").query(&new.parameters());
+        if let Some(key) = &new.idempotency_key {
+            request = request.header("idempotency-key", key);
+        }
+        let response = self.upload(request, content, progress).await?;
+        let seen_before = response.status() != StatusCode::CREATED;
+        let SubmittedJob { job, warnings } = self.read_timeout.run(Duration::ZERO, read(response)).await??;
+        Ok(AddedJob { job, seen_before, warnings })
+    }
+
+    /// Uploads a corrected failure file of an ended job, and returns the new job. `progress` gets the bytes sent so far.
+    ///
+    /// # Errors
+    /// As of [`Client::add`].
+    pub async fn retry_with(
+        &self,
+        file: &CorrectedFile,
+        content: impl AsyncRead + Send + 'static,
+        progress: impl FnMut(u64) + Send + 'static,
+    ) -> Result<JobDto, ClientError> {
+        let mut parameters = vec![("rows", "corrected".to_owned())];
+        parameters.extend(file.format.map(|format| ("format", format.to_string())));
+        if !file.check {
+            parameters.push(("check", "false".to_owned()));
+        }
+        let request = self.request(Method::POST, &format!("/v1/jobs/{}/retry", file.job)).query(&parameters);
+        let response = self.upload(request, content, progress).await?;
+        self.read_timeout.run(Duration::ZERO, read(response)).await?
+    }
+
+    /// Sends a request with a file as its body, and returns the response when the daemon has read all of it.
+    async fn upload(
+        &self,
+        request: RequestBuilder,
+        content: impl AsyncRead + Send + 'static,
+        mut progress: impl FnMut(u64) + Send + 'static,
+    ) -> Result<Response, ClientError> {
         let upload =
             Arc::new(Mutex::new(UploadState { since: Instant::now(), awaits_content: false, read_error: None }));
         let (state, mut sent) = (upload.clone(), 0);
@@ -117,10 +165,6 @@ impl Client {
                 }
             })
         });
-        let mut request = self.request(Method::POST, "/v1/jobs").query(&new.parameters());
-        if let Some(key) = &new.idempotency_key {
-            request = request.header("idempotency-key", key);
-        }
         let result = tokio::select! {
             result = self.send(request.body(Body::wrap_stream(body))) => result,
             () = wait_for_stall(&upload, self.read_timeout.timeout) => Err(self.read_timeout.error()),
@@ -128,10 +172,7 @@ impl Client {
         if let Some(error) = upload.lock().read_error.take() {
             return Err(ClientError::Content(error));
         }
-        let response = result?;
-        let seen_before = response.status() != StatusCode::CREATED;
-        let SubmittedJob { job, warnings } = self.read_timeout.run(Duration::ZERO, read(response)).await??;
-        Ok(AddedJob { job, seen_before, warnings })
+        result
     }
 }
 

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use marqueue::api::dto::JobDto;
-use marqueue::client::{Client, ClientError, JobFile};
+use marqueue::client::{Client, ClientError, FileView, JobFile};
 use marqueue::domain::JobId;
 use marqueue::simulator::Settings;
 use rand::RngExt;
@@ -285,7 +285,7 @@ impl Scenario {
 
     /// None where there is none.
     async fn file(&self, id: JobId, file: JobFile) -> Option<Vec<u8>> {
-        let mut download = match client(&self.env).file(id, file, None).await {
+        let mut download = match client(&self.env).file(id, file, FileView::default()).await {
             Ok(download) => download,
             Err(ClientError::Refused(problem)) if problem.status == 404 => return None,
             Err(error) => panic!("the {file:?} of job {id}: {error}"),

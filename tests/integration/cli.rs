@@ -74,6 +74,36 @@ fn failed_rows_set_the_exit_status_and_can_be_fetched() {
 }
 
 #[test]
+fn corrected_failures_are_sent_as_a_new_job() {
+    let cli = CliEnv::new();
+    cli.file("people.csv", TWO_FAIL);
+    cli.run("add leads people.csv --wait").expect(4);
+    assert_eq!(
+        cli.run("failures 1 --no-reason").expect(0).out,
+        "email,note\nb@example.com,!fail:No such field\nc@example.com,!fail:Bad\n"
+    );
+    cli.run("failures 1 -o failed.csv").expect(0);
+    let failed = fs::read_to_string(cli.path("failed.csv")).unwrap();
+    // As a person corrects it: the columns of reasons stays.
+    cli.file("failed.csv", &failed.replace("!fail:No such field,", "fine,").replace("!fail:Bad,", "fine,"));
+    let ran = cli.run("retry 1 --with failed.csv").expect(0);
+    assert_eq!(ran.out, "job 2: 2 rows corrected for job 1\n");
+    cli.run("wait 2").expect(0);
+    assert_eq!(cli.run("file 2").expect(0).out, "email,note\nb@example.com,fine\nc@example.com,fine\n");
+    let again = cli.run("show 2 --json").expect(0).json();
+    assert_eq!((&again["retry_of"], &again["filename"]), (&json!(1), &json!("people-corrected.csv")));
+
+    cli.file("ragged.csv", "email,note\nb@example.com\n");
+    let ran = cli.run("retry 1 --with ragged.csv").expect(1);
+    assert!(ran.err.contains("the header has 2 fields, but line 2 has 1"), "{ran:?}");
+    let ran = cli.run("retry 1 --with missing.csv").expect(1);
+    assert!(ran.err.contains("can't be read"), "{ran:?}");
+    for wrong in ["retry 1 --with failed.csv --failed-rows", "retry 1 --no-check", "retry 1 --format ssv"] {
+        cli.run(wrong).expect(2);
+    }
+}
+
+#[test]
 fn failed_rows_of_a_file_with_a_long_name_are_sent_again() {
     let cli = CliEnv::new();
     let name = format!("{}.csv", "ü".repeat(125));

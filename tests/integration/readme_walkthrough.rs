@@ -103,7 +103,7 @@ fn the_commands_of_the_page_do_what_it_says() {
         statuses.push(output.status.code());
         outputs.push(String::from_utf8(output.stdout).expect("text"));
     }
-    assert_eq!(statuses, [Some(4), Some(0), Some(0), Some(0)], "{outputs:?}");
+    assert_eq!(statuses, [Some(4), Some(0), Some(0), Some(0), Some(0)], "{outputs:?}");
     assert_eq!(
         outputs[1],
         "email,firstName,Import Failure Reason\n\
@@ -111,10 +111,10 @@ fn the_commands_of_the_page_do_what_it_says() {
     );
     assert!(outputs[2].contains("import-ended") && outputs[2].contains("complete"), "{}", outputs[2]);
     let again = hand.json("wait 2");
-    assert_eq!(again[0]["rows"]["total"], 1, "only the row that failed: {again}");
+    assert_eq!(again[0]["rows"]["total"], 1, "only the corrected row: {again}");
     assert_eq!(again[0]["retry_of"], 1);
     let (_, sent) = hand.marqueue("file 2");
-    assert_eq!(sent, "email,firstName\nbob@example.com,!fail:Value for field is too long\n");
+    assert_eq!(sent, "email,firstName\nbob@example.com,Bob\n");
 }
 
 #[test]

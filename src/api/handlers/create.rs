@@ -47,7 +47,7 @@ pub(in crate::api) async fn create(
 }
 
 /// Returns the interface that the file's sender uses: the command line sends a `User-Agent` of its own.
-fn submission_channel(headers: &HeaderMap) -> SubmissionChannel {
+pub(super) fn submission_channel(headers: &HeaderMap) -> SubmissionChannel {
     let agent = headers.get(USER_AGENT).and_then(|agent| agent.to_str().ok()).unwrap_or_default();
     if agent.starts_with(COMMAND_LINE_AGENT) { SubmissionChannel::CommandLine } else { SubmissionChannel::HttpApi }
 }

@@ -14,13 +14,13 @@ use serde::Deserialize;
 
 use crate::api::auth::identity::Identity;
 use crate::api::dto::{JobDto, Problem};
-use crate::api::handlers::create::{idempotency_key, reject_content_encoding};
+use crate::api::handlers::create::{idempotency_key, reject_content_encoding, submission_channel};
 use crate::api::handlers::reports::{JoinedReport, extract_rows, extracted_rows};
 use crate::api::problem::{PathSegment, Query, job_id};
 use crate::api::state::{AppState, SharedState};
 use crate::delimited;
 use crate::delimited::{FailedRowError, FailedRowExtractor};
-use crate::domain::Format;
+use crate::domain::{Format, SubmissionChannel};
 use crate::intake::{Checks, IntakeError};
 use crate::store::{ErasableData, FileKind, Inserted, Job, NewJob, StoredFile};
 use crate::untrusted_text::file_name;
@@ -66,8 +66,13 @@ pub(crate) async fn retry(
         Some("corrected") => {
             reject_content_encoding(&headers)?;
             let key = idempotency_key(&headers)?;
-            retry_corrected_rows(&daemon, &caller, daemon.store.job(id).await?, CorrectedFile { query, key, body })
-                .await
+            retry_corrected_rows(
+                &daemon,
+                &caller,
+                daemon.store.job(id).await?,
+                CorrectedFile { query, key, channel: submission_channel(&headers), body },
+            )
+            .await
         }
         Some(other) => {
             Err(Problem::bad_request(format!("rows must be \"failed\", \"corrected\" or missing, not \"{other}\"")))
@@ -126,6 +131,8 @@ struct CorrectedFile {
     query: RetryQuery,
     /// The idempotency key.
     key: Option<String>,
+    /// The interface whose options errors name.
+    channel: SubmissionChannel,
     body: Body,
 }
 
@@ -174,7 +181,7 @@ async fn retry_corrected_rows(
     match received {
         Ok(Inserted::Created(job)) => Ok((StatusCode::CREATED, Json(job.into()))),
         Ok(Inserted::Existing(job)) => Ok((StatusCode::OK, Json(job.into()))),
-        Err(error) => Err(fault.get().cloned().map_or_else(|| error.into(), invalid_rows)),
+        Err(error) => Err(fault.get().cloned().map_or_else(|| Problem::of_intake(error, file.channel), invalid_rows)),
     }
 }
 

@@ -12,7 +12,7 @@ use crate::cli::output_file::{ForceOption, OutputFile, Readers, unwritable};
 use crate::cli::report_check;
 use crate::cli::report_check::CheckedReport;
 use crate::cli::terminal_text::TerminalText;
-use crate::client::{Client, ClientError, Download, JobFile};
+use crate::client::{Client, ClientError, Download, FileView, JobFile};
 use crate::delimited::Joiner;
 use crate::domain::{JobId, JobState};
 
@@ -28,6 +28,7 @@ const NO_REPORT: &str = "urn:marqueue:problem:no-report";
 #[command(after_help = "\
 Examples:
   marqueue failures 12
+  marqueue failures 12 -o failed.csv --no-reason
   marqueue failures 12 --part 2 -o failed.csv --force")]
 pub struct Failures {
     #[command(flatten)]
@@ -69,6 +70,9 @@ struct Report {
     /// Only those of this part of the job's file
     #[arg(long, value_name = "N")]
     part: Option<u32>,
+    /// Leave out the last column, which has Marketo's reasons
+    #[arg(long)]
+    no_reason: bool,
 }
 
 #[derive(Args, Debug)]
@@ -109,14 +113,15 @@ impl File {
     /// # Errors
     /// The daemon refuses or can't be reached, or the output is not writable.
     pub async fn run(self, global: &GlobalArgs) -> Result<ExitStatus, CliError> {
-        self.to.fetch(global, JobFile::File, None).await?;
+        self.to.fetch(global, JobFile::File, FileView::default()).await?;
         Ok(ExitStatus::Done)
     }
 }
 
 impl Report {
     async fn run(&self, global: &GlobalArgs, file: JobFile) -> Result<ExitStatus, CliError> {
-        let CopyResult { rows, whole, .. } = self.to.fetch(global, file, self.part).await?;
+        let view = FileView { part: self.part, without_reasons: self.no_reason };
+        let CopyResult { rows, whole, .. } = self.to.fetch(global, file, view).await?;
         if !whole {
             return Ok(ExitStatus::Done);
         }
@@ -141,7 +146,7 @@ struct CopyResult {
 
 impl OutputTarget {
     /// Downloads the file. The output file is created only after the daemon has accepted the request.
-    async fn fetch(&self, global: &GlobalArgs, file: JobFile, part: Option<u32>) -> Result<CopyResult, CliError> {
+    async fn fetch(&self, global: &GlobalArgs, file: JobFile, view: FileView) -> Result<CopyResult, CliError> {
         let path = self.output.as_deref().filter(|path| *path != Path::new("-"));
         if global.json && path.is_none() {
             let text = "the file itself would go to standard output: with --json, name an output file with -o FILE";
@@ -151,7 +156,7 @@ impl OutputTarget {
         if let Some(path) = path {
             OutputFile::check(path, existing)?;
         }
-        let download = open(&global.client()?, self.id, file, part).await?;
+        let download = open(&global.client()?, self.id, file, view).await?;
         let Some(path) = path else {
             let mut out = io::stdout().lock();
             let shown = Shown::on(&out);
@@ -172,8 +177,8 @@ impl OutputTarget {
 }
 
 /// None where the job is complete and Marketo gave no such file: then no rows are concerned, and that is no error.
-async fn open(client: &Client, id: JobId, file: JobFile, part: Option<u32>) -> Result<Option<Download>, CliError> {
-    match client.file(id, file, part).await {
+async fn open(client: &Client, id: JobId, file: JobFile, view: FileView) -> Result<Option<Download>, CliError> {
+    match client.file(id, file, view).await {
         Err(ClientError::Refused(problem)) if problem.kind == NO_REPORT => {
             let complete = client.job(id, None).await?.state == JobState::Complete;
             if complete { Ok(None) } else { Err(ClientError::Refused(problem).into()) }
