@@ -356,7 +356,7 @@ grep -q 'issued a token' /tmp/last
 ends 0 '"check"' marqueue-service doctor --json
 ends 2 'unexpected argument' marqueue-service doctor --nonsense
 mv /etc/marqueue/client_secret /tmp/
-ends 1 'client_secret' marqueue-service doctor
+ends 1 'client_secret, a credential of marqueue.service, cannot be read' marqueue-service doctor
 mv /tmp/client_secret /etc/marqueue/
 [[ -z $(find /run -maxdepth 1 -name 'marqueue-service*') && ! -e /run/systemd/system/marqueue-doctor.service ]]
 ok "marqueue-service doctor sees what the unit has, and fails with the status of doctor"
