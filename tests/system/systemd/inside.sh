@@ -413,6 +413,7 @@ ok "the daemon moves to another machine by the page's commands, with its jobs, s
 BODY='{"event": "job-ended"}' TIMESTAMP=1700000000 SECRET=secret operate 'A URL' 1
 grep -q "$(printf '%s' '1700000000.{"event": "job-ended"}' | openssl dgst -sha256 -mac HMAC -macopt key:secret | sed 's/.*= *//')" /tmp/last
 ok "the page's line computes the signature of a notification"
+rm -rf /root/marqueue* /root/jobs-before.txt /var/backups/marqueue*
 
 # Upgrade.
 before=$(main_pid)
