@@ -1,4 +1,4 @@
-//! Notifications: tell a command or a URL of the configuration that a job has ended, at least once for each end.
+//! Notifications: deliver the end of each job to a command or a URL of the configuration, at least once.
 //!
 //! The notification is written to an outbox table in the transaction that ends the job, so a crash loses none.
 //! Deliveries are retried with exponential backoff for three days, and never delay the queue.

@@ -59,7 +59,7 @@ impl FolderTask {
         }
         let (tree, part, events, known) =
             (self.context.tree.clone(), self.part.clone(), self.events.clone(), self.folder);
-        let cleanup = if self.is_tidied { Cleanup::SetAside } else { Cleanup::All };
+        let cleanup = if self.is_tidied { Cleanup::PendingRemovals } else { Cleanup::All };
         let is_idle = self.busy.is_none();
         let listed = task::spawn_blocking(move || {
             let listed = setup::list(&tree, &part, &events, known)?;

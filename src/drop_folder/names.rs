@@ -80,7 +80,7 @@ pub(super) fn ignored_reason(path: &Path) -> String {
 /// The name of an ingested file between the commit of its job and its removal. It holds the file's name and state, so that
 /// a later start recognizes whether the file was written to since.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct SetAside {
+pub(super) struct PendingRemoval {
     /// The original name, shortened if the new name would be too long.
     pub(super) original: OsString,
     mark: String,
@@ -89,20 +89,20 @@ pub(super) struct SetAside {
 const SET_ASIDE: &str = ".taken-";
 const MARK_DIGITS: usize = 16;
 
-impl SetAside {
-    pub(super) fn new(name: &OsStr, stat: &FileStat) -> SetAside {
+impl PendingRemoval {
+    pub(super) fn new(name: &OsStr, stat: &FileStat) -> PendingRemoval {
         let original = shortened(name, "", MAX_NAME - 1 - SET_ASIDE.len() - MARK_DIGITS);
-        SetAside { original, mark: mark(stat) }
+        PendingRemoval { original, mark: mark(stat) }
     }
 
     /// Parses a name; `None` if it is not that of a set-aside file.
-    pub(super) fn read(name: &OsStr) -> Option<SetAside> {
+    pub(super) fn read(name: &OsStr) -> Option<PendingRemoval> {
         let name = name.as_bytes().strip_prefix(b".")?;
         let (before, mark) = name.split_at_checked(name.len().checked_sub(MARK_DIGITS)?)?;
         let original = before.strip_suffix(SET_ASIDE.as_bytes()).filter(|original| !original.is_empty())?;
         let mark = std::str::from_utf8(mark).ok()?;
         let is_hex = mark.bytes().all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f'));
-        is_hex.then(|| SetAside { original: OsStr::from_bytes(original).to_owned(), mark: mark.to_owned() })
+        is_hex.then(|| PendingRemoval { original: OsStr::from_bytes(original).to_owned(), mark: mark.to_owned() })
     }
 
     pub(super) fn name(&self) -> OsString {
@@ -181,17 +181,17 @@ mod tests {
     fn a_set_aside_name_gives_the_original_and_its_state_back() {
         let stat = FileStat::fabricated(7, 100, 5);
         for name in ["a.csv", "a b.c.SSV", "ü.taken-x.csv"] {
-            let aside = SetAside::new(OsStr::new(name), &stat);
-            let read = SetAside::read(&aside.name()).unwrap();
+            let aside = PendingRemoval::new(OsStr::new(name), &stat);
+            let read = PendingRemoval::read(&aside.name()).unwrap();
             assert_eq!((read.original.as_os_str(), read.clone()), (OsStr::new(name), aside));
             assert!(read.is_of(&stat) && !read.is_of(&FileStat::fabricated(7, 101, 5)));
         }
         let long = format!("{}.csv", "ü".repeat(125));
-        let aside = SetAside::new(OsStr::new(&long), &stat);
+        let aside = PendingRemoval::new(OsStr::new(&long), &stat);
         assert!(aside.name().len() <= MAX_NAME && aside.original.as_bytes().ends_with("ü.csv".as_bytes()));
         for other in [".a.csv", "a.csv.taken-0123456789abcdef", ".taken-0123456789abcdef", ".a.taken-0123456789abcdeX"]
         {
-            assert_eq!(SetAside::read(OsStr::new(other)), None, "{other}");
+            assert_eq!(PendingRemoval::read(OsStr::new(other)), None, "{other}");
         }
     }
 }

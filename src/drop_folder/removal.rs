@@ -2,7 +2,7 @@
 //!
 //! No system call removes a file only if no process has it open. So the file is first renamed within its folder: from then
 //! on no program opens it by its known name. If it is then unchanged since it was read, and no program has it open for
-//! writing, it is removed; otherwise it gets its name back. The other name ([`SetAside`]) holds the state of the file when
+//! writing, it is removed; otherwise it gets its name back. The other name ([`PendingRemoval`]) holds the state of the file when
 //! it was read, and is given only to files whose job (or copy) is on the disk. So a start after a crash between the steps
 //! can finish the removal.
 
@@ -14,7 +14,7 @@ use rustix::fs::{AtFlags, unlinkat};
 use rustix::io::Errno;
 
 use crate::drop_folder::file_stat::FileStat;
-use crate::drop_folder::names::SetAside;
+use crate::drop_folder::names::PendingRemoval;
 use crate::drop_folder::open_writers;
 use crate::drop_folder::temp_file::rename_new;
 
@@ -38,7 +38,7 @@ pub(super) fn remove(folder: &OwnedFd, name: &OsStr, stat: &FileStat) -> io::Res
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Removal::Changed),
         Err(error) => return Err(error),
     }
-    let aside = SetAside::new(name, stat);
+    let aside = PendingRemoval::new(name, stat);
     match rename_new(folder, name, folder, &aside.name()) {
         Ok(()) => {}
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Removal::Changed),
@@ -49,7 +49,7 @@ pub(super) fn remove(folder: &OwnedFd, name: &OsStr, stat: &FileStat) -> io::Res
 
 /// Finishes [`remove`] for a file that was set aside, also after a crash. `name` is its full name, where the name of the
 /// set-aside file had to be shortened.
-pub(super) fn finish(folder: &OwnedFd, aside: &SetAside, name: Option<&OsStr>) -> io::Result<Removal> {
+pub(super) fn finish(folder: &OwnedFd, aside: &PendingRemoval, name: Option<&OsStr>) -> io::Result<Removal> {
     let aside_name = aside.name();
     let found = match FileStat::of(folder, &aside_name) {
         Ok(found) => found,
@@ -125,7 +125,7 @@ mod tests {
         let folder = Folder::new();
         let (open, path) = (&folder.open, folder.folder.path());
         let set_aside = |stat: &FileStat| {
-            let aside = SetAside::new(OsStr::new("a.csv"), stat);
+            let aside = PendingRemoval::new(OsStr::new("a.csv"), stat);
             fs::rename(path.join("a.csv"), path.join(aside.name())).unwrap();
             aside
         };

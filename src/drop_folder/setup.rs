@@ -11,7 +11,7 @@ use rustix::fs::{AtFlags, unlinkat};
 
 use crate::drop_folder::dir_walk::{DirTree, Listing, Part, parent};
 use crate::drop_folder::file_stat::FileStat;
-use crate::drop_folder::names::{OPTIONS_REASON, README, REJECTED, SetAside};
+use crate::drop_folder::names::{OPTIONS_REASON, PendingRemoval, README, REJECTED};
 use crate::drop_folder::removal;
 use crate::drop_folder::temp_file::{TempFile, write_text};
 use crate::drop_folder::watcher::{FolderWatcher, PendingFsEvents};
@@ -123,11 +123,11 @@ pub(super) enum Cleanup {
     /// Temporary files too: at the first scan of the part none is in use.
     All,
     /// Only ingested files that were set aside.
-    SetAside,
+    PendingRemovals,
 }
 
-/// Cleans up after a stop or crash of the daemon. Ingested files that were set aside are removed or get their names back. Returns those for which neither was possible,
-/// and why. Must not be called while a file of the part is being ingested.
+/// Cleans up after a stop or crash of the daemon. Ingested files that were set aside are removed or get their names back.
+/// Returns those for which neither was possible, and why. Must not be called while a file of the part is being ingested.
 pub(super) fn remove_stale_files(tree: &DirTree, listing: &Listing, cleanup: Cleanup) -> Vec<(PathBuf, io::Error)> {
     let in_folder = |path: &Path| tree.open_folder(parent(path));
     for path in listing.temp_files.iter().filter(|_| cleanup == Cleanup::All) {
@@ -135,7 +135,7 @@ pub(super) fn remove_stale_files(tree: &DirTree, listing: &Listing, cleanup: Cle
             .and_then(|folder| Ok(unlinkat(folder, path.file_name().unwrap_or_default(), AtFlags::empty())?));
     }
     let finish = |path: &PathBuf| {
-        let aside = path.file_name().and_then(SetAside::read)?;
+        let aside = path.file_name().and_then(PendingRemoval::read)?;
         let done = in_folder(path).and_then(|folder| removal::finish(&folder, &aside, None));
         done.err().map(|error| (path.clone(), error))
     };

@@ -176,7 +176,7 @@ mod tests {
     use super::*;
 
     /// Waits for events until `path` has the signal.
-    async fn hears(events: &FolderWatcher, path: &str, signal: FsEvent) {
+    async fn expect_event(events: &FolderWatcher, path: &str, signal: FsEvent) {
         let mut all = HashMap::new();
         let pending = async {
             while all.get(Path::new(path)) != Some(&signal) {
@@ -197,13 +197,13 @@ mod tests {
         let events = FolderWatcher::default();
         events.watch(&root, &root, RecursiveMode::Recursive).unwrap();
         let mut file = fs::File::create(root.join("a.csv")).unwrap();
-        hears(&events, "a.csv", FsEvent::Appeared).await;
+        expect_event(&events, "a.csv", FsEvent::Appeared).await;
         file.write_all(b"email\n").unwrap();
         drop(file);
-        hears(&events, "a.csv", FsEvent::Closed).await;
+        expect_event(&events, "a.csv", FsEvent::Closed).await;
         fs::write(folder.path().join("b.csv"), "email\n").unwrap();
         fs::rename(folder.path().join("b.csv"), root.join("b.csv")).unwrap();
-        hears(&events, "b.csv", FsEvent::RenamedIn).await;
+        expect_event(&events, "b.csv", FsEvent::RenamedIn).await;
     }
 
     #[tokio::test]
@@ -216,21 +216,21 @@ mod tests {
         file.write_all(b"email\n").unwrap();
         fs::rename(root.join("a.csv.part"), root.join("b.part")).unwrap();
         fs::rename(root.join("b.part"), root.join("a.csv")).unwrap();
-        hears(&events, "a.csv", FsEvent::Written).await;
+        expect_event(&events, "a.csv", FsEvent::Written).await;
         drop(file);
-        hears(&events, "a.csv", FsEvent::Closed).await;
+        expect_event(&events, "a.csv", FsEvent::Closed).await;
         // It was closed before it was renamed, so no writer is left.
         fs::write(root.join("c.part"), "email\n").unwrap();
         fs::rename(root.join("c.part"), root.join("c.csv")).unwrap();
-        hears(&events, "c.csv", FsEvent::RenamedIn).await;
+        expect_event(&events, "c.csv", FsEvent::RenamedIn).await;
         assert!(events.shared.unclosed().files.is_empty());
     }
 
     #[test]
     fn lost_events_are_detected() {
-        let ears = WatcherShared::default();
+        let shared = WatcherShared::default();
         let overflow = Event::new(EventKind::Other).set_flag(notify::event::Flag::Rescan);
-        ears.handle(Ok(overflow), Path::new("/drop"));
-        assert!(ears.locked().lost);
+        shared.handle(Ok(overflow), Path::new("/drop"));
+        assert!(shared.locked().lost);
     }
 }

@@ -97,18 +97,18 @@ async fn wrong_logins_never_delay_a_right_one_of_their_address() {
     let env = env_with_clients(&format!("{CRM}{WEB}")).await;
     let program = Program::new(format!("http://{}", env.tcp_address().await));
     // As behind a proxy: one address for all, and the attacker knows the id.
-    let guesses = (0..60).map(|n| {
+    let failed_logins = (0..60).map(|n| {
         let program = program.clone();
         let id = if n % 2 == 0 { "crm".to_owned() } else { format!("made-up-{n}") };
         async move { program.login(&id, &format!("guess-{n}")).await.0 }
     });
-    let guesses = tokio::spawn(futures_util::future::join_all(guesses));
+    let failed_logins = tokio::spawn(futures_util::future::join_all(failed_logins));
     for _ in 0..20 {
         assert_eq!(program.login("crm", "crm-secret-4711").await.0, 200);
         assert_eq!(program.login("web", "web-secret-4712").await.0, 200);
     }
-    assert!(!guesses.is_finished(), "the last wrong one of crm waits for seconds");
-    let answers = guesses.await.expect("no panic");
+    assert!(!failed_logins.is_finished(), "the last wrong one of crm waits for seconds");
+    let answers = failed_logins.await.expect("no panic");
     assert!(answers.iter().all(|status| [401, 429].contains(status)), "{answers:?}");
 }
 

@@ -40,7 +40,7 @@ static int is_watched(int fd) {
 }
 
 /* 0: as it was asked; 1: it fails; 2: only half of it is written. */
-static int fate(int fd) {
+static int injected_fault(int fd) {
     if (!is_watched(fd))
         return 0;
     const char *log = getenv("FAULT_LOG");
@@ -60,7 +60,7 @@ static int fate(int fd) {
 }
 
 ssize_t write(int fd, const void *bytes, size_t count) {
-    switch (fate(fd)) {
+    switch (injected_fault(fd)) {
     case 1: return -1;
     case 2: count = count > 1 ? count / 2 : count;
     }
@@ -68,7 +68,7 @@ ssize_t write(int fd, const void *bytes, size_t count) {
 }
 
 ssize_t pwrite64(int fd, const void *bytes, size_t count, off64_t at) {
-    switch (fate(fd)) {
+    switch (injected_fault(fd)) {
     case 1: return -1;
     case 2: count = count > 1 ? count / 2 : count;
     }
@@ -80,15 +80,15 @@ ssize_t pwrite(int fd, const void *bytes, size_t count, off_t at) {
 }
 
 int fsync(int fd) {
-    return fate(fd) ? -1 : (int)syscall(SYS_fsync, fd);
+    return injected_fault(fd) ? -1 : (int)syscall(SYS_fsync, fd);
 }
 
 int fdatasync(int fd) {
-    return fate(fd) ? -1 : (int)syscall(SYS_fdatasync, fd);
+    return injected_fault(fd) ? -1 : (int)syscall(SYS_fdatasync, fd);
 }
 
 int ftruncate64(int fd, off64_t length) {
-    return fate(fd) ? -1 : (int)syscall(SYS_ftruncate, fd, length);
+    return injected_fault(fd) ? -1 : (int)syscall(SYS_ftruncate, fd, length);
 }
 
 int ftruncate(int fd, off_t length) {
