@@ -13,6 +13,6 @@ pub use download::{Download, FileView, JobFile};
 pub use error::ClientError;
 pub use events::EventStream;
 pub use http_client::{Client, DEFAULT_SOCKET, DEFAULT_TIMEOUT};
-pub use jobs::{Cancel, RetryScope};
+pub use jobs::{Cancel, JobQuery, RetryScope};
 pub use status::ReadinessReport;
 pub use upload::{AddedJob, CorrectedFile, NewFile};

@@ -19,7 +19,7 @@ use crate::cli::demo::samples::Sample;
 use crate::cli::exit_status::{CliError, ExitStatus};
 use crate::cli::global::GlobalArgs;
 use crate::cli::{error_report, format, output};
-use crate::client::{ClientError, FileView, JobFile};
+use crate::client::{ClientError, FileView, JobFile, JobQuery};
 use crate::domain::{JobId, JobState};
 
 mod environment;
@@ -205,7 +205,7 @@ async fn import_samples<'a>(
 async fn read_table(env: &DemoEnv) -> anyhow::Result<LiveTable> {
     let status = env.client.status().await?;
     let instance = status.instances.into_values().next().context("the daemon has no instance")?;
-    let mut jobs = env.client.list(None, Some(ALL_JOBS), None).await?.jobs;
+    let mut jobs = env.client.list(&JobQuery { limit: Some(ALL_JOBS), ..JobQuery::default() }).await?.jobs;
     jobs.reverse();
     Ok(LiveTable { jobs, instance, importing: env.limits.importing })
 }

@@ -28,24 +28,53 @@ pub enum RetryScope {
     FailedRows,
 }
 
+/// Selects the jobs of a page. What is none or false selects all.
+#[derive(Clone, Debug, Default)]
+pub struct JobQuery {
+    /// Only jobs in this state.
+    pub state: Option<JobState>,
+    /// Only jobs of this instance.
+    pub instance: Option<String>,
+    /// Only jobs of this kind of target.
+    pub target: Option<String>,
+    /// Only jobs of this group.
+    pub group: Option<String>,
+    /// Only jobs that were accepted since then: a time (RFC 3339), or a duration before now.
+    pub since: Option<String>,
+    /// Only jobs whose file name has this part.
+    pub name: Option<String>,
+    /// Only jobs with rows that failed.
+    pub with_failures: bool,
+    /// The most jobs of the page; none for the daemon's default.
+    pub limit: Option<u32>,
+    /// Only jobs with smaller ids.
+    pub before: Option<JobId>,
+}
+
+impl JobQuery {
+    fn parameters(&self) -> Vec<(&'static str, String)> {
+        let parameters = [
+            self.state.map(|state| ("state", state.to_string())),
+            self.instance.clone().map(|instance| ("instance", instance)),
+            self.target.clone().map(|target| ("target", target)),
+            self.group.clone().map(|group| ("group", group)),
+            self.since.clone().map(|since| ("since", since)),
+            self.name.clone().map(|name| ("q", name)),
+            self.with_failures.then(|| ("failures", "true".to_owned())),
+            self.limit.map(|limit| ("limit", limit.to_string())),
+            self.before.map(|before| ("before", before.to_string())),
+        ];
+        parameters.into_iter().flatten().collect()
+    }
+}
+
 impl Client {
     /// Returns a page of jobs, newest first.
     ///
     /// # Errors
     /// [`ClientError`]
-    pub async fn list(
-        &self,
-        state: Option<JobState>,
-        limit: Option<u32>,
-        before: Option<JobId>,
-    ) -> Result<JobsPage, ClientError> {
-        let parameters = [
-            state.map(|state| ("state", state.to_string())),
-            limit.map(|limit| ("limit", limit.to_string())),
-            before.map(|before| ("before", before.to_string())),
-        ];
-        let parameters: Vec<_> = parameters.into_iter().flatten().collect();
-        self.call(self.request(Method::GET, "/v1/jobs").query(&parameters)).await
+    pub async fn list(&self, query: &JobQuery) -> Result<JobsPage, ClientError> {
+        self.call(self.request(Method::GET, "/v1/jobs").query(&query.parameters())).await
     }
 
     /// Returns one job: at once, or when it has ended or `wait` is over.

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use marqueue::api::dto::{BatchDto, JobDto};
-use marqueue::client::RetryScope;
+use marqueue::client::{JobQuery, RetryScope};
 use marqueue::domain::BatchState;
 use marqueue::domain::instance::PauseKind;
 use marqueue::simulator::call_log::Outcome;
@@ -32,7 +32,8 @@ pub async fn look(env: &TestEnv, trace: &Trace) {
     while client.status().await.expect("the daemon answers").instances[INSTANCE].slots.uploading > 0 {
         tokio::time::sleep(POLL_PAUSE).await;
     }
-    let jobs = client.list(None, Some(10_000), None).await.expect("a list of jobs").jobs;
+    let jobs =
+        client.list(&JobQuery { limit: Some(10_000), ..JobQuery::default() }).await.expect("a list of jobs").jobs;
     let creates = env.simulator.call_log().creates;
     let mut known: BTreeSet<String> = jobs.iter().flat_map(|job| &job.batches).filter_map(id).collect();
     for job in jobs {

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use marqueue::api::dto::JobDto;
-use marqueue::client::{Client, ClientError, FileView, JobFile};
+use marqueue::client::{Client, ClientError, FileView, JobFile, JobQuery};
 use marqueue::domain::JobId;
 use marqueue::simulator::Settings;
 use rand::RngExt;
@@ -219,7 +219,10 @@ impl Scenario {
     }
 
     async fn jobs(&self) -> Vec<JobDto> {
-        let page = client(&self.env).list(None, Some(10_000), None).await.expect("a list of jobs");
+        let page = client(&self.env)
+            .list(&JobQuery { limit: Some(10_000), ..JobQuery::default() })
+            .await
+            .expect("a list of jobs");
         assert_eq!(page.next_before, None);
         page.jobs
     }

@@ -74,6 +74,34 @@ fn failed_rows_set_the_exit_status_and_can_be_fetched() {
 }
 
 #[test]
+fn list_is_filtered_and_names_the_next_page() {
+    let cli = CliEnv::new();
+    cli.file("people.csv", TWO_FAIL);
+    cli.file("good people.csv", "email,note\na@example.com,\n");
+    cli.run("add leads people.csv --group nightly --wait").expect(4);
+    let ran = cli.words(&["add", "leads", "good people.csv", "--wait"]);
+    assert_eq!(ran.status, 0, "{ran:?}");
+    let ids = |words: &[&str]| {
+        let listed = cli.words(&[&["list", "--json"], words].concat()).expect(0).json();
+        let jobs = listed["jobs"].as_array().expect("jobs").iter().map(|job| job["id"].as_i64().expect("an id"));
+        jobs.collect::<Vec<_>>()
+    };
+    for (words, expected) in [
+        (&["--with-failures"][..], vec![1]),
+        (&["--group", "nightly"], vec![1]),
+        (&["--name", "good people"], vec![2]),
+        (&["--since", "1h", "--target", "leads", "--instance", "default"], vec![2, 1]),
+        (&["--target", "custom-object"], vec![]),
+    ] {
+        assert_eq!(ids(words), expected, "{words:?}");
+    }
+    let ran = cli.words(&["list", "--name", "people", "--since", "1h", "--limit", "1"]).expect(0);
+    assert!(ran.err.contains("there are more: marqueue list --since 1h --name people --before 2"), "{ran:?}");
+    assert!(cli.run("list --since yesterday").expect(1).err.contains("since must be a time such as"));
+    cli.run("list --target lead").expect(2);
+}
+
+#[test]
 fn corrected_failures_are_sent_as_a_new_job() {
     let cli = CliEnv::new();
     cli.file("people.csv", TWO_FAIL);

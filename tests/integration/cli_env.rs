@@ -71,6 +71,13 @@ impl CliEnv {
         run(self.command(words), "")
     }
 
+    /// Runs the binary with words that may have blanks.
+    pub fn words(&self, words: &[&str]) -> Ran {
+        let mut command = self.command("");
+        command.args(words);
+        run(command, "")
+    }
+
     pub fn run_with_input(&self, words: &str, input: &str) -> Ran {
         run(self.command(words), input)
     }

@@ -5,10 +5,11 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 
 use crate::api::dto::JobDto;
 use crate::cli::exit_status::{CliError, ExitStatus};
-use crate::cli::format::{UNACCOUNTED, count_cell, done_label, state_cell, unaccounted_cell};
+use crate::cli::format::{UNACCOUNTED, count_cell, done_label, sanitize, state_cell, unaccounted_cell};
 use crate::cli::global::GlobalArgs;
 use crate::cli::output;
 use crate::cli::render::{Cell, Column, Screen, Table, Tone};
+use crate::client::JobQuery;
 use crate::domain::{JobId, JobState};
 
 /// The fewest jobs of a page, also on a terminal that is too low for them.
@@ -25,11 +26,30 @@ const MAX_PAGE: u32 = 10_000;
 #[command(after_help = "\
 Examples:
   marqueue list --state failed
+  marqueue list --with-failures --since 24h --name people
   marqueue list --limit 200 --before 1500 --json")]
 pub struct List {
     /// Only jobs in this state
     #[arg(long, value_parser = PossibleValuesParser::new(JobState::ALL.map(JobState::as_str)).try_map(|text| text.parse::<JobState>()))]
     state: Option<JobState>,
+    /// Only jobs of this instance
+    #[arg(long, value_name = "NAME")]
+    instance: Option<String>,
+    /// Only jobs for this kind of target
+    #[arg(long, value_name = "KIND", value_parser = ["leads", "custom-object", "program-members"])]
+    target: Option<String>,
+    /// Only jobs of this group
+    #[arg(long, value_name = "KEY")]
+    group: Option<String>,
+    /// Only jobs that were added since then: a duration such as 2h, or a time such as 2026-01-31T12:00:00Z
+    #[arg(long, value_name = "TIME")]
+    since: Option<String>,
+    /// Only jobs whose file name has this part
+    #[arg(long, value_name = "PART")]
+    name: Option<String>,
+    /// Only jobs with rows that failed
+    #[arg(long)]
+    with_failures: bool,
     /// At most so many [default: as many as the terminal has lines for, else 50]
     #[arg(long, value_name = "N")]
     limit: Option<u32>,
@@ -46,7 +66,7 @@ impl List {
     pub async fn run(self, global: &GlobalArgs) -> Result<ExitStatus, CliError> {
         let screen = Screen::stdout();
         let limit = self.limit.or(screen.height.filter(|_| !global.json).map(page_size));
-        let page = global.client()?.list(self.state, limit, self.before).await?;
+        let page = global.client()?.list(&self.query(limit)).await?;
         if global.json {
             output::print_json(&page)?;
             return Ok(ExitStatus::Done);
@@ -57,10 +77,50 @@ impl List {
         }
         output::print(&jobs(&page.jobs, &screen))?;
         if let Some(before) = page.next_before {
-            let state = self.state.map(|state| format!(" --state {state}")).unwrap_or_default();
-            output::note(&format!("there are more: marqueue list{state} --before {before}"));
+            output::note(&format!("there are more: marqueue list{} --before {before}", self.filters()));
         }
         Ok(ExitStatus::Done)
+    }
+}
+
+impl List {
+    fn query(&self, limit: Option<u32>) -> JobQuery {
+        JobQuery {
+            state: self.state,
+            instance: self.instance.clone(),
+            target: self.target.clone(),
+            group: self.group.clone(),
+            since: self.since.clone(),
+            name: self.name.clone(),
+            with_failures: self.with_failures,
+            limit,
+            before: self.before,
+        }
+    }
+
+    /// Returns the filters as they are written on the command line, for the next page.
+    fn filters(&self) -> String {
+        let state = self.state.map(|state| state.to_string());
+        let named = [
+            ("state", &state),
+            ("instance", &self.instance),
+            ("target", &self.target),
+            ("group", &self.group),
+            ("since", &self.since),
+            ("name", &self.name),
+        ];
+        let quoted =
+            |value: &str| match value.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.:".contains(&byte)) {
+                true => value.to_owned(),
+                false => format!("'{}'", sanitize(&value.replace('\'', "'\\''"))),
+            };
+        let mut text = String::new();
+        for (option, value) in named {
+            if let Some(value) = value {
+                text += &format!(" --{option} {}", quoted(value));
+            }
+        }
+        text + if self.with_failures { " --with-failures" } else { "" }
     }
 }
 

@@ -10,7 +10,7 @@ use tokio::runtime::Builder;
 use crate::api::dto::InstanceStatus;
 use crate::api::dto::JobDto;
 use crate::cli::global::default_socket;
-use crate::client::{Client, ClientError, DEFAULT_SOCKET};
+use crate::client::{Client, ClientError, DEFAULT_SOCKET, JobQuery};
 
 /// The longest time that a user waits for a daemon that hangs. One that is well answers in a few milliseconds.
 const MAX_WAIT: Duration = Duration::from_millis(400);
@@ -42,7 +42,9 @@ pub fn socket_of(words: &[OsString]) -> PathBuf {
 
 /// Returns the newest jobs; none if the daemon does not answer in time.
 pub fn jobs(socket: &Path) -> Vec<JobDto> {
-    ask(socket, async |client| client.list(None, Some(MAX_JOBS), None).await).map(|page| page.jobs).unwrap_or_default()
+    ask(socket, async |client| client.list(&JobQuery { limit: Some(MAX_JOBS), ..JobQuery::default() }).await)
+        .map(|page| page.jobs)
+        .unwrap_or_default()
 }
 
 /// Returns the instances by name; none if the daemon does not answer in time.
