@@ -27,7 +27,7 @@ pub struct QuotaDay {
 /// Whether a call may be sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CallAdmission {
-    /// It may; its number for [`Store::end_call`].
+    /// It may; its number for [`crate::store::Store::end_call`].
     Call(i64),
     /// The day that began at `day` has had all its calls.
     DayUsedUp {
