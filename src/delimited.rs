@@ -11,8 +11,10 @@
 //! a column's name is shown only where it cannot be a value.
 
 mod column_names;
+mod column_remover;
 mod encoding;
 mod error;
+mod failed_row_error;
 mod failed_rows;
 mod file_kind;
 mod header;
@@ -36,7 +38,8 @@ mod warning;
 pub use column_names::{ColumnName, NameError, without_values};
 pub use encoding::Encoding;
 pub use error::ValidationError;
-pub use failed_rows::{FailedRowError, FailedRowExtractor, FailedRows};
+pub use failed_row_error::FailedRowError;
+pub use failed_rows::{CorrectedFormat, FailedRowExtractor, FailedRows};
 pub use file_kind::FileKind;
 pub use header::{
     MAX_HEADER_BYTES, RequiredColumn, columns, columns_required_at_upload, lookup_column, required_columns,

@@ -1,13 +1,14 @@
 //! Failed rows: removes added columns from failure files, so that their rows can be sent again.
 
-use std::collections::BTreeSet;
-use std::ops::{Range, RangeTo};
+use std::ops::Range;
 
 use crate::delimited::column_names;
-use crate::delimited::column_names::{WITHHELD, clip};
+use crate::delimited::column_names::WITHHELD;
+use crate::delimited::column_remover::{ColumnRemover, KeptColumns};
+use crate::delimited::failed_row_error::FailedRowError;
 use crate::delimited::header;
 use crate::delimited::header::{HeaderReader, MAX_HEADER_BYTES};
-use crate::delimited::lexer::{LexEvent, Lexer, Record};
+use crate::delimited::lexer::Lexer;
 use crate::domain::Format;
 
 /// Removes columns that Marketo or marqueue added to rows: the reason column at the end, the column `Line` at the
@@ -24,6 +25,18 @@ pub struct FailedRowExtractor {
     rows: Option<ColumnRemover>,
 }
 
+/// How the format of a corrected file is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CorrectedFormat {
+    /// The sender says it.
+    Given(Format),
+    /// It is the one with which the header has most of the columns that were sent; `default` where no other has more.
+    Detected {
+        /// The format of the job.
+        default: Format,
+    },
+}
+
 /// The columns that a file of failed rows may have.
 #[derive(Clone, Debug)]
 enum ExpectedColumns {
@@ -32,7 +45,7 @@ enum ExpectedColumns {
     /// Any, and the reason column.
     AnyAndReason,
     /// Any. The reason column and `Line` are removed where they were not sent.
-    Corrected { sent: Vec<String>, format: Format },
+    Corrected { sent: Vec<String>, format: CorrectedFormat },
 }
 
 /// The result of stripping a failure file.
@@ -47,50 +60,6 @@ pub struct FailedRows {
 /// The column that marqueue adds to a report: the line of the row in the submitted file.
 const LINE_COLUMN: &str = "Line";
 
-/// A failure file whose rows cannot be sent again.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum FailedRowError {
-    /// There is no row.
-    #[error("the file has no rows")]
-    NoRows,
-    /// The last column is not the reason column.
-    #[error("the file's last column is neither \"Import Failure Reason\" nor \"Import Warning Reason\"")]
-    NoReason,
-    /// Columns that were sent are missing.
-    #[error("the file lacks {}, sent but not given back by Marketo", names(.0))]
-    Missing(Vec<String>),
-    /// There are columns that were not sent.
-    #[error("the file has {}, not among the columns that were sent", names(.0))]
-    NotSent(Vec<String>),
-    /// The columns are in another order than sent.
-    #[error("the file has the columns that were sent in another order")]
-    OtherOrder,
-    /// A row has another number of fields than the header.
-    #[error("the row on line {line} has {fields} fields where the header has {columns}")]
-    Ragged {
-        /// The line of the row, counted from 1.
-        line: u64,
-        /// The number of its fields.
-        fields: u64,
-        /// The number of columns of the header.
-        columns: u64,
-    },
-    /// The file ends within a quoted field.
-    #[error("the quote opened on line {line} has no end")]
-    UnclosedQuote {
-        /// The line of the opening quote, counted from 1.
-        line: u64,
-    },
-    /// The header is larger than [`MAX_HEADER_BYTES`].
-    #[error("the header does not end within {MAX_HEADER_BYTES} bytes")]
-    HeaderTooLarge,
-}
-
-fn names(columns: &[String]) -> String {
-    let listed: Vec<_> = columns.iter().map(|name| format!("{:?}", clip(name))).collect();
-    format!("{} {}", if columns.len() == 1 { "the column" } else { "the columns" }, listed.join(", "))
-}
-
 impl FailedRowExtractor {
     /// Extracts the rows of a failure file as they were sent. `sent` are the columns of the file that was imported, as
     /// [`columns`](crate::delimited::header::columns) reads them; another column is an error.
@@ -104,8 +73,8 @@ impl FailedRowExtractor {
     }
 
     /// Reads a failure file that was corrected by hand. A first column `Line` and a last column of reasons are removed,
-    /// unless the columns that were `sent` have them. `format` is used where the header does not show another one.
-    pub fn of_corrected_file(sent: Vec<String>, format: Format) -> Self {
+    /// unless the columns that were `sent` have them.
+    pub fn of_corrected_file(sent: Vec<String>, format: CorrectedFormat) -> Self {
         FailedRowExtractor::new(ExpectedColumns::Corrected { sent, format })
     }
 
@@ -117,7 +86,7 @@ impl FailedRowExtractor {
 
     /// Returns the format of the file, once its header has been read.
     pub fn format(&self) -> Option<Format> {
-        self.rows.as_ref().map(|rows| rows.format)
+        self.rows.as_ref().map(ColumnRemover::format)
     }
 
     /// Reads bytes of the file and appends the resulting bytes to `out`.
@@ -149,7 +118,10 @@ impl FailedRowExtractor {
             self.begin_rows(out)?;
         }
         match self.rows {
-            Some(rows) => rows.finish(out),
+            Some(rows) => {
+                let format = rows.format();
+                Ok(FailedRows { format, rows: rows.finish(out)? })
+            }
             None => Err(FailedRowError::NoRows),
         }
     }
@@ -160,8 +132,7 @@ impl FailedRowExtractor {
         let header = header.bytes();
         let mut rows = self.expected.remover(header)?;
         // The byte-order mark is not part of the first name.
-        rows.push(&header[header::byte_order_mark(header).len()..], out)?;
-        rows.rows = 0;
+        rows.push_header(&header[header::byte_order_mark(header).len()..], out)?;
         self.rows = Some(rows);
         Ok(())
     }
@@ -173,23 +144,29 @@ impl ExpectedColumns {
         match self {
             ExpectedColumns::SentAndReason(sent) => {
                 let format = find_format(header, sent)?;
-                Ok(ColumnRemover::new(format, ..sent.len(), sent.len() + 1))
+                Ok(ColumnRemover::new(format, KeptColumns { kept: 0..sent.len(), columns: sent.len() + 1 }))
             }
             ExpectedColumns::AnyAndReason => {
                 let read = |format| (format, header::columns(header, format));
                 let is_report = |(_, names): &(Format, Vec<String>)| names.last().is_some_and(|n| header::is_reason(n));
                 let (format, names) =
                     Format::ALL.into_iter().map(read).find(is_report).ok_or(FailedRowError::NoReason)?;
-                Ok(ColumnRemover::new(format, ..names.len() - 1, names.len()))
+                Ok(ColumnRemover::new(format, KeptColumns { kept: 0..names.len() - 1, columns: names.len() }))
             }
             ExpectedColumns::Corrected { sent, format } => {
-                let candidates = [*format].into_iter().chain(Format::ALL);
-                let mut read = candidates.map(|format| CorrectedHeader::read(header, format, sent));
-                let found = read.find(|header| header.has_sent_columns);
-                let CorrectedHeader { format, kept, columns, .. } =
-                    found.unwrap_or_else(|| CorrectedHeader::read(header, *format, sent));
-                let rows = ColumnRemover::new(format, ..kept.end, columns);
-                Ok(ColumnRemover { kept, keeps_blank_lines: true, ..rows })
+                let (first, others) = match *format {
+                    CorrectedFormat::Given(format) => (format, &[][..]),
+                    CorrectedFormat::Detected { default } => (default, &Format::ALL[..]),
+                };
+                let mut best = CorrectedHeader::read(header, first, sent);
+                for &format in others {
+                    let other = CorrectedHeader::read(header, format, sent);
+                    if other.sent_columns > best.sent_columns {
+                        best = other;
+                    }
+                }
+                let CorrectedHeader { format, kept, columns, .. } = best;
+                Ok(ColumnRemover::new(format, KeptColumns { kept, columns }).with_blank_lines())
             }
         }
     }
@@ -201,8 +178,8 @@ struct CorrectedHeader {
     /// The columns that are kept, counted from 0.
     kept: Range<usize>,
     columns: usize,
-    /// Those that are kept are those that were sent, in any order.
-    has_sent_columns: bool,
+    /// How many of those that are kept were sent.
+    sent_columns: usize,
 }
 
 impl CorrectedHeader {
@@ -212,116 +189,8 @@ impl CorrectedHeader {
         let from = usize::from(names.first().is_some_and(|name| was_added(name, |name| name == LINE_COLUMN)));
         let has_reason = names.len() > from && names.last().is_some_and(|name| was_added(name, header::is_reason));
         let kept = from..names.len() - usize::from(has_reason);
-        let sorted = |names: &[String]| names.iter().cloned().collect::<BTreeSet<_>>();
-        let has_sent_columns = sorted(&names[kept.clone()]) == sorted(sent);
-        CorrectedHeader { format, kept, columns: names.len(), has_sent_columns }
-    }
-}
-
-/// Removes columns at the beginning and at the end of each record. Every other byte stays.
-#[derive(Debug)]
-struct ColumnRemover {
-    format: Format,
-    lexer: Lexer,
-    /// The columns that are kept, counted from 0.
-    kept: Range<usize>,
-    /// The number of columns of the header.
-    columns: usize,
-    keeps_blank_lines: bool,
-    /// Records so far.
-    rows: u64,
-    /// The field of this record that is being read, counted from 0.
-    field: usize,
-    /// A byte of this record was written.
-    wrote: bool,
-    /// A CR waits for the next byte: before an LF it belongs to the line end. It is of a field that is kept or not.
-    held_cr: Option<bool>,
-}
-
-impl ColumnRemover {
-    fn new(format: Format, kept: RangeTo<usize>, columns: usize) -> Self {
-        ColumnRemover {
-            format,
-            lexer: Lexer::new(format, 1),
-            kept: 0..kept.end,
-            columns,
-            keeps_blank_lines: false,
-            rows: 0,
-            field: 0,
-            wrote: false,
-            held_cr: None,
-        }
-    }
-
-    fn push(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Result<(), FailedRowError> {
-        for &byte in bytes {
-            let event = self.lexer.step(byte);
-            if let LexEvent::End(record) = event {
-                let line_end: &[u8] = if self.held_cr.is_some() { b"\r\n" } else { b"\n" };
-                self.held_cr = None;
-                if !record.blank {
-                    self.end_record(&record, line_end, out)?;
-                } else if self.keeps_blank_lines {
-                    out.extend_from_slice(line_end);
-                }
-                continue;
-            }
-            self.write_held_cr(out);
-            let mut is_kept = self.kept.contains(&self.field);
-            if event == LexEvent::Delimiter {
-                self.field += 1;
-                is_kept &= self.kept.contains(&self.field);
-            }
-            if byte == b'\r' {
-                self.held_cr = Some(is_kept);
-            } else if is_kept {
-                self.write(byte, out);
-            }
-        }
-        Ok(())
-    }
-
-    fn finish(mut self, out: &mut Vec<u8>) -> Result<FailedRows, FailedRowError> {
-        if let Some(line) = self.lexer.open_quote() {
-            return Err(FailedRowError::UnclosedQuote { line });
-        }
-        if let Some(record) = self.lexer.unended() {
-            self.write_held_cr(out);
-            self.end_record(&record, b"", out)?;
-        }
-        if self.rows == 0 {
-            Err(FailedRowError::NoRows)
-        } else {
-            Ok(FailedRows { format: self.format, rows: self.rows })
-        }
-    }
-
-    /// Ends a record. A row whose fields are ambiguous is refused instead of guessed, because it would be imported.
-    fn end_record(&mut self, record: &Record, line_end: &[u8], out: &mut Vec<u8>) -> Result<(), FailedRowError> {
-        let columns = self.columns as u64;
-        if record.fields != columns && self.kept != (0..self.columns) {
-            return Err(FailedRowError::Ragged { line: record.line, fields: record.fields, columns });
-        }
-        if !self.wrote {
-            // One empty field: without quotes it would be a blank line.
-            out.extend_from_slice(b"\"\"");
-        }
-        out.extend_from_slice(line_end);
-        self.rows += 1;
-        self.field = 0;
-        self.wrote = false;
-        Ok(())
-    }
-
-    fn write_held_cr(&mut self, out: &mut Vec<u8>) {
-        if self.held_cr.take() == Some(true) {
-            self.write(b'\r', out);
-        }
-    }
-
-    fn write(&mut self, byte: u8, out: &mut Vec<u8>) {
-        out.push(byte);
-        self.wrote = true;
+        let sent_columns = names[kept.clone()].iter().filter(|name| sent.contains(name)).count();
+        CorrectedHeader { format, kept, columns: names.len(), sent_columns }
     }
 }
 
@@ -401,7 +270,11 @@ mod tests {
     #[test]
     fn added_columns_of_a_corrected_file_are_removed() {
         let corrected = |sent: &[&str], text: &str, size| {
-            extract(FailedRowExtractor::of_corrected_file(names(sent), Format::Csv), text, size)
+            extract(
+                FailedRowExtractor::of_corrected_file(names(sent), CorrectedFormat::Detected { default: Format::Csv }),
+                text,
+                size,
+            )
         };
         for (sent, text, kept, format) in [
             (vec!["a", "b"], "Line,a,b,Import Failure Reason\n7,1,2,no\n", "a,b\n1,2\n", Format::Csv),
@@ -417,6 +290,7 @@ mod tests {
                 "a,Import Failure Reason\n1,old\n",
                 Format::Csv,
             ),
+            (vec!["a", "b", "c"], "a;c;d\n1;3;4\n", "a;c;d\n1;3;4\n", Format::Ssv),
             // Columns may be added and removed; blank lines stay, so that the lines of errors are right.
             (vec!["a", "b"], "Line,a,c\r\n7,1,3\r\n\r\n8,,\r\n", "a,c\r\n1,3\r\n\r\n,\r\n", Format::Csv),
             (vec!["a"], "Line,a\r\n7,\r\n", "a\r\n\"\"\r\n", Format::Csv),

@@ -121,6 +121,17 @@ fn corrected_failures_are_sent_as_a_new_job() {
     let again = cli.run("show 2 --json").expect(0).json();
     assert_eq!((&again["retry_of"], &again["filename"]), (&json!(1), &json!("people-corrected.csv")));
 
+    // A column was removed, and the name is that of another format: the header decides.
+    cli.file("people.ssv", "email;note;phone\na@example.com;!fail:Bad;1\n");
+    cli.run("add leads people.ssv --wait").expect(4);
+    cli.file("fixed.csv", "email;note\na@example.com;fine\n");
+    let again = cli.run("retry 3 --with fixed.csv --json").expect(0).json();
+    assert_eq!((&again["format"], &again["rows"]["total"]), (&json!("ssv"), &json!(1)));
+
+    // A format that is given is taken at its word.
+    let ran = cli.run("retry 3 --with fixed.csv --format csv").expect(1);
+    assert!(ran.err.contains("the header has one column as csv"), "{ran:?}");
+
     cli.file("ragged.csv", "email,note\nb@example.com\n");
     let ran = cli.run("retry 1 --with ragged.csv").expect(1);
     assert!(ran.err.contains("the header has 2 fields, but line 2 has 1"), "{ran:?}");

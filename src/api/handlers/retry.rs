@@ -19,7 +19,7 @@ use crate::api::handlers::reports::{JoinedReport, extract_rows, extracted_rows};
 use crate::api::problem::{PathSegment, Query, job_id};
 use crate::api::state::{AppState, SharedState};
 use crate::delimited;
-use crate::delimited::{FailedRowError, FailedRowExtractor};
+use crate::delimited::{CorrectedFormat, FailedRowError, FailedRowExtractor};
 use crate::domain::{Format, SubmissionChannel};
 use crate::intake::{Checks, IntakeError};
 use crate::store::{ErasableData, FileKind, Inserted, Job, NewJob, StoredFile};
@@ -33,7 +33,7 @@ pub(crate) struct RetryQuery {
     /// header has them.
     #[schemars(extend("enum" = ["failed", "corrected"]))]
     rows: Option<String>,
-    /// The format of the body. Default: the one with which the header has the job's columns, else the job's.
+    /// The format of the body. Default: the one with which the header has most of the job's columns, the job's first.
     format: Option<Format>,
     /// Whether to check the body for what Marketo would refuse; default true.
     check: Option<bool>,
@@ -108,21 +108,26 @@ async fn retry_failed_rows(
     // The files are read twice. The first pass finds out whether the rows can be extracted and which delimiter they have,
     // before a job is created.
     let format = extract_rows(open().await?, FailedRowExtractor::of_sent_columns(columns.clone())).await?.format;
-    let new = NewJob {
+    let new = derived_job(&job, caller, "failed-rows", format);
+    let rows = extracted_rows(open().await?, FailedRowExtractor::of_sent_columns(columns));
+    // The rows were checked when they were first accepted.
+    match daemon.intake.receive(new, Checks::None, rows).await? {
+        Inserted::Created(job) | Inserted::Existing(job) => Ok((StatusCode::CREATED, Json(job.into()))),
+    }
+}
+
+/// Returns a new job of rows of `job`, with its target and options. `suffix` goes into the file's name.
+fn derived_job(job: &Job, caller: &Identity, suffix: &str, format: Format) -> NewJob {
+    NewJob {
         instance: job.instance.clone(),
         target: job.target.clone(),
-        filename: derived_filename(&job.filename, "failed-rows", format),
+        filename: derived_filename(&job.filename, suffix, format),
         format,
         priority: job.priority,
         group: job.group.clone(),
         idempotency_key: None,
         retry_of: Some(job.id),
         source: caller.source(),
-    };
-    let rows = extracted_rows(open().await?, FailedRowExtractor::of_sent_columns(columns));
-    // The rows were checked when they were first accepted.
-    match daemon.intake.receive(new, Checks::None, rows).await? {
-        Inserted::Created(job) | Inserted::Existing(job) => Ok((StatusCode::CREATED, Json(job.into()))),
     }
 }
 
@@ -152,7 +157,11 @@ async fn retry_corrected_rows(
         daemon.intake.check_announced_size(announced)?;
     }
     let sent = sent_columns(daemon, &job).await?;
-    let mut extractor = FailedRowExtractor::of_corrected_file(sent, file.query.format.unwrap_or(job.format));
+    let format = match file.query.format {
+        Some(format) => CorrectedFormat::Given(format),
+        None => CorrectedFormat::Detected { default: job.format },
+    };
+    let mut extractor = FailedRowExtractor::of_corrected_file(sent, format);
     let mut body = file.body.into_data_stream();
     // The header is read first, since it decides on the format of the new job.
     let mut begins = Vec::new();
@@ -162,17 +171,7 @@ async fn retry_corrected_rows(
         extractor.push(&bytes, &mut begins).map_err(invalid_rows)?;
     }
     let format = extractor.format().or(file.query.format).unwrap_or(job.format);
-    let new = NewJob {
-        instance: job.instance.clone(),
-        target: job.target.clone(),
-        filename: derived_filename(&job.filename, "corrected", format),
-        format,
-        priority: job.priority,
-        group: job.group.clone(),
-        idempotency_key: file.key,
-        retry_of: Some(job.id),
-        source: caller.source(),
-    };
+    let new = NewJob { idempotency_key: file.key, ..derived_job(&job, caller, "corrected", format) };
     let fault = Arc::new(OnceLock::new());
     let rows = CorrectedRows { extractor, body, fault: fault.clone() };
     let begins = stream::iter([Ok::<_, String>(Bytes::from(begins))]);

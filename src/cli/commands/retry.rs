@@ -73,11 +73,7 @@ impl Retry {
     }
 
     async fn send_corrected(&self, client: &Client, path: &std::path::Path) -> Result<JobDto, CliError> {
-        let file = CorrectedFile {
-            job: self.id,
-            format: self.format.or_else(|| Format::from_filename(&path.to_string_lossy())),
-            check: !self.no_check,
-        };
+        let file = CorrectedFile { job: self.id, format: self.format, check: !self.no_check };
         let opened = input::open(path).await?;
         let bar = TransferBar::new(&path.display().to_string(), Direction::Upload, opened.bytes);
         let sent = client.retry_with(&file, opened.content, bar.updater()).await;
