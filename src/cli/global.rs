@@ -11,7 +11,7 @@ use crate::client::{Client, DEFAULT_SOCKET, DEFAULT_TIMEOUT};
 use crate::domain::JobId;
 
 /// The heading that separates these options from a command's own in its help.
-const HEADING: &str = "Options of every command";
+pub const HEADING: &str = "Options of every command";
 
 /// The options for commands that ask a daemon, by their ids.
 pub(super) const DAEMON_OPTIONS: [&str; 2] = ["socket", "timeout"];

@@ -3,9 +3,10 @@
 use std::fmt::Write;
 use std::path::Path;
 
-use clap::{Arg, Command};
+use clap::{Arg, Command, Id};
 
 use crate::cli::command_line::Cli;
+use crate::cli::global::HEADING;
 
 /// The page's first lines.
 const HEAD: &str = "\
@@ -15,14 +16,17 @@ Made from the commands' definitions: `MARQUEUE_WRITE_DOCS=1 cargo test --lib cli
 Options that every command takes are listed once, under [marqueue](#marqueue).
 ";
 
-/// Writes the section of `command`, and those of the commands below it.
-fn write_section(page: &mut String, command: &Command, words: &str) {
+/// Writes the section of `command`, and those of the commands below it. `above` are the options of the commands above it.
+fn write_section(page: &mut String, command: &Command, words: &str, above: &[&Id]) {
     let is_top = !words.contains(' ');
     let about = command.get_long_about().or(command.get_about()).map(ToString::to_string).unwrap_or_default();
     let usage = command.clone().render_usage().to_string();
-    let usage = usage.trim_start_matches("Usage:").split_whitespace().collect::<Vec<_>>().join(" ");
+    let usage = usage.trim_start_matches("Usage:").lines().map(str::trim).collect::<Vec<_>>().join("\n");
     writeln!(page, "\n## {words}\n\n{about}\n\n```\n{usage}\n```").expect("a String takes text");
-    let shown = |arg: &&Arg| !arg.is_hide_set() && (is_top || !arg.is_global_set());
+    let is_of_all = |arg: &Arg| arg.get_help_heading() == Some(HEADING);
+    // An option of all commands below one, as those of `add`, stands at that one only.
+    let is_above = |arg: &Arg| arg.is_global_set() && above.contains(&arg.get_id());
+    let shown = |arg: &&Arg| !arg.is_hide_set() && (is_top || !is_of_all(arg)) && !is_above(arg);
     let arguments: Vec<&Arg> = command
         .get_arguments()
         .filter(shown)
@@ -31,7 +35,9 @@ fn write_section(page: &mut String, command: &Command, words: &str) {
     if !arguments.is_empty() {
         page.push_str("\n| argument | means |\n|---|---|\n");
         for arg in arguments {
-            writeln!(page, "| `{}` | {} |", cell(&arg.to_string()), cell(&meaning(arg))).expect("a String takes text");
+            let short = arg.get_short().map(|short| format!("-{short}, ")).unwrap_or_default();
+            writeln!(page, "| `{short}{}` | {} |", cell(&arg.to_string()), cell(&meaning(arg)))
+                .expect("a String takes text");
         }
     }
     if let Some(help) = command.get_after_help() {
@@ -41,8 +47,10 @@ fn write_section(page: &mut String, command: &Command, words: &str) {
             writeln!(page, "\n{title}\n\n```\n{}\n```", lines.trim_end()).expect("a String takes text");
         }
     }
+    let global = command.get_arguments().filter(|arg| arg.is_global_set()).map(Arg::get_id);
+    let above: Vec<&Id> = above.iter().copied().chain(global).collect();
     for below in command.get_subcommands().filter(|below| below.get_name() != "help") {
-        write_section(page, below, &format!("{words} {}", below.get_name()));
+        write_section(page, below, &format!("{words} {}", below.get_name()), &above);
     }
 }
 
@@ -67,7 +75,12 @@ fn the_command_page_is_current() {
     let mut all = Cli::definition();
     all.build();
     let mut page = HEAD.to_owned();
-    write_section(&mut page, &all, "marqueue");
+    write_section(&mut page, &all, "marqueue", &[]);
+    let section =
+        |words: &str| page.split(&format!("\n## {words}\n")).nth(1).and_then(|rest| rest.split("\n## ").next());
+    for (words, option) in [("marqueue add", "--priority"), ("marqueue check", "--format"), ("marqueue", "--json")] {
+        assert!(section(words).is_some_and(|text| text.contains(option)), "{option} of {words}");
+    }
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/commands.md");
     if std::env::var_os("MARQUEUE_WRITE_DOCS").is_some() {
         std::fs::write(&path, &page).expect("the page can be written");
