@@ -1,4 +1,4 @@
-//! JobDto progress: shows jobs that are waited for, as a table that is redrawn on a terminal, or as a line for each change.
+//! Job progress: shows jobs that are waited for, as a table that is redrawn on a terminal, or as a line for each change.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

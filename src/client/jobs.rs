@@ -9,6 +9,7 @@ use crate::client::error::ClientError;
 use crate::client::http_client::{Client, LONG_TIMEOUT};
 use crate::client::response::read;
 use crate::domain::{JobId, JobState};
+use crate::retention::EraseMode;
 
 /// What is cancelled of a job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -122,22 +123,22 @@ impl Client {
         self.call(self.request(Method::POST, &format!("/v1/jobs/{id}/retry")).query(rows.as_slice())).await
     }
 
-    /// Erases content and reports of an ended job, or with `dry_run` only reports what there is.
+    /// Erases content and reports of an ended job; a dry run only reports what there is.
     ///
     /// # Errors
     /// [`ClientError`]
-    pub async fn erase(&self, id: JobId, dry_run: bool) -> Result<EraseReportDto, ClientError> {
-        let dry_run = dry_run.then_some(("dry_run", "true"));
+    pub async fn erase(&self, id: JobId, mode: EraseMode) -> Result<EraseReportDto, ClientError> {
+        let dry_run = (mode == EraseMode::DryRun).then_some(("dry_run", "true"));
         let request = self.request(Method::POST, &format!("/v1/jobs/{id}/erase")).query(dry_run.as_slice());
         self.read_timeout.run(LONG_TIMEOUT, async { read(self.send(request).await?).await }).await?
     }
 
-    /// Erases all data past its retention period, or with `dry_run` only reports what there is.
+    /// Erases all data past its retention period; a dry run only reports what there is.
     ///
     /// # Errors
     /// [`ClientError`]
-    pub async fn retention(&self, dry_run: bool) -> Result<RetentionRunDto, ClientError> {
-        let dry_run = dry_run.then_some(("dry_run", "true"));
+    pub async fn retention(&self, mode: EraseMode) -> Result<RetentionRunDto, ClientError> {
+        let dry_run = (mode == EraseMode::DryRun).then_some(("dry_run", "true"));
         let request = self.request(Method::POST, "/v1/retention").query(dry_run.as_slice());
         self.read_timeout.run(LONG_TIMEOUT, async { read(self.send(request).await?).await }).await?
     }

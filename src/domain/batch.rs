@@ -344,7 +344,7 @@ mod tests {
     }
 
     #[test]
-    fn a_batch_that_was_attempts_exhausted_begins_anew_when_it_is_retried() {
+    fn retried_batch_with_exhausted_attempts_begins_anew() {
         let exhausted = Event::AttemptsExhausted { reason: "611".into(), unconfirmed_until: None };
         let batch = after_events(&[(1, Event::UploadBegan), (2, exhausted)]);
         assert_eq!((batch.attempts_exhausted, batch.unconfirmed_imports), (true, 0));

@@ -1,7 +1,7 @@
 //! Fixtures of the store's unit tests: a store in a temporary folder, and small jobs.
 
 use crate::clock::from_ms;
-use crate::domain::{Format, JobId, Source, Target};
+use crate::domain::{Counts, Event, Format, JobId, RemoteStatus, Source, Target};
 use crate::store::handle::Store;
 use crate::store::new_job::{Inserted, JobLayout, NewJob, PartRange};
 use crate::store::tables::chunks::CompressedChunk;
@@ -60,4 +60,15 @@ pub(super) async fn add(store: &Store, new: NewJob, parts: u32) -> JobId {
     match store.add(new, layout, CompressedChunk::compress(0, &bytes).unwrap(), from_ms(1_000)).await.unwrap() {
         Inserted::Created(job) | Inserted::Existing(job) => job.id,
     }
+}
+
+/// Returns the event of an upload that Marketo accepted and queued.
+pub(super) fn accepted(id: &str) -> Event {
+    Event::Accepted { marketo_batch_id: id.into(), status: RemoteStatus::Queued }
+}
+
+/// Returns the event of an import that ended with these counts and no warnings count.
+pub(super) fn ended(processed: u64, failed: u64) -> Event {
+    let counts = Counts { processed: Some(processed), failed: Some(failed), warned: None };
+    Event::ImportEnded { counts, message: "done".into() }
 }

@@ -96,7 +96,7 @@ fn list_is_filtered_and_names_the_next_page() {
         assert_eq!(ids(words), expected, "{words:?}");
     }
     let ran = cli.words(&["list", "--name", "people", "--since", "1h", "--limit", "1"]).expect(0);
-    assert!(ran.err.contains("there are more: marqueue list --since 1h --name people --before 2"), "{ran:?}");
+    assert!(ran.err.contains("there are more: marqueue list --since 1h --name people --limit 1 --before 2"), "{ran:?}");
     assert!(cli.run("list --since yesterday").expect(1).err.contains("since must be a time such as"));
     cli.run("list --target lead").expect(2);
 }

@@ -89,6 +89,12 @@ async fn resume_reads_the_secret_file_again() {
     assert_eq!((status, resumed["note"].as_str()), (200, Some(&note[..])));
     paused(&mut env).await;
 
+    let mut command = std::process::Command::new(crate::support::binary());
+    let ran = command.arg("--socket").arg(env.socket()).arg("resume").output().expect("it runs");
+    assert_eq!(String::from_utf8_lossy(&ran.stdout), "instance default tries again with the same secret\n");
+    assert!(String::from_utf8_lossy(&ran.stderr).contains("is the one that Marketo refused"), "{ran:?}");
+    paused(&mut env).await;
+
     fs::remove_file(&secret).unwrap();
     let resumed = env.json("POST", "/v1/instances/default/resume").await.1;
     let note = resumed["note"].as_str().expect("a note");

@@ -9,6 +9,7 @@ use crate::cli::global::GlobalArgs;
 use crate::cli::output;
 use crate::cli::render::time;
 use crate::domain::JobId;
+use crate::retention::EraseMode;
 
 /// Erase the content, the failures and the warnings of a job for good; its record stays
 ///
@@ -47,7 +48,7 @@ impl Erase {
     /// # Errors
     /// The daemon refuses, or can't be reached.
     pub async fn run(self, global: &GlobalArgs) -> Result<ExitStatus, CliError> {
-        let erasure = global.client()?.erase(self.id, self.dry_run).await?;
+        let erasure = global.client()?.erase(self.id, mode(self.dry_run)).await?;
         if global.json {
             output::print_json(&erasure)?;
         } else {
@@ -63,7 +64,7 @@ impl Retention {
     /// # Errors
     /// The daemon refuses, or can't be reached.
     pub async fn run(self, global: &GlobalArgs) -> Result<ExitStatus, CliError> {
-        let pass = global.client()?.retention(self.dry_run).await?;
+        let pass = global.client()?.retention(mode(self.dry_run)).await?;
         if global.json {
             output::print_json(&pass)?;
         } else {
@@ -71,6 +72,11 @@ impl Retention {
         }
         Ok(ExitStatus::Done)
     }
+}
+
+/// Returns the mode that the option `--dry-run` asks for.
+fn mode(dry_run: bool) -> EraseMode {
+    if dry_run { EraseMode::DryRun } else { EraseMode::Erase }
 }
 
 /// Note for data that is still in the write-ahead log because a reader holds it open.

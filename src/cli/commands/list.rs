@@ -98,7 +98,7 @@ impl List {
         }
     }
 
-    /// Returns the filters as they are written on the command line, for the next page.
+    /// Returns the options as they are written on the command line, for the next page.
     fn filters(&self) -> String {
         let state = self.state.map(|state| state.to_string());
         let named = [
@@ -120,7 +120,10 @@ impl List {
                 text += &format!(" --{option} {}", quoted(value));
             }
         }
-        text + if self.with_failures { " --with-failures" } else { "" }
+        if self.with_failures {
+            text += " --with-failures";
+        }
+        text + &self.limit.map(|limit| format!(" --limit {limit}")).unwrap_or_default()
     }
 }
 

@@ -57,7 +57,7 @@ impl Pause {
     pub async fn run(self, global: &GlobalArgs) -> Result<ExitStatus, CliError> {
         let client = global.client()?;
         let changed = self.instances.change(&client, async |name| client.pause(name).await).await?;
-        self.instances.print(global, changed, |name| {
+        self.instances.print(global, &changed, |name, _| {
             format!("instance {name} is paused: \"marqueue resume {name}\" lets it go on\n")
         })
     }
@@ -76,7 +76,10 @@ impl Resume {
                 output::note(&format!("instance {name}: {note}"));
             }
         }
-        self.instances.print(global, changed, |name| format!("instance {name} goes on\n"))
+        self.instances.print(global, &changed, |name, status| match status.note {
+            Some(_) => format!("instance {name} tries again with the same secret\n"),
+            None => format!("instance {name} goes on\n"),
+        })
     }
 }
 
@@ -102,13 +105,13 @@ impl Instances {
     fn print(
         &self,
         global: &GlobalArgs,
-        changed: BTreeMap<String, InstanceStatus>,
-        line: impl Fn(&str) -> String,
+        changed: &BTreeMap<String, InstanceStatus>,
+        line: impl Fn(&str, &InstanceStatus) -> String,
     ) -> Result<ExitStatus, CliError> {
         match (global.json, self.all) {
-            (true, true) => output::print_json(&changed)?,
+            (true, true) => output::print_json(changed)?,
             (true, false) => output::print_json(&changed.values().next())?,
-            (false, _) => output::print(&changed.keys().map(|name| line(name)).collect::<String>())?,
+            (false, _) => output::print(&changed.iter().map(|(name, status)| line(name, status)).collect::<String>())?,
         }
         Ok(ExitStatus::Done)
     }

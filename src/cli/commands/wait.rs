@@ -63,7 +63,7 @@ pub fn print_results(ended: &EndedJobs, global: &GlobalArgs) -> Result<ExitStatu
     for job in jobs {
         for batch in job.batches.iter().filter(|batch| batch.id_given_twice) {
             output::note(&format!(
-                "job {}: whose the counts and files of part {} are is unknown: Marketo gave its batchId for another upload too",
+                "job {}: the counts and files of part {} may belong to another upload: Marketo returned the same batchId for it",
                 job.id, batch.part
             ));
         }

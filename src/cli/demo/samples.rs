@@ -32,8 +32,18 @@ pub struct Sample {
 }
 
 impl Sample {
-    fn new(filename: &'static str, target: Target, rows: u64, failed: u64, warned: u64) -> Sample {
-        Sample { filename, target, priority: 0, group: None, rows, failed, warned, refused: false }
+    fn new(filename: &'static str, target: Target, rows: u64) -> Sample {
+        Sample { filename, target, priority: 0, group: None, rows, failed: 0, warned: 0, refused: false }
+    }
+
+    /// Makes some of the rows fail.
+    fn failing(self, failed: u64) -> Sample {
+        Sample { failed, ..self }
+    }
+
+    /// Makes some of the rows have a warning.
+    fn warning(self, warned: u64) -> Sample {
+        Sample { warned, ..self }
     }
 
     /// Returns the format, by the file's ending.
@@ -120,24 +130,24 @@ pub fn samples() -> Vec<Sample> {
     let list = || Target::Leads { lookup_field: None, list_id: Some(1001), partition: None };
     let object = |name: &str| Target::CustomObject { name: name.to_owned() };
     let members = |program_id, status: &str| Target::ProgramMembers { program_id, status: status.to_owned() };
-    let nightly = |filename, rows| Sample { group: Some("nightly"), ..Sample::new(filename, leads(), rows, 0, 0) };
+    let nightly = |filename, rows| Sample { group: Some("nightly"), ..Sample::new(filename, leads(), rows) };
     vec![
-        Sample::new("webinar.csv", leads(), 180, 3, 1),
-        Sample::new("trade-fair.csv", list(), 90, 0, 0),
-        Sample::new("newsletter.csv", list(), 140, 0, 4),
-        Sample::new("orders.csv", object("order_c"), 840, 5, 0),
-        Sample::new("attendees.csv", members(1044, "Registered"), 110, 2, 0),
-        Sample::new("no-shows.tsv", members(1044, "No Show"), 45, 0, 0),
+        Sample::new("webinar.csv", leads(), 180).failing(3).warning(1),
+        Sample::new("trade-fair.csv", list(), 90),
+        Sample::new("newsletter.csv", list(), 140).warning(4),
+        Sample::new("orders.csv", object("order_c"), 840).failing(5),
+        Sample::new("attendees.csv", members(1044, "Registered"), 110).failing(2),
+        Sample::new("no-shows.tsv", members(1044, "No Show"), 45),
         nightly("nightly-1.csv", 70),
         nightly("nightly-2.csv", 60),
         nightly("nightly-3.csv", 40),
-        Sample::new("cars.tsv", object("car_c"), 150, 1, 2),
-        Sample::new("crm-export.tsv", leads(), 220, 0, 0),
-        Sample::new("contacts.ssv", leads(), 75, 0, 0),
-        Sample { refused: true, ..Sample::new("guests.csv", leads(), 12, 0, 0) },
-        Sample::new("leases.ssv", object("lease_c"), 130, 0, 1),
-        Sample::new("waitlist.csv", members(2040, "Waitlisted"), 25, 0, 0),
-        Sample { priority: 10, ..Sample::new("vip.csv", leads(), 6, 0, 0) },
+        Sample::new("cars.tsv", object("car_c"), 150).failing(1).warning(2),
+        Sample::new("crm-export.tsv", leads(), 220),
+        Sample::new("contacts.ssv", leads(), 75),
+        Sample { refused: true, ..Sample::new("guests.csv", leads(), 12) },
+        Sample::new("leases.ssv", object("lease_c"), 130).warning(1),
+        Sample::new("waitlist.csv", members(2040, "Waitlisted"), 25),
+        Sample { priority: 10, ..Sample::new("vip.csv", leads(), 6) },
     ]
 }
 

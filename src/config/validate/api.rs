@@ -29,7 +29,14 @@ pub(super) fn validate_api(
     }
     let tls = validate_tls(raw.tls_cert, raw.tls_key, listen)?;
     warnings.extend(tls.as_ref().and_then(readable_key_warning));
-    warnings.extend(validate_exposure(listen, tls.as_ref(), raw.plaintext_beyond_loopback)?);
+    if let Some(exposure) = listen.filter(|_| tls.is_none()).and_then(exposure_without_tls) {
+        if !raw.plaintext_beyond_loopback {
+            let Warning { text, advice } = exposure;
+            let reason = format!("{text}; {advice} (or allow it: api.plaintext_beyond_loopback = true)");
+            return Err(KeyError::new("api.listen", reason));
+        }
+        warnings.push(Warning { text: format!("api.listen {}", exposure.text), ..exposure });
+    }
     within("api.max_file_bytes", raw.max_file_bytes, 1..=i64::MAX as u64)?;
     within("api.max_connections", raw.max_connections, 1..=u32::MAX)?;
     at_least("api.idle_timeout", raw.idle_timeout, MIN_TIMEOUT)?;
@@ -96,18 +103,12 @@ fn readable_key_warning(TlsFiles { key, .. }: &TlsFiles) -> Option<Warning> {
     })
 }
 
-/// Refuses an address that other machines can reach without TLS. Returns a warning where `is_allowed`.
-fn validate_exposure(
-    listen: Option<SocketAddr>,
-    tls: Option<&TlsFiles>,
-    is_allowed: bool,
-) -> Result<Option<Warning>, KeyError> {
-    let Some(address) = listen.filter(|address| tls.is_none() && !address.ip().is_loopback()) else { return Ok(None) };
-    let fault = "other machines can reach, and api.tls_cert is not set: secrets, tokens and files are sent unencrypted";
+/// Returns what is wrong with an address that speaks plain HTTP, if other machines can reach it. The text follows the key.
+fn exposure_without_tls(address: SocketAddr) -> Option<Warning> {
+    let text = format!(
+        "is {address}, which other machines can reach, and api.tls_cert is not set: secrets, tokens and files are sent \
+         unencrypted"
+    );
     let advice = "set api.tls_cert and api.tls_key, or listen on a loopback address behind a proxy with TLS";
-    if is_allowed {
-        return Ok(Some(Warning::new(format!("api.listen is {address}, which {fault}"), advice)));
-    }
-    let reason = format!("is {address}, which {fault}; {advice} (or allow it: api.plaintext_beyond_loopback = true)");
-    Err(KeyError::new("api.listen", reason))
+    (!address.ip().is_loopback()).then(|| Warning::new(text, advice))
 }

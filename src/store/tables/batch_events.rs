@@ -168,16 +168,7 @@ mod tests {
     use crate::clock::from_ms;
     use crate::domain::{Counts, DeferReason, FailureScope, RemoteStatus};
     use crate::store::tables::commands::CommandOutcome;
-    use crate::store::test_util::{add, leads, store};
-
-    fn accepted(id: &str) -> Event {
-        Event::Accepted { marketo_batch_id: id.into(), status: RemoteStatus::Queued }
-    }
-
-    fn ended(processed: u64, failed: u64) -> Event {
-        let counts = Counts { processed: Some(processed), failed: Some(failed), warned: None };
-        Event::ImportEnded { counts, message: "done".into() }
-    }
+    use crate::store::test_util::{accepted, add, ended, leads, store};
 
     #[tokio::test]
     async fn a_batch_walks_to_its_end_and_takes_its_job_along() {

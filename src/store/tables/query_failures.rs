@@ -53,16 +53,7 @@ mod tests {
     use crate::clock::from_ms;
     use crate::domain::batch::{QueryFailureKind, QueryFailures};
     use crate::domain::{Counts, Event, RemoteStatus};
-    use crate::store::test_util::{add, leads, store};
-
-    fn accepted(id: &str) -> Event {
-        Event::Accepted { marketo_batch_id: id.into(), status: RemoteStatus::Queued }
-    }
-
-    fn ended(processed: u64, failed: u64) -> Event {
-        let counts = Counts { processed: Some(processed), failed: Some(failed), warned: None };
-        Event::ImportEnded { counts, message: "done".into() }
-    }
+    use crate::store::test_util::{accepted, add, ended, leads, store};
 
     #[tokio::test]
     async fn questions_that_fail_are_counted_until_one_is_answered() {
