@@ -6,8 +6,8 @@
 //!
 //! The task also truncates the WAL, which may still contain erased data or an incomplete submission.
 
-mod report;
+mod erase_report;
 mod task;
 
-pub use report::{EraseReport, RetentionRun};
+pub use erase_report::{EraseReport, RetentionRun};
 pub use task::{EraseMode, RetentionTask};

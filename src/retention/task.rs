@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use crate::clock::{Clock, PATIENCE, from_ms};
 use crate::config;
 use crate::domain::JobId;
-use crate::retention::report::{EraseReport, RetentionRun};
+use crate::retention::erase_report::{EraseReport, RetentionRun};
 use crate::store::{Batch, EndedRange, ErasableData, Job, Store, StoreError};
 
 /// No job ended before this (2025-01-01, milliseconds since 1970). An earlier end comes from a clock that was not set.

@@ -3,8 +3,8 @@
 use jiff::Timestamp;
 
 use crate::domain::{BatchKey, BatchState};
+use crate::scheduler::explain::explained_job::ExplainedJob;
 use crate::scheduler::explain::explanation::{Wait, WaitReason};
-use crate::scheduler::explain::subject::ExplainedJob;
 use crate::scheduler::poll_interval;
 use crate::scheduler::poll_interval::PollSchedule;
 use crate::store::Batch;

@@ -1,7 +1,7 @@
 //! Explanations of pending batches: backoff, group, static list, slots, calls.
 
+use crate::scheduler::explain::explained_job::ExplainedJob;
 use crate::scheduler::explain::explanation::{Wait, WaitReason};
-use crate::scheduler::explain::subject::ExplainedJob;
 use crate::store::Batch;
 
 impl ExplainedJob<'_> {
