@@ -172,9 +172,9 @@ async fn one_batch_id_for_two_uploads_leaves_neither_simply_complete() {
         let output = lines[0]["message"].as_str().expect("words");
         assert!(output.contains(&format!("batchId {given} for part 1 of job {other} too")), "{output}");
         let (exit, output) = env.command(&["wait", &id.to_string()]);
-        assert!(exit == 4 && output.contains("for another upload too"), "{exit} {output}");
+        assert!(exit == 4 && output.contains("returned the same batchId for it"), "{exit} {output}");
         let (status, _) = env.json("POST", &format!("/v1/jobs/{id}/retry?rows=failed")).await;
-        assert_eq!(status, 409, "whose rows these are nobody knows");
+        assert_eq!(status, 409, "the rows may belong to either upload");
     }
     assert_eq!(env.command(&["wait", &three.to_string()]).0, 0);
 }
