@@ -1,6 +1,7 @@
 //! The daemon: opens its parts, starts them, stops them in order, and reports to systemd.
 
 mod connections;
+mod controlling_terminal;
 pub mod logging;
 mod reload;
 mod running;

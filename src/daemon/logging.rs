@@ -7,12 +7,14 @@ use std::fmt;
 use std::io::{self, IsTerminal};
 
 use anyhow::Context;
-use tracing::Subscriber;
+use rustix::fs::fstat;
 use tracing::field::Field;
+use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::field::MakeExt;
-use tracing_subscriber::fmt::MakeWriter;
-use tracing_subscriber::fmt::format::{Writer, debug_fn};
+use tracing_subscriber::fmt::format::{Format, Full, Writer, debug_fn};
+use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, MakeWriter};
 use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Registry, reload};
 
@@ -23,26 +25,25 @@ use crate::untrusted_text::{escape, escape_json, mask_addresses, mask_addresses_
 ///
 /// # Errors
 /// `RUST_LOG` is no valid filter, or logging has been started before.
-pub fn init(log: &Log) -> anyhow::Result<Level> {
+pub fn init(log: &Log) -> anyhow::Result<LevelHandle> {
     let rust_log = env::var("RUST_LOG").ok();
     let filter = filter(log.level, rust_log.as_deref()).context("RUST_LOG can't be read")?;
-    let terminal = io::stderr().is_terminal();
-    let format = log.format.unwrap_or(if terminal { LogFormat::Text } else { LogFormat::Json });
-    let colours = if terminal { Colours::On } else { Colours::Off };
-    let (subscriber, change) = subscriber(format, colours, filter, io::stderr);
+    let output = Output::of_stderr();
+    let format = log.format.unwrap_or(output.default_format());
+    let (subscriber, change) = subscriber(format, output, filter, io::stderr);
     subscriber.try_init().context("logging was started twice")?;
-    Ok(Level { rust_log, change })
+    Ok(LevelHandle { rust_log, change })
 }
 
 /// Handle that changes the log level while the process runs.
-pub struct Level {
+pub struct LevelHandle {
     rust_log: Option<String>,
     change: FilterHandle,
 }
 
 type FilterHandle = reload::Handle<EnvFilter, Registry>;
 
-impl Level {
+impl LevelHandle {
     /// Sets the level of the lines to write. `RUST_LOG`, where it was set at the start, still overrides it.
     ///
     /// # Errors
@@ -66,16 +67,67 @@ fn filter(level: LogLevel, rust_log: Option<&str>) -> Result<EnvFilter, tracing_
     EnvFilter::builder().parse(rust_log.filter(|text| !text.trim().is_empty()).unwrap_or(own))
 }
 
-/// Whether text lines have colours. JSON lines have none.
+/// Where the lines go. It decides on the form of text lines; JSON lines have one form.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Colours {
-    On,
-    Off,
+enum Output {
+    /// Text lines have colours.
+    Terminal,
+    /// Text lines have a priority in front, and no time, since the journal has its own.
+    Journal,
+    /// A file or a pipe.
+    Other,
+}
+
+impl Output {
+    fn of_stderr() -> Self {
+        if io::stderr().is_terminal() {
+            return Output::Terminal;
+        }
+        let journal = env::var("JOURNAL_STREAM").ok();
+        match fstat(io::stderr()) {
+            Ok(stat) if journal.is_some_and(|stream| stream == format!("{}:{}", stat.st_dev, stat.st_ino)) => {
+                Output::Journal
+            }
+            _ => Output::Other,
+        }
+    }
+
+    fn default_format(self) -> LogFormat {
+        match self {
+            Output::Terminal | Output::Journal => LogFormat::Text,
+            Output::Other => LogFormat::Json,
+        }
+    }
+}
+
+/// Text line for systemd's journal: `<4>` and the like in front, which the journal stores as the field PRIORITY
+/// (sd-daemon(3)), and no time.
+struct JournalLine(Format<Full, ()>);
+
+impl<S, N> FormatEvent<S, N> for JournalLine
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+{
+    fn format_event(&self, context: &FmtContext<'_, S, N>, mut line: Writer<'_>, event: &Event<'_>) -> fmt::Result {
+        write!(line, "<{}>", syslog_priority(*event.metadata().level()))?;
+        self.0.format_event(context, line, event)
+    }
+}
+
+/// Returns the priority of syslog(3).
+fn syslog_priority(level: Level) -> u8 {
+    match level {
+        Level::ERROR => 3,
+        Level::WARN => 4,
+        Level::INFO => 6,
+        _ => 7,
+    }
 }
 
 fn subscriber<W>(
     format: LogFormat,
-    colours: Colours,
+    output: Output,
     filter: EnvFilter,
     writer: W,
 ) -> (Box<dyn Subscriber + Send + Sync>, FilterHandle)
@@ -87,8 +139,15 @@ where
     let lines = tracing_subscriber::fmt::layer();
     let subscriber: Box<dyn Subscriber + Send + Sync> = match format {
         LogFormat::Text => {
-            let fields = debug_fn(write_field).delimited(" ");
-            Box::new(filtered.with(lines.fmt_fields(fields).with_writer(writer).with_ansi(colours == Colours::On)))
+            let lines = lines.fmt_fields(debug_fn(write_field).delimited(" ")).with_writer(writer);
+            match output {
+                Output::Terminal => Box::new(filtered.with(lines.with_ansi(true))),
+                Output::Other => Box::new(filtered.with(lines.with_ansi(false))),
+                Output::Journal => {
+                    let format = JournalLine(Format::default().without_time());
+                    Box::new(filtered.with(lines.with_ansi(false).event_format(format)))
+                }
+            }
         }
         // The fields are on the same level as the message, so a search for a job needs no knowledge of the nesting.
         LogFormat::Json => {
@@ -162,10 +221,10 @@ mod tests {
         }
     }
 
-    fn written(format: LogFormat, colours: Colours, level: LogLevel, rust_log: Option<&str>) -> String {
+    fn written(format: LogFormat, output: Output, level: LogLevel, rust_log: Option<&str>) -> String {
         let written = Written::default();
         let writer = written.clone();
-        let (subscriber, _) = subscriber(format, colours, filter(level, rust_log).unwrap(), move || writer.clone());
+        let (subscriber, _) = subscriber(format, output, filter(level, rust_log).unwrap(), move || writer.clone());
         tracing::subscriber::with_default(subscriber, || {
             tracing::info!(target: "marqueue::intake", job = 7, "job stored");
             tracing::debug!(target: "marqueue::intake", "ours, fine");
@@ -176,28 +235,37 @@ mod tests {
 
     #[test]
     fn json_lines_have_their_fields_beside_the_message() {
-        let line = written(LogFormat::Json, Colours::On, LogLevel::Info, None);
+        let line = written(LogFormat::Json, Output::Terminal, LogLevel::Info, None);
         let json: serde_json::Value = serde_json::from_str(&line).unwrap();
         assert_eq!((&json["message"], &json["job"], &json["level"]), (&"job stored".into(), &7.into(), &"INFO".into()));
     }
 
     #[test]
     fn text_has_no_colours_where_there_is_no_terminal() {
-        let line = written(LogFormat::Text, Colours::Off, LogLevel::Info, None);
+        let line = written(LogFormat::Text, Output::Other, LogLevel::Info, None);
         assert!(line.ends_with(" INFO marqueue::intake: job stored job=7\n"), "{line:?}");
         assert!(!line.contains('\u{1b}'));
     }
 
     #[test]
+    fn journal_lines_have_a_priority_and_no_time() {
+        let line = written(LogFormat::Text, Output::Journal, LogLevel::Info, None);
+        assert_eq!(line, "<6> INFO marqueue::intake: job stored job=7\n");
+    }
+
+    #[test]
     fn untrusted_text_cannot_forge_lines_or_show_addresses() {
         const NAME: &str = "a.csv\n2026-01-01T00:00:00Z ERROR forged\x1b[2J\u{9b}1m\u{202e}\u{2028} bob@example.com";
-        for (format, colours) in
-            [(LogFormat::Text, Colours::Off), (LogFormat::Text, Colours::On), (LogFormat::Json, Colours::Off)]
-        {
+        for (format, output) in [
+            (LogFormat::Text, Output::Other),
+            (LogFormat::Text, Output::Terminal),
+            (LogFormat::Text, Output::Journal),
+            (LogFormat::Json, Output::Other),
+        ] {
             let written = Written::default();
             let writer = written.clone();
             let (subscriber, _) =
-                subscriber(format, colours, filter(LogLevel::Info, None).unwrap(), move || writer.clone());
+                subscriber(format, output, filter(LogLevel::Info, None).unwrap(), move || writer.clone());
             tracing::subscriber::with_default(subscriber, || {
                 let span = tracing::error_span!("call", given = NAME, shown = %NAME);
                 let _inside = span.enter();
@@ -209,7 +277,7 @@ mod tests {
             assert!(!text.contains("bob") && !text.contains("example"), "{text}");
             // Of the colours the escape sequences are ours.
             let is_unsafe = |letter| {
-                letter != '\n' && !(colours == Colours::On && letter == '\x1b') && untrusted_text::is_unsafe(letter)
+                letter != '\n' && !(output == Output::Terminal && letter == '\x1b') && untrusted_text::is_unsafe(letter)
             };
             assert!(!text.contains(is_unsafe) && !text.contains("\x1b[2J"), "{text:?}");
             if format == LogFormat::Json {
@@ -224,7 +292,7 @@ mod tests {
         let written = Written::default();
         let writer = written.clone();
         let (subscriber, _) =
-            subscriber(LogFormat::Text, Colours::Off, filter(LogLevel::Info, None).unwrap(), move || writer.clone());
+            subscriber(LogFormat::Text, Output::Other, filter(LogLevel::Info, None).unwrap(), move || writer.clone());
         tracing::subscriber::with_default(subscriber, || {
             tracing::info!(target: "t", job = 7, part = Some(1), none = None::<u8>, name = "a b", shown = %"a b", "said");
         });
@@ -234,7 +302,7 @@ mod tests {
 
     #[test]
     fn debug_lines_are_ours_alone_unless_rust_log_says_so() {
-        let lines = |level, rust_log| written(LogFormat::Text, Colours::Off, level, rust_log).lines().count();
+        let lines = |level, rust_log| written(LogFormat::Text, Output::Other, level, rust_log).lines().count();
         assert_eq!(lines(LogLevel::Error, None), 0);
         assert_eq!(lines(LogLevel::Info, None), 1);
         assert_eq!(lines(LogLevel::Debug, None), 2);
@@ -249,7 +317,7 @@ mod tests {
             let written = Written::default();
             let writer = written.clone();
             let (subscriber, change) =
-                subscriber(format, Colours::Off, filter(LogLevel::Warn, None).unwrap(), move || writer.clone());
+                subscriber(format, Output::Other, filter(LogLevel::Warn, None).unwrap(), move || writer.clone());
             tracing::subscriber::with_default(subscriber, || {
                 tracing::info!("before");
                 change.reload(filter(LogLevel::Info, None).unwrap()).unwrap();

@@ -39,7 +39,12 @@ pub struct Daemon {
 impl Daemon {
     /// Applies the part of `new` that can change while the daemon runs, and logs the keys that need a restart. `now` is
     /// the active configuration, and is updated.
-    pub(super) async fn reload(&self, now: &mut Config, level: &logging::Level, new: Result<Config, ConfigError>) {
+    pub(super) async fn reload(
+        &self,
+        now: &mut Config,
+        level: &logging::LevelHandle,
+        new: Result<Config, ConfigError>,
+    ) {
         match self.tls.as_ref().map(|tls| tls.reload()) {
             Some(Ok(())) => tracing::info!("the TLS files were read again"),
             Some(Err(error)) => tracing::error!(%error, "the TLS files can't be reloaded; the old ones stay in force"),

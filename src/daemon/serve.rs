@@ -5,13 +5,14 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::clock::Clock;
 use crate::config::{Config, ConfigError};
+use crate::daemon::controlling_terminal::ControllingTerminal;
 use crate::daemon::running::Daemon;
 use crate::daemon::start::StartMode;
 use crate::daemon::{logging, systemd};
 use crate::http_server::Socket;
 
-/// Runs the daemon until SIGTERM or SIGINT. A second one does not wait for uploads. SIGHUP has it `read` its
-/// configuration and its TLS files again. In [`StartMode::Paused`] no upload begins before an operator resumes the
+/// Runs the daemon until SIGTERM or SIGINT, or until the terminal from which it was started is closed. A second signal
+/// does not wait for uploads. Any other SIGHUP has it `read` its configuration and its TLS files again. In [`StartMode::Paused`] no upload begins before an operator resumes the
 /// instance.
 ///
 /// # Errors
@@ -19,13 +20,14 @@ use crate::http_server::Socket;
 pub async fn serve(
     mut config: Config,
     mode: StartMode,
-    level: &logging::Level,
+    level: &logging::LevelHandle,
     read: impl Fn() -> Result<Config, ConfigError>,
 ) -> anyhow::Result<()> {
     // Signals are handled before the database opens, so that none is missed.
     let mut terminate = signal(SignalKind::terminate()).context("the handler of SIGTERM can't be installed")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("the handler of SIGINT can't be installed")?;
     let mut hangup = signal(SignalKind::hangup()).context("the handler of SIGHUP can't be installed")?;
+    let terminal = ControllingTerminal::at_start();
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
@@ -42,6 +44,10 @@ pub async fn serve(
             _ = interrupt.recv() => break false,
             () = daemon.broken() => break true,
             _ = hangup.recv() => {
+                if terminal.as_ref().is_some_and(ControllingTerminal::is_closed) {
+                    tracing::info!("the terminal was closed");
+                    break false;
+                }
                 systemd::reloading();
                 daemon.reload(&mut config, level, read()).await;
                 systemd::ready();

@@ -24,7 +24,7 @@ use tokio::io::AsyncReadExt;
 use tokio_util::io::ReaderStream;
 
 use crate::clock::Clock;
-use crate::domain::SubmissionChannel;
+use crate::domain::{JobId, SubmissionChannel};
 use crate::drop_folder::dir_walk;
 use crate::drop_folder::dir_walk::DirTree;
 use crate::drop_folder::file_stat::FileStat;
@@ -105,7 +105,7 @@ impl IngestContext {
             Err(error) => return IngestOutcome::Later(format!("it can't be read: {error}")),
         };
         match self.receive(task, job, checks, file).await {
-            Ok(id) => tracing::info!(file = %task.path.display(), job = id, "dropped file accepted"),
+            Ok(job) => tracing::info!(file = %task.path.display(), %job, "dropped file accepted"),
             Err(IntakeError::Store(StoreError::KeyReused(_))) => {
                 // The key has path, identity and content, so it is the same file; only its options differ by now.
                 tracing::info!(file = %task.path.display(), "dropped file already accepted with other options; it is removed");
@@ -120,12 +120,12 @@ impl IngestContext {
     }
 
     /// Does steps 2 and 3.
-    async fn receive(&self, task: &IngestTask, job: &NewJob, checks: Checks, file: File) -> Result<i64, IntakeError> {
+    async fn receive(&self, task: &IngestTask, job: &NewJob, checks: Checks, file: File) -> Result<JobId, IntakeError> {
         let identity = task.stat.identity(&task.path);
         let name = task.path.file_name().unwrap_or_default().to_owned();
         let body = body(file, task.stat, name).map_err(|error| IntakeError::CutOff(error.to_string()))?;
         match self.intake.receive_file(job.clone(), checks, identity, body).await? {
-            Inserted::Created(job) | Inserted::Existing(job) => Ok(job.id.0),
+            Inserted::Created(job) | Inserted::Existing(job) => Ok(job.id),
         }
     }
 
@@ -153,12 +153,17 @@ impl IngestContext {
             if open_writers::is_open_for_writing(&stat, path.file_name().unwrap_or_default()) {
                 return Ok(None);
             }
-            reject(&tree, &RejectedFile { path: &path, stat: &stat, reason: &reason, at }, &name_lock)
+            let rejected = reject(&tree, &RejectedFile { path: &path, stat: &stat, reason: &reason, at }, &name_lock)?;
+            Ok(rejected.map(|name| (name, reason)))
         });
         match moved.await.or_else(not_found_as_none) {
-            // The reason may name columns, so it is written beside the file and not to the log.
-            Ok(Some(name)) => {
-                tracing::warn!(file = %task.path.display(), rejected = %name.display(), "dropped file rejected");
+            Ok(Some((name, reason))) => {
+                tracing::warn!(
+                    file = %task.path.display(),
+                    rejected = %name.display(),
+                    reason,
+                    "dropped file rejected"
+                );
                 self.intake.count_rejected_file();
                 IngestOutcome::Over
             }
@@ -284,7 +289,7 @@ mod tests {
         }
 
         /// Does steps 1 to 3.
-        async fn received(&self, task: &IngestTask, job: &NewJob) -> Result<i64, IntakeError> {
+        async fn received(&self, task: &IngestTask, job: &NewJob) -> Result<JobId, IntakeError> {
             let file = self.context.open(task, None).await.unwrap().unwrap();
             self.context.receive(task, job, Checks::All, file).await
         }

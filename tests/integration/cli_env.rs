@@ -5,6 +5,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
+use rustix::fs::{Mode, OFlags};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{Winsize, tcsetwinsize};
 use serde_json::Value;
@@ -131,23 +132,43 @@ pub fn on_terminal(command: Command) -> String {
     shown.text
 }
 
+/// A pseudoterminal. It is closed when this is dropped.
+pub struct Terminal {
+    /// The side of a terminal emulator.
+    pub emulator: File,
+    /// The path of the other side.
+    path: String,
+}
+
+impl Terminal {
+    pub fn new(size: Size) -> Terminal {
+        let emulator =
+            openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).expect("a terminal can be made");
+        grantpt(&emulator).expect("access to it is granted");
+        unlockpt(&emulator).expect("it can be unlocked");
+        let size = Winsize { ws_row: size.lines, ws_col: size.columns, ws_xpixel: 0, ws_ypixel: 0 };
+        tcsetwinsize(&emulator, size).expect("its size can be set");
+        let path = ptsname(&emulator, Vec::new()).expect("it has a path").into_string().expect("the path is UTF-8");
+        Terminal { emulator: File::from(emulator), path }
+    }
+
+    /// Opens the side of a program that runs on the terminal, without making it this process's controlling terminal.
+    pub fn open(&self) -> File {
+        let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
+        File::from(rustix::fs::open(&*self.path, flags, Mode::empty()).expect("the terminal opens"))
+    }
+}
+
 /// Runs the binary on a terminal of this size, which is its standard output and its standard error.
 pub fn shown_on_terminal(mut command: Command, size: Size) -> Screen {
-    let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
-    let ours = openpt(flags).expect("a terminal");
-    grantpt(&ours).expect("it is ours");
-    unlockpt(&ours).expect("it can be opened");
-    let size = Winsize { ws_row: size.lines, ws_col: size.columns, ws_xpixel: 0, ws_ypixel: 0 };
-    tcsetwinsize(&ours, size).expect("its size can be set");
-    let theirs = ptsname(&ours, Vec::new()).expect("its name").into_string().expect("text");
-    let open = || File::options().read(true).write(true).open(&theirs).expect("the terminal opens");
-    command.stdin(Stdio::null()).stdout(open()).stderr(open());
+    let mut terminal = Terminal::new(size);
+    command.stdin(Stdio::null()).stdout(terminal.open()).stderr(terminal.open());
     let mut child = command.spawn().expect("the binary starts");
-    // Ours would keep the terminal open.
+    // The command's own copies would keep the terminal open.
     drop(command);
     let mut shown = Vec::new();
-    // Linux reports an error when nobody has the terminal open any more.
-    let _ = File::from(ours).read_to_end(&mut shown);
+    // Linux reports an error when no process has the terminal open any more.
+    let _ = terminal.emulator.read_to_end(&mut shown);
     let status = child.wait().expect("it ends").code().unwrap_or(-1);
     // The terminal itself puts a CR before each LF.
     Screen { status, text: String::from_utf8(shown).expect("text").replace("\r\n", "\n") }

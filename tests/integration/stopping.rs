@@ -6,6 +6,7 @@ use marqueue::domain::{BatchState, JobId};
 use marqueue::simulator::{Call, Fault, FaultEffect};
 use tokio::net::TcpListener;
 
+use crate::cli_env::{Size, Terminal};
 use crate::support::{TestEnv, quick};
 
 const FILE: &str = "email,firstName\nann@example.com,Ann\n";
@@ -76,4 +77,19 @@ async fn a_stop_waits_for_the_answer_to_an_upload() {
     .await;
     stops_soon(&mut env).await;
     completes_after_a_start(env, id).await;
+}
+
+#[tokio::test]
+async fn closing_its_terminal_stops_the_daemon() {
+    let mut env = TestEnv::new(quick()).await;
+    let terminal = Terminal::new(Size { columns: 80, lines: 24 });
+    env.spawn_on_terminal(terminal.open());
+    env.wait_until_ready().await.expect("it starts");
+    // As long as the terminal is open, SIGHUP means a reload.
+    env.signal("HUP");
+    env.until("the reload", async |env| env.log().contains("the configuration was read again").then_some(())).await;
+    drop(terminal);
+    let status = env.until("the daemon ends", async |env| env.exited()).await;
+    assert!(status.success(), "{status}: {}", env.log());
+    assert!(env.log().contains("the terminal was closed"), "{}", env.log());
 }

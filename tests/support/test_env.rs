@@ -114,15 +114,26 @@ impl TestEnv {
 
     /// Starts the daemon's process, and no more.
     pub fn spawn(&mut self) {
+        self.spawn_as(Command::new(binary()), Stdio::null());
+    }
+
+    /// Starts the daemon's process as the one that leads the session of this terminal.
+    pub fn spawn_on_terminal(&mut self, terminal: File) {
+        let mut command = Command::new("setsid");
+        command.arg("--ctty").arg(binary());
+        self.spawn_as(command, terminal.into());
+    }
+
+    fn spawn_as(&mut self, mut command: Command, stdin: Stdio) {
         self.write_config();
         let log = File::options().create(true).append(true).open(self.folder.path().join("log")).expect("a log");
-        let child = Command::new(binary())
+        let child = command
             .args(["serve", "--config"])
             .arg(self.config_file())
             .args(&self.arguments)
             .env("RUST_LOG", "marqueue=debug")
             .envs(self.environment.iter().map(|(name, value)| (name, value)))
-            .stdin(Stdio::null())
+            .stdin(stdin)
             .stdout(Stdio::null())
             .stderr(log)
             .spawn()

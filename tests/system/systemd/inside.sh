@@ -217,7 +217,9 @@ marqueue status default | grep 'of 90 in 20 s' >/dev/null
 [[ $(main_pid) == "$before" && $(systemctl is-active marqueue) == active ]]
 cp -a /tmp/good.toml /etc/marqueue/marqueue.toml
 systemctl reload marqueue
-ok "a wrong configuration is named in the log, and the old one stays"
+# The journal has the priority of each line, and not as text.
+[[ $(journalctl -u marqueue -p err -o cat | grep 'the old one stays in force' | head -1) == ERROR\ * ]]
+ok "a wrong configuration is named in the log as an error, and the old one stays"
 
 # Killed.
 ann marqueue pause >/dev/null
