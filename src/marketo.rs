@@ -21,6 +21,6 @@ pub use daemon_id::{DAEMON_HEADER, answering_daemon, daemon_id, is_own_call};
 pub use error_codes::{ErrorAction, classify};
 pub use multipart::{MultipartFrame, max_content_bytes};
 pub use rate_limiter::{CallLimits, CallPermit, Decision, EarlierCallTimes, RateLimiter, SlidingWindow};
-pub use report::{Report, ReportFile, ReportKind};
+pub use report::{Report, ReportFile};
 pub use response::{is_file, read_envelope};
 pub use token::{AccessToken, CredentialStatus, TokenError};

@@ -20,7 +20,7 @@ use crate::cli::exit_status::{CliError, ExitStatus};
 use crate::cli::global::GlobalArgs;
 use crate::cli::{error_report, format, output};
 use crate::client::{ClientError, FileView, JobFile, JobQuery};
-use crate::domain::{JobId, JobState};
+use crate::domain::{JobId, JobState, ReportKind};
 
 mod environment;
 mod live_table;
@@ -214,7 +214,7 @@ async fn read_table(env: &DemoEnv) -> anyhow::Result<LiveTable> {
 async fn failures(env: &DemoEnv, jobs: &[JobDto]) -> anyhow::Result<String> {
     let some_failed = |job: &&JobDto| job.state == JobState::Complete && job.has_failed_rows();
     let job = jobs.iter().find(some_failed).context("no row has failed, but some should have")?;
-    let mut download = env.client.file(job.id, JobFile::Failures, FileView::default()).await?;
+    let mut download = env.client.file(job.id, JobFile::Report(ReportKind::Failures), FileView::default()).await?;
     let mut file = Vec::new();
     while let Some(bytes) = download.next().await? {
         file.extend_from_slice(&bytes);

@@ -3,9 +3,8 @@
 use crate::api::dto::{BatchDto, JobDto};
 use crate::cli::exit_status::ExitStatus;
 use crate::cli::format::count;
-use crate::client::JobFile;
 use crate::domain::row_counts::RowCounts;
-use crate::domain::{BatchState, JobId};
+use crate::domain::{BatchState, JobId, ReportKind};
 
 /// Result of the check: the exit status, and a note for the user.
 #[derive(Debug, PartialEq, Eq)]
@@ -28,13 +27,13 @@ pub fn marketo_counts(job: &JobDto, part: Option<u32>) -> Option<RowCounts> {
 }
 
 /// Compares the rows of a file with the counts. `in_file` is none if the rows could not be counted.
-pub fn check(job: JobId, file: JobFile, in_file: Option<u64>, rows: &RowCounts) -> CheckedReport {
-    let (counted, none, what) = match file {
-        JobFile::Warnings => (rows.warned, format!("no row of job {job} has a warning"), "with a warning"),
-        _ => (rows.failed, format!("no row of job {job} has failed"), "failed"),
+pub fn check(job: JobId, kind: ReportKind, in_file: Option<u64>, rows: &RowCounts) -> CheckedReport {
+    let (counted, none, what) = match kind {
+        ReportKind::Warnings => (rows.warned, format!("no row of job {job} has a warning"), "with a warning"),
+        ReportKind::Failures => (rows.failed, format!("no row of job {job} has failed"), "failed"),
     };
     // Unaccounted rows do not concern warnings: a row with a warning is among the processed ones.
-    let doubt = rows.discrepancy().filter(|_| file != JobFile::Warnings);
+    let doubt = rows.discrepancy().filter(|_| kind != ReportKind::Warnings);
     let unclear =
         |note: String| CheckedReport { exit: ExitStatus::SomeRowsFailed, note: Some(format!("job {job}: {note}")) };
     match (counted, in_file) {
@@ -67,7 +66,7 @@ mod tests {
 
     #[test]
     fn only_a_count_of_none_means_that_no_row_failed() {
-        use JobFile::{Failures, Warnings};
+        use ReportKind::{Failures, Warnings};
         let counts = |processed, failed, warned| samples::rows(10, (processed, failed, warned));
         let fine = counts(Some(10), Some(0), Some(0));
         let three = counts(Some(7), Some(3), Some(3));

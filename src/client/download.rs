@@ -8,7 +8,7 @@ use reqwest::{Method, Response};
 use crate::client::error::ClientError;
 use crate::client::http_client::{Client, LONG_TIMEOUT};
 use crate::client::response::ReadTimeout;
-use crate::domain::JobId;
+use crate::domain::{JobId, ReportKind};
 use crate::error_chain::innermost;
 
 /// One of a job's files.
@@ -16,18 +16,15 @@ use crate::error_chain::innermost;
 pub enum JobFile {
     /// The submitted file.
     File,
-    /// The failed rows, with Marketo's reasons.
-    Failures,
-    /// The rows with warnings, with Marketo's reasons.
-    Warnings,
+    /// The rows that failed, or those with warnings, with Marketo's reasons.
+    Report(ReportKind),
 }
 
 impl JobFile {
     fn as_str(self) -> &'static str {
         match self {
             JobFile::File => "file",
-            JobFile::Failures => "failures",
-            JobFile::Warnings => "warnings",
+            JobFile::Report(kind) => kind.as_str(),
         }
     }
 }

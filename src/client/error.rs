@@ -18,7 +18,7 @@ pub enum ClientError {
     SocketPathTooLong(PathBuf),
     /// No daemon listens at the socket. Nothing was sent.
     #[error(
-        "no daemon answers at {} ({reason}): start one with \"marqueue serve\", or name its socket with --socket",
+        "no daemon answers at {} ({reason}): start one with \"marqueue serve\", or name its socket with --socket or MARQUEUE_SOCKET",
         .socket.display()
     )]
     NoDaemon {

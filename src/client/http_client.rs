@@ -127,7 +127,7 @@ mod tests {
             assert_eq!(
                 error.to_string(),
                 format!(
-                    "no daemon answers at {} ({reason}): start one with \"marqueue serve\", or name its socket with --socket",
+                    "no daemon answers at {} ({reason}): start one with \"marqueue serve\", or name its socket with --socket or MARQUEUE_SOCKET",
                     socket.display()
                 )
             );

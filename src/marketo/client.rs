@@ -9,14 +9,14 @@ use reqwest::Response;
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap};
 
 use crate::config;
-use crate::domain::{Counts, RemoteStatus, Target, marketo_id};
+use crate::domain::{Counts, RemoteStatus, ReportKind, Target, marketo_id};
 use crate::error_chain::reason;
 use crate::marketo::call_error::QueryError;
 use crate::marketo::daemon_id::{DAEMON_HEADER, answering_daemon, daemon_id};
 use crate::marketo::endpoints::import_path;
 use crate::marketo::error_codes::{ErrorAction, classify};
 use crate::marketo::outbound::client_for;
-use crate::marketo::report::{Report, ReportFile, ReportKind};
+use crate::marketo::report::{Report, ReportFile};
 use crate::marketo::response::{error_text, is_file, read, read_rest};
 use crate::marketo::token::{AccessToken, CredentialStatus, IDENTITY_TIMEOUT, TokenCache, TokenError};
 
@@ -129,11 +129,7 @@ impl Client {
         id: &str,
         kind: ReportKind,
     ) -> Result<Report, QueryError> {
-        let file = match kind {
-            ReportKind::Failures => "failures",
-            ReportKind::Warnings => "warnings",
-        };
-        let mut response = self.get(token, target, id, file).await?;
+        let mut response = self.get(token, target, id, kind.as_str()).await?;
         let http = response.status().as_u16();
         if http == 404 {
             return Ok(Report::None);

@@ -5,15 +5,6 @@ use reqwest::Response;
 
 use crate::error_chain::reason;
 
-/// The kind of a report about an ended import.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ReportKind {
-    /// The rows that failed.
-    Failures,
-    /// The rows imported with a warning.
-    Warnings,
-}
-
 /// The response to a request for a report.
 pub enum Report {
     /// There is none: 404, or an empty body.

@@ -1,21 +1,21 @@
 //! Chunked report: compresses a report and writes it to the store in chunks.
 
-use crate::domain::BatchKey;
+use crate::domain::{BatchKey, ReportKind};
 use crate::scheduler::worker_context::WorkerContext;
-use crate::store::{CHUNK_BYTES, CompressedChunk, FileKind, StoreError};
+use crate::store::{CHUNK_BYTES, CompressedChunk, StoreError};
 
 /// Buffers a report and writes it to the store in chunks.
 pub(super) struct ChunkedReport<'a> {
     context: &'a WorkerContext,
     key: BatchKey,
-    kind: FileKind,
+    kind: ReportKind,
     /// The offset of the buffer in the report.
     from: u64,
     buffer: Vec<u8>,
 }
 
 impl<'a> ChunkedReport<'a> {
-    pub(super) fn new(context: &'a WorkerContext, key: BatchKey, kind: FileKind) -> ChunkedReport<'a> {
+    pub(super) fn new(context: &'a WorkerContext, key: BatchKey, kind: ReportKind) -> ChunkedReport<'a> {
         ChunkedReport { context, key, kind, from: 0, buffer: Vec::with_capacity(CHUNK_BYTES) }
     }
 

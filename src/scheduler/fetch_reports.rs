@@ -2,13 +2,13 @@
 
 use crate::clock::PATIENCE;
 use crate::delimited::RowLimit;
-use crate::domain::{BatchKey, BatchState, Event};
-use crate::marketo::{ErrorAction, QueryError, Report, ReportFile, ReportKind};
+use crate::domain::{BatchKey, BatchState, Event, ReportKind};
+use crate::marketo::{ErrorAction, QueryError, Report, ReportFile};
 use crate::scheduler::api_call::{Admission, Denial, ErrorScope, TokenUse};
 use crate::scheduler::chunked_report::ChunkedReport;
 use crate::scheduler::outcome::{FailedQuery, PollRetry, is_worth_retrying, may_have_report, query_failure_kind};
 use crate::scheduler::worker_context::WorkerContext;
-use crate::store::{Batch, FileKind, Job, QueryFailure, RecordedQueryFailure, ReportSizes, StoreError};
+use crate::store::{Batch, Job, QueryFailure, RecordedQueryFailure, ReportSizes, StoreError};
 
 /// Fetches the reports of a batch, and records the batch as complete when it has them.
 ///
@@ -20,15 +20,12 @@ pub(super) async fn fetch_reports(context: &WorkerContext, key: BatchKey) -> Res
         return Ok(());
     }
     let (mut sizes, mut truncations) = ([None, None], Vec::new());
-    let reports = [
-        (ReportKind::Failures, FileKind::Failures, batch.counts.failed),
-        (ReportKind::Warnings, FileKind::Warnings, batch.counts.warned),
-    ];
-    for (size, (report, kind, count)) in sizes.iter_mut().zip(reports) {
-        if !may_have_report(report, batch.counts, batch.rows.total) {
+    let reports = [(ReportKind::Failures, batch.counts.failed), (ReportKind::Warnings, batch.counts.warned)];
+    for (size, (kind, count)) in sizes.iter_mut().zip(reports) {
+        if !may_have_report(kind, batch.counts, batch.rows.total) {
             continue;
         }
-        let fetch = ReportFetch { context, key, job: &job, batch: &batch, report, kind, count };
+        let fetch = ReportFetch { context, key, job: &job, batch: &batch, kind, count };
         match fetch.run().await? {
             FetchedReport::File(stored) => {
                 *size = Some(stored.bytes).filter(|&bytes| bytes > 0);
@@ -95,8 +92,7 @@ struct ReportFetch<'a> {
     key: BatchKey,
     job: &'a Job,
     batch: &'a Batch,
-    report: ReportKind,
-    kind: FileKind,
+    kind: ReportKind,
     /// Marketo's count of the report's rows.
     count: Option<u64>,
 }
@@ -118,7 +114,7 @@ impl ReportFetch<'_> {
             };
             let client = context.client();
             let fetching = async {
-                match client.report(&token, &job.target, id, self.report).await? {
+                match client.report(&token, &job.target, id, self.kind).await? {
                     Report::File(file) => self.store(file).await,
                     Report::None => Ok(None),
                 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
 
-use crate::domain::Format;
+use crate::domain::{Format, ReportKind};
 use crate::marketo::types;
 use crate::simulator::admission::{Admission, AdmissionControl};
 use crate::simulator::call_log;
@@ -29,15 +29,6 @@ pub struct MarketoModel {
     queue: Queue,
     /// Counts made as calls happen; [`MarketoModel::call_log`] adds the rest.
     log: CallLog,
-}
-
-/// The two reports of an import.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Report {
-    /// The rows that failed.
-    Failures,
-    /// The rows with a warning.
-    Warnings,
 }
 
 /// An import that was queued, with the body of the response.
@@ -187,12 +178,12 @@ impl MarketoModel {
     ///
     /// # Errors
     /// HTTP 404 where there is none, of custom objects always; 1013 as for a status.
-    pub fn report(&self, now: Duration, kind: &ImportKind, id: &str, report: Report) -> Result<Bytes, ApiRefusal> {
+    pub fn report(&self, now: Duration, kind: &ImportKind, id: &str, report: ReportKind) -> Result<Bytes, ApiRefusal> {
         let import = self.import(now, kind, id)?;
         let file = match report {
             _ if now < import.ends || import.rows.batch_failed.is_some() => &[],
-            Report::Failures => import.rows.failures.as_slice(),
-            Report::Warnings => import.rows.warnings.as_slice(),
+            ReportKind::Failures => import.rows.failures.as_slice(),
+            ReportKind::Warnings => import.rows.warnings.as_slice(),
         };
         match kind {
             ImportKind::CustomObject(_) if file.is_empty() => Err(ApiRefusal::Http(404)),
@@ -468,8 +459,8 @@ mod tests {
         assert_eq!((ended.num_of_objects_processed, ended.num_of_leads_processed), (Some(1), None));
         assert_eq!((ended.operation.as_deref(), ended.import_time.as_deref()), (Some("import"), Some("2 second(s)")));
         let report = |report| marketo.report(SECOND * 3, &boats, &id, report);
-        assert_eq!(report(Report::Failures), Err(ApiRefusal::Http(404)));
-        assert_eq!(report(Report::Warnings), Err(ApiRefusal::Http(404)));
+        assert_eq!(report(ReportKind::Failures), Err(ApiRefusal::Http(404)));
+        assert_eq!(report(ReportKind::Warnings), Err(ApiRefusal::Http(404)));
     }
 
     #[test]
@@ -477,13 +468,13 @@ mod tests {
         let mut marketo = marketo();
         let file = "email,x\na@b.c,!lasts:2s\nb@b.c,!fail:No\n";
         let id = accepted(&mut marketo, Duration::ZERO, upload(ImportKind::Leads, &[("format", "csv")], file));
-        let failures = |now| marketo.report(now, &ImportKind::Leads, &id, Report::Failures).unwrap();
+        let failures = |now| marketo.report(now, &ImportKind::Leads, &id, ReportKind::Failures).unwrap();
         assert!(failures(SECOND * 2 - TICK).is_empty());
         assert_eq!(failures(SECOND * 2), "email,x,Import Failure Reason\nb@b.c,!fail:No,No\n");
-        assert!(marketo.report(SECOND * 2, &ImportKind::Leads, &id, Report::Warnings).unwrap().is_empty());
+        assert!(marketo.report(SECOND * 2, &ImportKind::Leads, &id, ReportKind::Warnings).unwrap().is_empty());
         let mut strict = MarketoModel::new(Settings { no_file_is_404: true, ..Settings::default() }, DAY);
         let id = accepted(&mut strict, Duration::ZERO, lasting(1));
-        assert_eq!(strict.report(SECOND, &ImportKind::Leads, &id, Report::Failures), Err(ApiRefusal::Http(404)));
+        assert_eq!(strict.report(SECOND, &ImportKind::Leads, &id, ReportKind::Failures), Err(ApiRefusal::Http(404)));
     }
 
     #[test]

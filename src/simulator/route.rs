@@ -2,8 +2,8 @@
 
 use percent_encoding::percent_decode_str;
 
+use crate::domain::ReportKind;
 use crate::simulator::call_log::Call;
-use crate::simulator::model::Report;
 use crate::simulator::queue::ImportKind;
 
 /// Route of a path. The method is checked later, because Marketo answers 605 only to a caller with a valid token.
@@ -16,7 +16,7 @@ pub(super) enum Route {
     /// The status of the import with this id.
     Status(ImportKind, String),
     /// A report of the import with this id.
-    Report(ImportKind, String, Report),
+    Report(ImportKind, String, ReportKind),
     /// `/simulator/ledger`
     CallLog,
     /// `/simulator/faults`
@@ -55,8 +55,8 @@ impl Route {
             Route::Token => Call::Token,
             Route::Create(_) => Call::Create,
             Route::Status(..) => Call::Status,
-            Route::Report(_, _, Report::Failures) => Call::Failures,
-            Route::Report(_, _, Report::Warnings) => Call::Warnings,
+            Route::Report(_, _, ReportKind::Failures) => Call::Failures,
+            Route::Report(_, _, ReportKind::Warnings) => Call::Warnings,
             _ => Call::Other,
         }
     }
@@ -91,8 +91,8 @@ fn import_query(kind: ImportKind, id: &str, file: &str) -> Option<Route> {
     }
     match file {
         "status.json" => Some(Route::Status(kind, id.to_owned())),
-        "failures.json" => Some(Route::Report(kind, id.to_owned(), Report::Failures)),
-        "warnings.json" => Some(Route::Report(kind, id.to_owned(), Report::Warnings)),
+        "failures.json" => Some(Route::Report(kind, id.to_owned(), ReportKind::Failures)),
+        "warnings.json" => Some(Route::Report(kind, id.to_owned(), ReportKind::Warnings)),
         _ => None,
     }
 }
@@ -109,21 +109,21 @@ mod tests {
             ("/identity/oauth/token", Route::Token),
             ("/bulk/v1/leads.json", Route::Create(ImportKind::Leads)),
             ("/bulk/v1/leads/batch/7.json", Route::Status(ImportKind::Leads, id())),
-            ("/bulk/v1/leads/batch/7/failures.json", Route::Report(ImportKind::Leads, id(), Report::Failures)),
-            ("/bulk/v1/leads/batch/7/warnings.json", Route::Report(ImportKind::Leads, id(), Report::Warnings)),
+            ("/bulk/v1/leads/batch/7/failures.json", Route::Report(ImportKind::Leads, id(), ReportKind::Failures)),
+            ("/bulk/v1/leads/batch/7/warnings.json", Route::Report(ImportKind::Leads, id(), ReportKind::Warnings)),
             ("/bulk/v1/customobjects/boat_c/import.json", Route::Create(boat())),
             ("/bulk/v1/customobjects/boat%5Fc/import/7/status.json", Route::Status(boat(), id())),
-            ("/bulk/v1/customobjects/boat_c/import/7/failures.json", Route::Report(boat(), id(), Report::Failures)),
-            ("/bulk/v1/customobjects/boat_c/import/7/warnings.json", Route::Report(boat(), id(), Report::Warnings)),
+            ("/bulk/v1/customobjects/boat_c/import/7/failures.json", Route::Report(boat(), id(), ReportKind::Failures)),
+            ("/bulk/v1/customobjects/boat_c/import/7/warnings.json", Route::Report(boat(), id(), ReportKind::Warnings)),
             ("/bulk/v1/program/1044/members/import.json", Route::Create(ImportKind::ProgramMembers)),
             ("/bulk/v1/program/members/import/7/status.json", Route::Status(ImportKind::ProgramMembers, id())),
             (
                 "/bulk/v1/program/members/import/7/failures.json",
-                Route::Report(ImportKind::ProgramMembers, id(), Report::Failures),
+                Route::Report(ImportKind::ProgramMembers, id(), ReportKind::Failures),
             ),
             (
                 "/bulk/v1/program/members/import/7/warnings.json",
-                Route::Report(ImportKind::ProgramMembers, id(), Report::Warnings),
+                Route::Report(ImportKind::ProgramMembers, id(), ReportKind::Warnings),
             ),
         ] {
             assert_eq!(Route::parse(path), route, "{path}");

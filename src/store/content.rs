@@ -60,7 +60,8 @@ impl ContentReader {
 mod tests {
     use super::*;
     use crate::domain::BatchKey;
-    use crate::store::tables::chunks::{CompressedChunk, FileKind};
+    use crate::domain::ReportKind;
+    use crate::store::tables::chunks::CompressedChunk;
     use crate::store::test_util::{add, leads, store};
 
     async fn read(mut content: ContentReader) -> Vec<u8> {
@@ -78,10 +79,10 @@ mod tests {
         let bytes: Vec<u8> = (0..1000_u32).map(|n| (n % 251) as u8).collect();
         for (n, chunk) in bytes.chunks(300).enumerate() {
             let chunk = CompressedChunk::compress(n as u64 * 300, chunk).unwrap();
-            store.insert_report_chunk(key, FileKind::Failures, chunk).await.unwrap();
+            store.insert_report_chunk(key, ReportKind::Failures, chunk).await.unwrap();
         }
         for (from, to) in [(0, 1000), (0, 1), (299, 301), (300, 600), (599, 1000), (700, 700)] {
-            let read = read(store.content(StoredFile::report(key, FileKind::Failures), from..to)).await;
+            let read = read(store.content(StoredFile::report(key, ReportKind::Failures), from..to)).await;
             assert_eq!(read, bytes[from as usize..to as usize], "{from}..{to}");
         }
     }
@@ -113,11 +114,11 @@ mod tests {
         let store = store().await;
         let key = BatchKey { job: add(&store, leads(), 1).await, part: 1 };
         store
-            .insert_report_chunk(key, FileKind::Warnings, CompressedChunk::compress(0, b"abc").unwrap())
+            .insert_report_chunk(key, ReportKind::Warnings, CompressedChunk::compress(0, b"abc").unwrap())
             .await
             .unwrap();
-        store.delete_report(key, FileKind::Warnings).await.unwrap();
-        let error = store.content(StoredFile::report(key, FileKind::Warnings), 0..3).next().await.unwrap_err();
+        store.delete_report(key, ReportKind::Warnings).await.unwrap();
+        let error = store.content(StoredFile::report(key, ReportKind::Warnings), 0..3).next().await.unwrap_err();
         assert!(error.to_string().contains("no longer stored"), "{error}");
     }
 }

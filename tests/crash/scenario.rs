@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use marqueue::api::dto::JobDto;
 use marqueue::client::{Client, ClientError, FileView, JobFile, JobQuery};
-use marqueue::domain::JobId;
+use marqueue::domain::{JobId, ReportKind};
 use marqueue::simulator::Settings;
 use rand::RngExt;
 use rand::rngs::Xoshiro256PlusPlus;
@@ -281,8 +281,8 @@ impl Scenario {
     async fn found(&self, job: JobDto) -> FinalJob {
         let content = self.file(job.id, JobFile::File).await.unwrap_or_default();
         let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("text");
-        let failures = self.file(job.id, JobFile::Failures).await.map(text);
-        let warnings = self.file(job.id, JobFile::Warnings).await.map(text);
+        let failures = self.file(job.id, JobFile::Report(ReportKind::Failures)).await.map(text);
+        let warnings = self.file(job.id, JobFile::Report(ReportKind::Warnings)).await.map(text);
         FinalJob { job, content, failures, warnings }
     }
 

@@ -83,8 +83,8 @@ async fn a_stop_waits_for_the_answer_to_an_upload() {
 async fn closing_its_terminal_stops_the_daemon() {
     let mut env = TestEnv::new(quick()).await;
     let terminal = Terminal::new(Size { columns: 80, lines: 24 });
-    env.spawn_on_terminal(terminal.open());
-    env.wait_until_ready().await.expect("it starts");
+    env.terminal = Some(terminal.open());
+    env.start().await;
     // As long as the terminal is open, SIGHUP means a reload.
     env.signal("HUP");
     env.until("the reload", async |env| env.log().contains("the configuration was read again").then_some(())).await;

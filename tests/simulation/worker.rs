@@ -3,7 +3,7 @@
 //!
 //! What follows from an answer is decided by the real functions of `scheduler::outcome`.
 
-use marqueue::domain::{BatchKey, Counts, RemoteStatus};
+use marqueue::domain::{BatchKey, Counts, RemoteStatus, ReportKind};
 use marqueue::marketo::{ErrorAction, UploadError};
 use marqueue::scheduler::Work;
 use marqueue::simulator::Admission;
@@ -15,14 +15,8 @@ pub enum Task {
     Recover,
     Poll,
     /// Which of the two files is next.
-    Collect(Report),
+    Collect(ReportKind),
     Resume,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Report {
-    Failures,
-    Warnings,
 }
 
 #[derive(Clone, Debug)]

@@ -28,6 +28,8 @@ pub struct TestEnv {
     pub api: String,
     /// More arguments of `serve`.
     pub arguments: Vec<String>,
+    /// The terminal of which the next daemon's process is the session leader.
+    pub terminal: Option<File>,
     daemon: Option<Child>,
     http: reqwest::Client,
 }
@@ -48,6 +50,7 @@ impl TestEnv {
             config: String::new(),
             api: String::new(),
             arguments: Vec::new(),
+            terminal: None,
             disk: None,
             reserve: 1 << 20,
             environment: Vec::new(),
@@ -114,19 +117,16 @@ impl TestEnv {
 
     /// Starts the daemon's process, and no more.
     pub fn spawn(&mut self) {
-        self.spawn_as(Command::new(binary()), Stdio::null());
-    }
-
-    /// Starts the daemon's process as the one that leads the session of this terminal.
-    pub fn spawn_on_terminal(&mut self, terminal: File) {
-        let mut command = Command::new("setsid");
-        command.arg("--ctty").arg(binary());
-        self.spawn_as(command, terminal.into());
-    }
-
-    fn spawn_as(&mut self, mut command: Command, stdin: Stdio) {
         self.write_config();
         let log = File::options().create(true).append(true).open(self.folder.path().join("log")).expect("a log");
+        let (mut command, stdin) = match self.terminal.take() {
+            Some(terminal) => {
+                let mut setsid = Command::new("setsid");
+                setsid.arg("--ctty").arg(binary());
+                (setsid, Stdio::from(terminal))
+            }
+            None => (Command::new(binary()), Stdio::null()),
+        };
         let child = command
             .args(["serve", "--config"])
             .arg(self.config_file())

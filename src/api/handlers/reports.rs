@@ -14,8 +14,8 @@ use crate::api::dto::Problem;
 use crate::api::problem::{PathSegment, Query, job_id};
 use crate::api::state::SharedState;
 use crate::delimited::{FailedRowExtractor, FailedRows, Joiner};
-use crate::domain::Format;
-use crate::store::{ContentReader, ErasableData, FileKind, Job, Store, StoredFile};
+use crate::domain::{BatchKey, Format, ReportKind};
+use crate::store::{ContentReader, ErasableData, Job, Store, StoredFile};
 
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -32,7 +32,7 @@ pub(crate) async fn failures(
     PathSegment(id): PathSegment,
     Query(query): Query<ReportQuery>,
 ) -> Result<Response, Problem> {
-    report(&daemon.store, &id, FileKind::Failures, query).await
+    report(&daemon.store, &id, ReportKind::Failures, query).await
 }
 
 /// Handles `GET /v1/jobs/{id}/warnings`.
@@ -41,10 +41,10 @@ pub(crate) async fn warnings(
     PathSegment(id): PathSegment,
     Query(query): Query<ReportQuery>,
 ) -> Result<Response, Problem> {
-    report(&daemon.store, &id, FileKind::Warnings, query).await
+    report(&daemon.store, &id, ReportKind::Warnings, query).await
 }
 
-async fn report(store: &Store, id: &str, kind: FileKind, query: ReportQuery) -> Result<Response, Problem> {
+async fn report(store: &Store, id: &str, kind: ReportKind, query: ReportQuery) -> Result<Response, Problem> {
     let job = store.job(job_id(id)?).await?;
     let joined = JoinedReport::open(store, &job, kind, query.part).await?;
     let name = format!("job-{}-{}.csv", job.id, kind.as_str());
@@ -141,7 +141,7 @@ impl JoinedReport {
     /// # Errors
     /// 404 where there is no such file; 409 where the files' columns differ, so that they can't be joined; 410 where they
     /// are erased.
-    pub async fn open(store: &Store, job: &Job, kind: FileKind, part: Option<u32>) -> Result<JoinedReport, Problem> {
+    pub async fn open(store: &Store, job: &Job, kind: ReportKind, part: Option<u32>) -> Result<JoinedReport, Problem> {
         if let Some(part) = part
             && !job.batches.iter().any(|batch| batch.part == part)
         {
@@ -153,8 +153,8 @@ impl JoinedReport {
             .filter(|batch| part.is_none_or(|part| batch.part == part))
             .filter_map(|batch| {
                 let bytes = match kind {
-                    FileKind::Failures => batch.failures_bytes,
-                    _ => batch.warnings_bytes,
+                    ReportKind::Failures => batch.failures_bytes,
+                    ReportKind::Warnings => batch.warnings_bytes,
                 };
                 bytes.map(|bytes| (batch.part, bytes))
             })
@@ -168,8 +168,9 @@ impl JoinedReport {
             return Err(Problem::of_kind(StatusCode::NOT_FOUND, "no-report", "There is no such file", detail));
         }
         job.still_has(ErasableData::Reports)?;
-        let open =
-            |&(part, bytes): &(u32, u64)| (part, store.content(StoredFile { job: job.id, kind, part }, 0..bytes));
+        let open = |&(part, bytes): &(u32, u64)| {
+            (part, store.content(StoredFile::report(BatchKey { job: job.id, part }, kind), 0..bytes))
+        };
         if sizes.len() > 1 {
             compare_headers(sizes.iter().map(open)).await?;
         }
@@ -204,10 +205,14 @@ impl JoinedReport {
 }
 
 /// Explains why an ended job has no such file, from Marketo's counts.
-fn explain_missing_report(job: &Job, kind: FileKind, part: Option<u32>) -> String {
+fn explain_missing_report(job: &Job, kind: ReportKind, part: Option<u32>) -> String {
     let of_part = part.and_then(|part| job.batches.iter().find(|batch| batch.part == part)).map(|batch| batch.rows);
     let rows = of_part.unwrap_or(job.rows);
-    match if kind == FileKind::Failures { rows.failed } else { rows.warned } {
+    let counted = match kind {
+        ReportKind::Failures => rows.failed,
+        ReportKind::Warnings => rows.warned,
+    };
+    match counted {
         Some(0) => "Marketo counted no such rows".to_owned(),
         Some(counted) => format!("Marketo counted {counted} such rows, but its file is missing or empty"),
         None => "Marketo returned neither a count nor a file".to_owned(),

@@ -20,9 +20,9 @@ use crate::api::problem::{PathSegment, Query, job_id};
 use crate::api::state::{AppState, SharedState};
 use crate::delimited;
 use crate::delimited::{CorrectedFormat, FailedRowError, FailedRowExtractor};
-use crate::domain::{Format, SubmissionChannel};
+use crate::domain::{Format, ReportKind, SubmissionChannel};
 use crate::intake::{Checks, IntakeError};
-use crate::store::{ErasableData, FileKind, Inserted, Job, NewJob, StoredFile};
+use crate::store::{ErasableData, Inserted, Job, NewJob, StoredFile};
 use crate::untrusted_text::file_name;
 
 #[derive(Deserialize, JsonSchema)]
@@ -104,7 +104,7 @@ async fn retry_failed_rows(
         });
     }
     let columns = sent_columns(daemon, &job).await?;
-    let open = || JoinedReport::open(&daemon.store, &job, FileKind::Failures, None);
+    let open = || JoinedReport::open(&daemon.store, &job, ReportKind::Failures, None);
     // The files are read twice. The first pass finds out whether the rows can be extracted and which delimiter they have,
     // before a job is created.
     let format = extract_rows(open().await?, FailedRowExtractor::of_sent_columns(columns.clone())).await?.format;

@@ -2,7 +2,7 @@
 
 use percent_encoding::percent_decode_str;
 
-use crate::domain::Target;
+use crate::domain::{ReportKind, Target};
 
 /// Target of an import as its path gives it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,10 +20,8 @@ pub(super) enum ImportTarget {
 pub(super) enum ImportQuery {
     /// Its status and counts.
     Status,
-    /// The file of failed rows.
-    Failures,
-    /// The file of rows with warnings.
-    Warnings,
+    /// The file of its failed rows, or of its rows with warnings.
+    Report(ReportKind),
 }
 
 /// Endpoint of a path.
@@ -68,8 +66,14 @@ pub(super) enum Action {
 pub(super) const ENDPOINTS: [(&str, Action); 12] = [
     ("leads.json", Action::Create(TargetKind::Leads)),
     ("leads/batch/{batchId}.json", Action::Import(TargetKind::Leads, ImportQuery::Status)),
-    ("leads/batch/{batchId}/failures.json", Action::Import(TargetKind::Leads, ImportQuery::Failures)),
-    ("leads/batch/{batchId}/warnings.json", Action::Import(TargetKind::Leads, ImportQuery::Warnings)),
+    (
+        "leads/batch/{batchId}/failures.json",
+        Action::Import(TargetKind::Leads, ImportQuery::Report(ReportKind::Failures)),
+    ),
+    (
+        "leads/batch/{batchId}/warnings.json",
+        Action::Import(TargetKind::Leads, ImportQuery::Report(ReportKind::Warnings)),
+    ),
     ("customobjects/{apiName}/import.json", Action::Create(TargetKind::CustomObject)),
     (
         "customobjects/{apiName}/import/{batchId}/status.json",
@@ -77,21 +81,21 @@ pub(super) const ENDPOINTS: [(&str, Action); 12] = [
     ),
     (
         "customobjects/{apiName}/import/{batchId}/failures.json",
-        Action::Import(TargetKind::CustomObject, ImportQuery::Failures),
+        Action::Import(TargetKind::CustomObject, ImportQuery::Report(ReportKind::Failures)),
     ),
     (
         "customobjects/{apiName}/import/{batchId}/warnings.json",
-        Action::Import(TargetKind::CustomObject, ImportQuery::Warnings),
+        Action::Import(TargetKind::CustomObject, ImportQuery::Report(ReportKind::Warnings)),
     ),
     ("program/{programId}/members/import.json", Action::Create(TargetKind::ProgramMembers)),
     ("program/members/import/{batchId}/status.json", Action::Import(TargetKind::ProgramMembers, ImportQuery::Status)),
     (
         "program/members/import/{batchId}/failures.json",
-        Action::Import(TargetKind::ProgramMembers, ImportQuery::Failures),
+        Action::Import(TargetKind::ProgramMembers, ImportQuery::Report(ReportKind::Failures)),
     ),
     (
         "program/members/import/{batchId}/warnings.json",
-        Action::Import(TargetKind::ProgramMembers, ImportQuery::Warnings),
+        Action::Import(TargetKind::ProgramMembers, ImportQuery::Report(ReportKind::Warnings)),
     ),
 ];
 
@@ -169,21 +173,21 @@ mod tests {
         for (path, expected) in [
             ("leads.json", Endpoint::Create(ImportTarget::Leads)),
             ("leads/batch/7.json", about(ImportTarget::Leads, ImportQuery::Status)),
-            ("leads/batch/7/failures.json", about(ImportTarget::Leads, ImportQuery::Failures)),
-            ("leads/batch/7/warnings.json", about(ImportTarget::Leads, ImportQuery::Warnings)),
+            ("leads/batch/7/failures.json", about(ImportTarget::Leads, ImportQuery::Report(ReportKind::Failures))),
+            ("leads/batch/7/warnings.json", about(ImportTarget::Leads, ImportQuery::Report(ReportKind::Warnings))),
             ("customobjects/car_c/import.json", Endpoint::Create(car())),
             ("customobjects/car%5Fc/import/7/status.json", about(car(), ImportQuery::Status)),
-            ("customobjects/car_c/import/7/failures.json", about(car(), ImportQuery::Failures)),
-            ("customobjects/car_c/import/7/warnings.json", about(car(), ImportQuery::Warnings)),
+            ("customobjects/car_c/import/7/failures.json", about(car(), ImportQuery::Report(ReportKind::Failures))),
+            ("customobjects/car_c/import/7/warnings.json", about(car(), ImportQuery::Report(ReportKind::Warnings))),
             ("program/1044/members/import.json", Endpoint::Create(ImportTarget::ProgramMembers(Some(1044)))),
             ("program/members/import/7/status.json", about(ImportTarget::ProgramMembers(None), ImportQuery::Status)),
             (
                 "program/members/import/7/failures.json",
-                about(ImportTarget::ProgramMembers(None), ImportQuery::Failures),
+                about(ImportTarget::ProgramMembers(None), ImportQuery::Report(ReportKind::Failures)),
             ),
             (
                 "program/members/import/7/warnings.json",
-                about(ImportTarget::ProgramMembers(None), ImportQuery::Warnings),
+                about(ImportTarget::ProgramMembers(None), ImportQuery::Report(ReportKind::Warnings)),
             ),
         ] {
             let call = CallPath { instance: None, endpoint: expected };

@@ -19,7 +19,7 @@ use crate::api::marketo_compat::response::{CompatError, CompatResponse, RequestI
 use crate::api::marketo_compat::upload;
 use crate::api::openapi::route::{Access, Route};
 use crate::api::state::{AppState, SharedState};
-use crate::store::{FileKind, Job};
+use crate::store::Job;
 
 /// Returns the routes: wildcard paths, each with the operations that it serves.
 pub(in crate::api) fn routes() -> Vec<Route> {
@@ -88,8 +88,7 @@ async fn handle(daemon: &AppState, request: Request) -> Result<CompatResponse, C
                 find_job(daemon, JobQuery { caller: &caller, instance: &instance, target: &target, id: &id }).await?;
             match query {
                 ImportQuery::Status => Ok(CompatResponse::Import(job_to_import::status(&job))),
-                ImportQuery::Failures => report::report(daemon, &job, FileKind::Failures).await,
-                ImportQuery::Warnings => report::report(daemon, &job, FileKind::Warnings).await,
+                ImportQuery::Report(kind) => report::report(daemon, &job, kind).await,
             }
         }
         Endpoint::Unknown => Err(CompatError::not_found()),

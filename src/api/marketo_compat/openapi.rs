@@ -6,7 +6,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 
 use crate::api::marketo_compat::endpoints::{Action, ENDPOINTS, ImportQuery, TargetKind};
 use crate::api::openapi::route::{Operation, of};
-use crate::domain::Format;
+use crate::domain::{Format, ReportKind};
 use crate::marketo::types::{Envelope, Import, TokenBody, TokenErrorBody};
 
 /// Parameters of a login.
@@ -81,10 +81,10 @@ fn import(below: &str, template: &str, action: Action) -> Operation {
     let (kind, verb, summary, method) = match action {
         Action::Create(kind) => (kind, "import", "Submits a file; batchId is the job's id", Method::POST),
         Action::Import(kind, ImportQuery::Status) => (kind, "status", "The status of an import", Method::GET),
-        Action::Import(kind, ImportQuery::Failures) => {
+        Action::Import(kind, ImportQuery::Report(ReportKind::Failures)) => {
             (kind, "failures", "The failed rows, with Marketo's reasons", Method::GET)
         }
-        Action::Import(kind, ImportQuery::Warnings) => {
+        Action::Import(kind, ImportQuery::Report(ReportKind::Warnings)) => {
             (kind, "warnings", "The rows with warnings, with Marketo's reasons", Method::GET)
         }
     };

@@ -8,15 +8,15 @@ use futures_util::stream;
 use crate::api::handlers::reports::JoinedReport;
 use crate::api::marketo_compat::response::{CompatError, CompatResponse};
 use crate::api::state::AppState;
-use crate::domain::Target;
-use crate::store::{FileKind, Job};
+use crate::domain::{ReportKind, Target};
+use crate::store::Job;
 
 /// Returns a job's failure or warning file. Where there is none it is empty, as at Marketo, except for custom objects.
 ///
 /// # Errors
 /// HTTP 404 until the whole job has ended, where the file is erased, and where a custom object's import has none. 1003 where the columns of the
 /// batches' files differ, so that they can't be joined. 608 where the database fails.
-pub(super) async fn report(daemon: &AppState, job: &Job, kind: FileKind) -> Result<CompatResponse, CompatError> {
+pub(super) async fn report(daemon: &AppState, job: &Job, kind: ReportKind) -> Result<CompatResponse, CompatError> {
     if !job.state.is_terminal() {
         // Adobe does not document what Marketo answers then. An empty file would mean that no row has failed; 404 is what
         // Marketo answers for custom objects without such a file, and an error to every program that reads the status.

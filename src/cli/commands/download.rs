@@ -14,7 +14,7 @@ use crate::cli::report_check::CheckedReport;
 use crate::cli::terminal_text::TerminalText;
 use crate::client::{Client, ClientError, Download, FileView, JobFile};
 use crate::delimited::Joiner;
-use crate::domain::{JobId, JobState};
+use crate::domain::{JobId, JobState, ReportKind};
 
 /// Problem type of a report that Marketo did not provide.
 const NO_REPORT: &str = "urn:marqueue:problem:no-report";
@@ -93,7 +93,7 @@ impl Failures {
     /// # Errors
     /// The daemon refuses or can't be reached, or the output is not writable.
     pub async fn run(self, global: &GlobalArgs) -> Result<ExitStatus, CliError> {
-        self.report.run(global, JobFile::Failures).await
+        self.report.run(global, ReportKind::Failures).await
     }
 }
 
@@ -103,7 +103,7 @@ impl Warnings {
     /// # Errors
     /// The daemon refuses or can't be reached, or the output is not writable.
     pub async fn run(self, global: &GlobalArgs) -> Result<ExitStatus, CliError> {
-        self.report.run(global, JobFile::Warnings).await
+        self.report.run(global, ReportKind::Warnings).await
     }
 }
 
@@ -119,15 +119,15 @@ impl File {
 }
 
 impl Report {
-    async fn run(&self, global: &GlobalArgs, file: JobFile) -> Result<ExitStatus, CliError> {
+    async fn run(&self, global: &GlobalArgs, kind: ReportKind) -> Result<ExitStatus, CliError> {
         let view = FileView { part: self.part, without_reasons: self.no_reason };
-        let CopyResult { rows, whole, .. } = self.to.fetch(global, file, view).await?;
+        let CopyResult { rows, whole, .. } = self.to.fetch(global, JobFile::Report(kind), view).await?;
         if !whole {
             return Ok(ExitStatus::Done);
         }
         let job = global.client()?.job(self.to.id, None).await?;
         let Some(counted) = report_check::marketo_counts(&job, self.part) else { return Ok(ExitStatus::Done) };
-        let CheckedReport { exit, note } = report_check::check(self.to.id, file, rows, &counted);
+        let CheckedReport { exit, note } = report_check::check(self.to.id, kind, rows, &counted);
         if let Some(note) = note {
             output::note(&note);
         }

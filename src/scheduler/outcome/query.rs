@@ -8,8 +8,8 @@ use crate::clock::after;
 use crate::config::Instance;
 use crate::domain::batch::{QueryFailureKind, QueryFailures};
 use crate::domain::row_counts::RowCounts;
-use crate::domain::{Counts, Event, IMPORT_LIFETIME, RemoteStatus};
-use crate::marketo::{ErrorAction, ReportKind};
+use crate::domain::{Counts, Event, IMPORT_LIFETIME, RemoteStatus, ReportKind};
+use crate::marketo::ErrorAction;
 use crate::scheduler::outcome::instance::instance_backoff;
 
 /// How often a report is requested that Marketo counted rows for and does not return, in multiples of `max_attempts`.

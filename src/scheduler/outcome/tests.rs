@@ -10,8 +10,8 @@ use crate::clock::from_ms;
 use crate::config::{Instance, UnknownOutcome};
 use crate::domain::batch::{QueryFailureKind, QueryFailures, UploadAttempts};
 use crate::domain::instance::PauseKind;
-use crate::domain::{Counts, Event, FailureScope};
-use crate::marketo::{ErrorAction, ReportKind, UploadError};
+use crate::domain::{Counts, Event, FailureScope, ReportKind};
+use crate::marketo::{ErrorAction, UploadError};
 use crate::store::Snapshot;
 
 /// Eight attempts, backoff from one second to five minutes.

@@ -2,12 +2,12 @@
 
 use jiff::Timestamp;
 
-use crate::domain::{BatchKey, JobId};
+use crate::domain::{BatchKey, JobId, ReportKind};
 use crate::store::engine::transaction::ReadTx;
 use crate::store::error::StoreError;
 use crate::store::handle::Store;
 use crate::store::new_job::{Inserted, JobLayout, NewJob};
-use crate::store::tables::chunks::{Chunk, CompressedChunk, FileKind, StoredFile};
+use crate::store::tables::chunks::{Chunk, CompressedChunk, StoredFile};
 
 impl Store {
     /// Adds a job of a file that is a single chunk, in one transaction. On return the job is on the disk.
@@ -90,7 +90,7 @@ impl Store {
     pub async fn insert_report_chunk(
         &self,
         key: BatchKey,
-        kind: FileKind,
+        kind: ReportKind,
         chunk: CompressedChunk,
     ) -> Result<(), StoreError> {
         self.write("insert_report_chunk", move |tx| Box::pin(tx.insert_chunk(StoredFile::report(key, kind), chunk)))
@@ -101,7 +101,7 @@ impl Store {
     ///
     /// # Errors
     /// An error of writing the database.
-    pub async fn delete_report(&self, key: BatchKey, kind: FileKind) -> Result<(), StoreError> {
+    pub async fn delete_report(&self, key: BatchKey, kind: ReportKind) -> Result<(), StoreError> {
         self.write("delete_report", move |tx| Box::pin(tx.delete_file(StoredFile::report(key, kind)))).await
     }
 

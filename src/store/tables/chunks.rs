@@ -1,9 +1,8 @@
 //! Table `chunk`: stores files in compressed chunks of one size, so that neither memory nor a transaction grows with a file.
 
 use sqlx::Row;
-use strum::IntoStaticStr;
 
-use crate::domain::{BatchKey, JobId};
+use crate::domain::{BatchKey, JobId, ReportKind};
 use crate::store::engine::transaction::{ReadTx, StoreTx};
 use crate::store::error::StoreError;
 use crate::store::models::ErasableData;
@@ -16,21 +15,21 @@ pub const CHUNK_BYTES: usize = 256 * 1024;
 const ZSTD_LEVEL: i32 = 1;
 
 /// The kinds of files of a job.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, IntoStaticStr)]
-#[strum(serialize_all = "lowercase")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum FileKind {
     /// The submitted file. Its part is 0.
     File,
-    /// Marketo's failure file of one batch.
-    Failures,
-    /// Marketo's warning file of one batch.
-    Warnings,
+    /// Marketo's report about one batch.
+    Report(ReportKind),
 }
 
 impl FileKind {
     /// Returns the name in the database and the API.
     pub fn as_str(self) -> &'static str {
-        self.into()
+        match self {
+            FileKind::File => "file",
+            FileKind::Report(kind) => kind.as_str(),
+        }
     }
 }
 
@@ -73,8 +72,8 @@ impl StoredFile {
     }
 
     /// Names a report of a batch.
-    pub fn report(key: BatchKey, kind: FileKind) -> StoredFile {
-        StoredFile { job: key.job, kind, part: key.part }
+    pub fn report(key: BatchKey, kind: ReportKind) -> StoredFile {
+        StoredFile { job: key.job, kind: FileKind::Report(kind), part: key.part }
     }
 }
 
@@ -92,7 +91,7 @@ impl StoreTx<'_> {
         let bytes = chunk.data.len() as u64;
         match file.kind {
             FileKind::File => self.budget.reserve_for_file(bytes)?,
-            FileKind::Failures | FileKind::Warnings => self.budget.reserve_for_report(bytes)?,
+            FileKind::Report(_) => self.budget.reserve_for_report(bytes)?,
         }
         sqlx::query("INSERT INTO chunk (job_id, kind, part, byte_from, bytes, packed) VALUES (?, ?, ?, ?, ?, ?)")
             .bind(file.job.0)
@@ -148,7 +147,7 @@ impl From<FileKind> for ErasableData {
     fn from(kind: FileKind) -> ErasableData {
         match kind {
             FileKind::File => ErasableData::Content,
-            FileKind::Failures | FileKind::Warnings => ErasableData::Reports,
+            FileKind::Report(_) => ErasableData::Reports,
         }
     }
 }

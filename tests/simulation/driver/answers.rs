@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use marqueue::domain::batch::QueryFailureKind;
 use marqueue::domain::instance::{Pause, PauseKind};
-use marqueue::domain::{BatchKey, BatchState, Counts, Event, FailureScope, RemoteStatus};
+use marqueue::domain::{BatchKey, BatchState, Counts, Event, FailureScope, RemoteStatus, ReportKind};
 use marqueue::marketo::{ErrorAction, UploadError};
 use marqueue::scheduler::outcome::{
     FailedQuery, FailedUpload, InstanceAction, PollRetry, PreviousPoll, believed_wait, instance_action, overdue_event,
@@ -13,7 +13,7 @@ use marqueue::scheduler::outcome::{
 };
 
 use super::{Done, Mutation, Next, Simulation};
-use crate::worker::{Answer, Report, Stage, Task, Worker};
+use crate::worker::{Answer, Stage, Task, Worker};
 
 impl Simulation {
     /// How the workers of uploads, polls and fetches handle an answer.
@@ -70,7 +70,7 @@ impl Simulation {
             (Task::Collect(report), Answer::Report { there: true }) => return self.next_report(worker, report),
             (Task::Collect(report), Answer::Report { there: false }) => {
                 let counts = self.store.batch(key).progress.counts;
-                let counted = if report == Report::Failures { counts.failed } else { counts.warned };
+                let counted = if report == ReportKind::Failures { counts.failed } else { counts.warned };
                 return match counted {
                     None | Some(0) => self.next_report(worker, report),
                     Some(_) => self.fetch_failed(worker, key, report, None, "no such file"),
@@ -220,7 +220,7 @@ impl Simulation {
         &mut self,
         worker: Worker,
         key: BatchKey,
-        report: Report,
+        report: ReportKind,
         ask: Option<ErrorAction>,
         reason: &str,
     ) -> Done<Next> {
@@ -252,14 +252,15 @@ impl Simulation {
     }
 
     /// One file is fetched, or there is none.
-    pub(super) fn next_report(&mut self, mut worker: Worker, done: Report) -> Done<Next> {
+    pub(super) fn next_report(&mut self, mut worker: Worker, done: ReportKind) -> Done<Next> {
         let Some(key) = worker.key else { return Ok(Next::Ended) };
         match done {
-            Report::Failures => {
-                (worker.task, worker.stage, worker.renewed) = (Task::Collect(Report::Warnings), Stage::Token, false);
+            ReportKind::Failures => {
+                (worker.task, worker.stage, worker.renewed) =
+                    (Task::Collect(ReportKind::Warnings), Stage::Token, false);
                 Ok(Next::Goes(worker))
             }
-            Report::Warnings => {
+            ReportKind::Warnings => {
                 self.record(key, Event::Collected)?;
                 Ok(Next::Ended)
             }

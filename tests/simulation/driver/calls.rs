@@ -4,9 +4,9 @@ use std::time::Instant;
 
 use marqueue::clock::PATIENCE;
 use marqueue::domain::instance::PauseKind;
-use marqueue::domain::{BatchKey, BatchState, DeferReason, Event};
+use marqueue::domain::{BatchKey, BatchState, DeferReason, Event, ReportKind};
 use marqueue::marketo::types::ApiError;
-use marqueue::marketo::{Decision, ErrorAction, ReportKind, UploadError, classify};
+use marqueue::marketo::{Decision, ErrorAction, UploadError, classify};
 use marqueue::scheduler::outcome::{FailedUpload, may_have_report, service_backoff_until};
 use marqueue::scheduler::{day_of, may_still_upload, next_day};
 use marqueue::simulator::{Admission, Call};
@@ -16,7 +16,7 @@ use rand::RngExt;
 use super::marketo::reading;
 use super::outage::Outage;
 use super::{Done, Mutation, Next, Simulation};
-use crate::worker::{Answer, Report, ServerOutcome, Stage, Task, Worker};
+use crate::worker::{Answer, ServerOutcome, Stage, Task, Worker};
 
 impl Simulation {
     pub(super) fn stage(&mut self, mut worker: Worker) -> Done<Next> {
@@ -73,14 +73,10 @@ impl Simulation {
             }
             Task::Poll if !matches!(state, BatchState::Queued | BatchState::Importing) => return Ok(Next::Ended),
             Task::Collect(_) if state != BatchState::Collecting => return Ok(Next::Ended),
-            Task::Collect(report) => {
-                let kind = match report {
-                    Report::Failures => ReportKind::Failures,
-                    Report::Warnings => ReportKind::Warnings,
-                };
-                if !may_have_report(kind, progress.counts, u64::from(self.store.batch(key).rows())) {
-                    return self.next_report(worker, report);
-                }
+            Task::Collect(report)
+                if !may_have_report(report, progress.counts, u64::from(self.store.batch(key).rows())) =>
+            {
+                return self.next_report(worker, report);
             }
             _ => {}
         }
@@ -194,10 +190,10 @@ impl Simulation {
                 self.stats.polls += 1;
                 self.checker.query_sent(key, "status", min, self.at)?;
             }
-            Task::Collect(Report::Failures) => {
+            Task::Collect(ReportKind::Failures) => {
                 self.checker.query_sent(key, "failures", self.config.backoff_min, self.at)?
             }
-            Task::Collect(Report::Warnings) => {
+            Task::Collect(ReportKind::Warnings) => {
                 self.checker.query_sent(key, "warnings", self.config.backoff_min, self.at)?
             }
             Task::Recover | Task::Resume => {}

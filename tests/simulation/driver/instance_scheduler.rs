@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use marqueue::clock::{after, from_ms};
 use marqueue::domain::instance::PauseKind;
-use marqueue::domain::{BatchKey, BatchState, Event, FailureScope};
+use marqueue::domain::{BatchKey, BatchState, Event, FailureScope, ReportKind};
 use marqueue::marketo::{CallLimits, Decision, EarlierCallTimes, SlidingWindow};
 use marqueue::scheduler::{Plan, Step, Work, next_day, plan};
 use marqueue::simulator::{Admission, Call};
@@ -14,7 +14,7 @@ use rand::RngExt;
 
 use super::{Daemon, Mutation, Next, OrphanedUpload, Simulation};
 use crate::invariants::{CheckResult, Invariant, Violation};
-use crate::worker::{Report, Stage, Task, Worker};
+use crate::worker::{Stage, Task, Worker};
 
 impl Simulation {
     pub(super) fn start(&mut self) {
@@ -154,7 +154,7 @@ impl Simulation {
                 Step::Upload(key) => Worker::new(Some(key), Task::Upload),
                 Step::Recover(key) => Worker::new(Some(key), Task::Recover),
                 Step::Poll(key) => Worker::new(Some(key), Task::Poll),
-                Step::Collect(key) => Worker::new(Some(key), Task::Collect(Report::Failures)),
+                Step::Collect(key) => Worker::new(Some(key), Task::Collect(ReportKind::Failures)),
                 Step::Resume => Worker::new(None, Task::Resume),
             };
             let Some(daemon) = &mut self.daemon else { return Ok(()) };

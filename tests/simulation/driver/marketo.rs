@@ -12,7 +12,7 @@ use marqueue::simulator::{Admission, ApiRefusal, Call};
 use rand::RngExt;
 
 use super::{OrphanedUpload, Simulation};
-use crate::worker::{Answer, Report, ServerOutcome, Task, Worker};
+use crate::worker::{Answer, ServerOutcome, Task, Worker};
 
 impl Simulation {
     /// Marketo's answer to the call.
@@ -56,17 +56,11 @@ impl Simulation {
                 }
                 Err(refusal) => no_answer(&refusal),
             },
-            Task::Collect(report) => {
-                let report = match report {
-                    Report::Failures => model::Report::Failures,
-                    Report::Warnings => model::Report::Warnings,
-                };
-                match self.marketo.report(self.at, &ImportKind::Leads, &id, report) {
-                    Ok(bytes) => Answer::Report { there: !bytes.is_empty() && !matches!(outcome, ServerOutcome::Late) },
-                    Err(ApiRefusal::Http(404)) => Answer::Report { there: false },
-                    Err(refusal) => no_answer(&refusal),
-                }
-            }
+            Task::Collect(report) => match self.marketo.report(self.at, &ImportKind::Leads, &id, report) {
+                Ok(bytes) => Answer::Report { there: !bytes.is_empty() && !matches!(outcome, ServerOutcome::Late) },
+                Err(ApiRefusal::Http(404)) => Answer::Report { there: false },
+                Err(refusal) => no_answer(&refusal),
+            },
             Task::Recover | Task::Resume => Answer::Report { there: false },
         };
         match (lost, worker.task) {
