@@ -5,6 +5,7 @@
 pub mod batch;
 mod enum_text;
 mod event;
+mod failure_reason;
 mod format;
 mod ids;
 mod import;
@@ -19,6 +20,7 @@ mod target;
 
 pub use enum_text::ParseEnumError;
 pub use event::{DeferReason, Event, FailureScope};
+pub use failure_reason::{ErrorCode, FailureReason};
 pub use format::Format;
 pub use ids::{BatchKey, JobId};
 pub use import::{Counts, IMPORT_LIFETIME, RemoteStatus};

@@ -170,25 +170,25 @@ impl BatchProgress {
                 self.wait = Some(*defer_reason);
                 // The other reasons defer the instance, so any batch may be the next one.
                 self.not_before = not_before.filter(|_| *defer_reason == DeferReason::ListBusy);
-                self.message = Some(reason.clone());
+                self.message = Some(reason.text.clone());
             }
             Event::Refused { reason, not_before, scope } => {
                 self.not_before = Some(*not_before);
-                self.message = Some(reason.clone());
+                self.message = Some(reason.text.clone());
                 self.count_failed_upload(*scope);
             }
             Event::AnswerLost { reason, not_before, unconfirmed_until, scope } => {
                 self.not_before = Some(*not_before);
-                self.message = Some(reason.clone());
+                self.message = Some(reason.text.clone());
                 self.count_failed_upload(*scope);
                 self.add_unconfirmed(*unconfirmed_until, now);
             }
             Event::Held { reason, unconfirmed_until, .. } => {
-                self.message = Some(reason.clone());
+                self.message = Some(reason.text.clone());
                 self.add_unconfirmed(*unconfirmed_until, now);
             }
             Event::AttemptsExhausted { reason, unconfirmed_until } => {
-                self.message = Some(reason.clone());
+                self.message = Some(reason.text.clone());
                 self.attempts_exhausted = true;
                 if let Some(until) = unconfirmed_until {
                     self.add_unconfirmed(*until, now);
@@ -198,7 +198,7 @@ impl BatchProgress {
                 self.attempts = self.attempts.saturating_sub(1);
                 self.message = Some(reason.clone());
             }
-            Event::Rejected { reason } => self.message = Some(reason.clone()),
+            Event::Rejected { reason } => self.message = Some(reason.text.clone()),
             Event::Accepted { marketo_batch_id, status } => {
                 self.marketo_batch_id = Some(marketo_batch_id.clone());
                 self.accepted_at = Some(now);
@@ -256,7 +256,7 @@ impl BatchProgress {
             Event::ImportLost { counts, reason } => {
                 self.overdue_at = None;
                 self.counts = *counts;
-                self.message = Some(reason.clone());
+                self.message = Some(reason.text.clone());
             }
             Event::Collected | Event::Cancelled => {}
             Event::Retried => {

@@ -5,6 +5,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use strum::IntoStaticStr;
 
+use crate::domain::failure_reason::FailureReason;
 use crate::domain::import::{Counts, RemoteStatus};
 
 /// Why an upload was deferred without using up an attempt.
@@ -58,14 +59,14 @@ pub enum Event {
         /// Why the upload is deferred.
         defer_reason: DeferReason,
         /// Marketo's message, or the cause of the failure.
-        reason: String,
+        reason: FailureReason,
         /// When the next attempt may begin; none for at once.
         not_before: Option<Timestamp>,
     },
     /// Marketo refused temporarily, or the upload was interrupted: no import was created.
     Refused {
         /// Marketo's message, or the cause of the failure.
-        reason: String,
+        reason: FailureReason,
         /// When the next attempt may begin.
         not_before: Timestamp,
         /// The cause to which the failure is attributed.
@@ -74,7 +75,7 @@ pub enum Event {
     /// The answer was lost, and the policy is to send again. The unconfirmed import occupies a slot until `unconfirmed_until`.
     AnswerLost {
         /// Marketo's message, or the cause of the failure.
-        reason: String,
+        reason: FailureReason,
         /// When the next attempt may begin.
         not_before: Timestamp,
         /// Until when the unconfirmed import occupies a slot.
@@ -85,7 +86,7 @@ pub enum Event {
     /// The answer was lost, and the policy is to ask an operator. `unconfirmed_until` as above.
     Held {
         /// Marketo's message, or the cause of the failure.
-        reason: String,
+        reason: FailureReason,
         /// Until when the unconfirmed import occupies a slot.
         unconfirmed_until: Timestamp,
         /// The cause to which the failure is attributed.
@@ -99,13 +100,13 @@ pub enum Event {
     /// Marketo rejected the batch permanently.
     Rejected {
         /// Marketo's message, or the cause of the failure.
-        reason: String,
+        reason: FailureReason,
     },
     /// The attempts are used up, or the batch was tried alone for too long. `unconfirmed_until` as above, where the last answer
     /// was lost.
     AttemptsExhausted {
         /// Marketo's message, or the cause of the failure.
-        reason: String,
+        reason: FailureReason,
         /// Until when the unconfirmed import occupies a slot; none where the last answer was not lost.
         unconfirmed_until: Option<Timestamp>,
     },
@@ -162,7 +163,7 @@ pub enum Event {
         /// Marketo's row counts.
         counts: Counts,
         /// Marketo's message, or the cause of the failure.
-        reason: String,
+        reason: FailureReason,
     },
     /// The failure and warning files are stored, where there are any.
     Collected,
@@ -217,19 +218,27 @@ impl Event {
         }
     }
 
-    /// Returns Marketo's message, the reason of the event, or the import's id.
-    pub fn message(&self) -> Option<&str> {
+    /// Returns why a call to Marketo or an import failed; none for an event that is no such failure.
+    pub fn failure_reason(&self) -> Option<&FailureReason> {
         match self {
             Event::Requeued { reason, .. }
             | Event::Refused { reason, .. }
             | Event::AnswerLost { reason, .. }
             | Event::Held { reason, .. }
-            | Event::Split { reason }
             | Event::Rejected { reason }
             | Event::AttemptsExhausted { reason, .. }
-            | Event::UnknownStatus { reason, .. }
-            | Event::Overdue { reason }
             | Event::ImportLost { reason, .. } => Some(reason),
+            _ => None,
+        }
+    }
+
+    /// Returns Marketo's message, the reason of the event, or the import's id.
+    pub fn message(&self) -> Option<&str> {
+        if let Some(reason) = self.failure_reason() {
+            return Some(&reason.text);
+        }
+        match self {
+            Event::Split { reason } | Event::UnknownStatus { reason, .. } | Event::Overdue { reason } => Some(reason),
             Event::ImportEnded { message, .. } => Some(message),
             Event::Accepted { marketo_batch_id, .. } | Event::Settled { marketo_batch_id } => Some(marketo_batch_id),
             _ => None,

@@ -238,13 +238,21 @@ mod tests {
         let reason = || String::from("reason");
         let series = [failed(1, 10), failed(2, 20)];
         for event in [
-            Event::Requeued { defer_reason: DeferReason::QueueFull, reason: reason(), not_before: Some(from_ms(5)) },
-            Event::Requeued { defer_reason: DeferReason::ListBusy, reason: reason(), not_before: Some(from_ms(5)) },
-            Event::Requeued { defer_reason: DeferReason::Calls, reason: reason(), not_before: None },
-            Event::Rejected { reason: reason() },
-            Event::AttemptsExhausted { reason: reason(), unconfirmed_until: None },
+            Event::Requeued {
+                defer_reason: DeferReason::QueueFull,
+                reason: reason().into(),
+                not_before: Some(from_ms(5)),
+            },
+            Event::Requeued {
+                defer_reason: DeferReason::ListBusy,
+                reason: reason().into(),
+                not_before: Some(from_ms(5)),
+            },
+            Event::Requeued { defer_reason: DeferReason::Calls, reason: reason().into(), not_before: None },
+            Event::Rejected { reason: reason().into() },
+            Event::AttemptsExhausted { reason: reason().into(), unconfirmed_until: None },
             Event::Split { reason: reason() },
-            Event::Refused { reason: reason(), not_before: from_ms(5), scope: FailureScope::Batch },
+            Event::Refused { reason: reason().into(), not_before: from_ms(5), scope: FailureScope::Batch },
             Event::Polled {
                 status: crate::domain::RemoteStatus::Importing,
                 counts: crate::domain::Counts::default(),

@@ -1,5 +1,6 @@
 //! Errors of calls: of an upload, and of a query about an import.
 
+use crate::domain::FailureReason;
 use crate::marketo::error_codes::ErrorAction;
 
 /// Why an upload created no import, or none that is known.
@@ -21,7 +22,7 @@ pub enum UploadError {
         /// What to do.
         action: ErrorAction,
         /// Marketo's message.
-        reason: String,
+        reason: FailureReason,
         /// The id of the request at Marketo.
         request_id: Option<String>,
     },
@@ -29,7 +30,7 @@ pub enum UploadError {
     #[error("{reason}")]
     AnswerLost {
         /// Why there is no usable answer.
-        reason: String,
+        reason: FailureReason,
         /// The id of the request at Marketo.
         request_id: Option<String>,
     },
@@ -42,7 +43,7 @@ pub struct QueryError {
     /// What to do.
     pub action: ErrorAction,
     /// Marketo's message, or why there is none.
-    pub reason: String,
+    pub reason: FailureReason,
     /// The id of the request at Marketo.
     pub request_id: Option<String>,
 }

@@ -9,7 +9,7 @@ use reqwest::Response;
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap};
 
 use crate::config;
-use crate::domain::{Counts, RemoteStatus, ReportKind, Target, marketo_id};
+use crate::domain::{Counts, FailureReason, RemoteStatus, ReportKind, Target, marketo_id};
 use crate::error_chain::reason;
 use crate::marketo::call_error::QueryError;
 use crate::marketo::daemon_id::{DAEMON_HEADER, answering_daemon, daemon_id};
@@ -17,7 +17,7 @@ use crate::marketo::endpoints::import_path;
 use crate::marketo::error_codes::{ErrorAction, classify};
 use crate::marketo::outbound::client_for;
 use crate::marketo::report::{Report, ReportFile};
-use crate::marketo::response::{error_text, is_file, read, read_rest};
+use crate::marketo::response::{is_file, read, read_rest, refusal_reason};
 use crate::marketo::token::{AccessToken, CredentialStatus, IDENTITY_TIMEOUT, TokenCache, TokenError};
 
 /// The timeout of connecting, where the timeout of the call is longer.
@@ -111,7 +111,7 @@ impl Client {
         let request_id = envelope.request_id.clone();
         if !envelope.success {
             let action = classify(response.http, Some(&envelope.errors));
-            return Err(self.refusal(token, action, error_text(response.http, &envelope), request_id).await);
+            return Err(self.refusal(token, action, refusal_reason(response.http, &envelope), request_id).await);
         }
         let import = envelope.result.into_iter().next().unwrap_or_default();
         let (status, counts) = (import.remote_status(), import.counts());
@@ -136,7 +136,8 @@ impl Client {
         }
         let content_type =
             response.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).map(str::to_owned);
-        let lost = |error| QueryError { action: ErrorAction::OutcomeUnknown, reason: reason(&error), request_id: None };
+        let lost =
+            |error| QueryError { action: ErrorAction::OutcomeUnknown, reason: reason(&error).into(), request_id: None };
         let mut begins = Vec::new();
         if http == 200 {
             loop {
@@ -154,7 +155,7 @@ impl Client {
         match read.envelope {
             Some(envelope) => {
                 let (request_id, action) = (envelope.request_id.clone(), classify(http, Some(&envelope.errors)));
-                Err(self.refusal(token, action, error_text(http, &envelope), request_id).await)
+                Err(self.refusal(token, action, refusal_reason(http, &envelope), request_id).await)
             }
             None => Err(self.refusal(token, classify(http, None), read.excerpt, None).await),
         }
@@ -164,13 +165,13 @@ impl Client {
     async fn get(&self, token: &AccessToken, target: &Target, id: &str, file: &str) -> Result<Response, QueryError> {
         // A database of an earlier version may hold an id of another form.
         if !marketo_id::is_valid(id) {
-            let reason = format!("Marketo's batchId \"{id}\" is not a number and cannot be queried");
+            let reason = format!("Marketo's batchId \"{id}\" is not a number and cannot be queried").into();
             return Err(QueryError { action: ErrorAction::Reject, reason, request_id: None });
         }
         let request = self.http.get(format!("{}{}", self.base_url, import_path(target, id, file)));
         request.header(AUTHORIZATION, format!("Bearer {}", token.text())).send().await.map_err(|error| QueryError {
             action: ErrorAction::OutcomeUnknown,
-            reason: reason(&error),
+            reason: reason(&error).into(),
             request_id: None,
         })
     }
@@ -180,7 +181,7 @@ impl Client {
         &self,
         token: &AccessToken,
         action: ErrorAction,
-        reason: String,
+        reason: FailureReason,
         request_id: Option<String>,
     ) -> QueryError {
         if action == ErrorAction::NewToken {

@@ -17,7 +17,7 @@ use crate::marketo::client::Client;
 use crate::marketo::endpoints::{CreateRequest, create_request};
 use crate::marketo::error_codes::{ErrorAction, classify};
 use crate::marketo::multipart::MultipartFrame;
-use crate::marketo::response::{ApiResponse, error_text, read};
+use crate::marketo::response::{ApiResponse, read, refusal_reason};
 use crate::marketo::token::AccessToken;
 use crate::untrusted_text::{MAX_ID_BYTES, clip, mask_addresses};
 
@@ -108,7 +108,7 @@ impl Client {
                     reason(&error)
                 )));
             }
-            Err(error) => return Err(UploadError::AnswerLost { reason: reason(&error), request_id: None }),
+            Err(error) => return Err(UploadError::AnswerLost { reason: reason(&error).into(), request_id: None }),
         };
         self.created_import(token, read(response).await).await
     }
@@ -126,9 +126,9 @@ impl Client {
         if !envelope.success {
             return Err(match classify(http, Some(&envelope.errors)) {
                 ErrorAction::OutcomeUnknown => {
-                    UploadError::AnswerLost { reason: error_text(http, &envelope), request_id }
+                    UploadError::AnswerLost { reason: refusal_reason(http, &envelope), request_id }
                 }
-                action => self.refusal(token, action, error_text(http, &envelope), request_id).await.into(),
+                action => self.refusal(token, action, refusal_reason(http, &envelope), request_id).await.into(),
             });
         }
         // A success without an id means an import that cannot be polled.
@@ -136,14 +136,14 @@ impl Client {
         match created.and_then(|import| import.id().map(|id| (id.to_owned(), import.remote_status()))) {
             Some((marketo_batch_id, _)) if !marketo_id::is_valid(&marketo_batch_id) => {
                 let shown = clip(&mask_addresses(&marketo_batch_id), MAX_ID_BYTES).into_owned();
-                let reason = format!("Marketo created an import, and its batchId \"{shown}\" is not a number");
+                let reason = format!("Marketo created an import, and its batchId \"{shown}\" is not a number").into();
                 Err(UploadError::AnswerLost { reason, request_id })
             }
             Some((marketo_batch_id, status)) => {
                 Ok(CreatedImport { marketo_batch_id, status: status.unwrap_or(RemoteStatus::Queued), request_id })
             }
             None => {
-                let reason = "Marketo created an import, and its answer has no batchId".to_owned();
+                let reason = "Marketo created an import, and its answer has no batchId".into();
                 Err(UploadError::AnswerLost { reason, request_id })
             }
         }

@@ -3,6 +3,7 @@
 use reqwest::Response;
 
 use crate::byte_order_mark::{BYTE_ORDER_MARK, without_mark};
+use crate::domain::{ErrorCode, FailureReason};
 use crate::marketo::outbound::read_body;
 use crate::marketo::types::{Envelope, Import};
 use crate::untrusted_text::{MAX_ID_BYTES, clip, mask_addresses, remark};
@@ -18,7 +19,7 @@ pub(super) struct ApiResponse {
     pub http: u16,
     pub envelope: Option<Envelope<Import>>,
     /// The message for a response without an envelope.
-    pub excerpt: String,
+    pub excerpt: FailureReason,
 }
 
 /// Reads the body of a response.
@@ -30,11 +31,12 @@ pub(super) async fn read(response: Response) -> ApiResponse {
 pub(super) async fn read_rest(mut response: Response, begins: Vec<u8>) -> ApiResponse {
     let http = response.status().as_u16();
     let body = read_body(&mut response, begins, MAX_RESPONSE_BYTES).await;
-    let excerpt = match &body {
+    let text = match &body {
         Err(error) => format!("HTTP {http}, and reading the body failed: {error}"),
         Ok(body) if body.is_empty() => format!("HTTP {http} with an empty body"),
         Ok(_) => format!("HTTP {http} with a body that is not Marketo's"),
     };
+    let excerpt = FailureReason { code: Some(ErrorCode::Http(http)), text };
     ApiResponse { http, envelope: body.ok().and_then(|body| read_envelope(&body)), excerpt }
 }
 
@@ -49,7 +51,7 @@ pub fn read_envelope(body: &[u8]) -> Option<Envelope<Import>> {
     Some(envelope)
 }
 
-/// Clips the texts of a response that are kept. The errors are clipped in [`error_text`], after they were classified.
+/// Clips the texts of a response that are kept. The errors are clipped in [`refusal_reason`], after they were classified.
 fn clip_messages(envelope: &mut Envelope<Import>) {
     let clipped = |text: &str| clip(&mask_addresses(text), MAX_ID_BYTES).into_owned();
     envelope.request_id = envelope.request_id.as_deref().map(clipped);
@@ -80,8 +82,12 @@ pub fn is_file(content_type: Option<&str>, begins: &[u8]) -> Option<bool> {
     }
 }
 
-/// Returns Marketo's error messages with their codes, clipped and without e-mail addresses.
-pub(super) fn error_text(http: u16, envelope: &Envelope<Import>) -> String {
+/// Returns Marketo's error messages with their codes, clipped and without e-mail addresses, and the code of the first.
+pub(super) fn refusal_reason(http: u16, envelope: &Envelope<Import>) -> FailureReason {
+    let Some(first) = envelope.errors.first() else {
+        let text = format!("HTTP {http}: Marketo gave no reason");
+        return FailureReason { code: Some(ErrorCode::Http(http)), text };
+    };
     let messages: Vec<String> = envelope
         .errors
         .iter()
@@ -90,7 +96,7 @@ pub(super) fn error_text(http: u16, envelope: &Envelope<Import>) -> String {
             None => error.message.clone(),
         })
         .collect();
-    if messages.is_empty() { format!("HTTP {http}: Marketo gave no reason") } else { remark(&messages.join("; ")) }
+    FailureReason { code: first.code.as_deref().and_then(ErrorCode::from_marketo), text: remark(&messages.join("; ")) }
 }
 
 #[cfg(test)]
@@ -135,7 +141,8 @@ mod tests {
         assert!(envelope.result[0].status.len() < 250);
         let message = envelope.result[0].message.as_deref().unwrap();
         assert!(message.starts_with("***@*** xx") && message.len() < 2_100 && message.contains("clipped"), "{message}");
-        let text = error_text(200, &envelope);
+        let FailureReason { code, text } = refusal_reason(200, &envelope);
+        assert_eq!(code, Some(ErrorCode::Marketo(1006)));
         assert!(text.starts_with("1006: Field '***@***' not found; xx") && text.len() < 2_100, "{text}");
         // Errors are classified by their whole text.
         assert_eq!(envelope.errors[1].message.len(), 500_000);

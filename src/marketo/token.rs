@@ -11,7 +11,7 @@ use tokio::sync::Mutex;
 use crate::error_chain::reason;
 use crate::marketo::error_codes::{ErrorAction, classify};
 use crate::marketo::outbound::read_body;
-use crate::marketo::response::{error_text, read_envelope};
+use crate::marketo::response::{read_envelope, refusal_reason};
 use crate::marketo::types::{TokenBody, TokenErrorBody};
 use crate::secret::Secret;
 use crate::untrusted_text::remark;
@@ -190,7 +190,7 @@ fn parse_token(http: u16, body: &[u8]) -> Result<TokenBody, TokenError> {
     }
     // Refused credentials may also come as the usual envelope, with HTTP 200.
     if let Some(envelope) = read_envelope(body).filter(|envelope| !envelope.success) {
-        let text = error_text(http, &envelope);
+        let text = refusal_reason(http, &envelope).text;
         return Err(match classify(http, Some(&envelope.errors)) {
             ErrorAction::NewToken | ErrorAction::StopForCredentials => TokenError::Rejected(text),
             _ => TokenError::Transient(text),

@@ -2,7 +2,7 @@
 
 use crate::clock::PATIENCE;
 use crate::delimited::RowLimit;
-use crate::domain::{BatchKey, BatchState, Event, ReportKind};
+use crate::domain::{BatchKey, BatchState, Event, FailureReason, ReportKind};
 use crate::marketo::{ErrorAction, QueryError, Report, ReportFile};
 use crate::scheduler::api_call::{Admission, Denial, ErrorScope, TokenUse};
 use crate::scheduler::chunked_report::ChunkedReport;
@@ -109,7 +109,7 @@ impl ReportFetch<'_> {
                 Admission::Admitted(token, guard) => (token, guard),
                 Admission::Denied(Denial::NotNow) => return Ok(FetchedReport::Later),
                 Admission::Denied(Denial::Unreachable(reason)) => {
-                    return self.record_failure(Some(ErrorAction::ServiceDown), reason, None).await;
+                    return self.record_failure(Some(ErrorAction::ServiceDown), reason.into(), None).await;
                 }
             };
             let client = context.client();
@@ -126,7 +126,7 @@ impl ReportFetch<'_> {
                 Ok(None) => return self.record_missing().await,
                 Err(FetchError::Store(error)) => return Err(error),
                 Err(FetchError::Query(error)) => {
-                    match context.handle_refusal(error.action, &error.reason, &mut token_use).await? {
+                    match context.handle_refusal(error.action, &error.reason.text, &mut token_use).await? {
                         ErrorScope::Retry => {}
                         ErrorScope::Instance => return Ok(FetchedReport::Later),
                         ErrorScope::Batch => {
@@ -156,7 +156,12 @@ impl ReportFetch<'_> {
                     return Ok((bytes > 0).then_some(StoredReport { bytes, truncated_at: None }));
                 }
                 Err(reason) => {
-                    return Err(QueryError { action: ErrorAction::OutcomeUnknown, reason, request_id: None }.into());
+                    return Err(QueryError {
+                        action: ErrorAction::OutcomeUnknown,
+                        reason: reason.into(),
+                        request_id: None,
+                    }
+                    .into());
                 }
             };
             match limit.push(&bytes) {
@@ -179,14 +184,14 @@ impl ReportFetch<'_> {
     async fn record_missing(&self) -> Result<FetchedReport, StoreError> {
         let Some(count) = self.count.filter(|&count| count > 0) else { return Ok(FetchedReport::None) };
         let reason = format!("Marketo counts {count} rows for the {} file and has no such file", self.kind.as_str());
-        self.record_failure(None, reason, None).await
+        self.record_failure(None, reason.into(), None).await
     }
 
     /// Records a failed fetch: the time of the next attempt, or that the batch completes without the report.
     async fn record_failure(
         &self,
         action: Option<ErrorAction>,
-        reason: String,
+        reason: FailureReason,
         request_id: Option<String>,
     ) -> Result<FetchedReport, StoreError> {
         let ReportFetch { context, key, batch, kind, .. } = *self;
@@ -204,7 +209,8 @@ impl ReportFetch<'_> {
             PollRetry::GiveUp(reason) => {
                 tracing::warn!(instance = %context.name, job = %key.job, part = key.part, file = kind.as_str(), %reason,
                     request_id, "report not available; the batch completes without it");
-                let reason = format!("complete without the {} file. {reason}", kind.as_str());
+                let text = format!("complete without the {} file. {reason}", kind.as_str());
+                let reason = reason.with_text(text);
                 let failure = QueryFailure { reason, kind: query_failure_kind(action), not_before: now, request_id };
                 context.store.record_query_failure(key, failure, now).await?;
                 Ok(FetchedReport::None)
@@ -216,7 +222,7 @@ impl ReportFetch<'_> {
                     context.store.record_query_failure(key, failure, now).await?;
                 if is_news {
                     tracing::warn!(instance = %context.name, job = %key.job, part = key.part, file = kind.as_str(),
-                        reason = logged_reason, request_id = logged_id, %not_before, "fetching a report failed; it is retried");
+                        reason = %logged_reason, request_id = logged_id, %not_before, "fetching a report failed; it is retried");
                 }
                 Ok(FetchedReport::Later)
             }

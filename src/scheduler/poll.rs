@@ -8,7 +8,7 @@ use crate::scheduler::api_call::{Admission, Denial, ErrorScope, TokenUse};
 use crate::scheduler::outcome::{
     FailedQuery, PollRetry, PreviousPoll, believed_wait, overdue_event, poll_event, query_failure_kind,
 };
-use crate::scheduler::redaction::without_values;
+use crate::scheduler::redaction::{reason_without_values, without_values};
 use crate::scheduler::worker_context::WorkerContext;
 use crate::store::{Batch, QueryFailure, StoreError};
 
@@ -29,7 +29,7 @@ pub(super) async fn poll(context: &WorkerContext, key: BatchKey) -> Result<(), S
             Admission::Admitted(token, guard) => (token, guard),
             Admission::Denied(Denial::NotNow) => return Ok(()),
             Admission::Denied(Denial::Unreachable(reason)) => {
-                let error = QueryError { action: ErrorAction::ServiceDown, reason, request_id: None };
+                let error = QueryError { action: ErrorAction::ServiceDown, reason: reason.into(), request_id: None };
                 return import.record_failure(error).await;
             }
         };
@@ -44,11 +44,11 @@ pub(super) async fn poll(context: &WorkerContext, key: BatchKey) -> Result<(), S
                 }
                 return import.record_status(status).await;
             }
-            Err(error) => match context.handle_refusal(error.action, &error.reason, &mut token_use).await? {
+            Err(error) => match context.handle_refusal(error.action, &error.reason.text, &mut token_use).await? {
                 ErrorScope::Retry => {}
                 ErrorScope::Instance => return Ok(()),
                 ErrorScope::Batch => {
-                    let reason = without_values(context, &job, error.reason).await;
+                    let reason = reason_without_values(context, &job, error.reason).await;
                     return import.record_failure(QueryError { reason, ..error }).await;
                 }
             },
@@ -143,7 +143,7 @@ impl PolledImport<'_> {
                 let is_news = recorded.as_ref().is_ok_and(|recorded| recorded.is_news);
                 ignore_given_up(recorded)?;
                 if is_news {
-                    tracing::warn!(instance = %context.name, job = %key.job, part = key.part, reason = logged_reason,
+                    tracing::warn!(instance = %context.name, job = %key.job, part = key.part, reason = %logged_reason,
                         request_id = logged_id, %not_before, "poll failed; it is retried");
                 }
             }

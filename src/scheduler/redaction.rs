@@ -1,6 +1,7 @@
 //! Redaction: removes values of rows from Marketo's messages before they reach history, log or API responses.
 
 use crate::delimited;
+use crate::domain::FailureReason;
 use crate::marketo::UploadError;
 use crate::scheduler::worker_context::WorkerContext;
 use crate::store::{Job, StoreError, StoredFile};
@@ -28,13 +29,23 @@ pub(super) async fn without_values(context: &WorkerContext, job: &Job, text: Str
 pub(super) async fn upload_error_without_values(context: &WorkerContext, job: &Job, error: UploadError) -> UploadError {
     match error {
         UploadError::Refused { action, reason, request_id } => {
-            UploadError::Refused { action, reason: without_values(context, job, reason).await, request_id }
+            UploadError::Refused { action, reason: reason_without_values(context, job, reason).await, request_id }
         }
         UploadError::AnswerLost { reason, request_id } => {
-            UploadError::AnswerLost { reason: without_values(context, job, reason).await, request_id }
+            UploadError::AnswerLost { reason: reason_without_values(context, job, reason).await, request_id }
         }
         other => other,
     }
+}
+
+/// Redacts the text of a reason; see [`without_values`].
+pub(super) async fn reason_without_values(
+    context: &WorkerContext,
+    job: &Job,
+    mut reason: FailureReason,
+) -> FailureReason {
+    let text = std::mem::take(&mut reason.text);
+    reason.with_text(without_values(context, job, text).await)
 }
 
 async fn columns(context: &WorkerContext, job: &Job) -> Result<Vec<String>, StoreError> {

@@ -2,7 +2,7 @@
 
 use crate::delimited;
 use crate::delimited::Bisector;
-use crate::domain::{BatchKey, Event};
+use crate::domain::{BatchKey, ErrorCode, Event, FailureReason};
 use crate::scheduler::worker_context::WorkerContext;
 use crate::store::{Batch, BatchSplit, Job, PartRange, StoreError, StoredFile};
 
@@ -16,6 +16,10 @@ pub(super) enum TooLarge {
 }
 
 impl TooLarge {
+    fn code(self) -> Option<ErrorCode> {
+        matches!(self, TooLarge::ForMarketo).then_some(ErrorCode::Http(413))
+    }
+
     fn reason(self, bytes: u64) -> String {
         match self {
             TooLarge::ForMarketo => format!("Marketo found {bytes} bytes too large (413)"),
@@ -69,7 +73,8 @@ pub(super) async fn split_upload(
             context.record_with_retry(key, "split", || context.store.split_batch(key, split.clone(), now)).await
         }
         Err(_) => {
-            let reason = format!("{}; they are one row, which cannot be split", limit.reason(bytes));
+            let text = format!("{}; they are one row, which cannot be split", limit.reason(bytes));
+            let reason = FailureReason { code: limit.code(), text };
             tracing::warn!(instance = %context.name, job = %key.job, part = key.part, %reason, request_id,
                 "batch rejected: it is too large");
             context.record_event(key, Event::Rejected { reason }, request_id).await.map(drop)

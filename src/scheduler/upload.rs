@@ -8,7 +8,7 @@ use futures_util::{Stream, StreamExt, stream};
 use jiff::Timestamp;
 
 use crate::domain::batch::UploadAttempts;
-use crate::domain::{BatchKey, BatchState, DeferReason, Event};
+use crate::domain::{BatchKey, BatchState, DeferReason, Event, FailureReason};
 use crate::marketo::{AccessToken, CreatedImport, ErrorAction, UploadError, UploadRequest, max_content_bytes};
 use crate::scheduler::api_call::{Admission, CallGuard, Denial, TokenUse};
 use crate::scheduler::outcome::{FailedUpload, service_backoff_until};
@@ -155,7 +155,7 @@ async fn record_accepted(context: &WorkerContext, key: BatchKey, created: Create
 
 async fn record_failed(context: &WorkerContext, upload: &BegunUpload, error: UploadError) -> Result<(), StoreError> {
     let refusal = match &error {
-        UploadError::Refused { action, reason, .. } => Some((*action, reason.clone())),
+        UploadError::Refused { action, reason, .. } => Some((*action, reason.text.clone())),
         _ => None,
     };
     let request_id = request_id(&error);
@@ -180,7 +180,7 @@ async fn record_failed(context: &WorkerContext, upload: &BegunUpload, error: Upl
 /// A database error.
 pub(super) async fn recover(context: &WorkerContext, key: BatchKey) -> Result<(), StoreError> {
     let (_, batch) = context.store.batch(key).await?;
-    let reason = "the daemon ended while the upload was under way".to_owned();
+    let reason = "the daemon ended while the upload was under way".into();
     let clock = context.observe().await?;
     let (snapshot, now) = (context.snapshot(&clock).await?, clock.now());
     let failed = FailedUpload { tried: batch.tried, snapshot: &snapshot, instance: &context.config(), now };
@@ -209,8 +209,8 @@ async fn requeue_denied(context: &WorkerContext, key: BatchKey, denial: Denial) 
     record_event(context, key, event, None).await
 }
 
-fn requeued(defer_reason: DeferReason, reason: String, not_before: Option<Timestamp>) -> Event {
-    Event::Requeued { defer_reason, reason, not_before }
+fn requeued(defer_reason: DeferReason, reason: impl Into<FailureReason>, not_before: Option<Timestamp>) -> Event {
+    Event::Requeued { defer_reason, reason: reason.into(), not_before }
 }
 
 async fn record_event(

@@ -2,14 +2,15 @@
 
 use jiff::Timestamp;
 
+use crate::domain::FailureReason;
 use crate::domain::batch::{QueryFailureKind, QueryFailures};
 use crate::store::new_job::PartRange;
 
 /// A query about an import (its status, its reports) that failed.
 #[derive(Clone, Debug)]
 pub struct QueryFailure {
-    /// Marketo's message, or the cause of the failure.
-    pub reason: String,
+    /// Why the query failed.
+    pub reason: FailureReason,
     /// Whether Marketo rejected the query.
     pub kind: QueryFailureKind,
     /// The query is not sent again before this.

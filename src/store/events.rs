@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use crate::domain::row_counts::RowCounts;
-use crate::domain::{BatchKey, Event, JobId, JobState};
+use crate::domain::{BatchKey, Event, FailureReason, JobId, JobState};
 
 /// Names what a commit changed. The new value has to be read.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -77,54 +77,16 @@ pub enum MetricEvent {
 impl MetricEvent {
     /// Returns the metric event for a batch event of `instance`.
     pub(super) fn from_batch_event(instance: String, event: &Event) -> MetricEvent {
-        let is_failure = matches!(
-            event,
-            Event::Requeued { .. }
-                | Event::Refused { .. }
-                | Event::AnswerLost { .. }
-                | Event::Held { .. }
-                | Event::Rejected { .. }
-                | Event::AttemptsExhausted { .. }
-                | Event::ImportLost { .. }
-        );
-        let code = if is_failure { Some(error_code(event.message().unwrap_or_default())) } else { None };
-        MetricEvent::Event { instance, event: event.name(), code }
+        MetricEvent::Event { instance, event: event.name(), code: event.failure_reason().map(code_label) }
     }
 
     /// Returns the metric event for a failed query of an import's status or reports.
-    pub(super) fn query_failed(instance: String, reason: &str) -> MetricEvent {
-        MetricEvent::Event { instance, event: "query-failed", code: Some(error_code(reason)) }
+    pub(super) fn query_failed(instance: String, reason: &FailureReason) -> MetricEvent {
+        MetricEvent::Event { instance, event: "query-failed", code: Some(code_label(reason)) }
     }
 }
 
-/// Returns the code that a reason begins with: `1016`, or `http-502`; `other` where it has none.
-fn error_code(reason: &str) -> String {
-    let digits = |text: &str| text.chars().take_while(char::is_ascii_digit).collect::<String>();
-    let (own, http) = (digits(reason), digits(reason.strip_prefix("HTTP ").unwrap_or_default()));
-    match (own.len(), http.len()) {
-        // Marketo's codes have three or four digits. A longer number is no code, and would create a new label each time.
-        (3..=4, _) => own,
-        (_, 3) => format!("http-{http}"),
-        _ => "other".to_owned(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_code_is_what_a_reason_begins_with() {
-        for (reason, expected) in [
-            ("1016: There are 10 imports", "1016"),
-            ("606: Max rate", "606"),
-            ("HTTP 502 with an empty body", "http-502"),
-            ("HTTP 413: too large", "http-413"),
-            ("the connection was lost", "other"),
-            ("12345678: hm", "other"),
-            ("", "other"),
-        ] {
-            assert_eq!(error_code(reason), expected, "{reason}");
-        }
-    }
+/// Returns the value of the label `code`; `other` where there is no code.
+fn code_label(reason: &FailureReason) -> String {
+    reason.code.map_or_else(|| "other".to_owned(), |code| code.to_string())
 }

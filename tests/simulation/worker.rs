@@ -3,7 +3,7 @@
 //!
 //! What follows from an answer is decided by the real functions of `scheduler::outcome`.
 
-use marqueue::domain::{BatchKey, Counts, RemoteStatus, ReportKind};
+use marqueue::domain::{BatchKey, Counts, FailureReason, RemoteStatus, ReportKind};
 use marqueue::marketo::{ErrorAction, UploadError};
 use marqueue::scheduler::Work;
 use marqueue::simulator::Admission;
@@ -63,7 +63,7 @@ pub enum ServerOutcome {
     /// It is carried out, and the client gets no answer that it can use.
     AnswerLost,
     /// This error instead.
-    Refused(ErrorAction, String),
+    Refused(ErrorAction, FailureReason),
     /// The file is late: it is not there yet.
     Late,
 }
@@ -74,7 +74,7 @@ pub enum Answer {
     Status { status: Option<RemoteStatus>, counts: Counts, message: Option<String> },
     Report { there: bool },
     NotCreated(UploadError),
-    Unanswered { ask: ErrorAction, reason: String },
+    Unanswered { ask: ErrorAction, reason: FailureReason },
 }
 
 impl Worker {

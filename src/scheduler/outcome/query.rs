@@ -8,7 +8,7 @@ use crate::clock::after;
 use crate::config::Instance;
 use crate::domain::batch::{QueryFailureKind, QueryFailures};
 use crate::domain::row_counts::RowCounts;
-use crate::domain::{Counts, Event, IMPORT_LIFETIME, RemoteStatus, ReportKind};
+use crate::domain::{Counts, Event, FailureReason, IMPORT_LIFETIME, RemoteStatus, ReportKind};
 use crate::marketo::ErrorAction;
 use crate::scheduler::outcome::instance::instance_backoff;
 
@@ -26,9 +26,9 @@ pub fn poll_event(status: RemoteStatus, counts: Counts, message: Option<String>,
         RemoteStatus::Queued | RemoteStatus::Importing => Event::Polled { status, counts, waited },
         RemoteStatus::Complete => Event::ImportEnded { counts, message: message.unwrap_or_default() },
         RemoteStatus::Failed => {
-            let reason = message.filter(|message| !message.is_empty());
-            let reason = reason.unwrap_or_else(|| "the import failed, and Marketo gave no reason".into());
-            Event::ImportLost { counts, reason }
+            let text = message.filter(|message| !message.is_empty());
+            let text = text.unwrap_or_else(|| "the import failed, and Marketo gave no reason".into());
+            Event::ImportLost { counts, reason: text.into() }
         }
     }
 }
@@ -58,17 +58,17 @@ impl PreviousPoll {
         instance: &Instance,
         now: Timestamp,
     ) -> Event {
-        let reason = format!(
+        let text = format!(
             "Marketo returned the import status \"{status_text}\", which is not one of its documented statuses"
         );
         let failed = FailedQuery {
             action: Some(ErrorAction::Again),
-            reason: &reason,
+            reason: &text.clone().into(),
             accepted_at: self.accepted_at,
             failures_before: self.query_failures,
         };
         match failed.after_poll(instance, now) {
-            PollRetry::RetryAt(not_before) => Event::UnknownStatus { reason, waited, not_before },
+            PollRetry::RetryAt(not_before) => Event::UnknownStatus { reason: text, waited, not_before },
             PollRetry::GiveUp(reason) => Event::ImportLost { counts: self.counts, reason },
         }
     }
@@ -106,7 +106,7 @@ pub enum PollRetry {
     /// The query is repeated at this time.
     RetryAt(Timestamp),
     /// The query is not repeated, for this reason.
-    GiveUp(String),
+    GiveUp(FailureReason),
 }
 
 /// Returns whether Marketo may have this report of an ended import of `sent` rows. It has none, and the call is saved,
@@ -139,7 +139,7 @@ pub struct FailedQuery<'a> {
     /// The error's action; none where Marketo has no report although it counted rows for it (it may be late).
     pub action: Option<ErrorAction>,
     /// Marketo's message, or why there is none.
-    pub reason: &'a str,
+    pub reason: &'a FailureReason,
     /// When Marketo accepted the upload; none where the clock is too uncertain to judge its age.
     pub accepted_at: Option<Timestamp>,
     /// The consecutive failures before this one.
@@ -151,13 +151,13 @@ impl FailedQuery<'_> {
     pub fn after_poll(&self, instance: &Instance, now: Timestamp) -> PollRetry {
         let reason = self.reason;
         if self.is_forgotten(now) {
-            return PollRetry::GiveUp(format!(
+            return self.give_up(format!(
                 "the import's outcome is unknown, because Marketo keeps a batch for seven days. Its last answer: {reason}"
             ));
         }
         let failures = self.failures();
         if self.kind() == QueryFailureKind::Rejected && failures.refusals >= instance.max_attempts {
-            return PollRetry::GiveUp(format!("Marketo no longer knows the import: {reason}"));
+            return self.give_up(format!("Marketo no longer knows the import: {reason}"));
         }
         PollRetry::RetryAt(after(now, instance_backoff(instance, failures.all).max(instance.polling.min)))
     }
@@ -166,19 +166,20 @@ impl FailedQuery<'_> {
     pub fn after_fetch(&self, instance: &Instance, now: Timestamp) -> PollRetry {
         let reason = self.reason;
         if self.is_forgotten(now) {
-            return PollRetry::GiveUp(format!(
-                "Marketo keeps the files of a batch for seven days. Its last answer: {reason}"
-            ));
+            return self
+                .give_up(format!("Marketo keeps the files of a batch for seven days. Its last answer: {reason}"));
         }
         let failures = self.failures();
         let max_rejections = instance.max_attempts.saturating_mul(MAX_FILE_QUERY_REJECTIONS);
         if self.kind() == QueryFailureKind::Rejected && failures.refusals >= max_rejections {
-            return PollRetry::GiveUp(format!(
-                "Marketo did not return the file in {} attempts: {reason}",
-                failures.refusals
-            ));
+            return self
+                .give_up(format!("Marketo did not return the file in {} attempts: {reason}", failures.refusals));
         }
         PollRetry::RetryAt(after(now, instance_backoff(instance, failures.all)))
+    }
+
+    fn give_up(&self, text: String) -> PollRetry {
+        PollRetry::GiveUp(self.reason.clone().with_text(text))
     }
 
     /// Returns the consecutive failures, this one included.

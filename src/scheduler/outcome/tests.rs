@@ -126,7 +126,7 @@ fn last_attempt_ends_the_batch_with_marketos_message() {
     else {
         panic!("not given up")
     };
-    assert_eq!(reason, "given up after 8 attempts; the last answer was: message");
+    assert_eq!(reason, "given up after 8 attempts; the last answer was: message".into());
     // The import of the last attempt may exist and is unconfirmed.
     let given_up = after_upload(lost(), 8);
     assert!(
@@ -164,7 +164,7 @@ fn batch_that_waits_alone_is_tried_for_seven_days() {
         // One try takes a second, and the pause after it is 300.
         let expected = if waiting { (3_000, false) } else { ((7_u32 * 24 * 3600).div_ceil(301), true) };
         assert_eq!((tries, reason.is_some()), expected, "{reason:?}");
-        assert!(reason.is_none_or(|reason| reason.starts_with("given up after attempts for seven days; ")));
+        assert!(reason.is_none_or(|reason| reason.text.starts_with("given up after attempts for seven days; ")));
     }
     // The clock was set by a month during an upload.
     let moved = UploadAttempts { began: Some(from_ms(-30 * 24 * 3_600_000)), ..tried(1) };
@@ -181,10 +181,10 @@ fn lost_answer_is_sent_again_or_held_by_policy() {
     let (reason, unconfirmed_until) = (String::from("cut"), from_ms(300_000));
     let scope = FailureScope::Instance { backoff_until: from_ms(1_000), tried_alone_for: Duration::from_secs(2) };
     let not_before = from_ms(1_000);
-    let again = Event::AnswerLost { reason: reason.clone(), not_before, unconfirmed_until, scope };
+    let again = Event::AnswerLost { reason: reason.clone().into(), not_before, unconfirmed_until, scope };
     assert_eq!(lost(tried(1), &instance), again);
     instance.unknown_outcome = UnknownOutcome::Hold;
-    assert_eq!(lost(tried(9), &instance), Event::Held { reason, unconfirmed_until, scope });
+    assert_eq!(lost(tried(9), &instance), Event::Held { reason: reason.into(), unconfirmed_until, scope });
 }
 
 #[test]
@@ -230,7 +230,7 @@ fn query_is_repeated_until_marketo_has_deleted_the_import() {
     const DAY: i64 = 24 * 3600;
     let shown = |next: PollRetry| match next {
         PollRetry::RetryAt(at) => format!("at {}", at.as_millisecond() / 1000),
-        PollRetry::GiveUp(reason) => reason,
+        PollRetry::GiveUp(reason) => reason.text,
     };
     // The error action (none: a report is late), consecutive failures with this one, seconds since the acceptance;
     // the result of a poll, and of a fetch.
@@ -262,7 +262,8 @@ fn query_is_repeated_until_marketo_has_deleted_the_import() {
     ] {
         let (accepted, now) = (Some(from_ms(0)), from_ms(age * 1000));
         let before = (1..failures).fold(QueryFailures::default(), |before, _| before.plus(query_failure_kind(action)));
-        let failed = |action| FailedQuery { action, reason: "w", accepted_at: accepted, failures_before: before };
+        let reason = "w".into();
+        let failed = |action| FailedQuery { action, reason: &reason, accepted_at: accepted, failures_before: before };
         let poll = failed(Some(action.unwrap_or(ErrorAction::Again))).after_poll(&instance(), now);
         assert_eq!(shown(poll), polled, "{action:?} {failures}");
         let fetch = failed(action).after_fetch(&instance(), now);
@@ -319,7 +320,7 @@ fn unknown_status_is_polled_until_the_import_is_deleted() {
     let reason = "Marketo returned the import status \"Paused\", which is not one of its documented statuses";
     let again = Event::UnknownStatus { reason: reason.into(), waited: Duration::ZERO, not_before: from_ms(7_000) };
     assert_eq!(event(2_000), again);
-    assert!(matches!(event(7 * day), Event::ImportLost { reason: lost, .. } if lost.ends_with(reason)));
+    assert!(matches!(event(7 * day), Event::ImportLost { reason: lost, .. } if lost.text.ends_with(reason)));
 }
 
 #[test]
@@ -350,7 +351,8 @@ fn missing_answers_do_not_count_as_refusals() {
     // Seven refusals, and then an eighth.
     for refusals in 1..=8 {
         let (now, accepted) = (from_ms(60_000), Some(from_ms(0)));
-        let failed = |action| FailedQuery { action, reason: "w", accepted_at: accepted, failures_before: before };
+        let reason = "w".into();
+        let failed = |action| FailedQuery { action, reason: &reason, accepted_at: accepted, failures_before: before };
         let poll = failed(Some(ErrorAction::Reject)).after_poll(&instance(), now);
         assert_eq!(matches!(poll, PollRetry::GiveUp(_)), refusals == 8, "refused {refusals} times");
         let fetch = failed(None).after_fetch(&instance(), now);

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use crate::clock::after;
 use crate::config::{Instance, UnknownOutcome};
 use crate::domain::batch::UploadAttempts;
-use crate::domain::{DeferReason, Event, FailureScope};
+use crate::domain::{DeferReason, Event, FailureReason, FailureScope};
 use crate::marketo::{ErrorAction, UploadError};
 use crate::scheduler::outcome::instance::instance_backoff;
 use crate::store::Snapshot;
@@ -39,9 +39,9 @@ impl FailedUpload<'_> {
         let later = Some(after(self.now, foreign_queue_delay(&self.snapshot.recent_durations, self.instance)));
         match error {
             // Nothing of the batch was sent, so the batch is not the cause.
-            UploadError::NeverSent(reason) => requeue(DeferReason::Service, reason, Some(self.backoff_until())),
-            UploadError::Stopped => requeue(DeferReason::Instance, error.to_string(), None),
-            UploadError::BrokenOff(reason) => self.retry_event(reason),
+            UploadError::NeverSent(reason) => requeue(DeferReason::Service, reason.into(), Some(self.backoff_until())),
+            UploadError::Stopped => requeue(DeferReason::Instance, error.to_string().into(), None),
+            UploadError::BrokenOff(reason) => self.retry_event(reason.into()),
             UploadError::AnswerLost { reason, .. } => self.answer_lost(reason),
             UploadError::Refused { action, reason, .. } => match action {
                 ErrorAction::StopForCredentials | ErrorAction::DayIsOver => {
@@ -66,7 +66,7 @@ impl FailedUpload<'_> {
     }
 
     /// Returns the event for an upload that was under way when the daemon ended: whether Marketo has it is unknown.
-    pub fn interrupted(&self, reason: String) -> Event {
+    pub fn interrupted(&self, reason: FailureReason) -> Event {
         let scope = if self.counts_as_attempt() { FailureScope::Batch } else { FailureScope::Daemon };
         self.outcome_unknown(reason, scope)
     }
@@ -98,32 +98,33 @@ impl FailedUpload<'_> {
     }
 
     /// Returns the event of an upload that made no import and that the batch may have failed.
-    fn retry_event(&self, reason: String) -> Event {
+    fn retry_event(&self, reason: FailureReason) -> Event {
         let scope = self.failure_scope();
         if let Some(tries) = self.exhausted(scope) {
-            return Event::AttemptsExhausted {
-                reason: format!("given up after {tries}; the last answer was: {reason}"),
-                unconfirmed_until: None,
-            };
+            let text = format!("given up after {tries}; the last answer was: {reason}");
+            return Event::AttemptsExhausted { reason: reason.with_text(text), unconfirmed_until: None };
         }
         Event::Refused { reason, not_before: self.next_try(scope), scope }
     }
 
-    fn answer_lost(&self, reason: String) -> Event {
+    fn answer_lost(&self, reason: FailureReason) -> Event {
         self.outcome_unknown(reason, self.failure_scope())
     }
 
     /// Returns the event of an upload of which it is unknown whether Marketo has it.
-    fn outcome_unknown(&self, reason: String, scope: FailureScope) -> Event {
+    fn outcome_unknown(&self, reason: FailureReason, scope: FailureScope) -> Event {
         let unconfirmed_until = after(self.now, self.instance.polling.max * UNCONFIRMED_POLLS);
         if self.instance.unknown_outcome == UnknownOutcome::Hold {
             return Event::Held { reason, unconfirmed_until, scope };
         }
         if let Some(tries) = self.exhausted(scope) {
-            let reason = format!(
+            let text = format!(
                 "given up after {tries}; whether Marketo has the last one is unknown, because its answer was lost: {reason}"
             );
-            return Event::AttemptsExhausted { reason, unconfirmed_until: Some(unconfirmed_until) };
+            return Event::AttemptsExhausted {
+                reason: reason.with_text(text),
+                unconfirmed_until: Some(unconfirmed_until),
+            };
         }
         Event::AnswerLost { reason, not_before: self.next_try(scope), unconfirmed_until, scope }
     }

@@ -337,7 +337,11 @@ mod tests {
             let reason = String::from("503");
             go(
                 part,
-                Event::Requeued { defer_reason: DeferReason::Service, reason, not_before: Some(from_ms(until)) },
+                Event::Requeued {
+                    defer_reason: DeferReason::Service,
+                    reason: reason.into(),
+                    not_before: Some(from_ms(until)),
+                },
                 50,
             )
             .await;

@@ -29,13 +29,13 @@ impl StoreTx<'_> {
         let mut batch = before.after_query_failure(kind, not_before, now);
         // Of an import that has ended, Marketo's last message is kept.
         if batch.state != BatchState::Collecting {
-            batch.message = Some(reason.clone());
+            batch.message = Some(reason.text.clone());
         }
         self.save_progress(key, &batch).await?;
-        let is_news = self.is_new_entry(key, QUERY_FAILED, &reason, now).await?;
+        let is_news = self.is_new_entry(key, QUERY_FAILED, &reason.text, now).await?;
         if is_news {
             let entry = NewHistoryEntry::of_batch(key, now, QUERY_FAILED, batch.shown_state());
-            let (message, request_id) = (Some(reason.as_str()), request_id.as_deref());
+            let (message, request_id) = (Some(reason.text.as_str()), request_id.as_deref());
             self.insert_history(NewHistoryEntry { message, request_id, ..entry }).await?;
         }
         self.publish(ChangeEvent::Batch(key));

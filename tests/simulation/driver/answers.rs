@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use marqueue::domain::batch::QueryFailureKind;
 use marqueue::domain::instance::{Pause, PauseKind};
-use marqueue::domain::{BatchKey, BatchState, Counts, Event, FailureScope, RemoteStatus, ReportKind};
+use marqueue::domain::{BatchKey, BatchState, Counts, Event, FailureReason, FailureScope, RemoteStatus, ReportKind};
 use marqueue::marketo::{ErrorAction, UploadError};
 use marqueue::scheduler::outcome::{
     FailedQuery, FailedUpload, InstanceAction, PollRetry, PreviousPoll, believed_wait, instance_action, overdue_event,
@@ -24,7 +24,7 @@ impl Simulation {
             Answer::NotCreated(UploadError::Refused { action: ask, reason, .. })
             | Answer::Unanswered { ask, reason } => {
                 self.checker.answered(key, *ask);
-                Some((*ask, reason.clone()))
+                Some((*ask, reason.text.clone()))
             }
             _ => None,
         };
@@ -73,7 +73,7 @@ impl Simulation {
                 let counted = if report == ReportKind::Failures { counts.failed } else { counts.warned };
                 return match counted {
                     None | Some(0) => self.next_report(worker, report),
-                    Some(_) => self.fetch_failed(worker, key, report, None, "no such file"),
+                    Some(_) => self.fetch_failed(worker, key, report, None, &"no such file".into()),
                 };
             }
             (Task::Collect(report), Answer::Unanswered { ask, reason }) if !whole_matter => {
@@ -192,7 +192,7 @@ impl Simulation {
         Ok(Next::Ended)
     }
 
-    pub(super) fn poll_failed(&mut self, key: BatchKey, ask: ErrorAction, reason: &str) -> Done<Next> {
+    pub(super) fn poll_failed(&mut self, key: BatchKey, ask: ErrorAction, reason: &FailureReason) -> Done<Next> {
         let now = self.now();
         if self.given_up(key) {
             return Ok(Next::Ended);
@@ -222,7 +222,7 @@ impl Simulation {
         key: BatchKey,
         report: ReportKind,
         ask: Option<ErrorAction>,
-        reason: &str,
+        reason: &FailureReason,
     ) -> Done<Next> {
         let (now, progress) = (self.now(), self.store.batch(key).progress.clone());
         let failed = FailedQuery {

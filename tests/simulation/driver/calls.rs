@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use marqueue::clock::PATIENCE;
 use marqueue::domain::instance::PauseKind;
-use marqueue::domain::{BatchKey, BatchState, DeferReason, Event, ReportKind};
+use marqueue::domain::{BatchKey, BatchState, DeferReason, Event, FailureReason, ReportKind};
 use marqueue::marketo::types::ApiError;
 use marqueue::marketo::{Decision, ErrorAction, UploadError, classify};
 use marqueue::scheduler::outcome::{FailedUpload, may_have_report, service_backoff_until};
@@ -121,7 +121,7 @@ impl Simulation {
     /// `Admitted::Unreachable`.
     pub(super) fn unreachable(&mut self, worker: Worker, key: BatchKey) -> Done<Next> {
         let now = self.now();
-        let reason = String::from("no route");
+        let reason = FailureReason::from("no route");
         match worker.task {
             Task::Upload => {
                 let until = service_backoff_until(&self.seen(now), &self.config, now);
@@ -257,7 +257,7 @@ impl Simulation {
         let outcome = match (entered, fault) {
             (Err(refusal), _) => {
                 let (ask, reason) = reading(&refusal);
-                ServerOutcome::Refused(ask, reason)
+                ServerOutcome::Refused(ask, reason.into())
             }
             (Ok(()), 2 | 3) => ServerOutcome::AnswerLost,
             (Ok(()), 4) if matches!(worker.task, Task::Collect(_)) => ServerOutcome::Late,
@@ -266,7 +266,7 @@ impl Simulation {
                     ["606", "615", "607", "601", "603", "611", "608", "610", "1003", "1016", "1019", "503", "502"];
                 let code = codes[self.rng.random_range(0..codes.len())];
                 let error = ApiError { code: Some(code.into()), message: "by chance".into() };
-                ServerOutcome::Refused(classify(200, Some(&[error])), format!("{code}: by chance"))
+                ServerOutcome::Refused(classify(200, Some(&[error])), format!("{code}: by chance").into())
             }
             (Ok(()), _) => ServerOutcome::Served,
         };

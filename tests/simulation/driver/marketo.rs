@@ -37,7 +37,7 @@ impl Simulation {
             Task::Upload => match self.create(key) {
                 Ok((id, status)) => Answer::Created { id, status },
                 Err((ask, reason)) => {
-                    Answer::NotCreated(UploadError::Refused { action: ask, reason, request_id: None })
+                    Answer::NotCreated(UploadError::Refused { action: ask, reason: reason.into(), request_id: None })
                 }
             },
             Task::Poll => match self.marketo.status(self.at, &ImportKind::Leads, &id) {
@@ -149,5 +149,5 @@ pub(super) fn reading(refusal: &ApiRefusal) -> (ErrorAction, String) {
 
 fn no_answer(refusal: &ApiRefusal) -> Answer {
     let (ask, reason) = reading(refusal);
-    Answer::Unanswered { ask, reason }
+    Answer::Unanswered { ask, reason: reason.into() }
 }

@@ -74,7 +74,7 @@ impl Simulation {
         let reason = format!("an outage: {outage:?}");
         let ask = outage.ask().unwrap_or(ErrorAction::OutcomeUnknown);
         if worker.task != Task::Upload {
-            return Answer::Unanswered { ask, reason };
+            return Answer::Unanswered { ask, reason: reason.into() };
         }
         if outage.leaves_outcome_unknown() && self.rng.random_bool(0.2) {
             worker.key.map(|key| self.create(key));
@@ -82,8 +82,8 @@ impl Simulation {
         Answer::NotCreated(match outage {
             Outage::Unreachable => UploadError::NeverSent(reason),
             Outage::BrokenOff => UploadError::BrokenOff(reason),
-            _ if outage.leaves_outcome_unknown() => UploadError::AnswerLost { reason, request_id: None },
-            _ => UploadError::Refused { action: ask, reason, request_id: None },
+            _ if outage.leaves_outcome_unknown() => UploadError::AnswerLost { reason: reason.into(), request_id: None },
+            _ => UploadError::Refused { action: ask, reason: reason.into(), request_id: None },
         })
     }
 }
