@@ -12,6 +12,7 @@ use serde::de::DeserializeOwned;
 use crate::api::dto::Problem;
 use crate::delimited::{FailedRowError, JoinError};
 use crate::domain::{JobId, ParseEnumError, SubmissionChannel};
+use crate::error_chain::innermost;
 use crate::intake::IntakeError;
 use crate::store::StoreError;
 
@@ -154,7 +155,8 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Query<T> {
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
         match axum::extract::Query::from_request_parts(parts, state).await {
             Ok(axum::extract::Query(query)) => Ok(Query(query)),
-            Err(rejection) => Err(Problem::bad_request(rejection.body_text())),
+            // The outer errors only say that a query could not be deserialized.
+            Err(rejection) => Err(Problem::bad_request(format!("wrong parameter: {}", innermost(&rejection)))),
         }
     }
 }
@@ -200,4 +202,33 @@ pub(super) async fn no_such_path(uri: Uri) -> Problem {
 /// Handler of known paths with a method that they do not have.
 pub(super) async fn wrong_method(method: Method, uri: Uri) -> Problem {
     Problem::plain(StatusCode::METHOD_NOT_ALLOWED, format!("method {method} is not allowed for {}", uri.path()))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde::Deserialize;
+
+    use super::*;
+    use crate::domain::JobState;
+
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    #[expect(dead_code, reason = "only its parsing is tested")]
+    struct Parameters {
+        limit: Option<u32>,
+        state: Option<JobState>,
+    }
+
+    #[tokio::test]
+    async fn refusal_names_the_parameter_and_the_fault() {
+        for (query, detail) in [
+            ("limit=many", "wrong parameter: limit: invalid digit found in string"),
+            ("stat=x", "wrong parameter: stat: unknown field `stat`, expected `limit` or `state`"),
+            ("limit=1&limit=2", "wrong parameter: duplicate field `limit`"),
+        ] {
+            let (mut parts, ()) = axum::http::Request::get(format!("/v1/jobs?{query}")).body(()).unwrap().into_parts();
+            let refused = Query::<Parameters>::from_request_parts(&mut parts, &()).await.err().unwrap();
+            assert_eq!(refused.detail, detail);
+        }
+    }
 }
