@@ -9,6 +9,7 @@ mod chunked_report;
 pub mod explain;
 mod fair_queue;
 mod fetch_reports;
+mod import_check;
 mod import_watch;
 mod instance_scheduler;
 pub mod outcome;
@@ -23,6 +24,7 @@ mod step;
 mod upload;
 mod worker_context;
 
+pub use import_check::ImportCheck;
 pub use instance_scheduler::{InstanceScheduler, SchedulerError, SecretRenewal};
 pub use plan::{Plan, SchedulingRules, may_still_upload, plan};
 pub use quota_day::{day_of, next_day};

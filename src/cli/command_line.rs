@@ -65,6 +65,7 @@ pub enum ClientCommand {
     File(commands::download::File),
     Retry(commands::retry::Retry),
     Cancel(commands::cancel::Cancel),
+    Settle(commands::settle::Settle),
     Erase(commands::erase::Erase),
     Retention(commands::erase::Retention),
     Backup(commands::backup::Backup),

@@ -14,6 +14,7 @@ pub(super) mod man;
 pub(super) mod pause;
 pub(super) mod retry;
 pub(super) mod serve;
+pub(super) mod settle;
 pub(super) mod show;
 pub(super) mod simulate;
 pub(super) mod status;

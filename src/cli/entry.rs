@@ -74,6 +74,7 @@ async fn run(command: ClientCommand, global: &GlobalArgs) -> ExitStatus {
         ClientCommand::File(args) => args.run(global).await,
         ClientCommand::Retry(args) => args.run(global).await,
         ClientCommand::Cancel(args) => args.run(global).await,
+        ClientCommand::Settle(args) => args.run(global).await,
         ClientCommand::Erase(args) => args.run(global).await,
         ClientCommand::Retention(args) => args.run(global).await,
         ClientCommand::Backup(args) => args.run(global).await,

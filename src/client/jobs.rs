@@ -8,7 +8,7 @@ use crate::api::dto::{EraseReportDto, ExplanationDto, History, HistoryEntryDto, 
 use crate::client::error::ClientError;
 use crate::client::http_client::{Client, LONG_TIMEOUT};
 use crate::client::response::read;
-use crate::domain::{JobId, JobState};
+use crate::domain::{BatchKey, JobId, JobState};
 use crate::retention::EraseMode;
 
 /// What is cancelled of a job.
@@ -121,6 +121,16 @@ impl Client {
     pub async fn retry(&self, id: JobId, scope: RetryScope) -> Result<JobDto, ClientError> {
         let rows = (scope == RetryScope::FailedRows).then_some(("rows", "failed"));
         self.call(self.request(Method::POST, &format!("/v1/jobs/{id}/retry")).query(rows.as_slice())).await
+    }
+
+    /// Records the import on Marketo that a held batch has become. The daemon asks Marketo for it first.
+    ///
+    /// # Errors
+    /// [`ClientError`]
+    pub async fn settle(&self, batch: BatchKey, marketo_batch_id: &str) -> Result<JobDto, ClientError> {
+        let parameters = [("part", batch.part.to_string()), ("marketo_batch_id", marketo_batch_id.to_owned())];
+        let request = self.request(Method::POST, &format!("/v1/jobs/{}/settle", batch.job)).query(&parameters);
+        self.read_timeout.run(LONG_TIMEOUT, async { read(self.send(request).await?).await }).await?
     }
 
     /// Erases content and reports of an ended job; a dry run only reports what there is.

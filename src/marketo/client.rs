@@ -19,6 +19,7 @@ use crate::marketo::outbound::client_for;
 use crate::marketo::report::{Report, ReportFile};
 use crate::marketo::response::{is_file, read, read_rest, refusal_reason};
 use crate::marketo::token::{AccessToken, CredentialStatus, IDENTITY_TIMEOUT, TokenCache, TokenError};
+use crate::untrusted_text::{MAX_ID_BYTES, clip, mask_addresses};
 
 /// The timeout of connecting, where the timeout of the call is longer.
 const MAX_CONNECT_TIME: Duration = Duration::from_secs(30);
@@ -34,6 +35,8 @@ pub struct Client {
 /// The status of an import.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ImportStatus {
+    /// The id that the answer names, clipped; none where it names none.
+    pub marketo_batch_id: Option<String>,
     /// None where it is not one of the four documented ones.
     pub status: Option<RemoteStatus>,
     /// The status as Marketo sent it, clipped.
@@ -115,7 +118,15 @@ impl Client {
         }
         let import = envelope.result.into_iter().next().unwrap_or_default();
         let (status, counts) = (import.remote_status(), import.counts());
-        Ok(ImportStatus { status, status_text: import.status, counts, message: import.message, request_id })
+        let marketo_batch_id = import.id().map(|id| clip(&mask_addresses(id), MAX_ID_BYTES).into_owned());
+        Ok(ImportStatus {
+            marketo_batch_id,
+            status,
+            status_text: import.status,
+            counts,
+            message: import.message,
+            request_id,
+        })
     }
 
     /// Requests a report of the import `id`.

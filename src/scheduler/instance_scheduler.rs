@@ -14,10 +14,11 @@ use tokio_util::task::TaskTracker;
 
 use crate::clock::after;
 use crate::config;
-use crate::domain::BatchKey;
 use crate::domain::instance::PauseKind;
+use crate::domain::{BatchKey, Target};
 use crate::log_throttle::LogThrottle;
 use crate::marketo::{Client, CredentialStatus};
+use crate::scheduler::import_check::{ImportCheck, check_import};
 use crate::scheduler::plan::{SchedulingRules, plan};
 use crate::scheduler::step::{Step, Work};
 use crate::scheduler::worker_context::{InstanceSetup, STORE_RETRY_DELAY, WorkerContext};
@@ -126,6 +127,17 @@ impl InstanceScheduler {
                 Ok(SecretRenewal::Renewed)
             }
         }
+    }
+
+    /// Asks Marketo whether it has the import `id` of a target. The call is made in a task of its own: one that was
+    /// admitted is recorded to its end, also where the caller stops waiting.
+    ///
+    /// # Errors
+    /// A database error.
+    pub async fn check_import(&self, target: &Target, id: &str) -> Result<ImportCheck, StoreError> {
+        let (context, target, id) = (self.context.clone(), target.clone(), id.to_owned());
+        let check = tokio::spawn(async move { check_import(&context, &target, &id).await });
+        check.await.unwrap_or(Err(StoreError::Closed))
     }
 
     /// Triggers a tick and returns when it is over, even if the rows could not be read.

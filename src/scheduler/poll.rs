@@ -70,7 +70,7 @@ impl PolledImport<'_> {
     /// Records the status in a response.
     async fn record_status(&self, response: ImportStatus) -> Result<(), StoreError> {
         let PolledImport { context, key, batch, id } = *self;
-        let ImportStatus { status, status_text, counts, message, request_id } = response;
+        let ImportStatus { status, status_text, counts, message, request_id, .. } = response;
         let (clock, config) = (context.observe().await?, context.config());
         let now = clock.now();
         let previous = PreviousPoll {

@@ -7,6 +7,8 @@ use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use marqueue::domain::BatchState;
+use marqueue::simulator::{Call, Fault, FaultEffect};
 use serde_json::{Value, json};
 
 use crate::cli_env::{CliEnv, Size, at, binary, ended, on_terminal, run, shown_on_terminal, signal, until_printed};
@@ -140,6 +142,30 @@ fn corrected_failures_are_sent_as_a_new_job() {
     for wrong in ["retry 1 --with failed.csv --failed-rows", "retry 1 --no-check", "retry 1 --format ssv"] {
         cli.run(wrong).expect(2);
     }
+}
+
+#[test]
+fn settle_names_the_import_of_a_held_part() {
+    let mut cli = CliEnv::new();
+    cli.env.kill();
+    cli.env.config = "unknown_outcome = \"hold\"\n".into();
+    cli.start();
+    cli.env.simulator.push_fault(Fault::on(Call::Create, FaultEffect::LoseAnswer));
+    cli.file("people.csv", PEOPLE);
+    cli.run("add leads people.csv").expect(0);
+    cli.in_state(1, BatchState::Held);
+    let explained = cli.run("explain 1").expect(0).out;
+    assert!(explained.contains("\"marqueue settle 1 --part 1 --marketo-batch-id ID\""), "{explained}");
+
+    for wrong in ["settle 1 --part 1 --marketo-batch-id x", "settle 1 --part 1", "settle 1 --marketo-batch-id 7"] {
+        cli.run(wrong).expect(2);
+    }
+    cli.run("settle 1 --part 2 --marketo-batch-id 7").expect(1);
+    let import = cli.env.simulator.call_log().imports[0].id;
+    let settled = cli.run(&format!("settle 1 --part 1 --marketo-batch-id {import}")).expect(0);
+    assert!(settled.out.ends_with(&format!(": part 1 is Marketo's batch {import}\n")), "{settled:?}");
+    assert_eq!(cli.run("wait 1 --json").expect(0).json()[0]["batches"][0]["marketo_batch_id"], json!(import));
+    assert_eq!(cli.env.simulator.call_log().creates.len(), 1);
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
+use marqueue::domain::{BatchState, JobId};
 use rustix::fs::{Mode, OFlags};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{Winsize, tcsetwinsize};
@@ -50,6 +51,11 @@ impl CliEnv {
 
     pub fn start(&mut self) {
         self.runtime.block_on(self.env.start());
+    }
+
+    /// Waits until the job's first batch is in this state.
+    pub fn in_state(&mut self, job: i64, state: BatchState) {
+        self.runtime.block_on(self.env.in_state(JobId(job), state));
     }
 
     pub fn path(&self, name: &str) -> PathBuf {

@@ -105,7 +105,8 @@ fn job_routes() -> Vec<Route> {
                 .query::<settle::SettleQuery>()
                 .json::<JobDto>(200, "The job")
                 .error(404, "There is no such job, or no such batch")
-                .error(409, "The batch is not held")
+                .error(409, "The batch is not held, or Marketo has no such import")
+                .error(503, "Marketo could not be asked for the import")
                 .error(507, "The disk is full"),
         ),
         job("/v1/jobs/{id}/erase").post(

@@ -72,7 +72,7 @@ impl ExplainedJob<'_> {
 
     fn held(&self, batch: &Batch) -> Wait {
         let text = format!(
-            "Whether Marketo has part {} is unknown ({}), and unknown_outcome is \"hold\": retry sends it again, cancel gives it up, and POST /v1/jobs/{}/settle?part={}&marketo_batch_id=ID follows an import that an operator has found in Marketo.",
+            "Whether Marketo has part {} is unknown ({}), and unknown_outcome is \"hold\": retry sends it again, cancel gives it up, and \"marqueue settle {} --part {} --marketo-batch-id ID\" follows an import that an operator has found in Marketo.",
             batch.part,
             batch.message.as_deref().unwrap_or("its answer was lost"),
             self.job.id,

@@ -4,8 +4,10 @@ use jiff::Timestamp;
 
 use crate::domain::{BatchKey, BatchState, Event, JobId};
 use crate::store::batch_changes::{BatchSplit, QueryFailure, RecordedQueryFailure, ReportSizes};
+use crate::store::engine::transaction::ReadTx;
 use crate::store::error::StoreError;
 use crate::store::handle::Store;
+use crate::store::models::Job;
 use crate::store::tables::commands::{CommandOutcome, JobCommand};
 
 impl Store {
@@ -78,6 +80,15 @@ impl Store {
     /// [`StoreError::Refused`] if there is nothing to send, [`StoreError::Erased`] if the content has been erased.
     pub async fn retry(&self, id: JobId, now: Timestamp) -> Result<CommandOutcome, StoreError> {
         self.write("retry", move |tx| Box::pin(tx.run_command(id, JobCommand::Retry, now))).await
+    }
+
+    /// Returns the job of a held batch, if the import with this id may be that of the batch.
+    ///
+    /// # Errors
+    /// As of [`Store::settle`].
+    pub async fn check_settle(&self, key: BatchKey, marketo_batch_id: &str) -> Result<Job, StoreError> {
+        let mut conn = self.reader().await?;
+        ReadTx::new(&mut conn).check_settle(key, marketo_batch_id).await
     }
 
     /// Records the import that an operator found on Marketo for a held batch. It is polled to its end from now on.

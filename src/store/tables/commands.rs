@@ -7,7 +7,7 @@ use sqlx::Row;
 
 use crate::clock::after;
 use crate::domain::{BatchKey, Event, IMPORT_LIFETIME, JobId, JobState, transition};
-use crate::store::engine::transaction::StoreTx;
+use crate::store::engine::transaction::{ReadTx, StoreTx};
 use crate::store::error::StoreError;
 use crate::store::models::{Batch, ErasableData, Job};
 
@@ -55,19 +55,7 @@ impl StoreTx<'_> {
         marketo_batch_id: String,
         now: Timestamp,
     ) -> Result<(), StoreError> {
-        let other = sqlx::query(
-            "SELECT b.job_id, b.part FROM batch b JOIN job j ON j.id = b.job_id
-             WHERE b.marketo_batch_id = ? AND j.instance = (SELECT instance FROM job WHERE id = ?)",
-        )
-        .bind(&marketo_batch_id)
-        .bind(key.job.0)
-        .fetch_optional(&mut *self.conn)
-        .await?;
-        if let Some(other) = other {
-            let (job, part): (i64, u32) = (other.try_get("job_id")?, other.try_get("part")?);
-            let text = format!("Marketo's batch {marketo_batch_id} is part {part} of job {job}");
-            return Err(StoreError::Refused(text));
-        }
+        self.check_settle(key, &marketo_batch_id).await?;
         self.apply_event(key, &Event::Settled { marketo_batch_id }, None, now).await.map(drop)
     }
 
@@ -89,6 +77,31 @@ impl StoreTx<'_> {
             }
         }
         Ok(())
+    }
+}
+
+impl ReadTx<'_> {
+    /// Returns the job of a held batch, if the import with this id may be that of the batch.
+    ///
+    /// # Errors
+    /// [`StoreError::Illegal`] if the batch is not held, [`StoreError::Refused`] if the import belongs to another batch.
+    pub(crate) async fn check_settle(&mut self, key: BatchKey, marketo_batch_id: &str) -> Result<Job, StoreError> {
+        let (job, batch) = self.batch(key).await?;
+        transition(batch.state, &Event::Settled { marketo_batch_id: marketo_batch_id.to_owned() })?;
+        let other = sqlx::query(
+            "SELECT b.job_id, b.part FROM batch b JOIN job j ON j.id = b.job_id
+             WHERE b.marketo_batch_id = ? AND j.instance = (SELECT instance FROM job WHERE id = ?)",
+        )
+        .bind(marketo_batch_id)
+        .bind(key.job.0)
+        .fetch_optional(&mut *self.conn)
+        .await?;
+        if let Some(other) = other {
+            let (owner, part): (i64, u32) = (other.try_get("job_id")?, other.try_get("part")?);
+            let text = format!("Marketo's batch {marketo_batch_id} is part {part} of job {owner}");
+            return Err(StoreError::Refused(text));
+        }
+        Ok(job)
     }
 }
 
