@@ -3,6 +3,7 @@
 pub mod auth;
 pub mod dto;
 pub mod handlers;
+mod job_view;
 pub mod marketo_compat;
 mod metrics;
 mod openapi;

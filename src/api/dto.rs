@@ -19,7 +19,7 @@ mod tests;
 
 pub use crate::delimited::Warning;
 pub use event::{EventData, MAX_FOLLOWED};
-pub use explanation::ExplanationDto;
+pub use explanation::{ExplanationDto, WaitingDto};
 pub use health::{ComponentHealth, NotReady, Readiness};
 pub use history::{History, HistoryEntryDto};
 pub use job::{BatchDto, JobDto, JobsPage, SubmittedJob};

@@ -1,9 +1,10 @@
 //! Text of jobs and counts: records in, text and its meaning out.
 
-use crate::api::dto::JobDto;
-use crate::cli::render::{Cell, Tone};
+use crate::api::dto::{JobDto, WaitingDto};
+use crate::cli::render::{Cell, Screen, Tone};
 use crate::domain::row_counts::RowCounts;
 use crate::domain::{BatchState, JobState};
+use crate::scheduler::explain::WaitReason;
 use crate::untrusted_text;
 
 /// Escapes control characters, so that an untrusted name or message stays one line and cannot control the terminal.
@@ -174,6 +175,47 @@ pub fn state_cell(job: &JobDto) -> Cell {
     Cell::toned(label, state_tone(job))
 }
 
+/// Returns why a job waits, as [`waiting_label`] does. None where it has ended, or the daemon did not say.
+pub fn waiting_text(job: &JobDto, screen: &Screen) -> Option<String> {
+    job.waiting.as_ref().map(|waiting| waiting_label(waiting, screen))
+}
+
+/// Formats what is waited for, with the time of the next try: `Marketo's queue is full, next try in 20 s`.
+pub fn waiting_label(waiting: &WaitingDto, screen: &Screen) -> String {
+    let WaitingDto { waits_for, text, until } = waiting;
+    let when = until.and_then(|until| match waits_for {
+        WaitReason::Slot | WaitReason::Service | WaitReason::Backoff | WaitReason::List | WaitReason::Calls => {
+            Some(format!(", next try {}", screen.at(until)))
+        }
+        WaitReason::Quota => Some(format!(", {}", screen.until(until))),
+        // The next look at an import says nothing about its end.
+        _ => None,
+    });
+    format!("{text}{}", when.unwrap_or_default())
+}
+
+/// Returns the cell of a job's state as [`state_cell`] does; for a pending job with what it waits for.
+pub fn explained_state_cell(job: &JobDto, screen: &Screen) -> Cell {
+    match waiting_text(job, screen).filter(|_| job.state == JobState::Pending) {
+        Some(reason) => Cell::toned(format!("pending: {reason}"), state_tone(job)),
+        None => state_cell(job),
+    }
+}
+
+/// Returns how many rows of a job's file Marketo has processed. A batch that Marketo has not counted yet adds nothing.
+pub fn done_rows(job: &JobDto) -> u64 {
+    job.batches.iter().filter_map(|batch| batch.rows.done()).sum()
+}
+
+/// Formats how many rows of a job Marketo has processed, as [`done_label`] does. As long as the job has not ended, a count
+/// that is missing is one that is to come.
+pub fn job_done_label(job: &JobDto) -> String {
+    match job.rows.done() {
+        None if !job.state.is_terminal() => format!("{}/{}", done_rows(job), job.rows.total),
+        _ => done_label(&job.rows),
+    }
+}
+
 /// Returns the cell of a number of rows that were not imported as they should: 0 is of no interest, `?` is a count that
 /// Marketo did not give.
 pub fn count_cell(number: Option<u64>, tone: Tone) -> Cell {
@@ -233,6 +275,9 @@ pub mod samples {
             content_erased_at: None,
             reports_erased_at: None,
             error: None,
+            waiting: None,
+            estimated_start: None,
+            estimated_end: None,
         }
     }
 

@@ -8,7 +8,10 @@ use jiff::SignedDuration;
 use tokio::time::Instant;
 
 use crate::api::dto::JobDto;
-use crate::cli::format::{done_label, foremost_state, sanitize, state_cell, state_label, state_tone, summary_line};
+use crate::cli::format::{
+    done_rows, foremost_state, job_done_label, sanitize, state_cell, state_label, state_tone, summary_line,
+    waiting_text,
+};
 use crate::cli::output;
 use crate::cli::render::{Cell, Column, LiveArea, Screen, Table, Tone, time, width};
 use crate::domain::{BatchState, JobId, JobState};
@@ -99,14 +102,29 @@ impl JobProgress {
         }
     }
 
-    /// Returns waiting jobs that are shown, whose reasons should be asked for.
+    /// Returns waiting jobs whose reasons should be asked for.
     pub fn unexplained(&self) -> Vec<JobId> {
         self.watched.waiting().map(|job| job.id).take(MAX_EXPLAINED).collect()
     }
 
-    /// Records why a job waits.
-    pub fn explain(&mut self, id: JobId, reason: String) {
-        self.watched.reasons.insert(id, reason);
+    /// Records why a job waits. Where there is no table, it is a line of its own when another thing is waited for.
+    pub fn explain(&mut self, job: &JobDto) {
+        let (Some(waiting), true) = (&job.waiting, is_waiting(job)) else { return };
+        match &mut self.display {
+            Display::Live(_) => {
+                let reason = waiting_text(job, &Screen::stderr()).unwrap_or_default();
+                self.watched.reasons.insert(job.id, reason);
+            }
+            Display::Lines(lines) => {
+                let before = self.watched.reasons.insert(job.id, waiting.text.clone());
+                if before.as_ref() != Some(&waiting.text) {
+                    let reason = waiting_text(job, &Screen::PLAIN).unwrap_or_default();
+                    let file = sanitize(&job.filename);
+                    output::note(&format!("job {}: {file}: {}: {}", job.id, state_label(job), sanitize(&reason)));
+                    lines.remove(&job.id);
+                }
+            }
+        }
     }
 
     /// Removes the table, before the results are written.
@@ -120,7 +138,7 @@ impl JobProgress {
 impl WatchedJobs {
     fn record(&mut self, job: &JobDto) {
         if self.jobs.insert(job.id, job.clone()).is_none() {
-            self.rows_before += done_rows(job);
+            self.rows_before += passed_rows(job);
         }
     }
 
@@ -176,7 +194,7 @@ impl WatchedJobs {
             Cell::from(&job.filename),
             state_cell(job),
             bar,
-            format!("{} rows", done_label(&job.rows)).into(),
+            format!("{} rows", job_done_label(job)).into(),
             Cell::toned(reason.map(String::as_str).unwrap_or_default(), Tone::Faint),
         ]
     }
@@ -197,7 +215,7 @@ impl WatchedJobs {
 
     /// Estimates how long the rest takes. None as long as that is a guess.
     fn time_left(&self, passed: Duration) -> Option<SignedDuration> {
-        let done: u64 = self.jobs.values().map(done_rows).sum();
+        let done: u64 = self.jobs.values().map(passed_rows).sum();
         let total: u64 = self.jobs.values().map(|job| job.rows.total).sum();
         let new = done.checked_sub(self.rows_before).filter(|&new| new > 0)?;
         let is_guess = self.jobs.len() < self.expected || passed < MIN_PASSED || done >= total;
@@ -212,12 +230,12 @@ fn is_waiting(job: &JobDto) -> bool {
     !job.state.is_terminal() && waits
 }
 
-fn done_rows(job: &JobDto) -> u64 {
+/// Returns how many rows of a job need not be waited for any more.
+fn passed_rows(job: &JobDto) -> u64 {
     if job.state.is_terminal() {
         return job.rows.total;
     }
-    // A batch without counts from Marketo adds nothing.
-    job.batches.iter().filter_map(|batch| batch.rows.done()).sum()
+    done_rows(job)
 }
 
 #[cfg(test)]

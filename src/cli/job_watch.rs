@@ -73,16 +73,13 @@ pub async fn wait_for_jobs(client: &Client, ids: &[JobId], known: KnownState) ->
 
 /// Redraws the progress from time to time, and asks why jobs wait.
 async fn refresh(client: &Client, progress: &RefCell<JobProgress>) -> Infallible {
-    if !progress.borrow().is_live() {
-        std::future::pending::<()>().await;
-    }
     loop {
         tokio::time::sleep(REFRESH).await;
         let unexplained = progress.borrow().unexplained();
         for id in unexplained {
             // A reason that can't be had is not shown. Whether the daemon answers is the watch's concern.
-            if let Ok(explanation) = client.explain(id).await {
-                progress.borrow_mut().explain(id, explanation.text);
+            if let Ok(job) = client.job(id, None).await {
+                progress.borrow_mut().explain(&job);
             }
         }
         progress.borrow_mut().redraw();

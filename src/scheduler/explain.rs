@@ -6,4 +6,4 @@ mod on_marketo;
 mod pending;
 
 pub use explained_job::ExplainedJob;
-pub use explanation::{Explanation, WaitReason};
+pub use explanation::{Explanation, WaitReason, Waiting};

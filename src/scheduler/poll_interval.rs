@@ -15,7 +15,7 @@ use crate::domain::BatchState;
 use crate::store::InFlightBatch;
 
 /// The number of imports that Marketo processes at once.
-const ACTIVE_IMPORTS: usize = 2;
+pub(crate) const ACTIVE_IMPORTS: usize = 2;
 
 /// The poll interval of an import that cannot end next, in multiples of `polling.max`. It is polled only in case that
 /// Marketo does not process imports in order.
@@ -59,7 +59,7 @@ impl PollSchedule<'_> {
         let due = if older >= ACTIVE_IMPORTS {
             after(last, polling.max * IDLE_FACTOR)
         } else {
-            match (flight.importing_at, expected(flight.rows, recent_durations)) {
+            match (flight.importing_at, expected_duration(flight.rows, recent_durations)) {
                 (Some(began), Some(duration)) if after(began, duration) > last => {
                     after(began, duration).clamp(after(last, polling.min), after(last, polling.max))
                 }
@@ -77,7 +77,7 @@ fn interval(since: Timestamp, last: Timestamp, polling: &Polling) -> Duration {
 }
 
 /// Returns the expected duration of an import of `rows` rows by the recent imports; none if there were none.
-fn expected(rows: u64, recent_durations: &[(u64, Duration)]) -> Option<Duration> {
+pub(crate) fn expected_duration(rows: u64, recent_durations: &[(u64, Duration)]) -> Option<Duration> {
     let total_rows: u64 = recent_durations.iter().map(|&(rows, _)| rows).sum();
     let total_time: Duration = recent_durations.iter().map(|&(_, duration)| duration).sum();
     (total_rows > 0).then(|| total_time.mul_f64(rows as f64 / total_rows as f64))

@@ -100,6 +100,9 @@ fn found(id: i64, file: &File) -> FinalJob {
         started_at: None,
         finished_at: None,
         error: None,
+        waiting: None,
+        estimated_start: None,
+        estimated_end: None,
     };
     FinalJob { job, content: file.content.clone(), failures: end.failures, warnings: end.warnings }
 }

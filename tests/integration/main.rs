@@ -35,4 +35,5 @@ mod slow_clients;
 mod stopping;
 #[path = "../support/mod.rs"]
 mod support;
+mod waiting;
 mod watchdog;

@@ -294,7 +294,8 @@ impl ModelStore {
                     let key = BatchKey { job: id, part: batch.part };
                     let last_upload = batch.progress.last_upload;
                     let (priority, group) = (job.priority, job.group.clone());
-                    found.push(PendingBatch { key, priority, group, list_id: job.list, last_upload });
+                    let rows = u64::from(batch.rows());
+                    found.push(PendingBatch { key, rows, priority, group, list_id: job.list, last_upload });
                 }
             }
         }

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::api::dto::explanation::WaitingDto;
 use crate::clock::TimestampSchema;
 use crate::delimited::Warning;
 use crate::domain::row_counts::RowCounts;
@@ -81,6 +82,17 @@ pub struct JobDto {
     pub reports_erased_at: Option<Timestamp>,
     /// Why it failed; none unless it has.
     pub error: Option<String>,
+    /// What it waits for; none where it has ended. Only the responses to `GET` have this and the estimates.
+    #[serde(default)]
+    pub waiting: Option<WaitingDto>,
+    /// When its first upload will probably begin; none where it has begun, or nothing is known.
+    #[schemars(with = "Option<TimestampSchema>")]
+    #[serde(default)]
+    pub estimated_start: Option<Timestamp>,
+    /// When its last import will probably end; none where nothing is known.
+    #[schemars(with = "Option<TimestampSchema>")]
+    #[serde(default)]
+    pub estimated_end: Option<Timestamp>,
 }
 
 impl JobDto {
@@ -144,6 +156,9 @@ impl From<Job> for JobDto {
             content_erased_at,
             reports_erased_at,
             error,
+            waiting: None,
+            estimated_start: None,
+            estimated_end: None,
         }
     }
 }

@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::api::dto::explanation::WaitingDto;
 use crate::api::dto::retention::RetentionCandidatesDto;
 use crate::clock::TimestampSchema;
 use crate::domain::JobId;
@@ -106,6 +107,9 @@ pub struct Queue {
     /// When the oldest pending job was accepted.
     #[schemars(with = "Option<TimestampSchema>")]
     pub oldest_pending_at: Option<Timestamp>,
+    /// What the next pending job waits for; none where there is none that may be next, and over TCP.
+    #[serde(default)]
+    pub waiting: Option<WaitingDto>,
 }
 
 /// Use of the limits on calls to Marketo.

@@ -11,6 +11,7 @@ use crate::domain::instance::{Pause, PauseKind};
 use crate::domain::row_counts::RowCounts;
 use crate::domain::{BatchState, Format, JobId, JobState, Source, Target};
 use crate::retention::{EraseReport, RetentionRun};
+use crate::scheduler::estimate::Estimate;
 use crate::scheduler::explain::{Explanation, WaitReason};
 use crate::store::{Batch, HistoryEntry, Job, RetentionCandidates};
 
@@ -57,7 +58,7 @@ const PENDING_JOB: &str = concat!(
     r#""not_before":null,"uploaded_at":null,"accepted_at":null,"importing_at":null,"polled_at":null,"ended_at":null,"#,
     r#""failures_bytes":null,"warnings_bytes":null,"overdue_at":null,"id_given_twice":false,"given_up":false}],"#,
     r#""retry_of":null,"source":null,"created_at":"1970-01-01T00:00:00Z","started_at":null,"finished_at":null,"#,
-    r#""content_erased_at":null,"reports_erased_at":null,"error":null}"#
+    r#""content_erased_at":null,"reports_erased_at":null,"error":null,"waiting":null,"estimated_start":null,"estimated_end":null}"#
 );
 
 fn failed_job() -> Job {
@@ -113,7 +114,7 @@ const FAILED_JOB: &str = concat!(
     r#""retry_of":11,"source":{"type":"client","client_id":"crm"},"created_at":"1970-01-01T00:00:00Z","#,
     r#""started_at":"1970-01-01T08:00:00Z","finished_at":"1970-01-01T09:00:00Z","#,
     r#""content_erased_at":"1970-01-01T10:00:00Z","reports_erased_at":"1970-01-01T11:00:00Z","#,
-    r#""error":"its attempts are used up"}"#
+    r#""error":"its attempts are used up","waiting":null,"estimated_start":null,"estimated_end":null}"#
 );
 
 #[test]
@@ -213,11 +214,11 @@ fn an_explanation_has_a_reason_and_its_time_or_null() {
     let until = Explanation { until: Some(from_ms(HOUR)), ..explanation.clone() };
     let with = |until: &str| {
         format!(
-            r#"{{"id":12,"state":"running","waits_for":"marketo-queue","text":"Part 1 is in Marketo's queue.","until":{until}}}"#
+            r#"{{"id":12,"state":"running","waits_for":"marketo-queue","text":"Part 1 is in Marketo's queue.","until":{until},"estimated_start":null,"estimated_end":null}}"#
         )
     };
-    assert_json(&ExplanationDto::from(explanation), &with("null"));
-    assert_json(&ExplanationDto::from(until), &with(r#""1970-01-01T01:00:00Z""#));
+    assert_json(&ExplanationDto::new(explanation, Estimate::default()), &with("null"));
+    assert_json(&ExplanationDto::new(until, Estimate::default()), &with(r#""1970-01-01T01:00:00Z""#));
 }
 
 #[test]

@@ -11,11 +11,10 @@ use tokio::sync::broadcast::error::RecvError;
 
 use crate::api::auth::identity::{Identity, RequestConnection};
 use crate::api::dto::{ExplanationDto, History, HistoryEntryDto, JobDto, JobsPage, Problem};
+use crate::api::job_view::{InstanceRows, job_view, job_views};
 use crate::api::problem::{PathSegment, Query, job_id};
 use crate::api::state::{AppState, SharedState};
 use crate::domain::{JobId, JobState};
-use crate::scheduler::SchedulingRules;
-use crate::scheduler::explain::ExplainedJob;
 use crate::store::{ChangeEvent, ClientScope, Job, JobFilter, JobPage};
 
 /// Jobs of a page, by default and at most.
@@ -120,7 +119,7 @@ pub(crate) async fn list(
     let more = jobs.len() > limit;
     jobs.truncate(limit);
     let next_before = if more { jobs.last().map(|job| job.id) } else { None };
-    Ok(Json(JobsPage { jobs: jobs.into_iter().map(JobDto::from).collect(), next_before }))
+    Ok(Json(JobsPage { jobs: job_views(&daemon, jobs).await?, next_before }))
 }
 
 #[derive(Deserialize, JsonSchema)]
@@ -142,16 +141,19 @@ pub(crate) async fn show(
     Query(WaitQuery { wait }): Query<WaitQuery>,
 ) -> Result<Json<JobDto>, Problem> {
     let id = job_id(&id)?;
-    let Some(wait) = wait.filter(|wait| !wait.is_empty()) else { return Ok(Json(daemon.store.job(id).await?.into())) };
+    let Some(wait) = wait.filter(|wait| !wait.is_empty()) else {
+        return Ok(Json(job_view(&daemon, daemon.store.job(id).await?).await?));
+    };
     let wait = wait
         .parse::<SignedDuration>()
         .ok()
         .and_then(|wait| Duration::try_from(wait).ok())
         .ok_or_else(|| Problem::bad_request(format!("wait must be a duration such as 30s, not \"{wait}\"")))?;
     if !connection.may_wait() {
-        return Ok(Json(daemon.store.job(id).await?.into()));
+        return Ok(Json(job_view(&daemon, daemon.store.job(id).await?).await?));
     }
-    Ok(Json(wait_for_end(&daemon, id, wait.min(MAX_WAIT)).await?.into()))
+    let job = wait_for_end(&daemon, id, wait.min(MAX_WAIT)).await?;
+    Ok(Json(job_view(&daemon, job).await?))
 }
 
 /// Returns the job when it has ended, or its state after `wait`.
@@ -201,19 +203,8 @@ pub(crate) async fn explain(
         let detail = format!("instance \"{}\" is no longer configured, so its jobs wait", job.instance);
         return Err(Problem::plain(axum::http::StatusCode::CONFLICT, detail));
     };
-    let clock = scheduler.observe().await?;
-    let now = clock.now();
-    let ahead = daemon.store.blocking_job_in_group(&job).await?;
-    let snapshot = scheduler.snapshot(&clock).await?;
-    let explained = ExplainedJob {
-        job: &job,
-        ahead,
-        snapshot: &snapshot,
-        rules: &SchedulingRules::from_instance(&scheduler.config()),
-        next_call_at: scheduler.next_call_at(now),
-        now,
-    };
-    Ok(Json(explained.explain().into()))
+    let rows = InstanceRows::read(&daemon, scheduler, job.group.clone().into_iter().collect()).await?;
+    Ok(Json(ExplanationDto::new(rows.explained(&job).explain(), rows.forecast.estimate(&job))))
 }
 
 #[derive(Deserialize, JsonSchema)]

@@ -6,10 +6,13 @@ use axum::Json;
 use axum::extract::State;
 
 use crate::api::auth::identity::Identity;
-use crate::api::dto::{DropStatus, IgnoredFile, InstanceStatus, Limits, PauseDto, Problem, Queue, Slots, Status};
+use crate::api::dto::{
+    DropStatus, IgnoredFile, InstanceStatus, Limits, PauseDto, Problem, Queue, Slots, Status, WaitingDto,
+};
 use crate::api::state::{AppState, SharedState};
 use crate::domain::BatchState;
 use crate::drop_folder::{DropReport, PartState};
+use crate::scheduler::explain::ExplainedJob;
 use crate::scheduler::{InstanceScheduler, SchedulingRules};
 use crate::store::StoreError;
 
@@ -64,6 +67,8 @@ pub(super) async fn visible_status(
 ) -> Result<InstanceStatus, StoreError> {
     let mut status = instance_status(daemon, scheduler).await?;
     if let Identity::Client(client) = caller {
+        // It may name jobs and groups of others.
+        status.queue.waiting = None;
         status.queue.given_up = daemon.store.find_exhausted_jobs(scheduler.name(), Some(&client.id)).await?.into();
         for id in std::mem::take(&mut status.queue.held) {
             if caller.owns(&daemon.store.job(id).await?) {
@@ -93,6 +98,18 @@ pub(crate) async fn instance_status(
         let batches = snapshot.in_flight.iter().filter(|batch| batch.state == state);
         u32::try_from(batches.count()).unwrap_or(u32::MAX)
     };
+    let waiting = match snapshot.candidates.first() {
+        Some(next) => {
+            let job = daemon.store.job(next.key.job).await?;
+            let rules = SchedulingRules::from_instance(&config);
+            let next_call_at = scheduler.next_call_at(now);
+            // A job behind another one of its group is no candidate.
+            let explained =
+                ExplainedJob { job: &job, ahead: None, snapshot: &snapshot, rules: &rules, next_call_at, now };
+            explained.waiting().map(WaitingDto::from)
+        }
+        None => None,
+    };
     let needs_decision = snapshot.in_flight.iter().filter(|batch| batch.state == BatchState::Held || batch.is_overdue);
     let mut held: Vec<_> = needs_decision.map(|batch| batch.key.job).collect();
     held.dedup();
@@ -114,6 +131,7 @@ pub(crate) async fn instance_status(
             held,
             given_up: daemon.store.find_exhausted_jobs(scheduler.name(), None).await?.into(),
             oldest_pending_at: depth.oldest_pending_at,
+            waiting,
         },
         limits: Limits {
             calls_used: scheduler.calls_used(),

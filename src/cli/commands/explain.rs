@@ -11,7 +11,8 @@ use crate::domain::JobId;
 
 /// Show why a job is in its state: what it waits for, and until when
 ///
-/// With --json: an object with "id", "state", "waits_for" (a code), "text" and "until".
+/// With --json: an object with "id", "state", "waits_for" (a code), "text", "until", and the estimates "estimated_start" and
+/// "estimated_end".
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
@@ -41,12 +42,24 @@ impl Explain {
 fn sentences(explanation: &ExplanationDto, screen: &Screen) -> String {
     let text = format!("job {} is {}. {}", explanation.id, explanation.state, format::sanitize(&explanation.text));
     let until = explanation.until.map(|until| format!("The next check is {} at the latest.", screen.at(until)));
-    let paragraphs = [text].into_iter().chain(until);
+    let expected = expected(explanation, screen);
+    let paragraphs = [text].into_iter().chain(until).chain(expected);
     let lines = paragraphs.flat_map(|text| match screen.width {
         Some(columns) => width::wrap(&text, columns),
         None => vec![text],
     });
     lines.map(|line| line + "\n").collect()
+}
+
+/// Returns when an unended job will probably start and end.
+fn expected(explanation: &ExplanationDto, screen: &Screen) -> Option<String> {
+    let at = |at| screen.at(at);
+    match (explanation.estimated_start.map(at), explanation.estimated_end.map(at)) {
+        (Some(start), Some(end)) => Some(format!("Recent imports suggest that it starts {start} and ends {end}.")),
+        (None, Some(end)) => Some(format!("Recent imports suggest that it ends {end}.")),
+        (Some(start), None) => Some(format!("Recent imports suggest that it starts {start}.")),
+        (None, None) => None,
+    }
 }
 
 #[cfg(test)]
@@ -64,11 +77,14 @@ mod tests {
             waits_for: WaitReason::Import,
             text: "Marketo is importing part 1 (its batch 7).".into(),
             until: Some(samples::at(5)),
+            estimated_start: None,
+            estimated_end: Some(samples::at(60)),
         };
         assert_eq!(
             sentences(&explanation, &Screen::PLAIN),
             "job 3 is running. Marketo is importing part 1 (its batch 7).\n\
-             The next check is at 2026-08-01T10:00:05.000Z at the latest.\n"
+             The next check is at 2026-08-01T10:00:05.000Z at the latest.\n\
+             Recent imports suggest that it ends at 2026-08-01T10:01:00.000Z.\n"
         );
     }
 }

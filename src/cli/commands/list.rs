@@ -5,7 +5,7 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 
 use crate::api::dto::JobDto;
 use crate::cli::exit_status::{CliError, ExitStatus};
-use crate::cli::format::{UNACCOUNTED, count_cell, done_label, sanitize, state_cell, unaccounted_cell};
+use crate::cli::format::{UNACCOUNTED, count_cell, explained_state_cell, job_done_label, sanitize, unaccounted_cell};
 use crate::cli::global::GlobalArgs;
 use crate::cli::output;
 use crate::cli::render::{Cell, Column, Screen, Table, Tone};
@@ -135,7 +135,7 @@ fn page_size(height: usize) -> u32 {
 fn jobs(jobs: &[JobDto], screen: &Screen) -> String {
     let mut table = Table::new(vec![
         Column::right("ID"),
-        Column::left("STATE"),
+        Column::left("STATE").shortened(30),
         Column::right("DONE"),
         Column::right("FAILED").optional(1),
         Column::right(UNACCOUNTED).optional(2),
@@ -147,8 +147,8 @@ fn jobs(jobs: &[JobDto], screen: &Screen) -> String {
     for job in jobs {
         table.push([
             job.id.to_string().into(),
-            state_cell(job),
-            done_label(&job.rows).into(),
+            explained_state_cell(job, screen),
+            job_done_label(job).into(),
             count_cell(job.rows.failed, Tone::Attention),
             unaccounted_cell(&job.rows),
             job.target.to_string().into(),

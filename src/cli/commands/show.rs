@@ -7,6 +7,7 @@ use crate::api::dto::{BatchDto, HistoryEntryDto, JobDto};
 use crate::cli::exit_status::{CliError, ExitStatus};
 use crate::cli::format::{
     UNACCOUNTED, batch_tone, count_cell, done_label, outcome_label, state_label, state_tone, unaccounted_cell,
+    waiting_text,
 };
 use crate::cli::global::GlobalArgs;
 use crate::cli::output;
@@ -69,6 +70,8 @@ fn record(job: &JobDto, screen: &Screen) -> String {
         ("source", job.source.as_ref().map(ToString::to_string)),
         ("created", Some(screen.time(job.created_at))),
         ("started", job.started_at.map(|at| screen.time(at))),
+        ("waiting", waiting_text(job, screen)),
+        ("expected", expected(job, screen)),
         ("finished", job.finished_at.map(|at| screen.time(at))),
         ("content", job.content_erased_at.map(|at| format!("erased {}", screen.at(at)))),
         ("content", job.is_content_kept().then(|| "kept for someone to retry the job, or to erase it".to_owned())),
@@ -83,6 +86,14 @@ fn record(job: &JobDto, screen: &Screen) -> String {
         table.push_value("error", Cell::toned(error, Tone::Fault));
     }
     table.render(screen)
+}
+
+/// Returns when an unended job will probably start and end.
+fn expected(job: &JobDto, screen: &Screen) -> Option<String> {
+    let parts = [("to start", job.estimated_start), ("to end", job.estimated_end)];
+    let parts: Vec<String> =
+        parts.into_iter().filter_map(|(what, at)| Some(format!("{what} {}", screen.at(at?)))).collect();
+    (!parts.is_empty()).then(|| parts.join(", "))
 }
 
 fn batches(batches: &[BatchDto], screen: &Screen) -> String {

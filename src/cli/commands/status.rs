@@ -4,7 +4,7 @@ use clap::Args;
 
 use crate::api::dto::{DropStatus, IgnoredFile, InstanceStatus, Status as Answer};
 use crate::cli::exit_status::{CliError, ExitStatus};
-use crate::cli::format::{count, sanitize};
+use crate::cli::format::{count, sanitize, waiting_label};
 use crate::cli::global::GlobalArgs;
 use crate::cli::output;
 use crate::cli::render::{Cell, Column, Screen, Table, Tone};
@@ -140,6 +140,9 @@ fn instance_remarks(status: &InstanceStatus, screen: &Screen) -> Vec<Cell> {
     if let Some(learnt) = slots.learnt {
         remarks.push(format!("Marketo last let us have {}", count(learnt.into(), "slot")).into());
     }
+    if let (Some(waiting), None, None) = (&queue.waiting, pause, quiet_until) {
+        remarks.push(format!("the next pending job: {}", waiting_label(waiting, screen)).into());
+    }
     if !queue.held.is_empty() {
         remarks.push(Cell::toned(held(&queue.held), Tone::Attention));
     }
@@ -222,6 +225,9 @@ fn in_full(name: &str, status: &InstanceStatus, screen: &Screen) -> String {
     if let Some(oldest) = queue.oldest_pending_at {
         waiting += &format!("; the oldest waits {}", screen.since(oldest));
     }
+    if let (Some(reason), None, None) = (&queue.waiting, &status.pause, status.quiet_until) {
+        waiting += &format!("; the next: {}", waiting_label(reason, screen));
+    }
     let of_day = if limits.daily_calls > 0 { format!(" of {}", limits.daily_calls) } else { String::new() };
     let calls = format!(
         "{} of {} in {} s, at most {} at once; {}{of_day} today",
@@ -248,9 +254,10 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::api::dto::{Limits, PauseDto, Queue, RetentionCandidatesDto, Slots};
+    use crate::api::dto::{Limits, PauseDto, Queue, RetentionCandidatesDto, Slots, WaitingDto};
     use crate::cli::format::samples::at;
     use crate::domain::instance::PauseKind;
+    use crate::scheduler::explain::WaitReason;
 
     fn quiet() -> InstanceStatus {
         InstanceStatus {
@@ -282,6 +289,11 @@ mod tests {
             held: vec![JobId(4), JobId(5)],
             given_up: RetentionCandidatesDto { jobs: 3, bytes: 70, first: vec![JobId(7), JobId(9)] },
             oldest_pending_at: Some(at(1)),
+            waiting: Some(WaitingDto {
+                waits_for: WaitReason::Slot,
+                text: "waits for a free slot".into(),
+                until: None,
+            }),
         };
         busy.limits.daily_calls = 10_000;
         busy

@@ -3,8 +3,8 @@
 use jiff::Timestamp;
 
 use crate::domain::instance::PauseKind;
-use crate::domain::{BatchState, JobId};
-use crate::scheduler::explain::explanation::{Explanation, Wait, WaitReason};
+use crate::domain::{BatchState, JobId, JobState};
+use crate::scheduler::explain::explanation::{Explanation, Wait, WaitReason, Waiting};
 use crate::scheduler::plan::SchedulingRules;
 use crate::store::{Batch, Job, Snapshot};
 
@@ -28,18 +28,20 @@ pub struct ExplainedJob<'a> {
 impl ExplainedJob<'_> {
     /// Explains what the job waits for.
     pub fn explain(&self) -> Explanation {
-        let Wait { waits_for, text, until } = self.wait();
+        let Wait { waits_for, short: _, text, until } = self.wait();
         Explanation { id: self.job.id, state: self.job.state, waits_for, text, until }
+    }
+
+    /// Returns what the job waits for in a few words; none where it has ended.
+    pub fn waiting(&self) -> Option<Waiting> {
+        let Wait { waits_for, short, text: _, until } = self.wait();
+        (waits_for != WaitReason::Nothing).then_some(Waiting { waits_for, text: short, until })
     }
 
     fn wait(&self) -> Wait {
         let job = self.job;
         if job.state.is_terminal() {
-            let text = match &job.error {
-                Some(error) => format!("It has failed: {error}"),
-                None => format!("It has ended: it is {}.", job.state),
-            };
-            return Wait::new(WaitReason::Nothing, text);
+            return Wait::new(WaitReason::Nothing, "", ended_text(job));
         }
         let first = |state: BatchState| job.batches.iter().find(|batch| batch.state == state);
         if let Some(batch) = job.batches.iter().find(|batch| batch.overdue_at.is_some()) {
@@ -52,7 +54,8 @@ impl ExplainedJob<'_> {
             return paused;
         }
         if let Some(batch) = first(BatchState::Uploading) {
-            return Wait::new(WaitReason::Upload, format!("Part {} is being uploaded to Marketo.", batch.part));
+            let text = format!("Part {} is being uploaded to Marketo.", batch.part);
+            return Wait::new(WaitReason::Upload, "being uploaded", text);
         }
         if let Some(batch) = first(BatchState::Importing).or_else(|| first(BatchState::Queued)) {
             return self.on_marketo(batch);
@@ -62,11 +65,14 @@ impl ExplainedJob<'_> {
                 0 => "The import has ended; its failure and warning files are being fetched.".to_owned(),
                 n => format!("The import has ended; fetching its files has failed {n} times and is retried."),
             };
-            return Wait::new(WaitReason::Files, text).until(batch.not_before);
+            return Wait::new(WaitReason::Files, "fetching its failure and warning files", text)
+                .until(batch.not_before);
         }
         match first(BatchState::Pending) {
             Some(batch) => self.pending(batch),
-            None => Wait::new(WaitReason::Turn, "Its last batch has ended, and the job is about to end."),
+            None => {
+                Wait::new(WaitReason::Turn, "about to end", "Its last batch has ended, and the job is about to end.")
+            }
         }
     }
 
@@ -78,7 +84,7 @@ impl ExplainedJob<'_> {
             self.job.id,
             batch.part,
         );
-        Wait::new(WaitReason::Operator, text)
+        Wait::new(WaitReason::Operator, format!("the outcome of the upload of part {} is unknown", batch.part), text)
     }
 
     fn paused(&self) -> Option<Wait> {
@@ -98,19 +104,38 @@ impl ExplainedJob<'_> {
         Some(match pause.kind {
             PauseKind::Operator => Wait::new(
                 WaitReason::Operator,
+                "paused by an operator",
                 format!("Instance {name} is paused: {reason}. `marqueue resume {name}` ends the pause."),
             ),
             PauseKind::Credentials => Wait::new(
                 WaitReason::Operator,
+                "paused, because Marketo refuses the credentials",
                 format!(
                     "Instance {name} is paused: {reason}. Correct the credentials, then run `marqueue resume {name}`."
                 ),
             ),
             PauseKind::Quota => Wait::new(
                 WaitReason::Quota,
+                "the day's quota of calls is used up",
                 format!("Instance {name} makes no calls until the quota day is over: {reason}."),
             )
             .until(ends_at),
         })
+    }
+}
+
+/// Returns how a job ended.
+fn ended_text(job: &Job) -> String {
+    match (job.state, &job.error) {
+        (JobState::Failed, Some(error)) => format!("It has failed: {error}"),
+        (JobState::Complete, _) => match (job.rows.processed, job.rows.failed) {
+            (Some(processed), Some(0)) => format!("Marketo imported {processed} of its {} rows.", job.rows.total),
+            (Some(processed), Some(failed)) => {
+                format!("Marketo imported {processed} of its {} rows, and {failed} failed.", job.rows.total)
+            }
+            _ => format!("It has {} rows, and Marketo did not count all of them.", job.rows.total),
+        },
+        (JobState::Cancelled, _) => "It was cancelled before all of it was sent to Marketo.".to_owned(),
+        (state, _) => format!("It has ended: it is {state}."),
     }
 }

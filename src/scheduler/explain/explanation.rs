@@ -55,17 +55,30 @@ pub enum WaitReason {
     Files,
 }
 
+/// What a job waits for, in a few words.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Waiting {
+    /// What it waits for, for programs.
+    pub waits_for: WaitReason,
+    /// The same in a few words, without the job's name and without times.
+    pub text: String,
+    /// When the job is checked again at the latest; none where that is unknown.
+    pub until: Option<Timestamp>,
+}
+
 /// The variable part of an explanation.
 pub(super) struct Wait {
     pub(super) waits_for: WaitReason,
+    /// The reason in a few words, for lists.
+    pub(super) short: String,
     pub(super) text: String,
     pub(super) until: Option<Timestamp>,
 }
 
 impl Wait {
     /// Returns a wait whose end is unknown.
-    pub(super) fn new(waits_for: WaitReason, text: impl Into<String>) -> Wait {
-        Wait { waits_for, text: text.into(), until: None }
+    pub(super) fn new(waits_for: WaitReason, short: impl Into<String>, text: impl Into<String>) -> Wait {
+        Wait { waits_for, short: short.into(), text: text.into(), until: None }
     }
 
     pub(super) fn until(self, until: impl Into<Option<Timestamp>>) -> Wait {

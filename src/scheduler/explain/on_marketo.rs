@@ -28,13 +28,18 @@ impl ExplainedJob<'_> {
         };
         if batch.state == BatchState::Importing {
             let text = format!("Marketo is importing part {part} (its batch {id}).{last_error}");
-            return Wait::new(WaitReason::Import, text).until(at);
+            return Wait::new(WaitReason::Import, "Marketo is importing it", text).until(at);
         }
+        let short = match older {
+            0 => "in Marketo's queue".to_owned(),
+            1 => "in Marketo's queue, behind 1 import of ours".to_owned(),
+            older => format!("in Marketo's queue, behind {older} imports of ours"),
+        };
         let older = if older == 0 { "none".to_owned() } else { older.to_string() };
         let text = format!(
             "Part {part} is in Marketo's queue (its batch {id}), with {older} of our imports before it.{last_error}"
         );
-        Wait::new(WaitReason::MarketoQueue, text).until(at)
+        Wait::new(WaitReason::MarketoQueue, short, text).until(at)
     }
 
     pub(super) fn overdue(&self, batch: &Batch) -> Wait {
@@ -45,7 +50,8 @@ impl ExplainedJob<'_> {
             batch.marketo_batch_id.as_deref().unwrap_or("?"),
             self.job.id,
         );
-        Wait::new(WaitReason::Operator, text).until(self.next_poll(batch).at)
+        let short = format!("part {} is held: Marketo does not end its import", batch.part);
+        Wait::new(WaitReason::Operator, short, text).until(self.next_poll(batch).at)
     }
 
     fn next_poll(&self, batch: &Batch) -> NextPoll {

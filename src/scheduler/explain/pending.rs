@@ -20,7 +20,7 @@ impl ExplainedJob<'_> {
         let text = format!(
             "Marketo is unreachable or unavailable, or no upload succeeds ({failures} failures in a row{message}). No attempt is used up."
         );
-        Some(Wait::new(WaitReason::Service, text).until(until))
+        Some(Wait::new(WaitReason::Service, "Marketo is unavailable, or no upload succeeds", text).until(until))
     }
 
     /// Another integration imports into the job's static list.
@@ -30,21 +30,23 @@ impl ExplainedJob<'_> {
         let text = format!(
             "Another integration imports into static list {list}, and Marketo allows one import at a time for a list."
         );
-        Some(Wait::new(WaitReason::List, text).until(*until))
+        let short = format!("another integration imports into static list {list}");
+        Some(Wait::new(WaitReason::List, short, text).until(*until))
     }
 
     fn batch_backoff(&self, batch: &Batch) -> Option<Wait> {
         let until = batch.not_before.filter(|&until| until > self.now)?;
         let message = batch.message.as_deref().unwrap_or("no reason was given");
         let text = format!("Part {} failed and is retried: {message} (attempts used: {}).", batch.part, batch.attempts);
-        Some(Wait::new(WaitReason::Backoff, text).until(until))
+        let short = format!("part {} failed and is retried", batch.part);
+        Some(Wait::new(WaitReason::Backoff, short, text).until(until))
     }
 
     fn group(&self) -> Option<Wait> {
         let ahead = self.ahead?;
         let group = self.job.group.as_deref().unwrap_or_default();
         let text = format!("Its group \"{group}\" is imported in order, and job {ahead} comes first.");
-        Some(Wait::new(WaitReason::Group, text))
+        Some(Wait::new(WaitReason::Group, format!("waits for job {ahead} (group {group})"), text))
     }
 
     /// Another job imports into the job's static list.
@@ -56,7 +58,8 @@ impl ExplainedJob<'_> {
             "Marketo allows one import at a time for a static list, and job {} is importing into list {list}.",
             flight.key.job
         );
-        Some(Wait::new(WaitReason::List, text))
+        let short = format!("waits for job {} (static list {list})", flight.key.job);
+        Some(Wait::new(WaitReason::List, short, text))
     }
 
     fn no_slot(&self) -> Option<Wait> {
@@ -67,20 +70,25 @@ impl ExplainedJob<'_> {
             let text = format!(
                 "Marketo's queue is full: it has {occupied} of our imports (at most {slots} were accepted) and those of other integrations. The job continues when one of ours ends, or at the next probe."
             );
-            return Some(Wait::new(WaitReason::Slot, text).until(instance.slot_probe_at));
+            return Some(Wait::new(WaitReason::Slot, "Marketo's queue is full", text).until(instance.slot_probe_at));
         }
         let candidates = self.snapshot.candidates.iter();
         let before = candidates.take_while(|candidate| candidate.key.job != self.job.id).count();
         (occupied >= max_in_flight as usize).then(|| {
-            let text = format!("All {max_in_flight} slots are occupied; {before} batches are before it.");
-            Wait::new(WaitReason::Slot, text)
+            let (are, short) = match before {
+                0 => ("no batch is", "waits for a free slot".to_owned()),
+                1 => ("1 batch is", "waits for a free slot, behind 1 batch".to_owned()),
+                _ => (&*format!("{before} batches are"), format!("waits for a free slot, behind {before} batches")),
+            };
+            let text = format!("All {max_in_flight} slots are occupied; {are} before it.");
+            Wait::new(WaitReason::Slot, short, text)
         })
     }
 
     /// Nothing but the rate limiter delays the batch.
     fn next_call(&self, batch: &Batch) -> Wait {
         let Some(until) = self.next_call_at else {
-            return Wait::new(WaitReason::Turn, "It is next: it is uploaded with the next possible call.");
+            return Wait::new(WaitReason::Turn, "next", "It is next: it is uploaded with the next possible call.");
         };
         let part = batch.part;
         let text = match &batch.message {
@@ -91,6 +99,6 @@ impl ExplainedJob<'_> {
                 format!("Part {part} waits for the next possible call: the limit of calls in the window is reached.")
             }
         };
-        Wait::new(WaitReason::Calls, text).until(until)
+        Wait::new(WaitReason::Calls, "the limit of calls in the window is reached", text).until(until)
     }
 }

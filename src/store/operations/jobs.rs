@@ -1,5 +1,7 @@
 //! Jobs: reads them, and erases their data.
 
+use std::collections::{BTreeSet, HashMap};
+
 use jiff::Timestamp;
 
 use crate::domain::{BatchKey, JobId, JobState};
@@ -61,13 +63,20 @@ impl Store {
         ReadTx::new(&mut conn).batch(key).await
     }
 
-    /// Returns the oldest unended job of the job's group, if it is older than the job.
+    /// Returns the oldest unended job of each of these groups of an instance.
     ///
     /// # Errors
     /// An error of reading the database.
-    pub async fn blocking_job_in_group(&self, job: &Job) -> Result<Option<JobId>, StoreError> {
+    pub async fn group_heads(&self, instance: &str, groups: Vec<String>) -> Result<HashMap<String, JobId>, StoreError> {
         let mut conn = self.reader().await?;
-        ReadTx::new(&mut conn).blocking_job_in_group(job).await
+        let mut read = ReadTx::new(&mut conn);
+        let mut heads = HashMap::new();
+        for group in groups.into_iter().collect::<BTreeSet<_>>() {
+            if let Some(head) = read.group_head(instance, &group).await? {
+                heads.insert(group, head);
+            }
+        }
+        Ok(heads)
     }
 
     /// Erases the content and the reports of an ended job, for `reason`. On return all their chunks are deleted;

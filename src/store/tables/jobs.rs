@@ -39,14 +39,13 @@ impl ReadTx<'_> {
         batch.map(|batch| (job, batch)).ok_or(StoreError::NoBatch(key))
     }
 
-    /// Returns the oldest unended job of the job's group, if it is older than the job.
-    pub(crate) async fn blocking_job_in_group(&mut self, job: &Job) -> Result<Option<JobId>, StoreError> {
+    /// Returns the oldest unended job of a group; none where all have ended.
+    pub(crate) async fn group_head(&mut self, instance: &str, group: &str) -> Result<Option<JobId>, StoreError> {
         let oldest: Option<i64> = sqlx::query_scalar(
-            "SELECT min(id) FROM job WHERE instance = ? AND job_group = ? AND state IN ('pending', 'running') AND id < ?",
+            "SELECT min(id) FROM job WHERE instance = ? AND job_group = ? AND state IN ('pending', 'running')",
         )
-        .bind(&job.instance)
-        .bind(&job.group)
-        .bind(job.id.0)
+        .bind(instance)
+        .bind(group)
         .fetch_one(&mut *self.conn)
         .await?;
         Ok(oldest.map(JobId))

@@ -184,8 +184,8 @@ mod tests {
         add(&store, NewJob { priority: 9, ..grouped("a") }, 1).await;
         add(&store, grouped("b"), 1).await;
         assert_eq!(keys(&store, 2_000).await, ["1/1", "3/1"]);
-        let blocking = async |id| store.blocking_job_in_group(&store.job(JobId(id)).await.unwrap()).await.unwrap();
-        assert_eq!([blocking(1).await, blocking(2).await, blocking(3).await], [None, Some(JobId(1)), None]);
+        let heads = store.group_heads("default", ["a", "b", "c"].map(Into::into).into()).await.unwrap();
+        assert_eq!((heads.len(), heads["a"], heads["b"]), (2, JobId(1), JobId(3)));
         store.cancel(JobId(1), from_ms(2_000)).await.unwrap();
         assert_eq!(keys(&store, 2_000).await, ["2/1", "3/1"]);
     }

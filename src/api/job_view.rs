@@ -1,0 +1,122 @@
+//! Job view: jobs as the API shows them, with what each waits for and its estimates.
+
+use std::collections::HashMap;
+
+use jiff::Timestamp;
+
+use crate::api::dto::{JobDto, Problem, WaitingDto};
+use crate::api::state::AppState;
+use crate::domain::JobId;
+use crate::scheduler::estimate::QueueForecast;
+use crate::scheduler::explain::{ExplainedJob, WaitReason, Waiting};
+use crate::scheduler::{InstanceScheduler, SchedulingRules};
+use crate::store::{Job, Snapshot};
+
+/// Returns a job with what it waits for.
+///
+/// # Errors
+/// An error of reading the database.
+pub(super) async fn job_view(daemon: &AppState, job: Job) -> Result<JobDto, Problem> {
+    let instance = InstanceView::of_unended(daemon, std::slice::from_ref(&job)).await?;
+    Ok(instance.show(job))
+}
+
+/// Returns jobs with what each waits for. The rows of each instance are read once, however many of its jobs there are.
+///
+/// # Errors
+/// An error of reading the database.
+pub(super) async fn job_views(daemon: &AppState, jobs: Vec<Job>) -> Result<Vec<JobDto>, Problem> {
+    let mut instances: HashMap<String, Vec<Job>> = HashMap::new();
+    let order: Vec<JobId> = jobs.iter().map(|job| job.id).collect();
+    for job in jobs {
+        instances.entry(job.instance.clone()).or_default().push(job);
+    }
+    let mut shown = HashMap::with_capacity(order.len());
+    for jobs in instances.into_values() {
+        let instance = InstanceView::of_unended(daemon, &jobs).await?;
+        shown.extend(jobs.into_iter().map(|job| (job.id, instance.show(job))));
+    }
+    Ok(order.into_iter().filter_map(|id| shown.remove(&id)).collect())
+}
+
+/// What the waiting of an instance's jobs depends on.
+pub(super) enum InstanceView {
+    /// All of its jobs have ended.
+    Ended,
+    /// The configuration no longer has the instance, so its jobs wait.
+    Unconfigured,
+    /// Its rows at one moment.
+    Read(Box<InstanceRows>),
+}
+
+/// The rows of an instance at one moment.
+pub(super) struct InstanceRows {
+    snapshot: Snapshot,
+    rules: SchedulingRules,
+    next_call_at: Option<Timestamp>,
+    now: Timestamp,
+    /// The oldest unended job of each group that is asked for.
+    group_heads: HashMap<String, JobId>,
+    pub(super) forecast: QueueForecast,
+}
+
+impl InstanceView {
+    /// Reads the rows of the instance of `jobs`, all of one instance, if one of them has not ended.
+    async fn of_unended(daemon: &AppState, jobs: &[Job]) -> Result<InstanceView, Problem> {
+        let unended: Vec<&Job> = jobs.iter().filter(|job| !job.state.is_terminal()).collect();
+        let Some(first) = unended.first() else { return Ok(InstanceView::Ended) };
+        let Some(scheduler) = daemon.scheduler(&first.instance) else { return Ok(InstanceView::Unconfigured) };
+        let groups: Vec<String> = unended.iter().filter_map(|job| job.group.clone()).collect();
+        Ok(InstanceView::Read(Box::new(InstanceRows::read(daemon, scheduler, groups).await?)))
+    }
+
+    fn show(&self, job: Job) -> JobDto {
+        let (waiting, estimate) = match self {
+            InstanceView::Read(rows) => (rows.explained(&job).waiting(), rows.forecast.estimate(&job)),
+            InstanceView::Unconfigured if !job.state.is_terminal() => {
+                let text = "its instance is no longer in the configuration".to_owned();
+                (Some(Waiting { waits_for: WaitReason::Operator, text, until: None }), Default::default())
+            }
+            InstanceView::Unconfigured | InstanceView::Ended => Default::default(),
+        };
+        JobDto {
+            waiting: waiting.map(WaitingDto::from),
+            estimated_start: estimate.start,
+            estimated_end: estimate.end,
+            ..job.into()
+        }
+    }
+}
+
+impl InstanceRows {
+    /// Reads the rows of an instance, and the oldest unended job of each of `groups`.
+    ///
+    /// # Errors
+    /// An error of reading the database.
+    pub(super) async fn read(
+        daemon: &AppState,
+        scheduler: &InstanceScheduler,
+        groups: Vec<String>,
+    ) -> Result<InstanceRows, Problem> {
+        let clock = scheduler.observe().await?;
+        let now = clock.now();
+        let group_heads = daemon.store.group_heads(scheduler.name(), groups).await?;
+        let snapshot = scheduler.snapshot(&clock).await?;
+        let rules = SchedulingRules::from_instance(&scheduler.config());
+        let forecast = QueueForecast::of(&snapshot, &rules, now);
+        Ok(InstanceRows { snapshot, rules, next_call_at: scheduler.next_call_at(now), now, group_heads, forecast })
+    }
+
+    /// Returns a job of the instance with what its explanation depends on.
+    pub(super) fn explained<'a>(&'a self, job: &'a Job) -> ExplainedJob<'a> {
+        let head = job.group.as_ref().and_then(|group| self.group_heads.get(group));
+        ExplainedJob {
+            job,
+            ahead: head.copied().filter(|&head| head < job.id),
+            snapshot: &self.snapshot,
+            rules: &self.rules,
+            next_call_at: self.next_call_at,
+            now: self.now,
+        }
+    }
+}
