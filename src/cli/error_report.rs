@@ -7,6 +7,7 @@ use crate::cli::format::sanitize;
 use crate::cli::global::GlobalArgs;
 use crate::cli::output;
 use crate::client::ClientError;
+use crate::domain::JobId;
 use crate::untrusted_text::escape_json;
 
 /// Writes an error as one line.
@@ -27,6 +28,27 @@ pub fn report_file(file: &str, error: &CliError, global: &GlobalArgs) {
     } else {
         output::note(&format!("error: {}", sanitize(&format!("{file}: {error}"))));
     }
+}
+
+/// Writes an error about one of several jobs as one line. The problem document names it as `job`. The text of the daemon's
+/// refusals names the job itself.
+pub fn report_job(id: JobId, error: &CliError, global: &GlobalArgs) {
+    let text = error.to_string();
+    if global.json {
+        let mut problem = problem(error);
+        problem.insert("job".to_owned(), id.0.into());
+        write_problem(problem);
+    } else if names_job(&text, id) {
+        report(error, global);
+    } else {
+        output::note(&format!("error: job {id}: {}", sanitize(&text)));
+    }
+}
+
+/// Returns whether a text has the job's number behind the word "job".
+fn names_job(text: &str, id: JobId) -> bool {
+    let name = format!("job {id}");
+    text.match_indices(&name).any(|(at, _)| !text[at + name.len()..].starts_with(|next: char| next.is_ascii_digit()))
 }
 
 /// Writes a wrong use of the command line, which is found before the options are known.

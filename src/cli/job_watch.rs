@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::api::dto::{EventData, JobDto, MAX_FOLLOWED};
 use crate::cli::job_progress::JobProgress;
+use crate::cli::job_selection::to_arguments;
 use crate::cli::output;
 use crate::client::{Client, ClientError};
 use crate::domain::JobId;
@@ -165,11 +166,10 @@ pub fn still_running_notice(ids: &[JobId]) -> String {
     match ids {
         [id] => format!("job {id} continues in the daemon: \"marqueue show {id}\" shows its state"),
         ids => {
-            let numbers: Vec<String> = ids.iter().map(JobId::to_string).collect();
+            let numbers = to_arguments(ids);
             format!(
-                "jobs {} continue in the daemon: \"marqueue wait {}\" waits for them again",
-                numbers.join(", "),
-                numbers.join(" ")
+                "jobs {} continue in the daemon: \"marqueue wait {numbers}\" waits for them again",
+                numbers.replace(' ', ", ")
             )
         }
     }

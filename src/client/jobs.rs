@@ -46,6 +46,8 @@ pub struct JobQuery {
     pub name: Option<String>,
     /// Only jobs with rows that failed.
     pub with_failures: bool,
+    /// Only jobs that send the failed rows of this job again.
+    pub retry_of: Option<JobId>,
     /// The most jobs of the page; none for the daemon's default.
     pub limit: Option<u32>,
     /// Only jobs with smaller ids.
@@ -62,6 +64,7 @@ impl JobQuery {
             self.since.clone().map(|since| ("since", since)),
             self.name.clone().map(|name| ("q", name)),
             self.with_failures.then(|| ("failures", "true".to_owned())),
+            self.retry_of.map(|id| ("retry_of", id.to_string())),
             self.limit.map(|limit| ("limit", limit.to_string())),
             self.before.map(|before| ("before", before.to_string())),
         ];

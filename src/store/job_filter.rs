@@ -23,6 +23,8 @@ pub struct JobFilter {
     pub has_failed_rows: bool,
     /// Only jobs whose file name has this part, in capital or small letters.
     pub name_part: Option<String>,
+    /// Only jobs that send the failed rows of this job again.
+    pub retry_of: Option<JobId>,
     /// Only jobs that this client may see.
     pub visible_to: Option<ClientScope>,
 }

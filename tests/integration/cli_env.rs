@@ -167,8 +167,21 @@ impl Terminal {
 
 /// Runs the binary on a terminal of this size, which is its standard output and its standard error.
 pub fn shown_on_terminal(mut command: Command, size: Size) -> Screen {
+    command.stdin(Stdio::null());
+    run_on_terminal(command, Terminal::new(size))
+}
+
+/// Runs the binary on a terminal of this size, at which `answer` was typed before it asks.
+pub fn answered_on_terminal(mut command: Command, size: Size, answer: &str) -> Screen {
     let mut terminal = Terminal::new(size);
-    command.stdin(Stdio::null()).stdout(terminal.open()).stderr(terminal.open());
+    // It is open before the answer is written, so that the terminal keeps it.
+    command.stdin(terminal.open());
+    terminal.emulator.write_all(answer.as_bytes()).expect("the terminal takes it");
+    run_on_terminal(command, terminal)
+}
+
+fn run_on_terminal(mut command: Command, mut terminal: Terminal) -> Screen {
+    command.stdout(terminal.open()).stderr(terminal.open());
     let mut child = command.spawn().expect("the binary starts");
     // The command's own copies would keep the terminal open.
     drop(command);

@@ -16,6 +16,7 @@ mod files;
 mod health;
 mod inspect;
 mod io_faults;
+mod job_selection;
 mod layering;
 mod limits;
 mod links;

@@ -44,6 +44,9 @@ pub(crate) struct ListQuery {
     failures: Option<String>,
     /// Only jobs whose file name has this part, in capital or small letters.
     q: Option<String>,
+    /// Only jobs that send the failed rows of this job again.
+    #[schemars(with = "Option<JobId>")]
+    retry_of: Option<String>,
     /// The most jobs of the page; default 50.
     #[schemars(with = "Option<u32>", range(min = 1, max = 10_000))]
     limit: Option<String>,
@@ -84,6 +87,7 @@ impl ListQuery {
                 .transpose()?
                 .is_some_and(|text| text == "true"),
             name_part: given(self.q),
+            retry_of: given(self.retry_of).map(|id| job_id(&id)).transpose()?,
             visible_to,
         };
         let before = given(self.before).map(|id| job_id(&id)).transpose()?;

@@ -1,28 +1,36 @@
-//! The `erase` and `retention` commands: erase one job's data early, or all data that is due.
+//! The `erase` and `retention` commands: erase the data of jobs early, or all data that is due.
 
 use clap::Args;
 
 use crate::api::dto::{EraseReportDto, RetentionCandidatesDto, RetentionRunDto};
+use crate::cli::confirmation::{Confirmation, Decision, YesOption};
 use crate::cli::exit_status::{CliError, ExitStatus};
 use crate::cli::format::count;
 use crate::cli::global::GlobalArgs;
+use crate::cli::job_outcomes::{JobOutcome, OutcomeReport};
+use crate::cli::job_selection::JobSelection;
 use crate::cli::output;
 use crate::cli::render::time;
 use crate::domain::JobId;
 use crate::retention::EraseMode;
 
-/// Erase the content, the failures and the warnings of a job for good; its record stays
+/// Erase the content, the failures and the warnings of jobs for good; their records stay
 ///
-/// A job that has not ended is refused. With --json: an object with "bytes", "content_erased_at", "reports_erased_at" and "clean", which is true when nothing of it is in any file of the database any more.
+/// A job that has not ended is refused, the others go on, and the exit status is 1. Jobs selected by a range or a filter are
+/// shown first, and a question is asked; without a terminal, --yes is needed. --dry-run asks nothing. With --json: an object
+/// with "bytes", "content_erased_at", "reports_erased_at" and "clean", which is true when nothing of it is in any file of the
+/// database any more; for several jobs, an array of them.
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
   marqueue erase 12 --dry-run
-  marqueue erase 12")]
+  marqueue erase 12
+  marqueue erase 9-108 --state complete --yes")]
 pub struct Erase {
-    /// The job's number
-    #[arg(value_parser = crate::cli::global::parse_job_id)]
-    id: JobId,
+    #[command(flatten)]
+    selection: JobSelection,
+    #[command(flatten)]
+    yes: YesOption,
     /// Only show what would be erased
     #[arg(long)]
     dry_run: bool,
@@ -48,13 +56,33 @@ impl Erase {
     /// # Errors
     /// The daemon refuses, or can't be reached.
     pub async fn run(self, global: &GlobalArgs) -> Result<ExitStatus, CliError> {
-        let erasure = global.client()?.erase(self.id, mode(self.dry_run)).await?;
-        if global.json {
-            output::print_json(&erasure)?;
-        } else {
-            output::print(&erased(&erasure))?;
+        let (client, mode) = (global.client()?, mode(self.dry_run));
+        if let Some(id) = self.selection.single() {
+            let erasure = client.erase(id, mode).await?;
+            if global.json {
+                output::print_json(&erasure)?;
+            } else {
+                output::print(&erased(&erasure))?;
+            }
+            return Ok(ExitStatus::Done);
         }
-        Ok(ExitStatus::Done)
+        // A dry run changes nothing, so it asks nothing.
+        let option = YesOption { yes: self.yes.yes || self.dry_run };
+        let confirmation = Confirmation { action: "Erase the data of", selection: &self.selection, option };
+        confirmation.check()?;
+        let jobs = self.selection.resolve(&client).await?;
+        let report = OutcomeReport { done: if self.dry_run { "would be erased" } else { "erased" }, global };
+        if jobs.ids.is_empty() {
+            return report.nothing();
+        }
+        if confirmation.ask(&jobs)? == Decision::No {
+            return report.declined();
+        }
+        let erase = async |id| {
+            let erasure = client.erase(id, mode).await?;
+            Ok(JobOutcome::Done { text: erased(&erasure), value: erasure })
+        };
+        report.apply(&jobs.ids, erase).await
     }
 }
 

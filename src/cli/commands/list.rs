@@ -1,16 +1,16 @@
 //! The `list` command: shows jobs in a table.
 
 use clap::Args;
-use clap::builder::{PossibleValuesParser, TypedValueParser};
 
 use crate::api::dto::JobDto;
 use crate::cli::exit_status::{CliError, ExitStatus};
-use crate::cli::format::{UNACCOUNTED, count_cell, explained_state_cell, job_done_label, sanitize, unaccounted_cell};
+use crate::cli::format::{UNACCOUNTED, count_cell, explained_state_cell, job_done_label, unaccounted_cell};
 use crate::cli::global::GlobalArgs;
+use crate::cli::job_filters::JobFilters;
 use crate::cli::output;
 use crate::cli::render::{Cell, Column, Screen, Table, Tone};
 use crate::client::JobQuery;
-use crate::domain::{JobId, JobState};
+use crate::domain::JobId;
 
 /// The fewest jobs of a page, also on a terminal that is too low for them.
 const MIN_PAGE: usize = 5;
@@ -29,27 +29,8 @@ Examples:
   marqueue list --with-failures --since 24h --name people
   marqueue list --limit 200 --before 1500 --json")]
 pub struct List {
-    /// Only jobs in this state
-    #[arg(long, value_parser = PossibleValuesParser::new(JobState::ALL.map(JobState::as_str)).try_map(|text| text.parse::<JobState>()))]
-    state: Option<JobState>,
-    /// Only jobs of this instance
-    #[arg(long, value_name = "NAME")]
-    instance: Option<String>,
-    /// Only jobs for this kind of target
-    #[arg(long, value_name = "KIND", value_parser = ["leads", "custom-object", "program-members"])]
-    target: Option<String>,
-    /// Only jobs of this group
-    #[arg(long, value_name = "KEY")]
-    group: Option<String>,
-    /// Only jobs that were added since then: a duration such as 2h, or a time such as 2026-01-31T12:00:00Z
-    #[arg(long, value_name = "TIME")]
-    since: Option<String>,
-    /// Only jobs whose file name has this part
-    #[arg(long, value_name = "PART")]
-    name: Option<String>,
-    /// Only jobs with rows that failed
-    #[arg(long)]
-    with_failures: bool,
+    #[command(flatten)]
+    filters: JobFilters,
     /// At most so many [default: as many as the terminal has lines for, else 50]
     #[arg(long, value_name = "N")]
     limit: Option<u32>,
@@ -66,7 +47,8 @@ impl List {
     pub async fn run(self, global: &GlobalArgs) -> Result<ExitStatus, CliError> {
         let screen = Screen::stdout();
         let limit = self.limit.or(screen.height.filter(|_| !global.json).map(page_size));
-        let page = global.client()?.list(&self.query(limit)).await?;
+        let query = JobQuery { limit, before: self.before, ..self.filters.query() };
+        let page = global.client()?.list(&query).await?;
         if global.json {
             output::print_json(&page)?;
             return Ok(ExitStatus::Done);
@@ -77,53 +59,10 @@ impl List {
         }
         output::print(&jobs(&page.jobs, &screen))?;
         if let Some(before) = page.next_before {
-            output::note(&format!("there are more: marqueue list{} --before {before}", self.filters()));
+            let limit = self.limit.map(|limit| format!(" --limit {limit}")).unwrap_or_default();
+            output::note(&format!("there are more: marqueue list{}{limit} --before {before}", self.filters.to_words()));
         }
         Ok(ExitStatus::Done)
-    }
-}
-
-impl List {
-    fn query(&self, limit: Option<u32>) -> JobQuery {
-        JobQuery {
-            state: self.state,
-            instance: self.instance.clone(),
-            target: self.target.clone(),
-            group: self.group.clone(),
-            since: self.since.clone(),
-            name: self.name.clone(),
-            with_failures: self.with_failures,
-            limit,
-            before: self.before,
-        }
-    }
-
-    /// Returns the options as they are written on the command line, for the next page.
-    fn filters(&self) -> String {
-        let state = self.state.map(|state| state.to_string());
-        let named = [
-            ("state", &state),
-            ("instance", &self.instance),
-            ("target", &self.target),
-            ("group", &self.group),
-            ("since", &self.since),
-            ("name", &self.name),
-        ];
-        let quoted =
-            |value: &str| match value.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.:".contains(&byte)) {
-                true => value.to_owned(),
-                false => format!("'{}'", sanitize(&value.replace('\'', "'\\''"))),
-            };
-        let mut text = String::new();
-        for (option, value) in named {
-            if let Some(value) = value {
-                text += &format!(" --{option} {}", quoted(value));
-            }
-        }
-        if self.with_failures {
-            text += " --with-failures";
-        }
-        text + &self.limit.map(|limit| format!(" --limit {limit}")).unwrap_or_default()
     }
 }
 
@@ -165,7 +104,7 @@ fn jobs(jobs: &[JobDto], screen: &Screen) -> String {
 mod tests {
     use super::*;
     use crate::cli::format::samples;
-    use crate::domain::{BatchState, Target};
+    use crate::domain::{BatchState, JobState, Target};
 
     #[test]
     fn a_list_has_a_line_a_job() {

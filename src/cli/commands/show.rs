@@ -1,38 +1,49 @@
-//! The `show` command: shows one job, its batches and its history.
+//! The `show` command: shows jobs, their batches and their history.
 
 use clap::Args;
 use serde::Serialize;
 
 use crate::api::dto::{BatchDto, HistoryEntryDto, JobDto};
+use crate::cli::confirmation::YesOption;
 use crate::cli::exit_status::{CliError, ExitStatus};
 use crate::cli::format::{
     UNACCOUNTED, batch_tone, count_cell, done_label, outcome_label, state_label, state_tone, unaccounted_cell,
     waiting_text,
 };
 use crate::cli::global::GlobalArgs;
+use crate::cli::job_outcomes::{JobOutcome, OutcomeReport};
+use crate::cli::job_selection::JobSelection;
 use crate::cli::output;
 use crate::cli::render::{Cell, Column, Screen, Table, Tone};
+use crate::client::{Client, JobQuery};
 use crate::domain::JobId;
 
-/// Show one job with its batches and its history
+/// Show jobs with their batches and their history
 ///
-/// With --json: the job as an object, with one more key, "history".
+/// A number of no job does not stop the others, and the exit status is 1. A range or a filter selects the jobs that there are;
+/// --yes has no effect. With --json: the job as an object, with two more keys, "history" and "retries" (the jobs that send
+/// its failed rows again); for several jobs, an array of them.
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
   marqueue show 12
-  marqueue show 12 --json")]
+  marqueue show 12 --json
+  marqueue show --state failed --since 24h")]
 pub struct Show {
-    /// The job's number
-    #[arg(value_parser = crate::cli::global::parse_job_id)]
-    id: JobId,
+    #[command(flatten)]
+    selection: JobSelection,
+    #[command(flatten)]
+    yes: YesOption,
 }
 
+/// A job with what is shown of it.
 #[derive(Serialize)]
-struct Shown<'a> {
+struct Shown {
     #[serde(flatten)]
-    job: &'a JobDto,
-    history: &'a [HistoryEntryDto],
+    job: JobDto,
+    history: Vec<HistoryEntryDto>,
+    /// The jobs that send its failed rows again, the oldest first.
+    retries: Vec<JobId>,
 }
 
 impl Show {
@@ -41,21 +52,51 @@ impl Show {
     /// # Errors
     /// The daemon refuses or can't be reached, or standard output is not writable.
     pub async fn run(self, global: &GlobalArgs) -> Result<ExitStatus, CliError> {
+        // Nothing is changed, so nothing is asked; scripts may give the option to every command alike.
+        let YesOption { yes: _ } = self.yes;
         let client = global.client()?;
-        let job = client.job(self.id, None).await?;
-        let history = client.history(self.id).await?;
-        if global.json {
-            output::print_json(&Shown { job: &job, history: &history })?;
-        } else {
-            let screen = Screen::stdout();
-            let parts = [record(&job, &screen), batches(&job.batches, &screen), events(&history, &screen)];
-            output::print(&parts.join("\n"))?;
+        let screen = Screen::stdout();
+        if let Some(id) = self.selection.single() {
+            let shown = Shown::fetch(&client, id).await?;
+            if global.json {
+                output::print_json(&shown)?;
+            } else {
+                output::print(&shown.render(&screen))?;
+            }
+            return Ok(ExitStatus::Done);
         }
-        Ok(ExitStatus::Done)
+        let jobs = self.selection.resolve(&client).await?;
+        let report = OutcomeReport { done: "shown", global };
+        if jobs.ids.is_empty() {
+            return report.nothing();
+        }
+        let mut line_before = "";
+        let show = async |id| {
+            let shown = Shown::fetch(&client, id).await?;
+            let text = format!("{line_before}{}", shown.render(&screen));
+            line_before = "\n";
+            Ok(JobOutcome::Done { text, value: shown })
+        };
+        report.apply(&jobs.ids, show).await
     }
 }
 
-fn record(job: &JobDto, screen: &Screen) -> String {
+impl Shown {
+    async fn fetch(client: &Client, id: JobId) -> Result<Shown, CliError> {
+        let job = client.job(id, None).await?;
+        let history = client.history(id).await?;
+        let retries = client.list(&JobQuery { retry_of: Some(id), ..JobQuery::default() }).await?;
+        Ok(Shown { job, history, retries: retries.jobs.iter().rev().map(|retry| retry.id).collect() })
+    }
+
+    fn render(&self, screen: &Screen) -> String {
+        let retries = self.retries.iter().map(JobId::to_string).collect::<Vec<_>>().join(", ");
+        [record(&self.job, &retries, screen), batches(&self.job.batches, screen), events(&self.history, screen)]
+            .join("\n")
+    }
+}
+
+fn record(job: &JobDto, retries: &str, screen: &Screen) -> String {
     let mut table = Table::of_values();
     table.push_value("job", job.id.to_string());
     table.push_value("state", Cell::toned(state_label(job), state_tone(job)));
@@ -67,6 +108,7 @@ fn record(job: &JobDto, screen: &Screen) -> String {
     let optional = [
         ("group", job.group.clone()),
         ("rows from", job.retry_of.map(|id| format!("the failed rows of job {id}"))),
+        ("retried as", (!retries.is_empty()).then(|| format!("job {retries}"))),
         ("source", job.source.as_ref().map(ToString::to_string)),
         ("created", Some(screen.time(job.created_at))),
         ("started", job.started_at.map(|at| screen.time(at))),
@@ -160,20 +202,21 @@ mod tests {
         job.finished_at = Some(samples::at(62));
         job.content_erased_at = Some(samples::at(90));
         assert_eq!(
-            record(&job, &Screen::PLAIN),
-            "job       12\n\
-             state     complete, 1 row failed\n\
-             target    leads\n\
-             instance  default\n\
-             file      people.csv (csv, 1234 bytes)\n\
-             rows      10 rows, 9 processed, 1 failed\n\
-             priority  0\n\
-             group     nightly\n\
-             source    the socket, user 1000\n\
-             created   2026-08-01T10:00:00.000Z\n\
-             started   2026-08-01T10:00:01.000Z\n\
-             finished  2026-08-01T10:01:02.000Z\n\
-             content   erased at 2026-08-01T10:01:30.000Z\n"
+            record(&job, "13, 17", &Screen::PLAIN),
+            "job         12\n\
+             state       complete, 1 row failed\n\
+             target      leads\n\
+             instance    default\n\
+             file        people.csv (csv, 1234 bytes)\n\
+             rows        10 rows, 9 processed, 1 failed\n\
+             priority    0\n\
+             group       nightly\n\
+             retried as  job 13, 17\n\
+             source      the socket, user 1000\n\
+             created     2026-08-01T10:00:00.000Z\n\
+             started     2026-08-01T10:00:01.000Z\n\
+             finished    2026-08-01T10:01:02.000Z\n\
+             content     erased at 2026-08-01T10:01:30.000Z\n"
         );
     }
 
@@ -213,7 +256,8 @@ mod tests {
     #[test]
     fn the_history_stands_beside_the_jobs_own_keys() {
         let job = samples::job(12, JobState::Pending);
-        let json = serde_json::to_value(Shown { job: &job, history: &[] }).unwrap();
+        let json = serde_json::to_value(Shown { job, history: Vec::new(), retries: vec![JobId(13)] }).unwrap();
         assert_eq!((&json["id"], &json["history"]), (&12.into(), &serde_json::json!([])));
+        assert_eq!(json["retries"], serde_json::json!([13]));
     }
 }

@@ -2,8 +2,11 @@
 
 use clap::Args;
 
+use crate::cli::confirmation::YesOption;
 use crate::cli::exit_status::{CliError, ExitStatus};
 use crate::cli::global::GlobalArgs;
+use crate::cli::job_outcomes::OutcomeReport;
+use crate::cli::job_selection::JobSelection;
 use crate::cli::job_watch::{EndedJobs, KnownState, WatchResult, wait_for_jobs};
 use crate::cli::render::Screen;
 use crate::cli::{format, output};
@@ -11,7 +14,7 @@ use crate::domain::{JobId, JobState};
 
 /// Wait until each of these jobs has ended
 ///
-/// Exit status: 1 if any job failed or was cancelled, else 4 if any row failed or is in none of Marketo's counts, else
+/// A range or a filter selects the jobs that there are when the command begins; --yes has no effect. Exit status: 1 if any job failed or was cancelled, else 4 if any row failed or is in none of Marketo's counts, else
 /// 0; 130 at Ctrl-C. On a terminal, the results go up line by line, and below them stands what runs, what waits and why,
 /// and how long the rest may take. The jobs go on in the daemon whether or not somebody waits. A daemon that stops meanwhile has five seconds to restart. Where half of api.max_connections wait already, it asks once a second. With --json:
 /// an array of the jobs, in the order of the numbers.
@@ -19,11 +22,14 @@ use crate::domain::{JobId, JobState};
 #[command(after_help = "\
 Examples:
   marqueue wait 12
-  marqueue wait 12 13 14 --json")]
+  marqueue wait 12 13 14 --json
+  marqueue wait 9-108
+  marqueue wait --group nightly --since 12h")]
 pub struct Wait {
-    /// The jobs' numbers
-    #[arg(required = true, value_name = "ID", value_parser = crate::cli::global::parse_job_id)]
-    ids: Vec<JobId>,
+    #[command(flatten)]
+    selection: JobSelection,
+    #[command(flatten)]
+    yes: YesOption,
 }
 
 impl Wait {
@@ -33,7 +39,13 @@ impl Wait {
     /// The daemon refuses or can't be reached, or standard output is not writable.
     pub async fn run(self, global: &GlobalArgs) -> Result<ExitStatus, CliError> {
         let client = global.client()?;
-        match wait_for_jobs(&client, &self.ids, KnownState::Typed).await? {
+        // Nothing is changed, so nothing is asked; scripts may give the option to every command alike.
+        let YesOption { yes: _ } = self.yes;
+        let ids = self.selection.resolve(&client).await?.ids;
+        if ids.is_empty() {
+            return OutcomeReport { done: "ended", global }.nothing();
+        }
+        match wait_for_jobs(&client, &ids, KnownState::Typed).await? {
             WatchResult::Ended(ended) => Ok(print_results(&ended, global)?),
             WatchResult::Interrupted => Ok(ExitStatus::Interrupted),
         }

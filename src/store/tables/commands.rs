@@ -30,6 +30,9 @@ impl StoreTx<'_> {
     ) -> Result<CommandOutcome, StoreError> {
         let job = self.job(id).await?;
         if command == JobCommand::Retry {
+            if job.state == JobState::Complete {
+                return Err(StoreError::Refused(no_effect_message(&job, command)));
+            }
             job.still_has(ErasableData::Content)?;
             // The reports to come are not the ones that were erased.
             self.clear_erased_reports(id).await?;
@@ -147,6 +150,10 @@ fn no_effect_message(job: &Job, command: JobCommand) -> String {
         (JobCommand::Cancel | JobCommand::Abandon, false) => {
             format!("job {id} can't be cancelled: Marketo has all of it already, and an import can't be called back")
         }
+        (JobCommand::Retry, true) if job.has_failed_rows() => format!(
+            "job {id} is {state}, and some of its rows failed: \"marqueue retry {id} --failed-rows\" sends only those \
+             again, as a new job"
+        ),
         (JobCommand::Retry, true) => format!("job {id} is {state}: there is nothing to send again"),
         (JobCommand::Retry, false) => {
             format!("job {id} is {state}: it can be retried once it has failed or was cancelled")

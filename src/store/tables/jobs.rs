@@ -99,6 +99,9 @@ fn push_conditions(query: &mut QueryBuilder<Sqlite>, filter: &JobFilter) {
     if filter.has_failed_rows {
         query.push(" AND EXISTS (SELECT 1 FROM batch WHERE batch.job_id = job.id AND batch.failed > 0)");
     }
+    if let Some(id) = filter.retry_of {
+        query.push(" AND retry_of = ").push_bind(id.0);
+    }
     if let Some(part) = &filter.name_part {
         query.push(" AND instr(lower(filename), lower(").push_bind(part.clone()).push(")) > 0");
     }
@@ -197,6 +200,11 @@ mod tests {
         assert_eq!(ids(JobFilter { since: Some(from_ms(5_000)), ..all() }).await, [3]);
         assert_eq!(ids(JobFilter { name_part: some("PEOPLE"), ..all() }).await, [3, 1]);
         assert_eq!(ids(JobFilter { name_part: some("%"), ..all() }).await, [3], "no pattern");
+        for _ in 0..2 {
+            add(&store, NewJob { retry_of: Some(JobId(1)), ..new("again.csv", None) }, 1).await;
+        }
+        assert_eq!(ids(JobFilter { retry_of: Some(JobId(1)), ..all() }).await, [5, 4]);
+        assert_eq!(ids(JobFilter { retry_of: Some(JobId(3)), ..all() }).await, [0; 0]);
         assert_eq!(ids(JobFilter { name_part: some("people"), group: some("g"), ..all() }).await, [1]);
         assert_eq!(ids(JobFilter { has_failed_rows: true, ..all() }).await, [0; 0]);
     }
