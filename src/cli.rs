@@ -13,8 +13,10 @@ mod doctor;
 mod entry;
 mod error_report;
 mod exit_status;
+mod folder_files;
 mod format;
 mod global;
+mod hashed_content;
 mod input;
 mod job_filters;
 mod job_outcomes;
@@ -22,6 +24,7 @@ mod job_progress;
 mod job_selection;
 mod job_watch;
 mod manual;
+mod once_key;
 mod output;
 mod output_file;
 #[cfg(test)]

@@ -55,7 +55,7 @@ Examples:
     },
 }
 
-const FILES: &str = "Files to import, each a job of its own; - is standard input";
+const FILES: &str = "Files to import, each a job of its own, and folders with such files; - is standard input";
 
 impl TargetArgs {
     /// Returns the target and the files.

@@ -14,7 +14,7 @@ use rustix::fs::{Dir, FileType, Mode, OFlags, fstatfs, mkdirat, open, openat};
 use rustix::io::Errno;
 
 use crate::drop_folder::file_stat::FileStat;
-use crate::drop_folder::names::{EntryKind, PendingRemoval, REJECTED};
+use crate::drop_folder::names::{EntryKind, PendingRemoval, REJECTED, is_hidden};
 use crate::drop_folder::temp_file::TempFile;
 
 /// The deepest folder that is listed. No valid path is as deep, and each level keeps a directory open.
@@ -134,7 +134,7 @@ fn walk(
         if excluded.is_some_and(is_other) {
             continue;
         }
-        if name.as_bytes().starts_with(b".") {
+        if is_hidden(name) {
             if PendingRemoval::read(name).is_some() {
                 listing.set_aside.push(at);
             } else if TempFile::is_name(name) {

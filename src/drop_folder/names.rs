@@ -18,7 +18,7 @@ pub(super) const OPTIONS_REASON: &str = "job.toml.reason.txt";
 /// The longest file name, in bytes.
 pub(super) const MAX_NAME: usize = 255;
 
-/// Extensions of files that are still being written. Names that begin with a dot are ignored as well, in the walk.
+/// Extensions of files that are still being written.
 const UNFINISHED: [&str; 3] = ["part", "tmp", "filepart"];
 
 /// The kind of a directory entry, by its name.
@@ -60,6 +60,25 @@ impl EntryKind {
         } else {
             EntryKind::Unknown
         }
+    }
+}
+
+/// Returns whether the name is that of a hidden file, which is left alone.
+pub(super) fn is_hidden(name: &OsStr) -> bool {
+    name.as_bytes().starts_with(b".")
+}
+
+/// Returns why the drop folder would leave a file of this name alone; none where it would take the file. Other readers of
+/// folders follow the same rules.
+pub fn reason_to_skip(name: &OsStr) -> Option<String> {
+    if is_hidden(name) {
+        return Some("its name begins with a dot".to_owned());
+    }
+    match EntryKind::of(Path::new(name)) {
+        EntryKind::Known => None,
+        EntryKind::Unfinished => Some("its name ends as that of a file which is still being written".to_owned()),
+        EntryKind::Options => Some("it has options for the drop folder, and none here".to_owned()),
+        EntryKind::OptionsReason | EntryKind::Readme | EntryKind::Unknown => Some(ignored_reason(Path::new(name))),
     }
 }
 
@@ -140,6 +159,25 @@ pub(super) fn shortened(name: &OsStr, suffix: &str, room: usize) -> OsString {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn names_that_are_left_alone_have_a_reason() {
+        for (name, part) in [
+            (".a.csv", "begins with a dot"),
+            ("a.csv.part", "still being written"),
+            ("a.TMP", "still being written"),
+            ("a.filepart", "still being written"),
+            ("job.toml", "options for the drop folder"),
+            ("a.csv.gz", "unpack the archive"),
+            ("README.txt", "ends in none of .csv, .tsv and .ssv"),
+        ] {
+            let reason = reason_to_skip(OsStr::new(name)).unwrap_or_default();
+            assert!(reason.contains(part), "{name}: {reason}");
+        }
+        for name in ["a.csv", "B.TSV", "c.ssv"] {
+            assert_eq!(reason_to_skip(OsStr::new(name)), None, "{name}");
+        }
+    }
 
     #[test]
     fn extensions_decide_and_are_case_insensitive() {

@@ -298,7 +298,11 @@ fn bad_input_is_refused_in_one_line_and_changes_nothing() {
     fs::create_dir(cli.path("folder.csv")).unwrap();
     for (words, status, sentence) in [
         ("add leads none.csv", 1, "none.csv: the file can't be read: No such file or directory (os error 2)"),
-        ("add leads folder.csv", 1, "folder.csv: it is a folder, and a file is needed"),
+        ("add leads folder.csv", 1, "folder.csv: the folder has no file that ends in .csv, .tsv or .ssv (it is empty)"),
+        ("check folder.csv", 1, "folder.csv: the folder has no file that ends in .csv, .tsv or .ssv (it is empty)"),
+        ("add leads people.csv --once --idempotency-key k", 2, "leave out either --once or --idempotency-key"),
+        ("add leads people.csv --filename a.csv", 2, "--filename names what is read from standard input (-)"),
+        ("add leads - --filename people.txt", 2, "the name people.txt does not end in .csv, .tsv or .ssv"),
         ("add leads empty.csv", 1, "empty.csv: the file is empty"),
         ("add leads header.csv", 1, "header.csv: the file has a header and no rows"),
         ("add leads ragged.csv", 1, "ragged.csv: the header has 2 fields, but line 2 has 1"),
@@ -368,7 +372,7 @@ fn standard_input_is_a_file_too_and_a_key_makes_it_one_job() {
     let file = "email;note\na@example.com;\n";
     assert_eq!(cli.run_with_input(words, file).expect(0).out, "job 1: stdin.ssv, 1 row in 1 batch\n");
     let again = cli.run_with_input(words, file).expect(0).out;
-    assert!(again.starts_with("job 1: stdin.ssv was added before under this key"), "{again}");
+    assert!(again.starts_with("stdin.ssv: already accepted as job 1, which is "), "{again}");
     let other = cli.run_with_input(words, "email;note\nb@example.com;\n").expect(1);
     assert_eq!(other.err, "error: -: the idempotency key \"nightly\" was used for another file or target\n");
     assert_eq!(cli.run("file 1").expect(0).out, file);

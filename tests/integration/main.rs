@@ -1,5 +1,6 @@
 //! Integration tests: the real binary, real SQLite and real sockets, with the simulator as Marketo. One module a subject.
 
+mod add_options;
 mod backup;
 mod cli;
 mod cli_env;

@@ -8,8 +8,9 @@ use crate::cli::error_report::{report, report_file};
 use crate::cli::exit_status::{CliError, ExitStatus};
 use crate::cli::global::GlobalArgs;
 use crate::cli::input;
-use crate::cli::input::{FormatOption, Input};
+use crate::cli::input::{Input, InputOptions};
 use crate::cli::job_watch::{KnownState, WatchResult, ctrl_c, still_running_notice, wait_for_jobs};
+use crate::cli::once_key::once_key;
 use crate::cli::target_args::TargetArgs;
 use crate::cli::transfer_bar::{Direction, TransferBar};
 use crate::cli::{format, output};
@@ -21,14 +22,19 @@ use crate::domain::{JobId, Target};
 ///
 /// A file that is refused or can't be read is reported, the others go on, and the exit status is 1. With --json: an array
 /// of the jobs that were made (with --wait: as they ended, or with exit status 3 as they were accepted), in the order of the
-/// files; of a refused file there is none.
+/// files; of a refused file there is none. Of a folder, its own files that end in .csv, .tsv or .ssv are added in the order of
+/// their names; names that begin with a dot, other endings and subfolders are skipped, with a line each. A folder without
+/// such files is an error (status 1). With --once, a command that was interrupted can be repeated: the key is made of the
+/// content, the format, the target with its options, and the instance. It does not depend on the file's name, nor on
+/// --priority, --group and --no-check, and it is known as long as the job's record is kept.
 /// Warnings about a file do not refuse it; they are written on standard error, and with --json stand in "warnings" too.
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
   marqueue add leads people.csv --wait
   marqueue add custom-object car_c cars.csv --group nightly
-  generate-members | marqueue add program-members 1044 - --status Registered")]
+  marqueue add leads exports/ more.csv --once
+  generate-members | marqueue add program-members 1044 - --status Registered --filename members.tsv")]
 pub struct Add {
     #[command(subcommand)]
     target: TargetArgs,
@@ -39,7 +45,7 @@ pub struct Add {
 #[derive(Args, Debug)]
 struct Options {
     #[command(flatten)]
-    format: FormatOption,
+    input: InputOptions,
     /// The Marketo instance, by its name in the configuration [default: default]
     #[arg(long, global = true, value_name = "NAME")]
     instance: Option<String>,
@@ -52,6 +58,9 @@ struct Options {
     /// The same key and file give the same job however often they are sent (one file only)
     #[arg(long, global = true, value_name = "KEY", value_parser = idempotency_key)]
     idempotency_key: Option<String>,
+    /// Import each content once: one that was added so before, to the same target, gives the job of that time
+    #[arg(long, global = true)]
+    once: bool,
     /// Send the file as it is, without a check of its rows
     #[arg(long, global = true)]
     no_check: bool,
@@ -75,16 +84,22 @@ impl Add {
     /// but part of the exit status.
     pub async fn run(self, global: &GlobalArgs) -> Result<ExitStatus, CliError> {
         let (target, files) = self.target.into_parts();
-        let sources = input::inputs(&files, self.options.format)?;
+        if self.options.once && self.options.idempotency_key.is_some() {
+            let text = "--once makes an idempotency key for each file: leave out either --once or --idempotency-key";
+            return Err(CliError::Usage(text.to_owned()));
+        }
+        let inputs = input::inputs(&files, &self.options.input)?;
+        let sources = &inputs.files;
         if self.options.idempotency_key.is_some() && sources.len() > 1 {
             let text = format!("--idempotency-key goes with one file, and {} are given", sources.len());
             return Err(CliError::Usage(text));
         }
         let client = global.client()?;
+        let exit = inputs.report(global);
         let mut jobs = Vec::new();
         let submission = Submission { client: &client, target: &target, options: &self.options, global };
         let sent = tokio::select! {
-            sent = submission.send_all(&sources, &mut jobs) => sent?,
+            sent = submission.send_all(sources, &mut jobs) => exit.and(sent?),
             () = ctrl_c() => {
                 if !jobs.is_empty() {
                     output::note(&still_running_notice(&ids(&jobs)));
@@ -131,7 +146,7 @@ impl Submission<'_> {
         for source in sources {
             match self.send(source).await {
                 Ok(added) => {
-                    let line = accepted(&added);
+                    let line = accepted(source, &added);
                     if self.options.wait {
                         output::note(&line);
                     } else if !self.global.json {
@@ -156,9 +171,8 @@ impl Submission<'_> {
     }
 
     async fn send(&self, source: &Input) -> Result<AddedJob, CliError> {
-        let opened = source.open().await?;
         let options = self.options;
-        let new = NewFile {
+        let mut new = NewFile {
             target: self.target.clone(),
             filename: source.filename.clone(),
             format: source.format,
@@ -168,8 +182,17 @@ impl Submission<'_> {
             idempotency_key: options.idempotency_key.clone(),
             check: !options.no_check,
         };
-        let bar = TransferBar::new(&source.filename, Direction::Upload, opened.bytes);
-        let added = self.client.add(&new, opened.content, bar.updater()).await;
+        let bar = |bytes| TransferBar::new(&source.filename, Direction::Upload, bytes);
+        let added = if options.once {
+            let hashed = source.open_hashed().await?;
+            new.idempotency_key = Some(once_key(&new, hashed.sha256));
+            let bar = bar(Some(hashed.bytes));
+            self.client.add(&new, hashed.content, bar.updater()).await
+        } else {
+            let opened = source.open().await?;
+            let bar = bar(opened.bytes);
+            self.client.add(&new, opened.content, bar.updater()).await
+        };
         added.map_err(|error| match error {
             ClientError::Content(error) => input::unreadable(&error),
             error => error.into(),
@@ -185,12 +208,13 @@ fn warned(source: &Input, warning: &Warning) -> String {
     format!("warning: {}: {}", format::sanitize(&source.shown()), format::sanitize(&warning.detail))
 }
 
-fn accepted(added: &AddedJob) -> String {
+fn accepted(source: &Input, added: &AddedJob) -> String {
     let job = &added.job;
-    let file = format::sanitize(&job.filename);
     if added.seen_before {
-        return format!("job {}: {file} was added before under this key, and is {}", job.id, job.state);
+        let file = format::sanitize(&source.filename);
+        return format!("{file}: already accepted as job {}, which is {}", job.id, format::state_label(job));
     }
+    let file = format::sanitize(&job.filename);
     let (rows, batches) = (format::count(job.rows.total, "row"), format::count(job.batches.len() as u64, "batch"));
     format!("job {}: {file}, {rows} in {batches}", job.id)
 }
@@ -203,10 +227,12 @@ mod tests {
 
     #[test]
     fn an_accepted_file_is_reported_with_its_job() {
+        let files = [std::path::PathBuf::from("in/same-people.csv")];
+        let source = &input::inputs(&files, &InputOptions::default()).unwrap().files[0];
         let mut added = AddedJob { job: samples::job(12, JobState::Pending), seen_before: false, warnings: Vec::new() };
-        assert_eq!(accepted(&added), "job 12: people.csv, 10 rows in 1 batch");
+        assert_eq!(accepted(source, &added), "job 12: people.csv, 10 rows in 1 batch");
         added.seen_before = true;
-        assert_eq!(accepted(&added), "job 12: people.csv was added before under this key, and is pending");
+        assert_eq!(accepted(source, &added), "same-people.csv: already accepted as job 12, which is pending");
     }
 
     #[test]

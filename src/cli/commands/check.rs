@@ -10,7 +10,7 @@ use crate::cli::exit_status::{CliError, ExitStatus};
 use crate::cli::format::{count, sanitize};
 use crate::cli::global::GlobalArgs;
 use crate::cli::input;
-use crate::cli::input::{FormatOption, Input};
+use crate::cli::input::{Input, InputOptions};
 use crate::cli::output;
 use crate::cli::target_args::TargetArgs;
 use crate::delimited::{FileLayout, ScanRules, Scanner, ValidationError, Warning, lookup_column, required_columns};
@@ -25,7 +25,7 @@ const NAMED_COLUMNS: usize = 8;
 /// Check files as "add" would, and show how they would be split; nothing is sent, and no daemon is needed
 ///
 /// Without a target, only the rules of every target are checked. The exit status is 1 if a file would be refused or
-/// can't be read. A warning does not refuse a file. With --json: an array with an object a file, which has "file", "format",
+/// can't be read. A warning does not refuse a file. Of a folder, the same files are taken as by "add". With --json: an array with an object a file, which has "file", "format",
 /// "ok", "warnings", and either "layout" or "fault" (a code) and "detail".
 #[derive(Args, Debug)]
 #[command(
@@ -39,11 +39,11 @@ Examples:
 pub struct Check {
     #[command(subcommand)]
     target: Option<TargetArgs>,
-    /// Files to check; - is standard input
+    /// Files to check, and folders with files; - is standard input
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
     #[command(flatten)]
-    format: FormatOption,
+    input: InputOptions,
     /// The most bytes of one upload to Marketo, as in the instance's limits
     #[arg(long, global = true, value_name = "N", default_value_t = 10_000_000)]
     upload_bytes: u64,
@@ -77,8 +77,10 @@ impl Check {
             }
             None => (None, self.files),
         };
+        let inputs = input::inputs(&files, &self.input)?;
+        let exit = inputs.report(global);
         let mut findings = Vec::new();
-        for source in input::inputs(&files, self.format)? {
+        for source in inputs.files {
             let finding = check_file(&source, self.upload_bytes, target.as_ref()).await;
             if global.json {
                 findings.push(finding);
@@ -93,7 +95,7 @@ impl Check {
         if global.json {
             output::print_json(&findings)?;
         }
-        Ok(if findings.iter().all(|finding| finding.ok) { ExitStatus::Done } else { ExitStatus::Failed })
+        Ok(exit.and(if findings.iter().all(|finding| finding.ok) { ExitStatus::Done } else { ExitStatus::Failed }))
     }
 }
 
@@ -186,7 +188,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join(name);
         fs::write(&path, content).unwrap();
-        let source = input::inputs(&[path], FormatOption { format: None }).unwrap().remove(0);
+        let source = input::inputs(&[path], &InputOptions::default()).unwrap().files.remove(0);
         let mut finding = check_file(&source, upload_bytes, target.as_ref()).await;
         assert_eq!(finding.format, Format::from_filename(name).unwrap().as_str());
         finding.file = name.to_owned();
