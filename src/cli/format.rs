@@ -187,6 +187,7 @@ pub fn waiting_label(waiting: &WaitingDto, screen: &Screen) -> String {
         WaitReason::Slot | WaitReason::Service | WaitReason::Backoff | WaitReason::List | WaitReason::Calls => {
             Some(format!(", next try {}", screen.at(until)))
         }
+        WaitReason::NotBefore => Some(format!(", {}", screen.at(until))),
         WaitReason::Quota => Some(format!(", {}", screen.until(until))),
         // The next look at an import says nothing about its end.
         _ => None,
@@ -268,6 +269,7 @@ pub mod samples {
             rows: RowCounts::uncounted(10),
             batches: vec![batch(1, BatchState::Pending)],
             retry_of: None,
+            not_before: None,
             source: Some(Source::Socket { uid: Some(1000) }),
             created_at: at(0),
             started_at: None,

@@ -38,6 +38,7 @@ mod tests {
             instance: None,
             priority: 0,
             group: None,
+            not_before: None,
             idempotency_key: None,
             check: true,
         }
@@ -57,6 +58,7 @@ mod tests {
             NewFile { filename: "b.csv".into(), ..new() },
             NewFile { priority: 5, group: Some("g".into()), check: false, ..new() },
             NewFile { instance: Some("default".into()), ..new() },
+            NewFile { not_before: Some(jiff::Timestamp::UNIX_EPOCH), ..new() },
         ] {
             assert_eq!(once_key(&same, [0; 32]), key, "{same:?}");
         }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::{StreamExt, stream};
+use jiff::Timestamp;
 use parking_lot::Mutex;
 use reqwest::{Body, Method, RequestBuilder, Response, StatusCode};
 use tokio::io::AsyncRead;
@@ -35,6 +36,8 @@ pub struct NewFile {
     pub priority: i64,
     /// Jobs of one group are imported one after the other.
     pub group: Option<String>,
+    /// The earliest time of its uploads.
+    pub not_before: Option<Timestamp>,
     /// The same key and the same file return the same job.
     pub idempotency_key: Option<String>,
     /// Whether the daemon checks the file.
@@ -66,6 +69,7 @@ impl NewFile {
             parameters.push(("priority", self.priority.to_string()));
         }
         parameters.extend(self.group.clone().map(|group| ("group", group)));
+        parameters.extend(self.not_before.map(|at| ("not_before", at.to_string())));
         if !self.check {
             parameters.push(("check", "false".to_owned()));
         }
@@ -211,6 +215,7 @@ mod tests {
             instance: None,
             priority: 0,
             group: None,
+            not_before: None,
             idempotency_key: None,
             check: true,
         };
@@ -247,6 +252,7 @@ mod tests {
             instance: Some("eu".into()),
             priority: -1,
             group: Some("g".into()),
+            not_before: None,
             idempotency_key: Some("k".into()),
             check: false,
         };

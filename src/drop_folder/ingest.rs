@@ -307,6 +307,7 @@ mod tests {
             format: Format::Csv,
             priority: 0,
             group: None,
+            not_before: None,
             idempotency_key: None,
             retry_of: None,
             source: Source::Drop { path: "default/leads/a.csv".into() },

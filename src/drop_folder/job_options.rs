@@ -28,6 +28,7 @@ impl FolderTask {
         self.known_options.retain(|path, known| listing.files.get(path).is_some_and(|found| known.is_unchanged(found)));
         self.known_options
             .extend(complete.into_iter().filter_map(|path| Some((path.clone(), *listing.files.get(&path)?))));
+        let today = self.context.clock.now();
         for (folder, text) in &listing.options {
             let path = folder.join(OPTIONS);
             if listing.files.contains_key(&path) && !self.known_options.contains_key(&path) {
@@ -38,7 +39,7 @@ impl FolderTask {
             }
             let read = parse_folder(folder, &self.instances)
                 .map_err(|_| "it has no effect here, because no files are imported from this folder".to_owned())
-                .and_then(|target| FolderOptions::read(text.as_ref().map_err(String::clone)?, &target));
+                .and_then(|target| FolderOptions::read(text.as_ref().map_err(String::clone)?, &target, today));
             if let Err(reason) = &read {
                 let reason = escape_lines(reason);
                 let reason = format!("{reason}.\n\nNo file of this folder is imported until {OPTIONS} is corrected.\n");

@@ -6,8 +6,10 @@ use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::path::Path;
 
+use jiff::Timestamp;
 use serde::Deserialize;
 
+use crate::clock::StartTime;
 use crate::domain::{Format, Source, Target};
 use crate::intake::Checks;
 use crate::intake::validate::validate_parameters;
@@ -34,6 +36,10 @@ pub(super) struct FolderOptions {
     lookup_field: Option<String>,
     list_id: Option<i64>,
     partition: Option<String>,
+    not_before: Option<StartTime>,
+    /// The earliest time of the uploads, as `not_before` meant it when the options were read.
+    #[serde(skip)]
+    earliest: Option<Timestamp>,
 }
 
 /// Reads a folder's path, which is relative to the drop folder.
@@ -70,8 +76,8 @@ impl FolderOptions {
     ///
     /// # Errors
     /// A sentence that names the key or the line.
-    pub(super) fn read(text: &str, folder_target: &FolderTarget) -> Result<FolderOptions, String> {
-        let options: FolderOptions = toml::from_str(text).map_err(|error| {
+    pub(super) fn read(text: &str, folder_target: &FolderTarget, now: Timestamp) -> Result<FolderOptions, String> {
+        let mut options: FolderOptions = toml::from_str(text).map_err(|error| {
             let line = error.span().map(|span| text[..span.start.min(text.len())].matches('\n').count() + 1);
             let line = line.map(|line| format!("line {line}: ")).unwrap_or_default();
             format!("{line}{}", error.message().trim_end().replace('\n', "; "))
@@ -86,7 +92,8 @@ impl FolderOptions {
                 return Err(format!("{key} is for leads, and these files are for {}", folder_target.target.kind()));
             }
         }
-        validate_parameters(&options.job(folder_target, Path::new("any.csv"), "any.csv", Format::Csv))
+        options.earliest = options.not_before.map(|time| time.resolve_in_system_zone(now)).transpose()?;
+        validate_parameters(&options.job(folder_target, Path::new("any.csv"), "any.csv", Format::Csv), now)
             .map_err(|error| error.to_string())?;
         Ok(options)
     }
@@ -112,6 +119,7 @@ impl FolderOptions {
             format: self.format.unwrap_or(format),
             priority: self.priority,
             group: self.group.clone(),
+            not_before: self.earliest,
             idempotency_key: None,
             retry_of: None,
             source: Source::Drop { path: path.display().to_string() },
@@ -122,6 +130,8 @@ impl FolderOptions {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const NOW: Timestamp = Timestamp::UNIX_EPOCH;
 
     fn target_of(folder: &str) -> Result<FolderTarget, String> {
         parse_folder(Path::new(folder), &BTreeSet::from(["default".to_owned(), "eu".to_owned()]))
@@ -165,14 +175,15 @@ mod tests {
 
     #[test]
     fn job_toml_gives_each_option_of_its_files() {
-        let text = "priority = 5\ngroup = \"g\"\nlookup_field = \"id\"\nlist_id = 7\npartition = \"EU\"\nformat = \"ssv\"\ncheck = false";
+        let text = "priority = 5\ngroup = \"g\"\nlookup_field = \"id\"\nlist_id = 7\npartition = \"EU\"\nformat = \"ssv\"\ncheck = false\nnot_before = \"1970-06-01T02:00:00+02:00\"";
         let folder_target = target_of("eu/leads").unwrap();
-        let options = FolderOptions::read(text, &folder_target).unwrap();
+        let options = FolderOptions::read(text, &folder_target, NOW).unwrap();
         let job = options.job(&folder_target, Path::new("eu/leads/a.csv"), "a.csv", Format::Csv);
         let target = Target::Leads { lookup_field: Some("id".into()), list_id: Some(7), partition: Some("EU".into()) };
         assert_eq!((job.target, job.format, job.priority, job.group.as_deref()), (target, Format::Ssv, 5, Some("g")));
         assert_eq!((job.instance.as_str(), job.filename.as_str(), options.checks()), ("eu", "a.csv", Checks::None));
-        let no_options = FolderOptions::read("", &folder_target).unwrap();
+        assert_eq!(job.not_before, Some("1970-06-01T00:00:00Z".parse().unwrap()));
+        let no_options = FolderOptions::read("", &folder_target, NOW).unwrap();
         assert_eq!(no_options.checks(), Checks::All);
         assert_eq!(no_options.job(&folder_target, Path::new("a.tsv"), "a.tsv", Format::Tsv).format, Format::Tsv);
     }
@@ -184,6 +195,16 @@ mod tests {
             ("default/leads", "priority = \"high\"", "line 1: invalid type: string \"high\", expected i64"),
             ("default/leads", "format = \"xml\"", "line 1: unknown variant `xml`, expected one of"),
             ("default/leads", "group = \"\"", "the group is empty"),
+            (
+                "default/leads",
+                "not_before = \"2 am\"",
+                "line 1: a time is one of the day such as 02:00, or has its date",
+            ),
+            (
+                "default/leads",
+                "not_before = \"1971-01-03T00:00:00Z\"",
+                "not_before 1971-01-03T00:00:00Z is more than a year ahead: give a time until 1971-01-02T00:00:00Z",
+            ),
             ("default/leads", "priority =", "line 1: "),
             (
                 "default/custom-objects/car_c",
@@ -191,7 +212,7 @@ mod tests {
                 "list_id is for leads, and these files are for custom-object",
             ),
         ] {
-            let error = FolderOptions::read(text, &target_of(folder).unwrap()).unwrap_err();
+            let error = FolderOptions::read(text, &target_of(folder).unwrap(), NOW).unwrap_err();
             assert!(error.contains(reason) && !error.contains('\n'), "{text}: {error}");
         }
     }

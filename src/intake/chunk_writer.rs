@@ -26,7 +26,7 @@ const MAX_PENDING_CHUNKS_TOTAL: usize = 32;
 #[derive(Clone)]
 pub(super) struct ChunkStore {
     pub(super) store: Store,
-    clock: Clock,
+    pub(super) clock: Clock,
     /// A permit for each chunk that is being written.
     permits: Arc<Semaphore>,
 }

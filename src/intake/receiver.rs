@@ -124,7 +124,7 @@ impl Intake {
     ) -> Result<Received, IntakeError> {
         let mut rules = self.rules(&new, checks)?;
         if checks != Checks::MarketoOnly {
-            validate_parameters(&new)?;
+            validate_parameters(&new, self.chunks.clock.now())?;
         }
         let mut scan = LenientScanner::new(rules.clone());
         let mut hash = key.is_some().then(Sha256::new);
@@ -149,7 +149,7 @@ impl Intake {
             writer.push(&bytes).await?;
         }
         if checks == Checks::MarketoOnly {
-            validate_parameters(&new)?;
+            validate_parameters(&new, self.chunks.clock.now())?;
         }
         if new.format != rules.format {
             rules.format = new.format;
@@ -257,6 +257,7 @@ mod tests {
             format: Format::Csv,
             priority: 0,
             group: None,
+            not_before: None,
             idempotency_key: None,
             retry_of: None,
             source: Source::Socket { uid: Some(0) },

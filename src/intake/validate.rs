@@ -1,5 +1,10 @@
 //! Validation of a job's parameters: lengths, characters and ranges that Marketo's names and ids have.
 
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use crate::clock::after;
 use crate::domain::Target;
 use crate::intake::error::IntakeError;
 use crate::store::NewJob;
@@ -8,11 +13,14 @@ use crate::untrusted_text::MAX_NAME_BYTES;
 /// The longest text parameter, in bytes. All of Marketo's names are far shorter.
 const MAX_PARAMETER_BYTES: usize = MAX_NAME_BYTES;
 
+/// How far ahead a job's earliest time may be: a year, and a day in case that it is a leap year.
+const MAX_AHEAD: Duration = Duration::from_secs(366 * 24 * 3600);
+
 /// Checks the parameters of a job before its file is stored.
 ///
 /// # Errors
 /// [`IntakeError::Wrong`] with the parameter and the rule that it breaks.
-pub(crate) fn validate_parameters(new: &NewJob) -> Result<(), IntakeError> {
+pub(crate) fn validate_parameters(new: &NewJob, now: Timestamp) -> Result<(), IntakeError> {
     let mut texts = vec![("filename", Some(new.filename.as_str()))];
     texts.extend([("group", new.group.as_deref()), ("idempotency key", new.idempotency_key.as_deref())]);
     match &new.target {
@@ -41,6 +49,12 @@ pub(crate) fn validate_parameters(new: &NewJob) -> Result<(), IntakeError> {
             continue;
         };
         return Err(IntakeError::Wrong(format!("the {what} {fault}")));
+    }
+    let last = after(now, MAX_AHEAD);
+    if let Some(at) = new.not_before.filter(|&at| at > last) {
+        return Err(IntakeError::Wrong(format!(
+            "not_before {at:.0} is more than a year ahead: give a time until {last:.0}"
+        )));
     }
     match &new.target {
         // It becomes a path segment of the request to Marketo.

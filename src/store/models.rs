@@ -38,6 +38,8 @@ pub struct Job {
     pub retry_of: Option<JobId>,
     /// Who submitted it; none for jobs of versions that did not store it.
     pub source: Option<Source>,
+    /// The earliest time of its uploads; none where none was given.
+    pub not_before: Option<Timestamp>,
     /// When the file was accepted.
     pub created_at: Timestamp,
     /// When the first upload began.

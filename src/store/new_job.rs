@@ -1,5 +1,7 @@
 //! New jobs: the parameters and the layout of a submitted file, and the result of a submission.
 
+use jiff::Timestamp;
+
 use crate::domain::{Format, JobId, Source, Target};
 use crate::store::models::Job;
 
@@ -18,6 +20,8 @@ pub struct NewJob {
     pub priority: i64,
     /// Jobs of one group are imported one after another, in the order of their ids.
     pub group: Option<String>,
+    /// The earliest time of its uploads; none: at once.
+    pub not_before: Option<Timestamp>,
     /// A second submission with the same key and content returns the first job.
     pub idempotency_key: Option<String>,
     /// The job whose failed rows this one sends again.

@@ -33,6 +33,7 @@ pub(super) fn leads() -> NewJob {
         format: Format::Csv,
         priority: 0,
         group: None,
+        not_before: None,
         idempotency_key: None,
         retry_of: None,
         source: Source::Socket { uid: Some(0) },

@@ -100,6 +100,7 @@ pub async fn at_the_socket(counter: Arc<Counter>, socket: PathBuf, name: String)
             instance: None,
             priority: file.priority,
             group: file.group.clone(),
+            not_before: None,
             idempotency_key: key,
             check: true,
         };

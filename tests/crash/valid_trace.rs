@@ -93,6 +93,7 @@ fn found(id: i64, file: &File) -> FinalJob {
         rows,
         batches: Vec::new(),
         retry_of: None,
+        not_before: None,
         source: None,
         content_erased_at: None,
         reports_erased_at: None,

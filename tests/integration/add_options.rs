@@ -4,9 +4,12 @@ use std::fs;
 use std::io::Write;
 use std::process::{Command, Stdio};
 
-use serde_json::json;
+use std::time::Duration;
 
-use crate::cli_env::{CliEnv, Ran, ended};
+use marqueue::clock::{Clock, after};
+use serde_json::{Value, json};
+
+use crate::cli_env::{CliEnv, Ran, ended, run};
 
 const PEOPLE: &str = "email,note\na@example.com,\n";
 
@@ -103,6 +106,89 @@ fn a_folder_gives_its_files_in_order_of_name() {
     assert!(ran.err.contains("(it is empty)") && ran.err.contains("\"file\":\"in/old/none\""), "{ran:?}");
     cli.run("add leads in --idempotency-key k").expect(2);
     cli.run("add leads in --filename a.csv").expect(2);
+}
+
+/// The time so many seconds from now, as it is typed.
+fn in_seconds(seconds: u64) -> String {
+    after(Clock::System.now(), Duration::from_secs(seconds)).to_string()
+}
+
+#[test]
+fn a_job_waits_for_its_time_and_holds_up_no_other() {
+    let cli = CliEnv::new();
+    cli.file("people.csv", PEOPLE);
+    let at = in_seconds(3600);
+    let ran = cli.run(&format!("add leads people.csv --at {at} --group g --priority 9")).expect(0);
+    assert!(ran.out.starts_with("job 1: people.csv, 1 row in 1 batch, not before 20"), "{ran:?}");
+    cli.run("add leads people.csv people.csv --wait").expect(0);
+
+    let explained = cli.run("explain 1 --json").expect(0).json();
+    assert_eq!((&explained["state"], &explained["waits_for"]), (&json!("pending"), &json!("not_before")));
+    let until: jiff::Timestamp = explained["until"].as_str().expect("a time").parse().expect("a time");
+    assert_eq!(until, at.parse().expect("a time"));
+    let text = explained["text"].as_str().expect("a text");
+    assert!(text.contains(&format!("uploaded not before {until:.0}")), "{text}");
+    assert!(cli.run("show 1").expect(0).out.contains("not before  20"), "show names the time");
+
+    // Its group stays in order.
+    cli.run("add leads people.csv --group g").expect(0);
+    assert_eq!(cli.run("explain 4 --json").expect(0).json()["waits_for"], "group");
+    let listed = cli.run("list --json").expect(0).json();
+    assert_eq!(listed["jobs"][0]["not_before"], Value::Null);
+    assert_eq!(cli.env.simulator.call_log().creates.len(), 2, "only the two jobs without a time and a group");
+    cli.run("cancel 1").expect(0);
+    cli.run("wait 4").expect(0);
+}
+
+#[test]
+fn a_job_is_uploaded_when_its_time_has_come() {
+    let mut cli = CliEnv::new();
+    cli.file("people.csv", PEOPLE);
+    // The time is kept over a restart, and nothing but the time lets the job begin.
+    let at = in_seconds(3);
+    cli.run(&format!("add leads people.csv --at {at}")).expect(0);
+    cli.env.kill();
+    cli.start();
+    let past = cli.run("add leads people.csv --at 2020-01-01T00:00:00Z --wait --json").expect(0).json();
+    let ended = cli.run("wait 1 --json").expect(0).json();
+    let time = |job: &Value, key: &str| job[key].as_str().expect(key).parse::<jiff::Timestamp>().expect(key);
+    assert!(time(&ended[0], "started_at") >= time(&ended[0], "not_before"), "{ended}");
+    assert_eq!(past[0]["state"], "complete");
+}
+
+#[test]
+fn a_time_of_day_is_the_next_local_one() {
+    let cli = paused();
+    let mut command = cli.command("add leads people.csv --at 02:00 --once --json");
+    command.env("TZ", "XYZ-5:30");
+    let ran = run(command, "").expect(0);
+    let not_before: jiff::Timestamp = ran.json()[0]["not_before"].as_str().expect("a time").parse().expect("a time");
+    assert_eq!(not_before.to_string().split_once('T').map(|(_, time)| time), Some("20:30:00Z"), "{ran:?}");
+    let now = Clock::System.now();
+    assert!(not_before > after(now, Duration::ZERO) && not_before <= after(now, Duration::from_secs(24 * 3600)));
+    // The key does not depend on the time.
+    let ran = cli.run("add leads people.csv --at 2020-01-01T00:00:00Z --once").expect(0);
+    assert!(ran.out.contains("already accepted as job 1"), "{ran:?}");
+
+    let mut command = cli.command("add leads people.csv --at 02:00");
+    command.env("TZ", "nowhere/unknown");
+    let ran = run(command, "").expect(2);
+    assert!(ran.err.contains("the system's time zone can't be read"), "{ran:?}");
+}
+
+#[test]
+fn a_wrong_time_is_refused_with_the_rule() {
+    let cli = paused();
+    for (at, status, text) in [
+        ("tomorrow", 2, "a time is one of the day such as 02:00, or has its date and offset"),
+        ("2026-01-31T02:00", 2, "\"2026-01-31T02:00\" is neither"),
+        ("2999-01-01T00:00:00Z", 1, "not_before 2999-01-01T00:00:00Z is more than a year ahead: give a time until"),
+    ] {
+        let ran = cli.run(&format!("add leads people.csv --at {at}")).expect(status);
+        assert!(ran.err.contains(text), "{at}: {ran:?}");
+    }
+    assert_eq!(filenames(&cli), [""; 0]);
+    cli.run(&format!("add leads people.csv --at {}", in_seconds(365 * 24 * 3600))).expect(0);
 }
 
 #[test]

@@ -402,8 +402,11 @@ async fn job_toml_applies_and_a_wrong_one_makes_its_files_wait() {
     job_of(&mut env, "b.csv").await;
     assert_eq!(jobs(&env).await.len(), 1);
     assert!(at(&env, "default/leads/a.csv").exists());
-    rename_in(&env, "default/leads/job.toml", "priority = 7\ngroup = \"nightly\"\nlist_id = 12\nformat = \"csv\"\n");
+    let options =
+        "priority = 7\ngroup = \"nightly\"\nlist_id = 12\nformat = \"csv\"\nnot_before = \"2020-01-01T00:00:00Z\"\n";
+    rename_in(&env, "default/leads/job.toml", options);
     let job = job_of(&mut env, "a.csv").await;
+    assert_eq!(job.not_before.map(|at| at.to_string()).as_deref(), Some("2020-01-01T00:00:00Z"));
     assert_eq!((job.priority, job.group.as_deref(), job.target.list_id()), (7, Some("nightly"), Some(12)));
     gone(&mut env, "default/leads/job.toml.reason.txt").await;
     assert!(at(&env, "default/leads/job.toml").exists());

@@ -30,6 +30,7 @@ async fn add(store: &Store, job: usize) -> JobId {
         format: Format::Csv,
         priority: 0,
         group: None,
+        not_before: None,
         idempotency_key: None,
         retry_of: None,
         source: Source::Socket { uid: Some(1000) },

@@ -348,6 +348,9 @@ impl Checker {
             hold(Invariant::Group, job.group.is_none() || !store.jobs.iter().any(ahead), || {
                 format!("{key} is to go before an older job of its group")
             })?;
+            hold(Invariant::NotBefore, !job.is_early(now), || {
+                format!("{key} is to go at {now}, and not before {:?}", job.not_before)
+            })?;
         }
         let not_begun =
             |(key, work): (&BatchKey, &Work)| *work == Work::Upload && store.state(*key) == BatchState::Pending;

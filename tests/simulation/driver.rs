@@ -278,7 +278,11 @@ impl Simulation {
         let unconfirmed = self.seen(self.now()).unconfirmed_until.into_iter().max();
         let unconfirmed = unconfirmed
             .map_or(Duration::ZERO, |until| Duration::try_from(until.duration_since(self.now())).unwrap_or_default());
-        let deadline = self.at + unconfirmed + Duration::from_secs(3 * 3600);
+        // The clock may have been set back since a job got its earliest time.
+        let earliest = self.store.jobs.values().filter_map(|job| job.not_before).max();
+        let earliest =
+            earliest.map_or(Duration::ZERO, |at| Duration::try_from(at.duration_since(self.now())).unwrap_or_default());
+        let deadline = self.at + unconfirmed + earliest + Duration::from_secs(3 * 3600);
         let mut quota = Duration::ZERO;
         for _ in 0..100_000 {
             if self.store.instance.pause.as_ref().is_some_and(stuck) {

@@ -17,6 +17,8 @@ pub enum Invariant {
     Group,
     /// A list's batches one at a time.
     List,
+    /// No upload is planned before its job's earliest time.
+    NotBefore,
     /// No more attempts than allowed, none for what was put back, and none without another batch's success since the
     /// last upload.
     Attempts,

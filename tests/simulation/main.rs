@@ -22,7 +22,7 @@ use invariants::{Invariant, Violation};
 const STEPS: u32 = 80;
 
 /// The most runs in which a mutation is tried until it is detected.
-const MUTATION_RUNS: u64 = 1_000;
+const MUTATION_RUNS: u64 = 5_000;
 
 /// Simulates one run. The error is the violated invariant, and the run's log if it was kept.
 fn simulate(seed: u64, mutation: Mutation, keep_log: bool) -> Result<Stats, (Violation, Vec<String>)> {
@@ -93,6 +93,7 @@ fn every_mutation_is_detected() {
         (Mutation::ResendsWithoutReason, &[Invariant::ReasonRecorded]),
         (Mutation::ForgetsGroups, &[Invariant::Group]),
         (Mutation::ForgetsLists, &[Invariant::List]),
+        (Mutation::ForgetsNotBefore, &[Invariant::NotBefore]),
         (Mutation::CountsRequeues, &[Invariant::Attempts]),
         (Mutation::BlamesBatch, &[Invariant::Attempts]),
         (Mutation::RetriesInSameOrder, &[Invariant::RetryOrder]),

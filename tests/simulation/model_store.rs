@@ -26,9 +26,18 @@ pub struct Job {
     pub priority: i64,
     pub group: Option<String>,
     pub list: Option<i64>,
+    /// The earliest time of its uploads.
+    pub not_before: Option<Timestamp>,
     pub state: JobState,
     /// In the order of the file.
     pub batches: Vec<Batch>,
+}
+
+impl Job {
+    /// Whether its earliest time is still to come.
+    pub fn is_early(&self, now: Timestamp) -> bool {
+        self.not_before.is_some_and(|at| at > now)
+    }
 }
 
 /// A row of the table `batch`: the rows `from..to` of its job's file.
@@ -71,7 +80,8 @@ impl ModelStore {
             from = batch.to;
             batch
         });
-        let job = Job { priority, group, list, state: JobState::Pending, batches: batches.collect() };
+        let (not_before, state) = (None, JobState::Pending);
+        let job = Job { priority, group, list, not_before, state, batches: batches.collect() };
         self.jobs.insert(id, job);
         id
     }
@@ -241,7 +251,7 @@ impl ModelStore {
             unconfirmed_until: self.unconfirmed(now),
             busy_lists: self.busy_lists(now, longest),
             next_due: self.next_due(now, longest),
-            has_untried_batch: self.waiting(),
+            has_untried_batch: self.waiting(now),
             recent_durations: self.paces(),
             clock_steady_at: None,
         }
@@ -275,6 +285,9 @@ impl ModelStore {
         for (&id, job) in self.jobs.iter().filter(|(_, job)| unended(job)) {
             let ahead = |(other, o): (&JobId, &Job)| *other < id && o.group == job.group && unended(o);
             if job.group.is_some() && self.jobs.iter().any(ahead) {
+                continue;
+            }
+            if job.is_early(now) {
                 continue;
             }
             let fills = |b: &Batch| b.progress.state.occupies_slot();
@@ -331,18 +344,22 @@ impl ModelStore {
     }
 
     fn next_due(&self, now: Timestamp, longest: Duration) -> Option<Timestamp> {
+        let jobs = self.jobs.values().filter(|job| !job.state.is_terminal() && job.is_early(now));
         self.batches()
             .filter(|(_, _, batch)| batch.progress.state == BatchState::Pending)
             .filter_map(|(_, _, batch)| batch.progress.not_before.filter(|&at| holds(at, now, longest)))
+            .chain(jobs.filter_map(|job| job.not_before))
             .min()
     }
 
-    fn waiting(&self) -> bool {
+    fn waiting(&self, now: Timestamp) -> bool {
         let unended = |job: &Job| matches!(job.state, JobState::Pending | JobState::Running);
         let behind = |id: JobId, job: &Job| {
             job.group.is_some() && self.jobs.iter().any(|(&other, o)| other < id && o.group == job.group && unended(o))
         };
-        self.batches().any(|(key, job, batch)| batch.progress.state == BatchState::Pending && !behind(key.job, job))
+        self.batches().any(|(key, job, batch)| {
+            batch.progress.state == BatchState::Pending && !behind(key.job, job) && !job.is_early(now)
+        })
     }
 
     fn paces(&self) -> Vec<(u64, Duration)> {

@@ -65,6 +65,10 @@ pub struct JobDto {
     /// Who submitted it; none for jobs of versions that did not store it.
     #[serde(default)]
     pub source: Option<Source>,
+    /// The earliest time of its uploads; none where none was given.
+    #[schemars(with = "Option<TimestampSchema>")]
+    #[serde(default)]
+    pub not_before: Option<Timestamp>,
     /// When the file was accepted.
     #[schemars(with = "TimestampSchema")]
     pub created_at: Timestamp,
@@ -128,6 +132,7 @@ impl From<Job> for JobDto {
             batches,
             retry_of,
             source,
+            not_before,
             created_at,
             started_at,
             finished_at,
@@ -150,6 +155,7 @@ impl From<Job> for JobDto {
             batches: batches.into_iter().map(BatchDto::from).collect(),
             retry_of,
             source,
+            not_before,
             created_at,
             started_at,
             finished_at,

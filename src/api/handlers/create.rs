@@ -7,12 +7,14 @@ use axum::body::{Body, HttpBody};
 use axum::extract::State;
 use axum::http::header::{CONTENT_ENCODING, CONTENT_TYPE, USER_AGENT};
 use axum::http::{HeaderMap, StatusCode};
+use jiff::Timestamp;
 use schemars::JsonSchema;
 
 use crate::api::auth::identity::{DEFAULT_INSTANCE, Identity};
 use crate::api::dto::{COMMAND_LINE_AGENT, Problem, SubmittedJob};
 use crate::api::problem::Query;
 use crate::api::state::SharedState;
+use crate::clock::{TimestampSchema, from_ms};
 use crate::domain::{Format, Source, SubmissionChannel, Target};
 use crate::intake::{Checks, Received};
 use crate::store::{Inserted, NewJob};
@@ -93,6 +95,9 @@ pub(crate) struct CreateJobQuery {
     priority: Option<i64>,
     /// Jobs of one group are imported one after the other, in order.
     group: Option<String>,
+    /// The earliest time of its uploads, at most a year ahead. Later jobs of its group wait too.
+    #[schemars(with = "Option<TimestampSchema>")]
+    not_before: Option<Timestamp>,
     /// Whether to check for what Marketo would refuse; default true.
     check: Option<bool>,
     /// Leads: the field that finds an existing person.
@@ -141,6 +146,14 @@ fn parse_integer(name: &str, text: &str) -> Result<i64, Problem> {
     text.parse().map_err(|_| Problem::bad_request(format!("{name} must be a whole number, not \"{text}\"")))
 }
 
+/// Parses a time, to whole milliseconds as they are stored.
+fn parse_time(name: &str, text: &str) -> Result<Timestamp, Problem> {
+    let parsed = text.parse::<Timestamp>().map(|at| from_ms(at.as_millisecond()));
+    parsed.map_err(|_| {
+        Problem::bad_request(format!("{name} must be a time such as 2026-01-31T12:00:00Z, not \"{text}\""))
+    })
+}
+
 /// Parses the parameters of a new job; the second value is whether to check the file. Public for the fuzzers.
 ///
 /// # Errors
@@ -178,6 +191,7 @@ pub fn read(
         format,
         priority: parameters.number("priority")?.unwrap_or(0),
         group: parameters.take("group"),
+        not_before: parameters.take("not_before").map(|text| parse_time("not_before", &text)).transpose()?,
         idempotency_key,
         retry_of: None,
         source,

@@ -125,6 +125,7 @@ fn derived_job(job: &Job, caller: &Identity, suffix: &str, format: Format) -> Ne
         format,
         priority: job.priority,
         group: job.group.clone(),
+        not_before: None,
         idempotency_key: None,
         retry_of: Some(job.id),
         source: caller.source(),

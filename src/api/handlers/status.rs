@@ -90,7 +90,7 @@ pub(crate) async fn instance_status(
     let clock = scheduler.observe().await?;
     let now = clock.now();
     let snapshot = scheduler.snapshot(&clock).await?;
-    let depth = daemon.store.queue_depth(scheduler.name()).await?;
+    let depth = daemon.store.queue_depth(scheduler.name(), now).await?;
     let config = scheduler.config();
     let limits = &config.limits;
     let calls_today = scheduler.calls_today(&clock).await?;

@@ -133,6 +133,7 @@ mod tests {
             rows: RowCounts::uncounted(10),
             batches: (1..).zip(batches).map(batch).collect(),
             retry_of: None,
+            not_before: None,
             source: Some(Source::Socket { uid: Some(0) }),
             created_at: at(0),
             started_at: Some(at(1)),

@@ -244,6 +244,7 @@ impl FormUpload<'_> {
             format: self.form.fields.format()?,
             priority: 0,
             group: None,
+            not_before: None,
             idempotency_key: None,
             retry_of: None,
             source,

@@ -1,6 +1,7 @@
 //! The `add` command: uploads a file to the daemon's queue.
 
 use clap::Args;
+use jiff::Timestamp;
 
 use crate::api::dto::SubmittedJob;
 use crate::cli::commands::wait;
@@ -11,10 +12,12 @@ use crate::cli::input;
 use crate::cli::input::{Input, InputOptions};
 use crate::cli::job_watch::{KnownState, WatchResult, ctrl_c, still_running_notice, wait_for_jobs};
 use crate::cli::once_key::once_key;
+use crate::cli::render::time;
 use crate::cli::target_args::TargetArgs;
 use crate::cli::transfer_bar::{Direction, TransferBar};
 use crate::cli::{format, output};
 use crate::client::{AddedJob, Client, ClientError, NewFile};
+use crate::clock::{Clock, StartTime};
 use crate::delimited::Warning;
 use crate::domain::{JobId, Target};
 
@@ -26,13 +29,16 @@ use crate::domain::{JobId, Target};
 /// their names; names that begin with a dot, other endings and subfolders are skipped, with a line each. A folder without
 /// such files is an error (status 1). With --once, a command that was interrupted can be repeated: the key is made of the
 /// content, the format, the target with its options, and the instance. It does not depend on the file's name, nor on
-/// --priority, --group and --no-check, and it is known as long as the job's record is kept.
+/// --priority, --group, --at and --no-check, and it is known as long as the job's record is kept. With --at, the file is stored
+/// at once and uploaded later, at most a year ahead; later jobs of its group wait too, other jobs do not. A time of day is the
+/// next one in the system's time zone (TZ); where the clocks are set forward over it, it is later by as much.
 /// Warnings about a file do not refuse it; they are written on standard error, and with --json stand in "warnings" too.
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
   marqueue add leads people.csv --wait
   marqueue add custom-object car_c cars.csv --group nightly
+  marqueue add leads people.csv --at 02:00
   marqueue add leads exports/ more.csv --once
   generate-members | marqueue add program-members 1044 - --status Registered --filename members.tsv")]
 pub struct Add {
@@ -55,6 +61,9 @@ struct Options {
     /// Jobs of one group are imported one after the other, in order
     #[arg(long, global = true, value_name = "KEY")]
     group: Option<String>,
+    /// Upload not before this time: the next 02:00 of the local time, or a time such as 2026-01-31T02:00:00+01:00
+    #[arg(long, global = true, value_name = "TIME")]
+    at: Option<StartTime>,
     /// The same key and file give the same job however often they are sent (one file only)
     #[arg(long, global = true, value_name = "KEY", value_parser = idempotency_key)]
     idempotency_key: Option<String>,
@@ -97,7 +106,11 @@ impl Add {
         let client = global.client()?;
         let exit = inputs.report(global);
         let mut jobs = Vec::new();
-        let submission = Submission { client: &client, target: &target, options: &self.options, global };
+        // The same for all files of the command, also where sending them goes past that time of day.
+        let now = Clock::System.now();
+        let at = self.options.at.map(|at| at.resolve_in_system_zone(now)).transpose().map_err(CliError::Usage)?;
+        let submission =
+            Submission { client: &client, target: &target, options: &self.options, not_before: at, global };
         let sent = tokio::select! {
             sent = submission.send_all(sources, &mut jobs) => exit.and(sent?),
             () = ctrl_c() => {
@@ -136,6 +149,7 @@ struct Submission<'a> {
     client: &'a Client,
     target: &'a Target,
     options: &'a Options,
+    not_before: Option<Timestamp>,
     global: &'a GlobalArgs,
 }
 
@@ -179,6 +193,7 @@ impl Submission<'_> {
             instance: options.instance.clone(),
             priority: options.priority,
             group: options.group.clone(),
+            not_before: self.not_before,
             idempotency_key: options.idempotency_key.clone(),
             check: !options.no_check,
         };
@@ -216,7 +231,8 @@ fn accepted(source: &Input, added: &AddedJob) -> String {
     }
     let file = format::sanitize(&job.filename);
     let (rows, batches) = (format::count(job.rows.total, "row"), format::count(job.batches.len() as u64, "batch"));
-    format!("job {}: {file}, {rows} in {batches}", job.id)
+    let earliest = job.not_before.map(|at| format!(", not before {}", time::to_the_second(at))).unwrap_or_default();
+    format!("job {}: {file}, {rows} in {batches}{earliest}", job.id)
 }
 
 #[cfg(test)]

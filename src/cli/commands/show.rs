@@ -110,6 +110,7 @@ fn record(job: &JobDto, retries: &str, screen: &Screen) -> String {
         ("rows from", job.retry_of.map(|id| format!("the failed rows of job {id}"))),
         ("retried as", (!retries.is_empty()).then(|| format!("job {retries}"))),
         ("source", job.source.as_ref().map(ToString::to_string)),
+        ("not before", job.not_before.map(|at| screen.time(at))),
         ("created", Some(screen.time(job.created_at))),
         ("started", job.started_at.map(|at| screen.time(at))),
         ("waiting", waiting_text(job, screen)),

@@ -97,6 +97,7 @@ impl DemoEnv {
             instance: None,
             priority: sample.priority,
             group: sample.group.map(str::to_owned),
+            not_before: None,
             idempotency_key: None,
             check: true,
         };

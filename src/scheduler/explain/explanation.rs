@@ -35,6 +35,9 @@ pub enum WaitReason {
     Service,
     /// The end of the batch's backoff after a refusal.
     Backoff,
+    /// The job's earliest time. Its name is that of the parameter.
+    #[serde(rename = "not_before")]
+    NotBefore,
     /// An earlier job of its group.
     Group,
     /// Another import into its static list.

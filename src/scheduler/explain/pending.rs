@@ -6,9 +6,20 @@ use crate::store::Batch;
 
 impl ExplainedJob<'_> {
     pub(super) fn pending(&self, batch: &Batch) -> Wait {
-        let wait = self.service_backoff(batch).or_else(|| self.busy_elsewhere()).or_else(|| self.batch_backoff(batch));
+        let wait = self
+            .not_before()
+            .or_else(|| self.service_backoff(batch))
+            .or_else(|| self.busy_elsewhere())
+            .or_else(|| self.batch_backoff(batch));
         let wait = wait.or_else(|| self.group()).or_else(|| self.busy_list()).or_else(|| self.no_slot());
         wait.unwrap_or_else(|| self.next_call(batch))
+    }
+
+    /// The job has an earliest time.
+    fn not_before(&self) -> Option<Wait> {
+        let until = self.job.not_before.filter(|&until| until > self.now)?;
+        let text = format!("It was added with an earliest time, and is uploaded not before {until:.0}.");
+        Some(Wait::new(WaitReason::NotBefore, "waits for its earliest time", text).until(until))
     }
 
     fn service_backoff(&self, batch: &Batch) -> Option<Wait> {

@@ -23,6 +23,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (11, "api tokens", include_str!("../../../migrations/0011_api_tokens.sql")),
     (12, "clock", include_str!("../../../migrations/0012_clock.sql")),
     (13, "plain names", include_str!("../../../migrations/0013_plain_names.sql")),
+    (14, "not before", include_str!("../../../migrations/0014_not_before.sql")),
 ];
 
 /// Opens the writing connection and brings the database to the newest schema.

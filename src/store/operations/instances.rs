@@ -88,9 +88,9 @@ impl Store {
     ///
     /// # Errors
     /// An error of reading the database.
-    pub async fn queue_depth(&self, name: &str) -> Result<QueueDepth, StoreError> {
+    pub async fn queue_depth(&self, name: &str, now: Timestamp) -> Result<QueueDepth, StoreError> {
         let mut conn = self.reader().await?;
-        ReadTx::new(&mut conn).queue_depth(name).await
+        ReadTx::new(&mut conn).queue_depth(name, now).await
     }
 
     /// Returns the number of unended jobs of each instance that has any, instances that were removed from the configuration

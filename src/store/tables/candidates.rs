@@ -76,6 +76,7 @@ impl ReadTx<'_> {
             "SELECT j.id, j.priority, j.job_group, j.list_id, b.part, b.rows, b.last_upload
              FROM job j JOIN batch b ON b.job_id = j.id AND b.state = 'pending'
              WHERE j.instance = ?1 AND j.state IN ('pending', 'running')
+               AND (j.not_before IS NULL OR j.not_before <= ?2)
                AND (b.not_before IS NULL OR b.not_before <= ?2 OR b.not_before > ?5)
                AND b.part IN (SELECT p.part FROM batch p WHERE p.job_id = j.id AND p.state = 'pending'
                               ORDER BY iif(p.last_upload > ?6, p.last_upload, 0), p.byte_from LIMIT ?3)
@@ -104,25 +105,27 @@ impl ReadTx<'_> {
         Ok(candidates)
     }
 
-    /// Returns whether a batch is pending, due or deferred, that need not wait for its group.
-    pub(crate) async fn has_untried_batch(&mut self, name: &str) -> Result<bool, StoreError> {
+    /// Returns whether a batch is pending, due or deferred, that waits neither for its group nor for its job's earliest time.
+    pub(crate) async fn has_untried_batch(&mut self, query: &SnapshotQuery<'_>) -> Result<bool, StoreError> {
         let waiting = sqlx::query_scalar(
             "SELECT EXISTS (SELECT 1 FROM batch b JOIN job j ON j.id = b.job_id
                             WHERE b.state = 'pending' AND j.instance = ?1 AND j.state IN ('pending', 'running')
+                              AND (j.not_before IS NULL OR j.not_before <= ?2)
                               AND (j.job_group IS NULL
                                    OR NOT EXISTS (SELECT 1 FROM job o
                                                   WHERE o.instance = j.instance AND o.job_group = j.job_group
                                                     AND o.id < j.id AND o.state IN ('pending', 'running'))))",
         )
-        .bind(name)
+        .bind(query.instance)
+        .bind(query.now.as_millisecond())
         .fetch_one(&mut *self.conn)
         .await?;
         Ok(waiting)
     }
 
-    /// Returns when the next deferred batch may be uploaded.
+    /// Returns when the next batch may be uploaded that is deferred, or whose job has an earliest time.
     pub(crate) async fn next_due(&mut self, query: &SnapshotQuery<'_>) -> Result<Option<Timestamp>, StoreError> {
-        let due: Option<i64> = sqlx::query_scalar(
+        let batch: Option<i64> = sqlx::query_scalar(
             "SELECT b.not_before FROM batch b JOIN job j ON j.id = b.job_id
              WHERE b.not_before > ? AND b.not_before <= ? AND b.state = 'pending' AND j.instance = ?
              ORDER BY b.not_before LIMIT 1",
@@ -132,7 +135,16 @@ impl ReadTx<'_> {
         .bind(query.instance)
         .fetch_optional(&mut *self.conn)
         .await?;
-        Ok(due.map(from_ms))
+        let job: Option<i64> = sqlx::query_scalar(
+            "SELECT not_before FROM job
+             WHERE instance = ? AND not_before > ? AND not_before IS NOT NULL AND state IN ('pending', 'running')
+             ORDER BY not_before LIMIT 1",
+        )
+        .bind(query.instance)
+        .bind(query.now.as_millisecond())
+        .fetch_optional(&mut *self.conn)
+        .await?;
+        Ok(batch.into_iter().chain(job).min().map(from_ms))
     }
 
     /// Returns the static lists that are busy with another integration's import, and when each is tried again.

@@ -22,7 +22,8 @@ pub struct QueueDepth {
     pub pending_batches: u64,
     /// Jobs that have begun and not ended.
     pub running_jobs: u64,
-    /// When the oldest pending job was accepted.
+    /// Since when the oldest pending job could begin: its acceptance, or its earliest time. Jobs whose earliest time is still
+    /// to come do not count.
     pub oldest_pending_at: Option<Timestamp>,
 }
 
@@ -179,16 +180,18 @@ impl ReadTx<'_> {
     }
 
     /// Returns how many jobs and batches of an instance are pending or running.
-    pub(crate) async fn queue_depth(&mut self, name: &str) -> Result<QueueDepth, StoreError> {
+    pub(crate) async fn queue_depth(&mut self, name: &str, now: Timestamp) -> Result<QueueDepth, StoreError> {
         let depth = sqlx::query_as(
             "SELECT count(*) FILTER (WHERE state = 'pending') AS pending,
                     count(*) FILTER (WHERE state = 'running') AS running,
-                    min(created_at) FILTER (WHERE state = 'pending') AS oldest,
+                    min(max(created_at, coalesce(not_before, created_at)))
+                        FILTER (WHERE state = 'pending' AND (not_before IS NULL OR not_before <= ?2)) AS oldest,
                     (SELECT count(*) FROM batch b JOIN job j ON j.id = b.job_id
                      WHERE b.state = 'pending' AND j.instance = ?1) AS batches
              FROM job WHERE instance = ?1 AND state IN ('pending', 'running')",
         )
         .bind(name)
+        .bind(now.as_millisecond())
         .fetch_one(&mut *self.conn)
         .await?;
         Ok(depth)
@@ -241,10 +244,16 @@ mod tests {
         add(&store, leads(), 1).await;
         add(&store, NewJob { instance: "other".into(), ..leads() }, 1).await;
         store.record_event(key, Event::UploadBegan, None, from_ms(1)).await.unwrap();
-        let depth = store.queue_depth("default").await.unwrap();
+        let depth = store.queue_depth("default", from_ms(2_000)).await.unwrap();
         let oldest_pending_at = Some(from_ms(1_000));
         assert_eq!(depth, QueueDepth { pending_jobs: 1, pending_batches: 3, running_jobs: 1, oldest_pending_at });
-        assert_eq!(store.queue_depth("none").await.unwrap(), QueueDepth::default());
+        assert_eq!(store.queue_depth("none", from_ms(2_000)).await.unwrap(), QueueDepth::default());
+
+        let early = NewJob { instance: "third".into(), not_before: Some(from_ms(5_000)), ..leads() };
+        add(&store, early, 1).await;
+        let oldest = async |now| store.queue_depth("third", from_ms(now)).await.unwrap().oldest_pending_at;
+        assert_eq!([oldest(4_999).await, oldest(6_000).await], [None, Some(from_ms(5_000))]);
+        store.cancel(JobId(4), from_ms(6_000)).await.unwrap();
         assert_eq!(store.unended_by_instance().await.unwrap(), [("default".into(), 2), ("other".into(), 1)]);
     }
 

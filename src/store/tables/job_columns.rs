@@ -16,8 +16,8 @@ use crate::store::tables::row_mapping::{parse_column, size_column, time_column};
 macro_rules! job_columns {
     () => {
         "id, state, target, lookup_field, list_id, partition_name, object_name, program_id, member_status, instance,
-         filename, format, priority, job_group, bytes, rows, retry_of, source, source_name, created_at, started_at,
-         finished_at, content_erased_at, reports_erased_at, error, header_from, header_to"
+         filename, format, priority, job_group, bytes, rows, retry_of, source, source_name, not_before, created_at,
+         started_at, finished_at, content_erased_at, reports_erased_at, error, header_from, header_to"
     };
 }
 pub(crate) use job_columns;
@@ -67,6 +67,7 @@ fn with_fixed(row: ColumnValues, new: &NewJob, now: Timestamp) -> ColumnValues {
         .set("priority", new.priority)
         .set("job_group", new.group.as_deref())
         .set("retry_of", new.retry_of.map(|id| id.0))
+        .set("not_before", new.not_before.map(Timestamp::as_millisecond))
         .set("created_at", now.as_millisecond())
 }
 
@@ -97,6 +98,7 @@ impl FromRow<'_, SqliteRow> for Job {
             batches: Vec::new(),
             retry_of: row.try_get::<Option<i64>, _>("retry_of")?.map(JobId),
             source: read_source(row)?,
+            not_before: time_column(row, "not_before")?,
             created_at: from_ms(row.try_get("created_at")?),
             started_at: time_column(row, "started_at")?,
             finished_at: time_column(row, "finished_at")?,

@@ -35,9 +35,9 @@ pub struct Snapshot {
     pub unconfirmed_until: Vec<Timestamp>,
     /// Static lists that are busy with another integration's import (1019), and when each is tried again.
     pub busy_lists: Vec<(i64, Timestamp)>,
-    /// When the next deferred batch may be uploaded.
+    /// When the next batch may be uploaded that is deferred, or whose job has an earliest time.
     pub next_due: Option<Timestamp>,
-    /// Whether a batch is pending, due or deferred, that need not wait for its group.
+    /// Whether a batch is pending, due or deferred, that waits neither for its group nor for its job's earliest time.
     pub has_untried_batch: bool,
     /// Of imports that ended last, the rows and the time between the first and the last poll that found each in progress.
     pub recent_durations: Vec<(u64, Duration)>,
@@ -66,7 +66,7 @@ impl ReadTx<'_> {
             unconfirmed_until: self.unconfirmed_until(name, query.now).await?,
             busy_lists: self.busy_lists(&query).await?,
             next_due: self.next_due(&query).await?,
-            has_untried_batch: self.has_untried_batch(name).await?,
+            has_untried_batch: self.has_untried_batch(&query).await?,
             recent_durations: self.recent_durations(name).await?,
             clock_steady_at: None,
             instance,
@@ -175,6 +175,42 @@ mod tests {
         let listed = add(&store, listed(7), 2).await;
         store.record_event(BatchKey { job: listed, part: 1 }, Event::UploadBegan, None, from_ms(1)).await.unwrap();
         assert!(waiting().await, "the other part for its list would be next");
+    }
+
+    #[tokio::test]
+    async fn a_job_is_no_candidate_before_its_earliest_time() {
+        let store = store().await;
+        let from = |at: i64| NewJob { not_before: Some(from_ms(at)), ..leads() };
+        add(&store, NewJob { priority: 9, ..from(9_000_000) }, 2).await;
+        add(&store, from(5_000), 1).await;
+        let seen = async |now| store.snapshot("default", from_ms(now), 2, SECOND).await.unwrap();
+        let snapshot = seen(4_999).await;
+        assert_eq!((snapshot.candidates.len(), snapshot.next_due), (0, Some(from_ms(5_000))));
+        assert!(!snapshot.has_untried_batch, "none of them could be tried");
+
+        // Other jobs go on, and at its time it is one of them.
+        add(&store, leads(), 1).await;
+        assert_eq!(keys(&store, 4_999).await, ["3/1"]);
+        assert_eq!(keys(&store, 5_000).await, ["2/1", "3/1"]);
+        assert_eq!(seen(5_000).await.next_due, Some(from_ms(9_000_000)));
+        assert_eq!(keys(&store, 9_000_000).await, ["1/1", "1/2", "2/1", "3/1"]);
+        assert_eq!(seen(9_000_000).await.next_due, None);
+        let job = store.job(JobId(2)).await.unwrap();
+        assert_eq!(job.not_before, Some(from_ms(5_000)));
+
+        // One that has ended is not waited for.
+        store.cancel(JobId(1), from_ms(6_000)).await.unwrap();
+        assert_eq!(seen(6_000).await.next_due, None);
+    }
+
+    #[tokio::test]
+    async fn a_group_stays_in_order_behind_an_earliest_time() {
+        let store = store().await;
+        add(&store, NewJob { not_before: Some(from_ms(5_000)), ..grouped("a") }, 1).await;
+        add(&store, grouped("a"), 1).await;
+        add(&store, grouped("b"), 1).await;
+        assert_eq!(keys(&store, 4_999).await, ["3/1"]);
+        assert_eq!(keys(&store, 5_000).await, ["1/1", "3/1"]);
     }
 
     #[tokio::test]

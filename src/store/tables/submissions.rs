@@ -180,6 +180,7 @@ fn to_record(id: JobId, new: NewJob, layout: &JobLayout, now: Timestamp) -> Job 
         batches: (1..).zip(&layout.parts).map(batch).collect(),
         retry_of: new.retry_of,
         source: Some(new.source),
+        not_before: new.not_before,
         created_at: now,
         started_at: None,
         finished_at: None,

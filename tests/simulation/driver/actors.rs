@@ -71,12 +71,18 @@ impl Simulation {
         let rows: Vec<u32> =
             (0..[1, 1, 2, rng.random_range(3..=6)][rng.random_range(0..4)]).map(|_| rng.random_range(1..=4)).collect();
         let (priority, wrong) = (rng.random_range(-1..=2), rng.random_bool(0.05));
+        let ahead = rng.random_bool(0.15).then(|| Duration::from_secs(rng.random_range(0..120)));
         let id = self.store.add(priority, group.clone(), list, &rows);
+        let not_before = ahead.map(|ahead| after(self.now(), ahead));
+        self.store.jobs.get_mut(&id).expect("it was added").not_before = not_before;
         if wrong {
             self.wrong.push(id);
         }
         self.note(|| {
-            format!("job {id} add_file: {rows:?} group {group:?} list {list:?} priority {priority} wrong {wrong}")
+            format!(
+                "job {id} add_file: {rows:?} group {group:?} list {list:?} priority {priority} wrong {wrong} \
+                 not before {not_before:?}"
+            )
         });
         self.wake();
     }

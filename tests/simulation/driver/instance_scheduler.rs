@@ -1,6 +1,7 @@
 //! The instance scheduler of `src/scheduler`: its ticks, its busy set, and what a kill makes of it.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use jiff::Timestamp;
 
@@ -130,6 +131,11 @@ impl Simulation {
             Mutation::CallsWhilePaused => snapshot.instance.pause = None,
             _ => {}
         }
+        if self.mutation == Mutation::ForgetsNotBefore {
+            let ever = after(now, Duration::from_secs(3600));
+            snapshot.candidates =
+                self.store.snapshot(ever, self.rules.max_in_flight, self.rules.longest_pause()).candidates;
+        }
         if self.mutation == Mutation::RetriesInSameOrder {
             snapshot.candidates.iter_mut().for_each(|candidate| candidate.last_upload = None);
         }
@@ -139,7 +145,7 @@ impl Simulation {
             made = Plan::default();
         }
         daemon.next_tick = made.next_wake;
-        if self.mutation == Mutation::None || self.mutation == Mutation::NeverWakes {
+        if matches!(self.mutation, Mutation::None | Mutation::NeverWakes | Mutation::ForgetsNotBefore) {
             let again = if self.mutation == Mutation::NeverWakes { &made } else { &again };
             self.checker.planned(&self.store, [&made, again], &busy, now)?;
         }

@@ -18,6 +18,8 @@ pub enum Mutation {
     ForgetsGroups,
     /// Lists are not looked at.
     ForgetsLists,
+    /// The earliest times of jobs are not looked at.
+    ForgetsNotBefore,
     /// What is put back has used up an attempt.
     CountsRequeues,
     /// Every failed upload is put down to its batch.
