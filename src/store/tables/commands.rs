@@ -30,9 +30,6 @@ impl StoreTx<'_> {
     ) -> Result<CommandOutcome, StoreError> {
         let job = self.job(id).await?;
         if command == JobCommand::Retry {
-            if job.state == JobState::Complete {
-                return Err(StoreError::Refused(no_effect_message(&job, command)));
-            }
             job.still_has(ErasableData::Content)?;
             // The reports to come are not the ones that were erased.
             self.clear_erased_reports(id).await?;
