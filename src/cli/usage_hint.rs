@@ -6,13 +6,14 @@ use clap::error::{ContextKind, ContextValue};
 
 use crate::domain::Format;
 
-/// Returns a hint for `marqueue add FILE`, which lacks the target. `arguments` are those behind the program's name.
+/// Returns a hint for `marqueue add FILE` or `marqueue add FOLDER`, which lacks the target. `arguments` are those behind
+/// the program's name.
 pub fn usage_hint(error: &clap::Error, arguments: &[String]) -> Option<String> {
     let Some(ContextValue::String(word)) = error.get(ContextKind::InvalidSubcommand) else { return None };
     let position = arguments.iter().position(|argument| argument == word)?;
     let is_add = arguments[..position].iter().any(|argument| argument == "add");
-    let is_file = Format::from_filename(word).is_some() || Path::new(word).is_file();
-    if !is_add || !is_file {
+    let names_files = Format::from_filename(word).is_some() || Path::new(word).exists();
+    if !is_add || !names_files {
         return None;
     }
     let meant = [&arguments[..position], &["leads".to_owned()], &arguments[position..]].concat();
@@ -40,6 +41,9 @@ mod tests {
     fn add_without_a_target_names_the_command_that_is_meant() {
         let text = hint("add people.csv --wait").unwrap();
         assert!(text.starts_with("did you mean \"marqueue add leads people.csv --wait\"? The target"), "{text}");
+        let folder = tempfile::tempdir().unwrap();
+        let folder = folder.path().display().to_string();
+        assert!(hint(&format!("add {folder}")).unwrap().contains(&format!("add leads {folder}\"")));
         assert!(hint("--json add --priority 3 in/people.tsv").unwrap().contains("--priority 3 leads in/people.tsv\""));
     }
 
