@@ -30,8 +30,8 @@ pub fn report_file(file: &str, error: &CliError, global: &GlobalArgs) {
     }
 }
 
-/// Writes an error about one of several jobs as one line. The problem document names it as `job`. The text of the daemon's
-/// refusals names the job itself.
+/// Writes an error about one of several jobs as one line. The problem document names it as `job`. The text of the
+/// daemon's refusals names the job itself.
 pub fn report_job(id: JobId, error: &CliError, global: &GlobalArgs) {
     let text = error.to_string();
     if global.json {

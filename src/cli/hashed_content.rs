@@ -41,8 +41,8 @@ impl HashedContent {
         Self::rewound(file, hash, bytes).await
     }
 
-    /// Hashes a content that can be read only once, such as standard input. It is kept in a temporary file without a name,
-    /// which no other program can open.
+    /// Hashes a content that can be read only once, such as standard input. It is kept in a temporary file without a
+    /// name, which no other program can open.
     ///
     /// # Errors
     /// The content can't be read, or the temporary file can't be written.
@@ -78,8 +78,8 @@ fn folder() -> String {
     std::env::temp_dir().display().to_string()
 }
 
-/// A reader that fails at the end of its content if that is not the expected one. Whoever sends the content does not send
-/// its end then.
+/// A reader that fails at the end of its content if that is not the expected one. Whoever sends the content does not
+/// send its end then.
 pub struct Verified<R> {
     inner: R,
     hash: Sha256,

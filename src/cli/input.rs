@@ -65,7 +65,8 @@ pub struct FolderFault {
 }
 
 impl Inputs {
-    /// Writes a line for each file that is left alone, and for each folder that gives none. Returns the exit status for them.
+    /// Writes a line for each file that is left alone, and for each folder that gives none. Returns the exit status for
+    /// them.
     pub fn report(&self, global: &GlobalArgs) -> ExitStatus {
         for skipped in &self.skipped {
             output::note(&format!("skipped: {}: {}", sanitize(&skipped.path.display().to_string()), skipped.reason));
@@ -100,8 +101,8 @@ impl Input {
         open(&self.path).await
     }
 
-    /// Opens the file or standard input, and hashes it before it is sent. What can't be read twice is copied to a temporary
-    /// file first.
+    /// Opens the file or standard input, and hashes it before it is sent. What can't be read twice is copied to a
+    /// temporary file first.
     ///
     /// # Errors
     /// [`CliError::Input`] if it can't be read or copied.

@@ -32,8 +32,8 @@ pub struct OutcomeReport<'a> {
 }
 
 impl OutcomeReport<'_> {
-    /// Applies `action` to one job after the other. A job that is refused does not stop the others; a daemon that can't be
-    /// reached does.
+    /// Applies `action` to one job after the other. A job that is refused does not stop the others; a daemon that can't
+    /// be reached does.
     ///
     /// # Errors
     /// Standard output is not writable.

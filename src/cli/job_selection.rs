@@ -41,7 +41,8 @@ enum Numbers {
 pub struct SelectedJobs {
     /// In the order of the arguments, each once; those of a range or of filters alone from the oldest to the newest.
     pub ids: Vec<JobId>,
-    /// The first few of them, as they were when they were selected; without those that were given by their numbers alone.
+    /// The first few of them, as they were when they were selected; without those that were given by their numbers
+    /// alone.
     pub first: Vec<JobDto>,
 }
 
@@ -71,8 +72,8 @@ impl JobSelection {
         Ok(())
     }
 
-    /// Asks the daemon for the selected jobs. A number without filters is not asked for: the command itself is refused if
-    /// there is no such job. With filters, a number of no job is kept for the same reason.
+    /// Asks the daemon for the selected jobs. A number without filters is not asked for: the command itself is refused
+    /// if there is no such job. With filters, a number of no job is kept for the same reason.
     ///
     /// # Errors
     /// [`CliError::Usage`] if nothing is selected. The daemon refuses a filter, or can't be reached.

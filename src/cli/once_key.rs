@@ -12,7 +12,8 @@ const KEYED: [&str; 9] =
 /// The instance that the daemon takes where none is given.
 const DEFAULT_INSTANCE: &str = "default";
 
-/// Returns the key of a file with this content. `docs/http-api.md` describes it, so that other programs can make the same.
+/// Returns the key of a file with this content. `docs/http-api.md` describes it, so that other programs can make the
+/// same.
 pub fn once_key(new: &NewFile, content_sha256: [u8; 32]) -> String {
     let mut parameters = new.parameters();
     parameters.retain(|(name, _)| KEYED.contains(name));

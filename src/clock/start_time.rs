@@ -20,8 +20,8 @@ pub enum StartTime {
 }
 
 impl StartTime {
-    /// Returns the point in time that is meant at `now` in `zone`, in whole milliseconds. A time of day that is skipped when
-    /// the clocks are set forward is later by as much; one that comes twice is the first of the two.
+    /// Returns the point in time that is meant at `now` in `zone`, in whole milliseconds. A time of day that is skipped
+    /// when the clocks are set forward is later by as much; one that comes twice is the first of the two.
     ///
     /// # Errors
     /// A sentence, if the time is outside of the representable range.

@@ -68,8 +68,8 @@ pub(super) fn is_hidden(name: &OsStr) -> bool {
     name.as_bytes().starts_with(b".")
 }
 
-/// Returns why the drop folder would leave a file of this name alone; none where it would take the file. Other readers of
-/// folders follow the same rules.
+/// Returns why the drop folder would leave a file of this name alone; none where it would take the file. Other readers
+/// of folders follow the same rules.
 pub fn reason_to_skip(name: &OsStr) -> Option<String> {
     if is_hidden(name) {
         return Some("its name begins with a dot".to_owned());

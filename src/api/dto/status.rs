@@ -104,8 +104,8 @@ pub struct Queue {
     /// `retention.failed_files` at most.
     #[serde(default)]
     pub given_up: RetentionCandidatesDto,
-    /// Since when the oldest pending job could begin: its acceptance, or its earliest time. Jobs whose earliest time is still
-    /// to come do not count.
+    /// Since when the oldest pending job could begin: its acceptance, or its earliest time. Jobs whose earliest time is
+    /// still to come do not count.
     #[schemars(with = "Option<TimestampSchema>")]
     pub oldest_pending_at: Option<Timestamp>,
     /// What the next pending job waits for; none where there is none that may be next, and over TCP.

@@ -23,16 +23,17 @@ use crate::domain::{JobId, Target};
 
 /// Add files to the queue; on return they are stored durably by the daemon
 ///
-/// A file that is refused or can't be read is reported, the others go on, and the exit status is 1. With --json: an array
-/// of the jobs that were made (with --wait: as they ended, or with exit status 3 as they were accepted), in the order of the
-/// files; of a refused file there is none. Of a folder, its own files that end in .csv, .tsv or .ssv are added in the order of
-/// their names; names that begin with a dot, other endings and subfolders are skipped, with a line each. A folder without
-/// such files is an error (status 1). With --once, a command that was interrupted can be repeated: the key is made of the
-/// content, the format, the target with its options, and the instance. It does not depend on the file's name, nor on
-/// --priority, --group, --at and --no-check, and it is known as long as the job's record is kept. With --at, the file is stored
-/// at once and uploaded later, at most a year ahead; later jobs of its group wait too, other jobs do not. A time of day is the
-/// next one in the system's time zone (TZ); where the clocks are set forward over it, it is later by as much.
-/// Warnings about a file do not refuse it; they are written on standard error, and with --json stand in "warnings" too.
+/// A file that is refused or can't be read is reported, the others go on, and the exit status is 1. With --json: an
+/// array of the jobs that were made (with --wait: as they ended, or with exit status 3 as they were accepted), in the
+/// order of the files; of a refused file there is none. Of a folder, its own files that end in .csv, .tsv or .ssv are
+/// added in the order of their names; names that begin with a dot, other endings and subfolders are skipped, with a
+/// line each. A folder without such files is an error (status 1). With --once, a command that was interrupted can be
+/// repeated: the key is made of the content, the format, the target with its options, and the instance. It does not
+/// depend on the file's name, nor on --priority, --group, --at and --no-check, and it is known as long as the job's
+/// record is kept. With --at, the file is stored at once and uploaded later, at most a year ahead; later jobs of its
+/// group wait too, other jobs do not. A time of day is the next one in the system's time zone (TZ); where the clocks
+/// are set forward over it, it is later by as much. Warnings about a file do not refuse it; they are written on
+/// standard error, and with --json stand in "warnings" too.
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:

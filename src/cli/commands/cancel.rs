@@ -13,10 +13,10 @@ use crate::client as api;
 
 /// Cancel the parts of jobs that Marketo does not have yet; what Marketo has continues there
 ///
-/// Several jobs are cancelled from the newest to the oldest, so that none of them starts in the place of another. A job that
-/// is refused does not stop the others, and the exit status is 1. Jobs selected by a range or a filter are shown first, and
-/// a question is asked; without a terminal, --yes is needed. With --json: the job as an object; for several, an array of
-/// those that were cancelled.
+/// Several jobs are cancelled from the newest to the oldest, so that none of them starts in the place of another. A job
+/// that is refused does not stop the others, and the exit status is 1. Jobs selected by a range or a filter are shown
+/// first, and a question is asked; without a terminal, --yes is needed. With --json: the job as an object; for several,
+/// an array of those that were cancelled.
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:

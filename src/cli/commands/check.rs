@@ -25,7 +25,8 @@ const NAMED_COLUMNS: usize = 8;
 /// Check files as "add" would, and show how they would be split; nothing is sent, and no daemon is needed
 ///
 /// Without a target, only the rules of every target are checked. The exit status is 1 if a file would be refused or
-/// can't be read. A warning does not refuse a file. Of a folder, the same files are taken as by "add". With --json: an array with an object a file, which has "file", "format",
+/// can't be read. A warning does not refuse a file. Of a folder, the same files are taken as by "add".
+/// With --json: an array with an object a file, which has "file", "format",
 /// "ok", "warnings", and either "layout" or "fault" (a code) and "detail".
 #[derive(Args, Debug)]
 #[command(

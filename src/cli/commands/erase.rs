@@ -16,10 +16,10 @@ use crate::retention::EraseMode;
 
 /// Erase the content, the failures and the warnings of jobs for good; their records stay
 ///
-/// A job that has not ended is refused, the others go on, and the exit status is 1. Jobs selected by a range or a filter are
-/// shown first, and a question is asked; without a terminal, --yes is needed. --dry-run asks nothing. With --json: an object
-/// with "bytes", "content_erased_at", "reports_erased_at" and "clean", which is true when nothing of it is in any file of the
-/// database any more; for several jobs, an array of them.
+/// A job that has not ended is refused, the others go on, and the exit status is 1. Jobs selected by a range or a
+/// filter are shown first, and a question is asked; without a terminal, --yes is needed. --dry-run asks nothing. With
+/// --json: an object with "bytes", "content_erased_at", "reports_erased_at" and "clean", which is true when nothing of
+/// it is in any file of the database any more; for several jobs, an array of them.
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:

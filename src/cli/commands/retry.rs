@@ -18,11 +18,12 @@ use crate::domain::{Format, JobId};
 
 /// Send jobs again that failed, were cancelled or are held; or only their rows that failed, as they were or corrected
 ///
-/// A corrected file is the one of "marqueue failures", edited: a first column "Line" and a last column of Marketo's reasons
-/// are left out, unless the job's own header has them. Target and options are the job's. A job that is refused does not stop
-/// the others, and the exit status is 1; of several jobs, --failed-rows skips those that have ended without failed rows. Jobs
-/// selected by a range or a filter are shown first, and a question is asked; without a terminal, --yes is needed. With
-/// --json: the job as an object, for several an array; with --failed-rows and --with, of the new jobs.
+/// A corrected file is the one of "marqueue failures", edited: a first column "Line" and a last column of Marketo's
+/// reasons are left out, unless the job's own header has them. Target and options are the job's. A job that is refused
+/// does not stop the others, and the exit status is 1; of several jobs, --failed-rows skips those that have ended
+/// without failed rows. Jobs selected by a range or a filter are shown first, and a question is asked; without a
+/// terminal, --yes is needed. With --json: the job as an object, for several an array; with --failed-rows and --with,
+/// of the new jobs.
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:

@@ -20,9 +20,9 @@ use crate::domain::JobId;
 
 /// Show jobs with their batches and their history
 ///
-/// A number of no job does not stop the others, and the exit status is 1. A range or a filter selects the jobs that there are;
-/// --yes has no effect. With --json: the job as an object, with two more keys, "history" and "retries" (the jobs that send
-/// its failed rows again); for several jobs, an array of them.
+/// A number of no job does not stop the others, and the exit status is 1. A range or a filter selects the jobs that
+/// there are; --yes has no effect. With --json: the job as an object, with two more keys, "history" and "retries" (the
+/// jobs that send its failed rows again); for several jobs, an array of them.
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:

@@ -105,7 +105,8 @@ impl ReadTx<'_> {
         Ok(candidates)
     }
 
-    /// Returns whether a batch is pending, due or deferred, that waits neither for its group nor for its job's earliest time.
+    /// Returns whether a batch is pending, due or deferred, that waits neither for its group nor for its job's earliest
+    /// time.
     pub(crate) async fn has_untried_batch(&mut self, query: &SnapshotQuery<'_>) -> Result<bool, StoreError> {
         let waiting = sqlx::query_scalar(
             "SELECT EXISTS (SELECT 1 FROM batch b JOIN job j ON j.id = b.job_id

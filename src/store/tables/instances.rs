@@ -22,8 +22,8 @@ pub struct QueueDepth {
     pub pending_batches: u64,
     /// Jobs that have begun and not ended.
     pub running_jobs: u64,
-    /// Since when the oldest pending job could begin: its acceptance, or its earliest time. Jobs whose earliest time is still
-    /// to come do not count.
+    /// Since when the oldest pending job could begin: its acceptance, or its earliest time. Jobs whose earliest time is
+    /// still to come do not count.
     pub oldest_pending_at: Option<Timestamp>,
 }
 
