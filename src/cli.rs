@@ -12,6 +12,7 @@ mod demo;
 mod doctor;
 mod entry;
 mod error_report;
+mod event_line;
 mod exit_status;
 mod folder_files;
 mod format;

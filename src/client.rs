@@ -11,7 +11,7 @@ mod upload;
 
 pub use download::{Download, FileView, JobFile};
 pub use error::ClientError;
-pub use events::EventStream;
+pub use events::{EventStream, StreamEvent};
 pub use http_client::{Client, DEFAULT_SOCKET, DEFAULT_TIMEOUT};
 pub use jobs::{Cancel, JobQuery, RetryScope};
 pub use status::ReadinessReport;

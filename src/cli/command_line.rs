@@ -70,6 +70,7 @@ pub enum ClientCommand {
     Retention(commands::erase::Retention),
     Backup(commands::backup::Backup),
     Explain(commands::explain::Explain),
+    Events(commands::events::Events),
     Pause(commands::pause::Pause),
     Resume(commands::pause::Resume),
     Status(commands::status::Status),

@@ -7,6 +7,7 @@ pub(super) mod check;
 pub(super) mod completions;
 pub(super) mod download;
 pub(super) mod erase;
+pub(super) mod events;
 pub(super) mod explain;
 pub(super) mod health;
 pub(super) mod list;

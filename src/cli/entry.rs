@@ -79,6 +79,7 @@ async fn run(command: ClientCommand, global: &GlobalArgs) -> ExitStatus {
         ClientCommand::Retention(args) => args.run(global).await,
         ClientCommand::Backup(args) => args.run(global).await,
         ClientCommand::Explain(args) => args.run(global).await,
+        ClientCommand::Events(args) => args.run(global).await,
         ClientCommand::Pause(args) => args.run(global).await,
         ClientCommand::Resume(args) => args.run(global).await,
         ClientCommand::Health(args) => args.run(global).await,

@@ -4,6 +4,8 @@ use std::io::{self, ErrorKind, Write};
 
 use console::AnsiCodeIterator;
 use jiff::Timestamp;
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
 use serde::Serialize;
 
 use crate::cli::render::{Screen, time};
@@ -15,9 +17,35 @@ use crate::untrusted_text::{escape_json, escape_lines};
 /// # Errors
 /// Any other error of the write.
 pub fn print(text: &str) -> io::Result<()> {
+    write(text).map(drop)
+}
+
+/// Writes as [`print()`] does, and returns false if the other end of the pipe is closed.
+///
+/// # Errors
+/// As [`print()`].
+pub fn write(text: &str) -> io::Result<bool> {
     let text = escape_for(&Screen::stdout(), text);
     let mut out = io::stdout().lock();
-    check_pipe(out.write_all(text.as_bytes()).and_then(|()| out.flush())).map(drop)
+    check_pipe(out.write_all(text.as_bytes()).and_then(|()| out.flush()))
+}
+
+/// Returns when the other end of standard output is closed. Never returns where that can't be seen, as for a file.
+pub async fn reader_closed() {
+    let closed = tokio::task::spawn_blocking(|| {
+        let stdout = io::stdout();
+        // No event is asked for: an error and a closed other end are reported all the same.
+        let mut watched = [PollFd::new(&stdout, PollFlags::empty())];
+        loop {
+            match poll(&mut watched, None) {
+                Err(Errno::INTR) => {}
+                polled => return polled.is_ok(),
+            }
+        }
+    });
+    if !closed.await.unwrap_or(false) {
+        std::future::pending::<()>().await;
+    }
 }
 
 /// Writes one JSON document to standard output.
@@ -28,6 +56,18 @@ pub fn print_json<T: Serialize + ?Sized>(value: &T) -> io::Result<()> {
     let mut text = with_milliseconds(&serde_json::to_string_pretty(value)?);
     text.push('\n');
     print(&escape_json(&text))
+}
+
+/// Returns a JSON document as one line.
+///
+/// # Errors
+/// The value can't be serialized.
+pub fn json_line<T: Serialize + ?Sized>(value: &T) -> io::Result<String> {
+    // In an indented document a line end is never part of a value.
+    let text = with_milliseconds(&serde_json::to_string_pretty(value)?);
+    let mut line: String = text.lines().map(str::trim_start).collect();
+    line.push('\n');
+    Ok(escape_json(&line).into_owned())
 }
 
 /// Writes a line to standard error, with control characters escaped; colours are kept on a screen that has them. An error of the write is ignored: standard error
@@ -90,6 +130,16 @@ mod tests {
         let text = "\x1b[32mdone\x1b[0m \x1b[2J\x1b]0;title\x07\n";
         assert_eq!(escape_for(&screen, text), "\x1b[32mdone\x1b[0m \\u{1b}[2J\\u{1b}]0;title\\u{7}\n");
         assert_eq!(escape_for(&Screen::PLAIN, "\x1b[32mdone"), "\\u{1b}[32mdone");
+    }
+
+    #[test]
+    fn a_json_line_has_the_blanks_of_its_values() {
+        let document = serde_json::json!({"at": "2026-08-01T10:00:00Z", "name": "  a\n  b", "list": [1, {}]});
+        let line = json_line(&document).unwrap();
+        assert!(line.ends_with("}\n") && line.lines().count() == 1, "{line}");
+        let read: serde_json::Value = serde_json::from_str(&line).unwrap();
+        assert_eq!((&read["name"], &read["list"]), (&document["name"], &document["list"]));
+        assert_eq!(read["at"], "2026-08-01T10:00:00.000Z");
     }
 
     #[test]

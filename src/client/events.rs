@@ -15,6 +15,15 @@ pub struct EventStream {
     lines: LineBuffer,
 }
 
+/// One event, and the id after which a new stream continues.
+#[derive(Clone, Debug)]
+pub struct StreamEvent {
+    /// The event's id; none where it has none.
+    pub id: Option<String>,
+    /// The event.
+    pub data: EventData,
+}
+
 impl Client {
     /// Follows at most [`MAX_FOLLOWED`] jobs: one event with the current state of each, then their changes.
     ///
@@ -23,8 +32,23 @@ impl Client {
     ///
     /// [`MAX_FOLLOWED`]: crate::api::dto::MAX_FOLLOWED
     pub async fn events_of(&self, jobs: &[JobId]) -> Result<EventStream, ClientError> {
-        let jobs: Vec<String> = jobs.iter().map(JobId::to_string).collect();
-        let request = self.request(Method::GET, "/v1/events").query(&[("job", jobs.join(","))]);
+        self.events(jobs, None).await
+    }
+
+    /// Follows these jobs as [`Client::events_of`] does, or with none all jobs and instances. `last_id` is that of the last
+    /// event of an earlier stream of all: this one first has what has changed since.
+    ///
+    /// # Errors
+    /// As of [`Client::events_of`].
+    pub async fn events(&self, jobs: &[JobId], last_id: Option<&str>) -> Result<EventStream, ClientError> {
+        let mut request = self.request(Method::GET, "/v1/events");
+        if !jobs.is_empty() {
+            let jobs: Vec<String> = jobs.iter().map(JobId::to_string).collect();
+            request = request.query(&[("job", jobs.join(","))]);
+        }
+        if let Some(id) = last_id {
+            request = request.header("Last-Event-ID", id);
+        }
         Ok(EventStream { response: self.send_in_time(request).await?, lines: LineBuffer::default() })
     }
 }
@@ -35,10 +59,19 @@ impl EventStream {
     /// # Errors
     /// [`ClientError::Broken`] when the connection is lost, or an event can't be parsed.
     pub async fn next(&mut self) -> Result<Option<EventData>, ClientError> {
+        Ok(self.next_with_id().await?.map(|event| event.data))
+    }
+
+    /// Returns the next event with its id; none when the daemon closed the stream.
+    ///
+    /// # Errors
+    /// As of [`EventStream::next`].
+    pub async fn next_with_id(&mut self) -> Result<Option<StreamEvent>, ClientError> {
         let broken = |reason: String| ClientError::Broken(reason);
         loop {
-            if let Some(data) = self.lines.next_data() {
-                return serde_json::from_str(&data).map(Some).map_err(|error| broken(error.to_string()));
+            if let Some(RawEvent { id, data }) = self.lines.next_event() {
+                let data = serde_json::from_str(&data).map_err(|error| broken(error.to_string()))?;
+                return Ok(Some(StreamEvent { id, data }));
             }
             if self.lines.held_bytes() > MAX_PROBLEM_BYTES {
                 return Err(broken(format!("an event is longer than {MAX_PROBLEM_BYTES} bytes")));
@@ -51,34 +84,45 @@ impl EventStream {
     }
 }
 
-/// Parses the stream: `data:` lines up to an empty line are an event. Names and comments are ignored, since the data have
-/// their type.
+/// An event before its data are parsed.
+#[derive(Debug, PartialEq, Eq)]
+struct RawEvent {
+    id: Option<String>,
+    data: String,
+}
+
+/// Parses the stream: the lines up to an empty one are an event, if any of them is a `data:` line. Names and comments are
+/// ignored, since the data have their type.
 #[derive(Default)]
 struct LineBuffer {
     unread: Vec<u8>,
     /// Bytes of `unread` that contain no line end.
     searched: usize,
+    id: Option<String>,
     data: Option<String>,
 }
 
 impl LineBuffer {
     /// Returns the buffered bytes of the incomplete event.
     fn held_bytes(&self) -> usize {
-        self.unread.len() + self.data.as_ref().map_or(0, String::len)
+        let begun = [&self.id, &self.data].into_iter().flatten().map(String::len).sum::<usize>();
+        self.unread.len() + begun
     }
 
-    fn next_data(&mut self) -> Option<String> {
+    fn next_event(&mut self) -> Option<RawEvent> {
         while let Some(line) = self.next_line() {
             if line.is_empty() {
+                let id = self.id.take();
                 if let Some(data) = self.data.take() {
-                    return Some(data);
+                    return Some(RawEvent { id, data });
                 }
-            } else if let Some(text) = line.strip_prefix("data:") {
-                let text = text.strip_prefix(' ').unwrap_or(text);
+            } else if let Some(text) = field(&line, "data:") {
                 match &mut self.data {
                     Some(data) => *data += &format!("\n{text}"),
                     None => self.data = Some(text.to_owned()),
                 }
+            } else if let Some(id) = field(&line, "id:") {
+                self.id = Some(id.to_owned());
             }
         }
         None
@@ -99,6 +143,12 @@ impl LineBuffer {
     }
 }
 
+/// Returns the value of a line that begins with the name of this field and a colon.
+fn field<'l>(line: &'l str, name: &str) -> Option<&'l str> {
+    let value = line.strip_prefix(name)?;
+    Some(value.strip_prefix(' ').unwrap_or(value))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -111,11 +161,12 @@ mod tests {
             let (mut lines, mut found) = (LineBuffer::default(), Vec::new());
             for piece in STREAM.as_bytes().chunks(size) {
                 lines.unread.extend_from_slice(piece);
-                while let Some(data) = lines.next_data() {
-                    found.push(data);
+                while let Some(event) = lines.next_event() {
+                    found.push(event);
                 }
             }
-            assert_eq!(found, ["{\"a\":\n1}", "ö"], "pieces of {size}");
+            let event = |id: Option<&str>, data: &str| RawEvent { id: id.map(Into::into), data: data.into() };
+            assert_eq!(found, [event(None, "{\"a\":\n1}"), event(Some("3"), "ö")], "pieces of {size}");
         }
     }
 }

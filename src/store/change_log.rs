@@ -2,9 +2,11 @@
 
 use std::collections::VecDeque;
 
+use jiff::Timestamp;
 use parking_lot::Mutex;
 use tokio::sync::broadcast;
 
+use crate::clock::Clock;
 use crate::store::events::ChangeEvent;
 
 /// The changes that are kept for followers who come back.
@@ -18,6 +20,8 @@ const MAX_BUFFERED_CHANGES: usize = 4096;
 pub struct SequencedChange {
     /// Counted from 1.
     pub number: u64,
+    /// When the change was committed.
+    pub at: Timestamp,
     /// What changed.
     pub change: ChangeEvent,
 }
@@ -56,7 +60,7 @@ impl ChangeLog {
     pub fn append(&self, change: ChangeEvent) {
         let mut state = self.state.lock();
         state.latest += 1;
-        let change = SequencedChange { number: state.latest, change };
+        let change = SequencedChange { number: state.latest, at: Clock::System.now(), change };
         if state.kept.len() == MAX_KEPT_CHANGES {
             state.kept.pop_front();
         }

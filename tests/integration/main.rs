@@ -4,6 +4,7 @@ mod add_options;
 mod backup;
 mod cli;
 mod cli_env;
+mod cli_events;
 mod clock;
 mod closed_port;
 mod completion;

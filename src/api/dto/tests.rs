@@ -162,10 +162,13 @@ fn a_page_has_the_number_of_the_next_one_or_null() {
 #[test]
 fn an_event_has_its_type_and_the_job() {
     let job = Box::new(JobDto::from(pending_job()));
-    let with_job = |part: &str| format!(r#"{{"type":"job","job":{PENDING_JOB},"part":{part}}}"#);
-    assert_json(&EventData::Job { job: job.clone(), part: None }, &with_job("null"));
-    assert_json(&EventData::Job { job, part: Some(1) }, &with_job("1"));
-    assert_json(&EventData::Instance { name: "eu".into() }, r#"{"type":"instance","name":"eu"}"#);
+    let at = Some(from_ms(1_785_578_400_500));
+    let with_job = |rest: &str| format!(r#"{{"type":"job","job":{PENDING_JOB},{rest}}}"#);
+    assert_json(&EventData::Job { job: job.clone(), part: None, at: None }, &with_job(r#""part":null,"at":null"#));
+    assert_json(&EventData::Job { job, part: Some(1), at }, &with_job(r#""part":1,"at":"2026-08-01T10:00:00.5Z""#));
+    let idle = EventData::Instance { name: "eu".into(), pause: None, quiet_until: None, at };
+    let json = r#"{"type":"instance","name":"eu","pause":null,"quiet_until":null,"at":"2026-08-01T10:00:00.5Z"}"#;
+    assert_json(&idle, json);
     assert_json(&EventData::Missed { count: Some(3) }, r#"{"type":"missed","count":3}"#);
 }
 

@@ -10,15 +10,16 @@ use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::response::sse::{Event, KeepAlive, Sse};
 use futures_util::{Stream, StreamExt, stream};
+use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use tokio::sync::broadcast::error::RecvError;
 
 use crate::api::auth::identity::{Identity, RequestConnection};
-use crate::api::dto::{EventData, MAX_FOLLOWED, Problem};
+use crate::api::dto::{EventData, JobDto, MAX_FOLLOWED, PauseDto, Problem};
 use crate::api::problem::{Query, job_id};
 use crate::api::state::SharedState;
-use crate::domain::JobId;
+use crate::domain::{BatchKey, JobId};
 use crate::store::{ChangeEvent, ChangeSubscription, SequencedChange, StoreError};
 
 #[derive(Deserialize, JsonSchema)]
@@ -70,8 +71,8 @@ pub(crate) async fn events(
     let only = jobs.as_ref().map(|jobs| jobs.iter().copied().collect());
     let stop = daemon.stop.clone();
     let first = jobs.unwrap_or_default().into_iter().map(ChangeEvent::Job);
-    let first = first.map(|change| SequencedChange { number: changes.latest, change });
-    let first = first.chain(latest_of_each(&changes)).collect();
+    let first = first.map(|change| UnsentChange { number: changes.latest, at: None, change });
+    let first = first.chain(latest_of_each(&changes).into_iter().map(UnsentChange::from)).collect();
     let follower = EventFollower { daemon, caller, changes, stream_ids, has_gap, first, only };
     let events = stream::unfold(follower, next);
     Ok(Sse::new(events.take_until(stop.cancelled_owned())).keep_alive(KeepAlive::default()))
@@ -86,9 +87,24 @@ struct EventFollower {
     /// Changes since the client's last event are not known any more, and the client is still to be told.
     has_gap: bool,
     /// Changes that are still to be sent before any new one.
-    first: VecDeque<SequencedChange>,
+    first: VecDeque<UnsentChange>,
     /// The jobs that are followed; none: all jobs and instances.
     only: Option<BTreeSet<JobId>>,
+}
+
+/// A change that is still to be sent.
+struct UnsentChange {
+    number: u64,
+    /// None for the state of a job at the begin of the stream.
+    at: Option<Timestamp>,
+    change: ChangeEvent,
+}
+
+impl From<SequencedChange> for UnsentChange {
+    fn from(sequenced: SequencedChange) -> UnsentChange {
+        let SequencedChange { number, at, change } = sequenced;
+        UnsentChange { number, at: Some(at), change }
+    }
 }
 
 /// Ids of events: `<start of the daemon in milliseconds>-<number of the change>`.
@@ -133,9 +149,9 @@ impl EventFollower {
         loop {
             let next = match self.first.pop_front() {
                 Some(first) => Ok(first),
-                None => self.changes.receiver.recv().await,
+                None => self.changes.receiver.recv().await.map(UnsentChange::from),
             };
-            let SequencedChange { number, change } = match next {
+            let UnsentChange { number, at, change } = match next {
                 Ok(change) => change,
                 Err(RecvError::Lagged(count)) => {
                     return Some(NumberedEvent { id: None, data: EventData::Missed { count: Some(count) } });
@@ -143,12 +159,12 @@ impl EventFollower {
                 Err(RecvError::Closed) => return None,
             };
             let data = match change {
-                ChangeEvent::Job(id) => self.job(id, None).await,
-                ChangeEvent::Batch(key) => self.job(key.job, Some(key.part)).await,
-                ChangeEvent::Metric(_) => None,
-                ChangeEvent::Instance(name) => {
-                    (self.only.is_none() && self.caller.may_use(&name)).then_some(EventData::Instance { name })
+                ChangeEvent::Job(id) => self.job(id).await.map(|job| EventData::Job { job, part: None, at }),
+                ChangeEvent::Batch(BatchKey { job, part }) => {
+                    self.job(job).await.map(|job| EventData::Job { job, part: Some(part), at })
                 }
+                ChangeEvent::Metric(_) => None,
+                ChangeEvent::Instance(name) => self.instance(name, at).await,
             };
             if let Some(data) = data {
                 return Some(NumberedEvent { id: Some(number), data });
@@ -156,15 +172,25 @@ impl EventFollower {
         }
     }
 
-    /// Returns an event with the job's current state; none where the job is erased, not followed, or of another client.
-    async fn job(&self, id: JobId, part: Option<u32>) -> Option<EventData> {
+    /// Returns the current state of a job; none where it is erased, not followed, or of another client.
+    async fn job(&self, id: JobId) -> Option<Box<JobDto>> {
         if self.only.as_ref().is_some_and(|only| !only.contains(&id)) {
             return None;
         }
         match self.daemon.store.job(id).await {
-            Ok(job) if self.caller.owns(&job) => Some(EventData::Job { job: Box::new(job.into()), part }),
+            Ok(job) if self.caller.owns(&job) => Some(Box::new(job.into())),
             _ => None,
         }
+    }
+
+    /// Returns an event with the instance's current state; none where it is not followed, or not of this client.
+    async fn instance(&self, name: String, at: Option<Timestamp>) -> Option<EventData> {
+        if self.only.is_some() || !self.caller.may_use(&name) {
+            return None;
+        }
+        let state = self.daemon.store.instance(&name).await.ok()?;
+        let quiet_until = state.backoff_until.filter(|&until| until > self.daemon.clock.now());
+        Some(EventData::Instance { name, pause: state.pause.map(PauseDto::from), quiet_until, at })
     }
 }
 
