@@ -162,6 +162,8 @@ fn settle_names_the_import_of_a_held_part() {
     }
     cli.run("settle 1 --part 2 --marketo-batch-id 7").expect(1);
     let import = cli.env.simulator.call_log().imports[0].id;
+    let mistyped = cli.run(&format!("settle 1 --part 1 --marketo-batch-id {}", import + 4711)).expect(1);
+    assert!(mistyped.out.is_empty() && mistyped.err.contains("so nothing was changed"), "{mistyped:?}");
     let settled = cli.run(&format!("settle 1 --part 1 --marketo-batch-id {import}")).expect(0);
     assert!(settled.out.ends_with(&format!(": part 1 is Marketo's batch {import}\n")), "{settled:?}");
     assert_eq!(cli.run("wait 1 --json").expect(0).json()[0]["batches"][0]["marketo_batch_id"], json!(import));

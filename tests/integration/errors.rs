@@ -11,6 +11,7 @@ mod outage;
 mod polling;
 mod quota;
 mod raw_server;
+mod settle;
 mod stuck;
 mod unknown;
 

@@ -99,7 +99,7 @@ async fn lost_answers_about_one_file_have_an_end_while_others_succeed() {
     assert!(error.contains("given up after 2 attempts; whether Marketo has the last one is unknown"), "{error}");
 }
 
-async fn held() -> (TestEnv, JobId, u64) {
+pub(super) async fn held() -> (TestEnv, JobId, u64) {
     let mut env = TestEnv::new(quick()).await;
     env.config = "unknown_outcome = \"hold\"\n".into();
     env.start().await;
@@ -168,82 +168,6 @@ async fn held_batch_that_an_operator_settled_is_polled_to_its_end() {
     assert_eq!(env.simulator.call_log().creates.len(), 1, "nothing was sent again");
     // The status was read, so the import is this batch's.
     assert_eq!(env.json("POST", &settle(format!("part=1&marketo_batch_id={import}"))).await.0, 409);
-}
-
-/// The default of `max_attempts`.
-const MAX_ATTEMPTS: u32 = 8;
-
-#[tokio::test]
-async fn settled_import_unknown_to_marketo_fails_and_can_be_retried() {
-    let (mut env, id, import) = held().await;
-    // Marketo knows the import when it is settled, and deletes it afterwards.
-    let forgotten = FaultEffect::error(1013, "Import not found");
-    env.simulator.push_fault(Fault::on(Call::Status, forgotten).nth(2).times(MAX_ATTEMPTS));
-    assert_eq!(env.json("POST", &settle_path(id, import)).await.0, 200);
-    let job = env.ended(id).await;
-    assert_eq!(job.state, JobState::Failed);
-    assert!(job.error.is_some_and(|error| error.contains("1013: Import not found")));
-    assert_eq!(env.json("POST", &format!("/v1/jobs/{id}/retry")).await.0, 200);
-    env.complete(id, 1).await;
-}
-
-/// The path that settles the first batch of a job.
-fn settle_path(id: JobId, import: u64) -> String {
-    format!("/v1/jobs/{id}/settle?part=1&marketo_batch_id={import}")
-}
-
-#[tokio::test]
-async fn import_that_marketo_does_not_have_is_not_settled() {
-    let (mut env, id, import) = held().await;
-    let car = env.add("target=custom-object&name=car_c&format=csv", "vin\n1\n").await.id;
-    env.ended(car).await;
-    let cars = env.simulator.call_log().imports[1].id;
-    let calls = env.simulator.call_log().calls_of(Call::Status);
-    for wrong in [import + 4711, cars] {
-        let (status, problem) = env.json("POST", &settle_path(id, wrong)).await;
-        assert_eq!(status, 409, "{problem}");
-        assert_eq!(env.job(id).await.batches[0].state, BatchState::Held);
-    }
-    assert_eq!(env.simulator.call_log().calls_of(Call::Status), calls + 1, "whose import `cars` is the daemon knows");
-    let (_, problem) = env.json("POST", &settle_path(id, import + 4711)).await;
-    assert_eq!(problem["type"], "urn:marqueue:problem:unknown-import");
-    let detail = problem["detail"].as_str().expect("a sentence");
-    for part in [format!("no batch {} of leads", import + 4711), "1013: Import".into(), "nothing was changed".into()] {
-        assert!(detail.contains(&part), "{detail}");
-    }
-    assert_eq!(env.json("POST", &settle_path(id, import)).await.0, 200);
-    env.complete(id, 1).await;
-    assert_eq!(env.simulator.call_log().creates.len(), 2, "no upload was repeated");
-}
-
-#[tokio::test]
-async fn nothing_is_settled_while_marketo_cannot_be_asked() {
-    let (mut env, id, import) = held().await;
-    for effect in [
-        FaultEffect::http(502),
-        FaultEffect::error(611, "System error"),
-        FaultEffect::Garble(Corruption::Empty),
-        FaultEffect::edit(json!({"batchId": import + 1})),
-    ] {
-        env.simulator.push_fault(Fault::on(Call::Status, effect.clone()));
-        let (status, problem) = env.json("POST", &settle_path(id, import)).await;
-        assert_eq!((status, problem["type"].as_str()), (503, Some("urn:marqueue:problem:import-not-checked")));
-        assert!(problem["detail"].as_str().is_some_and(|text| text.contains("nothing was changed")), "{effect:?}");
-        assert_eq!(env.job(id).await.batches[0].state, BatchState::Held);
-    }
-    // The call is admitted as any other: an instance whose credentials are refused makes none.
-    env.simulator.push_fault(Fault::on(Call::Status, FaultEffect::error(603, "Access denied")));
-    assert_eq!(env.json("POST", &settle_path(id, import)).await.0, 503);
-    env.paused().await;
-    let calls = env.simulator.call_log().calls_of(Call::Status);
-    let (status, problem) = env.json("POST", &settle_path(id, import)).await;
-    assert!(problem["detail"].as_str().is_some_and(|text| text.contains("the instance is paused")), "{problem}");
-    assert_eq!((status, env.simulator.call_log().calls_of(Call::Status)), (503, calls));
-    env.resume().await;
-    // A pause of an operator concerns uploads only.
-    assert_eq!(env.json("POST", "/v1/instances/default/pause").await.0, 200);
-    assert_eq!(env.json("POST", &settle_path(id, import)).await.0, 200);
-    env.complete(id, 1).await;
 }
 
 /// An id that is no number leads out of its place in the path, and an import that can't be asked after is an unknown one.
