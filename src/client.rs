@@ -15,4 +15,4 @@ pub use events::{EventStream, StreamEvent};
 pub use http_client::{Client, DEFAULT_SOCKET, DEFAULT_TIMEOUT};
 pub use jobs::{Cancel, JobQuery, RetryScope};
 pub use status::ReadinessReport;
-pub use upload::{AddedJob, CorrectedFile, NewFile};
+pub use upload::{AddedJob, BatchOptions, CorrectedFile, NewFile};

@@ -3,6 +3,7 @@
 //! Everything here is plain data: no clock, no database, no network.
 
 pub mod batch;
+pub mod batch_rules;
 mod enum_text;
 mod event;
 mod failure_reason;

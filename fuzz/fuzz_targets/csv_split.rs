@@ -16,7 +16,7 @@ fuzz_target!(|input: &[u8]| {
     let format = Format::ALL[usize::from(how % 3)];
     let limit = u64::from(u16::from_le_bytes([*low, *high]));
     let size = usize::from(*size).max(1);
-    let rules = ScanRules { format, max_part_bytes: limit, check: how & 0x80 != 0, required: Vec::new(), lookup: Some("email".to_owned()) };
+    let rules = ScanRules { format, max_part_bytes: limit, first_part_rows: None, check: how & 0x80 != 0, required: Vec::new(), lookup: Some("email".to_owned()) };
 
     // Failure files come from Marketo and are untrusted too.
     let mut strip = FailedRowExtractor::of_sent_columns(vec!["a".to_owned()]);

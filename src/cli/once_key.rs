@@ -29,6 +29,7 @@ pub fn once_key(new: &NewFile, content_sha256: [u8; 32]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::client::BatchOptions;
     use crate::domain::{Format, Target};
 
     fn new() -> NewFile {
@@ -40,6 +41,7 @@ mod tests {
             priority: 0,
             group: None,
             not_before: None,
+            batches: BatchOptions::default(),
             idempotency_key: None,
             check: true,
         }

@@ -38,10 +38,23 @@ pub struct NewFile {
     pub group: Option<String>,
     /// The earliest time of its uploads.
     pub not_before: Option<Timestamp>,
+    /// How the batches depend on each other.
+    pub batches: BatchOptions,
     /// The same key and the same file return the same job.
     pub idempotency_key: Option<String>,
     /// Whether the daemon checks the file.
     pub check: bool,
+}
+
+/// How the batches of a new job depend on each other.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct BatchOptions {
+    /// Whether each waits until the one before it is complete.
+    pub in_order: bool,
+    /// The rows of a first batch for which the others wait; 0 for none. None: the daemon's default.
+    pub canary: Option<u64>,
+    /// The percentage of failed rows above which no further batch is uploaded. None: the daemon's default.
+    pub max_failed_percent: Option<u8>,
 }
 
 impl NewFile {
@@ -70,6 +83,12 @@ impl NewFile {
         }
         parameters.extend(self.group.clone().map(|group| ("group", group)));
         parameters.extend(self.not_before.map(|at| ("not_before", at.to_string())));
+        let BatchOptions { in_order, canary, max_failed_percent } = self.batches;
+        if in_order {
+            parameters.push(("in_order", "true".to_owned()));
+        }
+        parameters.extend(canary.map(|rows| ("canary", rows.to_string())));
+        parameters.extend(max_failed_percent.map(|percent| ("max_failed_percent", percent.to_string())));
         if !self.check {
             parameters.push(("check", "false".to_owned()));
         }
@@ -216,6 +235,7 @@ mod tests {
             priority: 0,
             group: None,
             not_before: None,
+            batches: BatchOptions::default(),
             idempotency_key: None,
             check: true,
         };
@@ -253,6 +273,7 @@ mod tests {
             priority: -1,
             group: Some("g".into()),
             not_before: None,
+            batches: BatchOptions::default(),
             idempotency_key: Some("k".into()),
             check: false,
         };

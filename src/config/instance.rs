@@ -34,6 +34,10 @@ pub struct Instance {
     pub request_timeout: Duration,
     /// How long Marketo may take for one import, its queue included, before the batch is held. More than zero.
     pub max_import_time: Duration,
+    /// Rows of a first batch that goes alone; 0 for none.
+    pub canary: u64,
+    /// Percentage of failed rows above which no further batch of a job is uploaded; at most 100, which is none.
+    pub max_failed_percent: u8,
     /// Our share of Marketo's limits.
     pub limits: Limits,
     /// Interval of status calls.

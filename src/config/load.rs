@@ -79,6 +79,8 @@ mod tests {
             backoff_max: Duration::from_secs(300),
             request_timeout: Duration::from_secs(120),
             max_import_time: Duration::from_secs(3 * 24 * 3600),
+            canary: 0,
+            max_failed_percent: 100,
             limits: Limits {
                 importing: 2,
                 queued: 10,

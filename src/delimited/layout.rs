@@ -16,6 +16,8 @@ pub struct ScanRules {
     pub format: Format,
     /// The most bytes that header and rows of one part may have together: an upload's size without its framing.
     pub max_part_bytes: u64,
+    /// The rows of the first part, at most; none for no limit but that of bytes.
+    pub first_part_rows: Option<u64>,
     /// Without it the file is sent as it is, byte-order mark included. A file without rows, and a record that no upload
     /// takes, are refused all the same.
     pub check: bool,

@@ -167,7 +167,7 @@ proptest! {
         }
         let header_bytes = (table.line(table.header.clone()) + table.line_end).len() as u64;
         let limit = header_bytes + spare;
-        let rules = ScanRules { format, max_part_bytes: limit.max(header_bytes + 3), check: true, required: Vec::new(), lookup: None };
+        let rules = ScanRules { format, max_part_bytes: limit.max(header_bytes + 3), first_part_rows: None, check: true, required: Vec::new(), lookup: None };
         let limit = rules.max_part_bytes;
         let has_no_value = |row: &&Vec<(String, bool)>| row.iter().all(|(value, _)| value.trim().is_empty());
         let without_values = table.rows.iter().filter(has_no_value).count() as u64;
@@ -205,7 +205,7 @@ proptest! {
         limit in 0..60_u64,
         size in 1..20_usize,
     ) {
-        let rules = |check| ScanRules { format, max_part_bytes: limit, check, required: Vec::new(), lookup: None };
+        let rules = |check| ScanRules { format, max_part_bytes: limit, first_part_rows: None, check, required: Vec::new(), lookup: None };
         let layout = scan(rules(false), &bytes, size);
         if let Ok(layout) = &layout {
             assert_cut(format, &bytes, layout, limit);
@@ -222,7 +222,7 @@ proptest! {
         size in 1..20_usize,
     ) {
         let text = "h,e\n".to_owned() + &String::from_iter(text);
-        let rules = ScanRules { format: Format::Csv, max_part_bytes: limit, check: true, required: Vec::new(), lookup: Some("h".to_owned()) };
+        let rules = ScanRules { format: Format::Csv, max_part_bytes: limit, first_part_rows: None, check: true, required: Vec::new(), lookup: Some("h".to_owned()) };
         let bytes = [text.as_bytes(), end].concat();
         prop_assert_eq!(scan(rules.clone(), &bytes, size), scan(rules, &bytes, 1000));
     }
@@ -231,7 +231,7 @@ proptest! {
     fn parts_with_their_headers_join_to_the_file_that_was_cut(table in table(), room in 30..60_u64, size in 1..20_usize) {
         let text = table.write(Some(("Import Failure Reason", "no, \"it\" is not\n")));
         let bytes = text.as_bytes();
-        let rules = ScanRules { format: table.format, max_part_bytes: 80 + room, check: false, required: Vec::new(), lookup: None };
+        let rules = ScanRules { format: table.format, max_part_bytes: 80 + room, first_part_rows: None, check: false, required: Vec::new(), lookup: None };
         let Ok(layout) = scan(rules, bytes, size) else { return Ok(()) };
         let header = range(bytes, layout.header.start, layout.header.end);
         let part = |part: &FilePart| [header, range(bytes, part.from, part.to)].concat();

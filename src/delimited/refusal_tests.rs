@@ -9,7 +9,14 @@ const VALUES: [&str; 9] = ["ana@", "Ana", "bob@", "Bob", "Lopez", "Acme", "boss"
 
 fn scan(format: Format, target: Option<&Target>, bytes: &[u8], size: usize) -> Result<FileLayout, ValidationError> {
     let required = target.map(required_columns).unwrap_or_default();
-    let rules = ScanRules { format, max_part_bytes: 1_000_000, check: true, required, lookup: lookup_column(target) };
+    let rules = ScanRules {
+        format,
+        max_part_bytes: 1_000_000,
+        first_part_rows: None,
+        check: true,
+        required,
+        lookup: lookup_column(target),
+    };
     let mut scanner = Scanner::new(rules);
     bytes.chunks(size).try_for_each(|chunk| scanner.push(chunk))?;
     scanner.finish()
@@ -213,6 +220,7 @@ fn a_row_of_a_megabyte_is_held_within_bounds() {
     let rules = ScanRules {
         format: Format::Csv,
         max_part_bytes: 10_000_000,
+        first_part_rows: None,
         check: true,
         required: Vec::new(),
         lookup: Some("email".into()),

@@ -204,7 +204,13 @@ impl Scanner {
         let room = self.rules.max_part_bytes - (bytes.len() as u64 - mark);
         let checks =
             self.rules.check.then(|| RowChecks::new(bytes, self.rules.format, &columns, self.rules.lookup.as_deref()));
-        Ok(Table { header: mark..self.at, columns, splitter: Splitter::new(room, 1), blank: None, checks })
+        Ok(Table {
+            header: mark..self.at,
+            columns,
+            splitter: Splitter::new(room, self.rules.first_part_rows),
+            blank: None,
+            checks,
+        })
     }
 
     fn end(&mut self) -> Result<(), ValidationError> {
@@ -282,7 +288,7 @@ mod tests {
     use crate::domain::Format;
 
     fn rules(format: Format, check: bool) -> ScanRules {
-        ScanRules { format, max_part_bytes: 40, check, required: Vec::new(), lookup: None }
+        ScanRules { format, max_part_bytes: 40, first_part_rows: None, check, required: Vec::new(), lookup: None }
     }
 
     fn scan(rules: &ScanRules, bytes: &[u8], size: usize) -> Result<FileLayout, ValidationError> {

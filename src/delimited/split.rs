@@ -25,6 +25,8 @@ pub struct FilePart {
 pub(super) struct Splitter {
     /// The most bytes of rows in a part.
     max_part_bytes: u64,
+    /// The most rows in the first part.
+    first_part_rows: u64,
     parts: Vec<FilePart>,
     next_row: u64,
 }
@@ -38,8 +40,9 @@ pub(super) struct RecordOffset {
 }
 
 impl Splitter {
-    pub fn new(room: u64, first_row: u64) -> Self {
-        Splitter { max_part_bytes: room, parts: Vec::new(), next_row: first_row }
+    pub fn new(room: u64, first_part_rows: Option<u64>) -> Self {
+        let first_part_rows = first_part_rows.unwrap_or(u64::MAX);
+        Splitter { max_part_bytes: room, first_part_rows, parts: Vec::new(), next_row: 1 }
     }
 
     pub fn max_part_bytes(&self) -> u64 {
@@ -51,8 +54,9 @@ impl Splitter {
     pub fn add(&mut self, from: u64, to: u64, line: u64) {
         let first_row = self.next_row;
         self.next_row += 1;
+        let max_rows = if self.parts.len() == 1 { self.first_part_rows } else { u64::MAX };
         match self.parts.last_mut() {
-            Some(part) if to - part.from <= self.max_part_bytes => {
+            Some(part) if to - part.from <= self.max_part_bytes && part.rows < max_rows => {
                 part.to = to;
                 part.rows += 1;
             }

@@ -37,6 +37,9 @@ pub(super) struct FolderOptions {
     list_id: Option<i64>,
     partition: Option<String>,
     not_before: Option<StartTime>,
+    in_order: bool,
+    canary: Option<u64>,
+    max_failed_percent: Option<u8>,
     /// The earliest time of the uploads, as `not_before` meant it when the options were read.
     #[serde(skip)]
     earliest: Option<Timestamp>,
@@ -120,6 +123,9 @@ impl FolderOptions {
             priority: self.priority,
             group: self.group.clone(),
             not_before: self.earliest,
+            in_order: self.in_order,
+            canary: self.canary,
+            max_failed_percent: self.max_failed_percent,
             idempotency_key: None,
             retry_of: None,
             source: Source::Drop { path: path.display().to_string() },

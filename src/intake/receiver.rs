@@ -9,6 +9,7 @@ use parking_lot::RwLock;
 use sha2::{Digest, Sha256};
 
 use crate::clock::Clock;
+use crate::config;
 use crate::config::Config;
 use crate::delimited::{
     FileLayout, FilePart, RequiredColumn, ScanRules, ValidationError, columns_required_at_upload, lookup_column,
@@ -28,21 +29,30 @@ use crate::store::{Inserted, JobLayout, MetricEvent, NewJob, PartRange, Store};
 pub struct Intake {
     chunks: ChunkStore,
     max_file_bytes: u64,
-    /// `limits.upload_bytes` of each instance, by its name.
-    upload_bytes: Arc<RwLock<BTreeMap<String, u64>>>,
+    /// What files are stored by, for each instance by its name.
+    instances: Arc<RwLock<BTreeMap<String, InstanceRules>>>,
+}
+
+/// The part of an instance's configuration by which its files are stored.
+#[derive(Clone, Copy, Debug)]
+struct InstanceRules {
+    /// `limits.upload_bytes`
+    upload_bytes: u64,
+    canary: u64,
+    max_failed_percent: u8,
 }
 
 impl Intake {
     /// Returns an intake that stores jobs in `store`, with the limits of `config`.
     pub fn new(store: Store, clock: Clock, config: &Config) -> Intake {
-        let upload_bytes = Arc::new(RwLock::new(upload_bytes(config)));
+        let instances = Arc::new(RwLock::new(instance_rules(config)));
         let chunks = ChunkStore::new(store, clock);
-        Intake { chunks, max_file_bytes: config.api.max_file_bytes, upload_bytes }
+        Intake { chunks, max_file_bytes: config.api.max_file_bytes, instances }
     }
 
-    /// Applies the upload limits of `config` to files received from now on.
+    /// Applies the instances of `config` to files received from now on.
     pub fn reload(&self, config: &Config) {
-        *self.upload_bytes.write() = upload_bytes(config);
+        *self.instances.write() = instance_rules(config);
     }
 
     /// Refuses a file whose announced size, in bytes, exceeds `api.max_file_bytes`.
@@ -122,6 +132,7 @@ impl Intake {
         key: Option<impl FnOnce([u8; 32]) -> String>,
         body: impl Stream<Item = Result<Incoming, E>>,
     ) -> Result<Received, IntakeError> {
+        self.set_defaults(&mut new)?;
         let mut rules = self.rules(&new, checks)?;
         if checks != Checks::MarketoOnly {
             validate_parameters(&new, self.chunks.clock.now())?;
@@ -135,6 +146,7 @@ impl Intake {
                 Incoming::Content(bytes) => bytes,
                 Incoming::Metadata(metadata) => {
                     new = *metadata;
+                    self.set_defaults(&mut new)?;
                     continue;
                 }
             };
@@ -174,7 +186,8 @@ impl Intake {
     fn rules(&self, new: &NewJob, checks: Checks) -> Result<ScanRules, IntakeError> {
         Ok(ScanRules {
             format: new.format,
-            max_part_bytes: self.max_part_bytes(new)?,
+            max_part_bytes: max_content_bytes(&new.filename, self.instance_rules(new)?.upload_bytes),
+            first_part_rows: new.canary.filter(|&rows| rows > 0),
             check: checks == Checks::All,
             required: required_columns(&new.target),
             lookup: lookup_column(Some(&new.target)),
@@ -186,21 +199,30 @@ impl Intake {
         self.chunks.store.publish_metric(MetricEvent::DropRefused);
     }
 
-    /// Returns the most bytes of header and rows in one batch.
-    fn max_part_bytes(&self, new: &NewJob) -> Result<u64, IntakeError> {
-        let limits = self.upload_bytes.read();
-        match limits.get(&new.instance) {
-            Some(&upload_bytes) => Ok(max_content_bytes(&new.filename, upload_bytes)),
-            None => Err(IntakeError::UnknownInstance {
-                name: new.instance.clone(),
-                known: limits.keys().map(String::as_str).collect::<Vec<_>>().join(", "),
-            }),
-        }
+    /// Sets what the job leaves to its instance.
+    fn set_defaults(&self, new: &mut NewJob) -> Result<(), IntakeError> {
+        let rules = self.instance_rules(new)?;
+        new.canary.get_or_insert(rules.canary);
+        new.max_failed_percent.get_or_insert(rules.max_failed_percent);
+        Ok(())
+    }
+
+    fn instance_rules(&self, new: &NewJob) -> Result<InstanceRules, IntakeError> {
+        let instances = self.instances.read();
+        instances.get(&new.instance).copied().ok_or_else(|| IntakeError::UnknownInstance {
+            name: new.instance.clone(),
+            known: instances.keys().map(String::as_str).collect::<Vec<_>>().join(", "),
+        })
     }
 }
 
-fn upload_bytes(config: &Config) -> BTreeMap<String, u64> {
-    config.instances.iter().map(|(name, instance)| (name.clone(), instance.limits.upload_bytes)).collect()
+fn instance_rules(config: &Config) -> BTreeMap<String, InstanceRules> {
+    let rules = |instance: &config::Instance| InstanceRules {
+        upload_bytes: instance.limits.upload_bytes,
+        canary: instance.canary,
+        max_failed_percent: instance.max_failed_percent,
+    };
+    config.instances.iter().map(|(name, instance)| (name.clone(), rules(instance))).collect()
 }
 
 fn content<E>(body: impl Stream<Item = Result<Bytes, E>>) -> impl Stream<Item = Result<Incoming, E>> {
@@ -244,8 +266,9 @@ mod tests {
     async fn fixture(upload_bytes: u64, max_file_bytes: u64) -> Fixture {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(&folder.path().join("q.db")).await.unwrap();
-        let upload_bytes = Arc::new(RwLock::new([("default".to_owned(), upload_bytes)].into()));
-        let intake = Intake { chunks: ChunkStore::new(store, Clock::System), max_file_bytes, upload_bytes };
+        let rules = InstanceRules { upload_bytes, canary: 0, max_failed_percent: 100 };
+        let instances = Arc::new(RwLock::new([("default".to_owned(), rules)].into()));
+        let intake = Intake { chunks: ChunkStore::new(store, Clock::System), max_file_bytes, instances };
         Fixture { intake, _folder: folder }
     }
 
@@ -258,6 +281,9 @@ mod tests {
             priority: 0,
             group: None,
             not_before: None,
+            in_order: false,
+            canary: None,
+            max_failed_percent: None,
             idempotency_key: None,
             retry_of: None,
             source: Source::Socket { uid: Some(0) },

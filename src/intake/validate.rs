@@ -56,6 +56,9 @@ pub(crate) fn validate_parameters(new: &NewJob, now: Timestamp) -> Result<(), In
             "not_before {at:.0} is more than a year ahead: give a time until {last:.0}"
         )));
     }
+    if let Some(percent) = new.max_failed_percent.filter(|&percent| percent > 100) {
+        return Err(IntakeError::Wrong(format!("max_failed_percent must be at most 100, not {percent}")));
+    }
     match &new.target {
         // It becomes a path segment of the request to Marketo.
         Target::CustomObject { name }

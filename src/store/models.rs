@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use strum::IntoStaticStr;
 
 use crate::domain::batch::{QueryFailures, UploadAttempts};
+use crate::domain::batch_rules::BatchRules;
 use crate::domain::row_counts::RowCounts;
 use crate::domain::{BatchState, Counts, Format, JobId, JobState, Source, Target};
 
@@ -40,6 +41,8 @@ pub struct Job {
     pub source: Option<Source>,
     /// The earliest time of its uploads; none where none was given.
     pub not_before: Option<Timestamp>,
+    /// How its batches depend on each other.
+    pub batch_rules: BatchRules,
     /// When the file was accepted.
     pub created_at: Timestamp,
     /// When the first upload began.

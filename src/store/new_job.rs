@@ -2,6 +2,7 @@
 
 use jiff::Timestamp;
 
+use crate::domain::batch_rules::BatchRules;
 use crate::domain::{Format, JobId, Source, Target};
 use crate::store::models::Job;
 
@@ -22,12 +23,30 @@ pub struct NewJob {
     pub group: Option<String>,
     /// The earliest time of its uploads; none: at once.
     pub not_before: Option<Timestamp>,
+    /// Whether each batch waits until the one before it is complete.
+    pub in_order: bool,
+    /// The rows of a first batch that goes alone; 0 for none. None: the default of the instance.
+    pub canary: Option<u64>,
+    /// The percentage of failed rows above which no further batch is uploaded; 100 for none. None: the default of the
+    /// instance.
+    pub max_failed_percent: Option<u8>,
     /// A second submission with the same key and content returns the first job.
     pub idempotency_key: Option<String>,
     /// The job whose failed rows this one sends again.
     pub retry_of: Option<JobId>,
     /// Who submits it.
     pub source: Source,
+}
+
+impl NewJob {
+    /// Returns how the job's batches depend on each other. What it leaves to its instance was set before.
+    pub fn batch_rules(&self) -> BatchRules {
+        BatchRules {
+            in_order: self.in_order,
+            canary: self.canary.filter(|&rows| rows > 0),
+            max_failed_percent: self.max_failed_percent.filter(|&percent| percent < 100),
+        }
+    }
 }
 
 /// What was found by reading the file.

@@ -3,6 +3,7 @@
 pub(super) mod api_tokens;
 pub(super) mod batch_columns;
 pub(super) mod batch_events;
+pub(super) mod batch_rules;
 pub(super) mod batches;
 pub(super) mod call_ledger;
 pub(super) mod candidates;

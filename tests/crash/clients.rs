@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::stream;
-use marqueue::client::{Client, ClientError, NewFile};
+use marqueue::client::{BatchOptions, Client, ClientError, NewFile};
 use marqueue::domain::Target;
 use rand::RngExt;
 use tokio::sync::Semaphore;
@@ -101,6 +101,7 @@ pub async fn at_the_socket(counter: Arc<Counter>, socket: PathBuf, name: String)
             priority: file.priority,
             group: file.group.clone(),
             not_before: None,
+            batches: BatchOptions::default(),
             idempotency_key: key,
             check: true,
         };

@@ -2,6 +2,7 @@
 
 mod add_options;
 mod backup;
+mod batch_rules;
 mod cli;
 mod cli_env;
 mod cli_events;

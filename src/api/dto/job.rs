@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::api::dto::explanation::WaitingDto;
 use crate::clock::TimestampSchema;
 use crate::delimited::Warning;
+use crate::domain::batch_rules::BatchRules;
 use crate::domain::row_counts::RowCounts;
 use crate::domain::{BatchState, Format, JobId, JobState, Source, Target, marketo_id};
 use crate::store::{Batch, Job};
@@ -69,6 +70,15 @@ pub struct JobDto {
     #[schemars(with = "Option<TimestampSchema>")]
     #[serde(default)]
     pub not_before: Option<Timestamp>,
+    /// Each batch waits until the one before it is complete.
+    #[serde(default)]
+    pub in_order: bool,
+    /// The rows of a first batch for which the others wait; none where there is no such batch.
+    #[serde(default)]
+    pub canary: Option<u64>,
+    /// The percentage of failed rows above which no further batch is uploaded; none where there is no such threshold.
+    #[serde(default)]
+    pub max_failed_percent: Option<u8>,
     /// When the file was accepted.
     #[schemars(with = "TimestampSchema")]
     pub created_at: Timestamp,
@@ -133,6 +143,7 @@ impl From<Job> for JobDto {
             retry_of,
             source,
             not_before,
+            batch_rules,
             created_at,
             started_at,
             finished_at,
@@ -141,6 +152,7 @@ impl From<Job> for JobDto {
             error,
             header: _,
         } = job;
+        let BatchRules { in_order, canary, max_failed_percent } = batch_rules;
         JobDto {
             id,
             state,
@@ -156,6 +168,9 @@ impl From<Job> for JobDto {
             retry_of,
             source,
             not_before,
+            in_order,
+            canary,
+            max_failed_percent,
             created_at,
             started_at,
             finished_at,

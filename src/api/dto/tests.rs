@@ -7,6 +7,7 @@ use serde::de::DeserializeOwned;
 
 use super::*;
 use crate::clock::from_ms;
+use crate::domain::batch_rules::BatchRules;
 use crate::domain::instance::{Pause, PauseKind};
 use crate::domain::row_counts::RowCounts;
 use crate::domain::{BatchState, Format, JobId, JobState, Source, Target};
@@ -39,6 +40,7 @@ fn pending_job() -> Job {
         batches: vec![Batch::new(1, 3, 6, 120)],
         retry_of: None,
         not_before: None,
+        batch_rules: BatchRules::default(),
         source: None,
         created_at: from_ms(0),
         started_at: None,
@@ -58,7 +60,8 @@ const PENDING_JOB: &str = concat!(
     r#""rows":{"total":3,"processed":0,"failed":0,"warned":0,"unaccounted":0},"byte_from":6,"byte_to":120,"#,
     r#""not_before":null,"uploaded_at":null,"accepted_at":null,"importing_at":null,"polled_at":null,"ended_at":null,"#,
     r#""failures_bytes":null,"warnings_bytes":null,"overdue_at":null,"id_given_twice":false,"given_up":false}],"#,
-    r#""retry_of":null,"source":null,"not_before":null,"created_at":"1970-01-01T00:00:00Z","started_at":null,"finished_at":null,"#,
+    r#""retry_of":null,"source":null,"not_before":null,"#,
+    r#""in_order":false,"canary":null,"max_failed_percent":null,"created_at":"1970-01-01T00:00:00Z","started_at":null,"finished_at":null,"#,
     r#""content_erased_at":null,"reports_erased_at":null,"error":null,"waiting":null,"estimated_start":null,"estimated_end":null}"#
 );
 
@@ -95,6 +98,7 @@ fn failed_job() -> Job {
         retry_of: Some(JobId(11)),
         source: Some(Source::Client { client_id: "crm".into() }),
         not_before: at(12),
+        batch_rules: BatchRules { in_order: true, canary: Some(100), max_failed_percent: Some(5) },
         started_at: at(8),
         finished_at: at(9),
         content_erased_at: at(10),
@@ -114,6 +118,7 @@ const FAILED_JOB: &str = concat!(
     r#""importing_at":"1970-01-01T04:00:00Z","polled_at":"1970-01-01T05:00:00Z","ended_at":"1970-01-01T06:00:00Z","#,
     r#""failures_bytes":7,"warnings_bytes":8,"overdue_at":"1970-01-01T07:00:00Z","id_given_twice":true,"given_up":true}],"#,
     r#""retry_of":11,"source":{"type":"client","client_id":"crm"},"not_before":"1970-01-01T12:00:00Z","#,
+    r#""in_order":true,"canary":100,"max_failed_percent":5,"#,
     r#""created_at":"1970-01-01T00:00:00Z","#,
     r#""started_at":"1970-01-01T08:00:00Z","finished_at":"1970-01-01T09:00:00Z","#,
     r#""content_erased_at":"1970-01-01T10:00:00Z","reports_erased_at":"1970-01-01T11:00:00Z","#,

@@ -98,6 +98,13 @@ pub(crate) struct CreateJobQuery {
     /// The earliest time of its uploads, at most a year ahead. Later jobs of its group wait too.
     #[schemars(with = "Option<TimestampSchema>")]
     not_before: Option<Timestamp>,
+    /// Whether each batch waits until the one before it is complete; default false.
+    in_order: Option<bool>,
+    /// The rows of a first batch for which the others wait; 0 for none. Default: `canary` of the instance.
+    canary: Option<u64>,
+    /// The percentage of failed rows above which no further batch is uploaded, from 0 to 100. Default:
+    /// `max_failed_percent` of the instance.
+    max_failed_percent: Option<u8>,
     /// Whether to check for what Marketo would refuse; default true.
     check: Option<bool>,
     /// Leads: the field that finds an existing person.
@@ -137,6 +144,15 @@ impl Parameters {
         self.take(name).ok_or_else(|| Problem::bad_request(format!("target={target} needs the parameter {name}")))
     }
 
+    fn flag(&mut self, name: &str) -> Result<Option<bool>, Problem> {
+        match self.take(name).as_deref() {
+            None => Ok(None),
+            Some("true") => Ok(Some(true)),
+            Some("false") => Ok(Some(false)),
+            Some(other) => Err(Problem::bad_request(format!("{name} must be true or false, not \"{other}\""))),
+        }
+    }
+
     fn number(&mut self, name: &str) -> Result<Option<i64>, Problem> {
         self.take(name).map(|text| parse_integer(name, &text)).transpose()
     }
@@ -144,6 +160,16 @@ impl Parameters {
 
 fn parse_integer(name: &str, text: &str) -> Result<i64, Problem> {
     text.parse().map_err(|_| Problem::bad_request(format!("{name} must be a whole number, not \"{text}\"")))
+}
+
+fn parse_count(name: &str, text: &str) -> Result<u64, Problem> {
+    let wanted = || Problem::bad_request(format!("{name} must be a number of rows, not \"{text}\""));
+    text.parse::<u64>().ok().filter(|&rows| i64::try_from(rows).is_ok()).ok_or_else(wanted)
+}
+
+fn parse_percent(name: &str, text: &str) -> Result<u8, Problem> {
+    let wanted = || Problem::bad_request(format!("{name} must be a whole number from 0 to 100, not \"{text}\""));
+    text.parse::<u8>().ok().filter(|&percent| percent <= 100).ok_or_else(wanted)
 }
 
 /// Parses a time, to whole milliseconds as they are stored.
@@ -175,11 +201,10 @@ pub fn read(
             return Err(Problem::bad_request("format= (csv, tsv or ssv) is missing, or filename= with that extension"));
         }
     };
-    let check = match parameters.take("check").as_deref() {
-        None | Some("true") => true,
-        Some("false") => false,
-        Some(other) => return Err(Problem::bad_request(format!("check must be true or false, not \"{other}\""))),
-    };
+    let check = parameters.flag("check")?.unwrap_or(true);
+    let canary = parameters.take("canary").map(|text| parse_count("canary", &text)).transpose()?;
+    let max_failed_percent =
+        parameters.take("max_failed_percent").map(|text| parse_percent("max_failed_percent", &text)).transpose()?;
     let new = NewJob {
         instance: parameters.take("instance").unwrap_or_else(|| DEFAULT_INSTANCE.into()),
         // Only the file's name is kept. The client's folders mean nothing here and may be private.
@@ -192,6 +217,9 @@ pub fn read(
         priority: parameters.number("priority")?.unwrap_or(0),
         group: parameters.take("group"),
         not_before: parameters.take("not_before").map(|text| parse_time("not_before", &text)).transpose()?,
+        in_order: parameters.flag("in_order")?.unwrap_or(false),
+        canary,
+        max_failed_percent,
         idempotency_key,
         retry_of: None,
         source,
@@ -282,7 +310,7 @@ mod tests {
         let described = schemars::schema_for!(CreateJobQuery);
         let described = described.get("properties").and_then(|fields| fields.as_object()).unwrap();
         let source = include_str!("create.rs").split("#[cfg(test)]").next().unwrap();
-        let read = ["take(\"", "require(\"", "number(\"", "parse_integer(\""]
+        let read = ["take(\"", "require(\"", "number(\"", "flag(\"", "parse_integer(\""]
             .iter()
             .flat_map(|call| source.split(call).skip(1));
         let read: std::collections::BTreeSet<&str> = read.map(|rest| rest.split('"').next().unwrap()).collect();

@@ -114,6 +114,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::domain::batch_rules::BatchRules;
     use crate::domain::row_counts::RowCounts;
     use crate::domain::{Counts, Format, JobId, Source};
 
@@ -134,6 +135,7 @@ mod tests {
             batches: (1..).zip(batches).map(batch).collect(),
             retry_of: None,
             not_before: None,
+            batch_rules: BatchRules::default(),
             source: Some(Source::Socket { uid: Some(0) }),
             created_at: at(0),
             started_at: Some(at(1)),

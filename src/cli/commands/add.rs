@@ -16,7 +16,7 @@ use crate::cli::render::time;
 use crate::cli::target_args::TargetArgs;
 use crate::cli::transfer_bar::{Direction, TransferBar};
 use crate::cli::{format, output};
-use crate::client::{AddedJob, Client, ClientError, NewFile};
+use crate::client::{AddedJob, BatchOptions, Client, ClientError, NewFile};
 use crate::clock::{Clock, StartTime};
 use crate::delimited::Warning;
 use crate::domain::{JobId, Target};
@@ -40,6 +40,7 @@ Examples:
   marqueue add leads people.csv --wait
   marqueue add custom-object car_c cars.csv --group nightly
   marqueue add leads people.csv --at 02:00
+  marqueue add leads large.csv --canary 100 --max-failed-percent 5
   marqueue add leads exports/ more.csv --once
   generate-members | marqueue add program-members 1044 - --status Registered --filename members.tsv")]
 pub struct Add {
@@ -65,6 +66,8 @@ struct Options {
     /// Upload not before this time: the next 02:00 of the local time, or a time such as 2026-01-31T02:00:00+01:00
     #[arg(long, global = true, value_name = "TIME")]
     at: Option<StartTime>,
+    #[command(flatten)]
+    batches: BatchArgs,
     /// The same key and file give the same job however often they are sent (one file only)
     #[arg(long, global = true, value_name = "KEY", value_parser = idempotency_key)]
     idempotency_key: Option<String>,
@@ -77,6 +80,27 @@ struct Options {
     /// Wait until each job has ended, and exit as "marqueue wait" does
     #[arg(long, global = true)]
     wait: bool,
+}
+
+/// How the batches of a job depend on each other. A file within one upload is one batch, unless --canary is given.
+#[derive(Args, Clone, Copy, Debug)]
+struct BatchArgs {
+    /// Upload each batch when the one before it is complete: for files that have several rows of one record
+    #[arg(long, global = true)]
+    in_order: bool,
+    /// Upload a first batch of N rows alone; the others wait until it is complete [default: as configured]
+    #[arg(long, global = true, value_name = "N")]
+    canary: Option<u64>,
+    /// Upload no further batch once more than P percent of the imported rows failed [default: as configured]
+    #[arg(long, global = true, value_name = "P", value_parser = clap::value_parser!(u8).range(..=100))]
+    max_failed_percent: Option<u8>,
+}
+
+impl BatchArgs {
+    fn options(self) -> BatchOptions {
+        let BatchArgs { in_order, canary, max_failed_percent } = self;
+        BatchOptions { in_order, canary, max_failed_percent }
+    }
 }
 
 /// Parses an idempotency key, which is sent in an HTTP header.
@@ -195,6 +219,7 @@ impl Submission<'_> {
             priority: options.priority,
             group: options.group.clone(),
             not_before: self.not_before,
+            batches: options.batches.options(),
             idempotency_key: options.idempotency_key.clone(),
             check: !options.no_check,
         };

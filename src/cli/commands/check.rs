@@ -113,6 +113,7 @@ async fn check_file(source: &Input, upload_bytes: u64, target: Option<&Target>) 
     let rules = ScanRules {
         format: source.format,
         max_part_bytes: max_content_bytes(&source.filename, upload_bytes),
+        first_part_rows: None,
         check: true,
         required: target.map(required_columns).unwrap_or_default(),
         lookup: lookup_column(target),

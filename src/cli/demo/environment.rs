@@ -10,7 +10,7 @@ use tempfile::TempDir;
 use tokio::net::TcpListener;
 
 use crate::cli::demo::samples::Sample;
-use crate::client::{AddedJob, Client, ClientError, DEFAULT_TIMEOUT, NewFile};
+use crate::client::{AddedJob, BatchOptions, Client, ClientError, DEFAULT_TIMEOUT, NewFile};
 use crate::clock::Clock;
 use crate::config::{Config, Limits};
 use crate::daemon::{Daemon, StartMode};
@@ -98,6 +98,7 @@ impl DemoEnv {
             priority: sample.priority,
             group: sample.group.map(str::to_owned),
             not_before: None,
+            batches: BatchOptions::default(),
             idempotency_key: None,
             check: true,
         };

@@ -13,6 +13,9 @@ use crate::config::validate::bounds::{above_zero, at_least, at_most, within};
 const MARKETO_CALLS: u32 = 100;
 const MARKETO_WINDOW: Duration = Duration::from_secs(20);
 
+/// The most rows of a canary: more than any file has.
+const MAX_CANARY: u64 = 1_000_000_000;
+
 /// The folder of the drop folder that keeps rejected files. An instance of this name would share it.
 const RESERVED_NAME: &str = "rejected";
 
@@ -52,6 +55,8 @@ pub(super) fn validate_instance(
     at_most(&key("backoff_min"), raw.backoff_min, "backoff_max", raw.backoff_max)?;
     at_least(&key("request_timeout"), raw.request_timeout, Duration::from_secs(1))?;
     above_zero(&key("max_import_time"), raw.max_import_time)?;
+    within(&key("canary"), raw.canary, 0..=MAX_CANARY)?;
+    within(&key("max_failed_percent"), raw.max_failed_percent, 0..=100)?;
     validate_limits(&key("limits"), &raw.limits, remote)?;
     validate_polling(&key("polling"), &raw.polling, remote)?;
     Ok(Instance {
@@ -66,6 +71,8 @@ pub(super) fn validate_instance(
         backoff_max: raw.backoff_max,
         request_timeout: raw.request_timeout,
         max_import_time: raw.max_import_time,
+        canary: raw.canary,
+        max_failed_percent: u8::try_from(raw.max_failed_percent).unwrap_or(100),
         limits: raw.limits,
         polling: raw.polling,
     })

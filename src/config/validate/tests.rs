@@ -106,7 +106,7 @@ fn invalid_values_are_refused_with_their_key() {
         ),
         (
             "instances = 1",
-            "instances.default.instances is not a known key: expected one of `base_url`, `identity_url`, `client_id`, `client_id_file`, `client_secret`, `client_secret_file`, `unknown_outcome`, `max_attempts`, `backoff_min`, `backoff_max`, `request_timeout`, `max_import_time`, `limits`, `polling`",
+            "instances.default.instances is not a known key: expected one of `base_url`, `identity_url`, `client_id`, `client_id_file`, `client_secret`, `client_secret_file`, `unknown_outcome`, `max_attempts`, `backoff_min`, `backoff_max`, `request_timeout`, `max_import_time`, `canary`, `max_failed_percent`, `limits`, `polling`",
         ),
         ("[retention]\nfiles = '0d'", "retention.files must be more than zero"),
         ("[retention]\nfailed_files = '0d'", "retention.failed_files must be more than zero"),

@@ -67,6 +67,7 @@ impl StoreTx<'_> {
             self.count(MetricEvent::Rows { instance: instance.clone(), rows });
         }
         self.count(MetricEvent::from_batch_event(instance.clone(), event));
+        self.apply_batch_rules(key, event, batch.state, now).await?;
         self.update_job_state(key.job, now).await?;
         self.update_instance_after(&instance, key, event, now).await?;
         Ok(batch.state)
@@ -151,7 +152,18 @@ impl ReadTx<'_> {
             }
             states.push(state);
         }
-        Ok(DerivedState { state: job_state(states), error })
+        let state = job_state(states);
+        let stop_reason: Option<String> = sqlx::query_scalar("SELECT stop_reason FROM job WHERE id = ?")
+            .bind(id.0)
+            .fetch_one(&mut *self.conn)
+            .await?;
+        Ok(match stop_reason {
+            // Its batches were cancelled by a rule, and not by a command.
+            Some(reason) if matches!(state, JobState::Failed | JobState::Cancelled) => {
+                DerivedState { state: JobState::Failed, error: Some(reason) }
+            }
+            _ => DerivedState { state, error },
+        })
     }
 }
 

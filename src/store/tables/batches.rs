@@ -53,7 +53,8 @@ impl StoreTx<'_> {
         now: Timestamp,
     ) -> Result<(), StoreError> {
         let BatchSplit { halves: [first, second], reason, request_id } = split;
-        self.apply_event(key, &Event::Split { reason }, request_id.as_deref(), now).await?;
+        let event = Event::Split { reason };
+        self.apply_event(key, &event, request_id.as_deref(), now).await?;
         sqlx::query("UPDATE batch SET byte_from = ?, byte_to = ?, rows = ? WHERE job_id = ? AND part = ?")
             .bind(first.from.cast_signed())
             .bind(first.to.cast_signed())
@@ -66,7 +67,10 @@ impl StoreTx<'_> {
             .bind(key.job.0)
             .fetch_one(&mut *self.conn)
             .await?;
-        self.insert_batch(BatchKey { part: last + 1, ..key }, &second).await
+        let second_key = BatchKey { part: last + 1, ..key };
+        self.insert_batch(second_key, &second).await?;
+        // A job that is stopped uploads neither half.
+        self.apply_batch_rules(second_key, &event, BatchState::Pending, now).await
     }
 
     /// Stores the sizes of a batch's reports.

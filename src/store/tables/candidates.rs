@@ -11,6 +11,7 @@ use crate::domain::instance::InstanceState;
 use crate::domain::{BatchKey, JobId};
 use crate::store::engine::transaction::ReadTx;
 use crate::store::error::StoreError;
+use crate::store::tables::batch_rules::no_batch_before;
 use crate::store::tables::row_mapping::{optional_size_column, size_column};
 
 /// The largest number of pending batches in a snapshot.
@@ -72,13 +73,15 @@ impl ReadTx<'_> {
         instance: &InstanceState,
     ) -> Result<Vec<PendingBatch>, StoreError> {
         let rotate_after = if instance.service_failures > 0 { instance.last_success.cast_signed() } else { i64::MAX };
-        let candidates = sqlx::query_as(
+        let candidates = sqlx::query_as(concat!(
             "SELECT j.id, j.priority, j.job_group, j.list_id, b.part, b.rows, b.last_upload
              FROM job j JOIN batch b ON b.job_id = j.id AND b.state = 'pending'
              WHERE j.instance = ?1 AND j.state IN ('pending', 'running')
                AND (j.not_before IS NULL OR j.not_before <= ?2)
                AND (b.not_before IS NULL OR b.not_before <= ?2 OR b.not_before > ?5)
-               AND b.part IN (SELECT p.part FROM batch p WHERE p.job_id = j.id AND p.state = 'pending'
+               AND b.part IN (SELECT p.part FROM batch p WHERE p.job_id = j.id AND p.state = 'pending' AND ",
+            no_batch_before!("p"),
+            "
                               ORDER BY iif(p.last_upload > ?6, p.last_upload, 0), p.byte_from LIMIT ?3)
                AND (j.job_group IS NULL
                     OR NOT EXISTS (SELECT 1 FROM job o
@@ -93,7 +96,7 @@ impl ReadTx<'_> {
                                             WHERE f.not_before > ?2 AND f.not_before <= ?5 AND f.state = 'pending'
                                               AND f.wait = 'list-busy' AND o.instance = ?1 AND o.list_id IS NOT NULL))
              ORDER BY iif(b.last_upload > ?6, b.last_upload, 0), j.priority DESC, j.id, b.byte_from LIMIT ?4",
-        )
+        ))
         .bind(query.instance)
         .bind(query.now.as_millisecond())
         .bind(query.parts)
@@ -108,15 +111,18 @@ impl ReadTx<'_> {
     /// Returns whether a batch is pending, due or deferred, that waits neither for its group nor for its job's earliest
     /// time.
     pub(crate) async fn has_untried_batch(&mut self, query: &SnapshotQuery<'_>) -> Result<bool, StoreError> {
-        let waiting = sqlx::query_scalar(
+        let waiting = sqlx::query_scalar(concat!(
             "SELECT EXISTS (SELECT 1 FROM batch b JOIN job j ON j.id = b.job_id
                             WHERE b.state = 'pending' AND j.instance = ?1 AND j.state IN ('pending', 'running')
                               AND (j.not_before IS NULL OR j.not_before <= ?2)
+                              AND ",
+            no_batch_before!("b"),
+            "
                               AND (j.job_group IS NULL
                                    OR NOT EXISTS (SELECT 1 FROM job o
                                                   WHERE o.instance = j.instance AND o.job_group = j.job_group
                                                     AND o.id < j.id AND o.state IN ('pending', 'running'))))",
-        )
+        ))
         .bind(query.instance)
         .bind(query.now.as_millisecond())
         .fetch_one(&mut *self.conn)

@@ -33,6 +33,7 @@ impl StoreTx<'_> {
             job.still_has(ErasableData::Content)?;
             // The reports to come are not the ones that were erased.
             self.clear_erased_reports(id).await?;
+            self.end_stop(id).await?;
         }
         let mut moved = 0;
         for batch in &job.batches {

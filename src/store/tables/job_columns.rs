@@ -9,6 +9,7 @@ use crate::domain::row_counts::RowCounts;
 use crate::domain::{JobId, JobState, Source, Target};
 use crate::store::models::Job;
 use crate::store::new_job::{JobLayout, NewJob};
+use crate::store::tables::batch_rules::read_rules;
 use crate::store::tables::column_values::ColumnValues;
 use crate::store::tables::row_mapping::{parse_column, size_column, time_column};
 
@@ -16,7 +17,7 @@ use crate::store::tables::row_mapping::{parse_column, size_column, time_column};
 macro_rules! job_columns {
     () => {
         "id, state, target, lookup_field, list_id, partition_name, object_name, program_id, member_status, instance,
-         filename, format, priority, job_group, bytes, rows, retry_of, source, source_name, not_before, created_at,
+         filename, format, priority, job_group, bytes, rows, retry_of, source, source_name, not_before, in_order, canary, max_failed_percent, created_at,
          started_at, finished_at, content_erased_at, reports_erased_at, error, header_from, header_to"
     };
 }
@@ -61,6 +62,7 @@ fn with_parameters(row: ColumnValues, new: &NewJob) -> ColumnValues {
 
 /// Adds what does not change after the submission has begun.
 fn with_fixed(row: ColumnValues, new: &NewJob, now: Timestamp) -> ColumnValues {
+    let rules = new.batch_rules();
     row.set("instance", new.instance.as_str())
         .set("target", new.target.kind())
         .set("filename", new.filename.as_str())
@@ -68,6 +70,9 @@ fn with_fixed(row: ColumnValues, new: &NewJob, now: Timestamp) -> ColumnValues {
         .set("job_group", new.group.as_deref())
         .set("retry_of", new.retry_of.map(|id| id.0))
         .set("not_before", new.not_before.map(Timestamp::as_millisecond))
+        .set("in_order", i64::from(rules.in_order))
+        .set("canary", rules.canary.map(u64::cast_signed))
+        .set("max_failed_percent", rules.max_failed_percent.map(i64::from))
         .set("created_at", now.as_millisecond())
 }
 
@@ -99,6 +104,7 @@ impl FromRow<'_, SqliteRow> for Job {
             retry_of: row.try_get::<Option<i64>, _>("retry_of")?.map(JobId),
             source: read_source(row)?,
             not_before: time_column(row, "not_before")?,
+            batch_rules: read_rules(row)?,
             created_at: from_ms(row.try_get("created_at")?),
             started_at: time_column(row, "started_at")?,
             finished_at: time_column(row, "finished_at")?,

@@ -166,6 +166,7 @@ fn accepted_message(new: &NewJob) -> String {
 /// Returns the new job as reading it would give it, without two more queries.
 fn to_record(id: JobId, new: NewJob, layout: &JobLayout, now: Timestamp) -> Job {
     let batch = |(part, rows): (u32, &PartRange)| Batch::new(part, rows.rows, rows.from, rows.to);
+    let batch_rules = new.batch_rules();
     Job {
         id,
         state: JobState::Pending,
@@ -181,6 +182,7 @@ fn to_record(id: JobId, new: NewJob, layout: &JobLayout, now: Timestamp) -> Job 
         retry_of: new.retry_of,
         source: Some(new.source),
         not_before: new.not_before,
+        batch_rules,
         created_at: now,
         started_at: None,
         finished_at: None,
