@@ -56,7 +56,7 @@ pub enum CliCommand {
 #[allow(missing_docs, reason = "a docstring here would replace the help text of the command")]
 #[derive(Debug, Subcommand)]
 pub enum ClientCommand {
-    Add(commands::add::Add),
+    Add(Box<commands::add::Add>),
     List(commands::list::List),
     Show(commands::show::Show),
     Wait(commands::wait::Wait),

@@ -123,7 +123,7 @@ pub(crate) async fn list(
     let more = jobs.len() > limit;
     jobs.truncate(limit);
     let next_before = if more { jobs.last().map(|job| job.id) } else { None };
-    Ok(Json(JobsPage { jobs: job_views(&daemon, jobs).await?, next_before }))
+    Ok(Json(JobsPage { jobs: job_views(&daemon, jobs).await, next_before }))
 }
 
 #[derive(Deserialize, JsonSchema)]
@@ -146,7 +146,7 @@ pub(crate) async fn show(
 ) -> Result<Json<JobDto>, Problem> {
     let id = job_id(&id)?;
     let Some(wait) = wait.filter(|wait| !wait.is_empty()) else {
-        return Ok(Json(job_view(&daemon, daemon.store.job(id).await?).await?));
+        return Ok(Json(job_view(&daemon, daemon.store.job(id).await?).await));
     };
     let wait = wait
         .parse::<SignedDuration>()
@@ -154,10 +154,10 @@ pub(crate) async fn show(
         .and_then(|wait| Duration::try_from(wait).ok())
         .ok_or_else(|| Problem::bad_request(format!("wait must be a duration such as 30s, not \"{wait}\"")))?;
     if !connection.may_wait() {
-        return Ok(Json(job_view(&daemon, daemon.store.job(id).await?).await?));
+        return Ok(Json(job_view(&daemon, daemon.store.job(id).await?).await));
     }
     let job = wait_for_end(&daemon, id, wait.min(MAX_WAIT)).await?;
-    Ok(Json(job_view(&daemon, job).await?))
+    Ok(Json(job_view(&daemon, job).await))
 }
 
 /// Returns the job when it has ended, or its state after `wait`.
