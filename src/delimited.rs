@@ -16,6 +16,7 @@ mod encoding;
 mod error;
 mod failed_row_error;
 mod failed_rows;
+mod field_reader;
 mod file_kind;
 mod header;
 mod hints;
@@ -27,8 +28,10 @@ mod proptests;
 mod ragged_row;
 #[cfg(test)]
 mod refusal_tests;
+mod report_reader;
 mod row_checks;
 mod row_limit;
+mod row_match;
 mod scan;
 mod split;
 mod table;
@@ -47,7 +50,9 @@ pub use header::{
 pub use join::{JoinError, Joiner};
 pub use layout::{FileLayout, ScanRules};
 pub use ragged_row::{RaggedRow, RaggedSign};
+pub use report_reader::{ReportHeader, ReportReader, ReportRow};
 pub use row_limit::RowLimit;
+pub use row_match::{DamagedMatchError, ReportMatcher, RowMatch, SentMatcher, SentRow};
 pub use scan::Scanner;
 pub use split::{Bisector, FilePart, SingleRowError};
 pub use warning::Warning;

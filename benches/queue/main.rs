@@ -1,8 +1,8 @@
 //! Benchmarks: the release binary against its targets of speed and memory, measured from outside as a whole process.
 //!
-//! `cargo bench --bench queue` measures all, `cargo bench --bench queue -- accepts` (or `memory`, `slots`) a part. The
-//! exit status is 1 where a target is missed. Beside each figure of the disk stands what the disk itself gives in the
-//! same run: on another machine the ratio still says something, and the figure alone does not.
+//! `cargo bench --bench queue` measures all, `cargo bench --bench queue -- accepts` (or `memory`, `slots`,
+//! `row_match`) a part. The exit status is 1 where a target is missed. Beside each figure of the disk stands what the
+//! disk itself gives in the same run: on another machine the ratio still says something, and the figure alone does not.
 //!
 //! Temporary files go where `TMPDIR` says; on a file system in memory the durable accepts say nothing.
 #![expect(clippy::print_stdout, reason = "the table is what this is for")]
@@ -13,6 +13,7 @@ mod accepts;
 mod bench_daemon;
 mod client;
 mod memory;
+mod row_match;
 mod slots;
 
 /// The lines of the table, and whether a target was missed.
@@ -48,15 +49,19 @@ pub fn median(mut values: Vec<f64>) -> f64 {
 fn main() -> ExitCode {
     // Cargo hands `--bench` on to every benchmark.
     let chosen: Vec<String> = std::env::args().skip(1).filter(|word| !word.starts_with('-')).collect();
-    if let Some(word) = chosen.iter().find(|word| !["accepts", "memory", "slots"].contains(&word.as_str())) {
-        println!("there is no part \"{word}\": it is accepts, memory or slots");
+    if let Some(word) = chosen.iter().find(|word| !["accepts", "memory", "slots", "row_match"].contains(&word.as_str()))
+    {
+        println!("there is no part \"{word}\": it is accepts, memory, slots or row_match");
         return ExitCode::from(2);
     }
     let wanted = |part: &str| chosen.is_empty() || chosen.iter().any(|word| word == part);
+    let mut report = Report::default();
+    if wanted("row_match") {
+        row_match::measure(&mut report);
+    }
     // One thread for the simulator; the clients have threads of their own, and this one waits.
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
     let runtime = runtime.expect("the runtime starts");
-    let mut report = Report::default();
     runtime.block_on(async {
         if wanted("accepts") {
             accepts::measure(&mut report).await;
