@@ -26,7 +26,7 @@ pub use crate::domain::batch::{BatchProgress, QueryFailureKind, QueryFailures, U
 pub use crate::domain::instance::{InstanceState, Pause, PauseKind};
 pub use crate::domain::row_counts::RowCounts;
 pub use backup_verification::{BackupError, BackupInfo, verify_backup};
-pub use batch_changes::{BatchSplit, QueryFailure, RecordedQueryFailure, ReportSizes};
+pub use batch_changes::{BatchSplit, PackedRowMatch, QueryFailure, RecordedQueryFailure, ReportSizes};
 pub use change_log::{ChangeSubscription, SequencedChange};
 pub use content::ContentReader;
 pub use engine::backup::BackupFile;
@@ -50,4 +50,5 @@ pub use tables::instances::QueueDepth;
 pub use tables::notifications::{DueNotifications, PendingNotification};
 pub use tables::occupied_slots::{InFlightBatch, OccupiedSlots};
 pub use tables::retention::{DeletedRecords, EndedRange, RetentionCandidates};
+pub use tables::row_matches::StoredRowMatch;
 pub use tables::snapshot::Snapshot;

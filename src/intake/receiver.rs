@@ -230,7 +230,10 @@ fn content<E>(body: impl Stream<Item = Result<Bytes, E>>) -> impl Stream<Item = 
 }
 
 fn job_layout(layout: &FileLayout, sha256: Option<[u8; 32]>) -> JobLayout {
-    let part = |part: &FilePart| PartRange { from: part.from, to: part.to, rows: part.rows };
+    let part = |part: &FilePart| {
+        let FilePart { from, to, rows, first_line, .. } = *part;
+        PartRange { from, to, rows, first_line: Some(first_line) }
+    };
     JobLayout {
         bytes: layout.bytes,
         header: (layout.header.start, layout.header.end),

@@ -7,8 +7,10 @@ use crate::marketo::{ErrorAction, QueryError, Report, ReportFile};
 use crate::scheduler::api_call::{Admission, Denial, ErrorScope, TokenUse};
 use crate::scheduler::chunked_report::ChunkedReport;
 use crate::scheduler::outcome::{FailedQuery, PollRetry, is_worth_retrying, may_have_report, query_failure_kind};
+use crate::scheduler::row_matching;
+use crate::scheduler::row_matching::ReportBytes;
 use crate::scheduler::worker_context::WorkerContext;
-use crate::store::{Batch, Job, QueryFailure, RecordedQueryFailure, ReportSizes, StoreError};
+use crate::store::{Batch, Job, PackedRowMatch, QueryFailure, RecordedQueryFailure, ReportSizes, StoreError};
 
 /// Fetches the reports of a batch, and records the batch as complete when it has them.
 ///
@@ -44,12 +46,23 @@ pub(super) async fn fetch_reports(context: &WorkerContext, key: BatchKey) -> Res
         }
     }
     let [failures, warnings] = sizes;
-    let stored = ReportSizes { failures, warnings, truncations };
+    let matches = match_rows(context, &job, &batch, ReportBytes { failures, warnings }).await;
+    let stored = ReportSizes { failures, warnings, truncations, matches };
     context.store.set_report_sizes(key, stored, context.clock.now()).await?;
     context.store.record_event(key, Event::Collected, None, context.clock.now()).await?;
     tracing::info!(instance = %context.name, job = %key.job, part = key.part, failures_bytes = failures,
         warnings_bytes = warnings, "batch complete");
     Ok(())
+}
+
+/// Matches the reports' rows with those that were sent. A match that can't be made is made when it is asked for, and
+/// keeps no batch from completing.
+async fn match_rows(context: &WorkerContext, job: &Job, batch: &Batch, bytes: ReportBytes) -> Vec<PackedRowMatch> {
+    row_matching::pack_matches(&context.store, job, batch, bytes).await.unwrap_or_else(|error| {
+        tracing::warn!(instance = %context.name, job = %job.id, part = batch.part, %error,
+            "rows of the reports were not matched with those that were sent");
+        Vec::new()
+    })
 }
 
 enum FetchedReport {

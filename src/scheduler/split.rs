@@ -48,7 +48,8 @@ pub(super) async fn split_upload(
 ) -> Result<(), StoreError> {
     let OversizedBatch { job, batch, limit, request_id } = oversized;
     let header = job.header.1 - job.header.0;
-    // The numbers of the first row and line are used in messages about the file only; none are produced here.
+    // The number of the first row is used in messages about the file only; none are produced here. The lines of the
+    // halves are counted from the batch's first.
     let whole = delimited::FilePart {
         from: batch.byte_from,
         to: batch.byte_to,
@@ -68,7 +69,12 @@ pub(super) async fn split_upload(
             let reason = format!("{}: split in two", limit.reason(bytes));
             tracing::warn!(instance = %context.name, job = %key.job, part = key.part, bytes, request_id, %reason,
                 "batch is too large; it was split in two");
-            let halves = halves.map(|half| PartRange { from: half.from, to: half.to, rows: half.rows });
+            let halves = halves.map(|half| PartRange {
+                from: half.from,
+                to: half.to,
+                rows: half.rows,
+                first_line: batch.first_line.map(|first| first + half.first_line - 1),
+            });
             let split = BatchSplit { halves, reason, request_id };
             context.record_with_retry(key, "split", || context.store.split_batch(key, split.clone(), now)).await
         }

@@ -2,8 +2,8 @@
 
 use jiff::Timestamp;
 
-use crate::domain::FailureReason;
 use crate::domain::batch::{QueryFailureKind, QueryFailures};
+use crate::domain::{FailureReason, ReportKind};
 use crate::store::new_job::PartRange;
 
 /// A query about an import (its status, its reports) that failed.
@@ -39,6 +39,32 @@ pub struct BatchSplit {
     pub request_id: Option<String>,
 }
 
+/// The match of a report's rows with those that were sent, compressed.
+#[derive(Clone, Debug)]
+pub struct PackedRowMatch {
+    pub(crate) kind: ReportKind,
+    pub(crate) first_line: u64,
+    pub(crate) bytes: usize,
+    pub(crate) packed: Vec<u8>,
+}
+
+impl PackedRowMatch {
+    /// Compresses an encoded match. `first_line` is that of the batch's first row in the submitted file, counted from
+    /// 1.
+    ///
+    /// # Errors
+    /// The error of zstd, which is a lack of memory.
+    pub fn compress(kind: ReportKind, first_line: u64, encoded: &[u8]) -> std::io::Result<PackedRowMatch> {
+        let mut compressor = zstd::bulk::Compressor::new(ROW_MATCH_ZSTD_LEVEL)?;
+        // A wrong line is worse than none, and SQLite does not detect an overwritten page.
+        compressor.include_checksum(true)?;
+        Ok(PackedRowMatch { kind, first_line, bytes: encoded.len(), packed: compressor.compress(encoded)? })
+    }
+}
+
+/// The numbers of a match repeat, so a higher level than that of files makes them much smaller.
+const ROW_MATCH_ZSTD_LEVEL: i32 = 6;
+
 /// Sizes in bytes of a batch's stored failure and warning files; none where there is no file.
 #[derive(Clone, Debug, Default)]
 pub struct ReportSizes {
@@ -48,4 +74,6 @@ pub struct ReportSizes {
     pub warnings: Option<u64>,
     /// History messages about reports of which only the beginning is stored.
     pub truncations: Vec<String>,
+    /// The matches of the reports' rows, for as many as could be made.
+    pub matches: Vec<PackedRowMatch>,
 }

@@ -93,6 +93,9 @@ pub struct Batch {
     pub byte_from: u64,
     /// See `byte_from`.
     pub byte_to: u64,
+    /// The line on which its first row begins in the file, counted from 1; none for batches of versions that did not store
+    /// it.
+    pub first_line: Option<u64>,
     /// The next upload, poll or download is not before this.
     pub not_before: Option<Timestamp>,
     /// When the last upload began.
@@ -137,6 +140,7 @@ impl Batch {
             rows: RowCounts::uncounted(rows),
             byte_from: from,
             byte_to: to,
+            first_line: None,
             not_before: None,
             uploaded_at: None,
             accepted_at: None,

@@ -75,6 +75,8 @@ pub struct PartRange {
     pub to: u64,
     /// How many rows these bytes are.
     pub rows: u64,
+    /// The line on which the first row begins, counted from 1 over the whole file; none where it is not known.
+    pub first_line: Option<u64>,
 }
 
 /// The result of a submission.

@@ -7,4 +7,5 @@ mod instances;
 mod jobs;
 mod maintenance;
 mod notifications;
+mod row_matches;
 mod submissions;

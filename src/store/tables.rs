@@ -23,5 +23,6 @@ pub(super) mod occupied_slots;
 pub(super) mod query_failures;
 pub(super) mod retention;
 pub(super) mod row_mapping;
+pub(super) mod row_matches;
 pub(super) mod snapshot;
 pub(super) mod submissions;

@@ -51,7 +51,7 @@ pub(super) fn file(parts: u32) -> (Vec<u8>, JobLayout) {
     for part in 1..=parts {
         let from = bytes.len() as u64;
         bytes.extend_from_slice(format!("{part}@example.com\n").as_bytes());
-        list.push(PartRange { from, to: bytes.len() as u64, rows: 1 });
+        list.push(PartRange { from, to: bytes.len() as u64, rows: 1, first_line: Some(u64::from(part) + 1) });
     }
     let rows = u64::from(parts);
     let layout = JobLayout { bytes: bytes.len() as u64, header, rows, parts: list, sha256: None, warnings: Vec::new() };

@@ -1,4 +1,4 @@
--- A database of version 14 with rows in every table and state. Job ids are told apart by their hundreds: 100 jobs that wait,
+-- A database of version 18 with rows in every table and state. Job ids are told apart by their hundreds: 100 jobs that wait,
 -- 200 jobs at work, 300 those that ended.
 INSERT INTO job (id, instance, state, target, lookup_field, list_id, partition_name, object_name, program_id, member_status,
                  filename, format, priority, job_group, idempotency_key, content_sha256, bytes, header_from, header_to,
@@ -84,6 +84,11 @@ INSERT INTO clock (id, boot, offset_ms, steady_since_up, seen_up, seen_wall) VAL
 UPDATE api_call_day SET doubtful = 2;
 
 UPDATE job SET not_before = 2000 WHERE id IN (100, 300);
+
+UPDATE batch SET first_line = 2 WHERE part = 1;
+-- One row, which is the first of the batch: "\x01\x01\0\0\0", in a frame.
+INSERT INTO row_match (job_id, part, kind, first_line, bytes, packed)
+VALUES (300, 1, 'failures', 2, 5, x'28b52ffd20052900000101000000'), (300, 1, 'warnings', 2, 5, x'28b52ffd20052900000101000000');
 
 UPDATE job SET in_order = 1, canary = 1, max_failed_percent = 5 WHERE id = 100;
 UPDATE job SET stop_cause = 'threshold', stop_reason = '1 of the 2 rows failed' WHERE id = 301;

@@ -262,6 +262,7 @@ impl From<Batch> for BatchDto {
             warnings_bytes,
             overdue_at,
             id_given_twice,
+            first_line: _,
             counts: _,
             query_failures: _,
             tried: _,

@@ -49,7 +49,7 @@ impl Store {
         self.write("split_batch", move |tx| Box::pin(tx.split_batch(key, split, now))).await
     }
 
-    /// Stores the sizes of a batch's stored failure and warning files.
+    /// Stores the sizes of a batch's stored failure and warning files, and the matches of their rows.
     ///
     /// # Errors
     /// An error of writing the database.

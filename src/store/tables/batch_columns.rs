@@ -26,7 +26,7 @@ pub(crate) use progress_columns;
 macro_rules! batch_columns {
     () => {
         concat!(
-            "part, byte_from, byte_to, rows, failures_bytes, warnings_bytes, id_given_twice, ",
+            "part, byte_from, byte_to, rows, first_line, failures_bytes, warnings_bytes, id_given_twice, ",
             $crate::store::tables::batch_columns::progress_columns!()
         )
     };
@@ -48,6 +48,7 @@ impl FromRow<'_, SqliteRow> for Batch {
             rows: RowCounts::from_batch(size_column(row, "rows")?, BatchCounts { state, counts, may_be_imported }),
             byte_from: size_column(row, "byte_from")?,
             byte_to: size_column(row, "byte_to")?,
+            first_line: optional_size_column(row, "first_line")?,
             not_before: progress.not_before,
             uploaded_at: progress.uploaded_at,
             accepted_at: progress.accepted_at,

@@ -73,7 +73,7 @@ impl StoreTx<'_> {
         self.apply_batch_rules(second_key, &event, BatchState::Pending, now).await
     }
 
-    /// Stores the sizes of a batch's reports.
+    /// Stores the sizes of a batch's reports, and the matches of their rows.
     pub(crate) async fn set_report_sizes(
         &mut self,
         key: BatchKey,
@@ -87,6 +87,7 @@ impl StoreTx<'_> {
             .bind(key.part)
             .execute(&mut *self.conn)
             .await?;
+        self.replace_row_matches(key, sizes.matches).await?;
         for truncation in &sizes.truncations {
             let entry = NewHistoryEntry::of_batch(key, now, "report-cut", BatchState::Collecting);
             self.insert_history(NewHistoryEntry { message: Some(truncation), ..entry }).await?;
@@ -109,7 +110,7 @@ mod tests {
         let key = BatchKey { job: id, part: 2 };
         let whole = store.batch(key).await.unwrap().1;
         let middle = whole.byte_from + 3;
-        let part = |from, to| PartRange { from, to, rows: 1 };
+        let part = |from, to| PartRange { from, to, rows: 1, first_line: None };
         let halves = [part(whole.byte_from, middle), part(middle, whole.byte_to)];
         let split = BatchSplit { halves, reason: "413".into(), request_id: None };
         assert!(store.split_batch(key, split.clone(), from_ms(1)).await.is_err(), "it is not uploading");

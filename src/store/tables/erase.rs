@@ -119,6 +119,13 @@ impl StoreTx<'_> {
             .bind(chunks)
             .fetch_all(&mut *self.conn)
             .await?;
+            if found.is_empty() && what == ErasableData::Reports.as_str() {
+                let matches = self.delete_row_matches(JobId(id), chunks).await?;
+                if matches > 0 {
+                    chunks = chunks.saturating_sub(matches);
+                    continue;
+                }
+            }
             if found.is_empty() {
                 sqlx::query("DELETE FROM pending_erasure WHERE job_id = ? AND what = ?")
                     .bind(id)

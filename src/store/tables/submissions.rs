@@ -75,13 +75,15 @@ impl StoreTx<'_> {
     /// Inserts a pending batch.
     pub(crate) async fn insert_batch(&mut self, key: BatchKey, rows: &PartRange) -> Result<(), StoreError> {
         sqlx::query(
-            "INSERT INTO batch (job_id, part, state, byte_from, byte_to, rows) VALUES (?, ?, 'pending', ?, ?, ?)",
+            "INSERT INTO batch (job_id, part, state, byte_from, byte_to, rows, first_line)
+             VALUES (?, ?, 'pending', ?, ?, ?, ?)",
         )
         .bind(key.job.0)
         .bind(key.part)
         .bind(rows.from.cast_signed())
         .bind(rows.to.cast_signed())
         .bind(rows.rows.cast_signed())
+        .bind(rows.first_line.map(u64::cast_signed))
         .execute(&mut *self.conn)
         .await?;
         Ok(())
@@ -165,7 +167,10 @@ fn accepted_message(new: &NewJob) -> String {
 
 /// Returns the new job as reading it would give it, without two more queries.
 fn to_record(id: JobId, new: NewJob, layout: &JobLayout, now: Timestamp) -> Job {
-    let batch = |(part, rows): (u32, &PartRange)| Batch::new(part, rows.rows, rows.from, rows.to);
+    let batch = |(part, rows): (u32, &PartRange)| Batch {
+        first_line: rows.first_line,
+        ..Batch::new(part, rows.rows, rows.from, rows.to)
+    };
     let batch_rules = new.batch_rules();
     Job {
         id,
