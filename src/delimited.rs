@@ -10,6 +10,7 @@
 //! The checks refuse only what is certain to fail on Marketo or to be misread there. No message holds a value of a row:
 //! a column's name is shown only where it cannot be a value.
 
+mod column_appender;
 mod column_names;
 mod column_remover;
 mod encoding;
@@ -23,9 +24,11 @@ mod hints;
 mod join;
 mod layout;
 mod lexer;
+mod line_inserter;
 #[cfg(test)]
 mod proptests;
 mod ragged_row;
+mod reason_groups;
 #[cfg(test)]
 mod refusal_tests;
 mod report_reader;
@@ -38,6 +41,7 @@ mod table;
 mod utf8;
 mod warning;
 
+pub use column_appender::{AddedValues, ColumnAppender};
 pub use column_names::{ColumnName, NameError, without_values};
 pub use encoding::Encoding;
 pub use error::ValidationError;
@@ -49,7 +53,9 @@ pub use header::{
 };
 pub use join::{JoinError, Joiner};
 pub use layout::{FileLayout, ScanRules};
+pub use line_inserter::LineInserter;
 pub use ragged_row::{RaggedRow, RaggedSign};
+pub use reason_groups::{GroupedReason, ReasonGroup, ReasonGroups};
 pub use report_reader::{ReportHeader, ReportReader, ReportRow};
 pub use row_limit::RowLimit;
 pub use row_match::{DamagedMatchError, ReportMatcher, RowMatch, SentMatcher, SentRow};

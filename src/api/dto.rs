@@ -11,6 +11,8 @@ mod history;
 mod job;
 mod notification;
 mod problem;
+mod reasons;
+mod report_row;
 mod retention;
 mod status;
 
@@ -25,5 +27,7 @@ pub use history::{History, HistoryEntryDto};
 pub use job::{BatchDto, JobDto, JobsPage, SubmittedJob};
 pub use notification::JobEndedNotification;
 pub use problem::{COMMAND_LINE_AGENT, Problem};
+pub use reasons::{ReasonDto, ReasonsDto};
+pub use report_row::{ReportRowDto, ReportRowValues};
 pub use retention::{EraseReportDto, RetentionCandidatesDto, RetentionRunDto};
 pub use status::{DropStatus, IgnoredFile, InstanceStatus, Limits, PauseDto, Queue, Slots, Status};

@@ -63,6 +63,8 @@ pub enum ClientCommand {
     Failures(commands::download::Failures),
     Warnings(commands::download::Warnings),
     File(commands::download::File),
+    Results(commands::download::Results),
+    Reasons(commands::reasons::Reasons),
     Retry(commands::retry::Retry),
     Cancel(commands::cancel::Cancel),
     Settle(commands::settle::Settle),

@@ -13,6 +13,7 @@ pub(super) mod health;
 pub(super) mod list;
 pub(super) mod man;
 pub(super) mod pause;
+pub(super) mod reasons;
 pub(super) mod retry;
 pub(super) mod serve;
 pub(super) mod settle;

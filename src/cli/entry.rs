@@ -72,6 +72,8 @@ async fn run(command: ClientCommand, global: &GlobalArgs) -> ExitStatus {
         ClientCommand::Failures(args) => args.run(global).await,
         ClientCommand::Warnings(args) => args.run(global).await,
         ClientCommand::File(args) => args.run(global).await,
+        ClientCommand::Results(args) => args.run(global).await,
+        ClientCommand::Reasons(args) => args.run(global).await,
         ClientCommand::Retry(args) => args.run(global).await,
         ClientCommand::Cancel(args) => args.run(global).await,
         ClientCommand::Settle(args) => args.run(global).await,

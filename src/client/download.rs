@@ -16,6 +16,8 @@ use crate::error_chain::innermost;
 pub enum JobFile {
     /// The submitted file.
     File,
+    /// The submitted file with what became of each row.
+    Results,
     /// The rows that failed, or those with warnings, with Marketo's reasons.
     Report(ReportKind),
 }
@@ -24,6 +26,7 @@ impl JobFile {
     fn as_str(self) -> &'static str {
         match self {
             JobFile::File => "file",
+            JobFile::Results => "results",
             JobFile::Report(kind) => kind.as_str(),
         }
     }
@@ -36,6 +39,8 @@ pub struct FileView {
     pub part: Option<u32>,
     /// Whether the column of Marketo's reasons is left out.
     pub without_reasons: bool,
+    /// Whether a first column has the lines of the rows in the submitted file.
+    pub with_lines: bool,
 }
 
 /// A file that is being downloaded.
@@ -69,7 +74,8 @@ impl Client {
         let path = format!("/v1/jobs/{id}/{}", file.as_str());
         let part = view.part.map(|part| ("part", part.to_string()));
         let reason = view.without_reasons.then(|| ("reason", "false".to_owned()));
-        let parameters: Vec<_> = part.into_iter().chain(reason).collect();
+        let lines = view.with_lines.then(|| ("lines", "true".to_owned()));
+        let parameters: Vec<_> = part.into_iter().chain(reason).chain(lines).collect();
         let request = self.request(Method::GET, &path).query(&parameters);
         Ok(Download { response: self.send_in_time(request).await?, read_timeout: self.read_timeout.clone() })
     }

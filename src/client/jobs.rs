@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use reqwest::Method;
 
-use crate::api::dto::{EraseReportDto, ExplanationDto, History, HistoryEntryDto, JobDto, JobsPage, RetentionRunDto};
+use crate::api::dto::{
+    EraseReportDto, ExplanationDto, History, HistoryEntryDto, JobDto, JobsPage, ReasonsDto, RetentionRunDto,
+};
 use crate::client::error::ClientError;
 use crate::client::http_client::{Client, LONG_TIMEOUT};
 use crate::client::response::read;
@@ -98,6 +100,16 @@ impl Client {
     pub async fn history(&self, id: JobId) -> Result<Vec<HistoryEntryDto>, ClientError> {
         let response: History = self.call(self.request(Method::GET, &format!("/v1/jobs/{id}/history"))).await?;
         Ok(response.history)
+    }
+
+    /// Returns Marketo's reasons of a job's failures and warnings.
+    ///
+    /// # Errors
+    /// [`ClientError`]
+    pub async fn reasons(&self, id: JobId) -> Result<ReasonsDto, ClientError> {
+        let request = self.request(Method::GET, &format!("/v1/jobs/{id}/reasons"));
+        // The daemon reads the whole files before it answers.
+        self.read_timeout.run(LONG_TIMEOUT, async { read(self.send(request).await?).await }).await?
     }
 
     /// Returns what a job waits for.

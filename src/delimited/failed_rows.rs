@@ -58,7 +58,7 @@ pub struct FailedRows {
 }
 
 /// The column that marqueue adds to a report: the line of the row in the submitted file.
-const LINE_COLUMN: &str = "Line";
+pub(super) const LINE_COLUMN: &str = "Line";
 
 impl FailedRowExtractor {
     /// Extracts the rows of a failure file as they were sent. `sent` are the columns of the file that was imported, as

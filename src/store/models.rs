@@ -8,7 +8,7 @@ use strum::IntoStaticStr;
 use crate::domain::batch::{QueryFailures, UploadAttempts};
 use crate::domain::batch_rules::BatchRules;
 use crate::domain::row_counts::RowCounts;
-use crate::domain::{BatchState, Counts, Format, JobId, JobState, Source, Target};
+use crate::domain::{BatchState, Counts, Format, JobId, JobState, ReportKind, Source, Target};
 
 /// A job with its batches.
 #[derive(Clone, Debug, PartialEq)]
@@ -93,8 +93,8 @@ pub struct Batch {
     pub byte_from: u64,
     /// See `byte_from`.
     pub byte_to: u64,
-    /// The line on which its first row begins in the file, counted from 1; none for batches of versions that did not store
-    /// it.
+    /// The line on which its first row begins in the file, counted from 1; none for batches of versions that did not
+    /// store it.
     pub first_line: Option<u64>,
     /// The next upload, poll or download is not before this.
     pub not_before: Option<Timestamp>,
@@ -116,6 +116,8 @@ pub struct Batch {
     pub overdue_at: Option<Timestamp>,
     /// Marketo gave the same id to another upload. To which of the two the import's counts and reports belong is unknown.
     pub id_given_twice: bool,
+    /// Whether Marketo has or had an import of it, or may have an unconfirmed one.
+    pub may_be_imported: bool,
     /// Marketo's counts as received; a missing one is not zero.
     pub counts: Counts,
     /// Queries that failed since the last good answer.
@@ -151,11 +153,20 @@ impl Batch {
             warnings_bytes: None,
             overdue_at: None,
             id_given_twice: false,
+            may_be_imported: false,
             counts: Counts::default(),
             query_failures: QueryFailures::default(),
             tried: UploadAttempts::default(),
             attempts_exhausted: false,
             waited: Duration::ZERO,
+        }
+    }
+
+    /// Returns the size in bytes of a stored report; none where there is no such file.
+    pub fn report_bytes(&self, kind: ReportKind) -> Option<u64> {
+        match kind {
+            ReportKind::Failures => self.failures_bytes,
+            ReportKind::Warnings => self.warnings_bytes,
         }
     }
 

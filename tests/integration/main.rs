@@ -33,6 +33,7 @@ mod readme_walkthrough;
 mod reload;
 mod remote_access;
 mod retention;
+mod row_match;
 mod sample_config;
 mod screens;
 mod slow_clients;

@@ -106,8 +106,8 @@ fn the_commands_of_the_page_do_what_it_says() {
     assert_eq!(statuses, [Some(4), Some(0), Some(0), Some(0), Some(0)], "{outputs:?}");
     assert_eq!(
         outputs[1],
-        "email,firstName,Import Failure Reason\n\
-         bob@example.com,!fail:Value for field is too long,Value for field is too long\n"
+        "Line,email,firstName,Import Failure Reason\n\
+         3,bob@example.com,!fail:Value for field is too long,Value for field is too long\n"
     );
     assert!(outputs[2].contains("import-ended") && outputs[2].contains("complete"), "{}", outputs[2]);
     let again = hand.json("wait 2");

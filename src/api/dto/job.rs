@@ -263,6 +263,7 @@ impl From<Batch> for BatchDto {
             overdue_at,
             id_given_twice,
             first_line: _,
+            may_be_imported: _,
             counts: _,
             query_failures: _,
             tried: _,

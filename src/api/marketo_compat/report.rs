@@ -5,7 +5,7 @@ use axum::http::StatusCode;
 use bytes::Bytes;
 use futures_util::stream;
 
-use crate::api::handlers::reports::JoinedReport;
+use crate::api::handlers::joined_report::JoinedReport;
 use crate::api::marketo_compat::response::{CompatError, CompatResponse};
 use crate::api::state::AppState;
 use crate::domain::{ReportKind, Target};

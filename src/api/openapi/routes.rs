@@ -2,10 +2,10 @@
 
 use crate::api::dto::{
     EraseReportDto, EventData, ExplanationDto, History, InstanceStatus, JobDto, JobsPage, NotReady, Readiness,
-    RetentionRunDto, Status, SubmittedJob,
+    ReasonsDto, ReportRowDto, RetentionRunDto, Status, SubmittedJob,
 };
 use crate::api::handlers::{
-    backup, create, erase, events, health, instances, jobs, metrics, reports, retry, settle, status,
+    backup, create, erase, events, health, instances, jobs, metrics, reasons, reports, results, retry, settle, status,
 };
 use crate::api::marketo_compat;
 use crate::api::openapi::document;
@@ -44,6 +44,7 @@ fn job_routes() -> Vec<Route> {
         Operation::new(id, summary)
             .query::<reports::ReportQuery>()
             .text(200, "The files of all batches, joined in the order of the submitted file", "text/csv")
+            .response(200, "With format=ndjson: a line for each row", "application/x-ndjson", of::<ReportRowDto>)
             .error(409, "The columns of the batches' files differ: download each with part")
             .error(410, "The data was erased")
     };
@@ -63,6 +64,19 @@ fn job_routes() -> Vec<Route> {
             Operation::new("jobFile", "The submitted file")
                 .text(200, "A csv or ssv file", "text/csv")
                 .text(200, "A tsv file", "text/tab-separated-values")
+                .error(410, "The data was erased"),
+        ),
+        job("/v1/jobs/{id}/results").get(
+            results::results,
+            Operation::new("jobResults", "The submitted file with the columns Marketo Result and Marketo Reason")
+                .text(200, "A csv or ssv file", "text/csv")
+                .text(200, "A tsv file", "text/tab-separated-values")
+                .error(410, "The data was erased"),
+        ),
+        job("/v1/jobs/{id}/reasons").get(
+            reasons::reasons,
+            Operation::new("jobReasons", "Marketo's reasons of failures and warnings, with the rows of each")
+                .json::<ReasonsDto>(200, "The reasons, those with the most rows first")
                 .error(410, "The data was erased"),
         ),
         job("/v1/jobs/{id}/history").get(

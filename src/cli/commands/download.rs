@@ -1,4 +1,4 @@
-//! The `failures`, `warnings` and `file` commands: download a job's files to standard output or a file.
+//! The `failures`, `warnings`, `file` and `results` commands: download a job's files to standard output or a file.
 
 use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
@@ -28,6 +28,7 @@ const NO_REPORT: &str = "urn:marqueue:problem:no-report";
 #[command(after_help = "\
 Examples:
   marqueue failures 12
+  marqueue failures 12 --lines
   marqueue failures 12 -o failed.csv --no-reason
   marqueue failures 12 --part 2 -o failed.csv --force")]
 pub struct Failures {
@@ -63,6 +64,22 @@ pub struct File {
     to: OutputTarget,
 }
 
+/// Get the file as it was submitted, with what became of each row
+///
+/// Two columns are added. "Marketo Result" is one of "imported", "imported with warning", "failed", "not sent" (Marketo
+/// has no import with the row) and "unknown" (Marketo's files and counts do not tell); "Marketo Reason" has Marketo's
+/// words. With
+/// --json, which needs -o: an object with "file" and "bytes".
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  marqueue results 12 -o people-results.csv
+  marqueue results 12 > people-results.csv")]
+pub struct Results {
+    #[command(flatten)]
+    to: OutputTarget,
+}
+
 #[derive(Args, Debug)]
 struct Report {
     #[command(flatten)]
@@ -73,6 +90,10 @@ struct Report {
     /// Leave out the last column, which has Marketo's reasons
     #[arg(long)]
     no_reason: bool,
+    /// Add a first column "Line": the line of the row in the file as it was submitted, whose header is line 1. It is
+    /// empty where it can't be told
+    #[arg(long)]
+    lines: bool,
 }
 
 #[derive(Args, Debug)]
@@ -118,9 +139,20 @@ impl File {
     }
 }
 
+impl Results {
+    /// Downloads the file.
+    ///
+    /// # Errors
+    /// The daemon refuses or can't be reached, or the output is not writable.
+    pub async fn run(self, global: &GlobalArgs) -> Result<ExitStatus, CliError> {
+        self.to.fetch(global, JobFile::Results, FileView::default()).await?;
+        Ok(ExitStatus::Done)
+    }
+}
+
 impl Report {
     async fn run(&self, global: &GlobalArgs, kind: ReportKind) -> Result<ExitStatus, CliError> {
-        let view = FileView { part: self.part, without_reasons: self.no_reason };
+        let view = FileView { part: self.part, without_reasons: self.no_reason, with_lines: self.lines };
         let CopyResult { rows, whole, .. } = self.to.fetch(global, JobFile::Report(kind), view).await?;
         if !whole {
             return Ok(ExitStatus::Done);

@@ -3,7 +3,8 @@
 use clap::Args;
 use serde::Serialize;
 
-use crate::api::dto::{BatchDto, HistoryEntryDto, JobDto};
+use crate::api::dto::{BatchDto, HistoryEntryDto, JobDto, ReasonsDto};
+use crate::cli::commands::reasons::tables;
 use crate::cli::confirmation::YesOption;
 use crate::cli::exit_status::{CliError, ExitStatus};
 use crate::cli::format::{
@@ -15,14 +16,15 @@ use crate::cli::job_outcomes::{JobOutcome, OutcomeReport};
 use crate::cli::job_selection::JobSelection;
 use crate::cli::output;
 use crate::cli::render::{Cell, Column, Screen, Table, Tone};
-use crate::client::{Client, JobQuery};
+use crate::client::{Client, ClientError, JobQuery};
 use crate::domain::JobId;
 
-/// Show jobs with their batches and their history
+/// Show jobs with their batches, the most frequent reasons of failures and warnings, and their history
 ///
 /// A number of no job does not stop the others, and the exit status is 1. A range or a filter selects the jobs that
-/// there are; --yes has no effect. With --json: the job as an object, with two more keys, "history" and "retries" (the
-/// jobs that send its failed rows again); for several jobs, an array of them.
+/// there are; --yes has no effect. "marqueue reasons" has all reasons. With --json: the job as an object, with three
+/// more keys, "history", "retries" (the jobs that send its failed rows again) and "reasons" (as of "marqueue reasons",
+/// at most three of each; null where there are none or they are erased); for several jobs, an array of them.
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
@@ -44,6 +46,8 @@ struct Shown {
     history: Vec<HistoryEntryDto>,
     /// The jobs that send its failed rows again, the oldest first.
     retries: Vec<JobId>,
+    /// The most frequent reasons; none where it has no stored reports.
+    reasons: Option<ReasonsDto>,
 }
 
 impl Show {
@@ -86,15 +90,42 @@ impl Shown {
         let job = client.job(id, None).await?;
         let history = client.history(id).await?;
         let retries = client.list(&JobQuery { retry_of: Some(id), ..JobQuery::default() }).await?;
-        Ok(Shown { job, history, retries: retries.jobs.iter().rev().map(|retry| retry.id).collect() })
+        let retries = retries.jobs.iter().rev().map(|retry| retry.id).collect();
+        let reasons = top_reasons(client, &job).await?;
+        Ok(Shown { job, history, retries, reasons })
     }
 
     fn render(&self, screen: &Screen) -> String {
         let retries = self.retries.iter().map(JobId::to_string).collect::<Vec<_>>().join(", ");
-        [record(&self.job, &retries, screen), batches(&self.job.batches, screen), events(&self.history, screen)]
-            .join("\n")
+        let mut parts = vec![record(&self.job, &retries, screen), batches(&self.job.batches, screen)];
+        parts.extend(self.reasons.as_ref().map(|reasons| tables(reasons, screen)));
+        parts.push(events(&self.history, screen));
+        parts.join("\n")
     }
 }
+
+/// The most reasons of a kind that are shown.
+const TOP_REASONS: usize = 3;
+
+/// Returns the most frequent reasons; none where the job has no stored reports.
+async fn top_reasons(client: &Client, job: &JobDto) -> Result<Option<ReasonsDto>, CliError> {
+    let has_reports = job.batches.iter().any(|batch| batch.failures_bytes.or(batch.warnings_bytes).is_some());
+    if !has_reports || job.reports_erased_at.is_some() {
+        return Ok(None);
+    }
+    let mut reasons = match client.reasons(job.id).await {
+        Ok(reasons) => reasons,
+        // The reports were erased meanwhile. The rest of the job is shown.
+        Err(ClientError::Refused(problem)) if problem.status == GONE => return Ok(None),
+        Err(error) => return Err(error.into()),
+    };
+    reasons.failures.truncate(TOP_REASONS);
+    reasons.warnings.truncate(TOP_REASONS);
+    Ok((reasons != ReasonsDto::default()).then_some(reasons))
+}
+
+/// The status of a request for erased data.
+const GONE: u16 = 410;
 
 fn record(job: &JobDto, retries: &str, screen: &Screen) -> String {
     let mut table = Table::of_values();
@@ -257,7 +288,8 @@ mod tests {
     #[test]
     fn the_history_stands_beside_the_jobs_own_keys() {
         let job = samples::job(12, JobState::Pending);
-        let json = serde_json::to_value(Shown { job, history: Vec::new(), retries: vec![JobId(13)] }).unwrap();
+        let json =
+            serde_json::to_value(Shown { job, history: Vec::new(), retries: vec![JobId(13)], reasons: None }).unwrap();
         assert_eq!((&json["id"], &json["history"]), (&12.into(), &serde_json::json!([])));
         assert_eq!(json["retries"], serde_json::json!([13]));
     }

@@ -59,6 +59,7 @@ impl FromRow<'_, SqliteRow> for Batch {
             warnings_bytes: optional_size_column(row, "warnings_bytes")?,
             overdue_at: progress.overdue_at,
             id_given_twice,
+            may_be_imported,
             waited: progress.waited,
             counts,
             query_failures: progress.query_failures,

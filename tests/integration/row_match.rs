@@ -1,0 +1,273 @@
+//! Row matching: lines, results and reasons of rows that Marketo reported. With the real binary and the simulator.
+
+use std::time::Duration;
+
+use marqueue::api::dto::JobDto;
+use marqueue::domain::JobState;
+use marqueue::simulator::Settings;
+use serde_json::{Value, json};
+use sqlx::{ConnectOptions, Connection};
+
+use crate::cli_env::CliEnv;
+use crate::support::{TestEnv, quick};
+
+/// Imports that take no time at all.
+fn instant() -> Settings {
+    Settings { import_base: Duration::from_millis(1), import_per_row: Duration::ZERO, ..quick() }
+}
+
+/// A file of several batches. Notes hold line ends, so that lines are not rows; the rows that fail stand in all batches.
+fn people() -> String {
+    let mut file = "email,name,note\n".to_owned();
+    for row in 1..=200 {
+        let name = match row % 10 {
+            3 => "!fail:Value 'x' is wrong",
+            6 => "\"!fail:Not, this\"",
+            8 => "!warn:Odd",
+            _ => "Ann",
+        };
+        let note = if row % 4 == 0 { "\"two\nlines\"" } else { "one" };
+        file += &format!("p{row}@example.com,{name},{note}\n");
+    }
+    file
+}
+
+/// The line of a person in the file, the header being line 1.
+fn line_of(file: &str, email: &str) -> u64 {
+    let at = file.find(&format!("\n{email},")).expect("the person is in the file") + 1;
+    file[..at].matches('\n').count() as u64 + 1
+}
+
+async fn complete(env: &mut TestEnv, query: &str, file: &str) -> JobDto {
+    let id = env.add(query, file.to_owned()).await.id;
+    let job = env.ended(id).await;
+    assert_eq!(job.state, JobState::Complete, "{job:?}");
+    job
+}
+
+/// A daemon whose uploads take few rows.
+async fn small_uploads(settings: Settings) -> TestEnv {
+    let mut env = TestEnv::new(settings).await;
+    env.config = "limits = { upload_bytes = 1000, calls = 5000, window = \"1s\" }\n".into();
+    env.start().await;
+    env
+}
+
+fn records(text: &str) -> Vec<csv::StringRecord> {
+    let mut reader = csv::ReaderBuilder::new().has_headers(false).from_reader(text.as_bytes());
+    reader.records().map(|record| record.expect("a record")).collect()
+}
+
+/// Asserts that the failures have the lines of the file.
+async fn assert_lines(env: &TestEnv, job: &JobDto, file: &str) {
+    let failures = records(&env.get(&format!("/v1/jobs/{}/failures?lines=true", job.id)).await);
+    assert_eq!(failures[0].get(0), Some("Line"));
+    assert_eq!(failures[0].len(), 5, "{:?}", failures[0]);
+    assert_eq!(failures.len(), 41);
+    for row in &failures[1..] {
+        let line = line_of(file, row.get(1).expect("an address"));
+        assert_eq!(row.get(0), Some(&line.to_string()[..]), "{row:?}");
+    }
+}
+
+#[tokio::test]
+async fn reported_rows_have_their_lines_in_all_batches() {
+    let mut env = small_uploads(instant()).await;
+    let file = people();
+    let job = complete(&mut env, "target=leads&format=csv", &file).await;
+    assert!(job.batches.len() > 2, "{}", job.batches.len());
+    assert_lines(&env, &job, &file).await;
+    // Without the column the file is as it was.
+    let path = format!("/v1/jobs/{}/failures", job.id);
+    let plain = env.get(&path).await;
+    assert!(plain.starts_with("email,name,note,Import Failure Reason\np3@example.com,"), "{plain}");
+    let without_reason = env.get(&format!("{path}?lines=true&reason=false&part=1")).await;
+    assert!(without_reason.starts_with("Line,email,name,note\n4,p3@example.com,"), "{without_reason}");
+
+    let rows: Vec<Value> = env
+        .get(&format!("/v1/jobs/{}/warnings?format=ndjson", job.id))
+        .await
+        .lines()
+        .map(|line| serde_json::from_str(line).expect("JSON"))
+        .collect();
+    assert_eq!(rows.len(), 20);
+    assert_eq!(
+        rows[0],
+        json!({
+            "line": line_of(&file, "p8@example.com"),
+            "part": 1,
+            "reason": "Odd",
+            "row": {"email": "p8@example.com", "name": "!warn:Odd", "note": "two\nlines"},
+        })
+    );
+    assert_eq!(rows[19]["part"], job.batches.len());
+}
+
+#[tokio::test]
+async fn a_batch_that_was_split_keeps_its_lines() {
+    let mut env = TestEnv::with_daemon(Settings { max_body: 900, ..instant() }).await;
+    let file = people();
+    let job = complete(&mut env, "target=leads&format=csv", &file).await;
+    assert!(job.batches.len() > 2, "{}", job.batches.len());
+    assert_lines(&env, &job, &file).await;
+}
+
+#[tokio::test]
+async fn lines_are_found_for_batches_of_earlier_versions() {
+    let mut env = small_uploads(instant()).await;
+    let file = people();
+    let job = complete(&mut env, "target=leads&format=csv", &file).await;
+    assert!(env.terminate().await.success());
+    let options = sqlx::sqlite::SqliteConnectOptions::new().filename(env.database());
+    let mut connection = options.connect().await.expect("the database opens");
+    let stored: i64 =
+        sqlx::query_scalar("SELECT count(*) FROM row_match").fetch_one(&mut connection).await.expect("a count");
+    let reports = job.batches.iter().flat_map(|batch| [batch.failures_bytes, batch.warnings_bytes]).flatten();
+    assert_eq!(stored as usize, reports.count());
+    for sql in ["DELETE FROM row_match", "UPDATE batch SET first_line = NULL"] {
+        sqlx::query(sql).execute(&mut connection).await.expect("it is changed");
+    }
+    connection.close().await.expect("it closes");
+    env.start().await;
+    assert_lines(&env, &job, &file).await;
+}
+
+#[tokio::test]
+async fn lines_outlive_the_submitted_file() {
+    let mut env = TestEnv::new(instant()).await;
+    env.config =
+        "limits = { upload_bytes = 1000, calls = 5000, window = \"1s\" }\n[retention]\nfiles = \"1ms\"\n".into();
+    env.start().await;
+    let file = people();
+    let job = complete(&mut env, "target=leads&format=csv", &file).await;
+    env.until("the file is erased", async |env| {
+        env.json("POST", "/v1/retention").await;
+        env.job(job.id).await.content_erased_at
+    })
+    .await;
+    assert_lines(&env, &job, &file).await;
+    let (status, _) = env.json("GET", &format!("/v1/jobs/{}/results", job.id)).await;
+    assert_eq!(status, 410);
+}
+
+#[tokio::test]
+async fn results_are_the_file_with_what_became_of_each_row() {
+    let mut env = small_uploads(instant()).await;
+    let file = people();
+    let job = complete(&mut env, "target=leads&filename=people.csv", &file).await;
+    let results = env.get(&format!("/v1/jobs/{}/results", job.id)).await;
+    let (found, sent) = (records(&results), records(&file));
+    assert_eq!(found.len(), sent.len());
+    for (row, (found, sent)) in found.iter().zip(&sent).enumerate() {
+        let added = match (row, row % 10) {
+            (0, _) => ["Marketo Result", "Marketo Reason"],
+            (_, 3) => ["failed", "Value 'x' is wrong"],
+            (_, 6) => ["failed", "Not, this"],
+            (_, 8) => ["imported with warning", "Odd"],
+            _ => ["imported", ""],
+        };
+        assert_eq!(found.iter().collect::<Vec<_>>(), sent.iter().chain(added).collect::<Vec<_>>());
+    }
+}
+
+#[tokio::test]
+async fn rows_that_nothing_is_known_of_are_unknown_or_not_sent() {
+    let mut env = small_uploads(instant()).await;
+    env.json("POST", "/v1/instances/default/pause").await;
+    let file = "\u{feff}email;name\r\na@example.com;A\r\nb@example.com;B\r\n\r\n";
+    let id = env.add("target=leads&filename=people.ssv", file).await.id;
+    env.json("POST", &format!("/v1/jobs/{id}/cancel")).await;
+    assert_eq!(
+        env.get(&format!("/v1/jobs/{id}/results")).await,
+        "\u{feff}email;name;Marketo Result;Marketo Reason\r\na@example.com;A;not sent;\r\n\
+         b@example.com;B;not sent;\r\n\r\n"
+    );
+    env.json("POST", "/v1/instances/default/resume").await;
+    // The import failed as a whole: how many of its rows Marketo had imported by then, nobody knows.
+    let id = env.add("target=leads&format=csv", "email,name\na@example.com,!batch-failed:Broken\n").await.id;
+    assert_eq!(env.ended(id).await.state, JobState::Failed);
+    let results = env.get(&format!("/v1/jobs/{id}/results")).await;
+    assert!(results.ends_with("\na@example.com,!batch-failed:Broken,unknown,\n"), "{results}");
+    // The failure file lacks the column `email`, which is empty in all its rows. Two rows fit, and one of them failed.
+    let file = "email,name\n,Ann\na@example.com,Ann\nb@example.com,Bob\n";
+    let id = env.add("target=leads&format=csv&check=false", file).await.id;
+    assert_eq!(env.ended(id).await.rows.failed, Some(1));
+    assert_eq!(
+        env.get(&format!("/v1/jobs/{id}/results")).await,
+        "email,name,Marketo Result,Marketo Reason\n,Ann,unknown,\na@example.com,Ann,unknown,\n\
+         b@example.com,Bob,imported,\n"
+    );
+    assert_eq!(
+        env.get(&format!("/v1/jobs/{id}/failures?lines=true")).await,
+        "Line,name,Import Failure Reason\n,Ann,Value for lookup field 'email' not found\n"
+    );
+}
+
+#[tokio::test]
+async fn reasons_are_counted_with_their_first_lines() {
+    let mut env = small_uploads(instant()).await;
+    let file = "email,name\na@example.com,!fail:Value 'x' is wrong\nb@example.com,\"!fail:No\"\n\
+                c@example.com,!fail:Value 'y' is wrong\nd@example.com,!warn:Odd\n";
+    let job = complete(&mut env, "target=leads&format=csv", file).await;
+    let (status, reasons) = env.json("GET", &format!("/v1/jobs/{}/reasons", job.id)).await;
+    assert_eq!(status, 200);
+    assert_eq!(
+        reasons,
+        json!({
+            "failures": [
+                {"reason": "Value '…' is wrong", "rows": 2, "first_line": 2},
+                {"reason": "No", "rows": 1, "first_line": 3},
+            ],
+            "warnings": [{"reason": "Odd", "rows": 1, "first_line": 5}],
+        })
+    );
+    let none = complete(&mut env, "target=leads&format=csv", "email\na@example.com\n").await;
+    let (status, reasons) = env.json("GET", &format!("/v1/jobs/{}/reasons", none.id)).await;
+    assert_eq!((status, reasons), (200, json!({"failures": [], "warnings": []})));
+    env.json("POST", &format!("/v1/jobs/{}/erase", job.id)).await;
+    for path in ["reasons", "results", "failures?lines=true", "failures?format=ndjson"] {
+        let (status, _) = env.json("GET", &format!("/v1/jobs/{}/{path}", job.id)).await;
+        assert_eq!(status, 410, "{path}");
+    }
+}
+
+#[test]
+fn commands_show_lines_results_and_reasons() {
+    let cli = CliEnv::new();
+    cli.file("people.csv", "email,note\na@example.com,x\nb@example.com,!fail:Bad\nc@example.com,!warn:Odd\n");
+    cli.run("add leads people.csv --wait").expect(4);
+    assert_eq!(
+        cli.run("failures 1 --lines").expect(0).out,
+        "Line,email,note,Import Failure Reason\n3,b@example.com,!fail:Bad,Bad\n"
+    );
+    assert_eq!(cli.run("warnings 1 --lines --no-reason").expect(0).out, "Line,email,note\n4,c@example.com,!warn:Odd\n");
+    let results = "email,note,Marketo Result,Marketo Reason\na@example.com,x,imported,\n\
+                   b@example.com,!fail:Bad,failed,Bad\nc@example.com,!warn:Odd,imported with warning,Odd\n";
+    assert_eq!(cli.run("results 1").expect(0).out, results);
+    let written = cli.run("results 1 -o results.csv --json").expect(0).json();
+    assert_eq!(written, json!({"file": "results.csv", "bytes": results.len()}));
+    let reasons = json!({
+        "failures": [{"reason": "Bad", "rows": 1, "first_line": 3}],
+        "warnings": [{"reason": "Odd", "rows": 1, "first_line": 4}],
+    });
+    assert_eq!(cli.run("reasons 1 --json").expect(0).json(), reasons);
+    assert_eq!(cli.run("show 1 --json").expect(0).json()["reasons"], reasons);
+    let tables = "FAILED  LINE  REASON\n     1     3  Bad\n\nWARNED  LINE  REASON\n     1     4  Odd\n";
+    assert_eq!(cli.run("reasons 1").expect(0).out, tables);
+    assert!(cli.run("show 1").expect(0).out.contains(tables));
+    // The corrected file may have the lines.
+    cli.run("failures 1 --lines -o failed.csv").expect(0);
+    cli.run("retry 1 --with failed.csv").expect(0);
+    assert_eq!(cli.run("file 2").expect(0).out, "email,note\nb@example.com,!fail:Bad\n");
+
+    cli.file("fine.csv", "email\na@example.com\n");
+    cli.run("add leads fine.csv --wait").expect(0);
+    let ran = cli.run("reasons 3").expect(0);
+    assert_eq!((ran.out.as_str(), ran.err.as_str()), ("", "job 3 has no rows with reasons\n"));
+    assert_eq!(cli.run("show 3 --json").expect(0).json()["reasons"], Value::Null);
+    cli.run("erase 1").expect(0);
+    for words in ["results 1", "reasons 1", "failures 1 --lines"] {
+        assert!(cli.run(words).expect(1).err.contains("erased"), "{words}");
+    }
+    assert_eq!(cli.run("show 1 --json").expect(0).json()["reasons"], Value::Null);
+}
