@@ -14,6 +14,7 @@ mod problem;
 mod reasons;
 mod report_row;
 mod retention;
+mod retried_job;
 mod status;
 
 #[cfg(test)]
@@ -30,4 +31,5 @@ pub use problem::{COMMAND_LINE_AGENT, Problem};
 pub use reasons::{ReasonDto, ReasonsDto};
 pub use report_row::{ReportRowDto, ReportRowValues};
 pub use retention::{EraseReportDto, RetentionCandidatesDto, RetentionRunDto};
+pub use retried_job::{ReportPlace, RetriedJob};
 pub use status::{DropStatus, IgnoredFile, InstanceStatus, Limits, PauseDto, Queue, Slots, Status};

@@ -2,6 +2,7 @@
 
 pub(super) mod backup;
 pub mod create;
+pub(super) mod derived_job;
 pub(super) mod erase;
 pub(super) mod events;
 pub(super) mod health;
@@ -14,6 +15,7 @@ pub(super) mod report_rows;
 pub(super) mod reports;
 pub(super) mod results;
 pub(super) mod retry;
+pub(super) mod retry_failed_rows;
 pub(super) mod row_results;
 pub(super) mod settle;
 pub(super) mod status;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use reqwest::Method;
 
 use crate::api::dto::{
-    EraseReportDto, ExplanationDto, History, HistoryEntryDto, JobDto, JobsPage, ReasonsDto, RetentionRunDto,
+    EraseReportDto, ExplanationDto, History, HistoryEntryDto, JobDto, JobsPage, ReasonsDto, RetentionRunDto, RetriedJob,
 };
 use crate::client::error::ClientError;
 use crate::client::http_client::{Client, LONG_TIMEOUT};
@@ -133,7 +133,7 @@ impl Client {
     ///
     /// # Errors
     /// [`ClientError`]
-    pub async fn retry(&self, id: JobId, scope: RetryScope) -> Result<JobDto, ClientError> {
+    pub async fn retry(&self, id: JobId, scope: RetryScope) -> Result<RetriedJob, ClientError> {
         let rows = (scope == RetryScope::FailedRows).then_some(("rows", "failed"));
         self.call(self.request(Method::POST, &format!("/v1/jobs/{id}/retry")).query(rows.as_slice())).await
     }

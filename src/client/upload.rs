@@ -12,7 +12,7 @@ use tokio::io::AsyncRead;
 use tokio::time::Instant;
 use tokio_util::io::ReaderStream;
 
-use crate::api::dto::{JobDto, SubmittedJob, Warning};
+use crate::api::dto::{JobDto, RetriedJob, SubmittedJob, Warning};
 use crate::client::error::ClientError;
 use crate::client::http_client::Client;
 use crate::client::response::read;
@@ -149,7 +149,7 @@ impl Client {
         file: &CorrectedFile,
         content: impl AsyncRead + Send + 'static,
         progress: impl FnMut(u64) + Send + 'static,
-    ) -> Result<JobDto, ClientError> {
+    ) -> Result<RetriedJob, ClientError> {
         let mut parameters = vec![("rows", "corrected".to_owned())];
         parameters.extend(file.format.map(|format| ("format", format.to_string())));
         if !file.check {

@@ -167,7 +167,7 @@ fn without_value(text: &str, value: &str) -> String {
 }
 
 /// Replaces a value in a message.
-pub(super) const WITHHELD: &str = "…";
+const WITHHELD: &str = "…";
 
 fn is_well_known(name: &str) -> bool {
     let letters: String = name.chars().filter(|letter| letter.is_alphanumeric()).flat_map(char::to_lowercase).collect();

@@ -1,6 +1,5 @@
 //! Error of failed rows: why the rows of a failure file cannot be sent again.
 
-use crate::delimited::column_names::clip;
 use crate::delimited::header::MAX_HEADER_BYTES;
 
 /// A failure file whose rows cannot be sent again.
@@ -12,15 +11,6 @@ pub enum FailedRowError {
     /// The last column is not the reason column.
     #[error("the file's last column is neither \"Import Failure Reason\" nor \"Import Warning Reason\"")]
     NoReason,
-    /// Columns that were sent are missing.
-    #[error("the file lacks {}, sent but not given back by Marketo", names(.0))]
-    Missing(Vec<String>),
-    /// There are columns that were not sent.
-    #[error("the file has {}, not among the columns that were sent", names(.0))]
-    NotSent(Vec<String>),
-    /// The columns are in another order than sent.
-    #[error("the file has the columns that were sent in another order")]
-    OtherOrder,
     /// A row has another number of fields than the header.
     #[error("the row on line {line} has {fields} fields where the header has {columns}")]
     Ragged {
@@ -40,9 +30,4 @@ pub enum FailedRowError {
     /// The header is larger than [`MAX_HEADER_BYTES`].
     #[error("the header does not end within {MAX_HEADER_BYTES} bytes")]
     HeaderTooLarge,
-}
-
-fn names(columns: &[String]) -> String {
-    let listed: Vec<_> = columns.iter().map(|name| format!("{:?}", clip(name))).collect();
-    format!("{} {}", if columns.len() == 1 { "the column" } else { "the columns" }, listed.join(", "))
 }

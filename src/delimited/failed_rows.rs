@@ -2,8 +2,6 @@
 
 use std::ops::Range;
 
-use crate::delimited::column_names;
-use crate::delimited::column_names::WITHHELD;
 use crate::delimited::column_remover::{ColumnRemover, KeptColumns};
 use crate::delimited::failed_row_error::FailedRowError;
 use crate::delimited::header;
@@ -40,8 +38,6 @@ pub enum CorrectedFormat {
 /// The columns that a file of failed rows may have.
 #[derive(Clone, Debug)]
 enum ExpectedColumns {
-    /// Those that were sent, and the reason column.
-    SentAndReason(Vec<String>),
     /// Any, and the reason column.
     AnyAndReason,
     /// Any. The reason column and `Line` are removed where they were not sent.
@@ -61,19 +57,14 @@ pub struct FailedRows {
 pub(super) const LINE_COLUMN: &str = "Line";
 
 impl FailedRowExtractor {
-    /// Extracts the rows of a failure file as they were sent. `sent` are the columns of the file that was imported, as
-    /// [`columns`](crate::delimited::header::columns) reads them; another column is an error.
-    pub fn of_sent_columns(sent: Vec<String>) -> Self {
-        FailedRowExtractor::new(ExpectedColumns::SentAndReason(sent))
-    }
-
     /// Removes the reason column of a failure or warning file, whatever its other columns are.
     pub fn of_report() -> Self {
         FailedRowExtractor::new(ExpectedColumns::AnyAndReason)
     }
 
-    /// Reads a failure file that was corrected by hand. A first column `Line` and a last column of reasons are removed,
-    /// unless the columns that were `sent` have them.
+    /// Reads a failure file that was corrected by hand. `sent` are the columns of the file that was imported, as
+    /// [`columns`](crate::delimited::header::columns) reads them. A first column `Line` and a last column of reasons
+    /// are removed, unless the columns that were `sent` have them.
     pub fn of_corrected_file(sent: Vec<String>, format: CorrectedFormat) -> Self {
         FailedRowExtractor::new(ExpectedColumns::Corrected { sent, format })
     }
@@ -142,10 +133,6 @@ impl ExpectedColumns {
     /// Finds the format of the file and the columns to remove, from its header.
     fn remover(&self, header: &[u8]) -> Result<ColumnRemover, FailedRowError> {
         match self {
-            ExpectedColumns::SentAndReason(sent) => {
-                let format = find_format(header, sent)?;
-                Ok(ColumnRemover::new(format, KeptColumns { kept: 0..sent.len(), columns: sent.len() + 1 }))
-            }
             ExpectedColumns::AnyAndReason => {
                 let read = |format| (format, header::columns(header, format));
                 let is_report = |(_, names): &(Format, Vec<String>)| names.last().is_some_and(|n| header::is_reason(n));
@@ -194,38 +181,6 @@ impl CorrectedHeader {
     }
 }
 
-/// Finds the format with which the columns are those that were sent and the reason column.
-fn find_format(header: &[u8], sent: &[String]) -> Result<Format, FailedRowError> {
-    let mut fault = FailedRowError::NoReason;
-    for format in Format::ALL {
-        let mut found = header::columns(header, format);
-        if !found.pop().is_some_and(|name| header::is_reason(&name)) {
-            continue;
-        }
-        if found == sent {
-            return Ok(format);
-        }
-        let without = |all: &[String], those: &[String]| -> Vec<String> {
-            all.iter().filter(|name| !those.contains(name)).cloned().collect()
-        };
-        // In a file that was not checked, the first line may be a row with personal data.
-        let shown = |names: Vec<String>| -> Vec<String> {
-            if column_names::may_be_displayed(sent) {
-                names
-            } else {
-                names.iter().map(|_| WITHHELD.to_owned()).collect()
-            }
-        };
-        let (missing, not_sent) = (without(sent, &found), without(&found, sent));
-        fault = match (missing.is_empty(), not_sent.is_empty()) {
-            (false, _) => FailedRowError::Missing(shown(missing)),
-            (true, false) => FailedRowError::NotSent(shown(not_sent)),
-            (true, true) => FailedRowError::OtherOrder,
-        };
-    }
-    Err(fault)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -249,8 +204,8 @@ mod tests {
         Ok((String::from_utf8(out).unwrap(), rows))
     }
 
-    fn strip(sent: &[&str], text: &str, size: usize) -> Result<(String, FailedRows), FailedRowError> {
-        extract(FailedRowExtractor::of_sent_columns(names(sent)), text, size)
+    fn strip(text: &str, size: usize) -> Result<(String, FailedRows), FailedRowError> {
+        extract(FailedRowExtractor::of_report(), text, size)
     }
 
     #[test]
@@ -308,31 +263,24 @@ mod tests {
 
     #[test]
     fn reasons_are_removed_and_every_other_byte_stays() {
-        for (sent, text, kept, format, rows) in [
-            (vec!["a", "b"], "a,b,Import Failure Reason\n1,2,no\n", "a,b\n1,2\n", Format::Csv, 1),
+        for (text, kept, format, rows) in [
+            ("a,b,Import Failure Reason\n1,2,no\n", "a,b\n1,2\n", Format::Csv, 1),
             (
-                vec!["a", "b"],
                 "\u{feff}a,b,Import Warning Reason\r\n\"1,\"\"\n\", 2,\"x,\ny\"\r\n\r\n3,4,",
                 "a,b\r\n\"1,\"\"\n\", 2\r\n3,4",
                 Format::Csv,
                 2,
             ),
-            (vec!["a", "b"], "a\tb\tImport Failure Reason\n1\t2,\tno\n", "a\tb\n1\t2,\n", Format::Tsv, 1),
-            (vec!["a;b"], "\"a;b\";Import Failure Reason\n1;no\n", "\"a;b\"\n1\n", Format::Ssv, 1),
-            (vec!["a"], "a,Import Failure Reason\n\r,no\n\r\n\rx,no", "a\n\r\n\rx", Format::Csv, 2),
-            (vec!["a"], "a,Import Failure Reason\n,no\n", "a\n\"\"\n", Format::Csv, 1),
+            ("a\tb\tImport Failure Reason\n1\t2,\tno\n", "a\tb\n1\t2,\n", Format::Tsv, 1),
+            ("\"a;b\";Import Failure Reason\n1;no\n", "\"a;b\"\n1\n", Format::Ssv, 1),
+            ("a,Import Failure Reason\n\r,no\n\r\n\rx,no", "a\n\r\n\rx", Format::Csv, 2),
+            ("a,Import Failure Reason\n,no\n", "a\n\"\"\n", Format::Csv, 1),
         ] {
             for size in [1, 2, 3, 100] {
                 let expected = (kept.to_owned(), FailedRows { format, rows });
-                assert_eq!(strip(&sent, text, size), Ok(expected), "by {size}");
+                assert_eq!(strip(text, size), Ok(expected), "by {size}");
             }
         }
-    }
-
-    #[test]
-    fn columns_that_may_be_values_are_not_named() {
-        let error = strip(&["Ana Maria", "Lopez"], "Lopez,Import Failure Reason\nB,no\n", 5).unwrap_err().to_string();
-        assert_eq!(error, "the file lacks the column \"…\", sent but not given back by Marketo");
     }
 
     #[test]
@@ -345,25 +293,12 @@ mod tests {
                 "the file's last column is neither \"Import Failure Reason\" nor \"Import Warning Reason\"",
             ),
             (
-                "b\tImport Failure Reason\n2\tno\n",
-                "the file lacks the column \"a\", sent but not given back by Marketo",
-            ),
-            (
-                "Import Failure Reason\nno\n",
-                "the file lacks the columns \"a\", \"b\", sent but not given back by Marketo",
-            ),
-            (
-                "a,b,c,Import Failure Reason\n1,2,3,no\n",
-                "the file has the column \"c\", not among the columns that were sent",
-            ),
-            ("b,a,Import Failure Reason\n2,1,no\n", "the file has the columns that were sent in another order"),
-            (
                 "a,b,Import Failure Reason\n1,2,no\n1,2,no, it is not\n",
                 "the row on line 3 has 4 fields where the header has 3",
             ),
             ("a,b,Import Failure Reason\n1,2,\"no\n", "the quote opened on line 2 has no end"),
         ] {
-            assert_eq!(strip(&["a", "b"], text, 5).unwrap_err().to_string(), message, "{text:?}");
+            assert_eq!(strip(text, 5).unwrap_err().to_string(), message, "{text:?}");
         }
     }
 }

@@ -231,6 +231,25 @@ async fn reasons_are_counted_with_their_first_lines() {
     }
 }
 
+#[tokio::test]
+async fn failed_rows_without_a_line_are_left_out_and_named() {
+    let mut env = small_uploads(instant()).await;
+    // The failure file lacks the column `email`: of the first two rows one failed, and the third is told by its name.
+    let file = "email,name\r\n,Ann\r\na@example.com,Ann\r\n,\"Bob\"\r\n";
+    let id = complete(&mut env, "target=leads&format=csv&check=false", file).await.id;
+    let (status, again) = env.json("POST", &format!("/v1/jobs/{id}/retry?rows=failed")).await;
+    assert_eq!((status, &again["rows_without_line"], &again["rows"]["total"]), (201, &json!(1), &json!(1)), "{again}");
+    assert_eq!(again["without_line"], json!([{"part": 1, "report_line": 2}]));
+    let new = env.get(&format!("/v1/jobs/{}/file", again["id"])).await;
+    assert_eq!(new, "email,name\r\n,\"Bob\"\r\n", "as it was sent");
+
+    let id =
+        complete(&mut env, "target=leads&format=csv&check=false", "email,name\n,Ann\na@example.com,Ann\n").await.id;
+    let (status, problem) = env.json("POST", &format!("/v1/jobs/{id}/retry?rows=failed")).await;
+    assert_eq!((status, &problem["type"]), (409, &json!("urn:marqueue:problem:rows-not-recoverable")), "{problem}");
+    assert!(problem["detail"].as_str().is_some_and(|detail| detail.contains("none of the 1 rows")), "{problem}");
+}
+
 #[test]
 fn commands_show_lines_results_and_reasons() {
     let cli = CliEnv::new();

@@ -24,7 +24,8 @@ pub(super) enum Lines {
     Added,
 }
 
-/// The failure or warning files of a job's batches, joined: one header, then all rows in the order of the submitted file.
+/// The failure or warning files of a job's batches, joined: one header, then all rows in the order of the submitted
+/// file.
 pub(crate) struct JoinedReport {
     /// Files that are still to be read, the next one last.
     parts: Vec<PartFile>,
@@ -63,7 +64,7 @@ impl ReportLines {
 }
 
 /// The report of one batch.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct ReportPart {
     pub kind: ReportKind,
     pub part: u32,
@@ -103,8 +104,8 @@ impl JoinedReport {
     /// Opens the files of a job, or of one of its parts.
     ///
     /// # Errors
-    /// 404 where there is no such file; 409 where the files' columns differ, so that they can't be joined; 410 where they
-    /// are erased.
+    /// 404 where there is no such file; 409 where the files' columns differ, so that they can't be joined; 410 where
+    /// they are erased.
     pub async fn open(store: &Store, job: &Job, kind: ReportKind, part: Option<u32>) -> Result<JoinedReport, Problem> {
         JoinedReport::open_with(store, job, ReportView { kind, part, lines: Lines::None }).await
     }

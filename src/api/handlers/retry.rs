@@ -13,18 +13,17 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::api::auth::identity::Identity;
-use crate::api::dto::{JobDto, Problem};
+use crate::api::dto::{JobDto, Problem, RetriedJob};
 use crate::api::handlers::create::{idempotency_key, reject_content_encoding, submission_channel};
-use crate::api::handlers::joined_report::JoinedReport;
-use crate::api::handlers::reports::{extract_rows, extracted_rows};
+use crate::api::handlers::derived_job::derived_job;
+use crate::api::handlers::retry_failed_rows::retry_failed_rows;
 use crate::api::problem::{PathSegment, Query, job_id};
 use crate::api::state::{AppState, SharedState};
 use crate::delimited;
 use crate::delimited::{CorrectedFormat, FailedRowError, FailedRowExtractor};
-use crate::domain::{Format, ReportKind, SubmissionChannel};
+use crate::domain::{Format, SubmissionChannel};
 use crate::intake::{Checks, IntakeError};
 use crate::store::{ErasableData, Inserted, Job, NewJob, StoredFile};
-use crate::untrusted_text::file_name;
 
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -48,7 +47,7 @@ pub(crate) async fn retry(
     Query(query): Query<RetryQuery>,
     headers: HeaderMap,
     body: Body,
-) -> Result<(StatusCode, Json<JobDto>), Problem> {
+) -> Result<(StatusCode, Json<RetriedJob>), Problem> {
     let id = job_id(&id)?;
     let is_corrected = query.rows.as_deref() == Some("corrected");
     if !is_corrected && (query.format.is_some() || query.check.is_some()) {
@@ -61,7 +60,8 @@ pub(crate) async fn retry(
         None | Some("") => {
             daemon.store.retry(id, daemon.clock.now()).await?;
             tracing::info!(job = %id, "job retried by a client");
-            Ok((StatusCode::OK, Json(daemon.store.job(id).await?.into())))
+            let job = JobDto::from(daemon.store.job(id).await?);
+            Ok((StatusCode::OK, Json(job.into())))
         }
         Some("failed") => retry_failed_rows(&daemon, &caller, daemon.store.job(id).await?).await,
         Some("corrected") => {
@@ -81,61 +81,6 @@ pub(crate) async fn retry(
     }
 }
 
-/// Makes a new job of an ended job's failed rows.
-async fn retry_failed_rows(
-    daemon: &AppState,
-    caller: &Identity,
-    job: Job,
-) -> Result<(StatusCode, Json<JobDto>), Problem> {
-    let refused = |detail: String| Err(Problem::plain(StatusCode::CONFLICT, detail));
-    if !job.state.is_terminal() {
-        return refused(format!("job {} is {}: its failed rows are known when it has ended", job.id, job.state));
-    }
-    if let Some(batch) = job.batches.iter().find(|batch| batch.id_given_twice) {
-        return refused(format!(
-            "it is unknown to which job the failed rows of part {} of job {} belong: Marketo returned the same batchId for \
-             another upload",
-            batch.part, job.id
-        ));
-    }
-    if !job.has_failed_rows() {
-        return refused(match job.rows.discrepancy() {
-            None => format!("job {} has no failed rows", job.id),
-            Some(discrepancy) => format!("it is unknown which rows of job {} failed. {discrepancy}", job.id),
-        });
-    }
-    let columns = sent_columns(daemon, &job).await?;
-    let open = || JoinedReport::open(&daemon.store, &job, ReportKind::Failures, None);
-    // The files are read twice. The first pass finds out whether the rows can be extracted and which delimiter they have,
-    // before a job is created.
-    let format = extract_rows(open().await?, FailedRowExtractor::of_sent_columns(columns.clone())).await?.format;
-    let new = derived_job(&job, caller, "failed-rows", format);
-    let rows = extracted_rows(open().await?, FailedRowExtractor::of_sent_columns(columns));
-    // The rows were checked when they were first accepted.
-    match daemon.intake.receive(new, Checks::None, rows).await? {
-        Inserted::Created(job) | Inserted::Existing(job) => Ok((StatusCode::CREATED, Json(job.into()))),
-    }
-}
-
-/// Returns a new job of rows of `job`, with its target and options. `suffix` goes into the file's name.
-fn derived_job(job: &Job, caller: &Identity, suffix: &str, format: Format) -> NewJob {
-    NewJob {
-        instance: job.instance.clone(),
-        target: job.target.clone(),
-        filename: derived_filename(&job.filename, suffix, format),
-        format,
-        priority: job.priority,
-        group: job.group.clone(),
-        not_before: None,
-        in_order: job.batch_rules.in_order,
-        canary: Some(job.batch_rules.canary.unwrap_or(0)),
-        max_failed_percent: Some(job.batch_rules.max_failed_percent.unwrap_or(100)),
-        idempotency_key: None,
-        retry_of: Some(job.id),
-        source: caller.source(),
-    }
-}
-
 /// A failure file that was corrected, as it was sent.
 struct CorrectedFile {
     query: RetryQuery,
@@ -152,7 +97,7 @@ async fn retry_corrected_rows(
     caller: &Identity,
     job: Job,
     file: CorrectedFile,
-) -> Result<(StatusCode, Json<JobDto>), Problem> {
+) -> Result<(StatusCode, Json<RetriedJob>), Problem> {
     if !job.state.is_terminal() {
         let detail = format!("job {} is {}: its failed rows are known when it has ended", job.id, job.state);
         return Err(Problem::plain(StatusCode::CONFLICT, detail));
@@ -183,8 +128,8 @@ async fn retry_corrected_rows(
     let checks = if file.query.check.unwrap_or(true) { Checks::All } else { Checks::None };
     let received = daemon.intake.receive(new, checks, begins.chain(rows.stream())).await;
     match received {
-        Ok(Inserted::Created(job)) => Ok((StatusCode::CREATED, Json(job.into()))),
-        Ok(Inserted::Existing(job)) => Ok((StatusCode::OK, Json(job.into()))),
+        Ok(Inserted::Created(job)) => Ok((StatusCode::CREATED, Json(JobDto::from(job).into()))),
+        Ok(Inserted::Existing(job)) => Ok((StatusCode::OK, Json(JobDto::from(job).into()))),
         Err(error) => Err(fault.get().cloned().map_or_else(|| Problem::of_intake(error, file.channel), invalid_rows)),
     }
 }
@@ -237,13 +182,4 @@ async fn sent_columns(daemon: &AppState, job: &Job) -> Result<Vec<String>, Probl
         header.extend(piece);
     }
     Ok(delimited::columns(&header, job.format))
-}
-
-/// Makes `leads-failed-rows.csv` of `leads.csv` and `failed-rows`, shortened to the longest allowed name.
-fn derived_filename(filename: &str, suffix: &str, format: Format) -> String {
-    let stem = match Format::from_filename(filename) {
-        Some(_) => filename.rsplit_once('.').map_or(filename, |(stem, _)| stem),
-        None => filename,
-    };
-    file_name(stem, &format!("-{suffix}.{format}"))
 }

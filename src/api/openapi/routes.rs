@@ -2,7 +2,7 @@
 
 use crate::api::dto::{
     EraseReportDto, EventData, ExplanationDto, History, InstanceStatus, JobDto, JobsPage, NotReady, Readiness,
-    ReasonsDto, ReportRowDto, RetentionRunDto, Status, SubmittedJob,
+    ReasonsDto, ReportRowDto, RetentionRunDto, RetriedJob, Status, SubmittedJob,
 };
 use crate::api::handlers::{
     backup, create, erase, events, health, instances, jobs, metrics, reasons, reports, results, retry, settle, status,
@@ -103,9 +103,9 @@ fn job_routes() -> Vec<Route> {
                 .query::<retry::RetryQuery>()
                 .header("Idempotency-Key", "With rows=corrected: the same key and body return the same job")
                 .optional_body("application/octet-stream", bytes)
-                .json::<JobDto>(200, "The job")
-                .json::<JobDto>(201, "The new job of the failed rows")
-                .error(409, "There is nothing to retry, or the failed rows can't be extracted")
+                .json::<RetriedJob>(200, "The job")
+                .json::<RetriedJob>(201, "The new job of the failed rows")
+                .error(409, "There is nothing to retry, or no failed row can be told from the others")
                 .error(410, "The data was erased")
                 .error(413, "The failed rows are larger than api.max_file_bytes")
                 .error(415, "The body is a form or compressed, and not the file itself")
