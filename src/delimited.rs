@@ -31,6 +31,7 @@ mod ragged_row;
 mod reason_groups;
 #[cfg(test)]
 mod refusal_tests;
+mod report_header;
 mod report_reader;
 mod row_checks;
 mod row_limit;
@@ -57,7 +58,8 @@ pub use layout::{FileLayout, ScanRules};
 pub use line_inserter::LineInserter;
 pub use ragged_row::{RaggedRow, RaggedSign};
 pub use reason_groups::{GroupedReason, ReasonGroup, ReasonGroups};
-pub use report_reader::{ReportHeader, ReportReader, ReportRow};
+pub use report_header::ReportHeader;
+pub use report_reader::{ReportReader, ReportRow};
 pub use row_limit::RowLimit;
 pub use row_match::{DamagedMatchError, ReportMatcher, RowMatch, SentMatcher, SentRow};
 pub use row_selector::RowSelector;

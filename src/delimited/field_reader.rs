@@ -1,6 +1,7 @@
 //! Field reader: the records of delimited text with the values of their fields, quotes removed.
 
 use crate::delimited::lexer::{LexEvent, Lexer};
+use crate::delimited::report_header::LineEnd;
 use crate::domain::Format;
 
 /// Reads records. It holds one record, whose values may be of at most `max_bytes` bytes; those beyond are not kept.
@@ -14,6 +15,7 @@ pub(super) struct FieldReader {
     /// A CR waits for the next byte: before an LF it belongs to the line end.
     held_cr: bool,
     is_cut: bool,
+    line_end: LineEnd,
 }
 
 /// One record.
@@ -52,13 +54,26 @@ impl FieldReader {
     /// Returns a reader at the start of a record on `line`.
     pub fn new(format: Format, line: u64, max_bytes: usize) -> Self {
         let lexer = Lexer::new(format, line);
-        FieldReader { lexer, max_bytes, values: Vec::new(), ends: Vec::new(), held_cr: false, is_cut: false }
+        FieldReader {
+            lexer,
+            max_bytes,
+            values: Vec::new(),
+            ends: Vec::new(),
+            held_cr: false,
+            is_cut: false,
+            line_end: LineEnd::Lf,
+        }
+    }
+
+    /// Sets what ends a line, which is LF or CRLF otherwise.
+    pub fn with_line_end(self, line_end: LineEnd) -> Self {
+        FieldReader { line_end, ..self }
     }
 
     /// Reads bytes and passes each record that ends in them to `record`.
     pub fn push(&mut self, bytes: &[u8], mut record: impl FnMut(&Fields<'_>)) {
         for &byte in bytes {
-            match self.lexer.step(byte) {
+            match self.lexer.step(self.line_end.lexed(byte, &self.lexer)) {
                 LexEvent::Data if byte == b'\r' => {
                     self.keep_held_cr();
                     self.held_cr = true;

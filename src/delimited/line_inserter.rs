@@ -2,58 +2,74 @@
 
 use crate::delimited::failed_rows::LINE_COLUMN;
 use crate::delimited::header;
-use crate::delimited::header::{HeaderReader, MAX_HEADER_BYTES};
 use crate::delimited::lexer::{LexEvent, Lexer};
-use crate::delimited::report_reader::ReportHeader;
+use crate::delimited::report_header::{HeaderProgress, LineEnd, ReportHeader, ReportHeaderReader};
 use crate::domain::Format;
 
-/// Adds the column `Line` to one report. Every other byte stays, also in a file that is no report. Blank lines are no rows.
+/// Adds the column `Line` to one report. Every other byte stays, also in a file that is no report. Blank lines are no
+/// rows.
 ///
-/// The caller gives the lines: for the number of a row in the report, counted from 0, its line, or none where it can't be told.
+/// The caller gives the lines: for the number of a row in the report, counted from 0, its line, or none where it can't
+/// be told.
 #[derive(Debug)]
 pub struct LineInserter {
-    sent_format: Format,
     reading: Reading,
 }
 
 #[derive(Debug)]
 enum Reading {
-    Header(HeaderReader, Lexer),
+    Header(ReportHeaderReader),
     Rows(RowPrefixer),
+    /// The header is too large. It is passed on as it is; joining the reports refuses it.
+    PassedOn,
 }
 
 impl LineInserter {
     /// Returns an inserter for a report about an import of `sent_format`.
     pub fn new(sent_format: Format) -> Self {
-        // Names hold neither quotes nor line ends, so any delimiter finds the header's end.
-        LineInserter { sent_format, reading: Reading::Header(HeaderReader::default(), Lexer::new(Format::Csv, 1)) }
+        LineInserter { reading: Reading::Header(ReportHeaderReader::new(sent_format)) }
     }
 
     /// Reads bytes of the report and appends the resulting bytes to `out`.
     pub fn push(&mut self, mut bytes: &[u8], line: impl Fn(usize) -> Option<u64>, out: &mut Vec<u8>) {
-        if let Reading::Header(reader, lexer) = &mut self.reading {
-            let end = reader.push(lexer, bytes);
-            // A header that is too large is passed on as it is; joining the reports refuses it.
-            if end.is_none() && reader.bytes().len() as u64 <= MAX_HEADER_BYTES {
-                return;
+        let mut gathered = Vec::new();
+        if let Reading::Header(reader) = &mut self.reading {
+            match reader.push(bytes) {
+                HeaderProgress::Pending => return,
+                HeaderProgress::TooLarge => {
+                    out.extend_from_slice(reader.bytes());
+                    self.reading = Reading::PassedOn;
+                    return;
+                }
+                HeaderProgress::Ended { header, rows_from, taken } => {
+                    bytes = &bytes[taken..];
+                    let (head, rows) = reader.bytes().split_at(rows_from);
+                    gathered.extend_from_slice(rows);
+                    let rows = RowPrefixer::after_header(head, &header, out);
+                    self.reading = Reading::Rows(rows);
+                }
             }
-            bytes = &bytes[end.unwrap_or(bytes.len())..];
-            let rows = RowPrefixer::after_header(reader.bytes(), self.sent_format, out);
-            self.reading = Reading::Rows(rows);
         }
-        if let Reading::Rows(rows) = &mut self.reading {
-            rows.push(bytes, line, out);
+        match &mut self.reading {
+            Reading::Rows(rows) => {
+                for bytes in [&gathered, bytes] {
+                    rows.push(bytes, &line, out);
+                }
+            }
+            Reading::PassedOn => out.extend_from_slice(bytes),
+            Reading::Header(_) => {}
         }
     }
 
     /// Ends the report.
     pub fn finish(self, line: impl Fn(usize) -> Option<u64>, out: &mut Vec<u8>) {
         match self.reading {
-            Reading::Header(reader, _) if reader.is_empty() => out.extend_from_slice(reader.bytes()),
-            Reading::Header(reader, _) => {
-                RowPrefixer::after_header(reader.bytes(), self.sent_format, out);
-            }
+            Reading::Header(reader) => match reader.finish() {
+                Some(header) => drop(RowPrefixer::after_header(reader.bytes(), &header, out)),
+                None => out.extend_from_slice(reader.bytes()),
+            },
             Reading::Rows(mut rows) => rows.end_start(line, out),
+            Reading::PassedOn => {}
         }
     }
 }
@@ -63,6 +79,7 @@ impl LineInserter {
 struct RowPrefixer {
     lexer: Lexer,
     delimiter: u8,
+    line_end: LineEnd,
     /// The number of the next row.
     row: usize,
     start: RecordStart,
@@ -80,23 +97,24 @@ enum RecordStart {
 }
 
 impl RowPrefixer {
-    fn after_header(bytes: &[u8], sent_format: Format, out: &mut Vec<u8>) -> RowPrefixer {
-        let format = ReportHeader::read(bytes, sent_format).format;
+    fn after_header(bytes: &[u8], header: &ReportHeader, out: &mut Vec<u8>) -> RowPrefixer {
+        let (format, line_end) = (header.format, header.line_end);
         let mark = header::byte_order_mark(bytes);
         out.extend_from_slice(mark);
         out.extend_from_slice(LINE_COLUMN.as_bytes());
         out.push(format.delimiter());
         out.extend_from_slice(&bytes[mark.len()..]);
         let (lexer, delimiter) = (Lexer::new(format, 1), format.delimiter());
-        RowPrefixer { lexer, delimiter, row: 0, start: RecordStart::Empty }
+        RowPrefixer { lexer, delimiter, line_end, row: 0, start: RecordStart::Empty }
     }
 
     fn push(&mut self, bytes: &[u8], line: impl Fn(usize) -> Option<u64>, out: &mut Vec<u8>) {
         for &byte in bytes {
-            let event = self.lexer.step(byte);
+            let event = self.lexer.step(self.line_end.lexed(byte, &self.lexer));
             if let LexEvent::End(record) = event {
                 if record.blank {
-                    out.extend_from_slice(if self.start == RecordStart::Cr { b"\r\n" } else { b"\n" });
+                    out.extend_from_slice(if self.start == RecordStart::Cr { b"\r" } else { b"" });
+                    out.push(byte);
                 } else {
                     self.end_start(&line, out);
                     out.push(byte);
@@ -140,6 +158,7 @@ impl RowPrefixer {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::delimited::header::MAX_HEADER_BYTES;
 
     #[test]
     fn each_row_gets_its_line_and_every_other_byte_stays() {
@@ -152,6 +171,7 @@ mod tests {
                 "\u{feff}Line\ta\tImport Failure Reason\r\n\r\n10\t\"\r\n\"\tno\r\n\n\t2\n",
             ),
             ("Import Failure Reason\n\r\rx\n\r", "Line;Import Failure Reason\n10;\r\rx\n;\r"),
+            ("a,Import Failure Reason\r1,no\r\r\"2\r\",\r", "Line,a,Import Failure Reason\r10,1,no\r\r,\"2\r\",\r"),
             ("<html>\n<p>\n", "Line;<html>\n10;<p>\n"),
             ("a;Import Failure Reason", "Line;a;Import Failure Reason"),
             ("", ""),

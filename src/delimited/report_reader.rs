@@ -1,42 +1,13 @@
-//! Report reader: the rows of one failure or warning file of Marketo, and the columns of its header.
-//!
-//! Adobe does not document the delimiter of the report of an import that was not `csv`. So it is found from the header: it
-//! is the one with which the last column is Marketo's reason.
+//! Report reader: the rows of one failure or warning file of Marketo.
+
+use memchr::memchr_iter;
 
 use crate::delimited::field_reader::{FieldReader, Fields};
-use crate::delimited::header;
-use crate::delimited::header::{HeaderReader, MAX_HEADER_BYTES};
-use crate::delimited::lexer::Lexer;
+use crate::delimited::report_header::{HeaderProgress, ReportHeader, ReportHeaderReader};
 use crate::domain::Format;
 
 /// The most bytes of values of one row that are held: more than an upload has.
 const MAX_ROW_BYTES: usize = 16 << 20;
-
-/// The columns of a report.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ReportHeader {
-    /// How the report separates its fields.
-    pub format: Format,
-    /// The names of its columns without the reason column.
-    pub columns: Vec<String>,
-    /// Whether the last column is Marketo's reason. Otherwise the file is not a report, and nothing is known of its rows.
-    pub has_reasons: bool,
-}
-
-impl ReportHeader {
-    /// Reads a header. `sent_format` is that of the import.
-    pub(super) fn read(header: &[u8], sent_format: Format) -> ReportHeader {
-        let first = std::iter::once(sent_format);
-        for format in first.chain(Format::ALL) {
-            let mut columns = header::columns(header, format);
-            if columns.pop().is_some_and(|name| header::is_reason(&name)) {
-                return ReportHeader { format, columns, has_reasons: true };
-            }
-        }
-        let columns = header::columns(header, sent_format);
-        ReportHeader { format: sent_format, columns, has_reasons: false }
-    }
-}
 
 /// One row of a report.
 #[derive(Clone, Copy, Debug)]
@@ -81,54 +52,60 @@ impl ReportRow<'_> {
 /// Reads one report. Blank lines are no rows.
 #[derive(Debug)]
 pub struct ReportReader {
-    sent_format: Format,
     reading: Reading,
 }
 
 #[derive(Debug)]
 enum Reading {
-    Header(HeaderReader, Lexer),
+    Header(ReportHeaderReader),
     Rows(ReportHeader, FieldReader),
-    /// The header has no end within [`MAX_HEADER_BYTES`].
+    /// The header is too large.
     Unreadable,
 }
 
 impl ReportReader {
     /// Returns a reader of a report about an import of `sent_format`.
     pub fn new(sent_format: Format) -> Self {
-        // Names hold neither quotes nor line ends, so any delimiter finds the header's end.
-        let reading = Reading::Header(HeaderReader::default(), Lexer::new(Format::Csv, 1));
-        ReportReader { sent_format, reading }
+        ReportReader { reading: Reading::Header(ReportHeaderReader::new(sent_format)) }
     }
 
     /// Returns the columns, once the header has been read.
     pub fn header(&self) -> Option<&ReportHeader> {
         match &self.reading {
             Reading::Rows(header, _) => Some(header),
-            Reading::Header(..) | Reading::Unreadable => None,
+            Reading::Header(_) | Reading::Unreadable => None,
         }
     }
 
     /// Reads bytes and passes each row that ends in them to `row`.
     pub fn push(&mut self, mut bytes: &[u8], mut row: impl FnMut(ReportRow<'_>)) {
-        if let Reading::Header(reader, lexer) = &mut self.reading {
-            let end = reader.push(lexer, bytes);
-            if reader.bytes().len() as u64 > MAX_HEADER_BYTES {
-                self.reading = Reading::Unreadable;
-                return;
+        let mut gathered = Vec::new();
+        if let Reading::Header(reader) = &mut self.reading {
+            match reader.push(bytes) {
+                HeaderProgress::Pending => return,
+                HeaderProgress::TooLarge => {
+                    self.reading = Reading::Unreadable;
+                    return;
+                }
+                HeaderProgress::Ended { header, rows_from, taken } => {
+                    bytes = &bytes[taken..];
+                    gathered.extend_from_slice(&reader.bytes()[rows_from..]);
+                    // A line end in a quoted name counts too.
+                    let lines = memchr_iter(b'\n', &reader.bytes()[..rows_from]).count().max(1);
+                    let fields = FieldReader::new(header.format, lines as u64 + 1, MAX_ROW_BYTES);
+                    let fields = fields.with_line_end(header.line_end);
+                    self.reading = Reading::Rows(header, fields);
+                }
             }
-            let Some(n) = end else { return };
-            bytes = &bytes[n..];
-            let header = ReportHeader::read(reader.bytes(), self.sent_format);
-            let fields = FieldReader::new(header.format, lexer.line(), MAX_ROW_BYTES);
-            self.reading = Reading::Rows(header, fields);
         }
         if let Reading::Rows(header, reader) = &mut self.reading {
-            reader.push(bytes, |&fields| {
-                if !fields.is_blank {
-                    row(ReportRow { header, fields });
-                }
-            });
+            for bytes in [&gathered, bytes] {
+                reader.push(bytes, |&fields| {
+                    if !fields.is_blank {
+                        row(ReportRow { header, fields });
+                    }
+                });
+            }
         }
     }
 
@@ -171,6 +148,8 @@ mod tests {
             ),
             ("a\tb\tImport Warning Reason\n1\t2,\tno", &["2: 1/2,/no | Some(\"no\")"]),
             ("Import Failure Reason\nno, no\n", &["2: no, no | Some(\"no, no\")"]),
+            ("a,Import Failure Reason\r\"1\r\n\",no\r\r2,\n", &["2: 1\r\n/no | Some(\"no\")", "5: 2/ | Some(\"\")"]),
+            ("a,Import Failure Reason\r1\n,no", &["2: 1 | None", "3: /no | Some(\"no\")"]),
             ("<html>\n<p>,</p>\n", &["2: <p>,</p> | None"]),
             ("", &[]),
             ("a,Import Failure Reason", &[]),

@@ -3,11 +3,12 @@
 
 use std::time::Duration;
 
-use csv::{ByteRecord, ReaderBuilder, WriterBuilder};
+use csv::{ByteRecord, QuoteStyle, ReaderBuilder, Terminator, WriterBuilder};
 
 use crate::byte_order_mark::BYTE_ORDER_MARK;
 use crate::domain::Format;
 use crate::simulator::error::ApiRefusal;
+use crate::simulator::report_shape::{ReportLineEnd, ReportOrder, ReportQuotes};
 use crate::simulator::settings::Settings;
 
 /// A file as it was taken in: how its rows will end, and the two reports.
@@ -185,24 +186,48 @@ impl ReportWriter<'_> {
         if rows.is_empty() {
             return Vec::new();
         }
+        let shape = &self.settings.report_shape;
         let is_empty = |column: usize| rows.iter().all(|row| cell(&row.record, column).is_empty());
-        let kept: Vec<usize> =
-            (0..self.header.len()).filter(|&column| !self.settings.drop_empty_columns || !is_empty(column)).collect();
+        let is_left_out = |column: usize| {
+            shape.left_out.contains(&cell(self.header, column)) || self.settings.drop_empty_columns && is_empty(column)
+        };
+        let mut kept: Vec<usize> = (0..self.header.len()).filter(|&column| !is_left_out(column)).collect();
+        let mut listed: Vec<_> = rows.iter().map(|row| (&row.record, row.reason.as_str())).collect();
+        if shape.order == ReportOrder::Reversed {
+            kept.reverse();
+            listed.reverse();
+        }
         let format = if self.settings.reports_in_csv { Format::Csv } else { self.format };
-        let mut writer = WriterBuilder::new().delimiter(format.delimiter()).flexible(true).from_writer(Vec::new());
-        let listed = rows.iter().map(|row| (&row.record, row.reason.as_str()));
+        let mut writer = WriterBuilder::new()
+            .delimiter(format.delimiter())
+            .quote_style(if shape.quotes == ReportQuotes::Everywhere {
+                QuoteStyle::Always
+            } else {
+                QuoteStyle::Necessary
+            })
+            .double_quote(shape.quotes != ReportQuotes::Backslashes)
+            .terminator(match shape.line_end {
+                ReportLineEnd::Lf => Terminator::Any(b'\n'),
+                ReportLineEnd::CrLf => Terminator::CRLF,
+                ReportLineEnd::Cr => Terminator::Any(b'\r'),
+            })
+            .flexible(true)
+            .from_writer(Vec::new());
         for (record, last) in std::iter::once((self.header, reason_column)).chain(listed) {
             let fields = kept.iter().map(|&column| record.get(column).unwrap_or_default());
             // Writing to a vector does not fail.
             writer.write_record(fields.chain([last.as_bytes()])).ok();
         }
-        writer.into_inner().unwrap_or_default()
+        let mut report = writer.into_inner().unwrap_or_default();
+        report.extend_from_slice(&shape.appended);
+        report
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::simulator::report_shape::ReportShape;
 
     fn leads(file: &str) -> Result<RowCounts, ApiRefusal> {
         read(file.as_bytes(), Format::Csv, Some("email"), &Settings::default())
@@ -295,6 +320,31 @@ mod tests {
         let settings = Settings { reports_in_csv: true, ..Settings::default() };
         let rows = read(file, Format::Tsv, Some("email"), &settings).unwrap();
         assert_eq!(text(&rows.failures), "email,name,Import Failure Reason\na@b.c,!fail:x,x\n");
+    }
+
+    #[test]
+    fn reports_have_the_shape_of_the_settings() {
+        let shape = ReportShape {
+            order: ReportOrder::Reversed,
+            left_out: vec!["name".into()],
+            quotes: ReportQuotes::Everywhere,
+            line_end: ReportLineEnd::CrLf,
+            appended: b"rest".to_vec(),
+        };
+        let settings = Settings { report_shape: shape, ..Settings::default() };
+        let file = b"email,name,note\na@b.c,!fail:x,1\nd@e.f,!fail:y,2\n";
+        let rows = read(file, Format::Csv, Some("email"), &settings).unwrap();
+        assert_eq!(
+            text(&rows.failures),
+            "\"note\",\"email\",\"Import Failure Reason\"\r\n\"2\",\"d@e.f\",\"y\"\r\n\
+             \"1\",\"a@b.c\",\"x\"\r\nrest"
+        );
+        assert_eq!(text(&rows.warnings), "");
+        let shape =
+            ReportShape { quotes: ReportQuotes::Backslashes, line_end: ReportLineEnd::Cr, ..ReportShape::default() };
+        let settings = Settings { report_shape: shape, ..Settings::default() };
+        let rows = read(b"email,name\na@b.c,\"!fail:\"\"x\"\"\"\n", Format::Csv, Some("email"), &settings).unwrap();
+        assert!(text(&rows.failures).starts_with("email,name,Import Failure Reason\ra@b.c,\"!fail:\\\"x\\\"\","));
     }
 
     #[test]

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::simulator::report_shape::ReportShape;
+
 /// Rules and limits of the simulator. [`Default`] has Marketo's real numbers.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -46,6 +48,8 @@ pub struct Settings {
     pub drop_empty_columns: bool,
     /// Separate the failure and warning files of TSV and SSV imports by commas. Not documented, so try both.
     pub reports_in_csv: bool,
+    /// How failure and warning files are written otherwise.
+    pub report_shape: ReportShape,
     /// Take what published clients send and Marketo is known to have taken, though its documentation has it otherwise:
     /// the token as the query or form parameter `access_token`, parameters in the form, and any type of the file's
     /// part.
@@ -73,6 +77,7 @@ impl Default for Settings {
             no_file_is_404: false,
             drop_empty_columns: true,
             reports_in_csv: false,
+            report_shape: ReportShape::default(),
             lenient: false,
         }
     }

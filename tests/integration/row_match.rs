@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use marqueue::api::dto::JobDto;
-use marqueue::domain::JobState;
-use marqueue::simulator::Settings;
+use marqueue::domain::{Format, JobState};
+use marqueue::simulator::{ReportLineEnd, ReportOrder, ReportQuotes, ReportShape, Settings};
 use serde_json::{Value, json};
 use sqlx::{ConnectOptions, Connection};
 
@@ -16,7 +16,8 @@ fn instant() -> Settings {
     Settings { import_base: Duration::from_millis(1), import_per_row: Duration::ZERO, ..quick() }
 }
 
-/// A file of several batches. Notes hold line ends, so that lines are not rows; the rows that fail stand in all batches.
+/// A file of several batches. Notes hold line ends, so that lines are not rows; the rows that fail stand in all
+/// batches.
 fn people() -> String {
     let mut file = "email,name,note\n".to_owned();
     for row in 1..=200 {
@@ -248,6 +249,137 @@ async fn failed_rows_without_a_line_are_left_out_and_named() {
     let (status, problem) = env.json("POST", &format!("/v1/jobs/{id}/retry?rows=failed")).await;
     assert_eq!((status, &problem["type"]), (409, &json!("urn:marqueue:problem:rows-not-recoverable")), "{problem}");
     assert!(problem["detail"].as_str().is_some_and(|detail| detail.contains("none of the 1 rows")), "{problem}");
+}
+
+/// Rows that fail each with a reason that names its line, and rows of which there are two.
+fn told_by_reasons(delimiter: char) -> String {
+    let mut file = ["email", "name", "city", "note"].join(&delimiter.to_string()) + "\n";
+    for row in 0..60 {
+        let line = file.matches('\n').count() + 1;
+        let email = if row % 5 == 0 { String::new() } else { format!("p{row}@example.com") };
+        let name = if row % 3 == 0 { format!("!fail:line {line}") } else { "Ann".to_owned() };
+        let city = ["", "Lima", "\"Paris, \"\"Texas\"\";\t\nUSA\""][row % 3 * usize::from(row % 2 == 0)];
+        let note = ["x", "", "\"y \"\"z\"\"\""][row % 7 % 3];
+        file += &([&email, &name, city, note].join(&delimiter.to_string()) + "\n");
+    }
+    file
+}
+
+/// How many rows of failure files have a line, and how many have none.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Lines {
+    known: usize,
+    unknown: usize,
+}
+
+/// Sends a file to a Marketo with reports of this shape, and asks for all that comes of the match.
+async fn lines_with(settings: Settings, format: Format) -> Lines {
+    let mut env = small_uploads(settings).await;
+    let file = told_by_reasons(char::from(format.delimiter()));
+    let job = complete(&mut env, &format!("target=leads&check=false&format={format}"), &file).await;
+    let lines = assert_lines_of_reasons(&env, &job, &file).await;
+    assert_reports_lose_no_byte(&env, &job).await;
+    assert_sent_again(&env, &job, &file, &lines).await;
+    let results = env.get(&format!("/v1/jobs/{}/results", job.id)).await;
+    let count = |result: &str| {
+        let delimiter = char::from(format.delimiter());
+        results.matches(&format!("{delimiter}{result}{delimiter}")).count()
+    };
+    assert_eq!(count("failed"), lines.known, "{results}");
+    assert_eq!(count("unknown") == 0, lines.unknown == 0, "{results}");
+    lines
+}
+
+/// A line that is known has to be the one of the reason.
+async fn assert_lines_of_reasons(env: &TestEnv, job: &JobDto, file: &str) -> Lines {
+    let mut lines = Lines::default();
+    for row in env.get(&format!("/v1/jobs/{}/failures?format=ndjson", job.id)).await.lines() {
+        let row: Value = serde_json::from_str(row).expect("JSON");
+        let Some(line) = row["line"].as_u64() else {
+            lines.unknown += 1;
+            continue;
+        };
+        lines.known += 1;
+        let reason = row["reason"].as_str().expect("a malformed row has no line");
+        let text = file.lines().nth(line as usize - 1).expect("a line of the file");
+        // A row without an e-mail address may fail for that.
+        let lacks_email = reason.contains("lookup field") && text.starts_with(['\t', ',', ';']);
+        assert!(lacks_email || reason == format!("line {line}"), "{row} {text}");
+    }
+    lines
+}
+
+/// The files are as Marketo gave them, and with lines the rest of each row is the same.
+async fn assert_reports_lose_no_byte(env: &TestEnv, job: &JobDto) {
+    for batch in job.batches.iter().filter(|batch| batch.failures_bytes.is_some()) {
+        let path = format!("/v1/jobs/{}/failures?part={}", job.id, batch.part);
+        let plain = env.get(&path).await;
+        assert_eq!(Some(plain.len() as u64), batch.failures_bytes);
+        let with_lines = env.get(&format!("{path}&lines=true")).await;
+        let mut rest = with_lines.as_str();
+        for piece in plain.split_inclusive([',', ';', '\t', '\r', '\n', '"']) {
+            let at = rest.find(piece).unwrap_or_else(|| panic!("{piece:?} is missing in {with_lines}"));
+            rest = &rest[at + piece.len()..];
+        }
+    }
+}
+
+/// What is sent again are the rows whose lines are known, byte for byte and in their order.
+async fn assert_sent_again(env: &TestEnv, job: &JobDto, file: &str, lines: &Lines) {
+    let (status, again) = env.json("POST", &format!("/v1/jobs/{}/retry?rows=failed", job.id)).await;
+    if lines.known == 0 {
+        assert_eq!(status, 409, "{again}");
+        return;
+    }
+    assert_eq!((status, &again["rows"]["total"]), (201, &json!(lines.known)), "{again}");
+    assert_eq!(again["rows_without_line"], lines.unknown, "{again}");
+    let new = env.get(&format!("/v1/jobs/{}/file", again["id"])).await;
+    let (header, mut rows) = new.split_once('\n').expect("a header");
+    assert!(file.starts_with(header));
+    let mut sent = file;
+    while let Some((row, rest)) = rows.split_once('\n') {
+        let at = sent.find(&format!("\n{row}\n")).unwrap_or_else(|| panic!("{row:?} was not sent"));
+        (sent, rows) = (&sent[at + row.len() + 1..], rest);
+    }
+}
+
+#[tokio::test]
+async fn rows_of_reports_of_any_order_and_quoting_are_found() {
+    for (shape, format) in [
+        (ReportShape::default(), Format::Csv),
+        (ReportShape { order: ReportOrder::Reversed, ..ReportShape::default() }, Format::Tsv),
+        (ReportShape { quotes: ReportQuotes::Everywhere, ..ReportShape::default() }, Format::Ssv),
+        (ReportShape { line_end: ReportLineEnd::CrLf, ..ReportShape::default() }, Format::Csv),
+        (ReportShape { line_end: ReportLineEnd::Cr, ..ReportShape::default() }, Format::Csv),
+    ] {
+        let settings = Settings { report_shape: shape.clone(), ..instant() };
+        assert_eq!(lines_with(settings, format).await, Lines { known: 28, unknown: 0 }, "{shape:?}");
+    }
+    // The delimiter is that of the header.
+    let settings = Settings { reports_in_csv: true, ..instant() };
+    assert_eq!(lines_with(settings, Format::Tsv).await, Lines { known: 28, unknown: 0 });
+}
+
+#[tokio::test]
+async fn rows_of_odd_reports_have_the_right_line_or_none() {
+    let left_out = |columns: &[&str]| ReportShape {
+        left_out: columns.iter().map(|&column| column.to_owned()).collect(),
+        ..ReportShape::default()
+    };
+    let mut found = Vec::new();
+    for shape in [
+        left_out(&["city", "note"]),
+        left_out(&["email"]),
+        left_out(&["name", "email"]),
+        left_out(&["email", "name", "city", "note"]),
+        ReportShape { quotes: ReportQuotes::Backslashes, ..ReportShape::default() },
+        ReportShape { appended: b"1,2\n\"no end".to_vec(), ..ReportShape::default() },
+    ] {
+        let Lines { known, unknown } = lines_with(Settings { report_shape: shape, ..instant() }, Format::Csv).await;
+        found.push([known, unknown]);
+    }
+    // Rows that nothing tells apart any more have no line. Quotes with backslashes let some rows run together.
+    assert_eq!(found, [[21, 7], [22, 6], [2, 26], [0, 28], [18, 12], [28, 6]]);
 }
 
 #[test]

@@ -13,7 +13,7 @@ use crate::domain::Format;
 struct Dialect {
     format: Format,
     quotes_all: bool,
-    crlf: bool,
+    terminator: Terminator,
     backslashes: bool,
 }
 
@@ -22,7 +22,7 @@ impl Dialect {
         let mut writer = WriterBuilder::new()
             .delimiter(self.format.delimiter())
             .quote_style(if self.quotes_all { QuoteStyle::Always } else { QuoteStyle::Necessary })
-            .terminator(if self.crlf { Terminator::CRLF } else { Terminator::Any(b'\n') })
+            .terminator(self.terminator)
             .double_quote(!self.backslashes)
             .flexible(true)
             .from_writer(Vec::new());
@@ -31,10 +31,24 @@ impl Dialect {
     }
 }
 
-fn dialect() -> impl Strategy<Value = Dialect> {
-    (prop::sample::select(Format::ALL.as_slice()), any::<bool>(), any::<bool>(), prop::bool::weighted(0.1))
-        .prop_map(|(format, quotes_all, crlf, backslashes)| Dialect { format, quotes_all, crlf, backslashes })
+fn dialect(terminators: &'static [Terminator]) -> impl Strategy<Value = Dialect> {
+    (
+        prop::sample::select(Format::ALL.as_slice()),
+        any::<bool>(),
+        prop::sample::select(terminators),
+        prop::bool::weighted(0.1),
+    )
+        .prop_map(|(format, quotes_all, terminator, backslashes)| Dialect {
+            format,
+            quotes_all,
+            terminator,
+            backslashes,
+        })
 }
+
+/// The line ends of files, and those of reports.
+const OF_FILES: &[Terminator] = &[Terminator::Any(b'\n'), Terminator::CRLF];
+const OF_REPORTS: &[Terminator] = &[Terminator::Any(b'\n'), Terminator::CRLF, Terminator::Any(b'\r')];
 
 /// A table, a report about it, and how both are written.
 #[derive(Clone, Debug)]
@@ -65,7 +79,7 @@ fn case() -> impl Strategy<Value = Case> {
         let in_order = prop::bool::weighted(0.5);
         (
             (prop::collection::vec(name.clone().prop_map(str::to_owned), columns), prop::collection::vec(row, rows)),
-            (dialect(), dialect()),
+            (dialect(OF_FILES), dialect(OF_REPORTS)),
             (any_order(columns), in_order, any_order(rows)),
             (value.clone().prop_map(str::to_owned), prop::bool::weighted(0.2)),
         )
@@ -139,8 +153,8 @@ proptest! {
         prop_assert_eq!(used.len(), found.sent_rows().len(), "each row is used once");
         let text = String::from_utf8(case.sent()).unwrap();
         if case.report.backslashes {
-            // Quotes are read otherwise than they were meant, so rows may run together. A row that is read by chance as it
-            // was sent is matched.
+            // Quotes are read otherwise than they were meant, so rows may run together. A row that is read by chance as
+            // it was sent is matched.
             for sent in found.rows.iter().flatten() {
                 let fits = |&row: &usize| case.fitting(row).contains(&(sent.row as usize));
                 prop_assert!(case.reported.iter().any(fits), "{:?}", sent);
@@ -171,7 +185,10 @@ proptest! {
 
     #[test]
     fn a_damaged_report_is_matched_the_same_however_it_arrives(
-        case in case(), at in any::<prop::sample::Index>(), byte in prop::sample::select(b"\",\n\r;\ta\xff".as_slice()), size in 1..60_usize,
+        case in case(),
+        at in any::<prop::sample::Index>(),
+        byte in prop::sample::select(b"\",\n\r;\ta\xff".as_slice()),
+        size in 1..60_usize,
     ) {
         let mut report = case.report();
         let at = at.index(report.len());
