@@ -275,7 +275,7 @@ mod tests {
         let job = add(&store, NewJob { max_failed_percent: Some(0), ..leads() }, 2).await;
         record(&store, part(job, 2), Event::UploadBegan).await;
         complete(&store, part(job, 1), 1).await;
-        let row = |from, to| PartRange { from, to, rows: 1 };
+        let row = |from, to| PartRange { from, to, rows: 1, first_line: None };
         let split = BatchSplit { halves: [row(8, 9), row(9, 10)], reason: "413".into(), request_id: None };
         store.split_batch(part(job, 2), split, from_ms(3)).await.unwrap();
         assert_eq!(states(&store, job).await, [Complete, Cancelled, Cancelled]);
