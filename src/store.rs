@@ -41,6 +41,7 @@ pub use job_filter::{ClientScope, JobFilter, JobPage};
 pub use models::{Batch, ErasableData, HistoryEntry, Job};
 pub use new_job::{Inserted, JobLayout, NewJob, PartRange};
 pub use operations::clock::ObservedClock;
+pub use tables::alerts::{Alert, DueAlerts, PendingAlert};
 pub use tables::api_tokens::StoredToken;
 pub use tables::call_ledger::{CallAdmission, EarlierCalls, NewCall, QuotaDay};
 pub use tables::candidates::PendingBatch;

@@ -26,7 +26,7 @@ pub use explanation::{ExplanationDto, WaitingDto};
 pub use health::{ComponentHealth, NotReady, Readiness};
 pub use history::{History, HistoryEntryDto};
 pub use job::{BatchDto, JobDto, JobsPage, SubmittedJob};
-pub use notification::JobEndedNotification;
+pub use notification::{BatchHeldAlert, DiskFullAlert, InstancePausedAlert, JobEndedNotification};
 pub use problem::{COMMAND_LINE_AGENT, Problem};
 pub use reasons::{ReasonDto, ReasonsDto};
 pub use report_row::{ReportRowDto, ReportRowValues};

@@ -74,7 +74,7 @@ pub struct DropFolder {
     pub settle: Duration,
 }
 
-/// Notification of ended jobs.
+/// Notification of ended jobs, pauses, held batches and a full disk.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Notify {
     /// No notification without it.

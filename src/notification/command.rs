@@ -14,9 +14,10 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 
 use crate::domain::JobId;
+use crate::notification::message::Message;
 use crate::notification::supervisor;
 
-/// The environment variable with the job's id.
+/// The environment variable with the job's id. An alert about no job has none.
 const JOB: &str = "MARQUEUE_JOB_ID";
 
 /// The daemon's own binary, even if its file was replaced since the start.
@@ -44,17 +45,17 @@ impl Commands {
         }
     }
 
-    /// Runs the command with `body` and a line feed on its standard input, and returns when it has ended. Its
+    /// Runs the command with the message's body and a line feed on its standard input, and returns when it has ended. Its
     /// background processes may run until `timeout` after the command's start, and occupy the command's slot until
     /// then.
     ///
     /// # Errors
     /// The reason as text.
-    pub async fn run(&self, job: JobId, body: &[u8]) -> Result<(), String> {
+    pub async fn run(&self, message: &Message) -> Result<(), String> {
         let permit = self.slots.clone().acquire_owned().await.map_err(|error| error.to_string())?;
         let end = Instant::now() + self.timeout;
-        let mut group = self.start(job)?;
-        let reported = timeout_at(end, group.report(body)).await;
+        let mut group = self.start(message.job)?;
+        let reported = timeout_at(end, group.report(&message.body)).await;
         let result = reported.map_err(|_| format!("it took longer than {:?} (notify.timeout)", self.timeout))?;
         let mut background = self.background.lock();
         while background.try_join_next().is_some() {}
@@ -62,7 +63,7 @@ impl Commands {
         result.map_err(|reason| format!("{} {reason}", self.program))
     }
 
-    fn start(&self, job: JobId) -> Result<Group, String> {
+    fn start(&self, job: Option<JobId>) -> Result<Group, String> {
         let mut command = Command::new(OWN_BINARY);
         command.arg0(supervisor::NAME).arg(&self.program).args(&self.arguments).process_group(0).kill_on_drop(true);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
@@ -70,10 +71,10 @@ impl Commands {
         for (name, _) in std::env::vars_os().filter(|(name, _)| name.as_encoded_bytes().starts_with(b"MARQUEUE_")) {
             command.env_remove(name);
         }
-        let mut child = command
-            .env(JOB, job.to_string())
-            .spawn()
-            .map_err(|error| format!("the process could not be started: {error}"))?;
+        if let Some(job) = job {
+            command.env(JOB, job.to_string());
+        }
+        let mut child = command.spawn().map_err(|error| format!("the process could not be started: {error}"))?;
         let input = child.stdin.take();
         Ok(Group { child, input })
     }

@@ -9,10 +9,10 @@ use sha2::Sha256;
 
 use crate::config;
 use crate::config::NotificationChannel;
-use crate::domain::JobId;
 use crate::error_chain::innermost;
 use crate::marketo::outbound::client_for;
 use crate::notification::command::Commands;
+use crate::notification::message::Message;
 use crate::secret::Secret;
 
 /// Delivers notifications over the configured channel.
@@ -45,16 +45,16 @@ impl Delivery {
         Ok(Some(Delivery { transport, timeout: config.timeout }))
     }
 
-    /// Delivers `body`.
+    /// Delivers a message.
     ///
     /// # Errors
     /// The reason as text. It contains nothing of the body or of the response.
-    pub async fn send(&self, job: JobId, body: Vec<u8>, now: Timestamp) -> Result<(), String> {
+    pub async fn send(&self, message: &Message, now: Timestamp) -> Result<(), String> {
         match &self.transport {
-            Transport::Command(commands) => commands.run(job, &body).await,
+            Transport::Command(commands) => commands.run(message).await,
             Transport::Url(endpoint) => {
                 let timed_out = |_| format!("it took longer than {:?} (notify.timeout)", self.timeout);
-                tokio::time::timeout(self.timeout, endpoint.post(job, body, now)).await.map_err(timed_out)?
+                tokio::time::timeout(self.timeout, endpoint.post(message, now)).await.map_err(timed_out)?
             }
         }
     }
@@ -69,19 +69,19 @@ struct Endpoint {
 }
 
 impl Endpoint {
-    async fn post(&self, job: JobId, body: Vec<u8>, now: Timestamp) -> Result<(), String> {
+    async fn post(&self, message: &Message, now: Timestamp) -> Result<(), String> {
         let at = now.as_second().to_string();
-        let mut request = self
-            .http
-            .post(&self.url)
-            .header(CONTENT_TYPE, "application/json")
-            .header("Marqueue-Job", job.to_string())
-            .header("Marqueue-Timestamp", &at);
+        let mut request =
+            self.http.post(&self.url).header(CONTENT_TYPE, "application/json").header("Marqueue-Timestamp", &at);
+        if let Some(job) = message.job {
+            request = request.header("Marqueue-Job", job.to_string());
+        }
         if let Some(secret) = &self.secret {
-            request = request.header("Marqueue-Signature", signature(secret, &at, &body));
+            request = request.header("Marqueue-Signature", signature(secret, &at, &message.body));
         }
         // The URL may contain a secret.
-        let response = request.body(body).send().await.map_err(|error| innermost(&error.without_url()))?;
+        let response =
+            request.body(message.body.clone()).send().await.map_err(|error| innermost(&error.without_url()))?;
         if response.status().is_success() {
             Ok(())
         } else {

@@ -4,6 +4,7 @@ pub(super) mod backup;
 pub(super) mod connection;
 pub(super) mod database_paths;
 pub(super) mod disk_reserve;
+pub(super) mod disk_state;
 mod file_identity;
 mod group_commit;
 pub(super) mod health;

@@ -67,7 +67,7 @@ pub enum MetricEvent {
     },
     /// A file of the drop folder was rejected.
     DropRefused,
-    /// The delivery of a notification of a job's end was attempted.
+    /// The delivery of a notification or an alert was attempted.
     NotificationAttempt {
         /// Whether it was delivered.
         is_delivered: bool,

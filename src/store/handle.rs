@@ -14,6 +14,7 @@ use crate::clock::ClockRecord;
 use crate::store::change_log::ChangeSubscription;
 use crate::store::engine::connection::{reader_pool, writer_options};
 use crate::store::engine::disk_reserve::DiskReserve;
+use crate::store::engine::disk_state::DiskState;
 use crate::store::engine::health::DatabaseHealth;
 use crate::store::engine::lock::{DatabaseLock, open_error_text, resolve_path};
 use crate::store::engine::transaction::StoreTx;
@@ -36,6 +37,7 @@ pub(super) struct Shared {
     pub(super) readers: SqlitePool,
     events: Arc<EventBus>,
     health: Arc<DatabaseHealth>,
+    pub(super) disk: Arc<DiskState>,
     /// Notified when an aborted submission was deleted. Its content may still be in the WAL.
     pub(super) submission_aborted: Notify,
     /// Locked while a backup is made.
@@ -81,12 +83,13 @@ impl Store {
         // Before the database, which needs some free space to be opened.
         let reserve = DiskReserve::open(path, reserve);
         let conn = schema::open_newest(path, &health).await.map_err(|error| failed(error.to_string()))?;
-        let events = Arc::new(EventBus::default());
+        let (events, disk) = (Arc::new(EventBus::default()), Arc::new(DiskState::default()));
         let writer = Writer::start(WriterTask {
             conn: Some(conn),
             options: writer_options(path),
             health: health.clone(),
             reserve,
+            disk: disk.clone(),
             events: events.clone(),
         });
         let store = Store {
@@ -95,6 +98,7 @@ impl Store {
                 readers: reader_pool(path),
                 events,
                 health,
+                disk,
                 submission_aborted: Notify::new(),
                 backup: Mutex::default(),
                 clock: Mutex::default(),

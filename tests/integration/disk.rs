@@ -10,6 +10,7 @@ use std::time::Duration;
 use marqueue::domain::JobState;
 use marqueue::simulator::Settings;
 
+use crate::notification::Receiver;
 use crate::support::{TestEnv, binary, leads, quick};
 
 /// Of the disk, and of it what is kept for accepted jobs.
@@ -170,4 +171,33 @@ async fn a_read_only_disk_is_reported_and_recovered_from() {
     assert!(remount("rw"));
     env.start().await;
     assert_eq!(env.job(id).await.state, JobState::Complete);
+}
+
+#[tokio::test]
+#[ignore = "mounts a disk: tests/system/disk.sh runs it"]
+async fn a_full_disk_is_told_again_after_it_had_room() {
+    let receiver = Receiver::default();
+    let mut env = TestEnv::new(quick()).await;
+    let disk = Disk::mount(env.folder.path().join("disk"));
+    env.disk = Some(disk.0.clone());
+    env.reserve = RESERVE;
+    env.config = format!("\n[notify]\nurl = {:?}", receiver.open().await);
+    env.start().await;
+    for occurrence in 1..=2 {
+        let filler = disk.fill();
+        for _ in 0..3 {
+            let (status, _) =
+                env.request("POST", "/v1/jobs?target=leads&filename=a.csv", leads(&["a@example.com"])).await;
+            assert_eq!(status, 507);
+        }
+        env.until("it is told", async |_| (receiver.of_event("disk-full").len() >= occurrence).then_some(())).await;
+        assert_eq!(receiver.of_event("disk-full").len(), occurrence);
+        fs::remove_file(filler).expect("it was there");
+        env.until("the daemon is ready by itself", async |env| {
+            (env.request("GET", "/readyz", "").await.0 == 200).then_some(())
+        })
+        .await;
+    }
+    let told = receiver.of_event("disk-full");
+    assert_ne!(told[0]["at"], told[1]["at"]);
 }

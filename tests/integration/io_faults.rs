@@ -12,6 +12,7 @@ use marqueue::api::dto::JobDto;
 use marqueue::domain::{JobId, JobState};
 use marqueue::store::Store;
 
+use crate::notification::Receiver;
 use crate::support::{TestEnv, quick};
 
 const EIO: i32 = 5;
@@ -212,4 +213,56 @@ async fn a_failing_write_is_refused_or_retried() {
 #[tokio::test]
 async fn failing_all_later_writes_loses_nothing_accepted() {
     journeys(&Start::new().await, all_fail).await;
+}
+
+#[tokio::test]
+async fn a_full_disk_is_told_though_no_row_can_be_written() {
+    let start = Start::new().await;
+    let mut env = start.start_env(None).await;
+    env.start().await;
+    let at = calls(&env) + 10;
+    drop(env);
+
+    let receiver = Receiver::default();
+    *receiver.refuse.lock().expect("nobody panicked") = 1;
+    let mut env = start.start_env(Some(Fault { at, on: true, errno: ENOSPC })).await;
+    env.config = format!("\n[notify]\nurl = {:?}", receiver.open().await);
+    env.start().await;
+    while add(&env, 0).await.is_some() {}
+    // The first try is refused, and the next one is made from memory.
+    env.until("it is told", async |_| (receiver.of_event("disk-full").len() == 2).then_some(())).await;
+    for _ in 0..20 {
+        assert_eq!(add(&env, 0).await, None);
+    }
+    let told = receiver.of_event("disk-full");
+    assert_eq!((told.len(), &told[0]), (2, &told[1]), "one occurrence is told once");
+    assert_eq!(told[0]["database"], env.database().canonicalize().expect("a path").to_str().expect("text"));
+    assert!(told[0]["at"].is_string(), "{told:?}");
+}
+
+#[tokio::test]
+async fn a_delivery_is_not_repeated_while_it_cannot_be_recorded() {
+    let start = Start::new().await;
+    let mut env = start.start_env(None).await;
+    env.start().await;
+    let at = calls(&env) + 30;
+    drop(env);
+
+    let receiver = Receiver::default();
+    let mut env = start.start_env(Some(Fault { at, on: true, errno: ENOSPC })).await;
+    env.config = format!("\n[notify]\nurl = {:?}", receiver.open().await);
+    env.start().await;
+    let gate = receiver.gate.clone().write_owned().await;
+    assert_eq!(env.request("POST", "/v1/instances/default/pause", "").await.0, 200);
+    env.until("the pause is told", async |_| (!receiver.of_event("instance-paused").is_empty()).then_some(())).await;
+    while add(&env, 0).await.is_some() {}
+    drop(gate);
+    env.until("it can't be recorded", async |env| {
+        env.log().contains("recording a delivery failed; retrying").then_some(())
+    })
+    .await;
+    // Each try is a failing write.
+    let before = calls(&env);
+    env.until("it is tried some times more", async |env| (calls(env) > before + 3).then_some(())).await;
+    assert_eq!(receiver.of_event("instance-paused").len(), 1);
 }

@@ -1,4 +1,4 @@
-//! Notifications: commands and webhooks at the end of a job. With the real binary, a real command, and a web server.
+//! Notifications: commands and webhooks at the end of a job, and for alerts. With the real binary, a real command, and a web server.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -10,7 +10,9 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::routing::post;
 use hmac::{Hmac, Mac};
-use marqueue::domain::JobState;
+use marqueue::api::dto::JobDto;
+use marqueue::domain::{BatchState, JobState};
+use marqueue::simulator::{Call, Fault, FaultEffect};
 use serde_json::{Value, json};
 use sha2::Sha256;
 
@@ -21,15 +23,18 @@ type Received = (HeaderMap, Vec<u8>);
 
 /// A web server that receives notifications, and refuses the first `refuse` of them.
 #[derive(Clone, Default)]
-struct Receiver {
+pub struct Receiver {
     received: Arc<Mutex<Vec<Received>>>,
-    refuse: Arc<Mutex<u32>>,
+    pub refuse: Arc<Mutex<u32>>,
+    /// Nothing is answered while it is locked for writing.
+    pub gate: Arc<tokio::sync::RwLock<()>>,
 }
 
 impl Receiver {
-    async fn open(&self) -> String {
+    pub async fn open(&self) -> String {
         async fn receive(State(receiver): State<Receiver>, headers: HeaderMap, body: Bytes) -> StatusCode {
             receiver.received.lock().expect("nobody panicked").push((headers, body.to_vec()));
+            drop(receiver.gate.read().await);
             let mut refuse = receiver.refuse.lock().expect("nobody panicked");
             if *refuse == 0 {
                 return StatusCode::NO_CONTENT;
@@ -48,11 +53,17 @@ impl Receiver {
         self.received.lock().expect("nobody panicked").clone()
     }
 
+    fn bodies(&self) -> Vec<Value> {
+        self.received().iter().map(|(_, body)| serde_json::from_slice(body).expect("JSON")).collect()
+    }
+
     fn jobs(&self) -> Vec<Value> {
-        self.received()
-            .iter()
-            .map(|(_, body)| serde_json::from_slice::<Value>(body).expect("JSON")["job"]["id"].clone())
-            .collect()
+        self.bodies().iter().map(|body| body["job"]["id"].clone()).collect()
+    }
+
+    /// The bodies of one kind.
+    pub fn of_event(&self, event: &str) -> Vec<Value> {
+        self.bodies().into_iter().filter(|body| body["event"] == event).collect()
     }
 }
 
@@ -144,6 +155,97 @@ async fn a_command_that_fails_is_run_again() {
     })
     .await;
     assert_eq!(fs::read_to_string(&count).unwrap(), "xx");
+}
+
+/// Waits until nothing is to be delivered any more.
+async fn all_delivered(env: &mut TestEnv) {
+    env.until("no notification is pending", async |env| {
+        env.get("/metrics").await.contains("marqueue_notifications_pending 0").then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn each_pause_of_an_instance_is_told_once() {
+    let receiver = Receiver::default();
+    let mut env = TestEnv::new(quick()).await;
+    env.config = format!("\n[notify]\nurl = {:?}", receiver.open().await);
+    env.start().await;
+    for _ in 0..2 {
+        assert_eq!(env.request("POST", "/v1/instances/default/pause", "").await.0, 200);
+    }
+    all_delivered(&mut env).await;
+    let paused = env.json("GET", "/v1/status").await.1["instances"]["default"]["pause"].clone();
+    let told = receiver.of_event("instance-paused");
+    assert_eq!((told.len(), told[0]["instance"].as_str()), (1, Some("default")));
+    // The second request has the later time; the alert is that of the first.
+    assert_eq!((&told[0]["pause"]["kind"], &told[0]["pause"]["reason"]), (&json!("operator"), &paused["reason"]));
+    assert_eq!(told[0]["pause"]["until"], Value::Null);
+    assert!(!receiver.received()[0].0.contains_key("marqueue-job"), "it is about no job");
+
+    // Several uploads meet the refused credentials at the same time.
+    env.simulator.push_fault(Fault::on(Call::Create, FaultEffect::error(603, "Access denied")).times(8));
+    for name in ["a", "b", "c"] {
+        env.add("target=leads&filename=a.csv", leads(&[&format!("{name}@example.com")])).await;
+    }
+    assert_eq!(env.request("POST", "/v1/instances/default/resume", "").await.0, 200);
+    env.until("the pause is told", async |_| (receiver.of_event("instance-paused").len() > 1).then_some(())).await;
+    all_delivered(&mut env).await;
+    let told = receiver.of_event("instance-paused");
+    assert_eq!((told.len(), &told[1]["pause"]["kind"]), (2, &json!("credentials")), "{told:?}");
+    assert!(told[1]["pause"]["reason"].as_str().is_some_and(|reason| reason.contains("603: Access denied")));
+
+    // Another pause is another event.
+    env.simulator.push_fault(Fault::on(Call::Create, FaultEffect::error(607, "Daily quota reached")).times(8));
+    assert_eq!(env.request("POST", "/v1/instances/default/resume", "").await.0, 200);
+    env.until("the next pause is told", async |_| (receiver.of_event("instance-paused").len() > 2).then_some(())).await;
+}
+
+#[tokio::test]
+async fn a_held_batch_is_told_once_and_over_a_kill() {
+    let receiver = Receiver::default();
+    *receiver.refuse.lock().unwrap() = u32::MAX;
+    let mut env = TestEnv::new(quick()).await;
+    env.config = format!("unknown_outcome = \"hold\"\n\n[notify]\nurl = {:?}", receiver.open().await);
+    env.start().await;
+    env.simulator.push_fault(Fault::on(Call::Create, FaultEffect::LoseAnswer));
+    let id = env.add("target=leads&filename=a.csv", leads(&["a@example.com"])).await.id;
+    env.in_state(id, BatchState::Held).await;
+    env.until("it was tried", async |_| (!receiver.received().is_empty()).then_some(())).await;
+    env.kill();
+    *receiver.refuse.lock().unwrap() = 0;
+    receiver.received.lock().unwrap().clear();
+    env.start().await;
+    all_delivered(&mut env).await;
+    let job = env.job(id).await;
+    let told = receiver.bodies();
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert_eq!((&told[0]["event"], &told[0]["part"]), (&json!("batch-held"), &json!(1)));
+    // The plan that says what a job waits for is not made for an alert.
+    let without_plan = JobDto { waiting: None, estimated_start: None, estimated_end: None, ..job.clone() };
+    assert_eq!(told[0]["job"], serde_json::to_value(&without_plan).unwrap());
+    assert_eq!(told[0]["reason"].as_str(), job.batches[0].message.as_deref());
+    assert_eq!(receiver.received()[0].0["marqueue-job"], "1");
+    // Its end is told as of any job.
+    assert_eq!(env.request("POST", &format!("/v1/jobs/{id}/cancel"), "").await.0, 200);
+    env.until("the end is told", async |_| (receiver.bodies().len() > 1).then_some(())).await;
+    assert_eq!(receiver.of_event("job-ended")[0]["job"]["state"], "cancelled");
+}
+
+#[tokio::test]
+async fn an_alert_about_no_job_names_none_to_the_command() {
+    let mut env = TestEnv::new(quick()).await;
+    let (script, out) = (env.folder.path().join("notify.sh"), env.folder.path().join("notified"));
+    fs::write(&script, "#!/bin/sh\n{ cat; env; } > \"$1.part\" && mv \"$1.part\" \"$1\"\n").unwrap();
+    fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
+    env.config = format!("\n[notify]\ncommand = [{script:?}, {out:?}]");
+    env.start().await;
+    assert_eq!(env.request("POST", "/v1/instances/default/pause", "").await.0, 200);
+    let output = env.until("it was run", async |_| fs::read_to_string(&out).ok()).await;
+    let (body, rest) = output.split_once('\n').unwrap();
+    let alert: Value = serde_json::from_str(body).unwrap();
+    assert_eq!((&alert["event"], &alert["instance"]), (&json!("instance-paused"), &json!("default")));
+    assert!(!rest.lines().any(|line| line.starts_with("MARQUEUE_")), "{rest}");
 }
 
 /// A command that starts two children and waits for them; each notes its process id.

@@ -89,3 +89,10 @@ UPDATE batch SET first_line = 2 WHERE part = 1;
 -- One row, which is the first of the batch: "\x01\x01\0\0\0", in a frame.
 INSERT INTO row_match (job_id, part, kind, first_line, bytes, packed)
 VALUES (300, 1, 'failures', 2, 5, x'28b52ffd20052900000101000000'), (300, 1, 'warnings', 2, 5, x'28b52ffd20052900000101000000');
+
+INSERT INTO pending_alert (event, instance, pause, pause_until, reason, enqueued_at, attempts, next_at)
+VALUES ('instance-paused', 'eu', 'quota', 90000, '607', 2000, 1, 9000),
+       ('instance-paused', 'us', 'operator', NULL, 'an operator paused it', 2000, 0, 9000),
+       ('instance-paused', 'ap', 'credentials', NULL, '603', 2000, 0, 9000);
+INSERT INTO pending_alert (event, job_id, part, reason, enqueued_at, next_at)
+VALUES ('batch-held', 200, 5, 'its answer was lost', 2000, 9000);

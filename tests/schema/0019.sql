@@ -93,3 +93,10 @@ VALUES (300, 1, 'failures', 2, 5, x'28b52ffd20052900000101000000'), (300, 1, 'wa
 UPDATE job SET in_order = 1, canary = 1, max_failed_percent = 5 WHERE id = 100;
 UPDATE job SET stop_cause = 'threshold', stop_reason = '1 of the 2 rows failed' WHERE id = 301;
 UPDATE job SET stop_cause = 'dependency', stop_reason = 'part 1 failed' WHERE id = 302;
+
+INSERT INTO pending_alert (event, instance, pause, pause_until, reason, enqueued_at, attempts, next_at)
+VALUES ('instance-paused', 'eu', 'quota', 90000, '607', 2000, 1, 9000),
+       ('instance-paused', 'us', 'operator', NULL, 'an operator paused it', 2000, 0, 9000),
+       ('instance-paused', 'ap', 'credentials', NULL, '603', 2000, 0, 9000);
+INSERT INTO pending_alert (event, job_id, part, reason, enqueued_at, next_at)
+VALUES ('batch-held', 200, 5, 'its answer was lost', 2000, 9000);

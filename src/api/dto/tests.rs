@@ -178,6 +178,29 @@ fn an_event_has_its_type_and_the_job() {
 }
 
 #[test]
+fn an_alert_has_its_kind_and_all_that_is_told() {
+    let at = from_ms(1_785_578_400_500);
+    let pause =
+        Pause { kind: PauseKind::Quota, reason: "607: Quota".into(), at, until: Some(from_ms(1_785_590_000_000)) };
+    assert_eq!(
+        serde_json::to_string(&InstancePausedAlert::new("eu".into(), pause)).unwrap(),
+        r#"{"event":"instance-paused","instance":"eu","pause":{"kind":"quota","reason":"607: Quota","at":"2026-08-01T10:00:00.5Z","until":"2026-08-01T13:13:20Z"}}"#
+    );
+    let job = JobDto::from(pending_job());
+    let held = BatchHeldAlert { event: BatchHeldAlert::EVENT, job, part: 2, reason: "cut".into(), at };
+    assert_eq!(
+        serde_json::to_string(&held).unwrap(),
+        format!(
+            r#"{{"event":"batch-held","job":{PENDING_JOB},"part":2,"reason":"cut","at":"2026-08-01T10:00:00.5Z"}}"#
+        )
+    );
+    assert_eq!(
+        serde_json::to_string(&DiskFullAlert::new("/d/q.db".into(), at)).unwrap(),
+        r#"{"event":"disk-full","database":"/d/q.db","at":"2026-08-01T10:00:00.5Z"}"#
+    );
+}
+
+#[test]
 fn a_notification_says_whether_the_content_waits() {
     let text = |job: Job| serde_json::to_string(&JobEndedNotification::new(job)).unwrap();
     assert_eq!(text(failed_job()), format!(r#"{{"event":"job-ended","job":{FAILED_JOB},"content_waits":false}}"#));

@@ -98,7 +98,7 @@ impl Counters {
             drop_refused: builder.counter("marqueue_drop_refused_total", "Refused files of the drop folder."),
             notifications: builder.counters(
                 "marqueue_notifications_total",
-                "Attempts to deliver a notification of a job's end.",
+                "Attempts to deliver a notification or an alert.",
                 &["result"],
             ),
         }

@@ -139,6 +139,12 @@ impl DiskReserve {
 }
 
 impl DiskBudget {
+    /// Returns a budget with this room for files.
+    #[cfg(test)]
+    pub fn of_files(files: Result<u64, StoreError>) -> DiskBudget {
+        DiskBudget { files, reports: u64::MAX }
+    }
+
     /// Returns a budget without limits.
     pub fn unlimited() -> DiskBudget {
         DiskBudget { files: Ok(u64::MAX), reports: u64::MAX }
@@ -147,6 +153,15 @@ impl DiskBudget {
     /// Forbids new files, for this reason.
     pub fn refuse(&mut self, error: StoreError) {
         self.files = Err(error);
+    }
+
+    /// Returns whether the disk has space for `bytes` of a new file. A file that is forbidden for another reason is no
+    /// matter of space.
+    pub fn has_room_for_file(&self, bytes: u64) -> bool {
+        match &self.files {
+            Ok(left) => *left >= with_wal_copy(bytes),
+            Err(error) => !matches!(error, StoreError::Full),
+        }
     }
 
     /// Takes `bytes` of a new file from the budget.

@@ -24,6 +24,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (12, "clock", include_str!("../../../migrations/0012_clock.sql")),
     (13, "plain names", include_str!("../../../migrations/0013_plain_names.sql")),
     (14, "not before", include_str!("../../../migrations/0014_not_before.sql")),
+    (15, "alerts", include_str!("../../../migrations/0015_alerts.sql")),
     (18, "row matches", include_str!("../../../migrations/0018_row_matches.sql")),
     (19, "batch rules", include_str!("../../../migrations/0019_batch_rules.sql")),
 ];

@@ -71,13 +71,18 @@ mod tests {
 
     use super::*;
     use crate::store::engine::disk_reserve::DiskReserve;
+    use crate::store::engine::disk_state::DiskState;
     use crate::store::engine::health::DatabaseHealth;
     use crate::store::events::ChangeEvent;
 
     fn start(conn: SqliteConnection, options: SqliteConnectOptions, path: &Path) -> Writer {
+        start_on(conn, options, path, Arc::default())
+    }
+
+    fn start_on(conn: SqliteConnection, options: SqliteConnectOptions, path: &Path, disk: Arc<DiskState>) -> Writer {
         let health = Arc::new(DatabaseHealth::new(path));
         let reserve = DiskReserve::open(path, 0);
-        Writer::start(WriterTask { conn: Some(conn), options, health, reserve, events: Arc::default() })
+        Writer::start(WriterTask { conn: Some(conn), options, health, reserve, disk, events: Arc::default() })
     }
 
     async fn writer() -> Writer {
@@ -122,7 +127,9 @@ mod tests {
         sqlx::query("CREATE TABLE t (x INTEGER UNIQUE, y BLOB)").execute(&mut conn).await.unwrap();
         // A limit of this connection, with the same effect as a full disk.
         sqlx::query("PRAGMA max_page_count = 20").execute(&mut conn).await.unwrap();
-        let writer = start(conn, options, &path);
+        let disk = Arc::new(DiskState::default());
+        let writer = start_on(conn, options, &path, disk.clone());
+        let mut full_since = disk.watch();
         let large = || {
             writer.write(|tx| {
                 Box::pin(async move {
@@ -143,8 +150,11 @@ mod tests {
         assert!(matches!(large_once, Err(StoreError::Full)), "{large_once:?}");
         // The others of its group were rolled back with it and get the same error.
         assert!(matches!(before, Err(StoreError::Full)) && matches!(behind, Err(StoreError::Full)));
+        assert!(full_since.borrow_and_update().is_some());
         small(1).await.unwrap();
+        assert!(full_since.has_changed().unwrap() && full_since.borrow_and_update().is_none());
         large().await.unwrap();
+        assert!(!full_since.has_changed().unwrap());
     }
 
     #[tokio::test]

@@ -11,6 +11,7 @@ use tokio::sync::mpsc;
 
 use crate::log_throttle::LogThrottle;
 use crate::store::engine::disk_reserve::DiskReserve;
+use crate::store::engine::disk_state::{DiskRoom, DiskState};
 use crate::store::engine::group_commit::WriteGroup;
 use crate::store::engine::health::DatabaseHealth;
 use crate::store::engine::write_request::WriteRequest;
@@ -41,6 +42,8 @@ pub(crate) struct WriterTask {
     pub health: Arc<DatabaseHealth>,
     /// The disk reserve.
     pub reserve: DiskReserve,
+    /// Whether the disk is full.
+    pub disk: Arc<DiskState>,
     /// The subscribers to commits.
     pub events: Arc<EventBus>,
 }
@@ -93,6 +96,8 @@ impl WriterTask {
     /// Runs the writes in one transaction.
     async fn run_group(&mut self, writes: &mut Vec<WriteRequest>) -> (WriteGroup, Result<(), StoreError>) {
         let mut budget = self.reserve.measure();
+        let room = DiskRoom::of(&budget);
+        self.disk.record_measurement(room);
         if let Err(damaged) = self.health.check() {
             budget.refuse(damaged);
         }
@@ -108,6 +113,9 @@ impl WriterTask {
         };
         // Checked after the commit, so that no write is acknowledged that went into a file that was already deleted.
         let outcome = outcome.and_then(|()| self.health.files.verify_unchanged());
+        if outcome.is_ok() {
+            self.disk.record_success(room);
+        }
         (group, outcome)
     }
 
@@ -136,6 +144,7 @@ impl WriterTask {
     async fn reconnect_after(&mut self, error: &StoreError) {
         self.health.record_error(error);
         if matches!(error, StoreError::Full) {
+            self.disk.record_full();
             self.reserve.release();
         }
         // After a full disk or a failed write, SQLite may have ended the transaction without the connection's knowledge. So
@@ -150,14 +159,18 @@ impl WriterTask {
 
     /// Measures the disk, and runs `sql` to make space in the database's files.
     async fn reclaim_space(&mut self, sql: &'static str) {
-        self.reserve.measure();
+        let room = DiskRoom::of(&self.reserve.measure());
+        self.disk.record_measurement(room);
         let done = match self.open().await {
             Ok(conn) => sqlx::raw_sql(sql).execute(conn).await.map(drop).map_err(StoreError::from),
             Err(error) => Err(error),
         };
-        if let Err(error) = done {
-            tracing::debug!(%error, "no space could be made in the database");
-            self.reconnect_after(&error).await;
+        match done {
+            Ok(()) => self.disk.record_success(room),
+            Err(error) => {
+                tracing::debug!(%error, "no space could be made in the database");
+                self.reconnect_after(&error).await;
+            }
         }
     }
 }

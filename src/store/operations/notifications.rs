@@ -10,7 +10,7 @@ use crate::store::handle::Store;
 use crate::store::tables::notifications::{DueNotifications, PendingNotification};
 
 impl Store {
-    /// Queues ends of jobs for notification from now on.
+    /// Queues ends of jobs and alerts for notification from now on.
     ///
     /// # Errors
     /// An error of writing the database.
@@ -18,7 +18,7 @@ impl Store {
         self.write("enable_notifications", move |tx| Box::pin(tx.enable_notifications())).await
     }
 
-    /// Queues no ends of jobs for notification from now on, and deletes the queued ones.
+    /// Queues no ends of jobs and no alerts for notification from now on, and deletes the queued ones.
     ///
     /// # Errors
     /// An error of writing the database.
@@ -61,7 +61,7 @@ impl Store {
         self.write("notification_failed", move |tx| Box::pin(tx.notification_failed(notification, next_at))).await
     }
 
-    /// Returns how many notifications are still to be delivered.
+    /// Returns how many notifications and alerts are still to be delivered.
     ///
     /// # Errors
     /// An error of reading the database.

@@ -53,6 +53,9 @@ impl StoreTx<'_> {
             Event::Abandoned { counts_until } => self.insert_abandoned(key, *counts_until, now).await?,
             _ => {}
         }
+        if batch.shown_state() == BatchState::Held && before.shown_state() != BatchState::Held {
+            self.alert_of_held_batch(key, batch.message.as_deref().unwrap_or_default(), now).await?;
+        }
         if is_news || batch.counts != before.counts || batch.message != before.message {
             self.publish(ChangeEvent::Batch(key));
         }

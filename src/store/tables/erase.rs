@@ -274,6 +274,13 @@ mod tests {
         execute("INSERT INTO pending_notification (job_id, enqueued_at, next_at) VALUES (1, 0, 0)").await;
         assert_eq!(dropped(9_001).await, 0, "its notification is pending");
         execute("DELETE FROM pending_notification").await;
+        execute(
+            "INSERT INTO pending_alert (event, job_id, part, reason, enqueued_at, next_at)
+             VALUES ('batch-held', 1, 1, 'cut', 0, 0)",
+        )
+        .await;
+        assert_eq!(dropped(9_001).await, 0, "its alert is pending");
+        execute("DELETE FROM pending_alert").await;
         assert_eq!(dropped(9_001).await, 1);
         assert!(matches!(store.job(id).await, Err(StoreError::NoJob(_))));
         assert_eq!(add(&store, leads(), 1).await, JobId(id.0 + 1), "no id is used twice");

@@ -94,9 +94,10 @@ fn instance_columns<'a>(name: &'a str, state: &'a InstanceState) -> ColumnValues
 }
 
 impl StoreTx<'_> {
-    /// Adds a pause to an instance.
+    /// Adds a pause to an instance, and queues its alert where it is a new one.
     pub(crate) async fn pause_instance(&mut self, name: String, pause: Pause) -> Result<(), StoreError> {
         let before = self.instance(&name).await?;
+        self.alert_of_pause(&name, &before, &pause).await?;
         self.change_instance(name, &before, &before.with_pause(pause)).await
     }
 

@@ -43,16 +43,17 @@ pub struct DueNotifications {
 }
 
 impl StoreTx<'_> {
-    /// Queues ends of jobs for notification from now on.
+    /// Queues ends of jobs and alerts for notification from now on.
     pub(crate) async fn enable_notifications(&mut self) -> Result<(), StoreError> {
         sqlx::query("INSERT OR IGNORE INTO notification_enabled (id) VALUES (1)").execute(&mut *self.conn).await?;
         Ok(())
     }
 
-    /// Queues no ends of jobs from now on, and deletes the queued ones.
+    /// Queues no ends of jobs and no alerts from now on, and deletes the queued ones.
     pub(crate) async fn disable_notifications(&mut self) -> Result<(), StoreError> {
         sqlx::query("DELETE FROM notification_enabled").execute(&mut *self.conn).await?;
         sqlx::query("DELETE FROM pending_notification").execute(&mut *self.conn).await?;
+        sqlx::query("DELETE FROM pending_alert").execute(&mut *self.conn).await?;
         Ok(())
     }
 
@@ -124,10 +125,13 @@ impl ReadTx<'_> {
         Ok(DueNotifications { due, next_due_at: next.map(from_ms) })
     }
 
-    /// Returns how many notifications are still to be delivered.
+    /// Returns how many notifications and alerts are still to be delivered.
     pub(crate) async fn pending_notifications(&mut self) -> Result<u64, StoreError> {
-        let pending: i64 =
-            sqlx::query_scalar("SELECT count(*) FROM pending_notification").fetch_one(&mut *self.conn).await?;
+        let pending: i64 = sqlx::query_scalar(
+            "SELECT (SELECT count(*) FROM pending_notification) + (SELECT count(*) FROM pending_alert)",
+        )
+        .fetch_one(&mut *self.conn)
+        .await?;
         Ok(pending.cast_unsigned())
     }
 }

@@ -50,12 +50,13 @@ macro_rules! content_expired {
     };
 }
 
-/// The record of a job stays while it has an unconfirmed import or a pending notification.
+/// The record of a job stays while it has an unconfirmed import, or a pending notification or alert.
 macro_rules! record_expired {
     () => {
         "finished_at > ?1 AND finished_at <= ?2
          AND NOT EXISTS (SELECT 1 FROM batch b WHERE b.job_id = job.id AND b.unconfirmed_until > ?3)
-         AND NOT EXISTS (SELECT 1 FROM pending_notification n WHERE n.job_id = job.id)"
+         AND NOT EXISTS (SELECT 1 FROM pending_notification n WHERE n.job_id = job.id)
+         AND NOT EXISTS (SELECT 1 FROM pending_alert a WHERE a.job_id = job.id)"
     };
 }
 
