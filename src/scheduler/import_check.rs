@@ -1,7 +1,7 @@
 //! Import check: asks Marketo whether it has an import that an operator names.
 
-use crate::domain::Target;
 use crate::domain::instance::Pause;
+use crate::domain::{ErrorCode, Target};
 use crate::marketo::{ErrorAction, ImportStatus, QueryError};
 use crate::scheduler::api_call::{Admission, Denial, ErrorScope, TokenUse};
 use crate::scheduler::worker_context::WorkerContext;
@@ -17,6 +17,9 @@ pub enum ImportCheck {
     /// Marketo could not be asked, or gave no usable answer, for this reason.
     Unanswered(String),
 }
+
+/// The status of an answer that no such path exists.
+const NOT_FOUND: ErrorCode = ErrorCode::Http(404);
 
 const STOPPING: &str = "the daemon is stopping";
 
@@ -50,6 +53,10 @@ pub(super) async fn check_import(
                 match (scope, action) {
                     (ErrorScope::Retry, _) => {}
                     (ErrorScope::Batch, ErrorAction::Reject) => return Ok(ImportCheck::Unknown(reason.text)),
+                    // A poll takes a 404 without Marketo's body for a fault on the way. Here an operator named the id.
+                    (ErrorScope::Batch, _) if reason.code == Some(NOT_FOUND) => {
+                        return Ok(ImportCheck::Unknown(reason.text));
+                    }
                     _ => return Ok(ImportCheck::Unanswered(reason.text)),
                 }
             }

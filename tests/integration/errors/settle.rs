@@ -45,6 +45,10 @@ async fn import_that_marketo_does_not_have_is_not_settled() {
         assert_eq!(env.job(id).await.batches[0].state, BatchState::Held);
     }
     assert_eq!(env.simulator.call_log().calls_of(Call::Status), calls + 1, "whose import `cars` is the daemon knows");
+    env.simulator.push_fault(Fault::on(Call::Status, FaultEffect::http(404)));
+    let (status, problem) = env.json("POST", &settle_path(id, import)).await;
+    assert_eq!((status, problem["type"].as_str()), (409, Some("urn:marqueue:problem:unknown-import")), "{problem}");
+    assert_eq!(env.job(id).await.batches[0].state, BatchState::Held);
     let (_, problem) = env.json("POST", &settle_path(id, import + 4711)).await;
     assert_eq!(problem["type"], "urn:marqueue:problem:unknown-import");
     let detail = problem["detail"].as_str().expect("a sentence");
