@@ -3,6 +3,7 @@
 pub mod auth;
 pub mod dto;
 pub mod handlers;
+mod instance_rows;
 mod job_view;
 pub mod marketo_compat;
 mod metrics;
@@ -11,6 +12,7 @@ pub(crate) mod problem;
 mod router;
 mod state;
 
+pub use instance_rows::RecentRows;
 pub use metrics::Metrics;
 pub use router::router;
 pub use state::AppState;

@@ -50,6 +50,7 @@ pub use tables::commands::CommandOutcome;
 pub use tables::instances::QueueDepth;
 pub use tables::notifications::{DueNotifications, PendingNotification};
 pub use tables::occupied_slots::{InFlightBatch, OccupiedSlots};
+pub use tables::outlook::{EndedImport, QueueOutlook, QueuedBatch};
 pub use tables::retention::{DeletedRecords, EndedRange, RetentionCandidates};
 pub use tables::row_matches::StoredRowMatch;
 pub use tables::snapshot::Snapshot;

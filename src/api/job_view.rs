@@ -2,19 +2,32 @@
 
 use std::collections::HashMap;
 
-use jiff::Timestamp;
-
-use crate::api::dto::{JobDto, Problem, WaitingDto};
+use crate::api::dto::{JobDto, WaitingDto};
+use crate::api::instance_rows::InstanceRows;
 use crate::api::state::AppState;
 use crate::domain::JobId;
-use crate::scheduler::estimate::QueueForecast;
-use crate::scheduler::explain::{ExplainedJob, WaitReason, Waiting};
-use crate::scheduler::{InstanceScheduler, SchedulingRules};
-use crate::store::{Job, Snapshot};
+use crate::scheduler::explain::{WaitReason, Waiting};
+use crate::store::Job;
 
 /// Returns a job with what it waits for.
 pub(super) async fn job_view(daemon: &AppState, job: Job) -> JobDto {
     InstanceView::of_unended(daemon, std::slice::from_ref(&job)).await.show(job)
+}
+
+/// Returns a job that was accepted or changed, with what it waits for. Rows that were read a moment ago are used again, so that
+/// many requests at once do not read the same.
+pub(super) async fn changed_job_view(daemon: &AppState, job: Job) -> JobDto {
+    if job.state.is_terminal() {
+        return job.into();
+    }
+    let instance = match daemon.scheduler(&job.instance) {
+        None => InstanceView::Unconfigured,
+        Some(scheduler) => match daemon.recent_rows.read(&daemon.store, scheduler, &job).await {
+            Ok(rows) => InstanceView::Read(Box::new(rows)),
+            Err(_) => InstanceView::Unread,
+        },
+    };
+    instance.show(job)
 }
 
 /// Returns jobs with what each waits for. The rows of each instance are read once, however many of its jobs there are.
@@ -44,17 +57,6 @@ pub(super) enum InstanceView {
     Read(Box<InstanceRows>),
 }
 
-/// The rows of an instance at one moment.
-pub(super) struct InstanceRows {
-    snapshot: Snapshot,
-    rules: SchedulingRules,
-    next_call_at: Option<Timestamp>,
-    now: Timestamp,
-    /// The oldest unended job of each group that is asked for.
-    group_heads: HashMap<String, JobId>,
-    pub(super) forecast: QueueForecast,
-}
-
 impl InstanceView {
     /// Reads the rows of the instance of `jobs`, all of one instance, if one of them has not ended.
     async fn of_unended(daemon: &AppState, jobs: &[Job]) -> InstanceView {
@@ -62,7 +64,7 @@ impl InstanceView {
         let Some(first) = unended.first() else { return InstanceView::Ended };
         let Some(scheduler) = daemon.scheduler(&first.instance) else { return InstanceView::Unconfigured };
         let groups: Vec<String> = unended.iter().filter_map(|job| job.group.clone()).collect();
-        match InstanceRows::read(daemon, scheduler, groups).await {
+        match InstanceRows::read(&daemon.store, scheduler, groups).await {
             Ok(rows) => InstanceView::Read(Box::new(rows)),
             Err(_) => InstanceView::Unread,
         }
@@ -82,39 +84,6 @@ impl InstanceView {
             estimated_start: estimate.start,
             estimated_end: estimate.end,
             ..job.into()
-        }
-    }
-}
-
-impl InstanceRows {
-    /// Reads the rows of an instance, and the oldest unended job of each of `groups`.
-    ///
-    /// # Errors
-    /// An error of reading the database.
-    pub(super) async fn read(
-        daemon: &AppState,
-        scheduler: &InstanceScheduler,
-        groups: Vec<String>,
-    ) -> Result<InstanceRows, Problem> {
-        let clock = scheduler.observe().await?;
-        let now = clock.now();
-        let group_heads = daemon.store.group_heads(scheduler.name(), groups).await?;
-        let snapshot = scheduler.snapshot(&clock).await?;
-        let rules = SchedulingRules::from_instance(&scheduler.config());
-        let forecast = QueueForecast::of(&snapshot, &rules, now);
-        Ok(InstanceRows { snapshot, rules, next_call_at: scheduler.next_call_at(now), now, group_heads, forecast })
-    }
-
-    /// Returns a job of the instance with what its explanation depends on.
-    pub(super) fn explained<'a>(&'a self, job: &'a Job) -> ExplainedJob<'a> {
-        let head = job.group.as_ref().and_then(|group| self.group_heads.get(group));
-        ExplainedJob {
-            job,
-            ahead: head.copied().filter(|&head| head < job.id),
-            snapshot: &self.snapshot,
-            rules: &self.rules,
-            next_call_at: self.next_call_at,
-            now: self.now,
         }
     }
 }

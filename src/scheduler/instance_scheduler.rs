@@ -34,7 +34,7 @@ const TICK_RETRY: Duration = Duration::from_millis(50);
 /// The scheduler of one instance. Clones share one state.
 #[derive(Clone)]
 pub struct InstanceScheduler {
-    context: Arc<WorkerContext>,
+    pub(super) context: Arc<WorkerContext>,
     busy: Arc<Mutex<HashMap<BatchKey, Work>>>,
     wake: Arc<Notify>,
     /// Throttles the log lines of failed steps: while the store fails, one a second for each batch in flight.

@@ -77,7 +77,7 @@ fn interval(since: Timestamp, last: Timestamp, polling: &Polling) -> Duration {
 }
 
 /// Returns the expected duration of an import of `rows` rows by the recent imports; none if there were none.
-pub(crate) fn expected_duration(rows: u64, recent_durations: &[(u64, Duration)]) -> Option<Duration> {
+fn expected_duration(rows: u64, recent_durations: &[(u64, Duration)]) -> Option<Duration> {
     let total_rows: u64 = recent_durations.iter().map(|&(rows, _)| rows).sum();
     let total_time: Duration = recent_durations.iter().map(|&(_, duration)| duration).sum();
     (total_rows > 0).then(|| total_time.mul_f64(rows as f64 / total_rows as f64))

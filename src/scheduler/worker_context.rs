@@ -17,7 +17,7 @@ use crate::scheduler::import_watch::ImportWatch;
 use crate::scheduler::plan::SchedulingRules;
 use crate::scheduler::quota_day::{day_of, next_day};
 use crate::scheduler::shared_endpoint::SharedEndpoint;
-use crate::store::{ObservedClock, QuotaDay, Snapshot, Store, StoreError};
+use crate::store::{ObservedClock, QueueOutlook, QuotaDay, Snapshot, Store, StoreError};
 
 /// The wait after a database operation that failed.
 pub(super) const STORE_RETRY_DELAY: Duration = Duration::from_secs(1);
@@ -121,6 +121,25 @@ impl WorkerContext {
         let (now, config) = (clock.now(), self.config());
         let rules = SchedulingRules::from_instance(&config);
         let mut snapshot = self.store.snapshot(&self.name, now, rules.max_in_flight, rules.longest_pause()).await?;
+        self.complete(&mut snapshot, clock).await?;
+        Ok(snapshot)
+    }
+
+    /// Returns what the waiting and the estimates of the instance's jobs are derived from at that time.
+    ///
+    /// # Errors
+    /// A database error.
+    pub async fn outlook(&self, clock: &ObservedClock) -> Result<QueueOutlook, StoreError> {
+        let rules = SchedulingRules::from_instance(&self.config());
+        let mut outlook = self.store.outlook(&self.name, clock.now(), rules.longest_pause()).await?;
+        self.complete(&mut outlook.snapshot, clock).await?;
+        Ok(outlook)
+    }
+
+    /// Adds to a snapshot what the instance's own rows do not have: the state of the clock, and the slots that other
+    /// instances of the same subscription occupy.
+    async fn complete(&self, snapshot: &mut Snapshot, clock: &ObservedClock) -> Result<(), StoreError> {
+        let (now, config) = (clock.now(), self.config());
         snapshot.clock_steady_at = clock.steady_at(PATIENCE);
         // A quota pause ends with the quota day in which it began. A later end means that the clock was set back since.
         let day_ends = next_day(now, config.limits.daily_reset);
@@ -137,7 +156,7 @@ impl WorkerContext {
             snapshot.in_flight_elsewhere += occupied.in_flight;
             snapshot.unconfirmed_until.extend(occupied.unconfirmed_until);
         }
-        Ok(snapshot)
+        Ok(())
     }
 
     /// Records how an upload ended; see [`WorkerContext::record_with_retry`].

@@ -21,6 +21,7 @@ pub(super) mod job_columns;
 pub(super) mod jobs;
 pub(super) mod notifications;
 pub(super) mod occupied_slots;
+pub(super) mod outlook;
 pub(super) mod query_failures;
 pub(super) mod retention;
 pub(super) mod row_mapping;

@@ -260,6 +260,7 @@ fn commands_show_what_the_screens_expect() {
         ("show-complete", "show 3"),
         ("show-failed", "show 4"),
         ("show-pending", "show 6"),
+        ("explain-complete", "explain 3"),
         ("explain-failed", "explain 4"),
         ("check", "check leads people.csv all-fail.csv"),
         ("doctor-without-configuration", "doctor --config none.toml"),

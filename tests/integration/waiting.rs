@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use marqueue::domain::{BatchState, JobId};
+use marqueue::simulator::{Call, Fault, FaultEffect};
 use serde_json::{Value, json};
 
 use crate::cli_env::{CliEnv, until_printed};
@@ -37,7 +38,9 @@ fn time(value: &Value) -> Timestamp {
 async fn jobs_in_lists_have_a_short_reason() {
     let mut env = TestEnv::with_daemon(quick()).await;
     assert_eq!(env.json("POST", "/v1/instances/default/pause").await.0, 200);
-    let id = env.add(LEADS, FILE).await.id;
+    let added = env.add(LEADS, FILE).await;
+    let id = added.id;
+    assert_eq!(added.waiting.expect("the answer has it too").text, "paused by an operator");
     let job = env.listed_waiting(id, "operator").await;
     assert_eq!(job["waiting"], json!({"waits_for": "operator", "text": "paused by an operator", "until": null}));
     assert_eq!((&job["estimated_start"], &job["estimated_end"]), (&Value::Null, &Value::Null));
@@ -66,6 +69,37 @@ async fn full_queue_of_marketo_has_the_time_of_the_next_try() {
     assert!(job["waiting"]["until"].is_string(), "{job}");
     env.simulator.set_other_imports(0);
     env.ended(id).await;
+}
+
+#[tokio::test]
+async fn used_up_quota_has_the_time_of_its_end() {
+    let mut env = TestEnv::with_daemon(quick()).await;
+    env.simulator.push_fault(Fault::on(Call::Create, FaultEffect::error(607, "Daily API Request Quota reached")));
+    let id = env.add(LEADS, FILE).await.id;
+    let job = env.listed_waiting(id, "quota").await;
+    assert_eq!(job["waiting"]["text"], "the day's quota of calls is used up");
+    let until = time(&job["waiting"]["until"]);
+    let status = env.json("GET", "/v1/status").await.1["instances"]["default"].take();
+    assert_eq!(time(&status["pause"]["until"]), until);
+    assert_eq!(status["queue"]["waiting"], job["waiting"]);
+    assert_eq!(env.json("POST", "/v1/instances/default/resume").await.0, 200);
+    assert_eq!(env.ended(id).await.waiting, None);
+}
+
+#[tokio::test]
+async fn status_says_why_nothing_of_a_group_goes() {
+    let mut env = TestEnv::with_daemon(quick()).await;
+    let first = env.add(&format!("{LEADS}&group=nightly"), STUCK).await.id;
+    env.in_state(first, BatchState::Importing).await;
+    let second = env.add(&format!("{LEADS}&group=nightly"), FILE).await;
+    let text = format!("waits for job {first} (group nightly)");
+    assert_eq!(second.waiting.expect("a reason").text, text);
+    let status = env.json("GET", "/v1/status").await.1["instances"]["default"].take();
+    assert_eq!(status["queue"]["waiting"]["text"], text);
+    let cancelled = env.json("POST", &format!("/v1/jobs/{}/cancel", second.id)).await.1;
+    assert_eq!((&cancelled["state"], &cancelled["waiting"]), (&json!("cancelled"), &Value::Null));
+    env.simulator.end_stuck_imports();
+    env.ended(first).await;
 }
 
 #[tokio::test]

@@ -96,7 +96,7 @@ pub struct JobDto {
     pub reports_erased_at: Option<Timestamp>,
     /// Why it failed; none unless it has.
     pub error: Option<String>,
-    /// What it waits for; none where it has ended. Only the responses to `GET` have this and the estimates.
+    /// What it waits for; none where it has ended. Events and notifications have neither this nor the estimates.
     #[serde(default)]
     pub waiting: Option<WaitingDto>,
     /// When its first upload will probably begin; none where it has begun, or nothing is known.

@@ -108,7 +108,7 @@ pub struct Queue {
     /// still to come do not count.
     #[schemars(with = "Option<TimestampSchema>")]
     pub oldest_pending_at: Option<Timestamp>,
-    /// What the next pending job waits for; none where there is none that may be next, and over TCP.
+    /// What the next pending job waits for; none where no job is pending, and over TCP.
     #[serde(default)]
     pub waiting: Option<WaitingDto>,
 }

@@ -11,7 +11,8 @@ use tokio::sync::broadcast::error::RecvError;
 
 use crate::api::auth::identity::{Identity, RequestConnection};
 use crate::api::dto::{ExplanationDto, History, HistoryEntryDto, JobDto, JobsPage, Problem};
-use crate::api::job_view::{InstanceRows, job_view, job_views};
+use crate::api::instance_rows::InstanceRows;
+use crate::api::job_view::{changed_job_view, job_view, job_views};
 use crate::api::problem::{PathSegment, Query, job_id};
 use crate::api::state::{AppState, SharedState};
 use crate::domain::{JobId, JobState};
@@ -207,7 +208,7 @@ pub(crate) async fn explain(
         let detail = format!("instance \"{}\" is no longer configured, so its jobs wait", job.instance);
         return Err(Problem::plain(axum::http::StatusCode::CONFLICT, detail));
     };
-    let rows = InstanceRows::read(&daemon, scheduler, job.group.clone().into_iter().collect()).await?;
+    let rows = InstanceRows::read(&daemon.store, scheduler, job.group.clone().into_iter().collect()).await?;
     Ok(Json(ExplanationDto::new(rows.explained(&job).explain(), rows.forecast.estimate(&job))))
 }
 
@@ -239,5 +240,5 @@ pub(crate) async fn cancel(
         daemon.store.cancel(id, now).await?
     };
     tracing::info!(job = %id, abandon, "job cancelled by a client");
-    Ok(Json(daemon.store.job(id).await?.into()))
+    Ok(Json(changed_job_view(&daemon, daemon.store.job(id).await?).await))
 }

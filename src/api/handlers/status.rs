@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use axum::Json;
 use axum::extract::State;
+use jiff::Timestamp;
 
 use crate::api::auth::identity::Identity;
 use crate::api::dto::{
@@ -14,7 +15,7 @@ use crate::domain::BatchState;
 use crate::drop_folder::{DropReport, PartState};
 use crate::scheduler::explain::ExplainedJob;
 use crate::scheduler::{InstanceScheduler, SchedulingRules};
-use crate::store::StoreError;
+use crate::store::{QueueOutlook, QueuedBatch, StoreError};
 
 /// Ignored files of the drop folder that are listed by name.
 const MAX_LISTED: usize = 100;
@@ -89,7 +90,8 @@ pub(crate) async fn instance_status(
 ) -> Result<InstanceStatus, StoreError> {
     let clock = scheduler.observe().await?;
     let now = clock.now();
-    let snapshot = scheduler.snapshot(&clock).await?;
+    let outlook = scheduler.outlook(&clock).await?;
+    let snapshot = &outlook.snapshot;
     let depth = daemon.store.queue_depth(scheduler.name(), now).await?;
     let config = scheduler.config();
     let limits = &config.limits;
@@ -98,14 +100,13 @@ pub(crate) async fn instance_status(
         let batches = snapshot.in_flight.iter().filter(|batch| batch.state == state);
         u32::try_from(batches.count()).unwrap_or(u32::MAX)
     };
-    let waiting = match snapshot.candidates.first() {
+    let waiting = match next_queued(&outlook, now) {
         Some(next) => {
             let job = daemon.store.job(next.key.job).await?;
             let rules = SchedulingRules::from_instance(&config);
             let next_call_at = scheduler.next_call_at(now);
-            // A job behind another one of its group is no candidate.
-            let explained =
-                ExplainedJob { job: &job, ahead: None, snapshot: &snapshot, rules: &rules, next_call_at, now };
+            let ahead = next.group_head.filter(|&head| head < job.id);
+            let explained = ExplainedJob { job: &job, ahead, outlook: &outlook, rules: &rules, next_call_at, now };
             explained.waiting().map(WaitingDto::from)
         }
         None => None,
@@ -141,7 +142,17 @@ pub(crate) async fn instance_status(
             calls_today,
             daily_calls: limits.daily_calls,
         },
-        pause: snapshot.instance.pause.map(PauseDto::from),
+        pause: snapshot.instance.pause.clone().map(PauseDto::from),
         note: None,
     })
+}
+
+/// Returns the pending batch that is next by priority and age: of those that wait neither for a time nor for their group, or
+/// else the first.
+fn next_queued(outlook: &QueueOutlook, now: Timestamp) -> Option<&QueuedBatch> {
+    let may_be_next = |batch: &&QueuedBatch| {
+        batch.not_before.is_none_or(|not_before| not_before <= now)
+            && batch.group_head.is_none_or(|head| head >= batch.key.job)
+    };
+    outlook.queued.iter().find(may_be_next).or(outlook.queued.first())
 }

@@ -7,7 +7,7 @@ use crate::cli::exit_status::{CliError, ExitStatus};
 use crate::cli::global::GlobalArgs;
 use crate::cli::render::{Screen, width};
 use crate::cli::{format, output};
-use crate::domain::JobId;
+use crate::domain::{JobId, JobState};
 
 /// Show why a job is in its state: what it waits for, and until when
 ///
@@ -40,7 +40,13 @@ impl Explain {
 }
 
 fn sentences(explanation: &ExplanationDto, screen: &Screen) -> String {
-    let text = format!("job {} is {}. {}", explanation.id, explanation.state, format::sanitize(&explanation.text));
+    let ExplanationDto { id, state, .. } = explanation;
+    let text = format::sanitize(&explanation.text);
+    let text = match state {
+        JobState::Failed => format!("job {id} has failed: {text}"),
+        JobState::Complete | JobState::Cancelled => format!("job {id} is {state}: {text}"),
+        _ => format!("job {id} is {state}. {text}"),
+    };
     let until = explanation.until.map(|until| format!("The next check is {} at the latest.", screen.at(until)));
     let expected = expected(explanation, screen);
     let paragraphs = [text].into_iter().chain(until).chain(expected);
@@ -66,7 +72,6 @@ fn expected(explanation: &ExplanationDto, screen: &Screen) -> Option<String> {
 mod tests {
     use super::*;
     use crate::cli::format::samples;
-    use crate::domain::JobState;
     use crate::scheduler::explain::WaitReason;
 
     #[test]
@@ -86,5 +91,26 @@ mod tests {
              The next check is at 2026-08-01T10:00:05.000Z at the latest.\n\
              Recent imports suggest that it ends at 2026-08-01T10:01:00.000Z.\n"
         );
+    }
+
+    #[test]
+    fn an_ended_job_is_one_sentence_with_its_counts() {
+        for (state, text, expected) in [
+            (JobState::Complete, "Marketo imported 9 of its 10 rows, and 1 failed.", "is complete: Marketo imported 9"),
+            (JobState::Failed, "1006: field 'x' not found", "has failed: 1006: field 'x' not found"),
+            (JobState::Cancelled, "Marketo imported 0 of its 10 rows.", "is cancelled: Marketo imported 0"),
+        ] {
+            let explanation = ExplanationDto {
+                id: JobId(3),
+                state,
+                waits_for: WaitReason::Nothing,
+                text: text.into(),
+                until: None,
+                estimated_start: None,
+                estimated_end: None,
+            };
+            let shown = sentences(&explanation, &Screen::PLAIN);
+            assert!(shown.starts_with(&format!("job 3 {expected}")), "{shown}");
+        }
     }
 }

@@ -6,7 +6,7 @@ use crate::domain::instance::PauseKind;
 use crate::domain::{BatchState, JobId, JobState};
 use crate::scheduler::explain::explanation::{Explanation, Wait, WaitReason, Waiting};
 use crate::scheduler::plan::SchedulingRules;
-use crate::store::{Batch, Job, Snapshot};
+use crate::store::{Batch, Job, QueueOutlook};
 
 /// A job and what the explanation depends on.
 #[derive(Clone, Copy, Debug)]
@@ -15,13 +15,13 @@ pub struct ExplainedJob<'a> {
     pub job: &'a Job,
     /// The oldest unended job of its group, if that is another job.
     pub ahead: Option<JobId>,
-    /// The input of the plan.
-    pub snapshot: &'a Snapshot,
+    /// The rows of its instance.
+    pub outlook: &'a QueueOutlook,
     /// The rules of the plan.
     pub rules: &'a SchedulingRules,
     /// The time of the next possible call, if none is possible now.
     pub next_call_at: Option<Timestamp>,
-    /// The time of the snapshot.
+    /// The time of the rows.
     pub now: Timestamp,
 }
 
@@ -88,8 +88,8 @@ impl ExplainedJob<'_> {
     }
 
     fn paused(&self) -> Option<Wait> {
-        let pause = self.snapshot.instance.pause.as_ref()?;
-        let ends_at = self.snapshot.pause_ends_at();
+        let pause = self.outlook.snapshot.instance.pause.as_ref()?;
+        let ends_at = self.outlook.snapshot.pause_ends_at();
         if ends_at.is_some_and(|until| until <= self.now) {
             return None;
         }
@@ -124,18 +124,27 @@ impl ExplainedJob<'_> {
     }
 }
 
-/// Returns how a job ended.
+/// Returns how a job ended: why it failed, or what Marketo imported of it.
 fn ended_text(job: &Job) -> String {
-    match (job.state, &job.error) {
-        (JobState::Failed, Some(error)) => format!("It has failed: {error}"),
-        (JobState::Complete, _) => match (job.rows.processed, job.rows.failed) {
-            (Some(processed), Some(0)) => format!("Marketo imported {processed} of its {} rows.", job.rows.total),
-            (Some(processed), Some(failed)) => {
-                format!("Marketo imported {processed} of its {} rows, and {failed} failed.", job.rows.total)
-            }
-            _ => format!("It has {} rows, and Marketo did not count all of them.", job.rows.total),
-        },
-        (JobState::Cancelled, _) => "It was cancelled before all of it was sent to Marketo.".to_owned(),
-        (state, _) => format!("It has ended: it is {state}."),
+    if let (JobState::Failed, Some(error)) = (job.state, &job.error) {
+        return error.clone();
+    }
+    let rows = &job.rows;
+    let noun = if rows.total == 1 { "row" } else { "rows" };
+    let mut text = match rows.processed {
+        Some(processed) => format!("Marketo imported {processed} of its {} {noun}", rows.total),
+        None => format!("Marketo did not count how many of its {} {noun} it imported", rows.total),
+    };
+    match rows.failed {
+        Some(0) => {}
+        Some(failed) => text += &format!(", and {failed} failed"),
+        None => text += ", nor how many failed",
+    }
+    match rows.discrepancy() {
+        Some(discrepancy) => format!("{text}. {discrepancy}."),
+        None => text + ".",
     }
 }
+
+#[cfg(test)]
+mod tests;

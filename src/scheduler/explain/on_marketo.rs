@@ -57,11 +57,11 @@ impl ExplainedJob<'_> {
     fn next_poll(&self, batch: &Batch) -> NextPoll {
         let key = BatchKey { job: self.job.id, part: batch.part };
         let schedule = PollSchedule {
-            recent_durations: &self.snapshot.recent_durations,
+            recent_durations: &self.outlook.snapshot.recent_durations,
             polling: &self.rules.polling,
             now: self.now,
         };
-        match poll_interval::in_order(&self.snapshot.in_flight).find(|(flight, _)| flight.key == key) {
+        match poll_interval::in_order(&self.outlook.snapshot.in_flight).find(|(flight, _)| flight.key == key) {
             Some((flight, older)) => NextPoll { older, at: Some(schedule.due(flight, older)) },
             None => NextPoll::default(),
         }

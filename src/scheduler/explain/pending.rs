@@ -2,6 +2,7 @@
 
 use crate::scheduler::explain::explained_job::ExplainedJob;
 use crate::scheduler::explain::explanation::{Wait, WaitReason};
+use crate::scheduler::outlook::{JobsAhead, jobs_ahead};
 use crate::store::Batch;
 
 impl ExplainedJob<'_> {
@@ -23,7 +24,7 @@ impl ExplainedJob<'_> {
     }
 
     fn service_backoff(&self, batch: &Batch) -> Option<Wait> {
-        let instance = &self.snapshot.instance;
+        let instance = &self.outlook.snapshot.instance;
         let until = instance.backoff_until.filter(|&until| until > self.now)?;
         let message =
             batch.message.as_ref().map(|message| format!(", the last for this file: {message}")).unwrap_or_default();
@@ -37,7 +38,7 @@ impl ExplainedJob<'_> {
     /// Another integration imports into the job's static list.
     fn busy_elsewhere(&self) -> Option<Wait> {
         let list = self.job.target.list_id()?;
-        let (_, until) = self.snapshot.busy_lists.iter().find(|&&(busy, _)| busy == list)?;
+        let (_, until) = self.outlook.snapshot.busy_lists.iter().find(|&&(busy, _)| busy == list)?;
         let text = format!(
             "Another integration imports into static list {list}, and Marketo allows one import at a time for a list."
         );
@@ -63,7 +64,7 @@ impl ExplainedJob<'_> {
     /// Another job imports into the job's static list.
     fn busy_list(&self) -> Option<Wait> {
         let list = self.job.target.list_id()?;
-        let mut in_flight = self.snapshot.in_flight.iter();
+        let mut in_flight = self.outlook.snapshot.in_flight.iter();
         let flight = in_flight.find(|flight| flight.list_id == Some(list) && flight.state.occupies_slot())?;
         let text = format!(
             "Marketo allows one import at a time for a static list, and job {} is importing into list {list}.",
@@ -74,25 +75,27 @@ impl ExplainedJob<'_> {
     }
 
     fn no_slot(&self) -> Option<Wait> {
-        let (instance, max_in_flight) = (&self.snapshot.instance, self.rules.max_in_flight);
-        let occupied = self.snapshot.in_flight.iter().filter(|flight| flight.state.occupies_slot()).count()
-            + self.snapshot.unconfirmed_until.len();
+        let (instance, max_in_flight) = (&self.outlook.snapshot.instance, self.rules.max_in_flight);
+        let occupied = self.outlook.snapshot.in_flight.iter().filter(|flight| flight.state.occupies_slot()).count()
+            + self.outlook.snapshot.unconfirmed_until.len();
         if let Some(slots) = instance.observed_slot_limit.filter(|&slots| occupied >= slots as usize) {
             let text = format!(
                 "Marketo's queue is full: it has {occupied} of our imports (at most {slots} were accepted) and those of other integrations. The job continues when one of ours ends, or at the next probe."
             );
             return Some(Wait::new(WaitReason::Slot, "Marketo's queue is full", text).until(instance.slot_probe_at));
         }
-        let candidates = self.snapshot.candidates.iter();
-        let before = candidates.take_while(|candidate| candidate.key.job != self.job.id).count();
+        let occupied = occupied + self.outlook.snapshot.in_flight_elsewhere as usize;
         (occupied >= max_in_flight as usize).then(|| {
-            let (are, short) = match before {
-                0 => ("no batch is", "waits for a free slot".to_owned()),
-                1 => ("1 batch is", "waits for a free slot, behind 1 batch".to_owned()),
-                _ => (&*format!("{before} batches are"), format!("waits for a free slot, behind {before} batches")),
+            let (are, ahead) = match jobs_ahead(self.outlook, self.job) {
+                JobsAhead::Exactly(0) => ("no job is".to_owned(), String::new()),
+                JobsAhead::Exactly(1) => ("1 job is".to_owned(), ", 1 job ahead of it".to_owned()),
+                JobsAhead::Exactly(jobs) => (format!("{jobs} jobs are"), format!(", {jobs} jobs ahead of it")),
+                JobsAhead::MoreThan(jobs) => {
+                    (format!("more than {jobs} jobs are"), format!(", more than {jobs} jobs ahead of it"))
+                }
             };
             let text = format!("All {max_in_flight} slots are occupied; {are} before it.");
-            Wait::new(WaitReason::Slot, short, text)
+            Wait::new(WaitReason::Slot, format!("waits for a free slot{ahead}"), text)
         })
     }
 

@@ -24,7 +24,7 @@ fn key(job: i64, part: u32) -> BatchKey {
 }
 
 fn pending(job: i64, part: u32) -> PendingBatch {
-    PendingBatch { key: key(job, part), rows: 1, priority: 0, group: None, list_id: None, last_upload: None }
+    PendingBatch { key: key(job, part), priority: 0, group: None, list_id: None, last_upload: None }
 }
 
 fn in_flight(job: i64, part: u32, state: BatchState) -> InFlightBatch {

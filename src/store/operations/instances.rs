@@ -13,6 +13,7 @@ use crate::store::tables::call_ledger::{CallAdmission, EarlierCalls, NewCall, Qu
 use crate::store::tables::candidates::SnapshotQuery;
 use crate::store::tables::instances::QueueDepth;
 use crate::store::tables::occupied_slots::OccupiedSlots;
+use crate::store::tables::outlook::QueueOutlook;
 use crate::store::tables::snapshot::Snapshot;
 
 impl Store {
@@ -68,6 +69,20 @@ impl Store {
         self.verified(async {
             let mut conn = self.read_transaction().await?;
             ReadTx::new(&mut conn).snapshot(query).await
+        })
+        .await
+    }
+
+    /// Reads what the waiting and the estimates of the jobs of instance `name` are derived from. `longest` is that of
+    /// [`Store::snapshot`].
+    ///
+    /// # Errors
+    /// [`StoreError::Moved`], or another error of reading the database.
+    pub async fn outlook(&self, name: &str, now: Timestamp, longest: Duration) -> Result<QueueOutlook, StoreError> {
+        let query = SnapshotQuery { instance: name, now, parts: 0, longest };
+        self.verified(async {
+            let mut conn = self.read_transaction().await?;
+            ReadTx::new(&mut conn).outlook(query).await
         })
         .await
     }

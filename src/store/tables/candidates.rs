@@ -12,7 +12,7 @@ use crate::domain::{BatchKey, JobId};
 use crate::store::engine::transaction::ReadTx;
 use crate::store::error::StoreError;
 use crate::store::tables::batch_rules::no_batch_before;
-use crate::store::tables::row_mapping::{optional_size_column, size_column};
+use crate::store::tables::row_mapping::optional_size_column;
 
 /// The largest number of pending batches in a snapshot.
 ///
@@ -31,8 +31,6 @@ pub struct PendingBatch {
     pub group: Option<String>,
     /// The static list that it imports into.
     pub list_id: Option<i64>,
-    /// How many rows it has.
-    pub rows: u64,
     /// The number of its last upload in the instance's order of uploads.
     pub last_upload: Option<u64>,
 }
@@ -57,7 +55,6 @@ impl FromRow<'_, SqliteRow> for PendingBatch {
             priority: row.try_get("priority")?,
             group: row.try_get("job_group")?,
             list_id: row.try_get("list_id")?,
-            rows: size_column(row, "rows")?,
             last_upload: optional_size_column(row, "last_upload")?,
         })
     }
@@ -74,7 +71,7 @@ impl ReadTx<'_> {
     ) -> Result<Vec<PendingBatch>, StoreError> {
         let rotate_after = if instance.service_failures > 0 { instance.last_success.cast_signed() } else { i64::MAX };
         let candidates = sqlx::query_as(concat!(
-            "SELECT j.id, j.priority, j.job_group, j.list_id, b.part, b.rows, b.last_upload
+            "SELECT j.id, j.priority, j.job_group, j.list_id, b.part, b.last_upload
              FROM job j JOIN batch b ON b.job_id = j.id AND b.state = 'pending'
              WHERE j.instance = ?1 AND j.state IN ('pending', 'running')
                AND (j.not_before IS NULL OR j.not_before <= ?2)

@@ -74,7 +74,7 @@ impl ReadTx<'_> {
     }
 
     /// Returns the rows and the duration of imports that ended last.
-    async fn recent_durations(&mut self, name: &str) -> Result<Vec<(u64, Duration)>, StoreError> {
+    pub(crate) async fn recent_durations(&mut self, name: &str) -> Result<Vec<(u64, Duration)>, StoreError> {
         let rows = sqlx::query(
             "SELECT b.rows, b.polled_at - b.importing_at AS took
              FROM (SELECT job_id, rows, polled_at, importing_at, ended_at FROM batch

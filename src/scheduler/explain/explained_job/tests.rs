@@ -1,0 +1,225 @@
+//! Tests of the words: each reason in a few words and in full, and how a job ended.
+
+use std::time::Duration;
+
+use super::*;
+use crate::clock::from_ms;
+use crate::config::Polling;
+use crate::domain::batch_rules::BatchRules;
+use crate::domain::instance::Pause;
+use crate::domain::row_counts::RowCounts;
+use crate::domain::{BatchKey, Counts, Format, Target};
+use crate::store::{InFlightBatch, QueuedBatch};
+
+const RULES: SchedulingRules = SchedulingRules {
+    max_in_flight: 2,
+    polling: Polling { min: Duration::from_secs(5), max: Duration::from_secs(30) },
+    backoff_max: Duration::from_secs(900),
+};
+
+fn at(second: i64) -> Timestamp {
+    from_ms(1_000 * second)
+}
+
+fn job() -> Job {
+    Job {
+        id: JobId(9),
+        state: JobState::Pending,
+        target: Target::Leads { lookup_field: None, list_id: Some(7), partition: None },
+        instance: "eu".into(),
+        filename: "leads.csv".into(),
+        format: Format::Csv,
+        priority: 0,
+        group: None,
+        bytes: 10,
+        rows: RowCounts::uncounted(10),
+        batches: vec![Batch::new(1, 10, 0, 1)],
+        retry_of: None,
+        source: None,
+        not_before: None,
+        batch_rules: BatchRules::default(),
+        created_at: at(0),
+        started_at: None,
+        finished_at: None,
+        content_erased_at: None,
+        reports_erased_at: None,
+        error: None,
+        header: (0, 6),
+    }
+}
+
+fn in_flight(job: i64, list_id: Option<i64>) -> InFlightBatch {
+    InFlightBatch {
+        key: BatchKey { job: JobId(job), part: 1 },
+        state: BatchState::Importing,
+        group: None,
+        list_id,
+        rows: 10,
+        not_before: None,
+        accepted_at: Some(at(1)),
+        importing_at: Some(at(1)),
+        polled_at: None,
+        is_overdue: false,
+    }
+}
+
+fn queued(job: i64) -> QueuedBatch {
+    let key = BatchKey { job: JobId(job), part: 1 };
+    QueuedBatch {
+        key,
+        priority: 0,
+        group: None,
+        group_head: None,
+        list_id: None,
+        batch_rules: BatchRules::default(),
+        rows: 10,
+        not_before: None,
+    }
+}
+
+/// What the test changes; by default the job may be uploaded at once.
+struct Case {
+    job: Job,
+    outlook: QueueOutlook,
+    ahead: Option<JobId>,
+    next_call_at: Option<Timestamp>,
+}
+
+impl Case {
+    fn new(change: impl FnOnce(&mut Case)) -> Case {
+        let mut case = Case { job: job(), outlook: QueueOutlook::default(), ahead: None, next_call_at: None };
+        change(&mut case);
+        case
+    }
+
+    fn paused(kind: PauseKind, until: Option<Timestamp>) -> Case {
+        let pause = Pause { kind, reason: "607".into(), at: at(1), until };
+        Case::new(|case| case.outlook.snapshot.instance.pause = Some(pause))
+    }
+
+    /// The code, the few words and the time. The full text has the same code and time.
+    fn waiting(&self) -> (WaitReason, String, Option<Timestamp>) {
+        let explained = ExplainedJob {
+            job: &self.job,
+            ahead: self.ahead,
+            outlook: &self.outlook,
+            rules: &RULES,
+            next_call_at: self.next_call_at,
+            now: at(100),
+        };
+        let (waiting, explanation) = (explained.waiting().unwrap(), explained.explain());
+        assert_eq!((explanation.waits_for, explanation.until), (waiting.waits_for, waiting.until));
+        assert!(explanation.text.ends_with('.') || explanation.text.contains("message: "), "{}", explanation.text);
+        (waiting.waits_for, waiting.text, waiting.until)
+    }
+}
+
+#[test]
+fn each_reason_has_few_words_and_its_time() {
+    use WaitReason::{Backoff, Calls, Group, Import, List, Operator, Quota, Service, Slot, Turn};
+    let later = Some(at(120));
+    let full = |case: &mut Case| case.outlook.snapshot.in_flight = vec![in_flight(1, None), in_flight(2, None)];
+    for (case, waits_for, text, until) in [
+        (Case::paused(PauseKind::Operator, None), Operator, "paused by an operator", None),
+        (Case::paused(PauseKind::Credentials, None), Operator, "paused, because Marketo refuses the credentials", None),
+        (Case::paused(PauseKind::Quota, later), Quota, "the day's quota of calls is used up", later),
+        (
+            Case::new(|case| case.outlook.snapshot.instance.backoff_until = later),
+            Service,
+            "Marketo is unavailable, or no upload succeeds",
+            later,
+        ),
+        (Case::new(|case| case.job.not_before = later), WaitReason::NotBefore, "waits for its earliest time", later),
+        (
+            Case::new(|case| case.outlook.snapshot.busy_lists = vec![(7, at(120))]),
+            List,
+            "another integration imports into static list 7",
+            later,
+        ),
+        (
+            Case::new(|case| case.outlook.snapshot.in_flight = vec![in_flight(5, Some(7))]),
+            List,
+            "waits for job 5 (static list 7)",
+            None,
+        ),
+        (Case::new(|case| case.job.batches[0].not_before = later), Backoff, "part 1 failed and is retried", later),
+        (
+            Case::new(|case| (case.ahead, case.job.group) = (Some(JobId(7)), Some("nightly".into()))),
+            Group,
+            "waits for job 7 (group nightly)",
+            None,
+        ),
+        (
+            Case::new(|case| {
+                case.outlook.snapshot.instance.observed_slot_limit = Some(0);
+                case.outlook.snapshot.instance.slot_probe_at = later;
+            }),
+            Slot,
+            "Marketo's queue is full",
+            later,
+        ),
+        (Case::new(full), Slot, "waits for a free slot", None),
+        (
+            Case::new(|case| {
+                full(case);
+                case.outlook.queued = vec![queued(3), queued(9)];
+            }),
+            Slot,
+            "waits for a free slot, 1 job ahead of it",
+            None,
+        ),
+        (
+            Case::new(|case| {
+                full(case);
+                case.outlook.queued = vec![queued(3), queued(4), queued(9)];
+            }),
+            Slot,
+            "waits for a free slot, 2 jobs ahead of it",
+            None,
+        ),
+        (
+            Case::new(|case| {
+                full(case);
+                (case.outlook.queued, case.outlook.has_more) = (vec![queued(3), queued(4)], true);
+            }),
+            Slot,
+            "waits for a free slot, more than 2 jobs ahead of it",
+            None,
+        ),
+        (Case::new(|case| case.outlook.snapshot.in_flight_elsewhere = 2), Slot, "waits for a free slot", None),
+        (Case::new(|case| case.next_call_at = later), Calls, "the limit of calls in the window is reached", later),
+        (Case::new(|_| {}), Turn, "next", None),
+        (Case::new(|case| case.job.batches[0].state = BatchState::Importing), Import, "Marketo is importing it", None),
+    ] {
+        assert_eq!(case.waiting(), (waits_for, text.to_owned(), until));
+    }
+}
+
+#[test]
+fn a_pause_that_is_over_is_no_reason() {
+    assert_eq!(Case::paused(PauseKind::Quota, Some(at(100))).waiting().0, WaitReason::Turn);
+}
+
+#[test]
+fn an_ended_job_waits_for_nothing_and_has_its_counts() {
+    let counts = |processed, failed| RowCounts::complete(10, Counts { processed, failed, warned: Some(0) });
+    for (state, rows, text) in [
+        (JobState::Complete, counts(Some(10), Some(0)), "Marketo imported 10 of its 10 rows."),
+        (JobState::Complete, counts(Some(8), Some(2)), "Marketo imported 8 of its 10 rows, and 2 failed."),
+        (JobState::Cancelled, RowCounts::uncounted(1), "Marketo imported 0 of its 1 row."),
+        (
+            JobState::Complete,
+            counts(Some(8), Some(1)),
+            "Marketo imported 8 of its 10 rows, and 1 failed. 1 row of 10 is unaccounted for: \
+             Marketo counted 8 processed and 1 failed.",
+        ),
+        (JobState::Failed, RowCounts::uncounted(10), "1006: field 'x' not found"),
+    ] {
+        let mut case = Case::new(|case| (case.job.state, case.job.rows) = (state, rows));
+        case.job.error = (state == JobState::Failed).then(|| "1006: field 'x' not found".into());
+        let (job, outlook) = (&case.job, &case.outlook);
+        let explained = ExplainedJob { job, ahead: None, outlook, rules: &RULES, next_call_at: None, now: at(100) };
+        assert_eq!(explained.waiting(), None);
+        assert_eq!((explained.explain().waits_for, explained.explain().text), (WaitReason::Nothing, text.to_owned()));
+    }
+}
