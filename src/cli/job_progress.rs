@@ -4,17 +4,18 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use console::Term;
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 use tokio::time::Instant;
 
 use crate::api::dto::JobDto;
 use crate::cli::format::{
     done_rows, foremost_state, job_done_label, sanitize, state_cell, state_label, state_tone, summary_line,
-    waiting_text,
+    waiting_label,
 };
 use crate::cli::output;
 use crate::cli::render::{Cell, Column, LiveArea, Screen, Table, Tone, time, width};
 use crate::domain::{BatchState, JobId, JobState};
+use crate::scheduler::explain::WaitReason;
 
 /// Columns of a job's bar.
 const BAR: usize = 10;
@@ -48,10 +49,18 @@ struct WatchedJobs {
     expected: usize,
     jobs: BTreeMap<JobId, JobDto>,
     /// Why a job waits, as the daemon explains it.
-    reasons: BTreeMap<JobId, String>,
+    reasons: BTreeMap<JobId, Reason>,
+    /// When a job will probably end, as the daemon estimates it.
+    ends: BTreeMap<JobId, Timestamp>,
     began: Instant,
     /// Rows that had been processed when a job was first seen.
     rows_before: u64,
+}
+
+/// Why a job waits.
+struct Reason {
+    waits_for: WaitReason,
+    text: String,
 }
 
 impl JobProgress {
@@ -62,8 +71,7 @@ impl JobProgress {
         } else {
             Display::Lines(BTreeMap::new())
         };
-        let (jobs, reasons) = (BTreeMap::new(), BTreeMap::new());
-        JobProgress { display, watched: WatchedJobs { expected, jobs, reasons, began: Instant::now(), rows_before: 0 } }
+        JobProgress { display, watched: WatchedJobs::new(expected) }
     }
 
     /// Returns whether the table is redrawn. Then each ended job has been shown with its result.
@@ -102,28 +110,30 @@ impl JobProgress {
         }
     }
 
-    /// Returns waiting jobs whose reasons should be asked for.
+    /// Returns the jobs that should be asked for: waiting ones for their reasons, and the last one for the end of all.
     pub fn unexplained(&self) -> Vec<JobId> {
-        self.watched.waiting().map(|job| job.id).take(MAX_EXPLAINED).collect()
+        let mut ids: Vec<JobId> = self.watched.waiting().map(|job| job.id).take(MAX_EXPLAINED).collect();
+        ids.extend(self.watched.last_open().filter(|last| !ids.contains(last)));
+        ids
     }
 
-    /// Records why a job waits. Where there is no table, it is a line of its own when another thing is waited for.
+    /// Records why a job waits, and when it will probably end. Where there is no table, the reason is a line of its own when
+    /// another thing is waited for.
     pub fn explain(&mut self, job: &JobDto) {
+        self.watched.ends.remove(&job.id);
+        self.watched.ends.extend(job.estimated_end.map(|end| (job.id, end)));
         let (Some(waiting), true) = (&job.waiting, is_waiting(job)) else { return };
-        match &mut self.display {
-            Display::Live(_) => {
-                let reason = waiting_text(job, &Screen::stderr()).unwrap_or_default();
-                self.watched.reasons.insert(job.id, reason);
-            }
-            Display::Lines(lines) => {
-                let before = self.watched.reasons.insert(job.id, waiting.text.clone());
-                if before.as_ref() != Some(&waiting.text) {
-                    let reason = waiting_text(job, &Screen::PLAIN).unwrap_or_default();
-                    let file = sanitize(&job.filename);
-                    output::note(&format!("job {}: {file}: {}: {}", job.id, state_label(job), sanitize(&reason)));
-                    lines.remove(&job.id);
-                }
-            }
+        let screen = if self.is_live() { Screen::stderr() } else { Screen::PLAIN };
+        let text = waiting_label(waiting, &screen);
+        let line = format!("job {}: {}: {}: {}", job.id, sanitize(&job.filename), state_label(job), sanitize(&text));
+        // The number of jobs ahead changes all the time. It is no other thing that is waited for.
+        let waits_for = waiting.waits_for;
+        let before = self.watched.reasons.insert(job.id, Reason { waits_for, text });
+        if let Display::Lines(lines) = &mut self.display
+            && before.is_none_or(|before| before.waits_for != waits_for)
+        {
+            output::note(&line);
+            lines.remove(&job.id);
         }
     }
 
@@ -136,6 +146,11 @@ impl JobProgress {
 }
 
 impl WatchedJobs {
+    fn new(expected: usize) -> WatchedJobs {
+        let (jobs, reasons, ends) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+        WatchedJobs { expected, jobs, reasons, ends, began: Instant::now(), rows_before: 0 }
+    }
+
     fn record(&mut self, job: &JobDto) {
         if self.jobs.insert(job.id, job.clone()).is_none() {
             self.rows_before += passed_rows(job);
@@ -150,6 +165,11 @@ impl WatchedJobs {
     /// Returns the jobs of which nothing is under way.
     fn waiting(&self) -> impl Iterator<Item = &JobDto> {
         self.jobs.values().filter(|job| is_waiting(job))
+    }
+
+    /// Returns the youngest job that has not ended.
+    fn last_open(&self) -> Option<JobId> {
+        self.jobs.values().rev().find(|job| !job.state.is_terminal()).map(|job| job.id)
     }
 
     /// Returns the lines for a screen, after so much time: what runs, what waits and why, and how many are done.
@@ -175,7 +195,7 @@ impl WatchedJobs {
         let hidden = [(running - shown_running, "running"), (waiting - shown_waiting, "waiting")];
         let hidden = hidden.into_iter().filter(|(number, _)| *number > 0);
         let hidden: Vec<String> = hidden.map(|(number, what)| format!("{number} more {what}")).collect();
-        let mut summary = self.summary(passed);
+        let mut summary = self.summary(passed, screen);
         if !hidden.is_empty() {
             summary = format!("{} · {summary}", hidden.join(", "));
         }
@@ -195,25 +215,34 @@ impl WatchedJobs {
             state_cell(job),
             bar,
             format!("{} rows", job_done_label(job)).into(),
-            Cell::toned(reason.map(String::as_str).unwrap_or_default(), Tone::Faint),
+            Cell::toned(reason.map(|reason| reason.text.as_str()).unwrap_or_default(), Tone::Faint),
         ]
     }
 
-    /// Returns how many jobs are done, how many of them badly, and how long the rest takes at this rate.
-    fn summary(&self, passed: Duration) -> String {
+    /// Returns how many jobs are done, how many of them badly, and how long the rest probably takes.
+    fn summary(&self, passed: Duration, screen: &Screen) -> String {
         let ended = || self.jobs.values().filter(|job| job.state.is_terminal());
         let bad = ended().filter(|job| job.state != JobState::Complete).count();
         let mut text = format!("{} of {} done", ended().count(), self.expected);
         if bad > 0 {
             text += &format!(", {bad} failed or cancelled");
         }
-        if let Some(rest) = self.time_left(passed) {
+        if let Some(rest) = self.estimated_rest(screen).or_else(|| self.time_left(passed)) {
             text += &format!(", about {}", time::span(rest));
         }
         text
     }
 
-    /// Estimates how long the rest takes. None as long as that is a guess.
+    /// Returns how long the rest takes by the daemon's estimates. None without one of the last job.
+    fn estimated_rest(&self, screen: &Screen) -> Option<SignedDuration> {
+        let last = self.last_open()?;
+        let is_open = |id: &JobId| self.jobs.get(id).is_some_and(|job| !job.state.is_terminal());
+        let end = self.ends.iter().filter(|(id, _)| is_open(id)).map(|(_, &end)| end).max()?;
+        let rest = end.duration_since(screen.now?);
+        (self.jobs.len() == self.expected && self.ends.contains_key(&last) && rest.is_positive()).then_some(rest)
+    }
+
+    /// Estimates by the rate so far how long the rest takes. None as long as that is a guess.
     fn time_left(&self, passed: Duration) -> Option<SignedDuration> {
         let done: u64 = self.jobs.values().map(passed_rows).sum();
         let total: u64 = self.jobs.values().map(|job| job.rows.total).sum();
@@ -244,13 +273,7 @@ mod tests {
     use crate::cli::format::samples;
 
     fn watched(expected: usize, jobs: Vec<JobDto>) -> WatchedJobs {
-        let mut watched = WatchedJobs {
-            expected,
-            jobs: BTreeMap::new(),
-            reasons: BTreeMap::new(),
-            began: Instant::now(),
-            rows_before: 0,
-        };
+        let mut watched = WatchedJobs::new(expected);
         for job in jobs {
             watched.record(&job);
         }
@@ -267,7 +290,8 @@ mod tests {
     fn a_frame_shows_what_runs_and_why_others_wait() {
         let mut watched = watched(4, (1..=2).map(importing).chain([samples::job(3, JobState::Pending)]).collect());
         watched.record(&samples::job(4, JobState::Failed));
-        watched.reasons.insert(JobId(3), "All 10 slots are occupied; 2 batches are before it.".into());
+        let reason = Reason { waits_for: WaitReason::Slot, text: "waits for a free slot, 12 jobs ahead of it".into() };
+        watched.reasons.insert(JobId(3), reason);
         let mut half = importing(2);
         (half.batches[0].rows.processed, half.rows.processed) = (Some(5), Some(5));
         watched.record(&half);
@@ -278,7 +302,7 @@ mod tests {
             [
                 "1  people.csv  running (importing)  ░░░░░░░░░░  0/10 rows",
                 "2  people.csv  running (importing)  █████░░░░░  5/10 rows",
-                "3  people.csv  pending                          0/10 rows  All 10 slots are occ…tches are before it.",
+                "3  people.csv  pending                          0/10 rows  waits for a free slo… 12 jobs ahead of it",
                 "1 of 4 done, 1 failed or cancelled, about 50 s",
             ]
         );
@@ -298,5 +322,17 @@ mod tests {
         let frame = watched.frame(Duration::ZERO, &screen);
         assert_eq!(frame.last().unwrap(), "12 more running, 27 more waiting · 0 of 60 done");
         assert_eq!(frame.iter().filter(|line| line.contains("pending")).count(), 3);
+    }
+
+    #[test]
+    fn the_rest_is_the_daemons_estimate_of_the_last_job() {
+        let mut watched = watched(2, vec![importing(1), samples::job(2, JobState::Pending)]);
+        let screen = Screen { now: Some(samples::at(0)), ..Screen::PLAIN };
+        watched.ends.insert(JobId(1), samples::at(60));
+        assert_eq!(watched.summary(Duration::ZERO, &screen), "0 of 2 done", "the last one may take longer");
+        watched.ends.insert(JobId(2), samples::at(200));
+        assert_eq!(watched.summary(Duration::ZERO, &screen), "0 of 2 done, about 3 min");
+        watched.record(&samples::job(2, JobState::Complete));
+        assert_eq!(watched.summary(Duration::ZERO, &screen), "1 of 2 done, about 1 min");
     }
 }
