@@ -12,7 +12,6 @@ pub(crate) mod problem;
 mod router;
 mod state;
 
-pub use instance_rows::RecentRows;
 pub use metrics::Metrics;
 pub use router::router;
 pub use state::AppState;

@@ -1,11 +1,8 @@
 //! Rows of an instance at one moment, as far as the waiting and the estimates of its jobs depend on them.
 
 use std::collections::HashMap;
-use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use parking_lot::Mutex;
 
 use crate::domain::JobId;
 use crate::scheduler::estimate::QueueForecast;
@@ -14,15 +11,14 @@ use crate::scheduler::{InstanceScheduler, SchedulingRules};
 use crate::store::{Job, QueueOutlook, Store, StoreError};
 
 /// The rows of an instance at one moment.
-#[derive(Clone)]
 pub(super) struct InstanceRows {
-    outlook: Arc<QueueOutlook>,
+    outlook: QueueOutlook,
     rules: SchedulingRules,
     next_call_at: Option<Timestamp>,
     now: Timestamp,
     /// The oldest unended job of each group that is asked for.
     group_heads: HashMap<String, JobId>,
-    pub(super) forecast: Arc<QueueForecast>,
+    pub(super) forecast: QueueForecast,
 }
 
 impl InstanceRows {
@@ -40,8 +36,7 @@ impl InstanceRows {
         let group_heads = store.group_heads(scheduler.name(), groups).await?;
         let outlook = scheduler.outlook(&clock).await?;
         let rules = SchedulingRules::from_instance(&scheduler.config());
-        let forecast = Arc::new(QueueForecast::of(&outlook, &rules, now));
-        let outlook = Arc::new(outlook);
+        let forecast = QueueForecast::of(&outlook, &rules, now);
         Ok(InstanceRows { outlook, rules, next_call_at: scheduler.next_call_at(now), now, group_heads, forecast })
     }
 
@@ -56,52 +51,5 @@ impl InstanceRows {
             next_call_at: self.next_call_at,
             now: self.now,
         }
-    }
-}
-
-/// Rows are used again for this many times as long as it took to read them, so that reading takes at most a fifth of the time.
-const REUSE: u32 = 4;
-
-/// The rows of each instance as they were read for the last job that was accepted or changed.
-#[derive(Default)]
-pub struct RecentRows(Mutex<HashMap<String, RecentRead>>);
-
-struct RecentRead {
-    rows: InstanceRows,
-    read_at: Instant,
-    took: Duration,
-}
-
-impl RecentRows {
-    /// Returns the rows of the job's instance, of a moment ago or now.
-    ///
-    /// # Errors
-    /// An error of reading the database.
-    pub(super) async fn read(
-        &self,
-        store: &Store,
-        scheduler: &InstanceScheduler,
-        job: &Job,
-    ) -> Result<InstanceRows, StoreError> {
-        let name = scheduler.name();
-        let groups = Vec::from_iter(job.group.clone());
-        if let Some(mut rows) = self.find(name)
-            // A pause that was just made must be seen.
-            && store.instance(name).await? == rows.outlook.snapshot.instance
-        {
-            rows.group_heads = store.group_heads(name, groups).await?;
-            return Ok(rows);
-        }
-        let read_at = Instant::now();
-        let rows = InstanceRows::read(store, scheduler, groups).await?;
-        let read = RecentRead { rows: rows.clone(), read_at, took: read_at.elapsed() };
-        self.0.lock().insert(name.to_owned(), read);
-        Ok(rows)
-    }
-
-    fn find(&self, name: &str) -> Option<InstanceRows> {
-        let recent = self.0.lock();
-        let read = recent.get(name).filter(|read| read.read_at.elapsed() <= read.took * (REUSE + 1))?;
-        Some(read.rows.clone())
     }
 }

@@ -14,22 +14,6 @@ pub(super) async fn job_view(daemon: &AppState, job: Job) -> JobDto {
     InstanceView::of_unended(daemon, std::slice::from_ref(&job)).await.show(job)
 }
 
-/// Returns a job that was accepted or changed, with what it waits for. Rows that were read a moment ago are used again, so that
-/// many requests at once do not read the same.
-pub(super) async fn changed_job_view(daemon: &AppState, job: Job) -> JobDto {
-    if job.state.is_terminal() {
-        return job.into();
-    }
-    let instance = match daemon.scheduler(&job.instance) {
-        None => InstanceView::Unconfigured,
-        Some(scheduler) => match daemon.recent_rows.read(&daemon.store, scheduler, &job).await {
-            Ok(rows) => InstanceView::Read(Box::new(rows)),
-            Err(_) => InstanceView::Unread,
-        },
-    };
-    instance.show(job)
-}
-
 /// Returns jobs with what each waits for. The rows of each instance are read once, however many of its jobs there are.
 pub(super) async fn job_views(daemon: &AppState, jobs: Vec<Job>) -> Vec<JobDto> {
     let mut instances: HashMap<String, Vec<Job>> = HashMap::new();

@@ -8,7 +8,6 @@ use tokio_util::sync::CancellationToken;
 
 use crate::api::auth::login_throttle::LoginThrottle;
 use crate::api::auth::tokens::TokenTable;
-use crate::api::instance_rows::RecentRows;
 use crate::api::marketo_compat::legacy_tokens::LegacyTokens;
 use crate::api::metrics::Metrics;
 use crate::clock::Clock;
@@ -42,8 +41,6 @@ pub struct AppState {
     pub retention: RetentionTask,
     /// Metrics of `GET /metrics`.
     pub metrics: Arc<Metrics>,
-    /// What accepted and changed jobs wait for, as it was last read.
-    pub recent_rows: RecentRows,
     /// None where there is no drop folder.
     pub drop: Option<DropReport>,
     /// Cancelled when the daemon stops: waiting responses end.

@@ -99,7 +99,6 @@ impl Daemon {
             tokio::spawn(async move { metrics.count(facts).await });
         }
         let routes = api::router(api::AppState {
-            recent_rows: api::RecentRows::default(),
             store: store.clone(),
             intake: intake.clone(),
             clock,

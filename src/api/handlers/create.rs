@@ -12,7 +12,6 @@ use schemars::JsonSchema;
 
 use crate::api::auth::identity::{DEFAULT_INSTANCE, Identity};
 use crate::api::dto::{COMMAND_LINE_AGENT, Problem, SubmittedJob};
-use crate::api::job_view::changed_job_view;
 use crate::api::problem::Query;
 use crate::api::state::SharedState;
 use crate::clock::{TimestampSchema, from_ms};
@@ -46,7 +45,7 @@ pub(in crate::api) async fn create(
         Inserted::Created(job) => (StatusCode::CREATED, job),
         Inserted::Existing(job) => (StatusCode::OK, job),
     };
-    Ok((status, Json(SubmittedJob { job: changed_job_view(&daemon, job).await, warnings })))
+    Ok((status, Json(SubmittedJob { job: job.into(), warnings })))
 }
 
 /// Returns the interface that the file's sender uses: the command line sends a `User-Agent` of its own.

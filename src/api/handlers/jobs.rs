@@ -12,7 +12,7 @@ use tokio::sync::broadcast::error::RecvError;
 use crate::api::auth::identity::{Identity, RequestConnection};
 use crate::api::dto::{ExplanationDto, History, HistoryEntryDto, JobDto, JobsPage, Problem};
 use crate::api::instance_rows::InstanceRows;
-use crate::api::job_view::{changed_job_view, job_view, job_views};
+use crate::api::job_view::{job_view, job_views};
 use crate::api::problem::{PathSegment, Query, job_id};
 use crate::api::state::{AppState, SharedState};
 use crate::domain::{JobId, JobState};
@@ -240,5 +240,5 @@ pub(crate) async fn cancel(
         daemon.store.cancel(id, now).await?
     };
     tracing::info!(job = %id, abandon, "job cancelled by a client");
-    Ok(Json(changed_job_view(&daemon, daemon.store.job(id).await?).await))
+    Ok(Json(job_view(&daemon, daemon.store.job(id).await?).await))
 }

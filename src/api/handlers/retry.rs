@@ -17,7 +17,7 @@ use crate::api::dto::{Problem, RetriedJob};
 use crate::api::handlers::create::{idempotency_key, reject_content_encoding, submission_channel};
 use crate::api::handlers::derived_job::derived_job;
 use crate::api::handlers::retry_failed_rows::retry_failed_rows;
-use crate::api::job_view::changed_job_view;
+use crate::api::job_view::job_view;
 use crate::api::problem::{PathSegment, Query, job_id};
 use crate::api::state::{AppState, SharedState};
 use crate::delimited;
@@ -61,7 +61,7 @@ pub(crate) async fn retry(
         None | Some("") => {
             daemon.store.retry(id, daemon.clock.now()).await?;
             tracing::info!(job = %id, "job retried by a client");
-            let job = changed_job_view(&daemon, daemon.store.job(id).await?).await;
+            let job = job_view(&daemon, daemon.store.job(id).await?).await;
             Ok((StatusCode::OK, Json(job.into())))
         }
         Some("failed") => retry_failed_rows(&daemon, &caller, daemon.store.job(id).await?).await,
@@ -129,8 +129,8 @@ async fn retry_corrected_rows(
     let checks = if file.query.check.unwrap_or(true) { Checks::All } else { Checks::None };
     let received = daemon.intake.receive(new, checks, begins.chain(rows.stream())).await;
     match received {
-        Ok(Inserted::Created(job)) => Ok((StatusCode::CREATED, Json(changed_job_view(daemon, job).await.into()))),
-        Ok(Inserted::Existing(job)) => Ok((StatusCode::OK, Json(changed_job_view(daemon, job).await.into()))),
+        Ok(Inserted::Created(job)) => Ok((StatusCode::CREATED, Json(job_view(daemon, job).await.into()))),
+        Ok(Inserted::Existing(job)) => Ok((StatusCode::OK, Json(job_view(daemon, job).await.into()))),
         Err(error) => Err(fault.get().cloned().map_or_else(|| Problem::of_intake(error, file.channel), invalid_rows)),
     }
 }

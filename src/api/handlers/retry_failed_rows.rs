@@ -10,7 +10,7 @@ use crate::api::dto::{Problem, ReportPlace, RetriedJob};
 use crate::api::handlers::derived_job::derived_job;
 use crate::api::handlers::joined_report::{ReportPart, report_parts};
 use crate::api::handlers::report_rows::ReportRows;
-use crate::api::job_view::changed_job_view;
+use crate::api::job_view::job_view;
 use crate::api::state::AppState;
 use crate::delimited::RowSelector;
 use crate::domain::ReportKind;
@@ -40,7 +40,7 @@ pub(super) async fn retry_failed_rows(
     match daemon.intake.receive(new, Checks::None, rows).await? {
         Inserted::Created(job) | Inserted::Existing(job) => {
             let FailedRows { without_line, named, .. } = failed;
-            let job = changed_job_view(daemon, job).await;
+            let job = job_view(daemon, job).await;
             Ok((StatusCode::CREATED, Json(RetriedJob { job, rows_without_line: without_line, without_line: named })))
         }
     }

@@ -9,7 +9,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::api::dto::{JobDto, Problem};
-use crate::api::job_view::changed_job_view;
+use crate::api::job_view::job_view;
 use crate::api::problem::{PathSegment, Query, job_id};
 use crate::api::state::{AppState, SharedState};
 use crate::domain::{BatchKey, marketo_id};
@@ -50,7 +50,7 @@ pub(crate) async fn settle(
     check_import(&daemon, &held, &marketo_batch_id).await?;
     daemon.store.settle(key, marketo_batch_id.clone(), daemon.clock.now()).await?;
     tracing::info!(%job, part, marketo_batch_id, "held batch settled by a client");
-    Ok(Json(changed_job_view(&daemon, daemon.store.job(job).await?).await))
+    Ok(Json(job_view(&daemon, daemon.store.job(job).await?).await))
 }
 
 /// Asks Marketo for the import: a mistyped id would be polled in vain, and the job's own import be lost.
