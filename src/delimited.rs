@@ -53,6 +53,7 @@ pub use file_kind::FileKind;
 pub use header::{
     MAX_HEADER_BYTES, RequiredColumn, columns, columns_required_at_upload, lookup_column, required_columns,
 };
+pub use hints::ScanExtent;
 pub use join::{JoinError, Joiner};
 pub use layout::{FileLayout, ScanRules};
 pub use line_inserter::LineInserter;

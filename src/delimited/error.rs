@@ -4,14 +4,14 @@ use crate::delimited::column_names::{ColumnName, NameError};
 use crate::delimited::encoding::Encoding;
 use crate::delimited::file_kind::FileKind;
 use crate::delimited::hints::{
-    BACKSLASH, backslash_hint, empty_rows, header_hint, last_hint, lone_cr_hint, quote_hint, sep_hint, similar_hint,
+    BACKSLASH, LAST_COLUMN, LONE_CR, ScanExtent, empty_rows, header_hint, quote_hint, sep_hint, similar_hint,
 };
 use crate::delimited::ragged_row::{RaggedRow, ragged};
 use crate::domain::{Format, SubmissionChannel};
 
 /// The first thing in a file, in the file's order, that keeps it from being imported.
 ///
-/// Its message is for whoever made the file. Lines and columns count from 1, byte offsets from 0.
+/// Its message is for the person who made the file. Lines and columns count from 1, byte offsets from 0.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, strum::IntoStaticStr)]
 #[strum(serialize_all = "kebab-case")]
 pub enum ValidationError {
@@ -19,7 +19,7 @@ pub enum ValidationError {
     #[error("the file is empty")]
     Empty,
     /// There is no row after the header.
-    #[error("the file has a header and no rows{}", lone_cr_hint(*.lone_cr))]
+    #[error("the file has a header and no rows{}", .lone_cr.then_some(LONE_CR).unwrap_or_default())]
     HeaderOnly {
         /// The header holds a CR without LF, as all of a file does whose lines end so.
         lone_cr: bool,
@@ -100,14 +100,14 @@ pub enum ValidationError {
         line: u64,
     },
     /// Rows without a value in any column.
-    #[error("{}", empty_rows(*.line, *.rows, *.stopped))]
+    #[error("{}", empty_rows(*.line, *.rows, *.extent))]
     EmptyRows {
         /// The line of the first.
         line: u64,
         /// The number of such rows.
         rows: u64,
-        /// There may be more: the reading stopped before the file's end.
-        stopped: bool,
+        /// Whether there may be more.
+        extent: ScanExtent,
     },
     /// A field without quotes ends with a CR that belongs to no line end.
     #[error("line {line} has a CR (carriage return) at the end of a field without quotes: take it out")]
@@ -128,7 +128,7 @@ pub enum ValidationError {
         line: u64,
     },
     /// A column without a name.
-    #[error("column {column} of the header has no name{}", last_hint(*.last))]
+    #[error("column {column} of the header has no name{}", .last.then_some(LAST_COLUMN).unwrap_or_default())]
     UnnamedColumn {
         /// The column, counted from 1.
         column: usize,
@@ -168,18 +168,18 @@ pub enum ValidationError {
         similar: Option<(usize, String)>,
     },
     /// Rows with another number of fields than the header.
-    #[error("{}", ragged(*.columns, .rows, *.stopped))]
+    #[error("{}", ragged(*.columns, .rows, *.extent))]
     #[strum(serialize = "ragged-rows")]
     Ragged {
         /// Of the header.
         columns: u64,
         /// The first few, in order.
         rows: Vec<RaggedRow>,
-        /// There may be more: the reading stopped at the last of `rows`.
-        stopped: bool,
+        /// Whether there may be more: the scan may have stopped at the last of `rows`.
+        extent: ScanExtent,
     },
     /// The header is larger than the limit.
-    #[error("the header does not end within {limit} bytes{}", header_hint(*.lone_cr, *.open_quote))]
+    #[error("the header does not end within {limit} bytes{}", header_hint(*.open_quote, .lone_cr.then_some(LONE_CR)))]
     HeaderTooLarge {
         /// The limit, in bytes.
         limit: u64,
@@ -199,7 +199,7 @@ pub enum ValidationError {
         open_quote: Option<u64>,
     },
     /// The file ends within a quoted field.
-    #[error("the quote opened on line {line} has no end{}", backslash_hint(*.backslash))]
+    #[error("the quote opened on line {line} has no end{}", .backslash.then(|| format!(": {BACKSLASH}")).unwrap_or_default())]
     UnclosedQuote {
         /// The line of the opening quote, counted from 1.
         line: u64,

@@ -17,7 +17,7 @@ pub struct Joiner {
     format: Option<Format>,
     line_end: &'static [u8],
     part: u32,
-    reading: Reading,
+    state: JoinState,
     rows: u64,
     /// The output so far lacks its last line end.
     open_line: bool,
@@ -26,7 +26,7 @@ pub struct Joiner {
 }
 
 #[derive(Debug, Default)]
-enum Reading {
+enum JoinState {
     #[default]
     Nothing,
     Header(HeaderReader, Lexer),
@@ -66,7 +66,7 @@ impl Joiner {
     pub fn begin(&mut self, part: u32) {
         self.part = part;
         // Names hold neither quotes nor line ends, so any delimiter finds the header's end.
-        self.reading = Reading::Header(HeaderReader::default(), Lexer::new(Format::Csv, 1));
+        self.state = JoinState::Header(HeaderReader::default(), Lexer::new(Format::Csv, 1));
     }
 
     /// Reads bytes of the current file and appends the resulting bytes to `out`.
@@ -75,7 +75,7 @@ impl Joiner {
     /// [`JoinError`]; the joiner must not be used afterwards. Differing columns are found before [`Joiner::in_rows`] is
     /// true or [`Joiner::end`] returns, so a caller that cannot revoke its output joins the files' beginnings first.
     pub fn push(&mut self, mut bytes: &[u8], out: &mut Vec<u8>) -> Result<(), JoinError> {
-        if let Reading::Header(reader, lexer) = &mut self.reading {
+        if let JoinState::Header(reader, lexer) = &mut self.state {
             let end = reader.push(lexer, bytes);
             if reader.bytes().len() as u64 > MAX_HEADER_BYTES {
                 return Err(JoinError::HeaderTooLarge { part: self.part });
@@ -92,12 +92,12 @@ impl Joiner {
     /// # Errors
     /// As for [`Joiner::push`].
     pub fn end(&mut self, out: &mut Vec<u8>) -> Result<(), JoinError> {
-        if let Reading::Header(reader, _) = &self.reading
+        if let JoinState::Header(reader, _) = &self.state
             && !reader.is_empty()
         {
             self.header_ended(out)?;
         }
-        if let Reading::Rows(lexer) = std::mem::take(&mut self.reading) {
+        if let JoinState::Rows(lexer) = std::mem::take(&mut self.state) {
             self.rows += u64::from(lexer.unended().is_some());
             self.open_quote = lexer.open_quote().map(|_| self.part).or(self.open_quote);
         }
@@ -106,7 +106,7 @@ impl Joiner {
 
     /// Returns whether the current file's header was read and equals that of the files before it.
     pub fn in_rows(&self) -> bool {
-        matches!(self.reading, Reading::Rows(_))
+        matches!(self.state, JoinState::Rows(_))
     }
 
     /// Returns the number of rows so far. Blank lines are not counted.
@@ -115,7 +115,7 @@ impl Joiner {
     }
 
     fn header_ended(&mut self, out: &mut Vec<u8>) -> Result<(), JoinError> {
-        let Reading::Header(reader, lexer) = &self.reading else { return Ok(()) };
+        let JoinState::Header(reader, lexer) = &self.state else { return Ok(()) };
         let (bytes, line) = (reader.bytes(), lexer.line());
         let content = header::line_content(bytes);
         match &self.header {
@@ -131,12 +131,12 @@ impl Joiner {
                     .find(|&format| header::columns(bytes, format).last().is_some_and(|name| header::is_reason(name)));
             }
         }
-        self.reading = Reading::Rows(Lexer::new(self.format.unwrap_or(Format::Csv), line));
+        self.state = JoinState::Rows(Lexer::new(self.format.unwrap_or(Format::Csv), line));
         Ok(())
     }
 
     fn rows_in(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Result<(), JoinError> {
-        let Reading::Rows(lexer) = &mut self.reading else { return Ok(()) };
+        let JoinState::Rows(lexer) = &mut self.state else { return Ok(()) };
         let Some(last) = bytes.last() else { return Ok(()) };
         if let Some(part) = self.open_quote {
             return Err(JoinError::OpenQuote { part });

@@ -27,7 +27,7 @@ pub(super) struct Record {
     pub last_line: u64,
     /// Nothing but a line end.
     pub blank: bool,
-    /// A field without quotes ends with a CR that is not part of the line end. Only found while CRs are watched.
+    /// A field without quotes ends with a CR that is not part of the line end. Only found with [`CrSearch::On`].
     pub stray_cr: bool,
     /// Data follows a closing quote within its field.
     pub data_behind_quote: bool,
@@ -44,6 +44,14 @@ pub(super) enum LexEvent {
     End(Record),
 }
 
+/// Whether CRs at the ends of fields are searched for. The search takes another pass over the bytes, which is not needed
+/// where every CR belongs to a CRLF.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum CrSearch {
+    On,
+    Off,
+}
+
 #[derive(Clone, Debug)]
 pub(super) struct Lexer {
     delimiter: u8,
@@ -55,7 +63,7 @@ pub(super) struct Lexer {
     delimiters: u64,
     record_line: u64,
     first: u8,
-    watches_cr: bool,
+    cr_search: CrSearch,
     /// CRs directly before the next byte, outside of quotes: 0, 1 or 2 for more.
     crs: u8,
     stray_cr: bool,
@@ -74,20 +82,19 @@ impl Lexer {
             delimiters: 0,
             record_line: line,
             first: 0,
-            watches_cr: false,
+            cr_search: CrSearch::Off,
             crs: 0,
             stray_cr: false,
             data_behind_quote: false,
         }
     }
 
-    /// Sets whether [`Lexer::next_record`] looks for CRs at the ends of fields in the next bytes. That takes another pass
-    /// over them, which is not needed where every CR belongs to a CRLF.
-    pub fn watch_cr(&mut self, watch: bool) {
-        self.watches_cr = watch;
+    /// Sets whether [`Lexer::next_record`] searches the next bytes for CRs at the ends of fields.
+    pub fn set_cr_search(&mut self, search: CrSearch) {
+        self.cr_search = search;
     }
 
-    /// Returns whether the last byte was a CR outside of quotes. Only known while CRs are watched.
+    /// Returns whether the last byte was a CR outside of quotes. Only known with [`CrSearch::On`].
     pub fn is_behind_cr(&self) -> bool {
         self.crs > 0
     }
@@ -137,7 +144,7 @@ impl Lexer {
                     let run = &rest[..found.unwrap_or(rest.len())];
                     if let Some(&last) = run.last() {
                         self.delimiters += memchr_iter(self.delimiter, run).count() as u64;
-                        if self.watches_cr || self.crs > 0 {
+                        if self.cr_search == CrSearch::On || self.crs > 0 {
                             self.find_stray_cr(run);
                         }
                         self.state = if last == self.delimiter { State::FieldStart } else { State::Bare };
@@ -274,7 +281,7 @@ mod tests {
 
     fn records(format: Format, chunks: &[&[u8]]) -> (Vec<Record>, Lexer) {
         let mut lexer = Lexer::new(format, 1);
-        lexer.watch_cr(true);
+        lexer.set_cr_search(CrSearch::On);
         let mut found = Vec::new();
         for chunk in chunks {
             let mut rest = *chunk;

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use crate::delimited::hints::BACKSLASH;
+use crate::delimited::hints::{BACKSLASH, ScanExtent};
 
 /// A row that has another number of fields than the header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,7 +31,7 @@ pub enum RaggedSign {
 }
 
 /// Returns the message about rows that have another number of fields than the header.
-pub(super) fn ragged(columns: u64, rows: &[RaggedRow], stopped: bool) -> String {
+pub(super) fn ragged(columns: u64, rows: &[RaggedRow], extent: ScanExtent) -> String {
     let mut text = format!("the header has {columns} {}, but", if columns == 1 { "field" } else { "fields" });
     for (index, row) in rows.iter().enumerate() {
         let and = match index {
@@ -61,7 +61,7 @@ pub(super) fn ragged(columns: u64, rows: &[RaggedRow], stopped: bool) -> String 
         };
     } else if rows.first().is_some_and(|row| row.last_line > row.line) {
         text += ": does a quote lack its end?";
-    } else if stopped {
+    } else if extent == ScanExtent::Stopped {
         text += ", and the check stopped there";
     }
     text

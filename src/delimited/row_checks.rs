@@ -9,6 +9,7 @@ use crate::delimited::column_names::is_curly_quote;
 use crate::delimited::error::ValidationError;
 use crate::delimited::header;
 use crate::delimited::header::columns;
+use crate::delimited::hints::ScanExtent;
 use crate::delimited::lexer::{LexEvent, Lexer, Record};
 use crate::delimited::ragged_row::{RaggedRow, RaggedSign};
 use crate::delimited::warning::Warning;
@@ -17,13 +18,6 @@ use crate::domain::Format;
 /// A file is refused at the latest when this many of its rows have another number of fields than the header. They show
 /// what is wrong, and where all rows are, reading on would find nothing else.
 const RAGGED_ROWS: usize = 5;
-
-/// Whether a file was read to its end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Reading {
-    Finished,
-    Stopped,
-}
 
 /// The checks of the rows of one file, with their counts so far.
 #[derive(Debug)]
@@ -85,7 +79,7 @@ impl RowChecks {
         }
         if fields != self.names.len() as u64 {
             self.ragged.push(RaggedRow { line, last_line, fields, sign: self.sign(fields, bytes) });
-            return if self.ragged.len() == RAGGED_ROWS { Err(self.ragged_rows(Reading::Stopped)) } else { Ok(()) };
+            return if self.ragged.len() == RAGGED_ROWS { Err(self.ragged_rows(ScanExtent::Stopped)) } else { Ok(()) };
         }
         if self.is_header(bytes) {
             return Err(ValidationError::HeaderAgain { line });
@@ -113,15 +107,11 @@ impl RowChecks {
     }
 
     /// Returns a fault that was counted in the rows so far, the first in the file's order.
-    pub fn counted(&self, reading: Reading) -> Option<ValidationError> {
+    pub fn counted(&self, extent: ScanExtent) -> Option<ValidationError> {
         let Rows { number, first_line } = self.without_values;
         match self.ragged.first() {
-            Some(ragged) if number == 0 || ragged.line < first_line => Some(self.ragged_rows(Reading::Finished)),
-            _ if number > 0 => Some(ValidationError::EmptyRows {
-                line: first_line,
-                rows: number,
-                stopped: reading == Reading::Stopped,
-            }),
+            Some(ragged) if number == 0 || ragged.line < first_line => Some(self.ragged_rows(ScanExtent::WholeFile)),
+            _ if number > 0 => Some(ValidationError::EmptyRows { line: first_line, rows: number, extent }),
             _ => None,
         }
     }
@@ -134,9 +124,8 @@ impl RowChecks {
         lookup.into_iter().chain(header::case_warning(&self.names)).collect()
     }
 
-    fn ragged_rows(&self, reading: Reading) -> ValidationError {
-        let stopped = reading == Reading::Stopped;
-        ValidationError::Ragged { columns: self.names.len() as u64, rows: self.ragged.clone(), stopped }
+    fn ragged_rows(&self, extent: ScanExtent) -> ValidationError {
+        ValidationError::Ragged { columns: self.names.len() as u64, rows: self.ragged.clone(), extent }
     }
 
     /// Returns whether every field is empty or holds only blanks.

@@ -7,9 +7,10 @@ use crate::delimited::error::ValidationError;
 use crate::delimited::file_kind::{FileKind, OPENING_BYTES};
 use crate::delimited::header;
 use crate::delimited::header::{HeaderReader, MAX_HEADER_BYTES};
+use crate::delimited::hints::ScanExtent;
 use crate::delimited::layout::{FileLayout, ScanRules};
-use crate::delimited::lexer::Lexer;
-use crate::delimited::row_checks::{Reading, RowChecks};
+use crate::delimited::lexer::{CrSearch, Lexer};
+use crate::delimited::row_checks::RowChecks;
 use crate::delimited::split::Splitter;
 use crate::delimited::table::Table;
 use crate::delimited::utf8::{Utf8Error, Utf8Validator};
@@ -84,7 +85,7 @@ impl Scanner {
         let Some(Table { header, columns, mut splitter, blank, checks }) = self.table else {
             return Err(ValidationError::HeaderOnly { lone_cr });
         };
-        if let Some(fault) = checks.as_ref().and_then(|checks| checks.counted(Reading::Finished)) {
+        if let Some(fault) = checks.as_ref().and_then(|checks| checks.counted(ScanExtent::WholeFile)) {
             return Err(fault);
         }
         if let Some((_, offset)) = blank {
@@ -165,7 +166,8 @@ impl Scanner {
             }
         }
         let Some(table) = &mut self.table else { return Ok(()) };
-        self.lexer.watch_cr(table.checks.is_some() && has_stray_cr(bytes));
+        let needed = table.checks.is_some() && has_stray_cr(bytes);
+        self.lexer.set_cr_search(if needed { CrSearch::On } else { CrSearch::Off });
         let limit = table.splitter.max_part_bytes();
         while !bytes.is_empty() {
             let window = window(bytes, limit + 1 - self.lexer.unended_bytes());
@@ -245,7 +247,7 @@ impl Scanner {
     fn first_of(&self, fault: ValidationError) -> ValidationError {
         match fault {
             ValidationError::Ragged { ref rows, .. } => {
-                let counted = self.table.as_ref().and_then(|table| table.checks.as_ref()?.counted(Reading::Stopped));
+                let counted = self.table.as_ref().and_then(|table| table.checks.as_ref()?.counted(ScanExtent::Stopped));
                 // Of rows without values, the count ends where the reading did.
                 let line = rows.first().map_or(0, |row| row.line);
                 counted
@@ -254,9 +256,11 @@ impl Scanner {
                     )
                     .unwrap_or(fault)
             }
-            _ => {
-                self.table.as_ref().and_then(|table| table.checks.as_ref()?.counted(Reading::Stopped)).unwrap_or(fault)
-            }
+            _ => self
+                .table
+                .as_ref()
+                .and_then(|table| table.checks.as_ref()?.counted(ScanExtent::Stopped))
+                .unwrap_or(fault),
         }
     }
 }
