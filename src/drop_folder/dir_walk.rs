@@ -115,7 +115,7 @@ impl DirTree {
     }
 }
 
-/// `others` are folders to leave out.
+/// Lists a folder and those below it, except the folders in `excluded`.
 fn walk(
     folder: BorrowedFd<'_>,
     path: &Path,
@@ -231,12 +231,19 @@ fn read_text(folder: BorrowedFd<'_>, name: &OsStr) -> io::Result<(FileStat, Resu
     Ok((stat, text))
 }
 
+/// A regular file that is open for reading, and its status at that time.
+#[derive(Debug)]
+pub(super) struct OpenFile {
+    pub(super) file: File,
+    pub(super) stat: FileStat,
+}
+
 /// Opens a file for reading; `None` if it is no regular file any more.
-pub(super) fn open_file(folder: impl AsFd, name: &OsStr) -> io::Result<Option<(File, FileStat)>> {
+pub(super) fn open_file(folder: impl AsFd, name: &OsStr) -> io::Result<Option<OpenFile>> {
     match openat(folder, name, FILE, Mode::empty()) {
         Ok(file) => {
             let stat = FileStat::of_open(&file)?;
-            Ok(stat.is_file().then(|| (File::from(file), stat)))
+            Ok(stat.is_file().then(|| OpenFile { file: File::from(file), stat }))
         }
         // LOOP: it was replaced by a symbolic link; NXIO: by a socket.
         Err(Errno::NOENT | Errno::LOOP | Errno::NXIO) => Ok(None),

@@ -140,7 +140,7 @@ impl IngestContext {
                 _ => false,
             };
             let opened = dir_walk::open_file(&folder, &name)?;
-            Ok(opened.filter(|(_, found)| same_options && found.is_unchanged(&stat)).map(|(file, _)| file))
+            Ok(opened.filter(|opened| same_options && opened.stat.is_unchanged(&stat)).map(|opened| opened.file))
         })
         .await
         .or_else(not_found_as_none)

@@ -15,7 +15,7 @@ use rustix::fs::{AtFlags, unlinkat};
 use rustix::io::Errno;
 
 use crate::drop_folder::dir_walk;
-use crate::drop_folder::dir_walk::DirTree;
+use crate::drop_folder::dir_walk::{DirTree, OpenFile};
 use crate::drop_folder::file_stat::FileStat;
 use crate::drop_folder::names::{MAX_NAME, REJECTED, shortened};
 use crate::drop_folder::removal;
@@ -157,10 +157,12 @@ fn exists(folder: impl AsFd, name: &OsStr) -> io::Result<bool> {
     }
 }
 
-/// Copies a file to a temporary file among the rejected ones. Returns `None` if the file changed since `stamp`.
+/// Copies a file to a temporary file among the rejected ones. Returns `None` if the file changed since `stat`.
 fn copy(folder: &OwnedFd, name: &OsStr, stat: &FileStat, rejected: &OwnedFd) -> io::Result<Option<TempFile>> {
     let opened = dir_walk::open_file(folder, name)?;
-    let Some((mut from, _)) = opened.filter(|(_, found)| found.is_unchanged(stat)) else { return Ok(None) };
+    let Some(OpenFile { file: mut from, .. }) = opened.filter(|opened| opened.stat.is_unchanged(stat)) else {
+        return Ok(None);
+    };
     let mut temp_file = TempFile::create(rejected, 0o640)?;
     io::copy(&mut from, temp_file.file())?;
     Ok(Some(temp_file))

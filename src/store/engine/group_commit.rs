@@ -9,7 +9,7 @@ use sqlx::{Connection, Sqlite, SqliteConnection, Transaction};
 use crate::store::engine::disk_reserve::DiskBudget;
 use crate::store::engine::health::DatabaseHealth;
 use crate::store::engine::transaction::StoreTx;
-use crate::store::engine::write_request::{Reply, WriteRequest};
+use crate::store::engine::write_request::{Reply, WriteOutcome, WriteRequest};
 use crate::store::error::StoreError;
 use crate::store::events::ChangeEvent;
 
@@ -64,7 +64,7 @@ impl WriteGroup {
 
     /// Lets a write fail with `error`, without running it.
     pub async fn refuse(&mut self, write: WriteRequest, error: StoreError) {
-        self.replies.push(write(Err(error)).await.1);
+        self.replies.push(write(Err(error)).await.reply);
     }
 
     /// Runs one write in a savepoint of its own.
@@ -80,9 +80,9 @@ impl WriteGroup {
             return Err(error);
         }
         let mut tx = StoreTx::new(transaction, &mut self.changes, &mut self.budget);
-        let (written, reply) = write(Ok(&mut tx)).await;
+        let WriteOutcome { result, reply } = write(Ok(&mut tx)).await;
         self.replies.push(reply);
-        let Err(error) = written else { return Ok(()) };
+        let Err(error) = result else { return Ok(()) };
         self.health.record_error(&error);
         self.changes.truncate(published_before);
         // If the savepoint is gone, SQLite has rolled back the whole transaction because of this error.

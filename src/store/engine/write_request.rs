@@ -9,12 +9,17 @@ use crate::store::error::StoreError;
 /// Sends the result to the caller after the transaction has ended.
 pub(crate) type Reply = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
 
-/// The result of a write, and its reply to be sent after the commit.
-pub(crate) type WriteResult = (Result<(), StoreError>, Reply);
+/// What a write leaves for the end of the transaction.
+pub(crate) struct WriteOutcome {
+    /// The result of the write.
+    pub result: Result<(), StoreError>,
+    /// The reply to be sent after the commit.
+    pub reply: Reply,
+}
 
 /// One queued write. It runs in the transaction, or gets the error that prevents one.
 pub(crate) type WriteRequest =
-    Box<dyn for<'c> FnOnce(Result<&'c mut StoreTx<'_>, StoreError>) -> BoxFuture<'c, WriteResult> + Send>;
+    Box<dyn for<'c> FnOnce(Result<&'c mut StoreTx<'_>, StoreError>) -> BoxFuture<'c, WriteOutcome> + Send>;
 
 /// Returns the request for `write`, and the receiver of its result. The result arrives after the commit.
 pub(crate) fn write_request<T, F>(write: F) -> (WriteRequest, oneshot::Receiver<Result<T, StoreError>>)
@@ -30,14 +35,13 @@ where
                 Ok(work) => work.await,
                 Err(error) => Err(error),
             };
-            let written: WriteResult = (
-                result.as_ref().map(drop).map_err(Clone::clone),
-                Box::new(move |commit| {
+            WriteOutcome {
+                result: result.as_ref().map(drop).map_err(Clone::clone),
+                reply: Box::new(move |commit| {
                     // The caller may have stopped waiting; the write is not undone.
                     let _ = sender.send(commit.and(result));
                 }),
-            );
-            written
+            }
         })
     });
     (request, receiver)
