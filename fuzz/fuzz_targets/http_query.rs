@@ -1,4 +1,4 @@
-//! Every path and query gets a response, and what is accepted of a file is what was meant.
+//! Every path and query gets a response, and the accepted parameters of a job round-trip through the client.
 //!
 //! `cargo +nightly fuzz run http_query fuzz/corpus/http_query fuzz/seeds/http_query -- -max_total_time=60`
 //!
@@ -20,6 +20,8 @@ use marqueue::api::dto::Problem;
 use marqueue::clock::Clock;
 use marqueue::config::Config;
 use marqueue::daemon::{Daemon, StartMode};
+use marqueue::domain::Source;
+use marqueue::intake::Checks;
 use tokio::runtime::Runtime;
 
 /// A daemon that runs as long as this process, and its socket.
@@ -39,9 +41,9 @@ static DAEMON: LazyLock<(PathBuf, Daemon, Runtime)> = LazyLock::new(|| {
 
 fuzz_target!(|line: &[u8]| {
     if let Some((_, query)) = std::str::from_utf8(line).ok().and_then(|line| line.split_once('?')) {
-        accepted_is_what_was_meant(query);
+        accepted_parameters_round_trip(query);
     }
-    // What would be headers is the HTTP library's; and the events have no end.
+    // Headers are parsed by the HTTP library, and the event stream has no end.
     if line.iter().any(|byte| b"\r\n".contains(byte)) || line.starts_with(b"events") {
         return;
     }
@@ -75,10 +77,11 @@ fn pairs(query: &str) -> Vec<(String, String)> {
     url::form_urlencoded::parse(query.as_bytes()).into_owned().collect()
 }
 
-/// As the client that comes with it would say the same.
-fn accepted_is_what_was_meant(query: &str) {
+/// Parameters that were accepted are written by the client and parsed again: both must be equal.
+fn accepted_parameters_round_trip(query: &str) {
     let given = pairs(query);
-    let Ok((new, check)) = create::read(given.clone(), None, marqueue::domain::Source::Socket { uid: Some(0) }) else { return };
+    let source = Source::Socket { uid: Some(0) };
+    let Ok((new, checks)) = create::read(given.clone(), None, source.clone()) else { return };
     assert_eq!(given.iter().map(|(name, _)| name).collect::<BTreeSet<_>>().len(), given.len(), "no name is given twice");
     let file = NewFile {
         target: new.target.clone(),
@@ -87,11 +90,12 @@ fn accepted_is_what_was_meant(query: &str) {
         instance: Some(new.instance.clone()),
         priority: new.priority,
         group: new.group.clone(),
+        not_before: new.not_before,
         idempotency_key: None,
-        check,
+        check: checks == Checks::All,
     };
     let mut text = url::form_urlencoded::Serializer::new(String::new());
     let output = text.extend_pairs(file.parameters()).finish();
-    let (again, checked) = create::read(pairs(&output), None, marqueue::domain::Source::Socket { uid: Some(0) }).expect("what was accepted once is accepted again");
-    assert_eq!(format!("{again:?} {checked}"), format!("{new:?} {check}"));
+    let (again, checks_again) = create::read(pairs(&output), None, source).expect("what was accepted is accepted again");
+    assert_eq!(format!("{again:?} {checks_again:?}"), format!("{new:?} {checks:?}"));
 }

@@ -32,12 +32,11 @@ pub(in crate::api) async fn create(
     if parameters.iter().all(|(name, _)| name != "instance") {
         parameters.push(("instance".to_owned(), caller.default_instance().to_owned()));
     }
-    let (new, check) = read(parameters, key, caller.source())?;
+    let (new, checks) = read(parameters, key, caller.source())?;
     caller.check_instance(&new.instance)?;
     if let Some(announced) = body.size_hint().exact() {
         daemon.intake.check_announced_size(announced)?;
     }
-    let checks = if check { Checks::All } else { Checks::None };
     let received = daemon.intake.receive_with_warnings(new, checks, body.into_data_stream()).await;
     let Received { added, warnings } =
         received.map_err(|error| Problem::of_intake(error, submission_channel(&headers)))?;
@@ -180,7 +179,7 @@ fn parse_time(name: &str, text: &str) -> Result<Timestamp, Problem> {
     })
 }
 
-/// Parses the parameters of a new job; the second value is whether to check the file. Public for the fuzzers.
+/// Parses the parameters of a new job; with the checks that its file must pass. Public for the fuzzers.
 ///
 /// # Errors
 /// 400, with a sentence on what is wrong.
@@ -188,7 +187,7 @@ pub fn read(
     parameters: Vec<(String, String)>,
     idempotency_key: Option<String>,
     source: Source,
-) -> Result<(NewJob, bool), Problem> {
+) -> Result<(NewJob, Checks), Problem> {
     let mut parameters = Parameters::new(parameters)?;
     let target = target(&mut parameters)?;
     let filename = parameters.take("filename");
@@ -201,7 +200,7 @@ pub fn read(
             return Err(Problem::bad_request("format= (csv, tsv or ssv) is missing, or filename= with that extension"));
         }
     };
-    let check = parameters.flag("check")?.unwrap_or(true);
+    let checks = if parameters.flag("check")?.unwrap_or(true) { Checks::All } else { Checks::None };
     let canary = parameters.take("canary").map(|text| parse_count("canary", &text)).transpose()?;
     let max_failed_percent =
         parameters.take("max_failed_percent").map(|text| parse_percent("max_failed_percent", &text)).transpose()?;
@@ -225,7 +224,7 @@ pub fn read(
         source,
     };
     match parameters.0.into_keys().next() {
-        None => Ok((new, check)),
+        None => Ok((new, checks)),
         Some(name) => {
             let kind = new.target.kind();
             Err(Problem::bad_request(format!("there is no parameter {name} for target={kind}")))
@@ -258,25 +257,25 @@ fn target(parameters: &mut Parameters) -> Result<Target, Problem> {
 mod tests {
     use super::*;
 
-    fn read_query(query: &str) -> Result<(NewJob, bool), String> {
+    fn read_query(query: &str) -> Result<(NewJob, Checks), String> {
         let parameters = url::form_urlencoded::parse(query.as_bytes()).into_owned().collect();
         read(parameters, None, Source::Socket { uid: Some(0) }).map_err(|problem| problem.detail)
     }
 
     #[test]
     fn each_target_is_read_with_its_parameters() {
-        let (leads, check) = read_query(
+        let (leads, checks) = read_query(
             "target=leads&filename=dir/leads.TSV&lookup_field=id&list_id=7&partition=EU&priority=-2&group=g&instance=eu",
         )
         .unwrap();
-        assert!(check);
+        assert_eq!(checks, Checks::All);
         let target = Target::Leads { lookup_field: Some("id".into()), list_id: Some(7), partition: Some("EU".into()) };
         assert_eq!((leads.target, leads.format, leads.filename.as_str()), (target, Format::Tsv, "leads.TSV"));
         assert_eq!((leads.priority, leads.group.as_deref(), leads.instance.as_str()), (-2, Some("g"), "eu"));
-        let (object, check) = read_query("target=custom-object&name=car_c&format=ssv&check=false").unwrap();
+        let (object, checks) = read_query("target=custom-object&name=car_c&format=ssv&check=false").unwrap();
         assert_eq!(
-            (object.filename.as_str(), object.instance.as_str(), check),
-            ("custom-object.ssv", "default", false)
+            (object.filename.as_str(), object.instance.as_str(), checks),
+            ("custom-object.ssv", "default", Checks::None)
         );
         let (members, _) = read_query("target=program-members&program_id=1044&status=On+List&format=csv").unwrap();
         assert_eq!(members.target, Target::ProgramMembers { program_id: 1044, status: "On List".into() });
