@@ -2,9 +2,9 @@
 //!
 //! `cargo bench --bench queue` measures all, `cargo bench --bench queue -- accepts` (or `memory`, `slots`,
 //! `row_match`) a part. The exit status is 1 where a target is missed. Beside each figure of the disk stands what the
-//! disk itself gives in the same run: on another machine the ratio still says something, and the figure alone does not.
+//! disk itself gives in the same run: on another machine the ratio can still be compared, and the figure alone cannot.
 //!
-//! Temporary files go where `TMPDIR` says; on a file system in memory the durable accepts say nothing.
+//! Temporary files go to `TMPDIR`; on a file system in memory the figures of durable accepts mean nothing.
 #![expect(clippy::print_stdout, reason = "the table is what this is for")]
 
 use std::process::ExitCode;
@@ -47,7 +47,7 @@ pub fn median(mut values: Vec<f64>) -> f64 {
 }
 
 fn main() -> ExitCode {
-    // Cargo hands `--bench` on to every benchmark.
+    // Cargo passes `--bench` to every benchmark.
     let chosen: Vec<String> = std::env::args().skip(1).filter(|word| !word.starts_with('-')).collect();
     if let Some(word) = chosen.iter().find(|word| !["accepts", "memory", "slots", "row_match"].contains(&word.as_str()))
     {

@@ -27,7 +27,7 @@ fn parsed(body: &str) -> Value {
 }
 
 #[tokio::test]
-async fn an_address_with_slashes_dots_or_rest_is_taken() {
+async fn an_address_with_slashes_dots_or_rest_is_accepted() {
     let env = env_with_clients(CRM).await;
     let bearer = format!("Authorization: Bearer {}\r\n", Program::of(&env, "crm").await.token);
     let login = "grant_type=client_credentials&client_id=crm&client_secret=crm-secret-4711";
@@ -45,7 +45,7 @@ async fn an_address_with_slashes_dots_or_rest_is_taken() {
 }
 
 #[tokio::test]
-async fn a_raw_blank_in_the_query_is_taken() {
+async fn a_raw_blank_in_the_query_is_accepted() {
     let env = env_with_clients(CRM).await;
     let bearer = format!("Authorization: Bearer {}\r\n", Program::of(&env, "crm").await.token);
     let head = format!("{bearer}Content-Type: {FORM}\r\n");
@@ -60,7 +60,7 @@ async fn a_raw_blank_in_the_query_is_taken() {
 
 /// Talend asks so over a connection that it keeps, and ends its job at anything but HTTP 200.
 #[tokio::test]
-async fn a_raw_blank_is_taken_in_each_request_of_a_connection() {
+async fn a_raw_blank_is_accepted_in_each_request_of_a_connection() {
     let env = env_with_clients(CRM).await;
     let mut stream = TcpStream::connect(env.tcp_address().await).await.expect("the daemon listens");
     for _ in 0..3 {

@@ -1,4 +1,4 @@
-//! An environment with clients over TCP, and a program that knows nothing but Marketo.
+//! An environment with clients over TCP, and a program that was written for Marketo.
 
 use std::time::Duration;
 

@@ -73,7 +73,7 @@ impl Slow {
 }
 
 #[tokio::test]
-async fn a_token_in_the_form_is_taken_before_or_behind_the_file() {
+async fn a_form_token_is_accepted_before_or_behind_the_file() {
     let mut env = env_with_clients(CRM).await;
     let (program, token) = without_header(&env, "crm").await;
     let (token, tsv) = (("access_token", token.as_str()), ("format", "csv"));
@@ -98,7 +98,7 @@ async fn a_token_in_the_form_is_taken_before_or_behind_the_file() {
 }
 
 #[tokio::test]
-async fn a_token_in_the_query_is_taken_for_every_call() {
+async fn a_token_in_the_query_is_accepted_for_every_call() {
     let env = env_with_clients(CRM).await;
     let (program, token) = without_header(&env, "crm").await;
     let (_, answer) = program.upload(&format!("{LEADS}?access_token={token}&format=csv"), form(&[], FILE, &[])).await;
@@ -119,7 +119,7 @@ async fn a_token_in_the_query_is_taken_for_every_call() {
 }
 
 #[tokio::test]
-async fn each_client_is_named_once_a_start_and_no_token_is() {
+async fn each_legacy_client_is_logged_once_without_its_token() {
     let mut env = TestEnv::new(quick()).await;
     env.environment.push(("RUST_LOG", "trace".into()));
     env.api = format!("listen = \"127.0.0.1:0\"\n{CRM}{WEB}");
@@ -152,7 +152,7 @@ async fn each_client_is_named_once_a_start_and_no_token_is() {
 }
 
 #[tokio::test]
-async fn with_the_key_off_601_says_why() {
+async fn legacy_tokens_off_is_explained_by_601() {
     let env = env_with_clients(&format!("legacy_tokens = false\n{CRM}")).await;
     let (program, token) = without_header(&env, "crm").await;
     let behind = form(&[], FILE, &[("access_token", &token)]);
@@ -173,7 +173,7 @@ async fn with_the_key_off_601_says_why() {
 }
 
 #[tokio::test]
-async fn nothing_of_a_form_is_on_the_disk_before_its_token() {
+async fn no_form_content_is_stored_before_its_token() {
     let env = env_with_clients(CRM).await;
     let (program, _) = without_header(&env, "crm").await;
     let file = long(8_000_000);
@@ -264,7 +264,7 @@ async fn a_token_in_a_form_over_the_socket_is_checked() {
 }
 
 #[tokio::test]
-async fn unauthenticated_callers_learn_nothing_from_a_bad_form() {
+async fn a_bad_form_is_not_reported_without_a_valid_token() {
     let env = env_with_clients(CRM).await;
     let (program, _) = without_header(&env, "crm").await;
     let good = form(&[], FILE, &[]);

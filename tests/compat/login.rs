@@ -71,7 +71,7 @@ async fn get_and_post_return_the_same_token_for_an_hour() {
 }
 
 #[tokio::test]
-async fn a_refused_login_has_the_identity_services_shape() {
+async fn a_refused_login_has_marketos_json_shape() {
     let env = env_with_clients(CRM).await;
     let program = Program::new(format!("http://{}", env.tcp_address().await));
     for (query, http, error) in [
@@ -150,7 +150,7 @@ async fn socket_needs_no_token_and_checks_one_that_is_sent() {
     let without = Program::on_socket(&env);
     let id = without.import("/bulk/v1/leads.json", file).await;
     let with = Program::on_socket(&env).logged_in("whatever", "it has").await;
-    // Both are whoever may write to the socket.
+    // Both identify a client of the socket.
     assert_eq!(with.get(&format!("/bulk/v1/leads/batch/{id}.json")).await.1["success"], true);
     with.import("/bulk/v1/leads.json", file).await;
     let wrong = Program { token: "made-up".into(), ..with.clone() };

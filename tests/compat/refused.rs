@@ -66,7 +66,7 @@ async fn a_bad_upload_has_its_code_and_leaves_nothing() {
 }
 
 #[tokio::test]
-async fn an_objects_file_that_is_not_there_is_404_without_a_body() {
+async fn a_missing_report_of_an_object_is_404_without_a_body() {
     let env = env_with_clients(CRM).await;
     let program = Program::of(&env, "crm").await;
     let id = program.import("/bulk/v1/customobjects/car_c/import.json", "vin,x\n1,1\n").await;
@@ -100,7 +100,7 @@ async fn a_method_that_a_path_does_not_have_is_605() {
 }
 
 #[tokio::test]
-async fn an_import_that_is_not_there_is_1013_however_absurd_its_id() {
+async fn an_unknown_import_id_of_any_form_is_1013() {
     let env = env_with_clients(CRM).await;
     let program = Program::of(&env, "crm").await;
     let id = program.import(LEADS, FILE).await;
@@ -129,16 +129,16 @@ async fn an_import_that_is_not_there_is_1013_however_absurd_its_id() {
 }
 
 #[tokio::test]
-async fn a_call_without_a_good_token_is_601_and_reads_no_further() {
+async fn a_call_without_a_valid_token_is_601_unread() {
     let env = env_with_clients(CRM).await;
     let program = Program::of(&env, "crm").await;
     let refused = Program { token: "made-up".into(), ..program.clone() };
-    let nobody = Program { token: String::new(), ..program.clone() };
+    let unauthenticated = Program { token: String::new(), ..program.clone() };
     for (program, path) in [
         (&refused, LEADS.to_owned()),
-        (&nobody, LEADS.to_owned()),
-        (&nobody, "/bulk/v1/nothing.json".to_owned()),
-        (&nobody, "/instances/nowhere/bulk/v1/leads.json".to_owned()),
+        (&unauthenticated, LEADS.to_owned()),
+        (&unauthenticated, "/bulk/v1/nothing.json".to_owned()),
+        (&unauthenticated, "/instances/nowhere/bulk/v1/leads.json".to_owned()),
     ] {
         let (http, answer) = program.upload(&path, form(&[], FILE, &[])).await;
         assert_eq!((http, code(&answer)), (200, "601"), "{path}");

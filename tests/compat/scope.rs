@@ -33,9 +33,9 @@ async fn another_clients_import_is_not_found() {
 async fn native_api_over_tcp_shows_a_client_only_its_jobs() {
     let env = env_with_clients(&format!("{CRM}{WEB}")).await;
     let (crm, web) = (Program::of(&env, "crm").await, Program::of(&env, "web").await);
-    let nobody = Program { token: String::new(), ..crm.clone() };
+    let unauthenticated = Program { token: String::new(), ..crm.clone() };
     for path in ["/v1/jobs", "/v1/jobs/1", "/v1/status", "/v1/events", "/v1/nothing"] {
-        let answer = nobody.call(Method::GET, path).send().await.expect("an answer");
+        let answer = unauthenticated.call(Method::GET, path).send().await.expect("an answer");
         assert_eq!(
             (answer.status().as_u16(), &answer.headers()["www-authenticate"]),
             (401, &"Bearer".parse().unwrap())
@@ -43,7 +43,7 @@ async fn native_api_over_tcp_shows_a_client_only_its_jobs() {
         assert_eq!(answer.headers()["content-type"], "application/problem+json", "{path}");
     }
     for path in ["/healthz", "/readyz"] {
-        assert_eq!(nobody.file(path).await.0, 200, "{path}");
+        assert_eq!(unauthenticated.file(path).await.0, 200, "{path}");
     }
 
     let create = |program: &Program| {
@@ -165,8 +165,8 @@ async fn client_without_a_path_uses_its_default_instance() {
     assert_eq!(crm.get(&format!("/instances/eu{status}")).await.1["success"], true);
     assert_eq!(code(&crm.get(&format!("/instances/default{status}")).await.1), "1013");
     // The token in a form says whose instance it is; the native API means the same one.
-    let nobody = Program { token: String::new(), ..crm.clone() };
-    let (_, answer) = nobody.upload(LEADS, form(&[], FILE, &[("access_token", &crm.token)])).await;
+    let unauthenticated = Program { token: String::new(), ..crm.clone() };
+    let (_, answer) = unauthenticated.upload(LEADS, form(&[], FILE, &[("access_token", &crm.token)])).await;
     let job = env.json("GET", &format!("/v1/jobs/{}", answer["result"][0]["batchId"])).await.1;
     assert_eq!(job["instance"], "eu");
     let native = crm.call(Method::POST, "/v1/jobs?target=leads&format=csv").body(FILE).send().await;

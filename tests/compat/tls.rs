@@ -42,7 +42,7 @@ async fn hang_up(env: &mut TestEnv, text: &str, times: usize) {
 }
 
 #[tokio::test]
-async fn tcp_speaks_tls_and_a_new_certificate_needs_no_restart() {
+async fn a_new_certificate_needs_no_restart() {
     let mut env = TestEnv::new(quick()).await;
     put(&env, ONE);
     let folder = env.folder.path();
@@ -73,14 +73,14 @@ async fn tcp_speaks_tls_and_a_new_certificate_needs_no_restart() {
 }
 
 #[tokio::test]
-async fn a_daemon_without_tls_is_not_ended_by_a_hangup() {
+async fn sighup_without_tls_does_not_stop_the_daemon() {
     let mut env = TestEnv::with_daemon(quick()).await;
     hang_up(&mut env, "the configuration was read again", 1).await;
     assert_eq!(env.json("GET", "/v1/status").await.0, 200);
 }
 
 #[tokio::test]
-async fn wrong_files_and_a_taken_address_stop_the_start_with_the_key() {
+async fn wrong_tls_files_or_a_used_address_stop_the_start() {
     let mut env = TestEnv::new(quick()).await;
     let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     let taken = taken.local_addr().map(|address| (taken, address)).expect("its address");

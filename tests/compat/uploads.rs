@@ -13,7 +13,7 @@ use crate::compat_env::{CRM, FORM, Program, env_with_clients, form, json};
 const LEADS: &str = "/bulk/v1/leads.json";
 
 #[tokio::test]
-async fn forty_uploads_at_once_are_all_taken_and_none_sees_1016() {
+async fn forty_concurrent_uploads_get_no_1016() {
     let env = env_with_clients(CRM).await;
     let program = Program::of(&env, "crm").await;
     let uploads = (0..40).map(|n| {
@@ -68,7 +68,7 @@ async fn parameters_may_precede_or_follow_the_file_in_the_form() {
 }
 
 #[tokio::test]
-async fn forms_as_talend_and_email_mime_write_them_are_taken() {
+async fn forms_of_talend_and_email_mime_are_accepted() {
     let env = env_with_clients(CRM).await;
     let program = Program::of(&env, "crm").await;
     let file = "email,x\na@example.com,1\n";
@@ -89,7 +89,7 @@ async fn forms_as_talend_and_email_mime_write_them_are_taken() {
 }
 
 #[tokio::test]
-async fn an_unclosed_form_that_was_cut_off_is_no_import() {
+async fn a_truncated_form_makes_no_import() {
     let mut env = env_with_clients(CRM).await;
     let program = Program::of(&env, "crm").await;
     let whole = form(&[], "email,x\na@example.com,1\n", &[]);
@@ -152,7 +152,7 @@ async fn uploads_that_marketo_accepts_are_accepted() {
 }
 
 #[tokio::test]
-async fn a_stop_lets_an_upload_over_tcp_end_and_keeps_it() {
+async fn a_stop_waits_for_an_upload_over_tcp() {
     let mut env = env_with_clients(CRM).await;
     let program = Program::of(&env, "crm").await;
     let file = long_rows(30, ',');

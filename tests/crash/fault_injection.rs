@@ -72,7 +72,7 @@ fn effect(call: Call, rng: &mut Xoshiro256PlusPlus) -> FaultEffect {
     match rng.random_range(0..10) {
         0 => FaultEffect::LoseRequest,
         1 => FaultEffect::LoseAnswer,
-        // Half a file whose length says that it is whole is a file like any other: nobody could tell.
+        // Half a file whose length says that it is whole is a file like any other, and cannot be recognised.
         2 if is_file => FaultEffect::Garble([Corruption::Empty, Corruption::Torn][rng.random_range(0..2)]),
         2 => FaultEffect::Garble([Corruption::Empty, Corruption::Cut, Corruption::Torn][rng.random_range(0..3)]),
         3 => FaultEffect::delay(Duration::from_millis(rng.random_range(1..400))),

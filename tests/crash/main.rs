@@ -41,7 +41,7 @@ fn number(variable: &str) -> Option<u64> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn kill_9_loses_nothing_and_passes_no_limit() {
+async fn kills_lose_no_job_and_exceed_no_limit() {
     let mut left = number("CRASH_RUNS").map_or(KILLS, |kills| u32::try_from(kills).expect("no more than can be"));
     // In this scenario the queue and the window of calls are filled.
     let mut seed = number("CRASH_SEED").unwrap_or(31);

@@ -54,7 +54,7 @@ fn a_repeated_add_with_once_makes_each_job_once() {
 }
 
 #[test]
-fn input_that_can_be_read_once_is_added_once() {
+fn once_works_with_input_that_can_be_read_only_once() {
     let cli = paused();
     cli.run("add leads people.csv --once").expect(0);
     let ran = cli.run_with_input("add leads - --once --filename people.csv", PEOPLE).expect(0);
@@ -75,7 +75,7 @@ fn input_that_can_be_read_once_is_added_once() {
 }
 
 #[test]
-fn a_key_of_another_file_is_refused_by_name() {
+fn a_used_key_is_refused_with_the_file_name() {
     let cli = paused();
     cli.file("other.csv", "email,note\nb@example.com,\n");
     cli.run("add leads people.csv --idempotency-key nightly-7").expect(0);
@@ -114,7 +114,7 @@ fn in_seconds(seconds: u64) -> String {
 }
 
 #[test]
-fn a_job_waits_for_its_time_and_holds_up_no_other() {
+fn a_job_waits_for_its_time_without_blocking_others() {
     let cli = CliEnv::new();
     cli.file("people.csv", PEOPLE);
     let at = in_seconds(3600);

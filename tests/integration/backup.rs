@@ -30,7 +30,7 @@ fn a_copy_is_checked_and_only_its_owner_may_read_it() {
 }
 
 #[test]
-fn a_file_that_is_there_is_not_replaced_unless_told_so() {
+fn an_existing_file_is_replaced_only_with_force() {
     let cli = CliEnv::new();
     cli.file("precious.db", "mine");
     let ran = cli.run("backup precious.db").expect(1);
@@ -113,7 +113,11 @@ async fn restored_daemon_resends_nothing_known_to_the_backup() {
     for (id, state) in [(done, JobState::Complete), (flying, JobState::Complete)] {
         assert_eq!(env.ended(id).await.state, state);
     }
-    assert_eq!((uploads_of(&env, "done"), uploads_of(&env, "flying")), (1, 1), "nothing that it knew of");
+    assert_eq!(
+        (uploads_of(&env, "done"), uploads_of(&env, "flying")),
+        (1, 1),
+        "no upload that the backup holds is repeated"
+    );
     assert_eq!(
         env.json("GET", &format!("/v1/jobs/{late}")).await.0,
         404,

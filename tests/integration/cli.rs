@@ -348,7 +348,7 @@ fn bad_input_is_refused_in_one_line_and_changes_nothing() {
 }
 
 #[test]
-fn a_refused_file_does_not_keep_the_others_out() {
+fn a_refused_file_does_not_stop_the_others() {
     let cli = CliEnv::new();
     cli.file("people.csv", PEOPLE);
     cli.file("empty.csv", "");
@@ -368,7 +368,7 @@ fn large_file_is_refused_with_a_reason_before_it_is_sent() {
 }
 
 #[test]
-fn standard_input_is_a_file_too_and_a_key_makes_it_one_job() {
+fn standard_input_with_a_key_becomes_one_job() {
     let cli = CliEnv::new();
     let words = "add leads - --format ssv --idempotency-key nightly";
     let file = "email;note\na@example.com;\n";
@@ -456,7 +456,7 @@ fn socket_without_permission_is_not_a_missing_daemon() {
     let cli = CliEnv::new();
     let socket = cli.env.socket();
     let mut command = if rustix::process::geteuid().is_root() {
-        // No file is closed to root, so somebody else has to try, from a place that is open to all.
+        // No file is closed to root, so another user has to try, from a folder that is open to all.
         let binary = cli.path("marqueue");
         // By another process: a child of another test that begins meanwhile would hold ours open, and "text file busy" follow.
         assert!(Command::new("cp").arg(crate::support::binary()).arg(&binary).status().unwrap().success());
@@ -579,7 +579,7 @@ fn a_closed_output_pipe_is_no_error() {
 }
 
 #[test]
-fn the_simulator_listens_until_it_is_told_to_stop() {
+fn the_simulator_listens_until_sigterm_or_sigint() {
     for name in ["TERM", "INT"] {
         let mut simulator = binary()
             .args(["simulate", "--listen", "127.0.0.1:0", "--json"])
@@ -597,7 +597,7 @@ fn the_simulator_listens_until_it_is_told_to_stop() {
 }
 
 #[test]
-fn failed_start_says_why_and_leaves_the_running_daemon() {
+fn failed_start_has_a_reason_and_keeps_the_running_daemon() {
     let cli = CliEnv::new();
     let ran = cli.run("serve --config marqueue.toml").expect(1);
     assert!(ran.err.contains("a daemon already answers at"), "{ran:?}");

@@ -124,7 +124,7 @@ fn nothing_is_offered_where_no_daemon_answers() {
 }
 
 #[test]
-fn a_foreign_variable_changes_nothing() {
+fn an_unknown_variable_changes_nothing() {
     let folder = tempfile::tempdir().unwrap();
     for value in ["1", "true", "bash"] {
         let mut command = binary();

@@ -67,7 +67,7 @@ fn demo_runs_every_target_cleans_up_and_prints_commands() {
 }
 
 #[test]
-fn with_json_there_is_one_document_and_nothing_else() {
+fn json_output_is_one_document() {
     let temporary = tempfile::tempdir().unwrap();
     let ran = demo(temporary.path(), &["--json"]).wait_with_output().unwrap();
     let json: serde_json::Value = serde_json::from_slice(&ran.stdout).unwrap();

@@ -86,11 +86,11 @@ async fn accepted_jobs_end_on_a_disk_filled_by_another_program() {
     jobs.push(env.add("target=leads&filename=failing.csv", noise(20_000, "!fail:no")).await.id);
     let filler = disk.fill();
 
-    // Whoever needs a token gets one.
+    // Tokens are still issued.
     let (http, token) = env.json("GET", "/identity/oauth/token?grant_type=client_credentials&client_id=any").await;
     assert_eq!(http, 200, "{token}");
 
-    // The next file is refused, by hand too, and the probe says why.
+    // The next file is refused, on the command line too, and the probe gives the reason.
     let file = env.folder.path().join("late.csv");
     fs::write(&file, leads(&["late@example.com"])).expect("a file");
     let (status, printed) = add_by_hand(&env, &file);

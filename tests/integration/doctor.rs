@@ -18,7 +18,7 @@ use crate::support::{TestEnv, leads, quick};
 
 const SECRET: &str = "hunter2-and-more";
 
-/// Nobody, and his group.
+/// The user `nobody`, and its group.
 const OTHER: u32 = 65_534;
 
 /// A folder with all that a service needs, and a simulator. No daemon.
@@ -155,7 +155,7 @@ fn asked(stream: &mut impl Read, end: &[u8]) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_good_setup_passes_before_the_first_start() {
+async fn a_valid_setup_passes_before_the_first_start() {
     let mut place = Place::new().await;
     let tls = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/tls");
     let tls = format!(
@@ -209,7 +209,7 @@ async fn each_fault_is_reported_with_advice() {
     }
     let same = || ("", String::new());
     let date = identity_at("Sun, 06 Nov 1994 08:49:37 GMT");
-    // Nobody listens at port 1, and nobody who takes a free one gets it.
+    // No program listens at port 1, and the system never assigns it as a free port.
     let closed = "identity_url = 'http://127.0.0.1:1/identity'\nclient_id".to_owned();
     for Broken { what, change, breaks, exit, check, state, detail, advice } in [
         Broken {
@@ -292,7 +292,7 @@ async fn each_fault_is_reported_with_advice() {
             advice: "make sure that this machine reaches IDENTITY (name, firewall, proxy), and that it is the right address",
         },
         Broken {
-            what: "nobody says what time it is",
+            what: "no clock can be compared",
             change: ("client_id", closed.clone()),
             breaks: |_| {},
             exit: 1,

@@ -105,7 +105,7 @@ async fn a_file_is_waited_for_while_its_writer_has_it_open() {
     let mut growing = File::create(at(&env, "default/leads/growing.csv")).expect("a file");
     let _thinking = File::create(at(&env, "default/leads/thinking.csv")).expect("a file");
     growing.write_all(b"email\n1@example.com\n").expect("half of it");
-    // What is written later and closed has to be quiet first; what is only linked has to settle, which takes longest.
+    // What is written later and closed has to be unchanged for a while first; what is only linked has to settle, which takes longest.
     fs::write(at(&env, "default/leads/closed.csv"), leads(&["a@example.com"])).expect("a file");
     fs::write(env.folder.path().join("aside.csv"), leads(&["a@example.com"])).expect("a file");
     fs::hard_link(env.folder.path().join("aside.csv"), at(&env, "default/leads/linked.csv")).expect("a link");
@@ -155,7 +155,7 @@ async fn a_file_renamed_in_while_open_waits_for_its_writer() {
 }
 
 #[tokio::test]
-async fn one_of_two_writers_that_closes_ends_nothing() {
+async fn a_file_waits_until_both_writers_close() {
     let mut env = running_env().await;
     let path = at(&env, "default/leads/two.csv");
     let mut first = File::create(&path).expect("a file");
@@ -182,7 +182,7 @@ async fn an_empty_placeholder_waits_for_its_content() {
     assert_eq!(fs::read_dir(at(&env, "rejected")).expect("a folder").count(), 0);
 }
 
-/// Makes a pipe, which blocks whoever opens it as a file.
+/// Makes a pipe, which blocks a program that opens it as a file.
 fn pipe(path: &Path) {
     let made = std::process::Command::new("mkfifo").arg(path).status().expect("mkfifo runs");
     assert!(made.success(), "{}", path.display());
@@ -361,7 +361,7 @@ async fn other_names_and_links_are_left_alone() {
 }
 
 #[tokio::test]
-async fn a_refused_file_is_kept_with_its_reason_and_replaces_none() {
+async fn a_refused_file_is_kept_with_its_reason_under_a_free_name() {
     let mut env = running_env().await;
     for (path, kept, content, reason) in [
         ("default/leads/a.csv", "a.csv", "email\n", "the file has a header and no rows"),
@@ -461,7 +461,7 @@ async fn each_is_one_job(env: &mut TestEnv, expected: &BTreeMap<String, String>)
 }
 
 #[tokio::test]
-async fn kills_lose_no_dropped_file_and_take_none_twice() {
+async fn kills_neither_lose_nor_duplicate_dropped_files() {
     let mut env = env_with_drop_folder().await;
     // The kills have to fall into takes.
     settle_in(&mut env, "10ms");

@@ -61,7 +61,7 @@ fn assert_sent_as_it_was(env: &TestEnv, job: &JobDto, file: &str, limit: u64) {
 }
 
 #[tokio::test]
-async fn sixty_megabytes_of_each_format_arrive_byte_for_byte() {
+async fn sixty_megabytes_of_each_format_arrive_unchanged() {
     for format in Format::ALL {
         let mut env = TestEnv::with_daemon(instant()).await;
         let file = table(format, 60_000_000);
@@ -247,7 +247,7 @@ async fn leads_without_email_and_lookup_field_are_refused() {
 }
 
 #[tokio::test]
-async fn a_small_file_is_next_while_a_large_one_holds_the_slots() {
+async fn a_small_file_precedes_the_parts_of_a_large_one() {
     let mut env = TestEnv::new(instant()).await;
     env.config = "limits = { upload_bytes = 2000, importing = 2, queued = 2, calls = 5000, window = \"1s\" }\n".into();
     env.start().await;
@@ -319,7 +319,7 @@ async fn imports_of_one_list_or_group_run_one_after_another() {
 }
 
 #[tokio::test]
-async fn an_idempotency_key_makes_one_job_of_what_is_sent_twice() {
+async fn a_repeated_idempotency_key_gives_one_job() {
     let env = TestEnv::with_daemon(quick()).await;
     let send = async |key: &str, file: &str| {
         let query = "/v1/jobs?target=leads&format=csv";
@@ -377,7 +377,7 @@ async fn a_byte_order_mark_is_not_sent_and_stays_in_the_file() {
 }
 
 #[tokio::test]
-async fn a_cancelled_job_is_not_sent_and_can_be_sent_after_all() {
+async fn a_cancelled_job_is_not_sent_and_can_be_retried() {
     let mut env = TestEnv::with_daemon(quick()).await;
     env.json("POST", "/v1/instances/default/pause").await;
     let id = env.add("target=leads&format=csv", leads(&["a@example.com"])).await.id;
@@ -431,7 +431,7 @@ async fn failure_files_join_wherever_a_chunk_ends() {
 }
 
 #[tokio::test]
-async fn what_marketo_would_fail_is_refused_unless_unchecked() {
+async fn invalid_files_are_refused_unless_unchecked() {
     let env = TestEnv::with_daemon(quick()).await;
     for (file, code, words) in [
         ("ana@example.com,Ana\nbob@example.com,Bob\n", "no-header", "column 1 of line 1"),

@@ -8,7 +8,7 @@ use crate::closed_port::ClosedPort;
 use crate::support::{TestEnv, leads, quick};
 
 #[test]
-fn health_reports_whether_the_daemon_runs_and_is_ready() {
+fn health_reports_liveness_and_readiness() {
     let cli = CliEnv::new();
     assert_eq!(cli.run("health").expect(0).out, "ok\n");
     assert_eq!(cli.run("health --ready").expect(0).out, "the daemon is ready\n");

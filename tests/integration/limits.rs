@@ -15,7 +15,7 @@ use crate::support::{TestEnv, leads, quick};
 
 const LEADS: &str = "target=leads&format=csv";
 
-/// A Marketo that is at work on a call for `TAKES`, whether or not somebody still waits for its answer.
+/// A Marketo that is at work on a call for `TAKES`, whether or not the client still waits for its answer.
 #[derive(Clone, Default)]
 struct Slow {
     at_work: Arc<Mutex<(usize, usize)>>,
@@ -124,7 +124,7 @@ async fn leap(env: &TestEnv, by: Duration) {
 }
 
 #[tokio::test]
-async fn a_clock_jump_over_a_restart_opens_no_call_window() {
+async fn a_clock_jump_over_a_restart_resets_no_call_window() {
     let window = Duration::from_secs(4);
     let mut env = TestEnv::new(Settings { window, ..quick() }).await;
     env.config = "limits = { calls = 12, window = \"4s\" }\n".into();

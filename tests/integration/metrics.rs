@@ -24,18 +24,19 @@ async fn scrape(env: &TestEnv) -> BTreeMap<String, f64> {
 async fn counters_and_gauges_show_events_and_state() {
     let mut env = TestEnv::with_daemon(quick()).await;
     let before = scrape(&env).await;
-    assert!(!before.contains_key("marqueue_credentials_ok{instance=\"default\"}"), "nobody has tried them");
+    assert!(!before.contains_key("marqueue_credentials_ok{instance=\"default\"}"), "they have not been used yet");
     let file = "email,note\na@example.com,\nb@example.com,!fail:Bad\nc@example.com,!warn:Hm\n";
     let id = env.add("target=leads&filename=a.csv", file).await.id;
     assert_eq!(env.ended(id).await.state, JobState::Complete);
     env.json("POST", "/v1/instances/default/pause").await;
     env.add("target=leads&filename=b.csv", "email\na@example.com\n").await;
     // Counted shortly after the commit.
-    let seen = env
+    let metrics = env
         .until("all is counted", async |env| {
-            let seen = scrape(env).await;
-            let ended = seen.get("marqueue_jobs_ended_total{instance=\"default\",state=\"complete\"}");
-            (ended == Some(&1.0) && seen["marqueue_jobs_accepted_total{instance=\"default\"}"] > 1.0).then_some(seen)
+            let metrics = scrape(env).await;
+            let ended = metrics.get("marqueue_jobs_ended_total{instance=\"default\",state=\"complete\"}");
+            (ended == Some(&1.0) && metrics["marqueue_jobs_accepted_total{instance=\"default\"}"] > 1.0)
+                .then_some(metrics)
         })
         .await;
     for (name, value) in [
@@ -54,12 +55,12 @@ async fn counters_and_gauges_show_events_and_state() {
         ("credentials_ok{instance=\"default\"}", 1.0),
         ("drop_refused_total", 0.0),
     ] {
-        assert_eq!(seen.get(&format!("marqueue_{name}")), Some(&value), "{name}: {seen:#?}");
+        assert_eq!(metrics.get(&format!("marqueue_{name}")), Some(&value), "{name}: {metrics:#?}");
     }
-    assert!(seen["marqueue_commit_duration_seconds_count"] > 5.0);
-    assert!(seen["marqueue_polls_total{instance=\"default\",result=\"answered\"}"] >= 1.0);
-    assert!(seen["marqueue_calls_total{instance=\"default\"}"] >= 3.0, "upload, poll, two files");
-    assert!(seen["marqueue_database_size_bytes"] > 8192.0);
+    assert!(metrics["marqueue_commit_duration_seconds_count"] > 5.0);
+    assert!(metrics["marqueue_polls_total{instance=\"default\",result=\"answered\"}"] >= 1.0);
+    assert!(metrics["marqueue_calls_total{instance=\"default\"}"] >= 3.0, "upload, poll, two files");
+    assert!(metrics["marqueue_database_size_bytes"] > 8192.0);
 }
 
 #[tokio::test]
@@ -68,9 +69,9 @@ async fn refusals_are_counted_by_their_codes() {
     let id = env.add("target=leads&filename=a.csv", "email,note\na@example.com,!batch-failed:Out of order\n").await.id;
     assert_eq!(env.ended(id).await.state, JobState::Failed);
     env.until("it is counted", async |env| {
-        let seen = scrape(env).await;
-        let failed = seen.get("marqueue_jobs_ended_total{instance=\"default\",state=\"failed\"}");
-        let error = seen.keys().any(|name| name.starts_with("marqueue_errors_total{code="));
+        let metrics = scrape(env).await;
+        let failed = metrics.get("marqueue_jobs_ended_total{instance=\"default\",state=\"failed\"}");
+        let error = metrics.keys().any(|name| name.starts_with("marqueue_errors_total{code="));
         (failed == Some(&1.0) && error).then_some(())
     })
     .await;
@@ -84,7 +85,8 @@ async fn every_metric_of_the_examples_is_exported() {
     env.ended(id).await;
     let documented: BTreeSet<String> = names(include_str!("../../docs/operations.md"));
     let text = env.get("/metrics").await;
-    // A family without samples has no lines, so the names are those that are documented; and each that is seen is.
+    // A family without samples has no lines, so the names come from the documentation. Each metric that is shown must be
+    // among them.
     for name in names(&text).into_iter().filter(|name| text.contains(&format!("# TYPE {name} "))) {
         assert!(documented.contains(&name), "{name} is not in docs/operations.md");
     }

@@ -33,9 +33,9 @@ pub struct Receiver {
 impl Receiver {
     pub async fn open(&self) -> String {
         async fn receive(State(receiver): State<Receiver>, headers: HeaderMap, body: Bytes) -> StatusCode {
-            receiver.received.lock().expect("nobody panicked").push((headers, body.to_vec()));
+            receiver.received.lock().expect("the lock is not poisoned").push((headers, body.to_vec()));
             drop(receiver.gate.read().await);
-            let mut refuse = receiver.refuse.lock().expect("nobody panicked");
+            let mut refuse = receiver.refuse.lock().expect("the lock is not poisoned");
             if *refuse == 0 {
                 return StatusCode::NO_CONTENT;
             }
@@ -50,7 +50,7 @@ impl Receiver {
     }
 
     fn received(&self) -> Vec<Received> {
-        self.received.lock().expect("nobody panicked").clone()
+        self.received.lock().expect("the lock is not poisoned").clone()
     }
 
     fn bodies(&self) -> Vec<Value> {
@@ -275,7 +275,7 @@ async fn all_have_ended(env: &mut TestEnv, pids: &[u32]) {
 }
 
 #[tokio::test]
-async fn a_command_is_ended_whole_at_its_timeout() {
+async fn a_command_is_killed_with_its_children_at_its_timeout() {
     let mut env = TestEnv::new(quick()).await;
     let (script, pids) = hanging(&env);
     env.config = format!("\n[notify]\ncommand = [{script:?}, {pids:?}]\ntimeout = \"1s\"");
@@ -317,7 +317,7 @@ async fn commands_end_with_the_daemon_however_it_ends() {
 }
 
 #[tokio::test]
-async fn what_a_command_leaves_behind_ends_at_the_timeout() {
+async fn child_processes_of_a_command_end_at_the_timeout() {
     let mut env = TestEnv::new(quick()).await;
     let (script, pids) = (env.folder.path().join("leaves.sh"), env.folder.path().join("pids"));
     fs::write(&script, "#!/bin/sh\n(exec sleep 1000) & echo $! >> \"$1\"\n").unwrap();

@@ -39,7 +39,7 @@ fn all<'a>(value: &'a Value, key: &str, found: &mut Vec<&'a Value>) {
 }
 
 #[tokio::test]
-async fn what_is_described_is_there_and_what_is_not_described_is_not() {
+async fn described_operations_are_exactly_those_served() {
     let mut env = TestEnv::with_daemon(quick()).await;
     let job = env.add("target=leads&format=csv", leads(&["a@example.com"])).await;
     env.ended(job.id).await;

@@ -39,7 +39,7 @@ fn proxy() -> (String, Arc<Mutex<Vec<String>>>) {
 }
 
 #[tokio::test]
-async fn only_https_goes_through_a_proxy_of_the_environment() {
+async fn only_https_uses_the_proxy_of_the_environment() {
     let (address, received) = proxy();
     let (delivered, hook) = (Arc::new(Mutex::new(0)), TcpListener::bind("127.0.0.1:0").expect("a free port"));
     let hook_url = format!("http://{}/ended", hook.local_addr().expect("its address"));

@@ -170,7 +170,7 @@ async fn garbage_after_the_cut_is_ignored() {
 }
 
 #[tokio::test]
-async fn the_daemon_opens_what_is_left_with_intact_jobs() {
+async fn the_daemon_opens_a_truncated_log_with_intact_jobs() {
     let cut = Cut::new().await;
     let live = fs::read(cut.path()).expect("the database");
     for (nth, (length, (jobs, _))) in cut.commits.iter().enumerate() {

@@ -8,7 +8,7 @@ use marqueue::simulator::{Settings, call_log};
 use serde_json::Value;
 
 #[tokio::test]
-async fn forty_files_at_once_pass_through_within_marketos_limits() {
+async fn forty_concurrent_files_keep_marketos_limits() {
     let mut env = TestEnv::with_daemon(quick()).await;
     let mut ids = Vec::new();
     for n in 0..40 {
@@ -217,7 +217,7 @@ async fn newer_database_version_stops_the_start_and_is_unchanged() {
 }
 
 #[tokio::test]
-async fn list_is_filtered_by_what_users_look_for() {
+async fn list_is_filtered_by_each_condition() {
     let mut env = TestEnv::with_daemon(quick()).await;
     let file = "email,note\na@example.com,\nb@example.com,!fail:bad\n";
     let first = env.add("target=leads&filename=People-May.csv&group=nightly", file).await.id;

@@ -37,15 +37,15 @@ fn shell(folder: &Path, script: &str) -> Command {
     command
 }
 
-struct Hand {
+struct Walkthrough {
     folder: tempfile::TempDir,
     _simulator: Started,
     _daemon: Started,
 }
 
-impl Hand {
+impl Walkthrough {
     /// The first two terminals.
-    fn begin() -> Hand {
+    fn begin() -> Walkthrough {
         let folder = tempfile::tempdir().expect("a folder");
         let [simulate, serve, _] = &blocks()[..] else { panic!("the tutorial has three terminals") };
         // Only the port is changed, so that tests can run side by side.
@@ -63,13 +63,13 @@ impl Hand {
             .replace("marqueue serve", "exec marqueue serve");
         let log = fs::File::create(folder.path().join("log")).expect("a log");
         let child = shell(folder.path(), &script).stdout(Stdio::null()).stderr(log).spawn().expect("bash");
-        let hand = Hand { folder, _simulator: simulator, _daemon: Started(child) };
+        let walkthrough = Walkthrough { folder, _simulator: simulator, _daemon: Started(child) };
         let patience = Instant::now() + Duration::from_secs(60);
-        while !hand.run("marqueue --socket try.sock status").status.success() {
-            let log = fs::read_to_string(hand.folder.path().join("log")).unwrap_or_default();
+        while !walkthrough.run("marqueue --socket try.sock status").status.success() {
+            let log = fs::read_to_string(walkthrough.folder.path().join("log")).unwrap_or_default();
             assert!(Instant::now() < patience, "no daemon answers: {log}");
         }
-        hand
+        walkthrough
     }
 
     fn run(&self, script: &str) -> Output {
@@ -90,8 +90,8 @@ impl Hand {
 }
 
 #[test]
-fn the_commands_of_the_page_do_what_it_says() {
-    let hand = Hand::begin();
+fn the_commands_of_the_page_have_its_results() {
+    let walkthrough = Walkthrough::begin();
     let third = blocks().swap_remove(2);
     let mut outputs = Vec::new();
     let mut statuses = Vec::new();
@@ -99,7 +99,7 @@ fn the_commands_of_the_page_do_what_it_says() {
         // What a shell would have kept from the lines before.
         let before: String =
             third.lines().filter(|line| !line.starts_with("marqueue")).map(|line| format!("{line}\n")).collect();
-        let output = hand.run(&format!("{before}{line}"));
+        let output = walkthrough.run(&format!("{before}{line}"));
         statuses.push(output.status.code());
         outputs.push(String::from_utf8(output.stdout).expect("text"));
     }
@@ -110,16 +110,16 @@ fn the_commands_of_the_page_do_what_it_says() {
          3,bob@example.com,!fail:Value for field is too long,Value for field is too long\n"
     );
     assert!(outputs[2].contains("import-ended") && outputs[2].contains("complete"), "{}", outputs[2]);
-    let again = hand.json("wait 2");
+    let again = walkthrough.json("wait 2");
     assert_eq!(again[0]["rows"]["total"], 1, "only the corrected row: {again}");
     assert_eq!(again[0]["retry_of"], 1);
-    let (_, sent) = hand.marqueue("file 2");
+    let (_, sent) = walkthrough.marqueue("file 2");
     assert_eq!(sent, "email,firstName\nbob@example.com,Bob\n");
 }
 
 #[test]
 fn each_target_yields_its_failure_and_warning_files() {
-    let hand = Hand::begin();
+    let walkthrough = Walkthrough::begin();
     let ways = [
         ("leads.csv", "leads", ',', "--lookup-field email --list-id 7 --partition Default"),
         ("cars.ssv", "custom-object car_c", ';', ""),
@@ -129,8 +129,8 @@ fn each_target_yields_its_failure_and_warning_files() {
         let rows =
             ["email,color", "ann@example.com,red", "bob@example.com,!fail:no such color", "eve@example.com,!warn:rare"];
         let file: String = rows.iter().map(|row| row.replace(',', &delimiter.to_string()) + "\r\n").collect();
-        fs::write(hand.folder.path().join(name), &file).expect("the file");
-        let (status, printed) = hand.marqueue(&format!("--json add {target} {name} {options} --wait"));
+        fs::write(walkthrough.folder.path().join(name), &file).expect("the file");
+        let (status, printed) = walkthrough.marqueue(&format!("--json add {target} {name} {options} --wait"));
         assert_eq!(status, 4, "{printed}");
         let jobs: Value = serde_json::from_str(&printed).expect("JSON");
         let job = &jobs[0];
@@ -141,19 +141,20 @@ fn each_target_yields_its_failure_and_warning_files() {
         );
         let id = job["id"].as_i64().expect("an id");
         for (name, kind, cell) in [("failures", "Failure", "no such color"), ("warnings", "Warning", "rare")] {
-            let (status, report) = hand.marqueue(&format!("{name} {id}"));
+            let (status, report) = walkthrough.marqueue(&format!("{name} {id}"));
             assert_eq!(status, 0);
             let header = format!("email,color,Import {kind} Reason").replace(',', &delimiter.to_string());
             assert!(report.starts_with(&header) && report.trim_end().ends_with(cell), "{report}");
             assert_eq!(report.lines().count(), 2);
         }
-        let output = hand.run(&format!("marqueue --socket try.sock file {id} -o back --force && cmp back {name}"));
+        let output =
+            walkthrough.run(&format!("marqueue --socket try.sock file {id} -o back --force && cmp back {name}"));
         assert!(output.status.success(), "the file comes back as it was dropped in");
-        let history = hand.json(&format!("show {id}"));
+        let history = walkthrough.json(&format!("show {id}"));
         assert!(history.to_string().contains("upload-began"), "{history}");
     }
-    assert_eq!(hand.marqueue("list").1.lines().count(), 4, "a line for each job below the headings");
-    let mut input = shell(hand.folder.path(), "marqueue --socket try.sock --json add leads - --wait");
+    assert_eq!(walkthrough.marqueue("list").1.lines().count(), 4, "a line for each job below the headings");
+    let mut input = shell(walkthrough.folder.path(), "marqueue --socket try.sock --json add leads - --wait");
     let mut child = input.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("bash");
     std::io::Write::write_all(&mut child.stdin.take().expect("a pipe"), b"email\nx@example.com\n").expect("it reads");
     let mut printed = String::new();

@@ -23,7 +23,7 @@ async fn until_logged(env: &mut TestEnv, line: &str) {
 }
 
 #[tokio::test]
-async fn a_lower_limit_holds_from_the_next_upload_on() {
+async fn a_lower_limit_applies_to_the_next_upload() {
     let mut env = TestEnv::with_daemon(quick()).await;
     assert_eq!(limit(&env).await, 10);
     reload(&mut env, "limits = { calls = 5000, window = \"1s\", importing = 1, upload_bytes = 1000 }");

@@ -29,7 +29,7 @@ fn run_block(folder: &Path, script: &str) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn another_host_uses_the_daemon_as_on_the_page() {
+async fn commands_of_the_page_work_from_another_host() {
     let settings: Settings = quick();
     let mut env = TestEnv::new(settings).await;
     let folder = env.folder.path().to_owned();

@@ -238,7 +238,7 @@ fn emea(cli: &CliEnv) -> String {
 }
 
 #[test]
-fn an_overwritten_line_is_gone_in_the_end() {
+fn an_overwritten_line_is_not_in_the_screen() {
     assert_eq!(in_the_end("a\nb\n"), "a\nb\n");
     assert_eq!(in_the_end("1\x1b[K\n2\x1b[K\n\r\x1b[0J\x1b[2Adone\x1b[K\n\r\x1b[0Jnext\n"), "done\nnext\n");
 }

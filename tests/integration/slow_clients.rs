@@ -1,4 +1,4 @@
-//! Slow and misbehaving clients: they harm nobody but themselves. Raw sockets against the real binary, other clients' jobs
+//! Slow and misbehaving clients: they do not harm other clients. Raw sockets against the real binary, other clients' jobs
 //! in between, and nothing is left afterwards.
 
 use std::io::{BufRead, BufReader, ErrorKind};
@@ -18,7 +18,7 @@ const MB: usize = 1 << 20;
 
 /// An environment whose daemon has short limits of time.
 async fn env_with_limits(api: &str) -> TestEnv {
-    // Some send files of hundreds of thousands of rows, and nobody here waits for their imports.
+    // Some send files of hundreds of thousands of rows, and no test waits for their imports.
     let mut env = TestEnv::new(Settings { import_per_row: Duration::ZERO, ..quick() }).await;
     env.api = api.to_owned();
     env.start().await;
@@ -131,7 +131,7 @@ async fn uploads_that_break_off_leave_nothing() {
 }
 
 #[tokio::test]
-async fn a_file_that_stops_coming_or_drips_is_given_up() {
+async fn a_stalled_or_very_slow_upload_is_closed() {
     let mut env = env_with_limits("stall_timeout = '300ms'").await;
     others_are_served(&mut env).await;
     let open_files = env.open_files();
@@ -154,7 +154,7 @@ async fn a_file_that_stops_coming_or_drips_is_given_up() {
 }
 
 #[tokio::test]
-async fn too_large_file_is_refused_early_and_the_sender_reads_why() {
+async fn too_large_file_is_refused_early_with_a_readable_reason() {
     // Long enough for a sender on a loaded machine.
     let mut env = env_with_limits("max_file_bytes = 1000000\nstall_timeout = '10s'").await;
     let expected = "the file has more than 1000000 bytes (api.max_file_bytes)";
@@ -199,7 +199,7 @@ async fn too_large_file_is_refused_early_and_the_sender_reads_why() {
 }
 
 #[tokio::test]
-async fn a_thousand_idle_connections_make_room_and_are_closed() {
+async fn a_thousand_idle_connections_are_closed_for_new_ones() {
     let mut env = env_with_limits("max_connections = 40\nidle_timeout = '3s'").await;
     others_are_served(&mut env).await;
     let open_files = env.open_files();
@@ -233,7 +233,7 @@ async fn request_with_endless_headers_is_closed() {
 }
 
 #[tokio::test]
-async fn absurd_heads_and_rubbish_are_refused_and_closed() {
+async fn invalid_requests_are_refused_and_closed() {
     let mut env = env_with_limits("idle_timeout = '5s'").await;
     others_are_served(&mut env).await;
     let open_files = env.open_files();
@@ -397,7 +397,7 @@ async fn events_of_chosen_jobs_begin_with_their_state() {
 }
 
 #[tokio::test]
-async fn follower_that_comes_back_gets_what_it_missed() {
+async fn a_reconnected_follower_gets_missed_events() {
     let mut env = env_with_limits("").await;
     env.request("POST", "/v1/instances/default/pause", "").await;
     let add = async |env: &TestEnv| env.add("target=leads&format=csv", leads(&["ann@example.com"])).await.id;
@@ -408,29 +408,29 @@ async fn follower_that_comes_back_gets_what_it_missed() {
     let mut events = follow(&env, "").await;
     events.until("\r\n\r\n").await;
     let first = add(&env).await;
-    let seen = events.until("\n\n").await;
-    let id = seen.lines().find_map(|line| line.strip_prefix("id: ")).expect("an id").trim().to_owned();
+    let received = events.until("\n\n").await;
+    let id = received.lines().find_map(|line| line.strip_prefix("id: ")).expect("an id").trim().to_owned();
     drop(events);
     let second = add(&env).await;
     env.request("POST", &format!("/v1/jobs/{second}/cancel"), "").await;
 
     // What came in between, each job once with its state now, then what comes.
     let mut events = follow(&env, &id).await;
-    let mut seen = events.until(&format!("\"id\":{second},")).await;
+    let mut received = events.until(&format!("\"id\":{second},")).await;
     let third = add(&env).await;
-    while !seen.contains(&format!("\"id\":{third},")) {
-        seen += &events.until("\n\n").await;
+    while !received.contains(&format!("\"id\":{third},")) {
+        received += &events.until("\n\n").await;
     }
-    assert!(seen.contains("\"state\":\"cancelled\""), "{seen}");
-    assert!(!seen.contains(&format!("\"id\":{first},")) && !seen.contains("event: missed"), "{seen}");
+    assert!(received.contains("\"state\":\"cancelled\""), "{received}");
+    assert!(!received.contains(&format!("\"id\":{first},")) && !received.contains("event: missed"), "{received}");
     drop(events);
 
-    // After a restart the changes are not known any more, and that is said.
+    // After a restart the changes are lost, and the stream reports that.
     env.terminate().await;
     env.start().await;
     let mut events = follow(&env, &id).await;
-    let seen = events.until("\n\n").await + &events.until("\n\n").await;
-    assert!(seen.contains("event: missed") && seen.contains("\"count\":null"), "{seen}");
+    let received = events.until("\n\n").await + &events.until("\n\n").await;
+    assert!(received.contains("event: missed") && received.contains("\"count\":null"), "{received}");
 }
 
 // The simulator goes on while commands are waited for.
@@ -468,7 +468,7 @@ async fn many_waiting_commands_do_not_delay_others() {
 }
 
 #[tokio::test]
-async fn waiting_takes_one_connection() {
+async fn wait_uses_one_connection() {
     let mut env = env_with_limits("").await;
     env.request("POST", "/v1/instances/default/pause", "").await;
     for n in 0..5 {
@@ -501,7 +501,7 @@ async fn waiting_takes_one_connection() {
 }
 
 #[tokio::test]
-async fn the_slowest_transfer_makes_room_for_short_requests() {
+async fn the_slowest_transfer_is_closed_for_short_requests() {
     let mut env = env_with_limits("max_connections = 4").await;
     // As it comes: the pieces below make no rows.
     let head =
@@ -613,7 +613,7 @@ fn noise(bytes: usize) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn a_parameter_that_is_not_known_is_refused_on_every_route() {
+async fn an_unknown_parameter_is_refused_on_every_route() {
     let env = env_with_limits("").await;
     let id = env.add("target=leads&format=csv", leads(&["ann@example.com"])).await.id;
     for (method, path) in [
@@ -650,7 +650,7 @@ fn may_open(env: &TestEnv, files: u64) {
 }
 
 #[tokio::test]
-async fn running_out_of_file_descriptors_is_logged_once_and_ends() {
+async fn exhausted_file_descriptors_are_logged_once() {
     let mut env = env_with_limits("").await;
     others_are_served(&mut env).await;
     let expected = "connections can't be accepted";
@@ -690,9 +690,9 @@ async fn low_fd_limit_lowers_connections_or_stops_the_start() {
     let line = lines.find(|line| line.contains("api.max_connections is 500")).expect("it is logged");
     assert!(line.contains("29 connections are taken at once"), "{line}");
     lines.find(|line| line.contains("the daemon is ready")).expect("it starts");
-    let mut crowd = Vec::new();
+    let mut connections = Vec::new();
     for _ in 0..100 {
-        crowd.push(Raw::open(&env).await);
+        connections.push(Raw::open(&env).await);
     }
     env.add("target=leads&format=csv", leads(&["ann@example.com"])).await;
     few.kill().expect("it is ended");

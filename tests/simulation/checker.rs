@@ -74,7 +74,7 @@ pub struct Checker {
     turns: u64,
     /// The upload that succeeded last.
     success_turn: u64,
-    /// The day that a clock that could be believed last began, and the calls since.
+    /// The last day that began by a steady clock, and the calls since.
     day: Option<Timestamp>,
     calls_of_day: u64,
 }
@@ -279,7 +279,7 @@ impl Checker {
             })?;
             made.into_iter().for_each(|made| made.known = true);
         }
-        // Once Marketo has said that a batch is done, or that it is none of its, nothing of it is counted any more.
+        // Once Marketo has reported that a batch is done, or unknown, nothing of it counts any more.
         if matches!(event, Event::ImportEnded { .. } | Event::ImportLost { .. }) {
             let of_it = |made: &&mut Made| {
                 made.key == key && made.given_up.is_none() && (made.known || matches!(event, Event::ImportEnded { .. }))

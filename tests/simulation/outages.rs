@@ -43,7 +43,7 @@ fn outages_of_every_kind_end_with_every_job_complete() {
 }
 
 #[test]
-fn each_upload_in_an_outage_holds_at_most_one_batch_under_hold() {
+fn an_outage_holds_at_most_one_batch_for_each_upload() {
     for (number, outage) in (0..).zip(Outage::ALL) {
         let case = format!("{outage:?}");
         let mut simulation = Simulation::plain(number, 2, UnknownOutcome::Hold);
@@ -95,7 +95,7 @@ fn a_file_that_is_always_refused_fails_as_others_come_in() {
 }
 
 #[test]
-fn a_file_that_waits_alone_fails_after_seven_days_and_no_sooner() {
+fn a_file_that_waits_alone_fails_after_seven_days() {
     let mut simulation = Simulation::plain(9, 2, UnknownOutcome::Resubmit);
     let bad = simulation.refused_job(0);
     let run = simulation.run_for(6 * DAY + 22 * HOUR);
@@ -107,7 +107,7 @@ fn a_file_that_waits_alone_fails_after_seven_days_and_no_sooner() {
 }
 
 #[test]
-fn two_files_that_are_refused_hold_back_no_third_for_long() {
+fn two_refused_files_do_not_delay_a_third() {
     let mut simulation = Simulation::plain(10, 2, UnknownOutcome::Resubmit);
     let bad = [simulation.refused_job(9), simulation.refused_job(9)];
     let run = simulation.run_for(DAY);

@@ -225,7 +225,7 @@ impl Drop for TestEnv {
             let _ = child.wait();
         }
         if std::thread::panicking() {
-            // The end of the log is what one wants to see first.
+            // The end of the log is the most useful part.
             let log = self.log();
             let from = log.char_indices().rev().nth(6_000).map_or(0, |(at, _)| at);
             #[expect(clippy::print_stderr, reason = "it is for the one who reads the failed test")]

@@ -20,7 +20,7 @@ def one(url: str, folder: Path, number: int) -> None:
     file.write_text(
         f"email,note\ngood{number}@example.com,\n{failed},!fail:Reason {number}\n{warned},!warn:Odd {number}\n"
     )
-    # It is handed a Munchkin id and makes an address of Marketo's from it: that is what is changed.
+    # It gets a Munchkin id and makes an address of Marketo's from it: that is what is changed.
     # Without time for its own retries, a 1016 would be an error here and not a pause.
     client = MarketoClient("123-ABC-456", "crm", "crm-secret", max_retry_time=1)
     client.host = url
@@ -57,7 +57,7 @@ def main() -> None:
     def run(number: int) -> None:
         try:
             one(url, folder, number)
-        except Exception as error:  # whatever it is, it is told and fails the run
+        except Exception as error:  # any error is printed and fails the run
             faults.append(f"file {number}: {type(error).__name__}: {error}")
 
     threads = [threading.Thread(target=run, args=(number,)) for number in range(FILES)]

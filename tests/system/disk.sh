@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The daemon on small disks that get full or turn read-only. The disks are mounted where nobody else sees them.
+# The daemon on small disks that get full or turn read-only. The disks are mounted in a mount namespace of their own.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 

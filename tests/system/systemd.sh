@@ -59,7 +59,7 @@ touch "$share/log"
 tail -f "$share/log" &
 readonly tail=$!
 trap 'kill "$tail" 2>/dev/null || true' EXIT
-# It wants a terminal as its console and a /run of its own, and is registered nowhere.
+# It needs a terminal as its console and a /run of its own, and is registered nowhere.
 boot="mount --make-rprivate / && mount -t tmpfs tmpfs /run && exec systemd-nspawn -q -D '$root' --bind='$share:/share' \
     --boot --console=read-only --register=no --keep-unit"
 timeout 700 script -qec "unshare -m sh -c \"$boot\"" "$share/console" </dev/null >/dev/null || true

@@ -148,7 +148,7 @@ async fn a_413_that_comes_before_the_body_was_read_halves_the_batch() {
 
 /// Something in between closes on what it finds too large, and does not say so.
 #[tokio::test]
-async fn upload_that_always_breaks_off_blocks_nothing_and_ends() {
+async fn an_upload_that_always_breaks_off_blocks_no_other() {
     let fake = Fake::start(|request| match request.path() {
         "/identity/oauth/token" => Answer::token(),
         path if path.starts_with("/bulk/v1/leads.json") && request.content_length > 1_500_000 => {
@@ -179,7 +179,7 @@ async fn upload_that_always_breaks_off_blocks_nothing_and_ends() {
 }
 
 #[tokio::test]
-async fn an_answer_that_takes_too_long_is_an_answer_lost() {
+async fn a_response_after_the_timeout_is_an_unknown_outcome() {
     let mut env = TestEnv::new(quick()).await;
     env.config = "request_timeout = \"1s\"\nunknown_outcome = \"hold\"\n".into();
     env.start().await;

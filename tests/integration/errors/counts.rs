@@ -104,7 +104,7 @@ async fn a_count_that_marketo_leaves_out_is_unknown_everywhere() {
 }
 
 #[tokio::test]
-async fn a_count_without_its_file_is_not_the_absence_of_failures() {
+async fn a_failure_count_without_its_file_is_reported() {
     for (effect, edit, exit, words) in [
         (Some(FaultEffect::http(404)), json!({}), 4, "Marketo counted 1 row as failed and gave no file of them"),
         (None, json!({"numOfRowsFailed": 2, "numOfLeadsProcessed": 1}), 4, "2 rows as failed, and its file has 1"),

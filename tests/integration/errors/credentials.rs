@@ -62,9 +62,9 @@ async fn tokens_refused_in_a_row_make_a_poll_wait_and_go_on() {
 }
 
 #[tokio::test]
-async fn a_forbidden_page_of_another_is_no_credentials_fault() {
-    let seen = Arc::new(Mutex::new(HashMap::<String, u32>::new()));
-    let counted = seen.clone();
+async fn a_403_page_of_a_proxy_is_no_credentials_fault() {
+    let requests = Arc::new(Mutex::new(HashMap::<String, u32>::new()));
+    let counted = requests.clone();
     let fake = Fake::start(move |request| {
         let path = request.path().split('?').next().unwrap_or_default().to_owned();
         let kind = if path.contains("/batch/") { "poll" } else { path.rsplit('/').next().unwrap_or_default() };
@@ -87,8 +87,8 @@ async fn a_forbidden_page_of_another_is_no_credentials_fault() {
     env.complete(id, 1).await;
     assert!(env.json("GET", "/v1/status").await.1["instances"]["eu"]["pause"].is_null());
     assert!(!env.log().contains("instance paused"));
-    let seen = seen.lock().unwrap();
-    assert!(seen["token"] == 2 && seen["leads.json"] == 2 && seen["poll"] >= 2, "{seen:?}");
+    let requests = requests.lock().unwrap();
+    assert!(requests["token"] == 2 && requests["leads.json"] == 2 && requests["poll"] >= 2, "{requests:?}");
 }
 
 #[tokio::test]
@@ -115,7 +115,7 @@ async fn a_token_about_to_expire_is_not_used() {
 }
 
 #[tokio::test]
-async fn an_envelope_of_601_for_a_token_refuses_the_credentials() {
+async fn a_601_of_the_identity_endpoint_refuses_credentials() {
     let fake = Fake::start(|_| {
         Answer::json(r#"{"requestId":"r","success":false,"errors":[{"code":"601","message":"Unauthorized"}]}"#)
     })

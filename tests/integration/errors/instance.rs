@@ -55,7 +55,7 @@ async fn too_many_calls_at_once_mean_a_short_wait_and_fewer_at_once() {
     for _ in 0..6 {
         ids.push(env.add(LEADS, FILE).await.id);
     }
-    // Which two of them met it, nobody knows.
+    // Which two of them got it is not determined.
     env.until("one of them waits for calls", async |env| {
         for id in &ids {
             let explained = env.json("GET", &format!("/v1/jobs/{id}/explain")).await.1;
@@ -109,7 +109,7 @@ async fn outage_is_probed_by_one_upload_and_costs_no_attempt() {
 }
 
 #[tokio::test]
-async fn an_upload_that_never_left_is_no_attempt() {
+async fn an_upload_that_was_not_sent_is_no_attempt() {
     let mut env = TestEnv::new(quick()).await;
     // The identity endpoint answers, and the instance's address refuses connections.
     let closed = ClosedPort::bind();

@@ -15,7 +15,7 @@ async fn in_flight(env: &TestEnv) -> u64 {
 }
 
 #[tokio::test]
-async fn three_slots_beside_seven_other_imports_are_used() {
+async fn three_free_slots_are_used_beside_other_imports() {
     const JOBS: usize = 24;
     let settings = Settings { import_base: Duration::from_millis(200), ..quick() };
     let mut env = TestEnv::with_daemon(settings).await;
@@ -117,7 +117,7 @@ async fn busy_list_costs_one_upload_a_try_and_blocks_no_other_list() {
 }
 
 #[tokio::test]
-async fn a_job_for_another_list_goes_past_one_that_waits_for_its_own() {
+async fn a_job_for_another_list_does_not_wait_for_a_busy_one() {
     let mut env = TestEnv::new(quick()).await;
     env.config = "polling = { min = \"10ms\", max = \"60s\" }\n".into();
     env.start().await;

@@ -93,7 +93,7 @@ async fn after_an_outage_of_any_kind_every_job_is_complete() {
 
 /// Where the address leads nowhere, to no machine, or to something without TLS.
 #[tokio::test]
-async fn jobs_of_an_address_that_leads_nowhere_wait_for_it() {
+async fn jobs_wait_for_an_unreachable_address() {
     let closed = ClosedPort::bind();
     let nowhere = closed.address();
     let mut env = TestEnv::new(quick()).await;
@@ -137,7 +137,7 @@ async fn jobs_of_an_address_that_leads_nowhere_wait_for_it() {
 async fn content_of_an_exhausted_job_stays_and_is_listed() {
     let fake = refusing(r#"{"success":false,"errors":[{"code":"611","message":"System error"}]}"#).await;
     let mut env = TestEnv::new(quick()).await;
-    let reported = env.folder.path().join("told");
+    let reported = env.folder.path().join("notification");
     env.config = format!(
         "{}max_attempts = 1\n[retention]\nfiles = \"300ms\"\n[notify]\ncommand = [\"sh\", \"-c\", \"cat >> '{}'\"]\n",
         fake.instance("eu"),
@@ -166,7 +166,7 @@ async fn content_of_an_exhausted_job_stays_and_is_listed() {
             .then_some(())
     })
     .await;
-    // What is to be erased by hand is erased.
+    // Data that an operator erases is erased.
     assert_eq!(env.json("POST", &format!("/v1/jobs/{bad}/erase")).await.0, 200);
     let status = env.json("GET", "/v1/status").await.1;
     assert_eq!(status["instances"]["eu"]["queue"]["given_up"]["jobs"], 0);

@@ -12,7 +12,7 @@ use super::{FILE, LEADS};
 use crate::support::{TestEnv, quick};
 
 #[tokio::test]
-async fn no_poll_that_fails_sends_anything_again() {
+async fn failed_polls_resend_nothing() {
     let mut env = TestEnv::with_daemon(quick()).await;
     let effects = [
         FaultEffect::http(500),
@@ -78,7 +78,7 @@ async fn failed_import_gives_its_job_marketos_message() {
 const TWO: &str = "email,firstName\na@example.com,Ann\nb@example.com,!fail:No such person\n";
 
 #[tokio::test]
-async fn files_that_come_late_are_asked_for_until_they_come() {
+async fn late_reports_are_requested_until_they_exist() {
     let mut env = TestEnv::new(quick()).await;
     env.config = "backoff_min = \"100ms\"\n".into();
     env.start().await;
@@ -125,7 +125,7 @@ async fn missing_report_ends_the_job_and_is_in_its_history() {
 
 /// Whatever its type says: an envelope, an envelope cut off, and a page of something in between.
 #[tokio::test]
-async fn what_is_no_file_is_never_stored_as_one() {
+async fn a_response_that_is_no_report_is_not_stored() {
     let tries = Arc::new(AtomicU32::new(0));
     let asked = tries.clone();
     let file = "email,Import Failure Reason\na@example.com,No\n";

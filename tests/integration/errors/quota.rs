@@ -50,7 +50,7 @@ async fn used_up_daily_quota_stops_calls_over_restarts_then_ends() {
 }
 
 #[tokio::test]
-async fn our_own_limit_of_calls_ends_with_the_day_too() {
+async fn own_daily_limit_ends_with_the_day() {
     let (mut env, reset) = at_the_end_of_a_day(", daily_calls = 1").await;
     let id = env.add(LEADS, FILE).await.id;
     let pause = env.paused().await;

@@ -33,7 +33,7 @@ pub struct Answer {
     pub body: String,
     /// It leaves as soon as the request's head has come, and the connection is closed on the body.
     pub after_head: bool,
-    /// This follows the body again and again, until nobody reads it.
+    /// This follows the body again and again, until the client stops reading.
     pub endless: Option<&'static str>,
 }
 

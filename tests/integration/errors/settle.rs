@@ -17,8 +17,8 @@ const MAX_ATTEMPTS: u32 = 8;
 async fn settled_import_unknown_to_marketo_fails_and_can_be_retried() {
     let (mut env, id, import) = held().await;
     // Marketo knows the import when it is settled, and deletes it afterwards.
-    let forgotten = FaultEffect::error(1013, "Import not found");
-    env.simulator.push_fault(Fault::on(Call::Status, forgotten).nth(2).times(MAX_ATTEMPTS));
+    let not_found = FaultEffect::error(1013, "Import not found");
+    env.simulator.push_fault(Fault::on(Call::Status, not_found).nth(2).times(MAX_ATTEMPTS));
     assert_eq!(env.json("POST", &settle_path(id, import)).await.0, 200);
     let job = env.ended(id).await;
     assert_eq!(job.state, JobState::Failed);
@@ -107,7 +107,7 @@ async fn settle_is_a_counted_call_and_keeps_the_daily_limit() {
 }
 
 #[tokio::test]
-async fn nothing_is_settled_while_marketo_cannot_be_asked() {
+async fn settle_fails_while_marketo_is_unreachable() {
     let (mut env, id, import) = held().await;
     for effect in [
         FaultEffect::http(502),

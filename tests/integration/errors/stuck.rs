@@ -36,7 +36,7 @@ impl TestEnv {
 }
 
 #[tokio::test]
-async fn an_endless_import_is_held_and_given_up_by_an_operator() {
+async fn an_operator_abandons_an_endless_import() {
     let mut env = TestEnv::with_max_import_time("300ms").await;
     let id = env.add(LEADS, STUCK).await.id;
     let job = env.in_state(id, BatchState::Held).await;
@@ -151,7 +151,7 @@ async fn equal_poll_failures_are_one_history_line() {
 }
 
 #[tokio::test]
-async fn one_batch_id_for_two_uploads_leaves_neither_simply_complete() {
+async fn a_repeated_batch_id_is_shown_on_both_jobs() {
     let mut env = TestEnv::with_daemon(quick()).await;
     let one = env.add(LEADS, FILE).await.id;
     let job = env.complete(one, 1).await;
@@ -180,7 +180,7 @@ async fn one_batch_id_for_two_uploads_leaves_neither_simply_complete() {
 }
 
 #[tokio::test]
-async fn cancel_abandon_gives_up_an_endless_import() {
+async fn cancel_abandon_ends_the_job_of_an_endless_import() {
     let mut env = TestEnv::with_max_import_time("200ms").await;
     let id = env.add(LEADS, STUCK).await.id;
     env.in_state(id, BatchState::Held).await;

@@ -31,7 +31,7 @@ fn unknown() -> Vec<(FaultEffect, bool)> {
 }
 
 #[tokio::test]
-async fn an_unknown_outcome_is_sent_again_where_the_policy_says_so() {
+async fn policy_resubmit_resends_an_unknown_outcome() {
     let mut env = TestEnv::with_daemon(quick()).await;
     for (effect, executed) in unknown() {
         let before = env.simulator.call_log().imports.len();
@@ -50,7 +50,7 @@ async fn an_unknown_outcome_is_sent_again_where_the_policy_says_so() {
 /// The connection closes before the request was read. If the last of it had not been handed over by then, there is surely
 /// no import; if it had, nobody knows. Both may be, and neither may lose the file.
 #[tokio::test]
-async fn a_request_that_is_lost_on_the_way_is_sent_again() {
+async fn a_lost_request_is_sent_again() {
     let mut env = TestEnv::with_daemon(quick()).await;
     for _ in 0..10 {
         env.simulator.push_fault(Fault::on(Call::Create, FaultEffect::LoseRequest));
@@ -79,7 +79,7 @@ async fn the_delay_before_a_resend_is_shown() {
 }
 
 #[tokio::test]
-async fn lost_answers_about_one_file_have_an_end_while_others_succeed() {
+async fn lost_answers_of_one_file_end_while_others_succeed() {
     let fake = refusing(r#"{"success":false,"errors":[{"code":"713","message":"Transient error"}]}"#).await;
     let mut env = TestEnv::new(quick()).await;
     env.config = format!("{}max_attempts = 2\n", fake.instance("eu"));
@@ -117,7 +117,7 @@ pub(super) async fn held() -> (TestEnv, JobId, u64) {
 }
 
 #[tokio::test]
-async fn every_unknown_outcome_is_held_where_the_policy_says_so() {
+async fn policy_hold_holds_every_unknown_outcome() {
     let mut env = TestEnv::new(quick()).await;
     env.config = "unknown_outcome = \"hold\"\n".into();
     env.start().await;
@@ -176,7 +176,7 @@ async fn a_batch_id_that_is_no_number_is_an_unknown_outcome() {
     let ids = ["\"..\"", "\"7/../8\"", "\"\\u0663\"", "-7", "7.5", "\"x\""];
     let next = AtomicUsize::new(0);
     let strays = Arc::new(AtomicUsize::new(0));
-    let seen = strays.clone();
+    let counter = strays.clone();
     let fake = Fake::start(move |request| match request.path() {
         "/identity/oauth/token" => Answer::token(),
         path if path.starts_with("/bulk/v1/leads.json") => {
@@ -186,7 +186,7 @@ async fn a_batch_id_that_is_no_number_is_an_unknown_outcome() {
             ))
         }
         _ => {
-            seen.fetch_add(1, Ordering::SeqCst);
+            counter.fetch_add(1, Ordering::SeqCst);
             Answer::complete(0)
         }
     })

@@ -1,4 +1,4 @@
-//! Mutations: mistakes that a run can be told to make, to show that the checker detects them.
+//! Mutations: mistakes that a run can be set to make, to show that the checker detects them.
 
 /// A mistake of the daemon that the checker must detect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,7 +30,7 @@ pub enum Mutation {
     ForgetsPolls,
     /// A pause is not looked at.
     CallsWhilePaused,
-    /// A restart forgets the calls in the window.
+    /// A restart loses the calls in the window.
     ForgetsCalls,
     /// What may not go yet is never planned again.
     NeverWakes,
