@@ -27,7 +27,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_bare_name_is_in_the_working_directory() {
+    fn a_name_without_a_folder_is_in_the_working_directory() {
         for (path, folder) in [("a", "."), ("./a", "."), ("b/a", "b"), ("/a", "/"), ("/b/a", "/b")] {
             assert_eq!(parent_folder(Path::new(path)), Path::new(folder));
         }

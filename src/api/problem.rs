@@ -34,7 +34,7 @@ impl Problem {
         }
     }
 
-    /// Makes a problem with a type of its own, which programs can tell from others of the same status.
+    /// Makes a problem with a type of its own, which programs can distinguish from others of the same status.
     pub(super) fn of_kind(status: StatusCode, code: &str, title: &str, detail: impl Into<String>) -> Problem {
         Problem {
             kind: format!("{KIND_PREFIX}{code}"),

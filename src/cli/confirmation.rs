@@ -65,7 +65,7 @@ impl Confirmation<'_> {
         }
         output::note(preview(jobs, &Screen::stderr()).trim_end());
         let mut terminal = io::stderr().lock();
-        // A question that can't be shown is answered with no by whoever does not see it.
+        // A question that cannot be shown counts as answered with no.
         let _ = write!(terminal, "{} {}? [y/N] ", self.action, count(jobs.ids.len() as u64, "job"));
         let _ = terminal.flush();
         let mut answer = String::new();
@@ -110,7 +110,7 @@ mod tests {
     use crate::domain::{JobId, JobState};
 
     #[test]
-    fn only_y_and_yes_are_a_consent() {
+    fn only_y_and_yes_confirm() {
         for (answer, expected) in [("y\n", true), ("Yes\r\n", true), ("\n", false), ("", false), ("yesterday\n", false)]
         {
             assert_eq!(is_yes(answer), expected, "{answer:?}");

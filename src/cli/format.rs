@@ -81,7 +81,7 @@ pub fn count_or_unknown(count: Option<u64>) -> String {
     count.map_or_else(|| "unknown".to_owned(), |count| count.to_string())
 }
 
-/// Formats how many rows Marketo has processed, of how many: `300/1000`, or `?/1000` where it did not tell.
+/// Formats how many rows Marketo has processed, of how many: `300/1000`, or `?/1000` where it gave no count.
 pub fn done_label(rows: &RowCounts) -> String {
     format!("{}/{}", rows.done().map_or_else(|| "?".to_owned(), |done| done.to_string()), rows.total)
 }

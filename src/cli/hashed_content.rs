@@ -78,7 +78,7 @@ fn folder() -> String {
     std::env::temp_dir().display().to_string()
 }
 
-/// A reader that fails at the end of its content if that is not the expected one. Whoever sends the content does not
+/// A reader that fails at the end of its content if that is not the expected one. The sender of the content does not
 /// send its end then.
 pub struct Verified<R> {
     inner: R,

@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_goes_by_its_own_name_and_ending() {
+    fn name_and_format_come_from_the_path() {
         assert_eq!(
             read(&["in/people.csv", "b.TSV", "-"], None).unwrap(),
             [("people.csv".into(), Format::Csv), ("b.TSV".into(), Format::Tsv), ("stdin.csv".into(), Format::Csv)]
@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn a_format_that_is_named_goes_for_every_file() {
+    fn a_format_option_applies_to_every_file() {
         assert_eq!(
             read(&["people.txt", "-"], Some(Format::Ssv)).unwrap(),
             [("people.txt".into(), Format::Ssv), ("stdin.ssv".into(), Format::Ssv)]
@@ -233,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn standard_input_takes_a_name_whose_ending_is_its_format() {
+    fn extension_of_the_name_gives_the_format_of_stdin() {
         let named = |files: &[&str], format: Option<Format>, name: &str| {
             let files: Vec<PathBuf> = files.iter().map(PathBuf::from).collect();
             named(&files, &InputOptions { format, filename: Some(name.to_owned()) })

@@ -88,7 +88,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn filters_are_written_as_they_were_given() {
+    fn filters_are_shown_as_they_were_given() {
         assert!(!JobFilters::default().is_given());
         let filters = JobFilters {
             state: Some(JobState::Failed),

@@ -22,7 +22,7 @@ pub enum JobOutcome<T> {
     Skipped(String),
 }
 
-/// How a command tells what it did.
+/// How a command reports what it did.
 #[derive(Clone, Copy)]
 pub struct OutcomeReport<'a> {
     /// What was done to the jobs: `cancelled`.
@@ -121,7 +121,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_summary_counts_what_there_is() {
+    fn a_summary_counts_each_outcome_that_occurred() {
         assert_eq!(summary("cancelled", [37, 0, 0, 0]), "37 jobs cancelled");
         assert_eq!(summary("retried", [1, 2, 3, 4]), "1 job retried, 2 skipped, 3 refused, 4 not tried");
     }

@@ -48,14 +48,14 @@ mod tests {
     }
 
     #[test]
-    fn the_key_is_that_of_the_documentation() {
+    fn the_key_matches_the_documentation() {
         let text =
             format!("format=csv\ninstance=default\nlist_id=7\ntarget=leads\ncontent_sha256={}\n", "00".repeat(32));
         assert_eq!(once_key(&new(), [0; 32]), format!("once-{}", hex::encode(Sha256::digest(text))));
     }
 
     #[test]
-    fn the_key_depends_on_what_is_imported_where() {
+    fn the_key_depends_on_content_and_target() {
         let key = once_key(&new(), [0; 32]);
         for same in [
             NewFile { filename: "b.csv".into(), ..new() },

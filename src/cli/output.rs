@@ -125,7 +125,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_colours_pass_to_a_screen_that_has_them() {
+    fn only_colour_sequences_reach_a_colour_terminal() {
         let screen = Screen { has_colours: true, ..Screen::PLAIN };
         let text = "\x1b[32mdone\x1b[0m \x1b[2J\x1b]0;title\x07\n";
         assert_eq!(escape_for(&screen, text), "\x1b[32mdone\x1b[0m \\u{1b}[2J\\u{1b}]0;title\\u{7}\n");
@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn a_json_line_has_the_blanks_of_its_values() {
+    fn a_json_line_keeps_the_blanks_of_its_values() {
         let document = serde_json::json!({"at": "2026-08-01T10:00:00Z", "name": "  a\n  b", "list": [1, {}]});
         let line = json_line(&document).unwrap();
         assert!(line.ends_with("}\n") && line.lines().count() == 1, "{line}");

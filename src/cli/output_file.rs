@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn a_link_stays_and_its_file_is_replaced() {
+    fn a_symbolic_link_is_kept_and_its_target_replaced() {
         let folder = tempfile::tempdir().unwrap();
         let (path, link) = (folder.path().join("a.csv"), folder.path().join("link"));
         fs::write(&path, "old").unwrap();
@@ -203,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_is_made_meanwhile_stays() {
+    fn a_file_created_meanwhile_is_not_replaced() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.csv");
         let file = OutputFile::create(&path, Existing::Keep, Readers::Umask).unwrap();
@@ -214,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn a_device_is_written_to_as_it_is() {
+    fn an_existing_device_is_written_to() {
         write(Path::new("/dev/null"), Existing::Keep).unwrap();
     }
 }

@@ -65,7 +65,7 @@ mod tests {
     use crate::domain::JobState;
 
     #[test]
-    fn only_a_count_of_none_means_that_no_row_failed() {
+    fn only_a_count_of_zero_means_no_failed_rows() {
         use ReportKind::{Failures, Warnings};
         let counts = |processed, failed, warned| samples::rows(10, (processed, failed, warned));
         let fine = counts(Some(10), Some(0), Some(0));
@@ -119,13 +119,13 @@ mod tests {
             ),
             (Failures, None, three, 0, None),
         ] {
-            let CheckedReport { exit: found, note: said } = check(JobId(3), file, in_file, &rows);
-            assert_eq!((u8::from(found), said.as_deref()), (exit, note), "{file:?} {in_file:?} {rows:?}");
+            let CheckedReport { exit: actual_exit, note: actual_note } = check(JobId(3), file, in_file, &rows);
+            assert_eq!((u8::from(actual_exit), actual_note.as_deref()), (exit, note), "{file:?} {in_file:?} {rows:?}");
         }
     }
 
     #[test]
-    fn counts_are_those_of_the_complete_batches_that_were_asked_for() {
+    fn counts_are_those_of_complete_batches() {
         let mut job = samples::job(3, JobState::Failed);
         job.batches = vec![
             samples::batch(1, BatchState::Complete),

@@ -67,7 +67,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn content_reads_the_same_in_pieces_of_any_size() {
+    fn escaping_does_not_depend_on_the_chunks() {
         let file = b"email,n\xc3\xb6te\r\na,\x1b[2J\r\rb\n\xff\xe2\x80\xae,\xc2\x9b\tc\r\n\r\xe2\x80";
         let expected = "email,nöte\r\na,\\u{1b}[2J\\r\\rb\n\\xff\\u{202e},\\u{9b}\tc\r\n\\r\\xe2\\x80";
         for size in 1..=file.len() {

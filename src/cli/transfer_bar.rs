@@ -100,7 +100,7 @@ impl Drawing {
 impl Transfer {
     /// Returns the line after `passed` time.
     fn line(&self, passed: Duration, screen: &Screen) -> String {
-        let verb = match self.direction {
+        let participle = match self.direction {
             Direction::Upload => "sent",
             Direction::Download => "received",
         };
@@ -111,9 +111,9 @@ impl Transfer {
                 let left = left.and_then(|seconds| i64::try_from(seconds).ok()).map(jiff::SignedDuration::from_secs);
                 let left = left.map(|left| format!(", {} to go", time::span(left))).unwrap_or_default();
                 let filled = screen.paint(Tone::Active, &bar(self.done, total, BAR));
-                format!("{filled}  {} of {} {verb}{left}", byte_count(self.done), byte_count(total))
+                format!("{filled}  {} of {} {participle}{left}", byte_count(self.done), byte_count(total))
             }
-            None => format!("{} {verb}, {}/s", byte_count(self.done), byte_count(rate)),
+            None => format!("{} {participle}, {}/s", byte_count(self.done), byte_count(rate)),
         };
         let columns = screen.width.unwrap_or(usize::MAX);
         let room = columns.saturating_sub(width::width(&figures) + 2).max(8);

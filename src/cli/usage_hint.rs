@@ -38,7 +38,7 @@ mod tests {
     }
 
     #[test]
-    fn add_without_a_target_names_the_command_that_is_meant() {
+    fn add_without_a_target_suggests_a_command() {
         let text = hint("add people.csv --wait").unwrap();
         assert!(text.starts_with("did you mean \"marqueue add leads people.csv --wait\"? The target"), "{text}");
         let folder = tempfile::tempdir().unwrap();

@@ -156,7 +156,7 @@ mod tests {
     const STREAM: &str = ": hello\n\nevent: job\r\ndata: {\"a\":\r\ndata: 1}\r\n\r\nid: 3\ndata:ö\n\n:\ndata: cut of";
 
     #[test]
-    fn events_are_the_same_however_the_bytes_arrive() {
+    fn events_do_not_depend_on_the_chunks() {
         for size in 1..=STREAM.len() {
             let (mut lines, mut found) = (LineBuffer::default(), Vec::new());
             for piece in STREAM.as_bytes().chunks(size) {

@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn set_clock_shifts_by_what_it_was_set_either_way() {
+    fn set_clock_shifts_by_its_change_in_either_direction() {
         let begun = ClockRecord::begin_steady(&reading("a", 0, 9 * HOUR));
         for (leap, steady) in
             [(1_000, true), (-1_000, true), (59_999, true), (60_000, false), (-60_000, false), (-8 * HOUR, false)]
@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn clock_is_steady_an_hour_after_a_leap() {
+    fn clock_is_steady_an_hour_after_a_jump() {
         let begun = ClockRecord::begin_steady(&reading("a", 0, 0));
         let seen = begun.observe(&reading("a", 10, 8 * 24 * HOUR + 10)).record;
         let soon = reading("a", HOUR, 8 * 24 * HOUR + HOUR);
@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn another_boot_keeps_the_time_that_was_left() {
+    fn another_boot_keeps_the_remaining_time() {
         let begun = ClockRecord::begin_steady(&reading("a", 5 * HOUR, 9 * HOUR));
         for other in [reading("b", 7, 10 * HOUR), reading("a", 7, 10 * HOUR), reading("b", 6 * HOUR, HOUR)] {
             let seen = begun.observe(&other);

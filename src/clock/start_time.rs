@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn days_on_which_the_clocks_are_set_have_each_time_once() {
+    fn daylight_saving_days_have_each_time_once() {
         for (text, now, expected) in [
             // 02:30 does not exist on 29 March: the clocks go from 02:00 to 03:00.
             ("02:30", "2026-03-28T12:00:00Z", "2026-03-29T01:30:00Z"),
@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn an_exact_time_stays_what_it_is() {
+    fn an_exact_time_is_unchanged() {
         for (text, expected) in [
             ("2026-01-31T02:00:00+01:00", "2026-01-31T01:00:00Z"),
             ("2020-01-31T02:00:00Z", "2020-01-31T02:00:00Z"),

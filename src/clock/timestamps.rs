@@ -38,7 +38,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sum_beyond_the_range_is_its_end() {
+    fn sum_beyond_the_range_is_clamped() {
         assert_eq!(after(Timestamp::MAX, Duration::from_secs(1)), Timestamp::MAX);
     }
 }

@@ -77,7 +77,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_gives_a_key_as_error_texts_have_it() {
+    fn a_variable_name_gives_the_key_of_error_texts() {
         for (name, expected) in [
             ("STORE__PATH", "store.path"),
             ("INSTANCES__EU-WEST_1__CLIENT_ID", "instances.eu-west_1.client_id"),
@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn variables_that_can_be_no_key_are_named() {
+    fn variables_that_cannot_be_keys_are_reported() {
         for name in [
             "MARQUEUE_",
             "MARQUEUE_STORE__",

@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn a_variable_goes_over_the_file_and_leaves_the_rest() {
+    fn a_variable_overrides_only_its_key_of_the_file() {
         let file = "store.path = 'a'\nretention.files = '1d'";
         assert_eq!(
             laid_over(file, &[("MARQUEUE_STORE__PATH", "b"), ("PATH", "/bin")]).unwrap(),
@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn the_entries_of_the_list_are_addressed_by_number() {
+    fn list_entries_are_addressed_by_number() {
         let file = "[[api.clients]]\nclient_id = 'crm'\nclient_secret_file = '/s'";
         assert_eq!(
             laid_over(
@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn a_variable_that_does_not_fit_is_named_whatever_else_is_said() {
+    fn each_wrong_variable_is_named_in_its_message() {
         for (variable, value, message) in [
             ("MARQUEUE_STORE__PATH__X", "x", "store.path must be text, not a table"),
             ("MARQUEUE_STORE", "x", "store must be a table, not string"),
@@ -218,8 +218,8 @@ mod tests {
             ),
         ] {
             let all = [(variable, value), ("MARQUEUE_STORE__PATH", "a"), ("MARQUEUE_API__CLIENTS__0__CLIENT_ID", "i")];
-            let said = laid_over("store.path = 'a'\n[[api.clients]]", &all).unwrap_err();
-            assert_eq!(said, format!("{message} (set by {variable})"));
+            let error = laid_over("store.path = 'a'\n[[api.clients]]", &all).unwrap_err();
+            assert_eq!(error, format!("{message} (set by {variable})"));
         }
     }
 
@@ -237,15 +237,15 @@ mod tests {
     #[test]
     fn a_key_in_quotes_is_one_level() {
         for file in ["\"store.path\" = 'a'", "\"api.clients[0].client_id\" = 'a'"] {
-            let said = laid_over(file, &[]).unwrap_err();
-            assert!(said.contains(" is not a known key: expected one of `store`,"), "{said}");
+            let error = laid_over(file, &[]).unwrap_err();
+            assert!(error.contains(" is not a known key: expected one of `store`,"), "{error}");
         }
-        let said = laid_over("instances.\"a.client_secret\" = 's'", &[]).unwrap_err();
-        assert_eq!(said, "instances.a.client_secret must be a table, not string (in m.toml)");
+        let error = laid_over("instances.\"a.client_secret\" = 's'", &[]).unwrap_err();
+        assert_eq!(error, "instances.a.client_secret must be a table, not string (in m.toml)");
     }
 
     #[test]
-    fn a_date_is_not_taken_for_text() {
+    fn a_date_is_not_read_as_text() {
         for (file, key) in [
             ("store.path = 2026-01-31", "store.path"),
             ("instances.default.client_secret = 2026-01-31 12:00:00Z", "instances.default.client_secret"),
@@ -257,10 +257,10 @@ mod tests {
     }
 
     #[test]
-    fn numbers_that_nothing_can_hold_are_named_by_their_line() {
+    fn numbers_out_of_range_are_reported_by_their_line() {
         for number in ["99999999999999999999", "1e999"] {
-            let said = laid_over(&format!("\n[api]\nmax_file_bytes = {number}"), &[]).unwrap_err();
-            assert!(said.starts_with("m.toml:3: "), "{said}");
+            let error = laid_over(&format!("\n[api]\nmax_file_bytes = {number}"), &[]).unwrap_err();
+            assert!(error.starts_with("m.toml:3: "), "{error}");
         }
     }
 }

@@ -81,14 +81,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_secret_shows_itself_in_no_kind_of_printing() {
+    fn a_secret_is_never_printed() {
         let secret = Secret::new("hunter2");
         assert_eq!(format!("{secret} {secret:?} {:#?}", Some(&secret)), "[secret] [secret] Some(\n    [secret],\n)");
         assert_eq!(secret.expose(), "hunter2");
     }
 
     #[test]
-    fn a_secret_from_a_file_loses_its_line_end_and_nothing_else() {
+    fn only_the_line_end_of_a_secret_file_is_removed() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("secret");
         for (content, expected) in [("a b", "a b"), ("ab\n", "ab"), (" ab \r\n", " ab "), ("00123", "00123")] {

@@ -105,7 +105,7 @@ mod tests {
         )
     }
 
-    fn said(config: &Config) -> Vec<String> {
+    fn warnings_of(config: &Config) -> Vec<String> {
         config.warnings.iter().map(ToString::to_string).collect()
     }
 
@@ -124,18 +124,18 @@ mod tests {
         assert_eq!((a.importing, a.queued, a.calls, a.window.as_secs(), a.daily_calls), (1, 4, 10, 60, 900));
         assert_eq!((a.concurrent_calls, c.concurrent_calls, c.queued), (5, 2, 10));
         assert_eq!(
-            said(&config),
+            warnings_of(&config),
             ["instances a, b have the same base_url, so they share one set of limits, the strictest of them"]
         );
     }
 
     #[test]
-    fn the_same_credentials_elsewhere_are_only_warned_of() {
+    fn same_credentials_at_another_url_give_a_warning() {
         let [a, b] = ["x", "y"].map(|host| instance(host, &format!("https://{host}.example"), "i", "queued = 3"));
         let config = read(&format!("{a}{}", b.replace("queued = 3", "queued = 5")));
         assert_eq!(["x", "y"].map(|name| config.instances[name].limits.queued), [3, 5]);
         assert_eq!(
-            said(&config),
+            warnings_of(&config),
             [
                 "instances x, y have the same credentials and different base_urls: if they lead to one Marketo, its limits \
               are exceeded"

@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_taken_for_something_else() {
+    fn values_of_another_type_are_refused() {
         for value in [Value::new(None, true), Value::new(None, 1.0), Value::new(None, "1"), Value::new(None, -1)] {
             number(value).unwrap_err();
         }

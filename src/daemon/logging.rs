@@ -248,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn journal_lines_have_a_priority_and_no_time() {
+    fn journal_lines_have_a_priority_and_no_timestamp() {
         let line = written(LogFormat::Text, Output::Journal, LogLevel::Info, None);
         assert_eq!(line, "<6> INFO marqueue::intake: job stored job=7\n");
     }
@@ -288,20 +288,20 @@ mod tests {
     }
 
     #[test]
-    fn text_fields_read_as_before() {
+    fn text_log_lines_keep_their_format() {
         let written = Written::default();
         let writer = written.clone();
         let (subscriber, _) =
             subscriber(LogFormat::Text, Output::Other, filter(LogLevel::Info, None).unwrap(), move || writer.clone());
         tracing::subscriber::with_default(subscriber, || {
-            tracing::info!(target: "t", job = 7, part = Some(1), none = None::<u8>, name = "a b", shown = %"a b", "said");
+            tracing::info!(target: "t", job = 7, part = Some(1), none = None::<u8>, name = "a b", shown = %"a b", "an event");
         });
         let text = String::from_utf8(written.0.lock().clone()).unwrap();
-        assert!(text.ends_with(" INFO t: said job=7 part=1 name=\"a b\" shown=a b\n"), "{text}");
+        assert!(text.ends_with(" INFO t: an event job=7 part=1 name=\"a b\" shown=a b\n"), "{text}");
     }
 
     #[test]
-    fn debug_lines_are_ours_alone_unless_rust_log_says_so() {
+    fn debug_lines_of_libraries_need_rust_log() {
         let lines = |level, rust_log| written(LogFormat::Text, Output::Other, level, rust_log).lines().count();
         assert_eq!(lines(LogLevel::Error, None), 0);
         assert_eq!(lines(LogLevel::Info, None), 1);

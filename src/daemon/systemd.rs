@@ -18,12 +18,12 @@ use crate::store::Store;
 /// # Errors
 /// systemd passes more than one socket, or something that is no listening Unix socket.
 pub fn socket(path: &Path) -> anyhow::Result<Option<UnixListener>> {
-    let mut handed = ListenFd::from_env();
-    if handed.len() > 1 {
-        anyhow::bail!("systemd passes {} sockets, but one Unix socket is expected: see marqueue.socket", handed.len());
+    let mut sockets = ListenFd::from_env();
+    if sockets.len() > 1 {
+        anyhow::bail!("systemd passes {} sockets, but one Unix socket is expected: see marqueue.socket", sockets.len());
     }
     let listener =
-        handed.take_unix_listener(0).context("the file descriptor that systemd passes is no listening Unix socket")?;
+        sockets.take_unix_listener(0).context("the file descriptor that systemd passes is no listening Unix socket")?;
     let found = listener.as_ref().and_then(|listener| listener.local_addr().ok());
     if let Some(found) = found.as_ref().and_then(|address| address.as_pathname()).filter(|&found| found != path) {
         tracing::warn!(systemd = %found.display(), configuration = %path.display(),

@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn other_names_have_the_fault_that_helps_most() {
+    fn other_names_have_the_most_helpful_fault() {
         for (name, expected) in [
             ("email|name", NameError::Pipe),
             ("First Name", NameError::Blank),

@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn report_loses_its_reasons_whatever_its_columns_are() {
+    fn reasons_are_removed_whatever_the_columns_are() {
         for (text, kept) in [
             ("b,Import Failure Reason\n2,no\n", "b\n2\n"),
             ("b\ta\tImport Warning Reason\r\n2\t\"x\r\ny\"\tno\r\n", "b\ta\r\n2\t\"x\r\ny\"\r\n"),

@@ -173,7 +173,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_kind_is_known_by_its_first_bytes() {
+    fn each_kind_is_detected_by_its_first_bytes() {
         let utf16 = |text: &str| text.encode_utf16().flat_map(u16::to_le_bytes).collect::<Vec<u8>>();
         let utf32 = |text: &str| text.chars().flat_map(|letter| u32::from(letter).to_be_bytes()).collect::<Vec<u8>>();
         let entry = |name: &str| {
@@ -212,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn delimited_text_is_no_other_kind() {
+    fn delimited_text_is_not_detected_as_another_kind() {
         for text in [
             &b""[..],
             b"email,firstName\nana@example.com,Ana\n",

@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn no_part_can_follow_one_that_ends_within_quotes() {
+    fn no_part_follows_one_that_ends_within_quotes() {
         assert_eq!(join(&["h,R\n1,\"a\n"], 4).unwrap().1, 1);
         assert_eq!(join(&["h,R\n1,\"a\n", "h,R\n2,b\n"], 4), Err(JoinError::OpenQuote { part: 1 }));
     }

@@ -156,7 +156,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(300))]
 
     #[test]
-    fn any_table_is_cut_into_parts_that_are_the_same_table(
+    fn parts_of_any_table_join_to_the_same_table(
         table in table(), mark in any::<bool>(), blanks in 0..3_usize, spare in 0..80_u64, size in 1..50_usize,
     ) {
         let format = table.format;
@@ -199,7 +199,7 @@ proptest! {
     }
 
     #[test]
-    fn any_bytes_are_cut_between_records_without_checks(
+    fn unchecked_bytes_are_cut_between_records(
         bytes in prop::collection::vec(prop::sample::select(b"a\xe9\xef\xbb\xbf,;\t\"\"\n\n\r".as_slice()), 0..80),
         format in prop::sample::select(Format::ALL.as_slice()),
         limit in 0..60_u64,
@@ -215,7 +215,7 @@ proptest! {
     }
 
     #[test]
-    fn the_first_fault_is_the_same_however_the_bytes_arrive(
+    fn the_first_fault_does_not_depend_on_the_chunks(
         text in prop::collection::vec(prop::sample::select(vec!['a', 'é', ',', ',', ';', '"', '\\', '\n', '\n', '\r', '\u{feff}', '“']), 0..60),
         end in prop::sample::select(vec![&b""[..], b"\0", b"\xe9", b"\xe2\x82", b"\xe9a\n", b"h,e\n"]),
         limit in 5..60_u64,
@@ -228,7 +228,7 @@ proptest! {
     }
 
     #[test]
-    fn parts_with_their_headers_join_to_the_file_that_was_cut(table in table(), room in 30..60_u64, size in 1..20_usize) {
+    fn parts_with_headers_join_to_the_original_file(table in table(), room in 30..60_u64, size in 1..20_usize) {
         let text = table.write(Some(("Import Failure Reason", "no, \"it\" is not\n")));
         let bytes = text.as_bytes();
         let rules = ScanRules { format: table.format, max_part_bytes: 80 + room, first_part_rows: None, check: false, required: Vec::new(), lookup: None };
@@ -248,7 +248,7 @@ proptest! {
     }
 
     #[test]
-    fn a_failure_file_without_its_reasons_is_the_file_that_was_sent(table in table(), size in 1..20_usize) {
+    fn removing_the_reasons_restores_the_sent_file(table in table(), size in 1..20_usize) {
         let file = table.write(Some(("Import Failure Reason", "no, \"it\" is not\n")));
         let mut strip = FailedRowExtractor::of_report();
         let mut out = Vec::new();

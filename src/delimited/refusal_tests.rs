@@ -55,7 +55,7 @@ fn assert_refused(code: &str, bytes: &[u8], words: &[&str]) {
 }
 
 #[test]
-fn a_file_that_is_certain_to_fail_is_refused_by_its_cause() {
+fn a_file_that_would_fail_is_refused_with_its_cause() {
     for (code, bytes, words) in [
         // Put one behind another.
         ("mark-inside", "email,a\nana@x.y,Ana\n\u{feff}email,a\nbob@x.y,Bob\n", &["line 3", "byte-order mark"][..]),
@@ -124,7 +124,7 @@ fn a_file_that_is_certain_to_fail_is_refused_by_its_cause() {
 }
 
 #[test]
-fn a_file_that_is_no_utf8_table_is_named_for_what_it_is() {
+fn other_kinds_of_files_are_refused_by_their_kind() {
     let utf16 = |text: &str| text.encode_utf16().flat_map(u16::to_be_bytes).collect::<Vec<u8>>();
     let mut gzip = b"\x1f\x8b\x08\x08\0\0\0\0\x02\xffpeople.csv\0".to_vec();
     gzip.extend((0..=255).cycle().take(2_000));
@@ -144,7 +144,7 @@ fn a_file_that_is_no_utf8_table_is_named_for_what_it_is() {
 }
 
 #[test]
-fn a_file_that_may_be_right_passes_without_a_warning() {
+fn a_file_that_may_be_valid_gives_no_warning() {
     let members = Target::ProgramMembers { program_id: 1, status: "Member".into() };
     let car = Target::CustomObject { name: "car_c".into() };
     for (target, text) in [
@@ -172,7 +172,7 @@ fn a_file_that_may_be_right_passes_without_a_warning() {
 }
 
 #[test]
-fn what_may_go_wrong_is_warned_of_with_line_and_count() {
+fn possible_faults_give_warnings_with_line_and_count() {
     let by_id = Target::Leads { lookup_field: Some("id".into()), list_id: None, partition: None };
     for (target, text, code, words) in [
         (
@@ -234,5 +234,5 @@ fn a_row_of_a_megabyte_is_held_within_bounds() {
     scanner.push(b"\",\n1,\n").unwrap();
     let layout = scanner.finish().unwrap();
     assert_eq!(layout.rows, 2);
-    assert_eq!(layout.warnings[0].line, Some(3), "what lies beyond is not looked at");
+    assert_eq!(layout.warnings[0].line, Some(3), "rows beyond that are not checked");
 }

@@ -315,7 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bad_file_is_refused_with_one_clear_sentence() {
+    fn an_invalid_file_is_refused_with_one_sentence() {
         for (bytes, message) in [
             (&b""[..], "the file is empty"),
             (b"\xef\xbb\xbf", "the file is empty"),

@@ -94,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn the_fault_is_at_the_same_byte_however_the_bytes_arrive() {
+    fn the_offset_of_a_fault_does_not_depend_on_the_chunks() {
         for (bytes, fault) in [
             ("ä€😀 plain".as_bytes(), None),
             (b"caf\xe9, noir", Some(Utf8Error::Utf8(3))),

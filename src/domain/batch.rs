@@ -308,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn each_lost_answer_may_have_left_an_import_behind() {
+    fn each_lost_answer_counts_as_an_unconfirmed_import() {
         use Event::UploadBegan;
         let unconfirmed = |events: &[(i64, Event)]| {
             (after_events(events).unconfirmed_imports, after_events(events).unconfirmed_until)
@@ -329,7 +329,7 @@ mod tests {
     }
 
     #[test]
-    fn an_attempt_counts_where_the_batch_is_to_blame() {
+    fn only_faults_of_the_batch_count_as_attempts() {
         let instance = FailureScope::Instance { backoff_until: from_ms(9), tried_alone_for: Duration::from_secs(5) };
         for (scope, attempts, alone) in [(FailureScope::Batch, 1, 0), (instance, 0, 5), (FailureScope::Daemon, 0, 0)] {
             let refused = Event::Refused { reason: "611".into(), not_before: from_ms(9), scope };
@@ -357,7 +357,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_done_has_left_nothing_behind() {
+    fn ended_batches_have_no_unconfirmed_imports() {
         let accepted = Event::Accepted { marketo_batch_id: "1".into(), status: RemoteStatus::Queued };
         let ended = Event::ImportEnded { counts: Counts::default(), message: "done".into() };
         let events = [(1, Event::UploadBegan), (2, lost(100)), (3, Event::UploadBegan), (4, accepted), (5, ended)];

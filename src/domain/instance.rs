@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn a_persons_pause_lies_under_the_others_and_outlasts_them() {
+    fn an_operators_pause_outlasts_the_others() {
         use PauseKind::{Credentials, Operator, Quota};
         // Pauses in their order, the pause in effect, the suspended one, and what is left when the first has ended.
         for (pauses, in_effect, suspended, left) in [
@@ -221,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn failures_of_one_batch_after_another_make_the_instance_quiet() {
+    fn consecutive_failures_start_the_backoff() {
         let backoff = |events: &[_]| (after(events).service_failures, after(events).backoff_until);
         assert_eq!(backoff(&[failed(1, 10)]), (1, None), "the batch may be the cause");
         assert_eq!(backoff(&[failed(1, 10), failed(1, 20)]), (2, None));
@@ -268,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn uploads_are_numbered_as_they_end_also_over_a_resume() {
+    fn uploads_are_numbered_in_the_order_of_their_ends() {
         let instance = after(&[failed(1, 10), accepted(2), failed(3, 20)]);
         assert_eq!((instance.uploads_ended, instance.last_success, instance.last_failed), (3, 2, Some(batch(3))));
         for kind in [None, Some(PauseKind::Quota)] {

@@ -106,8 +106,8 @@ impl RowCounts {
                 self.total
             )),
             Some(less) => {
-                let (less, verb) = (less.unsigned_abs(), if less == 1 { "is" } else { "are" });
-                Some(format!("{} of {} {verb} unaccounted for: Marketo counted {counted}", rows(less), self.total))
+                let (less, is_or_are) = (less.unsigned_abs(), if less == 1 { "is" } else { "are" });
+                Some(format!("{} of {} {is_or_are} unaccounted for: Marketo counted {counted}", rows(less), self.total))
             }
             None => Some(format!("Marketo did not count all of the {} sent: {counted}", rows(self.total))),
         }
@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn sums_are_held_against_the_rows_sent() {
+    fn sums_are_compared_with_the_rows_sent() {
         for (total, processed, failed, unaccounted) in [
             (2, Some(2), Some(0), Some(0)),
             (2, Some(0), Some(2), Some(0)),
@@ -150,8 +150,8 @@ mod tests {
     }
 
     #[test]
-    fn a_doubt_names_the_figures() {
-        for (total, processed, failed, doubt) in [
+    fn discrepancy_of_counts_is_shown_with_its_figures() {
+        for (total, processed, failed, expected) in [
             (2, Some(1), Some(0), "1 row of 2 is unaccounted for: Marketo counted 1 processed and 0 failed"),
             (5, Some(1), Some(1), "3 rows of 5 are unaccounted for: Marketo counted 1 processed and 1 failed"),
             (1, Some(2), Some(0), "Marketo counted 1 row more than the 1 sent: 2 processed and 0 failed"),
@@ -162,12 +162,12 @@ mod tests {
                 "Marketo did not count all of the 2 rows sent: an unknown number processed and 0 failed",
             ),
         ] {
-            assert_eq!(RowCounts::complete(total, counts(processed, failed)).discrepancy().as_deref(), Some(doubt));
+            assert_eq!(RowCounts::complete(total, counts(processed, failed)).discrepancy().as_deref(), Some(expected));
         }
     }
 
     #[test]
-    fn a_missing_count_is_zero_only_where_marketo_has_done_nothing() {
+    fn a_missing_count_is_zero_only_before_any_import() {
         use BatchState as S;
         for (state, may_be_imported, processed) in [
             (S::Pending, false, Some(0)),
@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_unknown_of_one_batch_is_unknown_of_the_sum() {
+    fn an_unknown_count_makes_the_sum_unknown() {
         let mut sum = RowCounts::uncounted(10);
         sum.add_counts(&RowCounts::complete(5, counts(Some(4), Some(1))));
         assert_eq!((sum.processed, sum.failed, sum.unaccounted), (Some(4), Some(1), Some(0)));

@@ -1,6 +1,6 @@
 //! State machine: the states of jobs and batches, the legal transitions, and the derivation of a job's state.
 //!
-//! A state is stored before the action that it stands for, so it names what may be in progress and promises nothing.
+//! A state is stored before the action that it stands for, so it names what may be in progress, not what has happened.
 
 use std::str::FromStr;
 
@@ -242,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn the_table_of_moves_is_this_and_no_more() {
+    fn the_transition_table_is_complete() {
         let mut table = String::new();
         for from in S::ALL {
             for event in every_event() {
@@ -295,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn a_job_is_what_its_batches_make_it() {
+    fn the_state_of_a_job_follows_from_its_batches() {
         for (batches, expected) in [
             (vec![S::Pending, S::Pending], JobState::Pending),
             (vec![S::Pending, S::Uploading], JobState::Running),

@@ -27,7 +27,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_option_is_set_as_the_interface_has_it() {
+    fn an_option_is_written_as_its_interface_names_it() {
         let set = |channel: SubmissionChannel| channel.set_option("lookup_field", "id");
         assert_eq!(set(SubmissionChannel::CommandLine), "--lookup-field id");
         assert_eq!(set(SubmissionChannel::HttpApi), "lookup_field=id");

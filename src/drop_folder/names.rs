@@ -216,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn a_set_aside_name_gives_the_original_and_its_state_back() {
+    fn a_set_aside_name_gives_the_original_name_and_state() {
         let stat = FileStat::fabricated(7, 100, 5);
         for name in ["a.csv", "a b.c.SSV", "ü.taken-x.csv"] {
             let aside = PendingRemoval::new(OsStr::new(name), &stat);

@@ -109,7 +109,7 @@ fn descriptor(process: &Path, number: &OsStr, wanted: &Wanted) -> io::Result<Opt
     if !is_for_writing(&information) {
         return Ok(None);
     }
-    // Kernels before 5.14 don't tell the inode.
+    // Kernels before 5.14 do not report the inode.
     let inode = field(&information, "ino:").and_then(|inode| inode.parse().ok());
     if !inode.is_none_or(|inode| wanted.inodes.contains(&inode)) && !wanted.names.contains(name_of(&target)) {
         return Ok(None);

@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn lost_events_or_a_missing_file_reset_what_is_known() {
+    fn lost_events_or_a_missing_file_reset_the_state() {
         let begin = Instant::now();
         let path = Path::new(PATH);
         let there = BTreeMap::from([(path.to_owned(), FileStat::fabricated(1, 10, 1))]);

@@ -111,7 +111,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_pipe_of_the_name_is_replaced_and_not_waited_for() {
+    fn a_named_pipe_is_replaced_without_blocking() {
         let folder = tempfile::tempdir().unwrap();
         let names = ["a.reason.txt", ".a.reason.txt", ".draft.txt"];
         for name in names {
@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn a_link_of_the_name_is_replaced_and_not_followed() {
+    fn a_symbolic_link_is_replaced_and_not_followed() {
         let folder = tempfile::tempdir().unwrap();
         let outside = folder.path().join("outside");
         fs::write(&outside, "theirs").unwrap();

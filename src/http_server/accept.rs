@@ -15,7 +15,7 @@ use crate::http_server::connection_limit::ConnectionLimiter;
 use crate::http_server::listener::Listener;
 use crate::log_throttle::LogThrottle;
 
-/// Pause after a failed accept. The missing resource is freed elsewhere, and no event tells when.
+/// Pause after a failed accept. The missing resource is freed elsewhere, and no event reports when.
 const ACCEPT_RETRY: Duration = Duration::from_millis(200);
 
 /// HTTP server: routes, limits and the tasks of the connections. Clones share all of them.

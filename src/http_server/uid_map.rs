@@ -1,7 +1,7 @@
 //! User ids of peers: decides whether an id from the kernel identifies a user.
 //!
 //! In a user namespace (`PrivateUsers=yes`, an unprivileged container) only some ids are mapped. The kernel reports all
-//! others as the same overflow id, which identifies nobody and is not stored.
+//! others as the same overflow id, which identifies no user and is not stored.
 
 use std::fs;
 use std::ops::RangeInclusive;

@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn each_code_has_the_action_of_adobes_page() {
+    fn each_code_has_the_action_of_adobes_documentation() {
         for (codes, action) in [
             (&["600", "601", "602"][..], ErrorAction::NewToken),
             (&["603"], ErrorAction::StopForCredentials),

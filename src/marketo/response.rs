@@ -104,7 +104,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_a_possible_file_is_taken_for_one() {
+    fn only_a_possible_file_is_classified_as_a_file() {
         assert_eq!(is_file(Some("text/csv;charset=UTF-8"), b"email,Import Failure Reason\n"), Some(true));
         assert_eq!(is_file(Some("text/csv"), b"\xef\xbb\xbfemail\n"), Some(true));
         assert_eq!(is_file(None, b""), None);
@@ -121,14 +121,14 @@ mod tests {
             assert_eq!(is_file(Some("text/csv"), begins), Some(false), "{}", String::from_utf8_lossy(begins));
             // However little of it comes first.
             let shorter = (0..begins.len()).map(|length| is_file(Some("text/csv"), &begins[..length]));
-            assert!(shorter.clone().all(|said| said != Some(true)), "{}", String::from_utf8_lossy(begins));
+            assert!(shorter.clone().all(|success| success != Some(true)), "{}", String::from_utf8_lossy(begins));
         }
         assert_eq!(is_file(Some("Application/JSON"), b"email\n"), Some(false));
         assert_eq!(is_file(Some("text/html"), b""), Some(false));
     }
 
     #[test]
-    fn what_is_kept_of_an_answer_is_bounded_and_names_nobody() {
+    fn stored_response_texts_are_clipped_and_masked() {
         let long = "x".repeat(500_000);
         let body = serde_json::json!({
             "success": false, "requestId": long,

@@ -18,8 +18,8 @@ impl ImportWatch {
         self.0.lock().insert(key, now).map(|before| now.saturating_duration_since(before))
     }
 
-    /// Forgets an import that has ended.
-    pub fn forget(&self, key: BatchKey) {
+    /// Removes an import that has ended.
+    pub fn remove(&self, key: BatchKey) {
         self.0.lock().remove(&key);
     }
 }
@@ -34,7 +34,7 @@ mod tests {
         let (watch, key) = (ImportWatch::default(), BatchKey { job: JobId(1), part: 1 });
         assert_eq!(watch.record_answer(key), None);
         assert!(watch.record_answer(key).is_some());
-        watch.forget(key);
+        watch.remove(key);
         assert_eq!(watch.record_answer(key), None);
     }
 }

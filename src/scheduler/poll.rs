@@ -86,7 +86,7 @@ impl PolledImport<'_> {
             None => previous.unknown_status_event(&status_text, waited, &config, now),
         };
         if let Event::ImportEnded { .. } | Event::ImportLost { .. } = event {
-            context.import_watch.forget(key);
+            context.import_watch.remove(key);
             tracing::info!(instance = %context.name, job = %key.job, part = key.part, marketo_batch_id = id,
                 status = status_text, processed = counts.processed, failed = counts.failed, warned = counts.warned,
                 request_id, "import ended");
@@ -133,7 +133,7 @@ impl PolledImport<'_> {
                 tracing::warn!(instance = %context.name, job = %key.job, part = key.part, %reason, request_id,
                     "import lost");
                 let event = Event::ImportLost { counts: batch.counts, reason };
-                context.import_watch.forget(key);
+                context.import_watch.remove(key);
                 ignore_given_up(context.store.record_event(key, event, request_id, now).await)?;
             }
             PollRetry::RetryAt(not_before) => {

@@ -148,7 +148,7 @@ async fn record_accepted(context: &WorkerContext, key: BatchKey, created: Create
         "upload accepted");
     let event = Event::Accepted { marketo_batch_id, status };
     // An earlier import of the batch may be in the watch.
-    context.import_watch.forget(key);
+    context.import_watch.remove(key);
     context.import_watch.record_answer(key);
     context.record_event(key, event, request_id).await.map(drop)
 }

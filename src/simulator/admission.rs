@@ -221,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn an_expired_token_is_602_and_any_other_unknown_one_601() {
+    fn an_expired_token_is_602_and_an_unknown_one_601() {
         let settings = Settings::default();
         let (mut access, token) = opened(&settings);
         let life = settings.token_life;
@@ -242,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn call_101_in_a_window_waits_for_the_first_to_leave_it() {
+    fn the_101st_call_waits_until_the_first_leaves_the_window() {
         let settings = Settings::default();
         let (mut access, token) = opened(&settings);
         let mut call = |at| {
@@ -262,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn the_eleventh_call_at_once_waits_for_an_end() {
+    fn the_eleventh_concurrent_call_waits_for_an_end() {
         let settings = Settings::default();
         let (mut access, token) = opened(&settings);
         for _ in 0..10 {
@@ -278,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn the_daily_quota_ends_at_its_reset_and_daily_from_then_on() {
+    fn the_daily_quota_is_reset_every_day() {
         let settings = Settings { daily_calls: 2, token_life: DAY * 9, ..Settings::default() };
         let mut access = AdmissionControl::new(SECOND * 60);
         let token = access.issue(Duration::ZERO, &settings, "simulator", "secret").ok().unwrap().access_token;
@@ -294,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn a_call_without_a_token_counts_against_no_limit_but_is_seen() {
+    fn a_call_without_a_token_is_logged_but_not_limited() {
         let settings = Settings { calls: 1, ..Settings::default() };
         let (mut access, token) = opened(&settings);
         assert_eq!(code(access.begin_call(SECOND, &settings, None)), "601");

@@ -191,7 +191,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_end_at_the_instant_of_a_start_leaves_room_for_it() {
+    fn an_end_and_a_start_at_one_instant_do_not_overlap() {
         let seconds = |(start, end)| (Duration::from_secs(start), Duration::from_secs(end));
         for (intervals, expected) in [
             (vec![], 0),
@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn a_ledger_is_read_back_from_its_json() {
+    fn a_call_log_round_trips_through_json() {
         let mut call_log = CallLog { busy: Duration::from_millis(1500), ..CallLog::default() };
         call_log.calls.insert(Call::Create, 2);
         call_log.imports.push(Import {

@@ -57,7 +57,7 @@ pub enum FaultEffect {
     Garble(Corruption),
     /// The call is carried out, and its good answer says other things of the import: these members of the entry in
     /// `result` are replaced, and those that are null are left out. This is how counts go missing or do not add up, how
-    /// a `batchId` is given twice or is no number, and how a status word comes that nobody documents.
+    /// a `batchId` is given twice or is no number, and how an undocumented status word comes.
     Edit(serde_json::Map<String, serde_json::Value>),
     /// The call is carried out, and the answer comes so many milliseconds later.
     DelayMs(u64),
@@ -136,7 +136,7 @@ impl FaultEffect {
         }
     }
 
-    /// Returns whether the call is executed and the client can't learn its outcome.
+    /// Returns whether the call is executed and its outcome is unknown to the client.
     pub(super) fn hides_outcome(&self) -> bool {
         match self {
             FaultEffect::Error { executed, .. } | FaultEffect::Http { executed, .. } => *executed,
@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn faults_strike_in_order_at_calls_of_their_kind() {
+    fn faults_apply_in_order_to_calls_of_their_kind() {
         let mut faults = Faults::default();
         faults.push(Fault::on(Call::Create, FaultEffect::http(500)));
         faults.push(Fault::on(Call::Status, FaultEffect::http(501)));
@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fault_is_read_from_json_and_a_misspelt_one_is_not() {
+    fn a_misspelt_fault_is_refused() {
         for (json, expected) in [
             (r#"{"call":"create","effect":"lose-answer"}"#, Fault::on(Call::Create, FaultEffect::LoseAnswer)),
             (

@@ -329,7 +329,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stuck_import_keeps_its_place_until_it_is_ended() {
+    fn a_stuck_import_keeps_its_slot_until_it_is_ended() {
         use RemoteStatus::{Complete, Importing, Queued};
         let mut marketo = marketo();
         let stuck = || upload(ImportKind::Leads, &[("format", "csv")], "email,x\na@b.c,!stuck\n");
@@ -387,7 +387,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_request_is_refused_and_takes_no_place() {
+    fn a_wrong_request_is_refused_and_occupies_no_slot() {
         let mut marketo = marketo();
         let csv = ("format", "csv");
         let part = |change: fn(&mut FormPart)| {
@@ -421,14 +421,14 @@ mod tests {
     }
 
     #[test]
-    fn a_body_of_exactly_the_limit_is_taken() {
+    fn a_body_of_exactly_the_limit_is_accepted() {
         let mut upload = lasting(1);
         upload.body_bytes = 10_000_000;
         accepted(&mut marketo(), SECOND, upload);
     }
 
     #[test]
-    fn a_status_counts_so_far_and_then_in_full() {
+    fn a_status_has_partial_counts_and_then_all() {
         let mut marketo = marketo();
         let file = "email,x\na@b.c,!lasts:10s\nb@b.c,\nc@b.c,!fail:No\nd,\n";
         let id = accepted(&mut marketo, Duration::ZERO, upload(ImportKind::Leads, &[("format", "csv")], file));
@@ -448,7 +448,7 @@ mod tests {
     }
 
     #[test]
-    fn custom_objects_have_no_import_id_and_say_what_they_are() {
+    fn custom_objects_have_their_name_and_no_import_id() {
         let mut marketo = marketo();
         let boats = ImportKind::CustomObject("boat_c".into());
         let file = "hull,x\n1,!lasts:2s\n";
@@ -464,7 +464,7 @@ mod tests {
     }
 
     #[test]
-    fn reports_are_there_when_the_import_has_ended() {
+    fn reports_exist_once_the_import_has_ended() {
         let mut marketo = marketo();
         let file = "email,x\na@b.c,!lasts:2s\nb@b.c,!fail:No\n";
         let id = accepted(&mut marketo, Duration::ZERO, upload(ImportKind::Leads, &[("format", "csv")], file));
@@ -489,7 +489,7 @@ mod tests {
     }
 
     #[test]
-    fn an_id_is_known_for_seven_days_and_only_among_its_kind() {
+    fn an_id_is_kept_for_seven_days_for_its_kind_of_target() {
         let mut marketo = marketo();
         let id = accepted(&mut marketo, SECOND, lasting(1));
         assert_eq!(status(&marketo, SECOND + DAY * 7 - TICK, &id), RemoteStatus::Complete);
@@ -501,7 +501,7 @@ mod tests {
     }
 
     #[test]
-    fn the_ledger_keeps_each_create_call_with_its_file_and_outcome() {
+    fn each_create_call_is_logged_with_its_outcome() {
         let mut marketo = marketo();
         let id = accepted(&mut marketo, SECOND, lasting(1));
         let mut refusal = lasting(1);

@@ -102,7 +102,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_thirteen_endpoints_are_these() {
+    fn each_of_the_thirteen_endpoints_matches() {
         let boat = || ImportKind::CustomObject("boat_c".into());
         let id = || String::from("7");
         for (path, route) in [
@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn a_path_that_is_nearly_one_is_none() {
+    fn a_similar_path_does_not_match() {
         for path in [
             "/",
             "/rest/bulk/v1/leads.json",

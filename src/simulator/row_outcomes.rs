@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_file_is_1003_and_a_lone_header_is_taken() {
+    fn an_empty_file_is_1003_and_a_lone_header_is_accepted() {
         for file in ["", "\n", " \r\n"] {
             assert_eq!(leads(file).unwrap_err().name(), "1003", "{file:?}");
         }
@@ -301,7 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn a_row_of_another_length_fails() {
+    fn a_row_with_another_number_of_fields_fails() {
         assert_eq!(leads("email,name\na@b.c\na@b.c,A,B\na@b.c,A\n").unwrap().failed, 2);
     }
 
@@ -313,7 +313,7 @@ mod tests {
     }
 
     #[test]
-    fn reports_are_separated_as_the_file_was_or_by_commas() {
+    fn reports_have_the_delimiter_of_the_file_or_commas() {
         let file = b"email\tname\na@b.c\t!fail:x\n";
         let rows = read(file, Format::Tsv, Some("email"), &Settings::default()).unwrap();
         assert_eq!(text(&rows.failures), "email\tname\tImport Failure Reason\na@b.c\t!fail:x\tx\n");

@@ -100,14 +100,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_import_takes_what_published_samples_took() {
+    fn import_durations_match_published_samples() {
         let settings = Settings::default();
         assert_eq!(settings.import_time(3), Duration::from_millis(1360));
         assert_eq!(settings.import_time(10_000), Duration::from_secs(1201));
     }
 
     #[test]
-    fn speed_divides_what_an_import_takes() {
+    fn speed_divides_the_duration_of_an_import() {
         let settings = Settings { speed: 10.0, ..Settings::default() };
         assert_eq!(settings.import_time(3), Duration::from_millis(136));
         assert_eq!(Settings { speed: 0.0, ..Settings::default() }.import_time(3), Duration::MAX);

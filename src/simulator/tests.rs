@@ -111,7 +111,7 @@ fn quick() -> Settings {
 }
 
 #[tokio::test]
-async fn leads_go_the_whole_way() {
+async fn leads_are_imported_and_reported() {
     let pair = Pair::new(quick()).await;
     let file = "email,x\na@b.c,\nb@b.c,!fail:No\nnobody,\n";
     let receipt = json(pair.upload(LEADS, file)).await;
@@ -145,7 +145,7 @@ async fn an_import_records_its_first_status_call() {
     }
     let asked = || pair.simulator.call_log().imports.iter().map(|import| import.asked.is_some()).collect::<Vec<_>>();
     assert_eq!(asked(), [false, false]);
-    // Whoever asks knows the id, also where the question is refused.
+    // The client has the id, also where its query is refused.
     pair.simulator.push_fault(Fault::on(Call::Status, FaultEffect::http(500)));
     assert_eq!(status(pair.call(Method::GET, "/bulk/v1/leads/batch/1002.json")).await, 500);
     assert_eq!(status(pair.call(Method::GET, "/bulk/v1/leads/batch/1003.json")).await, 200);
@@ -235,7 +235,7 @@ async fn tokens_need_the_credentials_by_get_and_post() {
 }
 
 #[tokio::test]
-async fn only_a_valid_token_in_the_header_lets_a_call_in() {
+async fn only_a_valid_token_in_the_header_is_accepted() {
     let pair = Pair::new(quick()).await;
     let path = "/bulk/v1/leads/batch/1.json";
     assert_eq!(code(pair.client.get(pair.url(path))).await, "601");
@@ -249,7 +249,7 @@ async fn only_a_valid_token_in_the_header_lets_a_call_in() {
 }
 
 #[tokio::test]
-async fn a_lenient_one_takes_what_older_clients_send() {
+async fn lenient_mode_accepts_requests_of_older_clients() {
     let pair = Pair::new(Settings { lenient: true, ..quick() }).await;
     let field = |name: &str, value: &str| {
         format!("--xyz\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n{value}\r\n")
@@ -302,7 +302,7 @@ async fn a_wrong_body_is_refused() {
 }
 
 #[tokio::test]
-async fn the_largest_body_is_taken() {
+async fn the_largest_body_is_accepted() {
     let pair = Pair::new(quick()).await;
     let frame = form("name=\"file\"; filename=\"a.csv\"", "text/csv", "").len();
     let file = |size: usize| format!("email,x\na@b.c,{}", "x".repeat(size - frame - 14));
@@ -312,7 +312,7 @@ async fn the_largest_body_is_taken() {
 }
 
 #[tokio::test]
-async fn too_many_calls_are_606_and_count_by_what_they_were() {
+async fn too_many_calls_are_606_and_are_counted_by_kind() {
     let pair = Pair::new(Settings { calls: 2, ..quick() }).await;
     let path = "/bulk/v1/leads/batch/1.json";
     for expected in ["1013", "1013", "606"] {
@@ -325,7 +325,7 @@ async fn too_many_calls_are_606_and_count_by_what_they_were() {
 }
 
 #[tokio::test]
-async fn too_many_calls_at_once_are_615_until_one_leaves() {
+async fn too_many_concurrent_calls_are_615_until_one_ends() {
     let pair = Pair::new(Settings { concurrent_calls: 1, ..quick() }).await;
     pair.simulator.push_fault(Fault::on(Call::Status, FaultEffect::delay(Duration::from_secs(3600))));
     let path = "/bulk/v1/leads/batch/1.json";
@@ -358,7 +358,7 @@ async fn lost_requests_and_answers_close_the_connection() {
 }
 
 #[tokio::test]
-async fn an_answer_is_spoiled_after_the_call_was_carried_out() {
+async fn a_response_is_corrupted_after_the_call_was_executed() {
     let pair = Pair::new(quick()).await;
     for how in [Corruption::Empty, Corruption::Cut, Corruption::Torn] {
         pair.simulator.push_fault(Fault::on(Call::Create, FaultEffect::Garble(how)));
@@ -377,7 +377,7 @@ async fn an_answer_is_spoiled_after_the_call_was_carried_out() {
 }
 
 #[tokio::test]
-async fn an_error_can_come_instead_of_the_call_or_after_it() {
+async fn an_error_can_replace_the_call_or_follow_it() {
     let pair = Pair::new(quick()).await;
     let error = |code, executed| FaultEffect::Error { code, message: "So it is".into(), executed };
     for effect in [
@@ -400,7 +400,7 @@ async fn an_error_can_come_instead_of_the_call_or_after_it() {
 }
 
 #[tokio::test]
-async fn a_file_can_come_late() {
+async fn a_report_can_be_delayed() {
     let pair = Pair::new(quick()).await;
     let receipt = json(pair.upload(LEADS, "email\n!fail:No\n")).await;
     let path = format!("/bulk/v1/leads/batch/{}/failures.json", receipt["result"][0]["batchId"]);
@@ -410,7 +410,7 @@ async fn a_file_can_come_late() {
 }
 
 #[tokio::test]
-async fn scripts_look_in_and_steer_from_outside() {
+async fn scripts_can_read_and_control_the_simulator() {
     let pair = Pair::new(quick()).await;
     let post = |path, body: Value| pair.client.post(pair.url(path)).json(&body);
     assert_eq!(status(post("/simulator/foreign", json!({"imports": 10}))).await, 200);
@@ -439,7 +439,7 @@ async fn a_stopped_simulator_closes_its_listener_and_calls() {
 }
 
 #[tokio::test]
-async fn it_runs_until_cancelled_and_says_when_it_can_not_listen() {
+async fn runs_until_cancelled_and_reports_a_failed_listen() {
     let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = taken.local_addr().unwrap().to_string();
     let cancel = CancellationToken::new();

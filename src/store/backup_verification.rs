@@ -92,7 +92,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_copy_has_what_was_there_and_opens_as_a_store() {
+    async fn a_copy_is_complete_and_opens_as_a_store() {
         let store = store().await;
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("copy.db");
@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_copy_that_is_not_whole_is_not_good() {
+    async fn an_incomplete_copy_fails_verification() {
         let store = store().await;
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("copy.db");
@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_a_dead_daemon_left_of_a_copy_goes_at_the_next_start() {
+    async fn unfinished_copies_are_removed_at_the_next_start() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("q.db");
         drop(Store::open(&path).await.unwrap());

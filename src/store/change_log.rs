@@ -92,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn changes_after_a_known_one_are_given_again() {
+    fn changes_after_a_known_one_are_replayed() {
         let log = ChangeLog::default();
         assert_eq!(numbers(log.subscribe_after(None).missed), Some(vec![]));
         for id in 1..=3 {

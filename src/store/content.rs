@@ -73,7 +73,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn any_span_of_a_file_in_pieces_reads_as_it_was_written() {
+    async fn any_range_of_a_chunked_file_reads_as_written() {
         let store = store().await;
         let key = BatchKey { job: add(&store, leads(), 1).await, part: 1 };
         let bytes: Vec<u8> = (0..1000_u32).map(|n| (n % 251) as u8).collect();
@@ -88,7 +88,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_byte_that_was_overwritten_is_noticed_wherever_it_stands() {
+    async fn an_overwritten_byte_is_detected_anywhere() {
         let store = store().await;
         let id = add(&store, leads(), 1).await;
         let whole: Vec<u8> =
@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn content_that_is_gone_is_an_error_and_not_an_empty_file() {
+    async fn erased_content_is_an_error_and_not_an_empty_file() {
         let store = store().await;
         let key = BatchKey { job: add(&store, leads(), 1).await, part: 1 };
         store

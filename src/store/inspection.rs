@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_only_in_the_log_is_seen_and_no_byte_is_changed() {
+    async fn content_of_the_wal_is_read_without_changing_a_byte() {
         let store = store().await;
         for _ in 0..3 {
             add(&store, leads(), 1).await;
@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_database_that_is_closed_is_read_as_it_lies() {
+    async fn a_closed_database_is_read_unchanged() {
         let folder = tempfile::tempdir().unwrap();
         // A name with characters that are special in a URI.
         let path = folder.path().join("q 1?%.db");
@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_no_daemon_could_work_with_is_told_apart() {
+    async fn each_unusable_database_has_its_own_error() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("q.db");
         Store::open(&path).await.unwrap().close().await;

@@ -421,13 +421,13 @@ mod tests {
             assert_eq!(left.verify_token(&given.token, now), Err(AuthError::Invalid));
         }
         // The socket's tokens become invalid when clients are configured.
-        let nobody = tokens(&[]);
-        let given = nobody.issue(nobody.verify_client("", "", SOCKET).unwrap(), now, AT).unwrap();
+        let no_clients = tokens(&[]);
+        let given = no_clients.issue(no_clients.verify_client("", "", SOCKET).unwrap(), now, AT).unwrap();
         let stored = given.to_keep.unwrap();
         assert_eq!(before.restore(vec![stored.clone()], now, AT), [stored.token_sha256]);
-        let nobody = tokens(&[]);
-        assert_eq!(nobody.restore(vec![stored], now, AT), [[0; 32]; 0]);
-        assert_eq!(nobody.verify_token(&given.token, now), Ok(Bearer::Socket));
+        let no_clients = tokens(&[]);
+        assert_eq!(no_clients.restore(vec![stored], now, AT), [[0; 32]; 0]);
+        assert_eq!(no_clients.verify_token(&given.token, now), Ok(Bearer::Socket));
     }
 
     #[test]

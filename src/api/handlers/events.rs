@@ -84,7 +84,7 @@ struct EventFollower {
     caller: Identity,
     changes: ChangeSubscription,
     stream_ids: EventIds,
-    /// Changes since the client's last event are not known any more, and the client is still to be told.
+    /// Changes since the client's last event are lost, and the client has not been notified yet.
     has_gap: bool,
     /// Changes that are still to be sent before any new one.
     first: VecDeque<UnsentChange>,
@@ -218,7 +218,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn id_of_another_start_is_not_known() {
+    fn an_id_of_an_earlier_start_is_unknown() {
         let ids = EventIds { started_ms: 1_700_000_000_000 };
         assert_eq!(ids.parse(&ids.of(7)), Some(7));
         for id in ["", "7", "1700000000001-7", "1700000000000-x", "1700000000000-"] {

@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn dots_leave_neither_marketos_paths_nor_an_instance() {
+    fn dot_segments_do_not_leave_the_path_or_the_instance() {
         for path in [
             "/bulk/../v1/jobs",
             "/rest/../metrics",

@@ -78,7 +78,7 @@ pub(super) fn imports(below: &str) -> Vec<Operation> {
 }
 
 fn import(below: &str, template: &str, action: Action) -> Operation {
-    let (kind, verb, summary, method) = match action {
+    let (kind, action_name, summary, method) = match action {
         Action::Create(kind) => (kind, "import", "Submits a file; batchId is the job's id", Method::POST),
         Action::Import(kind, ImportQuery::Status) => (kind, "status", "The status of an import", Method::GET),
         Action::Import(kind, ImportQuery::Report(ReportKind::Failures)) => {
@@ -93,7 +93,7 @@ fn import(below: &str, template: &str, action: Action) -> Operation {
         TargetKind::CustomObject => "CustomObjects",
         TargetKind::ProgramMembers => "ProgramMembers",
     };
-    let operation = Operation::new(operation_id(&format!("{verb}{name}"), below), summary);
+    let operation = Operation::new(operation_id(&format!("{action_name}{name}"), below), summary);
     let operation = match action {
         Action::Create(kind) => {
             let create = match kind {

@@ -114,7 +114,7 @@ impl UploadForm {
                         self.bytes_read += bytes.len() as u64;
                         self.reader.push(&bytes);
                     }
-                    // The connection is lost, so nobody reads this response.
+                    // The connection is lost, so this response is not read.
                     Some(Err(_)) => return Err(FormError::CutOff.into()),
                     None => self.reader.finish(),
                 },

@@ -147,7 +147,7 @@ mod tests {
     use crate::cli::format::samples;
 
     #[test]
-    fn what_is_due_has_a_line_for_each_kind() {
+    fn due_data_has_a_line_for_each_kind() {
         let due = |ids: std::ops::Range<i64>| RetentionCandidatesDto {
             jobs: ids.clone().count() as u64,
             bytes: 7,

@@ -226,7 +226,7 @@ mod tests {
     use crate::domain::{BatchState, JobState};
 
     #[test]
-    fn a_record_has_a_line_for_what_there_is() {
+    fn a_job_has_a_line_for_each_known_value() {
         let mut job = samples::job(12, JobState::Complete);
         job.rows = samples::rows(10, (Some(9), Some(1), Some(0)));
         job.group = Some("nightly".into());
@@ -253,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn batches_and_events_have_a_line_each() {
+    fn each_batch_and_each_event_has_a_line() {
         let mut batch = samples::batch(1, BatchState::Complete);
         batch.marketo_batch_id = Some("3404".into());
         batch.attempts = 1;

@@ -93,7 +93,7 @@ mod tests {
     use crate::config::Config;
 
     #[test]
-    fn what_it_prints_is_a_configuration() {
+    fn its_output_is_a_configuration() {
         let text = how_to_use("http://127.0.0.1:8438", "simulator", "secret");
         let toml: String = text.split("\n\n").filter(|part| part.starts_with('[')).collect();
         let config = Config::read(Some((Path::new("m.toml"), &toml)), []).unwrap();

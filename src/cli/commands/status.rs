@@ -56,7 +56,7 @@ fn unknown_instance(name: &str, status: &Answer) -> CliError {
     CliError::Input(format!("there is no instance \"{name}\" in the configuration: it has {}", known.join(", ")))
 }
 
-/// Returns a table with a line for each instance, and below it what somebody should look at.
+/// Returns a table with a line for each instance, and below it the problems that need attention.
 fn overview(status: &Answer, screen: &Screen) -> String {
     let mut text = format!("marqueue {}, running {}\n\n", sanitize(&status.version), screen.since(status.started_at));
     let mut table = Table::new(vec![
@@ -126,7 +126,7 @@ fn occupied_slots(status: &InstanceStatus) -> u32 {
     slots.uploading + slots.queued + slots.importing + slots.unknown
 }
 
-/// Returns what somebody should know of an instance, a sentence each.
+/// Returns the remarks about an instance, a sentence each.
 fn instance_remarks(status: &InstanceStatus, screen: &Screen) -> Vec<Cell> {
     let InstanceStatus { pause, quiet_until, slots, queue, .. } = status;
     let mut remarks = Vec::new();
@@ -259,7 +259,7 @@ mod tests {
     use crate::domain::instance::PauseKind;
     use crate::scheduler::explain::WaitReason;
 
-    fn quiet() -> InstanceStatus {
+    fn idle_status() -> InstanceStatus {
         InstanceStatus {
             pause: None,
             note: None,
@@ -277,8 +277,8 @@ mod tests {
         }
     }
 
-    fn busy() -> InstanceStatus {
-        let mut busy = quiet();
+    fn full_status() -> InstanceStatus {
+        let mut busy = idle_status();
         busy.pause = Some(PauseDto { kind: PauseKind::Quota, reason: "607".into(), at: at(0), until: Some(at(3600)) });
         busy.slots = Slots { uploading: 1, queued: 3, importing: 2, unknown: 1, limit: 10, learnt: Some(6) };
         busy.queue = Queue {
@@ -305,7 +305,7 @@ mod tests {
 
     #[test]
     fn every_instance_has_a_line_and_remarks_below() {
-        let instances = BTreeMap::from([("default".into(), quiet()), ("emea".into(), busy())]);
+        let instances = BTreeMap::from([("default".into(), idle_status()), ("emea".into(), full_status())]);
         assert_eq!(
             overview(&answer(instances, DropStatus::default()), &Screen::PLAIN),
             "marqueue 0.1.0, running since 2026-08-01T10:00:00.000Z\n\
@@ -327,7 +327,7 @@ mod tests {
     fn one_instance_is_shown_in_full() {
         let screen = Screen { now: Some(at(180)), width: Some(80), ..Screen::PLAIN };
         assert_eq!(
-            in_full("emea", &busy(), &screen),
+            in_full("emea", &full_status(), &screen),
             "instance  emea\n\
              uploads   paused for 3 min, for another 57 min: 607\n\
              slots     7 of 10 taken: 1 uploading, 3 queued, 2 importing, 1 unknown; Marketo\n\
@@ -342,14 +342,14 @@ mod tests {
     }
 
     #[test]
-    fn the_drop_folder_shows_what_someone_should_look_at() {
+    fn problems_of_the_drop_folder_are_shown() {
         let file = |path: &str| IgnoredFile { path: path.into(), reason: "its name ends in none of .csv".into() };
         let drop = DropStatus {
             left_alone: 12,
             files: vec![file("eu/leads/a.zip"), file("eu/leads/b.csv \x1b[2J")],
             faults: BTreeMap::from([("eu".into(), "looking at its folder has not ended for 31 s".into())]),
         };
-        let text = overview(&answer(BTreeMap::from([("default".into(), quiet())]), drop), &Screen::PLAIN);
+        let text = overview(&answer(BTreeMap::from([("default".into(), idle_status())]), drop), &Screen::PLAIN);
         let (_, remarks) = text.rsplit_once("\n\n").unwrap();
         assert_eq!(
             remarks,

@@ -40,7 +40,7 @@ pub fn answer(definition: fn() -> Command) -> bool {
     }
     let words: Vec<OsString> = arguments.collect();
     let index = std::env::var(INDEX_VARIABLE).ok().and_then(|index| index.parse().ok());
-    // An error of the write has nobody to be shown to.
+    // An error of the write cannot be shown anywhere.
     let _ = io::stdout().lock().write_all(reply(shell, definition(), words, index).as_bytes());
     true
 }

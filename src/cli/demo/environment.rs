@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn where_no_folder_can_be_made_it_is_said_in_a_sentence() {
+    fn a_folder_that_cannot_be_made_is_reported() {
         let error = folder(Path::new("/nowhere/at/all")).unwrap_err();
         assert!(format!("{error:#}").starts_with("no folder can be created in /nowhere/at/all: "), "{error:#}");
     }

@@ -222,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn on_a_low_terminal_those_that_have_ended_are_only_counted() {
+    fn ended_jobs_are_only_counted_on_a_low_terminal() {
         let states = [JobState::Complete, JobState::Pending, JobState::Complete, JobState::Pending, JobState::Pending];
         let jobs = (1..).zip(states).map(|(id, state)| job(id, state)).collect();
         let frame = table(jobs).frame(&at(80), 7);

@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn as_many_rows_go_wrong_as_a_sample_says() {
+    fn a_sample_has_as_many_faulty_rows_as_it_states() {
         for sample in samples() {
             let rows = records(&sample);
             let holds = |row: &&Vec<String>, mark: &str| row.iter().any(|cell| cell.starts_with(mark));
@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_who_lives_is_written_to() {
+    fn every_address_is_at_example_com() {
         for address in samples().iter().flat_map(records).flatten().filter(|cell| cell.contains('@')) {
             assert!(address.ends_with("@example.com"), "{address}");
         }

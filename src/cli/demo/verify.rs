@@ -138,12 +138,12 @@ mod tests {
     }
 
     #[test]
-    fn what_went_as_it_should_has_no_fault() {
+    fn expected_results_have_no_fault() {
         assert_eq!(found(&good()), Vec::<String>::new());
     }
 
     #[test]
-    fn whatever_went_otherwise_is_found() {
+    fn each_unexpected_result_is_found() {
         let spoilt = |spoil: fn(&mut JobDto, &mut CallLog)| {
             let mut all = good();
             spoil(&mut all.1, &mut all.2);
@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn the_numbers_of_marketos_side_are_the_ledgers() {
+    fn numbers_of_marketos_side_come_from_the_call_log() {
         let (_, job, mut ledger) = good();
         ledger.max_calls_in_window = 44;
         ledger.calls.insert(Call::Create, 17);

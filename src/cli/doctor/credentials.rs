@@ -96,8 +96,8 @@ mod tests {
             assert_eq!(clock(Some(SignedDuration::from_secs(seconds))).state, state, "{seconds}");
         }
         assert_eq!(clock(None).state, State::Warning);
-        let said = clock(Some(SignedDuration::from_mins(-125))).detail;
-        assert_eq!(said, "it is 2h 5m behind Marketo's, and the times of retention depend on it");
+        let detail = clock(Some(SignedDuration::from_mins(-125))).detail;
+        assert_eq!(detail, "it is 2h 5m behind Marketo's, and the times of retention depend on it");
     }
 
     #[test]

@@ -125,7 +125,7 @@ mod tests {
     use crate::cli::doctor::finding::State;
 
     #[test]
-    fn a_network_is_a_fault_and_what_does_not_last_a_warning() {
+    fn network_disk_is_a_fault_and_temporary_disk_a_warning() {
         for (magic, state) in [
             (0xef53, State::Fine),
             (0x5846_5342, State::Fine),

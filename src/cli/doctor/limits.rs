@@ -75,8 +75,8 @@ mod tests {
     }
 
     #[test]
-    fn limits_that_leave_others_nothing_are_reported() {
-        for (lines, state, advised, said) in [
+    fn limits_that_leave_no_share_to_others_are_reported() {
+        for (lines, state, advised, detail) in [
             ("", State::Fine, true, "10 of 10 in the queue, 50 of 100 calls in 20 s and 5 of 10"),
             ("limits.queued = 8", State::Fine, false, "8 of 10 in the queue"),
             ("limits.calls = 100", State::Warning, true, "100 of 100 calls in 20 s"),
@@ -85,7 +85,7 @@ mod tests {
         ] {
             let found = &found("https://a.mktorest.com", lines)[0];
             assert_eq!((found.state, found.advice.is_some()), (state, advised), "{found:?}");
-            assert!(found.detail.contains(said), "{found:?}");
+            assert!(found.detail.contains(detail), "{found:?}");
         }
         assert_eq!(found("http://127.0.0.1:1", "limits.calls = 5000")[0].state, State::Fine);
     }

@@ -14,7 +14,7 @@ use crate::marketo::Client;
 const ADVICE: &str = "give the daemon Marketo's own address; where a name server of yours leads Marketo's name here, the \
                       daemon has to use another";
 
-/// Checks that no instance's address leads to this daemon or to another one.
+/// Checks that no instance's address is that of this daemon or of another one.
 pub async fn check_loops(config: &Config, own: &client::Client) -> Vec<Finding> {
     let own = own.daemon_id().await.ok().flatten();
     let checks = config
@@ -85,7 +85,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn an_address_of_this_machine_and_this_port_leads_back() {
+    async fn own_address_and_port_are_recognised() {
         for (url, listen, expected) in [
             ("http://127.0.0.1:8437", "127.0.0.1:8437", true),
             ("http://127.0.0.1:8437/identity", "0.0.0.0:8437", true),

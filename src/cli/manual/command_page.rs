@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn no_text_is_read_as_a_request() {
+    fn text_is_not_read_as_a_roff_request() {
         let known =
             [".TH ", ".SH ", ".SS ", ".TP", ".PP", ".nf", ".fi", ".BR ", ".RS", ".RE", ".IP ", ".br", ".ie ", ".el "];
         for Page { file_name, text } in command_pages(Cli::definition()) {

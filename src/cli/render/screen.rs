@@ -9,7 +9,7 @@ use crate::cli::render::time;
 use crate::cli::render::tone::Tone;
 use crate::clock::Clock;
 
-/// Size of a terminal that does not tell its own.
+/// Size that is assumed where a terminal does not report its own.
 const DEFAULT_SIZE: (u16, u16) = (24, 80);
 
 /// What an output stream can show.

@@ -294,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn a_narrow_screen_shortens_first_and_then_leaves_out() {
+    fn a_narrow_screen_shortens_columns_then_drops_them() {
         assert_eq!(
             sample().lines(&at(60)),
             [
@@ -313,7 +313,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wrapped_value_goes_on_below_itself() {
+    fn a_wrapped_value_continues_in_its_own_column() {
         let mut table = Table::of_values();
         table.push_value("state", Cell::toned("failed", Tone::Fault));
         table.push_value("error", "1006: the field 'x' was not found in it");

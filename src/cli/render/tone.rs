@@ -14,7 +14,7 @@ pub enum Tone {
     Good,
     /// Under way.
     Active,
-    /// Somebody should look at it: it waits for a decision, or is done but not wholly.
+    /// It needs attention: it waits for a decision, or is done but not wholly.
     Attention,
     /// It failed.
     Fault,

@@ -21,7 +21,7 @@ const RESERVED_NAME: &str = "rejected";
 
 const MAX_NAME_BYTES: usize = 64;
 
-/// What the base URL leads to.
+/// The kind of service at the base URL.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Remote {
     Marketo,

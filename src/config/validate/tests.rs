@@ -204,7 +204,7 @@ fn invalid_values_are_refused_with_their_key() {
 }
 
 #[test]
-fn a_clients_instance_is_its_own_its_only_one_or_default() {
+fn default_instance_of_a_client_is_resolved() {
     for (lines, instance, warns) in [
         ("", "default", true),
         ("instance = 'us'", "us", false),
@@ -321,28 +321,28 @@ fn windows_within_marketos_rate_are_accepted() {
 
 #[test]
 fn a_wrong_variable_is_reported_by_its_name_alone() {
-    let said = |variable: &str, value: &str| {
+    let error_of = |variable: &str, value: &str| {
         Config::read(Some((Path::new("m.toml"), GOOD)), [(variable.to_owned(), value.to_owned())])
             .unwrap_err()
             .to_string()
     };
     assert_eq!(
-        said("MARQUEUE_INSTANCES__DEFAULT__LIMITS__QUEUED", "12"),
+        error_of("MARQUEUE_INSTANCES__DEFAULT__LIMITS__QUEUED", "12"),
         "instances.default.limits.queued must be from 1 to 10, not 12 \
              (set by MARQUEUE_INSTANCES__DEFAULT__LIMITS__QUEUED)"
     );
     assert_eq!(
-        said("MARQUEUE_NO_COLOR", "1"),
+        error_of("MARQUEUE_NO_COLOR", "1"),
         "no_color is not a known key: expected one of `store`, `retention`, `api`, `drop`, `instances`, `notify`, `log` \
              (set by MARQUEUE_NO_COLOR)"
     );
     assert_eq!(
-        said("MARQUEUE_RETENTION__FILES", "7"),
+        error_of("MARQUEUE_RETENTION__FILES", "7"),
         "retention.files must have a unit, such as \"7s\" (set by MARQUEUE_RETENTION__FILES)"
     );
-    assert_eq!(said("MARQUEUE_API", "x"), "api must be a table, not string (set by MARQUEUE_API)");
+    assert_eq!(error_of("MARQUEUE_API", "x"), "api must be a table, not string (set by MARQUEUE_API)");
     assert_eq!(
-        said("MARQUEUE_STOER__PATH", "x"),
+        error_of("MARQUEUE_STOER__PATH", "x"),
         "stoer is not a known key: expected one of `store`, `retention`, `api`, `drop`, `instances`, `notify`, `log` \
              (set by MARQUEUE_STOER__PATH)"
     );

@@ -131,7 +131,7 @@ impl DiskReserve {
     fn resize(&mut self, bytes: u64) {
         match File::options().write(true).open(&self.path).and_then(|file| file.set_len(bytes)) {
             Ok(()) => self.held = bytes,
-            // Someone has deleted the file.
+            // The file was deleted by another program.
             Err(error) if error.kind() == io::ErrorKind::NotFound => self.held = 0,
             Err(error) => tracing::error!(file = %self.path.display(), %error, "the disk reserve can't be resized"),
         }

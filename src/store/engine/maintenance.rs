@@ -85,7 +85,7 @@ mod tests {
     use crate::store::test_util::{add, leads, store};
 
     #[tokio::test]
-    async fn the_log_is_emptied_unless_somebody_reads_in_it() {
+    async fn the_log_is_truncated_unless_a_reader_uses_it() {
         let store = store().await;
         add(&store, leads(), 1).await;
         assert!(store.database_size().await.unwrap().log > 0);
@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn free_pages_are_given_back_a_few_at_a_time() {
+    async fn free_pages_are_released_in_small_steps() {
         let store = store().await;
         let id = add(&store, leads(), 1).await;
         let noise: Vec<u8> = (0..200_000_u32).flat_map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes()).collect();

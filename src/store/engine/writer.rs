@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_write_that_fails_takes_no_other_of_its_group_with_it() {
+    async fn a_failed_write_does_not_undo_others_of_its_group() {
         let writer = writer().await;
         let (a, b, c) = tokio::join!(insert(&writer, 1), insert(&writer, 1), insert(&writer, 2));
         assert_eq!([a.is_ok(), b.is_ok(), c.is_ok()], [true, false, true]);
@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn of_a_write_that_fails_half_way_nothing_stays() {
+    async fn a_write_that_fails_halfway_is_undone() {
         let writer = writer().await;
         let half = writer.write(|tx| {
             Box::pin(async move {
@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_write_whose_caller_has_gone_is_carried_out_all_the_same() {
+    async fn a_write_is_executed_if_its_caller_is_dropped() {
         let writer = writer().await;
         {
             let dropped = insert(&writer, 1);

@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn unconfirmed_import_keeps_its_time_over_a_leap() {
+    async fn unconfirmed_import_keeps_its_time_over_a_clock_jump() {
         let store = store().await;
         observe(&store, "a", 0, 0).await;
         lose_an_answer(&store).await;
@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn leap_while_no_daemon_runs_is_seen_at_the_start() {
+    async fn clock_jump_between_runs_is_detected_at_the_start() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("q.db");
         let store = Store::open(&path).await.unwrap();
@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn even_clock_writes_nothing_and_trust_outlasts_a_restart() {
+    async fn steady_clock_writes_nothing_and_stays_steady() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("q.db");
         let store = Store::open(&path).await.unwrap();

@@ -87,7 +87,7 @@ mod tests {
     use crate::store::handle::Store;
 
     #[tokio::test]
-    async fn tokens_are_kept_until_they_are_old_or_dropped() {
+    async fn tokens_are_kept_until_they_expire_or_are_deleted() {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(&folder.path().join("q.db")).await.unwrap();
         let token = |n: u8, at| StoredToken {

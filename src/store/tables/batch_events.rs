@@ -186,7 +186,7 @@ mod tests {
     use crate::store::test_util::{accepted, add, ended, leads, store};
 
     #[tokio::test]
-    async fn a_batch_walks_to_its_end_and_takes_its_job_along() {
+    async fn a_batch_and_its_job_go_through_all_states() {
         let store = store().await;
         let key = BatchKey { job: add(&store, leads(), 1).await, part: 1 };
         let mut listener = store.subscribe();
@@ -221,7 +221,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_illegal_move_changes_nothing() {
+    async fn an_invalid_transition_changes_nothing() {
         let store = store().await;
         let key = BatchKey { job: add(&store, leads(), 1).await, part: 1 };
         let before = store.job(key.job).await.unwrap();
@@ -232,7 +232,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_put_back_gives_the_attempt_back_and_a_refusal_keeps_it() {
+    async fn a_put_back_restores_the_attempt_and_a_refusal_does_not() {
         let store = store().await;
         let key = BatchKey { job: add(&store, leads(), 1).await, part: 1 };
         store.record_event(key, Event::UploadBegan, None, from_ms(1)).await.unwrap();

@@ -279,7 +279,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_call_under_way_at_a_kill_counts_for_as_long_as_it_may_take() {
+    async fn a_call_cut_off_by_a_kill_counts_until_its_timeout() {
         let store = store().await;
         let first = begin(&store, call("default", 10)).await;
         store.end_call(first, from_ms(5), up(20)).await.unwrap();
@@ -311,7 +311,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_day_has_no_more_calls_than_it_may_over_all_that_share_it() {
+    async fn the_daily_limit_is_shared_by_instances_of_one_url() {
         let store = store().await;
         let begin = async |name: &str, day| {
             let sharing = vec!["default".to_owned(), "eu".to_owned()];
@@ -324,7 +324,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn day_goes_on_until_the_clock_is_believed() {
+    async fn quota_day_continues_until_the_clock_is_steady() {
         let store = store().await;
         let begin = async |day| {
             let sharing = vec!["default".to_owned(), "eu".to_owned()];

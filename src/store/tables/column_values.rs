@@ -1,6 +1,6 @@
 //! Column values: an `INSERT` or `UPDATE` in which each column's name stands beside its value.
 //!
-//! In a statement of twenty columns with positional values, an exchanged pair would be noticed by nobody.
+//! In a statement of twenty columns with positional values, an exchanged pair would not be noticed.
 
 use sqlx::query::Query;
 use sqlx::sqlite::SqliteArguments;
@@ -79,7 +79,7 @@ mod tests {
     use sqlx::{ConnectOptions, Row, sqlite::SqliteConnectOptions};
 
     #[tokio::test]
-    async fn values_arrive_in_their_columns() {
+    async fn each_value_is_stored_in_its_column() {
         let mut conn = SqliteConnectOptions::new().in_memory(true).connect().await.unwrap();
         sqlx::query("CREATE TABLE t (name TEXT PRIMARY KEY, a INTEGER, b TEXT)").execute(&mut conn).await.unwrap();
         let row = |a: i64, b: Option<&'static str>| ColumnValues::default().set("b", b).set("name", "n").set("a", a);

@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn two_uploads_of_one_id_are_both_in_doubt() {
+    async fn two_uploads_with_one_id_are_both_marked() {
         let store = store().await;
         let [one, two, three] =
             [add(&store, leads(), 1).await, add(&store, leads(), 1).await, add(&store, leads(), 1).await]
@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_id_of_another_instance_or_of_long_ago_is_no_doubt() {
+    async fn an_id_of_another_instance_or_an_old_one_is_not_marked() {
         let store = store().await;
         let other = add(&store, NewJob { instance: "other".into(), ..leads() }, 1).await;
         let [one, two] = [add(&store, leads(), 1).await, add(&store, leads(), 1).await];
@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_batch_that_gets_its_own_old_id_again_is_in_doubt() {
+    async fn a_batch_that_gets_its_own_old_id_again_is_marked() {
         let store = store().await;
         let key = BatchKey { job: add(&store, leads(), 1).await, part: 1 };
         upload(&store, key, "7", from_ms(1)).await;

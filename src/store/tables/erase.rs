@@ -229,7 +229,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_large_file_goes_in_steps_and_another_job_keeps_its_own() {
+    async fn a_large_file_is_erased_in_steps_without_other_jobs() {
         let store = store().await;
         let (large, other) = (add(&store, leads(), 1).await, add(&store, leads(), 1).await);
         let noise: Vec<u8> = (0..300_000_u32).flat_map(|n| (n.wrapping_mul(2_654_435_761)).to_le_bytes()).collect();
@@ -254,7 +254,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_record_stays_while_something_of_it_still_counts() {
+    async fn a_record_stays_while_its_data_or_imports_count() {
         let store = store().await;
         let id = add(&store, leads(), 1).await;
         store.cancel(id, from_ms(2_000)).await.unwrap();

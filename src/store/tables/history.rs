@@ -143,7 +143,7 @@ mod tests {
     use crate::store::test_util::{add, leads, store};
 
     #[tokio::test]
-    async fn what_is_said_again_and_again_is_one_line() {
+    async fn repeated_entries_are_one_line() {
         let store = store().await;
         let key = BatchKey { job: add(&store, leads(), 1).await, part: 1 };
         store.record_event(key, Event::UploadBegan, None, from_ms(1)).await.unwrap();

@@ -239,7 +239,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_waits_is_counted_by_instance() {
+    async fn waiting_jobs_are_counted_by_instance() {
         let store = store().await;
         let key = BatchKey { job: add(&store, leads(), 3).await, part: 2 };
         add(&store, leads(), 1).await;
@@ -289,7 +289,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_an_outage_teaches_is_durable() {
+    async fn the_backoff_of_an_outage_is_stored() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("q.db");
         let store = Store::open(&path).await.unwrap();

@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_clients_list_holds_its_own_jobs_and_only_on_its_instances() {
+    async fn a_client_lists_its_own_jobs_on_its_instances_only() {
         let store = store().await;
         let from = |client: &str| Source::Client { client_id: client.into() };
         for (source, instance) in [

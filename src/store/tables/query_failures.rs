@@ -56,7 +56,7 @@ mod tests {
     use crate::store::test_util::{accepted, add, ended, leads, store};
 
     #[tokio::test]
-    async fn questions_that_fail_are_counted_until_one_is_answered() {
+    async fn failed_queries_are_counted_until_one_succeeds() {
         let store = store().await;
         let key = BatchKey { job: add(&store, leads(), 1).await, part: 1 };
         store.record_event(key, Event::UploadBegan, None, from_ms(1)).await.unwrap();

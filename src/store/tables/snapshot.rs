@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn while_uploads_fail_a_batch_that_was_not_tried_is_in_sight() {
+    async fn an_untried_batch_is_a_candidate_while_uploads_fail() {
         let store = store().await;
         // More than a snapshot holds, all of high priority and tried; some parts of the last one were not tried.
         for _ in 0..=MAX_CANDIDATES / 2 {
@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn jobs_behind_their_group_are_no_alternatives() {
+    async fn jobs_that_wait_for_their_group_are_no_candidates() {
         let store = store().await;
         let waiting = async || store.snapshot("default", from_ms(1), 2, SECOND).await.unwrap().has_untried_batch;
         assert!(!waiting().await);
@@ -227,7 +227,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_list_that_is_being_imported_to_leaves_its_jobs_out() {
+    async fn jobs_for_a_busy_static_list_are_no_candidates() {
         let store = store().await;
         for list in [7, 7, 8] {
             add(&store, listed(list), 1).await;
@@ -242,7 +242,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_batch_that_may_not_go_yet_is_left_out_and_its_time_is_told() {
+    async fn a_delayed_batch_is_omitted_and_its_time_returned() {
         let store = store().await;
         let key = BatchKey { job: add(&store, leads(), 1).await, part: 1 };
         store.record_event(key, Event::UploadBegan, None, from_ms(1)).await.unwrap();
@@ -315,7 +315,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_pace_is_taken_from_imports_that_were_seen_importing() {
+    async fn durations_come_from_imports_observed_as_importing() {
         let store = store().await;
         for is_polled in [true, false] {
             let key = BatchKey { job: add(&store, leads(), 1).await, part: 1 };

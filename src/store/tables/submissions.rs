@@ -218,7 +218,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn each_target_comes_back_as_it_went_in() {
+    async fn each_target_is_read_back_as_stored() {
         let store = store().await;
         for target in [
             Target::Leads { lookup_field: Some("id".into()), list_id: Some(5), partition: Some("EU".into()) },
@@ -240,7 +240,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_file_that_streams_in_is_no_job_before_its_end() {
+    async fn a_streamed_file_becomes_a_job_at_its_end() {
         let store = store().await;
         let id = store.begin_submission(leads(), from_ms(1)).await.unwrap();
         let (bytes, layout) = file(1);
@@ -260,7 +260,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_file_that_is_cut_off_leaves_nothing() {
+    async fn an_interrupted_submission_leaves_nothing() {
         let store = store().await;
         let id = store.begin_submission(leads(), from_ms(1)).await.unwrap();
         store.insert_chunk(id, CompressedChunk::compress(0, b"email\n").unwrap()).await.unwrap();
@@ -292,7 +292,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_key_is_its_clients_own() {
+    async fn each_client_has_its_own_idempotency_keys() {
         let store = store().await;
         let from = |client: &str| NewJob { source: Source::Client { client_id: client.into() }, ..keyed("k") };
         let mut ids = Vec::new();
@@ -311,7 +311,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_was_said_behind_a_file_holds() {
+    async fn form_fields_behind_the_file_take_effect() {
         let store = store().await;
         let id = store.begin_submission(leads(), from_ms(1)).await.unwrap();
         let (bytes, layout) = file(1);
@@ -325,7 +325,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn two_files_of_one_key_that_stream_in_at_once_become_one_job() {
+    async fn concurrent_files_with_one_key_become_one_job() {
         let store = store().await;
         let mut ids = Vec::new();
         for _ in 0..2 {

@@ -86,7 +86,7 @@ async fn unused(conn: &mut SqliteConnection) -> BTreeSet<String> {
 }
 
 #[tokio::test]
-async fn databases_of_all_versions_open_and_work_goes_on() {
+async fn databases_of_all_versions_open_and_jobs_continue() {
     let folder = tempfile::tempdir().unwrap();
     for &(version, ..) in MIGRATIONS {
         let path = folder.path().join(format!("{version}.db"));
@@ -214,7 +214,7 @@ async fn history_of_version_12_gets_the_new_event_names() {
 }
 
 #[tokio::test]
-async fn jobs_older_than_sources_have_none_and_keep_their_keys() {
+async fn jobs_without_a_source_keep_their_keys() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("q.db");
     let mut connection = writer_options(&path).create_if_missing(true).connect().await.unwrap();
