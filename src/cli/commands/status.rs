@@ -12,9 +12,9 @@ use crate::domain::JobId;
 
 /// Show the slots, the queue and the limits of every instance, or of one in full
 ///
-/// Below the table stands what somebody should look at: pauses, held jobs, and problems of the drop folder (files that are
-/// ignored because of their names, and folders that can't be read). With --json: an object with "version", "started_at",
-/// "instances" by name, "listen" and "drop"; of one instance, its object alone.
+/// Below the table stand the problems that need attention: pauses, held jobs, and problems of the drop folder (files
+/// that are ignored because of their names, and folders that can't be read). With --json: an object with "version",
+/// "started_at", "instances" by name, "listen" and "drop"; of one instance, its object alone.
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
