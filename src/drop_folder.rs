@@ -3,8 +3,8 @@
 //! Each part of the drop folder (the folder of one instance, or everything outside of those) has its own task
 //! ([`folder_task`]) with its own scans and events. So a part that hangs or cannot be read does not stop the others.
 //!
-//! The folder's content alone decides what is done; no scan depends on the memory of an earlier one. So a restart needs no
-//! recovery code: it is another first scan. Events only make scans prompt and show when a writer has closed a file
+//! The folder's content alone decides what is done; no scan depends on the memory of an earlier one. So a restart needs
+//! no recovery code: it is another first scan. Events only make scans prompt and show when a writer has closed a file
 //! ([`readiness`]). [`ingest`] describes how one file becomes exactly one job.
 
 mod dir_walk;

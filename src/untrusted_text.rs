@@ -1,8 +1,8 @@
 //! Untrusted text (file names, Marketo's messages, rows of a file): escaping, masking and clipping before it is shown,
 //! logged or stored.
 //!
-//! Such text can hold line ends, which forge log lines, and escape sequences, which control the reader's terminal. It can
-//! be of any length, and it can hold e-mail addresses.
+//! Such text can hold line ends, which forge log lines, and escape sequences, which control the reader's terminal. It
+//! can be of any length, and it can hold e-mail addresses.
 
 use std::borrow::Cow;
 use std::fmt::Write;
@@ -16,8 +16,8 @@ pub const MAX_REMARK_BYTES: usize = 2_000;
 /// The longest id of Marketo's that is stored, in bytes. A `requestId` has about 20.
 pub const MAX_ID_BYTES: usize = 200;
 
-/// Returns whether a character affects the display instead of being shown: control characters (C0, DEL and C1), line and
-/// paragraph separators, and characters that reorder text (<https://www.unicode.org/reports/tr9/>).
+/// Returns whether a character affects the display instead of being shown: control characters (C0, DEL and C1), line
+/// and paragraph separators, and characters that reorder text (<https://www.unicode.org/reports/tr9/>).
 pub fn is_unsafe(letter: char) -> bool {
     letter.is_control()
         || matches!(letter, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{206f}')
@@ -47,8 +47,8 @@ fn escape_all(text: &str, is_escaped: impl Fn(char) -> bool) -> Cow<'_, str> {
     Cow::Owned(escaped)
 }
 
-/// Returns an equal JSON document in which unsafe characters ([`is_unsafe`]) are `\u` escapes. JSON itself requires that
-/// only for C0.
+/// Returns an equal JSON document in which unsafe characters ([`is_unsafe`]) are `\u` escapes. JSON itself requires
+/// that only for C0.
 pub fn escape_json(document: &str) -> Cow<'_, str> {
     let is_escaped = |letter: char| is_unsafe(letter) && letter >= '\u{7f}';
     if !document.contains(is_escaped) {
@@ -73,8 +73,8 @@ const MAX_QUOTED_BYTES: usize = 256;
 
 /// Returns `text` with each e-mail address replaced by `***@***`.
 ///
-/// Three forms are found: plain (`john@example.com`), with a quoted local part (`"john doe"@example.com`, RFC 5322), and
-/// percent-encoded as in a URL (`john%40example.com`).
+/// Three forms are found: plain (`john@example.com`), with a quoted local part (`"john doe"@example.com`, RFC 5322),
+/// and percent-encoded as in a URL (`john%40example.com`).
 pub fn mask_addresses(text: &str) -> Cow<'_, str> {
     let mut masked = String::new();
     let mut copied = 0;
@@ -134,8 +134,8 @@ fn encoded_local_part(before: &str) -> usize {
     run.len() - delimiter.map_or(0, |at| at + 3)
 }
 
-/// Returns the length of the quoted string at the end of `before`, quotes included; 0 if there is none that holds a letter
-/// or a digit.
+/// Returns the length of the quoted string at the end of `before`, quotes included; 0 if there is none that holds a
+/// letter or a digit.
 fn quoted_local_part(before: &str, quote: &str) -> usize {
     let Some(content) = before.strip_suffix(quote) else { return 0 };
     let content = &content[content.floor_char_boundary(content.len().saturating_sub(MAX_QUOTED_BYTES))..];
@@ -222,8 +222,8 @@ pub fn remark(text: &str) -> String {
 
 /// Returns `text`, or as much of its beginning as fits into `max_bytes` bytes together with a note if it is longer.
 ///
-/// A clipped text is left as it is by a second call: it may be stored, read and clipped again. Only where the note alone
-/// is longer than `max_bytes` does the result exceed it.
+/// A clipped text is left as it is by a second call: it may be stored, read and clipped again. Only where the note
+/// alone is longer than `max_bytes` does the result exceed it.
 pub fn clip(text: &str, max_bytes: usize) -> Cow<'_, str> {
     if text.len() <= max_bytes {
         return Cow::Borrowed(text);
@@ -233,7 +233,8 @@ pub fn clip(text: &str, max_bytes: usize) -> Cow<'_, str> {
     Cow::Owned(format!("{kept}{note}"))
 }
 
-/// Returns the file name made of `stem` and `ending`. The stem is shortened if the name would exceed [`MAX_NAME_BYTES`].
+/// Returns the file name made of `stem` and `ending`. The stem is shortened if the name would exceed
+/// [`MAX_NAME_BYTES`].
 pub fn file_name(stem: &str, ending: &str) -> String {
     let room = MAX_NAME_BYTES.saturating_sub(ending.len());
     format!("{}{ending}", &stem[..stem.floor_char_boundary(room)])

@@ -1,5 +1,5 @@
-//! A client that adds little to what is measured: HTTP/1.1 over one kept-alive connection, in blocking calls; two system
-//! calls a request and no library between.
+//! A client that adds little to what is measured: HTTP/1.1 over one kept-alive connection, in blocking calls; two
+//! system calls a request and no library between.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;

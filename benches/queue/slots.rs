@@ -1,5 +1,5 @@
-//! Measures how well Marketo's two importing slots are used: the time from the first file's acceptance to the last job's
-//! recorded end, against the sum of the import times over two.
+//! Measures how well Marketo's two importing slots are used: the time from the first file's acceptance to the last
+//! job's recorded end, against the sum of the import times over two.
 //!
 //! Real imports take tens of seconds, too long for a benchmark, so time is scaled by a hundred in all that the contract
 //! measures in seconds: imports of 0.2 to 0.6 s for 20 to 60 s, polling every 50 to 300 ms for 5 to 30 s, 50 calls in

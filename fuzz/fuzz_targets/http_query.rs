@@ -2,8 +2,8 @@
 //!
 //! `cargo +nightly fuzz run http_query fuzz/corpus/http_query fuzz/seeds/http_query -- -max_total_time=60`
 //!
-//! The input is what follows `/v1/` in a request's first line, sent as it is to a daemon that has no jobs. What is behind
-//! its `?` is read as the parameters of a new job too.
+//! The input is what follows `/v1/` in a request's first line, sent as it is to a daemon that has no jobs. What is
+//! behind its `?` is read as the parameters of a new job too.
 #![no_main]
 
 use std::collections::BTreeSet;

@@ -2,7 +2,8 @@
 //!
 //! `cargo +nightly fuzz run multipart_frame fuzz/corpus/multipart_frame fuzz/seeds/multipart_frame -- -max_total_time=60`
 //!
-//! The first two bytes of an input say how long the pieces are, and how long the file's name is; the rest is name and file.
+//! The first two bytes of an input say how long the pieces are, and how long the file's name is; the rest is name and
+//! file.
 #![no_main]
 
 use std::convert::Infallible;

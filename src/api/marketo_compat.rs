@@ -1,8 +1,8 @@
-//! Marketo-compatible API: Marketo's token endpoint and the twelve paths of its bulk import API, with its response shapes
-//! and error codes, for programs that are written for Marketo.
+//! Marketo-compatible API: Marketo's token endpoint and the twelve paths of its bulk import API, with its response
+//! shapes and error codes, for programs that are written for Marketo.
 //!
-//! A job stands for such a program's import. Its upload is accepted once it is on the disk, however full Marketo's import
-//! queue is, and `batchId` is the job's id.
+//! A job stands for such a program's import. Its upload is accepted once it is on the disk, however full Marketo's
+//! import queue is, and `batchId` is the job's id.
 
 mod address;
 mod call;

@@ -90,7 +90,8 @@ impl From<StoreError> for Problem {
                 detail,
             ),
             StoreError::Full => Problem::plain(StatusCode::INSUFFICIENT_STORAGE, detail),
-            // Neither the client's mistake (4xx) nor a defect of the program (500): it works again once the disk is repaired.
+            // Neither the client's mistake (4xx) nor a defect of the program (500): it works again once the disk is
+            // repaired.
             StoreError::Disk(_) | StoreError::Damaged(_) | StoreError::Moved { .. } => {
                 Problem::plain(StatusCode::SERVICE_UNAVAILABLE, detail)
             }

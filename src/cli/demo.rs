@@ -40,9 +40,9 @@ const ALL_JOBS: u32 = 1000;
 
 /// Show a daemon, a simulator and sample files of all three kinds at work, in a temporary folder
 ///
-/// Everything runs in this process for half a minute, with a Marketo simulator on 127.0.0.1. The folder is removed at the
-/// end. The exit status is 1 if any result differs from what was expected. With --json: at
-/// the end, an object with "jobs", "refused" (the rejected files, with reasons) and "ledger" (the simulator's call log).
+/// Everything runs in this process for half a minute, with a Marketo simulator on 127.0.0.1. The folder is removed at
+/// the end. The exit status is 1 if any result differs from what was expected. With --json: at the end, an object with
+/// "jobs", "refused" (the rejected files, with reasons) and "ledger" (the simulator's call log).
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:

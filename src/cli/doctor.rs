@@ -29,12 +29,12 @@ mod tls;
 /// limit), clock and limits. Nothing is written, no secret is shown, and no daemon is needed; a daemon with socket
 /// activation is started by the check. The whole database is read, which takes a while where it is large.
 ///
-/// Permissions are checked for the current user, and the service's unit may set paths and secrets: check an installed service
-/// with "sudo marqueue-service doctor", which has what the unit has.
+/// Permissions are checked for the current user, and the service's unit may set paths and secrets: check an installed
+/// service with "sudo marqueue-service doctor", which has what the unit has.
 ///
-/// Faults come last, each with its advice. The socket is the configuration's. Ends with 0 if nothing is a fault, 1 if something
-/// is, 2 if the configuration is wrong or a TLS file is missing. With --json: an array of objects with "check", "state"
-/// ("fine", "warning" or "fault"), "detail" and "advice".
+/// Faults come last, each with its advice. The socket is the configuration's. Ends with 0 if nothing is a fault, 1 if
+/// something is, 2 if the configuration is wrong or a TLS file is missing. With --json: an array of objects with
+/// "check", "state" ("fine", "warning" or "fault"), "detail" and "advice".
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:

@@ -61,8 +61,8 @@ fn write_problem(problem: Map<String, Value>) {
     output::note(&escape_json(&Value::Object(problem).to_string()));
 }
 
-/// Returns the problem document of an error (RFC 9457): that of the daemon where it refused a request, else one of our own,
-/// which has no HTTP status. `exit_status` is that of the command.
+/// Returns the problem document of an error (RFC 9457): that of the daemon where it refused a request, else one of our
+/// own, which has no HTTP status. `exit_status` is that of the command.
 fn problem(error: &CliError) -> Map<String, Value> {
     let (kind, title) = match error {
         CliError::Client(ClientError::Refused(problem)) => {

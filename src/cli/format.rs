@@ -208,8 +208,8 @@ pub fn done_rows(job: &JobDto) -> u64 {
     job.batches.iter().filter_map(|batch| batch.rows.done()).sum()
 }
 
-/// Formats how many rows of a job Marketo has processed, as [`done_label`] does. As long as the job has not ended, a count
-/// that is missing is one that is to come.
+/// Formats how many rows of a job Marketo has processed, as [`done_label`] does. As long as the job has not ended, a
+/// count that is missing is one that is to come.
 pub fn job_done_label(job: &JobDto) -> String {
     match job.rows.done() {
         None if !job.state.is_terminal() => format!("{}/{}", done_rows(job), job.rows.total),

@@ -11,8 +11,8 @@ use serde::Serialize;
 use crate::cli::render::{Screen, time};
 use crate::untrusted_text::{escape_json, escape_lines};
 
-/// Writes lines to standard output, with control characters escaped; colours are kept on a screen that has them. A closed pipe (`marqueue list | head -1`) is no
-/// error: the reader has what it wanted.
+/// Writes lines to standard output, with control characters escaped; colours are kept on a screen that has them. A
+/// closed pipe (`marqueue list | head -1`) is no error: the reader has what it wanted.
 ///
 /// # Errors
 /// Any other error of the write.
@@ -70,8 +70,8 @@ pub fn json_line<T: Serialize + ?Sized>(value: &T) -> io::Result<String> {
     Ok(escape_json(&line).into_owned())
 }
 
-/// Writes a line to standard error, with control characters escaped; colours are kept on a screen that has them. An error of the write is ignored: standard error
-/// is the only channel that could report it.
+/// Writes a line to standard error, with control characters escaped; colours are kept on a screen that has them. An
+/// error of the write is ignored: standard error is the only channel that could report it.
 pub fn note(text: &str) {
     let _ = writeln!(io::stderr().lock(), "{}", escape_for(&Screen::stderr(), text));
 }
@@ -89,8 +89,8 @@ fn escape_for(screen: &Screen, text: &str) -> String {
     parts.map(|(part, is_code)| if is_code && is_colour(part) { part.into() } else { escape_lines(part) }).collect()
 }
 
-/// Gives each time in an indented JSON document three digits of milliseconds. A time is the value of a key that is named
-/// as one, so that a file's name or a message is never changed.
+/// Gives each time in an indented JSON document three digits of milliseconds. A time is the value of a key that is
+/// named as one, so that a file's name or a message is never changed.
 fn with_milliseconds(document: &str) -> String {
     document
         .lines()

@@ -16,7 +16,8 @@ Made from the commands' definitions: `MARQUEUE_WRITE_DOCS=1 cargo test --lib cli
 Options that every command takes are listed once, under [marqueue](#marqueue).
 ";
 
-/// Writes the section of `command`, and those of the commands below it. `above` are the options of the commands above it.
+/// Writes the section of `command`, and those of the commands below it. `above` are the options of the commands above
+/// it.
 fn write_section(page: &mut String, command: &Command, words: &str, above: &[&Id]) {
     let is_top = !words.contains(' ');
     let about = command.get_long_about().or(command.get_about()).map(ToString::to_string).unwrap_or_default();

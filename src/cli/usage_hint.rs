@@ -6,8 +6,8 @@ use clap::error::{ContextKind, ContextValue};
 
 use crate::domain::Format;
 
-/// Returns a hint for `marqueue add FILE` or `marqueue add FOLDER`, which lacks the target. `arguments` are those behind
-/// the program's name.
+/// Returns a hint for `marqueue add FILE` or `marqueue add FOLDER`, which lacks the target. `arguments` are those
+/// behind the program's name.
 pub fn usage_hint(error: &clap::Error, arguments: &[String]) -> Option<String> {
     let Some(ContextValue::String(word)) = error.get(ContextKind::InvalidSubcommand) else { return None };
     let position = arguments.iter().position(|argument| argument == word)?;

@@ -28,15 +28,16 @@ impl Client {
     /// Follows at most [`MAX_FOLLOWED`] jobs: one event with the current state of each, then their changes.
     ///
     /// # Errors
-    /// Every [`ClientError`] but [`ClientError::Content`]. Where [`ClientError::is_too_many_waiting`], poll the jobs instead.
+    /// Every [`ClientError`] but [`ClientError::Content`]. Where [`ClientError::is_too_many_waiting`], poll the jobs
+    /// instead.
     ///
     /// [`MAX_FOLLOWED`]: crate::api::dto::MAX_FOLLOWED
     pub async fn events_of(&self, jobs: &[JobId]) -> Result<EventStream, ClientError> {
         self.events(jobs, None).await
     }
 
-    /// Follows these jobs as [`Client::events_of`] does, or with none all jobs and instances. `last_id` is that of the last
-    /// event of an earlier stream of all: this one first has what has changed since.
+    /// Follows these jobs as [`Client::events_of`] does, or with none all jobs and instances. `last_id` is that of the
+    /// last event of an earlier stream of all: this one first has what has changed since.
     ///
     /// # Errors
     /// As of [`Client::events_of`].
@@ -91,8 +92,8 @@ struct RawEvent {
     data: String,
 }
 
-/// Parses the stream: the lines up to an empty one are an event, if any of them is a `data:` line. Names and comments are
-/// ignored, since the data have their type.
+/// Parses the stream: the lines up to an empty one are an event, if any of them is a `data:` line. Names and comments
+/// are ignored, since the data have their type.
 #[derive(Default)]
 struct LineBuffer {
     unread: Vec<u8>,

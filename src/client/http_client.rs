@@ -33,8 +33,8 @@ pub struct Client {
 }
 
 impl Client {
-    /// Makes a client, without connecting. `timeout` is the longest time that the daemon may send nothing; waiting for a job
-    /// and for events is not limited.
+    /// Makes a client, without connecting. `timeout` is the longest time that the daemon may send nothing; waiting for
+    /// a job and for events is not limited.
     ///
     /// # Errors
     /// [`ClientError::SocketPathTooLong`]; [`ClientError::Broken`] where the HTTP client can't be made.

@@ -62,7 +62,8 @@ pub struct Observation {
 }
 
 impl ClockRecord {
-    /// Begins the record of a new database. Nothing in it has an age that could be wrong, so the clock counts as steady.
+    /// Begins the record of a new database. Nothing in it has an age that could be wrong, so the clock counts as
+    /// steady.
     pub fn begin_steady(reading: &ClockReading) -> ClockRecord {
         let patience = i64::try_from(PATIENCE.as_millis()).unwrap_or(i64::MAX);
         let steady_since_up = reading.up.ms.saturating_sub(patience);

@@ -10,7 +10,8 @@ pub enum ConfigError {
     /// The file cannot be read.
     #[error("the configuration {} cannot be read: {cause}", path.display())]
     Unreadable { path: PathBuf, cause: std::io::Error },
-    /// The file is not valid TOML. The text of the parser's error is left out: it quotes the line, which may hold a secret.
+    /// The file is not valid TOML. The text of the parser's error is left out: it quotes the line, which may hold a
+    /// secret.
     #[error("{}:{line}: not valid TOML: {reason}", path.display())]
     Syntax { path: PathBuf, line: usize, reason: String },
     /// A key of the file is invalid.

@@ -29,7 +29,8 @@ pub struct Config {
     pub notify: Notify,
     /// The log lines.
     pub log: Log,
-    /// Problems that do not prevent the start, such as a secret that every user of the machine can read. To be logged once.
+    /// Problems that do not prevent the start, such as a secret that every user of the machine can read. To be logged
+    /// once.
     pub warnings: Vec<Warning>,
 }
 

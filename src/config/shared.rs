@@ -16,8 +16,8 @@ pub fn sharing(instances: &BTreeMap<String, Instance>, name: &str) -> Vec<String
 }
 
 /// Gives instances with the same base URL the strictest limits of them all, and returns warnings that name them.
-/// Instances with the same credentials and other base URLs only get a warning, because nothing shows whether they lead to
-/// one Marketo.
+/// Instances with the same credentials and other base URLs only get a warning, because nothing shows whether they lead
+/// to one Marketo.
 pub fn share_limits(instances: &mut BTreeMap<String, Instance>) -> Vec<Warning> {
     let names: Vec<String> = instances.keys().cloned().collect();
     let mut warnings = Vec::new();

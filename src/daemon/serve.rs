@@ -12,8 +12,8 @@ use crate::daemon::{logging, systemd};
 use crate::http_server::Socket;
 
 /// Runs the daemon until SIGTERM or SIGINT, or until the terminal from which it was started is closed. A second signal
-/// does not wait for uploads. Any other SIGHUP has it `read` its configuration and its TLS files again. In [`StartMode::Paused`] no upload begins before an operator resumes the
-/// instance.
+/// does not wait for uploads. Any other SIGHUP has it `read` its configuration and its TLS files again. In
+/// [`StartMode::Paused`] no upload begins before an operator resumes the instance.
 ///
 /// # Errors
 /// As [`Daemon::start`]; also if a part of the running daemon has failed.

@@ -1,4 +1,5 @@
-//! Encoding detection: guesses the encoding of text that is not UTF-8. Most encodings accept any byte, so it stays a guess.
+//! Encoding detection: guesses the encoding of text that is not UTF-8. Most encodings accept any byte, so it stays a
+//! guess.
 
 use std::fmt;
 

@@ -144,8 +144,8 @@ fn zip(opening: &[u8]) -> FileKind {
     }
 }
 
-/// Text of two or four bytes a letter without a mark: Western letters have NULs in fixed places. The header is such text
-/// whatever the rows hold, so its first eight letters decide.
+/// Text of two or four bytes a letter without a mark: Western letters have NULs in fixed places. The header is such
+/// text whatever the rows hold, so its first eight letters decide.
 fn wide(opening: &[u8]) -> Option<FileKind> {
     let guess = |encoding| Some(FileKind::Unicode { encoding, marked: false });
     let nul_at = |width: usize, place: usize| {

@@ -13,8 +13,8 @@ use crate::delimited::lexer::{LexEvent, Lexer};
 use crate::delimited::warning::Warning;
 use crate::domain::{Format, Target};
 
-/// The largest header, in bytes. The header is held in memory, so it has a limit of its own; Marketo's longest names and
-/// most columns stay far below.
+/// The largest header, in bytes. The header is held in memory, so it has a limit of its own; Marketo's longest names
+/// and most columns stay far below.
 pub const MAX_HEADER_BYTES: u64 = 1024 * 1024;
 
 /// A column that the header must have.
@@ -212,8 +212,8 @@ pub(super) fn check(
     missing.map_or(Ok(()), Err)
 }
 
-/// Returns the first required column that the header lacks, with a column that may be meant. That one's name may be shown:
-/// it has only the letters of a name that was given with the file.
+/// Returns the first required column that the header lacks, with a column that may be meant. That one's name may be
+/// shown: it has only the letters of a name that was given with the file.
 fn missing_column(names: &[String], required: &[RequiredColumn]) -> Option<ValidationError> {
     let RequiredColumn { column, need } = required.iter().find(|required| !names.contains(&required.column))?;
     let similar = names.iter().position(|name| name.trim() == name && letters(name) == letters(column));

@@ -44,8 +44,8 @@ pub(super) enum LexEvent {
     End(Record),
 }
 
-/// Whether CRs at the ends of fields are searched for. The search takes another pass over the bytes, which is not needed
-/// where every CR belongs to a CRLF.
+/// Whether CRs at the ends of fields are searched for. The search takes another pass over the bytes, which is not
+/// needed where every CR belongs to a CRLF.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum CrSearch {
     On,
@@ -124,7 +124,8 @@ impl Lexer {
         (self.bytes > 0).then(|| self.record())
     }
 
-    /// Reads to the next end of a record. Returns the number of bytes read and the record, or `None` if `bytes` end before.
+    /// Reads to the next end of a record. Returns the number of bytes read and the record, or `None` if `bytes` end
+    /// before.
     #[inline]
     pub fn next_record(&mut self, bytes: &[u8]) -> Option<(usize, Record)> {
         self.first = match bytes.first() {

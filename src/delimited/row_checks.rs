@@ -213,7 +213,8 @@ impl RowChecks {
     }
 }
 
-/// Returns the bytes after the delimiter before a column; `None` if there are none or they are beyond the end of `bytes`.
+/// Returns the bytes after the delimiter before a column; `None` if there are none or they are beyond the end of
+/// `bytes`.
 fn behind(bytes: &[u8], column: usize, delimiter: u8) -> Option<&[u8]> {
     (0..column).try_fold(bytes, |rest, _| rest.get(field_end(rest, delimiter)? + 1..)).filter(|rest| !rest.is_empty())
 }

@@ -19,8 +19,8 @@ impl RowLimit {
         RowLimit { lexer: Lexer::new(format, 1), max_bytes, seen: 0, last_end: 0 }
     }
 
-    /// Reads the next bytes. Returns how many bytes of the file to keep as soon as it has more than the limit: up to the
-    /// end of a row, and none at all where not even the header ends within the limit.
+    /// Reads the next bytes. Returns how many bytes of the file to keep as soon as it has more than the limit: up to
+    /// the end of a row, and none at all where not even the header ends within the limit.
     pub fn push(&mut self, bytes: &[u8]) -> Option<u64> {
         let room = usize::try_from(self.max_bytes - self.seen).unwrap_or(usize::MAX);
         let within = &bytes[..bytes.len().min(room)];

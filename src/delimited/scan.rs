@@ -15,7 +15,8 @@ use crate::delimited::split::Splitter;
 use crate::delimited::table::Table;
 use crate::delimited::utf8::{Utf8Error, Utf8Validator};
 
-/// The bytes that pass through all checks before the next are read. A block of this size stays in the processor's cache.
+/// The bytes that pass through all checks before the next are read. A block of this size stays in the processor's
+/// cache.
 const BLOCK: usize = 32 * 1024;
 
 /// The most bytes that are kept of a record that spans several blocks, for the checks of its row.

@@ -1,4 +1,5 @@
-//! Splitting: distributes rows over parts that fit into one upload, and halves a part that Marketo refused as too large.
+//! Splitting: distributes rows over parts that fit into one upload, and halves a part that Marketo refused as too
+//! large.
 
 use serde::Serialize;
 
@@ -49,8 +50,8 @@ impl Splitter {
         self.max_part_bytes
     }
 
-    /// Adds the row from `from` to `to`, which follows the one before without a gap. A row above the limit has a part of its
-    /// own.
+    /// Adds the row from `from` to `to`, which follows the one before without a gap. A row above the limit has a part
+    /// of its own.
     pub fn add(&mut self, from: u64, to: u64, line: u64) {
         let first_row = self.next_row;
         self.next_row += 1;

@@ -102,8 +102,8 @@ impl InstanceState {
 
     /// Returns the state after Marketo was not reachable: no upload before `until`.
     pub fn after_service_failure(&self, until: Timestamp, now: Timestamp) -> InstanceState {
-        // Uploads in progress at the same time fail together, which is one failure. (A backoff beyond `until`, which would
-        // be a longer one, began before the clock was set back.)
+        // Uploads in progress at the same time fail together, which is one failure. (A backoff beyond `until`, which
+        // would be a longer one, began before the clock was set back.)
         if self.backoff_until.is_some_and(|end| now < end && end <= until) {
             return self.clone();
         }
@@ -140,7 +140,8 @@ impl InstanceState {
                     ..ended
                 };
                 match self.observed_slot_limit {
-                    // More were accepted than the observed limit, so other integrations use fewer slots. The next may follow at once.
+                    // More were accepted than the observed limit, so other integrations use fewer slots. The next may
+                    // follow at once.
                     Some(limit) if limit < in_flight => {
                         InstanceState { observed_slot_limit: Some(in_flight), slot_probe_at: Some(now), ..reset }
                     }
@@ -155,7 +156,8 @@ impl InstanceState {
                     if another || matches!(event, Event::Held { .. }) {
                         failed.after_service_failure(backoff_until, now)
                     } else {
-                        // Other batches are tried, one upload at a time, until one shows whether the instance is the cause.
+                        // Other batches are tried, one upload at a time, until one shows whether the instance is the
+                        // cause.
                         InstanceState { service_failures: failed.service_failures.saturating_add(1), ..failed }
                     }
                 }

@@ -1,6 +1,7 @@
 //! Row counts of a job or a batch: Marketo's counts, compared with the rows that were sent.
 //!
-//! A count that Marketo did not give is unknown and never 0, so that a job with uncounted failed rows does not look complete.
+//! A count that Marketo did not give is unknown and never 0, so that a job with uncounted failed rows does not look
+//! complete.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

@@ -34,8 +34,8 @@ impl FileStat {
         FileStat::ask(file, b"", AtFlags::EMPTY_PATH)
     }
 
-    /// Reads the attributes of the file behind a link in `/proc/PID/fd`, from the kernel's cache only, so that a server that
-    /// does not answer is not waited for.
+    /// Reads the attributes of the file behind a link in `/proc/PID/fd`, from the kernel's cache only, so that a server
+    /// that does not answer is not waited for.
     pub(super) fn of_process_file(link: &Path) -> io::Result<FileStat> {
         let found = statx(CWD, link, AtFlags::STATX_DONT_SYNC, StatxFlags::BASIC_STATS | StatxFlags::BTIME)?;
         Ok(FileStat::from(&found))
@@ -72,20 +72,22 @@ impl FileStat {
         self.is_same_inode(other) && (self.bytes, self.modified) == (other.bytes, other.modified)
     }
 
-    /// Returns the numbers that [`FileStat::is_unchanged`] compares, without the device, whose number may change at a boot.
+    /// Returns the numbers that [`FileStat::is_unchanged`] compares, without the device, whose number may change at a
+    /// boot.
     pub(super) fn state(&self) -> Vec<u8> {
         let numbers = [self.inode.cast_signed(), self.bytes.cast_signed(), self.modified.0, self.modified.1.into()];
         numbers.into_iter().flat_map(i64::to_be_bytes).collect()
     }
 
-    /// Returns the part of the idempotency key of a file at `path` that does not depend on its content. It is the same as
-    /// long as the file is the same drop, and differs for a second drop of the same content under the same name.
+    /// Returns the part of the idempotency key of a file at `path` that does not depend on its content. It is the same
+    /// as long as the file is the same drop, and differs for a second drop of the same content under the same name.
     ///
-    /// Inode numbers are soon reused, and `cp -p` and `rsync` keep the modification time. So inode, modification time and
-    /// content can all equal those of the last drop; only the inode's creation time differs then. The change time (ctime)
-    /// would differ too, but a `chown -R`, which many containers run at their start, alters it: after a crash between commit
-    /// and removal, that would give a second job. So ctime is used only where there is no creation time, and for hard
-    /// links, of which the same inode can be dropped twice. The device is left out, because its number may change at a boot.
+    /// Inode numbers are soon reused, and `cp -p` and `rsync` keep the modification time. So inode, modification time
+    /// and content can all equal those of the last drop; only the inode's creation time differs then. The change time
+    /// (ctime) would differ too, but a `chown -R`, which many containers run at their start, alters it: after a crash
+    /// between commit and removal, that would give a second job. So ctime is used only where there is no creation time,
+    /// and for hard links, of which the same inode can be dropped twice. The device is left out, because its number may
+    /// change at a boot.
     pub(super) fn identity(&self, path: &Path) -> Vec<u8> {
         let since = self.born.filter(|_| self.links == 1).unwrap_or(self.changed);
         let mut identity = path.as_os_str().as_bytes().to_vec();

@@ -91,8 +91,8 @@ impl FolderTask {
         }
     }
 
-    /// Reports each ignored file once, when it is unchanged for long enough: before that a program may be about to rename
-    /// it. Returns the time at which the next one is due.
+    /// Reports each ignored file once, when it is unchanged for long enough: before that a program may be about to
+    /// rename it. Returns the time at which the next one is due.
     fn report_ignored(&mut self, listing: &Listing, now: Instant) -> Instant {
         let mut next = now + RESCAN;
         self.report.retain_ignored(&self.name, |path| listing.ignored.contains_key(path));

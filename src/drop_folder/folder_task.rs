@@ -1,5 +1,5 @@
-//! Folder task: scans one part of the drop folder after each event and every few seconds, and ingests complete files one
-//! at a time.
+//! Folder task: scans one part of the drop folder after each event and every few seconds, and ingests complete files
+//! one at a time.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::io;
@@ -104,8 +104,8 @@ impl FolderTask {
     /// Records the result of the preparation.
     ///
     /// # Errors
-    /// An error that needs a change of the configuration. A file in the way of a folder is logged instead, and each scan
-    /// tries again.
+    /// An error that needs a change of the configuration. A file in the way of a folder is logged instead, and each
+    /// scan tries again.
     pub(super) fn is_prepared(&mut self, prepared: Result<io::Result<FileStat>, JoinError>) -> io::Result<()> {
         match prepared.unwrap_or_else(|error| Err(io::Error::other(error))) {
             Ok(folder) => self.folder = Some(folder),

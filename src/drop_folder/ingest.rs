@@ -6,10 +6,10 @@
 //! 3. The job is committed, under an idempotency key made of path, identity and content.
 //! 4. The file is removed, if it is still the one that was read and no program has it open for writing (see [`removal`]).
 //!
-//! A crash before step 3 leaves the file and no job. A crash between steps 3 and 4 leaves both; the next ingestion finds
-//! the job by its key and goes on to step 4. The removal is not flushed to the disk: a file that returns after a power cut
-//! is recognized in the same way. The key is kept as long as the job's record, so this fails only if the record is erased
-//! (`retention.jobs`) before the next start.
+//! A crash before step 3 leaves the file and no job. A crash between steps 3 and 4 leaves both; the next ingestion
+//! finds the job by its key and goes on to step 4. The removal is not flushed to the disk: a file that returns after a
+//! power cut is recognized in the same way. The key is kept as long as the job's record, so this fails only if the
+//! record is erased (`retention.jobs`) before the next start.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;

@@ -37,7 +37,8 @@ impl FolderTask {
             }
             Some(at)
         };
-        // First with full visibility assumed: no file is complete before that time, and mostly this spares the scan of /proc.
+        // First with full visibility assumed: no file is complete before that time, and mostly this spares the scan of
+        // /proc.
         let files = paths.into_iter().filter_map(|path| Some((listing.files.get(&path).copied()?, path)));
         let due: Vec<_> = files.filter(|(_, path)| at_most(path, visibility).is_some_and(|at| at <= now)).collect();
         if due.is_empty() {

@@ -14,8 +14,8 @@ use crate::drop_folder::setup;
 use crate::untrusted_text::escape_lines;
 
 impl FolderTask {
-    /// Returns the options of each folder with a `job.toml`; `None` while it is being written or not valid. What is wrong
-    /// is written to a file beside it.
+    /// Returns the options of each folder with a `job.toml`; `None` while it is being written or not valid. What is
+    /// wrong is written to a file beside it.
     pub(super) async fn options(&mut self, listing: &Listing, now: Instant) -> HashMap<PathBuf, Option<FolderOptions>> {
         let mut all = HashMap::new();
         let mut reasons = listing.reasons.keys().map(|folder| (folder.clone(), None)).collect::<BTreeMap<_, _>>();

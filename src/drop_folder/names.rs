@@ -37,8 +37,8 @@ pub(super) enum EntryKind {
 }
 
 impl EntryKind {
-    /// Returns the kind of a file. `path` is relative to the drop folder. Extensions are case-insensitive, as on Windows,
-    /// where many files come from.
+    /// Returns the kind of a file. `path` is relative to the drop folder. Extensions are case-insensitive, as on
+    /// Windows, where many files come from.
     pub(super) fn of(path: &Path) -> EntryKind {
         let name = path.file_name().unwrap_or_default();
         if name == OPTIONS {
@@ -96,8 +96,8 @@ pub(super) fn ignored_reason(path: &Path) -> String {
     format!("its name ends in none of .csv, .tsv and .ssv: {advice}")
 }
 
-/// The name of an ingested file between the commit of its job and its removal. It holds the file's name and state, so that
-/// a later start recognizes whether the file was written to since.
+/// The name of an ingested file between the commit of its job and its removal. It holds the file's name and state, so
+/// that a later start recognizes whether the file was written to since.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct PendingRemoval {
     /// The original name, shortened if the new name would be too long.

@@ -34,16 +34,16 @@ impl OpenFiles {
     }
 }
 
-/// A file to look for. The name helps where the inode's number differs between the kernel's lists and `stat`, as it can on
-/// overlay file systems.
+/// A file to look for. The name helps where the inode's number differs between the kernel's lists and `stat`, as it can
+/// on overlay file systems.
 struct Wanted {
     inodes: HashSet<u64>,
     names: HashSet<OsString>,
     files: Vec<(FileStat, OsString)>,
 }
 
-/// Returns which of `files` are open for writing. Takes some milliseconds for each hundred processes. Processes that end
-/// during the scan are left out.
+/// Returns which of `files` are open for writing. Takes some milliseconds for each hundred processes. Processes that
+/// end during the scan are left out.
 pub(super) fn scan(files: Vec<(FileStat, OsString)>) -> OpenFiles {
     let wanted = Wanted {
         inodes: files.iter().map(|(stamp, _)| stamp.device_and_inode().1).collect(),
@@ -146,7 +146,8 @@ fn mappings(process: &Path, wanted: &Wanted, open: &mut HashSet<(u64, u64)>) -> 
             inode == mapping.inode && (device == mapping.device || mapping.name == *name)
         };
         for (stamp, _) in wanted.files.iter().filter(same) {
-            // How the file was opened shows in the link's permissions; a mapping for reading may become one for writing.
+            // How the file was opened shows in the link's permissions; a mapping for reading may become one for
+            // writing.
             let link = process.join("map_files").join(&mapping.range);
             if fs::symlink_metadata(link).map_or(mapping.is_writable, |link| link.mode() & 0o200 != 0) {
                 open.insert(stamp.device_and_inode());

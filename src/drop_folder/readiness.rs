@@ -12,8 +12,8 @@
 //!   unchanged for `drop.settle`, whatever its events. A program that writes more slowly to a share has to use another
 //!   name and rename the file after the close. Times are from this process's clock, because a share's clock may differ.
 //!
-//! Scanners, SMB and some SFTP clients create an empty file first and fill it later. So an empty file waits longer before
-//! it counts as complete; then it is refused.
+//! Scanners, SMB and some SFTP clients create an empty file first and fill it later. So an empty file waits longer
+//! before it counts as complete; then it is refused.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
@@ -25,8 +25,8 @@ use crate::drop_folder::file_stat::FileStat;
 pub(super) const MIN_UNCHANGED: Duration = Duration::from_secs(2);
 /// How long an empty file waits for its content.
 pub(super) const EMPTY_FILE_WAIT: Duration = Duration::from_secs(3 * 60);
-/// The same for an empty file that was renamed in. It is rarely a placeholder, but a program that is not visible may still
-/// have it open.
+/// The same for an empty file that was renamed in. It is rarely a placeholder, but a program that is not visible may
+/// still have it open.
 pub(super) const EMPTY_RENAMED_WAIT: Duration = Duration::from_secs(60);
 
 /// The last event of a file.
@@ -64,8 +64,8 @@ pub(super) struct FileTracker {
 }
 
 impl FileTracker {
-    /// Records the files found by a scan and the events before it. A change without an event discards the file's earlier
-    /// events: it was made from somewhere that gives no events, such as another machine.
+    /// Records the files found by a scan and the events before it. A change without an event discards the file's
+    /// earlier events: it was made from somewhere that gives no events, such as another machine.
     pub(super) fn observe(
         &mut self,
         found: &BTreeMap<PathBuf, FileStat>,

@@ -1,7 +1,8 @@
 //! Rejected files: moves a refused file to `rejected/` and writes the reason beside it.
 //!
-//! The reason is written before the file is moved, so that no file is there without a reason. A reason without its file is
-//! left by a crash between the two steps, or by an operator who removed the file: the next file of that name replaces it.
+//! The reason is written before the file is moved, so that no file is there without a reason. A reason without its file
+//! is left by a crash between the two steps, or by an operator who removed the file: the next file of that name
+//! replaces it.
 
 use std::ffi::{OsStr, OsString};
 use std::io;
@@ -24,8 +25,8 @@ use crate::untrusted_text::escape;
 
 const REASON: &str = ".reason.txt";
 
-/// Held while a name among the rejected files is chosen, so that two files do not get the same. While it is held only the
-/// folder `rejected` is accessed, so that an instance's folder that hangs does not block the others.
+/// Held while a name among the rejected files is chosen, so that two files do not get the same. While it is held only
+/// the folder `rejected` is accessed, so that an instance's folder that hangs does not block the others.
 pub(super) type NameLock = Mutex<()>;
 
 /// A refused file and the reason.

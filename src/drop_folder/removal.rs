@@ -1,10 +1,10 @@
 //! Removal of an ingested file without losing data that a program writes to it in the meantime.
 //!
-//! No system call removes a file only if no process has it open. So the file is first renamed within its folder: from then
-//! on no program opens it by its known name. If it is then unchanged since it was read, and no program has it open for
-//! writing, it is removed; otherwise it gets its name back. The other name ([`PendingRemoval`]) holds the state of the file when
-//! it was read, and is given only to files whose job (or copy) is on the disk. So a start after a crash between the steps
-//! can finish the removal.
+//! No system call removes a file only if no process has it open. So the file is first renamed within its folder: from
+//! then on no program opens it by its known name. If it is then unchanged since it was read, and no program has it open
+//! for writing, it is removed; otherwise it gets its name back. The other name ([`PendingRemoval`]) holds the state of
+//! the file when it was read, and is given only to files whose job (or copy) is on the disk. So a start after a crash
+//! between the steps can finish the removal.
 
 use std::ffi::OsStr;
 use std::io;
@@ -47,8 +47,8 @@ pub(super) fn remove(folder: &OwnedFd, name: &OsStr, stat: &FileStat) -> io::Res
     finish(folder, &aside, Some(name))
 }
 
-/// Finishes [`remove`] for a file that was set aside, also after a crash. `name` is its full name, where the name of the
-/// set-aside file had to be shortened.
+/// Finishes [`remove`] for a file that was set aside, also after a crash. `name` is its full name, where the name of
+/// the set-aside file had to be shortened.
 pub(super) fn finish(folder: &OwnedFd, aside: &PendingRemoval, name: Option<&OsStr>) -> io::Result<Removal> {
     let aside_name = aside.name();
     let found = match FileStat::of(folder, &aside_name) {

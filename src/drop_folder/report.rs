@@ -1,4 +1,5 @@
-//! Drop folder report: whether each part can be scanned, and which files are ignored. Shown in the status and the metrics.
+//! Drop folder report: whether each part can be scanned, and which files are ignored. Shown in the status and the
+//! metrics.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

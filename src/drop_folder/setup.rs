@@ -1,5 +1,5 @@
-//! Setup and listing of a part of the drop folder. Everything here blocks on the disk or a share, so it runs on blocking
-//! threads.
+//! Setup and listing of a part of the drop folder. Everything here blocks on the disk or a share, so it runs on
+//! blocking threads.
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
@@ -126,8 +126,9 @@ pub(super) enum Cleanup {
     PendingRemovals,
 }
 
-/// Cleans up after a stop or crash of the daemon. Ingested files that were set aside are removed or get their names back.
-/// Returns those for which neither was possible, and why. Must not be called while a file of the part is being ingested.
+/// Cleans up after a stop or crash of the daemon. Ingested files that were set aside are removed or get their names
+/// back. Returns those for which neither was possible, and why. Must not be called while a file of the part is being
+/// ingested.
 pub(super) fn remove_stale_files(tree: &DirTree, listing: &Listing, cleanup: Cleanup) -> Vec<(PathBuf, io::Error)> {
     let in_folder = |path: &Path| tree.open_folder(parent(path));
     for path in listing.temp_files.iter().filter(|_| cleanup == Cleanup::All) {

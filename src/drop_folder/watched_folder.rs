@@ -18,8 +18,8 @@ use crate::drop_folder::report::DropReport;
 use crate::drop_folder::setup;
 use crate::intake::Intake;
 
-/// How long the start waits for a folder to be created and watched. The daemon starts without a folder that takes longer,
-/// such as one on a share that does not answer, and scans it as soon as it answers.
+/// How long the start waits for a folder to be created and watched. The daemon starts without a folder that takes
+/// longer, such as one on a share that does not answer, and scans it as soon as it answers.
 const PREPARATION: Duration = Duration::from_secs(10);
 
 /// The drop folder cannot be created or written to.
@@ -41,8 +41,8 @@ impl DropFolder {
     /// Creates the missing folders of each instance and watches them. Returns `None` if `drop.path` is not set.
     ///
     /// # Errors
-    /// [`DropFolderError`] if the drop folder itself cannot be created or written to. A single folder in it that fails is
-    /// logged and tried again.
+    /// [`DropFolderError`] if the drop folder itself cannot be created or written to. A single folder in it that fails
+    /// is logged and tried again.
     pub async fn open(config: &Config, intake: Intake, clock: Clock) -> Result<Option<DropFolder>, DropFolderError> {
         let Some(path) = &config.drop.path else { return Ok(None) };
         let failed = |why| DropFolderError { path: path.clone(), why };

@@ -1,7 +1,7 @@
 //! Watcher: collects file system events (inotify) of the drop folder.
 //!
-//! Events start a scan promptly and show when a writer has closed a file. Where there are none, as on network shares, only
-//! the periodic scans find files.
+//! Events start a scan promptly and show when a writer has closed a file. Where there are none, as on network shares,
+//! only the periodic scans find files.
 
 use std::collections::HashMap;
 use std::os::unix::ffi::OsStrExt;
@@ -100,8 +100,8 @@ impl WatcherShared {
         for path in event.paths {
             let Ok(path) = path.strip_prefix(root) else { continue };
             let Some(signal) = self.unclosed().record(event.kind, path, tracker) else { continue };
-            // Each write to a large file gives one of these; the close that follows starts the scan. Names that begin with
-            // a dot are not ingested, and some are temporary files of the daemon.
+            // Each write to a large file gives one of these; the close that follows starts the scan. Names that begin
+            // with a dot are not ingested, and some are temporary files of the daemon.
             is_reason_to_look |= signal != FsEvent::Written && !is_hidden(path);
             self.locked().signals.insert(path.to_owned(), signal);
         }

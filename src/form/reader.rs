@@ -161,8 +161,8 @@ impl FormReader {
         (from..self.buffer.len()).find(begins).unwrap_or(self.buffer.len())
     }
 
-    /// Returns whether the body ends after a boundary without its closing `--`, as that of Talend and of Adobe's Java sample
-    /// does. Such a form is complete: a truncated body would be an error of the connection.
+    /// Returns whether the body ends after a boundary without its closing `--`, as that of Talend and of Adobe's Java
+    /// sample does. Such a form is complete: a truncated body would be an error of the connection.
     fn ends_without_dashes(&self) -> bool {
         self.is_finished && self.has_parts && self.buffer.iter().all(|byte| matches!(byte, b' ' | b'\t'))
     }

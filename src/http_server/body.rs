@@ -43,7 +43,8 @@ pub(super) enum BodyStart {
 ///
 /// A client that is still sending when the connection closes gets a broken pipe and never reads the response. So where
 /// the handler does not read the whole body, the rest is read and discarded while the response is sent, for
-/// [`DRAIN_TIME`] at most. A client that sent `Expect: 100-continue` and got no 100 sends no body, so nothing is drained.
+/// [`DRAIN_TIME`] at most. A client that sent `Expect: 100-continue` and got no 100 sends no body, so nothing is
+/// drained.
 pub(super) struct RequestBody {
     /// Taken when the body is dropped, to drain its rest.
     incoming: Option<Incoming>,

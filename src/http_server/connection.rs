@@ -1,4 +1,5 @@
-//! Connection: serves HTTP/1.1 to one client over any stream, with a time limit on everything that waits for the client.
+//! Connection: serves HTTP/1.1 to one client over any stream, with a time limit on everything that waits for the
+//! client.
 
 use std::convert::Infallible;
 use std::future::poll_fn;

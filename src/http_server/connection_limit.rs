@@ -1,15 +1,16 @@
 //! Connection limit: how many connections are served at once, and which one is closed for a new one.
 //!
-//! There are `api.max_connections` permits. A connection beyond them waits in the listen backlog until a permit is free,
-//! instead of receiving 503, so its client need not retry. For a waiting connection another one is closed, in this order:
+//! There are `api.max_connections` permits. A connection beyond them waits in the listen backlog until a permit is
+//! free, instead of receiving 503, so its client need not retry. For a waiting connection another one is closed, in
+//! this order:
 //!
 //! 1. the one that has been idle longest since its last response;
 //! 2. the oldest one without a first request, if it has had [`FIRST_REQUEST_TIME`] for that;
 //! 3. the one whose client sends or reads slowest, if more than three quarters of the permits are held by slow clients
 //!    and by waiting responses.
 //!
-//! Responses that wait for something other than their client (`/v1/events`, `?wait=`) may hold half of the permits. So a
-//! quarter of them is always left for short requests.
+//! Responses that wait for something other than their client (`/v1/events`, `?wait=`) may hold half of the permits. So
+//! a quarter of them is always left for short requests.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -22,8 +23,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::http_server::stall_timer::TransferSpeed;
 
-/// How long a new connection keeps its permit without a request. Its client may be on a busy machine, or far away with a
-/// TLS handshake to do.
+/// How long a new connection keeps its permit without a request. Its client may be on a busy machine, or far away with
+/// a TLS handshake to do.
 const FIRST_REQUEST_TIME: Duration = Duration::from_secs(1);
 
 /// A client for which the daemon has waited this long during one request counts as slow.
@@ -216,8 +217,8 @@ impl ConnectionPermit {
         self.state.lock().0 = PermitState::Flushing;
     }
 
-    /// Records that everything written so far is sent. Returns whether that completed a response, so that the next bytes
-    /// are another request.
+    /// Records that everything written so far is sent. Returns whether that completed a response, so that the next
+    /// bytes are another request.
     pub(super) fn record_flush(&self) -> bool {
         let ends_response = self.state.lock().0 == PermitState::Flushing;
         if ends_response {

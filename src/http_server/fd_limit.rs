@@ -10,8 +10,8 @@ pub struct FdLimitError {
     needed: u64,
 }
 
-/// Returns how many of the `wanted` connections are possible beside `others` open files. Raises the process's soft limit
-/// as far as needed and allowed: the default is low for programs that use `select`, which this one does not.
+/// Returns how many of the `wanted` connections are possible beside `others` open files. Raises the process's soft
+/// limit as far as needed and allowed: the default is low for programs that use `select`, which this one does not.
 ///
 /// # Errors
 /// [`FdLimitError`] where not even one connection is possible.

@@ -68,8 +68,8 @@ impl Socket {
         Ok(Socket { listener, _file: Some(file) })
     }
 
-    /// Uses a socket of the service manager, which stays open when this daemon stops: clients that connect in between wait
-    /// in its backlog.
+    /// Uses a socket of the service manager, which stays open when this daemon stops: clients that connect in between
+    /// wait in its backlog.
     ///
     /// # Errors
     /// The system's error where the socket can't be used.

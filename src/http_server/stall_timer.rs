@@ -10,8 +10,8 @@ use parking_lot::Mutex;
 use tokio::time::{Instant, Sleep, sleep_until};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
-/// A client that transfers less than this in one `api.stall_timeout` of waiting has stalled. Otherwise a byte now and then
-/// would hold a connection for years.
+/// A client that transfers less than this in one `api.stall_timeout` of waiting has stalled. Otherwise a byte now and
+/// then would hold a connection for years.
 const MIN_BYTES: usize = 1024;
 
 /// Why the wait for a client ended.
@@ -153,7 +153,8 @@ mod tests {
 
     const SECOND: Duration = Duration::from_secs(1);
 
-    /// Returns how many waits of that length, of a thousand, a client completes that transfers so many bytes after each.
+    /// Returns how many waits of that length, of a thousand, a client completes that transfers so many bytes after
+    /// each.
     fn completed_waits(wait: Duration, bytes: usize) -> usize {
         let mut timer = ClientWait::new(Direction::In, SECOND).timer;
         let mut now = Instant::now();

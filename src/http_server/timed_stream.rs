@@ -15,7 +15,8 @@ use crate::http_server::stall_timer::{ClientWait, Direction, StallError};
 /// Bytes that are read at once while a request's first line is incomplete.
 const LINE_CHUNK: usize = 4 * 1024;
 
-/// A client's stream. Writes fail once they have stalled, and the connection's permit is updated when a response is sent.
+/// A client's stream. Writes fail once they have stalled, and the connection's permit is updated when a response is
+/// sent.
 pub(super) struct TimedStream<S> {
     inner: S,
     wait: ClientWait,

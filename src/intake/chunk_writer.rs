@@ -18,8 +18,8 @@ use crate::store::{CHUNK_BYTES, CompressedChunk, Inserted, JobLayout, NewJob, St
 /// compressed; the store's writer commits all that are waiting in one transaction.
 const MAX_PENDING_CHUNKS: usize = 6;
 
-/// The most chunks of all files together that are being written at a time. This many saturate the store's writer; further
-/// senders wait, so that their data does not fill the memory.
+/// The most chunks of all files together that are being written at a time. This many saturate the store's writer;
+/// further senders wait, so that their data does not fill the memory.
 const MAX_PENDING_CHUNKS_TOTAL: usize = 32;
 
 /// Where chunks are stored. Clones share one state.
@@ -37,7 +37,8 @@ impl ChunkStore {
     }
 }
 
-/// A file that is being received: its last chunk, the writes that have not ended, and the submission that they belong to.
+/// A file that is being received: its last chunk, the writes that have not ended, and the submission that they belong
+/// to.
 pub(super) struct ChunkWriter<'a> {
     target: &'a ChunkStore,
     new: NewJob,
@@ -117,7 +118,8 @@ impl<'a> ChunkWriter<'a> {
         Ok(scan)
     }
 
-    /// Creates the job. A file of one chunk is stored in one transaction; a larger one becomes a job in its last transaction.
+    /// Creates the job. A file of one chunk is stored in one transaction; a larger one becomes a job in its last
+    /// transaction.
     pub(super) async fn finish(mut self, new: NewJob, layout: JobLayout) -> Result<Inserted, IntakeError> {
         let ChunkStore { store, clock, .. } = self.target;
         let Some(submission) = &self.submission else {

@@ -51,7 +51,8 @@ pub fn read_envelope(body: &[u8]) -> Option<Envelope<Import>> {
     Some(envelope)
 }
 
-/// Clips the texts of a response that are kept. The errors are clipped in [`refusal_reason`], after they were classified.
+/// Clips the texts of a response that are kept. The errors are clipped in [`refusal_reason`], after they were
+/// classified.
 fn clip_messages(envelope: &mut Envelope<Import>) {
     let clipped = |text: &str| clip(&mask_addresses(text), MAX_ID_BYTES).into_owned();
     envelope.request_id = envelope.request_id.as_deref().map(clipped);

@@ -132,7 +132,8 @@ impl AdmissionControl {
         }
     }
 
-    /// Records the begin of a call. Whatever the result, [`end_call`](AdmissionControl::end_call) must follow when it ends.
+    /// Records the begin of a call. Whatever the result, [`end_call`](AdmissionControl::end_call) must follow when it
+    /// ends.
     pub fn begin_call(&mut self, now: Duration, settings: &Settings, token: Option<&str>) -> Result<(), ApiRefusal> {
         self.under_way += 1;
         self.max_at_once = self.max_at_once.max(self.under_way);

@@ -117,8 +117,8 @@ pub struct Import {
     pub status: RemoteStatus,
     /// The counts at its end, known from the start.
     pub counts: Counts,
-    /// When the first status or report call for its id arrived, which proves that the client received the response to its
-    /// upload. None until then.
+    /// When the first status or report call for its id arrived, which proves that the client received the response to
+    /// its upload. None until then.
     #[serde(with = "optional_seconds")]
     pub asked: Option<Duration>,
 }

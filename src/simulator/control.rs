@@ -1,4 +1,5 @@
-//! Control of the simulator by scripts: its own paths, and the help text on them and on the cells that control an import.
+//! Control of the simulator by scripts: its own paths, and the help text on them and on the cells that control an
+//! import.
 
 use axum::http::{Method, StatusCode};
 use serde::Deserialize;

@@ -21,7 +21,8 @@ pub struct CreateRequest {
     pub body_bytes: u64,
     /// The form's parts, or the reason why it can't be read.
     pub form: Result<Vec<FormPart>, String>,
-    /// A refusal from [`begin_call`](crate::simulator::model::MarketoModel::begin_call) or from a fault, before the create rules apply.
+    /// A refusal from [`begin_call`](crate::simulator::model::MarketoModel::begin_call) or from a fault, before the
+    /// create rules apply.
     pub refusal: Option<ApiRefusal>,
     /// Whether a fault hides the outcome from the client; recorded in the call log.
     pub answer_lost: bool,

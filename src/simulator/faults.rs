@@ -162,8 +162,8 @@ impl Faults {
         }
     }
 
-    /// Returns the effect on a call of this kind that arrives now: that of the oldest fault that is due. The other faults
-    /// count the call.
+    /// Returns the effect on a call of this kind that arrives now: that of the oldest fault that is due. The other
+    /// faults count the call.
     pub fn next_effect(&mut self, call: Call) -> Option<FaultEffect> {
         let mut effect = None;
         for fault in self.0.iter_mut().filter(|fault| fault.call == call) {

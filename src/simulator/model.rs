@@ -72,7 +72,8 @@ impl MarketoModel {
         self.admission.revoke();
     }
 
-    /// Records the begin of a call with this token. Whatever the result, [`end_call`](MarketoModel::end_call) must follow.
+    /// Records the begin of a call with this token. Whatever the result, [`end_call`](MarketoModel::end_call) must
+    /// follow.
     ///
     /// # Errors
     /// 601 and 602 for the token; 606, 607 and 615 for too many calls. Token calls are only counted.

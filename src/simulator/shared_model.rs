@@ -33,7 +33,8 @@ impl SharedModel {
         self.max_body
     }
 
-    /// Returns whether legacy clients are accepted; see [`Settings::lenient`](crate::simulator::settings::Settings::lenient).
+    /// Returns whether legacy clients are accepted; see
+    /// [`Settings::lenient`](crate::simulator::settings::Settings::lenient).
     pub fn is_lenient(&self) -> bool {
         self.lenient
     }

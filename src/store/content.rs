@@ -6,8 +6,8 @@ use crate::store::error::StoreError;
 use crate::store::handle::Store;
 use crate::store::tables::chunks::{Chunk, StoredFile};
 
-/// Reads a range of a stored file chunk by chunk. Between two chunks it has no transaction open, so a slow receiver does
-/// not keep the WAL from being truncated.
+/// Reads a range of a stored file chunk by chunk. Between two chunks it has no transaction open, so a slow receiver
+/// does not keep the WAL from being truncated.
 pub struct ContentReader {
     store: Store,
     file: StoredFile,
@@ -26,7 +26,8 @@ impl ContentReader {
     /// Returns the next bytes of the range; none at its end.
     ///
     /// # Errors
-    /// [`StoreError::Erased`] if the content was erased, [`StoreError::Damaged`], or another error of reading the database.
+    /// [`StoreError::Erased`] if the content was erased, [`StoreError::Damaged`], or another error of reading the
+    /// database.
     pub async fn next(&mut self) -> Result<Option<Vec<u8>>, StoreError> {
         if self.rest.is_empty() {
             return Ok(None);

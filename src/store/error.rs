@@ -41,8 +41,8 @@ pub enum StoreError {
         "the disk of the database is full, except for the reserve for accepted jobs (store.reserve_bytes): free some space, and new files are accepted again"
     )]
     Full,
-    /// Reading or writing the file failed. The write may appear at the next start all the same: the disk may have stored
-    /// it without confirming that.
+    /// Reading or writing the file failed. The write may appear at the next start all the same: the disk may have
+    /// stored it without confirming that.
     #[error("the disk of the database fails or can't be written ({0}): check the disk and the permissions of the file")]
     Disk(String),
     /// A page or the content of a file is damaged.

@@ -7,7 +7,8 @@ use tokio::sync::{broadcast, mpsc};
 use crate::store::change_log::{ChangeLog, ChangeSubscription};
 use crate::store::events::{ChangeEvent, MetricEvent};
 
-/// Change events that a slow subscriber may fall behind by. Beyond them it gets `Lagged` and has to read everything again.
+/// Change events that a slow subscriber may fall behind by. Beyond them it gets `Lagged` and has to read everything
+/// again.
 const MAX_BUFFERED_CHANGES: usize = 4096;
 
 /// The subscribers to commits.

@@ -42,8 +42,8 @@ pub(super) struct Shared {
     pub(super) submission_aborted: Notify,
     /// Locked while a backup is made.
     pub(super) backup: Mutex<()>,
-    /// The row of the table `clock` as it was last written, or a later observation of the same clock. Locked while the clock
-    /// is read and the shift is written, so that no task reads times that are still to be shifted.
+    /// The row of the table `clock` as it was last written, or a later observation of the same clock. Locked while the
+    /// clock is read and the shift is written, so that no task reads times that are still to be shifted.
     pub(super) clock: Mutex<Option<ClockRecord>>,
     /// Locked for as long as the store is open, so that two daemons never use one database.
     _lock: DatabaseLock,
@@ -58,8 +58,8 @@ impl Store {
         Store::open_with_reserve(path, 0).await
     }
 
-    /// Opens the database, creates or migrates it, and starts the writer task. `reserve` is the size in bytes of the disk
-    /// reserve, which lets accepted jobs finish on a full disk; 0 for none.
+    /// Opens the database, creates or migrates it, and starts the writer task. `reserve` is the size in bytes of the
+    /// disk reserve, which lets accepted jobs finish on a full disk; 0 for none.
     ///
     /// # Errors
     /// [`StoreError::Open`], [`StoreError::InUse`] or [`StoreError::Newer`]. The file is left unchanged then.
@@ -131,7 +131,8 @@ impl Store {
 
     /// Waits for the queued writes, then closes the file. Later writes fail with [`StoreError::Closed`].
     pub async fn close(&self) {
-        // The last connection to close copies the WAL into the database. A read-only connection can't, so the writer is last.
+        // The last connection to close copies the WAL into the database. A read-only connection can't, so the writer is
+        // last.
         self.shared.readers.close().await;
         self.shared.writer.stop().await;
     }
@@ -141,7 +142,8 @@ impl Store {
         self.shared.writer.ended().await;
     }
 
-    /// Runs `write` in the writer task and returns its result once it is on the disk. `name` identifies the write in traces.
+    /// Runs `write` in the writer task and returns its result once it is on the disk. `name` identifies the write in
+    /// traces.
     ///
     /// # Errors
     /// The error of the write or of its commit, or [`StoreError::Closed`].

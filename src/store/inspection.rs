@@ -1,8 +1,8 @@
 //! Inspection: reads the database without changing a byte, whether or not a daemon is running.
 //!
-//! A read-only connection is not enough, since SQLite creates a missing WAL and repairs its index. So an existing index is
-//! only read (`readonly_shm`: without a daemon SQLite then builds its own in memory), and a database without a WAL is opened
-//! as immutable.
+//! A read-only connection is not enough, since SQLite creates a missing WAL and repairs its index. So an existing index
+//! is only read (`readonly_shm`: without a daemon SQLite then builds its own in memory), and a database without a WAL
+//! is opened as immutable.
 
 use std::fs;
 use std::path::Path;

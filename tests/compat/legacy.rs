@@ -227,7 +227,7 @@ async fn four_forms_wait_for_their_token_and_a_fifth_gets_601() {
         message(&answer).contains("4 forms").then_some(())
     })
     .await;
-    // One that says first who it is needs no place.
+    // A form with its token before the file needs no place.
     let (_, answer) = program.upload(LEADS, form(&[("access_token", &token)], FILE, &[])).await;
     assert_eq!(answer["success"], true, "{answer}");
     for upload in waiting {

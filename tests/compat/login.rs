@@ -243,7 +243,7 @@ async fn tokens_survive_a_restart_and_a_kill() {
         assert_eq!(code(&other.get(&status).await.1), "1013", "it is known, and the import is not its own");
         env.terminate().await;
     }
-    // Who had left and comes back logs in anew.
+    // A client that is configured again has to log in again.
     env.api = format!("listen = \"127.0.0.1:0\"\n{CRM}{WEB}");
     env.start().await;
     let program = Program { token: tokens[0].clone(), ..Program::new(format!("http://{}", env.tcp_address().await)) };

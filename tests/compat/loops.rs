@@ -8,7 +8,7 @@ use tokio::process::Command;
 use crate::compat_env::{CRM, Program};
 use crate::support::{TestEnv, binary, leads, quick};
 
-/// What doctor says of the address of this instance: its state and its detail.
+/// Returns the state and the detail of doctor's check of the address of this instance.
 async fn doctor(env: &TestEnv, instance: &str) -> Option<(String, String)> {
     let doctor = Command::new(binary()).args(["doctor", "--json", "--config"]).arg(env.config_file()).output();
     // It asks the simulator, which is in this process.

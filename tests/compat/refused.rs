@@ -52,7 +52,7 @@ async fn a_bad_upload_has_its_code_and_leaves_nothing() {
     assert_eq!((http, code(&answer)), (200, "612"));
     let nameless = program.call(Method::POST, LEADS).header("content-type", "multipart/form-data").body(good.clone());
     assert_eq!(code(&read(nameless.send().await.expect("an answer")).await.1), "613");
-    // Both where the size is announced and where it shows itself.
+    // Both with a Content-Length and in chunks.
     let large = form(&[], &format!("{FILE}{}", "b@example.com,Bob\n".repeat(200_000)), &[]);
     let (http, answer) = program.upload(LEADS, large.clone()).await;
     assert_eq!((http, code(&answer)), (413, "413"));

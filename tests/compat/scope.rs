@@ -25,7 +25,7 @@ async fn another_clients_import_is_not_found() {
             assert_eq!(message.replace(&id.to_string(), "999"), unknown["errors"][0]["message"]);
         }
     }
-    // The socket sees all.
+    // The socket gives access to all jobs.
     assert_eq!(Program::on_socket(&env).get(&format!("/bulk/v1/leads/batch/{id}.json")).await.1["success"], true);
 }
 

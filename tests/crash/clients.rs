@@ -81,8 +81,8 @@ impl Counter {
     }
 }
 
-/// Sends files over the socket, one after the other. Those with a key are sent until they are acknowledged; the others are
-/// left at the first broken connection.
+/// Sends files over the socket, one after the other. Those with a key are sent until they are acknowledged; the others
+/// are left at the first broken connection.
 pub async fn at_the_socket(counter: Arc<Counter>, socket: PathBuf, name: String) {
     let client = Client::new(&socket, Duration::from_secs(120)).expect("a client");
     for n in 0.. {
@@ -139,7 +139,7 @@ pub async fn at_the_socket(counter: Arc<Counter>, socket: PathBuf, name: String)
     }
 }
 
-/// Renames files into the drop folder, and sees which have gone.
+/// Renames files into the drop folder, and records which were removed.
 pub async fn at_the_folder(counter: Arc<Counter>, drop: PathBuf) {
     let mut waiting: Vec<(usize, PathBuf)> = Vec::new();
     let mut n = 0;

@@ -39,8 +39,8 @@ pub fn outage(simulator: &Simulator, rng: &mut Xoshiro256PlusPlus, count: &mut S
     }
 }
 
-/// In which way all uploads fail for a while, and how many of them. An answer that is lost leaves an import that holds its
-/// place for as long as it may be there, so there are fewer of those.
+/// In which way all uploads fail for a while, and how many of them. An answer that is lost leaves an import that holds
+/// its place for as long as it may be there, so there are fewer of those.
 fn failing(rng: &mut Xoshiro256PlusPlus) -> (FaultEffect, u32) {
     let no_reason = FaultEffect::Error { code: None, message: String::new(), executed: false };
     match rng.random_range(0..7) {
@@ -72,7 +72,7 @@ fn effect(call: Call, rng: &mut Xoshiro256PlusPlus) -> FaultEffect {
     match rng.random_range(0..10) {
         0 => FaultEffect::LoseRequest,
         1 => FaultEffect::LoseAnswer,
-        // Half a file whose length says that it is whole is a file like any other, and cannot be recognised.
+        // Half a file with a matching Content-Length is a file like any other, and cannot be recognised.
         2 if is_file => FaultEffect::Garble([Corruption::Empty, Corruption::Torn][rng.random_range(0..2)]),
         2 => FaultEffect::Garble([Corruption::Empty, Corruption::Cut, Corruption::Torn][rng.random_range(0..3)]),
         3 => FaultEffect::delay(Duration::from_millis(rng.random_range(1..400))),

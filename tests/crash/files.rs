@@ -22,7 +22,7 @@ const STUCK: f64 = 0.06;
 /// One file and its parameters.
 #[derive(Clone, Debug)]
 pub struct File {
-    /// Unique in the scenario, so that an upload tells which file it is of.
+    /// Unique in the scenario, so that an upload can be assigned to its file.
     pub name: String,
     pub target: Target,
     pub format: Format,
@@ -35,7 +35,7 @@ pub struct File {
     failing: Vec<(usize, String)>,
     warned: Vec<(usize, String)>,
     batch_fails: bool,
-    /// Marketo works on its import until it is told to end it.
+    /// Marketo does not end its import until the test does.
     is_stuck: bool,
 }
 
@@ -142,8 +142,8 @@ impl File {
         0..self.rows.len()
     }
 
-    /// Which rows an upload of so many bytes and this hash holds: the header and some rows one after the other, byte for
-    /// byte, or none at all.
+    /// Which rows an upload of so many bytes and this hash holds: the header and some rows one after the other, byte
+    /// for byte, or none at all.
     pub fn rows_of(&self, bytes: u64, sha256: &str) -> Option<Range<usize>> {
         let rows_bytes = usize::try_from(bytes).ok()?.checked_sub(self.header)?;
         let ends = |from: usize, end: usize| self.rows[from..].iter().position(|row| row.end == end);

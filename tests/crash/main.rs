@@ -1,9 +1,10 @@
-//! Crash tests: the real binary is killed with SIGKILL at random points, with faults injected on the way to Marketo, and an
-//! oracle checks from the simulator and the clients that nothing is lost or sent twice and that no limit is passed.
+//! Crash tests: the real binary is killed with SIGKILL at random points, with faults injected on the way to Marketo,
+//! and an oracle checks from the simulator and the clients that nothing is lost or sent twice and that no limit is
+//! passed.
 //!
-//! All that is random comes from one seed: files, faults, kill points. `CRASH_RUNS=500 CRASH_SEED=7 cargo test --release --test
-//! crash kill_9 -- --nocapture` makes 500 kills, in scenarios of at most
-//! [`KILLS`] each. A scenario that violates an invariant is printed with its seed and its number of kills, which repeat it.
+//! All that is random comes from one seed: files, faults, kill points. `CRASH_RUNS=500 CRASH_SEED=7 cargo test
+//! --release --test crash kill_9 -- --nocapture` makes 500 kills, in scenarios of at most [`KILLS`] each. A scenario
+//! that violates an invariant is printed with its seed and its number of kills, which repeat it.
 
 use rand::SeedableRng;
 use rand::rngs::Xoshiro256PlusPlus;

@@ -24,7 +24,7 @@ pub enum Invariant {
     ContentIntact,
     /// Every row of a job was taken in by Marketo.
     Imported,
-    /// What was sent was submitted, and goes where its client said.
+    /// What was sent was submitted, and has the target that its client chose.
     SentAsSubmitted,
     /// Rows that Marketo has are sent again only where its answer was lost.
     NoUnexplainedResend,
@@ -125,7 +125,7 @@ impl<'a> Oracle<'a> {
         }
         let strange: Vec<_> = self.jobs.keys().filter(|name| !self.files.contains_key(*name)).copied().collect();
         for name in strange {
-            self.fault(Invariant::NoJobLost, format!("there is a job {name}, which nobody submitted"));
+            self.fault(Invariant::NoJobLost, format!("there is a job {name}, which no client submitted"));
         }
         if self.trace.incomplete > 0 {
             self.fault(Invariant::NoJobLost, format!("{} files that broke off were not swept", self.trace.incomplete));
@@ -167,8 +167,8 @@ impl<'a> Oracle<'a> {
         self.sent.get(file.name.as_str()).into_iter().flatten()
     }
 
-    /// What Marketo has is sent again only if the daemon cannot know that: a fault removed the answer, or the daemon was
-    /// killed before it had stored the answer.
+    /// What Marketo has is sent again only if the daemon cannot know that: a fault removed the answer, or the daemon
+    /// was killed before it had stored the answer.
     fn resends(&mut self, file: &File) {
         let mut faults = Vec::new();
         let mut cut_off = BTreeMap::<usize, BTreeSet<u64>>::new();
@@ -270,7 +270,7 @@ pub fn most_queued(call_log: &CallLog) -> usize {
     most_at_once(&call_log.imports, |import| Some(import.accepted))
 }
 
-/// The most imports at one time, from `from` to their end; where one ends as another begins, they do not meet.
+/// The most imports at one time, from `from` to their end; where one ends as another begins, they do not overlap.
 fn most_at_once(imports: &[Import], from: fn(&Import) -> Option<Duration>) -> usize {
     let spans = imports.iter().filter_map(|import| Some((from(import)?, import.ended.unwrap_or(Duration::MAX))));
     // One that ended as it began was never beside another, and would end before it begins in this order.

@@ -27,7 +27,7 @@ const MUTATIONS: [(&str, Invariant, Mutation); 30] = [
         trace.jobs.push(twin);
         Some(())
     }),
-    ("a client was told the id of another job", Invariant::NoJobLost, |trace| {
+    ("a client received the id of another job", Invariant::NoJobLost, |trace| {
         let reply = trace.files.iter_mut().find(|submission| matches!(submission.reply, Reply::Job(_)))?;
         reply.reply = Reply::Job(JobId(1_000_000));
         Some(())
@@ -62,7 +62,7 @@ const MUTATIONS: [(&str, Invariant, Mutation); 30] = [
         sent(trace)?.file.as_mut()?.sha256 = "0".repeat(64);
         Some(())
     }),
-    ("a file is sent that nobody submitted", Invariant::SentAsSubmitted, |trace| {
+    ("a file is sent that no client submitted", Invariant::SentAsSubmitted, |trace| {
         sent(trace)?.file.as_mut()?.name = "strange.csv".into();
         Some(())
     }),

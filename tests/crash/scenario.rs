@@ -63,7 +63,7 @@ pub struct Scenario {
     rng: Xoshiro256PlusPlus,
     /// None where the database is tampered with: an outage would leave too little to tamper with.
     outages: Option<Xoshiro256PlusPlus>,
-    /// Says when Marketo ends the imports that are stuck.
+    /// The time at which Marketo ends the imports that are stuck.
     stuck: Xoshiro256PlusPlus,
     /// Other integrations' imports come and go, and Marketo refuses what is over its own limit.
     other_integrations: bool,
@@ -260,7 +260,7 @@ impl Scenario {
                 let found = self.found(job).await;
                 self.trace.jobs.push(found);
             }
-            assert!(self.env.terminate().await.success(), "it ends as it should when it is told to");
+            assert!(self.env.terminate().await.success(), "it stops in order on SIGTERM");
             self
         };
         trace.files = counter.files().clone();
@@ -286,7 +286,7 @@ impl Scenario {
         FinalJob { job, content, failures, warnings }
     }
 
-    /// None where there is none.
+    /// `None` where there is no such value.
     async fn file(&self, id: JobId, file: JobFile) -> Option<Vec<u8>> {
         let mut download = match client(&self.env).file(id, file, FileView::default()).await {
             Ok(download) => download,

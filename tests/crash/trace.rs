@@ -1,5 +1,5 @@
-//! Trace of a scenario, the input of the oracle: the submitted files, the runs of the daemon, its jobs at the end, and the
-//! simulator's call log.
+//! Trace of a scenario, the input of the oracle: the submitted files, the runs of the daemon, its jobs at the end, and
+//! the simulator's call log.
 
 use std::collections::BTreeSet;
 

@@ -1,4 +1,4 @@
-//! Uploads as the simulator saw them, with the rows that each of them held.
+//! Uploads as the simulator received them, with the rows that each of them held.
 
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
@@ -35,7 +35,7 @@ pub fn read(trace: &Trace) -> (BTreeMap<&str, Vec<Upload>>, Vec<String>) {
         // The rules saw no file where its body could not be read; then there is no import either.
         let Some(sent) = &create.file else { continue };
         let Some(&file) = files.get(sent.name.as_str()) else {
-            violations.push(format!("{} was sent, and nobody submitted it", sent.name));
+            violations.push(format!("{} was sent, and no client submitted it", sent.name));
             continue;
         };
         let rows = known.entry(&sent.sha256).or_insert_with(|| file.rows_of(sent.bytes, &sent.sha256)).clone();

@@ -101,7 +101,7 @@ async fn restored_daemon_resends_nothing_known_to_the_backup() {
 
     let (status, copy) = env.request("GET", "/v1/backup", "").await;
     assert_eq!(status, 200);
-    // What the copy does not know of: this upload, and this job.
+    // The copy does not have this upload, nor this job.
     env.json("POST", "/v1/instances/default/resume").await;
     env.in_state(waiting, BatchState::Importing).await;
     let late = add(&env, "late").await;

@@ -114,7 +114,7 @@ fn corrected_failures_are_sent_as_a_new_job() {
     );
     cli.run("failures 1 -o failed.csv").expect(0);
     let failed = fs::read_to_string(cli.path("failed.csv")).unwrap();
-    // As a person corrects it: the columns of reasons stays.
+    // A correction by hand keeps the column of reasons.
     cli.file("failed.csv", &failed.replace("!fail:No such field,", "fine,").replace("!fail:Bad,", "fine,"));
     let ran = cli.run("retry 1 --with failed.csv").expect(0);
     assert_eq!(ran.out, "job 2: 2 rows corrected for job 1\n");
@@ -130,7 +130,7 @@ fn corrected_failures_are_sent_as_a_new_job() {
     let again = cli.run("retry 3 --with fixed.csv --json").expect(0).json();
     assert_eq!((&again["format"], &again["rows"]["total"]), (&json!("ssv"), &json!(1)));
 
-    // A format that is given is taken at its word.
+    // A format option takes precedence over the header.
     let ran = cli.run("retry 3 --with fixed.csv --format csv").expect(1);
     assert!(ran.err.contains("the header has one column as csv"), "{ran:?}");
 
@@ -259,7 +259,7 @@ fn paused_instance_queues_jobs_and_explains_why() {
     cli.run("wait 1").expect(1);
     assert_eq!(cli.run("resume").expect(0).out, "instance default goes on\n");
     cli.run("wait 2").expect(0);
-    // One of them was cancelled, and that is the graver end.
+    // One of them was cancelled, which outranks failed rows.
     cli.run("wait 2 1").expect(1);
 }
 
@@ -458,7 +458,8 @@ fn socket_without_permission_is_not_a_missing_daemon() {
     let mut command = if rustix::process::geteuid().is_root() {
         // No file is closed to root, so another user has to try, from a folder that is open to all.
         let binary = cli.path("marqueue");
-        // By another process: a child of another test that begins meanwhile would hold ours open, and "text file busy" follow.
+        // By another process: a child of another test that begins meanwhile would hold ours open, and "text file busy"
+        // follow.
         assert!(Command::new("cp").arg(crate::support::binary()).arg(&binary).status().unwrap().success());
         fs::set_permissions(cli.env.folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
         let mut command = Command::new(binary);

@@ -76,7 +76,7 @@ async fn clock_jump_of_eight_days_ends_no_import_and_no_day() {
         let id = env.add(LEADS, FILE.to_vec()).await.id;
         polled(&mut env, 3).await;
         clock.leap(by_ms);
-        // An import of eight days that Marketo does not know any more would be taken for forgotten.
+        // An import of eight days that Marketo does not know any more would count as deleted by Marketo.
         env.simulator.push_fault(Fault::on(Call::Status, FaultEffect::error(1003, "no such batch")));
         polled(&mut env, 3).await;
         assert_eq!(state(&env, id).await.1, JobState::Running, "{by_ms}");

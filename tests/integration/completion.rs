@@ -9,8 +9,8 @@ use std::process::Command;
 
 use crate::cli_env::{CliEnv, at, binary, run};
 
-/// Sources the script of `marqueue completions bash`, and calls its function as bash does for the words, the last of which
-/// has the cursor.
+/// Sources the script of `marqueue completions bash`, and calls its function as bash does for the words, the last of
+/// which has the cursor.
 const ASK: &str = r#"
 eval "$("$BINARY" completions bash)"
 marqueue() { "$BINARY" "$@"; }

@@ -22,8 +22,8 @@ fn left_in(folder: &TempDir) -> Vec<String> {
     names.map(|entry| entry.expect("the folder can be listed").file_name().to_string_lossy().into_owned()).collect()
 }
 
-/// Types the commands into a shell, with a free port instead of the usual one, and returns when all that they started has
-/// ended.
+/// Types the commands into a shell, with a free port instead of the usual one, and returns when all that they started
+/// has ended.
 fn typed(commands: &str, temporary: &Path) -> String {
     let free = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port is free");
     let commands = format!("{}\nwait\n", commands.replace("8438", &free.port().to_string()));

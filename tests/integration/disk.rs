@@ -1,5 +1,5 @@
-//! Full and read-only disks: accepted jobs go on to their end, new files are refused, and the daemon recovers by itself.
-//! Needs a small disk of its own: `tests/system/disk.sh` runs it.
+//! Full and read-only disks: accepted jobs go on to their end, new files are refused, and the daemon recovers by
+//! itself. Needs a small disk of its own: `tests/system/disk.sh` runs it.
 
 use std::fs::{self, File};
 use std::io::Write;

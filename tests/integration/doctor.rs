@@ -87,7 +87,7 @@ impl Place {
         let found = json.json().as_array().expect("a list").clone();
         for found in &found {
             let (detail, advice) = (found["detail"].as_str().expect("a detail"), found["advice"].as_str());
-            // Times and room move on between the two runs.
+            // Times and free space change between the two runs.
             if ["daemon", "space", "clock"].iter().all(|check| found["check"] != **check) {
                 assert!(text.out.lines().any(|line| line.ends_with(detail)), "{detail}\n{}", text.out);
                 let below = advice.map(|advice| format!(" -> {advice}"));
@@ -428,7 +428,7 @@ async fn permissions_are_checked_for_the_calling_user() {
     let binary = tools.path().join("marqueue");
     let root = fs::metadata("/proc/self").unwrap().uid() == 0;
     if root {
-        // The way to the binary may be shut to others.
+        // The binary's folder may be closed to other users.
         fs::copy(crate::support::binary(), &binary).unwrap();
         for open in [tools.path(), place.env.folder.path()] {
             fs::set_permissions(open, Permissions::from_mode(0o755)).unwrap();

@@ -105,7 +105,8 @@ async fn a_file_is_waited_for_while_its_writer_has_it_open() {
     let mut growing = File::create(at(&env, "default/leads/growing.csv")).expect("a file");
     let _thinking = File::create(at(&env, "default/leads/thinking.csv")).expect("a file");
     growing.write_all(b"email\n1@example.com\n").expect("half of it");
-    // What is written later and closed has to be unchanged for a while first; what is only linked has to settle, which takes longest.
+    // What is written later and closed has to be unchanged for a while first; what is only linked has to settle, which
+    // takes longest.
     fs::write(at(&env, "default/leads/closed.csv"), leads(&["a@example.com"])).expect("a file");
     fs::write(env.folder.path().join("aside.csv"), leads(&["a@example.com"])).expect("a file");
     fs::hard_link(env.folder.path().join("aside.csv"), at(&env, "default/leads/linked.csv")).expect("a link");
@@ -121,7 +122,7 @@ async fn a_file_is_waited_for_while_its_writer_has_it_open() {
     assert!(env.folder.path().join("aside.csv").exists());
 }
 
-/// A second file, dropped in now and taken: the folder was looked at often enough since.
+/// Drops a second file and waits until it is taken, so that the folder was scanned often enough since.
 async fn another_is_taken(env: &mut TestEnv, name: &str) {
     fs::write(at(env, &format!("default/leads/{name}")), leads(&["other@example.com"])).expect("a file");
     job_of(env, name).await;
@@ -397,7 +398,7 @@ async fn job_toml_applies_and_a_wrong_one_makes_its_files_wait() {
     rename_in(&env, "default/leads/a.csv", leads(&["a@example.com"]));
     let printed = there(&mut env, "default/leads/job.toml.reason.txt").await;
     assert!(printed.starts_with("line 2: unknown field `gruop`"), "{printed}");
-    // Another folder goes on meanwhile.
+    // Files of another folder are taken meanwhile.
     rename_in(&env, "default/custom-objects/car_c/b.csv", "vin\n1\n");
     job_of(&mut env, "b.csv").await;
     assert_eq!(jobs(&env).await.len(), 1);
@@ -463,7 +464,7 @@ async fn each_is_one_job(env: &mut TestEnv, expected: &BTreeMap<String, String>)
 #[tokio::test]
 async fn kills_neither_lose_nor_duplicate_dropped_files() {
     let mut env = env_with_drop_folder().await;
-    // The kills have to fall into takes.
+    // The kills have to happen while files are being taken.
     settle_in(&mut env, "10ms");
     let mut expected = BTreeMap::new();
     // Fixed delays after a start and a drop; where in the work they fall depends on the machine.
@@ -484,7 +485,7 @@ async fn kills_neither_lose_nor_duplicate_dropped_files() {
     each_is_one_job(&mut env, &expected).await;
 }
 
-/// Starts the daemon under `strace`, which does what `inject` says to its calls, or only to those about `only`.
+/// Starts the daemon under `strace`, which injects `inject` into its calls, or only to those about `only`.
 fn traced(env: &TestEnv, only: Option<&Path>, inject: &str) -> std::process::Child {
     env.write_config();
     let mut command = std::process::Command::new("strace");

@@ -1,5 +1,6 @@
-//! Marketo's errors: every row of the table of errors, against the simulator over a real socket, with the real binary. The
-//! tests check what the daemon does next, what the job shows meanwhile, and that no attempt is used up without need.
+//! Marketo's errors: every row of the table of errors, against the simulator over a real socket, with the real binary.
+//! The tests check what the daemon does next, what the job shows meanwhile, and that no attempt is used up without
+//! need.
 
 mod batch_errors;
 mod bounds;

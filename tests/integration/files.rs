@@ -495,7 +495,7 @@ async fn messages_show_no_value_of_a_missing_header() {
     let output =
         [env.get(&format!("/v1/jobs/{id}")).await, env.get(&format!("/v1/jobs/{id}/history")).await, env.log()];
     assert!(output.iter().all(|output| !output.contains("Ana Maria")), "{output:?}");
-    // Of a header the name is what helps.
+    // The message about a header names the column.
     let id = env.add("target=custom-object&name=car_c&format=csv&check=false", "\u{feff}vin,color\n1,x\n").await.id;
     let error = env.ended(id).await.error.expect("it says why");
     assert!(error.contains("'vin' not found"), "{error}");

@@ -47,7 +47,7 @@ async fn refused_credentials_of_one_instance_leave_it_ready() {
     );
     assert_eq!(refused["credentials"]["other"]["state"], "refused");
     assert!(refused["credentials"]["default"].is_null(), "{refused}");
-    // As a whole it is ready, and says what is not.
+    // The daemon as a whole is ready, and lists the instances that are not.
     let whole = env
         .until("the pause is in the body", async |env| {
             let (status, body) = env.json("GET", "/readyz").await;

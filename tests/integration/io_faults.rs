@@ -1,7 +1,8 @@
-//! Failing database writes: each write of a short run fails in turn. A library in C, loaded into the daemon, makes it fail.
+//! Failing database writes: each write of a short run fails in turn. A library in C, loaded into the daemon, makes it
+//! fail.
 //!
-//! The daemon either refuses a file, or stores it for good and brings its job to an end: by itself where one write failed,
-//! after a kill and a restart where all later writes failed.
+//! The daemon either refuses a file, or stores it for good and brings its job to an end: by itself where one write
+//! failed, after a kill and a restart where all later writes failed.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

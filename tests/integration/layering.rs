@@ -3,8 +3,8 @@
 //! Within a folder, no file imports from the folder's own root file (`store.rs` of `store/`), which only declares and
 //! re-exports. So the root may re-export any of its children without an import cycle.
 //!
-//! The test reads all paths that begin with `crate::`, `super::`, `self::` or `marqueue::`, in `use` lines and elsewhere.
-//! Comments, texts and the test module at a file's end are ignored: tests may import from higher layers.
+//! The test reads all paths that begin with `crate::`, `super::`, `self::` or `marqueue::`, in `use` lines and
+//! elsewhere. Comments, texts and the test module at a file's end are ignored: tests may import from higher layers.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -101,8 +101,8 @@ fn faults(sources: &Sources) -> Vec<String> {
     found
 }
 
-/// Files that import each other, directly or indirectly. A file and those in its folder count as one: a parent re-exports
-/// what its children have, and they use what it has.
+/// Files that import each other, directly or indirectly. A file and those in its folder count as one: a parent
+/// re-exports what its children have, and they use what it has.
 fn cycles(sources: &Sources) -> Vec<String> {
     let mut edges: BTreeMap<&[String], BTreeSet<&[String]>> = BTreeMap::new();
     for (from, source) in sources {

@@ -21,8 +21,8 @@ struct Slow {
     at_work: Arc<Mutex<(usize, usize)>>,
 }
 
-/// A call that was under way at a kill counts for the request timeout of the test, which is longer by what a loaded machine may
-/// need until this Marketo reads it.
+/// A call that was under way at a kill counts for the request timeout of the test, which is longer by what a loaded
+/// machine may need until this Marketo reads it.
 const TAKES: Duration = Duration::from_secs(2);
 
 impl Slow {

@@ -85,8 +85,8 @@ async fn every_metric_of_the_examples_is_exported() {
     env.ended(id).await;
     let documented: BTreeSet<String> = names(include_str!("../../docs/operations.md"));
     let text = env.get("/metrics").await;
-    // A family without samples has no lines, so the names come from the documentation. Each metric that is shown must be
-    // among them.
+    // A family without samples has no lines, so the names come from the documentation. Each metric that is shown must
+    // be among them.
     for name in names(&text).into_iter().filter(|name| text.contains(&format!("# TYPE {name} "))) {
         assert!(documented.contains(&name), "{name} is not in docs/operations.md");
     }

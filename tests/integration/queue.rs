@@ -38,7 +38,7 @@ async fn no_window_has_too_many_calls_over_restarts() {
     for n in 0..8 {
         ids.push(env.add("target=leads&format=csv", leads(&[&format!("{n}@example.com")])).await.id);
     }
-    // Three times in the middle of the work, when the window is well used.
+    // Three kills while the call window is nearly full.
     for calls in [5, 9, 13] {
         env.until("some calls were made", async |env| {
             let ledger = env.simulator.call_log();

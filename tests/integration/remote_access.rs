@@ -1,4 +1,5 @@
-//! The blocks of docs/remote-access.md: run by a shell as the page prints them, with openssl and curl, against a daemon.
+//! The blocks of docs/remote-access.md: run by a shell as the page prints them, with openssl and curl, against a
+//! daemon.
 
 use std::fs;
 use std::path::Path;

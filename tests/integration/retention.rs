@@ -227,7 +227,8 @@ async fn an_idempotency_key_lasts_as_long_as_its_record() {
 #[tokio::test]
 async fn dry_run_lists_what_the_next_run_erases() {
     let mut env = TestEnv::new(quick()).await;
-    // Long enough for a slow machine to ask before the daemon acts by itself: it waits as long as the shortest of these.
+    // Long enough for a slow machine to ask before the daemon acts by itself: it waits as long as the shortest of
+    // these.
     env.config = "\n[retention]\nfiles = \"20s\"\nreports = \"30d\"\njobs = \"365d\"".into();
     env.start().await;
     let file = rows(6, 50);

@@ -1,5 +1,5 @@
-//! Slow and misbehaving clients: they do not harm other clients. Raw sockets against the real binary, other clients' jobs
-//! in between, and nothing is left afterwards.
+//! Slow and misbehaving clients: they do not harm other clients. Raw sockets against the real binary, other clients'
+//! jobs in between, and nothing is left afterwards.
 
 use std::io::{BufRead, BufReader, ErrorKind};
 use std::process::Command;
@@ -93,7 +93,7 @@ async fn receiving(env: &TestEnv) -> i64 {
     count.expect("it is counted")
 }
 
-/// A well-behaved client gets its job done.
+/// Imports a file as a well-behaved client, to completion.
 async fn others_are_served(env: &mut TestEnv) {
     let id = env.add("target=leads&format=csv", leads(&["ann@example.com"])).await.id;
     assert_eq!(env.ended(id).await.state, JobState::Complete);
@@ -139,7 +139,7 @@ async fn a_stalled_or_very_slow_upload_is_closed() {
     let mut never_begun = Raw::with(&env, upload(5 * MB, 0)).await;
     let mut drips = Raw::with(&env, upload(5 * MB, MB)).await;
     let dripping = async {
-        // Until the daemon has had enough.
+        // Until the daemon closes the connection.
         while drips.send("x").await.is_ok() {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
@@ -296,7 +296,7 @@ async fn a_client_waiting_for_events_is_not_idle() {
     let id = env.add("target=leads&format=csv", leads(&["ann@example.com"])).await.id;
     let mut events = Raw::with(&env, "GET /v1/events HTTP/1.1\r\nHost: d\r\n\r\n").await;
     events.until("\r\n\r\n").await;
-    // Longer than any patience with idle clients; then it is answered.
+    // Longer than the idle timeout; then it is answered.
     let ask = format!("GET /v1/jobs/{id}?wait=1s HTTP/1.1\r\nHost: d\r\n\r\n");
     Raw::with(&env, ask).await.until("\"state\":\"pending\"").await;
     env.request("POST", "/v1/instances/default/resume", "").await;
@@ -655,7 +655,7 @@ async fn exhausted_file_descriptors_are_logged_once() {
     others_are_served(&mut env).await;
     let expected = "connections can't be accepted";
     for spell in 1..=2 {
-        // Its own are closed for those who come, so there has to be somebody who may stay.
+        // Its own are closed for those who come, so one connection has to be allowed to stay.
         let mut events = Raw::with(&env, "GET /v1/events HTTP/1.1\r\nHost: d\r\n\r\n").await;
         events.until("\r\n\r\n").await;
         may_open(&env, 3);

@@ -105,7 +105,7 @@ impl Checker {
         self.track(key).reasons += 1;
     }
 
-    /// A call leaves, whatever it is.
+    /// Records a call of any kind that is sent.
     pub fn calls(&mut self, pause: Option<PauseKind>) -> CheckResult {
         self.futile = 0;
         let stopped = matches!(pause, Some(PauseKind::Credentials | PauseKind::Quota));
@@ -378,8 +378,8 @@ impl Checker {
         })
     }
 
-    /// Where uploads fail one after another, one goes at a time, and one that has not failed since the last success before
-    /// those that have. `candidates` are the batches that may go.
+    /// Where uploads fail one after another, one goes at a time, and one that has not failed since the last success
+    /// before those that have. `candidates` are the batches that may go.
     pub fn turns(&self, snapshot: &Snapshot, plan: &Plan, busy: &HashMap<BatchKey, Work>) -> CheckResult {
         if snapshot.instance.service_failures == 0 {
             return Ok(());

@@ -251,8 +251,8 @@ impl Simulation {
         self.checker()
     }
 
-    /// What a plan made now sees.
-    fn seen(&self, now: Timestamp) -> Snapshot {
+    /// Returns the snapshot of a plan that is made now.
+    fn snapshot(&self, now: Timestamp) -> Snapshot {
         let clock_steady_at = self.store.clock_steady_at(&self.reading());
         Snapshot { clock_steady_at, ..self.store.snapshot(now, self.rules.max_in_flight, self.rules.longest_pause()) }
     }
@@ -275,7 +275,7 @@ impl Simulation {
         let stuck = |pause: &Pause| pause.until.is_none();
         self.observe();
         // What a lost answer may have left behind holds its slot until its time.
-        let unconfirmed = self.seen(self.now()).unconfirmed_until.into_iter().max();
+        let unconfirmed = self.snapshot(self.now()).unconfirmed_until.into_iter().max();
         let unconfirmed = unconfirmed
             .map_or(Duration::ZERO, |until| Duration::try_from(until.duration_since(self.now())).unwrap_or_default());
         // The clock may have been set back since a job got its earliest time.

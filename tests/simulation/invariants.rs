@@ -36,7 +36,7 @@ pub enum Invariant {
     Calls,
     /// No more calls than the limit between two points at which a clock that could be trusted began a day.
     Daily,
-    /// A plan is a function of what it sees.
+    /// A plan is a function of its snapshot.
     PurePlan,
     /// Where work is left there is a step, a worker, or a time of the next tick.
     NoLostWakeup,

@@ -1,5 +1,6 @@
-//! Deterministic simulation: invariants are checked in ten thousand runs, each made by one seed. A seed decides arrivals,
-//! faults, lost requests and answers, kills, other integrations' imports, clock jumps, and an operator's pauses and retries.
+//! Deterministic simulation: invariants are checked in ten thousand runs, each made by one seed. A seed decides
+//! arrivals, faults, lost requests and answers, kills, other integrations' imports, clock jumps, and an operator's
+//! pauses and retries.
 //!
 //! `SIMULATION_RUNS=n` sets the number of runs, `SIMULATION_SEED=n` repeats one of them and prints its log if it fails.
 

@@ -48,7 +48,7 @@ pub enum Stage {
         admission: Admission,
         outcome: ServerOutcome,
     },
-    /// Its answer is on the way, or will never come.
+    /// Its answer is still to arrive, or is lost.
     Back {
         call: usize,
         answer: Answer,

@@ -10,7 +10,7 @@ use marqueue::simulator::{Settings, Simulator};
 use serde_json::Value;
 use tempfile::TempDir;
 
-/// Far beyond what anything here takes, even on a loaded machine: a test that comes to it has failed.
+/// Far beyond what anything here takes, even on a loaded machine: a test that reaches it has failed.
 const PATIENCE: Duration = Duration::from_secs(120);
 
 pub struct TestEnv {

@@ -1,8 +1,8 @@
 //! Identity of a request's sender: who sent it, and what that sender may use.
 //!
-//! The Unix socket trusts its file permissions, so a request over it needs no token. A token that is sent all the same is
-//! checked: a valid one makes the request its client's, over the socket as over TCP. An invalid one is refused and not
-//! ignored, since the jobs would otherwise belong to another owner than the program expects.
+//! The Unix socket trusts its file permissions, so a request over it needs no token. A token that is sent all the same
+//! is checked: a valid one makes the request its client's, over the socket as over TCP. An invalid one is refused and
+//! not ignored, since the jobs would otherwise belong to another owner than the program expects.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -162,7 +162,8 @@ impl<S: Sync> FromRequestParts<S> for Identity {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
-        // Only the middleware `authenticate` stores an identity, so a route that is registered outside it refuses every request.
+        // Only the middleware `authenticate` stores an identity, so a route that is registered outside it refuses every
+        // request.
         parts.extensions.get::<Identity>().cloned().ok_or_else(|| AuthError::Invalid.into())
     }
 }

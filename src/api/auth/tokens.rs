@@ -3,8 +3,8 @@
 //! As at Marketo's identity service a token is valid for an hour, and until then a login gives the same token again.
 //!
 //! Neither a secret nor a token is compared as text. Both are hashed with a key that only this process knows, and the
-//! hashes are looked up, or compared in constant time. The time of a lookup depends on bytes that an attacker can neither
-//! choose nor predict. Tokens survive a restart as hashes in the database, because many programs for Marketo do
+//! hashes are looked up, or compared in constant time. The time of a lookup depends on bytes that an attacker can
+//! neither choose nor predict. Tokens survive a restart as hashes in the database, because many programs for Marketo do
 //! not log in again when a token is refused before it expires. A token becomes invalid when it expires, when its client
 //! is removed from the configuration, or when the client's secret changes.
 
@@ -28,8 +28,8 @@ use crate::store::StoredToken;
 /// Validity of a token, the same as Marketo's.
 const TOKEN_LIFETIME: Duration = Duration::from_secs(3600);
 
-/// How long an expired token is remembered, so that it is answered with 602 and not with 601. Some programs log in again
-/// on 602 only.
+/// How long an expired token is remembered, so that it is answered with 602 and not with 601. Some programs log in
+/// again on 602 only.
 const RECORD_LIFETIME: Duration = Duration::from_secs(8 * 24 * 3600);
 
 /// Largest difference by which a token may have been issued in the future, because the clock was corrected between two
@@ -144,8 +144,8 @@ impl TokenTable {
         Ok(TokenTable { key, clients: clients.iter().map(entry).collect(), given: Mutex::default() })
     }
 
-    /// Returns the owner of these credentials; none where they are wrong. On the socket, where no clients are configured,
-    /// all credentials are accepted: the socket's permissions have decided already who may connect.
+    /// Returns the owner of these credentials; none where they are wrong. On the socket, where no clients are
+    /// configured, all credentials are accepted: the socket's permissions have decided already who may connect.
     pub fn verify_client(&self, id: &str, secret: &str, peer: Option<Peer>) -> Option<Bearer> {
         if matches!(peer, Some(Peer::Socket { .. })) && self.clients.is_empty() {
             return Some(Bearer::Socket);
@@ -253,13 +253,14 @@ impl TokenTable {
         }
     }
 
-    /// Returns the key of a token in `known`. The token's plain hash may be on the disk, so it is hashed again with a key
-    /// that only this process knows.
+    /// Returns the key of a token in `known`. The token's plain hash may be on the disk, so it is hashed again with a
+    /// key that only this process knows.
     fn lookup_hash(&self, token: &str) -> Fingerprint {
         keyed_hash(&self.key, &sha256(token))
     }
 
-    /// Returns the owner's secret, hashed with the token as the key: only an owner of the token could test secrets with it.
+    /// Returns the owner's secret, hashed with the token as the key: only an owner of the token could test secrets with
+    /// it.
     fn secret_check(&self, bearer: &Bearer, token: &str) -> Fingerprint {
         let secret = self.clients.get(holder(bearer)).map_or("", |entry| entry.secret.expose());
         keyed_hash(token.as_bytes(), secret.as_bytes())

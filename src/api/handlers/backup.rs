@@ -1,6 +1,7 @@
 //! `GET /v1/backup`: makes a copy of the database and streams it to the client.
 //!
-//! The daemon makes the copy and not the client, because the client may be another user, without access to the database.
+//! The daemon makes the copy and not the client, because the client may be another user, without access to the
+//! database.
 
 use axum::body::Body;
 use axum::extract::State;

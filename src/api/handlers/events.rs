@@ -1,7 +1,7 @@
 //! `GET /v1/events`: server-sent events of every change, each with the current state of the job or instance.
 //!
-//! Each event has an id: the start of the daemon and the number of the change. A client that comes back sends the last one as
-//! `Last-Event-ID`, as browsers do, and first gets what has changed since.
+//! Each event has an id: the start of the daemon and the number of the change. A client that comes back sends the last
+//! one as `Last-Event-ID`, as browsers do, and first gets what has changed since.
 
 use std::collections::{BTreeSet, HashSet, VecDeque};
 use std::convert::Infallible;

@@ -1,7 +1,7 @@
 //! `/healthz`: the daemon answers. `/readyz`: the database can be written and Marketo accepts the credentials.
 //!
-//! The daemon is not ready where the database can't be written, or no instance has working credentials. One instance with
-//! refused credentials is not enough: jobs of the others go on, and files are accepted for all.
+//! The daemon is not ready where the database can't be written, or no instance has working credentials. One instance
+//! with refused credentials is not enough: jobs of the others go on, and files are accepted for all.
 //!
 //! Untried credentials count as working. A token is only requested when there is something to upload, and files are
 //! accepted without one. Otherwise a load balancer would never send a file to a daemon that has just started.

@@ -62,8 +62,8 @@ fn invalid_value(value: &str, kind: &str) -> CompatError {
     CompatError::new(1001, format!("Invalid value '{value}'. Required of type '{kind}'"))
 }
 
-/// Returns the file's name without its folders, which mean nothing here and may be private. An invalid name is corrected
-/// and not refused, because it is only shown.
+/// Returns the file's name without its folders, which mean nothing here and may be private. An invalid name is
+/// corrected and not refused, because it is only shown.
 pub(super) fn filename(head: &PartHead) -> String {
     let name = head.filename.as_deref().and_then(|name| name.rsplit(['/', '\\']).next()).unwrap_or_default();
     let kept: String = name.chars().filter(|letter| !letter.is_control()).collect();

@@ -165,8 +165,8 @@ async fn issue_token(daemon: &AppState, bearer: Bearer) -> Result<Response, Logi
     }
 }
 
-/// Stores a token's hash. Returns false where that fails, because a full or damaged disk is no reason to refuse a login:
-/// the token then becomes invalid at the next restart, unless a later login stores it.
+/// Stores a token's hash. Returns false where that fails, because a full or damaged disk is no reason to refuse a
+/// login: the token then becomes invalid at the next restart, unless a later login stores it.
 async fn store_token(daemon: &AppState, stored: StoredToken) -> bool {
     let drop_before = TokenTable::drop_before(stored.issued_at);
     let client_id = stored.client_id.clone();

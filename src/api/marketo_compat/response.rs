@@ -1,5 +1,5 @@
-//! Responses in Marketo's shapes: the envelope with HTTP 200 for nearly everything, files, the few bare HTTP statuses, and
-//! the request id of every response.
+//! Responses in Marketo's shapes: the envelope with HTTP 200 for nearly everything, files, the few bare HTTP statuses,
+//! and the request id of every response.
 
 use axum::Json;
 use axum::body::Body;
@@ -41,8 +41,8 @@ impl CompatError {
         CompatError { http: StatusCode::OK, code, message: message.into() }
     }
 
-    /// Makes an error that is a bare HTTP status at Marketo: a file that is too large (413) or missing (404). The latter
-    /// has no body, because programs would read it as the file.
+    /// Makes an error that is a bare HTTP status at Marketo: a file that is too large (413) or missing (404). The
+    /// latter has no body, because programs would read it as the file.
     pub(super) fn bare(http: StatusCode) -> CompatError {
         let message = http.canonical_reason().unwrap_or("Error").to_owned();
         CompatError { http, code: http.as_u16(), message }
@@ -58,8 +58,9 @@ impl CompatError {
         self.code
     }
 
-    /// Makes the error of a failed database. Programs retry after 608, which is right for a full disk and for a daemon that
-    /// is stopping. The latter may have accepted the file already. It is then imported twice, which updates the same records.
+    /// Makes the error of a failed database. Programs retry after 608, which is right for a full disk and for a daemon
+    /// that is stopping. The latter may have accepted the file already. It is then imported twice, which updates the
+    /// same records.
     pub(super) fn of_store(error: StoreError, not_found: impl FnOnce() -> CompatError) -> CompatError {
         match error {
             StoreError::NoJob(_) => not_found(),
@@ -130,7 +131,8 @@ impl RequestId {
         self.add_to((status, [(CONTENT_TYPE, kind)], body).into_response())
     }
 
-    /// Puts the client's id, or else the own one, into the header `X-Request-Id`: files and failed logins have no envelope.
+    /// Puts the client's id, or else the own one, into the header `X-Request-Id`: files and failed logins have no
+    /// envelope.
     pub(super) fn add_to(self, mut response: Response) -> Response {
         if let Some(id) = self.of_client.or_else(|| HeaderValue::try_from(self.own).ok()) {
             response.headers_mut().insert(X_REQUEST_ID, id);

@@ -1,5 +1,5 @@
-//! Uploads of the Marketo-compatible API: reads the form as it arrives, passes the file on to [`crate::intake`], and takes
-//! the job's settings from the form's other fields and the query.
+//! Uploads of the Marketo-compatible API: reads the form as it arrives, passes the file on to [`crate::intake`], and
+//! takes the job's settings from the form's other fields and the query.
 
 use axum::body::{Body, HttpBody};
 use axum::http::HeaderMap;
@@ -169,8 +169,8 @@ impl FormUpload<'_> {
     /// checked, as one in the header is.
     ///
     /// # Errors
-    /// 601 where the token is invalid, and the errors of [`Call::authorize`]. 603 where it follows the file and its client
-    /// has another instance.
+    /// 601 where the token is invalid, and the errors of [`Call::authorize`]. 603 where it follows the file and its
+    /// client has another instance.
     fn apply_form_token(&mut self, daemon: &AppState, position: FormPosition) -> Result<(), CompatError> {
         let Sender::OnSocket(call, user, instance) = &self.request.sender else { return Ok(()) };
         let (Some(token), Identity::User { uid }) = (self.form.token.take(), user) else { return Ok(()) };
@@ -210,8 +210,8 @@ impl FormUpload<'_> {
         Ok(Incoming::Metadata(Box::new(self.new_job(FormPosition::End)?)))
     }
 
-    /// Makes the job of the parameters so far. Before the file a missing `programMemberStatus` is allowed, because it may
-    /// follow.
+    /// Makes the job of the parameters so far. Before the file a missing `programMemberStatus` is allowed, because it
+    /// may follow.
     fn new_job(&self, position: FormPosition) -> Result<NewJob, CompatError> {
         let target = match &self.request.target {
             ImportTarget::Leads => Target::Leads {

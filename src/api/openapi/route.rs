@@ -77,8 +77,8 @@ impl Route {
         self.on(Method::POST, post(handler), operation)
     }
 
-    /// Adds a method. Unknown parameters are refused everywhere: here where the operation has none, and by the handler's
-    /// extractor where it has some.
+    /// Adds a method. Unknown parameters are refused everywhere: here where the operation has none, and by the
+    /// handler's extractor where it has some.
     fn on(mut self, method: Method, handler: MethodRouter<SharedState>, operation: Operation) -> Route {
         let without_parameters = operation.query.is_none() && self.access != Access::Public;
         let handler = if without_parameters { handler.layer(from_fn(problem::no_parameters)) } else { handler };

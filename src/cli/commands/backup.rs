@@ -17,7 +17,8 @@ use crate::store::{BackupInfo, verify_backup};
 
 /// Write a consistent copy of the database to a file, while the daemon runs
 ///
-/// All of the copy is checked before the file gets its name. It holds what the database holds, personal data too: only its owner may read it. With --json: an object with "file", "bytes", "jobs" and "schema".
+/// All of the copy is checked before the file gets its name. It holds what the database holds, personal data too: only
+/// its owner may read it. With --json: an object with "file", "bytes", "jobs" and "schema".
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:

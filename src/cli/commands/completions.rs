@@ -9,8 +9,9 @@ use crate::cli::output;
 
 /// Write a script that completes commands, options and values in a shell
 ///
-/// In bash, zsh and fish the script runs this program at each completion, which also knows the files that fit and, from the
-/// running daemon, job ids and instances. It waits at most 0.4 s, writes no error, and starts no service of systemd.
+/// In bash, zsh and fish the script runs this program at each completion, which also knows the files that fit and, from
+/// the running daemon, job ids and instances. It waits at most 0.4 s, writes no error, and starts no service of
+/// systemd.
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:

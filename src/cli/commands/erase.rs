@@ -38,7 +38,8 @@ pub struct Erase {
 
 /// Erase at once what is due by the configuration's table "retention"
 ///
-/// The daemon does so by itself. With --json: an object with "content", "reports" and "records", each with "jobs", "bytes" and the "first" of the jobs.
+/// The daemon does so by itself. With --json: an object with "content", "reports" and "records", each with "jobs",
+/// "bytes" and the "first" of the jobs.
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:

@@ -21,10 +21,10 @@ const RECONNECT_INTERVAL: Duration = Duration::from_millis(250);
 
 /// Follow the changes of jobs and instances as they happen, one line each
 ///
-/// A line has the time (UTC), what changed and how it is now. It ends at Ctrl-C, with 130, or when the reader of the pipe
-/// has gone. Where the connection is lost it says so on standard error, waits for the daemon and goes on with what has
-/// changed meanwhile; after a restart of the daemon that is not known, and a line says that events were missed. With
-/// --json: each event is an object on a line of its own (NDJSON), as GET /v1/events has it.
+/// A line has the time (UTC), what changed and how it is now. It ends at Ctrl-C, with 130, or when the reader of the
+/// pipe has gone. Where the connection is lost it says so on standard error, waits for the daemon and goes on with what
+/// has changed meanwhile; after a restart of the daemon that is not known, and a line says that events were missed.
+/// With --json: each event is an object on a line of its own (NDJSON), as GET /v1/events has it.
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
@@ -128,7 +128,8 @@ impl Follower<'_> {
 /// Writes events to standard output.
 struct Printer {
     format: LineFormat,
-    /// The last line of each job that has not ended, and of its batches. A change of what a line does not show is left out.
+    /// The last line of each job that has not ended, and of its batches. A change of what a line does not show is left
+    /// out.
     last_lines: BTreeMap<JobId, BTreeMap<Option<u32>, EventLine>>,
 }
 

@@ -16,7 +16,8 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 /// Check whether the daemon answers, or with --ready whether its store writes and the credentials of an instance at
 /// least work
 ///
-/// Ends with 0 if so, 1 if it is not ready, 3 if it does not answer within ten seconds, or --timeout. With --json: with --ready an object with "ready", "store", "credentials" and "paused", else one with "lives".
+/// Ends with 0 if so, 1 if it is not ready, 3 if it does not answer within ten seconds, or --timeout. With --json: with
+/// --ready an object with "ready", "store", "credentials" and "paused", else one with "lives".
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:

@@ -20,8 +20,9 @@ const MAX_PAGE: u32 = 10_000;
 
 /// List jobs, newest first
 ///
-/// On a terminal, as many as it has lines for, with times relative to now; elsewhere 50, with exact times and all columns.
-/// With --json: an object with the page's "jobs", and in "next_before" what to give as --before for the next page.
+/// On a terminal, as many as it has lines for, with times relative to now; elsewhere 50, with exact times and all
+/// columns. With --json: an object with the page's "jobs", and in "next_before" what to give as --before for the next
+/// page.
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:

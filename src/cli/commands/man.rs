@@ -11,8 +11,8 @@ use crate::cli::{manual, output};
 
 /// Write the manual pages into a folder
 ///
-/// One page for each command, which ends in .1, and marqueue.toml.5 about the configuration. They belong into the folders man1
-/// and man5 of a folder of MANPATH. With --json: an object, the folder and how many pages it has.
+/// One page for each command, which ends in .1, and marqueue.toml.5 about the configuration. They belong into the
+/// folders man1 and man5 of a folder of MANPATH. With --json: an object, the folder and how many pages it has.
 #[derive(Args, Debug)]
 #[command(
     name = "man",

@@ -26,8 +26,8 @@ pub struct Pause {
 
 /// Let the uploads to an instance go on
 ///
-/// After a pause for credentials the file with the client secret is read again. With --json: an object with the instance's
-/// status; with --all one with each instance's.
+/// After a pause for credentials the file with the client secret is read again. With --json: an object with the
+/// instance's status; with --all one with each instance's.
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:

@@ -9,8 +9,9 @@ use crate::domain::{BatchKey, JobId, marketo_id};
 
 /// Name the import that a held part of a job has become on Marketo; it is followed from there
 ///
-/// For a part whose upload's outcome is unknown ("marqueue explain" says so), once you have found its import in Marketo's
-/// list. "marqueue retry" sends it again instead, and "marqueue cancel" gives it up. With --json: the job as an object.
+/// For a part whose upload's outcome is unknown ("marqueue explain" says so), once you have found its import in
+/// Marketo's list. "marqueue retry" sends it again instead, and "marqueue cancel" gives it up. With --json: the job as
+/// an object.
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:

@@ -148,7 +148,7 @@ fn record(job: &JobDto, retries: &str, screen: &Screen) -> String {
         ("expected", expected(job, screen)),
         ("finished", job.finished_at.map(|at| screen.time(at))),
         ("content", job.content_erased_at.map(|at| format!("erased {}", screen.at(at)))),
-        ("content", job.is_content_kept().then(|| "kept for someone to retry the job, or to erase it".to_owned())),
+        ("content", job.is_content_kept().then(|| "kept for a retry of the job, until it is erased".to_owned())),
         ("reports", job.reports_erased_at.map(|at| format!("erased {}", screen.at(at)))),
     ];
     for (name, value) in optional {

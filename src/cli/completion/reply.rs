@@ -23,7 +23,8 @@ enum AskingShell {
     Fish,
 }
 
-/// Answers the completion script of a shell, with the commands below `definition`. Returns false if the program was not run by one.
+/// Answers the completion script of a shell, with the commands below `definition`. Returns false if the program was not
+/// run by one.
 ///
 /// Nothing is written where there are no candidates or something fails: a message would stand in the command line.
 pub fn answer(definition: fn() -> Command) -> bool {

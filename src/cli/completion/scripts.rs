@@ -3,7 +3,8 @@
 use clap::Command;
 use clap_complete::Shell;
 
-/// Returns the script for `shell`, with the commands below `all`. Those of bash, zsh and fish ask the program at each completion.
+/// Returns the script for `shell`, with the commands below `all`. Those of bash, zsh and fish ask the program at each
+/// completion.
 pub fn script(shell: Shell, mut all: Command) -> Vec<u8> {
     match shell {
         Shell::Bash => include_bytes!("marqueue.bash").to_vec(),

@@ -14,7 +14,8 @@ pub struct Page {
 pub fn title(name: &str, section: u8, about: &str) -> String {
     let version = env!("CARGO_PKG_VERSION");
     let about = about.split_whitespace().collect::<Vec<_>>().join(" ").replace('\\', "\\e").replace('-', "\\-");
-    // clap_mangen writes no argument for a missing date, which moves those behind it, and escapes the hyphens of the name.
+    // clap_mangen writes no argument for a missing date, which moves those behind it, and escapes the hyphens of the
+    // name.
     format!(
         ".TH {} {section} \"\" \"marqueue {version}\" \"marqueue manual\"\n.SH NAME\n{name} \\- {about}\n",
         name.to_uppercase()

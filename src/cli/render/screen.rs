@@ -41,8 +41,8 @@ impl Screen {
         Screen::of(&Term::stderr())
     }
 
-    /// Returns what `term` can show. `NO_COLOR` switches colours off (<https://no-color.org>). A terminal of type `dumb`, or
-    /// of none, understands no escape sequences.
+    /// Returns what `term` can show. `NO_COLOR` switches colours off (<https://no-color.org>). A terminal of type
+    /// `dumb`, or of none, understands no escape sequences.
     fn of(term: &Term) -> Screen {
         if !term.is_term() {
             return Screen::PLAIN;

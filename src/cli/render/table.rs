@@ -1,4 +1,5 @@
-//! Table: columns that fit the terminal. Narrow terminals first shorten columns, then leave out the less important ones.
+//! Table: columns that fit the terminal. Narrow terminals first shorten columns, then leave out the less important
+//! ones.
 
 use crate::cli::render::screen::Screen;
 use crate::cli::render::tone::Tone;

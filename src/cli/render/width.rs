@@ -22,7 +22,8 @@ pub fn padding(text: &str, columns: usize) -> String {
     " ".repeat(columns.saturating_sub(width(text)))
 }
 
-/// Shortens a text to `columns` in its middle: of a file's name, both its beginning and its extension distinguish it from others.
+/// Shortens a text to `columns` in its middle: of a file's name, both its beginning and its extension distinguish it
+/// from others.
 pub fn shorten_middle(text: &str, columns: usize) -> String {
     if width(text) <= columns {
         return text.to_owned();

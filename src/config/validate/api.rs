@@ -103,7 +103,8 @@ fn readable_key_warning(TlsFiles { key, .. }: &TlsFiles) -> Option<Warning> {
     })
 }
 
-/// Returns what is wrong with an address that is served over plain HTTP, if other machines can reach it. The text follows the key.
+/// Returns what is wrong with an address that is served over plain HTTP, if other machines can reach it. The text
+/// follows the key.
 fn exposure_without_tls(address: SocketAddr) -> Option<Warning> {
     let text = format!(
         "is {address}, which other machines can reach, and api.tls_cert is not set: secrets, tokens and files are sent \

@@ -1,8 +1,8 @@
 //! Disk reserve: a file beside the database that keeps space free, so that accepted jobs can finish on a full disk.
 //!
-//! New files are accepted only while the reserve is complete. When the disk is full, the reserve shrinks by a quarter of its
-//! size at a time, so that another program that fills the disk does not get all of it at once. When there is space
-//! again, the reserve is filled and new files are accepted.
+//! New files are accepted only while the reserve is complete. When the disk is full, the reserve shrinks by a quarter
+//! of its size at a time, so that another program that fills the disk does not get all of it at once. When there is
+//! space again, the reserve is filled and new files are accepted.
 
 use std::fs::File;
 use std::io;
@@ -15,12 +15,12 @@ use crate::disk::{free_bytes, parent_folder};
 use crate::store::engine::database_paths::{reserve_path, wal_path};
 use crate::store::error::StoreError;
 
-/// The reserve shrinks when less than this is free on the disk, so that no write has to fail first. The limit is smaller
-/// for a small reserve.
+/// The reserve shrinks when less than this is free on the disk, so that no write has to fail first. The limit is
+/// smaller for a small reserve.
 const MIN_FREE_BYTES: u64 = 4 << 20;
 
-/// Space that a group of writes may need besides the content of files: pages of rows and indexes, both in the WAL and in the
-/// database.
+/// Space that a group of writes may need besides the content of files: pages of rows and indexes, both in the WAL and
+/// in the database.
 const OVERHEAD_BYTES: u64 = 1 << 20;
 
 /// The reserve of one database.

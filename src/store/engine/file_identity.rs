@@ -37,8 +37,8 @@ impl DatabaseFiles {
         *self.open.lock() = Some([locked, UNKNOWN, UNKNOWN]);
     }
 
-    /// Records the files of a connection that was just opened. It may have created the WAL and its index; the database file
-    /// has to be the recorded one.
+    /// Records the files of a connection that was just opened. It may have created the WAL and its index; the database
+    /// file has to be the recorded one.
     ///
     /// # Errors
     /// [`StoreError::Moved`]

@@ -1,10 +1,10 @@
 //! Lock: keeps a second daemon from opening the database, and resolves the database's path.
 //!
-//! Two locks are held. Older versions lock the file `.lock` beside the database; once it is removed, it protects nothing. So
-//! the database file is locked too, by its inode: no removal, hard link or symbolic link bypasses that lock. It is a
-//! `flock`, which on a local disk is independent of the `fcntl` locks that SQLite takes, so backups, the doctor and
-//! `sqlite3` can read while the daemon runs. Over NFS and SMB both kinds are one lock, which would block SQLite. There
-//! only the `.lock` file is used, and the doctor reports such a disk as a fault.
+//! Two locks are held. Older versions lock the file `.lock` beside the database; once it is removed, it protects
+//! nothing. So the database file is locked too, by its inode: no removal, hard link or symbolic link bypasses that
+//! lock. It is a `flock`, which on a local disk is independent of the `fcntl` locks that SQLite takes, so backups, the
+//! doctor and `sqlite3` can read while the daemon runs. Over NFS and SMB both kinds are one lock, which would block
+//! SQLite. There only the `.lock` file is used, and the doctor reports such a disk as a fault.
 
 use std::fs::{self, File, TryLockError};
 use std::io;
@@ -33,8 +33,8 @@ pub(crate) struct DatabaseLock {
 }
 
 impl DatabaseLock {
-    /// Locks the database at `path`, which has to be resolved ([`resolve_path`]), and creates the file if it is missing.
-    /// Returns none if another process has the lock.
+    /// Locks the database at `path`, which has to be resolved ([`resolve_path`]), and creates the file if it is
+    /// missing. Returns none if another process has the lock.
     ///
     /// # Errors
     /// Why a file can't be opened or locked, in one sentence.
@@ -71,8 +71,8 @@ fn is_remote(file: impl AsFd) -> bool {
         .is_ok_and(|disk| matches!(disk.f_type as u64 & 0xffff_ffff, 0x6969 | 0x517b | 0xff53_4d42 | 0xfe53_4d42))
 }
 
-/// Opens a file, or creates one that only its owner may read, whatever the umask is: the database contains personal data.
-/// SQLite gives the `-wal` and `-shm` files the permissions of the database.
+/// Opens a file, or creates one that only its owner may read, whatever the umask is: the database contains personal
+/// data. SQLite gives the `-wal` and `-shm` files the permissions of the database.
 fn open_private(path: &Path) -> Result<File, String> {
     let opened = File::options().create(true).truncate(false).read(true).write(true).mode(0o600).open(path);
     opened.map_err(|error| open_error_text(&error))
@@ -83,8 +83,8 @@ pub(crate) fn open_error_text(error: &io::Error) -> String {
     format!("{error}; the daemon needs write access to it and its folder")
 }
 
-/// Resolves symbolic links in the path of a database, whether or not the file exists. SQLite puts the WAL beside the target
-/// of a link, so the lock and the reserve belong there too.
+/// Resolves symbolic links in the path of a database, whether or not the file exists. SQLite puts the WAL beside the
+/// target of a link, so the lock and the reserve belong there too.
 ///
 /// # Errors
 /// The error of the file system, mostly that a folder is missing.

@@ -57,8 +57,8 @@ impl StoreTx<'_> {
     }
 }
 
-/// Copies the whole WAL of the database at `path` into the database and truncates it. Returns false if a reader or writer was
-/// active. It uses a connection of its own with a short timeout, so that it does not block the writer.
+/// Copies the whole WAL of the database at `path` into the database and truncates it. Returns false if a reader or
+/// writer was active. It uses a connection of its own with a short timeout, so that it does not block the writer.
 pub(crate) async fn truncate_wal(path: &Path) -> Result<bool, StoreError> {
     match checkpoint_truncate(path).await {
         Err(error) if is_busy(&error) => Ok(false),

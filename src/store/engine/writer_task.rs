@@ -25,8 +25,8 @@ const MAX_GROUP_SIZE: usize = 256;
 /// How often the free space is measured while the reserve is incomplete and nothing is written.
 const IDLE_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Copies the WAL into the database, so that its space is used again. Otherwise it would grow to eight megabytes before its
-/// checkpoint, and there may be no space for that.
+/// Copies the WAL into the database, so that its space is used again. Otherwise it would grow to eight megabytes before
+/// its checkpoint, and there may be no space for that.
 const CHECKPOINT: &str = "PRAGMA wal_checkpoint(PASSIVE)";
 
 /// Returns some unused pages of the database to the file system.
@@ -147,8 +147,9 @@ impl WriterTask {
             self.disk.record_full();
             self.reserve.release();
         }
-        // After a full disk or a failed write, SQLite may have ended the transaction without the connection's knowledge. So
-        // the next group gets a new connection. A connection to a deleted file is kept, as the only access to that file.
+        // After a full disk or a failed write, SQLite may have ended the transaction without the connection's
+        // knowledge. So the next group gets a new connection. A connection to a deleted file is kept, as the only
+        // access to that file.
         if !matches!(error, StoreError::Moved { .. })
             && let Some(conn) = self.conn.take()
             && let Err(error) = conn.close().await

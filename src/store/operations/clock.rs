@@ -39,7 +39,8 @@ impl Store {
         self.observe(|| clock.reading()).await
     }
 
-    /// See [`Store::observe_clock`]. The clock is read under the lock, so that observations are recorded in their order.
+    /// See [`Store::observe_clock`]. The clock is read under the lock, so that observations are recorded in their
+    /// order.
     pub(crate) async fn observe(&self, read: impl FnOnce() -> ClockReading) -> Result<ObservedClock, StoreError> {
         let mut known = self.shared.clock.lock().await;
         let reading = read();

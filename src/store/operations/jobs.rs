@@ -107,8 +107,8 @@ impl Store {
         ReadTx::new(&mut conn).find_expired(what, ended).await
     }
 
-    /// Returns the jobs of an instance whose attempts were used up and whose content is kept for a retry; with `client_id`
-    /// only those of that client.
+    /// Returns the jobs of an instance whose attempts were used up and whose content is kept for a retry; with
+    /// `client_id` only those of that client.
     ///
     /// # Errors
     /// An error of reading the database.

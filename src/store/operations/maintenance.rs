@@ -50,8 +50,9 @@ impl Store {
         ReadTx::new(&mut conn).database_size(&self.path()).await
     }
 
-    /// Copies the whole WAL into the database and truncates it. Returns false if a reader or writer was active: the caller
-    /// has to try again. It uses a connection of its own with a short timeout, so that it does not block the writer.
+    /// Copies the whole WAL into the database and truncates it. Returns false if a reader or writer was active: the
+    /// caller has to try again. It uses a connection of its own with a short timeout, so that it does not block the
+    /// writer.
     ///
     /// # Errors
     /// An error of writing the database.

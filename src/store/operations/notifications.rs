@@ -26,8 +26,8 @@ impl Store {
         self.write("disable_notifications", move |tx| Box::pin(tx.disable_notifications())).await
     }
 
-    /// Returns at most `limit` notifications that are due at `now`, and when the next one is. A delay longer than `longest`
-    /// began before the clock was set back, and counts as over.
+    /// Returns at most `limit` notifications that are due at `now`, and when the next one is. A delay longer than
+    /// `longest` began before the clock was set back, and counts as over.
     ///
     /// # Errors
     /// An error of reading the database.
@@ -41,7 +41,8 @@ impl Store {
         ReadTx::new(&mut conn).due_notifications(now, longest, limit).await
     }
 
-    /// Deletes a notification that was delivered or given up. If the job has ended again in the meantime, its new row stays.
+    /// Deletes a notification that was delivered or given up. If the job has ended again in the meantime, its new row
+    /// stays.
     ///
     /// # Errors
     /// An error of writing the database.

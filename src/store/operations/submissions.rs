@@ -40,8 +40,8 @@ impl Store {
         self.write("insert_chunk", move |tx| Box::pin(tx.insert_chunk(StoredFile::submitted(job), chunk))).await
     }
 
-    /// Turns the received chunks into a job, unless its idempotency key belongs to an earlier job. Then the caller has to
-    /// call [`Store::abort_submission`].
+    /// Turns the received chunks into a job, unless its idempotency key belongs to an earlier job. Then the caller has
+    /// to call [`Store::abort_submission`].
     ///
     /// # Errors
     /// As [`Store::add`]; the caller has to abort the submission then too.
@@ -55,9 +55,9 @@ impl Store {
         self.write("commit_submission", move |tx| Box::pin(tx.commit_submission(id, new, layout, now))).await
     }
 
-    /// Deletes what was received of a file that was rejected or interrupted. A complete job is not changed. Each transaction
-    /// deletes a few chunks, so that a large file does not block the writer. The content stays in the WAL until
-    /// [`Store::truncate_wal`].
+    /// Deletes what was received of a file that was rejected or interrupted. A complete job is not changed. Each
+    /// transaction deletes a few chunks, so that a large file does not block the writer. The content stays in the WAL
+    /// until [`Store::truncate_wal`].
     ///
     /// # Errors
     /// An error of writing the database.

@@ -1,4 +1,5 @@
-//! Events of batches: applies an event to a batch, its job and its instance, and writes the history, in one transaction.
+//! Events of batches: applies an event to a batch, its job and its instance, and writes the history, in one
+//! transaction.
 
 use std::time::Duration;
 
@@ -14,8 +15,8 @@ use crate::store::tables::history::NewHistoryEntry;
 use crate::store::tables::row_mapping::parse_column;
 
 impl StoreTx<'_> {
-    /// Records an event of a batch and returns the batch's new state. `request_id` is Marketo's, where a response caused the
-    /// event.
+    /// Records an event of a batch and returns the batch's new state. `request_id` is Marketo's, where a response
+    /// caused the event.
     pub(crate) async fn record_event(
         &mut self,
         key: BatchKey,

@@ -1,5 +1,5 @@
-//! Call ledger: records each call to Marketo before it is sent, so that after a restart all calls within the limits' windows
-//! are known.
+//! Call ledger: records each call to Marketo before it is sent, so that after a restart all calls within the limits'
+//! windows are known.
 //!
 //! The age of a call is measured by the machine's uptime. The time of day is not used, since it may be set in between.
 //! Calls of another boot are treated as if they had been made when the daemon started.
@@ -185,8 +185,8 @@ impl ReadTx<'_> {
         Ok(calls)
     }
 
-    /// Returns how many calls of `instance` count for the quota's day. `sharing` are the instances with the same Marketo
-    /// subscription.
+    /// Returns how many calls of `instance` count for the quota's day. `sharing` are the instances with the same
+    /// Marketo subscription.
     pub(crate) async fn calls_today(
         &mut self,
         instance: &str,
@@ -197,8 +197,8 @@ impl ReadTx<'_> {
         self.calls_of_day(instance, day).await
     }
 
-    /// Returns the day for which calls count. A clock that was set must not begin a new day and a new count, so the newest day
-    /// continues while the clock is not steady.
+    /// Returns the day for which calls count. A clock that was set must not begin a new day and a new count, so the
+    /// newest day continues while the clock is not steady.
     async fn quota_day(&mut self, sharing: &[String], day: QuotaDay) -> Result<Timestamp, StoreError> {
         if day.is_clock_steady {
             return Ok(day.by_clock);
@@ -214,8 +214,8 @@ impl ReadTx<'_> {
         Ok(newest.map_or(day.by_clock, from_ms))
     }
 
-    /// Returns the calls of an instance that count for a day. Calls of later days count too, since the clock was set back after
-    /// them, and so do doubtful calls of earlier days.
+    /// Returns the calls of an instance that count for a day. Calls of later days count too, since the clock was set
+    /// back after them, and so do doubtful calls of earlier days.
     async fn calls_of_day(&mut self, instance: &str, day: Timestamp) -> Result<u64, StoreError> {
         let calls: i64 = sqlx::query_scalar(
             "SELECT coalesce(sum(calls) FILTER (WHERE day >= ?2), sum(doubtful) FILTER (WHERE day < ?2), 0)

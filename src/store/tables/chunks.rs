@@ -1,4 +1,5 @@
-//! Table `chunk`: stores files in compressed chunks of one size, so that neither memory nor a transaction grows with a file.
+//! Table `chunk`: stores files in compressed chunks of one size, so that neither memory nor a transaction grows with a
+//! file.
 
 use sqlx::Row;
 
@@ -47,8 +48,8 @@ impl CompressedChunk {
     /// The error of zstd, which is a lack of memory.
     pub fn compress(from: u64, bytes: &[u8]) -> std::io::Result<CompressedChunk> {
         let mut compressor = zstd::bulk::Compressor::new(ZSTD_LEVEL)?;
-        // SQLite does not detect an overwritten page of content, and Marketo must get no other rows than those that were
-        // submitted.
+        // SQLite does not detect an overwritten page of content, and Marketo must get no other rows than those that
+        // were submitted.
         compressor.include_checksum(true)?;
         Ok(CompressedChunk { from, bytes: bytes.len(), data: compressor.compress(bytes)? })
     }

@@ -7,8 +7,8 @@ use crate::store::engine::transaction::{ReadTx, StoreTx};
 use crate::store::error::StoreError;
 
 impl StoreTx<'_> {
-    /// Shifts the stored times and writes the row, in one transaction. The shift is computed from the stored row, so a kill
-    /// before the commit shifts nothing, and a kill after it shifts nothing twice.
+    /// Shifts the stored times and writes the row, in one transaction. The shift is computed from the stored row, so a
+    /// kill before the commit shifts nothing, and a kill after it shifts nothing twice.
     pub(crate) async fn observe_clock(&mut self, reading: ClockReading) -> Result<Observation, StoreError> {
         let observation = match self.clock_record().await? {
             Some(record) => record.observe(&reading),
@@ -48,8 +48,9 @@ impl StoreTx<'_> {
         Ok(observation)
     }
 
-    /// Records the moment of a call in the call's transaction, so that after a reboot as little time as possible is unknown. A
-    /// reading that does not match the row is from a clock that was set and not observed yet, and is ignored.
+    /// Records the moment of a call in the call's transaction, so that after a reboot as little time as possible is
+    /// unknown. A reading that does not match the row is from a clock that was set and not observed yet, and is
+    /// ignored.
     pub(crate) async fn note_call(&mut self, reading: &ClockReading) -> Result<(), StoreError> {
         sqlx::query(
             "UPDATE clock SET seen_up = ?1, seen_wall = ?2

@@ -61,7 +61,8 @@ impl ColumnValues {
         sqlx::query_with(sql, self.values)
     }
 
-    /// Returns the statement that changes rows; `condition` is its `WHERE` clause, whose values are to be bound by the caller.
+    /// Returns the statement that changes rows; `condition` is its `WHERE` clause, whose values are to be bound by the
+    /// caller.
     pub(crate) fn update(
         self,
         table: &'static str,

@@ -60,8 +60,8 @@ impl StoreTx<'_> {
         self.apply_event(key, &Event::Settled { marketo_batch_id }, None, now).await.map(drop)
     }
 
-    /// Deletes the rest of erased reports, and their sizes. A retried job gets new reports, which must not be mixed with chunks
-    /// of old ones that are still being erased.
+    /// Deletes the rest of erased reports, and their sizes. A retried job gets new reports, which must not be mixed
+    /// with chunks of old ones that are still being erased.
     async fn clear_erased_reports(&mut self, id: JobId) -> Result<(), StoreError> {
         let erased =
             sqlx::query("UPDATE job SET reports_erased_at = NULL WHERE id = ? AND reports_erased_at IS NOT NULL")
@@ -85,7 +85,8 @@ impl ReadTx<'_> {
     /// Returns the job of a held batch, if the import with this id may be that of the batch.
     ///
     /// # Errors
-    /// [`StoreError::Illegal`] if the batch is not held, [`StoreError::Refused`] if the import belongs to another batch.
+    /// [`StoreError::Illegal`] if the batch is not held, [`StoreError::Refused`] if the import belongs to another
+    /// batch.
     pub(crate) async fn check_settle(&mut self, key: BatchKey, marketo_batch_id: &str) -> Result<Job, StoreError> {
         let (job, batch) = self.batch(key).await?;
         transition(batch.state, &Event::Settled { marketo_batch_id: marketo_batch_id.to_owned() })?;

@@ -1,5 +1,5 @@
-//! Duplicate batch ids: marks batches for which Marketo gave the same id. To which of them the import's counts and reports
-//! belong is unknown.
+//! Duplicate batch ids: marks batches for which Marketo gave the same id. To which of them the import's counts and
+//! reports belong is unknown.
 
 use jiff::Timestamp;
 use sqlx::Row;
@@ -12,8 +12,8 @@ use crate::store::tables::history::NewHistoryEntry;
 use crate::store::tables::row_mapping::{duration_value, parse_column};
 
 impl StoreTx<'_> {
-    /// Checks the id that Marketo gave to the upload of `key`. If another upload of the instance got the same id within the
-    /// time for which Marketo knows an id, both batches are marked. Their counts are unknown from then on.
+    /// Checks the id that Marketo gave to the upload of `key`. If another upload of the instance got the same id within
+    /// the time for which Marketo knows an id, both batches are marked. Their counts are unknown from then on.
     pub(crate) async fn check_batch_id(&mut self, key: BatchKey, id: &str, now: Timestamp) -> Result<(), StoreError> {
         // The history has the ids of earlier uploads too. The last entry is that of this upload.
         let rows = sqlx::query(

@@ -12,8 +12,8 @@ use crate::store::engine::transaction::{ReadTx, StoreTx};
 use crate::store::error::StoreError;
 use crate::store::models::HistoryEntry;
 
-/// Entries of one event and batch that are written without a limit of their rate. An import is polled for up to 14 days,
-/// and failures that alternate would hide the other entries.
+/// Entries of one event and batch that are written without a limit of their rate. An import is polled for up to 14
+/// days, and failures that alternate would hide the other entries.
 const MAX_ENTRIES: i64 = 50;
 
 /// Beyond [`MAX_ENTRIES`], one entry in this time.
@@ -86,7 +86,8 @@ impl ReadTx<'_> {
         Ok(entries)
     }
 
-    /// Returns whether an entry of `event` with `message` differs from the last one of the batch, and is not too frequent.
+    /// Returns whether an entry of `event` with `message` differs from the last one of the batch, and is not too
+    /// frequent.
     pub(crate) async fn is_new_entry(
         &mut self,
         key: BatchKey,

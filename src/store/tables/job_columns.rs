@@ -29,8 +29,8 @@ pub(crate) fn new_job_columns(new: &NewJob, layout: &JobLayout, now: Timestamp) 
         .set("state", JobState::Pending.as_str())
 }
 
-/// Returns the row of a job whose file is still to be received. Its idempotency key is not set yet: two submissions with one
-/// key may be received at the same time, and the first one that is complete gets the key.
+/// Returns the row of a job whose file is still to be received. Its idempotency key is not set yet: two submissions
+/// with one key may be received at the same time, and the first one that is complete gets the key.
 pub(crate) fn receiving_job_columns(new: &NewJob, now: Timestamp) -> ColumnValues {
     with_fixed(with_parameters(ColumnValues::default(), new), new, now)
         .set("state", JobState::Receiving.as_str())

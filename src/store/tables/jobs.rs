@@ -79,7 +79,8 @@ impl ReadTx<'_> {
     }
 }
 
-/// Adds the conditions of a filter. Only those that are set stand in the statement, so that SQLite uses the index of each.
+/// Adds the conditions of a filter. Only those that are set stand in the statement, so that SQLite uses the index of
+/// each.
 fn push_conditions(query: &mut QueryBuilder<Sqlite>, filter: &JobFilter) {
     let equals = |query: &mut QueryBuilder<Sqlite>, column: &str, value: &Option<String>| {
         if let Some(value) = value {

@@ -97,8 +97,8 @@ impl ReadTx<'_> {
         Ok(RetentionCandidates { jobs: size_column(&row, "jobs")?, bytes: size_column(&row, "bytes")?, first })
     }
 
-    /// Returns the jobs of an instance whose attempts were used up and whose content is kept for a retry; with `client_id`
-    /// only those of that client.
+    /// Returns the jobs of an instance whose attempts were used up and whose content is kept for a retry; with
+    /// `client_id` only those of that client.
     pub(crate) async fn find_exhausted_jobs(
         &mut self,
         name: &str,

@@ -154,7 +154,7 @@ async fn a_response_that_is_no_report_is_not_stored() {
     assert_eq!(env.get(&format!("/v1/jobs/{id}/failures")).await, file);
     let history = env.get(&format!("/v1/jobs/{id}/history")).await;
     assert_eq!(tries.load(Ordering::SeqCst), 8);
-    // The first three say the same, and so do those that are no envelope of Marketo's.
+    // The first three have equal messages, and so have the responses that are no envelope.
     assert_eq!(history.matches("query-failed").count(), 4, "{history}");
 }
 

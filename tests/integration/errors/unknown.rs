@@ -47,8 +47,8 @@ async fn policy_resubmit_resends_an_unknown_outcome() {
     assert!(ledger.max_queued <= 10 && ledger.max_importing <= 2);
 }
 
-/// The connection closes before the request was read. If the last of it had not been handed over by then, there is surely
-/// no import; if it had, nobody knows. Both may be, and neither may lose the file.
+/// The connection closes before the request was read. If its last bytes had not been passed to the kernel, there is no
+/// import; if they had, that is unknown. Both may happen, and neither may lose the file.
 #[tokio::test]
 async fn a_lost_request_is_sent_again() {
     let mut env = TestEnv::with_daemon(quick()).await;
@@ -170,7 +170,7 @@ async fn held_batch_that_an_operator_settled_is_polled_to_its_end() {
     assert_eq!(env.json("POST", &settle(format!("part=1&marketo_batch_id={import}"))).await.0, 409);
 }
 
-/// An id that is no number leads out of its place in the path, and an import that can't be asked after is an unknown one.
+/// An id that is no number could change the path of a poll, so the upload's outcome is unknown.
 #[tokio::test]
 async fn a_batch_id_that_is_no_number_is_an_unknown_outcome() {
     let ids = ["\"..\"", "\"7/../8\"", "\"\\u0663\"", "-7", "7.5", "\"x\""];

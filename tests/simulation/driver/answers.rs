@@ -181,7 +181,7 @@ impl Simulation {
             }
             _ => {}
         }
-        let seen = self.seen(now);
+        let seen = self.snapshot(now);
         let mut event = FailedUpload { tried, snapshot: &seen, instance: &self.config, now }.event(fault);
         if let (Mutation::BlamesBatch, Event::Refused { scope: blame, .. } | Event::AnswerLost { scope: blame, .. }) =
             (self.mutation, &mut event)

@@ -65,7 +65,7 @@ impl Simulation {
         let state = progress.state;
         match worker.task {
             Task::Recover => {
-                let (tried, seen) = (progress.upload_attempts(), self.seen(now));
+                let (tried, seen) = (progress.upload_attempts(), self.snapshot(now));
                 let upload = FailedUpload { tried, snapshot: &seen, instance: &self.config, now };
                 let event = upload.interrupted("the daemon ended".into());
                 self.record(key, event)?;
@@ -124,7 +124,7 @@ impl Simulation {
         let reason = FailureReason::from("no route");
         match worker.task {
             Task::Upload => {
-                let until = service_backoff_until(&self.seen(now), &self.config, now);
+                let until = service_backoff_until(&self.snapshot(now), &self.config, now);
                 if worker.begun {
                     self.record(
                         key,
@@ -169,7 +169,7 @@ impl Simulation {
         let is_believed = self.jumped_at.is_none_or(|jumped_at| self.at >= jumped_at + PATIENCE);
         self.checker.counts(day.by_clock, is_believed, daily)?;
         if worker.task == Task::Upload && !worker.begun {
-            let seen = self.seen(now);
+            let seen = self.snapshot(now);
             let open = may_still_upload(&seen, &self.rules, now) || self.mutation != Mutation::None;
             if !open || self.store.state(key) != BatchState::Pending {
                 self.end_permit(instant);

@@ -93,13 +93,13 @@ impl Simulation {
         let Some(daemon) = &mut self.daemon else { return Ok(()) };
         daemon.is_due_now = false;
         let mut busy = daemon.busy.clone();
-        let mut snapshot = self.seen(now);
+        let mut snapshot = self.snapshot(now);
         // Between reading the busy set and reading the rows, workers go on.
         if !self.faults_ceased && self.rng.random_bool(0.2) {
             self.advance()?;
             match (self.mutation, &self.daemon) {
                 (Mutation::ReadsRowsFirst, Some(daemon)) => busy.clone_from(&daemon.busy),
-                _ => snapshot = self.seen(now),
+                _ => snapshot = self.snapshot(now),
             }
         }
         let Some(daemon) = &mut self.daemon else { return Ok(()) };
