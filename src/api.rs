@@ -12,6 +12,7 @@ pub(crate) mod problem;
 mod router;
 mod state;
 
+pub(crate) use handlers::job_reasons;
 pub use metrics::Metrics;
 pub use router::router;
 pub use state::AppState;

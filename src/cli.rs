@@ -34,6 +34,7 @@ mod render;
 mod report_check;
 mod target_args;
 mod terminal_text;
+mod top_reasons;
 mod transfer_bar;
 mod usage_hint;
 

@@ -19,3 +19,5 @@ pub(super) mod retry_failed_rows;
 pub(super) mod row_results;
 pub(super) mod settle;
 pub(super) mod status;
+
+pub(crate) use reasons::job_reasons;

@@ -183,6 +183,9 @@ fn input(path: &Path, options: &InputOptions) -> Result<Input, CliError> {
         }
     };
     let format = options.format.or_else(|| Format::from_filename(&filename)).ok_or_else(|| {
+        if path != Path::new(STDIN) && !path.exists() {
+            return CliError::Input(format!("there is no file or folder {}", path.display()));
+        }
         let name = if path == Path::new(STDIN) { filename.clone() } else { path.display().to_string() };
         CliError::Usage(format!(
             "the name {name} does not end in .csv, .tsv or .ssv: give its format with --format csv, tsv or ssv"
@@ -226,9 +229,15 @@ mod tests {
 
     #[test]
     fn an_unknown_ending_is_a_usage_error() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("people.xlsx");
+        std::fs::write(&path, "").unwrap();
         assert_eq!(
-            read(&["a.csv", "in/people.xlsx"], None).unwrap_err(),
-            "the name in/people.xlsx does not end in .csv, .tsv or .ssv: give its format with --format csv, tsv or ssv"
+            read(&["a.csv", path.to_str().unwrap()], None).unwrap_err(),
+            format!(
+                "the name {} does not end in .csv, .tsv or .ssv: give its format with --format csv, tsv or ssv",
+                path.display()
+            )
         );
     }
 

@@ -8,6 +8,7 @@ use tokio::sync::broadcast::error::RecvError;
 use tokio_util::sync::CancellationToken;
 
 use crate::api::dto::{BatchHeldAlert, InstancePausedAlert, JobEndedNotification};
+use crate::api::job_reasons;
 use crate::clock::Clock;
 use crate::config;
 use crate::log_throttle::LogThrottle;
@@ -125,10 +126,12 @@ impl Notifier {
         let Some(job) = self.ended_job(&notification).await? else {
             return store.notification_delivered(notification).await;
         };
+        // The reports may be erased by now. The end is told all the same.
+        let reasons = job_reasons(store, &job, JobEndedNotification::MAX_REASONS).await.unwrap_or_default();
         let message = Message {
             event: JobEndedNotification::EVENT,
             job: Some(notification.job),
-            body: json(&JobEndedNotification::new(job))?,
+            body: json(&JobEndedNotification::new(job, reasons))?,
             enqueued_at: notification.enqueued_at,
             attempts: notification.attempts,
         };

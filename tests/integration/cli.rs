@@ -5,7 +5,7 @@ use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use marqueue::domain::BatchState;
 use marqueue::simulator::{Call, Fault, FaultEffect};
@@ -71,7 +71,12 @@ fn failed_rows_set_the_exit_status_and_can_be_fetched() {
 
     let again = cli.run("retry 1 --failed-rows --json").expect(0).json();
     assert_eq!((&again["id"], &again["retry_of"], &again["rows"]["total"]), (&json!(2), &json!(1), &json!(2)));
-    cli.run("wait 1 2").expect(4);
+    let waited = cli.run("wait 1 2").expect(4);
+    for line in
+        ["job 1: 1 row failed, the first on line 3: No such field\n", "job 2: 1 row failed, the first on line 3: Bad\n"]
+    {
+        assert!(waited.err.contains(line), "{waited:?}");
+    }
     assert_eq!(cli.run("file 2").out, "email,note\nb@example.com,!fail:No such field\nc@example.com,!fail:Bad\n");
 }
 
@@ -710,4 +715,29 @@ fn a_missing_tls_file_is_a_fault_of_the_configuration() {
     assert!(ran.err.starts_with("error: api.tls_cert: none.pem can't be read: "), "{ran:?}");
     let ran = cli.run("doctor --config tls.toml").expect(2);
     assert!(ran.out.contains("none.pem can't be read"), "{ran:?}");
+}
+
+#[test]
+fn failures_of_an_unended_job_are_called_unfinished() {
+    let mut cli = CliEnv::new();
+    cli.env.kill();
+    cli.env.config = "limits = { calls = 5000, window = \"1s\", upload_bytes = 1000 }\n".into();
+    cli.start();
+    cli.file("both.csv", &format!("email,note\na@example.com,!fail:Bad\nb@example.com,!stuck{:600}\n", ""));
+    cli.run("add leads both.csv --no-check").expect(0);
+    let deadline = Instant::now() + Duration::from_secs(60);
+    let unfinished = loop {
+        let ran = cli.run("failures 1");
+        if ran.status == 4 {
+            break ran;
+        }
+        assert!(Instant::now() < deadline, "{ran:?}");
+    };
+    assert!(unfinished.out.contains("a@example.com"), "{unfinished:?}");
+    assert_eq!(unfinished.err, "job 1 has not ended: rows of 1 batch may be added to this file\n");
+    cli.env.simulator.end_stuck_imports();
+    cli.run("wait 1").expect(4);
+    assert_eq!(cli.run("failures 1").expect(0).err, "");
+    let missing = cli.run("add leads nodir").expect(1);
+    assert_eq!(missing.err, "error: there is no file or folder nodir\n");
 }

@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::api::dto::job::JobDto;
+use crate::api::dto::reasons::ReasonsDto;
 use crate::api::dto::status::PauseDto;
 
 /// The JSON body of the notification that a job has ended.
@@ -15,16 +16,21 @@ pub struct JobEndedNotification {
     pub job: JobDto,
     /// The job failed after all its attempts, and its content is kept for a retry or until it is erased.
     pub content_waits: bool,
+    /// Marketo's most frequent reasons of its failed rows and warnings, at most three of each.
+    pub reasons: ReasonsDto,
 }
 
 impl JobEndedNotification {
     /// The kind of notification.
     pub const EVENT: &'static str = "job-ended";
 
+    /// The most reasons of a kind.
+    pub const MAX_REASONS: usize = 3;
+
     /// Makes the body for this job.
-    pub fn new(job: impl Into<JobDto>) -> JobEndedNotification {
+    pub fn new(job: impl Into<JobDto>, reasons: ReasonsDto) -> JobEndedNotification {
         let job = job.into();
-        JobEndedNotification { event: JobEndedNotification::EVENT, content_waits: job.is_content_kept(), job }
+        JobEndedNotification { event: JobEndedNotification::EVENT, content_waits: job.is_content_kept(), job, reasons }
     }
 }
 

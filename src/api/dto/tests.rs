@@ -202,10 +202,14 @@ fn an_alert_has_its_kind_and_all_that_is_told() {
 
 #[test]
 fn a_notification_says_whether_the_content_waits() {
-    let text = |job: Job| serde_json::to_string(&JobEndedNotification::new(job)).unwrap();
-    assert_eq!(text(failed_job()), format!(r#"{{"event":"job-ended","job":{FAILED_JOB},"content_waits":false}}"#));
+    let reason = ReasonDto { reason: Some("Value not found".into()), rows: 2, first_line: Some(3) };
+    let reasons = ReasonsDto { failures: vec![reason], warnings: Vec::new() };
+    let text = |job: Job| serde_json::to_string(&JobEndedNotification::new(job, reasons.clone())).unwrap();
+    let given = r#""reasons":{"failures":[{"reason":"Value not found","rows":2,"first_line":3}],"warnings":[]}}"#;
+    let expected = format!(r#"{{"event":"job-ended","job":{FAILED_JOB},"content_waits":false,{given}"#);
+    assert_eq!(text(failed_job()), expected);
     let kept = Job { content_erased_at: None, ..failed_job() };
-    assert!(text(kept).ends_with(r#","content_waits":true}"#));
+    assert!(text(kept).ends_with(&format!(r#","content_waits":true,{given}"#)));
 }
 
 #[test]

@@ -18,6 +18,9 @@ const CREDENTIALS: &str = "/run/credentials";
 /// Reason that is stored with an operator's pause.
 const PAUSE_REASON: &str = "an operator paused it";
 
+/// Note where a resume changes nothing. A changed secret is not read: the one in use works.
+const NOT_PAUSED: &str = "it was not paused; a changed secret is read by a reload (SIGHUP, systemctl reload)";
+
 /// Handles `POST /v1/instances/{name}/pause`.
 pub(crate) async fn pause(
     State(daemon): State<SharedState>,
@@ -38,11 +41,10 @@ pub(crate) async fn resume(
     PathSegment(name): PathSegment,
 ) -> Result<Json<InstanceStatus>, Problem> {
     let scheduler = find_scheduler(&daemon, &caller, &name)?;
-    let pause = instance_status(&daemon, scheduler).await?.pause;
-    let note = if pause.is_some_and(|pause| pause.kind == PauseKind::Credentials) {
-        renew_secret(scheduler).await?
-    } else {
-        None
+    let note = match instance_status(&daemon, scheduler).await?.pause {
+        Some(pause) if pause.kind == PauseKind::Credentials => renew_secret(scheduler).await?,
+        Some(_) => None,
+        None => Some(NOT_PAUSED.to_owned()),
     };
     daemon.store.resume(&name, None).await?;
     tracing::info!(instance = %name, "instance resumed by a client");

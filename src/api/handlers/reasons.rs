@@ -22,9 +22,21 @@ pub(crate) async fn reasons(
     PathSegment(id): PathSegment,
 ) -> Result<Json<ReasonsDto>, Problem> {
     let job = daemon.store.job(job_id(&id)?).await?;
-    let failures = reasons_of(&daemon.store, &job, ReportKind::Failures).await?;
-    let warnings = reasons_of(&daemon.store, &job, ReportKind::Warnings).await?;
-    Ok(Json(ReasonsDto { failures, warnings }))
+    Ok(Json(job_reasons(&daemon.store, &job, MAX_REASONS).await?))
+}
+
+/// Returns the most frequent reasons of a job, at most `max` of a kind.
+///
+/// # Errors
+/// 410 where the reports are erased; an error of reading the database.
+pub(crate) async fn job_reasons(store: &Store, job: &Job, max: usize) -> Result<ReasonsDto, Problem> {
+    let mut reasons = ReasonsDto {
+        failures: reasons_of(store, job, ReportKind::Failures).await?,
+        warnings: reasons_of(store, job, ReportKind::Warnings).await?,
+    };
+    reasons.failures.truncate(max);
+    reasons.warnings.truncate(max);
+    Ok(reasons)
 }
 
 /// Counts the reasons of a job's reports; none where there is no such report.
@@ -37,5 +49,5 @@ async fn reasons_of(store: &Store, job: &Job, kind: ReportKind) -> Result<Vec<Re
     let mut groups = ReasonGroups::default();
     let mut rows = ReportRows::new(store, job.clone(), parts);
     while rows.next(|row, origin| groups.add(row.reason(), origin.line)).await? {}
-    Ok(groups.into_sorted().into_iter().take(MAX_REASONS).map(ReasonDto::from).collect())
+    Ok(groups.into_sorted().into_iter().map(ReasonDto::from).collect())
 }

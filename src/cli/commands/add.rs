@@ -147,7 +147,7 @@ impl Add {
         };
         let ended = if self.options.wait && sent != ExitStatus::NoDaemon && !jobs.is_empty() {
             match wait_for_jobs(&client, &ids(&jobs), KnownState::Accepted).await {
-                Ok(WatchResult::Ended(ended)) => wait::print_results(&ended, global)?,
+                Ok(WatchResult::Ended(ended)) => wait::print_results(&client, &ended, global).await?,
                 Ok(WatchResult::Interrupted) => return Ok(ExitStatus::Interrupted),
                 Err(error) => {
                     // The jobs are stored by the daemon, so an error from here on does not mean that they failed.

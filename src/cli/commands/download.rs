@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
+use crate::api::dto::JobDto;
 use crate::cli::exit_status::{CliError, ExitStatus};
+use crate::cli::format;
 use crate::cli::global::GlobalArgs;
 use crate::cli::output;
 use crate::cli::output_file::{ForceOption, OutputFile, Readers, unwritable};
@@ -153,9 +155,20 @@ impl Results {
 impl Report {
     async fn run(&self, global: &GlobalArgs, kind: ReportKind) -> Result<ExitStatus, CliError> {
         let view = FileView { part: self.part, without_reasons: self.no_reason, with_lines: self.lines };
+        self.to.check(global)?;
+        // Asked for before the file: what ends in between is in the file.
+        let open = open_parts(&global.client()?.job(self.to.id, None).await?, self.part);
         let CopyResult { rows, whole, .. } = self.to.fetch(global, JobFile::Report(kind), view).await?;
         if !whole {
             return Ok(ExitStatus::Done);
+        }
+        if open > 0 {
+            output::note(&format!(
+                "job {} has not ended: rows of {} may be added to this file",
+                self.to.id,
+                format::count(open as u64, "batch")
+            ));
+            return Ok(ExitStatus::SomeRowsFailed);
         }
         let job = global.client()?.job(self.to.id, None).await?;
         let Some(counted) = report_check::marketo_counts(&job, self.part) else { return Ok(ExitStatus::Done) };
@@ -165,6 +178,12 @@ impl Report {
         }
         Ok(exit)
     }
+}
+
+/// Returns how many batches of the job, or of `part` alone, have not ended.
+fn open_parts(job: &JobDto, part: Option<u32>) -> usize {
+    let batches = job.batches.iter().filter(|batch| part.is_none_or(|part| batch.part == part));
+    batches.filter(|batch| !batch.state.is_terminal()).count()
 }
 
 /// Result of a download.
@@ -177,17 +196,27 @@ struct CopyResult {
 }
 
 impl OutputTarget {
+    /// Returns the output file; none for standard output.
+    fn path(&self) -> Option<&Path> {
+        self.output.as_deref().filter(|path| *path != Path::new("-"))
+    }
+
+    /// Checks that the output can be written where it is wanted, before the daemon is asked.
+    fn check(&self, global: &GlobalArgs) -> Result<(), CliError> {
+        match self.path() {
+            None if global.json => {
+                let text = "the file itself would go to standard output: with --json, name an output file with -o FILE";
+                Err(CliError::Usage(text.to_owned()))
+            }
+            None => Ok(()),
+            Some(path) => OutputFile::check(path, self.force.existing()),
+        }
+    }
+
     /// Downloads the file. The output file is created only after the daemon has accepted the request.
     async fn fetch(&self, global: &GlobalArgs, file: JobFile, view: FileView) -> Result<CopyResult, CliError> {
-        let path = self.output.as_deref().filter(|path| *path != Path::new("-"));
-        if global.json && path.is_none() {
-            let text = "the file itself would go to standard output: with --json, name an output file with -o FILE";
-            return Err(CliError::Usage(text.to_owned()));
-        }
-        let existing = self.force.existing();
-        if let Some(path) = path {
-            OutputFile::check(path, existing)?;
-        }
+        self.check(global)?;
+        let (path, existing) = (self.path(), self.force.existing());
         let download = open(&global.client()?, self.id, file, view).await?;
         let Some(path) = path else {
             let mut out = io::stdout().lock();

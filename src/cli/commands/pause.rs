@@ -6,6 +6,7 @@ use clap::Args;
 
 use crate::api::dto::InstanceStatus;
 use crate::cli::exit_status::{CliError, ExitStatus};
+use crate::cli::format::sanitize;
 use crate::cli::global::GlobalArgs;
 use crate::cli::output;
 use crate::client::{Client, ClientError};
@@ -71,13 +72,8 @@ impl Resume {
     pub async fn run(self, global: &GlobalArgs) -> Result<ExitStatus, CliError> {
         let client = global.client()?;
         let changed = self.instances.change(&client, async |name| client.resume(name).await).await?;
-        for (name, status) in &changed {
-            if let Some(note) = &status.note {
-                output::note(&format!("instance {name}: {note}"));
-            }
-        }
-        self.instances.print(global, &changed, |name, status| match status.note {
-            Some(_) => format!("instance {name} tries again with the same secret\n"),
+        self.instances.print(global, &changed, |name, status| match &status.note {
+            Some(note) => format!("instance {name} goes on: {}\n", sanitize(note)),
             None => format!("instance {name} goes on\n"),
         })
     }

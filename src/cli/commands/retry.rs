@@ -13,7 +13,7 @@ use crate::cli::job_outcomes::{JobOutcome, OutcomeReport};
 use crate::cli::job_selection::JobSelection;
 use crate::cli::transfer_bar::{Direction, TransferBar};
 use crate::cli::{format, output};
-use crate::client::{Client, ClientError, CorrectedFile, RetryScope};
+use crate::client::{Client, ClientError, CorrectedFile, JobQuery, RetryScope};
 use crate::domain::{Format, JobId};
 
 /// Send jobs again that failed, were cancelled or are held; or only their rows that failed, as they were or corrected
@@ -22,7 +22,7 @@ use crate::domain::{Format, JobId};
 /// reasons are left out, unless the job's own header has them. Target and options are the job's. A failed row that
 /// can't be told from others that were sent, because Marketo's file lacks a column, is not sent again: it is named, and
 /// the exit status is 4. A job that is refused does not stop the others, and the exit status is 1; of several jobs,
-/// --failed-rows skips those that have ended without failed rows. Jobs selected by a range or a filter are shown first,
+/// --failed-rows skips those that have ended without failed rows, and those whose failed rows were sent again already. Jobs selected by a range or a filter are shown first,
 /// and a question is asked; without a terminal, --yes is needed. With --json: the job as an object, for several an
 /// array; with --failed-rows and --with, of the new jobs; "rows_without_line" is the number of rows that are not in it.
 #[derive(Args, Debug)]
@@ -108,6 +108,15 @@ impl Retry {
             // Where Marketo's counts leave it unknown whether rows failed, the daemon says so.
             if job.state.is_terminal() && !job.has_failed_rows() && job.rows.discrepancy().is_none() {
                 return Ok(JobOutcome::Skipped(format!("job {id} has no failed rows")));
+            }
+            // A second retry of many jobs must not send old values over those that were corrected meanwhile.
+            let retries = client.list(&JobQuery { retry_of: Some(id), ..JobQuery::default() }).await?;
+            if let Some(retry) = retries.jobs.first() {
+                return Ok(JobOutcome::Skipped(format!(
+                    "job {id}: its failed rows were sent again as job {}; \"marqueue retry {id} --failed-rows\" sends \
+                     them once more",
+                    retry.id
+                )));
             }
         }
         let retried = client.retry(id, self.scope()).await?;

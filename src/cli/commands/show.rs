@@ -16,7 +16,8 @@ use crate::cli::job_outcomes::{JobOutcome, OutcomeReport};
 use crate::cli::job_selection::JobSelection;
 use crate::cli::output;
 use crate::cli::render::{Cell, Column, Screen, Table, Tone};
-use crate::client::{Client, ClientError, JobQuery};
+use crate::cli::top_reasons::top_reasons;
+use crate::client::{Client, JobQuery};
 use crate::domain::JobId;
 
 /// Show jobs with their batches, the most frequent reasons of failures and warnings, and their history
@@ -103,29 +104,6 @@ impl Shown {
         parts.join("\n")
     }
 }
-
-/// The most reasons of a kind that are shown.
-const TOP_REASONS: usize = 3;
-
-/// Returns the most frequent reasons; none where the job has no stored reports.
-async fn top_reasons(client: &Client, job: &JobDto) -> Result<Option<ReasonsDto>, CliError> {
-    let has_reports = job.batches.iter().any(|batch| batch.failures_bytes.or(batch.warnings_bytes).is_some());
-    if !has_reports || job.reports_erased_at.is_some() {
-        return Ok(None);
-    }
-    let mut reasons = match client.reasons(job.id).await {
-        Ok(reasons) => reasons,
-        // The reports were erased meanwhile. The rest of the job is shown.
-        Err(ClientError::Refused(problem)) if problem.status == GONE => return Ok(None),
-        Err(error) => return Err(error.into()),
-    };
-    reasons.failures.truncate(TOP_REASONS);
-    reasons.warnings.truncate(TOP_REASONS);
-    Ok((reasons != ReasonsDto::default()).then_some(reasons))
-}
-
-/// The status of a request for erased data.
-const GONE: u16 = 410;
 
 fn record(job: &JobDto, retries: &str, screen: &Screen) -> String {
     let mut table = Table::of_values();

@@ -9,7 +9,9 @@ use crate::cli::job_outcomes::OutcomeReport;
 use crate::cli::job_selection::JobSelection;
 use crate::cli::job_watch::{EndedJobs, KnownState, WatchResult, wait_for_jobs};
 use crate::cli::render::Screen;
+use crate::cli::top_reasons::{failure_line, top_reasons};
 use crate::cli::{format, output};
+use crate::client::Client;
 use crate::domain::{JobId, JobState};
 
 /// Wait until each of these jobs has ended
@@ -45,20 +47,24 @@ impl Wait {
         let YesOption { yes: _ } = self.yes;
         let ids = self.selection.resolve(&client).await?.ids;
         if ids.is_empty() {
-            return OutcomeReport { done: "ended", global }.nothing();
+            // A script that waits for jobs that are not there has mistyped, or they were erased: that is no success.
+            return OutcomeReport { done: "ended", global }.nothing().map(|_| ExitStatus::Failed);
         }
         match wait_for_jobs(&client, &ids, KnownState::Typed).await? {
-            WatchResult::Ended(ended) => Ok(print_results(&ended, global)?),
+            WatchResult::Ended(ended) => Ok(print_results(&client, &ended, global).await?),
             WatchResult::Interrupted => Ok(ExitStatus::Interrupted),
         }
     }
 }
 
-/// Writes the results of ended jobs, and returns the exit status for them.
+/// The most jobs whose reasons of failed rows are shown.
+const MAX_WITH_REASONS: usize = 5;
+
+/// Writes the results of ended jobs, with the most frequent reasons of failed rows, and returns the exit status for them.
 ///
 /// # Errors
 /// Standard output is not writable.
-pub fn print_results(ended: &EndedJobs, global: &GlobalArgs) -> Result<ExitStatus, CliError> {
+pub async fn print_results(client: &Client, ended: &EndedJobs, global: &GlobalArgs) -> Result<ExitStatus, CliError> {
     let jobs = ended.jobs.as_slice();
     if global.json {
         output::print_json(jobs)?;
@@ -71,6 +77,13 @@ pub fn print_results(ended: &EndedJobs, global: &GlobalArgs) -> Result<ExitStatu
         output::print(&jobs.iter().map(line).collect::<String>())?;
     }
     let with_failures: Vec<JobId> = jobs.iter().filter(|job| job.has_failed_rows()).map(|job| job.id).collect();
+    for job in jobs.iter().filter(|job| job.has_failed_rows()).take(MAX_WITH_REASONS) {
+        // The jobs have ended. Reasons that can't be read now do not change that.
+        let reasons = top_reasons(client, job).await.ok().flatten().unwrap_or_default();
+        for reason in &reasons.failures {
+            output::note(&format!("job {}: {}", job.id, failure_line(reason)));
+        }
+    }
     if let Some(hint) = failures_hint(&with_failures) {
         output::note(&hint);
     }

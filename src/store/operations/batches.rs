@@ -94,7 +94,7 @@ impl Store {
     /// Records the import that an operator found on Marketo for a held batch. It is polled to its end from now on.
     ///
     /// # Errors
-    /// [`StoreError::Illegal`] if the batch is not held, [`StoreError::Refused`] if the import belongs to another batch.
+    /// [`StoreError::Refused`] if the batch is not held, or the import belongs to another batch.
     pub async fn settle(&self, key: BatchKey, marketo_batch_id: String, now: Timestamp) -> Result<(), StoreError> {
         self.write("settle", move |tx| Box::pin(tx.settle(key, marketo_batch_id, now))).await
     }

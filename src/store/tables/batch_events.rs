@@ -306,7 +306,8 @@ mod tests {
             store.record_event(key, Event::UploadBegan, None, from_ms(1)).await.unwrap();
         }
         store.record_event(two, accepted("3405"), None, from_ms(2)).await.unwrap();
-        assert!(matches!(store.settle(one, "3404".into(), from_ms(2)).await, Err(StoreError::Illegal(_))));
+        let early = store.settle(one, "3404".into(), from_ms(2)).await.unwrap_err().to_string();
+        assert_eq!(early, format!("part 1 of job {id} is not held: it is uploading"));
         let held = Event::Held { reason: "502".into(), unconfirmed_until: from_ms(9_999), scope: FailureScope::Daemon };
         store.record_event(one, held, None, from_ms(3)).await.unwrap();
         let taken = store.settle(one, "3405".into(), from_ms(4)).await.unwrap_err().to_string();

@@ -85,11 +85,13 @@ impl ReadTx<'_> {
     /// Returns the job of a held batch, if the import with this id may be that of the batch.
     ///
     /// # Errors
-    /// [`StoreError::Illegal`] if the batch is not held, [`StoreError::Refused`] if the import belongs to another
-    /// batch.
+    /// [`StoreError::Refused`] if the batch is not held, or the import belongs to another batch.
     pub(crate) async fn check_settle(&mut self, key: BatchKey, marketo_batch_id: &str) -> Result<Job, StoreError> {
         let (job, batch) = self.batch(key).await?;
-        transition(batch.state, &Event::Settled { marketo_batch_id: marketo_batch_id.to_owned() })?;
+        if transition(batch.state, &Event::Settled { marketo_batch_id: marketo_batch_id.to_owned() }).is_err() {
+            let text = format!("part {} of job {} is not held: it is {}", key.part, key.job, batch.state);
+            return Err(StoreError::Refused(text));
+        }
         let other = sqlx::query(
             "SELECT b.job_id, b.part FROM batch b JOIN job j ON j.id = b.job_id
              WHERE b.marketo_batch_id = ? AND j.instance = (SELECT instance FROM job WHERE id = ?)",
