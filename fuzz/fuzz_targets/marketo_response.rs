@@ -30,7 +30,7 @@ fuzz_target!(|body: &[u8]| {
     for http in [200, 301, 400, 401, 403, 404, 413, 429, 500, 502, 503] {
         let ask = classify(http, errors);
         assert!(http != 413 || ask == ErrorAction::TooLarge);
-        assert!(!(http >= 500 && http != 503 && errors.is_none()) || ask == ErrorAction::OutcomeUnknown, "nobody knows");
+        assert!(!(http >= 500 && http != 503 && errors.is_none()) || ask == ErrorAction::OutcomeUnknown, "the outcome is unknown");
     }
 
     for kind in [None, Some("text/csv;charset=UTF-8"), Some("text/plain")] {

@@ -100,7 +100,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_record_gets_its_values_and_every_other_byte_stays() {
+    fn each_record_gets_its_values_and_nothing_else_changes() {
         for (text, expected) in [
             ("1,2\n3,4\n", "1,2,r1,\"a, \"\"b\"\"\"\n3,4,r2,\"a, \"\"b\"\"\"\n"),
             ("\"1\r\n\",2\r\n3,4", "\"1\r\n\",2,r1,\"a, \"\"b\"\"\"\r\n3,4,r2,\"a, \"\"b\"\"\""),

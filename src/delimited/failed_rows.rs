@@ -284,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_cannot_be_sent_again_gives_the_reason() {
+    fn a_file_without_resendable_rows_gives_the_reason() {
         for (text, message) in [
             ("", "the file has no rows"),
             ("a,b,Import Failure Reason\n\n", "the file has no rows"),

@@ -161,7 +161,7 @@ mod tests {
     use crate::delimited::header::MAX_HEADER_BYTES;
 
     #[test]
-    fn each_row_gets_its_line_and_every_other_byte_stays() {
+    fn each_row_gets_its_line_and_other_bytes_are_unchanged() {
         // The second row has no line.
         let line = |row: usize| (row != 1).then_some(10 + row as u64);
         for (text, expected) in [

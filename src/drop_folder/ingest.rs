@@ -294,8 +294,8 @@ mod tests {
             self.context.receive(task, job, Checks::All, file).await
         }
 
-        /// Does all steps. The test process starts other programs meanwhile, and between fork and exec such a process has the
-        /// file open for writing: the next scan then takes it.
+        /// Does all steps. The test process starts other programs meanwhile, and between fork and exec such a process
+        /// has the file open for writing: the next scan then takes it.
         async fn ingest(&self) {
             loop {
                 match self.context.run(&self.task()).await {

@@ -45,8 +45,8 @@ impl Commands {
         }
     }
 
-    /// Runs the command with the message's body and a line feed on its standard input, and returns when it has ended. Its
-    /// background processes may run until `timeout` after the command's start, and occupy the command's slot until
+    /// Runs the command with the message's body and a line feed on its standard input, and returns when it has ended.
+    /// Its background processes may run until `timeout` after the command's start, and occupy the command's slot until
     /// then.
     ///
     /// # Errors

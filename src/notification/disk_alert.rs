@@ -1,5 +1,5 @@
-//! Disk alert: tells that the database's disk is full, once per occurrence. It is kept in memory, because a full disk may
-//! take no row; after a restart of the daemon a disk that is still full is told again.
+//! Disk alert: tells that the database's disk is full, once per occurrence. It is kept in memory, because a full disk
+//! may take no row; after a restart of the daemon a disk that is still full is reported again.
 
 use jiff::Timestamp;
 use tokio::sync::watch;
@@ -9,8 +9,8 @@ use crate::notification::attempt::{AttemptResult, MessageSender};
 use crate::notification::message::{Message, json};
 use crate::store::StoreError;
 
-/// Delivers an alert for each time that the disk becomes full, until the store is closed. The alert of an occurrence that
-/// is over is still delivered; a new occurrence replaces it.
+/// Delivers an alert for each time that the disk becomes full, until the store is closed. The alert of an occurrence
+/// that is over is still delivered; a new occurrence replaces it.
 ///
 /// # Errors
 /// A body that can't be serialized.
@@ -18,7 +18,7 @@ pub(super) async fn deliver_disk_alerts(
     sender: &MessageSender,
     mut full_since: watch::Receiver<Option<Timestamp>>,
 ) -> Result<(), StoreError> {
-    // After its delivery it stays, as a mark of the occurrence that was told.
+    // After its delivery it stays, as a mark of the occurrence that was reported.
     let mut pending: Option<Message> = None;
     let mut next_at = Timestamp::MAX;
     loop {

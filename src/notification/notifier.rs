@@ -47,8 +47,8 @@ impl Notifier {
         Ok(delivery.map(|delivery| Notifier { sender: MessageSender { store, clock, delivery } }))
     }
 
-    /// Delivers notifications until the stop. Deliveries under way at the stop are cancelled, and those of the outbox are
-    /// repeated after the next start.
+    /// Delivers notifications until the stop. Deliveries under way at the stop are cancelled, and those of the outbox
+    /// are repeated after the next start.
     pub async fn run(self, stop: CancellationToken) {
         tokio::select! {
             () = stop.cancelled() => {}
@@ -90,7 +90,7 @@ impl Notifier {
         }
     }
 
-    /// Delivers what is due, and returns the time of the next delivery. Alerts go first, since somebody has to act.
+    /// Delivers what is due, and returns the time of the next delivery. Alerts go first, since an operator has to act.
     async fn deliver_due(&self) -> Result<Timestamp, StoreError> {
         let store = &self.sender.store;
         loop {
@@ -165,8 +165,8 @@ impl Notifier {
     }
 }
 
-/// Records the result of a delivery, and retries while the database can't be written: reading the outbox again would repeat
-/// the delivery each time, as long as the disk is full. New rows can't be written meanwhile either.
+/// Records the result of a delivery, and retries while the database can't be written: reading the outbox again would
+/// repeat the delivery each time, as long as the disk is full. New rows can't be written meanwhile either.
 async fn record<F>(write: impl Fn() -> F) -> Result<(), StoreError>
 where
     F: Future<Output = Result<(), StoreError>>,

@@ -1,7 +1,7 @@
 //! Import duration: how long Marketo takes for an import of so many rows, by the imports that ended last. Pure.
 //!
-//! A fixed part and a part for each row are fitted to them with medians (the estimator of Theil and Sen), so that a few imports
-//! that took unusually long change little.
+//! A fixed part and a part for each row are fitted to them with medians (the estimator of Theil and Sen), so that a few
+//! imports that took unusually long change little.
 
 use std::time::Duration;
 
@@ -36,7 +36,8 @@ impl ImportDuration {
         let largest = imports.iter().map(|import| import.rows).max()?;
         let time_a_row = || median(samples.iter().map(|sample| sample.ms / sample.rows.max(1.0)).collect());
         let Some(slope) = median(slopes(&samples)) else {
-            // All have the same size: how much of the time is fixed is unknown, and a smaller import takes at most as long.
+            // All have the same size: how much of the time is fixed is unknown, and a smaller import takes at most as
+            // long.
             return Some(ImportDuration { fixed_ms: 0.0, per_row_ms: time_a_row()?, largest });
         };
         let per_row_ms = slope.max(0.0);
@@ -56,8 +57,8 @@ impl ImportDuration {
     }
 }
 
-/// Returns the rows and the durations of the imports. The time in which an import waited in Marketo's queue for one of ours is
-/// not a part of its duration.
+/// Returns the rows and the durations of the imports. The time in which an import waited in Marketo's queue for one of
+/// ours is not a part of its duration.
 fn samples(imports: &[EndedImport]) -> Vec<Sample> {
     let mut imports = imports.to_vec();
     imports.sort_by_key(|import| import.accepted_at);
@@ -139,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_known_without_imports_or_of_far_larger_ones() {
+    fn no_duration_without_imports_of_similar_size() {
         assert_eq!(seconds(&[], 1), None);
         assert_eq!(seconds(&[(100, 10)], 1_000), Some(100));
         assert_eq!(seconds(&[(100, 10)], 1_001), None);

@@ -1,4 +1,5 @@
-//! Outlook of an instance: reads what the waiting and the estimates of its jobs are derived from, and places a job in its queue.
+//! Outlook of an instance: reads what the waiting and the estimates of its jobs are derived from, and places a job in
+//! its queue.
 
 use std::cmp::Reverse;
 
@@ -7,8 +8,8 @@ use crate::scheduler::instance_scheduler::InstanceScheduler;
 use crate::store::{Job, ObservedClock, QueueOutlook, StoreError};
 
 impl InstanceScheduler {
-    /// Returns what the waiting and the estimates of the instance's jobs are derived from. Unlike a snapshot, it costs no more
-    /// in a long queue.
+    /// Returns what the waiting and the estimates of the instance's jobs are derived from. Unlike a snapshot, it costs
+    /// no more in a long queue.
     ///
     /// # Errors
     /// A database error.

@@ -51,8 +51,8 @@ impl PollSchedule<'_> {
         let PollSchedule { recent_durations, polling, now } = *self;
         let accepted = flight.accepted_at.unwrap_or(now);
         let last = flight.polled_at.unwrap_or(accepted);
-        // The clock was set back, so the time since the last poll is unknown. The import is polled now, which sets a new
-        // start.
+        // The clock was set back, so the time since the last poll is unknown. The import is polled now, which sets a
+        // new start.
         if last > now {
             return now;
         }

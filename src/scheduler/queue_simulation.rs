@@ -1,5 +1,5 @@
-//! Queue simulation: uploads the pending batches of an instance in the order of the plan, and lets their imports end after the
-//! time that they probably take. Pure.
+//! Queue simulation: uploads the pending batches of an instance in the order of the plan, and lets their imports end
+//! after the time that they probably take. Pure.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap};
@@ -15,7 +15,8 @@ use crate::scheduler::plan::SchedulingRules;
 use crate::scheduler::poll_interval::{ACTIVE_IMPORTS, in_order};
 use crate::store::{InFlightBatch, QueueOutlook, QueuedBatch, Snapshot};
 
-/// An import that takes longer than expected probably takes a further part of the time that it has taken, one in so many.
+/// An import that takes longer than expected probably takes a further part of the time that it has taken, one in so
+/// many.
 const OVERRUN_DIVISOR: u32 = 4;
 const MIN_OVERRUN: Duration = Duration::from_secs(1);
 
@@ -34,8 +35,8 @@ pub(super) struct SlotLimits {
 }
 
 impl SlotLimits {
-    /// Returns the limits, less the slots whose end is not foreseen: overdue and unconfirmed imports, and those of other
-    /// instances of the same subscription.
+    /// Returns the limits, less the slots whose end is not foreseen: overdue and unconfirmed imports, and those of
+    /// other instances of the same subscription.
     pub(super) fn of(snapshot: &Snapshot, rules: &SchedulingRules, now: Timestamp) -> SlotLimits {
         let max_in_flight = rules.max_in_flight as usize;
         let overdue = snapshot.in_flight.iter().filter(|flight| flight.is_overdue).count();
@@ -192,8 +193,8 @@ impl<'a> QueueSimulation<'a> {
         });
     }
 
-    /// Returns the place of the next batch, in the order of the plan: by priority, then of the job with the fewest batches in
-    /// flight, then of the oldest job. A group and a static list have one import at a time.
+    /// Returns the place of the next batch, in the order of the plan: by priority, then of the job with the fewest
+    /// batches in flight, then of the oldest job. A group and a static list have one import at a time.
     fn next(&self, now: Timestamp) -> Option<usize> {
         let mut best: Option<Place> = None;
         for (index, waiting) in self.waiting.iter().enumerate() {
@@ -220,7 +221,8 @@ impl<'a> QueueSimulation<'a> {
         if !rules.in_order && !waits_for_canary {
             return false;
         }
-        // The queue has the batches of a job in their order, and those before this one that are not in it are in flight.
+        // The queue has the batches of a job in their order, and those before this one that are not in it are in
+        // flight.
         let before = self.waiting[..index].iter().map(|waiting| waiting.batch.key);
         let running = self.running.iter().map(|running| running.key);
         let held = self.outlook.snapshot.in_flight.iter().filter(|flight| flight.state == BatchState::Held);

@@ -20,7 +20,7 @@ pub struct BatchMatch {
 }
 
 impl BatchMatch {
-    /// Returns the line of the submitted file on which a row of the report begins; none where it can't be told. `row`
+    /// Returns the line of the submitted file on which a row of the report begins; none where it is unknown. `row`
     /// is the row's number in the report, counted from 0.
     pub fn line(&self, row: usize) -> Option<u64> {
         let sent = self.found.rows.get(row).copied().flatten()?;

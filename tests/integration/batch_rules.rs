@@ -78,7 +78,7 @@ async fn bad_canary_stops_the_job_with_its_figures() {
 }
 
 #[tokio::test]
-async fn defaults_of_the_instance_hold_for_every_way_in() {
+async fn defaults_of_the_instance_apply_to_every_interface() {
     let mut env = env("canary = 2\nmax_failed_percent = 10\n").await;
     let drop = env.folder.path().join("drop");
     env.kill();
@@ -109,7 +109,7 @@ async fn defaults_of_the_instance_hold_for_every_way_in() {
 }
 
 #[test]
-fn add_takes_the_rules_as_options() {
+fn add_accepts_the_batch_rules_as_options() {
     let mut cli = CliEnv::new();
     cli.env.kill();
     cli.env.config = small_uploads("");

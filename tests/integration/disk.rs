@@ -175,7 +175,7 @@ async fn a_read_only_disk_is_reported_and_recovered_from() {
 
 #[tokio::test]
 #[ignore = "mounts a disk: tests/system/disk.sh runs it"]
-async fn a_full_disk_is_told_again_after_it_had_room() {
+async fn a_full_disk_is_reported_again_after_it_had_room() {
     let receiver = Receiver::default();
     let mut env = TestEnv::new(quick()).await;
     let disk = Disk::mount(env.folder.path().join("disk"));
@@ -190,7 +190,7 @@ async fn a_full_disk_is_told_again_after_it_had_room() {
                 env.request("POST", "/v1/jobs?target=leads&filename=a.csv", leads(&["a@example.com"])).await;
             assert_eq!(status, 507);
         }
-        env.until("it is told", async |_| (receiver.of_event("disk-full").len() >= occurrence).then_some(())).await;
+        env.until("it is reported", async |_| (receiver.of_event("disk-full").len() >= occurrence).then_some(())).await;
         assert_eq!(receiver.of_event("disk-full").len(), occurrence);
         fs::remove_file(filler).expect("it was there");
         env.until("the daemon is ready by itself", async |env| {
@@ -198,6 +198,6 @@ async fn a_full_disk_is_told_again_after_it_had_room() {
         })
         .await;
     }
-    let told = receiver.of_event("disk-full");
-    assert_ne!(told[0]["at"], told[1]["at"]);
+    let alerts = receiver.of_event("disk-full");
+    assert_ne!(alerts[0]["at"], alerts[1]["at"]);
 }

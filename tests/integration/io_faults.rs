@@ -217,7 +217,7 @@ async fn failing_all_later_writes_loses_nothing_accepted() {
 }
 
 #[tokio::test]
-async fn a_full_disk_is_told_though_no_row_can_be_written() {
+async fn a_full_disk_is_reported_without_writing_a_row() {
     let start = Start::new().await;
     let mut env = start.start_env(None).await;
     env.start().await;
@@ -225,20 +225,20 @@ async fn a_full_disk_is_told_though_no_row_can_be_written() {
     drop(env);
 
     let receiver = Receiver::default();
-    *receiver.refuse.lock().expect("nobody panicked") = 1;
+    *receiver.refuse.lock().expect("the lock is not poisoned") = 1;
     let mut env = start.start_env(Some(Fault { at, on: true, errno: ENOSPC })).await;
     env.config = format!("\n[notify]\nurl = {:?}", receiver.open().await);
     env.start().await;
     while add(&env, 0).await.is_some() {}
     // The first try is refused, and the next one is made from memory.
-    env.until("it is told", async |_| (receiver.of_event("disk-full").len() == 2).then_some(())).await;
+    env.until("it is reported", async |_| (receiver.of_event("disk-full").len() == 2).then_some(())).await;
     for _ in 0..20 {
         assert_eq!(add(&env, 0).await, None);
     }
-    let told = receiver.of_event("disk-full");
-    assert_eq!((told.len(), &told[0]), (2, &told[1]), "one occurrence is told once");
-    assert_eq!(told[0]["database"], env.database().canonicalize().expect("a path").to_str().expect("text"));
-    assert!(told[0]["at"].is_string(), "{told:?}");
+    let alerts = receiver.of_event("disk-full");
+    assert_eq!((alerts.len(), &alerts[0]), (2, &alerts[1]), "one occurrence is reported once");
+    assert_eq!(alerts[0]["database"], env.database().canonicalize().expect("a path").to_str().expect("text"));
+    assert!(alerts[0]["at"].is_string(), "{alerts:?}");
 }
 
 #[tokio::test]
@@ -255,7 +255,8 @@ async fn a_delivery_is_not_repeated_while_it_cannot_be_recorded() {
     env.start().await;
     let gate = receiver.gate.clone().write_owned().await;
     assert_eq!(env.request("POST", "/v1/instances/default/pause", "").await.0, 200);
-    env.until("the pause is told", async |_| (!receiver.of_event("instance-paused").is_empty()).then_some(())).await;
+    env.until("the pause is reported", async |_| (!receiver.of_event("instance-paused").is_empty()).then_some(()))
+        .await;
     while add(&env, 0).await.is_some() {}
     drop(gate);
     env.until("it can't be recorded", async |env| {

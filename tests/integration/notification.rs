@@ -1,4 +1,5 @@
-//! Notifications: commands and webhooks at the end of a job, and for alerts. With the real binary, a real command, and a web server.
+//! Notifications: commands and webhooks at the end of a job, and for alerts. With the real binary, a real command, and
+//! a web server.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -166,7 +167,7 @@ async fn all_delivered(env: &mut TestEnv) {
 }
 
 #[tokio::test]
-async fn each_pause_of_an_instance_is_told_once() {
+async fn each_pause_of_an_instance_is_reported_once() {
     let receiver = Receiver::default();
     let mut env = TestEnv::new(quick()).await;
     env.config = format!("\n[notify]\nurl = {:?}", receiver.open().await);
@@ -176,11 +177,11 @@ async fn each_pause_of_an_instance_is_told_once() {
     }
     all_delivered(&mut env).await;
     let paused = env.json("GET", "/v1/status").await.1["instances"]["default"]["pause"].clone();
-    let told = receiver.of_event("instance-paused");
-    assert_eq!((told.len(), told[0]["instance"].as_str()), (1, Some("default")));
+    let alerts = receiver.of_event("instance-paused");
+    assert_eq!((alerts.len(), alerts[0]["instance"].as_str()), (1, Some("default")));
     // The second request has the later time; the alert is that of the first.
-    assert_eq!((&told[0]["pause"]["kind"], &told[0]["pause"]["reason"]), (&json!("operator"), &paused["reason"]));
-    assert_eq!(told[0]["pause"]["until"], Value::Null);
+    assert_eq!((&alerts[0]["pause"]["kind"], &alerts[0]["pause"]["reason"]), (&json!("operator"), &paused["reason"]));
+    assert_eq!(alerts[0]["pause"]["until"], Value::Null);
     assert!(!receiver.received()[0].0.contains_key("marqueue-job"), "it is about no job");
 
     // Several uploads meet the refused credentials at the same time.
@@ -189,20 +190,21 @@ async fn each_pause_of_an_instance_is_told_once() {
         env.add("target=leads&filename=a.csv", leads(&[&format!("{name}@example.com")])).await;
     }
     assert_eq!(env.request("POST", "/v1/instances/default/resume", "").await.0, 200);
-    env.until("the pause is told", async |_| (receiver.of_event("instance-paused").len() > 1).then_some(())).await;
+    env.until("the pause is reported", async |_| (receiver.of_event("instance-paused").len() > 1).then_some(())).await;
     all_delivered(&mut env).await;
-    let told = receiver.of_event("instance-paused");
-    assert_eq!((told.len(), &told[1]["pause"]["kind"]), (2, &json!("credentials")), "{told:?}");
-    assert!(told[1]["pause"]["reason"].as_str().is_some_and(|reason| reason.contains("603: Access denied")));
+    let alerts = receiver.of_event("instance-paused");
+    assert_eq!((alerts.len(), &alerts[1]["pause"]["kind"]), (2, &json!("credentials")), "{alerts:?}");
+    assert!(alerts[1]["pause"]["reason"].as_str().is_some_and(|reason| reason.contains("603: Access denied")));
 
     // Another pause is another event.
     env.simulator.push_fault(Fault::on(Call::Create, FaultEffect::error(607, "Daily quota reached")).times(8));
     assert_eq!(env.request("POST", "/v1/instances/default/resume", "").await.0, 200);
-    env.until("the next pause is told", async |_| (receiver.of_event("instance-paused").len() > 2).then_some(())).await;
+    env.until("the next pause is reported", async |_| (receiver.of_event("instance-paused").len() > 2).then_some(()))
+        .await;
 }
 
 #[tokio::test]
-async fn a_held_batch_is_told_once_and_over_a_kill() {
+async fn a_held_batch_is_reported_once_also_over_a_kill() {
     let receiver = Receiver::default();
     *receiver.refuse.lock().unwrap() = u32::MAX;
     let mut env = TestEnv::new(quick()).await;
@@ -218,17 +220,17 @@ async fn a_held_batch_is_told_once_and_over_a_kill() {
     env.start().await;
     all_delivered(&mut env).await;
     let job = env.job(id).await;
-    let told = receiver.bodies();
-    assert_eq!(told.len(), 1, "{told:?}");
-    assert_eq!((&told[0]["event"], &told[0]["part"]), (&json!("batch-held"), &json!(1)));
+    let alerts = receiver.bodies();
+    assert_eq!(alerts.len(), 1, "{alerts:?}");
+    assert_eq!((&alerts[0]["event"], &alerts[0]["part"]), (&json!("batch-held"), &json!(1)));
     // The plan that says what a job waits for is not made for an alert.
     let without_plan = JobDto { waiting: None, estimated_start: None, estimated_end: None, ..job.clone() };
-    assert_eq!(told[0]["job"], serde_json::to_value(&without_plan).unwrap());
-    assert_eq!(told[0]["reason"].as_str(), job.batches[0].message.as_deref());
+    assert_eq!(alerts[0]["job"], serde_json::to_value(&without_plan).unwrap());
+    assert_eq!(alerts[0]["reason"].as_str(), job.batches[0].message.as_deref());
     assert_eq!(receiver.received()[0].0["marqueue-job"], "1");
-    // Its end is told as of any job.
+    // Its end is reported as of any job.
     assert_eq!(env.request("POST", &format!("/v1/jobs/{id}/cancel"), "").await.0, 200);
-    env.until("the end is told", async |_| (receiver.bodies().len() > 1).then_some(())).await;
+    env.until("the end is reported", async |_| (receiver.bodies().len() > 1).then_some(())).await;
     assert_eq!(receiver.of_event("job-ended")[0]["job"]["state"], "cancelled");
 }
 

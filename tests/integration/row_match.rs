@@ -134,7 +134,7 @@ async fn lines_are_found_for_batches_of_earlier_versions() {
 }
 
 #[tokio::test]
-async fn lines_outlive_the_submitted_file() {
+async fn lines_are_kept_after_the_submitted_file_is_erased() {
     let mut env = TestEnv::new(instant()).await;
     env.config =
         "limits = { upload_bytes = 1000, calls = 5000, window = \"1s\" }\n[retention]\nfiles = \"1ms\"\n".into();
@@ -152,7 +152,7 @@ async fn lines_outlive_the_submitted_file() {
 }
 
 #[tokio::test]
-async fn results_are_the_file_with_what_became_of_each_row() {
+async fn results_are_the_file_with_the_result_of_each_row() {
     let mut env = small_uploads(instant()).await;
     let file = people();
     let job = complete(&mut env, "target=leads&filename=people.csv", &file).await;
@@ -172,7 +172,7 @@ async fn results_are_the_file_with_what_became_of_each_row() {
 }
 
 #[tokio::test]
-async fn rows_that_nothing_is_known_of_are_unknown_or_not_sent() {
+async fn rows_without_reports_are_unknown_or_not_sent() {
     let mut env = small_uploads(instant()).await;
     env.json("POST", "/v1/instances/default/pause").await;
     let file = "\u{feff}email;name\r\na@example.com;A\r\nb@example.com;B\r\n\r\n";
@@ -184,7 +184,7 @@ async fn rows_that_nothing_is_known_of_are_unknown_or_not_sent() {
          b@example.com;B;not sent;\r\n\r\n"
     );
     env.json("POST", "/v1/instances/default/resume").await;
-    // The import failed as a whole: how many of its rows Marketo had imported by then, nobody knows.
+    // The import failed as a whole: how many of its rows Marketo had imported by then is unknown.
     let id = env.add("target=leads&format=csv", "email,name\na@example.com,!batch-failed:Broken\n").await.id;
     assert_eq!(env.ended(id).await.state, JobState::Failed);
     let results = env.get(&format!("/v1/jobs/{id}/results")).await;
@@ -235,7 +235,7 @@ async fn reasons_are_counted_with_their_first_lines() {
 #[tokio::test]
 async fn failed_rows_without_a_line_are_left_out_and_named() {
     let mut env = small_uploads(instant()).await;
-    // The failure file lacks the column `email`: of the first two rows one failed, and the third is told by its name.
+    // The failure file lacks the column `email`: of the first two rows one failed, and the third is recognised by its name.
     let file = "email,name\r\n,Ann\r\na@example.com,Ann\r\n,\"Bob\"\r\n";
     let id = complete(&mut env, "target=leads&format=csv&check=false", file).await.id;
     let (status, again) = env.json("POST", &format!("/v1/jobs/{id}/retry?rows=failed")).await;

@@ -1,4 +1,5 @@
-//! What the commands show on terminals of two sizes, in a pipe, on a terminal without escape sequences and without colours.
+//! What the commands show on terminals of two sizes, in a pipe, on a terminal without escape sequences and without
+//! colours.
 //!
 //! `tests/integration/screens/NAME.txt` has the expected screens; times and paths that differ from run to run are
 //! replaced, and colours are written as `<green>`. `WRITE_SCREENS=1 cargo test --test integration -- screens`

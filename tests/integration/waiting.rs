@@ -1,4 +1,5 @@
-//! What jobs wait for, and when they will probably start and end: in the API, in the list, and while one waits for them.
+//! What jobs wait for, and when they will probably start and end: in the API, in the list, and while one waits for
+//! them.
 
 use std::time::{Duration, Instant};
 
@@ -87,7 +88,7 @@ async fn used_up_quota_has_the_time_of_its_end() {
 }
 
 #[tokio::test]
-async fn status_says_why_nothing_of_a_group_goes() {
+async fn status_gives_the_reason_for_a_waiting_group() {
     let mut env = TestEnv::with_daemon(quick()).await;
     let first = env.add(&format!("{LEADS}&group=nightly"), STUCK).await.id;
     env.in_state(first, BatchState::Importing).await;

@@ -178,7 +178,7 @@ fn an_event_has_its_type_and_the_job() {
 }
 
 #[test]
-fn an_alert_has_its_kind_and_all_that_is_told() {
+fn an_alert_has_its_kind_and_all_its_fields() {
     let at = from_ms(1_785_578_400_500);
     let pause =
         Pause { kind: PauseKind::Quota, reason: "607: Quota".into(), at, until: Some(from_ms(1_785_590_000_000)) };

@@ -233,7 +233,8 @@ pub(crate) async fn cancel(
         Some(other) => return Err(Problem::bad_request(format!("abandon must be true or false, not \"{other}\""))),
     };
     if abandon {
-        // The abandoned import occupies its slot for a time that starts now, so the stored times must agree with the clock.
+        // The abandoned import occupies its slot for a time that starts now, so the stored times must agree with the
+        // clock.
         let now = daemon.store.observe_clock(&daemon.clock).await?.now();
         daemon.store.abandon(id, now).await?
     } else {

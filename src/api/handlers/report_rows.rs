@@ -34,9 +34,9 @@ struct PartRows {
 pub(super) struct RowOrigin {
     /// Its batch.
     pub part: u32,
-    /// Its line in the submitted file; none where it can't be told.
+    /// Its line in the submitted file; none where it is unknown.
     pub line: Option<u64>,
-    /// The row of the batch that it is; none where it can't be told.
+    /// The row of the batch that it is; none where it is unknown.
     pub sent: Option<SentRow>,
 }
 

@@ -137,7 +137,7 @@ impl RowResults {
     }
 }
 
-/// Returns the outcome of all rows of a batch of which there are no reports that could be believed.
+/// Returns the outcome of all rows of a batch of which there are no reliable reports.
 fn unreported_outcome(batch: &Batch) -> RowOutcome {
     match batch.state {
         BatchState::Pending | BatchState::Failed | BatchState::Cancelled if !batch.may_be_imported => {

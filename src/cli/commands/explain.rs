@@ -11,8 +11,8 @@ use crate::domain::{JobId, JobState};
 
 /// Show why a job is in its state: what it waits for, and until when
 ///
-/// With --json: an object with "id", "state", "waits_for" (a code), "text", "until", and the estimates "estimated_start" and
-/// "estimated_end".
+/// With --json: an object with "id", "state", "waits_for" (a code), "text", "until", and the estimates
+/// "estimated_start" and "estimated_end".
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:

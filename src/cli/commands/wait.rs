@@ -19,8 +19,9 @@ use crate::domain::{JobId, JobState};
 /// A range or a filter selects the jobs that there are when the command begins; --yes has no effect.
 /// Exit status: 1 if any job failed or was cancelled, else 4 if any row failed or is in none of Marketo's counts, else
 /// 0; 130 at Ctrl-C. On a terminal, the results go up line by line, and below them stands what runs, what waits and
-/// why, and how long the rest may take. The jobs go on in the daemon whether or not somebody waits. A daemon that stops
-/// meanwhile has five seconds to restart. Where half of api.max_connections wait already, it asks once a second. With
+/// why, and how long the rest may take. The jobs go on in the daemon whether or not a command waits. A daemon that
+/// stops meanwhile has five seconds to restart. Where half of api.max_connections wait already, it asks once a second.
+/// With
 /// --json: an array of the jobs, in the order of the numbers.
 #[derive(Args, Debug)]
 #[command(after_help = "\

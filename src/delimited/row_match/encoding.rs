@@ -150,7 +150,7 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(300))]
 
         #[test]
-        fn any_match_is_read_as_it_was_written(
+        fn any_match_round_trips(
             rows in prop::collection::vec(prop::option::of((any::<u32>(), any::<u32>())), 0..40),
             ambiguous in prop::collection::btree_set(any::<u32>(), 0..20),
             unplaced in any::<u64>(),

@@ -122,7 +122,7 @@ impl Case {
         matcher.finish(&[])
     }
 
-    /// Returns the columns by which rows are told apart in the report.
+    /// Returns the columns by which rows are distinguished in the report.
     fn told_apart_by(&self) -> Vec<usize> {
         let times = |name: &String, among: &mut dyn Iterator<Item = usize>| {
             among.filter(|&column| self.names[column] == *name).count()
@@ -134,7 +134,7 @@ impl Case {
         self.columns.iter().copied().filter(is_unique).collect()
     }
 
-    /// Returns the rows that can't be told from `row` in the report.
+    /// Returns the rows that cannot be distinguished from `row` in the report.
     fn fitting(&self, row: usize) -> Vec<usize> {
         let by = self.told_apart_by();
         let is_equal = |other: &usize| by.iter().all(|&column| self.rows[*other][column] == self.rows[row][column]);
@@ -184,7 +184,7 @@ proptest! {
     }
 
     #[test]
-    fn a_damaged_report_is_matched_the_same_however_it_arrives(
+    fn matches_of_a_damaged_report_do_not_depend_on_chunks(
         case in case(),
         at in any::<prop::sample::Index>(),
         byte in prop::sample::select(b"\",\n\r;\ta\xff".as_slice()),

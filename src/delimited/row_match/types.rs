@@ -12,9 +12,9 @@ pub struct SentRow {
 /// The match of the rows of one report with those of the upload that it is about.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RowMatch {
-    /// For each row of the report, in its order, the row that was sent; none where it can't be told.
+    /// For each row of the report, in its order, the row that was sent; none where it is unknown.
     pub rows: Vec<Option<SentRow>>,
-    /// The numbers of the sent rows of which some are in the report, but which of them can't be told: they differ in
+    /// The numbers of the sent rows of which some are in the report, but which of them is unknown: they differ in
     /// columns that the report lacks. In rising order.
     pub ambiguous: Vec<u32>,
     /// Rows of the report that fit no row that was sent, so that each row may be the one meant.

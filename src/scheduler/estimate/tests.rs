@@ -168,7 +168,7 @@ fn batches_wait_for_those_of_their_job_that_come_first() {
 }
 
 #[test]
-fn nothing_is_known_without_imports_or_behind_an_operator() {
+fn no_estimate_without_imports_or_behind_an_operator() {
     let jobs = || vec![queued(3, 100)];
     let unknown = QueueOutlook { ended_imports: Vec::new(), ..outlook(jobs()) };
     assert_eq!(forecast(&unknown, [1, 3]), [None; 2]);

@@ -1,5 +1,5 @@
-//! Disk state: whether the database's disk is full. Between full and not full lies a margin, so that a disk at the limit
-//! is one occurrence and not many.
+//! Disk state: whether the database's disk is full. Between full and not full lies a margin, so that a disk at the
+//! limit is one occurrence and not many.
 
 use jiff::Timestamp;
 use tokio::sync::watch;
@@ -68,8 +68,8 @@ impl DiskState {
         });
     }
 
-    /// Records that a write succeeded after this measurement. Success alone is not enough: a small write succeeds on a full
-    /// disk too.
+    /// Records that a write succeeded after this measurement. Success alone is not enough: a small write succeeds on a
+    /// full disk too.
     pub fn record_success(&self, room: DiskRoom) {
         if room == DiskRoom::Enough {
             self.full_since.send_if_modified(|since| since.take().is_some());

@@ -11,8 +11,8 @@ use crate::store::handle::Store;
 use crate::store::tables::alerts::DueAlerts;
 
 impl Store {
-    /// Returns at most `limit` alerts that are due at `now`, and when the next one is. A delay longer than `longest` began
-    /// before the clock was set back, and counts as over.
+    /// Returns at most `limit` alerts that are due at `now`, and when the next one is. A delay longer than `longest`
+    /// began before the clock was set back, and counts as over.
     ///
     /// # Errors
     /// An error of reading the database.

@@ -53,7 +53,8 @@ impl Store {
         self.write("record_service_failure", move |tx| Box::pin(tx.record_service_failure(name, until, now))).await
     }
 
-    /// Reads the snapshot of instance `name` at `now`. `parts` is the largest number of batches of one job that a plan uses.
+    /// Reads the snapshot of instance `name` at `now`. `parts` is the largest number of batches of one job that a plan
+    /// uses.
     /// `longest` is the longest delay of a batch: a longer one began before the clock was set back, and counts as over.
     ///
     /// # Errors
@@ -108,8 +109,8 @@ impl Store {
         ReadTx::new(&mut conn).queue_depth(name, now).await
     }
 
-    /// Returns the number of unended jobs of each instance that has any, instances that were removed from the configuration
-    /// included.
+    /// Returns the number of unended jobs of each instance that has any, instances that were removed from the
+    /// configuration included.
     ///
     /// # Errors
     /// An error of reading the database.
@@ -134,9 +135,9 @@ impl Store {
         self.write("end_call", move |tx| Box::pin(tx.end_call(call, now, up))).await
     }
 
-    /// Takes over the calls of earlier processes when the daemon starts. The age of calls of another boot is unknown, so they
-    /// are dated to now. Also deletes the counts of days before `day`, except for the newest day, which continues while the
-    /// clock is not steady.
+    /// Takes over the calls of earlier processes when the daemon starts. The age of calls of another boot is unknown,
+    /// so they are dated to now. Also deletes the counts of days before `day`, except for the newest day, which
+    /// continues while the clock is not steady.
     ///
     /// # Errors
     /// An error of writing the database.
@@ -153,8 +154,8 @@ impl Store {
         ReadTx::new(&mut conn).earlier_calls(instance, up).await
     }
 
-    /// Returns how many calls of `instance` count for the quota's day. `sharing` are the instances with the same Marketo
-    /// subscription, this one included.
+    /// Returns how many calls of `instance` count for the quota's day. `sharing` are the instances with the same
+    /// Marketo subscription, this one included.
     ///
     /// # Errors
     /// An error of reading the database.

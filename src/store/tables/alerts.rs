@@ -1,5 +1,5 @@
-//! Outbox of alerts: a row is written in the transaction that records a pause or a held batch, and deleted when its alert
-//! was delivered.
+//! Outbox of alerts: a row is written in the transaction that records a pause or a held batch, and deleted when its
+//! alert was delivered.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use crate::store::tables::row_mapping::{parse_column, time_column, time_value};
 const INSTANCE_PAUSED: &str = "instance-paused";
 const BATCH_HELD: &str = "batch-held";
 
-/// An event other than a job's end of which an operator is told.
+/// An event other than a job's end that is reported to an operator.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Alert {
     /// A pause of an instance began.
@@ -43,7 +43,7 @@ pub enum Alert {
 pub struct PendingAlert {
     /// Its number in the outbox.
     pub id: i64,
-    /// What is told.
+    /// Content of the alert.
     pub alert: Alert,
     /// When it was queued.
     pub enqueued_at: Timestamp,
@@ -80,8 +80,8 @@ pub struct DueAlerts {
 }
 
 impl StoreTx<'_> {
-    /// Queues an alert where a pause begins: `before` has none of its kind, in effect or suspended. So workers that meet
-    /// one cause at the same time cause one alert.
+    /// Queues an alert where a pause begins: `before` has none of its kind, in effect or suspended. So workers that
+    /// meet one cause at the same time cause one alert.
     pub(crate) async fn alert_of_pause(
         &mut self,
         instance: &str,
@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn each_pause_is_told_once_as_it_began() {
+    async fn each_pause_has_one_alert_with_its_first_state() {
         let store = store().await;
         store.pause("default", pause(PauseKind::Quota, 1)).await.unwrap();
         store.enable_notifications().await.unwrap();
@@ -210,15 +210,15 @@ mod tests {
         }
         store.resume("default", None).await.unwrap();
         store.pause("default", pause(PauseKind::Quota, 10)).await.unwrap();
-        let told: Vec<Alert> = due(&store, 20).await.into_iter().map(|pending| pending.alert).collect();
+        let due_alerts: Vec<Alert> = due(&store, 20).await.into_iter().map(|pending| pending.alert).collect();
         let alert = |pause: Pause| Alert::InstancePaused { instance: "default".into(), pause };
         let kinds = [(PauseKind::Operator, 7), (PauseKind::Credentials, 9), (PauseKind::Quota, 10)];
         let later = kinds.map(|(kind, at)| alert(pause(kind, at)));
-        assert_eq!(told, [alert(quota)].into_iter().chain(later).collect::<Vec<_>>());
+        assert_eq!(due_alerts, [alert(quota)].into_iter().chain(later).collect::<Vec<_>>());
     }
 
     #[tokio::test]
-    async fn a_batch_is_told_as_held_once_with_its_reason() {
+    async fn a_held_batch_has_one_alert_with_its_reason() {
         let store = store().await;
         store.enable_notifications().await.unwrap();
         let id = add(&store, leads(), 2).await;
@@ -233,10 +233,10 @@ mod tests {
         ] {
             store.record_event(key(part), event, None, from_ms(at)).await.unwrap();
         }
-        let told: Vec<Alert> = due(&store, 20).await.into_iter().map(|pending| pending.alert).collect();
+        let due_alerts: Vec<Alert> = due(&store, 20).await.into_iter().map(|pending| pending.alert).collect();
         let alert =
             |part, reason: &str, at| Alert::BatchHeld { key: key(part), reason: reason.into(), at: from_ms(at) };
-        assert_eq!(told, [alert(1, "cut", 2), alert(2, "3d", 5)]);
+        assert_eq!(due_alerts, [alert(1, "cut", 2), alert(2, "3d", 5)]);
     }
 
     #[tokio::test]

@@ -37,8 +37,8 @@ pub(crate) fn read_rules(row: &SqliteRow) -> Result<BatchRules, sqlx::Error> {
 }
 
 impl StoreTx<'_> {
-    /// Cancels the pending batches of a job that a rule stops because of `event`, or stopped before. `state` is the state of
-    /// the batch after the event.
+    /// Cancels the pending batches of a job that a rule stops because of `event`, or stopped before. `state` is the
+    /// state of the batch after the event.
     pub(crate) async fn apply_batch_rules(
         &mut self,
         key: BatchKey,
@@ -77,13 +77,14 @@ impl StoreTx<'_> {
                 .await?;
         for part in pending {
             let batch = BatchKey { part, ..key };
-            // The event leads to no further stop, so this does not go deeper.
+            // The event causes no further stop, so the recursion ends here.
             Box::pin(self.apply_event(batch, &Event::Cancelled, None, now)).await?;
         }
         Ok(())
     }
 
-    /// Records that no further batch of a job is uploaded. Returns false, and changes nothing, where none is left to upload.
+    /// Records that no further batch of a job is uploaded. Returns false, and changes nothing, where none is left to
+    /// upload.
     async fn stop_job(&mut self, id: JobId, reason: &StopReason, now: Timestamp) -> Result<bool, StoreError> {
         let stopped = sqlx::query(
             "UPDATE job SET stop_cause = ?, stop_reason = ?
@@ -269,7 +270,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn neither_half_of_a_split_batch_goes_on_in_a_stopped_job() {
+    async fn no_half_of_a_split_batch_continues_in_a_stopped_job() {
         use BatchState::{Cancelled, Complete};
         let store = store().await;
         let job = add(&store, NewJob { max_failed_percent: Some(0), ..leads() }, 2).await;

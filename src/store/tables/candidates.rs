@@ -61,9 +61,9 @@ impl FromRow<'_, SqliteRow> for PendingBatch {
 }
 
 impl ReadTx<'_> {
-    /// Returns the pending batches that may be next. While uploads fail in a row, batches that were not tried since the last
-    /// success come first, then those with the oldest last upload. So each attempt takes another batch, and failing batches
-    /// do not hide one that would succeed.
+    /// Returns the pending batches that may be next. While uploads fail in a row, batches that were not tried since the
+    /// last success come first, then those with the oldest last upload. So each attempt takes another batch, and
+    /// failing batches do not hide one that would succeed.
     pub(crate) async fn candidates(
         &mut self,
         query: &SnapshotQuery<'_>,

@@ -68,7 +68,7 @@ impl StoreTx<'_> {
         self.insert_history(NewHistoryEntry { message: Some(&text), ..entry }).await?;
         self.publish(ChangeEvent::Batch(key));
         if marked.try_get("ended")? {
-            // Its notification said that its counts are known.
+            // Its notification gave its counts as known.
             self.enqueue_notification(key.job, now).await?;
             self.publish(ChangeEvent::Job(key.job));
         }

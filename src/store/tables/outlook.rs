@@ -1,7 +1,8 @@
-//! Outlook: what the reasons for waiting and the estimates of an instance's jobs are derived from, read in one transaction.
+//! Outlook: what the reasons for waiting and the estimates of an instance's jobs are derived from, read in one
+//! transaction.
 //!
-//! It has no candidates: they are searched among all pending batches, while an outlook reads only the first ones in the order
-//! of priority and age. So its cost does not grow with the queue.
+//! It has no candidates: they are searched among all pending batches, while an outlook reads only the first ones in the
+//! order of priority and age. So its cost does not grow with the queue.
 
 use std::time::Duration;
 
@@ -19,8 +20,8 @@ use crate::store::tables::candidates::SnapshotQuery;
 use crate::store::tables::row_mapping::{size_column, time_column};
 use crate::store::tables::snapshot::Snapshot;
 
-/// The largest number of pending batches of an outlook. Marketo needs hours for as many, and an estimate of what comes behind
-/// them would say little.
+/// The largest number of pending batches of an outlook. Marketo needs hours for as many, and an estimate of what comes
+/// behind them would say little.
 pub const MAX_QUEUED: u32 = 1_000;
 
 /// How many ended imports durations are estimated from, and among how many of the last ones they are searched.
@@ -120,8 +121,8 @@ impl ReadTx<'_> {
 
     /// Returns the first pending batches, one more than [`MAX_QUEUED`] where there are so many.
     async fn first_queued(&mut self, query: &SnapshotQuery<'_>) -> Result<Vec<QueuedBatch>, StoreError> {
-        // The index gives the jobs in this order, so the statement stops at its limit. A delay that is longer than the longest
-        // one began before the clock was set back, and counts as over.
+        // The index gives the jobs in this order, so the statement stops at its limit. A delay that is longer than the
+        // longest one began before the clock was set back, and counts as over.
         let batches = sqlx::query_as(
             "SELECT j.id, j.priority, j.job_group, j.list_id, j.in_order, j.canary, j.max_failed_percent, b.part, b.rows,
                     nullif(max(coalesce(j.not_before, 0),

@@ -96,7 +96,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn match_is_read_as_it_was_stored_and_replaced() {
+    async fn a_stored_match_is_read_back_and_can_be_replaced() {
         use ReportKind::{Failures, Warnings};
         let store = store().await;
         let key = BatchKey { job: add(&store, leads(), 2).await, part: 2 };
