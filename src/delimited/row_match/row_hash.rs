@@ -1,4 +1,4 @@
-//! Row hash: hashes the values of a row with keys that nobody knows.
+//! Row hash: hashes the values of a row with random keys.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 
