@@ -14,7 +14,7 @@ use std::sync::LazyLock;
 use std::time::Duration;
 
 use libfuzzer_sys::fuzz_target;
-use marqueue::client::NewFile;
+use marqueue::client::{BatchOptions, NewFile};
 use marqueue::api::handlers::create;
 use marqueue::api::dto::Problem;
 use marqueue::clock::Clock;
@@ -91,6 +91,11 @@ fn accepted_parameters_round_trip(query: &str) {
         priority: new.priority,
         group: new.group.clone(),
         not_before: new.not_before,
+        batches: BatchOptions {
+            in_order: new.in_order,
+            canary: new.canary,
+            max_failed_percent: new.max_failed_percent,
+        },
         idempotency_key: None,
         check: checks == Checks::All,
     };
