@@ -3,9 +3,9 @@
 //! Nothing here does I/O. Each reader takes the bytes of a file in pieces, reads each byte once, and holds no more than
 //! a header and a few counters, whatever the size of the file.
 //!
-//! The dialect is RFC 4180 with the delimiter of the [`Format`](crate::domain::Format). A quote opens only at the start of
-//! a field, `""` inside quotes is one quote, and LF or CRLF outside quotes ends a record, the last of which may lack its
-//! end. A lone CR is data.
+//! The dialect is RFC 4180 with the delimiter of the [`Format`](crate::domain::Format). A quote opens only at the start
+//! of a field, `""` inside quotes is one quote, and LF or CRLF outside quotes ends a record, the last of which may lack
+//! its end. A lone CR is data.
 //!
 //! The checks refuse only what is certain to fail on Marketo or to be misread there. No message holds a value of a row:
 //! a column's name is shown only where it cannot be a value.

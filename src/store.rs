@@ -2,7 +2,8 @@
 //!
 //! `engine` opens, writes and checks the database file; `tables` has the SQL statements of each table, as methods of a
 //! transaction; `operations` are the methods of [`Store`]. One task does all writes: a write method returns when its
-//! transaction is on the disk, and a caller that stops waiting undoes nothing. Reads use a small pool of read-only connections.
+//! transaction is on the disk, and a caller that stops waiting undoes nothing. Reads use a small pool of read-only
+//! connections.
 
 mod backup_verification;
 mod batch_changes;

@@ -1,8 +1,8 @@
 //! Types of the API's request and response bodies.
 //!
-//! They are separate from the records of [`crate::store`], so that a change of the schema is not a change of the API. Where a
-//! record of the same name exists, the type's name ends in `Dto`. Daemon and command line share them, so that what the one
-//! writes is what the other reads.
+//! They are separate from the records of [`crate::store`], so that a change of the schema is not a change of the API.
+//! Where a record of the same name exists, the type's name ends in `Dto`. Daemon and command line share them, so that
+//! what the one writes is what the other reads.
 
 mod event;
 mod explanation;

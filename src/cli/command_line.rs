@@ -84,8 +84,8 @@ pub enum ClientCommand {
     Man(commands::man::Manual),
 }
 
-/// Commands with the options that mean nothing for them, and that their help leaves out: most ask no daemon, and `doctor`
-/// asks that of the configuration.
+/// Commands with the options that mean nothing for them, and that their help leaves out: most ask no daemon, and
+/// `doctor` asks that of the configuration.
 const HIDDEN_OPTIONS: [(&str, &[&str]); 7] = [
     ("serve", &DAEMON_OPTIONS),
     ("demo", &DAEMON_OPTIONS),

@@ -42,7 +42,7 @@ const ALL_JOBS: u32 = 1000;
 ///
 /// Everything runs in this process for half a minute, with a Marketo simulator on 127.0.0.1. The folder is removed at
 /// the end. The exit status is 1 if any result differs from what was expected. With --json: at the end, an object with
-/// "jobs", "refused" (the rejected files, with reasons) and "ledger" (the simulator's call log).
+/// "jobs", "refused" (the rejected files, with reasons) and "call_log" (the simulator's call log).
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
@@ -139,7 +139,7 @@ async fn run_demo(env: &DemoEnv, global: &GlobalArgs) -> anyhow::Result<()> {
     if global.json {
         let refused: Vec<_> =
             result.refused.iter().map(|(file, reason)| json!({"file": file, "reason": reason})).collect();
-        output::print_json(&json!({"jobs": result.jobs, "refused": refused, "ledger": ledger}))?;
+        output::print_json(&json!({"jobs": result.jobs, "refused": refused, "call_log": ledger}))?;
     } else {
         let summary = verify::summary(&result.jobs, &ledger, &env.settings, &env.limits);
         let failures = failures(env, &result.jobs).await?;

@@ -1,4 +1,5 @@
-//! Job progress: shows jobs that are waited for, as a table that is redrawn on a terminal, or as a line for each change.
+//! Job progress: shows jobs that are waited for, as a table that is redrawn on a terminal, or as a line for each
+//! change.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -117,8 +118,8 @@ impl JobProgress {
         ids
     }
 
-    /// Records why a job waits, and when it will probably end. Where there is no table, the reason is a line of its own when
-    /// another thing is waited for.
+    /// Records why a job waits, and when it will probably end. Where there is no table, the reason is a line of its own
+    /// when another thing is waited for.
     pub fn explain(&mut self, job: &JobDto) {
         self.watched.ends.remove(&job.id);
         self.watched.ends.extend(job.estimated_end.map(|end| (job.id, end)));

@@ -58,7 +58,8 @@ impl Download {
     /// Returns the next bytes; none at the end.
     ///
     /// # Errors
-    /// [`ClientError::Broken`] when the connection is lost before the file's end, [`ClientError::Silent`] after the timeout.
+    /// [`ClientError::Broken`] when the connection is lost before the file's end, [`ClientError::Silent`] after the
+    /// timeout.
     pub async fn next(&mut self) -> Result<Option<Bytes>, ClientError> {
         let piece = self.read_timeout.run(Duration::ZERO, self.response.chunk()).await?;
         piece.map_err(|error| ClientError::Broken(innermost(&error)))

@@ -122,8 +122,8 @@ impl Client {
     /// Uploads a file. On return the job is durably stored by the daemon. `progress` gets the bytes sent so far.
     ///
     /// # Errors
-    /// Every [`ClientError`]. After [`ClientError::Broken`] and [`ClientError::Silent`] the job may exist: retry with the
-    /// same idempotency key only.
+    /// Every [`ClientError`]. After [`ClientError::Broken`] and [`ClientError::Silent`] the job may exist: retry with
+    /// the same idempotency key only.
     pub async fn add(
         &self,
         new: &NewFile,
@@ -140,7 +140,8 @@ impl Client {
         Ok(AddedJob { job, seen_before, warnings })
     }
 
-    /// Uploads a corrected failure file of an ended job, and returns the new job. `progress` gets the bytes sent so far.
+    /// Uploads a corrected failure file of an ended job, and returns the new job. `progress` gets the bytes sent so
+    /// far.
     ///
     /// # Errors
     /// As of [`Client::add`].

@@ -116,8 +116,8 @@ pub(super) fn check_name(name: &str) -> Option<NameError> {
     }
 }
 
-/// Returns whether the names of a header may be shown in messages: they are certainly names, and not values of a first row
-/// in a file without a header.
+/// Returns whether the names of a header may be shown in messages: they are certainly names, and not values of a first
+/// row in a file without a header.
 pub(super) fn may_be_displayed(names: &[String]) -> bool {
     names.iter().all(|name| check_name(name).is_none()) || names.iter().any(|name| is_well_known(name))
 }

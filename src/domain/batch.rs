@@ -71,7 +71,8 @@ pub struct BatchProgress {
     pub unconfirmed_until: Option<Timestamp>,
     /// How many unconfirmed imports it has: uploads whose answer was lost, which may exist on Marketo.
     pub unconfirmed_imports: u32,
-    /// The number of its last upload in the instance's order ([`crate::domain::instance::InstanceState::uploads_ended`]).
+    /// The number of its last upload in the instance's order
+    /// ([`crate::domain::instance::InstanceState::uploads_ended`]).
     pub last_upload: Option<u64>,
     /// How long it has been tried while no other batch of the instance was pending.
     pub alone: Duration,

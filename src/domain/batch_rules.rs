@@ -5,11 +5,11 @@
 pub struct BatchRules {
     /// Each batch waits until the one before it in the file is complete.
     pub in_order: bool,
-    /// The rows of the first batch, for which all others wait until it is complete; none where they do not wait. More than
-    /// zero.
+    /// The rows of the first batch, for which all others wait until it is complete; none where they do not wait. More
+    /// than zero.
     pub canary: Option<u64>,
-    /// No further batch is uploaded once more than this percentage of the rows of complete batches failed; none for no such
-    /// threshold. At most 99.
+    /// No further batch is uploaded once more than this percentage of the rows of complete batches failed; none for no
+    /// such threshold. At most 99.
     pub max_failed_percent: Option<u8>,
 }
 
@@ -29,8 +29,8 @@ impl BatchRules {
         })
     }
 
-    /// Returns why the batches that are not uploaded yet are to be cancelled after imports ended with `failed` of `rows` rows
-    /// failed; none where the threshold is not passed.
+    /// Returns why the batches that are not uploaded yet are to be cancelled after imports ended with `failed` of
+    /// `rows` rows failed; none where the threshold is not passed.
     pub fn stop_after_import(&self, failed: u64, rows: u64) -> Option<StopReason> {
         let max = u64::from(self.max_failed_percent?);
         let is_above = u128::from(failed) * 100 > u128::from(rows) * u128::from(max);

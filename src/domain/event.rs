@@ -36,8 +36,8 @@ impl DeferReason {
 pub enum FailureScope {
     /// An upload of another batch has succeeded since this batch's last upload: the attempt counts.
     Batch,
-    /// No upload of the instance has succeeded since: the attempt does not count. If the failure before this one was that
-    /// of another batch, the instance makes no upload before `backoff_until`.
+    /// No upload of the instance has succeeded since: the attempt does not count. If the failure before this one was
+    /// that of another batch, the instance makes no upload before `backoff_until`.
     Instance {
         /// The end of the backoff.
         backoff_until: Timestamp,
@@ -72,7 +72,8 @@ pub enum Event {
         /// The cause to which the failure is attributed.
         scope: FailureScope,
     },
-    /// The answer was lost, and the policy is to send again. The unconfirmed import occupies a slot until `unconfirmed_until`.
+    /// The answer was lost, and the policy is to send again. The unconfirmed import occupies a slot until
+    /// `unconfirmed_until`.
     AnswerLost {
         /// Marketo's message, or the cause of the failure.
         reason: FailureReason,
@@ -102,8 +103,8 @@ pub enum Event {
         /// Marketo's message, or the cause of the failure.
         reason: FailureReason,
     },
-    /// The attempts are used up, or the batch was tried alone for too long. `unconfirmed_until` as above, where the last answer
-    /// was lost.
+    /// The attempts are used up, or the batch was tried alone for too long. `unconfirmed_until` as above, where the
+    /// last answer was lost.
     AttemptsExhausted {
         /// Marketo's message, or the cause of the failure.
         reason: FailureReason,
@@ -174,7 +175,8 @@ pub enum Event {
 }
 
 impl Event {
-    /// Returns the event with its ends of unconfirmed imports shifted by the milliseconds by which the clock was set since.
+    /// Returns the event with its ends of unconfirmed imports shifted by the milliseconds by which the clock was set
+    /// since.
     pub fn moved(mut self, by_ms: i64) -> Event {
         let shift = |until: &mut Timestamp| {
             *until = until.saturating_add(SignedDuration::from_millis(by_ms)).unwrap_or(*until);

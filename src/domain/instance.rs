@@ -86,8 +86,8 @@ impl InstanceState {
         InstanceState { pause: pause.cloned(), suspended_pause: suspended.cloned(), ..self.clone() }
     }
 
-    /// Returns the state without its pause, and without observed limits and backoff, so that work continues at once. Given
-    /// a kind, only a pause of that kind ends, and a suspended one takes effect again.
+    /// Returns the state without its pause, and without observed limits and backoff, so that work continues at once.
+    /// Given a kind, only a pause of that kind ends, and a suspended one takes effect again.
     pub fn without_pause(&self, kind: Option<PauseKind>) -> InstanceState {
         let own = self.pause.as_ref().map(|pause| pause.kind);
         // The numbers of uploads continue, since batches refer to them.
@@ -114,11 +114,12 @@ impl InstanceState {
         }
     }
 
-    /// Returns the state after an event of the batch `key`. `in_flight` of the instance's batches occupy a slot after it.
+    /// Returns the state after an event of the batch `key`. `in_flight` of the instance's batches occupy a slot after
+    /// it.
     ///
-    /// Only an accepted upload ends a series of failures. Any other answer (1016, 1019, 606, 413, a rejection of one file)
-    /// can come from a gateway while imports fail, and would let all pending batches be tried again each time. One upload
-    /// at a time costs little, because the first one that is accepted ends the series.
+    /// Only an accepted upload ends a series of failures. Any other answer (1016, 1019, 606, 413, a rejection of one
+    /// file) can come from a gateway while imports fail, and would let all pending batches be tried again each time.
+    /// One upload at a time costs little, because the first one that is accepted ends the series.
     pub fn after_event(&self, key: BatchKey, event: &Event, in_flight: u32, now: Timestamp) -> InstanceState {
         if !event.ends_upload() {
             return self.clone();

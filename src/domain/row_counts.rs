@@ -20,8 +20,8 @@ pub struct RowCounts {
     pub failed: Option<u64>,
     /// Imported rows with a warning. Null where Marketo did not count them.
     pub warned: Option<u64>,
-    /// `total - processed - failed` of complete batches: 0 where Marketo's counts add up, negative where it counted more
-    /// rows than were sent, null where it gave no count.
+    /// `total - processed - failed` of complete batches: 0 where Marketo's counts add up, negative where it counted
+    /// more rows than were sent, null where it gave no count.
     pub unaccounted: Option<i64>,
 }
 

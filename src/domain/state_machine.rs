@@ -82,8 +82,8 @@ pub enum BatchState {
     Failed,
     /// An operator cancelled it.
     Cancelled,
-    /// The result of its upload is unknown, and the policy is to ask an operator. A batch with an overdue import is shown as
-    /// held too; its stored state remains the status of the import.
+    /// The result of its upload is unknown, and the policy is to ask an operator. A batch with an overdue import is
+    /// shown as held too; its stored state remains the status of the import.
     Held,
 }
 
@@ -111,8 +111,8 @@ impl BatchState {
         matches!(self, BatchState::Complete | BatchState::Failed | BatchState::Cancelled)
     }
 
-    /// Returns whether the batch occupies, or may occupy, a slot of Marketo's queue. An upload in progress may already have
-    /// been accepted.
+    /// Returns whether the batch occupies, or may occupy, a slot of Marketo's queue. An upload in progress may already
+    /// have been accepted.
     pub fn occupies_slot(self) -> bool {
         matches!(self, BatchState::Uploading | BatchState::Queued | BatchState::Importing)
     }

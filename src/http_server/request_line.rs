@@ -1,7 +1,8 @@
 //! Request line repair: replaces blanks in a request's query before the HTTP library parses it.
 //!
 //! Java's `HttpURLConnection` sends an address unencoded, so Talend and programs after Adobe's samples send
-//! `?programMemberStatus=On List`. The library answers such a line with 400, without a body and before any handler runs.
+//! `?programMemberStatus=On List`. The library answers such a line with 400, without a body and before any handler
+//! runs.
 
 use bytes::{Buf, BytesMut};
 use memchr::{memchr, memrchr};

@@ -1,8 +1,8 @@
 //! Estimates: when jobs will probably start and end. A pure function of an instance's rows and the time.
 //!
-//! Marketo's queue is simulated: first in, first out, two imports at once, each as long as recent imports of the instance let
-//! expect. The pending batches are uploaded in the order of the plan. Imports of other integrations are not foreseen, so a job
-//! may be later than estimated.
+//! Marketo's queue is simulated: first in, first out, two imports at once, each as long as recent imports of the
+//! instance let expect. The pending batches are uploaded in the order of the plan. Imports of other integrations are
+//! not foreseen, so a job may be later than estimated.
 
 use std::collections::HashMap;
 

@@ -179,8 +179,8 @@ impl ReportFetch<'_> {
             };
             match limit.push(&bytes) {
                 None => chunks.push(&bytes).await?,
-                // Dropping the file closes its connection. Where the truncated row began in an earlier chunk, that chunk
-                // keeps some of its bytes, which are never read.
+                // Dropping the file closes its connection. Where the truncated row began in an earlier chunk, that
+                // chunk keeps some of its bytes, which are never read.
                 Some(kept) => {
                     chunks.push_up_to(kept, &bytes).await?;
                     chunks.flush().await?;

@@ -60,14 +60,15 @@ pub struct Job {
 }
 
 impl Job {
-    /// Returns whether the job failed because its attempts were used up and its content is still stored, so that an operator can
-    /// retry or erase it.
+    /// Returns whether the job failed because its attempts were used up and its content is still stored, so that an
+    /// operator can retry or erase it.
     pub fn is_content_kept(&self) -> bool {
         let exhausted = self.batches.iter().any(|batch| batch.attempts_exhausted);
         self.state == JobState::Failed && exhausted && self.content_erased_at.is_none()
     }
 
-    /// Returns whether Marketo did not import some rows. Its count of them can be missing, so a stored failure file counts too.
+    /// Returns whether Marketo did not import some rows. Its count of them can be missing, so a stored failure file
+    /// counts too.
     pub fn has_failed_rows(&self) -> bool {
         self.rows.failed.is_some_and(|failed| failed > 0)
             || self.batches.iter().any(|batch| batch.failures_bytes.is_some())
@@ -114,7 +115,8 @@ pub struct Batch {
     pub warnings_bytes: Option<u64>,
     /// When it became overdue: Marketo has not ended its import within `max_import_time`. It is held since then.
     pub overdue_at: Option<Timestamp>,
-    /// Marketo gave the same id to another upload. To which of the two the import's counts and reports belong is unknown.
+    /// Marketo gave the same id to another upload. To which of the two the import's counts and reports belong is
+    /// unknown.
     pub id_given_twice: bool,
     /// Whether Marketo has or had an import of it, or may have an unconfirmed one.
     pub may_be_imported: bool,

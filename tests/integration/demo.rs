@@ -72,7 +72,7 @@ fn json_output_is_one_document() {
     let ran = demo(temporary.path(), &["--json"]).wait_with_output().unwrap();
     let json: serde_json::Value = serde_json::from_slice(&ran.stdout).unwrap();
     assert_eq!((ran.status.code(), json["jobs"].as_array().unwrap().len()), (Some(0), 15), "{json}");
-    assert_eq!((&json["refused"][0]["file"], &json["ledger"]["max_queued"]), (&"guests.csv".into(), &10.into()));
+    assert_eq!((&json["refused"][0]["file"], &json["call_log"]["max_queued"]), (&"guests.csv".into(), &10.into()));
     assert_eq!(left_in(&temporary), Vec::<String>::new());
 }
 

@@ -533,8 +533,8 @@ async fn killed_at(env: &mut TestEnv, only: Option<&Path>, inject: &str) -> bool
     dropped && killed && is_there(env)
 }
 
-/// `strace` kills the daemon at an exact call: at each read of the file, at each time that the database is brought to the
-/// disk, and at both steps of the file's removal, when the job is there already.
+/// `strace` kills the daemon at an exact call: at each read of the file, at each time that the database is brought to
+/// the disk, and at both steps of the file's removal, when the job is there already.
 #[tokio::test]
 #[ignore = "it needs strace: tests/system/drop.sh installs that and runs it"]
 async fn a_kill_between_any_two_steps_leaves_one_job() {

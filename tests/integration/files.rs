@@ -33,7 +33,8 @@ fn table(format: Format, bytes: usize) -> String {
     file
 }
 
-/// Checks that what was uploaded is the file: each upload the header and its rows, all rows joined the file's own bytes.
+/// Checks that what was uploaded is the file: each upload the header and its rows, all rows joined the file's own
+/// bytes.
 fn assert_sent_as_it_was(env: &TestEnv, job: &JobDto, file: &str, limit: u64) {
     let header = file.find('\n').expect("a header") + 1;
     let mut at = header as u64;
@@ -251,8 +252,8 @@ async fn a_small_file_precedes_the_parts_of_a_large_one() {
     let mut env = TestEnv::new(instant()).await;
     env.config = "limits = { upload_bytes = 2000, importing = 2, queued = 2, calls = 5000, window = \"1s\" }\n".into();
     env.start().await;
-    // Of two slots one is held by an upload without an answer, and the other by an import that ends when the test ends it.
-    // So exactly one slot becomes free, and no other upload begins beside the one that it is given to.
+    // Of two slots one is held by an upload without an answer, and the other by an import that ends when the test ends
+    // it. So exactly one slot becomes free, and no other upload begins beside the one that it is given to.
     env.simulator.push_fault(Fault::on(Call::Create, FaultEffect::delay(Duration::from_secs(100))));
     let rows: String = (0..2_000).map(|row| format!("person{row}@example.com,!stuck\n")).collect();
     let large = env.add("target=leads&format=csv", format!("email,name\n{rows}")).await.id;

@@ -12,7 +12,7 @@ fn health_reports_liveness_and_readiness() {
     let cli = CliEnv::new();
     assert_eq!(cli.run("health").expect(0).out, "ok\n");
     assert_eq!(cli.run("health --ready").expect(0).out, "the daemon is ready\n");
-    assert_eq!(cli.run("health --json").expect(0).json(), json!({"lives": true}));
+    assert_eq!(cli.run("health --json").expect(0).json(), json!({"ok": true}));
     let ready = cli.run("health --ready --json").expect(0).json();
     assert_eq!((&ready["ready"], &ready["store"]["state"]), (&json!(true), &json!("writes")));
     assert_eq!(ready["credentials"]["default"], json!({"ok": true, "state": "untried", "reason": null}));

@@ -1,4 +1,5 @@
-//! Integration tests: the real binary, real SQLite and real sockets, with the simulator as Marketo. One module a subject.
+//! Integration tests: the real binary, real SQLite and real sockets, with the simulator as Marketo. One module a
+//! subject.
 
 mod add_options;
 mod backup;

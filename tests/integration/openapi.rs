@@ -1,5 +1,5 @@
-//! The OpenAPI description: a real daemon has exactly the operations that it names. `tests/system/openapi.sh` compares the
-//! responses with it.
+//! The OpenAPI description: a real daemon has exactly the operations that it names. `tests/system/openapi.sh` compares
+//! the responses with it.
 
 use std::collections::BTreeSet;
 use std::fs;

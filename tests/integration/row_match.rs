@@ -235,7 +235,8 @@ async fn reasons_are_counted_with_their_first_lines() {
 #[tokio::test]
 async fn failed_rows_without_a_line_are_left_out_and_named() {
     let mut env = small_uploads(instant()).await;
-    // The failure file lacks the column `email`: of the first two rows one failed, and the third is recognised by its name.
+    // The failure file lacks the column `email`: of the first two rows one failed, and the third is recognised by its
+    // name.
     let file = "email,name\r\n,Ann\r\na@example.com,Ann\r\n,\"Bob\"\r\n";
     let id = complete(&mut env, "target=leads&format=csv&check=false", file).await.id;
     let (status, again) = env.json("POST", &format!("/v1/jobs/{id}/retry?rows=failed")).await;

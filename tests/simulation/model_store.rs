@@ -227,8 +227,8 @@ impl ModelStore {
         self.calls[call].1 = Some(now);
     }
 
-    /// `store::call_ledger::earlier_calls`: how long ago calls ended that may still count, and how long those may last of
-    /// which no end was seen.
+    /// `store::call_ledger::earlier_calls`: how long ago calls ended that may still count, and how long those may last
+    /// of which no end was seen.
     pub fn earlier_calls(&mut self, window: Duration, may_take: Duration, now: Timestamp) -> EarlierCallTimes {
         let over = |&(began, ended): &(Timestamp, Option<Timestamp>)| ended.unwrap_or(after(began, may_take));
         self.calls.retain(|call| after(over(call), window) >= now);

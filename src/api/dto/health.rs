@@ -31,8 +31,8 @@ pub struct Readiness {
 pub struct ComponentHealth {
     /// Whether the component works.
     pub ok: bool,
-    /// Of the store: `writes`, `does not write`; of credentials: `worked`, `untried`, `refused`, `unreachable`; of the drop
-    /// folder: `fine`, `failed`, `stuck`.
+    /// Of the store: `writes`, `does not write`; of credentials: `worked`, `untried`, `refused`, `unreachable`; of the
+    /// drop folder: `fine`, `failed`, `stuck`.
     pub state: String,
     /// Why it does not work.
     pub reason: Option<String>,

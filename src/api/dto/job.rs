@@ -1,7 +1,7 @@
 //! A job and its batches as the API shows them.
 //!
-//! Ids, states, formats, targets, sources and counts are the domain's own: their JSON form is part of the API's contract and
-//! no column of the database.
+//! Ids, states, formats, targets, sources and counts are the domain's own: their JSON form is part of the API's
+//! contract and no column of the database.
 
 use jiff::Timestamp;
 use schemars::JsonSchema;
@@ -117,8 +117,8 @@ impl JobDto {
         self.state == JobState::Failed && given_up && self.content_erased_at.is_none()
     }
 
-    /// Returns whether Marketo did not import some rows. Its count of them can be missing, so a stored failure file counts
-    /// too.
+    /// Returns whether Marketo did not import some rows. Its count of them can be missing, so a stored failure file
+    /// counts too.
     pub fn has_failed_rows(&self) -> bool {
         self.rows.failed.is_some_and(|failed| failed > 0)
             || self.batches.iter().any(|batch| batch.failures_bytes.is_some())
@@ -232,7 +232,8 @@ pub struct BatchDto {
     #[schemars(with = "Option<TimestampSchema>")]
     #[serde(default)]
     pub overdue_at: Option<Timestamp>,
-    /// Marketo gave the same id to another upload. To which of the two the import's counts and reports belong is unknown.
+    /// Marketo gave the same id to another upload. To which of the two the import's counts and reports belong is
+    /// unknown.
     #[serde(default)]
     pub id_given_twice: bool,
     /// It failed because its attempts were used up. Its content is kept for a retry.

@@ -9,8 +9,8 @@ pub const COMMAND_LINE_AGENT: &str = concat!("marqueue-cli/", env!("CARGO_PKG_VE
 /// An error response: RFC 9457's `application/problem+json`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Problem {
-    /// Type of the problem, for programs: `about:blank` where the status says enough, else `urn:marqueue:problem:` and a
-    /// name.
+    /// Type of the problem, for programs: `about:blank` where the status says enough, else `urn:marqueue:problem:` and
+    /// a name.
     #[serde(rename = "type")]
     pub kind: String,
     /// The type in words.

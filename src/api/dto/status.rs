@@ -78,8 +78,8 @@ pub struct Slots {
     pub queued: u32,
     /// Imports that Marketo runs.
     pub importing: u32,
-    /// Unconfirmed imports: an upload's response was lost, and the import may exist. Each counts for the longest time that
-    /// it could take.
+    /// Unconfirmed imports: an upload's response was lost, and the import may exist. Each counts for the longest time
+    /// that it could take.
     pub unknown: u32,
     /// The most slots that are occupied at once.
     pub limit: u32,

@@ -78,8 +78,8 @@ pub(super) fn reject_content_encoding(headers: &HeaderMap) -> Result<(), Problem
     Err(Problem::plain(StatusCode::UNSUPPORTED_MEDIA_TYPE, wrong))
 }
 
-/// Parameters of the query, for the OpenAPI description only. [`read`] parses them without it, because which are allowed
-/// depends on `target`.
+/// Parameters of the query, for the OpenAPI description only. [`read`] parses them without it, because which are
+/// allowed depends on `target`.
 #[derive(JsonSchema)]
 #[allow(dead_code, reason = "it is only described")]
 pub(crate) struct CreateJobQuery {

@@ -25,8 +25,8 @@ use crate::store::{ChangeEvent, ChangeSubscription, SequencedChange, StoreError}
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct EventsQuery {
-    /// Ids separated by commas, at most 1000. The stream begins with one event for each of these jobs, and then has only
-    /// their changes. So no change is missed between reading a job and following it.
+    /// Ids separated by commas, at most 1000. The stream begins with one event for each of these jobs, and then has
+    /// only their changes. So no change is missed between reading a job and following it.
     job: Option<String>,
 }
 
@@ -125,8 +125,8 @@ impl EventIds {
     }
 }
 
-/// Returns the missed changes, oldest first: of a job or batch that changed several times only the last one, since each event
-/// has the current state.
+/// Returns the missed changes, oldest first: of a job or batch that changed several times only the last one, since each
+/// event has the current state.
 fn latest_of_each(changes: &ChangeSubscription) -> Vec<SequencedChange> {
     let mut seen = HashSet::new();
     let mut kept: Vec<_> =

@@ -60,7 +60,8 @@ const TARGETS: [&str; 3] = ["leads", "custom-object", "program-members"];
 const SOURCES: [&str; 3] = ["socket", "client", "drop"];
 
 impl ListQuery {
-    /// Parses the page, with one job more than its limit. An empty parameter counts as missing: `?state=&limit=` is allowed.
+    /// Parses the page, with one job more than its limit. An empty parameter counts as missing: `?state=&limit=` is
+    /// allowed.
     fn page(self, caller: &Identity, now: Timestamp) -> Result<(JobPage, usize), Problem> {
         let given = |text: Option<String>| text.filter(|text| !text.is_empty());
         let limit = match given(self.limit) {
@@ -130,8 +131,8 @@ pub(crate) async fn list(
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct WaitQuery {
-    /// A duration such as `30s`, at most an hour: the response is sent when the job has ended, or after this time. It is
-    /// sent at once where too many responses wait.
+    /// A duration such as `30s`, at most an hour: the response is sent when the job has ended, or after this time. It
+    /// is sent at once where too many responses wait.
     wait: Option<String>,
 }
 

@@ -125,7 +125,8 @@ pub(crate) async fn file(State(daemon): State<SharedState>, PathSegment(id): Pat
     let job = daemon.store.job(job_id(&id)?).await?;
     job.still_has(ErasableData::Content)?;
     let mut content = daemon.store.content(StoredFile::submitted(job.id), 0..job.bytes);
-    // The first chunk is read before the response begins, so that erased content gives an error and not a truncated file.
+    // The first chunk is read before the response begins, so that erased content gives an error and not a truncated
+    // file.
     let first = content.next().await?;
     let body = stream::try_unfold((first, content), async |(first, mut content)| {
         let piece = match first {

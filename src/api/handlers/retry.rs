@@ -29,9 +29,9 @@ use crate::store::{ErasableData, Inserted, Job, NewJob, StoredFile};
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct RetryQuery {
-    /// `failed`: a new job of only the failed rows, as they were sent. `corrected`: a new job of the body, a failure file
-    /// that was corrected; a first column `Line` and a last column of Marketo's reasons are removed unless the job's own
-    /// header has them.
+    /// `failed`: a new job of only the failed rows, as they were sent. `corrected`: a new job of the body, a failure
+    /// file that was corrected; a first column `Line` and a last column of Marketo's reasons are removed unless the
+    /// job's own header has them.
     #[schemars(extend("enum" = ["failed", "corrected"]))]
     rows: Option<String>,
     /// The format of the body. Default: the one with which the header has most of the job's columns, the job's first.

@@ -147,8 +147,8 @@ pub(crate) async fn instance_status(
     })
 }
 
-/// Returns the pending batch that is next by priority and age: of those that wait neither for a time nor for their group, or
-/// else the first.
+/// Returns the pending batch that is next by priority and age: of those that wait neither for a time nor for their
+/// group, or else the first.
 fn next_queued(outlook: &QueueOutlook, now: Timestamp) -> Option<&QueuedBatch> {
     let may_be_next = |batch: &&QueuedBatch| {
         batch.not_before.is_none_or(|not_before| not_before <= now)

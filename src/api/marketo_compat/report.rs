@@ -14,12 +14,13 @@ use crate::store::Job;
 /// Returns a job's failure or warning file. Where there is none it is empty, as at Marketo, except for custom objects.
 ///
 /// # Errors
-/// HTTP 404 until the whole job has ended, where the file is erased, and where a custom object's import has none. 1003 where the columns of the
-/// batches' files differ, so that they can't be joined. 608 where the database fails.
+/// HTTP 404 until the whole job has ended, where the file is erased, and where a custom object's import has none. 1003
+/// where the columns of the batches' files differ, so that they can't be joined. 608 where the database fails.
 pub(super) async fn report(daemon: &AppState, job: &Job, kind: ReportKind) -> Result<CompatResponse, CompatError> {
     if !job.state.is_terminal() {
-        // Adobe does not document what Marketo answers then. An empty file would mean that no row has failed; 404 is what
-        // Marketo answers for custom objects without such a file, and an error to every program that reads the status.
+        // Adobe does not document what Marketo answers then. An empty file would mean that no row has failed; 404 is
+        // what Marketo answers for custom objects without such a file, and an error to every program that reads the
+        // status.
         return Err(CompatError::bare(StatusCode::NOT_FOUND));
     }
     let mut joined = match JoinedReport::open(&daemon.store, job, kind, None).await {
@@ -27,7 +28,8 @@ pub(super) async fn report(daemon: &AppState, job: &Job, kind: ReportKind) -> Re
         Err(problem) if problem.status == StatusCode::NOT_FOUND => return no_file(job),
         Err(problem) => return Err(compat_error(problem.status, problem.detail)),
     };
-    // The first chunk is read before the response begins, so that an erased file gives an error and not a truncated file.
+    // The first chunk is read before the response begins, so that an erased file gives an error and not a truncated
+    // file.
     let first = match joined.next().await {
         Ok(Some(first)) => first,
         Ok(None) => return no_file(job),

@@ -23,9 +23,9 @@ const NO_REPORT: &str = "urn:marqueue:problem:no-report";
 
 /// Get the rows that failed, with Marketo's reasons
 ///
-/// The files of all parts come as one; for a complete job without such rows, an empty one. Exit status 4 where Marketo's
-/// counts say that rows are missing from it, or leave that open. With --json, which needs -o: an object with "file" and
-/// "bytes".
+/// The files of all parts come as one; for a complete job without such rows, an empty one. Exit status 4 where
+/// Marketo's counts say that rows are missing from it, or leave that open. With --json, which needs -o: an object with
+/// "file" and "bytes".
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
@@ -40,9 +40,9 @@ pub struct Failures {
 
 /// Get the rows that were imported with a warning, with Marketo's reasons
 ///
-/// The files of all parts come as one; for a complete job without such rows, an empty one. Exit status 4 where Marketo's
-/// counts say that rows are missing from it, or leave that open. With --json, which needs -o: an object with "file" and
-/// "bytes".
+/// The files of all parts come as one; for a complete job without such rows, an empty one. Exit status 4 where
+/// Marketo's counts say that rows are missing from it, or leave that open. With --json, which needs -o: an object with
+/// "file" and "bytes".
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:

@@ -17,7 +17,7 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 /// least work
 ///
 /// Ends with 0 if so, 1 if it is not ready, 3 if it does not answer within ten seconds, or --timeout. With --json: with
-/// --ready an object with "ready", "store", "credentials" and "paused", else one with "lives".
+/// --ready an object with "ready", "store", "credentials" and "paused", else one with "ok".
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
@@ -50,7 +50,7 @@ impl Health {
         if !self.ready {
             client.healthz().await?;
             if global.json {
-                output::print_json(&json!({"lives": true}))?;
+                output::print_json(&json!({"ok": true}))?;
             } else {
                 output::print("ok\n")?;
             }

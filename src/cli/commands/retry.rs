@@ -22,9 +22,10 @@ use crate::domain::{Format, JobId};
 /// reasons are left out, unless the job's own header has them. Target and options are the job's. A failed row that
 /// can't be told from others that were sent, because Marketo's file lacks a column, is not sent again: it is named, and
 /// the exit status is 4. A job that is refused does not stop the others, and the exit status is 1; of several jobs,
-/// --failed-rows skips those that have ended without failed rows, and those whose failed rows were sent again already. Jobs selected by a range or a filter are shown first,
-/// and a question is asked; without a terminal, --yes is needed. With --json: the job as an object, for several an
-/// array; with --failed-rows and --with, of the new jobs; "rows_without_line" is the number of rows that are not in it.
+/// --failed-rows skips those that have ended without failed rows, and those whose failed rows were sent again already.
+/// Jobs selected by a range or a filter are shown first, and a question is asked; without a terminal, --yes is needed.
+/// With --json: the job as an object, for several an array; with --failed-rows and --with, of the new jobs;
+/// "rows_without_line" is the number of rows that are not in it.
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:

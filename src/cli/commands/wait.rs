@@ -61,7 +61,8 @@ impl Wait {
 /// The most jobs whose reasons of failed rows are shown.
 const MAX_WITH_REASONS: usize = 5;
 
-/// Writes the results of ended jobs, with the most frequent reasons of failed rows, and returns the exit status for them.
+/// Writes the results of ended jobs, with the most frequent reasons of failed rows, and returns the exit status for
+/// them.
 ///
 /// # Errors
 /// Standard output is not writable.

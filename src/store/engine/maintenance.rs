@@ -1,7 +1,7 @@
 //! Maintenance: the size of the database, truncation of the WAL, and incremental vacuum.
 //!
-//! `secure_delete` overwrites deleted data with zeros, but the WAL keeps old pages until it is overwritten. So erased data is
-//! gone from all files only after the WAL was truncated.
+//! `secure_delete` overwrites deleted data with zeros, but the WAL keeps old pages until it is overwritten. So erased
+//! data is gone from all files only after the WAL was truncated.
 
 use std::path::Path;
 use std::time::Duration;

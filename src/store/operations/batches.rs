@@ -26,8 +26,8 @@ impl Store {
         self.write("record_event", move |tx| Box::pin(tx.record_event(key, event, request_id, now))).await
     }
 
-    /// Records that a query about an import (its status, its reports) failed or was rejected. The batch's state stays. A reason
-    /// that the last history entry has already gets no new entry.
+    /// Records that a query about an import (its status, its reports) failed or was rejected. The batch's state stays.
+    /// A reason that the last history entry has already gets no new entry.
     ///
     /// # Errors
     /// [`StoreError::NoBatch`] where the batch has no import that could be queried.
@@ -40,8 +40,8 @@ impl Store {
         self.write("record_query_failure", move |tx| Box::pin(tx.record_query_failure(key, failure, now))).await
     }
 
-    /// Splits a batch that Marketo found too large (413): it keeps the first half, and the second becomes a new batch of the
-    /// same job, with the next free number.
+    /// Splits a batch that Marketo found too large (413): it keeps the first half, and the second becomes a new batch
+    /// of the same job, with the next free number.
     ///
     /// # Errors
     /// [`StoreError::Illegal`] if the batch is not being uploaded.
@@ -57,7 +57,8 @@ impl Store {
         self.write("set_report_sizes", move |tx| Box::pin(tx.set_report_sizes(key, sizes, now))).await
     }
 
-    /// Cancels the batches that Marketo does not have yet. The others run to their end, since an import can't be undone.
+    /// Cancels the batches that Marketo does not have yet. The others run to their end, since an import can't be
+    /// undone.
     ///
     /// # Errors
     /// [`StoreError::Refused`] if there is nothing to cancel.
@@ -65,8 +66,8 @@ impl Store {
         self.write("cancel", move |tx| Box::pin(tx.run_command(id, JobCommand::Cancel, now))).await
     }
 
-    /// Cancels like [`Store::cancel`], and abandons overdue imports. Each of these occupies a slot for as long as it may be on
-    /// Marketo.
+    /// Cancels like [`Store::cancel`], and abandons overdue imports. Each of these occupies a slot for as long as it
+    /// may be on Marketo.
     ///
     /// # Errors
     /// [`StoreError::Refused`] if there is nothing to cancel and nothing to abandon.

@@ -44,8 +44,8 @@ impl StoreTx<'_> {
         Ok(())
     }
 
-    /// Splits a batch that is being uploaded: it keeps the first half, and the second becomes a new batch with the next free
-    /// number.
+    /// Splits a batch that is being uploaded: it keeps the first half, and the second becomes a new batch with the next
+    /// free number.
     pub(crate) async fn split_batch(
         &mut self,
         key: BatchKey,

@@ -1,7 +1,7 @@
 //! Erasure: marks the content or the reports of a job as erased, then deletes their chunks.
 //!
-//! Once marked, the data is not read any more. The chunks are deleted a few at a time, so that the writer is not blocked. Table
-//! `pending_erasure` lists what is left, and the next retention run continues after a crash.
+//! Once marked, the data is not read any more. The chunks are deleted a few at a time, so that the writer is not
+//! blocked. Table `pending_erasure` lists what is left, and the next retention run continues after a crash.
 
 use jiff::Timestamp;
 use sqlx::Row;

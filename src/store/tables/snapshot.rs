@@ -15,8 +15,8 @@ use crate::store::tables::row_mapping::{optional_size_column, size_column};
 
 /// How many ended imports are used to estimate durations.
 const RECENT_IMPORTS: u32 = 20;
-/// Among how many of the last imports these are searched. Imports of a few rows end before a poll finds them in progress,
-/// and the statement must not read a year of those each time.
+/// Among how many of the last imports these are searched. Imports of a few rows end before a poll finds them in
+/// progress, and the statement must not read a year of those each time.
 const RECENT_IMPORTS_SEARCHED: u32 = 1_000;
 
 /// An instance, its batches in flight, and the pending batches that may be next.
@@ -31,7 +31,8 @@ pub struct Snapshot {
     /// Batches of other instances that occupy slots of the same Marketo subscription.
     pub in_flight_elsewhere: u32,
     /// For each unconfirmed or abandoned import, until when it occupies a slot; with those of such other instances.
-    /// Unconfirmed imports of complete batches are left out: they came first in Marketo's queue, so they have ended too.
+    /// Unconfirmed imports of complete batches are left out: they came first in Marketo's queue, so they have ended
+    /// too.
     pub unconfirmed_until: Vec<Timestamp>,
     /// Static lists that are busy with another integration's import (1019), and when each is tried again.
     pub busy_lists: Vec<(i64, Timestamp)>,
@@ -39,15 +40,16 @@ pub struct Snapshot {
     pub next_due: Option<Timestamp>,
     /// Whether a batch is pending, due or deferred, that waits neither for its group nor for its job's earliest time.
     pub has_untried_batch: bool,
-    /// Of imports that ended last, the rows and the time between the first and the last poll that found each in progress.
+    /// Of imports that ended last, the rows and the time between the first and the last poll that found each in
+    /// progress.
     pub recent_durations: Vec<(u64, Duration)>,
     /// When the clock will be steady again; none where it is.
     pub clock_steady_at: Option<Timestamp>,
 }
 
 impl Snapshot {
-    /// Returns when the pause ends by itself; none without a pause, or where an operator has to end it. A clock that was set
-    /// ends no pause before it is steady, since Marketo's quota follows Marketo's clock.
+    /// Returns when the pause ends by itself; none without a pause, or where an operator has to end it. A clock that
+    /// was set ends no pause before it is steady, since Marketo's quota follows Marketo's clock.
     pub fn pause_ends_at(&self) -> Option<Timestamp> {
         let until = self.instance.pause.as_ref()?.until?;
         Some(self.clock_steady_at.map_or(until, |steady_at| until.max(steady_at)))

@@ -43,8 +43,8 @@ impl StoreTx<'_> {
         Ok(JobId(done.last_insert_rowid()))
     }
 
-    /// Turns a received file into a pending job, unless its idempotency key belongs to an earlier one. The parameters may differ
-    /// from those at its beginning, because a client can send form fields behind the file.
+    /// Turns a received file into a pending job, unless its idempotency key belongs to an earlier one. The parameters
+    /// may differ from those at its beginning, because a client can send form fields behind the file.
     pub(crate) async fn commit_submission(
         &mut self,
         id: JobId,
@@ -89,8 +89,8 @@ impl StoreTx<'_> {
         Ok(())
     }
 
-    /// Inserts the job's row, its content and its first history entry with one call of the connection's thread: such calls are
-    /// nearly all the cost of a submission. Ids only rise, so `max(id)` is the id of the first statement.
+    /// Inserts the job's row, its content and its first history entry with one call of the connection's thread: such
+    /// calls are nearly all the cost of a submission. Ids only rise, so `max(id)` is the id of the first statement.
     async fn insert_job_with_content(
         &mut self,
         new: &NewJob,

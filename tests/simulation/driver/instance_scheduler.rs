@@ -170,7 +170,8 @@ impl Simulation {
         Ok(())
     }
 
-    /// `WorkerContext::snapshot`: a pause for the quota that began before the clock was set back ends with the day that it shows now.
+    /// `WorkerContext::snapshot`: a pause for the quota that began before the clock was set back ends with the day that
+    /// it shows now.
     fn shorten_pause(&mut self, now: Timestamp) {
         let day_ends = next_day(now, self.config.limits.daily_reset);
         if self.store.clock_steady_at(&self.reading()).is_none()

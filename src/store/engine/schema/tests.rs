@@ -1,7 +1,7 @@
 //! Tests of migrations: a database of each earlier version opens with all its rows, and its jobs continue.
 //!
-//! `tests/schema/` has rows for each version: for all tables, and all states of jobs and batches. A new migration needs a
-//! file there, with rows in its new tables and columns; copy the last one.
+//! `tests/schema/` has rows for each version: for all tables, and all states of jobs and batches. A new migration needs
+//! a file there, with rows in its new tables and columns; copy the last one.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
