@@ -60,6 +60,8 @@ impl Daemon {
         for warning in &config.warnings {
             tracing::warn!("{warning}");
         }
+        // Before the schedulers, whose new limits can be seen: a file that is added then is split by the new size.
+        self.intake.reload(&config);
         for scheduler in &self.schedulers {
             if let Some(instance) = config.instances.get(scheduler.name())
                 && let Err(error) = scheduler.reload(instance.clone()).await
@@ -67,7 +69,6 @@ impl Daemon {
                 tracing::error!(instance = scheduler.name(), %error, "the new configuration can't be applied to the instance");
             }
         }
-        self.intake.reload(&config);
         if let Err(error) = level.set(config.log.level) {
             tracing::error!("{error:#}");
         }
