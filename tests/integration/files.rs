@@ -283,7 +283,7 @@ async fn no_more_calls_run_at_once_than_configured() {
     env.config = "limits = { upload_bytes = 2000, concurrent_calls = 3, calls = 5000, window = \"1s\" }\n".into();
     env.start().await;
     // Each of the first uploads is answered late, so that others would begin beside it if they could.
-    env.simulator.push_fault(Fault::on(Call::Create, FaultEffect::delay(Duration::from_millis(100))).times(6));
+    env.simulator.push_fault(Fault::on(Call::Create, FaultEffect::delay(Duration::from_secs(2))).times(6));
     let large = env.add("target=leads&format=csv", table(Format::Csv, 70_000)).await;
     assert_eq!(env.ended(large.id).await.state, JobState::Complete);
     let log = env.simulator.call_log();
