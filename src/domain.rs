@@ -12,6 +12,7 @@ mod ids;
 mod import;
 pub mod instance;
 pub mod marketo_id;
+pub mod packing;
 mod report_kind;
 pub mod row_counts;
 mod source;

@@ -273,6 +273,7 @@ pub mod samples {
             in_order: false,
             canary: None,
             max_failed_percent: None,
+            pack: false,
             source: Some(Source::Socket { uid: Some(1000) }),
             created_at: at(0),
             started_at: None,

@@ -322,6 +322,7 @@ mod tests {
             in_order: false,
             canary: None,
             max_failed_percent: None,
+            pack: None,
             idempotency_key: None,
             retry_of: None,
             source: Source::Drop { path: "default/leads/a.csv".into() },

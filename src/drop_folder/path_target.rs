@@ -126,6 +126,7 @@ impl FolderOptions {
             in_order: self.in_order,
             canary: self.canary,
             max_failed_percent: self.max_failed_percent,
+            pack: None,
             idempotency_key: None,
             retry_of: None,
             source: Source::Drop { path: path.display().to_string() },

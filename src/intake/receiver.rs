@@ -240,6 +240,7 @@ fn job_layout(layout: &FileLayout, sha256: Option<[u8; 32]>) -> JobLayout {
         rows: layout.rows,
         parts: layout.parts.iter().map(part).collect(),
         sha256,
+        packing: None,
         warnings: layout.warnings.iter().map(|warning| warning.detail.clone()).collect(),
     }
 }
@@ -287,6 +288,7 @@ mod tests {
             in_order: false,
             canary: None,
             max_failed_percent: None,
+            pack: None,
             idempotency_key: None,
             retry_of: None,
             source: Source::Socket { uid: Some(0) },

@@ -82,6 +82,7 @@ mod tests {
             source: None,
             not_before: None,
             batch_rules: BatchRules::default(),
+            packing: None,
             created_at: from_ms(0),
             started_at: None,
             finished_at: None,

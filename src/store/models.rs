@@ -7,6 +7,7 @@ use strum::IntoStaticStr;
 
 use crate::domain::batch::{QueryFailures, UploadAttempts};
 use crate::domain::batch_rules::BatchRules;
+use crate::domain::packing::Packing;
 use crate::domain::row_counts::RowCounts;
 use crate::domain::{BatchState, Counts, Format, JobId, JobState, ReportKind, Source, Target};
 
@@ -43,6 +44,8 @@ pub struct Job {
     pub not_before: Option<Timestamp>,
     /// How its batches depend on each other.
     pub batch_rules: BatchRules,
+    /// How it shares an import with others; none for a job that goes alone.
+    pub packing: Option<Packing>,
     /// When the file was accepted.
     pub created_at: Timestamp,
     /// When the first upload began.
@@ -120,6 +123,8 @@ pub struct Batch {
     pub id_given_twice: bool,
     /// Whether Marketo has or had an import of it, or may have an unconfirmed one.
     pub may_be_imported: bool,
+    /// How many other jobs are in the import that its state is about.
+    pub shared_with: u32,
     /// Marketo's counts as received; a missing one is not zero.
     pub counts: Counts,
     /// Queries that failed since the last good answer.
@@ -156,6 +161,7 @@ impl Batch {
             overdue_at: None,
             id_given_twice: false,
             may_be_imported: false,
+            shared_with: 0,
             counts: Counts::default(),
             query_failures: QueryFailures::default(),
             tried: UploadAttempts::default(),

@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 
 use crate::domain::batch_rules::BatchRules;
+use crate::domain::packing::Packing;
 use crate::domain::{Format, JobId, Source, Target};
 use crate::store::models::Job;
 
@@ -30,6 +31,8 @@ pub struct NewJob {
     /// The percentage of failed rows above which no further batch is uploaded; 100 for none. None: the default of the
     /// instance.
     pub max_failed_percent: Option<u8>,
+    /// Whether it may share an import with other jobs. None: the default of the instance.
+    pub pack: Option<bool>,
     /// A second submission with the same key and content returns the first job.
     pub idempotency_key: Option<String>,
     /// The job whose failed rows this one sends again.
@@ -62,6 +65,8 @@ pub struct JobLayout {
     pub parts: Vec<PartRange>,
     /// The hash of the whole content; needed with an idempotency key.
     pub sha256: Option<[u8; 32]>,
+    /// How the job shares an import with others; none for a job that goes alone.
+    pub packing: Option<Packing>,
     /// Findings that do not prevent the import; each becomes a history entry.
     pub warnings: Vec<String>,
 }

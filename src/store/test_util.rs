@@ -37,6 +37,7 @@ pub(super) fn leads() -> NewJob {
         in_order: false,
         canary: None,
         max_failed_percent: None,
+        pack: None,
         idempotency_key: None,
         retry_of: None,
         source: Source::Socket { uid: Some(0) },
@@ -54,7 +55,15 @@ pub(super) fn file(parts: u32) -> (Vec<u8>, JobLayout) {
         list.push(PartRange { from, to: bytes.len() as u64, rows: 1, first_line: Some(u64::from(part) + 1) });
     }
     let rows = u64::from(parts);
-    let layout = JobLayout { bytes: bytes.len() as u64, header, rows, parts: list, sha256: None, warnings: Vec::new() };
+    let layout = JobLayout {
+        bytes: bytes.len() as u64,
+        header,
+        rows,
+        parts: list,
+        sha256: None,
+        packing: None,
+        warnings: Vec::new(),
+    };
     (bytes, layout)
 }
 

@@ -97,6 +97,7 @@ fn found(id: i64, file: &File) -> FinalJob {
         in_order: false,
         canary: None,
         max_failed_percent: None,
+        pack: false,
         source: None,
         content_erased_at: None,
         reports_erased_at: None,

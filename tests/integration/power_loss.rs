@@ -34,6 +34,7 @@ async fn add(store: &Store, job: usize) -> JobId {
         in_order: false,
         canary: None,
         max_failed_percent: None,
+        pack: None,
         idempotency_key: None,
         retry_of: None,
         source: Source::Socket { uid: Some(1000) },
@@ -41,7 +42,7 @@ async fn add(store: &Store, job: usize) -> JobId {
     let file = file(job);
     let bytes = file.len() as u64;
     let parts = vec![PartRange { from: 6, to: bytes, rows: 1, first_line: Some(2) }];
-    let layout = JobLayout { bytes, header: (0, 6), rows: 1, parts, sha256: None, warnings: Vec::new() };
+    let layout = JobLayout { bytes, header: (0, 6), rows: 1, parts, sha256: None, packing: None, warnings: Vec::new() };
     let piece = CompressedChunk::compress(0, &file).expect("memory");
     match store.add(new, layout, piece, from_ms(1_000)).await.expect("it is added") {
         Inserted::Created(job) | Inserted::Existing(job) => job.id,

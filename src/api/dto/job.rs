@@ -79,6 +79,9 @@ pub struct JobDto {
     /// The percentage of failed rows above which no further batch is uploaded; none where there is no such threshold.
     #[serde(default)]
     pub max_failed_percent: Option<u8>,
+    /// Whether it may share an import with other jobs.
+    #[serde(default)]
+    pub pack: bool,
     /// When the file was accepted.
     #[schemars(with = "TimestampSchema")]
     pub created_at: Timestamp,
@@ -144,6 +147,7 @@ impl From<Job> for JobDto {
             source,
             not_before,
             batch_rules,
+            packing,
             created_at,
             started_at,
             finished_at,
@@ -171,6 +175,7 @@ impl From<Job> for JobDto {
             in_order,
             canary,
             max_failed_percent,
+            pack: packing.is_some(),
             created_at,
             started_at,
             finished_at,
@@ -236,6 +241,9 @@ pub struct BatchDto {
     /// unknown.
     #[serde(default)]
     pub id_given_twice: bool,
+    /// The number of other jobs in the same import.
+    #[serde(default)]
+    pub shared_with: u32,
     /// It failed because its attempts were used up. Its content is kept for a retry.
     #[serde(default)]
     pub given_up: bool,
@@ -263,6 +271,7 @@ impl From<Batch> for BatchDto {
             warnings_bytes,
             overdue_at,
             id_given_twice,
+            shared_with,
             first_line: _,
             may_be_imported: _,
             counts: _,
@@ -290,6 +299,7 @@ impl From<Batch> for BatchDto {
             warnings_bytes,
             overdue_at,
             id_given_twice,
+            shared_with,
             given_up: attempts_exhausted,
         }
     }

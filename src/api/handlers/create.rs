@@ -219,6 +219,7 @@ pub fn read(
         in_order: parameters.flag("in_order")?.unwrap_or(false),
         canary,
         max_failed_percent,
+        pack: None,
         idempotency_key,
         retry_of: None,
         source,

@@ -18,6 +18,7 @@ pub(super) fn derived_job(job: &Job, caller: &Identity, suffix: &str, format: Fo
         in_order: job.batch_rules.in_order,
         canary: Some(job.batch_rules.canary.unwrap_or(0)),
         max_failed_percent: Some(job.batch_rules.max_failed_percent.unwrap_or(100)),
+        pack: Some(job.packing.is_some()),
         idempotency_key: None,
         retry_of: Some(job.id),
         source: caller.source(),

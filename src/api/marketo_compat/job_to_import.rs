@@ -136,6 +136,7 @@ mod tests {
             retry_of: None,
             not_before: None,
             batch_rules: BatchRules::default(),
+            packing: None,
             source: Some(Source::Socket { uid: Some(0) }),
             created_at: at(0),
             started_at: Some(at(1)),

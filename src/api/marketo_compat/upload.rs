@@ -248,6 +248,7 @@ impl FormUpload<'_> {
             in_order: false,
             canary: None,
             max_failed_percent: None,
+            pack: None,
             idempotency_key: None,
             retry_of: None,
             source,

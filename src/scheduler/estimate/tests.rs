@@ -250,6 +250,7 @@ fn job(id: i64) -> Job {
         source: None,
         not_before: None,
         batch_rules: BatchRules::default(),
+        packing: None,
         created_at: at(0),
         started_at: None,
         finished_at: None,

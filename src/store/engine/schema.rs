@@ -27,6 +27,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (15, "alerts", include_str!("../../../migrations/0015_alerts.sql")),
     (18, "row matches", include_str!("../../../migrations/0018_row_matches.sql")),
     (19, "batch rules", include_str!("../../../migrations/0019_batch_rules.sql")),
+    (20, "shared imports", include_str!("../../../migrations/0020_shared_imports.sql")),
 ];
 
 /// Opens the writing connection and brings the database to the newest schema.

@@ -26,7 +26,7 @@ pub(crate) use progress_columns;
 macro_rules! batch_columns {
     () => {
         concat!(
-            "part, byte_from, byte_to, rows, first_line, failures_bytes, warnings_bytes, id_given_twice, ",
+            "part, byte_from, byte_to, rows, first_line, failures_bytes, warnings_bytes, id_given_twice, shared_with, ",
             $crate::store::tables::batch_columns::progress_columns!()
         )
     };
@@ -60,6 +60,7 @@ impl FromRow<'_, SqliteRow> for Batch {
             overdue_at: progress.overdue_at,
             id_given_twice,
             may_be_imported,
+            shared_with: row.try_get("shared_with")?,
             waited: progress.waited,
             counts,
             query_failures: progress.query_failures,

@@ -5,6 +5,7 @@ use sqlx::sqlite::SqliteRow;
 use sqlx::{FromRow, Row};
 
 use crate::clock::from_ms;
+use crate::domain::packing::{ImportShape, Packing};
 use crate::domain::row_counts::RowCounts;
 use crate::domain::{JobId, JobState, Source, Target};
 use crate::store::models::Job;
@@ -17,8 +18,8 @@ use crate::store::tables::row_mapping::{parse_column, size_column, time_column};
 macro_rules! job_columns {
     () => {
         "id, state, target, lookup_field, list_id, partition_name, object_name, program_id, member_status, instance,
-         filename, format, priority, job_group, bytes, rows, retry_of, source, source_name, not_before, in_order, canary, max_failed_percent, created_at,
-         started_at, finished_at, content_erased_at, reports_erased_at, error, header_from, header_to"
+         filename, format, priority, job_group, bytes, rows, retry_of, source, source_name, not_before, in_order, canary,
+         max_failed_percent, pack_shape, pack_line_end, created_at, started_at, finished_at, content_erased_at, reports_erased_at, error, header_from, header_to"
     };
 }
 pub(crate) use job_columns;
@@ -84,6 +85,8 @@ fn with_layout(row: ColumnValues, new: &NewJob, layout: &JobLayout) -> ColumnVal
         .set("rows", layout.rows.cast_signed())
         .set("idempotency_key", new.idempotency_key.as_deref())
         .set("content_sha256", layout.sha256.as_ref().map(<[u8; 32]>::as_slice))
+        .set("pack_shape", layout.packing.as_ref().map(|packing| packing.shape.0.as_slice()))
+        .set("pack_line_end", layout.packing.map_or(0, |packing| i64::from(packing.added_line_end)))
 }
 
 /// Reads a job without its batches.
@@ -105,6 +108,7 @@ impl FromRow<'_, SqliteRow> for Job {
             source: read_source(row)?,
             not_before: time_column(row, "not_before")?,
             batch_rules: read_rules(row)?,
+            packing: read_packing(row)?,
             created_at: from_ms(row.try_get("created_at")?),
             started_at: time_column(row, "started_at")?,
             finished_at: time_column(row, "finished_at")?,
@@ -114,6 +118,13 @@ impl FromRow<'_, SqliteRow> for Job {
             header: (size_column(row, "header_from")?, size_column(row, "header_to")?),
         })
     }
+}
+
+fn read_packing(row: &SqliteRow) -> Result<Option<Packing>, sqlx::Error> {
+    let shape: Option<&[u8]> = row.try_get("pack_shape")?;
+    let added_line_end = row.try_get("pack_line_end")?;
+    let shape = shape.and_then(|shape| shape.try_into().ok()).map(ImportShape);
+    Ok(shape.map(|shape| Packing { shape, added_line_end }))
 }
 
 fn read_source(row: &SqliteRow) -> Result<Option<Source>, sqlx::Error> {

@@ -188,6 +188,7 @@ fn to_record(id: JobId, new: NewJob, layout: &JobLayout, now: Timestamp) -> Job 
         source: Some(new.source),
         not_before: new.not_before,
         batch_rules,
+        packing: layout.packing,
         created_at: now,
         started_at: None,
         finished_at: None,

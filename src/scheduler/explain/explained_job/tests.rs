@@ -38,6 +38,7 @@ fn job() -> Job {
         source: None,
         not_before: None,
         batch_rules: BatchRules::default(),
+        packing: None,
         created_at: at(0),
         started_at: None,
         finished_at: None,
