@@ -16,6 +16,8 @@ pub(super) struct FieldReader {
     held_cr: bool,
     is_cut: bool,
     line_end: LineEnd,
+    /// Where the next record begins.
+    at: u64,
 }
 
 /// One record.
@@ -25,6 +27,10 @@ pub(super) struct Fields<'a> {
     ends: &'a [usize],
     /// The first line of the record, counted from that of the reader's beginning.
     pub line: u64,
+    /// Where the record begins, counted in bytes from that of the reader's beginning.
+    pub from: u64,
+    /// The size of the record in bytes, its line end included.
+    pub bytes: u64,
     /// Nothing but a line end.
     pub is_blank: bool,
     /// A value is incomplete: it is too large, or its quote has no end.
@@ -62,12 +68,23 @@ impl FieldReader {
             held_cr: false,
             is_cut: false,
             line_end: LineEnd::Lf,
+            at: 0,
         }
     }
 
     /// Sets what ends a line, which is LF or CRLF otherwise.
     pub fn with_line_end(self, line_end: LineEnd) -> Self {
         FieldReader { line_end, ..self }
+    }
+
+    /// Sets the offset of the first record in bytes, which is 0 otherwise.
+    pub fn with_offset(self, at: u64) -> Self {
+        FieldReader { at, ..self }
+    }
+
+    /// Returns the line on which the next record begins; none within a record.
+    pub fn next_line(&self) -> Option<u64> {
+        self.lexer.unended().is_none().then(|| self.lexer.line())
     }
 
     /// Reads bytes and passes each record that ends in them to `record`.
@@ -94,9 +111,12 @@ impl FieldReader {
                         values: &self.values,
                         ends: &self.ends,
                         line: ended.line,
+                        from: self.at,
+                        bytes: ended.bytes,
                         is_blank: ended.blank,
                         is_cut: self.is_cut,
                     });
+                    self.at += ended.bytes;
                     self.values.clear();
                     self.ends.clear();
                     self.is_cut = false;
@@ -112,7 +132,8 @@ impl FieldReader {
         self.ends.push(self.values.len());
         let is_cut = self.is_cut || self.lexer.open_quote().is_some();
         let (values, ends) = (&self.values, &self.ends);
-        record(&Fields { values, ends, line: last.line, is_blank: last.blank, is_cut });
+        let (line, is_blank) = (last.line, last.blank);
+        record(&Fields { values, ends, line, from: self.at, bytes: last.bytes, is_blank, is_cut });
     }
 
     fn keep_held_cr(&mut self) {

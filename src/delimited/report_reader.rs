@@ -1,5 +1,7 @@
 //! Report reader: the rows of one failure or warning file of Marketo.
 
+use std::ops::Range;
+
 use memchr::memchr_iter;
 
 use crate::delimited::field_reader::{FieldReader, Fields};
@@ -13,6 +15,7 @@ const MAX_ROW_BYTES: usize = 16 << 20;
 #[derive(Clone, Copy, Debug)]
 pub struct ReportRow<'a> {
     header: &'a ReportHeader,
+    header_bytes: u64,
     fields: Fields<'a>,
 }
 
@@ -20,6 +23,16 @@ impl ReportRow<'_> {
     /// Returns the first line of the row in the report, the header being line 1.
     pub fn line(&self) -> u64 {
         self.fields.line
+    }
+
+    /// Returns the size of the report's header in bytes, byte-order mark and line end included.
+    pub fn header_bytes(&self) -> u64 {
+        self.header_bytes
+    }
+
+    /// Returns where the row stands in the report, in bytes. Its line end is included, which a last row may lack.
+    pub fn byte_range(&self) -> Range<u64> {
+        self.fields.from..self.fields.from + self.fields.bytes
     }
 
     /// Returns whether the row has a value for each column and a reason. Of another row it is unknown which field
@@ -58,9 +71,16 @@ pub struct ReportReader {
 #[derive(Debug)]
 enum Reading {
     Header(ReportHeaderReader),
-    Rows(ReportHeader, FieldReader),
+    Rows(RowReading),
     /// The header is too large.
     Unreadable,
+}
+
+#[derive(Debug)]
+struct RowReading {
+    header: ReportHeader,
+    header_bytes: u64,
+    fields: FieldReader,
 }
 
 impl ReportReader {
@@ -72,7 +92,7 @@ impl ReportReader {
     /// Returns the columns, once the header has been read.
     pub fn header(&self) -> Option<&ReportHeader> {
         match &self.reading {
-            Reading::Rows(header, _) => Some(header),
+            Reading::Rows(rows) => Some(&rows.header),
             Reading::Header(_) | Reading::Unreadable => None,
         }
     }
@@ -93,16 +113,17 @@ impl ReportReader {
                     // A line end in a quoted name counts too.
                     let lines = memchr_iter(b'\n', &reader.bytes()[..rows_from]).count().max(1);
                     let fields = FieldReader::new(header.format, lines as u64 + 1, MAX_ROW_BYTES);
-                    let fields = fields.with_line_end(header.line_end);
-                    self.reading = Reading::Rows(header, fields);
+                    let header_bytes = rows_from as u64;
+                    let fields = fields.with_line_end(header.line_end).with_offset(header_bytes);
+                    self.reading = Reading::Rows(RowReading { header, header_bytes, fields });
                 }
             }
         }
-        if let Reading::Rows(header, reader) = &mut self.reading {
+        if let Reading::Rows(RowReading { header, header_bytes, fields }) = &mut self.reading {
             for bytes in [&gathered, bytes] {
-                reader.push(bytes, |&fields| {
+                fields.push(bytes, |&fields| {
                     if !fields.is_blank {
-                        row(ReportRow { header, fields });
+                        row(ReportRow { header, header_bytes: *header_bytes, fields });
                     }
                 });
             }
@@ -111,10 +132,10 @@ impl ReportReader {
 
     /// Ends the report, and passes a last row without a line end to `row`.
     pub fn finish(self, mut row: impl FnMut(ReportRow<'_>)) {
-        if let Reading::Rows(header, reader) = self.reading {
-            reader.finish(|&fields| {
+        if let Reading::Rows(RowReading { header, header_bytes, fields }) = self.reading {
+            fields.finish(|&fields| {
                 if !fields.is_blank {
-                    row(ReportRow { header: &header, fields });
+                    row(ReportRow { header: &header, header_bytes, fields });
                 }
             });
         }
@@ -156,6 +177,32 @@ mod tests {
         ] {
             for size in [1, 2, 3, 1000] {
                 assert_eq!(read(text, size), rows, "{text:?} by {size}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_rows_bytes_are_those_between_its_line_ends() {
+        for (text, header, rows) in [
+            (
+                "\u{feff}a,Import Failure Reason\r\n\"1\r\n\",no\r\n\r\n2\n3",
+                "\u{feff}a,Import Failure Reason\r\n",
+                &["\"1\r\n\",no\r\n", "2\n", "3"][..],
+            ),
+            ("a,Import Failure Reason\r1,no\r\r2,x", "a,Import Failure Reason\r", &["1,no\r", "2,x"]),
+            ("a,Import Failure Reason\n\n1,\"no", "a,Import Failure Reason\n", &["1,\"no"]),
+        ] {
+            for size in [1, 2, 3, 1000] {
+                let mut found = Vec::new();
+                let mut reader = ReportReader::new(Format::Csv);
+                let mut keep = |row: ReportRow<'_>| {
+                    let range = row.byte_range();
+                    assert_eq!(&text[..row.header_bytes() as usize], header);
+                    found.push(&text[range.start as usize..range.end as usize]);
+                };
+                text.as_bytes().chunks(size).for_each(|chunk| reader.push(chunk, &mut keep));
+                reader.finish(&mut keep);
+                assert_eq!(found, rows, "{text:?} by {size}");
             }
         }
     }
