@@ -62,7 +62,7 @@ pub use reason_groups::{GroupedReason, ReasonGroup, ReasonGroups};
 pub use report_header::ReportHeader;
 pub use report_reader::{ReportReader, ReportRow};
 pub use row_limit::RowLimit;
-pub use row_match::{DamagedMatchError, ReportMatcher, RowMatch, SentMatcher, SentRow};
+pub use row_match::{DamagedMatchError, ReportMatcher, RowMatch, SentMatcher, SentRow, decode_rows, encode_rows};
 pub use row_selector::RowSelector;
 pub use scan::Scanner;
 pub use split::{Bisector, FilePart, SingleRowError};

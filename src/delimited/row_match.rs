@@ -12,6 +12,6 @@ mod proptests;
 mod row_hash;
 mod types;
 
-pub use encoding::DamagedMatchError;
+pub use encoding::{DamagedMatchError, decode_rows, encode_rows};
 pub use matcher::{ReportMatcher, SentMatcher};
 pub use types::{RowMatch, SentRow};

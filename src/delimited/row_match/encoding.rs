@@ -29,12 +29,7 @@ impl RowMatch {
             }
         }
         push_number(&mut out, self.unplaced);
-        push_number(&mut out, self.ambiguous.len() as u64);
-        let mut last = 0;
-        for &row in &self.ambiguous {
-            push_number(&mut out, u64::from(row.saturating_sub(last)));
-            last = row;
-        }
+        push_rows(&mut out, &self.ambiguous);
         out
     }
 
@@ -60,14 +55,46 @@ impl RowMatch {
             });
         }
         found.unplaced = take_number(rest)?;
-        let mut last = 0_u32;
-        for _ in 0..count(rest, length)? {
-            let step = u32::try_from(take_number(rest)?).map_err(|_| DamagedMatchError)?;
-            last = last.checked_add(step).ok_or(DamagedMatchError)?;
-            found.ambiguous.push(last);
-        }
+        found.ambiguous = take_rows(rest)?;
         if rest.is_empty() { Ok(found) } else { Err(DamagedMatchError) }
     }
+}
+
+/// Returns row numbers, which are in rising order, as bytes: their number, then each as the difference from the one
+/// before.
+pub fn encode_rows(rows: &[u32]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(rows.len() + 5);
+    push_rows(&mut out, rows);
+    out
+}
+
+/// Reads the bytes of [`encode_rows`].
+///
+/// # Errors
+/// [`DamagedMatchError`] for other bytes.
+pub fn decode_rows(mut bytes: &[u8]) -> Result<Vec<u32>, DamagedMatchError> {
+    let rows = take_rows(&mut bytes)?;
+    if bytes.is_empty() { Ok(rows) } else { Err(DamagedMatchError) }
+}
+
+fn push_rows(out: &mut Vec<u8>, rows: &[u32]) {
+    push_number(out, rows.len() as u64);
+    let mut last = 0;
+    for &row in rows {
+        push_number(out, u64::from(row.saturating_sub(last)));
+        last = row;
+    }
+}
+
+fn take_rows(bytes: &mut &[u8]) -> Result<Vec<u32>, DamagedMatchError> {
+    let mut rows = Vec::new();
+    let mut last = 0_u32;
+    for _ in 0..count(bytes, bytes.len() as u64)? {
+        let step = u32::try_from(take_number(bytes)?).map_err(|_| DamagedMatchError)?;
+        last = last.checked_add(step).ok_or(DamagedMatchError)?;
+        rows.push(last);
+    }
+    Ok(rows)
 }
 
 /// A sent row as it is encoded.
@@ -146,6 +173,13 @@ mod tests {
         assert_eq!(found.encode().len(), 2 + 2 * 1000 + 2);
     }
 
+    #[test]
+    fn row_numbers_are_encoded_as_differences() {
+        assert_eq!(encode_rows(&[]), [0]);
+        assert_eq!(encode_rows(&[0, 3, 200]), [3, 0, 3, 0xc5, 1]);
+        assert_eq!(decode_rows(&[]), Err(DamagedMatchError));
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(300))]
 
@@ -160,6 +194,23 @@ mod tests {
             let bytes = found.encode();
             prop_assert_eq!(RowMatch::decode(&bytes), Ok(found));
             prop_assert_eq!(RowMatch::decode(&bytes[..bytes.len() - 1]), Err(DamagedMatchError));
+        }
+
+        #[test]
+        fn row_numbers_round_trip(rows in prop::collection::btree_set(any::<u32>(), 0..40)) {
+            let rows: Vec<u32> = rows.into_iter().collect();
+            let bytes = encode_rows(&rows);
+            prop_assert_eq!(decode_rows(&bytes), Ok(rows));
+            prop_assert_eq!(decode_rows(&bytes[..bytes.len() - 1]), Err(DamagedMatchError));
+            prop_assert_eq!(decode_rows(&[&bytes[..], &[0]].concat()), Err(DamagedMatchError));
+        }
+
+        #[test]
+        fn any_other_bytes_are_an_error_or_rows(bytes in prop::collection::vec(any::<u8>(), 0..60)) {
+            if let Ok(rows) = decode_rows(&bytes) {
+                prop_assert!(rows.is_sorted());
+                prop_assert_eq!(decode_rows(&encode_rows(&rows)), Ok(rows));
+            }
         }
 
         #[test]
