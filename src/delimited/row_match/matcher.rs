@@ -53,8 +53,9 @@ enum Candidates {
     Equal {
         hash: u128,
     },
-    /// Some differ in a column that the report lacks.
-    Different,
+    /// Which of them are in the report is unknown: some differ in a column that the report lacks, or only some of
+    /// equal rows of several jobs are in it.
+    Ambiguous,
 }
 
 /// A sent row that fits a group.
@@ -115,12 +116,29 @@ impl WantedRows {
         let marker = fields.is_cut.then_some(&b"incomplete"[..]);
         let candidates = &mut self.sent[group as usize];
         match *candidates {
-            Candidates::Different => {}
+            Candidates::Ambiguous => {}
             Candidates::None => *candidates = Candidates::Equal { hash: self.hash.hash(fields.iter().chain(marker)) },
             Candidates::Equal { hash } => {
                 if hash != self.hash.hash(fields.iter().chain(marker)) {
-                    *candidates = Candidates::Different;
+                    *candidates = Candidates::Ambiguous;
                 }
+            }
+        }
+    }
+
+    /// Makes ambiguous the groups of equal rows of several jobs of which only some are in the report: which job's they
+    /// are is unknown. `fits` returns the sent rows of a group.
+    fn mark_partly_reported<'a>(&mut self, fits: impl Fn(usize) -> &'a [Fit], starts: &[u32]) {
+        let mut reported = vec![0_usize; self.sent.len()];
+        for group in self.rows.iter().flatten() {
+            reported[*group as usize] += 1;
+        }
+        let job = |fit: &Fit| starts.partition_point(|&start| start <= fit.sent.row);
+        for (group, candidates) in self.sent.iter_mut().enumerate() {
+            let fits = fits(group);
+            let is_shared = || fits.iter().any(|fit| job(fit) != job(&fits[0]));
+            if matches!(candidates, Candidates::Equal { .. }) && reported[group] < fits.len() && is_shared() {
+                *candidates = Candidates::Ambiguous;
             }
         }
     }
@@ -138,9 +156,21 @@ impl SentMatcher {
         reader.push(bytes, |fields| add_sent(wanted, rows, fits, fields));
     }
 
+    /// Returns the row that the next bytes begin; none within a row.
+    pub fn next_row(&self) -> Option<SentRow> {
+        let line = self.reader.next_line()?;
+        Some(SentRow { row: self.rows, line: line as u32 })
+    }
+
     /// Ends the upload. `others` are the rows, in rising order, that have a match in the other report of the same
     /// upload: of rows that are interchangeable, each is in one report only.
     pub fn finish(self, others: &[u32]) -> RowMatch {
+        self.finish_shared(others, &[])
+    }
+
+    /// Ends an upload of several jobs; `starts` are the numbers of their first rows, in the order of the upload. Equal
+    /// rows of two jobs are not interchangeable: unless all of them are in the report, they are ambiguous.
+    pub fn finish_shared(self, others: &[u32], starts: &[u32]) -> RowMatch {
         let SentMatcher { reader, mut wanted, mut rows, mut fits } = self;
         reader.finish(|fields| add_sent(&mut wanted, &mut rows, &mut fits, fields));
         let is_other = |fit: &Fit| others.binary_search(&fit.sent.row).is_ok();
@@ -153,6 +183,9 @@ impl SentMatcher {
         for group in 1..next.len() {
             next[group] += next[group - 1];
         }
+        if starts.len() > 1 {
+            wanted.mark_partly_reported(|group| &fits[next[group]..next[group + 1]], starts);
+        }
         let mut found = RowMatch { rows: Vec::with_capacity(wanted.rows.len()), ..RowMatch::default() };
         for &group in &wanted.rows {
             let candidates = group.map_or(Candidates::None, |group| wanted.sent[group as usize]);
@@ -164,10 +197,10 @@ impl SentMatcher {
                 }
                 _ => None,
             };
-            found.unplaced += u64::from(fit.is_none() && !matches!(candidates, Candidates::Different));
+            found.unplaced += u64::from(fit.is_none() && !matches!(candidates, Candidates::Ambiguous));
             found.rows.push(fit.map(|fit| fit.sent));
         }
-        let is_ambiguous = |fit: &&Fit| matches!(wanted.sent[fit.group as usize], Candidates::Different);
+        let is_ambiguous = |fit: &&Fit| matches!(wanted.sent[fit.group as usize], Candidates::Ambiguous);
         found.ambiguous = fits.iter().filter(is_ambiguous).map(|fit| fit.sent.row).collect();
         found.ambiguous.sort_unstable();
         found

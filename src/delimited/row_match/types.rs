@@ -15,7 +15,7 @@ pub struct RowMatch {
     /// For each row of the report, in its order, the row that was sent; none where it is unknown.
     pub rows: Vec<Option<SentRow>>,
     /// The numbers of the sent rows of which some are in the report, but which of them is unknown: they differ in
-    /// columns that the report lacks. In rising order.
+    /// columns that the report lacks, or are equal rows of several jobs. In rising order.
     pub ambiguous: Vec<u32>,
     /// Rows of the report that fit no row that was sent, so that each row may be the one meant.
     pub unplaced: u64,
