@@ -41,6 +41,8 @@ mod scan;
 mod shared_report;
 mod split;
 mod table;
+#[cfg(test)]
+mod test_dialect;
 mod utf8;
 mod warning;
 

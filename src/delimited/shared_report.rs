@@ -6,6 +6,8 @@
 mod divided_report;
 mod divider;
 #[cfg(test)]
+mod proptests;
+#[cfg(test)]
 mod tests;
 mod types;
 

@@ -2,53 +2,10 @@
 //!
 //! The `csv` crate writes both files: it shares no code with the lexer.
 
-use csv::{QuoteStyle, Terminator, WriterBuilder};
 use proptest::prelude::*;
 
 use crate::delimited::row_match::{ReportMatcher, RowMatch};
-use crate::domain::Format;
-
-/// How a file is written.
-#[derive(Clone, Copy, Debug)]
-struct Dialect {
-    format: Format,
-    quotes_all: bool,
-    terminator: Terminator,
-    backslashes: bool,
-}
-
-impl Dialect {
-    fn write(&self, records: &[Vec<String>]) -> Vec<u8> {
-        let mut writer = WriterBuilder::new()
-            .delimiter(self.format.delimiter())
-            .quote_style(if self.quotes_all { QuoteStyle::Always } else { QuoteStyle::Necessary })
-            .terminator(self.terminator)
-            .double_quote(!self.backslashes)
-            .flexible(true)
-            .from_writer(Vec::new());
-        records.iter().for_each(|record| writer.write_record(record).unwrap());
-        writer.into_inner().unwrap()
-    }
-}
-
-fn dialect(terminators: &'static [Terminator]) -> impl Strategy<Value = Dialect> {
-    (
-        prop::sample::select(Format::ALL.as_slice()),
-        any::<bool>(),
-        prop::sample::select(terminators),
-        prop::bool::weighted(0.1),
-    )
-        .prop_map(|(format, quotes_all, terminator, backslashes)| Dialect {
-            format,
-            quotes_all,
-            terminator,
-            backslashes,
-        })
-}
-
-/// The line ends of files, and those of reports.
-const OF_FILES: &[Terminator] = &[Terminator::Any(b'\n'), Terminator::CRLF];
-const OF_REPORTS: &[Terminator] = &[Terminator::Any(b'\n'), Terminator::CRLF, Terminator::Any(b'\r')];
+use crate::delimited::test_dialect::{Dialect, OF_FILES, OF_REPORTS, dialect};
 
 /// A table, a report about it, and how both are written.
 #[derive(Clone, Debug)]
