@@ -84,9 +84,10 @@ impl JobReport {
         }
         let (row, line_end) = (&bytes[range.start as usize..range.end as usize], line_end(header));
         self.bytes.extend_from_slice(row);
-        // The report's last row may lack its line end, which each row of a job's share has.
+        // The report's last row may lack its line end, which each row of a job's share has. An LF behind a CR of the
+        // row's reason would make that part of the line end.
         if !row.ends_with(b"\n") && !row.ends_with(line_end) {
-            self.bytes.extend_from_slice(line_end);
+            self.bytes.extend_from_slice(if row.ends_with(b"\r") { b"\r\n" } else { line_end });
         }
         self.found.rows.push(Some(sent));
     }

@@ -227,7 +227,7 @@ impl Case {
 }
 
 /// Returns how often each row is among those of some numbers.
-fn counted<'a>(rows: &'a [Row], numbers: impl Iterator<Item = usize>) -> HashMap<&'a Row, usize> {
+fn counted(rows: &[Row], numbers: impl Iterator<Item = usize>) -> HashMap<&Row, usize> {
     let mut times = HashMap::new();
     numbers.for_each(|number| *times.entry(&rows[number]).or_insert(0) += 1);
     times

@@ -114,6 +114,7 @@ fn a_last_row_gets_the_line_end_of_its_report() {
         ("a,b,Import Failure Reason\r1,x,no\r2,x,no\r", "a,b,Import Failure Reason\r2,x,no\r"),
         ("a,b,Import Failure Reason\r\n1,x,no\r\n2,x,no", "a,b,Import Failure Reason\r\n2,x,no\r\n"),
         ("a,b,Import Failure Reason\r\n1,x,no\r\n2,x,no\n", "a,b,Import Failure Reason\r\n2,x,no\n"),
+        ("a,b,Import Failure Reason\n1,x,no\n2,x,no\r", "a,b,Import Failure Reason\n2,x,no\r\r\n"),
         ("a\tb\tImport Failure Reason\n1\tx\tno\n2\tx\tno", "a\tb\tImport Failure Reason\n2\tx\tno\n"),
     ] {
         let failures = Some(report);
