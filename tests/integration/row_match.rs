@@ -205,6 +205,31 @@ async fn rows_without_reports_are_unknown_or_not_sent() {
 }
 
 #[tokio::test]
+async fn results_without_counts_follow_the_list_of_unknown_rows() {
+    let mut env = TestEnv::new(instant()).await;
+    env.start().await;
+    let file = "email,name\na@example.com,A\nb@example.com,!fail:No\nc@example.com,C\nd@example.com,!warn:Odd\n";
+    let job = complete(&mut env, "target=leads&format=csv", file).await;
+    assert!(env.terminate().await.success());
+    let options = sqlx::sqlite::SqliteConnectOptions::new().filename(env.database());
+    let mut connection = options.connect().await.expect("the database opens");
+    // As for a job of which an equal row was in the same import: row 2 may have failed.
+    let sql = "UPDATE batch SET processed = NULL, failed = NULL, warned = NULL, unknown_rows = x'0102'";
+    sqlx::query(sql).execute(&mut connection).await.expect("it is changed");
+    connection.close().await.expect("it closes");
+    env.start().await;
+    assert_eq!(
+        env.get(&format!("/v1/jobs/{}/results", job.id)).await,
+        "email,name,Marketo Result,Marketo Reason\na@example.com,A,imported,\nb@example.com,!fail:No,failed,No\n\
+         c@example.com,C,unknown,\nd@example.com,!warn:Odd,imported with warning,Odd\n"
+    );
+    let (status, again) = env.json("POST", &format!("/v1/jobs/{}/retry?rows=failed", job.id)).await;
+    assert_eq!((status, &again["rows_without_line"]), (201, &json!(0)), "{again}");
+    let new = env.get(&format!("/v1/jobs/{}/file", again["id"])).await;
+    assert_eq!(new, "email,name\nb@example.com,!fail:No\n", "an unknown row is not sent again");
+}
+
+#[tokio::test]
 async fn reasons_are_counted_with_their_first_lines() {
     let mut env = small_uploads(instant()).await;
     let file = "email,name\na@example.com,!fail:Value 'x' is wrong\nb@example.com,\"!fail:No\"\n\

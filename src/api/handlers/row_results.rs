@@ -6,9 +6,10 @@ use std::sync::Arc;
 use crate::api::dto::Problem;
 use crate::api::handlers::joined_report::ReportPart;
 use crate::api::handlers::report_rows::ReportRows;
-use crate::domain::{BatchState, ReportKind};
+use crate::delimited;
+use crate::domain::{BatchKey, BatchState, ReportKind};
 use crate::scheduler::{BatchMatch, matched_rows};
-use crate::store::{Batch, Job, Store};
+use crate::store::{Batch, Job, Store, StoreError};
 
 /// What became of a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,10 +73,15 @@ impl RowResults {
         if batch.state != BatchState::Complete || batch.id_given_twice {
             return Ok(RowResults::all(unreported_outcome(batch)));
         }
-        let failures = matched_rows(store, job, batch, ReportKind::Failures).await?;
-        let warnings = matched_rows(store, job, batch, ReportKind::Warnings).await?;
-        let mut results = RowResults::all(other_rows(batch, failures.as_ref(), warnings.as_ref()));
-        for matched in [&failures, &warnings].into_iter().flatten() {
+        let matches = ReportMatches {
+            failures: matched_rows(store, job, batch, ReportKind::Failures).await?,
+            warnings: matched_rows(store, job, batch, ReportKind::Warnings).await?,
+        };
+        let mut results = match unknown_rows(store, BatchKey { job: job.id, part: batch.part }).await? {
+            Some(unknown) => RowResults { ambiguous: unknown, ..RowResults::all(known_rows(batch, &matches)) },
+            None => RowResults::all(other_rows(batch, &matches)),
+        };
+        for matched in [&matches.failures, &matches.warnings].into_iter().flatten() {
             results.ambiguous.extend(&matched.found.ambiguous);
         }
         results.ambiguous.sort_unstable_by(|a, b| b.cmp(a));
@@ -147,21 +153,57 @@ fn unreported_outcome(batch: &Batch) -> RowOutcome {
     }
 }
 
-/// Returns the outcome of the rows of a complete batch that stand in no report. They are imported only where Marketo's
-/// counts add up, and each row that it counted as failed, or as one with a warning, was found.
-fn other_rows(batch: &Batch, failures: Option<&BatchMatch>, warnings: Option<&BatchMatch>) -> RowOutcome {
-    // In a report whose match could not be made, any row may stand.
-    let is_found = |matched: Option<&BatchMatch>, kind, count: Option<u64>| match matched {
-        Some(BatchMatch { found, .. }) => {
-            found.unplaced == 0 && count.is_none_or(|count| count == found.rows.len() as u64)
-        }
-        None => batch.report_bytes(kind).is_none() && count.is_none_or(|count| count == 0),
+/// The matches of a batch's reports; none where there is no report, or its match could not be made.
+#[derive(Clone, Debug, Default)]
+struct ReportMatches {
+    failures: Option<BatchMatch>,
+    warnings: Option<BatchMatch>,
+}
+
+impl ReportMatches {
+    /// Returns each report's kind and match.
+    fn each(&self) -> [(ReportKind, Option<&BatchMatch>); 2] {
+        [(ReportKind::Failures, self.failures.as_ref()), (ReportKind::Warnings, self.warnings.as_ref())]
+    }
+}
+
+/// Reads the rows of a batch whose outcome is unknown where that of all others is known; none where the batch's counts
+/// have to tell.
+async fn unknown_rows(store: &Store, key: BatchKey) -> Result<Option<Vec<u32>>, StoreError> {
+    let Some(encoded) = store.unknown_rows(key).await? else { return Ok(None) };
+    let damaged =
+        |error| StoreError::Damaged(format!("the unknown rows of job {}, part {}: {error}", key.job, key.part));
+    delimited::decode_rows(&encoded).map(Some).map_err(damaged)
+}
+
+/// Returns the outcome of the rows of a complete batch that stand in no report, where it is stored which rows are
+/// unknown. They are imported, unless a row of the reports is not found again: it could be any of them.
+fn known_rows(batch: &Batch, matches: &ReportMatches) -> RowOutcome {
+    let is_found = |(kind, matched): (ReportKind, Option<&BatchMatch>)| match matched {
+        Some(BatchMatch { found, .. }) => found.unmatched() == 0,
+        None => batch.report_bytes(kind).is_none(),
     };
+    if matches.each().into_iter().all(is_found) { RowOutcome::Imported } else { RowOutcome::Unknown }
+}
+
+/// Returns the outcome of the rows of a complete batch that stand in no report, as its counts tell. They are imported
+/// only where Marketo's counts add up, and each row that it counted as failed, or as one with a warning, was found.
+fn other_rows(batch: &Batch, matches: &ReportMatches) -> RowOutcome {
     let counts = &batch.rows;
-    if counts.is_accounted_for()
-        && is_found(failures, ReportKind::Failures, counts.failed)
-        && is_found(warnings, ReportKind::Warnings, counts.warned)
-    {
+    // In a report whose match could not be made, any row may stand.
+    let is_found = |(kind, matched): (ReportKind, Option<&BatchMatch>)| {
+        let count = match kind {
+            ReportKind::Failures => counts.failed,
+            ReportKind::Warnings => counts.warned,
+        };
+        match matched {
+            Some(BatchMatch { found, .. }) => {
+                found.unplaced == 0 && count.is_none_or(|count| count == found.rows.len() as u64)
+            }
+            None => batch.report_bytes(kind).is_none() && count.is_none_or(|count| count == 0),
+        }
+    };
+    if counts.is_accounted_for() && matches.each().into_iter().all(is_found) {
         RowOutcome::Imported
     } else {
         RowOutcome::Unknown
@@ -202,12 +244,31 @@ mod tests {
             ((None, None, None), None, None, false),
         ] {
             let batch = complete(counts.0, counts.1, counts.2);
-            let found = other_rows(&batch, failures, warnings);
+            let matches = ReportMatches { failures: failures.cloned(), warnings: warnings.cloned() };
+            let found = other_rows(&batch, &matches);
             assert_eq!(found == RowOutcome::Imported, imported, "{counts:?} {failures:?} {warnings:?}");
         }
         // A file of failures is there whose match could not be made.
         let batch = Batch { warnings_bytes: Some(9), ..complete(Some(10), Some(0), None) };
-        assert_eq!(other_rows(&batch, None, None), RowOutcome::Unknown);
+        assert_eq!(other_rows(&batch, &ReportMatches::default()), RowOutcome::Unknown);
+    }
+
+    #[test]
+    fn rows_that_are_not_listed_as_unknown_need_no_counts() {
+        let ambiguous =
+            BatchMatch { found: RowMatch { rows: vec![None], ambiguous: vec![0, 1], unplaced: 0 }, ..matched(0, 0) };
+        for (failures_bytes, failures, outcome) in [
+            (None, None, RowOutcome::Imported),
+            (Some(9), Some(matched(2, 0)), RowOutcome::Imported),
+            (Some(9), Some(ambiguous), RowOutcome::Unknown),
+            // The match could not be made.
+            (Some(9), None, RowOutcome::Unknown),
+        ] {
+            let batch = Batch { failures_bytes, ..complete(None, None, None) };
+            let matches = ReportMatches { failures, warnings: None };
+            assert_eq!(known_rows(&batch, &matches), outcome, "{matches:?}");
+            assert_eq!(other_rows(&batch, &matches), RowOutcome::Unknown, "without counts");
+        }
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! Row matches: reads for each row of a report the row that was sent. They are written with the sizes of the reports.
+//! Row matches: reads for each row of a report the row that was sent, and which rows are unknown. They are written with
+//! the sizes of the reports.
 
 use crate::domain::{BatchKey, ReportKind};
 use crate::store::engine::transaction::ReadTx;
@@ -15,6 +16,19 @@ impl Store {
         let read = async {
             let mut conn = self.reader().await?;
             ReadTx::new(&mut conn).row_match(key, kind).await
+        };
+        self.verified(read).await
+    }
+    /// Returns the rows of a batch whose outcome is unknown, as
+    /// [`encode_rows`](crate::delimited::encode_rows) gives them: each other row is known, although the batch may have
+    /// no counts. None where the outcome follows from the batch's counts and reports.
+    ///
+    /// # Errors
+    /// [`StoreError::NoBatch`], or an error of reading the database.
+    pub async fn unknown_rows(&self, key: BatchKey) -> Result<Option<Vec<u8>>, StoreError> {
+        let read = async {
+            let mut conn = self.reader().await?;
+            ReadTx::new(&mut conn).unknown_rows(key).await
         };
         self.verified(read).await
     }

@@ -1,4 +1,5 @@
-//! Table `row_match`: for each row of a report, the row that was sent. A match is small and read at once.
+//! Table `row_match`: for each row of a report, the row that was sent. A match is small and read at once. The rows that
+//! no match tells of stand in `batch.unknown_rows`.
 
 use sqlx::Row;
 
@@ -79,6 +80,18 @@ impl ReadTx<'_> {
         })?;
         Ok(Some(StoredRowMatch { first_line: size_column(&row, "first_line")?, encoded }))
     }
+
+    /// Returns the encoded numbers of the rows of a batch whose outcome is unknown; none where that follows from its
+    /// counts and reports.
+    pub(crate) async fn unknown_rows(&mut self, key: BatchKey) -> Result<Option<Vec<u8>>, StoreError> {
+        let found: Option<Option<Vec<u8>>> =
+            sqlx::query_scalar("SELECT unknown_rows FROM batch WHERE job_id = ? AND part = ?")
+                .bind(key.job.0)
+                .bind(key.part)
+                .fetch_optional(&mut *self.conn)
+                .await?;
+        found.ok_or(StoreError::NoBatch(key))
+    }
 }
 
 #[cfg(test)]
@@ -111,6 +124,24 @@ mod tests {
         set(&store, key, &[(Warnings, b"v")]).await;
         assert_eq!(store.row_match(key, Failures).await.unwrap(), None);
         assert_eq!(store.row_match(key, Warnings).await.unwrap(), stored(b"v"));
+    }
+
+    #[tokio::test]
+    async fn unknown_rows_are_those_of_one_batch() {
+        let store = store().await;
+        let key = BatchKey { job: add(&store, leads(), 2).await, part: 2 };
+        assert_eq!(store.unknown_rows(key).await.unwrap(), None);
+        let set = store.write("test", move |tx| {
+            Box::pin(async move {
+                let set = sqlx::query("UPDATE batch SET unknown_rows = x'0203' WHERE job_id = ? AND part = 2");
+                set.bind(key.job.0).execute(&mut *tx.conn).await?;
+                Ok(())
+            })
+        });
+        set.await.unwrap();
+        assert_eq!(store.unknown_rows(key).await.unwrap(), Some(vec![2, 3]));
+        assert_eq!(store.unknown_rows(BatchKey { part: 1, ..key }).await.unwrap(), None);
+        assert!(matches!(store.unknown_rows(BatchKey { part: 3, ..key }).await, Err(StoreError::NoBatch(_))));
     }
 
     #[tokio::test]
