@@ -60,9 +60,10 @@ const PENDING_JOB: &str = concat!(
     r#""batches":[{"part":1,"state":"pending","marketo_batch_id":null,"attempts":0,"message":null,"#,
     r#""rows":{"total":3,"processed":0,"failed":0,"warned":0,"unaccounted":0},"byte_from":6,"byte_to":120,"#,
     r#""not_before":null,"uploaded_at":null,"accepted_at":null,"importing_at":null,"polled_at":null,"ended_at":null,"#,
-    r#""failures_bytes":null,"warnings_bytes":null,"overdue_at":null,"id_given_twice":false,"given_up":false}],"#,
+    r#""failures_bytes":null,"warnings_bytes":null,"overdue_at":null,"id_given_twice":false,"shared_with":0,"given_up":false}],"#,
     r#""retry_of":null,"source":null,"not_before":null,"#,
-    r#""in_order":false,"canary":null,"max_failed_percent":null,"created_at":"1970-01-01T00:00:00Z","started_at":null,"finished_at":null,"#,
+    r#""in_order":false,"canary":null,"max_failed_percent":null,"pack":false,"#,
+    r#""created_at":"1970-01-01T00:00:00Z","started_at":null,"finished_at":null,"#,
     r#""content_erased_at":null,"reports_erased_at":null,"error":null,"waiting":null,"estimated_start":null,"estimated_end":null}"#
 );
 
@@ -118,9 +119,9 @@ const FAILED_JOB: &str = concat!(
     r#""rows":{"total":3,"processed":null,"failed":1,"warned":2,"unaccounted":null},"byte_from":6,"byte_to":120,"#,
     r#""not_before":"1970-01-01T01:00:00Z","uploaded_at":"1970-01-01T02:00:00Z","accepted_at":"1970-01-01T03:00:00Z","#,
     r#""importing_at":"1970-01-01T04:00:00Z","polled_at":"1970-01-01T05:00:00Z","ended_at":"1970-01-01T06:00:00Z","#,
-    r#""failures_bytes":7,"warnings_bytes":8,"overdue_at":"1970-01-01T07:00:00Z","id_given_twice":true,"given_up":true}],"#,
+    r#""failures_bytes":7,"warnings_bytes":8,"overdue_at":"1970-01-01T07:00:00Z","id_given_twice":true,"shared_with":0,"given_up":true}],"#,
     r#""retry_of":11,"source":{"type":"client","client_id":"crm"},"not_before":"1970-01-01T12:00:00Z","#,
-    r#""in_order":true,"canary":100,"max_failed_percent":5,"#,
+    r#""in_order":true,"canary":100,"max_failed_percent":5,"pack":false,"#,
     r#""created_at":"1970-01-01T00:00:00Z","#,
     r#""started_at":"1970-01-01T08:00:00Z","finished_at":"1970-01-01T09:00:00Z","#,
     r#""content_erased_at":"1970-01-01T10:00:00Z","reports_erased_at":"1970-01-01T11:00:00Z","#,
