@@ -34,6 +34,8 @@ pub struct Instance {
     pub request_timeout: Duration,
     /// How long Marketo may take for one import, its queue included, before the batch is held. More than zero.
     pub max_import_time: Duration,
+    /// Whether jobs may share an import with others of the same shape.
+    pub pack: bool,
     /// Rows of a first batch that goes alone; 0 for none.
     pub canary: u64,
     /// Percentage of failed rows above which no further batch of a job is uploaded; at most 100, which is none.

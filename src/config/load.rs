@@ -79,6 +79,7 @@ mod tests {
             backoff_max: Duration::from_secs(300),
             request_timeout: Duration::from_secs(120),
             max_import_time: Duration::from_secs(3 * 24 * 3600),
+            pack: false,
             canary: 0,
             max_failed_percent: 100,
             limits: Limits {
@@ -132,6 +133,20 @@ mod tests {
         let config = Config::read(Some((Path::new("m.toml"), text)), environment).unwrap();
         assert_eq!(config.store.path, Path::new("variable.db"));
         assert_eq!(config.log, Log { format: Some(LogFormat::Json), level: LogLevel::Warn });
+    }
+
+    #[test]
+    fn packing_is_set_by_file_or_variable() {
+        let pack = |text: &str, more: &[(&str, &str)]| {
+            let mut environment = variables(&LEAST);
+            environment.extend(variables(more));
+            Config::read(Some((Path::new("m.toml"), text)), environment).unwrap().instances["default"].pack
+        };
+        let on = ("MARQUEUE_INSTANCES__DEFAULT__PACK", "true");
+        assert!(!pack("", &[]));
+        assert!(pack("[instances.default]\npack = true", &[]));
+        assert!(pack("", &[on]));
+        assert!(!pack("[instances.default]\npack = true", &[(on.0, "false")]));
     }
 
     #[test]

@@ -94,6 +94,7 @@ pub(super) struct RawInstance {
     pub(super) request_timeout: Duration,
     #[serde(deserialize_with = "parse::duration")]
     pub(super) max_import_time: Duration,
+    pub(super) pack: bool,
     pub(super) canary: u64,
     pub(super) max_failed_percent: u32,
     pub(super) limits: Limits,
@@ -115,6 +116,7 @@ impl Default for RawInstance {
             backoff_max: Duration::from_secs(5 * 60),
             request_timeout: Duration::from_secs(120),
             max_import_time: Duration::from_secs(3 * 24 * 3600),
+            pack: false,
             canary: 0,
             max_failed_percent: 100,
             limits: Limits::default(),

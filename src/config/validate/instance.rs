@@ -56,6 +56,10 @@ pub(super) fn validate_instance(
     at_least(&key("request_timeout"), raw.request_timeout, Duration::from_secs(1))?;
     above_zero(&key("max_import_time"), raw.max_import_time)?;
     within(&key("canary"), raw.canary, 0..=MAX_CANARY)?;
+    if raw.pack && raw.canary > 0 {
+        let text = format!("{} has no effect on jobs that have the instance's canary: they go alone", key("pack"));
+        warnings.push(Warning::new(text, "set only one of pack and canary, or give packed jobs canary = 0"));
+    }
     within(&key("max_failed_percent"), raw.max_failed_percent, 0..=100)?;
     validate_limits(&key("limits"), &raw.limits, remote)?;
     validate_polling(&key("polling"), &raw.polling, remote)?;
@@ -71,6 +75,7 @@ pub(super) fn validate_instance(
         backoff_max: raw.backoff_max,
         request_timeout: raw.request_timeout,
         max_import_time: raw.max_import_time,
+        pack: raw.pack,
         canary: raw.canary,
         max_failed_percent: u8::try_from(raw.max_failed_percent).unwrap_or(100),
         limits: raw.limits,

@@ -84,6 +84,8 @@ fn invalid_values_are_refused_with_their_key() {
         ("backoff_max = 5", "instances.default.backoff_max must be text with a unit, such as \"20s\", not 5"),
         ("backoff_max = '5'", "instances.default.backoff_max must have a unit, such as \"5s\""),
         ("max_import_time = '0s'", "instances.default.max_import_time must be more than zero"),
+        ("pack = 'yes'", "instances.default.pack must be true or false, not string \"yes\""),
+        ("pack = 1", "instances.default.pack must be true or false, not integer `1`"),
         ("request_timeout = '999ms'", "instances.default.request_timeout must be at least 1s, not 999ms"),
         ("unknown_outcome = 'ask'", "instances.default.unknown_outcome must be `resubmit` or `hold`, not `ask`"),
         (
@@ -106,7 +108,7 @@ fn invalid_values_are_refused_with_their_key() {
         ),
         (
             "instances = 1",
-            "instances.default.instances is not a known key: expected one of `base_url`, `identity_url`, `client_id`, `client_id_file`, `client_secret`, `client_secret_file`, `unknown_outcome`, `max_attempts`, `backoff_min`, `backoff_max`, `request_timeout`, `max_import_time`, `canary`, `max_failed_percent`, `limits`, `polling`",
+            "instances.default.instances is not a known key: expected one of `base_url`, `identity_url`, `client_id`, `client_id_file`, `client_secret`, `client_secret_file`, `unknown_outcome`, `max_attempts`, `backoff_min`, `backoff_max`, `request_timeout`, `max_import_time`, `pack`, `canary`, `max_failed_percent`, `limits`, `polling`",
         ),
         ("[retention]\nfiles = '0d'", "retention.files must be more than zero"),
         ("[retention]\nfailed_files = '0d'", "retention.failed_files must be more than zero"),
@@ -200,6 +202,16 @@ fn invalid_values_are_refused_with_their_key() {
         ("[log]\nformat = 'xml'", "log.format must be `text` or `json`, not `xml`"),
     ] {
         assert_eq!(error_of(lines), format!("{message} (in m.toml)"));
+    }
+}
+
+#[test]
+fn packing_beside_a_canary_gives_a_warning() {
+    for (lines, expected) in
+        [("pack = true\ncanary = 5", 1), ("pack = true", 0), ("canary = 5", 0), ("pack = true\ncanary = 0", 0)]
+    {
+        let warnings = read(&format!("{GOOD}\n{lines}")).unwrap().warnings;
+        assert_eq!(warnings.len(), expected, "{lines}: {warnings:?}");
     }
 }
 
