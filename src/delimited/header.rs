@@ -143,6 +143,12 @@ impl HeaderReader {
         &self.bytes
     }
 
+    /// Returns the bytes from `start` on.
+    pub fn into_bytes_from(mut self, start: u64) -> Vec<u8> {
+        let start = usize::try_from(start).unwrap_or(usize::MAX).min(self.bytes.len());
+        self.bytes.split_off(start)
+    }
+
     pub fn has_mark(&self) -> bool {
         !byte_order_mark(&self.bytes).is_empty()
     }

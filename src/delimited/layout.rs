@@ -36,6 +36,12 @@ pub struct FileLayout {
     pub bom: bool,
     /// The range of the header, line end included; the byte-order mark too, but only in a file that was not checked.
     pub header: Range<u64>,
+    /// The bytes of `header`.
+    #[serde(skip)]
+    pub header_bytes: Vec<u8>,
+    /// The last byte of the file.
+    #[serde(skip)]
+    pub last_byte: u8,
     /// The names of the header.
     pub columns: Vec<String>,
     /// The number of rows, without the header.

@@ -37,6 +37,7 @@ pub struct Scanner {
     table: Option<Table>,
     /// Bytes that the lexer has seen.
     at: u64,
+    last_byte: u8,
     /// The beginning of the record under way, where an earlier block has it.
     held: Vec<u8>,
 }
@@ -52,6 +53,7 @@ impl Scanner {
             header: HeaderReader::default(),
             table: None,
             at: 0,
+            last_byte: 0,
             held: Vec::new(),
             rules,
         }
@@ -62,6 +64,7 @@ impl Scanner {
     /// # Errors
     /// The first [`ValidationError`] in the file's order. The scanner must not be used afterwards.
     pub fn push(&mut self, mut bytes: &[u8]) -> Result<(), ValidationError> {
+        self.last_byte = bytes.last().copied().unwrap_or(self.last_byte);
         if let Some(opening) = &mut self.opening {
             let (first, rest) = bytes.split_at(bytes.len().min(OPENING_BYTES - opening.len()));
             opening.extend_from_slice(first);
@@ -98,7 +101,9 @@ impl Scanner {
         }
         let rows = parts.iter().map(|part| part.rows).sum();
         let warnings = checks.map(|checks| checks.warnings()).unwrap_or_default();
-        Ok(FileLayout { bytes: self.at, bom, header, columns, rows, parts, warnings })
+        let header_bytes = self.header.into_bytes_from(header.start);
+        let (bytes, last_byte) = (self.at, self.last_byte);
+        Ok(FileLayout { bytes, bom, header, header_bytes, last_byte, columns, rows, parts, warnings })
     }
 
     #[cfg(test)]
@@ -436,6 +441,7 @@ mod tests {
         }
         let layout = scan(&rules, b"\xef\xbb\xbf\"a\n\", \xff\n1\n\n2,\"\n3\n\n", 3).unwrap();
         assert_eq!((layout.header, layout.bom), (0..11, true), "the mark is sent too");
+        assert_eq!(layout.header_bytes, b"\xef\xbb\xbf\"a\n\", \xff\n");
         assert_eq!(layout.columns, ["a\n", " \u{fffd}"]);
         assert_eq!(layout.parts, [FilePart { from: 11, to: 21, rows: 3, first_row: 1, first_line: 3 }]);
     }
@@ -449,6 +455,8 @@ mod tests {
                 bytes: 23,
                 bom: true,
                 header: 3..8,
+                header_bytes: b"a;b\r\n".to_vec(),
+                last_byte: b'\n',
                 columns: vec!["a".into(), "b".into()],
                 rows: 2,
                 parts: vec![FilePart { from: 8, to: 20, rows: 2, first_row: 1, first_line: 2 }],
