@@ -6,6 +6,7 @@
 mod chunk_writer;
 mod error;
 mod lenient_scanner;
+pub(crate) mod packing;
 mod receiver;
 mod request;
 pub(crate) mod validate;

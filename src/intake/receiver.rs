@@ -16,9 +16,11 @@ use crate::delimited::{
     required_columns,
 };
 use crate::domain::Target;
+use crate::domain::packing::Packing;
 use crate::intake::chunk_writer::{ChunkStore, ChunkWriter};
 use crate::intake::error::IntakeError;
 use crate::intake::lenient_scanner::LenientScanner;
+use crate::intake::packing::{is_candidate, packing, validate_packing};
 use crate::intake::request::{Checks, Incoming, Received};
 use crate::intake::validate::validate_parameters;
 use crate::marketo::max_content_bytes;
@@ -38,6 +40,7 @@ pub struct Intake {
 struct InstanceRules {
     /// `limits.upload_bytes`
     upload_bytes: u64,
+    pack: bool,
     canary: u64,
     max_failed_percent: u8,
 }
@@ -132,6 +135,7 @@ impl Intake {
         key: Option<impl FnOnce([u8; 32]) -> String>,
         body: impl Stream<Item = Result<Incoming, E>>,
     ) -> Result<Received, IntakeError> {
+        validate_packing(&new, checks)?;
         self.set_defaults(&mut new)?;
         let mut rules = self.rules(&new, checks)?;
         if checks != Checks::MarketoOnly {
@@ -167,12 +171,21 @@ impl Intake {
             rules.format = new.format;
             scan = writer.scan_again(rules).await?;
         }
-        let layout = scan.finish()?;
+        let mut layout = scan.finish()?;
         if checks == Checks::MarketoOnly {
             has_columns(&layout.columns, &new.target)?;
         }
         let sha256: Option<[u8; 32]> = hash.map(|hash| hash.finalize().into());
-        let job_layout = job_layout(&layout, sha256);
+        let packing = match checks {
+            Checks::All => packing(&new, &layout),
+            // A fault of this file, such as a quote without an end, would change the rows of the others.
+            Checks::MarketoOnly if is_candidate(&new, &layout) => {
+                let checked = writer.scan_again(self.rules(&new, Checks::All)?).await?.finish();
+                checked.ok().and_then(|checked| pack_checked(&new, checked, &mut layout))
+            }
+            Checks::MarketoOnly | Checks::None => None,
+        };
+        let job_layout = job_layout(&layout, sha256, packing);
         new.idempotency_key = key.zip(sha256).map(|(key, sha256)| key(sha256));
         let added = writer.finish(new, job_layout).await?;
         if let Inserted::Created(job) = &added {
@@ -202,6 +215,7 @@ impl Intake {
     /// Sets what the job leaves to its instance.
     fn set_defaults(&self, new: &mut NewJob) -> Result<(), IntakeError> {
         let rules = self.instance_rules(new)?;
+        new.pack.get_or_insert(rules.pack);
         new.canary.get_or_insert(rules.canary);
         new.max_failed_percent.get_or_insert(rules.max_failed_percent);
         Ok(())
@@ -219,6 +233,7 @@ impl Intake {
 fn instance_rules(config: &Config) -> BTreeMap<String, InstanceRules> {
     let rules = |instance: &config::Instance| InstanceRules {
         upload_bytes: instance.limits.upload_bytes,
+        pack: instance.pack,
         canary: instance.canary,
         max_failed_percent: instance.max_failed_percent,
     };
@@ -229,7 +244,15 @@ fn content<E>(body: impl Stream<Item = Result<Bytes, E>>) -> impl Stream<Item = 
     body.map(|chunk| chunk.map(Incoming::Content))
 }
 
-fn job_layout(layout: &FileLayout, sha256: Option<[u8; 32]>) -> JobLayout {
+/// Returns how a job shares an import whose file passed all checks only now, and replaces its layout: the header of a
+/// shared import is sent without a byte-order mark.
+fn pack_checked(new: &NewJob, checked: FileLayout, layout: &mut FileLayout) -> Option<Packing> {
+    let packing = packing(new, &checked)?;
+    *layout = FileLayout { warnings: Vec::new(), ..checked };
+    Some(packing)
+}
+
+fn job_layout(layout: &FileLayout, sha256: Option<[u8; 32]>, packing: Option<Packing>) -> JobLayout {
     let part = |part: &FilePart| {
         let FilePart { from, to, rows, first_line, .. } = *part;
         PartRange { from, to, rows, first_line: Some(first_line) }
@@ -240,7 +263,7 @@ fn job_layout(layout: &FileLayout, sha256: Option<[u8; 32]>) -> JobLayout {
         rows: layout.rows,
         parts: layout.parts.iter().map(part).collect(),
         sha256,
-        packing: None,
+        packing,
         warnings: layout.warnings.iter().map(|warning| warning.detail.clone()).collect(),
     }
 }
@@ -270,7 +293,7 @@ mod tests {
     async fn fixture(upload_bytes: u64, max_file_bytes: u64) -> Fixture {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(&folder.path().join("q.db")).await.unwrap();
-        let rules = InstanceRules { upload_bytes, canary: 0, max_failed_percent: 100 };
+        let rules = InstanceRules { upload_bytes, pack: false, canary: 0, max_failed_percent: 100 };
         let instances = Arc::new(RwLock::new([("default".to_owned(), rules)].into()));
         let intake = Intake { chunks: ChunkStore::new(store, Clock::System), max_file_bytes, instances };
         Fixture { intake, _folder: folder }

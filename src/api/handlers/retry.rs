@@ -122,11 +122,14 @@ async fn retry_corrected_rows(
         extractor.push(&bytes, &mut begins).map_err(invalid_rows)?;
     }
     let format = extractor.format().or(file.query.format).unwrap_or(job.format);
-    let new = NewJob { idempotency_key: file.key, ..derived_job(&job, caller, "corrected", format) };
+    let checks = if file.query.check.unwrap_or(true) { Checks::All } else { Checks::None };
+    let mut new = NewJob { idempotency_key: file.key, ..derived_job(&job, caller, "corrected", format) };
+    if checks == Checks::None {
+        new.pack = Some(false);
+    }
     let fault = Arc::new(OnceLock::new());
     let rows = CorrectedRows { extractor, body, fault: fault.clone() };
     let begins = stream::iter([Ok::<_, String>(Bytes::from(begins))]);
-    let checks = if file.query.check.unwrap_or(true) { Checks::All } else { Checks::None };
     let received = daemon.intake.receive(new, checks, begins.chain(rows.stream())).await;
     match received {
         Ok(Inserted::Created(job)) => Ok((StatusCode::CREATED, Json(job_view(daemon, job).await.into()))),

@@ -16,7 +16,7 @@ use crate::delimited::RowSelector;
 use crate::domain::ReportKind;
 use crate::intake::Checks;
 use crate::scheduler::matched_rows;
-use crate::store::{ContentReader, ErasableData, Inserted, Job, Store, StoredFile};
+use crate::store::{ContentReader, ErasableData, Inserted, Job, NewJob, Store, StoredFile};
 
 /// The most rows without a line that a response names.
 const MAX_NAMED_ROWS: usize = 10;
@@ -34,9 +34,9 @@ pub(super) async fn retry_failed_rows(
     if failed.with_line == 0 {
         return Err(no_row_found(&job, &failed));
     }
-    let new = derived_job(&job, caller, "failed-rows", job.format);
+    // The rows were checked when they were first accepted, or not at all: they share no import with those of other jobs.
+    let new = NewJob { pack: Some(false), ..derived_job(&job, caller, "failed-rows", job.format) };
     let rows = SentRows::new(&daemon.store, job, parts).stream();
-    // The rows were checked when they were first accepted.
     match daemon.intake.receive(new, Checks::None, rows).await? {
         Inserted::Created(job) | Inserted::Existing(job) => {
             let FailedRows { without_line, named, .. } = failed;
