@@ -3,6 +3,7 @@
 //! [`main`] parses the arguments and runs one command, each of which has a file of its own. Standard output has the
 //! requested data and nothing else; progress, hints and errors go to standard error.
 
+mod batch_args;
 mod command_line;
 mod commands;
 mod completion;

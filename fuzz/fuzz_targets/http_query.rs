@@ -96,6 +96,7 @@ fn accepted_parameters_round_trip(query: &str) {
             canary: new.canary,
             max_failed_percent: new.max_failed_percent,
         },
+        pack: new.pack,
         idempotency_key: None,
         check: checks == Checks::All,
     };

@@ -42,6 +42,7 @@ mod tests {
             group: None,
             not_before: None,
             batches: BatchOptions::default(),
+            pack: None,
             idempotency_key: None,
             check: true,
         }
@@ -60,6 +61,7 @@ mod tests {
         for same in [
             NewFile { filename: "b.csv".into(), ..new() },
             NewFile { priority: 5, group: Some("g".into()), check: false, ..new() },
+            NewFile { pack: Some(true), ..new() },
             NewFile { instance: Some("default".into()), ..new() },
             NewFile { not_before: Some(jiff::Timestamp::UNIX_EPOCH), ..new() },
         ] {

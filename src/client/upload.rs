@@ -40,6 +40,8 @@ pub struct NewFile {
     pub not_before: Option<Timestamp>,
     /// How the batches depend on each other.
     pub batches: BatchOptions,
+    /// Whether it may share an import with other jobs. None: the daemon's default.
+    pub pack: Option<bool>,
     /// The same key and the same file return the same job.
     pub idempotency_key: Option<String>,
     /// Whether the daemon checks the file.
@@ -89,6 +91,7 @@ impl NewFile {
         }
         parameters.extend(canary.map(|rows| ("canary", rows.to_string())));
         parameters.extend(max_failed_percent.map(|percent| ("max_failed_percent", percent.to_string())));
+        parameters.extend(self.pack.map(|pack| ("pack", pack.to_string())));
         if !self.check {
             parameters.push(("check", "false".to_owned()));
         }
@@ -237,6 +240,7 @@ mod tests {
             group: None,
             not_before: None,
             batches: BatchOptions::default(),
+            pack: None,
             idempotency_key: None,
             check: true,
         };
@@ -275,6 +279,7 @@ mod tests {
             group: Some("g".into()),
             not_before: None,
             batches: BatchOptions::default(),
+            pack: Some(false),
             idempotency_key: Some("k".into()),
             check: false,
         };
@@ -284,6 +289,7 @@ mod tests {
                 ("instance", "eu".to_owned()),
                 ("priority", "-1".to_owned()),
                 ("group", "g".to_owned()),
+                ("pack", "false".to_owned()),
                 ("check", "false".to_owned())
             ]
         );

@@ -12,6 +12,7 @@ use serde::Deserialize;
 use crate::clock::StartTime;
 use crate::domain::{Format, Source, Target};
 use crate::intake::Checks;
+use crate::intake::packing::validate_packing;
 use crate::intake::validate::validate_parameters;
 use crate::store::NewJob;
 
@@ -40,6 +41,7 @@ pub(super) struct FolderOptions {
     in_order: bool,
     canary: Option<u64>,
     max_failed_percent: Option<u8>,
+    pack: Option<bool>,
     /// The earliest time of the uploads, as `not_before` meant it when the options were read.
     #[serde(skip)]
     earliest: Option<Timestamp>,
@@ -96,7 +98,9 @@ impl FolderOptions {
             }
         }
         options.earliest = options.not_before.map(|time| time.resolve_in_system_zone(now)).transpose()?;
-        validate_parameters(&options.job(folder_target, Path::new("any.csv"), "any.csv", Format::Csv), now)
+        let job = options.job(folder_target, Path::new("any.csv"), "any.csv", Format::Csv);
+        validate_packing(&job, options.checks())
+            .and_then(|()| validate_parameters(&job, now))
             .map_err(|error| error.to_string())?;
         Ok(options)
     }
@@ -126,7 +130,7 @@ impl FolderOptions {
             in_order: self.in_order,
             canary: self.canary,
             max_failed_percent: self.max_failed_percent,
-            pack: None,
+            pack: self.pack,
             idempotency_key: None,
             retry_of: None,
             source: Source::Drop { path: path.display().to_string() },
@@ -196,12 +200,26 @@ mod tests {
     }
 
     #[test]
+    fn job_toml_turns_packing_on_and_off() {
+        let folder_target = target_of("default/leads").unwrap();
+        for (text, pack) in [("", None), ("pack = true", Some(true)), ("pack = false\ngroup = \"g\"", Some(false))] {
+            let options = FolderOptions::read(text, &folder_target, NOW).unwrap();
+            let job = options.job(&folder_target, Path::new("a.csv"), "a.csv", Format::Csv);
+            assert_eq!(job.pack, pack, "{text}");
+        }
+    }
+
+    #[test]
     fn an_invalid_job_toml_gives_a_message_of_one_line() {
         for (folder, text, reason) in [
             ("default/leads", "priority = 1\nprio = 2", "line 2: unknown field `prio`, expected one of"),
             ("default/leads", "priority = \"high\"", "line 1: invalid type: string \"high\", expected i64"),
             ("default/leads", "format = \"xml\"", "line 1: unknown variant `xml`, expected one of"),
             ("default/leads", "group = \"\"", "the group is empty"),
+            ("default/leads", "pack = \"yes\"", "line 1: invalid type: string \"yes\", expected a boolean"),
+            ("default/leads", "pack = true\ngroup = \"g\"", "a job of a group cannot share an import (pack)"),
+            ("default/leads", "pack = true\ncanary = 5", "a job with a canary cannot share an import (pack)"),
+            ("default/leads", "pack = true\ncheck = false", "a file without checks cannot share an import (pack)"),
             (
                 "default/leads",
                 "not_before = \"2 am\"",

@@ -102,6 +102,7 @@ pub async fn at_the_socket(counter: Arc<Counter>, socket: PathBuf, name: String)
             group: file.group.clone(),
             not_before: None,
             batches: BatchOptions::default(),
+            pack: None,
             idempotency_key: key,
             check: true,
         };

@@ -28,6 +28,7 @@ mod metrics;
 mod notification;
 mod openapi;
 mod outbound;
+mod pack_option;
 mod power_loss;
 mod queue;
 mod readme_walkthrough;

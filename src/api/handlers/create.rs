@@ -104,6 +104,9 @@ pub(crate) struct CreateJobQuery {
     /// The percentage of failed rows above which no further batch is uploaded, from 0 to 100. Default:
     /// `max_failed_percent` of the instance.
     max_failed_percent: Option<u8>,
+    /// Whether it may share an import with other jobs of the same target, options, format and header; not together with
+    /// `group`, `canary` and `check=false`. Default: `pack` of the instance.
+    pack: Option<bool>,
     /// Whether to check for what Marketo would refuse; default true.
     check: Option<bool>,
     /// Leads: the field that finds an existing person.
@@ -219,7 +222,7 @@ pub fn read(
         in_order: parameters.flag("in_order")?.unwrap_or(false),
         canary,
         max_failed_percent,
-        pack: None,
+        pack: parameters.flag("pack")?,
         idempotency_key,
         retry_of: None,
         source,
@@ -294,6 +297,7 @@ mod tests {
             ("target=leads&format=csv&name=x", "there is no parameter name for target=leads"),
             ("target=leads&format=csv&priority=1&priority=2", "the parameter priority is given twice"),
             ("target=leads&format=csv&check=no", "check must be true or false, not \"no\""),
+            ("target=leads&format=csv&pack=yes", "pack must be true or false, not \"yes\""),
             ("target=custom-object&format=csv", "target=custom-object needs the parameter name"),
             ("target=program-members&format=csv&program_id=1", "target=program-members needs the parameter status"),
             (

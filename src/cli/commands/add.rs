@@ -4,6 +4,7 @@ use clap::Args;
 use jiff::Timestamp;
 
 use crate::api::dto::SubmittedJob;
+use crate::cli::batch_args::{BatchArgs, PackArgs};
 use crate::cli::commands::wait;
 use crate::cli::error_report::{report, report_file};
 use crate::cli::exit_status::{CliError, ExitStatus};
@@ -16,7 +17,7 @@ use crate::cli::render::time;
 use crate::cli::target_args::TargetArgs;
 use crate::cli::transfer_bar::{Direction, TransferBar};
 use crate::cli::{format, output};
-use crate::client::{AddedJob, BatchOptions, Client, ClientError, NewFile};
+use crate::client::{AddedJob, Client, ClientError, NewFile};
 use crate::clock::{Clock, StartTime};
 use crate::delimited::Warning;
 use crate::domain::{JobId, Target};
@@ -29,8 +30,8 @@ use crate::domain::{JobId, Target};
 /// added in the order of their names; names that begin with a dot, other endings and subfolders are skipped, with a
 /// line each. A folder without such files is an error (status 1). With --once, a command that was interrupted can be
 /// repeated: the key is made of the content, the format, the target with its options, and the instance. It does not
-/// depend on the file's name, nor on --priority, --group, --at and --no-check, and it is known as long as the job's
-/// record is kept. With --at, the file is stored at once and uploaded later, at most a year ahead; later jobs of its
+/// depend on the file's name, nor on --priority, --group, --at, --pack and --no-check, and it is known as long as the
+/// job's record is kept. With --at, the file is stored at once and uploaded later, at most a year ahead; later jobs of its
 /// group wait too, other jobs do not. A time of day is the next one in the system's time zone (TZ); where the clocks
 /// are set forward over it, it is later by as much. Warnings about a file do not refuse it; they are written on
 /// standard error, and with --json stand in "warnings" too.
@@ -41,7 +42,7 @@ Examples:
   marqueue add custom-object car_c cars.csv --group nightly
   marqueue add leads people.csv --at 02:00
   marqueue add leads large.csv --canary 100 --max-failed-percent 5
-  marqueue add leads exports/ more.csv --once
+  marqueue add leads exports/ more.csv --once --pack
   generate-members | marqueue add program-members 1044 - --status Registered --filename members.tsv")]
 pub struct Add {
     #[command(subcommand)]
@@ -68,6 +69,8 @@ struct Options {
     at: Option<StartTime>,
     #[command(flatten)]
     batches: BatchArgs,
+    #[command(flatten)]
+    pack: PackArgs,
     /// The same key and file give the same job however often they are sent (one file only)
     #[arg(long, global = true, value_name = "KEY", value_parser = idempotency_key)]
     idempotency_key: Option<String>,
@@ -80,27 +83,6 @@ struct Options {
     /// Wait until each job has ended, and exit as "marqueue wait" does
     #[arg(long, global = true)]
     wait: bool,
-}
-
-/// How the batches of a job depend on each other. A file within one upload is one batch, unless --canary is given.
-#[derive(Args, Clone, Copy, Debug)]
-struct BatchArgs {
-    /// Upload each batch when the one before it is complete: for files that have several rows of one record
-    #[arg(long, global = true)]
-    in_order: bool,
-    /// Upload a first batch of N rows alone; the others wait until it is complete [default: as configured]
-    #[arg(long, global = true, value_name = "N")]
-    canary: Option<u64>,
-    /// Upload no further batch once more than P percent of the imported rows failed [default: as configured]
-    #[arg(long, global = true, value_name = "P", value_parser = clap::value_parser!(u8).range(..=100))]
-    max_failed_percent: Option<u8>,
-}
-
-impl BatchArgs {
-    fn options(self) -> BatchOptions {
-        let BatchArgs { in_order, canary, max_failed_percent } = self;
-        BatchOptions { in_order, canary, max_failed_percent }
-    }
 }
 
 /// Parses an idempotency key, which is sent in an HTTP header.
@@ -122,6 +104,7 @@ impl Add {
             let text = "--once makes an idempotency key for each file: leave out either --once or --idempotency-key";
             return Err(CliError::Usage(text.to_owned()));
         }
+        let pack = self.options.pack.choice()?;
         let inputs = input::inputs(&files, &self.options.input)?;
         let sources = &inputs.files;
         if self.options.idempotency_key.is_some() && sources.len() > 1 {
@@ -135,7 +118,7 @@ impl Add {
         let now = Clock::System.now();
         let at = self.options.at.map(|at| at.resolve_in_system_zone(now)).transpose().map_err(CliError::Usage)?;
         let submission =
-            Submission { client: &client, target: &target, options: &self.options, not_before: at, global };
+            Submission { client: &client, target: &target, options: &self.options, not_before: at, pack, global };
         let sent = tokio::select! {
             sent = submission.send_all(sources, &mut jobs) => exit.and(sent?),
             () = ctrl_c() => {
@@ -175,6 +158,7 @@ struct Submission<'a> {
     target: &'a Target,
     options: &'a Options,
     not_before: Option<Timestamp>,
+    pack: Option<bool>,
     global: &'a GlobalArgs,
 }
 
@@ -220,6 +204,7 @@ impl Submission<'_> {
             group: options.group.clone(),
             not_before: self.not_before,
             batches: options.batches.options(),
+            pack: self.pack,
             idempotency_key: options.idempotency_key.clone(),
             check: !options.no_check,
         };

@@ -119,6 +119,7 @@ fn record(job: &JobDto, retries: &str, screen: &Screen) -> String {
         ("rows from", job.retry_of.map(|id| format!("the failed rows of job {id}"))),
         ("retried as", (!retries.is_empty()).then(|| format!("job {retries}"))),
         ("source", job.source.as_ref().map(ToString::to_string)),
+        ("packing", job.pack.then(|| "may share an import with other jobs".to_owned())),
         ("not before", job.not_before.map(|at| screen.time(at))),
         ("created", Some(screen.time(job.created_at))),
         ("started", job.started_at.map(|at| screen.time(at))),
@@ -208,6 +209,7 @@ mod tests {
         let mut job = samples::job(12, JobState::Complete);
         job.rows = samples::rows(10, (Some(9), Some(1), Some(0)));
         job.group = Some("nightly".into());
+        job.pack = true;
         job.started_at = Some(samples::at(1));
         job.finished_at = Some(samples::at(62));
         job.content_erased_at = Some(samples::at(90));
@@ -223,6 +225,7 @@ mod tests {
              group       nightly\n\
              retried as  job 13, 17\n\
              source      the socket, user 1000\n\
+             packing     may share an import with other jobs\n\
              created     2026-08-01T10:00:00.000Z\n\
              started     2026-08-01T10:00:01.000Z\n\
              finished    2026-08-01T10:01:02.000Z\n\

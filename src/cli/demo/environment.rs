@@ -99,6 +99,7 @@ impl DemoEnv {
             group: sample.group.map(str::to_owned),
             not_before: None,
             batches: BatchOptions::default(),
+            pack: None,
             idempotency_key: None,
             check: true,
         };
