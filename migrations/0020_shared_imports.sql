@@ -25,6 +25,11 @@ CREATE TABLE shared_import_batch (
     position      INTEGER NOT NULL,
     job_id        INTEGER NOT NULL REFERENCES job (id) ON DELETE CASCADE,
     part          INTEGER NOT NULL,
+    -- The rows as they were sent; the batch of a job that was retried may have been split since.
+    byte_from     INTEGER NOT NULL,
+    byte_to       INTEGER NOT NULL CHECK (byte_to > byte_from),
+    line_end      INTEGER NOT NULL,
+    rows          INTEGER NOT NULL,
     PRIMARY KEY (shared_import, position)
 ) STRICT, WITHOUT ROWID;
 
@@ -36,7 +41,16 @@ ALTER TABLE batch ADD COLUMN shared_import INTEGER;
 ALTER TABLE batch ADD COLUMN shared_with INTEGER NOT NULL DEFAULT 0 CHECK (shared_with >= 0);
 -- One batch of a shared import stands for it: it has the worker and counts for the slot.
 ALTER TABLE batch ADD COLUMN leads_import INTEGER NOT NULL DEFAULT 1 CHECK (leads_import BETWEEN 0 AND 1);
+-- The rows of the shared import.
+ALTER TABLE batch ADD COLUMN import_rows INTEGER;
 -- The rows whose outcome is unknown, where that of the others is known; see src/delimited/row_match/encoding.rs.
 ALTER TABLE batch ADD COLUMN unknown_rows BLOB;
 
 CREATE INDEX batch_shared_import ON batch (shared_import) WHERE shared_import IS NOT NULL;
+
+-- Slots and durations are those of imports, and hundreds of batches may share one.
+DROP INDEX batch_in_flight;
+CREATE INDEX import_in_flight ON batch (job_id, part)
+    WHERE state IN ('uploading', 'queued', 'importing', 'collecting', 'held') AND leads_import = 1;
+DROP INDEX batch_ended;
+CREATE INDEX import_ended ON batch (ended_at) WHERE state = 'complete' AND leads_import = 1;

@@ -15,6 +15,7 @@ pub mod marketo_id;
 pub mod packing;
 mod report_kind;
 pub mod row_counts;
+pub mod shared_import;
 mod source;
 mod state_machine;
 mod submission_channel;

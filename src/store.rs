@@ -19,6 +19,7 @@ mod job_filter;
 mod models;
 mod new_job;
 mod operations;
+mod shared_import;
 mod tables;
 #[cfg(test)]
 mod test_util;
@@ -42,6 +43,9 @@ pub use job_filter::{ClientScope, JobFilter, JobPage};
 pub use models::{Batch, ErasableData, HistoryEntry, Job};
 pub use new_job::{Inserted, JobLayout, NewJob, PartRange};
 pub use operations::clock::ObservedClock;
+pub use shared_import::{
+    DividedFile, DividedReports, PackLimits, PackedRows, SharedImport, SharingEnd, SharingLimit, UploadBegin,
+};
 pub use tables::alerts::{Alert, DueAlerts, PendingAlert};
 pub use tables::api_tokens::StoredToken;
 pub use tables::call_ledger::{CallAdmission, EarlierCalls, NewCall, QuotaDay};

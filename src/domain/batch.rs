@@ -140,6 +140,20 @@ impl BatchProgress {
         Ok(batch)
     }
 
+    /// Returns the batch after an event of an import that it shares and that another batch stands for. An unconfirmed
+    /// import of theirs counts once, for that batch.
+    ///
+    /// # Errors
+    /// As of [`BatchProgress::after_event`].
+    pub fn after_shared_event(&self, event: &Event, now: Timestamp) -> Result<BatchProgress, IllegalTransitionError> {
+        let mut batch = self.after_event(event, now)?;
+        if batch.unconfirmed_until > self.unconfirmed_until {
+            batch.unconfirmed_until = self.unconfirmed_until;
+            batch.unconfirmed_imports = self.unconfirmed_imports.max(1);
+        }
+        Ok(batch)
+    }
+
     /// Returns the state to show: an overdue import is held, whatever its status on Marketo.
     pub fn shown_state(&self) -> BatchState {
         if self.overdue_at.is_some() { BatchState::Held } else { self.state }
@@ -259,17 +273,29 @@ impl BatchProgress {
                 self.counts = *counts;
                 self.message = Some(reason.text.clone());
             }
+            Event::Unpacked { reason } => {
+                self.attempts = self.attempts.saturating_sub(1);
+                self.forget_import();
+                (self.query_failures, self.waited) = (QueryFailures::default(), Duration::ZERO);
+                self.overdue_at = None;
+                self.message = Some(reason.text.clone());
+            }
             Event::Collected | Event::Cancelled => {}
             Event::Retried => {
                 self.attempts = 0;
                 (self.last_upload, self.alone, self.attempts_exhausted) = (None, Duration::ZERO, false);
-                self.counts = Counts::default();
-                self.marketo_batch_id = None;
+                self.forget_import();
                 self.message = None;
-                (self.accepted_at, self.importing_at, self.polled_at) = (None, None, None);
             }
         }
         self.ended_at = self.state.is_terminal().then_some(now);
+    }
+
+    /// Clears what is known of an import, because the batch is sent again.
+    fn forget_import(&mut self) {
+        self.counts = Counts::default();
+        self.marketo_batch_id = None;
+        (self.accepted_at, self.importing_at, self.polled_at) = (None, None, None);
     }
 
     /// Counts the attempt only where the batch is the cause of the failure.

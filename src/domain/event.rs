@@ -93,7 +93,8 @@ pub enum Event {
         /// The cause to which the failure is attributed.
         scope: FailureScope,
     },
-    /// Marketo found the batch too large (413), and it was split in two. The attempt is not counted.
+    /// Marketo found the batch too large (413), and it was split in two; or it refused an import that several jobs
+    /// share, and the jobs are sent again in smaller ones. The attempt is not counted.
     Split {
         /// Marketo's message, or the cause of the failure.
         reason: String,
@@ -166,6 +167,11 @@ pub enum Event {
         /// Marketo's message, or the cause of the failure.
         reason: FailureReason,
     },
+    /// The import that several jobs share ended `Failed`: each of them is sent again, alone.
+    Unpacked {
+        /// That the import failed. Marketo's message may be about the rows of another job.
+        reason: FailureReason,
+    },
     /// The failure and warning files are stored, where there are any.
     Collected,
     /// An operator cancelled it.
@@ -229,7 +235,8 @@ impl Event {
             | Event::Held { reason, .. }
             | Event::Rejected { reason }
             | Event::AttemptsExhausted { reason, .. }
-            | Event::ImportLost { reason, .. } => Some(reason),
+            | Event::ImportLost { reason, .. }
+            | Event::Unpacked { reason } => Some(reason),
             _ => None,
         }
     }

@@ -6,10 +6,10 @@ use jiff::Timestamp;
 use strum::IntoStaticStr;
 
 use crate::domain::batch::{QueryFailures, UploadAttempts};
-use crate::domain::batch_rules::BatchRules;
+use crate::domain::batch_rules::{BatchRules, FIRST_PART};
 use crate::domain::packing::Packing;
 use crate::domain::row_counts::RowCounts;
-use crate::domain::{BatchState, Counts, Format, JobId, JobState, ReportKind, Source, Target};
+use crate::domain::{BatchKey, BatchState, Counts, Format, JobId, JobState, ReportKind, Source, Target};
 
 /// A job with its batches.
 #[derive(Clone, Debug, PartialEq)]
@@ -125,6 +125,10 @@ pub struct Batch {
     pub may_be_imported: bool,
     /// How many other jobs are in the import that its state is about.
     pub shared_with: u32,
+    /// The rows of that import.
+    pub import_rows: u64,
+    /// The job whose batch stands for the shared import in the queue; none for a batch that shares none, or has ended.
+    pub import_lead: Option<JobId>,
     /// Marketo's counts as received; a missing one is not zero.
     pub counts: Counts,
     /// Queries that failed since the last good answer.
@@ -162,6 +166,8 @@ impl Batch {
             id_given_twice: false,
             may_be_imported: false,
             shared_with: 0,
+            import_rows: rows,
+            import_lead: None,
             counts: Counts::default(),
             query_failures: QueryFailures::default(),
             tried: UploadAttempts::default(),
@@ -176,6 +182,13 @@ impl Batch {
             ReportKind::Failures => self.failures_bytes,
             ReportKind::Warnings => self.warnings_bytes,
         }
+    }
+
+    /// Returns the batch of `job` that stands for this one's import in the queue: itself, unless it shares the import.
+    pub fn import_key(&self, job: JobId) -> BatchKey {
+        // A job that shares an import has one batch.
+        let lead = self.import_lead.map(|job| BatchKey { job, part: FIRST_PART });
+        lead.unwrap_or(BatchKey { job, part: self.part })
     }
 
     /// Returns whether Marketo has an import of it that has not ended, as far as is known.

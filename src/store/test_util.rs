@@ -1,7 +1,8 @@
 //! Fixtures of the store's unit tests: a store in a temporary folder, and small jobs.
 
 use crate::clock::from_ms;
-use crate::domain::{Counts, Event, Format, JobId, RemoteStatus, Source, Target};
+use crate::domain::packing::{ImportShape, Packing};
+use crate::domain::{BatchKey, Counts, Event, Format, JobId, RemoteStatus, Source, Target};
 use crate::store::handle::Store;
 use crate::store::new_job::{Inserted, JobLayout, NewJob, PartRange};
 use crate::store::tables::chunks::CompressedChunk;
@@ -70,6 +71,17 @@ pub(super) fn file(parts: u32) -> (Vec<u8>, JobLayout) {
 /// Adds a job of `parts` parts and returns its id.
 pub(super) async fn add(store: &Store, new: NewJob, parts: u32) -> JobId {
     let (bytes, layout) = file(parts);
+    add_file(store, new, bytes, layout).await
+}
+
+/// Adds a job of one part that may share an import with others of the same shape, and returns its batch.
+pub(super) async fn add_packed(store: &Store, new: NewJob, shape: u8) -> BatchKey {
+    let (bytes, mut layout) = file(1);
+    layout.packing = Some(Packing { shape: ImportShape([shape; 32]), added_line_end: 0 });
+    BatchKey { job: add_file(store, new, bytes, layout).await, part: 1 }
+}
+
+async fn add_file(store: &Store, new: NewJob, bytes: Vec<u8>, layout: JobLayout) -> JobId {
     match store.add(new, layout, CompressedChunk::compress(0, &bytes).unwrap(), from_ms(1_000)).await.unwrap() {
         Inserted::Created(job) | Inserted::Existing(job) => job.id,
     }

@@ -103,6 +103,7 @@ VALUES ('batch-held', 200, 5, 'its answer was lost', 2000, 9000);
 
 UPDATE job SET pack_shape = zeroblob(32), pack_line_end = 1, pack_max_bytes = 100 WHERE id IN (100, 101);
 INSERT INTO shared_import (id, batches, processed, failed, warned) VALUES (7, 2, 3, NULL, 0);
-INSERT INTO shared_import_batch (shared_import, position, job_id, part) VALUES (7, 0, 300, 1), (7, 1, 301, 1);
-UPDATE batch SET shared_import = 7, shared_with = 1 WHERE job_id IN (300, 301) AND part = 1;
+INSERT INTO shared_import_batch (shared_import, position, job_id, part, byte_from, byte_to, line_end, rows)
+VALUES (7, 0, 300, 1, 6, 8, 1, 1), (7, 1, 301, 1, 6, 8, 0, 1);
+UPDATE batch SET shared_import = 7, shared_with = 1, import_rows = 2 WHERE job_id IN (300, 301) AND part = 1;
 UPDATE batch SET leads_import = 0, unknown_rows = x'00' WHERE job_id = 301 AND part = 1;

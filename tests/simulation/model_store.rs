@@ -307,7 +307,7 @@ impl ModelStore {
                     let key = BatchKey { job: id, part: batch.part };
                     let last_upload = batch.progress.last_upload;
                     let (priority, group) = (job.priority, job.group.clone());
-                    found.push(PendingBatch { key, priority, group, list_id: job.list, last_upload });
+                    found.push(PendingBatch { key, priority, group, list_id: job.list, last_upload, pack_shape: None });
                 }
             }
         }

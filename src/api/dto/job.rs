@@ -272,6 +272,8 @@ impl From<Batch> for BatchDto {
             overdue_at,
             id_given_twice,
             shared_with,
+            import_rows: _,
+            import_lead: _,
             first_line: _,
             may_be_imported: _,
             counts: _,

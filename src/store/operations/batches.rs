@@ -8,6 +8,7 @@ use crate::store::engine::transaction::ReadTx;
 use crate::store::error::StoreError;
 use crate::store::handle::Store;
 use crate::store::models::Job;
+use crate::store::shared_import::{DividedReports, PackedRows, SharedImport, SharingEnd, UploadBegin};
 use crate::store::tables::commands::{CommandOutcome, JobCommand};
 
 impl Store {
@@ -24,6 +25,47 @@ impl Store {
         now: Timestamp,
     ) -> Result<BatchState, StoreError> {
         self.write("record_event", move |tx| Box::pin(tx.record_event(key, event, request_id, now))).await
+    }
+
+    /// Records that the upload of a pending batch begins, with the rows of pending jobs that go with it: those of the
+    /// same shape, by priority and age. Returns the rows of all of them, this batch first; none where it goes alone.
+    ///
+    /// # Errors
+    /// [`StoreError::Illegal`] if the batch is not pending; nothing is changed then.
+    pub async fn begin_upload(&self, begin: UploadBegin) -> Result<Vec<PackedRows>, StoreError> {
+        self.write("begin_upload", move |tx| Box::pin(tx.begin_upload(begin))).await
+    }
+
+    /// Records that an import is sent again in other imports, and how the jobs may share those.
+    ///
+    /// # Errors
+    /// [`StoreError::Illegal`] where the state machine does not have the event; nothing is changed then.
+    pub async fn end_sharing(&self, key: BatchKey, end: SharingEnd, now: Timestamp) -> Result<(), StoreError> {
+        self.write("end_sharing", move |tx| Box::pin(tx.end_sharing(key, end, now))).await
+    }
+
+    /// Returns Marketo's counts of the import that a batch shares, and the rows that were sent; none where the batch
+    /// shares none.
+    ///
+    /// # Errors
+    /// An error of reading the database.
+    pub async fn shared_import(&self, key: BatchKey) -> Result<Option<SharedImport>, StoreError> {
+        let mut conn = self.read_transaction().await?;
+        ReadTx::new(&mut conn).shared_import(key).await
+    }
+
+    /// Stores for each job its part of the reports of the import that they share, and completes their batches.
+    ///
+    /// # Errors
+    /// [`StoreError::NoBatch`] if the batch shares no import, [`StoreError::Full`], or another error of writing the
+    /// database.
+    pub async fn complete_shared_import(
+        &self,
+        key: BatchKey,
+        divided: Vec<DividedReports>,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        self.write("complete_shared_import", move |tx| Box::pin(tx.complete_shared_import(key, divided, now))).await
     }
 
     /// Records that a query about an import (its status, its reports) failed or was rejected. The batch's state stays.

@@ -5,7 +5,7 @@ use sqlx::{FromRow, Row};
 
 use crate::domain::batch::{BatchProgress, QueryFailures};
 use crate::domain::row_counts::{BatchCounts, RowCounts};
-use crate::domain::{Counts, DeferReason};
+use crate::domain::{Counts, DeferReason, JobId};
 use crate::store::models::Batch;
 use crate::store::tables::column_values::ColumnValues;
 use crate::store::tables::row_mapping::{
@@ -26,7 +26,9 @@ pub(crate) use progress_columns;
 macro_rules! batch_columns {
     () => {
         concat!(
-            "part, byte_from, byte_to, rows, first_line, failures_bytes, warnings_bytes, id_given_twice, shared_with, ",
+            "part, byte_from, byte_to, rows, first_line, failures_bytes, warnings_bytes, id_given_twice, shared_with, import_rows, ",
+            "(SELECT l.job_id FROM batch l WHERE l.shared_import = batch.shared_import AND l.leads_import = 1)
+             AS import_lead, ",
             $crate::store::tables::batch_columns::progress_columns!()
         )
     };
@@ -61,6 +63,8 @@ impl FromRow<'_, SqliteRow> for Batch {
             id_given_twice,
             may_be_imported,
             shared_with: row.try_get("shared_with")?,
+            import_lead: row.try_get::<Option<i64>, _>("import_lead")?.map(JobId),
+            import_rows: optional_size_column(row, "import_rows")?.unwrap_or(size_column(row, "rows")?),
             waited: progress.waited,
             counts,
             query_failures: progress.query_failures,

@@ -7,10 +7,12 @@ use jiff::Timestamp;
 use sqlx::Row;
 
 use crate::domain::row_counts::RowCounts;
+use crate::domain::shared_import::EventReach;
 use crate::domain::{BatchKey, BatchState, Event, JobId, JobState, job_state};
 use crate::store::engine::transaction::{ReadTx, StoreTx};
 use crate::store::error::StoreError;
 use crate::store::events::{ChangeEvent, MetricEvent};
+use crate::store::tables::duplicate_batch_ids::DuplicateId;
 use crate::store::tables::history::NewHistoryEntry;
 use crate::store::tables::row_mapping::parse_column;
 
@@ -27,7 +29,8 @@ impl StoreTx<'_> {
         self.apply_event(key, &event, request_id.as_deref(), now).await
     }
 
-    /// Applies an event to its batch, and to the job and the instance of the batch.
+    /// Applies an event to its batch, and to the job and the instance of the batch; where the batch shares an import, to
+    /// the other batches that share it too.
     pub(crate) async fn apply_event(
         &mut self,
         key: BatchKey,
@@ -35,8 +38,59 @@ impl StoreTx<'_> {
         request_id: Option<&str>,
         now: Timestamp,
     ) -> Result<BatchState, StoreError> {
+        let shared = self.shared_import_of(key).await?;
+        let own = shared.as_ref().map(|shared| event.within_shared_import(shared.batches));
+        let record = EventRecord { event: own.as_ref().unwrap_or(event), request_id, now };
+        let role = if shared.is_some() { ImportRole::Lead } else { ImportRole::Alone };
+        let change = self.apply_to_batch(key, &record, role).await?;
+        let duplicate = match event {
+            Event::Accepted { marketo_batch_id: id, .. } => {
+                self.check_batch_id(key, id, now).await?.map(|other| DuplicateId { key, other, id })
+            }
+            // Others that share the import still wait for it.
+            Event::Abandoned { counts_until } if shared.as_ref().is_none_or(|shared| shared.others.is_empty()) => {
+                self.insert_abandoned(key, *counts_until, now).await?;
+                None
+            }
+            _ => None,
+        };
+        let instance = self.instance_of(key.job).await?;
+        self.count(MetricEvent::from_batch_event(instance.clone(), event));
+        if let (Some(shared), true) = (&shared, change.reaches(event)) {
+            if let Event::ImportEnded { counts, .. } = event {
+                self.set_shared_counts(shared.id, counts).await?;
+            }
+            for &key in &shared.others {
+                self.apply_to_batch(key, &record, ImportRole::Member).await?;
+                if let Some(duplicate) = duplicate {
+                    self.mark_duplicate_id(DuplicateId { key, ..duplicate }, now).await?;
+                }
+            }
+        }
+        if let Some(shared) = &shared {
+            self.leave_shared_import(shared.id).await?;
+        }
+        if let Some(upload) = self.update_instance_after(&instance, key, event, now).await? {
+            for &key in shared.iter().flat_map(|shared| &shared.others) {
+                self.set_last_upload(key, upload).await?;
+            }
+        }
+        Ok(change.after)
+    }
+
+    /// Applies an event to one batch and to its job.
+    async fn apply_to_batch(
+        &mut self,
+        key: BatchKey,
+        record: &EventRecord<'_>,
+        role: ImportRole,
+    ) -> Result<StateChange, StoreError> {
+        let EventRecord { event, request_id, now } = *record;
         let before = self.batch_progress(key).await?;
-        let batch = before.after_event(event, now)?;
+        let batch = match role {
+            ImportRole::Member => before.after_shared_event(event, now)?,
+            ImportRole::Alone | ImportRole::Lead => before.after_event(event, now)?,
+        };
         self.save_progress(key, &batch).await?;
         // A poll without a change gets no entry: one in five seconds would hide the others.
         let is_news = match event {
@@ -49,32 +103,32 @@ impl StoreTx<'_> {
             let entry = NewHistoryEntry::of_batch(key, now, event.name(), batch.shown_state());
             self.insert_history(NewHistoryEntry { message, request_id, ..entry }).await?;
         }
-        match event {
-            Event::Accepted { marketo_batch_id, .. } => self.check_batch_id(key, marketo_batch_id, now).await?,
-            Event::Abandoned { counts_until } => self.insert_abandoned(key, *counts_until, now).await?,
-            _ => {}
+        if matches!(event, Event::Retried) {
+            self.forget_shared_import(key).await?;
         }
-        if batch.shown_state() == BatchState::Held && before.shown_state() != BatchState::Held {
+        // One alert for an import: all its batches are held for the same reason.
+        let is_held = batch.shown_state() == BatchState::Held && before.shown_state() != BatchState::Held;
+        if is_held && role != ImportRole::Member {
             self.alert_of_held_batch(key, batch.message.as_deref().unwrap_or_default(), now).await?;
         }
         if is_news || batch.counts != before.counts || batch.message != before.message {
             self.publish(ChangeEvent::Batch(key));
         }
-        let instance = self.instance_of(key.job).await?;
-        if let Event::ImportEnded { counts, .. } | Event::ImportLost { counts, .. } = event {
+        // The rows of a shared import are counted when its reports are divided.
+        if let (Event::ImportEnded { counts, .. } | Event::ImportLost { counts, .. }, ImportRole::Alone) = (event, role)
+        {
             let mut rows = RowCounts::complete(self.rows_sent(key).await?, *counts);
             // An import that failed as a whole has imported no row that it does not count.
             if matches!(event, Event::ImportLost { .. }) {
                 rows.unaccounted = Some(0);
             }
             self.record_discrepancy(key, &rows, now).await?;
-            self.count(MetricEvent::Rows { instance: instance.clone(), rows });
+            let instance = self.instance_of(key.job).await?;
+            self.count(MetricEvent::Rows { instance, rows });
         }
-        self.count(MetricEvent::from_batch_event(instance.clone(), event));
         self.apply_batch_rules(key, event, batch.state, now).await?;
         self.update_job_state(key.job, now).await?;
-        self.update_instance_after(&instance, key, event, now).await?;
-        Ok(batch.state)
+        Ok(StateChange { before: before.state, after: batch.state })
     }
 
     /// Stores an abandoned import, which occupies a slot until `until`.
@@ -97,7 +151,12 @@ impl StoreTx<'_> {
     }
 
     /// Writes a history entry where Marketo's counts of an ended import differ from the rows that were sent.
-    async fn record_discrepancy(&mut self, key: BatchKey, rows: &RowCounts, now: Timestamp) -> Result<(), StoreError> {
+    pub(crate) async fn record_discrepancy(
+        &mut self,
+        key: BatchKey,
+        rows: &RowCounts,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
         let Some(discrepancy) = rows.discrepancy() else { return Ok(()) };
         let entry = NewHistoryEntry::of_batch(key, now, "counts-differ", BatchState::Collecting);
         self.insert_history(NewHistoryEntry { message: Some(&discrepancy), ..entry }).await
@@ -168,6 +227,42 @@ impl ReadTx<'_> {
             }
             _ => DerivedState { state, error },
         })
+    }
+}
+
+/// An event that is recorded for each of the batches that it concerns.
+#[derive(Clone, Copy)]
+struct EventRecord<'a> {
+    event: &'a Event,
+    /// Marketo's, where a response caused the event.
+    request_id: Option<&'a str>,
+    now: Timestamp,
+}
+
+/// How a batch shares its import.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum ImportRole {
+    /// It does not.
+    Alone,
+    /// The event was recorded for it.
+    Lead,
+    /// The event was recorded for another one.
+    Member,
+}
+
+/// The states of a batch before and after an event.
+struct StateChange {
+    before: BatchState,
+    after: BatchState,
+}
+
+impl StateChange {
+    /// Returns whether the event changes the other batches that share the import too.
+    fn reaches(&self, event: &Event) -> bool {
+        match event.reach() {
+            EventReach::Batch | EventReach::Lead => false,
+            EventReach::Import => !matches!(event, Event::Polled { .. }) || self.before != self.after,
+        }
     }
 }
 

@@ -69,6 +69,8 @@ impl StoreTx<'_> {
             .await?;
         let second_key = BatchKey { part: last + 1, ..key };
         self.insert_batch(second_key, &second).await?;
+        // Only a job of one batch shares imports.
+        self.end_packing(key.job).await?;
         // A job that is stopped uploads neither half.
         self.apply_batch_rules(second_key, &event, BatchState::Pending, now).await
     }

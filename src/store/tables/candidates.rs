@@ -8,10 +8,12 @@ use sqlx::{FromRow, Row};
 
 use crate::clock::{after, from_ms};
 use crate::domain::instance::InstanceState;
+use crate::domain::packing::ImportShape;
 use crate::domain::{BatchKey, JobId};
 use crate::store::engine::transaction::ReadTx;
 use crate::store::error::StoreError;
 use crate::store::tables::batch_rules::no_batch_before;
+use crate::store::tables::job_columns::optional_shape;
 use crate::store::tables::row_mapping::optional_size_column;
 
 /// The largest number of pending batches in a snapshot.
@@ -33,6 +35,8 @@ pub struct PendingBatch {
     pub list_id: Option<i64>,
     /// The number of its last upload in the instance's order of uploads.
     pub last_upload: Option<u64>,
+    /// Candidates of one shape may share an import; none for a batch that goes alone.
+    pub pack_shape: Option<ImportShape>,
 }
 
 /// What a snapshot is read for.
@@ -56,6 +60,7 @@ impl FromRow<'_, SqliteRow> for PendingBatch {
             group: row.try_get("job_group")?,
             list_id: row.try_get("list_id")?,
             last_upload: optional_size_column(row, "last_upload")?,
+            pack_shape: optional_shape(row)?,
         })
     }
 }
@@ -71,7 +76,8 @@ impl ReadTx<'_> {
     ) -> Result<Vec<PendingBatch>, StoreError> {
         let rotate_after = if instance.service_failures > 0 { instance.last_success.cast_signed() } else { i64::MAX };
         let candidates = sqlx::query_as(concat!(
-            "SELECT j.id, j.priority, j.job_group, j.list_id, b.part, b.last_upload
+            "SELECT j.id, j.priority, j.job_group, j.list_id, iif(b.attempts = 0, j.pack_shape, NULL) AS pack_shape, b.part,
+                    b.last_upload
              FROM job j JOIN batch b ON b.job_id = j.id AND b.state = 'pending'
              WHERE j.instance = ?1 AND j.state IN ('pending', 'running')
                AND (j.not_before IS NULL OR j.not_before <= ?2)
@@ -87,6 +93,7 @@ impl ReadTx<'_> {
                AND (j.list_id IS NULL
                     OR NOT EXISTS (SELECT 1 FROM batch f JOIN job o ON o.id = f.job_id
                                    WHERE f.state IN ('uploading', 'queued', 'importing', 'collecting', 'held')
+                                     AND f.leads_import = 1
                                      AND f.state NOT IN ('collecting', 'held')
                                      AND o.instance = j.instance AND o.list_id = j.list_id)
                       AND j.list_id NOT IN (SELECT o.list_id FROM batch f JOIN job o ON o.id = f.job_id

@@ -13,8 +13,14 @@ use crate::store::tables::row_mapping::{duration_value, parse_column};
 
 impl StoreTx<'_> {
     /// Checks the id that Marketo gave to the upload of `key`. If another upload of the instance got the same id within
-    /// the time for which Marketo knows an id, both batches are marked. Their counts are unknown from then on.
-    pub(crate) async fn check_batch_id(&mut self, key: BatchKey, id: &str, now: Timestamp) -> Result<(), StoreError> {
+    /// the time for which Marketo knows an id, both batches are marked. Their counts are unknown from then on. Returns
+    /// the batch of the other upload.
+    pub(crate) async fn check_batch_id(
+        &mut self,
+        key: BatchKey,
+        id: &str,
+        now: Timestamp,
+    ) -> Result<Option<BatchKey>, StoreError> {
         // The history has the ids of earlier uploads too. The last entry is that of this upload.
         let rows = sqlx::query(
             "SELECT h.job_id, h.part FROM history h JOIN job j ON j.id = h.job_id
@@ -36,13 +42,18 @@ impl StoreTx<'_> {
                 self.mark_duplicate_id(DuplicateId { key: other, other: key, id }, now).await?;
             }
         }
-        match first {
-            Some(other) => self.mark_duplicate_id(DuplicateId { key, other, id }, now).await,
-            None => Ok(()),
+        if let Some(other) = first {
+            self.mark_duplicate_id(DuplicateId { key, other, id }, now).await?;
         }
+        Ok(first)
     }
 
-    async fn mark_duplicate_id(&mut self, duplicate: DuplicateId<'_>, now: Timestamp) -> Result<(), StoreError> {
+    /// Marks a batch for which Marketo gave the id of another upload.
+    pub(crate) async fn mark_duplicate_id(
+        &mut self,
+        duplicate: DuplicateId<'_>,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
         let DuplicateId { key, other, id } = duplicate;
         // A batch that has another import by now is not affected.
         let marked = sqlx::query(
@@ -79,11 +90,13 @@ impl StoreTx<'_> {
 
 /// A batch whose id Marketo gave to another upload too.
 #[derive(Clone, Copy)]
-struct DuplicateId<'a> {
-    key: BatchKey,
+pub(crate) struct DuplicateId<'a> {
+    /// The batch to mark.
+    pub key: BatchKey,
     /// The batch of the other upload; the same one where it was uploaded twice.
-    other: BatchKey,
-    id: &'a str,
+    pub other: BatchKey,
+    /// The id.
+    pub id: &'a str,
 }
 
 #[cfg(test)]

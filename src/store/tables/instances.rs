@@ -141,23 +141,30 @@ impl StoreTx<'_> {
         Ok(())
     }
 
-    /// Updates the instance's state after an event of one of its batches, in the transaction of that event.
+    /// Updates the instance's state after an event of one of its batches, in the transaction of that event. Returns the
+    /// number of the upload that the event ended, if it did.
     pub(crate) async fn update_instance_after(
         &mut self,
         name: &str,
         key: BatchKey,
         event: &Event,
         now: Timestamp,
-    ) -> Result<(), StoreError> {
+    ) -> Result<Option<u64>, StoreError> {
         if !event.ends_upload() {
-            return Ok(());
+            return Ok(None);
         }
         let in_flight = self.count_occupied_slots(name).await?;
         let before = self.instance(name).await?;
         let after = before.after_event(key, event, in_flight, now);
         self.save_instance(name, &before, &after).await?;
+        self.set_last_upload(key, after.uploads_ended).await?;
+        Ok(Some(after.uploads_ended))
+    }
+
+    /// Stores the number of a batch's last upload in the instance's order.
+    pub(crate) async fn set_last_upload(&mut self, key: BatchKey, upload: u64) -> Result<(), StoreError> {
         sqlx::query("UPDATE batch SET last_upload = ? WHERE job_id = ? AND part = ?")
-            .bind(after.uploads_ended.cast_signed())
+            .bind(upload.cast_signed())
             .bind(key.job.0)
             .bind(key.part)
             .execute(&mut *self.conn)

@@ -121,10 +121,14 @@ impl FromRow<'_, SqliteRow> for Job {
 }
 
 fn read_packing(row: &SqliteRow) -> Result<Option<Packing>, sqlx::Error> {
-    let shape: Option<&[u8]> = row.try_get("pack_shape")?;
     let added_line_end = row.try_get("pack_line_end")?;
-    let shape = shape.and_then(|shape| shape.try_into().ok()).map(ImportShape);
-    Ok(shape.map(|shape| Packing { shape, added_line_end }))
+    Ok(optional_shape(row)?.map(|shape| Packing { shape, added_line_end }))
+}
+
+/// Reads the shape of the imports that a job may share.
+pub(crate) fn optional_shape(row: &SqliteRow) -> Result<Option<ImportShape>, sqlx::Error> {
+    let shape: Option<&[u8]> = row.try_get("pack_shape")?;
+    Ok(shape.and_then(|shape| shape.try_into().ok()).map(ImportShape))
 }
 
 fn read_source(row: &SqliteRow) -> Result<Option<Source>, sqlx::Error> {

@@ -21,7 +21,7 @@ pub struct InFlightBatch {
     pub group: Option<String>,
     /// The static list that it imports into.
     pub list_id: Option<i64>,
-    /// How many rows it has.
+    /// How many rows its import has.
     pub rows: u64,
     /// The next poll or download is not before this.
     pub not_before: Option<Timestamp>,
@@ -74,7 +74,7 @@ impl ReadTx<'_> {
         let batches = sqlx::query_scalar(
             "SELECT count(*) FROM batch b JOIN job j ON j.id = b.job_id
              WHERE b.state IN ('uploading', 'queued', 'importing', 'collecting', 'held')
-               AND b.state NOT IN ('collecting', 'held') AND j.instance = ?",
+               AND b.state NOT IN ('collecting', 'held') AND b.leads_import = 1 AND j.instance = ?",
         )
         .bind(name)
         .fetch_one(&mut *self.conn)
@@ -85,10 +85,11 @@ impl ReadTx<'_> {
     /// Returns the batches of an instance that are in flight.
     pub(crate) async fn in_flight(&mut self, name: &str) -> Result<Vec<InFlightBatch>, StoreError> {
         let batches = sqlx::query_as(
-            "SELECT b.job_id, b.part, b.state, b.rows, b.not_before, b.accepted_at, b.importing_at, b.polled_at,
+            "SELECT b.job_id, b.part, b.state, coalesce(b.import_rows, b.rows) AS rows, b.not_before, b.accepted_at, b.importing_at, b.polled_at,
                     b.overdue_at, j.job_group, j.list_id
              FROM batch b JOIN job j ON j.id = b.job_id
-             WHERE b.state IN ('uploading', 'queued', 'importing', 'collecting', 'held') AND j.instance = ?
+             WHERE b.state IN ('uploading', 'queued', 'importing', 'collecting', 'held') AND b.leads_import = 1
+               AND j.instance = ?
              ORDER BY b.job_id, b.part",
         )
         .bind(name)

@@ -12,11 +12,13 @@ use sqlx::{FromRow, Row};
 
 use crate::clock::{after, from_ms};
 use crate::domain::batch_rules::BatchRules;
+use crate::domain::packing::ImportShape;
 use crate::domain::{BatchKey, JobId};
 use crate::store::engine::transaction::ReadTx;
 use crate::store::error::StoreError;
 use crate::store::tables::batch_rules::read_rules;
 use crate::store::tables::candidates::SnapshotQuery;
+use crate::store::tables::job_columns::optional_shape;
 use crate::store::tables::row_mapping::{size_column, time_column};
 use crate::store::tables::snapshot::Snapshot;
 
@@ -61,6 +63,10 @@ pub struct QueuedBatch {
     pub batch_rules: BatchRules,
     /// How many rows it has.
     pub rows: u64,
+    /// The size of its rows in bytes.
+    pub bytes: u64,
+    /// Batches of one shape may share an import; none for a batch that goes alone.
+    pub pack_shape: Option<ImportShape>,
     /// It is not uploaded before this: its own delay, or its job's earliest time.
     pub not_before: Option<Timestamp>,
 }
@@ -86,6 +92,8 @@ impl FromRow<'_, SqliteRow> for QueuedBatch {
             list_id: row.try_get("list_id")?,
             batch_rules: read_rules(row)?,
             rows: size_column(row, "rows")?,
+            bytes: size_column(row, "bytes")?,
+            pack_shape: optional_shape(row)?,
             not_before: time_column(row, "not_before")?,
         })
     }
@@ -125,6 +133,7 @@ impl ReadTx<'_> {
         // longest one began before the clock was set back, and counts as over.
         let batches = sqlx::query_as(
             "SELECT j.id, j.priority, j.job_group, j.list_id, j.in_order, j.canary, j.max_failed_percent, b.part, b.rows,
+                    b.byte_to - b.byte_from AS bytes, iif(b.attempts = 0, j.pack_shape, NULL) AS pack_shape,
                     nullif(max(coalesce(j.not_before, 0),
                                iif(b.not_before <= ?1, b.not_before, 0)), 0) AS not_before,
                     (SELECT min(o.id) FROM job o
@@ -147,8 +156,8 @@ impl ReadTx<'_> {
         let oldest = query.now.as_millisecond().saturating_sub(i64::try_from(MAX_AGE.as_millis()).unwrap_or(i64::MAX));
         let imports = sqlx::query_as(
             "SELECT b.rows, b.accepted_at, b.polled_at
-             FROM (SELECT job_id, rows, accepted_at, polled_at, ended_at FROM batch
-                   WHERE state = 'complete' AND ended_at > ? ORDER BY ended_at DESC LIMIT ?) b
+             FROM (SELECT job_id, coalesce(import_rows, rows) AS rows, accepted_at, polled_at, ended_at FROM batch
+                   WHERE state = 'complete' AND leads_import = 1 AND ended_at > ? ORDER BY ended_at DESC LIMIT ?) b
              JOIN job j ON j.id = b.job_id
              WHERE b.polled_at >= b.accepted_at AND j.instance = ?
              ORDER BY b.ended_at DESC LIMIT ?",

@@ -1,0 +1,265 @@
+//! Shared imports: jobs of one shape whose rows go to Marketo in one upload.
+//!
+//! The batches that share an import have the same state: an event of the import is recorded for all of them in one
+//! transaction. A batch that leaves, because it has ended or is sent again, no longer shares it.
+
+use jiff::Timestamp;
+use sqlx::Row;
+
+use crate::domain::row_counts::RowCounts;
+use crate::domain::{BatchKey, BatchState, Counts, Event, JobId};
+use crate::store::engine::transaction::{ReadTx, StoreTx};
+use crate::store::error::StoreError;
+use crate::store::events::MetricEvent;
+use crate::store::shared_import::{DividedReports, PackedRows, SharedImport, SharingEnd, SharingLimit, UploadBegin};
+use crate::store::tables::chunks::StoredFile;
+use crate::store::tables::history::NewHistoryEntry;
+use crate::store::tables::row_mapping::{optional_size_column, size_column};
+
+/// A shared import of a batch.
+pub(crate) struct SharedImportRef {
+    /// Its number in the database.
+    pub id: i64,
+    /// How many batches it was made of.
+    pub batches: u32,
+    /// The other batches that still share it.
+    pub others: Vec<BatchKey>,
+}
+
+impl StoreTx<'_> {
+    /// Records that the upload of a pending batch begins, with the rows of the pending batches that go with it. Returns
+    /// the rows of all of them, this batch first; none where it goes alone.
+    pub(crate) async fn begin_upload(&mut self, begin: UploadBegin) -> Result<Vec<PackedRows>, StoreError> {
+        let UploadBegin { key, limits, now } = begin;
+        let packed = self.packed_with(key, limits, now).await?;
+        if packed.len() > 1 {
+            self.insert_shared_import(&packed).await?;
+        }
+        self.apply_event(key, &Event::UploadBegan, None, now).await?;
+        Ok(if packed.len() > 1 { packed } else { Vec::new() })
+    }
+
+    /// Records that an import is sent again in other imports, and how the jobs may share those.
+    pub(crate) async fn end_sharing(
+        &mut self,
+        key: BatchKey,
+        end: SharingEnd,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        let SharingEnd { event, limit, request_id } = end;
+        let others = self.shared_import_of(key).await?.map(|shared| shared.others).unwrap_or_default();
+        for BatchKey { job, .. } in others.into_iter().chain([key]) {
+            match limit {
+                SharingLimit::Alone => self.end_packing(job).await?,
+                SharingLimit::MaxBytes(bytes) => {
+                    sqlx::query("UPDATE job SET pack_max_bytes = ? WHERE id = ?")
+                        .bind(bytes.cast_signed())
+                        .bind(job.0)
+                        .execute(&mut *self.conn)
+                        .await?;
+                }
+            }
+        }
+        self.apply_event(key, &event, request_id.as_deref(), now).await.map(drop)
+    }
+
+    /// Records that a job shares no import from now on.
+    pub(crate) async fn end_packing(&mut self, job: JobId) -> Result<(), StoreError> {
+        sqlx::query("UPDATE job SET pack_shape = NULL WHERE id = ?").bind(job.0).execute(&mut *self.conn).await?;
+        Ok(())
+    }
+
+    /// Stores for each job its part of the reports of the import that they share, and completes their batches.
+    pub(crate) async fn complete_shared_import(
+        &mut self,
+        key: BatchKey,
+        divided: Vec<DividedReports>,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        let Some(shared) = self.shared_import_of(key).await? else { return Err(StoreError::NoBatch(key)) };
+        for reports in divided {
+            // A batch that was abandoned in the meantime has ended.
+            if reports.key == key || shared.others.contains(&reports.key) {
+                self.store_divided_reports(reports, now).await?;
+            }
+        }
+        self.apply_event(key, &Event::Collected, None, now).await.map(drop)
+    }
+
+    async fn store_divided_reports(&mut self, reports: DividedReports, now: Timestamp) -> Result<(), StoreError> {
+        let DividedReports { key, counts, unknown_rows, files, sizes } = reports;
+        for file in files {
+            self.delete_file(StoredFile::report(key, file.kind)).await?;
+            for chunk in file.chunks {
+                self.insert_chunk(StoredFile::report(key, file.kind), chunk).await?;
+            }
+        }
+        self.set_report_sizes(key, sizes, now).await?;
+        let count = |count: Option<u64>| count.map(u64::cast_signed);
+        sqlx::query(
+            "UPDATE batch SET processed = ?, failed = ?, warned = ?, unknown_rows = ? WHERE job_id = ? AND part = ?",
+        )
+        .bind(count(counts.processed))
+        .bind(count(counts.failed))
+        .bind(count(counts.warned))
+        .bind(unknown_rows)
+        .bind(key.job.0)
+        .bind(key.part)
+        .execute(&mut *self.conn)
+        .await?;
+        let rows = RowCounts::complete(self.rows_sent(key).await?, counts);
+        if !rows.is_accounted_for() {
+            let text = "the outcome of some rows is unknown: the import was shared with other jobs, and Marketo's \
+                        reports do not show to which job each of their rows belongs";
+            let entry = NewHistoryEntry::of_batch(key, now, "counts-differ", BatchState::Collecting);
+            self.insert_history(NewHistoryEntry { message: Some(text), ..entry }).await?;
+        }
+        let instance = self.instance_of(key.job).await?;
+        self.count(MetricEvent::Rows { instance, rows });
+        Ok(())
+    }
+
+    /// Stores an import of these rows, and that their batches share it.
+    async fn insert_shared_import(&mut self, packed: &[PackedRows]) -> Result<(), StoreError> {
+        let batches = u32::try_from(packed.len()).unwrap_or(u32::MAX);
+        let rows: u64 = packed.iter().map(|rows| rows.rows).sum();
+        let id: i64 = sqlx::query_scalar("INSERT INTO shared_import (batches) VALUES (?) RETURNING id")
+            .bind(batches)
+            .fetch_one(&mut *self.conn)
+            .await?;
+        for (position, member) in (0_u32..).zip(packed) {
+            let PackedRows { key, bytes, added_line_end, rows: own_rows, .. } = *member;
+            sqlx::query(
+                "INSERT INTO shared_import_batch (shared_import, position, job_id, part, byte_from, byte_to, line_end, rows)
+                 VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            )
+            .bind(id)
+            .bind(position)
+            .bind(key.job.0)
+            .bind(key.part)
+            .bind(bytes.0.cast_signed())
+            .bind(bytes.1.cast_signed())
+            .bind(added_line_end)
+            .bind(own_rows.cast_signed())
+            .execute(&mut *self.conn)
+            .await?;
+            sqlx::query(
+                "UPDATE batch SET shared_import = ?, shared_with = ?, leads_import = ?, import_rows = ?
+                 WHERE job_id = ? AND part = ?",
+            )
+            .bind(id)
+            .bind(batches - 1)
+            .bind(position == 0)
+            .bind(rows.cast_signed())
+            .bind(key.job.0)
+            .bind(key.part)
+            .execute(&mut *self.conn)
+            .await?;
+        }
+        Ok(())
+    }
+
+    /// Stores Marketo's counts of all rows of a shared import.
+    pub(crate) async fn set_shared_counts(&mut self, id: i64, counts: &Counts) -> Result<(), StoreError> {
+        let count = |count: Option<u64>| count.map(u64::cast_signed);
+        sqlx::query("UPDATE shared_import SET processed = ?, failed = ?, warned = ? WHERE id = ?")
+            .bind(count(counts.processed))
+            .bind(count(counts.failed))
+            .bind(count(counts.warned))
+            .bind(id)
+            .execute(&mut *self.conn)
+            .await?;
+        Ok(())
+    }
+
+    /// Ends the sharing of batches that are sent again or have ended. Deletes the import's record once none is left,
+    /// and lets another batch stand for the import where the one that did has left.
+    pub(crate) async fn leave_shared_import(&mut self, id: i64) -> Result<(), StoreError> {
+        for sql in [
+            "UPDATE batch SET shared_import = NULL, shared_with = 0, leads_import = 1, import_rows = NULL
+             WHERE shared_import = ? AND state = 'pending'",
+            "UPDATE batch SET shared_import = NULL
+             WHERE shared_import = ? AND state IN ('complete', 'failed', 'cancelled')",
+            "UPDATE batch SET leads_import = 1
+             WHERE (job_id, part) = (SELECT job_id, part FROM batch WHERE shared_import = ?1
+                                     ORDER BY leads_import DESC, job_id LIMIT 1)",
+            "DELETE FROM shared_import WHERE id = ?1 AND NOT EXISTS (SELECT 1 FROM batch WHERE shared_import = ?1)",
+        ] {
+            sqlx::query(sql).bind(id).execute(&mut *self.conn).await?;
+        }
+        Ok(())
+    }
+
+    /// Clears what is stored of an earlier import of a batch that is sent again.
+    pub(crate) async fn forget_shared_import(&mut self, key: BatchKey) -> Result<(), StoreError> {
+        sqlx::query(
+            "UPDATE batch SET shared_import = NULL, shared_with = 0, leads_import = 1, import_rows = NULL,
+                              unknown_rows = NULL
+             WHERE job_id = ? AND part = ?",
+        )
+        .bind(key.job.0)
+        .bind(key.part)
+        .execute(&mut *self.conn)
+        .await?;
+        Ok(())
+    }
+}
+
+impl ReadTx<'_> {
+    /// Returns the import that a batch shares with others; none where it does not.
+    pub(crate) async fn shared_import_of(&mut self, key: BatchKey) -> Result<Option<SharedImportRef>, StoreError> {
+        let shared = sqlx::query(
+            "SELECT s.id, s.batches FROM batch b JOIN shared_import s ON s.id = b.shared_import
+             WHERE b.job_id = ? AND b.part = ?",
+        )
+        .bind(key.job.0)
+        .bind(key.part)
+        .fetch_optional(&mut *self.conn)
+        .await?;
+        let Some(shared) = shared else { return Ok(None) };
+        let id: i64 = shared.try_get("id")?;
+        let others: Vec<(i64, u32)> = sqlx::query_as(
+            "SELECT job_id, part FROM batch WHERE shared_import = ? AND (job_id, part) <> (?, ?) ORDER BY job_id",
+        )
+        .bind(id)
+        .bind(key.job.0)
+        .bind(key.part)
+        .fetch_all(&mut *self.conn)
+        .await?;
+        let others = others.into_iter().map(|(job, part)| BatchKey { job: JobId(job), part }).collect();
+        Ok(Some(SharedImportRef { id, batches: shared.try_get("batches")?, others }))
+    }
+
+    /// Returns Marketo's counts of the import that a batch shares, and the rows that were sent; none where the batch
+    /// shares none.
+    pub(crate) async fn shared_import(&mut self, key: BatchKey) -> Result<Option<SharedImport>, StoreError> {
+        let row = sqlx::query(
+            "SELECT s.id, s.batches, s.processed, s.failed, s.warned
+             FROM batch b JOIN shared_import s ON s.id = b.shared_import WHERE b.job_id = ? AND b.part = ?",
+        )
+        .bind(key.job.0)
+        .bind(key.part)
+        .fetch_optional(&mut *self.conn)
+        .await?;
+        let Some(row) = row else { return Ok(None) };
+        let packed: Vec<PackedRows> = sqlx::query_as(
+            "SELECT c.job_id, c.part, c.byte_from, c.byte_to, c.line_end, c.rows, b.first_line
+             FROM shared_import_batch c JOIN batch b ON b.job_id = c.job_id AND b.part = c.part
+             WHERE c.shared_import = ? ORDER BY c.position",
+        )
+        .bind(row.try_get::<i64, _>("id")?)
+        .fetch_all(&mut *self.conn)
+        .await?;
+        let counts = Counts {
+            processed: optional_size_column(&row, "processed")?,
+            failed: optional_size_column(&row, "failed")?,
+            warned: optional_size_column(&row, "warned")?,
+        };
+        // The record of a job that was cancelled may have been deleted since.
+        let is_whole = packed.len() as u64 == size_column(&row, "batches")?;
+        Ok(Some(SharedImport { counts, packed, is_whole }))
+    }
+}
+
+#[cfg(test)]
+mod tests;
