@@ -51,7 +51,7 @@ impl QueueForecast {
         if job.state.is_terminal() {
             return Estimate::default();
         }
-        let forecast = |batch: &Batch| self.imports.get(&BatchKey { job: job.id, part: batch.part });
+        let forecast = |batch: &Batch| self.imports.get(&batch.import_key(job.id));
         let open = || job.batches.iter().filter(|batch| !batch.state.is_terminal());
         let start = match job.started_at {
             Some(_) => None,

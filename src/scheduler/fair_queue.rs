@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use crate::domain::packing::ImportShape;
 use crate::domain::{BatchKey, BatchState, JobId};
 use crate::scheduler::step::Work;
 use crate::store::{PendingBatch, Snapshot};
@@ -17,6 +18,8 @@ pub(super) struct FairQueue<'a> {
     heads: BTreeMap<&'a str, JobId>,
     groups: Vec<&'a str>,
     lists: Vec<i64>,
+    /// The shapes of imports whose uploads are to begin: they take other pending batches of the same shape with them.
+    shapes: Vec<ImportShape>,
     /// There is an upload whose group and list are unknown, because its row is not in the snapshot.
     has_unknown_upload: bool,
     /// Set while uploads fail: batches that were tried since this upload of the instance come after all others, the one
@@ -35,6 +38,7 @@ impl<'a> FairQueue<'a> {
             heads: BTreeMap::new(),
             groups: Vec::new(),
             lists: snapshot.busy_lists.iter().map(|&(list, _)| list).collect(),
+            shapes: Vec::new(),
             has_unknown_upload: false,
             rotate_after: (snapshot.instance.service_failures > 0).then_some(snapshot.instance.last_success),
         };
@@ -63,6 +67,7 @@ impl<'a> FairQueue<'a> {
         }
         for candidate in &snapshot.candidates {
             if uploads.remove(&candidate.key).is_some() {
+                queue.shapes.extend(candidate.pack_shape);
                 queue.count(candidate.key.job, candidate.group.as_deref(), candidate.list_id);
             } else if !busy.contains_key(&candidate.key) {
                 // A batch that was retried just now may still have its old worker.
@@ -98,6 +103,7 @@ impl<'a> FairQueue<'a> {
                 Some(group) => !self.groups.contains(&group) && self.heads.get(group) == Some(&candidate.key.job),
             })
             .filter(|candidate| candidate.list_id.is_none_or(|list| !self.lists.contains(&list)))
+            .filter(|candidate| candidate.pack_shape.is_none_or(|shape| !self.shapes.contains(&shape)))
             // `min_by_key` returns the first of equals, and the parts of a job are in order.
             .min_by_key(|candidate| {
                 let job = candidate.key.job;
@@ -109,6 +115,7 @@ impl<'a> FairQueue<'a> {
     /// Moves a batch from the pending ones to those in flight.
     pub fn take(&mut self, candidate: &'a PendingBatch) {
         self.waiting.retain(|waiting| waiting.key != candidate.key);
+        self.shapes.extend(candidate.pack_shape);
         self.count(candidate.key.job, candidate.group.as_deref(), candidate.list_id);
     }
 }

@@ -60,6 +60,8 @@ mod tests {
             group_head: None,
             list_id: None,
             batch_rules: BatchRules::default(),
+            bytes: 100,
+            pack_shape: None,
             rows: 1,
             not_before: None,
         }

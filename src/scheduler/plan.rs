@@ -29,6 +29,8 @@ pub struct Plan {
 pub struct SchedulingRules {
     /// The maximum number of batches in flight.
     pub max_in_flight: u32,
+    /// The largest upload, in bytes.
+    pub upload_bytes: u64,
     /// The bounds of the poll interval.
     pub polling: config::Polling,
     /// The longest backoff after a failure.
@@ -41,6 +43,7 @@ impl SchedulingRules {
         let limits = &instance.limits;
         SchedulingRules {
             max_in_flight: max_in_flight(limits.importing, limits.queued),
+            upload_bytes: limits.upload_bytes,
             polling: instance.polling,
             backoff_max: instance.backoff_max,
         }

@@ -1,8 +1,10 @@
 //! Poll worker: asks Marketo for the status of one import. No result of a poll makes the file be sent again.
 
+use jiff::Timestamp;
+
 use crate::clock::PATIENCE;
 use crate::domain::row_counts::RowCounts;
-use crate::domain::{BatchKey, Event, RemoteStatus};
+use crate::domain::{BatchKey, ErrorCode, Event, FailureReason, RemoteStatus};
 use crate::marketo::{ErrorAction, ImportStatus, QueryError};
 use crate::scheduler::api_call::{Admission, Denial, ErrorScope, TokenUse};
 use crate::scheduler::outcome::{
@@ -10,7 +12,7 @@ use crate::scheduler::outcome::{
 };
 use crate::scheduler::redaction::{reason_without_values, without_values};
 use crate::scheduler::worker_context::WorkerContext;
-use crate::store::{Batch, QueryFailure, StoreError};
+use crate::store::{Batch, QueryFailure, SharingEnd, SharingLimit, StoreError};
 
 /// Polls the import of a batch, and records the result.
 ///
@@ -90,12 +92,17 @@ impl PolledImport<'_> {
             tracing::info!(instance = %context.name, job = %key.job, part = key.part, marketo_batch_id = id,
                 status = status_text, processed = counts.processed, failed = counts.failed, warned = counts.warned,
                 request_id, "import ended");
-            let sent = batch.rows.total;
+            let sent = batch.import_rows;
             let discrepancy =
                 RowCounts::complete(sent, counts).discrepancy().filter(|_| status == Some(RemoteStatus::Complete));
             if let Some(discrepancy) = discrepancy {
                 tracing::warn!(instance = %context.name, job = %key.job, part = key.part, marketo_batch_id = id, sent,
                     discrepancy, "Marketo's row counts do not add up");
+            }
+            if let Event::ImportLost { reason, .. } = &event
+                && batch.shared_with > 0
+            {
+                return self.send_alone(reason.code, request_id, now).await;
             }
             return ignore_given_up(context.store.record_event(key, event, request_id, now).await);
         }
@@ -116,6 +123,24 @@ impl PolledImport<'_> {
             return ignore_given_up(context.store.record_event(key, event, None, now).await);
         }
         Ok(())
+    }
+
+    /// Records that an import that several jobs share ended `Failed`: each of them is sent again alone. Which of them is
+    /// the cause is unknown, and Marketo's message may be about the rows of another job.
+    async fn send_alone(
+        &self,
+        code: Option<ErrorCode>,
+        request_id: Option<String>,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        let PolledImport { context, key, batch, .. } = *self;
+        let others = batch.shared_with;
+        let text = format!("the import that it shared with {others} other jobs ended Failed; it is sent again alone");
+        tracing::warn!(instance = %context.name, job = %key.job, part = key.part, others, request_id,
+            "a shared import failed; each of its jobs is sent again alone");
+        let event = Event::Unpacked { reason: FailureReason { code, text } };
+        let end = SharingEnd { event, limit: SharingLimit::Alone, request_id };
+        ignore_given_up(context.store.end_sharing(key, end, now).await)
     }
 
     /// Records a failed poll: the time of the next one, or that the import is lost.

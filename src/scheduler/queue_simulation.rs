@@ -2,14 +2,16 @@
 //! after the time that they probably take. Pure.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::time::Duration;
 
 use jiff::Timestamp;
 
 use crate::clock::after;
 use crate::domain::batch_rules::FIRST_PART;
+use crate::domain::shared_import::MAX_PACKED_JOBS;
 use crate::domain::{BatchKey, BatchState, JobId};
+use crate::scheduler::group_order::GroupOrder;
 use crate::scheduler::import_duration::ImportDuration;
 use crate::scheduler::plan::SchedulingRules;
 use crate::scheduler::poll_interval::{ACTIVE_IMPORTS, in_order};
@@ -32,6 +34,7 @@ pub(super) struct ImportForecast {
 pub(super) struct SlotLimits {
     in_flight: usize,
     importing: usize,
+    upload_bytes: u64,
 }
 
 impl SlotLimits {
@@ -47,6 +50,7 @@ impl SlotLimits {
         SlotLimits {
             in_flight: max_in_flight.saturating_sub(unforeseen).min(observed),
             importing: ACTIVE_IMPORTS.min(max_in_flight),
+            upload_bytes: rules.upload_bytes,
         }
     }
 }
@@ -146,9 +150,12 @@ impl<'a> QueueSimulation<'a> {
             while self.running.len() < self.limits.in_flight {
                 let Some(index) = self.next(now) else { break };
                 let Waiting { batch, group, .. } = self.waiting.remove(index);
-                let end = self.import(now, batch.rows);
+                let packed = self.take_packed(batch, now);
+                let end = self.import(now, batch.rows + packed.iter().map(|batch| batch.rows).sum::<u64>());
                 self.running.push(Running { key: batch.key, group, list_id: batch.list_id, end });
-                self.imports.insert(batch.key, ImportForecast { upload: now, end: known(end) });
+                for batch in packed.into_iter().chain([batch]) {
+                    self.imports.insert(batch.key, ImportForecast { upload: now, end: known(end) });
+                }
             }
             let ends = self.running.iter().map(|running| running.end);
             let delays = self.waiting.iter().filter_map(|waiting| waiting.not_before);
@@ -158,6 +165,27 @@ impl<'a> QueueSimulation<'a> {
                 None => return,
             }
         }
+    }
+
+    /// Removes from the waiting batches those that share the import of `batch`, and returns them.
+    fn take_packed(&mut self, batch: &QueuedBatch, now: Timestamp) -> Vec<&'a QueuedBatch> {
+        let Some(shape) = batch.pack_shape else { return Vec::new() };
+        let mut bytes = batch.bytes;
+        let mut packed = Vec::new();
+        self.waiting.retain(|waiting| {
+            let other = waiting.batch;
+            let is_due = waiting.not_before.is_none_or(|not_before| not_before <= now);
+            let shares = other.pack_shape == Some(shape)
+                && is_due
+                && packed.len() + 1 < MAX_PACKED_JOBS as usize
+                && bytes.saturating_add(other.bytes) <= self.limits.upload_bytes;
+            if shares {
+                bytes += other.bytes;
+                packed.push(other);
+            }
+            !shares
+        });
+        packed
     }
 
     pub(super) fn into_imports(self) -> HashMap<BatchKey, ImportForecast> {
@@ -240,59 +268,6 @@ impl<'a> QueueSimulation<'a> {
             waiting.batch.list_id.is_none_or(|list| self.running.iter().all(|running| running.list_id != Some(list)))
         };
         is_due && is_first && list_is_free()
-    }
-}
-
-/// The jobs of each group in the order in which they are imported.
-struct GroupOrder<'a> {
-    indices: HashMap<&'a str, usize>,
-    /// For each group its unended jobs, with the number of their batches.
-    jobs: Vec<BTreeMap<JobId, usize>>,
-}
-
-impl<'a> GroupOrder<'a> {
-    /// Returns the order of the groups that have queued batches.
-    fn of(outlook: &'a QueueOutlook) -> GroupOrder<'a> {
-        let mut order = GroupOrder { indices: HashMap::new(), jobs: Vec::new() };
-        for batch in &outlook.queued {
-            let Some(name) = batch.group.as_deref() else { continue };
-            let next = order.jobs.len();
-            let index = *order.indices.entry(name).or_insert(next);
-            if index == next {
-                order.jobs.push(BTreeMap::new());
-            }
-            *order.jobs[index].entry(batch.key.job).or_default() += 1;
-            // A head of which no batch is in sight has none that ends, so it stays the head.
-            if let Some(head) = batch.group_head {
-                order.jobs[index].entry(head).or_default();
-            }
-        }
-        for flight in &outlook.snapshot.in_flight {
-            if let Some(index) = order.index_of(flight.group.as_deref()) {
-                // The group waits for the operator's decision about a held batch.
-                let job = if flight.state == BatchState::Held { JobId(i64::MIN) } else { flight.key.job };
-                *order.jobs[index].entry(job).or_default() += 1;
-            }
-        }
-        order
-    }
-
-    fn index_of(&self, group: Option<&str>) -> Option<usize> {
-        group.and_then(|name| self.indices.get(name)).copied()
-    }
-
-    /// Returns the job whose batches are next.
-    fn head(&self, group: usize) -> Option<JobId> {
-        self.jobs[group].first_key_value().map(|(&job, _)| job)
-    }
-
-    fn end_batch(&mut self, group: usize, job: JobId) {
-        if let Some(batches) = self.jobs[group].get_mut(&job) {
-            *batches = batches.saturating_sub(1);
-            if *batches == 0 {
-                self.jobs[group].remove(&job);
-            }
-        }
     }
 }
 

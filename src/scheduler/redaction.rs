@@ -3,8 +3,9 @@
 use crate::delimited;
 use crate::domain::FailureReason;
 use crate::marketo::UploadError;
+use crate::scheduler::upload_content::stored_header;
 use crate::scheduler::worker_context::WorkerContext;
-use crate::store::{Job, StoreError, StoredFile};
+use crate::store::{Job, StoreError};
 
 /// Returns Marketo's message about a job's file without the values of the file's first line, where that may be a row
 /// instead of a header.
@@ -49,10 +50,5 @@ pub(super) async fn reason_without_values(
 }
 
 async fn columns(context: &WorkerContext, job: &Job) -> Result<Vec<String>, StoreError> {
-    let mut content = context.store.content(StoredFile::submitted(job.id), job.header.0..job.header.1);
-    let mut header = Vec::new();
-    while let Some(chunk) = content.next().await? {
-        header.extend(chunk);
-    }
-    Ok(delimited::columns(&header, job.format))
+    Ok(delimited::columns(&stored_header(&context.store, job).await?, job.format))
 }

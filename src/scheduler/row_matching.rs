@@ -8,6 +8,7 @@ use memchr::memchr_iter;
 use crate::delimited;
 use crate::delimited::{ReportMatcher, RowMatch};
 use crate::domain::{BatchKey, ReportKind};
+use crate::scheduler::upload_content::stored_header;
 use crate::store::{Batch, ContentReader, Job, PackedRowMatch, Store, StoreError, StoredFile};
 
 /// The match of one report's rows, with lines of the submitted file.
@@ -121,12 +122,7 @@ impl Upload<'_> {
     /// failed are not those with a warning.
     async fn matched(&self, bytes: ReportBytes) -> Result<Vec<MadeMatch>, StoreError> {
         let Upload { store, job, .. } = *self;
-        let mut header = Vec::new();
-        let mut content = store.content(StoredFile::submitted(job.id), job.header.0..job.header.1);
-        while let Some(chunk) = content.next().await? {
-            header.extend(chunk);
-        }
-        let columns = delimited::columns(&header, job.format);
+        let columns = delimited::columns(&stored_header(store, job).await?, job.format);
         let mut made: Vec<MadeMatch> = Vec::new();
         for (kind, bytes) in [(ReportKind::Failures, bytes.failures), (ReportKind::Warnings, bytes.warnings)] {
             let Some(bytes) = bytes else { continue };
@@ -182,6 +178,8 @@ async fn read_into<M: Send + 'static>(
 }
 
 /// Runs work that takes milliseconds, too long for a thread that serves requests.
-async fn on_blocking_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, StoreError> {
+pub(super) async fn on_blocking_thread<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, StoreError> {
     tokio::task::spawn_blocking(work).await.map_err(|_| StoreError::Closed)
 }

@@ -20,7 +20,7 @@ impl TooLarge {
         matches!(self, TooLarge::ForMarketo).then_some(ErrorCode::Http(413))
     }
 
-    fn reason(self, bytes: u64) -> String {
+    pub(super) fn reason(self, bytes: u64) -> String {
         match self {
             TooLarge::ForMarketo => format!("Marketo found {bytes} bytes too large (413)"),
             TooLarge::ForUs(limit) => format!("{bytes} bytes are too large for limits.upload_bytes, which is {limit}"),

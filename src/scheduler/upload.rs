@@ -3,10 +3,9 @@
 //! The begin of the upload is on disk before the request is sent, and its outcome is recorded before any other effect.
 //! After a crash the row therefore shows whether Marketo may have the batch.
 
-use bytes::Bytes;
-use futures_util::{Stream, StreamExt, stream};
 use jiff::Timestamp;
 
+use crate::clock::after;
 use crate::domain::batch::UploadAttempts;
 use crate::domain::{BatchKey, BatchState, DeferReason, Event, FailureReason};
 use crate::marketo::{AccessToken, CreatedImport, ErrorAction, UploadError, UploadRequest, max_content_bytes};
@@ -15,8 +14,9 @@ use crate::scheduler::outcome::{FailedUpload, service_backoff_until};
 use crate::scheduler::plan::{SchedulingRules, may_still_upload};
 use crate::scheduler::redaction::upload_error_without_values;
 use crate::scheduler::split::{OversizedBatch, TooLarge, split_upload};
+use crate::scheduler::upload_content::upload_content;
 use crate::scheduler::worker_context::WorkerContext;
-use crate::store::{Batch, ContentReader, Job, StoreError, StoredFile};
+use crate::store::{Batch, Job, PackLimits, PackedRows, SharingEnd, SharingLimit, StoreError, UploadBegin};
 
 /// An upload that is recorded as begun.
 struct BegunUpload {
@@ -24,6 +24,8 @@ struct BegunUpload {
     job: Job,
     /// The batch before the upload began.
     batch: Batch,
+    /// The rows of the jobs that share the import, this batch's first; none where it goes alone.
+    packed: Vec<PackedRows>,
     began_at: Timestamp,
 }
 
@@ -31,7 +33,7 @@ struct BegunUpload {
 enum SendOutcome {
     Accepted(CreatedImport),
     Failed(UploadError),
-    /// The batch is larger than `limits.upload_bytes`. No request was made.
+    /// The upload is larger than `limits.upload_bytes`. No request was made.
     OverLimit(u64),
 }
 
@@ -85,24 +87,32 @@ async fn begin(context: &WorkerContext, key: BatchKey, job: Job) -> Result<Optio
     if !may_upload || batch.state != BatchState::Pending {
         return Ok(None);
     }
-    match context.store.record_event(key, Event::UploadBegan, None, began_at).await {
-        Ok(_) => Ok(Some(BegunUpload { key, job, batch, began_at })),
+    let limits = PackLimits {
+        max_bytes: max_content_bytes(&job.filename, context.config().limits.upload_bytes),
+        latest_not_before: after(began_at, rules.longest_pause()),
+    };
+    match context.store.begin_upload(UploadBegin { key, limits, now: began_at }).await {
+        Ok(packed) => Ok(Some(BegunUpload { key, job, batch, packed, began_at })),
         // The batch was cancelled after it was read.
         Err(StoreError::Illegal(_)) => Ok(None),
         Err(error) => Err(error),
     }
 }
 
-/// Step 2: sends the header and the batch's rows.
+/// Step 2: sends the header and the batch's rows, or those of all batches that share the import.
 async fn send(context: &WorkerContext, upload: &BegunUpload, token: &AccessToken) -> SendOutcome {
-    let BegunUpload { job, batch, .. } = upload;
-    let bytes = (job.header.1 - job.header.0) + (batch.byte_to - batch.byte_from);
+    let BegunUpload { job, batch, packed, .. } = upload;
+    let content = match upload_content(&context.store, job, batch, packed).await {
+        Ok(content) => content,
+        Err(error) => return SendOutcome::Failed(UploadError::BrokenOff(error.to_string())),
+    };
+    let bytes = content.bytes;
     let limit = context.config().limits.upload_bytes;
     if bytes > max_content_bytes(&job.filename, limit) {
         return SendOutcome::OverLimit(limit);
     }
     let request = UploadRequest { target: &job.target, filename: &job.filename, format: job.format, bytes };
-    let content = content(context, job, batch);
+    let content = content.stream;
     match context.client().create(token, request, content, context.stop.cancelled()).await {
         Ok(created) => SendOutcome::Accepted(created),
         Err(error) => SendOutcome::Failed(upload_error_without_values(context, job, error).await),
@@ -120,7 +130,6 @@ async fn record_outcome(
     outcome: SendOutcome,
     guard: CallGuard<'_>,
 ) -> Result<(), StoreError> {
-    let too_large = |limit, request_id| OversizedBatch { job: &upload.job, batch: &upload.batch, limit, request_id };
     match outcome {
         SendOutcome::Accepted(created) => {
             let recorded = record_accepted(context, upload.key, created).await;
@@ -129,17 +138,59 @@ async fn record_outcome(
         }
         SendOutcome::OverLimit(limit) => {
             guard.finish().await;
-            split_upload(context, upload.key, too_large(TooLarge::ForUs(limit), None)).await
+            split(context, upload, TooLarge::ForUs(limit), None).await
         }
         SendOutcome::Failed(UploadError::Refused { action: ErrorAction::TooLarge, request_id, .. }) => {
             guard.finish().await;
-            split_upload(context, upload.key, too_large(TooLarge::ForMarketo, request_id)).await
+            split(context, upload, TooLarge::ForMarketo, request_id).await
         }
         SendOutcome::Failed(error) => {
             guard.finish().await;
             record_failed(context, upload, error).await
         }
     }
+}
+
+/// Splits an upload that is too large: one of several jobs between them, one of a single job between its rows.
+async fn split(
+    context: &WorkerContext,
+    upload: &BegunUpload,
+    limit: TooLarge,
+    request_id: Option<String>,
+) -> Result<(), StoreError> {
+    let BegunUpload { key, job, batch, packed, .. } = upload;
+    if packed.is_empty() {
+        return split_upload(context, *key, OversizedBatch { job, batch, limit, request_id }).await;
+    }
+    let header = job.header.1 - job.header.0;
+    let bytes = header + packed.iter().map(PackedRows::bytes_sent).sum::<u64>();
+    let reason = format!("{}: its {} jobs are sent in smaller imports", limit.reason(bytes), packed.len());
+    let end = SharingEnd { event: Event::Split { reason }, limit: SharingLimit::MaxBytes(bytes / 2), request_id };
+    end_sharing(context, *key, end).await
+}
+
+/// Records that the jobs of an import are sent again in other imports.
+async fn end_sharing(context: &WorkerContext, key: BatchKey, end: SharingEnd) -> Result<(), StoreError> {
+    tracing::warn!(instance = %context.name, job = %key.job, part = key.part, limit = ?end.limit,
+        request_id = end.request_id, message = end.event.message(), "a shared import was refused; its jobs are sent again");
+    let now = context.clock.now();
+    context.record_with_retry(key, "split", || context.store.end_sharing(key, end.clone(), now)).await
+}
+
+/// Returns how the jobs of an import are sent again, where it failed for a reason that may be in the rows of one of
+/// them only.
+fn sharing_end(upload: &BegunUpload, event: &Event, is_broken_off: bool) -> Option<SharingEnd> {
+    if upload.packed.is_empty() {
+        return None;
+    }
+    let reason = match event {
+        Event::Rejected { reason } | Event::AttemptsExhausted { reason, unconfirmed_until: None } => reason,
+        Event::Refused { reason, .. } if is_broken_off => reason,
+        _ => return None,
+    };
+    let others = upload.packed.len() - 1;
+    let reason = format!("{reason} (an import with {others} other jobs; it is sent again alone)");
+    Some(SharingEnd { event: Event::Split { reason }, limit: SharingLimit::Alone, request_id: None })
 }
 
 async fn record_accepted(context: &WorkerContext, key: BatchKey, created: CreatedImport) -> Result<(), StoreError> {
@@ -159,11 +210,16 @@ async fn record_failed(context: &WorkerContext, upload: &BegunUpload, error: Upl
         _ => None,
     };
     let request_id = request_id(&error);
+    // A file of one of the jobs could not be read, for example.
+    let is_broken_off = matches!(error, UploadError::BrokenOff(_));
     let (snapshot, now) = context.snapshot_or_default().await;
     let BegunUpload { batch, began_at, .. } = upload;
     let tried = UploadAttempts { attempts: batch.attempts + 1, began: Some(*began_at), ..batch.tried };
     let event = FailedUpload { tried, snapshot: &snapshot, instance: &context.config(), now }.event(error);
-    record_event(context, upload.key, event, request_id).await?;
+    match sharing_end(upload, &event, is_broken_off) {
+        Some(end) => end_sharing(context, upload.key, SharingEnd { request_id, ..end }).await?,
+        None => record_event(context, upload.key, event, request_id).await?,
+    }
     // The batch is recorded before the instance. In the other order a crash in between would leave the batch
     // `uploading`, and the refusal would be taken for an unknown outcome.
     if let Some((action, reason)) = refusal {
@@ -231,21 +287,4 @@ fn request_id(error: &UploadError) -> Option<String> {
         UploadError::NeverSent(_) | UploadError::Stopped | UploadError::BrokenOff(_) => None,
         UploadError::Refused { request_id, .. } | UploadError::AnswerLost { request_id, .. } => request_id.clone(),
     }
-}
-
-/// Returns the header and the batch's rows as stored.
-fn content(
-    context: &WorkerContext,
-    job: &Job,
-    batch: &Batch,
-) -> impl Stream<Item = std::io::Result<Bytes>> + Send + use<> {
-    let range = |(from, to)| context.store.content(StoredFile::submitted(job.id), from..to);
-    chunks(range(job.header)).chain(chunks(range((batch.byte_from, batch.byte_to))))
-}
-
-fn chunks(content: ContentReader) -> impl Stream<Item = std::io::Result<Bytes>> + Send {
-    stream::try_unfold(content, async |mut content| {
-        let chunk = content.next().await.map_err(std::io::Error::other)?;
-        Ok(chunk.map(|chunk| (Bytes::from(chunk), content)))
-    })
 }

@@ -13,6 +13,7 @@ use crate::store::{EndedImport, InFlightBatch, QueuedBatch};
 
 const RULES: SchedulingRules = SchedulingRules {
     max_in_flight: 2,
+    upload_bytes: 10_000_000,
     polling: Polling { min: Duration::from_secs(5), max: Duration::from_secs(30) },
     backoff_max: Duration::from_secs(900),
 };
@@ -50,6 +51,8 @@ fn queued(job: i64, rows: u64) -> QueuedBatch {
         group_head: None,
         list_id: None,
         batch_rules: BatchRules::default(),
+        bytes: 100,
+        pack_shape: None,
         rows,
         not_before: None,
     }

@@ -54,7 +54,7 @@ impl ExplainedJob<'_> {
             return paused;
         }
         if let Some(batch) = first(BatchState::Uploading) {
-            let text = format!("Part {} is being uploaded to Marketo.", batch.part);
+            let text = format!("Part {} is being uploaded to Marketo.{}", batch.part, sharing_text(batch));
             return Wait::new(WaitReason::Upload, "being uploaded", text);
         }
         if let Some(batch) = first(BatchState::Importing).or_else(|| first(BatchState::Queued)) {
@@ -64,7 +64,7 @@ impl ExplainedJob<'_> {
             let text = match batch.query_failures.all {
                 0 => "The import has ended; its failure and warning files are being fetched.".to_owned(),
                 n => format!("The import has ended; fetching its files has failed {n} times and is retried."),
-            };
+            } + &sharing_text(batch);
             return Wait::new(WaitReason::Files, "fetching its failure and warning files", text)
                 .until(batch.not_before);
         }
@@ -124,6 +124,15 @@ impl ExplainedJob<'_> {
     }
 }
 
+/// Returns a sentence that tells with how many jobs a batch shares its import; empty where with none.
+pub(super) fn sharing_text(batch: &Batch) -> String {
+    match batch.shared_with {
+        0 => String::new(),
+        1 => " It shares an import with 1 other job.".to_owned(),
+        others => format!(" It shares an import with {others} other jobs."),
+    }
+}
+
 /// Returns how a job ended: why it failed, or what Marketo imported of it.
 fn ended_text(job: &Job) -> String {
     if let (JobState::Failed, Some(error)) = (job.state, &job.error) {
@@ -131,6 +140,11 @@ fn ended_text(job: &Job) -> String {
     }
     let rows = &job.rows;
     let noun = if rows.total == 1 { "row" } else { "rows" };
+    if rows.processed.is_none() && job.batches.iter().any(|batch| batch.shared_with > 0) {
+        return "The outcome of some of its rows is unknown: it shared an import with other jobs, and Marketo's reports \
+                do not show to which job each of their rows belongs."
+            .to_owned();
+    }
     let mut text = match rows.processed {
         Some(processed) => format!("Marketo imported {processed} of its {} {noun}", rows.total),
         None => format!("Marketo did not count how many of its {} {noun} it imported", rows.total),

@@ -2,8 +2,8 @@
 
 use jiff::Timestamp;
 
-use crate::domain::{BatchKey, BatchState};
-use crate::scheduler::explain::explained_job::ExplainedJob;
+use crate::domain::BatchState;
+use crate::scheduler::explain::explained_job::{ExplainedJob, sharing_text};
 use crate::scheduler::explain::explanation::{Wait, WaitReason};
 use crate::scheduler::poll_interval;
 use crate::scheduler::poll_interval::PollSchedule;
@@ -24,7 +24,7 @@ impl ExplainedJob<'_> {
         // The last error or undocumented status.
         let last_error = match &batch.message {
             Some(message) if batch.query_failures.all > 0 => format!(" The last poll failed: {message}."),
-            _ => String::new(),
+            _ => sharing_text(batch),
         };
         if batch.state == BatchState::Importing {
             let text = format!("Marketo is importing part {part} (its batch {id}).{last_error}");
@@ -55,7 +55,7 @@ impl ExplainedJob<'_> {
     }
 
     fn next_poll(&self, batch: &Batch) -> NextPoll {
-        let key = BatchKey { job: self.job.id, part: batch.part };
+        let key = batch.import_key(self.job.id);
         let schedule = PollSchedule {
             recent_durations: &self.outlook.snapshot.recent_durations,
             polling: &self.rules.polling,

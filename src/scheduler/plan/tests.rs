@@ -14,6 +14,7 @@ const NOW: i64 = 1_000_000;
 fn rules(importing: u32, queued: u32) -> SchedulingRules {
     SchedulingRules {
         max_in_flight: max_in_flight(importing, queued),
+        upload_bytes: 10_000_000,
         polling: config::Polling { min: Duration::from_secs(5), max: Duration::from_secs(30) },
         backoff_max: Duration::from_secs(300),
     }
@@ -24,7 +25,7 @@ fn key(job: i64, part: u32) -> BatchKey {
 }
 
 fn pending(job: i64, part: u32) -> PendingBatch {
-    PendingBatch { key: key(job, part), priority: 0, group: None, list_id: None, last_upload: None }
+    PendingBatch { key: key(job, part), priority: 0, group: None, list_id: None, last_upload: None, pack_shape: None }
 }
 
 fn in_flight(job: i64, part: u32, state: BatchState) -> InFlightBatch {

@@ -13,6 +13,7 @@ use crate::store::{InFlightBatch, QueuedBatch};
 
 const RULES: SchedulingRules = SchedulingRules {
     max_in_flight: 2,
+    upload_bytes: 10_000_000,
     polling: Polling { min: Duration::from_secs(5), max: Duration::from_secs(30) },
     backoff_max: Duration::from_secs(900),
 };
@@ -73,6 +74,8 @@ fn queued(job: i64) -> QueuedBatch {
         group_head: None,
         list_id: None,
         batch_rules: BatchRules::default(),
+        bytes: 100,
+        pack_shape: None,
         rows: 10,
         not_before: None,
     }

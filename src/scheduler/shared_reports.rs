@@ -1,0 +1,164 @@
+//! Shared reports: fetches the failure and warning files of an import that several jobs share, and gives each job its
+//! rows of them.
+//!
+//! The files are held in memory until they are divided, and never stored: they have rows of all jobs.
+
+use bytes::Bytes;
+
+use crate::byte_order_mark::without_mark;
+use crate::delimited;
+use crate::delimited::{JobReport, JobReports, RawReports, ReportDivider, UnknownRows};
+use crate::domain::{BatchKey, Counts, ReportKind};
+use crate::scheduler::fetch_reports::max_report_bytes;
+use crate::scheduler::outcome::may_have_report;
+use crate::scheduler::report_fetch::{Destination, FetchedReport, ReportFetch};
+use crate::scheduler::row_matching::on_blocking_thread;
+use crate::scheduler::upload_content::{added_line_end, line_end, stored_header};
+use crate::scheduler::worker_context::WorkerContext;
+use crate::store::{
+    Batch, DividedFile, DividedReports, Job, PackedRowMatch, PackedRows, ReportSizes, SharedImport, StoreError,
+    StoredFile,
+};
+
+/// The largest report that is held in memory, in bytes. The rows of an upload are at most 10 MB, and reasons are short.
+/// A larger report cannot be divided.
+const MAX_REPORT_BYTES: u64 = 64 << 20;
+
+/// An import that has ended and that several jobs share.
+#[derive(Clone, Copy)]
+pub(super) struct EndedImport<'a> {
+    pub key: BatchKey,
+    /// The job of the batch that stands for the import, and that batch.
+    pub job: &'a Job,
+    pub batch: &'a Batch,
+    pub shared: &'a SharedImport,
+}
+
+/// Fetches the reports of a shared import, divides them, and records the batches as complete.
+///
+/// # Errors
+/// A database error.
+pub(super) async fn fetch_shared_reports(context: &WorkerContext, import: EndedImport<'_>) -> Result<(), StoreError> {
+    let EndedImport { key, job, batch, shared } = import;
+    let (counts, rows) = (shared.counts, shared.packed.iter().map(|packed| packed.rows).sum());
+    let sent = (job.header.1 - job.header.0) + shared.packed.iter().map(PackedRows::bytes_sent).sum::<u64>();
+    let max_bytes = max_report_bytes(sent, rows).min(MAX_REPORT_BYTES);
+    let mut contents = [None, None];
+    let mut is_whole = shared.is_whole && !batch.id_given_twice;
+    let reports = [(ReportKind::Failures, counts.failed), (ReportKind::Warnings, counts.warned)];
+    for (content, (kind, count)) in contents.iter_mut().zip(reports) {
+        if !may_have_report(kind, counts, rows) {
+            continue;
+        }
+        let destination = Destination::Memory;
+        let fetch = ReportFetch { context, key, job, batch, kind, count, max_bytes, destination };
+        match fetch.run().await? {
+            FetchedReport::File(report) => {
+                is_whole &= report.truncated_at.is_none();
+                *content = Some(report.content);
+            }
+            FetchedReport::None => {}
+            FetchedReport::Later => return Ok(()),
+        }
+    }
+    let [failures, warnings] = contents;
+    let divided = if is_whole { divide(context, import, RawReports { failures, warnings }).await } else { None };
+    let unknown = divided.is_none();
+    let divided = divided.unwrap_or_else(|| shared.packed.iter().map(|_| unknown_reports()).collect());
+    let stored = shared.packed.iter().zip(divided).map(|(packed, reports)| to_stored(*packed, reports));
+    let stored = stored.collect::<std::io::Result<_>>().map_err(|error| StoreError::Refused(error.to_string()))?;
+    context.store.complete_shared_import(key, stored, context.clock.now()).await?;
+    tracing::info!(instance = %context.name, job = %key.job, part = key.part, jobs = shared.packed.len(), unknown,
+        "shared import complete");
+    Ok(())
+}
+
+/// Divides the reports; none where a file that was sent can no longer be read.
+async fn divide(context: &WorkerContext, import: EndedImport<'_>, reports: RawReports) -> Option<Vec<JobReports>> {
+    let EndedImport { key, job, shared, .. } = import;
+    let divided = async {
+        let header = stored_header(&context.store, job).await?;
+        let header = Bytes::copy_from_slice(without_mark(&header));
+        let columns = delimited::columns(&header, job.format);
+        let (format, counts) = (job.format, shared.counts);
+        let mut divider = on_blocking_thread(move || ReportDivider::new(columns, format, counts, reports)).await?;
+        let line_end = line_end(&header);
+        for &packed in &shared.packed {
+            if divider.needs_sent_rows() {
+                divider = push_rows(context, divider, packed).await?;
+                if let Some(added) = added_line_end(&line_end, packed) {
+                    divider.push(&added);
+                }
+            }
+            divider.end_job(packed.rows);
+        }
+        on_blocking_thread(move || divider.finish()).await
+    };
+    match divided.await {
+        Ok(divided) => Some(divided),
+        Err(error) => {
+            tracing::warn!(instance = %context.name, job = %key.job, part = key.part, %error,
+                "the reports of a shared import could not be divided");
+            None
+        }
+    }
+}
+
+/// Reads the rows of one job into the divider.
+async fn push_rows(
+    context: &WorkerContext,
+    mut divider: ReportDivider,
+    packed: PackedRows,
+) -> Result<ReportDivider, StoreError> {
+    let (from, to) = packed.bytes;
+    let mut content = context.store.content(StoredFile::submitted(packed.key.job), from..to);
+    while let Some(chunk) = content.next().await? {
+        divider = on_blocking_thread(move || {
+            divider.push(&chunk);
+            divider
+        })
+        .await?;
+    }
+    Ok(divider)
+}
+
+/// Returns the reports of a job of whose rows nothing is known.
+fn unknown_reports() -> JobReports {
+    JobReports {
+        failures: JobReport::default(),
+        warnings: JobReport::default(),
+        counts: Counts::default(),
+        unknown: UnknownRows::AllOthers,
+    }
+}
+
+/// Returns the reports of a job as they are stored.
+fn to_stored(packed: PackedRows, reports: JobReports) -> std::io::Result<DividedReports> {
+    let JobReports { failures, warnings, counts, unknown } = reports;
+    let mut stored = DividedReports {
+        key: packed.key,
+        counts,
+        unknown_rows: match unknown {
+            UnknownRows::None | UnknownRows::AllOthers => None,
+            UnknownRows::Rows(rows) => Some(delimited::encode_rows(&rows)),
+        },
+        files: Vec::new(),
+        sizes: ReportSizes::default(),
+    };
+    for (kind, JobReport { bytes, found }) in [(ReportKind::Failures, failures), (ReportKind::Warnings, warnings)] {
+        if bytes.is_empty() {
+            continue;
+        }
+        let size = match kind {
+            ReportKind::Failures => &mut stored.sizes.failures,
+            ReportKind::Warnings => &mut stored.sizes.warnings,
+        };
+        *size = Some(bytes.len() as u64);
+        stored.files.push(DividedFile::compress(kind, &bytes)?);
+        // Every file that shares an import was accepted by a version that stores the line.
+        if let Some(first_line) = packed.first_line {
+            stored.sizes.matches.push(PackedRowMatch::compress(kind, first_line, &found.encode())?);
+        }
+    }
+    Ok(stored)
+}
