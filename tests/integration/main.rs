@@ -38,6 +38,7 @@ mod retention;
 mod row_match;
 mod sample_config;
 mod screens;
+mod shared_imports;
 mod slow_clients;
 mod stopping;
 #[path = "../support/mod.rs"]

@@ -7,6 +7,7 @@ use crate::api::dto::{BatchDto, HistoryEntryDto, JobDto, ReasonsDto};
 use crate::cli::commands::reasons::tables;
 use crate::cli::confirmation::YesOption;
 use crate::cli::exit_status::{CliError, ExitStatus};
+use crate::cli::format;
 use crate::cli::format::{
     UNACCOUNTED, batch_tone, count_cell, done_label, outcome_label, state_label, state_tone, unaccounted_cell,
     waiting_text,
@@ -149,6 +150,16 @@ fn expected(job: &JobDto, screen: &Screen) -> Option<String> {
     (!parts.is_empty()).then(|| parts.join(", "))
 }
 
+/// Returns the last message about a batch, and with how many jobs it shares its import.
+fn message_cell(batch: &BatchDto) -> String {
+    let message = batch.message.as_deref().unwrap_or_default();
+    match (batch.shared_with, message) {
+        (0, _) => message.to_owned(),
+        (others, "") => format!("shared with {}", format::count(u64::from(others), "other job")),
+        (others, _) => format!("shared with {}; {message}", format::count(u64::from(others), "other job")),
+    }
+}
+
 fn batches(batches: &[BatchDto], screen: &Screen) -> String {
     let mut table = Table::new(vec![
         Column::right("PART"),
@@ -169,7 +180,7 @@ fn batches(batches: &[BatchDto], screen: &Screen) -> String {
             done_label(&batch.rows).into(),
             count_cell(batch.rows.failed, Tone::Attention),
             unaccounted_cell(&batch.rows),
-            batch.message.as_deref().unwrap_or_default().into(),
+            message_cell(batch).into(),
         ]);
     }
     table.remove_idle(UNACCOUNTED, "0");
