@@ -162,6 +162,11 @@ impl Faults {
         }
     }
 
+    /// Removes all faults.
+    pub fn clear(&mut self) {
+        self.0.clear();
+    }
+
     /// Returns the effect on a call of this kind that arrives now: that of the oldest fault that is due. The other
     /// faults count the call.
     pub fn next_effect(&mut self, call: Call) -> Option<FaultEffect> {
@@ -200,6 +205,15 @@ mod tests {
         faults.push(Fault::on(Call::Create, FaultEffect::http(502)));
         assert_eq!(struck(&mut faults, 3), [Some(500), Some(502), None]);
         assert_eq!(faults.next_effect(Call::Status), Some(FaultEffect::http(501)));
+    }
+
+    #[test]
+    fn cleared_faults_apply_to_no_call() {
+        let mut faults = Faults::default();
+        faults.push(Fault::on(Call::Create, FaultEffect::http(500)).times(u32::MAX));
+        assert_eq!(struck(&mut faults, 1), [Some(500)]);
+        faults.clear();
+        assert_eq!(struck(&mut faults, 1), [None]);
     }
 
     #[test]

@@ -66,6 +66,11 @@ impl Simulator {
         self.shared.faults().push(fault);
     }
 
+    /// Removes all faults that are still to come.
+    pub fn clear_faults(&self) {
+        self.shared.faults().clear();
+    }
+
     /// Revokes every token issued so far: calls with one get error 601.
     pub fn revoke_tokens(&self) {
         self.shared.with_model(|marketo, _| marketo.revoke_tokens());
