@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::time::Duration;
 
 use marqueue::domain::instance::PauseKind;
 use marqueue::domain::{BatchState, JobId, JobState};
@@ -86,25 +85,26 @@ fn uploads_of(env: &TestEnv, job: &str) -> usize {
 
 #[tokio::test]
 async fn restored_daemon_resends_nothing_known_to_the_backup() {
-    let mut settings = quick();
-    settings.import_base = Duration::from_secs(3);
-    let mut env = TestEnv::with_daemon(settings).await;
-    let add = async |env: &TestEnv, name: &str| {
-        env.add(&format!("target=leads&filename={name}.csv"), leads(&[&format!("{name}@example.com")])).await.id
+    let mut env = TestEnv::with_daemon(quick()).await;
+    let add = async |env: &TestEnv, name: &str, cell: &str| {
+        let file = format!("email,firstName\n{name}@example.com,{cell}\n");
+        env.add(&format!("target=leads&filename={name}.csv"), file).await.id
     };
-    let done = add(&env, "done").await;
+    let done = add(&env, "done", "Ann").await;
     env.ended(done).await;
-    let flying = add(&env, "flying").await;
+    let flying = add(&env, "flying", "!stuck").await;
     env.in_state(flying, BatchState::Importing).await;
     env.json("POST", "/v1/instances/default/pause").await;
-    let waiting = add(&env, "waiting").await;
+    let waiting = add(&env, "waiting", "!stuck").await;
 
     let (status, copy) = env.request("GET", "/v1/backup", "").await;
     assert_eq!(status, 200);
     // The copy does not have this upload, nor this job.
     env.json("POST", "/v1/instances/default/resume").await;
     env.in_state(waiting, BatchState::Importing).await;
-    let late = add(&env, "late").await;
+    // These two end now.
+    env.simulator.end_stuck_imports();
+    let late = add(&env, "late", "Ann").await;
     env.ended(late).await;
     env.kill();
     restore(&env, &copy);
@@ -126,6 +126,8 @@ async fn restored_daemon_resends_nothing_known_to_the_backup() {
     // It was paused when the copy was made, and so it is now: an operator may look at Marketo first.
     assert_eq!(env.job(waiting).await.state, JobState::Pending);
     env.json("POST", "/v1/instances/default/resume").await;
+    env.in_state(waiting, BatchState::Importing).await;
+    env.simulator.end_stuck_imports();
     assert_eq!(env.ended(waiting).await.state, JobState::Complete);
     assert_eq!(uploads_of(&env, "waiting"), 2, "what came after the copy is sent once more");
 }

@@ -91,6 +91,9 @@ async fn instances_have_slots_of_their_own() {
     assert_eq!(other.simulator.call_log().imports.len(), 1);
 }
 
+/// How long an answer is held back so that the daemon is killed meanwhile.
+const HELD_BACK: Duration = Duration::from_secs(100);
+
 /// Kills the daemon when the batch is in `state`, starts it again, and gives the job at its end.
 async fn killed_in(state: BatchState, policy: &str) -> (TestEnv, marqueue::api::dto::JobDto) {
     use marqueue::simulator::call_log::Call;
@@ -98,32 +101,30 @@ async fn killed_in(state: BatchState, policy: &str) -> (TestEnv, marqueue::api::
     let mut env = TestEnv::new(quick()).await;
     env.config = format!("unknown_outcome = \"{policy}\"\nlimits = {{ calls = 5000, window = \"1s\" }}\n");
     env.start().await;
-    let cell = match state {
-        BatchState::Queued | BatchState::Importing => "!lasts:1s",
-        _ => "Ann",
-    };
+    let cell = if state == BatchState::Importing { "!stuck" } else { "Ann" };
     let file = format!("email,firstName\na@example.com,{cell}\nb@example.com,!fail:No such person\n");
     match state {
         BatchState::Pending => assert_eq!(env.json("POST", "/v1/instances/default/pause").await.0, 200),
         BatchState::Uploading => {
-            env.simulator.push_fault(Fault::on(Call::Create, FaultEffect::delay(Duration::from_secs(3))));
+            env.simulator.push_fault(Fault::on(Call::Create, FaultEffect::delay(HELD_BACK)));
         }
         BatchState::Queued => {
             // Two before it keep both of Marketo's places.
             for _ in 0..2 {
-                let long = "email,firstName\nlong@example.com,!lasts:2s\n";
-                let id = env.add("target=leads&format=csv", long).await.id;
+                let stuck = "email,firstName\nlong@example.com,!stuck\n";
+                let id = env.add("target=leads&format=csv", stuck).await.id;
                 env.in_state(id, BatchState::Importing).await;
             }
         }
         BatchState::Collecting => {
-            env.simulator.push_fault(Fault::on(Call::Failures, FaultEffect::delay(Duration::from_secs(3))));
+            env.simulator.push_fault(Fault::on(Call::Failures, FaultEffect::delay(HELD_BACK)));
         }
         _ => {}
     }
     let id = env.add("target=leads&format=csv", file).await.id;
     env.in_state(id, state).await;
     env.kill();
+    env.simulator.end_stuck_imports();
     env.start().await;
     if state == BatchState::Pending {
         assert_eq!(env.job(id).await.state, JobState::Pending, "a pause outlives the daemon");
