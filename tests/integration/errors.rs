@@ -25,6 +25,9 @@ use serde_json::Value;
 /// A file of one row.
 const FILE: &str = "email,firstName\nann@example.com,Ann\n";
 
+/// The same with an import that lasts until the test ends it.
+const STUCK: &str = "email,firstName\nann@example.com,!stuck\n";
+
 const LEADS: &str = "target=leads&format=csv";
 
 impl TestEnv {
@@ -37,6 +40,17 @@ impl TestEnv {
             })
             .await;
         explained["text"].as_str().expect("words").to_owned()
+    }
+
+    /// What `explain` says of the job once more uploads in a row have failed than its attempts allow, as JSON.
+    async fn failed_often(&mut self, id: JobId) -> String {
+        self.until("it was tried more often than it may be", async |env| {
+            let text = env.json("GET", &format!("/v1/jobs/{id}/explain")).await.1.to_string();
+            let (before, _) = text.split_once(" failures in a row")?;
+            let failures: u32 = before.rsplit_once('(')?.1.parse().expect("a number");
+            (failures >= 5).then_some(text)
+        })
+        .await
     }
 
     /// `instances.default` of the status.

@@ -37,7 +37,8 @@ async fn wrong_request_fails_with_marketos_message_unrepeated() {
 #[tokio::test]
 async fn an_unknown_code_of_one_batch_alone_uses_up_no_attempt() {
     let mut env = TestEnv::new(quick()).await;
-    env.config = "backoff_min = \"300ms\"\nbackoff_max = \"300ms\"\nmax_attempts = 1\n".into();
+    // Long enough to be seen on a loaded machine.
+    env.config = "backoff_min = \"1500ms\"\nbackoff_max = \"1500ms\"\nmax_attempts = 1\n".into();
     env.start().await;
     for code in [9999, 611] {
         env.simulator.push_fault(Fault::on(Call::Create, FaultEffect::error(code, "Out of paper")).times(4));

@@ -10,7 +10,7 @@ use marqueue::domain::BatchState;
 use marqueue::simulator::{Call, Fault, FaultEffect, Settings};
 
 use super::raw_server::{Answer, Fake};
-use super::{FILE, LEADS, outcomes};
+use super::{FILE, LEADS, STUCK, outcomes};
 use crate::support::{TestEnv, leads, quick};
 
 #[tokio::test]
@@ -52,9 +52,11 @@ async fn tokens_refused_in_a_row_make_uploads_wait_and_go_on() {
 #[tokio::test]
 async fn tokens_refused_in_a_row_make_a_poll_wait_and_go_on() {
     let mut env = TestEnv::with_daemon(quick()).await;
-    let id = env.add(LEADS, "email,firstName\na@example.com,!lasts:200ms\n").await.id;
+    let id = env.add(LEADS, STUCK).await.id;
     env.in_state(id, BatchState::Importing).await;
     env.simulator.push_fault(Fault::on(Call::Status, FaultEffect::error(602, "Access token expired")).times(5));
+    env.until("all have come", async |env| (env.simulator.call_log().errors_of("602") == 5).then_some(())).await;
+    env.simulator.end_stuck_imports();
     env.complete(id, 1).await;
     assert!(env.instance().await["pause"].is_null());
     let ledger = env.simulator.call_log();
@@ -200,29 +202,33 @@ async fn failing_identity_endpoint_makes_uploads_and_polls_back_off() {
     let mut env = TestEnv::new(quick()).await;
     env.config = "backoff_min = \"300ms\"\nbackoff_max = \"400ms\"\n".into();
     env.start().await;
-    env.simulator.push_fault(Fault::on(Call::Token, FaultEffect::http(500)).times(2));
+    env.simulator.push_fault(Fault::on(Call::Token, FaultEffect::http(500)).times(u32::MAX));
     let id = env.add(LEADS, FILE).await.id;
     let text = env.explained(id, "service", true).await;
     assert!(text.contains("Marketo is unreachable or unavailable"), "{text}");
-    assert!(env.instance().await["quiet_until"].is_string());
+    env.until("the status has the backoff", async |env| env.instance().await["quiet_until"].is_string().then_some(()))
+        .await;
+    env.simulator.clear_faults();
     env.complete(id, 1).await;
-    let id = env.add(LEADS, "email,firstName\na@example.com,!lasts:300ms\n").await.id;
+    let id = env.add(LEADS, STUCK).await.id;
     env.in_state(id, BatchState::Importing).await;
-    env.simulator.revoke_tokens();
     env.simulator.push_fault(Fault::on(Call::Token, FaultEffect::LoseRequest).times(2));
+    env.simulator.revoke_tokens();
+    env.until("a poll has failed", async |env| {
+        let history = env.get(&format!("/v1/jobs/{id}/history")).await;
+        (history.contains("query-failed") && history.contains("no token from Marketo's identity endpoint"))
+            .then_some(())
+    })
+    .await;
+    env.simulator.end_stuck_imports();
     env.complete(id, 1).await;
-    let history = env.get(&format!("/v1/jobs/{id}/history")).await;
-    assert!(
-        history.contains("query-failed") && history.contains("no token from Marketo's identity endpoint"),
-        "{history}"
-    );
     assert_eq!(env.simulator.call_log().creates.len(), 2);
 }
 
 #[tokio::test]
 async fn instance_fault_does_not_loop_during_an_operators_pause() {
     let mut env = TestEnv::with_daemon(quick()).await;
-    let id = env.add(LEADS, "email,firstName\na@example.com,!lasts:200ms\n").await.id;
+    let id = env.add(LEADS, STUCK).await.id;
     env.in_state(id, BatchState::Importing).await;
     assert_eq!(env.json("POST", "/v1/instances/default/pause").await.0, 200);
     env.simulator.push_fault(Fault::on(Call::Status, FaultEffect::error(607, "Daily quota reached")).times(2));
@@ -235,6 +241,7 @@ async fn instance_fault_does_not_loop_during_an_operators_pause() {
     .await;
     let waiting = env.add(LEADS, FILE).await.id;
     assert_eq!(env.simulator.call_log().creates.len(), 1, "the operator's pause stays");
+    env.simulator.end_stuck_imports();
     env.until("all goes on", async |env| {
         env.resume().await;
         env.job(id).await.state.is_terminal().then_some(())

@@ -1,6 +1,6 @@
 //! Errors of an instance: too many calls, and a Marketo that cannot be reached.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use marqueue::domain::{BatchState, JobState};
 use marqueue::simulator::{Call, Code, Fault, FaultEffect};
@@ -12,7 +12,8 @@ use crate::support::{TestEnv, quick};
 #[tokio::test]
 async fn too_many_calls_hold_every_call_for_a_window() {
     let mut env = TestEnv::new(quick()).await;
-    env.config = "limits = { calls = 5000, window = \"2s\" }\n".into();
+    // Long enough for both jobs to be asked about on a loaded machine.
+    env.config = "limits = { calls = 5000, window = \"5s\" }\n".into();
     env.start().await;
     env.simulator
         .push_fault(Fault::on(Call::Create, FaultEffect::error(606, "Max rate limit '100' exceeded within '20' secs")));
@@ -27,7 +28,7 @@ async fn too_many_calls_hold_every_call_for_a_window() {
     let ledger = env.simulator.call_log();
     assert_eq!(outcomes(&ledger), ["606", "ok", "ok"]);
     let wait = ledger.creates[1].at - ledger.creates[0].at;
-    assert!(wait >= Duration::from_millis(1990), "the window is two seconds, and the wait was {wait:?}");
+    assert!(wait >= Duration::from_millis(4990), "the window is five seconds, and the wait was {wait:?}");
 }
 
 #[tokio::test]
@@ -36,26 +37,26 @@ async fn a_poll_that_came_too_often_holds_uploads_too() {
     env.simulator.push_fault(Fault::on(Call::Status, FaultEffect::error(606, "Max rate limit")));
     let first = env.add(LEADS, FILE).await.id;
     env.until("the poll was refused", async |env| (env.simulator.call_log().errors_of("606") == 1).then_some(())).await;
-    let refused = Instant::now();
     let second = env.add(LEADS, FILE).await.id;
-    env.until("the second file is uploaded", async |env| (env.simulator.call_log().creates.len() == 2).then_some(()))
-        .await;
-    assert!(refused.elapsed() >= Duration::from_millis(900), "{:?}", refused.elapsed());
     for id in [first, second] {
         env.complete(id, 1).await;
     }
+    // The poll was refused after the first upload, and the window is one second.
+    let creates = env.simulator.call_log().creates;
+    let wait = creates[1].at - creates[0].at;
+    assert!(creates.len() == 2 && wait >= Duration::from_millis(990), "{wait:?}");
 }
 
 #[tokio::test]
 async fn too_many_calls_at_once_mean_a_short_wait_and_fewer_at_once() {
     let mut env = TestEnv::with_daemon(quick()).await;
-    env.simulator
-        .push_fault(Fault::on(Call::Create, FaultEffect::error(615, "Concurrent access limit reached")).times(2));
+    let busy = Fault::on(Call::Create, FaultEffect::error(615, "Concurrent access limit reached"));
+    env.simulator.push_fault(busy.times(u32::MAX));
     let mut ids = Vec::new();
     for _ in 0..6 {
         ids.push(env.add(LEADS, FILE).await.id);
     }
-    // Which two of them got it is not determined.
+    // Which of them got it is not determined.
     env.until("one of them waits for calls", async |env| {
         for id in &ids {
             let explained = env.json("GET", &format!("/v1/jobs/{id}/explain")).await.1;
@@ -66,17 +67,20 @@ async fn too_many_calls_at_once_mean_a_short_wait_and_fewer_at_once() {
         None
     })
     .await;
+    env.simulator.clear_faults();
     for id in ids {
         env.complete(id, 1).await;
     }
     let ledger = env.simulator.call_log();
-    assert_eq!((ledger.errors_of("615"), ledger.imports.len()), (2, 6));
+    assert!(ledger.errors_of("615") > 0, "{:?}", ledger.errors);
+    assert_eq!(ledger.imports.len(), 6);
 }
 
 #[tokio::test]
 async fn outage_is_probed_by_one_upload_and_costs_no_attempt() {
     let mut env = TestEnv::new(quick()).await;
-    env.config = "backoff_min = \"200ms\"\nmax_attempts = 1\n".into();
+    // Long enough to be seen on a loaded machine.
+    env.config = "backoff_min = \"1s\"\nbackoff_max = \"1s\"\nmax_attempts = 1\n".into();
     env.start().await;
     for effect in [
         FaultEffect::error(608, "API temporarily unavailable"),
@@ -122,12 +126,7 @@ async fn an_upload_that_was_not_sent_is_no_attempt() {
     );
     env.start().await;
     let id = env.add(&format!("{LEADS}&instance=gone"), FILE).await.id;
-    let text = env
-        .until("it was tried more often than it may be", async |env| {
-            let text = env.json("GET", &format!("/v1/jobs/{id}/explain")).await.1.to_string();
-            ["(5 failures", "(6 failures", "(7 failures"].iter().any(|times| text.contains(times)).then_some(text)
-        })
-        .await;
+    let text = env.failed_often(id).await;
     assert!(text.contains("\"service\"") && text.to_lowercase().contains("refused"), "{text}");
     let job = env.job(id).await;
     assert!(matches!(job.batches[0].state, BatchState::Pending | BatchState::Uploading), "{job:?}");

@@ -8,7 +8,7 @@ use marqueue::domain::{BatchState, JobState};
 use marqueue::simulator::{Call, Corruption, Fault, FaultEffect, Settings};
 
 use super::raw_server::{Answer, Fake};
-use super::{FILE, LEADS};
+use super::{FILE, LEADS, STUCK};
 use crate::support::{TestEnv, quick};
 
 #[tokio::test]
@@ -92,10 +92,11 @@ async fn late_reports_are_requested_until_they_exist() {
         FaultEffect::Garble(Corruption::Empty),
         FaultEffect::Garble(Corruption::Torn),
     ] {
-        env.simulator.push_fault(Fault::on(Call::Failures, effect.clone()).times(3));
+        env.simulator.push_fault(Fault::on(Call::Failures, effect.clone()).times(u32::MAX));
         let id = env.add(LEADS, TWO).await.id;
         let text = env.explained(id, "files", true).await;
         assert!(text.contains("fetching its files has failed"), "{text}");
+        env.simulator.clear_faults();
         env.complete(id, 1).await;
         let failures = env.get(&format!("/v1/jobs/{id}/failures")).await;
         assert_eq!(
@@ -161,10 +162,11 @@ async fn a_response_that_is_no_report_is_not_stored() {
 #[tokio::test]
 async fn imports_are_polled_while_an_operator_paused_uploads() {
     let mut env = TestEnv::with_daemon(quick()).await;
-    let id = env.add(LEADS, "email,firstName\na@example.com,!lasts:200ms\n").await.id;
+    let id = env.add(LEADS, STUCK).await.id;
     env.in_state(id, BatchState::Importing).await;
     assert_eq!(env.json("POST", "/v1/instances/default/pause").await.0, 200);
     let waiting = env.add(LEADS, FILE).await.id;
+    env.simulator.end_stuck_imports();
     env.complete(id, 1).await;
     env.explained(waiting, "operator", false).await;
     assert_eq!(env.simulator.call_log().creates.len(), 1);

@@ -11,14 +11,14 @@ use marqueue::simulator::{Call, Fault, FaultEffect};
 use super::{FILE, LEADS, outcomes};
 use crate::support::{TestEnv, quick};
 
-/// Far enough for a daemon to start, meet the quota and start again before.
-const AHEAD: Duration = Duration::from_secs(6);
+/// Far enough for a daemon on a loaded machine to start, meet the quota and start again before.
+const AHEAD: Duration = Duration::from_secs(20);
 
 fn now() -> Timestamp {
     Clock::System.now()
 }
 
-/// An environment whose quota day ends in a few seconds, and when.
+/// An environment whose quota day ends soon, and when.
 async fn at_the_end_of_a_day(limits: &str) -> (TestEnv, Timestamp) {
     let mut env = TestEnv::new(quick()).await;
     let reset = Timestamp::from_second((now() + AHEAD).as_second()).expect("a time");

@@ -6,10 +6,8 @@ use marqueue::domain::{BatchState, JobId, JobState};
 use marqueue::simulator::{Call, Fault, FaultEffect};
 use serde_json::{Value, json};
 
-use super::{FILE, LEADS};
+use super::{FILE, LEADS, STUCK};
 use crate::support::{TestEnv, quick};
-
-const STUCK: &str = "email,firstName\na@example.com,!stuck\n";
 
 impl TestEnv {
     async fn with_max_import_time(max: &str) -> TestEnv {

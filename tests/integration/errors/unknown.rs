@@ -68,7 +68,8 @@ async fn a_lost_request_is_sent_again() {
 #[tokio::test]
 async fn the_delay_before_a_resend_is_shown() {
     let mut env = TestEnv::new(quick()).await;
-    env.config = "backoff_min = \"500ms\"\nbackoff_max = \"500ms\"\nmax_attempts = 2\n".into();
+    // Long enough for two questions on a loaded machine.
+    env.config = "backoff_min = \"3s\"\nbackoff_max = \"3s\"\nmax_attempts = 2\n".into();
     env.start().await;
     env.simulator.push_fault(Fault::on(Call::Create, FaultEffect::error(713, "Transient error")).times(2));
     let id = env.add(LEADS, FILE).await.id;
