@@ -441,17 +441,19 @@ fn stopped_daemon_is_reported_as_silent_after_a_timeout() {
 #[test]
 #[expect(clippy::disallowed_methods, reason = "how long a slow source takes is what this is about")]
 fn jobs_and_slow_input_outlast_the_silence_timeout() {
+    // A daemon on a loaded machine answers within the timeout. Each pause is longer.
+    const PAUSE: Duration = Duration::from_millis(3_500);
     let cli = CliEnv::new();
     cli.run("pause").expect(0);
-    let mut slow = cli.command("add leads - --format csv --wait --timeout 300ms");
+    let mut slow = cli.command("add leads - --format csv --wait --timeout 3s");
     let mut slow = slow.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let mut input = slow.stdin.take().unwrap();
     for piece in ["email\n", "ann@example.com\n", "bob@example.com\n"] {
-        std::thread::sleep(Duration::from_millis(500));
+        std::thread::sleep(PAUSE);
         input.write_all(piece.as_bytes()).expect("it is still reading");
     }
     drop(input);
-    std::thread::sleep(Duration::from_millis(500));
+    std::thread::sleep(PAUSE);
     cli.run("resume").expect(0);
     ended(slow).expect(0);
 }

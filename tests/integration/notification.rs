@@ -280,7 +280,8 @@ async fn all_have_ended(env: &mut TestEnv, pids: &[u32]) {
 async fn a_command_is_killed_with_its_children_at_its_timeout() {
     let mut env = TestEnv::new(quick()).await;
     let (script, pids) = hanging(&env);
-    env.config = format!("\n[notify]\ncommand = [{script:?}, {pids:?}]\ntimeout = \"1s\"");
+    // Long enough for the command to note all of its processes on a loaded machine.
+    env.config = format!("\n[notify]\ncommand = [{script:?}, {pids:?}]\ntimeout = \"5s\"");
     env.start().await;
     let id = env.add("target=leads&filename=a.csv", leads(&["a@example.com"])).await.id;
     env.ended(id).await;
@@ -290,7 +291,7 @@ async fn a_command_is_killed_with_its_children_at_its_timeout() {
     });
     let first = first.await;
     assert_eq!(first.iter().filter(|&&pid| runs(pid)).count(), 0);
-    assert!(env.log().contains("it took longer than 1s (notify.timeout)"));
+    assert!(env.log().contains("it took longer than 5s (notify.timeout)"));
 }
 
 #[tokio::test]
@@ -324,7 +325,8 @@ async fn child_processes_of_a_command_end_at_the_timeout() {
     let (script, pids) = (env.folder.path().join("leaves.sh"), env.folder.path().join("pids"));
     fs::write(&script, "#!/bin/sh\n(exec sleep 1000) & echo $! >> \"$1\"\n").unwrap();
     fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
-    env.config = format!("\n[notify]\ncommand = [{script:?}, {pids:?}]\ntimeout = \"2s\"");
+    // Long enough for the command itself to end on a loaded machine.
+    env.config = format!("\n[notify]\ncommand = [{script:?}, {pids:?}]\ntimeout = \"5s\"");
     env.start().await;
     let id = env.add("target=leads&filename=a.csv", leads(&["a@example.com"])).await.id;
     env.ended(id).await;

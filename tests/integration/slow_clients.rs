@@ -132,7 +132,8 @@ async fn uploads_that_break_off_leave_nothing() {
 
 #[tokio::test]
 async fn a_stalled_or_very_slow_upload_is_closed() {
-    let mut env = env_with_limits("stall_timeout = '300ms'").await;
+    // Longer than a client on a loaded machine stalls.
+    let mut env = env_with_limits("stall_timeout = '2s'").await;
     others_are_served(&mut env).await;
     let open_files = env.open_files();
     let mut stopped = Raw::with(&env, upload(5 * MB, MB)).await;
@@ -147,7 +148,7 @@ async fn a_stalled_or_very_slow_upload_is_closed() {
     let (stopped, never_begun, ()) = tokio::join!(stopped.rest(), never_begun.rest(), dripping);
     for answer in [stopped, never_begun] {
         assert!(answer.starts_with("HTTP/1.1 400 Bad Request\r\n"), "{answer}");
-        assert!(answer.contains("the file was cut off: the body stalled for 300ms (api.stall_timeout)"), "{answer}");
+        assert!(answer.contains("the file was cut off: the body stalled for 2s (api.stall_timeout)"), "{answer}");
     }
     others_are_served(&mut env).await;
     all_is_as_before(&mut env, open_files).await;
@@ -224,7 +225,8 @@ async fn a_thousand_idle_connections_are_closed_for_new_ones() {
 
 #[tokio::test]
 async fn request_with_endless_headers_is_closed() {
-    let mut env = env_with_limits("idle_timeout = '300ms'").await;
+    // Longer than a client on a loaded machine takes for its request.
+    let mut env = env_with_limits("idle_timeout = '2s'").await;
     let mut raw = Raw::with(&env, "GET /healthz HTTP/1.1\r\n").await;
     while raw.send("X-Slow: 1\r\n").await.is_ok() {
         tokio::time::sleep(Duration::from_millis(20)).await;
@@ -262,7 +264,8 @@ async fn invalid_requests_are_refused_and_closed() {
 
 #[tokio::test]
 async fn a_client_that_never_reads_is_disconnected() {
-    let mut env = env_with_limits("stall_timeout = '300ms'").await;
+    // Longer than a client on a loaded machine stalls.
+    let mut env = env_with_limits("stall_timeout = '2s'").await;
     let id = env.add("target=leads&format=csv", rows(20 * MB)).await.id;
     let open_files = env.open_files();
     let before = env.most_memory();
@@ -291,13 +294,14 @@ async fn a_client_that_never_reads_is_disconnected() {
 
 #[tokio::test]
 async fn a_client_waiting_for_events_is_not_idle() {
-    let env = env_with_limits("idle_timeout = '100ms'\nstall_timeout = '100ms'").await;
+    // Longer than a client on a loaded machine takes for its request.
+    let env = env_with_limits("idle_timeout = '2s'\nstall_timeout = '2s'").await;
     env.request("POST", "/v1/instances/default/pause", "").await;
     let id = env.add("target=leads&format=csv", leads(&["ann@example.com"])).await.id;
     let mut events = Raw::with(&env, "GET /v1/events HTTP/1.1\r\nHost: d\r\n\r\n").await;
     events.until("\r\n\r\n").await;
     // Longer than the idle timeout; then it is answered.
-    let ask = format!("GET /v1/jobs/{id}?wait=1s HTTP/1.1\r\nHost: d\r\n\r\n");
+    let ask = format!("GET /v1/jobs/{id}?wait=5s HTTP/1.1\r\nHost: d\r\n\r\n");
     Raw::with(&env, ask).await.until("\"state\":\"pending\"").await;
     env.request("POST", "/v1/instances/default/resume", "").await;
     events.until("\"state\":\"complete\"").await;
@@ -331,7 +335,9 @@ async fn waiting_responses_leave_connections_for_short_requests() {
         let ask = if n % 2 == 0 {
             EVENTS.to_owned()
         } else {
-            format!("GET /v1/jobs/{id}?wait=1h HTTP/1.1\r\nHost: d\r\n\r\n")
+            // The response to the first of the two requests says that the second is about to be answered.
+            let requests = ["/healthz".to_owned(), format!("/v1/jobs/{id}?wait=1h")];
+            requests.map(|path| format!("GET {path} HTTP/1.1\r\nHost: d\r\n\r\n")).concat()
         };
         let mut raw = Raw::with(&env, ask).await;
         if n >= 4 {
@@ -341,11 +347,13 @@ async fn waiting_responses_leave_connections_for_short_requests() {
                 assert!(answer.starts_with("HTTP/1.1 503 ") && answer.contains("\r\nretry-after: 2\r\n"), "{answer}");
                 assert!(answer.contains("urn:marqueue:problem:too-many-waiting"), "{answer}");
             } else {
-                assert!(answer.starts_with("HTTP/1.1 200 ") && answer.contains("\"state\":\"pending\""), "{answer}");
+                assert_eq!(answer.matches("HTTP/1.1 200 ").count(), 2, "{answer}");
+                assert!(answer.contains("\"state\":\"pending\""), "{answer}");
             }
         } else if n % 2 == 0 {
             raw.until("HTTP/1.1 200").await;
         } else {
+            raw.until("ok\n").await;
             // It is being answered before the next comes.
             env.get("/healthz").await;
         }
@@ -429,8 +437,8 @@ async fn a_reconnected_follower_gets_missed_events() {
     env.terminate().await;
     env.start().await;
     let mut events = follow(&env, &id).await;
-    let received = events.until("\n\n").await + &events.until("\n\n").await;
-    assert!(received.contains("event: missed") && received.contains("\"count\":null"), "{received}");
+    let received = events.until("\"count\":null").await;
+    assert!(received.contains("event: missed"), "{received}");
 }
 
 // The simulator goes on while commands are waited for.
@@ -492,8 +500,7 @@ async fn wait_uses_one_connection() {
         let lines = BufReader::new(wait.stderr.take().expect("it was asked for")).lines().map_while(Result::ok);
         assert_eq!(lines.take(5).count(), 5);
     }
-    env.until("one connection each is left", async |env| (sockets(env) <= before + 10).then_some(())).await;
-    assert_eq!(sockets(&env), before + 10);
+    env.until("one connection each is left", async |env| (sockets(env) == before + 10).then_some(())).await;
     for mut wait in waits {
         wait.kill().expect("it is ended");
         wait.wait().expect("it ends");
