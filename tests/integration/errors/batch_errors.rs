@@ -182,9 +182,9 @@ async fn an_upload_that_always_breaks_off_blocks_no_other() {
 #[tokio::test]
 async fn a_response_after_the_timeout_is_an_unknown_outcome() {
     let mut env = TestEnv::new(quick()).await;
-    env.config = "request_timeout = \"1s\"\nunknown_outcome = \"hold\"\n".into();
+    env.config = "request_timeout = \"3s\"\nunknown_outcome = \"hold\"\n".into();
     env.start().await;
-    env.simulator.push_fault(Fault::on(Call::Create, FaultEffect::delay(Duration::from_secs(30))));
+    env.simulator.push_fault(Fault::on(Call::Create, FaultEffect::delay(Duration::from_secs(100))));
     let id = env.add(LEADS, FILE).await.id;
     env.in_state(id, BatchState::Held).await;
     let text = env.explained(id, "operator", false).await;

@@ -66,7 +66,7 @@ async fn after_an_outage_of_any_kind_every_job_is_complete() {
             _ => Answer::complete(0),
         })
         .await;
-        env.config += &format!("{}max_attempts = 2\nrequest_timeout = \"2s\"\n", fake.instance(name));
+        env.config += &format!("{}max_attempts = 2\nrequest_timeout = \"5s\"\n", fake.instance(name));
         fakes.push((name, fake, out, failures));
     }
     env.start().await;
