@@ -125,9 +125,9 @@ async fn status_is_queued_then_importing_and_failed_if_cancelled() {
     env.start().await;
     let program = Program::on_socket(&env).logged_in("any", "thing").await;
     assert_eq!(env.json("POST", "/v1/instances/default/pause").await.0, 200);
-    let long = "email,firstName\na@example.com,!lasts:2s\n";
+    let stuck = "email,firstName\na@example.com,!stuck\n";
     let [first, second] =
-        [program.import("/bulk/v1/leads.json", long).await, program.import("/bulk/v1/leads.json", long).await];
+        [program.import("/bulk/v1/leads.json", stuck).await, program.import("/bulk/v1/leads.json", stuck).await];
     let status = async |id| program.get(&format!("/bulk/v1/leads/batch/{id}.json")).await.1["result"][0].take();
     let waiting = status(first).await;
     assert_eq!((&waiting["status"], &waiting["numOfLeadsProcessed"]), (&json!("Queued"), &json!(0)));
@@ -142,6 +142,7 @@ async fn status_is_queued_then_importing_and_failed_if_cancelled() {
     assert_eq!(cancelled["message"], "Import cancelled before it was done");
     assert_eq!(env.json("POST", "/v1/instances/default/resume").await.0, 200);
     env.until("it is importing", async |_| (status(first).await["status"] == "Importing").then_some(())).await;
+    env.simulator.end_stuck_imports();
     let ended = program.ended(&format!("/bulk/v1/leads/batch/{first}.json")).await;
     assert_eq!(ended["result"][0]["status"], "Complete");
     let failures = program.file(&format!("/bulk/v1/leads/batch/{first}/failures.json")).await;
