@@ -33,11 +33,16 @@ impl CliEnv {
         offered(self.env.folder.path(), &self.env.socket(), words)
     }
 
-    /// What is offered, once the daemon has answered in time; a loaded machine may need several attempts.
     fn offered_by_daemon(&self, words: &[&str]) -> Vec<String> {
+        self.offered_at(&self.env.socket(), words)
+    }
+
+    /// What is offered where `MARQUEUE_SOCKET` is `socket`, once the daemon has answered in time; a loaded machine may
+    /// need several attempts.
+    fn offered_at(&self, socket: &Path, words: &[&str]) -> Vec<String> {
         let end = Instant::now() + Duration::from_secs(60);
         loop {
-            let found = self.offered(words);
+            let found = offered(self.env.folder.path(), socket, words);
             if !found.is_empty() || Instant::now() > end {
                 return found;
             }
@@ -74,7 +79,7 @@ fn jobs_are_offered_newest_first() {
     assert_eq!(cli.offered_by_daemon(&["marqueue", "wait", "3", "1"]), ["11", "10", "1"]);
     let socket = cli.env.socket();
     let named = ["marqueue", "--socket", socket.to_str().unwrap(), "cancel", "5"];
-    assert_eq!(offered(cli.env.folder.path(), Path::new("/nowhere"), &named), ["5"]);
+    assert_eq!(cli.offered_at(Path::new("/nowhere"), &named), ["5"]);
 
     assert_eq!(lines(&cli, "fish", &["marqueue", "explain", "11"]), ["11\tpeople.csv, pending"]);
     assert_eq!(lines(&cli, "zsh", &["marqueue", "explain", "11"]), ["11:people.csv, pending"]);
