@@ -22,11 +22,17 @@ fn left_in(folder: &TempDir) -> Vec<String> {
     names.map(|entry| entry.expect("the folder can be listed").file_name().to_string_lossy().into_owned()).collect()
 }
 
+/// A free port below those that the system assigns by itself, so that no other test is given it meanwhile.
+fn free_port() -> u16 {
+    let first = 20_000 + u16::try_from(std::process::id() % 10_000).expect("it is small");
+    let is_free = |port: &u16| TcpListener::bind(("127.0.0.1", *port)).is_ok();
+    (first..first + 1_000).find(is_free).expect("a port is free")
+}
+
 /// Types the commands into a shell, with a free port instead of the usual one, and returns when all that they started
 /// has ended.
 fn typed(commands: &str, temporary: &Path) -> String {
-    let free = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port is free");
-    let commands = format!("{}\nwait\n", commands.replace("8438", &free.port().to_string()));
+    let commands = format!("{}\nwait\n", commands.replace("8438", &free_port().to_string()));
     let ran = Command::new("sh").args(["-c", &commands]).env("TMPDIR", temporary).stdin(Stdio::null()).output();
     String::from_utf8(ran.expect("there is a shell").stdout).expect("it is text")
 }
