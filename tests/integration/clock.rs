@@ -24,7 +24,7 @@ async fn start(env: &TestEnv, clock: &Clock) -> Daemon {
     let file = env.config_file();
     let text = std::fs::read_to_string(&file).expect("the configuration is there");
     let config = Config::read(Some((Path::new(&file), &text)), []).expect("the configuration is right");
-    let patience = tokio::time::Instant::now() + Duration::from_secs(30);
+    let patience = tokio::time::Instant::now() + Duration::from_secs(120);
     loop {
         match Daemon::start(&config, clock.clone(), StartMode::Normal).await {
             // A process that another test starts right now has the lock's file open until it executes its program.
